@@ -1,0 +1,91 @@
+"""Failing in one line: what a person reads whose input or port was refused."""
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import NoReturn
+
+from twisted.logger import Logger
+
+log = Logger()
+
+ExceptHook = Callable[[type[BaseException], BaseException, TracebackType | None], object]
+
+# What the operator can do about it, for the refusals that happen to everybody once.
+LISTEN_REFUSALS = {
+    errno.EACCES: "permission denied (ports below 1024 need root or CAP_NET_BIND_SERVICE)",
+    errno.EADDRINUSE: "already in use",
+    errno.EADDRNOTAVAIL: "not an address of this machine",
+}
+
+
+class ConfigError(ValueError):
+    """Configuration that was refused; `problems` are all of them, one line each, never empty."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(one_line(problem) for problem in problems)
+        super().__init__("; ".join(self.problems))
+
+
+class StartError(Exception):
+    """A start that cannot succeed, such as a port that is taken; `command` is what was started.
+
+    Raise it `from None`: Twisted prints whatever is chained to it.
+    """
+
+    def __init__(self, reason: str, command: str = "lb") -> None:
+        super().__init__(one_line(reason))
+        self.command = command
+
+
+def one_line(text: str) -> str:
+    """The text on one line, with every character a terminal could act upon escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text.strip())
+
+
+def fail(command: str, error: Exception | str) -> NoReturn:
+    """End the process with status 1 and one line on stderr; only before twistd has forked.
+
+    SystemExit is the one exception that `twistd`, `twist` and a .tac file let through untouched.
+    """
+    raise SystemExit(f"twistd {command}: {one_line(str(error))}") from None
+
+
+def listen_error(where: str, error: Exception, command: str = "lb") -> StartError:
+    """The StartError for a refused bind; takes an OSError or Twisted's CannotListenError."""
+    cause = getattr(error, "socketError", error)
+    code = getattr(cause, "errno", None)
+    reason = LISTEN_REFUSALS.get(code) or (os.strerror(code) if code else str(cause))
+    return StartError(f"{where}: {reason}", command)
+
+
+def report_start_errors() -> None:
+    """From now on a StartError that ends the process prints one line; calling it twice is fine.
+
+    Twisted lets an exception from `privilegedStartService` escape to `sys.excepthook` and, when
+    it has daemonized, tells the waiting parent; SystemExit there would leave the parent waiting.
+    """
+    if not isinstance(sys.excepthook, _OneLine):
+        sys.excepthook = _OneLine(sys.excepthook)
+
+
+class _OneLine:
+    """An excepthook for StartError in front of the one that was there."""
+
+    def __init__(self, fallback: ExceptHook) -> None:
+        self.fallback = fallback
+
+    def __call__(
+        self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
+        if not isinstance(error, StartError):
+            self.fallback(kind, error, trace)
+            return
+        line = f"twistd {error.command}: {error}"
+        # Not critical: before logging has begun, Twisted prints critical events on stderr too.
+        log.error("{line}", line=line)
+        if sys.__stderr__ is not None:
+            # sys.stderr is Twisted's log by now.
+            print(line, file=sys.__stderr__)
