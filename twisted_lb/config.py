@@ -55,14 +55,14 @@ class ListenConfig(Model):
     """Where the balancer accepts its clients."""
 
     port: int = Field(
-        80,
+        default=80,
         ge=0,
         le=65535,
         description="TCP port. 0 lets the kernel choose, which the start line then names. "
         "Danger: below 1024 needs root or CAP_NET_BIND_SERVICE.",
     )
     interface: str = Field(
-        "",
+        default="",
         description="IP address to listen on; empty means all, `localhost` means 127.0.0.1. "
         "Danger: all interfaces is everybody who can reach this machine.",
     )
@@ -84,36 +84,36 @@ class HealthCheckConfig(Model):
     """The question each backend is asked again and again, and when the answers count."""
 
     interval_s: float = Field(
-        2.0,
+        default=2.0,
         ge=0,
         le=86400,
         description="Seconds from one check of a backend to its next; 0 turns checks off. "
         "Danger: without checks a dead backend is only found by the requests it fails.",
     )
     kind: Literal["http", "tcp"] = Field(
-        "http",
+        default="http",
         description="`http` sends a GET and passes on any 2xx or 3xx; `tcp` only connects. "
         "Danger: a hung application still accepts connections, so `tcp` calls it healthy.",
     )
     path: str = Field(
-        "/",
+        default="/",
         description="Path, with query if any, that `http` asks for. Danger: a dear page is paid "
         "for by every balancer at every interval.",
     )
     timeout_s: Seconds | None = Field(
-        None,
+        default=None,
         description="Seconds to wait for the answer; left out: 0.8 of the interval, at most 5. "
         "Danger: shorter than the slowest healthy answer takes good backends out.",
     )
     rise: int = Field(
-        2,
+        default=2,
         ge=1,
         le=1000,
         description="Checks that must pass in a row before a backend that is down is used again; "
         "the very first check decides alone. Danger: 1 lets a flapping backend flap.",
     )
     fall: int = Field(
-        3,
+        default=3,
         ge=1,
         le=1000,
         description="Checks that must fail in a row before a backend is taken out. "
@@ -149,21 +149,21 @@ class RetryConfig(Model):
     """When a request that a backend failed is given to another one."""
 
     more_attempts: int = Field(
-        2,
+        default=2,
         ge=0,
         le=10,
         description="Attempts after the first one; 0 never retries. Danger: each attempt adds "
         "to the time a client may wait.",
     )
     budget_percent: int = Field(
-        20,
+        default=20,
         ge=0,
         le=100,
         description="Retries allowed as a share of requests. Danger: 100 may double the load on "
         "backends that are failing because of load.",
     )
     budget_per_s: int = Field(
-        10,
+        default=10,
         ge=0,
         le=100_000,
         description="Retries a second that are allowed whatever the share, so that a quiet "
@@ -175,36 +175,36 @@ class TimeoutsConfig(Model):
     """How long each kind of waiting may last; nothing waits for ever."""
 
     head_s: Seconds = Field(
-        10,
+        default=10,
         description="For a client to send a whole request head, from its first byte. Danger: "
         "long values let slow clients hold connections open.",
     )
     body_idle_s: Seconds = Field(
-        30,
+        default=30,
         description="For the next byte of a request body. Danger: short values cut uploads "
         "over bad networks.",
     )
     connect_s: Seconds = Field(
-        5,
+        default=5,
         description="For a backend to accept a connection, all addresses of its name together.",
     )
     response_head_s: Seconds = Field(
-        60,
+        default=60,
         description="For a backend to begin its answer, after it has the whole request. Danger: "
         "shorter than the slowest page turns it into a 504.",
     )
     response_idle_s: Seconds = Field(
-        60,
+        default=60,
         description="For the next byte of an answer that has begun. Danger: shorter than the "
         "silences of an event stream cuts it.",
     )
     client_idle_s: Seconds = Field(
-        75,
+        default=75,
         description="For the next request on a client's connection, and for a client to take "
         "the next byte of its answer.",
     )
     drain_s: Seconds = Field(
-        8,
+        default=8,
         description="For running exchanges to finish when the balancer is stopped; what is not "
         "finished then is cut. Danger: longer than your service manager's patience is cut by it.",
     )
@@ -214,37 +214,37 @@ class LimitsConfig(Model):
     """How much of a message is held, or accepted at all; beyond it the client gets a 4xx."""
 
     request_line_bytes: int = Field(
-        8192,
+        default=8192,
         ge=64,
         le=2**20,
         description="Longest request line (414 beyond it). Danger: below 8000 breaks real URLs.",
     )
     head_bytes: int = Field(
-        32768,
+        default=32768,
         ge=256,
         le=2**22,
         description="Longest head of a request or an answer, first line included (431 beyond "
         "it). Danger: every connection may hold this much.",
     )
     head_fields: int = Field(
-        128,
+        default=128,
         ge=8,
         le=10_000,
         description="Most header fields in a head (431 beyond it).",
     )
     trailer_bytes: int = Field(
-        8192,
+        default=8192,
         ge=0,
         le=2**20,
         description="Longest trailer section of a chunked body.",
     )
     replay_body_bytes: Bytes = Field(
-        65536,
+        default=65536,
         description="How much of a request body is held for a retry; a longer one is not retried "
         "once sent. Danger: every running request may hold this much.",
     )
     body_bytes: Bytes | None = Field(
-        None,
+        default=None,
         description="Longest request body (413 beyond it); left out: no limit, bodies are "
         "streamed and never held whole. Danger: without a limit the backends must have one.",
     )
@@ -254,25 +254,25 @@ class UpstreamConfig(Model):
     """Connections to backends that are kept open for the next request."""
 
     max_idle: int = Field(
-        32,
+        default=32,
         ge=0,
         le=100_000,
         description="Idle connections kept for each backend; 0 opens a new one for each request. "
         "Danger: each costs the backend a connection, in a threaded server a thread.",
     )
     idle_s: Seconds = Field(
-        60,
+        default=60,
         description="How long one may stay idle. Danger: longer than the backend's own keep-alive "
         "means requests sent into connections it is about to close.",
     )
     max_requests: int = Field(
-        1000,
+        default=1000,
         ge=1,
         le=2**31,
         description="Requests on one connection before it is replaced.",
     )
     max_age_s: Seconds = Field(
-        3600,
+        default=3600,
         description="Age at which a connection is replaced after its current request, so that "
         "changes of a name's addresses are followed.",
     )
@@ -286,12 +286,12 @@ class BackendTable(Model):
         "of the table may add `,weight=3`."
     )
     weight: int | None = Field(
-        None,
+        default=None,
         ge=0,
         description="Its share of the clients relative to the others; left out: 1.",
     )
     name: str | None = Field(
-        None,
+        default=None,
         min_length=1,
         max_length=100,
         pattern="^[!-~]+$",
@@ -347,12 +347,12 @@ class LoadBalancerConfig(Model):
         description="The backends, as strings or tables; at least one, none twice.",
     )
     strategy: str = Field(
-        "rr",
+        default="rr",
         description=f"How a client finds its backend: {', '.join(f'`{p}`' for p in POLICIES)}.",
         json_schema_extra={"enum": list(POLICIES)},
     )
     status: StatusAddress | None = Field(
-        None,
+        default=None,
         description="`HOST:PORT` of a small listener that answers `/-/ready` and `/-/live`; "
         "left out: there is none. Danger: anybody who reaches it learns the balancer's state.",
     )

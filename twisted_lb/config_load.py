@@ -80,9 +80,7 @@ def _number(text: str | list[str]) -> object:
         return text
 
 
-def _validated(
-    values: dict[str, Any], typed: Mapping[str, str], source: str
-) -> LoadBalancerConfig:
+def _validated(values: dict[str, Any], typed: Mapping[str, str], source: str) -> LoadBalancerConfig:
     try:
         return LoadBalancerConfig.model_validate(values)
     except ValidationError as error:

@@ -1,7 +1,7 @@
 """The reference of all options as Markdown: `python -m twisted_lb.config_reference`."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from twisted_lb.config import BackendTable, LoadBalancerConfig, Model
 
@@ -22,7 +22,7 @@ def reference() -> str:
     parts += _section("`[[backends]]`", _summary(BackendTable), _options(BackendTable))
     for name, field in LoadBalancerConfig.model_fields.items():
         kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, Model):
+        if _is_table(kind):
             parts += _section(f"`[{name}]`", _summary(kind), _options(kind))
     return "\n".join(parts)
 
@@ -62,12 +62,15 @@ def _summary(model: type[Model]) -> str:
 def _options(model: type[Model]) -> Iterator[Option]:
     properties = model.model_json_schema()["properties"]
     for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Model):
-            if name != "status":
-                continue
+        if _is_table(field.annotation):
+            continue
         default = "required" if field.is_required() else _toml(field.default)
         kind = _kind(properties[name])
         yield Option(f"`{name}`", kind, default, field.description or "")
+
+
+def _is_table(annotation: object) -> TypeGuard[type[Model]]:
+    return isinstance(annotation, type) and issubclass(annotation, Model)
 
 
 def _toml(value: object) -> str:

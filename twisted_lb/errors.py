@@ -56,8 +56,8 @@ def fail(command: str, error: Exception | str) -> NoReturn:
 def listen_error(where: str, error: Exception, command: str = "lb") -> StartError:
     """The StartError for a refused bind; takes an OSError or Twisted's CannotListenError."""
     cause = getattr(error, "socketError", error)
-    code = getattr(cause, "errno", None)
-    reason = LISTEN_REFUSALS.get(code) or (os.strerror(code) if code else str(cause))
+    code: int | None = getattr(cause, "errno", None)
+    reason = LISTEN_REFUSALS.get(code, os.strerror(code)) if code else str(cause)
     return StartError(f"{where}: {reason}", command)
 
 
