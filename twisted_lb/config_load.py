@@ -1,18 +1,18 @@
-"""Configuration out of a TOML file and the flags of a command line, with errors a person can use."""
+"""Configuration out of a TOML file and a command line, with errors a person can use."""
 
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from twisted_lb.config import NO_BACKEND, LoadBalancerConfig
+from twisted_lb.config import NO_BACKEND, LoadBalancerConfig, Model, SiblingConfig
 from twisted_lb.errors import ConfigError
 
-# Where the flags of the command line go; errors name the flag the person has typed.
+# Where the flags of `twistd lb` go; errors name the flag that was typed.
 FLAGS = {
     "--backend": "backends",
     "--healthcheck": "health_check.interval_s",
@@ -22,10 +22,14 @@ FLAGS = {
     "--status": "status",
 }
 
+NUMERIC_FLAGS = {"--healthcheck", "--port"}
+
+M = TypeVar("M", bound=Model)
+
 
 def load_toml(path: Path | str) -> LoadBalancerConfig:
     """The configuration in a TOML file; ConfigError with everything that is wrong in it."""
-    return _validated(_read_toml(Path(path)), {}, f"{path}: ")
+    return _validated(LoadBalancerConfig, _read_toml(Path(path)), {}, f"{path}: ")
 
 
 def from_flags(flags: Mapping[str, str | list[str]], file: Path | None) -> LoadBalancerConfig:
@@ -36,9 +40,15 @@ def from_flags(flags: Mapping[str, str | list[str]], file: Path | None) -> LoadB
     """
     values = _read_toml(file) if file is not None else {}
     for flag, text in flags.items():
-        _put(values, FLAGS[flag], text)
+        _put(values, FLAGS[flag], _value(flag, text))
     typed = {FLAGS[flag]: flag for flag in flags}
-    return _validated(values, typed, f"{file}: " if file else "")
+    return _validated(LoadBalancerConfig, values, typed, f"{file}: " if file else "")
+
+
+def sibling_from_flags(flags: Mapping[str, str]) -> SiblingConfig:
+    """The sibling backend of a command line; each flag is the field of that name."""
+    values = {flag[2:]: _value(flag, text) for flag, text in flags.items()}
+    return _validated(SiblingConfig, values, {flag[2:]: flag for flag in flags}, "")
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -55,34 +65,32 @@ def _read_toml(path: Path) -> dict[str, Any]:
     raise ConfigError([f"{path}: {reason}"])
 
 
-def _put(values: dict[str, Any], dotted: str, text: str | list[str]) -> None:
+def _put(values: dict[str, Any], dotted: str, value: object) -> None:
     *tables, key = dotted.split(".")
     for table in tables:
-        # A file in which this is no table is refused by validation, with its own value.
         inner = values.setdefault(table, {})
         if not isinstance(inner, dict):
+            # Validation refuses the file for it, and names what stands there.
             return
         values = inner
-    numeric = isinstance(text, str) and dotted in _NUMBERS
-    values[key] = _number(text) if numeric else text
+    values[key] = value
 
 
-_NUMBERS = {"listen.port", "health_check.interval_s"}
-
-
-def _number(text: str | list[str]) -> object:
-    """The number a flag's text stands for; the text itself where it is none."""
-    if re.fullmatch("[+-]?[0-9]{1,18}", str(text)):
-        return int(str(text))
+def _value(flag: str, text: str | list[str]) -> object:
+    """What a flag's text stands for; the text itself where it is no number but should be."""
+    if flag not in NUMERIC_FLAGS or not isinstance(text, str):
+        return text
+    if re.fullmatch("[+-]?[0-9]{1,18}", text):
+        return int(text)
     try:
-        return float(str(text))
+        return float(text)
     except ValueError:
         return text
 
 
-def _validated(values: dict[str, Any], typed: Mapping[str, str], source: str) -> LoadBalancerConfig:
+def _validated(model: type[M], values: dict[str, Any], typed: Mapping[str, str], source: str) -> M:
     try:
-        return LoadBalancerConfig.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
         raise ConfigError(_problems(error.errors(), typed, source)) from None
 

@@ -1,0 +1,38 @@
+"""`python -m twisted_lb lb|be OPTIONS`: what `twistd -n lb|be OPTIONS` does, without a pid file."""
+
+import sys
+
+from twisted.scripts import twistd
+
+from twisted_lb.errors import one_line
+from twisted_lb.options import version_line
+
+USAGE = """\
+usage: python -m twisted_lb lb [-h] -b HOST:PORT [HOST:PORT ...] [...]
+       python -m twisted_lb be [-h] [-p PORT] [...]
+
+  lb   the load balancer, in the foreground
+  be   a small backend to balance over
+
+Each has its own --help. The same runs as a daemon with twistd: `twistd lb`, `twistd -n lb`.
+"""
+
+
+def main() -> None:
+    """Hand the command and its words to twistd's own runner."""
+    command, words = sys.argv[1:2], sys.argv[2:]
+    if command in (["-h"], ["--help"]):
+        print(USAGE, end="")
+    elif command == ["--version"]:
+        print(version_line())
+    elif command in (["lb"], ["be"]):
+        # Not a daemon, and two of them in one directory share no pid file.
+        sys.argv[1:] = ["--nodaemon", "--pidfile=", *command, *words]
+        twistd.run()
+    else:
+        given = f"not {command[0]!r}" if command else "as in python -m twisted_lb lb --help"
+        raise SystemExit(one_line(f"twisted_lb: the command should be lb or be, {given}"))
+
+
+if __name__ == "__main__":
+    main()

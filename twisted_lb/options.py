@@ -1,0 +1,110 @@
+"""Command lines for twistd, parsed by argparse, with every mistake answered in one line."""
+
+import argparse
+import platform
+import socket
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from typing import NoReturn
+
+import twisted
+from twisted.python import usage
+
+from twisted_lb.config import ListenConfig
+from twisted_lb.errors import fail, listen_error
+
+
+class CommandOptions(usage.Options):
+    """What twistd expects of a plugin's options, around an argparse parser that a subclass makes.
+
+    Twisted's own parser stops at the first word that is no option, so it cannot read a list such
+    as `-b A B -c 1`; and its errors print the whole usage on stdout. Subclasses give `command`
+    and `make_parser`, and override `accept`.
+    """
+
+    command = ""
+
+    def make_parser(self) -> "Parser":
+        raise NotImplementedError
+
+    def accept(self, flags: argparse.Namespace) -> None:
+        """Take what was typed; ValueError, ConfigError included, ends the process in one line."""
+        raise NotImplementedError
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        flags = self.make_parser().parse_args(sys.argv[1:] if options is None else list(options))
+        try:
+            self.accept(flags)
+        except ValueError as error:
+            fail(self.command, error)
+
+    def getSynopsis(self) -> str:
+        return self.make_parser().format_usage().strip()
+
+    def getUsage(self, width: int | None = None) -> str:
+        return self.make_parser().format_help()
+
+    def __str__(self) -> str:
+        return self.getUsage()
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with help as it is written, no abbreviations, and mistakes in one line."""
+
+    def __init__(self, command: str, usage: str, description: str, epilog: str) -> None:
+        super().__init__(
+            prog=f"twistd -n {command}",
+            usage=usage,
+            description=description,
+            epilog=epilog,
+            allow_abbrev=False,
+            argument_default=argparse.SUPPRESS,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self.command = command
+        self.add_argument(
+            "--version",
+            action=_Version,
+            nargs=0,
+            help="say which version and which build this is, and exit",
+        )
+
+    def error(self, message: str) -> NoReturn:
+        fail(self.command, message)
+
+
+class _Version(argparse.Action):
+    """Looks the versions up only when asked."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *args: object, **kwargs: object) -> None:
+        print(version_line())
+        parser.exit()
+
+
+def version_line() -> str:
+    """`twisted_lb 1.0 (pure), Twisted 26.10.0, CPython 3.11.7`."""
+    from twisted_lb import build_info
+
+    try:
+        ours = metadata.version("twisted-lb")
+    except metadata.PackageNotFoundError:
+        ours = "(not installed)"
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return f"twisted_lb {ours} ({build_info.build()}), Twisted {twisted.__version__}, {python}"
+
+
+def refuse_unlistenable(listen: ListenConfig, command: str) -> None:
+    """End the process in one line if `listen` cannot be bound now, for want of port or permission.
+
+    A hint and no reservation: the socket is closed again, the service binds after the fork. A
+    daemon that only fails after it answers with two lines of Twisted's, the second one useless.
+    """
+    family = socket.AF_INET6 if ":" in listen.interface else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # As Twisted does: connections of the last run in TIME_WAIT are no obstacle.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((listen.interface, listen.port))
+        except OSError as error:
+            fail(command, listen_error(listen.where, error, command))

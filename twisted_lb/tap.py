@@ -1,0 +1,95 @@
+"""`twistd lb`: the command line of the load balancer."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from twisted_lb import config_load
+from twisted_lb.config import HealthCheckConfig, ListenConfig, LoadBalancerConfig
+from twisted_lb.core.pickers import POLICIES
+from twisted_lb.options import CommandOptions, Parser, refuse_unlistenable
+
+if TYPE_CHECKING:
+    from twisted_lb.service import LoadBalancerService
+
+STRATEGIES = f"{{{','.join(POLICIES)}}}"
+
+SYNOPSIS = (
+    f"twistd -n lb [-h] -b HOST:PORT [HOST:PORT ...] [-c HEALTHCHECK] [-s {STRATEGIES}] [-p PORT]"
+)
+
+DESCRIPTION = """\
+A load balancer for HTTP/1.1: clients connect here, and each of their requests goes to one of the
+backends. Backends that fail their health checks, or refuse a connection, get no requests until
+they answer again; a request that meets a dying backend is tried at another one where that is safe.
+"""
+
+EXAMPLES = """\
+examples:
+  twistd -n lb -b 127.0.0.1:8081 127.0.0.1:8082 -p 8080
+      two backends by turns, on port 8080
+  twistd -n lb -p 8080 -b big:80,weight=3 small:80 -s rand -c 0.5
+      big gets three of four requests, by chance; checked twice a second
+  twistd -n lb -b unix:/run/app.sock '[::1]:8082' -c 0 -p 8080
+      a unix socket and an IPv6 address, never checked
+  twistd lb --config /etc/lb.toml
+      as a daemon, everything else from a file; flags win over the file
+
+Without -n twistd becomes a daemon with twistd.pid and twistd.log. To try it out, start backends
+with `twistd -n be -p 8081`. All options of the file: docs/configuration.md.
+"""
+
+BACKEND_HELP = (
+    "the backends: name or IPv4 address with a port, [IPv6]:PORT or unix:/path, each with a "
+    "weight if wanted, as in HOST:PORT,weight=3; the option may be repeated"
+)
+HEALTHCHECK_HELP = (
+    "seconds from one check of a backend to its next, fractions allowed, 0 for none; "
+    f"{HealthCheckConfig().interval_s:g} if not given"
+)
+STRATEGY_HELP = "rr: by turns (if not given), rand: by chance; both respect weights"
+
+
+class Options(CommandOptions):
+    """The flags of `twistd lb`; `config` is what they amount to once they are parsed."""
+
+    command = "lb"
+    config: LoadBalancerConfig
+
+    def make_parser(self) -> Parser:
+        parser = Parser(self.command, SYNOPSIS, DESCRIPTION, EXAMPLES)
+        add = parser.add_argument
+        add("-b", "--backend", nargs="+", action="extend", metavar="HOST:PORT", help=BACKEND_HELP)
+        add("-c", "--healthcheck", help=HEALTHCHECK_HELP)
+        add("-s", "--strategy", metavar=STRATEGIES, help=STRATEGY_HELP)
+        add("-p", "--port", help=f"port for the clients, {ListenConfig().port} if not given")
+        add("--interface", metavar="ADDRESS", help="IP address to listen on, all if not given")
+        add("--status", metavar="HOST:PORT", help="answer /-/ready and /-/live there")
+        add("--config", metavar="FILE", help="TOML file with all of these and many more options")
+        return parser
+
+    def accept(self, flags: argparse.Namespace) -> None:
+        typed = vars(flags)
+        file = typed.pop("config", None)
+        self.config = config_load.from_flags(
+            {f"--{name}": text for name, text in typed.items()},
+            None if file is None else Path(file),
+        )
+
+
+def makeService(options: Options) -> "LoadBalancerService":
+    """The service twistd runs; ends the process in one line if it could not listen."""
+    # Late, as it is the one import that names a reactor: twistd may still be choosing it.
+    from twisted_lb.service import LoadBalancerService
+
+    for listen in (options.config.listen, options.config.status):
+        if listen is not None:
+            refuse_unlistenable(listen, options.command)
+    return LoadBalancerService(options.config)
+
+
+def load_balancer(*words: str) -> "LoadBalancerService":
+    """The service that `twistd lb WORDS` would run, for a .tac file, with the same errors."""
+    options = Options()
+    options.parseOptions(words)
+    return makeService(options)
