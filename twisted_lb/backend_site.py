@@ -266,6 +266,7 @@ class BackendSite(Site):
     """A sibling backend as a `twisted.web` site; whoever listens sets `port` and `take_down`."""
 
     protocol = _Channel  # type: ignore[assignment]  # Twisted declares its HTTP/2 switch only.
+    noisy = False
 
     def __init__(self, name: str, reactor: IReactorTime) -> None:
         super().__init__(
