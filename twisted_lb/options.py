@@ -33,7 +33,9 @@ class CommandOptions(usage.Options):
         raise NotImplementedError
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        flags = self.make_parser().parse_args(sys.argv[1:] if options is None else list(options))
+        words = sys.argv[1:] if options is None else list(options)
+        # A last `--` says that no words follow, and none do; argparse 3.11 calls it a stray word.
+        flags = self.make_parser().parse_args(words[:-1] if words[-1:] == ["--"] else words)
         try:
             self.accept(flags)
         except ValueError as error:

@@ -79,12 +79,12 @@ class Options(CommandOptions):
 
 def makeService(options: Options) -> "LoadBalancerService":
     """The service twistd runs; ends the process in one line if it could not listen."""
-    # Late, as it is the one import that names a reactor: twistd may still be choosing it.
-    from twisted_lb.service import LoadBalancerService
-
     for listen in (options.config.listen, options.config.status):
         if listen is not None:
             refuse_unlistenable(listen, options.command)
+    # Late, as it is the one import that may name a reactor, and slow: not for `--help`.
+    from twisted_lb.service import LoadBalancerService
+
     return LoadBalancerService(options.config)
 
 

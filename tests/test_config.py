@@ -1,0 +1,255 @@
+"""The configuration: what it accepts, and how it says what it does not."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from twisted_lb.config import HealthCheckConfig, ListenConfig, LoadBalancerConfig
+from twisted_lb.config_load import from_flags, load_toml, sibling_from_flags
+from twisted_lb.config_reference import reference
+from twisted_lb.core.backend import BackendSpec
+from twisted_lb.core.pickers import POLICIES
+from twisted_lb.errors import ConfigError
+
+ROOT = Path(__file__).parent.parent
+GOOD = {"--backend": ["a:80"]}
+
+
+def written(path: Path, text: str) -> Path:
+    file = path / "lb.toml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def refusal(flags: dict[str, str | list[str]], file: Path | None = None) -> str:
+    with pytest.raises(ConfigError) as caught:
+        from_flags(flags, file)
+    return str(caught.value)
+
+
+def test_backends_alone_are_a_configuration() -> None:
+    config = from_flags({"--backend": ["a:81", "b:82,weight=3"]}, None)
+    assert [(spec.name, spec.weight) for spec in config.backends] == [("a:81", 1), ("b:82", 3)]
+    assert (config.listen.port, config.listen.interface, config.strategy) == (80, "", "rr")
+    assert (config.health_check.interval_s, config.health_check.kind) == (2.0, "http")
+
+
+def test_every_flag_arrives_where_it_belongs() -> None:
+    config = from_flags(
+        {
+            "--backend": ["[::1]:8081", "unix:/run/app.sock"],
+            "--healthcheck": "0.5",
+            "--strategy": "rand",
+            "--port": "8080",
+            "--interface": "localhost",
+            "--status": "[::1]:9000",
+        },
+        None,
+    )
+    assert config.health_check.interval_s == 0.5
+    assert config.strategy == "rand"
+    assert config.listen.where == "127.0.0.1:8080"
+    assert config.status is not None
+    assert config.status.where == "[::1]:9000"
+
+
+def test_every_policy_is_a_strategy() -> None:
+    for policy in POLICIES:
+        assert from_flags({**GOOD, "--strategy": policy}, None).strategy == policy
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"--port": "70000"}, "--port: should be less than or equal to 65535, not 70000"),
+        ({"--port": "-1"}, "--port: should be greater than or equal to 0, not -1"),
+        ({"--port": "abc"}, "--port: should be a valid integer, not 'abc'"),
+        ({"--port": "80.5"}, "--port: should be a valid integer, not 80.5"),
+        ({"--port": ""}, "--port: should be a valid integer"),
+        ({"--healthcheck": "-1"}, "--healthcheck: should be greater than or equal to 0, not -1"),
+        ({"--healthcheck": "nan"}, "--healthcheck: should be a finite number, not nan"),
+        ({"--healthcheck": "inf"}, "--healthcheck: should be a finite number, not inf"),
+        ({"--healthcheck": "0.01"}, "--healthcheck: should be 0 (off) or at least 0.05, not 0.01"),
+        ({"--healthcheck": "soon"}, "--healthcheck: should be a valid number, not 'soon'"),
+        ({"--strategy": "best"}, "--strategy: should be one of rr, rand"),
+        ({"--interface": "here"}, "--interface: should be an IP address"),
+        ({"--status": "9000"}, "--status: should be HOST:PORT"),
+        ({"--status": "::1:9000"}, "--status: should be HOST:PORT"),
+        ({"--status": "127.0.0.1:99999"}, "--status: should be less than or equal to 65535"),
+        ({"--backend": ["nowhere"]}, "--backend: "),
+        ({"--backend": ["a:99999"]}, "--backend: "),
+        ({"--backend": ["a:80,weigth=2"]}, "--backend: "),
+        ({"--backend": ["a:80", "a:80"]}, "--backend: a:80 is there twice"),
+        ({"--backend": ["a:80", "a:80,weight=2"]}, "--backend: a:80 is there twice"),
+        ({"--backend": []}, "no backend: give at least one"),
+        ({"--backend": ["localhost:80"]}, "backend localhost:80 is this balancer itself"),
+    ],
+)
+def test_a_wrong_flag_is_named_with_its_value(
+    flags: dict[str, str | list[str]], said: str
+) -> None:
+    assert said in refusal({**GOOD, **flags})
+    assert "\n" not in refusal({**GOOD, **flags})
+
+
+def test_no_backend_at_all_is_refused() -> None:
+    assert refusal({}).startswith("no backend: give at least one")
+
+
+def test_all_errors_are_said_at_once() -> None:
+    said = refusal({**GOOD, "--port": "-1", "--strategy": "best", "--healthcheck": "nan"})
+    assert [part.split(":")[0] for part in said.split("; ")] == [
+        "--strategy",
+        "--port",
+        "--healthcheck",
+    ]
+
+
+def test_a_file_says_what_flags_say_and_more(tmp_path: Path) -> None:
+    file = written(
+        tmp_path,
+        """
+        strategy = "rand"
+        status = "127.0.0.1:9000"
+        backends = ["a:80,weight=3", "b:80"]
+        [listen]
+        port = 8080
+        [health_check]
+        interval_s = 1
+        kind = "tcp"
+        [timeouts]
+        drain_s = 0.5
+        """,
+    )
+    config = load_toml(file)
+    assert [spec.weight for spec in config.backends] == [3, 1]
+    assert (config.strategy, config.listen.port) == ("rand", 8080)
+    assert (config.health_check.interval_s, config.timeouts.drain_s) == (1.0, 0.5)
+
+
+def test_backends_may_be_tables(tmp_path: Path) -> None:
+    file = written(
+        tmp_path,
+        """
+        [[backends]]
+        address = "[::1]:8081"
+        weight = 4
+        name = "blue"
+        [[backends]]
+        address = "b:80"
+        """,
+    )
+    blue, plain = load_toml(file).backends
+    assert (blue.name, blue.weight, str(blue.address)) == ("blue", 4, "[::1]:8081")
+    assert (plain.name, plain.weight) == ("b:80", 1)
+
+
+def test_flags_win_over_the_file_and_the_rest_of_it_stays(tmp_path: Path) -> None:
+    file = written(
+        tmp_path, 'backends = ["a:80", "b:80"]\n[listen]\nport = 1\ninterface = "127.0.0.1"'
+    )
+    config = from_flags({"--port": "8080", "--backend": ["c:80"]}, file)
+    assert config.listen.where == "127.0.0.1:8080"
+    assert [spec.name for spec in config.backends] == ["c:80"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x = 1\nbackends = ?", "lb.toml: Invalid value (at line 2, column 12)"),
+        ('backends = "a:80"', "lb.toml: backends: should be a list"),
+        ("backends = [80]", "lb.toml: backends.0: should be a table"),
+        ('backends = ["a"]', "lb.toml: backends.0: "),
+        ("backends = []", "lb.toml: no backend: give at least one"),
+        ("", "lb.toml: no backend: give at least one"),
+        ("[[backends]]\nweight = 1", "lb.toml: backends.0.address: is missing"),
+        ('[[backends]]\naddress = "a:80"\nweight = -1', "lb.toml: backends.0.weight: "),
+        ('[[backends]]\naddress = "a:80"\nport = 1', "lb.toml: backends.0.port: unknown key"),
+        (
+            'backends = [{address = "a:80", name = "x"}, {address = "b:80", name = "x"}]',
+            "lb.toml: backends: the name x is there twice",
+        ),
+        ('backends = ["a:80"]\nlisten = 80', "lb.toml: listen: should be a table"),
+        ('backends = ["a:80"]\n[listen]\nport = "80"', "lb.toml: listen.port: should be a valid"),
+        ('backends = ["a:80"]\n[listen]\nport = true', "lb.toml: listen.port: should be a valid"),
+        ('backends = ["a:80"]\n[listen]\nprot = 80', "lb.toml: listen.prot: unknown key"),
+        ('backends = ["a:80"]\n[health_check]\ninterval_s = nan', "should be a finite number"),
+        ('backends = ["a:80"]\n[health_check]\npath = "x"', "should begin with /"),
+        ('backends = ["a:80"]\n[health_check]\npath = "/a b"', "should begin with /"),
+        ('backends = ["a:80"]\n[health_check]\nkind = "udp"', "should be 'http' or 'tcp'"),
+        ('backends = ["a:80"]\n[timeouts]\ndrain_s = 0', "lb.toml: timeouts.drain_s: "),
+        ("a = " + "[" * 5000, "lb.toml: "),
+    ],
+)
+def test_a_wrong_file_is_named_with_its_place(tmp_path: Path, text: str, said: str) -> None:
+    refused = refusal({}, written(tmp_path, text))
+    assert said in refused
+    assert "\n" not in refused
+
+
+def test_a_wrong_flag_and_a_wrong_file_are_both_said(tmp_path: Path) -> None:
+    file = written(tmp_path, 'backends = ["a:80"]\nx = 1\n[limits]\nhead_bytes = 1')
+    said = refusal({"--port": "-1"}, file)
+    assert said.startswith("--port: ")
+    assert said.count("lb.toml: ") == 1
+    assert "limits.head_bytes: should be greater" in said
+    assert said.endswith("x: unknown key")
+
+
+def test_a_file_that_is_not_there_or_no_text_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"lb.toml: No such file or directory$"):
+        load_toml(tmp_path / "lb.toml")
+    with pytest.raises(ConfigError, match=r": Is a directory$"):
+        load_toml(tmp_path)
+    (tmp_path / "lb.toml").write_bytes(b"x = '\xff'")
+    with pytest.raises(ConfigError, match=r"lb.toml: not UTF-8 at byte 5$"):
+        load_toml(tmp_path / "lb.toml")
+
+
+def test_an_address_to_listen_on_is_normal_whatever_was_typed() -> None:
+    typed = ["", "*", "localhost", "127.0.0.1", "::1", "[::1]"]
+    places = [ListenConfig(port=80, interface=text).where for text in typed]
+    assert places == ["port 80", "port 80", "127.0.0.1:80", "127.0.0.1:80", "[::1]:80", "[::1]:80"]
+
+
+def test_a_check_waits_less_than_its_interval_unless_told() -> None:
+    waits = [HealthCheckConfig(interval_s=s).answer_timeout_s for s in (0.5, 2, 60)]
+    assert waits == pytest.approx([0.4, 1.6, 5.0])
+    assert HealthCheckConfig(timeout_s=7).answer_timeout_s == 7
+    assert not HealthCheckConfig(interval_s=0).enabled
+
+
+def test_configuration_cannot_be_changed() -> None:
+    config = LoadBalancerConfig(backends=(BackendSpec.parse("a:80"),))
+    with pytest.raises(ValidationError):
+        config.strategy = "rand"  # type: ignore[misc]
+
+
+def test_programs_may_give_addresses_in_place_of_specs() -> None:
+    config = LoadBalancerConfig.model_validate({"backends": ["a:80", BackendSpec.parse("b:80")]})
+    assert [spec.name for spec in config.backends] == ["a:80", "b:80"]
+
+
+def test_the_schema_names_every_table() -> None:
+    properties = LoadBalancerConfig.model_json_schema()["properties"]
+    assert list(properties) == list(LoadBalancerConfig.model_fields)
+
+
+def test_every_key_has_a_meaning() -> None:
+    rows = [line for line in reference().splitlines() if line.startswith("| `")]
+    assert len(rows) > 30
+    assert all(len(row.rstrip(" |").split(" | ")[-1]) > 10 for row in rows)
+
+
+def test_the_published_reference_is_up_to_date() -> None:
+    published = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    assert published == reference(), "python -m twisted_lb.config_reference >docs/configuration.md"
+
+
+def test_the_sibling_has_flags_of_its_own() -> None:
+    config = sibling_from_flags({"--port": "0", "--name": "blue"})
+    assert (config.port, config.name) == (0, "blue")
+    for flags, said in [({"--port": "x"}, "--port: "), ({"--name": "a b"}, "--name: ")]:
+        with pytest.raises(ConfigError, match=said):
+            sibling_from_flags(flags)

@@ -1,0 +1,178 @@
+"""The command lines: argparse's grammar inside twistd's options, and one line for a mistake."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from twisted.python.usage import Options as TwistedOptions
+
+from twisted_lb import __main__, backend_tap, tap
+from twisted_lb.errors import StartError, listen_error, one_line, report_start_errors
+
+
+def parsed(line: str) -> tap.Options:
+    options = tap.Options()
+    options.parseOptions(line.split())
+    return options
+
+
+def names(line: str) -> list[str]:
+    return [spec.name for spec in parsed(line).config.backends]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "-b a:1 b:2",
+        "-b a:1 -b b:2",
+        "-ba:1 -bb:2",
+        "--backend a:1 b:2",
+        "--backend=a:1 --backend=b:2",
+        "-p 8080 -b a:1 b:2",
+        "-b a:1 b:2 -p 8080 -c 1",
+        "-c 1 -b a:1 -s rand -b b:2 -p 8080",
+        "-b a:1 b:2 --",
+    ],
+)
+def test_the_backends_are_a_list_wherever_they_stand(line: str) -> None:
+    assert names(line) == ["a:1", "b:2"]
+
+
+@pytest.mark.parametrize("line", ["-c 0.5 -s rand -p 8080 -b a:1", "-b a:1 -c0.5 -srand -p8080"])
+def test_no_option_after_the_list_is_lost(line: str) -> None:
+    config = parsed(line).config
+    assert config.health_check.interval_s == 0.5
+    assert (config.strategy, config.listen.port) == ("rand", 8080)
+
+
+def test_long_forms_are_the_same_options() -> None:
+    short = parsed("-b a:1 -c 1 -s rand -p 8080").config
+    assert parsed("--backend a:1 --healthcheck 1 --strategy=rand --port 8080").config == short
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("", "no backend: give at least one, such as 127.0.0.1:8081"),
+        ("-p 80", "no backend: give at least one, such as 127.0.0.1:8081"),
+        ("-b", "argument -b/--backend: expected at least one argument"),
+        ("-b -p 80", "argument -b/--backend: expected at least one argument"),
+        ("a:1", "unrecognized arguments: a:1"),
+        ("-b=a:1 b:2", "unrecognized arguments: b:2"),
+        ("-p 80 a:1 -b b:2", "unrecognized arguments: a:1"),
+        ("-- -b a:1", "unrecognized arguments: "),
+        ("-b a:1 -- b:2", "unrecognized arguments: "),
+        ("-b a:1 -x", "unrecognized arguments: -x"),
+        ("-b a:1 --heal 1", "unrecognized arguments: --heal 1"),
+        ("-b a:1 -p", "argument -p/--port: expected one argument"),
+        ("-b a:1 -p 8080 -p abc", "--port: should be a valid integer, not 'abc'"),
+        ("-b a:1 -c -1", "--healthcheck: should be greater than or equal to 0, not -1"),
+        ("-b a:1 --config /nowhere/lb.toml", "/nowhere/lb.toml: No such file or directory"),
+    ],
+)
+def test_a_mistake_ends_the_process_in_one_line(line: str, said: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parsed(line)
+    message = caught.value.code
+    assert isinstance(message, str)
+    assert message.startswith(f"twistd lb: {said}")
+    assert "\n" not in message
+
+
+def test_control_characters_of_a_mistake_do_not_reach_the_terminal() -> None:
+    with pytest.raises(SystemExit) as caught:
+        tap.Options().parseOptions(["-p", "1", "-b", "a:1", "-c", "1", "x\n\x1b[31m"])
+    assert isinstance(caught.value.code, str)
+    assert caught.value.code.isprintable()
+
+
+@pytest.mark.parametrize("make", [tap.Options, backend_tap.Options])
+def test_the_help_begins_with_the_promised_synopsis(
+    make: Callable[[], TwistedOptions], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        make().parseOptions(["-h"])
+    assert caught.value.code == 0
+    synopsis, *rest = capsys.readouterr().out.splitlines()
+    assert synopsis in {
+        "usage: twistd -n lb [-h] -b HOST:PORT [HOST:PORT ...] "
+        "[-c HEALTHCHECK] [-s {rr,rand}] [-p PORT]",
+        "usage: twistd -n be [-h] [-p PORT] [--interface ADDRESS] [--name NAME]",
+    }
+    assert any(line.startswith("  twistd -n ") for line in rest)
+    assert str(make()).startswith(synopsis)
+
+
+def test_the_version_names_the_build_and_twisted(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("twisted_lb.build_info")
+    with pytest.raises(SystemExit) as caught:
+        tap.Options().parseOptions(["--version"])
+    assert caught.value.code == 0
+    said = capsys.readouterr().out
+    assert said.startswith("twisted_lb ")
+    assert "(pure)" in said or "(compiled)" in said
+    assert "Twisted " in said
+
+
+def test_the_sibling_backend_has_its_defaults() -> None:
+    options = backend_tap.Options()
+    options.parseOptions([])
+    assert (options.config.port, options.config.interface, options.config.name) == (8080, "", None)
+    with pytest.raises(SystemExit, match="^twistd be: --port: should be a valid integer"):
+        options.parseOptions(["-p", "x"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [([], "should be lb or be"), (["web"], "not 'web'"), (["-x"], "not '-x'")],
+)
+def test_the_module_knows_two_commands(
+    words: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["twisted_lb", *words])
+    with pytest.raises(SystemExit, match=said):
+        __main__.main()
+
+
+def test_the_module_explains_itself(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["twisted_lb", "--help"])
+    __main__.main()
+    assert capsys.readouterr().out.startswith("usage: python -m twisted_lb lb")
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (13, "port 80: permission denied (ports below 1024 need root or CAP_NET_BIND_SERVICE)"),
+        (98, "port 80: already in use"),
+        (99, "port 80: not an address of this machine"),
+        (24, "port 80: Too many open files"),
+    ],
+)
+def test_a_refused_bind_says_what_to_do(code: int, said: str) -> None:
+    assert str(listen_error("port 80", OSError(code, "whatever"))) == said
+
+
+def test_only_start_errors_are_shortened(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    passed_on: list[Any] = []
+    monkeypatch.setattr(sys, "excepthook", lambda *args: passed_on.append(args[1]))
+    report_start_errors()
+    hook = sys.excepthook
+    report_start_errors()
+    assert sys.excepthook is hook
+
+    monkeypatch.setattr(sys, "__stderr__", sys.stderr)
+    bug = KeyError("a bug")
+    hook(KeyError, bug, None)
+    hook(StartError, StartError("port 80: already in use"), None)
+    assert passed_on == [bug]
+    assert capfd.readouterr().err == "twistd lb: port 80: already in use\n"
+
+
+def test_one_line_keeps_what_can_be_read() -> None:
+    assert one_line(" a\tb\nc\x1b ü ") == "a\\tb\\nc\\x1b ü"
