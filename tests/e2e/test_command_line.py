@@ -1,0 +1,308 @@
+"""Wrong input against every way to start: one line on stderr, a status, and nothing left behind.
+
+Real processes, run side by side, as what twistd does around its fork cannot be seen otherwise.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+BIN = Path(sys.executable).parent
+AT_ONCE = 8
+PATIENCE_S = 30.0
+
+Words = list[str]
+
+
+@dataclass
+class Run:
+    """One finished process."""
+
+    name: str
+    folder: Path
+    status: int
+    stdout: str
+    stderr: str
+
+
+@dataclass
+class Start:
+    """A process to start in a folder of its own."""
+
+    name: str
+    folder: Path
+    words: Words
+
+
+def finished(starts: Iterable[Start]) -> Iterator[Run]:
+    """Run them, a few at a time; whatever does not end is killed and reported as -9."""
+    waiting = list(starts)
+    while waiting:
+        batch, waiting = waiting[:AT_ONCE], waiting[AT_ONCE:]
+        processes = [(start, begin(start)) for start in batch]
+        for start, process in processes:
+            try:
+                out, err = process.communicate(timeout=PATIENCE_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                out, err = process.communicate()
+            end_daemon(start.folder)
+            yield Run(start.name, start.folder, process.returncode, out, err)
+
+
+def begin(start: Start) -> "subprocess.Popen[str]":
+    start.folder.mkdir(parents=True, exist_ok=True)
+    return subprocess.Popen(
+        start.words,
+        cwd=start.folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def end_daemon(folder: Path) -> None:
+    """A daemon that should not have started must not outlive the test."""
+    file = folder / "twistd.pid"
+    if file.exists():
+        os.kill(int(file.read_text()), signal.SIGKILL)
+
+
+def tool(name: str) -> str:
+    return str(BIN / name)
+
+
+def tac(folder: Path, words: Words, maker: str) -> Path:
+    """A .tac file that starts what `twistd lb WORDS` or `twistd be WORDS` starts."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "service.tac"
+    module = {"load_balancer": "tap", "backend": "backend_tap"}[maker]
+    file.write_text(
+        "from twisted.application.service import Application\n"
+        f"from twisted_lb.{module} import {maker}\n"
+        "application = Application('test')\n"
+        f"{maker}(*{words!r}).setServiceParent(application)\n"
+    )
+    return file
+
+
+def make_by_command(*before: str) -> Callable[[Path, str, Words], Words]:
+    return lambda folder, command, words: [*before, command, *words]
+
+
+def make_by_tac(*before: str) -> Callable[[Path, str, Words], Words]:
+    def make(folder: Path, command: str, words: Words) -> Words:
+        maker = {"lb": "load_balancer", "be": "backend"}[command]
+        return [*before, "-y", str(tac(folder, words, maker))]
+
+    return make
+
+
+WAYS = {
+    "twistd -n": make_by_command(tool("twistd"), "-n"),
+    "twistd": make_by_command(tool("twistd")),
+    "twist": make_by_command(tool("twist")),
+    "twistd -n -y": make_by_tac(tool("twistd"), "-n"),
+    "twistd -y": make_by_tac(tool("twistd")),
+    "python -m": make_by_command(sys.executable, "-m", "twisted_lb"),
+}
+
+
+@contextmanager
+def taken_port() -> Iterator[int]:
+    with closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        yield taken.getsockname()[1]
+
+
+WRONG_TOML = {
+    "syntax.toml": "backends = [",
+    "key.toml": 'backends = ["a:80"]\nretries = 3\n[listen]\nport = "x"\n',
+}
+
+B = ["-b", "127.0.0.1:8081"]
+
+# What is typed, and what the line on stderr begins with after `twistd lb: `.
+WRONG: list[tuple[Words, str]] = [
+    (["-b", "nowhere"], "--backend: "),
+    ([*B, "127.0.0.1:70000"], "--backend: "),
+    ([*B, *B], "--backend: 127.0.0.1:8081 is there twice"),
+    (["-b"], "argument -b/--backend: expected at least one argument"),
+    ([], "no backend: give at least one"),
+    ([*B, "-s", "best"], "--strategy: should be one of rr, rand"),
+    ([*B, "-c", "-1"], "--healthcheck: should be greater than or equal to 0, not -1"),
+    ([*B, "-c", "nan"], "--healthcheck: should be a finite number"),
+    ([*B, "-p", "70000"], "--port: should be less than or equal to 65535, not 70000"),
+    ([*B, "-p", "8080", "stray"], "unrecognized arguments: stray"),
+    ([*B, "--config", "{folder}/syntax.toml"], "{folder}/syntax.toml: "),
+    (["--config", "{folder}/key.toml"], "{folder}/key.toml: listen.port: should be a valid "),
+    (["--config", "{folder}/none.toml"], "{folder}/none.toml: No such file or directory"),
+    ([*B, "-p", "{taken}", "--interface", "127.0.0.1"], "127.0.0.1:{taken}: already in use"),
+    ([*B, "--interface", "192.0.2.1"], "192.0.2.1:80: not an address of this machine"),
+]
+
+
+def test_wrong_input_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    for name, text in WRONG_TOML.items():
+        (tmp_path / name).write_text(text)
+    said: dict[str, str] = {}
+
+    def starts(values: dict[str, object]) -> Iterator[Start]:
+        for number, (words, line) in enumerate(WRONG):
+            for way, make in WAYS.items():
+                name = f"{way} {number}"
+                said[name] = line.format(**values)
+                folder = tmp_path / name.replace(" ", "")
+                typed = [word.format(**values) for word in words]
+                yield Start(name, folder, make(folder, "lb", typed))
+
+    with taken_port() as port:
+        runs = list(finished(starts({"folder": tmp_path, "taken": port})))
+    faults = [fault for run in runs for fault in faults_of(run, f"twistd lb: {said[run.name]}")]
+    assert faults == []
+    assert len(runs) == len(WRONG) * len(WAYS)
+
+
+def faults_of(run: Run, line: str) -> Iterator[str]:
+    """What is not as it should be about a process that was to fail with that line."""
+    where = f"{run.name}: {run.stderr!r}"
+    if run.status != 1:
+        yield f"status {run.status}, {where}"
+    if not run.stderr.startswith(line) or run.stderr.count("\n") != 1:
+        yield f"expected {line!r}, {where}"
+    if "Traceback" in run.stdout + logged(run.folder):
+        yield f"traceback in the log, {where}"
+    left = {path.name for path in run.folder.iterdir()} - {"service.tac", "twistd.log"}
+    if left - {"__pycache__"}:
+        yield f"left behind {left}, {where}"
+
+
+def logged(folder: Path) -> str:
+    log = folder / "twistd.log"
+    return log.read_text() if log.exists() else ""
+
+
+def test_the_sibling_backend_fails_the_same_way(tmp_path: Path) -> None:
+    with taken_port() as port:
+        words = ["-p", str(port), "--interface", "127.0.0.1"]
+        starts = [
+            Start(way, tmp_path / str(i), make(tmp_path / str(i), "be", words))
+            for i, (way, make) in enumerate(WAYS.items())
+        ]
+        line = f"twistd be: 127.0.0.1:{port}: already in use"
+        assert [fault for run in finished(starts) for fault in faults_of(run, line)] == []
+
+
+def unprivileged_port() -> int:
+    """A port that needs the privilege, or 0 where none does."""
+    first = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+    return min(81, int(first.read_text()) - 1) if first.exists() else 81
+
+
+@pytest.mark.skipif(unprivileged_port() < 1, reason="every port is allowed here")
+@pytest.mark.skipif(
+    os.geteuid() == 0 and shutil.which("setpriv") is None, reason="root, and no setpriv"
+)
+def test_a_port_that_is_not_permitted_is_one_line(tmp_path: Path) -> None:
+    drop = ["setpriv", "--bounding-set", "-net_bind_service", "--inh-caps", "-net_bind_service"]
+    without = drop if os.geteuid() == 0 else []
+    port = unprivileged_port()
+    starts = []
+    for command, words in (("lb", B), ("be", [])):
+        for way, make in WAYS.items():
+            folder = tmp_path / f"{command}{way}".replace(" ", "")
+            typed = make(folder, command, [*words, "-p", str(port)])
+            starts.append(Start(f"{command} {way}", folder, [*without, *typed]))
+    for run in finished(starts):
+        line = f"twistd {run.name[:2]}: port {port}: permission denied"
+        assert list(faults_of(run, line)) == []
+
+
+# A service that a .tac file makes itself only learns after the fork that it cannot listen.
+LATE_TAC = """\
+from twisted.application.service import Application
+from twisted_lb.backend_service import BackendService
+application = Application("test")
+BackendService({port}, "127.0.0.1").setServiceParent(application)
+"""
+
+
+def test_a_port_lost_at_the_last_moment_is_still_no_traceback(tmp_path: Path) -> None:
+    with taken_port() as port:
+        file = tmp_path / "late.tac"
+        file.write_text(LATE_TAC.format(port=port))
+        front, daemon = finished(
+            [
+                Start("front", tmp_path / "front", [tool("twistd"), "-n", "-y", str(file)]),
+                Start("daemon", tmp_path / "daemon", [tool("twistd"), "-y", str(file)]),
+            ]
+        )
+    line = f"127.0.0.1:{port}: already in use"
+    assert list(faults_of(front, f"twistd be: {line}")) == []
+    # Twisted's own two lines: the daemon can only send its parent the first 98 bytes.
+    assert daemon.stderr == (
+        f"An error has occurred: b'twisted_lb.errors.StartError: {line}'\n"
+        "Please look at log file for more information.\n"
+    )
+    assert daemon.status == 1
+    assert f"twistd be: {line}" in logged(daemon.folder)
+    assert "Traceback" not in logged(daemon.folder)
+    assert not (daemon.folder / "twistd.pid").exists()
+
+
+def test_help_and_version_are_no_mistakes(tmp_path: Path) -> None:
+    starts = [
+        Start(f"{way} {flag}", tmp_path / str(i), WAYS[way](tmp_path, command, [flag]))
+        for i, (way, command, flag) in enumerate(
+            (way, command, flag)
+            for way in ("twistd -n", "twist", "python -m")
+            for command in ("lb", "be")
+            for flag in ("-h", "--version")
+        )
+    ]
+    for run in finished(starts):
+        assert (run.status, run.stderr) == (0, "")
+        assert run.stdout.startswith(("usage: twistd -n ", "twisted_lb "))
+
+
+def test_a_sibling_daemon_starts_and_ends_without_a_trace(tmp_path: Path) -> None:
+    words = WAYS["twistd"](tmp_path, "be", ["-p", "0", "--interface", "127.0.0.1"])
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert (done.returncode, done.stderr) == (0, "")
+    until(lambda: "answers on 127.0.0.1:" in logged(tmp_path))
+    os.kill(int((tmp_path / "twistd.pid").read_text()), signal.SIGTERM)
+    until(lambda: not (tmp_path / "twistd.pid").exists())
+    assert "Traceback" not in logged(tmp_path)
+
+
+def test_the_module_runs_in_the_foreground_without_a_pid_file(tmp_path: Path) -> None:
+    words = WAYS["python -m"](tmp_path, "be", ["-p", "0", "--interface", "127.0.0.1"])
+    with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            assert any("answers on 127.0.0.1:" in line for line in process.stdout)
+            assert list(tmp_path.iterdir()) == []
+        finally:
+            process.terminate()
+        # twistd ends by the signal that it was sent.
+        assert process.wait(PATIENCE_S) == -signal.SIGTERM
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for it; there is nothing to await about a daemon of another process group."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
