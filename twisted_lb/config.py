@@ -21,7 +21,7 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
-from twisted_lb.core.backend import BackendSpec, TcpAddress
+from twisted_lb.core.backend import HEAVIEST, BackendSpec, TcpAddress
 from twisted_lb.core.pickers import POLICIES
 
 NO_BACKEND = "no backend: give at least one, such as 127.0.0.1:8081"
@@ -307,7 +307,8 @@ class BackendTable(Model):
     )
     weight: int | None = Field(
         default=None,
-        ge=0,
+        ge=1,
+        le=HEAVIEST,
         description="Its share of the clients relative to the others; left out: 1.",
     )
     name: str | None = Field(

@@ -1,0 +1,75 @@
+"""The front door of the core: everything that the shell asks, tells or commands goes through here."""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from twisted_lb.core.backend import AdminState, Backend, BackendSpec
+from twisted_lb.core.outcome import Outcome, Refusal
+from twisted_lb.core.pool import Lease, Pool
+from twisted_lb.core.retry import RetryPolicy
+from twisted_lb.core.snapshot import BackendSnapshot, BalancerSnapshot
+
+
+class Balancer:
+    """One pool and the rules of retrying. All times are monotonic seconds."""
+
+    def __init__(self, pool: Pool, retries: RetryPolicy) -> None:
+        self.pool: Final = pool
+        self.retries: Final = retries
+
+    def update(self, specs: Iterable[BackendSpec], now: float) -> None:
+        """Have just these backends from now on; see `Pool.update`."""
+        self.pool.update(specs, now)
+
+    def admit(self, key: bytes | None, now: float) -> Lease | Refusal:
+        """A backend for a new request."""
+        self.retries.budget.deposit(now)
+        return self.pool.lease(key, now)
+
+    def readmit(self, key: bytes | None, now: float, tried: Sequence[Backend]) -> Lease | Refusal:
+        """A backend for another attempt at a request, not one of `tried`."""
+        return self.pool.lease(key, now, tried)
+
+    def settle(self, lease: Lease, outcome: Outcome, now: float, detail: str = "") -> None:
+        """An attempt ended; once for each lease."""
+        self.pool.settle(lease, outcome, now, detail)
+
+    def observe_probe(self, name: str, passed: bool, reason: str, now: float) -> None:
+        """A check of this backend ended; nothing if it has been removed meanwhile."""
+        backend = self.pool.backends.get(name)
+        if backend is not None:
+            self.pool.observe_probe(backend, passed, reason, now)
+
+    def command(self, name: str, admin: AdminState, now: float) -> None:
+        """The operator's word; KeyError when there is no such backend."""
+        backend = self.pool.backends.get(name)
+        if backend is None:
+            raise KeyError(f"no backend is called {name}")
+        self.pool.command(backend, admin, now)
+
+    def tick(self, now: float) -> None:
+        """Notice what time alone has changed; a few times a second is enough."""
+        self.pool.tick(now)
+
+    def snapshot(self) -> BalancerSnapshot:
+        """How everything stands."""
+        return BalancerSnapshot(self.pool.name, tuple(_snapshot(b) for b in self.pool.backends.values()))
+
+    def __repr__(self) -> str:
+        return f"<Balancer of {self.pool!r}>"
+
+
+def _snapshot(backend: Backend) -> BackendSnapshot:
+    return BackendSnapshot(
+        name=backend.name,
+        address=str(backend.address),
+        weight=backend.weight,
+        admin=backend.admin,
+        up=backend.health.up,
+        known=backend.health.known,
+        ejected=backend.ejection.active,
+        usable=backend.usable,
+        in_flight=backend.in_flight,
+        requests=backend.requests,
+        outcomes={outcome.name: backend.outcomes[outcome] for outcome in Outcome if backend.outcomes[outcome]},
+    )

@@ -1,0 +1,140 @@
+"""What happened to the backends: one event for each change of state, with its reason."""
+
+from dataclasses import dataclass
+
+from twisted_lb.core.backend import AdminState
+from twisted_lb.core.outcome import Outcome
+
+
+@dataclass(frozen=True)
+class BackendDown:
+    """Probes took it out."""
+
+    backend_name: str
+    reason: str
+    at: float
+
+    def __str__(self) -> str:
+        return f"{self.backend_name} is down: {self.reason}"
+
+
+@dataclass(frozen=True)
+class BackendUp:
+    """Probes brought it back."""
+
+    backend_name: str
+    reason: str
+    at: float
+
+    def __str__(self) -> str:
+        return f"{self.backend_name} is up: {self.reason}"
+
+
+@dataclass(frozen=True)
+class BackendEjected:
+    """Traffic took it out. `until`: when one request may try it; None: checks decide, and one is wanted at once."""
+
+    backend_name: str
+    outcome: Outcome
+    detail: str
+    until: float | None
+    check_wanted: bool
+    at: float
+
+    def __str__(self) -> str:
+        end = "until checks pass" if self.until is None else f"for {self.until - self.at:g} s"
+        return f"{self.backend_name} is ejected {end}: {self.detail or self.outcome.name}"
+
+
+@dataclass(frozen=True)
+class BackendReturned:
+    """An ejection ended."""
+
+    backend_name: str
+    reason: str
+    at: float
+
+    def __str__(self) -> str:
+        return f"{self.backend_name} is used again: {self.reason}"
+
+
+@dataclass(frozen=True)
+class BackendAdded:
+    """An update brought a new one."""
+
+    backend_name: str
+    at: float
+
+    def __str__(self) -> str:
+        return f"{self.backend_name} is added"
+
+
+@dataclass(frozen=True)
+class BackendRemoved:
+    """An update left it out: no new requests, running ones end."""
+
+    backend_name: str
+    at: float
+
+    def __str__(self) -> str:
+        return f"{self.backend_name} is removed"
+
+
+@dataclass(frozen=True)
+class BackendChanged:
+    """An update changed its weight or address."""
+
+    backend_name: str
+    change: str
+    at: float
+
+    def __str__(self) -> str:
+        return f"{self.backend_name} has changed: {self.change}"
+
+
+@dataclass(frozen=True)
+class AdminChanged:
+    """The operator said so."""
+
+    backend_name: str
+    admin: AdminState
+    at: float
+
+    def __str__(self) -> str:
+        return f"{self.backend_name} is set to {self.admin.value}"
+
+
+@dataclass(frozen=True)
+class PoolExhausted:
+    """The last usable backend is gone; requests are refused from now on."""
+
+    pool_name: str
+    at: float
+
+    def __str__(self) -> str:
+        return f"pool {self.pool_name} has no usable backend"
+
+
+@dataclass(frozen=True)
+class PoolRecovered:
+    """The first one is back."""
+
+    pool_name: str
+    at: float
+
+    def __str__(self) -> str:
+        return f"pool {self.pool_name} has a usable backend again"
+
+
+Event = (
+    BackendDown
+    | BackendUp
+    | BackendEjected
+    | BackendReturned
+    | BackendAdded
+    | BackendRemoved
+    | BackendChanged
+    | AdminChanged
+    | PoolExhausted
+    | PoolRecovered
+)

@@ -1,0 +1,217 @@
+"""Interchangeable backends behind one policy: who is in, who may be used, and who has a claim on whom."""
+
+from collections.abc import Callable, Iterable, Sequence
+from random import Random
+from typing import Final
+
+from twisted_lb.core.backend import AdminState, Backend, BackendSpec
+from twisted_lb.core.ejection import NEVER
+from twisted_lb.core.events import (
+    AdminChanged,
+    BackendAdded,
+    BackendChanged,
+    BackendDown,
+    BackendEjected,
+    BackendRemoved,
+    BackendReturned,
+    BackendUp,
+    Event,
+    PoolExhausted,
+    PoolRecovered,
+)
+from twisted_lb.core.outcome import CONSEQUENCE, Blame, Outcome, Refusal
+from twisted_lb.core.pickers.base import Picker, Policy
+
+
+class PoolSettings:
+    """`rise` and `fall` in checks; `checked`: whether anybody checks at all."""
+
+    def __init__(self, rise: int = 2, fall: int = 3, *, checked: bool = True) -> None:
+        self.rise: Final = rise
+        self.fall: Final = fall
+        self.checked: Final = checked
+
+
+class Lease:
+    """One attempt's claim on a backend, from `Pool.lease` to `Pool.settle`."""
+
+    def __init__(self, backend: Backend, opened_at: float, *, trial: bool) -> None:
+        self.backend: Final = backend
+        self.opened_at: Final = opened_at
+        self.trial: Final = trial
+        self.open: bool = True
+
+    def __repr__(self) -> str:
+        return f"<Lease {self.backend.name} {'open' if self.open else 'settled'}>"
+
+
+class Pool:
+    """The backends of one name. `on_event` is told every change of state, after it has happened."""
+
+    def __init__(
+        self, name: str, policy: Policy, settings: PoolSettings, rng: Random, on_event: Callable[[Event], None]
+    ) -> None:
+        self.name: Final = name
+        self.backends: dict[str, Backend] = {}
+        self._policy: Final = policy
+        self._settings: Final = settings
+        self._rng: Final = rng
+        self._on_event: Final = on_event
+        self._picker: Picker | None = None  # for the usable ones, None when there are none
+        self._last_picker: Picker | None = None  # the one before, for what it knows of who is owed
+        self._dirty: bool = False
+        self._exhausted: bool = False
+        self._wake_at: float = NEVER
+
+    def update(self, specs: Iterable[BackendSpec], now: float) -> None:
+        """Have just these from now on, in this order; ValueError, and nothing changed, when a name is there twice.
+
+        Who stays keeps its record, unless its address changed: that is another server under the same name.
+        """
+        wanted = list(specs)
+        if len({spec.name for spec in wanted}) != len(wanted):
+            raise ValueError(f"pool {self.name}: a backend is there twice")
+        old = self.backends
+        self.backends = {spec.name: self._adopt(spec, old.get(spec.name)) for spec in wanted}
+        self._dirty = True
+        for spec in wanted:
+            self._announce(spec, old.get(spec.name), now)
+        for name in old:
+            if name not in self.backends:
+                self._on_event(BackendRemoved(name, now))
+        self._review(now)
+
+    def _adopt(self, spec: BackendSpec, backend: Backend | None) -> Backend:
+        if backend is None or backend.address != spec.address:
+            settings = self._settings
+            fresh = Backend(spec, settings.rise, settings.fall, checked=settings.checked)
+            if backend is not None:
+                fresh.admin = backend.admin
+                fresh.judge()
+            return fresh
+        return backend
+
+    def _announce(self, spec: BackendSpec, old: Backend | None, now: float) -> None:
+        backend = self.backends[spec.name]
+        if old is None:
+            self._on_event(BackendAdded(spec.name, now))
+        elif old is not backend:
+            self._on_event(BackendChanged(spec.name, f"address {old.address} -> {spec.address}", now))
+        elif backend.weight != spec.weight:
+            change = f"weight {backend.weight} -> {spec.weight}"
+            backend.weight = spec.weight
+            self._on_event(BackendChanged(spec.name, change, now))
+
+    def lease(self, key: bytes | None, now: float, tried: Sequence[Backend] = ()) -> Lease | Refusal:
+        """A claim on the backend that the policy picks, not one of `tried`; to be settled exactly once."""
+        if self._dirty or now >= self._wake_at:
+            self._rebuild(now)
+        picker = self._picker
+        if picker is None:
+            return Refusal.NO_BACKEND
+        backend = picker.pick(key, now, self._rng, tried)
+        if backend is None:
+            return Refusal.NO_BACKEND
+        trial = False
+        if backend.ejection.active:
+            trial = True
+            backend.ejection.begin_trial()
+            self._dirty = True
+        backend.in_flight += 1
+        backend.requests += 1
+        return Lease(backend, now, trial=trial)
+
+    def settle(self, lease: Lease, outcome: Outcome, now: float, detail: str = "") -> None:
+        """End a claim; a second time is an AssertionError."""
+        assert lease.open, f"{lease!r} is settled twice"
+        lease.open = False
+        backend = lease.backend
+        backend.in_flight -= 1
+        backend.outcomes[outcome] += 1
+        if outcome is not Outcome.OK or lease.trial:
+            self._learn(lease, outcome, now, detail)
+
+    def _learn(self, lease: Lease, outcome: Outcome, now: float, detail: str) -> None:
+        """What an attempt that did not simply succeed says about its backend."""
+        backend = lease.backend
+        if CONSEQUENCE[outcome].blame is Blame.EJECT:
+            ejection = backend.ejection
+            again = lease.trial
+            if ejection.eject(now) or again:
+                until = None if ejection.checked else ejection.until
+                self._judge(backend, now)
+                if self.backends.get(backend.name) is backend:
+                    self._on_event(BackendEjected(backend.name, outcome, detail, until, ejection.checked, now))
+                    self._review(now)
+        elif lease.trial and backend.ejection.on_trial:
+            # Any answer of the backend's own shows that somebody listens again.
+            listening = outcome not in (Outcome.CONNECT_TIMEOUT, Outcome.LOCAL_FAILURE, Outcome.CANCELLED)
+            answered = listening and outcome is not Outcome.CLIENT_GONE
+            if backend.ejection.end_trial(now, answered=answered):
+                self._returned(backend, "a trial request was answered", now)
+            else:
+                self._dirty = True
+
+    def observe_probe(self, backend: Backend, passed: bool, reason: str, now: float) -> None:
+        """Take the result of one check."""
+        flipped = backend.health.observe(passed)
+        ended = backend.ejection.observe(passed)
+        self._judge(backend, now)
+        if flipped:
+            kind = BackendUp if backend.health.up else BackendDown
+            self._on_event(kind(backend.name, reason, now))
+        if ended:
+            self._on_event(BackendReturned(backend.name, "checks pass", now))
+        self._review(now)
+
+    def command(self, backend: Backend, admin: AdminState, now: float) -> None:
+        """Take the operator's word; running requests end as they would."""
+        if backend.admin is admin:
+            return
+        backend.admin = admin
+        self._judge(backend, now)
+        self._on_event(AdminChanged(backend.name, admin, now))
+        self._review(now)
+
+    def tick(self, now: float) -> None:
+        """Notice what time alone has changed."""
+        if now >= self._wake_at:
+            self._rebuild(now)
+
+    def _returned(self, backend: Backend, reason: str, now: float) -> None:
+        self._judge(backend, now)
+        self._on_event(BackendReturned(backend.name, reason, now))
+        self._review(now)
+
+    def _judge(self, backend: Backend, now: float) -> None:
+        if backend.judge() or backend.ejection.active:
+            self._dirty = True
+
+    def _review(self, now: float) -> None:
+        """Tell when the last usable one is gone, or the first one back."""
+        exhausted = not any(backend.usable for backend in self.backends.values())
+        if exhausted != self._exhausted:
+            self._exhausted = exhausted
+            self._on_event(PoolExhausted(self.name, now) if exhausted else PoolRecovered(self.name, now))
+
+    def _rebuild(self, now: float) -> None:
+        """Make the snapshot anew: the usable ones, and those whose ejection has come to its trial."""
+        self._dirty = False
+        self._wake_at = NEVER
+        members: list[Backend] = []
+        for backend in self.backends.values():
+            if backend.usable:
+                members.append(backend)
+            elif backend.ejection.active and backend.admin is AdminState.READY and backend.health.up:
+                if now >= backend.ejection.until:
+                    members.append(backend)
+                else:
+                    self._wake_at = min(self._wake_at, backend.ejection.until)
+        if self._picker is not None:
+            self._last_picker = self._picker
+        self._picker = self._policy.build(members, self._last_picker, self._rng) if members else None
+
+    def __repr__(self) -> str:
+        usable = sum(backend.usable for backend in self.backends.values())
+        in_flight = sum(backend.in_flight for backend in self.backends.values())
+        return f"<Pool {self.name}: {usable} usable of {len(self.backends)}, {in_flight} in flight>"

@@ -1,0 +1,164 @@
+"""The decisions alone: a class that takes a list of servers and assigns clients to them, without any reactor."""
+
+import random
+import time
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Final, Self
+
+from twisted_lb.core.backend import AdminState, Backend, BackendSpec
+from twisted_lb.core.balancer import Balancer
+from twisted_lb.core.events import Event
+from twisted_lb.core.outcome import Outcome, Refusal
+from twisted_lb.core.pickers import POLICIES
+from twisted_lb.core.pool import Lease, Pool, PoolSettings
+from twisted_lb.core.retry import RetryBudget, RetryPolicy
+from twisted_lb.core.snapshot import BackendSnapshot
+
+Server = str | BackendSpec
+
+
+class NoServerAvailable(Exception):
+    """Every server is down, drained or was tried."""
+
+
+class Assignment:
+    """A client's claim on a server, from `assign` until it is settled by `done` or `failed`.
+
+    As a context manager it settles itself: an exception that leaves the block counts as a failure of the server.
+    Settling twice is an AssertionError.
+    """
+
+    def __init__(self, balancer: "LoadBalancer", lease: Lease) -> None:
+        self._balancer: Final = balancer
+        self._lease: Final = lease
+
+    @property
+    def server(self) -> str:
+        """The name of the server: its address, unless a BackendSpec named it otherwise."""
+        return self._lease.backend.name
+
+    @property
+    def open(self) -> bool:
+        """Whether it is not settled yet."""
+        return self._lease.open
+
+    def done(self) -> None:
+        """The server served the client."""
+        self._balancer._settle(self._lease, Outcome.OK, "")
+
+    def failed(self, reason: str = "", *, refused: bool = False) -> None:
+        """It did not. `refused`: nobody listens there, so it gets no clients until it is reported up, or rested."""
+        self._balancer._settle(self._lease, Outcome.REFUSED if refused else Outcome.NO_RESPONSE, reason)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self.open:
+            return
+        if error is None:
+            self.done()
+        else:
+            self.failed(str(error), refused=isinstance(error, ConnectionRefusedError))
+
+    def __repr__(self) -> str:
+        return f"<Assignment to {self.server}, {'open' if self.open else 'settled'}>"
+
+
+class LoadBalancer:
+    """Assigns clients to servers.
+
+    >>> lb = LoadBalancer(["a:80", "b:80,weight=2"], "rr")
+    >>> with lb.assign() as assignment:
+    ...     assignment.server in ("a:80", "b:80")
+    True
+    >>> lb.report_down("b:80", "on fire")
+    >>> [lb.assign().server for _ in range(3)]
+    ['a:80', 'a:80', 'a:80']
+
+    `servers` are `HOST:PORT`, `[IPv6]:PORT` or `unix:/path`, each with `,weight=N` if wanted, or BackendSpecs; ValueError
+    says what is wrong with one. `strategy` is one of `twisted_lb.core.pickers.POLICIES`. `seed` makes it repeatable.
+    `clock` gives monotonic seconds. `on_event` is told every change of a server's state.
+    """
+
+    def __init__(
+        self,
+        servers: Iterable[Server],
+        strategy: str = "rr",
+        *,
+        seed: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> None:
+        if strategy not in POLICIES:
+            raise ValueError(f"{strategy!r} is not a strategy, expected one of {', '.join(POLICIES)}")
+        self._clock: Final = clock
+        rng = random.Random(seed)
+        pool = Pool("servers", POLICIES[strategy], PoolSettings(), rng, on_event or _ignore)
+        self._balancer: Final = Balancer(pool, RetryPolicy(0, RetryBudget()))
+        self.update(servers)
+
+    def assign(self, client: str | bytes | None = None, *, avoid: Iterable[str] = ()) -> Assignment:
+        """A server for a client, not one of those named in `avoid`; NoServerAvailable when there is none.
+
+        `client` is what hashing strategies go by; the others ignore it.
+        """
+        key = client.encode() if isinstance(client, str) else client
+        backends = self._balancer.pool.backends
+        tried = tuple(backends[name] for name in avoid if name in backends)
+        lease = self._balancer.pool.lease(key, self._clock(), tried)
+        if isinstance(lease, Refusal):
+            raise NoServerAvailable(repr(self._balancer.pool))
+        return Assignment(self, lease)
+
+    def report_down(self, server: str, reason: str = "reported down") -> None:
+        """It is not well: no clients until `report_up` was called twice in a row. KeyError for a stranger."""
+        backend = self._known(server)
+        while backend.health.up:
+            self._balancer.observe_probe(server, False, reason, self._clock())
+
+    def report_up(self, server: str, reason: str = "reported up") -> None:
+        """It is well; one that was down is used again after the second report in a row."""
+        self._known(server)
+        self._balancer.observe_probe(server, True, reason, self._clock())
+
+    def drain(self, server: str) -> None:
+        """No new clients for it, whatever its health, until `ready`."""
+        self._known(server)
+        self._balancer.command(server, AdminState.DRAIN, self._clock())
+
+    def ready(self, server: str) -> None:
+        """Take back `drain`."""
+        self._known(server)
+        self._balancer.command(server, AdminState.READY, self._clock())
+
+    def update(self, servers: Iterable[Server]) -> None:
+        """Have just these from now on; those that stay keep their state. ValueError, and nothing changed, if none."""
+        specs = [BackendSpec.parse(server) if isinstance(server, str) else server for server in servers]
+        if not specs:
+            raise ValueError("no server")
+        self._balancer.update(specs, self._clock())
+
+    @property
+    def servers(self) -> dict[str, BackendSnapshot]:
+        """How each server stands, by name, in the order they were given."""
+        return {snapshot.name: snapshot for snapshot in self._balancer.snapshot().backends}
+
+    def _known(self, server: str) -> Backend:
+        backend = self._balancer.pool.backends.get(server)
+        if backend is None:
+            raise KeyError(f"no server is called {server}")
+        return backend
+
+    def _settle(self, lease: Lease, outcome: Outcome, detail: str) -> None:
+        self._balancer.settle(lease, outcome, self._clock(), detail)
+
+    def __repr__(self) -> str:
+        return f"<LoadBalancer {self._balancer.pool!r}>"
+
+
+def _ignore(_event: Event) -> None:
+    """Nobody listens."""

@@ -1,0 +1,102 @@
+"""Deadlines without timers: a wheel of 100 ms slots that is looked at only while something is in it.
+
+A connection owns one Deadline for life and moves it with every request. Moving it later costs an attribute: it stays
+in its slot and is put into the right one when the wheel comes by (Varghese and Lauck's hashed wheel, lazily).
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from twisted.logger import Logger
+
+TICK_S: Final = 0.1
+NEVER: Final = float("inf")
+_NOWHERE: Final = 1 << 62
+
+_log = Logger()
+
+
+class Deadline:
+    """A moment at which `callback` runs, unless it was moved or disarmed before. Not armed when made."""
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self.callback: Callable[[], None] = callback
+        self.due: float = NEVER
+        self.slot: int = _NOWHERE
+
+    def disarm(self) -> None:
+        """Forget the moment; the callback will not run. Harmless when not armed."""
+        self.due = NEVER
+
+    @property
+    def armed(self) -> bool:
+        """Whether the callback is going to run."""
+        return self.due != NEVER
+
+
+class Deadlines:
+    """All deadlines of a process. `seconds` gives monotonic time, `later(delay_s, f)` calls f once: a reactor's pair."""
+
+    def __init__(self, seconds: Callable[[], float], later: Callable[[float, Callable[[], None]], object]) -> None:
+        self._seconds: Final = seconds
+        self._later: Final = later
+        self._slots: dict[int, list[Deadline]] = {}
+        self._visited: int = 0
+        self._ticking: bool = False
+
+    def arm(self, deadline: Deadline, due: float) -> None:
+        """Let the deadline end at `due` (monotonic seconds, at most one tick late), whatever it was before."""
+        deadline.due = due
+        # Rounding up: a deadline never runs early.
+        slot = int(due / TICK_S) + 1
+        if slot < deadline.slot:
+            self._put(deadline, slot)
+
+    def _put(self, deadline: Deadline, slot: int) -> None:
+        if not self._ticking:
+            self._ticking = True
+            self._visited = int(self._seconds() / TICK_S)
+            self._later(TICK_S, self.tick)
+        # A moment already past is looked at by the next tick.
+        slot = max(slot, self._visited + 1)
+        deadline.slot = slot
+        bucket = self._slots.get(slot)
+        if bucket is None:
+            self._slots[slot] = [deadline]
+        else:
+            bucket.append(deadline)
+
+    def tick(self) -> None:
+        """Run what is due; ticks on for as long as anything is in the wheel."""
+        now = self._seconds()
+        current = int(now / TICK_S)
+        if current - self._visited > len(self._slots):
+            slots = sorted(slot for slot in self._slots if slot <= current)
+        else:
+            slots = list(range(self._visited + 1, current + 1))
+        self._visited = max(current, self._visited)
+        for slot in slots:
+            for deadline in self._slots.pop(slot, ()):
+                self._visit(deadline, slot, now)
+        self._ticking = bool(self._slots)
+        if self._ticking:
+            self._later(TICK_S, self.tick)
+
+    def _visit(self, deadline: Deadline, slot: int, now: float) -> None:
+        if deadline.slot != slot:
+            return  # it was put into an earlier slot meanwhile
+        deadline.slot = _NOWHERE
+        if deadline.due > now:
+            if deadline.due != NEVER:
+                self._put(deadline, int(deadline.due / TICK_S) + 1)
+            return
+        deadline.due = NEVER
+        try:
+            deadline.callback()
+        except Exception:
+            _log.failure("a deadline's callback failed")
+
+    @property
+    def armed(self) -> int:
+        """How many deadlines are going to run: O(n), for tests and leak checks."""
+        return sum(d.slot == slot and d.armed for slot, bucket in self._slots.items() for d in bucket)

@@ -1,0 +1,192 @@
+"""Connecting to backends: all addresses of a name within one attempt, and a failure named by its outcome."""
+
+import errno
+import os
+import socket
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from twisted_lb.core.backend import Address
+from twisted_lb.core.outcome import Outcome
+from twisted_lb.net.deadlines import Deadline, Deadlines
+from twisted_lb.net.names import Names, SocketAddress
+from twisted_lb.net.poller import WRITE, Pollable, Poller
+from twisted_lb.net.transport import StreamProtocol, Transport
+
+# Nobody is there, or no way leads there: the backend is out (DESIGN: the outcome table).
+_REFUSED: Final = frozenset(
+    (
+        errno.ECONNREFUSED,
+        errno.EHOSTUNREACH,
+        errno.ENETUNREACH,
+        errno.EHOSTDOWN,
+        errno.ENOENT,
+        errno.ECONNRESET,
+        errno.ENETDOWN,
+    )
+)
+_IN_PROGRESS: Final = frozenset((errno.EINPROGRESS, errno.EALREADY, errno.EINTR))
+
+Failed = Callable[[Outcome, str], None]
+
+
+class Attempt(Protocol):
+    """A connection being made."""
+
+    def cancel(self) -> None:
+        """Give up; neither success nor failure is told any more."""
+
+
+class Dial(Protocol):
+    """The seam to the network: connect `protocol` to an address, or call `failed` once; never both, never before return
+    unless the failure is known at once.
+    """
+
+    def dial(self, address: Address, protocol: StreamProtocol, timeout_s: float, failed: Failed) -> Attempt:
+        """Begin one attempt."""
+
+
+class _Dialling(Pollable):
+    """One attempt: the addresses in turn, until one answers, none is left, or the time is over."""
+
+    def __init__(
+        self, dialer: "Dialer", address: Address, protocol: StreamProtocol, timeout_s: float, failed: Failed
+    ) -> None:
+        self._dialer: Final = dialer
+        self._address: Final = address
+        self._protocol: Final = protocol
+        self._failed: Final = failed
+        self._ends_at: Final = dialer.poller.clock.now + timeout_s
+        self._left: list[SocketAddress] = []
+        self._trying: SocketAddress | None = None
+        self._sock: socket.socket | None = None
+        self._deadline: Final = Deadline(self._timed_out)
+        self._troubles: list[str] = []
+        self._timeouts: int = 0
+        self._over: bool = False
+
+    def begin(self) -> None:
+        self._dialer.deadlines.arm(self._deadline, self._ends_at)
+        self._dialer.names.find(self._address, self._found)
+
+    def _found(self, addresses: list[SocketAddress]) -> None:
+        if self._over:
+            return
+        if not addresses:
+            self._fail(Outcome.REFUSED, "the name does not resolve")
+            return
+        self._left = list(addresses)
+        self._next()
+
+    def _next(self) -> None:
+        """Try the next address; each gets its share of the time that is left."""
+        if not self._left:
+            self._dialer.names.failed(self._address)
+            outcome = Outcome.CONNECT_TIMEOUT if self._timeouts else Outcome.REFUSED
+            self._fail(outcome, ", ".join(self._troubles))
+            return
+        now = self._dialer.poller.clock.now
+        share = max(self._ends_at - now, 0.0) / len(self._left)
+        self._trying = self._left.pop(0)
+        self._dialer.deadlines.arm(self._deadline, now + share)
+        family, where = self._trying
+        try:
+            self._sock = sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            if family != socket.AF_UNIX:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            code = sock.connect_ex(where)
+        except OSError as error:
+            self._trouble(error.errno or errno.EIO)
+            return
+        if code in _IN_PROGRESS:
+            self._dialer.poller.add(sock.fileno(), self, WRITE)
+        elif code:
+            self._trouble(code)
+        else:
+            # Connected at once (unix sockets do): told after the batch, so that callers see one order of events.
+            self._dialer.poller.soon(self._connected)
+
+    def ready(self, flags: int) -> None:
+        """See Pollable: the connection is made or was refused."""
+        sock = self._sock
+        if sock is None:
+            return
+        self._dialer.poller.remove(sock.fileno())
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            self._trouble(code)
+        else:
+            self._connected()
+
+    def _connected(self) -> None:
+        sock = self._sock
+        if self._over or sock is None:
+            return
+        self._over = True
+        self._deadline.disarm()
+        self._sock = None
+        if self._trying is not None:
+            self._dialer.names.worked(self._address, self._trying)
+        Transport(self._dialer.poller, sock).open(self._protocol)
+
+    def _trouble(self, code: int) -> None:
+        """One address did not work; a fault of our own ends the attempt, the others may do better."""
+        self._drop_socket()
+        text = os.strerror(code).lower()
+        if code == errno.ETIMEDOUT:
+            self._timeouts += 1
+        elif code not in _REFUSED:
+            self._fail(Outcome.LOCAL_FAILURE, text)
+            return
+        if text not in self._troubles:
+            self._troubles.append(text)
+        self._next()
+
+    def _timed_out(self) -> None:
+        self._timeouts += 1
+        if self._sock is None:
+            self._fail(Outcome.CONNECT_TIMEOUT, "the name server did not answer in time")
+            return
+        self._drop_socket()
+        self._troubles.append("no answer in time")
+        self._next()
+
+    def _fail(self, outcome: Outcome, detail: str) -> None:
+        if self._over:
+            return
+        self._over = True
+        self._deadline.disarm()
+        self._dialer.poller.soon(lambda: self._failed(outcome, detail))
+
+    def cancel(self) -> None:
+        """See Attempt."""
+        self._over = True
+        self._deadline.disarm()
+        self._drop_socket()
+
+    def crashed(self) -> None:
+        """See Pollable."""
+        self._drop_socket()
+        self._fail(Outcome.LOCAL_FAILURE, "internal error")
+
+    def _drop_socket(self) -> None:
+        sock = self._sock
+        if sock is not None:
+            self._sock = None
+            self._dialer.poller.remove(sock.fileno())
+            self._dialer.poller.close_later(sock)
+
+
+class Dialer:
+    """The real network."""
+
+    def __init__(self, poller: Poller, deadlines: Deadlines, names: Names) -> None:
+        self.poller: Final = poller
+        self.deadlines: Final = deadlines
+        self.names: Final = names
+
+    def dial(self, address: Address, protocol: StreamProtocol, timeout_s: float, failed: Failed) -> Attempt:
+        """See Dial."""
+        dialling = _Dialling(self, address, protocol, timeout_s, failed)
+        dialling.begin()
+        return dialling

@@ -1,0 +1,479 @@
+"""The client side of one HTTP/1.1 connection: requests in, one at a time, answers out in their order."""
+
+from typing import Any, Final
+
+from twisted.python.failure import Failure
+
+from twisted_lb.net.answers import own_answer
+from twisted_lb.net.deadlines import NEVER, Deadline
+from twisted_lb.net.engine import Engine
+from twisted_lb.net.exchange import Exchange
+from twisted_lb.net.transport import StreamTransport, Transport
+from twisted_lb.wire.chunked import ChunkDecoder, chunk, last_chunk
+from twisted_lb.wire.grammar import BLANK_LINE, CHUNKED, CRLF, BadMessage
+from twisted_lb.wire.request import (
+    RequestFields,
+    RequestHead,
+    origin_form,
+    parse_request_fields,
+    parse_request_line,
+    target_authority,
+)
+from twisted_lb.wire.response import ResponseHead
+from twisted_lb.wire.rewrite import upstream_tail
+
+# What the connection is at.
+_IDLE: Final = 0  # between requests, nothing of the next one is here
+_HEAD: Final = 1  # a part of a head is here
+_BODY: Final = 2  # an exchange runs, its request is still coming
+_ANSWERING: Final = 3  # an exchange runs, its request is complete
+_LINGERING: Final = 4  # everything was said; what still comes is thrown away
+_GONE: Final = 5
+
+# Requests sent ahead are kept up to here while one is answered; then the client has to wait.
+_AHEAD_BYTES: Final = 65536
+# RFC 9112 9.6: after a last answer with bytes of the client unread, closing at once would reset the connection and
+# could take that answer away from the client.
+LINGER_S: Final = 2.0
+# At a drain, an idle connection stays open this long: a request that is on its way is answered, not met by a close.
+_LAST_REQUEST_S: Final = 0.5
+
+
+class Downstream:
+    """One connection from a client; the transport drives it, the exchange answers through it (a ClientSide)."""
+
+    def __init__(self, engine: Engine, scheme: bytes = b"http") -> None:
+        self.requests: int = 0
+        self._engine: Final = engine
+        self._scheme: Final = scheme
+        self._transport: StreamTransport | None = None
+        self._own: Transport | None = None
+        self._peer: bytes = b"unknown"
+        self._deadline: Final = Deadline(self._timed_out)
+        self._state: int = _IDLE
+        self._exchange: Exchange | None = None
+        self._buffer: bytes = b""
+        self._searched: int = 0
+        self._advancing: bool = False
+        # The request.
+        self._left: int = 0
+        self._decoder: ChunkDecoder | None = None
+        self._paused: bool = False  # the exchange takes no more of the body
+        self._ahead_paused: bool = False  # too much was sent ahead
+        self._stalled: int = -1  # unsent bytes when the client stopped reading
+        # The header block of the last request, and what follows from it.
+        self._kept_version: int = 0
+        self._kept_block: bytes = b""
+        self._kept_fields: RequestFields | None = None
+        self._kept_tail: bytes = b""
+        # The answer.
+        self._version: int = 11
+        self._persist: bool = True
+        self._held: bytes = b""
+        self._chunked_out: bool = False
+        self._started: bool = False
+        self._until_close: bool = False
+
+    # Requests in.
+
+    def makeConnection(self, transport: Any) -> None:
+        """A client connected."""
+        self._transport = transport
+        if isinstance(transport, Transport):
+            self._own = transport
+            self._peer = transport.peer_name().encode("ascii", "replace")
+        else:
+            self._engine.clock.read()
+            self._peer = str(getattr(transport.getPeer(), "host", "unknown")).encode("ascii", "replace")
+        self._engine.downstreams.add(self)
+        transport.registerProducer(self, True)
+        self._arm(self._engine.rules.timeouts.client_idle_s)
+
+    def _arm(self, duration_s: float) -> None:
+        self._engine.deadlines.arm(self._deadline, self._engine.clock.now + duration_s)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes from the client."""
+        if self._own is None:
+            self._engine.clock.read()
+        if self._state <= _HEAD:
+            self._buffer = self._buffer + data if self._buffer else data
+            self._advance()
+        elif self._state == _BODY and not self._paused:
+            self._read_body(data)
+        elif self._state <= _ANSWERING:
+            self._buffer += data
+            if len(self._buffer) > _AHEAD_BYTES and not self._ahead_paused and self._transport is not None:
+                self._ahead_paused = True
+                self._transport.pauseProducing()
+
+    def _advance(self) -> None:
+        """Begin the requests that are here, one after the other: an answer made at once must not recurse."""
+        if self._advancing:
+            return
+        self._advancing = True
+        while self._buffer and self._state <= _HEAD:
+            if not self._take_head():
+                break
+        self._advancing = False
+
+    def _take_head(self) -> bool:
+        """Begin the next request; False when its head is not complete yet, or is not one."""
+        data = self._buffer
+        limits = self._engine.rules.limits
+        if data[:2] == CRLF:
+            # RFC 9112 2.2: an empty line before the request line is to be ignored.
+            data = data[2:]
+            self._searched = 0
+            if data[:2] == CRLF:
+                self._refuse(BadMessage(400, "empty lines before the request"))
+                return False
+            self._buffer = data
+            return bool(data)
+        end = data.find(BLANK_LINE, max(self._searched - 3, 0))
+        if end < 0:
+            self._wait_for_head(data)
+            return False
+        if end > limits.head_bytes:
+            self._refuse(BadMessage(431, "head too long"))
+            return False
+        self._searched = 0
+        try:
+            tail = self._understand(data[:end])
+        except BadMessage as bad:
+            self._refuse(bad)
+            return False
+        self._buffer = b""
+        self._begin(tail, data[end + 4 :])
+        return True
+
+    def _wait_for_head(self, data: bytes) -> None:
+        limits = self._engine.rules.limits
+        if len(data) > limits.line_bytes and data.find(CRLF, 0, limits.line_bytes + 2) < 0:
+            self._refuse(BadMessage(414, "request line too long"))
+        elif len(data) > limits.head_bytes:
+            self._refuse(BadMessage(431, "head too long"))
+        else:
+            self._searched = len(data)
+            if self._state == _IDLE:
+                self._state = _HEAD
+                self._arm(self._engine.rules.timeouts.head_s)
+
+    def _understand(self, head: bytes) -> RequestHead:
+        """Parse a head; its block only if it is not the same as the last one on this connection."""
+        line, _, block = head.partition(CRLF)
+        limits = self._engine.rules.limits
+        method, target, version = parse_request_line(line, limits)
+        fields = self._kept_fields
+        if fields is None or block != self._kept_block or version != self._kept_version:
+            fields = parse_request_fields(version, block, limits)
+            self._kept_version = version
+            self._kept_block = block
+            self._kept_fields = fields
+            self._kept_tail = upstream_tail(fields, self._peer, self._scheme)
+        if target[:1] != b"/":
+            authority = target_authority(target)
+            if authority and fields.has_host and authority.lower() != fields.host.lower():
+                raise BadMessage(400, "target and Host disagree")
+            target = origin_form(target)
+        most = self._engine.rules.body_bytes
+        if 0 <= most < fields.framing:
+            raise BadMessage(413, "body too large")
+        return RequestHead(method, target, fields)
+
+    def _begin(self, head: RequestHead, rest: bytes) -> None:
+        fields = head.fields
+        self.requests += 1
+        self._version = fields.version
+        self._persist = fields.keep_alive
+        self._started = False
+        self._until_close = False
+        self._deadline.due = NEVER
+        exchange = Exchange(self._engine, self, head, self._kept_tail)
+        self._exchange = exchange
+        if fields.framing == 0:
+            self._state = _ANSWERING
+            self._buffer = rest
+            exchange.begin()
+            return
+        self._state = _BODY
+        self._left = 0
+        if fields.framing == CHUNKED:
+            self._decoder = ChunkDecoder(self._engine.rules.limits)
+        else:
+            self._decoder = None
+            self._left = fields.framing
+        self._arm(self._engine.rules.timeouts.body_idle_s)
+        exchange.begin()
+        if rest and self._exchange is exchange:
+            self._read_body(rest)
+
+    def _read_body(self, data: bytes) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            return
+        self._deadline.due = self._engine.clock.now + self._engine.rules.timeouts.body_idle_s
+        decoder = self._decoder
+        trailers = b""
+        if decoder is None:
+            payload = data[: self._left]
+            self._left -= len(payload)
+            ended = self._left == 0
+            rest = data[len(payload) :] if ended else b""
+        else:
+            try:
+                payload = decoder.feed(data)
+            except BadMessage as bad:
+                self._fault(bad)
+                return
+            ended = decoder.done
+            rest = decoder.rest
+            trailers = decoder.trailers
+            most = self._engine.rules.body_bytes
+            self._left += len(payload)
+            if 0 <= most < self._left:
+                self._fault(BadMessage(413, "body too large"))
+                return
+        if payload:
+            exchange.receive(payload)
+        if ended and self._exchange is exchange:
+            self._state = _ANSWERING
+            self._deadline.due = NEVER
+            self._buffer = rest
+            if self._paused:
+                self.resume()
+            exchange.end_request(trailers)
+
+    def pause(self) -> None:
+        """See ClientSide."""
+        if not self._paused and self._transport is not None:
+            self._paused = True
+            self._deadline.due = NEVER  # it is not the client who is slow
+            self._transport.pauseProducing()
+
+    def resume(self) -> None:
+        """See ClientSide."""
+        if not self._paused:
+            return
+        self._paused = False
+        if self._state == _BODY:
+            self._arm(self._engine.rules.timeouts.body_idle_s)
+            if self._buffer:
+                data = self._buffer
+                self._buffer = b""
+                self._read_body(data)
+        if not self._paused and not self._ahead_paused and self._transport is not None:
+            self._transport.resumeProducing()
+
+    # Answers out.
+
+    def inform(self, head: ResponseHead) -> None:
+        """See ClientSide. RFC 9110 15.2: not to a client of HTTP/1.0."""
+        if self._version == 11 and self._transport is not None:
+            self._transport.write(b"HTTP/1.1 " + head.line + CRLF + head.lines + CRLF)
+
+    def start(self, head: ResponseHead, framing: int) -> None:
+        """See ClientSide."""
+        self._started = True
+        if self._engine.draining or self._state == _BODY:
+            self._persist = False
+        self._chunked_out = framing < 0 and self._version == 11
+        if self._version == 11 and self._persist and head.dated:
+            self._held = head.wire + CRLF
+            return
+        if framing < 0 and self._version == 10:
+            self._persist = False
+            self._until_close = True
+        self._held = self._rewritten(head)
+
+    def _rewritten(self, head: ResponseHead) -> bytes:
+        """The head for all but the hot case."""
+        parts = [head.wire if self._version == 11 else b"HTTP/1.1 " + head.line + CRLF + head.lines]
+        if not head.dated:
+            # RFC 9110 6.6.1: a recipient with a clock adds it.
+            parts += [b"Date: ", self._engine.http_date(), CRLF]
+        if not self._persist:
+            parts.append(b"Connection: close\r\n")
+        elif self._version == 10:
+            parts.append(b"Connection: keep-alive\r\n")
+        parts.append(CRLF)
+        return b"".join(parts)
+
+    def write(self, payload: bytes) -> None:
+        """See ClientSide."""
+        if self._chunked_out:
+            # Its end is often in the same segment, so it may wait for `flush`.
+            self._held += chunk(payload)
+            return
+        if self._held:
+            payload = self._held + payload
+            self._held = b""
+        if self._transport is not None:
+            self._transport.write(payload)
+
+    def flush(self) -> None:
+        """See ClientSide."""
+        if self._held and self._transport is not None:
+            held = self._held
+            self._held = b""
+            self._transport.write(held)
+
+    def finish(self, trailers: bytes) -> None:
+        """See ClientSide."""
+        if self._chunked_out:
+            self._held += last_chunk(trailers)
+            self._chunked_out = False
+        self.flush()
+        self._exchange = None
+        if self._state == _BODY or not self._persist:
+            self._close()
+        else:
+            self._next()
+
+    def _next(self) -> None:
+        """Go on with the next request, which may be here already."""
+        self._state = _IDLE
+        if self._ahead_paused:
+            self._ahead_paused = False
+            if self._transport is not None:
+                self._transport.resumeProducing()
+        self._arm(_LAST_REQUEST_S if self._engine.draining else self._engine.rules.timeouts.client_idle_s)
+        if self._buffer:
+            self._advance()
+
+    def abort(self) -> None:
+        """See ClientSide: no last chunk, fewer bytes than announced, or, where the end is the end, a reset."""
+        self._exchange = None
+        self._state = _GONE
+        if self._transport is None:
+            return
+        if self._until_close:
+            self._transport.abortConnection()
+            return
+        self.flush()
+        self._transport.unregisterProducer()
+        self._arm(LINGER_S)
+        self._transport.loseConnection()
+
+    # Refusals and ends.
+
+    def _refuse(self, bad: BadMessage) -> None:
+        """What came is not a request: say so once and close."""
+        self._version = 11
+        self._persist = False
+        self._buffer = b""
+        head, body = own_answer(bad.status)
+        self.start(head, len(body))
+        self.write(body)
+        self._close()
+
+    def _fault(self, bad: BadMessage) -> None:
+        """The client broke its own message in the middle of an exchange."""
+        exchange = self._exchange
+        self._exchange = None
+        if exchange is not None:
+            exchange.client_fault()
+        if self._started:
+            self.abort()
+        else:
+            self._refuse(bad)
+
+    def _close(self) -> None:
+        """Everything was said. Half-close and listen on for a moment, unless the client has nothing more to say."""
+        clean = self._state != _BODY and not self._buffer and self._own is not None and self._exchange is None
+        refused = self._state <= _HEAD
+        self._exchange = None
+        self._buffer = b""
+        self._state = _LINGERING
+        transport = self._transport
+        if transport is None:
+            return
+        self._arm(LINGER_S)
+        transport.unregisterProducer()
+        if self._paused or self._ahead_paused:
+            self._paused = False
+            self._ahead_paused = False
+            transport.resumeProducing()
+        if self._own is None or (clean and not refused):
+            transport.loseConnection()
+        else:
+            transport.loseWriteConnection()
+
+    def _timed_out(self) -> None:
+        """What was waited for did not come."""
+        if self._state == _HEAD:
+            self._refuse(BadMessage(408, "no complete head in time"))
+        elif self._state == _BODY and not self._paused and self._stalled < 0:
+            self._fault(BadMessage(408, "the body stalled"))
+        elif self._own is not None and 0 < self._own.unsent < self._stalled:
+            # It reads, if slowly.
+            self._stalled = self._own.unsent
+            self._arm(self._engine.rules.timeouts.response_idle_s)
+        elif self._transport is not None:
+            if self._state == _IDLE:
+                self._close()
+            else:
+                self._transport.abortConnection()
+
+    def readConnectionLost(self) -> None:
+        """The client closed its side: it wants no more answers."""
+        exchange = self._exchange
+        self._exchange = None
+        if exchange is not None:
+            exchange.client_gone()
+        self._state = _LINGERING
+        if self._transport is not None:
+            self._transport.unregisterProducer()
+            self._arm(LINGER_S)
+            self._transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """Twisted's IHalfCloseableProtocol asks for it."""
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The connection is gone."""
+        exchange = self._exchange
+        self._exchange = None
+        self._state = _GONE
+        self._transport = None
+        self._own = None
+        self._buffer = b""
+        self._deadline.due = NEVER
+        self._engine.downstreams.discard(self)
+        if exchange is not None:
+            exchange.client_gone()
+
+    def drain(self) -> None:
+        """Finish what has begun; each answer from now on ends its connection."""
+        if self._state == _IDLE:
+            self._arm(_LAST_REQUEST_S)
+
+    def kill(self) -> None:
+        """The time for finishing is over."""
+        if self._transport is not None:
+            self._transport.abortConnection()
+
+    # Flow control of the answer.
+
+    def pauseProducing(self) -> None:
+        """The client does not read as fast as the backend writes."""
+        self._stalled = self._own.unsent if self._own is not None else 1 << 62
+        self._arm(self._engine.rules.timeouts.response_idle_s)
+        if self._exchange is not None:
+            self._exchange.client_full()
+
+    def resumeProducing(self) -> None:
+        """It does again."""
+        self._stalled = -1
+        if self._state == _BODY and not self._paused:
+            self._arm(self._engine.rules.timeouts.body_idle_s)
+        elif self._state == _ANSWERING or self._paused:
+            self._deadline.due = NEVER
+        if self._exchange is not None:
+            self._exchange.client_drained()
+
+    def stopProducing(self) -> None:
+        """Twisted says that the connection is lost; `connectionLost` follows."""
+
+    def __repr__(self) -> str:
+        return f"<Downstream {self._peer.decode('ascii')} state={self._state}, {self.requests} requests>"

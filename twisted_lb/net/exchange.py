@@ -1,0 +1,310 @@
+"""One request and its response, retries included: the middle between a client side and the connections to backends.
+
+Retry, relaying, back-pressure and settling exist here and nowhere else.
+"""
+
+from typing import TYPE_CHECKING, Final, Protocol
+
+from twisted_lb.core.outcome import CONSEQUENCE, Outcome, Refusal
+from twisted_lb.core.pool import Lease
+from twisted_lb.core.retry import IDEMPOTENT
+from twisted_lb.net.answers import own_answer
+from twisted_lb.net.deadlines import NEVER
+from twisted_lb.net.dialer import Attempt
+from twisted_lb.net.engine import Engine
+from twisted_lb.wire.request import RequestHead
+from twisted_lb.wire.response import ResponseHead
+from twisted_lb.wire.rewrite import with_host
+
+if TYPE_CHECKING:
+    from twisted_lb.core.backend import Backend
+    from twisted_lb.net.upstream import Upstream
+
+
+class ClientSide(Protocol):
+    """Whoever brought the request: our HTTP/1.1 engine, or a twisted.web resource.
+
+    It calls `begin`, `receive` and `end_request`, and gets exactly one of: `start` … `finish`, `start` … `abort`, or
+    nothing after it reported `client_gone` or `client_fault`.
+    """
+
+    def inform(self, head: ResponseHead) -> None:
+        """An interim answer (1xx)."""
+
+    def start(self, head: ResponseHead, framing: int) -> None:
+        """The final head; `framing` is the length of the body in bytes, CHUNKED or UNTIL_CLOSE. May wait for `flush`."""
+
+    def write(self, payload: bytes) -> None:
+        """A piece of the body, never empty. May wait for `flush`."""
+
+    def flush(self) -> None:
+        """Nothing follows at once: send what waits."""
+
+    def finish(self, trailers: bytes) -> None:
+        """The answer is complete."""
+
+    def abort(self) -> None:
+        """The answer ends here, incomplete, and the client must see that."""
+
+    def pause(self) -> None:
+        """Take no more of the request body from the client for now."""
+
+    def resume(self) -> None:
+        """Take it again."""
+
+
+class Exchange:
+    """One request, from its head to the end of its answer.
+
+    The body of the request is held up to `replay_bytes`, so that another attempt can send it again; reading from the
+    client stops there until a backend is connected, after that the hold is dropped and the body just flows.
+    """
+
+    def __init__(self, engine: Engine, client: ClientSide, head: RequestHead, tail: bytes) -> None:
+        self.client: Final = client
+        self.head: Final = head
+        self.attempts: int = 0
+        self.answer_due: float = NEVER
+        self._engine: Final = engine
+        self._tail: Final = tail
+        self._idempotent: Final[bool] = head.method in IDEMPOTENT
+        self._lease: Lease | None = None
+        self._upstream: Upstream | None = None
+        self._dialling: Attempt | None = None
+        self._tried: tuple[Backend, ...] = ()
+        self._held: list[bytes] | None = None
+        self._held_bytes: int = 0
+        self._trailers: bytes = b""
+        self._request_ended: bool = head.fields.framing == 0
+        self._client_paused: bool = False
+        self._client_full: bool = False
+        self.started: bool = False
+        self._over: bool = False
+
+    # The client's side of it.
+
+    def begin(self) -> None:
+        """Find a backend and send the request there."""
+        engine = self._engine
+        engine.exchanges += 1
+        now = engine.clock.now
+        self.answer_due = now + engine.rules.timeouts.response_head_s
+        lease = engine.balancer.admit(None, now)
+        if isinstance(lease, Refusal):
+            self._answer_ourselves(lease.status)
+        else:
+            self._attempt(lease, fresh=False)
+
+    def receive(self, payload: bytes) -> None:
+        """A piece of the request body, never empty."""
+        if self._over:
+            return
+        upstream = self._upstream
+        if self._held is None and self._held_bytes == 0:
+            self._held = []
+        if self._held is not None:
+            self._held.append(payload)
+            self._held_bytes += len(payload)
+            if self._held_bytes > self._engine.rules.replay_bytes:
+                if upstream is None:
+                    self._pause_client()
+                else:
+                    self._held = None
+        if upstream is not None:
+            self._postpone_answer()
+            upstream.send(payload)
+
+    def end_request(self, trailers: bytes) -> None:
+        """The request is complete; `trailers` are field lines, each ended by CRLF."""
+        if self._over:
+            return
+        self._request_ended = True
+        self._trailers = trailers
+        if self._upstream is not None:
+            self._postpone_answer()
+            self._upstream.finish(trailers)
+
+    def client_full(self) -> None:
+        """The client takes no more of the answer for now."""
+        self._client_full = True
+        if self._upstream is not None and self.started:
+            self._upstream.pause()
+
+    def client_drained(self) -> None:
+        """It does again."""
+        self._client_full = False
+        if self._upstream is not None:
+            self._upstream.resume()
+
+    def client_gone(self) -> None:
+        """The client left; what was sent for it is taken back."""
+        self._drop(Outcome.CLIENT_GONE)
+
+    def client_fault(self) -> None:
+        """The client broke its own message; it is told so by its own side."""
+        self._drop(Outcome.CLIENT_FAULT)
+
+    def cancel(self) -> None:
+        """We take it back ourselves; the client side sees to its connection."""
+        self._drop(Outcome.CANCELLED)
+
+    def _drop(self, outcome: Outcome) -> None:
+        if self._over:
+            return
+        self._end()
+        upstream = self._upstream
+        if upstream is not None:
+            self._upstream = None
+            upstream.abandon()
+        if self._dialling is not None:
+            self._dialling.cancel()
+            self._dialling = None
+        self._settle(outcome, "")
+
+    # An attempt.
+
+    def _attempt(self, lease: Lease, *, fresh: bool) -> None:
+        self._lease = lease
+        self.attempts += 1
+        engine = self._engine
+        if not fresh:
+            upstream = engine.connections.take_idle(lease.backend, self._idempotent, engine.clock.now)
+            if upstream is not None:
+                self.connected(upstream)
+                return
+        self._dialling = engine.connections.connect(engine, lease.backend, self)
+
+    def connected(self, upstream: "Upstream") -> None:
+        """A connection is there: send the head and what is held of the body."""
+        self._dialling = None
+        self._upstream = upstream
+        head = self.head
+        tail = self._tail
+        if not head.fields.has_host:
+            tail = with_host(tail, str(upstream.backend.address).encode("ascii", "replace"))
+        upstream.begin(self, b"%b %b%b" % (head.method, head.target, tail), head.method, head.fields.framing)
+        if head.fields.framing != 0:
+            self._send_held(upstream)
+
+    def _send_held(self, upstream: "Upstream") -> None:
+        held = self._held
+        if held is not None:
+            for payload in held:
+                upstream.send(payload)
+            if self._held_bytes > self._engine.rules.replay_bytes:
+                self._held = None
+        if self._request_ended:
+            upstream.finish(self._trailers)
+        else:
+            upstream.flush()
+        if not upstream.full:
+            self._resume_client()
+
+    def unreachable(self, outcome: Outcome, detail: str) -> None:
+        """No connection could be made."""
+        self._dialling = None
+        self.failed(outcome, detail)
+
+    def failed(self, outcome: Outcome, detail: str) -> None:
+        """This attempt is over; another one, an answer of our own, or a cut."""
+        if self._over:
+            return
+        self._upstream = None
+        lease = self._lease
+        self._settle(outcome, detail)
+        if self.started:
+            self._end()
+            self.client.abort()
+            return
+        held = self._held is not None or self._held_bytes == 0
+        engine = self._engine
+        now = engine.clock.now
+        if lease is not None and engine.balancer.retries.permits(
+            outcome, self.attempts, idempotent=self._idempotent, held=held, relayed=self.started, now=now
+        ):
+            stale = outcome is Outcome.STALE_REUSE
+            if not stale:
+                self._tried = (*self._tried, lease.backend)
+            again = engine.balancer.readmit(None, now, self._tried)
+            if not isinstance(again, Refusal):
+                self._attempt(again, fresh=stale)
+                return
+        self._answer_ourselves(CONSEQUENCE[outcome].status or 502)
+
+    def _postpone_answer(self) -> None:
+        """The wait for the answer begins when the request was sent; until then each piece of it moves the end."""
+        due = self._engine.clock.now + self._engine.rules.timeouts.response_head_s
+        self.answer_due = due
+        if self._upstream is not None and not self.started:
+            self._upstream.arm(due)
+
+    # The backend's side of it.
+
+    def informed(self, head: ResponseHead) -> None:
+        """An interim answer."""
+        self.client.inform(head)
+
+    def answer(self, head: ResponseHead, framing: int) -> None:
+        """The final head: from here on there is no retry."""
+        self.started = True
+        self._held = None
+        self._held_bytes = max(self._held_bytes, 1)
+        self.client.start(head, framing)
+        if self._client_full and self._upstream is not None:
+            self._upstream.pause()
+
+    def relay(self, payload: bytes) -> None:
+        """A piece of the answer's body."""
+        self.client.write(payload)
+
+    def answered(self, trailers: bytes) -> None:
+        """The answer is complete and the connection has let go of us."""
+        self._upstream = None
+        self._settle(Outcome.OK, "")
+        self._end()
+        self.client.finish(trailers)
+
+    def upstream_full(self) -> None:
+        """The backend does not take the request as fast as the client sends it."""
+        self._pause_client()
+
+    def upstream_drained(self) -> None:
+        """It does again."""
+        self._resume_client()
+
+    # Small common things.
+
+    def _pause_client(self) -> None:
+        if not self._client_paused and not self._request_ended:
+            self._client_paused = True
+            self.client.pause()
+
+    def _resume_client(self) -> None:
+        if self._client_paused:
+            self._client_paused = False
+            self.client.resume()
+
+    def _settle(self, outcome: Outcome, detail: str) -> None:
+        lease = self._lease
+        if lease is not None:
+            self._lease = None
+            self._engine.balancer.settle(lease, outcome, self._engine.clock.now, detail)
+
+    def _answer_ourselves(self, status: int) -> None:
+        self._end()
+        head, body = own_answer(status, self._engine.rules.retry_after_s if status == 503 else 0)
+        if self.head.method == b"HEAD":
+            self.client.start(head, 0)
+        else:
+            self.client.start(head, len(body))
+            self.client.write(body)
+        self.client.finish(b"")
+
+    def _end(self) -> None:
+        if not self._over:
+            self._over = True
+            self._engine.exchanges -= 1
+
+    def __repr__(self) -> str:
+        state = "over" if self._over else "answering" if self.started else "waiting"
+        return f"<Exchange {self.head!r} {state}, {self.attempts} attempts>"

@@ -1,0 +1,167 @@
+"""A listening socket: accepts in bounded batches, rests when descriptors run out, empties its queue before it closes."""
+
+import errno
+import os
+import socket
+import stat
+from collections.abc import Callable
+from typing import Final
+
+from twisted.logger import Logger
+
+from twisted_lb.net.poller import READ, Pollable, Poller
+from twisted_lb.net.transport import StreamProtocol, Transport
+
+# Connections accepted in one event; more are reported again at once, after the others had their turn.
+_BATCH: Final = 64
+# The kernel caps it at net.core.somaxconn.
+_BACKLOG: Final = 4096
+# How long accepting rests when there is no descriptor or memory for one more.
+_REST_S: Final = 0.25
+_EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+
+_log = Logger()
+
+
+def bind_tcp(interface: str, port: int) -> socket.socket:
+    """A listening TCP socket; the empty interface is every address, IPv6 and IPv4, where the machine has both."""
+    family = socket.AF_INET6 if ":" in interface or (not interface and socket.has_dualstack_ipv6()) else socket.AF_INET
+    try:
+        return _listen(family, (interface, port), dual=not interface and family == socket.AF_INET6)
+    except OSError as error:
+        # A machine can know IPv6 and have it switched off.
+        if interface or family == socket.AF_INET or error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+            raise
+        return _listen(socket.AF_INET, (interface, port), dual=False)
+
+
+def _listen(family: int, address: tuple[str, int], *, dual: bool) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not dual))
+        # Linux hands it on to accepted sockets: one call instead of one a connection.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.bind(address)
+        sock.listen(_BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def bind_unix(path: str, mode: int = 0o666) -> socket.socket:
+    """A listening unix socket; a stale one at the path, that nobody answers, is replaced."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        if _is_stale(path):
+            os.unlink(path)
+        sock.bind(path)
+        os.chmod(path, mode)  # a daemon's umask is 077
+        sock.listen(_BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _is_stale(path: str) -> bool:
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            return False
+    except FileNotFoundError:
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        return probe.connect_ex(path) == errno.ECONNREFUSED
+
+
+class Listener(Pollable):
+    """Accepts connections and gives each to a protocol of its own. `later(delay_s, f)` calls f once."""
+
+    def __init__(
+        self,
+        poller: Poller,
+        sock: socket.socket,
+        build: Callable[[], StreamProtocol],
+        later: Callable[[float, Callable[[], None]], object],
+    ) -> None:
+        self.accepted: int = 0
+        self._poller: Final = poller
+        self._sock: Final = sock
+        self._build: Final = build
+        self._later: Final = later
+        self._listening: bool = False
+        self._resting: bool = False
+
+    def start(self) -> None:
+        """Accept from now on."""
+        if not self._listening:
+            self._listening = True
+            self._poller.add(self._sock.fileno(), self, READ)
+
+    def ready(self, flags: int) -> None:
+        """See Pollable."""
+        for _ in range(_BATCH):
+            if not self._accept():
+                return
+
+    def _accept(self) -> bool:
+        """Take one connection from the queue; False when there is none, or no room for it."""
+        try:
+            sock, _ = self._sock.accept()
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as error:
+            if error.errno in _EXHAUSTED:
+                self._rest(error)
+                return False
+            # ECONNABORTED and the like: that client is gone, the next one may not be.
+            return True
+        self.accepted += 1
+        sock.setblocking(False)
+        Transport(self._poller, sock).open(self._build())
+        return True
+
+    def _rest(self, error: OSError) -> None:
+        """Level-triggered readiness would spin until somebody leaves."""
+        if self._listening and not self._resting:
+            self._resting = True
+            _log.warn("accepting rests for {rest} s: {error}", rest=_REST_S, error=os.strerror(error.errno or 0))
+            self._poller.change(self._sock.fileno(), 0)
+            self._later(_REST_S, self._go_on)
+
+    def _go_on(self) -> None:
+        if self._resting:
+            self._resting = False
+            if self._listening:
+                self._poller.change(self._sock.fileno(), READ)
+
+    def crashed(self) -> None:
+        """See Pollable: a listener outlives a bug in one connection."""
+
+    def stop(self) -> None:
+        """Take in everybody who is in the queue, then close. Harmless when stopped."""
+        if not self._listening:
+            self._sock.close()
+            return
+        while self._accept():
+            pass
+        self._listening = False
+        self._resting = False
+        self._poller.remove(self._sock.fileno())
+        self._poller.close_later(self._sock)
+
+    @property
+    def address(self) -> str:
+        """Where it listens, as text: `host:port`, `[v6]:port` or `unix:/path`."""
+        name = self._sock.getsockname()
+        if self._sock.family == socket.AF_UNIX:
+            return f"unix:{name}"
+        host, port = name[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    @property
+    def port(self) -> int:
+        """The port it got."""
+        return int(self._sock.getsockname()[1])

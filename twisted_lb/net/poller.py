@@ -1,0 +1,226 @@
+"""An epoll inside the reactor: Twisted watches one descriptor, and a batch of ours is dispatched when it turns readable.
+
+It takes the reactor's cost per event away and leaves Twisted in charge of everything else. Where there is no epoll,
+`ReactorPoller` offers the same on the reactor directly.
+"""
+
+import select
+import socket
+from collections.abc import Callable
+from typing import Final
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_lb.net.clock import Clock
+
+# The flags of epoll, also where it does not exist: they are the interface.
+READ: Final = 0x001
+WRITE: Final = 0x004
+ERROR: Final = 0x008
+HANGUP: Final = 0x010
+PEER_CLOSED: Final = 0x2000
+
+# One batch; what is left is reported again at once, after the reactor had its turn.
+_BATCH: Final = 512
+# Callbacks queued by callbacks: past this depth they wait for the reactor.
+_ROUNDS: Final = 8
+
+_log = Logger()
+
+
+class Pollable:
+    """Something with a descriptor: `ready(flags)` says that a look is worth it, `crashed` that its handler raised."""
+
+    def ready(self, flags: int) -> None:
+        """Look at the descriptor; flags only choose where."""
+        raise NotImplementedError
+
+    def crashed(self) -> None:
+        """Close at once: `ready` raised, which is a bug that is logged and must not touch the other connections."""
+        raise NotImplementedError
+
+
+class Poller:
+    """What transports and listeners need: interest in descriptors, and a place for what must wait until after the batch.
+
+    The clock is read once at the beginning of each batch.
+    """
+
+    def __init__(self, clock: Clock, later: Callable[[float, Callable[[], None]], object]) -> None:
+        self.clock: Final = clock
+        self._later: Final = later
+        self._dispatching: bool = False
+        self._flush_due: bool = False
+        self._queue: list[Callable[[], None]] = []
+        self._closing: list[socket.socket] = []
+
+    def add(self, fd: int, handler: Pollable, interest: int) -> None:
+        """Watch a descriptor that was not watched."""
+        raise NotImplementedError
+
+    def change(self, fd: int, interest: int) -> None:
+        """Watch a descriptor for something else; 0 still reports errors and hang-ups."""
+        raise NotImplementedError
+
+    def park(self, fd: int) -> None:
+        """Watch a descriptor for nothing at all, errors included, until the next `change`."""
+        raise NotImplementedError
+
+    def remove(self, fd: int) -> None:
+        """Watch it no more; events of it that are late in this batch are dropped."""
+        raise NotImplementedError
+
+    @property
+    def watched(self) -> int:
+        """How many descriptors are watched."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Give the reactor back what belongs to it."""
+        self.flush()
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        """Call after this batch, or on the reactor's next turn outside one; never before this returns."""
+        self._queue.append(callback)
+        self._schedule()
+
+    def close_later(self, sock: socket.socket) -> None:
+        """Close after the batch, so that its number does not come back within it."""
+        self._closing.append(sock)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._dispatching and not self._flush_due:
+            self._flush_due = True
+            self._later(0, self._flush_on_turn)
+
+    def _flush_on_turn(self) -> None:
+        self._flush_due = False
+        self.clock.read()
+        self._dispatching = True
+        self._settle()
+
+    def flush(self) -> None:
+        """Deliver what is queued now: for a stop, and for tests."""
+        self._dispatching = True
+        self._settle()
+
+    def _settle(self) -> None:
+        """The end of a batch: deliver what was queued, then close what was closed."""
+        rounds = 0
+        while self._queue and rounds < _ROUNDS:
+            rounds += 1
+            queue = self._queue
+            self._queue = []
+            for callback in queue:
+                try:
+                    callback()
+                except Exception:
+                    _log.failure("a queued delivery failed")
+        closing = self._closing
+        if closing:
+            self._closing = []
+            for sock in closing:
+                sock.close()
+        self._dispatching = False
+        if self._queue:
+            self._schedule()
+
+    def _dispatch(self, handler: Pollable, flags: int) -> None:
+        """One event, guarded: an exception that left here would make Twisted drop the poller for good."""
+        try:
+            handler.ready(flags)
+        except Exception:
+            _log.failure("an event handler failed; its connection is closed")
+            try:
+                handler.crashed()
+            except Exception:
+                _log.failure("closing it failed too")
+
+
+class EpollPoller(Poller):
+    """The epoll, seen by the reactor as one readable descriptor (an IReadDescriptor by duck).
+
+    `lost` is called when the reactor drops it outside `stop`: nothing moves any more then, so the process must end.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        later: Callable[[float, Callable[[], None]], object],
+        lost: Callable[[], None],
+    ) -> None:
+        super().__init__(clock, later)
+        self._epoll: Final = select.epoll()
+        self._handlers: dict[int, Pollable] = {}
+        self._parked: set[int] = set()
+        self._lost: Final = lost
+        self._stopped: bool = False
+
+    def fileno(self) -> int:
+        """The epoll's own descriptor, -1 once closed."""
+        return -1 if self._epoll.closed else self._epoll.fileno()
+
+    def logPrefix(self) -> str:
+        """Twisted asks for it."""
+        return "poller"
+
+    def doRead(self) -> None:
+        """One batch. Called by the reactor."""
+        self.clock.read()
+        self._dispatching = True
+        handlers = self._handlers
+        for fd, flags in self._epoll.poll(0, _BATCH):
+            handler = handlers.get(fd)
+            if handler is not None:
+                self._dispatch(handler, flags)
+        if self._queue or self._closing:
+            self._settle()
+        else:
+            self._dispatching = False
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor dropped us."""
+        if not self._stopped:
+            _log.critical("the reactor dropped the poller: {reason}", reason=reason)
+            self._lost()
+
+    def add(self, fd: int, handler: Pollable, interest: int) -> None:
+        """See Poller."""
+        self._handlers[fd] = handler
+        self._epoll.register(fd, interest)
+
+    def change(self, fd: int, interest: int) -> None:
+        """See Poller."""
+        if fd in self._parked:
+            self._parked.discard(fd)
+            self._epoll.register(fd, interest)
+        else:
+            self._epoll.modify(fd, interest)
+
+    def park(self, fd: int) -> None:
+        """See Poller."""
+        if fd not in self._parked:
+            self._parked.add(fd)
+            self._epoll.unregister(fd)
+
+    def remove(self, fd: int) -> None:
+        """See Poller."""
+        if self._handlers.pop(fd, None) is None:
+            return
+        if fd in self._parked:
+            self._parked.discard(fd)
+        else:
+            self._epoll.unregister(fd)
+
+    @property
+    def watched(self) -> int:
+        """See Poller."""
+        return len(self._handlers)
+
+    def stop(self) -> None:
+        """Deliver what is queued and close the epoll; the caller has taken it out of the reactor."""
+        self._stopped = True
+        super().stop()
+        self._epoll.close()

@@ -1,0 +1,220 @@
+"""A `ReverseProxyResource` that picks a backend for each request: the balancer inside any twisted.web tree."""
+
+from typing import IO, Final, cast
+
+from twisted.internet.interfaces import IPushProducer
+from twisted.python.failure import Failure
+from twisted.web.proxy import ReverseProxyResource
+from twisted.web.resource import IResource
+from twisted.web.server import NOT_DONE_YET, Request
+from zope.interface import implementer
+
+from twisted_lb.net.answers import own_answer
+from twisted_lb.net.engine import Engine
+from twisted_lb.net.exchange import Exchange
+from twisted_lb.wire.grammar import CRLF, BadMessage
+from twisted_lb.wire.request import RequestHead, origin_form, parse_request_fields, parse_request_line
+from twisted_lb.wire.response import ResponseHead
+from twisted_lb.wire.rewrite import upstream_tail
+
+_READ_BYTES: Final = 65536
+# What twisted.web has resolved before we see the request: it delivers a body, not a framing.
+_FRAMING_FIELDS: Final = frozenset((b"content-length", b"transfer-encoding"))
+
+
+class BalancedReverseProxyResource(ReverseProxyResource):
+    """Relays what is asked below its place in the tree to a backend of `engine`'s pool, each request anew.
+
+    The bytes of the target behind the mount point go on unchanged, behind `path`. It is a leaf. Two limits are those of
+    twisted.web: an upload arrives here whole (it spools the body, on disk from 100 kB), and interim answers and trailers
+    cannot be passed to the client.
+    """
+
+    isLeaf = True
+
+    def __init__(self, engine: Engine, path: bytes = b"") -> None:
+        super().__init__("", 0, path)
+        self.engine: Final = engine
+
+    def getChild(self, path: bytes, request: Request) -> IResource:
+        """Everything below is ours."""
+        return self
+
+    def render(self, request: Request) -> int:
+        """Begin an exchange for the request; the answer comes when it comes."""
+        self.engine.clock.read()
+        client = _RequestClient(self.engine, request)
+        try:
+            head = self._head(request)
+        except BadMessage as bad:
+            client.refuse(bad.status)
+            return NOT_DONE_YET
+        client.begin(head)
+        return NOT_DONE_YET
+
+    def _head(self, request: Request) -> RequestHead:
+        """The request as a head of our own, judged by the same rules as one from a socket."""
+        limits = self.engine.rules.limits
+        line = b"%b %b HTTP/1.1" % (request.method, request.uri)
+        method, target, _ = parse_request_line(line, limits)
+        body = cast(IO[bytes], request.content)
+        length = body.seek(0, 2)
+        body.seek(0)
+        if 0 <= self.engine.rules.body_bytes < length:
+            raise BadMessage(413, "body too large")
+        lines: list[bytes] = []
+        framed = length > 0
+        for name, values in request.requestHeaders.getAllRawHeaders():
+            if name.lower() in _FRAMING_FIELDS:
+                framed = True
+            else:
+                lines += [b"%b: %b" % (name, value) for value in values]
+        if framed:
+            lines.append(b"Content-Length: %d" % length)
+        version = 11 if request.requestHeaders.hasHeader(b"host") else 10
+        fields = parse_request_fields(version, CRLF.join(lines), limits)
+        return RequestHead(method, self.path + _below(origin_form(target), len(request.prepath or ())), fields)
+
+
+def _below(target: bytes, segments: int) -> bytes:
+    """The target without its first `segments` path segments, byte for byte."""
+    path, mark, query = target.partition(b"?")
+    parts = path.split(b"/")
+    return b"/" + b"/".join(parts[1 + segments :]) + mark + query
+
+
+@implementer(IPushProducer)
+class _RequestClient:
+    """A twisted.web request as the client side of an exchange."""
+
+    def __init__(self, engine: Engine, request: Request) -> None:
+        self._engine: Final = engine
+        self._request: Final = request
+        self._exchange: Exchange | None = None
+        self._paused = False
+        self._pumping = False
+        self._body_ended = False
+        self._over = False
+
+    def begin(self, head: RequestHead) -> None:
+        """Send the request on its way."""
+        request = self._request
+        request.notifyFinish().addErrback(self._left)
+        request.registerProducer(self, True)
+        peer = str(getattr(request.getClientAddress(), "host", "unknown")).encode("ascii", "replace")
+        tail = upstream_tail(head.fields, peer, b"https" if request.isSecure() else b"http")
+        self._exchange = Exchange(self._engine, self, head, tail)
+        self._body_ended = head.fields.framing == 0
+        self._exchange.begin()
+        self._pump()
+
+    def _pump(self) -> None:
+        """Give the exchange as much of the body as it takes."""
+        if self._pumping:
+            return
+        self._pumping = True
+        body = cast(IO[bytes], self._request.content)
+        while not (self._paused or self._body_ended or self._over) and self._exchange is not None:
+            payload = body.read(_READ_BYTES)
+            if payload:
+                self._exchange.receive(payload)
+            else:
+                self._body_ended = True
+                self._exchange.end_request(b"")
+        self._pumping = False
+
+    def refuse(self, status: int) -> None:
+        """Answer without a backend."""
+        head, body = own_answer(status)
+        self.start(head, len(body))
+        self.write(body)
+        self.finish(b"")
+
+    # ClientSide.
+
+    def inform(self, head: ResponseHead) -> None:
+        """See ClientSide; twisted.web has no way to say it."""
+
+    def start(self, head: ResponseHead, framing: int) -> None:
+        """See ClientSide."""
+        request = self._request
+        reason = head.line[4:]
+        request.setResponseCode(head.status, reason or None)
+        request.defaultContentType = None  # the origin's silence is passed on too
+        headers = request.responseHeaders
+        headers.removeHeader(b"server")
+        if head.dated:
+            headers.removeHeader(b"date")
+        for line in head.lines.split(CRLF)[:-1]:
+            name, _, value = line.partition(b":")
+            headers.addRawHeader(name, value.strip(b" \t"))
+
+    def write(self, payload: bytes) -> None:
+        """See ClientSide."""
+        if not self._over:
+            self._request.write(payload)
+
+    def flush(self) -> None:
+        """See ClientSide: twisted.web sends a head with the first piece of the body, or at last now."""
+        if not self._over and not self._request.startedWriting and self._exchange is not None and self._answering:
+            self._request.write(b"")
+
+    @property
+    def _answering(self) -> bool:
+        return self._exchange is not None and self._exchange.started
+
+    def finish(self, trailers: bytes) -> None:
+        """See ClientSide."""
+        if not self._over:
+            self._end()
+            self._request.finish()
+
+    def abort(self) -> None:
+        """See ClientSide: no last chunk, fewer bytes than announced, or, where the end is the end, a reset."""
+        if self._over:
+            return
+        self._end()
+        request = self._request
+        until_close = request.clientproto == b"HTTP/1.0" and not request.responseHeaders.hasHeader(b"content-length")
+        if until_close and request.channel is not None:
+            request.channel.forceAbortClient()
+        else:
+            request.loseConnection()
+
+    def pause(self) -> None:
+        """See ClientSide."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """See ClientSide."""
+        self._paused = False
+        self._pump()
+
+    def _end(self) -> None:
+        self._over = True
+        if self._exchange is not None:
+            self._request.unregisterProducer()
+
+    # IPushProducer, and the client leaving.
+
+    def pauseProducing(self) -> None:
+        """The client takes no more for now."""
+        if self._exchange is not None:
+            self._exchange.client_full()
+
+    def resumeProducing(self) -> None:
+        """It does again."""
+        self._engine.clock.read()
+        if self._exchange is not None:
+            self._exchange.client_drained()
+
+    def stopProducing(self) -> None:
+        """The connection is lost; `notifyFinish` tells it too."""
+
+    def _left(self, reason: Failure) -> None:
+        """The client is gone."""
+        self._engine.clock.read()
+        exchange = self._exchange
+        if exchange is not None and not self._over:
+            self._over = True
+            exchange.client_gone()

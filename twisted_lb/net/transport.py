@@ -1,0 +1,399 @@
+"""A connected stream socket that writes through: `write` tries `send` at once and keeps only what the kernel refused.
+
+It offers Twisted's transport interface, so protocols written for it run over Twisted's own endpoints as well.
+"""
+
+import errno
+import os
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable
+from itertools import islice
+from typing import Any, Final, Protocol
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.python.failure import Failure
+
+from twisted_lb.net.poller import ERROR, HANGUP, PEER_CLOSED, READ, WRITE, Pollable, Poller
+
+RECEIVE_BYTES: Final = 65536
+# A registered producer is paused above the first mark and resumed below the second.
+HIGH_WATER_BYTES: Final = 65536
+LOW_WATER_BYTES: Final = 16384
+_VECTORS: Final = 64
+_ABORT: Final = struct.pack("ii", 1, 0)
+
+DONE: Final = Failure(ConnectionDone())
+ABORTED: Final = Failure(ConnectionAborted())
+
+
+class Producer(Protocol):
+    """Twisted's IPushProducer, as a type."""
+
+    def pauseProducing(self) -> None:
+        """Stop writing for now."""
+
+    def resumeProducing(self) -> None:
+        """Write again."""
+
+    def stopProducing(self) -> None:
+        """The connection is gone."""
+
+
+class StreamTransport(Protocol):
+    """What our protocols ask of a transport: ours, Twisted's, or the one in memory.
+
+    `write`, `loseConnection` and `abortConnection` never call the protocol before they return; `pauseProducing` of a
+    registered producer may be called inside `write`, `resumeProducing` never.
+    """
+
+    def write(self, data: bytes) -> None:
+        """Send, now or as soon as the peer takes it."""
+
+    def loseConnection(self) -> None:
+        """Close once everything written is with the kernel."""
+
+    def abortConnection(self) -> None:
+        """Close now, with a reset."""
+
+    def loseWriteConnection(self) -> None:
+        """Half-close: send a FIN after what was written."""
+
+    def pauseProducing(self) -> None:
+        """Read no more for now."""
+
+    def resumeProducing(self) -> None:
+        """Read again."""
+
+    def registerProducer(self, producer: Producer, streaming: bool) -> None:
+        """Have a producer paused and resumed by the write buffer."""
+
+    def unregisterProducer(self) -> None:
+        """The opposite."""
+
+
+class StreamProtocol(Protocol):
+    """What our transports ask of a protocol: Twisted's IProtocol and IHalfCloseableProtocol, as a type."""
+
+    def makeConnection(self, transport: Any) -> None:
+        """The connection is up."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes, never empty."""
+
+    def readConnectionLost(self) -> None:
+        """The peer sent its FIN; writing is still possible."""
+
+    def connectionLost(self, reason: Failure) -> None:
+        """It is over, for good and once."""
+
+
+def _ignore(_argument: object) -> None:
+    """Stand in for the protocol of a connection that is gone."""
+
+
+class Transport(Pollable):
+    """One socket, from connected to closed. The poller drives it; `open` starts it."""
+
+    def __init__(self, poller: Poller, sock: socket.socket) -> None:
+        self.protocol: StreamProtocol | None = None
+        # Bytes that the kernel has not taken yet.
+        self.unsent: int = 0
+        self._poller: Final = poller
+        self._sock: Final = sock
+        self._fd: Final = sock.fileno()
+        self._recv: Final[Callable[[int], bytes]] = sock.recv
+        self._send: Final[Callable[[bytes], int]] = sock.send
+        self._receive: Callable[[bytes], None] = _ignore
+        self._pending: deque[memoryview] = deque()
+        self._producer: Producer | None = None
+        self._producer_paused: bool = False
+        self._interest: int = 0
+        self._paused: bool = False
+        self._read_ended: bool = False  # the peer's FIN was read
+        self._peer_closed: bool = False  # it was noticed while paused
+        self._parked: bool = False  # so was the end of everything; the descriptor has left the poller
+        self._closing: bool = False
+        self._half_closing: bool = False
+        self._broken: bool = False  # a send failed
+        self._gone: bool = False
+
+    def open(self, protocol: StreamProtocol) -> None:
+        """Give the connection to its protocol and start reading."""
+        self.protocol = protocol
+        self._receive = protocol.dataReceived
+        self._interest = READ | PEER_CLOSED
+        self._poller.add(self._fd, self, self._interest)
+        protocol.makeConnection(self)
+
+    # Events.
+
+    def ready(self, flags: int) -> None:
+        """See Pollable."""
+        if flags == READ and not self._paused and not self._closing and not self._read_ended:
+            self._read()
+            return
+        if flags & WRITE and self.unsent:
+            self._flush()
+        if self._gone or not flags & ~WRITE:
+            return
+        if self._closing or self._read_ended:
+            self._watch_for_end(flags)
+        elif self._paused:
+            self._remember_end(flags)
+        else:
+            self._read()
+
+    def _read(self) -> None:
+        try:
+            data = self._recv(RECEIVE_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._lose(Failure(ConnectionLost(str(error))))
+            return
+        if data:
+            self._receive(data)
+            return
+        if self._broken:
+            self._lose(Failure(ConnectionLost("the peer closed while it was written to")))
+            return
+        self._read_ended = True
+        self._watch()
+        if self.protocol is not None:
+            self.protocol.readConnectionLost()
+
+    def _remember_end(self, flags: int) -> None:
+        """An end noticed while paused is read after the pause: what the peer sent before it still counts."""
+        self._peer_closed = True
+        if flags & (ERROR | HANGUP) and not self.unsent:
+            # Level-triggered and not to be masked: it would be reported for ever.
+            self._parked = True
+            self._poller.park(self._fd)
+        else:
+            self._watch()
+
+    def _watch_for_end(self, flags: int) -> None:
+        """Reading is over; only a connection that broke is still of interest, or one that is quite closed."""
+        if flags & ERROR:
+            code = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            self._lose(Failure(ConnectionLost(os.strerror(code) if code else "connection lost")))
+        elif flags & HANGUP:
+            self._lose(DONE)
+
+    def crashed(self) -> None:
+        """See Pollable."""
+        self.abortConnection()
+
+    # Writing.
+
+    def write(self, data: bytes) -> None:
+        """Send what the kernel takes now and keep the rest; silently nothing once closing or gone."""
+        if self._closing or self._gone or self._half_closing or self._broken:
+            return
+        if self.unsent:
+            self._keep(memoryview(data))
+            return
+        try:
+            sent = self._send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as error:
+            self._fail_writing(error)
+            return
+        if sent != len(data):
+            self._keep(memoryview(data)[sent:])
+            self._watch()
+
+    def writeSequence(self, pieces: list[bytes]) -> None:
+        """Write several pieces as one."""
+        self.write(b"".join(pieces))
+
+    def _keep(self, data: memoryview) -> None:
+        if not data:
+            return
+        self._pending.append(data)
+        self.unsent += len(data)
+        if self.unsent > HIGH_WATER_BYTES and self._producer is not None and not self._producer_paused:
+            self._producer_paused = True
+            self._producer.pauseProducing()
+
+    def _flush(self) -> None:
+        try:
+            sent = self._sock.sendmsg(list(islice(self._pending, _VECTORS)))
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._fail_writing(error)
+            return
+        self._took(sent)
+        if not self.unsent:
+            if self._closing:
+                self._lose(DONE)
+                return
+            if self._half_closing:
+                self._shut_down()
+            self._watch()
+        if self._producer_paused and self.unsent <= LOW_WATER_BYTES:
+            self._producer_paused = False
+            if self._producer is not None:
+                self._producer.resumeProducing()
+
+    def _fail_writing(self, error: OSError) -> None:
+        """The peer takes no more. What it sent before that (a 413, say) is still to be read, and then it is over."""
+        self._broken = True
+        self._pending.clear()
+        self.unsent = 0
+        if self._closing or self._read_ended:
+            self._lose(Failure(ConnectionLost(str(error))))
+        else:
+            self._watch()
+
+    def _took(self, sent: int) -> None:
+        self.unsent -= sent
+        pending = self._pending
+        while sent:
+            first = pending[0]
+            if sent < len(first):
+                pending[0] = first[sent:]
+                return
+            sent -= len(first)
+            pending.popleft()
+
+    def registerProducer(self, producer: Producer, streaming: bool) -> None:
+        """Have the producer paused and resumed by the write buffer; only streaming ones."""
+        if self._producer is not None or not streaming:
+            raise RuntimeError("one streaming producer at a time")
+        self._producer = producer
+
+    def unregisterProducer(self) -> None:
+        """The opposite; harmless when there is none."""
+        self._producer = None
+        self._producer_paused = False
+
+    # Reading.
+
+    def pauseProducing(self) -> None:
+        """Read no more until `resumeProducing`; at most what is being delivered still arrives."""
+        if not self._paused:
+            self._paused = True
+            self._watch()
+
+    def resumeProducing(self) -> None:
+        """Read again, first of all what came before an end that was noticed meanwhile. Delivers nothing by itself."""
+        if self._paused:
+            self._paused = False
+            self._parked = False
+            self._watch()
+
+    def stopProducing(self) -> None:
+        """Twisted's word for `loseConnection`, for those who registered us as a producer."""
+        self.loseConnection()
+
+    # Closing.
+
+    def loseConnection(self) -> None:
+        """Read no more, send what is kept, close; `connectionLost` comes later."""
+        if self._closing or self._gone:
+            return
+        self._closing = True
+        if self.unsent:
+            self._parked = False
+            self._watch()
+        else:
+            self._lose(DONE)
+
+    def loseWriteConnection(self) -> None:
+        """Send a FIN after what is kept; reading goes on."""
+        if self._closing or self._gone or self._half_closing:
+            return
+        self._half_closing = True
+        if not self.unsent:
+            self._shut_down()
+
+    def _shut_down(self) -> None:
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            # ENOTCONN: the peer reset it; reading will find out.
+            if error.errno != errno.ENOTCONN:
+                self._lose(Failure(ConnectionLost(str(error))))
+
+    def abortConnection(self) -> None:
+        """Close now with a reset, whatever is kept; `connectionLost` comes later."""
+        if self._gone:
+            return
+        try:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
+        except OSError:
+            pass  # the socket is already dead, and closing it is all that was wanted
+        self._lose(ABORTED)
+
+    def _lose(self, reason: Failure) -> None:
+        """Leave the poller now; tell the protocol after the batch, and close the socket then."""
+        if self._gone:
+            return
+        self._gone = True
+        self._poller.remove(self._fd)
+        self._pending.clear()
+        self.unsent = 0
+        self._producer = None
+        self._receive = _ignore
+        self._poller.soon(lambda: self._deliver_lost(reason))
+        self._poller.close_later(self._sock)
+
+    def _deliver_lost(self, reason: Failure) -> None:
+        protocol = self.protocol
+        self.protocol = None
+        if protocol is not None:
+            protocol.connectionLost(reason)
+
+    def _watch(self) -> None:
+        """Tell the poller what is of interest now, if that changed."""
+        if self._gone or self._parked:
+            return
+        interest = WRITE if self.unsent else 0
+        if not self._closing and not self._read_ended:
+            if not self._paused:
+                interest |= READ | PEER_CLOSED
+            elif not self._peer_closed:
+                interest |= PEER_CLOSED
+        if interest != self._interest or self._peer_closed:
+            self._interest = interest
+            self._poller.change(self._fd, interest)
+
+    # Who is there.
+
+    def peer_name(self) -> str:
+        """The address of the peer without its port; "unix" for a unix socket."""
+        if self._sock.family == socket.AF_UNIX:
+            return "unix"
+        try:
+            return str(self._sock.getpeername()[0])
+        except OSError:
+            return "unknown"
+
+    def getPeer(self) -> Any:
+        """Twisted's address object of the peer."""
+        return _address(self._sock, self._sock.getpeername)
+
+    def getHost(self) -> Any:
+        """Twisted's address object of our end."""
+        return _address(self._sock, self._sock.getsockname)
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """Twisted's name for TCP_NODELAY."""
+        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, int(enabled))
+
+    def __repr__(self) -> str:
+        state = "gone" if self._gone else "closing" if self._closing else "paused" if self._paused else "open"
+        return f"<Transport fd={self._fd} {state} unsent={self.unsent}>"
+
+
+def _address(sock: socket.socket, name: Callable[[], Any]) -> Any:
+    if sock.family == socket.AF_UNIX:
+        return UNIXAddress(name() or None)
+    host, port = name()[:2]
+    return (IPv6Address if sock.family == socket.AF_INET6 else IPv4Address)("TCP", host, port)

@@ -1,0 +1,376 @@
+"""One connection to a backend: sends a request, takes the answer apart, and is kept for the next exchange."""
+
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
+
+from twisted_lb.core.backend import Backend
+from twisted_lb.core.outcome import Outcome
+from twisted_lb.net.deadlines import NEVER, Deadline
+from twisted_lb.net.transport import StreamTransport, Transport
+from twisted_lb.wire.chunked import ChunkDecoder, chunk, last_chunk
+from twisted_lb.wire.grammar import BLANK_LINE, CHUNKED, UNTIL_CLOSE, BadMessage
+from twisted_lb.wire.response import ResponseHead, parse_response
+
+if TYPE_CHECKING:
+    from twisted_lb.net.engine import Engine
+    from twisted_lb.net.exchange import Exchange
+
+# What the answer is at.
+_IDLE: Final = 0
+_HEAD: Final = 1
+_LENGTH: Final = 2
+_CHUNKS: Final = 3
+_TO_THE_END: Final = 4
+_GONE: Final = 5
+
+# More interim answers than this before the final one are no help to anybody.
+_MOST_INTERIM: Final = 64
+
+
+class Upstream:
+    """A connection to one backend. It lives from the connect to `connectionLost` and serves one exchange at a time.
+
+    It is written to through `begin`, `send`, `finish`; what comes back is told to the exchange. An exchange that wants no
+    more calls `abandon`; after the answer is complete the connection lets go of the exchange by itself.
+    """
+
+    def __init__(self, engine: "Engine", backend: Backend, waiter: "Exchange") -> None:
+        self.backend: Final = backend
+        self.waiter: Exchange | None = waiter  # who waits for the connect
+        self.exchange: Exchange | None = None
+        self.opened_at: float = NEVER
+        self.idle_since: float = NEVER
+        self.requests: int = 0
+        self.full: bool = False  # the backend does not take what was written
+        self._engine: Final = engine
+        self._transport: StreamTransport | None = None
+        self._own: bool = False
+        self._deadline: Final = Deadline(self._timed_out)
+        self._state: int = _IDLE
+        self._method: bytes = b""
+        self._held: bytes = b""  # a head that waits for the first piece of its body
+        self._chunked_out: bool = False
+        self._request_ended: bool = True
+        self._buffer: bytes = b""
+        self._searched: int = 0
+        self._interim: int = 0
+        self._left: int = 0
+        self._decoder: ChunkDecoder | None = None
+        self._persistent: bool = True
+        self._paused: bool = False
+        self._kept_bytes: bytes = b""
+        self._kept_head: ResponseHead | None = None
+
+    # The request.
+
+    def begin(self, exchange: "Exchange", head: bytes, method: bytes, framing: int) -> None:
+        """Send a request head; one with a body waits for `send`, `finish` or `flush` so that both leave together."""
+        self.exchange = exchange
+        self._method = method
+        self._state = _HEAD
+        self._interim = 0
+        self._engine.deadlines.arm(self._deadline, exchange.answer_due)
+        if framing == 0:
+            self._request_ended = True
+            self._write(head)
+        else:
+            self._request_ended = False
+            self._chunked_out = framing == CHUNKED
+            self._held = head
+
+    def send(self, payload: bytes) -> None:
+        """A piece of the request body, never empty."""
+        if self._chunked_out:
+            payload = chunk(payload)
+        if self._held:
+            payload = self._held + payload
+            self._held = b""
+        self._write(payload)
+
+    def finish(self, trailers: bytes) -> None:
+        """The request body is complete."""
+        self._request_ended = True
+        if self._chunked_out:
+            self._write(self._held + last_chunk(trailers))
+            self._held = b""
+        else:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send a head whose body is not there yet."""
+        if self._held:
+            held = self._held
+            self._held = b""
+            self._write(held)
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def arm(self, due: float) -> None:
+        """Move the moment at which the exchange's patience ends."""
+        self._engine.deadlines.arm(self._deadline, due)
+
+    # The answer.
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes from the backend."""
+        if not self._own:
+            self._engine.clock.read()
+        exchange = self.exchange
+        if exchange is None:
+            # Nobody asked: what is said here must never reach a client as an answer to another request.
+            self.close()
+            return
+        if self._paused:
+            self._buffer += data  # Twisted's TLS delivers what it had decrypted
+            return
+        try:
+            if self._state == _HEAD:
+                self._read_head(exchange, data)
+            else:
+                self._read_body(exchange, data)
+        except BadMessage as bad:
+            self._fail(Outcome.BAD_RESPONSE if self._state == _HEAD else Outcome.CUT_SHORT, bad.reason)
+            return
+        if self.exchange is exchange:
+            exchange.client.flush()
+
+    def _read_head(self, exchange: "Exchange", data: bytes) -> None:
+        if self._buffer:
+            data = self._buffer + data
+            self._buffer = b""
+        while True:
+            end = data.find(BLANK_LINE, max(self._searched - 3, 0))
+            limit = self._engine.rules.limits.head_bytes
+            if end < 0 or end > limit:
+                if len(data) > limit:
+                    raise BadMessage(502, "response head too long")
+                self._buffer = data
+                self._searched = len(data)
+                return
+            self._searched = 0
+            head = self._parse(data[:end])
+            data = data[end + 4 :]
+            if head.status >= 200:
+                break
+            self._interim += 1
+            if head.status == 101 or self._interim > _MOST_INTERIM:
+                raise BadMessage(502, "an interim answer that nobody asked for")
+            exchange.informed(head)
+            if self.exchange is not exchange or not data:
+                return
+        framing = head.body_of(self._method)
+        self._persistent = head.persistent
+        self._begin_body(framing)
+        exchange.answer(head, framing)
+        if self.exchange is not exchange:
+            return
+        if framing == 0:
+            self._complete(exchange, data, b"")
+        elif data:
+            self._read_body(exchange, data)
+
+    def _parse(self, head: bytes) -> ResponseHead:
+        kept = self._kept_head
+        if kept is not None and head == self._kept_bytes:
+            return kept
+        parsed = parse_response(head, self._engine.rules.limits)
+        self._kept_bytes = head
+        self._kept_head = parsed
+        return parsed
+
+    def _begin_body(self, framing: int) -> None:
+        if framing >= 0:
+            self._state = _LENGTH
+            self._left = framing
+        elif framing == CHUNKED:
+            self._state = _CHUNKS
+            self._decoder = ChunkDecoder(self._engine.rules.limits)
+        else:
+            assert framing == UNTIL_CLOSE
+            self._state = _TO_THE_END
+        self._engine.deadlines.arm(self._deadline, self._engine.clock.now + self._engine.rules.timeouts.response_idle_s)
+
+    def _read_body(self, exchange: "Exchange", data: bytes) -> None:
+        self._deadline.due = self._engine.clock.now + self._engine.rules.timeouts.response_idle_s
+        if self._state == _LENGTH:
+            left = self._left - len(data)
+            if left > 0:
+                self._left = left
+                exchange.relay(data)
+                return
+            payload = data if left == 0 else data[: self._left]
+            rest = b"" if left == 0 else data[self._left :]
+            self._left = 0
+            exchange.relay(payload)
+            if self.exchange is exchange:
+                self._complete(exchange, rest, b"")
+        elif self._state == _CHUNKS:
+            self._read_chunks(exchange, data)
+        else:
+            exchange.relay(data)
+
+    def _read_chunks(self, exchange: "Exchange", data: bytes) -> None:
+        decoder = self._decoder
+        assert decoder is not None
+        payload = decoder.feed(data)
+        if payload:
+            exchange.relay(payload)
+        if decoder.done and self.exchange is exchange:
+            self._decoder = None
+            self._complete(exchange, decoder.rest, decoder.trailers)
+
+    def _complete(self, exchange: "Exchange", rest: bytes, trailers: bytes) -> None:
+        """The answer is complete. Let go before the exchange ends: its client's next request may come at once."""
+        self.exchange = None
+        self._state = _IDLE
+        self.requests += 1
+        self._deadline.due = NEVER
+        if rest or not (self._persistent and self._request_ended) or self.full or not self._keep():
+            self.close()
+        exchange.answered(trailers)
+
+    def _keep(self) -> bool:
+        now = self._engine.clock.now
+        if not self._engine.connections.put(self, now):
+            return False
+        if self._paused:
+            self._paused = False
+            if self._transport is not None:
+                self._transport.resumeProducing()
+        self.idle_since = now
+        self._engine.deadlines.arm(self._deadline, now + self._engine.connections.rules.idle_s)
+        return True
+
+    # Ends and failures.
+
+    def _fail(self, outcome: Outcome, detail: str) -> None:
+        """The exchange cannot be finished on this connection."""
+        exchange = self.exchange
+        self.abandon()
+        if exchange is not None:
+            exchange.failed(outcome, detail)
+
+    def _broken(self, detail: str) -> None:
+        """The backend closed, or was lost, before the answer was complete."""
+        if self._state != _HEAD:
+            self._fail(Outcome.CUT_SHORT, detail)
+        elif self.requests and not self._buffer and not self._interim:
+            self._fail(Outcome.STALE_REUSE, detail)
+        else:
+            self._fail(Outcome.NO_RESPONSE, detail)
+
+    def _timed_out(self) -> None:
+        if self.exchange is None:
+            self.close()
+        elif self._state == _HEAD:
+            self._fail(Outcome.TIMED_OUT, "no response head in time")
+        else:
+            self._fail(Outcome.CUT_SHORT, "the response stalled")
+
+    def readConnectionLost(self) -> None:
+        """The backend closed its side: the end of an answer that is framed by it, too early for all others."""
+        exchange = self.exchange
+        if exchange is None:
+            self.close()
+        elif self._state == _TO_THE_END:
+            self._persistent = False
+            self._complete(exchange, b"", b"")
+        else:
+            self._broken("the backend closed the connection")
+
+    def writeConnectionLost(self) -> None:
+        """Twisted's IHalfCloseableProtocol asks for it; we never half-close this side."""
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The connection is gone."""
+        if self._paused and self._buffer:
+            self.resume()
+        exchange = self.exchange
+        if exchange is not None:
+            if self._state == _TO_THE_END and reason.check(ConnectionDone):
+                self.readConnectionLost()
+            else:
+                self._broken(reason.getErrorMessage())
+        self._release()
+
+    def close(self) -> None:
+        """Close in order; for a connection without an exchange."""
+        self._release()
+        if self._transport is not None:
+            self._transport.loseConnection()
+
+    def abandon(self) -> None:
+        """Close now: what is still to come is of no use to anybody."""
+        self.exchange = None
+        self._release()
+        if self._transport is not None:
+            self._transport.abortConnection()
+
+    def _release(self) -> None:
+        self._state = _GONE
+        self._deadline.due = NEVER
+        self._engine.connections.forget(self)
+
+    # Flow control.
+
+    def pause(self) -> None:
+        """The client does not take more: read no more, and do not blame the backend for the wait."""
+        if not self._paused:
+            self._paused = True
+            self._deadline.due = NEVER
+            if self._transport is not None:
+                self._transport.pauseProducing()
+
+    def resume(self) -> None:
+        """The client takes more: first what is here already."""
+        if not self._paused:
+            return
+        self._paused = False
+        exchange = self.exchange
+        if exchange is None:
+            return
+        self.arm(self._engine.clock.now + self._engine.rules.timeouts.response_idle_s)
+        if self._buffer and self._state != _HEAD:
+            data = self._buffer
+            self._buffer = b""
+            self.dataReceived(data)
+        if not self._paused and self._transport is not None:
+            self._transport.resumeProducing()
+
+    def pauseProducing(self) -> None:
+        """The transport's write buffer is full."""
+        self.full = True
+        if self.exchange is not None:
+            self.exchange.upstream_full()
+
+    def resumeProducing(self) -> None:
+        """It has emptied."""
+        self.full = False
+        if self.exchange is not None:
+            self.exchange.upstream_drained()
+
+    def stopProducing(self) -> None:
+        """Twisted says that the connection is lost; `connectionLost` follows."""
+
+    def makeConnection(self, transport: Any) -> None:
+        """The connect succeeded."""
+        self._transport = transport
+        self._own = isinstance(transport, Transport)
+        transport.registerProducer(self, True)
+        now = self._engine.clock.now if self._own else self._engine.clock.read()
+        self.opened_at = now
+        self._engine.connections.opened(self)
+        waiter = self.waiter
+        self.waiter = None
+        if waiter is None:
+            self.close()
+        else:
+            waiter.connected(self)
+
+    def __repr__(self) -> str:
+        use = "idle" if self.exchange is None else "in use"
+        return f"<Upstream {self.backend.name} {use}, {self.requests} requests>"

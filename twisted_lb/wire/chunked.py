@@ -1,0 +1,140 @@
+"""The chunked coding (RFC 9112 section 7.1), strictly read and plainly written."""
+
+from typing import Final
+
+from twisted_lb.wire.fields import parse_fields
+from twisted_lb.wire.grammar import BLANK_LINE, CRLF, FIELD, HEX_DIGITS, BadMessage, Limits
+
+# Nobody uses extensions; these bounds keep a message of one-byte chunks from being mostly something else.
+_EXTENSION_BYTES: Final = 256
+_EXTENSION_BYTES_BODY: Final = 16384
+# 15 hexadecimal digits stay below 2**60.
+_SIZE_DIGITS: Final = 15
+
+_SIZE: Final = 0
+_DATA: Final = 1
+_DATA_END: Final = 2
+_TRAILERS: Final = 3
+_DONE: Final = 4
+
+LAST_CHUNK: Final = b"0\r\n"
+
+
+def chunk(payload: bytes) -> bytes:
+    """One chunk around a payload, which must not be empty: an empty chunk would end the body."""
+    return b"%x\r\n%b\r\n" % (len(payload), payload)
+
+
+def last_chunk(trailers: bytes) -> bytes:
+    """The end of a chunked body; `trailers` are field lines, each ended by CRLF, or nothing."""
+    return LAST_CHUNK + trailers + CRLF
+
+
+class ChunkDecoder:
+    """Takes a chunked body apart as it arrives.
+
+    `feed` returns the payload it found; once `done`, `trailers` are the field lines after the body (each ended by CRLF)
+    and `rest` is what came behind it. BadMessage at the first byte that a strict reader does not expect.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.done: bool = False
+        self.trailers: bytes = b""
+        self.rest: bytes = b""
+        self._limits: Final = limits
+        self._state: int = _SIZE
+        self._left: int = 0
+        self._partial: bytes = b""
+        self._extensions: int = 0
+
+    def feed(self, data: bytes) -> bytes:
+        """Decode the next bytes of the body, which must not be fed any more once `done`; returns payload, maybe none."""
+        if self._partial:
+            data = self._partial + data
+            self._partial = b""
+        pieces: list[bytes] = []
+        at = 0
+        size = len(data)
+        while at < size and self._state != _DONE:
+            if self._state == _DATA:
+                piece = data[at : at + self._left]
+                at += len(piece)
+                self._left -= len(piece)
+                pieces.append(piece)
+                if self._left == 0:
+                    self._state = _DATA_END
+                continue
+            ahead = self._read_line(data, at)
+            if ahead < 0:
+                self._partial = data[at:]
+                break
+            at = ahead
+        if self.done:
+            self.rest = data[at:]
+        if len(pieces) == 1:
+            return pieces[0]
+        return b"".join(pieces)
+
+    def _read_line(self, data: bytes, at: int) -> int:
+        """Read what stands between payloads; the index behind it, or -1 when it is not complete."""
+        if self._state == _TRAILERS:
+            return self._read_trailers(data, at)
+        if self._state == _DATA_END:
+            if data[at : at + 2] == CRLF:
+                self._state = _SIZE
+                return at + 2
+            if data[at : at + 1] == b"\r" and at + 1 == len(data):
+                return -1
+            raise BadMessage(400, "chunk longer than its size")
+        end = data.find(CRLF, at, at + _EXTENSION_BYTES + _SIZE_DIGITS + 3)
+        if end < 0:
+            self._check_unfinished(data[at:])
+            return -1
+        self._begin_chunk(data[at:end])
+        return end + 2
+
+    def _check_unfinished(self, line: bytes) -> None:
+        """Refuse early what can no longer become a size line, so that it is not waited for."""
+        if len(line) > _EXTENSION_BYTES + _SIZE_DIGITS + 2:
+            raise BadMessage(400, "chunk size line too long")
+        if line.endswith(b"\r"):
+            line = line[:-1]
+        digits, semicolon, extension = line.partition(b";")
+        if digits.translate(None, HEX_DIGITS) or len(digits) > _SIZE_DIGITS or extension.translate(None, FIELD):
+            raise BadMessage(400, "illegal chunk size")
+        if semicolon and not digits:
+            raise BadMessage(400, "illegal chunk size")
+
+    def _begin_chunk(self, line: bytes) -> None:
+        digits, semicolon, extension = line.partition(b";")
+        if not digits or len(digits) > _SIZE_DIGITS or digits.translate(None, HEX_DIGITS):
+            raise BadMessage(400, "illegal chunk size")
+        if semicolon:
+            self._extensions += len(extension) + 1
+            if len(extension) >= _EXTENSION_BYTES or self._extensions > _EXTENSION_BYTES_BODY:
+                raise BadMessage(400, "chunk extensions too long")
+            if extension.translate(None, FIELD):
+                raise BadMessage(400, "illegal chunk extension")
+        self._left = int(digits, 16)
+        self._state = _DATA if self._left else _TRAILERS
+
+    def _read_trailers(self, data: bytes, at: int) -> int:
+        if data[at : at + 2] == CRLF:
+            return self._finish(b"", at + 2)
+        end = data.find(BLANK_LINE, at, at + self._limits.trailer_bytes + 4)
+        if end < 0:
+            if len(data) - at > self._limits.trailer_bytes + 3:
+                raise BadMessage(431, "trailers too long")
+            return -1
+        return self._finish(data[at:end], end + 4)
+
+    def _finish(self, block: bytes, behind: int) -> int:
+        if block:
+            fields = parse_fields(block, self._limits.fields)
+            # RFC 9110 6.5.1: fields that frame, route or identify a message must not come in trailers.
+            if fields.length >= 0 or fields.codings or fields.hosts:
+                raise BadMessage(400, "framing in the trailers")
+            self.trailers = fields.lines
+        self._state = _DONE
+        self.done = True
+        return behind

@@ -1,0 +1,201 @@
+"""Header blocks: one validation, one pass that finds the few fields a proxy must understand.
+
+Every other line passes untouched, in order and case. A block is taken without its final CRLF.
+"""
+
+from typing import Final
+
+from twisted_lb.wire.grammar import CRLF, FIELD, TOKEN, BadMessage, content_length
+
+# The kinds of field names; PLAIN passes untouched.
+PLAIN: Final = 0
+HOST: Final = 1
+CONTENT_LENGTH: Final = 2
+TRANSFER_ENCODING: Final = 3
+CONNECTION: Final = 4
+HOP: Final = 5
+UPGRADE: Final = 6
+TE: Final = 7
+EXPECT: Final = 8
+FORWARDED: Final = 9
+DATE: Final = 10
+
+_KIND: Final[dict[bytes, int]] = {
+    b"host": HOST,
+    b"content-length": CONTENT_LENGTH,
+    b"transfer-encoding": TRANSFER_ENCODING,
+    b"connection": CONNECTION,
+    # RFC 9110 7.6.1 names these beside what Connection lists; the Proxy-Auth pair is for a proxy that asked (11.7).
+    b"keep-alive": HOP,
+    b"proxy-connection": HOP,
+    b"proxy-authenticate": HOP,
+    b"proxy-authorization": HOP,
+    b"proxy-authentication-info": HOP,
+    b"http2-settings": HOP,
+    b"upgrade": UPGRADE,
+    b"te": TE,
+    b"expect": EXPECT,
+    # What only we may say about the client.
+    b"forwarded": FORWARDED,
+    b"x-forwarded-for": FORWARDED,
+    b"x-forwarded-proto": FORWARDED,
+    b"x-forwarded-host": FORWARDED,
+    b"x-forwarded-port": FORWARDED,
+    b"date": DATE,
+}
+
+# Fields that a Connection option cannot take away: they frame, route or identify the message.
+_NOT_REMOVABLE: Final = frozenset(
+    (
+        b"host",
+        b"content-length",
+        b"transfer-encoding",
+        b"content-type",
+        b"content-encoding",
+        b"content-range",
+        b"range",
+        b"authorization",
+        b"cookie",
+        b"set-cookie",
+        b"cache-control",
+        b"date",
+        b"via",
+        b"trailer",
+        b"expect",
+        b"max-forwards",
+        b"x-request-id",
+        b"x-real-ip",
+        b"traceparent",
+        b"tracestate",
+    )
+)
+
+# Names that were checked before: their kind in any spelling that clients use. A memo of a pure function.
+_seen: dict[bytes, int] = {}
+_SEEN_MOST: Final = 2048
+
+
+def _classify(name: bytes) -> int:
+    """The kind of a field name never seen before; BadMessage unless it is a token."""
+    if not name or name.translate(None, TOKEN):
+        raise BadMessage(400, "illegal field name")
+    kind = _KIND.get(name.lower(), PLAIN)
+    if len(_seen) < _SEEN_MOST:
+        _seen[name] = kind
+    return kind
+
+
+class Fields:
+    """What a proxy must understand of one header block; the same for requests and responses.
+
+    `lines` are those that go on to the other side, joined by CRLF and ended by one: without hop-by-hop fields, framing
+    of a chunked body, and X-Forwarded-*. `length` is -1 when there is no Content-Length.
+    """
+
+    def __init__(self) -> None:
+        self.lines: bytes = b""
+        self.hosts: int = 0
+        self.host: bytes = b""
+        self.length: int = -1
+        self.codings: bytes = b""
+        self.close: bool = False
+        self.keep_alive: bool = False
+        self.upgrade: bytes = b""
+        self.te_trailers: bool = False
+        self.expect: bytes = b""
+        self.dated: bool = False
+
+
+def parse_fields(block: bytes, most: int) -> Fields:
+    """Understand a header block of at most `most` fields; BadMessage if it is not one by RFC 9112 section 5."""
+    fields = Fields()
+    if not block:
+        return fields
+    lines = block.split(CRLF)
+    if len(lines) > most:
+        raise BadMessage(431, "too many fields")
+    # Deleting all that a field line may hold must leave just the line ends: a bare CR or LF, a NUL, a control shows.
+    if block.translate(None, FIELD) != CRLF * (len(lines) - 1):
+        raise BadMessage(400, "illegal character in the head")
+    kept: list[bytes] = []
+    options: bytes = b""
+    upgrades: bytes = b""
+    for line in lines:
+        # RFC 9112 5.1 and 5.2: a space before the colon and a folded line both put a space into the name.
+        name, colon, value = line.partition(b":")
+        kind = _seen.get(name, -1)
+        if kind < 0:
+            kind = _classify(name)
+        if not colon:
+            raise BadMessage(400, "field line without a colon")
+        if kind == PLAIN:
+            kept.append(line)
+            continue
+        value = value.strip(b" \t")
+        if kind == CONNECTION:
+            options = value if not options else options + b"," + value
+        elif kind == UPGRADE:
+            upgrades = value if not upgrades else upgrades + b"," + value
+        elif _understand(fields, kind, value):
+            kept.append(line)
+    if options:
+        kept = _apply_connection(fields, options, upgrades, kept)
+    if kept:
+        fields.lines = CRLF.join(kept) + CRLF
+    return fields
+
+
+def _understand(fields: Fields, kind: int, value: bytes) -> bool:
+    """Note one special field; True if its line goes on to the other side."""
+    if kind == HOST:
+        fields.hosts += 1
+        fields.host = value
+        return True
+    if kind == CONTENT_LENGTH:
+        # RFC 9112 6.3: repeated lengths may be refused even when they agree; one of two readers may take the other.
+        if fields.length >= 0:
+            raise BadMessage(400, "repeated Content-Length")
+        fields.length = content_length(value)
+        return True
+    if kind == TRANSFER_ENCODING:
+        fields.codings = value if not fields.codings else fields.codings + b"," + value
+        if not value:
+            fields.codings += b","
+        return False
+    if kind == EXPECT:
+        fields.expect = value.lower()
+        return True
+    if kind == DATE:
+        fields.dated = True
+        return True
+    if kind == TE:
+        fields.te_trailers = fields.te_trailers or b"trailers" in tokens(value)
+    return False
+
+
+def tokens(value: bytes) -> list[bytes]:
+    """The lower-case members of a comma-separated list (RFC 9110 5.6.1: empty ones do not count)."""
+    return [member for part in value.lower().split(b",") if (member := part.strip(b" \t"))]
+
+
+def _apply_connection(fields: Fields, options: bytes, upgrades: bytes, kept: list[bytes]) -> list[bytes]:
+    """Take note of what Connection says and take out the fields it names."""
+    named: set[bytes] = set()
+    upgrade = False
+    for option in tokens(options):
+        if option == b"close":
+            fields.close = True
+        elif option == b"keep-alive":
+            fields.keep_alive = True
+        elif option == b"upgrade":
+            upgrade = True
+        elif option not in _NOT_REMOVABLE:
+            named.add(option)
+    if upgrade:
+        fields.upgrade = upgrades
+    if b"te" not in named:
+        # RFC 9110 10.1.4: TE without its Connection option was meant for somebody before us.
+        fields.te_trailers = False
+    if named:
+        kept = [line for line in kept if line.partition(b":")[0].lower() not in named]
+    return kept

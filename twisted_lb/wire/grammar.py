@@ -1,0 +1,60 @@
+"""The characters and limits of HTTP/1.1 (RFC 9110 section 5, RFC 9112), and how a broken message is named.
+
+`bytes.translate(None, allowed)` deletes what is allowed, so what is left is what is wrong: the fastest
+character-class check CPython has.
+"""
+
+from typing import Final
+
+CRLF: Final = b"\r\n"
+BLANK_LINE: Final = b"\r\n\r\n"
+
+# RFC 9110 5.6.2: token = 1*tchar.
+TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+# RFC 9110 5.5: field-vchar, SP and HTAB; obs-text passes untouched, as HAProxy and NGINX do.
+FIELD: Final = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
+# RFC 3986 plus what browsers leave unencoded (WHATWG URL: all of VCHAR but these four).
+TARGET: Final = bytes(c for c in range(0x21, 0x7F) if c not in b'"<>#')
+# RFC 3986 3.2: host, IP literal and port; no userinfo (RFC 9110 4.2.4 asks a recipient to beware of it).
+AUTHORITY: Final = b"-._~!$&'()*+,;=:[]%0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+DIGITS: Final = b"0123456789"
+HEX_DIGITS: Final = b"0123456789ABCDEFabcdef"
+
+# 18 digits stay below 2**63 whatever they are, and no body is an exabyte.
+LENGTH_DIGITS: Final = 18
+
+# How a body ends when it has no Content-Length; every other framing is its length in bytes, 0 for none.
+CHUNKED: Final = -1
+UNTIL_CLOSE: Final = -2
+
+
+class BadMessage(Exception):
+    """The bytes are not one unambiguous message; `status` is what a client would be told, `reason` goes to the log."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status: Final = status
+        self.reason: Final = reason
+
+
+class Limits:
+    """How large the parts of a head may be, in bytes and fields; past them a message is refused, never cut."""
+
+    def __init__(
+        self,
+        line_bytes: int = 8192,
+        head_bytes: int = 32768,
+        fields: int = 128,
+        trailer_bytes: int = 8192,
+    ) -> None:
+        self.line_bytes: Final = line_bytes
+        self.head_bytes: Final = head_bytes
+        self.fields: Final = fields
+        self.trailer_bytes: Final = trailer_bytes
+
+
+def content_length(value: bytes) -> int:
+    """The length that one Content-Length value gives, in bytes; BadMessage for anything but plain digits."""
+    if not value or len(value) > LENGTH_DIGITS or value.translate(None, DIGITS):
+        raise BadMessage(400, "Content-Length is not a plain number")
+    return int(value)

@@ -1,0 +1,130 @@
+"""Request heads: what came from the client, checked as a whole before anything is forwarded."""
+
+from typing import Final
+
+from twisted_lb.wire.fields import Fields, parse_fields
+from twisted_lb.wire.grammar import AUTHORITY, CHUNKED, CRLF, DIGITS, TARGET, TOKEN, BadMessage, Limits
+
+_VERSION: Final = {b"HTTP/1.1": 11, b"HTTP/1.0": 10}
+
+
+class RequestFields:
+    """The header block of a request: a pure function of (version, block), so a connection may keep the last one.
+
+    `framing` is the length of the body in bytes, 0 for none, or CHUNKED.
+    """
+
+    def __init__(self, version: int, fields: Fields, framing: int) -> None:
+        self.version: Final = version
+        self.lines: Final = fields.lines
+        self.host: Final = fields.host
+        self.has_host: Final = fields.hosts == 1
+        self.framing: Final = framing
+        # RFC 9112 9.3: 1.1 persists unless it says close, 1.0 only if it asks.
+        self.keep_alive: Final = not fields.close and (version == 11 or fields.keep_alive)
+        self.expects_continue: Final = version == 11 and fields.expect == b"100-continue"
+        self.upgrade: Final = fields.upgrade
+        self.te_trailers: Final = fields.te_trailers
+
+
+class RequestHead:
+    """One request: its line, and its fields."""
+
+    def __init__(self, method: bytes, target: bytes, fields: RequestFields) -> None:
+        self.method: Final = method
+        self.target: Final = target
+        self.fields: Final = fields
+
+    def __repr__(self) -> str:
+        return f"<RequestHead {self.method.decode('ascii')} {self.target.decode('ascii')}>"
+
+
+def parse_request_line(line: bytes, limits: Limits) -> tuple[bytes, bytes, int]:
+    """(method, target, version 10 or 11) of a request line; BadMessage as RFC 9112 section 3 asks."""
+    if len(line) > limits.line_bytes:
+        raise BadMessage(414, "request line too long")
+    parts = line.split(b" ")
+    if len(parts) != 3:
+        raise BadMessage(400, "request line is not three words")
+    method, target, version_text = parts
+    if not method or method.translate(None, TOKEN):
+        raise BadMessage(400, "illegal method")
+    version = _VERSION.get(version_text, 0)
+    if not version:
+        raise _bad_version(version_text)
+    if target.translate(None, TARGET):
+        raise BadMessage(400, "illegal character in the target")
+    if target[:1] != b"/":
+        _check_other_target(method, target)
+    return method, target, version
+
+
+def _bad_version(text: bytes) -> BadMessage:
+    digits = text[5:6] + text[7:]
+    if text[:5] == b"HTTP/" and text[6:7] == b"." and len(digits) == 2 and not digits.translate(None, DIGITS):
+        return BadMessage(505, "HTTP version not supported")
+    return BadMessage(400, "illegal HTTP version")
+
+
+def _check_other_target(method: bytes, target: bytes) -> None:
+    """RFC 9112 3.2: absolute-form, or `*` with OPTIONS; CONNECT is for forward proxies."""
+    if method == b"CONNECT":
+        raise BadMessage(501, "CONNECT is not offered")
+    if target == b"*" and method == b"OPTIONS":
+        return
+    if target[:7].lower() == b"http://" or target[:8].lower() == b"https://":
+        return
+    raise BadMessage(400, "illegal target")
+
+
+def parse_request_fields(version: int, block: bytes, limits: Limits) -> RequestFields:
+    """Understand the header block of a request; BadMessage when its framing or its Host is not beyond doubt."""
+    fields = parse_fields(block, limits.fields)
+    if fields.hosts > 1:
+        raise BadMessage(400, "more than one Host")
+    if fields.hosts == 0 and version == 11:
+        raise BadMessage(400, "no Host")  # RFC 9112 3.2
+    if fields.host.translate(None, AUTHORITY):
+        raise BadMessage(400, "illegal Host")
+    return RequestFields(version, fields, _request_framing(version, fields))
+
+
+def _request_framing(version: int, fields: Fields) -> int:
+    """RFC 9112 6.3, with every doubtful case refused."""
+    if not fields.codings:
+        return max(fields.length, 0)
+    if fields.length >= 0:
+        raise BadMessage(400, "both Content-Length and Transfer-Encoding")
+    if version == 10:
+        raise BadMessage(400, "Transfer-Encoding on HTTP/1.0")
+    if fields.codings.lower() != b"chunked":
+        raise BadMessage(501, "unknown transfer coding")
+    return CHUNKED
+
+
+def parse_request(head: bytes, limits: Limits) -> RequestHead:
+    """The whole head at once, without its blank line: what the fast path does in two steps."""
+    line, _, block = head.partition(CRLF)
+    method, target, version = parse_request_line(line, limits)
+    return RequestHead(method, target, parse_request_fields(version, block, limits))
+
+
+def origin_form(target: bytes) -> bytes:
+    """The target as a backend is asked for it: absolute-form loses scheme and authority (RFC 9112 3.2.2)."""
+    if target[:1] == b"/" or target == b"*":
+        return target
+    rest = target.partition(b"://")[2]
+    for index in range(len(rest)):
+        if rest[index] == 0x2F:  # a slash
+            return rest[index:]
+        if rest[index] == 0x3F:  # a question mark: RFC 9112 3.2.1 wants a path before the query
+            return b"/" + rest[index:]
+    return b"/"
+
+
+def target_authority(target: bytes) -> bytes:
+    """The authority of an absolute-form target, empty for the other forms."""
+    if target[:1] == b"/" or target == b"*":
+        return b""
+    rest = target.partition(b"://")[2]
+    return rest.partition(b"/")[0].partition(b"?")[0]

@@ -1,0 +1,84 @@
+"""Response heads: what came from a backend, held to the same rigour as a request."""
+
+from typing import Final
+
+from twisted_lb.wire.fields import parse_fields
+from twisted_lb.wire.grammar import CHUNKED, CRLF, DIGITS, FIELD, UNTIL_CLOSE, BadMessage, Limits
+
+
+class ResponseHead:
+    """One response head: a pure function of its bytes.
+
+    `lines` are those for the client, each ended by CRLF, without framing of a chunked body. `framing` is the length of
+    the body in bytes, CHUNKED or UNTIL_CLOSE, before method and status are considered (`body_of`).
+    """
+
+    def __init__(
+        self,
+        status: int,
+        line: bytes,
+        lines: bytes,
+        framing: int,
+        *,
+        persistent: bool,
+        dated: bool = True,
+        upgrade: bytes = b"",
+    ) -> None:
+        self.status: Final = status
+        self.line: Final = line
+        self.lines: Final = lines
+        self.framing: Final = framing
+        self.persistent: Final = persistent
+        self.dated: Final = dated
+        self.upgrade: Final = upgrade
+        # What a client of a persistent HTTP/1.1 connection gets, ready made: the hot case is one concatenation.
+        framed = b"Transfer-Encoding: chunked\r\n" if framing < 0 and status not in (204, 304) and status >= 200 else b""
+        self.wire: Final = b"HTTP/1.1 " + line + CRLF + lines + framed
+
+    def body_of(self, method: bytes) -> int:
+        """The framing of the body that follows this head in answer to `method` (RFC 9112 6.3, first two rules)."""
+        if self.status == 204 or self.status == 304 or self.status < 200 or method == b"HEAD":
+            return 0
+        return self.framing
+
+    def __repr__(self) -> str:
+        return f"<ResponseHead {self.line.decode('latin-1')} framing={self.framing}>"
+
+
+def parse_status_line(line: bytes) -> tuple[int, int]:
+    """(version 10 or 11, status); BadMessage unless it is a status line of HTTP/1.0 or 1.1."""
+    version = 11 if line[:9] == b"HTTP/1.1 " else 10 if line[:9] == b"HTTP/1.0 " else 0
+    digits = line[9:12]
+    # RFC 9112 4 wants a space after the status even without a reason; many servers leave it out, nobody misreads that.
+    if not version or len(digits) != 3 or digits.translate(None, DIGITS) or line[12:13] not in (b" ", b""):
+        raise BadMessage(502, "illegal status line")
+    if line.translate(None, FIELD):
+        raise BadMessage(502, "illegal character in the status line")
+    status = int(digits)
+    if not 100 <= status <= 599:
+        raise BadMessage(502, "illegal status")
+    return version, status
+
+
+def parse_response(head: bytes, limits: Limits) -> ResponseHead:
+    """A response head without its blank line; BadMessage when it or its framing is not beyond doubt."""
+    line, _, block = head.partition(CRLF)
+    version, status = parse_status_line(line)
+    fields = parse_fields(block, limits.fields)
+    framing = UNTIL_CLOSE
+    if fields.codings:
+        if fields.length >= 0 or version == 10 or fields.codings.lower() != b"chunked":
+            raise BadMessage(502, "unsafe framing")
+        framing = CHUNKED
+    elif fields.length >= 0:
+        framing = fields.length
+    persistent = not fields.close and (version == 11 or fields.keep_alive)
+    return ResponseHead(
+        status,
+        line[9:],
+        fields.lines,
+        framing,
+        persistent=persistent,
+        dated=fields.dated,
+        upgrade=fields.upgrade,
+    )
