@@ -242,6 +242,10 @@ class _Channel(HTTPChannel):
 
     site: "BackendSite"
 
+    # As patient as any balancer in front of it may be.
+    totalHeadersSize = 2**17
+    MAX_LENGTH = 2**17
+
     def connectionMade(self) -> None:
         super().connectionMade()
         self.fields: list[bytes] = []

@@ -56,8 +56,9 @@ def fail(command: str, error: Exception | str) -> NoReturn:
 def listen_error(where: str, error: Exception, command: str = "lb") -> StartError:
     """The StartError for a refused bind; takes an OSError or Twisted's CannotListenError."""
     cause = getattr(error, "socketError", error)
-    code: int | None = getattr(cause, "errno", None)
-    reason = LISTEN_REFUSALS.get(code, os.strerror(code)) if code else str(cause)
+    code: int = getattr(cause, "errno", None) or 0
+    # Name resolution has errors of its own, with numbers below 0.
+    reason = LISTEN_REFUSALS.get(code, os.strerror(code)) if code > 0 else str(cause)
     return StartError(f"{where}: {reason}", command)
 
 

@@ -103,10 +103,10 @@ def refuse_unlistenable(listen: ListenConfig, command: str) -> None:
     daemon that only fails after it answers with two lines of Twisted's, the second one useless.
     """
     family = socket.AF_INET6 if ":" in listen.interface else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        # As Twisted does: connections of the last run in TIME_WAIT are no obstacle.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            # As Twisted does: connections of the last run in TIME_WAIT are no obstacle.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((listen.interface, listen.port))
-        except OSError as error:
-            fail(command, listen_error(listen.where, error, command))
+    except OSError as error:
+        fail(command, listen_error(listen.where, error, command))
