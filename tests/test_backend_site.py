@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from twisted.internet.address import IPv4Address
@@ -25,7 +26,7 @@ class Reactor(MemoryReactorClock):
         self.taken = False
         self.open_ports: list[int] = []
 
-    def listenTCP(self, port, factory, backlog=50, interface=""):  # type: ignore[no-untyped-def]
+    def listenTCP(self, port, factory, backlog=50, interface=""):
         if self.taken:
             raise CannotListenError(interface, port, OSError(98, "taken"))
         listener = super().listenTCP(port, factory, backlog, interface)
@@ -37,6 +38,8 @@ class Reactor(MemoryReactorClock):
 
 class Transport(StringTransport):
     """A connection that reports its end, as Twisted's do."""
+
+    protocol: Any
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,7 +104,7 @@ class Reply:
 
     @property
     def text(self) -> str:
-        return self.body.decode()
+        return str(self.body, "utf-8")
 
 
 @pytest.fixture(autouse=True)
@@ -123,17 +126,13 @@ def test_it_says_who_it_is_and_counts(sibling: Sibling) -> None:
     sibling.ask("/", "User-Agent: twisted_lb-check/1.0")
     sibling.ask("/some/page")
     reply = sibling.ask("/")
-    assert re.fullmatch(
-        r"blue on port 8081, process \d+: 2 requests, 2 checks\n", reply.text
-    )
+    assert re.fullmatch(r"blue on port 8081, process \d+: 2 requests, 2 checks\n", reply.text)
     assert reply.fields["x-backend"] == "blue"
     assert reply.fields["content-type"].startswith("text/plain")
     assert not reply.closed
 
 
-@pytest.mark.parametrize(
-    ("target", "accept"), [("/", "application/json"), ("/whoami.json", "*/*")]
-)
+@pytest.mark.parametrize(("target", "accept"), [("/", "application/json"), ("/whoami.json", "*/*")])
 def test_programs_get_json(sibling: Sibling, target: str, accept: str) -> None:
     facts = json.loads(sibling.ask(target, f"Accept: {accept}").text)
     assert (facts["name"], facts["port"], facts["requests"]) == ("blue", 8081, 1)
@@ -177,9 +176,7 @@ def test_health_is_ok_until_told_otherwise(sibling: Sibling) -> None:
         ("unknown=1", 200, {}),
     ],
 )
-def test_query_parameters_shape_the_answer(
-    sibling: Sibling, query: str, status: int, fields: dict[str, str]
-) -> None:
+def test_query_parameters_shape_the_answer(sibling: Sibling, query: str, status: int, fields: dict[str, str]) -> None:
     reply = sibling.ask(f"/any/path?{query}")
     assert reply.status == status
     assert fields.items() <= reply.fields.items()
@@ -359,7 +356,7 @@ def test_a_site_of_its_own_cannot_close_a_port_it_does_not_have() -> None:
 
 
 def test_the_kernels_port_is_kept_and_named() -> None:
-    service = BackendService(0, reactor=Reactor())  # type: ignore[arg-type]
+    service = BackendService(0, reactor=Reactor())
     service.startService()
     assert (service.site.port, service.site.name, service.where) == (45678, "be-45678", "port 45678")
     service.stopService()
@@ -368,7 +365,7 @@ def test_the_kernels_port_is_kept_and_named() -> None:
 def test_a_port_that_is_taken_is_a_start_error() -> None:
     reactor = Reactor()
     reactor.taken = True
-    service = BackendService(8081, "127.0.0.1", reactor=reactor)  # type: ignore[arg-type]
+    service = BackendService(8081, "127.0.0.1", reactor=reactor)
     for start in (service.privilegedStartService, service.startService):
         with pytest.raises(StartError, match=r"^127.0.0.1:8081: already in use$"):
             start()

@@ -86,9 +86,7 @@ def test_every_policy_is_a_strategy() -> None:
         ({"--backend": ["localhost:80"]}, "backend localhost:80 is this balancer itself"),
     ],
 )
-def test_a_wrong_flag_is_named_with_its_value(
-    flags: dict[str, str | list[str]], said: str
-) -> None:
+def test_a_wrong_flag_is_named_with_its_value(flags: dict[str, str | list[str]], said: str) -> None:
     assert said in refusal({**GOOD, **flags})
     assert "\n" not in refusal({**GOOD, **flags})
 
@@ -146,9 +144,7 @@ def test_backends_may_be_tables(tmp_path: Path) -> None:
 
 
 def test_flags_win_over_the_file_and_the_rest_of_it_stays(tmp_path: Path) -> None:
-    file = written(
-        tmp_path, 'backends = ["a:80", "b:80"]\n[listen]\nport = 1\ninterface = "127.0.0.1"'
-    )
+    file = written(tmp_path, 'backends = ["a:80", "b:80"]\n[listen]\nport = 1\ninterface = "127.0.0.1"')
     config = from_flags({"--port": "8080", "--backend": ["c:80"]}, file)
     assert config.listen.where == "127.0.0.1:8080"
     assert [spec.name for spec in config.backends] == ["c:80"]
@@ -223,7 +219,7 @@ def test_a_check_waits_less_than_its_interval_unless_told() -> None:
 def test_configuration_cannot_be_changed() -> None:
     config = LoadBalancerConfig(backends=(BackendSpec.parse("a:80"),))
     with pytest.raises(ValidationError):
-        config.strategy = "rand"  # type: ignore[misc]
+        config.strategy = "rand"
 
 
 def test_programs_may_give_addresses_in_place_of_specs() -> None:

@@ -96,8 +96,7 @@ def test_the_help_begins_with_the_promised_synopsis(
     assert caught.value.code == 0
     synopsis, *rest = capsys.readouterr().out.splitlines()
     assert synopsis in {
-        "usage: twistd -n lb [-h] -b HOST:PORT [HOST:PORT ...] "
-        "[-c HEALTHCHECK] [-s {rr,rand}] [-p PORT]",
+        "usage: twistd -n lb [-h] -b HOST:PORT [HOST:PORT ...] [-c HEALTHCHECK] [-s {rr,rand}] [-p PORT]",
         "usage: twistd -n be [-h] [-p PORT] [--interface ADDRESS] [--name NAME]",
     }
     assert any(line.startswith("  twistd -n ") for line in rest)
@@ -119,7 +118,7 @@ def test_the_sibling_backend_has_its_defaults() -> None:
     options = backend_tap.Options()
     options.parseOptions([])
     assert (options.config.port, options.config.interface, options.config.name) == (8080, "", None)
-    with pytest.raises(SystemExit, match="^twistd be: --port: should be a valid integer"):
+    with pytest.raises(SystemExit, match=r"^twistd be: --port: should be a valid integer"):
         options.parseOptions(["-p", "x"])
 
 
@@ -127,17 +126,13 @@ def test_the_sibling_backend_has_its_defaults() -> None:
     ("words", "said"),
     [([], "should be lb or be"), (["web"], "not 'web'"), (["-x"], "not '-x'")],
 )
-def test_the_module_knows_two_commands(
-    words: list[str], said: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_module_knows_two_commands(words: list[str], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["twisted_lb", *words])
     with pytest.raises(SystemExit, match=said):
         __main__.main()
 
 
-def test_the_module_explains_itself(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_module_explains_itself(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["twisted_lb", "--help"])
     __main__.main()
     assert capsys.readouterr().out.startswith("usage: python -m twisted_lb lb")
@@ -156,9 +151,7 @@ def test_a_refused_bind_says_what_to_do(code: int, said: str) -> None:
     assert str(listen_error("port 80", OSError(code, "whatever"))) == said
 
 
-def test_only_start_errors_are_shortened(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_only_start_errors_are_shortened(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     passed_on: list[Any] = []
     monkeypatch.setattr(sys, "excepthook", lambda *args: passed_on.append(args[1]))
     report_start_errors()

@@ -22,9 +22,9 @@ def main() -> None:
     """Hand the command and its words to twistd's own runner."""
     command, words = sys.argv[1:2], sys.argv[2:]
     if command in (["-h"], ["--help"]):
-        print(USAGE, end="")
+        sys.stdout.write(USAGE)
     elif command == ["--version"]:
-        print(version_line())
+        sys.stdout.write(f"{version_line()}\n")
     elif command in (["lb"], ["be"]):
         # Not a daemon, and two of them in one directory share no pid file.
         sys.argv[1:] = ["--nodaemon", "--pidfile=", *command, *words]

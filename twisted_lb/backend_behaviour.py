@@ -19,7 +19,7 @@ LONGEST_DELAY_S = 60.0
 LONGEST_BODY = 10 * 2**30
 
 
-class BadParameter(ValueError):
+class BadParameterError(ValueError):
     """A query parameter that cannot be obeyed."""
 
 
@@ -41,7 +41,7 @@ Args = Mapping[bytes, list[bytes]]
 
 
 def behaviour(args: Args) -> Behaviour:
-    """The behaviour a query string asks for; BadParameter for what is out of bounds."""
+    """The behaviour a query string asks for; BadParameterError for what is out of bounds."""
     if not args:
         return PLAIN
     at_head = _one(args, "close") == "head"
@@ -58,7 +58,7 @@ def behaviour(args: Args) -> Behaviour:
 def _one(args: Args, name: str) -> str | None:
     values = args.get(name.encode(), [])
     if len(values) > 1:
-        raise BadParameter(f"{name} is there {len(values)} times")
+        raise BadParameterError(f"{name} is there {len(values)} times")
     return values[0].decode("latin-1") if values else None
 
 
@@ -67,12 +67,12 @@ def _whole(args: Args, name: str, low: int, high: int) -> int | None:
     if text is None:
         return None
     if not (text.isascii() and text.isdigit() and len(text) < 20 and low <= int(text) <= high):
-        raise BadParameter(f"{name} should be a whole number from {low} to {high}")
+        raise BadParameterError(f"{name} should be a whole number from {low} to {high}")
     return int(text)
 
 
 def seconds(args: Args, name: str, high: float, default: float) -> float:
-    """A number of seconds out of a query string; BadParameter for what is out of bounds."""
+    """A number of seconds out of a query string; BadParameterError for what is out of bounds."""
     text = _one(args, name)
     if text is None:
         return default
@@ -81,7 +81,7 @@ def seconds(args: Args, name: str, high: float, default: float) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value <= high:
-        raise BadParameter(f"{name} should be seconds from 0 to {high:g}")
+        raise BadParameterError(f"{name} should be seconds from 0 to {high:g}")
     return value
 
 

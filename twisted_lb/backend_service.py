@@ -16,6 +16,8 @@ from twisted_lb.backend_site import BackendSite
 from twisted_lb.config import SiblingConfig
 from twisted_lb.errors import listen_error, report_start_errors
 
+_log = Logger()
+
 Stop = Callable[[], Deferred[None]]
 
 DEFAULTS = SiblingConfig()
@@ -29,8 +31,6 @@ RETRY_S = 1.0
 
 class BackendService(Service):
     """A sibling backend; `port` 0 lets the kernel choose, `site.port` then says what it chose."""
-
-    log = Logger()
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class BackendService(Service):
         if self._listener is None:
             report_start_errors()
             self._listen_or_fail()
-        self.log.info(
+        _log.info(
             "backend {name} answers on {where}, process {process}",
             name=self.site.name,
             where=self.where,
@@ -71,6 +71,7 @@ class BackendService(Service):
 
     @property
     def where(self) -> str:
+        """Where it listens, in the words of a log."""
         return self._config.model_copy(update={"port": self.site.port}).where
 
     def stopService(self) -> Deferred[None]:
@@ -85,7 +86,7 @@ class BackendService(Service):
         """Close port and connections, and listen again on the same port after that long."""
         if self._return is not None or not self.running:
             return
-        self.log.info("backend {name} leaves for {pause} s", name=self.site.name, pause=seconds)
+        _log.info("backend {name} leaves for {pause} s", name=self.site.name, pause=seconds)
         self._leave()
         self._return = self._clock.callLater(seconds, self._come_back)
 
@@ -94,10 +95,10 @@ class BackendService(Service):
         try:
             self._listen()
         except CannotListenError as error:
-            self.log.warn("{reason}; trying again", reason=listen_error(self.where, error, "be"))
+            _log.warn("{reason}; trying again", reason=listen_error(self.where, error, "be"))
             self._return = self._clock.callLater(RETRY_S, self._come_back)
         else:
-            self.log.info("backend {name} is back", name=self.site.name)
+            _log.info("backend {name} is back", name=self.site.name)
 
     def _leave(self) -> Deferred[None]:
         """Close port and connections; fires when all of them are gone, never fails."""
@@ -108,7 +109,7 @@ class BackendService(Service):
         return gatherResults(closed).addCallbacks(lambda _: None, self._not_left)
 
     def _not_left(self, failure: Failure) -> None:
-        self.log.failure("{name} could not close", failure, name=self.site.name)
+        _log.failure("{name} could not close", failure, name=self.site.name)
 
     def _listen_or_fail(self) -> None:
         try:
@@ -117,9 +118,7 @@ class BackendService(Service):
             raise listen_error(self.where, error, "be") from None
 
     def _listen(self) -> None:
-        self._listener = self._reactor.listenTCP(
-            self.site.port, cast(Any, self.site), BACKLOG, self._config.interface
-        )
+        self._listener = self._reactor.listenTCP(self.site.port, cast(Any, self.site), BACKLOG, self._config.interface)
         # Port 0 is only the kernel's to choose the first time.
         self.site.port = cast(IPv4Address | IPv6Address, self._listener.getHost()).port
         self.site.name = self._config.name or f"be-{self.site.port}"

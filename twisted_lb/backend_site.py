@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from twisted_lb.backend_behaviour import (
     BLOCK,
-    BadParameter,
+    BadParameterError,
     Behaviour,
     behaviour,
     pattern,
@@ -105,6 +105,7 @@ class Pages(Resource):
         }
 
     def render(self, request: Request) -> int:
+        """Answer any method; everything is written later, so always NOT_DONE_YET."""
         site = self.site
         request.setHeader(b"X-Backend", site.name.encode())
         request.setHeader(b"Cache-Control", b"no-store")
@@ -114,7 +115,7 @@ class Pages(Resource):
         try:
             asked = behaviour(request.args or {})
             answer = self.pages.get(request.path, self.who)(request)
-        except BadParameter as error:
+        except BadParameterError as error:
             asked = Behaviour()
             answer = _text(f"{error}\n", 400)
         if is_check and site.sick and answer.status == 200:
@@ -126,10 +127,12 @@ class Pages(Resource):
         return NOT_DONE_YET
 
     def is_check(self, request: Request) -> bool:
+        """Whether a balancer asks, and not one of its clients."""
         agent = request.getHeader(b"user-agent") or b""
         return request.path == b"/health" or agent.startswith(CHECK_USER_AGENT)
 
     def later(self, request: Request, asked: Behaviour, answer: Answer) -> None:
+        """Send the answer after the delay, unless the client has left by then."""
         call = self.site.reactor.callLater(asked.delay_s, send, request, asked, answer)
 
         def gone(_: Failure) -> None:
@@ -139,6 +142,7 @@ class Pages(Resource):
         request.notifyFinish().addErrback(gone)
 
     def who(self, request: Request) -> Answer:
+        """Who this is, in the form that the client reads best."""
         accept = request.getHeader(b"accept") or b""
         if request.path == b"/whoami.json" or b"application/json" in accept:
             return _json(self.site.facts())
@@ -146,10 +150,12 @@ class Pages(Resource):
             return _held("text/html; charset=utf-8", html_page(self.site.facts()))
         return _text(TEXT.format(**self.site.facts()))
 
-    def health(self, request: Request) -> Answer:
+    def health(self, _: Request) -> Answer:
+        """`ok`; `render` makes it a 503 when told to."""
         return _text("ok\n")
 
     def echo(self, request: Request) -> Answer:
+        """The request's body."""
         content = cast(IO[bytes], request.content)
         length = content.seek(0, os.SEEK_END)
         content.seek(0)
@@ -157,6 +163,7 @@ class Pages(Resource):
         return Answer("application/octet-stream", length, iter(lambda: content.read(BLOCK), b""))
 
     def upload(self, request: Request) -> Answer:
+        """What proves that the request's body arrived whole."""
         content = cast(IO[bytes], request.content)
         digest, length = hashlib.sha256(), 0
         for block in iter(lambda: content.read(BLOCK), b""):
@@ -165,11 +172,13 @@ class Pages(Resource):
         return _json({"bytes": length, "sha256": digest.hexdigest()})
 
     def headers(self, request: Request) -> Answer:
+        """The header fields of the request, in their order and case."""
         head = cast(_Channel, request.channel).head
         fields = (line.decode("latin-1").partition(":") for line in head)
         return _json([[name, value.strip(" \t")] for name, _, value in fields])
 
     def down(self, request: Request) -> Answer:
+        """Close port and connections for `seconds`, once this answer is out."""
         pause_s = seconds(request.args or {}, "seconds", LONGEST_DOWN_S, 20.0)
         take_down = self.site.take_down
         if take_down is None:
@@ -178,6 +187,7 @@ class Pages(Resource):
         return _text(message)._replace(then=lambda: take_down(pause_s))
 
     def sick(self, request: Request) -> Answer:
+        """Fail all checks for `seconds`, and serve everything else."""
         pause_s = seconds(request.args or {}, "seconds", LONGEST_DOWN_S, 20.0)
         self.site.fail_checks(pause_s)
         return _text(f"{self.site.name} fails its checks for {pause_s:g} s\n")
@@ -189,7 +199,7 @@ def send(request: Request, asked: Behaviour, answer: Answer) -> None:
     if asked.close_at_head:
         channel.loseConnection()
         return
-    answer = _bent(answer, asked, request.method)
+    answer = _bent(answer, asked)
     request.setResponseCode(answer.status)
     if answer.status not in NO_BODY_CODES:
         request.setHeader(b"Content-Type", answer.kind.encode())
@@ -211,7 +221,7 @@ def send(request: Request, asked: Behaviour, answer: Answer) -> None:
     _Streamer(request, blocks, done).start()
 
 
-def _bent(answer: Answer, asked: Behaviour, method: bytes) -> Answer:
+def _bent(answer: Answer, asked: Behaviour) -> Answer:
     """The answer with the status and the size that were asked for."""
     if asked.status is not None:
         answer = answer._replace(status=asked.status)
@@ -219,9 +229,7 @@ def _bent(answer: Answer, asked: Behaviour, method: bytes) -> Answer:
         return answer._replace(length=0, blocks=())
     if asked.size is None:
         return answer
-    return answer._replace(
-        kind="application/octet-stream", length=asked.size, blocks=pattern(0, asked.size)
-    )
+    return answer._replace(kind="application/octet-stream", length=asked.size, blocks=pattern(0, asked.size))
 
 
 def _held(kind: str, text: str, status: int = 200) -> Answer:
@@ -273,9 +281,7 @@ class BackendSite(Site):
     noisy = False
 
     def __init__(self, name: str, reactor: IReactorTime) -> None:
-        super().__init__(
-            Pages(self), reactor=reactor, timeout=IDLE_S, parsePOSTFormSubmission=False
-        )
+        super().__init__(Pages(self), reactor=reactor, timeout=IDLE_S, parsePOSTFormSubmission=False)
         self.name = name
         self.port = 0
         self.take_down: Callable[[float], None] | None = None
@@ -290,6 +296,7 @@ class BackendSite(Site):
         """No access log: it would cost more than the answers."""
 
     def facts(self) -> dict[str, str | int]:
+        """What its pages say of it."""
         return {
             "name": self.name,
             "port": self.port,
@@ -300,9 +307,11 @@ class BackendSite(Site):
 
     @property
     def sick(self) -> bool:
+        """Whether checks are to fail now."""
         return self.reactor.seconds() < self._sick_until
 
     def fail_checks(self, seconds: float) -> None:
+        """Fail checks for that long from now on."""
         self._sick_until = self.reactor.seconds() + seconds
 
     def close_connections(self) -> Deferred[None]:

@@ -35,6 +35,7 @@ class Options(CommandOptions):
     config: SiblingConfig
 
     def make_parser(self) -> Parser:
+        """The flags; their values are the configuration's business."""
         parser = Parser(self.command, SYNOPSIS, DESCRIPTION, EXAMPLES)
         add = parser.add_argument
         add("-p", "--port", help=f"port to listen on, {SiblingConfig().port} if not given")
@@ -43,9 +44,8 @@ class Options(CommandOptions):
         return parser
 
     def accept(self, flags: argparse.Namespace) -> None:
-        self.config = config_load.sibling_from_flags(
-            {f"--{name}": text for name, text in vars(flags).items()}
-        )
+        """Fill `config`; ConfigError with everything that is wrong."""
+        self.config = config_load.sibling_from_flags({f"--{name}": text for name, text in vars(flags).items()})
 
 
 def makeService(options: Options) -> "BackendService":

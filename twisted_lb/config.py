@@ -36,9 +36,7 @@ Bytes = Annotated[int, Field(ge=0, le=2**40)]
 class Model(BaseModel):
     """A table of the configuration: frozen, unknown keys refused, nothing converted silently."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, validate_default=True, allow_inf_nan=False
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True, allow_inf_nan=False)
 
 
 def _split_listen_address(value: object) -> object:
@@ -142,6 +140,7 @@ class HealthCheckConfig(Model):
 
     @property
     def enabled(self) -> bool:
+        """Whether backends are checked at all."""
         return self.interval_s > 0
 
     @property
@@ -201,8 +200,7 @@ class TimeoutsConfig(Model):
     )
     body_idle_s: Seconds = Field(
         default=30,
-        description="For the next byte of a request body. Danger: short values cut uploads "
-        "over bad networks.",
+        description="For the next byte of a request body. Danger: short values cut uploads over bad networks.",
     )
     connect_s: Seconds = Field(
         default=5,
@@ -340,9 +338,7 @@ class _ReadAsTable:
     """Validates a BackendSpec through BackendTable, so that errors name its keys."""
 
     @classmethod
-    def __get_pydantic_core_schema__(
-        cls, source: object, handler: GetCoreSchemaHandler
-    ) -> core_schema.CoreSchema:
+    def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         def read(value: object, inner: core_schema.ValidatorFunctionWrapHandler) -> BackendSpec:
             if isinstance(value, BackendSpec):
                 return value
@@ -412,10 +408,6 @@ class LoadBalancerConfig(Model):
         own = {self.listen.interface} if self.listen.interface else {"127.0.0.1", "::1"}
         own |= {"localhost"} if own & {"127.0.0.1", "::1"} else set()
         for address in (spec.address for spec in self.backends):
-            if (
-                isinstance(address, TcpAddress)
-                and address.port == self.listen.port
-                and address.host in own
-            ):
+            if isinstance(address, TcpAddress) and address.port == self.listen.port and address.host in own:
                 raise ValueError(f"backend {address} is this balancer itself")
         return self

@@ -95,9 +95,7 @@ def _validated(model: type[M], values: dict[str, Any], typed: Mapping[str, str],
         raise ConfigError(_problems(error.errors(), typed, source)) from None
 
 
-def _problems(
-    errors: Iterable[ErrorDetails], typed: Mapping[str, str], source: str
-) -> Iterator[str]:
+def _problems(errors: Iterable[ErrorDetails], typed: Mapping[str, str], source: str) -> Iterator[str]:
     """What is wrong with the flags, then with the file, which is named once."""
     in_file = []
     for error in errors:

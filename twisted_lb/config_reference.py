@@ -1,5 +1,6 @@
 """The reference of all options as Markdown: `python -m twisted_lb.config_reference`."""
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeGuard
 
@@ -98,4 +99,4 @@ def _kind(schema: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    print(reference(), end="")
+    sys.stdout.write(reference())

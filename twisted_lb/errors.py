@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from twisted.logger import Logger
 
-log = Logger()
+_log = Logger()
 
 ExceptHook = Callable[[type[BaseException], BaseException, TracebackType | None], object]
 
@@ -78,15 +78,13 @@ class _OneLine:
     def __init__(self, fallback: ExceptHook) -> None:
         self.fallback = fallback
 
-    def __call__(
-        self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
-    ) -> None:
+    def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if not isinstance(error, StartError):
             self.fallback(kind, error, trace)
             return
         line = f"twistd {error.command}: {error}"
         # Not critical: before logging has begun, Twisted prints critical events on stderr too.
-        log.error("{line}", line=line)
+        _log.error("{line}", line=line)
         if sys.__stderr__ is not None:
             # sys.stderr is Twisted's log by now.
             print(line, file=sys.__stderr__)

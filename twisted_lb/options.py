@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import NoReturn
 
-import twisted
 from twisted.python import usage
 
+import twisted
 from twisted_lb.config import ListenConfig
 from twisted_lb.errors import fail, listen_error
 
@@ -26,6 +26,7 @@ class CommandOptions(usage.Options):
     command = ""
 
     def make_parser(self) -> "Parser":
+        """The parser of this command's flags."""
         raise NotImplementedError
 
     def accept(self, flags: argparse.Namespace) -> None:
@@ -33,6 +34,7 @@ class CommandOptions(usage.Options):
         raise NotImplementedError
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """Read the words of a command line, sys.argv's if none are given."""
         words = sys.argv[1:] if options is None else list(options)
         # A last `--` says that no words follow, and none do; argparse 3.11 calls it a stray word.
         flags = self.make_parser().parse_args(words[:-1] if words[-1:] == ["--"] else words)
@@ -42,9 +44,11 @@ class CommandOptions(usage.Options):
             fail(self.command, error)
 
     def getSynopsis(self) -> str:
+        """The first line of the help."""
         return self.make_parser().format_usage().strip()
 
-    def getUsage(self, width: int | None = None) -> str:
+    def getUsage(self, width: int | None = None) -> str:  # noqa: ARG002 argparse knows the width
+        """The help."""
         return self.make_parser().format_help()
 
     def __str__(self) -> str:
@@ -73,14 +77,15 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
+        """What argparse calls for every mistake."""
         fail(self.command, message)
 
 
 class _Version(argparse.Action):
     """Looks the versions up only when asked."""
 
-    def __call__(self, parser: argparse.ArgumentParser, *args: object, **kwargs: object) -> None:
-        print(version_line())
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        sys.stdout.write(f"{version_line()}\n")
         parser.exit()
 
 

@@ -52,6 +52,7 @@ class Client:
         self.tally = tally
 
     def run(self, requests: int, stop: threading.Event) -> None:
+        """Send that many requests, one after the other."""
         for _ in range(requests):
             if stop.is_set():
                 break
@@ -144,10 +145,12 @@ class Parser(argparse.ArgumentParser):
     """argparse whose mistakes are one line."""
 
     def error(self, message: str) -> NoReturn:
+        """What argparse calls for every mistake."""
         self.exit(2, _printable(f"{self.prog}: {message}") + "\n")
 
 
 def parse(words: list[str]) -> argparse.Namespace:
+    """The flags; wrong ones end the process with status 2."""
     parser = Parser(
         prog=PROGRAM,
         description="Send requests from parallel clients and count which backend answered.",
@@ -216,28 +219,28 @@ def count(most: int) -> Callable[[str], int]:
 
 
 def timeout_of(text: str) -> float:
+    """The timeout, if it is one that ends."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not 0 < value <= LONGEST_TIMEOUT_S:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} should be seconds above 0, at most {LONGEST_TIMEOUT_S:g}"
-        )
+        raise argparse.ArgumentTypeError(f"{text!r} should be seconds above 0, at most {LONGEST_TIMEOUT_S:g}")
     return value
 
 
 def main() -> int:
+    """Ask, count, print; the exit status."""
     flags = parse(sys.argv[1:])
     parts = shares(flags.requests, flags.clients)
     began = time.monotonic()
     tally = run(flags.url, parts, flags.timeout)
     seconds = time.monotonic() - began
     asked = f"{flags.requests} requests by {len(parts)} clients to {flags.url.geturl()}"
-    print(report(tally, asked, seconds))
+    sys.stdout.write(f"{report(tally, asked, seconds)}\n")
     answered = tally.answers.total() + tally.failures.total()
     if answered < flags.requests:
-        print(f"{flags.requests - answered:8} not sent, stopped before the end")
+        sys.stdout.write(f"{flags.requests - answered:8} not sent, stopped before the end\n")
         return 130
     return 1 if tally.failures else 0
 

@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 
 STRATEGIES = f"{{{','.join(POLICIES)}}}"
 
-SYNOPSIS = (
-    f"twistd -n lb [-h] -b HOST:PORT [HOST:PORT ...] [-c HEALTHCHECK] [-s {STRATEGIES}] [-p PORT]"
-)
+SYNOPSIS = f"twistd -n lb [-h] -b HOST:PORT [HOST:PORT ...] [-c HEALTHCHECK] [-s {STRATEGIES}] [-p PORT]"
 
 DESCRIPTION = """\
 A load balancer for HTTP/1.1: clients connect here, and each of their requests goes to one of the
@@ -57,6 +55,7 @@ class Options(CommandOptions):
     config: LoadBalancerConfig
 
     def make_parser(self) -> Parser:
+        """The flags; their values are the configuration's business."""
         parser = Parser(self.command, SYNOPSIS, DESCRIPTION, EXAMPLES)
         add = parser.add_argument
         add("-b", "--backend", nargs="+", action="extend", metavar="HOST:PORT", help=BACKEND_HELP)
@@ -69,6 +68,7 @@ class Options(CommandOptions):
         return parser
 
     def accept(self, flags: argparse.Namespace) -> None:
+        """Fill `config`; ConfigError with everything that is wrong."""
         typed = vars(flags)
         file = typed.pop("config", None)
         self.config = config_load.from_flags(
