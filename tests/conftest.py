@@ -1,0 +1,56 @@
+"""After each test nothing may be left behind: no delayed call, no reader, no error that nobody looked at."""
+
+import gc
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from twisted.logger import LogLevel, globalLogPublisher
+
+
+class LoggedErrors:
+    """What was logged as a failure or as critical; a test that provokes some takes them with `take`."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        if event.get("log_failure") is not None or event.get("log_level") is LogLevel.critical:
+            self.events.append(event)
+
+    def take(self) -> list[dict[str, Any]]:
+        """The errors so far, which are expected then."""
+        taken, self.events = self.events, []
+        return taken
+
+
+def describe(event: dict[str, Any]) -> str:
+    failure = event.get("log_failure")
+    text = str(event.get("log_format"))
+    return f"{text}: {failure.getBriefTraceback()}" if failure is not None else text
+
+
+def left_in_the_reactor() -> list[object]:
+    from twisted.internet import reactor
+
+    # The reactor's own waker stays.
+    readers = [reader for reader in reactor.getReaders() if "Waker" not in type(reader).__name__]
+    return [*reactor.getDelayedCalls(), *readers, *reactor.getWriters()]
+
+
+@pytest.fixture(autouse=True)
+def logged_errors() -> Iterator[LoggedErrors]:
+    """Every test: fails on what it leaves behind. Asked for by name: the errors that the test provokes."""
+    errors = LoggedErrors()
+    globalLogPublisher.addObserver(errors)
+    before = left_in_the_reactor()
+    yield errors
+    # A Deferred tells its unhandled error when it is collected; the young generations hold what the test made.
+    gc.collect(1)
+    globalLogPublisher.removeObserver(errors)
+    left = [one for one in left_in_the_reactor() if one not in before]
+    for one in left:
+        if hasattr(one, "cancel"):
+            one.cancel()
+    assert not left, f"left in the reactor: {left}"
+    assert not errors.events, "logged errors: " + "\n".join(describe(event) for event in errors.events)

@@ -1,0 +1,36 @@
+"""The watch over the tests catches what it is there for."""
+
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+LEAVES_A_CALL = """
+def test_leaves_a_call():
+    from twisted.internet import reactor
+    reactor.callLater(1000, print)
+"""
+LEAVES_AN_ERROR = """
+def test_leaves_an_error():
+    from twisted.internet.defer import fail
+    fail(ValueError("nobody looks"))
+"""
+TAKES_ITS_ERROR = """
+def test_takes_its_error(logged_errors):
+    from twisted.internet.defer import fail
+    fail(ValueError("expected"))
+    import gc
+    gc.collect()
+    assert len(logged_errors.take()) >= 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "outcome"),
+    [(LEAVES_A_CALL, {"passed": 1, "errors": 1}), (LEAVES_AN_ERROR, {"passed": 1, "errors": 1}), (TAKES_ITS_ERROR, {"passed": 1})],
+)
+def test_what_a_test_leaves_behind_fails_it(pytester: pytest.Pytester, body, outcome):
+    pytester.makeconftest(Path(__file__).with_name("conftest.py").read_text())
+    pytester.makepyfile(body)
+    pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(**outcome)
