@@ -1,6 +1,7 @@
 """`twistd be`: the command line of the sibling backend, for demonstrations and tests."""
 
 import argparse
+import socket
 from typing import TYPE_CHECKING
 
 from twisted_lb import config_load
@@ -53,8 +54,12 @@ def makeService(options: Options) -> "BackendService":
     from twisted_lb.backend_service import BackendService
 
     config = options.config
-    refuse_unlistenable(config, options.command)
+    refuse_unlistenable(config, options.command, _bind)
     return BackendService(config.port, config.interface, config.name)
+
+
+def _bind(interface: str, port: int) -> socket.socket:
+    return socket.create_server((interface, port), family=socket.AF_INET6 if ":" in interface else socket.AF_INET)
 
 
 def backend(*words: str) -> "BackendService":

@@ -4,7 +4,7 @@ import argparse
 import platform
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import NoReturn
 
@@ -13,6 +13,9 @@ from twisted.python import usage
 import twisted
 from twisted_lb.config import ListenConfig
 from twisted_lb.errors import fail, listen_error
+
+# What binds an interface and a port as the service is going to.
+Bind = Callable[[str, int], socket.socket]
 
 
 class CommandOptions(usage.Options):
@@ -101,17 +104,13 @@ def version_line() -> str:
     return f"twisted_lb {ours} ({build_info.build()}), Twisted {twisted.__version__}, {python}"
 
 
-def refuse_unlistenable(listen: ListenConfig, command: str) -> None:
-    """End the process in one line if `listen` cannot be bound now, for want of port or permission.
+def refuse_unlistenable(listen: ListenConfig, command: str, bind: Bind) -> None:
+    """End the process in one line if `bind` cannot have that address now, for want of port or permission.
 
-    A hint and no reservation: the socket is closed again, the service binds after the fork. A
-    daemon that only fails after it answers with two lines of Twisted's, the second one useless.
+    A hint and no reservation: the socket is closed again, and the service binds after the fork. A daemon that only fails
+    then answers with two lines of Twisted's, the second one useless.
     """
-    family = socket.AF_INET6 if ":" in listen.interface else socket.AF_INET
     try:
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            # As Twisted does: connections of the last run in TIME_WAIT are no obstacle.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((listen.interface, listen.port))
+        bind(listen.interface, listen.port).close()
     except OSError as error:
         fail(command, listen_error(listen.where, error, command))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from twisted_lb import config_load
 from twisted_lb.config import HealthCheckConfig, ListenConfig, LoadBalancerConfig
 from twisted_lb.core.pickers import POLICIES
+from twisted_lb.net.listener import bind_tcp
 from twisted_lb.options import CommandOptions, Parser, refuse_unlistenable
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def makeService(options: Options) -> "LoadBalancerService":
     """The service twistd runs; ends the process in one line if it could not listen."""
     for listen in (options.config.listen, options.config.status):
         if listen is not None:
-            refuse_unlistenable(listen, options.command)
+            refuse_unlistenable(listen, options.command, bind_tcp)
     # Late, as it is the one import that may name a reactor, and slow: not for `--help`.
     from twisted_lb.service import LoadBalancerService
 

@@ -205,6 +205,17 @@ def test_the_sibling_backend_fails_the_same_way(tmp_path: Path) -> None:
         assert [fault for run in finished(starts) for fault in faults_of(run, line)] == []
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6")
+def test_every_interface_means_ipv6_too(tmp_path: Path) -> None:
+    with closing(socket.socket(socket.AF_INET6)) as taken:
+        taken.bind(("::1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        words = WAYS["twistd"](tmp_path, "lb", [*B, "-p", str(port)])
+        (run,) = finished([Start("twistd", tmp_path, words)])
+    assert list(faults_of(run, f"twistd lb: port {port}: already in use")) == []
+
+
 def unprivileged_port() -> int:
     """A port that needs the privilege, or 0 where none does."""
     first = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
