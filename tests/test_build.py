@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 import twisted_lb
 from twisted_lb.build_info import build
 

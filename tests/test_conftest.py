@@ -28,7 +28,11 @@ def test_takes_its_error(logged_errors):
 
 @pytest.mark.parametrize(
     ("body", "outcome"),
-    [(LEAVES_A_CALL, {"passed": 1, "errors": 1}), (LEAVES_AN_ERROR, {"passed": 1, "errors": 1}), (TAKES_ITS_ERROR, {"passed": 1})],
+    [
+        (LEAVES_A_CALL, {"passed": 1, "errors": 1}),
+        (LEAVES_AN_ERROR, {"passed": 1, "errors": 1}),
+        (TAKES_ITS_ERROR, {"passed": 1}),
+    ],
 )
 def test_what_a_test_leaves_behind_fails_it(pytester: pytest.Pytester, body, outcome):
     pytester.makeconftest(Path(__file__).with_name("conftest.py").read_text())

@@ -30,10 +30,13 @@ MAY_IMPORT = {
     "backend_behaviour": ({"backend_behaviour"}, {"twisted", "zope"}),
     "backend_page": (set(), set()),
     "backend_site": ({"backend_behaviour", "backend_page", "backend_site"}, {"twisted", "zope"}),
-    "backend_service": ({"backend_behaviour", "backend_page", "backend_site", "errors", "config", "__init__"}, {"twisted", "zope"}),
+    "backend_service": (
+        {"backend_behaviour", "backend_page", "backend_site", "errors", "config", "__init__"},
+        {"twisted", "zope"},
+    ),
     "options": ({"config", "config_load", "errors", "build_info", "__init__"}, {"twisted"}),
     "backend_tap": ({"options", "config", "config_load", "errors", "backend_service"}, {"twisted"}),
-    "tap": ({"options", "config", "config_load", "core", "errors", "service"}, {"twisted"}),
+    "tap": ({"options", "config", "config_load", "core", "net", "errors", "service"}, {"twisted"}),
     "__main__": ({"options", "tap", "backend_tap", "errors", "__init__", "build_info"}, {"twisted"}),
 }
 # The composition root.

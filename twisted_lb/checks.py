@@ -130,9 +130,7 @@ class TcpProbe(NetworkProbe):
 class HttpProbe(NetworkProbe):
     """Passes when GET of a path is answered by 2xx or 3xx."""
 
-    def __init__(
-        self, dial: Dial, deadlines: Deadlines, seconds: Callable[[], float], path: str, agent: str
-    ) -> None:
+    def __init__(self, dial: Dial, deadlines: Deadlines, seconds: Callable[[], float], path: str, agent: str) -> None:
         super().__init__(dial, deadlines, seconds)
         self._path: Final = path.encode("ascii")
         self._agent: Final = agent.encode("ascii")

@@ -50,7 +50,7 @@ class CommandOptions(usage.Options):
         """The first line of the help."""
         return self.make_parser().format_usage().strip()
 
-    def getUsage(self, width: int | None = None) -> str:  # noqa: ARG002 argparse knows the width
+    def getUsage(self, width: int | None = None) -> str:
         """The help."""
         return self.make_parser().format_help()
 

@@ -103,7 +103,9 @@ class LoadBalancerService(MultiService):
     ) -> None:
         super().__init__()
         if reactor is None:
-            from twisted.internet import reactor
+            from twisted.internet import reactor as global_reactor
+
+            reactor = global_reactor
         self.config: Final = config
         self.ready: bool = False
         self._reactor: Final = reactor
@@ -132,6 +134,7 @@ class LoadBalancerService(MultiService):
 
     def startService(self) -> None:
         """Begin to balance."""
+        report_start_errors()
         self._bind()
         limit = _raise_descriptor_limit()
         sockets, self._sockets = self._sockets, []
@@ -347,7 +350,7 @@ class _Running:
         return done
 
 
-def _on_signal(reactor: Any, hurry: Callable[[], None]) -> Callable[[], None]:
+def _on_signal(reactor_: Any, hurry: Callable[[], None]) -> Callable[[], None]:
     """While draining, let SIGINT and SIGTERM call `hurry`; returns what puts the old handlers back.
 
     Only where the reactor installed its own handlers, which would merely complain that it is stopping already.
@@ -355,10 +358,10 @@ def _on_signal(reactor: Any, hurry: Callable[[], None]) -> Callable[[], None]:
     old: dict[int, Any] = {}
     for number in (signal.SIGINT, signal.SIGTERM):
         handler = signal.getsignal(number)
-        if getattr(handler, "__self__", None) is not reactor:
+        if getattr(handler, "__self__", None) is not reactor_:
             continue
         old[number] = handler
-        signal.signal(number, lambda *_: reactor.callFromThread(hurry))
+        signal.signal(number, lambda *_: reactor_.callFromThread(hurry))
 
     def restore() -> None:
         for number, handler in old.items():

@@ -32,12 +32,14 @@ class ResponseHead:
         self.dated: Final = dated
         self.upgrade: Final = upgrade
         # What a client of a persistent HTTP/1.1 connection gets, ready made: the hot case is one concatenation.
-        framed = b"Transfer-Encoding: chunked\r\n" if framing < 0 and status not in (204, 304) and status >= 200 else b""
+        framed = (
+            b"Transfer-Encoding: chunked\r\n" if framing < 0 and status not in (204, 304) and status >= 200 else b""
+        )
         self.wire: Final = b"HTTP/1.1 " + line + CRLF + lines + framed
 
     def body_of(self, method: bytes) -> int:
         """The framing of the body that follows this head in answer to `method` (RFC 9112 6.3, first two rules)."""
-        if self.status == 204 or self.status == 304 or self.status < 200 or method == b"HEAD":
+        if self.status in (204, 304) or self.status < 200 or method == b"HEAD":
             return 0
         return self.framing
 

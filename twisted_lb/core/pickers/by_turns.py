@@ -66,20 +66,20 @@ class SmoothRotation:
             return self._step(self._spare_credits, avoid)
         return backend
 
-    def _step(self, credits: list[float], avoid: Sequence[Backend]) -> Backend | None:
+    def _step(self, owed: list[float], avoid: Sequence[Backend]) -> Backend | None:
         best = -1
         total = 0
-        for index in range(len(credits)):
+        for index in range(len(owed)):
             if avoid and self._members[index] in avoid:
                 continue
             weight = self._weights[index]
             total += weight
-            credits[index] += weight
-            if best < 0 or credits[index] > credits[best]:
+            owed[index] += weight
+            if best < 0 or owed[index] > owed[best]:
                 best = index
         if best < 0:
             return None
-        credits[best] -= total
+        owed[best] -= total
         return self._members[best]
 
     def owed(self) -> dict[Backend, float]:
@@ -93,7 +93,7 @@ class RoundRobinPolicy:
     def build(self, backends: Sequence[Backend], previous: Picker | None, rng: Random) -> Picker:
         """See Policy. The very first rotation begins anywhere: many balancers must not begin with the same backend."""
         weights = {backend.weight for backend in backends}
-        if isinstance(previous, Rotation) or isinstance(previous, SmoothRotation):
+        if isinstance(previous, (Rotation, SmoothRotation)):
             owed = _carried(backends, previous.owed())
         elif len(weights) == 1:
             return Rotation(backends, int(rng.random() * len(backends)))

@@ -1,0 +1,123 @@
+"""Real processes for the end-to-end tests: started from the environment under test, ended by pid whatever happens."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+BIN = Path(sys.executable).parent
+PATIENCE_S = 20.0
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def until(condition: Callable[[], bool], what: str = "") -> None:
+    """Wait, for as long as a machine may be slow, until something is so."""
+    ends_at = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < ends_at, f"never happened: {what or condition}"
+        time.sleep(0.01)
+
+
+def listening(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Running:
+    """A twistd in the foreground; its log is in a file."""
+
+    def __init__(self, folder: Path, name: str, words: list[str]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.log_file = folder / f"{name}.log"
+        self._out = self.log_file.open("ab")
+        self.process = subprocess.Popen(
+            [BIN / "twistd", "--nodaemon", "--pidfile=", *words],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=self._out,
+            stderr=subprocess.STDOUT,
+        )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text()
+
+    def wait_for(self, pattern: str, times: int = 1) -> None:
+        until(lambda: len(re.findall(pattern, self.log)) >= times, f"{pattern!r} in the log:\n{self.log}")
+
+    def memory_kib(self) -> int:
+        """Resident memory."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+)", status)[1])
+
+    def signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def wait(self) -> int:
+        return self.process.wait(timeout=PATIENCE_S)
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self._out.close()
+
+
+class Stage:
+    """Everything a test started."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.running: list[Running] = []
+
+    def twistd(self, name: str, *words: str) -> Running:
+        running = Running(self.folder, name, list(words))
+        self.running.append(running)
+        return running
+
+    def backend(self, port: int | None = None, name: str | None = None) -> "tuple[Running, int]":
+        port = free_port() if port is None else port
+        name = name or f"be-{port}"
+        running = self.twistd(name, "be", "-p", str(port), "--interface", "127.0.0.1", "--name", name)
+        until(lambda: listening(port), f"backend on {port}")
+        return running, port
+
+    def balancer(self, *words: str) -> "tuple[Running, int]":
+        port = free_port()
+        running = self.twistd("lb", "lb", "-p", str(port), "--interface", "127.0.0.1", *words)
+        until(lambda: listening(port) or running.process.poll() is not None, "the balancer")
+        assert running.process.poll() is None, running.log
+        return running, port
+
+    def close(self) -> None:
+        for running in self.running:
+            running.end()
+
+
+@contextlib.contextmanager
+def stage(folder: Path) -> Iterator[Stage]:
+    one = Stage(folder)
+    try:
+        yield one
+    finally:
+        one.close()
+
+
+TERM = signal.SIGTERM
+KILL = signal.SIGKILL
