@@ -356,12 +356,14 @@ def _on_signal(reactor_: Any, hurry: Callable[[], None]) -> Callable[[], None]:
     Only where the reactor installed its own handlers, which would merely complain that it is stopping already.
     """
     old: dict[int, Any] = {}
+    call = reactor_.callFromThread
     for number in (signal.SIGINT, signal.SIGTERM):
         handler = signal.getsignal(number)
-        if getattr(handler, "__self__", None) is not reactor_:
+        installed_by: Any = getattr(handler, "__self__", None)
+        if installed_by is not reactor_:
             continue
         old[number] = handler
-        signal.signal(number, lambda *_: reactor_.callFromThread(hurry))
+        signal.signal(number, lambda *_: call(hurry))
 
     def restore() -> None:
         for number, handler in old.items():

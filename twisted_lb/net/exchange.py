@@ -206,7 +206,7 @@ class Exchange:
         self.failed(outcome, detail)
 
     def failed(self, outcome: Outcome, detail: str) -> None:
-        """This attempt is over; another one, an answer of our own, or a cut."""
+        """The attempt is over: another one, an answer of our own, or a cut."""
         if self._over:
             return
         self._upstream = None
