@@ -1,1 +1,25 @@
-"""Moving bytes: the poller, the transports, and the path of one request through them."""
+"""Moving bytes: the poller, the transports, and the path of one request through them.
+
+What the compiled classes provide of Twisted's interfaces is declared here: Twisted asks (`IPushProducer(transport)`),
+and a class that mypyc compiles cannot be decorated.
+"""
+
+from twisted.internet.interfaces import (
+    IConsumer,
+    IHalfCloseableProtocol,
+    IProtocol,
+    IPushProducer,
+    IReadDescriptor,
+    ITransport,
+)
+from zope.interface import classImplements
+
+from twisted_lb.net.downstream import Downstream
+from twisted_lb.net.poller import EpollPoller
+from twisted_lb.net.transport import Transport
+from twisted_lb.net.upstream import Upstream
+
+classImplements(EpollPoller, IReadDescriptor)
+classImplements(Transport, ITransport, IConsumer, IPushProducer)
+classImplements(Downstream, IProtocol, IHalfCloseableProtocol, IPushProducer)
+classImplements(Upstream, IProtocol, IHalfCloseableProtocol, IPushProducer)

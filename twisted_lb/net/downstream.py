@@ -427,6 +427,11 @@ class Downstream:
             self._arm(LINGER_S)
             self._transport.loseConnection()
 
+    def connectionBroken(self) -> None:
+        """The connection was reset while reading was paused: nobody is there to answer to."""
+        if self._transport is not None:
+            self._transport.abortConnection()
+
     def writeConnectionLost(self) -> None:
         """Twisted's IHalfCloseableProtocol asks for it."""
 

@@ -160,10 +160,14 @@ class Transport(Pollable):
         if self._broken:
             self._lose(Failure(ConnectionLost("the peer closed while it was written to")))
             return
+        ended = getattr(self.protocol, "readConnectionLost", None)
+        if ended is None:
+            # A protocol that knows nothing of half-closed connections: Twisted's rule is that it is over.
+            self._lose(DONE)
+            return
         self._read_ended = True
         self._watch()
-        if self.protocol is not None:
-            self.protocol.readConnectionLost()
+        ended()
 
     def _remember_end(self, flags: int) -> None:
         """An end noticed while paused is read after the pause: what the peer sent before it still counts."""
@@ -172,6 +176,9 @@ class Transport(Pollable):
             # Level-triggered and not to be masked: it would be reported for ever.
             self._parked = True
             self._poller.park(self._fd)
+            broken = getattr(self.protocol, "connectionBroken", None)
+            if broken is not None:
+                broken()
         else:
             self._watch()
 
@@ -363,6 +370,16 @@ class Transport(Pollable):
         if interest != self._interest or self._peer_closed:
             self._interest = interest
             self._poller.change(self._fd, interest)
+
+    @property
+    def disconnecting(self) -> bool:
+        """Twisted's line receivers ask: whether `loseConnection` was called."""
+        return self._closing
+
+    @property
+    def connected(self) -> bool:
+        """Twisted's protocols ask: whether it is not gone."""
+        return not self._gone
 
     # Who is there.
 

@@ -1,0 +1,333 @@
+"""A whole data path in one process, driven by hand: real transports over socketpairs, time that the test moves.
+
+`World` holds the engine; `client()` gives the far end of a client's connection, on one of the two client sides; each
+connection that the balancer makes to a backend appears in `world.backend_connections`.
+"""
+
+import contextlib
+import heapq
+import itertools
+import random
+import socket
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from twisted.web.server import Site
+
+from twisted_lb.core.backend import Address, Backend, BackendSpec
+from twisted_lb.core.balancer import Balancer
+from twisted_lb.core.events import Event
+from twisted_lb.core.outcome import Outcome
+from twisted_lb.core.pickers import POLICIES
+from twisted_lb.core.pool import Pool, PoolSettings
+from twisted_lb.core.retry import RetryBudget, RetryPolicy
+from twisted_lb.net.clock import Clock
+from twisted_lb.net.connections import Connections, KeepRules
+from twisted_lb.net.deadlines import Deadlines
+from twisted_lb.net.downstream import Downstream
+from twisted_lb.net.engine import Engine, Rules, Timeouts
+from twisted_lb.net.poller import EpollPoller
+from twisted_lb.net.transport import Transport
+from twisted_lb.wire.grammar import Limits
+
+WALL_TIME = 784111777.0  # Sun, 06 Nov 1994 08:49:37 GMT, the RFC's own example
+
+
+class Call:
+    """A delayed call, in Twisted's form."""
+
+    def __init__(self, at: float, what: Callable[[], object]) -> None:
+        self.at = at
+        self.what = what
+        self.over = False
+
+    def active(self) -> bool:
+        return not self.over
+
+    def cancel(self) -> None:
+        self.over = True
+
+    def reset(self, seconds: float) -> None:
+        raise NotImplementedError
+
+    def getTime(self) -> float:
+        return self.at
+
+
+class Time:
+    """Time as a reactor gives it, moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self._calls: list[tuple[float, int, Call]] = []
+        self._order = itertools.count()
+
+    def seconds(self) -> float:
+        return self.now
+
+    def callLater(self, delay: float, what: Callable[..., object], *args: Any, **kw: Any) -> Call:
+        call = Call(self.now + delay, lambda: what(*args, **kw))
+        heapq.heappush(self._calls, (call.at, next(self._order), call))
+        return call
+
+    def run_due(self) -> bool:
+        """Run what is due now; whether anything was."""
+        ran = False
+        while self._calls and self._calls[0][0] <= self.now:
+            _, _, call = heapq.heappop(self._calls)
+            if not call.over:
+                call.over = True
+                call.what()
+                ran = True
+        return ran
+
+    def next_at(self) -> float | None:
+        while self._calls and self._calls[0][2].over:
+            heapq.heappop(self._calls)
+        return self._calls[0][0] if self._calls else None
+
+
+class Peer:
+    """The far end of a connection, in the hands of the test."""
+
+    def __init__(self, world: "World", sock: socket.socket, backend: str = "") -> None:
+        self.world = world
+        self.sock = sock
+        self.backend = backend
+        self.received = b""
+        self.closed = False  # a FIN came
+        self.was_reset = False
+
+    def send(self, data: bytes) -> "Peer":
+        """Send, and let the world react."""
+        self.sock.setblocking(True)
+        self.sock.sendall(data)
+        self.sock.setblocking(False)
+        self.world.run()
+        return self
+
+    def read(self) -> bytes:
+        """Everything that has arrived since the last read."""
+        self.world.run()
+        before = len(self.received)
+        while True:
+            try:
+                data = self.sock.recv(1 << 20)
+            except BlockingIOError:
+                if not self.world.run():
+                    break
+                continue
+            except ConnectionResetError:
+                self.was_reset = True
+                break
+            if not data:
+                self.closed = True
+                break
+            self.received += data
+            self.world.run()
+        return self.received[before:]
+
+    def shut(self) -> None:
+        """Send a FIN."""
+        self.sock.shutdown(socket.SHUT_WR)
+        self.world.run()
+
+    def close(self) -> None:
+        self.sock.close()
+        self.world.run()
+
+    def reset(self) -> None:
+        """A hard close; what is unread at our end makes a socketpair reset."""
+        with contextlib.suppress(OSError):
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+        self.world.run()
+
+
+class FakeDial:
+    """The network to the backends: `refuse`, `hang` and `fail` hold addresses."""
+
+    def __init__(self, world: "World") -> None:
+        self.world = world
+        self.refuse: set[str] = set()
+        self.hang: set[str] = set()
+        self.fail: dict[str, Outcome] = {}
+        self.dialled: list[str] = []
+
+    def dial(self, address: Address, protocol: Any, timeout_s: float, failed: Callable[[Outcome, str], None]) -> Any:
+        name = str(address)
+        self.dialled.append(name)
+        attempt = FakeAttempt()
+        later = self.world.time.callLater
+        if name in self.refuse:
+            later(0, lambda: attempt.cancelled or failed(Outcome.REFUSED, "connection refused"))
+        elif name in self.fail:
+            later(0, lambda: attempt.cancelled or failed(self.fail[name], "made to fail"))
+        elif name in self.hang:
+            later(timeout_s, lambda: attempt.cancelled or failed(Outcome.CONNECT_TIMEOUT, "no answer in time"))
+        else:
+            later(0, lambda: attempt.cancelled or self._connect(name, protocol))
+        return attempt
+
+    def _connect(self, name: str, protocol: Any) -> None:
+        near, far = stream_pair()
+        self.world.backend_connections.append(Peer(self.world, far, name))
+        Transport(self.world.poller, near).open(protocol)
+
+
+class FakeAttempt:
+    def __init__(self) -> None:
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+def stream_pair() -> tuple[socket.socket, socket.socket]:
+    """Two connected TCP sockets: a socketpair of unix sockets knows no reset."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(1)
+        near = socket.socket()
+        near.connect(server.getsockname())
+        far, _ = server.accept()
+    for sock in (near, far):
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return near, far
+
+
+TIMEOUTS = {
+    "head_s": 10,
+    "body_idle_s": 30,
+    "connect_s": 5,
+    "response_head_s": 60,
+    "response_idle_s": 60,
+    "client_idle_s": 75,
+}
+
+
+class World:
+    """One engine over `names`' backends. `side` is "engine" or "resource"; `rules` override timeouts, limits, sizes."""
+
+    def __init__(
+        self,
+        names: tuple[str, ...] = ("a:80",),
+        *,
+        side: str = "engine",
+        limits: Limits | None = None,
+        replay_bytes: int = 65536,
+        body_bytes: int = -1,
+        keep: KeepRules | None = None,
+        checked: bool = True,
+        **timeouts: float,
+    ) -> None:
+        self.side = side
+        self.time = Time()
+        self.events: list[Event] = []
+        self.backend_connections: list[Peer] = []
+        clock = Clock(self.time.seconds)
+        self.poller = EpollPoller(clock, self.time.callLater, self._lost)
+        self.deadlines = Deadlines(self.time.seconds, self.time.callLater)
+        rng = random.Random(3)
+        self.pool = Pool("test", POLICIES["rr"], PoolSettings(checked=checked), rng, self.events.append)
+        self.budget = RetryBudget()
+        self.balancer = Balancer(self.pool, RetryPolicy(2, self.budget))
+        self.balancer.update([BackendSpec.parse(name) for name in names], clock.now)
+        self.dial = FakeDial(self)
+        keep = keep or KeepRules(most_idle=32, idle_s=60, most_requests=1000, most_age_s=3600)
+        self.connections = Connections(self.dial, keep)
+        rules = Rules(
+            timeouts=Timeouts(**{**TIMEOUTS, **timeouts}),
+            limits=limits or Limits(),
+            replay_bytes=replay_bytes,
+            body_bytes=body_bytes,
+            retry_after_s=2,
+        )
+        self.engine = Engine(self.balancer, self.connections, self.deadlines, clock, rules, Clock(lambda: WALL_TIME))
+        self._clients: list[Peer] = []
+        self._site: Any = None
+
+    def _lost(self) -> None:
+        raise AssertionError("the poller was lost")
+
+    # People.
+
+    def client(self) -> Peer:
+        """A client that has just connected."""
+        near, far = stream_pair()
+        protocol: Any = Downstream(self.engine) if self.side == "engine" else self._web().buildProtocol(None)
+        Transport(self.poller, near).open(protocol)
+        peer = Peer(self, far)
+        self._clients.append(peer)
+        self.run()
+        return peer
+
+    def _web(self) -> Any:
+        from twisted_lb.net.resource import BalancedReverseProxyResource
+
+        if self._site is None:
+            self._site = Site(BalancedReverseProxyResource(self.engine), reactor=self.time, timeout=None)
+        return self._site
+
+    def backend(self, index: int = -1) -> Peer:
+        """A connection that the balancer has made, the newest by default."""
+        self.run()
+        return self.backend_connections[index]
+
+    @property
+    def record(self) -> list[Backend]:
+        return list(self.pool.backends.values())
+
+    def outcomes(self) -> dict[str, int]:
+        """How the attempts ended, over all backends."""
+        total: dict[str, int] = {}
+        for backend in self.balancer.snapshot().backends:
+            for name, count in backend.outcomes.items():
+                total[name] = total.get(name, 0) + count
+        return total
+
+    # Time.
+
+    def run(self) -> bool:
+        """Let everything happen that can happen without time passing; whether anything did."""
+        anything = False
+        for _ in range(10_000):
+            something = self.time.run_due()
+            if self.poller._epoll.poll(0, 1):
+                self.poller.doRead()
+                something = True
+            if not something:
+                return anything
+            anything = True
+        raise AssertionError("it never rests")
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, and everything in it happen."""
+        ends_at = self.time.now + seconds
+        self.run()
+        while (at := self.time.next_at()) is not None and at <= ends_at:
+            self.time.now = max(at, self.time.now)
+            self.run()
+        self.time.now = ends_at
+        self.run()
+
+    def close(self) -> None:
+        """End everything, and see that nothing is left."""
+        self.dial.refuse.update(self.pool.backends)
+        for peer in [*self._clients, *self.backend_connections]:
+            peer.sock.close()
+        self.run()
+        self.connections.close_all()
+        self.advance(5)
+        left = {
+            "exchanges": self.engine.exchanges,
+            "clients": len(self.engine.downstreams),
+            "connections": self.connections.open,
+            "descriptors": self.poller.watched,
+            "in flight": sum(backend.in_flight for backend in self.record),
+            "deadlines": self.deadlines.armed,
+        }
+        self.poller.stop()
+        assert not any(left.values()), left
