@@ -4,6 +4,8 @@ What the compiled classes provide of Twisted's interfaces is declared here: Twis
 and a class that mypyc compiles cannot be decorated.
 """
 
+from collections.abc import Callable
+
 from twisted.internet.interfaces import (
     IConsumer,
     IHalfCloseableProtocol,
@@ -19,12 +21,10 @@ from twisted_lb.net.poller import EpollPoller
 from twisted_lb.net.transport import Transport
 from twisted_lb.net.upstream import Upstream
 
-_PROVIDED = (
-    (EpollPoller, (IReadDescriptor,)),
-    (Transport, (ITransport, IConsumer, IPushProducer)),
-    (Downstream, (IProtocol, IHalfCloseableProtocol, IPushProducer)),
-    (Upstream, (IProtocol, IHalfCloseableProtocol, IPushProducer)),
-)
-# In a loop, where mypy-zope does not compare signatures: ours are narrower types of the same calls.
-for _class, _interfaces in _PROVIDED:
-    classImplements(_class, *_interfaces)
+# Under a name of our own mypy-zope does not compare signatures: ours are narrower types of the same calls.
+_declare: Callable[..., None] = classImplements
+
+_declare(EpollPoller, IReadDescriptor)
+_declare(Transport, ITransport, IConsumer, IPushProducer)
+_declare(Downstream, IProtocol, IHalfCloseableProtocol, IPushProducer)
+_declare(Upstream, IProtocol, IHalfCloseableProtocol, IPushProducer)
