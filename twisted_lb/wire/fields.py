@@ -140,6 +140,9 @@ def parse_fields(block: bytes, most: int) -> Fields:
             kept.append(line)
     if options:
         kept = _apply_connection(fields, options, upgrades, kept)
+    else:
+        # RFC 9110 10.1.4: TE without its Connection option was meant for somebody before us.
+        fields.te_trailers = False
     if kept:
         fields.lines = CRLF.join(kept) + CRLF
     return fields
@@ -194,8 +197,7 @@ def _apply_connection(fields: Fields, options: bytes, upgrades: bytes, kept: lis
     if upgrade:
         fields.upgrade = upgrades
     if b"te" not in named:
-        # RFC 9110 10.1.4: TE without its Connection option was meant for somebody before us.
-        fields.te_trailers = False
+        fields.te_trailers = False  # the same rule
     if named:
         kept = [line for line in kept if line.partition(b":")[0].lower() not in named]
     return kept
