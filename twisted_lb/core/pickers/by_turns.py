@@ -15,8 +15,9 @@ from twisted_lb.core.pickers.base import Picker
 class Rotation:
     """Equal weights: one after the other, O(1) unless some are avoided."""
 
-    def __init__(self, members: Sequence[Backend], start: int = 0) -> None:
+    def __init__(self, members: Sequence[Backend], start: int = 0, owed: dict[Backend, float] | None = None) -> None:
         self._members: Final = list(members)
+        self._owed_before: Final[dict[Backend, float]] = owed or {}
         self._size: Final = len(members)
         self._next: int = start
         self._begun_at: Final = start
@@ -39,14 +40,14 @@ class Rotation:
         return None
 
     def owed(self) -> dict[Backend, float]:
-        """How many turns each member is owed, within (-1, 1)."""
-        size = self._size
-        done = (self._next - self._begun_at) % size
-        share = done / size
-        return {
-            backend: share - 1.0 if (place - self._begun_at) % size < done else share
-            for place, backend in enumerate(self._members)
-        }
+        """How many turns each member is owed: what it was owed before this rotation, and its place in it."""
+        done = (self._next - self._begun_at) % self._size
+        share = done / self._size
+        owed: dict[Backend, float] = {}
+        for place, backend in enumerate(self._members):
+            served = (place - self._begun_at) % self._size < done
+            owed[backend] = self._owed_before.get(backend, 0.0) + share - served
+        return owed
 
 
 class SmoothRotation:
@@ -100,7 +101,7 @@ class RoundRobinPolicy:
         else:
             owed = {}
         if len(weights) == 1:
-            return Rotation(sorted(backends, key=lambda backend: -owed.get(backend, 0.0)))
+            return Rotation(sorted(backends, key=lambda backend: -owed.get(backend, 0.0)), 0, owed)
         return SmoothRotation(backends, owed)
 
 

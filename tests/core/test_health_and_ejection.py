@@ -1,0 +1,87 @@
+"""What probes say, and what traffic says."""
+
+import pytest
+
+from twisted_lb.core.ejection import LONGEST_S, NEVER, Ejection
+from twisted_lb.core.health import Health
+
+
+@pytest.mark.parametrize(
+    ("results", "states"),
+    [
+        ("+", "u"),
+        ("-", "d"),
+        ("---", "ddd"),
+        ("+--", "uuu"),
+        ("+---", "uuud"),
+        ("+--+--", "uuuuuu"),
+        ("+--+---", "uuuuuud"),
+        ("-+", "dd"),
+        ("-++", "ddu"),
+        ("-+-++", "ddddu"),
+        ("+---+-++---", "uuuddddu" + "uud"),
+    ],
+)
+def test_rise_2_and_fall_3(results, states):
+    health = Health(2, 3)
+    seen = ""
+    for result in results:
+        before = health.up
+        flipped = health.observe(result == "+")
+        assert flipped == (before != health.up)
+        seen += "u" if health.up else "d"
+    assert seen == states
+
+
+def test_unknown_counts_as_up():
+    assert Health(2, 3).up
+    assert not Health(2, 3).known
+
+
+def test_with_checks_it_ends_after_rise_good_ones_in_a_row():
+    ejection = Ejection(2, checked=True)
+    assert ejection.eject(10.0)
+    assert ejection.until == NEVER
+    assert [ejection.observe(passed) for passed in (True, False, True, True)] == [False, False, False, True]
+    assert not ejection.active
+
+
+def test_ejecting_what_is_ejected_says_nothing_new():
+    ejection = Ejection(2, checked=False)
+    assert ejection.eject(10.0)
+    assert not ejection.eject(10.5)
+    assert ejection.until == 11.0
+
+
+def test_without_checks_each_failed_trial_rests_twice_as_long():
+    ejection = Ejection(2, checked=False)
+    ejection.eject(0.0)
+    rests = [ejection.until]
+    for _ in range(6):
+        now = ejection.until
+        ejection.begin_trial()
+        assert ejection.until == NEVER
+        ejection.eject(now)
+        rests.append(ejection.until - now)
+    assert rests == [1, 2, 4, 8, 16, LONGEST_S, LONGEST_S]
+
+
+def test_a_trial_that_told_nothing_is_repeated_at_once_and_an_answer_clears_everything():
+    ejection = Ejection(2, checked=False)
+    ejection.eject(0.0)
+    ejection.begin_trial()
+    assert not ejection.end_trial(5.0, answered=False)
+    assert ejection.active
+    assert ejection.until == 5.0
+    ejection.begin_trial()
+    assert ejection.end_trial(6.0, answered=True)
+    assert not ejection.active
+    ejection.eject(7.0)
+    assert ejection.until == 8.0
+
+
+def test_without_checks_a_probe_result_means_nothing():
+    ejection = Ejection(1, checked=False)
+    ejection.eject(0.0)
+    assert not ejection.observe(True)
+    assert ejection.active

@@ -1,0 +1,177 @@
+"""By turns and by chance: exact sequences, exact shares, and what a rebuild keeps."""
+
+import itertools
+import math
+import random
+from collections import Counter
+
+import pytest
+
+from twisted_lb.core.backend import Backend, BackendSpec
+from twisted_lb.core.pickers import POLICIES
+from twisted_lb.core.pickers.by_turns import Rotation, SmoothRotation
+
+RNG = random.Random(7)
+
+
+def backends(**weights: int) -> list[Backend]:
+    return [
+        Backend(BackendSpec.parse(f"{name}:80,weight={weight}"), 2, 3, checked=True) for name, weight in weights.items()
+    ]
+
+
+def picks(picker, count: int, avoid=()) -> str:
+    chosen = [picker.pick(None, 0.0, RNG, avoid) for _ in range(count)]
+    return "".join(backend.name[0] if backend else "-" for backend in chosen)
+
+
+@pytest.mark.parametrize(
+    ("weights", "sequence"),
+    [
+        ({"a": 5, "b": 1, "c": 1}, "aabacaa"),  # nginx's own example
+        ({"a": 4, "b": 3, "c": 2}, "abcabacba"),  # the LVS weights, smoothly
+        ({"a": 2, "b": 1}, "aba"),
+        ({"a": 1, "b": 3}, "babb"),
+    ],
+)
+def test_smooth_weighted_round_robin_is_nginxs(weights, sequence):
+    picker = SmoothRotation(backends(**weights), {})
+    assert picks(picker, 3 * len(sequence)) == sequence * 3
+
+
+def test_the_credits_are_nginxs():
+    members = backends(a=5, b=1, c=1)
+    picker = SmoothRotation(members, {})
+    trace = []
+    for _ in range(7):
+        picker.pick(None, 0.0, RNG, ())
+        trace.append(tuple(round(picker.owed()[member] * 7) for member in members))
+    assert trace == [(-2, 1, 1), (-4, 2, 2), (1, -4, 3), (-1, -3, 4), (4, -2, -2), (2, -1, -1), (0, 0, 0)]
+
+
+def test_equal_weights_take_turns():
+    assert picks(Rotation(backends(a=1, b=1, c=1)), 7) == "abcabca"
+
+
+@pytest.mark.parametrize(
+    "weights", [{"a": 1, "b": 1, "c": 1, "d": 1}, {"a": 3, "b": 2, "c": 1, "d": 1}], ids=["equal", "unequal"]
+)
+def test_a_rebuild_between_any_two_picks_changes_nothing(weights):
+    members = backends(**weights)
+    policy = POLICIES["rr"]
+    undisturbed = policy.build(
+        members, Rotation(members, 0) if len(set(weights.values())) == 1 else SmoothRotation(members, {}), RNG
+    )
+    expected = picks(undisturbed, 30)
+    for at in range(30):
+        picker = policy.build(
+            members, Rotation(members, 0) if len(set(weights.values())) == 1 else SmoothRotation(members, {}), RNG
+        )
+        got = picks(picker, at)
+        picker = policy.build(members, picker, RNG)
+        assert got + picks(picker, 30 - at) == expected
+
+
+def test_when_one_leaves_the_next_in_turn_is_next():
+    for at in range(4):
+        members = backends(a=1, b=1, c=1, d=1)
+        picker = Rotation(members)
+        picks(picker, at)
+        for leaving in range(4):
+            rest = [member for index, member in enumerate(members) if index != leaving]
+            then = picks(POLICIES["rr"].build(rest, picker, RNG), 3)
+            turn = [index % 4 for index in range(at, at + 4) if index % 4 != leaving]
+            assert then == "".join("abcd"[index] for index in turn)
+
+
+def test_rebuilds_after_every_few_picks_keep_the_shares():
+    """A picker that restarted at the first would give everything to the first few."""
+    members = backends(a=1, b=1, c=1, d=1, e=1)
+    picker = Rotation(members)
+    got = ""
+    for _ in range(100):
+        got += picks(picker, 2)
+        picker = POLICIES["rr"].build(members, picker, RNG)
+    assert Counter(got) == dict.fromkeys("abcde", 40)
+
+
+def test_a_flapping_member_leaves_the_others_their_even_shares():
+    members = backends(a=1, b=1, c=1, d=1)
+    picker = Rotation(members)
+    got = ""
+    for round_ in range(200):
+        now = members if round_ % 2 else members[:3]
+        picker = POLICIES["rr"].build(now, picker, RNG)
+        got += picks(picker, 3)
+    counts = Counter(got)
+    assert max(counts[name] for name in "abc") - min(counts[name] for name in "abc") <= 4
+
+
+def test_changing_weights_goes_on_from_what_is_owed():
+    members = backends(a=1, b=1)
+    picker = Rotation(members)
+    assert picks(picker, 1) == "a"
+    members[0].weight = 2
+    picker = POLICIES["rr"].build(members, picker, RNG)
+    assert isinstance(picker, SmoothRotation)
+    assert Counter(picks(picker, 300)) == {"a": 200, "b": 100}
+    members[0].weight = 1
+    picker = POLICIES["rr"].build(members, picker, RNG)
+    assert isinstance(picker, Rotation)
+    assert Counter(picks(picker, 10)) == {"a": 5, "b": 5}
+
+
+def test_the_first_rotation_of_many_balancers_begins_anywhere():
+    starts = Counter(
+        picks(POLICIES["rr"].build(backends(a=1, b=1, c=1), None, random.Random(seed)), 1) for seed in range(300)
+    )
+    # Binomial(300, 1/3): mean 100, sd 8.2; five of them.
+    assert all(abs(starts[name] - 100) < 41 for name in "abc")
+
+
+@pytest.mark.parametrize(
+    "weights", [{"a": 1, "b": 1, "c": 1, "d": 1}, {"a": 4, "b": 2, "c": 1, "d": 1}], ids=["equal", "unequal"]
+)
+def test_a_turn_of_one_to_be_avoided_goes_to_all_others_by_weight(weights):
+    members = backends(**weights)
+    picker = POLICIES["rr"].build(members, SmoothRotation(members, {}), RNG)
+    avoided = members[1]
+    total = sum(weights.values())
+    counts = Counter(picks(picker, 1400 * total, (avoided,)))
+    rest = total - weights["b"]
+    for name in "acd":
+        expected = 1400 * total * weights[name] / rest
+        assert abs(counts[name] - expected) <= 2, (name, counts, expected)
+    assert "b" not in counts
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("weights", [{"a": 1, "b": 1}, {"a": 2, "b": 1}], ids=["equal", "unequal"])
+def test_none_is_picked_when_all_are_to_be_avoided(policy, weights):
+    members = backends(**weights)
+    picker = POLICIES[policy].build(members, None, RNG)
+    assert picks(picker, 5, members) == "-----"
+    assert set(picks(picker, 5, members[:1])) == {"b"}
+
+
+@pytest.mark.parametrize(
+    ("weights", "avoid"), list(itertools.product([{"a": 1, "b": 1, "c": 1}, {"a": 5, "b": 3, "c": 2}], ["", "a", "c"]))
+)
+def test_chance_gives_each_its_share_by_weight(weights, avoid):
+    members = backends(**weights)
+    avoided = [member for member in members if member.name[0] in avoid]
+    picker = POLICIES["rand"].build(members, None, RNG)
+    rng = random.Random(11)
+    count = 20_000
+    got = Counter(picker.pick(None, 0.0, rng, avoided).name[0] for _ in range(count))
+    rest = {name: weight for name, weight in weights.items() if name not in avoid}
+    for name, weight in rest.items():
+        share = weight / sum(rest.values())
+        # Binomial: five standard deviations, 6e-7 for each of the cells.
+        assert abs(got[name] - count * share) < 5 * math.sqrt(count * share * (1 - share)) + 1
+    assert set(got) == set(rest)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_one_member_gets_everything(policy):
+    assert set(picks(POLICIES[policy].build(backends(a=3), None, RNG), 20)) == {"a"}

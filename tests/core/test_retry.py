@@ -1,0 +1,95 @@
+"""Whether another attempt may be made."""
+
+import pytest
+
+from twisted_lb.core.outcome import Outcome
+from twisted_lb.core.retry import IDEMPOTENT, RetryBudget, RetryPolicy
+
+ALWAYS = {Outcome.REFUSED, Outcome.CONNECT_TIMEOUT}
+IF_IDEMPOTENT = {Outcome.STALE_REUSE, Outcome.NO_RESPONSE, Outcome.BAD_RESPONSE, Outcome.TIMED_OUT}
+
+
+def permits(outcome, *, attempt=1, idempotent=True, held=True, relayed=False, budget=None, **policy) -> bool:
+    rules = RetryPolicy(2, budget or RetryBudget(), **policy)
+    return rules.permits(outcome, attempt, idempotent=idempotent, held=held, relayed=relayed, now=1.0)
+
+
+@pytest.mark.parametrize("outcome", Outcome, ids=lambda outcome: outcome.name)
+def test_the_outcome_says_whether_it_is_retried(outcome):
+    assert permits(outcome, idempotent=True) == (outcome in ALWAYS | IF_IDEMPOTENT)
+    assert permits(outcome, idempotent=False) == (outcome in ALWAYS)
+
+
+@pytest.mark.parametrize("outcome", ALWAYS | IF_IDEMPOTENT, ids=lambda outcome: outcome.name)
+def test_what_cannot_be_sent_again_or_was_relayed_is_not_retried(outcome):
+    assert not permits(outcome, held=False)
+    assert not permits(outcome, relayed=True)
+
+
+def test_attempts_end():
+    assert [permits(Outcome.REFUSED, attempt=attempt) for attempt in (1, 2, 3, 4)] == [True, True, False, False]
+
+
+def test_a_bad_status_is_retried_only_where_that_is_configured():
+    assert not permits(Outcome.BAD_STATUS)
+    assert permits(Outcome.BAD_STATUS, bad_status=True)
+    assert not permits(Outcome.BAD_STATUS, bad_status=True, idempotent=False)
+
+
+def test_methods_that_may_be_repeated_are_the_rfcs():
+    assert {b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"} == IDEMPOTENT
+
+
+def test_ten_thousand_failing_requests_at_once_get_2100_retries():
+    """Finagle's RetryBudgetTest: 20 % of the requests, and 10 a second for 10 s."""
+    budget = RetryBudget(20, 10)
+    retries = 0
+    for _ in range(10_000):
+        budget.deposit(5.0)
+        retries += budget.withdraw(5.0)
+    while budget.withdraw(5.0):
+        retries += 1
+    assert retries == 2100
+
+
+@pytest.mark.parametrize(
+    ("percent", "per_s", "retries"), [(0, 0, 0), (0, 10, 100), (100, 0, 1000), (50, 0, 500), (20, 1, 210)]
+)
+def test_percent_and_reserve_each_alone(percent, per_s, retries):
+    budget = RetryBudget(percent, per_s)
+    for _ in range(1000):
+        budget.deposit(0.0)
+    assert sum(budget.withdraw(0.0) for _ in range(5000)) == retries
+
+
+@pytest.mark.parametrize("start", [0.0, 0.999, 123456.7])
+def test_deposits_expire_after_ten_seconds(start):
+    budget = RetryBudget(100, 0)
+    for _ in range(10):
+        budget.deposit(start)
+    assert budget.withdraw(start + 8.9)
+    assert not budget.withdraw(start + 10.1)
+
+
+def test_the_reserve_refills_at_its_rate_and_no_further():
+    budget = RetryBudget(0, 10)
+    assert sum(budget.withdraw(50.0) for _ in range(200)) == 100
+    assert sum(budget.withdraw(51.0) for _ in range(200)) == 10
+    assert sum(budget.withdraw(1000.0) for _ in range(500)) == 100
+
+
+def test_steady_traffic_gets_its_share():
+    """1000 requests a second for a minute, each of which would like to be retried."""
+    budget = RetryBudget(20, 0)
+    retries = 0
+    for millisecond in range(60_000):
+        now = 77.0 + millisecond / 1000
+        budget.deposit(now)
+        retries += budget.withdraw(now)
+    assert abs(retries - 12_000) <= 5
+
+
+def test_a_refusal_costs_nothing():
+    budget = RetryBudget(0, 1)
+    assert not permits(Outcome.CUT_SHORT, budget=budget)
+    assert sum(budget.withdraw(1.0) for _ in range(20)) == 10
