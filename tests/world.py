@@ -8,6 +8,7 @@ import contextlib
 import heapq
 import itertools
 import random
+import select
 import socket
 import struct
 from collections.abc import Callable
@@ -27,7 +28,8 @@ from twisted_lb.net.connections import Connections, KeepRules
 from twisted_lb.net.deadlines import Deadlines
 from twisted_lb.net.downstream import Downstream
 from twisted_lb.net.engine import Engine, Rules, Timeouts
-from twisted_lb.net.poller import EpollPoller
+from twisted_lb.net.poller import EpollPoller, Poller
+from twisted_lb.net.reactor_poller import ReactorPoller
 from twisted_lb.net.transport import Transport
 from twisted_lb.wire.grammar import Limits
 
@@ -86,6 +88,42 @@ class Time:
         while self._calls and self._calls[0][2].over:
             heapq.heappop(self._calls)
         return self._calls[0][0] if self._calls else None
+
+
+class FakeReactor:
+    """An IReactorFDSet over `select.poll`, level-triggered as Twisted's are."""
+
+    def __init__(self) -> None:
+        self.readers: set = set()
+        self.writers: set = set()
+
+    def addReader(self, one):
+        self.readers.add(one)
+
+    def removeReader(self, one):
+        self.readers.discard(one)
+
+    def addWriter(self, one):
+        self.writers.add(one)
+
+    def removeWriter(self, one):
+        self.writers.discard(one)
+
+    def turn(self) -> bool:
+        poll = select.poll()
+        fds = {one.fileno(): one for one in self.readers | self.writers if one.fileno() >= 0}
+        for fd, one in fds.items():
+            poll.register(
+                fd, (select.POLLIN if one in self.readers else 0) | (select.POLLOUT if one in self.writers else 0)
+            )
+        events = poll.poll(0)
+        for fd, flags in events:
+            one = fds[fd]
+            if flags & (select.POLLIN | select.POLLHUP | select.POLLERR) and one in self.readers:
+                one.doRead()
+            if flags & (select.POLLOUT | select.POLLHUP | select.POLLERR) and one in self.writers:
+                one.doWrite()
+        return bool(events)
 
 
 class Peer:
@@ -209,7 +247,10 @@ TIMEOUTS = {
 
 
 class World:
-    """One engine over `names`' backends. `side` is "engine" or "resource"; `rules` override timeouts, limits, sizes."""
+    """One engine over `names`' backends; keywords override timeouts, limits, sizes.
+
+    `side` is "engine" or "resource", the two client sides, or "fallback": the engine where there is no epoll.
+    """
 
     def __init__(
         self,
@@ -228,7 +269,12 @@ class World:
         self.events: list[Event] = []
         self.backend_connections: list[Peer] = []
         clock = Clock(self.time.seconds)
-        self.poller = EpollPoller(clock, self.time.callLater, self._lost)
+        self.reactor = FakeReactor()
+        self.poller: Poller = (
+            ReactorPoller(self.reactor, clock, self.time.callLater)
+            if side == "fallback"
+            else EpollPoller(clock, self.time.callLater, self._lost)
+        )
         self.deadlines = Deadlines(self.time.seconds, self.time.callLater)
         rng = random.Random(3)
         self.pool = Pool("test", POLICIES["rr"], PoolSettings(checked=checked), rng, self.events.append)
@@ -257,7 +303,7 @@ class World:
     def client(self) -> Peer:
         """A client that has just connected."""
         near, far = stream_pair()
-        protocol: Any = Downstream(self.engine) if self.side == "engine" else self._web().buildProtocol(None)
+        protocol: Any = self._web().buildProtocol(None) if self.side == "resource" else Downstream(self.engine)
         Transport(self.poller, near).open(protocol)
         peer = Peer(self, far)
         self._clients.append(peer)
@@ -295,7 +341,9 @@ class World:
         anything = False
         for _ in range(10_000):
             something = self.time.run_due()
-            if self.poller._epoll.poll(0, 1):
+            if not isinstance(self.poller, EpollPoller):
+                something = self.reactor.turn() or something
+            elif select.select([self.poller.fileno()], [], [], 0)[0]:
                 self.poller.doRead()
                 something = True
             if not something:

@@ -11,7 +11,7 @@ OK = b"HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 5\r\n\r\nhello"
 GET = b"GET /x?y=%20z HTTP/1.1\r\nHost: example.org\r\n\r\n"
 
 
-@pytest.fixture(params=["engine", "resource"])
+@pytest.fixture(params=["engine", "resource", "fallback"])
 def side(request):
     return request.param
 
@@ -30,13 +30,13 @@ def make(side):
         world.close()
 
 
-@pytest.fixture
-def engine_world():
+@pytest.fixture(params=["engine", "fallback"])
+def engine_world(request):
     """For what only the engine can do."""
     worlds = []
 
     def one(*names: str, **rules):
-        world = World(names or ("a:80",), **rules)
+        world = World(names or ("a:80",), side=request.param, **rules)
         worlds.append(world)
         return world
 
