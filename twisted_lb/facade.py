@@ -48,7 +48,7 @@ class Assignment:
         self._balancer._settle(self._lease, Outcome.OK, "")
 
     def failed(self, reason: str = "", *, refused: bool = False) -> None:
-        """It did not. `refused`: nobody listens there, so it gets no clients until it is reported up, or rested."""
+        """It did not. `refused`: nobody listens there, so it rests for a second, doubling to 30; then one client tries."""
         self._balancer._settle(self._lease, Outcome.REFUSED if refused else Outcome.NO_RESPONSE, reason)
 
     def __enter__(self) -> Self:
@@ -97,7 +97,7 @@ class LoadBalancer:
             raise ValueError(f"{strategy!r} is not a strategy, expected one of {', '.join(POLICIES)}")
         self._clock: Final = clock
         rng = random.Random(seed)
-        pool = Pool("servers", POLICIES[strategy], PoolSettings(), rng, on_event or _ignore)
+        pool = Pool("servers", POLICIES[strategy], PoolSettings(checked=False), rng, on_event or _ignore)
         self._balancer: Final = Balancer(pool, RetryPolicy(0, RetryBudget()))
         self.update(servers)
 
