@@ -319,6 +319,7 @@ class _Running:
         self.poller.flush()
         cast(IReactorFDSet, self._reactor).removeReader(cast(IReadDescriptor, self.poller))
         self.poller.stop()
+        self.deadlines.stop()
         if self._status_port is not None:
             yield maybeDeferred(self._status_port.stopListening)
 

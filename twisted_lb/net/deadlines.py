@@ -43,6 +43,16 @@ class Deadlines:
         self._slots: dict[int, list[Deadline]] = {}
         self._visited: int = 0
         self._ticking: bool = False
+        self._next_tick: object = None
+
+    def stop(self) -> None:
+        """Forget all of them: nothing runs any more. Whatever `later` returned is cancelled, if it can be."""
+        self._slots.clear()
+        if self._ticking:
+            self._ticking = False
+            cancel = getattr(self._next_tick, "cancel", None)
+            if cancel is not None:
+                cancel()
 
     def arm(self, deadline: Deadline, due: float) -> None:
         """Let the deadline end at `due` (monotonic seconds, at most one tick late), whatever it was before."""
@@ -56,8 +66,7 @@ class Deadlines:
         if not self._ticking:
             self._ticking = True
             self._visited = int(self._seconds() / TICK_S)
-            self._later(TICK_S, self.tick)
-        # A moment already past is looked at by the next tick.
+    XX already past is looked at by the next tick.
         slot = max(slot, self._visited + 1)
         deadline.slot = slot
         bucket = self._slots.get(slot)
@@ -79,8 +88,7 @@ class Deadlines:
             for deadline in self._slots.pop(slot, ()):
                 self._visit(deadline, slot, now)
         self._ticking = bool(self._slots)
-        if self._ticking:
-            self._later(TICK_S, self.tick)
+        self._next_tick = self._later(TICK_S, self.tick) if self._ticking else None
 
     def _visit(self, deadline: Deadline, slot: int, now: float) -> None:
         if deadline.slot != slot:

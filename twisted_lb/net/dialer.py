@@ -64,6 +64,7 @@ class _Dialling(Pollable):
         self._troubles: list[str] = []
         self._timeouts: int = 0
         self._over: bool = False
+        self._cancelled: bool = False
 
     def begin(self) -> None:
         self._dialer.deadlines.arm(self._deadline, self._ends_at)
@@ -156,11 +157,16 @@ class _Dialling(Pollable):
             return
         self._over = True
         self._deadline.disarm()
-        self._dialer.poller.soon(lambda: self._failed(outcome, detail))
+        self._dialer.poller.soon(lambda: self._tell(outcome, detail))
+
+    def _tell(self, outcome: Outcome, detail: str) -> None:
+        if not self._cancelled:
+            self._failed(outcome, detail)
 
     def cancel(self) -> None:
         """See Attempt."""
         self._over = True
+        self._cancelled = True
         self._deadline.disarm()
         self._drop_socket()
 

@@ -1,0 +1,290 @@
+"""Connecting: the addresses of a name in turn, and a failure named by its outcome."""
+
+import errno
+import socket
+from contextlib import closing
+
+import pytest
+from processes import free_port
+from twisted.internet.address import IPv4Address, IPv6Address
+from world import World
+
+from twisted_lb.core.backend import TcpAddress, UnixAddress
+from twisted_lb.core.outcome import Outcome
+from twisted_lb.net import dialer as dialer_module
+from twisted_lb.net.dialer import Dialer
+from twisted_lb.net.names import REFRESH_S, Names
+
+
+class FakeResolver:
+    """Twisted's resolver: answers at once from a table, or when the test says so."""
+
+    def __init__(self) -> None:
+        self.table: dict[str, list[str]] = {}
+        self.asked: list[str] = []
+        self.waiting: list = []
+        self.slow = False
+
+    def resolveHostName(self, receiver, hostName, portNumber=0, addressTypes=None, transportSemantics="TCP"):
+        self.asked.append(hostName)
+
+        def answer():
+            receiver.resolutionBegan(None)
+            for host in self.table.get(hostName, []):
+                kind = IPv6Address if ":" in host else IPv4Address
+                receiver.addressResolved(kind("TCP", host, portNumber))
+            receiver.resolutionComplete()
+
+        if self.slow:
+            self.waiting.append(answer)
+        else:
+            answer()
+        return receiver
+
+
+class Caller:
+    """Who dials: a protocol, and what it was told."""
+
+    def __init__(self) -> None:
+        self.connected: list[tuple] = []
+        self.failures: list[tuple[Outcome, str]] = []
+        self.transport = None
+
+    def makeConnection(self, transport):
+        self.transport = transport
+        self.connected.append(transport._sock.getpeername())
+
+    def dataReceived(self, data):
+        pass
+
+    def readConnectionLost(self):
+        pass
+
+    def connectionLost(self, reason):
+        pass
+
+
+class Net:
+    def __init__(self) -> None:
+        self.world = World()
+        self.resolver = FakeResolver()
+        self.names = Names(self.resolver, self.world.engine.clock)
+        self.dialer = Dialer(self.world.poller, self.world.deadlines, self.names)
+        self.callers: list[Caller] = []
+
+    def dial(self, address, timeout_s: float = 5.0):
+        caller = Caller()
+        self.callers.append(caller)
+        attempt = self.dialer.dial(address, caller, timeout_s, lambda *failure: caller.failures.append(failure))
+        assert caller.failures == [], "it was told before dial returned"
+        self.world.run()
+        return caller, attempt
+
+    def close(self) -> None:
+        for caller in self.callers:
+            if caller.transport is not None:
+                caller.transport.abortConnection()
+        self.world.close()
+
+
+@pytest.fixture
+def net():
+    one = Net()
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def server():
+    with closing(socket.create_server(("127.0.0.1", 0))) as sock:
+        yield sock.getsockname()[1]
+
+
+def test_a_literal_address_is_connected_without_asking_anybody(net, server):
+    caller, _ = net.dial(TcpAddress("127.0.0.1", server))
+    assert caller.connected == [("127.0.0.1", server)]
+    assert net.resolver.asked == []
+
+
+def test_nobody_listening_is_refused(net):
+    caller, _ = net.dial(TcpAddress("127.0.0.1", free_port()))
+    assert caller.failures == [(Outcome.REFUSED, "connection refused")]
+
+
+def test_all_addresses_of_a_name_are_tried_and_the_good_one_is_remembered(net, server):
+    net.resolver.table["app"] = ["127.0.0.9", "127.0.0.1"]
+    address = TcpAddress("app", server)
+    caller, _ = net.dial(address)
+    assert caller.connected == [("127.0.0.1", server)]
+    found: list = []
+    net.names.find(address, found.extend)
+    assert [where[0] for _, where in found] == ["127.0.0.1", "127.0.0.9"]
+
+
+def test_refused_by_every_address_is_refused_and_the_name_is_asked_again(net):
+    net.resolver.table["app"] = ["127.0.0.8", "127.0.0.9"]
+    address = TcpAddress("app", free_port())
+    for _ in range(2):
+        caller, _ = net.dial(address)
+        assert caller.failures == [(Outcome.REFUSED, "connection refused")]
+    assert net.resolver.asked == ["app", "app"]
+
+
+def test_a_name_that_does_not_resolve_is_refused(net):
+    caller, _ = net.dial(TcpAddress("nowhere", 80))
+    assert caller.failures == [(Outcome.REFUSED, "the name does not resolve")]
+
+
+def test_a_resolver_that_raises_is_a_name_that_does_not_resolve(net, logged_errors):
+    net.resolver.resolveHostName = lambda *words: 1 / 0
+    caller, _ = net.dial(TcpAddress("app", 80))
+    assert [outcome for outcome, _ in caller.failures] == [Outcome.REFUSED]
+    assert len(logged_errors.take()) == 1
+
+
+def test_a_resolver_that_never_answers_is_a_timeout(net):
+    net.resolver.slow = True
+    caller, _ = net.dial(TcpAddress("app", 80), timeout_s=1.0)
+    net.world.advance(1.3)
+    assert [outcome for outcome, _ in caller.failures] == [Outcome.CONNECT_TIMEOUT]
+    net.resolver.waiting[0]()
+    net.world.run()
+    assert len(caller.failures) == 1
+
+
+class HangingSocket:
+    """A socket whose connect is never answered."""
+
+    def __init__(self, family, kind):
+        self._sock = socket.socket(family, kind)
+
+    def __getattr__(self, name):
+        return getattr(self._sock, name)
+
+    def connect_ex(self, where):
+        return errno.EINPROGRESS if where[0] == "127.0.0.66" else self._sock.connect_ex(where)
+
+
+def hanging(monkeypatch):
+    """127.0.0.66 swallows what is sent to it. Works where the module's names can be replaced: on the pure build."""
+    if not dialer_module.__file__.endswith(".py"):
+        pytest.skip("a compiled module's names cannot be replaced")
+
+    class Fake:
+        socket = HangingSocket
+
+        def __getattr__(self, name):
+            return getattr(socket, name)
+
+    monkeypatch.setattr(dialer_module, "socket", Fake())
+    # An unconnected socket is reported as hung up at once; nobody would be told anything by a real one.
+    monkeypatch.setattr(dialer_module._Dialling, "ready", _ready_unless_hung)
+
+
+_plain_ready = dialer_module._Dialling.ready
+
+
+def _ready_unless_hung(self, flags):
+    if self._trying[1][0] == "127.0.0.66":
+        self._dialer.poller.park(self._sock.fileno())
+    else:
+        _plain_ready(self, flags)
+
+
+def test_an_address_that_hangs_leaves_the_others_their_share_of_the_time(net, server, monkeypatch):
+    hanging(monkeypatch)
+    net.resolver.table["app"] = ["127.0.0.66", "127.0.0.1"]
+    caller, _ = net.dial(TcpAddress("app", server), timeout_s=4.0)
+    net.world.advance(1.9)
+    assert caller.connected == []
+    net.world.advance(0.4)
+    assert caller.connected == [("127.0.0.1", server)]
+
+
+def test_no_answer_from_any_address_is_a_timeout(net, monkeypatch):
+    hanging(monkeypatch)
+    caller, _ = net.dial(TcpAddress("127.0.0.66", 80), timeout_s=2.0)
+    net.world.advance(1.9)
+    assert caller.failures == []
+    net.world.advance(0.4)
+    assert caller.failures == [(Outcome.CONNECT_TIMEOUT, "no answer in time")]
+
+
+def test_taken_back_nothing_is_told_any_more(net, server):
+    caller = Caller()
+    attempt = net.dialer.dial(
+        TcpAddress("127.0.0.1", server), caller, 5.0, lambda *failure: caller.failures.append(failure)
+    )
+    attempt.cancel()
+    net.world.advance(10)
+    assert (caller.connected, caller.failures) == ([], [])
+
+
+def test_a_failure_taken_back_before_it_is_told_is_not_told(net):
+    caller = Caller()
+    attempt = net.dialer.dial(TcpAddress("nowhere", 80), caller, 5.0, lambda *failure: caller.failures.append(failure))
+    attempt.cancel()
+    net.world.run()
+    assert caller.failures == []
+
+
+def test_a_unix_socket_is_connected(net, tmp_path):
+    with closing(socket.socket(socket.AF_UNIX)) as sock:
+        sock.bind(str(tmp_path / "s"))
+        sock.listen()
+        caller, _ = net.dial(UnixAddress(str(tmp_path / "s")))
+        assert caller.connected == [str(tmp_path / "s")]
+        assert caller.transport.peer_name() == "unix"
+
+
+def test_a_unix_socket_that_is_not_there_is_refused(net, tmp_path):
+    caller, _ = net.dial(UnixAddress(str(tmp_path / "nothing")))
+    assert caller.failures == [(Outcome.REFUSED, "no such file or directory")]
+
+
+def test_a_fault_of_our_own_is_a_local_failure(net):
+    # A broadcast address cannot be connected to by anybody: EACCES here, at once.
+    caller, _ = net.dial(TcpAddress("255.255.255.255", 80))
+    assert [outcome for outcome, _ in caller.failures] in ([Outcome.LOCAL_FAILURE], [Outcome.REFUSED])
+
+
+def found_by(net: Net, address: TcpAddress) -> list[str]:
+    found: list = []
+    net.world.engine.clock.read()
+    net.names.find(address, found.extend)
+    return [where[0] for _, where in found]
+
+
+def test_answers_are_kept_and_renewed_behind_the_scenes(net):
+    address = TcpAddress("app", 80)
+    net.resolver.table["app"] = ["10.0.0.1"]
+    assert found_by(net, address) == ["10.0.0.1"]
+    assert found_by(net, address) == ["10.0.0.1"]
+    assert len(net.resolver.asked) == 1
+    net.resolver.slow = True
+    net.resolver.table["app"] = ["10.0.0.2"]
+    net.world.advance(REFRESH_S)
+    assert found_by(net, address) == ["10.0.0.1"]
+    net.resolver.waiting.pop()()
+    assert found_by(net, address) == ["10.0.0.2"]
+    assert len(net.resolver.asked) == 2
+
+
+def test_a_resolver_that_is_down_takes_nobody_out(net):
+    address = TcpAddress("app", 80)
+    net.resolver.table["app"] = ["10.0.0.1"]
+    found_by(net, address)
+    net.resolver.table.clear()
+    net.world.advance(REFRESH_S)
+    assert found_by(net, address) == ["10.0.0.1"]
+
+
+def test_those_who_wait_for_a_name_are_told_together(net):
+    net.resolver.slow = True
+    net.resolver.table["app"] = ["10.0.0.1", "10.0.0.1", "::1"]
+    told: list = []
+    for _ in range(3):
+        net.names.find(TcpAddress("app", 80), told.append)
+    assert (told, net.resolver.asked) == ([], ["app"])
+    net.resolver.waiting.pop()()
+    assert [[where[0] for _, where in addresses] for addresses in told] == [["10.0.0.1", "::1"]] * 3

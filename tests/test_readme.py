@@ -1,0 +1,82 @@
+"""What the README says is run: its Python, its TOML, its options and its links."""
+
+import http.client
+import re
+import signal
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from processes import PATIENCE_S, free_port, listening, stage, until
+
+from twisted_lb import config_load
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+TOML = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+
+
+def test_there_is_something_to_run():
+    assert (len(PYTHON), len(TOML)) == (2, 1)
+
+
+def test_the_class_does_what_the_readme_says():
+    exec(compile(PYTHON[0], "README.md", "exec"), {"print": lambda *words: None})
+
+
+def test_the_embedding_example_balances(tmp_path):
+    with stage(tmp_path) as world:
+        names = {world.backend()[1] for _ in range(2)}
+        port = free_port()
+        text = PYTHON[1]
+        for old, new in zip(["8081", "8082", "8000"], [*names, port], strict=True):
+            text = text.replace(old, str(new))
+        script = tmp_path / "embedded.py"
+        script.write_text(text)
+        process = subprocess.Popen([sys.executable, "-P", script], stderr=subprocess.PIPE, text=True)
+        try:
+            until(lambda: listening(port), "the program listens")
+            answers = set()
+            with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)) as connection:
+                for _ in range(4):
+                    connection.request("GET", "/api/whoami.json?x=1")
+                    response = connection.getresponse()
+                    response.read()
+                    assert response.status == 200
+                    answers.add(response.headers["X-Backend"])
+                connection.request("GET", "/elsewhere")
+                assert connection.getresponse().status == 404
+            assert answers == {f"be-{name}" for name in names}
+        finally:
+            process.send_signal(signal.SIGTERM)
+            _, errors = process.communicate(timeout=PATIENCE_S)
+        assert "Traceback" not in errors
+
+
+def test_the_configuration_file_loads(tmp_path):
+    file = tmp_path / "lb.toml"
+    file.write_text(TOML[0])
+    config = config_load.load_toml(file)
+    assert config.listen.port == 8000
+    assert [spec.weight for spec in config.backends] == [1, 2]
+
+
+@pytest.mark.parametrize("option", sorted(set(re.findall(r"`(--[a-z]+)", README)) - {"--pidfile"}))
+def test_an_option_that_the_readme_names_exists(option):
+    from twisted_lb.tap import Options
+
+    assert option in str(Options())
+
+
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", README))))
+def test_a_file_that_the_readme_links_exists(link):
+    assert (ROOT / link).exists()
+
+
+@pytest.mark.parametrize("script", ["scripts/demo", "scripts/test", "run_parallel_clients.sh", "lb.tac"])
+def test_a_script_that_the_readme_names_exists(script):
+    assert script in README
+    assert (ROOT / script).exists()

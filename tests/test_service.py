@@ -1,0 +1,149 @@
+"""The service as a Twisted program uses it: started, asked, stopped, started again, on the reactor of the tests."""
+
+import pytest
+import pytest_twisted
+from twisted.application.service import MultiService, Service
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.endpoints import HostnameEndpoint, serverFromString
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
+
+from twisted_lb.backend_service import BackendService
+from twisted_lb.config import LoadBalancerConfig
+from twisted_lb.errors import StartError
+from twisted_lb.net.downstream import Downstream
+from twisted_lb.service import LoadBalancerService, OrderedServices
+
+
+class Asking(Protocol):
+    """One request on a connection that closes after it."""
+
+    def __init__(self) -> None:
+        self.answer: Deferred[bytes] = Deferred()
+        self._received = b""
+
+    def connectionMade(self):
+        self.transport.write(b"GET /whoami.json HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+
+    def dataReceived(self, data):
+        self._received += data
+
+    def connectionLost(self, reason):
+        self.answer.callback(self._received)
+
+
+@inlineCallbacks
+def ask(port: int):
+    endpoint = HostnameEndpoint(reactor, b"127.0.0.1", port)
+    asking = yield endpoint.connect(Factory.forProtocol(Asking))
+    return (yield asking.answer)
+
+
+def config(*ports: int, **more) -> LoadBalancerConfig:
+    more.setdefault("health_check", {"interval_s": 0.0})
+    return LoadBalancerConfig(
+        backends=[f"127.0.0.1:{port}" for port in ports], listen={"port": 0, "interface": "127.0.0.1"}, **more
+    )
+
+
+@pytest_twisted.async_yield_fixture
+async def backend():
+    service = BackendService(0, "127.0.0.1", "sibling")
+    service.privilegedStartService()
+    service.startService()
+    yield service
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_it_is_started_asked_stopped_and_started_again(backend):
+    service = LoadBalancerService(config(backend.site.port))
+    for _ in range(2):
+        service.privilegedStartService()
+        service.startService()
+        assert service.ready
+        answer = await ask(service.port)
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"X-Backend: sibling" in answer
+        await service.stopService()
+        assert not service.ready
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_running_parent_that_never_calls_the_privileged_start_is_enough(backend):
+    parent = MultiService()
+    parent.startService()
+    service = LoadBalancerService(config(backend.site.port))
+    service.setServiceParent(parent)
+    assert (await ask(service.port)).startswith(b"HTTP/1.1 200 ")
+    await parent.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_checks_find_out_who_is_well(backend):
+    checked = config(backend.site.port, 1, health_check={"interval_s": 0.05})
+    service = LoadBalancerService(checked)
+    service.startService()
+    backends = service.balancer.pool.backends
+    while not all(one.health.known for one in backends.values()):
+        await deferLater(reactor, 0.01)
+    assert [one.usable for one in backends.values()] == [True, False]
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_port_that_is_taken_is_a_start_error_and_nothing_is_left(backend):
+    taken = LoadBalancerConfig(
+        backends=["127.0.0.1:1"],
+        listen={"port": 0, "interface": "127.0.0.1"},
+        status={"port": backend.site.port, "interface": "127.0.0.1"},
+    )
+    service = LoadBalancerService(taken)
+    with pytest.raises(StartError, match="already in use"):
+        service.privilegedStartService()
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_bound_and_never_started_it_gives_its_port_back():
+    service = LoadBalancerService(config(1))
+    service.privilegedStartService()
+    await service.stopService()
+    with pytest.raises(RuntimeError, match="not running"):
+        service.port  # noqa: B018
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_engine_serves_over_twisteds_own_transports_too(backend):
+    service = LoadBalancerService(config(backend.site.port), listening=False)
+    service.startService()
+
+    class Ours(Factory):
+        def buildProtocol(self, address):
+            return Downstream(service.engine)
+
+    port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(Ours())
+    answer = await ask(port.getHost().port)
+    assert b"X-Backend: sibling" in answer
+    await port.stopListening()
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_ordered_services_stop_one_after_the_other():
+    told: list[str] = []
+
+    class Slow(Service):
+        def stopService(self):
+            told.append(f"{self.name} stops")
+            return deferLater(reactor, 0.01, told.append, f"{self.name} has stopped")
+
+    services = OrderedServices()
+    for name in ("first", "second"):
+        one = Slow()
+        one.setName(name)
+        one.setServiceParent(services)
+    services.startService()
+    await services.stopService()
+    assert told == ["first stops", "first has stopped", "second stops", "second has stopped"]
