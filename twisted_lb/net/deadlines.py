@@ -66,7 +66,8 @@ class Deadlines:
         if not self._ticking:
             self._ticking = True
             self._visited = int(self._seconds() / TICK_S)
-    XX already past is looked at by the next tick.
+            self._next_tick = self._later(TICK_S, self.tick)
+        # A moment already past is looked at by the next tick.
         slot = max(slot, self._visited + 1)
         deadline.slot = slot
         bucket = self._slots.get(slot)
