@@ -138,11 +138,8 @@ def parse_fields(block: bytes, most: int) -> Fields:
             upgrades = value if not upgrades else upgrades + b"," + value
         elif _understand(fields, kind, value):
             kept.append(line)
-    if options:
+    if options or fields.te_trailers:
         kept = _apply_connection(fields, options, upgrades, kept)
-    else:
-        # RFC 9110 10.1.4: TE without its Connection option was meant for somebody before us.
-        fields.te_trailers = False
     if kept:
         fields.lines = CRLF.join(kept) + CRLF
     return fields
@@ -197,7 +194,8 @@ def _apply_connection(fields: Fields, options: bytes, upgrades: bytes, kept: lis
     if upgrade:
         fields.upgrade = upgrades
     if b"te" not in named:
-        fields.te_trailers = False  # the same rule
+        # RFC 9110 10.1.4: TE without its Connection option was meant for somebody before us.
+        fields.te_trailers = False
     if named:
         kept = [line for line in kept if line.partition(b":")[0].lower() not in named]
     return kept
