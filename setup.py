@@ -31,6 +31,7 @@ COMPILED = sorted(
                 "exchange",
                 "listener",
                 "poller",
+                "reactor_poller",
                 "transport",
                 "upstream",
             )

@@ -27,11 +27,12 @@ from twisted_lb.net.clock import Clock
 from twisted_lb.net.connections import Connections, KeepRules
 from twisted_lb.net.deadlines import Deadlines
 from twisted_lb.net.downstream import Downstream
-from twisted_lb.net.engine import Engine, Rules, Timeouts
+from twisted_lb.net.engine import Engine, Passing, Rules, Timeouts
 from twisted_lb.net.poller import EpollPoller, Poller
 from twisted_lb.net.reactor_poller import ReactorPoller
 from twisted_lb.net.transport import Transport
 from twisted_lb.wire.grammar import Limits
+from twisted_lb.wire.rewrite import Forwarding
 
 WALL_TIME = 784111777.0  # Sun, 06 Nov 1994 08:49:37 GMT, the RFC's own example
 
@@ -243,6 +244,7 @@ TIMEOUTS = {
     "response_head_s": 60,
     "response_idle_s": 60,
     "client_idle_s": 75,
+    "tunnel_idle_s": 3600,
 }
 
 
@@ -262,6 +264,7 @@ class World:
         body_bytes: int = -1,
         keep: KeepRules | None = None,
         checked: bool = True,
+        passing: Passing | None = None,
         **timeouts: float,
     ) -> None:
         self.side = side
@@ -287,11 +290,14 @@ class World:
         rules = Rules(
             timeouts=Timeouts(**{**TIMEOUTS, **timeouts}),
             limits=limits or Limits(),
+            passing=passing or Passing(told=Forwarding(), upgrades=frozenset((b"websocket",)), pages={}),
             replay_bytes=replay_bytes,
             body_bytes=body_bytes,
             retry_after_s=2,
         )
-        self.engine = Engine(self.balancer, self.connections, self.deadlines, clock, rules, Clock(lambda: WALL_TIME))
+        self.engine = Engine(
+            self.balancer, self.connections, self.deadlines, clock, rules, Clock(lambda: WALL_TIME), rng
+        )
         self._clients: list[Peer] = []
         self._site: Any = None
 

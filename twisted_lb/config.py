@@ -221,6 +221,11 @@ class TimeoutsConfig(Model):
         description="For the next request on a client's connection, and for a client to take "
         "the next byte of its answer.",
     )
+    tunnel_idle_s: Seconds = Field(
+        default=3600,
+        description="For the next byte in either direction of a tunnel, such as a WebSocket. Danger: "
+        "shorter than the application's own pings cuts quiet clients off.",
+    )
     drain_s: Seconds = Field(
         default=8,
         description="For running exchanges to finish when the balancer is stopped; what is not "
@@ -294,6 +299,42 @@ class UpstreamConfig(Model):
         description="Age at which a connection is replaced after its current request, so that "
         "changes of a name's addresses are followed.",
     )
+
+
+class ForwardingConfig(Model):
+    """What backends are told about clients, and what is believed of clients."""
+
+    trusted_proxies: tuple[str, ...] = Field(
+        default=(),
+        strict=False,
+        description="Addresses and networks (`10.0.0.0/8`) of proxies in front of this one, whose "
+        "X-Forwarded-* and Forwarded count. Danger: whoever is listed can say to be anybody.",
+    )
+    forwarded: bool = Field(default=False, description="Send RFC 7239 `Forwarded` beside X-Forwarded-*.")
+    via: str = Field(
+        default="",
+        max_length=100,
+        pattern="^[!#$%&'*+.^_`|~0-9A-Za-z-]*$",
+        description="Name under which `Via` is added to requests and answers; empty: it is not.",
+    )
+    request_id: Literal["pass", "make"] = Field(
+        default="pass",
+        description="`make` gives requests that come without X-Request-ID one; those that have one keep it.",
+    )
+    traceparent: Literal["pass", "make"] = Field(
+        default="pass",
+        description="`make` gives requests that come without W3C `traceparent` one, not sampled.",
+    )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            try:
+                ipaddress.ip_network(text)
+            except ValueError:
+                raise ValueError(f"{text} should be an address or a network, such as 10.0.0.0/8") from None
+        return value
 
 
 class BackendTable(Model):
@@ -373,12 +414,48 @@ class LoadBalancerConfig(Model):
         description="`HOST:PORT` of a small listener that answers `/-/ready` and `/-/live`; "
         "left out: there is none. Danger: anybody who reaches it learns the balancer's state.",
     )
+    upgrades: tuple[str, ...] = Field(
+        default=("websocket",),
+        strict=False,
+        description="Protocols that a client may switch its connection to (`Upgrade`); other offers "
+        "are removed and the request goes on as plain HTTP. Danger: what is inside is not looked at.",
+    )
+    client_half_close: Literal["abort", "finish"] = Field(
+        default="abort",
+        description="What it means that a client closes its sending side while it is answered: "
+        "`abort`: it has left, and its request is taken back; `finish`: answer it all the same.",
+    )
+    error_pages: dict[str, str] = Field(
+        default={},
+        description='Files that replace our own error answers, by status: `503 = "/etc/lb/503.html"`; '
+        "the ending (.html, .json, else text) says the type. Read once, at the start.",
+    )
     listen: ListenConfig = ListenConfig()
     health_check: HealthCheckConfig = HealthCheckConfig()
     retry: RetryConfig = RetryConfig()
     timeouts: TimeoutsConfig = TimeoutsConfig()
     limits: LimitsConfig = LimitsConfig()
     upstream: UpstreamConfig = UpstreamConfig()
+    forwarding: ForwardingConfig = ForwardingConfig()
+
+    @field_validator("upgrades")
+    @classmethod
+    def _are_tokens(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for token in value:
+            if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z/-]+", token):
+                raise ValueError(f"{token!r} should be a protocol name, such as websocket")
+            if token.lower() in ("h2c", "h2") or token.lower().startswith(("http/", "tls/")):
+                # What such a switch carries are requests, which nobody would look at any more.
+                raise ValueError(f"{token} cannot be allowed: requests inside it would bypass every rule")
+        return tuple(token.lower() for token in value)
+
+    @field_validator("error_pages")
+    @classmethod
+    def _are_statuses(cls, value: dict[str, str]) -> dict[str, str]:
+        for status in value:
+            if not re.fullmatch("[45][0-9][0-9]", status):
+                raise ValueError(f"{status} should be a status from 400 to 599")
+        return value
 
     @field_validator("strategy")
     @classmethod

@@ -12,6 +12,8 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from ipaddress import ip_network
+from pathlib import Path
 from typing import Any, Final, cast
 
 from twisted.application.service import MultiService
@@ -36,19 +38,21 @@ from twisted_lb.core.events import BackendEjected, BackendRemoved, Event
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pool import Pool, PoolSettings
 from twisted_lb.core.retry import RetryBudget, RetryPolicy
-from twisted_lb.errors import listen_error, report_start_errors
+from twisted_lb.errors import StartError, listen_error, report_start_errors
 from twisted_lb.event_log import log_event
+from twisted_lb.net.answers import HTML, JSON, TEXT, ErrorPage
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.connections import Connections, KeepRules
 from twisted_lb.net.deadlines import Deadlines
 from twisted_lb.net.dialer import Dialer
 from twisted_lb.net.downstream import Downstream
-from twisted_lb.net.engine import Engine, Rules, Timeouts
+from twisted_lb.net.engine import Engine, Passing, Rules, Timeouts
 from twisted_lb.net.listener import Listener, bind_tcp
 from twisted_lb.net.names import Names
 from twisted_lb.net.poller import EpollPoller, Poller
 from twisted_lb.net.reactor_poller import ReactorPoller
 from twisted_lb.wire.grammar import Limits
+from twisted_lb.wire.rewrite import Forwarding
 
 # How often the end of a drain is looked for, and how often the balancer looks for ejections that ended.
 _DRAIN_LOOK_S: Final = 0.02
@@ -70,7 +74,9 @@ def rules_of(config: LoadBalancerConfig) -> Rules:
             response_head_s=timeouts.response_head_s,
             response_idle_s=timeouts.response_idle_s,
             client_idle_s=timeouts.client_idle_s,
+            tunnel_idle_s=timeouts.tunnel_idle_s,
         ),
+        passing=_passing_of(config),
         limits=Limits(
             line_bytes=limits.request_line_bytes,
             head_bytes=limits.head_bytes,
@@ -82,6 +88,27 @@ def rules_of(config: LoadBalancerConfig) -> Rules:
         # Nobody comes back before `rise` good checks.
         retry_after_s=max(1, round(config.health_check.interval_s)),
     )
+
+
+def _passing_of(config: LoadBalancerConfig) -> Passing:
+    forwarding = config.forwarding
+    return Passing(
+        told=Forwarding(forwarded=forwarding.forwarded, via=forwarding.via.encode("ascii")),
+        trusted=tuple(ip_network(text) for text in forwarding.trusted_proxies),
+        upgrades=frozenset(token.encode("ascii") for token in config.upgrades),
+        make_request_id=forwarding.request_id == "make",
+        make_traceparent=forwarding.traceparent == "make",
+        finish_half_closed=config.client_half_close == "finish",
+        pages={int(status): _page(status, path) for status, path in config.error_pages.items()},
+    )
+
+
+def _page(status: str, path: str) -> ErrorPage:
+    kind = {".html": HTML, ".json": JSON}.get(Path(path).suffix, TEXT)
+    try:
+        return ErrorPage(kind, Path(path).read_bytes())
+    except OSError as error:
+        raise StartError(f"error_pages.{status}: {path}: {(error.strerror or str(error)).lower()}") from None
 
 
 class LoadBalancerService(MultiService):
@@ -107,6 +134,7 @@ class LoadBalancerService(MultiService):
 
             reactor = global_reactor
         self.config: Final = config
+        self._rules: Final = rules_of(config)
         self.ready: bool = False
         self._reactor: Final = reactor
         self._listening: Final = listening
@@ -138,7 +166,7 @@ class LoadBalancerService(MultiService):
         self._bind()
         limit = _raise_descriptor_limit()
         sockets, self._sockets = self._sockets, []
-        self._running = _Running(self.config, self._reactor, self._rng, sockets)
+        self._running = _Running(self.config, self._rules, self._reactor, self._rng, sockets)
         if self._status_socket is not None:
             self._running.serve_status(self._status_socket, lambda: self.ready)
             self._status_socket = None
@@ -192,7 +220,12 @@ class _Running:
     """Everything that exists only while the service runs."""
 
     def __init__(
-        self, config: LoadBalancerConfig, reactor: Any, rng: random.Random, sockets: list[socket.socket]
+        self,
+        config: LoadBalancerConfig,
+        rules: Rules,
+        reactor: Any,
+        rng: random.Random,
+        sockets: list[socket.socket],
     ) -> None:
         self._config: Final = config
         self._reactor: Final = reactor
@@ -216,7 +249,7 @@ class _Running:
             ),
         )
         self.engine: Final = Engine(
-            self.balancer, self.connections, self.deadlines, self.clock, rules_of(config), Clock(time.time)
+            self.balancer, self.connections, self.deadlines, self.clock, rules, Clock(time.time), rng
         )
         self.checks: Final = self._make_checks(dialer, rng)
         self.listeners: Final = [Listener(self.poller, sock, self._build, later) for sock in sockets]

@@ -1,7 +1,8 @@
-"""The answers that the balancer gives itself: short, and nothing about the inside."""
+"""The answers that the balancer gives itself: short, in the form the client prefers, and nothing about the inside."""
 
 from typing import Final
 
+from twisted_lb.wire.grammar import CRLF
 from twisted_lb.wire.response import ResponseHead
 
 _REASONS: Final = {
@@ -21,15 +22,90 @@ _REASONS: Final = {
     505: b"HTTP Version Not Supported",
 }
 
-CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+TEXT: Final = b"text/plain"
+HTML: Final = b"text/html"
+JSON: Final = b"application/json"
+
+_PAGE: Final = (
+    b"<!doctype html><meta charset=utf-8><title>%(status)d %(reason)b</title>"
+    b"<h1>%(status)d %(reason)b</h1><p>Request %(id)b</p>\n"
+)
 
 
-def own_answer(status: int, retry_after_s: int = 0) -> tuple[ResponseHead, bytes]:
-    """Head and body of our own answer; Retry-After only when a number of seconds is given."""
+class ErrorPage:
+    """A replacement for our own answer to one status: a content type and a body."""
+
+    def __init__(self, content_type: bytes, body: bytes) -> None:
+        self.content_type: Final = content_type
+        self.body: Final = body
+
+
+def own_answer(
+    status: int, request_id: bytes, accept: bytes = b"", page: ErrorPage | None = None, retry_after_s: int = 0
+) -> tuple[ResponseHead, bytes]:
+    """Head and body of our own answer; Retry-After only when a number of seconds is given.
+
+    The id must be fit for a field value, HTML and JSON alike: `safe_id` sees to that.
+    """
     reason = _REASONS.get(status, b"Error")
-    body = b"%d %b\n" % (status, reason)
-    lines = b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nCache-Control: no-store\r\n" % len(body)
+    if page is not None:
+        kind, body = page.content_type, page.body
+    else:
+        kind = preferred_type(accept)
+        body = _body(kind, status, reason, request_id)
+    lines = (
+        b"Content-Type: %b; charset=utf-8\r\nContent-Length: %d\r\nCache-Control: no-store\r\nX-Request-ID: %b\r\n"
+        % (
+            kind,
+            len(body),
+            request_id,
+        )
+    )
     if retry_after_s > 0:
         lines += b"Retry-After: %d\r\n" % retry_after_s
-    head = ResponseHead(status, b"%d %b" % (status, reason), lines, len(body), persistent=True, dated=False)
-    return head, body
+    return ResponseHead(status, b"%d %b" % (status, reason), lines, len(body), persistent=True, dated=False), body
+
+
+def _body(kind: bytes, status: int, reason: bytes, request_id: bytes) -> bytes:
+    if kind == JSON:
+        return b'{"status": %d, "error": "%b", "request_id": "%b"}\n' % (status, reason, request_id)
+    if kind == HTML:
+        return _PAGE % {b"status": status, b"reason": reason, b"id": request_id}
+    return b"%d %b\nrequest %b\n" % (status, reason, request_id)
+
+
+def safe_id(request_id: bytes) -> bytes:
+    """A client's request id as far as it can stand anywhere: at most 128 characters, none that means something."""
+    return bytes(c if (chr(c).isalnum() and c < 128) or c in b"-_.:/+=@" else 0x5F for c in request_id[:128])
+
+
+def preferred_type(accept: bytes) -> bytes:
+    """The type of error body that an Accept field prefers (RFC 9110 12.5.1); text where it names none of ours."""
+    best, best_quality = TEXT, 0.0
+    for member in accept.lower().split(b","):
+        media, *parameters = (part.strip(b" \t") for part in member.split(b";"))
+        kind = JSON if media == JSON or media.endswith(b"+json") else media
+        if kind in (TEXT, HTML, JSON):
+            quality = _quality(parameters)
+            if quality > best_quality:
+                best, best_quality = kind, quality
+    return best
+
+
+def _quality(parameters: list[bytes]) -> float:
+    for parameter in parameters:
+        if parameter[:2] == b"q=":
+            try:
+                return min(max(float(parameter[2:]), 0.0), 1.0)
+            except ValueError:
+                return 0.0
+    return 1.0
+
+
+def accept_of(lines: bytes) -> bytes:
+    """The value of Accept among field lines; looked for only when an error is answered."""
+    for line in lines.split(CRLF):
+        name, _, value = line.partition(b":")
+        if name.lower() == b"accept":
+            return value.strip(b" \t")
+    return b""

@@ -4,12 +4,12 @@ from typing import Any, Final
 
 from twisted.python.failure import Failure
 
-from twisted_lb.net.answers import own_answer
 from twisted_lb.net.deadlines import NEVER, Deadline
 from twisted_lb.net.engine import Engine
 from twisted_lb.net.exchange import Exchange
 from twisted_lb.net.transport import StreamTransport, Transport
 from twisted_lb.wire.chunked import ChunkDecoder, chunk, last_chunk
+from twisted_lb.wire.fields import tokens
 from twisted_lb.wire.grammar import BLANK_LINE, CHUNKED, CRLF, BadMessage
 from twisted_lb.wire.request import (
     RequestFields,
@@ -20,15 +20,16 @@ from twisted_lb.wire.request import (
     target_authority,
 )
 from twisted_lb.wire.response import ResponseHead
-from twisted_lb.wire.rewrite import upstream_tail
+from twisted_lb.wire.rewrite import Client, upstream_tail
 
 # What the connection is at.
 _IDLE: Final = 0  # between requests, nothing of the next one is here
 _HEAD: Final = 1  # a part of a head is here
 _BODY: Final = 2  # an exchange runs, its request is still coming
 _ANSWERING: Final = 3  # an exchange runs, its request is complete
-_LINGERING: Final = 4  # everything was said; what still comes is thrown away
-_GONE: Final = 5
+_TUNNEL: Final = 4  # the protocol was switched: bytes are just bytes
+_LINGERING: Final = 5  # everything was said; what still comes is thrown away
+_GONE: Final = 6
 
 # Requests sent ahead are kept up to here while one is answered; then the client has to wait.
 _AHEAD_BYTES: Final = 65536
@@ -48,7 +49,7 @@ class Downstream:
         self._scheme: Final = scheme
         self._transport: StreamTransport | None = None
         self._own: Transport | None = None
-        self._peer: bytes = b"unknown"
+        self._client: Client = Client(b"unknown", scheme)
         self._deadline: Final = Deadline(self._timed_out)
         self._state: int = _IDLE
         self._exchange: Exchange | None = None
@@ -66,6 +67,9 @@ class Downstream:
         self._kept_block: bytes = b""
         self._kept_fields: RequestFields | None = None
         self._kept_tail: bytes = b""
+        self._kept_upgrade: bytes = b""
+        self._upgrading: bool = False
+        self._read_ended: bool = False  # the client said that it will send no more
         # The answer.
         self._version: int = 11
         self._persist: bool = True
@@ -81,10 +85,12 @@ class Downstream:
         self._transport = transport
         if isinstance(transport, Transport):
             self._own = transport
-            self._peer = transport.peer_name().encode("ascii", "replace")
+            address, port = transport.peer_name(), transport.port_name()
         else:
             self._engine.clock.read()
-            self._peer = str(getattr(transport.getPeer(), "host", "unknown")).encode("ascii", "replace")
+            address = str(getattr(transport.getPeer(), "host", "unknown"))
+            port = str(getattr(transport.getHost(), "port", ""))
+        self._client = self._engine.rules.passing.client(address, self._scheme, port.encode("ascii"))
         self._engine.downstreams.add(self)
         transport.registerProducer(self, True)
         self._arm(self._engine.rules.timeouts.client_idle_s)
@@ -101,7 +107,10 @@ class Downstream:
             self._advance()
         elif self._state == _BODY and not self._paused:
             self._read_body(data)
-        elif self._state <= _ANSWERING:
+        elif self._state == _TUNNEL and not self._paused:
+            if self._exchange is not None:
+                self._exchange.from_client(data)
+        elif self._state <= _TUNNEL:
             self._buffer += data
             if len(self._buffer) > _AHEAD_BYTES and not self._ahead_paused and self._transport is not None:
                 self._ahead_paused = True
@@ -170,7 +179,9 @@ class Downstream:
             self._kept_version = version
             self._kept_block = block
             self._kept_fields = fields
-            self._kept_tail = upstream_tail(fields, self._peer, self._scheme)
+            passing = self._engine.rules.passing
+            self._kept_upgrade = passing.allowed_upgrade(fields)
+            self._kept_tail = upstream_tail(fields, self._client, passing.told, self._kept_upgrade)
         if target[:1] != b"/":
             authority = target_authority(target)
             if authority and fields.has_host and authority.lower() != fields.host.lower():
@@ -179,13 +190,14 @@ class Downstream:
         most = self._engine.rules.body_bytes
         if 0 <= most < fields.framing:
             raise BadMessage(413, "body too large")
-        return RequestHead(method, target, fields)
+        return RequestHead(method, target, fields, self._kept_upgrade)
 
     def _begin(self, head: RequestHead, rest: bytes) -> None:
         fields = head.fields
         self.requests += 1
         self._version = fields.version
         self._persist = fields.keep_alive
+        self._upgrading = bool(head.upgrade)
         self._started = False
         self._until_close = False
         self._deadline.due = NEVER
@@ -262,6 +274,8 @@ class Downstream:
                 data = self._buffer
                 self._buffer = b""
                 self._read_body(data)
+        elif self._state == _TUNNEL:
+            self._pass_on_held()
         if not self._paused and not self._ahead_paused and self._transport is not None:
             self._transport.resumeProducing()
 
@@ -325,6 +339,9 @@ class Downstream:
             self._chunked_out = False
         self.flush()
         self._exchange = None
+        if self._upgrading and self._buffer:
+            # Sent ahead for a tunnel that did not come about: what it would mean as requests nobody knows.
+            self._persist = False
         if self._state == _BODY or not self._persist:
             self._close()
         else:
@@ -340,6 +357,42 @@ class Downstream:
         self._arm(_LAST_REQUEST_S if self._engine.draining else self._engine.rules.timeouts.client_idle_s)
         if self._buffer:
             self._advance()
+        if self._read_ended and self._state <= _HEAD:
+            self._close()
+
+    def tunnel(self, head: ResponseHead) -> None:
+        """See ClientSide."""
+        self._state = _TUNNEL
+        self._deadline.due = NEVER
+        if self._transport is not None:
+            switch = b"Upgrade: %b\r\nConnection: Upgrade\r\n\r\n" % b", ".join(tokens(head.upgrade))
+            self._transport.write(b"HTTP/1.1 " + head.line + CRLF + head.lines + switch)
+            if self._ahead_paused:
+                self._ahead_paused = False
+                self._transport.resumeProducing()
+        self._pass_on_held()
+
+    def _pass_on_held(self) -> None:
+        held = self._buffer
+        self._buffer = b""
+        if held and self._exchange is not None:
+            self._exchange.from_client(held)
+        if self._read_ended and self._exchange is not None and not self._paused:
+            self._exchange.client_ended()
+
+    def end_tunnel(self) -> None:
+        """See ClientSide. Over Twisted's TLS a half-close is a close of the raw side: there it has to wait for the end."""
+        if self._own is not None:
+            self._own.loseWriteConnection()
+
+    def close_tunnel(self) -> None:
+        """See ClientSide."""
+        self._exchange = None
+        self._state = _LINGERING
+        if self._transport is not None:
+            self._transport.unregisterProducer()
+            self._arm(LINGER_S)
+            self._transport.loseConnection()
 
     def abort(self) -> None:
         """See ClientSide: no last chunk, fewer bytes than announced, or, where the end is the end, a reset."""
@@ -362,7 +415,7 @@ class Downstream:
         self._version = 11
         self._persist = False
         self._buffer = b""
-        head, body = own_answer(bad.status)
+        head, body = self._engine.answer(bad.status)
         self.start(head, len(body))
         self.write(body)
         self._close()
@@ -416,8 +469,15 @@ class Downstream:
                 self._transport.abortConnection()
 
     def readConnectionLost(self) -> None:
-        """The client closed its side: it wants no more answers."""
+        """The client closed its side: it wants no more answers, unless the configuration believes otherwise."""
+        self._read_ended = True
         exchange = self._exchange
+        if self._state == _TUNNEL and exchange is not None:
+            if not self._paused:
+                exchange.client_ended()
+            return
+        if self._state == _ANSWERING and (self._engine.rules.passing.finish_half_closed):
+            return
         self._exchange = None
         if exchange is not None:
             exchange.client_gone()
@@ -472,7 +532,7 @@ class Downstream:
         self._stalled = -1
         if self._state == _BODY and not self._paused:
             self._arm(self._engine.rules.timeouts.body_idle_s)
-        elif self._state == _ANSWERING or self._paused:
+        elif self._state in (_ANSWERING, _TUNNEL) or self._paused:
             self._deadline.due = NEVER
         if self._exchange is not None:
             self._exchange.client_drained()
@@ -481,4 +541,4 @@ class Downstream:
         """Twisted says that the connection is lost; `connectionLost` follows."""
 
     def __repr__(self) -> str:
-        return f"<Downstream {self._peer.decode('ascii')} state={self._state}, {self.requests} requests>"
+        return f"<Downstream {self._client.address.decode('ascii')} state={self._state}, {self.requests} requests>"

@@ -1,12 +1,19 @@
 """What every connection of a balancer shares: the rules, the clock, the balancer and the ways to its backends."""
 
 from email.utils import formatdate
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from random import Random
 from typing import TYPE_CHECKING, Final
 
 from twisted_lb.core.balancer import Balancer
+from twisted_lb.net.answers import ErrorPage, accept_of, own_answer, safe_id
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.deadlines import Deadlines
+from twisted_lb.wire.fields import tokens
 from twisted_lb.wire.grammar import Limits
+from twisted_lb.wire.request import RequestFields
+from twisted_lb.wire.response import ResponseHead
+from twisted_lb.wire.rewrite import Client, Forwarding
 
 if TYPE_CHECKING:
     from twisted_lb.net.connections import Connections
@@ -25,6 +32,7 @@ class Timeouts:
         response_head_s: float,
         response_idle_s: float,
         client_idle_s: float,
+        tunnel_idle_s: float,
     ) -> None:
         self.head_s: Final = head_s
         self.body_idle_s: Final = body_idle_s
@@ -32,6 +40,57 @@ class Timeouts:
         self.response_head_s: Final = response_head_s
         self.response_idle_s: Final = response_idle_s
         self.client_idle_s: Final = client_idle_s
+        self.tunnel_idle_s: Final = tunnel_idle_s
+
+
+Network = IPv4Network | IPv6Network
+
+
+class Passing:
+    """What is passed on about clients and connections, and believed of them."""
+
+    def __init__(
+        self,
+        *,
+        told: Forwarding,
+        trusted: tuple[Network, ...] = (),
+        upgrades: frozenset[bytes] = frozenset(),
+        make_request_id: bool = False,
+        make_traceparent: bool = False,
+        finish_half_closed: bool = False,
+        pages: dict[int, ErrorPage],
+    ) -> None:
+        self.told: Final = told
+        self.trusted: Final = trusted
+        self.upgrades: Final = upgrades
+        self.make_request_id: Final = make_request_id
+        self.make_traceparent: Final = make_traceparent
+        self.stamps: Final[bool] = make_request_id or make_traceparent
+        self.finish_half_closed: Final = finish_half_closed
+        self.pages: Final = pages
+
+    def client(self, address: str, scheme: bytes, port: bytes) -> Client:
+        """Who a connection comes from, and whether it is one of our own proxies."""
+        trusted = False
+        if self.trusted:
+            try:
+                ip = ip_address(address.partition("%")[0])
+            except ValueError:
+                ip = None
+            mapped = getattr(ip, "ipv4_mapped", None)
+            trusted = ip is not None and any((mapped or ip) in network for network in self.trusted)
+        return Client(_plain_address(address).encode("ascii", "replace"), scheme, port, trusted=trusted)
+
+    def allowed_upgrade(self, fields: RequestFields) -> bytes:
+        """The protocols that a client may switch to, out of those it offers."""
+        if not fields.upgrade or not self.upgrades:
+            return b""
+        return b", ".join(token for token in tokens(fields.upgrade) if token in self.upgrades)
+
+
+def _plain_address(address: str) -> str:
+    """On a dual-stack listener an IPv4 client comes as ::ffff:1.2.3.4; backends are told 1.2.3.4."""
+    return address[7:] if address.startswith("::ffff:") and "." in address else address
 
 
 class Rules:
@@ -42,15 +101,19 @@ class Rules:
         *,
         timeouts: Timeouts,
         limits: Limits,
+        passing: Passing,
         replay_bytes: int,
         body_bytes: int,
         retry_after_s: int,
     ) -> None:
         self.timeouts: Final = timeouts
         self.limits: Final = limits
+        self.passing: Final = passing
         self.replay_bytes: Final = replay_bytes
         self.body_bytes: Final = body_bytes
         self.retry_after_s: Final = retry_after_s
+        # RFC 9110 7.6.3: a gateway may say Via on answers too.
+        self.response_lines: Final = b"Via: 1.1 %b\r\n" % passing.told.via if passing.told.via else b""
 
 
 class Engine:
@@ -67,6 +130,7 @@ class Engine:
         clock: Clock,
         rules: Rules,
         walltime: Clock,
+        rng: Random,
     ) -> None:
         self.balancer: Final = balancer
         self.connections: Final = connections
@@ -77,8 +141,23 @@ class Engine:
         self.downstreams: set[Downstream] = set()
         self.exchanges: int = 0  # running, on whatever client side
         self._walltime: Final = walltime
+        self._rng: Final = rng
         self._date: bytes = b""
         self._date_until: float = float("-inf")
+
+    def new_id(self, bits: int = 128) -> bytes:
+        """A random id in hexadecimal, never all zeros."""
+        return b"%0*x" % (bits // 4, self._rng.getrandbits(bits) or 1)
+
+    def answer(self, status: int, lines: bytes = b"", request_id: bytes = b"") -> tuple[ResponseHead, bytes]:
+        """Our own answer to a request with these field lines and this id, if it has come that far."""
+        return own_answer(
+            status,
+            safe_id(request_id) or self.new_id(),
+            accept_of(lines),
+            self.rules.passing.pages.get(status),
+            self.rules.retry_after_s if status == 503 else 0,
+        )
 
     def http_date(self) -> bytes:
         """Now, as a Date field wants it (RFC 9110 5.6.7), made once a second."""

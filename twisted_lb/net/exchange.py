@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Final, Protocol
 from twisted_lb.core.outcome import CONSEQUENCE, Outcome, Refusal
 from twisted_lb.core.pool import Lease
 from twisted_lb.core.retry import IDEMPOTENT
-from twisted_lb.net.answers import own_answer
 from twisted_lb.net.deadlines import NEVER
 from twisted_lb.net.dialer import Attempt
 from twisted_lb.net.engine import Engine
 from twisted_lb.wire.request import RequestHead
 from twisted_lb.wire.response import ResponseHead
-from twisted_lb.wire.rewrite import with_host
+from twisted_lb.wire.rewrite import with_host, with_lines
 
 if TYPE_CHECKING:
     from twisted_lb.core.backend import Backend
@@ -24,8 +23,8 @@ if TYPE_CHECKING:
 class ClientSide(Protocol):
     """Whoever brought the request: our HTTP/1.1 engine, or a twisted.web resource.
 
-    It calls `begin`, `receive` and `end_request`, and gets exactly one of: `start` … `finish`, `start` … `abort`, or
-    nothing after it reported `client_gone` or `client_fault`.
+    It calls `begin`, `receive` and `end_request`, and gets exactly one of: `start` … `finish`, `start` … `abort`,
+    `tunnel` … `close_tunnel`, or nothing after it reported `client_gone` or `client_fault`.
     """
 
     def inform(self, head: ResponseHead) -> None:
@@ -45,6 +44,15 @@ class ClientSide(Protocol):
 
     def abort(self) -> None:
         """The answer ends here, incomplete, and the client must see that."""
+
+    def tunnel(self, head: ResponseHead) -> None:
+        """The protocol is switched (101): from here on bytes are just bytes, through `write` and `from_client`."""
+
+    def end_tunnel(self) -> None:
+        """The backend will say no more: half-close."""
+
+    def close_tunnel(self) -> None:
+        """Both sides have said everything, or one is gone."""
 
     def pause(self) -> None:
         """Take no more of the request body from the client for now."""
@@ -78,6 +86,10 @@ class Exchange:
         self._request_ended: bool = head.fields.framing == 0
         self._client_paused: bool = False
         self._client_full: bool = False
+        self._request_id: bytes = head.fields.request_id
+        self._tunnelling: bool = False
+        self._client_ended: bool = False
+        self._backend_ended: bool = False
         self.started: bool = False
         self._over: bool = False
 
@@ -180,11 +192,26 @@ class Exchange:
         self._upstream = upstream
         head = self.head
         tail = self._tail
+        if self._engine.rules.passing.stamps:
+            tail = self._stamped(tail)
         if not head.fields.has_host:
             tail = with_host(tail, str(upstream.backend.address).encode("ascii", "replace"))
         upstream.begin(self, b"%b %b%b" % (head.method, head.target, tail), head.method, head.fields.framing)
         if head.fields.framing != 0:
             self._send_held(upstream)
+
+    def _stamped(self, tail: bytes) -> bytes:
+        """The tail with the ids that the client did not bring; the same id for every attempt."""
+        passing = self._engine.rules.passing
+        fields = self.head.fields
+        if passing.make_request_id and not fields.request_id:
+            self._request_id = self._request_id or self._engine.new_id()
+            tail = with_lines(tail, b"X-Request-ID: %b\r\n" % self._request_id)
+        if passing.make_traceparent and not fields.traced:
+            # W3C trace context: version, trace, parent, and the flag that says nobody samples it yet.
+            trace, parent = self._engine.new_id(), self._engine.new_id(64)
+            tail = with_lines(tail, b"traceparent: 00-%b-%b-00\r\n" % (trace, parent))
+        return tail
 
     def _send_held(self, upstream: "Upstream") -> None:
         held = self._held
@@ -272,10 +299,54 @@ class Exchange:
         """It does again."""
         self._resume_client()
 
+    # A tunnel.
+
+    def switched(self, head: ResponseHead) -> None:
+        """The backend has switched protocols, as the client asked."""
+        self.started = True
+        self._tunnelling = True
+        self._held = None
+        self._held_bytes = max(self._held_bytes, 1)
+        self.client.tunnel(head)
+
+    def from_client(self, data: bytes) -> None:
+        """Bytes for the backend."""
+        if self._upstream is not None:
+            self._upstream.pass_on(data)
+
+    def client_ended(self) -> None:
+        """The client will say no more."""
+        self._client_ended = True
+        if self._backend_ended:
+            self.tunnel_closed()
+        elif self._upstream is not None:
+            self._upstream.end_tunnel()
+
+    def backend_ended(self) -> None:
+        """The backend will say no more."""
+        self._backend_ended = True
+        if self._client_ended:
+            self.tunnel_closed()
+        else:
+            self.client.end_tunnel()
+
+    def tunnel_closed(self) -> None:
+        """Both have ended, or the backend is gone, or neither has said anything for too long."""
+        if self._over:
+            return
+        upstream = self._upstream
+        self._upstream = None
+        if upstream is not None:
+            upstream.exchange = None
+            upstream.close()
+        self._settle(Outcome.OK, "")
+        self._end()
+        self.client.close_tunnel()
+
     # Small common things.
 
     def _pause_client(self) -> None:
-        if not self._client_paused and not self._request_ended:
+        if not self._client_paused and (self._tunnelling or not self._request_ended):
             self._client_paused = True
             self.client.pause()
 
@@ -292,7 +363,7 @@ class Exchange:
 
     def _answer_ourselves(self, status: int) -> None:
         self._end()
-        head, body = own_answer(status, self._engine.rules.retry_after_s if status == 503 else 0)
+        head, body = self._engine.answer(status, self.head.fields.lines, self._request_id)
         if self.head.method == b"HEAD":
             self.client.start(head, 0)
         else:

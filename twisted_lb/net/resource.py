@@ -9,7 +9,6 @@ from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
-from twisted_lb.net.answers import own_answer
 from twisted_lb.net.engine import Engine
 from twisted_lb.net.exchange import Exchange
 from twisted_lb.wire.grammar import CRLF, BadMessage
@@ -26,8 +25,8 @@ class BalancedReverseProxyResource(ReverseProxyResource):
     """Relays what is asked below its place in the tree to a backend of `engine`'s pool, each request anew.
 
     The bytes of the target behind the mount point go on unchanged, behind `path`. It is a leaf. Two limits are those of
-    twisted.web: an upload arrives here whole (it spools the body, on disk from 100 kB), and interim answers and trailers
-    cannot be passed to the client.
+    twisted.web: an upload arrives here whole (it spools the body, on disk from 100 kB), and interim answers, trailers and
+    switches of protocol cannot be passed to the client.
     """
 
     isLeaf = True
@@ -101,8 +100,11 @@ class _RequestClient:
         request = self._request
         request.notifyFinish().addErrback(self._left)
         request.registerProducer(self, True)
-        peer = str(getattr(request.getClientAddress(), "host", "unknown")).encode("ascii", "replace")
-        tail = upstream_tail(head.fields, peer, b"https" if request.isSecure() else b"http")
+        passing = self._engine.rules.passing
+        address = str(getattr(request.getClientAddress(), "host", "unknown"))
+        port = str(getattr(request.getHost(), "port", "")).encode("ascii")
+        client = passing.client(address, b"https" if request.isSecure() else b"http", port)
+        tail = upstream_tail(head.fields, client, passing.told)
         self._exchange = Exchange(self._engine, self, head, tail)
         self._body_ended = head.fields.framing == 0
         self._exchange.begin()
@@ -125,7 +127,7 @@ class _RequestClient:
 
     def refuse(self, status: int) -> None:
         """Answer without a backend."""
-        head, body = own_answer(status)
+        head, body = self._engine.answer(status)
         self.start(head, len(body))
         self.write(body)
         self.finish(b"")
@@ -180,6 +182,16 @@ class _RequestClient:
             request.channel.forceAbortClient()
         else:
             request.loseConnection()
+
+    def tunnel(self, head: ResponseHead) -> None:
+        """See ClientSide; twisted.web cannot, so no request of its is one that may switch."""
+        raise AssertionError("a twisted.web request never offers an upgrade")
+
+    def end_tunnel(self) -> None:
+        """See `tunnel`."""
+
+    def close_tunnel(self) -> None:
+        """See `tunnel`."""
 
     def pause(self) -> None:
         """See ClientSide."""

@@ -8,7 +8,7 @@ import os
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any, Final, Protocol
 
@@ -214,7 +214,7 @@ class Transport(Pollable):
             self._keep(memoryview(data)[sent:])
             self._watch()
 
-    def writeSequence(self, pieces: list[bytes]) -> None:
+    def writeSequence(self, pieces: Iterable[bytes]) -> None:
         """Write several pieces as one."""
         self.write(b"".join(pieces))
 
@@ -391,6 +391,15 @@ class Transport(Pollable):
             return str(self._sock.getpeername()[0])
         except OSError:
             return "unknown"
+
+    def port_name(self) -> str:
+        """The port that the peer connected to; empty for a unix socket."""
+        if self._sock.family == socket.AF_UNIX:
+            return ""
+        try:
+            return str(self._sock.getsockname()[1])
+        except OSError:
+            return ""
 
     def getPeer(self) -> Any:
         """Twisted's address object of the peer."""

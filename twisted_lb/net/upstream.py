@@ -10,6 +10,7 @@ from twisted_lb.core.outcome import Outcome
 from twisted_lb.net.deadlines import NEVER, Deadline
 from twisted_lb.net.transport import StreamTransport, Transport
 from twisted_lb.wire.chunked import ChunkDecoder, chunk, last_chunk
+from twisted_lb.wire.fields import tokens
 from twisted_lb.wire.grammar import BLANK_LINE, CHUNKED, UNTIL_CLOSE, BadMessage
 from twisted_lb.wire.response import ResponseHead, parse_response
 
@@ -23,7 +24,8 @@ _HEAD: Final = 1
 _LENGTH: Final = 2
 _CHUNKS: Final = 3
 _TO_THE_END: Final = 4
-_GONE: Final = 5
+_TUNNEL: Final = 5
+_GONE: Final = 6
 
 # More interim answers than this before the final one are no help to anybody.
 _MOST_INTERIM: Final = 64
@@ -157,8 +159,11 @@ class Upstream:
             if head.status >= 200:
                 break
             self._interim += 1
-            if head.status == 101 or self._interim > _MOST_INTERIM:
-                raise BadMessage(502, "an interim answer that nobody asked for")
+            if head.status == 101:
+                self._switch(exchange, head, data)
+                return
+            if self._interim > _MOST_INTERIM:
+                raise BadMessage(502, "too many interim answers")
             exchange.informed(head)
             if self.exchange is not exchange or not data:
                 return
@@ -173,11 +178,38 @@ class Upstream:
         elif data:
             self._read_body(exchange, data)
 
+    def _switch(self, exchange: "Exchange", head: ResponseHead, data: bytes) -> None:
+        """The backend says that it has switched protocols: to what the client offered, or it is lying."""
+        to = tokens(head.upgrade)
+        offered = tokens(exchange.head.upgrade)
+        if not to or not all(token in offered for token in to):
+            raise BadMessage(502, "a switch of protocols that nobody asked for")
+        self._state = _TUNNEL
+        self._live()
+        exchange.switched(head)
+        if data and self.exchange is exchange:
+            exchange.relay(data)
+
+    def pass_on(self, data: bytes) -> None:
+        """Bytes of a tunnel."""
+        self._live()
+        self._write(data)
+
+    def end_tunnel(self) -> None:
+        """The client's side of a tunnel has ended."""
+        if self._own and self._transport is not None:
+            self._transport.loseWriteConnection()
+
+    def _live(self) -> None:
+        """The tunnel is in use."""
+        if not self._paused:
+            self.arm(self._engine.clock.now + self._engine.rules.timeouts.tunnel_idle_s)
+
     def _parse(self, head: bytes) -> ResponseHead:
         kept = self._kept_head
         if kept is not None and head == self._kept_bytes:
             return kept
-        parsed = parse_response(head, self._engine.rules.limits)
+        parsed = parse_response(head, self._engine.rules.limits, self._engine.rules.response_lines)
         self._kept_bytes = head
         self._kept_head = parsed
         return parsed
@@ -195,6 +227,10 @@ class Upstream:
         self._engine.deadlines.arm(self._deadline, self._engine.clock.now + self._engine.rules.timeouts.response_idle_s)
 
     def _read_body(self, exchange: "Exchange", data: bytes) -> None:
+        if self._state == _TUNNEL:
+            self._live()
+            exchange.relay(data)
+            return
         self._deadline.due = self._engine.clock.now + self._engine.rules.timeouts.response_idle_s
         if self._state == _LENGTH:
             left = self._left - len(data)
@@ -266,6 +302,8 @@ class Upstream:
     def _timed_out(self) -> None:
         if self.exchange is None:
             self.close()
+        elif self._state == _TUNNEL:
+            self.exchange.tunnel_closed()
         elif self._state == _HEAD:
             self._fail(Outcome.TIMED_OUT, "no response head in time")
         else:
@@ -276,6 +314,8 @@ class Upstream:
         exchange = self.exchange
         if exchange is None:
             self.close()
+        elif self._state == _TUNNEL:
+            exchange.backend_ended()
         elif self._state == _TO_THE_END:
             self._persistent = False
             self._complete(exchange, b"", b"")
@@ -291,7 +331,9 @@ class Upstream:
             self.resume()
         exchange = self.exchange
         if exchange is not None:
-            if self._state == _TO_THE_END and reason.check(ConnectionDone):
+            if self._state == _TUNNEL:
+                exchange.tunnel_closed()
+            elif self._state == _TO_THE_END and reason.check(ConnectionDone):
                 self.readConnectionLost()
             else:
                 self._broken(reason.getErrorMessage())
@@ -333,7 +375,9 @@ class Upstream:
         exchange = self.exchange
         if exchange is None:
             return
-        self.arm(self._engine.clock.now + self._engine.rules.timeouts.response_idle_s)
+        timeouts = self._engine.rules.timeouts
+        patience_s = timeouts.tunnel_idle_s if self._state == _TUNNEL else timeouts.response_idle_s
+        self.arm(self._engine.clock.now + patience_s)
         if self._buffer and self._state != _HEAD:
             data = self._buffer
             self._buffer = b""

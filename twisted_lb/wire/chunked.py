@@ -1,5 +1,6 @@
 """The chunked coding (RFC 9112 section 7.1), strictly read and plainly written."""
 
+import re
 from typing import Final
 
 from twisted_lb.wire.fields import parse_fields
@@ -8,6 +9,16 @@ from twisted_lb.wire.grammar import BLANK_LINE, CRLF, FIELD, HEX_DIGITS, BadMess
 # Nobody uses extensions; these bounds keep a message of one-byte chunks from being mostly something else.
 _EXTENSION_BYTES: Final = 256
 _EXTENSION_BYTES_BODY: Final = 16384
+# RFC 9112 7.1.1: *( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] ), from behind the first semicolon.
+_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_ONE: Final = (
+    rb"[ \t]*+"
+    + _TOKEN
+    + rb"(?:[ \t]*+=[ \t]*+(?:"
+    + _TOKEN
+    + rb'|"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*+"))?+'
+)
+_EXTENSION: Final = re.compile(_ONE + rb"(?:[ \t]*+;" + _ONE + rb")*+")
 # 15 hexadecimal digits stay below 2**60.
 _SIZE_DIGITS: Final = 15
 
@@ -113,7 +124,7 @@ class ChunkDecoder:
             self._extensions += len(extension) + 1
             if len(extension) >= _EXTENSION_BYTES or self._extensions > _EXTENSION_BYTES_BODY:
                 raise BadMessage(400, "chunk extensions too long")
-            if extension.translate(None, FIELD):
+            if not _EXTENSION.fullmatch(extension):
                 raise BadMessage(400, "illegal chunk extension")
         self._left = int(digits, 16)
         self._state = _DATA if self._left else _TRAILERS

@@ -19,6 +19,8 @@ TE: Final = 7
 EXPECT: Final = 8
 FORWARDED: Final = 9
 DATE: Final = 10
+REQUEST_ID: Final = 11
+TRACEPARENT: Final = 12
 
 _KIND: Final[dict[bytes, int]] = {
     b"host": HOST,
@@ -42,6 +44,8 @@ _KIND: Final[dict[bytes, int]] = {
     b"x-forwarded-host": FORWARDED,
     b"x-forwarded-port": FORWARDED,
     b"date": DATE,
+    b"x-request-id": REQUEST_ID,
+    b"traceparent": TRACEPARENT,
 }
 
 # Fields that a Connection option cannot take away: they frame, route or identify the message.
@@ -104,6 +108,10 @@ class Fields:
         self.te_trailers: bool = False
         self.expect: bytes = b""
         self.dated: bool = False
+        self.request_id: bytes = b""
+        self.traced: bool = False
+        # What the message says about those behind its sender, by lower-case name: for those who trust the sender.
+        self.claims: dict[bytes, bytes] | None = None
 
 
 def parse_fields(block: bytes, most: int) -> Fields:
@@ -133,10 +141,10 @@ def parse_fields(block: bytes, most: int) -> Fields:
             continue
         value = value.strip(b" \t")
         if kind == CONNECTION:
-            options = value if not options else options + b"," + value
+            options += b"," + value
         elif kind == UPGRADE:
-            upgrades = value if not upgrades else upgrades + b"," + value
-        elif _understand(fields, kind, value):
+            upgrades += b"," + value
+        elif _understand(fields, kind, name, value):
             kept.append(line)
     if options or fields.te_trailers:
         kept = _apply_connection(fields, options, upgrades, kept)
@@ -145,7 +153,7 @@ def parse_fields(block: bytes, most: int) -> Fields:
     return fields
 
 
-def _understand(fields: Fields, kind: int, value: bytes) -> bool:
+def _understand(fields: Fields, kind: int, name: bytes, value: bytes) -> bool:
     """Note one special field; True if its line goes on to the other side."""
     if kind == HOST:
         fields.hosts += 1
@@ -168,9 +176,24 @@ def _understand(fields: Fields, kind: int, value: bytes) -> bool:
     if kind == DATE:
         fields.dated = True
         return True
-    if kind == TE:
+    if kind == REQUEST_ID:
+        fields.request_id = value
+        return True
+    if kind == TRACEPARENT:
+        fields.traced = True
+        return True
+    if kind == FORWARDED:
+        _claim(fields, name.lower(), value)
+    elif kind == TE:
         fields.te_trailers = fields.te_trailers or b"trailers" in tokens(value)
     return False
+
+
+def _claim(fields: Fields, name: bytes, value: bytes) -> None:
+    if fields.claims is None:
+        fields.claims = {}
+    before = fields.claims.get(name)
+    fields.claims[name] = value if before is None else before + b", " + value
 
 
 def tokens(value: bytes) -> list[bytes]:

@@ -4,6 +4,7 @@
 character-class check CPython has.
 """
 
+import re
 from typing import Final
 
 CRLF: Final = b"\r\n"
@@ -15,8 +16,9 @@ TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijkl
 FIELD: Final = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
 # RFC 3986 plus what browsers leave unencoded (WHATWG URL: all of VCHAR but these four).
 TARGET: Final = bytes(c for c in range(0x21, 0x7F) if c not in b'"<>#')
-# RFC 3986 3.2: host, IP literal and port; no userinfo (RFC 9110 4.2.4 asks a recipient to beware of it).
-AUTHORITY: Final = b"-._~!$&'()*+,;=:[]%0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+# RFC 3986 3.2: host or IP literal, and port. No userinfo (RFC 9110 4.2.4 asks a recipient to beware of it), no comma
+# (two readers of a list would take different members), not empty (an http URI always has a host).
+AUTHORITY: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]++\]|[-._~!$&'()*+;=%0-9A-Za-z]++)(?::[0-9]{0,5}+)?")
 DIGITS: Final = b"0123456789"
 HEX_DIGITS: Final = b"0123456789ABCDEFabcdef"
 

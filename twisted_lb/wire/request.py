@@ -16,24 +16,35 @@ class RequestFields:
 
     def __init__(self, version: int, fields: Fields, framing: int) -> None:
         self.version: Final = version
-        self.lines: Final = fields.lines
+        # RFC 9110 10.1.1: an expectation on 1.0 is ignored, and so not handed on to somebody who would answer it.
+        self.lines: Final = fields.lines if version == 11 or not fields.expect else _without_expect(fields.lines)
         self.host: Final = fields.host
         self.has_host: Final = fields.hosts == 1
         self.framing: Final = framing
         # RFC 9112 9.3: 1.1 persists unless it says close, 1.0 only if it asks.
         self.keep_alive: Final = not fields.close and (version == 11 or fields.keep_alive)
         self.expects_continue: Final = version == 11 and fields.expect == b"100-continue"
-        self.upgrade: Final = fields.upgrade
+        # RFC 9110 7.8: ignored on 1.0. With a body it would be unclear what is body and what is tunnel.
+        self.upgrade: Final = fields.upgrade if version == 11 and framing == 0 else b""
         self.te_trailers: Final = fields.te_trailers
+        self.request_id: Final = fields.request_id
+        self.traced: Final = fields.traced
+        self.claims: Final = fields.claims
+
+
+def _without_expect(lines: bytes) -> bytes:
+    kept = [line for line in lines.split(CRLF) if line.partition(b":")[0].lower() != b"expect"]
+    return CRLF.join(kept)
 
 
 class RequestHead:
-    """One request: its line, and its fields."""
+    """One request: its line, its fields, and what the connection may be switched to (empty: nothing)."""
 
-    def __init__(self, method: bytes, target: bytes, fields: RequestFields) -> None:
+    def __init__(self, method: bytes, target: bytes, fields: RequestFields, upgrade: bytes = b"") -> None:
         self.method: Final = method
         self.target: Final = target
         self.fields: Final = fields
+        self.upgrade: Final = upgrade
 
     def __repr__(self) -> str:
         return f"<RequestHead {self.method.decode('ascii')} {self.target.decode('ascii')}>"
@@ -84,7 +95,7 @@ def parse_request_fields(version: int, block: bytes, limits: Limits) -> RequestF
         raise BadMessage(400, "more than one Host")
     if fields.hosts == 0 and version == 11:
         raise BadMessage(400, "no Host")  # RFC 9112 3.2
-    if fields.host.translate(None, AUTHORITY):
+    if fields.hosts and not AUTHORITY.fullmatch(fields.host):
         raise BadMessage(400, "illegal Host")
     return RequestFields(version, fields, _request_framing(version, fields))
 

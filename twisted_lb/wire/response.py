@@ -62,8 +62,11 @@ def parse_status_line(line: bytes) -> tuple[int, int]:
     return version, status
 
 
-def parse_response(head: bytes, limits: Limits) -> ResponseHead:
-    """A response head without its blank line; BadMessage when it or its framing is not beyond doubt."""
+def parse_response(head: bytes, limits: Limits, more: bytes = b"") -> ResponseHead:
+    """A response head without its blank line; BadMessage when it or its framing is not beyond doubt.
+
+    `more` are field lines to add for the client, each ended by CRLF.
+    """
     line, _, block = head.partition(CRLF)
     version, status = parse_status_line(line)
     fields = parse_fields(block, limits.fields)
@@ -78,7 +81,7 @@ def parse_response(head: bytes, limits: Limits) -> ResponseHead:
     return ResponseHead(
         status,
         line[9:],
-        fields.lines,
+        fields.lines + more,
         framing,
         persistent=persistent,
         dated=fields.dated,

@@ -9,22 +9,84 @@ _CHUNKED_LINE: Final = b"Transfer-Encoding: chunked\r\n"
 _TE_LINES: Final = b"TE: trailers\r\nConnection: TE\r\n"
 
 
-def upstream_tail(fields: RequestFields, client: bytes, scheme: bytes) -> bytes:
+class Client:
+    """Who is at the other end of a connection: its address, over which scheme and port it came, and whether what it says
+    about those behind it counts.
+    """
+
+    def __init__(self, address: bytes, scheme: bytes = b"http", port: bytes = b"", *, trusted: bool = False) -> None:
+        self.address: Final = address
+        self.scheme: Final = scheme
+        self.port: Final = port
+        self.trusted: Final = trusted
+
+
+class Forwarding:
+    """What backends are told beside X-Forwarded-*: RFC 7239 Forwarded, and Via with this name (empty: no Via)."""
+
+    def __init__(self, *, forwarded: bool = False, via: bytes = b"") -> None:
+        self.forwarded: Final = forwarded
+        self.via: Final = via
+
+
+_PLAIN: Final = Forwarding()
+
+
+def upstream_tail(fields: RequestFields, client: Client, told: Forwarding = _PLAIN, upgrade: bytes = b"") -> bytes:
     """All of the backend's request head behind method and target: a pure function of the block and the connection.
 
-    `client` is the address of the peer. What the client itself said in X-Forwarded-* was left out by the parser.
+    `upgrade` is what the client may switch to. What it said about itself was left out by the parser, and counts only when
+    it is trusted.
     """
-    parts = [b" HTTP/1.1\r\n", fields.lines, b"X-Forwarded-For: ", client, b"\r\nX-Forwarded-Proto: ", scheme, CRLF]
-    if fields.has_host and fields.host:
-        parts += [b"X-Forwarded-Host: ", fields.host, CRLF]
+    claims = fields.claims if client.trusted else None
+    parts = [b" HTTP/1.1\r\n", fields.lines]
+    seen = client.address
+    host = fields.host
+    scheme = client.scheme
+    port = client.port
+    if claims is not None:
+        before = claims.get(b"x-forwarded-for")
+        seen = before + b", " + seen if before else seen
+        host = claims.get(b"x-forwarded-host", host)
+        scheme = claims.get(b"x-forwarded-proto", scheme)
+        port = claims.get(b"x-forwarded-port", port)
+    parts += [b"X-Forwarded-For: ", seen, b"\r\nX-Forwarded-Proto: ", scheme, CRLF]
+    if host:
+        parts += [b"X-Forwarded-Host: ", host, CRLF]
+    if port:
+        parts += [b"X-Forwarded-Port: ", port, CRLF]
+    chain = claims.get(b"forwarded", b"") if claims is not None else b""
+    if told.forwarded:
+        element = _forwarded(client, fields.host)
+        chain = chain + b", " + element if chain else element
+    if chain:
+        parts += [b"Forwarded: ", chain, CRLF]
+    if told.via:
+        parts += [b"Via: 1.1 " if fields.version == 11 else b"Via: 1.0 ", told.via, CRLF]
     if fields.framing == CHUNKED:
         parts.append(_CHUNKED_LINE)
-    if fields.te_trailers:
+    if upgrade:
+        parts += [b"Upgrade: ", upgrade, b"\r\nConnection: Upgrade\r\n"]
+    elif fields.te_trailers:
         parts.append(_TE_LINES)
     parts.append(CRLF)
     return b"".join(parts)
 
 
+def _forwarded(client: Client, host: bytes) -> bytes:
+    """RFC 7239 section 4: one element; IPv6 addresses and whatever holds a colon are quoted."""
+    who = b'"[%b]"' % client.address if b":" in client.address else client.address
+    element = b"for=%b;proto=%b" % (who, client.scheme)
+    if host:
+        element += b';host="%b"' % host if b":" in host else b";host=" + host
+    return element
+
+
 def with_host(tail: bytes, authority: bytes) -> bytes:
     """The tail for a request that came without a Host (HTTP/1.0): the backend's own authority stands in."""
     return b" HTTP/1.1\r\nHost: " + authority + tail[len(b" HTTP/1.1") :]
+
+
+def with_lines(tail: bytes, lines: bytes) -> bytes:
+    """The tail with more field lines, each ended by CRLF."""
+    return tail[:-2] + lines + CRLF

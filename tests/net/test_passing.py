@@ -1,0 +1,368 @@
+"""What backends are told about clients, what is believed of clients, and what the balancer says itself."""
+
+import json
+from ipaddress import ip_network
+
+import pytest
+from world import World
+
+from twisted_lb.net.answers import ErrorPage, accept_of, preferred_type, safe_id
+from twisted_lb.net.engine import Passing
+from twisted_lb.wire.rewrite import Forwarding
+
+OK = b"HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 5\r\n\r\nhello"
+CLAIMS = (
+    b"X-Forwarded-For: 6.6.6.6\r\nx-forwarded-for: 7.7.7.7\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: outer\r\n"
+    b"X-Forwarded-Port: 443\r\nForwarded: for=6.6.6.6\r\n"
+)
+REQUEST = b"GET / HTTP/1.1\r\nHost: inner\r\n%b\r\n"
+
+
+@pytest.fixture(params=["engine", "resource"])
+def make(request):
+    worlds = []
+
+    def one(told: Forwarding | None = None, **passing):
+        rules = Passing(told=told or Forwarding(), pages=passing.pop("pages", {}), **passing)
+        world = World(side=request.param, passing=rules)
+        worlds.append(world)
+        return world
+
+    yield one
+    for world in worlds:
+        world.close()
+
+
+def fields_of(message: bytes) -> dict[bytes, bytes]:
+    lines = message.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:]
+    return {name.lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines)}
+
+
+def told(world: World, more: bytes = b"") -> dict[bytes, bytes]:
+    """What the backend is told of a request with these lines."""
+    client = world.client().send(REQUEST % more)
+    fields = fields_of(world.backend().read())
+    world.backend().send(OK)
+    client.read()
+    return fields
+
+
+def test_a_stranger_is_not_believed(make):
+    fields = told(make(trusted=(ip_network("10.0.0.0/8"),)), CLAIMS)
+    assert fields[b"x-forwarded-for"] == b"127.0.0.1"
+    assert fields[b"x-forwarded-proto"] == b"http"
+    assert fields[b"x-forwarded-host"] == b"inner"
+    assert fields[b"x-forwarded-port"] not in (b"443", b"")
+    assert b"forwarded" not in fields
+
+
+def test_a_trusted_proxy_is_believed_and_added(make):
+    fields = told(make(trusted=(ip_network("127.0.0.0/8"),)), CLAIMS)
+    assert fields[b"x-forwarded-for"] == b"6.6.6.6, 7.7.7.7, 127.0.0.1"
+    assert fields[b"x-forwarded-proto"] == b"https"
+    assert fields[b"x-forwarded-host"] == b"outer"
+    assert fields[b"x-forwarded-port"] == b"443"
+    assert fields[b"forwarded"] == b"for=6.6.6.6"
+
+
+def test_a_trusted_proxy_that_says_nothing_is_the_client(make):
+    fields = told(make(trusted=(ip_network("127.0.0.1"),)))
+    assert fields[b"x-forwarded-for"] == b"127.0.0.1"
+    assert fields[b"x-forwarded-host"] == b"inner"
+
+
+def test_forwarded_is_sent_on_request(make):
+    assert told(make(Forwarding(forwarded=True)), CLAIMS)[b"forwarded"] == b"for=127.0.0.1;proto=http;host=inner"
+    trusting = make(Forwarding(forwarded=True), trusted=(ip_network("127.0.0.1"),))
+    assert told(trusting, CLAIMS)[b"forwarded"] == b"for=6.6.6.6, for=127.0.0.1;proto=http;host=inner"
+
+
+def test_via_is_said_both_ways_on_request(make):
+    world = make(Forwarding(via=b"lb"))
+    client = world.client().send(REQUEST % b"Via: 1.0 fred\r\n")
+    request = world.backend().read()
+    assert request.index(b": 1.0 fred\r\n") < request.index(b"Via: 1.1 lb\r\n")
+    world.backend().send(OK)
+    assert fields_of(client.read())[b"via"] == b"1.1 lb"
+    assert b"via" not in told(make())
+
+
+def test_a_request_id_is_passed_and_made_only_on_request(make):
+    assert b"x-request-id" not in told(make())
+    assert told(make(), b"X-Request-ID: mine\r\n")[b"x-request-id"] == b"mine"
+    world = make(make_request_id=True)
+    made = [told(world)[b"x-request-id"] for _ in range(3)]
+    assert len(set(made)) == 3
+    assert all(len(one) == 32 for one in made)
+    assert told(world, b"x-request-id: mine\r\n")[b"x-request-id"] == b"mine"
+
+
+def test_a_traceparent_is_passed_and_made_only_on_request(make):
+    assert b"traceparent" not in told(make())
+    world = make(make_traceparent=True)
+    parts = told(world)[b"traceparent"].split(b"-")
+    assert [len(part) for part in parts] == [2, 32, 16, 2]
+    assert (parts[0], parts[3]) == (b"00", b"00")
+    assert told(world, b"traceparent: theirs\r\n")[b"traceparent"] == b"theirs"
+
+
+def test_every_attempt_has_the_same_id(make):
+    world = make(make_request_id=True)
+    world.client().send(REQUEST % b"")
+    first = fields_of(world.backend().read())[b"x-request-id"]
+    world.balancer.update(
+        [*[__import__("twisted_lb.core.backend").core.backend.BackendSpec.parse(n) for n in ("a:80", "b:80")]], 0.0
+    )
+    world.backend().close()
+    assert fields_of(world.backend().read())[b"x-request-id"] == first
+
+
+def refused(world: World, more: bytes) -> bytes:
+    world.dial.refuse.update({"a:80"})
+    return world.client().send(REQUEST % more).read()
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        (b"", b"text/plain"),
+        (b"Accept: */*\r\n", b"text/plain"),
+        (b"accept: text/html,application/xhtml+xml;q=0.9,*/*;q=0.8\r\n", b"text/html"),
+        (b"Accept: application/json\r\n", b"application/json"),
+    ],
+)
+def test_an_error_answer_is_in_the_form_the_client_prefers(make, accept, kind):
+    answer = refused(make(), accept + b"X-Request-ID: id-1\r\n")
+    fields = fields_of(answer)
+    body = answer.partition(b"\r\n\r\n")[2]
+    assert fields[b"content-type"].startswith(kind)
+    assert fields[b"x-request-id"] == b"id-1"
+    assert int(fields[b"content-length"]) == len(body)
+    assert b"502" in body
+    assert b"id-1" in body
+    assert b"a:80" not in answer
+    if kind == b"application/json":
+        assert json.loads(body) == {"status": 502, "error": "Bad Gateway", "request_id": "id-1"}
+
+
+def test_an_error_answer_can_be_replaced(make):
+    answer = refused(make(pages={502: ErrorPage(b"text/html", b"<h1>sorry</h1>")}), b"Accept: application/json\r\n")
+    assert answer.endswith(b"\r\n\r\n<h1>sorry</h1>")
+    assert fields_of(answer)[b"content-type"].startswith(b"text/html")
+
+
+def test_an_error_answer_to_head_has_no_body(make):
+    world = make()
+    world.dial.refuse.add("a:80")
+    answer = world.client().send(b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n").read()
+    assert answer.startswith(b"HTTP/1.1 502 ")
+    assert answer.endswith(b"\r\n\r\n")
+
+
+def test_a_client_cannot_write_into_an_error_answer(make):
+    answer = refused(make(), b'Accept: text/html\r\nX-Request-ID: <script>"\\\r\n')
+    assert b"<script>" not in answer
+    assert b"_script___" in answer
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        (b"text/html;q=0.1, application/json;q=0.9", b"application/json"),
+        (b"text/html;q=0, text/plain", b"text/plain"),
+        (b"application/problem+json", b"application/json"),
+        (b"image/png", b"text/plain"),
+        (b"text/html;q=nonsense", b"text/plain"),
+        (b",,;;=,text/html", b"text/html"),
+    ],
+)
+def test_preferences_are_weighed(accept, kind):
+    assert preferred_type(accept) == kind
+
+
+def test_accept_is_found_in_any_case():
+    assert accept_of(b"Host: x\r\naCCept: y\r\n") == b"y"
+    assert accept_of(b"Host: x\r\n") == b""
+
+
+def test_ids_are_cut_and_cleaned():
+    assert safe_id(b"a" * 300) == b"a" * 128
+    assert safe_id(b"ok-1_2.3:4/5+6=@ \t\xff\"'<>{}") == b"ok-1_2.3:4/5+6=@_________"
+
+
+@pytest.mark.parametrize(
+    ("address", "network", "trusted"),
+    [
+        ("10.1.2.3", "10.0.0.0/8", True),
+        ("11.1.2.3", "10.0.0.0/8", False),
+        ("::ffff:10.1.2.3", "10.0.0.0/8", True),
+        ("2001:db8::1", "2001:db8::/32", True),
+        ("fe80::1%eth0", "fe80::/10", True),
+        ("unix", "0.0.0.0/0", False),
+    ],
+)
+def test_trust_goes_by_address(address, network, trusted):
+    passing = Passing(told=Forwarding(), trusted=(ip_network(network),), pages={})
+    assert passing.client(address, b"http", b"80").trusted is trusted
+
+
+def test_an_ipv4_client_of_a_dual_stack_listener_is_named_as_ipv4():
+    assert Passing(told=Forwarding(), pages={}).client("::ffff:1.2.3.4", b"http", b"80").address == b"1.2.3.4"
+
+
+def test_an_ipv6_client_is_quoted_in_forwarded():
+    from twisted_lb.wire.grammar import Limits
+    from twisted_lb.wire.request import parse_request_fields
+    from twisted_lb.wire.rewrite import Client, upstream_tail
+
+    fields = parse_request_fields(11, b"Host: h:8080", Limits())
+    tail = upstream_tail(fields, Client(b"2001:db8::1"), Forwarding(forwarded=True))
+    assert b'\r\nForwarded: for="[2001:db8::1]";proto=http;host="h:8080"\r\n' in tail
+
+
+# Half-closed clients, and small things of the RFC.
+
+
+@pytest.fixture
+def engine_world():
+    worlds = []
+
+    def one(**passing):
+        world = World(passing=Passing(told=Forwarding(), pages={}, **passing))
+        worlds.append(world)
+        return world
+
+    yield one
+    for world in worlds:
+        world.close()
+
+
+def test_a_half_closed_client_is_gone_unless_it_is_to_be_answered(engine_world):
+    world = engine_world()
+    client = world.client().send(REQUEST % b"")
+    world.backend()
+    client.shut()
+    assert world.outcomes() == {"CLIENT_GONE": 1}
+
+
+def test_a_half_closed_client_is_answered_where_that_is_configured(engine_world):
+    world = engine_world(finish_half_closed=True)
+    client = world.client().send(REQUEST % b"" + REQUEST % b"")
+    client.shut()
+    for _ in range(2):
+        world.backend().read()
+        world.backend().send(OK)
+    assert client.read().count(b"hello") == 2
+    assert client.closed
+    assert world.outcomes() == {"OK": 2}
+
+
+def test_half_a_request_and_a_fin_is_nobody(engine_world):
+    world = engine_world(finish_half_closed=True)
+    client = world.client().send(b"GET / HTTP/1.1\r\nHo")
+    client.shut()
+    assert client.read() == b""
+    assert client.closed
+
+
+def test_a_date_is_added_where_the_origin_omits_it(engine_world):
+    world = engine_world()
+    client = world.client().send(REQUEST % b"")
+    world.backend().send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    assert fields_of(client.read())[b"date"] == b"Sun, 06 Nov 1994 08:49:37 GMT"
+
+
+def test_an_expectation_of_http_1_0_goes_no_further(engine_world):
+    world = engine_world()
+    client = world.client().send(b"POST / HTTP/1.0\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\na")
+    assert b"xpect" not in world.backend().read()
+    world.backend().send(b"HTTP/1.1 100 Continue\r\n\r\n" + OK)
+    assert client.read().startswith(b"HTTP/1.1 200 ")
+
+
+def test_an_expectation_that_nobody_answers_does_not_stop_the_body(engine_world):
+    world = engine_world()
+    client = world.client().send(b"PUT / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")
+    first = world.backend()
+    assert first.read().endswith(b"\r\n\r\n")
+    client.send(b"abc")
+    assert first.read() == b"abc"
+    first.send(OK)
+    assert client.read().endswith(b"hello")
+
+
+def test_an_expectation_follows_its_request_to_the_next_backend(engine_world):
+    world = engine_world()
+    from twisted_lb.core.backend import BackendSpec
+
+    world.balancer.update([BackendSpec.parse("a:80"), BackendSpec.parse("b:80")], 0.0)
+    client = world.client().send(b"PUT / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")
+    world.backend().read()
+    world.backend().close()
+    second = world.backend()
+    assert b"Expect: 100-continue\r\n" in second.read()
+    second.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+    assert client.read() == b"HTTP/1.1 100 Continue\r\n\r\n"
+    client.send(b"abc")
+    assert second.read() == b"abc"
+    second.send(OK)
+    assert client.read().endswith(b"hello")
+
+
+def test_a_final_answer_to_an_expectation_closes_the_upload(engine_world):
+    world = engine_world()
+    client = world.client().send(b"PUT / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")
+    world.backend().read()
+    world.backend().send(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+    assert fields_of(client.read())[b"connection"] == b"close"
+    assert client.closed
+
+
+REQUESTS = (
+    b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nT: 1\r\n\r\n"
+    b"GET /b HTTP/1.1\r\nHost: x\r\n\r\n"
+    b"PUT /c HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nwxyz"
+)
+ANSWERS = [
+    b"HTTP/1.1 103 Early\r\n\r\nHTTP/1.1 200 OK\r\nDate: d\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nS: 2\r\n\r\n",
+    b"HTTP/1.1 304 Not Modified\r\nDate: d\r\nETag: x\r\n\r\n",
+    b"HTTP/1.1 201 Created\r\nDate: d\r\nContent-Length: 2\r\n\r\nok",
+]
+
+
+def conversation(request_cuts: tuple[int, ...], answer_cuts: tuple[int, ...]) -> tuple[bytes, bytes]:
+    """What backend and client received of three pipelined requests and their answers, cut up anywhere."""
+    world = World()
+    client = world.client()
+    pieces = [REQUESTS[a:b] for a, b in zip((0, *request_cuts), (*request_cuts, len(REQUESTS)), strict=True)]
+    for piece in pieces:
+        if piece:
+            client.send(piece)
+    seen = b""
+    for answer in ANSWERS:
+        backend = world.backend()
+        seen += backend.read()
+        cuts = tuple(min(cut, len(answer)) for cut in answer_cuts)
+        for a, b in zip((0, *cuts), (*cuts, len(answer)), strict=True):
+            if answer[a:b]:
+                backend.send(answer[a:b])
+    got = client.read() if not client.received else client.received
+    port = b"%d" % client.sock.getpeername()[1]
+    world.close()
+    return payloads(seen.replace(port, b"PORT")), payloads(got)
+
+
+def payloads(stream: bytes) -> bytes:
+    """A stream without its chunk boundaries, which may differ."""
+    import re
+
+    return re.sub(rb"\r\n[0-9a-f]+\r\n(?=[a-z])|(?<=[a-z])\r\n[0-9a-f]+\r\n(?=[a-z])", b"|", stream).replace(b"|", b"")
+
+
+def test_a_conversation_is_the_same_however_it_is_cut():
+    whole = conversation((), ())
+    assert whole[1].count(b"HTTP/1.1 ") == 4
+    for cut in range(1, len(REQUESTS)):
+        assert conversation((cut,), ()) == whole, cut
+    for cut in range(1, max(map(len, ANSWERS))):
+        assert conversation((), (cut,)) == whole, cut
