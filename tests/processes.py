@@ -85,6 +85,7 @@ class Stage:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.running: list[Running] = []
+        self.others: list[subprocess.Popen] = []
 
     def twistd(self, name: str, *words: str) -> Running:
         running = Running(self.folder, name, list(words))
@@ -106,6 +107,10 @@ class Stage:
         return running, port
 
     def close(self) -> None:
+        for other in self.others:
+            if other.poll() is None:
+                other.kill()
+                other.communicate()
         for running in self.running:
             running.end()
 

@@ -1,6 +1,9 @@
 """The class that takes a list of servers and assigns clients to them."""
 
+import asyncio
 import doctest
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -82,6 +85,45 @@ def test_down_up_drain_and_ready():
     assert {lb.assign().server for _ in range(6)} == set(SERVERS)
 
 
+def test_a_down_report_between_two_up_reports_starts_the_count_again():
+    lb = LoadBalancer(["a:80"])
+    lb.report_down("a:80")
+    lb.report_up("a:80")
+    lb.report_down("a:80")
+    lb.report_up("a:80")
+    assert not lb.servers["a:80"].usable
+    lb.report_up("a:80")
+    assert lb.servers["a:80"].usable
+
+
+def test_one_report_takes_a_server_out_however_well_it_was():
+    lb = LoadBalancer(["a:80", "b:80"])
+    for _ in range(5):
+        lb.report_up("a:80")
+    lb.report_down("a:80")
+    assert {lb.assign().server for _ in range(4)} == {"b:80"}
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, GeneratorExit, asyncio.CancelledError])
+def test_a_block_that_was_ended_from_outside_blames_nobody(end):
+    lb = LoadBalancer(["a:80"])
+    with pytest.raises(end), lb.assign():
+        raise end
+    assert lb.servers["a:80"].outcomes == {"CANCELLED": 1}
+    assert lb.servers["a:80"].in_flight == 0
+
+
+def test_done_may_say_that_it_was_not_ok():
+    lb = LoadBalancer(["a:80"])
+    lb.assign().done(ok=False)
+    assert lb.servers["a:80"].outcomes == {"NO_RESPONSE": 1}
+
+
+def test_importing_it_imports_no_twisted():
+    code = "import sys, twisted_lb; sys.exit('twisted' in sys.modules or twisted_lb.__version__ != '0.1.0')"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_nobody_left_is_an_exception_that_says_how_it_stands():
     lb = LoadBalancer(["a:80"])
     lb.report_down("a:80")
@@ -123,6 +165,7 @@ def test_events_are_told():
         (lambda: LoadBalancer(["a:1"], "fastest"), ValueError, "'fastest' is not a strategy, expected one of rr, rand"),
         (lambda: LoadBalancer(["a:1"]).report_down("b:1"), KeyError, "b:1"),
         (lambda: LoadBalancer(["a:1"]).drain("b:1"), KeyError, "b:1"),
+        (lambda: LoadBalancer([BackendSpec("x", TcpAddress("h", 1), 0)]), ValueError, "0 is not a weight"),
     ],
 )
 def test_bad_input_is_named(make, kind, why):

@@ -25,8 +25,8 @@ class NoServerAvailable(Exception):
 class Assignment:
     """A client's claim on a server, from `assign` until it is settled by `done` or `failed`.
 
-    As a context manager it settles itself: an exception that leaves the block counts as a failure of the server.
-    Settling twice is an AssertionError.
+    As a context manager it settles itself: an exception that leaves the block counts as a failure of the server, unless
+    it is one that ends the block from outside (KeyboardInterrupt, CancelledError). Settling twice is an AssertionError.
     """
 
     def __init__(self, balancer: "LoadBalancer", lease: Lease) -> None:
@@ -43,9 +43,12 @@ class Assignment:
         """Whether it is not settled yet."""
         return self._lease.open
 
-    def done(self) -> None:
-        """The server served the client."""
-        self._balancer._settle(self._lease, Outcome.OK, "")
+    def done(self, *, ok: bool = True) -> None:
+        """The server served the client; `ok=False`: it did not, as `failed`."""
+        if ok:
+            self._balancer._settle(self._lease, Outcome.OK, "")
+        else:
+            self.failed()
 
     def failed(self, reason: str = "", *, refused: bool = False) -> None:
         """It did not. `refused`: nobody listens there, so it rests for a second, doubling to 30; then one client tries."""
@@ -61,6 +64,8 @@ class Assignment:
             return
         if error is None:
             self.done()
+        elif not isinstance(error, Exception):
+            self._balancer._settle(self._lease, Outcome.CANCELLED, "")
         else:
             self.failed(str(error), refused=isinstance(error, ConnectionRefusedError))
 
@@ -81,7 +86,7 @@ class LoadBalancer:
 
     `servers` are `HOST:PORT`, `[IPv6]:PORT` or `unix:/path`, each with `,weight=N` if wanted, or BackendSpecs; ValueError
     says what is wrong with one. `strategy` is one of `twisted_lb.core.pickers.POLICIES`. `seed` makes it repeatable.
-    `clock` gives monotonic seconds. `on_event` is told every change of a server's state.
+    `clock` gives monotonic seconds. `on_event` is told every change of a server's state. One thread at a time.
     """
 
     def __init__(
@@ -117,8 +122,10 @@ class LoadBalancer:
     def report_down(self, server: str, reason: str = "reported down") -> None:
         """It is not well: no clients until `report_up` was called twice in a row. KeyError for a stranger."""
         backend = self._known(server)
+        now = self._clock()
+        self._balancer.observe_probe(server, False, reason, now)
         while backend.health.up:
-            self._balancer.observe_probe(server, False, reason, self._clock())
+            self._balancer.observe_probe(server, False, reason, now)
 
     def report_up(self, server: str, reason: str = "reported up") -> None:
         """It is well; one that was down is used again after the second report in a row."""

@@ -31,6 +31,7 @@ BAD = [
     ("::1]:80", "not an IPv6"),
     ("256.1.1.1:80", "not an IPv4"),
     ("1.2.3:80", "not an IPv4"),
+    ("10.0.0.010:80", "not an IPv4"),  # resolvers read it as octal
     ("ho st:80", "not a host name"),
     ("host/path:80", "not a host name"),
     ("-host:80", "not a host name"),
@@ -39,6 +40,9 @@ BAD = [
     ("unix:relative.sock", "absolute path"),
     ("unix:", "absolute path"),
     ("unix:/" + "x" * 200, "unix socket can have"),
+    ("unix:/run/", "unix socket can have"),
+    ("unix:/run/a\nb", "unix socket can have"),
+    ("unix:/run/\udcff", "unix socket can have"),
 ]
 
 
@@ -78,6 +82,12 @@ def test_a_spec_has_a_weight_if_it_says_so():
 def test_a_bad_option_is_named(text, why):
     with pytest.raises(ValueError, match=why):
         BackendSpec.parse(text)
+
+
+@pytest.mark.parametrize("weight", [0, -3, 257])
+def test_a_spec_made_by_hand_has_the_same_bounds(weight):
+    with pytest.raises(ValueError, match=f"'x': {weight} is not a weight between 1 and 256"):
+        BackendSpec("x", TcpAddress("h", 1), weight)
 
 
 def make(**facts) -> Backend:

@@ -61,20 +61,29 @@ def test_without_checks_each_failed_trial_rests_twice_as_long():
         now = ejection.until
         ejection.begin_trial()
         assert ejection.until == NEVER
-        ejection.eject(now)
+        ejection.eject(now, trial=True)
         rests.append(ejection.until - now)
     assert rests == [1, 2, 4, 8, 16, LONGEST_S, LONGEST_S]
+
+
+def test_a_refusal_that_is_not_the_trials_changes_nothing():
+    ejection = Ejection(2, checked=False)
+    ejection.eject(0.0)
+    ejection.begin_trial()
+    assert not ejection.eject(1.5)
+    assert ejection.on_trial
+    assert ejection.until == NEVER
 
 
 def test_a_trial_that_told_nothing_is_repeated_at_once_and_an_answer_clears_everything():
     ejection = Ejection(2, checked=False)
     ejection.eject(0.0)
     ejection.begin_trial()
-    assert not ejection.end_trial(5.0, answered=False)
+    assert not ejection.end_trial(5.0, listens=False)
     assert ejection.active
     assert ejection.until == 5.0
     ejection.begin_trial()
-    assert ejection.end_trial(6.0, answered=True)
+    assert ejection.end_trial(6.0, listens=True)
     assert not ejection.active
     ejection.eject(7.0)
     assert ejection.until == 8.0

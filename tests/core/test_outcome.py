@@ -40,6 +40,8 @@ def test_a_row_says_what_the_code_does(outcome):
     consequence = CONSEQUENCE[outcome]
     assert consequence.retry is RETRY[retry]
     assert consequence.blame is BLAME[blame]
+    assert consequence.fresh == ("fresh connection" in retry)
+    assert consequence.reason
     assert consequence.status == (int(seen) if re.fullmatch(r"\d+", seen) else None)
 
 

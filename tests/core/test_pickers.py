@@ -6,18 +6,14 @@ import random
 from collections import Counter
 
 import pytest
+from builders import backends
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from twisted_lb.core.backend import Backend, BackendSpec
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pickers.by_turns import Rotation, SmoothRotation
 
 RNG = random.Random(7)
-
-
-def backends(**weights: int) -> list[Backend]:
-    return [
-        Backend(BackendSpec.parse(f"{name}:80,weight={weight}"), 2, 3, checked=True) for name, weight in weights.items()
-    ]
 
 
 def picks(picker, count: int, avoid=()) -> str:
@@ -175,3 +171,75 @@ def test_chance_gives_each_its_share_by_weight(weights, avoid):
 @pytest.mark.parametrize("policy", POLICIES)
 def test_one_member_gets_everything(policy):
     assert set(picks(POLICIES[policy].build(backends(a=3), None, RNG), 20)) == {"a"}
+
+
+WEIGHTS = st.one_of(
+    st.lists(st.integers(1, 9), min_size=1, max_size=9),
+    st.integers(1, 9).map(lambda size: [1] * size),
+)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(weights=WEIGHTS, seed=st.integers(0, 99), cuts=st.sets(st.integers(0, 59)))
+def test_rebuilds_wherever_they_come_change_no_sequence(weights, seed, cuts):
+    """Also for a rotation that began elsewhere, and though what is owed is kept in floats."""
+    members = backends(**{"abcdefghi"[index]: weight for index, weight in enumerate(weights)})
+    expected = picks(POLICIES["rr"].build(members, None, random.Random(seed)), 60)
+    picker = POLICIES["rr"].build(members, None, random.Random(seed))
+    got = ""
+    for at in range(60):
+        if at in cuts:
+            picker = POLICIES["rr"].build(members, picker, RNG)
+        got += picks(picker, 1)
+    assert got == expected
+
+
+@pytest.mark.parametrize("weights", [{"a": 1, "b": 1, "c": 1, "d": 1}, {"a": 4, "b": 2, "c": 1, "d": 1}])
+def test_the_turns_of_an_avoided_one_go_to_all_others_through_rebuilds(weights):
+    members = backends(**weights)
+    picker = None
+    rounds = 700
+    got = ""
+    for _ in range(rounds * sum(weights.values())):
+        picker = POLICIES["rr"].build(members, picker, RNG)
+        got += picks(picker, 1, (members[1],))
+    rest = sum(weights.values()) - weights["b"]
+    for name in "acd":
+        assert abs(got.count(name) - len(got) * weights[name] / rest) <= 2
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(
+    weights=st.lists(st.integers(1, 5), min_size=5, max_size=5),
+    changes=st.lists(st.tuples(st.sets(st.integers(0, 4), min_size=1), st.integers(0, 7)), max_size=40),
+)
+def test_whoever_comes_and_goes_no_debt_grows(weights, changes):
+    """What is owed stays a matter of a few turns, so that nobody is starved or flooded after many changes."""
+    members = backends(**dict(zip("abcde", weights, strict=True)))
+    picker = POLICIES["rr"].build(members, None, RNG)
+    for present, count in changes:
+        picker = POLICIES["rr"].build([members[index] for index in sorted(present)], picker, RNG)
+        picks(picker, count)
+        assert isinstance(picker, (Rotation, SmoothRotation))
+        owed = picker.owed().values()
+        assert abs(sum(owed)) < 1e-3
+        assert max(owed) - min(owed) <= 5
+
+
+def test_the_first_weighted_rotation_of_many_balancers_begins_anywhere_in_its_cycle():
+    weights = {"a": 3, "b": 2, "c": 1}
+    cycle = picks(SmoothRotation(backends(**weights), {}), 6)
+    starts = Counter(
+        picks(POLICIES["rr"].build(backends(**weights), None, random.Random(seed)), 6) for seed in range(600)
+    )
+    assert set(starts) == {cycle[at:] + cycle[:at] for at in range(6)}
+    # Binomial(600, 1/6): mean 100, sd 9.1; five of them.
+    assert all(abs(count - 100) < 46 for count in starts.values())
+
+
+def test_the_first_build_over_very_many_weights_takes_bounded_work():
+    members = backends(**{f"a{index}": 1 + index % 256 for index in range(1000)})
+    spun = POLICIES["rr"].build(members, None, random.Random(0))
+    assert isinstance(spun, SmoothRotation)
+    # Each spin takes from one: of 1,000 members at most 20 have been spun to.
+    assert sum(turns < 0 for turns in spun.owed().values()) <= 20

@@ -3,12 +3,12 @@
 import random
 
 import pytest
+from builders import claim, make_pool, names, specs
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from twisted_lb.core.backend import AdminState, BackendSpec
-from twisted_lb.core.balancer import Balancer
+from twisted_lb.core.backend import AdminState, Backend, BackendSpec
 from twisted_lb.core.events import (
     AdminChanged,
     BackendAdded,
@@ -24,46 +24,10 @@ from twisted_lb.core.events import (
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pool import Lease, Pool, PoolSettings
-from twisted_lb.core.retry import RetryBudget, RetryPolicy
-
-
-def specs(*texts: str) -> list[BackendSpec]:
-    return [BackendSpec.parse(text) for text in texts]
-
-
-class Told(list):
-    """The events so far; `take` empties it."""
-
-    def take(self) -> list:
-        taken = list(self)
-        self.clear()
-        return taken
-
-
-def make(*texts: str, policy: str = "rr", checked: bool = True) -> tuple[Pool, Told]:
-    told = Told()
-    pool = Pool("p", POLICIES[policy], PoolSettings(2, 3, checked=checked), random.Random(1), told.append)
-    pool.update(specs(*texts), 0.0)
-    told.clear()
-    return pool, told
-
-
-def claim(pool: Pool, now: float = 0.0, tried=()) -> Lease:
-    lease = pool.lease(None, now, tried)
-    assert isinstance(lease, Lease)
-    return lease
-
-
-def names(pool: Pool, count: int, now: float = 0.0) -> set[str]:
-    """Who is leased; everything is settled again."""
-    leases = [claim(pool, now) for _ in range(count)]
-    for lease in leases:
-        pool.settle(lease, Outcome.OK, now)
-    return {lease.backend.name for lease in leases}
 
 
 def test_leases_are_counted_from_claim_to_settlement():
-    pool, told = make("a:1", "b:1")
+    pool, told = make_pool("a:1", "b:1")
     leases = [claim(pool) for _ in range(4)]
     assert [backend.in_flight for backend in pool.backends.values()] == [2, 2]
     assert repr(pool) == "<Pool p: 2 usable of 2, 4 in flight>"
@@ -75,7 +39,7 @@ def test_leases_are_counted_from_claim_to_settlement():
 
 
 def test_a_lease_is_settled_exactly_once():
-    pool, _ = make("a:1")
+    pool, _ = make_pool("a:1")
     lease = claim(pool)
     pool.settle(lease, Outcome.OK, 0.0)
     with pytest.raises(AssertionError, match="twice"):
@@ -84,19 +48,19 @@ def test_a_lease_is_settled_exactly_once():
 
 
 def test_an_empty_pool_refuses():
-    pool, _ = make()
+    pool, _ = make_pool()
     assert pool.lease(None, 0.0) is Refusal.NO_BACKEND
 
 
 def test_those_already_tried_are_avoided_and_all_tried_is_a_refusal():
-    pool, _ = make("a:1", "b:1")
+    pool, _ = make_pool("a:1", "b:1")
     a, b = pool.backends.values()
     assert {claim(pool, tried=(a,)).backend.name for _ in range(5)} == {"b:1"}
     assert pool.lease(None, 0.0, (a, b)) is Refusal.NO_BACKEND
 
 
 def test_an_update_keeps_the_record_of_who_stays():
-    pool, told = make("a:1", "b:1")
+    pool, told = make_pool("a:1", "b:1")
     backend = pool.backends["b:1"]
     lease = claim(pool)
     pool.update(specs("c:1", "b:1,weight=2"), 5.0)
@@ -113,7 +77,7 @@ def test_an_update_keeps_the_record_of_who_stays():
 
 
 def test_a_new_address_under_an_old_name_is_another_server():
-    pool, told = make("a:1")
+    pool, told = make_pool("a:1")
     pool.observe_probe(pool.backends["a:1"], False, "no", 0.0)
     told.clear()
     old = pool.backends["a:1"]
@@ -123,8 +87,18 @@ def test_a_new_address_under_an_old_name_is_another_server():
     assert told.take() == [BackendChanged("a:1", "address a:1 -> z:9", 1.0), PoolRecovered("p", 1.0)]
 
 
+def test_a_change_of_address_and_weight_is_told_as_one():
+    pool, told = make_pool("a:1")
+    pool.command(pool.backends["a:1"], AdminState.DRAIN, 0.0)
+    told.clear()
+    pool.update([BackendSpec("a:1", BackendSpec.parse("z:9").address, 3)], 1.0)
+    assert told == [BackendChanged("a:1", "address a:1 -> z:9, weight 1 -> 3", 1.0)]
+    assert pool.backends["a:1"].weight == 3
+    assert pool.backends["a:1"].admin is AdminState.DRAIN  # what the operator wants is of the name
+
+
 def test_a_backend_that_is_there_twice_changes_nothing():
-    pool, told = make("a:1")
+    pool, told = make_pool("a:1")
     with pytest.raises(ValueError, match="twice"):
         pool.update(specs("b:1", "b:1"), 1.0)
     assert list(pool.backends) == ["a:1"]
@@ -132,7 +106,7 @@ def test_a_backend_that_is_there_twice_changes_nothing():
 
 
 def test_a_removed_backend_gets_nobody_and_its_late_news_are_no_news():
-    pool, told = make("a:1", "b:1", checked=False)
+    pool, told = make_pool("a:1", "b:1", checked=False)
     lease = claim(pool)
     gone = lease.backend
     pool.update([BackendSpec.parse(name) for name in pool.backends if name != gone.name], 1.0)
@@ -144,7 +118,7 @@ def test_a_removed_backend_gets_nobody_and_its_late_news_are_no_news():
 
 @pytest.mark.parametrize("admin", [AdminState.DRAIN, AdminState.MAINT])
 def test_what_the_operator_takes_out_gets_nobody_until_it_is_ready(admin):
-    pool, told = make("a:1", "b:1")
+    pool, told = make_pool("a:1", "b:1")
     a = pool.backends["a:1"]
     pool.command(a, admin, 1.0)
     pool.command(a, admin, 1.5)
@@ -155,7 +129,7 @@ def test_what_the_operator_takes_out_gets_nobody_until_it_is_ready(admin):
 
 
 def test_probes_take_out_and_bring_back_with_the_reason():
-    pool, told = make("a:1", "b:1")
+    pool, told = make_pool("a:1", "b:1")
     a = pool.backends["a:1"]
     pool.observe_probe(a, False, "status 500", 1.0)
     assert names(pool, 6) == {"b:1"}
@@ -167,7 +141,7 @@ def test_probes_take_out_and_bring_back_with_the_reason():
 
 
 def test_the_last_one_gone_and_the_first_one_back_are_told():
-    pool, told = make("a:1", "b:1")
+    pool, told = make_pool("a:1", "b:1")
     a, b = pool.backends.values()
     pool.observe_probe(a, False, "x", 1.0)
     pool.command(b, AdminState.MAINT, 2.0)
@@ -180,7 +154,7 @@ def test_the_last_one_gone_and_the_first_one_back_are_told():
 
 
 def test_refused_ejects_at_once_and_asks_for_a_check():
-    pool, told = make("a:1", "b:1")
+    pool, told = make_pool("a:1", "b:1")
     leases = [claim(pool) for _ in range(4)]
     victim = leases[0].backend
     for lease in leases:
@@ -197,7 +171,7 @@ def test_refused_ejects_at_once_and_asks_for_a_check():
 
 @pytest.mark.parametrize("outcome", [o for o in Outcome if o is not Outcome.REFUSED], ids=lambda o: o.name)
 def test_no_other_outcome_ejects(outcome):
-    pool, told = make("a:1")
+    pool, told = make_pool("a:1")
     for _ in range(10):
         pool.settle(claim(pool), outcome, 1.0)
     assert pool.backends["a:1"].usable
@@ -205,7 +179,7 @@ def test_no_other_outcome_ejects(outcome):
 
 
 def test_without_checks_one_request_at_a_time_tries_an_ejected_one():
-    pool, told = make("a:1", checked=False)
+    pool, told = make_pool("a:1", checked=False)
     a = pool.backends["a:1"]
     pool.settle(claim(pool), Outcome.REFUSED, 10.0, "no")
     assert told.take() == [BackendEjected("a:1", Outcome.REFUSED, "no", 11.0, False, 10.0), PoolExhausted("p", 10.0)]
@@ -223,19 +197,8 @@ def test_without_checks_one_request_at_a_time_tries_an_ejected_one():
     assert a.usable
 
 
-@pytest.mark.parametrize(
-    "outcome", [Outcome.CLIENT_GONE, Outcome.CANCELLED, Outcome.LOCAL_FAILURE, Outcome.CONNECT_TIMEOUT]
-)
-def test_a_trial_that_told_nothing_is_followed_by_another(outcome):
-    pool, _ = make("a:1", checked=False)
-    pool.settle(claim(pool), Outcome.REFUSED, 0.0)
-    pool.settle(claim(pool, 1.0), outcome, 1.5)
-    assert not pool.backends["a:1"].usable
-    assert claim(pool, 1.5).trial
-
-
 def test_two_leases_before_a_rebuild_are_one_trial():
-    pool, _ = make("a:1", "b:1", checked=False)
+    pool, _ = make_pool("a:1", "b:1", checked=False)
     a = pool.backends["a:1"]
     while (lease := claim(pool)).backend is not a:
         pool.settle(lease, Outcome.OK, 0.0)
@@ -264,6 +227,10 @@ def test_many_changes_between_two_picks_are_one_rebuild():
     assert policy.built == 1
 
 
+def allowed(backend: Backend) -> bool:
+    return backend.admin is AdminState.READY and backend.health.up
+
+
 OUTCOMES = st.sampled_from(list(Outcome))
 
 
@@ -276,7 +243,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.leases: list[Lease] = []
         self.settled = 0
         self.seen: set = set()
-        self.pool, self.told = make("a:1", "b:1,weight=2", "c:1", checked=False)
+        self.pool, self.told = make_pool("a:1", "b:1,weight=2", "c:1", checked=False)
 
     @rule(names=st.sets(st.sampled_from(["a:1", "b:1", "c:1", "d:1"])), weight=st.integers(1, 3))
     def update(self, names, weight):
@@ -305,6 +272,11 @@ class PoolMachine(RuleBasedStateMachine):
         lease = self.leases.pop(which % len(self.leases))
         self.pool.settle(lease, outcome, self.now)
         self.settled += 1
+
+    @precondition(lambda self: self.pool.backends)
+    @rule(which=st.integers(0, 100))
+    def refuse(self, which):
+        self.settle(Outcome.REFUSED, which)
 
     @precondition(lambda self: self.pool.backends)
     @rule(passed=st.booleans(), which=st.integers(0, 100))
@@ -339,43 +311,24 @@ class PoolMachine(RuleBasedStateMachine):
         assert sum(sum(backend.outcomes) for backend in self.seen) == self.settled
 
     @invariant()
-    def nobody_is_ejected_for_ever(self):
+    def an_ejected_one_rests_or_has_exactly_one_trial(self):
         for backend in self.pool.backends.values():
-            if backend.ejection.active and not backend.ejection.on_trial:
+            trials = sum(lease.trial for lease in self.leases if lease.backend is backend)
+            assert trials == backend.ejection.on_trial
+            if backend.ejection.active and not trials:
                 assert backend.ejection.until <= self.now + 30
 
     def teardown(self):
-        """Once everything has ended, whoever should be used is used."""
+        """Once everything has ended, whoever is not held back by probes or the operator is used: requests alone do it."""
         for lease in self.leases:
-            self.pool.settle(lease, Outcome.OK, self.now)
+            self.pool.settle(lease, Outcome.CLIENT_GONE, self.now)
         self.now += 1000
-        for backend in self.pool.backends.values():
-            self.pool.command(backend, AdminState.READY, self.now)
-            self.pool.observe_probe(backend, True, "x", self.now)
-            self.pool.observe_probe(backend, True, "x", self.now)
         for _ in range(30):
             lease = self.pool.lease(None, self.now)
             if isinstance(lease, Lease):
                 self.pool.settle(lease, Outcome.OK, self.now)
-        assert all(backend.usable for backend in self.pool.backends.values())
+        assert not [backend for backend in self.pool.backends.values() if backend.ejection.active and allowed(backend)]
 
 
 TestPoolMachine = PoolMachine.TestCase
 TestPoolMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None, derandomize=True)
-
-
-def test_the_front_door_knows_its_backends():
-    pool, told = make("a:1")
-    balancer = Balancer(pool, RetryPolicy(2, RetryBudget()))
-    balancer.observe_probe("stranger", False, "x", 1.0)
-    with pytest.raises(KeyError, match="stranger"):
-        balancer.command("stranger", AdminState.DRAIN, 1.0)
-    assert told == []
-    lease = balancer.admit(None, 1.0)
-    assert isinstance(lease, Lease)
-    balancer.settle(lease, Outcome.TIMED_OUT, 2.0, "slow")
-    shot = balancer.snapshot()
-    assert shot.pool_name == "p"
-    assert shot.backends[0].name == "a:1"
-    assert shot.backends[0].outcomes == {"TIMED_OUT": 1}
-    assert (shot.backends[0].usable, shot.backends[0].requests, shot.backends[0].in_flight) == (True, 1, 0)

@@ -93,3 +93,13 @@ def test_a_refusal_costs_nothing():
     budget = RetryBudget(0, 1)
     assert not permits(Outcome.CUT_SHORT, budget=budget)
     assert sum(budget.withdraw(1.0) for _ in range(20)) == 10
+
+
+@pytest.mark.parametrize("step_s", [0.1, 0.001, 0.00005])
+def test_the_reserve_refills_however_often_it_is_asked(step_s):
+    """In whole numbers 10 a second is nothing at all in 50 µs: the rest must not be lost."""
+    budget = RetryBudget(0, 10)
+    while budget.withdraw(50.0):
+        pass
+    retries = sum(budget.withdraw(50.0 + step * step_s) for step in range(1, round(5 / step_s) + 1))
+    assert 49 <= retries <= 50

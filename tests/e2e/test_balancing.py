@@ -1,5 +1,6 @@
 """The main job, with real processes: requests are spread, backends die and return, nobody is cut off."""
 
+import contextlib
 import hashlib
 import http.client
 import math
@@ -97,6 +98,7 @@ def test_a_killed_backend_is_not_noticed_by_any_client(world, host):
     load = subprocess.Popen(
         ["wrk", "-t1", "-c64", "-d90", f"http://127.0.0.1:{port}/whoami.json"], stdout=subprocess.PIPE, text=True
     )
+    world.others.append(load)
     for _ in range(3):
         until(lambda: share_of(balancer, ports[0]) > 0, "traffic reaches it")
         victim.signal(KILL)
@@ -116,11 +118,12 @@ def test_a_killed_backend_is_not_noticed_by_any_client(world, host):
 def share_of(balancer, port: int) -> int:
     """How many connections the balancer holds to a backend: from the kernel's table."""
     found = 0
-    inodes = {
-        os.readlink(link)[8:-1]
-        for link in Path(f"/proc/{balancer.pid}/fd").iterdir()
-        if os.path.islink(link) and os.readlink(link).startswith("socket:[")
-    }
+    inodes = set()
+    for link in Path(f"/proc/{balancer.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            target = os.readlink(link)
+            if target.startswith("socket:["):
+                inodes.add(target[8:-1])
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
         if fields[9] in inodes and fields[2].endswith(f":{port:04X}") and fields[3] == "01":

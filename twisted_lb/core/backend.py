@@ -47,7 +47,8 @@ def parse_address(text: str) -> Address:
         path = text[5:]
         if not path.startswith("/"):
             raise ValueError(f"{text!r}: a unix socket needs an absolute path, as in unix:/run/app.sock")
-        if len(path.encode()) > 107 or "\0" in path:
+        # Printable: the path is the backend's name, and that stands in log lines. 108 bytes with the NUL, says unix(7).
+        if not path.isprintable() or len(path.encode()) > 107 or path.endswith("/"):
             raise ValueError(f"{text!r}: not a path that a unix socket can have")
         return UnixAddress(path)
     host, colon, port_text = text.rpartition(":")
@@ -70,7 +71,10 @@ def _parse_host(host: str, text: str) -> str:
         raise ValueError(f"{text!r}: an IPv6 address needs brackets, as in [::1]:8080")
     if re.fullmatch(r"[0-9.]+", host):
         parts = host.split(".")
-        if len(parts) != 4 or not all(part and len(part) < 4 and int(part) < 256 for part in parts):
+        # As it would be written back: resolvers read 010 as octal, that is 8.
+        if len(parts) != 4 or not all(
+            part and len(part) < 4 and str(int(part)) == part and int(part) < 256 for part in parts
+        ):
             raise ValueError(f"{text!r}: {host!r} is not an IPv4 address")
     elif not _NAME.fullmatch(host):
         raise ValueError(f"{text!r}: {host!r} is not a host name")
@@ -92,11 +96,17 @@ def _is_ipv6(text: str) -> bool:
 
 @dataclass(frozen=True)
 class BackendSpec:
-    """What the configuration says of a backend. Names are unique within a pool; the default is the address."""
+    """What the configuration says of a backend. Names are unique within a pool; the default is the address. ValueError
+    for a weight outside 1 to 256: a backend that is to get nothing is drained.
+    """
 
     name: str
     address: Address
     weight: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.weight <= HEAVIEST:
+            raise ValueError(f"{self.name!r}: {self.weight} is not a weight between 1 and {HEAVIEST}")
 
     @classmethod
     def parse(cls, text: str) -> "BackendSpec":
@@ -126,6 +136,19 @@ class AdminState(enum.Enum):
 
 class Backend:
     """The living record. It outlives updates that keep its name; `usable` is stored and changes only with its three facts."""
+
+    __slots__ = (
+        "address",
+        "admin",
+        "ejection",
+        "health",
+        "in_flight",
+        "name",
+        "outcomes",
+        "requests",
+        "usable",
+        "weight",
+    )
 
     def __init__(self, spec: BackendSpec, rise: int, fall: int, *, checked: bool) -> None:
         self.name: Final = spec.name

@@ -34,6 +34,12 @@ class Balancer:
         """An attempt ended; once for each lease."""
         self.pool.settle(lease, outcome, now, detail)
 
+    def permits_retry(
+        self, outcome: Outcome, attempt: int, *, idempotent: bool, held: bool, relayed: bool, now: float
+    ) -> bool:
+        """Whether attempt number `attempt`, which ended so, may be followed by another; see `RetryPolicy.permits`."""
+        return self.retries.permits(outcome, attempt, idempotent=idempotent, held=held, relayed=relayed, now=now)
+
     def observe_probe(self, name: str, passed: bool, reason: str, now: float) -> None:
         """A check of this backend ended; nothing if it has been removed meanwhile."""
         backend = self.pool.backends.get(name)

@@ -6,14 +6,31 @@ rules are more calls of `eject`.
 
 from typing import Final
 
+from twisted_lb.core.outcome import Outcome
+
 NEVER: Final = float("inf")
 # Without checks: how long a refused backend rests, at first and at most.
 FIRST_S: Final = 1.0
 LONGEST_S: Final = 30.0
+# What the end of a trial says: these, that somebody listens there again, however badly ...
+LISTENS: Final = frozenset(
+    (
+        Outcome.OK,
+        Outcome.BAD_STATUS,
+        Outcome.NO_RESPONSE,
+        Outcome.BAD_RESPONSE,
+        Outcome.TIMED_OUT,
+        Outcome.CUT_SHORT,
+    )
+)
+# ... these, that still nobody does; and all others nothing at all.
+SILENT: Final = frozenset((Outcome.REFUSED, Outcome.CONNECT_TIMEOUT))
 
 
 class Ejection:
     """In or out. With checks it ends after `rise` good ones; without, after a time, with one trial request at a time."""
+
+    __slots__ = ("_passed", "_rest_s", "_rise", "active", "checked", "on_trial", "until")
 
     def __init__(self, rise: int, *, checked: bool) -> None:
         self.active: bool = False
@@ -25,28 +42,27 @@ class Ejection:
         self._passed: int = 0
         self._rest_s: float = FIRST_S
 
-    def eject(self, now: float) -> bool:
-        """Take the backend out; True if it was in. A failed trial rests twice as long."""
-        began = not self.active
-        if not began and not self.on_trial:
+    def eject(self, now: float, *, trial: bool = False) -> bool:
+        """Take the backend out; True if that is news. `trial`: the trial request found nobody, the rest doubles."""
+        if self.active and not trial:
             return False  # a request that was under way when it happened says nothing new
-        if self.on_trial:
+        if self.active:
             self._rest_s = min(self._rest_s * 2, LONGEST_S)
         self.active = True
         self.on_trial = False
         self._passed = 0
         self.until = NEVER if self.checked else now + self._rest_s
-        return began
+        return True
 
     def begin_trial(self) -> None:
         """One request goes there to find out."""
         self.on_trial = True
         self.until = NEVER
 
-    def end_trial(self, now: float, *, answered: bool) -> bool:
-        """The trial ended other than by REFUSED; True if the ejection is over. One that told nothing is repeated."""
+    def end_trial(self, now: float, *, listens: bool) -> bool:
+        """The trial found somebody, or told nothing and is repeated; True if the ejection is over."""
         self.on_trial = False
-        if answered:
+        if listens:
             self.clear()
             return True
         self.until = now

@@ -6,6 +6,8 @@ from typing import Final
 class Health:
     """Up or down, by consecutive results. Unknown counts as up: a balancer that just started must serve."""
 
+    __slots__ = ("_against", "_fall", "_rise", "known", "up")
+
     def __init__(self, rise: int, fall: int) -> None:
         self.up: bool = True
         self.known: bool = False

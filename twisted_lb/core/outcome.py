@@ -41,14 +41,16 @@ class Blame(enum.Enum):
 
 class Consequence:
     """A row of the table. `status` is what the client sees when nothing was relayed and nothing is retried; None: the
-    response itself, or nobody is there to see.
+    response itself, or nobody is there to see. `fresh`: another attempt needs a new connection, and may use it to the
+    same backend.
     """
 
-    def __init__(self, retry: Retry, blame: Blame, status: int | None, reason: str) -> None:
+    def __init__(self, retry: Retry, blame: Blame, status: int | None, reason: str, *, fresh: bool = False) -> None:
         self.retry: Final = retry
         self.blame: Final = blame
         self.status: Final = status
         self.reason: Final = reason
+        self.fresh: Final = fresh
 
 
 _NEVER: Final = Retry.NEVER
@@ -60,7 +62,7 @@ CONSEQUENCE: Final[dict[Outcome, Consequence]] = {
     Outcome.REFUSED: Consequence(Retry.ALWAYS, Blame.EJECT, 502, "connection refused"),
     Outcome.CONNECT_TIMEOUT: Consequence(Retry.ALWAYS, Blame.FAILURE, 504, "no answer to the connect"),
     Outcome.LOCAL_FAILURE: Consequence(_NEVER, Blame.NONE, 503, "out of local resources"),
-    Outcome.STALE_REUSE: Consequence(_SAFE, Blame.NONE, 502, "idle connection was closed"),
+    Outcome.STALE_REUSE: Consequence(_SAFE, Blame.NONE, 502, "idle connection was closed", fresh=True),
     Outcome.NO_RESPONSE: Consequence(_SAFE, Blame.FAILURE, 502, "closed without a response"),
     Outcome.BAD_RESPONSE: Consequence(_SAFE, Blame.FAILURE, 502, "unsafe response"),
     Outcome.TIMED_OUT: Consequence(_SAFE, Blame.FAILURE, 504, "no response in time"),

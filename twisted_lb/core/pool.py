@@ -5,7 +5,7 @@ from random import Random
 from typing import Final
 
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
-from twisted_lb.core.ejection import NEVER
+from twisted_lb.core.ejection import LISTENS, NEVER, SILENT
 from twisted_lb.core.events import (
     AdminChanged,
     BackendAdded,
@@ -34,6 +34,8 @@ class PoolSettings:
 
 class Lease:
     """One attempt's claim on a backend, from `Pool.lease` to `Pool.settle`."""
+
+    __slots__ = ("backend", "open", "opened_at", "trial")
 
     def __init__(self, backend: Backend, opened_at: float, *, trial: bool) -> None:
         self.backend: Final = backend
@@ -95,12 +97,15 @@ class Pool:
         backend = self.backends[spec.name]
         if old is None:
             self._on_event(BackendAdded(spec.name, now))
-        elif old is not backend:
-            self._on_event(BackendChanged(spec.name, f"address {old.address} -> {spec.address}", now))
-        elif backend.weight != spec.weight:
-            change = f"weight {backend.weight} -> {spec.weight}"
+            return
+        changes = []
+        if old.address != spec.address:
+            changes.append(f"address {old.address} -> {spec.address}")
+        if old.weight != spec.weight:
+            changes.append(f"weight {old.weight} -> {spec.weight}")
             backend.weight = spec.weight
-            self._on_event(BackendChanged(spec.name, change, now))
+        if changes:
+            self._on_event(BackendChanged(spec.name, ", ".join(changes), now))
 
     def lease(self, key: bytes | None, now: float, tried: Sequence[Backend] = ()) -> Lease | Refusal:
         """A claim on the backend that the policy picks, not one of `tried`; to be settled exactly once."""
@@ -134,21 +139,14 @@ class Pool:
     def _learn(self, lease: Lease, outcome: Outcome, now: float, detail: str) -> None:
         """What an attempt that did not simply succeed says about its backend."""
         backend = lease.backend
-        if CONSEQUENCE[outcome].blame is Blame.EJECT:
-            ejection = backend.ejection
-            again = lease.trial
-            if ejection.eject(now) or again:
+        ejection = backend.ejection
+        if CONSEQUENCE[outcome].blame is Blame.EJECT or (lease.trial and outcome in SILENT):
+            if ejection.eject(now, trial=lease.trial):
                 until = None if ejection.checked else ejection.until
-                self._judge(backend, now)
-                if self.backends.get(backend.name) is backend:
-                    self._on_event(BackendEjected(backend.name, outcome, detail, until, ejection.checked, now))
-                    self._review(now)
-        elif lease.trial and backend.ejection.on_trial:
-            # Any answer of the backend's own shows that somebody listens again.
-            listening = outcome not in (Outcome.CONNECT_TIMEOUT, Outcome.LOCAL_FAILURE, Outcome.CANCELLED)
-            answered = listening and outcome is not Outcome.CLIENT_GONE
-            if backend.ejection.end_trial(now, answered=answered):
-                self._returned(backend, "a trial request was answered", now)
+                self._changed(backend, BackendEjected(backend.name, outcome, detail, until, ejection.checked, now), now)
+        elif lease.trial:
+            if ejection.end_trial(now, listens=outcome in LISTENS):
+                self._changed(backend, BackendReturned(backend.name, "a trial request was answered", now), now)
             else:
                 self._dirty = True
 
@@ -156,7 +154,7 @@ class Pool:
         """Take the result of one check."""
         flipped = backend.health.observe(passed)
         ended = backend.ejection.observe(passed)
-        self._judge(backend, now)
+        self._judge(backend)
         if flipped:
             kind = BackendUp if backend.health.up else BackendDown
             self._on_event(kind(backend.name, reason, now))
@@ -169,21 +167,21 @@ class Pool:
         if backend.admin is admin:
             return
         backend.admin = admin
-        self._judge(backend, now)
-        self._on_event(AdminChanged(backend.name, admin, now))
-        self._review(now)
+        self._changed(backend, AdminChanged(backend.name, admin, now), now)
 
     def tick(self, now: float) -> None:
         """Notice what time alone has changed."""
         if now >= self._wake_at:
             self._rebuild(now)
 
-    def _returned(self, backend: Backend, reason: str, now: float) -> None:
-        self._judge(backend, now)
-        self._on_event(BackendReturned(backend.name, reason, now))
-        self._review(now)
+    def _changed(self, backend: Backend, event: Event, now: float) -> None:
+        """One of its facts has changed: tell, unless it was removed or replaced meanwhile."""
+        self._judge(backend)
+        if self.backends.get(backend.name) is backend:
+            self._on_event(event)
+            self._review(now)
 
-    def _judge(self, backend: Backend, now: float) -> None:
+    def _judge(self, backend: Backend) -> None:
         if backend.judge() or backend.ejection.active:
             self._dirty = True
 

@@ -24,7 +24,7 @@ class RetryBudget:
         self._reserve_most: Final = per_s * _TTL_S * _DEPOSIT
         self._per_s: Final = per_s
         self._reserve: int = self._reserve_most
-        self._refilled_at: float = float("-inf")
+        self._refilled_at: float = 0.0
         self._slots: Final = [0] * _TTL_S
         self._sum: int = 0
         self._second: int = 0
@@ -67,11 +67,18 @@ class RetryBudget:
                 self._sum -= self._slots[slot]
                 self._slots[slot] = 0
             self._second = second
-        if now > self._refilled_at:
-            if self._refilled_at >= 0:
-                refill = int((now - self._refilled_at) * self._per_s * _DEPOSIT)
-                self._reserve = min(self._reserve + refill, self._reserve_most)
+        self._refill(now)
+
+    def _refill(self, now: float) -> None:
+        if self._reserve >= self._reserve_most:
             self._refilled_at = now
+            return
+        rate = self._per_s * _DEPOSIT
+        refill = int((now - self._refilled_at) * rate)
+        if refill > 0:
+            self._reserve = min(self._reserve + refill, self._reserve_most)
+            # Only as far as was paid for: asked often, the fractions add up to the whole rate.
+            self._refilled_at += refill / rate
 
 
 class RetryPolicy:

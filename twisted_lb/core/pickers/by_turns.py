@@ -11,76 +11,36 @@ from typing import Final
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.pickers.base import Picker
 
-
-class Rotation:
-    """Equal weights: one after the other, O(1) unless some are avoided."""
-
-    def __init__(self, members: Sequence[Backend], start: int = 0, owed: dict[Backend, float] | None = None) -> None:
-        self._members: Final = list(members)
-        self._owed_before: Final[dict[Backend, float]] = owed or {}
-        self._size: Final = len(members)
-        self._next: int = start
-        self._begun_at: Final = start
-        self._spare: int = start
-
-    def pick(self, key: bytes | None, now: float, rng: Random, avoid: Sequence[Backend]) -> Backend | None:
-        """The next in turn. A turn of one to be avoided goes to the others in a rotation of its own, O(n), so that no
-        neighbour gets it every time.
-        """
-        index = self._next
-        self._next = index + 1 if index + 1 < self._size else 0
-        backend = self._members[index]
-        if not avoid or backend not in avoid:
-            return backend
-        for _ in range(self._size):
-            self._spare = self._spare + 1 if self._spare + 1 < self._size else 0
-            backend = self._members[self._spare]
-            if backend not in avoid:
-                return backend
-        return None
-
-    def owed(self) -> dict[Backend, float]:
-        """How many turns each member is owed: what it was owed before this rotation, and its place in it."""
-        done = (self._next - self._begun_at) % self._size
-        share = done / self._size
-        owed: dict[Backend, float] = {}
-        for place, backend in enumerate(self._members):
-            served = (place - self._begun_at) % self._size < done
-            owed[backend] = self._owed_before.get(backend, 0.0) + share - served
-        return owed
+# The first snapshot of unequal weights is turned on by at most this many looks at a member: 2 ms uncompiled.
+_SPIN_LOOKS: Final = 20_000
 
 
-class SmoothRotation:
-    """Unequal weights: whoever is owed most, O(n) a pick. Weights 5, 1, 1 give a a b a c a a."""
+class Credits:
+    """Who is owed how many turns, by weight; O(n) a turn."""
 
     def __init__(self, members: Sequence[Backend], owed: dict[Backend, float]) -> None:
         self._members: Final = list(members)
         self._weights: Final = [backend.weight for backend in members]
         self._total: Final = sum(self._weights)
-        self._credits: Final = [owed.get(backend, 0.0) * self._total for backend in members]
-        self._spare_credits: Final = [0.0] * len(members)
+        # Rounded: what was a whole number before it was divided is one again, and ties stay ties.
+        self._credits: Final = [round(owed.get(backend, 0.0) * self._total, 6) for backend in members]
 
-    def pick(self, key: bytes | None, now: float, rng: Random, avoid: Sequence[Backend]) -> Backend | None:
-        """Whoever is owed most; the turn of one to be avoided goes to whoever of the others is owed most such turns."""
-        backend = self._step(self._credits, ())
-        if backend is not None and avoid and backend in avoid:
-            return self._step(self._spare_credits, avoid)
-        return backend
-
-    def _step(self, owed: list[float], avoid: Sequence[Backend]) -> Backend | None:
+    def take(self, avoid: Sequence[Backend]) -> Backend | None:
+        """Whoever is owed most, the earlier one of two; None when all are to be avoided."""
+        credits_ = self._credits
         best = -1
         total = 0
-        for index in range(len(owed)):
+        for index in range(len(credits_)):
             if avoid and self._members[index] in avoid:
                 continue
             weight = self._weights[index]
             total += weight
-            owed[index] += weight
-            if best < 0 or owed[index] > owed[best]:
+            credits_[index] += weight
+            if best < 0 or credits_[index] > credits_[best]:
                 best = index
         if best < 0:
             return None
-        owed[best] -= total
+        credits_[best] -= total
         return self._members[best]
 
     def owed(self) -> dict[Backend, float]:
@@ -88,25 +48,114 @@ class SmoothRotation:
         return {backend: self._credits[index] / self._total for index, backend in enumerate(self._members)}
 
 
+class Rotation:
+    """Equal weights: one after the other, O(1). A turn of one to be avoided goes to whoever of the others is owed most
+    such turns, O(n), so that no neighbour gets it every time.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Backend],
+        start: int = 0,
+        owed: dict[Backend, float] | None = None,
+        spare: dict[Backend, float] | None = None,
+    ) -> None:
+        self._members: Final = list(members)
+        self._size: Final = len(members)
+        self._owed_before: Final[dict[Backend, float]] = owed or {}
+        self._begun_at: Final = start
+        self._next: int = start
+        self._spare: Final = Credits(members, spare or {})
+
+    def pick(self, key: bytes | None, now: float, rng: Random, avoid: Sequence[Backend]) -> Backend | None:
+        """The next in turn."""
+        index = self._next
+        self._next = index + 1 if index + 1 < self._size else 0
+        backend = self._members[index]
+        if avoid and backend in avoid:
+            return self._spare.take(avoid)
+        return backend
+
+    def owed(self) -> dict[Backend, float]:
+        """How many turns each member is owed: what it was owed before this rotation, and its place in it. In turn."""
+        done = (self._next - self._begun_at) % self._size
+        share = done / self._size
+        owed: dict[Backend, float] = {}
+        for step in range(self._size):
+            place = (self._next + step) % self._size
+            backend = self._members[place]
+            served = (place - self._begun_at) % self._size < done
+            owed[backend] = self._owed_before.get(backend, 0.0) + share - served
+        return owed
+
+    def spare(self) -> dict[Backend, float]:
+        """How many turns of avoided ones each member is owed."""
+        return self._spare.owed()
+
+
+class SmoothRotation:
+    """Unequal weights: whoever is owed most, O(n) a pick. Weights 5, 1, 1 give a a b a c a a. A turn of one to be
+    avoided goes to whoever of the others is owed most such turns.
+    """
+
+    def __init__(
+        self, members: Sequence[Backend], owed: dict[Backend, float], spare: dict[Backend, float] | None = None
+    ) -> None:
+        self._turns: Final = Credits(members, owed)
+        self._spare: Final = Credits(members, spare or {})
+
+    def pick(self, key: bytes | None, now: float, rng: Random, avoid: Sequence[Backend]) -> Backend | None:
+        """Whoever is owed most."""
+        backend = self._turns.take(())
+        if avoid and backend in avoid:
+            return self._spare.take(avoid)
+        return backend
+
+    def spin(self, turns: int) -> None:
+        """Let so many turns pass unused."""
+        for _ in range(turns):
+            self._turns.take(())
+
+    def owed(self) -> dict[Backend, float]:
+        """How many turns each member is owed."""
+        return self._turns.owed()
+
+    def spare(self) -> dict[Backend, float]:
+        """How many turns of avoided ones each member is owed."""
+        return self._spare.owed()
+
+
 class RoundRobinPolicy:
     """Builds the one or the other."""
 
     def build(self, backends: Sequence[Backend], previous: Picker | None, rng: Random) -> Picker:
         """See Policy. The very first rotation begins anywhere: many balancers must not begin with the same backend."""
-        weights = {backend.weight for backend in backends}
-        if isinstance(previous, (Rotation, SmoothRotation)):
-            owed = _carried(backends, previous.owed())
-        elif len(weights) == 1:
-            return Rotation(backends, int(rng.random() * len(backends)))
-        else:
-            owed = {}
-        if len(weights) == 1:
-            return Rotation(sorted(backends, key=lambda backend: -owed.get(backend, 0.0)), 0, owed)
-        return SmoothRotation(backends, owed)
+        equal = len({backend.weight for backend in backends}) == 1
+        if not isinstance(previous, (Rotation, SmoothRotation)):
+            return _begin(backends, rng, equal=equal)
+        owed = _carried(backends, previous.owed())
+        spare = _carried(backends, previous.spare())
+        if not equal:
+            return SmoothRotation(backends, owed, spare)
+        # Stable: who is owed as much as another stays in turn. Rounded: to be equal but for 1e-17 is to be equal.
+        return Rotation(sorted(owed, key=lambda backend: -round(owed[backend], 9)), 0, owed, spare)
+
+
+def _begin(backends: Sequence[Backend], rng: Random, *, equal: bool) -> Picker:
+    size = len(backends)
+    if equal:
+        return Rotation(backends, int(rng.random() * size))
+    cycle = sum(backend.weight for backend in backends)
+    picker = SmoothRotation(backends, {})
+    picker.spin(int(rng.random() * min(cycle, _SPIN_LOOKS // size + 1)))
+    return picker
 
 
 def _carried(backends: Sequence[Backend], owed: dict[Backend, float]) -> dict[Backend, float]:
-    """What the remaining ones are owed; what is owed to or by those who left is shared by all."""
-    kept = {backend: owed.get(backend, 0.0) for backend in backends}
+    """What the remaining ones are owed, in turn, newcomers last; what is owed to or by those who left is shared by all."""
+    stay = set(backends)
+    kept = {backend: turns for backend, turns in owed.items() if backend in stay}
+    for backend in backends:
+        kept.setdefault(backend, 0.0)
     surplus = sum(kept.values()) / len(kept)
     return {backend: turns - surplus for backend, turns in kept.items()}
