@@ -20,7 +20,7 @@ TOML = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
 
 
 def test_there_is_something_to_run():
-    assert (len(PYTHON), len(TOML)) == (2, 1)
+    assert (len(PYTHON), len(TOML)) == (2, 2)
 
 
 def test_the_class_does_what_the_readme_says():
@@ -60,6 +60,8 @@ def test_the_configuration_file_loads(tmp_path):
     file = tmp_path / "lb.toml"
     file.write_text(TOML[0])
     config = config_load.load_toml(file)
+    file.write_text(TOML[1])
+    assert config_load.load_toml(file).forwarding.trusted_proxies == ("10.0.0.0/8",)
     assert config.listen.port == 8000
     assert [spec.weight for spec in config.backends] == [1, 2]
 
