@@ -278,7 +278,7 @@ class World:
             if side == "fallback"
             else EpollPoller(clock, self.time.callLater, self._lost)
         )
-        self.deadlines = Deadlines(self.time.seconds, self.time.callLater)
+        self.deadlines = Deadlines(clock, self.time.callLater)
         rng = random.Random(3)
         self.pool = Pool("test", POLICIES["rr"], PoolSettings(checked=checked), rng, self.events.append)
         self.budget = RetryBudget()

@@ -234,7 +234,7 @@ class _Running:
         later: Later = time_.callLater
         self.clock: Final = Clock(time_.seconds)
         self.poller: Final = self._make_poller(later)
-        self.deadlines: Final = Deadlines(time_.seconds, later)
+        self.deadlines: Final = Deadlines(self.clock, later)
         self.balancer: Final = self._make_balancer(rng)
         names = Names(cast(IReactorPluggableNameResolver, reactor).nameResolver, self.clock)
         dialer = Dialer(self.poller, self.deadlines, names)

@@ -823,3 +823,33 @@ def test_while_draining_an_idle_connection_still_answers_what_is_on_its_way(engi
     world.advance(0.5)
     idle.read()
     assert idle.closed
+
+
+def test_a_close_of_ours_waits_for_what_the_client_has_still_sent(engine_world):
+    """Closing with bytes unread would reset the connection and could take the answer away (RFC 9112 9.6)."""
+    world = engine_world()
+    client = world.client().send(GET)
+    world.engine.draining = True
+    world.backend().read()
+    client.sock.send(GET)
+    world.backend().send(OK)
+    assert body_of(client.read()) == b"hello"
+    assert client.closed
+    assert not client.was_reset
+    client.send(b"and more")
+    assert not client.was_reset
+    world.advance(2.2)
+    assert len(world.engine.downstreams) == 0
+
+
+def test_lingering_lasts_as_long_after_a_long_silence(engine_world):
+    """The clock of the hot path is that of the last batch; deadlines bring their own."""
+    world = engine_world()
+    client = world.client()
+    world.advance(75.2)
+    client.read()
+    assert client.closed
+    world.advance(1.5)
+    assert len(world.engine.downstreams) == 1
+    world.advance(0.8)
+    assert len(world.engine.downstreams) == 0

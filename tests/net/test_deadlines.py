@@ -5,13 +5,14 @@ import random
 import pytest
 from world import Time
 
+from twisted_lb.net.clock import Clock
 from twisted_lb.net.deadlines import TICK_S, Deadline, Deadlines
 
 
 class Watch:
     def __init__(self) -> None:
         self.time = Time()
-        self.deadlines = Deadlines(self.time.seconds, self.time.callLater)
+        self.deadlines = Deadlines(Clock(self.time.seconds), self.time.callLater)
         self.ran: list[tuple[str, float]] = []
 
     def deadline(self, name: str = "d") -> Deadline:

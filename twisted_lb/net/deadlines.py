@@ -9,6 +9,8 @@ from typing import Final
 
 from twisted.logger import Logger
 
+from twisted_lb.net.clock import Clock
+
 TICK_S: Final = 0.1
 NEVER: Final = float("inf")
 _NOWHERE: Final = 1 << 62
@@ -35,10 +37,10 @@ class Deadline:
 
 
 class Deadlines:
-    """All deadlines of a process. `seconds` gives monotonic time, `later(delay_s, f)` calls f once: a reactor's pair."""
+    """All deadlines of a process. `later(delay_s, f)` calls f once; the clock is read at each tick, for the callbacks."""
 
-    def __init__(self, seconds: Callable[[], float], later: Callable[[float, Callable[[], None]], object]) -> None:
-        self._seconds: Final = seconds
+    def __init__(self, clock: Clock, later: Callable[[float, Callable[[], None]], object]) -> None:
+        self._clock: Final = clock
         self._later: Final = later
         self._slots: dict[int, list[Deadline]] = {}
         self._visited: int = 0
@@ -65,7 +67,7 @@ class Deadlines:
     def _put(self, deadline: Deadline, slot: int) -> None:
         if not self._ticking:
             self._ticking = True
-            self._visited = int(self._seconds() / TICK_S)
+            self._visited = int(self._clock.read() / TICK_S)
             self._next_tick = self._later(TICK_S, self.tick)
         # A moment already past is looked at by the next tick.
         slot = max(slot, self._visited + 1)
@@ -78,7 +80,7 @@ class Deadlines:
 
     def tick(self) -> None:
         """Run what is due; ticks on for as long as anything is in the wheel."""
-        now = self._seconds()
+        now = self._clock.read()
         current = int(now / TICK_S)
         if current - self._visited > len(self._slots):
             slots = sorted(slot for slot in self._slots if slot <= current)

@@ -73,6 +73,7 @@ class Downstream:
         # The answer.
         self._version: int = 11
         self._persist: bool = True
+        self._asked_to_close: bool = False
         self._held: bytes = b""
         self._chunked_out: bool = False
         self._started: bool = False
@@ -197,6 +198,7 @@ class Downstream:
         self.requests += 1
         self._version = fields.version
         self._persist = fields.keep_alive
+        self._asked_to_close = not fields.keep_alive
         self._upgrading = bool(head.upgrade)
         self._started = False
         self._until_close = False
@@ -432,9 +434,8 @@ class Downstream:
             self._refuse(bad)
 
     def _close(self) -> None:
-        """Everything was said. Half-close and listen on for a moment, unless the client has nothing more to say."""
-        clean = self._state != _BODY and not self._buffer and self._own is not None and self._exchange is None
-        refused = self._state <= _HEAD
+        """Everything was said. Half-close and listen on for a moment, unless the client said that it has nothing more."""
+        last = self._state == _ANSWERING and self._asked_to_close and not self._buffer
         self._exchange = None
         self._buffer = b""
         self._state = _LINGERING
@@ -447,7 +448,7 @@ class Downstream:
             self._paused = False
             self._ahead_paused = False
             transport.resumeProducing()
-        if self._own is None or (clean and not refused):
+        if self._own is None or last:
             transport.loseConnection()
         else:
             transport.loseWriteConnection()

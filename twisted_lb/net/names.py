@@ -112,6 +112,7 @@ class Names:
 
     def _answered(self, address: TcpAddress, known: _Known, addresses: list[SocketAddress]) -> None:
         known.asking = False
+        self._clock.read()  # the name server took its time
         if addresses:
             good = known.addresses[0] if known.addresses else None
             known.addresses = addresses
