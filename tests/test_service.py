@@ -147,3 +147,23 @@ async def test_ordered_services_stop_one_after_the_other():
     services.startService()
     await services.stopService()
     assert told == ["first stops", "first has stopped", "second stops", "second has stopped"]
+
+
+def test_an_error_page_that_is_not_there_is_one_line(tmp_path, capsys):
+    from twisted_lb.tap import load_balancer
+
+    file = tmp_path / "lb.toml"
+    file.write_text('backends = ["127.0.0.1:1"]\n[listen]\nport = 0\n[error_pages]\n503 = "/nowhere/503.html"\n')
+    with pytest.raises(SystemExit) as caught:
+        load_balancer("--config", str(file))
+    assert str(caught.value) == "twistd lb: error_pages.503: /nowhere/503.html: no such file or directory"
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_error_page_is_served(tmp_path):
+    page = tmp_path / "sorry.html"
+    page.write_text("<h1>sorry</h1>")
+    service = LoadBalancerService(config(1, error_pages={"502": str(page), "503": str(page)}))
+    service.startService()
+    assert (await ask(service.port)).endswith(b"\r\n\r\n<h1>sorry</h1>")
+    await service.stopService()

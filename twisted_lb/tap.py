@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from twisted_lb import config_load
 from twisted_lb.config import HealthCheckConfig, ListenConfig, LoadBalancerConfig
 from twisted_lb.core.pickers import POLICIES
+from twisted_lb.errors import StartError, fail
 from twisted_lb.net.listener import bind_tcp
 from twisted_lb.options import CommandOptions, Parser, refuse_unlistenable
 
@@ -86,7 +87,10 @@ def makeService(options: Options) -> "LoadBalancerService":
     # Late, as it is the one import that may name a reactor, and slow: not for `--help`.
     from twisted_lb.service import LoadBalancerService
 
-    return LoadBalancerService(options.config)
+    try:
+        return LoadBalancerService(options.config)
+    except StartError as error:
+        fail(options.command, error)
 
 
 def load_balancer(*words: str) -> "LoadBalancerService":

@@ -4,8 +4,12 @@ The engine passes heads on untouched; twisted.web, the other side, has its own s
 compared there is what they mean.
 """
 
+import contextlib
+
 import pytest
 from world import World
+
+from twisted_lb.net.connections import KeepRules
 
 OK = b"HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 5\r\n\r\nhello"
 OURS = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port")
@@ -853,3 +857,150 @@ def test_lingering_lasts_as_long_after_a_long_silence(engine_world):
     assert len(world.engine.downstreams) == 1
     world.advance(0.8)
     assert len(world.engine.downstreams) == 0
+
+
+# Kept connections wear out.
+
+
+def exchange_one(world: World, client) -> None:
+    client.send(GET)
+    world.backend().read()
+    for backend in world.backend_connections:
+        if (
+            not backend.closed
+            and not backend.was_reset
+            and backend.received
+            and backend is world.backend_connections[-1]
+        ):
+            backend.send(OK)
+    client.read()
+
+
+def test_a_connection_is_replaced_after_its_requests(engine_world):
+    world = engine_world(keep=KeepRules(most_idle=32, idle_s=60, most_requests=2, most_age_s=3600))
+    client = world.client()
+    for _ in range(5):
+        exchange_one(world, client)
+    assert len(world.backend_connections) == 3
+
+
+def test_a_connection_is_replaced_at_its_age(engine_world):
+    world = engine_world(keep=KeepRules(most_idle=32, idle_s=60, most_requests=1000, most_age_s=100))
+    client = world.client()
+    for _ in range(5):
+        exchange_one(world, client)
+        world.advance(40)
+    # It is 120 s old after its fourth request.
+    assert len(world.backend_connections) == 2
+
+
+def test_no_more_connections_are_kept_than_allowed(engine_world):
+    world = engine_world(keep=KeepRules(most_idle=2, idle_s=60, most_requests=1000, most_age_s=3600))
+    clients = [world.client().send(GET) for _ in range(5)]
+    for backend in list(world.backend_connections):
+        backend.read()
+        backend.send(OK)
+    for client in clients:
+        client.read()
+    assert (world.connections.idle, world.connections.open) == (2, 2)
+
+
+def test_with_none_kept_each_request_has_its_own(engine_world):
+    world = engine_world(keep=KeepRules(most_idle=0, idle_s=60, most_requests=1000, most_age_s=3600))
+    client = world.client()
+    for _ in range(3):
+        exchange_one(world, client)
+    assert len(world.backend_connections) == 3
+
+
+def test_the_connection_used_last_is_used_next(engine_world):
+    world = engine_world()
+    clients = [world.client().send(GET) for _ in range(3)]
+    for backend in list(world.backend_connections):
+        backend.read()
+    for index in (0, 2, 1):
+        world.backend_connections[index].send(OK)
+    for client in clients:
+        client.read()
+    clients[0].send(GET)
+    assert [bool(backend.read()) for backend in world.backend_connections] == [False, True, False]
+    world.backend_connections[1].send(OK)
+
+
+# Slow readers.
+
+
+def test_a_client_that_reads_nothing_at_all_is_cut_off_in_the_end(engine_world):
+    world = engine_world()
+    world.client().send(GET)
+    backend = world.backend()
+    backend.read()
+    backend.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (1 << 27))
+    push(world, backend, 1 << 27)
+    world.advance(59)
+    assert len(world.engine.downstreams) == 1
+    world.advance(2)
+    assert len(world.engine.downstreams) == 0
+    assert world.outcomes() == {"CLIENT_GONE": 1}
+
+
+def test_a_client_that_reads_slowly_is_served_to_the_end(engine_world):
+    world = engine_world()
+    total = 1 << 23
+    client = world.client().send(GET)
+    backend = world.backend()
+    backend.read()
+    backend.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % total)
+    sent = got = 0
+    for _ in range(2000):
+        sent += push(world, backend, min(total - sent, 1 << 20), sent)
+        world.advance(20)
+        with contextlib.suppress(BlockingIOError):
+            got += len(client.sock.recv(1 << 18))
+        if got >= total:
+            break
+    assert got >= total
+    assert world.outcomes() == {"OK": 1}
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"HTTP/1.1 200 OK\r\nX: " + b"y" * 40000, b"HTTP/1.1 103 Early\r\n\r\n" * 100],
+    ids=["endless head", "endless interim answers"],
+)
+def test_an_answer_without_an_end_to_its_head_is_502(make, head):
+    world = make()
+    client = world.client().send(GET)
+    backend = world.backend()
+    backend.read()
+    with contextlib.suppress(OSError):
+        for at in range(0, len(head), 1000):
+            backend.sock.send(head[at : at + 1000])
+            world.run()
+    world.run()
+    answer = client.read()
+    assert b"HTTP/1.1 502 " in answer
+    assert world.outcomes() == {"BAD_RESPONSE": 1}
+
+
+def test_the_resource_refuses_what_our_grammar_refuses():
+    """twisted.web lets two Hosts and a bad one through; both client sides have one grammar."""
+    for request, status in [
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nHost: a@b\r\n\r\n", b"400"),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\nhello world", b"413"),
+    ]:
+        world = World(side="resource", body_bytes=10)
+        client = world.client().send(request)
+        assert client.read().startswith(b"HTTP/1.1 " + status)
+        assert world.backend_connections == []
+        world.close()
+
+
+def test_the_resource_sends_on_the_bytes_behind_its_place_unchanged():
+    from twisted_lb.net.resource import _below
+
+    assert _below(b"/api/a%2Fb//c/?q=/x", 1) == b"/a%2Fb//c/?q=/x"
+    assert _below(b"/api", 1) == b"/"
+    assert _below(b"/a/b/c", 0) == b"/a/b/c"
+    assert _below(b"/?x", 0) == b"/?x"

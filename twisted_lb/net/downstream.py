@@ -61,7 +61,7 @@ class Downstream:
         self._decoder: ChunkDecoder | None = None
         self._paused: bool = False  # the exchange takes no more of the body
         self._ahead_paused: bool = False  # too much was sent ahead
-        self._stalled: int = -1  # unsent bytes when the client stopped reading
+        self._stalled: int = -1  # bytes that it had not taken when the client stopped reading
         # The header block of the last request, and what follows from it.
         self._kept_version: int = 0
         self._kept_block: bytes = b""
@@ -202,6 +202,7 @@ class Downstream:
         self._upgrading = bool(head.upgrade)
         self._started = False
         self._until_close = False
+        self._stalled = -1
         self._deadline.due = NEVER
         exchange = Exchange(self._engine, self, head, self._kept_tail)
         self._exchange = exchange
@@ -439,6 +440,7 @@ class Downstream:
         self._exchange = None
         self._buffer = b""
         self._state = _LINGERING
+        self._stalled = -1
         transport = self._transport
         if transport is None:
             return
@@ -459,15 +461,21 @@ class Downstream:
             self._refuse(BadMessage(408, "no complete head in time"))
         elif self._state == _BODY and not self._paused and self._stalled < 0:
             self._fault(BadMessage(408, "the body stalled"))
-        elif self._own is not None and 0 < self._own.unsent < self._stalled:
-            # It reads, if slowly.
-            self._stalled = self._own.unsent
+        elif self._still_taking():
             self._arm(self._engine.rules.timeouts.response_idle_s)
+        elif self._state == _IDLE:
+            self._close()
         elif self._transport is not None:
-            if self._state == _IDLE:
-                self._close()
-            else:
-                self._transport.abortConnection()
+            self._transport.abortConnection()
+
+    def _still_taking(self) -> bool:
+        """Whether the client has not taken everything yet but goes on taking: it reads, if slowly."""
+        if self._own is None:
+            return False
+        backlog = self._own.backlog()
+        before = self._stalled
+        self._stalled = backlog
+        return 0 < backlog and (before < 0 or backlog < before)
 
     def readConnectionLost(self) -> None:
         """The client closed its side: it wants no more answers, unless the configuration believes otherwise."""
@@ -523,7 +531,7 @@ class Downstream:
 
     def pauseProducing(self) -> None:
         """The client does not read as fast as the backend writes."""
-        self._stalled = self._own.unsent if self._own is not None else 1 << 62
+        self._stalled = self._own.backlog() if self._own is not None else 1 << 62
         self._arm(self._engine.rules.timeouts.response_idle_s)
         if self._exchange is not None:
             self._exchange.client_full()

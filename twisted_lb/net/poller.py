@@ -52,6 +52,7 @@ class Poller:
         self._later: Final = later
         self._dispatching: bool = False
         self._flush_due: bool = False
+        self._flush_call: object = None
         self._queue: list[Callable[[], None]] = []
         self._closing: list[socket.socket] = []
 
@@ -79,6 +80,10 @@ class Poller:
     def stop(self) -> None:
         """Give the reactor back what belongs to it."""
         self.flush()
+        cancel = getattr(self._flush_call, "cancel", None)
+        if self._flush_due and cancel is not None:
+            self._flush_due = False
+            cancel()
 
     def soon(self, callback: Callable[[], None]) -> None:
         """Call after this batch, or on the reactor's next turn outside one; never before this returns."""
@@ -93,7 +98,7 @@ class Poller:
     def _schedule(self) -> None:
         if not self._dispatching and not self._flush_due:
             self._flush_due = True
-            self._later(0, self._flush_on_turn)
+            self._flush_call = self._later(0, self._flush_on_turn)
 
     def _flush_on_turn(self) -> None:
         self._flush_due = False

@@ -49,32 +49,26 @@ class Credits:
 
 
 class Rotation:
-    """Equal weights: one after the other, O(1). A turn of one to be avoided goes to whoever of the others is owed most
-    such turns, O(n), so that no neighbour gets it every time.
-    """
+    """Equal weights: one after the other, O(1) unless some are avoided."""
 
-    def __init__(
-        self,
-        members: Sequence[Backend],
-        start: int = 0,
-        owed: dict[Backend, float] | None = None,
-        spare: dict[Backend, float] | None = None,
-    ) -> None:
+    def __init__(self, members: Sequence[Backend], start: int = 0, owed: dict[Backend, float] | None = None) -> None:
         self._members: Final = list(members)
         self._size: Final = len(members)
         self._owed_before: Final[dict[Backend, float]] = owed or {}
         self._begun_at: Final = start
         self._next: int = start
-        self._spare: Final = Credits(members, spare or {})
 
     def pick(self, key: bytes | None, now: float, rng: Random, avoid: Sequence[Backend]) -> Backend | None:
-        """The next in turn."""
-        index = self._next
-        self._next = index + 1 if index + 1 < self._size else 0
-        backend = self._members[index]
-        if avoid and backend in avoid:
-            return self._spare.take(avoid)
-        return backend
+        """The next in turn. One to be avoided forfeits its turn: whoever is picked instead has had its own one, so that
+        all others share what is forfeited.
+        """
+        for _ in range(self._size):
+            index = self._next
+            self._next = index + 1 if index + 1 < self._size else 0
+            backend = self._members[index]
+            if not avoid or backend not in avoid:
+                return backend
+        return None
 
     def owed(self) -> dict[Backend, float]:
         """How many turns each member is owed: what it was owed before this rotation, and its place in it. In turn."""
@@ -87,10 +81,6 @@ class Rotation:
             served = (place - self._begun_at) % self._size < done
             owed[backend] = self._owed_before.get(backend, 0.0) + share - served
         return owed
-
-    def spare(self) -> dict[Backend, float]:
-        """How many turns of avoided ones each member is owed."""
-        return self._spare.owed()
 
 
 class SmoothRotation:
@@ -134,11 +124,11 @@ class RoundRobinPolicy:
         if not isinstance(previous, (Rotation, SmoothRotation)):
             return _begin(backends, rng, equal=equal)
         owed = _carried(backends, previous.owed())
-        spare = _carried(backends, previous.spare())
-        if not equal:
-            return SmoothRotation(backends, owed, spare)
-        # Stable: who is owed as much as another stays in turn. Rounded: to be equal but for 1e-17 is to be equal.
-        return Rotation(sorted(owed, key=lambda backend: -round(owed[backend], 9)), 0, owed, spare)
+        if equal:
+            # Stable: who is owed as much as another stays in turn. Rounded: to be equal but for 1e-17 is to be equal.
+            return Rotation(sorted(owed, key=lambda backend: -round(owed[backend], 9)), 0, owed)
+        spare = _carried(backends, previous.spare()) if isinstance(previous, SmoothRotation) else {}
+        return SmoothRotation(backends, owed, spare)
 
 
 def _begin(backends: Sequence[Backend], rng: Random, *, equal: bool) -> Picker:
