@@ -475,7 +475,8 @@ class Downstream:
         backlog = self._own.backlog()
         before = self._stalled
         self._stalled = backlog
-        return 0 < backlog and (before < 0 or backlog < before)
+        # The kernel counts a FIN of ours as one byte.
+        return backlog > 1 and (before < 0 or backlog < before)
 
     def readConnectionLost(self) -> None:
         """The client closed its side: it wants no more answers, unless the configuration believes otherwise."""
