@@ -1,0 +1,43 @@
+r"""A balancer without a network and without waiting: time, connections and peers in memory, all in the hands of a test.
+
+clock = HeapClock()
+network = MemoryNetwork(clock)
+backend = ScriptedBackend(network, "app:80")
+# ... an Engine whose Connections dial through `network`; its clients come in through `network.listen`
+client = ScriptedClient(network, "lb:8080")
+client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+clock.settle()
+assert client.received.startswith(b"HTTP/1.1 200 OK")
+"""
+
+from twisted_lb.testing.backends import (
+    CLOSE,
+    NEVER_ANSWER,
+    RESET,
+    Action,
+    BackendConnection,
+    ScriptedBackend,
+    Wait,
+    response,
+)
+from twisted_lb.testing.clients import ScriptedClient
+from twisted_lb.testing.clock import HeapClock, HeapDelayedCall
+from twisted_lb.testing.network import MemoryListener, MemoryNetwork
+from twisted_lb.testing.transport import MemoryTransport
+
+__all__ = [
+    "CLOSE",
+    "NEVER_ANSWER",
+    "RESET",
+    "Action",
+    "BackendConnection",
+    "HeapClock",
+    "HeapDelayedCall",
+    "MemoryListener",
+    "MemoryNetwork",
+    "MemoryTransport",
+    "ScriptedBackend",
+    "ScriptedClient",
+    "Wait",
+    "response",
+]
