@@ -243,3 +243,23 @@ def test_the_first_build_over_very_many_weights_takes_bounded_work():
     assert isinstance(spun, SmoothRotation)
     # Each spin takes from one: of 1,000 members at most 20 have been spun to.
     assert sum(turns < 0 for turns in spun.owed().values()) <= 20
+
+
+def test_chance_keeps_the_weights_also_where_nearly_all_are_avoided():
+    members = backends(a=50, b=1, c=3)
+    picker = POLICIES["rand"].build(members, None, RNG)
+    rng = random.Random(3)
+    got = Counter(picker.pick(None, 0.0, rng, members[:1]).name[0] for _ in range(4000))
+    # Binomial(4000, 3/4): sd 27.4; five of them.
+    assert abs(got["c"] - 3000) < 137
+    assert got["b"] == 4000 - got["c"]
+
+
+def test_who_is_avoided_now_and_then_leaves_the_others_their_even_shares():
+    """Next-index instead of in-turn would give the neighbour half as much again."""
+    members = backends(a=1, b=1, c=1, d=1)
+    picker = Rotation(members)
+    rng = random.Random(2)
+    counts = Counter(picks(picker, 1, members[1:2] if rng.random() < 0.5 else ()) for _ in range(4000))
+    assert max(counts[name] for name in "acd") - min(counts[name] for name in "acd") <= 1
+    assert 0 < counts["b"] < counts["a"]

@@ -231,6 +231,18 @@ def allowed(backend: Backend) -> bool:
     return backend.admin is AdminState.READY and backend.health.up
 
 
+def test_changes_between_two_requests_do_not_make_the_rotation_begin_again():
+    """A rotation that began again at each change would give everything to the first few."""
+    pool, _ = make_pool("a:1", "b:1", "c:1", "d:1")
+    turns = [claim(pool).backend.name for _ in range(4)]
+    got = []
+    for _ in range(12):
+        for weight in (2, 1):
+            pool.update(specs("a:1", "b:1", "c:1", f"d:1,weight={weight}"), 0.0)
+        got.append(claim(pool).backend.name)
+    assert got == turns * 3
+
+
 OUTCOMES = st.sampled_from(list(Outcome))
 
 
@@ -243,15 +255,18 @@ class PoolMachine(RuleBasedStateMachine):
         self.leases: list[Lease] = []
         self.settled = 0
         self.seen: set = set()
-        self.pool, self.told = make_pool("a:1", "b:1,weight=2", "c:1", checked=False)
+        self.pool, self.told = make_pool("a:1", "b:1,weight=2", checked=False)
 
-    @rule(names=st.sets(st.sampled_from(["a:1", "b:1", "c:1", "d:1"])), weight=st.integers(1, 3))
+    @rule(names=st.sets(st.sampled_from(["a:1", "b:1", "c:1"])), weight=st.integers(1, 3))
     def update(self, names, weight):
         self.pool.update([BackendSpec.parse(f"{name},weight={weight}") for name in sorted(names)], self.now)
 
-    @rule(tried=st.booleans())
-    def lease(self, tried):
-        avoid = tuple(self.pool.backends.values())[:1] if tried else ()
+    @rule(count=st.integers(1, 3), tried=st.booleans())
+    def lease(self, count, tried):
+        for _ in range(count):
+            self.lease_one(tuple(self.pool.backends.values())[:1] if tried else ())
+
+    def lease_one(self, avoid):
         on_trial = {backend for backend in self.pool.backends.values() if backend.ejection.on_trial}
         lease = self.pool.lease(None, self.now, avoid)
         if not isinstance(lease, Lease):
@@ -261,22 +276,23 @@ class PoolMachine(RuleBasedStateMachine):
         assert backend not in avoid
         assert self.pool.backends[backend.name] is backend
         assert backend.usable or (lease.trial and backend not in on_trial)
-        assert backend.admin is AdminState.READY
-        assert backend.health.up
+        assert allowed(backend)
         self.leases.append(lease)
         self.seen.add(backend)
 
     @precondition(lambda self: self.leases)
     @rule(outcome=OUTCOMES, which=st.integers(0, 100))
     def settle(self, outcome, which):
-        lease = self.leases.pop(which % len(self.leases))
-        self.pool.settle(lease, outcome, self.now)
-        self.settled += 1
+        self.end(self.leases.pop(which % len(self.leases)), outcome)
 
-    @precondition(lambda self: self.pool.backends)
+    @precondition(lambda self: self.leases)
     @rule(which=st.integers(0, 100))
     def refuse(self, which):
-        self.settle(Outcome.REFUSED, which)
+        self.end(self.leases.pop(which % len(self.leases)), Outcome.REFUSED)
+
+    def end(self, lease, outcome):
+        self.pool.settle(lease, outcome, self.now)
+        self.settled += 1
 
     @precondition(lambda self: self.pool.backends)
     @rule(passed=st.booleans(), which=st.integers(0, 100))
@@ -290,7 +306,7 @@ class PoolMachine(RuleBasedStateMachine):
         backends = list(self.pool.backends.values())
         self.pool.command(backends[which % len(backends)], admin, self.now)
 
-    @rule(seconds=st.sampled_from([0.1, 1.0, 5.0, 60.0]))
+    @rule(seconds=st.sampled_from([0.1, 1.0, 60.0]))
     def pass_time(self, seconds):
         self.now += seconds
         self.pool.tick(self.now)
@@ -331,4 +347,4 @@ class PoolMachine(RuleBasedStateMachine):
 
 
 TestPoolMachine = PoolMachine.TestCase
-TestPoolMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None, derandomize=True)
+TestPoolMachine.settings = settings(max_examples=200, stateful_step_count=50, deadline=None, derandomize=True)

@@ -103,3 +103,12 @@ def test_the_reserve_refills_however_often_it_is_asked(step_s):
         pass
     retries = sum(budget.withdraw(50.0 + step * step_s) for step in range(1, round(5 / step_s) + 1))
     assert 49 <= retries <= 50
+
+
+def test_what_is_spent_is_what_would_expire_first():
+    budget = RetryBudget(100, 0)
+    for now in (0.0, 9.0):
+        for _ in range(10):
+            budget.deposit(now)
+    assert sum(budget.withdraw(9.0) for _ in range(10)) == 10
+    assert sum(budget.withdraw(15.0) for _ in range(20)) == 10

@@ -1,0 +1,47 @@
+"""Makes the core's objects for tests."""
+
+import random
+
+from twisted_lb.core.backend import Backend, BackendSpec
+from twisted_lb.core.outcome import Outcome
+from twisted_lb.core.pickers import POLICIES
+from twisted_lb.core.pool import Lease, Pool, PoolSettings
+
+
+def specs(*texts: str) -> list[BackendSpec]:
+    return [BackendSpec.parse(text) for text in texts]
+
+
+def backends(**weights: int) -> list[Backend]:
+    return [Backend(spec, 2, 3, checked=True) for spec in specs(*(f"{n}:80,weight={w}" for n, w in weights.items()))]
+
+
+class Told(list):
+    """The events so far; `take` empties it."""
+
+    def take(self) -> list:
+        taken = list(self)
+        self.clear()
+        return taken
+
+
+def make_pool(*texts: str, policy: str = "rr", checked: bool = True) -> tuple[Pool, Told]:
+    told = Told()
+    pool = Pool("p", POLICIES[policy], PoolSettings(2, 3, checked=checked), random.Random(1), told.append)
+    pool.update(specs(*texts), 0.0)
+    told.clear()
+    return pool, told
+
+
+def claim(pool: Pool, now: float = 0.0, tried=()) -> Lease:
+    lease = pool.lease(None, now, tried)
+    assert isinstance(lease, Lease)
+    return lease
+
+
+def names(pool: Pool, count: int, now: float = 0.0) -> set[str]:
+    """Who is leased; everything is settled again."""
+    leases = [claim(pool, now) for _ in range(count)]
+    for lease in leases:
+        pool.settle(lease, Outcome.OK, now)
+    return {lease.backend.name for lease in leases}

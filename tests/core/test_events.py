@@ -1,0 +1,48 @@
+"""Each change of state as a value, and as the line that a log shows."""
+
+import pytest
+
+from twisted_lb.core.backend import AdminState
+from twisted_lb.core.events import (
+    AdminChanged,
+    BackendAdded,
+    BackendChanged,
+    BackendDown,
+    BackendEjected,
+    BackendRemoved,
+    BackendReturned,
+    BackendUp,
+    Event,
+    PoolExhausted,
+    PoolRecovered,
+)
+from twisted_lb.core.outcome import Outcome
+
+SHOWN = [
+    (BackendDown("a:1", "status 500", 7.0), "a:1 is down: status 500"),
+    (BackendUp("a:1", "status 200", 7.0), "a:1 is up: status 200"),
+    (BackendEjected("a:1", Outcome.REFUSED, "errno 111", 11.0, False, 7.0), "a:1 is ejected for 4 s: errno 111"),
+    (BackendEjected("a:1", Outcome.REFUSED, "", None, True, 7.0), "a:1 is ejected until checks pass: REFUSED"),
+    (BackendReturned("a:1", "checks pass", 7.0), "a:1 is used again: checks pass"),
+    (BackendAdded("a:1", 7.0), "a:1 is added"),
+    (BackendRemoved("a:1", 7.0), "a:1 is removed"),
+    (BackendChanged("a:1", "weight 1 -> 2", 7.0), "a:1 has changed: weight 1 -> 2"),
+    (AdminChanged("a:1", AdminState.DRAIN, 7.0), "a:1 is set to drain"),
+    (PoolExhausted("p", 7.0), "pool p has no usable backend"),
+    (PoolRecovered("p", 7.0), "pool p has a usable backend again"),
+]
+
+
+@pytest.mark.parametrize(("event", "line"), SHOWN, ids=lambda one: type(one).__name__)
+def test_an_event_shows_as_one_line_with_its_reason(event, line):
+    assert str(event) == line
+
+
+def test_all_kinds_of_events_are_shown_here():
+    assert {type(event) for event, _ in SHOWN} == set(Event.__args__)
+
+
+@pytest.mark.parametrize("event", [event for event, _ in SHOWN], ids=lambda one: type(one).__name__)
+def test_an_event_is_frozen(event):
+    with pytest.raises(AttributeError):
+        event.at = 8.0
