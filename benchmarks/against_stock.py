@@ -4,7 +4,7 @@
     benchmarks/against_stock.py [ROUNDS]
 
 Needs wrk and nginx (Debian), and .venv (`scripts/test` makes it; with .venv-compiled the compiled build is measured too).
-The figure is user and system time of the proxy's process (/proc) over the requests that wrk counted: on a machine that
+The proxy has a core of its own, the load generator and the backend share another. The figure is user and system time of the proxy's process (/proc) over the requests that wrk counted: on a machine that
 others use, only the ratio within one run says something.
 """
 
@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+PROXY_CORE, LOAD_CORE = sorted(os.sched_getaffinity(0))[:2]
 ROOT = Path(__file__).resolve().parent.parent
 STOCK = """
 from twisted.internet import reactor
@@ -44,8 +45,9 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(words: list, port: int) -> Iterator[int]:
+def running(words: list, port: int, core: int) -> Iterator[int]:
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    os.sched_setaffinity(process.pid, {core})
     try:
         for _ in range(500):
             with socket.socket() as sock:
@@ -78,21 +80,22 @@ def measure(pid: int, port: int, seconds: int) -> float:
 
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    os.sched_setaffinity(0, {LOAD_CORE})  # wrk inherits it
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         backend = free_port()
         (folder / "nginx.conf").write_text(NGINX.format(folder=folder, backend=backend))
-        stack.enter_context(running(["nginx", "-c", str(folder / "nginx.conf")], backend))
+        stack.enter_context(running(["nginx", "-c", str(folder / "nginx.conf")], backend, LOAD_CORE))
         contenders = {}
         for name, venv in (("ours, pure", ".venv"), ("ours, compiled", ".venv-compiled")):
             twistd = ROOT / venv / "bin" / "twistd"
             if twistd.exists():
                 port = free_port()
                 words = [twistd, "-n", "--pidfile=", "lb", "-b", f"127.0.0.1:{backend}", "-p", str(port)]
-                contenders[name] = (stack.enter_context(running([*words, "--interface", "127.0.0.1"], port)), port)
+                contenders[name] = (stack.enter_context(running([*words, "--interface", "127.0.0.1"], port, PROXY_CORE)), port)
         port = free_port()
         stock = [ROOT / ".venv" / "bin" / "python", "-c", STOCK.format(port=port, backend=backend)]
-        contenders["stock ReverseProxyResource"] = (stack.enter_context(running(stock, port)), port)
+        contenders["stock ReverseProxyResource"] = (stack.enter_context(running(stock, port, PROXY_CORE)), port)
 
         figures: dict[str, list[float]] = {name: [] for name in contenders}
         for _ in range(rounds):
