@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -77,7 +78,7 @@ def _uvicorn(world: Stage, parser: str) -> str:
     pytest.importorskip("uvicorn", exc_type=ImportError)
     pytest.importorskip(parser, exc_type=ImportError)
     port = free_port()
-    words = ["--host", "127.0.0.1", "--port", port, "--http", parser, "--ws", "none", "--app-dir", PEERS]
+    words = ["--host", "127.0.0.1", "--port", port, "--http", parser, "--app-dir", PEERS]
     start(world, sys.executable, "-m", "uvicorn", *words, "asgi_app:app", ready=lambda: listening(port))
     return f"127.0.0.1:{port}"
 
@@ -119,6 +120,12 @@ def test_curl_reuses_its_connection(origin):
     done = curl("-v", url, url, url)
     assert done.stderr.count(b"Re-using existing connection") == 2
     assert done.stdout.count(b'"/info?a=%20b"') == 3
+
+
+@needs_curl
+def test_the_origin_learns_who_asked_for_what(origin):
+    told = json.loads(curl("-H", "X-Forwarded-For: 6.6.6.6", f"http://127.0.0.1:{origin}/info").stdout)["fields"]
+    assert (told["host"], told["x-forwarded-for"]) == (f"127.0.0.1:{origin}", "127.0.0.1")
 
 
 @needs_curl
@@ -310,6 +317,29 @@ def test_connections_to_nginx_are_kept(nginx):
     assert [int(line.split()[0]) for line in log.read_text().splitlines()] == list(range(1, 16))
 
 
+def test_one_connection_reaches_every_sibling(world):
+    requests = pytest.importorskip("requests", exc_type=ImportError)
+    _, port = world.balancer("-b", *[f"127.0.0.1:{world.backend()[1]}" for _ in range(2)])
+    with requests.Session() as session:
+        session.trust_env = False
+        url = f"http://127.0.0.1:{port}/whoami.json"
+        seen = [session.get(url, timeout=TIMEOUT_S).headers["X-Backend"] for _ in range(4)]
+    assert len(set(seen[:2])) == 2
+    assert seen[:2] == seen[2:]
+
+
+def test_an_upload_of_single_bytes_is_answered(world):
+    _, port = world.balancer("-b", f"127.0.0.1:{world.backend()[1]}")
+    head = b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in head + b"2\r\nok\r\n0\r\n\r\n":
+            client.sendall(bytes([byte]))
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"ok" in answer.partition(b"\r\n\r\n")[2]
+
+
 @needs_curl
 def test_the_sibling_backend_down_and_up(world):
     _, backend_port = world.backend()
@@ -378,3 +408,15 @@ def test_a_websocket_server_may_close_first(echo):
             connection.recv(TIMEOUT_S)
     assert connection.close_code == 4000
     until(lambda: closed == [(4000, "asked to")], "the server saw the close")
+
+
+def test_a_websocket_to_uvicorn(world):
+    client_side = pytest.importorskip("websockets.sync.client", exc_type=ImportError)
+    _, port = world.balancer("-b", uvicorn_h11(world))
+    settings = {"max_size": None, "proxy": None, "open_timeout": TIMEOUT_S}
+    with client_side.connect(f"ws://127.0.0.1:{port}/", **settings) as connection:
+        for message in ["small", b"\x00\xff", "", os.urandom(1 << 20)]:
+            connection.send(message)
+            assert connection.recv(TIMEOUT_S) == message
+        connection.ping().wait(TIMEOUT_S)
+    assert connection.close_code == 1000

@@ -14,10 +14,21 @@ events: "defaultdict[str, asyncio.Event]" = defaultdict(asyncio.Event)
 
 
 async def app(scope, receive, send):
+    if scope["type"] == "websocket":
+        await echo(receive, send)
+        return
     assert scope["type"] == "http"
     query = {name: values[0] for name, values in parse_qs(scope["query_string"].decode()).items()}
     handler = HANDLERS.get(scope["path"], info)
     await handler(scope, query, receive, send)
+
+
+async def echo(receive, send):
+    """A WebSocket that says what it hears."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (event := await receive())["type"] == "websocket.receive":
+        await send({"type": "websocket.send", "text": event.get("text"), "bytes": event.get("bytes")})
 
 
 async def start(send, *fields):
