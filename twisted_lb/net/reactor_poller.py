@@ -36,8 +36,9 @@ class _Watched:
             self._dispatch(self._handler, WRITE)
 
     def connectionLost(self, reason: Failure) -> None:
+        # The reactor has taken it out; whoever wanted to write has to find out too.
         if not self.gone:
-            self._dispatch(self._handler, READ | HANGUP | ERROR)
+            self._dispatch(self._handler, READ | WRITE | HANGUP | ERROR)
 
 
 class ReactorPoller(Poller):

@@ -100,7 +100,7 @@ def _ignore(_argument: object) -> None:
 class Transport(Pollable):
     """One socket, from connected to closed. The poller drives it; `open` starts it."""
 
-    def __init__(self, poller: Poller, sock: socket.socket) -> None:
+    def __init__(self, poller: Poller, sock: socket.socket, peer: Any = None) -> None:
         self.protocol: StreamProtocol | None = None
         # Bytes that the kernel has not taken yet.
         self.unsent: int = 0
@@ -116,12 +116,16 @@ class Transport(Pollable):
         self._interest: int = 0
         self._paused: bool = False
         self._read_ended: bool = False  # the peer's FIN was read
+        self._write_ended: bool = False  # ours was sent
         self._peer_closed: bool = False  # it was noticed while paused
         self._parked: bool = False  # so was the end of everything; the descriptor has left the poller
         self._closing: bool = False
         self._half_closing: bool = False
         self._broken: bool = False  # a send failed
         self._gone: bool = False
+        # What accept or getpeername gave: a peer that reset the connection has no name any more.
+        self._peer: Any = peer
+        self._host: Any = None
 
     def open(self, protocol: StreamProtocol) -> None:
         """Give the connection to its protocol and start reading."""
@@ -171,6 +175,8 @@ class Transport(Pollable):
         self._read_ended = True
         self._watch()
         ended()
+        if self._write_ended:
+            self._lose(DONE)
 
     def _remember_end(self, flags: int) -> None:
         """An end noticed while paused is read after the pause: what the peer sent before it still counts."""
@@ -334,12 +340,16 @@ class Transport(Pollable):
             self._shut_down()
 
     def _shut_down(self) -> None:
+        self._write_ended = True
         try:
             self._sock.shutdown(socket.SHUT_WR)
         except OSError as error:
-            # ENOTCONN: the peer reset it; reading will find out.
-            if error.errno != errno.ENOTCONN:
+            # ENOTCONN: the peer reset it; reading will find out, if there is any left to do.
+            if error.errno != errno.ENOTCONN or self._read_ended:
                 self._lose(Failure(ConnectionLost(str(error))))
+            return
+        if self._read_ended:
+            self._lose(DONE)
 
     def abortConnection(self) -> None:
         """Close now with a reset, whatever is kept; `connectionLost` comes later."""
@@ -359,12 +369,15 @@ class Transport(Pollable):
         self._poller.remove(self._fd)
         self._pending.clear()
         self.unsent = 0
+        producer = self._producer
         self._producer = None
         self._receive = _ignore
-        self._poller.soon(lambda: self._deliver_lost(reason))
+        self._poller.soon(lambda: self._deliver_lost(reason, producer))
         self._poller.close_later(self._sock)
 
-    def _deliver_lost(self, reason: Failure) -> None:
+    def _deliver_lost(self, reason: Failure, producer: Producer | None) -> None:
+        if producer is not None:
+            producer.stopProducing()
         protocol = self.protocol
         self.protocol = None
         if protocol is not None:
@@ -398,29 +411,32 @@ class Transport(Pollable):
 
     def peer_name(self) -> str:
         """The address of the peer without its port; "unix" for a unix socket."""
-        if self._sock.family == socket.AF_UNIX:
-            return "unix"
-        try:
-            return str(self._sock.getpeername()[0])
-        except OSError:
-            return "unknown"
+        return "unix" if self._sock.family == socket.AF_UNIX else str(self._peer_address()[0])
 
     def port_name(self) -> str:
         """The port that the peer connected to; empty for a unix socket."""
         if self._sock.family == socket.AF_UNIX:
             return ""
-        try:
-            return str(self._sock.getsockname()[1])
-        except OSError:
-            return ""
+        port = self._host_address()[1]
+        return str(port) if port else ""
 
     def getPeer(self) -> Any:
-        """Twisted's address object of the peer."""
-        return _address(self._sock, self._sock.getpeername)
+        """Twisted's address object of the peer, also after the end."""
+        return _address(self._sock, self._peer_address())
 
     def getHost(self) -> Any:
-        """Twisted's address object of our end."""
-        return _address(self._sock, self._sock.getsockname)
+        """Twisted's address object of our end, also after the end if it was asked for before."""
+        return _address(self._sock, self._host_address())
+
+    def _peer_address(self) -> Any:
+        if self._peer is None:
+            self._peer = _ask(self._sock, self._sock.getpeername)
+        return self._peer
+
+    def _host_address(self) -> Any:
+        if self._host is None:
+            self._host = _ask(self._sock, self._sock.getsockname)
+        return self._host
 
     def setTcpNoDelay(self, enabled: bool) -> None:
         """Twisted's name for TCP_NODELAY."""
@@ -431,8 +447,15 @@ class Transport(Pollable):
         return f"<Transport fd={self._fd} {state} unsent={self.unsent}>"
 
 
-def _address(sock: socket.socket, name: Callable[[], Any]) -> Any:
+def _ask(sock: socket.socket, name: Callable[[], Any]) -> Any:
+    try:
+        return name()
+    except OSError:
+        return "" if sock.family == socket.AF_UNIX else ("unknown", 0)
+
+
+def _address(sock: socket.socket, name: Any) -> Any:
     if sock.family == socket.AF_UNIX:
-        return UNIXAddress(name() or None)
-    host, port = name()[:2]
+        return UNIXAddress(name or None)
+    host, port = name[:2]
     return (IPv6Address if sock.family == socket.AF_INET6 else IPv4Address)("TCP", host, port)

@@ -174,7 +174,8 @@ class MemoryTransport:
             self._wake()
             return len(data)
         taken = self._outgoing.put(data)
-        self.other._wake()
+        if taken:
+            self.other._wake()
         return taken
 
     def _fail_writing(self) -> None:
