@@ -167,3 +167,19 @@ async def test_an_error_page_is_served(tmp_path):
     service.startService()
     assert (await ask(service.port)).endswith(b"\r\n\r\n<h1>sorry</h1>")
     await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_connections_to_where_a_backend_was_are_not_kept(backend):
+    from twisted_lb.core.backend import BackendSpec, TcpAddress
+
+    service = LoadBalancerService(config(backend.site.port))
+    service.startService()
+    await ask(service.port)
+    connections = service.engine.connections
+    assert connections.idle == 1
+    name = next(iter(service.balancer.pool.backends))
+    service.balancer.update([BackendSpec(name, TcpAddress("127.0.0.1", 1))], reactor.seconds())
+    assert connections.idle == 0
+    service.balancer.update([], reactor.seconds())
+    await service.stopService()

@@ -34,7 +34,7 @@ from twisted_lb.build_info import build
 from twisted_lb.checks import Checks, HttpProbe, ProbeResult, TcpProbe
 from twisted_lb.config import ListenConfig, LoadBalancerConfig
 from twisted_lb.core.balancer import Balancer
-from twisted_lb.core.events import BackendEjected, BackendRemoved, Event
+from twisted_lb.core.events import BackendChanged, BackendEjected, BackendRemoved, Event
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pool import Pool, PoolSettings
 from twisted_lb.core.retry import RetryBudget, RetryPolicy
@@ -323,7 +323,8 @@ class _Running:
         log_event(event)
         if isinstance(event, BackendEjected) and event.check_wanted and self.checks is not None:
             self.checks.check_soon(event.backend_name)
-        elif isinstance(event, BackendRemoved):
+        elif isinstance(event, (BackendChanged, BackendRemoved)):
+            # What is kept may lead to where it no longer is.
             self.connections.close_idle(event.backend_name)
 
     def serve_status(self, sock: socket.socket, ready: Callable[[], bool]) -> None:
