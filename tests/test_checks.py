@@ -282,3 +282,17 @@ def test_the_tcp_form_passes_on_a_connection(world):
     assert world.backend().read() == b""
     world.dial.refuse.add("a:80")
     assert [result.passed for result in ask(world, probe)] == [False]
+
+
+@pytest.mark.parametrize("hang", [True, False], ids=["connect", "answer"])
+def test_a_probe_that_is_closed_lets_go_of_everything(world, hang):
+    if hang:
+        world.dial.hang.add("a:80")
+    probe = http(world)
+    results = ask(world, probe)
+    probe.close()
+    world.run()
+    assert [result.reason for result in results] == ["the checks have ended"]
+    if not hang:
+        world.backend().read()
+        assert world.backend().closed or world.backend().was_reset

@@ -84,9 +84,12 @@ class _Asking:
         self.end(ProbeResult(False, detail or outcome.name.lower()))
 
     def _timed_out(self) -> None:
+        self.give_up("no answer in time")
+
+    def give_up(self, reason: str) -> None:
         if self.attempt is not None and self._transport is None:
             self.attempt.cancel()
-        self.end(ProbeResult(False, "no answer in time"))
+        self.end(ProbeResult(False, reason))
 
     def end(self, result: ProbeResult) -> None:
         if self._over:
@@ -106,6 +109,12 @@ class NetworkProbe:
         self._dial: Final = dial
         self._deadlines: Final = deadlines
         self._seconds: Final = seconds
+        self._open: Final[set[_Asking]] = set()
+
+    def close(self) -> None:
+        """Give up what is being asked: whoever waits hears a failure."""
+        for asking in list(self._open):
+            asking.give_up("the checks have ended")
 
     def request(self, address: Address) -> bytes:
         """What is sent; nothing: connecting is the question."""
@@ -120,7 +129,12 @@ class NetworkProbe:
         asking = _Asking(self.request(address), self.judge)
         self._deadlines.arm(asking.deadline, self._seconds() + timeout_s)
         asking.attempt = self._dial.dial(address, asking, timeout_s, asking.failed)
-        return asking.result
+        self._open.add(asking)
+        return asking.result.addCallback(self._forget, asking)
+
+    def _forget(self, result: ProbeResult, asking: _Asking) -> ProbeResult:
+        self._open.discard(asking)
+        return result
 
 
 class TcpProbe(NetworkProbe):

@@ -31,7 +31,7 @@ from twisted.logger import Logger
 from twisted_lb import __version__
 from twisted_lb.admin.status import status_site
 from twisted_lb.build_info import build
-from twisted_lb.checks import Checks, HttpProbe, ProbeResult, TcpProbe
+from twisted_lb.checks import Checks, HttpProbe, NetworkProbe, ProbeResult, TcpProbe
 from twisted_lb.config import ListenConfig, LoadBalancerConfig
 from twisted_lb.core.balancer import Balancer
 from twisted_lb.core.events import BackendChanged, BackendEjected, BackendRemoved, Event
@@ -230,6 +230,7 @@ class _Running:
         self._config: Final = config
         self._reactor: Final = reactor
         self._started = False
+        self._probe: NetworkProbe | None = None
         time_: IReactorTime = reactor
         later: Later = time_.callLater
         self.clock: Final = Clock(time_.seconds)
@@ -285,13 +286,13 @@ class _Running:
         if not config.enabled:
             return None
         seconds = cast(IReactorTime, self._reactor).seconds
-        probe = (
+        self._probe = (
             TcpProbe(dialer, self.deadlines, seconds)
             if config.kind == "tcp"
             else HttpProbe(dialer, self.deadlines, seconds, config.path, f"twisted_lb-check/{__version__}")
         )
         return Checks(
-            probe,
+            self._probe,
             self._reactor,
             self._heard_check,
             rng,
@@ -346,6 +347,8 @@ class _Running:
             downstream.kill()
         if self.checks is not None:
             self.checks.stop()
+        if self._probe is not None:
+            self._probe.close()
         self._ticking.stop()
         self.connections.close_all()
         # Twice: what the first round delivers may close more.
