@@ -14,6 +14,8 @@ from twisted_lb.net.clock import Clock
 TICK_S: Final = 0.1
 NEVER: Final = float("inf")
 _NOWHERE: Final = 1 << 62
+# What is left of a slot after rounding may be nothing at all, and would be waited for again and again.
+_SHORTEST_S: Final = TICK_S / 100
 
 _log = Logger()
 
@@ -49,7 +51,12 @@ class Deadlines:
 
     def stop(self) -> None:
         """Forget all of them: nothing runs any more. Whatever `later` returned is cancelled, if it can be."""
-        self._slots.clear()
+        slots = self._slots
+        self._slots = {}  # a tick that runs sees by this that it is over
+        for bucket in slots.values():
+            for deadline in bucket:
+                deadline.due = NEVER
+                deadline.slot = _NOWHERE
         if self._ticking:
             self._ticking = False
             cancel = getattr(self._next_tick, "cancel", None)
@@ -67,8 +74,9 @@ class Deadlines:
     def _put(self, deadline: Deadline, slot: int) -> None:
         if not self._ticking:
             self._ticking = True
-            self._visited = int(self._clock.read() / TICK_S)
-            self._next_tick = self._later(TICK_S, self.tick)
+            now = self._clock.read()
+            self._visited = int(now / TICK_S)
+            self._schedule(now)
         # A moment already past is looked at by the next tick.
         slot = max(slot, self._visited + 1)
         deadline.slot = slot
@@ -78,8 +86,15 @@ class Deadlines:
         else:
             bucket.append(deadline)
 
+    def _schedule(self, now: float) -> None:
+        """Tick where the next slot begins: a tick in the middle of slots would be late twice."""
+        to_next = (int(now / TICK_S) + 1) * TICK_S - now
+        self._next_tick = self._later(max(to_next, _SHORTEST_S), self.tick)
+
     def tick(self) -> None:
         """Run what is due; ticks on for as long as anything is in the wheel."""
+        self._next_tick = None
+        wheel = self._slots
         now = self._clock.read()
         current = int(now / TICK_S)
         if current - self._visited > len(self._slots):
@@ -88,10 +103,13 @@ class Deadlines:
             slots = list(range(self._visited + 1, current + 1))
         self._visited = max(current, self._visited)
         for slot in slots:
-            for deadline in self._slots.pop(slot, ()):
-                self._visit(deadline, slot, now)
-        self._ticking = bool(self._slots)
-        self._next_tick = self._later(TICK_S, self.tick) if self._ticking else None
+            for deadline in wheel.pop(slot, ()):
+                if self._slots is wheel:
+                    self._visit(deadline, slot, now)
+        if self._slots is wheel:
+            self._ticking = bool(wheel)
+            if self._ticking:
+                self._schedule(now)
 
     def _visit(self, deadline: Deadline, slot: int, now: float) -> None:
         if deadline.slot != slot:

@@ -25,6 +25,11 @@ _REFUSED: Final = frozenset(
         errno.ENETDOWN,
     )
 )
+# We have nothing left to connect with: no other address would do better.
+_EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC))
+# So are ports: EADDRNOTAVAIL, or EAGAIN where the kernel picks one. For IPv6 the former means that there is none here, and
+# a unix socket says the latter when the queue of its server is full.
+_PORTS: Final = frozenset((errno.EADDRNOTAVAIL, errno.EAGAIN))
 _IN_PROGRESS: Final = frozenset((errno.EINPROGRESS, errno.EALREADY, errno.EINTR))
 
 Failed = Callable[[Outcome, str], None]
@@ -56,13 +61,14 @@ class _Dialling(Pollable):
         self._address: Final = address
         self._protocol: Final = protocol
         self._failed: Final = failed
-        self._ends_at: Final = dialer.poller.clock.now + timeout_s
+        self._ends_at: Final = dialer.poller.clock.read() + timeout_s
         self._left: list[SocketAddress] = []
         self._trying: SocketAddress | None = None
         self._sock: socket.socket | None = None
         self._deadline: Final = Deadline(self._timed_out)
         self._troubles: list[str] = []
         self._timeouts: int = 0
+        self._refusals: int = 0
         self._over: bool = False
         self._cancelled: bool = False
 
@@ -83,8 +89,7 @@ class _Dialling(Pollable):
         """Try the next address; each gets its share of the time that is left."""
         if not self._left:
             self._dialer.names.failed(self._address)
-            outcome = Outcome.CONNECT_TIMEOUT if self._timeouts else Outcome.REFUSED
-            self._fail(outcome, ", ".join(self._troubles))
+            self._fail(self._outcome(), ", ".join(self._troubles))
             return
         now = self._dialer.poller.clock.now
         share = max(self._ends_at - now, 0.0) / len(self._left)
@@ -96,16 +101,24 @@ class _Dialling(Pollable):
             if family != socket.AF_UNIX:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             code = sock.connect_ex(where)
+            if code in _IN_PROGRESS:
+                self._dialer.poller.add(sock.fileno(), self, WRITE)
         except OSError as error:
             self._trouble(error.errno or errno.EIO)
             return
         if code in _IN_PROGRESS:
-            self._dialer.poller.add(sock.fileno(), self, WRITE)
-        elif code:
+            return
+        if code:
             self._trouble(code)
         else:
             # Connected at once (unix sockets do): told after the batch, so that callers see one order of events.
             self._dialer.poller.soon(self._connected)
+
+    def _outcome(self) -> Outcome:
+        """What it comes to when no address worked: the worst that was heard from the other side, if anything was."""
+        if self._timeouts:
+            return Outcome.CONNECT_TIMEOUT
+        return Outcome.REFUSED if self._refusals else Outcome.LOCAL_FAILURE
 
     def ready(self, flags: int) -> None:
         """See Pollable: the connection is made or was refused."""
@@ -126,19 +139,23 @@ class _Dialling(Pollable):
         self._over = True
         self._deadline.disarm()
         self._sock = None
-        if self._trying is not None:
-            self._dialer.names.worked(self._address, self._trying)
-        Transport(self._dialer.poller, sock).open(self._protocol)
+        assert self._trying is not None
+        _, where = self._trying
+        self._dialer.names.worked(self._address, self._trying)
+        Transport(self._dialer.poller, sock, where).open(self._protocol)
 
     def _trouble(self, code: int) -> None:
-        """One address did not work; a fault of our own ends the attempt, the others may do better."""
+        """One address did not work; the others may do better, unless it is us who cannot connect at all."""
         self._drop_socket()
         text = os.strerror(code).lower()
-        if code == errno.ETIMEDOUT:
-            self._timeouts += 1
-        elif code not in _REFUSED:
+        family = socket.AF_INET if self._trying is None else self._trying[0]
+        if code in _EXHAUSTED or (code in _PORTS and family == socket.AF_INET):
             self._fail(Outcome.LOCAL_FAILURE, text)
             return
+        if code == errno.ETIMEDOUT or (code == errno.EAGAIN and family == socket.AF_UNIX):
+            self._timeouts += 1
+        elif code in _REFUSED:
+            self._refusals += 1
         if text not in self._troubles:
             self._troubles.append(text)
         self._next()

@@ -18,7 +18,21 @@ _BATCH: Final = 64
 _BACKLOG: Final = 4096
 # How long accepting rests when there is no descriptor or memory for one more.
 _REST_S: Final = 0.25
-_EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+# accept(2): the one connection that was next is to blame, and gone. All other errors are ours and would come back.
+_GONE: Final = frozenset(
+    (
+        errno.ECONNABORTED,
+        errno.EPERM,
+        errno.EPROTO,
+        errno.ENOPROTOOPT,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.EOPNOTSUPP,
+        errno.ETIMEDOUT,
+    )
+)
 
 _log = Logger()
 
@@ -72,7 +86,8 @@ def _is_stale(path: str) -> bool:
             return False
     except FileNotFoundError:
         return False
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+    # Not blocking: a server whose queue is full would let us wait for it.
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
         return probe.connect_ex(path) == errno.ECONNREFUSED
 
 
@@ -93,6 +108,8 @@ class Listener(Pollable):
         self._later: Final = later
         self._listening: bool = False
         self._resting: bool = False
+        self._rested: bool = False  # and nobody was accepted since
+        self._going_on: object = None
 
     def start(self) -> None:
         """Accept from now on."""
@@ -109,46 +126,59 @@ class Listener(Pollable):
     def _accept(self) -> bool:
         """Take one connection from the queue; False when there is none, or no room for it."""
         try:
-            sock, _ = self._sock.accept()
+            sock, peer = self._sock.accept()
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as error:
-            if error.errno in _EXHAUSTED:
-                self._rest(error)
-                return False
-            # ECONNABORTED and the like: that client is gone, the next one may not be.
-            return True
+            if error.errno in _GONE:
+                return True
+            self._rest(error)
+            return False
         self.accepted += 1
+        self._rested = False
         sock.setblocking(False)
-        Transport(self._poller, sock).open(self._build())
+        try:
+            Transport(self._poller, sock, peer).open(self._build())
+        except Exception:
+            _log.failure("a connection could not be taken in; the next one may")
+            self._poller.close_later(sock)
         return True
 
     def _rest(self, error: OSError) -> None:
         """Level-triggered readiness would spin until somebody leaves."""
         if self._listening and not self._resting:
             self._resting = True
-            _log.warn("accepting rests for {rest} s: {error}", rest=_REST_S, error=os.strerror(error.errno or 0))
+            if not self._rested:
+                self._rested = True
+                _log.warn("accepting rests for {rest} s: {error}", rest=_REST_S, error=os.strerror(error.errno or 0))
             self._poller.change(self._sock.fileno(), 0)
-            self._later(_REST_S, self._go_on)
+            self._going_on = self._later(_REST_S, self._go_on)
 
     def _go_on(self) -> None:
         if self._resting:
             self._resting = False
-            if self._listening:
-                self._poller.change(self._sock.fileno(), READ)
+            self._poller.change(self._sock.fileno(), READ)
 
     def crashed(self) -> None:
         """See Pollable: a listener outlives a bug in one connection."""
 
     def stop(self) -> None:
-        """Take in everybody who is in the queue, then close. Harmless when stopped."""
+        """Take in everybody who is in the queue, then close. Harmless when stopped. Whatever `later` returned is cancelled,
+        if it can be.
+        """
         if not self._listening:
             self._sock.close()
             return
-        while self._accept():
-            pass
+        # Bounded: the queue fills as long as it is there.
+        for _ in range(_BACKLOG):
+            if not self._accept():
+                break
         self._listening = False
-        self._resting = False
+        if self._resting:
+            self._resting = False
+            cancel = getattr(self._going_on, "cancel", None)
+            if cancel is not None:
+                cancel()
         self._poller.remove(self._sock.fileno())
         self._poller.close_later(self._sock)
 

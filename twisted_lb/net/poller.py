@@ -193,8 +193,8 @@ class EpollPoller(Poller):
 
     def add(self, fd: int, handler: Pollable, interest: int) -> None:
         """See Poller."""
-        self._handlers[fd] = handler
         self._epoll.register(fd, interest)
+        self._handlers[fd] = handler
 
     def change(self, fd: int, interest: int) -> None:
         """See Poller."""

@@ -98,7 +98,9 @@ def _ignore(_argument: object) -> None:
 
 
 class Transport(Pollable):
-    """One socket, from connected to closed. The poller drives it; `open` starts it."""
+    """One socket, from connected to closed. The poller drives it; `open` starts it. `peer` is its address, if known, as the
+    socket module gives it.
+    """
 
     def __init__(self, poller: Poller, sock: socket.socket, peer: Any = None) -> None:
         self.protocol: StreamProtocol | None = None
@@ -123,7 +125,7 @@ class Transport(Pollable):
         self._half_closing: bool = False
         self._broken: bool = False  # a send failed
         self._gone: bool = False
-        # What accept or getpeername gave: a peer that reset the connection has no name any more.
+        # Asked for once: a peer that reset the connection has no name any more.
         self._peer: Any = peer
         self._host: Any = None
 
@@ -133,7 +135,11 @@ class Transport(Pollable):
         self._receive = protocol.dataReceived
         self._interest = READ | PEER_CLOSED
         self._poller.add(self._fd, self, self._interest)
-        protocol.makeConnection(self)
+        try:
+            protocol.makeConnection(self)
+        except Exception:
+            self.abortConnection()
+            raise
 
     # Events.
 

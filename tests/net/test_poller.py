@@ -1,0 +1,330 @@
+"""The poller: batches, what waits until after them, and what must never take it down."""
+
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from world import FakeReactor
+
+from twisted_lb.net import poller as poller_module
+from twisted_lb.net.clock import Clock
+from twisted_lb.net.poller import READ, WRITE, EpollPoller, Pollable, Poller
+from twisted_lb.net.reactor_poller import ReactorPoller
+from twisted_lb.testing import HeapClock
+
+interpreted_only = pytest.mark.skipif(
+    not poller_module.__file__.endswith(".py"), reason="a compiled Pollable takes no interpreted subclass"
+)
+
+
+class Floor:
+    """A poller, its clock, and the reactor where it needs one."""
+
+    def __init__(self, kind: str) -> None:
+        self.clock = HeapClock(50.0)
+        self.now = Clock(self.clock.seconds)
+        self.reactor = FakeReactor()
+        self.poller: Poller = (
+            EpollPoller(self.now, self.clock.callLater, lambda: pytest.fail("lost"))
+            if kind == "epoll"
+            else ReactorPoller(self.reactor, self.now, self.clock.callLater)
+        )
+
+    def batch(self) -> None:
+        if isinstance(self.poller, EpollPoller):
+            self.poller.doRead()
+        else:
+            self.reactor.turn()
+
+
+@pytest.fixture(params=["epoll", "reactor"])
+def floor(request):
+    one = Floor(request.param)
+    yield one
+    assert one.poller.watched == 0
+    one.poller.stop()
+
+
+@pytest.fixture
+def pair():
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    with near, far:
+        yield near, far
+
+
+class Handler(Pollable):
+    def __init__(self, on_ready: Callable[[int], object] = lambda flags: None) -> None:
+        self.flags: list[int] = []
+        self.crashes = 0
+        self.on_ready = on_ready
+
+    def ready(self, flags):
+        self.flags.append(flags)
+        self.on_ready(flags)
+
+    def crashed(self):
+        self.crashes += 1
+
+
+# What waits until after the batch.
+
+
+def test_soon_is_on_a_later_turn_in_order(floor):
+    told: list[int] = []
+    for number in range(3):
+        floor.poller.soon(lambda number=number: told.append(number))
+    assert told == []
+    floor.clock.settle()
+    assert told == [0, 1, 2]
+
+
+def test_soon_within_soon_comes_after_it_and_never_starves_the_reactor(floor):
+    told: list[int] = []
+
+    def again() -> None:
+        told.append(len(told))
+        if len(told) < 100:
+            floor.poller.soon(again)
+
+    floor.poller.soon(again)
+    floor.clock.run_until(lambda: told)
+    assert 0 < len(told) < 100, "all within one turn of the reactor"
+    floor.clock.settle()
+    assert told == list(range(100))
+
+
+def test_a_delivery_that_raises_does_not_stop_the_next(floor, logged_errors):
+    told: list[str] = []
+    floor.poller.soon(lambda: 1 // 0)
+    floor.poller.soon(lambda: told.append("next"))
+    floor.clock.settle()
+    assert told == ["next"]
+    assert len(logged_errors.take()) == 1
+
+
+def test_what_is_to_close_closes_after_what_is_to_be_told(floor, pair):
+    near, _ = pair
+    told: list[int] = []
+    floor.poller.close_later(near)
+    floor.poller.soon(lambda: told.append(near.fileno()))
+    assert near.fileno() >= 0
+    floor.clock.settle()
+    assert told[0] >= 0
+    assert near.fileno() == -1
+
+
+def test_flush_delivers_at_once(floor, pair):
+    told: list[int] = []
+    floor.poller.soon(lambda: told.append(1))
+    floor.poller.close_later(pair[0])
+    floor.poller.flush()
+    assert told == [1]
+    assert pair[0].fileno() == -1
+    floor.clock.settle()
+    assert told == [1]
+
+
+# Descriptors.
+
+
+def test_a_descriptor_that_cannot_be_watched_is_not(pair):
+    floor = Floor("epoll")
+    near, _ = pair
+    number = near.fileno()
+    near.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        floor.poller.add(number, _nobody(), READ)
+    assert floor.poller.watched == 0
+    floor.poller.stop()
+
+
+def _nobody() -> Pollable:
+    return Pollable()
+
+
+def test_removing_twice_or_what_is_not_there_is_harmless(floor, pair):
+    near, _ = pair
+    floor.poller.remove(near.fileno())
+    floor.poller.add(near.fileno(), _nobody(), 0)
+    assert floor.poller.watched == 1
+    floor.poller.remove(near.fileno())
+    floor.poller.remove(near.fileno())
+    assert floor.poller.watched == 0
+
+
+@interpreted_only
+def test_interest_decides_what_is_reported(floor, pair):
+    near, far = pair
+    handler = Handler()
+    floor.poller.add(near.fileno(), handler, 0)
+    far.send(b"x")
+    floor.batch()
+    assert handler.flags == []
+    floor.poller.change(near.fileno(), READ)
+    floor.batch()
+    assert len(handler.flags) == 1
+    assert handler.flags[0] & READ
+    floor.poller.change(near.fileno(), WRITE)
+    floor.batch()
+    assert handler.flags[-1] & WRITE
+    floor.poller.remove(near.fileno())
+    floor.batch()
+    assert len(handler.flags) == 2
+
+
+@interpreted_only
+def test_a_parked_descriptor_says_nothing_until_the_next_change(floor, pair):
+    near, far = pair
+    handler = Handler()
+    floor.poller.add(near.fileno(), handler, READ)
+    far.close()
+    floor.poller.park(near.fileno())
+    floor.poller.park(near.fileno())
+    for _ in range(3):
+        floor.batch()
+    assert handler.flags == []
+    floor.poller.change(near.fileno(), READ)
+    floor.batch()
+    assert handler.flags
+    floor.poller.park(near.fileno())
+    floor.poller.remove(near.fileno())
+
+
+@interpreted_only
+def test_an_event_of_what_was_removed_earlier_in_the_batch_is_dropped(floor):
+    pairs = [socket.socketpair() for _ in range(2)]
+    handlers = []
+    for index, (near, far) in enumerate(pairs):
+        far.send(b"x")
+        handlers.append(Handler(lambda flags, index=index: floor.poller.remove(pairs[1 - index][0].fileno())))
+        floor.poller.add(near.fileno(), handlers[-1], READ)
+    floor.batch()
+    assert sorted(len(handler.flags) for handler in handlers) == [0, 1]
+    for near, far in pairs:
+        floor.poller.remove(near.fileno())
+        near.close()
+        far.close()
+
+
+@interpreted_only
+def test_a_handler_that_raises_is_told_so_and_the_others_are_served(floor, logged_errors):
+    pairs = [socket.socketpair() for _ in range(3)]
+    handlers = [Handler(), Handler(lambda flags: 1 // 0), Handler()]
+    for (near, far), handler in zip(pairs, handlers, strict=True):
+        far.send(b"x")
+        floor.poller.add(near.fileno(), handler, READ)
+    floor.batch()
+    assert [len(handler.flags) for handler in handlers] == [1, 1, 1]
+    assert [handler.crashes for handler in handlers] == [0, 1, 0]
+    assert len(logged_errors.take()) == 1
+    for near, far in pairs:
+        floor.poller.remove(near.fileno())
+        near.close()
+        far.close()
+
+
+@interpreted_only
+def test_even_one_that_raises_when_it_is_told_so(floor, pair, logged_errors):
+    class Hopeless(Handler):
+        def crashed(self):
+            raise ZeroDivisionError
+
+    near, far = pair
+    far.send(b"x")
+    floor.poller.add(near.fileno(), Hopeless(lambda flags: 1 // 0), READ)
+    floor.batch()
+    assert len(logged_errors.take()) == 2
+    floor.poller.remove(near.fileno())
+
+
+@interpreted_only
+def test_the_clock_is_read_at_the_beginning_of_a_batch(floor, pair):
+    near, far = pair
+    seen: list[float] = []
+    floor.poller.add(near.fileno(), Handler(lambda flags: seen.append(floor.now.now)), READ)
+    far.send(b"x")
+    floor.clock.advance(7.0)
+    floor.batch()
+    assert seen == [57.0]
+    floor.poller.remove(near.fileno())
+
+
+@interpreted_only
+def test_what_a_handler_queues_is_delivered_after_the_batch(floor):
+    pairs = [socket.socketpair() for _ in range(2)]
+    told: list[str] = []
+
+    def act(flags: int) -> None:
+        told.append("event")
+        floor.poller.soon(lambda: told.append("after"))
+
+    for near, far in pairs:
+        far.send(b"x")
+        floor.poller.add(near.fileno(), Handler(act), READ)
+    if isinstance(floor.poller, EpollPoller):
+        floor.batch()
+        assert told == ["event", "event", "after", "after"]
+    else:
+        # The reactor's batch is not ours to look into: each event is a batch.
+        floor.batch()
+        assert told == ["event", "after", "event", "after"]
+    assert floor.clock.next_at() is None
+    for near, far in pairs:
+        floor.poller.remove(near.fileno())
+        near.close()
+        far.close()
+
+
+# Within a running reactor.
+
+TALK = """
+import socket, sys, threading
+from twisted.internet import %(module)s
+%(module)s.install()
+from twisted.internet import reactor
+from twisted_lb.net.clock import Clock
+from twisted_lb.net.listener import Listener, bind_tcp
+from twisted_lb.net.reactor_poller import ReactorPoller
+
+class Echo:
+    def makeConnection(self, transport): self.transport = transport
+    def dataReceived(self, data): self.transport.write(data)
+    def readConnectionLost(self): self.transport.loseConnection()
+    def connectionLost(self, reason):
+        listener.stop()
+        reactor.callLater(0, reactor.stop)
+
+poller = ReactorPoller(reactor, Clock(reactor.seconds), reactor.callLater)
+listener = Listener(poller, bind_tcp("127.0.0.1", 0), Echo, reactor.callLater)
+listener.start()
+
+def talk():
+    client = socket.create_connection(("127.0.0.1", listener.port))
+    sent = b"x" * 1_000_000
+    threading.Thread(target=lambda: (client.sendall(sent), client.shutdown(socket.SHUT_WR))).start()
+    got = 0
+    while data := client.recv(65536):
+        got += len(data)
+    print(got, flush=True)
+    client.close()
+
+talking = threading.Thread(target=talk)
+talking.start()
+reactor.run()
+talking.join()
+print(poller.watched)
+poller.stop()
+"""
+
+
+@pytest.mark.parametrize("module", ["epollreactor", "pollreactor", "selectreactor", "asyncioreactor"])
+def test_without_epoll_it_works_within_any_reactor(module, tmp_path: Path):
+    script = tmp_path / "talk.py"
+    script.write_text(TALK % {"module": module})
+    done = subprocess.run([sys.executable, "-P", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "1000000\n0\n", done.stderr
+    assert done.stderr == ""
