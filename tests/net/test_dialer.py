@@ -1,12 +1,15 @@
 """Connecting: the addresses of a name in turn, and a failure named by its outcome."""
 
 import errno
+import os
+import resource
 import socket
 from contextlib import closing
 
 import pytest
 from processes import free_port
 from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.error import ConnectionAborted
 from world import World
 
 from twisted_lb.core.backend import TcpAddress, UnixAddress
@@ -246,6 +249,126 @@ def test_a_fault_of_our_own_is_a_local_failure(net):
     # A broadcast address cannot be connected to by anybody: EACCES here, at once.
     caller, _ = net.dial(TcpAddress("255.255.255.255", 80))
     assert [outcome for outcome, _ in caller.failures] in ([Outcome.LOCAL_FAILURE], [Outcome.REFUSED])
+
+
+def test_an_address_that_this_machine_has_no_way_to_is_passed_over(net, server):
+    """As ::1 of `localhost` is where IPv6 is switched off. A broadcast address is EACCES to everybody."""
+    net.resolver.table["app"] = ["255.255.255.255", "127.0.0.1"]
+    caller, _ = net.dial(TcpAddress("app", server))
+    assert caller.connected == [("127.0.0.1", server)]
+
+
+def test_no_way_to_one_address_and_refused_by_the_other_is_refused(net):
+    net.resolver.table["app"] = ["255.255.255.255", "127.0.0.1"]
+    caller, _ = net.dial(TcpAddress("app", free_port()))
+    assert [outcome for outcome, _ in caller.failures] == [Outcome.REFUSED]
+
+
+def test_out_of_descriptors_it_is_our_fault_and_no_address_is_blamed(net, server):
+    net.resolver.table["app"] = ["127.0.0.8", "127.0.0.9"]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        caller = Caller()
+        net.dialer.dial(TcpAddress("app", server), caller, 5.0, lambda *failure: caller.failures.append(failure))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    net.world.run()
+    assert caller.failures == [(Outcome.LOCAL_FAILURE, "too many open files")]
+
+
+def test_a_unix_server_whose_queue_is_full_did_not_answer_in_time(net, tmp_path):
+    path = str(tmp_path / "s")
+    with closing(socket.socket(socket.AF_UNIX)) as sock:
+        sock.bind(path)
+        sock.listen(0)
+        outcomes = []
+        for _ in range(5):
+            caller, _ = net.dial(UnixAddress(path))
+            outcomes += [outcome for outcome, _ in caller.failures]
+        assert outcomes
+        assert set(outcomes) == {Outcome.CONNECT_TIMEOUT}
+
+
+def test_the_time_runs_from_the_call_however_long_nothing_happened(net, monkeypatch):
+    """The clock of the hot path is as old as the last event."""
+    hanging(monkeypatch)
+    net.world.time.now += 100.0
+    caller, _ = net.dial(TcpAddress("127.0.0.66", 80), timeout_s=2.0)
+    net.world.advance(1.9)
+    assert caller.failures == []
+    net.world.advance(0.3)
+    assert [outcome for outcome, _ in caller.failures] == [Outcome.CONNECT_TIMEOUT]
+
+
+def test_three_addresses_share_the_time_evenly(net, server, monkeypatch):
+    hanging(monkeypatch)
+    net.resolver.table["app"] = ["127.0.0.66", "127.0.0.66", "127.0.0.66"]
+    monkeypatch.setattr(net.names, "find", lambda address, found: found([(socket.AF_INET, ("127.0.0.66", 1))] * 3))
+    tried_at: list[float] = []
+    plain = HangingSocket.connect_ex
+
+    def connect_ex(self, where):
+        tried_at.append(net.world.time.now)
+        return plain(self, where)
+
+    monkeypatch.setattr(HangingSocket, "connect_ex", connect_ex)
+    began = net.world.time.now
+    caller, _ = net.dial(TcpAddress("app", server), timeout_s=3.0)
+    net.world.advance(4.0)
+    assert [outcome for outcome, _ in caller.failures] == [Outcome.CONNECT_TIMEOUT]
+    assert [at - began for at in tried_at] == pytest.approx([0.0, 1.0, 2.0], abs=0.15)
+
+
+def test_a_protocol_that_cannot_start_is_closed(net, server, logged_errors):
+    class Broken(Caller):
+        lost = None
+
+        def makeConnection(self, transport):
+            raise ZeroDivisionError
+
+        def connectionLost(self, reason):
+            self.lost = reason
+
+    broken = Broken()
+    net.dialer.dial(TcpAddress("127.0.0.1", server), broken, 5.0, lambda *failure: broken.failures.append(failure))
+    net.world.advance(6)
+    assert broken.lost.check(ConnectionAborted)
+    assert broken.failures == []
+    assert len(logged_errors.take()) == 1
+
+
+def test_taken_back_while_the_name_is_asked_for_nothing_is_connected(net, server):
+    net.resolver.slow = True
+    net.resolver.table["app"] = ["127.0.0.1"]
+    caller, attempt = net.dial(TcpAddress("app", server))
+    attempt.cancel()
+    net.resolver.waiting.pop()()
+    net.world.advance(6)
+    assert (caller.connected, caller.failures) == ([], [])
+
+
+def test_taken_back_after_it_is_connected_nothing_happens(net, server):
+    caller, attempt = net.dial(TcpAddress("127.0.0.1", server))
+    attempt.cancel()
+    net.world.advance(6)
+    assert caller.transport.connected
+    assert caller.failures == []
+
+
+def test_a_unix_connect_that_is_taken_back_before_it_is_told_is_not_told(net, tmp_path):
+    with closing(socket.socket(socket.AF_UNIX)) as sock:
+        sock.bind(str(tmp_path / "s"))
+        sock.listen()
+        caller = Caller()
+        attempt = net.dialer.dial(
+            UnixAddress(str(tmp_path / "s")), caller, 5.0, lambda *failure: caller.failures.append(failure)
+        )
+        attempt.cancel()
+        net.world.advance(6)
+        assert (caller.connected, caller.failures) == ([], [])
 
 
 def found_by(net: Net, address: TcpAddress) -> list[str]:

@@ -2,10 +2,13 @@
 
 import errno
 import os
+import resource
 import socket
 import stat
+import struct
 
 import pytest
+from twisted.logger import globalLogPublisher
 from world import World
 
 from twisted_lb.net.listener import Listener, bind_tcp, bind_unix
@@ -171,3 +174,121 @@ def test_it_says_where_it_listens(interface, shown):
     hall = Hall(bind_tcp(interface, 0))
     assert hall.listener.address == f"{shown}{hall.listener.port}"
     hall.close()
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.EINVAL, errno.EBADF])
+def test_an_error_that_stays_does_not_hang_a_stop_and_leaves_nothing(code):
+    hall = Hall(FailingSocket())
+    hall.sock.failures = [code] * 1000
+    hall.connect(1)
+    hall.world.run()
+    assert hall.world.time.next_at() is not None, "it does not rest"
+    hall.listener.stop()
+    assert hall.world.time.next_at() == hall.world.time.now, "only what is due at once is left"
+    hall.close()
+
+
+def test_resting_again_and_again_is_said_once():
+    said: list = []
+    hall = Hall(FailingSocket())
+    hall.sock.failures = [errno.EMFILE] * 4
+    hall.connect(1)
+
+    def observe(event):
+        if event["log_namespace"] == "twisted_lb.net.listener":
+            said.append(event)
+
+    globalLogPublisher.addObserver(observe)
+    hall.world.advance(2)
+    globalLogPublisher.removeObserver(observe)
+    assert hall.listener.accepted == 1
+    assert len(said) == 1
+    hall.close()
+
+
+def test_out_of_descriptors_for_real_it_goes_on_when_there_are_some(hall):
+    hall.connect(3)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        hall.world.poller.doRead()
+        assert hall.listener.accepted == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    hall.world.advance(0.3)
+    assert hall.listener.accepted == 3
+
+
+@pytest.mark.parametrize("when", ["built", "started"])
+def test_a_protocol_that_cannot_start_costs_its_own_connection_only(hall, logged_errors, when):
+    class Broken(Greeter):
+        def makeConnection(self, transport):
+            if when == "started":
+                raise ZeroDivisionError
+            super().makeConnection(transport)
+
+    made: list[Greeter] = []
+
+    def build():
+        made.append(Broken() if len(made) == 1 else Greeter())
+        if len(made) == 2 and when == "built":
+            raise ZeroDivisionError
+        return made[-1]
+
+    listener = Listener(hall.world.poller, bind_tcp("127.0.0.1", 0), build, hall.world.time.callLater)
+    listener.start()
+    hall.port = listener.port
+    hall.connect(3)
+    hall.world.run()
+    hall.connect(1)
+    listener.stop()
+    hall.world.run()
+    heard = []
+    for client in hall.clients:
+        client.settimeout(10)
+        try:
+            heard.append(client.recv(10))
+        except ConnectionResetError:
+            heard.append(b"")
+    assert heard == [b"hello", b"", b"hello", b"hello"]
+    assert len(logged_errors.take()) == 1
+    hall.greeters += [greeter for greeter in made if greeter.transport is not None]
+    hall.port = hall.listener.port
+
+
+def test_a_protocol_that_cannot_start_does_not_stop_a_stop(hall, logged_errors):
+    broken = Listener(hall.world.poller, bind_tcp("127.0.0.1", 0), lambda: 1 // 0, hall.world.time.callLater)
+    broken.start()
+    with socket.create_connection(("127.0.0.1", broken.port)) as client:
+        broken.stop()
+        hall.world.run()
+        assert client.recv(10) == b""
+    assert len(logged_errors.take()) == 1
+
+
+def test_a_unix_server_whose_queue_is_full_is_not_stale_and_not_waited_for(tmp_path):
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as busy:
+        busy.bind(path)
+        busy.listen(0)
+        waiting = []
+        for _ in range(5):
+            client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            client.connect_ex(path)
+            waiting.append(client)
+        with pytest.raises(OSError, match="in use"):
+            bind_unix(path)
+        for client in waiting:
+            client.close()
+
+
+def test_who_reset_before_it_was_accepted_still_has_an_address(hall):
+    hall.connect(1)
+    name = hall.clients[0].getsockname()
+    hall.clients[0].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    hall.clients[0].close()
+    hall.world.poller.doRead()
+    transport = hall.greeters[0].transport
+    assert (transport.peer_name(), transport.getPeer().port) == name

@@ -123,7 +123,10 @@ class Names:
             known.asked_at = float("-inf")
         waiting, known.waiting = known.waiting, []
         for found in waiting:
-            found(list(known.addresses))
+            try:
+                found(list(known.addresses))
+            except Exception:
+                _log.failure("one who waited for {name} failed", name=address.host)
 
 
 def _literal_address(address: Address) -> list[SocketAddress] | None:
