@@ -92,7 +92,10 @@ def main() -> None:
             if twistd.exists():
                 port = free_port()
                 words = [twistd, "-n", "--pidfile=", "lb", "-b", f"127.0.0.1:{backend}", "-p", str(port)]
-                contenders[name] = (stack.enter_context(running([*words, "--interface", "127.0.0.1"], port, PROXY_CORE)), port)
+                contenders[name] = (
+                    stack.enter_context(running([*words, "--interface", "127.0.0.1"], port, PROXY_CORE)),
+                    port,
+                )
         port = free_port()
         stock = [ROOT / ".venv" / "bin" / "python", "-c", STOCK.format(port=port, backend=backend)]
         contenders["stock ReverseProxyResource"] = (stack.enter_context(running(stock, port, PROXY_CORE)), port)

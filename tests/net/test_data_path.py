@@ -646,6 +646,27 @@ def test_what_is_not_one_request_is_refused_and_closed(engine_world, request_byt
     assert world.backend_connections == []
 
 
+@pytest.mark.parametrize(
+    "start", [b"GET /x\r\n", b"GET / HTTP/2.0\r\n", b"GET / HTTP/1.1\nHost: a\n\n", b"GET / HTTP/1.1\r\nHost: a\nX"]
+)
+def test_what_can_no_longer_become_a_request_is_refused_at_once(engine_world, start):
+    world = engine_world()
+    client = world.client()
+    for byte in start:
+        if not client.read():
+            client.send(bytes([byte]))
+    client.read()
+    assert client.received.startswith(b"HTTP/1.1 4") or client.received.startswith(b"HTTP/1.1 505")
+
+
+def test_an_answer_with_bare_lf_is_502_at_once(make):
+    world = make()
+    client = world.client().send(GET)
+    world.backend().read()
+    world.backend().send(b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok")
+    assert client.read().startswith(b"HTTP/1.1 502 ")
+
+
 def test_a_refused_request_is_followed_by_no_other(engine_world):
     world = engine_world()
     client = world.client().send(b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n" + GET)

@@ -158,7 +158,18 @@ class Downstream:
         return True
 
     def _wait_for_head(self, data: bytes) -> None:
+        """The head is not complete. What can no longer become one is refused now, not when the time is over."""
         limits = self._engine.rules.limits
+        line, ended, _ = data.partition(CRLF)
+        if data.count(b"\n") != data.count(CRLF):
+            self._refuse(BadMessage(400, "bare LF"))
+            return
+        if ended and len(line) + len(CRLF) > self._searched:
+            try:
+                parse_request_line(line, limits)
+            except BadMessage as bad:
+                self._refuse(bad)
+                return
         if len(data) > limits.line_bytes and data.find(CRLF, 0, limits.line_bytes + 2) < 0:
             self._refuse(BadMessage(414, "request line too long"))
         elif len(data) > limits.head_bytes:

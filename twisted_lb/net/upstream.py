@@ -150,6 +150,8 @@ class Upstream:
             if end < 0 or end > limit:
                 if len(data) > limit:
                     raise BadMessage(502, "response head too long")
+                if data.count(b"\n") != data.count(b"\r\n"):
+                    raise BadMessage(502, "bare LF")
                 self._buffer = data
                 self._searched = len(data)
                 return
