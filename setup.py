@@ -105,7 +105,7 @@ setup(
     extras_require={
         "dev": [
             "coverage>=7.13",
-            "gunicorn>=23",
+            "gunicorn>=27",
             "h11>=0.16",
             "httptools>=0.7",
             "httpx>=0.28",
