@@ -62,10 +62,11 @@ need_compiled() {
     stamp=$(fingerprint setup.py pyproject.toml twisted twisted_lb)
     [ "$(cat .venv-compiled/stamp 2>/dev/null)" != "$stamp" ] || return 0
     echo "$(basename "$0"): building .venv-compiled" >&2
-    [ -x .venv-compiled/bin/python ] || make_venv .venv-compiled
     command -v "${CC:-gcc}" >/dev/null || fail "a C compiler is missing (Debian: apt install gcc)"
-    [ -e "$(.venv-compiled/bin/python -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" ] ||
+    find_python
+    [ -e "$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" ] ||
         fail "Python's headers are missing (Debian: apt install python3-dev)"
+    [ -x .venv-compiled/bin/python ] || make_venv .venv-compiled
     wheels=$(mktemp -d)
     rm -rf build
     TWISTED_LB_COMPILED=require install .venv-compiled wheel
