@@ -1,6 +1,7 @@
 """Deadlines: never early, at most a tick late, cheap to move, gone when nothing is due."""
 
 import random
+import weakref
 
 import pytest
 from world import Time
@@ -233,3 +234,21 @@ def test_the_clock_is_up_to_date_for_the_callbacks(strict):
     deadlines.arm(Deadline(lambda: seen.append(now.now)), clock.seconds() + 600)
     clock.advance(601)
     assert seen[0] >= 123.456 + 600
+
+
+def test_ended_it_lets_go_of_its_owner_before_its_slot_comes_by(strict):
+    clock, deadlines = strict
+
+    class Owner:
+        def timed_out(self) -> None:
+            raise AssertionError
+
+    owner = Owner()
+    gone = weakref.ref(owner)
+    deadline = Deadline(owner.timed_out)
+    deadlines.arm(deadline, clock.seconds() + 75)
+    deadline.end()
+    assert not deadline.armed
+    del owner
+    assert gone() is None
+    clock.advance(80)

@@ -20,6 +20,10 @@ _SHORTEST_S: Final = TICK_S / 100
 _log = Logger()
 
 
+def _nothing() -> None:
+    """The callback of a deadline that is over."""
+
+
 class Deadline:
     """A moment at which `callback` runs, unless it was moved or disarmed before. Not armed when made."""
 
@@ -31,6 +35,13 @@ class Deadline:
     def disarm(self) -> None:
         """Forget the moment; the callback will not run. Harmless when not armed."""
         self.due = NEVER
+
+    def end(self) -> None:
+        """Disarm for good, and let go of the callback's owner: the wheel holds a deadline until its slot comes by, which
+        may be long after a connection is gone.
+        """
+        self.due = NEVER
+        self.callback = _nothing
 
     @property
     def armed(self) -> bool:

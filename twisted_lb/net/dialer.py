@@ -137,7 +137,7 @@ class _Dialling(Pollable):
         if self._over or sock is None:
             return
         self._over = True
-        self._deadline.disarm()
+        self._deadline.end()
         self._sock = None
         assert self._trying is not None
         _, where = self._trying
@@ -173,7 +173,7 @@ class _Dialling(Pollable):
         if self._over:
             return
         self._over = True
-        self._deadline.disarm()
+        self._deadline.end()
         self._dialer.poller.soon(lambda: self._tell(outcome, detail))
 
     def _tell(self, outcome: Outcome, detail: str) -> None:
@@ -184,7 +184,7 @@ class _Dialling(Pollable):
         """See Attempt."""
         self._over = True
         self._cancelled = True
-        self._deadline.disarm()
+        self._deadline.end()
         self._drop_socket()
 
     def crashed(self) -> None:
