@@ -95,7 +95,7 @@ class _Asking:
         if self._over:
             return
         self._over = True
-        self.deadline.disarm()
+        self.deadline.end()
         if self._transport is not None:
             # Everything was heard; a reset leaves nothing behind on either side.
             self._transport.abortConnection()

@@ -1025,3 +1025,29 @@ def test_the_resource_sends_on_the_bytes_behind_its_place_unchanged():
     assert _below(b"/api", 1) == b"/"
     assert _below(b"/a/b/c", 0) == b"/a/b/c"
     assert _below(b"/?x", 0) == b"/?x"
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "line", "host"),
+    [
+        (b"OPTIONS http://a HTTP/1.1\r\nHost: a\r\n\r\n", b"OPTIONS * HTTP/1.1", b"a"),
+        (b"OPTIONS http://a/ HTTP/1.1\r\nHost: a\r\n\r\n", b"OPTIONS / HTTP/1.1", b"a"),
+        (b"GET http://a HTTP/1.1\r\nHost: a\r\n\r\n", b"GET / HTTP/1.1", b"a"),
+        (b"GET http://outer:8/x HTTP/1.0\r\n\r\n", b"GET /x HTTP/1.1", b"outer:8"),
+    ],
+)
+def test_an_absolute_target_becomes_what_the_rfc_makes_of_it(engine_world, request_bytes, line, host):
+    world = engine_world()
+    world.client().send(request_bytes)
+    got, fields = head_of(world.backend().read())
+    assert (got, fields[b"host"]) == (line, [host])
+
+
+@pytest.mark.parametrize(
+    "target", [b"http://", b"http:///x", b"http://u@a/", b"http://a|b/", b"http://?x", b"http://a:x/"]
+)
+def test_an_absolute_target_without_a_plain_host_is_refused(engine_world, target):
+    world = engine_world()
+    for version in (b"1.0\r\n\r\n", b"1.1\r\nHost: a\r\n\r\n"):
+        assert world.client().send(b"GET " + target + b" HTTP/" + version).read().startswith(b"HTTP/1.1 400 ")
+    assert world.backend_connections == []

@@ -137,7 +137,6 @@ def known_method(data: bytes) -> bytes:
 UPGRADE = re.compile(rb"(?i)(?<=\r\n)upgrade(?=:)")
 EXTENSION = re.compile(rb"(?<=\r\n)([0-9A-Fa-f]+);[^\r\n]*[ \t][^\r\n]*(?=\r\n)")
 TAB_BEHIND = re.compile(rb"(?i)(?<=\r\n)(transfer-encoding:[ \t]*chunked)[ \t]+(?=\r\n)")
-AUTHORITY = re.compile(rb"(?i)(?<= )(https?://)[^/? \r\n]*[\\^`{|}@][^/? \r\n]*(?=[^\r\n]* HTTP/1.[01]\r\n)")
 
 DIFFERENCES = [
     Difference(
@@ -169,12 +168,6 @@ DIFFERENCES = [
         "RFC 9110 5.5 has it stripped from the value; a backend gets our own line",
         lambda data: TAB_BEHIND.sub(rb"\1", data),
         b"POST /p HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\t\r\n\r\n0\r\n\r\n",
-    ),
-    Difference(
-        "odd characters in the authority of an absolute target",
-        "a backend gets origin-form, and a Host that was checked: its own when there is none on 1.0",
-        lambda data: AUTHORITY.sub(rb"\1a", data),
-        b"GET http://a|b/ HTTP/1.0\r\n\r\n",
     ),
 ]
 

@@ -45,6 +45,11 @@ HEADS = [
     ("other scheme", b"GET ftp://a/b HTTP/1.1", b"Host: a", 400),
     ("relative target", b"GET b HTTP/1.1", b"Host: a", 400),
     ("connect", b"CONNECT a:443 HTTP/1.1", b"Host: a:443", 501),
+    ("connect with a path", b"CONNECT /a HTTP/1.1", b"Host: a", 501),
+    ("connect in absolute form", b"CONNECT http://a/ HTTP/1.1", b"Host: a", 501),
+    ("absolute form without a host", b"GET http:///b HTTP/1.1", b"Host: a", 400),
+    ("absolute form with just a query", b"GET http://?b HTTP/1.1", b"Host: a", 400),
+    ("just a scheme", b"GET https:// HTTP/1.1", b"Host: a", 400),
     ("fragment", b"GET /#x HTTP/1.1", b"Host: a", 400),
     ("quote in target", b'GET /" HTTP/1.1', b"Host: a", 400),
     ("control in target", b"GET /\x01 HTTP/1.1", b"Host: a", 400),
@@ -250,7 +255,15 @@ def test_te_counts_only_with_its_connection_option(lines, wanted):
 )
 def test_targets_become_origin_form(target, origin, authority):
     assert origin_form(target) == origin
+    assert origin_form(target, b"GET") == origin
     assert target_authority(target) == authority
+
+
+@pytest.mark.parametrize(
+    ("target", "origin"), [(b"http://h:80", b"*"), (b"http://h/", b"/"), (b"http://h?q", b"/?q"), (b"*", b"*")]
+)
+def test_options_without_a_path_means_the_server(target, origin):
+    assert origin_form(target, b"OPTIONS") == origin
 
 
 def test_the_head_for_the_backend_says_who_the_client_is():

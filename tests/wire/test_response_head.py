@@ -77,6 +77,13 @@ def test_the_client_gets_the_lines_without_hop_by_hop_fields_and_framing():
     assert head.wire == b"HTTP/1.1 200 Fine\r\nY: 2\r\nY: 3\r\nTransfer-Encoding: chunked\r\n"
 
 
+@pytest.mark.parametrize("line", [b"200", b"200 ", b"200 Fine"])
+def test_the_client_gets_a_whole_status_line(line):
+    wanted = b"HTTP/1.1 " + (line if b" " in line else line + b" ") + b"\r\n"
+    assert parse_response(b"HTTP/1.1 " + line, LIMITS).wire.startswith(wanted)
+    assert parse_response(b"HTTP/1.0 " + line, LIMITS).wire.startswith(wanted)
+
+
 @pytest.mark.parametrize("status", [b"101", b"204", b"304"])
 def test_an_answer_that_has_no_body_is_not_called_chunked(status):
     assert b"chunked" not in parse_response(b"HTTP/1.1 " + status + b" X", LIMITS).wire

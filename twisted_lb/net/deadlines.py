@@ -17,7 +17,7 @@ _NOWHERE: Final = 1 << 62
 # What is left of a slot after rounding may be nothing at all, and would be waited for again and again.
 _SHORTEST_S: Final = TICK_S / 100
 
-_log = Logger()
+_log = Logger("twisted_lb.net.deadlines")  # by name: compiled, there is no frame to learn it from
 
 
 def _nothing() -> None:

@@ -194,15 +194,16 @@ class Downstream:
             passing = self._engine.rules.passing
             self._kept_upgrade = passing.allowed_upgrade(fields)
             self._kept_tail = upstream_tail(fields, self._client, passing.told, self._kept_upgrade)
+        authority = b""
         if target[:1] != b"/":
             authority = target_authority(target)
             if authority and fields.has_host and authority.lower() != fields.host.lower():
                 raise BadMessage(400, "target and Host disagree")
-            target = origin_form(target)
+            target = origin_form(target, method)
         most = self._engine.rules.body_bytes
         if 0 <= most < fields.framing:
             raise BadMessage(413, "body too large")
-        return RequestHead(method, target, fields, self._kept_upgrade)
+        return RequestHead(method, target, fields, self._kept_upgrade, authority)
 
     def _begin(self, head: RequestHead, rest: bytes) -> None:
         fields = head.fields
@@ -524,7 +525,7 @@ class Downstream:
         self._transport = None
         self._own = None
         self._buffer = b""
-        self._deadline.due = NEVER
+        self._deadline.end()
         self._engine.downstreams.discard(self)
         if exchange is not None:
             exchange.client_gone()

@@ -195,7 +195,8 @@ class Exchange:
         if self._engine.rules.passing.stamps:
             tail = self._stamped(tail)
         if not head.fields.has_host:
-            tail = with_host(tail, str(upstream.backend.address).encode("ascii", "replace"))
+            # RFC 9112 3.2.2: an absolute target stands for the Host that a client of HTTP/1.0 need not send.
+            tail = with_host(tail, head.authority or str(upstream.backend.address).encode("ascii", "replace"))
         upstream.begin(self, b"%b %b%b" % (head.method, head.target, tail), head.method, head.fields.framing)
         if head.fields.framing != 0:
             self._send_held(upstream)

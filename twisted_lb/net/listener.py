@@ -34,7 +34,7 @@ _GONE: Final = frozenset(
     )
 )
 
-_log = Logger()
+_log = Logger("twisted_lb.net.listener")  # by name: compiled, there is no frame to learn it from
 
 
 def bind_tcp(interface: str, port: int) -> socket.socket:

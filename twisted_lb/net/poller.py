@@ -26,7 +26,7 @@ _BATCH: Final = 512
 # Callbacks queued by callbacks: past this depth they wait for the reactor.
 _ROUNDS: Final = 8
 
-_log = Logger()
+_log = Logger("twisted_lb.net.poller")  # by name: compiled, there is no frame to learn it from
 
 
 class Pollable:

@@ -340,6 +340,8 @@ class Upstream:
             else:
                 self._broken(reason.getErrorMessage())
         self._release()
+        self._deadline.end()
+        self._transport = None
 
     def close(self) -> None:
         """Close in order; for a connection without an exchange."""

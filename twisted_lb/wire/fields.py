@@ -48,6 +48,9 @@ _KIND: Final[dict[bytes, int]] = {
     b"traceparent": TRACEPARENT,
 }
 
+# CGI, WSGI and PHP make one variable of `X-Forwarded-For` and `X_Forwarded_For`: the latter could say what only we may.
+_NOT_TO_BE_IMITATED: Final = frozenset((CONTENT_LENGTH, TRANSFER_ENCODING, FORWARDED))
+
 # Fields that a Connection option cannot take away: they frame, route or identify the message.
 _NOT_REMOVABLE: Final = frozenset(
     (
@@ -74,17 +77,24 @@ _NOT_REMOVABLE: Final = frozenset(
     )
 )
 
-# Names that were checked before: their kind in any spelling that clients use. A memo of a pure function.
+# Names that were checked before: their kind in any spelling that clients use. A memo of a pure function; names made up to
+# fill it cost those who use it one more look each.
 _seen: dict[bytes, int] = {}
 _SEEN_MOST: Final = 2048
+_SEEN_BYTES: Final = 64
 
 
 def _classify(name: bytes) -> int:
     """The kind of a field name never seen before; BadMessage unless it is a token."""
     if not name or name.translate(None, TOKEN):
         raise BadMessage(400, "illegal field name")
-    kind = _KIND.get(name.lower(), PLAIN)
-    if len(_seen) < _SEEN_MOST:
+    lower = name.lower()
+    kind = _KIND.get(lower, PLAIN)
+    if b"_" in lower and _KIND.get(lower.replace(b"_", b"-"), PLAIN) in _NOT_TO_BE_IMITATED:
+        kind = HOP
+    if len(name) <= _SEEN_BYTES:
+        if len(_seen) >= _SEEN_MOST:
+            _seen.clear()
         _seen[name] = kind
     return kind
 

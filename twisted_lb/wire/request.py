@@ -38,13 +38,18 @@ def _without_expect(lines: bytes) -> bytes:
 
 
 class RequestHead:
-    """One request: its line, its fields, and what the connection may be switched to (empty: nothing)."""
+    """One request: its line, its fields, what the connection may be switched to (empty: nothing), and the authority of an
+    absolute target.
+    """
 
-    def __init__(self, method: bytes, target: bytes, fields: RequestFields, upgrade: bytes = b"") -> None:
+    def __init__(
+        self, method: bytes, target: bytes, fields: RequestFields, upgrade: bytes = b"", authority: bytes = b""
+    ) -> None:
         self.method: Final = method
         self.target: Final = target
         self.fields: Final = fields
         self.upgrade: Final = upgrade
+        self.authority: Final = authority
 
     def __repr__(self) -> str:
         return f"<RequestHead {self.method.decode('ascii')} {self.target.decode('ascii')}>"
@@ -65,7 +70,7 @@ def parse_request_line(line: bytes, limits: Limits) -> tuple[bytes, bytes, int]:
         raise _bad_version(version_text)
     if target.translate(None, TARGET):
         raise BadMessage(400, "illegal character in the target")
-    if target[:1] != b"/":
+    if target[:1] != b"/" or method == b"CONNECT":
         _check_other_target(method, target)
     return method, target, version
 
@@ -78,12 +83,14 @@ def _bad_version(text: bytes) -> BadMessage:
 
 
 def _check_other_target(method: bytes, target: bytes) -> None:
-    """RFC 9112 3.2: absolute-form, or `*` with OPTIONS; CONNECT is for forward proxies."""
+    """RFC 9112 3.2: absolute-form, or `*` with OPTIONS; CONNECT is for forward proxies, whatever its target."""
     if method == b"CONNECT":
         raise BadMessage(501, "CONNECT is not offered")
     if target == b"*" and method == b"OPTIONS":
         return
-    if target[:7].lower() == b"http://" or target[:8].lower() == b"https://":
+    # RFC 9110 4.2.1 and 4.2.4: an http URI has a host, and no userinfo.
+    absolute = target[:7].lower() == b"http://" or target[:8].lower() == b"https://"
+    if absolute and AUTHORITY.fullmatch(target_authority(target)):
         return
     raise BadMessage(400, "illegal target")
 
@@ -120,7 +127,7 @@ def parse_request(head: bytes, limits: Limits) -> RequestHead:
     return RequestHead(method, target, parse_request_fields(version, block, limits))
 
 
-def origin_form(target: bytes) -> bytes:
+def origin_form(target: bytes, method: bytes = b"") -> bytes:
     """The target as a backend is asked for it: absolute-form loses scheme and authority (RFC 9112 3.2.2)."""
     if target[:1] == b"/" or target == b"*":
         return target
@@ -130,7 +137,7 @@ def origin_form(target: bytes) -> bytes:
             return rest[index:]
         if rest[index] == 0x3F:  # a question mark: RFC 9112 3.2.1 wants a path before the query
             return b"/" + rest[index:]
-    return b"/"
+    return b"*" if method == b"OPTIONS" else b"/"  # RFC 9112 3.2.4: without a path it is the server that is meant
 
 
 def target_authority(target: bytes) -> bytes:

@@ -80,7 +80,8 @@ def parse_response(head: bytes, limits: Limits, more: bytes = b"") -> ResponseHe
     persistent = not fields.close and (version == 11 or fields.keep_alive)
     return ResponseHead(
         status,
-        line[9:],
+        # RFC 9112 4: the space belongs there also without a reason.
+        line[9:] if len(line) > 12 else line[9:] + b" ",
         fields.lines + more,
         framing,
         persistent=persistent,

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from twisted_lb.wire.grammar import CHUNKED, CRLF
+from twisted_lb.wire.grammar import CHUNKED, CRLF, TOKEN
 from twisted_lb.wire.request import RequestFields
 
 _CHUNKED_LINE: Final = b"Transfer-Encoding: chunked\r\n"
@@ -74,11 +74,15 @@ def upstream_tail(fields: RequestFields, client: Client, told: Forwarding = _PLA
 
 
 def _forwarded(client: Client, host: bytes) -> bytes:
-    """RFC 7239 section 4: one element; IPv6 addresses and whatever holds a colon are quoted."""
-    who = b'"[%b]"' % client.address if b":" in client.address else client.address
+    """RFC 7239 section 4: one element. What is not a token is quoted: a host may hold semicolons, and `for=` behind one."""
+    who = client.address
+    if b":" in who:
+        who = b'"[%b]"' % who
+    elif b"." not in who:
+        who = b"unknown"  # section 6.2; so comes a client of a unix socket
     element = b"for=%b;proto=%b" % (who, client.scheme)
     if host:
-        element += b';host="%b"' % host if b":" in host else b";host=" + host
+        element += b';host="%b"' % host if host.translate(None, TOKEN) else b";host=" + host
     return element
 
 
