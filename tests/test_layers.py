@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "checks": ({"core", "wire", "net"}, {"twisted", "zope"}),
     "admin": ({"core", "config", "admin"}, {"twisted", "zope"}),
     "event_log": ({"core"}, {"twisted"}),
+    "rules": ({"core", "config", "net", "wire", "errors"}, set()),
     "errors": (set(), {"twisted"}),
     "facade": ({"core"}, set()),
     "build_info": ({"core"}, set()),

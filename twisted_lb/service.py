@@ -12,8 +12,6 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from ipaddress import ip_network
-from pathlib import Path
 from typing import Any, Final, cast
 
 from twisted.application.service import MultiService
@@ -38,21 +36,19 @@ from twisted_lb.core.events import BackendChanged, BackendEjected, BackendRemove
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pool import Pool, PoolSettings
 from twisted_lb.core.retry import RetryBudget, RetryPolicy
-from twisted_lb.errors import StartError, listen_error, report_start_errors
+from twisted_lb.errors import listen_error, report_start_errors
 from twisted_lb.event_log import log_event
-from twisted_lb.net.answers import HTML, JSON, TEXT, ErrorPage
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.connections import Connections, KeepRules
 from twisted_lb.net.deadlines import Deadlines
 from twisted_lb.net.dialer import Dialer
 from twisted_lb.net.downstream import Downstream
-from twisted_lb.net.engine import Engine, Passing, Rules, Timeouts
+from twisted_lb.net.engine import Engine, Rules
 from twisted_lb.net.listener import Listener, bind_tcp
 from twisted_lb.net.names import Names
 from twisted_lb.net.poller import EpollPoller, Poller
 from twisted_lb.net.reactor_poller import ReactorPoller
-from twisted_lb.wire.grammar import Limits
-from twisted_lb.wire.rewrite import Forwarding
+from twisted_lb.rules import rules_of
 
 # How often the end of a drain is looked for, and how often the balancer looks for ejections that ended.
 _DRAIN_LOOK_S: Final = 0.02
@@ -61,54 +57,6 @@ _TICK_S: Final = 0.25
 _log = Logger()
 
 Later = Callable[[float, Callable[[], None]], object]
-
-
-def rules_of(config: LoadBalancerConfig) -> Rules:
-    """The configuration in the form that the data path reads."""
-    timeouts, limits = config.timeouts, config.limits
-    return Rules(
-        timeouts=Timeouts(
-            head_s=timeouts.head_s,
-            body_idle_s=timeouts.body_idle_s,
-            connect_s=timeouts.connect_s,
-            response_head_s=timeouts.response_head_s,
-            response_idle_s=timeouts.response_idle_s,
-            client_idle_s=timeouts.client_idle_s,
-            tunnel_idle_s=timeouts.tunnel_idle_s,
-        ),
-        passing=_passing_of(config),
-        limits=Limits(
-            line_bytes=limits.request_line_bytes,
-            head_bytes=limits.head_bytes,
-            fields=limits.head_fields,
-            trailer_bytes=limits.trailer_bytes,
-        ),
-        replay_bytes=limits.replay_body_bytes,
-        body_bytes=-1 if limits.body_bytes is None else limits.body_bytes,
-        # Nobody comes back before `rise` good checks.
-        retry_after_s=max(1, round(config.health_check.interval_s)),
-    )
-
-
-def _passing_of(config: LoadBalancerConfig) -> Passing:
-    forwarding = config.forwarding
-    return Passing(
-        told=Forwarding(forwarded=forwarding.forwarded, via=forwarding.via.encode("ascii")),
-        trusted=tuple(ip_network(text) for text in forwarding.trusted_proxies),
-        upgrades=frozenset(token.encode("ascii") for token in config.upgrades),
-        make_request_id=forwarding.request_id == "make",
-        make_traceparent=forwarding.traceparent == "make",
-        finish_half_closed=config.client_half_close == "finish",
-        pages={int(status): _page(status, path) for status, path in config.error_pages.items()},
-    )
-
-
-def _page(status: str, path: str) -> ErrorPage:
-    kind = {".html": HTML, ".json": JSON}.get(Path(path).suffix, TEXT)
-    try:
-        return ErrorPage(kind, Path(path).read_bytes())
-    except OSError as error:
-        raise StartError(f"error_pages.{status}: {path}: {(error.strerror or str(error)).lower()}") from None
 
 
 class LoadBalancerService(MultiService):
