@@ -279,15 +279,45 @@ def test_what_a_handler_queues_is_delivered_after_the_batch(floor):
         far.close()
 
 
+def test_a_poller_that_the_reactor_drops_says_so_unless_it_was_stopped(logged_errors):
+    lost: list[int] = []
+    poller = EpollPoller(Clock(lambda: 0.0), HeapClock().callLater, lambda: lost.append(1))
+    poller.connectionLost(None)
+    assert lost == [1]
+    assert len(logged_errors.take()) == 1
+    poller.stop()
+    poller.connectionLost(None)
+    assert lost == [1]
+    assert poller.fileno() == -1
+
+
+@interpreted_only
+def test_a_batch_is_bounded_and_the_rest_follows():
+    floor = Floor("epoll")
+    handler = Handler()
+    pairs = [socket.socketpair() for _ in range(600)]
+    for near, far in pairs:
+        floor.poller.add(near.fileno(), handler, READ)
+        far.send(b"x")
+    floor.batch()
+    assert len(handler.flags) == 512
+    for near, far in pairs:
+        floor.poller.remove(near.fileno())
+        near.close()
+        far.close()
+    floor.poller.stop()
+
+
 # Within a running reactor.
 
 TALK = """
-import socket, sys, threading
-from twisted.internet import %(module)s
-%(module)s.install()
+import socket, threading
+from twisted.internet import %(reactor)s
+%(reactor)s.install()
 from twisted.internet import reactor
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.listener import Listener, bind_tcp
+from twisted_lb.net.poller import EpollPoller
 from twisted_lb.net.reactor_poller import ReactorPoller
 
 class Echo:
@@ -296,9 +326,18 @@ class Echo:
     def readConnectionLost(self): self.transport.loseConnection()
     def connectionLost(self, reason):
         listener.stop()
-        reactor.callLater(0, reactor.stop)
+        reactor.callLater(0, finish)
 
-poller = ReactorPoller(reactor, Clock(reactor.seconds), reactor.callLater)
+def finish():
+    if %(epoll)s:
+        reactor.removeReader(poller)  # or it calls itself lost
+    reactor.stop()
+
+if %(epoll)s:
+    poller = EpollPoller(Clock(reactor.seconds), reactor.callLater, reactor.stop)
+    reactor.addReader(poller)
+else:
+    poller = ReactorPoller(reactor, Clock(reactor.seconds), reactor.callLater)
 listener = Listener(poller, bind_tcp("127.0.0.1", 0), Echo, reactor.callLater)
 listener.start()
 
@@ -321,10 +360,11 @@ poller.stop()
 """
 
 
-@pytest.mark.parametrize("module", ["epollreactor", "pollreactor", "selectreactor", "asyncioreactor"])
-def test_without_epoll_it_works_within_any_reactor(module, tmp_path: Path):
+@pytest.mark.parametrize("epoll", [True, False], ids=["epoll", "without epoll"])
+@pytest.mark.parametrize("reactor", ["epollreactor", "pollreactor", "selectreactor", "asyncioreactor"])
+def test_it_works_within_any_reactor(reactor, epoll, tmp_path: Path):
     script = tmp_path / "talk.py"
-    script.write_text(TALK % {"module": module})
+    script.write_text(TALK % {"reactor": reactor, "epoll": epoll})
     done = subprocess.run([sys.executable, "-P", script], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "1000000\n0\n", done.stderr
     assert done.stderr == ""
