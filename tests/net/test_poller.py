@@ -1,5 +1,6 @@
 """The poller: batches, what waits until after them, and what must never take it down."""
 
+import errno
 import socket
 import subprocess
 import sys
@@ -115,6 +116,19 @@ def test_what_is_to_close_closes_after_what_is_to_be_told(floor, pair):
     floor.clock.settle()
     assert told[0] >= 0
     assert near.fileno() == -1
+
+
+def test_a_socket_that_does_not_close_takes_nobody_down(floor, pair, logged_errors):
+    class Stubborn:
+        def close(self):
+            raise OSError(errno.EBADF, "somebody else closed it")
+
+    floor.poller.close_later(Stubborn())
+    floor.poller.close_later(pair[0])
+    floor.poller.flush()
+    assert pair[0].fileno() == -1
+    assert len(logged_errors.take()) == 1
+    floor.clock.settle()
 
 
 def test_flush_delivers_at_once(floor, pair):

@@ -43,9 +43,7 @@ class Attempt(Protocol):
 
 
 class Dial(Protocol):
-    """The seam to the network: connect `protocol` to an address, or call `failed` once; never both, never before return
-    unless the failure is known at once.
-    """
+    """The seam to the network: connect `protocol` to an address, or call `failed` once; never both, never before return."""
 
     def dial(self, address: Address, protocol: StreamProtocol, timeout_s: float, failed: Failed) -> Attempt:
         """Begin one attempt."""

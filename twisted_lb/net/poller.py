@@ -127,7 +127,10 @@ class Poller:
         if closing:
             self._closing = []
             for sock in closing:
-                sock.close()
+                try:
+                    sock.close()
+                except OSError:
+                    _log.failure("closing a socket failed")
         self._dispatching = False
         if self._queue:
             self._schedule()
