@@ -140,7 +140,7 @@ class Downstream:
                 return False
             self._buffer = data
             return bool(data)
-        end = data.find(BLANK_LINE, max(self._searched - 3, 0))
+        end = data.find(BLANK_LINE, self._searched)
         if end < 0:
             self._wait_for_head(data)
             return False
@@ -164,7 +164,7 @@ class Downstream:
         if data.count(b"\n") != data.count(CRLF):
             self._refuse(BadMessage(400, "bare LF"))
             return
-        if ended and len(line) + len(CRLF) > self._searched:
+        if ended and len(line) + len(CRLF) > self._searched + 3:
             try:
                 parse_request_line(line, limits)
             except BadMessage as bad:
@@ -175,7 +175,7 @@ class Downstream:
         elif len(data) > limits.head_bytes:
             self._refuse(BadMessage(431, "head too long"))
         else:
-            self._searched = len(data)
+            self._searched = max(len(data) - 3, 0)
             if self._state == _IDLE:
                 self._state = _HEAD
                 self._arm(self._engine.rules.timeouts.head_s)

@@ -145,7 +145,7 @@ class Upstream:
             data = self._buffer + data
             self._buffer = b""
         while True:
-            end = data.find(BLANK_LINE, max(self._searched - 3, 0))
+            end = data.find(BLANK_LINE, self._searched)
             limit = self._engine.rules.limits.head_bytes
             if end < 0 or end > limit:
                 if len(data) > limit:
@@ -153,7 +153,7 @@ class Upstream:
                 if data.count(b"\n") != data.count(b"\r\n"):
                     raise BadMessage(502, "bare LF")
                 self._buffer = data
-                self._searched = len(data)
+                self._searched = max(len(data) - 3, 0)
                 return
             self._searched = 0
             head = self._parse(data[:end])
@@ -171,7 +171,7 @@ class Upstream:
                 return
         framing = head.body_of(self._method)
         self._persistent = head.persistent
-        self._begin_body(framing)
+        self._begin_body(framing, framing != len(data))
         exchange.answer(head, framing)
         if self.exchange is not exchange:
             return
@@ -216,7 +216,7 @@ class Upstream:
         self._kept_head = parsed
         return parsed
 
-    def _begin_body(self, framing: int) -> None:
+    def _begin_body(self, framing: int, waiting: bool) -> None:
         if framing >= 0:
             self._state = _LENGTH
             self._left = framing
@@ -226,7 +226,8 @@ class Upstream:
         else:
             assert framing == UNTIL_CLOSE
             self._state = _TO_THE_END
-        self._engine.deadlines.arm(self._deadline, self._engine.clock.now + self._engine.rules.timeouts.response_idle_s)
+        if waiting:
+            self.arm(self._engine.clock.now + self._engine.rules.timeouts.response_idle_s)
 
     def _read_body(self, exchange: "Exchange", data: bytes) -> None:
         if self._state == _TUNNEL:
