@@ -80,6 +80,77 @@ def test_when_one_leaves_the_next_in_turn_is_next():
             assert then == "".join("abcd"[index] for index in turn)
 
 
+@pytest.mark.parametrize("at", range(8))
+def test_who_comes_is_served_when_the_round_is_over_and_the_next_in_turn_is_next(at):
+    *members, new = backends(a=1, b=1, c=1, d=1, e=1)
+    picker = Rotation(members)
+    picks(picker, at)
+    waiting, served = "abcd"[at % 4 :], "abcd"[: at % 4]
+    then = picks(POLICIES["rr"].build([*members, new], picker, RNG), 10)
+    assert then == (waiting + "e" + served) * 2
+
+
+@pytest.mark.parametrize("at", range(12))
+def test_two_who_come_are_served_in_the_order_of_the_configuration(at):
+    members = backends(a=1, x=1, b=1, y=1, c=1)
+    picker = Rotation([members[0], members[2], members[4]])
+    picks(picker, at)
+    then = picks(POLICIES["rr"].build(members, picker, RNG), 5)
+    assert then == "abc"[at % 3 :] + "xy" + "abc"[: at % 3]
+
+
+@pytest.mark.parametrize("at", range(8))
+def test_another_order_of_the_configuration_leaves_the_turn_as_it_is(at):
+    members = backends(a=1, b=1, c=1, d=1)
+    picker = Rotation(members)
+    picks(picker, at)
+    assert picks(POLICIES["rr"].build(members[::-1], picker, RNG), 4) == "abcdabcd"[at % 4 :][:4]
+
+
+CHANGES = {
+    "one leaves": ({"a": 4, "b": 3, "c": 2}, {"a": 4, "c": 2}),
+    "the heaviest leaves": ({"a": 5, "b": 1, "c": 1}, {"b": 1, "c": 1}),
+    "one arrives": ({"a": 4, "c": 2}, {"a": 4, "b": 3, "c": 2}),
+    "a weight grows": ({"a": 1, "b": 2, "c": 3}, {"a": 9, "b": 2, "c": 3}),
+    "a weight shrinks": ({"a": 9, "b": 2, "c": 3}, {"a": 1, "b": 2, "c": 3}),
+    "equal to unequal": ({"a": 1, "b": 1, "c": 1}, {"a": 3, "b": 2, "c": 1}),
+    "unequal to equal": ({"a": 3, "b": 2, "c": 1}, {"a": 1, "b": 1, "c": 1}),
+}
+
+
+@pytest.mark.parametrize(("before", "after"), CHANGES.values(), ids=CHANGES)
+def test_a_change_between_any_two_picks_costs_nobody_more_than_a_turn(before, after):
+    for at in range(2 * sum(before.values())):
+        everybody = {backend.name[0]: backend for backend in backends(**(before | after))}
+
+        def members(weights, everybody=everybody):
+            for name, weight in weights.items():
+                everybody[name].weight = weight
+            return [everybody[name] for name in weights]
+
+        old = members(before)
+        equal = len(set(before.values())) == 1
+        picker = Rotation(old) if equal else SmoothRotation(old, {})
+        picks(picker, at)
+        for build in (1, 2):
+            picker = POLICIES["rr"].build(members(after), picker, RNG)
+            got = Counter(picks(picker, sum(after.values())))
+            assert all(abs(got[name] - weight) <= 1 for name, weight in after.items()), (at, build, got)
+
+
+def test_from_equal_to_unequal_and_back_goes_on_with_the_next_in_turn():
+    for at in range(6):
+        members = backends(a=1, b=1, c=1)
+        picker = Rotation(members)
+        turn = picks(Rotation(members), at + 2)
+        picks(picker, at)
+        members[2].weight = 2
+        picker = POLICIES["rr"].build(members, picker, RNG)
+        members[2].weight = 1
+        picker = POLICIES["rr"].build(members, picker, RNG)
+        assert picks(picker, 2) == turn[at:]
+
+
 def test_rebuilds_after_every_few_picks_keep_the_shares():
     """A picker that restarted at the first would give everything to the first few."""
     members = backends(a=1, b=1, c=1, d=1, e=1)
@@ -263,3 +334,81 @@ def test_who_is_avoided_now_and_then_leaves_the_others_their_even_shares():
     counts = Counter(picks(picker, 1, members[1:2] if rng.random() < 0.5 else ()) for _ in range(4000))
     assert max(counts[name] for name in "acd") - min(counts[name] for name in "acd") <= 1
     assert 0 < counts["b"] < counts["a"]
+
+
+PHASES = st.lists(
+    st.tuples(
+        st.sets(st.integers(0, 4), min_size=1),
+        st.one_of(st.just([1] * 5), st.lists(st.integers(1, 9), min_size=5, max_size=5)),
+        st.lists(st.booleans(), max_size=15),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(phases=PHASES)
+def test_a_rebuild_that_changes_nothing_changes_no_sequence_whatever_was_before(phases):
+    """Members and weights change between the phases, for both; only one is rebuilt besides, within them."""
+
+    def sequence(*, rebuilt: bool) -> str:
+        members = backends(a=1, b=1, c=1, d=1, e=1)
+        picker = None
+        got = ""
+        for present, weights, cuts in phases:
+            for member, weight in zip(members, weights, strict=True):
+                member.weight = weight
+            now = [members[index] for index in sorted(present)]
+            picker = POLICIES["rr"].build(now, picker, random.Random(1))
+            for cut in cuts:
+                got += picks(picker, 1)
+                if rebuilt and cut:
+                    picker = POLICIES["rr"].build(now, picker, RNG)
+        return got
+
+    assert sequence(rebuilt=True) == sequence(rebuilt=False)
+
+
+def test_after_thousands_of_changes_nobody_is_owed_more_than_a_few_turns():
+    rng = random.Random(5)
+    members = backends(**dict.fromkeys("abcdefgh", 1))
+    picker = None
+    for _ in range(5000):
+        for member in members:
+            member.weight = rng.choice([1, 1, 1, 2, 5, 9])
+        if rng.random() < 0.5:
+            for member in members:
+                member.weight = 1
+        present = [member for member in members if rng.random() < 0.7] or members[:1]
+        picker = POLICIES["rr"].build(present, picker, rng)
+        picks(picker, rng.randrange(7))
+        owed = picker.owed().values()
+        assert abs(sum(owed)) < 1e-3
+        assert max(owed) - min(owed) < 2
+
+
+def test_those_that_are_always_avoided_do_not_make_the_rest_unequal_in_a_short_run():
+    """A retry avoids the failed one: of each round its turn goes to another one of the rest."""
+    members = backends(a=1, b=1, c=1, d=1)
+    picker = SmoothRotation(members, {})
+    got = picks(picker, 12, members[:1])
+    assert Counter(got) == {"b": 4, "c": 4, "d": 4}
+
+
+def test_two_avoided_ones_leave_all_turns_to_the_rest_by_weight():
+    members = backends(a=5, b=1, c=2, d=4)
+    picker = SmoothRotation(members, {})
+    counts = Counter(picks(picker, 1200, (members[0], members[1])))
+    assert abs(counts["c"] - 400) <= 2
+    assert abs(counts["d"] - 800) <= 2
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_who_is_avoided_but_is_no_member_changes_nothing(policy):
+    members = backends(a=1, b=1, c=1)
+    stranger = backends(x=1)
+    plain, avoiding = (POLICIES[policy].build(members, None, random.Random(3)) for _ in range(2))
+    left, right = random.Random(4), random.Random(4)
+    for _ in range(50):
+        assert plain.pick(None, 0.0, left, ()) is avoiding.pick(None, 0.0, right, stranger)

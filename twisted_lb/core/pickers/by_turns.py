@@ -13,6 +13,8 @@ from twisted_lb.core.pickers.base import Picker
 
 # The first snapshot of unequal weights is turned on by at most this many looks at a member: 2 ms uncompiled.
 _SPIN_LOOKS: Final = 20_000
+# Credits are whole numbers of this part of a turn: in floats, ties would be broken by what is left of rounding.
+_GRAIN: Final = 1_000_000
 
 
 class Credits:
@@ -20,10 +22,9 @@ class Credits:
 
     def __init__(self, members: Sequence[Backend], owed: dict[Backend, float]) -> None:
         self._members: Final = list(members)
-        self._weights: Final = [backend.weight for backend in members]
+        self._weights: Final = [backend.weight * _GRAIN for backend in members]
         self._total: Final = sum(self._weights)
-        # Rounded: what was a whole number before it was divided is one again, and ties stay ties.
-        self._credits: Final = [round(owed.get(backend, 0.0) * self._total, 6) for backend in members]
+        self._credits: Final = [round(owed.get(backend, 0.0) * self._total) for backend in members]
 
     def take(self, avoid: Sequence[Backend]) -> Backend | None:
         """Whoever is owed most, the earlier one of two; None when all are to be avoided."""
@@ -125,8 +126,7 @@ class RoundRobinPolicy:
             return _begin(backends, rng, equal=equal)
         owed = _carried(backends, previous.owed())
         if equal:
-            # Stable: who is owed as much as another stays in turn. Rounded: to be equal but for 1e-17 is to be equal.
-            return Rotation(sorted(owed, key=lambda backend: -round(owed[backend], 9)), 0, owed)
+            return Rotation(_in_turn(owed, previous), 0, owed)
         spare = _carried(backends, previous.spare()) if isinstance(previous, SmoothRotation) else {}
         return SmoothRotation(backends, owed, spare)
 
@@ -144,8 +144,24 @@ def _begin(backends: Sequence[Backend], rng: Random, *, equal: bool) -> Picker:
 def _carried(backends: Sequence[Backend], owed: dict[Backend, float]) -> dict[Backend, float]:
     """What the remaining ones are owed, in turn, newcomers last; what is owed to or by those who left is shared by all."""
     stay = set(backends)
+    if stay == owed.keys():
+        return owed  # as it is, to the last digit: nothing has changed
     kept = {backend: turns for backend, turns in owed.items() if backend in stay}
     for backend in backends:
         kept.setdefault(backend, 0.0)
     surplus = sum(kept.values()) / len(kept)
     return {backend: turns - surplus for backend, turns in kept.items()}
+
+
+def _in_turn(owed: dict[Backend, float], previous: Rotation | SmoothRotation) -> list[Backend]:
+    """A rotation goes on as it was, newcomers before those who have had their turn; after another one, by what is owed."""
+    before = previous.owed()
+    order = [backend for backend in owed if backend in before]
+    if isinstance(previous, SmoothRotation):
+        order.sort(key=lambda backend: -round(owed[backend], 9))
+    newcomers = [backend for backend in owed if backend not in before]
+    at = len(order)
+    # Rounded: to be equal but for 1e-17 is to be equal.
+    while newcomers and at and round(owed[order[at - 1]] - owed[newcomers[0]], 9) < 0:
+        at -= 1
+    return order[:at] + newcomers + order[at:]
