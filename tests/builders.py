@@ -25,6 +25,18 @@ class Told(list):
         return taken
 
 
+class CountingPolicy:
+    """Counts its pickers."""
+
+    def __init__(self, policy: str = "rr") -> None:
+        self.built = 0
+        self._policy = POLICIES[policy]
+
+    def build(self, backends, previous, rng):
+        self.built += 1
+        return self._policy.build(backends, previous, rng)
+
+
 def make_pool(*texts: str, policy: str = "rr", checked: bool = True) -> tuple[Pool, Told]:
     told = Told()
     pool = Pool("p", POLICIES[policy], PoolSettings(2, 3, checked=checked), random.Random(1), told.append)

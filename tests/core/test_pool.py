@@ -3,12 +3,9 @@
 import random
 
 import pytest
-from builders import claim, make_pool, names, specs
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from builders import CountingPolicy, claim, make_pool, names, specs
 
-from twisted_lb.core.backend import AdminState, Backend, BackendSpec
+from twisted_lb.core.backend import AdminState, BackendSpec
 from twisted_lb.core.events import (
     AdminChanged,
     BackendAdded,
@@ -23,7 +20,7 @@ from twisted_lb.core.events import (
 )
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.pickers import POLICIES
-from twisted_lb.core.pool import Lease, Pool, PoolSettings
+from twisted_lb.core.pool import Pool, PoolSettings
 
 
 def test_leases_are_counted_from_claim_to_settlement():
@@ -100,9 +97,153 @@ def test_a_change_of_address_and_weight_is_told_as_one():
 def test_a_backend_that_is_there_twice_changes_nothing():
     pool, told = make_pool("a:1")
     with pytest.raises(ValueError, match="twice"):
-        pool.update(specs("b:1", "b:1"), 1.0)
+        pool.update(specs("b:1", "a:1,weight=5", "b:1"), 1.0)
     assert list(pool.backends) == ["a:1"]
+    assert pool.backends["a:1"].weight == 1
     assert told == []
+
+
+def test_an_update_is_told_when_all_of_it_has_happened():
+    seen = []
+
+    def look(event):
+        seen.append([(backend.name, backend.weight) for backend in pool.backends.values()])
+
+    pool = Pool("p", POLICIES["rr"], PoolSettings(), random.Random(1), look)
+    pool.update(specs("a:1", "b:1", "c:1"), 0.0)
+    seen.clear()
+    pool.update(specs("b:1,weight=2", "a:1,weight=3", "d:1"), 1.0)
+    assert seen == [[("b:1", 2), ("a:1", 3), ("d:1", 1)]] * 4
+
+
+def test_the_same_again_is_no_news():
+    pool, told = make_pool("a:1", "b:1,weight=2")
+    pool.update(specs("a:1", "b:1,weight=2"), 1.0)
+    pool.update(specs("b:1,weight=2", "a:1"), 1.0)
+    assert list(pool.backends) == ["b:1", "a:1"]
+    assert told == []
+
+
+def test_an_update_that_leaves_nobody_and_one_that_brings_somebody_are_told():
+    pool, told = make_pool("a:1")
+    pool.update([], 1.0)
+    assert told.take() == [BackendRemoved("a:1", 1.0), PoolExhausted("p", 1.0)]
+    assert pool.lease(None, 1.0) is Refusal.NO_BACKEND
+    pool.update(specs("b:1"), 2.0)
+    assert told.take() == [BackendAdded("b:1", 2.0), PoolRecovered("p", 2.0)]
+    assert claim(pool, 2.0).backend.name == "b:1"
+
+
+def test_a_weight_that_changes_changes_the_shares_of_the_next_requests():
+    pool, _ = make_pool("a:1", "b:1")
+    pool.update(specs("a:1,weight=3", "b:1"), 1.0)
+    turns = [claim(pool).backend.name for _ in range(40)]
+    assert turns.count("a:1") == 30
+
+
+def test_who_left_and_came_back_is_a_new_record():
+    """The old lease ends with the old one: it neither counts for, nor takes out, the new one."""
+    pool, told = make_pool("a:1", "b:1")
+    lease = claim(pool)
+    name = lease.backend.name
+    pool.update([spec for spec in specs("a:1", "b:1") if spec.name != name], 1.0)
+    pool.update(specs("a:1", "b:1"), 2.0)
+    told.clear()
+    again = pool.backends[name]
+    assert again is not lease.backend
+    pool.settle(lease, Outcome.REFUSED, 3.0)
+    assert (again.in_flight, sum(again.outcomes), again.usable) == (0, 0, True)
+    assert told == []
+
+
+def test_a_refusal_from_where_it_was_before_says_nothing_of_where_it_is_now():
+    pool, told = make_pool("a:1")
+    lease = claim(pool)
+    pool.update([BackendSpec("a:1", BackendSpec.parse("z:9").address)], 1.0)
+    told.clear()
+    pool.settle(lease, Outcome.REFUSED, 2.0)
+    assert told == []
+    assert pool.backends["a:1"].usable
+
+
+def test_a_refused_lease_takes_only_its_own_backend_out():
+    pool, _ = make_pool("a:1", "b:1", "c:1")
+    lease = claim(pool)
+    pool.settle(lease, Outcome.REFUSED, 0.0)
+    assert names(pool, 9) == {"a:1", "b:1", "c:1"} - {lease.backend.name}
+
+
+def test_a_late_refusal_does_not_take_out_who_was_found_well_meanwhile():
+    """EHOSTUNREACH takes 3 s to come; by then checks may have brought the backend back."""
+    pool, told = make_pool("a:1")
+    first, late = claim(pool, 0.0), claim(pool, 0.0)
+    pool.settle(first, Outcome.REFUSED, 1.0)
+    backend = pool.backends["a:1"]
+    pool.observe_probe(backend, True, "ok", 1.5)
+    pool.observe_probe(backend, True, "ok", 2.0)
+    told.clear()
+    pool.settle(late, Outcome.REFUSED, 3.0)
+    assert told == []
+    pool.settle(claim(pool, 3.0), Outcome.REFUSED, 3.1, "no")
+    assert told[0] == BackendEjected("a:1", Outcome.REFUSED, "no", None, True, 3.1)
+
+
+def test_both_probes_and_traffic_can_take_out_and_each_change_is_told_once():
+    pool, told = make_pool("a:1", "b:1")
+    lease = claim(pool)
+    backend = lease.backend
+    pool.observe_probe(backend, True, "ok", 0.0)
+    pool.settle(lease, Outcome.REFUSED, 1.0, "no")
+    for now in (2.0, 3.0, 4.0, 5.0):
+        pool.observe_probe(backend, False, "status 500", now)
+    for now in (6.0, 7.0, 8.0):
+        pool.observe_probe(backend, True, "status 200", now)
+    assert told == [
+        BackendEjected(backend.name, Outcome.REFUSED, "no", None, True, 1.0),
+        BackendDown(backend.name, "status 500", 4.0),
+        BackendUp(backend.name, "status 200", 7.0),
+        BackendReturned(backend.name, "checks pass", 7.0),
+    ]
+    assert names(pool, 6, 8.0) == {"a:1", "b:1"}
+
+
+def test_exhaustion_is_told_after_its_cause_and_recovery_after_its_own():
+    pool, told = make_pool("a:1")
+    backend = pool.backends["a:1"]
+    pool.settle(claim(pool), Outcome.REFUSED, 1.0, "no")
+    pool.command(backend, AdminState.DRAIN, 2.0)
+    pool.observe_probe(backend, True, "ok", 3.0)
+    pool.observe_probe(backend, True, "ok", 4.0)
+    pool.command(backend, AdminState.READY, 5.0)
+    assert told == [
+        BackendEjected("a:1", Outcome.REFUSED, "no", None, True, 1.0),
+        PoolExhausted("p", 1.0),
+        AdminChanged("a:1", AdminState.DRAIN, 2.0),
+        BackendReturned("a:1", "checks pass", 4.0),
+        AdminChanged("a:1", AdminState.READY, 5.0),
+        PoolRecovered("p", 5.0),
+    ]
+
+
+@pytest.mark.parametrize("admin", [AdminState.DRAIN, AdminState.MAINT])
+def test_a_running_request_of_one_that_is_taken_out_ends_as_it_would(admin):
+    pool, told = make_pool("a:1")
+    lease = claim(pool)
+    pool.command(lease.backend, admin, 1.0)
+    told.clear()
+    assert lease.backend.in_flight == 1
+    pool.settle(lease, Outcome.OK, 2.0)
+    assert lease.backend.in_flight == 0
+    assert lease.backend.outcomes[Outcome.OK] == 1
+    assert told == []
+
+
+def test_its_lease_shows_how_it_stands():
+    pool, _ = make_pool("a:1")
+    lease = claim(pool)
+    assert repr(lease) == "<Lease a:1 open>"
+    pool.settle(lease, Outcome.OK, 0.0)
+    assert repr(lease) == "<Lease a:1 settled>"
 
 
 def test_a_removed_backend_gets_nobody_and_its_late_news_are_no_news():
@@ -207,28 +348,57 @@ def test_two_leases_before_a_rebuild_are_one_trial():
     assert len(trials) == 1
 
 
+def counted(*texts: str, checked: bool = True):
+    policy = CountingPolicy()
+    pool = Pool("p", policy, PoolSettings(1, 1, checked=checked), random.Random(1), lambda event: None)
+    pool.update(specs(*texts), 0.0)
+    return pool, policy
+
+
 def test_many_changes_between_two_picks_are_one_rebuild():
-    class Counting:
-        built = 0
-
-        def build(self, backends, previous, rng):
-            self.built += 1
-            return POLICIES["rr"].build(backends, previous, rng)
-
-    policy = Counting()
-    pool = Pool("p", policy, PoolSettings(1, 1), random.Random(1), lambda event: None)
-    pool.update(specs("a:1", "b:1", "c:1"), 0.0)
+    pool, policy = counted("a:1", "b:1", "c:1")
     for backend in list(pool.backends.values()):
         pool.observe_probe(backend, False, "x", 0.0)
         pool.observe_probe(backend, True, "x", 0.0)
+        pool.command(backend, AdminState.DRAIN, 0.0)
+        pool.command(backend, AdminState.READY, 0.0)
+    pool.update(specs("a:1,weight=2", "b:1", "d:1"), 0.0)
+    pool.tick(0.0)
     assert policy.built == 0
     for _ in range(5):
         pool.settle(claim(pool), Outcome.OK, 0.0)
     assert policy.built == 1
 
 
-def allowed(backend: Backend) -> bool:
-    return backend.admin is AdminState.READY and backend.health.up
+def test_what_changes_nobodys_usability_rebuilds_nothing():
+    pool, policy = counted("a:1", "b:1")
+    claim(pool)
+    for backend in pool.backends.values():
+        pool.observe_probe(backend, True, "x", 0.0)
+        pool.command(backend, AdminState.READY, 0.0)
+    for outcome in Outcome:
+        if outcome is not Outcome.REFUSED:
+            pool.settle(claim(pool), outcome, 0.0)
+    pool.tick(1000.0)
+    assert policy.built == 1
+
+
+def test_a_pool_where_nobody_is_usable_builds_nothing():
+    pool, policy = counted("a:1")
+    pool.command(pool.backends["a:1"], AdminState.MAINT, 0.0)
+    for _ in range(3):
+        assert pool.lease(None, 0.0) is Refusal.NO_BACKEND
+    assert policy.built == 0
+
+
+def test_time_that_passes_brings_one_rebuild_for_a_trial_and_no_more():
+    pool, policy = counted("a:1", "b:1", checked=False)
+    pool.settle(claim(pool), Outcome.REFUSED, 0.0)
+    claim(pool, 0.1)
+    built = policy.built
+    for now in (0.2, 0.9, 1.0, 1.1, 50.0):
+        pool.tick(now)
+    assert policy.built == built + 1
 
 
 def test_changes_between_two_requests_do_not_make_the_rotation_begin_again():
@@ -241,110 +411,3 @@ def test_changes_between_two_requests_do_not_make_the_rotation_begin_again():
             pool.update(specs("a:1", "b:1", "c:1", f"d:1,weight={weight}"), 0.0)
         got.append(claim(pool).backend.name)
     assert got == turns * 3
-
-
-OUTCOMES = st.sampled_from(list(Outcome))
-
-
-class PoolMachine(RuleBasedStateMachine):
-    """Anything in any order; the laws hold after each step."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 100.0
-        self.leases: list[Lease] = []
-        self.settled = 0
-        self.seen: set = set()
-        self.pool, self.told = make_pool("a:1", "b:1,weight=2", checked=False)
-
-    @rule(names=st.sets(st.sampled_from(["a:1", "b:1", "c:1"])), weight=st.integers(1, 3))
-    def update(self, names, weight):
-        self.pool.update([BackendSpec.parse(f"{name},weight={weight}") for name in sorted(names)], self.now)
-
-    @rule(count=st.integers(1, 3), tried=st.booleans())
-    def lease(self, count, tried):
-        for _ in range(count):
-            self.lease_one(tuple(self.pool.backends.values())[:1] if tried else ())
-
-    def lease_one(self, avoid):
-        on_trial = {backend for backend in self.pool.backends.values() if backend.ejection.on_trial}
-        lease = self.pool.lease(None, self.now, avoid)
-        if not isinstance(lease, Lease):
-            assert not [b for b in self.pool.backends.values() if b.usable and b not in avoid]
-            return
-        backend = lease.backend
-        assert backend not in avoid
-        assert self.pool.backends[backend.name] is backend
-        assert backend.usable or (lease.trial and backend not in on_trial)
-        assert allowed(backend)
-        self.leases.append(lease)
-        self.seen.add(backend)
-
-    @precondition(lambda self: self.leases)
-    @rule(outcome=OUTCOMES, which=st.integers(0, 100))
-    def settle(self, outcome, which):
-        self.end(self.leases.pop(which % len(self.leases)), outcome)
-
-    @precondition(lambda self: self.leases)
-    @rule(which=st.integers(0, 100))
-    def refuse(self, which):
-        self.end(self.leases.pop(which % len(self.leases)), Outcome.REFUSED)
-
-    def end(self, lease, outcome):
-        self.pool.settle(lease, outcome, self.now)
-        self.settled += 1
-
-    @precondition(lambda self: self.pool.backends)
-    @rule(passed=st.booleans(), which=st.integers(0, 100))
-    def probe(self, passed, which):
-        backends = list(self.pool.backends.values())
-        self.pool.observe_probe(backends[which % len(backends)], passed, "x", self.now)
-
-    @precondition(lambda self: self.pool.backends)
-    @rule(admin=st.sampled_from(list(AdminState)), which=st.integers(0, 100))
-    def command(self, admin, which):
-        backends = list(self.pool.backends.values())
-        self.pool.command(backends[which % len(backends)], admin, self.now)
-
-    @rule(seconds=st.sampled_from([0.1, 1.0, 60.0]))
-    def pass_time(self, seconds):
-        self.now += seconds
-        self.pool.tick(self.now)
-
-    @invariant()
-    def in_flight_is_what_is_open(self):
-        for backend in self.seen:
-            assert backend.in_flight == sum(lease.backend is backend for lease in self.leases)
-
-    @invariant()
-    def usable_is_its_three_facts(self):
-        for backend in self.pool.backends.values():
-            facts = backend.admin is AdminState.READY and backend.health.up and not backend.ejection.active
-            assert backend.usable == facts
-
-    @invariant()
-    def every_attempt_ended_once(self):
-        assert sum(sum(backend.outcomes) for backend in self.seen) == self.settled
-
-    @invariant()
-    def an_ejected_one_rests_or_has_exactly_one_trial(self):
-        for backend in self.pool.backends.values():
-            trials = sum(lease.trial for lease in self.leases if lease.backend is backend)
-            assert trials == backend.ejection.on_trial
-            if backend.ejection.active and not trials:
-                assert backend.ejection.until <= self.now + 30
-
-    def teardown(self):
-        """Once everything has ended, whoever is not held back by probes or the operator is used: requests alone do it."""
-        for lease in self.leases:
-            self.pool.settle(lease, Outcome.CLIENT_GONE, self.now)
-        self.now += 1000
-        for _ in range(30):
-            lease = self.pool.lease(None, self.now)
-            if isinstance(lease, Lease):
-                self.pool.settle(lease, Outcome.OK, self.now)
-        assert not [backend for backend in self.pool.backends.values() if backend.ejection.active and allowed(backend)]
-
-
-TestPoolMachine = PoolMachine.TestCase
-TestPoolMachine.settings = settings(max_examples=200, stateful_step_count=50, deadline=None, derandomize=True)

@@ -112,3 +112,75 @@ def test_what_is_spent_is_what_would_expire_first():
             budget.deposit(now)
     assert sum(budget.withdraw(9.0) for _ in range(10)) == 10
     assert sum(budget.withdraw(15.0) for _ in range(20)) == 10
+
+
+@pytest.mark.parametrize("start", [0.0, 0.5, 1e6, 1e9])
+def test_the_balance_is_the_same_whenever_the_machine_was_started(start):
+    """Monotonic time may begin anywhere: 10 000 failing requests in frozen time get 2 100 retries, then 10 a second."""
+    budget = RetryBudget(20, 10)
+    for _ in range(10_000):
+        budget.deposit(start)
+    assert sum(budget.withdraw(start) for _ in range(10_000)) == 2100
+    # Clocks are floats: at 1e9 s they are 1e-7 s apart, which may cost the last one.
+    assert 49 <= sum(budget.withdraw(start + 5) for _ in range(100)) <= 50
+    assert 99 <= sum(budget.withdraw(start + 5000) for _ in range(200)) <= 100
+
+
+def test_without_share_and_reserve_nothing_is_retried_at_any_time():
+    budget = RetryBudget(0, 0)
+    for now in (0.0, 1.0, 100.0):
+        budget.deposit(now)
+        assert not budget.withdraw(now)
+
+
+@pytest.mark.parametrize("percent", [1, 3, 20, 33, 50, 99, 100])
+def test_each_share_is_kept(percent):
+    budget = RetryBudget(percent, 0)
+    for _ in range(10_000):
+        budget.deposit(1.0)
+    retries = sum(budget.withdraw(1.0) for _ in range(20_000))
+    # The price of a retry is a whole number: 1000 * 100 / percent, cut down, is 0.1 % too cheap at most.
+    assert 100 * percent <= retries <= 100 * percent * 1.001 + 1
+
+
+def test_deposits_expire_second_by_second():
+    budget = RetryBudget(100, 0)
+    for second in range(10):
+        budget.deposit(second + 0.5)
+    for second in range(10, 20):
+        kept = RetryBudget(100, 0)
+        for before in range(10):
+            kept.deposit(before + 0.5)
+        assert sum(kept.withdraw(second + 0.1) for _ in range(20)) == 19 - second
+    assert not budget.withdraw(1000.0)
+
+
+def test_what_was_refused_is_not_paid_for():
+    budget = RetryBudget(0, 1)
+    while budget.withdraw(5.0):
+        pass
+    for _ in range(1000):
+        assert not budget.withdraw(5.0)
+    assert sum(budget.withdraw(8.0) for _ in range(10)) == 3
+
+
+def test_time_that_seems_to_go_back_gives_nothing_away():
+    budget = RetryBudget(100, 1)
+    budget.deposit(100.0)
+    assert sum(budget.withdraw(100.0) for _ in range(50)) == 11
+    budget.deposit(99.0)
+    assert sum(budget.withdraw(99.0) for _ in range(50)) == 1
+    assert not budget.withdraw(100.0)
+
+
+def test_no_more_attempts_are_none():
+    rules = RetryPolicy(0, RetryBudget())
+    assert not rules.permits(Outcome.REFUSED, 1, idempotent=True, held=True, relayed=False, now=1.0)
+
+
+@pytest.mark.parametrize("outcome", Outcome, ids=lambda outcome: outcome.name)
+def test_only_a_yes_is_paid_for(outcome):
+    budget = RetryBudget(0, 1)
+    granted = sum(permits(outcome, idempotent=False, budget=budget) for _ in range(30))
+    assert granted == (10 if outcome in ALWAYS else 0)
+    assert sum(budget.withdraw(1.0) for _ in range(30)) == 10 - granted

@@ -30,7 +30,7 @@ SILENT: Final = frozenset((Outcome.REFUSED, Outcome.CONNECT_TIMEOUT))
 class Ejection:
     """In or out. With checks it ends after `rise` good ones; without, after a time, with one trial request at a time."""
 
-    __slots__ = ("_passed", "_rest_s", "_rise", "active", "checked", "on_trial", "until")
+    __slots__ = ("_ended_at", "_passed", "_rest_s", "_rise", "active", "checked", "on_trial", "until")
 
     def __init__(self, rise: int, *, checked: bool) -> None:
         self.active: bool = False
@@ -41,11 +41,16 @@ class Ejection:
         self._rise: Final = rise
         self._passed: int = 0
         self._rest_s: float = FIRST_S
+        self._ended_at: float = -NEVER
 
-    def eject(self, now: float, *, trial: bool = False) -> bool:
-        """Take the backend out; True if that is news. `trial`: the trial request found nobody, the rest doubles."""
-        if self.active and not trial:
-            return False  # a request that was under way when it happened says nothing new
+    def eject(self, now: float, *, trial: bool = False, began_at: float = NEVER) -> bool:
+        """Take the backend out; True if that is news. `trial`: the trial request found nobody, the rest doubles.
+
+        `began_at`: when the attempt did that says so. One that was under way when it happened says nothing new, nor
+        after the backend was found well again: EHOSTUNREACH takes 3 s to come.
+        """
+        if not trial and (self.active or began_at < self._ended_at):
+            return False
         if self.active:
             self._rest_s = min(self._rest_s * 2, LONGEST_S)
         self.active = True
@@ -63,23 +68,24 @@ class Ejection:
         """The trial found somebody, or told nothing and is repeated; True if the ejection is over."""
         self.on_trial = False
         if listens:
-            self.clear()
+            self.clear(now)
             return True
         self.until = now
         return False
 
-    def observe(self, passed: bool) -> bool:
+    def observe(self, passed: bool, now: float) -> bool:
         """Take the result of a check; True if it ended the ejection."""
         if not self.active or not self.checked:
             return False
         self._passed = self._passed + 1 if passed else 0
         if self._passed < self._rise:
             return False
-        self.clear()
+        self.clear(now)
         return True
 
-    def clear(self) -> None:
+    def clear(self, now: float) -> None:
         """In again, with nothing held against it."""
+        self._ended_at = now
         self.active = False
         self.on_trial = False
         self.until = NEVER

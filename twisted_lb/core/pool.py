@@ -74,13 +74,14 @@ class Pool:
         if len({spec.name for spec in wanted}) != len(wanted):
             raise ValueError(f"pool {self.name}: a backend is there twice")
         old = self.backends
+        news: list[Event] = []
+        for spec in wanted:
+            news.extend(_differences(spec, old.get(spec.name), now))
         self.backends = {spec.name: self._adopt(spec, old.get(spec.name)) for spec in wanted}
         self._dirty = True
-        for spec in wanted:
-            self._announce(spec, old.get(spec.name), now)
-        for name in old:
-            if name not in self.backends:
-                self._on_event(BackendRemoved(name, now))
+        news.extend(BackendRemoved(name, now) for name in old if name not in self.backends)
+        for event in news:
+            self._on_event(event)
         self._review(now)
 
     def _adopt(self, spec: BackendSpec, backend: Backend | None) -> Backend:
@@ -91,21 +92,8 @@ class Pool:
                 fresh.admin = backend.admin
                 fresh.judge()
             return fresh
+        backend.weight = spec.weight
         return backend
-
-    def _announce(self, spec: BackendSpec, old: Backend | None, now: float) -> None:
-        backend = self.backends[spec.name]
-        if old is None:
-            self._on_event(BackendAdded(spec.name, now))
-            return
-        changes = []
-        if old.address != spec.address:
-            changes.append(f"address {old.address} -> {spec.address}")
-        if old.weight != spec.weight:
-            changes.append(f"weight {old.weight} -> {spec.weight}")
-            backend.weight = spec.weight
-        if changes:
-            self._on_event(BackendChanged(spec.name, ", ".join(changes), now))
 
     def lease(self, key: bytes | None, now: float, tried: Sequence[Backend] = ()) -> Lease | Refusal:
         """A claim on the backend that the policy picks, not one of `tried`; to be settled exactly once."""
@@ -141,7 +129,7 @@ class Pool:
         backend = lease.backend
         ejection = backend.ejection
         if CONSEQUENCE[outcome].blame is Blame.EJECT or (lease.trial and outcome in SILENT):
-            if ejection.eject(now, trial=lease.trial):
+            if ejection.eject(now, trial=lease.trial, began_at=lease.opened_at):
                 until = None if ejection.checked else ejection.until
                 self._changed(backend, BackendEjected(backend.name, outcome, detail, until, ejection.checked, now), now)
         elif lease.trial:
@@ -153,7 +141,7 @@ class Pool:
     def observe_probe(self, backend: Backend, passed: bool, reason: str, now: float) -> None:
         """Take the result of one check."""
         flipped = backend.health.observe(passed)
-        ended = backend.ejection.observe(passed)
+        ended = backend.ejection.observe(passed, now)
         self._judge(backend)
         if flipped:
             kind = BackendUp if backend.health.up else BackendDown
@@ -213,3 +201,15 @@ class Pool:
         usable = sum(backend.usable for backend in self.backends.values())
         in_flight = sum(backend.in_flight for backend in self.backends.values())
         return f"<Pool {self.name}: {usable} usable of {len(self.backends)}, {in_flight} in flight>"
+
+
+def _differences(spec: BackendSpec, old: Backend | None, now: float) -> list[Event]:
+    """What an update brings to one name: one event, or none."""
+    if old is None:
+        return [BackendAdded(spec.name, now)]
+    changes = []
+    if old.address != spec.address:
+        changes.append(f"address {old.address} -> {spec.address}")
+    if old.weight != spec.weight:
+        changes.append(f"weight {old.weight} -> {spec.weight}")
+    return [BackendChanged(spec.name, ", ".join(changes), now)] if changes else []

@@ -1,0 +1,317 @@
+"""Anything that can happen to a pool, in any order: its laws hold after each step, and its events tell the whole story."""
+
+import random
+import re
+from dataclasses import dataclass
+
+from builders import CountingPolicy, Told, specs
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from twisted_lb.core import events
+from twisted_lb.core.backend import AdminState, Backend, BackendSpec, parse_address
+from twisted_lb.core.outcome import Outcome
+from twisted_lb.core.pickers import POLICIES
+from twisted_lb.core.pool import Lease, Pool, PoolSettings
+
+NAMES = ["a:1", "b:1", "c:1"]
+ANY = st.integers(0, 100)
+RISE, FALL = 2, 3
+
+
+@dataclass
+class Known:
+    """What somebody who hears only the events knows of a backend."""
+
+    up: bool = True
+    ejected: bool = False
+    until: float | None = None
+    admin: AdminState = AdminState.READY
+    returned_at: float = -1.0
+
+    @property
+    def usable(self) -> bool:
+        return self.up and not self.ejected and self.admin is AdminState.READY
+
+
+class Listener:
+    """Believes the events; each of them has to be news."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Known] = {}
+        self.exhausted = False
+
+    def hear(self, event) -> None:
+        if isinstance(event, (events.PoolExhausted, events.PoolRecovered)):
+            self.exhausted = isinstance(event, events.PoolExhausted)
+            assert self.exhausted == (not any(known.usable for known in self.known.values()))
+        elif isinstance(event, events.BackendAdded):
+            assert event.backend_name not in self.known
+            self.known[event.backend_name] = Known()
+        elif isinstance(event, events.BackendRemoved):
+            del self.known[event.backend_name]
+        else:
+            self.hear_of(self.known[event.backend_name], event)
+
+    def hear_of(self, known: Known, event) -> None:
+        match event:
+            case events.BackendChanged():
+                if "address" in event.change:
+                    known.up, known.ejected = True, False
+            case events.AdminChanged():
+                assert known.admin is not event.admin
+                known.admin = event.admin
+            case events.BackendDown() | events.BackendUp():
+                assert known.up != isinstance(event, events.BackendUp)
+                known.up = not known.up
+            case events.BackendEjected():
+                # Again only after a trial, which ends later than it began.
+                assert not known.ejected or (event.until is not None and event.until > known.until)
+                assert event.check_wanted == (event.until is None)
+                known.ejected, known.until = True, event.until
+            case events.BackendReturned():
+                assert known.ejected
+                known.ejected, known.returned_at = False, event.at
+
+
+class PoolMachine(RuleBasedStateMachine):
+    """The pool, and everybody who has to do with it."""
+
+    @initialize(policy=st.sampled_from(list(POLICIES)), checked=st.booleans())
+    def begin(self, policy, checked):
+        self.now = 100.0
+        self.checked = checked
+        self.by_turns = policy == "rr"
+        self.leases: list[Lease] = []
+        self.settled = 0
+        self.seen: set[Backend] = set()
+        self.told = Told()
+        self.listener = Listener()
+        self.policy = CountingPolicy(policy)
+        settings_ = PoolSettings(RISE, FALL, checked=checked)
+        self.pool = Pool("p", self.policy, settings_, random.Random(1), self.hear)
+        self.pool.update(specs("a:1", "b:1,weight=2"), self.now)
+
+    def hear(self, event):
+        self.told.append(event)
+        self.listener.hear(event)
+
+    def one(self, which: int) -> Backend:
+        backends = list(self.pool.backends.values())
+        return backends[which % len(backends)]
+
+    # What can happen.
+
+    @rule(names=st.lists(st.sampled_from(NAMES), unique=True), weight=st.integers(1, 3), moved=st.booleans())
+    def update(self, names, weight, moved):
+        address = parse_address("elsewhere:9" if moved else "here:1")
+        before = dict(self.pool.backends)
+        self.pool.update([BackendSpec(name, address, weight) for name in names], self.now)
+        assert list(self.pool.backends) == names
+        for name, backend in self.pool.backends.items():
+            if name in before and before[name].address == address:
+                assert backend is before[name]
+            assert (backend.address, backend.weight) == (address, weight)
+
+    @rule(name=st.sampled_from(NAMES))
+    def update_with_one_twice(self, name):
+        before = dict(self.pool.backends)
+        self.told.clear()
+        try:
+            self.pool.update(specs(name, name), self.now)
+        except ValueError:
+            assert self.pool.backends == before
+            assert self.told == []
+        else:
+            raise AssertionError("one was there twice")
+
+    @rule(count=st.integers(1, 4), tried=st.sets(st.integers(0, 2)))
+    def lease(self, count, tried):
+        avoid = tuple(backend for index, backend in enumerate(self.pool.backends.values()) if index in tried)
+        built = self.policy.built
+        for _ in range(count):
+            self.lease_one(avoid)
+        trials = sum(lease.trial for lease in self.leases[-count:])
+        assert self.policy.built <= built + 1 + trials
+
+    def lease_one(self, avoid):
+        on_trial = {backend for backend in self.pool.backends.values() if backend.ejection.on_trial}
+        lease = self.pool.lease(None, self.now, avoid)
+        if not isinstance(lease, Lease):
+            assert not [backend for backend in self.pool.backends.values() if backend.usable and backend not in avoid]
+            return None
+        backend = lease.backend
+        assert backend not in avoid
+        assert self.pool.backends[backend.name] is backend
+        assert allowed(backend)
+        assert backend.usable != lease.trial
+        if lease.trial:
+            assert not self.checked
+            assert backend not in on_trial
+            assert self.listener.known[backend.name].until <= self.now
+        self.leases.append(lease)
+        self.seen.add(backend)
+        return lease
+
+    @precondition(lambda self: self.leases)
+    @rule(outcome=st.sampled_from(list(Outcome)), which=ANY)
+    def settle(self, outcome, which):
+        self.end(self.leases.pop(which % len(self.leases)), outcome)
+
+    @precondition(lambda self: self.leases)
+    @rule(which=ANY)
+    def refuse(self, which):
+        self.end(self.leases.pop(which % len(self.leases)), Outcome.REFUSED)
+
+    def end(self, lease, outcome):
+        backend = lease.backend
+        current = self.pool.backends.get(backend.name) is backend
+        returned_at = self.listener.known[backend.name].returned_at if current else 0.0
+        was_out = backend.ejection.active
+        self.told.clear()
+        self.pool.settle(lease, outcome, self.now)
+        self.settled += 1
+        if not current:
+            assert self.told == []
+        elif not lease.trial and (was_out or lease.opened_at < returned_at):
+            assert self.told == [], "an attempt from before told something new"
+        elif outcome is Outcome.REFUSED:
+            assert isinstance(self.told[0], events.BackendEjected)
+
+    @precondition(lambda self: self.pool.backends)
+    @rule(passed=st.booleans(), which=ANY, times=st.integers(1, 3))
+    def probe(self, passed, which, times):
+        backend = self.one(which)
+        for _ in range(times):
+            known, was_up, was_ejected = backend.health.known, backend.health.up, backend.ejection.active
+            self.pool.observe_probe(backend, passed, "x", self.now)
+            if not known:
+                assert backend.health.up == passed
+            elif passed == was_up:
+                assert backend.health.up == was_up
+            assert not (passed and not was_ejected and backend.ejection.active)
+            assert backend.ejection.active == was_ejected or (self.checked and passed)
+
+    @precondition(lambda self: self.pool.backends)
+    @rule(admin=st.sampled_from(list(AdminState)), which=ANY)
+    def command(self, admin, which):
+        self.pool.command(self.one(which), admin, self.now)
+
+    @rule(seconds=st.sampled_from([0.0, 0.1, 1.0, 5.0, 60.0]))
+    def pass_time(self, seconds):
+        self.now += seconds
+        built = self.policy.built
+        self.pool.tick(self.now)
+        assert self.policy.built <= built + 1
+
+    @rule()
+    def everybody_who_is_usable_gets_a_turn(self):
+        """By turns: within two rounds and a lag of a turn or so each."""
+        usable = {backend for backend in self.pool.backends.values() if backend.usable}
+        if not self.by_turns:
+            return
+        served = set()
+        for _ in range(2 * sum(backend.weight for backend in self.pool.backends.values()) + len(NAMES)):
+            lease = self.lease_one(())
+            if lease is not None:
+                self.leases.remove(lease)
+                self.end(lease, Outcome.OK)
+                served.add(lease.backend)
+        assert usable <= served
+
+    # What always holds.
+
+    @invariant()
+    def in_flight_is_what_is_open(self):
+        for backend in self.seen:
+            assert backend.in_flight == sum(lease.backend is backend for lease in self.leases)
+
+    @invariant()
+    def every_attempt_ended_once(self):
+        assert sum(sum(backend.outcomes) for backend in self.seen) == self.settled
+        assert sum(backend.requests for backend in self.seen) == self.settled + len(self.leases)
+
+    @invariant()
+    def usable_is_its_three_facts(self):
+        for backend in self.pool.backends.values():
+            facts = backend.admin is AdminState.READY and backend.health.up and not backend.ejection.active
+            assert backend.usable == facts
+
+    @invariant()
+    def the_events_told_the_whole_story(self):
+        assert self.listener.known.keys() == self.pool.backends.keys()
+        for name, known in self.listener.known.items():
+            backend = self.pool.backends[name]
+            assert (known.up, known.ejected, known.admin) == (
+                backend.health.up,
+                backend.ejection.active,
+                backend.admin,
+            )
+        assert self.listener.exhausted == (not any(backend.usable for backend in self.pool.backends.values()))
+
+    @invariant()
+    def an_ejected_one_rests_or_has_exactly_one_trial(self):
+        for backend in self.pool.backends.values():
+            trials = sum(lease.trial for lease in self.leases if lease.backend is backend)
+            assert trials == backend.ejection.on_trial
+            if not self.checked and backend.ejection.active and not trials:
+                assert backend.ejection.until <= self.now + 30
+
+    @invariant()
+    def its_repr_counts(self):
+        numbers = [int(number) for number in re.findall(r"\d+", repr(self.pool))]
+        backends = self.pool.backends.values()
+        assert numbers == [sum(b.usable for b in backends), len(backends), sum(b.in_flight for b in backends)]
+
+    def teardown(self):
+        """Once everything has ended, requests, and checks where there are any, bring back whoever is well."""
+        if not hasattr(self, "pool"):
+            return
+        for lease in self.leases:
+            self.pool.settle(lease, Outcome.CLIENT_GONE, self.now)
+        self.now += 1000
+        for backend in self.pool.backends.values():
+            if self.checked:
+                for _ in range(RISE):
+                    self.pool.observe_probe(backend, True, "x", self.now)
+        for _ in range(30):
+            lease = self.pool.lease(None, self.now)
+            if isinstance(lease, Lease):
+                self.pool.settle(lease, Outcome.OK, self.now)
+        assert not [backend for backend in self.pool.backends.values() if backend.ejection.active and allowed(backend)]
+
+
+def allowed(backend: Backend) -> bool:
+    return backend.admin is AdminState.READY and backend.health.up
+
+
+TestPoolMachine = PoolMachine.TestCase
+TestPoolMachine.settings = settings(max_examples=250, stateful_step_count=50, deadline=None, derandomize=True)
+
+
+def test_a_long_random_life_keeps_the_books():
+    """20,000 steps in one life: what a few dozen cannot reach."""
+    rng = random.Random(12)
+    told = Told()
+    pool = Pool("p", POLICIES["rr"], PoolSettings(RISE, FALL, checked=False), random.Random(2), told.append)
+    leases: list[Lease] = []
+    seen: set[Backend] = set()
+    settled = 0
+    for step in range(20_000):
+        now = step * 0.05
+        if step % 400 == 0:
+            names = rng.sample(NAMES, rng.randint(1, 3))
+            pool.update(specs(*(f"{name},weight={rng.choice([1, 1, 4])}" for name in names)), now)
+        lease = pool.lease(None, now)
+        if isinstance(lease, Lease):
+            leases.append(lease)
+            seen.add(lease.backend)
+        while len(leases) > 10 or (leases and rng.random() < 0.4):
+            pool.settle(leases.pop(rng.randrange(len(leases))), rng.choice(list(Outcome)), now)
+            settled += 1
+    assert sum(backend.in_flight for backend in seen) == len(leases)
+    assert sum(sum(backend.outcomes) for backend in seen) == settled
+    kinds = [type(event) for event in told]
+    assert abs(kinds.count(events.PoolExhausted) - kinds.count(events.PoolRecovered)) <= 1
+    assert kinds.count(events.BackendReturned) > 100
