@@ -5,6 +5,7 @@
     LoadBalancerService(LoadBalancerConfig(backends=["127.0.0.1:8081"], listen={"port": 8080})).setServiceParent(app)
 """
 
+import contextlib
 import random
 import resource
 import select
@@ -16,6 +17,7 @@ from typing import Any, Final, cast
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
+from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import (
     IReactorCore,
     IReactorFDSet,
@@ -218,7 +220,8 @@ class _Running:
     def _poller_lost(self) -> None:
         core: IReactorCore = self._reactor
         _log.critical("nothing moves any more without the poller: stopping")
-        core.stop()
+        with contextlib.suppress(ReactorNotRunning):
+            core.stop()
 
     def _make_balancer(self, rng: random.Random) -> Balancer:
         config = self._config

@@ -1051,3 +1051,26 @@ def test_an_absolute_target_without_a_plain_host_is_refused(engine_world, target
     for version in (b"1.0\r\n\r\n", b"1.1\r\nHost: a\r\n\r\n"):
         assert world.client().send(b"GET " + target + b" HTTP/" + version).read().startswith(b"HTTP/1.1 400 ")
     assert world.backend_connections == []
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "same"),
+    [
+        (b"http://a:80/", b"a", True),
+        (b"http://a/", b"A:80", True),
+        (b"https://a:443/", b"a", True),
+        (b"http://a:443/", b"a", False),
+        (b"http://a:8080/", b"a", False),
+    ],
+)
+def test_a_default_port_says_nothing(engine_world, target, host, same):
+    world = engine_world()
+    client = world.client().send(b"GET " + target + b" HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
+    assert client.read().startswith(b"" if same else b"HTTP/1.1 400 ")
+    assert len(world.backend_connections) == same
+
+
+def test_a_unix_backend_is_called_localhost_where_the_client_named_nobody(engine_world):
+    world = engine_world("unix:/run/app.sock")
+    world.client().send(b"GET / HTTP/1.0\r\n\r\n")
+    assert head_of(world.backend().read())[1][b"host"] == [b"localhost"]

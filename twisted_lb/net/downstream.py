@@ -17,6 +17,7 @@ from twisted_lb.wire.request import (
     origin_form,
     parse_request_fields,
     parse_request_line,
+    same_authority,
     target_authority,
 )
 from twisted_lb.wire.response import ResponseHead
@@ -197,7 +198,7 @@ class Downstream:
         authority = b""
         if target[:1] != b"/":
             authority = target_authority(target)
-            if authority and fields.has_host and authority.lower() != fields.host.lower():
+            if authority and fields.has_host and not same_authority(target, authority, fields.host):
                 raise BadMessage(400, "target and Host disagree")
             target = origin_form(target, method)
         most = self._engine.rules.body_bytes
@@ -396,9 +397,12 @@ class Downstream:
             self._exchange.client_ended()
 
     def end_tunnel(self) -> None:
-        """See ClientSide. Over Twisted's TLS a half-close is a close of the raw side: there it has to wait for the end."""
+        """See ClientSide. Twisted's TLS cannot half-close: there it is the end."""
         if self._own is not None:
             self._own.loseWriteConnection()
+        elif self._transport is not None:
+            self._transport.unregisterProducer()
+            self._transport.loseConnection()
 
     def close_tunnel(self) -> None:
         """See ClientSide."""

@@ -5,6 +5,7 @@ Retry, relaying, back-pressure and settling exist here and nowhere else.
 
 from typing import TYPE_CHECKING, Final, Protocol
 
+from twisted_lb.core.backend import TcpAddress
 from twisted_lb.core.outcome import CONSEQUENCE, Outcome, Refusal
 from twisted_lb.core.pool import Lease
 from twisted_lb.core.retry import IDEMPOTENT
@@ -196,7 +197,9 @@ class Exchange:
             tail = self._stamped(tail)
         if not head.fields.has_host:
             # RFC 9112 3.2.2: an absolute target stands for the Host that a client of HTTP/1.0 need not send.
-            tail = with_host(tail, head.authority or str(upstream.backend.address).encode("ascii", "replace"))
+            address = upstream.backend.address
+            own = str(address).encode("ascii", "replace") if isinstance(address, TcpAddress) else b"localhost"
+            tail = with_host(tail, head.authority or own)
         upstream.begin(self, b"%b %b%b" % (head.method, head.target, tail), head.method, head.fields.framing)
         if head.fields.framing != 0:
             self._send_held(upstream)

@@ -277,6 +277,8 @@ class Transport(Pollable):
         """Bytes that the peer has not taken, here and in the kernel. Asked for only when a client seems to stand still:
         the kernel calls a socket writable again only after a third of a buffer of megabytes has gone.
         """
+        if self._gone:
+            return 0
         try:
             queued = fcntl.ioctl(self._fd, termios.TIOCOUTQ, b"\0\0\0\0")
         except OSError:

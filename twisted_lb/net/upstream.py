@@ -199,8 +199,12 @@ class Upstream:
 
     def end_tunnel(self) -> None:
         """The client's side of a tunnel has ended."""
-        if self._own and self._transport is not None:
+        if self._transport is None:
+            return
+        if self._own:
             self._transport.loseWriteConnection()
+        else:
+            self._transport.loseConnection()  # Twisted's TLS cannot half-close
 
     def _live(self) -> None:
         """The tunnel is in use."""

@@ -146,3 +146,9 @@ def target_authority(target: bytes) -> bytes:
         return b""
     rest = target.partition(b"://")[2]
     return rest.partition(b"/")[0].partition(b"?")[0]
+
+
+def same_authority(target: bytes, authority: bytes, host: bytes) -> bool:
+    """Whether an absolute target and a Host mean the same place: case and a default port do not count (RFC 3986 6.2.3)."""
+    default = b":443" if target[:6].lower() == b"https:" else b":80"
+    return authority.lower().removesuffix(default) == host.lower().removesuffix(default)
