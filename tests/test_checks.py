@@ -1,30 +1,36 @@
 """Active checks: when they come, what they ask, what an answer means, and that nothing ends them."""
 
-import contextlib
 import itertools
 import random
+from collections.abc import Iterator
 
 import pytest
+from builders import claim, make_pool
 from twisted.internet.defer import Deferred, fail, succeed
-from world import Time, World
 
-from twisted_lb.checks import JITTER, Checks, HttpProbe, ProbeResult, TcpProbe
-from twisted_lb.core.backend import TcpAddress, UnixAddress
+from twisted_lb.checks import JITTER, Checks, HttpProbe, NetworkProbe, ProbeResult, TcpProbe
+from twisted_lb.core.backend import TcpAddress, parse_address
+from twisted_lb.core.events import BackendEjected
+from twisted_lb.core.outcome import Outcome
+from twisted_lb.net.clock import Clock
+from twisted_lb.net.deadlines import TICK_S, Deadlines
+from twisted_lb.testing import CLOSE, NEVER_ANSWER, RESET, HeapClock, MemoryNetwork, ScriptedBackend, Wait, response
 
 GOOD = ProbeResult(True, "fine")
+START = 1000.0
 
 
 class FakeProbe:
     """Answers as it is told; notes when it was asked."""
 
-    def __init__(self, time: Time) -> None:
-        self.time = time
+    def __init__(self, clock: HeapClock) -> None:
+        self.clock = clock
         self.asked: dict[str, list[float]] = {}
         self.answers: dict[str, object] = {}
 
     def ask(self, address, timeout_s):
         host = address.host
-        self.asked.setdefault(host, []).append(self.time.now)
+        self.asked.setdefault(host, []).append(self.clock.seconds() - START)
         answer = self.answers.get(host, GOOD)
         if callable(answer):
             answer = answer()
@@ -35,264 +41,525 @@ class Round:
     """Checks over a fake probe, on virtual time."""
 
     def __init__(self, *names: str, interval_s: float = 2.0, seed: int = 1) -> None:
-        self.time = Time()
-        self.probe = FakeProbe(self.time)
+        self.clock = HeapClock(START)
+        self.probe = FakeProbe(self.clock)
         self.heard: list[tuple[str, bool, str]] = []
         self.checks = Checks(
             self.probe,
-            self.time,
-            lambda name, result: self.heard.append((name, result.passed, result.reason)),
+            self.clock,
+            self._hear,
             random.Random(seed),
             interval_s=interval_s,
             timeout_s=1.0,
         )
-        self.began_at = self.time.now
+        self.when_heard = lambda: None
         self.update(*names)
 
-    def update(self, *names: str) -> None:
-        self.checks.update((name, TcpAddress(name, 80)) for name in names)
+    def _hear(self, name, result):
+        self.heard.append((name, result.passed, result.reason))
+        self.when_heard()
 
-    def advance(self, seconds: float) -> None:
-        ends_at = self.time.now + seconds
-        while (at := self.time.next_at()) is not None and at <= ends_at:
-            self.time.now = max(at, self.time.now)
-            self.time.run_due()
-        self.time.now = ends_at
+    def update(self, *names: str, port: int = 80) -> None:
+        self.checks.update((name, TcpAddress(name, port)) for name in names)
+
+    def gaps(self, name: str) -> list[float]:
+        return [later - earlier for earlier, later in itertools.pairwise(self.probe.asked[name])]
+
+
+# When they come.
 
 
 @pytest.mark.parametrize(("interval_s", "within"), [(2.0, 1.0), (0.4, 0.4), (60.0, 1.0)])
-def test_first_checks_come_within_a_second_or_the_interval_and_spread(interval_s, within):
-    names = [f"h{index}" for index in range(10)]
-    round_ = Round(*names, interval_s=interval_s)
-    round_.advance(within)
-    firsts = sorted(times[0] - round_.began_at for times in round_.probe.asked.values())
-    assert len(firsts) == 10
-    # One in each tenth.
-    assert [int(first / within * 10) for first in firsts] == list(range(10))
+@pytest.mark.parametrize("count", [1, 3, 10, 100])
+def test_first_checks_come_within_a_second_or_the_interval_and_spread(interval_s, within, count):
+    round_ = Round(*(f"h{index}" for index in range(count)), interval_s=interval_s)
+    round_.clock.advance(within)
+    firsts = sorted(times[0] for times in round_.probe.asked.values())
+    # One in each slice.
+    assert [int(first / within * count + 1e-6) for first in firsts] == list(range(count))
+
+
+def test_the_first_check_of_one_who_comes_later_is_as_soon():
+    round_ = Round("a", interval_s=60.0)
+    round_.clock.advance(100)
+    round_.update("a", "b")
+    round_.clock.advance(1)
+    assert len(round_.probe.asked["b"]) == 1
 
 
 def test_later_checks_keep_the_interval_within_its_jitter_and_are_not_in_step():
     round_ = Round("a", "b", interval_s=2.0)
-    round_.advance(2000)
-    for times in round_.probe.asked.values():
-        gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
+    round_.clock.advance(2000)
+    for name in ("a", "b"):
+        gaps = round_.gaps(name)
         assert all(2 * (1 - JITTER) - 1e-6 <= gap <= 2 * (1 + JITTER) + 1e-6 for gap in gaps)
-        assert max(gaps) - min(gaps) > 0.3
-        # Uniform: the mean of 1,000 gaps has a standard deviation of 0.2 / sqrt(3) / sqrt(1000) = 0.0037.
-        assert abs(sum(gaps) / len(gaps) - 2) < 0.02
+        assert max(gaps) - min(gaps) > 0.35  # of 0.4
+        # Uniform: the mean of 1,000 gaps has a standard deviation of 0.4 / sqrt(12) / sqrt(1000) = 0.0037; five of them.
+        assert abs(sum(gaps) / len(gaps) - 2) < 0.019
+    assert round_.probe.asked["a"][-3:] != round_.probe.asked["b"][-3:]
     assert {name for name, _, _ in round_.heard} == {"a", "b"}
 
 
-def test_a_hanging_backend_delays_only_its_own_checks():
-    round_ = Round("stuck", "quick", interval_s=1.0)
-    round_.probe.answers["stuck"] = Deferred()
-    round_.advance(100)
-    assert len(round_.probe.asked["stuck"]) == 1
-    assert 90 <= len(round_.probe.asked["quick"]) <= 112
-
-
-def test_the_time_a_check_takes_is_part_of_its_interval():
+@pytest.mark.parametrize("took_s", [0.3, 1.0, 1.7])
+def test_the_time_a_check_takes_is_part_of_its_interval(took_s):
     round_ = Round("slow", interval_s=2.0)
 
     def slowly():
         answer: Deferred = Deferred()
-        round_.time.callLater(1.0, answer.callback, GOOD)
+        round_.clock.callLater(took_s, answer.callback, GOOD)
         return answer
 
     round_.probe.answers["slow"] = slowly
-    round_.advance(200)
-    assert 90 <= len(round_.probe.asked["slow"]) <= 112
+    round_.clock.advance(200)
+    assert all(1.8 - 1e-6 <= gap <= 2.2 + 1e-6 for gap in round_.gaps("slow"))
 
 
-@pytest.mark.parametrize("how", ["raises", "fails"])
+def test_one_that_takes_longer_than_its_interval_is_asked_again_at_once_and_never_twice_at_a_time():
+    round_ = Round("slow", interval_s=1.0)
+
+    def slowly():
+        answer: Deferred = Deferred()
+        round_.clock.callLater(3.0, answer.callback, GOOD)
+        return answer
+
+    round_.probe.answers["slow"] = slowly
+    round_.clock.advance(61)
+    assert all(gap == pytest.approx(3.0) for gap in round_.gaps("slow"))
+    assert len(round_.probe.asked["slow"]) == 21
+
+
+def test_a_hanging_backend_delays_only_its_own_checks():
+    alone, round_ = Round("stuck", "quick", interval_s=1.0), Round("stuck", "quick", interval_s=1.0)
+    round_.probe.answers["stuck"] = Deferred()
+    for one in (alone, round_):
+        one.clock.advance(100)
+    assert len(round_.probe.asked["stuck"]) == 1
+    assert len(round_.probe.asked["quick"]) == pytest.approx(100, abs=10)
+    assert all(0.9 - 1e-6 <= gap <= 1.1 + 1e-6 for gap in round_.gaps("quick"))
+
+
+# That nothing ends them.
+
+
+@pytest.mark.parametrize("how", ["raises", "fails", "fails later"])
 def test_a_probe_that_blows_up_is_a_failed_probe_and_the_loop_goes_on(how, logged_errors):
-    round_ = Round("a", interval_s=1.0)
+    round_ = Round("a", "b", interval_s=1.0)
 
     def blow_up():
         if how == "raises":
             raise ZeroDivisionError
-        return fail(ZeroDivisionError())
+        if how == "fails":
+            return fail(ZeroDivisionError())
+        answer: Deferred = Deferred()
+        round_.clock.callLater(0.3, answer.errback, ZeroDivisionError())
+        return answer
 
     round_.probe.answers["a"] = blow_up
-    round_.advance(5)
-    count = len(round_.heard)
-    assert count >= 4
-    assert set(round_.heard) == {("a", False, "the probe itself failed")}
-    assert len(logged_errors.take()) == count
+    round_.clock.advance(5)
+    of_a = [(passed, reason) for name, passed, reason in round_.heard if name == "a"]
+    assert len(of_a) >= 4
+    assert set(of_a) == {(False, "the probe itself failed")}
+    assert len(logged_errors.take()) == len(of_a)
     round_.probe.answers["a"] = GOOD
-    round_.advance(5)
+    round_.clock.advance(5)
+    assert round_.heard[-1][1:] == (True, "fine")
+    assert all(0.9 - 1e-6 <= gap <= 1.1 + 1e-6 for gap in round_.gaps("a"))
+    assert {passed for name, passed, _ in round_.heard if name == "b"} == {True}
+
+
+@pytest.mark.parametrize("answer", [None, "up"])
+def test_a_probe_that_answers_nonsense_does_not_end_the_loop(answer, logged_errors):
+    round_ = Round("a", interval_s=1.0)
+    round_.probe.answers["a"] = lambda: succeed(answer)
+    round_.clock.advance(5)
+    assert len(logged_errors.take()) >= 4
+    round_.probe.answers["a"] = GOOD
+    round_.clock.advance(2)
+    assert round_.heard[-1] == ("a", True, "fine")
+
+
+def test_a_probe_that_returns_no_deferred_does_not_end_the_loop(logged_errors):
+    round_ = Round("a", interval_s=1.0)
+    usual, round_.probe.ask = round_.probe.ask, lambda address, timeout_s: True
+    round_.clock.advance(5)
+    assert len(logged_errors.take()) >= 4
+    round_.probe.ask = usual
+    round_.clock.advance(2)
     assert round_.heard[-1] == ("a", True, "fine")
 
 
 def test_a_listener_that_raises_does_not_end_the_loop(logged_errors):
     round_ = Round("a", interval_s=1.0)
-    round_.checks._heard = lambda name, result: 1 / 0
-    round_.advance(5)
+    round_.when_heard = lambda: 1 / 0
+    round_.clock.advance(5)
     assert len(round_.probe.asked["a"]) >= 4
-    assert len(logged_errors.take()) >= 4
+    assert len(logged_errors.take()) == len(round_.probe.asked["a"])
+    assert all(0.9 - 1e-6 <= gap <= 1.1 + 1e-6 for gap in round_.gaps("a"))
+
+
+def test_a_listener_may_change_the_checks_it_hears_of():
+    round_ = Round("a", interval_s=1.0)
+    wishes = [
+        lambda: round_.checks.check_soon("a"),
+        lambda: round_.update("a", "b"),
+        lambda: round_.update("a", "b", port=81),
+        round_.checks.stop,
+    ]
+
+    def wish():
+        wishes.pop(0)()
+
+    round_.when_heard = wish
+    round_.clock.advance(20)
+    assert wishes == []
+    assert round_.clock.getDelayedCalls() == []
+
+
+# Sooner, other ones, and the end.
 
 
 def test_a_check_can_be_wanted_at_once():
-    round_ = Round("a", interval_s=60.0)
-    round_.advance(10)
-    before = len(round_.probe.asked["a"])
+    round_ = Round("a", "b", interval_s=60.0)
+    round_.clock.advance(10)
     round_.checks.check_soon("a")
     round_.checks.check_soon("nobody")
-    round_.advance(0.1)
-    assert len(round_.probe.asked["a"]) == before + 1
-    round_.advance(50)
-    assert len(round_.probe.asked["a"]) == before + 1
-    round_.advance(20)
-    assert len(round_.probe.asked["a"]) == before + 2
+    round_.clock.advance(0.1)
+    assert [len(round_.probe.asked[name]) for name in "ab"] == [2, 1]
+    # And from there on as usual.
+    round_.clock.advance(53)
+    assert len(round_.probe.asked["a"]) == 2
+    round_.clock.advance(14)
+    assert len(round_.probe.asked["a"]) == 3
+
+
+def test_wanted_again_and_again_it_is_not_put_off():
+    round_ = Round("a", interval_s=60.0)
+    round_.clock.advance(10)
+    for _ in range(20):
+        round_.checks.check_soon("a")
+        round_.clock.advance(0.005)
+    assert 5 <= len(round_.probe.asked["a"]) <= 12  # one in 10 ms at most
+    round_.clock.advance(1)
+    assert len(round_.clock.getDelayedCalls()) == 1
+
+
+def test_a_first_check_can_be_wanted_sooner():
+    round_ = Round("a", interval_s=60.0, seed=3)
+    round_.checks.check_soon("a")
+    round_.clock.advance(0.011)
+    assert len(round_.probe.asked["a"]) == 1
 
 
 def test_one_that_is_being_asked_is_not_asked_twice():
     round_ = Round("a", interval_s=1.0)
     answer: Deferred = Deferred()
     round_.probe.answers["a"] = answer
-    round_.advance(1)
+    round_.clock.advance(1)
     round_.checks.check_soon("a")
-    round_.advance(1)
+    round_.clock.advance(1)
     assert len(round_.probe.asked["a"]) == 1
     round_.probe.answers["a"] = GOOD
     answer.callback(GOOD)
     # It took longer than its interval: the next one is due at once.
-    round_.advance(0.5)
+    round_.clock.advance(0.5)
     assert len(round_.probe.asked["a"]) == 2
 
 
 def test_an_update_leaves_the_others_alone():
-    undisturbed, round_ = Round("a", "b"), Round("a", "b")
-    for one in (undisturbed, round_):
-        one.advance(3)
-    round_.update("a", "c")
-    for one in (undisturbed, round_):
-        one.advance(2)
-    assert round_.probe.asked["a"] == undisturbed.probe.asked["a"][: len(round_.probe.asked["a"])]
-    assert round_.probe.asked["b"] == [at for at in undisturbed.probe.asked["b"] if at <= 1003]
-    assert "c" in round_.probe.asked
+    """No chance is drawn for them, no pause of theirs begins again."""
+    round_ = Round("a", "b", interval_s=2.0)
+    round_.clock.advance(3)
+    coming = {call.getTime() for call in round_.clock.getDelayedCalls()}
+    round_.update("b", "c", "a")
+    assert coming < {call.getTime() for call in round_.clock.getDelayedCalls()}
+    round_.update("a", "b")
+    assert coming == {call.getTime() for call in round_.clock.getDelayedCalls()}
+
+
+def test_who_is_gone_is_not_asked_and_not_heard_of_any_more():
+    round_ = Round("a", "b", interval_s=1.0)
+    answer: Deferred = Deferred()
+    round_.probe.answers["b"] = answer
+    round_.clock.advance(2)
+    round_.update("a")
+    answer.callback(GOOD)
+    round_.clock.advance(10)
+    assert len(round_.probe.asked["b"]) == 1
+    assert {name for name, _, _ in round_.heard} == {"a"}
+
+
+def test_a_new_address_is_asked_instead_and_what_the_old_one_says_is_not_heard():
+    round_ = Round("a", interval_s=1.0)
+    answer: Deferred = Deferred()
+    round_.probe.answers["a"] = answer
+    round_.clock.advance(1)
+    addresses: list[TcpAddress] = []
+    round_.probe.ask = lambda address, timeout_s: addresses.append(address) or succeed(GOOD)
+    round_.update("a", port=81)
+    answer.callback(ProbeResult(False, "old"))
+    round_.clock.advance(3)
+    assert set(addresses) == {TcpAddress("a", 81)}
+    assert set(round_.heard) == {("a", True, "fine")}
 
 
 def test_after_a_stop_nothing_is_left_and_late_results_are_not_told():
-    round_ = Round("a", "b", interval_s=1.0)
+    round_ = Round("a", "b", "c", interval_s=1.0)
     answer: Deferred = Deferred()
     round_.probe.answers["a"] = answer
-    round_.advance(2)
+    round_.clock.advance(2)
     round_.checks.stop()
+    assert round_.clock.getDelayedCalls() == []
     heard = len(round_.heard)
     answer.callback(GOOD)
-    assert round_.time.next_at() is None
+    round_.checks.check_soon("b")
+    round_.checks.stop()
+    assert round_.clock.getDelayedCalls() == []
     assert len(round_.heard) == heard
 
 
-# What a probe says and hears, over a real connection.
+def test_a_stop_before_the_first_check_leaves_nothing():
+    round_ = Round("a", "b")
+    round_.checks.stop()
+    assert round_.clock.getDelayedCalls() == []
+
+
+# What a probe says and hears, over a network in memory.
+
+
+class Town:
+    """A network, and probes in it."""
+
+    def __init__(self) -> None:
+        self.clock = HeapClock(START)
+        self.network = MemoryNetwork(self.clock)
+        self.deadlines = Deadlines(Clock(self.clock.seconds), self.clock.callLater)
+        self.probes: list[NetworkProbe] = []
+
+    def backend(self, *script, address="a:80", **named) -> ScriptedBackend:
+        return ScriptedBackend(self.network, address, [script] if script else (), **named)
+
+    def http(self) -> HttpProbe:
+        probe = HttpProbe(self.network, self.deadlines, self.clock.seconds, "/health?x", "agent/1")
+        self.probes.append(probe)
+        return probe
+
+    def tcp(self) -> TcpProbe:
+        probe = TcpProbe(self.network, self.deadlines, self.clock.seconds)
+        self.probes.append(probe)
+        return probe
+
+    def ask(self, probe: NetworkProbe, address="a:80", timeout_s: float = 1.0) -> list[tuple[bool, str]]:
+        """What it comes to, once it does."""
+        results: list[tuple[bool, str]] = []
+        asked = probe.ask(parse_address(address), timeout_s)
+        assert not asked.called, "it was told before ask returned"
+        asked.addCallback(lambda result: results.append((result.passed, result.reason)))
+        self.clock.settle()
+        return results
+
+    def nothing_is_left(self) -> None:
+        self.clock.advance(2 * TICK_S)
+        assert self.network.open_connections == []
+        assert all(not probe._open for probe in self.probes)
 
 
 @pytest.fixture
-def world():
-    one = World()
+def town() -> Iterator[Town]:
+    one = Town()
     yield one
-    one.close()
-
-
-def ask(world: World, probe, address=None) -> list[ProbeResult]:
-    results: list[ProbeResult] = []
-    probe.ask(address or TcpAddress("a", 80), 1.0).addCallback(results.append)
-    world.run()
-    return results
-
-
-def http(world: World) -> HttpProbe:
-    return HttpProbe(world.dial, world.deadlines, world.time.seconds, "/health?x", "agent/1")
-
-
-def test_the_question_is_a_get_of_the_path(world):
-    ask(world, http(world))
-    assert world.backend().read() == (
-        b"GET /health?x HTTP/1.1\r\nHost: a:80\r\nUser-Agent: agent/1\r\nAccept: */*\r\nConnection: close\r\n\r\n"
-    )
-    ask(world, http(world), UnixAddress("/run/x"))
-    assert b"\r\nHost: localhost\r\n" in world.backend().read()
+    one.nothing_is_left()
+    one.clock.advance(100)
+    assert one.clock.getDelayedCalls() == []
 
 
 @pytest.mark.parametrize(
-    ("answer", "passed", "reason"),
-    [
-        (b"HTTP/1.1 200 OK\r\n\r\n", True, "status 200"),
-        (b"HTTP/1.0 204 No Content\r\n\r\n", True, "status 204"),
-        (b"HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\n", True, "status 302"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nx", True, "status 200"),
-        (b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", True, "status 200"),
-        (b"HTTP/1.1 404 Not Found\r\n\r\n", False, "status 404"),
-        (b"HTTP/1.1 500 Oops\r\n\r\n", False, "status 500"),
-        (b"SSH-2.0-x\r\n\r\n", False, "illegal status line"),
-        (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 40000, False, "the head of the answer is too long"),
-    ],
+    ("address", "host"), [("a:80", b"a:80"), ("[::1]:8080", b"[::1]:8080"), ("unix:/run/x", b"localhost")]
 )
-def test_an_answer_is_judged_by_its_status(world, answer, passed, reason):
-    results = ask(world, http(world))
+def test_the_question_is_a_get_of_the_path(town, address, host):
+    backend = town.backend(address=address)
+    assert town.ask(town.http(), address) == [(True, "status 200")]
+    assert backend.requests == [
+        b"GET /health?x HTTP/1.1\r\nHost: " + host + b"\r\n"
+        b"User-Agent: agent/1\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+    ]
+    assert town.network.dialled == [parse_address(address)]
+
+
+ANSWERS = [
+    (b"HTTP/1.1 200 OK\r\n\r\n", True, "status 200"),
+    (b"HTTP/1.0 204 No Content\r\n\r\n", True, "status 204"),
+    (b"HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\n", True, "status 302"),
+    (b"HTTP/1.1 399 Other\r\n\r\n", True, "status 399"),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nx", True, "status 200"),
+    (b"HTTP/1.1 200 OK\r\n\r\n" + b"y" * 100_000, True, "status 200"),
+    (b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", True, "status 200"),
+    (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 E\r\n\r\nHTTP/1.1 503 No\r\n\r\n", False, "status 503"),
+    (b"HTTP/1.1 400 Bad\r\n\r\n", False, "status 400"),
+    (b"HTTP/1.1 404 Not Found\r\n\r\n", False, "status 404"),
+    (b"HTTP/1.1 500 Oops\r\n\r\n", False, "status 500"),
+    (b"HTTP/1.1 599 Oops\r\n\r\n", False, "status 599"),
+    (b"SSH-2.0-x\r\n\r\n", False, "illegal status line"),
+    (b"HTTP/1.1 600 Oops\r\n\r\n", False, "illegal status"),
+    (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 40_000, False, "the head of the answer is too long"),
+    (b"HTTP/1.1 100 Continue\r\n\r\n" * 5000, False, "the head of the answer is too long"),
+]
+
+
+@pytest.mark.parametrize(("answer", "passed", "reason"), ANSWERS, ids=lambda one: repr(one)[:30])
+def test_an_answer_is_judged_by_its_status(town, answer, passed, reason):
+    """At once, without the end of its body or of the connection."""
+    town.backend(answer, NEVER_ANSWER)
+    assert town.ask(town.http()) == [(passed, reason)]
+    town.nothing_is_left()
+
+
+@pytest.mark.parametrize("status", range(200, 600, 7))
+def test_two_and_three_hundreds_pass_and_nothing_else(town, status):
+    town.backend(response(b"", status))
+    assert town.ask(town.http()) == [(status < 400, f"status {status}")]
+
+
+def test_an_answer_may_come_byte_by_byte(town):
+    answer = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nX: y\r\n\r\n"
+    pieces = itertools.chain.from_iterable((bytes([byte]), Wait(0.001)) for byte in answer)
+    town.backend(*pieces, NEVER_ANSWER)
+    results = town.ask(town.http())
+    town.clock.advance(0.001 * (len(answer) - 1) - 0.0005)
     assert results == []
-    world.backend().read()
-    for at in range(0, len(answer), 1000):
-        with contextlib.suppress(OSError):  # it need not hear a head that is too long to its end
-            world.backend().sock.send(answer[at : at + 1000])
-        world.run()
-    assert [(result.passed, result.reason) for result in results] == [(passed, reason)]
-    world.backend().read()
-    assert world.backend().closed or world.backend().was_reset
+    town.clock.advance(0.001)
+    assert results == [(True, "status 200")]
 
 
-def test_an_answer_may_come_byte_by_byte(world):
-    results = ask(world, http(world))
-    for byte in b"HTTP/1.1 200 OK\r\nX: y\r\n\r\n":
-        assert results == []
-        world.backend().send(bytes([byte]))
-    assert results[0].passed
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nX: y\r\n", b"HTTP/1.1 100 Continue\r\n\r\n"])
+@pytest.mark.parametrize(("end", "reason"), [(CLOSE, "closed without an answer"), (RESET, "")], ids=["closed", "reset"])
+def test_an_answer_that_ends_early_is_a_failure(town, said, end, reason):
+    town.backend(*([said] if said else []), end)
+    [(passed, why)] = town.ask(town.http())
+    assert not passed
+    assert why == reason or (not reason and "lost" in why)
 
 
-def test_closing_without_an_answer_is_a_failure(world):
-    results = ask(world, http(world))
-    world.backend().read()
-    world.backend().close()
-    assert (results[0].passed, results[0].reason) == (False, "closed without an answer")
+def test_a_refused_connection_is_a_failure_with_its_reason(town):
+    assert town.ask(town.http()) == [(False, "connection refused")]
+    assert town.ask(town.tcp()) == [(False, "connection refused")]
+    town.network.fail("a:80", Outcome.REFUSED, "no route to host")
+    assert town.ask(town.http()) == [(False, "no route to host")]
+    town.network.fail("a:80", Outcome.LOCAL_FAILURE, "")
+    assert town.ask(town.http()) == [(False, "local_failure")]
 
 
-def test_a_refused_connection_is_a_failure_with_its_reason(world):
-    world.dial.refuse.add("a:80")
-    results = ask(world, http(world))
-    assert (results[0].passed, results[0].reason) == (False, "connection refused")
-
-
-@pytest.mark.parametrize("hang", [True, False], ids=["connect", "answer"])
-def test_silence_is_a_failure_after_the_timeout(world, hang):
-    if hang:
-        world.dial.hang.add("a:80")
-    results = ask(world, http(world))
-    world.advance(0.9)
+@pytest.mark.parametrize("hang", ["connect", "answer", "in the head"])
+def test_silence_is_a_failure_after_the_timeout(town, hang):
+    town.backend(*([b"HTTP/1.1 2"] if hang == "in the head" else []), NEVER_ANSWER)
+    if hang == "connect":
+        town.network.hang("a:80")
+    results = town.ask(town.http(), timeout_s=1.0)
+    town.clock.advance(0.99)
     assert results == []
-    world.advance(0.4)
-    assert [result.passed for result in results] == [False]
-    world.advance(10)
+    town.clock.advance(2 * TICK_S)
+    assert results == [(False, "no answer in time")]
+    town.clock.advance(10)
     assert len(results) == 1
 
 
-def test_the_tcp_form_passes_on_a_connection(world):
-    probe = TcpProbe(world.dial, world.deadlines, world.time.seconds)
-    assert [(result.passed, result.reason) for result in ask(world, probe)] == [(True, "connected")]
-    assert world.backend().read() == b""
-    world.dial.refuse.add("a:80")
-    assert [result.passed for result in ask(world, probe)] == [False]
+def test_a_backend_that_dribbles_is_not_waited_for_longer(town):
+    """The timeout is of the whole answer, not of its next byte."""
+    town.backend(*itertools.chain.from_iterable((b"x", Wait(0.3)) for _ in range(20)))
+    results = town.ask(town.http(), timeout_s=1.0)
+    town.clock.advance(1 + TICK_S)
+    assert results == [(False, "no answer in time")]
 
 
-@pytest.mark.parametrize("hang", [True, False], ids=["connect", "answer"])
-def test_a_probe_that_is_closed_lets_go_of_everything(world, hang):
-    if hang:
-        world.dial.hang.add("a:80")
-    probe = http(world)
-    results = ask(world, probe)
+def test_the_tcp_form_passes_on_a_connection_and_says_nothing(town):
+    backend = town.backend(NEVER_ANSWER)
+    assert town.ask(town.tcp()) == [(True, "connected")]
+    assert [connection.received for connection in backend.connections] == [b""]
+
+
+def test_the_tcp_form_gives_up_on_a_connect_that_hangs(town):
+    town.backend()
+    town.network.hang("a:80")
+    results = town.ask(town.tcp(), timeout_s=0.5)
+    town.clock.advance(0.5 + TICK_S)
+    assert results == [(False, "no answer in time")]
+
+
+@pytest.mark.parametrize("hang", ["connect", "answer"])
+def test_a_probe_that_is_closed_lets_go_of_everything(town, hang):
+    town.backend(NEVER_ANSWER)
+    if hang == "connect":
+        town.network.hang("a:80")
+    probe = town.http()
+    results = town.ask(probe)
     probe.close()
-    world.run()
-    assert [result.reason for result in results] == ["the checks have ended"]
-    if not hang:
-        world.backend().read()
-        assert world.backend().closed or world.backend().was_reset
+    assert results == [(False, "the checks have ended")]
+    town.nothing_is_left()
+    probe.close()
+    assert len(results) == 1
+
+
+# All of it together.
+
+
+def checks_in(town: Town, hear, *names: str) -> Checks:
+    checks = Checks(town.http(), town.clock, hear, random.Random(1), interval_s=1.0, timeout_s=0.5)
+    checks.update((name, parse_address(name)) for name in names)
+    return checks
+
+
+def test_real_probes_of_a_hanging_backend_fail_by_their_timeout_and_delay_nobody(town):
+    town.backend(address="quick:80")
+    stuck = ScriptedBackend(town.network, "stuck:80", lambda request: [NEVER_ANSWER])
+    heard: dict[str, list[tuple[bool, str]]] = {"quick:80": [], "stuck:80": []}
+    checks = checks_in(town, lambda name, result: heard[name].append((result.passed, result.reason)), *heard)
+    town.clock.advance(60)
+    assert set(heard["quick:80"]) == {(True, "status 200")}
+    assert set(heard["stuck:80"]) == {(False, "no answer in time")}
+    # 60 s, and the last answer may be out; jitter takes or gives 10 % at the very most.
+    assert all(54 <= len(results) <= 66 for results in heard.values())
+    assert len(stuck.connections) - len(heard["stuck:80"]) in (0, 1)
+    checks.stop()
+    for probe in town.probes:
+        probe.close()
+
+
+def test_a_backend_that_dies_and_comes_back_is_out_and_in_again(town):
+    """From the refusal of one request to the second good check: traffic, core, checks and network."""
+    pool, told = make_pool("a:80", "b:80")
+    for name in pool.backends:
+        town.backend(address=name)
+    passed: list[str] = []
+
+    def hear(name, result):
+        pool.observe_probe(pool.backends[name], result.passed, result.reason, town.clock.seconds())
+        if result.passed:
+            passed.append(name)
+
+    checks = checks_in(town, hear, *pool.backends)
+    town.clock.advance(5)
+    assert told == []
+    town.network.refuse("a:80")
+    pool.settle(
+        claim(pool, tried=(pool.backends["b:80"],)), Outcome.REFUSED, town.clock.seconds(), "connection refused"
+    )
+    assert isinstance(told[0], BackendEjected)
+    assert told[0].check_wanted
+    asked = len(town.network.dialled)
+    checks.check_soon("a:80")
+    town.clock.advance(0.02)
+    assert town.network.dialled[asked:] == [TcpAddress("a", 80)]
+    town.clock.advance(4)
+    assert claim(pool).backend.name == claim(pool).backend.name == "b:80"
+    town.network.heal("a:80")
+    passed.clear()
+    town.clock.run_until(lambda: passed.count("a:80") == 1)
+    assert not pool.backends["a:80"].usable
+    town.clock.run_until(lambda: passed.count("a:80") == 2)
+    assert pool.backends["a:80"].usable
+    assert [str(event) for event in told] == [
+        "a:80 is ejected until checks pass: connection refused",
+        "a:80 is down: connection refused",
+        "a:80 is up: status 200",
+        "a:80 is used again: checks pass",
+    ]
+    checks.stop()

@@ -161,10 +161,11 @@ class HttpProbe(NetworkProbe):
 
     def judge(self, received: bytes) -> ProbeResult | None:
         """See NetworkProbe: the first final head decides, its body does not matter."""
+        bytes_in_all = len(received)
         while True:
             end = received.find(BLANK_LINE)
             if end < 0:
-                too_long = len(received) > self._limits.head_bytes
+                too_long = bytes_in_all > self._limits.head_bytes  # interim heads count: they might never end
                 return ProbeResult(False, "the head of the answer is too long") if too_long else None
             try:
                 head = parse_response(received[:end], self._limits)
@@ -269,10 +270,9 @@ class _Loop:
         return self._checks.ask(self.address).addCallback(self._hear, began)
 
     def _hear(self, result: ProbeResult, began: float) -> None:
-        self._asking = False
-        if self._stopped:
-            return
-        self._checks.hear(self._name, result)
+        if not self._stopped:
+            self._checks.hear(self._name, result)
+        self._asking = False  # only now: who wants a check while hearing of one is content with it
         if self._stopped:
             return
         took = self._checks._clock.seconds() - began
