@@ -185,3 +185,102 @@ def test_a_rested_server_is_tried_without_any_report():
         lb.assign()
     trial.done()
     assert lb.assign().server == "a:80"
+
+
+def test_a_server_that_answers_after_its_rest_is_back_and_one_that_does_not_rests_longer():
+    now = [0.0]
+    told = []
+    lb = LoadBalancer(["a:80"], clock=lambda: now[0], on_event=told.append)
+    for rest in (1, 2, 4, 8, 16, 30, 30):
+        lb.assign().failed("nobody", refused=True)
+        now[0] += rest - 0.001
+        with pytest.raises(NoServerAvailable):
+            lb.assign()
+        now[0] += 0.001
+    lb.assign().done()
+    assert lb.servers["a:80"].usable
+    assert str(told[-2]) == "a:80 is used again: a trial request was answered"
+
+
+def test_a_trial_that_was_ended_from_outside_is_followed_by_another():
+    now = [0.0]
+    lb = LoadBalancer(["a:80"], clock=lambda: now[0])
+    lb.assign().failed(refused=True)
+    now[0] = 1.0
+    with pytest.raises(KeyboardInterrupt), lb.assign():
+        raise KeyboardInterrupt
+    assert lb.assign().server == "a:80"
+
+
+def test_a_failure_that_is_no_refusal_takes_nobody_out():
+    lb = LoadBalancer(["a:80", "b:80"])
+    for _ in range(20):
+        with pytest.raises(OSError, match="reset"), lb.assign():
+            raise ConnectionResetError("reset")
+    assert {lb.assign().server for _ in range(4)} == {"a:80", "b:80"}
+
+
+def test_the_reason_of_a_failure_is_told_on():
+    told = []
+    lb = LoadBalancer(["a:80", "b:80"], on_event=told.append)
+    with pytest.raises(ConnectionRefusedError), lb.assign() as assignment:
+        raise ConnectionRefusedError("[Errno 111] Connection refused")
+    assert str(told[-1]) == f"{assignment.server} is ejected for 1 s: [Errno 111] Connection refused"
+
+
+def test_what_was_settled_in_the_block_is_not_settled_by_its_end():
+    lb = LoadBalancer(["a:80"])
+    with pytest.raises(ZeroDivisionError), lb.assign() as assignment:
+        assignment.done()
+        raise ZeroDivisionError
+    assert lb.servers["a:80"].outcomes == {"OK": 1}
+
+
+def test_it_shows_how_it_stands():
+    lb = LoadBalancer(["a:80", "b:80"], seed=1)
+    assignment = lb.assign()
+    assert repr(assignment) == f"<Assignment to {assignment.server}, open>"
+    assert repr(lb) == "<LoadBalancer <Pool servers: 2 usable of 2, 1 in flight>>"
+    assignment.done()
+    assert repr(assignment) == f"<Assignment to {assignment.server}, settled>"
+
+
+def test_clients_are_named_by_text_or_bytes_or_not_at_all():
+    lb = LoadBalancer(["a:80"])
+    assert {lb.assign(client).server for client in ("\N{SNOWMAN}", b"\xff", None)} == {"a:80"}
+
+
+@pytest.mark.parametrize("servers", [[], ["b:80", "b:80"], ["b:80", "nonsense"]], ids=["none", "twice", "no address"])
+def test_a_bad_update_changes_nothing(servers):
+    told = []
+    lb = LoadBalancer(["a:80,weight=2"], on_event=told.append)
+    told.clear()
+    with pytest.raises(ValueError, match="no server|twice|no port"):
+        lb.update(servers)
+    assert [(name, server.weight) for name, server in lb.servers.items()] == [("a:80", 2)]
+    assert told == []
+
+
+def test_a_server_that_left_while_a_client_was_there_ends_quietly():
+    told = []
+    lb = LoadBalancer(["a:80"], on_event=told.append)
+    assignment = lb.assign()
+    lb.update(["b:80"])
+    told.clear()
+    assignment.failed(refused=True)
+    assert told == []
+    assert lb.assign().server == "b:80"
+
+
+def test_all_avoided_is_nobody():
+    lb = LoadBalancer(SERVERS)
+    with pytest.raises(NoServerAvailable):
+        lb.assign(avoid=iter(SERVERS))
+
+
+def test_a_drained_server_finishes_and_its_reports_are_kept_for_later():
+    lb = LoadBalancer(["a:80", "b:80"])
+    lb.drain("a:80")
+    lb.report_down("a:80")
+    lb.ready("a:80")
+    assert {lb.assign().server for _ in range(4)} == {"b:80"}

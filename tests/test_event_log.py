@@ -1,0 +1,38 @@
+"""Changes of state as log lines."""
+
+from collections.abc import Iterator
+
+import pytest
+from twisted.logger import LogLevel, formatEvent, globalLogPublisher
+
+from twisted_lb.core.events import BackendChanged, BackendDown, BackendEjected, PoolExhausted
+from twisted_lb.core.outcome import Outcome
+from twisted_lb.event_log import log_event
+
+
+@pytest.fixture
+def logged() -> Iterator[list]:
+    events: list = []
+    globalLogPublisher.addObserver(events.append)
+    yield events
+    globalLogPublisher.removeObserver(events.append)
+
+
+@pytest.mark.parametrize(
+    ("event", "line"),
+    [
+        (BackendDown("a:1", "status 500", 7.0), "a:1 is down: status 500"),
+        (BackendEjected("a:1", Outcome.REFUSED, "", 11.0, False, 7.0), "a:1 is ejected for 4 s: REFUSED"),
+        (PoolExhausted("p", 7.0), "pool p has no usable backend"),
+        # What stands in the event is shown, not formatted.
+        (BackendDown("a:1", "{reason} {0}", 7.0), "a:1 is down: {reason} {0}"),
+        (BackendChanged("unix:/run/{a}", "weight 1 -> 2", 7.0), "unix:/run/{a} has changed: weight 1 -> 2"),
+    ],
+    ids=["down", "ejected", "exhausted", "braces in a reason", "braces in a name"],
+)
+def test_an_event_is_one_line_with_the_event_as_a_field(event, line, logged):
+    log_event(event)
+    assert [formatEvent(one) for one in logged] == [line]
+    assert logged[0]["event"] is event
+    assert logged[0]["log_level"] is LogLevel.info
+    assert logged[0]["log_namespace"] == "twisted_lb.event_log"
