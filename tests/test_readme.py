@@ -2,6 +2,7 @@
 
 import http.client
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,16 +12,27 @@ from pathlib import Path
 import pytest
 from processes import PATIENCE_S, free_port, listening, stage, until
 
-from twisted_lb import config_load
+from twisted_lb import backend_tap, config_load, tap
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 TOML = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+SHELL = [
+    shlex.split(line, comments=True)
+    for block in re.findall(r"```\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith("twistd")
+]
+COMMANDS = [" ".join(words) for words in SHELL if "[HOST:PORT" not in words]
+# | `-b`, `--backend` | what it means | default |
+OPTIONS = re.findall(r"^\| (?:`(-[a-z])`, )?`(--[a-z]+)` \| .* \| (.*?) \|$", README, re.MULTILINE)
 
 
 def test_there_is_something_to_run():
     assert (len(PYTHON), len(TOML)) == (2, 2)
+    assert len(COMMANDS) >= 5
+    assert len(OPTIONS) == 7
 
 
 def test_the_class_does_what_the_readme_says():
@@ -53,7 +65,8 @@ def test_the_embedding_example_balances(tmp_path):
         finally:
             process.send_signal(signal.SIGTERM)
             _, errors = process.communicate(timeout=PATIENCE_S)
-        assert "Traceback" not in errors
+        assert errors == ""
+        assert process.returncode == 0
 
 
 def test_the_configuration_file_loads(tmp_path):
@@ -68,9 +81,36 @@ def test_the_configuration_file_loads(tmp_path):
 
 @pytest.mark.parametrize("option", sorted(set(re.findall(r"`(--[a-z]+)", README)) - {"--pidfile"}))
 def test_an_option_that_the_readme_names_exists(option):
-    from twisted_lb.tap import Options
+    assert option in str(tap.Options())
 
-    assert option in str(Options())
+
+@pytest.mark.parametrize(("short", "option", "default"), OPTIONS, ids=[option for _, option, _ in OPTIONS])
+def test_an_option_has_its_short_form_and_its_default(short, option, default):
+    """Given by that name, the default is what it is without."""
+    names = [name for name in (short, option) if name]
+    if default in ("required", "none", "all"):
+        assert all(re.search(rf"^  .*{name}\b", str(tap.Options()), re.MULTILINE) for name in names)
+        return
+    for name in names:
+        assert parsed("lb", "-b", "a:1", name, default).config == parsed("lb", "-b", "a:1").config
+        assert vars(tap.Options().make_parser().parse_args([name, default])) == {option[2:]: default}
+
+
+def parsed(command: str, *words: str):
+    options = {"lb": tap.Options, "be": backend_tap.Options}[command]()
+    options.parseOptions(words)
+    return options
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_line_of_the_readme_is_understood(line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lb.toml").write_text(TOML[0])
+    words = [word for word in line.split() if word not in ("twistd", "-n", "&")]
+    if words[0] == "-y":
+        assert (ROOT / words[1]).exists()
+    else:
+        parsed(*words)
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", README))))
