@@ -66,8 +66,9 @@ PEERS = ("HAProxy", "NGINX", "ours")
 class Talk(Case):
     """A conversation of several steps.
 
-    `on_head` is what the backend says when it has read a head, before the body; `{target}` in `answer` becomes what was
-    asked for. `then` is what the client sends once something has come back. `in_order`: each answer belongs to its request.
+    `on_head` is what the backend says when it has read a head, before the body. `then` is what the client sends once
+    something has come back; if it waits for that, the backend says `on_head` only where it is expected. `{target}` in
+    `answer` becomes what was asked for. `in_order`: each answer belongs to its request.
     """
 
     on_head: bytes = b""
@@ -91,6 +92,7 @@ NAMED = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n{target}"
 WHOLE = "NGINX drops the line in silence; a message is taken whole or not at all"
 INTERIM = "RFC 9110 15.2: no 1xx to an HTTP/1.0 client; HAProxy sends it, NGINX takes it for the answer"
 LIMITS = "431 says which limit it was; `limits` are configuration"
+LINE = "a head is judged when it is there; until then we wait for the end of the line, as long as a head may take"
 EARLY = (
     "bodies are streamed, so the head may have gone on before the body turns out to be no message: the backend sees it cut "
     "short and its connection closed, never a whole request"
@@ -155,7 +157,7 @@ MORE = [
         "bare CR ends a line",
         "9112 2.2",
         b"GET /x HTTP/1.1\rHost: a\r\r",
-        why="a CR alone ends nothing; we wait for the end of the line, as long as a head may take",
+        why=LINE,
     ),
     Talk(
         "two spaces in the request line",
@@ -305,6 +307,79 @@ MORE = [
         client_sees=b"\n0\r\n\r\n",
     ),
 ]
+MORE += [
+    Talk("Host with port 99999", "9110 7.2", get(host=b"Host: a:99999")),
+    Talk("not HTTP: a TLS hello", "9112 3", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"a" * 200, why=LINE),
+    Talk(
+        "target with what browsers send raw",
+        "3986 2",
+        get(line=b"GET /{}|^`[]\\ HTTP/1.1"),
+        backend_sees=b" /{}|^`[]\\ ",
+    ),
+    Talk(
+        "target with quotes",
+        "3986 2",
+        get(line=b'GET /"x" HTTP/1.1'),
+        why="legal in no grammar, and what no browser sends raw",
+    ),
+    Talk(
+        "chunk size with 20 zeros in front",
+        "9112 7.1",
+        post(CHUNKED, body=b"0" * 20 + b"2\r\nhi\r\n0\r\n\r\n"),
+        why="no sender pads a number, a reader may overflow on it",
+    ),
+    Talk(
+        "Proxy-Connection",
+        "9112 C.2.2",
+        get(b"Proxy-Connection: keep-alive"),
+        backend_sees=b"proxy-connection",
+        why="it is about a connection, and not about the backend's",
+    ),
+    Talk("unknown expectation", "9110 10.1.1", get(b"Expect: x"), backend_sees=b"expect: x"),
+    Talk(
+        "request behind an Upgrade that fails",
+        "9110 7.8",
+        get(*WEBSOCKET) + get(),
+        why="what follows an allowed Upgrade is the tunnel's; without one nobody can say what it is",
+    ),
+    Talk("refused HEAD", "9110 9.3.2", get(b"X : y", line=b"HEAD /x HTTP/1.1")),
+    Talk(
+        "HEAD, and the answer is not HTTP",
+        "9110 9.3.2",
+        get(line=b"HEAD /x HTTP/1.1"),
+        answer=b"x\r\n\r\n",
+        close_after_answer=True,
+    ),
+    Talk(
+        "answer's Connection names a field",
+        "9110 7.6.1",
+        get(),
+        answer=b"HTTP/1.1 200 OK\r\nConnection: x-y\r\nX-Y: z\r\nContent-Length: 2\r\n\r\nok",
+        client_sees=b"x-y: z",
+        why="hop by hop in this direction too",
+    ),
+    Talk(
+        "trailers of an answer",
+        "9112 7.1.2",
+        get(b"Connection: TE", b"TE: trailers"),
+        answer=b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nSum: 1\r\n\r\n",
+        client_sees=b"sum: 1",
+    ),
+    Talk(
+        "answer with status 600",
+        "9110 15",
+        get(),
+        answer=b"HTTP/1.1 600 X\r\nContent-Length: 2\r\n\r\nok",
+        why="no status; a client is to take it for a 5xx",
+    ),
+    Talk(
+        "answer in HTTP/2.0",
+        "9112 2.3",
+        get(),
+        answer=b"HTTP/2.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        why="not the version that we asked in",
+    ),
+]
 # Before each case: so that the proxy has a connection that it can use again, whatever the case before has done.
 FIRST = Talk("a plain request", "9112 3", get(b"Connection: close"))
 NAMES = {case.name: Talk(**asdict(case)) for case in (*http_cases.CASES, *MORE)}
@@ -325,7 +400,8 @@ class Part:
         self.unread += data
         said = b""
         while not self.over and b"\r\n\r\n" in self.unread:
-            said += b"" if self._head_read else case.on_head
+            expected = not case.then or b"\r\nexpect:" in self.unread.lower()
+            said += case.on_head if expected and not self._head_read else b""
             self._head_read = True
             size = message_size(self.unread)
             if size is None:
@@ -424,6 +500,8 @@ def describe(case: Talk, got: bytes, closed: bool, heard: bytes, answered: int) 
     if case.client_sees and statuses and not refused:
         shown = case.client_sees.decode().replace("\r\n", "⏎").strip().strip(":")
         cell.append(f"{'' if case.client_sees in got.lower() else 'no '}“{shown}”")
+    if case.send.startswith(b"HEAD ") and got.partition(b"\r\n\r\n")[2]:
+        cell.append("with a body")
     if case.in_order:
         bodies = re.findall(rb"\r\n\r\n(/\d{3})", got)
         cell.append("in order" if bodies == sorted(bodies) else "out of order")
