@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How ours, HAProxy and NGINX answer the cases of http_cases.py and those below: measured, then rendered as docs/http.md.
+"""How ours, HAProxy and NGINX answer the cases of http_*_cases.py: measured, then rendered as docs/http.md.
 
     benchmarks/http_behaviour.py            measures whoever is installed, writes docs/http_behaviour.json and docs/http.md
     benchmarks/http_behaviour.py --render   only renders
@@ -20,14 +20,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import http_cases
-from http_cases import AUTHORITY, CHUNKED, HI, OK, Case, get, post
+import http_body_cases
+import http_head_cases
+import http_talk_cases
+from http_case import Case, get
 
 ROOT = Path(__file__).resolve().parent.parent
 JSON = ROOT / "docs" / "http_behaviour.json"
@@ -62,328 +63,10 @@ http {{ access_log off; client_body_temp_path {folder}/b; proxy_temp_path {folde
 PEERS = ("HAProxy", "NGINX", "ours")
 
 
-@dataclass(frozen=True)
-class Talk(Case):
-    """A conversation of several steps.
-
-    `on_head` is what the backend says when it has read a head, before the body. `then` is what the client sends once
-    something has come back; if it waits for that, the backend says `on_head` only where it is expected. `{target}` in
-    `answer` becomes what was asked for. `in_order`: each answer belongs to its request.
-    """
-
-    on_head: bytes = b""
-    then: bytes = b""
-    in_order: bool = False
-
-
-# The key and its answer are those of RFC 6455 1.3.
-WEBSOCKET = (
-    b"Connection: Upgrade",
-    b"Upgrade: websocket",
-    b"Sec-WebSocket-Version: 13",
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-)
-SWITCHING = (
-    b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
-)
-NAMED = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n{target}"
-
-WHOLE = "NGINX drops the line in silence; a message is taken whole or not at all"
-INTERIM = "RFC 9110 15.2: no 1xx to an HTTP/1.0 client; HAProxy sends it, NGINX takes it for the answer"
-LIMITS = "431 says which limit it was; `limits` are configuration"
-LINE = "a head is judged when it is there; until then we wait for the end of the line, as long as a head may take"
-EARLY = (
-    "bodies are streamed, so the head may have gone on before the body turns out to be no message: the backend sees it cut "
-    "short and its connection closed, never a whole request"
-)
-
-# A name that http_cases.py has too takes its place.
-MORE = [
-    Talk("chunk size 0x2", "9112 7.1", post(CHUNKED, body=b"0x2\r\nhi\r\n0\r\n\r\n"), why=EARLY),
-    Talk("chunk size +2", "9112 7.1", post(CHUNKED, body=b"+2\r\nhi\r\n0\r\n\r\n"), why=EARLY),
-    Talk(
-        "chunk size beyond 64 bits", "9112 7.1", post(CHUNKED, body=b"10000000000000002\r\nhi\r\n0\r\n\r\n"), why=EARLY
-    ),
-    Talk(
-        "chunked on two lines",
-        "9112 6.1",
-        post(CHUNKED, CHUNKED, body=HI),
-        why="together a list that we do not know, and the RFC's status for that",
-    ),
-    Talk("line without a colon", "9112 5", get(b"nonsense"), why=WHOLE),
-    Talk("illegal field name", "9110 5.1", get(b"X(: y"), why=WHOLE),
-    Talk("head of 40 kB", "9110 5.4", get(*[b"X%d: " % n + b"y" * 4000 for n in range(10)]), why=LIMITS),
-    Talk(
-        "103 for HTTP/1.0",
-        "9110 15.2",
-        get(line=b"GET /x HTTP/1.0"),
-        answer=b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK,
-        client_sees=b" 103 ",
-        why=INTERIM,
-    ),
-    Talk(
-        "framing in the trailers",
-        "9110 6.5.1",
-        post(CHUNKED, body=b"2\r\nhi\r\n0\r\nContent-Length: 9\r\n\r\n"),
-        why=EARLY,
-    ),
-    Talk("Content-Length: -2", "9110 8.6", post(b"Content-Length: -2", body=b"hi")),
-    Talk("Content-Length without a value", "9110 8.6", post(b"Content-Length:", body=b"hi")),
-    Talk(
-        "Transfer-Encoding: identity",
-        "9112 6.1",
-        post(b"Transfer-Encoding: identity", b"Content-Length: 2", body=b"hi"),
-    ),
-    Talk("Transfer-Encoding: chunked, gzip", "9112 6.1", post(b"Transfer-Encoding: chunked, gzip", body=HI)),
-    Talk(
-        "Transfer-Encoding: Chunked",
-        "9112 7",
-        post(b"Transfer-Encoding: Chunked", body=HI),
-        backend_sees=b"encoding: chunked",
-    ),
-    Talk("two Hosts, different", "9112 3.2", get(b"Host: b")),
-    Talk("Host with a port that is none", "9110 7.2", get(host=b"Host: a:x"), why=AUTHORITY),
-    Talk("Host with a space", "9110 7.2", get(host=b"Host: a b"), why=AUTHORITY),
-    Talk(
-        "no Host on HTTP/1.0",
-        "9112 3.2",
-        get(line=b"GET /x HTTP/1.0", host=b""),
-        backend_sees=b"\nhost: ",
-        why="the backend gets its own authority: it is asked in HTTP/1.1, which wants one",
-    ),
-    Talk("absolute target with userinfo", "9110 4.2.4", get(line=b"GET http://u@a/x HTTP/1.1"), why=AUTHORITY),
-    Talk(
-        "bare CR ends a line",
-        "9112 2.2",
-        b"GET /x HTTP/1.1\rHost: a\r\r",
-        why=LINE,
-    ),
-    Talk(
-        "two spaces in the request line",
-        "9112 3",
-        get(line=b"GET  /x HTTP/1.1"),
-        why="the grammar has one space; who splits elsewhere sees another target",
-    ),
-    Talk("space in the target", "9112 3.2", get(line=b"GET /x y HTTP/1.1")),
-    Talk("method never heard of", "9110 9.1", get(line=b"BREW /x HTTP/1.1"), backend_sees=b"brew /x"),
-    Talk("non-ASCII in a value", "9110 5.5", get(b"X: \xe9"), backend_sees=b"x: \xe9"),
-    Talk("empty value", "9110 5.5", get(b"X-Empty:"), backend_sees=b"x-empty:"),
-    Talk("underscore in a name", "9110 5.1", get(b"X_Y: z"), backend_sees=b"x_y: z"),
-    Talk("200 fields", "9110 5.4", get(*[b"X%d: y" % n for n in range(200)]), backend_sees=b"x199: y", why=LIMITS),
-    Talk("chunk longer than its size", "9112 7.1", post(CHUNKED, body=b"2\r\nhihi\r\n0\r\n\r\n"), why=EARLY),
-    Talk(
-        "well-formed chunk extension",
-        "9112 7.1.1",
-        post(CHUNKED, body=b'2;a="b;c"\r\nhi\r\n0\r\n\r\n'),
-        backend_sees=b"b;c",
-    ),
-    Talk(
-        "trailers of 10 kB",
-        "9110 6.5",
-        post(CHUNKED, body=b"2\r\nhi\r\n0\r\nSum: " + b"1" * 10000 + b"\r\n\r\n"),
-        backend_sees=b"sum: 1",
-        why="bounded by `limits`; HAProxy passes what fits its buffer, NGINX none",
-    ),
-    Talk(
-        "Connection names Content-Length",
-        "9110 7.6.1",
-        post(b"Connection: content-length", b"Content-Length: 2", body=b"hi"),
-        backend_sees=b"content-length: 2",
-    ),
-    Talk(
-        "Connection names X-Forwarded-For",
-        "9110 7.6.1",
-        get(b"Connection: x-forwarded-for"),
-        backend_sees=b"\nx-forwarded-for: ",
-    ),
-    Talk(
-        "Keep-Alive of a client",
-        "9112 C.2.2",
-        get(b"Connection: keep-alive", b"Keep-Alive: 5"),
-        backend_sees=b"keep-alive: 5",
-    ),
-    Talk("TE: gzip", "9110 10.1.4", get(b"Connection: TE", b"TE: gzip"), backend_sees=b"te: gzip"),
-    Talk("HTTP/1.0 with keep-alive", "9112 C.2.2", get(b"Connection: keep-alive", line=b"GET /x HTTP/1.0")),
-    Talk(
-        "Expect, and the client waits",
-        "9110 10.1.1",
-        get(b"Expect: 100-continue", b"Content-Length: 2", line=b"POST /x HTTP/1.1"),
-        on_head=b"HTTP/1.1 100 Continue\r\n\r\n",
-        then=b"hi",
-        backend_sees=b"expect: 100",
-    ),
-    Talk(
-        "100 nobody asked for, HTTP/1.0",
-        "9110 15.2",
-        post(b"Content-Length: 2", body=b"hi", line=b"POST /x HTTP/1.0"),
-        on_head=b"HTTP/1.1 100 Continue\r\n\r\n",
-        why=INTERIM,
-    ),
-    Talk(
-        "Upgrade: websocket",
-        "9110 7.8",
-        get(*WEBSOCKET),
-        answer=SWITCHING + b"hello",
-        then=b"hello you",
-        client_sees=b"hello",
-        backend_sees=b"hello you",
-    ),
-    Talk(
-        "100 pipelined requests",
-        "9112 9.3.2",
-        b"".join(get(line=b"GET /%03d HTTP/1.1" % n) for n in range(100)),
-        answer=NAMED,
-        in_order=True,
-    ),
-    Talk("request behind Connection: close", "9112 9.6", get(b"Connection: close") + get()),
-    Talk(
-        "204 with a body",
-        "9110 15.3.5",
-        get(),
-        answer=b"HTTP/1.1 204 No Content\r\nContent-Length: 4\r\n\r\nevil",
-        client_sees=b"evil",
-    ),
-    Talk(
-        "304 with a length",
-        "9110 15.4.5",
-        get(),
-        answer=b"HTTP/1.1 304 Not Modified\r\nContent-Length: 4\r\n\r\n",
-        client_sees=b"length: 4",
-    ),
-    Talk(
-        "early answer to an upload",
-        "9112 9.3",
-        post(b"Content-Length: 100000", body=b"x" * 1000),
-        on_head=b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno",
-        why="the answer is final and comes at once; what is left of the upload is not read, so the connection cannot go on",
-    ),
-    Talk(
-        "answer with two lengths",
-        "9112 6.3",
-        get(),
-        answer=b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok",
-        close_after_answer=True,
-    ),
-    Talk(
-        "answer with one length twice",
-        "9112 6.3",
-        get(),
-        answer=b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok",
-        why="equal today is different tomorrow: the origin has two writers",
-    ),
-    Talk(
-        "answer with NUL in a value",
-        "9110 5.5",
-        get(),
-        answer=b"HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 2\r\n\r\nok",
-    ),
-    Talk(
-        "answer with a folded line",
-        "9112 5.2",
-        get(),
-        answer=b"HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 2\r\n\r\nok",
-    ),
-    Talk(
-        "answer with a space before the colon",
-        "9112 5.1",
-        get(),
-        answer=b"HTTP/1.1 200 OK\r\nX : a\r\nContent-Length: 2\r\n\r\nok",
-        client_sees=b"x : a",
-    ),
-    Talk(
-        "answer in gzip, chunked",
-        "9112 6.1",
-        get(),
-        answer=b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n" + HI,
-        client_sees=b"gzip",
-    ),
-    Talk(
-        "chunked answer cut short",
-        "9112 8",
-        get(),
-        answer=b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n",
-        close_after_answer=True,
-        client_sees=b"\n0\r\n\r\n",
-    ),
-]
-MORE += [
-    Talk("Host with port 99999", "9110 7.2", get(host=b"Host: a:99999")),
-    Talk("not HTTP: a TLS hello", "9112 3", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"a" * 200, why=LINE),
-    Talk(
-        "target with what browsers send raw",
-        "3986 2",
-        get(line=b"GET /{}|^`[]\\ HTTP/1.1"),
-        backend_sees=b" /{}|^`[]\\ ",
-    ),
-    Talk(
-        "target with quotes",
-        "3986 2",
-        get(line=b'GET /"x" HTTP/1.1'),
-        why="legal in no grammar, and what no browser sends raw",
-    ),
-    Talk(
-        "chunk size with 20 zeros in front",
-        "9112 7.1",
-        post(CHUNKED, body=b"0" * 20 + b"2\r\nhi\r\n0\r\n\r\n"),
-        why="no sender pads a number, a reader may overflow on it",
-    ),
-    Talk(
-        "Proxy-Connection",
-        "9112 C.2.2",
-        get(b"Proxy-Connection: keep-alive"),
-        backend_sees=b"proxy-connection",
-        why="it is about a connection, and not about the backend's",
-    ),
-    Talk("unknown expectation", "9110 10.1.1", get(b"Expect: x"), backend_sees=b"expect: x"),
-    Talk(
-        "request behind an Upgrade that fails",
-        "9110 7.8",
-        get(*WEBSOCKET) + get(),
-        why="what follows an allowed Upgrade is the tunnel's; without one nobody can say what it is",
-    ),
-    Talk("refused HEAD", "9110 9.3.2", get(b"X : y", line=b"HEAD /x HTTP/1.1")),
-    Talk(
-        "HEAD, and the answer is not HTTP",
-        "9110 9.3.2",
-        get(line=b"HEAD /x HTTP/1.1"),
-        answer=b"x\r\n\r\n",
-        close_after_answer=True,
-    ),
-    Talk(
-        "answer's Connection names a field",
-        "9110 7.6.1",
-        get(),
-        answer=b"HTTP/1.1 200 OK\r\nConnection: x-y\r\nX-Y: z\r\nContent-Length: 2\r\n\r\nok",
-        client_sees=b"x-y: z",
-        why="hop by hop in this direction too",
-    ),
-    Talk(
-        "trailers of an answer",
-        "9112 7.1.2",
-        get(b"Connection: TE", b"TE: trailers"),
-        answer=b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nSum: 1\r\n\r\n",
-        client_sees=b"sum: 1",
-    ),
-    Talk(
-        "answer with status 600",
-        "9110 15",
-        get(),
-        answer=b"HTTP/1.1 600 X\r\nContent-Length: 2\r\n\r\nok",
-        why="no status; a client is to take it for a 5xx",
-    ),
-    Talk(
-        "answer in HTTP/2.0",
-        "9112 2.3",
-        get(),
-        answer=b"HTTP/2.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
-        why="not the version that we asked in",
-    ),
-]
 # Before each case: so that the proxy has a connection that it can use again, whatever the case before has done.
-FIRST = Talk("a plain request", "9112 3", get(b"Connection: close"))
-NAMES = {case.name: Talk(**asdict(case)) for case in (*http_cases.CASES, *MORE)}
-CASES = list(NAMES.values())
+FIRST = Case("a plain request", "9112 3", get(b"Connection: close"))
+CASES = [*http_head_cases.CASES, *http_body_cases.CASES, *http_talk_cases.CASES]
+NAMES = {case.name: case for case in CASES}
 
 
 class Part:
@@ -395,7 +78,7 @@ class Part:
         self.over = False
         self._head_read = False
 
-    def hear(self, case: Talk, data: bytes) -> bytes:
+    def hear(self, case: Case, data: bytes) -> bytes:
         """What to say now; then close if `over`."""
         self.unread += data
         said = b""
@@ -426,7 +109,7 @@ class Backend:
         self.port = self._server.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def begin(self, case: Talk) -> None:
+    def begin(self, case: Case) -> None:
         self.case, self.heard, self.answered = case, b"", 0
 
     def _accept(self) -> None:
@@ -460,7 +143,7 @@ def message_size(data: bytes) -> int | None:
     return size if len(data) >= size else None
 
 
-def converse(port: int, case: Talk) -> tuple[bytes, bool]:
+def converse(port: int, case: Case) -> tuple[bytes, bool]:
     """What the client received, and whether its connection was closed."""
     got = b""
     then = case.then
@@ -486,7 +169,7 @@ def converse(port: int, case: Talk) -> tuple[bytes, bool]:
     return got, True
 
 
-def describe(case: Talk, got: bytes, closed: bool, heard: bytes, answered: int) -> str:
+def describe(case: Case, got: bytes, closed: bool, heard: bytes, answered: int) -> str:
     """One cell: what the client was told, and what the case looks at."""
     statuses = [status.decode() for status in re.findall(rb"HTTP/1\.[01] (\d{3})", got)]
     cell = [told(case, got, statuses, closed)]
@@ -508,7 +191,7 @@ def describe(case: Talk, got: bytes, closed: bool, heard: bytes, answered: int) 
     return "; ".join(cell)
 
 
-def told(case: Talk, got: bytes, statuses: list[str], closed: bool) -> str:
+def told(case: Case, got: bytes, statuses: list[str], closed: bool) -> str:
     """The statuses, and what became of the connection if it is not what the version says."""
     if not statuses:
         return "no status line" if got else "closed" if closed else "no answer"
@@ -626,8 +309,8 @@ def render(known: dict) -> str:
         "",
         f"Measured on HAProxy {at['HAProxy']}, NGINX {at['NGINX']} and twisted_lb {at['ours']}, each as a reverse proxy in",
         "front of the same scripted backend, each with its defaults (NGINX with HTTP/1.1 and keep-alive to the backend).",
-        "`benchmarks/http_behaviour.py` measures again and writes this page; the cases are in it and in",
-        "`benchmarks/http_cases.py`. A cell says:",
+        "`benchmarks/http_behaviour.py` measures again and writes this page; the cases are in",
+        "`benchmarks/http_*_cases.py`. A cell says:",
         "",
         "- what the client was told within half a second, and “closed” if its connection was closed afterwards (of HTTP/1.0: “kept” if it was not);",
         "- whether what the case is about was passed on to the backend; “begun at the backend”: a part of a refused request",

@@ -20,7 +20,8 @@ def load(name: str):
     return sys.modules[name]
 
 
-load("http_cases")
+for part in ("http_case", "http_head_cases", "http_body_cases", "http_talk_cases"):
+    load(part)
 behaviour = load("http_behaviour")
 MEASURED = json.loads((BENCHMARKS.parent / "docs" / "http_behaviour.json").read_text())
 

@@ -647,7 +647,16 @@ def test_what_is_not_one_request_is_refused_and_closed(engine_world, request_byt
 
 
 @pytest.mark.parametrize(
-    "start", [b"GET /x\r\n", b"GET / HTTP/2.0\r\n", b"GET / HTTP/1.1\nHost: a\n\n", b"GET / HTTP/1.1\r\nHost: a\nX"]
+    "start",
+    [
+        b"GET /x\r\n",
+        b"GET / HTTP/2.0\r\n",
+        b"GET / HTTP/1.1\nHost: a\n\n",
+        b"GET / HTTP/1.1\r\nHost: a\nX",
+        b"GET / HTTP/1.1\rHost: a\r\r",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX: \0",
+        b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03",  # a TLS hello
+    ],
 )
 def test_what_can_no_longer_become_a_request_is_refused_at_once(engine_world, start):
     world = engine_world()
@@ -657,6 +666,24 @@ def test_what_can_no_longer_become_a_request_is_refused_at_once(engine_world, st
             client.send(bytes([byte]))
     client.read()
     assert client.received.startswith(b"HTTP/1.1 4") or client.received.startswith(b"HTTP/1.1 505")
+
+
+def test_a_refused_head_request_gets_no_body(engine_world):
+    world = engine_world()
+    client = world.client().send(b"HEAD / HTTP/1.1\r\nHost: a\r\nX : y\r\n\r\n")
+    assert client.read().startswith(b"HTTP/1.1 400 ")
+    assert client.received.endswith(b"\r\n\r\n")
+    client = world.client().send(b"HEAD / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx")
+    assert client.read().startswith(b"HTTP/1.1 400 ")
+    assert client.received.endswith(b"\r\n\r\n")
+
+
+def test_a_body_that_is_broken_from_the_start_reaches_no_backend(engine_world):
+    world = engine_world()
+    client = world.client().send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0x3\r\nabc\r\n")
+    assert client.read().startswith(b"HTTP/1.1 400 ")
+    assert world.backend_connections == []
+    assert world.outcomes() == {}
 
 
 def test_an_answer_with_bare_lf_is_502_at_once(make):

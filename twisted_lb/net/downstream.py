@@ -10,7 +10,7 @@ from twisted_lb.net.exchange import Exchange
 from twisted_lb.net.transport import StreamTransport, Transport
 from twisted_lb.wire.chunked import ChunkDecoder, chunk, last_chunk
 from twisted_lb.wire.fields import tokens
-from twisted_lb.wire.grammar import BLANK_LINE, CHUNKED, CRLF, BadMessage
+from twisted_lb.wire.grammar import BLANK_LINE, CHUNKED, CRLF, HOPELESS, BadMessage
 from twisted_lb.wire.request import (
     RequestFields,
     RequestHead,
@@ -162,8 +162,8 @@ class Downstream:
         """The head is not complete. What can no longer become one is refused now, not when the time is over."""
         limits = self._engine.rules.limits
         line, ended, _ = data.partition(CRLF)
-        if data.count(b"\n") != data.count(CRLF):
-            self._refuse(BadMessage(400, "bare LF"))
+        if HOPELESS.search(data, self._searched):
+            self._refuse(BadMessage(400, "illegal character in the head"))
             return
         if ended and len(line) + len(CRLF) > self._searched + 3:
             try:
@@ -232,9 +232,12 @@ class Downstream:
             self._decoder = None
             self._left = fields.framing
         self._arm(self._engine.rules.timeouts.body_idle_s)
-        exchange.begin()
-        if rest and self._exchange is exchange:
+        if rest:
+            # First, so that a body broken from its first chunk on is refused before a backend hears of it; and a short
+            # one leaves together with its head.
             self._read_body(rest)
+        if self._exchange is exchange:
+            exchange.begin()
 
     def _read_body(self, data: bytes) -> None:
         exchange = self._exchange
@@ -429,14 +432,18 @@ class Downstream:
 
     # Refusals and ends.
 
-    def _refuse(self, bad: BadMessage) -> None:
+    def _refuse(self, bad: BadMessage, method: bytes = b"") -> None:
         """What came is not a request: say so once and close."""
+        # RFC 9110 9.3.2: no body for a HEAD, even for one that is refused.
+        heading = method == b"HEAD" or self._buffer[:5] == b"HEAD "
         self._version = 11
         self._persist = False
         self._buffer = b""
         head, body = self._engine.answer(bad.status)
         self.start(head, len(body))
-        self.write(body)
+        if not heading:
+            self.write(body)
+        self.flush()
         self._close()
 
     def _fault(self, bad: BadMessage) -> None:
@@ -448,7 +455,7 @@ class Downstream:
         if self._started:
             self.abort()
         else:
-            self._refuse(bad)
+            self._refuse(bad, exchange.head.method if exchange is not None else b"")
 
     def _close(self) -> None:
         """Everything was said. Half-close and listen on for a moment, unless the client said that it has nothing more."""

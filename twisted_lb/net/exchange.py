@@ -74,6 +74,7 @@ class Exchange:
         self.head: Final = head
         self.attempts: int = 0
         self.answer_due: float = NEVER
+        engine.exchanges += 1
         self._engine: Final = engine
         self._tail: Final = tail
         self._idempotent: Final[bool] = head.method in IDEMPOTENT
@@ -99,7 +100,6 @@ class Exchange:
     def begin(self) -> None:
         """Find a backend and send the request there."""
         engine = self._engine
-        engine.exchanges += 1
         now = engine.clock.now
         self.answer_due = now + engine.rules.timeouts.response_head_s
         lease = engine.balancer.admit(None, now)

@@ -18,8 +18,14 @@ FIELD: Final = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
 TARGET: Final = bytes(c for c in range(0x21, 0x7F) if c not in b'"<>#')
 # RFC 3986 3.2: host or IP literal, and port. No userinfo (RFC 9110 4.2.4 asks a recipient to beware of it), no comma
 # (two readers of a list would take different members), not empty (an http URI always has a host).
-AUTHORITY: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]++\]|[-._~!$&'()*+;=%0-9A-Za-z]++)(?::[0-9]{0,5}+)?")
+AUTHORITY: Final = re.compile(
+    rb"(?:\[[0-9A-Fa-f:.]++\]|[-._~!$&'()*+;=%0-9A-Za-z]++)"
+    rb"(?::(?:[0-9]{0,4}|[0-5][0-9]{4}|6(?:[0-4][0-9]{3}|5(?:[0-4][0-9]{2}|5(?:[0-2][0-9]|3[0-5])))))?"
+)
 DIGITS: Final = b"0123456789"
+# What no head may hold, wherever in it: controls, and a CR or LF that is not half of a line end. A CR at the very end may
+# still become one.
+HOPELESS: Final = re.compile(rb"[\0-\x08\x0B\x0C\x0E-\x1F\x7F]|\r(?!\n|\Z)|(?<!\r)\n")
 HEX_DIGITS: Final = b"0123456789ABCDEFabcdef"
 
 # 18 digits stay below 2**63 whatever they are, and no body is an exabyte.

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from twisted_lb.wire.fields import Fields, parse_fields
+from twisted_lb.wire.fields import Fields, parse_fields, tokens
 from twisted_lb.wire.grammar import AUTHORITY, CHUNKED, CRLF, DIGITS, TARGET, TOKEN, BadMessage, Limits
 
 _VERSION: Final = {b"HTTP/1.1": 11, b"HTTP/1.0": 10}
@@ -115,9 +115,12 @@ def _request_framing(version: int, fields: Fields) -> int:
         raise BadMessage(400, "both Content-Length and Transfer-Encoding")
     if version == 10:
         raise BadMessage(400, "Transfer-Encoding on HTTP/1.0")
-    if fields.codings.lower() != b"chunked":
-        raise BadMessage(501, "unknown transfer coding")
-    return CHUNKED
+    codings = fields.codings.lower()
+    if codings == b"chunked":
+        return CHUNKED
+    if set(tokens(codings)) <= {b"chunked"}:
+        raise BadMessage(400, "chunked not just once")  # RFC 9112 6.1
+    raise BadMessage(501, "unknown transfer coding")
 
 
 def parse_request(head: bytes, limits: Limits) -> RequestHead:

@@ -1,0 +1,112 @@
+"""Framing and bodies of requests where RFC 9110 and 9112 leave room, or where proxies differ. Data only."""
+
+from http_case import CHUNKED, FRAMING, HI, Case, post
+
+CASES = [
+    Case(
+        "Content-Length and chunked",
+        "9112 6.1",
+        post(b"Content-Length: 4", CHUNKED, body=HI),
+        backend_sees=b"content-length",
+        why=FRAMING,
+    ),
+    Case("Content-Length twice, equal", "9112 6.3", post(b"Content-Length: 2", b"Content-Length: 2", body=b"hi")),
+    Case("Content-Length twice, different", "9112 6.3", post(b"Content-Length: 2", b"Content-Length: 3", body=b"hi")),
+    Case("Content-Length: 2, 2", "9112 6.3", post(b"Content-Length: 2, 2", body=b"hi")),
+    Case("Content-Length: +2", "9110 8.6", post(b"Content-Length: +2", body=b"hi")),
+    Case("Content-Length of 20 digits", "9110 8.6", post(b"Content-Length: 18446744073709551618", body=b"hi")),
+    Case("Transfer-Encoding: xchunked", "9112 6.1", post(b"Transfer-Encoding: xchunked", body=HI)),
+    Case("Transfer-Encoding: gzip, chunked", "9112 6.1", post(b"Transfer-Encoding: gzip, chunked", body=HI)),
+    Case(
+        "chunked on two lines",
+        "9112 6.1",
+        post(CHUNKED, CHUNKED, body=HI),
+    ),
+    Case("chunked on HTTP/1.0", "9112 6.1", post(CHUNKED, body=HI, line=b"POST /x HTTP/1.0"), why=FRAMING),
+    Case("chunk size 0x2", "9112 7.1", post(CHUNKED, body=b"0x2\r\nhi\r\n0\r\n\r\n")),
+    Case("chunk size +2", "9112 7.1", post(CHUNKED, body=b"+2\r\nhi\r\n0\r\n\r\n")),
+    Case(
+        "space behind the chunk size",
+        "9112 7.1",
+        post(CHUNKED, body=b"2 \r\nhi\r\n0\r\n\r\n"),
+        why="padding of old servers; nobody sends it in a request",
+    ),
+    Case("LF alone behind the chunk size", "9112 7.1", post(CHUNKED, body=b"2\nhi\r\n0\r\n\r\n"), why=FRAMING),
+    Case("chunk size beyond 64 bits", "9112 7.1", post(CHUNKED, body=b"10000000000000002\r\nhi\r\n0\r\n\r\n")),
+    Case(
+        "malformed chunk extension",
+        "9112 7.1.1",
+        post(CHUNKED, body=b"2;=x\r\nhi\r\n0\r\n\r\n"),
+        why="both peers drop extensions without a look",
+    ),
+    Case(
+        "chunk extension of 300 bytes",
+        "9112 7.1.1",
+        post(CHUNKED, body=b"2;" + b"x" * 300 + b"\r\nhi\r\n0\r\n\r\n"),
+        why="nobody uses them; without a bound a body can consist of them",
+    ),
+    Case(
+        "trailers of a request",
+        "9112 7.1.2",
+        post(CHUNKED, body=b"2\r\nhi\r\n0\r\nSum: 1\r\n\r\n"),
+        backend_sees=b"sum: 1",
+    ),
+    Case(
+        "framing in the trailers",
+        "9110 6.5.1",
+        post(CHUNKED, body=b"2\r\nhi\r\n0\r\nContent-Length: 9\r\n\r\n"),
+        why=FRAMING,
+    ),
+    Case(
+        "Expect on HTTP/1.0",
+        "9110 10.1.1",
+        post(b"Expect: 100-continue", b"Content-Length: 2", body=b"hi", line=b"POST /x HTTP/1.0"),
+        backend_sees=b"expect",
+    ),
+    Case(
+        "Upgrade: websocket with a body",
+        "9110 7.8",
+        post(b"Connection: Upgrade", b"Upgrade: websocket", b"Content-Length: 2", body=b"hi"),
+        backend_sees=b"upgrade: websocket",
+    ),
+    Case("Content-Length: -2", "9110 8.6", post(b"Content-Length: -2", body=b"hi")),
+    Case("Content-Length without a value", "9110 8.6", post(b"Content-Length:", body=b"hi")),
+    Case(
+        "Transfer-Encoding: identity",
+        "9112 6.1",
+        post(b"Transfer-Encoding: identity", b"Content-Length: 2", body=b"hi"),
+    ),
+    Case("Transfer-Encoding: chunked, gzip", "9112 6.1", post(b"Transfer-Encoding: chunked, gzip", body=HI)),
+    Case(
+        "Transfer-Encoding: Chunked",
+        "9112 7",
+        post(b"Transfer-Encoding: Chunked", body=HI),
+        backend_sees=b"encoding: chunked",
+    ),
+    Case("chunk longer than its size", "9112 7.1", post(CHUNKED, body=b"2\r\nhihi\r\n0\r\n\r\n")),
+    Case(
+        "well-formed chunk extension",
+        "9112 7.1.1",
+        post(CHUNKED, body=b'2;a="b;c"\r\nhi\r\n0\r\n\r\n'),
+        backend_sees=b"b;c",
+    ),
+    Case(
+        "trailers of 10 kB",
+        "9110 6.5",
+        post(CHUNKED, body=b"2\r\nhi\r\n0\r\nSum: " + b"1" * 10000 + b"\r\n\r\n"),
+        backend_sees=b"sum: 1",
+        why="bounded by `limits`; HAProxy passes what fits its buffer, NGINX none",
+    ),
+    Case(
+        "Connection names Content-Length",
+        "9110 7.6.1",
+        post(b"Connection: content-length", b"Content-Length: 2", body=b"hi"),
+        backend_sees=b"content-length: 2",
+    ),
+    Case(
+        "chunk size with 20 zeros in front",
+        "9112 7.1",
+        post(CHUNKED, body=b"0" * 20 + b"2\r\nhi\r\n0\r\n\r\n"),
+        why="no sender pads a number, a reader may overflow on it",
+    ),
+]
