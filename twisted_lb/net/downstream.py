@@ -236,7 +236,7 @@ class Downstream:
             # First, so that a body broken from its first chunk on is refused before a backend hears of it; and a short
             # one leaves together with its head.
             self._read_body(rest)
-        if self._exchange is exchange:
+        if not exchange.over:
             exchange.begin()
 
     def _read_body(self, data: bytes) -> None:

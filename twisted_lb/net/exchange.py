@@ -93,7 +93,7 @@ class Exchange:
         self._client_ended: bool = False
         self._backend_ended: bool = False
         self.started: bool = False
-        self._over: bool = False
+        self.over: bool = False
 
     # The client's side of it.
 
@@ -110,7 +110,7 @@ class Exchange:
 
     def receive(self, payload: bytes) -> None:
         """A piece of the request body, never empty."""
-        if self._over:
+        if self.over:
             return
         upstream = self._upstream
         if self._held is None and self._held_bytes == 0:
@@ -129,7 +129,7 @@ class Exchange:
 
     def end_request(self, trailers: bytes) -> None:
         """The request is complete; `trailers` are field lines, each ended by CRLF."""
-        if self._over:
+        if self.over:
             return
         self._request_ended = True
         self._trailers = trailers
@@ -162,7 +162,7 @@ class Exchange:
         self._drop(Outcome.CANCELLED)
 
     def _drop(self, outcome: Outcome) -> None:
-        if self._over:
+        if self.over:
             return
         self._end()
         upstream = self._upstream
@@ -238,7 +238,7 @@ class Exchange:
 
     def failed(self, outcome: Outcome, detail: str) -> None:
         """The attempt is over: another one, an answer of our own, or a cut."""
-        if self._over:
+        if self.over:
             return
         self._upstream = None
         lease = self._lease
@@ -336,7 +336,7 @@ class Exchange:
 
     def tunnel_closed(self) -> None:
         """Both have ended, or the backend is gone, or neither has said anything for too long."""
-        if self._over:
+        if self.over:
             return
         upstream = self._upstream
         self._upstream = None
@@ -376,10 +376,10 @@ class Exchange:
         self.client.finish(b"")
 
     def _end(self) -> None:
-        if not self._over:
-            self._over = True
+        if not self.over:
+            self.over = True
             self._engine.exchanges -= 1
 
     def __repr__(self) -> str:
-        state = "over" if self._over else "answering" if self.started else "waiting"
+        state = "over" if self.over else "answering" if self.started else "waiting"
         return f"<Exchange {self.head!r} {state}, {self.attempts} attempts>"
