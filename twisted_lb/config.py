@@ -285,8 +285,8 @@ class UpstreamConfig(Model):
     )
     idle_s: Seconds = Field(
         default=60,
-        description="How long one may stay idle. Danger: longer than the backend's own keep-alive "
-        "means requests sent into connections it is about to close.",
+        description="How long one may stay idle; less where the backend says so (`Keep-Alive: timeout=N`) or "
+        "was seen to close idle ones: 0.8 of that.",
     )
     max_requests: int = Field(
         default=1000,
@@ -298,6 +298,13 @@ class UpstreamConfig(Model):
         default=3600,
         description="Age at which a connection is replaced after its current request, so that "
         "changes of a name's addresses are followed.",
+    )
+    fresh_s: float = Field(
+        default=1.0,
+        ge=0,
+        le=86400,
+        description="A request that must not be sent twice takes a connection only if it was in use less than "
+        "this ago; 0: always a new one. Danger: longer than the backend's own keep-alive fails such requests.",
     )
 
 

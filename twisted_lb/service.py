@@ -34,7 +34,7 @@ from twisted_lb.build_info import build
 from twisted_lb.checks import Checks, HttpProbe, NetworkProbe, ProbeResult, TcpProbe
 from twisted_lb.config import ListenConfig, LoadBalancerConfig
 from twisted_lb.core.balancer import Balancer
-from twisted_lb.core.events import BackendChanged, BackendEjected, BackendRemoved, Event
+from twisted_lb.core.events import BackendChanged, BackendDown, BackendEjected, BackendRemoved, Event
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pool import Pool, PoolSettings
 from twisted_lb.core.retry import RetryBudget, RetryPolicy
@@ -197,6 +197,7 @@ class _Running:
                 idle_s=upstream.idle_s,
                 most_requests=upstream.max_requests,
                 most_age_s=upstream.max_age_s,
+                fresh_s=upstream.fresh_s,
             ),
         )
         self.engine: Final = Engine(
@@ -273,6 +274,8 @@ class _Running:
         if not self._started:
             return  # the line at start names the backends
         log_event(event)
+        if isinstance(event, (BackendDown, BackendEjected)):
+            self.connections.believe_anew(event.backend_name)
         if isinstance(event, BackendEjected) and event.check_wanted and self.checks is not None:
             self.checks.check_soon(event.backend_name)
         elif isinstance(event, (BackendChanged, BackendRemoved)):

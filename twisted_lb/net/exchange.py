@@ -12,6 +12,7 @@ from twisted_lb.core.retry import IDEMPOTENT
 from twisted_lb.net.deadlines import NEVER
 from twisted_lb.net.dialer import Attempt
 from twisted_lb.net.engine import Engine
+from twisted_lb.wire.grammar import CHUNKED
 from twisted_lb.wire.request import RequestHead
 from twisted_lb.wire.response import ResponseHead
 from twisted_lb.wire.rewrite import with_host, with_lines
@@ -181,11 +182,26 @@ class Exchange:
         self.attempts += 1
         engine = self._engine
         if not fresh:
-            upstream = engine.connections.take_idle(lease.backend, self._idempotent, engine.clock.now)
+            upstream = engine.connections.take_idle(lease.backend, self._repeatable(), engine.clock.now)
             if upstream is not None:
                 self.connected(upstream)
                 return
         self._dialling = engine.connections.connect(engine, lease.backend, self)
+
+    def _repeatable(self) -> bool:
+        """Whether it could be sent again if a kept connection turned out to be closed: the method allows it, and all of the
+        body is held, or will be.
+        """
+        if not self._idempotent:
+            return False
+        framing = self.head.fields.framing
+        if framing == CHUNKED:
+            return self._request_ended and self._holds_all()
+        return framing <= self._engine.rules.replay_bytes
+
+    def _holds_all(self) -> bool:
+        """Whether every byte of the body that was taken from the client is still here."""
+        return self._held is not None or self._held_bytes == 0
 
     def connected(self, upstream: "Upstream") -> None:
         """A connection is there: send the head and what is held of the body."""
@@ -247,11 +263,15 @@ class Exchange:
             self._end()
             self.client.abort()
             return
-        held = self._held is not None or self._held_bytes == 0
         engine = self._engine
         now = engine.clock.now
         if lease is not None and engine.balancer.retries.permits(
-            outcome, self.attempts, idempotent=self._idempotent, held=held, relayed=self.started, now=now
+            outcome,
+            self.attempts,
+            idempotent=self._idempotent,
+            held=self._holds_all(),
+            relayed=self.started,
+            now=now,
         ):
             stale = outcome is Outcome.STALE_REUSE
             if not stale:

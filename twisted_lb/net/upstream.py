@@ -44,6 +44,8 @@ class Upstream:
         self.exchange: Exchange | None = None
         self.opened_at: float = NEVER
         self.idle_since: float = NEVER
+        self.idle_s: float = 0.0  # how long it was idle before it was used last
+        self.reuse_until: float = NEVER
         self.requests: int = 0
         self.full: bool = False  # the backend does not take what was written
         self._engine: Final = engine
@@ -123,7 +125,9 @@ class Upstream:
             self._engine.clock.read()
         exchange = self.exchange
         if exchange is None:
-            # Nobody asked: what is said here must never reach a client as an answer to another request.
+            # Nobody asked: what is said here must never reach a client as an answer to another request. Mostly it is a
+            # 408, and a close behind it.
+            self._left_idle()
             self.close()
             return
         if self._paused:
@@ -277,16 +281,26 @@ class Upstream:
         exchange.answered(trailers)
 
     def _keep(self) -> bool:
-        now = self._engine.clock.now
-        if not self._engine.connections.put(self, now):
+        head = self._kept_head
+        if not self._engine.connections.put(self, self._engine.clock.now, head.keep_s if head is not None else -1):
             return False
         if self._paused:
             self._paused = False
             if self._transport is not None:
                 self._transport.resumeProducing()
-        self.idle_since = now
-        self._engine.deadlines.arm(self._deadline, now + self._engine.connections.rules.idle_s)
+        self.arm(self.reuse_until)
         return True
+
+    def keep_until(self, due: float) -> None:
+        """Use it for no request after `due`."""
+        self.reuse_until = due
+        self.arm(due)
+
+    def _left_idle(self) -> None:
+        """The backend has closed it while nothing was asked of it."""
+        if self._state == _IDLE and self.requests:
+            now = self._engine.clock.now
+            self._engine.connections.closed_by_backend(self, now - self.idle_since, now)
 
     # Ends and failures.
 
@@ -302,6 +316,7 @@ class Upstream:
         if self._state != _HEAD:
             self._fail(Outcome.CUT_SHORT, detail)
         elif self.requests and not self._buffer and not self._interim:
+            self._engine.connections.closed_by_backend(self, self.idle_s, self._engine.clock.now)
             self._fail(Outcome.STALE_REUSE, detail)
         else:
             self._fail(Outcome.NO_RESPONSE, detail)
@@ -320,6 +335,7 @@ class Upstream:
         """The backend closed its side: the end of an answer that is framed by it, too early for all others."""
         exchange = self.exchange
         if exchange is None:
+            self._left_idle()
             self.close()
         elif self._state == _TUNNEL:
             exchange.backend_ended()
@@ -344,6 +360,8 @@ class Upstream:
                 self.readConnectionLost()
             else:
                 self._broken(reason.getErrorMessage())
+        else:
+            self._left_idle()
         self._release()
         self._deadline.end()
         self._transport = None

@@ -5,7 +5,7 @@ Every other line passes untouched, in order and case. A block is taken without i
 
 from typing import Final
 
-from twisted_lb.wire.grammar import CRLF, FIELD, TOKEN, BadMessage, content_length
+from twisted_lb.wire.grammar import CRLF, DIGITS, FIELD, LENGTH_DIGITS, TOKEN, BadMessage, content_length
 
 # The kinds of field names; PLAIN passes untouched.
 PLAIN: Final = 0
@@ -21,6 +21,7 @@ FORWARDED: Final = 9
 DATE: Final = 10
 REQUEST_ID: Final = 11
 TRACEPARENT: Final = 12
+KEEP_ALIVE: Final = 13
 
 _KIND: Final[dict[bytes, int]] = {
     b"host": HOST,
@@ -28,7 +29,7 @@ _KIND: Final[dict[bytes, int]] = {
     b"transfer-encoding": TRANSFER_ENCODING,
     b"connection": CONNECTION,
     # RFC 9110 7.6.1 names these beside what Connection lists; the Proxy-Auth pair is for a proxy that asked (11.7).
-    b"keep-alive": HOP,
+    b"keep-alive": KEEP_ALIVE,
     b"proxy-connection": HOP,
     b"proxy-authenticate": HOP,
     b"proxy-authorization": HOP,
@@ -120,6 +121,8 @@ class Fields:
         self.dated: bool = False
         self.request_id: bytes = b""
         self.traced: bool = False
+        # For how many seconds the sender says that it keeps an idle connection; -1: it does not say.
+        self.keep_s: int = -1
         # What the message says about those behind its sender, by lower-case name: for those who trust the sender.
         self.claims: dict[bytes, bytes] | None = None
 
@@ -194,6 +197,8 @@ def _understand(fields: Fields, kind: int, name: bytes, value: bytes) -> bool:
         return True
     if kind == FORWARDED:
         _claim(fields, name.lower(), value)
+    elif kind == KEEP_ALIVE:
+        fields.keep_s = keep_seconds(value)
     elif kind == TE:
         fields.te_trailers = fields.te_trailers or b"trailers" in tokens(value)
     return False
@@ -204,6 +209,17 @@ def _claim(fields: Fields, name: bytes, value: bytes) -> None:
         fields.claims = {}
     before = fields.claims.get(name)
     fields.claims[name] = value if before is None else before + b", " + value
+
+
+def keep_seconds(value: bytes) -> int:
+    """The `timeout` of a Keep-Alive field (RFC 2068 19.7.1.1) in seconds, -1 where there is none to be understood."""
+    for member in tokens(value):
+        name, _, number = member.partition(b"=")
+        if name.rstrip(b" \t") == b"timeout":
+            number = number.strip(b' \t"')
+            if number and len(number) <= LENGTH_DIGITS and not number.translate(None, DIGITS):
+                return int(number)
+    return -1
 
 
 def tokens(value: bytes) -> list[bytes]:

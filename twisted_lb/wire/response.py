@@ -10,7 +10,8 @@ class ResponseHead:
     """One response head: a pure function of its bytes.
 
     `lines` are those for the client, each ended by CRLF, without framing of a chunked body. `framing` is the length of
-    the body in bytes, CHUNKED or UNTIL_CLOSE, before method and status are considered (`body_of`).
+    the body in bytes, CHUNKED or UNTIL_CLOSE, before method and status are considered (`body_of`). `keep_s` is for how
+    many seconds the backend says that it keeps the connection when idle, -1 when it does not say.
     """
 
     def __init__(
@@ -23,6 +24,7 @@ class ResponseHead:
         persistent: bool,
         dated: bool = True,
         upgrade: bytes = b"",
+        keep_s: int = -1,
     ) -> None:
         self.status: Final = status
         self.line: Final = line
@@ -31,6 +33,7 @@ class ResponseHead:
         self.persistent: Final = persistent
         self.dated: Final = dated
         self.upgrade: Final = upgrade
+        self.keep_s: Final = keep_s
         # What a client of a persistent HTTP/1.1 connection gets, ready made: the hot case is one concatenation.
         framed = (
             b"Transfer-Encoding: chunked\r\n" if framing < 0 and status not in (204, 304) and status >= 200 else b""
@@ -87,4 +90,5 @@ def parse_response(head: bytes, limits: Limits, more: bytes = b"") -> ResponseHe
         persistent=persistent,
         dated=fields.dated,
         upgrade=fields.upgrade,
+        keep_s=fields.keep_s,
     )
