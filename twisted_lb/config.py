@@ -200,7 +200,8 @@ class TimeoutsConfig(Model):
     )
     body_idle_s: Seconds = Field(
         default=30,
-        description="For the next byte of a request body. Danger: short values cut uploads over bad networks.",
+        description="For the next byte of a request body, and what a client that sends slower than "
+        "`limits.client_bytes_per_s` may be late. Danger: short values cut uploads over bad networks.",
     )
     connect_s: Seconds = Field(
         default=5,
@@ -213,13 +214,12 @@ class TimeoutsConfig(Model):
     )
     response_idle_s: Seconds = Field(
         default=60,
-        description="For the next byte of an answer that has begun. Danger: shorter than the "
-        "silences of an event stream cuts it.",
+        description="For the next byte of an answer that has begun, and for a client to take what it was sent. "
+        "Danger: shorter than the silences of an event stream cuts it.",
     )
     client_idle_s: Seconds = Field(
         default=75,
-        description="For the next request on a client's connection, and for a client to take "
-        "the next byte of its answer.",
+        description="For the next request on a client's connection.",
     )
     tunnel_idle_s: Seconds = Field(
         default=3600,
@@ -270,6 +270,15 @@ class LimitsConfig(Model):
         default=None,
         description="Longest request body (413 beyond it); left out: no limit, bodies are "
         "streamed and never held whole. Danger: without a limit the backends must have one.",
+    )
+
+
+    client_bytes_per_s: int = Field(
+        default=240,
+        ge=0,
+        le=2**30,
+        description="The slowest a client may send its body or take its answer, on average; a body that drips is 408, "
+        "an answer that is sipped is cut. 0: no bound. Danger: uploads that trickle by design need 0.",
     )
 
 

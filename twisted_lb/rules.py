@@ -23,6 +23,7 @@ def rules_of(config: LoadBalancerConfig) -> Rules:
             response_idle_s=timeouts.response_idle_s,
             client_idle_s=timeouts.client_idle_s,
             tunnel_idle_s=timeouts.tunnel_idle_s,
+            client_bytes_per_s=limits.client_bytes_per_s,
         ),
         passing=_passing_of(config),
         limits=Limits(

@@ -62,6 +62,7 @@ class Downstream:
         self._decoder: ChunkDecoder | None = None
         self._paused: bool = False  # the exchange takes no more of the body
         self._ahead_paused: bool = False  # too much was sent ahead
+        self._patience_s: float = NEVER  # what was left of the time for the body when it was paused
         self._stalled: int = -1  # bytes that it had not taken when the client stopped reading
         # The header block of the last request, and what follows from it.
         self._kept_version: int = 0
@@ -243,7 +244,7 @@ class Downstream:
         exchange = self._exchange
         if exchange is None:
             return
-        self._deadline.due = self._engine.clock.now + self._engine.rules.timeouts.body_idle_s
+        self._buy_time(len(data))
         decoder = self._decoder
         trailers = b""
         if decoder is None:
@@ -275,11 +276,19 @@ class Downstream:
                 self.resume()
             exchange.end_request(trailers)
 
+    def _buy_time(self, length: int) -> None:
+        """Each byte of a body buys some time, never more than body_idle_s of it: who sends one now and then runs out."""
+        now = self._engine.clock.now
+        timeouts = self._engine.rules.timeouts
+        self._deadline.due = min(max(self._deadline.due, now) + length * timeouts.s_per_byte, now + timeouts.body_idle_s)
+
     def pause(self) -> None:
         """See ClientSide."""
         if not self._paused and self._transport is not None:
             self._paused = True
-            self._deadline.due = NEVER  # it is not the client who is slow
+            # It is not the client who is slow.
+            self._patience_s = self._deadline.due - self._engine.clock.now
+            self._deadline.due = NEVER
             self._transport.pauseProducing()
 
     def resume(self) -> None:
@@ -288,7 +297,7 @@ class Downstream:
             return
         self._paused = False
         if self._state == _BODY:
-            self._arm(self._engine.rules.timeouts.body_idle_s)
+            self._arm(min(self._patience_s, self._engine.rules.timeouts.body_idle_s))
             if self._buffer:
                 data = self._buffer
                 self._buffer = b""
@@ -492,14 +501,14 @@ class Downstream:
             self._transport.abortConnection()
 
     def _still_taking(self) -> bool:
-        """Whether the client has not taken everything yet but goes on taking: it reads, if slowly."""
+        """Whether the client has not taken everything yet but goes on taking: it reads, if slowly, but not too slowly."""
         if self._own is None:
             return False
         backlog = self._own.backlog()
         before = self._stalled
         self._stalled = backlog
         # The kernel counts a FIN of ours as one byte.
-        return backlog > 1 and (before < 0 or backlog < before)
+        return backlog > 1 and (before < 0 or before - backlog >= self._engine.rules.timeouts.least_taken)
 
     def readConnectionLost(self) -> None:
         """The client closed its side: it wants no more answers, unless the configuration believes otherwise."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Timeouts:
-    """How long each wait may take, in seconds."""
+    """How long each wait may take, in seconds; and how slow a client may be on average, in bytes a second (0: no bound)."""
 
     def __init__(
         self,
@@ -33,6 +33,7 @@ class Timeouts:
         response_idle_s: float,
         client_idle_s: float,
         tunnel_idle_s: float,
+        client_bytes_per_s: int = 0,
     ) -> None:
         self.head_s: Final = head_s
         self.body_idle_s: Final = body_idle_s
@@ -41,6 +42,10 @@ class Timeouts:
         self.response_idle_s: Final = response_idle_s
         self.client_idle_s: Final = client_idle_s
         self.tunnel_idle_s: Final = tunnel_idle_s
+        # What one byte of a body is worth of the client's time; all of it where there is no bound.
+        self.s_per_byte: Final = 1 / client_bytes_per_s if client_bytes_per_s else body_idle_s
+        # What a client that takes its answer slowly has to take within response_idle_s.
+        self.least_taken: Final = max(1, int(client_bytes_per_s * response_idle_s))
 
 
 Network = IPv4Network | IPv6Network
