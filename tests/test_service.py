@@ -10,7 +10,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 
 from twisted_lb.backend_service import BackendService
-from twisted_lb.config import LoadBalancerConfig
+from twisted_lb.config import LoadBalancerConfig, TimeoutsConfig
 from twisted_lb.errors import StartError
 from twisted_lb.net.downstream import Downstream
 from twisted_lb.service import LoadBalancerService, OrderedServices
@@ -183,3 +183,26 @@ async def test_connections_to_where_a_backend_was_are_not_kept(backend):
     assert connections.idle == 0
     service.balancer.update([], reactor.seconds())
     await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_timeouts_can_be_changed_while_it_runs_and_before(backend):
+    service = LoadBalancerService(config(backend.site.port))
+    service.set_timeouts(TimeoutsConfig(head_s=7))
+    service.startService()
+    assert service.engine.rules.timeouts.head_s == 7
+    service.set_timeouts(TimeoutsConfig(client_idle_s=0.2))
+    idle = await HostnameEndpoint(reactor, b"127.0.0.1", service.port).connect(Factory.forProtocol(Silent))
+    await idle.over
+    assert service.config.timeouts == TimeoutsConfig(client_idle_s=0.2)
+    await service.stopService()
+
+
+class Silent(Protocol):
+    """A client that says nothing."""
+
+    def __init__(self) -> None:
+        self.over: Deferred[None] = Deferred()
+
+    def connectionLost(self, reason):
+        self.over.callback(None)

@@ -301,6 +301,10 @@ class World:
         self._clients: list[Peer] = []
         self._site: Any = None
 
+    def set_timeouts(self, **timeouts: float) -> None:
+        """Have other timeouts from now on."""
+        self.engine.rules = self.engine.rules.with_timeouts(Timeouts(**{**TIMEOUTS, **timeouts}))
+
     def _lost(self) -> None:
         raise AssertionError("the poller was lost")
 

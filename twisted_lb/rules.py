@@ -13,18 +13,9 @@ from twisted_lb.wire.rewrite import Forwarding
 
 def rules_of(config: LoadBalancerConfig) -> Rules:
     """All of it. StartError names an error page that cannot be read."""
-    timeouts, limits = config.timeouts, config.limits
+    limits = config.limits
     return Rules(
-        timeouts=Timeouts(
-            head_s=timeouts.head_s,
-            body_idle_s=timeouts.body_idle_s,
-            connect_s=timeouts.connect_s,
-            response_head_s=timeouts.response_head_s,
-            response_idle_s=timeouts.response_idle_s,
-            client_idle_s=timeouts.client_idle_s,
-            tunnel_idle_s=timeouts.tunnel_idle_s,
-            client_bytes_per_s=limits.client_bytes_per_s,
-        ),
+        timeouts=timeouts_of(config),
         passing=_passing_of(config),
         limits=Limits(
             line_bytes=limits.request_line_bytes,
@@ -36,6 +27,21 @@ def rules_of(config: LoadBalancerConfig) -> Rules:
         body_bytes=-1 if limits.body_bytes is None else limits.body_bytes,
         # Nobody comes back before `rise` good checks.
         retry_after_s=max(1, round(config.health_check.interval_s)),
+    )
+
+
+def timeouts_of(config: LoadBalancerConfig) -> Timeouts:
+    """How long each wait may take."""
+    timeouts = config.timeouts
+    return Timeouts(
+        head_s=timeouts.head_s,
+        body_idle_s=timeouts.body_idle_s,
+        connect_s=timeouts.connect_s,
+        response_head_s=timeouts.response_head_s,
+        response_idle_s=timeouts.response_idle_s,
+        client_idle_s=timeouts.client_idle_s,
+        tunnel_idle_s=timeouts.tunnel_idle_s,
+        client_bytes_per_s=config.limits.client_bytes_per_s,
     )
 
 

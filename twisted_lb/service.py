@@ -32,7 +32,7 @@ from twisted_lb import __version__
 from twisted_lb.admin.status import status_site
 from twisted_lb.build_info import build
 from twisted_lb.checks import Checks, HttpProbe, NetworkProbe, ProbeResult, TcpProbe
-from twisted_lb.config import ListenConfig, LoadBalancerConfig
+from twisted_lb.config import ListenConfig, LoadBalancerConfig, TimeoutsConfig
 from twisted_lb.core.balancer import Balancer
 from twisted_lb.core.events import BackendChanged, BackendDown, BackendEjected, BackendRemoved, Event
 from twisted_lb.core.pickers import POLICIES
@@ -50,7 +50,7 @@ from twisted_lb.net.listener import Listener, bind_tcp
 from twisted_lb.net.names import Names
 from twisted_lb.net.poller import EpollPoller, Poller
 from twisted_lb.net.reactor_poller import ReactorPoller
-from twisted_lb.rules import rules_of
+from twisted_lb.rules import rules_of, timeouts_of
 
 # How often the end of a drain is looked for, and how often the balancer looks for ejections that ended.
 _DRAIN_LOOK_S: Final = 0.02
@@ -83,8 +83,8 @@ class LoadBalancerService(MultiService):
             from twisted.internet import reactor as global_reactor
 
             reactor = global_reactor
-        self.config: Final = config
-        self._rules: Final = rules_of(config)
+        self.config = config
+        self._rules = rules_of(config)
         self.ready: bool = False
         self._reactor: Final = reactor
         self._listening: Final = listening
@@ -132,6 +132,13 @@ class LoadBalancerService(MultiService):
             descriptors=limit,
         )
 
+    def set_timeouts(self, timeouts: TimeoutsConfig) -> None:
+        """Wait as long as these say from now on, also under load: whoever waits already does so as it was told."""
+        self.config = self.config.model_copy(update={"timeouts": timeouts})
+        self._rules = self._rules.with_timeouts(timeouts_of(self.config))
+        if self._running is not None:
+            self._running.change(self.config, self._rules)
+
     @property
     def balancer(self) -> Balancer:
         """The core, while the service runs."""
@@ -177,7 +184,7 @@ class _Running:
         rng: random.Random,
         sockets: list[socket.socket],
     ) -> None:
-        self._config: Final = config
+        self._config = config
         self._reactor: Final = reactor
         self._started = False
         self._probe: NetworkProbe | None = None
@@ -281,6 +288,11 @@ class _Running:
         elif isinstance(event, (BackendChanged, BackendRemoved)):
             # What is kept may lead to where it no longer is.
             self.connections.close_idle(event.backend_name)
+
+    def change(self, config: LoadBalancerConfig, rules: Rules) -> None:
+        """Go by these from now on; the backends and what listens stay as they are."""
+        self._config = config
+        self.engine.rules = rules
 
     def serve_status(self, sock: socket.socket, ready: Callable[[], bool]) -> None:
         """Answer `/-/ready` and `/-/live` on a bound socket."""

@@ -5,7 +5,7 @@ from typing import Any, Final
 from twisted.python.failure import Failure
 
 from twisted_lb.net.deadlines import NEVER, Deadline
-from twisted_lb.net.engine import Engine
+from twisted_lb.net.engine import Engine, Rules
 from twisted_lb.net.exchange import Exchange
 from twisted_lb.net.transport import StreamTransport, Transport
 from twisted_lb.wire.chunked import ChunkDecoder, chunk, last_chunk
@@ -65,6 +65,7 @@ class Downstream:
         self._patience_s: float = NEVER  # what was left of the time for the body when it was paused
         self._stalled: int = -1  # bytes that it had not taken when the client stopped reading
         # The header block of the last request, and what follows from it.
+        self._kept_rules: Rules | None = None
         self._kept_version: int = 0
         self._kept_block: bytes = b""
         self._kept_fields: RequestFields | None = None
@@ -185,15 +186,21 @@ class Downstream:
     def _understand(self, head: bytes) -> RequestHead:
         """Parse a head; its block only if it is not the same as the last one on this connection."""
         line, _, block = head.partition(CRLF)
-        limits = self._engine.rules.limits
-        method, target, version = parse_request_line(line, limits)
+        rules = self._engine.rules
+        method, target, version = parse_request_line(line, rules.limits)
         fields = self._kept_fields
-        if fields is None or block != self._kept_block or version != self._kept_version:
-            fields = parse_request_fields(version, block, limits)
+        if (
+            fields is None
+            or block != self._kept_block
+            or version != self._kept_version
+            or rules is not self._kept_rules
+        ):
+            fields = parse_request_fields(version, block, rules.limits)
+            self._kept_rules = rules
             self._kept_version = version
             self._kept_block = block
             self._kept_fields = fields
-            passing = self._engine.rules.passing
+            passing = rules.passing
             self._kept_upgrade = passing.allowed_upgrade(fields)
             self._kept_tail = upstream_tail(fields, self._client, passing.told, self._kept_upgrade)
         authority = b""
@@ -202,8 +209,7 @@ class Downstream:
             if authority and fields.has_host and not same_authority(target, authority, fields.host):
                 raise BadMessage(400, "target and Host disagree")
             target = origin_form(target, method)
-        most = self._engine.rules.body_bytes
-        if 0 <= most < fields.framing:
+        if 0 <= rules.body_bytes < fields.framing:
             raise BadMessage(413, "body too large")
         return RequestHead(method, target, fields, self._kept_upgrade, authority)
 

@@ -120,10 +120,22 @@ class Rules:
         # RFC 9110 7.6.3: a gateway may say Via on answers too.
         self.response_lines: Final = b"Via: 1.1 %b\r\n" % passing.told.via if passing.told.via else b""
 
+    def with_timeouts(self, timeouts: Timeouts) -> "Rules":
+        """The same with other timeouts."""
+        return Rules(
+            timeouts=timeouts,
+            limits=self.limits,
+            passing=self.passing,
+            replay_bytes=self.replay_bytes,
+            body_bytes=self.body_bytes,
+            retry_after_s=self.retry_after_s,
+        )
+
 
 class Engine:
     """One balancer's data path. `draining`: every answer from now on ends its connection.
 
+    `rules` may be replaced while it runs: what has begun to wait waits as it was told, all else goes by the new ones.
     `walltime` gives seconds since the epoch, for Date fields only.
     """
 
@@ -141,7 +153,7 @@ class Engine:
         self.connections: Final = connections
         self.deadlines: Final = deadlines
         self.clock: Final = clock
-        self.rules: Final = rules
+        self.rules: Rules = rules
         self.draining: bool = False
         self.downstreams: set[Downstream] = set()
         self.exchanges: int = 0  # running, on whatever client side

@@ -15,7 +15,7 @@ from twisted_lb.wire.grammar import BLANK_LINE, CHUNKED, UNTIL_CLOSE, BadMessage
 from twisted_lb.wire.response import ResponseHead, parse_response
 
 if TYPE_CHECKING:
-    from twisted_lb.net.engine import Engine
+    from twisted_lb.net.engine import Engine, Rules
     from twisted_lb.net.exchange import Exchange
 
 # What the answer is at.
@@ -64,6 +64,7 @@ class Upstream:
         self._decoder: ChunkDecoder | None = None
         self._persistent: bool = True
         self._paused: bool = False
+        self._kept_rules: Rules | None = None
         self._kept_bytes: bytes = b""
         self._kept_head: ResponseHead | None = None
 
@@ -217,9 +218,11 @@ class Upstream:
 
     def _parse(self, head: bytes) -> ResponseHead:
         kept = self._kept_head
-        if kept is not None and head == self._kept_bytes:
+        rules = self._engine.rules
+        if kept is not None and head == self._kept_bytes and rules is self._kept_rules:
             return kept
-        parsed = parse_response(head, self._engine.rules.limits, self._engine.rules.response_lines)
+        parsed = parse_response(head, rules.limits, rules.response_lines)
+        self._kept_rules = rules
         self._kept_bytes = head
         self._kept_head = parsed
         return parsed
