@@ -19,6 +19,7 @@ from twisted.web.server import Site
 from twisted_lb.core.backend import Address, Backend, BackendSpec
 from twisted_lb.core.balancer import Balancer
 from twisted_lb.core.events import Event
+from twisted_lb.core.limits import Gate
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pool import Pool, PoolSettings
@@ -265,6 +266,7 @@ class World:
         keep: KeepRules | None = None,
         checked: bool = True,
         passing: Passing | None = None,
+        gate: Gate | None = None,
         **timeouts: float,
     ) -> None:
         self.side = side
@@ -296,7 +298,15 @@ class World:
             retry_after_s=2,
         )
         self.engine = Engine(
-            self.balancer, self.connections, self.deadlines, clock, rules, Clock(lambda: WALL_TIME), rng
+            self.balancer,
+            self.connections,
+            self.deadlines,
+            clock,
+            rules,
+            Clock(lambda: WALL_TIME),
+            rng,
+            self.poller.soon,
+            gate,
         )
         self._clients: list[Peer] = []
         self._site: Any = None

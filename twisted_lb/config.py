@@ -271,8 +271,21 @@ class LimitsConfig(Model):
         description="Longest request body (413 beyond it); left out: no limit, bodies are "
         "streamed and never held whole. Danger: without a limit the backends must have one.",
     )
-
-
+    connections: int | None = Field(
+        default=None,
+        ge=1,
+        le=10_000_000,
+        description="Clients' connections that may be open at once; who comes then waits in the kernel's queue until one "
+        "closes. Left out: half of the descriptors that the process may open, since each may need one to a backend. "
+        "Danger: more than half runs out of descriptors, and requests get a 503.",
+    )
+    connections_per_client: int = Field(
+        default=0,
+        ge=0,
+        le=10_000_000,
+        description="Of those, how many one address may have open (an IPv6 one: its whole /64); more get a 429 and are "
+        "closed. 0: no such limit; `forwarding.trusted_proxies` have none. Danger: many people share one address.",
+    )
     client_bytes_per_s: int = Field(
         default=240,
         ge=0,

@@ -35,6 +35,7 @@ from twisted_lb.checks import Checks, HttpProbe, NetworkProbe, ProbeResult, TcpP
 from twisted_lb.config import ListenConfig, LoadBalancerConfig, TimeoutsConfig
 from twisted_lb.core.balancer import Balancer
 from twisted_lb.core.events import BackendChanged, BackendDown, BackendEjected, BackendRemoved, Event
+from twisted_lb.core.limits import Gate
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pool import Pool, PoolSettings
 from twisted_lb.core.retry import RetryBudget, RetryPolicy
@@ -116,7 +117,8 @@ class LoadBalancerService(MultiService):
         self._bind()
         limit = _raise_descriptor_limit()
         sockets, self._sockets = self._sockets, []
-        self._running = _Running(self.config, self._rules, self._reactor, self._rng, sockets)
+        gate = Gate(self.config.limits.connections or limit // 2, self.config.limits.connections_per_client)
+        self._running = _Running(self.config, self._rules, self._reactor, self._rng, sockets, gate)
         if self._status_socket is not None:
             self._running.serve_status(self._status_socket, lambda: self.ready)
             self._status_socket = None
@@ -183,6 +185,7 @@ class _Running:
         reactor: Any,
         rng: random.Random,
         sockets: list[socket.socket],
+        gate: Gate,
     ) -> None:
         self._config = config
         self._reactor: Final = reactor
@@ -208,10 +211,18 @@ class _Running:
             ),
         )
         self.engine: Final = Engine(
-            self.balancer, self.connections, self.deadlines, self.clock, rules, Clock(time.time), rng
+            self.balancer,
+            self.connections,
+            self.deadlines,
+            self.clock,
+            rules,
+            Clock(time.time),
+            rng,
+            self.poller.soon,
+            gate,
         )
         self.checks: Final = self._make_checks(dialer, rng)
-        self.listeners: Final = [Listener(self.poller, sock, self._build, later) for sock in sockets]
+        self.listeners: Final = [Listener(self.poller, sock, self._build, later, gate) for sock in sockets]
         self._ticking: Final = LoopingCall(self._tick)
         self._ticking.clock = reactor
         self._status_port: Any = None

@@ -223,7 +223,16 @@ class Balanced(Town):
             body_bytes=-1,
             retry_after_s=2,
         )
-        self.engine = Engine(self.balancer, self.connections, self.deadlines, now, rules, Clock(lambda: WALL_TIME), rng)
+        self.engine = Engine(
+            self.balancer,
+            self.connections,
+            self.deadlines,
+            now,
+            rules,
+            Clock(lambda: WALL_TIME),
+            rng,
+            lambda call: self.clock.callLater(0, call),
+        )
         self.listener = self.network.listen("lb:8080", lambda: Downstream(self.engine))
 
     def outcomes(self) -> dict[str, int]:

@@ -4,6 +4,8 @@ from typing import Any, Final
 
 from twisted.python.failure import Failure
 
+from twisted_lb.core.limits import client_key
+from twisted_lb.core.outcome import Refusal
 from twisted_lb.net.deadlines import NEVER, Deadline
 from twisted_lb.net.engine import Engine, Rules
 from twisted_lb.net.exchange import Exchange
@@ -34,6 +36,8 @@ _GONE: Final = 6
 
 # Requests sent ahead are kept up to here while one is answered; then the client has to wait.
 _AHEAD_BYTES: Final = 65536
+# Requests that can be answered at once, by ourselves, are answered so many at a time: then the others have their turn.
+_MOST_AT_ONCE: Final = 16
 # RFC 9112 9.6: after a last answer with bytes of the client unread, closing at once would reset the connection and
 # could take that answer away from the client.
 LINGER_S: Final = 2.0
@@ -57,6 +61,8 @@ class Downstream:
         self._buffer: bytes = b""
         self._searched: int = 0
         self._advancing: bool = False
+        self._going_on_later: bool = False
+        self._inside: str | None = None  # whom the gate has counted
         # The request.
         self._left: int = 0
         self._decoder: ChunkDecoder | None = None
@@ -96,8 +102,28 @@ class Downstream:
             port = str(getattr(transport.getHost(), "port", ""))
         self._client = self._engine.rules.passing.client(address, self._scheme, port.encode("ascii"))
         self._engine.downstreams.add(self)
+        if not self._enter(address):
+            return
         transport.registerProducer(self, True)
         self._arm(self._engine.rules.timeouts.client_idle_s)
+
+    def _enter(self, address: str) -> bool:
+        """Whether there is room for this client; if not, it is told so and is gone."""
+        gate = self._engine.gate
+        # Our own proxies speak for many.
+        key = client_key(address) if gate.per_client and not self._client.trusted else ""
+        if gate.enter(key):
+            self._inside = key
+            return True
+        self._persist = False
+        head, body = self._engine.answer(Refusal.RATE_LIMITED.status)
+        self.start(head, len(body))
+        self.write(body)
+        self._state = _LINGERING
+        if self._transport is not None:
+            self._arm(LINGER_S)
+            self._transport.loseConnection()
+        return False
 
     def _arm(self, duration_s: float) -> None:
         self._engine.deadlines.arm(self._deadline, self._engine.clock.now + duration_s)
@@ -106,7 +132,7 @@ class Downstream:
         """Bytes from the client."""
         if self._own is None:
             self._engine.clock.read()
-        if self._state <= _HEAD:
+        if self._state <= _HEAD and not self._going_on_later:
             self._buffer = self._buffer + data if self._buffer else data
             self._advance()
         elif self._state == _BODY and not self._paused:
@@ -125,10 +151,23 @@ class Downstream:
         if self._advancing:
             return
         self._advancing = True
+        begun = 0
         while self._buffer and self._state <= _HEAD:
+            if begun >= _MOST_AT_ONCE:
+                self._going_on_later = True
+                self._engine.soon(self._go_on)
+                break
             if not self._take_head():
                 break
+            begun += 1
         self._advancing = False
+        if self._read_ended and self._state <= _HEAD and not self._going_on_later:
+            self._close()
+
+    def _go_on(self) -> None:
+        """All others had their turn."""
+        self._going_on_later = False
+        self._advance()
 
     def _take_head(self) -> bool:
         """Begin the next request; False when its head is not complete yet, or is not one."""
@@ -179,6 +218,7 @@ class Downstream:
             self._refuse(BadMessage(431, "head too long"))
         else:
             self._searched = max(len(data) - 3, 0)
+            self._take_more()
             if self._state == _IDLE:
                 self._state = _HEAD
                 self._arm(self._engine.rules.timeouts.head_s)
@@ -286,7 +326,9 @@ class Downstream:
         """Each byte of a body buys some time, never more than body_idle_s of it: who sends one now and then runs out."""
         now = self._engine.clock.now
         timeouts = self._engine.rules.timeouts
-        self._deadline.due = min(max(self._deadline.due, now) + length * timeouts.s_per_byte, now + timeouts.body_idle_s)
+        self._deadline.due = min(
+            max(self._deadline.due, now) + length * timeouts.s_per_byte, now + timeouts.body_idle_s
+        )
 
     def pause(self) -> None:
         """See ClientSide."""
@@ -384,15 +426,18 @@ class Downstream:
     def _next(self) -> None:
         """Go on with the next request, which may be here already."""
         self._state = _IDLE
+        if len(self._buffer) <= _AHEAD_BYTES:
+            self._take_more()
+        self._arm(_LAST_REQUEST_S if self._engine.draining else self._engine.rules.timeouts.client_idle_s)
+        if self._buffer or self._read_ended:
+            self._advance()
+
+    def _take_more(self) -> None:
+        """There is room again for what is sent ahead."""
         if self._ahead_paused:
             self._ahead_paused = False
             if self._transport is not None:
                 self._transport.resumeProducing()
-        self._arm(_LAST_REQUEST_S if self._engine.draining else self._engine.rules.timeouts.client_idle_s)
-        if self._buffer:
-            self._advance()
-        if self._read_ended and self._state <= _HEAD:
-            self._close()
 
     def tunnel(self, head: ResponseHead) -> None:
         """See ClientSide."""
@@ -401,9 +446,7 @@ class Downstream:
         if self._transport is not None:
             switch = b"Upgrade: %b\r\nConnection: Upgrade\r\n\r\n" % b", ".join(tokens(head.upgrade))
             self._transport.write(b"HTTP/1.1 " + head.line + CRLF + head.lines + switch)
-            if self._ahead_paused:
-                self._ahead_paused = False
-                self._transport.resumeProducing()
+            self._take_more()
         self._pass_on_held()
 
     def _pass_on_held(self) -> None:
@@ -553,6 +596,9 @@ class Downstream:
         self._buffer = b""
         self._deadline.end()
         self._engine.downstreams.discard(self)
+        if self._inside is not None:
+            self._engine.gate.leave(self._inside)
+            self._inside = None
         if exchange is not None:
             exchange.client_gone()
 

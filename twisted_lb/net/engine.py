@@ -1,11 +1,13 @@
 """What every connection of a balancer shares: the rules, the clock, the balancer and the ways to its backends."""
 
+from collections.abc import Callable
 from email.utils import formatdate
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from random import Random
 from typing import TYPE_CHECKING, Final
 
 from twisted_lb.core.balancer import Balancer
+from twisted_lb.core.limits import Gate
 from twisted_lb.net.answers import ErrorPage, accept_of, own_answer, safe_id
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.deadlines import Deadlines
@@ -18,6 +20,9 @@ from twisted_lb.wire.rewrite import Client, Forwarding
 if TYPE_CHECKING:
     from twisted_lb.net.connections import Connections
     from twisted_lb.net.downstream import Downstream
+
+
+_NO_LIMIT: Final = 1 << 62
 
 
 class Timeouts:
@@ -136,7 +141,8 @@ class Engine:
     """One balancer's data path. `draining`: every answer from now on ends its connection.
 
     `rules` may be replaced while it runs: what has begun to wait waits as it was told, all else goes by the new ones.
-    `walltime` gives seconds since the epoch, for Date fields only.
+    `walltime` gives seconds since the epoch, for Date fields only. `soon` calls something when all others had their turn
+    (`Poller.soon`). `gate` counts the clients' connections; without one anybody may come in.
     """
 
     def __init__(
@@ -148,12 +154,16 @@ class Engine:
         rules: Rules,
         walltime: Clock,
         rng: Random,
+        soon: Callable[[Callable[[], None]], None],
+        gate: Gate | None = None,
     ) -> None:
         self.balancer: Final = balancer
         self.connections: Final = connections
         self.deadlines: Final = deadlines
         self.clock: Final = clock
         self.rules: Rules = rules
+        self.soon: Final = soon
+        self.gate: Final[Gate] = Gate(_NO_LIMIT) if gate is None else gate
         self.draining: bool = False
         self.downstreams: set[Downstream] = set()
         self.exchanges: int = 0  # running, on whatever client side

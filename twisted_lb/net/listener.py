@@ -9,6 +9,7 @@ from typing import Final
 
 from twisted.logger import Logger
 
+from twisted_lb.core.limits import Gate
 from twisted_lb.net.poller import READ, Pollable, Poller
 from twisted_lb.net.transport import StreamProtocol, Transport
 
@@ -16,6 +17,8 @@ from twisted_lb.net.transport import StreamProtocol, Transport
 _BATCH: Final = 64
 # The kernel caps it at net.core.somaxconn.
 _BACKLOG: Final = 4096
+# The kernel's queue stands while as many are in as may be; that is said again only when this part of them has left.
+_ROOM_AGAIN: Final = 0.9
 # How long accepting rests when there is no descriptor or memory for one more.
 _REST_S: Final = 0.25
 # accept(2): the one connection that was next is to blame, and gone. All other errors are ours and would come back.
@@ -92,7 +95,9 @@ def _is_stale(path: str) -> bool:
 
 
 class Listener(Pollable):
-    """Accepts connections and gives each to a protocol of its own. `later(delay_s, f)` calls f once."""
+    """Accepts connections and gives each to a protocol of its own. `later(delay_s, f)` calls f once. While the gate is
+    full nobody is accepted: who comes waits in the kernel's queue.
+    """
 
     def __init__(
         self,
@@ -100,12 +105,16 @@ class Listener(Pollable):
         sock: socket.socket,
         build: Callable[[], StreamProtocol],
         later: Callable[[float, Callable[[], None]], object],
+        gate: Gate | None = None,
     ) -> None:
         self.accepted: int = 0
         self._poller: Final = poller
         self._sock: Final = sock
         self._build: Final = build
         self._later: Final = later
+        self._gate: Final = gate
+        self._full: bool = False  # waits for room
+        self._said_full: bool = False
         self._listening: bool = False
         self._resting: bool = False
         self._rested: bool = False  # and nobody was accepted since
@@ -119,7 +128,11 @@ class Listener(Pollable):
 
     def ready(self, flags: int) -> None:
         """See Pollable."""
+        gate = self._gate
         for _ in range(_BATCH):
+            if gate is not None and gate.full:
+                self._wait_for_room(gate)
+                return
             if not self._accept():
                 return
 
@@ -136,6 +149,8 @@ class Listener(Pollable):
             return False
         self.accepted += 1
         self._rested = False
+        if self._said_full and self._gate is not None and self._gate.open < self._gate.most * _ROOM_AGAIN:
+            self._said_full = False
         sock.setblocking(False)
         try:
             Transport(self._poller, sock, peer).open(self._build())
@@ -143,6 +158,21 @@ class Listener(Pollable):
             _log.failure("a connection could not be taken in; the next one may")
             self._poller.close_later(sock)
         return True
+
+    def _wait_for_room(self, gate: Gate) -> None:
+        """Accept nobody until somebody leaves."""
+        if not self._full and self._listening:
+            self._full = True
+            if not self._said_full:
+                self._said_full = True
+                _log.warn("accepting waits, {most} connections are open", most=gate.most)
+            self._poller.change(self._sock.fileno(), 0)
+            gate.wait(self._room)
+
+    def _room(self) -> None:
+        if self._full:
+            self._full = False
+            self._poller.change(self._sock.fileno(), READ)
 
     def _rest(self, error: OSError) -> None:
         """Level-triggered readiness would spin until somebody leaves."""
@@ -174,6 +204,7 @@ class Listener(Pollable):
             if not self._accept():
                 break
         self._listening = False
+        self._full = False
         if self._resting:
             self._resting = False
             cancel = getattr(self._going_on, "cancel", None)

@@ -1,0 +1,198 @@
+"""What one client, or very many, may not do to the others: limits of connections, and turns within a batch."""
+
+import socket
+import struct
+from ipaddress import ip_network
+
+import pytest
+from twisted.logger import globalLogPublisher
+from world import World
+
+from twisted_lb.core.limits import Gate
+from twisted_lb.core.outcome import Outcome
+from twisted_lb.net.downstream import Downstream
+from twisted_lb.net.engine import Passing
+from twisted_lb.net.listener import Listener, bind_tcp
+from twisted_lb.wire.rewrite import Forwarding
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+
+
+class House:
+    """A world whose clients come in through a real listener."""
+
+    def __init__(self, gate: Gate, **options) -> None:
+        self.gate = gate
+        self.world = World(gate=gate, **options)
+        engine = self.world.engine
+        self.listener = Listener(
+            self.world.poller, bind_tcp("127.0.0.1", 0), lambda: Downstream(engine), self.world.time.callLater, gate
+        )
+        self.listener.start()
+        self.clients: list[socket.socket] = []
+
+    def connect(self, count: int = 1) -> list[socket.socket]:
+        new = []
+        for _ in range(count):
+            sock = socket.create_connection(("127.0.0.1", self.listener.port))
+            sock.settimeout(10)
+            new.append(sock)
+        self.clients += new
+        self.world.run()
+        return new
+
+    def close(self) -> None:
+        for client in self.clients:
+            client.close()
+        self.world.run()
+        self.listener.stop()
+        self.world.close()
+        assert (self.gate.open, repr(self.gate).endswith(" 0 clients>")) == (0, True)
+
+
+def test_at_the_limit_nobody_is_accepted_until_somebody_leaves():
+    house = House(Gate(3))
+    clients = house.connect(5)
+    assert (house.listener.accepted, house.gate.open) == (3, 3)
+    assert not house.world.run(), "it spins"
+    clients[0].close()
+    house.world.run()
+    assert (house.listener.accepted, house.gate.open) == (4, 3)
+    for client in clients[1:4]:
+        client.close()
+    house.world.run()
+    assert (house.listener.accepted, house.gate.open) == (5, 1)
+    house.close()
+
+
+def test_who_waited_in_the_queue_is_served():
+    house = House(Gate(1))
+    first, second = house.connect(2)
+    second.sendall(GET)
+    house.world.run()
+    assert house.world.backend_connections == []
+    first.close()
+    house.world.run()
+    house.world.backend().send(OK)
+    assert second.recv(100).startswith(b"HTTP/1.1 200")
+    house.close()
+
+
+def test_the_limit_is_said_once_until_a_tenth_of_it_has_left():
+    said: list = []
+    house = House(Gate(10))
+
+    def observe(event):
+        if event["log_namespace"] == "twisted_lb.net.listener":
+            said.append(event)
+
+    globalLogPublisher.addObserver(observe)
+    clients = house.connect(15)
+    clients[0].close()
+    house.world.run()
+    assert len(said) == 1
+    for client in clients:
+        client.close()
+    house.world.run()
+    house.connect(15)
+    globalLogPublisher.removeObserver(observe)
+    assert len(said) == 2
+    house.close()
+
+
+def test_a_stop_at_the_limit_takes_in_who_is_in_the_queue():
+    house = House(Gate(1))
+    _first, second = house.connect(2)
+    second.sendall(GET)
+    house.listener.stop()
+    house.world.run()
+    house.world.backend().send(OK)
+    assert second.recv(100).startswith(b"HTTP/1.1 200")
+    house.close()
+
+
+def test_a_client_with_its_share_is_told_so_and_costs_nobody_else():
+    house = House(Gate(100, per_client=2))
+    *mine, third = house.connect(3)
+    assert third.recv(1000).startswith(b"HTTP/1.1 429 Too Many Requests\r\n")
+    assert third.recv(1000) == b""
+    assert house.gate.turned_away == 1
+    mine[0].close()
+    house.world.run()
+    [fourth] = house.connect()
+    fourth.sendall(GET)
+    house.world.run()
+    house.world.backend().send(OK)
+    assert fourth.recv(100).startswith(b"HTTP/1.1 200")
+    house.close()
+
+
+def test_a_trusted_proxy_speaks_for_many():
+    passing = Passing(told=Forwarding(), trusted=(ip_network("127.0.0.0/8"),), pages={})
+    house = House(Gate(100, per_client=1), passing=passing)
+    house.connect(5)
+    assert (house.gate.open, house.gate.turned_away) == (5, 0)
+    house.close()
+
+
+@pytest.mark.parametrize("side", ["engine", "fallback"])
+def test_requests_that_we_answer_ourselves_come_in_turns(side):
+    """A client sends thousands of requests that need no backend; another's single one is not answered after them."""
+    house = House(Gate(100), side=side)
+    house.world.dial.refuse.add("a:80")
+    greedy, modest = house.connect(2)
+    greedy.sendall(GET * 1000)
+    modest.sendall(GET)
+    answered_before = 0
+    for _ in range(10_000):
+        if side == "engine":
+            house.world.poller.doRead()
+        else:
+            house.world.reactor.turn()
+        house.world.time.run_due()
+        modest.setblocking(False)
+        try:
+            assert modest.recv(1000).startswith(b"HTTP/1.1 50")
+            break
+        except BlockingIOError:
+            answered_before += 1
+    greedy.setblocking(False)
+    heard = greedy.recv(1 << 20)
+    assert 0 < heard.count(b"HTTP/1.1 50") < 1000, "all before the other's one"
+    for _ in range(1000):
+        house.world.run()
+        try:
+            heard += greedy.recv(1 << 20)
+        except BlockingIOError:
+            break
+    assert heard.count(b"HTTP/1.1 50") == 1000
+    house.close()
+
+
+def test_requests_sent_ahead_are_held_up_to_a_bound():
+    house = House(Gate(100))
+    house.world.dial.refuse.add("a:80")
+    [greedy] = house.connect()
+    greedy.setblocking(False)
+    sent = greedy.send(GET * 20_000)
+    held = []
+    for _ in range(30):
+        house.world.poller.doRead()
+        house.world.time.run_due()
+        held += [len(one._buffer) for one in house.world.engine.downstreams]
+    assert max(held) <= 2 * 65536 < sent
+    greedy.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    house.close()
+
+
+def test_out_of_descriptors_the_request_gets_a_503_and_the_backend_no_blame():
+    world = World()
+    client = world.client()
+    world.run()
+    world.dial.fail["a:80"] = Outcome.LOCAL_FAILURE
+    client.send(GET)
+    assert client.read().startswith(b"HTTP/1.1 503 ")
+    assert world.outcomes() == {"LOCAL_FAILURE": 1}
+    assert world.record[0].usable
+    world.close()

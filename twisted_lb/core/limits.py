@@ -1,0 +1,78 @@
+"""How many connections may be open: all together, and from one client."""
+
+from collections.abc import Callable
+from ipaddress import IPv6Address, ip_address
+from typing import Final
+
+# Bits of an IPv6 address that name a site (RFC 6177); the rest is the site's own to vary, one address a connection.
+_SITE_BITS: Final = 64
+
+
+def client_key(address: str) -> str:
+    """Who shares a limit with this address: nobody else on IPv4, its /64 on IPv6. Empty when it is no IP address."""
+    try:
+        ip = ip_address(address.partition("%")[0])
+    except ValueError:
+        return ""
+    if not isinstance(ip, IPv6Address):
+        return address
+    if ip.ipv4_mapped is not None:
+        return str(ip.ipv4_mapped)
+    return f"{int(ip) >> _SITE_BITS:x}/{_SITE_BITS}"
+
+
+class Gate:
+    """Counts who is in. `most`: connections, from when on listeners wait; `per_client`: of one client, 0 for no limit.
+
+    Both tables hold only who is connected, so they are bounded by what `most` lets in.
+    """
+
+    def __init__(self, most: int, per_client: int = 0) -> None:
+        self.most: Final = most
+        self.per_client: Final = per_client
+        self.open: int = 0
+        self.turned_away: int = 0
+        self._clients: Final[dict[str, int]] = {}
+        self._waiting: list[Callable[[], None]] = []
+
+    @property
+    def full(self) -> bool:
+        """Whether nobody should be let in for now."""
+        return self.open >= self.most
+
+    def enter(self, client: str) -> bool:
+        """Let one connection of a client in; False, and nothing counted but that, when it has its share already.
+
+        The empty client is nobody in particular. Who is at the door is let in even when all are too many: it is for
+        listeners to wait.
+        """
+        if self.per_client and client:
+            count = self._clients.get(client, 0)
+            if count >= self.per_client:
+                self.turned_away += 1
+                return False
+            self._clients[client] = count + 1
+        self.open += 1
+        return True
+
+    def leave(self, client: str) -> None:
+        """The opposite, once for each that was let in; listeners that wait go on."""
+        if self.per_client and client:
+            count = self._clients[client] - 1
+            if count:
+                self._clients[client] = count
+            else:
+                del self._clients[client]
+        self.open -= 1
+        if self._waiting and not self.full:
+            waiting = self._waiting
+            self._waiting = []
+            for go_on in waiting:
+                go_on()
+
+    def wait(self, go_on: Callable[[], None]) -> None:
+        """Have `go_on` called, once, when there is room again."""
+        self._waiting.append(go_on)
+
+    def __repr__(self) -> str:
+        return f"<Gate {self.open} of {self.most} open, {len(self._clients)} clients>"
