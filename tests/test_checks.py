@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from builders import claim, make_pool
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import formatEvent, globalLogPublisher
 
 from twisted_lb.checks import JITTER, Checks, HttpProbe, NetworkProbe, ProbeResult, TcpProbe
 from twisted_lb.core.backend import TcpAddress, parse_address
@@ -563,3 +564,32 @@ def test_a_backend_that_dies_and_comes_back_is_out_and_in_again(town):
         "a:80 is used again: checks pass",
     ]
     checks.stop()
+
+
+def test_a_check_that_we_could_not_make_says_nothing_about_the_backend():
+    said: list = []
+    round_ = Round("a", interval_s=2.0)
+    round_.probe.answers["a"] = ProbeResult(False, "too many open files", conclusive=False)
+
+    def observe(event):
+        if event["log_namespace"] == "twisted_lb.checks":
+            said.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observe)
+    round_.clock.advance(10)
+    globalLogPublisher.removeObserver(observe)
+    assert round_.heard == []
+    assert len(said) >= 4
+    assert said[0] == "a check of a could not be made: too many open files"
+    round_.probe.answers["a"] = GOOD
+    round_.clock.advance(3)
+    assert round_.heard[0] == ("a", True, "fine")
+
+
+@pytest.mark.parametrize(("outcome", "conclusive"), [(Outcome.LOCAL_FAILURE, False), (Outcome.REFUSED, True)])
+def test_only_a_failure_of_our_own_is_inconclusive(town, outcome, conclusive):
+    town.network.fail("a:80", outcome, "made to fail")
+    results: list[ProbeResult] = []
+    town.tcp().ask(parse_address("a:80"), 1.0).addCallback(results.append)
+    town.clock.advance(0)
+    assert [(one.passed, one.conclusive) for one in results] == [(False, conclusive)]

@@ -28,11 +28,14 @@ _log = Logger()
 
 
 class ProbeResult:
-    """What one probe found: whether the backend passed, and why."""
+    """What one probe found: whether the backend passed, and why. One that is not `conclusive` could not be made, for want
+    of descriptors or ports of our own: it says nothing about the backend.
+    """
 
-    def __init__(self, passed: bool, reason: str) -> None:
+    def __init__(self, passed: bool, reason: str, *, conclusive: bool = True) -> None:
         self.passed: Final = passed
         self.reason: Final = reason
+        self.conclusive: Final = conclusive
 
 
 class Probe(Protocol):
@@ -81,7 +84,8 @@ class _Asking:
         self.end(ProbeResult(False, reason.getErrorMessage()))
 
     def failed(self, outcome: Outcome, detail: str) -> None:
-        self.end(ProbeResult(False, detail or outcome.name.lower()))
+        conclusive = outcome is not Outcome.LOCAL_FAILURE
+        self.end(ProbeResult(False, detail or outcome.name.lower(), conclusive=conclusive))
 
     def _timed_out(self) -> None:
         self.give_up("no answer in time")
@@ -177,7 +181,9 @@ class HttpProbe(NetworkProbe):
 
 
 class Checks:
-    """The loops. `heard(name, result)` is told every result; a backend whose probe hangs delays only its own loop."""
+    """The loops. `heard(name, result)` is told every conclusive result; a backend whose probe hangs delays only its own
+    loop.
+    """
 
     def __init__(
         self,
@@ -238,6 +244,9 @@ class Checks:
 
     def hear(self, name: str, result: ProbeResult) -> None:
         """Pass a result on; a listener that raises does not end the loop."""
+        if not result.conclusive:
+            _log.warn("a check of {backend} could not be made: {reason}", backend=name, reason=result.reason)
+            return
         try:
             self._heard(name, result)
         except Exception:

@@ -75,6 +75,17 @@ class ChunkDecoder:
                 if self._left == 0:
                     self._state = _DATA_END
                 continue
+            if self._state == _SIZE:
+                # A whole chunk without extensions, by far the most usual one: the rest of this class is for what is not.
+                end = data.find(CRLF, at, at + _SIZE_DIGITS + 2)
+                digits = data[at:end]
+                if end > at and not digits.translate(None, HEX_DIGITS):
+                    begin = end + 2
+                    behind = begin + int(digits, 16)
+                    if begin < behind < size and data[behind : behind + 2] == CRLF:
+                        pieces.append(data[begin:behind])
+                        at = behind + 2
+                        continue
             ahead = self._read_line(data, at)
             if ahead < 0:
                 self._partial = data[at:]
