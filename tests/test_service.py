@@ -1,5 +1,7 @@
 """The service as a Twisted program uses it: started, asked, stopped, started again, on the reactor of the tests."""
 
+import resource
+
 import pytest
 import pytest_twisted
 from twisted.application.service import MultiService, Service
@@ -8,6 +10,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.endpoints import HostnameEndpoint, serverFromString
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
+from twisted.logger import globalLogPublisher
 
 from twisted_lb.backend_service import BackendService
 from twisted_lb.config import LoadBalancerConfig, TimeoutsConfig
@@ -206,3 +209,36 @@ class Silent(Protocol):
 
     def connectionLost(self, reason):
         self.over.callback(None)
+
+
+@pytest_twisted.ensureDeferred
+async def test_its_limits_and_its_request_log_are_wired(backend):
+    said: list[str] = []
+
+    def observe(event):
+        if event["log_namespace"].startswith("twisted_lb.request_log"):
+            said.append(event["status"])
+
+    globalLogPublisher.addObserver(observe)
+    service = LoadBalancerService(
+        config(backend.site.port, limits={"connections": 50, "connections_per_client": 1}, log={"requests": "all"})
+    )
+    service.startService()
+    assert service.engine.gate.most == 50
+    held = Protocol()
+    await HostnameEndpoint(reactor, b"127.0.0.1", service.port).connect(Factory.forProtocol(lambda: held))
+    assert (await ask(service.port)).startswith(b"HTTP/1.1 429 ")
+    held.transport.abortConnection()
+    await deferLater(reactor, 0.05)
+    assert (await ask(service.port)).startswith(b"HTTP/1.1 200 ")
+    await service.stopService()
+    globalLogPublisher.removeObserver(observe)
+    assert said == [200]
+
+
+@pytest_twisted.ensureDeferred
+async def test_left_out_half_of_the_descriptors_are_for_clients(backend):
+    service = LoadBalancerService(config(backend.site.port))
+    service.startService()
+    assert service.engine.gate.most == resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
+    await service.stopService()

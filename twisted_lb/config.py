@@ -330,6 +330,17 @@ class UpstreamConfig(Model):
     )
 
 
+class LogConfig(Model):
+    """What is logged beside the start and the changes of state."""
+
+    requests: Literal["none", "failed", "all"] = Field(
+        default="none",
+        description="A line for each request when it is over, with client, status, outcome, backend, attempts and "
+        "duration: `failed`: for those that did not simply get their backend's answer at the first attempt. "
+        "Danger: `all` costs more than the balancing.",
+    )
+
+
 class ForwardingConfig(Model):
     """What backends are told about clients, and what is believed of clients."""
 
@@ -466,6 +477,7 @@ class LoadBalancerConfig(Model):
     limits: LimitsConfig = LimitsConfig()
     upstream: UpstreamConfig = UpstreamConfig()
     forwarding: ForwardingConfig = ForwardingConfig()
+    log: LogConfig = LogConfig()
 
     @field_validator("upgrades")
     @classmethod

@@ -9,14 +9,13 @@ import contextlib
 import random
 import resource
 import select
-import signal
 import socket
 import time
 from collections.abc import Callable
 from typing import Any, Final, cast
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
+from twisted.internet.defer import inlineCallbacks, maybeDeferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import (
     IReactorCore,
@@ -39,6 +38,7 @@ from twisted_lb.core.limits import Gate
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pool import Pool, PoolSettings
 from twisted_lb.core.retry import RetryBudget, RetryPolicy
+from twisted_lb.draining import drained
 from twisted_lb.errors import listen_error, report_start_errors
 from twisted_lb.event_log import log_event
 from twisted_lb.net.clock import Clock
@@ -51,10 +51,10 @@ from twisted_lb.net.listener import Listener, bind_tcp
 from twisted_lb.net.names import Names
 from twisted_lb.net.poller import EpollPoller, Poller
 from twisted_lb.net.reactor_poller import ReactorPoller
+from twisted_lb.request_log import RequestLog
 from twisted_lb.rules import rules_of, timeouts_of
 
-# How often the end of a drain is looked for, and how often the balancer looks for ejections that ended.
-_DRAIN_LOOK_S: Final = 0.02
+# How often the balancer looks for ejections that ended.
 _TICK_S: Final = 0.25
 
 _log = Logger()
@@ -221,6 +221,8 @@ class _Running:
             self.poller.soon,
             gate,
         )
+        if config.log.requests != "none":
+            self.engine.observer = RequestLog(self.clock, everything=config.log.requests == "all")
         self.checks: Final = self._make_checks(dialer, rng)
         self.listeners: Final = [Listener(self.poller, sock, self._build, later, gate) for sock in sockets]
         self._ticking: Final = LoopingCall(self._tick)
@@ -319,7 +321,7 @@ class _Running:
         self.poller.flush()
         for downstream in list(self.engine.downstreams):
             downstream.drain()
-        yield self._drained()
+        yield drained(self.engine, self._reactor, self._config.timeouts.drain_s)
         for downstream in list(self.engine.downstreams):
             downstream.kill()
         if self.checks is not None:
@@ -336,55 +338,6 @@ class _Running:
         self.deadlines.stop()
         if self._status_port is not None:
             yield maybeDeferred(self._status_port.stopListening)
-
-    def _drained(self) -> Deferred[None]:
-        """Fires when no client is left, after `drain_s` seconds, or at a second signal."""
-        done: Deferred[None] = Deferred()
-        ends_at = self._reactor.seconds() + self._config.timeouts.drain_s
-        engine = self.engine
-        restore = _on_signal(self._reactor, lambda: look(hurry=True))
-
-        def look(*, hurry: bool = False) -> None:
-            waiting = bool(engine.downstreams) or engine.exchanges > 0
-            if waiting and not hurry and self._reactor.seconds() < ends_at:
-                return
-            if looking.running:
-                looking.stop()
-                restore()
-                if waiting:
-                    _log.warn(
-                        "drain ended with {clients} clients and {exchanges} exchanges cut",
-                        clients=len(engine.downstreams),
-                        exchanges=engine.exchanges,
-                    )
-                done.callback(None)
-
-        looking = LoopingCall(look)
-        looking.clock = self._reactor
-        looking.start(_DRAIN_LOOK_S)
-        return done
-
-
-def _on_signal(reactor_: Any, hurry: Callable[[], None]) -> Callable[[], None]:
-    """While draining, let SIGINT and SIGTERM call `hurry`; returns what puts the old handlers back.
-
-    Only where the reactor installed its own handlers, which would merely complain that it is stopping already.
-    """
-    old: dict[int, Any] = {}
-    call = reactor_.callFromThread
-    for number in (signal.SIGINT, signal.SIGTERM):
-        handler = signal.getsignal(number)
-        installed_by: Any = getattr(handler, "__self__", None)
-        if installed_by is not reactor_:
-            continue
-        old[number] = handler
-        signal.signal(number, lambda *_: call(hurry))
-
-    def restore() -> None:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-
-    return restore
 
 
 def _bind(listen: ListenConfig) -> socket.socket:

@@ -357,6 +357,10 @@ class Downstream:
 
     # Answers out.
 
+    def who(self) -> str:
+        """See ClientSide."""
+        return self._client.address.decode("ascii")
+
     def inform(self, head: ResponseHead) -> None:
         """See ClientSide. RFC 9110 15.2: not to a client of HTTP/1.0."""
         if self._version == 11 and self._transport is not None:

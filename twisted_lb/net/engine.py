@@ -20,6 +20,7 @@ from twisted_lb.wire.rewrite import Client, Forwarding
 if TYPE_CHECKING:
     from twisted_lb.net.connections import Connections
     from twisted_lb.net.downstream import Downstream
+    from twisted_lb.net.exchange import Exchange
 
 
 _NO_LIMIT: Final = 1 << 62
@@ -142,7 +143,7 @@ class Engine:
 
     `rules` may be replaced while it runs: what has begun to wait waits as it was told, all else goes by the new ones.
     `walltime` gives seconds since the epoch, for Date fields only. `soon` calls something when all others had their turn
-    (`Poller.soon`). `gate` counts the clients' connections; without one anybody may come in.
+    (`Poller.soon`). `observer` is told each exchange that ends; it must not raise. `gate` counts the clients' connections; without one anybody may come in.
     """
 
     def __init__(
@@ -166,6 +167,7 @@ class Engine:
         self.gate: Final[Gate] = Gate(_NO_LIMIT) if gate is None else gate
         self.draining: bool = False
         self.downstreams: set[Downstream] = set()
+        self.observer: Callable[[Exchange], None] | None = None
         self.exchanges: int = 0  # running, on whatever client side
         self._walltime: Final = walltime
         self._rng: Final = rng

@@ -29,6 +29,9 @@ class ClientSide(Protocol):
     `tunnel` … `close_tunnel`, or nothing after it reported `client_gone` or `client_fault`.
     """
 
+    def who(self) -> str:
+        """The client's address, for the log."""
+
     def inform(self, head: ResponseHead) -> None:
         """An interim answer (1xx)."""
 
@@ -75,6 +78,12 @@ class Exchange:
         self.head: Final = head
         self.attempts: int = 0
         self.answer_due: float = NEVER
+        # For whoever observes the end: when it began, how the last attempt ended (None: there was none), what the client
+        # was told, 0 for nothing, and which backend was last asked.
+        self.began_at: Final[float] = engine.clock.now
+        self.outcome: Outcome | None = None
+        self.status: int = 0
+        self.backend_name: str = ""
         engine.exchanges += 1
         self._engine: Final = engine
         self._tail: Final = tail
@@ -174,6 +183,7 @@ class Exchange:
             self._dialling.cancel()
             self._dialling = None
         self._settle(outcome, "")
+        self._tell_end()
 
     # An attempt.
 
@@ -261,6 +271,7 @@ class Exchange:
         self._settle(outcome, detail)
         if self.started:
             self._end()
+            self._tell_end()
             self.client.abort()
             return
         engine = self._engine
@@ -298,6 +309,7 @@ class Exchange:
     def answer(self, head: ResponseHead, framing: int) -> None:
         """The final head: from here on there is no retry."""
         self.started = True
+        self.status = head.status
         self._held = None
         self._held_bytes = max(self._held_bytes, 1)
         self.client.start(head, framing)
@@ -313,6 +325,8 @@ class Exchange:
         self._upstream = None
         self._settle(Outcome.OK, "")
         self._end()
+        if self._engine.observer is not None:
+            self._tell_end()
         self.client.finish(trailers)
 
     def upstream_full(self) -> None:
@@ -328,6 +342,7 @@ class Exchange:
     def switched(self, head: ResponseHead) -> None:
         """The backend has switched protocols, as the client asked."""
         self.started = True
+        self.status = head.status
         self._tunnelling = True
         self._held = None
         self._held_bytes = max(self._held_bytes, 1)
@@ -365,6 +380,7 @@ class Exchange:
             upstream.close()
         self._settle(Outcome.OK, "")
         self._end()
+        self._tell_end()
         self.client.close_tunnel()
 
     # Small common things.
@@ -383,10 +399,14 @@ class Exchange:
         lease = self._lease
         if lease is not None:
             self._lease = None
+            self.outcome = outcome
+            self.backend_name = lease.backend.name
             self._engine.balancer.settle(lease, outcome, self._engine.clock.now, detail)
 
     def _answer_ourselves(self, status: int) -> None:
         self._end()
+        self.status = status
+        self._tell_end()
         head, body = self._engine.answer(status, self.head.fields.lines, self._request_id)
         if self.head.method == b"HEAD":
             self.client.start(head, 0)
@@ -399,6 +419,12 @@ class Exchange:
         if not self.over:
             self.over = True
             self._engine.exchanges -= 1
+
+    def _tell_end(self) -> None:
+        """For logs: it is over, and all that is to be known about it is known."""
+        observer = self._engine.observer
+        if observer is not None:
+            observer(self)
 
     def __repr__(self) -> str:
         state = "over" if self.over else "answering" if self.started else "waiting"

@@ -134,6 +134,10 @@ class _RequestClient:
 
     # ClientSide.
 
+    def who(self) -> str:
+        """See ClientSide."""
+        return str(getattr(self._request.getClientAddress(), "host", "unknown"))
+
     def inform(self, head: ResponseHead) -> None:
         """See ClientSide; twisted.web has no way to say it."""
 
