@@ -199,13 +199,19 @@ class FakeDial:
         name = str(address)
         self.dialled.append(name)
         attempt = FakeAttempt()
+
+        def tell(outcome: Outcome, detail: str) -> None:
+            # As the real one does: from the poller's queue, with the clock up to date.
+            self.world.poller.soon(lambda: None if attempt.cancelled else failed(outcome, detail))
+
         later = self.world.time.callLater
         if name in self.refuse:
-            later(0, lambda: attempt.cancelled or failed(Outcome.REFUSED, "connection refused"))
+            later(0, lambda: tell(Outcome.REFUSED, "connection refused"))
         elif name in self.fail:
-            later(0, lambda: attempt.cancelled or failed(self.fail[name], "made to fail"))
+            outcome = self.fail[name]
+            later(0, lambda: tell(outcome, "made to fail"))
         elif name in self.hang:
-            later(timeout_s, lambda: attempt.cancelled or failed(Outcome.CONNECT_TIMEOUT, "no answer in time"))
+            later(timeout_s, lambda: tell(Outcome.CONNECT_TIMEOUT, "no answer in time"))
         else:
             later(0, lambda: attempt.cancelled or self._connect(name, protocol))
         return attempt

@@ -209,8 +209,13 @@ class TimeoutsConfig(Model):
     )
     response_head_s: Seconds = Field(
         default=60,
-        description="For a backend to begin its answer, after it has the whole request. Danger: "
-        "shorter than the slowest page turns it into a 504.",
+        description="For a backend to begin its answer, after it has the whole request; over all attempts together. "
+        "Danger: shorter than the slowest page turns it into a 504.",
+    )
+    attempt_s: Seconds | None = Field(
+        default=None,
+        description="The same for a single attempt, so that time is left to ask another backend where that is safe; left "
+        "out: an attempt may take all of it. Danger: shorter than the slowest page asks every backend for it.",
     )
     response_idle_s: Seconds = Field(
         default=60,

@@ -6,6 +6,7 @@ from pathlib import Path
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.errors import StartError
 from twisted_lb.net.answers import HTML, JSON, TEXT, ErrorPage
+from twisted_lb.net.deadlines import NEVER
 from twisted_lb.net.engine import Passing, Rules, Timeouts
 from twisted_lb.wire.grammar import Limits
 from twisted_lb.wire.rewrite import Forwarding
@@ -38,6 +39,7 @@ def timeouts_of(config: LoadBalancerConfig) -> Timeouts:
         body_idle_s=timeouts.body_idle_s,
         connect_s=timeouts.connect_s,
         response_head_s=timeouts.response_head_s,
+        attempt_s=NEVER if timeouts.attempt_s is None else timeouts.attempt_s,
         response_idle_s=timeouts.response_idle_s,
         client_idle_s=timeouts.client_idle_s,
         tunnel_idle_s=timeouts.tunnel_idle_s,

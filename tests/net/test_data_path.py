@@ -524,9 +524,29 @@ def test_no_response_head_in_time_is_504_over_all_attempts_together(make):
     world = make("a:80", "b:80", response_head_s=10)
     client = world.client().send(GET)
     world.advance(10.2)
-    # The other backend had no time of its own left.
+    assert client.read().startswith(b"HTTP/1.1 504 ")
+    # No time was left: the other backend is not asked in vain, and not blamed.
+    assert (len(world.backend_connections), world.outcomes()) == (1, {"TIMED_OUT": 1})
+
+
+def test_a_single_attempt_may_have_less_time_so_that_another_backend_can_be_asked(make):
+    world = make("a:80", "b:80", response_head_s=10, attempt_s=4)
+    client = world.client().send(GET)
+    world.advance(4.2)
+    world.backend().send(OK)
+    assert client.read().startswith(b"HTTP/1.1 200 ")
+    assert world.outcomes() == {"TIMED_OUT": 1, "OK": 1}
+
+
+def test_connecting_takes_no_longer_than_all_attempts_together(make):
+    world = make("a:80", "b:80", "c:80", response_head_s=7)
+    world.dial.hang.update(("a:80", "b:80", "c:80"))
+    client = world.client().send(GET)
+    world.advance(6.9)
+    assert client.read() == b""
     world.advance(0.3)
     assert client.read().startswith(b"HTTP/1.1 504 ")
+    assert world.outcomes() == {"CONNECT_TIMEOUT": 2}
 
 
 @pytest.mark.parametrize(

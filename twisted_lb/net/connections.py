@@ -129,7 +129,9 @@ class Connections:
             upstream.waiter = None
             exchange.unreachable(outcome, detail)
 
-        return self._dial.dial(backend.address, upstream, engine.rules.timeouts.connect_s, failed)
+        # No longer than an answer is waited for, over all attempts.
+        left_s = max(exchange.answer_due - engine.clock.now, 0.0)
+        return self._dial.dial(backend.address, upstream, min(engine.rules.timeouts.connect_s, left_s), failed)
 
     def opened(self, upstream: Upstream) -> None:
         """A connection is up."""

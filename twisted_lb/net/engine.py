@@ -10,7 +10,7 @@ from twisted_lb.core.balancer import Balancer
 from twisted_lb.core.limits import Gate
 from twisted_lb.net.answers import ErrorPage, accept_of, own_answer, safe_id
 from twisted_lb.net.clock import Clock
-from twisted_lb.net.deadlines import Deadlines
+from twisted_lb.net.deadlines import NEVER, Deadlines
 from twisted_lb.wire.fields import tokens
 from twisted_lb.wire.grammar import Limits
 from twisted_lb.wire.request import RequestFields
@@ -40,11 +40,13 @@ class Timeouts:
         client_idle_s: float,
         tunnel_idle_s: float,
         client_bytes_per_s: int = 0,
+        attempt_s: float = NEVER,
     ) -> None:
         self.head_s: Final = head_s
         self.body_idle_s: Final = body_idle_s
         self.connect_s: Final = connect_s
         self.response_head_s: Final = response_head_s
+        self.attempt_s: Final = attempt_s
         self.response_idle_s: Final = response_idle_s
         self.client_idle_s: Final = client_idle_s
         self.tunnel_idle_s: Final = tunnel_idle_s

@@ -77,7 +77,7 @@ class Exchange:
         self.client: Final = client
         self.head: Final = head
         self.attempts: int = 0
-        self.answer_due: float = NEVER
+        self.answer_due: float = NEVER  # for all attempts together
         # For whoever observes the end: when it began, how the last attempt ended (None: there was none), what the client
         # was told, 0 for nothing, and which backend was last asked.
         self.began_at: Final[float] = engine.clock.now
@@ -276,13 +276,18 @@ class Exchange:
             return
         engine = self._engine
         now = engine.clock.now
-        if lease is not None and engine.balancer.retries.permits(
-            outcome,
-            self.attempts,
-            idempotent=self._idempotent,
-            held=self._holds_all(),
-            relayed=self.started,
-            now=now,
+        # Without time left another backend would only be asked to be blamed.
+        if (
+            lease is not None
+            and now < self.answer_due
+            and engine.balancer.retries.permits(
+                outcome,
+                self.attempts,
+                idempotent=self._idempotent,
+                held=self._holds_all(),
+                relayed=self.started,
+                now=now,
+            )
         ):
             stale = outcome is Outcome.STALE_REUSE
             if not stale:
@@ -298,7 +303,11 @@ class Exchange:
         due = self._engine.clock.now + self._engine.rules.timeouts.response_head_s
         self.answer_due = due
         if self._upstream is not None and not self.started:
-            self._upstream.arm(due)
+            self._upstream.arm(self.attempt_due())
+
+    def attempt_due(self) -> float:
+        """Until when the attempt that is under way is waited for."""
+        return min(self.answer_due, self._engine.clock.now + self._engine.rules.timeouts.attempt_s)
 
     # The backend's side of it.
 

@@ -76,7 +76,7 @@ class Upstream:
         self._method = method
         self._state = _HEAD
         self._interim = 0
-        self._engine.deadlines.arm(self._deadline, exchange.answer_due)
+        self._engine.deadlines.arm(self._deadline, exchange.attempt_due())
         if framing == 0:
             self._request_ended = True
             self._write(head)
