@@ -16,11 +16,9 @@ from twisted_lb.wire.grammar import BLANK_LINE, CHUNKED, CRLF, HOPELESS, BadMess
 from twisted_lb.wire.request import (
     RequestFields,
     RequestHead,
-    origin_form,
+    aimed_at,
     parse_request_fields,
     parse_request_line,
-    same_authority,
-    target_authority,
 )
 from twisted_lb.wire.response import ResponseHead
 from twisted_lb.wire.rewrite import Client, upstream_tail
@@ -245,10 +243,7 @@ class Downstream:
             self._kept_tail = upstream_tail(fields, self._client, passing.told, self._kept_upgrade)
         authority = b""
         if target[:1] != b"/":
-            authority = target_authority(target)
-            if authority and fields.has_host and not same_authority(target, authority, fields.host):
-                raise BadMessage(400, "target and Host disagree")
-            target = origin_form(target, method)
+            target, authority = aimed_at(method, target, fields)
         if 0 <= rules.body_bytes < fields.framing:
             raise BadMessage(413, "body too large")
         return RequestHead(method, target, fields, self._kept_upgrade, authority)

@@ -12,13 +12,15 @@ from zope.interface import implementer
 from twisted_lb.net.engine import Engine
 from twisted_lb.net.exchange import Exchange
 from twisted_lb.wire.grammar import CRLF, BadMessage
-from twisted_lb.wire.request import RequestHead, origin_form, parse_request_fields, parse_request_line
+from twisted_lb.wire.request import RequestHead, aimed_at, parse_request_fields, parse_request_line
 from twisted_lb.wire.response import ResponseHead
 from twisted_lb.wire.rewrite import upstream_tail
 
 _READ_BYTES: Final = 65536
 # What twisted.web has resolved before we see the request: it delivers a body, not a framing.
 _FRAMING_FIELDS: Final = frozenset((b"content-length", b"transfer-encoding"))
+# HTTP/2 has the rules of 1.1 for what we see of it.
+_VERSION_LINE: Final = {b"HTTP/1.0": b"HTTP/1.0"}
 
 
 class BalancedReverseProxyResource(ReverseProxyResource):
@@ -54,25 +56,32 @@ class BalancedReverseProxyResource(ReverseProxyResource):
     def _head(self, request: Request) -> RequestHead:
         """The request as a head of our own, judged by the same rules as one from a socket."""
         limits = self.engine.rules.limits
-        line = b"%b %b HTTP/1.1" % (request.method, request.uri)
-        method, target, _ = parse_request_line(line, limits)
+        method, target, version = parse_request_line(
+            b"%b %b %b" % (request.method, request.uri, _VERSION_LINE.get(request.clientproto, b"HTTP/1.1")), limits
+        )
         body = cast(IO[bytes], request.content)
         length = body.seek(0, 2)
         body.seek(0)
+        lines: list[bytes] = []
+        framing: list[bytes] = []
+        for name, values in request.requestHeaders.getAllRawHeaders():
+            chosen = framing if name.lower() in _FRAMING_FIELDS else lines
+            chosen += [b"%b: %b" % (name, value) for value in values]
+        if framing:
+            parse_request_fields(version, CRLF.join([*lines, *framing]), limits)  # just whether it could be misread
+        if framing or length:
+            lines.append(b"Content-Length: %d" % length)
+        fields = parse_request_fields(version, CRLF.join(lines), limits)
         if 0 <= self.engine.rules.body_bytes < length:
             raise BadMessage(413, "body too large")
-        lines: list[bytes] = []
-        framed = length > 0
-        for name, values in request.requestHeaders.getAllRawHeaders():
-            if name.lower() in _FRAMING_FIELDS:
-                framed = True
-            else:
-                lines += [b"%b: %b" % (name, value) for value in values]
-        if framed:
-            lines.append(b"Content-Length: %d" % length)
-        version = 11 if request.requestHeaders.hasHeader(b"host") else 10
-        fields = parse_request_fields(version, CRLF.join(lines), limits)
-        return RequestHead(method, self.path + _below(origin_form(target), len(request.prepath or ())), fields)
+        target, authority = aimed_at(method, target, fields)
+        return RequestHead(method, self._place_of(target, len(request.prepath or ())), fields, authority=authority)
+
+    def _place_of(self, target: bytes, segments: int) -> bytes:
+        """The target for the backend, of one whose first `segments` path segments lead to us."""
+        if target == b"*" and not self.path and not segments:
+            return target
+        return cast(bytes, self.path) + _below(target, segments)
 
 
 def _below(target: bytes, segments: int) -> bytes:
@@ -126,9 +135,17 @@ class _RequestClient:
         self._pumping = False
 
     def refuse(self, status: int) -> None:
-        """Answer without a backend."""
-        head, body = self._engine.answer(status)
+        """Answer without a backend, and read no more of this client."""
+        request = self._request
+        fields = request.requestHeaders
+        accept = b", ".join(fields.getRawHeaders(b"accept", ()))
+        head, body = self._engine.answer(
+            status, b"Accept: %b\r\n" % accept, b", ".join(fields.getRawHeaders(b"x-request-id", ()))
+        )
         self.start(head, len(body))
+        if request.clientproto == b"HTTP/1.1":
+            request.setHeader(b"connection", b"close")
+            request.channel.persistent = False
         self.write(body)
         self.finish(b"")
 

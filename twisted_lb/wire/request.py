@@ -143,6 +143,16 @@ def origin_form(target: bytes, method: bytes = b"") -> bytes:
     return b"*" if method == b"OPTIONS" else b"/"  # RFC 9112 3.2.4: without a path it is the server that is meant
 
 
+def aimed_at(method: bytes, target: bytes, fields: RequestFields) -> tuple[bytes, bytes]:
+    """(target as a backend is asked for it, authority) of a target that may be no path; BadMessage if Host names another
+    place than it does.
+    """
+    authority = target_authority(target)
+    if authority and fields.has_host and not same_authority(target, authority, fields.host):
+        raise BadMessage(400, "target and Host disagree")
+    return origin_form(target, method), authority
+
+
 def target_authority(target: bytes) -> bytes:
     """The authority of an absolute-form target, empty for the other forms."""
     if target[:1] == b"/" or target == b"*":
