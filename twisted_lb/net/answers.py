@@ -103,9 +103,10 @@ def _quality(parameters: list[bytes]) -> float:
 
 
 def accept_of(lines: bytes) -> bytes:
-    """The value of Accept among field lines; looked for only when an error is answered."""
+    """The list that the Accept fields among field lines make; looked for only when an error is answered."""
+    members = []
     for line in lines.split(CRLF):
         name, _, value = line.partition(b":")
         if name.lower() == b"accept":
-            return value.strip(b" \t")
-    return b""
+            members.append(value.strip(b" \t"))
+    return b", ".join(members)

@@ -185,16 +185,19 @@ class Downstream:
             self._wait_for_head(data)
             return False
         if end > limits.head_bytes:
-            self._refuse(BadMessage(431, "head too long"))
+            self._refuse_length(data)
             return False
         self._searched = 0
         try:
-            tail = self._understand(data[:end])
+            head = self._understand(data[:end])
         except BadMessage as bad:
             self._refuse(bad)
             return False
+        if 0 <= self._engine.rules.body_bytes < head.fields.framing:
+            self._refuse(BadMessage(413, "body too large"), head)
+            return False
         self._buffer = b""
-        self._begin(tail, data[end + 4 :])
+        self._begin(head, data[end + 4 :])
         return True
 
     def _wait_for_head(self, data: bytes) -> None:
@@ -210,14 +213,14 @@ class Downstream:
             except BadMessage as bad:
                 self._refuse(bad)
                 return
-        if len(data) > limits.line_bytes and data.find(CRLF, 0, limits.line_bytes + 2) < 0:
-            self._refuse(BadMessage(414, "request line too long"))
-        elif len(data) > limits.head_bytes:
-            self._refuse(BadMessage(431, "head too long"))
+        # Its own line end is not counted, and a part of it may be here.
+        if len(data) > limits.head_bytes + 3 or (not ended and len(data) > limits.line_bytes + 1):
+            self._refuse_length(data)
         else:
             self._searched = max(len(data) - 3, 0)
             self._take_more()
-            if self._state == _IDLE:
+            # A CR alone is half of the empty line that may come between requests.
+            if self._state == _IDLE and data != b"\r":
                 self._state = _HEAD
                 self._arm(self._engine.rules.timeouts.head_s)
 
@@ -244,8 +247,6 @@ class Downstream:
         authority = b""
         if target[:1] != b"/":
             target, authority = aimed_at(method, target, fields)
-        if 0 <= rules.body_bytes < fields.framing:
-            raise BadMessage(413, "body too large")
         return RequestHead(method, target, fields, self._kept_upgrade, authority)
 
     def _begin(self, head: RequestHead, rest: bytes) -> None:
@@ -489,14 +490,24 @@ class Downstream:
 
     # Refusals and ends.
 
-    def _refuse(self, bad: BadMessage, method: bytes = b"") -> None:
-        """What came is not a request: say so once and close."""
+    def _refuse_length(self, data: bytes) -> None:
+        """A head, or what there is of it, that is too long: its line, or else all of it."""
+        if data.find(CRLF, 0, self._engine.rules.limits.line_bytes + 2) < 0:
+            self._refuse(BadMessage(414, "request line too long"))
+        else:
+            self._refuse(BadMessage(431, "head too long"))
+
+    def _refuse(self, bad: BadMessage, request: RequestHead | None = None) -> None:
+        """What came is not a request, or is one only as far as its head: say so once and close."""
         # RFC 9110 9.3.2: no body for a HEAD, even for one that is refused.
-        heading = method == b"HEAD" or self._buffer[:5] == b"HEAD "
+        heading = request.method == b"HEAD" if request is not None else self._buffer[:5] == b"HEAD "
         self._version = 11
         self._persist = False
         self._buffer = b""
-        head, body = self._engine.answer(bad.status)
+        if request is not None:
+            head, body = self._engine.answer(bad.status, request.fields.lines, request.fields.request_id)
+        else:
+            head, body = self._engine.answer(bad.status)
         self.start(head, len(body))
         if not heading:
             self.write(body)
@@ -512,7 +523,7 @@ class Downstream:
         if self._started:
             self.abort()
         else:
-            self._refuse(bad, exchange.head.method if exchange is not None else b"")
+            self._refuse(bad, exchange.head if exchange is not None else None)
 
     def _close(self) -> None:
         """Everything was said. Half-close and listen on for a moment, unless the client said that it has nothing more."""

@@ -153,7 +153,7 @@ class Upstream:
             end = data.find(BLANK_LINE, self._searched)
             limit = self._engine.rules.limits.head_bytes
             if end < 0 or end > limit:
-                if len(data) > limit:
+                if end > limit or len(data) > limit + 3:
                     raise BadMessage(502, "response head too long")
                 if data.count(b"\n") != data.count(b"\r\n"):
                     raise BadMessage(502, "bare LF")
