@@ -65,7 +65,7 @@ def plainly(block: bytes) -> dict | None:
         "keep_alive": b"keep-alive" in options,
         "upgrade": members(values(b"upgrade")) if b"upgrade" in options else [],
         "te_trailers": b"te" in options and b"trailers" in members(values(b"te")),
-        "expect": (values(b"expect") or [b""])[-1].lower(),
+        "expects": bool(values(b"expect")),
         "claims": {
             name: b", ".join(values(name)) for name in ABOUT_THE_CLIENT if any(known == name for known, _, _ in found)
         },
@@ -88,7 +88,7 @@ def fast(block: bytes) -> dict | None:
         "keep_alive": fields.keep_alive,
         "upgrade": tokens(fields.upgrade),
         "te_trailers": fields.te_trailers,
-        "expect": fields.expect,
+        "expects": fields.expects,
         "claims": fields.claims or {},
     }
 

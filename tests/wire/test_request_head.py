@@ -172,7 +172,7 @@ def test_what_a_head_says_is_understood():
         b"PUT /x?y HTTP/1.1", b"HOST: h:1", b"Content-Length: 12", b"Expect: 100-Continue", b"Connection: close"
     )
     assert (head.method, head.target, head.fields.host) == (b"PUT", b"/x?y", b"h:1")
-    assert (head.fields.framing, head.fields.expects_continue, head.fields.keep_alive) == (12, True, False)
+    assert (head.fields.framing, head.fields.expects, head.fields.keep_alive) == (12, True, False)
 
 
 @pytest.mark.parametrize(

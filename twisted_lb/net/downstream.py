@@ -361,6 +361,9 @@ class Downstream:
         """See ClientSide. RFC 9110 15.2: not to a client of HTTP/1.0."""
         if self._version == 11 and self._transport is not None:
             self._transport.write(b"HTTP/1.1 " + head.line + CRLF + head.lines + CRLF)
+            if head.status == 100 and self._state == _BODY and not self._paused:
+                # What it had to wait for has come just now.
+                self._arm(self._engine.rules.timeouts.body_idle_s)
 
     def start(self, head: ResponseHead, framing: int) -> None:
         """See ClientSide."""

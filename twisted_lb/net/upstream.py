@@ -63,6 +63,7 @@ class Upstream:
         self._left: int = 0
         self._decoder: ChunkDecoder | None = None
         self._persistent: bool = True
+        self._unmet: bool = False  # an expectation of the request that no interim answer has met
         self._paused: bool = False
         self._kept_rules: Rules | None = None
         self._kept_bytes: bytes = b""
@@ -76,6 +77,8 @@ class Upstream:
         self._method = method
         self._state = _HEAD
         self._interim = 0
+        self._persistent = True
+        self._unmet = exchange.head.fields.expects
         self._engine.deadlines.arm(self._deadline, exchange.attempt_due())
         if framing == 0:
             self._request_ended = True
@@ -163,6 +166,7 @@ class Upstream:
             self._searched = 0
             head = self._parse(data[:end])
             data = data[end + 4 :]
+            self._persistent = self._persistent and head.persistent
             if head.status >= 200:
                 break
             self._interim += 1
@@ -171,11 +175,13 @@ class Upstream:
                 return
             if self._interim > _MOST_INTERIM:
                 raise BadMessage(502, "too many interim answers")
+            self._unmet = self._unmet and head.status != 100
             exchange.informed(head)
             if self.exchange is not exchange or not data:
                 return
         framing = head.body_of(self._method)
-        self._persistent = head.persistent
+        # Who refuses an expectation may read the body or not (RFC 9110 10.1.1): what comes next may be misunderstood.
+        self._persistent = self._persistent and not self._unmet
         self._begin_body(framing, framing != len(data))
         exchange.answer(head, framing)
         if self.exchange is not exchange:

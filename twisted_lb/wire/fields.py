@@ -117,7 +117,7 @@ class Fields:
         self.keep_alive: bool = False
         self.upgrade: bytes = b""
         self.te_trailers: bool = False
-        self.expect: bytes = b""
+        self.expects: bool = False
         self.dated: bool = False
         self.request_id: bytes = b""
         self.traced: bool = False
@@ -184,7 +184,7 @@ def _understand(fields: Fields, kind: int, name: bytes, value: bytes) -> bool:
             fields.codings += b","
         return False
     if kind == EXPECT:
-        fields.expect = value.lower()
+        fields.expects = True
         return True
     if kind == DATE:
         fields.dated = True
@@ -220,6 +220,11 @@ def keep_seconds(value: bytes) -> int:
             if number and len(number) <= LENGTH_DIGITS and not number.translate(None, DIGITS):
                 return int(number)
     return -1
+
+
+def without(lines: bytes, name: bytes) -> bytes:
+    """Field lines, each ended by CRLF, less those of this lower-case name."""
+    return CRLF.join([line for line in lines.split(CRLF) if line.partition(b":")[0].lower() != name])
 
 
 def tokens(value: bytes) -> list[bytes]:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from twisted_lb.wire.fields import Fields, parse_fields, tokens
+from twisted_lb.wire.fields import Fields, parse_fields, tokens, without
 from twisted_lb.wire.grammar import AUTHORITY, CHUNKED, CRLF, DIGITS, TARGET, TOKEN, BadMessage, Limits
 
 _VERSION: Final = {b"HTTP/1.1": 11, b"HTTP/1.0": 10}
@@ -17,24 +17,19 @@ class RequestFields:
     def __init__(self, version: int, fields: Fields, framing: int) -> None:
         self.version: Final = version
         # RFC 9110 10.1.1: an expectation on 1.0 is ignored, and so not handed on to somebody who would answer it.
-        self.lines: Final = fields.lines if version == 11 or not fields.expect else _without_expect(fields.lines)
+        self.lines: Final = fields.lines if version == 11 or not fields.expects else without(fields.lines, b"expect")
         self.host: Final = fields.host
         self.has_host: Final = fields.hosts == 1
         self.framing: Final = framing
         # RFC 9112 9.3: 1.1 persists unless it says close, 1.0 only if it asks.
         self.keep_alive: Final = not fields.close and (version == 11 or fields.keep_alive)
-        self.expects_continue: Final = version == 11 and fields.expect == b"100-continue"
+        self.expects: Final[bool] = version == 11 and fields.expects
         # RFC 9110 7.8: ignored on 1.0. With a body it would be unclear what is body and what is tunnel.
         self.upgrade: Final = fields.upgrade if version == 11 and framing == 0 else b""
         self.te_trailers: Final = fields.te_trailers
         self.request_id: Final = fields.request_id
         self.traced: Final = fields.traced
         self.claims: Final = fields.claims
-
-
-def _without_expect(lines: bytes) -> bytes:
-    kept = [line for line in lines.split(CRLF) if line.partition(b":")[0].lower() != b"expect"]
-    return CRLF.join(kept)
 
 
 class RequestHead:

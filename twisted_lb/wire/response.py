@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from twisted_lb.wire.fields import parse_fields
+from twisted_lb.wire.fields import parse_fields, without
 from twisted_lb.wire.grammar import CHUNKED, CRLF, DIGITS, FIELD, UNTIL_CLOSE, BadMessage, Limits
 
 
@@ -81,11 +81,17 @@ def parse_response(head: bytes, limits: Limits, more: bytes = b"") -> ResponseHe
     elif fields.length >= 0:
         framing = fields.length
     persistent = not fields.close and (version == 11 or fields.keep_alive)
+    lines = fields.lines
+    if status < 200 or status in (204, 304):
+        # RFC 9112 6.3: there is no body, whatever is announced. Who announces one may send it all the same.
+        persistent = persistent and not fields.codings and (fields.length <= 0 or status == 304)
+        if status != 304:
+            lines = without(lines, b"content-length")  # RFC 9110 8.6
     return ResponseHead(
         status,
         # RFC 9112 4: the space belongs there also without a reason.
         line[9:] if len(line) > 12 else line[9:] + b" ",
-        fields.lines + more,
+        lines + more,
         framing,
         persistent=persistent,
         dated=fields.dated,
