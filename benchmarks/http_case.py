@@ -1,6 +1,7 @@
 """What a case of docs/http.md is: one conversation with a proxy, and what is looked at in it. Data only."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from hashlib import sha256
 
 OK = b"HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 2\r\n\r\nok"
 
@@ -27,6 +28,11 @@ class Case:
     then: bytes = b""
     in_order: bool = False
     why: str = ""
+
+    def digest(self) -> str:
+        """What was measured, in short: it changes with the conversation and what is looked at, not with what is said of it."""
+        said = {name: value for name, value in asdict(self).items() if name not in ("name", "section", "why")}
+        return sha256(repr(sorted(said.items())).encode()).hexdigest()[:8]
 
 
 def get(*lines: bytes, line: bytes = b"GET /x HTTP/1.1", host: bytes = b"Host: a") -> bytes:

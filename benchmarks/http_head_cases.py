@@ -148,4 +148,17 @@ CASES = [
     ),
     Case("unknown expectation", "9110 10.1.1", get(b"Expect: x"), backend_sees=b"expect: x"),
     Case("refused HEAD", "9110 9.3.2", get(b"X : y", line=b"HEAD /x HTTP/1.1")),
+    Case(
+        "X_Forwarded_For of a client",
+        "3875 4.1.18",
+        get(b"X_Forwarded_For: 6.6.6.6"),
+        backend_sees=b"x_forwarded_for",
+        why="CGI, WSGI and PHP read it as X-Forwarded-For",
+    ),
+    Case(
+        "OPTIONS with Max-Forwards: 0",
+        "9110 7.6.2",
+        get(b"Max-Forwards: 0", line=b"OPTIONS /x HTTP/1.1"),
+        backend_sees=b"max-forwards: 0",
+    ),
 ]

@@ -244,4 +244,26 @@ CASES = [
         get(*WEBSOCKET) + get(),
         why="what follows an allowed Upgrade is the tunnel's; without one nobody can say what it is",
     ),
+    Case(
+        "204 with a length",
+        "9110 8.6",
+        get(),
+        answer=b"HTTP/1.1 204 No Content\r\nContent-Length: 4\r\n\r\n",
+        client_sees=b"content-length",
+        why="a 204 has no body, so no length; a client that believes it waits",
+    ),
+    Case(
+        "103 with a length",
+        "9110 8.6",
+        get(),
+        answer=b"HTTP/1.1 103 Early Hints\r\nContent-Length: 4\r\n\r\n" + OK,
+        client_sees=b"length: 4",
+        why="an interim answer has no body, so no length",
+    ),
+    Case(
+        "refused expectation with its body there",
+        "9110 10.1.1",
+        post(b"Expect: 100-continue", b"Content-Length: 2", body=b"hi"),
+        answer=b"HTTP/1.1 417 Expectation Failed\r\nContent-Length: 0\r\n\r\n",
+    ),
 ]

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ def load(name: str):
     return sys.modules[name]
 
 
-for part in ("http_case", "http_head_cases", "http_body_cases", "http_talk_cases"):
+for part in ("http_case", "http_twisted_web", "http_head_cases", "http_body_cases", "http_talk_cases"):
     load(part)
 behaviour = load("http_behaviour")
 MEASURED = json.loads((BENCHMARKS.parent / "docs" / "http_behaviour.json").read_text())
@@ -37,6 +38,18 @@ def test_every_case_was_measured(peer):
     assert list(MEASURED["results"][peer]) == [case.name for case in behaviour.CASES], "benchmarks/http_behaviour.py"
 
 
+@pytest.mark.parametrize("peer", behaviour.PEERS)
+def test_what_was_measured_is_what_the_cases_are_now(peer):
+    assert MEASURED["of"][peer] == behaviour.digests(), "benchmarks/http_behaviour.py"
+
+
+def test_a_case_with_other_bytes_is_another_one_and_one_with_another_reason_is_not():
+    case = behaviour.CASES[0]
+    assert replace(case, send=case.send + b"x").digest() != case.digest()
+    assert replace(case, client_sees=b"x").digest() != case.digest()
+    assert replace(case, why="because", section="0").digest() == case.digest()
+
+
 def test_where_we_are_like_neither_peer_the_page_says_why():
     assert [name for name in behaviour.alone(MEASURED) if not behaviour.NAMES[name].why] == []
 
@@ -46,9 +59,17 @@ def test_our_column_is_still_true(case):
     assert played(case) == MEASURED["results"]["ours"][case.name], "benchmarks/http_behaviour.py measures again"
 
 
-def played(case) -> str:
+@pytest.mark.parametrize("case", behaviour.CASES, ids=lambda case: case.name)
+def test_the_other_client_side_does_the_same_or_twisted_web_is_why(case):
+    same = MEASURED["results"]["ours"][case.name]
+    expected, _ = behaviour.OF_TWISTED_WEB.get(case.name, (same, ""))
+    assert played(case, "resource") == expected, "benchmarks/http_twisted_web.py"
+    assert case.name not in behaviour.OF_TWISTED_WEB or expected != same
+
+
+def played(case, side: str = "engine") -> str:
     """The cell of a case, with the measurement's own backend around a world."""
-    world = World()
+    world = World(side=side)
     parts = {}
     converse(world, behaviour.FIRST, parts)
     before = {one: (len(one.received), part.answered) for one, part in parts.items()}

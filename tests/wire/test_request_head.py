@@ -314,46 +314,6 @@ def test_a_forwarded_head_means_the_same_when_it_is_read_again(method, fields):
     assert (event.method, event.target) == (head.method, head.target)
 
 
-LINES = st.sampled_from(
-    [
-        b"Host: a",
-        b"Content-Length: 3",
-        b"Content-Length: x",
-        b"Transfer-Encoding: chunked",
-        b"X: \x00",
-        b"X: y",
-        b"X : y",
-        b" folded",
-        b"Connection: close",
-        b"nocolon",
-        b"X:\xff",
-        b"Transfer-Encoding: gzip",
-        b"A\nB: c",
-        b"",
-        b"X: a\rb",
-    ]
-)
-
-
-@given(
-    st.sampled_from([b"GET / HTTP/1.1", b"GET / HTTP/1.0", b"GET  / HTTP/1.1", b"G\x00T / HTTP/1.1"]),
-    st.lists(LINES, max_size=5),
-)
-def test_what_h11_refuses_we_refuse(line, lines):
-    """h11 is laxer: it takes bare LF, folding, a repeated equal Content-Length, both framings."""
-    text = b"\r\n".join([line, *lines])
-    if b"\r\n\r\n" in text:
-        return
-    reader = h11.Connection(h11.SERVER)
-    try:
-        reader.receive_data(text + b"\r\n\r\n")
-        event = reader.next_event()
-    except h11.RemoteProtocolError:
-        assert status_of(text) != 200
-    else:
-        assert isinstance(event, h11.Request)
-
-
 def test_known_names_are_known_in_any_spelling():
     for name in (b"content-length", b"Content-Length", b"CONTENT-LENGTH", b"cOnTeNt-LeNgTh"):
         assert parse_request_fields(11, b"Host: a\r\n" + name + b": 7", LIMITS).framing == 7
