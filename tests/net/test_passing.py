@@ -257,6 +257,32 @@ def test_a_half_closed_client_is_answered_where_that_is_configured(engine_world)
     assert world.outcomes() == {"OK": 2}
 
 
+def test_a_client_that_resets_is_gone_even_where_a_half_closed_one_is_answered(engine_world):
+    world = engine_world(finish_half_closed=True)
+    client = world.client().send(REQUEST % b"")
+    backend = world.backend()
+    backend.read()
+    client.shut()
+    client.reset()
+    backend.read()
+    assert backend.closed or backend.was_reset
+    assert world.outcomes() == {"CLIENT_GONE": 1}
+
+
+def test_a_half_closed_client_is_answered_all_it_asked_for_whoever_answers(engine_world):
+    """The first by the backend, the others by us, in one go."""
+    world = engine_world(finish_half_closed=True)
+    client = world.client().send(4 * (REQUEST % b""))
+    client.shut()
+    world.dial.refuse.add("a:80")
+    world.backend().read()
+    world.backend().send(OK.replace(b"Date: now", b"Connection: close"))
+    answers = client.read()
+    assert answers.count(b"HTTP/1.1 ") == 4
+    assert answers.startswith(b"HTTP/1.1 200 ")
+    assert client.closed
+
+
 def test_half_a_request_and_a_fin_is_nobody(engine_world):
     world = engine_world(finish_half_closed=True)
     client = world.client().send(b"GET / HTTP/1.1\r\nHo")
