@@ -175,6 +175,8 @@ def test_flags_win_over_the_file_and_the_rest_of_it_stays(tmp_path: Path) -> Non
         ('backends = ["a:80"]\n[health_check]\npath = "/a b"', "should begin with /"),
         ('backends = ["a:80"]\n[health_check]\nkind = "udp"', "should be 'http' or 'tcp'"),
         ('backends = ["a:80"]\n[timeouts]\ndrain_s = 0', "lb.toml: timeouts.drain_s: "),
+        ('backends = ["a:80"]\n[retry]\nbad_statuses = [404]', "lb.toml: retry.bad_statuses.0: should be greater "),
+        ('backends = ["a:80"]\n[retry]\nbad_statuses = ["503"]', "lb.toml: retry.bad_statuses.0: should be a valid "),
         ("a = " + "[" * 5000, "lb.toml: "),
     ],
 )

@@ -273,6 +273,7 @@ class World:
         checked: bool = True,
         passing: Passing | None = None,
         gate: Gate | None = None,
+        bad_statuses: tuple[int, ...] = (),
         **timeouts: float,
     ) -> None:
         self.side = side
@@ -290,7 +291,7 @@ class World:
         rng = random.Random(3)
         self.pool = Pool("test", POLICIES["rr"], PoolSettings(checked=checked), rng, self.events.append)
         self.budget = RetryBudget()
-        self.balancer = Balancer(self.pool, RetryPolicy(2, self.budget))
+        self.balancer = Balancer(self.pool, RetryPolicy(2, self.budget, bad_status=bool(bad_statuses)))
         self.balancer.update([BackendSpec.parse(name) for name in names], clock.now)
         self.dial = FakeDial(self)
         keep = keep or KeepRules(most_idle=32, idle_s=60, most_requests=1000, most_age_s=3600)
@@ -302,6 +303,7 @@ class World:
             replay_bytes=replay_bytes,
             body_bytes=body_bytes,
             retry_after_s=2,
+            bad_statuses=frozenset(bad_statuses),
         )
         self.engine = Engine(
             self.balancer,

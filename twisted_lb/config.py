@@ -174,6 +174,13 @@ class RetryConfig(Model):
         description="Attempts after the first one; 0 never retries. Danger: each attempt adds "
         "to the time a client may wait.",
     )
+    bad_statuses: tuple[Annotated[int, Field(ge=500, le=599, strict=True)], ...] = Field(
+        default=(),
+        strict=False,
+        description="Statuses of a backend, 500 to 599, that count as its failure: a request that "
+        "may be repeated goes to another backend, and the client sees the answer only when none "
+        "is left. Danger: where all are overloaded, `503` here asks each of them again.",
+    )
     budget_percent: int = Field(
         default=20,
         ge=0,

@@ -28,6 +28,7 @@ def rules_of(config: LoadBalancerConfig) -> Rules:
         body_bytes=-1 if limits.body_bytes is None else limits.body_bytes,
         # Nobody comes back before `rise` good checks.
         retry_after_s=max(1, round(config.health_check.interval_s)),
+        bad_statuses=frozenset(config.retry.bad_statuses),
     )
 
 

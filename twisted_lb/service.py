@@ -251,7 +251,9 @@ class _Running:
         )
         pool = Pool("default", POLICIES[config.strategy], settings, rng, self._heard_event)
         budget = RetryBudget(percent=config.retry.budget_percent, per_s=config.retry.budget_per_s)
-        return Balancer(pool, RetryPolicy(config.retry.more_attempts, budget))
+        return Balancer(
+            pool, RetryPolicy(config.retry.more_attempts, budget, bad_status=bool(config.retry.bad_statuses))
+        )
 
     def _make_checks(self, dialer: Dialer, rng: random.Random) -> Checks | None:
         config = self._config.health_check

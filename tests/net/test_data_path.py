@@ -444,6 +444,66 @@ def test_a_put_is_sent_again_with_its_whole_body(make):
     assert body_of(client.read()) == b"hello"
 
 
+SORRY = b"HTTP/1.1 503 Sorry\r\nDate: now\r\nContent-Length: 4\r\n\r\nbusy"
+
+
+def test_a_status_that_counts_as_a_failure_is_tried_elsewhere(make):
+    world = make("a:80", "b:80", bad_statuses=(503,))
+    client = world.client().send(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc")
+    first = world.backend()
+    assert body_of(first.read()) == b"abc"
+    first.send(SORRY)
+    second = world.backend()
+    assert second is not first
+    assert body_of(second.read()) == b"abc"
+    second.send(OK)
+    assert body_of(client.read()) == b"hello"
+    assert world.outcomes() == {"BAD_STATUS": 1, "OK": 1}
+    assert world.events[2:] == []  # it is blamed, and nobody is taken out for it
+
+
+def test_a_status_that_counts_as_a_failure_reaches_the_client_where_nobody_is_left(make):
+    world = make("a:80", bad_statuses=(503,))
+    client = world.client()
+    for _ in range(2):  # its connection is kept: the answer was a whole one
+        client.send(GET)
+        world.backend().read()
+        world.backend().send(SORRY)
+        answer = client.read()
+        assert (head_of(answer)[0], body_of(answer)) == (b"HTTP/1.1 503 Sorry", b"busy")
+    assert len(world.backend_connections) == 1
+    assert world.outcomes() == {"BAD_STATUS": 2}
+
+
+def test_a_status_that_counts_as_a_failure_does_not_send_a_post_again(make):
+    world = make("a:80", "b:80", bad_statuses=(503,))
+    client = world.client().send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc")
+    world.backend().read()
+    world.backend().send(SORRY)
+    assert body_of(client.read()) == b"busy"
+    assert world.outcomes() == {"BAD_STATUS": 1}
+
+
+def test_a_status_that_counts_as_a_failure_and_is_cut_is_cut_short(make):
+    world = make("a:80", bad_statuses=(503,))
+    client = world.client().send(GET)
+    world.backend().read()
+    world.backend().send(SORRY[:-1])
+    world.backend().close()
+    assert client.read().endswith(b"bus")
+    assert client.closed
+    assert world.outcomes() == {"CUT_SHORT": 1}
+
+
+def test_a_status_of_a_backend_is_its_own_business_unless_it_is_configured(make):
+    world = make("a:80", "b:80", bad_statuses=(500, 502))
+    client = world.client().send(GET)
+    world.backend().read()
+    world.backend().send(SORRY)
+    assert body_of(client.read()) == b"busy"
+    assert world.outcomes() == {"OK": 1}
+
+
 def test_a_body_longer_than_the_hold_is_not_sent_again(make):
     world = make("a:80", "b:80", replay_bytes=4)
     client = world.client().send(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\nabcdef")

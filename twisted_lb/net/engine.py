@@ -107,7 +107,9 @@ def _plain_address(address: str) -> str:
 
 
 class Rules:
-    """The configuration in the form that the hot path reads. Sizes in bytes; `body_bytes` -1 means no limit."""
+    """The configuration in the form that the hot path reads. Sizes in bytes; `body_bytes` -1 means no limit.
+    `bad_statuses` are those of an answer, 500 or above, that count as its backend's failure.
+    """
 
     def __init__(
         self,
@@ -118,6 +120,7 @@ class Rules:
         replay_bytes: int,
         body_bytes: int,
         retry_after_s: int,
+        bad_statuses: frozenset[int] = frozenset(),
     ) -> None:
         self.timeouts: Final = timeouts
         self.limits: Final = limits
@@ -125,6 +128,7 @@ class Rules:
         self.replay_bytes: Final = replay_bytes
         self.body_bytes: Final = body_bytes
         self.retry_after_s: Final = retry_after_s
+        self.bad_statuses: Final = bad_statuses
         # RFC 9110 7.6.3: a gateway may say Via on answers too.
         self.response_lines: Final = b"Via: 1.1 %b\r\n" % passing.told.via if passing.told.via else b""
 
@@ -137,6 +141,7 @@ class Rules:
             replay_bytes=self.replay_bytes,
             body_bytes=self.body_bytes,
             retry_after_s=self.retry_after_s,
+            bad_statuses=self.bad_statuses,
         )
 
 

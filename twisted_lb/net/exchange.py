@@ -102,6 +102,7 @@ class Exchange:
         self._tunnelling: bool = False
         self._client_ended: bool = False
         self._backend_ended: bool = False
+        self._bad_status: bool = False
         self.started: bool = False
         self.over: bool = False
 
@@ -274,13 +275,21 @@ class Exchange:
             self._tell_end()
             self.client.abort()
             return
+        again = self._another(outcome, lease)
+        if again is not None:
+            self._attempt(again, fresh=outcome is Outcome.STALE_REUSE)
+        else:
+            self._answer_ourselves(CONSEQUENCE[outcome].status or 502)
+
+    def _another(self, outcome: Outcome, lease: Lease | None) -> Lease | None:
+        """A backend for another attempt after one that ended so, if there may be one and somebody is left."""
         engine = self._engine
         now = engine.clock.now
         # Without time left another backend would only be asked to be blamed.
         if (
-            lease is not None
-            and now < self.answer_due
-            and engine.balancer.retries.permits(
+            lease is None
+            or now >= self.answer_due
+            or not engine.balancer.permits_retry(
                 outcome,
                 self.attempts,
                 idempotent=self._idempotent,
@@ -289,14 +298,11 @@ class Exchange:
                 now=now,
             )
         ):
-            stale = outcome is Outcome.STALE_REUSE
-            if not stale:
-                self._tried = (*self._tried, lease.backend)
-            again = engine.balancer.readmit(None, now, self._tried)
-            if not isinstance(again, Refusal):
-                self._attempt(again, fresh=stale)
-                return
-        self._answer_ourselves(CONSEQUENCE[outcome].status or 502)
+            return None
+        if outcome is not Outcome.STALE_REUSE:
+            self._tried = (*self._tried, lease.backend)
+        again = engine.balancer.readmit(None, now, self._tried)
+        return None if isinstance(again, Refusal) else again
 
     def _postpone_answer(self) -> None:
         """The wait for the answer begins when the request was sent; until then each piece of it moves the end."""
@@ -317,6 +323,8 @@ class Exchange:
 
     def answer(self, head: ResponseHead, framing: int) -> None:
         """The final head: from here on there is no retry."""
+        if head.status >= 500 and head.status in self._engine.rules.bad_statuses and self._goes_elsewhere(head):
+            return
         self.started = True
         self.status = head.status
         self._held = None
@@ -325,6 +333,20 @@ class Exchange:
         if self._client_full and self._upstream is not None:
             self._upstream.pause()
 
+    def _goes_elsewhere(self, head: ResponseHead) -> bool:
+        """A status that counts as a failure: leave this answer for another attempt, or relay it, and blame its backend."""
+        again = self._another(Outcome.BAD_STATUS, self._lease)
+        if again is None:
+            self._bad_status = True
+            return False
+        upstream = self._upstream
+        self._upstream = None
+        if upstream is not None:
+            upstream.abandon()
+        self._settle(Outcome.BAD_STATUS, f"status {head.status}")
+        self._attempt(again, fresh=False)
+        return True
+
     def relay(self, payload: bytes) -> None:
         """A piece of the answer's body."""
         self.client.write(payload)
@@ -332,7 +354,7 @@ class Exchange:
     def answered(self, trailers: bytes) -> None:
         """The answer is complete and the connection has let go of us."""
         self._upstream = None
-        self._settle(Outcome.OK, "")
+        self._settle(Outcome.BAD_STATUS if self._bad_status else Outcome.OK, "")
         self._end()
         if self._engine.observer is not None:
             self._tell_end()
