@@ -11,23 +11,27 @@ from twisted.internet.endpoints import HostnameEndpoint, serverFromString
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.logger import globalLogPublisher
+from twisted.web.server import Site
 
 from twisted_lb.backend_service import BackendService
 from twisted_lb.config import LoadBalancerConfig, TimeoutsConfig
 from twisted_lb.errors import StartError
 from twisted_lb.net.downstream import Downstream
+from twisted_lb.net.resource import BalancedReverseProxyResource
 from twisted_lb.service import LoadBalancerService, OrderedServices
 
 
 class Asking(Protocol):
     """One request on a connection that closes after it."""
 
+    path = b"/whoami.json"
+
     def __init__(self) -> None:
         self.answer: Deferred[bytes] = Deferred()
         self._received = b""
 
     def connectionMade(self):
-        self.transport.write(b"GET /whoami.json HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        self.transport.write(b"GET " + self.path + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 
     def dataReceived(self, data):
         self._received += data
@@ -37,9 +41,12 @@ class Asking(Protocol):
 
 
 @inlineCallbacks
-def ask(port: int):
-    endpoint = HostnameEndpoint(reactor, b"127.0.0.1", port)
-    asking = yield endpoint.connect(Factory.forProtocol(Asking))
+def ask(port: int, path: bytes = Asking.path):
+    asking = Asking()
+    asking.path = path
+    factory = Factory()
+    factory.buildProtocol = lambda _: asking
+    yield HostnameEndpoint(reactor, b"127.0.0.1", port).connect(factory)
     return (yield asking.answer)
 
 
@@ -131,6 +138,95 @@ async def test_the_engine_serves_over_twisteds_own_transports_too(backend):
     assert b"X-Backend: sibling" in answer
     await port.stopListening()
     await service.stopService()
+
+
+class Mounted:
+    """The balancer as a resource in a site of the program's own, which outlives it."""
+
+    def __init__(self, backend: BackendService, drain_s: float = 0.1) -> None:
+        self.service = LoadBalancerService(config(backend.site.port, timeouts={"drain_s": drain_s}), listening=False)
+        self.service.startService()
+        self.engine = self.service.engine
+        site = Site(BalancedReverseProxyResource(self.engine))
+        self.port = reactor.listenTCP(0, site, interface="127.0.0.1")
+
+    def ask(self, path: bytes):
+        return ask(self.port.getHost().port, path)
+
+    async def asked(self, path: bytes):
+        """A request that is under way."""
+        answer = self.ask(path)
+        while not self.engine.exchanges:
+            await deferLater(reactor, 0.01)
+        return answer
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_stop_that_has_waited_long_enough_ends_the_requests_of_a_resource_too(backend):
+    mounted = Mounted(backend)
+    silent = await mounted.asked(b"/?delay=30")
+    await mounted.service.stopService()
+    assert mounted.engine.exchanges == 0
+    assert (await silent).startswith(b"HTTP/1.1 503 ")
+    await mounted.port.stopListening()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_stop_that_has_waited_long_enough_cuts_an_answer_that_has_begun(backend):
+    mounted = Mounted(backend)
+    endpoint = HostnameEndpoint(reactor, b"127.0.0.1", mounted.port.getHost().port)
+    slow = await endpoint.connect(Factory.forProtocol(Reluctant))
+    await slow.begun
+    await mounted.service.stopService()
+    assert mounted.engine.exchanges == 0
+    slow.transport.resumeProducing()
+    await slow.over
+    assert slow.received < 50_000_000
+    await mounted.port.stopListening()
+
+
+class Reluctant(Protocol):
+    """A client that reads the beginning of a long answer, and the rest only when it is told to."""
+
+    def __init__(self) -> None:
+        self.begun: Deferred[None] = Deferred()
+        self.over: Deferred[None] = Deferred()
+        self.received = 0
+
+    def connectionMade(self):
+        self.transport.write(b"GET /?size=50000000 HTTP/1.1\r\nHost: x\r\n\r\n")
+
+    def dataReceived(self, data):
+        if not self.received:
+            self.transport.pauseProducing()
+            self.begun.callback(None)
+        self.received += len(data)
+
+    def connectionLost(self, reason):
+        self.over.callback(None)
+
+
+@pytest_twisted.ensureDeferred
+async def test_after_a_stop_whoever_asks_a_resource_hears_that_there_is_nobody(backend):
+    mounted = Mounted(backend)
+    assert (await mounted.ask(b"/")).startswith(b"HTTP/1.1 200 ")
+    await mounted.service.stopService()
+    assert (await mounted.ask(b"/")).startswith(b"HTTP/1.1 503 ")
+    assert mounted.engine.exchanges == 0
+    await mounted.port.stopListening()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_stop_waits_no_longer_than_it_was_told(backend):
+    service = LoadBalancerService(config(backend.site.port, timeouts={"drain_s": 0.1}))
+    service.startService()
+    engine = service.engine
+    silent = ask(service.port, b"/?delay=30")
+    while not engine.exchanges:
+        await deferLater(reactor, 0.01)
+    await service.stopService()
+    assert (engine.exchanges, len(engine.downstreams)) == (0, 0)
+    assert await silent == b""
 
 
 @pytest_twisted.ensureDeferred

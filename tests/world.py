@@ -400,6 +400,7 @@ class World:
         left = {
             "exchanges": self.engine.exchanges,
             "clients": len(self.engine.downstreams),
+            "guests": len(self.engine.guests),
             "connections": self.connections.open,
             "descriptors": self.poller.watched,
             "in flight": sum(backend.in_flight for backend in self.record),

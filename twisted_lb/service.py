@@ -324,8 +324,11 @@ class _Running:
         for downstream in list(self.engine.downstreams):
             downstream.drain()
         yield drained(self.engine, self._reactor, self._config.timeouts.drain_s)
-        for downstream in list(self.engine.downstreams):
-            downstream.kill()
+        for client in [*self.engine.downstreams, *self.engine.guests]:
+            client.kill()
+        # A resource may outlive us: who asks it from now on hears that there is nobody. That is no news of the backends.
+        self._started = False
+        self.balancer.update((), self.clock.now)
         if self.checks is not None:
             self.checks.stop()
         if self._probe is not None:

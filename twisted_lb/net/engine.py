@@ -4,7 +4,7 @@ from collections.abc import Callable
 from email.utils import formatdate
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from random import Random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from twisted_lb.core.balancer import Balancer
 from twisted_lb.core.limits import Gate
@@ -145,6 +145,13 @@ class Rules:
         )
 
 
+class Guest(Protocol):
+    """A client side on a connection that is not ours."""
+
+    def kill(self) -> None:
+        """The time for finishing is over."""
+
+
 class Engine:
     """One balancer's data path. `draining`: every answer from now on ends its connection.
 
@@ -174,6 +181,7 @@ class Engine:
         self.gate: Final[Gate] = Gate(_NO_LIMIT) if gate is None else gate
         self.draining: bool = False
         self.downstreams: set[Downstream] = set()
+        self.guests: set[Guest] = set()
         self.observer: Callable[[Exchange], None] | None = None
         self.exchanges: int = 0  # running, on whatever client side
         self._walltime: Final = walltime

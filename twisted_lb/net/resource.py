@@ -116,6 +116,7 @@ class _RequestClient:
         tail = upstream_tail(head.fields, client, passing.told)
         self._exchange = Exchange(self._engine, self, head, tail)
         self._body_ended = head.fields.framing == 0
+        self._engine.guests.add(self)
         self._exchange.begin()
         self._pump()
 
@@ -225,8 +226,20 @@ class _RequestClient:
 
     def _end(self) -> None:
         self._over = True
+        self._engine.guests.discard(self)
         if self._exchange is not None:
             self._request.unregisterProducer()
+
+    def kill(self) -> None:
+        """See Guest: a refusal where nothing was said, a cut where something was."""
+        exchange = self._exchange
+        if exchange is None or self._over:
+            return
+        exchange.cancel()
+        if exchange.started:
+            self.abort()
+        else:
+            self.refuse(503)
 
     # IPushProducer, and the client leaving.
 
@@ -250,4 +263,5 @@ class _RequestClient:
         exchange = self._exchange
         if exchange is not None and not self._over:
             self._over = True
+            self._engine.guests.discard(self)
             exchange.client_gone()
