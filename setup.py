@@ -22,6 +22,7 @@ COMPILED = sorted(
             f"twisted_lb/net/{name}.py"
             for name in (
                 "answers",
+                "client_side",
                 "clock",
                 "connections",
                 "deadlines",
@@ -101,7 +102,7 @@ setup(
     package_dir={"": "."},
     packages=[*find_packages(include=["twisted_lb", "twisted_lb.*"]), "twisted.plugins"],
     package_data={"twisted_lb": ["py.typed"]},
-    install_requires=["Twisted>=26.10", "pydantic>=2.12,<3", "zope.interface>=8"],
+    install_requires=["Twisted>=26.10", "mypy-extensions>=1", "pydantic>=2.12,<3", "zope.interface>=8"],
     extras_require={
         "dev": [
             "coverage>=7.13",

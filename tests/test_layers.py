@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "config": ({"core", "config"}, {"pydantic", "pydantic_core"}),
     "config_load": ({"core", "config", "errors"}, {"pydantic", "pydantic_core"}),
     "config_reference": ({"config"}, {"pydantic", "pydantic_core"}),
-    "net": ({"core", "wire", "net"}, {"twisted", "zope"}),
+    "net": ({"core", "wire", "net"}, {"mypy_extensions", "twisted", "zope"}),
     "checks": ({"core", "wire", "net"}, {"twisted", "zope"}),
     "admin": ({"core", "config", "admin"}, {"twisted", "zope"}),
     "event_log": ({"core"}, {"twisted"}),

@@ -22,6 +22,9 @@ from twisted_lb.core.events import (
 from twisted_lb.core.outcome import CONSEQUENCE, Blame, Outcome, Refusal
 from twisted_lb.core.pickers.base import Picker, Policy
 
+# Looking a member up in its enumeration costs more than all else in `settle`.
+_OK: Final = Outcome.OK
+
 
 class PoolSettings:
     """`rise` and `fall` in checks; `checked`: whether anybody checks at all."""
@@ -121,7 +124,7 @@ class Pool:
         backend = lease.backend
         backend.in_flight -= 1
         backend.outcomes[outcome] += 1
-        if outcome is not Outcome.OK or lease.trial:
+        if outcome is not _OK or lease.trial:
             self._learn(lease, outcome, now, detail)
 
     def _learn(self, lease: Lease, outcome: Outcome, now: float, detail: str) -> None:

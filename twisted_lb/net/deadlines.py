@@ -31,6 +31,8 @@ class Deadline:
         self.callback: Callable[[], None] = callback
         self.due: float = NEVER
         self.slot: int = _NOWHERE
+        # A moment before this one belongs into an earlier slot.
+        self.settled_from: float = NEVER
 
     def disarm(self) -> None:
         """Forget the moment; the callback will not run. Harmless when not armed."""
@@ -66,7 +68,7 @@ class Deadlines:
         self._slots = {}  # a tick that runs sees by this that it is over
         for bucket in slots.values():
             for deadline in bucket:
-                deadline.due = NEVER
+                deadline.due = deadline.settled_from = NEVER
                 deadline.slot = _NOWHERE
         if self._ticking:
             self._ticking = False
@@ -77,10 +79,9 @@ class Deadlines:
     def arm(self, deadline: Deadline, due: float) -> None:
         """Let the deadline end at `due` (monotonic seconds, at most one tick late), whatever it was before."""
         deadline.due = due
-        # Rounding up: a deadline never runs early.
-        slot = int(due / TICK_S) + 1
-        if slot < deadline.slot:
-            self._put(deadline, slot)
+        if due < deadline.settled_from and due != NEVER:
+            # Rounding up: a deadline never runs early.
+            self._put(deadline, int(due / TICK_S) + 1)
 
     def _put(self, deadline: Deadline, slot: int) -> None:
         if not self._ticking:
@@ -91,6 +92,7 @@ class Deadlines:
         # A moment already past is looked at by the next tick.
         slot = max(slot, self._visited + 1)
         deadline.slot = slot
+        deadline.settled_from = (slot - 1) * TICK_S
         bucket = self._slots.get(slot)
         if bucket is None:
             self._slots[slot] = [deadline]
@@ -126,6 +128,7 @@ class Deadlines:
         if deadline.slot != slot:
             return  # it was put into an earlier slot meanwhile
         deadline.slot = _NOWHERE
+        deadline.settled_from = NEVER
         if deadline.due > now:
             if deadline.due != NEVER:
                 self._put(deadline, int(deadline.due / TICK_S) + 1)

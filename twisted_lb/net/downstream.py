@@ -6,12 +6,13 @@ from twisted.python.failure import Failure
 
 from twisted_lb.core.limits import client_key
 from twisted_lb.core.outcome import Refusal
+from twisted_lb.net.client_side import ClientSide
 from twisted_lb.net.deadlines import NEVER, Deadline
 from twisted_lb.net.engine import Engine, Rules
 from twisted_lb.net.exchange import Exchange
-from twisted_lb.net.transport import StreamTransport, Transport
+from twisted_lb.net.transport import Receiver, StreamTransport, Transport
 from twisted_lb.wire.chunked import ChunkDecoder, chunk, last_chunk
-from twisted_lb.wire.fields import tokens
+from twisted_lb.wire.fields import Memory, tokens
 from twisted_lb.wire.grammar import BLANK_LINE, CHUNKED, CRLF, HOPELESS, BadMessage
 from twisted_lb.wire.request import (
     RequestFields,
@@ -43,7 +44,7 @@ LINGER_S: Final = 2.0
 _LAST_REQUEST_S: Final = 0.5
 
 
-class Downstream:
+class Downstream(ClientSide, Receiver):
     """One connection from a client; the transport drives it, the exchange answers through it (a ClientSide)."""
 
     def __init__(self, engine: Engine, scheme: bytes = b"http") -> None:
@@ -68,13 +69,16 @@ class Downstream:
         self._ahead_paused: bool = False  # too much was sent ahead
         self._patience_s: float = NEVER  # what was left of the time for the body when it was paused
         self._stalled: int = -1  # bytes that it had not taken when the client stopped reading
-        # The header block of the last request, and what follows from it.
+        # The head of the last request and its header block, and what follows from them.
         self._kept_rules: Rules | None = None
+        self._kept_head: bytes = b""
+        self._kept_request: RequestHead | None = None
         self._kept_version: int = 0
         self._kept_block: bytes = b""
         self._kept_fields: RequestFields | None = None
         self._kept_tail: bytes = b""
         self._kept_upgrade: bytes = b""
+        self._memory: Final = Memory()
         self._upgrading: bool = False
         self._read_ended: bool = False  # the client said that it will send no more
         # The answer.
@@ -170,6 +174,13 @@ class Downstream:
     def _take_head(self) -> bool:
         """Begin the next request; False when its head is not complete yet, or is not one."""
         data = self._buffer
+        head = self._kept_request
+        if head is not None and data.startswith(self._kept_head) and self._engine.rules is self._kept_rules:
+            # The same as the last one to the byte: what was checked then is true now.
+            self._searched = 0
+            self._buffer = b""
+            self._begin(head, data[len(self._kept_head) :])
+            return True
         limits = self._engine.rules.limits
         if data[:2] == CRLF:
             # RFC 9112 2.2: an empty line before the request line is to be ignored.
@@ -196,6 +207,8 @@ class Downstream:
         if 0 <= self._engine.rules.body_bytes < head.fields.framing:
             self._refuse(BadMessage(413, "body too large"), head)
             return False
+        self._kept_request = head
+        self._kept_head = data[: end + 4]
         self._buffer = b""
         self._begin(head, data[end + 4 :])
         return True
@@ -236,7 +249,7 @@ class Downstream:
             or version != self._kept_version
             or rules is not self._kept_rules
         ):
-            fields = parse_request_fields(version, block, rules.limits)
+            fields = parse_request_fields(version, block, rules.limits, self._memory)
             self._kept_rules = rules
             self._kept_version = version
             self._kept_block = block
@@ -401,15 +414,21 @@ class Downstream:
         if self._held:
             payload = self._held + payload
             self._held = b""
-        if self._transport is not None:
-            self._transport.write(payload)
+        self._send(payload)
+
+    def _send(self, data: bytes) -> None:
+        own = self._own
+        if own is not None:
+            own.write(data)
+        elif self._transport is not None:
+            self._transport.write(data)
 
     def flush(self) -> None:
         """See ClientSide."""
-        if self._held and self._transport is not None:
+        if self._held:
             held = self._held
             self._held = b""
-            self._transport.write(held)
+            self._send(held)
 
     def finish(self, trailers: bytes) -> None:
         """See ClientSide."""

@@ -3,12 +3,13 @@
 Retry, relaying, back-pressure and settling exist here and nowhere else.
 """
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from twisted_lb.core.backend import TcpAddress
-from twisted_lb.core.outcome import CONSEQUENCE, Outcome, Refusal
+from twisted_lb.core.outcome import CONSEQUENCE, Outcome
 from twisted_lb.core.pool import Lease
 from twisted_lb.core.retry import IDEMPOTENT
+from twisted_lb.net.client_side import ClientSide
 from twisted_lb.net.deadlines import NEVER
 from twisted_lb.net.dialer import Attempt
 from twisted_lb.net.engine import Engine
@@ -22,48 +23,8 @@ if TYPE_CHECKING:
     from twisted_lb.net.upstream import Upstream
 
 
-class ClientSide(Protocol):
-    """Whoever brought the request: our HTTP/1.1 engine, or a twisted.web resource.
-
-    It calls `begin`, `receive` and `end_request`, and gets exactly one of: `start` … `finish`, `start` … `abort`,
-    `tunnel` … `close_tunnel`, or nothing after it reported `client_gone` or `client_fault`.
-    """
-
-    def who(self) -> str:
-        """The client's address, for the log."""
-
-    def inform(self, head: ResponseHead) -> None:
-        """An interim answer (1xx)."""
-
-    def start(self, head: ResponseHead, framing: int) -> None:
-        """The final head; `framing` is the length of the body in bytes, CHUNKED or UNTIL_CLOSE. May wait for `flush`."""
-
-    def write(self, payload: bytes) -> None:
-        """A piece of the body, never empty. May wait for `flush`."""
-
-    def flush(self) -> None:
-        """Nothing follows at once: send what waits."""
-
-    def finish(self, trailers: bytes) -> None:
-        """The answer is complete."""
-
-    def abort(self) -> None:
-        """The answer ends here, incomplete, and the client must see that."""
-
-    def tunnel(self, head: ResponseHead) -> None:
-        """The protocol is switched (101): from here on bytes are just bytes, through `write` and `from_client`."""
-
-    def end_tunnel(self) -> None:
-        """The backend will say no more: half-close."""
-
-    def close_tunnel(self) -> None:
-        """Both sides have said everything, or one is gone."""
-
-    def pause(self) -> None:
-        """Take no more of the request body from the client for now."""
-
-    def resume(self) -> None:
-        """Take it again."""
+# Looked up once, not in each exchange.
+_OK: Final = Outcome.OK
 
 
 class Exchange:
@@ -114,10 +75,10 @@ class Exchange:
         now = engine.clock.now
         self.answer_due = now + engine.rules.timeouts.response_head_s
         lease = engine.balancer.admit(None, now)
-        if isinstance(lease, Refusal):
-            self._answer_ourselves(lease.status)
-        else:
+        if isinstance(lease, Lease):
             self._attempt(lease, fresh=False)
+        else:
+            self._answer_ourselves(lease.status)
 
     def receive(self, payload: bytes) -> None:
         """A piece of the request body, never empty."""
@@ -227,7 +188,7 @@ class Exchange:
             address = upstream.backend.address
             own = str(address).encode("ascii", "replace") if isinstance(address, TcpAddress) else b"localhost"
             tail = with_host(tail, head.authority or own)
-        upstream.begin(self, b"%b %b%b" % (head.method, head.target, tail), head.method, head.fields.framing)
+        upstream.begin(self, head.line + tail, head.method, head.fields.framing)
         if head.fields.framing != 0:
             self._send_held(upstream)
 
@@ -302,7 +263,7 @@ class Exchange:
         if outcome is not Outcome.STALE_REUSE:
             self._tried = (*self._tried, lease.backend)
         again = engine.balancer.readmit(None, now, self._tried)
-        return None if isinstance(again, Refusal) else again
+        return again if isinstance(again, Lease) else None
 
     def _postpone_answer(self) -> None:
         """The wait for the answer begins when the request was sent; until then each piece of it moves the end."""
@@ -354,7 +315,7 @@ class Exchange:
     def answered(self, trailers: bytes) -> None:
         """The answer is complete and the connection has let go of us."""
         self._upstream = None
-        self._settle(Outcome.BAD_STATUS if self._bad_status else Outcome.OK, "")
+        self._settle(Outcome.BAD_STATUS if self._bad_status else _OK, "")
         self._end()
         if self._engine.observer is not None:
             self._tell_end()

@@ -140,11 +140,15 @@ class Poller:
         try:
             handler.ready(flags)
         except Exception:
-            _log.failure("an event handler failed; its connection is closed")
-            try:
-                handler.crashed()
-            except Exception:
-                _log.failure("closing it failed too")
+            self._failed(handler)
+
+    def _failed(self, handler: Pollable) -> None:
+        """Called while the exception is being handled, for the log."""
+        _log.failure("an event handler failed; its connection is closed")
+        try:
+            handler.crashed()
+        except Exception:
+            _log.failure("closing it failed too")
 
 
 class EpollPoller(Poller):
@@ -182,7 +186,10 @@ class EpollPoller(Poller):
         for fd, flags in self._epoll.poll(0, _BATCH):
             handler = handlers.get(fd)
             if handler is not None:
-                self._dispatch(handler, flags)
+                try:
+                    handler.ready(flags)
+                except Exception:
+                    self._failed(handler)
         if self._queue or self._closing:
             self._settle()
         else:

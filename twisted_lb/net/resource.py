@@ -9,6 +9,7 @@ from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
+from twisted_lb.net.client_side import ClientSide
 from twisted_lb.net.engine import Engine
 from twisted_lb.net.exchange import Exchange
 from twisted_lb.wire.grammar import CRLF, BadMessage
@@ -92,7 +93,7 @@ def _below(target: bytes, segments: int) -> bytes:
 
 
 @implementer(IPushProducer)
-class _RequestClient:
+class _RequestClient(ClientSide):
     """A twisted.web request as the client side of an exchange."""
 
     def __init__(self, engine: Engine, request: Request) -> None:

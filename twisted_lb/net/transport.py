@@ -15,13 +15,16 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any, Final, Protocol
 
+from mypy_extensions import trait
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
 
 from twisted_lb.net.poller import ERROR, HANGUP, PEER_CLOSED, READ, WRITE, Pollable, Poller
 
+# One receive: this much at most, and less where so much never comes at once. Memory for it is taken before it is known.
 RECEIVE_BYTES: Final = 65536
+_LEAST_RECEIVE_BYTES: Final = 16384
 # A registered producer is paused above the first mark and resumed below the second.
 HIGH_WATER_BYTES: Final = 65536
 LOW_WATER_BYTES: Final = 16384
@@ -93,8 +96,22 @@ class StreamProtocol(Protocol):
         """It is over, for good and once."""
 
 
+@trait
+class Receiver:
+    """A protocol that is compiled together with the transport: it is called without being looked up."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """See StreamProtocol."""
+        raise NotImplementedError
+
+
 def _ignore(_argument: object) -> None:
     """Stand in for the protocol of a connection that is gone."""
+
+
+# Less work than the methods of a socket, which take their arguments as a tuple.
+_read: Final[Callable[[int, int], bytes]] = os.read
+_write: Final[Callable[[int, bytes], int]] = os.write
 
 
 class Transport(Pollable):
@@ -109,9 +126,9 @@ class Transport(Pollable):
         self._poller: Final = poller
         self._sock: Final = sock
         self._fd: Final = sock.fileno()
-        self._recv: Final[Callable[[int], bytes]] = sock.recv
-        self._send: Final[Callable[[bytes], int]] = sock.send
         self._receive: Callable[[bytes], None] = _ignore
+        self._receiver: Receiver | None = None
+        self._receive_bytes: int = _LEAST_RECEIVE_BYTES
         self._pending: deque[memoryview] = deque()
         self._producer: Producer | None = None
         self._producer_paused: bool = False
@@ -133,6 +150,8 @@ class Transport(Pollable):
         """Give the connection to its protocol and start reading."""
         self.protocol = protocol
         self._receive = protocol.dataReceived
+        if isinstance(protocol, Receiver):
+            self._receiver = protocol
         self._interest = READ | PEER_CLOSED
         self._poller.add(self._fd, self, self._interest)
         try:
@@ -161,14 +180,23 @@ class Transport(Pollable):
 
     def _read(self) -> None:
         try:
-            data = self._recv(RECEIVE_BYTES)
+            data = _read(self._fd, self._receive_bytes)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
             self._lose(Failure(ConnectionLost(str(error))))
             return
         if data:
-            self._receive(data)
+            size = len(data)
+            if size == self._receive_bytes:
+                self._receive_bytes = RECEIVE_BYTES
+            elif size < _LEAST_RECEIVE_BYTES:
+                self._receive_bytes = _LEAST_RECEIVE_BYTES
+            receiver = self._receiver
+            if receiver is not None:
+                receiver.dataReceived(data)
+            else:
+                self._receive(data)
             return
         if self._broken:
             self._lose(Failure(ConnectionLost("the peer closed while it was written to")))
@@ -219,7 +247,7 @@ class Transport(Pollable):
             self._keep(memoryview(data))
             return
         try:
-            sent = self._send(data)
+            sent = _write(self._fd, data)
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError as error:
@@ -380,6 +408,7 @@ class Transport(Pollable):
         producer = self._producer
         self._producer = None
         self._receive = _ignore
+        self._receiver = None
         self._poller.soon(lambda: self._deliver_lost(reason, producer))
         self._poller.close_later(self._sock)
 

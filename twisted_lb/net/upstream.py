@@ -8,7 +8,7 @@ from twisted.python.failure import Failure
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.net.deadlines import NEVER, Deadline
-from twisted_lb.net.transport import StreamTransport, Transport
+from twisted_lb.net.transport import Receiver, StreamTransport, Transport
 from twisted_lb.wire.chunked import ChunkDecoder, chunk, last_chunk
 from twisted_lb.wire.fields import tokens
 from twisted_lb.wire.grammar import BLANK_LINE, CHUNKED, UNTIL_CLOSE, BadMessage
@@ -31,7 +31,7 @@ _GONE: Final = 6
 _MOST_INTERIM: Final = 64
 
 
-class Upstream:
+class Upstream(Receiver):
     """A connection to one backend. It lives from the connect to `connectionLost` and serves one exchange at a time.
 
     It is written to through `begin`, `send`, `finish`; what comes back is told to the exchange. An exchange that wants no
@@ -50,7 +50,7 @@ class Upstream:
         self.full: bool = False  # the backend does not take what was written
         self._engine: Final = engine
         self._transport: StreamTransport | None = None
-        self._own: bool = False
+        self._own: Transport | None = None
         self._deadline: Final = Deadline(self._timed_out)
         self._state: int = _IDLE
         self._method: bytes = b""
@@ -114,7 +114,10 @@ class Upstream:
             self._write(held)
 
     def _write(self, data: bytes) -> None:
-        if self._transport is not None:
+        own = self._own
+        if own is not None:
+            own.write(data)
+        elif self._transport is not None:
             self._transport.write(data)
 
     def arm(self, due: float) -> None:
@@ -125,7 +128,7 @@ class Upstream:
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes from the backend."""
-        if not self._own:
+        if self._own is None:
             self._engine.clock.read()
         exchange = self.exchange
         if exchange is None:
@@ -153,19 +156,11 @@ class Upstream:
             data = self._buffer + data
             self._buffer = b""
         while True:
-            end = data.find(BLANK_LINE, self._searched)
-            limit = self._engine.rules.limits.head_bytes
-            if end < 0 or end > limit:
-                if end > limit or len(data) > limit + 3:
-                    raise BadMessage(502, "response head too long")
-                if data.count(b"\n") != data.count(b"\r\n"):
-                    raise BadMessage(502, "bare LF")
-                self._buffer = data
-                self._searched = max(len(data) - 3, 0)
+            end = self._head_end(data)
+            if end < 0:
                 return
-            self._searched = 0
             head = self._parse(data[:end])
-            data = data[end + 4 :]
+            data = data[end:]
             self._persistent = self._persistent and head.persistent
             if head.status >= 200:
                 break
@@ -191,6 +186,24 @@ class Upstream:
         elif data:
             self._read_body(exchange, data)
 
+    def _head_end(self, data: bytes) -> int:
+        """Where the head ends, its blank line included; -1, and all of it is kept, when more has to come."""
+        if self._kept_head is not None and data.startswith(self._kept_bytes):
+            self._searched = 0
+            return len(self._kept_bytes)
+        end = data.find(BLANK_LINE, self._searched)
+        limit = self._engine.rules.limits.head_bytes
+        if 0 <= end <= limit:
+            self._searched = 0
+            return end + len(BLANK_LINE)
+        if end > limit or len(data) > limit + 3:
+            raise BadMessage(502, "response head too long")
+        if data.count(b"\n") != data.count(b"\r\n"):
+            raise BadMessage(502, "bare LF")
+        self._buffer = data
+        self._searched = max(len(data) - 3, 0)
+        return -1
+
     def _switch(self, exchange: "Exchange", head: ResponseHead, data: bytes) -> None:
         """The backend says that it has switched protocols: to what the client offered, or it is lying."""
         to = tokens(head.upgrade)
@@ -212,7 +225,7 @@ class Upstream:
         """The client's side of a tunnel has ended."""
         if self._transport is None:
             return
-        if self._own:
+        if self._own is not None:
             self._transport.loseWriteConnection()
         else:
             self._transport.loseConnection()  # Twisted's TLS cannot half-close
@@ -227,10 +240,11 @@ class Upstream:
         rules = self._engine.rules
         if kept is not None and head == self._kept_bytes and rules is self._kept_rules:
             return kept
-        parsed = parse_response(head, rules.limits, rules.response_lines)
-        self._kept_rules = rules
-        self._kept_bytes = head
-        self._kept_head = parsed
+        parsed = parse_response(head[:-4], rules.limits, rules.response_lines)
+        if parsed.status >= 200:
+            self._kept_rules = rules
+            self._kept_bytes = head
+            self._kept_head = parsed
         return parsed
 
     def _begin_body(self, framing: int, waiting: bool) -> None:
@@ -439,9 +453,10 @@ class Upstream:
     def makeConnection(self, transport: Any) -> None:
         """The connect succeeded."""
         self._transport = transport
-        self._own = isinstance(transport, Transport)
+        if isinstance(transport, Transport):
+            self._own = transport
         transport.registerProducer(self, True)
-        now = self._engine.clock.now if self._own else self._engine.clock.read()
+        now = self._engine.clock.now if self._own is not None else self._engine.clock.read()
         self.opened_at = now
         self._engine.connections.opened(self)
         waiter = self.waiter

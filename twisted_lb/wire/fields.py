@@ -127,21 +127,41 @@ class Fields:
         self.claims: dict[bytes, bytes] | None = None
 
 
-def parse_fields(block: bytes, most: int) -> Fields:
-    """Understand a header block of at most `most` fields; BadMessage if it is not one by RFC 9112 section 5."""
+class Memory:
+    """The lines of a connection's last header block, by position, and its Host: a browser sends most of them again, and
+    what has not changed need not be looked at again. A line is empty where it must be understood each time.
+    """
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+        self.host: bytes = b""
+
+
+def parse_fields(block: bytes, most: int, memory: Memory | None = None) -> Fields:  # noqa: PLR0912 - the one pass
+    """Understand a header block of at most `most` fields; BadMessage if it is not one by RFC 9112 section 5.
+
+    The result does not depend on `memory`, which should hold what the same connection sent before.
+    """
     fields = Fields()
     if not block:
         return fields
     lines = block.split(CRLF)
     if len(lines) > most:
         raise BadMessage(431, "too many fields")
-    # Deleting all that a field line may hold must leave just the line ends: a bare CR or LF, a NUL, a control shows.
-    if block.translate(None, FIELD) != CRLF * (len(lines) - 1):
-        raise BadMessage(400, "illegal character in the head")
+    before = memory.lines if memory is not None else []
+    known = len(before)
+    plain: list[bytes] = []
+    fresh: list[bytes] = []
     kept: list[bytes] = []
     options: bytes = b""
     upgrades: bytes = b""
-    for line in lines:
+    for index in range(len(lines)):
+        line = lines[index]
+        if index < known and line and line == before[index]:
+            plain.append(line)
+            kept.append(line)
+            continue
+        fresh.append(line)
         # RFC 9112 5.1 and 5.2: a space before the colon and a folded line both put a space into the name.
         name, colon, value = line.partition(b":")
         kind = _seen.get(name, -1)
@@ -150,8 +170,10 @@ def parse_fields(block: bytes, most: int) -> Fields:
         if not colon:
             raise BadMessage(400, "field line without a colon")
         if kind == PLAIN:
+            plain.append(line)
             kept.append(line)
             continue
+        plain.append(b"")
         value = value.strip(b" \t")
         if kind == CONNECTION:
             options += b"," + value
@@ -159,6 +181,11 @@ def parse_fields(block: bytes, most: int) -> Fields:
             upgrades += b"," + value
         elif _understand(fields, kind, name, value):
             kept.append(line)
+    # Deleting all that a field line may hold must leave nothing: a bare CR or LF, a NUL, a control shows.
+    if b"".join(fresh).translate(None, FIELD):
+        raise BadMessage(400, "illegal character in the head")
+    if memory is not None:
+        memory.lines = plain
     if options or fields.te_trailers:
         kept = _apply_connection(fields, options, upgrades, kept)
     if kept:

@@ -19,6 +19,15 @@ class Client:
         self.scheme: Final = scheme
         self.port: Final = port
         self.trusted: Final = trusted
+        self._host: bytes = b""
+        self._lines: bytes = b""
+
+    def lines(self, host: bytes) -> bytes:
+        """What backends are told about it in a request to this host; kept, since the next one is mostly to the same."""
+        if not self._lines or host != self._host:
+            self._host = host
+            self._lines = _forwarded_lines(self.address, self.scheme, host, self.port)
+        return self._lines
 
 
 class Forwarding:
@@ -40,21 +49,7 @@ def upstream_tail(fields: RequestFields, client: Client, told: Forwarding = _PLA
     """
     claims = fields.claims if client.trusted else None
     parts = [b" HTTP/1.1\r\n", fields.lines]
-    seen = client.address
-    host = fields.host
-    scheme = client.scheme
-    port = client.port
-    if claims is not None:
-        before = claims.get(b"x-forwarded-for")
-        seen = before + b", " + seen if before else seen
-        host = claims.get(b"x-forwarded-host", host)
-        scheme = claims.get(b"x-forwarded-proto", scheme)
-        port = claims.get(b"x-forwarded-port", port)
-    parts += [b"X-Forwarded-For: ", seen, b"\r\nX-Forwarded-Proto: ", scheme, CRLF]
-    if host:
-        parts += [b"X-Forwarded-Host: ", host, CRLF]
-    if port:
-        parts += [b"X-Forwarded-Port: ", port, CRLF]
+    parts.append(client.lines(fields.host) if claims is None else _believed(claims, client, fields.host))
     chain = claims.get(b"forwarded", b"") if claims is not None else b""
     if told.forwarded:
         element = _forwarded(client, fields.host)
@@ -71,6 +66,26 @@ def upstream_tail(fields: RequestFields, client: Client, told: Forwarding = _PLA
         parts.append(_TE_LINES)
     parts.append(CRLF)
     return b"".join(parts)
+
+
+def _believed(claims: dict[bytes, bytes], client: Client, host: bytes) -> bytes:
+    """The same, told by one of our own proxies about those behind it."""
+    before = claims.get(b"x-forwarded-for")
+    return _forwarded_lines(
+        before + b", " + client.address if before else client.address,
+        claims.get(b"x-forwarded-proto", client.scheme),
+        claims.get(b"x-forwarded-host", host),
+        claims.get(b"x-forwarded-port", client.port),
+    )
+
+
+def _forwarded_lines(seen: bytes, scheme: bytes, host: bytes, port: bytes) -> bytes:
+    lines = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n" % (seen, scheme)
+    if host:
+        lines += b"X-Forwarded-Host: " + host + CRLF
+    if port:
+        lines += b"X-Forwarded-Port: " + port + CRLF
+    return lines
 
 
 def _forwarded(client: Client, host: bytes) -> bytes:
