@@ -6,7 +6,9 @@ import pytest
 from world import World
 
 from twisted_lb.net.answers import accept_of
+from twisted_lb.net.engine import Passing
 from twisted_lb.wire.grammar import Limits
+from twisted_lb.wire.rewrite import Forwarding
 
 OK = b"HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 5\r\n\r\nhello"
 WISHES = b"Host: x\r\nAccept: application/json\r\nX-Request-ID: mine\r\n"
@@ -55,6 +57,16 @@ def test_a_body_that_stalls_is_refused_in_the_form_the_client_prefers_with_its_i
     client = world.client().send(b"POST / HTTP/1.1\r\n" + WISHES + b"Content-Length: 9\r\n\r\nab")
     world.advance(31)
     assert told(client.read())["status"] == 408
+
+
+def test_an_id_that_we_made_is_the_one_the_client_is_told(make):
+    world = make(passing=Passing(told=Forwarding(), pages={}, make_request_id=True))
+    client = world.client().send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+    [made] = [line for line in world.backend().read().split(b"\r\n") if line.startswith(b"X-Request-ID: ")]
+    client.send(b"0x3\r\n")
+    answer = client.read()
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert made in answer
 
 
 def test_a_refused_length_of_a_head_request_has_no_body(make):

@@ -519,7 +519,7 @@ class Downstream(ClientSide, Receiver):
         else:
             self._refuse(BadMessage(431, "head too long"))
 
-    def _refuse(self, bad: BadMessage, request: RequestHead | None = None) -> None:
+    def _refuse(self, bad: BadMessage, request: RequestHead | None = None, request_id: bytes = b"") -> None:
         """What came is not a request, or is one only as far as its head: say so once and close."""
         # RFC 9110 9.3.2: no body for a HEAD, even for one that is refused.
         heading = request.method == b"HEAD" if request is not None else self._buffer[:5] == b"HEAD "
@@ -527,7 +527,7 @@ class Downstream(ClientSide, Receiver):
         self._persist = False
         self._buffer = b""
         if request is not None:
-            head, body = self._engine.answer(bad.status, request.fields.lines, request.fields.request_id)
+            head, body = self._engine.answer(bad.status, request.fields.lines, request_id or request.fields.request_id)
         else:
             head, body = self._engine.answer(bad.status)
         self.start(head, len(body))
@@ -544,8 +544,8 @@ class Downstream(ClientSide, Receiver):
             exchange.client_fault()
         if self._started:
             self.abort()
-        else:
-            self._refuse(bad, exchange.head if exchange is not None else None)
+        elif exchange is not None:
+            self._refuse(bad, exchange.head, exchange.request_id)
 
     def _close(self) -> None:
         """Everything was said. Half-close and listen on for a moment, unless the client said that it has nothing more."""

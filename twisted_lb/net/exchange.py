@@ -59,7 +59,7 @@ class Exchange:
         self._request_ended: bool = head.fields.framing == 0
         self._client_paused: bool = False
         self._client_full: bool = False
-        self._request_id: bytes = head.fields.request_id
+        self.request_id: bytes = head.fields.request_id
         self._tunnelling: bool = False
         self._client_ended: bool = False
         self._backend_ended: bool = False
@@ -197,8 +197,8 @@ class Exchange:
         passing = self._engine.rules.passing
         fields = self.head.fields
         if passing.make_request_id and not fields.request_id:
-            self._request_id = self._request_id or self._engine.new_id()
-            tail = with_lines(tail, b"X-Request-ID: %b\r\n" % self._request_id)
+            self.request_id = self.request_id or self._engine.new_id()
+            tail = with_lines(tail, b"X-Request-ID: %b\r\n" % self.request_id)
         if passing.make_traceparent and not fields.traced:
             # W3C trace context: version, trace, parent, and the flag that says nobody samples it yet.
             trace, parent = self._engine.new_id(), self._engine.new_id(64)
@@ -399,7 +399,7 @@ class Exchange:
         self._end()
         self.status = status
         self._tell_end()
-        head, body = self._engine.answer(status, self.head.fields.lines, self._request_id)
+        head, body = self._engine.answer(status, self.head.fields.lines, self.request_id)
         if self.head.method == b"HEAD":
             self.client.start(head, 0)
         else:
