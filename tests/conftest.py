@@ -5,7 +5,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from twisted.logger import LogLevel, globalLogPublisher
+
+# No test asserts a time: a busy machine is not a defect. The same examples every time, so that a run can be repeated.
+settings.register_profile("ours", deadline=None, derandomize=True)
+settings.load_profile("ours")
 
 
 class LoggedErrors:
