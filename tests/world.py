@@ -285,7 +285,7 @@ class World:
         self.poller: Poller = (
             ReactorPoller(self.reactor, clock, self.time.callLater)
             if side == "fallback"
-            else EpollPoller(clock, self.time.callLater, self._lost)
+            else EpollPoller(clock, self.time.callLater, self._lost, 1)
         )
         self.deadlines = Deadlines(clock, self.time.callLater)
         rng = random.Random(3)

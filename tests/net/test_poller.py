@@ -14,6 +14,7 @@ from twisted_lb.net import poller as poller_module
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.poller import READ, WRITE, EpollPoller, Pollable, Poller
 from twisted_lb.net.reactor_poller import ReactorPoller
+from twisted_lb.net.transport import Transport
 from twisted_lb.testing import HeapClock
 
 interpreted_only = pytest.mark.skipif(
@@ -29,7 +30,7 @@ class Floor:
         self.now = Clock(self.clock.seconds)
         self.reactor = FakeReactor()
         self.poller: Poller = (
-            EpollPoller(self.now, self.clock.callLater, lambda: pytest.fail("lost"))
+            EpollPoller(self.now, self.clock.callLater, lambda: pytest.fail("lost"), 1)
             if kind == "epoll"
             else ReactorPoller(self.reactor, self.now, self.clock.callLater)
         )
@@ -333,6 +334,7 @@ from twisted_lb.net.clock import Clock
 from twisted_lb.net.listener import Listener, bind_tcp
 from twisted_lb.net.poller import EpollPoller
 from twisted_lb.net.reactor_poller import ReactorPoller
+from twisted_lb.net.transport import Transport
 
 class Echo:
     def makeConnection(self, transport): self.transport = transport
@@ -382,3 +384,37 @@ def test_it_works_within_any_reactor(reactor, epoll, tmp_path: Path):
     done = subprocess.run([sys.executable, "-P", script], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "1000000\n0\n", done.stderr
     assert done.stderr == ""
+
+
+class Echo:
+    """Sends back each byte, at once: there is always something to do."""
+
+    def __init__(self) -> None:
+        self.heard = 0
+
+    def makeConnection(self, transport):
+        self.transport = transport
+
+    def dataReceived(self, data):
+        self.heard += 1
+        self.transport.write(data)
+
+    def connectionLost(self, reason):
+        pass
+
+
+@pytest.mark.parametrize("most", [1, 3, 16])
+def test_batches_that_follow_at_once_are_taken_in_one_turn_up_to_a_bound(most):
+    clock = HeapClock()
+    poller = EpollPoller(Clock(clock.seconds), clock.callLater, lambda: pytest.fail("lost"), most)
+    near, far = socket.socketpair()
+    ends = [Echo(), Echo()]
+    for sock, protocol in zip((near, far), ends, strict=True):
+        sock.setblocking(False)
+        Transport(poller, sock).open(protocol)
+    ends[0].transport.write(b"x")
+    poller.doRead()
+    assert ends[0].heard + ends[1].heard == most
+    for end in ends:
+        end.transport.abortConnection()
+    poller.stop()

@@ -23,6 +23,9 @@ PEER_CLOSED: Final = 0x2000
 
 # One batch; what is left is reported again at once, after the reactor had its turn.
 _BATCH: Final = 512
+# While a batch is worked off the peers go on, and asking again costs a tenth of a turn of the reactor: up to so many
+# batches in one turn, as long as they are small.
+_BATCHES: Final = 16
 # Callbacks queued by callbacks: past this depth they wait for the reactor.
 _ROUNDS: Final = 8
 
@@ -162,12 +165,14 @@ class EpollPoller(Poller):
         clock: Clock,
         later: Callable[[float, Callable[[], None]], object],
         lost: Callable[[], None],
+        most_batches: int = _BATCHES,
     ) -> None:
         super().__init__(clock, later)
         self._epoll: Final = select.epoll()
         self._handlers: dict[int, Pollable] = {}
         self._parked: set[int] = set()
         self._lost: Final = lost
+        self._most_batches: Final = most_batches
         self._stopped: bool = False
 
     def fileno(self) -> int:
@@ -179,11 +184,21 @@ class EpollPoller(Poller):
         return "poller"
 
     def doRead(self) -> None:
-        """One batch. Called by the reactor."""
+        """A batch, and the next one if it is here already; a few at the most. Called by the reactor."""
+        events = 0
+        for _ in range(self._most_batches):
+            batch = self._poll()
+            events += batch
+            if not batch or events >= _BATCH:
+                return
+
+    def _poll(self) -> int:
+        """One batch; how many events it had."""
         self.clock.read()
+        batch = self._epoll.poll(0, _BATCH)
         self._dispatching = True
         handlers = self._handlers
-        for fd, flags in self._epoll.poll(0, _BATCH):
+        for fd, flags in batch:
             handler = handlers.get(fd)
             if handler is not None:
                 try:
@@ -194,6 +209,7 @@ class EpollPoller(Poller):
             self._settle()
         else:
             self._dispatching = False
+        return len(batch)
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor dropped us."""
