@@ -1,10 +1,11 @@
 """Command lines for twistd, parsed by argparse, with every mistake answered in one line."""
 
 import argparse
+import contextlib
 import platform
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import metadata
 from typing import NoReturn
 
@@ -104,13 +105,15 @@ def version_line() -> str:
     return f"twisted_lb {ours} ({build_info.build()}), Twisted {twisted.__version__}, {python}"
 
 
-def refuse_unlistenable(listen: ListenConfig, command: str, bind: Bind) -> None:
-    """End the process in one line if `bind` cannot have that address now, for want of port or permission.
+def refuse_unlistenable(wanted: Iterable[ListenConfig], command: str, bind: Bind) -> None:
+    """End the process in one line if `bind` cannot have these addresses now, all at once, for want of port or permission.
 
-    A hint and no reservation: the socket is closed again, and the service binds after the fork. A daemon that only fails
+    A hint and no reservation: the sockets are closed again, and the service binds after the fork. A daemon that only fails
     then answers with two lines of Twisted's, the second one useless.
     """
-    try:
-        bind(listen.interface, listen.port).close()
-    except OSError as error:
-        fail(command, listen_error(listen.where, error, command))
+    with contextlib.ExitStack() as had:
+        for listen in wanted:
+            try:
+                had.enter_context(bind(listen.interface, listen.port))
+            except OSError as error:
+                fail(command, listen_error(listen.where, error, command))

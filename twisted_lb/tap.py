@@ -81,9 +81,8 @@ class Options(CommandOptions):
 
 def makeService(options: Options) -> "LoadBalancerService":
     """The service twistd runs; ends the process in one line if it could not listen."""
-    for listen in (options.config.listen, options.config.status):
-        if listen is not None:
-            refuse_unlistenable(listen, options.command, bind_tcp)
+    wanted = (options.config.listen, options.config.status)
+    refuse_unlistenable((listen for listen in wanted if listen is not None), options.command, bind_tcp)
     # Late, as it is the one import that may name a reactor, and slow: not for `--help`.
     from twisted_lb.service import LoadBalancerService
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from processes import free_port
 
 BIN = Path(sys.executable).parent
 AT_ONCE = 8
@@ -151,6 +152,14 @@ WRONG: list[tuple[Words, str]] = [
     (["--config", "{folder}/none.toml"], "{folder}/none.toml: No such file or directory"),
     ([*B, "-p", "{taken}", "--interface", "127.0.0.1"], "127.0.0.1:{taken}: already in use"),
     ([*B, "--interface", "192.0.2.1"], "192.0.2.1:80: not an address of this machine"),
+    (
+        [*B, "--interface", "127.0.0.1", "-p", "{free}", "--status", "127.0.0.1:{free}"],
+        "127.0.0.1:{free}: already in use",
+    ),
+    (
+        [*B, "--interface", "127.0.0.1", "-p", "{free}", "--status", "127.0.0.1:{taken}"],
+        "127.0.0.1:{taken}: already in use",
+    ),
 ]
 
 
@@ -169,7 +178,7 @@ def test_wrong_input_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
                 yield Start(name, folder, make(folder, "lb", typed))
 
     with taken_port() as port:
-        runs = list(finished(starts({"folder": tmp_path, "taken": port})))
+        runs = list(finished(starts({"folder": tmp_path, "taken": port, "free": free_port()})))
     faults = [fault for run in runs for fault in faults_of(run, f"twistd lb: {said[run.name]}")]
     assert faults == []
     assert len(runs) == len(WRONG) * len(WAYS)
