@@ -35,15 +35,18 @@ def listening(port: int) -> bool:
         return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
-class Running:
-    """A twistd in the foreground; its log is in a file."""
+PROGRAMS = {"twistd": ["--nodaemon", "--pidfile="], "twist": ["--log-format=text"]}
 
-    def __init__(self, folder: Path, name: str, words: list[str]) -> None:
+
+class Running:
+    """A twistd, or a twist, in the foreground; its log is in a file."""
+
+    def __init__(self, folder: Path, name: str, words: list[str], program: str = "twistd") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.log_file = folder / f"{name}.log"
         self._out = self.log_file.open("ab")
         self.process = subprocess.Popen(
-            [BIN / "twistd", "--nodaemon", "--pidfile=", *words],
+            [BIN / program, *PROGRAMS[program], *words],
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=self._out,
@@ -87,8 +90,8 @@ class Stage:
         self.running: list[Running] = []
         self.others: list[subprocess.Popen] = []
 
-    def twistd(self, name: str, *words: str) -> Running:
-        running = Running(self.folder, name, list(words))
+    def twistd(self, name: str, *words: str, program: str = "twistd") -> Running:
+        running = Running(self.folder, name, list(words), program)
         self.running.append(running)
         return running
 
@@ -99,9 +102,9 @@ class Stage:
         until(lambda: listening(port), f"backend on {port}")
         return running, port
 
-    def balancer(self, *words: str) -> "tuple[Running, int]":
+    def balancer(self, *words: str, program: str = "twistd") -> "tuple[Running, int]":
         port = free_port()
-        running = self.twistd("lb", "lb", "-p", str(port), "--interface", "127.0.0.1", *words)
+        running = self.twistd("lb", "lb", "-p", str(port), "--interface", "127.0.0.1", *words, program=program)
         until(lambda: listening(port) or running.process.poll() is not None, "the balancer")
         assert running.process.poll() is None, running.log
         return running, port
@@ -124,5 +127,6 @@ def stage(folder: Path) -> Iterator[Stage]:
         one.close()
 
 
+INT = signal.SIGINT
 TERM = signal.SIGTERM
 KILL = signal.SIGKILL

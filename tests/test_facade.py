@@ -32,6 +32,18 @@ def test_weights_and_chance():
     assert abs(counts["a:80"] - 3000) < 137
 
 
+def test_a_thousand_clients_by_chance_stay_in_the_band_of_999_in_a_thousand():
+    """Over many seeds, as a single one could be chosen: chi-square with three degrees of freedom."""
+    servers = [*SERVERS, "d:80"]
+    outside = 0
+    for seed in range(400):
+        lb = LoadBalancer(servers, "rand", seed=seed)
+        counts = Counter(lb.assign().server for _ in range(1000))
+        outside += sum((counts[name] - 250) ** 2 / 250 for name in servers) > 16.27
+    # 0.4 of 400 are expected outside; Poisson: more than 4 in 6 of 100,000 tries.
+    assert outside <= 4
+
+
 def test_a_seed_repeats():
     def sequence() -> list[str]:
         lb = LoadBalancer(SERVERS, "rand", seed=9)

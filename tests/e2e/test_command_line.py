@@ -156,10 +156,6 @@ WRONG: list[tuple[Words, str]] = [
         [*B, "--interface", "127.0.0.1", "-p", "{free}", "--status", "127.0.0.1:{free}"],
         "127.0.0.1:{free}: already in use",
     ),
-    (
-        [*B, "--interface", "127.0.0.1", "-p", "{free}", "--status", "127.0.0.1:{taken}"],
-        "127.0.0.1:{taken}: already in use",
-    ),
 ]
 
 
