@@ -4,6 +4,7 @@ import resource
 
 import pytest
 import pytest_twisted
+from processes import free_port
 from twisted.application.service import MultiService, Service
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, inlineCallbacks
@@ -14,7 +15,7 @@ from twisted.logger import globalLogPublisher
 from twisted.web.server import Site
 
 from twisted_lb.backend_service import BackendService
-from twisted_lb.config import LoadBalancerConfig, TimeoutsConfig
+from twisted_lb.config import ListenConfig, LoadBalancerConfig, TimeoutsConfig
 from twisted_lb.errors import StartError
 from twisted_lb.net.downstream import Downstream
 from twisted_lb.net.resource import BalancedReverseProxyResource
@@ -116,6 +117,20 @@ async def test_a_port_that_is_taken_is_a_start_error_and_nothing_is_left(backend
 
 
 @pytest_twisted.ensureDeferred
+async def test_it_is_bound_by_the_privileged_start_and_answers_once_it_is_started(backend):
+    port = free_port()
+    chosen = config(backend.site.port).model_copy(update={"listen": ListenConfig(port=port, interface="127.0.0.1")})
+    service = LoadBalancerService(chosen)
+    service.privilegedStartService()
+    answer = ask(port)  # the kernel takes the connection in
+    await deferLater(reactor, 0)
+    assert not answer.called
+    service.startService()
+    assert (await answer).startswith(b"HTTP/1.1 200 ")
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
 async def test_bound_and_never_started_it_gives_its_port_back():
     service = LoadBalancerService(config(1))
     service.privilegedStartService()
@@ -164,7 +179,7 @@ class Mounted:
 @pytest_twisted.ensureDeferred
 async def test_a_stop_that_has_waited_long_enough_ends_the_requests_of_a_resource_too(backend):
     mounted = Mounted(backend)
-    silent = await mounted.asked(b"/?delay=30")
+    silent = await mounted.asked(b"/?delay=3")
     await mounted.service.stopService()
     assert mounted.engine.exchanges == 0
     assert (await silent).startswith(b"HTTP/1.1 503 ")
@@ -218,10 +233,11 @@ async def test_after_a_stop_whoever_asks_a_resource_hears_that_there_is_nobody(b
 
 @pytest_twisted.ensureDeferred
 async def test_a_stop_waits_no_longer_than_it_was_told(backend):
+    """The answer would come in 3 s, and the default is to wait for 8."""
     service = LoadBalancerService(config(backend.site.port, timeouts={"drain_s": 0.1}))
     service.startService()
     engine = service.engine
-    silent = ask(service.port, b"/?delay=30")
+    silent = ask(service.port, b"/?delay=3")
     while not engine.exchanges:
         await deferLater(reactor, 0.01)
     await service.stopService()
