@@ -19,7 +19,7 @@ from twisted_lb.config import ListenConfig, LoadBalancerConfig, TimeoutsConfig
 from twisted_lb.errors import StartError
 from twisted_lb.net.downstream import Downstream
 from twisted_lb.net.resource import BalancedReverseProxyResource
-from twisted_lb.service import LoadBalancerService, OrderedServices
+from twisted_lb.service import LoadBalancerService, OrderedServices, room_for_clients
 
 
 class Asking(Protocol):
@@ -352,5 +352,13 @@ async def test_its_limits_and_its_request_log_are_wired(backend):
 async def test_left_out_half_of_the_descriptors_are_for_clients(backend):
     service = LoadBalancerService(config(backend.site.port))
     service.startService()
-    assert service.engine.gate.most == resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    assert service.engine.gate.most == room_for_clients(limit, 1)
     await service.stopService()
+
+
+def test_clients_their_backends_checks_and_the_process_itself_fit_into_the_descriptors():
+    for limit in (80, 1024, 20000):
+        assert limit / 2 - 20 < room_for_clients(limit, 2) < limit / 2
+        assert 2 * room_for_clients(limit, 2) + 2 + 32 <= limit
+    assert room_for_clients(16, 2) == 1

@@ -288,7 +288,8 @@ class LimitsConfig(Model):
         ge=1,
         le=10_000_000,
         description="Clients' connections that may be open at once; who comes then waits in the kernel's queue until one "
-        "closes. Left out: half of the descriptors that the process may open, since each may need one to a backend. "
+        "closes. Left out: half of the descriptors that the process may open, less some of its own, since each may need one "
+        "to a backend. "
         "Danger: more than half runs out of descriptors, and requests get a 503.",
     )
     connections_per_client: int = Field(

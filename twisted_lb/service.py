@@ -56,6 +56,9 @@ from twisted_lb.rules import rules_of, timeouts_of
 
 # How often the balancer looks for ejections that ended.
 _TICK_S: Final = 0.25
+# What the process has open beside connections (about 12: logs, epolls, listeners, the reactor's waker) or opens for a
+# moment: /etc/hosts, an error page.
+_OWN_DESCRIPTORS: Final = 32
 
 _log = Logger()
 
@@ -117,7 +120,8 @@ class LoadBalancerService(MultiService):
         self._bind()
         limit = _raise_descriptor_limit()
         sockets, self._sockets = self._sockets, []
-        gate = Gate(self.config.limits.connections or limit // 2, self.config.limits.connections_per_client)
+        most = self.config.limits.connections or room_for_clients(limit, len(self.config.backends))
+        gate = Gate(most, self.config.limits.connections_per_client)
         self._running = _Running(self.config, self._rules, self._reactor, self._rng, sockets, gate)
         if self._status_socket is not None:
             self._running.serve_status(self._status_socket, lambda: self.ready)
@@ -350,6 +354,11 @@ def _bind(listen: ListenConfig) -> socket.socket:
         return bind_tcp(listen.interface, listen.port)
     except OSError as error:
         raise listen_error(listen.where, error) from None
+
+
+def room_for_clients(descriptors: int, backends: int) -> int:
+    """How many clients may be connected when each may need a connection to a backend, and each backend is being checked."""
+    return max(1, (descriptors - _OWN_DESCRIPTORS - backends) // 2)
 
 
 def _raise_descriptor_limit() -> int:
