@@ -1,0 +1,227 @@
+"""The backend of the bad days: a small HTTP server that behaves as it is told, in a process of its own.
+
+    python backend.py PORT NAME [--idle-s S] [--deaf-s S]
+
+GET answers its name, with `?size=N` that many bytes of `pattern`, with `?delay=S` later; a body is answered with its length and CRC-32.
+It prints its port once it listens. On its standard input it takes orders, and answers each with a line when it is done:
+
+    full      accept nobody any more, with the shortest queue there is
+    close     close all connections
+    accept    accept again
+
+--idle-s   close a connection that was idle for so long
+--deaf-s   as if it were half of that away: what arrives in these last seconds before it closes an idle connection is lost
+"""
+
+import argparse
+import asyncio
+import contextlib
+import re
+import socket
+import sys
+import zlib
+from collections.abc import Iterator
+
+BLOCK = 65536
+_NOISE = bytes((n * n ^ n >> 3) & 255 for n in range(BLOCK))
+
+
+def pattern(size: int) -> Iterator[bytes]:
+    """A body of that many bytes; no two blocks of it look alike."""
+    for start in range(0, size, BLOCK):
+        yield (b"%016d" % start + _NOISE[16:])[: size - start]
+
+
+class Settings:
+    """What one backend is, and who is connected to it."""
+
+    def __init__(self, name: str, idle_s: float | None, deaf_s: float) -> None:
+        self.name = name
+        self.idle_s = idle_s
+        self.deaf_s = deaf_s
+        self.connections: set[Serving] = set()
+
+
+class Serving(asyncio.Protocol):
+    """One connection."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._transport: asyncio.Transport
+        self._unread = b""
+        self._left = 0  # of the request's body
+        self._length = 0
+        self._sum = 0
+        self._blocks: Iterator[bytes] = iter(())
+        self._full = False
+        self._answering = False
+        self._idle: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._settings.connections.add(self)
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._rest()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._settings.connections.discard(self)
+        self._blocks = iter(())
+        self._wake()
+
+    def close(self) -> None:
+        self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        self._wake()
+        self._unread += data
+        self._advance()
+
+    def _rest(self) -> None:
+        settings = self._settings
+        if settings.idle_s is not None:
+            self._idle = self._loop.call_later(settings.idle_s - settings.deaf_s, self._grow_deaf)
+
+    def _wake(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+
+    def _grow_deaf(self) -> None:
+        if self._settings.deaf_s:
+            self._transport.pause_reading()
+            self._idle = self._loop.call_later(self._settings.deaf_s, self._transport.close)
+        else:
+            self._transport.close()
+
+    def _advance(self) -> None:
+        """Take what is there, as far as the answers have come."""
+        while not self._answering:
+            if self._left:
+                self._take_body()
+                if self._left:
+                    return
+                self._say(b"%d %d\n" % (self._length, self._sum))
+            elif b"\r\n\r\n" in self._unread:
+                self._take_head()
+            else:
+                return
+
+    def _take_body(self) -> None:
+        body = self._unread[: self._left]
+        self._unread = self._unread[len(body) :]
+        self._sum = zlib.crc32(body, self._sum)
+        self._length += len(body)
+        self._left -= len(body)
+
+    def _take_head(self) -> None:
+        head, _, self._unread = self._unread.partition(b"\r\n\r\n")
+        length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
+        method, target, _ = head.split(b" ", 2)
+        if length is not None and int(length[1]):
+            self._left, self._length, self._sum = int(length[1]), 0, 0
+        else:
+            self._answer(method, target)
+
+    def _answer(self, method: bytes, target: bytes) -> None:
+        delay = re.search(rb"delay=([\d.]+)", target)
+        if delay is None:
+            self._answer_now(method, target)
+        else:
+            self._answering = True
+            self._loop.call_later(float(delay[1]), self._answer_late, method, target)
+
+    def _answer_late(self, method: bytes, target: bytes) -> None:
+        self._answering = False
+        self._answer_now(method, target)
+        self._advance()
+
+    def _answer_now(self, method: bytes, target: bytes) -> None:
+        size = re.search(rb"size=(\d+)", target)
+        if size is None:
+            self._say(self._settings.name.encode() + b"\n", with_body=method != b"HEAD")
+            return
+        self._answering = True
+        self._transport.write(self._head(int(size[1])))
+        self._blocks = pattern(int(size[1])) if method != b"HEAD" else iter(())
+        self._stream()
+
+    def _head(self, length: int) -> bytes:
+        name = self._settings.name.encode()
+        return b"HTTP/1.1 200 OK\r\nX-Backend: %b\r\nContent-Length: %d\r\n\r\n" % (name, length)
+
+    def _say(self, body: bytes, *, with_body: bool = True) -> None:
+        self._transport.write(self._head(len(body)) + (body if with_body else b""))
+        self._rest()
+
+    def _stream(self) -> None:
+        while not self._full and not self._transport.is_closing():
+            block = next(self._blocks, None)
+            if block is None:
+                self._answering = False
+                self._rest()
+                return
+            self._transport.write(block)
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        if self._answering:
+            self._stream()
+            self._advance()
+
+
+class Door:
+    """The listening socket: open, or with a queue that is full."""
+
+    def __init__(self, port: int, settings: Settings) -> None:
+        self._settings = settings
+        self._sock = socket.create_server(("127.0.0.1", port), backlog=1024)
+        self._sock.setblocking(False)
+        self._server: asyncio.Server
+        self.port = self._sock.getsockname()[1]
+
+    async def open(self) -> None:
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: Serving(self._settings), sock=self._sock.dup(), backlog=1024
+        )
+
+    def shut(self) -> None:
+        """Leave the queue alone, and make it as short as it can be; the socket stays, only its duplicate is closed."""
+        self._server.close()
+        self._sock.listen(0)
+
+
+async def obey(orders: asyncio.StreamReader, door: Door, settings: Settings) -> None:
+    while order := (await orders.readline()).strip():
+        if order == b"full":
+            door.shut()
+        elif order == b"close":
+            for one in list(settings.connections):
+                one.close()
+        else:
+            await door.open()
+        print("done", flush=True)
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("port", type=int)
+    parser.add_argument("name")
+    parser.add_argument("--idle-s", type=float)
+    parser.add_argument("--deaf-s", type=float, default=0.0)
+    given = parser.parse_args()
+    settings = Settings(given.name, given.idle_s, given.deaf_s)
+    door = Door(given.port, settings)
+    await door.open()
+    orders = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
+    print(door.port, flush=True)
+    await obey(orders, door, settings)  # the end of the orders is the end of it
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(main())

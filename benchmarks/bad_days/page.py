@@ -1,0 +1,139 @@
+"""docs/reliability.md, out of docs/reliability.json."""
+
+from collections.abc import Callable, Iterable
+
+from bad_days.scenarios import SCENARIOS, Scenario
+from bad_days.soak import Soaked, table
+
+PEERS = ("HAProxy", "NGINX", "ours", "ours, pure")
+
+HEAD = """\
+# Bad days, side by side
+
+What became of clients while backends were killed, stopped, overrun or closing, and while other clients were slow, idle
+or large: twisted_lb ({ours}) beside HAProxy {haproxy} and NGINX {nginx}, over real processes and loopback.
+`benchmarks/reliability.py` measures again, all or one scenario, and writes this page; `benchmarks/soak.py --record` adds
+the soak. Short versions of the same scenarios run with every `scripts/test`, the full ones with `scripts/test --long`.
+
+Measured on {machine}. “ours” is the compiled build, “ours, pure” the same source uncompiled. Times are those of a machine
+with few cores on which clients, proxy and backends live together: they tell orders of magnitude.
+
+Each contender is one process with one thread, keeps connections on both sides, gives a request to another backend up to
+twice where that is safe (not sent yet, or idempotent and not answered yet), and has the same patience:
+{patience}.
+HAProxy and ours ask each backend actively, and take it out after 3 failed checks and in again after 2 good ones; the free
+NGINX cannot, and leaves a backend that failed alone for as long as 3 checks take. NGINX streams bodies, as the others do.
+
+- **errors**: what clients got instead of a whole answer with status 200, and how often.
+- **longest wait**: of one client for one answer. **without service**: the longest time in which no client at all got a good answer.
+- **back after**: from the moment the backend could answer again until a client got an answer of it.
+- **memory**: resident, of all the contender's processes.
+"""
+
+SOAK = """
+## The soak
+
+`benchmarks/soak.py`: rounds of mixed traffic against ours ({build}) over three backends for {minutes:.0f} minutes: kept and new
+connections, uploads and downloads up to 4 MiB with every byte checked, clients that leave in the middle of a head, a body
+or an answer; in each round one backend is killed and started again, or stopped, or closes all its connections. After each
+round comes a quiet moment in which no client, exchange or lease may be left, and as many upstream connections and
+deadlines as are idle; over the rounds neither memory, nor descriptors, nor delayed calls may grow, and a test recomputes
+that from the figures.
+
+{requests:,} requests; {cuts:,} clients left in the middle. Errors, of requests that a killed or stopped backend had and nobody
+may send twice: {errors}. The quiet moments, evenly chosen:
+"""
+
+Cell = Callable[[dict], str]
+
+
+def _errors(cell: dict) -> str:
+    return _counted(cell["errors"])
+
+
+def _counted(errors: dict[str, int]) -> str:
+    return ", ".join(f"{error}: {count:,}" for error, count in errors.items()) or "none"
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f} s"
+
+
+def _memory(cell: dict) -> str:
+    kib = cell.get("memory_kib")
+    if kib is None:
+        return ""
+    return f"{kib / 1024:.1f} MiB" if kib >= 1024 else f"{kib:g} KiB"
+
+
+def columns(scenario: Scenario, cells: Iterable[dict]) -> list[tuple[str, Cell]]:
+    """The columns that this scenario has something to say in."""
+    some = list(cells)
+    wanted: list[tuple[str, str, Cell]] = [
+        ("requests", "requests", lambda cell: f"{cell['requests']:,}"),
+        ("errors", "errors", _errors),
+        ("slowest_s", "longest wait", lambda cell: _seconds(cell["slowest_s"])),
+        ("gap_s", "without service", lambda cell: _seconds(cell.get("gap_s"))),
+        ("back_s", "back after", lambda cell: ", ".join(map(_seconds, cell.get("back_s", [])))),
+        ("memory_kib", f"memory, {scenario.memory}", _memory),
+        ("note", "remarks", lambda cell: cell.get("note", "")),
+    ]
+    return [(title, show) for key, title, show in wanted if any(key in cell for cell in some)]
+
+
+def section(scenario: Scenario, measured: dict[str, dict]) -> list[str]:
+    """One scenario: what was done, and a row for each contender that was measured."""
+    shown = columns(scenario, measured.values())
+    lines = ["", f"## {scenario.title}", "", scenario.what, ""]
+    lines += [f"| | {' | '.join(title for title, _ in shown)} |", "|---" * (len(shown) + 1) + "|"]
+    for peer in PEERS:
+        if peer in measured:
+            lines.append(f"| {peer} | {' | '.join(show(measured[peer]) for _, show in shown)} |")
+    return lines
+
+
+def patience(given: dict[str, float]) -> str:
+    """In words."""
+    return (
+        "{connect_s:g} s for a connect, {answer_s:g} s for an answer to begin and between its pieces, {head_s:g} s for a "
+        "request's head, {body_s:g} s between the\npieces of its body, {keep_s:g} s for an idle client, "
+        "{check_s:g} s between checks"
+    ).format(**given)
+
+
+def render(facts: dict) -> str:
+    """The page."""
+    versions = facts["versions"]
+    known = {name: versions.get(name, "(not measured)") for name in PEERS}
+    head = HEAD.format(
+        ours=known["ours"],
+        haproxy=known["HAProxy"],
+        nginx=known["NGINX"],
+        machine=facts["machine"],
+        patience=patience(facts["patience"]),
+    )
+    lines = [head.rstrip("\n")]
+    for name, scenario in SCENARIOS.items():
+        if facts["results"].get(name):
+            lines += section(scenario, facts["results"][name])
+    if facts["soak"]:
+        lines += soak_section(facts["soak"])
+    return "\n".join([*lines, ""])
+
+
+def soak_section(soaked: dict) -> list[str]:
+    figures = soaked_of(soaked)
+    build = "the compiled build" if soaked["build"] == "ours" else "the pure build"
+    text = SOAK.format(
+        build=build,
+        minutes=figures.seconds / 60,
+        requests=figures.requests,
+        cuts=figures.cuts,
+        errors=_counted(figures.errors),
+    )
+    return [text, *table(figures)]
+
+
+def soaked_of(facts: dict) -> Soaked:
+    """What the soak recorded."""
+    return Soaked(**{name: value for name, value in facts.items() if name not in ("build", "machine")})

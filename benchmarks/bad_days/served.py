@@ -1,0 +1,63 @@
+"""The balancer in a process of its own, which tells what it holds: `python served.py CONFIG.toml`.
+
+Each line on its standard input is answered with a line of JSON, the counters of that moment; the end of the input ends it.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+from twisted.internet import reactor
+from twisted.internet.protocol import Protocol
+from twisted.internet.stdio import StandardIO
+from twisted.logger import globalLogBeginner, textFileLogObserver
+
+from twisted_lb.config_load import load_toml
+from twisted_lb.service import LoadBalancerService
+
+
+def counters(service: LoadBalancerService) -> dict[str, int]:
+    """What may pile up: of the process, of the reactor, of the data path."""
+    engine = service.engine
+    status = Path("/proc/self/status").read_text()
+    return {
+        "memory_kib": int(re.search(r"VmRSS:\s+(\d+)", status)[1]),
+        "descriptors": len(list(Path("/proc/self/fd").iterdir())) - 1,  # less the one that lists them
+        "delayed_calls": len(reactor.getDelayedCalls()),
+        "readers": len(reactor.getReaders()),
+        "deadlines": engine.deadlines.armed,
+        "clients": len(engine.downstreams),
+        "exchanges": engine.exchanges,
+        "upstreams": engine.connections.open,
+        "idle_upstreams": engine.connections.idle,
+        "leases": sum(backend.in_flight for backend in service.balancer.pool.backends.values()),
+    }
+
+
+class Orders(Protocol):
+    """The other end of the pipe."""
+
+    def __init__(self, service: LoadBalancerService) -> None:
+        self._service = service
+
+    def dataReceived(self, data: bytes) -> None:
+        for _ in data.splitlines():
+            self.transport.write(json.dumps(counters(self._service)).encode() + b"\n")
+
+    def connectionLost(self, _: object) -> None:
+        if reactor.running:
+            reactor.stop()
+
+
+def main() -> None:
+    globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
+    service = LoadBalancerService(load_toml(sys.argv[1]))
+    service.startService()
+    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    StandardIO(Orders(service))
+    reactor.run()
+
+
+if __name__ == "__main__":
+    main()
