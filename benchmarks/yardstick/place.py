@@ -1,0 +1,66 @@
+"""Where a run happens: a folder, a loopback address, the backends on it, and the files that they serve."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from yardstick.machine import LOAD_CORE, PATIENCE_S, Process, own_address
+from yardstick.scenarios import KIB, MIB
+from yardstick.talk import listening, until
+
+CONF = Path(__file__).parent / "conf"
+FIRST_BACKEND_PORT = 20000
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a contender is told to work with."""
+
+    folder: Path
+    address: str
+    port: int
+    backends: tuple[str, ...]
+    """As ADDRESS:PORT."""
+
+    def conf(self, template: str, backends: str = "") -> Path:
+        """A file of conf/ with its places filled in."""
+        text = (CONF / template).read_text()
+        for name, value in (
+            ("FOLDER", self.folder),
+            ("ADDRESS", self.address),
+            ("PORT", self.port),
+            ("BACKENDS", backends),
+        ):
+            text = text.replace(f"@{name}@", str(value))
+        file = self.folder / f"{self.port}-{template}"
+        file.write_text(text)
+        return file
+
+
+class Backends:
+    """The backends of a run: one nginx that listens on many ports."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self.folder = folder
+        self.address = own_address()
+        self.names = tuple(f"{self.address}:{FIRST_BACKEND_PORT + number}" for number in range(count))
+        files = folder / "files" / "files"
+        files.mkdir(parents=True)
+        for size in (64 * KIB, MIB, 64 * MIB):
+            (files / str(size)).write_bytes(b"0123456789abcdef" * (size // 16))
+        listens = "\n".join(f"        listen {name} backlog=4096;" for name in self.names)
+        text = (CONF / "backend.conf").read_text().replace("@FOLDER@", str(folder)).replace("@LISTEN@", listens)
+        (folder / "backend.conf").write_text(text)
+        self._process = Process(["nginx", "-c", folder / "backend.conf"], LOAD_CORE, folder)
+        until(
+            lambda: listening(self.address, FIRST_BACKEND_PORT),
+            PATIENCE_S,
+            lambda: f"the backends do not listen: {self._process.said()}",
+        )
+
+    def place(self, port: int, count: int) -> Place:
+        """For a contender on that port, in front of the first so many."""
+        return Place(self.folder, self.address, port, self.names[:count])
+
+    def stop(self) -> None:
+        """End them."""
+        self._process.stop()

@@ -1,0 +1,80 @@
+"""What is asked of the contenders: one row for each scenario."""
+
+from dataclasses import dataclass
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One kind of load."""
+
+    name: str
+    title: str
+    connections: int
+    path: str = "/"
+    heads: str = "small"
+    """`small` is what wrk sends by itself; `same` and `varying` are a browser's twelve fields."""
+    down_bytes: int = 6
+    """Bytes of the answer's body."""
+    up_bytes: int = 0
+    chunked: bool = False
+    close: bool = False
+    """Each request on a connection of its own."""
+    backends: int = 2
+    reference: str = "haproxy"
+
+    @property
+    def counted_by_bytes(self) -> bool:
+        """Few requests in a round: those that its end cuts count in part."""
+        return self.down_bytes >= MIB
+
+    @property
+    def words(self) -> list[str]:
+        """The arguments of load.lua."""
+        told = [f"heads={self.heads}"]
+        told += [f"body={self.up_bytes}"] * (self.up_bytes > 0)
+        told += ["chunked=1"] * (self.chunked and self.up_bytes > 0)
+        return told + ["close=1"] * self.close
+
+
+def sized(size: int, folder: str = "files") -> str:
+    """The path of a body of that size."""
+    return f"/{folder}/{size}"
+
+
+SCENARIOS = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario("small-1", "small, keep-alive, 1 connection", 1),
+        Scenario("small-64", "small, keep-alive, 64 connections", 64),
+        Scenario("small-1000", "small, keep-alive, 1,000 connections", 1000),
+        Scenario("browser-same", "browser's heads, the same every time, 64 connections", 64, heads="same"),
+        Scenario("browser-varying", "browser's heads, varying every time, 64 connections", 64, heads="varying"),
+        Scenario("new-connection", "a new connection for each request, 64 at a time", 64, close=True),
+        Scenario("down-64k", "64 KiB down, 64 connections", 64, sized(64 * KIB), down_bytes=64 * KIB),
+        Scenario("down-1m", "1 MiB down, 16 connections", 16, sized(MIB), down_bytes=MIB),
+        Scenario("down-64m", "64 MiB down, 2 connections", 2, sized(64 * MIB), down_bytes=64 * MIB),
+        Scenario("up-64k", "64 KiB up, 64 connections", 64, "/up", up_bytes=64 * KIB, down_bytes=0),
+        Scenario("up-16m", "16 MiB up, 2 connections", 2, "/up", up_bytes=16 * MIB, down_bytes=0),
+        Scenario(
+            "chunked-down",
+            "64 KiB down, chunked, 64 connections",
+            64,
+            sized(64 * KIB, "chunked"),
+            down_bytes=64 * KIB,
+            chunked=True,
+        ),
+        Scenario(
+            "chunked-up",
+            "64 KiB up, chunked in 16 KiB, 64 connections",
+            64,
+            "/up",
+            up_bytes=64 * KIB,
+            down_bytes=0,
+            chunked=True,
+        ),
+        Scenario("backends-50", "small, keep-alive, 64 connections, 50 backends", 64, backends=50),
+    )
+}

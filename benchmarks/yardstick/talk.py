@@ -1,0 +1,56 @@
+"""One request at a time, to see that a contender does what it is measured for."""
+
+import http.client
+import socket
+import time
+from collections.abc import Callable
+
+from yardstick.scenarios import Scenario
+
+
+def until(true: Callable[[], bool], seconds: float, problem: Callable[[], str]) -> None:
+    """Wait for something to become true; RuntimeError with the problem if it does not."""
+    ends_at = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > ends_at:
+            raise RuntimeError(problem())
+        time.sleep(0.01)
+
+
+def listening(address: str, port: int) -> bool:
+    """Somebody accepts there."""
+    with socket.socket() as sock:
+        return sock.connect_ex((address, port)) == 0
+
+
+def fault(address: str, port: int, scenario: Scenario) -> str | None:
+    """What is wrong with the answer to one request of a scenario; None: nothing."""
+    sent = b"0123456789abcdef" * (scenario.up_bytes // 16)
+    chunks = (sent[at : at + 16384] for at in range(0, len(sent), 16384))
+    connection = http.client.HTTPConnection(address, port, timeout=20)
+    try:
+        if sent and scenario.chunked:
+            connection.request("POST", scenario.path, chunks, encode_chunked=True)
+        else:
+            connection.request("POST" if sent else "GET", scenario.path, sent or None)
+        answer = connection.getresponse()
+        body = answer.read()
+    except (OSError, http.client.HTTPException) as error:
+        return f"{type(error).__name__}: {error}"
+    finally:
+        connection.close()
+    return fault_of(scenario, answer.status, body)
+
+
+def fault_of(scenario: Scenario, status: int, body: bytes) -> str | None:
+    """What is wrong with an answer; None: nothing."""
+    if status != 200:
+        return f"status {status}"
+    if scenario.up_bytes:
+        # The backend answers how much it has read, head and framing included.
+        read = int(body) if body.isdigit() else 0
+        return (
+            None if 0 < read - scenario.up_bytes < 2000 + scenario.up_bytes // 100 else f"the backend read {read} bytes"
+        )
+    wanted = b"0123456789abcdef" * (scenario.down_bytes // 16) if scenario.down_bytes > 6 else b"hello\n"
+    return None if body == wanted else f"a body of {len(body)} bytes that is not the one"
