@@ -10,12 +10,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from yardstick.contenders import CONTENDERS
-from yardstick.figures import table
+from yardstick import results
+from yardstick.contenders import CONTENDERS, Contender
 from yardstick.machine import settle_here
+from yardstick.measurements import BACKENDS, MEASUREMENTS, Run
 from yardstick.place import Backends
-from yardstick.rounds import play
-from yardstick.scenarios import SCENARIOS
 
 
 def names(known: dict[str, object]) -> object:
@@ -36,35 +35,44 @@ def parser() -> argparse.ArgumentParser:
         prog="scripts/bench", description="CPU per request, ours beside others, interleaved."
     )
     made.add_argument("--contenders", type=names(CONTENDERS), default=list(CONTENDERS), help=",".join(CONTENDERS))
-    made.add_argument("--scenarios", type=names(SCENARIOS), default=list(SCENARIOS), help=",".join(SCENARIOS))
+    made.add_argument("--scenarios", type=names(MEASUREMENTS), default=list(MEASUREMENTS), help=",".join(MEASUREMENTS))
     made.add_argument("--rounds", type=int, default=5, help="5; an odd number")
     made.add_argument("--seconds", type=int, default=3, help="of load for each contender in each round: 3")
+    made.add_argument(
+        "--save", metavar="NAME", help="keep it in benchmarks/results/NAME.json, with what is there already"
+    )
     return made
+
+
+def present(asked: list[str]) -> list[Contender]:
+    """Those that can be started; one line for each that cannot."""
+    found = []
+    for contender in map(CONTENDERS.get, asked):
+        if contender.missing:
+            print(f"bench: {contender.missing}", file=sys.stderr)
+        else:
+            found.append(contender)
+    return found
 
 
 def main() -> None:
     """Measure, print, and keep what is asked to be kept."""
     told = parser().parse_args()
     settle_here()
-    present = []
-    for contender in map(CONTENDERS.get, told.contenders):
-        if contender.missing:
-            print(f"bench: {contender.missing}", file=sys.stderr)
-        else:
-            present.append(contender)
-    versions = {contender.name: contender.version() for contender in present}
-    print(", ".join(f"{CONTENDERS[name].title} {version}" for name, version in versions.items()))
+    contenders = present(told.contenders)
+    versions = {contender.name: contender.version() for contender in contenders}
+    print("\n".join(f"{CONTENDERS[name].title}: {version}" for name, version in versions.items()))
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, contextlib.ExitStack() as stack:
         Path(folder).chmod(0o755)  # an nginx that is started as root reads it as somebody else
-        most = max(SCENARIOS[name].backends for name in told.scenarios)
-        backends = Backends(Path(folder), most)
+        backends = Backends(Path(folder), BACKENDS)
         stack.callback(backends.stop)
+        run = Run(contenders, backends, told.rounds, told.seconds)
         for name in told.scenarios:
-            scenario = SCENARIOS[name]
-            began = time.monotonic()
-            rounds = play(scenario, present, backends, told.rounds, told.seconds)
-            print(f"\n{name}: {scenario.title} ({told.rounds} rounds in {time.monotonic() - began:.0f} s)", flush=True)
-            print(table(rounds, scenario.reference), flush=True)
+            title, measure = MEASUREMENTS[name]
+            print(f"\n{name}: {title} (from {time.strftime('%H:%M:%S')})", flush=True)
+            measured = {"rounds_asked": told.rounds, "seconds": told.seconds, **measure(run)}
+            if told.save:  # each at once: a run takes long
+                results.save(told.save, versions, {name: measured})
 
 
 if __name__ == "__main__":

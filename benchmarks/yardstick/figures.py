@@ -3,9 +3,7 @@
 import statistics
 from dataclasses import dataclass
 
-from yardstick.rounds import BUSY
-
-Rounds = list[dict[str, dict[str, object]]]
+from yardstick.rounds import BUSY, Rounds
 
 
 @dataclass(frozen=True)

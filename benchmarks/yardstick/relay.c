@@ -2,6 +2,7 @@
  *
  *     relay ADDRESS PORT BACKEND_ADDRESS BACKEND_PORT...
  *
+ * Without a backend it only accepts: what a connection costs somebody who does nothing with it.
  * One connection to a backend, by turns, for each connection of a client; it understands nothing. A send that would
  * block waits: what is measured with it never reads and writes against each other. */
 #include <arpa/inet.h>
@@ -90,8 +91,8 @@ int main(int argc, char **argv)
 {
     struct epoll_event events[BATCH];
     struct sockaddr_in backends[1024], here;
-    int count = argc - 4, next = 0, on = 1;
-    if (count < 1 || count > 1024)
+    int count = argc > 4 ? argc - 4 : 0, next = 0, on = 1;
+    if (argc < 3 || count > 1024)
         return 1;
     for (int i = 0; i < count; i++)
         backends[i] = address_of(argv[3], argv[4 + i]);
@@ -113,7 +114,8 @@ int main(int argc, char **argv)
                 continue;
             }
             while ((client = accept(listener, NULL, NULL)) >= 0)
-                begin(epoll, client, &backends[next++ % count]);
+                if (count)
+                    begin(epoll, client, &backends[next++ % count]);
         }
     }
 }

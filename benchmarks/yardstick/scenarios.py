@@ -23,6 +23,8 @@ class Scenario:
     close: bool = False
     """Each request on a connection of its own."""
     backends: int = 2
+    at_once: int = 0
+    """Requests under way, by turns on all the connections, which are open before the bill begins. 0: wrk, and all."""
     reference: str = "haproxy"
 
     @property
@@ -49,7 +51,7 @@ SCENARIOS = {
     for scenario in (
         Scenario("small-1", "small, keep-alive, 1 connection", 1),
         Scenario("small-64", "small, keep-alive, 64 connections", 64),
-        Scenario("small-1000", "small, keep-alive, 1,000 connections", 1000),
+        Scenario("small-1000", "small, keep-alive, 1,000 connections", 1000, at_once=1000),
         Scenario("browser-same", "browser's heads, the same every time, 64 connections", 64, heads="same"),
         Scenario("browser-varying", "browser's heads, varying every time, 64 connections", 64, heads="varying"),
         Scenario("new-connection", "a new connection for each request, 64 at a time", 64, close=True),
@@ -77,4 +79,16 @@ SCENARIOS = {
         ),
         Scenario("backends-50", "small, keep-alive, 64 connections, 50 backends", 64, backends=50),
     )
+}
+
+RATE = Scenario("rate-70", "small, keep-alive, 256 connections, at a constant rate", 256)
+SLOW = Scenario("slow", "answers that are not over", 1, "/slow/65536", down_bytes=64 * KIB)
+
+BY_CONNECTIONS = {
+    number: Scenario(f"connections-{number}", f"{number:,} connections", number, at_once=min(number, 64))
+    for number in (1, 10, 100, 1000, 10000)
+}
+BY_BACKENDS = {
+    number: Scenario(f"backends-{number}", f"{number:,} backends", 64, backends=number)
+    for number in (2, 10, 50, 200, 1000)
 }

@@ -9,7 +9,8 @@ from proxy.http.parser import HttpParser
 from proxy.http.server import ReverseProxyBasePlugin
 
 ADDRESS, PORT, *BACKENDS = sys.argv[1:]
-WORDS = """--num-acceptors 1 --num-workers 1 --local-executor 1 --threadless --backlog 4096 --log-level ERROR
+# A thread for each connection: without threads its reverse proxy fails at the second request of a connection.
+WORDS = """--num-acceptors 1 --num-workers 1 --local-executor 0 --threaded --backlog 4096 --log-level ERROR
     --enable-reverse-proxy --client-recvbuf-size 65536 --server-recvbuf-size 65536 --timeout 3600"""
 
 

@@ -1,0 +1,95 @@
+"""The generators: wrk, and openloop.c for what no packaged tool does. Each tells what it found and what the proxy used."""
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from yardstick.contenders import Contender, built
+from yardstick.machine import PATIENCE_S, Process
+from yardstick.scenarios import Scenario
+
+
+@dataclass(frozen=True)
+class Running:
+    """A started contender."""
+
+    contender: Contender
+    process: Process
+    address: str
+    port: int
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a generator found, and the CPU seconds that the proxy used meanwhile; the system's part of them."""
+
+    found: dict
+    used_s: float
+    system_s: float
+
+
+Generator = Callable[[Running, Scenario, float], Load]
+
+
+class Meter:
+    """CPU seconds of a process since it was made."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._total, self._system = process.cpu()
+
+    def load(self, found: dict) -> Load:
+        """Up to now."""
+        total, system = self._process.cpu()
+        return Load(found, total - self._total, system - self._system)
+
+
+def wrk(one: Running, scenario: Scenario, seconds: float) -> Load:
+    """A closed loop on all the connections; their beginning and end are in the bill."""
+    script = Path(__file__).parent / "load.lua"
+    url = f"http://{one.address}:{one.port}{scenario.path}"
+    words = ["wrk", "-t1", f"-c{scenario.connections}", f"-d{seconds:.0f}", "--timeout", "20", "-s", script, url, "--"]
+    meter = Meter(one.process)
+    done = subprocess.run(
+        [*words, *scenario.words], capture_output=True, text=True, timeout=seconds + PATIENCE_S, check=False
+    )
+    line = done.stdout.rstrip().rpartition("\n")[2]
+    if not line.startswith("{"):
+        raise RuntimeError(f"wrk: {done.stdout}{done.stderr}")
+    time.sleep(0.05)
+    return meter.load(json.loads(line))
+
+
+def closed_loop(one: Running, scenario: Scenario, seconds: float) -> Load:
+    """As many requests at once as the scenario says, by turns on many more connections, which are open before it begins."""
+    return own_generator(one, [0, seconds, scenario.connections, scenario.at_once])
+
+
+def open_loop(rate: float) -> Generator:
+    """At that rate, whatever becomes of it."""
+
+    def generate(one: Running, scenario: Scenario, seconds: float) -> Load:
+        return own_generator(one, [rate, seconds, scenario.connections])
+
+    return generate
+
+
+def own_generator(one: Running, told: list[float]) -> Load:
+    """Run openloop.c; the bill begins when its connections are open, and ends before they are closed."""
+    words = [built("openloop", one.folder), one.address, one.port, *told]
+    with subprocess.Popen(
+        [str(word) for word in words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as process:
+        try:
+            if process.stdout.readline() != "ready\n":
+                raise RuntimeError("openloop could not open its connections")
+            meter = Meter(one.process)
+            process.stdin.write("\n")
+            line = process.stdout.readline()
+            return meter.load(json.loads(line))
+        finally:
+            process.kill()

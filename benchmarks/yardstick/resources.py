@@ -1,0 +1,109 @@
+"""What a contender takes beside CPU: memory for each connection, and time to start."""
+
+import contextlib
+import socket
+import time
+from collections.abc import Iterator
+
+from yardstick.contenders import Contender, Relay
+from yardstick.loads import Running
+from yardstick.machine import PATIENCE_S
+from yardstick.place import Backends, Place
+from yardstick.rounds import started_one
+from yardstick.scenarios import SCENARIOS, SLOW
+from yardstick.talk import fault, listening, until
+
+IDLE = 10_000
+ACTIVE = 1_000
+PORT = 18900
+SMALL = SCENARIOS["small-64"]
+BARE = "bare listener"
+
+
+class Bare(Relay):
+    """Somebody who only accepts."""
+
+    def words(self, place: Place) -> list[object]:
+        """No backend: no word is ever passed on."""
+        return super().words(place)[:3]
+
+
+def memory(contenders: list[Contender], backends: Backends, rounds: int) -> dict[str, dict[str, object]]:
+    """Bytes for an idle and for an active connection, by contender, round by round; or why not."""
+    found: dict[str, dict[str, object]] = {BARE: {"idle_bytes": [bare_idle(backends) for _ in range(rounds)]}}
+    for _ in range(rounds):
+        for contender in contenders:
+            so_far = found.setdefault(contender.name, {"idle_bytes": [], "active_bytes": []})
+            try:
+                so_far["idle_bytes"].append(of_connections(contender, backends, IDLE, "/"))
+                so_far["active_bytes"].append(of_connections(contender, backends, ACTIVE, SLOW.path))
+            except (OSError, RuntimeError) as error:
+                so_far["void"] = str(error)
+    return found
+
+
+def of_connections(contender: Contender, backends: Backends, number: int, path: str) -> float:
+    """Bytes for each of so many connections that have asked for that path once, and stay."""
+    with started_one(contender, backends, SMALL, PORT) as one:
+        with asked(one, 100, "/"):
+            pass  # what is made once is there
+        time.sleep(0.5)
+        before = one.process.memory()
+        with asked(one, number, path):
+            time.sleep(0.5)
+            return (one.process.memory() - before) / number
+
+
+def bare_idle(backends: Backends) -> float:
+    """The same for somebody who only accepts."""
+    place = backends.place(PORT, 2)
+    process = Bare().start(place)
+    try:
+        until(lambda: listening(place.address, PORT), PATIENCE_S, process.said)
+        before = process.memory()
+        with connected(place.address, PORT, IDLE):
+            return (process.memory() - before) / IDLE
+    finally:
+        process.stop()
+
+
+@contextlib.contextmanager
+def connected(address: str, port: int, number: int) -> Iterator[list[socket.socket]]:
+    """So many connections."""
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(socket.create_connection((address, port), timeout=20)) for _ in range(number)]
+
+
+@contextlib.contextmanager
+def asked(one: Running, number: int, path: str) -> Iterator[None]:
+    """So many connections, each of which has asked once and read the beginning of the answer; all of it if it is small."""
+    words = f"GET {path} HTTP/1.1\r\nHost: {one.address}:{one.port}\r\n\r\n".encode()
+    with connected(one.address, one.port, number) as connections:
+        for connection in connections:
+            connection.sendall(words)
+            answer = b""
+            while b"\r\n\r\n" not in answer or (path == "/" and not answer.endswith(b"hello\n")):
+                got = connection.recv(65536)
+                if not got:
+                    raise RuntimeError(f"a connection was closed after {answer[:80]!r}")
+                answer += got
+        yield
+
+
+def starts(contenders: list[Contender], backends: Backends, rounds: int) -> dict[str, list[float]]:
+    """Seconds from the start of the program to its first answer, by contender, round by round."""
+    found: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+    for _ in range(rounds):
+        for contender in contenders:
+            place = backends.place(PORT, 2)
+            began = time.monotonic()
+            process = contender.start(place)
+            try:
+                while time.monotonic() < began + PATIENCE_S and not process.ended:
+                    if listening(place.address, PORT) and fault(place.address, PORT, SMALL) is None:
+                        found[contender.name].append(time.monotonic() - began)
+                        break
+                    time.sleep(0.001)
+            finally:
+                process.stop()
+    return found
