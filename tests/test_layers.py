@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "checks": ({"core", "wire", "net"}, {"twisted", "zope"}),
     "admin": ({"core", "config", "admin"}, {"twisted", "zope"}),
     "event_log": ({"core"}, {"twisted"}),
+    "process": (set(), set()),
     "draining": ({"net"}, {"twisted"}),
     "request_log": ({"core", "net"}, {"twisted"}),
     "rules": ({"core", "config", "net", "wire", "errors"}, set()),

@@ -27,7 +27,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from twisted_lb import __version__
+from twisted_lb import __version__, process
 from twisted_lb.admin.status import status_site
 from twisted_lb.build_info import build
 from twisted_lb.checks import Checks, HttpProbe, NetworkProbe, ProbeResult, TcpProbe
@@ -70,8 +70,8 @@ class LoadBalancerService(MultiService):
 
     It binds in `privilegedStartService`, so that `twistd --uid` works, or in `startService` where nobody called that.
     `stopService` returns a Deferred: running exchanges finish first, for at most `drain_s`. `reactor` is the global one
-    unless given. With `listening` off it has no port of its own: a resource brings the requests to its `engine`. Raises
-    StartError when it cannot listen.
+    unless given. With `listening` off it has no port of its own: a resource brings the requests to its `engine`. With
+    `whole_process` it is what the process is for, and tunes it. Raises StartError when it cannot listen.
     """
 
     def __init__(
@@ -81,6 +81,7 @@ class LoadBalancerService(MultiService):
         *,
         listening: bool = True,
         rng: random.Random | None = None,
+        whole_process: bool = False,
     ) -> None:
         super().__init__()
         if reactor is None:
@@ -92,6 +93,7 @@ class LoadBalancerService(MultiService):
         self.ready: bool = False
         self._reactor: Final = reactor
         self._listening: Final = listening
+        self._whole_process: Final = whole_process
         self._rng: Final = random.Random() if rng is None else rng
         self._sockets: list[socket.socket] = []
         self._status_socket: socket.socket | None = None
@@ -137,6 +139,8 @@ class LoadBalancerService(MultiService):
             backends=", ".join(spec.name for spec in self.config.backends),
             descriptors=limit,
         )
+        if self._whole_process:
+            process.tune()
 
     def set_timeouts(self, timeouts: TimeoutsConfig) -> None:
         """Wait as long as these say from now on, also under load: whoever waits already does so as it was told."""

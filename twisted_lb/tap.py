@@ -87,7 +87,7 @@ def makeService(options: Options) -> "LoadBalancerService":
     from twisted_lb.service import LoadBalancerService
 
     try:
-        return LoadBalancerService(options.config)
+        return LoadBalancerService(options.config, whole_process=True)
     except StartError as error:
         fail(options.command, error)
 

@@ -106,10 +106,10 @@ class FailingSocket:
     def __getattr__(self, name):
         return getattr(self._sock, name)
 
-    def accept(self):
+    def _accept(self):
         if self.failures:
             raise OSError(self.failures.pop(0), "made to fail")
-        return self._sock.accept()
+        return self._sock._accept()
 
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])

@@ -174,6 +174,7 @@ def test_requests_sent_ahead_are_held_up_to_a_bound():
     house = House(Gate(100))
     house.world.dial.refuse.add("a:80")
     [greedy] = house.connect()
+    greedy.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
     greedy.setblocking(False)
     sent = greedy.send(GET * 20_000)
     held = []

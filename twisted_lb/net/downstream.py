@@ -44,6 +44,9 @@ LINGER_S: Final = 2.0
 _LAST_REQUEST_S: Final = 0.5
 
 
+_NOBODY: Final = Client(b"unknown")
+
+
 class Downstream(ClientSide, Receiver):
     """One connection from a client; the transport drives it, the exchange answers through it (a ClientSide)."""
 
@@ -53,7 +56,7 @@ class Downstream(ClientSide, Receiver):
         self._scheme: Final = scheme
         self._transport: StreamTransport | None = None
         self._own: Transport | None = None
-        self._client: Client = Client(b"unknown", scheme)
+        self._client: Client = _NOBODY
         self._deadline: Final = Deadline(self._timed_out)
         self._state: int = _IDLE
         self._exchange: Exchange | None = None
@@ -411,10 +414,16 @@ class Downstream(ClientSide, Receiver):
             # Its end is often in the same segment, so it may wait for `flush`.
             self._held += chunk(payload)
             return
-        if self._held:
-            payload = self._held + payload
-            self._held = b""
-        self._send(payload)
+        held = self._held
+        if not held:
+            self._send(payload)
+            return
+        self._held = b""
+        own = self._own
+        if own is not None:
+            own.write_after(held, payload)
+        elif self._transport is not None:
+            self._transport.write(held + payload)
 
     def _send(self, data: bytes) -> None:
         own = self._own

@@ -1,11 +1,12 @@
 """A listening socket: accepts in bounded batches, rests when descriptors run out, empties its queue before it closes."""
 
+import _socket
 import errno
 import os
 import socket
 import stat
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from twisted.logger import Logger
 
@@ -36,6 +37,8 @@ _GONE: Final = frozenset(
         errno.ETIMEDOUT,
     )
 )
+
+_STREAM: Final = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
 
 _log = Logger("twisted_lb.net.listener")  # by name: compiled, there is no frame to learn it from
 
@@ -110,6 +113,11 @@ class Listener(Pollable):
         self.accepted: int = 0
         self._poller: Final = poller
         self._sock: Final = sock
+        # What socket.socket.accept is made of: the descriptor and the peer, and no object around them.
+        self._take: Final[Callable[[], tuple[int, Any]]] = sock._accept  # type: ignore[attr-defined]
+        self._family: Final = sock.family
+        # Every connection comes to the same port.
+        self._port_name: Final = "" if sock.family == socket.AF_UNIX else str(sock.getsockname()[1])
         self._build: Final = build
         self._later: Final = later
         self._gate: Final = gate
@@ -139,7 +147,7 @@ class Listener(Pollable):
     def _accept(self) -> bool:
         """Take one connection from the queue; False when there is none, or no room for it."""
         try:
-            sock, peer = self._sock.accept()
+            fd, peer = self._take()
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as error:
@@ -151,9 +159,11 @@ class Listener(Pollable):
         self._rested = False
         if self._said_full and self._gate is not None and self._gate.open < self._gate.most * _ROOM_AGAIN:
             self._said_full = False
-        sock.setblocking(False)
+        os.set_blocking(fd, False)
+        # Without what socket.socket adds in Python. The type says that it does not block, which it does not any more.
+        sock = _socket.socket(self._family, _STREAM, 0, fd)
         try:
-            Transport(self._poller, sock, peer).open(self._build())
+            Transport(self._poller, sock, peer, self._port_name).open(self._build())
         except Exception:
             _log.failure("a connection could not be taken in; the next one may")
             self._poller.close_later(sock)

@@ -4,8 +4,8 @@ It takes the reactor's cost per event away and leaves Twisted in charge of every
 `ReactorPoller` offers the same on the reactor directly.
 """
 
+import _socket
 import select
-import socket
 from collections.abc import Callable
 from typing import Final
 
@@ -57,7 +57,7 @@ class Poller:
         self._flush_due: bool = False
         self._flush_call: object = None
         self._queue: list[Callable[[], None]] = []
-        self._closing: list[socket.socket] = []
+        self._closing: list[_socket.socket] = []
 
     def add(self, fd: int, handler: Pollable, interest: int) -> None:
         """Watch a descriptor that was not watched."""
@@ -93,7 +93,7 @@ class Poller:
         self._queue.append(callback)
         self._schedule()
 
-    def close_later(self, sock: socket.socket) -> None:
+    def close_later(self, sock: _socket.socket) -> None:
         """Close after the batch, so that its number does not come back within it."""
         self._closing.append(sock)
         self._schedule()

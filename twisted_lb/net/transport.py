@@ -3,6 +3,7 @@
 It offers Twisted's transport interface, so protocols written for it run over Twisted's own endpoints as well.
 """
 
+import _socket
 import errno
 import fcntl
 import os
@@ -112,14 +113,17 @@ def _ignore(_argument: object) -> None:
 # Less work than the methods of a socket, which take their arguments as a tuple.
 _read: Final[Callable[[int, int], bytes]] = os.read
 _write: Final[Callable[[int, bytes], int]] = os.write
+_writev: Final[Callable[[int, list[bytes]], int]] = os.writev
+# From here on a system call that takes two buffers is less than a copy into one.
+_WORTH_A_VECTOR: Final = 8192
 
 
 class Transport(Pollable):
     """One socket, from connected to closed. The poller drives it; `open` starts it. `peer` is its address, if known, as the
-    socket module gives it.
+    socket module gives it; `port_name` likewise what `port_name()` returns.
     """
 
-    def __init__(self, poller: Poller, sock: socket.socket, peer: Any = None) -> None:
+    def __init__(self, poller: Poller, sock: _socket.socket, peer: Any = None, port_name: str | None = None) -> None:
         self.protocol: StreamProtocol | None = None
         # Bytes that the kernel has not taken yet.
         self.unsent: int = 0
@@ -145,6 +149,7 @@ class Transport(Pollable):
         # Asked for once: a peer that reset the connection has no name any more.
         self._peer: Any = peer
         self._host: Any = None
+        self._port_name: Final = port_name
 
     def open(self, protocol: StreamProtocol) -> None:
         """Give the connection to its protocol and start reading."""
@@ -255,6 +260,33 @@ class Transport(Pollable):
             return
         if sent != len(data):
             self._keep(memoryview(data)[sent:])
+            self._watch()
+
+    def write_after(self, head: bytes, data: bytes) -> None:
+        """Write both as one; long data is not copied for that."""
+        if (
+            len(data) < _WORTH_A_VECTOR
+            or self.unsent
+            or self._closing
+            or self._gone
+            or self._half_closing
+            or self._broken
+        ):
+            self.write(head + data)
+            return
+        try:
+            sent = _writev(self._fd, [head, data])
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as error:
+            self._fail_writing(error)
+            return
+        if sent < len(head):
+            self._keep(memoryview(head)[sent:])
+            self._keep(memoryview(data))
+        else:
+            self._keep(memoryview(data)[sent - len(head) :])
+        if self.unsent:
             self._watch()
 
     def writeSequence(self, pieces: Iterable[bytes]) -> None:
@@ -452,6 +484,8 @@ class Transport(Pollable):
 
     def port_name(self) -> str:
         """The port that the peer connected to; empty for a unix socket."""
+        if self._port_name is not None:
+            return self._port_name
         if self._sock.family == socket.AF_UNIX:
             return ""
         port = self._host_address()[1]
@@ -484,14 +518,14 @@ class Transport(Pollable):
         return f"<Transport fd={self._fd} {state} unsent={self.unsent}>"
 
 
-def _ask(sock: socket.socket, name: Callable[[], Any]) -> Any:
+def _ask(sock: _socket.socket, name: Callable[[], Any]) -> Any:
     try:
         return name()
     except OSError:
         return "" if sock.family == socket.AF_UNIX else ("unknown", 0)
 
 
-def _address(sock: socket.socket, name: Any) -> Any:
+def _address(sock: _socket.socket, name: Any) -> Any:
     if sock.family == socket.AF_UNIX:
         return UNIXAddress(name or None)
     host, port = name[:2]

@@ -92,10 +92,16 @@ class Upstream(Receiver):
         """A piece of the request body, never empty."""
         if self._chunked_out:
             payload = chunk(payload)
-        if self._held:
-            payload = self._held + payload
-            self._held = b""
-        self._write(payload)
+        held = self._held
+        if not held:
+            self._write(payload)
+            return
+        self._held = b""
+        own = self._own
+        if own is not None:
+            own.write_after(held, payload)
+        elif self._transport is not None:
+            self._transport.write(held + payload)
 
     def finish(self, trailers: bytes) -> None:
         """The request body is complete."""
