@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from processes import free_port
 from pydantic import BaseModel
 
 from twisted_lb.checks import TcpProbe
@@ -14,8 +13,6 @@ from twisted_lb.core.backend import TcpAddress
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.retry import RetryBudget
 from twisted_lb.service import LoadBalancerService
-
-STATUS = free_port()
 
 
 class Parts:
@@ -40,7 +37,7 @@ class Parts:
 PLACES: list[tuple[str, Any, Callable[[Parts], Any], Any]] = [
     ("backends", ["a.invalid:1", "b.invalid:2,weight=7"], lambda p: [b.weight for b in p.pool.backends.values()], [1, 7]),
     ("strategy", "rand", lambda p: p.pool._policy, POLICIES["rand"]),
-    ("status", f"127.0.0.1:{STATUS}", lambda p: p.status.getHost().port, STATUS),
+    ("status", "127.0.0.1:0", lambda p: p.status.getHost().host, "127.0.0.1"),
     ("upgrades", ["chess"], lambda p: p.rules.passing.upgrades, {b"chess"}),
     ("client_half_close", "finish", lambda p: p.rules.passing.finish_half_closed, True),
     ("error_pages", {"503": __file__}, lambda p: list(p.rules.passing.pages), [503]),

@@ -4,7 +4,6 @@ import resource
 
 import pytest
 import pytest_twisted
-from processes import free_port
 from twisted.application.service import MultiService, Service
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, inlineCallbacks
@@ -15,7 +14,7 @@ from twisted.logger import globalLogPublisher
 from twisted.web.server import Site
 
 from twisted_lb.backend_service import BackendService
-from twisted_lb.config import ListenConfig, LoadBalancerConfig, TimeoutsConfig
+from twisted_lb.config import LoadBalancerConfig, TimeoutsConfig
 from twisted_lb.errors import StartError
 from twisted_lb.net.downstream import Downstream
 from twisted_lb.net.resource import BalancedReverseProxyResource
@@ -118,11 +117,9 @@ async def test_a_port_that_is_taken_is_a_start_error_and_nothing_is_left(backend
 
 @pytest_twisted.ensureDeferred
 async def test_it_is_bound_by_the_privileged_start_and_answers_once_it_is_started(backend):
-    port = free_port()
-    chosen = config(backend.site.port).model_copy(update={"listen": ListenConfig(port=port, interface="127.0.0.1")})
-    service = LoadBalancerService(chosen)
+    service = LoadBalancerService(config(backend.site.port))
     service.privilegedStartService()
-    answer = ask(port)  # the kernel takes the connection in
+    answer = ask(service._sockets[0].getsockname()[1])  # the kernel takes the connection in
     await deferLater(reactor, 0)
     assert not answer.called
     service.startService()
