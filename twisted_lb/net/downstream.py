@@ -290,6 +290,7 @@ class Downstream(ClientSide, Receiver):
         else:
             self._decoder = None
             self._left = fields.framing
+        self._take_more()
         self._arm(self._engine.rules.timeouts.body_idle_s)
         if rest:
             # First, so that a body broken from its first chunk on is refused before a backend hears of it; and a short

@@ -1,0 +1,35 @@
+"""What the fault network found, each without it: the shortest way to the same end."""
+
+from world import World
+
+GET = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+
+
+def send_on(client, data: bytes) -> bytes:
+    """Send as much as is taken now; what is left."""
+    client.sock.setblocking(False)
+    while data:
+        try:
+            data = data[client.sock.send(data) :]
+        except BlockingIOError:
+            break
+        client.world.run()
+    return data
+
+
+def test_an_upload_sent_far_ahead_is_read_on_when_its_turn_comes():
+    """Reading stopped because of what was sent ahead; with the answer before it came a body, and nobody read it: 408."""
+    world = World()
+    client = world.client()
+    size = 300_000
+    upload = b"PUT /2 HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size
+    left = send_on(client, GET % 1 + upload)
+    backend = world.backend()
+    backend.send(OK)
+    while backend.read():
+        left = send_on(client, left)
+    assert len(backend.received) > size
+    backend.send(OK)
+    assert client.read().count(b"HTTP/1.1 200 OK") == 2
+    world.close()
