@@ -2,6 +2,9 @@
 
 from world import World
 
+from twisted_lb.net.downstream import Downstream
+from twisted_lb.testing import MemoryNetwork, ScriptedClient
+
 GET = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
@@ -32,4 +35,21 @@ def test_an_upload_sent_far_ahead_is_read_on_when_its_turn_comes():
     assert len(backend.received) > size
     backend.send(OK)
     assert client.read().count(b"HTTP/1.1 200 OK") == 2
+    world.close()
+
+
+def test_a_tunnel_that_its_backend_ends_is_ok_also_where_nobody_can_half_close():
+    """Over Twisted's transports the end of one side is the end of all: it was logged as a client that left."""
+    world = World()
+    network = MemoryNetwork(world.time)
+    network.listen("lb:80", lambda: Downstream(world.engine))
+    client = ScriptedClient(network, "lb:80")
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+    backend = world.backend()
+    backend.send(b"HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nbye")
+    backend.shut()
+    assert client.received.endswith(b"\r\n\r\nbye")
+    assert client.ended
+    assert world.outcomes() == {"OK": 1}
+    client.close()
     world.close()

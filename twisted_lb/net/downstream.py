@@ -493,9 +493,8 @@ class Downstream(ClientSide, Receiver):
         """See ClientSide. Twisted's TLS cannot half-close: there it is the end."""
         if self._own is not None:
             self._own.loseWriteConnection()
-        elif self._transport is not None:
-            self._transport.unregisterProducer()
-            self._transport.loseConnection()
+        elif self._exchange is not None:
+            self._exchange.tunnel_closed()
 
     def close_tunnel(self) -> None:
         """See ClientSide."""
