@@ -53,3 +53,16 @@ def test_a_tunnel_that_its_backend_ends_is_ok_also_where_nobody_can_half_close()
     assert world.outcomes() == {"OK": 1}
     client.close()
     world.close()
+
+
+def test_an_answer_until_close_is_not_ended_as_if_it_were_complete_because_its_client_half_closes():
+    """A FIN would have said that this is all."""
+    world = World()
+    client = world.client().send(b"GET / HTTP/1.0\r\n\r\n")
+    world.backend().send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+    assert client.read().endswith(b"hello")
+    client.shut()
+    client.read()
+    assert (client.was_reset, client.closed) == (True, False)
+    assert world.outcomes() == {"CLIENT_GONE": 1}
+    world.close()

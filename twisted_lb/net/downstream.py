@@ -613,6 +613,9 @@ class Downstream(ClientSide, Receiver):
         self._exchange = None
         if exchange is not None:
             exchange.client_gone()
+            if self._until_close:
+                self.abort()
+                return
         self._state = _LINGERING
         if self._transport is not None:
             self._transport.unregisterProducer()
