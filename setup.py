@@ -114,6 +114,7 @@ setup(
             "mypy>=2.4,<2.5",
             "mypy-zope>=1.0.17",
             "pytest>=9",
+            "pytest-xdist>=3.8",
             "pytest-twisted>=1.14.3",
             "requests>=2.32",
             "ruff>=0.17,<0.18",
