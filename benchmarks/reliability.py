@@ -29,7 +29,6 @@ from bad_days.stage import stage
 ROOT = Path(__file__).resolve().parent.parent
 JSON = ROOT / "docs" / "reliability.json"
 PAGE = ROOT / "docs" / "reliability.md"
-PATIENCE = Patience()
 
 
 def machine() -> str:
@@ -45,7 +44,7 @@ def machine() -> str:
 def measure(scenario: Scenario, contender: Contender, sizes: dict) -> dict:
     """One cell of the page: a scenario on a stage of its own."""
     with stage() as one:
-        done = scenario.run(one, contender, PATIENCE, **sizes)
+        done = scenario.run(one, contender, scenario.patience, **sizes)
     return {name: value for name, value in dataclasses.asdict(done).items() if value not in (None, "")}
 
 
@@ -62,7 +61,7 @@ def write(facts: dict) -> None:
 def record(name: str, contender: Contender, figures: dict) -> None:
     facts = known()
     facts["machine"] = machine()
-    facts["patience"] = dataclasses.asdict(PATIENCE)
+    facts["patience"] = dataclasses.asdict(Patience())
     facts["versions"][contender.name] = contender.version
     facts["results"].setdefault(name, {})[contender.name] = figures
     write(facts)

@@ -44,6 +44,21 @@ that from the figures.
 may send twice: {errors}. The quiet moments, evenly chosen:
 """
 
+REMARKS = """
+## What it says of us
+
+- **A dead backend** costs nobody an error and hardly a wait: a refused connection takes it out at once, and two good checks bring it back.
+- **A backend that stands still** costs each client that meets it one wait of `timeouts.attempt_s`, here as long as the peers' timeouts. By
+  default an attempt may take all of `response_head_s`: then no time is left for another one, and the client gets a 504.
+- **A connection that its backend closes** is not used for a POST on the brink of it: after the first close seen, none is used beyond 0.8 of that
+  time. A peer that uses it fails requests as soon as the network takes time, and may not repeat them. The first close of a backend is met like
+  theirs if it comes within the second (`upstream.fresh_s`) in which a POST may take a kept connection.
+- **Slow bodies** end: `limits.client_bytes_per_s` bounds what a body that drips may take, where a timeout between its pieces never does.
+- **Answers that are sipped**, of a MiB, wait in the kernel's buffers and cost no proxy anything. Of those that do not fit, `client_bytes_per_s`
+  bounds the time as well.
+- **An idle connection** costs us more than it costs the peers, in C, and little enough for any number that descriptors allow.
+"""
+
 Cell = Callable[[dict], str]
 
 
@@ -116,6 +131,7 @@ def render(facts: dict) -> str:
     for name, scenario in SCENARIOS.items():
         if facts["results"].get(name):
             lines += section(scenario, facts["results"][name])
+    lines.append(REMARKS.rstrip("\n"))
     if facts["soak"]:
         lines += soak_section(facts["soak"])
     return "\n".join([*lines, ""])

@@ -26,7 +26,7 @@ def world() -> Iterator[Stage]:
 
 def in_full(world: Stage, name: str):
     scenario = SCENARIOS[name]
-    return scenario.run(world, under_test(), FULL, **scenario.full)
+    return scenario.run(world, under_test(), scenario.patience, **scenario.full)
 
 
 def test_no_client_notices_that_a_backend_is_killed(world):
