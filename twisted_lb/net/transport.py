@@ -110,17 +110,14 @@ def _ignore(_argument: object) -> None:
     """Stand in for the protocol of a connection that is gone."""
 
 
-# Less work than the methods of a socket, which take their arguments as a tuple.
-_read: Final[Callable[[int, int], bytes]] = os.read
-_write: Final[Callable[[int, bytes], int]] = os.write
-_writev: Final[Callable[[int, list[bytes]], int]] = os.writev
 # From here on a system call that takes two buffers is less than a copy into one.
 _WORTH_A_VECTOR: Final = 8192
 
 
 class Transport(Pollable):
     """One socket, from connected to closed. The poller drives it; `open` starts it. `peer` is its address, if known, as the
-    socket module gives it; `port_name` likewise what `port_name()` returns.
+    socket module gives it; `port_name` likewise what `port_name()` returns. A socket that no kernel knows brings `read`, `write`
+    and `writev`, with the arguments of those of `os`.
     """
 
     def __init__(self, poller: Poller, sock: _socket.socket, peer: Any = None, port_name: str | None = None) -> None:
@@ -130,6 +127,10 @@ class Transport(Pollable):
         self._poller: Final = poller
         self._sock: Final = sock
         self._fd: Final = sock.fileno()
+        # Less work than the methods of a socket, which take their arguments as a tuple.
+        self._read_fd: Final[Callable[[int, int], bytes]] = getattr(sock, "read", os.read)
+        self._write_fd: Final[Callable[[int, bytes], int]] = getattr(sock, "write", os.write)
+        self._writev_fd: Final[Callable[[int, list[bytes]], int]] = getattr(sock, "writev", os.writev)
         self._receive: Callable[[bytes], None] = _ignore
         self._receiver: Receiver | None = None
         self._receive_bytes: int = _LEAST_RECEIVE_BYTES
@@ -185,7 +186,7 @@ class Transport(Pollable):
 
     def _read(self) -> None:
         try:
-            data = _read(self._fd, self._receive_bytes)
+            data = self._read_fd(self._fd, self._receive_bytes)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
@@ -252,7 +253,7 @@ class Transport(Pollable):
             self._keep(memoryview(data))
             return
         try:
-            sent = _write(self._fd, data)
+            sent = self._write_fd(self._fd, data)
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError as error:
@@ -275,7 +276,7 @@ class Transport(Pollable):
             self.write(head + data)
             return
         try:
-            sent = _writev(self._fd, [head, data])
+            sent = self._writev_fd(self._fd, [head, data])
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError as error:
