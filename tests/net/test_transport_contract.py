@@ -24,7 +24,7 @@ from twisted_lb.net.clock import Clock
 from twisted_lb.net.poller import EpollPoller, Poller
 from twisted_lb.net.reactor_poller import ReactorPoller
 from twisted_lb.net.transport import HIGH_WATER_BYTES, Transport
-from twisted_lb.testing import HeapClock, MemoryNetwork
+from twisted_lb.testing import Chances, Faults, HeapClock, MemoryNetwork
 
 # Turns without end are a spin.
 MOST_TURNS = 20_000
@@ -297,9 +297,10 @@ class TwistedRig(OnReactor):
 
 
 class MemoryRig(Rig):
-    def __init__(self) -> None:
+    def __init__(self, chances: Chances | None = None) -> None:
         self.clock = HeapClock()
-        self.network = MemoryNetwork(self.clock)
+        faults = Faults(self.clock, random.Random(4), chances) if chances is not None else None
+        self.network = MemoryNetwork(self.clock, faults=faults)
         self.fars: list[MemoryFar] = []
         self.network.listen("far:1", self._far)
 
@@ -337,6 +338,7 @@ RIGS: dict[str, Callable[[], Rig]] = {
     "fallback on select": lambda: fallback_rig(SelectReactor()),
     "twisted": lambda: TwistedRig(EPollReactor()),
     "memory": MemoryRig,
+    "memory, piecemeal": lambda: MemoryRig(Chances(split=0.5, delayed=0.5, longest_delay_s=0.0)),
 }
 OURS = [name for name in RIGS if name != "twisted"]
 ours_only = pytest.mark.parametrize("line", OURS, indirect=True)

@@ -22,6 +22,7 @@ from twisted_lb.testing.backends import (
 )
 from twisted_lb.testing.clients import ScriptedClient
 from twisted_lb.testing.clock import HeapClock, HeapDelayedCall
+from twisted_lb.testing.faults import Chances, Fault, Faults
 from twisted_lb.testing.network import MemoryListener, MemoryNetwork
 from twisted_lb.testing.transport import MemoryTransport
 
@@ -31,6 +32,9 @@ __all__ = [
     "RESET",
     "Action",
     "BackendConnection",
+    "Chances",
+    "Fault",
+    "Faults",
     "HeapClock",
     "HeapDelayedCall",
     "MemoryListener",

@@ -5,7 +5,7 @@ as the kernel's buffers do, so that somebody who does not read is noticed by som
 """
 
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.interfaces import IReactorTime
@@ -15,7 +15,11 @@ from twisted_lb.core.backend import Address, TcpAddress, UnixAddress, parse_addr
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.net.dialer import Failed
 from twisted_lb.net.transport import StreamProtocol
-from twisted_lb.testing.transport import MemoryTransport, Pipe
+from twisted_lb.testing.pipe import Pipe
+from twisted_lb.testing.transport import MemoryTransport
+
+if TYPE_CHECKING:
+    from twisted_lb.testing.faults import Faults
 
 # The buffers of a loopback connection are larger; small ones show sooner what a full one does.
 CAPACITY_BYTES: Final = 65536
@@ -74,12 +78,16 @@ class MemoryNetwork:
     """Addresses, who listens there, and what lies between: a Dial, as `Connections` and the probes take one.
 
     Addresses are given as in a configuration (`"app:80"`, `"unix:/run/app.sock"`) or parsed; names need no resolver. An
-    address where nobody listens refuses. `open_connections` are the ends that are not closed: none, after a test.
+    address where nobody listens refuses. `open_connections` are the ends that are not closed: none, after a test. With
+    `faults` things go wrong by themselves.
     """
 
-    def __init__(self, clock: IReactorTime, capacity_bytes: int = CAPACITY_BYTES) -> None:
+    def __init__(
+        self, clock: IReactorTime, capacity_bytes: int = CAPACITY_BYTES, faults: "Faults | None" = None
+    ) -> None:
         self.clock: Final = clock
         self.capacity_bytes: Final = capacity_bytes
+        self.faults: Final = faults
         # Every attempt to connect, in order.
         self.dialled: list[Address] = []
         self._listeners: dict[Address, MemoryListener] = {}
@@ -123,7 +131,11 @@ class MemoryNetwork:
         """See net.dialer.Dial. Nothing is told before this returns."""
         self.dialled.append(address)
         attempt = _Attempt(failed)
-        self.clock.callLater(0, self._try, attempt, address, protocol, timeout_s)
+        delay_s = 0.0 if self.faults is None else self.faults.delay_s()
+        if delay_s < timeout_s:
+            self.clock.callLater(delay_s, self._try, attempt, address, protocol, timeout_s - delay_s)
+        else:
+            self.clock.callLater(timeout_s, attempt.fail, Outcome.CONNECT_TIMEOUT, "no answer in time")
         return attempt
 
     def _try(self, attempt: _Attempt, address: Address, protocol: StreamProtocol, timeout_s: float) -> None:
@@ -132,9 +144,13 @@ class MemoryNetwork:
         trouble = self._troubles.get(address)
         if trouble is None and address not in self._listeners:
             trouble = (Outcome.REFUSED, "connection refused")
+        if trouble is None and self.faults is not None:
+            trouble = self.faults.trouble(address)
         if trouble is None:
             attempt.over = True
-            self.connect(address, protocol)
+            near, far = self._joined(address, protocol)
+            if self.faults is not None:
+                self.faults.befall(near, far, str(address))
         elif trouble[0] is Outcome.CONNECT_TIMEOUT:
             self.clock.callLater(timeout_s, attempt.fail, *trouble)
         else:
@@ -143,25 +159,35 @@ class MemoryNetwork:
     def connect(self, address: Address | str, protocol: StreamProtocol, host: str = "127.0.0.1") -> MemoryTransport:
         """Connect from `host`, at once; the other side is told in a turn. ConnectionRefusedError when it is not to be."""
         where = _parsed(address)
-        listener = self._listeners.get(where)
-        if listener is None or where in self._troubles:
+        if where not in self._listeners or where in self._troubles:
             raise ConnectionRefusedError(f"nobody takes connections at {where}")
+        near, far = self._joined(where, protocol, host)
+        if self.faults is not None:
+            self.faults.befall(far, near, host)
+        return near
+
+    def _joined(
+        self, where: Address, protocol: StreamProtocol, host: str = "127.0.0.1"
+    ) -> tuple[MemoryTransport, MemoryTransport]:
         self._next_port += 1
         here = UNIXAddress(None) if isinstance(where, UnixAddress) else IPv4Address("TCP", host, self._next_port)
         near, far = self.pair(here, _shown(where))
-        self.clock.callLater(0, listener.accept, far)
+        self.clock.callLater(0, self._listeners[where].accept, far)
         near.open(protocol)
-        return near
+        return near, far
 
     def pair(
         self, here: IPv4Address | UNIXAddress, there: IPv4Address | UNIXAddress
     ) -> tuple[MemoryTransport, MemoryTransport]:
         """Two ends of one connection, neither of them opened."""
-        up, down = Pipe(self.capacity_bytes), Pipe(self.capacity_bytes)
+        up, down = self._pipe(), self._pipe()
+        up.back, down.back = down, up
         near = MemoryTransport(self.clock, incoming=down, outgoing=up, host=here, peer=there, standing=self._standing)
         far = MemoryTransport(self.clock, incoming=up, outgoing=down, host=there, peer=here, standing=self._standing)
-        near.other, far.other = far, near
         return near, far
+
+    def _pipe(self) -> Pipe:
+        return Pipe(self.capacity_bytes) if self.faults is None else self.faults.pipe(self.capacity_bytes)
 
     @property
     def open_connections(self) -> list[MemoryTransport]:

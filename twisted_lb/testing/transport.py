@@ -11,31 +11,9 @@ from twisted.python.failure import Failure
 from zope.interface import classImplements
 
 from twisted_lb.net.transport import HIGH_WATER_BYTES, LOW_WATER_BYTES, RECEIVE_BYTES, Producer, StreamProtocol
+from twisted_lb.testing.pipe import Pipe
 
 _log = Logger()
-
-
-class Pipe:
-    """One direction: bytes on their way, at most `capacity` of them, and how they end."""
-
-    def __init__(self, capacity: int) -> None:
-        self.bytes = bytearray()
-        self.ended = False  # a FIN follows the bytes
-        self.reset = False  # a RST came; what was queued before it can still be read
-        self.closed = False  # nobody reads any more
-        self._capacity: Final = capacity
-
-    def put(self, data: bytes | bytearray) -> int:
-        """Take what there is room for; how much that was."""
-        taken = min(max(self._capacity - len(self.bytes), 0), len(data))
-        self.bytes += data[:taken]
-        return taken
-
-    def take(self, most: int) -> bytes:
-        """The next bytes, none when there are none."""
-        data = bytes(self.bytes[:most])
-        del self.bytes[:most]
-        return data
 
 
 class MemoryTransport:
@@ -44,8 +22,6 @@ class MemoryTransport:
     The contract is that of `net.transport.StreamTransport`. As there, a protocol without `readConnectionLost` is told that
     all is over at the peer's FIN, and one that has `connectionBroken` hears of a reset even while it reads nothing.
     """
-
-    other: "MemoryTransport"
 
     def __init__(
         self,
@@ -65,6 +41,8 @@ class MemoryTransport:
         self._peer: Final = peer
         self._standing: Final = standing
         standing[self] = None
+        incoming.when_readable = self._wake
+        outgoing.when_room = self._wake
         self._pending = bytearray()
         self._producer: Producer | None = None
         self._producer_paused = False
@@ -83,6 +61,11 @@ class MemoryTransport:
         self.protocol = protocol
         protocol.makeConnection(self)
         self._wake()
+
+    @property
+    def pipes(self) -> tuple[Pipe, Pipe]:
+        """What comes in and what goes out."""
+        return self._incoming, self._outgoing
 
     @property
     def unsent(self) -> int:
@@ -132,7 +115,6 @@ class MemoryTransport:
         assert self.protocol is not None
         data = self._incoming.take(RECEIVE_BYTES)
         if data:
-            self.other._wake()  # there is room again
             self._wake()  # there may be more
             self.protocol.dataReceived(data)
         elif self._incoming.ended and not self._broken:
@@ -168,15 +150,7 @@ class MemoryTransport:
         if self._incoming.reset:
             self._fail_writing()
             return len(data)
-        if self._outgoing.closed:
-            # Nobody is there any more: the answer to bytes is a reset.
-            self._incoming.reset = True
-            self._wake()
-            return len(data)
-        taken = self._outgoing.put(data)
-        if taken:
-            self.other._wake()
-        return taken
+        return self._outgoing.put(data)
 
     def _fail_writing(self) -> None:
         """The peer takes no more. What it sent before is still to be read, and then it is over."""
@@ -250,14 +224,13 @@ class MemoryTransport:
 
     def _end_writing(self) -> None:
         self._write_ended = True
-        self._outgoing.ended = True
-        self.other._wake()
+        self._outgoing.end()
         self._wake()
 
     def abortConnection(self) -> None:
         """Close now with a reset, whatever is kept; `connectionLost` comes later."""
         if not self._gone:
-            self._outgoing.reset = True
+            self._outgoing.cut()
             self._lose(ConnectionAborted())
 
     def _lose(self, reason: Exception) -> None:
@@ -266,14 +239,12 @@ class MemoryTransport:
         self._gone = True
         self._standing.pop(self)
         self._pending.clear()
-        # As the kernel does: bytes that nobody read are answered by a reset.
-        if self._incoming.bytes:
-            self._outgoing.reset = True
-        if not self._outgoing.reset:
-            self._outgoing.ended = True
-        self._incoming.closed = True
-        self._incoming.bytes.clear()
-        self.other._wake()
+        # As the kernel does: bytes that nobody read are answered by a reset, and a reset by nothing.
+        if self._incoming.bytes or self._incoming.reset:
+            self._outgoing.cut()
+        else:
+            self._outgoing.end()
+        self._incoming.close()
         if self.protocol is not None:
             self._clock.callLater(0, self._deliver_lost, Failure(reason))
 

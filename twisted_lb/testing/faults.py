@@ -1,0 +1,174 @@
+"""What goes wrong in the network in memory by itself: at random moments, and the same ones for the same seed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from twisted.internet.interfaces import IReactorTime
+
+from twisted_lb.core.backend import Address
+from twisted_lb.core.outcome import Outcome
+from twisted_lb.testing.faulty_pipe import FaultyPipe
+from twisted_lb.testing.transport import MemoryTransport
+
+
+@dataclass(frozen=True)
+class Chances:
+    """How often things go wrong, as probabilities, and how badly, in seconds and bytes. By default nothing does.
+
+    The first group is drawn for each attempt to connect, the second for each write, the third once for each connection.
+    Connections are those of whoever dials (the balancer's to its backends) and of whoever connects (its clients): what
+    befalls one happens to the peer, never to the side that is tried out.
+    """
+
+    # Nobody listens, for once.
+    refused: float = 0.0
+    # No answer to the connect: it ends by its timeout.
+    hanging: float = 0.0
+    # We have nothing left to connect with.
+    local_failure: float = 0.0
+
+    # The kernel takes a part only, at least a byte, and for a moment no more.
+    partial_write: float = 0.0
+    # It arrives in pieces.
+    split: float = 0.0
+    # It, and all behind it, arrives late, by at most `longest_delay_s`; so does the answer to a connect.
+    delayed: float = 0.0
+    longest_delay_s: float = 0.5
+    # A reset takes away what is still on its way, rather than follow it.
+    overtaken: float = 0.0
+
+    # Both sides are told that the other one reset the connection.
+    reset: float = 0.0
+    # The peer closes it, as a process that ends does.
+    closed: float = 0.0
+    # The peer sends its FIN and listens on.
+    half_closed: float = 0.0
+    # Nothing arrives at the peer for a while, at most `longest_stall_s`: it reads slowly.
+    stalled: float = 0.0
+    longest_stall_s: float = 10.0
+    # When that is: behind a byte of either direction, small numbers more often, or after a time.
+    within_bytes: int = 100_000
+    within_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        """ValueError when the chances of a group are more than 1 together."""
+        for group in ((self.refused, self.hanging, self.local_failure), self.of_a_connection):
+            if sum(group) > 1 or min(group) < 0:
+                raise ValueError(f"{group} are not probabilities that exclude each other")
+
+    @property
+    def of_a_connection(self) -> tuple[float, ...]:
+        """In the order of `_BEFALLS`."""
+        return self.reset, self.closed, self.half_closed, self.stalled
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that went wrong: when, in the clock's seconds, what, and to which connection or address."""
+
+    at: float
+    what: str
+    where: str
+
+    def __str__(self) -> str:
+        return f"{self.where} {self.what}"
+
+
+_BEFALLS: Final = ("reset", "closed", "half-closed", "stalled")
+_TROUBLES: Final = (
+    (Outcome.REFUSED, "connection refused"),
+    (Outcome.CONNECT_TIMEOUT, "no answer in time"),
+    (Outcome.LOCAL_FAILURE, "no ports left"),
+)
+
+
+class Faults:
+    """Given to a MemoryNetwork, it spoils it. `rng` decides what and when, so that a seed is a story that can be told again.
+
+    `happened` is what came about; `hear` is told each, as it happens. What a network does to every byte (partial writes,
+    pieces, delays) is not in it. `calm` ends it all.
+    """
+
+    def __init__(
+        self, clock: IReactorTime, rng: Random, chances: Chances, hear: Callable[[Fault], object] | None = None
+    ) -> None:
+        self.chances = chances
+        self.happened: list[Fault] = []
+        self._rng: Final = rng
+        self._hear: Final = hear
+        self._clock: Final = clock
+
+    def calm(self) -> None:
+        """From now on nothing goes wrong any more, to connections that exist neither."""
+        self.chances = Chances()
+
+    # The network asks.
+
+    def pipe(self, capacity_bytes: int) -> FaultyPipe:
+        """One direction of a connection."""
+        return FaultyPipe(self._clock, capacity_bytes, self._rng, lambda: self.chances)
+
+    def delay_s(self) -> float:
+        """How long a connect takes."""
+        chances = self.chances
+        return self._rng.uniform(0, chances.longest_delay_s) if self._rng.random() < chances.delayed else 0.0
+
+    def trouble(self, address: Address) -> tuple[Outcome, str] | None:
+        """How an attempt to connect fails, None when it does not."""
+        chances = self.chances
+        index = self._drawn((chances.refused, chances.hanging, chances.local_failure))
+        if index is None:
+            return None
+        self._note(_TROUBLES[index][0].name.lower(), str(address))
+        return _TROUBLES[index]
+
+    def befall(self, tried: MemoryTransport, peer: MemoryTransport, where: str) -> None:
+        """Decide what happens to a new connection; `peer` is the end that does it."""
+        index = self._drawn(self.chances.of_a_connection)
+        if index is None:
+            return
+        rng, chances = self._rng, self.chances
+        what = _BEFALLS[index]
+        stall_s = rng.uniform(0, chances.longest_stall_s)
+        to_peer, from_peer = peer.pipes
+        assert isinstance(to_peer, FaultyPipe)
+        assert isinstance(from_peer, FaultyPipe)
+
+        def happen() -> None:
+            if self.chances is not chances or not peer.connected:
+                return
+            self._note(what, where)
+            if what == "reset":
+                to_peer.tear()
+                from_peer.tear()
+            elif what == "closed":
+                peer.loseConnection()
+            elif what == "half-closed":
+                peer.loseWriteConnection()
+            else:
+                to_peer.stall(stall_s)
+
+        if rng.random() < 0.5:
+            self._clock.callLater(rng.uniform(0, chances.within_s), happen)
+        else:
+            behind = int(chances.within_bytes ** rng.random())
+            rng.choice((to_peer, from_peer)).after(behind, happen)
+
+    def _drawn(self, chances: tuple[float, ...]) -> int | None:
+        dice = self._rng.random()
+        for index, chance in enumerate(chances):
+            dice -= chance
+            if dice < 0:
+                return index
+        return None
+
+    def _note(self, what: str, where: str) -> None:
+        fault = Fault(self._clock.seconds(), what, where)
+        self.happened.append(fault)
+        if self._hear is not None:
+            self._hear(fault)
+
+    def __repr__(self) -> str:
+        return f"<Faults: {len(self.happened)} happened>"
