@@ -1,0 +1,44 @@
+"""`scripts/faults SEED`: the story of one seed, line by line. `scripts/faults FIRST LAST`: those of many, failures only."""
+
+import sys
+import time
+
+from faults.story import complaints, report
+
+
+def replay(seed: int) -> int:
+    """Tell it, and say what is wrong with it."""
+    found = complaints(seed, print)
+    print(report(seed, found) if found else f"seed {seed}: nothing is wrong")
+    return bool(found)
+
+
+def hunt(first: int, last: int, most: int) -> int:
+    """All of these seeds, or until so many have failed."""
+    began, failed = time.perf_counter(), 0
+    seed = first - 1
+    for seed in range(first, last + 1):
+        found = complaints(seed)
+        if found:
+            failed += 1
+            print(report(seed, found[:3]), flush=True)
+            if failed >= most:
+                break
+    told = seed - first + 1
+    print(f"{failed} of {told} seeds failed, {told / (time.perf_counter() - began):.0f} seeds a second")
+    return bool(failed)
+
+
+def main(words: list[str]) -> int:
+    """One seed, or a range of them and after how many failures to stop."""
+    numbers = [int(word) for word in words]
+    if len(numbers) == 1:
+        return replay(numbers[0])
+    if len(numbers) in (2, 3):
+        return hunt(*numbers[:2], numbers[2] if len(numbers) == 3 else 10)
+    print(__doc__, file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

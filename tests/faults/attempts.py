@@ -1,0 +1,99 @@
+"""The attempts at each request, as the tapes of the connections to the backends show them."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from faults.reader import UNTIL_CLOSE, Message, Reader, read_both
+from faults.tape import HEARD_RST, PUT, TOOK, Dialled, Tape
+from faults.town import Town
+
+
+@dataclass
+class Attempt:
+    """One attempt at a request, as the tapes show it."""
+
+    at: int
+    when: float
+    backend: str
+    dialled: Dialled | None
+    tape: Tape | None
+    index: int  # of the request on its tape
+    request: Message | None
+    answer: Message | None
+
+    @property
+    def reached(self) -> bool:
+        """Whether a byte of it was on its way to the backend."""
+        return self.request is not None
+
+
+class Backends:
+    """What the tapes of the connections to the backends say: attempts by the name of their request."""
+
+    def __init__(self, town: Town, complain: Callable[[str], None]) -> None:
+        self.attempts: dict[str, list[Attempt]] = defaultdict(list)
+        self.readers: dict[Tape, tuple[Reader, Reader]] = {}
+        self.unnamed = 0
+        self._complain = complain
+        for dialled in town.network.dials:
+            if dialled.tape is None:
+                self._add(
+                    dialled.wanted_by, Attempt(dialled.at, dialled.when, dialled.address, dialled, None, 0, None, None)
+                )
+            else:
+                self._read(dialled)
+        for attempts in self.attempts.values():
+            attempts.sort(key=lambda attempt: attempt.at)
+
+    def _add(self, name: str, attempt: Attempt) -> None:
+        self.attempts[name].append(attempt)
+
+    def _read(self, dialled: Dialled) -> None:
+        tape = dialled.tape
+        assert tape is not None
+        asked, answered = read_both(tape.all(PUT), tape.all(TOOK))
+        end = tape.left_by_peer
+        if end is not None:
+            answered.end(reset=end.what == HEARD_RST)
+        self.readers[tape] = asked, answered
+        if asked.broken:
+            self._complain(f"{tape} was sent what is no request: {asked.broken}")
+        self._add(dialled.wanted_by, self._attempt(dialled, asked, answered, 0))
+        for index in range(1, len(asked.messages)):
+            attempt = self._attempt(dialled, asked, answered, index)
+            self._check_reuse(tape, asked.messages[index - 1], answered, index, attempt)
+            if asked.messages[index].head_ends_at is None:
+                self.unnamed += 1
+            else:
+                self._add(name_of(asked.messages[index]), attempt)
+
+    def _attempt(self, dialled: Dialled, asked: Reader, answered: Reader, index: int) -> Attempt:
+        request = asked.messages[index] if index < len(asked.messages) else None
+        answer = answered.messages[index] if index < len(answered.messages) else None
+        at, when = dialled.at, dialled.when
+        if index:
+            assert request is not None
+            assert dialled.tape is not None
+            entry = dialled.tape.entry_of(PUT, request.begins_at)
+            assert entry is not None
+            at, when = entry.at, entry.when
+        return Attempt(at, when, dialled.address, dialled if not index else None, dialled.tape, index, request, answer)
+
+    def _check_reuse(self, tape: Tape, before: Message, answered: Reader, index: int, attempt: Attempt) -> None:
+        """A connection is used again only after a complete exchange, with nothing left on it."""
+        name = attempt.request
+        if not before.complete:
+            self._complain(f"{tape} is used for {name} in the middle of {before}")
+        last = answered.messages[index - 1] if index <= len(answered.messages) else None
+        if last is None or not last.complete:
+            self._complain(f"{tape} is used for {name} before its last answer was complete")
+            return
+        if last.closes or (last.framing == UNTIL_CLOSE):
+            self._complain(f"{tape} is used for {name} although the backend said that it closes")
+        if tape.count(TOOK, attempt.at) > (last.ends_at or 0):
+            self._complain(f"{tape} is used for {name} with bytes on it that nobody asked for")
+
+
+def name_of(message: Message) -> str:
+    return message.target.decode().removeprefix("/r/")

@@ -1,0 +1,214 @@
+"""Judges a town by its tapes: who was asked what, what came of it, and what the client was told, each by rules of its own.
+
+Nothing of the package decides here: the outcome table stands below once more.
+"""
+
+from collections import Counter
+from itertools import pairwise
+
+from faults.attempts import Attempt, Backends, name_of
+from faults.clients import Ask, Client
+from faults.conversation import Conversation
+from faults.reader import UNTIL_CLOSE
+from faults.tape import HEARD_FIN, HEARD_RST, SAID_FIN, SAID_RST, TOOK
+from faults.town import MORE_ATTEMPTS, REPLAY_BYTES, TIMEOUTS, Record, Town
+
+from twisted_lb.core.outcome import Outcome
+
+IDEMPOTENT = {"GET", "HEAD", "PUT", "DELETE", "OPTIONS"}
+ALWAYS = {"REFUSED", "CONNECT_TIMEOUT"}
+IF_IDEMPOTENT = {"STALE_REUSE", "NO_RESPONSE", "BAD_RESPONSE", "TIMED_OUT"}
+# A deadline may be a tick of the wheel late.
+TICK_S = 0.25
+# What one direction may hold: the mark, and what was sent ahead with one receive beyond it; and the framing around it.
+MOST_UNSENT = 65536 + 2 * 65536 + 32768
+
+
+class Oracle:
+    """`complaints` are what is wrong with a town's story: none, or there is a bug, here or there."""
+
+    def __init__(self, town: Town) -> None:
+        self.complaints: list[str] = []
+        self.town = town
+        self.backends = Backends(town, self.complain)
+        self.answers = {nonce: (server, a) for server in town.servers for nonce, a in server.answers.items()}
+        self.asks: dict[str, tuple[Client, Ask]] = {a.name: (c, a) for c in town.clients for a in c.asks}
+        self.records: dict[str, Record] = {}
+        self._judge()
+
+    def complain(self, text: str) -> None:
+        self.complaints.append(text)
+
+    def _judge(self) -> None:
+        town = self.town
+        for name, thing in town.left.items():
+            self.complain(f"left over: {name}: {thing}")
+        for event in town.logged:
+            failure = event.get("log_failure")
+            text = failure.getTraceback() if failure is not None else ""
+            self.complain(f"logged: {event.get('log_format')}\n{text}")
+        for client in town.clients:
+            if client.given_up:
+                self.complain(f"{client} waited in vain for {client.given_up}")
+        if town.network.largest_unsent > MOST_UNSENT:
+            self.complain(f"{town.network.largest_unsent} bytes were held for somebody who takes none")
+        for record in town.records:
+            if record.name in self.records:
+                self.complain(f"{record.name} ended twice")
+            self.records[record.name] = record
+        tapes = {str(tape.name): tape for tape in town.network.tapes.all}
+        for client in town.clients:
+            if client.transport is not None:
+                host = client.transport.getHost()
+                tape = tapes[f"client {host.host}:{host.port}"]
+                Conversation(self, client, tape).judge()
+        for name, attempts in self.backends.attempts.items():
+            self._judge_attempts(name, attempts)
+        self._count_outcomes()
+
+    # Attempts.
+
+    def _judge_attempts(self, name: str, attempts: list[Attempt]) -> None:
+        client, ask = self.asks[name]
+        record = self.records.get(name)
+        if record is None:
+            self.complain(f"{name} was begun and never ended")
+            return
+        # On a connection that is used again not even one byte may have left when it turned out to be closed.
+        if not len(attempts) <= record.attempts <= len(attempts) + 1:
+            self.complain(f"{name}: {record.attempts} attempts, {len(attempts)} are seen")
+        if len(attempts) > 1 + MORE_ATTEMPTS:
+            self.complain(f"{name}: {len(attempts)} attempts")
+        reached = [attempt for attempt in attempts if attempt.reached]
+        if ask.method not in IDEMPOTENT and len(reached) > 1:
+            self.complain(f"{name}: a {ask.method} went to {', '.join(a.backend for a in reached)}")
+        for before, after in pairwise(attempts):
+            stale = before.index > 0 and before.answer is None
+            if before.backend == after.backend and not stale and record.attempts == len(attempts):
+                self.complain(f"{name}: {after.backend} is asked twice")
+            if before.tape is not None and not self._over(before, after.at):
+                self.complain(f"{name}: another attempt before the one at {before.backend} had ended")
+        for attempt in attempts:
+            self._judge_request(name, ask, client, attempt)
+            self._judge_choice(name, attempt)
+
+    def _over(self, attempt: Attempt, at: int) -> bool:
+        """Whether the balancer had let go of it by then."""
+        assert attempt.tape is not None
+        said = attempt.tape.first(SAID_FIN, SAID_RST, HEARD_FIN, HEARD_RST)
+        return said is not None and said.at < at + 1000  # closing the socket comes after the batch
+
+    def _judge_request(self, name: str, ask: Ask, client: Client, attempt: Attempt) -> None:
+        request = attempt.request
+        if request is None or request.head_ends_at is None:
+            return
+        if name_of(request) != name or request.method.decode() != ask.method:
+            self.complain(f"{attempt.backend} was asked {request} for {name}")
+        if request.get("x-forwarded-for") != client.host:
+            self.complain(f"{attempt.backend} was told of another client of {name}")
+        if bytes(request.body) != ask.body[: len(request.body)]:
+            self.complain(f"{attempt.backend} was sent another body of {name}")
+        if request.complete and len(request.body) != len(ask.body):
+            self.complain(f"{attempt.backend} was sent {len(request.body)} bytes as the whole body of {name}")
+
+    def _judge_choice(self, name: str, attempt: Attempt) -> None:
+        if self.town.checks is None:
+            return  # then a request tries whether somebody is back
+        usable = self.usable(attempt.at)
+        if attempt.dialled is not None and attempt.backend not in usable:
+            self.complain(f"{name}: {attempt.backend} was asked, usable were {set(usable)}")
+
+    def usable(self, at: int) -> frozenset[str]:
+        usable: frozenset[str] = frozenset()
+        for change in self.town.changes:
+            if change.at > at:
+                break
+            usable = change.usable
+        return usable
+
+    # Outcomes.
+
+    def allowed(self, attempt: Attempt, began: float) -> set[str]:
+        """How an attempt may have ended by what the balancer saw of its backend; what the client did comes on top."""
+        if attempt.dialled is not None and attempt.dialled.failed:
+            return {attempt.dialled.failed}
+        if attempt.tape is None:
+            return set()
+        tape, answer = attempt.tape, attempt.answer
+        _, answered = self.backends.readers[tape]
+        ended = tape.left_by_peer is not None
+        rst = tape.first(SAID_RST, SAID_FIN)
+        cut_at = rst.when if rst is not None else self.town.clock.seconds()
+        allowed = set()
+        if answer is None or answer.head_ends_at is None or answered.broken:
+            if cut_at - began >= TIMEOUTS["response_head_s"] - TICK_S:
+                allowed.add("TIMED_OUT")
+            if ended:
+                allowed.add("NO_RESPONSE")
+                if attempt.index and answer is None:
+                    allowed.add("STALE_REUSE")
+        if answer is None:
+            return allowed
+        is_last = answer is answered.messages[-1]
+        if is_last and answered.broken and answered._state == "head":
+            allowed.add("BAD_RESPONSE")
+        elif answer.status == 101 and (attempt.request is None or answer.get("upgrade") != "websocket"):
+            allowed = {"BAD_RESPONSE"}
+        elif answer.complete:
+            allowed.add("OK")
+            if answer.framing == UNTIL_CLOSE:
+                allowed.add("CUT_SHORT")
+        elif answer.head_ends_at is not None:
+            last = [entry for entry in tape.entries if entry.what == TOOK][-1]
+            stalled = cut_at - last.when >= TIMEOUTS["response_idle_s"] - TICK_S
+            if ended or stalled or (is_last and answered.broken):
+                allowed.add("CUT_SHORT")
+        return allowed
+
+    def _count_outcomes(self) -> None:
+        """The counters of the backends say the same as the ends of the exchanges and the tapes."""
+        for backend in self.town.pool.backends.values():
+            counts = Counter({o.name: n for o, n in zip(Outcome, backend.outcomes, strict=True) if n})
+            earlier: list[set[str]] = []
+            for name, record in self.records.items():
+                attempts = self.backends.attempts.get(name, [])
+                if record.attempts and record.backend == backend.name:
+                    counts[record.outcome] -= 1
+                earlier += [
+                    self.allowed(attempt, attempts[0].when) & self._retryable(name)
+                    for attempt in attempts[: record.attempts - 1]
+                    if attempt.backend == backend.name and attempt is not attempts[-1]
+                ]
+            missing = sum(counts.values()) - len(earlier)
+            seen = sum(len(self.backends.attempts.get(name, [])) for name in self.records)
+            hidden = sum(record.attempts for record in self.records.values()) - seen
+            if min(counts.values(), default=0) < 0 or not 0 <= missing <= max(hidden, 0):
+                self.complain(f"{backend.name} counts {dict(counts)} beside the last attempts, seen are {earlier}")
+            elif not missing and not _matches(+counts, earlier):
+                self.complain(f"{backend.name} counts {dict(counts)} for attempts that may have ended {earlier}")
+
+    def _retryable(self, name: str) -> set[str]:
+        return ALWAYS | (IF_IDEMPOTENT if self.asks[name][1].method in IDEMPOTENT else set())
+
+    def might_have_retried(self, record: Record, attempts: list[Attempt], taken: int) -> frozenset[str]:
+        """Whom it could have asked instead of giving up."""
+        if record.outcome not in self._retryable(record.name) - {"TIMED_OUT"}:
+            return frozenset()
+        if record.attempts > MORE_ATTEMPTS or taken > REPLAY_BYTES:
+            return frozenset()
+        if record.when - attempts[0].when >= TIMEOUTS["response_head_s"] - 2 * TICK_S:
+            return frozenset()
+        return self.usable(record.at) - {attempt.backend for attempt in attempts}
+
+
+def _matches(counts: Counter, attempts: list[set[str]]) -> bool:
+    """Whether each attempt can be given one of its outcomes so that these are the counts."""
+    if not attempts:
+        return not +counts
+    first, *rest = sorted(attempts, key=len)
+    return any(counts[outcome] > 0 and _matches(counts - Counter([outcome]), rest) for outcome in first)
+
+
+def judge(town: Town) -> list[str]:
+    """What is wrong with a town that has run."""
+    return Oracle(town).complaints

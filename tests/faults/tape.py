@@ -1,0 +1,274 @@
+"""What passes between the balancer and its peers, byte for byte and in order: the ground truth that the oracle judges by."""
+
+import random
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+from faults.kernel import Kernel, MemorySocket
+from twisted.internet.address import IPv4Address
+
+from twisted_lb.core.backend import Address
+from twisted_lb.net.clock import Clock
+from twisted_lb.net.poller import EpollPoller
+from twisted_lb.net.transport import StreamProtocol, Transport
+from twisted_lb.net.upstream import Upstream
+from twisted_lb.testing import Faults, HeapClock, MemoryNetwork, MemoryTransport
+from twisted_lb.testing.faulty_pipe import FaultyPipe, _Mark
+from twisted_lb.testing.network import Failed
+
+# What the balancer does, and what it is told.
+PUT = "put"
+TOOK = "took"
+SAID_FIN = "said fin"
+SAID_RST = "said rst"
+HEARD_FIN = "heard fin"
+HEARD_RST = "heard rst"
+
+
+class Entry:
+    """One thing on a tape. `at` is a number that orders everything in a town, `when` its time."""
+
+    __slots__ = ("at", "data", "what", "when")
+
+    def __init__(self, at: int, when: float, what: str, data: bytes) -> None:
+        self.at = at
+        self.when = when
+        self.what = what
+        self.data = data
+
+
+class Tape:
+    """One connection of the balancer's, to a client or to a backend, as seen by the balancer."""
+
+    def __init__(self, tapes: "Tapes", name: str, wanted_by: str = "") -> None:
+        self.name = name
+        self.wanted_by = wanted_by  # the request for which it was made
+        self.entries: list[Entry] = []
+        self.end: Any = None  # the balancer's end
+        self.incoming: Any = None  # its two pipes
+        self.outgoing: Any = None
+        self._tapes = tapes
+        self.began = tapes.tick()
+
+    def note(self, what: str, data: bytes = b"") -> None:
+        entry = Entry(self._tapes.tick(), self._tapes.clock.seconds(), what, data)
+        self.entries.append(entry)
+        self._tapes.heard(self, entry)
+
+    def all(self, what: str) -> bytes:
+        return b"".join(entry.data for entry in self.entries if entry.what == what)
+
+    def first(self, *what: str) -> Entry | None:
+        return next((entry for entry in self.entries if entry.what in what), None)
+
+    @property
+    def left_by_peer(self) -> Entry | None:
+        """The end that came from the other side, unless the balancer had ended it before."""
+        said, heard = self.first(SAID_FIN, SAID_RST), self.first(HEARD_FIN, HEARD_RST)
+        return heard if said is None or (heard is not None and heard.at < said.at) else None
+
+    def entry_of(self, what: str, offset: int) -> Entry | None:
+        """The entry in which the byte with this offset was put or taken, None when it never was."""
+        for entry in self.entries:
+            if entry.what == what:
+                offset -= len(entry.data)
+                if offset < 0:
+                    return entry
+        return None
+
+    def count(self, what: str, before: int) -> int:
+        """How many bytes had been put or taken before this moment."""
+        return sum(len(entry.data) for entry in self.entries if entry.what == what and entry.at < before)
+
+    def __repr__(self) -> str:
+        return f"<Tape {self.name}>"
+
+
+class Tapes:
+    """All of a town's, and the one order of everything."""
+
+    def __init__(self, clock: HeapClock, hear: Callable[[Tape, Entry], None] | None) -> None:
+        self.clock = clock
+        self.all: list[Tape] = []
+        self._hear = hear
+        self._ticks = count(1)
+
+    def tick(self) -> int:
+        return next(self._ticks)
+
+    def begin(self, name: str, wanted_by: str = "") -> Tape:
+        self.all.append(Tape(self, name, wanted_by))
+        return self.all[-1]
+
+    def heard(self, tape: Tape, entry: Entry) -> None:
+        if self._hear is not None:
+            self._hear(tape, entry)
+
+
+class TapedPipe(FaultyPipe):
+    """`tape` is None until it is known whose it is, and for what nobody needs to know (checks)."""
+
+    tape: Tape | None = None
+    outwards = False  # the balancer writes
+
+    def put(self, data: bytes | bytearray) -> int:
+        taken = super().put(data)
+        if taken and self.tape is not None and self.outwards:
+            self.tape.note(PUT, bytes(data[:taken]))
+        return taken
+
+    def take(self, most: int) -> bytes:
+        data = super().take(most)
+        if data and self.tape is not None and not self.outwards:
+            self.tape.note(TOOK, data)
+        return data
+
+    def end(self) -> None:
+        if self.tape is not None and self.outwards and self._marked is None:
+            self.tape.note(SAID_FIN)
+        super().end()
+
+    def cut(self) -> None:
+        if self.tape is not None and self.outwards and self._marked is not _Mark.RST:
+            self.tape.note(SAID_RST)
+        super().cut()
+
+    def _land(self, what: Any) -> None:
+        super()._land(what)
+        if self.tape is not None and not self.outwards and isinstance(what, _Mark):
+            self.tape.note(HEARD_RST if what is _Mark.RST else HEARD_FIN)
+
+
+class Dialled:
+    """An attempt of the balancer's to connect, for a request; checks are not among them."""
+
+    def __init__(self, at: int, when: float, address: str, wanted_by: str) -> None:
+        self.at = at
+        self.when = when
+        self.address = address
+        self.wanted_by = wanted_by
+        self.failed: str = ""
+        self.failed_at: int | None = None
+        self.tape: Tape | None = None
+
+
+class SocketEnd:
+    """The balancer's end of a connection: the real Transport, on a socket in memory. Looks like a MemoryTransport."""
+
+    def __init__(self, poller: EpollPoller, sock: MemorySocket) -> None:
+        self.transport = Transport(poller, sock)  # type: ignore[arg-type]
+        self._poller = poller
+
+    def open(self, protocol: StreamProtocol) -> None:
+        self._poller.clock.read()
+        self.transport.open(protocol)
+
+    def abortConnection(self) -> None:
+        self.transport.abortConnection()
+
+    @property
+    def connected(self) -> bool:
+        return self.transport.connected
+
+    @property
+    def unsent(self) -> int:
+        return self.transport.unsent
+
+
+class TownNetwork(MemoryNetwork):
+    """Clients connect to the balancer, and the balancer dials; both are taped. With a kernel the balancer's ends are real
+    Transports, without they are the ones in memory: foreign ones, as Twisted's are.
+    """
+
+    def __init__(
+        self,
+        clock: HeapClock,
+        faults: Faults,
+        rng: random.Random,
+        hear: Callable[[Tape, Entry], None] | None,
+    ) -> None:
+        super().__init__(clock, faults=faults)
+        self.rng = rng
+        self.kernel: Kernel | None = None
+        self.poller: EpollPoller | None = None
+        self.now: Clock | None = None
+        self.tapes = Tapes(clock, hear)
+        self.dials: list[Dialled] = []
+        self.largest_unsent = 0
+        self._wanted: tuple[Address, StreamProtocol, Dialled | None] | None = None
+
+    def _pipe(self) -> TapedPipe:
+        assert self.faults is not None
+        return TapedPipe(self.clock, self.capacity_bytes, self.rng, lambda: self.faults.chances)  # type: ignore[union-attr]
+
+    def dial(self, address: Address, protocol: StreamProtocol, timeout_s: float, failed: Failed) -> Any:
+        dialled: Dialled | None = None
+        if isinstance(protocol, Upstream):
+            assert protocol.waiter is not None
+            wanted_by = protocol.waiter.head.target.decode().removeprefix("/r/")
+            dialled = Dialled(self.tapes.tick(), self.clock.seconds(), str(address), wanted_by)
+            self.dials.append(dialled)
+
+        def told(outcome: Any, detail: str) -> None:
+            assert self.now is not None
+            self.now.read()
+            if dialled is not None:
+                dialled.failed = outcome.name
+                dialled.failed_at = self.tapes.tick()
+            failed(outcome, detail)
+
+        if dialled is not None:
+            self._dials_of[id(protocol)] = dialled
+        return super().dial(address, protocol, timeout_s, told)
+
+    @property
+    def _dials_of(self) -> dict[int, Dialled]:
+        return self.__dict__.setdefault("_dialled_by", {})
+
+    def _try(self, attempt: Any, address: Address, protocol: StreamProtocol, timeout_s: float) -> None:
+        self._wanted = (address, protocol, self._dials_of.pop(id(protocol), None))
+        try:
+            super()._try(attempt, address, protocol, timeout_s)
+        finally:
+            self._wanted = None
+
+    def pair(self, here: Any, there: Any) -> tuple[Any, Any]:
+        up, down = self._pipe(), self._pipe()
+        up.back, down.back = down, up
+        dialling = self._wanted is not None
+        tape: Tape | None = None
+        if self._wanted is None:
+            tape = self.tapes.begin(f"client {here.host}:{here.port}")
+            up.tape = down.tape = tape
+            down.outwards = True
+        elif self._wanted[2] is not None:
+            dialled = self._wanted[2]
+            tape = self.tapes.begin(f"backend {dialled.address}", dialled.wanted_by)
+            dialled.tape = tape
+            up.tape = down.tape = tape
+            up.outwards = True
+        near = self._end(down, up, here, there, balancers=dialling)
+        far = self._end(up, down, there, here, balancers=not dialling)
+        if tape is not None:
+            tape.end = near if dialling else far
+            tape.incoming, tape.outgoing = (down, up) if dialling else (up, down)
+        return near, far
+
+    def _end(self, incoming: TapedPipe, outgoing: TapedPipe, host: Any, peer: Any, *, balancers: bool) -> Any:
+        if not balancers or self.kernel is None:
+            assert isinstance(host, IPv4Address)
+            return MemoryTransport(
+                self.clock, incoming=incoming, outgoing=outgoing, host=host, peer=peer, standing=self._standing
+            )
+        assert self.poller is not None
+        sock = MemorySocket(self.kernel, incoming, outgoing, (host.host, host.port), (peer.host, peer.port))
+        return SocketEnd(self.poller, sock)
+
+    def look_at_buffers(self) -> None:
+        for tape in self.tapes.all:
+            if tape.end is not None:
+                if not tape.end.connected:
+                    tape.end = None
+                else:
+                    self.largest_unsent = max(self.largest_unsent, tape.end.unsent)

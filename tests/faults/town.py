@@ -1,0 +1,320 @@
+"""One story of the fault network: a balancer, its clients and its backends, all from one seed, on virtual time."""
+
+import random
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+from faults.clients import Client
+from faults.kernel import Kernel
+from faults.servers import Server
+from faults.tape import TownNetwork
+from twisted.logger import LogLevel, globalLogPublisher
+
+from twisted_lb.checks import Checks, HttpProbe, ProbeResult
+from twisted_lb.core.backend import AdminState, BackendSpec
+from twisted_lb.core.balancer import Balancer
+from twisted_lb.core.events import BackendDown, BackendEjected, Event
+from twisted_lb.core.pickers import POLICIES
+from twisted_lb.core.pool import Pool, PoolSettings
+from twisted_lb.core.retry import RetryBudget, RetryPolicy
+from twisted_lb.net.clock import Clock
+from twisted_lb.net.connections import Connections, KeepRules
+from twisted_lb.net.deadlines import Deadlines
+from twisted_lb.net.downstream import Downstream
+from twisted_lb.net.engine import Engine, Passing, Rules, Timeouts
+from twisted_lb.testing import Chances, Faults, HeapClock
+from twisted_lb.wire.grammar import Limits
+from twisted_lb.wire.rewrite import Forwarding
+
+LB = "lb:8080"
+START = 1000.0
+# Short: virtual time is cheap, but each of its seconds is ten ticks of the wheel.
+TIMEOUTS = {
+    "head_s": 3.0,
+    "body_idle_s": 4.0,
+    "connect_s": 1.0,
+    "response_head_s": 6.0,
+    "response_idle_s": 5.0,
+    "client_idle_s": 3.0,
+    "tunnel_idle_s": 8.0,
+}
+MORE_ATTEMPTS = 2
+REPLAY_BYTES = 8192
+
+
+@dataclass
+class Record:
+    """What the balancer says of an exchange that has ended."""
+
+    at: int
+    when: float
+    name: str
+    method: str
+    attempts: int
+    outcome: str
+    status: int
+    backend: str
+    unread: bool  # bytes of its client's are here, and its backend has taken all that it was sent
+
+
+@dataclass
+class Change:
+    """Who was usable from when on."""
+
+    at: int
+    when: float
+    usable: frozenset[str]
+
+
+@dataclass
+class Left:
+    """What is left over; empty when nothing is."""
+
+    things: dict[str, object] = field(default_factory=dict)
+
+
+class Town:
+    """Everything of one seed. `hear` is told what happens, as a line."""
+
+    def __init__(self, seed: int, hear: Callable[[str], None] | None = None) -> None:
+        self.seed = seed
+        self.rng = rng = random.Random(seed)
+        self.clock = HeapClock(START)
+        self._hear = hear
+        self.records: list[Record] = []
+        self.changes: list[Change] = []
+        self.logged: list[dict[str, Any]] = []
+        self.left: dict[str, object] = {}
+        self.faults = Faults(self.clock, rng, self._weather(), lambda fault: self.note("network", str(fault)))
+        hear_tape = None if hear is None else lambda tape, e: self.note(tape.name, f"{e.what} {_shown(e.data)}")
+        self.network = TownNetwork(self.clock, self.faults, rng, hear_tape)
+        names = [f"{name}:80" for name in "abcd"[: rng.choice([1, 2, 2, 3, 4])]]
+        self.servers = [self._server(name) for name in names]
+        self.finish_half_closed = rng.random() < 0.3
+        self.now = Clock(self.clock.seconds)
+        self.network.now = self.now
+        self._kernel: Kernel | None = None
+        if rng.random() < 0.75:
+            self._kernel = self.network.kernel = Kernel(self.clock, rng)
+        self._build(names)
+        self.clients = [self._client(f"c{index}") for index in range(rng.choice([1, 2, 4, 6, 8]))]
+
+    @property
+    def foreign(self) -> bool:
+        """Whether the balancer's transports are not its own: it cannot half-close them, nor see how much is queued."""
+        return self._kernel is None
+
+    # Making it.
+
+    def _weather(self) -> Chances:
+        """How bad the network is: mostly not very."""
+        rng = self.rng
+        bad = rng.choice([0.0, 0.3, 1.0])
+        torn = rng.choice([0.0, 0.3, 1.0])
+        return Chances(
+            refused=0.05 * bad,
+            hanging=0.03 * bad,
+            local_failure=0.02 * bad,
+            partial_write=0.3 * torn,
+            split=0.3 * torn,
+            delayed=0.3 * torn,
+            longest_delay_s=rng.choice([0.0, 0.01, 0.3]),
+            overtaken=0.5,
+            reset=0.05 * bad,
+            closed=0.05 * bad,
+            half_closed=0.03 * bad,
+            stalled=0.05 * bad,
+            longest_stall_s=rng.choice([1.0, 10.0]),
+            within_bytes=50_000,
+        )
+
+    def _server(self, address: str) -> Server:
+        return Server(self.network, address, self.rng, lambda text: self.note(address, text))
+
+    def _client(self, name: str) -> Client:
+        return Client(self.network, LB, name, self.rng, lambda text: self.note(name, text))
+
+    def _build(self, names: list[str]) -> None:
+        rng, clock = self.rng, self.clock
+        later = clock.callLater
+
+        def soon(call: Callable[[], None]) -> None:
+            later(0, call)
+
+        if self._kernel is not None:
+            kernel = self._kernel
+            self.poller = self.network.poller = kernel.poller(self.now, later, self._poller_lost)
+            kernel.after = self.network.look_at_buffers
+            soon = self.poller.soon
+        self.deadlines = Deadlines(self.now, later)
+        settings = PoolSettings(rise=rng.choice([1, 2]), fall=rng.choice([1, 3]), checked=rng.random() < 0.7)
+        self.pool = Pool("test", POLICIES[rng.choice(["rr", "rand"])], settings, rng, self._heard_event)
+        self.balancer = Balancer(self.pool, RetryPolicy(MORE_ATTEMPTS, RetryBudget()))
+        self.connections = Connections(
+            self.network, KeepRules(most_idle=rng.choice([0, 1, 8]), idle_s=4.0, most_requests=8, most_age_s=20.0)
+        )
+        rules = Rules(
+            timeouts=Timeouts(**TIMEOUTS),
+            limits=Limits(),
+            passing=Passing(
+                told=Forwarding(),
+                upgrades=frozenset((b"websocket",)),
+                finish_half_closed=self.finish_half_closed,
+                pages={},
+            ),
+            replay_bytes=REPLAY_BYTES,
+            body_bytes=-1,
+            retry_after_s=2,
+        )
+        self.engine = Engine(
+            self.balancer, self.connections, self.deadlines, self.now, rules, Clock(lambda: 784111777.0), rng, soon
+        )
+        self.engine.observer = self._heard_end
+        self.checks: Checks | None = None
+        self.balancer.update([BackendSpec.parse(name) for name in names], self.now.now)
+        if settings.checked:
+            self.probe = HttpProbe(self.network, self.deadlines, clock.seconds, "/health", "check")
+            self.checks = Checks(self.probe, clock, self._heard_check, rng, interval_s=2.0, timeout_s=1.0)
+            self.checks.update((name, server_address(name)) for name in names)
+        self.network.listen(LB, lambda: Downstream(self.engine))
+        self._tick()
+
+    def _poller_lost(self) -> None:
+        raise AssertionError("the poller was lost")
+
+    # What is heard.
+
+    def note(self, who: str, text: str) -> None:
+        if self._hear is not None:
+            self._hear(f"{self.clock.seconds() - START:8.3f}  {who:<22} {text}")
+
+    def _heard_event(self, event: Event) -> None:
+        usable = frozenset(b.name for b in self.pool.backends.values() if b.usable)
+        self.changes.append(Change(self.network.tapes.tick(), self.clock.seconds(), usable))
+        self.note("balancer", f"{event}")
+        if isinstance(event, (BackendDown, BackendEjected)):
+            self.connections.believe_anew(event.backend_name)
+        if isinstance(event, BackendEjected) and event.check_wanted and self.checks is not None:
+            self.checks.check_soon(event.backend_name)
+
+    def _heard_check(self, name: str, result: ProbeResult) -> None:
+        self.balancer.observe_probe(name, result.passed, result.reason, self.now.read())
+
+    def _heard_end(self, exchange: Any) -> None:
+        record = Record(
+            self.network.tapes.tick(),
+            self.clock.seconds(),
+            exchange.head.target.decode().removeprefix("/r/"),
+            exchange.head.method.decode(),
+            exchange.attempts,
+            "" if exchange.outcome is None else exchange.outcome.name,
+            exchange.status,
+            exchange.backend_name,
+            self._is_unread(exchange.head.target.decode().removeprefix("/r/"), exchange.backend_name),
+        )
+        self.records.append(record)
+        self.note(
+            "balancer",
+            f"ends {record.name}: {record.outcome or 'no backend'} {record.status}, {record.attempts} attempts",
+        )
+
+    def _is_unread(self, name: str, backend: str) -> bool:
+        """Whether nobody but the balancer keeps a request from going on."""
+        host = f"10.0.0.{1 + int(name.partition('r')[0][1:])}"
+        clients = [tape for tape in self.network.tapes.all if tape.name.startswith(f"client {host}:")]
+        backends = [tape for tape in self.network.tapes.all if tape.name == f"backend {backend}"]
+        return bool(clients[-1].incoming.bytes) and not any(tape.outgoing.queued for tape in backends)
+
+    def _heard_log(self, event: dict[str, Any]) -> None:
+        if event.get("log_failure") is not None or event.get("log_level") is LogLevel.critical:
+            self.logged.append(event)
+
+    # Living it.
+
+    def _tick(self) -> None:
+        self.balancer.tick(self.now.read())
+        self._ticking = self.clock.callLater(0.25, self._tick)
+
+    def run(self) -> "Town":
+        """The whole story, to its end, and what is left over then."""
+        globalLogPublisher.addObserver(self._heard_log)
+        try:
+            with nullcontext() if self._kernel is None else self._kernel.counting_what_is_queued():
+                self._live()
+                self._end()
+        finally:
+            globalLogPublisher.removeObserver(self._heard_log)
+        return self
+
+    def _live(self) -> None:
+        rng = self.rng
+        for client in self.clients:
+            self.clock.callLater(rng.uniform(0, 6.0), client.connect)
+        if rng.random() < 0.3:
+            self.clock.callLater(rng.uniform(0, 5.0), self._command, rng.choice([AdminState.DRAIN, AdminState.MAINT]))
+        for _ in range(30):
+            self.clock.advance(5.0)
+            if self._kernel is None:
+                self.network.look_at_buffers()
+            if self.clock.seconds() > START + 8.0 and all(client.done for client in self.clients):
+                break
+
+    def _command(self, admin: AdminState) -> None:
+        name = self.rng.choice([*self.pool.backends])
+        self.balancer.command(name, admin, self.now.read())
+        if admin is not AdminState.READY:
+            self.clock.callLater(self.rng.uniform(0, 4.0), self._command_ready, name)
+
+    def _command_ready(self, name: str) -> None:
+        self.balancer.command(name, AdminState.READY, self.now.read())
+
+    def _end(self) -> None:
+        """Every wait ends by itself; then the balancer is stopped, and nothing may be left."""
+        self.note("town", "calms down")
+        self.faults.calm()
+        for server in self.servers:
+            server.calm = True
+        for client in self.clients:
+            client.stop()
+            if client.transport is not None:
+                client.transport.loseConnection()
+                client.transport.resumeProducing()
+        self.clock.advance(12.0)
+        self._leftover(
+            exchanges=self.engine.exchanges,
+            clients=len(self.engine.downstreams),
+            inside=self.engine.gate.open,
+            in_flight=sum(backend.in_flight for backend in self.pool.backends.values()),
+            busy_connections=self.connections.open - self.connections.idle,
+        )
+        if self.checks is not None:
+            self.checks.stop()
+            self.probe.close()
+        self._ticking.cancel()
+        self.connections.close_all()
+        self.clock.advance(1.0)
+        self._leftover(connections=self.connections.open, idle=self.connections.idle, deadlines=self.deadlines.armed)
+        if self._kernel is not None:
+            self._leftover(sockets=len(self._kernel.sockets), watched=self.poller.watched)
+        self.clock.advance(60.0)
+        self._leftover(
+            ends=self.network.open_connections,
+            wheel=self.deadlines.armed,
+            delayed_calls=self.clock.getDelayedCalls(),
+        )
+        if self._kernel is not None:
+            self.poller.stop()
+
+    def _leftover(self, **things: object) -> None:
+        self.left.update({name: thing for name, thing in things.items() if thing})
+
+
+def server_address(name: str) -> Any:
+    return BackendSpec.parse(name).address
+
+
+def _shown(data: bytes) -> str:
+    line = data.partition(b"\r\n")[0][:60]
+    return f"{len(data)} bytes {line!r}" if data else ""
