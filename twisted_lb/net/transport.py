@@ -128,9 +128,10 @@ class Transport(Pollable):
         self._sock: Final = sock
         self._fd: Final = sock.fileno()
         # Less work than the methods of a socket, which take their arguments as a tuple.
-        self._read_fd: Final[Callable[[int, int], bytes]] = getattr(sock, "read", os.read)
-        self._write_fd: Final[Callable[[int, bytes], int]] = getattr(sock, "write", os.write)
-        self._writev_fd: Final[Callable[[int, list[bytes]], int]] = getattr(sock, "writev", os.writev)
+        calls: Any = os if isinstance(sock, _socket.socket) else sock
+        self._read_fd: Final[Callable[[int, int], bytes]] = calls.read
+        self._write_fd: Final[Callable[[int, bytes], int]] = calls.write
+        self._writev_fd: Final[Callable[[int, list[bytes]], int]] = calls.writev
         self._receive: Callable[[bytes], None] = _ignore
         self._receiver: Receiver | None = None
         self._receive_bytes: int = _LEAST_RECEIVE_BYTES
