@@ -128,7 +128,7 @@ class Transport(Pollable):
         self._sock: Final = sock
         self._fd: Final = sock.fileno()
         # Less work than the methods of a socket, which take their arguments as a tuple.
-        calls: Any = os if isinstance(sock, _socket.socket) else sock
+        calls: Any = sock if hasattr(sock, "writev") else os
         self._read_fd: Final[Callable[[int, int], bytes]] = calls.read
         self._write_fd: Final[Callable[[int, bytes], int]] = calls.write
         self._writev_fd: Final[Callable[[int, list[bytes]], int]] = calls.writev
