@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from yardstick import results
+from yardstick import page, results
 from yardstick.contenders import CONTENDERS, Contender
 from yardstick.machine import settle_here
 from yardstick.measurements import BACKENDS, MEASUREMENTS, Run
@@ -41,7 +41,20 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--save", metavar="NAME", help="keep it in benchmarks/results/NAME.json, with what is there already"
     )
+    made.add_argument("--render", action="store_true", help="only renew docs/benchmarks.md and the README")
     return made
+
+
+def render() -> None:
+    """The newest stored run as page, plots and the README's table."""
+    run = results.newest()
+    page.write(run)
+    try:
+        from yardstick import plots
+    except ImportError:
+        print("bench: matplotlib is missing (PyPI), the plots stay as they were", file=sys.stderr)
+    else:
+        plots.draw(run)
 
 
 def present(asked: list[str]) -> list[Contender]:
@@ -58,6 +71,9 @@ def present(asked: list[str]) -> list[Contender]:
 def main() -> None:
     """Measure, print, and keep what is asked to be kept."""
     told = parser().parse_args()
+    if told.render:
+        render()
+        return
     settle_here()
     contenders = present(told.contenders)
     versions = {contender.name: contender.version() for contender in contenders}
@@ -73,6 +89,8 @@ def main() -> None:
             measured = {"rounds_asked": told.rounds, "seconds": told.seconds, **measure(run)}
             if told.save:  # each at once: a run takes long
                 results.save(told.save, versions, {name: measured})
+    if told.save:
+        render()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from yardstick.talk import fault, listening, until
 
 IDLE = 10_000
 ACTIVE = 1_000
+AT_ONCE = 100
+"""So many ask at the same time: an answer that never ends takes its time to begin."""
 PORT = 18900
 SMALL = SCENARIOS["small-64"]
 BARE = "bare listener"
@@ -79,15 +81,23 @@ def asked(one: Running, number: int, path: str) -> Iterator[None]:
     """So many connections, each of which has asked once and read the beginning of the answer; all of it if it is small."""
     words = f"GET {path} HTTP/1.1\r\nHost: {one.address}:{one.port}\r\n\r\n".encode()
     with connected(one.address, one.port, number) as connections:
-        for connection in connections:
-            connection.sendall(words)
-            answer = b""
-            while b"\r\n\r\n" not in answer or (path == "/" and not answer.endswith(b"hello\n")):
-                got = connection.recv(65536)
-                if not got:
-                    raise RuntimeError(f"a connection was closed after {answer[:80]!r}")
-                answer += got
+        for at in range(0, number, AT_ONCE):
+            some = connections[at : at + AT_ONCE]
+            for connection in some:
+                connection.sendall(words)
+            for connection in some:
+                read_begun(connection, b"hello\n" if path == "/" else b"\r\n\r\n")
         yield
+
+
+def read_begun(connection: socket.socket, until_seen: bytes) -> None:
+    """An answer, up to there."""
+    answer = b""
+    while until_seen not in answer:
+        got = connection.recv(65536)
+        if not got:
+            raise RuntimeError(f"a connection was closed after {answer[:80]!r}")
+        answer += got
 
 
 def starts(contenders: list[Contender], backends: Backends, rounds: int) -> dict[str, list[float]]:

@@ -1,0 +1,36 @@
+"""The yardstick itself, run: one round of one scenario."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent.parent / "benchmarks"
+PEERS = ("haproxy", "nginx", "wrk", "gcc", "taskset", "setpriv")
+
+
+@pytest.mark.long
+@pytest.mark.skipif(any(shutil.which(name) is None for name in PEERS), reason=f"needs {', '.join(PEERS)}")
+def test_a_round_of_the_peers_and_the_floor_is_measured_and_nothing_is_left_running(tmp_path):
+    words = [BENCHMARKS / "bench.py", "--contenders", "haproxy,nginx,relay", "--scenarios", "small-64,up-64k,rate-70"]
+    done = subprocess.run(
+        [sys.executable, *words, "--rounds", "1", "--seconds", "1"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert done.stderr == ""
+    assert "void" not in done.stdout
+    for name in ("haproxy", "nginx", "relay"):
+        costs = re.findall(rf"^  {name} +([\d.]+) ", done.stdout, re.MULTILINE)
+        assert len(costs) == 3, done.stdout
+        assert all(float(cost) > 0 for cost in costs)
+    assert list(tmp_path.iterdir()) == []
+    commands = [file.read_bytes() for file in Path("/proc").glob("[0-9]*/cmdline") if os.access(file, os.R_OK)]
+    assert [command for command in commands if str(tmp_path).encode() in command] == []
