@@ -23,7 +23,7 @@ from zope.interface import implementer
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.poller import EpollPoller, Poller
 from twisted_lb.net.reactor_poller import ReactorPoller
-from twisted_lb.net.transport import HIGH_WATER_BYTES, Transport
+from twisted_lb.net.transport import HIGH_WATER_BYTES, RECEIVE_BYTES, Transport
 from twisted_lb.testing import Chances, Faults, HeapClock, MemoryNetwork
 
 # Turns without end are a spin.
@@ -709,7 +709,7 @@ def test_an_end_while_paused_is_told_after_all_the_bytes_before_it(line, end):
 def test_paused_again_before_the_end_is_read_it_waits_again(line, end):
     line.protocol.on_data = lambda data: line.protocol.raw.pauseProducing()
     line.transport.pauseProducing()
-    line.queue(b"x" * 150_000)
+    line.queue(b"x" * 350_000)
     if end == "fin":
         line.far.shut()
     else:
@@ -721,7 +721,7 @@ def test_paused_again_before_the_end_is_read_it_waits_again(line, end):
         before = len(line.protocol.data)
         line.transport.resumeProducing()
         line.run()
-        assert len(line.protocol.data) - before <= 65536
+        assert len(line.protocol.data) - before <= RECEIVE_BYTES
     assert line.told == (["data", "fin"] if end == "fin" else ["data", "lost"])
 
 

@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from twisted_lb.net.poller import ERROR, HANGUP, PEER_CLOSED, READ, WRITE, Pollable, Poller
 
 # One receive: this much at most, and less where so much never comes at once. Memory for it is taken before it is known.
-RECEIVE_BYTES: Final = 65536
+RECEIVE_BYTES: Final = 131072
 _LEAST_RECEIVE_BYTES: Final = 16384
 # A registered producer is paused above the first mark and resumed below the second.
 HIGH_WATER_BYTES: Final = 65536
