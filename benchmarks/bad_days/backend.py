@@ -3,7 +3,7 @@
     python backend.py PORT NAME [--idle-s S] [--deaf-s S]
 
 GET answers its name, with `?size=N` that many bytes of `pattern`, with `?delay=S` later; a body is answered with its length and CRC-32.
-It prints its port once it listens. On its standard input it takes orders, and answers each with a line when it is done:
+It prints a line once it listens. On its standard input it takes orders, and answers each with a line when it is done:
 
     full      accept nobody any more, with the shortest queue there is
     close     close all connections
@@ -181,7 +181,6 @@ class Door:
         self._sock = socket.create_server(("127.0.0.1", port), backlog=1024)
         self._sock.setblocking(False)
         self._server: asyncio.Server
-        self.port = self._sock.getsockname()[1]
 
     async def open(self) -> None:
         self._server = await asyncio.get_running_loop().create_server(
@@ -218,7 +217,7 @@ async def main() -> None:
     await door.open()
     orders = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
-    print(door.port, flush=True)
+    print("listening", flush=True)
     await obey(orders, door, settings)  # the end of the orders is the end of it
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import re
 import resource
 import signal
@@ -20,9 +21,13 @@ BACKEND = Path(__file__).with_name("backend.py")
 
 
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+    """A port that nobody has, nor is given while it is not listened on: the kernel's own choices begin at 32768."""
+    for _ in range(1000):
+        port = random.randrange(10240, 32768)
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no port is free")
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
@@ -127,7 +132,7 @@ class Backend:
         self._name = name
         self._options = options
         self._lives = 0
-        self.port = 0
+        self.port = free_port()
         self.start()
 
     @property
@@ -143,7 +148,7 @@ class Backend:
         self._lives += 1
         words = [sys.executable, BACKEND, self.port, self.name, *self._options]
         self.process = self._stage.start(words, talks=True)
-        self.port = int(self.process.popen.stdout.readline())
+        self.process.popen.stdout.readline()
 
     def order(self, word: str) -> None:
         """`full`, `close` or `accept`: done when this returns."""
