@@ -104,6 +104,8 @@ setup(
     package_data={"twisted_lb": ["py.typed"]},
     install_requires=["Twisted>=26.10", "mypy-extensions>=1", "pydantic>=2.12,<3", "zope.interface>=8"],
     extras_require={
+        # What scripts/bench installs into an environment of its own, beside two contenders.
+        "bench": ["matplotlib>=3.10", "pytest-benchmark>=5.1"],
         "dev": [
             "coverage>=7.13",
             "gunicorn>=27",

@@ -1,0 +1,245 @@
+"""What is timed: each name with a function that prepares it and gives back one to be called again and again."""
+
+import random
+import socket
+from collections.abc import Callable
+
+from twisted_lb.core.backend import Backend, BackendSpec
+from twisted_lb.core.balancer import Balancer
+from twisted_lb.core.outcome import Outcome
+from twisted_lb.core.pickers import POLICIES
+from twisted_lb.core.pool import Lease, Pool, PoolSettings
+from twisted_lb.core.retry import RetryBudget, RetryPolicy
+from twisted_lb.net.clock import Clock
+from twisted_lb.net.connections import Connections, KeepRules
+from twisted_lb.net.deadlines import Deadlines
+from twisted_lb.net.downstream import Downstream
+from twisted_lb.net.engine import Engine, Passing, Rules, Timeouts
+from twisted_lb.net.poller import EpollPoller
+from twisted_lb.net.transport import Transport
+from twisted_lb.testing import HeapClock, MemoryNetwork, ScriptedBackend, ScriptedClient
+from twisted_lb.wire.chunked import ChunkDecoder, chunk, last_chunk
+from twisted_lb.wire.fields import Memory
+from twisted_lb.wire.grammar import CRLF, Limits
+from twisted_lb.wire.request import parse_request, parse_request_fields
+from twisted_lb.wire.response import parse_response
+from twisted_lb.wire.rewrite import Client, Forwarding, upstream_tail
+
+Subject = Callable[[], Callable[[], object]]
+
+SMALL = b"GET / HTTP/1.1\r\nHost: 127.0.0.1:8080"
+BROWSER = b"""GET /items/00007919?page=1 HTTP/1.1
+Host: shop.example.com
+Connection: keep-alive
+sec-ch-ua: "Chromium";v="126", "Not.A/Brand";v="24"
+sec-ch-ua-mobile: ?0
+User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36
+Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8
+Sec-Fetch-Site: same-origin
+Sec-Fetch-Mode: navigate
+Referer: https://shop.example.com/items/00104729?page=1
+Accept-Encoding: gzip, deflate, br
+Accept-Language: en-GB,en;q=0.9
+Cookie: session=0028810b00009e37; seen=%06d""".replace(b"\n", CRLF)
+ANSWER = b"HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: text/plain\r\nContent-Length: 6"
+POOL_SIZES = (2, 10, 50, 200, 1000)
+
+
+def ignored(*_: object) -> None:
+    """For events, and what is to be called later."""
+
+
+def request_head(head: bytes) -> Subject:
+    """Parsed and rewritten from nothing, as the first of a connection is."""
+
+    def prepare() -> Callable[[], object]:
+        limits, client = Limits(), Client(b"127.0.0.1", b"http", b"8080")
+        return lambda: upstream_tail(parse_request(head, limits).fields, client)
+
+    return prepare
+
+
+def request_again() -> Callable[[], object]:
+    """A block that differs in one line from the last one of its connection."""
+    limits, client, memory = Limits(), Client(b"127.0.0.1", b"http", b"8080"), Memory()
+    blocks = [(BROWSER % number).partition(CRLF)[2] for number in range(1009)]
+    turn = 0
+
+    def run() -> object:
+        nonlocal turn
+        turn = (turn + 1) % len(blocks)
+        return upstream_tail(parse_request_fields(11, blocks[turn], limits, memory), client)
+
+    return run
+
+
+def response_head() -> Callable[[], object]:
+    """An answer's head."""
+    limits = Limits()
+    return lambda: parse_response(ANSWER, limits)
+
+
+def chunks(size: int) -> Subject:
+    """64 KiB of body in chunks of that size, as they come: 16 KiB at a time."""
+
+    def prepare() -> Callable[[], object]:
+        limits = Limits()
+        body = chunk(b"x" * size) * (65536 // size) + last_chunk(b"")
+        pieces = [body[at : at + 16384] for at in range(0, len(body), 16384)]
+
+        def run() -> object:
+            decoder = ChunkDecoder(limits)
+            for piece in pieces:
+                decoder.feed(piece)
+            if not decoder.done:
+                raise AssertionError("the body has not ended")
+            return decoder
+
+        return run
+
+    return prepare
+
+
+def specs(number: int, weights: tuple[int, ...]) -> list[BackendSpec]:
+    """So many backends, of these weights by turns."""
+    return [BackendSpec.parse(f"b{at}:80,weight={weights[at % len(weights)]}") for at in range(number)]
+
+
+def pick(policy: str, number: int, weights: tuple[int, ...]) -> Subject:
+    """One pick among so many."""
+
+    def prepare() -> Callable[[], object]:
+        rng = random.Random(1)
+        backends = [Backend(spec, 2, 3, checked=True) for spec in specs(number, weights)]
+        picker = POLICIES[policy].build(backends, None, rng)
+        return lambda: picker.pick(None, 1.0, rng, ())
+
+    return prepare
+
+
+def lease_and_settle() -> Callable[[], object]:
+    """A claim on one of ten backends and its good end."""
+    pool = Pool("p", POLICIES["rr"], PoolSettings(), random.Random(1), ignored)
+    pool.update(specs(10, (1,)), 0.0)
+
+    def run() -> None:
+        lease = pool.lease(None, 1.0)
+        if not isinstance(lease, Lease):
+            raise TypeError(f"nobody is usable: {lease}")
+        pool.settle(lease, Outcome.OK, 1.0)
+
+    return run
+
+
+def exchange(request: bytes) -> Subject:
+    """One request through a balancer to a scripted backend and its answer back, over the network in memory."""
+
+    def prepare() -> Callable[[], object]:
+        clock = HeapClock(1000.0)
+        network = MemoryNetwork(clock)
+        ScriptedBackend(network, "a:80")
+        balance(clock, network, "a:80")
+        client = ScriptedClient(network, "lb:8080")
+
+        def run() -> bytes:
+            client.send(request)
+            clock.settle()
+            answer = client.take()
+            if not answer.endswith(b"ok\n"):
+                raise AssertionError(f"{client}: {answer!r}")
+            return answer
+
+        return run
+
+    return prepare
+
+
+def balance(clock: HeapClock, network: MemoryNetwork, name: str) -> None:
+    """Put a balancer at lb:8080, in front of that backend."""
+    now, rng = Clock(clock.seconds), random.Random(3)
+    pool = Pool("p", POLICIES["rr"], PoolSettings(), rng, ignored)
+    balancer = Balancer(pool, RetryPolicy(2, RetryBudget()))
+    balancer.update([BackendSpec.parse(name)], now.now)
+    kept = KeepRules(most_idle=8, idle_s=3600, most_requests=1 << 30, most_age_s=1 << 30)
+    rules = Rules(
+        timeouts=Timeouts(
+            head_s=10,
+            body_idle_s=30,
+            connect_s=5,
+            response_head_s=60,
+            response_idle_s=60,
+            client_idle_s=3600,
+            tunnel_idle_s=3600,
+        ),
+        limits=Limits(),
+        passing=Passing(told=Forwarding(), upgrades=frozenset(), pages={}),
+        replay_bytes=65536,
+        body_bytes=-1,
+        retry_after_s=2,
+    )
+    engine = Engine(
+        balancer,
+        Connections(network, kept),
+        Deadlines(now, clock.callLater),
+        now,
+        rules,
+        Clock(lambda: 784111777.0),
+        rng,
+        lambda call: clock.callLater(0, call),
+    )
+    network.listen("lb:8080", lambda: Downstream(engine))
+
+
+class Deaf:
+    """A protocol that takes what comes and does nothing."""
+
+    def makeConnection(self, transport: object) -> None:
+        """Nothing."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Nothing."""
+
+    def connectionLost(self, reason: object) -> None:
+        """Nothing."""
+
+
+class Dispatch:
+    """At each call one batch of 64 events, a byte received for each; sending them is in the time."""
+
+    def __init__(self) -> None:
+        self._poller = EpollPoller(Clock(lambda: 1.0), ignored, ignored, 1)
+        pairs = [socket.socketpair() for _ in range(64)]
+        self._far = [far for _, far in pairs]
+        self._transports = [Transport(self._poller, near) for near, _ in pairs]
+        for (near, _), transport in zip(pairs, self._transports, strict=True):
+            near.setblocking(False)
+            transport.open(Deaf())
+
+    def __call__(self) -> None:
+        for far in self._far:
+            far.send(b"x")
+        self._poller.doRead()
+
+    def __del__(self) -> None:
+        for transport in self._transports:
+            transport.abortConnection()
+        self._poller.stop()
+        for far in self._far:
+            far.close()
+
+
+SUBJECTS: dict[str, Subject] = {
+    "request head, small, parse and rewrite": request_head(SMALL),
+    "request head, browser, parse and rewrite": request_head(BROWSER % 1),
+    "header block, browser, one line differs": request_again,
+    "response head, parse": response_head,
+    **{f"chunk decode, 64 KiB in chunks of {size}": chunks(size) for size in (64, 1024, 16384)},
+    **{f"pick, rr, {number}": pick("rr", number, (1,)) for number in POOL_SIZES},
+    **{f"pick, rr by weight, {number}": pick("rr", number, (1, 2, 3)) for number in POOL_SIZES},
+    **{f"pick, rand, {number}": pick("rand", number, (1,)) for number in POOL_SIZES},
+    **{f"pick, rand by weight, {number}": pick("rand", number, (1, 2, 3)) for number in POOL_SIZES},
+    "lease and settle": lease_and_settle,
+    "exchange, small": exchange(SMALL + CRLF * 2),
+    "exchange, browser": exchange(BROWSER % 1 + CRLF * 2),
+    "poller, 64 events, a byte received for each": Dispatch,
+}
