@@ -3,6 +3,7 @@
 
 import argparse
 import contextlib
+import shutil
 import sys
 import tempfile
 import time
@@ -13,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from yardstick import page, results
 from yardstick.contenders import CONTENDERS, Contender
 from yardstick.machine import settle_here
-from yardstick.measurements import BACKENDS, MEASUREMENTS, Run
+from yardstick.measurements import BACKENDS, MEASUREMENTS, NEED_GCC, Run
 from yardstick.place import Backends
 
 
@@ -68,6 +69,16 @@ def present(asked: list[str]) -> list[Contender]:
     return found
 
 
+def measurable(asked: list[str]) -> list[str]:
+    """Those that need no compiler, if there is none; one line for those that do."""
+    if shutil.which("gcc"):
+        return asked
+    without = [name for name in asked if name in NEED_GCC]
+    if without:
+        print(f"bench: {', '.join(without)}: gcc is missing (Debian: apt install gcc)", file=sys.stderr)
+    return [name for name in asked if name not in without]
+
+
 def main() -> None:
     """Measure, print, and keep what is asked to be kept."""
     told = parser().parse_args()
@@ -83,7 +94,7 @@ def main() -> None:
         backends = Backends(Path(folder), BACKENDS)
         stack.callback(backends.stop)
         run = Run(contenders, backends, told.rounds, told.seconds)
-        for name in told.scenarios:
+        for name in measurable(told.scenarios):
             title, measure = MEASUREMENTS[name]
             print(f"\n{name}: {title} (from {time.strftime('%H:%M:%S')})", flush=True)
             measured = {"rounds_asked": told.rounds, "seconds": told.seconds, **measure(run)}

@@ -118,7 +118,9 @@ def test_a_file_that_the_readme_links_exists(link):
     assert (ROOT / link).exists()
 
 
-@pytest.mark.parametrize("script", ["scripts/demo", "scripts/test", "run_parallel_clients.sh", "lb.tac"])
+@pytest.mark.parametrize(
+    "script", ["scripts/demo", "scripts/test", "scripts/bench", "run_parallel_clients.sh", "lb.tac"]
+)
 def test_a_script_that_the_readme_names_exists(script):
     assert script in README
     assert (ROOT / script).exists()

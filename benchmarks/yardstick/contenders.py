@@ -17,8 +17,6 @@ class Contender:
     title = ""
     needs = ""
     """Where it comes from when it is missing."""
-    balances = True
-    """False: it knows one backend."""
     env: dict[str, str] = {}  # noqa: RUF012, read only
 
     @property
@@ -47,8 +45,6 @@ class Contender:
 class Ours(Contender):
     """This project, in one of its builds."""
 
-    balances = True
-
     def __init__(self, build: str, venv: str) -> None:
         self.name = build
         self.title = f"ours, {build}"
@@ -58,6 +54,11 @@ class Ours(Contender):
     @property
     def program(self) -> Path:
         return self._venv / "bin" / "twistd"
+
+    @property
+    def missing(self) -> str | None:
+        # Without a stamp it is not of these sources.
+        return None if (self._venv / "stamp").exists() else super().missing or f"{self.title} could not be built"
 
     def version(self) -> str:
         said = output(self.program, "lb", "--version").strip()
@@ -168,7 +169,6 @@ class Stock(Contender):
     name = "stock"
     title = "stock ReverseProxyResource"
     needs = "scripts/bench makes its environment"
-    balances = False
 
     @property
     def program(self) -> Path:

@@ -96,4 +96,5 @@ MEASUREMENTS: dict[str, tuple[str, Callable[[Run], dict]]] = {
     "memory": ("memory of a connection", memory),
     "start": ("time to the first answer", start),
 }
+NEED_GCC = {name for name, scenario in SCENARIOS.items() if scenario.at_once} | {"rate-70", "by-connections", "memory"}
 BACKENDS = max(*BY_BACKENDS, *(scenario.backends for scenario in SCENARIOS.values()))
