@@ -18,8 +18,8 @@ from bad_days.stage import Backend, Process, Stage, free_port, until
 
 PATIENCE = Patience(connect_s=1, answer_s=2, head_s=2, body_s=2, check_s=0.5)
 SERVED = Path(__file__).with_name("served.py")
-# Of the rounds, so many at the beginning are the warm-up.
-WARM_PART = 0.2
+# Of the rounds, so many at the beginning are the warm-up: allocators take two minutes of such traffic to settle.
+WARM_PART = 0.4
 # How much more memory the last rounds may take than those right after the warm-up: allocators are not exact.
 SLACK_KIB = 3072
 
