@@ -17,6 +17,7 @@ from twisted_lb.net.clock import Clock
 from twisted_lb.net.poller import EpollPoller
 from twisted_lb.net.reactor_poller import ReactorPoller
 from twisted_lb.net.transport import HIGH_WATER_BYTES, LOW_WATER_BYTES, Transport
+from twisted_lb.testing import HeapClock
 
 
 class Loop:
@@ -375,3 +376,50 @@ def test_it_shows_its_state(line):
     line.transport.abortConnection()
     assert "gone" in repr(line.transport)
     assert not line.transport.connected
+
+
+def test_in_a_crowd_each_receives_a_little_so_that_all_have_their_turn_soon():
+    """200 connections with half a megabyte each: no batch takes more of one of them than 16 KiB."""
+    clock = HeapClock()
+    poller = EpollPoller(Clock(clock.seconds), clock.callLater, lambda: pytest.fail("lost"), 1)
+    fars, takers = [], []
+    for _ in range(200):
+        near, far = socket.socketpair()
+        near.setblocking(False)
+        far.setblocking(False)
+        far.send(b"x" * 100_000)
+        takers.append(Taker())
+        fars.append(far)
+        Transport(poller, near).open(takers[-1])
+    for _ in range(5):
+        poller.doRead()
+    assert max(max(taker.sizes) for taker in takers) == 16384
+    for taker in takers[100:]:
+        taker.transport.abortConnection()
+    poller.flush()
+    for taker in takers[:100]:
+        taker.sizes.clear()
+    for far in fars[:100]:
+        far.send(b"x" * 100_000)
+    for _ in range(5):
+        poller.doRead()
+    assert max(max(taker.sizes) for taker in takers[:100]) > 16384
+    for taker in takers[:100]:
+        taker.transport.abortConnection()
+    poller.stop()
+    for far in fars:
+        far.close()
+
+
+class Taker:
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def makeConnection(self, transport):
+        self.transport = transport
+
+    def dataReceived(self, data):
+        self.sizes.append(len(data))
+
+    def connectionLost(self, reason):
+        pass

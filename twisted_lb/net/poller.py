@@ -26,6 +26,8 @@ _BATCH: Final = 512
 # While a batch is worked off the peers go on, and asking again costs a tenth of a turn of the reactor: up to so many
 # batches in one turn, as long as they are small.
 _BATCHES: Final = 16
+# Events in one batch from which on each gets less: a crowd of bulk transfers must not keep the small requests waiting.
+_CROWD: Final = 128
 # Callbacks queued by callbacks: past this depth they wait for the reactor.
 _ROUNDS: Final = 8
 
@@ -53,6 +55,8 @@ class Poller:
     def __init__(self, clock: Clock, later: Callable[[float, Callable[[], None]], object]) -> None:
         self.clock: Final = clock
         self._later: Final = later
+        # Whether very many have something to do in this batch: then each should do a little only.
+        self.crowded: bool = False
         self._dispatching: bool = False
         self._flush_due: bool = False
         self._flush_call: object = None
@@ -197,6 +201,7 @@ class EpollPoller(Poller):
         self.clock.read()
         batch = self._epoll.poll(0, _BATCH)
         self._dispatching = True
+        self.crowded = len(batch) > _CROWD
         handlers = self._handlers
         for fd, flags in batch:
             handler = handlers.get(fd)

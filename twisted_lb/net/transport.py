@@ -186,8 +186,9 @@ class Transport(Pollable):
             self._read()
 
     def _read(self) -> None:
+        most = _LEAST_RECEIVE_BYTES if self._poller.crowded else self._receive_bytes
         try:
-            data = self._read_fd(self._fd, self._receive_bytes)
+            data = self._read_fd(self._fd, most)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
@@ -195,7 +196,7 @@ class Transport(Pollable):
             return
         if data:
             size = len(data)
-            if size == self._receive_bytes:
+            if size == most:
                 self._receive_bytes = RECEIVE_BYTES
             elif size < _LEAST_RECEIVE_BYTES:
                 self._receive_bytes = _LEAST_RECEIVE_BYTES
