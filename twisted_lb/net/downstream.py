@@ -18,7 +18,6 @@ from twisted_lb.wire.request import (
     RequestFields,
     RequestHead,
     aimed_at,
-    parse_request_fields,
     parse_request_line,
 )
 from twisted_lb.wire.response import ResponseHead
@@ -252,7 +251,7 @@ class Downstream(ClientSide, Receiver):
             or version != self._kept_version
             or rules is not self._kept_rules
         ):
-            fields = parse_request_fields(version, block, rules.limits, self._memory)
+            fields = self._engine.fields_of(version, block, self._memory)
             self._kept_rules = rules
             self._kept_version = version
             self._kept_block = block

@@ -11,9 +11,9 @@ from twisted_lb.core.limits import Gate
 from twisted_lb.net.answers import ErrorPage, accept_of, own_answer, safe_id
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.deadlines import NEVER, Deadlines
-from twisted_lb.wire.fields import tokens
+from twisted_lb.wire.fields import Memory, tokens
 from twisted_lb.wire.grammar import Limits
-from twisted_lb.wire.request import RequestFields
+from twisted_lb.wire.request import RequestFields, parse_request_fields
 from twisted_lb.wire.response import ResponseHead
 from twisted_lb.wire.rewrite import Client, Forwarding
 
@@ -183,11 +183,31 @@ class Engine:
         self.downstreams: set[Downstream] = set()
         self.guests: set[Guest] = set()
         self.observer: Callable[[Exchange], None] | None = None
+        # What the last header block of a new connection was understood to be: many clients send the same few fields.
+        self.last_version: int = 0
+        self.last_block: bytes = b""
+        self.last_fields: RequestFields | None = None
+        self.last_rules: Rules | None = None
         self.exchanges: int = 0  # running, on whatever client side
         self._walltime: Final = walltime
         self._rng: Final = rng
         self._date: bytes = b""
         self._date_until: float = float("-inf")
+
+    def fields_of(self, version: int, block: bytes, memory: Memory) -> RequestFields:
+        """Understand a header block, which mostly is the one that was understood last. BadMessage as parse_request_fields."""
+        rules = self.rules
+        last = self.last_fields
+        if last is not None and block == self.last_block and version == self.last_version and rules is self.last_rules:
+            return last
+        first = not memory.lines
+        fields = parse_request_fields(version, block, rules.limits, memory)
+        if first:
+            self.last_version = version
+            self.last_block = block
+            self.last_fields = fields
+            self.last_rules = rules
+        return fields
 
     def new_id(self, bits: int = 128) -> bytes:
         """A random id in hexadecimal, never all zeros."""

@@ -135,7 +135,8 @@ class Transport(Pollable):
         self._receive: Callable[[bytes], None] = _ignore
         self._receiver: Receiver | None = None
         self._receive_bytes: int = _LEAST_RECEIVE_BYTES
-        self._pending: deque[memoryview] = deque()
+        # Made when it is needed for the first time: most connections never are slow, and an empty one takes 600 bytes.
+        self._pending: deque[memoryview] | None = None
         self._producer: Producer | None = None
         self._producer_paused: bool = False
         self._interest: int = 0
@@ -299,6 +300,8 @@ class Transport(Pollable):
     def _keep(self, data: memoryview) -> None:
         if not data:
             return
+        if self._pending is None:
+            self._pending = deque()
         self._pending.append(data)
         self.unsent += len(data)
         if self.unsent > HIGH_WATER_BYTES and self._producer is not None and not self._producer_paused:
@@ -306,6 +309,7 @@ class Transport(Pollable):
             self._producer.pauseProducing()
 
     def _flush(self) -> None:
+        assert self._pending is not None
         try:
             sent = self._sock.sendmsg(list(islice(self._pending, _VECTORS)))
         except (BlockingIOError, InterruptedError):
@@ -329,7 +333,7 @@ class Transport(Pollable):
     def _fail_writing(self, error: OSError) -> None:
         """The peer takes no more. What it sent before that (a 413, say) is still to be read, and then it is over."""
         self._broken = True
-        self._pending.clear()
+        self._pending = None
         self.unsent = 0
         if self._closing or self._read_ended:
             self._lose(Failure(ConnectionLost(str(error))))
@@ -351,6 +355,7 @@ class Transport(Pollable):
     def _took(self, sent: int) -> None:
         self.unsent -= sent
         pending = self._pending
+        assert pending is not None
         while sent:
             first = pending[0]
             if sent < len(first):
@@ -438,7 +443,7 @@ class Transport(Pollable):
             return
         self._gone = True
         self._poller.remove(self._fd)
-        self._pending.clear()
+        self._pending = None
         self.unsent = 0
         producer = self._producer
         self._producer = None
