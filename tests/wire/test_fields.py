@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twisted_lb.wire import fields as fields_module
-from twisted_lb.wire.fields import parse_fields, tokens
+from twisted_lb.wire.fields import Fields, Memory, parse_fields, tokens
 from twisted_lb.wire.grammar import BadMessage
 
 MOST = 6
@@ -162,3 +162,53 @@ def test_names_made_up_to_fill_the_memory_do_not():
 )
 def test_a_list_has_members(value, members):
     assert tokens(value) == members
+
+
+LINES = [
+    b"Host: a",
+    b"host: b:80",
+    b"Accept: */*",
+    b"Cookie: a=1",
+    b"Cookie: a=2",
+    b"Connection: close",
+    b"Connection: X-Hop, te",
+    b"X-Hop: 1",
+    b"TE: trailers",
+    b"Content-Length: 5",
+    b"Transfer-Encoding: chunked",
+    b"X-Forwarded-For: 1.2.3.4",
+    b"Upgrade: websocket",
+    b"Expect: 100-continue",
+    b"Date: now",
+    b"Bad\x00: x",
+    b"X: bad\x07",
+    b"X: bare\rreturn",
+    b" folded: line",
+    b"no colon",
+]
+
+
+def understood(block: bytes, memory: Memory | None) -> object:
+    try:
+        fields = parse_fields(block, 100, memory)
+    except BadMessage as bad:
+        return bad.status
+    return [getattr(fields, name) for name in dir(Fields()) if not name.startswith("_")]
+
+
+@given(st.lists(st.lists(st.sampled_from(LINES), max_size=7).map(b"\r\n".join), min_size=1, max_size=5))
+def test_what_a_connection_remembers_changes_nothing(blocks):
+    memory = Memory()
+    for block in blocks:
+        expected = understood(block, None)
+        assert understood(block, memory) == expected
+        if isinstance(expected, int):
+            assert memory.lines == [], "lines of a broken block are remembered"
+
+
+def test_a_line_is_remembered_only_where_it_stood_and_was_plain():
+    memory = Memory()
+    parse_fields(b"Host: a\r\nAccept: x\r\nCookie: 1", 100, memory)
+    assert memory.lines == [b"", b"Accept: x", b"Cookie: 1"]
+    parse_fields(b"Accept: x\r\nHost: a", 100, memory)
+    assert memory.lines == [b"Accept: x", b""]

@@ -148,18 +148,15 @@ def parse_fields(block: bytes, most: int, memory: Memory | None = None) -> Field
     lines = block.split(CRLF)
     if len(lines) > most:
         raise BadMessage(431, "too many fields")
-    before = memory.lines if memory is not None else []
-    known = len(before)
-    plain: list[bytes] = []
+    # Taken out of the memory, so that nothing stays there of a block that is found to be broken.
+    before = _taken_out(memory, len(lines))
     fresh: list[bytes] = []
-    kept: list[bytes] = []
+    some_end_here = False
     options: bytes = b""
     upgrades: bytes = b""
     for index in range(len(lines)):
         line = lines[index]
-        if index < known and line and line == before[index]:
-            plain.append(line)
-            kept.append(line)
+        if line and line == before[index]:
             continue
         fresh.append(line)
         # RFC 9112 5.1 and 5.2: a space before the colon and a folded line both put a space into the name.
@@ -170,27 +167,43 @@ def parse_fields(block: bytes, most: int, memory: Memory | None = None) -> Field
         if not colon:
             raise BadMessage(400, "field line without a colon")
         if kind == PLAIN:
-            plain.append(line)
-            kept.append(line)
+            before[index] = line
             continue
-        plain.append(b"")
+        before[index] = b""
         value = value.strip(b" \t")
         if kind == CONNECTION:
             options += b"," + value
         elif kind == UPGRADE:
             upgrades += b"," + value
         elif _understand(fields, kind, name, value):
-            kept.append(line)
+            continue
+        lines[index] = b""
+        some_end_here = True
     # Deleting all that a field line may hold must leave nothing: a bare CR or LF, a NUL, a control shows.
     if b"".join(fresh).translate(None, FIELD):
         raise BadMessage(400, "illegal character in the head")
     if memory is not None:
-        memory.lines = plain
+        memory.lines = before
+    kept = [line for line in lines if line] if some_end_here else lines
     if options or fields.te_trailers:
         kept = _apply_connection(fields, options, upgrades, kept)
     if kept:
         fields.lines = CRLF.join(kept) + CRLF
     return fields
+
+
+def _taken_out(memory: Memory | None, count: int) -> list[bytes]:
+    """So many lines of what was there before, empty ones where it had none."""
+    if memory is None:
+        return [b""] * count
+    before = memory.lines
+    memory.lines = []
+    have = len(before)
+    if have < count:
+        before.extend([b""] * (count - have))
+    elif have > count:
+        del before[count:]
+    return before
 
 
 def _understand(fields: Fields, kind: int, name: bytes, value: bytes) -> bool:
