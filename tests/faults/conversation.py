@@ -94,7 +94,7 @@ class Conversation:
         """Whether the request had come to its end when it was answered."""
         if request.ends_at is None:
             return False
-        ended, answered = self._tape.entry_of(TOOK, request.ends_at - 1), self._tape.entry_of(PUT, answer.begins_at)
+        ended, answered = self._tape.entry_of(TOOK, request.ends_at - 1), self._tape.entry_of(PUT, answer.final_at)
         assert ended is not None
         assert answered is not None
         return ended.at < answered.at

@@ -18,10 +18,11 @@ _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,8}")
 
 
 class Message:
-    """One message, as far as it came. `ends_at` is the offset behind it, None while it is not complete."""
+    """One message, as far as it came, interim answers included. `ends_at` is the offset behind it, None while it is not complete."""
 
     def __init__(self, begins_at: int) -> None:
         self.begins_at = begins_at
+        self.final_at = begins_at  # behind interim answers
         self.head_ends_at: int | None = None
         self.ends_at: int | None = None
         self.method = b""
@@ -186,6 +187,7 @@ class Reader:
             begins_at = message.begins_at
             self.messages.pop()
             self._message = Message(begins_at)
+            self._message.final_at = self._offset
             self.messages.append(self._message)
             return
         message.interim, self._interim = self._interim, []

@@ -111,6 +111,7 @@ class TapedPipe(FaultyPipe):
 
     tape: Tape | None = None
     outwards = False  # the balancer writes
+    held_at = (0.0, 0)  # when it was cut, and how many bytes were on their way then
 
     def put(self, data: bytes | bytearray) -> int:
         taken = super().put(data)
@@ -130,6 +131,7 @@ class TapedPipe(FaultyPipe):
         super().end()
 
     def cut(self) -> None:
+        self.held_at = (self._clock.seconds(), self.queued)
         if self.tape is not None and self.outwards and self._marked is not _Mark.RST:
             self.tape.note(SAID_RST)
         super().cut()

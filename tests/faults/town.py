@@ -224,8 +224,11 @@ class Town:
         """Whether nobody but the balancer keeps a request from going on."""
         host = f"10.0.0.{1 + int(name.partition('r')[0][1:])}"
         clients = [tape for tape in self.network.tapes.all if tape.name.startswith(f"client {host}:")]
-        backends = [tape for tape in self.network.tapes.all if tape.name == f"backend {backend}"]
-        return bool(clients[-1].incoming.bytes) and not any(tape.outgoing.queued for tape in backends)
+        if not clients[-1].incoming.bytes:
+            return False
+        backends = [tape.outgoing for tape in self.network.tapes.all if tape.name == f"backend {backend}"]
+        now = self.clock.seconds()
+        return not any(pipe.queued or (pipe.held_at[0] == now and pipe.held_at[1]) for pipe in backends)
 
     def _heard_log(self, event: dict[str, Any]) -> None:
         if event.get("log_failure") is not None or event.get("log_level") is LogLevel.critical:
