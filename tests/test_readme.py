@@ -30,7 +30,7 @@ OPTIONS = re.findall(r"^\| (?:`(-[a-z])`, )?`(--[a-z]+)` \| .* \| (.*?) \|$", RE
 
 
 def test_there_is_something_to_run():
-    assert (len(PYTHON), len(TOML)) == (2, 2)
+    assert (len(PYTHON), len(TOML)) == (2, 3)
     assert len(COMMANDS) >= 5
     assert len(OPTIONS) == 7
 
