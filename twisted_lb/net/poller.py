@@ -193,7 +193,7 @@ class EpollPoller(Poller):
         for _ in range(self._most_batches):
             batch = self._poll()
             events += batch
-            if not batch or events >= _BATCH:
+            if not batch or events >= _BATCH or self._stopped:
                 return
 
     def _poll(self) -> int:
