@@ -31,6 +31,7 @@ COMPILED = sorted(
                 "engine",
                 "exchange",
                 "listener",
+                "outgoing",
                 "poller",
                 "reactor_poller",
                 "transport",

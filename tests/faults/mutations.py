@@ -193,9 +193,9 @@ MUTATIONS = (
         (("memoryview(data)[sent:]", "memoryview(data)[sent + 1 :]"),),
     ),
     Mutation(
-        "a byte is lost where the kernel took the first of two buffers",
+        "a byte is lost where the kernel took the first of several buffers",
         "net/transport.py",
-        (("self._keep(memoryview(data)[sent - len(head) :])", "self._keep(memoryview(data)[sent - len(head) + 1 :])"),),
+        (("self._keep(memoryview(piece)[sent:])", "self._keep(memoryview(piece)[sent + 1 :])"),),
     ),
     Mutation(
         "a deadline that was moved is forgotten",

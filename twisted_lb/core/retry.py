@@ -28,13 +28,15 @@ class RetryBudget:
         self._slots: Final = [0] * _TTL_S
         self._sum: int = 0
         self._second: int = 0
+        # Deposits of this second that are not in their slot yet, and when it ends.
+        self._fresh: int = 0
+        self._second_ends: float = 1.0
 
     def deposit(self, now: float) -> None:
         """A request came."""
-        if int(now) != self._second:
+        if now >= self._second_ends:
             self._expire(now)
-        self._slots[self._second % _TTL_S] += _DEPOSIT
-        self._sum += _DEPOSIT
+        self._fresh += _DEPOSIT
 
     def withdraw(self, now: float) -> bool:
         """Spend one retry; False, and nothing spent, when the budget does not allow it."""
@@ -59,9 +61,13 @@ class RetryBudget:
                 return
 
     def _expire(self, now: float) -> None:
+        self._slots[self._second % _TTL_S] += self._fresh
+        self._sum += self._fresh
+        self._fresh = 0
         second = int(now)
         passed = second - self._second
         if passed > 0:
+            self._second_ends = second + 1.0
             for step in range(1, min(passed, _TTL_S) + 1):
                 slot = (self._second + step) % _TTL_S
                 self._sum -= self._slots[slot]

@@ -30,6 +30,8 @@ def _nothing() -> None:
 class Deadline:
     """A moment at which `callback` runs, unless it was moved or disarmed before. Not armed when made."""
 
+    __slots__ = ("callback", "due", "settled_from", "slot")
+
     def __init__(self, callback: Callable[[], None]) -> None:
         self.callback: Callable[[], None] = callback
         self.due: float = NEVER

@@ -10,8 +10,9 @@ from twisted_lb.net.client_side import ClientSide
 from twisted_lb.net.deadlines import NEVER, Deadline
 from twisted_lb.net.engine import Engine, Rules
 from twisted_lb.net.exchange import Exchange
+from twisted_lb.net.outgoing import Outgoing
 from twisted_lb.net.transport import Receiver, StreamTransport, Transport
-from twisted_lb.wire.chunked import ChunkDecoder, chunk, last_chunk
+from twisted_lb.wire.chunked import ChunkDecoder
 from twisted_lb.wire.fields import Memory, tokens
 from twisted_lb.wire.grammar import BLANK_LINE, CHUNKED, CRLF, HOPELESS, BadMessage
 from twisted_lb.wire.request import (
@@ -48,6 +49,14 @@ _NOBODY: Final = Client(b"unknown")
 
 class Downstream(ClientSide, Receiver):
     """One connection from a client; the transport drives it, the exchange answers through it (a ClientSide)."""
+
+    __slots__ = (
+        "_advancing", "_ahead_paused", "_asked_to_close", "_buffer", "_client", "_deadline", "_decoder",
+        "_engine", "_exchange", "_going_on_later", "_inside", "_kept_block", "_kept_fields", "_kept_head",
+        "_kept_request", "_kept_rules", "_kept_tail", "_kept_upgrade", "_kept_version", "_left", "_memory",
+        "_out", "_own", "_patience_s", "_paused", "_persist", "_read_ended", "_scheme", "_searched",
+        "_stalled", "_started", "_state", "_transport", "_until_close", "_upgrading", "_version", "requests",
+    )  # fmt: skip
 
     def __init__(self, engine: Engine, scheme: bytes = b"http") -> None:
         self.requests: int = 0
@@ -87,8 +96,7 @@ class Downstream(ClientSide, Receiver):
         self._version: int = 11
         self._persist: bool = True
         self._asked_to_close: bool = False
-        self._held: bytes = b""
-        self._chunked_out: bool = False
+        self._out: Final = Outgoing()
         self._started: bool = False
         self._until_close: bool = False
 
@@ -97,6 +105,7 @@ class Downstream(ClientSide, Receiver):
     def makeConnection(self, transport: Any) -> None:
         """A client connected."""
         self._transport = transport
+        self._out.attach(transport)
         if isinstance(transport, Transport):
             self._own = transport
             address, port = transport.peer_name(), transport.port_name()
@@ -270,7 +279,7 @@ class Downstream(ClientSide, Receiver):
         self._version = fields.version
         self._persist = fields.keep_alive
         self._asked_to_close = not fields.keep_alive
-        self._upgrading = bool(head.upgrade)
+        self._upgrading = head.upgrade != b""
         self._started = False
         self._until_close = False
         self._stalled = -1
@@ -306,10 +315,12 @@ class Downstream(ClientSide, Receiver):
         decoder = self._decoder
         trailers = b""
         if decoder is None:
-            payload = data[: self._left]
-            self._left -= len(payload)
-            ended = self._left == 0
-            rest = data[len(payload) :] if ended else b""
+            left = self._left - len(data)
+            ended = left <= 0
+            # Cut only where it has to be: compiled, also a slice of everything is a copy.
+            payload = data if left >= 0 else data[:left]
+            rest = b"" if left >= 0 else data[left:]
+            self._left = 0 if ended else left
         else:
             try:
                 payload = decoder.feed(data)
@@ -386,14 +397,15 @@ class Downstream(ClientSide, Receiver):
         self._started = True
         if self._engine.draining or self._state == _BODY:
             self._persist = False
-        self._chunked_out = framing < 0 and self._version == 11
+        out = self._out
+        out.chunked = framing < 0 and self._version == 11
         if self._version == 11 and self._persist and head.dated:
-            self._held = head.wire + CRLF
+            out.held = head.wire + CRLF
             return
         if framing < 0 and self._version == 10:
             self._persist = False
             self._until_close = True
-        self._held = self._rewritten(head)
+        out.held = self._rewritten(head)
 
     def _rewritten(self, head: ResponseHead) -> bytes:
         """The head for all but the hot case."""
@@ -410,41 +422,15 @@ class Downstream(ClientSide, Receiver):
 
     def write(self, payload: bytes) -> None:
         """See ClientSide."""
-        if self._chunked_out:
-            # Its end is often in the same segment, so it may wait for `flush`.
-            self._held += chunk(payload)
-            return
-        held = self._held
-        if not held:
-            self._send(payload)
-            return
-        self._held = b""
-        own = self._own
-        if own is not None:
-            own.write_after(held, payload)
-        elif self._transport is not None:
-            self._transport.write(held + payload)
-
-    def _send(self, data: bytes) -> None:
-        own = self._own
-        if own is not None:
-            own.write(data)
-        elif self._transport is not None:
-            self._transport.write(data)
+        self._out.write(payload)
 
     def flush(self) -> None:
         """See ClientSide."""
-        if self._held:
-            held = self._held
-            self._held = b""
-            self._send(held)
+        self._out.flush()
 
     def finish(self, trailers: bytes) -> None:
         """See ClientSide."""
-        if self._chunked_out:
-            self._held += last_chunk(trailers)
-            self._chunked_out = False
-        self.flush()
+        self._out.end(trailers)
         self._exchange = None
         if self._upgrading and self._buffer:
             # Sent ahead for a tunnel that did not come about: what it would mean as requests nobody knows.
@@ -457,9 +443,11 @@ class Downstream(ClientSide, Receiver):
     def _next(self) -> None:
         """Go on with the next request, which may be here already."""
         self._state = _IDLE
-        if len(self._buffer) <= _AHEAD_BYTES:
+        if self._ahead_paused and len(self._buffer) <= _AHEAD_BYTES:
             self._take_more()
-        self._arm(_LAST_REQUEST_S if self._engine.draining else self._engine.rules.timeouts.client_idle_s)
+        engine = self._engine
+        patience_s = _LAST_REQUEST_S if engine.draining else engine.rules.timeouts.client_idle_s
+        engine.deadlines.arm(self._deadline, engine.clock.now + patience_s)
         if self._buffer or self._read_ended:
             self._advance()
 
@@ -636,6 +624,7 @@ class Downstream(ClientSide, Receiver):
         self._state = _GONE
         self._transport = None
         self._own = None
+        self._out.attach(None)
         self._buffer = b""
         self._deadline.end()
         self._engine.downstreams.discard(self)

@@ -34,6 +34,13 @@ class Exchange:
     client stops there until a backend is connected, after that the hold is dropped and the body just flows.
     """
 
+    __slots__ = (
+        "_backend_ended", "_bad_status", "_client_ended", "_client_full", "_client_paused", "_dialling",
+        "_engine", "_held", "_held_bytes", "_idempotent", "_lease", "_request_ended", "_tail", "_trailers",
+        "_tried", "_tunnelling", "_upstream", "answer_due", "attempts", "backend_name", "began_at", "client",
+        "head", "outcome", "over", "request_id", "started", "status",
+    )  # fmt: skip
+
     def __init__(self, engine: Engine, client: ClientSide, head: RequestHead, tail: bytes) -> None:
         self.client: Final = client
         self.head: Final = head
@@ -308,16 +315,14 @@ class Exchange:
         self._attempt(again, fresh=False)
         return True
 
-    def relay(self, payload: bytes) -> None:
-        """A piece of the answer's body."""
-        self.client.write(payload)
-
     def answered(self, trailers: bytes) -> None:
         """The answer is complete and the connection has let go of us."""
         self._upstream = None
+        engine = self._engine
         self._settle(Outcome.BAD_STATUS if self._bad_status else _OK, "")
-        self._end()
-        if self._engine.observer is not None:
+        self.over = True
+        engine.exchanges -= 1
+        if engine.observer is not None:
             self._tell_end()
         self.client.finish(trailers)
 

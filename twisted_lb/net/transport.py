@@ -110,15 +110,18 @@ def _ignore(_argument: object) -> None:
     """Stand in for the protocol of a connection that is gone."""
 
 
-# From here on a system call that takes two buffers is less than a copy into one.
-_WORTH_A_VECTOR: Final = 8192
-
-
 class Transport(Pollable):
     """One socket, from connected to closed. The poller drives it; `open` starts it. `peer` is its address, if known, as the
     socket module gives it; `port_name` likewise what `port_name()` returns. A socket that no kernel knows brings `read`, `write`
     and `writev`, with the arguments of those of `os`.
     """
+
+    __slots__ = (
+        "_broken", "_closing", "_fd", "_gone", "_half_closing", "_host", "_interest", "_parked", "_paused",
+        "_peer", "_peer_closed", "_pending", "_poller", "_port_name", "_producer", "_producer_paused",
+        "_read_ended", "_read_fd", "_receive", "_receive_bytes", "_receiver", "_sock", "_write_ended",
+        "_write_fd", "_writev_fd", "protocol", "unsent",
+    )  # fmt: skip
 
     def __init__(self, poller: Poller, sock: _socket.socket, peer: Any = None, port_name: str | None = None) -> None:
         self.protocol: StreamProtocol | None = None
@@ -172,21 +175,9 @@ class Transport(Pollable):
 
     def ready(self, flags: int) -> None:
         """See Pollable."""
-        if flags == READ and not self._paused and not self._closing and not self._read_ended:
-            self._read()
+        # An event may be older than the wish not to read.
+        if (flags != READ or not self._interest & READ) and not self._wants_read(flags):
             return
-        if flags & WRITE and self.unsent:
-            self._flush()
-        if self._gone or not flags & ~WRITE:
-            return
-        if self._closing or self._read_ended:
-            self._watch_for_end(flags)
-        elif self._paused:
-            self._remember_end(flags)
-        else:
-            self._read()
-
-    def _read(self) -> None:
         most = _LEAST_RECEIVE_BYTES if self._poller.crowded else self._receive_bytes
         try:
             data = self._read_fd(self._fd, most)
@@ -207,6 +198,24 @@ class Transport(Pollable):
             else:
                 self._receive(data)
             return
+        self._read_end()
+
+    def _wants_read(self, flags: int) -> bool:
+        """Whether to read, once all that is not reading was seen to."""
+        if flags & WRITE and self.unsent:
+            self._flush()
+        if self._gone or not flags & ~WRITE:
+            return False
+        if self._closing or self._read_ended:
+            self._watch_for_end(flags)
+            return False
+        if self._paused:
+            self._remember_end(flags)
+            return False
+        return True
+
+    def _read_end(self) -> None:
+        """The peer sent its FIN."""
         if self._broken:
             self._lose(Failure(ConnectionLost("the peer closed while it was written to")))
             return
@@ -266,30 +275,25 @@ class Transport(Pollable):
             self._keep(memoryview(data)[sent:])
             self._watch()
 
-    def write_after(self, head: bytes, data: bytes) -> None:
-        """Write both as one; long data is not copied for that."""
-        if (
-            len(data) < _WORTH_A_VECTOR
-            or self.unsent
-            or self._closing
-            or self._gone
-            or self._half_closing
-            or self._broken
-        ):
-            self.write(head + data)
+    def write_pieces(self, pieces: list[bytes]) -> None:
+        """Write them as one, without a copy into one; at most as many as `writev` takes, 1,024."""
+        if self._closing or self._gone or self._half_closing or self._broken:
             return
-        try:
-            sent = self._writev_fd(self._fd, [head, data])
-        except (BlockingIOError, InterruptedError):
-            sent = 0
-        except OSError as error:
-            self._fail_writing(error)
-            return
-        if sent < len(head):
-            self._keep(memoryview(head)[sent:])
-            self._keep(memoryview(data))
-        else:
-            self._keep(memoryview(data)[sent - len(head) :])
+        sent = 0
+        if not self.unsent:
+            try:
+                sent = self._writev_fd(self._fd, pieces)
+            except (BlockingIOError, InterruptedError):
+                pass
+            except OSError as error:
+                self._fail_writing(error)
+                return
+        for piece in pieces:
+            if sent >= len(piece):
+                sent -= len(piece)
+            else:
+                self._keep(memoryview(piece)[sent:])
+                sent = 0
         if self.unsent:
             self._watch()
 

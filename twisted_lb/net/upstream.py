@@ -8,8 +8,9 @@ from twisted.python.failure import Failure
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.net.deadlines import NEVER, Deadline
+from twisted_lb.net.outgoing import Outgoing
 from twisted_lb.net.transport import Receiver, StreamTransport, Transport
-from twisted_lb.wire.chunked import ChunkDecoder, chunk, last_chunk
+from twisted_lb.wire.chunked import ChunkDecoder
 from twisted_lb.wire.fields import tokens
 from twisted_lb.wire.grammar import BLANK_LINE, CHUNKED, UNTIL_CLOSE, BadMessage
 from twisted_lb.wire.response import ResponseHead, parse_response
@@ -38,6 +39,13 @@ class Upstream(Receiver):
     more calls `abandon`; after the answer is complete the connection lets go of the exchange by itself.
     """
 
+    __slots__ = (
+        "_buffer", "_deadline", "_decoder", "_engine", "_interim", "_kept_bytes", "_kept_head", "_kept_rules",
+        "_left", "_method", "_out", "_own", "_paused", "_persistent", "_request_ended", "_searched", "_state",
+        "_transport", "_unmet", "backend", "exchange", "full", "idle_s", "idle_since", "opened_at",
+        "requests", "reuse_until", "waiter",
+    )  # fmt: skip
+
     def __init__(self, engine: "Engine", backend: Backend, waiter: "Exchange") -> None:
         self.backend: Final = backend
         self.waiter: Exchange | None = waiter  # who waits for the connect
@@ -54,8 +62,7 @@ class Upstream(Receiver):
         self._deadline: Final = Deadline(self._timed_out)
         self._state: int = _IDLE
         self._method: bytes = b""
-        self._held: bytes = b""  # a head that waits for the first piece of its body
-        self._chunked_out: bool = False
+        self._out: Final = Outgoing()
         self._request_ended: bool = True
         self._buffer: bytes = b""
         self._searched: int = 0
@@ -82,49 +89,25 @@ class Upstream(Receiver):
         self._engine.deadlines.arm(self._deadline, exchange.attempt_due())
         if framing == 0:
             self._request_ended = True
-            self._write(head)
+            self._out.send(head)
         else:
             self._request_ended = False
-            self._chunked_out = framing == CHUNKED
-            self._held = head
+            self._out.held = head
+            self._out.chunked = framing == CHUNKED
 
     def send(self, payload: bytes) -> None:
         """A piece of the request body, never empty."""
-        if self._chunked_out:
-            payload = chunk(payload)
-        held = self._held
-        if not held:
-            self._write(payload)
-            return
-        self._held = b""
-        own = self._own
-        if own is not None:
-            own.write_after(held, payload)
-        elif self._transport is not None:
-            self._transport.write(held + payload)
+        self._out.write(payload)
+        self._out.flush()
 
     def finish(self, trailers: bytes) -> None:
         """The request body is complete."""
         self._request_ended = True
-        if self._chunked_out:
-            self._write(self._held + last_chunk(trailers))
-            self._held = b""
-        else:
-            self.flush()
+        self._out.end(trailers)
 
     def flush(self) -> None:
         """Send a head whose body is not there yet."""
-        if self._held:
-            held = self._held
-            self._held = b""
-            self._write(held)
-
-    def _write(self, data: bytes) -> None:
-        own = self._own
-        if own is not None:
-            own.write(data)
-        elif self._transport is not None:
-            self._transport.write(data)
+        self._out.flush()
 
     def arm(self, due: float) -> None:
         """Move the moment at which the exchange's patience ends."""
@@ -157,33 +140,42 @@ class Upstream(Receiver):
         if self.exchange is exchange:
             exchange.client.flush()
 
-    def _read_head(self, exchange: "Exchange", data: bytes) -> None:
+    def _read_head(self, exchange: "Exchange", data: bytes) -> None:  # noqa: PLR0912 - the one straight line
         if self._buffer:
             data = self._buffer + data
             self._buffer = b""
         while True:
-            end = self._head_end(data)
-            if end < 0:
-                return
-            head = self._parse(data[:end])
-            data = data[end:]
+            kept = self._kept_head
+            if kept is not None and data.startswith(self._kept_bytes) and self._engine.rules is self._kept_rules:
+                # The same as the last one to the byte: what was checked then is true now.
+                head = kept
+                data = data[len(self._kept_bytes) :]
+                self._searched = 0
+            else:
+                end = self._head_end(data)
+                if end < 0:
+                    return
+                head = self._parse(data[:end])
+                data = data[end:]
             self._persistent = self._persistent and head.persistent
             if head.status >= 200:
                 break
-            self._interim += 1
-            if head.status == 101:
-                self._switch(exchange, head, data)
-                return
-            if self._interim > _MOST_INTERIM:
-                raise BadMessage(502, "too many interim answers")
-            self._unmet = self._unmet and head.status != 100
-            exchange.informed(head)
-            if self.exchange is not exchange or not data:
+            self._pass_interim(exchange, head, data)
+            if self._state != _HEAD or self.exchange is not exchange or not data:
                 return
         framing = head.body_of(self._method)
         # Who refuses an expectation may read the body or not (RFC 9110 10.1.1): what comes next may be misunderstood.
         self._persistent = self._persistent and not self._unmet
-        self._begin_body(framing, framing != len(data))
+        if framing == len(data):
+            # All of it has come at once, as small answers do.
+            self._state = _LENGTH
+            exchange.answer(head, framing)
+            if data and self.exchange is exchange:
+                exchange.client.write(data)
+            if self.exchange is exchange:
+                self._complete(exchange, b"", b"")
+            return
+        self._begin_body(framing)
         exchange.answer(head, framing)
         if self.exchange is not exchange:
             return
@@ -192,11 +184,19 @@ class Upstream(Receiver):
         elif data:
             self._read_body(exchange, data)
 
+    def _pass_interim(self, exchange: "Exchange", head: ResponseHead, data: bytes) -> None:
+        """An answer before the final one, and what came behind it."""
+        self._interim += 1
+        if head.status == 101:
+            self._switch(exchange, head, data)
+            return
+        if self._interim > _MOST_INTERIM:
+            raise BadMessage(502, "too many interim answers")
+        self._unmet = self._unmet and head.status != 100
+        exchange.informed(head)
+
     def _head_end(self, data: bytes) -> int:
         """Where the head ends, its blank line included; -1, and all of it is kept, when more has to come."""
-        if self._kept_head is not None and data.startswith(self._kept_bytes):
-            self._searched = 0
-            return len(self._kept_bytes)
         end = data.find(BLANK_LINE, self._searched)
         limit = self._engine.rules.limits.head_bytes
         if 0 <= end <= limit:
@@ -220,12 +220,12 @@ class Upstream(Receiver):
         self._live()
         exchange.switched(head)
         if data and self.exchange is exchange:
-            exchange.relay(data)
+            exchange.client.write(data)
 
     def pass_on(self, data: bytes) -> None:
         """Bytes of a tunnel."""
         self._live()
-        self._write(data)
+        self._out.send(data)
 
     def end_tunnel(self) -> None:
         """The client's side of a tunnel has ended."""
@@ -242,10 +242,7 @@ class Upstream(Receiver):
             self.arm(self._engine.clock.now + self._engine.rules.timeouts.tunnel_idle_s)
 
     def _parse(self, head: bytes) -> ResponseHead:
-        kept = self._kept_head
         rules = self._engine.rules
-        if kept is not None and head == self._kept_bytes and rules is self._kept_rules:
-            return kept
         parsed = parse_response(head[:-4], rules.limits, rules.response_lines)
         if parsed.status >= 200:
             self._kept_rules = rules
@@ -253,7 +250,7 @@ class Upstream(Receiver):
             self._kept_head = parsed
         return parsed
 
-    def _begin_body(self, framing: int, waiting: bool) -> None:
+    def _begin_body(self, framing: int) -> None:
         if framing >= 0:
             self._state = _LENGTH
             self._left = framing
@@ -263,38 +260,37 @@ class Upstream(Receiver):
         else:
             assert framing == UNTIL_CLOSE
             self._state = _TO_THE_END
-        if waiting:
-            self.arm(self._engine.clock.now + self._engine.rules.timeouts.response_idle_s)
+        self.arm(self._engine.clock.now + self._engine.rules.timeouts.response_idle_s)
 
     def _read_body(self, exchange: "Exchange", data: bytes) -> None:
         if self._state == _TUNNEL:
             self._live()
-            exchange.relay(data)
+            exchange.client.write(data)
             return
         self._deadline.due = self._engine.clock.now + self._engine.rules.timeouts.response_idle_s
         if self._state == _LENGTH:
             left = self._left - len(data)
             if left > 0:
                 self._left = left
-                exchange.relay(data)
+                exchange.client.write(data)
                 return
             payload = data if left == 0 else data[: self._left]
             rest = b"" if left == 0 else data[self._left :]
             self._left = 0
-            exchange.relay(payload)
+            exchange.client.write(payload)
             if self.exchange is exchange:
                 self._complete(exchange, rest, b"")
         elif self._state == _CHUNKS:
             self._read_chunks(exchange, data)
         else:
-            exchange.relay(data)
+            exchange.client.write(data)
 
     def _read_chunks(self, exchange: "Exchange", data: bytes) -> None:
         decoder = self._decoder
         assert decoder is not None
         payload = decoder.feed(data)
         if payload:
-            exchange.relay(payload)
+            exchange.client.write(payload)
         if decoder.done and self.exchange is exchange:
             self._decoder = None
             self._complete(exchange, decoder.rest, decoder.trailers)
@@ -317,7 +313,7 @@ class Upstream(Receiver):
             self._paused = False
             if self._transport is not None:
                 self._transport.resumeProducing()
-        self.arm(self.reuse_until)
+        self._engine.deadlines.arm(self._deadline, self.reuse_until)
         return True
 
     def keep_until(self, due: float) -> None:
@@ -394,6 +390,7 @@ class Upstream(Receiver):
         self._release()
         self._deadline.end()
         self._transport = None
+        self._out.attach(None)
 
     def close(self) -> None:
         """Close in order; for a connection without an exchange."""
@@ -459,6 +456,7 @@ class Upstream(Receiver):
     def makeConnection(self, transport: Any) -> None:
         """The connect succeeded."""
         self._transport = transport
+        self._out.attach(transport)
         if isinstance(transport, Transport):
             self._own = transport
         transport.registerProducer(self, True)

@@ -22,6 +22,9 @@ _EXTENSION: Final = re.compile(_ONE + rb"(?:[ \t]*+;" + _ONE + rb")*+")
 # 15 hexadecimal digits stay below 2**60.
 _SIZE_DIGITS: Final = 15
 
+# From here on a view of the bytes is less than a copy: a long payload is copied only once, when the pieces are joined.
+_WORTH_A_VIEW: Final = 4096
+
 _SIZE: Final = 0
 _DATA: Final = 1
 _DATA_END: Final = 2
@@ -36,9 +39,20 @@ def chunk(payload: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(payload), payload)
 
 
+def chunk_begin(size: int) -> bytes:
+    """What stands before the payload of a chunk of so many bytes, never 0; behind it comes a CRLF."""
+    return b"%x\r\n" % size
+
+
 def last_chunk(trailers: bytes) -> bytes:
     """The end of a chunked body; `trailers` are field lines, each ended by CRLF, or nothing."""
     return LAST_CHUNK + trailers + CRLF
+
+
+def _cut(data: bytes, begin: int, end: int) -> bytes | memoryview:
+    if end - begin < _WORTH_A_VIEW:
+        return data[begin:end]
+    return memoryview(data)[begin:end]
 
 
 class ChunkDecoder:
@@ -63,15 +77,15 @@ class ChunkDecoder:
         if self._partial:
             data = self._partial + data
             self._partial = b""
-        pieces: list[bytes] = []
+        pieces: list[bytes | memoryview] = []
         at = 0
         size = len(data)
         while at < size and self._state != _DONE:
             if self._state == _DATA:
-                piece = data[at : at + self._left]
-                at += len(piece)
-                self._left -= len(piece)
-                pieces.append(piece)
+                length = min(self._left, size - at)
+                pieces.append(_cut(data, at, at + length))
+                at += length
+                self._left -= length
                 if self._left == 0:
                     self._state = _DATA_END
                 continue
@@ -83,7 +97,7 @@ class ChunkDecoder:
                     begin = end + 2
                     behind = begin + int(digits, 16)
                     if begin < behind < size and data[behind : behind + 2] == CRLF:
-                        pieces.append(data[begin:behind])
+                        pieces.append(_cut(data, begin, behind))
                         at = behind + 2
                         continue
             ahead = self._read_line(data, at)
@@ -94,7 +108,7 @@ class ChunkDecoder:
         if self.done:
             self.rest = data[at:]
         if len(pieces) == 1:
-            return pieces[0]
+            return bytes(pieces[0])
         return b"".join(pieces)
 
     def _read_line(self, data: bytes, at: int) -> int:

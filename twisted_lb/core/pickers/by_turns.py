@@ -63,11 +63,17 @@ class Rotation:
         """The next in turn. One to be avoided forfeits its turn: whoever is picked instead has had its own one, so that
         all others share what is forfeited.
         """
+        if avoid:
+            return self._pick_other(avoid)
+        index = self._next
+        self._next = index + 1 if index + 1 < self._size else 0
+        return self._members[index]
+
+    def _pick_other(self, avoid: Sequence[Backend]) -> Backend | None:
         for _ in range(self._size):
-            index = self._next
-            self._next = index + 1 if index + 1 < self._size else 0
-            backend = self._members[index]
-            if not avoid or backend not in avoid:
+            backend = self._members[self._next]
+            self._next = (self._next + 1) % self._size
+            if backend not in avoid:
                 return backend
         return None
 

@@ -1,0 +1,99 @@
+"""What one message sends, put together: a head leaves with the first piece of its body, and long pieces are never copied."""
+
+from typing import Final
+
+from twisted_lb.net.transport import StreamTransport, Transport
+from twisted_lb.wire.chunked import chunk, chunk_begin, last_chunk
+from twisted_lb.wire.grammar import CRLF
+
+# From here on a system call that takes several buffers is less than a copy into one.
+_WORTH_A_VECTOR: Final = 8192
+
+
+class Outgoing:
+    """One direction of a connection. `held` waits for the next piece of the body, for `end` or for `flush`; `chunked` says
+    that pieces leave as chunks. A chunk waits for `flush` too: the end of the body is often in the same segment.
+    """
+
+    __slots__ = ("_behind", "_long", "_own", "_transport", "chunked", "held")
+
+    def __init__(self) -> None:
+        self.held: bytes = b""
+        self.chunked: bool = False
+        # A long chunk: `held` ends with its size, `_behind` begins with its end.
+        self._long: bytes = b""
+        self._behind: bytes = b""
+        self._transport: StreamTransport | None = None
+        self._own: Transport | None = None
+
+    def attach(self, transport: StreamTransport | None) -> None:
+        """Send through this one from now on; None: through nobody any more."""
+        self._transport = transport
+        self._own = transport if isinstance(transport, Transport) else None
+
+    def send(self, data: bytes) -> None:
+        """Send at once; only while nothing is held."""
+        own = self._own
+        if own is not None:
+            own.write(data)
+        elif self._transport is not None:
+            self._transport.write(data)
+
+    def write(self, payload: bytes) -> None:
+        """A piece of the body, never empty."""
+        if self.chunked:
+            self._hold_chunk(payload)
+            return
+        held = self.held
+        if held:
+            self.held = b""
+            if len(payload) >= _WORTH_A_VECTOR:
+                self._send_pieces([held, payload])
+                return
+            payload = held + payload
+        own = self._own
+        if own is not None:
+            own.write(payload)
+        elif self._transport is not None:
+            self._transport.write(payload)
+
+    def _hold_chunk(self, payload: bytes) -> None:
+        if self._long:
+            self.flush()
+        if len(payload) < _WORTH_A_VECTOR:
+            self.held += chunk(payload)
+        else:
+            self.held += chunk_begin(len(payload))
+            self._long = payload
+            self._behind = CRLF
+
+    def end(self, trailers: bytes) -> None:
+        """The body is complete; `trailers` are field lines, each ended by CRLF."""
+        if self.chunked:
+            self.chunked = False
+            if self._long:
+                self._behind += last_chunk(trailers)
+            else:
+                self.held += last_chunk(trailers)
+        if self.held:
+            self.flush()
+
+    def flush(self) -> None:
+        """Nothing follows at once: send what is held."""
+        held = self.held
+        if not held:
+            return
+        self.held = b""
+        payload = self._long
+        if payload:
+            self._long = b""
+            self._send_pieces([held, payload, self._behind])
+        else:
+            self.send(held)
+
+    def _send_pieces(self, pieces: list[bytes]) -> None:
+        own = self._own
+        if own is not None:
+            own.write_pieces(pieces)
+        elif self._transport is not None:
+            self._transport.write(b"".join(pieces))
