@@ -345,7 +345,7 @@ def render(known: dict) -> str:
         "- A head is checked as a whole before a byte of it goes on; what goes on is the same fields in the same order and case.",
         "- A refused message is answered once and the connection is closed; nothing behind it is read as a request.",
         "- An answer that is not beyond doubt is a 502, and its connection is never used again.",
-        "- Of each direction at most 64 KiB wait in memory, and one receive (128 KiB) on top; a request is held for a retry up to",
+        "- Of each direction at most 64 KiB wait in memory, and one receive (256 KiB) on top; a request is held for a retry up to",
         "  `limits.replay_body_bytes`, a head up to `limits.head_bytes`.",
         "",
     ]

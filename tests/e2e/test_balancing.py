@@ -226,8 +226,8 @@ def test_a_client_that_reads_slowly_does_not_make_it_buffer(world):
         client.sendall(b"GET /?size=%d HTTP/1.1\r\nHost: slow\r\n\r\n" % (64 * MIB))
     # Nobody reads: everything stands still, at the marks.
     until(lambda: balancer_is_idle(balancer), "the transfer stops")
-    # 8 clients, each at most a mark and a receive in either direction: 8 * 2 * 128 KiB.
-    assert peak.stop() - before < 8 * 2 * 128 + 2048
+    # 8 clients, each at most a mark and a receive: 8 * (64 + 256) KiB.
+    assert peak.stop() - before < 8 * (64 + 256) + 2048
     for client in clients:
         client.close()
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from processes import free_port
@@ -296,6 +297,10 @@ def test_a_sibling_daemon_starts_and_ends_without_a_trace(tmp_path: Path) -> Non
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     until(lambda: "answers on 127.0.0.1:" in logged(tmp_path))
+    port = int(logged(tmp_path).partition("answers on 127.0.0.1:")[2].split()[0].rstrip(",;"))
+    # Who answers has begun to run; a signal before that would end it as it ends any process.
+    with urlopen(f"http://127.0.0.1:{port}/", timeout=PATIENCE_S) as answer:
+        assert answer.status == 200
     os.kill(int((tmp_path / "twistd.pid").read_text()), signal.SIGTERM)
     until(lambda: not (tmp_path / "twistd.pid").exists())
     assert "Traceback" not in logged(tmp_path)

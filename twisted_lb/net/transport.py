@@ -23,9 +23,11 @@ from twisted.python.failure import Failure
 
 from twisted_lb.net.poller import ERROR, HANGUP, PEER_CLOSED, READ, WRITE, Pollable, Poller
 
-# One receive: this much at most, and less where so much never comes at once. Memory for it is taken before it is known.
-RECEIVE_BYTES: Final = 131072
+# One receive: this much at most, in a body of megabytes; it begins with the least and grows while all of it is filled.
+# Memory for it is taken before it is known how much comes.
+RECEIVE_BYTES: Final = 262144
 _LEAST_RECEIVE_BYTES: Final = 16384
+_RECEIVE_GROWTH: Final = 8
 # A registered producer is paused above the first mark and resumed below the second.
 HIGH_WATER_BYTES: Final = 65536
 LOW_WATER_BYTES: Final = 16384
@@ -189,7 +191,7 @@ class Transport(Pollable):
         if data:
             size = len(data)
             if size == most:
-                self._receive_bytes = RECEIVE_BYTES
+                self._receive_bytes = min(most * _RECEIVE_GROWTH, RECEIVE_BYTES)
             elif size < _LEAST_RECEIVE_BYTES:
                 self._receive_bytes = _LEAST_RECEIVE_BYTES
             receiver = self._receiver
