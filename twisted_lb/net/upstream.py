@@ -149,40 +149,42 @@ class Upstream(Receiver):
             if kept is not None and data.startswith(self._kept_bytes) and self._engine.rules is self._kept_rules:
                 # The same as the last one to the byte: what was checked then is true now.
                 head = kept
-                data = data[len(self._kept_bytes) :]
+                end = len(self._kept_bytes)
                 self._searched = 0
             else:
                 end = self._head_end(data)
                 if end < 0:
                     return
                 head = self._parse(data[:end])
-                data = data[end:]
             self._persistent = self._persistent and head.persistent
             if head.status >= 200:
                 break
+            data = data[end:]
             self._pass_interim(exchange, head, data)
             if self._state != _HEAD or self.exchange is not exchange or not data:
                 return
         framing = head.body_of(self._method)
         # Who refuses an expectation may read the body or not (RFC 9110 10.1.1): what comes next may be misunderstood.
         self._persistent = self._persistent and not self._unmet
-        if framing == len(data):
+        if framing == len(data) - end:
             # All of it has come at once, as small answers do.
             self._state = _LENGTH
             exchange.answer(head, framing)
-            if data and self.exchange is exchange:
-                exchange.client.write(data)
+            if framing and self.exchange is exchange:
+                exchange.client.write(data[end:])
             if self.exchange is exchange:
                 self._complete(exchange, b"", b"")
             return
         self._begin_body(framing)
         exchange.answer(head, framing)
-        if self.exchange is not exchange:
+        if self.exchange is not exchange or end == len(data):
             return
-        if framing == 0:
-            self._complete(exchange, data, b"")
-        elif data:
-            self._read_body(exchange, data)
+        if framing == CHUNKED:
+            self._read_chunks(exchange, data, end)
+        elif framing == 0:
+            self._complete(exchange, data[end:], b"")
+        else:
+            self._read_body(exchange, data[end:])
 
     def _pass_interim(self, exchange: "Exchange", head: ResponseHead, data: bytes) -> None:
         """An answer before the final one, and what came behind it."""
@@ -281,14 +283,14 @@ class Upstream(Receiver):
             if self.exchange is exchange:
                 self._complete(exchange, rest, b"")
         elif self._state == _CHUNKS:
-            self._read_chunks(exchange, data)
+            self._read_chunks(exchange, data, 0)
         else:
             exchange.client.write(data)
 
-    def _read_chunks(self, exchange: "Exchange", data: bytes) -> None:
+    def _read_chunks(self, exchange: "Exchange", data: bytes, begin: int) -> None:
         decoder = self._decoder
         assert decoder is not None
-        payload = decoder.feed(data)
+        payload = decoder.feed(data, begin)
         if payload:
             exchange.client.write(payload)
         if decoder.done and self.exchange is exchange:

@@ -72,13 +72,16 @@ class ChunkDecoder:
         self._partial: bytes = b""
         self._extensions: int = 0
 
-    def feed(self, data: bytes) -> bytes:
-        """Decode the next bytes of the body, which must not be fed any more once `done`; returns payload, maybe none."""
+    def feed(self, data: bytes, begin: int = 0) -> bytes:
+        """Decode the next bytes of the body, those of `data` from `begin` on; returns payload, maybe none. Not to be fed any
+        more once `done`.
+        """
+        at = begin
         if self._partial:
-            data = self._partial + data
+            data = self._partial + data[begin:]
             self._partial = b""
+            at = 0
         pieces: list[bytes | memoryview] = []
-        at = 0
         size = len(data)
         while at < size and self._state != _DONE:
             if self._state == _DATA:
