@@ -30,6 +30,7 @@ COMPILED = sorted(
                 "downstream",
                 "engine",
                 "exchange",
+                "heads",
                 "listener",
                 "outgoing",
                 "poller",

@@ -174,8 +174,8 @@ MUTATIONS = (
     ),
     Mutation(
         "the header block of the last request is not compared",
-        "net/downstream.py",
-        (("            or block != self._kept_block\n", ""),),
+        "net/heads.py",
+        ((" or block != self._block or", " or"),),
     ),
     Mutation(
         "a connect goes on when its client is gone",

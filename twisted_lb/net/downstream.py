@@ -8,21 +8,17 @@ from twisted_lb.core.limits import client_key
 from twisted_lb.core.outcome import Refusal
 from twisted_lb.net.client_side import ClientSide
 from twisted_lb.net.deadlines import NEVER, Deadline
-from twisted_lb.net.engine import Engine, Rules
+from twisted_lb.net.engine import Engine
 from twisted_lb.net.exchange import Exchange
+from twisted_lb.net.heads import RequestHeads
 from twisted_lb.net.outgoing import Outgoing
 from twisted_lb.net.transport import Receiver, StreamTransport, Transport
 from twisted_lb.wire.chunked import ChunkDecoder
-from twisted_lb.wire.fields import Memory, tokens
-from twisted_lb.wire.grammar import BLANK_LINE, CHUNKED, CRLF, HOPELESS, BadMessage
-from twisted_lb.wire.request import (
-    RequestFields,
-    RequestHead,
-    aimed_at,
-    parse_request_line,
-)
+from twisted_lb.wire.fields import tokens
+from twisted_lb.wire.grammar import CHUNKED, CRLF, BadMessage
+from twisted_lb.wire.request import RequestHead
 from twisted_lb.wire.response import ResponseHead
-from twisted_lb.wire.rewrite import Client, upstream_tail
+from twisted_lb.wire.rewrite import Client
 
 # What the connection is at.
 _IDLE: Final = 0  # between requests, nothing of the next one is here
@@ -44,18 +40,14 @@ LINGER_S: Final = 2.0
 _LAST_REQUEST_S: Final = 0.5
 
 
-_NOBODY: Final = Client(b"unknown")
-
-
 class Downstream(ClientSide, Receiver):
     """One connection from a client; the transport drives it, the exchange answers through it (a ClientSide)."""
 
     __slots__ = (
         "_advancing", "_ahead_paused", "_asked_to_close", "_buffer", "_client", "_deadline", "_decoder",
-        "_engine", "_exchange", "_going_on_later", "_inside", "_kept_block", "_kept_fields", "_kept_head",
-        "_kept_request", "_kept_rules", "_kept_tail", "_kept_upgrade", "_kept_version", "_left", "_memory",
-        "_out", "_own", "_patience_s", "_paused", "_persist", "_read_ended", "_scheme", "_searched",
-        "_stalled", "_started", "_state", "_transport", "_until_close", "_upgrading", "_version", "requests",
+        "_engine", "_exchange", "_going_on_later", "_heads", "_inside", "_left", "_out", "_own",
+        "_patience_s", "_paused", "_persist", "_read_ended", "_scheme", "_stalled", "_started", "_state",
+        "_transport", "_until_close", "_upgrading", "_version", "requests",
     )  # fmt: skip
 
     def __init__(self, engine: Engine, scheme: bytes = b"http") -> None:
@@ -64,12 +56,12 @@ class Downstream(ClientSide, Receiver):
         self._scheme: Final = scheme
         self._transport: StreamTransport | None = None
         self._own: Transport | None = None
-        self._client: Client = _NOBODY
+        self._heads: Final = RequestHeads(engine)
+        self._client: Client = self._heads.client
         self._deadline: Final = Deadline(self._timed_out)
         self._state: int = _IDLE
         self._exchange: Exchange | None = None
         self._buffer: bytes = b""
-        self._searched: int = 0
         self._advancing: bool = False
         self._going_on_later: bool = False
         self._inside: str | None = None  # whom the gate has counted
@@ -80,16 +72,6 @@ class Downstream(ClientSide, Receiver):
         self._ahead_paused: bool = False  # too much was sent ahead
         self._patience_s: float = NEVER  # what was left of the time for the body when it was paused
         self._stalled: int = -1  # bytes that it had not taken when the client stopped reading
-        # The head of the last request and its header block, and what follows from them.
-        self._kept_rules: Rules | None = None
-        self._kept_head: bytes = b""
-        self._kept_request: RequestHead | None = None
-        self._kept_version: int = 0
-        self._kept_block: bytes = b""
-        self._kept_fields: RequestFields | None = None
-        self._kept_tail: bytes = b""
-        self._kept_upgrade: bytes = b""
-        self._memory: Final = Memory()
         self._upgrading: bool = False
         self._read_ended: bool = False  # the client said that it will send no more
         # The answer.
@@ -114,6 +96,7 @@ class Downstream(ClientSide, Receiver):
             address = str(getattr(transport.getPeer(), "host", "unknown"))
             port = str(getattr(transport.getHost(), "port", ""))
         self._client = self._engine.rules.passing.client(address, self._scheme, port.encode("ascii"))
+        self._heads.client = self._client
         self._engine.downstreams.add(self)
         if not self._enter(address):
             return
@@ -184,94 +167,31 @@ class Downstream(ClientSide, Receiver):
 
     def _take_head(self) -> bool:
         """Begin the next request; False when its head is not complete yet, or is not one."""
-        data = self._buffer
-        head = self._kept_request
-        if head is not None and data.startswith(self._kept_head) and self._engine.rules is self._kept_rules:
-            # The same as the last one to the byte: what was checked then is true now.
-            self._searched = 0
-            self._buffer = b""
-            self._begin(head, data[len(self._kept_head) :])
-            return True
-        limits = self._engine.rules.limits
-        if data[:2] == CRLF:
-            # RFC 9112 2.2: an empty line before the request line is to be ignored.
-            data = data[2:]
-            self._searched = 0
-            if data[:2] == CRLF:
-                self._refuse(BadMessage(400, "empty lines before the request"))
-                return False
-            self._buffer = data
-            return bool(data)
-        end = data.find(BLANK_LINE, self._searched)
-        if end < 0:
-            self._wait_for_head(data)
-            return False
-        if end > limits.head_bytes:
-            self._refuse_length(data)
-            return False
-        self._searched = 0
+        heads = self._heads
         try:
-            head = self._understand(data[:end])
+            head = heads.take(self._buffer)
         except BadMessage as bad:
+            self._buffer = heads.rest
             self._refuse(bad)
+            return False
+        if head is None:
+            self._buffer = heads.rest
+            self._wait_for_head()
             return False
         if 0 <= self._engine.rules.body_bytes < head.fields.framing:
             self._refuse(BadMessage(413, "body too large"), head)
             return False
-        self._kept_request = head
-        self._kept_head = data[: end + 4]
-        self._buffer = b""
-        self._begin(head, data[end + 4 :])
+        rest = heads.rest
+        heads.rest = self._buffer = b""
+        self._begin(head, rest)
         return True
 
-    def _wait_for_head(self, data: bytes) -> None:
-        """The head is not complete. What can no longer become one is refused now, not when the time is over."""
-        limits = self._engine.rules.limits
-        line, ended, _ = data.partition(CRLF)
-        if HOPELESS.search(data, self._searched):
-            self._refuse(BadMessage(400, "illegal character in the head"))
-            return
-        if ended and len(line) + len(CRLF) > self._searched + 3:
-            try:
-                parse_request_line(line, limits)
-            except BadMessage as bad:
-                self._refuse(bad)
-                return
-        # Its own line end is not counted, and a part of it may be here.
-        if len(data) > limits.head_bytes + 3 or (not ended and len(data) > limits.line_bytes + 1):
-            self._refuse_length(data)
-        else:
-            self._searched = max(len(data) - 3, 0)
-            self._take_more()
-            # A CR alone is half of the empty line that may come between requests.
-            if self._state == _IDLE and data != b"\r":
-                self._state = _HEAD
-                self._arm(self._engine.rules.timeouts.head_s)
-
-    def _understand(self, head: bytes) -> RequestHead:
-        """Parse a head; its block only if it is not the same as the last one on this connection."""
-        line, _, block = head.partition(CRLF)
-        rules = self._engine.rules
-        method, target, version = parse_request_line(line, rules.limits)
-        fields = self._kept_fields
-        if (
-            fields is None
-            or block != self._kept_block
-            or version != self._kept_version
-            or rules is not self._kept_rules
-        ):
-            fields = self._engine.fields_of(version, block, self._memory)
-            self._kept_rules = rules
-            self._kept_version = version
-            self._kept_block = block
-            self._kept_fields = fields
-            passing = rules.passing
-            self._kept_upgrade = passing.allowed_upgrade(fields)
-            self._kept_tail = upstream_tail(fields, self._client, passing.told, self._kept_upgrade)
-        authority = b""
-        if target[:1] != b"/":
-            target, authority = aimed_at(method, target, fields)
-        return RequestHead(method, target, fields, self._kept_upgrade, authority)
+    def _wait_for_head(self) -> None:
+        self._take_more()
+        # A CR alone is half of the empty line that may come between requests.
+        if self._state == _IDLE and self._buffer not in (b"", b"\r"):
+            self._state = _HEAD
+            self._arm(self._engine.rules.timeouts.head_s)
 
     def _begin(self, head: RequestHead, rest: bytes) -> None:
         fields = head.fields
@@ -284,7 +204,7 @@ class Downstream(ClientSide, Receiver):
         self._until_close = False
         self._stalled = -1
         self._deadline.due = NEVER
-        exchange = Exchange(self._engine, self, head, self._kept_tail)
+        exchange = Exchange(self._engine, self, head, self._heads.tail)
         self._exchange = exchange
         if fields.framing == 0:
             self._state = _ANSWERING
@@ -507,13 +427,6 @@ class Downstream(ClientSide, Receiver):
         self._transport.loseConnection()
 
     # Refusals and ends.
-
-    def _refuse_length(self, data: bytes) -> None:
-        """A head, or what there is of it, that is too long: its line, or else all of it."""
-        if data.find(CRLF, 0, self._engine.rules.limits.line_bytes + 2) < 0:
-            self._refuse(BadMessage(414, "request line too long"))
-        else:
-            self._refuse(BadMessage(431, "head too long"))
 
     def _refuse(self, bad: BadMessage, request: RequestHead | None = None, request_id: bytes = b"") -> None:
         """What came is not a request, or is one only as far as its head: say so once and close."""

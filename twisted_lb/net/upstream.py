@@ -8,15 +8,16 @@ from twisted.python.failure import Failure
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.net.deadlines import NEVER, Deadline
+from twisted_lb.net.heads import ResponseHeads
 from twisted_lb.net.outgoing import Outgoing
 from twisted_lb.net.transport import Receiver, StreamTransport, Transport
 from twisted_lb.wire.chunked import ChunkDecoder
 from twisted_lb.wire.fields import tokens
-from twisted_lb.wire.grammar import BLANK_LINE, CHUNKED, UNTIL_CLOSE, BadMessage
-from twisted_lb.wire.response import ResponseHead, parse_response
+from twisted_lb.wire.grammar import CHUNKED, UNTIL_CLOSE, BadMessage
+from twisted_lb.wire.response import ResponseHead
 
 if TYPE_CHECKING:
-    from twisted_lb.net.engine import Engine, Rules
+    from twisted_lb.net.engine import Engine
     from twisted_lb.net.exchange import Exchange
 
 # What the answer is at.
@@ -40,10 +41,9 @@ class Upstream(Receiver):
     """
 
     __slots__ = (
-        "_buffer", "_deadline", "_decoder", "_engine", "_interim", "_kept_bytes", "_kept_head", "_kept_rules",
-        "_left", "_method", "_out", "_own", "_paused", "_persistent", "_request_ended", "_searched", "_state",
-        "_transport", "_unmet", "backend", "exchange", "full", "idle_s", "idle_since", "opened_at",
-        "requests", "reuse_until", "waiter",
+        "_buffer", "_deadline", "_decoder", "_engine", "_heads", "_interim", "_left", "_method", "_out",
+        "_own", "_paused", "_persistent", "_request_ended", "_state", "_transport", "_unmet", "backend",
+        "exchange", "full", "idle_s", "idle_since", "opened_at", "requests", "reuse_until", "waiter",
     )  # fmt: skip
 
     def __init__(self, engine: "Engine", backend: Backend, waiter: "Exchange") -> None:
@@ -64,17 +64,14 @@ class Upstream(Receiver):
         self._method: bytes = b""
         self._out: Final = Outgoing()
         self._request_ended: bool = True
+        self._heads: Final = ResponseHeads(engine)
         self._buffer: bytes = b""
-        self._searched: int = 0
         self._interim: int = 0
         self._left: int = 0
         self._decoder: ChunkDecoder | None = None
         self._persistent: bool = True
         self._unmet: bool = False  # an expectation of the request that no interim answer has met
         self._paused: bool = False
-        self._kept_rules: Rules | None = None
-        self._kept_bytes: bytes = b""
-        self._kept_head: ResponseHead | None = None
 
     # The request.
 
@@ -140,22 +137,17 @@ class Upstream(Receiver):
         if self.exchange is exchange:
             exchange.client.flush()
 
-    def _read_head(self, exchange: "Exchange", data: bytes) -> None:  # noqa: PLR0912 - the one straight line
+    def _read_head(self, exchange: "Exchange", data: bytes) -> None:
         if self._buffer:
             data = self._buffer + data
             self._buffer = b""
+        heads = self._heads
         while True:
-            kept = self._kept_head
-            if kept is not None and data.startswith(self._kept_bytes) and self._engine.rules is self._kept_rules:
-                # The same as the last one to the byte: what was checked then is true now.
-                head = kept
-                end = len(self._kept_bytes)
-                self._searched = 0
-            else:
-                end = self._head_end(data)
-                if end < 0:
-                    return
-                head = self._parse(data[:end])
+            head = heads.take(data)
+            if head is None:
+                self._buffer = data
+                return
+            end = heads.end
             self._persistent = self._persistent and head.persistent
             if head.status >= 200:
                 break
@@ -197,21 +189,6 @@ class Upstream(Receiver):
         self._unmet = self._unmet and head.status != 100
         exchange.informed(head)
 
-    def _head_end(self, data: bytes) -> int:
-        """Where the head ends, its blank line included; -1, and all of it is kept, when more has to come."""
-        end = data.find(BLANK_LINE, self._searched)
-        limit = self._engine.rules.limits.head_bytes
-        if 0 <= end <= limit:
-            self._searched = 0
-            return end + len(BLANK_LINE)
-        if end > limit or len(data) > limit + 3:
-            raise BadMessage(502, "response head too long")
-        if data.count(b"\n") != data.count(b"\r\n"):
-            raise BadMessage(502, "bare LF")
-        self._buffer = data
-        self._searched = max(len(data) - 3, 0)
-        return -1
-
     def _switch(self, exchange: "Exchange", head: ResponseHead, data: bytes) -> None:
         """The backend says that it has switched protocols: to what the client offered, or it is lying."""
         to = tokens(head.upgrade)
@@ -242,15 +219,6 @@ class Upstream(Receiver):
         """The tunnel is in use."""
         if not self._paused:
             self.arm(self._engine.clock.now + self._engine.rules.timeouts.tunnel_idle_s)
-
-    def _parse(self, head: bytes) -> ResponseHead:
-        rules = self._engine.rules
-        parsed = parse_response(head[:-4], rules.limits, rules.response_lines)
-        if parsed.status >= 200:
-            self._kept_rules = rules
-            self._kept_bytes = head
-            self._kept_head = parsed
-        return parsed
 
     def _begin_body(self, framing: int) -> None:
         if framing >= 0:
@@ -308,7 +276,7 @@ class Upstream(Receiver):
         exchange.answered(trailers)
 
     def _keep(self) -> bool:
-        head = self._kept_head
+        head = self._heads.last
         if not self._engine.connections.put(self, self._engine.clock.now, head.keep_s if head is not None else -1):
             return False
         if self._paused:
