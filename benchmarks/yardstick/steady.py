@@ -32,7 +32,7 @@ def play(contenders: list[Contender], backends: Backends, rounds: int, seconds: 
         setting = [capacities[name] for name in PEERS if name in capacities] or list(capacities.values())
         rate = SHARE * min(setting)
         for name, most in capacities.items():
-            if most < rate / SHARE:
+            if SHARE * most < rate:
                 left_out[name] = f"can take {most:,.0f} requests/s; 70 % of that is below the rate of {rate:,.0f}"
         able = [one for one in started if one.contender.name not in left_out]
         return Steady(rate, capacities, interleaved(able, left_out, RATE, rounds, seconds, open_loop(rate)))
