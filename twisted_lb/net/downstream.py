@@ -18,7 +18,6 @@ from twisted_lb.wire.fields import tokens
 from twisted_lb.wire.grammar import CHUNKED, CRLF, BadMessage
 from twisted_lb.wire.request import RequestHead
 from twisted_lb.wire.response import ResponseHead
-from twisted_lb.wire.rewrite import Client
 
 # What the connection is at.
 _IDLE: Final = 0  # between requests, nothing of the next one is here
@@ -44,10 +43,10 @@ class Downstream(ClientSide, Receiver):
     """One connection from a client; the transport drives it, the exchange answers through it (a ClientSide)."""
 
     __slots__ = (
-        "_advancing", "_ahead_paused", "_asked_to_close", "_buffer", "_client", "_deadline", "_decoder",
-        "_engine", "_exchange", "_going_on_later", "_heads", "_inside", "_left", "_out", "_own",
-        "_patience_s", "_paused", "_persist", "_read_ended", "_scheme", "_stalled", "_started", "_state",
-        "_transport", "_until_close", "_upgrading", "_version", "requests",
+        "_advancing", "_ahead_paused", "_asked_to_close", "_buffer", "_deadline", "_decoder", "_engine",
+        "_exchange", "_going_on_later", "_heads", "_inside", "_left", "_out", "_own", "_patience_s",
+        "_paused", "_persist", "_read_ended", "_scheme", "_stalled", "_started", "_state", "_transport",
+        "_until_close", "_upgrading", "_version", "requests",
     )  # fmt: skip
 
     def __init__(self, engine: Engine, scheme: bytes = b"http") -> None:
@@ -57,7 +56,6 @@ class Downstream(ClientSide, Receiver):
         self._transport: StreamTransport | None = None
         self._own: Transport | None = None
         self._heads: Final = RequestHeads(engine)
-        self._client: Client = self._heads.client
         self._deadline: Final = Deadline(self._timed_out)
         self._state: int = _IDLE
         self._exchange: Exchange | None = None
@@ -95,8 +93,7 @@ class Downstream(ClientSide, Receiver):
             self._engine.clock.read()
             address = str(getattr(transport.getPeer(), "host", "unknown"))
             port = str(getattr(transport.getHost(), "port", ""))
-        self._client = self._engine.rules.passing.client(address, self._scheme, port.encode("ascii"))
-        self._heads.client = self._client
+        self._heads.client = self._engine.rules.passing.client(address, self._scheme, port.encode("ascii"))
         self._engine.downstreams.add(self)
         if not self._enter(address):
             return
@@ -107,7 +104,7 @@ class Downstream(ClientSide, Receiver):
         """Whether there is room for this client; if not, it is told so and is gone."""
         gate = self._engine.gate
         # Our own proxies speak for many.
-        key = client_key(address) if gate.per_client and not self._client.trusted else ""
+        key = client_key(address) if gate.per_client and not self._heads.client.trusted else ""
         if gate.enter(key):
             self._inside = key
             return True
@@ -302,7 +299,7 @@ class Downstream(ClientSide, Receiver):
 
     def who(self) -> str:
         """See ClientSide."""
-        return self._client.address.decode("ascii")
+        return self._heads.client.address.decode("ascii")
 
     def inform(self, head: ResponseHead) -> None:
         """See ClientSide. RFC 9110 15.2: not to a client of HTTP/1.0."""
@@ -580,4 +577,6 @@ class Downstream(ClientSide, Receiver):
         """Twisted says that the connection is lost; `connectionLost` follows."""
 
     def __repr__(self) -> str:
-        return f"<Downstream {self._client.address.decode('ascii')} state={self._state}, {self.requests} requests>"
+        return (
+            f"<Downstream {self._heads.client.address.decode('ascii')} state={self._state}, {self.requests} requests>"
+        )

@@ -318,11 +318,9 @@ class Exchange:
     def answered(self, trailers: bytes) -> None:
         """The answer is complete and the connection has let go of us."""
         self._upstream = None
-        engine = self._engine
         self._settle(Outcome.BAD_STATUS if self._bad_status else _OK, "")
-        self.over = True
-        engine.exchanges -= 1
-        if engine.observer is not None:
+        self._end()
+        if self._engine.observer is not None:
             self._tell_end()
         self.client.finish(trailers)
 

@@ -51,11 +51,7 @@ class Outgoing:
                 self._send_pieces([held, payload])
                 return
             payload = held + payload
-        own = self._own
-        if own is not None:
-            own.write(payload)
-        elif self._transport is not None:
-            self._transport.write(payload)
+        self.send(payload)
 
     def _hold_chunk(self, payload: bytes) -> None:
         if self._long:

@@ -286,7 +286,7 @@ class Transport(Pollable):
             try:
                 sent = self._writev_fd(self._fd, pieces)
             except (BlockingIOError, InterruptedError):
-                pass
+                pass  # all of it is kept
             except OSError as error:
                 self._fail_writing(error)
                 return

@@ -36,7 +36,7 @@ LAST_CHUNK: Final = b"0\r\n"
 
 def chunk(payload: bytes) -> bytes:
     """One chunk around a payload, which must not be empty: an empty chunk would end the body."""
-    return b"%x\r\n%b\r\n" % (len(payload), payload)
+    return chunk_begin(len(payload)) + payload + CRLF
 
 
 def chunk_begin(size: int) -> bytes:
@@ -72,13 +72,12 @@ class ChunkDecoder:
         self._partial: bytes = b""
         self._extensions: int = 0
 
-    def feed(self, data: bytes, begin: int = 0) -> bytes:
-        """Decode the next bytes of the body, those of `data` from `begin` on; returns payload, maybe none. Not to be fed any
-        more once `done`.
+    def feed(self, data: bytes, at: int = 0) -> bytes:
+        """Decode the next bytes of the body, those of `data` from `at` on; returns payload, maybe none. Not to be fed any more
+        once `done`.
         """
-        at = begin
         if self._partial:
-            data = self._partial + data[begin:]
+            data = self._partial + data[at:]
             self._partial = b""
             at = 0
         pieces: list[bytes | memoryview] = []
