@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import formatEvent, globalLogPublisher
 
 from twisted_lb.checks import JITTER, Checks, HttpProbe, NetworkProbe, ProbeResult, TcpProbe
-from twisted_lb.core.backend import TcpAddress, parse_address
+from twisted_lb.core.address import TcpAddress, parse_address
 from twisted_lb.core.events import BackendEjected
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.net.clock import Clock

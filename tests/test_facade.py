@@ -9,7 +9,8 @@ from collections import Counter
 import pytest
 
 from twisted_lb import LoadBalancer, NoServerAvailable, facade
-from twisted_lb.core.backend import BackendSpec, TcpAddress
+from twisted_lb.core.address import TcpAddress
+from twisted_lb.core.backend import BackendSpec
 
 SERVERS = ["a:80", "b:80", "c:80"]
 

@@ -283,7 +283,8 @@ async def test_an_error_page_is_served(tmp_path):
 
 @pytest_twisted.ensureDeferred
 async def test_connections_to_where_a_backend_was_are_not_kept(backend):
-    from twisted_lb.core.backend import BackendSpec, TcpAddress
+    from twisted_lb.core.address import TcpAddress
+    from twisted_lb.core.backend import BackendSpec
 
     service = LoadBalancerService(config(backend.site.port))
     service.startService()

@@ -16,10 +16,11 @@ from typing import Any
 
 from twisted.web.server import Site
 
-from twisted_lb.core.backend import Address, Backend, BackendSpec
+from twisted_lb.core.address import Address
+from twisted_lb.core.backend import Backend, BackendSpec
 from twisted_lb.core.balancer import Balancer
 from twisted_lb.core.events import Event
-from twisted_lb.core.limits import Gate
+from twisted_lb.core.gate import Gate
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pool import Pool, PoolSettings

@@ -10,7 +10,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_lb.core.backend import Address, TcpAddress
+from twisted_lb.core.address import Address, TcpAddress
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.net.deadlines import Deadline, Deadlines
 from twisted_lb.net.dialer import Attempt, Dial

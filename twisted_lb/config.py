@@ -21,7 +21,8 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
-from twisted_lb.core.backend import HEAVIEST, BackendSpec, TcpAddress
+from twisted_lb.core.address import TcpAddress
+from twisted_lb.core.backend import HEAVIEST, BackendSpec
 from twisted_lb.core.pickers import POLICIES
 
 NO_BACKEND = "no backend: give at least one, such as 127.0.0.1:8081"

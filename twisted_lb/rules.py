@@ -4,9 +4,9 @@ from ipaddress import ip_network
 from pathlib import Path
 
 from twisted_lb.config import LoadBalancerConfig
+from twisted_lb.core.never import NEVER
 from twisted_lb.errors import StartError
 from twisted_lb.net.answers import HTML, JSON, TEXT, ErrorPage
-from twisted_lb.net.deadlines import NEVER
 from twisted_lb.net.engine import Passing, Rules, Timeouts
 from twisted_lb.wire.grammar import Limits
 from twisted_lb.wire.rewrite import Forwarding

@@ -34,7 +34,7 @@ from twisted_lb.checks import Checks, HttpProbe, NetworkProbe, ProbeResult, TcpP
 from twisted_lb.config import ListenConfig, LoadBalancerConfig, TimeoutsConfig
 from twisted_lb.core.balancer import Balancer
 from twisted_lb.core.events import BackendChanged, BackendDown, BackendEjected, BackendRemoved, Event
-from twisted_lb.core.limits import Gate
+from twisted_lb.core.gate import Gate
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pool import Pool, PoolSettings
 from twisted_lb.core.retry import RetryBudget, RetryPolicy

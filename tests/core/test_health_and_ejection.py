@@ -2,8 +2,9 @@
 
 import pytest
 
-from twisted_lb.core.ejection import LONGEST_S, NEVER, Ejection
+from twisted_lb.core.ejection import LONGEST_S, Ejection
 from twisted_lb.core.health import Health
+from twisted_lb.core.never import NEVER
 
 
 @pytest.mark.parametrize(

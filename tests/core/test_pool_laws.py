@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from twisted_lb.core import events
-from twisted_lb.core.backend import AdminState, Backend, BackendSpec, parse_address
+from twisted_lb.core.address import parse_address
+from twisted_lb.core.backend import AdminState, Backend, BackendSpec
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pool import Lease, Pool, PoolSettings

@@ -8,7 +8,7 @@ from typing import Any
 from faults.kernel import Kernel, MemorySocket
 from twisted.internet.address import IPv4Address
 
-from twisted_lb.core.backend import Address
+from twisted_lb.core.address import Address
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.poller import EpollPoller
 from twisted_lb.net.transport import StreamProtocol, Transport

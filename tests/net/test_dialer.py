@@ -12,7 +12,7 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionAborted
 from world import World
 
-from twisted_lb.core.backend import TcpAddress, UnixAddress
+from twisted_lb.core.address import TcpAddress, UnixAddress
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.net import dialer as dialer_module
 from twisted_lb.net.dialer import Dialer

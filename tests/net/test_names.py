@@ -5,7 +5,7 @@ import socket
 import pytest
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
-from twisted_lb.core.backend import TcpAddress, UnixAddress
+from twisted_lb.core.address import TcpAddress, UnixAddress
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.names import REFRESH_S, Names
 from twisted_lb.testing import HeapClock

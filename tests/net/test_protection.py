@@ -8,7 +8,7 @@ import pytest
 from twisted.logger import globalLogPublisher
 from world import World
 
-from twisted_lb.core.limits import Gate
+from twisted_lb.core.gate import Gate
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.net.downstream import Downstream
 from twisted_lb.net.engine import Passing

@@ -5,7 +5,7 @@ import random
 import pytest
 from twisted.internet.error import ConnectionDone, ConnectionLost
 
-from twisted_lb.core.backend import parse_address
+from twisted_lb.core.address import parse_address
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.testing import Chances, Faults, HeapClock, MemoryNetwork, ScriptedBackend, ScriptedClient, response
 

@@ -3,7 +3,7 @@
 import pytest
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 
-from twisted_lb.core.backend import UnixAddress, parse_address
+from twisted_lb.core.address import UnixAddress, parse_address
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.testing import HeapClock, MemoryNetwork, ScriptedClient
 

@@ -6,9 +6,9 @@ rules are more calls of `eject`.
 
 from typing import Final
 
+from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Outcome
 
-NEVER: Final = float("inf")
 # Without checks: how long a refused backend rests, at first and at most.
 FIRST_S: Final = 1.0
 LONGEST_S: Final = 30.0

@@ -5,7 +5,7 @@ from random import Random
 from typing import Final
 
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
-from twisted_lb.core.ejection import LISTENS, NEVER, SILENT
+from twisted_lb.core.ejection import LISTENS, SILENT
 from twisted_lb.core.events import (
     AdminChanged,
     BackendAdded,
@@ -19,6 +19,7 @@ from twisted_lb.core.events import (
     PoolExhausted,
     PoolRecovered,
 )
+from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import CONSEQUENCE, Blame, Outcome, Refusal
 from twisted_lb.core.pickers.base import Picker, Policy
 

@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING, Final
 
 from twisted_lb.core.backend import Backend
+from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Outcome
-from twisted_lb.net.deadlines import NEVER
 from twisted_lb.net.dialer import Attempt, Dial
 from twisted_lb.net.upstream import Upstream
 

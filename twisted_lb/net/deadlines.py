@@ -9,10 +9,10 @@ from typing import Final
 
 from twisted.logger import Logger
 
+from twisted_lb.core.never import NEVER
 from twisted_lb.net.clock import Clock
 
 TICK_S: Final = 0.1
-NEVER: Final = float("inf")
 _NOWHERE: Final = 1 << 62
 # Slots ahead at the most: a later deadline is looked at and put further on meanwhile. So the wheel holds on to a connection
 # that is gone for 3.2 s and not for the 75 it might have been idle, and a waiting one costs a look every 3.2 s.

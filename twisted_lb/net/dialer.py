@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from twisted_lb.core.backend import Address
+from twisted_lb.core.address import Address
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.net.deadlines import Deadline, Deadlines
 from twisted_lb.net.names import Names, SocketAddress

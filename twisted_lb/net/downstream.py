@@ -4,10 +4,11 @@ from typing import Any, Final
 
 from twisted.python.failure import Failure
 
-from twisted_lb.core.limits import client_key
+from twisted_lb.core.gate import client_key
+from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Refusal
 from twisted_lb.net.client_side import ClientSide
-from twisted_lb.net.deadlines import NEVER, Deadline
+from twisted_lb.net.deadlines import Deadline
 from twisted_lb.net.engine import Engine
 from twisted_lb.net.exchange import Exchange
 from twisted_lb.net.heads import RequestHeads

@@ -7,10 +7,11 @@ from random import Random
 from typing import TYPE_CHECKING, Final, Protocol
 
 from twisted_lb.core.balancer import Balancer
-from twisted_lb.core.limits import Gate
+from twisted_lb.core.gate import Gate
+from twisted_lb.core.never import NEVER
 from twisted_lb.net.answers import ErrorPage, accept_of, own_answer, safe_id
 from twisted_lb.net.clock import Clock
-from twisted_lb.net.deadlines import NEVER, Deadlines
+from twisted_lb.net.deadlines import Deadlines
 from twisted_lb.wire.fields import Memory, tokens
 from twisted_lb.wire.grammar import Limits
 from twisted_lb.wire.request import RequestFields, parse_request_fields

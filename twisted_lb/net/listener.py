@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from twisted.logger import Logger
 
-from twisted_lb.core.limits import Gate
+from twisted_lb.core.gate import Gate
 from twisted_lb.net.poller import READ, Pollable, Poller
 from twisted_lb.net.transport import StreamProtocol, Transport
 

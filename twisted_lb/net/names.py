@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IHostnameResolver, IResolutionReceiver
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from twisted_lb.core.backend import Address, TcpAddress, UnixAddress
+from twisted_lb.core.address import Address, TcpAddress, UnixAddress
 from twisted_lb.net.clock import Clock
 
 # (address family, what `socket.connect` takes)

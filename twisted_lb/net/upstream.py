@@ -6,8 +6,9 @@ from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
 from twisted_lb.core.backend import Backend
+from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Outcome
-from twisted_lb.net.deadlines import NEVER, Deadline
+from twisted_lb.net.deadlines import Deadline
 from twisted_lb.net.heads import ResponseHeads
 from twisted_lb.net.outgoing import Outgoing
 from twisted_lb.net.transport import Receiver, StreamTransport, Transport

@@ -9,7 +9,7 @@ from typing import Final
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
-from twisted_lb.core.backend import Address
+from twisted_lb.core.address import Address
 from twisted_lb.testing.network import MemoryNetwork
 from twisted_lb.testing.transport import MemoryTransport
 from twisted_lb.wire.chunked import ChunkDecoder

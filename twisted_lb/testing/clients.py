@@ -5,7 +5,7 @@ from typing import Final
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
-from twisted_lb.core.backend import Address
+from twisted_lb.core.address import Address
 from twisted_lb.testing.network import MemoryNetwork
 from twisted_lb.testing.transport import MemoryTransport
 

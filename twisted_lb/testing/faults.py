@@ -7,7 +7,7 @@ from typing import Final
 
 from twisted.internet.interfaces import IReactorTime
 
-from twisted_lb.core.backend import Address
+from twisted_lb.core.address import Address
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.testing.faulty_pipe import FaultyPipe
 from twisted_lb.testing.transport import MemoryTransport

@@ -11,7 +11,7 @@ from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from twisted_lb.core.backend import Address, TcpAddress, UnixAddress, parse_address
+from twisted_lb.core.address import Address, TcpAddress, UnixAddress, parse_address
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.net.dialer import Failed
 from twisted_lb.net.transport import StreamProtocol

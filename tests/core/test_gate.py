@@ -2,7 +2,7 @@
 
 import pytest
 
-from twisted_lb.core.limits import Gate, client_key
+from twisted_lb.core.gate import Gate, client_key
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,81 @@
+"""Addresses as people write them."""
+
+import pytest
+
+from twisted_lb.core.address import TcpAddress, UnixAddress, parse_address
+
+GOOD = [
+    ("localhost:80", TcpAddress("localhost", 80), "localhost:80"),
+    ("1.2.3.4:65535", TcpAddress("1.2.3.4", 65535), "1.2.3.4:65535"),
+    ("[::1]:8080", TcpAddress("::1", 8080), "[::1]:8080"),
+    ("[fe80::1%eth0]:1", TcpAddress("fe80::1%eth0", 1), "[fe80::1%eth0]:1"),
+    ("my_app.internal.:8000", TcpAddress("my_app.internal.", 8000), "my_app.internal.:8000"),
+    ("unix:/run/app.sock", UnixAddress("/run/app.sock"), "unix:/run/app.sock"),
+    (f"{'a' * 63}.b:1", TcpAddress(f"{'a' * 63}.b", 1), f"{'a' * 63}.b:1"),
+    ("[::ffff:1.2.3.4]:1", TcpAddress("::ffff:1.2.3.4", 1), "[::ffff:1.2.3.4]:1"),
+    ("0.0.0.0:1", TcpAddress("0.0.0.0", 1), "0.0.0.0:1"),
+    ("unix:/" + "x" * 106, UnixAddress("/" + "x" * 106), "unix:/" + "x" * 106),
+]
+BAD = [
+    ("", "no port"),
+    ("host", "no port"),
+    ("[::1]", "no port"),
+    (":80", "no host"),
+    ("host:", "not a port"),
+    ("host:0", "not a port"),
+    ("host:65536", "not a port"),
+    ("host:-1", "not a port"),
+    ("host:http", "not a port"),
+    ("host:8 0", "not a port"),
+    ("host:٣", "not a port"),
+    ("::1:80", "brackets"),
+    ("[::g]:80", "not an IPv6"),
+    ("[1.2.3.4]:80", "not an IPv6"),
+    ("[::1:80", "not an IPv6"),
+    ("::1]:80", "not an IPv6"),
+    ("256.1.1.1:80", "not an IPv4"),
+    ("1.2.3:80", "not an IPv4"),
+    ("10.0.0.010:80", "not an IPv4"),  # resolvers read it as octal
+    ("ho st:80", "not a host name"),
+    ("host/path:80", "not a host name"),
+    ("-host:80", "not a host name"),
+    ("a..b:80", "not a host name"),
+    ("http://host:80", "brackets"),
+    ("a-:80", "not a host name"),
+    (".a:80", "not a host name"),
+    (" a:80", "not a host name"),
+    ("a\n:80", "not a host name"),
+    ("\u212a:80", "not a host name"),  # a Kelvin sign, which is no k
+    (f"{'a' * 64}:80", "not a host name"),  # the resolver raises for such a label
+    (f"x.{'a' * 64}.y:80", "not a host name"),
+    ("a" * 5000 + ":80", "not a host name"),
+    (".".join(["a" * 60] * 5) + ":80", "not a host name"),
+    ("12345:80", "not an IPv4"),
+    ("1.2.3.4.:80", "not an IPv4"),
+    ("a:80\n", "not a port"),
+    ("[]:80", "not an IPv6"),
+    ("[::1]x:80", "not an IPv6"),
+    ("[1::2::3]:80", "not an IPv6"),
+    ("[::1%]:80", "not an IPv6"),
+    ("unix:/" + "x" * 107, "unix socket can have"),
+    ("unix:relative.sock", "absolute path"),
+    ("unix:", "absolute path"),
+    ("unix:/" + "x" * 200, "unix socket can have"),
+    ("unix:/run/", "unix socket can have"),
+    ("unix:/run/a\nb", "unix socket can have"),
+    ("unix:/run/\udcff", "unix socket can have"),
+]
+
+
+@pytest.mark.parametrize(("text", "address", "shown"), GOOD)
+def test_a_good_address_is_understood_and_shown_as_written(text, address, shown):
+    assert parse_address(text) == address
+    assert str(address) == shown
+
+
+@pytest.mark.parametrize(("text", "why"), BAD)
+def test_a_bad_address_is_one_line_that_names_the_fault(text, why):
+    with pytest.raises(ValueError, match=why) as caught:
+        parse_address(text)
+    assert "\n" not in str(caught.value)
+    assert repr(text) in str(caught.value)

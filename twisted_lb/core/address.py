@@ -1,0 +1,87 @@
+"""Where a server listens: an address as people write it, and as the rest of the program knows it."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True)
+class TcpAddress:
+    """A host (name, IPv4 or IPv6 without brackets) and a port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class UnixAddress:
+    """The path of a unix socket."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
+Address = TcpAddress | UnixAddress
+
+# 63 is the length of a label (RFC 1035 2.3.4); Python refuses to look up a longer one, with an exception of its own.
+_LABEL: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_NAME: Final = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*\.?")
+_IPV6: Final = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9_.-]+)?")
+
+
+def parse_address(text: str) -> Address:
+    """The address that `HOST:PORT`, `[IPv6]:PORT` or `unix:/path` names; ValueError says in one line what is wrong."""
+    if text.startswith("unix:"):
+        path = text[5:]
+        if not path.startswith("/"):
+            raise ValueError(f"{text!r}: a unix socket needs an absolute path, as in unix:/run/app.sock")
+        # Printable: the path is the backend's name, and that stands in log lines. 108 bytes with the NUL, says unix(7).
+        if not path.isprintable() or len(path.encode()) > 107 or path.endswith("/"):
+            raise ValueError(f"{text!r}: not a path that a unix socket can have")
+        return UnixAddress(path)
+    host, colon, port_text = text.rpartition(":")
+    if not colon or text.endswith("]"):
+        raise ValueError(f"{text!r}: no port, expected HOST:PORT")
+    if not host:
+        raise ValueError(f"{text!r}: no host, expected HOST:PORT")
+    if not re.fullmatch("[0-9]{1,5}", port_text) or not 1 <= int(port_text) <= 65535:
+        raise ValueError(f"{text!r}: {port_text!r} is not a port between 1 and 65535")
+    return TcpAddress(_parse_host(host, text), int(port_text))
+
+
+def _parse_host(host: str, text: str) -> str:
+    if host.startswith("[") or host.endswith("]"):
+        inner = host[1:-1]
+        if not (host.startswith("[") and host.endswith("]") and _is_ipv6(inner)):
+            raise ValueError(f"{text!r}: {host!r} is not an IPv6 address in brackets")
+        return inner
+    if ":" in host:
+        raise ValueError(f"{text!r}: an IPv6 address needs brackets, as in [::1]:8080")
+    if re.fullmatch(r"[0-9.]+", host):
+        parts = host.split(".")
+        # As it would be written back: resolvers read 010 as octal, that is 8.
+        if len(parts) != 4 or not all(
+            part and len(part) < 4 and str(int(part)) == part and int(part) < 256 for part in parts
+        ):
+            raise ValueError(f"{text!r}: {host!r} is not an IPv4 address")
+    elif not _NAME.fullmatch(host):
+        raise ValueError(f"{text!r}: {host!r} is not a host name")
+    return host
+
+
+def _is_ipv6(text: str) -> bool:
+    """Whether it is an IPv6 address; the standard library's own parser decides."""
+    import ipaddress
+
+    if not _IPV6.fullmatch(text):
+        return False
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
