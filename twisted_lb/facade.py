@@ -116,7 +116,7 @@ class LoadBalancer:
         tried = tuple(backends[name] for name in avoid if name in backends)
         lease = self._balancer.pool.lease(key, self._clock(), tried)
         if isinstance(lease, Refusal):
-            raise NoServerAvailable(repr(self._balancer.pool))
+            raise NoServerAvailable(f"{lease.reason}: {self._balancer.pool!r}")
         return Assignment(self, lease)
 
     def report_down(self, server: str, reason: str = "reported down") -> None:

@@ -107,6 +107,7 @@ def test_a_snapshot_says_how_everything_stands_and_stays_as_it_is():
                 usable=False,
                 in_flight=0,
                 requests=0,
+                failures=0,
                 outcomes={},
                 **common,
             ),
@@ -120,9 +121,11 @@ def test_a_snapshot_says_how_everything_stands_and_stays_as_it_is():
                 usable=True,
                 in_flight=1,
                 requests=1,
+                failures=0,
                 outcomes={},
                 **common,
             ),
         ),
     )
-    assert balancer.snapshot().backends[1].outcomes == {"TIMED_OUT": 1}
+    after = balancer.snapshot().backends[1]
+    assert (after.outcomes, after.failures) == ({"TIMED_OUT": 1}, 1)

@@ -40,9 +40,3 @@ def test_an_event_shows_as_one_line_with_its_reason(event, line):
 
 def test_all_kinds_of_events_are_shown_here():
     assert {type(event) for event, _ in SHOWN} == set(Event.__args__)
-
-
-@pytest.mark.parametrize("event", [event for event, _ in SHOWN], ids=lambda one: type(one).__name__)
-def test_an_event_is_frozen(event):
-    with pytest.raises(AttributeError):
-        event.at = 8.0

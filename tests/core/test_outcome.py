@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from twisted_lb.core.outcome import CONSEQUENCE, Blame, Outcome, Refusal, Retry
+from twisted_lb.core.outcome import CONSEQUENCE, Blame, Outcome, Retry
 
 DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "architecture.md"
 
@@ -13,10 +13,12 @@ RETRY = {
     "never": Retry.NEVER,
     "always, another backend": Retry.ALWAYS,
     "if idempotent": Retry.IF_IDEMPOTENT,
-    "if idempotent, fresh connection": Retry.IF_IDEMPOTENT,
+    "always, new connection": Retry.ALWAYS,
+    "if idempotent, new connection": Retry.IF_IDEMPOTENT,
     "if configured and nothing relayed": Retry.IF_CONFIGURED,
 }
 BLAME = {"no": Blame.NONE, "yes": Blame.FAILURE, "one failure": Blame.FAILURE, "ejects at once": Blame.EJECT}
+ALIVE = {"yes": True, "no": False, "unknown": None}
 
 
 def documented() -> dict[str, list[str]]:
@@ -36,32 +38,14 @@ def test_every_outcome_has_its_row_and_nothing_else_has():
 
 @pytest.mark.parametrize("outcome", Outcome, ids=lambda outcome: outcome.name)
 def test_a_row_says_what_the_code_does(outcome):
-    _, retry, blame, seen = documented()[outcome.name]
+    _, retry, blame, alive, seen = documented()[outcome.name]
     consequence = CONSEQUENCE[outcome]
     assert consequence.retry is RETRY[retry]
     assert consequence.blame is BLAME[blame]
-    assert consequence.fresh == ("fresh connection" in retry)
-    assert consequence.reason
+    assert consequence.new_connection == ("new connection" in retry)
+    assert consequence.alive is ALIVE[alive]
     assert consequence.status == (int(seen) if re.fullmatch(r"\d+", seen) else None)
 
 
 def test_outcomes_index_a_list():
     assert [int(outcome) for outcome in Outcome] == list(range(len(Outcome)))
-
-
-def test_refusals_have_their_status():
-    assert {refusal.name: refusal.status for refusal in Refusal} == {
-        "BAD_REQUEST": 400,
-        "FORBIDDEN": 403,
-        "NO_ROUTE": 404,
-        "TOO_SLOW": 408,
-        "BODY_TOO_LARGE": 413,
-        "URI_TOO_LONG": 414,
-        "RATE_LIMITED": 429,
-        "HEAD_TOO_LARGE": 431,
-        "NOT_IMPLEMENTED": 501,
-        "OVERLOADED": 503,
-        "NO_BACKEND": 503,
-        "VERSION": 505,
-    }
-    assert all(refusal.reason for refusal in Refusal)

@@ -319,6 +319,17 @@ def test_no_other_outcome_ejects(outcome):
     assert told == []
 
 
+@pytest.mark.parametrize("outcome", Outcome, ids=lambda outcome: outcome.name)
+def test_a_backend_counts_the_failures_that_it_is_blamed_for(outcome):
+    pool, _ = make_pool("a:1")
+    for _ in range(3):
+        pool.settle(claim(pool), outcome, 0.0)
+        pool.observe_probe(pool.backends["a:1"], True, "ok", 0.0)
+        pool.observe_probe(pool.backends["a:1"], True, "ok", 0.0)
+    blames = {"BAD_STATUS", "REFUSED", "CONNECT_TIMEOUT", "NO_RESPONSE", "BAD_RESPONSE", "TIMED_OUT", "CUT_SHORT"}
+    assert pool.backends["a:1"].failures == (3 if outcome.name in blames else 0)
+
+
 def test_without_checks_one_request_at_a_time_tries_an_ejected_one():
     pool, told = make_pool("a:1", checked=False)
     a = pool.backends["a:1"]

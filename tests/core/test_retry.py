@@ -5,8 +5,14 @@ import pytest
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.retry import IDEMPOTENT, RetryBudget, RetryPolicy
 
-ALWAYS = {Outcome.REFUSED, Outcome.CONNECT_TIMEOUT}
-IF_IDEMPOTENT = {Outcome.STALE_REUSE, Outcome.NO_RESPONSE, Outcome.BAD_RESPONSE, Outcome.TIMED_OUT}
+ALWAYS = {Outcome.REFUSED, Outcome.CONNECT_TIMEOUT, Outcome.UNPROCESSED}
+IF_IDEMPOTENT = {
+    Outcome.STALE_REUSE,
+    Outcome.NO_RESPONSE,
+    Outcome.BAD_RESPONSE,
+    Outcome.TIMED_OUT,
+    Outcome.BACKEND_DOWN,
+}
 
 
 def permits(outcome, *, attempt=1, idempotent=True, held=True, relayed=False, budget=None, **policy) -> bool:

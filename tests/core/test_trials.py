@@ -14,6 +14,7 @@ LISTENS = [
     Outcome.BAD_RESPONSE,
     Outcome.TIMED_OUT,
     Outcome.CUT_SHORT,
+    Outcome.UNPROCESSED,
 ]
 SILENT = [Outcome.REFUSED, Outcome.CONNECT_TIMEOUT]
 TELLS_NOTHING = [outcome for outcome in Outcome if outcome not in LISTENS + SILENT]

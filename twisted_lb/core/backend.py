@@ -60,6 +60,7 @@ class Backend:
         "address",
         "admin",
         "ejection",
+        "failures",
         "health",
         "in_flight",
         "name",
@@ -79,6 +80,7 @@ class Backend:
         self.usable: bool = True
         self.in_flight: int = 0
         self.requests: int = 0
+        self.failures: int = 0  # outcomes that blame it
         self.outcomes: list[int] = [0] * len(Outcome)
 
     def judge(self) -> bool:

@@ -77,5 +77,6 @@ def _snapshot(backend: Backend) -> BackendSnapshot:
         usable=backend.usable,
         in_flight=backend.in_flight,
         requests=backend.requests,
+        failures=backend.failures,
         outcomes={outcome.name: backend.outcomes[outcome] for outcome in Outcome if backend.outcomes[outcome]},
     )

@@ -7,24 +7,10 @@ rules are more calls of `eject`.
 from typing import Final
 
 from twisted_lb.core.never import NEVER
-from twisted_lb.core.outcome import Outcome
 
 # Without checks: how long a refused backend rests, at first and at most.
 FIRST_S: Final = 1.0
 LONGEST_S: Final = 30.0
-# What the end of a trial says: these, that somebody listens there again, however badly ...
-LISTENS: Final = frozenset(
-    (
-        Outcome.OK,
-        Outcome.BAD_STATUS,
-        Outcome.NO_RESPONSE,
-        Outcome.BAD_RESPONSE,
-        Outcome.TIMED_OUT,
-        Outcome.CUT_SHORT,
-    )
-)
-# ... these, that still nobody does; and all others nothing at all.
-SILENT: Final = frozenset((Outcome.REFUSED, Outcome.CONNECT_TIMEOUT))
 
 
 class Ejection:

@@ -5,7 +5,9 @@ from typing import Final
 
 
 class Outcome(enum.IntEnum):
-    """How one attempt ended; each ends in exactly one of these. The value indexes a backend's `outcomes`."""
+    """How one attempt ended; each ends in exactly one of these. The value indexes a backend's `outcomes`, so it never
+    changes: new ones are appended.
+    """
 
     OK = 0
     BAD_STATUS = 1
@@ -20,6 +22,8 @@ class Outcome(enum.IntEnum):
     CLIENT_GONE = 10
     CLIENT_FAULT = 11
     CANCELLED = 12
+    UNPROCESSED = 13
+    BACKEND_DOWN = 14
 
 
 class Retry(enum.Enum):
@@ -40,36 +44,44 @@ class Blame(enum.Enum):
 
 
 class Consequence:
-    """A row of the table. `status` is what the client sees when nothing was relayed and nothing is retried; None: the
-    response itself, or nobody is there to see. `fresh`: another attempt needs a new connection, and may use it to the
-    same backend.
+    """A row of the table.
+
+    `status` is what the client sees when nothing was relayed and nothing is retried; None: the response itself, or
+    nobody is there to see. `alive`: whether somebody listens there, however badly; None: this says nothing of it.
+    `new_connection`: another attempt needs a new connection, and may use it to the same backend.
     """
 
-    def __init__(self, retry: Retry, blame: Blame, status: int | None, reason: str, *, fresh: bool = False) -> None:
+    def __init__(
+        self, retry: Retry, blame: Blame, status: int | None, *, alive: bool | None, new_connection: bool = False
+    ) -> None:
         self.retry: Final = retry
         self.blame: Final = blame
         self.status: Final = status
-        self.reason: Final = reason
-        self.fresh: Final = fresh
+        self.alive: Final = alive
+        self.new_connection: Final = new_connection
 
 
 _NEVER: Final = Retry.NEVER
 _SAFE: Final = Retry.IF_IDEMPOTENT
 
 CONSEQUENCE: Final[dict[Outcome, Consequence]] = {
-    Outcome.OK: Consequence(_NEVER, Blame.NONE, None, "answered"),
-    Outcome.BAD_STATUS: Consequence(Retry.IF_CONFIGURED, Blame.FAILURE, None, "answered with a failure"),
-    Outcome.REFUSED: Consequence(Retry.ALWAYS, Blame.EJECT, 502, "connection refused"),
-    Outcome.CONNECT_TIMEOUT: Consequence(Retry.ALWAYS, Blame.FAILURE, 504, "no answer to the connect"),
-    Outcome.LOCAL_FAILURE: Consequence(_NEVER, Blame.NONE, 503, "out of local resources"),
-    Outcome.STALE_REUSE: Consequence(_SAFE, Blame.NONE, 502, "idle connection was closed", fresh=True),
-    Outcome.NO_RESPONSE: Consequence(_SAFE, Blame.FAILURE, 502, "closed without a response"),
-    Outcome.BAD_RESPONSE: Consequence(_SAFE, Blame.FAILURE, 502, "unsafe response"),
-    Outcome.TIMED_OUT: Consequence(_SAFE, Blame.FAILURE, 504, "no response in time"),
-    Outcome.CUT_SHORT: Consequence(_NEVER, Blame.FAILURE, None, "response cut short"),
-    Outcome.CLIENT_GONE: Consequence(_NEVER, Blame.NONE, None, "client left"),
-    Outcome.CLIENT_FAULT: Consequence(_NEVER, Blame.NONE, None, "client broke its message"),
-    Outcome.CANCELLED: Consequence(_NEVER, Blame.NONE, None, "taken back"),
+    Outcome.OK: Consequence(_NEVER, Blame.NONE, None, alive=True),
+    Outcome.BAD_STATUS: Consequence(Retry.IF_CONFIGURED, Blame.FAILURE, None, alive=True),
+    Outcome.REFUSED: Consequence(Retry.ALWAYS, Blame.EJECT, 502, alive=False),
+    Outcome.CONNECT_TIMEOUT: Consequence(Retry.ALWAYS, Blame.FAILURE, 504, alive=False),
+    Outcome.LOCAL_FAILURE: Consequence(_NEVER, Blame.NONE, 503, alive=None),
+    Outcome.STALE_REUSE: Consequence(_SAFE, Blame.NONE, 502, alive=None, new_connection=True),
+    Outcome.NO_RESPONSE: Consequence(_SAFE, Blame.FAILURE, 502, alive=True),
+    Outcome.BAD_RESPONSE: Consequence(_SAFE, Blame.FAILURE, 502, alive=True),
+    Outcome.TIMED_OUT: Consequence(_SAFE, Blame.FAILURE, 504, alive=True),
+    Outcome.CUT_SHORT: Consequence(_NEVER, Blame.FAILURE, None, alive=True),
+    Outcome.CLIENT_GONE: Consequence(_NEVER, Blame.NONE, None, alive=None),
+    Outcome.CLIENT_FAULT: Consequence(_NEVER, Blame.NONE, None, alive=None),
+    Outcome.CANCELLED: Consequence(_NEVER, Blame.NONE, None, alive=None),
+    # RFC 9113 8.7: REFUSED_STREAM, or a stream above the last one that GOAWAY names.
+    Outcome.UNPROCESSED: Consequence(Retry.ALWAYS, Blame.NONE, 502, alive=True, new_connection=True),
+    # Checks have seen it, and take it out; traffic adds nothing.
+    Outcome.BACKEND_DOWN: Consequence(_SAFE, Blame.NONE, 504, alive=None),
 }
 
 
@@ -96,5 +108,5 @@ class Refusal(enum.Enum):
 
     @property
     def reason(self) -> str:
-        """A few words for the log."""
+        """A few words for whoever asked."""
         return self.value[1]

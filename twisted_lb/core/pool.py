@@ -5,7 +5,6 @@ from random import Random
 from typing import Final
 
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
-from twisted_lb.core.ejection import LISTENS, SILENT
 from twisted_lb.core.events import (
     AdminChanged,
     BackendAdded,
@@ -132,12 +131,15 @@ class Pool:
         """What an attempt that did not simply succeed says about its backend."""
         backend = lease.backend
         ejection = backend.ejection
-        if CONSEQUENCE[outcome].blame is Blame.EJECT or (lease.trial and outcome in SILENT):
+        consequence = CONSEQUENCE[outcome]
+        if consequence.blame is not Blame.NONE:
+            backend.failures += 1
+        if consequence.blame is Blame.EJECT or (lease.trial and consequence.alive is False):
             if ejection.eject(now, trial=lease.trial, began_at=lease.opened_at):
                 until = None if ejection.checked else ejection.until
                 self._changed(backend, BackendEjected(backend.name, outcome, detail, until, ejection.checked, now), now)
         elif lease.trial:
-            if ejection.end_trial(now, listens=outcome in LISTENS):
+            if ejection.end_trial(now, listens=consequence.alive is True):
                 self._changed(backend, BackendReturned(backend.name, "a trial request was answered", now), now)
             else:
                 self._dirty = True

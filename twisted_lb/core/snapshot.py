@@ -7,7 +7,7 @@ from twisted_lb.core.backend import AdminState
 
 @dataclass(frozen=True)
 class BackendSnapshot:
-    """One backend. `outcomes` counts settled attempts by the name of their outcome."""
+    """One backend. `outcomes` counts settled attempts by the name of their outcome, `failures` those that blame it."""
 
     name: str
     address: str
@@ -19,6 +19,7 @@ class BackendSnapshot:
     usable: bool
     in_flight: int
     requests: int
+    failures: int
     outcomes: dict[str, int]
 
 

@@ -245,7 +245,7 @@ class Exchange:
             return
         again = self._another(outcome, lease)
         if again is not None:
-            self._attempt(again, fresh=outcome is Outcome.STALE_REUSE)
+            self._attempt(again, fresh=CONSEQUENCE[outcome].new_connection)
         else:
             self._answer_ourselves(CONSEQUENCE[outcome].status or 502)
 
@@ -267,7 +267,7 @@ class Exchange:
             )
         ):
             return None
-        if outcome is not Outcome.STALE_REUSE:
+        if not CONSEQUENCE[outcome].new_connection:
             self._tried = (*self._tried, lease.backend)
         again = engine.balancer.readmit(None, now, self._tried)
         return again if isinstance(again, Lease) else None
