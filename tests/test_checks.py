@@ -558,10 +558,10 @@ def test_a_backend_that_dies_and_comes_back_is_out_and_in_again(town):
     town.clock.run_until(lambda: passed.count("a:80") == 2)
     assert pool.backends["a:80"].usable
     assert [str(event) for event in told] == [
-        "a:80 is ejected until checks pass: connection refused",
-        "a:80 is down: connection refused",
-        "a:80 is up: status 200",
-        "a:80 is used again: checks pass",
+        "p/a:80 is ejected until checks pass: connection refused",
+        "p/a:80 is down: connection refused",
+        "p/a:80 is up: status 200",
+        "p/a:80 is used again: checks pass",
     ]
     checks.stop()
 

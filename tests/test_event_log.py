@@ -21,12 +21,12 @@ def logged() -> Iterator[list]:
 @pytest.mark.parametrize(
     ("event", "line"),
     [
-        (BackendDown("a:1", "status 500", 7.0), "a:1 is down: status 500"),
-        (BackendEjected("a:1", Outcome.REFUSED, "", 11.0, False, 7.0), "a:1 is ejected for 4 s: REFUSED"),
+        (BackendDown("default", "a:1", "status 500", 7.0), "a:1 is down: status 500"),
+        (BackendEjected("default", "a:1", Outcome.REFUSED, "", 11.0, False, 7.0), "a:1 is ejected for 4 s: REFUSED"),
         (PoolExhausted("p", 7.0), "pool p has no usable backend"),
         # What stands in the event is shown, not formatted.
-        (BackendDown("a:1", "{reason} {0}", 7.0), "a:1 is down: {reason} {0}"),
-        (BackendChanged("unix:/run/{a}", "weight 1 -> 2", 7.0), "unix:/run/{a} has changed: weight 1 -> 2"),
+        (BackendDown("default", "a:1", "{reason} {0}", 7.0), "a:1 is down: {reason} {0}"),
+        (BackendChanged("default", "unix:/run/{a}", "weight 1 -> 2", 7.0), "unix:/run/{a} has changed: weight 1 -> 2"),
     ],
     ids=["down", "ejected", "exhausted", "braces in a reason", "braces in a name"],
 )

@@ -166,7 +166,7 @@ def test_events_are_told():
     told = []
     lb = LoadBalancer(["a:80"], on_event=told.append)
     lb.report_down("a:80", "on fire")
-    assert [str(event) for event in told][1:] == ["a:80 is down: on fire", "pool servers has no usable backend"]
+    assert [str(event) for event in told][1:] == ["a:80 is down: on fire", "pool default has no usable backend"]
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_it_shows_how_it_stands():
     lb = LoadBalancer(["a:80", "b:80"], seed=1)
     assignment = lb.assign()
     assert repr(assignment) == f"<Assignment to {assignment.server}, open>"
-    assert repr(lb) == "<LoadBalancer <Pool servers: 2 usable of 2, 1 in flight>>"
+    assert repr(lb) == "<LoadBalancer <Pool default: 2 usable of 2, 1 in flight>>"
     assignment.done()
     assert repr(assignment) == f"<Assignment to {assignment.server}, settled>"
 

@@ -8,7 +8,7 @@ from typing import Final, Self
 
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
 from twisted_lb.core.balancer import Balancer
-from twisted_lb.core.events import Event
+from twisted_lb.core.events import DEFAULT_POOL, Event
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pool import Lease, Pool, PoolSettings
@@ -102,7 +102,7 @@ class LoadBalancer:
             raise ValueError(f"{strategy!r} is not a strategy, expected one of {', '.join(POLICIES)}")
         self._clock: Final = clock
         rng = random.Random(seed)
-        pool = Pool("servers", POLICIES[strategy], PoolSettings(checked=False), rng, on_event or _ignore)
+        pool = Pool(DEFAULT_POOL, POLICIES[strategy], PoolSettings(checked=False), rng, on_event or _ignore)
         self._balancer: Final = Balancer(pool, RetryPolicy(0, RetryBudget()))
         self.update(servers)
 

@@ -33,7 +33,7 @@ from twisted_lb.build_info import build
 from twisted_lb.checks import Checks, HttpProbe, NetworkProbe, ProbeResult, TcpProbe
 from twisted_lb.config import ListenConfig, LoadBalancerConfig, TimeoutsConfig
 from twisted_lb.core.balancer import Balancer
-from twisted_lb.core.events import BackendChanged, BackendDown, BackendEjected, BackendRemoved, Event
+from twisted_lb.core.events import DEFAULT_POOL, BackendChanged, BackendDown, BackendEjected, BackendRemoved, Event
 from twisted_lb.core.gate import Gate
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pool import Pool, PoolSettings
@@ -257,7 +257,7 @@ class _Running:
         settings = PoolSettings(
             rise=config.health_check.rise, fall=config.health_check.fall, checked=config.health_check.enabled
         )
-        pool = Pool("default", POLICIES[config.strategy], settings, rng, self._heard_event)
+        pool = Pool(DEFAULT_POOL, POLICIES[config.strategy], settings, rng, self._heard_event)
         budget = RetryBudget(percent=config.retry.budget_percent, per_s=config.retry.budget_per_s)
         return Balancer(
             pool, RetryPolicy(config.retry.more_attempts, budget, bad_status=bool(config.retry.bad_statuses))

@@ -42,7 +42,7 @@ def test_settling_tells_the_reason_on():
     lease = balancer.admit(None, 1.0)
     assert isinstance(lease, Lease)
     balancer.settle(lease, Outcome.REFUSED, 2.0, "connection refused")
-    assert str(told[0]) == "a:1 is ejected until checks pass: connection refused"
+    assert str(told[0]) == "p/a:1 is ejected until checks pass: connection refused"
 
 
 def test_probes_and_commands_find_their_backend_by_name():
@@ -50,8 +50,8 @@ def test_probes_and_commands_find_their_backend_by_name():
     balancer.observe_probe("a:1", False, "status 500", 1.0)
     balancer.command("b:1", AdminState.MAINT, 2.0)
     assert [str(event) for event in told] == [
-        "a:1 is down: status 500",
-        "b:1 is set to maint",
+        "p/a:1 is down: status 500",
+        "p/b:1 is set to maint",
         "pool p has no usable backend",
     ]
 
@@ -67,7 +67,7 @@ def test_a_late_probe_of_a_removed_backend_is_no_news_and_a_command_for_a_strang
 def test_an_update_goes_through():
     balancer, told = make("a:1")
     balancer.update(specs("a:1", "b:1"), 3.0)
-    assert told == [BackendAdded("b:1", 3.0)]
+    assert told == [BackendAdded("p", "b:1", 3.0)]
     assert repr(balancer) == "<Balancer of <Pool p: 2 usable of 2, 0 in flight>>"
 
 

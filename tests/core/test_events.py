@@ -19,15 +19,21 @@ from twisted_lb.core.events import (
 from twisted_lb.core.outcome import Outcome
 
 SHOWN = [
-    (BackendDown("a:1", "status 500", 7.0), "a:1 is down: status 500"),
-    (BackendUp("a:1", "status 200", 7.0), "a:1 is up: status 200"),
-    (BackendEjected("a:1", Outcome.REFUSED, "errno 111", 11.0, False, 7.0), "a:1 is ejected for 4 s: errno 111"),
-    (BackendEjected("a:1", Outcome.REFUSED, "", None, True, 7.0), "a:1 is ejected until checks pass: REFUSED"),
-    (BackendReturned("a:1", "checks pass", 7.0), "a:1 is used again: checks pass"),
-    (BackendAdded("a:1", 7.0), "a:1 is added"),
-    (BackendRemoved("a:1", 7.0), "a:1 is removed"),
-    (BackendChanged("a:1", "weight 1 -> 2", 7.0), "a:1 has changed: weight 1 -> 2"),
-    (AdminChanged("a:1", AdminState.DRAIN, 7.0), "a:1 is set to drain"),
+    (BackendDown("default", "a:1", "status 500", 7.0), "a:1 is down: status 500"),
+    (BackendUp("default", "a:1", "status 200", 7.0), "a:1 is up: status 200"),
+    (
+        BackendEjected("default", "a:1", Outcome.REFUSED, "errno 111", 11.0, False, 7.0),
+        "a:1 is ejected for 4 s: errno 111",
+    ),
+    (
+        BackendEjected("default", "a:1", Outcome.REFUSED, "", None, True, 7.0),
+        "a:1 is ejected until checks pass: REFUSED",
+    ),
+    (BackendReturned("default", "a:1", "checks pass", 7.0), "a:1 is used again: checks pass"),
+    (BackendAdded("default", "a:1", 7.0), "a:1 is added"),
+    (BackendRemoved("default", "a:1", 7.0), "a:1 is removed"),
+    (BackendChanged("default", "a:1", "weight 1 -> 2", 7.0), "a:1 has changed: weight 1 -> 2"),
+    (AdminChanged("default", "a:1", AdminState.DRAIN, 7.0), "a:1 is set to drain"),
     (PoolExhausted("p", 7.0), "pool p has no usable backend"),
     (PoolRecovered("p", 7.0), "pool p has a usable backend again"),
 ]
@@ -36,6 +42,10 @@ SHOWN = [
 @pytest.mark.parametrize(("event", "line"), SHOWN, ids=lambda one: type(one).__name__)
 def test_an_event_shows_as_one_line_with_its_reason(event, line):
     assert str(event) == line
+
+
+def test_in_another_pool_a_backend_is_called_by_both_names():
+    assert str(BackendDown("api", "a:1", "status 500", 7.0)) == "api/a:1 is down: status 500"
 
 
 def test_all_kinds_of_events_are_shown_here():

@@ -65,9 +65,9 @@ def test_an_update_keeps_the_record_of_who_stays():
     assert pool.backends["b:1"] is backend
     assert backend.weight == 2
     assert told == [
-        BackendAdded("c:1", 5.0),
-        BackendChanged("b:1", "weight 1 -> 2", 5.0),
-        BackendRemoved("a:1", 5.0),
+        BackendAdded("p", "c:1", 5.0),
+        BackendChanged("p", "b:1", "weight 1 -> 2", 5.0),
+        BackendRemoved("p", "a:1", 5.0),
     ]
     pool.settle(lease, Outcome.OK, 6.0)
     assert lease.backend.in_flight == 0
@@ -81,7 +81,7 @@ def test_a_new_address_under_an_old_name_is_another_server():
     pool.update([BackendSpec("a:1", BackendSpec.parse("z:9").address)], 1.0)
     assert pool.backends["a:1"] is not old
     assert pool.backends["a:1"].usable
-    assert told.take() == [BackendChanged("a:1", "address a:1 -> z:9", 1.0), PoolRecovered("p", 1.0)]
+    assert told.take() == [BackendChanged("p", "a:1", "address a:1 -> z:9", 1.0), PoolRecovered("p", 1.0)]
 
 
 def test_a_change_of_address_and_weight_is_told_as_one():
@@ -89,7 +89,7 @@ def test_a_change_of_address_and_weight_is_told_as_one():
     pool.command(pool.backends["a:1"], AdminState.DRAIN, 0.0)
     told.clear()
     pool.update([BackendSpec("a:1", BackendSpec.parse("z:9").address, 3)], 1.0)
-    assert told == [BackendChanged("a:1", "address a:1 -> z:9, weight 1 -> 3", 1.0)]
+    assert told == [BackendChanged("p", "a:1", "address a:1 -> z:9, weight 1 -> 3", 1.0)]
     assert pool.backends["a:1"].weight == 3
     assert pool.backends["a:1"].admin is AdminState.DRAIN  # what the operator wants is of the name
 
@@ -127,10 +127,10 @@ def test_the_same_again_is_no_news():
 def test_an_update_that_leaves_nobody_and_one_that_brings_somebody_are_told():
     pool, told = make_pool("a:1")
     pool.update([], 1.0)
-    assert told.take() == [BackendRemoved("a:1", 1.0), PoolExhausted("p", 1.0)]
+    assert told.take() == [BackendRemoved("p", "a:1", 1.0), PoolExhausted("p", 1.0)]
     assert pool.lease(None, 1.0) is Refusal.NO_BACKEND
     pool.update(specs("b:1"), 2.0)
-    assert told.take() == [BackendAdded("b:1", 2.0), PoolRecovered("p", 2.0)]
+    assert told.take() == [BackendAdded("p", "b:1", 2.0), PoolRecovered("p", 2.0)]
     assert claim(pool, 2.0).backend.name == "b:1"
 
 
@@ -185,7 +185,7 @@ def test_a_late_refusal_does_not_take_out_who_was_found_well_meanwhile():
     pool.settle(late, Outcome.REFUSED, 3.0)
     assert told == []
     pool.settle(claim(pool, 3.0), Outcome.REFUSED, 3.1, "no")
-    assert told[0] == BackendEjected("a:1", Outcome.REFUSED, "no", None, True, 3.1)
+    assert told[0] == BackendEjected("p", "a:1", Outcome.REFUSED, "no", None, True, 3.1)
 
 
 def test_both_probes_and_traffic_can_take_out_and_each_change_is_told_once():
@@ -199,10 +199,10 @@ def test_both_probes_and_traffic_can_take_out_and_each_change_is_told_once():
     for now in (6.0, 7.0, 8.0):
         pool.observe_probe(backend, True, "status 200", now)
     assert told == [
-        BackendEjected(backend.name, Outcome.REFUSED, "no", None, True, 1.0),
-        BackendDown(backend.name, "status 500", 4.0),
-        BackendUp(backend.name, "status 200", 7.0),
-        BackendReturned(backend.name, "checks pass", 7.0),
+        BackendEjected("p", backend.name, Outcome.REFUSED, "no", None, True, 1.0),
+        BackendDown("p", backend.name, "status 500", 4.0),
+        BackendUp("p", backend.name, "status 200", 7.0),
+        BackendReturned("p", backend.name, "checks pass", 7.0),
     ]
     assert names(pool, 6, 8.0) == {"a:1", "b:1"}
 
@@ -216,11 +216,11 @@ def test_exhaustion_is_told_after_its_cause_and_recovery_after_its_own():
     pool.observe_probe(backend, True, "ok", 4.0)
     pool.command(backend, AdminState.READY, 5.0)
     assert told == [
-        BackendEjected("a:1", Outcome.REFUSED, "no", None, True, 1.0),
+        BackendEjected("p", "a:1", Outcome.REFUSED, "no", None, True, 1.0),
         PoolExhausted("p", 1.0),
-        AdminChanged("a:1", AdminState.DRAIN, 2.0),
-        BackendReturned("a:1", "checks pass", 4.0),
-        AdminChanged("a:1", AdminState.READY, 5.0),
+        AdminChanged("p", "a:1", AdminState.DRAIN, 2.0),
+        BackendReturned("p", "a:1", "checks pass", 4.0),
+        AdminChanged("p", "a:1", AdminState.READY, 5.0),
         PoolRecovered("p", 5.0),
     ]
 
@@ -266,7 +266,7 @@ def test_what_the_operator_takes_out_gets_nobody_until_it_is_ready(admin):
     assert names(pool, 6) == {"b:1"}
     pool.command(a, AdminState.READY, 2.0)
     assert names(pool, 6) == {"a:1", "b:1"}
-    assert told == [AdminChanged("a:1", admin, 1.0), AdminChanged("a:1", AdminState.READY, 2.0)]
+    assert told == [AdminChanged("p", "a:1", admin, 1.0), AdminChanged("p", "a:1", AdminState.READY, 2.0)]
 
 
 def test_probes_take_out_and_bring_back_with_the_reason():
@@ -278,7 +278,7 @@ def test_probes_take_out_and_bring_back_with_the_reason():
     assert names(pool, 6) == {"b:1"}
     pool.observe_probe(a, True, "status 200", 3.0)
     assert names(pool, 6) == {"a:1", "b:1"}
-    assert told == [BackendDown("a:1", "status 500", 1.0), BackendUp("a:1", "status 200", 3.0)]
+    assert told == [BackendDown("p", "a:1", "status 500", 1.0), BackendUp("p", "a:1", "status 200", 3.0)]
 
 
 def test_the_last_one_gone_and_the_first_one_back_are_told():
@@ -302,12 +302,12 @@ def test_refused_ejects_at_once_and_asks_for_a_check():
         pool.settle(lease, Outcome.REFUSED if lease.backend is victim else Outcome.OK, 1.0, "connection refused")
     assert victim.name not in names(pool, 6, 1.0)
     # The second refusal of the same moment says nothing new.
-    assert told.take() == [BackendEjected(victim.name, Outcome.REFUSED, "connection refused", None, True, 1.0)]
+    assert told.take() == [BackendEjected("p", victim.name, Outcome.REFUSED, "connection refused", None, True, 1.0)]
     pool.observe_probe(victim, True, "ok", 2.0)
     assert victim.name not in names(pool, 6, 2.0)
     pool.observe_probe(victim, True, "ok", 3.0)
     assert victim.name in names(pool, 6, 3.0)
-    assert told.take() == [BackendReturned(victim.name, "checks pass", 3.0)]
+    assert told.take() == [BackendReturned("p", victim.name, "checks pass", 3.0)]
 
 
 @pytest.mark.parametrize("outcome", [o for o in Outcome if o is not Outcome.REFUSED], ids=lambda o: o.name)
@@ -334,17 +334,20 @@ def test_without_checks_one_request_at_a_time_tries_an_ejected_one():
     pool, told = make_pool("a:1", checked=False)
     a = pool.backends["a:1"]
     pool.settle(claim(pool), Outcome.REFUSED, 10.0, "no")
-    assert told.take() == [BackendEjected("a:1", Outcome.REFUSED, "no", 11.0, False, 10.0), PoolExhausted("p", 10.0)]
+    assert told.take() == [
+        BackendEjected("p", "a:1", Outcome.REFUSED, "no", 11.0, False, 10.0),
+        PoolExhausted("p", 10.0),
+    ]
     assert pool.lease(None, 10.9) is Refusal.NO_BACKEND
     trial = claim(pool, 11.0)
     assert trial.trial
     assert pool.lease(None, 11.0) is Refusal.NO_BACKEND
     pool.settle(trial, Outcome.REFUSED, 11.5, "no")
-    assert told.take() == [BackendEjected("a:1", Outcome.REFUSED, "no", 13.5, False, 11.5)]
+    assert told.take() == [BackendEjected("p", "a:1", Outcome.REFUSED, "no", 13.5, False, 11.5)]
     assert pool.lease(None, 13.4) is Refusal.NO_BACKEND
     trial = claim(pool, 13.5)
     pool.settle(trial, Outcome.OK, 14.0)
-    assert told.take() == [BackendReturned("a:1", "a trial request was answered", 14.0), PoolRecovered("p", 14.0)]
+    assert told.take() == [BackendReturned("p", "a:1", "a trial request was answered", 14.0), PoolRecovered("p", 14.0)]
     assert not claim(pool, 14.0).trial
     assert a.usable
 

@@ -34,7 +34,7 @@ def test_a_trial_that_found_somebody_listening_ends_the_ejection(outcome):
     pool.settle(claim(pool, 1.0), Outcome.REFUSED, 1.0)
     told.clear()
     pool.settle(claim(pool, 3.0), outcome, 4.0)
-    assert told == [BackendReturned("a:1", "a trial request was answered", 4.0), PoolRecovered("p", 4.0)]
+    assert told == [BackendReturned("p", "a:1", "a trial request was answered", 4.0), PoolRecovered("p", 4.0)]
     pool.settle(claim(pool, 4.0), Outcome.REFUSED, 5.0)
     assert pool.lease(None, 5.9) is Refusal.NO_BACKEND
     assert claim(pool, 6.0).trial  # the rest is back to one second
@@ -44,7 +44,7 @@ def test_a_trial_that_found_somebody_listening_ends_the_ejection(outcome):
 def test_a_trial_that_found_nobody_rests_twice_as_long(outcome):
     pool, told = ejected()
     pool.settle(claim(pool, 1.0), outcome, 2.0, "nobody")
-    assert told == [BackendEjected("a:1", outcome, "nobody", 4.0, False, 2.0)]
+    assert told == [BackendEjected("p", "a:1", outcome, "nobody", 4.0, False, 2.0)]
     assert pool.lease(None, 3.9) is Refusal.NO_BACKEND
     assert claim(pool, 4.0).trial
 
@@ -121,9 +121,9 @@ def test_checks_that_flip_while_a_trial_is_out_leave_it_the_only_one():
     assert pool.lease(None, 8.0) is Refusal.NO_BACKEND
     pool.settle(trial, Outcome.OK, 9.0)
     assert told == [
-        BackendDown("a:1", "down", 1.1),
-        BackendUp("a:1", "up", 7.0),
-        BackendReturned("a:1", "a trial request was answered", 9.0),
+        BackendDown("p", "a:1", "down", 1.1),
+        BackendUp("p", "a:1", "up", 7.0),
+        BackendReturned("p", "a:1", "a trial request was answered", 9.0),
         PoolRecovered("p", 9.0),
     ]
     assert not claim(pool, 9.0).trial
@@ -137,7 +137,7 @@ def test_a_trial_that_succeeds_does_not_overrule_checks_nor_the_operator():
     pool.command(backend, AdminState.MAINT, 1.2)
     told.clear()
     pool.settle(trial, Outcome.OK, 2.0)
-    assert told == [BackendReturned("a:1", "a trial request was answered", 2.0)]
+    assert told == [BackendReturned("p", "a:1", "a trial request was answered", 2.0)]
     assert pool.lease(None, 100.0) is Refusal.NO_BACKEND
 
 

@@ -1,39 +1,53 @@
-"""What happened to the backends: one event for each change of state, with its reason."""
+"""What happened to the backends: one event for each change of state, with its pool and its reason.
+
+As text a backend is called `pool/name`, and by its name alone in the pool that is there without being configured.
+"""
 
 from dataclasses import dataclass
+from typing import Final
 
 from twisted_lb.core.backend import AdminState
 from twisted_lb.core.outcome import Outcome
+
+# What the configuration calls the pool of a balancer that has only one.
+DEFAULT_POOL: Final = "default"
+
+
+def _called(pool: str, backend_name: str) -> str:
+    return backend_name if pool == DEFAULT_POOL else f"{pool}/{backend_name}"
 
 
 @dataclass(frozen=True)
 class BackendDown:
     """Probes took it out."""
 
+    pool: str
     backend_name: str
     reason: str
     at: float
 
     def __str__(self) -> str:
-        return f"{self.backend_name} is down: {self.reason}"
+        return f"{_called(self.pool, self.backend_name)} is down: {self.reason}"
 
 
 @dataclass(frozen=True)
 class BackendUp:
     """Probes brought it back."""
 
+    pool: str
     backend_name: str
     reason: str
     at: float
 
     def __str__(self) -> str:
-        return f"{self.backend_name} is up: {self.reason}"
+        return f"{_called(self.pool, self.backend_name)} is up: {self.reason}"
 
 
 @dataclass(frozen=True)
 class BackendEjected:
     """Traffic took it out. `until`: when one request may try it; None: checks decide, and one is wanted at once."""
 
+    pool: str
     backend_name: str
     outcome: Outcome
     detail: str
@@ -43,87 +57,92 @@ class BackendEjected:
 
     def __str__(self) -> str:
         end = "until checks pass" if self.until is None else f"for {self.until - self.at:g} s"
-        return f"{self.backend_name} is ejected {end}: {self.detail or self.outcome.name}"
+        return f"{_called(self.pool, self.backend_name)} is ejected {end}: {self.detail or self.outcome.name}"
 
 
 @dataclass(frozen=True)
 class BackendReturned:
     """An ejection ended."""
 
+    pool: str
     backend_name: str
     reason: str
     at: float
 
     def __str__(self) -> str:
-        return f"{self.backend_name} is used again: {self.reason}"
+        return f"{_called(self.pool, self.backend_name)} is used again: {self.reason}"
 
 
 @dataclass(frozen=True)
 class BackendAdded:
     """An update brought a new one."""
 
+    pool: str
     backend_name: str
     at: float
 
     def __str__(self) -> str:
-        return f"{self.backend_name} is added"
+        return f"{_called(self.pool, self.backend_name)} is added"
 
 
 @dataclass(frozen=True)
 class BackendRemoved:
     """An update left it out: no new requests, running ones end."""
 
+    pool: str
     backend_name: str
     at: float
 
     def __str__(self) -> str:
-        return f"{self.backend_name} is removed"
+        return f"{_called(self.pool, self.backend_name)} is removed"
 
 
 @dataclass(frozen=True)
 class BackendChanged:
     """An update changed its weight or address."""
 
+    pool: str
     backend_name: str
     change: str
     at: float
 
     def __str__(self) -> str:
-        return f"{self.backend_name} has changed: {self.change}"
+        return f"{_called(self.pool, self.backend_name)} has changed: {self.change}"
 
 
 @dataclass(frozen=True)
 class AdminChanged:
     """The operator said so."""
 
+    pool: str
     backend_name: str
     admin: AdminState
     at: float
 
     def __str__(self) -> str:
-        return f"{self.backend_name} is set to {self.admin.value}"
+        return f"{_called(self.pool, self.backend_name)} is set to {self.admin.value}"
 
 
 @dataclass(frozen=True)
 class PoolExhausted:
     """The last usable backend is gone; requests are refused from now on."""
 
-    pool_name: str
+    pool: str
     at: float
 
     def __str__(self) -> str:
-        return f"pool {self.pool_name} has no usable backend"
+        return f"pool {self.pool} has no usable backend"
 
 
 @dataclass(frozen=True)
 class PoolRecovered:
     """The first one is back."""
 
-    pool_name: str
+    pool: str
     at: float
 
     def __str__(self) -> str:
-        return f"pool {self.pool_name} has a usable backend again"
+        return f"pool {self.pool} has a usable backend again"
 
 
 Event = (

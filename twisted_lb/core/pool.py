@@ -79,10 +79,10 @@ class Pool:
         old = self.backends
         news: list[Event] = []
         for spec in wanted:
-            news.extend(_differences(spec, old.get(spec.name), now))
+            news.extend(_differences(self.name, spec, old.get(spec.name), now))
         self.backends = {spec.name: self._adopt(spec, old.get(spec.name)) for spec in wanted}
         self._dirty = True
-        news.extend(BackendRemoved(name, now) for name in old if name not in self.backends)
+        news.extend(BackendRemoved(self.name, name, now) for name in old if name not in self.backends)
         for event in news:
             self._on_event(event)
         self._review(now)
@@ -137,10 +137,14 @@ class Pool:
         if consequence.blame is Blame.EJECT or (lease.trial and consequence.alive is False):
             if ejection.eject(now, trial=lease.trial, began_at=lease.opened_at):
                 until = None if ejection.checked else ejection.until
-                self._changed(backend, BackendEjected(backend.name, outcome, detail, until, ejection.checked, now), now)
+                self._changed(
+                    backend, BackendEjected(self.name, backend.name, outcome, detail, until, ejection.checked, now), now
+                )
         elif lease.trial:
             if ejection.end_trial(now, listens=consequence.alive is True):
-                self._changed(backend, BackendReturned(backend.name, "a trial request was answered", now), now)
+                self._changed(
+                    backend, BackendReturned(self.name, backend.name, "a trial request was answered", now), now
+                )
             else:
                 self._dirty = True
 
@@ -151,9 +155,9 @@ class Pool:
         self._judge(backend)
         if flipped:
             kind = BackendUp if backend.health.up else BackendDown
-            self._on_event(kind(backend.name, reason, now))
+            self._on_event(kind(self.name, backend.name, reason, now))
         if ended:
-            self._on_event(BackendReturned(backend.name, "checks pass", now))
+            self._on_event(BackendReturned(self.name, backend.name, "checks pass", now))
         self._review(now)
 
     def command(self, backend: Backend, admin: AdminState, now: float) -> None:
@@ -161,7 +165,7 @@ class Pool:
         if backend.admin is admin:
             return
         backend.admin = admin
-        self._changed(backend, AdminChanged(backend.name, admin, now), now)
+        self._changed(backend, AdminChanged(self.name, backend.name, admin, now), now)
 
     def tick(self, now: float) -> None:
         """Notice what time alone has changed."""
@@ -209,13 +213,13 @@ class Pool:
         return f"<Pool {self.name}: {usable} usable of {len(self.backends)}, {in_flight} in flight>"
 
 
-def _differences(spec: BackendSpec, old: Backend | None, now: float) -> list[Event]:
+def _differences(pool: str, spec: BackendSpec, old: Backend | None, now: float) -> list[Event]:
     """What an update brings to one name: one event, or none."""
     if old is None:
-        return [BackendAdded(spec.name, now)]
+        return [BackendAdded(pool, spec.name, now)]
     changes = []
     if old.address != spec.address:
         changes.append(f"address {old.address} -> {spec.address}")
     if old.weight != spec.weight:
         changes.append(f"weight {old.weight} -> {spec.weight}")
-    return [BackendChanged(spec.name, ", ".join(changes), now)] if changes else []
+    return [BackendChanged(pool, spec.name, ", ".join(changes), now)] if changes else []
