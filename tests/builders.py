@@ -13,7 +13,7 @@ def specs(*texts: str) -> list[BackendSpec]:
 
 
 def backends(**weights: int) -> list[Backend]:
-    return [Backend(spec, 2, 3, checked=True) for spec in specs(*(f"{n}:80,weight={w}" for n, w in weights.items()))]
+    return [Backend(spec) for spec in specs(*(f"{n}:80,weight={w}" for n, w in weights.items()))]
 
 
 class Told(list):
@@ -37,9 +37,9 @@ class CountingPolicy:
         return self._policy.build(backends, previous, rng)
 
 
-def make_pool(*texts: str, policy: str = "rr", checked: bool = True) -> tuple[Pool, Told]:
+def make_pool(*texts: str, policy: str = "rr", checked: bool = True, **settings) -> tuple[Pool, Told]:
     told = Told()
-    pool = Pool("p", POLICIES[policy], PoolSettings(2, 3, checked=checked), random.Random(1), told.append)
+    pool = Pool("p", POLICIES[policy], PoolSettings(2, 3, checked=checked, **settings), random.Random(1), told.append)
     pool.update(specs(*texts), 0.0)
     told.clear()
     return pool, told

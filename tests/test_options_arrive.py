@@ -11,7 +11,6 @@ from twisted_lb.checks import TcpProbe
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.address import TcpAddress
 from twisted_lb.core.pickers import POLICIES
-from twisted_lb.core.retry import RetryBudget
 from twisted_lb.service import LoadBalancerService
 
 
@@ -36,7 +35,7 @@ class Parts:
 # The option, a value, where it arrives, and as what (None: as it is).
 PLACES: list[tuple[str, Any, Callable[[Parts], Any], Any]] = [
     ("backends", ["a.invalid:1", "b.invalid:2,weight=7"], lambda p: [b.weight for b in p.pool.backends.values()], [1, 7]),
-    ("strategy", "rand", lambda p: p.pool._policy, POLICIES["rand"]),
+    ("strategy", "rand", lambda p: p.pool.policy, POLICIES["rand"]),
     ("status", "127.0.0.1:0", lambda p: p.status.getHost().host, "127.0.0.1"),
     ("upgrades", ["chess"], lambda p: p.rules.passing.upgrades, {b"chess"}),
     ("client_half_close", "finish", lambda p: p.rules.passing.finish_half_closed, True),
@@ -47,12 +46,12 @@ PLACES: list[tuple[str, Any, Callable[[Parts], Any], Any]] = [
     ("health_check.kind", "http", lambda p: isinstance(p.probe, TcpProbe), False),
     ("health_check.path", "/well?", lambda p: p.probe.request(TcpAddress("a", 1)).split()[1], b"/well?"),
     ("health_check.timeout_s", 3.5, lambda p: p.checks.timeout_s, None),
-    ("health_check.rise", 5, lambda p: p.pool._settings.rise, None),
-    ("health_check.fall", 7, lambda p: p.pool._settings.fall, None),
+    ("health_check.rise", 5, lambda p: p.pool.settings.rise, None),
+    ("health_check.fall", 7, lambda p: p.pool.settings.fall, None),
     ("retry.more_attempts", 4, lambda p: p.retries.more_attempts, None),
-    ("retry.bad_statuses", [599], lambda p: (p.rules.bad_statuses, p.retries._bad_status), ({599}, True)),
-    ("retry.budget_percent", 33, lambda p: p.retries.budget._cost, RetryBudget(33, 0)._cost),
-    ("retry.budget_per_s", 3, lambda p: p.retries.budget._per_s, None),
+    ("retry.bad_statuses", [599], lambda p: (p.rules.bad_statuses, p.retries.bad_statuses), ({599}, {599})),
+    ("retry.budget_percent", 33, lambda p: p.pool.budget.percent, None),
+    ("retry.budget_per_s", 3, lambda p: p.pool.budget.per_s, None),
     *((f"timeouts.{name}", 21.0 + i, lambda p, name=name: getattr(p.rules.timeouts, name), None)
       for i, name in enumerate(("head_s", "body_idle_s", "connect_s", "response_head_s", "attempt_s",
                                 "response_idle_s", "client_idle_s", "tunnel_idle_s"))),

@@ -24,7 +24,7 @@ from twisted_lb.core.gate import Gate
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pool import Pool, PoolSettings
-from twisted_lb.core.retry import RetryBudget, RetryPolicy
+from twisted_lb.core.retry import RetryRules
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.connections import Connections, KeepRules
 from twisted_lb.net.deadlines import Deadlines
@@ -291,8 +291,7 @@ class World:
         self.deadlines = Deadlines(clock, self.time.callLater)
         rng = random.Random(3)
         self.pool = Pool("test", POLICIES["rr"], PoolSettings(checked=checked), rng, self.events.append)
-        self.budget = RetryBudget()
-        self.balancer = Balancer(self.pool, RetryPolicy(2, self.budget, bad_status=bool(bad_statuses)))
+        self.balancer = Balancer(self.pool, RetryRules(2, frozenset(bad_statuses)))
         self.balancer.update([BackendSpec.parse(name) for name in names], clock.now)
         self.dial = FakeDial(self)
         keep = keep or KeepRules(most_idle=32, idle_s=60, most_requests=1000, most_age_s=3600)

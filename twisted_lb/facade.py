@@ -12,7 +12,7 @@ from twisted_lb.core.events import DEFAULT_POOL, Event
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pool import Lease, Pool, PoolSettings
-from twisted_lb.core.retry import RetryBudget, RetryPolicy
+from twisted_lb.core.retry import RetryRules
 from twisted_lb.core.snapshot import BackendSnapshot
 
 Server = str | BackendSpec
@@ -103,7 +103,7 @@ class LoadBalancer:
         self._clock: Final = clock
         rng = random.Random(seed)
         pool = Pool(DEFAULT_POOL, POLICIES[strategy], PoolSettings(checked=False), rng, on_event or _ignore)
-        self._balancer: Final = Balancer(pool, RetryPolicy(0, RetryBudget()))
+        self._balancer: Final = Balancer(pool, RetryRules(0, frozenset()))
         self.update(servers)
 
     def assign(self, client: str | bytes | None = None, *, avoid: Iterable[str] = ()) -> Assignment:

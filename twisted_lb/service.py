@@ -37,7 +37,7 @@ from twisted_lb.core.events import DEFAULT_POOL, BackendChanged, BackendDown, Ba
 from twisted_lb.core.gate import Gate
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pool import Pool, PoolSettings
-from twisted_lb.core.retry import RetryBudget, RetryPolicy
+from twisted_lb.core.retry import RetryRules
 from twisted_lb.draining import drained
 from twisted_lb.errors import listen_error, report_start_errors
 from twisted_lb.event_log import log_event
@@ -255,13 +255,14 @@ class _Running:
     def _make_balancer(self, rng: random.Random) -> Balancer:
         config = self._config
         settings = PoolSettings(
-            rise=config.health_check.rise, fall=config.health_check.fall, checked=config.health_check.enabled
+            rise=config.health_check.rise,
+            fall=config.health_check.fall,
+            checked=config.health_check.enabled,
+            budget_percent=config.retry.budget_percent,
+            budget_per_s=config.retry.budget_per_s,
         )
         pool = Pool(DEFAULT_POOL, POLICIES[config.strategy], settings, rng, self._heard_event)
-        budget = RetryBudget(percent=config.retry.budget_percent, per_s=config.retry.budget_per_s)
-        return Balancer(
-            pool, RetryPolicy(config.retry.more_attempts, budget, bad_status=bool(config.retry.bad_statuses))
-        )
+        return Balancer(pool, RetryRules(config.retry.more_attempts, frozenset(config.retry.bad_statuses)))
 
     def _make_checks(self, dialer: Dialer, rng: random.Random) -> Checks | None:
         config = self._config.health_check

@@ -9,7 +9,7 @@ from twisted_lb.core.balancer import Balancer
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pool import Lease, Pool, PoolSettings
-from twisted_lb.core.retry import RetryBudget, RetryPolicy
+from twisted_lb.core.retry import RetryRules
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.connections import Connections, KeepRules
 from twisted_lb.net.deadlines import Deadlines
@@ -110,7 +110,7 @@ def pick(policy: str, number: int, weights: tuple[int, ...]) -> Subject:
 
     def prepare() -> Callable[[], object]:
         rng = random.Random(1)
-        backends = [Backend(spec, 2, 3, checked=True) for spec in specs(number, weights)]
+        backends = [Backend(spec) for spec in specs(number, weights)]
         picker = POLICIES[policy].build(backends, None, rng)
         return lambda: picker.pick(None, 1.0, rng, ())
 
@@ -158,7 +158,7 @@ def balance(clock: HeapClock, network: MemoryNetwork, name: str) -> None:
     """Put a balancer at lb:8080, in front of that backend."""
     now, rng = Clock(clock.seconds), random.Random(3)
     pool = Pool("p", POLICIES["rr"], PoolSettings(), rng, ignored)
-    balancer = Balancer(pool, RetryPolicy(2, RetryBudget()))
+    balancer = Balancer(pool, RetryRules(2, frozenset()))
     balancer.update([BackendSpec.parse(name)], now.now)
     kept = KeepRules(most_idle=8, idle_s=3600, most_requests=1 << 30, most_age_s=1 << 30)
     rules = Rules(

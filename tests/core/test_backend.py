@@ -36,8 +36,8 @@ def test_a_spec_made_by_hand_has_the_same_bounds(weight):
         BackendSpec("x", TcpAddress("h", 1), weight)
 
 
-def make(**facts) -> Backend:
-    return Backend(BackendSpec.parse("a:80"), 2, 3, checked=True, **facts)
+def make() -> Backend:
+    return Backend(BackendSpec.parse("a:80"))
 
 
 @pytest.mark.parametrize("admin", AdminState)
@@ -57,5 +57,5 @@ def test_usable_is_three_facts_and_nothing_else(admin, up, ejected):
 def test_its_repr_shows_how_it_stands():
     backend = make()
     assert repr(backend) == "<Backend a:80: ready, up, 0 in flight>"
-    backend.ejection.eject(1.0)
+    backend.ejection.eject(1.0, checked=True)
     assert repr(backend) == "<Backend a:80: ready, up, ejected, 0 in flight>"

@@ -8,13 +8,13 @@ from twisted_lb.core.balancer import Balancer
 from twisted_lb.core.events import BackendAdded
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.pool import Lease
-from twisted_lb.core.retry import RetryBudget, RetryPolicy
+from twisted_lb.core.retry import RetryRules
 from twisted_lb.core.snapshot import BackendSnapshot, BalancerSnapshot
 
 
 def make(*texts: str, percent: int = 20, per_s: int = 10, checked: bool = True):
-    pool, told = make_pool(*texts, checked=checked)
-    return Balancer(pool, RetryPolicy(2, RetryBudget(percent, per_s))), told
+    pool, told = make_pool(*texts, checked=checked, budget_percent=percent, budget_per_s=per_s)
+    return Balancer(pool, RetryRules(2, frozenset())), told
 
 
 def refused_retry(balancer: Balancer) -> bool:
@@ -35,6 +35,33 @@ def test_a_request_that_finds_nobody_pays_in_too():
     balancer, _ = make(percent=100, per_s=0)
     assert balancer.admit(None, 1.0) is Refusal.NO_BACKEND
     assert refused_retry(balancer)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.REFUSED, Outcome.TIMED_OUT], ids=lambda outcome: outcome.name)
+def test_what_cannot_be_sent_again_or_was_relayed_is_not_retried(outcome):
+    balancer, _ = make("a:1")
+    assert balancer.permits_retry(outcome, 1, idempotent=True, held=True, relayed=False, now=1.0)
+    assert not balancer.permits_retry(outcome, 1, idempotent=True, held=False, relayed=False, now=1.0)
+    assert not balancer.permits_retry(outcome, 1, idempotent=True, held=True, relayed=True, now=1.0)
+
+
+def test_attempts_end():
+    balancer, _ = make("a:1")
+    permitted = [
+        balancer.permits_retry(Outcome.REFUSED, attempt, idempotent=True, held=True, relayed=False, now=1.0)
+        for attempt in (1, 2, 3, 4)
+    ]
+    assert permitted == [True, True, False, False]
+
+
+@pytest.mark.parametrize("outcome", Outcome, ids=lambda outcome: outcome.name)
+def test_only_a_yes_is_paid_for(outcome):
+    balancer, _ = make("a:1", percent=0, per_s=1)
+    granted = sum(
+        balancer.permits_retry(outcome, 1, idempotent=False, held=True, relayed=False, now=1.0) for _ in range(30)
+    )
+    assert granted in (0, 10)
+    assert sum(balancer.pool.budget.withdraw(1.0) for _ in range(30)) == 10 - granted
 
 
 def test_settling_tells_the_reason_on():

@@ -24,11 +24,11 @@ from twisted_lb.core.never import NEVER
     ],
 )
 def test_rise_2_and_fall_3(results, states):
-    health = Health(2, 3)
+    health = Health()
     seen = ""
     for result in results:
         before = health.up
-        flipped = health.observe(result == "+")
+        flipped = health.observe(result == "+", 2, 3)
         assert flipped == (before != health.up)
         seen += "u" if health.up else "d"
     assert seen == states
@@ -36,111 +36,131 @@ def test_rise_2_and_fall_3(results, states):
 
 @pytest.mark.parametrize(("rise", "fall", "results", "states"), [(1, 1, "+-+-", "udud"), (3, 1, "+-+++-", "udddud")])
 def test_rise_and_fall_are_counted_apart(rise, fall, results, states):
-    health = Health(rise, fall)
+    health = Health()
     seen = ""
     for result in results:
-        health.observe(result == "+")
+        health.observe(result == "+", rise, fall)
         seen += "u" if health.up else "d"
     assert seen == states
 
 
 def test_unknown_counts_as_up():
-    assert Health(2, 3).up
-    assert not Health(2, 3).known
+    assert Health().up
+    assert not Health().known
 
 
 def test_with_checks_it_ends_after_rise_good_ones_in_a_row():
-    ejection = Ejection(2, checked=True)
-    assert ejection.eject(10.0)
+    ejection = Ejection()
+    assert ejection.eject(10.0, checked=True)
     assert ejection.until == NEVER
-    assert [ejection.observe(passed, 11.0) for passed in (True, False, True, True)] == [False, False, False, True]
+    assert [ejection.observe(passed, 2, 11.0) for passed in (True, False, True, True)] == [False, False, False, True]
     assert not ejection.active
 
 
 def test_ejecting_what_is_ejected_says_nothing_new():
-    ejection = Ejection(2, checked=False)
-    assert ejection.eject(10.0)
-    assert not ejection.eject(10.5)
+    ejection = Ejection()
+    assert ejection.eject(10.0, checked=False)
+    assert not ejection.eject(10.5, checked=False)
     assert ejection.until == 11.0
 
 
 def test_without_checks_each_failed_trial_rests_twice_as_long():
-    ejection = Ejection(2, checked=False)
-    ejection.eject(0.0)
+    ejection = Ejection()
+    ejection.eject(0.0, checked=False)
     rests = [ejection.until]
     for _ in range(6):
         now = ejection.until
         ejection.begin_trial()
         assert ejection.until == NEVER
-        ejection.eject(now, trial=True)
+        ejection.eject(now, checked=False, trial=True)
         rests.append(ejection.until - now)
     assert rests == [1, 2, 4, 8, 16, LONGEST_S, LONGEST_S]
 
 
 def test_a_refusal_that_is_not_the_trials_changes_nothing():
-    ejection = Ejection(2, checked=False)
-    ejection.eject(0.0)
+    ejection = Ejection()
+    ejection.eject(0.0, checked=False)
     ejection.begin_trial()
-    assert not ejection.eject(1.5)
+    assert not ejection.eject(1.5, checked=False)
     assert ejection.on_trial
     assert ejection.until == NEVER
 
 
 def test_a_trial_that_told_nothing_is_repeated_at_once_and_an_answer_clears_everything():
-    ejection = Ejection(2, checked=False)
-    ejection.eject(0.0)
+    ejection = Ejection()
+    ejection.eject(0.0, checked=False)
     ejection.begin_trial()
-    assert not ejection.end_trial(5.0, listens=False)
+    assert not ejection.end_trial(5.0, listens=False, checked=False)
     assert ejection.active
     assert ejection.until == 5.0
     ejection.begin_trial()
-    assert ejection.end_trial(6.0, listens=True)
+    assert ejection.end_trial(6.0, listens=True, checked=False)
     assert not ejection.active
-    ejection.eject(7.0)
+    ejection.eject(7.0, checked=False)
     assert ejection.until == 8.0
 
 
-def test_without_checks_a_probe_result_means_nothing():
-    ejection = Ejection(1, checked=False)
-    ejection.eject(0.0)
-    assert not ejection.observe(True, 1.0)
-    assert ejection.active
-
-
 def test_a_failed_check_after_a_good_one_starts_the_count_again_and_the_next_ejection_too():
-    ejection = Ejection(3, checked=True)
-    ejection.eject(0.0)
-    ejection.observe(True, 1.0)
-    ejection.observe(True, 2.0)
-    ejection.observe(False, 3.0)
-    assert [ejection.observe(True, 4.0) for _ in range(3)] == [False, False, True]
-    ejection.eject(5.0)
-    assert [ejection.observe(True, 6.0) for _ in range(3)] == [False, False, True]
+    ejection = Ejection()
+    ejection.eject(0.0, checked=True)
+    ejection.observe(True, 3, 1.0)
+    ejection.observe(True, 3, 2.0)
+    ejection.observe(False, 3, 3.0)
+    assert [ejection.observe(True, 3, 4.0) for _ in range(3)] == [False, False, True]
+    ejection.eject(5.0, checked=True)
+    assert [ejection.observe(True, 3, 6.0) for _ in range(3)] == [False, False, True]
 
 
 @pytest.mark.parametrize("checked", [True, False])
 def test_an_attempt_from_before_it_was_found_well_again_says_nothing(checked):
-    ejection = Ejection(1, checked=checked)
-    ejection.eject(0.0)
+    ejection = Ejection()
+    ejection.eject(0.0, checked=checked)
     if checked:
-        ejection.observe(True, 2.0)
+        ejection.observe(True, 1, 2.0)
     else:
         ejection.begin_trial()
-        ejection.end_trial(2.0, listens=True)
-    assert not ejection.eject(3.0, began_at=1.9)
+        ejection.end_trial(2.0, listens=True, checked=checked)
+    assert not ejection.eject(3.0, checked=checked, began_at=1.9)
     assert not ejection.active
-    assert ejection.eject(3.0, began_at=2.0)
+    assert ejection.eject(3.0, checked=checked, began_at=2.0)
+
+
+def test_who_is_not_probed_any_more_is_unknown_and_up():
+    health = Health()
+    assert not health.forget()
+    health.observe(False, 2, 3)
+    assert health.forget()
+    assert (health.up, health.known) == (True, False)
+
+
+def test_what_checks_were_to_end_ends_with_time_and_the_other_way_round():
+    ejection = Ejection()
+    ejection.eject(0.0, checked=True)
+    ejection.follow(5.0, checked=False)
+    assert ejection.until == 6.0
+    ejection.follow(5.5, checked=True)
+    assert ejection.until == NEVER
+
+
+def test_a_trial_that_is_under_way_when_checks_begin_ends_as_it_would():
+    ejection = Ejection()
+    ejection.eject(0.0, checked=False)
+    ejection.begin_trial()
+    ejection.follow(1.5, checked=True)
+    assert ejection.on_trial
+    assert not ejection.end_trial(2.0, listens=False, checked=True)
+    assert ejection.until == NEVER
 
 
 def test_its_repr_shows_how_it_stands():
-    ejection = Ejection(1, checked=False)
+    ejection = Ejection()
     assert repr(ejection) == "<Ejection none>"
-    ejection.eject(0.0)
+    ejection.eject(0.0, checked=False)
     assert repr(ejection) == "<Ejection active>"
     ejection.begin_trial()
     assert repr(ejection) == "<Ejection on trial>"
-    health = Health(2, 3)
+    health = Health()
     assert repr(health) == "<Health unknown, 0 against>"
-    health.observe(True)
-    health.observe(False)
+    health.observe(True, 2, 3)
+    health.observe(False, 2, 3)
     assert repr(health) == "<Health up, 1 against>"

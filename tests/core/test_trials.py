@@ -201,3 +201,11 @@ def test_rests_double_to_half_a_minute_and_begin_again_after_an_answer():
             rests.append(told[0].until - now)
             now = told[0].until
     assert rests == [1, 2, 4, 8, 16, 30, 30, 30, 1]
+
+
+def test_without_checks_what_somebody_reports_does_not_end_an_ejection():
+    pool, told = ejected()
+    for now in (0.1, 0.2, 0.3):
+        pool.observe_probe(pool.backends["a:1"], True, "ok", now)
+    assert told == []
+    assert not pool.backends["a:1"].usable

@@ -18,7 +18,7 @@ from twisted_lb.core.balancer import Balancer
 from twisted_lb.core.events import BackendDown, BackendEjected, Event
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pool import Pool, PoolSettings
-from twisted_lb.core.retry import RetryBudget, RetryPolicy
+from twisted_lb.core.retry import RetryRules
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.connections import Connections, KeepRules
 from twisted_lb.net.deadlines import Deadlines
@@ -151,7 +151,7 @@ class Town:
         self.deadlines = Deadlines(self.now, later)
         settings = PoolSettings(rise=rng.choice([1, 2]), fall=rng.choice([1, 3]), checked=rng.random() < 0.7)
         self.pool = Pool("test", POLICIES[rng.choice(["rr", "rand"])], settings, rng, self._heard_event)
-        self.balancer = Balancer(self.pool, RetryPolicy(MORE_ATTEMPTS, RetryBudget()))
+        self.balancer = Balancer(self.pool, RetryRules(MORE_ATTEMPTS, frozenset()))
         self.connections = Connections(
             self.network, KeepRules(most_idle=rng.choice([0, 1, 8]), idle_s=4.0, most_requests=8, most_age_s=20.0)
         )

@@ -10,7 +10,7 @@ from twisted_lb.core.backend import BackendSpec
 from twisted_lb.core.balancer import Balancer
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pool import Pool, PoolSettings
-from twisted_lb.core.retry import RetryBudget, RetryPolicy
+from twisted_lb.core.retry import RetryRules
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.connections import Connections, KeepRules
 from twisted_lb.net.deadlines import Deadlines
@@ -210,7 +210,7 @@ class Balanced(Town):
         now = Clock(self.clock.seconds)
         rng = random.Random(3)
         pool = Pool("test", POLICIES["rr"], PoolSettings(), rng, lambda event: None)
-        self.balancer = Balancer(pool, RetryPolicy(2, RetryBudget()))
+        self.balancer = Balancer(pool, RetryRules(2, frozenset()))
         self.balancer.update([BackendSpec.parse(name) for name in names], now.now)
         self.deadlines = Deadlines(now, self.clock.callLater)
         keep = KeepRules(most_idle=8, idle_s=60, most_requests=1000, most_age_s=3600)

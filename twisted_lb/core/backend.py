@@ -70,13 +70,13 @@ class Backend:
         "weight",
     )
 
-    def __init__(self, spec: BackendSpec, rise: int, fall: int, *, checked: bool) -> None:
+    def __init__(self, spec: BackendSpec) -> None:
         self.name: Final = spec.name
         self.address: Address = spec.address
         self.weight: int = spec.weight
         self.admin: AdminState = AdminState.READY
-        self.health: Health = Health(rise, fall)
-        self.ejection: Ejection = Ejection(rise, checked=checked)
+        self.health: Health = Health()
+        self.ejection: Ejection = Ejection()
         self.usable: bool = True
         self.in_flight: int = 0
         self.requests: int = 0

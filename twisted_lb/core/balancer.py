@@ -6,14 +6,14 @@ from typing import Final
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.pool import Lease, Pool
-from twisted_lb.core.retry import RetryPolicy
+from twisted_lb.core.retry import RetryRules
 from twisted_lb.core.snapshot import BackendSnapshot, BalancerSnapshot
 
 
 class Balancer:
     """One pool and the rules of retrying. All times are monotonic seconds."""
 
-    def __init__(self, pool: Pool, retries: RetryPolicy) -> None:
+    def __init__(self, pool: Pool, retries: RetryRules) -> None:
         self.pool: Final = pool
         self.retries: Final = retries
 
@@ -23,7 +23,7 @@ class Balancer:
 
     def admit(self, key: bytes | None, now: float) -> Lease | Refusal:
         """A backend for a new request."""
-        self.retries.budget.deposit(now)
+        self.pool.budget.deposit(now)
         return self.pool.lease(key, now)
 
     def readmit(self, key: bytes | None, now: float, tried: Sequence[Backend]) -> Lease | Refusal:
@@ -37,8 +37,14 @@ class Balancer:
     def permits_retry(
         self, outcome: Outcome, attempt: int, *, idempotent: bool, held: bool, relayed: bool, now: float
     ) -> bool:
-        """Whether attempt number `attempt`, which ended so, may be followed by another; see `RetryPolicy.permits`."""
-        return self.retries.permits(outcome, attempt, idempotent=idempotent, held=held, relayed=relayed, now=now)
+        """Whether attempt number `attempt`, which ended so, may be followed by another one; a yes is paid for from the budget.
+
+        `held`: every byte of the body that was taken from the client is still here. `relayed`: something has reached it.
+        """
+        retries = self.retries
+        if relayed or not held or attempt > retries.more_attempts or not retries.allow(outcome, idempotent=idempotent):
+            return False
+        return self.pool.budget.withdraw(now)
 
     def observe_probe(self, name: str, passed: bool, reason: str, now: float) -> None:
         """A check of this backend ended; nothing if it has been removed meanwhile."""

@@ -16,21 +16,20 @@ LONGEST_S: Final = 30.0
 class Ejection:
     """In or out. With checks it ends after `rise` good ones; without, after a time, with one trial request at a time."""
 
-    __slots__ = ("_ended_at", "_passed", "_rest_s", "_rise", "active", "checked", "on_trial", "until")
+    __slots__ = ("_ended_at", "_passed", "_rest_s", "active", "on_trial", "until")
 
-    def __init__(self, rise: int, *, checked: bool) -> None:
+    def __init__(self) -> None:
         self.active: bool = False
         # When a trial may be made (monotonic seconds); NEVER while checks decide or a trial is under way.
         self.until: float = NEVER
         self.on_trial: bool = False
-        self.checked: Final = checked
-        self._rise: Final = rise
         self._passed: int = 0
         self._rest_s: float = FIRST_S
         self._ended_at: float = -NEVER
 
-    def eject(self, now: float, *, trial: bool = False, began_at: float = NEVER) -> bool:
-        """Take the backend out; True if that is news. `trial`: the trial request found nobody, the rest doubles.
+    def eject(self, now: float, *, checked: bool, trial: bool = False, began_at: float = NEVER) -> bool:
+        """Take the backend out; True if that is news. `checked`: checks bring it back, else time does. `trial`: the trial
+        request found nobody, the rest doubles.
 
         `began_at`: when the attempt did that says so. One that was under way when it happened says nothing new, nor
         after the backend was found well again: EHOSTUNREACH takes 3 s to come.
@@ -42,29 +41,34 @@ class Ejection:
         self.active = True
         self.on_trial = False
         self._passed = 0
-        self.until = NEVER if self.checked else now + self._rest_s
+        self.until = NEVER if checked else now + self._rest_s
         return True
+
+    def follow(self, now: float, *, checked: bool) -> None:
+        """Checks decide from now on, or time does, as `eject` has it; a trial that is under way ends as it would."""
+        if self.active and not self.on_trial:
+            self.until = NEVER if checked else now + self._rest_s
 
     def begin_trial(self) -> None:
         """One request goes there to find out."""
         self.on_trial = True
         self.until = NEVER
 
-    def end_trial(self, now: float, *, listens: bool) -> bool:
-        """The trial found somebody, or told nothing and is repeated; True if the ejection is over."""
+    def end_trial(self, now: float, *, listens: bool, checked: bool) -> bool:
+        """The trial found somebody, or told nothing and is repeated; True if the ejection is over. `checked`: see eject."""
         self.on_trial = False
         if listens:
             self.clear(now)
             return True
-        self.until = now
+        self.until = NEVER if checked else now
         return False
 
-    def observe(self, passed: bool, now: float) -> bool:
-        """Take the result of a check; True if it ended the ejection."""
-        if not self.active or not self.checked:
+    def observe(self, passed: bool, rise: int, now: float) -> bool:
+        """Take the result of a check; True if it ended the ejection, as `rise` good ones in a row do."""
+        if not self.active:
             return False
         self._passed = self._passed + 1 if passed else 0
-        if self._passed < self._rise:
+        if self._passed < rise:
             return False
         self.clear(now)
         return True

@@ -1,6 +1,7 @@
 """Interchangeable backends behind one policy: who is in, who may be used, and who has a claim on whom."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from random import Random
 from typing import Final
 
@@ -21,18 +22,29 @@ from twisted_lb.core.events import (
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import CONSEQUENCE, Blame, Outcome, Refusal
 from twisted_lb.core.pickers.base import Picker, Policy
+from twisted_lb.core.retry import RetryBudget
 
 # Looking a member up in its enumeration costs more than all else in `settle`.
 _OK: Final = Outcome.OK
 
 
+@dataclass(frozen=True)
 class PoolSettings:
-    """`rise` and `fall` in checks; `checked`: whether anybody checks at all."""
+    """What the configuration says of a pool. Each is read where it is used: other settings are an assignment.
 
-    def __init__(self, rise: int = 2, fall: int = 3, *, checked: bool = True) -> None:
-        self.rise: Final = rise
-        self.fall: Final = fall
-        self.checked: Final = checked
+    `rise` and `fall` are in checks; `checked`: whether anybody checks at all. `max_in_flight`: requests at a time for each
+    backend, 0 for no bound. `queue_most`: how many requests may wait for a backend, 0 for none; `queue_wait_s`: for how
+    long. `budget_percent` and `budget_per_s`: the retries that are allowed, see RetryBudget.
+    """
+
+    rise: int = 2
+    fall: int = 3
+    checked: bool = True
+    max_in_flight: int = 0
+    queue_most: int = 0
+    queue_wait_s: float = 0.0
+    budget_percent: int = 20
+    budget_per_s: int = 10
 
 
 class Lease:
@@ -51,15 +63,19 @@ class Lease:
 
 
 class Pool:
-    """The backends of one name. `on_event` is told every change of state, after it has happened."""
+    """The backends of one name, what is known of each, and the budget that protects them from retries.
+
+    `on_event` is told every change of state, after it has happened. All times are monotonic seconds.
+    """
 
     def __init__(
         self, name: str, policy: Policy, settings: PoolSettings, rng: Random, on_event: Callable[[Event], None]
     ) -> None:
         self.name: Final = name
         self.backends: dict[str, Backend] = {}
-        self._policy: Final = policy
-        self._settings: Final = settings
+        self.policy: Final = policy
+        self.settings: PoolSettings = settings
+        self.budget: Final = RetryBudget(settings.budget_percent, settings.budget_per_s)
         self._rng: Final = rng
         self._on_event: Final = on_event
         self._picker: Picker | None = None  # for the usable ones, None when there are none
@@ -89,14 +105,31 @@ class Pool:
 
     def _adopt(self, spec: BackendSpec, backend: Backend | None) -> Backend:
         if backend is None or backend.address != spec.address:
-            settings = self._settings
-            fresh = Backend(spec, settings.rise, settings.fall, checked=settings.checked)
+            fresh = Backend(spec)
             if backend is not None:
                 fresh.admin = backend.admin
                 fresh.judge()
             return fresh
         backend.weight = spec.weight
         return backend
+
+    def configure(self, settings: PoolSettings, now: float) -> None:
+        """Have these settings from now on. Where nobody checks any more, what checks said is forgotten, and what they were
+        to end ends with time.
+        """
+        before, self.settings = self.settings, settings
+        self.budget.configure(settings.budget_percent, settings.budget_per_s)
+        if before.checked == settings.checked:
+            return
+        up: list[Backend] = []
+        for backend in self.backends.values():
+            backend.ejection.follow(now, checked=settings.checked)
+            if not settings.checked and backend.health.forget():
+                up.append(backend)
+            self._judge(backend)
+        for backend in up:
+            self._on_event(BackendUp(self.name, backend.name, "nobody checks any more", now))
+        self._review(now)
 
     def lease(self, key: bytes | None, now: float, tried: Sequence[Backend] = ()) -> Lease | Refusal:
         """A claim on the backend that the policy picks, not one of `tried`; to be settled exactly once."""
@@ -131,17 +164,18 @@ class Pool:
         """What an attempt that did not simply succeed says about its backend."""
         backend = lease.backend
         ejection = backend.ejection
+        checked = self.settings.checked
         consequence = CONSEQUENCE[outcome]
         if consequence.blame is not Blame.NONE:
             backend.failures += 1
         if consequence.blame is Blame.EJECT or (lease.trial and consequence.alive is False):
-            if ejection.eject(now, trial=lease.trial, began_at=lease.opened_at):
-                until = None if ejection.checked else ejection.until
+            if ejection.eject(now, checked=checked, trial=lease.trial, began_at=lease.opened_at):
+                until = None if checked else ejection.until
                 self._changed(
-                    backend, BackendEjected(self.name, backend.name, outcome, detail, until, ejection.checked, now), now
+                    backend, BackendEjected(self.name, backend.name, outcome, detail, until, checked, now), now
                 )
         elif lease.trial:
-            if ejection.end_trial(now, listens=consequence.alive is True):
+            if ejection.end_trial(now, listens=consequence.alive is True, checked=checked):
                 self._changed(
                     backend, BackendReturned(self.name, backend.name, "a trial request was answered", now), now
                 )
@@ -150,8 +184,9 @@ class Pool:
 
     def observe_probe(self, backend: Backend, passed: bool, reason: str, now: float) -> None:
         """Take the result of one check."""
-        flipped = backend.health.observe(passed)
-        ended = backend.ejection.observe(passed, now)
+        settings = self.settings
+        flipped = backend.health.observe(passed, settings.rise, settings.fall)
+        ended = settings.checked and backend.ejection.observe(passed, settings.rise, now)
         self._judge(backend)
         if flipped:
             kind = BackendUp if backend.health.up else BackendDown
@@ -205,7 +240,7 @@ class Pool:
                     self._wake_at = min(self._wake_at, backend.ejection.until)
         if self._picker is not None:
             self._last_picker = self._picker
-        self._picker = self._policy.build(members, self._last_picker, self._rng) if members else None
+        self._picker = self.policy.build(members, self._last_picker, self._rng) if members else None
 
     def __repr__(self) -> str:
         usable = sum(backend.usable for backend in self.backends.values())

@@ -1,5 +1,6 @@
 """Whether another attempt may be made: the outcome table, the attempts left, and a budget."""
 
+from dataclasses import dataclass
 from typing import Final
 
 from twisted_lb.core.outcome import CONSEQUENCE, Outcome, Retry
@@ -19,10 +20,12 @@ class RetryBudget:
     token bucket that holds 10 s worth of it. Finagle's numbers: 10 000 failing requests at once get 2 100 retries.
     """
 
-    def __init__(self, percent: int = 20, per_s: int = 10) -> None:
-        self._cost: Final = _DEPOSIT * 100 // percent if percent > 0 else 0
-        self._reserve_most: Final = per_s * _TTL_S * _DEPOSIT
-        self._per_s: Final = per_s
+    def __init__(self, percent: int, per_s: int) -> None:
+        self.percent: int = 0
+        self.per_s: int = 0
+        self._cost: int = 0
+        self._reserve_most: int = 0
+        self.configure(percent, per_s)
         self._reserve: int = self._reserve_most
         self._refilled_at: float = 0.0
         self._slots: Final = [0] * _TTL_S
@@ -31,6 +34,13 @@ class RetryBudget:
         # Deposits of this second that are not in their slot yet, and when it ends.
         self._fresh: int = 0
         self._second_ends: float = 1.0
+
+    def configure(self, percent: int, per_s: int) -> None:
+        """Other shares from now on. What is saved stays, but the reserve holds no more than it may; it fills up with time."""
+        self.percent = percent
+        self.per_s = per_s
+        self._cost = _DEPOSIT * 100 // percent if percent > 0 else 0
+        self._reserve_most = per_s * _TTL_S * _DEPOSIT
 
     def deposit(self, now: float) -> None:
         """A request came."""
@@ -77,9 +87,10 @@ class RetryBudget:
 
     def _refill(self, now: float) -> None:
         if self._reserve >= self._reserve_most:
+            self._reserve = self._reserve_most
             self._refilled_at = now
             return
-        rate = self._per_s * _DEPOSIT
+        rate = self.per_s * _DEPOSIT
         refill = int((now - self._refilled_at) * rate)
         if refill > 0:
             self._reserve = min(self._reserve + refill, self._reserve_most)
@@ -87,28 +98,18 @@ class RetryBudget:
             self._refilled_at += refill / rate
 
 
-class RetryPolicy:
-    """`more_attempts` after the first, within the budget."""
+@dataclass(frozen=True)
+class RetryRules:
+    """What a route allows: so many attempts after the first, and which statuses of an answer count as a failure."""
 
-    def __init__(self, more_attempts: int, budget: RetryBudget, *, bad_status: bool = False) -> None:
-        self.more_attempts: Final = more_attempts
-        self.budget: Final = budget
-        self._bad_status: Final = bad_status
+    more_attempts: int
+    bad_statuses: frozenset[int]
 
-    def permits(
-        self, outcome: Outcome, attempt: int, *, idempotent: bool, held: bool, relayed: bool, now: float
-    ) -> bool:
-        """Whether attempt number `attempt` (the first is 1), which ended so, may be followed by another one.
-
-        `held`: every byte of the body that was taken from the client is still here. `relayed`: something has reached the
-        client. A yes is paid for from the budget.
-        """
+    def allow(self, outcome: Outcome, *, idempotent: bool) -> bool:
+        """Whether the outcome table lets another attempt follow one that ended so."""
         retry = CONSEQUENCE[outcome].retry
-        wanted = (
+        return (
             retry is Retry.ALWAYS
             or (retry is Retry.IF_IDEMPOTENT and idempotent)
-            or (retry is Retry.IF_CONFIGURED and self._bad_status and idempotent)
+            or (retry is Retry.IF_CONFIGURED and idempotent and bool(self.bad_statuses))
         )
-        if not wanted or relayed or not held or attempt > self.more_attempts:
-            return False
-        return self.budget.withdraw(now)

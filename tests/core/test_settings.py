@@ -1,0 +1,109 @@
+"""What a pool is configured to do is read at use, so that other settings hold at once."""
+
+import dataclasses
+
+import pytest
+from builders import claim, make_pool, names
+
+from twisted_lb.core.events import BackendDown, BackendEjected, BackendReturned, BackendUp, PoolExhausted, PoolRecovered
+from twisted_lb.core.outcome import Outcome, Refusal
+from twisted_lb.core.pool import PoolSettings
+
+
+def change(pool, now=0.0, **settings):
+    pool.configure(dataclasses.replace(pool.settings, **settings), now)
+
+
+@pytest.mark.parametrize(
+    ("name", "default"),
+    [
+        ("rise", 2),
+        ("fall", 3),
+        ("checked", True),
+        ("max_in_flight", 0),
+        ("queue_most", 0),
+        ("queue_wait_s", 0.0),
+        ("budget_percent", 20),
+        ("budget_per_s", 10),
+    ],
+)
+def test_a_setting_has_its_default_and_survives(name, default):
+    assert getattr(PoolSettings(), name) == default
+    pool, _ = make_pool("a:1")
+    change(pool, **{name: type(default)(7)})
+    assert getattr(pool.settings, name) == type(default)(7)
+
+
+def test_another_fall_and_rise_count_for_the_next_check():
+    pool, told = make_pool("a:1")
+    a = pool.backends["a:1"]
+    pool.observe_probe(a, True, "ok", 0.0)
+    pool.observe_probe(a, False, "no", 0.0)
+    change(pool, fall=2, rise=1)
+    pool.observe_probe(a, False, "no", 1.0)
+    pool.observe_probe(a, True, "ok", 2.0)
+    assert [type(event) for event in told] == [BackendDown, PoolExhausted, BackendUp, PoolRecovered]
+
+
+def test_another_rise_counts_for_an_ejection_that_is_there_already():
+    pool, told = make_pool("a:1", "b:1")
+    lease = claim(pool)
+    pool.settle(lease, Outcome.REFUSED, 0.0)
+    told.clear()
+    change(pool, rise=1)
+    pool.observe_probe(lease.backend, True, "ok", 1.0)
+    assert told == [BackendReturned("p", lease.backend.name, "checks pass", 1.0)]
+
+
+def test_without_checks_what_they_said_is_forgotten():
+    pool, told = make_pool("a:1")
+    pool.observe_probe(pool.backends["a:1"], False, "no", 0.0)
+    told.clear()
+    change(pool, 1.0, checked=False)
+    assert told == [BackendUp("p", "a:1", "nobody checks any more", 1.0), PoolRecovered("p", 1.0)]
+    assert names(pool, 2, 1.0) == {"a:1"}
+
+
+def test_without_checks_who_is_ejected_gets_a_trial_after_its_rest():
+    pool, _ = make_pool("a:1")
+    pool.settle(claim(pool), Outcome.REFUSED, 0.0)
+    change(pool, 50.0, checked=False)
+    assert pool.lease(None, 50.9) is Refusal.NO_BACKEND
+    assert claim(pool, 51.0).trial
+
+
+def test_with_checks_who_is_ejected_waits_for_them():
+    pool, told = make_pool("a:1", checked=False)
+    pool.settle(claim(pool), Outcome.REFUSED, 0.0)
+    change(pool, 0.5, checked=True)
+    assert pool.lease(None, 100.0) is Refusal.NO_BACKEND
+    told.clear()
+    for now in (101.0, 102.0):
+        pool.observe_probe(pool.backends["a:1"], True, "ok", now)
+    assert told == [BackendReturned("p", "a:1", "checks pass", 102.0), PoolRecovered("p", 102.0)]
+
+
+def test_a_trial_that_is_under_way_when_checks_begin_ends_as_it_would():
+    pool, told = make_pool("a:1", checked=False)
+    pool.settle(claim(pool), Outcome.REFUSED, 0.0)
+    trial = claim(pool, 1.0)
+    change(pool, 1.5, checked=True)
+    told.clear()
+    pool.settle(trial, Outcome.REFUSED, 2.0, "no")
+    assert told == [BackendEjected("p", "a:1", Outcome.REFUSED, "no", None, True, 2.0)]
+    assert pool.lease(None, 100.0) is Refusal.NO_BACKEND
+
+
+def test_other_settings_of_the_budget_hold_at_once():
+    pool, _ = make_pool("a:1")
+    change(pool, budget_percent=0, budget_per_s=1)
+    assert sum(pool.budget.withdraw(1.0) for _ in range(30)) == 10
+
+
+def test_the_same_settings_again_change_nothing():
+    pool, told = make_pool("a:1")
+    pool.observe_probe(pool.backends["a:1"], False, "no", 0.0)
+    told.clear()
+    change(pool)
+    assert told == []
+    assert not pool.backends["a:1"].usable
