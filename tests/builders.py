@@ -3,6 +3,7 @@
 import random
 
 from twisted_lb.core.backend import Backend, BackendSpec
+from twisted_lb.core.counts import Counts
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pool import Lease, Pool, PoolSettings
@@ -13,7 +14,7 @@ def specs(*texts: str) -> list[BackendSpec]:
 
 
 def backends(**weights: int) -> list[Backend]:
-    return [Backend(spec) for spec in specs(*(f"{n}:80,weight={w}" for n, w in weights.items()))]
+    return [Backend(spec, Counts()) for spec in specs(*(f"{n}:80,weight={w}" for n, w in weights.items()))]
 
 
 class Told(list):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from twisted_lb.core.backend import Backend, BackendSpec
 from twisted_lb.core.balancer import Balancer
+from twisted_lb.core.counts import Counts
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pool import Lease, Pool, PoolSettings
@@ -110,7 +111,7 @@ def pick(policy: str, number: int, weights: tuple[int, ...]) -> Subject:
 
     def prepare() -> Callable[[], object]:
         rng = random.Random(1)
-        backends = [Backend(spec) for spec in specs(number, weights)]
+        backends = [Backend(spec, Counts()) for spec in specs(number, weights)]
         picker = POLICIES[policy].build(backends, None, rng)
         return lambda: picker.pick(None, 1.0, rng, ())
 

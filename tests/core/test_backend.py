@@ -4,6 +4,7 @@ import pytest
 
 from twisted_lb.core.address import TcpAddress
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
+from twisted_lb.core.counts import Counts
 
 
 def test_a_spec_has_a_weight_if_it_says_so():
@@ -37,7 +38,7 @@ def test_a_spec_made_by_hand_has_the_same_bounds(weight):
 
 
 def make() -> Backend:
-    return Backend(BackendSpec.parse("a:80"))
+    return Backend(BackendSpec.parse("a:80"), Counts())
 
 
 @pytest.mark.parametrize("admin", AdminState)
@@ -52,6 +53,20 @@ def test_usable_is_three_facts_and_nothing_else(admin, up, ejected):
     assert backend.usable == (admin is AdminState.READY and up and not ejected)
     assert changed == (not backend.usable)
     assert not backend.judge()
+
+
+def test_its_slot_is_given_back_when_it_is_removed_and_its_last_request_has_ended():
+    backend = make()
+    backend.counts.claim(backend.slot)
+    backend.leave()
+    assert backend.slot >= 0
+    backend.counts.release(backend.slot)
+    backend.leave()
+    backend.leave()
+    assert (backend.slot, backend.in_flight, backend.load_now) == (-1, 0, 0)
+    other = Backend(BackendSpec.parse("b:80"), backend.counts)
+    other.counts.claim(other.slot)
+    assert backend.in_flight == 0
 
 
 def test_its_repr_shows_how_it_stands():

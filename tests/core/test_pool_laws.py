@@ -229,6 +229,15 @@ class PoolMachine(RuleBasedStateMachine):
             assert backend.in_flight == sum(lease.backend is backend for lease in self.leases)
 
     @invariant()
+    def a_slot_is_held_by_whoever_is_in_or_has_a_request_in_flight(self):
+        holders = set(self.pool.backends.values()) | {lease.backend for lease in self.leases}
+        slots = [backend.slot for backend in holders]
+        assert len(set(slots)) == len(slots)
+        assert all(slot >= 0 for slot in slots)
+        assert all(backend.slot == -1 for backend in self.seen - holders)
+        assert repr(self.pool.counts) == f"<Counts {len(self.leases)} in flight, {len(holders)} slots>"
+
+    @invariant()
     def every_attempt_ended_once(self):
         assert sum(sum(backend.outcomes) for backend in self.seen) == self.settled
         assert sum(backend.requests for backend in self.seen) == self.settled + len(self.leases)

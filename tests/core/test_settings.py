@@ -107,3 +107,24 @@ def test_the_same_settings_again_change_nothing():
     change(pool)
     assert told == []
     assert not pool.backends["a:1"].usable
+
+
+def test_nobody_gets_more_at_a_time_than_the_bound_and_others_get_the_rest():
+    pool, _ = make_pool("a:1,weight=9", "b:1", max_in_flight=2)
+    leases = [claim(pool) for _ in range(4)]
+    assert [backend.in_flight for backend in pool.backends.values()] == [2, 2]
+    assert pool.lease(None, 0.0) is Refusal.NO_BACKEND
+    pool.settle(leases[0], Outcome.OK, 0.0)
+    assert claim(pool).backend is leases[0].backend
+
+
+def test_another_bound_holds_for_the_next_requests():
+    pool, _ = make_pool("a:1", max_in_flight=1)
+    leases = [claim(pool)]
+    change(pool, max_in_flight=3)
+    leases += [claim(pool), claim(pool)]
+    change(pool, max_in_flight=2)
+    pool.settle(leases.pop(), Outcome.OK, 0.0)
+    assert pool.lease(None, 0.0) is Refusal.NO_BACKEND
+    pool.settle(leases.pop(), Outcome.OK, 0.0)
+    assert claim(pool)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from twisted_lb.core.address import Address, parse_address
+from twisted_lb.core.counts import Counts
 from twisted_lb.core.ejection import Ejection
 from twisted_lb.core.health import Health
 from twisted_lb.core.outcome import Outcome
@@ -59,18 +60,20 @@ class Backend:
     __slots__ = (
         "address",
         "admin",
+        "counts",
         "ejection",
         "failures",
         "health",
-        "in_flight",
         "name",
         "outcomes",
+        "removed",
         "requests",
+        "slot",
         "usable",
         "weight",
     )
 
-    def __init__(self, spec: BackendSpec) -> None:
+    def __init__(self, spec: BackendSpec, counts: Counts) -> None:
         self.name: Final = spec.name
         self.address: Address = spec.address
         self.weight: int = spec.weight
@@ -78,10 +81,30 @@ class Backend:
         self.health: Health = Health()
         self.ejection: Ejection = Ejection()
         self.usable: bool = True
-        self.in_flight: int = 0
+        # Where its requests in flight are counted, and under which number; -1 when it is gone for good.
+        self.counts: Final = counts
+        self.slot: int = counts.open()
+        self.removed: bool = False
         self.requests: int = 0
         self.failures: int = 0  # outcomes that blame it
         self.outcomes: list[int] = [0] * len(Outcome)
+
+    @property
+    def in_flight(self) -> int:
+        """How many leases of it are open in this process."""
+        return 0 if self.slot < 0 else self.counts.own(self.slot)
+
+    @property
+    def load_now(self) -> int:
+        """How many requests it has in flight, those of other processes among them."""
+        return 0 if self.slot < 0 else self.counts.load(self.slot)
+
+    def leave(self) -> None:
+        """It was removed: its slot is given back when nothing is in flight any more. To be told again at each end."""
+        self.removed = True
+        if self.slot >= 0 and self.counts.own(self.slot) == 0:
+            self.counts.close(self.slot)
+            self.slot = -1
 
     def judge(self) -> bool:
         """Bring `usable` up to date; True if it changed."""

@@ -6,6 +6,7 @@ from random import Random
 from typing import Final
 
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
+from twisted_lb.core.counts import Counts
 from twisted_lb.core.events import (
     AdminChanged,
     BackendAdded,
@@ -65,16 +66,25 @@ class Lease:
 class Pool:
     """The backends of one name, what is known of each, and the budget that protects them from retries.
 
-    `on_event` is told every change of state, after it has happened. All times are monotonic seconds.
+    `on_event` is told every change of state, after it has happened. `counts` is where requests in flight are counted, a
+    place of the pool's own unless given. All times are monotonic seconds.
     """
 
     def __init__(
-        self, name: str, policy: Policy, settings: PoolSettings, rng: Random, on_event: Callable[[Event], None]
+        self,
+        name: str,
+        policy: Policy,
+        settings: PoolSettings,
+        rng: Random,
+        on_event: Callable[[Event], None],
+        counts: Counts | None = None,
     ) -> None:
         self.name: Final = name
         self.backends: dict[str, Backend] = {}
         self.policy: Final = policy
         self.settings: PoolSettings = settings
+        self.counts: Final = Counts() if counts is None else counts
+        self.counts.most = settings.max_in_flight
         self.budget: Final = RetryBudget(settings.budget_percent, settings.budget_per_s)
         self._rng: Final = rng
         self._on_event: Final = on_event
@@ -98,6 +108,9 @@ class Pool:
             news.extend(_differences(self.name, spec, old.get(spec.name), now))
         self.backends = {spec.name: self._adopt(spec, old.get(spec.name)) for spec in wanted}
         self._dirty = True
+        for name, backend in old.items():
+            if self.backends.get(name) is not backend:
+                backend.leave()
         news.extend(BackendRemoved(self.name, name, now) for name in old if name not in self.backends)
         for event in news:
             self._on_event(event)
@@ -105,7 +118,7 @@ class Pool:
 
     def _adopt(self, spec: BackendSpec, backend: Backend | None) -> Backend:
         if backend is None or backend.address != spec.address:
-            fresh = Backend(spec)
+            fresh = Backend(spec, self.counts)
             if backend is not None:
                 fresh.admin = backend.admin
                 fresh.judge()
@@ -118,6 +131,7 @@ class Pool:
         to end ends with time.
         """
         before, self.settings = self.settings, settings
+        self.counts.most = settings.max_in_flight
         self.budget.configure(settings.budget_percent, settings.budget_per_s)
         if before.checked == settings.checked:
             return
@@ -139,6 +153,9 @@ class Pool:
         if picker is None:
             return Refusal.NO_BACKEND
         backend = picker.pick(key, now, self._rng, tried)
+        while backend is not None and not self.counts.claim(backend.slot):
+            tried = (*tried, backend)
+            backend = picker.pick(key, now, self._rng, tried)
         if backend is None:
             return Refusal.NO_BACKEND
         trial = False
@@ -146,7 +163,6 @@ class Pool:
             trial = True
             backend.ejection.begin_trial()
             self._dirty = True
-        backend.in_flight += 1
         backend.requests += 1
         return Lease(backend, now, trial=trial)
 
@@ -155,7 +171,9 @@ class Pool:
         assert lease.open, f"{lease!r} is settled twice"
         lease.open = False
         backend = lease.backend
-        backend.in_flight -= 1
+        self.counts.release(backend.slot)
+        if backend.removed:
+            backend.leave()
         backend.outcomes[outcome] += 1
         if outcome is not _OK or lease.trial:
             self._learn(lease, outcome, now, detail)

@@ -1,0 +1,63 @@
+"""Numbers that several processes may share: requests in flight, by backend.
+
+One process counts in a list. Workers will count in a table that all of them see, behind the same methods: each writes its
+own cells only, and reads the others'.
+"""
+
+
+class Counts:
+    """Requests in flight by slot; a backend has a slot from when it comes until it is gone and its last request has ended.
+
+    `most`: how many a slot may have, all processes together; 0 for no bound.
+    """
+
+    __slots__ = ("_free", "_own", "most")
+
+    def __init__(self) -> None:
+        self.most: int = 0
+        self._own: list[int] = []
+        self._free: list[int] = []
+
+    def open(self) -> int:
+        """A slot that nobody has; nothing is in flight there."""
+        if self._free:
+            return self._free.pop()
+        self._own.append(0)
+        return len(self._own) - 1
+
+    def close(self, slot: int) -> None:
+        """Give a slot back; an AssertionError when a request of ours is in flight there."""
+        assert self._own[slot] == 0, f"slot {slot} has {self._own[slot]} in flight"
+        self._free.append(slot)
+
+    def claim(self, slot: int) -> bool:
+        """Count one more; False, and nothing counted, when that would be too many.
+
+        The own one is published first and withdrawn if the sum is over: two processes that claim the last place at the
+        same time may both be refused, but never both get it.
+        """
+        own = self._own
+        own[slot] += 1
+        if self.most and self.load(slot) > self.most:
+            own[slot] -= 1
+            return False
+        return True
+
+    def release(self, slot: int) -> None:
+        """One of ours has ended."""
+        self._own[slot] -= 1
+
+    def own(self, slot: int) -> int:
+        """How many of ours are in flight."""
+        return self._own[slot]
+
+    def elsewhere(self, slot: int) -> int:
+        """How many of other processes are in flight."""
+        return 0
+
+    def load(self, slot: int) -> int:
+        """How many are in flight, ours and others': what bounds and policies go by."""
+        return self._own[slot] + self.elsewhere(slot)
+
+    def __repr__(self) -> str:
+        return f"<Counts {sum(self._own)} in flight, {len(self._own) - len(self._free)} slots>"
