@@ -2,6 +2,7 @@
 
 import random
 
+from twisted_lb.core.ask import ANY
 from twisted_lb.core.backend import Backend, BackendSpec
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.outcome import Outcome
@@ -47,7 +48,7 @@ def make_pool(*texts: str, policy: str = "rr", checked: bool = True, **settings)
 
 
 def claim(pool: Pool, now: float = 0.0, tried=()) -> Lease:
-    lease = pool.lease(None, now, tried)
+    lease = pool.claim(ANY, now, tried)
     assert isinstance(lease, Lease)
     return lease
 

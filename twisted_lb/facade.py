@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Final, Self
 
+from twisted_lb.core.ask import ANY, Ask, key_of
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
 from twisted_lb.core.balancer import Balancer
 from twisted_lb.core.events import DEFAULT_POOL, Event
@@ -109,12 +110,12 @@ class LoadBalancer:
     def assign(self, client: str | bytes | None = None, *, avoid: Iterable[str] = ()) -> Assignment:
         """A server for a client, not one of those named in `avoid`; NoServerAvailable when there is none.
 
-        `client` is what hashing strategies go by; the others ignore it.
+        `client` is what hashing strategies go by, as `twisted_lb.core.ask.key_of` makes a number of it; the others ignore it.
         """
-        key = client.encode() if isinstance(client, str) else client
+        ask = ANY if client is None else Ask(key_of(client.encode() if isinstance(client, str) else client))
         backends = self._balancer.pool.backends
         tried = tuple(backends[name] for name in avoid if name in backends)
-        lease = self._balancer.pool.lease(key, self._clock(), tried)
+        lease = self._balancer.pool.claim(ask, self._clock(), tried)
         if isinstance(lease, Refusal):
             raise NoServerAvailable(f"{lease.reason}: {self._balancer.pool!r}")
         return Assignment(self, lease)

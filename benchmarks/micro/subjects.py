@@ -4,6 +4,7 @@ import random
 import socket
 from collections.abc import Callable
 
+from twisted_lb.core.ask import ANY
 from twisted_lb.core.backend import Backend, BackendSpec
 from twisted_lb.core.balancer import Balancer
 from twisted_lb.core.counts import Counts
@@ -113,7 +114,7 @@ def pick(policy: str, number: int, weights: tuple[int, ...]) -> Subject:
         rng = random.Random(1)
         backends = [Backend(spec, Counts()) for spec in specs(number, weights)]
         picker = POLICIES[policy].build(backends, None, rng)
-        return lambda: picker.pick(None, 1.0, rng, ())
+        return lambda: picker.pick(ANY, 1.0, rng, ())
 
     return prepare
 
@@ -124,7 +125,7 @@ def lease_and_settle() -> Callable[[], object]:
     pool.update(specs(10, (1,)), 0.0)
 
     def run() -> None:
-        lease = pool.lease(None, 1.0)
+        lease = pool.claim(ANY, 1.0)
         if not isinstance(lease, Lease):
             raise TypeError(f"nobody is usable: {lease}")
         pool.settle(lease, Outcome.OK, 1.0)

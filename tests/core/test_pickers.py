@@ -10,6 +10,7 @@ from builders import backends
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from twisted_lb.core.ask import ANY
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pickers.by_turns import Rotation, SmoothRotation
 
@@ -17,7 +18,7 @@ RNG = random.Random(7)
 
 
 def picks(picker, count: int, avoid=()) -> str:
-    chosen = [picker.pick(None, 0.0, RNG, avoid) for _ in range(count)]
+    chosen = [picker.pick(ANY, 0.0, RNG, avoid) for _ in range(count)]
     return "".join(backend.name[0] if backend else "-" for backend in chosen)
 
 
@@ -40,7 +41,7 @@ def test_the_credits_are_nginxs():
     picker = SmoothRotation(members, {})
     trace = []
     for _ in range(7):
-        picker.pick(None, 0.0, RNG, ())
+        picker.pick(ANY, 0.0, RNG, ())
         trace.append(tuple(round(picker.owed()[member] * 7) for member in members))
     assert trace == [(-2, 1, 1), (-4, 2, 2), (1, -4, 3), (-1, -3, 4), (4, -2, -2), (2, -1, -1), (0, 0, 0)]
 
@@ -230,7 +231,7 @@ def test_chance_gives_each_its_share_by_weight(weights, avoid):
     picker = POLICIES["rand"].build(members, None, RNG)
     rng = random.Random(11)
     count = 20_000
-    got = Counter(picker.pick(None, 0.0, rng, avoided).name[0] for _ in range(count))
+    got = Counter(picker.pick(ANY, 0.0, rng, avoided).name[0] for _ in range(count))
     rest = {name: weight for name, weight in weights.items() if name not in avoid}
     for name, weight in rest.items():
         share = weight / sum(rest.values())
@@ -320,7 +321,7 @@ def test_chance_keeps_the_weights_also_where_nearly_all_are_avoided():
     members = backends(a=50, b=1, c=3)
     picker = POLICIES["rand"].build(members, None, RNG)
     rng = random.Random(3)
-    got = Counter(picker.pick(None, 0.0, rng, members[:1]).name[0] for _ in range(4000))
+    got = Counter(picker.pick(ANY, 0.0, rng, members[:1]).name[0] for _ in range(4000))
     # Binomial(4000, 3/4): sd 27.4; five of them.
     assert abs(got["c"] - 3000) < 137
     assert got["b"] == 4000 - got["c"]
@@ -411,4 +412,4 @@ def test_who_is_avoided_but_is_no_member_changes_nothing(policy):
     plain, avoiding = (POLICIES[policy].build(members, None, random.Random(3)) for _ in range(2))
     left, right = random.Random(4), random.Random(4)
     for _ in range(50):
-        assert plain.pick(None, 0.0, left, ()) is avoiding.pick(None, 0.0, right, stranger)
+        assert plain.pick(ANY, 0.0, left, ()) is avoiding.pick(ANY, 0.0, right, stranger)

@@ -5,6 +5,7 @@ import random
 import pytest
 from builders import CountingPolicy, claim, make_pool, names, specs
 
+from twisted_lb.core.ask import ANY
 from twisted_lb.core.backend import AdminState, BackendSpec
 from twisted_lb.core.events import (
     AdminChanged,
@@ -46,14 +47,14 @@ def test_a_lease_is_settled_exactly_once():
 
 def test_an_empty_pool_refuses():
     pool, _ = make_pool()
-    assert pool.lease(None, 0.0) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 0.0) is Refusal.NO_BACKEND
 
 
 def test_those_already_tried_are_avoided_and_all_tried_is_a_refusal():
     pool, _ = make_pool("a:1", "b:1")
     a, b = pool.backends.values()
     assert {claim(pool, tried=(a,)).backend.name for _ in range(5)} == {"b:1"}
-    assert pool.lease(None, 0.0, (a, b)) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 0.0, (a, b)) is Refusal.NO_BACKEND
 
 
 def test_an_update_keeps_the_record_of_who_stays():
@@ -128,7 +129,7 @@ def test_an_update_that_leaves_nobody_and_one_that_brings_somebody_are_told():
     pool, told = make_pool("a:1")
     pool.update([], 1.0)
     assert told.take() == [BackendRemoved("p", "a:1", 1.0), PoolExhausted("p", 1.0)]
-    assert pool.lease(None, 1.0) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 1.0) is Refusal.NO_BACKEND
     pool.update(specs("b:1"), 2.0)
     assert told.take() == [BackendAdded("p", "b:1", 2.0), PoolRecovered("p", 2.0)]
     assert claim(pool, 2.0).backend.name == "b:1"
@@ -286,7 +287,7 @@ def test_the_last_one_gone_and_the_first_one_back_are_told():
     a, b = pool.backends.values()
     pool.observe_probe(a, False, "x", 1.0)
     pool.command(b, AdminState.MAINT, 2.0)
-    assert pool.lease(None, 2.0) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 2.0) is Refusal.NO_BACKEND
     pool.command(b, AdminState.READY, 3.0)
     assert [event for event in told if isinstance(event, (PoolExhausted, PoolRecovered))] == [
         PoolExhausted("p", 2.0),
@@ -338,13 +339,13 @@ def test_without_checks_one_request_at_a_time_tries_an_ejected_one():
         BackendEjected("p", "a:1", Outcome.REFUSED, "no", 11.0, False, 10.0),
         PoolExhausted("p", 10.0),
     ]
-    assert pool.lease(None, 10.9) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 10.9) is Refusal.NO_BACKEND
     trial = claim(pool, 11.0)
     assert trial.trial
-    assert pool.lease(None, 11.0) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 11.0) is Refusal.NO_BACKEND
     pool.settle(trial, Outcome.REFUSED, 11.5, "no")
     assert told.take() == [BackendEjected("p", "a:1", Outcome.REFUSED, "no", 13.5, False, 11.5)]
-    assert pool.lease(None, 13.4) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 13.4) is Refusal.NO_BACKEND
     trial = claim(pool, 13.5)
     pool.settle(trial, Outcome.OK, 14.0)
     assert told.take() == [BackendReturned("p", "a:1", "a trial request was answered", 14.0), PoolRecovered("p", 14.0)]
@@ -401,7 +402,7 @@ def test_a_pool_where_nobody_is_usable_builds_nothing():
     pool, policy = counted("a:1")
     pool.command(pool.backends["a:1"], AdminState.MAINT, 0.0)
     for _ in range(3):
-        assert pool.lease(None, 0.0) is Refusal.NO_BACKEND
+        assert pool.claim(ANY, 0.0) is Refusal.NO_BACKEND
     assert policy.built == 0
 
 

@@ -11,13 +11,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from twisted_lb.core import events
 from twisted_lb.core.address import parse_address
+from twisted_lb.core.ask import ANY
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pool import Lease, Pool, PoolSettings
 
 NAMES = ["a:1", "b:1", "c:1"]
-ANY = st.integers(0, 100)
+WHICH = st.integers(0, 100)
 RISE, FALL = 2, 3
 
 
@@ -138,7 +139,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     def lease_one(self, avoid):
         on_trial = {backend for backend in self.pool.backends.values() if backend.ejection.on_trial}
-        lease = self.pool.lease(None, self.now, avoid)
+        lease = self.pool.claim(ANY, self.now, avoid)
         if not isinstance(lease, Lease):
             assert not [backend for backend in self.pool.backends.values() if backend.usable and backend not in avoid]
             return None
@@ -156,12 +157,12 @@ class PoolMachine(RuleBasedStateMachine):
         return lease
 
     @precondition(lambda self: self.leases)
-    @rule(outcome=st.sampled_from(list(Outcome)), which=ANY)
+    @rule(outcome=st.sampled_from(list(Outcome)), which=WHICH)
     def settle(self, outcome, which):
         self.end(self.leases.pop(which % len(self.leases)), outcome)
 
     @precondition(lambda self: self.leases)
-    @rule(which=ANY)
+    @rule(which=WHICH)
     def refuse(self, which):
         self.end(self.leases.pop(which % len(self.leases)), Outcome.REFUSED)
 
@@ -181,7 +182,7 @@ class PoolMachine(RuleBasedStateMachine):
             assert isinstance(self.told[0], events.BackendEjected)
 
     @precondition(lambda self: self.pool.backends)
-    @rule(passed=st.booleans(), which=ANY, times=st.integers(1, 3))
+    @rule(passed=st.booleans(), which=WHICH, times=st.integers(1, 3))
     def probe(self, passed, which, times):
         backend = self.one(which)
         for _ in range(times):
@@ -195,7 +196,7 @@ class PoolMachine(RuleBasedStateMachine):
             assert backend.ejection.active == was_ejected or (self.checked and passed)
 
     @precondition(lambda self: self.pool.backends)
-    @rule(admin=st.sampled_from(list(AdminState)), which=ANY)
+    @rule(admin=st.sampled_from(list(AdminState)), which=WHICH)
     def command(self, admin, which):
         self.pool.command(self.one(which), admin, self.now)
 
@@ -286,7 +287,7 @@ class PoolMachine(RuleBasedStateMachine):
                 for _ in range(RISE):
                     self.pool.observe_probe(backend, True, "x", self.now)
         for _ in range(30):
-            lease = self.pool.lease(None, self.now)
+            lease = self.pool.claim(ANY, self.now)
             if isinstance(lease, Lease):
                 self.pool.settle(lease, Outcome.OK, self.now)
         assert not [backend for backend in self.pool.backends.values() if backend.ejection.active and allowed(backend)]
@@ -313,7 +314,7 @@ def test_a_long_random_life_keeps_the_books():
         if step % 400 == 0:
             names = rng.sample(NAMES, rng.randint(1, 3))
             pool.update(specs(*(f"{name},weight={rng.choice([1, 1, 4])}" for name in names)), now)
-        lease = pool.lease(None, now)
+        lease = pool.claim(ANY, now)
         if isinstance(lease, Lease):
             leases.append(lease)
             seen.add(lease.backend)

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 from builders import claim, make_pool, names
 
+from twisted_lb.core.ask import ANY
 from twisted_lb.core.events import BackendDown, BackendEjected, BackendReturned, BackendUp, PoolExhausted, PoolRecovered
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.pool import PoolSettings
@@ -68,7 +69,7 @@ def test_without_checks_who_is_ejected_gets_a_trial_after_its_rest():
     pool, _ = make_pool("a:1")
     pool.settle(claim(pool), Outcome.REFUSED, 0.0)
     change(pool, 50.0, checked=False)
-    assert pool.lease(None, 50.9) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 50.9) is Refusal.NO_BACKEND
     assert claim(pool, 51.0).trial
 
 
@@ -76,7 +77,7 @@ def test_with_checks_who_is_ejected_waits_for_them():
     pool, told = make_pool("a:1", checked=False)
     pool.settle(claim(pool), Outcome.REFUSED, 0.0)
     change(pool, 0.5, checked=True)
-    assert pool.lease(None, 100.0) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 100.0) is Refusal.NO_BACKEND
     told.clear()
     for now in (101.0, 102.0):
         pool.observe_probe(pool.backends["a:1"], True, "ok", now)
@@ -91,7 +92,7 @@ def test_a_trial_that_is_under_way_when_checks_begin_ends_as_it_would():
     told.clear()
     pool.settle(trial, Outcome.REFUSED, 2.0, "no")
     assert told == [BackendEjected("p", "a:1", Outcome.REFUSED, "no", None, True, 2.0)]
-    assert pool.lease(None, 100.0) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 100.0) is Refusal.NO_BACKEND
 
 
 def test_other_settings_of_the_budget_hold_at_once():
@@ -113,7 +114,7 @@ def test_nobody_gets_more_at_a_time_than_the_bound_and_others_get_the_rest():
     pool, _ = make_pool("a:1,weight=9", "b:1", max_in_flight=2)
     leases = [claim(pool) for _ in range(4)]
     assert [backend.in_flight for backend in pool.backends.values()] == [2, 2]
-    assert pool.lease(None, 0.0) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 0.0) is Refusal.NO_BACKEND
     pool.settle(leases[0], Outcome.OK, 0.0)
     assert claim(pool).backend is leases[0].backend
 
@@ -125,6 +126,6 @@ def test_another_bound_holds_for_the_next_requests():
     leases += [claim(pool), claim(pool)]
     change(pool, max_in_flight=2)
     pool.settle(leases.pop(), Outcome.OK, 0.0)
-    assert pool.lease(None, 0.0) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 0.0) is Refusal.NO_BACKEND
     pool.settle(leases.pop(), Outcome.OK, 0.0)
     assert claim(pool)

@@ -3,6 +3,7 @@
 import pytest
 from builders import claim, make_pool, specs
 
+from twisted_lb.core.ask import ANY
 from twisted_lb.core.backend import AdminState
 from twisted_lb.core.events import BackendDown, BackendEjected, BackendReturned, BackendUp, PoolRecovered
 from twisted_lb.core.outcome import Outcome, Refusal
@@ -36,7 +37,7 @@ def test_a_trial_that_found_somebody_listening_ends_the_ejection(outcome):
     pool.settle(claim(pool, 3.0), outcome, 4.0)
     assert told == [BackendReturned("p", "a:1", "a trial request was answered", 4.0), PoolRecovered("p", 4.0)]
     pool.settle(claim(pool, 4.0), Outcome.REFUSED, 5.0)
-    assert pool.lease(None, 5.9) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 5.9) is Refusal.NO_BACKEND
     assert claim(pool, 6.0).trial  # the rest is back to one second
 
 
@@ -45,7 +46,7 @@ def test_a_trial_that_found_nobody_rests_twice_as_long(outcome):
     pool, told = ejected()
     pool.settle(claim(pool, 1.0), outcome, 2.0, "nobody")
     assert told == [BackendEjected("p", "a:1", outcome, "nobody", 4.0, False, 2.0)]
-    assert pool.lease(None, 3.9) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 3.9) is Refusal.NO_BACKEND
     assert claim(pool, 4.0).trial
 
 
@@ -53,12 +54,12 @@ def test_a_trial_that_found_nobody_rests_twice_as_long(outcome):
 def test_a_trial_that_told_nothing_is_followed_by_another(outcome):
     pool, told = ejected()
     trial = claim(pool, 1.0)
-    assert pool.lease(None, 1.2) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 1.2) is Refusal.NO_BACKEND
     pool.settle(trial, outcome, 1.5)
     assert told == []
     assert not pool.backends["a:1"].usable
     assert claim(pool, 1.5).trial
-    assert pool.lease(None, 1.5) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 1.5) is Refusal.NO_BACKEND
 
 
 def test_a_refusal_from_before_the_ejection_does_not_end_the_trial():
@@ -67,11 +68,11 @@ def test_a_refusal_from_before_the_ejection_does_not_end_the_trial():
     first, late = claim(pool), claim(pool)
     pool.settle(first, Outcome.REFUSED, 0.0)
     trial = claim(pool, 1.0)
-    assert pool.lease(None, 1.0) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 1.0) is Refusal.NO_BACKEND
     told.clear()
     pool.settle(late, Outcome.REFUSED, 2.0)
     assert told == []
-    assert pool.lease(None, 100.0) is Refusal.NO_BACKEND  # the one trial is still out
+    assert pool.claim(ANY, 100.0) is Refusal.NO_BACKEND  # the one trial is still out
     pool.settle(trial, Outcome.OK, 101.0)
     assert pool.backends["a:1"].usable
 
@@ -99,7 +100,7 @@ def test_the_trial_of_a_removed_backend_is_no_news(outcome):
 def test_who_the_operator_took_out_gets_no_trial(admin):
     pool, _ = ejected()
     pool.command(pool.backends["a:1"], admin, 0.5)
-    assert pool.lease(None, 10.0) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 10.0) is Refusal.NO_BACKEND
     pool.command(pool.backends["a:1"], AdminState.READY, 11.0)
     assert claim(pool, 11.0).trial
 
@@ -107,7 +108,7 @@ def test_who_the_operator_took_out_gets_no_trial(admin):
 def test_who_is_down_gets_no_trial():
     pool, _ = ejected()
     pool.observe_probe(pool.backends["a:1"], False, "down", 0.5)
-    assert pool.lease(None, 10.0) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 10.0) is Refusal.NO_BACKEND
 
 
 def test_checks_that_flip_while_a_trial_is_out_leave_it_the_only_one():
@@ -115,10 +116,10 @@ def test_checks_that_flip_while_a_trial_is_out_leave_it_the_only_one():
     backend = pool.backends["a:1"]
     trial = claim(pool, 1.0)
     pool.observe_probe(backend, False, "down", 1.1)
-    assert pool.lease(None, 5.0) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 5.0) is Refusal.NO_BACKEND
     for now in (6.0, 7.0):
         pool.observe_probe(backend, True, "up", now)
-    assert pool.lease(None, 8.0) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 8.0) is Refusal.NO_BACKEND
     pool.settle(trial, Outcome.OK, 9.0)
     assert told == [
         BackendDown("p", "a:1", "down", 1.1),
@@ -138,7 +139,7 @@ def test_a_trial_that_succeeds_does_not_overrule_checks_nor_the_operator():
     told.clear()
     pool.settle(trial, Outcome.OK, 2.0)
     assert told == [BackendReturned("p", "a:1", "a trial request was answered", 2.0)]
-    assert pool.lease(None, 100.0) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 100.0) is Refusal.NO_BACKEND
 
 
 @pytest.mark.parametrize("outcome", [Outcome.OK, Outcome.REFUSED, Outcome.CANCELLED], ids=lambda outcome: outcome.name)
@@ -146,7 +147,7 @@ def test_an_update_while_a_trial_is_out_changes_nothing_about_it(outcome):
     pool, _ = ejected()
     trial = claim(pool, 1.0)
     pool.update(specs("a:1,weight=7"), 1.5)
-    assert pool.lease(None, 1.9) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 1.9) is Refusal.NO_BACKEND
     pool.settle(trial, outcome, 2.0)
     assert pool.backends["a:1"] is trial.backend
     assert pool.backends["a:1"].usable == (outcome is Outcome.OK)
@@ -156,7 +157,7 @@ def test_an_update_while_a_trial_is_out_changes_nothing_about_it(outcome):
 def test_a_change_while_an_ejected_one_rests_does_not_wake_it_early():
     pool, _ = ejected()
     pool.update(specs("a:1,weight=2"), 0.5)
-    assert pool.lease(None, 0.9) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 0.9) is Refusal.NO_BACKEND
     assert claim(pool, 1.0).trial
 
 
@@ -166,9 +167,9 @@ def test_many_ejected_ones_get_their_trials_each_at_its_time():
     for lease, now in zip(leases, (0.0, 0.4, 0.8), strict=True):
         pool.settle(lease, Outcome.REFUSED, now)
     order = [lease.backend for lease in leases]
-    assert pool.lease(None, 0.9) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 0.9) is Refusal.NO_BACKEND
     for backend, now in zip(order, (1.0, 1.4, 1.8), strict=True):
-        assert pool.lease(None, now - 0.01) is Refusal.NO_BACKEND
+        assert pool.claim(ANY, now - 0.01) is Refusal.NO_BACKEND
         trial = claim(pool, now)
         assert trial.backend is backend
         assert trial.trial
@@ -188,7 +189,7 @@ def test_with_checks_there_are_no_trials_however_long_it_takes():
     pool, _ = make_pool("a:1", checked=True)
     pool.settle(claim(pool), Outcome.REFUSED, 0.0)
     pool.tick(1e6)
-    assert pool.lease(None, 1e6) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 1e6) is Refusal.NO_BACKEND
 
 
 def test_rests_double_to_half_a_minute_and_begin_again_after_an_answer():

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from twisted_lb.core.ask import ANY
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.pool import Lease, Pool
@@ -24,11 +25,11 @@ class Balancer:
     def admit(self, key: bytes | None, now: float) -> Lease | Refusal:
         """A backend for a new request."""
         self.pool.budget.deposit(now)
-        return self.pool.lease(key, now)
+        return self.pool.claim(ANY, now)
 
     def readmit(self, key: bytes | None, now: float, tried: Sequence[Backend]) -> Lease | Refusal:
         """A backend for another attempt at a request, not one of `tried`."""
-        return self.pool.lease(key, now, tried)
+        return self.pool.claim(ANY, now, tried)
 
     def settle(self, lease: Lease, outcome: Outcome, now: float, detail: str = "") -> None:
         """An attempt ended; once for each lease."""

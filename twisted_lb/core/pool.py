@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
+from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.events import (
@@ -49,7 +50,7 @@ class PoolSettings:
 
 
 class Lease:
-    """One attempt's claim on a backend, from `Pool.lease` to `Pool.settle`."""
+    """One attempt's claim on a backend, from `Pool.claim` to `Pool.settle`."""
 
     __slots__ = ("backend", "open", "opened_at", "trial")
 
@@ -145,17 +146,17 @@ class Pool:
             self._on_event(BackendUp(self.name, backend.name, "nobody checks any more", now))
         self._review(now)
 
-    def lease(self, key: bytes | None, now: float, tried: Sequence[Backend] = ()) -> Lease | Refusal:
+    def claim(self, ask: Ask, now: float, tried: Sequence[Backend] = ()) -> Lease | Refusal:
         """A claim on the backend that the policy picks, not one of `tried`; to be settled exactly once."""
         if self._dirty or now >= self._wake_at:
             self._rebuild(now)
         picker = self._picker
         if picker is None:
             return Refusal.NO_BACKEND
-        backend = picker.pick(key, now, self._rng, tried)
+        backend = picker.pick(ask, now, self._rng, tried)
         while backend is not None and not self.counts.claim(backend.slot):
             tried = (*tried, backend)
-            backend = picker.pick(key, now, self._rng, tried)
+            backend = picker.pick(ask, now, self._rng, tried)
         if backend is None:
             return Refusal.NO_BACKEND
         trial = False

@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from random import Random
 from typing import Protocol
 
+from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import Backend
 
 
 class Picker(Protocol):
     """A snapshot of the usable backends that answers one pick after the other. It copies and sorts nothing."""
 
-    def pick(self, key: bytes | None, now: float, rng: Random, avoid: Sequence[Backend]) -> Backend | None:
-        """The backend for a request. `avoid` (tried or full ones) is () in the hot case; None when all are avoided."""
+    def pick(self, ask: Ask, now: float, rng: Random, tried: Sequence[Backend]) -> Backend | None:
+        """The backend for a request. `tried` (tried or full ones) is () in the hot case; None when all are avoided."""
 
 
 class Policy(Protocol):

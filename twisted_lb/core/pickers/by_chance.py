@@ -6,6 +6,7 @@ from itertools import accumulate
 from random import Random
 from typing import Final
 
+from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.pickers.base import Picker
 
@@ -22,16 +23,16 @@ class Chance:
         self._sums: Final = list(accumulate(backend.weight for backend in members))
         self._total: Final = self._sums[-1]
 
-    def pick(self, key: bytes | None, now: float, rng: Random, avoid: Sequence[Backend]) -> Backend | None:
+    def pick(self, ask: Ask, now: float, rng: Random, tried: Sequence[Backend]) -> Backend | None:
         """A member by chance; avoided ones are drawn again, which leaves the weights of the rest as they are."""
         backend = self._draw(rng)
-        if not avoid or backend not in avoid:
+        if not tried or backend not in tried:
             return backend
         for _ in range(_REDRAWS):
             backend = self._draw(rng)
-            if backend not in avoid:
+            if backend not in tried:
                 return backend
-        rest = [member for member in self._members if member not in avoid]
+        rest = [member for member in self._members if member not in tried]
         return Chance(rest)._draw(rng) if rest else None
 
     def _draw(self, rng: Random) -> Backend:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Final
 
+from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.pickers.base import Picker
 
@@ -26,13 +27,13 @@ class Credits:
         self._total: Final = sum(self._weights)
         self._credits: Final = [round(owed.get(backend, 0.0) * self._total) for backend in members]
 
-    def take(self, avoid: Sequence[Backend]) -> Backend | None:
+    def take(self, tried: Sequence[Backend]) -> Backend | None:
         """Whoever is owed most, the earlier one of two; None when all are to be avoided."""
         credits_ = self._credits
         best = -1
         total = 0
         for index in range(len(credits_)):
-            if avoid and self._members[index] in avoid:
+            if tried and self._members[index] in tried:
                 continue
             weight = self._weights[index]
             total += weight
@@ -59,21 +60,21 @@ class Rotation:
         self._begun_at: Final = start
         self._next: int = start
 
-    def pick(self, key: bytes | None, now: float, rng: Random, avoid: Sequence[Backend]) -> Backend | None:
+    def pick(self, ask: Ask, now: float, rng: Random, tried: Sequence[Backend]) -> Backend | None:
         """The next in turn. One to be avoided forfeits its turn: whoever is picked instead has had its own one, so that
         all others share what is forfeited.
         """
-        if avoid:
-            return self._pick_other(avoid)
+        if tried:
+            return self._pick_other(tried)
         index = self._next
         self._next = index + 1 if index + 1 < self._size else 0
         return self._members[index]
 
-    def _pick_other(self, avoid: Sequence[Backend]) -> Backend | None:
+    def _pick_other(self, tried: Sequence[Backend]) -> Backend | None:
         for _ in range(self._size):
             backend = self._members[self._next]
             self._next = (self._next + 1) % self._size
-            if backend not in avoid:
+            if backend not in tried:
                 return backend
         return None
 
@@ -101,11 +102,11 @@ class SmoothRotation:
         self._turns: Final = Credits(members, owed)
         self._spare: Final = Credits(members, spare or {})
 
-    def pick(self, key: bytes | None, now: float, rng: Random, avoid: Sequence[Backend]) -> Backend | None:
+    def pick(self, ask: Ask, now: float, rng: Random, tried: Sequence[Backend]) -> Backend | None:
         """Whoever is owed most."""
         backend = self._turns.take(())
-        if avoid and backend in avoid:
-            return self._spare.take(avoid)
+        if tried and backend in tried:
+            return self._spare.take(tried)
         return backend
 
     def spin(self, turns: int) -> None:
