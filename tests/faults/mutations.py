@@ -1,244 +1,213 @@
 """The engine broken on purpose, each time in one place, to see that the fault network notices.
 
-A mutation is a piece of text of the package and what stands there instead; it is applied to a copy. Text that is not there
-exactly once is an error: the mutation has to follow the code.
+A mutation is a piece of text of one definition of the package and what stands there instead; it is applied to a copy. The
+definition is found by its qualified name, in whatever file it stands, so that moving it breaks nothing. A name that is not
+defined exactly once in the package, or text that is not exactly once in it, is an error: the mutation has to follow the code.
 """
 
+import ast
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 TESTS = Path(__file__).parent.parent
 PACKAGE = TESTS.parent / "twisted_lb"
 
 
+class Change(NamedTuple):
+    """`old` stands once in the definition `where`, such as `Exchange._drop` or `IDEMPOTENT`; `new` is put in its place."""
+
+    where: str
+    old: str
+    new: str
+
+
 @dataclass(frozen=True)
 class Mutation:
-    """`path` is within the package; each change is (what stands there, what stands there instead)."""
+    """Changes that belong together."""
 
     name: str
-    path: str
-    changes: tuple[tuple[str, str], ...]
+    changes: tuple[Change, ...]
 
-    def applied(self, source: str) -> str:
-        """The source, broken; LookupError when it is not what it was."""
-        for old, new in self.changes:
-            if source.count(old) != 1:
-                raise LookupError(f"{self.name}: {self.path} has this {source.count(old)} times, not once:\n{old}")
-            source = source.replace(old, new)
-        return source
+    @property
+    def where(self) -> tuple[str, ...]:
+        """The definitions that it changes, each once."""
+        return tuple(dict.fromkeys(change.where for change in self.changes))
+
+
+def once(name: str, where: str, old: str, new: str = "pass") -> Mutation:
+    """A mutation of one change; left out, `new` makes a statement do nothing."""
+    return Mutation(name, (Change(where, old, new),))
 
 
 MUTATIONS = (
-    Mutation(
-        "a POST is sent again",
-        "core/retry.py",
-        (('b"PUT", b"DELETE"))', 'b"PUT", b"DELETE", b"POST"))'),),
-    ),
-    Mutation(
-        "a request whose client left is not settled",
-        "net/exchange.py",
-        (
-            (
-                '            self._dialling = None\n        self._settle(outcome, "")\n',
-                "            self._dialling = None\n",
-            ),
-        ),
-    ),
-    Mutation(
+    once("a POST is sent again", "IDEMPOTENT", 'b"DELETE"', 'b"DELETE", b"POST"'),
+    once("a request whose client left is not settled", "Exchange._drop", 'self._settle(outcome, "")'),
+    once(
         "the deadline of an idle client stays armed while it is answered",
-        "net/downstream.py",
-        (
-            (
-                "        self._stalled = -1\n        self._deadline.due = NEVER\n        exchange = ",
-                "        self._stalled = -1\n        exchange = ",
-            ),
-        ),
+        "Downstream._begin",
+        "self._deadline.due = NEVER",
     ),
-    Mutation(
-        "a connection with bytes that nobody asked for is used again",
-        "net/upstream.py",
-        (("        if rest or not (self._persistent", "        if not (self._persistent"),),
+    once(
+        "a connection with bytes that nobody asked for is used again", "Upstream._complete", "if rest or not", "if not"
     ),
     Mutation(
         "bytes on an idle connection are overlooked",
-        "net/upstream.py",
         (
-            (
-                "            self._left_idle()\n            self.close()\n            return\n        if self._paused:",
-                "            return\n        if self._paused:",
-            ),
+            Change("Upstream.dataReceived", "self._left_idle()", "pass"),
+            Change("Upstream.dataReceived", "self.close()", "pass"),
         ),
     ),
-    Mutation(
+    once(
         "a chunked answer needs no last chunk",
-        "net/upstream.py",
-        (
-            (
-                "        elif self._state == _TO_THE_END:\n            self._persistent = False",
-                "        elif self._state in (_TO_THE_END, _CHUNKS):\n            self._persistent = False",
-            ),
-        ),
+        "Upstream.readConnectionLost",
+        "self._state == _TO_THE_END",
+        "self._state in (_TO_THE_END, _CHUNKS)",
     ),
-    Mutation(
-        "what is held of a body is sent in another order",
-        "net/exchange.py",
-        (("            for payload in held:\n", "            for payload in held[::-1]:\n"),),
-    ),
-    Mutation(
+    once("what is held of a body is sent in another order", "Exchange._send_held", "in held:", "in held[::-1]:"),
+    once(
         "a body is replayed of which a part is gone",
-        "net/exchange.py",
-        (("        return self._held is not None or self._held_bytes == 0\n", "        return True\n"),),
+        "Exchange._holds_all",
+        "return self._held is not None or self._held_bytes == 0",
+        "return True",
     ),
-    Mutation(
-        "a client that does not read does not slow its backend",
-        "net/exchange.py",
-        (
-            (
-                (
-                    "        self._client_full = True\n        if self._upstream is not None and self.started:\n"
-                    "            self._upstream.pause()\n"
-                ),
-                "        self._client_full = True\n",
-            ),
-        ),
-    ),
-    Mutation(
-        "a backend that does not read does not slow its client",
-        "net/exchange.py",
-        (
-            (
-                '        """The backend does not take the request as fast as the client sends it."""\n        self._pause_client()\n',
-                '        """The backend does not take the request as fast as the client sends it."""\n',
-            ),
-        ),
-    ),
-    Mutation(
-        "a client that was paused is not resumed",
-        "net/exchange.py",
-        (('        """It does again."""\n        self._resume_client()\n', '        """It does again."""\n'),),
-    ),
-    Mutation(
+    once("a client that does not read does not slow its backend", "Exchange.client_full", "self._upstream.pause()"),
+    once("a backend that does not read does not slow its client", "Exchange.upstream_full", "self._pause_client()"),
+    once("a client that was paused is not resumed", "Exchange.upstream_drained", "self._resume_client()"),
+    once(
         "a connection that the backend closes is kept",
-        "net/upstream.py",
-        (("not (self._persistent and self._request_ended)", "not self._request_ended"),),
+        "Upstream._complete",
+        "not (self._persistent and self._request_ended)",
+        "not self._request_ended",
     ),
-    Mutation(
+    once(
         "a connection is kept in the middle of a request",
-        "net/upstream.py",
-        (("not (self._persistent and self._request_ended)", "not self._persistent"),),
+        "Upstream._complete",
+        "not (self._persistent and self._request_ended)",
+        "not self._persistent",
     ),
     Mutation(
         "another backend is asked after bytes were relayed",
-        "net/exchange.py",
         (
-            ("        if self.started:\n            self._end()\n", "        if False:\n            self._end()\n"),
-            ("                relayed=self.started,\n", "                relayed=False,\n"),
+            Change("Exchange.failed", "if self.started:", "if False:"),
+            Change("Exchange._another", "relayed=self.started", "relayed=False"),
         ),
     ),
     Mutation(
         "a client whose answer was cut short is not closed",
-        "net/downstream.py",
         (
-            (
-                (
-                    "        self.flush()\n        self._transport.unregisterProducer()\n        self._arm(LINGER_S)\n"
-                    "        self._transport.loseConnection()\n"
-                ),
-                "        self.flush()\n        self._transport.unregisterProducer()\n",
-            ),
+            Change("Downstream.abort", "self._arm(LINGER_S)", "pass"),
+            Change("Downstream.abort", "self._transport.loseConnection()", "pass"),
         ),
     ),
-    Mutation(
+    once(
         "an answer until the close is cut by a FIN",
-        "net/downstream.py",
-        (
-            (
-                "        if self._until_close:\n            self._transport.abortConnection()\n",
-                "        if self._until_close:\n            self._transport.loseConnection()\n",
-            ),
-        ),
+        "Downstream.abort",
+        "self._transport.abortConnection()",
+        "self._transport.loseConnection()",
     ),
-    Mutation(
-        "the backend that failed is asked again",
-        "net/exchange.py",
-        (("            self._tried = (*self._tried, lease.backend)\n", "            pass\n"),),
-    ),
-    Mutation(
-        "a backend that refuses stays in",
-        "core/pool.py",
-        (("        if backend.judge() or backend.ejection.active:\n", "        if backend.judge() and False:\n"),),
-    ),
-    Mutation(
+    once("the backend that failed is asked again", "Exchange._another", "self._tried = (*self._tried, lease.backend)"),
+    once("a backend that refuses stays in", "Pool._judge", "or backend.ejection.active", "and False"),
+    once(
         "the header block of the last request is not compared",
-        "net/heads.py",
-        ((" or block != self._block or", " or"),),
+        "RequestHeads._understand",
+        " or block != self._block",
+        "",
     ),
-    Mutation(
-        "a connect goes on when its client is gone",
-        "net/exchange.py",
-        (
-            (
-                "            self._dialling.cancel()\n            self._dialling = None\n",
-                "            self._dialling = None\n",
-            ),
-        ),
-    ),
-    Mutation(
+    once("a connect goes on when its client is gone", "Exchange._drop", "self._dialling.cancel()"),
+    once(
         "a byte is lost where the kernel took a part",
-        "net/transport.py",
-        (("memoryview(data)[sent:]", "memoryview(data)[sent + 1 :]"),),
+        "Transport.write",
+        "memoryview(data)[sent:]",
+        "memoryview(data)[sent + 1 :]",
     ),
-    Mutation(
+    once(
         "a byte is lost where the kernel took the first of several buffers",
-        "net/transport.py",
-        (("self._keep(memoryview(piece)[sent:])", "self._keep(memoryview(piece)[sent + 1 :])"),),
+        "Transport.write_pieces",
+        "memoryview(piece)[sent:]",
+        "memoryview(piece)[sent + 1 :]",
     ),
-    Mutation(
+    once(
         "a deadline that was moved is forgotten",
-        "net/deadlines.py",
-        (
-            (
-                (
-                    "            if deadline.due != NEVER:\n"
-                    "                self._put(deadline, int(deadline.due / TICK_S) + 1)\n"
-                ),
-                "",
-            ),
-        ),
+        "Deadlines._visit",
+        "self._put(deadline, int(deadline.due / TICK_S) + 1)",
     ),
-    Mutation(
+    once(
         "a backend that is too slow is a 502",
-        "core/outcome.py",
-        (
-            (
-                "Outcome.TIMED_OUT: Consequence(_SAFE, Blame.FAILURE, 504",
-                "Outcome.TIMED_OUT: Consequence(_SAFE, Blame.FAILURE, 502",
-            ),
-        ),
+        "CONSEQUENCE",
+        "Outcome.TIMED_OUT: Consequence(_SAFE, Blame.FAILURE, 504",
+        "Outcome.TIMED_OUT: Consequence(_SAFE, Blame.FAILURE, 502",
     ),
-    Mutation(
-        "an upload that was sent far ahead is not read on",
-        "net/downstream.py",
-        (
-            (
-                "        self._take_more()\n        self._arm(self._engine.rules.timeouts.body_idle_s)\n",
-                "        self._arm(self._engine.rules.timeouts.body_idle_s)\n",
-            ),
-        ),
-    ),
+    once("an upload that was sent far ahead is not read on", "Downstream._begin", "self._take_more()"),
 )
+
+
+def named(tree: ast.Module, where: str) -> Iterator[ast.stmt]:
+    """The classes, functions and assignments of that qualified name, those under an `if` or `try` included."""
+    pending: list[tuple[str, ast.AST]] = [("", tree)]
+    while pending:
+        prefix, parent = pending.pop()
+        for node in ast.iter_child_nodes(parent):
+            names = _names(node)
+            if isinstance(node, ast.stmt) and where in [prefix + name for name in names]:
+                yield node
+            below = f"{prefix}{names[0]}." if isinstance(node, ast.ClassDef | ast.FunctionDef) else prefix
+            pending.append((below, node))
+
+
+def _names(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.ClassDef | ast.FunctionDef):
+        return [node.name]
+    if isinstance(node, ast.Assign | ast.AnnAssign):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        return [target.id for target in targets if isinstance(target, ast.Name)]
+    return []
+
+
+def changed(sources: Mapping[Path, str], change: Change) -> tuple[Path, str]:
+    """Which of the files it is that has the definition, and that file, broken; LookupError when there is not just one."""
+    last = change.where.rpartition(".")[2]
+    found = [
+        (path, node)
+        for path, source in sources.items()
+        if last in source  # parsing takes a hundred times as long
+        for node in named(ast.parse(source), change.where)
+    ]
+    if len(found) != 1:
+        files = ", ".join(sorted(path.name for path, _ in found))
+        raise LookupError(f"{change.where} is defined {len(found)} times, not once: {files}")
+    path, node = found[0]
+    lines = sources[path].splitlines(keepends=True)
+    before, own, after = (
+        "".join(part)
+        for part in (lines[: node.lineno - 1], lines[node.lineno - 1 : node.end_lineno], lines[node.end_lineno :])
+    )
+    if own.count(change.old) != 1:
+        raise LookupError(f"{change.where} has this {own.count(change.old)} times, not once:\n{change.old}")
+    return path, before + own.replace(change.old, change.new) + after
+
+
+def broken(mutation: Mutation, package: Path) -> dict[Path, str]:
+    """The files of the package that the mutation changes, broken; LookupError when one is not what it was."""
+    sources = {path: path.read_text() for path in package.rglob("*.py")}
+    files: dict[Path, str] = {}
+    for change in mutation.changes:
+        path, source = changed(sources | files, change)
+        files[path] = source
+    return files
 
 
 def broken_copy(mutation: Mutation, where: Path) -> Path:
     """A copy of the package with the mutation in it; the folder to import it from."""
     copy = where / "twisted_lb"
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-    file = copy / mutation.path
-    file.write_text(mutation.applied(file.read_text()))
+    for path, source in broken(mutation, copy).items():
+        path.write_text(source)
     return where
 
 

@@ -3,29 +3,81 @@
 import re
 
 import pytest
-from faults.mutations import MUTATIONS, PACKAGE, TESTS, Mutation, caught_at
+from faults.mutations import MUTATIONS, PACKAGE, TESTS, Change, Mutation, broken, caught_at
 
 MOST_SEEDS = 1500
+# | a POST is sent again | `IDEMPOTENT` | 1 | what the oracle said |
 TABLE = re.findall(
-    r"^\| ([^|]+) \| `([a-z_/]+\.py)` \| (\d+) \|", (TESTS.parent / "docs" / "testing.md").read_text(), re.MULTILINE
+    r"^\| ([^|]+) \| (`[^|]+`) \| (\d+) \|", (TESTS.parent / "docs" / "testing.md").read_text(), re.MULTILINE
 )
+SOURCE = """\
+LIMIT: int = 1
+
+class House:
+    if LIMIT:
+        def open(self):
+            return 1
+
+        def close(self):
+            return 1
+"""
 
 each = pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
 
 
+def where(mutation: Mutation) -> str:
+    return ", ".join(f"`{name}`" for name in mutation.where)
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A package of one file."""
+    (tmp_path / "house.py").write_text(SOURCE)
+    return tmp_path
+
+
 @each
 def test_what_a_mutation_changes_is_there(mutation):
-    source = (PACKAGE / mutation.path).read_text()
-    assert mutation.applied(source) != source
+    files = broken(mutation, PACKAGE)
+    assert files
+    for path, source in files.items():
+        compile(source, path, "exec")
+        assert source != path.read_text()
 
 
-def test_a_mutation_of_what_is_not_there_fails_loudly():
-    with pytest.raises(LookupError, match="this 0 times, not once"):
-        Mutation("none", "net/exchange.py", (("no such text", ""),)).applied("something else")
+def test_a_mutation_changes_its_definition_and_nothing_else(package):
+    files = broken(Mutation("closed", (Change("House.close", "1", "2"),)), package)
+    assert files == {package / "house.py": SOURCE[::-1].replace("1", "2", 1)[::-1]}
+
+
+def test_changes_of_one_file_are_made_one_upon_the_other(package):
+    changes = (Change("LIMIT", "= 1", "= (\n    2\n)"), Change("House.open", "1", "2"), Change("House.close", "1", "2"))
+    (source,) = broken(Mutation("all", changes), package).values()
+    assert source == SOURCE.replace("= 1", "= (\n    2\n)").replace("return 1", "return 2")
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "complaint"),
+    [
+        ("House.open", "no such text", "House.open has this 0 times, not once"),
+        ("House", "return", "House has this 2 times, not once"),
+        ("open", "return", "open is defined 0 times, not once"),
+        ("House.lock", "return", "House.lock is defined 0 times, not once"),
+    ],
+)
+def test_a_mutation_of_what_is_not_there_once_fails_loudly(package, name, old, complaint):
+    with pytest.raises(LookupError, match=complaint):
+        broken(Mutation("none", (Change(name, old, ""),)), package)
+
+
+def test_a_mutation_of_what_is_defined_twice_fails_loudly(package):
+    (package / "copy.py").write_text(SOURCE)
+    with pytest.raises(LookupError, match=r"LIMIT is defined 2 times, not once: copy\.py, house\.py"):
+        broken(Mutation("twice", (Change("LIMIT", "1", "2"),)), package)
 
 
 def test_the_documentation_lists_them_all():
-    assert [(name, path) for name, path, _ in TABLE] == [(one.name, one.path) for one in MUTATIONS]
+    assert [(name, names) for name, names, _ in TABLE] == [(one.name, where(one)) for one in MUTATIONS]
     assert all(int(seeds) <= MOST_SEEDS for _, _, seeds in TABLE)
 
 
@@ -33,5 +85,5 @@ def test_the_documentation_lists_them_all():
 @each
 def test_a_mutation_is_caught(mutation, tmp_path):
     seeds, said = caught_at(mutation, tmp_path, MOST_SEEDS)
-    print(f"| {mutation.name} | `{mutation.path}` | {seeds} | {said.splitlines()[1].strip() if seeds else ''} |")
+    print(f"| {mutation.name} | {where(mutation)} | {seeds} | {said.splitlines()[1].strip() if seeds else ''} |")
     assert seeds is not None, f"{MOST_SEEDS} seeds see nothing wrong: {said}"
