@@ -20,9 +20,10 @@ from twisted_lb.testing.backends import (
     Wait,
     response,
 )
+from twisted_lb.testing.chances import Chances
 from twisted_lb.testing.clients import ScriptedClient
 from twisted_lb.testing.clock import HeapClock, HeapDelayedCall
-from twisted_lb.testing.faults import Chances, Fault, Faults
+from twisted_lb.testing.faults import Fault, Faults
 from twisted_lb.testing.network import MemoryListener, MemoryNetwork
 from twisted_lb.testing.transport import MemoryTransport
 

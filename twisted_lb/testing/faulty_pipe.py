@@ -5,14 +5,12 @@ from collections.abc import Callable
 from enum import Enum
 from itertools import pairwise
 from random import Random
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from twisted.internet.interfaces import IReactorTime
 
+from twisted_lb.testing.chances import Chances
 from twisted_lb.testing.pipe import Pipe
-
-if TYPE_CHECKING:
-    from twisted_lb.testing.faults import Chances
 
 _MOST_PIECES: Final = 5
 
@@ -25,7 +23,7 @@ class _Mark(Enum):
 class FaultyPipe(Pipe):
     """What is on its way arrives in its order, its end last."""
 
-    def __init__(self, clock: IReactorTime, capacity: int, rng: Random, chances: Callable[[], "Chances"]) -> None:
+    def __init__(self, clock: IReactorTime, capacity: int, rng: Random, chances: Callable[[], Chances]) -> None:
         super().__init__(capacity)
         self._clock: Final = clock
         self._rng: Final = rng
