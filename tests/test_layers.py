@@ -1,8 +1,10 @@
-"""Who may import whom: the layers of docs/architecture.md, as a test. Imports for the type checker count too: a layer
-that needs another one's types depends on it.
+"""Who may import whom: the layers of docs/architecture.md, as a test, by equality: a row that allows what nobody imports
+fails too. Imports for the type checker count: a layer that needs another one's types depends on it.
 """
 
 import ast
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,81 +12,75 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "twisted_lb"
 
-# For each part: the parts of twisted_lb, and the foreign packages, that it may import beside the standard library.
+# For each part: the other parts of twisted_lb, and the foreign packages, that it imports beside the standard library.
 MAY_IMPORT = {
-    "core": ({"core"}, {"mypy_extensions"}),
-    "wire": ({"wire"}, {"mypy_extensions"}),
-    "config": ({"core", "config"}, {"pydantic", "pydantic_core"}),
-    "config_load": ({"core", "config", "errors"}, {"pydantic", "pydantic_core"}),
-    "config_reference": ({"config"}, {"pydantic", "pydantic_core"}),
-    "net": ({"core", "wire", "net"}, {"mypy_extensions", "twisted", "zope"}),
-    "checks": ({"core", "wire", "net"}, {"twisted", "zope"}),
-    "admin": ({"core", "config", "admin"}, {"twisted", "zope"}),
+    "core": (set(), set()),
+    "wire": (set(), set()),
+    "config": ({"core"}, {"pydantic", "pydantic_core"}),
+    "config_load": ({"config", "errors"}, {"pydantic", "pydantic_core"}),
+    "config_reference": ({"config"}, set()),
+    "net": ({"core", "wire"}, {"mypy_extensions", "twisted", "zope"}),
+    "checks": ({"core", "wire", "net"}, {"twisted"}),
+    "admin": (set(), {"twisted"}),
     "event_log": ({"core"}, {"twisted"}),
     "process": (set(), set()),
     "draining": ({"net"}, {"twisted"}),
     "request_log": ({"core", "net"}, {"twisted"}),
-    "rules": ({"core", "config", "net", "wire", "errors"}, set()),
+    "rules": ({"config", "net", "wire", "errors"}, set()),
     "errors": (set(), {"twisted"}),
     "facade": ({"core"}, set()),
     "build_info": ({"core"}, set()),
     "__init__": ({"facade"}, set()),
-    "testing": ({"core", "wire", "net", "checks", "testing"}, {"twisted", "zope"}),
+    "testing": ({"core", "wire", "net"}, {"twisted", "zope"}),
     "parallel_clients": (set(), set()),
-    "backend_behaviour": ({"backend_behaviour"}, {"twisted", "zope"}),
+    "backend_behaviour": (set(), set()),
     "backend_page": (set(), set()),
-    "backend_site": ({"backend_behaviour", "backend_page", "backend_site"}, {"twisted", "zope"}),
-    "backend_service": (
-        {"backend_behaviour", "backend_page", "backend_site", "errors", "config", "__init__"},
-        {"twisted", "zope"},
+    "backend_site": ({"backend_behaviour", "backend_page"}, {"twisted", "zope"}),
+    "backend_service": ({"backend_site", "config", "errors"}, {"twisted"}),
+    "options": ({"build_info", "config", "errors"}, {"twisted"}),
+    "backend_tap": ({"options", "config", "config_load", "backend_service"}, set()),
+    "tap": ({"options", "config", "config_load", "core", "net", "errors", "service"}, set()),
+    "__main__": ({"options", "errors"}, {"twisted"}),
+    # The composition root.
+    "service": (
+        {
+            "__init__",
+            "admin",
+            "build_info",
+            "checks",
+            "config",
+            "core",
+            "draining",
+            "errors",
+            "event_log",
+            "net",
+            "process",
+            "request_log",
+            "rules",
+        },
+        {"twisted"},
     ),
-    "options": ({"config", "config_load", "errors", "build_info", "__init__"}, {"twisted"}),
-    "backend_tap": ({"options", "config", "config_load", "errors", "backend_service"}, {"twisted"}),
-    "tap": ({"options", "config", "config_load", "core", "net", "errors", "service"}, {"twisted"}),
-    "__main__": ({"options", "tap", "backend_tap", "errors", "__init__", "build_info"}, {"twisted"}),
 }
-# The composition root.
-MAY_IMPORT["service"] = (set(MAY_IMPORT), {"twisted", "zope"})
 
-# Modules that may name the global reactor, and why.
+# Parts that name the global reactor, and why.
 NAMES_THE_REACTOR = {
     "service": "the composition root",
     "backend_service": "the composition root of the sibling backend",
-    "options": "asks whether a reactor is installed already",
-    "__main__": "runs it",
 }
 
+# Modules that import one another, for their types or in earnest: to be opened, never to be added to.
+KNOWN_CIRCLES = {
+    frozenset(
+        f"twisted_lb.net.{name}" for name in ("connections", "downstream", "engine", "exchange", "heads", "upstream")
+    )
+}
 
-def parts_imported(tree: ast.AST, own: str) -> set[tuple[str, str]]:
-    """(kind, name) of every import: ("ours", part) or ("foreign", top-level package)."""
-    import sys
-
-    found = set()
-    for node in ast.walk(tree):
-        names = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "relative imports hide the layer"
-            if node.module == "twisted_lb":
-                names = [f"twisted_lb.{alias.name}" for alias in node.names]
-            else:
-                names = [node.module or ""]
-        for name in names:
-            top, _, rest = name.partition(".")
-            if top == "twisted_lb":
-                part = rest.partition(".")[0] or "__init__"
-                exists = (PACKAGE / part).is_dir() or (PACKAGE / f"{part}.py").exists()
-                found.add(("ours", part if exists else "__init__"))
-            elif top not in sys.stdlib_module_names:
-                found.add(("foreign", top))
-    return found - {("ours", own)}
+MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
-def violations(source: str, part: str) -> set[tuple[str, str]]:
-    ours, foreign = MAY_IMPORT[part]
-    allowed = {("ours", one) for one in ours} | {("foreign", one) for one in foreign}
-    return parts_imported(ast.parse(source), part) - allowed
+def module_of(path: Path) -> str:
+    """`twisted_lb.core.pool`; a package is its `__init__`."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
 def part_of(path: Path) -> str:
@@ -92,30 +88,106 @@ def part_of(path: Path) -> str:
     return relative.parts[0] if len(relative.parts) > 1 else relative.stem
 
 
-MODULES = sorted(PACKAGE.rglob("*.py"))
+def names_imported(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """(module, name in it or "") of every import, wherever it stands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide the layer"
+            yield from ((node.module or "", alias.name) for alias in node.names)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def parts_imported(tree: ast.AST, own: str) -> set[tuple[str, str]]:
+    """(kind, name) of every import: ("ours", part) or ("foreign", top-level package)."""
+    found = set()
+    for module, name in names_imported(tree):
+        top, _, rest = (f"{module}.{name}" if module == "twisted_lb" else module).partition(".")
+        if top == "twisted_lb":
+            part = rest.partition(".")[0] or "__init__"
+            exists = (PACKAGE / part).is_dir() or (PACKAGE / f"{part}.py").exists()
+            found.add(("ours", part if exists else "__init__"))
+        elif top not in sys.stdlib_module_names:
+            found.add(("foreign", top))
+    return found - {("ours", own)}
+
+
+def allowed(part: str) -> set[tuple[str, str]]:
+    ours, foreign = MAY_IMPORT[part]
+    return {("ours", one) for one in ours} | {("foreign", one) for one in foreign}
+
+
+def violations(source: str, part: str) -> set[tuple[str, str]]:
+    return parts_imported(ast.parse(source), part) - allowed(part)
+
+
+def names_the_reactor(source: str) -> bool:
+    named = set(names_imported(ast.parse(source)))
+    return bool(named & {("twisted.internet", "reactor"), ("twisted.internet.reactor", "")})
+
+
+def arrows(sources: dict[str, str]) -> dict[str, set[str]]:
+    """For each module, which of the others it imports."""
+    found = {}
+    for module, source in sources.items():
+        named = names_imported(ast.parse(source))
+        targets = {f"{one}.{name}" if f"{one}.{name}" in sources else one for one, name in named}
+        found[module] = (targets & sources.keys()) - {module}
+    return found
+
+
+def reached(start: str, imports: dict[str, set[str]]) -> set[str]:
+    """What `start` imports, and what those import, and so on."""
+    found: set[str] = set()
+    pending = [start]
+    while pending:
+        new = imports[pending.pop()] - found
+        found |= new
+        pending += new
+    return found
+
+
+def circles(sources: dict[str, str]) -> set[frozenset[str]]:
+    """The largest sets of modules each of which reaches all others of its set."""
+    imports = arrows(sources)
+    reach = {module: reached(module, imports) for module in sources}
+    return {
+        frozenset(other for other in reach[module] if module in reach[other])
+        for module in sources
+        if module in reach[module]
+    }
+
+
+each_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+
+
+@each_module
 def test_a_module_imports_only_what_its_layer_may(path):
     assert violations(path.read_text(), part_of(path)) == set()
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_only_the_composition_roots_name_the_global_reactor(path):
-    names = any(
-        isinstance(node, ast.ImportFrom)
-        and node.module == "twisted.internet"
-        and any(alias.name == "reactor" for alias in node.names)
-        for node in ast.walk(ast.parse(path.read_text()))
-    )
-    assert not names or part_of(path) in NAMES_THE_REACTOR
+@pytest.mark.parametrize("part", sorted(MAY_IMPORT))
+def test_a_row_allows_nothing_that_nobody_imports(part):
+    paths = [path for path in MODULES if part_of(path) == part]
+    imported = set().union(*(parts_imported(ast.parse(path.read_text()), part) for path in paths))
+    assert imported == allowed(part)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_there_is_a_row_for_each_part_and_no_other():
+    assert set(MAY_IMPORT) == {part_of(path) for path in MODULES}
+
+
+def test_just_the_composition_roots_name_the_global_reactor():
+    assert {part_of(path) for path in MODULES if names_the_reactor(path.read_text())} == set(NAMES_THE_REACTOR)
+
+
+def test_no_modules_import_one_another_but_those_that_are_known():
+    assert circles({module_of(path): path.read_text() for path in MODULES}) == KNOWN_CIRCLES
+
+
+@each_module
 def test_only_the_resource_imports_twisted_web_proxy_which_installs_a_reactor(path):
-    imports = "twisted.web.proxy" in {
-        node.module for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)
-    }
+    imports = "twisted.web.proxy" in {module for module, _ in names_imported(ast.parse(path.read_text()))}
     assert not imports or path == PACKAGE / "net" / "resource.py"
 
 
@@ -131,6 +203,25 @@ def test_only_the_resource_imports_twisted_web_proxy_which_installs_a_reactor(pa
 )
 def test_the_check_sees_a_violation(source, part):
     assert violations(source, part)
+
+
+@pytest.mark.parametrize(
+    "source", ["from twisted.internet import defer, reactor as r", "def late():\n    import twisted.internet.reactor"]
+)
+def test_the_check_sees_the_global_reactor(source):
+    assert names_the_reactor(source)
+
+
+def test_the_check_sees_a_circle():
+    sources = {
+        "p": "",
+        "p.a": "from p import b\nimport os",
+        "p.b": "def late():\n    from p.c import C",
+        "p.c": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import p.a",
+        "p.d": "from p.a import A\nimport p.e",
+        "p.e": "import p",
+    }
+    assert circles(sources) == {frozenset({"p.a", "p.b", "p.c"})}
 
 
 def test_hot_modules_have_no_clock_random_source_or_log_of_their_own():
