@@ -33,12 +33,9 @@ MAY_IMPORT = {
     "__init__": ({"facade"}, set()),
     "testing": ({"core", "wire", "net"}, {"twisted", "zope"}),
     "parallel_clients": (set(), set()),
-    "backend_behaviour": (set(), set()),
-    "backend_page": (set(), set()),
-    "backend_site": ({"backend_behaviour", "backend_page"}, {"twisted", "zope"}),
-    "backend_service": ({"backend_site", "config", "errors"}, {"twisted"}),
+    "sibling": ({"options", "config", "config_load", "errors"}, {"twisted", "zope"}),
     "options": ({"build_info", "config", "errors"}, {"twisted"}),
-    "backend_tap": ({"options", "config", "config_load", "backend_service"}, set()),
+    "backend_tap": ({"sibling"}, set()),
     "tap": ({"options", "config", "config_load", "core", "net", "errors", "service"}, set()),
     "__main__": ({"options", "errors"}, {"twisted"}),
     # The composition root.
@@ -65,7 +62,7 @@ MAY_IMPORT = {
 # Parts that name the global reactor, and why.
 NAMES_THE_REACTOR = {
     "service": "the composition root",
-    "backend_service": "the composition root of the sibling backend",
+    "sibling": "the composition root of the sibling backend",
 }
 
 # Modules that import one another, for their types or in earnest: to be opened, never to be added to.

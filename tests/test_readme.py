@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from processes import PATIENCE_S, free_port, listening, stage, until
 
-from twisted_lb import backend_tap, config_load, tap
+from twisted_lb import config_load, tap
+from twisted_lb.sibling.tap import Options as SiblingOptions
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -97,7 +98,7 @@ def test_an_option_has_its_short_form_and_its_default(short, option, default):
 
 
 def parsed(command: str, *words: str):
-    options = {"lb": tap.Options, "be": backend_tap.Options}[command]()
+    options = {"lb": tap.Options, "be": SiblingOptions}[command]()
     options.parseOptions(words)
     return options
 

@@ -13,12 +13,12 @@ from twisted.internet.task import deferLater
 from twisted.logger import globalLogPublisher
 from twisted.web.server import Site
 
-from twisted_lb.backend_service import BackendService
 from twisted_lb.config import LoadBalancerConfig, TimeoutsConfig
 from twisted_lb.errors import StartError
 from twisted_lb.net.downstream import Downstream
 from twisted_lb.net.resource import BalancedReverseProxyResource
 from twisted_lb.service import LoadBalancerService, OrderedServices, room_for_clients
+from twisted_lb.sibling.service import BackendService
 
 
 class Asking(Protocol):

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from twisted.python.usage import Options as TwistedOptions
 
-from twisted_lb import __main__, backend_tap, tap
+from twisted_lb import __main__, tap
 from twisted_lb.errors import StartError, listen_error, one_line, report_start_errors
+from twisted_lb.sibling.tap import Options as SiblingOptions
 
 
 def parsed(line: str) -> tap.Options:
@@ -87,7 +88,7 @@ def test_control_characters_of_a_mistake_do_not_reach_the_terminal() -> None:
     assert caught.value.code.isprintable()
 
 
-@pytest.mark.parametrize("make", [tap.Options, backend_tap.Options])
+@pytest.mark.parametrize("make", [tap.Options, SiblingOptions])
 def test_the_help_begins_with_the_promised_synopsis(
     make: Callable[[], TwistedOptions], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -115,7 +116,7 @@ def test_the_version_names_the_build_and_twisted(capsys: pytest.CaptureFixture[s
 
 
 def test_the_sibling_backend_has_its_defaults() -> None:
-    options = backend_tap.Options()
+    options = SiblingOptions()
     options.parseOptions([])
     assert (options.config.port, options.config.interface, options.config.name) == (8080, "", None)
     with pytest.raises(SystemExit, match=r"^twistd be: --port: should be a valid integer"):

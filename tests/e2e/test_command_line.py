@@ -248,7 +248,7 @@ def test_a_port_that_is_not_permitted_is_one_line(tmp_path: Path) -> None:
 # A service that a .tac file makes itself only learns after the fork that it cannot listen.
 LATE_TAC = """\
 from twisted.application.service import Application
-from twisted_lb.backend_service import BackendService
+from twisted_lb.sibling.service import BackendService
 application = Application("test")
 BackendService({port}, "127.0.0.1").setServiceParent(application)
 """

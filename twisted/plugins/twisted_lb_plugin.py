@@ -3,4 +3,4 @@
 from twisted.application.service import ServiceMaker
 
 lb = ServiceMaker("twisted_lb", "twisted_lb.tap", "A load balancer for HTTP/1.1", "lb")
-be = ServiceMaker("twisted_lb backend", "twisted_lb.backend_tap", "A small backend to try the load balancer with", "be")
+be = ServiceMaker("twisted_lb backend", "twisted_lb.sibling.tap", "A small backend to try the load balancer with", "be")

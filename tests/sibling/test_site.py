@@ -12,10 +12,10 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 
-from twisted_lb.backend_behaviour import BLOCK, pattern, up_to
-from twisted_lb.backend_service import BackendService
-from twisted_lb.backend_site import BackendSite
 from twisted_lb.errors import StartError
+from twisted_lb.sibling.behaviour import BLOCK, pattern, up_to
+from twisted_lb.sibling.service import BackendService
+from twisted_lb.sibling.site import BackendSite
 
 
 class Reactor(MemoryReactorClock):

@@ -12,9 +12,9 @@ from twisted.internet.interfaces import IDelayedCall, IListeningPort, IReactorTC
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_lb.backend_site import BackendSite
 from twisted_lb.config import SiblingConfig
 from twisted_lb.errors import listen_error, report_start_errors
+from twisted_lb.sibling.site import BackendSite
 
 _log = Logger()
 

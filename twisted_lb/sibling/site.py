@@ -16,7 +16,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 from zope.interface import implementer
 
-from twisted_lb.backend_behaviour import (
+from twisted_lb.sibling.behaviour import (
     BLOCK,
     BadParameterError,
     Behaviour,
@@ -25,7 +25,7 @@ from twisted_lb.backend_behaviour import (
     seconds,
     up_to,
 )
-from twisted_lb.backend_page import html_page
+from twisted_lb.sibling.page import html_page
 
 # Longer than balancers keep idle connections, so that they close them and not we.
 IDLE_S = 120

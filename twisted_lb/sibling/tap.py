@@ -1,0 +1,69 @@
+"""`twistd be`: the command line of the sibling backend, for demonstrations and tests."""
+
+import argparse
+import socket
+from typing import TYPE_CHECKING
+
+from twisted_lb import config_load
+from twisted_lb.config import SiblingConfig
+from twisted_lb.options import CommandOptions, Parser, refuse_unlistenable
+
+if TYPE_CHECKING:
+    from twisted_lb.sibling.service import BackendService
+
+SYNOPSIS = "twistd -n be [-h] [-p PORT] [--interface ADDRESS] [--name NAME]"
+
+DESCRIPTION = """\
+A small web server to balance over. Each answer says which backend gave it and how many requests it
+has served; whatever the address, ?delay=, ?status=, ?size=, ?chunked= and ?close= make it
+misbehave, and /down?seconds=20 makes it close its port and its connections for that long.
+"""
+
+EXAMPLES = """\
+examples:
+  twistd -n be
+  twistd -n be -p 8081 --name blue
+  curl 'http://localhost:8081/?delay=0.5&size=1000000'
+
+It does what any client asks of it: do not expose it to clients you do not trust.
+"""
+
+
+class Options(CommandOptions):
+    """The flags of `twistd be`; `config` is what they amount to once they are parsed."""
+
+    command = "be"
+    config: SiblingConfig
+
+    def make_parser(self) -> Parser:
+        """The flags; their values are the configuration's business."""
+        parser = Parser(self.command, SYNOPSIS, DESCRIPTION, EXAMPLES)
+        add = parser.add_argument
+        add("-p", "--port", help=f"port to listen on, {SiblingConfig().port} if not given")
+        add("--interface", metavar="ADDRESS", help="IP address to listen on, all if not given")
+        add("--name", help="what its answers call it, be-PORT if not given")
+        return parser
+
+    def accept(self, flags: argparse.Namespace) -> None:
+        """Fill `config`; ConfigError with everything that is wrong."""
+        self.config = config_load.sibling_from_flags({f"--{name}": text for name, text in vars(flags).items()})
+
+
+def makeService(options: Options) -> "BackendService":
+    """The service twistd runs; ends the process in one line if it could not listen."""
+    from twisted_lb.sibling.service import BackendService
+
+    config = options.config
+    refuse_unlistenable([config], options.command, _bind)
+    return BackendService(config.port, config.interface, config.name)
+
+
+def _bind(interface: str, port: int) -> socket.socket:
+    return socket.create_server((interface, port), family=socket.AF_INET6 if ":" in interface else socket.AF_INET)
+
+
+def backend(*words: str) -> "BackendService":
+    """The service that `twistd be WORDS` would run, for a .tac file, with the same errors."""
+    options = Options()
+    options.parseOptions(words)
+    return makeService(options)
