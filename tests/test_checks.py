@@ -1,4 +1,4 @@
-"""Active checks: when they come, what they ask, what an answer means, and that nothing ends them."""
+"""Active checks: when they come, and that nothing ends them."""
 
 import itertools
 import random
@@ -6,19 +6,18 @@ from collections.abc import Iterator
 
 import pytest
 from builders import claim, make_pool
+from probing import START, ProbeBench, probe_bench
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import formatEvent, globalLogPublisher
 
-from twisted_lb.checks import JITTER, Checks, HttpProbe, NetworkProbe, ProbeResult, TcpProbe
+from twisted_lb.checks import JITTER, Checks
 from twisted_lb.core.address import TcpAddress, parse_address
 from twisted_lb.core.events import BackendEjected
 from twisted_lb.core.outcome import Outcome
-from twisted_lb.net.clock import Clock
-from twisted_lb.net.deadlines import TICK_S, Deadlines
-from twisted_lb.testing import CLOSE, NEVER_ANSWER, RESET, HeapClock, MemoryNetwork, ScriptedBackend, Wait, response
+from twisted_lb.probes import ProbeResult
+from twisted_lb.testing import NEVER_ANSWER, HeapClock, ScriptedBackend
 
 GOOD = ProbeResult(True, "fine")
-START = 1000.0
 
 
 class FakeProbe:
@@ -324,238 +323,69 @@ def test_a_stop_before_the_first_check_leaves_nothing():
     assert round_.clock.getDelayedCalls() == []
 
 
-# What a probe says and hears, over a network in memory.
-
-
-class Town:
-    """A network, and probes in it."""
-
-    def __init__(self) -> None:
-        self.clock = HeapClock(START)
-        self.network = MemoryNetwork(self.clock)
-        self.deadlines = Deadlines(Clock(self.clock.seconds), self.clock.callLater)
-        self.probes: list[NetworkProbe] = []
-
-    def backend(self, *script, address="a:80", **named) -> ScriptedBackend:
-        return ScriptedBackend(self.network, address, [script] if script else (), **named)
-
-    def http(self) -> HttpProbe:
-        probe = HttpProbe(self.network, self.deadlines, self.clock.seconds, "/health?x", "agent/1")
-        self.probes.append(probe)
-        return probe
-
-    def tcp(self) -> TcpProbe:
-        probe = TcpProbe(self.network, self.deadlines, self.clock.seconds)
-        self.probes.append(probe)
-        return probe
-
-    def ask(self, probe: NetworkProbe, address="a:80", timeout_s: float = 1.0) -> list[tuple[bool, str]]:
-        """What it comes to, once it does."""
-        results: list[tuple[bool, str]] = []
-        asked = probe.ask(parse_address(address), timeout_s)
-        assert not asked.called, "it was told before ask returned"
-        asked.addCallback(lambda result: results.append((result.passed, result.reason)))
-        self.clock.settle()
-        return results
-
-    def nothing_is_left(self) -> None:
-        self.clock.advance(2 * TICK_S)
-        assert self.network.open_connections == []
-        assert all(not probe._open for probe in self.probes)
+# All of it together, over a network in memory.
 
 
 @pytest.fixture
-def town() -> Iterator[Town]:
-    one = Town()
-    yield one
-    one.nothing_is_left()
-    one.clock.advance(100)
-    assert one.clock.getDelayedCalls() == []
+def bench() -> Iterator[ProbeBench]:
+    with probe_bench() as one:
+        yield one
 
 
-@pytest.mark.parametrize(
-    ("address", "host"), [("a:80", b"a:80"), ("[::1]:8080", b"[::1]:8080"), ("unix:/run/x", b"localhost")]
-)
-def test_the_question_is_a_get_of_the_path(town, address, host):
-    backend = town.backend(address=address)
-    assert town.ask(town.http(), address) == [(True, "status 200")]
-    assert backend.requests == [
-        b"GET /health?x HTTP/1.1\r\nHost: " + host + b"\r\n"
-        b"User-Agent: agent/1\r\nAccept: */*\r\nConnection: close\r\n\r\n"
-    ]
-    assert town.network.dialled == [parse_address(address)]
-
-
-ANSWERS = [
-    (b"HTTP/1.1 200 OK\r\n\r\n", True, "status 200"),
-    (b"HTTP/1.0 204 No Content\r\n\r\n", True, "status 204"),
-    (b"HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\n", True, "status 302"),
-    (b"HTTP/1.1 399 Other\r\n\r\n", True, "status 399"),
-    (b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nx", True, "status 200"),
-    (b"HTTP/1.1 200 OK\r\n\r\n" + b"y" * 100_000, True, "status 200"),
-    (b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", True, "status 200"),
-    (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 E\r\n\r\nHTTP/1.1 503 No\r\n\r\n", False, "status 503"),
-    (b"HTTP/1.1 400 Bad\r\n\r\n", False, "status 400"),
-    (b"HTTP/1.1 404 Not Found\r\n\r\n", False, "status 404"),
-    (b"HTTP/1.1 500 Oops\r\n\r\n", False, "status 500"),
-    (b"HTTP/1.1 599 Oops\r\n\r\n", False, "status 599"),
-    (b"SSH-2.0-x\r\n\r\n", False, "illegal status line"),
-    (b"HTTP/1.1 600 Oops\r\n\r\n", False, "illegal status"),
-    (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 40_000, False, "the head of the answer is too long"),
-    (b"HTTP/1.1 100 Continue\r\n\r\n" * 5000, False, "the head of the answer is too long"),
-]
-
-
-@pytest.mark.parametrize(("answer", "passed", "reason"), ANSWERS, ids=lambda one: repr(one)[:30])
-def test_an_answer_is_judged_by_its_status(town, answer, passed, reason):
-    """At once, without the end of its body or of the connection."""
-    town.backend(answer, NEVER_ANSWER)
-    assert town.ask(town.http()) == [(passed, reason)]
-    town.nothing_is_left()
-
-
-@pytest.mark.parametrize("status", range(200, 600, 7))
-def test_two_and_three_hundreds_pass_and_nothing_else(town, status):
-    town.backend(response(b"", status))
-    assert town.ask(town.http()) == [(status < 400, f"status {status}")]
-
-
-def test_an_answer_may_come_byte_by_byte(town):
-    answer = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nX: y\r\n\r\n"
-    pieces = itertools.chain.from_iterable((bytes([byte]), Wait(0.001)) for byte in answer)
-    town.backend(*pieces, NEVER_ANSWER)
-    results = town.ask(town.http())
-    town.clock.advance(0.001 * (len(answer) - 1) - 0.0005)
-    assert results == []
-    town.clock.advance(0.001)
-    assert results == [(True, "status 200")]
-
-
-@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nX: y\r\n", b"HTTP/1.1 100 Continue\r\n\r\n"])
-@pytest.mark.parametrize(("end", "reason"), [(CLOSE, "closed without an answer"), (RESET, "")], ids=["closed", "reset"])
-def test_an_answer_that_ends_early_is_a_failure(town, said, end, reason):
-    town.backend(*([said] if said else []), end)
-    [(passed, why)] = town.ask(town.http())
-    assert not passed
-    assert why == reason or (not reason and "lost" in why)
-
-
-def test_a_refused_connection_is_a_failure_with_its_reason(town):
-    assert town.ask(town.http()) == [(False, "connection refused")]
-    assert town.ask(town.tcp()) == [(False, "connection refused")]
-    town.network.fail("a:80", Outcome.REFUSED, "no route to host")
-    assert town.ask(town.http()) == [(False, "no route to host")]
-    town.network.fail("a:80", Outcome.LOCAL_FAILURE, "")
-    assert town.ask(town.http()) == [(False, "local_failure")]
-
-
-@pytest.mark.parametrize("hang", ["connect", "answer", "in the head"])
-def test_silence_is_a_failure_after_the_timeout(town, hang):
-    town.backend(*([b"HTTP/1.1 2"] if hang == "in the head" else []), NEVER_ANSWER)
-    if hang == "connect":
-        town.network.hang("a:80")
-    results = town.ask(town.http(), timeout_s=1.0)
-    town.clock.advance(0.99)
-    assert results == []
-    town.clock.advance(2 * TICK_S)
-    assert results == [(False, "no answer in time")]
-    town.clock.advance(10)
-    assert len(results) == 1
-
-
-def test_a_backend_that_dribbles_is_not_waited_for_longer(town):
-    """The timeout is of the whole answer, not of its next byte."""
-    town.backend(*itertools.chain.from_iterable((b"x", Wait(0.3)) for _ in range(20)))
-    results = town.ask(town.http(), timeout_s=1.0)
-    town.clock.advance(1 + TICK_S)
-    assert results == [(False, "no answer in time")]
-
-
-def test_the_tcp_form_passes_on_a_connection_and_says_nothing(town):
-    backend = town.backend(NEVER_ANSWER)
-    assert town.ask(town.tcp()) == [(True, "connected")]
-    assert [connection.received for connection in backend.connections] == [b""]
-
-
-def test_the_tcp_form_gives_up_on_a_connect_that_hangs(town):
-    town.backend()
-    town.network.hang("a:80")
-    results = town.ask(town.tcp(), timeout_s=0.5)
-    town.clock.advance(0.5 + TICK_S)
-    assert results == [(False, "no answer in time")]
-
-
-@pytest.mark.parametrize("hang", ["connect", "answer"])
-def test_a_probe_that_is_closed_lets_go_of_everything(town, hang):
-    town.backend(NEVER_ANSWER)
-    if hang == "connect":
-        town.network.hang("a:80")
-    probe = town.http()
-    results = town.ask(probe)
-    probe.close()
-    assert results == [(False, "the checks have ended")]
-    town.nothing_is_left()
-    probe.close()
-    assert len(results) == 1
-
-
-# All of it together.
-
-
-def checks_in(town: Town, hear, *names: str) -> Checks:
-    checks = Checks(town.http(), town.clock, hear, random.Random(1), interval_s=1.0, timeout_s=0.5)
+def checks_in(bench: ProbeBench, hear, *names: str) -> Checks:
+    checks = Checks(bench.http(), bench.clock, hear, random.Random(1), interval_s=1.0, timeout_s=0.5)
     checks.update((name, parse_address(name)) for name in names)
     return checks
 
 
-def test_real_probes_of_a_hanging_backend_fail_by_their_timeout_and_delay_nobody(town):
-    town.backend(address="quick:80")
-    stuck = ScriptedBackend(town.network, "stuck:80", lambda request: [NEVER_ANSWER])
+def test_real_probes_of_a_hanging_backend_fail_by_their_timeout_and_delay_nobody(bench):
+    bench.backend(address="quick:80")
+    stuck = ScriptedBackend(bench.network, "stuck:80", lambda request: [NEVER_ANSWER])
     heard: dict[str, list[tuple[bool, str]]] = {"quick:80": [], "stuck:80": []}
-    checks = checks_in(town, lambda name, result: heard[name].append((result.passed, result.reason)), *heard)
-    town.clock.advance(60)
+    checks = checks_in(bench, lambda name, result: heard[name].append((result.passed, result.reason)), *heard)
+    bench.clock.advance(60)
     assert set(heard["quick:80"]) == {(True, "status 200")}
     assert set(heard["stuck:80"]) == {(False, "no answer in time")}
     # 60 s, and the last answer may be out; jitter takes or gives 10 % at the very most.
     assert all(54 <= len(results) <= 66 for results in heard.values())
     assert len(stuck.connections) - len(heard["stuck:80"]) in (0, 1)
     checks.stop()
-    for probe in town.probes:
+    for probe in bench.probes:
         probe.close()
 
 
-def test_a_backend_that_dies_and_comes_back_is_out_and_in_again(town):
+def test_a_backend_that_dies_and_comes_back_is_out_and_in_again(bench):
     """From the refusal of one request to the second good check: traffic, core, checks and network."""
     pool, told = make_pool("a:80", "b:80")
     for name in pool.backends:
-        town.backend(address=name)
+        bench.backend(address=name)
     passed: list[str] = []
 
     def hear(name, result):
-        pool.observe_probe(pool.backends[name], result.passed, result.reason, town.clock.seconds())
+        pool.observe_probe(pool.backends[name], result.passed, result.reason, bench.clock.seconds())
         if result.passed:
             passed.append(name)
 
-    checks = checks_in(town, hear, *pool.backends)
-    town.clock.advance(5)
+    checks = checks_in(bench, hear, *pool.backends)
+    bench.clock.advance(5)
     assert told == []
-    town.network.refuse("a:80")
+    bench.network.refuse("a:80")
     pool.settle(
-        claim(pool, tried=(pool.backends["b:80"],)), Outcome.REFUSED, town.clock.seconds(), "connection refused"
+        claim(pool, tried=(pool.backends["b:80"],)), Outcome.REFUSED, bench.clock.seconds(), "connection refused"
     )
     assert isinstance(told[0], BackendEjected)
     assert told[0].check_wanted
-    asked = len(town.network.dialled)
+    asked = len(bench.network.dialled)
     checks.check_soon("a:80")
-    town.clock.advance(0.02)
-    assert town.network.dialled[asked:] == [TcpAddress("a", 80)]
-    town.clock.advance(4)
+    bench.clock.advance(0.02)
+    assert bench.network.dialled[asked:] == [TcpAddress("a", 80)]
+    bench.clock.advance(4)
     assert claim(pool).backend.name == claim(pool).backend.name == "b:80"
-    town.network.heal("a:80")
+    bench.network.heal("a:80")
     passed.clear()
-    town.clock.run_until(lambda: passed.count("a:80") == 1)
+    bench.clock.run_until(lambda: passed.count("a:80") == 1)
     assert not pool.backends["a:80"].usable
-    town.clock.run_until(lambda: passed.count("a:80") == 2)
+    bench.clock.run_until(lambda: passed.count("a:80") == 2)
     assert pool.backends["a:80"].usable
     assert [str(event) for event in told] == [
         "p/a:80 is ejected until checks pass: connection refused",
@@ -584,12 +414,3 @@ def test_a_check_that_we_could_not_make_says_nothing_about_the_backend():
     round_.probe.answers["a"] = GOOD
     round_.clock.advance(3)
     assert round_.heard[0] == ("a", True, "fine")
-
-
-@pytest.mark.parametrize(("outcome", "conclusive"), [(Outcome.LOCAL_FAILURE, False), (Outcome.REFUSED, True)])
-def test_only_a_failure_of_our_own_is_inconclusive(town, outcome, conclusive):
-    town.network.fail("a:80", outcome, "made to fail")
-    results: list[ProbeResult] = []
-    town.tcp().ask(parse_address("a:80"), 1.0).addCallback(results.append)
-    town.clock.advance(0)
-    assert [(one.passed, one.conclusive) for one in results] == [(False, conclusive)]

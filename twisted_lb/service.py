@@ -30,7 +30,7 @@ from twisted.logger import Logger
 from twisted_lb import __version__, process
 from twisted_lb.admin.status import status_site
 from twisted_lb.build_info import build
-from twisted_lb.checks import Checks, HttpProbe, NetworkProbe, ProbeResult, TcpProbe
+from twisted_lb.checks import Checks
 from twisted_lb.config import ListenConfig, LoadBalancerConfig, TimeoutsConfig
 from twisted_lb.core.balancer import Balancer
 from twisted_lb.core.events import DEFAULT_POOL, BackendChanged, BackendDown, BackendEjected, BackendRemoved, Event
@@ -51,6 +51,7 @@ from twisted_lb.net.listener import Listener, bind_tcp
 from twisted_lb.net.names import Names
 from twisted_lb.net.poller import EpollPoller, Poller
 from twisted_lb.net.reactor_poller import ReactorPoller
+from twisted_lb.probes import HttpProbe, NetworkProbe, ProbeResult, TcpProbe
 from twisted_lb.request_log import RequestLog
 from twisted_lb.rules import rules_of, timeouts_of
 

@@ -12,7 +12,7 @@ from faults.servers import Server
 from faults.tape import TownNetwork
 from twisted.logger import LogLevel, globalLogPublisher
 
-from twisted_lb.checks import Checks, HttpProbe, ProbeResult
+from twisted_lb.checks import Checks
 from twisted_lb.core.backend import AdminState, BackendSpec
 from twisted_lb.core.balancer import Balancer
 from twisted_lb.core.events import BackendDown, BackendEjected, Event
@@ -24,6 +24,7 @@ from twisted_lb.net.connections import Connections, KeepRules
 from twisted_lb.net.deadlines import Deadlines
 from twisted_lb.net.downstream import Downstream
 from twisted_lb.net.engine import Engine, Passing, Rules, Timeouts
+from twisted_lb.probes import HttpProbe, ProbeResult
 from twisted_lb.testing import Chances, Faults, HeapClock
 from twisted_lb.wire.grammar import Limits
 from twisted_lb.wire.rewrite import Forwarding

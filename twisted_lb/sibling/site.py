@@ -37,7 +37,7 @@ LONGEST_DOWN_S = 3600.0
 # Answers without a body, whatever else was asked for (RFC 9110 6.4.1).
 BODILESS = frozenset({204, 205, 304})
 
-# Probes of this project; `checks.py` sends it.
+# Probes of this project; `service.py` names them so.
 CHECK_USER_AGENT = b"twisted_lb-check/"
 
 
