@@ -8,6 +8,7 @@ from twisted_lb.net.clock import Clock
 from twisted_lb.net.deadlines import TICK_S, Deadlines
 from twisted_lb.probes import HttpProbe, NetworkProbe, TcpProbe
 from twisted_lb.testing import HeapClock, MemoryNetwork, ScriptedBackend
+from twisted_lb.wire.grammar import Limits
 
 START = 1000.0
 
@@ -24,8 +25,9 @@ class ProbeBench:
     def backend(self, *script, address="a:80", **named) -> ScriptedBackend:
         return ScriptedBackend(self.network, address, [script] if script else (), **named)
 
-    def http(self) -> HttpProbe:
-        probe = HttpProbe(self.network, self.deadlines, self.clock.seconds, "/health?x", "agent/1")
+    def http(self, head_bytes: int = 32768) -> HttpProbe:
+        limits = Limits(head_bytes=head_bytes)
+        probe = HttpProbe(self.network, self.deadlines, self.clock.seconds, "/health?x", "agent/1", limits)
         self.probes.append(probe)
         return probe
 

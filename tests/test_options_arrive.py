@@ -122,6 +122,17 @@ async def test_an_option_arrives_where_it_is_used():
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_probe_takes_what_traffic_takes():
+    config = LoadBalancerConfig(backends=["a.invalid:1"], limits={"head_bytes": 65536})
+    service = LoadBalancerService(config, listening=False)
+    service.startService()
+    probe = service._parts._probe
+    await service.stopService()
+    assert probe.judge(b"HTTP/1.1 200 OK\r\nX: %b\r\n\r\n" % (b"y" * 40_000)).passed
+    assert probe.judge(b"HTTP/1.1 200 OK\r\nX: %b" % (b"y" * 40_000)) is None
+
+
+@pytest_twisted.ensureDeferred
 async def test_the_other_kind_of_check_is_another_probe():
     config = LoadBalancerConfig(backends=["a.invalid:1"], health_check={"kind": "tcp"})
     service = LoadBalancerService(config, listening=False)

@@ -77,6 +77,40 @@ def test_an_answer_may_come_byte_by_byte(bench):
     assert results == [(True, "status 200")]
 
 
+LONG_HEAD = b"HTTP/1.1 200 OK\r\n" + b"".join(b"X-%d: %b\r\n" % (i, b"y" * 1990) for i in range(20)) + b"\r\n"
+
+
+@pytest.mark.parametrize("piece", [1000, 16384, 40_000, len(LONG_HEAD)])
+@pytest.mark.parametrize(
+    ("head_bytes", "verdict"), [(65536, (True, "status 200")), (32768, (False, "the head of the answer is too long"))]
+)
+def test_a_head_may_be_as_long_as_that_of_traffic_however_it_is_cut(bench, piece, head_bytes, verdict):
+    pieces = ((LONG_HEAD[at : at + piece], Wait(0.001)) for at in range(0, len(LONG_HEAD), piece))
+    bench.backend(*itertools.chain.from_iterable(pieces), NEVER_ANSWER)
+    results = bench.ask(bench.http(head_bytes))
+    bench.clock.advance(0.1)
+    assert results == [verdict]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"HTTP/1.1 200 OK\r\nX: %b\r\n\r\nbody" % (b"y" * 80), "status 200"),  # 100 bytes and the blank line
+        (b"HTTP/1.1 200 OK\r\nX: %b\r\n\r\nbody" % (b"y" * 81), "the head of the answer is too long"),
+        (b"HTTP/1.1 103 E\r\n\r\nHTTP/1.1 200 OK\r\nX: %b\r\n\r\n" % (b"y" * 62), "status 200"),
+        (b"HTTP/1.1 103 E\r\n\r\nHTTP/1.1 200 OK\r\nX: %b\r\n\r\n" % (b"y" * 63), "the head of the answer is too long"),
+        (b"HTTP/1.1 103 E\r\n\r\n" * 10, "the head of the answer is too long"),
+        (b"HTTP/1.1 103 E\r\n\r\nSSH-2.0\r\n\r\n" + b"y" * 200, "illegal status line"),
+    ],
+    ids=["exactly", "one more", "interim, exactly", "interim, one more", "interim only", "no head"],
+)
+def test_the_verdict_is_the_same_however_little_is_here(bench, answer, reason):
+    """Interim heads count, since they might never end."""
+    judge = bench.http(head_bytes=100).judge
+    verdicts = [judge(answer[:length]) for length in range(len(answer) + 1)]
+    assert {verdict.reason for verdict in verdicts if verdict is not None} == {reason}
+
+
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nX: y\r\n", b"HTTP/1.1 100 Continue\r\n\r\n"])
 @pytest.mark.parametrize(("end", "reason"), [(CLOSE, "closed without an answer"), (RESET, "")], ids=["closed", "reset"])
 def test_an_answer_that_ends_early_is_a_failure(bench, said, end, reason):

@@ -133,13 +133,17 @@ class TcpProbe(NetworkProbe):
 
 
 class HttpProbe(NetworkProbe):
-    """Passes when GET of a path is answered by 2xx or 3xx."""
+    """Passes when GET of a path is answered by 2xx or 3xx, with a head that traffic would take too: `limits` are those of
+    traffic.
+    """
 
-    def __init__(self, dial: Dial, deadlines: Deadlines, seconds: Callable[[], float], path: str, agent: str) -> None:
+    def __init__(
+        self, dial: Dial, deadlines: Deadlines, seconds: Callable[[], float], path: str, agent: str, limits: Limits
+    ) -> None:
         super().__init__(dial, deadlines, seconds)
         self._path: Final = path.encode("ascii")
         self._agent: Final = agent.encode("ascii")
-        self._limits: Final = Limits()
+        self._limits: Final = limits
 
     def request(self, address: Address) -> bytes:
         """See NetworkProbe."""
@@ -151,17 +155,20 @@ class HttpProbe(NetworkProbe):
         )
 
     def judge(self, received: bytes) -> ProbeResult | None:
-        """See NetworkProbe: the first final head decides, its body does not matter."""
-        bytes_in_all = len(received)
+        """See NetworkProbe: the first final head decides, its body does not matter; nor do the pieces it comes in."""
+        limit = self._limits.head_bytes
+        begin = 0
         while True:
-            end = received.find(BLANK_LINE)
+            end = received.find(BLANK_LINE, begin)
+            # From the first byte on: interim heads count, since they might never end. Of a blank line 3 bytes may be here.
+            if end > limit or (end < 0 and len(received) > limit + 3):
+                return ProbeResult(False, "the head of the answer is too long")
             if end < 0:
-                too_long = bytes_in_all > self._limits.head_bytes  # interim heads count: they might never end
-                return ProbeResult(False, "the head of the answer is too long") if too_long else None
+                return None
             try:
-                head = parse_response(received[:end], self._limits)
+                head = parse_response(received[begin:end], self._limits)
             except BadMessage as bad:
                 return ProbeResult(False, bad.reason)
             if head.status >= 200:
                 return ProbeResult(head.status < 400, f"status {head.status}")
-            received = received[end + 4 :]
+            begin = end + len(BLANK_LINE)

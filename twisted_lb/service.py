@@ -273,7 +273,14 @@ class _Running:
         self._probe = (
             TcpProbe(dialer, self.deadlines, seconds)
             if config.kind == "tcp"
-            else HttpProbe(dialer, self.deadlines, seconds, config.path, f"twisted_lb-check/{__version__}")
+            else HttpProbe(
+                dialer,
+                self.deadlines,
+                seconds,
+                config.path,
+                f"twisted_lb-check/{__version__}",
+                self.engine.rules.limits,
+            )
         )
         return Checks(
             self._probe,

@@ -176,7 +176,7 @@ class Town:
         self.checks: Checks | None = None
         self.balancer.update([BackendSpec.parse(name) for name in names], self.now.now)
         if settings.checked:
-            self.probe = HttpProbe(self.network, self.deadlines, clock.seconds, "/health", "check")
+            self.probe = HttpProbe(self.network, self.deadlines, clock.seconds, "/health", "check", rules.limits)
             self.checks = Checks(self.probe, clock, self._heard_check, rng, interval_s=2.0, timeout_s=1.0)
             self.checks.update((name, server_address(name)) for name in names)
         self.network.listen(LB, lambda: Downstream(self.engine))
