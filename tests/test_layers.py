@@ -16,8 +16,7 @@ PACKAGE = ROOT / "twisted_lb"
 MAY_IMPORT = {
     "core": (set(), set()),
     "wire": (set(), set()),
-    "config": ({"core"}, {"pydantic", "pydantic_core"}),
-    "config_load": ({"config", "errors"}, {"pydantic", "pydantic_core"}),
+    "config": ({"core", "errors"}, {"pydantic", "pydantic_core"}),
     "config_reference": ({"config"}, set()),
     "net": ({"core", "wire"}, {"mypy_extensions", "twisted", "zope"}),
     "probes": ({"core", "wire", "net"}, {"twisted"}),
@@ -34,10 +33,10 @@ MAY_IMPORT = {
     "__init__": ({"facade"}, set()),
     "testing": ({"core", "wire", "net"}, {"twisted", "zope"}),
     "parallel_clients": (set(), set()),
-    "sibling": ({"options", "config", "config_load", "errors"}, {"twisted", "zope"}),
+    "sibling": ({"options", "config", "errors"}, {"twisted", "zope"}),
     "options": ({"build_info", "config", "errors"}, {"twisted"}),
     "backend_tap": ({"sibling"}, set()),
-    "tap": ({"options", "config", "config_load", "core", "net", "errors", "service"}, set()),
+    "tap": ({"options", "config", "core", "net", "errors", "service"}, set()),
     "__main__": ({"options", "errors"}, {"twisted"}),
     # The composition root.
     "service": (

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from processes import PATIENCE_S, free_port, listening, stage, until
 
-from twisted_lb import config_load, tap
+from twisted_lb import tap
+from twisted_lb.config.load import load_toml
 from twisted_lb.sibling.tap import Options as SiblingOptions
 
 ROOT = Path(__file__).parent.parent
@@ -73,9 +74,9 @@ def test_the_embedding_example_balances(tmp_path):
 def test_the_configuration_file_loads(tmp_path):
     file = tmp_path / "lb.toml"
     file.write_text(TOML[0])
-    config = config_load.load_toml(file)
+    config = load_toml(file)
     file.write_text(TOML[1])
-    assert config_load.load_toml(file).forwarding.trusted_proxies == ("10.0.0.0/8",)
+    assert load_toml(file).forwarding.trusted_proxies == ("10.0.0.0/8",)
     assert config.listen.port == 8000
     assert [spec.weight for spec in config.backends] == [1, 2]
 

@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from twisted_lb import config_load
 from twisted_lb.config import HealthCheckConfig, ListenConfig, LoadBalancerConfig
+from twisted_lb.config.load import from_flags
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.errors import StartError, fail
 from twisted_lb.net.listener import bind_tcp
@@ -73,7 +73,7 @@ class Options(CommandOptions):
         """Fill `config`; ConfigError with everything that is wrong."""
         typed = vars(flags)
         file = typed.pop("config", None)
-        self.config = config_load.from_flags(
+        self.config = from_flags(
             {f"--{name}": text for name, text in typed.items()},
             None if file is None else Path(file),
         )

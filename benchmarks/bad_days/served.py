@@ -13,7 +13,7 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.stdio import StandardIO
 from twisted.logger import globalLogBeginner, textFileLogObserver
 
-from twisted_lb.config_load import load_toml
+from twisted_lb.config.load import load_toml
 from twisted_lb.service import LoadBalancerService
 
 

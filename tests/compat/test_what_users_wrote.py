@@ -10,6 +10,7 @@ import importlib
 import inspect
 import os
 import re
+import runpy
 import shlex
 import shutil
 import signal
@@ -179,6 +180,11 @@ def test_the_program_with_a_balancer_inside_balances(world):
 def test_a_name_that_users_import_exists(name):
     module, _, attribute = name.rpartition(".")
     assert callable(getattr(importlib.import_module(module), attribute))
+
+
+def test_the_command_that_the_documentation_named_renders_the_reference(capsys):
+    runpy.run_module("twisted_lb.config_reference", run_name="__main__")
+    assert capsys.readouterr().out == (ROOT / "docs" / "configuration.md").read_text()
 
 
 @pytest.mark.parametrize("name", ["balancer", "engine", "port"])

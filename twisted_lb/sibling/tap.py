@@ -4,8 +4,8 @@ import argparse
 import socket
 from typing import TYPE_CHECKING
 
-from twisted_lb import config_load
 from twisted_lb.config import SiblingConfig
+from twisted_lb.config.load import sibling_from_flags
 from twisted_lb.options import CommandOptions, Parser, refuse_unlistenable
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Options(CommandOptions):
 
     def accept(self, flags: argparse.Namespace) -> None:
         """Fill `config`; ConfigError with everything that is wrong."""
-        self.config = config_load.sibling_from_flags({f"--{name}": text for name, text in vars(flags).items()})
+        self.config = sibling_from_flags({f"--{name}": text for name, text in vars(flags).items()})
 
 
 def makeService(options: Options) -> "BackendService":

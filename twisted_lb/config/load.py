@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from twisted_lb.config import NO_BACKEND, LoadBalancerConfig, Model, SiblingConfig
+from twisted_lb.config import LoadBalancerConfig, Model, SiblingConfig
+from twisted_lb.config.pools import NO_BACKEND
 from twisted_lb.errors import ConfigError
 
 # Where the flags of `twistd lb` go; errors name the flag that was typed.

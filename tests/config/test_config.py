@@ -6,13 +6,13 @@ import pytest
 from pydantic import ValidationError
 
 from twisted_lb.config import HealthCheckConfig, ListenConfig, LoadBalancerConfig
-from twisted_lb.config_load import from_flags, load_toml, sibling_from_flags
-from twisted_lb.config_reference import reference
+from twisted_lb.config.load import from_flags, load_toml, sibling_from_flags
+from twisted_lb.config.reference import reference
 from twisted_lb.core.backend import BackendSpec
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.errors import ConfigError
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 GOOD = {"--backend": ["a:80"]}
 
 
@@ -242,7 +242,7 @@ def test_every_key_has_a_meaning() -> None:
 
 def test_the_published_reference_is_up_to_date() -> None:
     published = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-    assert published == reference(), "python -m twisted_lb.config_reference >docs/configuration.md"
+    assert published == reference(), "python -m twisted_lb.config.reference >docs/configuration.md"
 
 
 def test_the_sibling_has_flags_of_its_own() -> None:

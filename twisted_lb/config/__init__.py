@@ -1,0 +1,29 @@
+"""Configuration: every option of the balancer, its default, its bounds, and what it may break.
+
+This is the only place of defaults. Build a `LoadBalancerConfig` yourself, or let `config.load` read it from TOML or the
+command line; `config.reference` renders what is here as documentation and `LoadBalancerConfig.model_json_schema()` serves
+editors.
+"""
+
+from twisted_lb.config.balancer import LoadBalancerConfig
+from twisted_lb.config.base import Model
+from twisted_lb.config.limits import LimitsConfig, TimeoutsConfig
+from twisted_lb.config.listeners import ListenConfig, SiblingConfig
+from twisted_lb.config.observe import LogConfig
+from twisted_lb.config.pools import BackendTable, HealthCheckConfig, RetryConfig, UpstreamConfig
+from twisted_lb.config.routes import ForwardingConfig
+
+__all__ = [
+    "BackendTable",
+    "ForwardingConfig",
+    "HealthCheckConfig",
+    "LimitsConfig",
+    "ListenConfig",
+    "LoadBalancerConfig",
+    "LogConfig",
+    "Model",
+    "RetryConfig",
+    "SiblingConfig",
+    "TimeoutsConfig",
+    "UpstreamConfig",
+]

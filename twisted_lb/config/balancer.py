@@ -1,0 +1,110 @@
+"""The whole configuration of a load balancer: its top level, and the tables in it."""
+
+import re
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from twisted_lb.config.base import Model
+from twisted_lb.config.limits import LimitsConfig, TimeoutsConfig
+from twisted_lb.config.listeners import ListenConfig
+from twisted_lb.config.observe import LogConfig, StatusAddress
+from twisted_lb.config.pools import NO_BACKEND, Backend, HealthCheckConfig, RetryConfig, UpstreamConfig
+from twisted_lb.config.routes import ForwardingConfig
+from twisted_lb.core.address import TcpAddress
+from twisted_lb.core.backend import BackendSpec
+from twisted_lb.core.pickers import POLICIES
+
+
+class LoadBalancerConfig(Model):
+    """A load balancer: these clients, that policy, those backends."""
+
+    backends: tuple[Backend, ...] = Field(
+        strict=False,
+        description="The backends, as strings or tables; at least one, none twice.",
+    )
+    strategy: str = Field(
+        default="rr",
+        description=f"How a client finds its backend: {', '.join(f'`{p}`' for p in POLICIES)}.",
+        json_schema_extra={"enum": list(POLICIES)},
+    )
+    status: StatusAddress | None = Field(
+        default=None,
+        description="`HOST:PORT` of a small listener that answers `/-/ready` and `/-/live`; "
+        "left out: there is none. Danger: anybody who reaches it learns the balancer's state.",
+    )
+    upgrades: tuple[str, ...] = Field(
+        default=("websocket",),
+        strict=False,
+        description="Protocols that a client may switch its connection to (`Upgrade`); other offers "
+        "are removed and the request goes on as plain HTTP. Danger: what is inside is not looked at.",
+    )
+    client_half_close: Literal["abort", "finish"] = Field(
+        default="abort",
+        description="What it means that a client closes its sending side while it is answered: "
+        "`abort`: it has left, and its request is taken back; `finish`: answer it all the same.",
+    )
+    error_pages: dict[str, str] = Field(
+        default={},
+        description='Files that replace our own error answers, by status: `503 = "/etc/lb/503.html"`; '
+        "the ending (.html, .json, else text) says the type. Read once, at the start.",
+    )
+    listen: ListenConfig = ListenConfig()
+    health_check: HealthCheckConfig = HealthCheckConfig()
+    retry: RetryConfig = RetryConfig()
+    timeouts: TimeoutsConfig = TimeoutsConfig()
+    limits: LimitsConfig = LimitsConfig()
+    upstream: UpstreamConfig = UpstreamConfig()
+    forwarding: ForwardingConfig = ForwardingConfig()
+    log: LogConfig = LogConfig()
+
+    @field_validator("upgrades")
+    @classmethod
+    def _are_tokens(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for token in value:
+            if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z/-]+", token):
+                raise ValueError(f"{token!r} should be a protocol name, such as websocket")
+            if token.lower() in ("h2c", "h2") or token.lower().startswith(("http/", "tls/")):
+                # What such a switch carries are requests, which nobody would look at any more.
+                raise ValueError(f"{token} cannot be allowed: requests inside it would bypass every rule")
+        return tuple(token.lower() for token in value)
+
+    @field_validator("error_pages")
+    @classmethod
+    def _are_statuses(cls, value: dict[str, str]) -> dict[str, str]:
+        for status in value:
+            if not re.fullmatch("[45][0-9][0-9]", status):
+                raise ValueError(f"{status} should be a status from 400 to 599")
+        return value
+
+    @field_validator("strategy")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        if value not in POLICIES:
+            raise ValueError(f"should be one of {', '.join(POLICIES)}")
+        return value
+
+    @field_validator("backends")
+    @classmethod
+    def _are_some_and_distinct(cls, value: tuple[BackendSpec, ...]) -> tuple[BackendSpec, ...]:
+        if not value:
+            raise ValueError(NO_BACKEND)
+        names: set[str] = set()
+        addresses: set[str] = set()
+        for spec in value:
+            if str(spec.address) in addresses:
+                raise ValueError(f"{spec.address} is there twice")
+            if spec.name in names:
+                raise ValueError(f"the name {spec.name} is there twice")
+            names.add(spec.name)
+            addresses.add(str(spec.address))
+        return value
+
+    @model_validator(mode="after")
+    def _does_not_feed_itself(self) -> Self:
+        own = {self.listen.interface} if self.listen.interface else {"127.0.0.1", "::1"}
+        own |= {"localhost"} if own & {"127.0.0.1", "::1"} else set()
+        for address in (spec.address for spec in self.backends):
+            if isinstance(address, TcpAddress) and address.port == self.listen.port and address.host in own:
+                raise ValueError(f"backend {address} is this balancer itself")
+        return self

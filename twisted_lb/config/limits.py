@@ -1,0 +1,116 @@
+"""How long each wait may last, and how much of a message is taken."""
+
+from pydantic import Field
+
+from twisted_lb.config.base import Bytes, Model, Seconds
+
+
+class TimeoutsConfig(Model):
+    """How long each kind of waiting may last; nothing waits for ever."""
+
+    head_s: Seconds = Field(
+        default=10,
+        description="For a client to send a whole request head, from its first byte. Danger: "
+        "long values let slow clients hold connections open.",
+    )
+    body_idle_s: Seconds = Field(
+        default=30,
+        description="For the next byte of a request body, and what a client that sends slower than "
+        "`limits.client_bytes_per_s` may be late. Danger: short values cut uploads over bad networks.",
+    )
+    connect_s: Seconds = Field(
+        default=5,
+        description="For a backend to accept a connection, all addresses of its name together.",
+    )
+    response_head_s: Seconds = Field(
+        default=60,
+        description="For a backend to begin its answer, after it has the whole request; over all attempts together. "
+        "Danger: shorter than the slowest page turns it into a 504.",
+    )
+    attempt_s: Seconds | None = Field(
+        default=None,
+        description="The same for a single attempt, so that time is left to ask another backend where that is safe; left "
+        "out: an attempt may take all of it. Danger: shorter than the slowest page asks every backend for it.",
+    )
+    response_idle_s: Seconds = Field(
+        default=60,
+        description="For the next byte of an answer that has begun, and for a client to take what it was sent. "
+        "Danger: shorter than the silences of an event stream cuts it.",
+    )
+    client_idle_s: Seconds = Field(
+        default=75,
+        description="For the next request on a client's connection.",
+    )
+    tunnel_idle_s: Seconds = Field(
+        default=3600,
+        description="For the next byte in either direction of a tunnel, such as a WebSocket. Danger: "
+        "shorter than the application's own pings cuts quiet clients off.",
+    )
+    drain_s: Seconds = Field(
+        default=8,
+        description="For running exchanges to finish when the balancer is stopped; what is not "
+        "finished then is cut. Danger: longer than your service manager's patience is cut by it.",
+    )
+
+
+class LimitsConfig(Model):
+    """How much of a message is held, or accepted at all; beyond it the client gets a 4xx."""
+
+    request_line_bytes: int = Field(
+        default=8192,
+        ge=64,
+        le=2**20,
+        description="Longest request line (414 beyond it). Danger: below 8000 breaks real URLs.",
+    )
+    head_bytes: int = Field(
+        default=32768,
+        ge=256,
+        le=2**22,
+        description="Longest head of a request or an answer, first line included (431 beyond "
+        "it). Danger: every connection may hold this much.",
+    )
+    head_fields: int = Field(
+        default=128,
+        ge=8,
+        le=10_000,
+        description="Most header fields in a head (431 beyond it).",
+    )
+    trailer_bytes: int = Field(
+        default=8192,
+        ge=0,
+        le=2**20,
+        description="Longest trailer section of a chunked body.",
+    )
+    replay_body_bytes: Bytes = Field(
+        default=65536,
+        description="How much of a request body is held for a retry; a longer one is not retried "
+        "once sent. Danger: every running request may hold this much.",
+    )
+    body_bytes: Bytes | None = Field(
+        default=None,
+        description="Longest request body (413 beyond it); left out: no limit, bodies are "
+        "streamed and never held whole. Danger: without a limit the backends must have one.",
+    )
+    connections: int | None = Field(
+        default=None,
+        ge=1,
+        le=10_000_000,
+        description="Clients' connections that may be open at once; who comes then waits in the kernel's queue until one "
+        "closes. Left out: half of the descriptors that the process may open, less some of its own, since each may need one "
+        "to a backend. "
+        "Danger: more than half runs out of descriptors, and requests get a 503.",
+    )
+    connections_per_client: int = Field(
+        default=0,
+        ge=0,
+        le=10_000_000,
+        description="Of those, how many one address may have open (an IPv6 one: its whole /64); more get a 429 and are "
+        "closed. 0: no such limit; `forwarding.trusted_proxies` have none. Danger: many people share one address.",
+    )
+    client_bytes_per_s: int = Field(
+        default=240,
+        ge=0,
+        le=2**30,
+        description="The slowest a client may send its body or take its answer, on average; a body that drips is 408, "
+        "an answer that is sipped is cut. 0: no bound. Danger: uploads that trickle by design need 0.",
+    )

@@ -1,0 +1,209 @@
+"""Backends, and how they are used: checks, retries, connections that are kept."""
+
+import dataclasses
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, GetCoreSchemaHandler, field_validator, model_validator
+from pydantic_core import core_schema
+
+from twisted_lb.config.base import Model, Seconds
+from twisted_lb.core.backend import HEAVIEST, BackendSpec
+
+NO_BACKEND = "no backend: give at least one, such as 127.0.0.1:8081"
+
+# Checks closer together than this measure the balancer and not the backend.
+SHORTEST_INTERVAL_S = 0.05
+
+
+class BackendTable(Model):
+    """One backend as a table: `address`, and if wanted `weight` and `name`."""
+
+    address: str = Field(
+        description="`HOST:PORT` (name or IPv4), `[IPv6]:PORT` or `unix:/path`; a string in place "
+        "of the table may add `,weight=3`."
+    )
+    weight: int | None = Field(
+        default=None,
+        ge=1,
+        le=HEAVIEST,
+        description="Its share of the clients relative to the others; left out: 1.",
+    )
+    name: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=100,
+        pattern="^[!-~]+$",
+        description="What logs and metrics call it; left out: its address.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: object) -> object:
+        return {"address": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _says_weight_once(self) -> Self:
+        self.spec()
+        return self
+
+    def spec(self) -> BackendSpec:
+        """The backend as the core knows it; ValueError for what is wrong with it."""
+        text = self.address if self.weight is None else f"{self.address},weight={self.weight}"
+        spec = BackendSpec.parse(text)
+        return spec if self.name is None else dataclasses.replace(spec, name=self.name)
+
+
+class _ReadAsTable:
+    """Validates a BackendSpec through BackendTable, so that errors name its keys."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        def read(value: object, inner: core_schema.ValidatorFunctionWrapHandler) -> BackendSpec:
+            if isinstance(value, BackendSpec):
+                return value
+            table: BackendTable = inner(value)
+            return table.spec()
+
+        return core_schema.no_info_wrap_validator_function(
+            read,
+            handler.generate_schema(BackendTable),
+            serialization=core_schema.to_string_ser_schema(),
+        )
+
+
+Backend = Annotated[BackendSpec, _ReadAsTable]
+
+
+class HealthCheckConfig(Model):
+    """The question each backend is asked again and again, and when the answers count."""
+
+    interval_s: float = Field(
+        default=2.0,
+        ge=0,
+        le=86400,
+        description="Seconds from one check of a backend to its next; 0 turns checks off. "
+        "Danger: without checks a dead backend is only found by the requests it fails.",
+    )
+    kind: Literal["http", "tcp"] = Field(
+        default="http",
+        description="`http` sends a GET and passes on any 2xx or 3xx; `tcp` only connects. "
+        "Danger: a hung application still accepts connections, so `tcp` calls it healthy.",
+    )
+    path: str = Field(
+        default="/",
+        description="Path, with query if any, that `http` asks for. Danger: a dear page is paid "
+        "for by every balancer at every interval.",
+    )
+    timeout_s: Seconds | None = Field(
+        default=None,
+        description="Seconds to wait for the answer; left out: 0.8 of the interval, at most 5. "
+        "Danger: shorter than the slowest healthy answer takes good backends out.",
+    )
+    rise: int = Field(
+        default=2,
+        ge=1,
+        le=1000,
+        description="Checks that must pass in a row before a backend that is down is used again; "
+        "the very first check decides alone. Danger: 1 lets a flapping backend flap.",
+    )
+    fall: int = Field(
+        default=3,
+        ge=1,
+        le=1000,
+        description="Checks that must fail in a row before a backend is taken out. "
+        "Danger: 1 takes a backend out for one lost packet.",
+    )
+
+    @property
+    def enabled(self) -> bool:
+        """Whether backends are checked at all."""
+        return self.interval_s > 0
+
+    @property
+    def answer_timeout_s(self) -> float:
+        """How long one check waits: `timeout_s`, or what follows from the interval."""
+        return min(0.8 * self.interval_s, 5.0) if self.timeout_s is None else self.timeout_s
+
+    @field_validator("interval_s")
+    @classmethod
+    def _is_off_or_sane(cls, value: float) -> float:
+        if 0 < value < SHORTEST_INTERVAL_S:
+            raise ValueError(f"should be 0 (off) or at least {SHORTEST_INTERVAL_S}")
+        return value
+
+    @field_validator("path")
+    @classmethod
+    def _is_a_request_target(cls, value: str) -> str:
+        # RFC 9112 3.2.1: origin-form; a fragment is never sent.
+        if not re.fullmatch(r"/[!\"$-~]*", value):
+            raise ValueError("should begin with / and hold no space, # or non-ASCII character")
+        return value
+
+
+class RetryConfig(Model):
+    """When a request that a backend failed is given to another one."""
+
+    more_attempts: int = Field(
+        default=2,
+        ge=0,
+        le=10,
+        description="Attempts after the first one; 0 never retries. Danger: each attempt adds "
+        "to the time a client may wait.",
+    )
+    bad_statuses: tuple[Annotated[int, Field(ge=500, le=599, strict=True)], ...] = Field(
+        default=(),
+        strict=False,
+        description="Statuses of a backend, 500 to 599, that count as its failure: a request that "
+        "may be repeated goes to another backend, and the client sees the answer only when none "
+        "is left. Danger: where all are overloaded, `503` here asks each of them again.",
+    )
+    budget_percent: int = Field(
+        default=20,
+        ge=0,
+        le=100,
+        description="Retries allowed as a share of requests. Danger: 100 may double the load on "
+        "backends that are failing because of load.",
+    )
+    budget_per_s: int = Field(
+        default=10,
+        ge=0,
+        le=100_000,
+        description="Retries a second that are allowed whatever the share, so that a quiet "
+        "balancer retries too. 0 leaves the share alone to decide.",
+    )
+
+
+class UpstreamConfig(Model):
+    """Connections to backends that are kept open for the next request."""
+
+    max_idle: int = Field(
+        default=32,
+        ge=0,
+        le=100_000,
+        description="Idle connections kept for each backend; 0 opens a new one for each request. "
+        "Danger: each costs the backend a connection, in a threaded server a thread.",
+    )
+    idle_s: Seconds = Field(
+        default=60,
+        description="How long one may stay idle; less where the backend says so (`Keep-Alive: timeout=N`) or "
+        "was seen to close idle ones: 0.8 of that.",
+    )
+    max_requests: int = Field(
+        default=1000,
+        ge=1,
+        le=2**31,
+        description="Requests on one connection before it is replaced.",
+    )
+    max_age_s: Seconds = Field(
+        default=3600,
+        description="Age at which a connection is replaced after its current request, so that "
+        "changes of a name's addresses are followed.",
+    )
+    fresh_s: float = Field(
+        default=1.0,
+        ge=0,
+        le=86400,
+        description="A request that must not be sent twice takes a connection only if it was in use less than "
+        "this ago; 0: always a new one. Danger: longer than the backend's own keep-alive fails such requests.",
+    )
