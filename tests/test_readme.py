@@ -14,6 +14,7 @@ from processes import PATIENCE_S, free_port, listening, stage, until
 
 from twisted_lb import tap
 from twisted_lb.config.load import load_toml
+from twisted_lb.core.pickers import POLICIES
 from twisted_lb.sibling.tap import Options as SiblingOptions
 
 ROOT = Path(__file__).parent.parent
@@ -79,6 +80,16 @@ def test_the_configuration_file_loads(tmp_path):
     assert load_toml(file).forwarding.trusted_proxies == ("10.0.0.0/8",)
     assert config.listen.port == 8000
     assert [spec.weight for spec in config.backends] == [1, 2]
+
+
+def test_the_synopsis_is_that_of_the_help():
+    assert [tap.SYNOPSIS.replace(" [-h]", "")] == re.findall(r"^twistd -n lb .*\{.*$", README, re.MULTILINE)
+    assert f"[-s {{{','.join(POLICIES)}}}]" in tap.SYNOPSIS
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_policy_is_described(name):
+    assert f"`{name}`, {POLICIES[name].describe}" in README
 
 
 @pytest.mark.parametrize("option", sorted(set(re.findall(r"`(--[a-z]+)", README)) - {"--pidfile"}))

@@ -8,6 +8,7 @@ import pytest
 from twisted.python.usage import Options as TwistedOptions
 
 from twisted_lb import __main__, tap
+from twisted_lb.core.pickers import POLICIES
 from twisted_lb.errors import StartError, listen_error, one_line, report_start_errors
 from twisted_lb.sibling.tap import Options as SiblingOptions
 
@@ -97,11 +98,17 @@ def test_the_help_begins_with_the_promised_synopsis(
     assert caught.value.code == 0
     synopsis, *rest = capsys.readouterr().out.splitlines()
     assert synopsis in {
-        "usage: twistd -n lb [-h] -b HOST:PORT [HOST:PORT ...] [-c HEALTHCHECK] [-s {rr,rand}] [-p PORT]",
+        f"usage: twistd -n lb [-h] -b HOST:PORT [HOST:PORT ...] [-c HEALTHCHECK] [-s {{{','.join(POLICIES)}}}] [-p PORT]",
         "usage: twistd -n be [-h] [-p PORT] [--interface ADDRESS] [--name NAME]",
     }
     assert any(line.startswith("  twistd -n ") for line in rest)
     assert str(make()).startswith(synopsis)
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_the_help_describes_a_policy_in_one_line(name: str) -> None:
+    lines = str(tap.Options()).splitlines()
+    assert [name, POLICIES[name].describe] in [line.split(maxsplit=1) for line in lines]
 
 
 def test_the_version_names_the_build_and_twisted(capsys: pytest.CaptureFixture[str]) -> None:

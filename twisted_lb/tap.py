@@ -24,6 +24,10 @@ backends. Backends that fail their health checks, or refuse a connection, get no
 they answer again; a request that meets a dying backend is tried at another one where that is safe.
 """
 
+STRATEGY_LIST = "\n".join(
+    ["strategies:", *(f"  {name:<{max(map(len, POLICIES))}}  {policy.describe}" for name, policy in POLICIES.items())]
+)
+
 EXAMPLES = """\
 examples:
   twistd -n lb -b 127.0.0.1:8081 127.0.0.1:8082 -p 8080
@@ -47,7 +51,9 @@ HEALTHCHECK_HELP = (
     "seconds from one check of a backend to its next, fractions allowed, 0 for none; "
     f"{HealthCheckConfig().interval_s:g} if not given"
 )
-STRATEGY_HELP = "rr: by turns (if not given), rand: by chance; both respect weights"
+STRATEGY_HELP = (
+    f"how a client finds its backend, see below; {LoadBalancerConfig.model_fields['strategy'].default} if not given"
+)
 
 
 class Options(CommandOptions):
@@ -58,7 +64,7 @@ class Options(CommandOptions):
 
     def make_parser(self) -> Parser:
         """The flags; their values are the configuration's business."""
-        parser = Parser(self.command, SYNOPSIS, DESCRIPTION, EXAMPLES)
+        parser = Parser(self.command, SYNOPSIS, DESCRIPTION, f"{STRATEGY_LIST}\n\n{EXAMPLES}")
         add = parser.add_argument
         add("-b", "--backend", nargs="+", action="extend", metavar="HOST:PORT", help=BACKEND_HELP)
         add("-c", "--healthcheck", help=HEALTHCHECK_HELP)

@@ -3,6 +3,7 @@
 import itertools
 import math
 import random
+import re
 from collections import Counter
 
 import pytest
@@ -211,6 +212,12 @@ def test_a_turn_of_one_to_be_avoided_goes_to_all_others_by_weight(weights):
         expected = 1400 * total * weights[name] / rest
         assert abs(counts[name] - expected) <= 2, (name, counts, expected)
     assert "b" not in counts
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_policy_describes_itself_in_one_line_the_fields_word_first(policy):
+    # It stands in a table of Markdown, between semicolons.
+    assert re.fullmatch(r"[a-z][a-z -]*: [^|;\n]{1,80}[^|;\n.]", POLICIES[policy].describe)
 
 
 @pytest.mark.parametrize("policy", POLICIES)

@@ -15,6 +15,8 @@ from twisted_lb.core.address import TcpAddress
 from twisted_lb.core.backend import BackendSpec
 from twisted_lb.core.pickers import POLICIES
 
+_STRATEGIES = "; ".join(f"`{name}`, {policy.describe}" for name, policy in POLICIES.items())
+
 
 class LoadBalancerConfig(Model):
     """A load balancer: these clients, that policy, those backends."""
@@ -25,7 +27,7 @@ class LoadBalancerConfig(Model):
     )
     strategy: str = Field(
         default="rr",
-        description=f"How a client finds its backend: {', '.join(f'`{p}`' for p in POLICIES)}.",
+        description=f"How a client finds its backend: {_STRATEGIES}.",
         json_schema_extra={"enum": list(POLICIES)},
     )
     status: StatusAddress | None = Field(

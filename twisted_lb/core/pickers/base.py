@@ -16,7 +16,9 @@ class Picker(Protocol):
 
 
 class Policy(Protocol):
-    """The configured way of choosing."""
+    """The configured way of choosing. `describe` is one line for help and documentation, the field's word first."""
+
+    describe: str
 
     def build(self, backends: Sequence[Backend], previous: Picker | None, rng: Random) -> Picker:
         """A picker over these (never empty, all usable). What `previous` knows of who is owed a turn is carried over."""

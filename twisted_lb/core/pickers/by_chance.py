@@ -44,6 +44,8 @@ class Chance:
 class RandomPolicy:
     """Builds it."""
 
+    describe: str = "random: by chance, in proportion to weight"
+
     def build(self, backends: Sequence[Backend], previous: Picker | None, rng: Random) -> Picker:
         """See Policy; chance has nothing to carry over."""
         return Chance(backends)

@@ -126,6 +126,8 @@ class SmoothRotation:
 class RoundRobinPolicy:
     """Builds the one or the other."""
 
+    describe: str = "round robin: by turns, smoothly by weight"
+
     def build(self, backends: Sequence[Backend], previous: Picker | None, rng: Random) -> Picker:
         """See Policy. The very first rotation begins anywhere: many balancers must not begin with the same backend."""
         equal = len({backend.weight for backend in backends}) == 1
