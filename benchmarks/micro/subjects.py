@@ -1,9 +1,12 @@
 """What is timed: each name with a function that prepares it and gives back one to be called again and again."""
 
+import itertools
 import random
 import socket
 from collections.abc import Callable
+from typing import Any
 
+from twisted_lb.core.address import Address
 from twisted_lb.core.ask import ANY
 from twisted_lb.core.backend import Backend, BackendSpec
 from twisted_lb.core.balancer import Balancer
@@ -15,14 +18,16 @@ from twisted_lb.core.retry import RetryRules
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.connections import Connections, KeepRules
 from twisted_lb.net.deadlines import Deadlines
+from twisted_lb.net.dialer import Dial, Failed
 from twisted_lb.net.downstream import Downstream
 from twisted_lb.net.engine import Engine, Passing, Rules, Timeouts
+from twisted_lb.net.listener import Listener
 from twisted_lb.net.poller import EpollPoller
-from twisted_lb.net.transport import Transport
+from twisted_lb.net.transport import StreamProtocol, Transport
 from twisted_lb.testing import HeapClock, MemoryNetwork, ScriptedBackend, ScriptedClient
 from twisted_lb.wire.chunked import ChunkDecoder, chunk, last_chunk
 from twisted_lb.wire.fields import Memory
-from twisted_lb.wire.grammar import CRLF, Limits
+from twisted_lb.wire.grammar import BLANK_LINE, CRLF, Limits
 from twisted_lb.wire.request import parse_request, parse_request_fields
 from twisted_lb.wire.response import parse_response
 from twisted_lb.wire.rewrite import Client, Forwarding, upstream_tail
@@ -42,13 +47,36 @@ Sec-Fetch-Mode: navigate
 Referer: https://shop.example.com/items/00104729?page=1
 Accept-Encoding: gzip, deflate, br
 Accept-Language: en-GB,en;q=0.9
-Cookie: session=0028810b00009e37; seen=%06d""".replace(b"\n", CRLF)
+Cookie: session=002880e300009e37; seen=%06d""".replace(b"\n", CRLF)
 ANSWER = b"HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: text/plain\r\nContent-Length: 6"
 POOL_SIZES = (2, 10, 50, 200, 1000)
+VARIANTS = 1009
+WHOLE_ANSWER = ANSWER + BLANK_LINE + b"hello\n"
 
 
 def ignored(*_: object) -> None:
     """For events, and what is to be called later."""
+
+
+def browser(number: int) -> bytes:
+    """The head of the request of that number in yardstick/load.lua: target, referer and cookies differ from the last one's."""
+    return (
+        (BROWSER % (number * 31))
+        .replace(b"/items/00007919?page=1", b"/items/%08d?page=%d" % (number * 7919, number % 10))
+        .replace(b"/items/00104729?page=1", b"/items/%08d?page=%d" % (number * 104729, number % 10))
+        .replace(b"002880e300009e37", b"%08x%08x" % (number * 2654435, number * 40503))
+    )
+
+
+def requests(*heads: bytes, last_line: bytes = b"") -> list[bytes]:
+    """Complete requests without a body, each with one line more if there is one to add."""
+    return [head + CRLF + last_line + CRLF for head in heads]
+
+
+SMALL_ONE = requests(SMALL)
+BROWSER_ONE = requests(BROWSER % 1)
+BROWSER_VARYING = requests(*map(browser, range(1, VARIANTS + 1)))
+SMALL_LAST = requests(SMALL, last_line=b"Connection: close\r\n")
 
 
 def request_head(head: bytes) -> Subject:
@@ -64,7 +92,7 @@ def request_head(head: bytes) -> Subject:
 def request_again() -> Callable[[], object]:
     """A block that differs in one line from the last one of its connection."""
     limits, client, memory = Limits(), Client(b"127.0.0.1", b"http", b"8080"), Memory()
-    blocks = [(BROWSER % number).partition(CRLF)[2] for number in range(1009)]
+    blocks = [(BROWSER % number).partition(CRLF)[2] for number in range(VARIANTS)]
     turn = 0
 
     def run() -> object:
@@ -133,22 +161,29 @@ def lease_and_settle() -> Callable[[], object]:
     return run
 
 
-def exchange(request: bytes) -> Subject:
-    """One request through a balancer to a scripted backend and its answer back, over the network in memory."""
+def exchange(sent: list[bytes]) -> Subject:
+    """One of these requests, by turns, through a balancer to a scripted backend and its answer back, over the network in memory."""
 
     def prepare() -> Callable[[], object]:
         clock = HeapClock(1000.0)
         network = MemoryNetwork(clock)
-        ScriptedBackend(network, "a:80")
-        balance(clock, network, "a:80")
+        backend = ScriptedBackend(network, "a:80")
+        build = balance(Clock(clock.seconds), clock.callLater, network, lambda call: clock.callLater(0, call))
+        network.listen("lb:8080", build)
         client = ScriptedClient(network, "lb:8080")
+        turns = itertools.cycle(sent)
 
         def run() -> bytes:
-            client.send(request)
+            client.send(next(turns))
             clock.settle()
-            answer = client.take()
+            answer, client.received = client.received, b""
             if not answer.endswith(b"ok\n"):
                 raise AssertionError(f"{client}: {answer!r}")
+            # What it remembers would be copied again at each request.
+            backend.requests.clear()
+            for connection in backend.connections:
+                connection.requests.clear()
+                connection.received = b""
             return answer
 
         return run
@@ -156,12 +191,14 @@ def exchange(request: bytes) -> Subject:
     return prepare
 
 
-def balance(clock: HeapClock, network: MemoryNetwork, name: str) -> None:
-    """Put a balancer at lb:8080, in front of that backend."""
-    now, rng = Clock(clock.seconds), random.Random(3)
+def balance(
+    now: Clock, later: Callable[..., object], dial: Dial, soon: Callable[[Callable[[], None]], object]
+) -> Callable[[], Downstream]:
+    """A balancer in front of one backend, a:80; called, it makes the protocol of one client's connection."""
+    rng = random.Random(3)
     pool = Pool("p", POLICIES["rr"], PoolSettings(), rng, ignored)
     balancer = Balancer(pool, RetryRules(2, frozenset()))
-    balancer.update([BackendSpec.parse(name)], now.now)
+    balancer.update([BackendSpec.parse("a:80")], now.now)
     kept = KeepRules(most_idle=8, idle_s=3600, most_requests=1 << 30, most_age_s=1 << 30)
     rules = Rules(
         timeouts=Timeouts(
@@ -181,15 +218,124 @@ def balance(clock: HeapClock, network: MemoryNetwork, name: str) -> None:
     )
     engine = Engine(
         balancer,
-        Connections(network, kept),
-        Deadlines(now, clock.callLater),
+        Connections(dial, kept),
+        Deadlines(now, later),
         now,
         rules,
         Clock(lambda: 784111777.0),
         rng,
-        lambda call: clock.callLater(0, call),
+        soon,
     )
-    network.listen("lb:8080", lambda: Downstream(engine))
+    return lambda: Downstream(engine)
+
+
+class Door:
+    """A listening socket for `Listener`: a unix socket that says of itself and of who comes what a TCP socket would say."""
+
+    family = socket.AF_INET
+
+    def __init__(self) -> None:
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        self._sock.bind("")  # Linux chooses an abstract name
+        self._sock.listen()
+        self.name = self._sock.getsockname()
+        self.fileno = self._sock.fileno
+        self.close = self._sock.close
+
+    def getsockname(self) -> tuple[str, int]:
+        """See socket.socket."""
+        return "127.0.0.1", 8080
+
+    def _accept(self) -> tuple[int, tuple[str, int]]:
+        return self._sock._accept()[0], ("127.0.0.1", 40000)
+
+
+class Wires:
+    """A balancer whose listener, transports and poller are the real ones; the far ends of its sockets are here.
+
+    Sockets of the unix family deliver at once, so that one look of the poller finds what was sent, however busy the machine.
+    Only time is made up: it stands still. `backends` are the far ends of what the balancer dialled.
+    """
+
+    def __init__(self) -> None:
+        self.backends: list[socket.socket] = []
+        clock = HeapClock(1000.0)
+        now = Clock(clock.seconds)
+        self.poller = EpollPoller(now, clock.callLater, ignored)
+        self._door = Door()
+        build = balance(now, clock.callLater, self, self.poller.soon)
+        sock: Any = self._door
+        self._listener = Listener(self.poller, sock, build, clock.callLater)
+        self._listener.start()
+
+    def connect(self) -> socket.socket:
+        """A client's connection; the balancer has not seen it yet."""
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(self._door.name)
+        client.setblocking(False)
+        return client
+
+    def dial(self, address: Address, protocol: StreamProtocol, timeout_s: float, failed: Failed) -> "Wires":
+        """See Dial."""
+        near, far = socket.socketpair()
+        near.setblocking(False)
+        far.setblocking(False)
+        self.backends.append(far)
+        self.poller.soon(lambda: Transport(self.poller, near).open(protocol))
+        return self
+
+    def cancel(self) -> None:
+        """See Attempt; there is none that hangs."""
+
+    def close(self) -> None:
+        """Close everything; the clients' ends are closed already."""
+        self.poller.doRead()
+        for backend in self.backends:
+            backend.close()
+        self._listener.stop()
+        self.poller.doRead()
+        self.poller.stop()
+
+
+class OverSockets:
+    """One of these requests, by turns, from one far end of the wires to the other and the answer back."""
+
+    def __init__(self, sent: list[bytes]) -> None:
+        self._wires = Wires()
+        self._turns = itertools.cycle(sent)
+        self._client = self._wires.connect()
+
+    def __call__(self) -> bytes:
+        return self._exchange(self._client)
+
+    def _exchange(self, client: socket.socket) -> bytes:
+        look, backends = self._wires.poller.doRead, self._wires.backends
+        client.send(next(self._turns))
+        look()
+        if not backends[0].recv(65536).endswith(BLANK_LINE):
+            raise AssertionError("the backend got no whole request")
+        backends[0].send(WHOLE_ANSWER)
+        look()
+        answer = client.recv(65536)
+        if not answer.endswith(b"hello\n"):
+            raise AssertionError(f"{answer!r}")
+        return answer
+
+    def __del__(self) -> None:
+        self._client.close()
+        self._wires.close()
+
+
+class OverNewSockets(OverSockets):
+    """The same with a client's connection for each request, which the balancer closes. The backend's is kept."""
+
+    def __call__(self) -> bytes:
+        client = self._wires.connect()
+        answer = self._exchange(client)
+        if client.recv(1):
+            raise AssertionError("more than an answer")
+        client.close()
+        return answer
 
 
 class Deaf:
@@ -241,7 +387,11 @@ SUBJECTS: dict[str, Subject] = {
     **{f"pick, rand, {number}": pick("rand", number, (1,)) for number in POOL_SIZES},
     **{f"pick, rand by weight, {number}": pick("rand", number, (1, 2, 3)) for number in POOL_SIZES},
     "lease and settle": lease_and_settle,
-    "exchange, small": exchange(SMALL + CRLF * 2),
-    "exchange, browser": exchange(BROWSER % 1 + CRLF * 2),
+    "exchange, small": exchange(SMALL_ONE),
+    "exchange, browser": exchange(BROWSER_ONE),
+    "exchange, browser heads, varying": exchange(BROWSER_VARYING),
+    "socketpairs, small": lambda: OverSockets(SMALL_ONE),
+    "socketpairs, browser, varying": lambda: OverSockets(BROWSER_VARYING),
+    "socketpairs, small, new connection": lambda: OverNewSockets(SMALL_LAST),
     "poller, 64 events, a byte received for each": Dispatch,
 }
