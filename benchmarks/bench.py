@@ -33,7 +33,10 @@ def names(known: dict[str, object]) -> object:
 def parser() -> argparse.ArgumentParser:
     """The options."""
     made = argparse.ArgumentParser(
-        prog="scripts/bench", description="CPU per request, ours beside others, interleaved."
+        prog="scripts/bench",
+        description="CPU per request, ours beside others, interleaved.",
+        epilog="In memory, ours alone: --micro [pytest's arguments], times compared with the stored run; "
+        "--count [SUBJECT ...], instructions and calls of functions for an exchange (--count --help).",
     )
     made.add_argument("--contenders", type=names(CONTENDERS), default=list(CONTENDERS), help=",".join(CONTENDERS))
     made.add_argument("--scenarios", type=names(MEASUREMENTS), default=list(MEASUREMENTS), help=",".join(MEASUREMENTS))

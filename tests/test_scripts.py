@@ -74,6 +74,10 @@ def test_without_a_compiler(machine):
     ]
 
 
+def test_without_valgrind(machine):
+    assert said(machine, "bench", "--count") == ["bench: valgrind is missing (Debian: apt install valgrind)"]
+
+
 def test_without_pythons_headers(machine):
     install(machine, python3=WITHOUT_HEADERS, gcc="#!/bin/sh\n")
     assert said(machine, "test", "--compiled") == [
