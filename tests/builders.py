@@ -30,13 +30,17 @@ class Told(list):
 class CountingPolicy:
     """Counts its pickers."""
 
-    def __init__(self, policy: str = "rr") -> None:
+    def __init__(self, policy: str = "rr", *, eager: bool = True) -> None:
         self.built = 0
         self._policy = POLICIES[policy]
+        self.eager = eager
 
-    def build(self, backends, previous, rng):
+    def load(self, counts, slot):
+        return self._policy.load(counts, slot)
+
+    def build(self, members, previous, rng, now):
         self.built += 1
-        return self._policy.build(backends, previous, rng)
+        return self._policy.build(members, previous, rng, now)
 
 
 def make_pool(*texts: str, policy: str = "rr", checked: bool = True, **settings) -> tuple[Pool, Told]:

@@ -141,7 +141,7 @@ def pick(policy: str, number: int, weights: tuple[int, ...]) -> Subject:
     def prepare() -> Callable[[], object]:
         rng = random.Random(1)
         backends = [Backend(spec, Counts()) for spec in specs(number, weights)]
-        picker = POLICIES[policy].build(backends, None, rng)
+        picker = POLICIES[policy].build(backends, None, rng, 0.0)
         return lambda: picker.pick(ANY, 1.0, rng, ())
 
     return prepare

@@ -49,10 +49,56 @@ def test_usable_is_three_facts_and_nothing_else(admin, up, ejected):
     backend.admin = admin
     backend.health.up = up
     backend.ejection.active = ejected
-    changed = backend.judge()
+    backend.judge()
     assert backend.usable == (admin is AdminState.READY and up and not ejected)
-    assert changed == (not backend.usable)
-    assert not backend.judge()
+
+
+def test_available_is_usable_and_not_full():
+    backend = make()
+    backend.counts.most = 1
+    assert backend.available
+    backend.counts.claim(backend.slot)
+    backend.judge()
+    assert (backend.full, backend.usable, backend.available) == (True, True, False)
+    backend.counts.release(backend.slot)
+    backend.admin = AdminState.DRAIN
+    backend.judge()
+    assert (backend.full, backend.usable, backend.available) == (False, False, False)
+
+
+def test_who_is_ejected_is_available_for_one_trial_once_it_is_due():
+    backend = make()
+    backend.ejection.eject(1.0, checked=False)
+    steps = []
+    for step in (lambda: None, backend.ejection.wake, backend.ejection.begin_trial):
+        step()
+        backend.judge()
+        steps.append((backend.usable, backend.available))
+    assert steps == [(False, False), (False, True), (False, False)]
+
+
+@pytest.mark.parametrize("fact", ["admin", "health", "full"])
+def test_a_trial_that_is_due_does_not_overrule_anything_else(fact):
+    backend = make()
+    backend.ejection.eject(1.0, checked=False)
+    backend.ejection.wake()
+    if fact == "admin":
+        backend.admin = AdminState.MAINT
+    elif fact == "health":
+        backend.health.up = False
+    else:
+        backend.counts.most = 1
+        backend.counts.claim(backend.slot)
+    backend.judge()
+    assert not backend.available
+
+
+def test_who_was_removed_is_not_available_whatever_becomes_of_it():
+    backend = make()
+    backend.counts.claim(backend.slot)
+    backend.leave()
+    backend.judge()
+    assert not backend.available
 
 
 def test_its_slot_is_given_back_when_it_is_removed_and_its_last_request_has_ended():

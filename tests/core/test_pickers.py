@@ -58,15 +58,15 @@ def test_a_rebuild_between_any_two_picks_changes_nothing(weights):
     members = backends(**weights)
     policy = POLICIES["rr"]
     undisturbed = policy.build(
-        members, Rotation(members, 0) if len(set(weights.values())) == 1 else SmoothRotation(members, {}), RNG
+        members, Rotation(members, 0) if len(set(weights.values())) == 1 else SmoothRotation(members, {}), RNG, 0.0
     )
     expected = picks(undisturbed, 30)
     for at in range(30):
         picker = policy.build(
-            members, Rotation(members, 0) if len(set(weights.values())) == 1 else SmoothRotation(members, {}), RNG
+            members, Rotation(members, 0) if len(set(weights.values())) == 1 else SmoothRotation(members, {}), RNG, 0.0
         )
         got = picks(picker, at)
-        picker = policy.build(members, picker, RNG)
+        picker = policy.build(members, picker, RNG, 0.0)
         assert got + picks(picker, 30 - at) == expected
 
 
@@ -77,7 +77,7 @@ def test_when_one_leaves_the_next_in_turn_is_next():
         picks(picker, at)
         for leaving in range(4):
             rest = [member for index, member in enumerate(members) if index != leaving]
-            then = picks(POLICIES["rr"].build(rest, picker, RNG), 3)
+            then = picks(POLICIES["rr"].build(rest, picker, RNG, 0.0), 3)
             turn = [index % 4 for index in range(at, at + 4) if index % 4 != leaving]
             assert then == "".join("abcd"[index] for index in turn)
 
@@ -88,7 +88,7 @@ def test_who_comes_is_served_when_the_round_is_over_and_the_next_in_turn_is_next
     picker = Rotation(members)
     picks(picker, at)
     waiting, served = "abcd"[at % 4 :], "abcd"[: at % 4]
-    then = picks(POLICIES["rr"].build([*members, new], picker, RNG), 10)
+    then = picks(POLICIES["rr"].build([*members, new], picker, RNG, 0.0), 10)
     assert then == (waiting + "e" + served) * 2
 
 
@@ -97,7 +97,7 @@ def test_two_who_come_are_served_in_the_order_of_the_configuration(at):
     members = backends(a=1, x=1, b=1, y=1, c=1)
     picker = Rotation([members[0], members[2], members[4]])
     picks(picker, at)
-    then = picks(POLICIES["rr"].build(members, picker, RNG), 5)
+    then = picks(POLICIES["rr"].build(members, picker, RNG, 0.0), 5)
     assert then == "abc"[at % 3 :] + "xy" + "abc"[: at % 3]
 
 
@@ -106,7 +106,7 @@ def test_another_order_of_the_configuration_leaves_the_turn_as_it_is(at):
     members = backends(a=1, b=1, c=1, d=1)
     picker = Rotation(members)
     picks(picker, at)
-    assert picks(POLICIES["rr"].build(members[::-1], picker, RNG), 4) == "abcdabcd"[at % 4 :][:4]
+    assert picks(POLICIES["rr"].build(members[::-1], picker, RNG, 0.0), 4) == "abcdabcd"[at % 4 :][:4]
 
 
 CHANGES = {
@@ -135,7 +135,7 @@ def test_a_change_between_any_two_picks_costs_nobody_more_than_a_turn(before, af
         picker = Rotation(old) if equal else SmoothRotation(old, {})
         picks(picker, at)
         for build in (1, 2):
-            picker = POLICIES["rr"].build(members(after), picker, RNG)
+            picker = POLICIES["rr"].build(members(after), picker, RNG, 0.0)
             got = Counter(picks(picker, sum(after.values())))
             assert all(abs(got[name] - weight) <= 1 for name, weight in after.items()), (at, build, got)
 
@@ -147,9 +147,9 @@ def test_from_equal_to_unequal_and_back_goes_on_with_the_next_in_turn():
         turn = picks(Rotation(members), at + 2)
         picks(picker, at)
         members[2].weight = 2
-        picker = POLICIES["rr"].build(members, picker, RNG)
+        picker = POLICIES["rr"].build(members, picker, RNG, 0.0)
         members[2].weight = 1
-        picker = POLICIES["rr"].build(members, picker, RNG)
+        picker = POLICIES["rr"].build(members, picker, RNG, 0.0)
         assert picks(picker, 2) == turn[at:]
 
 
@@ -160,7 +160,7 @@ def test_rebuilds_after_every_few_picks_keep_the_shares():
     got = ""
     for _ in range(100):
         got += picks(picker, 2)
-        picker = POLICIES["rr"].build(members, picker, RNG)
+        picker = POLICIES["rr"].build(members, picker, RNG, 0.0)
     assert Counter(got) == dict.fromkeys("abcde", 40)
 
 
@@ -170,7 +170,7 @@ def test_a_flapping_member_leaves_the_others_their_even_shares():
     got = ""
     for round_ in range(200):
         now = members if round_ % 2 else members[:3]
-        picker = POLICIES["rr"].build(now, picker, RNG)
+        picker = POLICIES["rr"].build(now, picker, RNG, 0.0)
         got += picks(picker, 3)
     counts = Counter(got)
     assert max(counts[name] for name in "abc") - min(counts[name] for name in "abc") <= 4
@@ -181,18 +181,18 @@ def test_changing_weights_goes_on_from_what_is_owed():
     picker = Rotation(members)
     assert picks(picker, 1) == "a"
     members[0].weight = 2
-    picker = POLICIES["rr"].build(members, picker, RNG)
+    picker = POLICIES["rr"].build(members, picker, RNG, 0.0)
     assert isinstance(picker, SmoothRotation)
     assert Counter(picks(picker, 300)) == {"a": 200, "b": 100}
     members[0].weight = 1
-    picker = POLICIES["rr"].build(members, picker, RNG)
+    picker = POLICIES["rr"].build(members, picker, RNG, 0.0)
     assert isinstance(picker, Rotation)
     assert Counter(picks(picker, 10)) == {"a": 5, "b": 5}
 
 
 def test_the_first_rotation_of_many_balancers_begins_anywhere():
     starts = Counter(
-        picks(POLICIES["rr"].build(backends(a=1, b=1, c=1), None, random.Random(seed)), 1) for seed in range(300)
+        picks(POLICIES["rr"].build(backends(a=1, b=1, c=1), None, random.Random(seed), 0.0), 1) for seed in range(300)
     )
     # Binomial(300, 1/3): mean 100, sd 8.2; five of them.
     assert all(abs(starts[name] - 100) < 41 for name in "abc")
@@ -203,7 +203,7 @@ def test_the_first_rotation_of_many_balancers_begins_anywhere():
 )
 def test_a_turn_of_one_to_be_avoided_goes_to_all_others_by_weight(weights):
     members = backends(**weights)
-    picker = POLICIES["rr"].build(members, SmoothRotation(members, {}), RNG)
+    picker = POLICIES["rr"].build(members, SmoothRotation(members, {}), RNG, 0.0)
     avoided = members[1]
     total = sum(weights.values())
     counts = Counter(picks(picker, 1400 * total, (avoided,)))
@@ -224,7 +224,7 @@ def test_a_policy_describes_itself_in_one_line_the_fields_word_first(policy):
 @pytest.mark.parametrize("weights", [{"a": 1, "b": 1}, {"a": 2, "b": 1}], ids=["equal", "unequal"])
 def test_none_is_picked_when_all_are_to_be_avoided(policy, weights):
     members = backends(**weights)
-    picker = POLICIES[policy].build(members, None, RNG)
+    picker = POLICIES[policy].build(members, None, RNG, 0.0)
     assert picks(picker, 5, members) == "-----"
     assert set(picks(picker, 5, members[:1])) == {"b"}
 
@@ -235,7 +235,7 @@ def test_none_is_picked_when_all_are_to_be_avoided(policy, weights):
 def test_chance_gives_each_its_share_by_weight(weights, avoid):
     members = backends(**weights)
     avoided = [member for member in members if member.name[0] in avoid]
-    picker = POLICIES["rand"].build(members, None, RNG)
+    picker = POLICIES["rand"].build(members, None, RNG, 0.0)
     rng = random.Random(11)
     count = 20_000
     got = Counter(picker.pick(ANY, 0.0, rng, avoided).name[0] for _ in range(count))
@@ -249,7 +249,7 @@ def test_chance_gives_each_its_share_by_weight(weights, avoid):
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_one_member_gets_everything(policy):
-    assert set(picks(POLICIES[policy].build(backends(a=3), None, RNG), 20)) == {"a"}
+    assert set(picks(POLICIES[policy].build(backends(a=3), None, RNG, 0.0), 20)) == {"a"}
 
 
 WEIGHTS = st.one_of(
@@ -263,12 +263,12 @@ WEIGHTS = st.one_of(
 def test_rebuilds_wherever_they_come_change_no_sequence(weights, seed, cuts):
     """Also for a rotation that began elsewhere, and though what is owed is kept in floats."""
     members = backends(**{"abcdefghi"[index]: weight for index, weight in enumerate(weights)})
-    expected = picks(POLICIES["rr"].build(members, None, random.Random(seed)), 60)
-    picker = POLICIES["rr"].build(members, None, random.Random(seed))
+    expected = picks(POLICIES["rr"].build(members, None, random.Random(seed), 0.0), 60)
+    picker = POLICIES["rr"].build(members, None, random.Random(seed), 0.0)
     got = ""
     for at in range(60):
         if at in cuts:
-            picker = POLICIES["rr"].build(members, picker, RNG)
+            picker = POLICIES["rr"].build(members, picker, RNG, 0.0)
         got += picks(picker, 1)
     assert got == expected
 
@@ -280,7 +280,7 @@ def test_the_turns_of_an_avoided_one_go_to_all_others_through_rebuilds(weights):
     rounds = 700
     got = ""
     for _ in range(rounds * sum(weights.values())):
-        picker = POLICIES["rr"].build(members, picker, RNG)
+        picker = POLICIES["rr"].build(members, picker, RNG, 0.0)
         got += picks(picker, 1, (members[1],))
     rest = sum(weights.values()) - weights["b"]
     for name in "acd":
@@ -295,9 +295,9 @@ def test_the_turns_of_an_avoided_one_go_to_all_others_through_rebuilds(weights):
 def test_whoever_comes_and_goes_no_debt_grows(weights, changes):
     """What is owed stays a matter of a few turns, so that nobody is starved or flooded after many changes."""
     members = backends(**dict(zip("abcde", weights, strict=True)))
-    picker = POLICIES["rr"].build(members, None, RNG)
+    picker = POLICIES["rr"].build(members, None, RNG, 0.0)
     for present, count in changes:
-        picker = POLICIES["rr"].build([members[index] for index in sorted(present)], picker, RNG)
+        picker = POLICIES["rr"].build([members[index] for index in sorted(present)], picker, RNG, 0.0)
         picks(picker, count)
         assert isinstance(picker, (Rotation, SmoothRotation))
         owed = picker.owed().values()
@@ -309,7 +309,7 @@ def test_the_first_weighted_rotation_of_many_balancers_begins_anywhere_in_its_cy
     weights = {"a": 3, "b": 2, "c": 1}
     cycle = picks(SmoothRotation(backends(**weights), {}), 6)
     starts = Counter(
-        picks(POLICIES["rr"].build(backends(**weights), None, random.Random(seed)), 6) for seed in range(600)
+        picks(POLICIES["rr"].build(backends(**weights), None, random.Random(seed), 0.0), 6) for seed in range(600)
     )
     assert set(starts) == {cycle[at:] + cycle[:at] for at in range(6)}
     # Binomial(600, 1/6): mean 100, sd 9.1; five of them.
@@ -318,7 +318,7 @@ def test_the_first_weighted_rotation_of_many_balancers_begins_anywhere_in_its_cy
 
 def test_the_first_build_over_very_many_weights_takes_bounded_work():
     members = backends(**{f"a{index}": 1 + index % 256 for index in range(1000)})
-    spun = POLICIES["rr"].build(members, None, random.Random(0))
+    spun = POLICIES["rr"].build(members, None, random.Random(0), 0.0)
     assert isinstance(spun, SmoothRotation)
     # Each spin takes from one: of 1,000 members at most 20 have been spun to.
     assert sum(turns < 0 for turns in spun.owed().values()) <= 20
@@ -326,7 +326,7 @@ def test_the_first_build_over_very_many_weights_takes_bounded_work():
 
 def test_chance_keeps_the_weights_also_where_nearly_all_are_avoided():
     members = backends(a=50, b=1, c=3)
-    picker = POLICIES["rand"].build(members, None, RNG)
+    picker = POLICIES["rand"].build(members, None, RNG, 0.0)
     rng = random.Random(3)
     got = Counter(picker.pick(ANY, 0.0, rng, members[:1]).name[0] for _ in range(4000))
     # Binomial(4000, 3/4): sd 27.4; five of them.
@@ -368,11 +368,11 @@ def test_a_rebuild_that_changes_nothing_changes_no_sequence_whatever_was_before(
             for member, weight in zip(members, weights, strict=True):
                 member.weight = weight
             now = [members[index] for index in sorted(present)]
-            picker = POLICIES["rr"].build(now, picker, random.Random(1))
+            picker = POLICIES["rr"].build(now, picker, random.Random(1), 0.0)
             for cut in cuts:
                 got += picks(picker, 1)
                 if rebuilt and cut:
-                    picker = POLICIES["rr"].build(now, picker, RNG)
+                    picker = POLICIES["rr"].build(now, picker, RNG, 0.0)
         return got
 
     assert sequence(rebuilt=True) == sequence(rebuilt=False)
@@ -389,7 +389,7 @@ def test_after_thousands_of_changes_nobody_is_owed_more_than_a_few_turns():
             for member in members:
                 member.weight = 1
         present = [member for member in members if rng.random() < 0.7] or members[:1]
-        picker = POLICIES["rr"].build(present, picker, rng)
+        picker = POLICIES["rr"].build(present, picker, rng, 0.0)
         picks(picker, rng.randrange(7))
         owed = picker.owed().values()
         assert abs(sum(owed)) < 1e-3
@@ -416,7 +416,7 @@ def test_two_avoided_ones_leave_all_turns_to_the_rest_by_weight():
 def test_who_is_avoided_but_is_no_member_changes_nothing(policy):
     members = backends(a=1, b=1, c=1)
     stranger = backends(x=1)
-    plain, avoiding = (POLICIES[policy].build(members, None, random.Random(3)) for _ in range(2))
+    plain, avoiding = (POLICIES[policy].build(members, None, random.Random(3), 0.0) for _ in range(2))
     left, right = random.Random(4), random.Random(4)
     for _ in range(50):
         assert plain.pick(ANY, 0.0, left, ()) is avoiding.pick(ANY, 0.0, right, stranger)

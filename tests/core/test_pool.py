@@ -1,12 +1,14 @@
 """Who is in, who may be used, who has a claim on whom."""
 
 import random
+from collections import Counter
 
 import pytest
 from builders import CountingPolicy, claim, make_pool, names, specs
 
 from twisted_lb.core.ask import ANY
 from twisted_lb.core.backend import AdminState, BackendSpec
+from twisted_lb.core.counts import Counts
 from twisted_lb.core.events import (
     AdminChanged,
     BackendAdded,
@@ -19,9 +21,10 @@ from twisted_lb.core.events import (
     PoolExhausted,
     PoolRecovered,
 )
+from twisted_lb.core.load import Requests
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.pickers import POLICIES
-from twisted_lb.core.pool import Pool, PoolSettings
+from twisted_lb.core.pool import Lease, Pool, PoolSettings
 
 
 def test_leases_are_counted_from_claim_to_settlement():
@@ -385,20 +388,52 @@ def test_many_changes_between_two_picks_are_one_rebuild():
     assert policy.built == 1
 
 
-def test_what_changes_nobodys_usability_rebuilds_nothing():
-    pool, policy = counted("a:1", "b:1")
-    claim(pool)
-    for backend in pool.backends.values():
-        pool.observe_probe(backend, True, "x", 0.0)
-        pool.command(backend, AdminState.READY, 0.0)
-    for outcome in Outcome:
-        if outcome is not Outcome.REFUSED:
-            pool.settle(claim(pool), outcome, 0.0)
+def test_what_checks_and_traffic_say_rebuilds_nothing():
+    """A hash that was built anew with each flap would move the keys of everybody."""
+    pool, policy = counted("a:1", "b:1", checked=False)
+    for now in range(10):
+        for backend in pool.backends.values():
+            pool.observe_probe(backend, bool(now % 2), "x", now)
+            pool.command(backend, AdminState.READY, now)
+        for outcome in Outcome:
+            lease = pool.claim(ANY, now + 0.5)
+            if isinstance(lease, Lease):
+                pool.settle(lease, outcome, now + 0.5)
+        pool.tick(now)
     pool.tick(1000.0)
+    assert isinstance(pool.claim(ANY, 1000.0), Lease)
     assert policy.built == 1
 
 
-def test_a_pool_where_nobody_is_usable_builds_nothing():
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda pool: pool.update(specs("a:1", "b:1", "c:1"), 0.0),
+        lambda pool: pool.update(specs("a:1", "b:1,weight=2"), 0.0),
+        lambda pool: pool.command(pool.backends["a:1"], AdminState.MAINT, 0.0),
+        lambda pool: pool.choose_by(CountingPolicy("rand")),
+    ],
+    ids=["members", "weight", "admin", "policy"],
+)
+def test_what_changes_the_members_or_the_policy_rebuilds_once(change):
+    pool, policy = counted("a:1", "b:1")
+    claim(pool)
+    change(pool)
+    for _ in range(3):
+        claim(pool)
+    built = policy.built - 1 if pool.policy is policy else pool.policy.built
+    assert built == 1
+
+
+def test_the_same_policy_again_changes_nothing():
+    pool, policy = counted("a:1", "b:1")
+    claim(pool)
+    pool.choose_by(policy)
+    claim(pool)
+    assert policy.built == 1
+
+
+def test_a_pool_where_nobody_is_ready_builds_nothing():
     pool, policy = counted("a:1")
     pool.command(pool.backends["a:1"], AdminState.MAINT, 0.0)
     for _ in range(3):
@@ -406,14 +441,122 @@ def test_a_pool_where_nobody_is_usable_builds_nothing():
     assert policy.built == 0
 
 
-def test_time_that_passes_brings_one_rebuild_for_a_trial_and_no_more():
-    pool, policy = counted("a:1", "b:1", checked=False)
-    pool.settle(claim(pool), Outcome.REFUSED, 0.0)
-    claim(pool, 0.1)
-    built = policy.built
-    for now in (0.2, 0.9, 1.0, 1.1, 50.0):
-        pool.tick(now)
-    assert policy.built == built + 1
+def lazy(*texts: str):
+    policy = CountingPolicy(eager=False)
+    pool = Pool("p", policy, PoolSettings(), random.Random(1), lambda event: None)
+    pool.update(specs(*texts), 0.0)
+    return pool, policy
+
+
+def test_a_policy_that_takes_long_builds_in_a_claim_only_if_there_is_no_picker_yet():
+    pool, policy = lazy("a:1", "b:1")
+    assert names(pool, 4) == {"a:1", "b:1"}
+    assert policy.built == 1
+
+
+def test_a_policy_that_takes_long_follows_a_change_at_the_next_tick():
+    pool, policy = lazy("a:1", "b:1")
+    claim(pool)
+    pool.update(specs("a:1", "b:1", "c:1"), 1.0)
+    assert names(pool, 8) == {"a:1", "b:1"}
+    assert policy.built == 1
+    pool.tick(1.25)
+    pool.tick(1.5)
+    assert names(pool, 8) == {"a:1", "b:1", "c:1"}
+    assert policy.built == 2
+
+
+def test_until_then_nobody_goes_to_who_was_removed_or_taken_out():
+    pool, _ = lazy("a:1", "b:1", "c:1")
+    claim(pool)
+    pool.update(specs("b:1", "c:1"), 1.0)
+    pool.command(pool.backends["b:1"], AdminState.DRAIN, 1.0)
+    assert names(pool, 8) == {"c:1"}
+
+
+class Sensed:
+    """A measure that tells what it was told."""
+
+    def __init__(self, told):
+        self.told = told
+
+    def leased(self, now):
+        self.told.append(("leased", now))
+
+    def responded(self, elapsed_s, now):
+        self.told.append(("responded", elapsed_s, now))
+
+    def settled(self, outcome, now):
+        self.told.append(("settled", outcome, now))
+
+
+def test_a_load_is_told_of_each_lease_its_answer_and_its_end():
+    told = []
+    policy = CountingPolicy()
+    policy.load = lambda counts, slot: Sensed(told)
+    pool = Pool("p", policy, PoolSettings(), random.Random(1), lambda event: None)
+    pool.update(specs("a:1"), 0.0)
+    lease = claim(pool, 1.0)
+    pool.responded(lease, 1.5)
+    pool.settle(lease, Outcome.CUT_SHORT, 4.0)
+    assert told == [("leased", 1.0), ("responded", 0.5, 1.5), ("settled", Outcome.CUT_SHORT, 4.0)]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_turns_and_chance_look_at_no_load(policy):
+    pool, _ = make_pool("a:1", policy=policy)
+    lease = claim(pool)
+    assert lease.backend.load is None
+    pool.responded(lease, 0.0)
+    pool.settle(lease, Outcome.OK, 0.0)
+
+
+def test_another_policy_brings_its_own_load():
+    pool, _ = counted("a:1")
+    assert pool.backends["a:1"].load is None
+    other = CountingPolicy()
+    other.load = Requests
+    pool.choose_by(other)
+    lease = claim(pool)
+    assert lease.backend.load.value(0.0) == 1
+    pool.settle(lease, Outcome.OK, 0.0)
+    assert lease.backend.load.value(0.0) == 0
+
+
+class Table(Counts):
+    """As with workers: somebody else counts too, and is faster now and then."""
+
+    def __init__(self):
+        super().__init__()
+        self.others = {}
+
+    def elsewhere(self, slot):
+        return self.others.get(slot, 0)
+
+
+def test_who_was_filled_by_another_process_is_passed_over_and_seen_again_at_a_tick():
+    table = Table()
+    pool = Pool("p", POLICIES["rr"], PoolSettings(max_in_flight=2), random.Random(1), lambda event: None, table)
+    pool.update(specs("a:1", "b:1"), 0.0)
+    a, b = pool.backends.values()
+    table.others[a.slot] = 2
+    assert {claim(pool).backend for _ in range(2)} == {b}
+    assert pool.claim(ANY, 0.0) is Refusal.NO_BACKEND
+    pool.tick(0.25)
+    assert not a.available
+    table.others[a.slot] = 1
+    pool.tick(0.5)
+    assert claim(pool, 0.5).backend is a
+    assert not a.available
+
+
+def test_the_shares_of_who_is_out_go_to_all_others():
+    pool, _ = make_pool("a:1", "b:1", "c:1,weight=2", "d:1,weight=2")
+    pool.observe_probe(pool.backends["d:1"], False, "x", 0.0)
+    got = Counter(claim(pool).backend.name for _ in range(400))
+    assert abs(got["a:1"] - 100) <= 1
+    assert abs(got["b:1"] - 100) <= 1
+    assert abs(got["c:1"] - 200) <= 1
 
 
 def test_changes_between_two_requests_do_not_make_the_rotation_begin_again():

@@ -2,7 +2,7 @@
 
 import random
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from builders import CountingPolicy, Told, specs
 from hypothesis import settings
@@ -80,8 +80,8 @@ class Listener:
 class PoolMachine(RuleBasedStateMachine):
     """The pool, and everybody who has to do with it."""
 
-    @initialize(policy=st.sampled_from(list(POLICIES)), checked=st.booleans())
-    def begin(self, policy, checked):
+    @initialize(policy=st.sampled_from(list(POLICIES)), checked=st.booleans(), most=st.sampled_from([0, 0, 1, 3]))
+    def begin(self, policy, checked, most):
         self.now = 100.0
         self.checked = checked
         self.by_turns = policy == "rr"
@@ -91,7 +91,8 @@ class PoolMachine(RuleBasedStateMachine):
         self.told = Told()
         self.listener = Listener()
         self.policy = CountingPolicy(policy)
-        settings_ = PoolSettings(RISE, FALL, checked=checked)
+        self.changed = True  # members, a weight, or what the operator wants, since the last pick
+        settings_ = PoolSettings(RISE, FALL, checked=checked, max_in_flight=most)
         self.pool = Pool("p", self.policy, settings_, random.Random(1), self.hear)
         self.pool.update(specs("a:1", "b:1,weight=2"), self.now)
 
@@ -109,6 +110,7 @@ class PoolMachine(RuleBasedStateMachine):
     def update(self, names, weight, moved):
         address = parse_address("elsewhere:9" if moved else "here:1")
         before = dict(self.pool.backends)
+        self.changed = True
         self.pool.update([BackendSpec(name, address, weight) for name in names], self.now)
         assert list(self.pool.backends) == names
         for name, backend in self.pool.backends.items():
@@ -134,14 +136,16 @@ class PoolMachine(RuleBasedStateMachine):
         built = self.policy.built
         for _ in range(count):
             self.lease_one(avoid)
-        trials = sum(lease.trial for lease in self.leases[-count:])
-        assert self.policy.built <= built + 1 + trials
+        assert self.policy.built <= built + self.changed
+        self.changed = False
 
     def lease_one(self, avoid):
         on_trial = {backend for backend in self.pool.backends.values() if backend.ejection.on_trial}
         lease = self.pool.claim(ANY, self.now, avoid)
         if not isinstance(lease, Lease):
-            assert not [backend for backend in self.pool.backends.values() if backend.usable and backend not in avoid]
+            assert not [
+                backend for backend in self.pool.backends.values() if backend.available and backend not in avoid
+            ]
             return None
         backend = lease.backend
         assert backend not in avoid
@@ -198,20 +202,26 @@ class PoolMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.pool.backends)
     @rule(admin=st.sampled_from(list(AdminState)), which=WHICH)
     def command(self, admin, which):
-        self.pool.command(self.one(which), admin, self.now)
+        backend = self.one(which)
+        self.changed |= backend.admin is not admin
+        self.pool.command(backend, admin, self.now)
+
+    @rule(most=st.sampled_from([0, 1, 2, 5]))
+    def bound(self, most):
+        self.pool.configure(replace(self.pool.settings, max_in_flight=most), self.now)
 
     @rule(seconds=st.sampled_from([0.0, 0.1, 1.0, 5.0, 60.0]))
     def pass_time(self, seconds):
         self.now += seconds
         built = self.policy.built
         self.pool.tick(self.now)
-        assert self.policy.built <= built + 1
+        assert self.policy.built == built
 
     @rule()
     def everybody_who_is_usable_gets_a_turn(self):
         """By turns: within two rounds and a lag of a turn or so each."""
         usable = {backend for backend in self.pool.backends.values() if backend.usable}
-        if not self.by_turns:
+        if not self.by_turns or any(backend.full for backend in usable):
             return
         served = set()
         for _ in range(2 * sum(backend.weight for backend in self.pool.backends.values()) + len(NAMES)):
@@ -250,6 +260,15 @@ class PoolMachine(RuleBasedStateMachine):
             assert backend.usable == facts
 
     @invariant()
+    def available_is_usable_or_due_and_not_full(self):
+        most = self.pool.settings.max_in_flight
+        for backend in self.seen | set(self.pool.backends.values()):
+            full = bool(most) and backend.in_flight >= most
+            member = self.pool.backends.get(backend.name) is backend
+            due = allowed(backend) and backend.ejection.due
+            assert backend.available == (member and (backend.usable or due) and not full)
+
+    @invariant()
     def the_events_told_the_whole_story(self):
         assert self.listener.known.keys() == self.pool.backends.keys()
         for name, known in self.listener.known.items():
@@ -267,7 +286,7 @@ class PoolMachine(RuleBasedStateMachine):
             trials = sum(lease.trial for lease in self.leases if lease.backend is backend)
             assert trials == backend.ejection.on_trial
             if not self.checked and backend.ejection.active and not trials:
-                assert backend.ejection.until <= self.now + 30
+                assert backend.ejection.due or backend.ejection.until <= self.now + 30
 
     @invariant()
     def its_repr_counts(self):
@@ -279,6 +298,7 @@ class PoolMachine(RuleBasedStateMachine):
         """Once everything has ended, requests, and checks where there are any, bring back whoever is well."""
         if not hasattr(self, "pool"):
             return
+        self.pool.configure(replace(self.pool.settings, max_in_flight=0), self.now)
         for lease in self.leases:
             self.pool.settle(lease, Outcome.CLIENT_GONE, self.now)
         self.now += 1000

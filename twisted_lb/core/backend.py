@@ -9,6 +9,7 @@ from twisted_lb.core.address import Address, parse_address
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.ejection import Ejection
 from twisted_lb.core.health import Health
+from twisted_lb.core.load import Load
 from twisted_lb.core.outcome import Outcome
 
 HEAVIEST: Final = 256
@@ -55,15 +56,22 @@ class AdminState(enum.Enum):
 
 
 class Backend:
-    """The living record. It outlives updates that keep its name; `usable` is stored and changes only with its three facts."""
+    """The living record. It outlives updates that keep its name, and is thrown away when it was removed and nothing is in
+    flight there any more.
+
+    `usable` and `available` are stored, so that a pick reads them: `judge` follows its facts. `load` is what the policy
+    compares; None when it does not.
+    """
 
     __slots__ = (
         "address",
         "admin",
+        "available",
         "counts",
         "ejection",
         "failures",
         "health",
+        "load",
         "name",
         "outcomes",
         "removed",
@@ -81,6 +89,8 @@ class Backend:
         self.health: Health = Health()
         self.ejection: Ejection = Ejection()
         self.usable: bool = True
+        self.available: bool = True
+        self.load: Load | None = None
         # Where its requests in flight are counted, and under which number; -1 when it is gone for good.
         self.counts: Final = counts
         self.slot: int = counts.open()
@@ -102,17 +112,22 @@ class Backend:
     def leave(self) -> None:
         """It was removed: its slot is given back when nothing is in flight any more. To be told again at each end."""
         self.removed = True
+        self.available = False
         if self.slot >= 0 and self.counts.own(self.slot) == 0:
             self.counts.close(self.slot)
             self.slot = -1
 
-    def judge(self) -> bool:
-        """Bring `usable` up to date; True if it changed."""
+    @property
+    def full(self) -> bool:
+        """Whether it has as many requests in flight as it may."""
+        return 0 < self.counts.most <= self.load_now
+
+    def judge(self) -> None:
+        """Bring `usable` and `available` up to date. Who is ejected is available for one trial request, once it is due."""
         ejection = self.ejection
-        usable = self.admin is AdminState.READY and self.health.up and not ejection.active
-        changed = usable != self.usable
-        self.usable = usable
-        return changed
+        wanted = self.admin is AdminState.READY and self.health.up
+        self.usable = wanted and not ejection.active
+        self.available = wanted and not self.removed and (ejection.due or not ejection.active) and not self.full
 
     def __repr__(self) -> str:
         facts = [self.admin.value, "up" if self.health.up else "down"]

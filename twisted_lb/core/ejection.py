@@ -16,12 +16,13 @@ LONGEST_S: Final = 30.0
 class Ejection:
     """In or out. With checks it ends after `rise` good ones; without, after a time, with one trial request at a time."""
 
-    __slots__ = ("_ended_at", "_passed", "_rest_s", "active", "on_trial", "until")
+    __slots__ = ("_ended_at", "_passed", "_rest_s", "active", "due", "on_trial", "until")
 
     def __init__(self) -> None:
         self.active: bool = False
-        # When a trial may be made (monotonic seconds); NEVER while checks decide or a trial is under way.
+        # When a trial may be made (monotonic seconds); NEVER while checks decide, or a trial may be made or is under way.
         self.until: float = NEVER
+        self.due: bool = False
         self.on_trial: bool = False
         self._passed: int = 0
         self._rest_s: float = FIRST_S
@@ -39,7 +40,7 @@ class Ejection:
         if self.active:
             self._rest_s = min(self._rest_s * 2, LONGEST_S)
         self.active = True
-        self.on_trial = False
+        self.due = self.on_trial = False
         self._passed = 0
         self.until = NEVER if checked else now + self._rest_s
         return True
@@ -47,10 +48,17 @@ class Ejection:
     def follow(self, now: float, *, checked: bool) -> None:
         """Checks decide from now on, or time does, as `eject` has it; a trial that is under way ends as it would."""
         if self.active and not self.on_trial:
+            self.due = False
             self.until = NEVER if checked else now + self._rest_s
+
+    def wake(self) -> None:
+        """Its time has come: a trial may be made."""
+        self.due = True
+        self.until = NEVER
 
     def begin_trial(self) -> None:
         """One request goes there to find out."""
+        self.due = False
         self.on_trial = True
         self.until = NEVER
 
@@ -76,8 +84,7 @@ class Ejection:
     def clear(self, now: float) -> None:
         """In again, with nothing held against it."""
         self._ended_at = now
-        self.active = False
-        self.on_trial = False
+        self.active = self.due = self.on_trial = False
         self.until = NEVER
         self._passed = 0
         self._rest_s = FIRST_S

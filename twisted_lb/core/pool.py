@@ -82,18 +82,18 @@ class Pool:
     ) -> None:
         self.name: Final = name
         self.backends: dict[str, Backend] = {}
-        self.policy: Final = policy
+        self.policy: Policy = policy
         self.settings: PoolSettings = settings
         self.counts: Final = Counts() if counts is None else counts
         self.counts.most = settings.max_in_flight
         self.budget: Final = RetryBudget(settings.budget_percent, settings.budget_per_s)
         self._rng: Final = rng
         self._on_event: Final = on_event
-        self._picker: Picker | None = None  # for the usable ones, None when there are none
+        self._picker: Picker | None = None  # over those that are READY, None when there are none
         self._last_picker: Picker | None = None  # the one before, for what it knows of who is owed
-        self._dirty: bool = False
+        self._dirty: bool = False  # members, weights, or the policy are not those of the picker
         self._exhausted: bool = False
-        self._wake_at: float = NEVER
+        self._wake_at: float = NEVER  # when the next trial is due
 
     def update(self, specs: Iterable[BackendSpec], now: float) -> None:
         """Have just these from now on, in this order; ValueError, and nothing changed, when a name is there twice.
@@ -120,6 +120,7 @@ class Pool:
     def _adopt(self, spec: BackendSpec, backend: Backend | None) -> Backend:
         if backend is None or backend.address != spec.address:
             fresh = Backend(spec, self.counts)
+            fresh.load = self.policy.load(self.counts, fresh.slot)
             if backend is not None:
                 fresh.admin = backend.admin
                 fresh.judge()
@@ -134,21 +135,31 @@ class Pool:
         before, self.settings = self.settings, settings
         self.counts.most = settings.max_in_flight
         self.budget.configure(settings.budget_percent, settings.budget_per_s)
-        if before.checked == settings.checked:
-            return
         up: list[Backend] = []
         for backend in self.backends.values():
-            backend.ejection.follow(now, checked=settings.checked)
-            if not settings.checked and backend.health.forget():
-                up.append(backend)
+            if before.checked != settings.checked:
+                backend.ejection.follow(now, checked=settings.checked)
+                if not settings.checked and backend.health.forget():
+                    up.append(backend)
             self._judge(backend)
         for backend in up:
             self._on_event(BackendUp(self.name, backend.name, "nobody checks any more", now))
         self._review(now)
 
+    def choose_by(self, policy: Policy) -> None:
+        """Have this policy from now on; what the old picker knows is carried over as far as the new one understands it."""
+        if policy is self.policy:
+            return
+        self.policy = policy
+        self._dirty = True
+        for backend in self.backends.values():
+            backend.load = policy.load(self.counts, backend.slot)
+
     def claim(self, ask: Ask, now: float, tried: Sequence[Backend] = ()) -> Lease | Refusal:
         """A claim on the backend that the policy picks, not one of `tried`; to be settled exactly once."""
-        if self._dirty or now >= self._wake_at:
+        if now >= self._wake_at:
+            self._wake(now)
+        if self._dirty and (self.policy.eager or self._picker is None):
             self._rebuild(now)
         picker = self._picker
         if picker is None:
@@ -159,13 +170,21 @@ class Pool:
             backend = picker.pick(ask, now, self._rng, tried)
         if backend is None:
             return Refusal.NO_BACKEND
-        trial = False
-        if backend.ejection.active:
-            trial = True
+        trial = backend.ejection.active
+        if trial:
             backend.ejection.begin_trial()
-            self._dirty = True
+        if trial or self.counts.most:
+            backend.judge()
         backend.requests += 1
+        if backend.load is not None:
+            backend.load.leased(now)
         return Lease(backend, now, trial=trial)
+
+    def responded(self, lease: Lease, now: float) -> None:
+        """The head of the answer is here; once a lease at most, and before it is settled."""
+        load = lease.backend.load
+        if load is not None:
+            load.responded(now - lease.opened_at, now)
 
     def settle(self, lease: Lease, outcome: Outcome, now: float, detail: str = "") -> None:
         """End a claim; a second time is an AssertionError."""
@@ -173,8 +192,12 @@ class Pool:
         lease.open = False
         backend = lease.backend
         self.counts.release(backend.slot)
+        if backend.load is not None:
+            backend.load.settled(outcome, now)
         if backend.removed:
             backend.leave()
+        elif self.counts.most:
+            backend.judge()
         backend.outcomes[outcome] += 1
         if outcome is not _OK or lease.trial:
             self._learn(lease, outcome, now, detail)
@@ -199,7 +222,7 @@ class Pool:
                     backend, BackendReturned(self.name, backend.name, "a trial request was answered", now), now
                 )
             else:
-                self._dirty = True
+                self._judge(backend)
 
     def observe_probe(self, backend: Backend, passed: bool, reason: str, now: float) -> None:
         """Take the result of one check."""
@@ -219,11 +242,17 @@ class Pool:
         if backend.admin is admin:
             return
         backend.admin = admin
+        self._dirty = True
         self._changed(backend, AdminChanged(self.name, backend.name, admin, now), now)
 
     def tick(self, now: float) -> None:
-        """Notice what time alone has changed."""
+        """Notice what time alone has changed, or other processes have; and build what takes too long for a claim."""
         if now >= self._wake_at:
+            self._wake(now)
+        if self.counts.most:
+            for backend in self.backends.values():
+                backend.judge()
+        if self._dirty and not self.policy.eager:
             self._rebuild(now)
 
     def _changed(self, backend: Backend, event: Event, now: float) -> None:
@@ -234,8 +263,19 @@ class Pool:
             self._review(now)
 
     def _judge(self, backend: Backend) -> None:
-        if backend.judge() or backend.ejection.active:
-            self._dirty = True
+        backend.judge()
+        self._wake_at = min(self._wake_at, backend.ejection.until)
+
+    def _wake(self, now: float) -> None:
+        """Ejected ones whose time has come are available, each for one trial request."""
+        self._wake_at = NEVER
+        for backend in self.backends.values():
+            ejection = backend.ejection
+            if now >= ejection.until:
+                ejection.wake()
+                backend.judge()
+            else:
+                self._wake_at = min(self._wake_at, ejection.until)
 
     def _review(self, now: float) -> None:
         """Tell when the last usable one is gone, or the first one back."""
@@ -245,21 +285,12 @@ class Pool:
             self._on_event(PoolExhausted(self.name, now) if exhausted else PoolRecovered(self.name, now))
 
     def _rebuild(self, now: float) -> None:
-        """Make the snapshot anew: the usable ones, and those whose ejection has come to its trial."""
+        """Make the snapshot anew, of all that are READY: health flips and full ones are for `available` to say."""
         self._dirty = False
-        self._wake_at = NEVER
-        members: list[Backend] = []
-        for backend in self.backends.values():
-            if backend.usable:
-                members.append(backend)
-            elif backend.ejection.active and backend.admin is AdminState.READY and backend.health.up:
-                if now >= backend.ejection.until:
-                    members.append(backend)
-                else:
-                    self._wake_at = min(self._wake_at, backend.ejection.until)
+        members = [backend for backend in self.backends.values() if backend.admin is AdminState.READY]
         if self._picker is not None:
             self._last_picker = self._picker
-        self._picker = self.policy.build(members, self._last_picker, self._rng) if members else None
+        self._picker = self.policy.build(members, self._last_picker, self._rng, now) if members else None
 
     def __repr__(self) -> str:
         usable = sum(backend.usable for backend in self.backends.values())

@@ -8,44 +8,73 @@ from typing import Final
 
 from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import Backend
-from twisted_lb.core.pickers.base import Picker
+from twisted_lb.core.counts import Counts
+from twisted_lb.core.load import Load
+from twisted_lb.core.pickers.base import Picker, open_to
 
-# Redraws before the rest is looked at as a whole; with one of two avoided, 1 in 16 picks gets that far.
+# Redraws before the rest is looked at as a whole; with one of two out, 1 in 16 picks gets that far.
 _REDRAWS: Final = 4
 
 
 class Chance:
-    """Equal weights O(1), unequal ones O(log n); O(n) where many are avoided."""
+    """Equal weights O(1), unequal ones O(log n); O(n) where many are out."""
 
     def __init__(self, members: Sequence[Backend]) -> None:
         self._members: Final = list(members)
-        self._equal: Final = len({backend.weight for backend in members}) == 1
-        self._sums: Final = list(accumulate(backend.weight for backend in members))
+        self._weights: Final = [backend.weight for backend in members]
+        self._equal: Final = len(set(self._weights)) == 1
+        self._sums: Final = list(accumulate(self._weights))
         self._total: Final = self._sums[-1]
 
     def pick(self, ask: Ask, now: float, rng: Random, tried: Sequence[Backend]) -> Backend | None:
-        """A member by chance; avoided ones are drawn again, which leaves the weights of the rest as they are."""
-        backend = self._draw(rng)
-        if not tried or backend not in tried:
-            return backend
-        for _ in range(_REDRAWS):
+        """A member by chance; who is out is drawn again, which leaves the weights of the rest as they are."""
+        for _ in range(1 + _REDRAWS):
             backend = self._draw(rng)
-            if backend not in tried:
+            if open_to(backend, tried):
                 return backend
-        rest = [member for member in self._members if member not in tried]
-        return Chance(rest)._draw(rng) if rest else None
+        return self._draw_from_rest(rng, tried)
 
     def _draw(self, rng: Random) -> Backend:
         if self._equal:
             return self._members[int(rng.random() * len(self._members))]
         return self._members[bisect_right(self._sums, rng.random() * self._total, 0, len(self._sums) - 1)]
 
+    def _draw_from_rest(self, rng: Random, tried: Sequence[Backend]) -> Backend | None:
+        total = 0
+        for index in range(len(self._members)):
+            if open_to(self._members[index], tried):
+                total += self._weights[index]
+        if not total:
+            return None
+        point = rng.random() * total
+        for index in range(len(self._members)):
+            if open_to(self._members[index], tried):
+                point -= self._weights[index]
+                if point < 0:
+                    return self._members[index]
+        return None
+
+    def ranking(self, ask: Ask, now: float) -> Sequence[tuple[Backend, float]]:
+        """By the chance of each, were all of them open."""
+        chances = [(backend, self._weights[index] / self._total) for index, backend in enumerate(self._members)]
+        return sorted(chances, key=lambda one: -one[1])
+
+    def fork(self) -> Picker:
+        """It has no memory: itself."""
+        return self
+
 
 class RandomPolicy:
-    """Builds it."""
+    """By chance."""
 
-    describe: str = "random: by chance, in proportion to weight"
+    def __init__(self) -> None:
+        self.describe: Final = "random: by chance, in proportion to weight"
+        self.eager: Final = True
 
-    def build(self, backends: Sequence[Backend], previous: Picker | None, rng: Random) -> Picker:
+    def load(self, counts: Counts, slot: int) -> Load | None:
+        """Chance does not look at load."""
+        return None
+
+    def build(self, members: Sequence[Backend], previous: Picker | None, rng: Random, now: float) -> Picker:
         """See Policy; chance has nothing to carry over."""
-        return Chance(backends)
+        return Chance(members)

@@ -10,7 +10,9 @@ from typing import Final
 
 from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import Backend
-from twisted_lb.core.pickers.base import Picker
+from twisted_lb.core.counts import Counts
+from twisted_lb.core.load import Load
+from twisted_lb.core.pickers.base import Picker, open_to
 
 # The first snapshot of unequal weights is turned on by at most this many looks at a member: 2 ms uncompiled.
 _SPIN_LOOKS: Final = 20_000
@@ -25,15 +27,26 @@ class Credits:
         self._members: Final = list(members)
         self._weights: Final = [backend.weight * _GRAIN for backend in members]
         self._total: Final = sum(self._weights)
-        self._credits: Final = [round(owed.get(backend, 0.0) * self._total) for backend in members]
+        self._credits: list[int] = [round(owed.get(backend, 0.0) * self._total) for backend in members]
 
-    def take(self, tried: Sequence[Backend]) -> Backend | None:
-        """Whoever is owed most, the earlier one of two; None when all are to be avoided."""
+    def take(self) -> Backend:
+        """Whoever is owed most, the earlier one of two."""
+        credits_ = self._credits
+        best = 0
+        for index in range(len(credits_)):
+            credits_[index] += self._weights[index]
+            if credits_[index] > credits_[best]:
+                best = index
+        credits_[best] -= self._total
+        return self._members[best]
+
+    def take_open(self, tried: Sequence[Backend]) -> Backend | None:
+        """Whoever is owed most of those that are open, which share the turn; None when nobody is."""
         credits_ = self._credits
         best = -1
         total = 0
         for index in range(len(credits_)):
-            if tried and self._members[index] in tried:
+            if not open_to(self._members[index], tried):
                 continue
             weight = self._weights[index]
             total += weight
@@ -49,9 +62,23 @@ class Credits:
         """How many turns each member is owed."""
         return {backend: self._credits[index] / self._total for index, backend in enumerate(self._members)}
 
+    def due(self) -> list[tuple[Backend, float]]:
+        """What each would be owed at the next turn, most first: who stands there first takes it."""
+        owed = [
+            (backend, (self._credits[index] + self._weights[index]) / self._total)
+            for index, backend in enumerate(self._members)
+        ]
+        return sorted(owed, key=lambda one: -one[1])
+
+    def fork(self) -> "Credits":
+        """A copy, to the last digit."""
+        copy = Credits(self._members, {})
+        copy._credits = list(self._credits)
+        return copy
+
 
 class Rotation:
-    """Equal weights: one after the other, O(1) unless some are avoided."""
+    """Equal weights: one after the other, O(1) for each one looked at."""
 
     def __init__(self, members: Sequence[Backend], start: int = 0, owed: dict[Backend, float] | None = None) -> None:
         self._members: Final = list(members)
@@ -61,22 +88,27 @@ class Rotation:
         self._next: int = start
 
     def pick(self, ask: Ask, now: float, rng: Random, tried: Sequence[Backend]) -> Backend | None:
-        """The next in turn. One to be avoided forfeits its turn: whoever is picked instead has had its own one, so that
-        all others share what is forfeited.
+        """The next in turn. Who is not open forfeits its turn: whoever is picked instead has had its own one, so that all
+        others share what is forfeited.
         """
-        if tried:
-            return self._pick_other(tried)
         index = self._next
-        self._next = index + 1 if index + 1 < self._size else 0
-        return self._members[index]
-
-    def _pick_other(self, tried: Sequence[Backend]) -> Backend | None:
         for _ in range(self._size):
-            backend = self._members[self._next]
-            self._next = (self._next + 1) % self._size
-            if backend not in tried:
+            backend = self._members[index]
+            index = index + 1 if index + 1 < self._size else 0
+            if open_to(backend, tried):
+                self._next = index
                 return backend
         return None
+
+    def ranking(self, ask: Ask, now: float) -> Sequence[tuple[Backend, float]]:
+        """By how many turns away each is."""
+        return [(self._members[(self._next + away) % self._size], float(away)) for away in range(self._size)]
+
+    def fork(self) -> Picker:
+        """A copy at the same place."""
+        copy = Rotation(self._members, self._begun_at, self._owed_before)
+        copy._next = self._next
+        return copy
 
     def owed(self) -> dict[Backend, float]:
         """How many turns each member is owed: what it was owed before this rotation, and its place in it. In turn."""
@@ -92,71 +124,86 @@ class Rotation:
 
 
 class SmoothRotation:
-    """Unequal weights: whoever is owed most, O(n) a pick. Weights 5, 1, 1 give a a b a c a a. A turn of one to be
-    avoided goes to whoever of the others is owed most such turns.
+    """Unequal weights: whoever is owed most, O(n) a pick. Weights 5, 1, 1 give a a b a c a a. A turn of one that is not
+    open goes to whoever of the others is owed most such turns.
     """
 
     def __init__(
         self, members: Sequence[Backend], owed: dict[Backend, float], spare: dict[Backend, float] | None = None
     ) -> None:
-        self._turns: Final = Credits(members, owed)
-        self._spare: Final = Credits(members, spare or {})
+        self._turns: Credits = Credits(members, owed)
+        self._spare: Credits = Credits(members, spare or {})
 
     def pick(self, ask: Ask, now: float, rng: Random, tried: Sequence[Backend]) -> Backend | None:
         """Whoever is owed most."""
-        backend = self._turns.take(())
-        if tried and backend in tried:
-            return self._spare.take(tried)
-        return backend
+        backend = self._turns.take()
+        return backend if open_to(backend, tried) else self._spare.take_open(tried)
+
+    def ranking(self, ask: Ask, now: float) -> Sequence[tuple[Backend, float]]:
+        """By what each would be owed at the next turn."""
+        return self._turns.due()
+
+    def fork(self) -> Picker:
+        """A copy that owes the same."""
+        copy = SmoothRotation((), {})
+        copy._turns = self._turns.fork()
+        copy._spare = self._spare.fork()
+        return copy
 
     def spin(self, turns: int) -> None:
         """Let so many turns pass unused."""
         for _ in range(turns):
-            self._turns.take(())
+            self._turns.take()
 
     def owed(self) -> dict[Backend, float]:
         """How many turns each member is owed."""
         return self._turns.owed()
 
     def spare(self) -> dict[Backend, float]:
-        """How many turns of avoided ones each member is owed."""
+        """How many turns of others each member is owed."""
         return self._spare.owed()
 
 
 class RoundRobinPolicy:
-    """Builds the one or the other."""
+    """By turns: a rotation where weights are equal, a smooth one where they are not."""
 
-    describe: str = "round robin: by turns, smoothly by weight"
+    def __init__(self) -> None:
+        self.describe: Final = "round robin: by turns, smoothly by weight"
+        self.eager: Final = True
 
-    def build(self, backends: Sequence[Backend], previous: Picker | None, rng: Random) -> Picker:
+    def load(self, counts: Counts, slot: int) -> Load | None:
+        """Turns do not look at load."""
+        return None
+
+    def build(self, members: Sequence[Backend], previous: Picker | None, rng: Random, now: float) -> Picker:
         """See Policy. The very first rotation begins anywhere: many balancers must not begin with the same backend."""
-        equal = len({backend.weight for backend in backends}) == 1
+        equal = len({backend.weight for backend in members}) == 1
         if not isinstance(previous, (Rotation, SmoothRotation)):
-            return _begin(backends, rng, equal=equal)
-        owed = _carried(backends, previous.owed())
+            return _begin(members, rng, equal=equal)
+        owed = _carried(members, previous.owed())
         if equal:
             return Rotation(_in_turn(owed, previous), 0, owed)
-        spare = _carried(backends, previous.spare()) if isinstance(previous, SmoothRotation) else {}
-        return SmoothRotation(backends, owed, spare)
+        spare = _carried(members, previous.spare()) if isinstance(previous, SmoothRotation) else {}
+        return SmoothRotation(members, owed, spare)
 
 
-def _begin(backends: Sequence[Backend], rng: Random, *, equal: bool) -> Picker:
-    size = len(backends)
+def _begin(members: Sequence[Backend], rng: Random, *, equal: bool) -> Picker:
+    size = len(members)
     if equal:
-        return Rotation(backends, int(rng.random() * size))
-    cycle = sum(backend.weight for backend in backends)
-    picker = SmoothRotation(backends, {})
+        return Rotation(members, int(rng.random() * size))
+    cycle = sum(backend.weight for backend in members)
+    picker = SmoothRotation(members, {})
     picker.spin(int(rng.random() * min(cycle, _SPIN_LOOKS // size + 1)))
     return picker
 
 
-def _carried(backends: Sequence[Backend], owed: dict[Backend, float]) -> dict[Backend, float]:
+def _carried(members: Sequence[Backend], owed: dict[Backend, float]) -> dict[Backend, float]:
     """What the remaining ones are owed, in turn, newcomers last; what is owed to or by those who left is shared by all."""
-    stay = set(backends)
+    stay = set(members)
     if stay == owed.keys():
         return owed  # as it is, to the last digit: nothing has changed
     kept = {backend: turns for backend, turns in owed.items() if backend in stay}
-    for backend in backends:
+    for backend in members:
         kept.setdefault(backend, 0.0)
     surplus = sum(kept.values()) / len(kept)
     return {backend: turns - surplus for backend, turns in kept.items()}
