@@ -5,9 +5,11 @@ import random
 from twisted_lb.core.ask import ANY
 from twisted_lb.core.backend import Backend, BackendSpec
 from twisted_lb.core.counts import Counts
+from twisted_lb.core.lease import Lease
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.pickers import POLICIES
-from twisted_lb.core.pool import Lease, Pool, PoolSettings
+from twisted_lb.core.pool import Pool
+from twisted_lb.core.settings import PoolSettings
 
 
 def specs(*texts: str) -> list[BackendSpec]:

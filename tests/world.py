@@ -23,8 +23,9 @@ from twisted_lb.core.events import Event
 from twisted_lb.core.gate import Gate
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.pickers import POLICIES
-from twisted_lb.core.pool import Pool, PoolSettings
+from twisted_lb.core.pool import Pool
 from twisted_lb.core.retry import RetryRules
+from twisted_lb.core.settings import PoolSettings
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.connections import Connections, KeepRules
 from twisted_lb.net.deadlines import Deadlines

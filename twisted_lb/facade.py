@@ -10,10 +10,12 @@ from twisted_lb.core.ask import ANY, Ask, key_of
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
 from twisted_lb.core.balancer import Balancer
 from twisted_lb.core.events import DEFAULT_POOL, Event
+from twisted_lb.core.lease import Lease
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.pickers import POLICIES
-from twisted_lb.core.pool import Lease, Pool, PoolSettings
+from twisted_lb.core.pool import Pool
 from twisted_lb.core.retry import RetryRules
+from twisted_lb.core.settings import PoolSettings
 from twisted_lb.core.snapshot import BackendSnapshot
 
 Server = str | BackendSpec

@@ -36,8 +36,9 @@ from twisted_lb.core.balancer import Balancer
 from twisted_lb.core.events import DEFAULT_POOL, BackendChanged, BackendDown, BackendEjected, BackendRemoved, Event
 from twisted_lb.core.gate import Gate
 from twisted_lb.core.pickers import POLICIES
-from twisted_lb.core.pool import Pool, PoolSettings
+from twisted_lb.core.pool import Pool
 from twisted_lb.core.retry import RetryRules
+from twisted_lb.core.settings import PoolSettings
 from twisted_lb.draining import drained
 from twisted_lb.errors import listen_error, report_start_errors
 from twisted_lb.event_log import log_event

@@ -11,10 +11,12 @@ from twisted_lb.core.ask import ANY
 from twisted_lb.core.backend import Backend, BackendSpec
 from twisted_lb.core.balancer import Balancer
 from twisted_lb.core.counts import Counts
+from twisted_lb.core.lease import Lease
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.pickers import POLICIES
-from twisted_lb.core.pool import Lease, Pool, PoolSettings
+from twisted_lb.core.pool import Pool
 from twisted_lb.core.retry import RetryRules
+from twisted_lb.core.settings import PoolSettings
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.connections import Connections, KeepRules
 from twisted_lb.net.deadlines import Deadlines

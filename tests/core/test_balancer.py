@@ -6,8 +6,8 @@ from builders import make_pool, specs
 from twisted_lb.core.backend import AdminState
 from twisted_lb.core.balancer import Balancer
 from twisted_lb.core.events import BackendAdded
+from twisted_lb.core.lease import Lease
 from twisted_lb.core.outcome import Outcome, Refusal
-from twisted_lb.core.pool import Lease
 from twisted_lb.core.retry import RetryRules
 from twisted_lb.core.snapshot import BackendSnapshot, BalancerSnapshot
 

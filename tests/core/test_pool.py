@@ -21,10 +21,12 @@ from twisted_lb.core.events import (
     PoolExhausted,
     PoolRecovered,
 )
+from twisted_lb.core.lease import Lease
 from twisted_lb.core.load import Requests
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.pickers import POLICIES
-from twisted_lb.core.pool import Lease, Pool, PoolSettings
+from twisted_lb.core.pool import Pool
+from twisted_lb.core.settings import PoolSettings
 
 
 def test_leases_are_counted_from_claim_to_settlement():

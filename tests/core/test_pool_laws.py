@@ -13,9 +13,11 @@ from twisted_lb.core import events
 from twisted_lb.core.address import parse_address
 from twisted_lb.core.ask import ANY
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
+from twisted_lb.core.lease import Lease
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.pickers import POLICIES
-from twisted_lb.core.pool import Lease, Pool, PoolSettings
+from twisted_lb.core.pool import Pool
+from twisted_lb.core.settings import PoolSettings
 
 NAMES = ["a:1", "b:1", "c:1"]
 WHICH = st.integers(0, 100)

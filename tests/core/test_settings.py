@@ -8,7 +8,7 @@ from builders import claim, make_pool, names
 from twisted_lb.core.ask import ANY
 from twisted_lb.core.events import BackendDown, BackendEjected, BackendReturned, BackendUp, PoolExhausted, PoolRecovered
 from twisted_lb.core.outcome import Outcome, Refusal
-from twisted_lb.core.pool import PoolSettings
+from twisted_lb.core.settings import PoolSettings
 
 
 def change(pool, now=0.0, **settings):

@@ -17,8 +17,9 @@ from twisted_lb.core.backend import AdminState, BackendSpec
 from twisted_lb.core.balancer import Balancer
 from twisted_lb.core.events import BackendDown, BackendEjected, Event
 from twisted_lb.core.pickers import POLICIES
-from twisted_lb.core.pool import Pool, PoolSettings
+from twisted_lb.core.pool import Pool
 from twisted_lb.core.retry import RetryRules
+from twisted_lb.core.settings import PoolSettings
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.connections import Connections, KeepRules
 from twisted_lb.net.deadlines import Deadlines

@@ -9,8 +9,9 @@ from world import TIMEOUTS, WALL_TIME
 from twisted_lb.core.backend import BackendSpec
 from twisted_lb.core.balancer import Balancer
 from twisted_lb.core.pickers import POLICIES
-from twisted_lb.core.pool import Pool, PoolSettings
+from twisted_lb.core.pool import Pool
 from twisted_lb.core.retry import RetryRules
+from twisted_lb.core.settings import PoolSettings
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.connections import Connections, KeepRules
 from twisted_lb.net.deadlines import Deadlines

@@ -5,8 +5,9 @@ from typing import Final
 
 from twisted_lb.core.ask import ANY
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
+from twisted_lb.core.lease import Lease
 from twisted_lb.core.outcome import Outcome, Refusal
-from twisted_lb.core.pool import Lease, Pool
+from twisted_lb.core.pool import Pool
 from twisted_lb.core.retry import RetryRules
 from twisted_lb.core.snapshot import BackendSnapshot, BalancerSnapshot
 

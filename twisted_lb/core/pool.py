@@ -1,7 +1,6 @@
 """Interchangeable backends behind one policy: who is in, who may be used, and who has a claim on whom."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from random import Random
 from typing import Final
 
@@ -21,47 +20,15 @@ from twisted_lb.core.events import (
     PoolExhausted,
     PoolRecovered,
 )
+from twisted_lb.core.lease import Lease
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import CONSEQUENCE, Blame, Outcome, Refusal
 from twisted_lb.core.pickers.base import Picker, Policy
 from twisted_lb.core.retry import RetryBudget
+from twisted_lb.core.settings import PoolSettings
 
 # Looking a member up in its enumeration costs more than all else in `settle`.
 _OK: Final = Outcome.OK
-
-
-@dataclass(frozen=True)
-class PoolSettings:
-    """What the configuration says of a pool. Each is read where it is used: other settings are an assignment.
-
-    `rise` and `fall` are in checks; `checked`: whether anybody checks at all. `max_in_flight`: requests at a time for each
-    backend, 0 for no bound. `queue_most`: how many requests may wait for a backend, 0 for none; `queue_wait_s`: for how
-    long. `budget_percent` and `budget_per_s`: the retries that are allowed, see RetryBudget.
-    """
-
-    rise: int = 2
-    fall: int = 3
-    checked: bool = True
-    max_in_flight: int = 0
-    queue_most: int = 0
-    queue_wait_s: float = 0.0
-    budget_percent: int = 20
-    budget_per_s: int = 10
-
-
-class Lease:
-    """One attempt's claim on a backend, from `Pool.claim` to `Pool.settle`."""
-
-    __slots__ = ("backend", "open", "opened_at", "trial")
-
-    def __init__(self, backend: Backend, opened_at: float, *, trial: bool) -> None:
-        self.backend: Final = backend
-        self.opened_at: Final = opened_at
-        self.trial: Final = trial
-        self.open: bool = True
-
-    def __repr__(self) -> str:
-        return f"<Lease {self.backend.name} {'open' if self.open else 'settled'}>"
 
 
 class Pool:

@@ -6,9 +6,9 @@ Retry, relaying, back-pressure and settling exist here and nowhere else.
 from typing import TYPE_CHECKING, Final
 
 from twisted_lb.core.address import TcpAddress
+from twisted_lb.core.lease import Lease
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import CONSEQUENCE, Outcome
-from twisted_lb.core.pool import Lease
 from twisted_lb.core.retry import IDEMPOTENT
 from twisted_lb.net.client_side import ClientSide
 from twisted_lb.net.dialer import Attempt

@@ -1,0 +1,20 @@
+"""A claim on a backend."""
+
+from typing import Final
+
+from twisted_lb.core.backend import Backend
+
+
+class Lease:
+    """One attempt's claim on a backend, from `Pool.claim` to `Pool.settle`."""
+
+    __slots__ = ("backend", "open", "opened_at", "trial")
+
+    def __init__(self, backend: Backend, opened_at: float, *, trial: bool) -> None:
+        self.backend: Final = backend
+        self.opened_at: Final = opened_at
+        self.trial: Final = trial
+        self.open: bool = True
+
+    def __repr__(self) -> str:
+        return f"<Lease {self.backend.name} {'open' if self.open else 'settled'}>"
