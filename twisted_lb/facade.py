@@ -118,8 +118,8 @@ class LoadBalancer:
         backends = self._balancer.pool.backends
         tried = tuple(backends[name] for name in avoid if name in backends)
         lease = self._balancer.pool.claim(ask, self._clock(), tried)
-        if isinstance(lease, Refusal):
-            raise NoServerAvailable(f"{lease.reason}: {self._balancer.pool!r}")
+        if not isinstance(lease, Lease):
+            raise NoServerAvailable(f"{Refusal.NO_BACKEND.reason}: {self._balancer.pool!r}")
         return Assignment(self, lease)
 
     def report_down(self, server: str, reason: str = "reported down") -> None:

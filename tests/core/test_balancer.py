@@ -9,7 +9,7 @@ from twisted_lb.core.events import BackendAdded
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.retry import RetryRules
-from twisted_lb.core.snapshot import BackendSnapshot, BalancerSnapshot
+from twisted_lb.core.snapshot import BackendSnapshot, PoolSnapshot
 
 
 def make(*texts: str, percent: int = 20, per_s: int = 10, checked: bool = True):
@@ -121,7 +121,7 @@ def test_a_snapshot_says_how_everything_stands_and_stays_as_it_is():
     shot = balancer.snapshot()
     balancer.settle(lease, Outcome.TIMED_OUT, 2.0, "slow")
     common = {"ejected": False}
-    assert shot == BalancerSnapshot(
+    assert shot == PoolSnapshot(
         "p",
         (
             BackendSnapshot(
@@ -132,6 +132,7 @@ def test_a_snapshot_says_how_everything_stands_and_stays_as_it_is():
                 up=False,
                 known=True,
                 usable=False,
+                available=False,
                 in_flight=0,
                 requests=0,
                 failures=0,
@@ -146,6 +147,7 @@ def test_a_snapshot_says_how_everything_stands_and_stays_as_it_is():
                 up=True,
                 known=False,
                 usable=True,
+                available=True,
                 in_flight=1,
                 requests=1,
                 failures=0,
@@ -153,6 +155,7 @@ def test_a_snapshot_says_how_everything_stands_and_stays_as_it_is():
                 **common,
             ),
         ),
+        waiting=0,
     )
     after = balancer.snapshot().backends[1]
     assert (after.outcomes, after.failures) == ({"TIMED_OUT": 1}, 1)

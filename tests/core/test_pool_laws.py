@@ -14,14 +14,17 @@ from twisted_lb.core.address import parse_address
 from twisted_lb.core.ask import ANY
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
 from twisted_lb.core.lease import Lease
+from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pool import Pool
+from twisted_lb.core.queue import Ticket
 from twisted_lb.core.settings import PoolSettings
 
 NAMES = ["a:1", "b:1", "c:1"]
 WHICH = st.integers(0, 100)
 RISE, FALL = 2, 3
+QUEUE, WAIT_S = 3, 2.0
 
 
 @dataclass
@@ -82,8 +85,13 @@ class Listener:
 class PoolMachine(RuleBasedStateMachine):
     """The pool, and everybody who has to do with it."""
 
-    @initialize(policy=st.sampled_from(list(POLICIES)), checked=st.booleans(), most=st.sampled_from([0, 0, 1, 3]))
-    def begin(self, policy, checked, most):
+    @initialize(
+        policy=st.sampled_from(list(POLICIES)),
+        checked=st.booleans(),
+        most=st.sampled_from([0, 0, 1, 3]),
+        queued=st.booleans(),
+    )
+    def begin(self, policy, checked, most, queued):
         self.now = 100.0
         self.checked = checked
         self.by_turns = policy == "rr"
@@ -94,7 +102,10 @@ class PoolMachine(RuleBasedStateMachine):
         self.listener = Listener()
         self.policy = CountingPolicy(policy)
         self.changed = True  # members, a weight, or what the operator wants, since the last pick
-        settings_ = PoolSettings(RISE, FALL, checked=checked, max_in_flight=most)
+        settings_ = PoolSettings(
+            RISE, FALL, checked=checked, max_in_flight=most, queue_most=QUEUE if queued else 0, queue_wait_s=WAIT_S
+        )
+        self.tickets: list[Ticket] = []
         self.pool = Pool("p", self.policy, settings_, random.Random(1), self.hear)
         self.pool.update(specs("a:1", "b:1,weight=2"), self.now)
 
@@ -139,16 +150,27 @@ class PoolMachine(RuleBasedStateMachine):
         for _ in range(count):
             self.lease_one(avoid)
         assert self.policy.built <= built + self.changed
-        self.changed = False
+        self.changed = self.changed and self.policy.built == built
 
     def lease_one(self, avoid):
         on_trial = {backend for backend in self.pool.backends.values() if backend.ejection.on_trial}
-        lease = self.pool.claim(ANY, self.now, avoid)
-        if not isinstance(lease, Lease):
-            assert not [
-                backend for backend in self.pool.backends.values() if backend.available and backend not in avoid
-            ]
+        verdict = self.pool.claim(ANY, self.now, avoid)
+        if isinstance(verdict, Ticket):
+            assert len(self.tickets) < QUEUE
+            assert verdict.until >= self.now + WAIT_S
+            self.tickets.append(verdict)
             return None
+        if not isinstance(verdict, Lease):
+            assert self.tickets or not self.open_to(avoid)
+            return None
+        assert not self.tickets, "somebody went past those that wait"
+        self.leased(verdict, avoid, on_trial)
+        return verdict
+
+    def open_to(self, tried):
+        return [backend for backend in self.pool.backends.values() if backend.available and backend not in tried]
+
+    def leased(self, lease, avoid, on_trial):
         backend = lease.backend
         assert backend not in avoid
         assert self.pool.backends[backend.name] is backend
@@ -160,7 +182,30 @@ class PoolMachine(RuleBasedStateMachine):
             assert self.listener.known[backend.name].until <= self.now
         self.leases.append(lease)
         self.seen.add(backend)
-        return lease
+
+    @rule()
+    def grant(self):
+        on_trial = {backend for backend in self.pool.backends.values() if backend.ejection.on_trial}
+        built = self.policy.built
+        verdicts = self.pool.grants(self.now)
+        assert self.policy.built <= built + self.changed
+        self.changed = self.changed and self.policy.built == built
+        told = [ticket for ticket, _ in verdicts]
+        assert told == [ticket for ticket in self.tickets if ticket in told], "in the order they came"
+        self.tickets = [ticket for ticket in self.tickets if ticket not in told]
+        for ticket, verdict in verdicts:
+            if isinstance(verdict, Lease):
+                self.leased(verdict, ticket.tried, on_trial)
+            else:
+                assert ticket.until <= self.now
+        for ticket in self.tickets:
+            assert ticket.until > self.now
+            assert not self.open_to(ticket.tried)
+
+    @precondition(lambda self: self.tickets)
+    @rule(which=WHICH)
+    def withdraw(self, which):
+        self.pool.withdraw(self.tickets.pop(which % len(self.tickets)))
 
     @precondition(lambda self: self.leases)
     @rule(outcome=st.sampled_from(list(Outcome)), which=WHICH)
@@ -223,7 +268,7 @@ class PoolMachine(RuleBasedStateMachine):
     def everybody_who_is_usable_gets_a_turn(self):
         """By turns: within two rounds and a lag of a turn or so each."""
         usable = {backend for backend in self.pool.backends.values() if backend.usable}
-        if not self.by_turns or any(backend.full for backend in usable):
+        if not self.by_turns or self.tickets or any(backend.full for backend in usable):
             return
         served = set()
         for _ in range(2 * sum(backend.weight for backend in self.pool.backends.values()) + len(NAMES)):
@@ -249,6 +294,13 @@ class PoolMachine(RuleBasedStateMachine):
         assert all(slot >= 0 for slot in slots)
         assert all(backend.slot == -1 for backend in self.seen - holders)
         assert repr(self.pool.counts) == f"<Counts {len(self.leases)} in flight, {len(holders)} slots>"
+
+    @invariant()
+    def those_that_wait_are_counted_and_the_first_expires_first(self):
+        assert self.pool.snapshot().waiting == len(self.tickets) <= QUEUE
+        untils = [ticket.until for ticket in self.tickets]
+        assert untils == sorted(untils)
+        assert self.pool.wait_due == (untils[0] if untils else NEVER)
 
     @invariant()
     def every_attempt_ended_once(self):
@@ -301,6 +353,8 @@ class PoolMachine(RuleBasedStateMachine):
         if not hasattr(self, "pool"):
             return
         self.pool.configure(replace(self.pool.settings, max_in_flight=0), self.now)
+        for ticket in self.tickets:
+            self.pool.withdraw(ticket)
         for lease in self.leases:
             self.pool.settle(lease, Outcome.CLIENT_GONE, self.now)
         self.now += 1000

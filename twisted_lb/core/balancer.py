@@ -8,8 +8,9 @@ from twisted_lb.core.backend import AdminState, Backend, BackendSpec
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.pool import Pool
+from twisted_lb.core.queue import Ticket
 from twisted_lb.core.retry import RetryRules
-from twisted_lb.core.snapshot import BackendSnapshot, BalancerSnapshot
+from twisted_lb.core.snapshot import PoolSnapshot
 
 
 class Balancer:
@@ -26,11 +27,17 @@ class Balancer:
     def admit(self, key: bytes | None, now: float) -> Lease | Refusal:
         """A backend for a new request."""
         self.pool.budget.deposit(now)
-        return self.pool.claim(ANY, now)
+        return self._claim(now, ())
 
     def readmit(self, key: bytes | None, now: float, tried: Sequence[Backend]) -> Lease | Refusal:
         """A backend for another attempt at a request, not one of `tried`."""
-        return self.pool.claim(ANY, now, tried)
+        return self._claim(now, tried)
+
+    def _claim(self, now: float, tried: Sequence[Backend]) -> Lease | Refusal:
+        """For those who cannot wait: nothing configures a queue where they are."""
+        verdict = self.pool.claim(ANY, now, tried)
+        assert not isinstance(verdict, Ticket), "nobody here takes what a ticket is granted"
+        return verdict
 
     def settle(self, lease: Lease, outcome: Outcome, now: float, detail: str = "") -> None:
         """An attempt ended; once for each lease."""
@@ -65,26 +72,9 @@ class Balancer:
         """Notice what time alone has changed; a few times a second is enough."""
         self.pool.tick(now)
 
-    def snapshot(self) -> BalancerSnapshot:
+    def snapshot(self) -> PoolSnapshot:
         """How everything stands."""
-        return BalancerSnapshot(self.pool.name, tuple(_snapshot(b) for b in self.pool.backends.values()))
+        return self.pool.snapshot()
 
     def __repr__(self) -> str:
         return f"<Balancer of {self.pool!r}>"
-
-
-def _snapshot(backend: Backend) -> BackendSnapshot:
-    return BackendSnapshot(
-        name=backend.name,
-        address=str(backend.address),
-        weight=backend.weight,
-        admin=backend.admin,
-        up=backend.health.up,
-        known=backend.health.known,
-        ejected=backend.ejection.active,
-        usable=backend.usable,
-        in_flight=backend.in_flight,
-        requests=backend.requests,
-        failures=backend.failures,
-        outcomes={outcome.name: backend.outcomes[outcome] for outcome in Outcome if backend.outcomes[outcome]},
-    )

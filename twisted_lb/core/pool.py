@@ -7,6 +7,7 @@ from typing import Final
 from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
 from twisted_lb.core.counts import Counts
+from twisted_lb.core.decision import Decision, candidates
 from twisted_lb.core.events import (
     AdminChanged,
     BackendAdded,
@@ -23,9 +24,12 @@ from twisted_lb.core.events import (
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import CONSEQUENCE, Blame, Outcome, Refusal
-from twisted_lb.core.pickers.base import Picker, Policy
+from twisted_lb.core.pickers.base import Policy
+from twisted_lb.core.queue import Queue, Ticket
 from twisted_lb.core.retry import RetryBudget
+from twisted_lb.core.selection import Selection
 from twisted_lb.core.settings import PoolSettings
+from twisted_lb.core.snapshot import PoolSnapshot, snapshot_of
 
 # Looking a member up in its enumeration costs more than all else in `settle`.
 _OK: Final = Outcome.OK
@@ -49,16 +53,13 @@ class Pool:
     ) -> None:
         self.name: Final = name
         self.backends: dict[str, Backend] = {}
-        self.policy: Policy = policy
         self.settings: PoolSettings = settings
         self.counts: Final = Counts() if counts is None else counts
         self.counts.most = settings.max_in_flight
         self.budget: Final = RetryBudget(settings.budget_percent, settings.budget_per_s)
-        self._rng: Final = rng
         self._on_event: Final = on_event
-        self._picker: Picker | None = None  # over those that are READY, None when there are none
-        self._last_picker: Picker | None = None  # the one before, for what it knows of who is owed
-        self._dirty: bool = False  # members, weights, or the policy are not those of the picker
+        self._selection: Final = Selection(policy, rng)
+        self._queue: Final = Queue()
         self._exhausted: bool = False
         self._wake_at: float = NEVER  # when the next trial is due
 
@@ -75,7 +76,7 @@ class Pool:
         for spec in wanted:
             news.extend(_differences(self.name, spec, old.get(spec.name), now))
         self.backends = {spec.name: self._adopt(spec, old.get(spec.name)) for spec in wanted}
-        self._dirty = True
+        self._selection.follow(self.backends.values())
         for name, backend in old.items():
             if self.backends.get(name) is not backend:
                 backend.leave()
@@ -87,7 +88,7 @@ class Pool:
     def _adopt(self, spec: BackendSpec, backend: Backend | None) -> Backend:
         if backend is None or backend.address != spec.address:
             fresh = Backend(spec, self.counts)
-            fresh.load = self.policy.load(self.counts, fresh.slot)
+            fresh.load = self._selection.policy.load(self.counts, fresh.slot)
             if backend is not None:
                 fresh.admin = backend.admin
                 fresh.judge()
@@ -113,30 +114,39 @@ class Pool:
             self._on_event(BackendUp(self.name, backend.name, "nobody checks any more", now))
         self._review(now)
 
+    @property
+    def policy(self) -> Policy:
+        """How it chooses."""
+        return self._selection.policy
+
     def choose_by(self, policy: Policy) -> None:
         """Have this policy from now on; what the old picker knows is carried over as far as the new one understands it."""
-        if policy is self.policy:
+        if policy is self._selection.policy:
             return
-        self.policy = policy
-        self._dirty = True
+        self._selection.use(policy)
         for backend in self.backends.values():
             backend.load = policy.load(self.counts, backend.slot)
 
-    def claim(self, ask: Ask, now: float, tried: Sequence[Backend] = ()) -> Lease | Refusal:
-        """A claim on the backend that the policy picks, not one of `tried`; to be settled exactly once."""
+    def claim(self, ask: Ask, now: float, tried: Sequence[Backend] = ()) -> Lease | Refusal | Ticket:
+        """A claim on the backend that the policy picks, not one of `tried`; to be settled exactly once.
+
+        Where nobody is available, a ticket: a place in the queue, if there is one and room in it. While others wait,
+        whoever comes waits behind them.
+        """
+        if self._queue.tickets and self.settings.queue_most:
+            return self._wait(ask, now, tried)
+        lease = self._lease(ask, now, tried)
+        return self._wait(ask, now, tried) if lease is None else lease
+
+    def _lease(self, ask: Ask, now: float, tried: Sequence[Backend]) -> Lease | None:
         if now >= self._wake_at:
             self._wake(now)
-        if self._dirty and (self.policy.eager or self._picker is None):
-            self._rebuild(now)
-        picker = self._picker
-        if picker is None:
-            return Refusal.NO_BACKEND
-        backend = picker.pick(ask, now, self._rng, tried)
+        backend = self._selection.pick(ask, now, tried)
         while backend is not None and not self.counts.claim(backend.slot):
-            tried = (*tried, backend)
-            backend = picker.pick(ask, now, self._rng, tried)
+            tried = (*tried, backend)  # another process was faster
+            backend = self._selection.pick(ask, now, tried)
         if backend is None:
-            return Refusal.NO_BACKEND
+            return None
         trial = backend.ejection.active
         if trial:
             backend.ejection.begin_trial()
@@ -146,6 +156,46 @@ class Pool:
         if backend.load is not None:
             backend.load.leased(now)
         return Lease(backend, now, trial=trial)
+
+    def _wait(self, ask: Ask, now: float, tried: Sequence[Backend]) -> Refusal | Ticket:
+        if self._may_wait(tried):
+            return self._queue.join(ask, now, self.settings.queue_wait_s, tried)
+        return Refusal.NO_BACKEND
+
+    def _may_wait(self, tried: Sequence[Backend]) -> bool:
+        """Whether there is room in the queue, and somebody to wait for."""
+        settings = self.settings
+        if len(self._queue.tickets) >= settings.queue_most or settings.queue_wait_s <= 0:
+            return False
+        return any(one.admin is AdminState.READY and one not in tried for one in self.backends.values())
+
+    def withdraw(self, ticket: Ticket) -> None:
+        """Its request waits no longer; harmless when its verdict was told already."""
+        self._queue.leave(ticket)
+
+    def grants(self, now: float) -> list[tuple[Ticket, Lease | Refusal]]:
+        """Who of those that wait gets a backend now, and who has waited too long, in the order they came.
+
+        To be asked whenever something may have changed: after each batch of events, at each tick, and at `wait_due`.
+        Nobody waits: an empty list at once. Who was told is out of the queue.
+        """
+        verdicts: list[tuple[Ticket, Lease | Refusal]] = []
+        for ticket in self._queue.tickets:
+            lease = self._lease(ticket.ask, now, ticket.tried)
+            if lease is not None:
+                verdicts.append((ticket, lease))
+            elif now >= ticket.until:
+                verdicts.append((ticket, Refusal.NO_BACKEND))
+            elif not ticket.tried:
+                break  # nobody is available, and whoever comes after it expires after it
+        for ticket, _ in verdicts:
+            self._queue.leave(ticket)
+        return verdicts
+
+    @property
+    def wait_due(self) -> float:
+        """When the first of those that wait has waited too long; NEVER when nobody waits."""
+        return self._queue.next_due
 
     def responded(self, lease: Lease, now: float) -> None:
         """The head of the answer is here; once a lease at most, and before it is settled."""
@@ -191,6 +241,25 @@ class Pool:
             else:
                 self._judge(backend)
 
+    def explain(self, ask: Ask, now: float, tried: Sequence[Backend] = ()) -> Decision:
+        """What `claim` would do now, and why; nothing changes by it."""
+        if now >= self._wake_at:
+            self._wake(now)
+        first = not self._queue.tickets or not self.settings.queue_most
+        picked = self._selection.foreseen(ask, now, tried) if first else None
+        return Decision(
+            self.name,
+            None if picked is None else picked.name,
+            picked is not None and picked.ejection.active,
+            picked is None and self._may_wait(tried),
+            candidates(self.backends, self._selection.ranking(ask, now), tried),
+        )
+
+    def snapshot(self) -> PoolSnapshot:
+        """How everything stands."""
+        backends = tuple(snapshot_of(backend) for backend in self.backends.values())
+        return PoolSnapshot(self.name, backends, len(self._queue.tickets))
+
     def observe_probe(self, backend: Backend, passed: bool, reason: str, now: float) -> None:
         """Take the result of one check."""
         settings = self.settings
@@ -209,7 +278,7 @@ class Pool:
         if backend.admin is admin:
             return
         backend.admin = admin
-        self._dirty = True
+        self._selection.stale = True
         self._changed(backend, AdminChanged(self.name, backend.name, admin, now), now)
 
     def tick(self, now: float) -> None:
@@ -219,8 +288,7 @@ class Pool:
         if self.counts.most:
             for backend in self.backends.values():
                 backend.judge()
-        if self._dirty and not self.policy.eager:
-            self._rebuild(now)
+        self._selection.tick(now)
 
     def _changed(self, backend: Backend, event: Event, now: float) -> None:
         """One of its facts has changed: tell, unless it was removed or replaced meanwhile."""
@@ -250,14 +318,6 @@ class Pool:
         if exhausted != self._exhausted:
             self._exhausted = exhausted
             self._on_event(PoolExhausted(self.name, now) if exhausted else PoolRecovered(self.name, now))
-
-    def _rebuild(self, now: float) -> None:
-        """Make the snapshot anew, of all that are READY: health flips and full ones are for `available` to say."""
-        self._dirty = False
-        members = [backend for backend in self.backends.values() if backend.admin is AdminState.READY]
-        if self._picker is not None:
-            self._last_picker = self._picker
-        self._picker = self.policy.build(members, self._last_picker, self._rng, now) if members else None
 
     def __repr__(self) -> str:
         usable = sum(backend.usable for backend in self.backends.values())

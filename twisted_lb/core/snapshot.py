@@ -1,8 +1,9 @@
-"""The balancer's state at one moment, for whoever shows it."""
+"""A pool's state at one moment, for whoever shows it."""
 
 from dataclasses import dataclass
 
-from twisted_lb.core.backend import AdminState
+from twisted_lb.core.backend import AdminState, Backend
+from twisted_lb.core.outcome import Outcome
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class BackendSnapshot:
     known: bool
     ejected: bool
     usable: bool
+    available: bool
     in_flight: int
     requests: int
     failures: int
@@ -24,8 +26,28 @@ class BackendSnapshot:
 
 
 @dataclass(frozen=True)
-class BalancerSnapshot:
-    """The pool's name and its backends, in the order of the configuration."""
+class PoolSnapshot:
+    """A pool, its backends in the order of the configuration, and how many requests wait for one."""
 
-    pool_name: str
+    name: str
     backends: tuple[BackendSnapshot, ...]
+    waiting: int
+
+
+def snapshot_of(backend: Backend) -> BackendSnapshot:
+    """How a backend stands."""
+    return BackendSnapshot(
+        name=backend.name,
+        address=str(backend.address),
+        weight=backend.weight,
+        admin=backend.admin,
+        up=backend.health.up,
+        known=backend.health.known,
+        ejected=backend.ejection.active,
+        usable=backend.usable,
+        available=backend.available,
+        in_flight=backend.in_flight,
+        requests=backend.requests,
+        failures=backend.failures,
+        outcomes={outcome.name: backend.outcomes[outcome] for outcome in Outcome if backend.outcomes[outcome]},
+    )

@@ -24,9 +24,9 @@ class Credits:
     """Who is owed how many turns, by weight; O(n) a turn."""
 
     def __init__(self, members: Sequence[Backend], owed: dict[Backend, float]) -> None:
-        self._members: Final = list(members)
-        self._weights: Final = [backend.weight * _GRAIN for backend in members]
-        self._total: Final = sum(self._weights)
+        self._members: list[Backend] = list(members)
+        self._weights: list[int] = [backend.weight * _GRAIN for backend in members]
+        self._total: int = sum(self._weights)
         self._credits: list[int] = [round(owed.get(backend, 0.0) * self._total) for backend in members]
 
     def take(self) -> Backend:
@@ -71,8 +71,9 @@ class Credits:
         return sorted(owed, key=lambda one: -one[1])
 
     def fork(self) -> "Credits":
-        """A copy, to the last digit."""
-        copy = Credits(self._members, {})
+        """A copy, to the last digit, also where a backend's weight has changed meanwhile."""
+        copy = Credits((), {})
+        copy._members, copy._weights, copy._total = self._members, self._weights, self._total
         copy._credits = list(self._credits)
         return copy
 
