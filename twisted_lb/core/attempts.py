@@ -1,0 +1,124 @@
+"""The attempts at one request: to whom it goes, and whether it may go to another one (retries)."""
+
+from typing import Final
+
+from twisted_lb.core.ask import Ask
+from twisted_lb.core.backend import Backend
+from twisted_lb.core.lease import Lease
+from twisted_lb.core.never import NEVER
+from twisted_lb.core.outcome import CONSEQUENCE, Outcome, Refusal
+from twisted_lb.core.pool import Pool
+from twisted_lb.core.queue import Ticket
+from twisted_lb.core.retry import RetryRules
+
+# Looked up once, not at the end of each attempt.
+_OK: Final = Outcome.OK
+
+
+class Attempt:
+    """One try at a backend, from its lease to its outcome. All times are monotonic seconds.
+
+    `way` is the shell's: the dial that is under way, then the connection; it is let go of when the attempt has ended.
+    `due`: how long the shell waits for this attempt, `connected_at`: since when it has a connection; NEVER while that is
+    not known. `outcome` and `detail` are how it ended; None while it has not.
+    """
+
+    __slots__ = ("began", "connected_at", "detail", "due", "lease", "outcome", "way")
+
+    def __init__(self, lease: Lease, began: float) -> None:
+        self.lease: Final = lease
+        self.began: Final = began
+        self.way: object | None = None
+        self.due: float = NEVER
+        self.connected_at: float = NEVER
+        self.outcome: Outcome | None = None
+        self.detail: str = ""
+
+    def __repr__(self) -> str:
+        outcome = self.outcome
+        return f"<Attempt at {self.lease.backend.name}: {'under way' if outcome is None else outcome.name}>"
+
+
+class Attempts:
+    """All attempts at one request, one after the other. Whoever serves requests drives it: net, the facade, a simulator.
+
+    `begin`, then for each attempt `ended`, and `again` for another one. A Lease is taken up at once: the new attempt is
+    `current`. A Ticket is kept in `waiting` until `granted` or `withdraw` is called. `due` is until when there may be
+    attempts at all, and `tried` whom not to ask; both may be set before the first.
+    """
+
+    __slots__ = ("ask", "current", "due", "idempotent", "made", "pool", "retries", "tried", "waiting")
+
+    def __init__(self, pool: Pool, retries: RetryRules, ask: Ask, *, idempotent: bool) -> None:
+        self.pool: Final = pool
+        self.retries: Final = retries
+        self.ask: Final = ask
+        self.idempotent: Final = idempotent
+        self.due: float = NEVER
+        self.tried: tuple[Backend, ...] = ()
+        self.made: Final[list[Attempt]] = []
+        self.current: Attempt | None = None
+        self.waiting: Ticket | None = None
+
+    def begin(self, now: float) -> Lease | Refusal | Ticket:
+        """The first attempt. The request pays into the retry budget, whatever becomes of it."""
+        self.pool.budget.deposit(now)
+        return self._take_up(self.pool.claim(self.ask, now, self.tried), now)
+
+    def again(self, outcome: Outcome, now: float, *, replayable: bool) -> Lease | Refusal | Ticket | None:
+        """Another attempt after the current one, which ended so or is about to; None when there may be none.
+
+        The time that is left, what was relayed (then the request is not `replayable`, nor is it when a part of its body is
+        gone), the attempts that are left, the outcome table and the budget are asked in this order: only a yes is paid for.
+        A Refusal: it might be, but nobody is left.
+        """
+        current = self.current
+        if (
+            current is None
+            or now >= self.due
+            or not replayable
+            or len(self.made) > self.retries.more_attempts
+            or not self.retries.allow(outcome, idempotent=self.idempotent)
+            or not self.pool.budget.withdraw(now)
+        ):
+            return None
+        self._remember(current, outcome)
+        return self._take_up(self.pool.claim(self.ask, now, self.tried), now)
+
+    def ended(self, attempt: Attempt, outcome: Outcome, now: float, detail: str = "") -> None:
+        """An attempt is over; exactly once for each, a second time is an AssertionError."""
+        attempt.outcome = outcome
+        attempt.detail = detail
+        attempt.way = None
+        if outcome is not _OK:
+            self._remember(attempt, outcome)
+        self.pool.settle(attempt.lease, outcome, now, detail)
+
+    def granted(self, ticket: Ticket, verdict: Lease | Refusal, now: float) -> None:
+        """The wait is over, as `Pool.grants` tells."""
+        assert ticket is self.waiting, f"{ticket!r} is not what is waited for"
+        self._take_up(verdict, now)
+
+    def withdraw(self) -> None:
+        """Wait no longer; harmless when nobody waits."""
+        if self.waiting is not None:
+            self.pool.withdraw(self.waiting)
+            self.waiting = None
+
+    def _take_up(self, verdict: Lease | Refusal | Ticket, now: float) -> Lease | Refusal | Ticket:
+        self.waiting = None
+        if isinstance(verdict, Lease):
+            self.current = attempt = Attempt(verdict, now)
+            self.made.append(attempt)
+        elif isinstance(verdict, Ticket):
+            self.waiting = verdict
+        return verdict
+
+    def _remember(self, attempt: Attempt, outcome: Outcome) -> None:
+        """Whom not to ask again: not whom another connection might still reach."""
+        backend = attempt.lease.backend
+        if not CONSEQUENCE[outcome].new_connection and backend not in self.tried:
+            self.tried = (*self.tried, backend)
+
+    def __repr__(self) -> str:
+        return f"<Attempts {len(self.made)} made{', waiting' if self.waiting else ''}>"
