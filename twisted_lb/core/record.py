@@ -1,0 +1,94 @@
+"""What is known of a request when it ends: for access logs, metrics and whoever else observes."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from twisted_lb.core.attempts import Attempt
+from twisted_lb.core.never import NEVER
+from twisted_lb.core.outcome import Outcome, Refusal
+
+
+class Record:
+    """One request, from its head to its end. Whoever serves it fills it in; observers read it, and may keep it.
+
+    Moments are monotonic seconds, NEVER for what did not happen:
+    `began` (its head was complete), `connected_at` (the last attempt had a connection), `head_at` (the final head of the
+    answer came), `first_byte_at` and `last_byte_at` (the first and the last byte of the answer's body came from the
+    backend), `ended_at` (the client has been told all, or has left).
+
+    `queued_s` is how long it waited for a backend, in seconds. `request_bytes` and `response_bytes` are what was taken from
+    the client and given to it: payload of the bodies without their framing, or all bytes of a tunnel.
+
+    `client` is whom the request is from, as far as its claims are trusted; `peer`, who is connected to us. Both are an
+    address without port, or a word for those that have none. `method`, `target` and `request_id` are checked characters;
+    `target` is as the client sent it. `route` and `pool` are names, "" where it did not come that far.
+
+    `attempts` are those that were made, in order, each with its backend, its outcome and a reason. `status` is what the
+    client was told, 0 for nothing. `local_reply`: why we answered ourselves; None when a backend did, or nobody.
+    """
+
+    __slots__ = (
+        "attempts",
+        "began",
+        "client",
+        "connected_at",
+        "ended_at",
+        "first_byte_at",
+        "head_at",
+        "last_byte_at",
+        "local_reply",
+        "method",
+        "peer",
+        "pool",
+        "queued_s",
+        "request_bytes",
+        "request_id",
+        "response_bytes",
+        "route",
+        "status",
+        "target",
+    )
+
+    def __init__(self, began: float) -> None:
+        self.began: Final = began
+        self.connected_at: float = NEVER
+        self.head_at: float = NEVER
+        self.first_byte_at: float = NEVER
+        self.last_byte_at: float = NEVER
+        self.ended_at: float = NEVER
+        self.queued_s: float = 0.0
+        self.request_bytes: int = 0
+        self.response_bytes: int = 0
+        self.client: str = ""
+        self.peer: str = ""
+        self.method: bytes = b""
+        self.target: bytes = b""
+        self.request_id: bytes = b""
+        self.route: str = ""
+        self.pool: str = ""
+        self.attempts: Sequence[Attempt] = ()
+        self.status: int = 0
+        self.local_reply: Refusal | Outcome | None = None
+
+    @property
+    def took_s(self) -> float:
+        """How long it took, in seconds; infinite while it lasts."""
+        return self.ended_at - self.began
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How the last attempt ended; None when there was none."""
+        return self.attempts[-1].outcome if self.attempts else None
+
+    @property
+    def backend_name(self) -> str:
+        """Which backend was asked last; "" when none was."""
+        return self.attempts[-1].lease.backend.name if self.attempts else ""
+
+    def __repr__(self) -> str:
+        request = f"{self.method.decode('ascii', 'replace')} {self.target.decode('ascii', 'replace')}"
+        return f"<Record {request} {self.status}, {len(self.attempts)} attempts>"
+
+
+# Told each request that ends; it must not raise.
+Observer = Callable[[Record], None]
