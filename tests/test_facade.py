@@ -10,7 +10,9 @@ import pytest
 
 from twisted_lb import LoadBalancer, NoServerAvailable, facade
 from twisted_lb.core.address import TcpAddress
+from twisted_lb.core.ask import key_of
 from twisted_lb.core.backend import BackendSpec
+from twisted_lb.core.pickers import POLICIES
 
 SERVERS = ["a:80", "b:80", "c:80"]
 
@@ -264,6 +266,30 @@ def test_it_shows_how_it_stands():
 def test_clients_are_named_by_text_or_bytes_or_not_at_all():
     lb = LoadBalancer(["a:80"])
     assert {lb.assign(client).server for client in ("\N{SNOWMAN}", b"\xff", None)} == {"a:80"}
+
+
+def test_a_policy_is_asked_with_the_stable_hash_of_the_client(monkeypatch):
+    asked = []
+
+    class First:
+        eager = True
+
+        def load(self, counts, slot):
+            return None
+
+        def build(self, members, previous, rng, now):
+            self.members = members
+            return self
+
+        def pick(self, ask, now, rng, tried):
+            asked.append(ask.key)
+            return self.members[0]
+
+    monkeypatch.setitem(POLICIES, "first", First())
+    lb = LoadBalancer(["a:80"], "first")
+    for client in ("é", "é".encode(), None):
+        lb.assign(client)
+    assert asked == [key_of("é".encode()), key_of("é".encode()), 0]
 
 
 @pytest.mark.parametrize(

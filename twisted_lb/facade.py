@@ -7,10 +7,9 @@ from types import TracebackType
 from typing import Final, Self
 
 from twisted_lb.core.ask import ANY, Ask, key_of
+from twisted_lb.core.attempts import Attempt, Attempts
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
-from twisted_lb.core.balancer import Balancer
 from twisted_lb.core.events import DEFAULT_POOL, Event
-from twisted_lb.core.lease import Lease
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pool import Pool
@@ -19,6 +18,9 @@ from twisted_lb.core.settings import PoolSettings
 from twisted_lb.core.snapshot import BackendSnapshot
 
 Server = str | BackendSpec
+
+# Another attempt is another assignment: only the caller knows what may be repeated.
+_ONE_ATTEMPT: Final = RetryRules(0, frozenset())
 
 
 class NoServerAvailable(Exception):
@@ -32,30 +34,34 @@ class Assignment:
     it is one that ends the block from outside (KeyboardInterrupt, CancelledError). Settling twice is an AssertionError.
     """
 
-    def __init__(self, balancer: "LoadBalancer", lease: Lease) -> None:
-        self._balancer: Final = balancer
-        self._lease: Final = lease
+    def __init__(self, attempts: Attempts, attempt: Attempt, clock: Callable[[], float]) -> None:
+        self._attempts: Final = attempts
+        self._attempt: Final = attempt
+        self._clock: Final = clock
 
     @property
     def server(self) -> str:
         """The name of the server: its address, unless a BackendSpec named it otherwise."""
-        return self._lease.backend.name
+        return self._attempt.lease.backend.name
 
     @property
     def open(self) -> bool:
         """Whether it is not settled yet."""
-        return self._lease.open
+        return self._attempt.lease.open
 
     def done(self, *, ok: bool = True) -> None:
         """The server served the client; `ok=False`: it did not, as `failed`."""
         if ok:
-            self._balancer._settle(self._lease, Outcome.OK, "")
+            self._settle(Outcome.OK)
         else:
             self.failed()
 
     def failed(self, reason: str = "", *, refused: bool = False) -> None:
         """It did not. `refused`: nobody listens there, so it rests for a second, doubling to 30; then one client tries."""
-        self._balancer._settle(self._lease, Outcome.REFUSED if refused else Outcome.NO_RESPONSE, reason)
+        self._settle(Outcome.REFUSED if refused else Outcome.NO_RESPONSE, reason)
+
+    def _settle(self, outcome: Outcome, detail: str = "") -> None:
+        self._attempts.ended(self._attempt, outcome, self._clock(), detail)
 
     def __enter__(self) -> Self:
         return self
@@ -68,7 +74,7 @@ class Assignment:
         if error is None:
             self.done()
         elif not isinstance(error, Exception):
-            self._balancer._settle(self._lease, Outcome.CANCELLED, "")
+            self._settle(Outcome.CANCELLED)
         else:
             self.failed(str(error), refused=isinstance(error, ConnectionRefusedError))
 
@@ -105,69 +111,66 @@ class LoadBalancer:
             raise ValueError(f"{strategy!r} is not a strategy, expected one of {', '.join(POLICIES)}")
         self._clock: Final = clock
         rng = random.Random(seed)
-        pool = Pool(DEFAULT_POOL, POLICIES[strategy], PoolSettings(checked=False), rng, on_event or _ignore)
-        self._balancer: Final = Balancer(pool, RetryRules(0, frozenset()))
+        settings = PoolSettings(checked=False)
+        self._pool: Final = Pool(DEFAULT_POOL, POLICIES[strategy], settings, rng, on_event or _ignore)
         self.update(servers)
 
     def assign(self, client: str | bytes | None = None, *, avoid: Iterable[str] = ()) -> Assignment:
         """A server for a client, not one of those named in `avoid`; NoServerAvailable when there is none.
 
-        `client` is what hashing strategies go by, as `twisted_lb.core.ask.key_of` makes a number of it; the others ignore it.
+        `client` is what hashing strategies go by, text in UTF-8; the others ignore it. It is hashed once, to 64 bits, by
+        `twisted_lb.core.ask.key_of`: the same client is the same number in every process and on every machine.
         """
         ask = ANY if client is None else Ask(key_of(client.encode() if isinstance(client, str) else client))
-        backends = self._balancer.pool.backends
-        tried = tuple(backends[name] for name in avoid if name in backends)
-        lease = self._balancer.pool.claim(ask, self._clock(), tried)
-        if not isinstance(lease, Lease):
-            raise NoServerAvailable(f"{Refusal.NO_BACKEND.reason}: {self._balancer.pool!r}")
-        return Assignment(self, lease)
+        backends = self._pool.backends
+        attempts = Attempts(self._pool, _ONE_ATTEMPT, ask, idempotent=False)
+        attempts.tried = tuple(backends[name] for name in avoid if name in backends)
+        verdict = attempts.begin(self._clock())
+        if isinstance(verdict, Refusal):
+            raise NoServerAvailable(f"{verdict.reason}: {self._pool!r}")
+        assert attempts.current is not None, "without a queue nobody waits"
+        return Assignment(attempts, attempts.current, self._clock)
 
     def report_down(self, server: str, reason: str = "reported down") -> None:
         """It is not well: no clients until `report_up` was called twice in a row. KeyError for a stranger."""
         backend = self._known(server)
         now = self._clock()
-        self._balancer.observe_probe(server, False, reason, now)
+        self._pool.observe_probe(backend, False, reason, now)
         while backend.health.up:
-            self._balancer.observe_probe(server, False, reason, now)
+            self._pool.observe_probe(backend, False, reason, now)
 
     def report_up(self, server: str, reason: str = "reported up") -> None:
         """It is well; one that was down is used again after the second report in a row."""
-        self._known(server)
-        self._balancer.observe_probe(server, True, reason, self._clock())
+        self._pool.observe_probe(self._known(server), True, reason, self._clock())
 
     def drain(self, server: str) -> None:
         """No new clients for it, whatever its health, until `ready`."""
-        self._known(server)
-        self._balancer.command(server, AdminState.DRAIN, self._clock())
+        self._pool.command(self._known(server), AdminState.DRAIN, self._clock())
 
     def ready(self, server: str) -> None:
         """Take back `drain`."""
-        self._known(server)
-        self._balancer.command(server, AdminState.READY, self._clock())
+        self._pool.command(self._known(server), AdminState.READY, self._clock())
 
     def update(self, servers: Iterable[Server]) -> None:
         """Have just these from now on; those that stay keep their state. ValueError, and nothing changed, if none."""
         specs = [BackendSpec.parse(server) if isinstance(server, str) else server for server in servers]
         if not specs:
             raise ValueError("no server")
-        self._balancer.update(specs, self._clock())
+        self._pool.update(specs, self._clock())
 
     @property
     def servers(self) -> dict[str, BackendSnapshot]:
         """How each server stands, by name, in the order they were given."""
-        return {snapshot.name: snapshot for snapshot in self._balancer.snapshot().backends}
+        return {snapshot.name: snapshot for snapshot in self._pool.snapshot().backends}
 
     def _known(self, server: str) -> Backend:
-        backend = self._balancer.pool.backends.get(server)
+        backend = self._pool.backends.get(server)
         if backend is None:
             raise KeyError(f"no server is called {server}")
         return backend
 
-    def _settle(self, lease: Lease, outcome: Outcome, detail: str) -> None:
-        self._balancer.settle(lease, outcome, self._clock(), detail)
-
     def __repr__(self) -> str:
-        return f"<LoadBalancer {self._balancer.pool!r}>"
+        return f"<LoadBalancer {self._pool!r}>"
 
 
 def _ignore(_event: Event) -> None:
