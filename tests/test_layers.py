@@ -66,13 +66,6 @@ NAMES_THE_REACTOR = {
     "sibling": "the composition root of the sibling backend",
 }
 
-# Modules that import one another, for their types or in earnest: to be opened, never to be added to.
-KNOWN_CIRCLES = {
-    frozenset(
-        f"twisted_lb.net.{name}" for name in ("connections", "downstream", "engine", "exchange", "heads", "upstream")
-    )
-}
-
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -10,7 +10,6 @@ from pydantic import BaseModel
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.address import TcpAddress
 from twisted_lb.core.pickers import POLICIES
-from twisted_lb.core.retry import RetryBudget
 from twisted_lb.probes import TcpProbe
 from twisted_lb.service import LoadBalancerService
 

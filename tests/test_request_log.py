@@ -5,7 +5,6 @@ from twisted.logger import formatEvent, globalLogPublisher
 from world import World
 
 from twisted_lb.core.outcome import Outcome
-from twisted_lb.request_log import RequestLog
 
 GET = b"GET /x?y HTTP/1.1\r\nHost: x\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
@@ -25,9 +24,7 @@ def said():
 
 
 def world(*, everything: bool = False, side: str = "engine", names=("a:80", "b:80")) -> World:
-    one = World(names, side=side)
-    one.engine.observer = RequestLog(one.engine.clock, everything=everything)
-    return one
+    return World(names, side=side, log={"requests": "all" if everything else "failed"})
 
 
 @pytest.mark.parametrize("side", ["engine", "resource"])

@@ -12,10 +12,10 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.logger import globalLogPublisher
 from twisted.web.server import Site
+from twisted_lb.net.downstream import Downstream
 
 from twisted_lb.config import LoadBalancerConfig, TimeoutsConfig
 from twisted_lb.errors import StartError
-from twisted_lb.net.downstream import Downstream
 from twisted_lb.net.resource import BalancedReverseProxyResource
 from twisted_lb.service import LoadBalancerService, OrderedServices, room_for_clients
 from twisted_lb.sibling.service import BackendService
@@ -238,7 +238,7 @@ async def test_a_stop_waits_no_longer_than_it_was_told(backend):
     while not engine.exchanges:
         await deferLater(reactor, 0.01)
     await service.stopService()
-    assert (engine.exchanges, len(engine.downstreams)) == (0, 0)
+    assert (engine.exchanges, len(engine.clients)) == (0, 0)
     assert await silent == b""
 
 

@@ -5,9 +5,9 @@ connection that the balancer makes to a backend appears in `world.backend_connec
 """
 
 import contextlib
+import dataclasses
 import heapq
 import itertools
-import random
 import select
 import socket
 import struct
@@ -16,28 +16,20 @@ from typing import Any
 
 from twisted.web.server import Site
 
+from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.address import Address
 from twisted_lb.core.backend import Backend, BackendSpec
-from twisted_lb.core.balancer import Balancer
 from twisted_lb.core.events import Event
-from twisted_lb.core.gate import Gate
 from twisted_lb.core.outcome import Outcome
-from twisted_lb.core.pickers import POLICIES
-from twisted_lb.core.pool import Pool
-from twisted_lb.core.retry import RetryRules
-from twisted_lb.core.settings import PoolSettings
+from twisted_lb.core.record import Observer
+from twisted_lb.data_plane import DataPlane
 from twisted_lb.net.clock import Clock
-from twisted_lb.net.connections import Connections, KeepRules
-from twisted_lb.net.deadlines import Deadlines
-from twisted_lb.net.downstream import Downstream
-from twisted_lb.net.engine import Engine, Passing, Rules, Timeouts
+from twisted_lb.net.http1 import Http1
 from twisted_lb.net.poller import EpollPoller, Poller
 from twisted_lb.net.reactor_poller import ReactorPoller
 from twisted_lb.net.transport import Transport
-from twisted_lb.wire.grammar import Limits
-from twisted_lb.wire.rewrite import Forwarding
-
-WALL_TIME = 784111777.0  # Sun, 06 Nov 1994 08:49:37 GMT, the RFC's own example
+from twisted_lb.plan import DEFAULT, plan_of
+from twisted_lb.testing.balanced import runtime_of
 
 
 class Call:
@@ -87,6 +79,11 @@ class Time:
                 call.what()
                 ran = True
         return ran
+
+    @property
+    def to_come(self) -> int:
+        """How many calls are still to come."""
+        return sum(not call.over for _, _, call in self._calls)
 
     def next_at(self) -> float | None:
         while self._calls and self._calls[0][2].over:
@@ -246,21 +243,23 @@ def stream_pair() -> tuple[socket.socket, socket.socket]:
     return near, far
 
 
-TIMEOUTS = {
-    "head_s": 10,
-    "body_idle_s": 30,
-    "connect_s": 5,
-    "response_head_s": 60,
-    "response_idle_s": 60,
-    "client_idle_s": 75,
-    "tunnel_idle_s": 3600,
-}
+def settings(names: tuple[str, ...], options: dict[str, Any]) -> LoadBalancerConfig:
+    """A configuration of these backends. An option is a table (`limits={"head_bytes": 300}`),
+    a key of the top level, or one of the timeouts (`head_s=3`).
+    """
+    known = LoadBalancerConfig.model_fields
+    timeouts = {name: float(value) for name, value in options.items() if name not in known}
+    tables = {name: value for name, value in options.items() if name in known}
+    # A body or an answer may drip, unless a test is about that.
+    tables["limits"] = {"client_bytes_per_s": 0, **tables.get("limits", {})}
+    return LoadBalancerConfig.model_validate({"backends": list(names), "timeouts": timeouts, **tables})
 
 
 class World:
-    """One engine over `names`' backends; keywords override timeouts, limits, sizes.
+    """The data plane over `names`' backends; keywords are options of the configuration.
 
-    `side` is "engine" or "resource", the two client sides, or "fallback": the engine where there is no epoll.
+    `side` is "engine" or "resource", the two client sides, or "fallback": the engine where there is no epoll. `checked`: as
+    if the backends were checked; nobody asks them, the test tells what a check would have found.
     """
 
     def __init__(
@@ -268,15 +267,9 @@ class World:
         names: tuple[str, ...] = ("a:80",),
         *,
         side: str = "engine",
-        limits: Limits | None = None,
-        replay_bytes: int = 65536,
-        body_bytes: int = -1,
-        keep: KeepRules | None = None,
         checked: bool = True,
-        passing: Passing | None = None,
-        gate: Gate | None = None,
-        bad_statuses: tuple[int, ...] = (),
-        **timeouts: float,
+        observers: tuple[Observer, ...] = (),
+        **options: Any,
     ) -> None:
         self.side = side
         self.time = Time()
@@ -289,40 +282,27 @@ class World:
             if side == "fallback"
             else EpollPoller(clock, self.time.callLater, self._lost, 1)
         )
-        self.deadlines = Deadlines(clock, self.time.callLater)
-        rng = random.Random(3)
-        self.pool = Pool("test", POLICIES["rr"], PoolSettings(checked=checked), rng, self.events.append)
-        self.balancer = Balancer(self.pool, RetryRules(2, frozenset(bad_statuses)))
-        self.balancer.update([BackendSpec.parse(name) for name in names], clock.now)
         self.dial = FakeDial(self)
-        keep = keep or KeepRules(most_idle=32, idle_s=60, most_requests=1000, most_age_s=3600)
-        self.connections = Connections(self.dial, keep)
-        rules = Rules(
-            timeouts=Timeouts(**{**TIMEOUTS, **timeouts}),
-            limits=limits or Limits(),
-            passing=passing or Passing(told=Forwarding(), upgrades=frozenset((b"websocket",)), pages={}),
-            replay_bytes=replay_bytes,
-            body_bytes=body_bytes,
-            retry_after_s=2,
-            bad_statuses=frozenset(bad_statuses),
-        )
-        self.engine = Engine(
-            self.balancer,
-            self.connections,
-            self.deadlines,
-            clock,
-            rules,
-            Clock(lambda: WALL_TIME),
-            rng,
-            self.poller.soon,
-            gate,
-        )
+        self.runtime = runtime_of(self.time, self.dial, now=clock, poller=self.poller, seed=3)
+        self.deadlines = self.runtime.deadlines
+        self._names, self._options, self._checked = names, options, checked
+        self.plane = DataPlane(self.runtime, self._plan(), hear=self.events.append, observers=observers)
+        self.engine = self.plane.frontends[DEFAULT]
+        self.cluster = self.plane.clusters[DEFAULT]
+        self.pool = self.cluster.pool
         self._clients: list[Peer] = []
         self._site: Any = None
 
+    def _plan(self) -> Any:
+        plan = plan_of(settings(self._names, self._options))
+        pool = plan.pools[DEFAULT]
+        settings_ = dataclasses.replace(pool.settings, checked=self._checked)
+        return dataclasses.replace(plan, pools={DEFAULT: dataclasses.replace(pool, settings=settings_, checks=None)})
+
     def set_timeouts(self, **timeouts: float) -> None:
         """Have other timeouts from now on."""
-        self.engine.rules = self.engine.rules.with_timeouts(Timeouts(**{**TIMEOUTS, **timeouts}))
+        self._options = {**self._options, **timeouts}
+        self.plane.apply(self._plan())
 
     def _lost(self) -> None:
         raise AssertionError("the poller was lost")
@@ -332,7 +312,7 @@ class World:
     def client(self) -> Peer:
         """A client that has just connected."""
         near, far = stream_pair()
-        protocol: Any = self._web().buildProtocol(None) if self.side == "resource" else Downstream(self.engine)
+        protocol: Any = self._web().buildProtocol(None) if self.side == "resource" else Http1(self.engine)
         Transport(self.poller, near).open(protocol)
         peer = Peer(self, far)
         self._clients.append(peer)
@@ -355,10 +335,14 @@ class World:
     def record(self) -> list[Backend]:
         return list(self.pool.backends.values())
 
+    def update(self, *names: str) -> None:
+        """Have these backends from now on."""
+        self.cluster.update(BackendSpec.parse(name) for name in names)
+
     def outcomes(self) -> dict[str, int]:
         """How the attempts ended, over all backends."""
         total: dict[str, int] = {}
-        for backend in self.balancer.snapshot().backends:
+        for backend in self.cluster.snapshot().backends:
             for name, count in backend.outcomes.items():
                 total[name] = total.get(name, 0) + count
         return total
@@ -396,13 +380,12 @@ class World:
         for peer in [*self._clients, *self.backend_connections]:
             peer.sock.close()
         self.run()
-        self.connections.close_all()
+        running = {"exchanges": self.engine.exchanges, "clients": len(self.engine.clients)}
+        self.plane.close()
         self.advance(5)
         left = {
-            "exchanges": self.engine.exchanges,
-            "clients": len(self.engine.downstreams),
-            "guests": len(self.engine.guests),
-            "connections": self.connections.open,
+            **running,
+            "connections": self.cluster.open,
             "descriptors": self.poller.watched,
             "in flight": sum(backend.in_flight for backend in self.record),
             "deadlines": self.deadlines.armed,

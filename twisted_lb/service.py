@@ -8,63 +8,36 @@
 import contextlib
 import random
 import resource
-import select
+import signal
 import socket
-import time
-from collections.abc import Callable
-from typing import Any, Final, cast
+from collections.abc import Callable, Iterable
+from typing import Any, Final
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import inlineCallbacks, maybeDeferred
 from twisted.internet.error import ReactorNotRunning
-from twisted.internet.interfaces import (
-    IReactorCore,
-    IReactorFDSet,
-    IReactorPluggableNameResolver,
-    IReactorTime,
-    IReadDescriptor,
-)
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from twisted_lb import __version__, process
 from twisted_lb.admin.status import status_site
 from twisted_lb.build_info import build
-from twisted_lb.checks import Checks
 from twisted_lb.config import ListenConfig, LoadBalancerConfig, TimeoutsConfig
-from twisted_lb.core.balancer import Balancer
-from twisted_lb.core.events import DEFAULT_POOL, BackendChanged, BackendDown, BackendEjected, BackendRemoved, Event
-from twisted_lb.core.gate import Gate
-from twisted_lb.core.pickers import POLICIES
-from twisted_lb.core.pool import Pool
-from twisted_lb.core.retry import RetryRules
-from twisted_lb.core.settings import PoolSettings
-from twisted_lb.draining import drained
+from twisted_lb.core.backend import BackendSpec
+from twisted_lb.data_plane import DataPlane
 from twisted_lb.errors import listen_error, report_start_errors
 from twisted_lb.event_log import log_event
-from twisted_lb.net.clock import Clock
-from twisted_lb.net.connections import Connections, KeepRules
-from twisted_lb.net.deadlines import Deadlines
-from twisted_lb.net.dialer import Dialer
-from twisted_lb.net.downstream import Downstream
-from twisted_lb.net.engine import Engine, Rules
-from twisted_lb.net.listener import Listener, bind_tcp
-from twisted_lb.net.names import Names
-from twisted_lb.net.poller import EpollPoller, Poller
-from twisted_lb.net.reactor_poller import ReactorPoller
-from twisted_lb.probes import HttpProbe, NetworkProbe, ProbeResult, TcpProbe
-from twisted_lb.request_log import RequestLog
-from twisted_lb.rules import rules_of, timeouts_of
+from twisted_lb.net.cluster import Cluster
+from twisted_lb.net.frontend import Frontend
+from twisted_lb.net.listener import bind_tcp
+from twisted_lb.net.over_reactor import release, runtime_of
+from twisted_lb.plan import DEFAULT, Plan, plan_of
 
-# How often the balancer looks for ejections that ended.
-_TICK_S: Final = 0.25
 # What the process has open beside connections (about 12: logs, epolls, listeners, the reactor's waker) or opens for a
 # moment: /etc/hosts, an error page.
 _OWN_DESCRIPTORS: Final = 32
+_SEED_BITS: Final = 32
 
 _log = Logger()
-
-Later = Callable[[float, Callable[[], None]], object]
 
 
 class LoadBalancerService(MultiService):
@@ -73,7 +46,8 @@ class LoadBalancerService(MultiService):
     It binds in `privilegedStartService`, so that `twistd --uid` works, or in `startService` where nobody called that.
     `stopService` returns a Deferred: running exchanges finish first, for at most `drain_s`. `reactor` is the global one
     unless given. With `listening` off it has no port of its own: a resource brings the requests to its `engine`. With
-    `whole_process` it is what the process is for, and tunes it. Raises StartError when it cannot listen.
+    `whole_process` it is what the process is for, and tunes it. Everything that is decided by chance follows from `seed`,
+    which the line at start names. Raises StartError when it cannot listen.
     """
 
     def __init__(
@@ -82,7 +56,7 @@ class LoadBalancerService(MultiService):
         reactor: Any = None,
         *,
         listening: bool = True,
-        rng: random.Random | None = None,
+        seed: int | None = None,
         whole_process: bool = False,
     ) -> None:
         super().__init__()
@@ -91,15 +65,16 @@ class LoadBalancerService(MultiService):
 
             reactor = global_reactor
         self.config = config
-        self._rules = rules_of(config)
         self.ready: bool = False
+        self._plan: Plan = plan_of(config)
         self._reactor: Final = reactor
         self._listening: Final = listening
         self._whole_process: Final = whole_process
-        self._rng: Final = random.Random() if rng is None else rng
+        self._seed: Final = random.getrandbits(_SEED_BITS) if seed is None else seed
         self._sockets: list[socket.socket] = []
         self._status_socket: socket.socket | None = None
-        self._running: _Running | None = None
+        self._status_port: Any = None
+        self._plane: DataPlane | None = None
 
     def privilegedStartService(self) -> None:
         """Bind while there is still the privilege to."""
@@ -124,243 +99,125 @@ class LoadBalancerService(MultiService):
         self._bind()
         limit = _raise_descriptor_limit()
         sockets, self._sockets = self._sockets, []
-        most = self.config.limits.connections or room_for_clients(limit, len(self.config.backends))
-        gate = Gate(most, self.config.limits.connections_per_client)
-        self._running = _Running(self.config, self._rules, self._reactor, self._rng, sockets, gate)
+        runtime = runtime_of(self._reactor, self._seed, self._nothing_moves)
+        room = room_for_clients(limit, len(self.config.backends))
+        plane = self._plane = DataPlane(runtime, self._plan, {DEFAULT: sockets}, hear=log_event, room=room)
         if self._status_socket is not None:
-            self._running.serve_status(self._status_socket, lambda: self.ready)
+            self._serve_status(self._status_socket)
             self._status_socket = None
         self.ready = True
         super().startService()
         _log.info(
-            "twisted_lb {version} ({build}) on {listeners}: {strategy} over {backends}; {descriptors} descriptors",
+            "twisted_lb {version} ({build}) on {listeners}: {strategy} over {backends}; {descriptors} descriptors, seed {seed}",
             version=__version__,
             build=build(),
-            listeners=", ".join(listener.address for listener in self._running.listeners) or "no port of its own",
+            listeners=", ".join(one.address for one in plane.listeners[DEFAULT]) or "no port of its own",
             strategy=self.config.strategy,
             backends=", ".join(spec.name for spec in self.config.backends),
             descriptors=limit,
+            seed=self._seed,
         )
         if self._whole_process:
             process.tune()
 
+    def _serve_status(self, sock: socket.socket) -> None:
+        """Answer `/-/ready` and `/-/live` on a bound socket."""
+        site = status_site(lambda: self.ready)
+        self._status_port = self._reactor.adoptStreamPort(sock.fileno(), sock.family, site)
+        sock.close()
+
+    def _nothing_moves(self) -> None:
+        _log.critical("nothing moves any more without the poller: stopping")
+        with contextlib.suppress(ReactorNotRunning):
+            self._reactor.stop()
+
     def set_timeouts(self, timeouts: TimeoutsConfig) -> None:
         """Wait as long as these say from now on, also under load: whoever waits already does so as it was told."""
-        self.config = self.config.model_copy(update={"timeouts": timeouts})
-        self._rules = self._rules.with_timeouts(timeouts_of(self.config))
-        if self._running is not None:
-            self._running.change(self.config, self._rules)
+        self._apply(self.config.model_copy(update={"timeouts": timeouts}))
+
+    def update(self, backends: Iterable[BackendSpec | str]) -> None:
+        """Have just these backends from now on (`"host:port,weight=2"` or specs): new ones are checked and used, those that are
+        gone finish what they have. ValueError, and nothing changed, for one that is none, or is there twice.
+        """
+        specs = tuple(BackendSpec.parse(one) if isinstance(one, str) else one for one in backends)
+        self._apply(self.config.model_copy(update={"backends": specs}))
+
+    def _apply(self, config: LoadBalancerConfig) -> None:
+        plan = plan_of(config)
+        if self._plane is not None:
+            self._plane.apply(plan)
+        self.config = config
+        self._plan = plan
 
     @property
-    def balancer(self) -> Balancer:
-        """The core, while the service runs."""
-        return self._parts.balancer
+    def data_plane(self) -> DataPlane:
+        """Its frontends, routes and clusters by name, while the service runs."""
+        if self._plane is None:
+            raise RuntimeError("the load balancer is not running")
+        return self._plane
 
     @property
-    def engine(self) -> Engine:
-        """The data path, while the service runs: what a BalancedReverseProxyResource wants."""
-        return self._parts.engine
+    def balancer(self) -> Cluster:
+        """The pool `default` at work, while the service runs."""
+        return self.data_plane.clusters[DEFAULT]
+
+    @property
+    def engine(self) -> Frontend:
+        """The frontend `default`, while the service runs: what a BalancedReverseProxyResource wants."""
+        return self.data_plane.frontends[DEFAULT]
 
     @property
     def port(self) -> int:
-        """The port that clients connect to, also when the kernel chose it."""
-        return self._parts.listeners[0].port
-
-    @property
-    def _parts(self) -> "_Running":
-        if self._running is None:
-            raise RuntimeError("the load balancer is not running")
-        return self._running
+        """The port of the listener `default`, also when the kernel chose it."""
+        return self.data_plane.listeners[DEFAULT][0].port
 
     @inlineCallbacks
     def stopService(self) -> Any:
         """Not ready; listeners; exchanges; connections; checks; the rest: one after the other."""
         self.ready = False
-        running, self._running = self._running, None
-        if running is not None:
-            yield running.stop()
+        plane, self._plane = self._plane, None
+        if plane is not None:
+            yield self._drained(plane)
+            plane.close()
+            release(plane.runtime)
+        if self._status_port is not None:
+            port, self._status_port = self._status_port, None
+            yield maybeDeferred(port.stopListening)
         for sock in [*self._sockets, *([self._status_socket] if self._status_socket else [])]:
             sock.close()
         self._sockets, self._status_socket = [], None
         yield maybeDeferred(super().stopService)
 
-
-class _Running:
-    """Everything that exists only while the service runs."""
-
-    def __init__(
-        self,
-        config: LoadBalancerConfig,
-        rules: Rules,
-        reactor: Any,
-        rng: random.Random,
-        sockets: list[socket.socket],
-        gate: Gate,
-    ) -> None:
-        self._config = config
-        self._reactor: Final = reactor
-        self._started = False
-        self._probe: NetworkProbe | None = None
-        time_: IReactorTime = reactor
-        later: Later = time_.callLater
-        self.clock: Final = Clock(time_.seconds)
-        self.poller: Final = self._make_poller(later)
-        self.deadlines: Final = Deadlines(self.clock, later)
-        self.balancer: Final = self._make_balancer(rng)
-        names = Names(cast(IReactorPluggableNameResolver, reactor).nameResolver, self.clock)
-        dialer = Dialer(self.poller, self.deadlines, names)
-        upstream = config.upstream
-        self.connections: Final = Connections(
-            dialer,
-            KeepRules(
-                most_idle=upstream.max_idle,
-                idle_s=upstream.idle_s,
-                most_requests=upstream.max_requests,
-                most_age_s=upstream.max_age_s,
-                fresh_s=upstream.fresh_s,
-            ),
-        )
-        self.engine: Final = Engine(
-            self.balancer,
-            self.connections,
-            self.deadlines,
-            self.clock,
-            rules,
-            Clock(time.time),
-            rng,
-            self.poller.soon,
-            gate,
-        )
-        if config.log.requests != "none":
-            self.engine.observer = RequestLog(self.clock, everything=config.log.requests == "all")
-        self.checks: Final = self._make_checks(dialer, rng)
-        self.listeners: Final = [Listener(self.poller, sock, self._build, later, gate) for sock in sockets]
-        self._ticking: Final = LoopingCall(self._tick)
-        self._ticking.clock = reactor
-        self._status_port: Any = None
-        self._start()
-
-    def _make_poller(self, later: Later) -> Poller:
-        fd_set: IReactorFDSet = self._reactor
-        if not hasattr(select, "epoll"):
-            return ReactorPoller(fd_set, self.clock, later)
-        poller = EpollPoller(self.clock, later, self._poller_lost)
-        fd_set.addReader(cast(IReadDescriptor, poller))
-        return poller
-
-    def _poller_lost(self) -> None:
-        core: IReactorCore = self._reactor
-        _log.critical("nothing moves any more without the poller: stopping")
-        with contextlib.suppress(ReactorNotRunning):
-            core.stop()
-
-    def _make_balancer(self, rng: random.Random) -> Balancer:
-        config = self._config
-        settings = PoolSettings(
-            rise=config.health_check.rise,
-            fall=config.health_check.fall,
-            checked=config.health_check.enabled,
-            budget_percent=config.retry.budget_percent,
-            budget_per_s=config.retry.budget_per_s,
-        )
-        pool = Pool(DEFAULT_POOL, POLICIES[config.strategy], settings, rng, self._heard_event)
-        return Balancer(pool, RetryRules(config.retry.more_attempts, frozenset(config.retry.bad_statuses)))
-
-    def _make_checks(self, dialer: Dialer, rng: random.Random) -> Checks | None:
-        config = self._config.health_check
-        if not config.enabled:
-            return None
-        seconds = cast(IReactorTime, self._reactor).seconds
-        self._probe = (
-            TcpProbe(dialer, self.deadlines, seconds)
-            if config.kind == "tcp"
-            else HttpProbe(
-                dialer,
-                self.deadlines,
-                seconds,
-                config.path,
-                f"twisted_lb-check/{__version__}",
-                self.engine.rules.limits,
-            )
-        )
-        return Checks(
-            self._probe,
-            self._reactor,
-            self._heard_check,
-            rng,
-            interval_s=config.interval_s,
-            timeout_s=config.answer_timeout_s,
-        )
-
-    def _build(self) -> Downstream:
-        return Downstream(self.engine)
-
-    def _start(self) -> None:
-        self.balancer.update(self._config.backends, self.clock.now)
-        self._started = True
-        for listener in self.listeners:
-            listener.start()
-        if self.checks is not None:
-            self.checks.update((spec.name, spec.address) for spec in self._config.backends)
-        self._ticking.start(_TICK_S, now=False)
-
-    def _tick(self) -> None:
-        self.balancer.tick(self.clock.read())
-
-    def _heard_check(self, name: str, result: ProbeResult) -> None:
-        self.balancer.observe_probe(name, result.passed, result.reason, self.clock.read())
-
-    def _heard_event(self, event: Event) -> None:
-        if not self._started:
-            return  # the line at start names the backends
-        log_event(event)
-        if isinstance(event, (BackendDown, BackendEjected)):
-            self.connections.believe_anew(event.backend_name)
-        if isinstance(event, BackendEjected) and event.check_wanted and self.checks is not None:
-            self.checks.check_soon(event.backend_name)
-        elif isinstance(event, (BackendChanged, BackendRemoved)):
-            # What is kept may lead to where it no longer is.
-            self.connections.close_idle(event.backend_name)
-
-    def change(self, config: LoadBalancerConfig, rules: Rules) -> None:
-        """Go by these from now on; the backends and what listens stay as they are."""
-        self._config = config
-        self.engine.rules = rules
-
-    def serve_status(self, sock: socket.socket, ready: Callable[[], bool]) -> None:
-        """Answer `/-/ready` and `/-/live` on a bound socket."""
-        self._status_port = self._reactor.adoptStreamPort(sock.fileno(), sock.family, status_site(ready))
-        sock.close()
-
     @inlineCallbacks
-    def stop(self) -> Any:
-        """The sequence of a stop. A second signal ends the wait for exchanges."""
-        self.engine.draining = True
-        for listener in self.listeners:
-            listener.stop()
-        self.poller.flush()
-        for downstream in list(self.engine.downstreams):
-            downstream.drain()
-        yield drained(self.engine, self._reactor, self._config.timeouts.drain_s)
-        for client in [*self.engine.downstreams, *self.engine.guests]:
-            client.kill()
-        # A resource may outlive us: who asks it from now on hears that there is nobody. That is no news of the backends.
-        self._started = False
-        self.balancer.update((), self.clock.now)
-        if self.checks is not None:
-            self.checks.stop()
-        if self._probe is not None:
-            self._probe.close()
-        self._ticking.stop()
-        self.connections.close_all()
-        # Twice: what the first round delivers may close more.
-        self.poller.flush()
-        self.poller.flush()
-        cast(IReactorFDSet, self._reactor).removeReader(cast(IReadDescriptor, self.poller))
-        self.poller.stop()
-        self.deadlines.stop()
-        if self._status_port is not None:
-            yield maybeDeferred(self._status_port.stopListening)
+    def _drained(self, plane: DataPlane) -> Any:
+        """The drain of the data plane; a second signal ends it."""
+        restore = _on_signal(self._reactor, plane.hurry)
+        try:
+            yield plane.drain(self.config.timeouts.drain_s)
+        finally:
+            restore()
+
+
+def _on_signal(reactor_: Any, hurry: Callable[[], None]) -> Callable[[], None]:
+    """While draining, let SIGINT and SIGTERM call `hurry`; returns what puts the old handlers back.
+
+    Only where the reactor installed its own handlers, which would merely complain that it is stopping already.
+    """
+    old: dict[int, Any] = {}
+    call = reactor_.callFromThread
+    for number in (signal.SIGINT, signal.SIGTERM):
+        handler = signal.getsignal(number)
+        installed_by: Any = getattr(handler, "__self__", None)
+        if installed_by is not reactor_:
+            continue
+        old[number] = handler
+        signal.signal(number, lambda *_: call(hurry))
+
+    def restore() -> None:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+    return restore
 
 
 def _bind(listen: ListenConfig) -> socket.socket:

@@ -6,33 +6,30 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.address import Address
 from twisted_lb.core.ask import ANY
 from twisted_lb.core.backend import Backend, BackendSpec
-from twisted_lb.core.balancer import Balancer
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pool import Pool
-from twisted_lb.core.retry import RetryRules
 from twisted_lb.core.settings import PoolSettings
+from twisted_lb.data_plane import DataPlane
 from twisted_lb.net.clock import Clock
-from twisted_lb.net.connections import Connections, KeepRules
-from twisted_lb.net.deadlines import Deadlines
-from twisted_lb.net.dialer import Dial, Failed
-from twisted_lb.net.downstream import Downstream
-from twisted_lb.net.engine import Engine, Passing, Rules, Timeouts
-from twisted_lb.net.listener import Listener
+from twisted_lb.net.dialer import Failed
 from twisted_lb.net.poller import EpollPoller
 from twisted_lb.net.transport import StreamProtocol, Transport
-from twisted_lb.testing import HeapClock, MemoryNetwork, ScriptedBackend, ScriptedClient
+from twisted_lb.plan import DEFAULT, plan_of
+from twisted_lb.testing import Balanced, HeapClock, MemoryNetwork, ScriptedBackend, ScriptedClient
+from twisted_lb.testing.balanced import runtime_of
 from twisted_lb.wire.chunked import ChunkDecoder, chunk, last_chunk
 from twisted_lb.wire.fields import Memory
 from twisted_lb.wire.grammar import BLANK_LINE, CRLF, Limits
 from twisted_lb.wire.request import parse_request, parse_request_fields
 from twisted_lb.wire.response import parse_response
-from twisted_lb.wire.rewrite import Client, Forwarding, upstream_tail
+from twisted_lb.wire.rewrite import Client, upstream_head
 
 Subject = Callable[[], Callable[[], object]]
 
@@ -86,7 +83,7 @@ def request_head(head: bytes) -> Subject:
 
     def prepare() -> Callable[[], object]:
         limits, client = Limits(), Client(b"127.0.0.1", b"http", b"8080")
-        return lambda: upstream_tail(parse_request(head, limits).fields, client)
+        return lambda: upstream_head(parse_request(head, limits).fields, client)
 
     return prepare
 
@@ -100,7 +97,7 @@ def request_again() -> Callable[[], object]:
     def run() -> object:
         nonlocal turn
         turn = (turn + 1) % len(blocks)
-        return upstream_tail(parse_request_fields(11, blocks[turn], limits, memory), client)
+        return upstream_head(parse_request_fields(11, blocks[turn], limits, memory), client)
 
     return run
 
@@ -170,8 +167,7 @@ def exchange(sent: list[bytes]) -> Subject:
         clock = HeapClock(1000.0)
         network = MemoryNetwork(clock)
         backend = ScriptedBackend(network, "a:80")
-        build = balance(Clock(clock.seconds), clock.callLater, network, lambda call: clock.callLater(0, call))
-        network.listen("lb:8080", build)
+        Balanced(balance(), network)
         client = ScriptedClient(network, "lb:8080")
         turns = itertools.cycle(sent)
 
@@ -193,42 +189,17 @@ def exchange(sent: list[bytes]) -> Subject:
     return prepare
 
 
-def balance(
-    now: Clock, later: Callable[..., object], dial: Dial, soon: Callable[[Callable[[], None]], object]
-) -> Callable[[], Downstream]:
-    """A balancer in front of one backend, a:80; called, it makes the protocol of one client's connection."""
-    rng = random.Random(3)
-    pool = Pool("p", POLICIES["rr"], PoolSettings(), rng, ignored)
-    balancer = Balancer(pool, RetryRules(2, frozenset()))
-    balancer.update([BackendSpec.parse("a:80")], now.now)
-    kept = KeepRules(most_idle=8, idle_s=3600, most_requests=1 << 30, most_age_s=1 << 30)
-    rules = Rules(
-        timeouts=Timeouts(
-            head_s=10,
-            body_idle_s=30,
-            connect_s=5,
-            response_head_s=60,
-            response_idle_s=60,
-            client_idle_s=3600,
-            tunnel_idle_s=3600,
-        ),
-        limits=Limits(),
-        passing=Passing(told=Forwarding(), upgrades=frozenset(), pages={}),
-        replay_bytes=65536,
-        body_bytes=-1,
-        retry_after_s=2,
+def balance() -> LoadBalancerConfig:
+    """A balancer in front of one backend, a:80, that is never checked; what is kept open stays so."""
+    return LoadBalancerConfig.model_validate(
+        {
+            "backends": ["a:80"],
+            "health_check": {"interval_s": 0.0},
+            "timeouts": {"client_idle_s": 3600.0},
+            "limits": {"client_bytes_per_s": 0},
+            "upstream": {"max_idle": 8, "idle_s": 3600.0, "max_requests": 1 << 30, "max_age_s": 86400.0},
+        }
     )
-    engine = Engine(
-        balancer,
-        Connections(dial, kept),
-        Deadlines(now, later),
-        now,
-        rules,
-        Clock(lambda: 784111777.0),
-        rng,
-        soon,
-    )
-    return lambda: Downstream(engine)
 
 
 class Door:
@@ -265,10 +236,9 @@ class Wires:
         now = Clock(clock.seconds)
         self.poller = EpollPoller(now, clock.callLater, ignored)
         self._door = Door()
-        build = balance(now, clock.callLater, self, self.poller.soon)
-        sock: Any = self._door
-        self._listener = Listener(self.poller, sock, build, clock.callLater)
-        self._listener.start()
+        runtime = runtime_of(clock, self, now=now, poller=self.poller)
+        door: Any = self._door
+        self._plane = DataPlane(runtime, plan_of(balance()), {DEFAULT: [door]}, hear=ignored)
 
     def connect(self) -> socket.socket:
         """A client's connection; the balancer has not seen it yet."""
@@ -294,7 +264,8 @@ class Wires:
         self.poller.doRead()
         for backend in self.backends:
             backend.close()
-        self._listener.stop()
+        self._plane.drain(0.0)
+        self._plane.close()
         self.poller.doRead()
         self.poller.stop()
 

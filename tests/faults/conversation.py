@@ -185,7 +185,10 @@ class Conversation:
 
     def _judge_own(self, name: str, request: Message, answer: Message, record: Record | None) -> None:
         broken = not self._complete_before(request, answer)
-        if broken and record is not None and record.unread and record.outcome in ("TIMED_OUT", "CLIENT_FAULT"):
+        stalled = record is not None and (
+            record.outcome == "TIMED_OUT" or (record.outcome == "CLIENT_FAULT" and answer.status == 408)
+        )
+        if broken and stalled and record is not None and record.unread:
             self.complain(f"{name} got {answer.status}, and its client was not read")
         if record is None or record.outcome == "CLIENT_FAULT" or not record.status:
             # What waits behind a client that does not read was decided earlier than it was put.

@@ -112,7 +112,7 @@ class Oracle:
             self.complain(f"{attempt.backend} was sent {len(request.body)} bytes as the whole body of {name}")
 
     def _judge_choice(self, name: str, attempt: Attempt) -> None:
-        if self.town.checks is None:
+        if not self.town.checked:
             return  # then a request tries whether somebody is back
         usable = self.usable(attempt.at)
         if attempt.dialled is not None and attempt.backend not in usable:

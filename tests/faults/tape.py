@@ -10,8 +10,11 @@ from twisted.internet.address import IPv4Address
 
 from twisted_lb.core.address import Address
 from twisted_lb.net.clock import Clock
+from twisted_lb.net.exchange import Exchange
+from twisted_lb.net.foreign import Foreign
+from twisted_lb.net.interfaces import StreamProtocol
 from twisted_lb.net.poller import EpollPoller
-from twisted_lb.net.transport import StreamProtocol, Transport
+from twisted_lb.net.transport import Transport
 from twisted_lb.net.upstream import Upstream
 from twisted_lb.testing import Faults, HeapClock, MemoryNetwork, MemoryTransport
 from twisted_lb.testing.faulty_pipe import FaultyPipe, _Mark
@@ -206,9 +209,10 @@ class TownNetwork(MemoryNetwork):
 
     def dial(self, address: Address, protocol: StreamProtocol, timeout_s: float, failed: Failed) -> Any:
         dialled: Dialled | None = None
-        if isinstance(protocol, Upstream):
-            assert protocol.waiter is not None
-            wanted_by = protocol.waiter.head.target.decode().removeprefix("/r/")
+        upstream = protocol.protocol if isinstance(protocol, Foreign) else protocol
+        if isinstance(upstream, Upstream):
+            assert isinstance(upstream.waiter, Exchange)
+            wanted_by = upstream.waiter.head.target.decode().removeprefix("/r/")
             dialled = Dialled(self.tapes.tick(), self.clock.seconds(), str(address), wanted_by)
             self.dials.append(dialled)
 

@@ -12,23 +12,14 @@ from faults.servers import Server
 from faults.tape import TownNetwork
 from twisted.logger import LogLevel, globalLogPublisher
 
-from twisted_lb.checks import Checks
-from twisted_lb.core.backend import AdminState, BackendSpec
-from twisted_lb.core.balancer import Balancer
-from twisted_lb.core.events import BackendDown, BackendEjected, Event
+from twisted_lb.config import LoadBalancerConfig
+from twisted_lb.core import record as core_record
+from twisted_lb.core.backend import AdminState
+from twisted_lb.core.events import Event
 from twisted_lb.core.pickers import POLICIES
-from twisted_lb.core.pool import Pool
-from twisted_lb.core.retry import RetryRules
-from twisted_lb.core.settings import PoolSettings
 from twisted_lb.net.clock import Clock
-from twisted_lb.net.connections import Connections, KeepRules
-from twisted_lb.net.deadlines import Deadlines
-from twisted_lb.net.downstream import Downstream
-from twisted_lb.net.engine import Engine, Passing, Rules, Timeouts
-from twisted_lb.probes import HttpProbe, ProbeResult
-from twisted_lb.testing import Chances, Faults, HeapClock
-from twisted_lb.wire.grammar import Limits
-from twisted_lb.wire.rewrite import Forwarding
+from twisted_lb.testing import Balanced, Chances, Faults, HeapClock
+from twisted_lb.testing.balanced import runtime_of
 
 LB = "lb:8080"
 START = 1000.0
@@ -138,50 +129,60 @@ class Town:
     def _client(self, name: str) -> Client:
         return Client(self.network, LB, name, self.rng, lambda text: self.note(name, text))
 
+    def _config(self, names: list[str]) -> LoadBalancerConfig:
+        """Settings by chance; short times."""
+        rng = self.rng
+        checked = rng.random() < 0.7
+        return LoadBalancerConfig.model_validate(
+            {
+                "backends": names,
+                "strategy": rng.choice(sorted(POLICIES)),
+                "timeouts": TIMEOUTS,
+                "limits": {"replay_body_bytes": REPLAY_BYTES, "client_bytes_per_s": 0},
+                "retry": {"more_attempts": MORE_ATTEMPTS},
+                "upstream": {
+                    "max_idle": rng.choice([0, 1, 8]),
+                    "idle_s": 4.0,
+                    "max_requests": 8,
+                    "max_age_s": 20.0,
+                },
+                "health_check": {
+                    "interval_s": 2.0 if checked else 0.0,
+                    "timeout_s": 1.0,
+                    "path": "/health",
+                    "rise": rng.choice([1, 2]),
+                    "fall": rng.choice([1, 3]),
+                },
+                "client_half_close": "finish" if self.finish_half_closed else "abort",
+            }
+        )
+
     def _build(self, names: list[str]) -> None:
-        rng, clock = self.rng, self.clock
-        later = clock.callLater
-
-        def soon(call: Callable[[], None]) -> None:
-            later(0, call)
-
+        poller = None
         if self._kernel is not None:
             kernel = self._kernel
-            self.poller = self.network.poller = kernel.poller(self.now, later, self._poller_lost)
+            poller = self.network.poller = kernel.poller(self.now, self.clock.callLater, self._poller_lost)
             kernel.after = self.network.look_at_buffers
-            soon = self.poller.soon
-        self.deadlines = Deadlines(self.now, later)
-        settings = PoolSettings(rise=rng.choice([1, 2]), fall=rng.choice([1, 3]), checked=rng.random() < 0.7)
-        self.pool = Pool("test", POLICIES[rng.choice(["rr", "rand"])], settings, rng, self._heard_event)
-        self.balancer = Balancer(self.pool, RetryRules(MORE_ATTEMPTS, frozenset()))
-        self.connections = Connections(
-            self.network, KeepRules(most_idle=rng.choice([0, 1, 8]), idle_s=4.0, most_requests=8, most_age_s=20.0)
+        self.poller = poller
+        runtime = runtime_of(self.clock, self.network, seed=self.seed, now=self.now, poller=poller)
+        self.balanced = Balanced(
+            self._config(names),
+            self.network,
+            address=LB,
+            hear=self._heard_event,
+            observers=(self._heard_end,),
+            runtime=runtime,
         )
-        rules = Rules(
-            timeouts=Timeouts(**TIMEOUTS),
-            limits=Limits(),
-            passing=Passing(
-                told=Forwarding(),
-                upgrades=frozenset((b"websocket",)),
-                finish_half_closed=self.finish_half_closed,
-                pages={},
-            ),
-            replay_bytes=REPLAY_BYTES,
-            body_bytes=-1,
-            retry_after_s=2,
-        )
-        self.engine = Engine(
-            self.balancer, self.connections, self.deadlines, self.now, rules, Clock(lambda: 784111777.0), rng, soon
-        )
-        self.engine.observer = self._heard_end
-        self.checks: Checks | None = None
-        self.balancer.update([BackendSpec.parse(name) for name in names], self.now.now)
-        if settings.checked:
-            self.probe = HttpProbe(self.network, self.deadlines, clock.seconds, "/health", "check", rules.limits)
-            self.checks = Checks(self.probe, clock, self._heard_check, rng, interval_s=2.0, timeout_s=1.0)
-            self.checks.update((name, server_address(name)) for name in names)
-        self.network.listen(LB, lambda: Downstream(self.engine))
-        self._tick()
+        self.frontend = self.balanced.frontend
+        self.cluster = self.balanced.cluster
+        self.pool = self.cluster.pool
+        self.deadlines = runtime.deadlines
+        self._note_usable()
+
+    @property
+    def checked(self) -> bool:
+        """Whether anybody checks the backends."""
+        return self.cluster.checks is not None
 
     def _poller_lost(self) -> None:
         raise AssertionError("the poller was lost")
@@ -193,28 +194,25 @@ class Town:
             self._hear(f"{self.clock.seconds() - START:8.3f}  {who:<22} {text}")
 
     def _heard_event(self, event: Event) -> None:
+        self._note_usable()
+        self.note("balancer", f"{event}")
+
+    def _note_usable(self) -> None:
         usable = frozenset(b.name for b in self.pool.backends.values() if b.usable)
         self.changes.append(Change(self.network.tapes.tick(), self.clock.seconds(), usable))
-        self.note("balancer", f"{event}")
-        if isinstance(event, (BackendDown, BackendEjected)):
-            self.connections.believe_anew(event.backend_name)
-        if isinstance(event, BackendEjected) and event.check_wanted and self.checks is not None:
-            self.checks.check_soon(event.backend_name)
 
-    def _heard_check(self, name: str, result: ProbeResult) -> None:
-        self.balancer.observe_probe(name, result.passed, result.reason, self.now.read())
-
-    def _heard_end(self, exchange: Any) -> None:
+    def _heard_end(self, ended: core_record.Record) -> None:
+        name = ended.target.decode().removeprefix("/r/")
         record = Record(
             self.network.tapes.tick(),
             self.clock.seconds(),
-            exchange.head.target.decode().removeprefix("/r/"),
-            exchange.head.method.decode(),
-            exchange.attempts,
-            "" if exchange.outcome is None else exchange.outcome.name,
-            exchange.status,
-            exchange.backend_name,
-            self._is_unread(exchange.head.target.decode().removeprefix("/r/"), exchange.backend_name),
+            name,
+            ended.method.decode(),
+            len(ended.attempts),
+            "" if ended.outcome is None else ended.outcome.name,
+            ended.status,
+            ended.backend_name,
+            self._is_unread(name, ended.backend_name),
         )
         self.records.append(record)
         self.note(
@@ -237,10 +235,6 @@ class Town:
             self.logged.append(event)
 
     # Living it.
-
-    def _tick(self) -> None:
-        self.balancer.tick(self.now.read())
-        self._ticking = self.clock.callLater(0.25, self._tick)
 
     def run(self) -> "Town":
         """The whole story, to its end, and what is left over then."""
@@ -268,12 +262,12 @@ class Town:
 
     def _command(self, admin: AdminState) -> None:
         name = self.rng.choice([*self.pool.backends])
-        self.balancer.command(name, admin, self.now.read())
+        self.cluster.command(name, admin)
         if admin is not AdminState.READY:
             self.clock.callLater(self.rng.uniform(0, 4.0), self._command_ready, name)
 
     def _command_ready(self, name: str) -> None:
-        self.balancer.command(name, AdminState.READY, self.now.read())
+        self.cluster.command(name, AdminState.READY)
 
     def _end(self) -> None:
         """Every wait ends by itself; then the balancer is stopped, and nothing may be left."""
@@ -288,20 +282,16 @@ class Town:
                 client.transport.resumeProducing()
         self.clock.advance(12.0)
         self._leftover(
-            exchanges=self.engine.exchanges,
-            clients=len(self.engine.downstreams),
-            inside=self.engine.gate.open,
+            exchanges=self.frontend.exchanges,
+            clients=len(self.frontend.clients),
+            inside=self.frontend.gate.open,
             in_flight=sum(backend.in_flight for backend in self.pool.backends.values()),
-            busy_connections=self.connections.open - self.connections.idle,
+            busy_connections=self.cluster.open - self.cluster.idle,
         )
-        if self.checks is not None:
-            self.checks.stop()
-            self.probe.close()
-        self._ticking.cancel()
-        self.connections.close_all()
+        self.balanced.data_plane.close()
         self.clock.advance(1.0)
-        self._leftover(connections=self.connections.open, idle=self.connections.idle, deadlines=self.deadlines.armed)
-        if self._kernel is not None:
+        self._leftover(connections=self.cluster.open, idle=self.cluster.idle, deadlines=self.deadlines.armed)
+        if self._kernel is not None and self.poller is not None:
             self._leftover(sockets=len(self._kernel.sockets), watched=self.poller.watched)
         self.clock.advance(60.0)
         self._leftover(
@@ -309,15 +299,11 @@ class Town:
             wheel=self.deadlines.armed,
             delayed_calls=self.clock.getDelayedCalls(),
         )
-        if self._kernel is not None:
+        if self.poller is not None:
             self.poller.stop()
 
     def _leftover(self, **things: object) -> None:
         self.left.update({name: thing for name, thing in things.items() if thing})
-
-
-def server_address(name: str) -> Any:
-    return BackendSpec.parse(name).address
 
 
 def _shown(data: bytes) -> str:

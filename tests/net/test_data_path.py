@@ -9,8 +9,6 @@ import contextlib
 import pytest
 from world import World
 
-from twisted_lb.net.connections import KeepRules
-
 OK = b"HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 5\r\n\r\nhello"
 OURS = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port")
 GET = b"GET /x?y=%20z HTTP/1.1\r\nHost: example.org\r\n\r\n"
@@ -448,7 +446,7 @@ SORRY = b"HTTP/1.1 503 Sorry\r\nDate: now\r\nContent-Length: 4\r\n\r\nbusy"
 
 
 def test_a_status_that_counts_as_a_failure_is_tried_elsewhere(make):
-    world = make("a:80", "b:80", bad_statuses=(503,))
+    world = make("a:80", "b:80", retry={"bad_statuses": [503]})
     client = world.client().send(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc")
     first = world.backend()
     assert body_of(first.read()) == b"abc"
@@ -463,7 +461,7 @@ def test_a_status_that_counts_as_a_failure_is_tried_elsewhere(make):
 
 
 def test_a_status_that_counts_as_a_failure_reaches_the_client_where_nobody_is_left(make):
-    world = make("a:80", bad_statuses=(503,))
+    world = make("a:80", retry={"bad_statuses": [503]})
     client = world.client()
     for _ in range(2):  # its connection is kept: the answer was a whole one
         client.send(GET)
@@ -476,7 +474,7 @@ def test_a_status_that_counts_as_a_failure_reaches_the_client_where_nobody_is_le
 
 
 def test_a_status_that_counts_as_a_failure_does_not_send_a_post_again(make):
-    world = make("a:80", "b:80", bad_statuses=(503,))
+    world = make("a:80", "b:80", retry={"bad_statuses": [503]})
     client = world.client().send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc")
     world.backend().read()
     world.backend().send(SORRY)
@@ -485,7 +483,7 @@ def test_a_status_that_counts_as_a_failure_does_not_send_a_post_again(make):
 
 
 def test_a_status_that_counts_as_a_failure_and_is_cut_is_cut_short(make):
-    world = make("a:80", bad_statuses=(503,))
+    world = make("a:80", retry={"bad_statuses": [503]})
     client = world.client().send(GET)
     world.backend().read()
     world.backend().send(SORRY[:-1])
@@ -496,7 +494,7 @@ def test_a_status_that_counts_as_a_failure_and_is_cut_is_cut_short(make):
 
 
 def test_a_status_of_a_backend_is_its_own_business_unless_it_is_configured(make):
-    world = make("a:80", "b:80", bad_statuses=(500, 502))
+    world = make("a:80", "b:80", retry={"bad_statuses": [500, 502]})
     client = world.client().send(GET)
     world.backend().read()
     world.backend().send(SORRY)
@@ -505,7 +503,7 @@ def test_a_status_of_a_backend_is_its_own_business_unless_it_is_configured(make)
 
 
 def test_a_body_longer_than_the_hold_is_not_sent_again(make):
-    world = make("a:80", "b:80", replay_bytes=4)
+    world = make("a:80", "b:80", limits={"replay_body_bytes": 4})
     client = world.client().send(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\nabcdef")
     world.backend().read()
     world.backend().close()
@@ -515,7 +513,7 @@ def test_a_body_longer_than_the_hold_is_not_sent_again(make):
 
 def test_a_body_longer_than_the_hold_finds_another_backend_when_the_first_one_refuses(engine_world):
     """Nothing was sent yet, and reading stopped at the cap: everything is still held."""
-    world = engine_world("a:80", "b:80", replay_bytes=4)
+    world = engine_world("a:80", "b:80", limits={"replay_body_bytes": 4})
     world.dial.refuse.add("a:80")
     for _ in range(2):  # one of the two begins with a
         client = world.client().send(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\nabcdef")
@@ -797,7 +795,7 @@ def test_a_bad_chunk_in_the_middle_of_an_upload_is_400_and_blames_nobody(engine_
     ids=["length", "chunked"],
 )
 def test_a_body_over_the_limit_is_413(engine_world, upload):
-    world = engine_world(body_bytes=10)
+    world = engine_world(limits={"body_bytes": 10})
     client = world.client().send(b"POST / HTTP/1.1\r\nHost: x\r\n" + upload)
     assert client.read().startswith(b"HTTP/1.1 413 ")
 
@@ -934,7 +932,7 @@ def test_while_draining_an_answer_ends_its_connection(engine_world):
     world = engine_world()
     client = world.client().send(GET)
     world.engine.draining = True
-    for downstream in list(world.engine.downstreams):
+    for downstream in list(world.engine.clients):
         downstream.drain()
     world.backend().send(OK)
     answer = client.read()
@@ -946,7 +944,7 @@ def test_while_draining_an_idle_connection_still_answers_what_is_on_its_way(engi
     world = engine_world()
     idle, late = world.client(), world.client()
     world.engine.draining = True
-    for downstream in list(world.engine.downstreams):
+    for downstream in list(world.engine.clients):
         downstream.drain()
     world.advance(0.2)
     late.send(GET)
@@ -971,7 +969,7 @@ def test_a_close_of_ours_waits_for_what_the_client_has_still_sent(engine_world):
     client.send(b"and more")
     assert not client.was_reset
     world.advance(2.2)
-    assert len(world.engine.downstreams) == 0
+    assert len(world.engine.clients) == 0
 
 
 def test_lingering_lasts_as_long_after_a_long_silence(engine_world):
@@ -982,9 +980,9 @@ def test_lingering_lasts_as_long_after_a_long_silence(engine_world):
     client.read()
     assert client.closed
     world.advance(1.5)
-    assert len(world.engine.downstreams) == 1
+    assert len(world.engine.clients) == 1
     world.advance(0.8)
-    assert len(world.engine.downstreams) == 0
+    assert len(world.engine.clients) == 0
 
 
 # Kept connections wear out.
@@ -1005,7 +1003,7 @@ def exchange_one(world: World, client) -> None:
 
 
 def test_a_connection_is_replaced_after_its_requests(engine_world):
-    world = engine_world(keep=KeepRules(most_idle=32, idle_s=60, most_requests=2, most_age_s=3600))
+    world = engine_world(upstream={"max_requests": 2})
     client = world.client()
     for _ in range(5):
         exchange_one(world, client)
@@ -1013,7 +1011,7 @@ def test_a_connection_is_replaced_after_its_requests(engine_world):
 
 
 def test_a_connection_is_replaced_at_its_age(engine_world):
-    world = engine_world(keep=KeepRules(most_idle=32, idle_s=60, most_requests=1000, most_age_s=100))
+    world = engine_world(upstream={"max_age_s": 100.0})
     client = world.client()
     for _ in range(5):
         exchange_one(world, client)
@@ -1023,18 +1021,18 @@ def test_a_connection_is_replaced_at_its_age(engine_world):
 
 
 def test_no_more_connections_are_kept_than_allowed(engine_world):
-    world = engine_world(keep=KeepRules(most_idle=2, idle_s=60, most_requests=1000, most_age_s=3600))
+    world = engine_world(upstream={"max_idle": 2})
     clients = [world.client().send(GET) for _ in range(5)]
     for backend in list(world.backend_connections):
         backend.read()
         backend.send(OK)
     for client in clients:
         client.read()
-    assert (world.connections.idle, world.connections.open) == (2, 2)
+    assert (world.cluster.idle, world.cluster.open) == (2, 2)
 
 
 def test_with_none_kept_each_request_has_its_own(engine_world):
-    world = engine_world(keep=KeepRules(most_idle=0, idle_s=60, most_requests=1000, most_age_s=3600))
+    world = engine_world(upstream={"max_idle": 0})
     client = world.client()
     for _ in range(3):
         exchange_one(world, client)
@@ -1066,12 +1064,12 @@ def test_a_client_that_reads_nothing_at_all_is_cut_off_in_the_end(engine_world):
     backend.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (1 << 27))
     push(world, backend, 1 << 27)
     world.advance(59)
-    assert len(world.engine.downstreams) == 1
+    assert len(world.engine.clients) == 1
     world.advance(2)
-    if world.engine.downstreams:
+    if world.engine.clients:
         # A busy kernel went on moving bytes into the client's buffer after the pause: that counts as taking them, once.
         world.advance(60)
-    assert len(world.engine.downstreams) == 0
+    assert len(world.engine.clients) == 0
     assert world.outcomes() == {"CLIENT_GONE": 1}
 
 
@@ -1121,7 +1119,7 @@ def test_the_resource_refuses_what_our_grammar_refuses():
         (b"GET / HTTP/1.1\r\nHost: a@b\r\n\r\n", b"400"),
         (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\nhello world", b"413"),
     ]:
-        world = World(side="resource", body_bytes=10)
+        world = World(side="resource", limits={"body_bytes": 10})
         client = world.client().send(request)
         assert client.read().startswith(b"HTTP/1.1 " + status)
         assert world.backend_connections == []

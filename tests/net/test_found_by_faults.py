@@ -2,7 +2,8 @@
 
 from world import World
 
-from twisted_lb.net.downstream import Downstream
+from twisted_lb.net.foreign import Foreign
+from twisted_lb.net.http1 import Http1
 from twisted_lb.testing import MemoryNetwork, ScriptedClient
 
 GET = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -42,7 +43,7 @@ def test_a_tunnel_that_its_backend_ends_is_ok_also_where_nobody_can_half_close()
     """Over Twisted's transports the end of one side is the end of all: it was logged as a client that left."""
     world = World()
     network = MemoryNetwork(world.time)
-    network.listen("lb:80", lambda: Downstream(world.engine))
+    network.listen("lb:80", lambda: Foreign(world.runtime.clock, Http1(world.engine)))
     client = ScriptedClient(network, "lb:80")
     client.send(b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
     backend = world.backend()

@@ -53,7 +53,7 @@ def test_what_a_backend_announces_is_honoured(world, announced, reused_at, repla
 
 def test_a_connection_that_is_announced_to_close_at_once_is_not_kept(world):
     serve(world, announcing(b"timeout=0"))
-    assert world.connections.idle == 0
+    assert world.cluster.idle == 0
 
 
 @pytest.mark.parametrize("announced", [b"", b"timeout", b"timeout=x", b"timeout=-1", b"timeout=" + b"9" * 30, b"max=5"])
@@ -66,7 +66,7 @@ def test_an_announcement_that_says_nothing_changes_nothing(world, announced):
 def test_a_long_announcement_does_not_outlast_the_configuration(world):
     serve(world, announcing(b"timeout=1000"))
     world.advance(61)
-    assert world.connections.idle == 0
+    assert world.cluster.idle == 0
 
 
 def test_a_backend_that_closes_idle_connections_is_not_met_late_again(world):
@@ -89,7 +89,7 @@ def test_what_was_seen_holds_for_those_that_are_idle_already(world):
     world.advance(1.5)
     older.close()
     world.advance(0.2)  # 1.7 s: past 0.8 of 2 s
-    assert world.connections.idle == 0
+    assert world.cluster.idle == 0
 
 
 def test_what_was_seen_is_believed_for_ten_minutes(world):
@@ -152,7 +152,7 @@ def test_a_close_teaches_nothing_while_an_older_connection_is_kept(world):
 def test_whoever_comes_back_is_learnt_anew(world):
     serve(world)
     close_at(world, 2.0)
-    world.connections.believe_anew("a:80")
+    world.cluster._forget_idle_timeout("a:80")
     serve(world)
     world.advance(30)
     assert serve(world) == 2

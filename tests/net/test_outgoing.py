@@ -6,6 +6,7 @@ import pytest
 from twisted.internet.task import Clock as Turns
 
 from twisted_lb.net.clock import Clock
+from twisted_lb.net.foreign import Foreign
 from twisted_lb.net.outgoing import Outgoing
 from twisted_lb.net.poller import EpollPoller
 from twisted_lb.net.transport import Transport
@@ -63,7 +64,14 @@ class Protocol:
         pass
 
 
-class Foreign:
+class Deaf:
+    """A protocol that does nothing."""
+
+    def makeConnection(self, transport) -> None:
+        pass
+
+
+class NotOurs:
     """A transport that is not ours."""
 
     def __init__(self) -> None:
@@ -193,9 +201,11 @@ def test_after_the_goodbye_nothing_is_sent(sock, transport, out):
 
 
 def test_a_foreign_transport_gets_the_same_bytes():
-    foreign = Foreign()
+    foreign = NotOurs()
+    adapter = Foreign(Clock(lambda: 0.0), Deaf())
+    adapter.makeConnection(foreign)
     out = Outgoing()
-    out.attach(foreign)
+    out.attach(adapter)
     out.held = b"head"
     out.write(LONG)
     out.chunked = True

@@ -1,13 +1,14 @@
 """What backends are told about clients, what is believed of clients, and what the balancer says itself."""
 
 import json
-from ipaddress import ip_network
 
 import pytest
 from world import World
 
-from twisted_lb.net.answers import ErrorPage, accept_of, preferred_type, safe_id
-from twisted_lb.net.engine import Passing
+from twisted_lb.config import LoadBalancerConfig
+from twisted_lb.net.answers import accept_of, preferred_type, safe_id
+from twisted_lb.net.settings import ClientRules
+from twisted_lb.plan import DEFAULT, plan_of
 from twisted_lb.wire.rewrite import Forwarding
 
 OK = b"HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 5\r\n\r\nhello"
@@ -22,9 +23,9 @@ REQUEST = b"GET / HTTP/1.1\r\nHost: inner\r\n%b\r\n"
 def make(request):
     worlds = []
 
-    def one(told: Forwarding | None = None, **passing):
-        rules = Passing(told=told or Forwarding(), pages=passing.pop("pages", {}), **passing)
-        world = World(side=request.param, passing=rules)
+    def one(**options):
+        pages = options.pop("error_pages", {})
+        world = World(side=request.param, forwarding=options, error_pages=pages)
         worlds.append(world)
         return world
 
@@ -48,7 +49,7 @@ def told(world: World, more: bytes = b"") -> dict[bytes, bytes]:
 
 
 def test_a_stranger_is_not_believed(make):
-    fields = told(make(trusted=(ip_network("10.0.0.0/8"),)), CLAIMS)
+    fields = told(make(trusted_proxies=["10.0.0.0/8"]), CLAIMS)
     assert fields[b"x-forwarded-for"] == b"127.0.0.1"
     assert fields[b"x-forwarded-proto"] == b"http"
     assert fields[b"x-forwarded-host"] == b"inner"
@@ -57,7 +58,7 @@ def test_a_stranger_is_not_believed(make):
 
 
 def test_a_trusted_proxy_is_believed_and_added(make):
-    fields = told(make(trusted=(ip_network("127.0.0.0/8"),)), CLAIMS)
+    fields = told(make(trusted_proxies=["127.0.0.0/8"]), CLAIMS)
     assert fields[b"x-forwarded-for"] == b"6.6.6.6, 7.7.7.7, 127.0.0.1"
     assert fields[b"x-forwarded-proto"] == b"https"
     assert fields[b"x-forwarded-host"] == b"outer"
@@ -66,19 +67,19 @@ def test_a_trusted_proxy_is_believed_and_added(make):
 
 
 def test_a_trusted_proxy_that_says_nothing_is_the_client(make):
-    fields = told(make(trusted=(ip_network("127.0.0.1"),)))
+    fields = told(make(trusted_proxies=["127.0.0.1"]))
     assert fields[b"x-forwarded-for"] == b"127.0.0.1"
     assert fields[b"x-forwarded-host"] == b"inner"
 
 
 def test_forwarded_is_sent_on_request(make):
-    assert told(make(Forwarding(forwarded=True)), CLAIMS)[b"forwarded"] == b"for=127.0.0.1;proto=http;host=inner"
-    trusting = make(Forwarding(forwarded=True), trusted=(ip_network("127.0.0.1"),))
+    assert told(make(forwarded=True), CLAIMS)[b"forwarded"] == b"for=127.0.0.1;proto=http;host=inner"
+    trusting = make(forwarded=True, trusted_proxies=["127.0.0.1"])
     assert told(trusting, CLAIMS)[b"forwarded"] == b"for=6.6.6.6, for=127.0.0.1;proto=http;host=inner"
 
 
 def test_via_is_said_both_ways_on_request(make):
-    world = make(Forwarding(via=b"lb"))
+    world = make(via="lb")
     client = world.client().send(REQUEST % b"Via: 1.0 fred\r\n")
     request = world.backend().read()
     assert request.index(b": 1.0 fred\r\n") < request.index(b"Via: 1.1 lb\r\n")
@@ -90,7 +91,7 @@ def test_via_is_said_both_ways_on_request(make):
 def test_a_request_id_is_passed_and_made_only_on_request(make):
     assert b"x-request-id" not in told(make())
     assert told(make(), b"X-Request-ID: mine\r\n")[b"x-request-id"] == b"mine"
-    world = make(make_request_id=True)
+    world = make(request_id="make")
     made = [told(world)[b"x-request-id"] for _ in range(3)]
     assert len(set(made)) == 3
     assert all(len(one) == 32 for one in made)
@@ -99,7 +100,7 @@ def test_a_request_id_is_passed_and_made_only_on_request(make):
 
 def test_a_traceparent_is_passed_and_made_only_on_request(make):
     assert b"traceparent" not in told(make())
-    world = make(make_traceparent=True)
+    world = make(traceparent="make")
     parts = told(world)[b"traceparent"].split(b"-")
     assert [len(part) for part in parts] == [2, 32, 16, 2]
     assert (parts[0], parts[3]) == (b"00", b"00")
@@ -107,12 +108,10 @@ def test_a_traceparent_is_passed_and_made_only_on_request(make):
 
 
 def test_every_attempt_has_the_same_id(make):
-    world = make(make_request_id=True)
+    world = make(request_id="make")
     world.client().send(REQUEST % b"")
     first = fields_of(world.backend().read())[b"x-request-id"]
-    world.balancer.update(
-        [*[__import__("twisted_lb.core.backend").core.backend.BackendSpec.parse(n) for n in ("a:80", "b:80")]], 0.0
-    )
+    world.update("a:80", "b:80")
     world.backend().close()
     assert fields_of(world.backend().read())[b"x-request-id"] == first
 
@@ -145,8 +144,10 @@ def test_an_error_answer_is_in_the_form_the_client_prefers(make, accept, kind):
         assert json.loads(body) == {"status": 502, "error": "Bad Gateway", "request_id": "id-1"}
 
 
-def test_an_error_answer_can_be_replaced(make):
-    answer = refused(make(pages={502: ErrorPage(b"text/html", b"<h1>sorry</h1>")}), b"Accept: application/json\r\n")
+def test_an_error_answer_can_be_replaced(make, tmp_path):
+    page = tmp_path / "sorry.html"
+    page.write_text("<h1>sorry</h1>")
+    answer = refused(make(error_pages={"502": str(page)}), b"Accept: application/json\r\n")
     assert answer.endswith(b"\r\n\r\n<h1>sorry</h1>")
     assert fields_of(answer)[b"content-type"].startswith(b"text/html")
 
@@ -190,6 +191,11 @@ def test_ids_are_cut_and_cleaned():
     assert safe_id(b"ok-1_2.3:4/5+6=@ \t\xff\"'<>{}") == b"ok-1_2.3:4/5+6=@_________"
 
 
+def rules_trusting(*networks: str) -> ClientRules:
+    config = LoadBalancerConfig(backends=["a:80"], forwarding={"trusted_proxies": networks})
+    return plan_of(config).listeners[DEFAULT].rules
+
+
 @pytest.mark.parametrize(
     ("address", "network", "trusted"),
     [
@@ -202,22 +208,21 @@ def test_ids_are_cut_and_cleaned():
     ],
 )
 def test_trust_goes_by_address(address, network, trusted):
-    passing = Passing(told=Forwarding(), trusted=(ip_network(network),), pages={})
-    assert passing.client(address, b"http", b"80").trusted is trusted
+    assert rules_trusting(network).client(address, b"http", b"80").trusted is trusted
 
 
 def test_an_ipv4_client_of_a_dual_stack_listener_is_named_as_ipv4():
-    assert Passing(told=Forwarding(), pages={}).client("::ffff:1.2.3.4", b"http", b"80").address == b"1.2.3.4"
+    assert rules_trusting().client("::ffff:1.2.3.4", b"http", b"80").address == b"1.2.3.4"
 
 
 def test_an_ipv6_client_is_quoted_in_forwarded():
     from twisted_lb.wire.grammar import Limits
     from twisted_lb.wire.request import parse_request_fields
-    from twisted_lb.wire.rewrite import Client, upstream_tail
+    from twisted_lb.wire.rewrite import Client, upstream_head
 
     fields = parse_request_fields(11, b"Host: h:8080", Limits())
-    tail = upstream_tail(fields, Client(b"2001:db8::1"), Forwarding(forwarded=True))
-    assert b'\r\nForwarded: for="[2001:db8::1]";proto=http;host="h:8080"\r\n' in tail
+    head = upstream_head(fields, Client(b"2001:db8::1"), Forwarding(forwarded=True))
+    assert b'\r\nForwarded: for="[2001:db8::1]";proto=http;host="h:8080"\r\n' in head
 
 
 # Half-closed clients, and small things of the RFC.
@@ -228,7 +233,7 @@ def engine_world():
     worlds = []
 
     def one(**passing):
-        world = World(passing=Passing(told=Forwarding(), pages={}, **passing))
+        world = World(**passing)
         worlds.append(world)
         return world
 
@@ -246,7 +251,7 @@ def test_a_half_closed_client_is_gone_unless_it_is_to_be_answered(engine_world):
 
 
 def test_a_half_closed_client_is_answered_where_that_is_configured(engine_world):
-    world = engine_world(finish_half_closed=True)
+    world = engine_world(client_half_close="finish")
     client = world.client().send(REQUEST % b"" + REQUEST % b"")
     client.shut()
     for _ in range(2):
@@ -258,7 +263,7 @@ def test_a_half_closed_client_is_answered_where_that_is_configured(engine_world)
 
 
 def test_a_client_that_resets_is_gone_even_where_a_half_closed_one_is_answered(engine_world):
-    world = engine_world(finish_half_closed=True)
+    world = engine_world(client_half_close="finish")
     client = world.client().send(REQUEST % b"")
     backend = world.backend()
     backend.read()
@@ -271,7 +276,7 @@ def test_a_client_that_resets_is_gone_even_where_a_half_closed_one_is_answered(e
 
 def test_a_half_closed_client_is_answered_all_it_asked_for_whoever_answers(engine_world):
     """The first by the backend, the others by us, in one go."""
-    world = engine_world(finish_half_closed=True)
+    world = engine_world(client_half_close="finish")
     client = world.client().send(4 * (REQUEST % b""))
     client.shut()
     world.dial.refuse.add("a:80")
@@ -284,7 +289,7 @@ def test_a_half_closed_client_is_answered_all_it_asked_for_whoever_answers(engin
 
 
 def test_half_a_request_and_a_fin_is_nobody(engine_world):
-    world = engine_world(finish_half_closed=True)
+    world = engine_world(client_half_close="finish")
     client = world.client().send(b"GET / HTTP/1.1\r\nHo")
     client.shut()
     assert client.read() == b""
@@ -319,9 +324,7 @@ def test_an_expectation_that_nobody_answers_does_not_stop_the_body(engine_world)
 
 def test_an_expectation_follows_its_request_to_the_next_backend(engine_world):
     world = engine_world()
-    from twisted_lb.core.backend import BackendSpec
-
-    world.balancer.update([BackendSpec.parse("a:80"), BackendSpec.parse("b:80")], 0.0)
+    world.update("a:80", "b:80")
     client = world.client().send(b"PUT / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")
     world.backend().read()
     world.backend().close()

@@ -2,18 +2,14 @@
 
 import socket
 import struct
-from ipaddress import ip_network
 
 import pytest
 from twisted.logger import globalLogPublisher
 from world import World
 
-from twisted_lb.core.gate import Gate
 from twisted_lb.core.outcome import Outcome
-from twisted_lb.net.downstream import Downstream
-from twisted_lb.net.engine import Passing
+from twisted_lb.net.http1 import Http1
 from twisted_lb.net.listener import Listener, bind_tcp
-from twisted_lb.wire.rewrite import Forwarding
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
@@ -22,12 +18,13 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 class House:
     """A world whose clients come in through a real listener."""
 
-    def __init__(self, gate: Gate, **options) -> None:
-        self.gate = gate
-        self.world = World(gate=gate, **options)
+    def __init__(self, connections: int, per_client: int = 0, **options) -> None:
+        limits = {"connections": connections, "connections_per_client": per_client}
+        self.world = World(limits=limits, **options)
         engine = self.world.engine
+        self.gate = engine.gate
         self.listener = Listener(
-            self.world.poller, bind_tcp("127.0.0.1", 0), lambda: Downstream(engine), self.world.time.callLater, gate
+            self.world.poller, bind_tcp("127.0.0.1", 0), lambda: Http1(engine), self.world.time.callLater, engine.gate
         )
         self.listener.start()
         self.clients: list[socket.socket] = []
@@ -52,7 +49,7 @@ class House:
 
 
 def test_at_the_limit_nobody_is_accepted_until_somebody_leaves():
-    house = House(Gate(3))
+    house = House(3)
     clients = house.connect(5)
     assert (house.listener.accepted, house.gate.open) == (3, 3)
     assert not house.world.run(), "it spins"
@@ -67,7 +64,7 @@ def test_at_the_limit_nobody_is_accepted_until_somebody_leaves():
 
 
 def test_who_waited_in_the_queue_is_served():
-    house = House(Gate(1))
+    house = House(1)
     first, second = house.connect(2)
     second.sendall(GET)
     house.world.run()
@@ -81,7 +78,7 @@ def test_who_waited_in_the_queue_is_served():
 
 def test_the_limit_is_said_once_until_a_tenth_of_it_has_left():
     said: list = []
-    house = House(Gate(10))
+    house = House(10)
 
     def observe(event):
         if event["log_namespace"] == "twisted_lb.net.listener":
@@ -102,7 +99,7 @@ def test_the_limit_is_said_once_until_a_tenth_of_it_has_left():
 
 
 def test_a_stop_at_the_limit_takes_in_who_is_in_the_queue():
-    house = House(Gate(1))
+    house = House(1)
     _first, second = house.connect(2)
     second.sendall(GET)
     house.listener.stop()
@@ -113,7 +110,7 @@ def test_a_stop_at_the_limit_takes_in_who_is_in_the_queue():
 
 
 def test_a_client_with_its_share_is_told_so_and_costs_nobody_else():
-    house = House(Gate(100, per_client=2))
+    house = House(100, per_client=2)
     *mine, third = house.connect(3)
     assert third.recv(1000).startswith(b"HTTP/1.1 429 Too Many Requests\r\n")
     assert third.recv(1000) == b""
@@ -129,8 +126,7 @@ def test_a_client_with_its_share_is_told_so_and_costs_nobody_else():
 
 
 def test_a_trusted_proxy_speaks_for_many():
-    passing = Passing(told=Forwarding(), trusted=(ip_network("127.0.0.0/8"),), pages={})
-    house = House(Gate(100, per_client=1), passing=passing)
+    house = House(100, per_client=1, forwarding={"trusted_proxies": ["127.0.0.0/8"]})
     house.connect(5)
     assert (house.gate.open, house.gate.turned_away) == (5, 0)
     house.close()
@@ -139,7 +135,7 @@ def test_a_trusted_proxy_speaks_for_many():
 @pytest.mark.parametrize("side", ["engine", "fallback"])
 def test_requests_that_we_answer_ourselves_come_in_turns(side):
     """A client sends thousands of requests that need no backend; another's single one is not answered after them."""
-    house = House(Gate(100), side=side)
+    house = House(100, side=side)
     house.world.dial.refuse.add("a:80")
     greedy, modest = house.connect(2)
     greedy.sendall(GET * 1000)
@@ -171,7 +167,7 @@ def test_requests_that_we_answer_ourselves_come_in_turns(side):
 
 
 def test_requests_sent_ahead_are_held_up_to_a_bound():
-    house = House(Gate(100))
+    house = House(100)
     house.world.dial.refuse.add("a:80")
     [greedy] = house.connect()
     greedy.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
@@ -181,7 +177,7 @@ def test_requests_sent_ahead_are_held_up_to_a_bound():
     for _ in range(30):
         house.world.poller.doRead()
         house.world.time.run_due()
-        held += [len(one._buffer) for one in house.world.engine.downstreams]
+        held += [len(one._speaker._reader.buffer) for one in house.world.engine.clients]
     assert max(held) <= 2 * 65536 < sent
     greedy.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     house.close()

@@ -6,9 +6,6 @@ import pytest
 from world import World
 
 from twisted_lb.net.answers import accept_of
-from twisted_lb.net.engine import Passing
-from twisted_lb.wire.grammar import Limits
-from twisted_lb.wire.rewrite import Forwarding
 
 OK = b"HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 5\r\n\r\nhello"
 WISHES = b"Host: x\r\nAccept: application/json\r\nX-Request-ID: mine\r\n"
@@ -45,7 +42,7 @@ def told(answer: bytes) -> dict:
     ],
 )
 def test_a_broken_body_is_refused_in_the_form_the_client_prefers_with_its_id(make, upload, status):
-    client = make(body_bytes=10).client().send(b"POST / HTTP/1.1\r\n" + WISHES + upload)
+    client = make(limits={"body_bytes": 10}).client().send(b"POST / HTTP/1.1\r\n" + WISHES + upload)
     answer = client.read()
     assert answer.startswith(b"HTTP/1.1 %d " % status)
     assert (told(answer)["status"], told(answer)["request_id"]) == (status, "mine")
@@ -60,7 +57,7 @@ def test_a_body_that_stalls_is_refused_in_the_form_the_client_prefers_with_its_i
 
 
 def test_an_id_that_we_made_is_the_one_the_client_is_told(make):
-    world = make(passing=Passing(told=Forwarding(), pages={}, make_request_id=True))
+    world = make(forwarding={"request_id": "make"})
     client = world.client().send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
     [made] = [line for line in world.backend().read().split(b"\r\n") if line.startswith(b"X-Request-ID: ")]
     client.send(b"0x3\r\n")
@@ -70,7 +67,9 @@ def test_an_id_that_we_made_is_the_one_the_client_is_told(make):
 
 
 def test_a_refused_length_of_a_head_request_has_no_body(make):
-    client = make(body_bytes=10).client().send(b"HEAD / HTTP/1.1\r\n" + WISHES + b"Content-Length: 11\r\n\r\n")
+    client = (
+        make(limits={"body_bytes": 10}).client().send(b"HEAD / HTTP/1.1\r\n" + WISHES + b"Content-Length: 11\r\n\r\n")
+    )
     assert client.read().startswith(b"HTTP/1.1 413 ")
     assert client.received.endswith(b"\r\n\r\n")
 
@@ -111,9 +110,9 @@ def padded(start: bytes, size: int) -> bytes:
 @pytest.mark.parametrize("more", [0, 1])
 def test_a_limit_is_the_same_however_the_end_is_cut(make, more):
     """The longest line and the longest head are taken, one byte more is not; no line end counts."""
-    world = make(limits=Limits(line_bytes=64, head_bytes=128))
+    world = make(limits={"request_line_bytes": 64, "head_bytes": 256})
     line = padded(b"GET /", 64 + more - 9) + b" HTTP/1.1"
-    head = padded(b"GET / HTTP/1.1\r\nHost: x\r\nX: ", 128 + more)
+    head = padded(b"GET / HTTP/1.1\r\nHost: x\r\nX: ", 256 + more)
     for data in (line + b"\r\nHost: x\r\n\r\n", head + b"\r\n\r\n"):
         for cut in range(60, len(data)):
             before = len(world.backend_connections)
@@ -128,9 +127,9 @@ def test_a_limit_is_the_same_however_the_end_is_cut(make, more):
 
 @pytest.mark.parametrize("more", [0, 1])
 def test_a_limit_of_an_answer_is_the_same_however_the_end_is_cut(make, more):
-    world = make(limits=Limits(line_bytes=64, head_bytes=128))
-    answer = padded(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX: ", 128 + more) + b"\r\n\r\n"
-    for cut in range(120, len(answer)):
+    world = make(limits={"request_line_bytes": 64, "head_bytes": 256})
+    answer = padded(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX: ", 256 + more) + b"\r\n\r\n"
+    for cut in range(248, len(answer)):
         client = world.client().send(b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         backend = world.backend()
         backend.read()

@@ -56,7 +56,7 @@ def test_what_is_not_one_request_is_refused_and_closed(make, request_bytes, stat
 
 
 def test_a_body_too_large_is_413_in_the_form_the_client_prefers_and_closed(make):
-    world = make(body_bytes=3)
+    world = make(limits={"body_bytes": 3})
     fields = b"Accept: application/json\r\nX-Request-ID: mine\r\nContent-Length: 4\r\n"
     client = world.client().send(b"POST / HTTP/1.1\r\nHost: a\r\n" + fields + b"\r\nbody" + PLAIN)
     answer = client.read()
@@ -96,9 +96,7 @@ def test_an_expectation_of_http_1_0_goes_no_further(make):
 
 
 def test_a_client_of_http_1_0_is_named_so_in_via(make):
-    from twisted_lb.net.engine import Passing
-    from twisted_lb.wire.rewrite import Forwarding
 
-    world = make(passing=Passing(told=Forwarding(via=b"lb"), pages={}))
+    world = make(forwarding={"via": "lb"})
     world.client().send(b"GET / HTTP/1.0\r\nHost: x\r\n\r\n")
     assert b"\r\nVia: 1.0 lb\r\n" in world.backend().read()

@@ -15,7 +15,7 @@ REFUSED = b"HTTP/1.1 408 "
 
 @pytest.fixture
 def world():
-    one = World(client_bytes_per_s=RATE)
+    one = World(limits={"client_bytes_per_s": RATE})
     yield one
     one.close()
 
@@ -73,7 +73,7 @@ def test_the_time_in_which_the_backend_does_not_take_the_body_does_not_count(wor
 
 
 def test_without_a_bound_a_body_may_drip():
-    world = World(client_bytes_per_s=0)
+    world = World(limits={"client_bytes_per_s": 0})
     client = world.client().send(POST)
     drip(world, client, b"x", every_s=29, for_s=600)
     assert client.received == b""
@@ -82,18 +82,18 @@ def test_without_a_bound_a_body_may_drip():
 
 @pytest.mark.parametrize(("rate", "cut"), [(0, False), (50_000, True)])
 def test_an_answer_that_is_sipped_is_cut_unless_there_is_no_bound(rate, cut):
-    world = World(client_bytes_per_s=rate)
+    world = World(limits={"client_bytes_per_s": rate})
     client = world.client().send(GET)
     backend = world.backend()
     backend.read()
     backend.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (1 << 30))
     for _ in range(10):
         flood(world, backend)
-        if not world.engine.downstreams:
+        if not world.engine.clients:
             break
         client.sock.recv(500_000)
         world.advance(50)
-    assert (not world.engine.downstreams) is cut
+    assert (not world.engine.clients) is cut
     world.close()
 
 

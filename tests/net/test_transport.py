@@ -286,12 +286,14 @@ def test_twisteds_interfaces_are_provided():
         ITransport,
     )
 
-    from twisted_lb.net.downstream import Downstream
+    from twisted_lb.net.foreign import Foreign
+    from twisted_lb.net.http1 import Http1
     from twisted_lb.net.upstream import Upstream
 
     assert IReadDescriptor.implementedBy(EpollPoller)
     assert all(one.implementedBy(Transport) for one in (ITransport, IConsumer, IPushProducer))
-    assert all(IHalfCloseableProtocol.implementedBy(one) for one in (Downstream, Upstream))
+    assert IHalfCloseableProtocol.implementedBy(Foreign)
+    assert all(IPushProducer.implementedBy(one) for one in (Http1, Upstream))
 
 
 def test_addresses_are_twisteds(line):

@@ -216,11 +216,11 @@ def test_while_draining_a_tunnel_is_killed_in_the_end(make):
     world = make()
     client, _ = tunnel(world)
     world.engine.draining = True
-    for downstream in list(world.engine.downstreams):
+    for downstream in list(world.engine.clients):
         downstream.drain()
     world.advance(3)
     client.send(b"x")
-    for downstream in list(world.engine.downstreams):
+    for downstream in list(world.engine.clients):
         downstream.kill()
     client.read()
     assert client.closed or client.was_reset

@@ -4,6 +4,9 @@ import random
 
 import pytest
 from twisted.internet.error import ConnectionDone
+from twisted_lb.net.connections import Connections, KeepRules
+from twisted_lb.net.downstream import Downstream
+from twisted_lb.net.engine import Engine, Passing, Rules, Timeouts
 from world import TIMEOUTS, WALL_TIME
 
 from twisted_lb.core.backend import BackendSpec
@@ -13,10 +16,7 @@ from twisted_lb.core.pool import Pool
 from twisted_lb.core.retry import RetryRules
 from twisted_lb.core.settings import PoolSettings
 from twisted_lb.net.clock import Clock
-from twisted_lb.net.connections import Connections, KeepRules
 from twisted_lb.net.deadlines import Deadlines
-from twisted_lb.net.downstream import Downstream
-from twisted_lb.net.engine import Engine, Passing, Rules, Timeouts
 from twisted_lb.testing import (
     CLOSE,
     NEVER_ANSWER,

@@ -14,7 +14,7 @@ from twisted_lb.wire.request import (
     parse_request_line,
     target_authority,
 )
-from twisted_lb.wire.rewrite import Client, upstream_tail, with_host
+from twisted_lb.wire.rewrite import Client, upstream_head, with_host
 
 LIMITS = Limits()
 
@@ -274,14 +274,14 @@ def test_the_head_for_the_backend_says_who_the_client_is():
         11, b"Host: h\r\nX: y\r\nTransfer-Encoding: chunked\r\nTE: trailers\r\nConnection: te", LIMITS
     )
     assert fields.framing == CHUNKED
-    assert upstream_tail(fields, Client(b"1.2.3.4")) == (
+    assert upstream_head(fields, Client(b"1.2.3.4")) == (
         b" HTTP/1.1\r\nHost: h\r\nX: y\r\nX-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: h\r\n"
         b"Transfer-Encoding: chunked\r\nTE: trailers\r\nConnection: TE\r\n\r\n"
     )
 
 
 def test_a_head_without_a_host_gets_the_backends():
-    tail = upstream_tail(parse_request_fields(10, b"", LIMITS), Client(b"::1"))
+    tail = upstream_head(parse_request_fields(10, b"", LIMITS), Client(b"::1"))
     assert with_host(tail, b"be:80").startswith(b" HTTP/1.1\r\nHost: be:80\r\nX-Forwarded-For: ::1\r\n")
 
 
@@ -303,7 +303,7 @@ def test_a_forwarded_head_means_the_same_when_it_is_read_again(method, fields):
         head = parse_request(b"%b /x HTTP/1.1\r\n%b" % (method, block[:-2]), LIMITS)
     except BadMessage:
         return
-    written = head.method + b" " + head.target + upstream_tail(head.fields, Client(b"1.1.1.1"))
+    written = head.method + b" " + head.target + upstream_head(head.fields, Client(b"1.1.1.1"))
     again = parse_request(written[:-4], LIMITS)
     assert (again.method, again.target, again.fields.framing) == (head.method, head.target, head.fields.framing)
     assert again.fields.lines == head.fields.lines

@@ -4,7 +4,7 @@ import pytest
 
 from twisted_lb.wire.grammar import Limits
 from twisted_lb.wire.request import parse_request_fields
-from twisted_lb.wire.rewrite import Client, Forwarding, upstream_tail, with_host, with_lines
+from twisted_lb.wire.rewrite import Client, Forwarding, upstream_head, with_host, with_lines
 
 PLAIN = Client(b"192.0.2.1")
 TRUSTED = Client(b"192.0.2.1", b"https", b"8443", trusted=True)
@@ -19,7 +19,7 @@ def lines_of(tail: bytes) -> list[bytes]:
 
 def rewritten(*lines: bytes, client: Client = PLAIN, version: int = 11, upgrade: bytes = b"", **told) -> list[bytes]:
     fields = parse_request_fields(version, b"\r\n".join(lines), Limits())
-    return lines_of(upstream_tail(fields, client, Forwarding(**told), upgrade))
+    return lines_of(upstream_head(fields, client, Forwarding(**told), upgrade))
 
 
 def test_order_case_and_repetition_are_kept():
@@ -129,7 +129,7 @@ def test_te_and_upgrade_are_said_again_with_their_connection_options():
 
 
 def test_a_backends_own_name_stands_in_for_a_host_that_is_missing():
-    tail = upstream_tail(parse_request_fields(10, b"X: y", Limits()), PLAIN)
+    tail = upstream_head(parse_request_fields(10, b"X: y", Limits()), PLAIN)
     assert lines_of(with_host(tail, b"be:80")) == [
         b"Host: be:80",
         b"X: y",
@@ -139,6 +139,6 @@ def test_a_backends_own_name_stands_in_for_a_host_that_is_missing():
 
 
 def test_lines_can_be_added():
-    tail = upstream_tail(parse_request_fields(11, b"Host: h", Limits()), PLAIN)
+    tail = upstream_head(parse_request_fields(11, b"Host: h", Limits()), PLAIN)
     assert lines_of(with_lines(tail, b"A: 1\r\nB: 2\r\n"))[-2:] == [b"A: 1", b"B: 2"]
     assert with_lines(tail, b"") == tail

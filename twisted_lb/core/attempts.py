@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from mypy_extensions import mypyc_attr
+
 from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.lease import Lease
@@ -15,19 +17,21 @@ from twisted_lb.core.retry import RetryRules
 _OK: Final = Outcome.OK
 
 
+@mypyc_attr(acyclic=True, free_list_len=1)
 class Attempt:
     """One try at a backend, from its lease to its outcome. All times are monotonic seconds.
 
     `way` is the shell's: the dial that is under way, then the connection; it is let go of when the attempt has ended.
     `due`: how long the shell waits for this attempt, `connected_at`: since when it has a connection; NEVER while that is
-    not known. `outcome` and `detail` are how it ended; None while it has not.
+    not known. `outcome` and `detail` are how it ended; None while it has not. `before` is the attempt before this one.
     """
 
-    __slots__ = ("began", "connected_at", "detail", "due", "lease", "outcome", "way")
+    __slots__ = ("before", "began", "connected_at", "detail", "due", "lease", "outcome", "way")
 
-    def __init__(self, lease: Lease, began: float) -> None:
+    def __init__(self, lease: Lease, began: float, before: "Attempt | None") -> None:
         self.lease: Final = lease
         self.began: Final = began
+        self.before: Final = before
         self.way: object | None = None
         self.due: float = NEVER
         self.connected_at: float = NEVER
@@ -39,6 +43,7 @@ class Attempt:
         return f"<Attempt at {self.lease.backend.name}: {'under way' if outcome is None else outcome.name}>"
 
 
+@mypyc_attr(acyclic=True, free_list_len=1)
 class Attempts:
     """All attempts at one request, one after the other. Whoever serves requests drives it: net, the facade, a simulator.
 
@@ -47,7 +52,7 @@ class Attempts:
     attempts at all, and `tried` whom not to ask; both may be set before the first.
     """
 
-    __slots__ = ("ask", "current", "due", "idempotent", "made", "pool", "retries", "tried", "waiting")
+    __slots__ = ("ask", "count", "current", "due", "idempotent", "pool", "retries", "tried", "waiting")
 
     def __init__(self, pool: Pool, retries: RetryRules, ask: Ask, *, idempotent: bool) -> None:
         self.pool: Final = pool
@@ -56,14 +61,20 @@ class Attempts:
         self.idempotent: Final = idempotent
         self.due: float = NEVER
         self.tried: tuple[Backend, ...] = ()
-        self.made: Final[list[Attempt]] = []
+        self.count: int = 0  # attempts that were made
         self.current: Attempt | None = None
         self.waiting: Ticket | None = None
 
     def begin(self, now: float) -> Lease | Refusal | Ticket:
         """The first attempt. The request pays into the retry budget, whatever becomes of it."""
-        self.pool.budget.deposit(now)
-        return self._take_up(self.pool.claim(self.ask, now, self.tried), now)
+        pool = self.pool
+        pool.budget.deposit(now)
+        verdict = pool.claim(self.ask, now, self.tried)
+        if isinstance(verdict, Lease):  # as a rule, and then without a detour
+            self.count = 1
+            self.current = Attempt(verdict, now, None)
+            return verdict
+        return self._take_up(verdict, now)
 
     def again(self, outcome: Outcome, now: float, *, replayable: bool) -> Lease | Refusal | Ticket | None:
         """Another attempt after the current one, which ended so or is about to; None when there may be none.
@@ -77,7 +88,7 @@ class Attempts:
             current is None
             or now >= self.due
             or not replayable
-            or len(self.made) > self.retries.more_attempts
+            or self.count > self.retries.more_attempts
             or not self.retries.allow(outcome, idempotent=self.idempotent)
             or not self.pool.budget.withdraw(now)
         ):
@@ -108,11 +119,22 @@ class Attempts:
     def _take_up(self, verdict: Lease | Refusal | Ticket, now: float) -> Lease | Refusal | Ticket:
         self.waiting = None
         if isinstance(verdict, Lease):
-            self.current = attempt = Attempt(verdict, now)
-            self.made.append(attempt)
+            self.count += 1
+            self.current = Attempt(verdict, now, self.current)
         elif isinstance(verdict, Ticket):
             self.waiting = verdict
         return verdict
+
+    @property
+    def made(self) -> list[Attempt]:
+        """All attempts so far, in order: O(attempts), made anew at each call."""
+        made: list[Attempt] = []
+        attempt = self.current
+        while attempt is not None:
+            made.append(attempt)
+            attempt = attempt.before
+        made.reverse()
+        return made
 
     def _remember(self, attempt: Attempt, outcome: Outcome) -> None:
         """Whom not to ask again: not whom another connection might still reach."""
@@ -121,4 +143,4 @@ class Attempts:
             self.tried = (*self.tried, backend)
 
     def __repr__(self) -> str:
-        return f"<Attempts {len(self.made)} made{', waiting' if self.waiting else ''}>"
+        return f"<Attempts {self.count} made{', waiting' if self.waiting else ''}>"

@@ -4,7 +4,10 @@ One process counts in a list. Workers will count in a table that all of them see
 own cells only, and reads the others'.
 """
 
+from mypy_extensions import mypyc_attr
 
+
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Counts:
     """Requests in flight by slot; a backend has a slot from when it comes until it is gone and its last request has ended.
 

@@ -2,9 +2,12 @@
 
 from typing import Final
 
+from mypy_extensions import mypyc_attr
+
 from twisted_lb.core.backend import Backend
 
 
+@mypyc_attr(acyclic=True, free_list_len=1)
 class Lease:
     """One attempt's claim on a backend, from `Pool.claim` to `Pool.settle`."""
 

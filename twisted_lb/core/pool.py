@@ -135,16 +135,20 @@ class Pool:
         """
         if self._queue.tickets and self.settings.queue_most:
             return self._wait(ask, now, tried)
+        if now >= self._wake_at:
+            self._wake(now)
         lease = self._lease(ask, now, tried)
         return self._wait(ask, now, tried) if lease is None else lease
 
     def _lease(self, ask: Ask, now: float, tried: Sequence[Backend]) -> Lease | None:
-        if now >= self._wake_at:
-            self._wake(now)
-        backend = self._selection.pick(ask, now, tried)
+        selection = self._selection
+        picker = selection.renewed(now) if selection.stale else selection.picker
+        if picker is None:
+            return None
+        backend = picker.pick(ask, now, selection.rng, tried)
         while backend is not None and not self.counts.claim(backend.slot):
             tried = (*tried, backend)  # another process was faster
-            backend = self._selection.pick(ask, now, tried)
+            backend = picker.pick(ask, now, selection.rng, tried)
         if backend is None:
             return None
         trial = backend.ejection.active
@@ -180,6 +184,8 @@ class Pool:
         Nobody waits: an empty list at once. Who was told is out of the queue.
         """
         verdicts: list[tuple[Ticket, Lease | Refusal]] = []
+        if now >= self._wake_at:
+            self._wake(now)
         for ticket in self._queue.tickets:
             lease = self._lease(ticket.ask, now, ticket.tried)
             if lease is not None:

@@ -13,17 +13,17 @@ class Selection:
     """The policy of a pool and its picker, over all backends that are READY.
 
     Health flips and full backends are no reason to build: `available` says who may be picked. `stale` is set by whoever
-    changes a weight or what the operator wants; the next pick builds, once, or the next tick if the policy is not eager.
+    changes a weight or what the operator wants; the next claim builds, once, or the next tick if the policy is not eager.
     """
 
-    __slots__ = ("_backends", "_before", "_picker", "_rng", "policy", "stale")
+    __slots__ = ("_backends", "_before", "picker", "policy", "rng", "stale")
 
     def __init__(self, policy: Policy, rng: Random) -> None:
         self.policy: Policy = policy
         self.stale: bool = False
-        self._rng: Final = rng
+        self.rng: Final = rng
         self._backends: list[Backend] = []
-        self._picker: Picker | None = None  # None while nobody is READY
+        self.picker: Picker | None = None  # None while nobody is READY
         self._before: Picker | None = None  # the one before, for what it knows of who is owed
 
     def follow(self, backends: Iterable[Backend]) -> None:
@@ -36,12 +36,13 @@ class Selection:
         self.policy = policy
         self.stale = True
 
-    def pick(self, ask: Ask, now: float, tried: Sequence[Backend]) -> Backend | None:
-        """Whom the policy picks, not one of `tried`; None when nobody is available."""
-        if self.stale and (self.policy.eager or self._picker is None):
+    def renewed(self, now: float) -> Picker | None:
+        """The picker for a pick, when this is stale: a new one, or, from a policy that takes long, the old one still. None
+        while nobody is READY.
+        """
+        if self.policy.eager or self.picker is None:
             self._rebuild(now)
-        picker = self._picker
-        return None if picker is None else picker.pick(ask, now, self._rng, tried)
+        return self.picker
 
     def tick(self, now: float) -> None:
         """The time for a policy that takes long."""
@@ -49,7 +50,7 @@ class Selection:
             self._rebuild(now)
 
     def foreseen(self, ask: Ask, now: float, tried: Sequence[Backend]) -> Backend | None:
-        """Whom `pick` would take: the same code, on copies of the picker and of chance. Nothing changes by it.
+        """Whom a claim would take: the same code, on copies of the picker and of chance. Nothing changes by it.
 
         A backend that is full by now, though nobody has noticed, is passed over, as a claim does.
         """
@@ -70,22 +71,22 @@ class Selection:
         return () if picker is None else picker.ranking(ask, now)
 
     def _picker_for(self, rng: Random, now: float) -> Picker | None:
-        if self.stale and (self.policy.eager or self._picker is None):
+        if self.stale and (self.policy.eager or self.picker is None):
             return self._build(rng, now)
-        return self._picker
+        return self.picker
 
     def _forked_rng(self) -> Random:
         rng = Random(0)
-        rng.setstate(self._rng.getstate())
+        rng.setstate(self.rng.getstate())
         return rng
 
     def _rebuild(self, now: float) -> None:
-        if self._picker is not None:
-            self._before = self._picker
-        self._picker = self._build(self._rng, now)
+        if self.picker is not None:
+            self._before = self.picker
+        self.picker = self._build(self.rng, now)
         self.stale = False
 
     def _build(self, rng: Random, now: float) -> Picker | None:
         members = [backend for backend in self._backends if backend.admin is AdminState.READY]
-        previous = self._before if self._picker is None else self._picker
+        previous = self._before if self.picker is None else self.picker
         return self.policy.build(members, previous, rng, now) if members else None

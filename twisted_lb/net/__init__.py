@@ -16,7 +16,8 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import classImplements
 
-from twisted_lb.net.downstream import Downstream
+from twisted_lb.net.foreign import Foreign
+from twisted_lb.net.http1 import Http1
 from twisted_lb.net.poller import EpollPoller
 from twisted_lb.net.transport import Transport
 from twisted_lb.net.upstream import Upstream
@@ -26,5 +27,6 @@ _declare: Callable[..., None] = classImplements
 
 _declare(EpollPoller, IReadDescriptor)
 _declare(Transport, ITransport, IConsumer, IPushProducer)
-_declare(Downstream, IProtocol, IHalfCloseableProtocol, IPushProducer)
-_declare(Upstream, IProtocol, IHalfCloseableProtocol, IPushProducer)
+_declare(Foreign, IProtocol, IHalfCloseableProtocol)
+_declare(Http1, IPushProducer)
+_declare(Upstream, IPushProducer)

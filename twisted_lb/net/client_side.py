@@ -2,6 +2,7 @@
 
 from mypy_extensions import mypyc_attr
 
+from twisted_lb.net.relay import Leg
 from twisted_lb.wire.response import ResponseHead
 
 
@@ -9,20 +10,20 @@ from twisted_lb.wire.response import ResponseHead
 class ClientSide:
     """Whoever brought the request: our HTTP/1.1 engine, or a twisted.web resource.
 
-    It calls `begin`, `receive` and `end_request`, and gets exactly one of: `start` … `finish`, `start` … `abort`,
-    `tunnel` … `close_tunnel`, or nothing after it reported `client_gone` or `client_fault`. A class and no
-    typing.Protocol: compiled, its methods are then called without being looked up.
+    It calls `begin`, `receive` and `end_request`, and gets exactly one of: `start` … `finish`, `start` … `abort`, `release`,
+    or nothing after it reported `client_gone` or `client_fault`. `extra` are field lines of our own for this answer, each
+    ended by CRLF. A class and no typing.Protocol: compiled, its methods are then called without being looked up.
     """
 
     def who(self) -> str:
         """The client's address, for the log."""
         raise NotImplementedError
 
-    def inform(self, head: ResponseHead) -> None:
+    def inform(self, head: ResponseHead, extra: bytes) -> None:
         """An interim answer (1xx)."""
         raise NotImplementedError
 
-    def start(self, head: ResponseHead, framing: int) -> None:
+    def start(self, head: ResponseHead, framing: int, extra: bytes) -> None:
         """The final head; `framing` is the length of the body in bytes, CHUNKED or UNTIL_CLOSE. May wait for `flush`."""
         raise NotImplementedError
 
@@ -42,16 +43,8 @@ class ClientSide:
         """The answer ends here, incomplete, and the client must see that."""
         raise NotImplementedError
 
-    def tunnel(self, head: ResponseHead) -> None:
-        """The protocol is switched (101): from here on bytes are just bytes, through `write` and `from_client`."""
-        raise NotImplementedError
-
-    def end_tunnel(self) -> None:
-        """The backend will say no more: half-close."""
-        raise NotImplementedError
-
-    def close_tunnel(self) -> None:
-        """Both sides have said everything, or one is gone."""
+    def release(self) -> Leg:
+        """Give the connection away, after a 101 was sent by `inform`: bytes are just bytes from here on."""
         raise NotImplementedError
 
     def pause(self) -> None:

@@ -1,7 +1,20 @@
-"""The time of the hot path: read once a batch, not once a request."""
+"""The time of the hot path: read once a batch, not once a request; and timers, as the reactor gives them."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
+
+
+class Timer(Protocol):
+    """A call to come, as a reactor's `callLater` returns it."""
+
+    def cancel(self) -> None:
+        """Take it back; only before it was made."""
+
+
+# `later(delay_s, call)` makes the call once, from the event loop.
+Later = Callable[[float, Callable[[], None]], Timer]
+# `soon(call)` makes the call when all others had their turn, never before it returns.
+Soon = Callable[[Callable[[], None]], None]
 
 
 class Clock:

@@ -7,10 +7,11 @@ in its slot and is put into the right one when the wheel comes by (Varghese and 
 from collections.abc import Callable
 from typing import Final
 
+from mypy_extensions import mypyc_attr
 from twisted.logger import Logger
 
 from twisted_lb.core.never import NEVER
-from twisted_lb.net.clock import Clock
+from twisted_lb.net.clock import Clock, Later, Timer
 
 TICK_S: Final = 0.1
 _NOWHERE: Final = 1 << 62
@@ -27,6 +28,7 @@ def _nothing() -> None:
     """The callback of a deadline that is over."""
 
 
+@mypyc_attr(free_list_len=1)
 class Deadline:
     """A moment at which `callback` runs, unless it was moved or disarmed before. Not armed when made."""
 
@@ -59,16 +61,16 @@ class Deadline:
 class Deadlines:
     """All deadlines of a process. `later(delay_s, f)` calls f once; the clock is read at each tick, for the callbacks."""
 
-    def __init__(self, clock: Clock, later: Callable[[float, Callable[[], None]], object]) -> None:
+    def __init__(self, clock: Clock, later: Later) -> None:
         self._clock: Final = clock
         self._later: Final = later
         self._slots: dict[int, list[Deadline]] = {}
         self._visited: int = 0
         self._ticking: bool = False
-        self._next_tick: object = None
+        self._next_tick: Timer | None = None
 
     def stop(self) -> None:
-        """Forget all of them: nothing runs any more. Whatever `later` returned is cancelled, if it can be."""
+        """Forget all of them: nothing runs any more."""
         slots = self._slots
         self._slots = {}  # a tick that runs sees by this that it is over
         for bucket in slots.values():
@@ -77,9 +79,8 @@ class Deadlines:
                 deadline.slot = _NOWHERE
         if self._ticking:
             self._ticking = False
-            cancel = getattr(self._next_tick, "cancel", None)
-            if cancel is not None:
-                cancel()
+            if self._next_tick is not None:
+                self._next_tick.cancel()
 
     def arm(self, deadline: Deadline, due: float) -> None:
         """Let the deadline end at `due` (monotonic seconds, at most one tick late), whatever it was before."""

@@ -9,9 +9,10 @@ from typing import Final, Protocol
 from twisted_lb.core.address import Address
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.net.deadlines import Deadline, Deadlines
+from twisted_lb.net.interfaces import StreamProtocol
 from twisted_lb.net.names import Names, SocketAddress
 from twisted_lb.net.poller import WRITE, Pollable, Poller
-from twisted_lb.net.transport import StreamProtocol, Transport
+from twisted_lb.net.transport import Transport
 
 # Nobody is there, or no way leads there: the backend is out (DESIGN: the outcome table).
 _REFUSED: Final = frozenset(

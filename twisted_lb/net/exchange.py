@@ -1,110 +1,177 @@
 """One request and its response, retries included: the middle between a client side and the connections to backends.
 
-Retry, relaying, back-pressure and settling exist here and nowhere else.
+Retry, relaying, back-pressure and settling exist here and nowhere else; every byte of both directions passes through it.
 """
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+from mypy_extensions import mypyc_attr
 
 from twisted_lb.core.address import TcpAddress
+from twisted_lb.core.ask import ANY
+from twisted_lb.core.attempts import Attempts
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.never import NEVER
-from twisted_lb.core.outcome import CONSEQUENCE, Outcome
+from twisted_lb.core.outcome import CONSEQUENCE, Outcome, Refusal
+from twisted_lb.core.queue import Ticket
+from twisted_lb.core.record import Record
 from twisted_lb.core.retry import IDEMPOTENT
 from twisted_lb.net.client_side import ClientSide
-from twisted_lb.net.dialer import Attempt
-from twisted_lb.net.engine import Engine
-from twisted_lb.wire.grammar import CHUNKED
+from twisted_lb.net.dialer import Attempt as Dialling
+from twisted_lb.net.frontend import Frontend
+from twisted_lb.net.relay import Relay
+from twisted_lb.net.replay import Replay
+from twisted_lb.net.route import Route
+from twisted_lb.net.upstream import Requester, Upstream
+from twisted_lb.wire.fields import tokens
+from twisted_lb.wire.grammar import CHUNKED, BadMessage
 from twisted_lb.wire.request import RequestHead
 from twisted_lb.wire.response import ResponseHead
 from twisted_lb.wire.rewrite import with_host, with_lines
-
-if TYPE_CHECKING:
-    from twisted_lb.core.backend import Backend
-    from twisted_lb.net.upstream import Upstream
-
 
 # Looked up once, not in each exchange.
 _OK: Final = Outcome.OK
 
 
-class Exchange:
-    """One request, from its head to the end of its answer.
+@mypyc_attr(free_list_len=1)
+class Exchange(Requester):
+    """One request, from its head to the end of its answer. It keeps its route, and with it the route's rules, to the end.
 
-    The body of the request is held up to `replay_bytes`, so that another attempt can send it again; reading from the
-    client stops there until a backend is connected, after that the hold is dropped and the body just flows.
+    The body of the request is held up to the route's `replay_bytes`, so that another attempt can send it again; reading from
+    the client stops there until a backend is connected, after that the hold is dropped and the body just flows.
     """
 
     __slots__ = (
-        "_backend_ended", "_bad_status", "_client_ended", "_client_full", "_client_paused", "_dialling",
-        "_engine", "_held", "_held_bytes", "_idempotent", "_lease", "_request_ended", "_tail", "_trailers",
-        "_tried", "_tunnelling", "_upstream", "answer_due", "attempts", "backend_name", "began_at", "client",
-        "head", "outcome", "over", "request_id", "started", "status",
+        "_bad_status",
+        "_client_full",
+        "_client_paused",
+        "_clock",
+        "_cluster",
+        "_dialling",
+        "_frontend",
+        "_local_reply",
+        "_relay",
+        "_replay",
+        "_request_ended",
+        "_trailers",
+        "_upgrade",
+        "_upstream",
+        "_upstream_head",
+        "attempts",
+        "began_at",
+        "client",
+        "first_byte_at",
+        "head",
+        "last_byte_at",
+        "over",
+        "queued_s",
+        "request_bytes",
+        "request_id",
+        "responded_at",
+        "response_bytes",
+        "route",
+        "started",
+        "status",
     )  # fmt: skip
 
-    def __init__(self, engine: Engine, client: ClientSide, head: RequestHead, tail: bytes) -> None:
+    def __init__(
+        self,
+        frontend: Frontend,
+        route: Route,
+        client: ClientSide,
+        head: RequestHead,
+        upstream_head: bytes,
+        upgrade: bytes = b"",
+    ) -> None:
+        self.route: Final = route
         self.client: Final = client
         self.head: Final = head
-        self.attempts: int = 0
-        self.answer_due: float = NEVER  # for all attempts together
-        # For whoever observes the end: when it began, how the last attempt ended (None: there was none), what the client
-        # was told, 0 for nothing, and which backend was last asked.
-        self.began_at: Final[float] = engine.clock.now
-        self.outcome: Outcome | None = None
+        self.attempts: Final = Attempts(
+            route.cluster.pool, route.rules.retries, ANY, idempotent=head.method in IDEMPOTENT
+        )
+        # For whoever observes the end: what the client was told, 0 for nothing; when what came about, and how much of it.
         self.status: int = 0
-        self.backend_name: str = ""
-        engine.exchanges += 1
-        self._engine: Final = engine
-        self._tail: Final = tail
-        self._idempotent: Final[bool] = head.method in IDEMPOTENT
-        self._lease: Lease | None = None
+        self.began_at: Final[float] = frontend.clock.now
+        self.responded_at: float = NEVER
+        self.first_byte_at: float = NEVER
+        self.last_byte_at: float = NEVER
+        self.queued_s: float = 0.0
+        self.request_bytes: int = 0
+        self.response_bytes: int = 0
+        self.request_id: bytes = head.fields.request_id
+        self.started: bool = False
+        self.over: bool = False
+        frontend.exchanges += 1
+        self._frontend: Final = frontend
+        self._cluster: Final = route.cluster
+        self._clock: Final = frontend.clock
+        self._upstream_head: Final = upstream_head
+        self._upgrade: Final = upgrade
         self._upstream: Upstream | None = None
-        self._dialling: Attempt | None = None
-        self._tried: tuple[Backend, ...] = ()
-        self._held: list[bytes] | None = None
-        self._held_bytes: int = 0
+        self._dialling: Dialling | None = None
+        self._replay: Replay | None = None
         self._trailers: bytes = b""
         self._request_ended: bool = head.fields.framing == 0
         self._client_paused: bool = False
         self._client_full: bool = False
-        self.request_id: bytes = head.fields.request_id
-        self._tunnelling: bool = False
-        self._client_ended: bool = False
-        self._backend_ended: bool = False
         self._bad_status: bool = False
-        self.started: bool = False
-        self.over: bool = False
+        self._relay: Relay | None = None
+        self._local_reply: Refusal | Outcome | None = None  # why we answered ourselves
 
     # The client's side of it.
 
     def begin(self) -> None:
         """Find a backend and send the request there."""
-        engine = self._engine
-        now = engine.clock.now
-        self.answer_due = now + engine.rules.timeouts.response_head_s
-        lease = engine.balancer.admit(None, now)
-        if isinstance(lease, Lease):
-            self._attempt(lease, fresh=False)
+        now = self._clock.now
+        self.attempts.due = now + self.route.rules.response_head_s
+        attempts = self.attempts
+        verdict = attempts.begin(now)
+        attempt = attempts.current
+        if attempt is not None:  # as a rule, and then without a detour
+            self._attempt(attempt.lease, new_connection=False)
         else:
-            self._answer_ourselves(lease.status)
+            self._go(verdict, new_connection=False)
+
+    def _go(self, verdict: Lease | Refusal | Ticket | None, *, new_connection: bool) -> None:
+        """Go where the pool says: to a backend, into its queue, or back to the client."""
+        if isinstance(verdict, Lease):
+            self._attempt(verdict, new_connection=new_connection)
+        elif isinstance(verdict, Ticket):
+            self._cluster.wait(verdict, self)
+        else:
+            self._reply_for(verdict)
+
+    def granted(self, ticket: Ticket, verdict: Lease | Refusal) -> None:
+        """See Waiter: the wait in the queue is over."""
+        now = self._clock.now
+        self.queued_s += now - ticket.queued_at
+        self.attempts.granted(ticket, verdict, now)
+        self.attempts.due = now + self.route.rules.response_head_s
+        self._go(verdict, new_connection=False)
 
     def receive(self, payload: bytes) -> None:
         """A piece of the request body, never empty."""
         if self.over:
             return
+        self.request_bytes += len(payload)
         upstream = self._upstream
-        if self._held is None and self._held_bytes == 0:
-            self._held = []
-        if self._held is not None:
-            self._held.append(payload)
-            self._held_bytes += len(payload)
-            if self._held_bytes > self._engine.rules.replay_bytes:
-                if upstream is None:
-                    self._pause_client()
-                else:
-                    self._held = None
+        if not self.started:
+            self._hold(payload)
         if upstream is not None:
-            self._postpone_answer()
+            self._postpone_response()
             upstream.send(payload)
+
+    def _hold(self, payload: bytes) -> None:
+        """Hold a piece for another attempt; what is too much is not held, or not read until somebody is connected."""
+        replay = self._replay
+        if replay is None:
+            replay = self._replay = Replay(self.route.rules.replay_bytes)
+        replay.keep(payload)
+        if replay.full:
+            if self._upstream is None:
+                self._pause_client()
+            else:
+                replay.drop()
 
     def end_request(self, trailers: bytes) -> None:
         """The request is complete; `trailers` are field lines, each ended by CRLF."""
@@ -113,19 +180,23 @@ class Exchange:
         self._request_ended = True
         self._trailers = trailers
         if self._upstream is not None:
-            self._postpone_answer()
+            self._postpone_response()
             self._upstream.finish(trailers)
 
     def client_full(self) -> None:
-        """The client takes no more of the answer for now."""
+        """The client takes no more of the answer for now (back-pressure)."""
         self._client_full = True
-        if self._upstream is not None and self.started:
+        if self._relay is not None:
+            self._relay.client_full()
+        elif self._upstream is not None and self.started:
             self._upstream.pause()
 
     def client_drained(self) -> None:
-        """It does again."""
+        """The client takes more of the answer."""
         self._client_full = False
-        if self._upstream is not None:
+        if self._relay is not None:
+            self._relay.client_drained()
+        elif self._upstream is not None:
             self._upstream.resume()
 
     def client_gone(self) -> None:
@@ -151,74 +222,81 @@ class Exchange:
         if self._dialling is not None:
             self._dialling.cancel()
             self._dialling = None
+        if self.attempts.waiting is not None:
+            self._cluster.leave(self.attempts.waiting)
+            self.attempts.withdraw()
         self._settle(outcome, "")
         self._tell_end()
 
     # An attempt.
 
-    def _attempt(self, lease: Lease, *, fresh: bool) -> None:
-        self._lease = lease
-        self.attempts += 1
-        engine = self._engine
-        if not fresh:
-            upstream = engine.connections.take_idle(lease.backend, self._repeatable(), engine.clock.now)
+    def _attempt(self, lease: Lease, *, new_connection: bool) -> None:
+        cluster = self._cluster
+        if not new_connection:
+            repeatable = self.attempts.idempotent and (self.head.fields.framing == 0 or self._body_repeatable())
+            upstream = cluster.take(lease.backend, repeatable, self._clock.now)
             if upstream is not None:
                 self.connected(upstream)
                 return
-        self._dialling = engine.connections.connect(engine, lease.backend, self)
+        # No longer than an answer is waited for, over all attempts.
+        self._dialling = cluster.dial(lease.backend, self, self.attempts.due)
 
-    def _repeatable(self) -> bool:
-        """Whether it could be sent again if a kept connection turned out to be closed: the method allows it, and all of the
-        body is held, or will be.
-        """
-        if not self._idempotent:
-            return False
+    def _body_repeatable(self) -> bool:
+        """Whether the body could be sent again if a kept connection turned out to be closed: all of it is held, or will be."""
         framing = self.head.fields.framing
         if framing == CHUNKED:
-            return self._request_ended and self._holds_all()
-        return framing <= self._engine.rules.replay_bytes
+            return self._request_ended and self._replayable()
+        return framing <= self.route.rules.replay_bytes
 
-    def _holds_all(self) -> bool:
+    def _replayable(self) -> bool:
         """Whether every byte of the body that was taken from the client is still here."""
-        return self._held is not None or self._held_bytes == 0
+        return self._replay is None or not self._replay.dropped
 
-    def connected(self, upstream: "Upstream") -> None:
-        """A connection is there: send the head and what is held of the body."""
+    def connected(self, upstream: Upstream) -> None:
+        """See Requester: send the head and what is held of the body."""
         self._dialling = None
         self._upstream = upstream
+        now = self._clock.now
+        attempts = self.attempts
+        attempt = attempts.current
+        assert attempt is not None
+        attempt.connected_at = now
         head = self.head
-        tail = self._tail
-        if self._engine.rules.passing.stamps:
-            tail = self._stamped(tail)
+        rules = self.route.rules
+        upstream_head = self._upstream_head
+        if rules.make_request_id or rules.make_traceparent:
+            upstream_head = self._stamped(upstream_head)
         if not head.fields.has_host:
             # RFC 9112 3.2.2: an absolute target stands for the Host that a client of HTTP/1.0 need not send.
             address = upstream.backend.address
             own = str(address).encode("ascii", "replace") if isinstance(address, TcpAddress) else b"localhost"
-            tail = with_host(tail, head.authority or own)
-        upstream.begin(self, head.line + tail, head.method, head.fields.framing)
+            upstream_head = with_host(upstream_head, head.authority or own)
+        # No longer than all attempts together may take, and each of them.
+        due = attempt.due = min(attempts.due, now + rules.attempt_s)
+        upstream.begin(self, head.line + upstream_head, head, due)
         if head.fields.framing != 0:
             self._send_held(upstream)
 
-    def _stamped(self, tail: bytes) -> bytes:
-        """The tail with the ids that the client did not bring; the same id for every attempt."""
-        passing = self._engine.rules.passing
-        fields = self.head.fields
-        if passing.make_request_id and not fields.request_id:
-            self.request_id = self.request_id or self._engine.new_id()
-            tail = with_lines(tail, b"X-Request-ID: %b\r\n" % self.request_id)
-        if passing.make_traceparent and not fields.traced:
+    def _stamped(self, upstream_head: bytes) -> bytes:
+        """The head with the ids that the client did not bring; the same request id for every attempt."""
+        rules, fields = self.route.rules, self.head.fields
+        runtime = self._frontend.runtime
+        if rules.make_request_id and not fields.request_id:
+            self.request_id = self.request_id or runtime.new_id()
+            upstream_head = with_lines(upstream_head, b"X-Request-ID: %b\r\n" % self.request_id)
+        if rules.make_traceparent and not fields.traced:
             # W3C trace context: version, trace, parent, and the flag that says nobody samples it yet.
-            trace, parent = self._engine.new_id(), self._engine.new_id(64)
-            tail = with_lines(tail, b"traceparent: 00-%b-%b-00\r\n" % (trace, parent))
-        return tail
+            trace, parent = runtime.new_id(), runtime.new_id(64)
+            upstream_head = with_lines(upstream_head, b"traceparent: 00-%b-%b-00\r\n" % (trace, parent))
+        return upstream_head
 
-    def _send_held(self, upstream: "Upstream") -> None:
-        held = self._held
-        if held is not None:
-            for payload in held:
+    def _send_held(self, upstream: Upstream) -> None:
+        replay = self._replay
+        if replay is not None:
+            for payload in replay.pieces:
                 upstream.send(payload)
-            if self._held_bytes > self._engine.rules.replay_bytes:
-                self._held = None
+            if replay.full:
+                replay.drop()
         if self._request_ended:
             upstream.finish(self._trailers)
         else:
@@ -227,161 +305,150 @@ class Exchange:
             self._resume_client()
 
     def unreachable(self, outcome: Outcome, detail: str) -> None:
-        """No connection could be made."""
+        """See Requester."""
         self._dialling = None
         self.failed(outcome, detail)
 
     def failed(self, outcome: Outcome, detail: str) -> None:
-        """The attempt is over: another one, an answer of our own, or a cut."""
+        """See Requester: another attempt, an answer of our own, or a cut."""
         if self.over:
             return
         self._upstream = None
-        lease = self._lease
         self._settle(outcome, detail)
         if self.started:
             self._end()
             self._tell_end()
             self.client.abort()
             return
-        again = self._another(outcome, lease)
-        if again is not None:
-            self._attempt(again, fresh=CONSEQUENCE[outcome].new_connection)
-        else:
-            self._answer_ourselves(CONSEQUENCE[outcome].status or 502)
+        again = self.attempts.again(outcome, self._clock.now, replayable=self._replayable())
+        self._go(again, new_connection=CONSEQUENCE[outcome].new_connection)
 
-    def _another(self, outcome: Outcome, lease: Lease | None) -> Lease | None:
-        """A backend for another attempt after one that ended so, if there may be one and somebody is left."""
-        engine = self._engine
-        now = engine.clock.now
-        # Without time left another backend would only be asked to be blamed.
-        if (
-            lease is None
-            or now >= self.answer_due
-            or not engine.balancer.permits_retry(
-                outcome,
-                self.attempts,
-                idempotent=self._idempotent,
-                held=self._holds_all(),
-                relayed=self.started,
-                now=now,
-            )
-        ):
-            return None
-        if not CONSEQUENCE[outcome].new_connection:
-            self._tried = (*self._tried, lease.backend)
-        again = engine.balancer.readmit(None, now, self._tried)
-        return again if isinstance(again, Lease) else None
-
-    def _postpone_answer(self) -> None:
+    def _postpone_response(self) -> None:
         """The wait for the answer begins when the request was sent; until then each piece of it moves the end."""
-        due = self._engine.clock.now + self._engine.rules.timeouts.response_head_s
-        self.answer_due = due
-        if self._upstream is not None and not self.started:
-            self._upstream.arm(self.attempt_due())
+        self.attempts.due = self._clock.now + self.route.rules.response_head_s
+        attempt = self.attempts.current
+        if self._upstream is not None and attempt is not None and not self.started:
+            attempt.due = min(self.attempts.due, self._clock.now + self.route.rules.attempt_s)
+            self._upstream.arm(attempt.due)
 
-    def attempt_due(self) -> float:
-        """Until when the attempt that is under way is waited for."""
-        return min(self.answer_due, self._engine.clock.now + self._engine.rules.timeouts.attempt_s)
+    def idle_due(self) -> float:
+        """See Requester."""
+        return self._clock.now + self.route.rules.response_idle_s
 
     # The backend's side of it.
 
     def informed(self, head: ResponseHead) -> None:
-        """An interim answer."""
-        self.client.inform(head)
+        """See Requester."""
+        self.client.inform(head, self.route.rules.response_lines)
 
-    def answer(self, head: ResponseHead, framing: int) -> None:
-        """The final head: from here on there is no retry."""
-        if head.status >= 500 and head.status in self._engine.rules.bad_statuses and self._goes_elsewhere(head):
+    def response_started(self, head: ResponseHead, framing: int) -> None:
+        """See Requester: from here on there is no retry."""
+        rules = self.route.rules
+        if head.status >= 500 and head.status in rules.retries.bad_statuses and self._retry_bad_status(head):
             return
         self.started = True
         self.status = head.status
-        self._held = None
-        self._held_bytes = max(self._held_bytes, 1)
-        self.client.start(head, framing)
+        self.responded_at = self._clock.now
+        if self._replay is not None:
+            self._replay.drop()
+        self.client.start(head, framing, rules.response_lines)
         if self._client_full and self._upstream is not None:
             self._upstream.pause()
 
-    def _goes_elsewhere(self, head: ResponseHead) -> bool:
+    def _retry_bad_status(self, head: ResponseHead) -> bool:
         """A status that counts as a failure: leave this answer for another attempt, or relay it, and blame its backend."""
-        again = self._another(Outcome.BAD_STATUS, self._lease)
-        if again is None:
+        attempts = self.attempts
+        attempt = attempts.current
+        again = attempts.again(Outcome.BAD_STATUS, self._clock.now, replayable=self._replayable())
+        if not isinstance(again, Lease):
             self._bad_status = True
             return False
         upstream = self._upstream
         self._upstream = None
         if upstream is not None:
             upstream.abandon()
-        self._settle(Outcome.BAD_STATUS, f"status {head.status}")
-        self._attempt(again, fresh=False)
+        if attempt is not None:
+            attempts.ended(attempt, Outcome.BAD_STATUS, self._clock.now, f"status {head.status}")
+        self._attempt(again, new_connection=False)
         return True
 
-    def answered(self, trailers: bytes) -> None:
-        """The answer is complete and the connection has let go of us."""
+    def payload(self, data: bytes) -> None:
+        """See Requester."""
+        if not self.response_bytes:
+            self.first_byte_at = self._clock.now
+        self.response_bytes += len(data)
+        self.client.write(data)
+
+    def flush(self) -> None:
+        """See Requester."""
+        self.client.flush()
+
+    def response_ended(self, trailers: bytes) -> None:
+        """See Requester."""
         self._upstream = None
-        self._settle(Outcome.BAD_STATUS if self._bad_status else _OK, "")
-        self._end()
-        if self._engine.observer is not None:
+        now = self.last_byte_at = self._clock.now
+        attempts = self.attempts
+        attempt = attempts.current
+        assert attempt is not None
+        attempts.ended(attempt, Outcome.BAD_STATUS if self._bad_status else _OK, now)
+        self.over = True
+        frontend = self._frontend
+        frontend.exchanges -= 1
+        if self._cluster.waiting:
+            self._cluster.freed()
+        if frontend.observers:
             self._tell_end()
         self.client.finish(trailers)
 
     def upstream_full(self) -> None:
-        """The backend does not take the request as fast as the client sends it."""
+        """See Requester."""
         self._pause_client()
 
     def upstream_drained(self) -> None:
-        """It does again."""
+        """See Requester."""
         self._resume_client()
 
-    # A tunnel.
+    # A switch of protocols: from there on the two connections are a relay's.
 
-    def switched(self, head: ResponseHead) -> None:
-        """The backend has switched protocols, as the client asked."""
+    def switched(self, head: ResponseHead, rest: bytes) -> None:
+        """See Requester. It must be to what the client offered, or the backend is lying."""
+        to = tokens(head.upgrade)
+        offered = tokens(self._upgrade)
+        upstream = self._upstream
+        if upstream is None or not to or not all(token in offered for token in to):
+            raise BadMessage(502, "a switch of protocols that nobody asked for")
         self.started = True
         self.status = head.status
-        self._tunnelling = True
-        self._held = None
-        self._held_bytes = max(self._held_bytes, 1)
-        self.client.tunnel(head)
+        self.responded_at = self._clock.now
+        switch = b"Upgrade: %b\r\nConnection: Upgrade\r\n" % b", ".join(to)
+        self.client.inform(head, self.route.rules.response_lines + switch)
+        relay = self._relay = Relay(
+            self,
+            self.client.release(),
+            upstream.release(rest),
+            idle_s=self.route.rules.tunnel_idle_s,
+            clock=self._clock,
+            deadlines=self._frontend.deadlines,
+        )
+        relay.begin(client_full=self._client_full)
 
-    def from_client(self, data: bytes) -> None:
-        """Bytes for the backend."""
-        if self._upstream is not None:
-            self._upstream.pass_on(data)
-
-    def client_ended(self) -> None:
-        """The client will say no more."""
-        self._client_ended = True
-        if self._backend_ended:
-            self.tunnel_closed()
-        elif self._upstream is not None:
-            self._upstream.end_tunnel()
-
-    def backend_ended(self) -> None:
-        """The backend will say no more."""
-        self._backend_ended = True
-        if self._client_ended:
-            self.tunnel_closed()
-        else:
-            self.client.end_tunnel()
-
-    def tunnel_closed(self) -> None:
-        """Both have ended, or the backend is gone, or neither has said anything for too long."""
-        if self.over:
+    def relay_ended(self, *, client_gone: bool) -> None:
+        """See RelayOwner."""
+        relay = self._relay
+        if self.over or relay is None:
             return
-        upstream = self._upstream
         self._upstream = None
-        if upstream is not None:
-            upstream.exchange = None
-            upstream.close()
-        self._settle(Outcome.OK, "")
+        self.request_bytes += relay.bytes_up
+        self.response_bytes += relay.bytes_down
+        self.last_byte_at = self._clock.now
         self._end()
+        self._settle(Outcome.CLIENT_GONE if client_gone else _OK, "")
         self._tell_end()
-        self.client.close_tunnel()
 
-    # Small common things.
+    # Pauses, and ends.
 
     def _pause_client(self) -> None:
-        if not self._client_paused and (self._tunnelling or not self._request_ended):
+        if not self._client_paused and not self._request_ended:
             self._client_paused = True
             self.client.pause()
 
@@ -391,36 +458,76 @@ class Exchange:
             self.client.resume()
 
     def _settle(self, outcome: Outcome, detail: str) -> None:
-        lease = self._lease
-        if lease is not None:
-            self._lease = None
-            self.outcome = outcome
-            self.backend_name = lease.backend.name
-            self._engine.balancer.settle(lease, outcome, self._engine.clock.now, detail)
+        attempts = self.attempts
+        attempt = attempts.current
+        if attempt is not None and attempt.outcome is None:
+            attempts.ended(attempt, outcome, self._clock.now, detail)
+            if self._cluster.waiting:
+                self._cluster.freed()
 
-    def _answer_ourselves(self, status: int) -> None:
+    def local_reply(self, status: int) -> tuple[ResponseHead, bytes]:
+        """Head and body of our own answer to this request."""
+        return self.route.local_reply(status, self.head.fields.lines, self.request_id)
+
+    def _reply_for(self, refusal: Refusal | None) -> None:
+        """Answer ourselves: for how the last attempt ended, or, where there was none, for why the pool refused."""
+        last = self.attempts.current
+        outcome = None if last is None else last.outcome
+        if outcome is not None:
+            self._local_reply = outcome
+            self._reply_locally(CONSEQUENCE[outcome].status or 502)
+        else:
+            assert refusal is not None
+            self._local_reply = refusal
+            self._reply_locally(refusal.status)
+
+    def _reply_locally(self, status: int) -> None:
         self._end()
         self.status = status
         self._tell_end()
-        head, body = self._engine.answer(status, self.head.fields.lines, self.request_id)
+        head, body = self.local_reply(status)
         if self.head.method == b"HEAD":
-            self.client.start(head, 0)
+            self.client.start(head, 0, b"")
         else:
-            self.client.start(head, len(body))
+            self.client.start(head, len(body), b"")
             self.client.write(body)
         self.client.finish(b"")
 
     def _end(self) -> None:
         if not self.over:
             self.over = True
-            self._engine.exchanges -= 1
+            self._frontend.exchanges -= 1
 
     def _tell_end(self) -> None:
-        """For logs: it is over, and all that is to be known about it is known."""
-        observer = self._engine.observer
-        if observer is not None:
-            observer(self)
+        """It is over, and all that is to be known about it is known: the record, to each observer."""
+        observers = self._frontend.observers
+        if observers:
+            record = self._record()
+            for observer in observers:
+                observer(record)
+
+    def _record(self) -> Record:
+        record = Record(self.began_at)
+        made = self.attempts.made
+        record.attempts = made
+        record.connected_at = made[-1].connected_at if made else NEVER
+        record.head_at = self.responded_at
+        record.first_byte_at = self.first_byte_at
+        record.last_byte_at = self.last_byte_at
+        record.ended_at = self._clock.now
+        record.queued_s = self.queued_s
+        record.request_bytes = self.request_bytes
+        record.response_bytes = self.response_bytes
+        record.client = record.peer = self.client.who()
+        record.method = self.head.method
+        record.target = self.head.target
+        record.request_id = self.request_id
+        record.route = self.route.name
+        record.pool = self._cluster.name
+        record.status = self.status
+        record.local_reply = self._local_reply
+        return record
 
     def __repr__(self) -> str:
         state = "over" if self.over else "answering" if self.started else "waiting"
-        return f"<Exchange {self.head!r} {state}, {self.attempts} attempts>"
+        return f"<Exchange {self.head!r} {state}, {self.attempts.count} attempts>"

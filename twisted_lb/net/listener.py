@@ -11,8 +11,10 @@ from typing import Any, Final
 from twisted.logger import Logger
 
 from twisted_lb.core.gate import Gate
+from twisted_lb.net.clock import Later, Timer
+from twisted_lb.net.interfaces import StreamProtocol
 from twisted_lb.net.poller import READ, Pollable, Poller
-from twisted_lb.net.transport import StreamProtocol, Transport
+from twisted_lb.net.transport import Transport
 
 # Connections accepted in one event; more are reported again at once, after the others had their turn.
 _BATCH: Final = 64
@@ -107,7 +109,7 @@ class Listener(Pollable):
         poller: Poller,
         sock: socket.socket,
         build: Callable[[], StreamProtocol],
-        later: Callable[[float, Callable[[], None]], object],
+        later: Later,
         gate: Gate | None = None,
     ) -> None:
         self.accepted: int = 0
@@ -127,7 +129,7 @@ class Listener(Pollable):
         self._listening: bool = False
         self._resting: bool = False
         self._rested: bool = False  # and nobody was accepted since
-        self._going_on: object = None
+        self._going_on: Timer | None = None
 
     def start(self) -> None:
         """Accept from now on."""
@@ -207,9 +209,7 @@ class Listener(Pollable):
         """See Pollable: a listener outlives a bug in one connection."""
 
     def stop(self) -> None:
-        """Take in everybody who is in the queue, then close. Harmless when stopped. Whatever `later` returned is cancelled,
-        if it can be.
-        """
+        """Take in everybody who is in the queue, then close. Harmless when stopped."""
         if not self._listening:
             self._sock.close()
             return
@@ -221,9 +221,8 @@ class Listener(Pollable):
         self._full = False
         if self._resting:
             self._resting = False
-            cancel = getattr(self._going_on, "cancel", None)
-            if cancel is not None:
-                cancel()
+            if self._going_on is not None:
+                self._going_on.cancel()
         self._poller.remove(self._sock.fileno())
         self._poller.close_later(self._sock)
 

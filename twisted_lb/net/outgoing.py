@@ -2,7 +2,9 @@
 
 from typing import Final
 
-from twisted_lb.net.transport import StreamTransport, Transport
+from mypy_extensions import mypyc_attr
+
+from twisted_lb.net.interfaces import StreamTransport
 from twisted_lb.wire.chunked import chunk, chunk_begin, last_chunk
 from twisted_lb.wire.grammar import CRLF
 
@@ -10,12 +12,13 @@ from twisted_lb.wire.grammar import CRLF
 _WORTH_A_VECTOR: Final = 8192
 
 
+@mypyc_attr(free_list_len=1)
 class Outgoing:
     """One direction of a connection. `held` waits for the next piece of the body, for `end` or for `flush`; `chunked` says
     that pieces leave as chunks. A chunk waits for `flush` too: the end of the body is often in the same segment.
     """
 
-    __slots__ = ("_behind", "_long", "_own", "_transport", "chunked", "held")
+    __slots__ = ("_behind", "_long", "_transport", "chunked", "held")
 
     def __init__(self) -> None:
         self.held: bytes = b""
@@ -24,20 +27,16 @@ class Outgoing:
         self._long: bytes = b""
         self._behind: bytes = b""
         self._transport: StreamTransport | None = None
-        self._own: Transport | None = None
 
     def attach(self, transport: StreamTransport | None) -> None:
         """Send through this one from now on; None: through nobody any more."""
         self._transport = transport
-        self._own = transport if isinstance(transport, Transport) else None
 
     def send(self, data: bytes) -> None:
         """Send at once; only while nothing is held."""
-        own = self._own
-        if own is not None:
-            own.write(data)
-        elif self._transport is not None:
-            self._transport.write(data)
+        transport = self._transport
+        if transport is not None:
+            transport.write(data)
 
     def write(self, payload: bytes) -> None:
         """A piece of the body, never empty."""
@@ -88,8 +87,6 @@ class Outgoing:
             self.send(held)
 
     def _send_pieces(self, pieces: list[bytes]) -> None:
-        own = self._own
-        if own is not None:
-            own.write_pieces(pieces)
-        elif self._transport is not None:
-            self._transport.write(b"".join(pieces))
+        transport = self._transport
+        if transport is not None:
+            transport.write_pieces(pieces)

@@ -12,7 +12,7 @@ from typing import Final
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_lb.net.clock import Clock
+from twisted_lb.net.clock import Clock, Later, Timer
 
 # The flags of epoll, also where it does not exist: they are the interface.
 READ: Final = 0x001
@@ -52,14 +52,14 @@ class Poller:
     The clock is read once at the beginning of each batch.
     """
 
-    def __init__(self, clock: Clock, later: Callable[[float, Callable[[], None]], object]) -> None:
+    def __init__(self, clock: Clock, later: Later) -> None:
         self.clock: Final = clock
         self._later: Final = later
         # Whether very many have something to do in this batch: then each should do a little only.
         self.crowded: bool = False
         self._dispatching: bool = False
         self._flush_due: bool = False
-        self._flush_call: object = None
+        self._flush_call: Timer | None = None
         self._queue: list[Callable[[], None]] = []
         self._closing: list[_socket.socket] = []
 
@@ -87,10 +87,9 @@ class Poller:
     def stop(self) -> None:
         """Give the reactor back what belongs to it."""
         self.flush()
-        cancel = getattr(self._flush_call, "cancel", None)
-        if self._flush_due and cancel is not None:
+        if self._flush_due and self._flush_call is not None:
             self._flush_due = False
-            cancel()
+            self._flush_call.cancel()
 
     def soon(self, callback: Callable[[], None]) -> None:
         """Call after this batch, or on the reactor's next turn outside one; never before this returns."""
@@ -167,7 +166,7 @@ class EpollPoller(Poller):
     def __init__(
         self,
         clock: Clock,
-        later: Callable[[float, Callable[[], None]], object],
+        later: Later,
         lost: Callable[[], None],
         most_batches: int = _BATCHES,
     ) -> None:

@@ -7,7 +7,7 @@ from twisted.internet.interfaces import IReactorFDSet, IReadWriteDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_lb.net.clock import Clock
+from twisted_lb.net.clock import Clock, Later
 from twisted_lb.net.poller import ERROR, HANGUP, READ, WRITE, Pollable, Poller
 
 
@@ -48,7 +48,7 @@ class ReactorPoller(Poller):
         self,
         reactor: IReactorFDSet,
         clock: Clock,
-        later: Callable[[float, Callable[[], None]], object],
+        later: Later,
     ) -> None:
         super().__init__(clock, later)
         self._reactor: Final = reactor

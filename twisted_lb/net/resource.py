@@ -10,12 +10,14 @@ from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
 from twisted_lb.net.client_side import ClientSide
-from twisted_lb.net.engine import Engine
 from twisted_lb.net.exchange import Exchange
+from twisted_lb.net.frontend import Frontend
+from twisted_lb.net.relay import Leg
+from twisted_lb.net.route import Route
 from twisted_lb.wire.grammar import CRLF, BadMessage
 from twisted_lb.wire.request import RequestHead, aimed_at, parse_request_fields, parse_request_line
 from twisted_lb.wire.response import ResponseHead
-from twisted_lb.wire.rewrite import upstream_tail
+from twisted_lb.wire.rewrite import upstream_head
 
 _READ_BYTES: Final = 65536
 # What twisted.web has resolved before we see the request: it delivers a body, not a framing.
@@ -25,7 +27,8 @@ _VERSION_LINE: Final = {b"HTTP/1.0": b"HTTP/1.0"}
 
 
 class BalancedReverseProxyResource(ReverseProxyResource):
-    """Relays what is asked below its place in the tree to a backend of `engine`'s pool, each request anew.
+    """Relays what is asked below its place in the tree to a backend, each request anew, as if it had come to the listener of
+    `engine`, a Frontend (`LoadBalancerService.engine`).
 
     The bytes of the target behind the mount point go on unchanged, behind `path`. It is a leaf. Two limits are those of
     twisted.web: an upload arrives here whole (it spools the body, on disk from 100 kB), and interim answers, trailers and
@@ -34,7 +37,7 @@ class BalancedReverseProxyResource(ReverseProxyResource):
 
     isLeaf = True
 
-    def __init__(self, engine: Engine, path: bytes = b"") -> None:
+    def __init__(self, engine: Frontend, path: bytes = b"") -> None:
         super().__init__("", 0, path)
         self.engine: Final = engine
 
@@ -49,14 +52,18 @@ class BalancedReverseProxyResource(ReverseProxyResource):
         try:
             head = self._head(request)
         except BadMessage as bad:
-            client.refuse(bad.status)
+            client.refuse(bad.status, self.engine)
             return NOT_DONE_YET
-        client.begin(head)
+        route = self.engine.route(head)
+        if route.takes(head.fields.framing):
+            client.begin(head, route)
+        else:
+            client.refuse(413, route)
         return NOT_DONE_YET
 
     def _head(self, request: Request) -> RequestHead:
         """The request as a head of our own, judged by the same rules as one from a socket."""
-        limits = self.engine.rules.limits
+        limits = self.engine.client_rules.limits
         method, target, version = parse_request_line(
             b"%b %b %b" % (request.method, request.uri, _VERSION_LINE.get(request.clientproto, b"HTTP/1.1")), limits
         )
@@ -73,8 +80,6 @@ class BalancedReverseProxyResource(ReverseProxyResource):
         if framing or length:
             lines.append(b"Content-Length: %d" % length)
         fields = parse_request_fields(version, CRLF.join(lines), limits)
-        if 0 <= self.engine.rules.body_bytes < length:
-            raise BadMessage(413, "body too large")
         target, authority = aimed_at(method, target, fields)
         return RequestHead(method, self._place_of(target, len(request.prepath or ())), fields, authority=authority)
 
@@ -96,8 +101,8 @@ def _below(target: bytes, segments: int) -> bytes:
 class _RequestClient(ClientSide):
     """A twisted.web request as the client side of an exchange."""
 
-    def __init__(self, engine: Engine, request: Request) -> None:
-        self._engine: Final = engine
+    def __init__(self, frontend: Frontend, request: Request) -> None:
+        self._frontend: Final = frontend
         self._request: Final = request
         self._exchange: Exchange | None = None
         self._paused = False
@@ -105,19 +110,20 @@ class _RequestClient(ClientSide):
         self._body_ended = False
         self._over = False
 
-    def begin(self, head: RequestHead) -> None:
+    def begin(self, head: RequestHead, route: Route) -> None:
         """Send the request on its way."""
         request = self._request
+        frontend = self._frontend
         request.notifyFinish().addErrback(self._left)
         request.registerProducer(self, True)
-        passing = self._engine.rules.passing
         address = str(getattr(request.getClientAddress(), "host", "unknown"))
         port = str(getattr(request.getHost(), "port", "")).encode("ascii")
-        client = passing.client(address, b"https" if request.isSecure() else b"http", port)
-        tail = upstream_tail(head.fields, client, passing.told)
-        self._exchange = Exchange(self._engine, self, head, tail)
+        client = frontend.client_rules.client(address, b"https" if request.isSecure() else b"http", port)
+        self._exchange = Exchange(
+            frontend, route, self, head, upstream_head(head.fields, client, route.rules.forwarding)
+        )
         self._body_ended = head.fields.framing == 0
-        self._engine.guests.add(self)
+        frontend.clients.add(self)
         self._exchange.begin()
         self._pump()
 
@@ -136,15 +142,15 @@ class _RequestClient(ClientSide):
                 self._exchange.end_request(b"")
         self._pumping = False
 
-    def refuse(self, status: int) -> None:
-        """Answer without a backend, and read no more of this client."""
+    def refuse(self, status: int, owner: Frontend | Route) -> None:
+        """Answer without a backend, in the words of a frontend or a route, and read no more of this client."""
         request = self._request
         fields = request.requestHeaders
         accept = b", ".join(fields.getRawHeaders(b"accept", ()))
-        head, body = self._engine.answer(
+        head, body = owner.local_reply(
             status, b"Accept: %b\r\n" % accept, b", ".join(fields.getRawHeaders(b"x-request-id", ()))
         )
-        self.start(head, len(body))
+        self.start(head, len(body), b"")
         if request.clientproto == b"HTTP/1.1":
             request.setHeader(b"connection", b"close")
             request.channel.persistent = False
@@ -157,10 +163,10 @@ class _RequestClient(ClientSide):
         """See ClientSide."""
         return str(getattr(self._request.getClientAddress(), "host", "unknown"))
 
-    def inform(self, head: ResponseHead) -> None:
+    def inform(self, head: ResponseHead, extra: bytes) -> None:
         """See ClientSide; twisted.web has no way to say it."""
 
-    def start(self, head: ResponseHead, framing: int) -> None:
+    def start(self, head: ResponseHead, framing: int, extra: bytes) -> None:
         """See ClientSide."""
         request = self._request
         reason = head.line[4:]
@@ -170,7 +176,7 @@ class _RequestClient(ClientSide):
         headers.removeHeader(b"server")
         if head.dated:
             headers.removeHeader(b"date")
-        for line in head.lines.split(CRLF)[:-1]:
+        for line in (head.lines + extra).split(CRLF)[:-1]:
             name, _, value = line.partition(b":")
             headers.addRawHeader(name, value.strip(b" \t"))
 
@@ -206,15 +212,9 @@ class _RequestClient(ClientSide):
         else:
             request.loseConnection()
 
-    def tunnel(self, head: ResponseHead) -> None:
+    def release(self) -> Leg:
         """See ClientSide; twisted.web cannot, so no request of its is one that may switch."""
         raise AssertionError("a twisted.web request never offers an upgrade")
-
-    def end_tunnel(self) -> None:
-        """See `tunnel`."""
-
-    def close_tunnel(self) -> None:
-        """See `tunnel`."""
 
     def pause(self) -> None:
         """See ClientSide."""
@@ -227,12 +227,15 @@ class _RequestClient(ClientSide):
 
     def _end(self) -> None:
         self._over = True
-        self._engine.guests.discard(self)
+        self._frontend.clients.discard(self)
         if self._exchange is not None:
             self._request.unregisterProducer()
 
+    def drain(self) -> None:
+        """See FrontendClient: a request has begun, or it is not here."""
+
     def kill(self) -> None:
-        """See Guest: a refusal where nothing was said, a cut where something was."""
+        """See FrontendClient: a refusal where nothing was said, a cut where something was."""
         exchange = self._exchange
         if exchange is None or self._over:
             return
@@ -240,7 +243,7 @@ class _RequestClient(ClientSide):
         if exchange.started:
             self.abort()
         else:
-            self.refuse(503)
+            self.refuse(503, exchange.route)
 
     # IPushProducer, and the client leaving.
 
@@ -251,7 +254,7 @@ class _RequestClient(ClientSide):
 
     def resumeProducing(self) -> None:
         """It does again."""
-        self._engine.clock.read()
+        self._frontend.clock.read()
         if self._exchange is not None:
             self._exchange.client_drained()
 
@@ -260,9 +263,9 @@ class _RequestClient(ClientSide):
 
     def _left(self, reason: Failure) -> None:
         """The client is gone."""
-        self._engine.clock.read()
+        self._frontend.clock.read()
         exchange = self._exchange
         if exchange is not None and not self._over:
             self._over = True
-            self._engine.guests.discard(self)
+            self._frontend.clients.discard(self)
             exchange.client_gone()

@@ -14,14 +14,16 @@ import termios
 from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from mypy_extensions import trait
+from mypy_extensions import mypyc_attr
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
 
+from twisted_lb.net.interfaces import Producer, Receiver, StreamProtocol, StreamTransport
 from twisted_lb.net.poller import ERROR, HANGUP, PEER_CLOSED, READ, WRITE, Pollable, Poller
+from twisted_lb.net.resets import ResetAware
 
 # One receive: this much at most, in a body of megabytes; it begins with the least and grows while all of it is filled.
 # Memory for it is taken before it is known how much comes.
@@ -38,81 +40,12 @@ DONE: Final = Failure(ConnectionDone())
 ABORTED: Final = Failure(ConnectionAborted())
 
 
-class Producer(Protocol):
-    """Twisted's IPushProducer, as a type."""
-
-    def pauseProducing(self) -> None:
-        """Stop writing for now."""
-
-    def resumeProducing(self) -> None:
-        """Write again."""
-
-    def stopProducing(self) -> None:
-        """The connection is gone."""
-
-
-class StreamTransport(Protocol):
-    """What our protocols ask of a transport: ours, Twisted's, or the one in memory.
-
-    `write`, `loseConnection` and `abortConnection` never call the protocol before they return; `pauseProducing` of a
-    registered producer may be called inside `write`, `resumeProducing` never.
-    """
-
-    def write(self, data: bytes) -> None:
-        """Send, now or as soon as the peer takes it."""
-
-    def loseConnection(self) -> None:
-        """Close once everything written is with the kernel."""
-
-    def abortConnection(self) -> None:
-        """Close now, with a reset."""
-
-    def loseWriteConnection(self) -> None:
-        """Half-close: send a FIN after what was written."""
-
-    def pauseProducing(self) -> None:
-        """Read no more for now."""
-
-    def resumeProducing(self) -> None:
-        """Read again."""
-
-    def registerProducer(self, producer: Producer, streaming: bool) -> None:
-        """Have a producer paused and resumed by the write buffer."""
-
-    def unregisterProducer(self) -> None:
-        """The opposite."""
-
-
-class StreamProtocol(Protocol):
-    """What our transports ask of a protocol: Twisted's IProtocol and IHalfCloseableProtocol, as a type."""
-
-    def makeConnection(self, transport: Any) -> None:
-        """The connection is up."""
-
-    def dataReceived(self, data: bytes) -> None:
-        """Bytes, never empty."""
-
-    def readConnectionLost(self) -> None:
-        """The peer sent its FIN; writing is still possible."""
-
-    def connectionLost(self, reason: Failure) -> None:
-        """It is over, for good and once."""
-
-
-@trait
-class Receiver:
-    """A protocol that is compiled together with the transport: it is called without being looked up."""
-
-    def dataReceived(self, data: bytes) -> None:
-        """See StreamProtocol."""
-        raise NotImplementedError
-
-
 def _ignore(_argument: object) -> None:
     """Stand in for the protocol of a connection that is gone."""
 
 
-class Transport(Pollable):
+@mypyc_attr(free_list_len=1)
+class Transport(Pollable, StreamTransport):
     """One socket, from connected to closed. The poller drives it; `open` starts it. `peer` is its address, if known, as the
     socket module gives it; `port_name` likewise what `port_name()` returns. A socket that no kernel knows brings `read`, `write`
     and `writev`, with the arguments of those of `os`.
@@ -161,10 +94,7 @@ class Transport(Pollable):
 
     def open(self, protocol: StreamProtocol) -> None:
         """Give the connection to its protocol and start reading."""
-        self.protocol = protocol
-        self._receive = protocol.dataReceived
-        if isinstance(protocol, Receiver):
-            self._receiver = protocol
+        self.switch(protocol)
         self._interest = READ | PEER_CLOSED
         self._poller.add(self._fd, self, self._interest)
         try:
@@ -172,6 +102,12 @@ class Transport(Pollable):
         except Exception:
             self.abortConnection()
             raise
+
+    def switch(self, protocol: StreamProtocol) -> None:
+        """See StreamTransport."""
+        self.protocol = protocol
+        self._receive = protocol.dataReceived
+        self._receiver = protocol if isinstance(protocol, Receiver) else None
 
     # Events.
 
@@ -239,9 +175,9 @@ class Transport(Pollable):
             # Level-triggered and not to be masked: it would be reported for ever.
             self._parked = True
             self._poller.park(self._fd)
-            broken = getattr(self.protocol, "connectionBroken", None)
-            if broken is not None:
-                broken()
+            protocol = self.protocol
+            if isinstance(protocol, ResetAware):
+                protocol.connectionBroken()
         else:
             self._watch()
 
@@ -377,7 +313,7 @@ class Transport(Pollable):
         self._producer = producer
 
     def unregisterProducer(self) -> None:
-        """The opposite; harmless when there is none."""
+        """See StreamTransport."""
         self._producer = None
         self._producer_paused = False
 
@@ -479,6 +415,11 @@ class Transport(Pollable):
         if interest != self._interest or self._peer_closed:
             self._interest = interest
             self._poller.change(self._fd, interest)
+
+    @property
+    def can_half_close(self) -> bool:
+        """See StreamTransport."""
+        return True
 
     @property
     def disconnecting(self) -> bool:

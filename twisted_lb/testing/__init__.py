@@ -3,7 +3,7 @@ r"""A balancer without a network and without waiting: time, connections and peer
 clock = HeapClock()
 network = MemoryNetwork(clock)
 backend = ScriptedBackend(network, "app:80")
-# ... an Engine whose Connections dial through `network`; its clients come in through `network.listen`
+balanced = Balanced(LoadBalancerConfig(backends=["app:80"]), network)
 client = ScriptedClient(network, "lb:8080")
 client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 clock.settle()
@@ -20,6 +20,7 @@ from twisted_lb.testing.backends import (
     Wait,
     response,
 )
+from twisted_lb.testing.balanced import Balanced
 from twisted_lb.testing.chances import Chances
 from twisted_lb.testing.clients import ScriptedClient
 from twisted_lb.testing.clock import HeapClock, HeapDelayedCall
@@ -33,6 +34,7 @@ __all__ = [
     "RESET",
     "Action",
     "BackendConnection",
+    "Balanced",
     "Chances",
     "Fault",
     "Faults",

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from twisted_lb.core.address import Address, TcpAddress, UnixAddress, parse_address
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.net.dialer import Failed
-from twisted_lb.net.transport import StreamProtocol
+from twisted_lb.net.interfaces import StreamProtocol
 from twisted_lb.testing.pipe import Pipe
 from twisted_lb.testing.transport import MemoryTransport
 

@@ -10,7 +10,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import classImplements
 
-from twisted_lb.net.transport import HIGH_WATER_BYTES, LOW_WATER_BYTES, RECEIVE_BYTES, Producer, StreamProtocol
+from twisted_lb.net.interfaces import Producer, StreamProtocol
+from twisted_lb.net.resets import ResetAware
+from twisted_lb.net.transport import HIGH_WATER_BYTES, LOW_WATER_BYTES, RECEIVE_BYTES
 from twisted_lb.testing.pipe import Pipe
 
 _log = Logger()
@@ -20,7 +22,7 @@ class MemoryTransport:
     """From connected to closed. `open` gives it its protocol; `standing` holds it for as long as it is not closed.
 
     The contract is that of `net.transport.StreamTransport`. As there, a protocol without `readConnectionLost` is told that
-    all is over at the peer's FIN, and one that has `connectionBroken` hears of a reset even while it reads nothing.
+    all is over at the peer's FIN, and one that is ResetAware hears of a reset even while it reads nothing.
     """
 
     def __init__(
@@ -107,9 +109,8 @@ class MemoryTransport:
     def _notice_reset(self) -> None:
         if self._incoming.reset and not self._told_broken:
             self._told_broken = True
-            broken = getattr(self.protocol, "connectionBroken", None)
-            if broken is not None:
-                broken()
+            if isinstance(self.protocol, ResetAware):
+                self.protocol.connectionBroken()
 
     def _read(self) -> None:
         assert self.protocol is not None

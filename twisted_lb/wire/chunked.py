@@ -3,6 +3,8 @@
 import re
 from typing import Final
 
+from mypy_extensions import mypyc_attr
+
 from twisted_lb.wire.fields import parse_fields
 from twisted_lb.wire.grammar import BLANK_LINE, CRLF, FIELD, HEX_DIGITS, BadMessage, Limits
 
@@ -55,6 +57,7 @@ def _cut(data: bytes, begin: int, end: int) -> bytes | memoryview:
     return memoryview(data)[begin:end]
 
 
+@mypyc_attr(acyclic=True, free_list_len=1)
 class ChunkDecoder:
     """Takes a chunked body apart as it arrives.
 

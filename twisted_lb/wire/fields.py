@@ -5,6 +5,8 @@ Every other line passes untouched, in order and case. A block is taken without i
 
 from typing import Final
 
+from mypy_extensions import mypyc_attr
+
 from twisted_lb.wire.grammar import CRLF, DIGITS, FIELD, LENGTH_DIGITS, TOKEN, BadMessage, content_length
 
 # The kinds of field names; PLAIN passes untouched.
@@ -100,6 +102,7 @@ def _classify(name: bytes) -> int:
     return kind
 
 
+@mypyc_attr(acyclic=True, free_list_len=1)
 class Fields:
     """What a proxy must understand of one header block; the same for requests and responses.
 
@@ -127,6 +130,7 @@ class Fields:
         self.claims: dict[bytes, bytes] | None = None
 
 
+@mypyc_attr(acyclic=True, free_list_len=1)
 class Memory:
     """The lines of a connection's last header block, by position, and its Host: a browser sends most of them again, and
     what has not changed need not be looked at again. A line is empty where it must be understood each time.

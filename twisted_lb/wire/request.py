@@ -2,10 +2,13 @@
 
 from typing import Final
 
+from mypy_extensions import mypyc_attr
+
 from twisted_lb.wire.fields import Fields, Memory, parse_fields, tokens, without
 from twisted_lb.wire.grammar import AUTHORITY, CHUNKED, CRLF, DIGITS, TARGET, TOKEN, BadMessage, Limits
 
 
+@mypyc_attr(acyclic=True, free_list_len=1)
 class RequestFields:
     """The header block of a request: a pure function of (version, block), so a connection may keep the last one.
 
@@ -30,20 +33,16 @@ class RequestFields:
         self.claims: Final = fields.claims
 
 
+@mypyc_attr(acyclic=True, free_list_len=1)
 class RequestHead:
-    """One request: its line, its fields, what the connection may be switched to (empty: nothing), and the authority of an
-    absolute target.
-    """
+    """One request: its line, its fields, and the authority of an absolute target."""
 
-    def __init__(
-        self, method: bytes, target: bytes, fields: RequestFields, upgrade: bytes = b"", authority: bytes = b""
-    ) -> None:
+    def __init__(self, method: bytes, target: bytes, fields: RequestFields, authority: bytes = b"") -> None:
         self.method: Final = method
         self.target: Final = target
         # What a backend is asked, up to the version.
         self.line: Final = method + b" " + target
         self.fields: Final = fields
-        self.upgrade: Final = upgrade
         self.authority: Final = authority
 
     def __repr__(self) -> str:

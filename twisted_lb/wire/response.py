@@ -2,10 +2,13 @@
 
 from typing import Final
 
+from mypy_extensions import mypyc_attr
+
 from twisted_lb.wire.fields import parse_fields, without
 from twisted_lb.wire.grammar import CHUNKED, CRLF, DIGITS, FIELD, UNTIL_CLOSE, BadMessage, Limits
 
 
+@mypyc_attr(acyclic=True, free_list_len=1)
 class ResponseHead:
     """One response head: a pure function of its bytes.
 
@@ -34,11 +37,12 @@ class ResponseHead:
         self.dated: Final = dated
         self.upgrade: Final = upgrade
         self.keep_s: Final = keep_s
-        # What a client of a persistent HTTP/1.1 connection gets, ready made: the hot case is one concatenation.
-        framed = (
+        # The field line that frames a body without a length, for a client of HTTP/1.1.
+        self.framed: Final = (
             b"Transfer-Encoding: chunked\r\n" if framing < 0 and status not in (204, 304) and status >= 200 else b""
         )
-        self.wire: Final = b"HTTP/1.1 " + line + CRLF + lines + framed
+        # What a client of a persistent HTTP/1.1 connection gets, ready made: the hot case is one concatenation.
+        self.wire: Final = b"HTTP/1.1 " + line + CRLF + lines + self.framed
 
     def body_of(self, method: bytes) -> int:
         """The framing of the body that follows this head in answer to `method` (RFC 9112 6.3, first two rules)."""
@@ -65,11 +69,8 @@ def parse_status_line(line: bytes) -> tuple[int, int]:
     return version, status
 
 
-def parse_response(head: bytes, limits: Limits, more: bytes = b"") -> ResponseHead:
-    """A response head without its blank line; BadMessage when it or its framing is not beyond doubt.
-
-    `more` are field lines to add for the client, each ended by CRLF.
-    """
+def parse_response(head: bytes, limits: Limits) -> ResponseHead:
+    """A response head without its blank line; BadMessage when it or its framing is not beyond doubt."""
     line, _, block = head.partition(CRLF)
     version, status = parse_status_line(line)
     fields = parse_fields(block, limits.fields)
@@ -91,7 +92,7 @@ def parse_response(head: bytes, limits: Limits, more: bytes = b"") -> ResponseHe
         status,
         # RFC 9112 4: the space belongs there also without a reason.
         line[9:] if len(line) > 12 else line[9:] + b" ",
-        lines + more,
+        lines,
         framing,
         persistent=persistent,
         dated=fields.dated,

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from mypy_extensions import mypyc_attr
+
 from twisted_lb.wire.grammar import CHUNKED, CRLF, TOKEN
 from twisted_lb.wire.request import RequestFields
 
@@ -9,6 +11,7 @@ _CHUNKED_LINE: Final = b"Transfer-Encoding: chunked\r\n"
 _TE_LINES: Final = b"TE: trailers\r\nConnection: TE\r\n"
 
 
+@mypyc_attr(acyclic=True, free_list_len=1)
 class Client:
     """Who is at the other end of a connection: its address, over which scheme and port it came, and whether what it says
     about those behind it counts.
@@ -41,7 +44,7 @@ class Forwarding:
 _PLAIN: Final = Forwarding()
 
 
-def upstream_tail(fields: RequestFields, client: Client, told: Forwarding = _PLAIN, upgrade: bytes = b"") -> bytes:
+def upstream_head(fields: RequestFields, client: Client, told: Forwarding = _PLAIN, upgrade: bytes = b"") -> bytes:
     """All of the backend's request head behind method and target: a pure function of the block and the connection.
 
     `upgrade` is what the client may switch to. What it said about itself was left out by the parser, and counts only when
@@ -101,11 +104,11 @@ def _forwarded(client: Client, host: bytes) -> bytes:
     return element
 
 
-def with_host(tail: bytes, authority: bytes) -> bytes:
-    """The tail for a request that came without a Host (HTTP/1.0): the backend's own authority stands in."""
-    return b" HTTP/1.1\r\nHost: " + authority + tail[len(b" HTTP/1.1") :]
+def with_host(head: bytes, authority: bytes) -> bytes:
+    """The head for a request that came without a Host (HTTP/1.0): the backend's own authority stands in."""
+    return b" HTTP/1.1\r\nHost: " + authority + head[len(b" HTTP/1.1") :]
 
 
-def with_lines(tail: bytes, lines: bytes) -> bytes:
-    """The tail with more field lines, each ended by CRLF."""
-    return tail[:-2] + lines + CRLF
+def with_lines(head: bytes, lines: bytes) -> bytes:
+    """The head with more field lines, each ended by CRLF."""
+    return head[:-2] + lines + CRLF

@@ -93,6 +93,10 @@ class Rotation:
         others share what is forfeited.
         """
         index = self._next
+        backend = self._members[index]
+        if backend.available and not tried:  # as `open_to`, without the call: as a rule
+            self._next = index + 1 if index + 1 < self._size else 0
+            return backend
         for _ in range(self._size):
             backend = self._members[index]
             index = index + 1 if index + 1 < self._size else 0

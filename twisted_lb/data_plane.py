@@ -1,0 +1,238 @@
+"""The data plane: a runtime and a plan become frontends, clusters and listeners. The one place where each part is made."""
+
+import socket
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from twisted_lb import __version__
+from twisted_lb.checks import Checks
+from twisted_lb.core.backend import BackendSpec
+from twisted_lb.core.events import Event
+from twisted_lb.core.gate import Gate
+from twisted_lb.core.record import Observer
+from twisted_lb.net.cluster import Cluster
+from twisted_lb.net.frontend import Frontend
+from twisted_lb.net.http1 import Http1
+from twisted_lb.net.listener import Listener
+from twisted_lb.net.route import Route
+from twisted_lb.net.runtime import Runtime
+from twisted_lb.plan import ListenerPlan, Plan, PoolPlan
+from twisted_lb.probes import HttpProbe, NetworkProbe, ProbeResult, TcpProbe
+from twisted_lb.request_log import RequestLog
+
+# How often pools look for what time alone has changed: ejections that ended, say.
+_TICK_S: Final = 0.25
+# How often the end of a drain is looked for.
+_LOOK_S: Final = 0.02
+_NO_LIMIT: Final = 1 << 62
+_AGENT: Final = f"twisted_lb-check/{__version__}"
+
+_log = Logger()
+
+
+class DataPlane:
+    """Everything that moves requests, from its making to `close`. It knows no Twisted service and no global reactor.
+
+    `sockets` are the bound ones of each listener, by its name; a listener without any gets its requests from whoever brings
+    them to its frontend. `room` is how many connections clients may have where the plan names no number. `hear` is told
+    every change of state of the backends, `observers` every exchange that has ended.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        plan: Plan,
+        sockets: Mapping[str, Sequence[socket.socket]] | None = None,
+        *,
+        hear: Callable[[Event], None],
+        observers: tuple[Observer, ...] = (),
+        room: int = _NO_LIMIT,
+    ) -> None:
+        self.runtime: Final = runtime
+        self.plan: Plan = plan
+        self._hear: Final = hear
+        self._telling = False  # whoever begins or ends it knows the backends
+        if plan.log_requests != "none":
+            observers = (*observers, RequestLog(everything=plan.log_requests == "all"))
+        self._probes: Final[dict[str, NetworkProbe]] = {}
+        self.clusters: Final = {name: self._cluster(name, pool) for name, pool in plan.pools.items()}
+        self.routes: dict[str, Route] = self._routes(plan)
+        self.frontends: Final = {
+            name: self._frontend(name, listener, observers, room) for name, listener in plan.listeners.items()
+        }
+        self.listeners: Final = {
+            name: [self._listener(self.frontends[name], sock) for sock in socks]
+            for name, socks in (sockets or {}).items()
+        }
+        self._ticking: Final = LoopingCall(self._tick)
+        self._ticking.clock = runtime.time
+        self._draining: _Drain | None = None
+        self._start()
+
+    # The parts.
+
+    def _cluster(self, name: str, pool: PoolPlan) -> Cluster:
+        cluster = Cluster(name, self.runtime, pool.upstream, pool.policy, pool.settings, self._heard_event)
+        if pool.checks is not None:
+            runtime, plan = self.runtime, pool.checks
+            dial, deadlines, seconds = runtime.dial, runtime.deadlines, runtime.clock.read
+            probe = self._probes[name] = (
+                TcpProbe(dial, deadlines, seconds)
+                if plan.path is None
+                else HttpProbe(dial, deadlines, seconds, plan.path, _AGENT, pool.upstream.limits)
+            )
+
+            def heard(backend: str, result: ProbeResult) -> None:
+                cluster.observe_probe(backend, result.passed, result.reason)
+
+            rng = runtime.stream(f"checks {name}")
+            cluster.checks = Checks(
+                probe, runtime.time, heard, rng, interval_s=plan.interval_s, timeout_s=plan.timeout_s
+            )
+        return cluster
+
+    def _routes(self, plan: Plan) -> dict[str, Route]:
+        return {
+            name: Route(name, route.rules, self.clusters[route.pool], self.runtime)
+            for name, route in plan.routes.items()
+        }
+
+    def _frontend(self, name: str, listener: ListenerPlan, observers: tuple[Observer, ...], room: int) -> Frontend:
+        most = room if listener.connections is None else listener.connections
+        gate = Gate(most, listener.connections_per_client)
+        return Frontend(name, self.runtime, listener.rules, self.routes[listener.route], gate, observers)
+
+    def _listener(self, frontend: Frontend, sock: socket.socket) -> Listener:
+        runtime = self.runtime
+        assert runtime.poller is not None, "sockets need a poller"
+        return Listener(runtime.poller, sock, lambda: Http1(frontend), runtime.later, frontend.gate)
+
+    # Its life.
+
+    def _start(self) -> None:
+        for name, pool in self.plan.pools.items():
+            self.clusters[name].update(pool.backends)
+        self._telling = True
+        for listener in self._all_listeners:
+            listener.start()
+        self._ticking.start(_TICK_S, now=False)
+
+    def _tick(self) -> None:
+        for cluster in self.clusters.values():
+            cluster.tick()
+
+    def _heard_event(self, event: Event) -> None:
+        if self._telling:
+            self._hear(event)
+
+    def apply(self, plan: Plan) -> None:
+        """Go by another generation of the configuration: an exchange that runs keeps the route it was led by, a connection goes
+        by its listener's rules from its next request on, pools claim and connect by theirs at once. What is equal is not
+        touched. ValueError, and nothing changed, when listeners or pools come or go, or other ways to check: not yet.
+        """
+        old = self.plan
+        same_checks = all(
+            plan.pools[name].checks == pool.checks for name, pool in old.pools.items() if name in plan.pools
+        )
+        if plan.listeners.keys() != old.listeners.keys() or plan.pools.keys() != old.pools.keys() or not same_checks:
+            raise ValueError("listeners, pools and checks can only be changed by a restart")
+        self.plan = plan
+        for name, pool in plan.pools.items():
+            self.clusters[name].configure(pool.upstream, pool.settings)
+            if pool.backends != old.pools[name].backends:
+                self.clusters[name].update(pool.backends)
+        self.routes = self._routes(plan)
+        for name, listener in plan.listeners.items():
+            frontend = self.frontends[name]
+            frontend.client_rules = listener.rules
+            frontend.default_route = self.routes[listener.route]
+
+    def update(self, pool: str, backends: Iterable[BackendSpec]) -> None:
+        """Have just these backends in a pool from now on: its picker, connections and checks are told alike."""
+        self.clusters[pool].update(backends)
+
+    def drain(self, most_s: float) -> Deferred[None]:
+        """Stop listening, let what runs finish, and fire when no client is left, after `most_s` seconds, or at `hurry`."""
+        for frontend in self.frontends.values():
+            frontend.draining = True
+        for listener in self._all_listeners:
+            listener.stop()
+        if self.runtime.poller is not None:
+            self.runtime.poller.flush()
+        for frontend in self.frontends.values():
+            frontend.drain()
+        self._draining = _Drain(self, most_s)
+        return self._draining.done
+
+    def hurry(self) -> None:
+        """End the drain: somebody has waited long enough."""
+        if self._draining is not None:
+            self._draining.look(hurry=True)
+
+    def close(self) -> None:
+        """Cut what has not finished, and let go of everything but the runtime."""
+        for frontend in self.frontends.values():
+            frontend.kill()
+        # A resource may outlive us: who asks it from now on hears that there is nobody. That is no news of the backends.
+        self._telling = False
+        for cluster in self.clusters.values():
+            cluster.update(())
+            if cluster.checks is not None:
+                cluster.checks.stop()
+        for probe in self._probes.values():
+            probe.close()
+        self._ticking.stop()
+        for cluster in self.clusters.values():
+            cluster.close_all()
+
+    @property
+    def _all_listeners(self) -> list[Listener]:
+        return [listener for listeners in self.listeners.values() for listener in listeners]
+
+    @property
+    def clients(self) -> int:
+        """How many clients are connected, or have a request under way that a resource brought."""
+        return sum(len(frontend.clients) for frontend in self.frontends.values())
+
+    @property
+    def exchanges(self) -> int:
+        """How many exchanges run."""
+        return sum(frontend.exchanges for frontend in self.frontends.values())
+
+    def __repr__(self) -> str:
+        return f"<DataPlane: {list(self.frontends.values())}, {list(self.clusters.values())}>"
+
+
+class _Drain:
+    """The wait for running exchanges: bounded, and ended by `look(hurry=True)`."""
+
+    def __init__(self, plane: DataPlane, most_s: float) -> None:
+        self.done: Final[Deferred[None]] = Deferred()
+        self._plane: Final = plane
+        time = plane.runtime.time
+        self._seconds: Final[Callable[[], float]] = time.seconds
+        self._ends_at: Final = self._seconds() + most_s
+        self._looking: Final = LoopingCall(self.look)
+        self._looking.clock = time
+        self._looking.start(_LOOK_S)
+
+    def look(self, *, hurry: bool = False) -> None:
+        """Whether it is over."""
+        plane = self._plane
+        clients, exchanges = plane.clients, plane.exchanges
+        waiting = bool(clients or exchanges)
+        if waiting and not hurry and self._seconds() < self._ends_at:
+            return
+        if self._looking.running:
+            self._looking.stop()
+            if waiting:
+                _log.warn(
+                    "drain ended with {clients} clients and {exchanges} exchanges cut",
+                    clients=clients,
+                    exchanges=exchanges,
+                )
+            self.done.callback(None)

@@ -1,0 +1,184 @@
+"""A client's connection, whatever protocol it speaks: its place in the gate, its deadline and pace, lingering close, drain."""
+
+from typing import Final
+
+from mypy_extensions import mypyc_attr, trait
+
+from twisted_lb.core.gate import client_key
+from twisted_lb.core.never import NEVER
+from twisted_lb.net.clock import Clock
+from twisted_lb.net.deadlines import Deadline
+from twisted_lb.net.frontend import Frontend
+from twisted_lb.net.interfaces import UNKNOWN, Producer, StreamTransport
+from twisted_lb.net.settings import ClientRules
+from twisted_lb.wire.rewrite import Client
+
+# RFC 9112 9.6: after a last answer with bytes of the client unread, closing at once would reset the connection and
+# could take that answer away from the client.
+LINGER_S: Final = 2.0
+# At a drain, an idle connection stays open this long: a request that is on its way is answered, not met by a close.
+LAST_REQUEST_S: Final = 0.5
+
+_NOBODY: Final = Client(b"unknown")
+
+
+@trait
+class Speaker:
+    """What speaks with the client on the connection (HTTP/1.1, say), as far as the connection asks it."""
+
+    def timed_out(self) -> None:
+        """What was waited for did not come."""
+        raise NotImplementedError
+
+    def drain(self) -> None:
+        """Finish what has begun; each answer from now on ends the connection."""
+        raise NotImplementedError
+
+
+@mypyc_attr(free_list_len=1)
+class ClientConnection:
+    """One connection of a client of a frontend, from `open` to `lost`. It reads the listener's rules, and no others.
+
+    `rules` are those of the present request: they are read anew (`renew`) when the next one is waited for.
+    """
+
+    __slots__ = (
+        "_deadline", "_frontend", "_inside", "_patience_s", "_speaker", "_unread", "client", "clock",
+        "full", "rules", "transport",
+    )  # fmt: skip
+
+    def __init__(self, frontend: Frontend, speaker: Speaker) -> None:
+        self.client: Client = _NOBODY
+        self.clock: Final[Clock] = frontend.clock
+        self.rules: ClientRules = frontend.client_rules
+        self.transport: StreamTransport | None = None
+        self.full: bool = False  # the client does not take what was written
+        self._frontend: Final = frontend
+        self._speaker: Speaker | None = speaker
+        self._deadline: Final = Deadline(speaker.timed_out)
+        self._inside: str | None = None  # whom the gate has counted
+        self._patience_s: float = NEVER  # what was left of the time for the body when it was paused
+        self._unread: int = UNKNOWN  # the bytes that the client had not taken when it was looked at last
+
+    def open(self, transport: StreamTransport, scheme: bytes, producer: Producer) -> bool:
+        """Take in a client that has connected; False when it has its share of connections already, and is to be told so."""
+        self.transport = transport
+        address = transport.peer_name()
+        rules = self.rules = self._frontend.client_rules
+        client = self.client = rules.client(address, scheme, transport.port_name().encode("ascii"))
+        self._frontend.clients.add(self)
+        gate = self._frontend.gate
+        # Our own proxies speak for many.
+        key = client_key(address) if gate.per_client and not client.trusted else ""
+        if not gate.enter(key):
+            return False
+        self._inside = key
+        transport.registerProducer(producer, True)
+        self.arm(rules.idle_s)
+        return True
+
+    def lost(self) -> None:
+        """The connection is gone."""
+        self.transport = None
+        self._speaker = None  # no circle: reference counts free both at once
+        self._deadline.end()
+        self._frontend.clients.discard(self)
+        if self._inside is not None:
+            self._frontend.gate.leave(self._inside)
+            self._inside = None
+
+    # Deadlines.
+
+    def arm(self, duration_s: float) -> None:
+        """Let the present wait end after so many seconds."""
+        self._frontend.deadlines.arm(self._deadline, self.clock.now + duration_s)
+
+    def disarm(self) -> None:
+        """Nothing is waited for: not from the client."""
+        self._deadline.due = NEVER
+
+    def begin_request(self) -> None:
+        """A request begins: nothing is waited for, except that the client takes what it was sent before."""
+        if not self.full:
+            self._unread = UNKNOWN
+            self._deadline.due = NEVER
+
+    def await_request(self) -> None:
+        """Wait for the next request, by the rules as they are now, and not long while the frontend drains."""
+        frontend = self._frontend
+        rules = self.rules = frontend.client_rules
+        patience_s = LAST_REQUEST_S if frontend.draining else rules.idle_s
+        frontend.deadlines.arm(self._deadline, self.clock.now + patience_s)
+
+    def extend_body_deadline(self, length: int) -> None:
+        """Slow-body (slowloris) protection: each byte extends the deadline by 1 / `client_bytes_per_s`, up to `body_idle_s`."""
+        now = self.clock.now
+        rules = self.rules
+        deadline = self._deadline
+        deadline.due = min(max(deadline.due, now) + length * rules.seconds_per_byte, now + rules.body_idle_s)
+
+    def pause_body(self) -> None:
+        """Read no more of a body: it is not the client who is slow."""
+        self._patience_s = self._deadline.due - self.clock.now
+        self._deadline.due = NEVER
+
+    def resume_body(self) -> None:
+        """Read the body on; the client has the time that it had."""
+        self.arm(min(self._patience_s, self.rules.body_idle_s))
+
+    # A client that reads slowly.
+
+    def stalled(self) -> None:
+        """The client does not take what was written as fast as it comes."""
+        self.full = True
+        self._unread = self.transport.backlog() if self.transport is not None else UNKNOWN
+        self.arm(self.rules.taking_idle_s)
+
+    def keeps_up(self) -> bool:
+        """Slow-read protection, asked when the time to take anything is over: whether the client has not taken everything but
+        goes on taking, and not too slowly. Then it gets the same time again.
+        """
+        transport = self.transport
+        backlog = transport.backlog() if transport is not None else UNKNOWN
+        before = self._unread
+        self._unread = backlog
+        # The kernel counts a FIN of ours as one byte.
+        if backlog <= 1 or (before >= 0 and before - backlog < self.rules.min_bytes_per_idle):
+            return False
+        self.arm(self.rules.taking_idle_s)
+        return True
+
+    # Ends.
+
+    def linger(self, *, half_close: bool) -> None:
+        """Everything was said: close, and wait no longer than LINGER_S for it (lingering close). `half_close`: send a FIN and
+        listen on, since bytes of the client may be on their way; the peer's FIN ends it.
+        """
+        transport = self.transport
+        if transport is None:
+            return
+        transport.unregisterProducer()
+        self.full = False
+        self._unread = UNKNOWN
+        self.arm(LINGER_S)
+        if half_close and transport.can_half_close:
+            transport.loseWriteConnection()
+        else:
+            transport.loseConnection()
+
+    def abort(self) -> None:
+        """Close now, with a reset."""
+        if self.transport is not None:
+            self.transport.abortConnection()
+
+    def drain(self) -> None:
+        """See FrontendClient."""
+        if self._speaker is not None:
+            self._speaker.drain()
+
+    def kill(self) -> None:
+        """See FrontendClient."""
+        self.abort()
+
+    def __repr__(self) -> str:
+        return f"<ClientConnection of {self.client.address.decode('ascii')}>"

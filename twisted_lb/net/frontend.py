@@ -1,0 +1,84 @@
+"""A frontend (HAProxy's word): everything behind one listener that all of its clients share."""
+
+from typing import Final, Protocol
+
+from twisted_lb.core.gate import Gate
+from twisted_lb.core.record import Observer
+from twisted_lb.net.answers import accept_of, own_answer, safe_id
+from twisted_lb.net.route import Route
+from twisted_lb.net.runtime import Runtime
+from twisted_lb.net.settings import ClientRules
+from twisted_lb.wire.http1_reader import SharedFields
+from twisted_lb.wire.request import RequestHead
+from twisted_lb.wire.response import ResponseHead
+
+
+class FrontendClient(Protocol):
+    """A client of a frontend: a connection of ours, or a request that a resource brought."""
+
+    def drain(self) -> None:
+        """Finish what has begun; each answer from now on ends its connection."""
+
+    def kill(self) -> None:
+        """The time for finishing is over."""
+
+
+class Frontend:
+    """One listener's rules and state. `draining`: every answer from now on ends its connection.
+
+    `client_rules` and `default_route` may be replaced while it runs: a connection goes by the new ones from its next request
+    on. `gate` counts the clients' connections. `exchanges` are those that run, on whatever client side;
+    `observers` are told of each that ends, and must not raise.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        runtime: Runtime,
+        rules: ClientRules,
+        default_route: Route,
+        gate: Gate,
+        observers: tuple[Observer, ...] = (),
+    ) -> None:
+        self.name: Final = name
+        self.runtime: Final = runtime
+        self.clock: Final = runtime.clock
+        self.deadlines: Final = runtime.deadlines
+        self.client_rules: ClientRules = rules
+        self.default_route: Route = default_route
+        self.gate: Final = gate
+        self.observers: Final = observers
+        self.draining: bool = False
+        self.clients: set[FrontendClient] = set()
+        self.exchanges: int = 0
+        self.shared_fields: Final = SharedFields()
+
+    def route(self, head: RequestHead) -> Route:
+        """Where a request is led; every one to the default route, as long as there are no others."""
+        return self.default_route
+
+    def local_reply(self, status: int, lines: bytes = b"", request_id: bytes = b"") -> tuple[ResponseHead, bytes]:
+        """Head and body of our own answer (local reply) to what has been led nowhere: as a rule it is no request. `lines` and
+        `request_id` are what is known of its fields.
+        """
+        return own_answer(
+            status,
+            safe_id(request_id) or self.runtime.new_id(),
+            accept_of(lines),
+            self.client_rules.pages.get(status),
+        )
+
+    def drain(self) -> None:
+        """Finish what has begun, and nothing new on the connections that are here."""
+        self.draining = True
+        for client in list(self.clients):
+            client.drain()
+
+    def kill(self) -> None:
+        """Cut what has not finished."""
+        for client in list(self.clients):
+            client.kill()
+
+    def __repr__(self) -> str:
+        state = "draining" if self.draining else "open"
+        return f"<Frontend {self.name}: {state}, {len(self.clients)} clients, {self.exchanges} exchanges>"

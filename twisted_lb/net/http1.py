@@ -1,0 +1,489 @@
+"""HTTP/1.1 with a client: requests in, one at a time, answers out in their order."""
+
+import enum
+from typing import Final
+
+from mypy_extensions import mypyc_attr
+from twisted.python.failure import Failure
+
+from twisted_lb.core.outcome import Refusal
+from twisted_lb.net.client_connection import LAST_REQUEST_S, LINGER_S, ClientConnection, Speaker
+from twisted_lb.net.client_side import ClientSide
+from twisted_lb.net.exchange import Exchange
+from twisted_lb.net.frontend import Frontend
+from twisted_lb.net.interfaces import Receiver, StreamTransport
+from twisted_lb.net.outgoing import Outgoing
+from twisted_lb.net.relay import Leg
+from twisted_lb.net.route import Route
+from twisted_lb.wire.grammar import CRLF, BadMessage
+from twisted_lb.wire.http1_reader import Http1Reader
+from twisted_lb.wire.request import RequestFields, RequestHead
+from twisted_lb.wire.response import ResponseHead
+from twisted_lb.wire.rewrite import upstream_head
+
+
+class State(enum.Enum):
+    """What a connection is at."""
+
+    IDLE = "between requests, nothing of the next one is here"
+    HEAD = "a part of a head is here"
+    BODY = "an exchange runs, its request is still coming"
+    ANSWERING = "an exchange runs, its request is complete"
+    RELEASED = "the protocol was switched, and the connection given away"
+    LINGERING = "everything was said; what still comes is thrown away"
+    GONE = "the connection is lost, or on its way"
+
+
+# Looked up once, not at each request.
+_IDLE: Final = State.IDLE
+_HEAD: Final = State.HEAD
+_BODY: Final = State.BODY
+_ANSWERING: Final = State.ANSWERING
+_LINGERING: Final = State.LINGERING
+
+# Read-ahead: requests sent ahead (pipelining) are kept up to here while one is answered; then the client has to wait.
+_AHEAD_BYTES: Final = 65536
+# Fairness: requests that can be answered at once, by ourselves, are answered so many at a time; then the others have a turn.
+_MOST_AT_ONCE: Final = 16
+
+
+@mypyc_attr(free_list_len=1)
+class Http1(ClientSide, Receiver, Speaker):
+    """HTTP/1.1 on one connection of a client; the transport drives it, the exchange answers through it (a ClientSide)."""
+
+    __slots__ = (
+        "_advancing", "_ahead_paused", "_connection", "_exchange", "_frontend", "_going_on_later", "_led", "_out",
+        "_paused", "_persist", "_read_ended", "_reader", "_route", "_scheme", "_started", "_state",
+        "_until_close", "_upgrade", "_upstream_head", "_version", "requests",
+    )  # fmt: skip
+
+    def __init__(self, frontend: Frontend, scheme: bytes = b"http") -> None:
+        self.requests: int = 0
+        self._frontend: Final = frontend
+        self._scheme: Final = scheme
+        self._connection: Final = ClientConnection(frontend, self)
+        self._reader: Final = Http1Reader(frontend.shared_fields)
+        self._out: Final = Outgoing()
+        self._state: State = _IDLE
+        self._exchange: Exchange | None = None
+        self._advancing: bool = False
+        self._going_on_later: bool = False
+        # The request: where it was led, and what follows from that; mostly the same as for the last one.
+        self._led: RequestFields | None = None
+        self._route: Route | None = None
+        self._upgrade: bytes = b""
+        self._upstream_head: bytes = b""
+        self._paused: bool = False  # the exchange takes no more of the body
+        self._ahead_paused: bool = False  # too much was sent ahead
+        self._read_ended: bool = False  # the client said that it will send no more
+        # The answer.
+        self._version: int = 11
+        self._persist: bool = True
+        self._started: bool = False
+        self._until_close: bool = False
+
+    # Requests in.
+
+    def makeConnection(self, transport: StreamTransport) -> None:
+        """A client connected."""
+        self._out.attach(transport)
+        if not self._connection.open(transport, self._scheme, self):
+            self._persist = False
+            self._say(*self._frontend.local_reply(Refusal.RATE_LIMITED.status))
+            self._state = _LINGERING
+            self._connection.arm(LINGER_S)
+            transport.loseConnection()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes from the client."""
+        state = self._state
+        reader = self._reader
+        if (state is _IDLE or state is _HEAD) and not self._going_on_later:
+            reader.buffer = reader.buffer + data if reader.buffer else data
+            self._advance()
+        elif state is _BODY and not self._paused:
+            self._read_body(data)
+        elif state in (_IDLE, _HEAD, _BODY, _ANSWERING):
+            reader.buffer += data
+            if len(reader.buffer) > _AHEAD_BYTES and not self._ahead_paused:
+                transport = self._connection.transport
+                if transport is not None:
+                    self._ahead_paused = True
+                    transport.pauseProducing()
+
+    def _advance(self) -> None:
+        """Begin the requests that are here, one after the other: an answer made at once must not recurse."""
+        if self._advancing:
+            return
+        self._advancing = True
+        begun = 0
+        while self._reader.buffer and (self._state is _IDLE or self._state is _HEAD):
+            if begun >= _MOST_AT_ONCE:
+                self._going_on_later = True
+                self._frontend.runtime.soon(self._go_on)
+                break
+            if not self._take_head():
+                break
+            begun += 1
+        self._advancing = False
+        if self._read_ended and (self._state is _IDLE or self._state is _HEAD) and not self._going_on_later:
+            self._close()
+
+    def _go_on(self) -> None:
+        """All others had their turn."""
+        self._going_on_later = False
+        self._advance()
+
+    def _take_head(self) -> bool:
+        """Begin the next request; False when its head is not complete yet, or is not one."""
+        # The rules as they are now: they hold until the exchange is over.
+        rules = self._connection.rules = self._frontend.client_rules
+        try:
+            head = self._reader.take_head(rules.limits)
+        except BadMessage as bad:
+            self._refuse(bad)
+            return False
+        if head is None:
+            self._wait_for_head()
+            return False
+        route = self._frontend.route(head)
+        framing = head.fields.framing
+        if framing > 0 and not route.takes(framing):
+            reply = route.local_reply(413, head.fields.lines, head.fields.request_id)
+            self._refuse_with(reply, heading=head.method == b"HEAD")
+            return False
+        self._begin(head, route)
+        return True
+
+    def _wait_for_head(self) -> None:
+        self._take_more()
+        # A CR alone is half of the empty line that may come between requests.
+        if self._state is _IDLE and self._reader.buffer not in (b"", b"\r"):
+            self._state = _HEAD
+            self._connection.arm(self._connection.rules.head_s)
+
+    def _lead(self, fields: RequestFields, route: Route) -> None:
+        """The head for the backend is a pure function of the header block, the client and the route."""
+        self._led = fields
+        self._route = route
+        self._upgrade = route.rules.allowed_upgrade(fields)
+        self._upstream_head = upstream_head(fields, self._connection.client, route.rules.forwarding, self._upgrade)
+
+    def _begin(self, head: RequestHead, route: Route) -> None:
+        fields = head.fields
+        if fields is not self._led or route is not self._route:
+            self._lead(fields, route)
+        self.requests += 1
+        self._version = fields.version
+        self._persist = fields.keep_alive
+        self._started = False
+        self._until_close = False
+        connection = self._connection
+        connection.begin_request()
+        exchange = Exchange(self._frontend, route, self, head, self._upstream_head, self._upgrade)
+        self._exchange = exchange
+        if connection.full:
+            exchange.client_full()  # it has not taken the last answer yet
+        if fields.framing == 0:
+            self._state = _ANSWERING
+            exchange.begin()
+            return
+        self._state = _BODY
+        reader = self._reader
+        reader.begin_body(fields.framing, connection.rules.limits)
+        rest = reader.buffer
+        reader.buffer = b""
+        self._take_more()
+        connection.arm(connection.rules.body_idle_s)
+        if rest:
+            # First, so that a body broken from its first chunk on is refused before a backend hears of it; and a short
+            # one leaves together with its head.
+            self._read_body(rest)
+        if not exchange.over:
+            exchange.begin()
+
+    def _read_body(self, data: bytes) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            return
+        self._connection.extend_body_deadline(len(data))
+        reader = self._reader
+        try:
+            payload = reader.take_body(data)
+        except BadMessage as bad:
+            self._fault(bad)
+            return
+        if not exchange.route.takes(reader.body_bytes):
+            self._fault(BadMessage(413, "body too large"))
+            return
+        if payload:
+            exchange.receive(payload)
+        if reader.body_ended and self._exchange is exchange:
+            self._state = _ANSWERING
+            self._connection.disarm()
+            if self._paused:
+                self.resume()
+            exchange.end_request(reader.trailers)
+
+    def pause(self) -> None:
+        """See ClientSide."""
+        transport = self._connection.transport
+        if not self._paused and transport is not None:
+            self._paused = True
+            self._connection.pause_body()
+            transport.pauseProducing()
+
+    def resume(self) -> None:
+        """See ClientSide."""
+        if not self._paused:
+            return
+        self._paused = False
+        if self._state is _BODY:
+            self._connection.resume_body()
+            data = self._reader.buffer
+            if data:
+                self._reader.buffer = b""
+                self._read_body(data)
+        if not self._paused and not self._ahead_paused:
+            self._read_on()
+
+    def _read_on(self) -> None:
+        transport = self._connection.transport
+        if transport is not None:
+            transport.resumeProducing()
+
+    # Answers out.
+
+    def who(self) -> str:
+        """See ClientSide."""
+        return self._connection.client.address.decode("ascii")
+
+    def inform(self, head: ResponseHead, extra: bytes) -> None:
+        """See ClientSide. RFC 9110 15.2: not to a client of HTTP/1.0."""
+        if self._version == 11:
+            self._out.send(b"HTTP/1.1 " + head.line + CRLF + head.lines + extra + CRLF)
+            if head.status == 100 and self._state is _BODY and not self._paused:
+                # What it had to wait for has come just now.
+                self._connection.arm(self._connection.rules.body_idle_s)
+
+    def start(self, head: ResponseHead, framing: int, extra: bytes) -> None:
+        """See ClientSide."""
+        self._started = True
+        if self._frontend.draining or self._state is _BODY:
+            self._persist = False
+        out = self._out
+        out.chunked = framing < 0 and self._version == 11
+        if self._version == 11 and self._persist and head.dated and not extra:
+            out.held = head.wire + CRLF
+            return
+        if framing < 0 and self._version == 10:
+            self._persist = False
+            self._until_close = True
+        out.held = self._rewritten(head, extra)
+
+    def _rewritten(self, head: ResponseHead, extra: bytes) -> bytes:
+        """The head for all but the hot case."""
+        parts = [b"HTTP/1.1 ", head.line, CRLF, head.lines, extra]
+        if self._version == 11:
+            parts.append(head.framed)
+        if not head.dated:
+            # RFC 9110 6.6.1: a recipient with a clock adds it.
+            parts += [b"Date: ", self._frontend.runtime.http_date(), CRLF]
+        if not self._persist:
+            parts.append(b"Connection: close\r\n")
+        elif self._version == 10:
+            parts.append(b"Connection: keep-alive\r\n")
+        parts.append(CRLF)
+        return b"".join(parts)
+
+    def write(self, payload: bytes) -> None:
+        """See ClientSide."""
+        self._out.write(payload)
+
+    def flush(self) -> None:
+        """See ClientSide."""
+        self._out.flush()
+
+    def finish(self, trailers: bytes) -> None:
+        """See ClientSide."""
+        out = self._out
+        if out.held or out.chunked:
+            out.end(trailers)
+        self._exchange = None
+        if self._upgrade and self._reader.buffer:
+            # Sent ahead for a tunnel that did not come about: what it would mean as requests nobody knows.
+            self._persist = False
+        if self._state is _BODY or not self._persist:
+            self._close()
+            return
+        # Go on with the next request, which may be here already.
+        self._state = _IDLE
+        buffer = self._reader.buffer
+        if self._ahead_paused and len(buffer) <= _AHEAD_BYTES:
+            self._take_more()
+        self._connection.await_request()
+        if buffer or self._read_ended:
+            self._advance()
+
+    def _take_more(self) -> None:
+        """There is room again for what is sent ahead."""
+        if self._ahead_paused:
+            self._ahead_paused = False
+            self._read_on()
+
+    def release(self) -> Leg:
+        """See ClientSide."""
+        connection = self._connection
+        transport = connection.transport
+        assert transport is not None
+        self._state = State.RELEASED
+        if not connection.full:
+            connection.disarm()
+        self._take_more()
+        held = self._reader.buffer
+        self._reader.buffer = b""
+        return Leg(transport, held, self.connectionLost, self._linger, ended=self._read_ended)
+
+    def _linger(self) -> None:
+        """Both sides of a tunnel have said everything, or one is gone."""
+        self._exchange = None
+        self._state = _LINGERING
+        self._connection.linger(half_close=False)
+
+    def abort(self) -> None:
+        """See ClientSide: no last chunk, fewer bytes than announced, or, where the end is the end, a reset."""
+        self._exchange = None
+        self._state = State.GONE
+        if self._until_close:
+            self._connection.abort()
+            return
+        self.flush()
+        self._connection.linger(half_close=False)
+
+    # Refusals and ends.
+
+    def _refuse(self, bad: BadMessage) -> None:
+        """What came is not a request: say so once and close."""
+        # RFC 9110 9.3.2: no body for a HEAD, even for one that is refused.
+        heading = self._reader.buffer[:5] == b"HEAD "
+        self._refuse_with(self._frontend.local_reply(bad.status), heading=heading)
+
+    def _refuse_with(self, reply: tuple[ResponseHead, bytes], *, heading: bool) -> None:
+        """Say this and close."""
+        self._version = 11
+        self._persist = False
+        self._reader.buffer = b""
+        head, body = reply
+        self._say(head, b"" if heading else body, len(body))
+        self._close()
+
+    def _say(self, head: ResponseHead, body: bytes, framing: int = 0) -> None:
+        """An answer of our own, at once."""
+        self.start(head, framing or len(body), b"")
+        if body:
+            self.write(body)
+        self.flush()
+
+    def _fault(self, bad: BadMessage) -> None:
+        """The client broke its own message in the middle of an exchange."""
+        exchange = self._exchange
+        self._exchange = None
+        if exchange is not None:
+            exchange.client_fault()
+        if self._started:
+            self.abort()
+        elif exchange is not None:
+            self._refuse_with(exchange.local_reply(bad.status), heading=exchange.head.method == b"HEAD")
+
+    def _close(self) -> None:
+        """Everything was said. Half-close and listen on for a moment, unless the client said that it has nothing more."""
+        reader = self._reader
+        last = self._state is _ANSWERING and self._asked_to_close and not reader.buffer
+        self._exchange = None
+        reader.buffer = b""
+        self._state = _LINGERING
+        resume = self._paused or self._ahead_paused
+        self._paused = False
+        self._ahead_paused = False
+        if resume:
+            self._read_on()
+        self._connection.linger(half_close=not last)
+
+    @property
+    def _asked_to_close(self) -> bool:
+        """Whether the client said, with its last request, that it will send no more."""
+        return self._led is not None and not self._led.keep_alive
+
+    def timed_out(self) -> None:
+        """See Speaker."""
+        state = self._state
+        connection = self._connection
+        if state is _HEAD:
+            self._refuse(BadMessage(408, "no complete head in time"))
+        elif state is _BODY and not self._paused and not connection.full:
+            self._fault(BadMessage(408, "the body stalled"))
+        elif connection.keeps_up():
+            pass  # it has got the time again
+        elif state is _IDLE:
+            self._close()
+        else:
+            connection.abort()
+
+    def readConnectionLost(self) -> None:
+        """The client closed its side: it wants no more answers, unless the configuration believes otherwise."""
+        self._read_ended = True
+        if self._state is _ANSWERING and self._connection.rules.finish_half_closed:
+            return
+        exchange = self._exchange
+        self._exchange = None
+        if exchange is not None:
+            exchange.client_gone()
+            if self._until_close:
+                self.abort()
+                return
+        self._linger()
+
+    def connectionBroken(self) -> None:
+        """See ResetAware: nobody is there to answer to."""
+        self._connection.abort()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The connection is gone."""
+        exchange = self._exchange
+        self._exchange = None
+        self._state = State.GONE
+        self._out.attach(None)
+        self._reader.buffer = b""
+        self._connection.lost()
+        if exchange is not None:
+            exchange.client_gone()
+
+    def drain(self) -> None:
+        """See Speaker."""
+        if self._state is _IDLE:
+            self._connection.arm(LAST_REQUEST_S)
+
+    # Flow control of the answer.
+
+    def pauseProducing(self) -> None:
+        """The client does not read as fast as the backend writes (back-pressure)."""
+        self._connection.stalled()
+        if self._exchange is not None:
+            self._exchange.client_full()
+
+    def resumeProducing(self) -> None:
+        """The client has taken enough of what was written."""
+        connection = self._connection
+        connection.full = False
+        if self._state is _BODY and not self._paused:
+            connection.arm(connection.rules.body_idle_s)
+        elif self._state is _ANSWERING or self._state is State.RELEASED or self._paused:
+            connection.disarm()
+        if self._exchange is not None:
+            self._exchange.client_drained()
+
+    def stopProducing(self) -> None:
+        """Twisted says that the connection is lost; `connectionLost` follows."""
+
+    def __repr__(self) -> str:
+        return f"<Http1 {self.who()} {self._state.name}, {self.requests} requests>"

@@ -1,0 +1,238 @@
+"""Bytes both ways between two connections (a tunnel after a 101, TCP): back-pressure, half-close, and an idle deadline."""
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from twisted.python.failure import Failure
+
+from twisted_lb.core.never import NEVER
+from twisted_lb.net.clock import Clock
+from twisted_lb.net.deadlines import Deadline, Deadlines
+from twisted_lb.net.interfaces import Receiver, StreamTransport
+
+
+class Leg:
+    """A connection given away to a Relay: its transport, and `held`, what was read of it and not used.
+
+    `lost` is called when the connection is gone, once; `close` to have it closed in order. `ended`: the peer has sent its FIN.
+    """
+
+    def __init__(
+        self,
+        transport: StreamTransport,
+        held: bytes,
+        lost: Callable[[Failure], None],
+        close: Callable[[], None],
+        *,
+        ended: bool,
+    ) -> None:
+        self.transport: Final = transport
+        self.held: Final = held
+        self.lost: Final = lost
+        self.close: Final = close
+        self.ended: Final = ended
+
+
+class RelayOwner(Protocol):
+    """Whoever joined two connections."""
+
+    def relay_ended(self, *, client_gone: bool) -> None:
+        """The relay is over: the client's connection was lost, or both sides have said everything, or time is up."""
+
+
+class _End(Receiver):
+    """One of the two connections, as the protocol of its transport and the producer of the other one's."""
+
+    def __init__(self, relay: "Relay", leg: Leg) -> None:
+        self.transport: Final = leg.transport
+        self.bytes_read: int = 0
+        self.held: bytes = leg.held
+        self.ended: bool = leg.ended
+        self.paused: bool = False
+        self._relay: Final = relay
+        self._lost: Final = leg.lost
+        self.close: Final = leg.close
+
+    def begin(self) -> None:
+        """Take the connection over, and pass on what is here already."""
+        self.transport.switch(self)
+        self._pass_on_held()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes for the other side."""
+        if self.paused:
+            self.held += data  # Twisted's TLS delivers what it had decrypted
+            return
+        self.bytes_read += len(data)
+        self._relay.send(self, data)
+
+    def _pass_on_held(self) -> None:
+        held = self.held
+        self.held = b""
+        if held:
+            self.dataReceived(held)
+        if self.ended and not self.paused:
+            self._relay.half_ended(self)
+
+    def readConnectionLost(self) -> None:
+        """The peer sent its FIN."""
+        self.ended = True
+        if not self.paused:
+            self._relay.half_ended(self)
+
+    def connectionBroken(self) -> None:
+        """The peer reset the connection while it was not read from."""
+        self._relay.broken(self)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The connection is gone."""
+        self._relay.lost(self)
+        self._lost(reason)
+
+    def stop_reading(self) -> None:
+        """The other side takes no more for now (back-pressure)."""
+        if not self.paused:
+            self.paused = True
+            self.transport.pauseProducing()
+
+    def read_on(self) -> None:
+        """The other side takes more: first what is here already."""
+        if self.paused:
+            self.paused = False
+            self._pass_on_held()
+            if not self.paused:
+                self.transport.resumeProducing()
+
+    def makeConnection(self, transport: StreamTransport) -> None:
+        """See StreamProtocol: it is connected already."""
+
+
+class _Filling:
+    """The producer of the upstream transport: a backend that does not read stops the reading from the client."""
+
+    def __init__(self, source: _End) -> None:
+        self._source: Final = source
+
+    def pauseProducing(self) -> None:
+        """See Producer."""
+        self._source.stop_reading()
+
+    def resumeProducing(self) -> None:
+        """See Producer."""
+        self._source.read_on()
+
+    def stopProducing(self) -> None:
+        """See Producer."""
+
+
+class Relay:
+    """Two connections joined until one of them is lost, both have ended, or nothing was said for `idle_s` seconds.
+
+    The client's connection keeps its own producer, since the pace of clients is watched there; it calls `client_full` and
+    `client_drained`. A FIN becomes a FIN for the other side where its transport can half-close, else it is the end.
+    """
+
+    def __init__(
+        self, owner: RelayOwner, client: Leg, upstream: Leg, *, idle_s: float, clock: Clock, deadlines: Deadlines
+    ) -> None:
+        self._owner: Final = owner
+        self._idle_s: Final = idle_s
+        self._clock: Final = clock
+        self._deadlines: Final = deadlines
+        self._deadline: Final = Deadline(self._idle)
+        self._over: bool = False
+        self._client: Final = _End(self, client)
+        self._upstream: Final = _End(self, upstream)
+
+    @property
+    def bytes_up(self) -> int:
+        """Bytes from the client."""
+        return self._client.bytes_read
+
+    @property
+    def bytes_down(self) -> int:
+        """Bytes from the backend."""
+        return self._upstream.bytes_read
+
+    def begin(self, *, client_full: bool) -> None:
+        """Take over both connections; `client_full`: the client does not take what was sent to it so far."""
+        self._live()
+        transport = self._upstream.transport
+        transport.unregisterProducer()
+        transport.registerProducer(_Filling(self._client), True)
+        if client_full:
+            self.client_full()
+        self._upstream.begin()
+        if not self._over:
+            self._client.begin()
+
+    def send(self, source: _End, data: bytes) -> None:
+        """Bytes of one side for the other."""
+        self._live()
+        other = self._upstream if source is self._client else self._client
+        other.transport.write(data)
+
+    def _live(self) -> None:
+        """The tunnel is in use. A client that does not read is watched by its own connection."""
+        if not self._upstream.paused and not self._over:
+            self._deadlines.arm(self._deadline, self._clock.now + self._idle_s)
+
+    def client_full(self) -> None:
+        """The client takes no more for now."""
+        if not self._over:
+            self._upstream.stop_reading()
+            self._deadline.due = NEVER
+
+    def client_drained(self) -> None:
+        """The client takes more."""
+        if not self._over and self._upstream.paused:
+            self._deadlines.arm(self._deadline, self._clock.now + self._idle_s)
+            self._upstream.read_on()
+
+    def half_ended(self, source: _End) -> None:
+        """One side will say no more: the other is told, unless it has ended too."""
+        other = self._upstream if source is self._client else self._client
+        if self._over:
+            return
+        if other.ended and not other.paused:
+            self._end(client_gone=False)
+        elif other.transport.can_half_close:
+            other.transport.loseWriteConnection()
+        elif source is self._client:
+            other.transport.loseConnection()
+        else:
+            self._end(client_gone=False)
+
+    def broken(self, source: _End) -> None:
+        """A side was reset while it was not read from: nobody is there to read for, if it is the client."""
+        if source is self._client:
+            source.transport.abortConnection()
+
+    def lost(self, source: _End) -> None:
+        """One of the connections is gone."""
+        if source is self._client:
+            self._end(client_gone=True)
+        else:
+            if source.held:
+                self._client.transport.write(source.held)
+                source.held = b""
+            self._end(client_gone=False)
+
+    def _idle(self) -> None:
+        self._end(client_gone=False)
+
+    def _end(self, *, client_gone: bool) -> None:
+        if self._over:
+            return
+        self._over = True
+        self._deadline.end()
+        if client_gone:
+            self._upstream.transport.abortConnection()
+        else:
+            self._upstream.close()
+        self._owner.relay_ended(client_gone=client_gone)
+        if not client_gone:
+            self._client.close()
+
+    def __repr__(self) -> str:
+        return f"<Relay {'over' if self._over else 'open'}, {self.bytes_up} bytes up, {self.bytes_down} down>"

@@ -1,0 +1,34 @@
+"""The part of a request body that is held, so that another attempt can send it again (replay buffer)."""
+
+from typing import Final
+
+from mypy_extensions import mypyc_attr
+
+
+@mypyc_attr(acyclic=True, free_list_len=1)
+class Replay:
+    """Pieces of a body, from its first byte on, until they are `most` bytes or dropped; at most one piece more is held."""
+
+    __slots__ = ("_most", "bytes", "dropped", "pieces")
+
+    def __init__(self, most: int) -> None:
+        self.pieces: list[bytes] = []
+        self.bytes: int = 0
+        self.dropped: bool = False
+        self._most: Final = most
+
+    def keep(self, piece: bytes) -> None:
+        """Hold one more piece; nothing once dropped."""
+        if not self.dropped:
+            self.pieces.append(piece)
+            self.bytes += len(piece)
+
+    @property
+    def full(self) -> bool:
+        """Whether as much is held as may be."""
+        return self.bytes > self._most
+
+    def drop(self) -> None:
+        """Hold nothing any more: the body cannot be sent again."""
+        self.pieces = []
+        self.dropped = True

@@ -1,0 +1,61 @@
+"""The world as the data path sees it: time, chance, deadlines, and the way to the network. One per process, test or simulation."""
+
+from email.utils import formatdate
+from random import Random
+from typing import Any, Final
+
+from twisted_lb.net.clock import Clock, Later, Soon
+from twisted_lb.net.deadlines import Deadlines
+from twisted_lb.net.dialer import Dial
+from twisted_lb.net.poller import Poller
+
+
+class Runtime:
+    """What everything of one process shares. Durations are monotonic seconds; `wall` is for Date fields and logs alone.
+
+    `later` calls back after a time, `soon` when all others had their turn. `time` is the same time as Twisted's
+    IReactorTime, for LoopingCalls. `poller` drives sockets; None where the network is in memory and has none.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        wall: Clock,
+        later: Later,
+        soon: Soon,
+        time: Any,
+        dial: Dial,
+        deadlines: Deadlines,
+        poller: Poller | None,
+        seed: int,
+    ) -> None:
+        self.clock: Final = clock
+        self.wall: Final = wall
+        self.later: Final = later
+        self.soon: Final = soon
+        self.time: Final = time
+        self.dial: Final = dial
+        self.deadlines: Final = deadlines
+        self.poller: Final = poller
+        self.seed: Final = seed
+        self._ids: Final = self.stream("ids")
+        self._date: bytes = b""
+        self._date_until: float = float("-inf")
+
+    def stream(self, name: str) -> Random:
+        """A random stream of its own, the same for the same seed and name: a draw more in one moves no other."""
+        return Random(f"{self.seed}/{name}")
+
+    def new_id(self, bits: int = 128) -> bytes:
+        """A random id in hexadecimal, never all zeros."""
+        return b"%0*x" % (bits // 4, self._ids.getrandbits(bits) or 1)
+
+    def http_date(self) -> bytes:
+        """Now, as a Date field wants it (RFC 9110 5.6.7), made once a second."""
+        now = self.clock.now
+        if now >= self._date_until:
+            wall = self.wall.read()
+            self._date = formatdate(wall, usegmt=True).encode("ascii")
+            self._date_until = now + 1.0 - wall % 1.0
+        return self._date

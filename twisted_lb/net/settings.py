@@ -1,0 +1,142 @@
+"""The rules of the data path, by their owner: a listener's, a route's, a pool's. No class reads those of two owners.
+
+They are values, made by `plan.py` from one generation of the configuration, and replaced as a whole when it changes.
+"""
+
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import Final
+
+from twisted_lb.core.never import NEVER
+from twisted_lb.core.retry import RetryRules
+from twisted_lb.net.answers import ErrorPage
+from twisted_lb.wire.fields import tokens
+from twisted_lb.wire.grammar import Limits
+from twisted_lb.wire.request import RequestFields
+from twisted_lb.wire.rewrite import Client, Forwarding
+
+Network = IPv4Network | IPv6Network
+
+
+class ClientRules:
+    """A listener's rules, for its clients' connections: head limits, client timeouts, pace, trust. Times in seconds.
+
+    `client_bytes_per_s` is the slowest a client may send a body or take an answer, on average (slowloris, slow read; 0: no
+    bound); `taking_idle_s` how long it may take nothing at all. They apply from a connection's next request on.
+    """
+
+    def __init__(
+        self,
+        *,
+        limits: Limits,
+        head_s: float,
+        body_idle_s: float,
+        idle_s: float,
+        taking_idle_s: float,
+        client_bytes_per_s: int = 0,
+        trusted: tuple[Network, ...] = (),
+        finish_half_closed: bool = False,
+        pages: dict[int, ErrorPage],
+    ) -> None:
+        self.limits: Final = limits
+        self.head_s: Final = head_s
+        self.body_idle_s: Final = body_idle_s
+        self.idle_s: Final = idle_s
+        self.taking_idle_s: Final = taking_idle_s
+        # By how much each byte of a body moves the body's deadline; all of it where there is no bound.
+        self.seconds_per_byte: Final = 1 / client_bytes_per_s if client_bytes_per_s else body_idle_s
+        # What a client that takes its answer slowly has to take within taking_idle_s.
+        self.min_bytes_per_idle: Final = max(1, int(client_bytes_per_s * taking_idle_s))
+        self.trusted: Final = trusted
+        self.finish_half_closed: Final = finish_half_closed
+        self.pages: Final = pages
+
+    def client(self, address: str, scheme: bytes, port: bytes) -> Client:
+        """Who a connection comes from, and whether it is one of our own proxies."""
+        trusted = False
+        if self.trusted:
+            try:
+                ip = ip_address(address.partition("%")[0])
+            except ValueError:
+                ip = None
+            mapped = getattr(ip, "ipv4_mapped", None)
+            trusted = ip is not None and any((mapped or ip) in network for network in self.trusted)
+        return Client(_plain_address(address).encode("ascii", "replace"), scheme, port, trusted=trusted)
+
+
+def _plain_address(address: str) -> str:
+    """On a dual-stack listener an IPv4 client comes as ::ffff:1.2.3.4; backends are told 1.2.3.4."""
+    return address[7:] if address.startswith("::ffff:") and "." in address else address
+
+
+class RouteRules:
+    """A route's rules, for the exchanges that it leads: timeouts in seconds, retries, sizes in bytes, what is forwarded.
+
+    `body_bytes` -1 means no limit. An exchange keeps the rules with which its head was routed to its end, retries included.
+    """
+
+    def __init__(
+        self,
+        *,
+        response_head_s: float,
+        attempt_s: float = NEVER,
+        response_idle_s: float,
+        tunnel_idle_s: float,
+        retries: RetryRules,
+        body_bytes: int = -1,
+        replay_bytes: int,
+        forwarding: Forwarding,
+        upgrades: frozenset[bytes] = frozenset(),
+        make_request_id: bool = False,
+        make_traceparent: bool = False,
+        pages: dict[int, ErrorPage],
+        retry_after_s: int,
+    ) -> None:
+        self.response_head_s: Final = response_head_s
+        self.attempt_s: Final = attempt_s
+        self.response_idle_s: Final = response_idle_s
+        self.tunnel_idle_s: Final = tunnel_idle_s
+        self.retries: Final = retries
+        self.body_bytes: Final = body_bytes
+        self.replay_bytes: Final = replay_bytes
+        self.forwarding: Final = forwarding
+        self.upgrades: Final = upgrades
+        self.make_request_id: Final = make_request_id
+        self.make_traceparent: Final = make_traceparent
+        self.pages: Final = pages
+        self.retry_after_s: Final = retry_after_s
+        # RFC 9110 7.6.3: a gateway may say Via on answers too.
+        self.response_lines: Final = b"Via: 1.1 %b\r\n" % forwarding.via if forwarding.via else b""
+
+    def allowed_upgrade(self, fields: RequestFields) -> bytes:
+        """The protocols that a client may switch to, out of those it offers."""
+        if not fields.upgrade or not self.upgrades:
+            return b""
+        return b", ".join(token for token in tokens(fields.upgrade) if token in self.upgrades)
+
+
+class UpstreamRules:
+    """A pool's rules, for the connections to its backends. Read at each claim or connect, so that a change is an assignment.
+
+    Of idle connections at most `max_idle` are kept for each backend, for `idle_s` seconds, `max_requests` requests and
+    `max_age_s` seconds of life; a request that must not be sent twice takes only one that was in use less than
+    `reuse_unsafe_within_s` ago. `limits` are those of the heads of answers.
+    """
+
+    def __init__(
+        self,
+        *,
+        connect_s: float,
+        limits: Limits,
+        max_idle: int,
+        idle_s: float,
+        max_requests: int,
+        max_age_s: float,
+        reuse_unsafe_within_s: float,
+    ) -> None:
+        self.connect_s: Final = connect_s
+        self.limits: Final = limits
+        self.max_idle: Final = max_idle
+        self.idle_s: Final = idle_s
+        self.max_requests: Final = max_requests
+        self.max_age_s: Final = max_age_s
+        self.reuse_unsafe_within_s: Final = reuse_unsafe_within_s

@@ -1,0 +1,163 @@
+"""The plan: one generation of the configuration in the form that the running parts read. This is its only translator."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import ip_network
+from pathlib import Path
+
+from twisted_lb.config import LoadBalancerConfig
+from twisted_lb.core.backend import BackendSpec
+from twisted_lb.core.never import NEVER
+from twisted_lb.core.pickers import POLICIES
+from twisted_lb.core.pickers.base import Policy
+from twisted_lb.core.retry import RetryRules
+from twisted_lb.core.settings import PoolSettings
+from twisted_lb.errors import StartError
+from twisted_lb.net.answers import HTML, JSON, TEXT, ErrorPage
+from twisted_lb.net.settings import ClientRules, RouteRules, UpstreamRules
+from twisted_lb.wire.grammar import Limits
+from twisted_lb.wire.rewrite import Forwarding
+
+DEFAULT = "default"
+
+
+@dataclass(frozen=True)
+class ListenerPlan:
+    """A listener: its rules, the route of its requests, and how many connections its clients may have (None: what there is room
+    for; per client 0: no limit).
+    """
+
+    rules: ClientRules
+    route: str
+    connections: int | None
+    connections_per_client: int
+
+
+@dataclass(frozen=True)
+class RoutePlan:
+    """A route: its rules, and the pool that it leads to."""
+
+    rules: RouteRules
+    pool: str
+
+
+@dataclass(frozen=True)
+class CheckPlan:
+    """Active checks: how often, in seconds, and what is asked; `path` None: connecting is the question."""
+
+    interval_s: float
+    timeout_s: float
+    path: str | None
+
+
+@dataclass(frozen=True)
+class PoolPlan:
+    """A pool: its members, how to choose among them, the rules of connections to them, and their checks (None: no checks)."""
+
+    backends: tuple[BackendSpec, ...]
+    policy: Policy
+    settings: PoolSettings
+    upstream: UpstreamRules
+    checks: CheckPlan | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Listeners, routes and pools, by name. `log_requests` is "none", "failed" or "all"; `drain_s` bounds a stop."""
+
+    listeners: Mapping[str, ListenerPlan]
+    routes: Mapping[str, RoutePlan]
+    pools: Mapping[str, PoolPlan]
+    log_requests: str
+    drain_s: float
+
+
+def plan_of(config: LoadBalancerConfig) -> Plan:
+    """All of it: one listener, one route and one pool, called `default`. StartError names an error page that cannot be read."""
+    pages = {int(status): _page(status, path) for status, path in config.error_pages.items()}
+    limits = Limits(
+        line_bytes=config.limits.request_line_bytes,
+        head_bytes=config.limits.head_bytes,
+        fields=config.limits.head_fields,
+        trailer_bytes=config.limits.trailer_bytes,
+    )
+    listener = ListenerPlan(
+        _client_rules(config, limits, pages), DEFAULT, config.limits.connections, config.limits.connections_per_client
+    )
+    return Plan(
+        listeners={DEFAULT: listener},
+        routes={DEFAULT: RoutePlan(_route_rules(config, pages), DEFAULT)},
+        pools={DEFAULT: _pool(config, limits)},
+        log_requests=config.log.requests,
+        drain_s=config.timeouts.drain_s,
+    )
+
+
+def _client_rules(config: LoadBalancerConfig, limits: Limits, pages: dict[int, ErrorPage]) -> ClientRules:
+    timeouts = config.timeouts
+    return ClientRules(
+        limits=limits,
+        head_s=timeouts.head_s,
+        body_idle_s=timeouts.body_idle_s,
+        idle_s=timeouts.client_idle_s,
+        taking_idle_s=timeouts.response_idle_s,
+        client_bytes_per_s=config.limits.client_bytes_per_s,
+        trusted=tuple(ip_network(text) for text in config.forwarding.trusted_proxies),
+        finish_half_closed=config.client_half_close == "finish",
+        pages=pages,
+    )
+
+
+def _route_rules(config: LoadBalancerConfig, pages: dict[int, ErrorPage]) -> RouteRules:
+    timeouts, forwarding = config.timeouts, config.forwarding
+    return RouteRules(
+        response_head_s=timeouts.response_head_s,
+        attempt_s=NEVER if timeouts.attempt_s is None else timeouts.attempt_s,
+        response_idle_s=timeouts.response_idle_s,
+        tunnel_idle_s=timeouts.tunnel_idle_s,
+        retries=RetryRules(config.retry.more_attempts, frozenset(config.retry.bad_statuses)),
+        body_bytes=-1 if config.limits.body_bytes is None else config.limits.body_bytes,
+        replay_bytes=config.limits.replay_body_bytes,
+        forwarding=Forwarding(forwarded=forwarding.forwarded, via=forwarding.via.encode("ascii")),
+        upgrades=frozenset(token.encode("ascii") for token in config.upgrades),
+        make_request_id=forwarding.request_id == "make",
+        make_traceparent=forwarding.traceparent == "make",
+        pages=pages,
+        # Nobody comes back before `rise` good checks.
+        retry_after_s=max(1, round(config.health_check.interval_s)),
+    )
+
+
+def _pool(config: LoadBalancerConfig, limits: Limits) -> PoolPlan:
+    check, upstream, retry = config.health_check, config.upstream, config.retry
+    return PoolPlan(
+        backends=tuple(config.backends),
+        policy=POLICIES[config.strategy],
+        settings=PoolSettings(
+            rise=check.rise,
+            fall=check.fall,
+            checked=check.enabled,
+            budget_percent=retry.budget_percent,
+            budget_per_s=retry.budget_per_s,
+        ),
+        upstream=UpstreamRules(
+            connect_s=config.timeouts.connect_s,
+            limits=limits,
+            max_idle=upstream.max_idle,
+            idle_s=upstream.idle_s,
+            max_requests=upstream.max_requests,
+            max_age_s=upstream.max_age_s,
+            reuse_unsafe_within_s=upstream.fresh_s,
+        ),
+        checks=CheckPlan(check.interval_s, check.answer_timeout_s, check.path if check.kind == "http" else None)
+        if check.enabled
+        else None,
+    )
+
+
+def _page(status: str, path: str) -> ErrorPage:
+    kind = {".html": HTML, ".json": JSON}.get(Path(path).suffix, TEXT)
+    try:
+        return ErrorPage(kind, Path(path).read_bytes())
+    except OSError as error:
+        raise StartError(f"error_pages.{status}: {path}: {(error.strerror or str(error)).lower()}") from None

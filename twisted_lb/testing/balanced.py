@@ -1,0 +1,114 @@
+"""A whole balancer in two lines: the real data plane, made by the one who makes it in production, on a network in memory."""
+
+from collections.abc import Callable
+from typing import Final
+
+from twisted.internet.interfaces import IReactorTime
+
+from twisted_lb.config import LoadBalancerConfig
+from twisted_lb.core.events import Event
+from twisted_lb.core.record import Observer, Record
+from twisted_lb.data_plane import DataPlane
+from twisted_lb.net.clock import Clock
+from twisted_lb.net.cluster import Cluster
+from twisted_lb.net.deadlines import Deadlines
+from twisted_lb.net.dialer import Dial
+from twisted_lb.net.foreign import Foreign, ForeignDial
+from twisted_lb.net.frontend import Frontend
+from twisted_lb.net.http1 import Http1
+from twisted_lb.net.interfaces import StreamProtocol
+from twisted_lb.net.poller import Poller
+from twisted_lb.net.runtime import Runtime
+from twisted_lb.plan import DEFAULT, plan_of
+from twisted_lb.testing.network import MemoryNetwork
+
+# Sun, 06 Nov 1994 08:49:37 GMT, the example of RFC 9110 5.6.7.
+WALL_TIME: Final = 784111777.0
+
+
+def runtime_of(
+    time: IReactorTime, dial: Dial, *, seed: int = 1, now: Clock | None = None, poller: Poller | None = None
+) -> Runtime:
+    """A Runtime on a test's time (a HeapClock, as a rule) and a test's network; its wall clock stands at WALL_TIME. Without a
+    poller the network's transports are taken for foreign ones.
+    """
+    clock = Clock(time.seconds) if now is None else now
+
+    def soon(call: Callable[[], None]) -> None:
+        time.callLater(0, call)
+
+    return Runtime(
+        clock=clock,
+        wall=Clock(lambda: WALL_TIME),
+        later=time.callLater,
+        soon=soon if poller is None else poller.soon,
+        time=time,
+        dial=ForeignDial(dial, clock) if poller is None else dial,
+        deadlines=Deadlines(clock, time.callLater),
+        poller=poller,
+        seed=seed,
+    )
+
+
+class Balanced:
+    """A balancer with this configuration on a MemoryNetwork, at `address`; its backends are those that the test puts there.
+
+    `events` are the changes of state so far, `records` what is known of each exchange that has ended. `close` ends it; what is
+    still open then is cut.
+    """
+
+    def __init__(
+        self,
+        config: LoadBalancerConfig,
+        network: MemoryNetwork,
+        *,
+        address: str = "lb:8080",
+        seed: int = 1,
+        hear: Callable[[Event], None] | None = None,
+        observers: tuple[Observer, ...] = (),
+        runtime: Runtime | None = None,
+    ) -> None:
+        self.config: Final = config
+        self.network: Final = network
+        self.events: list[Event] = []
+        self.records: list[Record] = []
+        self.runtime: Final = runtime_of(network.clock, network, seed=seed) if runtime is None else runtime
+        self.data_plane: Final = DataPlane(
+            self.runtime,
+            plan_of(config),
+            hear=self.events.append if hear is None else hear,
+            observers=observers or (self.records.append,),
+        )
+        self.listener: Final = network.listen(address, self.build)
+
+    def build(self) -> StreamProtocol:
+        """A protocol for one client's connection."""
+        protocol = Http1(self.frontend)
+        return protocol if self.runtime.poller is not None else Foreign(self.runtime.clock, protocol)
+
+    @property
+    def frontend(self) -> Frontend:
+        """The frontend `default`."""
+        return self.data_plane.frontends[DEFAULT]
+
+    @property
+    def cluster(self) -> Cluster:
+        """The cluster `default`."""
+        return self.data_plane.clusters[DEFAULT]
+
+    def outcomes(self) -> dict[str, int]:
+        """How the attempts at all backends that are there ended, by name; what did not happen is left out."""
+        total: dict[str, int] = {}
+        for backend in self.cluster.snapshot().backends:
+            for name, count in backend.outcomes.items():
+                total[name] = total.get(name, 0) + count
+        return total
+
+    def close(self) -> None:
+        """Refuse new clients, cut what runs, stop checking."""
+        self.listener.stop()
+        self.data_plane.close()
+        self.network.clock.callLater(0, self.runtime.deadlines.stop)
+
+    def __repr__(self) -> str:
+        return f"<Balanced {self.data_plane!r}>"

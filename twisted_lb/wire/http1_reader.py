@@ -1,0 +1,177 @@
+"""What a client sends on HTTP/1.1: heads and bodies by turns, found in its bytes. No I/O.
+
+What is remembered of heads, by whom, until when: a connection remembers its last head and its last header block, as bytes and
+as what they mean, and the lines of that block by position (`fields.Memory`); a listener remembers the block of the last new
+connection (`SharedFields`), since many clients send the same few fields. All of it is a pure function of the bytes and the
+limits, and so it holds for as long as the `Limits` object is the same.
+"""
+
+from typing import Final
+
+from mypy_extensions import mypyc_attr
+
+from twisted_lb.wire.chunked import ChunkDecoder
+from twisted_lb.wire.fields import Memory
+from twisted_lb.wire.grammar import BLANK_LINE, CHUNKED, CRLF, HOPELESS, BadMessage, Limits
+from twisted_lb.wire.request import RequestFields, RequestHead, aimed_at, parse_request_fields, parse_request_line
+
+
+class SharedFields:
+    """The last header block of a new connection, and what it means."""
+
+    __slots__ = ("_block", "_fields", "_limits", "_version")
+
+    def __init__(self) -> None:
+        self._version: int = 0
+        self._block: bytes = b""
+        self._fields: RequestFields | None = None
+        self._limits: Limits | None = None
+
+    def understand(self, version: int, block: bytes, limits: Limits, memory: Memory) -> RequestFields:
+        """What a header block means, which mostly is the one that was understood last. BadMessage as parse_request_fields."""
+        last = self._fields
+        if last is not None and block == self._block and version == self._version and limits is self._limits:
+            return last
+        first = not memory.lines
+        fields = parse_request_fields(version, block, limits, memory)
+        if first:
+            self._version = version
+            self._block = block
+            self._fields = fields
+            self._limits = limits
+        return fields
+
+
+@mypyc_attr(acyclic=True, free_list_len=1)
+class Http1Reader:
+    """The requests of one connection. `buffer` is what has come and is not used: a part of a head, requests that were sent ahead
+    (pipelining, read-ahead), or a body that nobody takes for now.
+
+    `take_head`, then, if its framing says that there is a body, `begin_body` and `take_body` until `body_ended`; `body_bytes` is
+    how much of it came so far, `trailers` are the field lines behind a chunked one.
+    """
+
+    __slots__ = (
+        "_block", "_decoder", "_fields", "_head", "_limits", "_memory", "_remaining", "_request", "_searched",
+        "_shared", "_version", "body_bytes", "body_ended", "buffer", "trailers",
+    )  # fmt: skip
+
+    def __init__(self, shared: SharedFields) -> None:
+        self.buffer: bytes = b""
+        self.body_bytes: int = 0
+        self.body_ended: bool = True
+        self.trailers: bytes = b""
+        self._shared: Final = shared
+        self._searched: int = 0
+        self._limits: Limits | None = None
+        self._head: bytes = b""
+        self._request: RequestHead | None = None
+        self._version: int = 0
+        self._block: bytes = b""
+        self._fields: RequestFields | None = None
+        self._memory: Final = Memory()
+        self._remaining: int = 0
+        self._decoder: ChunkDecoder | None = None
+
+    def take_head(self, limits: Limits) -> RequestHead | None:
+        """The head that the buffer begins with, taken out of it; None when it is not complete. BadMessage as soon as it cannot
+        be one, with the buffer as it was.
+        """
+        data = self.buffer
+        request = self._request
+        if request is not None and limits is self._limits and data.startswith(self._head):
+            # The same as the last one to the byte: what was checked then is true now.
+            self._searched = 0
+            self.buffer = data[len(self._head) :]
+            return request
+        if data[:2] == CRLF:
+            # RFC 9112 2.2: an empty line before the request line is to be ignored.
+            self.buffer = data = data[2:]
+            self._searched = 0
+        if data[:2] == CRLF:
+            raise BadMessage(400, "empty lines before the request")
+        end = data.find(BLANK_LINE, self._searched)
+        if end < 0:
+            _check_part(data, self._searched, limits)
+            self._searched = max(len(data) - 3, 0)
+            return None
+        if end > limits.head_bytes:
+            raise _too_long(data, limits)
+        self._searched = 0
+        request = self._parse_head(data[:end], limits)
+        self._request = request
+        self._head = data[: end + 4]
+        self.buffer = data[end + 4 :]
+        return request
+
+    def _parse_head(self, head: bytes, limits: Limits) -> RequestHead:
+        """Parse a head; its block only if it is not the same as the last one on this connection."""
+        line, _, block = head.partition(CRLF)
+        method, target, version = parse_request_line(line, limits)
+        fields = self._fields
+        if fields is None or block != self._block or version != self._version or limits is not self._limits:
+            fields = self._shared.understand(version, block, limits, self._memory)
+            self._limits = limits
+            self._version = version
+            self._block = block
+            self._fields = fields
+        authority = b""
+        if target[:1] != b"/":
+            target, authority = aimed_at(method, target, fields)
+        return RequestHead(method, target, fields, authority)
+
+    def begin_body(self, framing: int, limits: Limits) -> None:
+        """A body of this length in bytes, or CHUNKED, follows the head."""
+        self.body_bytes = 0
+        self.body_ended = False
+        self.trailers = b""
+        if framing == CHUNKED:
+            self._decoder = ChunkDecoder(limits)
+        else:
+            self._decoder = None
+            self._remaining = framing
+
+    def take_body(self, data: bytes) -> bytes:
+        """The payload in `data`, perhaps none; what is behind the body's end goes to the buffer. BadMessage when a chunk or a
+        trailer is none.
+        """
+        decoder = self._decoder
+        if decoder is None:
+            self.body_bytes += len(data)
+            remaining = self._remaining - len(data)
+            self._remaining = remaining
+            if remaining > 0:
+                return data
+            self.body_ended = True
+            if remaining == 0:
+                return data
+            # Cut only where it has to be: compiled, also a slice of everything is a copy.
+            self.buffer = data[remaining:]
+            return data[:remaining]
+        payload = decoder.feed(data)
+        self.body_bytes += len(payload)
+        if decoder.done:
+            self.body_ended = True
+            self.buffer = decoder.rest
+            self.trailers = decoder.trailers
+            self._decoder = None
+        return payload
+
+
+def _check_part(data: bytes, searched: int, limits: Limits) -> None:
+    """What can no longer become a head is refused now, not when the time for it is over."""
+    line, ended, _ = data.partition(CRLF)
+    if HOPELESS.search(data, searched):
+        raise BadMessage(400, "illegal character in the head")
+    if ended and len(line) + len(CRLF) > searched + 3:
+        parse_request_line(line, limits)
+    # Its own line end is not counted, and a part of it may be here.
+    if len(data) > limits.head_bytes + 3 or (not ended and len(data) > limits.line_bytes + 1):
+        raise _too_long(data, limits)
+
+
+def _too_long(data: bytes, limits: Limits) -> BadMessage:
+    """A head, or what there is of it, that is too long: its line, or else all of it."""
+    if data.find(CRLF, 0, limits.line_bytes + 2) < 0:
+        return BadMessage(414, "request line too long")
+    return BadMessage(431, "head too long")
