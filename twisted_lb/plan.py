@@ -13,7 +13,7 @@ from twisted_lb.core.pickers.base import Policy
 from twisted_lb.core.retry import RetryRules
 from twisted_lb.core.settings import PoolSettings
 from twisted_lb.errors import StartError
-from twisted_lb.net.answers import HTML, JSON, TEXT, ErrorPage
+from twisted_lb.net.local_reply import HTML, JSON, TEXT, ErrorPage
 from twisted_lb.net.settings import ClientRules, RouteRules, UpstreamRules
 from twisted_lb.wire.grammar import Limits
 from twisted_lb.wire.rewrite import Forwarding

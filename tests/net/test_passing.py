@@ -6,7 +6,7 @@ import pytest
 from world import World
 
 from twisted_lb.config import LoadBalancerConfig
-from twisted_lb.net.answers import accept_of, preferred_type, safe_id
+from twisted_lb.net.local_reply import accept_of, preferred_type, safe_id
 from twisted_lb.net.settings import ClientRules
 from twisted_lb.plan import DEFAULT, plan_of
 from twisted_lb.wire.rewrite import Forwarding

@@ -5,7 +5,7 @@ import json
 import pytest
 from world import World
 
-from twisted_lb.net.answers import accept_of
+from twisted_lb.net.local_reply import accept_of
 
 OK = b"HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 5\r\n\r\nhello"
 WISHES = b"Host: x\r\nAccept: application/json\r\nX-Request-ID: mine\r\n"

@@ -4,7 +4,7 @@ from typing import Final, Protocol
 
 from twisted_lb.core.gate import Gate
 from twisted_lb.core.record import Observer
-from twisted_lb.net.answers import accept_of, own_answer, safe_id
+from twisted_lb.net.local_reply import accept_of, local_reply, safe_id
 from twisted_lb.net.route import Route
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.settings import ClientRules
@@ -61,7 +61,7 @@ class Frontend:
         """Head and body of our own answer (local reply) to what has been led nowhere: as a rule it is no request. `lines` and
         `request_id` are what is known of its fields.
         """
-        return own_answer(
+        return local_reply(
             status,
             safe_id(request_id) or self.runtime.new_id(),
             accept_of(lines),

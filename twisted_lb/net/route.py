@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from twisted_lb.net.answers import accept_of, own_answer, safe_id
 from twisted_lb.net.cluster import Cluster
+from twisted_lb.net.local_reply import accept_of, local_reply, safe_id
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.settings import RouteRules
 from twisted_lb.wire.response import ResponseHead
@@ -26,7 +26,7 @@ class Route:
 
     def local_reply(self, status: int, lines: bytes, request_id: bytes) -> tuple[ResponseHead, bytes]:
         """Head and body of our own answer (local reply) to a request with these field lines and this id."""
-        return own_answer(
+        return local_reply(
             status,
             safe_id(request_id) or self._runtime.new_id(),
             accept_of(lines),

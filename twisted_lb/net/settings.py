@@ -8,7 +8,7 @@ from typing import Final
 
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.retry import RetryRules
-from twisted_lb.net.answers import ErrorPage
+from twisted_lb.net.local_reply import ErrorPage
 from twisted_lb.wire.fields import tokens
 from twisted_lb.wire.grammar import Limits
 from twisted_lb.wire.request import RequestFields

@@ -40,7 +40,7 @@ class ErrorPage:
         self.body: Final = body
 
 
-def own_answer(
+def local_reply(
     status: int, request_id: bytes, accept: bytes = b"", page: ErrorPage | None = None, retry_after_s: int = 0
 ) -> tuple[ResponseHead, bytes]:
     """Head and body of our own answer; Retry-After only when a number of seconds is given.
