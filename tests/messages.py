@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from twisted_lb.wire.chunked import ChunkDecoder
 from twisted_lb.wire.grammar import BLANK_LINE, CHUNKED, CRLF, BadMessage, Limits
-from twisted_lb.wire.request import aimed_at, parse_request
+from twisted_lb.wire.request import parse_request, resolve_target
 
 LIMITS = Limits()
 REFUSED = "refused"
@@ -19,7 +19,7 @@ def ours(data: bytes, cut: int = 0):
         return INCOMPLETE
     try:
         head = parse_request(data[start:end], LIMITS)
-        aimed_at(head.method, head.target, head.fields)
+        resolve_target(head.method, head.target, head.fields)
         body = our_body(head.fields.framing, [data[end + 4 : max(cut, end + 4)], data[max(cut, end + 4) :]])
     except BadMessage:
         return REFUSED

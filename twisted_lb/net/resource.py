@@ -15,7 +15,7 @@ from twisted_lb.net.frontend import Frontend
 from twisted_lb.net.relay import Leg
 from twisted_lb.net.route import Route
 from twisted_lb.wire.grammar import CRLF, BadMessage
-from twisted_lb.wire.request import RequestHead, aimed_at, parse_request_fields, parse_request_line
+from twisted_lb.wire.request import RequestHead, parse_request_fields, parse_request_line, resolve_target
 from twisted_lb.wire.response import ResponseHead
 from twisted_lb.wire.rewrite import upstream_head
 
@@ -80,7 +80,7 @@ class BalancedReverseProxyResource(ReverseProxyResource):
         if framing or length:
             lines.append(b"Content-Length: %d" % length)
         fields = parse_request_fields(version, CRLF.join(lines), limits)
-        target, authority = aimed_at(method, target, fields)
+        target, authority = resolve_target(method, target, fields)
         return RequestHead(method, self._place_of(target, len(request.prepath or ())), fields, authority=authority)
 
     def _place_of(self, target: bytes, segments: int) -> bytes:

@@ -13,7 +13,7 @@ from mypy_extensions import mypyc_attr
 from twisted_lb.wire.chunked import ChunkDecoder
 from twisted_lb.wire.fields import Memory
 from twisted_lb.wire.grammar import BLANK_LINE, CHUNKED, CRLF, HOPELESS, BadMessage, Limits
-from twisted_lb.wire.request import RequestFields, RequestHead, aimed_at, parse_request_fields, parse_request_line
+from twisted_lb.wire.request import RequestFields, RequestHead, parse_request_fields, parse_request_line, resolve_target
 
 
 class SharedFields:
@@ -117,7 +117,7 @@ class Http1Reader:
             self._fields = fields
         authority = b""
         if target[:1] != b"/":
-            target, authority = aimed_at(method, target, fields)
+            target, authority = resolve_target(method, target, fields)
         return RequestHead(method, target, fields, authority)
 
     def begin_body(self, framing: int, limits: Limits) -> None:

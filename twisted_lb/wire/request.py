@@ -142,7 +142,7 @@ def origin_form(target: bytes, method: bytes = b"") -> bytes:
     return b"*" if method == b"OPTIONS" else b"/"  # RFC 9112 3.2.4: without a path it is the server that is meant
 
 
-def aimed_at(method: bytes, target: bytes, fields: RequestFields) -> tuple[bytes, bytes]:
+def resolve_target(method: bytes, target: bytes, fields: RequestFields) -> tuple[bytes, bytes]:
     """(target as a backend is asked for it, authority) of a target that may be no path; BadMessage if Host names another
     place than it does.
     """
