@@ -25,7 +25,7 @@ AUTHORITY: Final = re.compile(
 DIGITS: Final = b"0123456789"
 # What no head may hold, wherever in it: controls, and a CR or LF that is not half of a line end. A CR at the very end may
 # still become one.
-HOPELESS: Final = re.compile(rb"[\0-\x08\x0B\x0C\x0E-\x1F\x7F]|\r(?!\n|\Z)|(?<!\r)\n")
+ILLEGAL_IN_HEAD: Final = re.compile(rb"[\0-\x08\x0B\x0C\x0E-\x1F\x7F]|\r(?!\n|\Z)|(?<!\r)\n")
 HEX_DIGITS: Final = b"0123456789ABCDEFabcdef"
 
 # 18 digits stay below 2**63 whatever they are, and no body is an exabyte.

@@ -12,7 +12,7 @@ from mypy_extensions import mypyc_attr
 
 from twisted_lb.wire.chunked import ChunkDecoder
 from twisted_lb.wire.fields import Memory
-from twisted_lb.wire.grammar import BLANK_LINE, CHUNKED, CRLF, HOPELESS, BadMessage, Limits
+from twisted_lb.wire.grammar import BLANK_LINE, CHUNKED, CRLF, ILLEGAL_IN_HEAD, BadMessage, Limits
 from twisted_lb.wire.request import RequestFields, RequestHead, parse_request_fields, parse_request_line, resolve_target
 
 
@@ -161,7 +161,7 @@ class Http1Reader:
 def _check_part(data: bytes, searched: int, limits: Limits) -> None:
     """What can no longer become a head is refused now, not when the time for it is over."""
     line, ended, _ = data.partition(CRLF)
-    if HOPELESS.search(data, searched):
+    if ILLEGAL_IN_HEAD.search(data, searched):
         raise BadMessage(400, "illegal character in the head")
     if ended and len(line) + len(CRLF) > searched + 3:
         parse_request_line(line, limits)
