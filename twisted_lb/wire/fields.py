@@ -154,7 +154,7 @@ def parse_fields(block: bytes, most: int, memory: Memory | None = None) -> Field
         raise BadMessage(431, "too many fields")
     # Taken out of the memory, so that nothing stays there of a block that is found to be broken.
     before = _taken_out(memory, len(lines))
-    fresh: list[bytes] = []
+    unseen: list[bytes] = []
     some_end_here = False
     options: bytes = b""
     upgrades: bytes = b""
@@ -162,7 +162,7 @@ def parse_fields(block: bytes, most: int, memory: Memory | None = None) -> Field
         line = lines[index]
         if line and line == before[index]:
             continue
-        fresh.append(line)
+        unseen.append(line)
         # RFC 9112 5.1 and 5.2: a space before the colon and a folded line both put a space into the name.
         name, colon, value = line.partition(b":")
         kind = _seen.get(name, -1)
@@ -179,12 +179,12 @@ def parse_fields(block: bytes, most: int, memory: Memory | None = None) -> Field
             options += b"," + value
         elif kind == UPGRADE:
             upgrades += b"," + value
-        elif _understand(fields, kind, name, value):
+        elif _note_field(fields, kind, name, value):
             continue
         lines[index] = b""
         some_end_here = True
     # Deleting all that a field line may hold must leave nothing: a bare CR or LF, a NUL, a control shows.
-    if b"".join(fresh).translate(None, FIELD):
+    if b"".join(unseen).translate(None, FIELD):
         raise BadMessage(400, "illegal character in the head")
     if memory is not None:
         memory.lines = before
@@ -210,7 +210,7 @@ def _taken_out(memory: Memory | None, count: int) -> list[bytes]:
     return before
 
 
-def _understand(fields: Fields, kind: int, name: bytes, value: bytes) -> bool:
+def _note_field(fields: Fields, kind: int, name: bytes, value: bytes) -> bool:
     """Note one special field; True if its line goes on to the other side."""
     if kind == HOST:
         fields.hosts += 1
