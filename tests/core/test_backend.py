@@ -49,7 +49,7 @@ def test_usable_is_three_facts_and_nothing_else(admin, up, ejected):
     backend.admin = admin
     backend.health.up = up
     backend.ejection.active = ejected
-    backend.judge()
+    backend.refresh_usable()
     assert backend.usable == (admin is AdminState.READY and up and not ejected)
 
 
@@ -58,11 +58,11 @@ def test_available_is_usable_and_not_full():
     backend.counts.most = 1
     assert backend.available
     backend.counts.claim(backend.slot)
-    backend.judge()
+    backend.refresh_usable()
     assert (backend.full, backend.usable, backend.available) == (True, True, False)
     backend.counts.release(backend.slot)
     backend.admin = AdminState.DRAIN
-    backend.judge()
+    backend.refresh_usable()
     assert (backend.full, backend.usable, backend.available) == (False, False, False)
 
 
@@ -72,7 +72,7 @@ def test_who_is_ejected_is_available_for_one_trial_once_it_is_due():
     steps = []
     for step in (lambda: None, backend.ejection.wake, backend.ejection.begin_trial):
         step()
-        backend.judge()
+        backend.refresh_usable()
         steps.append((backend.usable, backend.available))
     assert steps == [(False, False), (False, True), (False, False)]
 
@@ -89,7 +89,7 @@ def test_a_trial_that_is_due_does_not_overrule_anything_else(fact):
     else:
         backend.counts.most = 1
         backend.counts.claim(backend.slot)
-    backend.judge()
+    backend.refresh_usable()
     assert not backend.available
 
 
@@ -97,7 +97,7 @@ def test_who_was_removed_is_not_available_whatever_becomes_of_it():
     backend = make()
     backend.counts.claim(backend.slot)
     backend.leave()
-    backend.judge()
+    backend.refresh_usable()
     assert not backend.available
 
 

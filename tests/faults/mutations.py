@@ -112,7 +112,7 @@ MUTATIONS = (
         "self._transport.loseConnection()",
     ),
     once("the backend that failed is asked again", "Exchange._another", "self._tried = (*self._tried, lease.backend)"),
-    once("a backend that refuses stays in", "Backend.judge", " and (ejection.due or not ejection.active)", ""),
+    once("a backend that refuses stays in", "Backend.refresh_usable", " and (ejection.due or not ejection.active)", ""),
     once(
         "the header block of the last request is not compared",
         "RequestHeads._understand",

@@ -59,7 +59,7 @@ class Backend:
     """The living record. It outlives updates that keep its name, and is thrown away when it was removed and nothing is in
     flight there any more.
 
-    `usable` and `available` are stored, so that a pick reads them: `judge` follows its facts. `load` is what the policy
+    `usable` and `available` are stored, so that a pick reads them: `refresh_usable` follows its facts. `load` is what the policy
     compares; None when it does not.
     """
 
@@ -122,7 +122,7 @@ class Backend:
         """Whether it has as many requests in flight as it may."""
         return 0 < self.counts.most <= self.load_now
 
-    def judge(self) -> None:
+    def refresh_usable(self) -> None:
         """Bring `usable` and `available` up to date. Who is ejected is available for one trial request, once it is due."""
         ejection = self.ejection
         wanted = self.admin is AdminState.READY and self.health.up

@@ -83,16 +83,16 @@ class Pool:
         news.extend(BackendRemoved(self.name, name, now) for name in old if name not in self.backends)
         for event in news:
             self._on_event(event)
-        self._review(now)
+        self._announce_exhaustion(now)
 
     def _adopt(self, spec: BackendSpec, backend: Backend | None) -> Backend:
         if backend is None or backend.address != spec.address:
-            fresh = Backend(spec, self.counts)
-            fresh.load = self._selection.policy.load(self.counts, fresh.slot)
+            record = Backend(spec, self.counts)
+            record.load = self._selection.policy.load(self.counts, fresh.slot)
             if backend is not None:
-                fresh.admin = backend.admin
-                fresh.judge()
-            return fresh
+                record.admin = backend.admin
+                record.refresh_usable()
+            return record
         backend.weight = spec.weight
         return backend
 
@@ -109,10 +109,10 @@ class Pool:
                 backend.ejection.follow(now, checked=settings.checked)
                 if not settings.checked and backend.health.forget():
                     up.append(backend)
-            self._judge(backend)
+            self._refresh(backend)
         for backend in up:
             self._on_event(BackendUp(self.name, backend.name, "nobody checks any more", now))
-        self._review(now)
+        self._announce_exhaustion(now)
 
     @property
     def policy(self) -> Policy:
@@ -155,7 +155,7 @@ class Pool:
         if trial:
             backend.ejection.begin_trial()
         if trial or self.counts.most:
-            backend.judge()
+            backend.refresh_usable()
         backend.requests += 1
         if backend.load is not None:
             backend.load.leased(now)
@@ -220,12 +220,12 @@ class Pool:
         if backend.removed:
             backend.leave()
         elif self.counts.most:
-            backend.judge()
+            backend.refresh_usable()
         backend.outcomes[outcome] += 1
         if outcome is not _OK or lease.trial:
-            self._learn(lease, outcome, now, detail)
+            self._apply_outcome(lease, outcome, now, detail)
 
-    def _learn(self, lease: Lease, outcome: Outcome, now: float, detail: str) -> None:
+    def _apply_outcome(self, lease: Lease, outcome: Outcome, now: float, detail: str) -> None:
         """What an attempt that did not simply succeed says about its backend."""
         backend = lease.backend
         ejection = backend.ejection
@@ -245,7 +245,7 @@ class Pool:
                     backend, BackendReturned(self.name, backend.name, "a trial request was answered", now), now
                 )
             else:
-                self._judge(backend)
+                self._refresh(backend)
 
     def explain(self, ask: Ask, now: float, tried: Sequence[Backend] = ()) -> Decision:
         """What `claim` would do now, and why; nothing changes by it."""
@@ -271,13 +271,13 @@ class Pool:
         settings = self.settings
         flipped = backend.health.observe(passed, settings.rise, settings.fall)
         ended = settings.checked and backend.ejection.observe(passed, settings.rise, now)
-        self._judge(backend)
+        self._refresh(backend)
         if flipped:
             kind = BackendUp if backend.health.up else BackendDown
             self._on_event(kind(self.name, backend.name, reason, now))
         if ended:
             self._on_event(BackendReturned(self.name, backend.name, "checks pass", now))
-        self._review(now)
+        self._announce_exhaustion(now)
 
     def command(self, backend: Backend, admin: AdminState, now: float) -> None:
         """Take the operator's word; running requests end as they would."""
@@ -293,18 +293,18 @@ class Pool:
             self._wake(now)
         if self.counts.most:
             for backend in self.backends.values():
-                backend.judge()
+                backend.refresh_usable()
         self._selection.tick(now)
 
     def _changed(self, backend: Backend, event: Event, now: float) -> None:
         """One of its facts has changed: tell, unless it was removed or replaced meanwhile."""
-        self._judge(backend)
+        self._refresh(backend)
         if self.backends.get(backend.name) is backend:
             self._on_event(event)
-            self._review(now)
+            self._announce_exhaustion(now)
 
-    def _judge(self, backend: Backend) -> None:
-        backend.judge()
+    def _refresh(self, backend: Backend) -> None:
+        backend.refresh_usable()
         self._wake_at = min(self._wake_at, backend.ejection.until)
 
     def _wake(self, now: float) -> None:
@@ -314,11 +314,11 @@ class Pool:
             ejection = backend.ejection
             if now >= ejection.until:
                 ejection.wake()
-                backend.judge()
+                backend.refresh_usable()
             else:
                 self._wake_at = min(self._wake_at, ejection.until)
 
-    def _review(self, now: float) -> None:
+    def _announce_exhaustion(self, now: float) -> None:
         """Tell when the last usable one is gone, or the first one back."""
         exhausted = not any(backend.usable for backend in self.backends.values())
         if exhausted != self._exhausted:

@@ -32,7 +32,7 @@ class RetryBudget:
         self._sum: int = 0
         self._second: int = 0
         # Deposits of this second that are not in their slot yet, and when it ends.
-        self._fresh: int = 0
+        self._uncounted: int = 0
         self._second_ends: float = 1.0
 
     def configure(self, percent: int, per_s: int) -> None:
@@ -46,7 +46,7 @@ class RetryBudget:
         """A request came."""
         if now >= self._second_ends:
             self._expire(now)
-        self._fresh += _DEPOSIT
+        self._uncounted += _DEPOSIT
 
     def withdraw(self, now: float) -> bool:
         """Spend one retry; False, and nothing spent, when the budget does not allow it."""
@@ -71,9 +71,9 @@ class RetryBudget:
                 return
 
     def _expire(self, now: float) -> None:
-        self._slots[self._second % _TTL_S] += self._fresh
-        self._sum += self._fresh
-        self._fresh = 0
+        self._slots[self._second % _TTL_S] += self._uncounted
+        self._sum += self._uncounted
+        self._uncounted = 0
         second = int(now)
         passed = second - self._second
         if passed > 0:
