@@ -44,7 +44,9 @@ class Forwarding:
 _PLAIN: Final = Forwarding()
 
 
-def upstream_head(fields: RequestFields, client: Client, told: Forwarding = _PLAIN, upgrade: bytes = b"") -> bytes:
+def upstream_head(
+    fields: RequestFields, client: Client, forwarding: Forwarding = _PLAIN, upgrade: bytes = b""
+) -> bytes:
     """All of the backend's request head behind method and target: a pure function of the block and the connection.
 
     `upgrade` is what the client may switch to. What it said about itself was left out by the parser, and counts only when
@@ -52,15 +54,15 @@ def upstream_head(fields: RequestFields, client: Client, told: Forwarding = _PLA
     """
     claims = fields.claims if client.trusted else None
     parts = [b" HTTP/1.1\r\n", fields.lines]
-    parts.append(client.lines(fields.host) if claims is None else _believed(claims, client, fields.host))
+    parts.append(client.lines(fields.host) if claims is None else _trusted_lines(claims, client, fields.host))
     chain = claims.get(b"forwarded", b"") if claims is not None else b""
-    if told.forwarded:
+    if forwarding.forwarded:
         element = _forwarded(client, fields.host)
         chain = chain + b", " + element if chain else element
     if chain:
         parts += [b"Forwarded: ", chain, CRLF]
-    if told.via:
-        parts += [b"Via: 1.1 " if fields.version == 11 else b"Via: 1.0 ", told.via, CRLF]
+    if forwarding.via:
+        parts += [b"Via: 1.1 " if fields.version == 11 else b"Via: 1.0 ", forwarding.via, CRLF]
     if fields.framing == CHUNKED:
         parts.append(_CHUNKED_LINE)
     if upgrade:
@@ -71,7 +73,7 @@ def upstream_head(fields: RequestFields, client: Client, told: Forwarding = _PLA
     return b"".join(parts)
 
 
-def _believed(claims: dict[bytes, bytes], client: Client, host: bytes) -> bytes:
+def _trusted_lines(claims: dict[bytes, bytes], client: Client, host: bytes) -> bytes:
     """The same, told by one of our own proxies about those behind it."""
     before = claims.get(b"x-forwarded-for")
     return _forwarded_lines(
