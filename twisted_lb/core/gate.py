@@ -41,10 +41,10 @@ class Gate:
         return self.open >= self.most
 
     def enter(self, client: str) -> bool:
-        """Let one connection of a client in; False, and nothing counted but that, when it has its share already.
+        """Count one connection of a client; False, and only `turned_away` counted, when it has its share already.
 
-        The empty client is nobody in particular. Who is at the door is let in even when all are too many: it is for
-        listeners to wait.
+        Only the limit per client refuses; the total is enforced by listeners, which stop accepting at `most`. An empty
+        key is never limited.
         """
         if self.per_client and client:
             count = self._clients.get(client, 0)
@@ -56,7 +56,7 @@ class Gate:
         return True
 
     def leave(self, client: str) -> None:
-        """The opposite, once for each that was let in; listeners that wait go on."""
+        """Count a connection that has ended, once for each that entered; listeners that wait go on."""
         if self.per_client and client:
             count = self._clients[client] - 1
             if count:

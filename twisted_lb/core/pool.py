@@ -88,7 +88,7 @@ class Pool:
     def _adopt(self, spec: BackendSpec, backend: Backend | None) -> Backend:
         if backend is None or backend.address != spec.address:
             record = Backend(spec, self.counts)
-            record.load = self._selection.policy.load(self.counts, fresh.slot)
+            record.load = self._selection.policy.load(self.counts, record.slot)
             if backend is not None:
                 record.admin = backend.admin
                 record.refresh_usable()

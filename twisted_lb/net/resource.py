@@ -253,7 +253,7 @@ class _RequestClient(ClientSide):
             self._exchange.client_full()
 
     def resumeProducing(self) -> None:
-        """It does again."""
+        """The client takes more of the answer."""
         self._frontend.clock.read()
         if self._exchange is not None:
             self._exchange.client_drained()

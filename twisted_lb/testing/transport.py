@@ -185,7 +185,7 @@ class MemoryTransport:
         self._producer = producer
 
     def unregisterProducer(self) -> None:
-        """The opposite; harmless when there is none."""
+        """Let go of the producer; harmless when there is none."""
         self._producer = None
         self._producer_paused = False
 
