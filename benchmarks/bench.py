@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from yardstick import page, results
-from yardstick.contenders import CONTENDERS, Contender
+from yardstick.contenders import CONTENDERS, Contender, Ours
 from yardstick.machine import settle_here
 from yardstick.measurements import BACKENDS, MEASUREMENTS, NEED_GCC, Run
 from yardstick.place import Backends
@@ -49,6 +49,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--seconds", type=int, default=3, help="of load for each contender in each round: 3")
     made.add_argument(
         "--save", metavar="NAME", help="keep it in benchmarks/results/NAME.json, with what is there already"
+    )
+    made.add_argument(
+        "--beside", type=Path, metavar="DIR", help="measure another checkout of ours too: beside-compiled, beside-pure"
     )
     made.add_argument("--render", action="store_true", help="only renew docs/benchmarks.md and the README")
     return made
@@ -100,6 +103,11 @@ def main() -> None:
         render()
         return
     settle_here()
+    if told.beside is not None:
+        for build, venv in (("compiled", ".venv-compiled"), ("pure", ".venv")):
+            other = Ours(build, venv, told.beside.absolute())
+            CONTENDERS[other.name] = other
+            told.contenders.append(other.name)
     versions = present(told.contenders)
     contenders = [CONTENDERS[name] for name in versions]
     print("\n".join(introduced(CONTENDERS[name], version) for name, version in versions.items()), flush=True)

@@ -25,7 +25,7 @@ def test_the_compiled_build_is_not_the_source_tree():
 
 @needs_expectation
 def test_every_hot_module_is_of_that_build():
-    from twisted_lb.core import balancer
+    from twisted_lb.core import pool
     from twisted_lb.net import downstream, exchange, poller, transport, upstream
     from twisted_lb.wire import chunked, fields, request
 

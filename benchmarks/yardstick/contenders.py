@@ -72,13 +72,14 @@ class Contender:
 
 
 class Ours(Contender):
-    """This project, in one of its builds."""
+    """This project, in one of its builds; with `root`, another checkout of it, beside which this one is measured."""
 
-    def __init__(self, build: str, venv: str) -> None:
-        self.name = build
-        self.title = f"ours, {build}"
-        self.needs = "scripts/bench makes it"
-        self._venv = ROOT / venv
+    def __init__(self, build: str, venv: str, root: Path | None = None) -> None:
+        self.name = build if root is None else f"beside-{build}"
+        self.title = f"ours, {build}" if root is None else f"ours, {build}, of the checkout beside"
+        self.needs = "scripts/bench makes it" if root is None else "run its scripts/test once"
+        self._build = build
+        self._venv = (ROOT if root is None else root) / venv
 
     @property
     def usual(self) -> Path:
@@ -91,8 +92,8 @@ class Ours(Contender):
 
     def version(self) -> str:
         said = output(self.program, "lb", "--version").strip()
-        if f"({self.name})" not in said:
-            raise RuntimeError(f"{self._venv.name} is not the {self.name} build but: {said}")
+        if f"({self._build})" not in said:
+            raise RuntimeError(f"{self._venv.name} is not the {self._build} build but: {said}")
         return said
 
     def words(self, place: Place) -> list[object]:
