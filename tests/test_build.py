@@ -25,9 +25,22 @@ def test_the_compiled_build_is_not_the_source_tree():
 
 @needs_expectation
 def test_every_hot_module_is_of_that_build():
-    from twisted_lb.core import pool
-    from twisted_lb.net import downstream, exchange, poller, transport, upstream
-    from twisted_lb.wire import chunked, fields, request
+    from twisted_lb.core import attempts, pool
+    from twisted_lb.net import cluster, exchange, http1, poller, transport, upstream
+    from twisted_lb.wire import chunked, fields, http1_reader, request
 
-    modules = [balancer, downstream, exchange, poller, transport, upstream, chunked, fields, request]
+    modules = [
+        attempts,
+        pool,
+        cluster,
+        exchange,
+        http1,
+        poller,
+        transport,
+        upstream,
+        chunked,
+        fields,
+        http1_reader,
+        request,
+    ]
     assert {module.__file__.endswith(".so") for module in modules} == {EXPECTED == "compiled"}
