@@ -12,10 +12,13 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.logger import globalLogPublisher
 from twisted.web.server import Site
-from twisted_lb.net.downstream import Downstream
 
 from twisted_lb.config import LoadBalancerConfig, TimeoutsConfig
+from twisted_lb.core.address import TcpAddress
+from twisted_lb.core.backend import BackendSpec
 from twisted_lb.errors import StartError
+from twisted_lb.net.foreign import Foreign
+from twisted_lb.net.http1 import Http1
 from twisted_lb.net.resource import BalancedReverseProxyResource
 from twisted_lb.service import LoadBalancerService, OrderedServices, room_for_clients
 from twisted_lb.sibling.service import BackendService
@@ -143,7 +146,7 @@ async def test_the_engine_serves_over_twisteds_own_transports_too(backend):
 
     class Ours(Factory):
         def buildProtocol(self, address):
-            return Downstream(service.engine)
+            return Foreign(service.engine.clock, Http1(service.engine))
 
     port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(Ours())
     answer = await ask(port.getHost().port)
@@ -283,18 +286,14 @@ async def test_an_error_page_is_served(tmp_path):
 
 @pytest_twisted.ensureDeferred
 async def test_connections_to_where_a_backend_was_are_not_kept(backend):
-    from twisted_lb.core.address import TcpAddress
-    from twisted_lb.core.backend import BackendSpec
-
     service = LoadBalancerService(config(backend.site.port))
     service.startService()
     await ask(service.port)
-    connections = service.engine.connections
-    assert connections.idle == 1
-    name = next(iter(service.balancer.pool.backends))
-    service.balancer.update([BackendSpec(name, TcpAddress("127.0.0.1", 1))], reactor.seconds())
-    assert connections.idle == 0
-    service.balancer.update([], reactor.seconds())
+    cluster = service.balancer
+    assert cluster.idle == 1
+    name = next(iter(cluster.pool.backends))
+    cluster.update([BackendSpec(name, TcpAddress("127.0.0.1", 1))])
+    assert cluster.idle == 0
     await service.stopService()
 
 
@@ -303,11 +302,102 @@ async def test_timeouts_can_be_changed_while_it_runs_and_before(backend):
     service = LoadBalancerService(config(backend.site.port))
     service.set_timeouts(TimeoutsConfig(head_s=7))
     service.startService()
-    assert service.engine.rules.timeouts.head_s == 7
+    assert service.engine.client_rules.head_s == 7
     service.set_timeouts(TimeoutsConfig(client_idle_s=0.2))
     idle = await HostnameEndpoint(reactor, b"127.0.0.1", service.port).connect(Factory.forProtocol(Silent))
     await idle.over
     assert service.config.timeouts == TimeoutsConfig(client_idle_s=0.2)
+    await service.stopService()
+
+
+@pytest_twisted.async_yield_fixture
+async def newcomer():
+    service = BackendService(0, "127.0.0.1", "newcomer")
+    service.privilegedStartService()
+    service.startService()
+    yield service
+    await service.stopService()
+
+
+def address(backend: BackendService) -> str:
+    return f"127.0.0.1:{backend.site.port}"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_backend_that_is_added_is_checked_and_used(backend, newcomer):
+    service = LoadBalancerService(config(backend.site.port, health_check={"interval_s": 0.05}))
+    service.startService()
+    service.update([address(backend), f"{address(newcomer)},weight=2"])
+    added = service.balancer.pool.backends[address(newcomer)]
+    while not added.health.known:
+        await deferLater(reactor, 0.01)
+    answers = [await ask(service.port) for _ in range(3)]
+    assert sum(b"X-Backend: newcomer" in answer for answer in answers) == 2
+    assert [spec.weight for spec in service.config.backends] == [1, 2]
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_backend_that_is_removed_is_asked_nothing_more_and_what_runs_there_finishes(backend, newcomer):
+    service = LoadBalancerService(config(backend.site.port))
+    service.startService()
+    await ask(service.port)
+    running = ask(service.port, b"/?delay=0.2&size=100000")
+    while not service.engine.exchanges:
+        await deferLater(reactor, 0.01)
+    another = ask(service.port, b"/?delay=0.1")
+    while service.engine.exchanges < 2:
+        await deferLater(reactor, 0.01)
+    service.update([address(newcomer)])
+    assert b"X-Backend: newcomer" in await ask(service.port)
+    for answer in (await another, await running):
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"X-Backend: sibling" in answer
+    assert len(await running) > 100_000
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_connections_to_a_backend_that_is_removed_are_closed_and_not_put_back(backend, newcomer):
+    service = LoadBalancerService(config(backend.site.port))
+    service.startService()
+    running = ask(service.port, b"/?delay=0.1")
+    while not service.engine.exchanges:
+        await deferLater(reactor, 0.01)
+    await ask(service.port)
+    cluster = service.balancer
+    assert (cluster.idle, cluster.open) == (1, 2)
+    service.update([address(newcomer)])
+    assert (cluster.idle, cluster.open) == (0, 1)
+    assert (await running).startswith(b"HTTP/1.1 200 ")
+    assert (cluster.idle, cluster.open) == (0, 0)
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_update_before_the_start_says_whom_it_starts_with(backend):
+    service = LoadBalancerService(config(1))
+    service.update([BackendSpec("one", TcpAddress("127.0.0.1", backend.site.port))])
+    service.startService()
+    assert list(service.balancer.pool.backends) == ["one"]
+    assert (await ask(service.port)).startswith(b"HTTP/1.1 200 ")
+    await service.stopService()
+
+
+@pytest.mark.parametrize("started", [False, True])
+@pytest.mark.parametrize("backends", [["nonsense"], ["a:1,weight=0"]])
+@pytest_twisted.ensureDeferred
+async def test_an_update_that_cannot_be_changes_nothing(started, backends):
+    service = LoadBalancerService(config(1))
+    if started:
+        service.startService()
+    before = service.config, service._plan
+    with pytest.raises(ValueError, match=r"nonsense|weight"):
+        service.update(backends)
+    assert (service.config, service._plan) == before
+    if started:
+        assert service.data_plane.plan is service._plan
+        assert list(service.balancer.pool.backends) == ["127.0.0.1:1"]
     await service.stopService()
 
 
