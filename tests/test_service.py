@@ -385,14 +385,14 @@ async def test_an_update_before_the_start_says_whom_it_starts_with(backend):
 
 
 @pytest.mark.parametrize("started", [False, True])
-@pytest.mark.parametrize("backends", [["nonsense"], ["a:1,weight=0"]])
+@pytest.mark.parametrize("backends", [["nonsense"], ["a:1,weight=0"], ["a:1", "b:1", "a:1"]])
 @pytest_twisted.ensureDeferred
 async def test_an_update_that_cannot_be_changes_nothing(started, backends):
     service = LoadBalancerService(config(1))
     if started:
         service.startService()
     before = service.config, service._plan
-    with pytest.raises(ValueError, match=r"nonsense|weight"):
+    with pytest.raises(ValueError, match=r"nonsense|weight|twice"):
         service.update(backends)
     assert (service.config, service._plan) == before
     if started:

@@ -52,13 +52,19 @@ class CheckPlan:
 
 @dataclass(frozen=True)
 class PoolPlan:
-    """A pool: its members, how to choose among them, the rules of connections to them, and their checks (None: no checks)."""
+    """A pool: its members, how to choose among them, the rules of connections to them, and their checks (None: no checks).
+    ValueError when a name is there twice.
+    """
 
     backends: tuple[BackendSpec, ...]
     policy: Policy
     settings: PoolSettings
     upstream: UpstreamRules
     checks: CheckPlan | None
+
+    def __post_init__(self) -> None:
+        if len({spec.name for spec in self.backends}) != len(self.backends):
+            raise ValueError("a backend is there twice")
 
 
 @dataclass(frozen=True)
