@@ -401,6 +401,19 @@ async def test_an_update_that_cannot_be_changes_nothing(started, backends):
     await service.stopService()
 
 
+@pytest_twisted.ensureDeferred
+async def test_an_error_page_is_read_once_however_often_something_changes(tmp_path):
+    page = tmp_path / "sorry.html"
+    page.write_text("<h1>sorry</h1>")
+    service = LoadBalancerService(config(1, error_pages={"502": str(page), "503": str(page)}))
+    page.unlink()
+    service.startService()
+    service.update(["127.0.0.1:2"])
+    service.set_timeouts(TimeoutsConfig(head_s=7))
+    assert (await ask(service.port)).endswith(b"\r\n\r\n<h1>sorry</h1>")
+    await service.stopService()
+
+
 class Silent(Protocol):
     """A client that says nothing."""
 

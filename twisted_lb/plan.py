@@ -78,9 +78,11 @@ class Plan:
     drain_s: float
 
 
-def plan_of(config: LoadBalancerConfig) -> Plan:
-    """All of it: one listener, one route and one pool, called `default`. StartError names an error page that cannot be read."""
-    pages = {int(status): _page(status, path) for status, path in config.error_pages.items()}
+def plan_of(config: LoadBalancerConfig, pages: Mapping[int, ErrorPage] | None = None) -> Plan:
+    """All of it: one listener, one route and one pool, called `default`. `pages` are the error pages as they were read before;
+    StartError names one that cannot be read.
+    """
+    pages = pages_of(config) if pages is None else pages
     limits = Limits(
         line_bytes=config.limits.request_line_bytes,
         head_bytes=config.limits.head_bytes,
@@ -99,7 +101,7 @@ def plan_of(config: LoadBalancerConfig) -> Plan:
     )
 
 
-def _client_rules(config: LoadBalancerConfig, limits: Limits, pages: dict[int, ErrorPage]) -> ClientRules:
+def _client_rules(config: LoadBalancerConfig, limits: Limits, pages: Mapping[int, ErrorPage]) -> ClientRules:
     timeouts = config.timeouts
     return ClientRules(
         limits=limits,
@@ -114,7 +116,7 @@ def _client_rules(config: LoadBalancerConfig, limits: Limits, pages: dict[int, E
     )
 
 
-def _route_rules(config: LoadBalancerConfig, pages: dict[int, ErrorPage]) -> RouteRules:
+def _route_rules(config: LoadBalancerConfig, pages: Mapping[int, ErrorPage]) -> RouteRules:
     timeouts, forwarding = config.timeouts, config.forwarding
     return RouteRules(
         response_head_s=timeouts.response_head_s,
@@ -159,6 +161,11 @@ def _pool(config: LoadBalancerConfig, limits: Limits) -> PoolPlan:
         if check.enabled
         else None,
     )
+
+
+def pages_of(config: LoadBalancerConfig) -> dict[int, ErrorPage]:
+    """The error pages, by status, read now. StartError names one that cannot be read."""
+    return {int(status): _page(status, path) for status, path in config.error_pages.items()}
 
 
 def _page(status: str, path: str) -> ErrorPage:

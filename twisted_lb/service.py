@@ -30,7 +30,7 @@ from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.frontend import Frontend
 from twisted_lb.net.listener import bind_tcp
 from twisted_lb.net.over_reactor import release, runtime_of
-from twisted_lb.plan import DEFAULT, Plan, plan_of
+from twisted_lb.plan import DEFAULT, Plan, pages_of, plan_of
 
 # What the process has open beside connections (about 12: logs, epolls, listeners, the reactor's waker) or opens for a
 # moment: /etc/hosts, an error page.
@@ -66,7 +66,8 @@ class LoadBalancerService(MultiService):
             reactor = global_reactor
         self.config = config
         self.ready: bool = False
-        self._plan: Plan = plan_of(config)
+        self._pages: Final = pages_of(config)
+        self._plan: Plan = plan_of(config, self._pages)
         self._reactor: Final = reactor
         self._listening: Final = listening
         self._whole_process: Final = whole_process
@@ -143,7 +144,7 @@ class LoadBalancerService(MultiService):
         self._apply(self.config.model_copy(update={"backends": specs}))
 
     def _apply(self, config: LoadBalancerConfig) -> None:
-        plan = plan_of(config)
+        plan = plan_of(config, self._pages)
         if self._plane is not None:
             self._plane.apply(plan)
         self.config = config

@@ -3,6 +3,7 @@
 They are values, made by `plan.py` from one generation of the configuration, and replaced as a whole when it changes.
 """
 
+from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Final
 
@@ -35,7 +36,7 @@ class ClientRules:
         client_bytes_per_s: int = 0,
         trusted: tuple[Network, ...] = (),
         finish_half_closed: bool = False,
-        pages: dict[int, ErrorPage],
+        pages: Mapping[int, ErrorPage],
     ) -> None:
         self.limits: Final = limits
         self.head_s: Final = head_s
@@ -88,7 +89,7 @@ class RouteRules:
         upgrades: frozenset[bytes] = frozenset(),
         make_request_id: bool = False,
         make_traceparent: bool = False,
-        pages: dict[int, ErrorPage],
+        pages: Mapping[int, ErrorPage],
         retry_after_s: int,
     ) -> None:
         self.response_head_s: Final = response_head_s
