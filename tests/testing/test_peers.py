@@ -4,23 +4,13 @@ import random
 
 import pytest
 from twisted.internet.error import ConnectionDone
-from twisted_lb.net.connections import Connections, KeepRules
-from twisted_lb.net.downstream import Downstream
-from twisted_lb.net.engine import Engine, Passing, Rules, Timeouts
-from world import TIMEOUTS, WALL_TIME
 
-from twisted_lb.core.backend import BackendSpec
-from twisted_lb.core.balancer import Balancer
-from twisted_lb.core.pickers import POLICIES
-from twisted_lb.core.pool import Pool
-from twisted_lb.core.retry import RetryRules
-from twisted_lb.core.settings import PoolSettings
-from twisted_lb.net.clock import Clock
-from twisted_lb.net.deadlines import Deadlines
+from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.testing import (
     CLOSE,
     NEVER_ANSWER,
     RESET,
+    Balanced,
     HeapClock,
     MemoryNetwork,
     ScriptedBackend,
@@ -29,8 +19,6 @@ from twisted_lb.testing import (
     response,
 )
 from twisted_lb.wire.chunked import chunk, last_chunk
-from twisted_lb.wire.grammar import Limits
-from twisted_lb.wire.rewrite import Forwarding
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 HEAD = b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -200,49 +188,17 @@ def test_dead_it_refuses_and_resets(town):
         town.client()
 
 
-# Around a data path: the transports are not its own, as with TLS.
+# Around a balancer: the transports are not its own, as with TLS.
 
 
-class Balanced(Town):
-    """A balancer at lb:8080, in front of backends that the test puts there."""
+class BalancedTown(Town):
+    """A balancer at lb:8080, in front of backends that the test puts there. Nobody checks them."""
 
     def __init__(self, *names: str) -> None:
         super().__init__()
-        now = Clock(self.clock.seconds)
-        rng = random.Random(3)
-        pool = Pool("test", POLICIES["rr"], PoolSettings(), rng, lambda event: None)
-        self.balancer = Balancer(pool, RetryRules(2, frozenset()))
-        self.balancer.update([BackendSpec.parse(name) for name in names], now.now)
-        self.deadlines = Deadlines(now, self.clock.callLater)
-        keep = KeepRules(most_idle=8, idle_s=60, most_requests=1000, most_age_s=3600)
-        self.connections = Connections(self.network, keep)
-        rules = Rules(
-            timeouts=Timeouts(**TIMEOUTS),
-            limits=Limits(),
-            passing=Passing(told=Forwarding(), upgrades=frozenset((b"websocket",)), pages={}),
-            replay_bytes=65536,
-            body_bytes=-1,
-            retry_after_s=2,
-        )
-        self.engine = Engine(
-            self.balancer,
-            self.connections,
-            self.deadlines,
-            now,
-            rules,
-            Clock(lambda: WALL_TIME),
-            rng,
-            lambda call: self.clock.callLater(0, call),
-        )
-        self.listener = self.network.listen("lb:8080", lambda: Downstream(self.engine))
-
-    def outcomes(self) -> dict[str, int]:
-        return {
-            name: count
-            for backend in self.balancer.snapshot().backends
-            for name, count in backend.outcomes.items()
-            if count
-        }
+        config = LoadBalancerConfig(backends=list(names), health_check={"interval_s": 0.0})
+        self.balanced = Balanced(config, self.network, seed=2)  # with it the first of them is asked first
+        self.outcomes = self.balanced.outcomes
 
     def ask(self, request: bytes = GET, within_s: float = 0) -> ScriptedClient:
         client = self.client("lb:8080")
@@ -251,18 +207,21 @@ class Balanced(Town):
         return client
 
     def close(self) -> None:
-        self.connections.close_all()
+        balanced = self.balanced
+        for end in self.network.open_connections:
+            end.abortConnection()
+        self.clock.settle()
+        assert (balanced.frontend.exchanges, len(balanced.frontend.clients)) == (0, 0)
+        assert balanced.cluster.open == 0
+        assert all(backend.in_flight == 0 for backend in balanced.cluster.snapshot().backends)
+        balanced.close()
         super().close()
-        assert self.engine.exchanges == 0
-        assert len(self.engine.downstreams) == 0
-        assert self.connections.open == 0
-        assert all(backend.in_flight == 0 for backend in self.balancer.snapshot().backends)
-        assert self.deadlines.armed == 0
+        assert balanced.runtime.deadlines.armed == 0
 
 
 @pytest.fixture
 def balanced():
-    one = Balanced("a:80", "b:80")
+    one = BalancedTown("a:80", "b:80")
     yield one
     one.close()
 
