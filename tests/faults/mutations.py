@@ -50,16 +50,19 @@ MUTATIONS = (
     once("a request whose client left is not settled", "Exchange._drop", 'self._settle(outcome, "")'),
     once(
         "the deadline of an idle client stays armed while it is answered",
-        "Downstream._begin",
+        "ClientConnection.begin_request",
         "self._deadline.due = NEVER",
     ),
     once(
-        "a connection with bytes that nobody asked for is used again", "Upstream._complete", "if rest or not", "if not"
+        "a connection with bytes that nobody asked for is used again",
+        "Upstream._complete",
+        "not rest and self._persistent",
+        "self._persistent",
     ),
     Mutation(
         "bytes on an idle connection are overlooked",
         (
-            Change("Upstream.dataReceived", "self._left_idle()", "pass"),
+            Change("Upstream.dataReceived", "self._closed_while_idle()", "pass"),
             Change("Upstream.dataReceived", "self.close()", "pass"),
         ),
     ),
@@ -69,11 +72,16 @@ MUTATIONS = (
         "self._state == _TO_THE_END",
         "self._state in (_TO_THE_END, _CHUNKS)",
     ),
-    once("what is held of a body is sent in another order", "Exchange._send_held", "in held:", "in held[::-1]:"),
+    once(
+        "what is held of a body is sent in another order",
+        "Exchange._send_held",
+        "in replay.pieces:",
+        "in replay.pieces[::-1]:",
+    ),
     once(
         "a body is replayed of which a part is gone",
-        "Exchange._holds_all",
-        "return self._held is not None or self._held_bytes == 0",
+        "Exchange._replayable",
+        "return self._replay is None or not self._replay.dropped",
         "return True",
     ),
     once("a client that does not read does not slow its backend", "Exchange.client_full", "self._upstream.pause()"),
@@ -82,40 +90,32 @@ MUTATIONS = (
     once(
         "a connection that the backend closes is kept",
         "Upstream._complete",
-        "not (self._persistent and self._request_ended)",
-        "not self._request_ended",
+        "self._persistent and self._request_ended",
+        "self._request_ended",
     ),
     once(
         "a connection is kept in the middle of a request",
         "Upstream._complete",
-        "not (self._persistent and self._request_ended)",
-        "not self._persistent",
+        "self._persistent and self._request_ended",
+        "self._persistent",
     ),
-    Mutation(
-        "another backend is asked after bytes were relayed",
-        (
-            Change("Exchange.failed", "if self.started:", "if False:"),
-            Change("Exchange._another", "relayed=self.started", "relayed=False"),
-        ),
-    ),
-    Mutation(
+    once("another backend is asked after bytes were relayed", "Exchange.failed", "if self.started:", "if False:"),
+    once(
         "a client whose answer was cut short is not closed",
-        (
-            Change("Downstream.abort", "self._arm(LINGER_S)", "pass"),
-            Change("Downstream.abort", "self._transport.loseConnection()", "pass"),
-        ),
+        "Http1.abort",
+        "self._connection.linger(half_close=False)",
     ),
     once(
         "an answer until the close is cut by a FIN",
-        "Downstream.abort",
-        "self._transport.abortConnection()",
-        "self._transport.loseConnection()",
+        "Http1.abort",
+        "self._connection.abort()",
+        "self._connection.linger(half_close=False)",
     ),
-    once("the backend that failed is asked again", "Exchange._another", "self._tried = (*self._tried, lease.backend)"),
+    once("the backend that failed is asked again", "Attempts._remember", "self.tried = (*self.tried, backend)"),
     once("a backend that refuses stays in", "Backend.refresh_usable", " and (ejection.due or not ejection.active)", ""),
     once(
         "the header block of the last request is not compared",
-        "RequestHeads._understand",
+        "Http1Reader._parse_head",
         " or block != self._block",
         "",
     ),
@@ -143,7 +143,7 @@ MUTATIONS = (
         "Outcome.TIMED_OUT: Consequence(_SAFE, Blame.FAILURE, 504",
         "Outcome.TIMED_OUT: Consequence(_SAFE, Blame.FAILURE, 502",
     ),
-    once("an upload that was sent far ahead is not read on", "Downstream._begin", "self._take_more()"),
+    once("an upload that was sent far ahead is not read on", "Http1._begin", "self._take_more()"),
 )
 
 
