@@ -1,0 +1,106 @@
+"""The plan: what the configuration becomes, and what it cannot be."""
+
+import dataclasses
+
+import pytest
+
+from twisted_lb.config import LoadBalancerConfig
+from twisted_lb.core.backend import BackendSpec
+from twisted_lb.core.never import NEVER
+from twisted_lb.errors import StartError
+from twisted_lb.net.local_reply import HTML, JSON, TEXT
+from twisted_lb.plan import DEFAULT, CheckPlan, Plan, pages_of, plan_of
+
+
+def planned(**options) -> Plan:
+    return plan_of(LoadBalancerConfig.model_validate({"backends": ["a:80", "b:80"], **options}))
+
+
+def test_there_is_one_listener_whose_route_leads_to_the_one_pool():
+    plan = planned()
+    assert [list(parts) for parts in (plan.listeners, plan.routes, plan.pools)] == [[DEFAULT]] * 3
+    assert (plan.listeners[DEFAULT].route, plan.routes[DEFAULT].pool) == (DEFAULT, DEFAULT)
+    assert plan.pools[DEFAULT].backends == (BackendSpec.parse("a:80"), BackendSpec.parse("b:80"))
+
+
+def test_a_plan_does_not_change():
+    plan = planned()
+    for part in (plan, plan.listeners[DEFAULT], plan.routes[DEFAULT], plan.pools[DEFAULT], plan.pools[DEFAULT].checks):
+        name = dataclasses.fields(part)[0].name
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(part, name, None)
+
+
+def test_what_is_not_bounded_says_so_as_the_parts_read_it():
+    plan = planned()
+    route = plan.routes[DEFAULT].rules
+    assert (route.attempt_s, route.body_bytes) == (NEVER, -1)
+    assert (plan.listeners[DEFAULT].connections, plan.listeners[DEFAULT].connections_per_client) == (None, 0)
+
+
+def test_without_an_interval_nobody_checks_and_the_pool_knows_it():
+    pool = planned(health_check={"interval_s": 0.0}).pools[DEFAULT]
+    assert (pool.checks, pool.settings.checked) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("check", "planned_check"),
+    [
+        ({}, CheckPlan(2.0, 1.6, "/")),
+        ({"interval_s": 60.0}, CheckPlan(60.0, 5.0, "/")),
+        ({"interval_s": 9.0, "timeout_s": 7.0, "path": "/well"}, CheckPlan(9.0, 7.0, "/well")),
+        ({"kind": "tcp"}, CheckPlan(2.0, 1.6, None)),
+    ],
+    ids=["as a rule", "rarely", "as told", "connecting is the question"],
+)
+def test_checks_are_planned_with_the_time_for_an_answer(check, planned_check):
+    pool = planned(health_check=check).pools[DEFAULT]
+    assert (pool.checks, pool.settings.checked) == (planned_check, True)
+
+
+@pytest.mark.parametrize(("interval_s", "retry_after_s"), [(0.0, 1), (0.4, 1), (2.6, 3), (30.0, 30)])
+def test_whom_nobody_can_serve_is_told_to_come_back_after_the_next_checks(interval_s, retry_after_s):
+    plan = planned(health_check={"interval_s": interval_s})
+    assert plan.routes[DEFAULT].rules.retry_after_s == retry_after_s
+
+
+def test_heads_of_requests_and_of_answers_have_the_same_limits():
+    plan = planned(limits={"head_bytes": 5000})
+    assert plan.listeners[DEFAULT].rules.limits is plan.pools[DEFAULT].upstream.limits
+
+
+def test_the_ending_of_an_error_page_says_what_it_is(tmp_path):
+    kinds = {"a.html": HTML, "b.json": JSON, "c.txt": TEXT, "d": TEXT}
+    for name in kinds:
+        (tmp_path / name).write_text(name)
+    files = dict(zip(("400", "502", "503", "504"), kinds, strict=True))
+    plan = planned(error_pages={status: str(tmp_path / name) for status, name in files.items()})
+    pages = plan.routes[DEFAULT].rules.pages
+    assert {status: page.body for status, page in pages.items()} == {int(s): n.encode() for s, n in files.items()}
+    assert [pages[int(status)].content_type for status in files] == list(kinds.values())
+    assert plan.listeners[DEFAULT].rules.pages == pages
+
+
+def test_an_error_page_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(StartError, match=r"^error_pages\.503: .*: is a directory$"):
+        planned(error_pages={"503": str(tmp_path)})
+
+
+def test_pages_that_were_read_before_are_not_read_again(tmp_path):
+    page = tmp_path / "sorry.html"
+    page.write_text("sorry")
+    config = LoadBalancerConfig(backends=["a:80"], error_pages={"503": str(page)})
+    pages = pages_of(config)
+    page.unlink()
+    assert plan_of(config, pages).routes[DEFAULT].rules.pages[503].body == b"sorry"
+
+
+def test_a_pool_has_no_backend_twice():
+    pool = planned().pools[DEFAULT]
+    with pytest.raises(ValueError, match="twice"):
+        dataclasses.replace(pool, backends=pool.backends * 2)
+
+
+def test_two_plans_of_one_configuration_agree_on_who_is_there_and_how_to_ask_and_choose():
+    one, two = planned().pools[DEFAULT], planned().pools[DEFAULT]
+    assert (one.backends, one.policy, one.settings, one.checks) == (two.backends, two.policy, two.settings, two.checks)
