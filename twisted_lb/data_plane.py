@@ -132,17 +132,16 @@ class DataPlane:
     def apply(self, plan: Plan) -> None:
         """Go by another generation of the configuration: an exchange that runs keeps the route it was led by, a connection goes
         by its listener's rules from its next request on, pools claim and connect by theirs at once. What is equal is not
-        touched. ValueError, and nothing changed, when listeners or pools come or go, or other ways to check: not yet.
+        touched. ValueError, and nothing changed, when listeners or pools come or go, or for other bounds of connections, ways
+        to check or to log: not yet.
         """
         old = self.plan
-        same_checks = all(
-            plan.pools[name].checks == pool.checks for name, pool in old.pools.items() if name in plan.pools
-        )
-        if plan.listeners.keys() != old.listeners.keys() or plan.pools.keys() != old.pools.keys() or not same_checks:
-            raise ValueError("listeners, pools and checks can only be changed by a restart")
+        if _for_good(plan) != _for_good(old):
+            raise ValueError("listeners, their bounds, pools, checks and the log are only changed by a restart")
         self.plan = plan
         for name, pool in plan.pools.items():
             self.clusters[name].configure(pool.upstream, pool.settings)
+            self.clusters[name].pool.choose_by(pool.policy)
             if pool.backends != old.pools[name].backends:
                 self.clusters[name].update(pool.backends)
         self.routes = self._routes(plan)
@@ -205,6 +204,12 @@ class DataPlane:
 
     def __repr__(self) -> str:
         return f"<DataPlane: {list(self.frontends.values())}, {list(self.clusters.values())}>"
+
+
+def _for_good(plan: Plan) -> tuple[object, ...]:
+    """What of a plan cannot be changed while it runs."""
+    bounds = {name: (one.connections, one.connections_per_client) for name, one in plan.listeners.items()}
+    return bounds, {name: pool.checks for name, pool in plan.pools.items()}, plan.log_requests
 
 
 class _Drain:

@@ -69,13 +69,23 @@ class PoolPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """Listeners, routes and pools, by name. `log_requests` is "none", "failed" or "all"; `drain_s` bounds a stop."""
+    """Listeners, routes and pools, by name; ValueError when a listener or a route leads nowhere. `log_requests` is "none",
+    "failed" or "all"; `drain_s` bounds a stop.
+    """
 
     listeners: Mapping[str, ListenerPlan]
     routes: Mapping[str, RoutePlan]
     pools: Mapping[str, PoolPlan]
     log_requests: str
     drain_s: float
+
+    def __post_init__(self) -> None:
+        for name, listener in self.listeners.items():
+            if listener.route not in self.routes:
+                raise ValueError(f"listener {name}: no route is called {listener.route}")
+        for name, route in self.routes.items():
+            if route.pool not in self.pools:
+                raise ValueError(f"route {name}: no pool is called {route.pool}")
 
 
 def plan_of(config: LoadBalancerConfig, pages: Mapping[int, ErrorPage] | None = None) -> Plan:
