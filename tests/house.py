@@ -1,0 +1,100 @@
+"""A balancer on a network in memory, with what a test mostly wants of it: its peers, and another configuration while it runs."""
+
+from typing import Any
+
+from twisted_lb.config import LoadBalancerConfig
+from twisted_lb.core.backend import Backend
+from twisted_lb.core.record import Record
+from twisted_lb.plan import DEFAULT, Plan, plan_of
+from twisted_lb.testing import Balanced, HeapClock, MemoryNetwork, ScriptedBackend, ScriptedClient
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+class House:
+    """A balancer in front of `names`, where nobody answers until `backend` puts somebody there, and nobody checks.
+
+    With this seed the first of two is asked first. Tables of options are added to: `limits={"head_bytes": 300}`.
+    """
+
+    def __init__(self, *names: str, seed: int = 2, **options: Any) -> None:
+        self.clock = HeapClock(1000.0)
+        self.network = MemoryNetwork(self.clock)
+        self._options: dict[str, Any] = {
+            "backends": list(names or ("a:80",)),
+            "health_check": {"interval_s": 0.0},
+            "limits": {"client_bytes_per_s": 0},
+        }
+        self.balanced = Balanced(self.config(**options), self.network, seed=seed)
+        self.plane = self.balanced.data_plane
+        self.frontend = self.balanced.frontend
+        self.cluster = self.balanced.cluster
+        self.pool = self.cluster.pool
+        self.events = self.balanced.events
+        self.records = self.balanced.records
+        self._closed = False
+
+    # What it goes by.
+
+    def config(self, **options: Any) -> LoadBalancerConfig:
+        """The configuration with these options changed, for good."""
+        for name, value in options.items():
+            table = self._options.get(name)
+            self._options[name] = {**table, **value} if isinstance(table, dict) else value
+        return LoadBalancerConfig.model_validate(self._options)
+
+    def plan(self, **options: Any) -> Plan:
+        return plan_of(self.config(**options))
+
+    def apply(self, **options: Any) -> None:
+        """Go by other options from now on."""
+        self.plane.apply(self.plan(**options))
+
+    # Who is there.
+
+    def backend(self, address: str = "a:80", *words: Any, **named: Any) -> ScriptedBackend:
+        return ScriptedBackend(self.network, address, *words, **named)
+
+    def client(self) -> ScriptedClient:
+        return ScriptedClient(self.network, "lb:8080")
+
+    def ask(self, request: bytes = GET, client: ScriptedClient | None = None) -> ScriptedClient:
+        """A client that has sent this; what needs no time has happened."""
+        client = client or self.client()
+        client.send(request)
+        self.clock.settle()
+        return client
+
+    def wait(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    @property
+    def members(self) -> list[Backend]:
+        return list(self.pool.backends.values())
+
+    @property
+    def record(self) -> Record:
+        """Of the exchange that ended last."""
+        return self.records[-1]
+
+    def close(self) -> None:
+        """End everything, and see that nothing is left."""
+        for end in self.network.open_connections:
+            end.abortConnection()
+        self.clock.settle()
+        members = self.members
+        left = {
+            "exchanges": self.plane.exchanges,
+            "clients": self.plane.clients,
+            "gate": self.frontend.gate.open,
+            "connections": self.cluster.open,
+            "in flight": sum(backend.in_flight for backend in members),
+            "waiting": self.cluster.snapshot().waiting,
+        }
+        self.balanced.close()
+        self.wait(5)
+        left["deadlines"] = self.balanced.runtime.deadlines.armed
+        left["calls"] = len(self.clock.getDelayedCalls())
+        left["ends"] = len(self.network.open_connections)
+        assert not any(left.values()), left
+        assert list(self.plane.clusters) == [DEFAULT]
