@@ -19,19 +19,19 @@ from twisted_lb.service import LoadBalancerService
 
 def counters(service: LoadBalancerService) -> dict[str, int]:
     """What may pile up: of the process, of the reactor, of the data path."""
-    engine = service.engine
+    frontend, cluster = service.engine, service.balancer
     status = Path("/proc/self/status").read_text()
     return {
         "memory_kib": int(re.search(r"VmRSS:\s+(\d+)", status)[1]),
         "descriptors": len(list(Path("/proc/self/fd").iterdir())) - 1,  # less the one that lists them
         "delayed_calls": len(reactor.getDelayedCalls()),
         "readers": len(reactor.getReaders()),
-        "deadlines": engine.deadlines.armed,
-        "clients": len(engine.downstreams),
-        "exchanges": engine.exchanges,
-        "upstreams": engine.connections.open,
-        "idle_upstreams": engine.connections.idle,
-        "leases": sum(backend.in_flight for backend in service.balancer.pool.backends.values()),
+        "deadlines": frontend.deadlines.armed,
+        "clients": len(frontend.clients),
+        "exchanges": frontend.exchanges,
+        "upstreams": cluster.open,
+        "idle_upstreams": cluster.idle,
+        "leases": sum(backend.in_flight for backend in cluster.pool.backends.values()),
     }
 
 

@@ -315,7 +315,8 @@ def test_a_second_signal_ends_the_wait(world, program, second):
     assert balancer.process.poll() is None
     balancer.signal(second)
     assert balancer.wait() == -TERM
-    assert "drain ended with 1 clients and 1 exchanges cut" in balancer.log
+    # Connections that only asked whether somebody listens may be among the clients.
+    assert re.search(r"drain ended with \d+ clients and 1 exchanges cut", balancer.log)
     assert "Traceback" not in balancer.log
     client.close()
 
