@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from twisted_lb.wire.chunked import ChunkDecoder
 from twisted_lb.wire.grammar import BLANK_LINE, CHUNKED, CRLF, BadMessage, Limits
 from twisted_lb.wire.request import parse_request, resolve_target
+from twisted_lb.wire.rewrite import Forwarding, upstream_head, upstream_tail
 
 LIMITS = Limits()
 REFUSED = "refused"
@@ -163,3 +164,9 @@ def edited(data: bytes, edits: list[tuple[int, int, bytes]]) -> bytes:
         at = place % len(data)
         data = data[:at] + put + data[at + removed :]
     return data
+
+
+def head_for_backend(parsed, client, forwarding=None, upgrade: bytes = b"") -> bytes:
+    """What a backend is sent behind method and target, of what `parse_request_fields` gave."""
+    fields, lines = parsed
+    return upstream_head(lines, upstream_tail(fields, client, forwarding or Forwarding(), upgrade))

@@ -29,7 +29,7 @@ from twisted_lb.wire.fields import Memory
 from twisted_lb.wire.grammar import BLANK_LINE, CRLF, Limits
 from twisted_lb.wire.request import parse_request, parse_request_fields
 from twisted_lb.wire.response import parse_response
-from twisted_lb.wire.rewrite import Client, upstream_head
+from twisted_lb.wire.rewrite import Client, upstream_head, upstream_tail
 
 Subject = Callable[[], Callable[[], object]]
 
@@ -83,7 +83,12 @@ def request_head(head: bytes) -> Subject:
 
     def prepare() -> Callable[[], object]:
         limits, client = Limits(), Client(b"127.0.0.1", b"http", b"8080")
-        return lambda: upstream_head(parse_request(head, limits).fields, client)
+
+        def run() -> object:
+            request = parse_request(head, limits)
+            return upstream_head(request.lines, upstream_tail(request.fields, client))
+
+        return run
 
     return prepare
 
@@ -97,7 +102,8 @@ def request_again() -> Callable[[], object]:
     def run() -> object:
         nonlocal turn
         turn = (turn + 1) % len(blocks)
-        return upstream_head(parse_request_fields(11, blocks[turn], limits, memory), client)
+        fields, lines = parse_request_fields(11, blocks[turn], limits, memory)
+        return upstream_head(lines, upstream_tail(fields, client))
 
     return run
 

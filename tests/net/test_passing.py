@@ -216,12 +216,14 @@ def test_an_ipv4_client_of_a_dual_stack_listener_is_named_as_ipv4():
 
 
 def test_an_ipv6_client_is_quoted_in_forwarded():
+    from messages import head_for_backend
+
     from twisted_lb.wire.grammar import Limits
     from twisted_lb.wire.request import parse_request_fields
-    from twisted_lb.wire.rewrite import Client, upstream_head
+    from twisted_lb.wire.rewrite import Client
 
-    fields = parse_request_fields(11, b"Host: h:8080", Limits())
-    head = upstream_head(fields, Client(b"2001:db8::1"), Forwarding(forwarded=True))
+    parsed = parse_request_fields(11, b"Host: h:8080", Limits())
+    head = head_for_backend(parsed, Client(b"2001:db8::1"), Forwarding(forwarded=True))
     assert b'\r\nForwarded: for="[2001:db8::1]";proto=http;host="h:8080"\r\n' in head
 
 

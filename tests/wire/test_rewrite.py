@@ -1,10 +1,11 @@
 """The head that a backend gets: byte for byte what the client sent, less what ends here, plus who the client is."""
 
 import pytest
+from messages import head_for_backend
 
 from twisted_lb.wire.grammar import Limits
 from twisted_lb.wire.request import parse_request_fields
-from twisted_lb.wire.rewrite import Client, Forwarding, upstream_head, with_host, with_lines
+from twisted_lb.wire.rewrite import Client, Forwarding, with_host, with_lines
 
 PLAIN = Client(b"192.0.2.1")
 TRUSTED = Client(b"192.0.2.1", b"https", b"8443", trusted=True)
@@ -18,8 +19,8 @@ def lines_of(tail: bytes) -> list[bytes]:
 
 
 def rewritten(*lines: bytes, client: Client = PLAIN, version: int = 11, upgrade: bytes = b"", **told) -> list[bytes]:
-    fields = parse_request_fields(version, b"\r\n".join(lines), Limits())
-    return lines_of(upstream_head(fields, client, Forwarding(**told), upgrade))
+    parsed = parse_request_fields(version, b"\r\n".join(lines), Limits())
+    return lines_of(head_for_backend(parsed, client, Forwarding(**told), upgrade))
 
 
 def test_order_case_and_repetition_are_kept():
@@ -129,7 +130,7 @@ def test_te_and_upgrade_are_said_again_with_their_connection_options():
 
 
 def test_a_backends_own_name_stands_in_for_a_host_that_is_missing():
-    tail = upstream_head(parse_request_fields(10, b"X: y", Limits()), PLAIN)
+    tail = head_for_backend(parse_request_fields(10, b"X: y", Limits()), PLAIN)
     assert lines_of(with_host(tail, b"be:80")) == [
         b"Host: be:80",
         b"X: y",
@@ -139,6 +140,6 @@ def test_a_backends_own_name_stands_in_for_a_host_that_is_missing():
 
 
 def test_lines_can_be_added():
-    tail = upstream_head(parse_request_fields(11, b"Host: h", Limits()), PLAIN)
+    tail = head_for_backend(parse_request_fields(11, b"Host: h", Limits()), PLAIN)
     assert lines_of(with_lines(tail, b"A: 1\r\nB: 2\r\n"))[-2:] == [b"A: 1", b"B: 2"]
     assert with_lines(tail, b"") == tail

@@ -467,7 +467,7 @@ class Exchange(Requester):
 
     def local_reply(self, status: int) -> tuple[ResponseHead, bytes]:
         """Head and body of our own answer to this request."""
-        return self.route.local_reply(status, self.head.fields.lines, self.request_id)
+        return self.route.local_reply(status, self.head.lines, self.request_id)
 
     def _reply_for(self, refusal: Refusal | None) -> None:
         """Answer ourselves: for how the last attempt ended, or, where there was none, for why the pool refused."""

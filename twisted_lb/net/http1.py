@@ -52,9 +52,9 @@ class Http1(ClientSide, Receiver, Speaker):
     """HTTP/1.1 on one connection of a client; the transport drives it, the exchange answers through it (a ClientSide)."""
 
     __slots__ = (
-        "_advancing", "_ahead_paused", "_connection", "_exchange", "_frontend", "_going_on_later", "_led", "_out",
-        "_paused", "_persist", "_read_ended", "_reader", "_route", "_scheme", "_started", "_state",
-        "_until_close", "_upgrade", "_upstream_head", "_version", "requests",
+        "_advancing", "_ahead_paused", "_connection", "_exchange", "_frontend", "_going_on_later", "_led",
+        "_lines", "_out", "_paused", "_persist", "_read_ended", "_reader", "_route", "_scheme", "_started",
+        "_state", "_until_close", "_upgrade", "_upstream_head", "_upstream_tail", "_version", "requests",
     )  # fmt: skip
 
     def __init__(self, frontend: Frontend, scheme: bytes = b"http") -> None:
@@ -72,6 +72,8 @@ class Http1(ClientSide, Receiver, Speaker):
         self._led: RequestFields | None = None
         self._route: Route | None = None
         self._upgrade: bytes = b""
+        self._lines: bytes = b""
+        self._upstream_tail: bytes = b""
         self._upstream_head: bytes = b""
         self._paused: bool = False  # the exchange takes no more of the body
         self._ahead_paused: bool = False  # too much was sent ahead
@@ -149,7 +151,7 @@ class Http1(ClientSide, Receiver, Speaker):
         route = self._frontend.route(head)
         framing = head.fields.framing
         if framing > 0 and not route.takes(framing):
-            reply = route.local_reply(413, head.fields.lines, head.fields.request_id)
+            reply = route.local_reply(413, head.lines, head.fields.request_id)
             self._refuse_with(reply, heading=head.method == b"HEAD")
             return False
         self._begin(head, route)
@@ -163,16 +165,21 @@ class Http1(ClientSide, Receiver, Speaker):
             self._connection.arm(self._connection.rules.head_s)
 
     def _lead(self, fields: RequestFields, route: Route) -> None:
-        """The head for the backend is a pure function of the header block, the client and the route."""
+        """What is added for the backend is a pure function of what the block means, the client and the route."""
         self._led = fields
         self._route = route
-        self._upgrade = route.rules.allowed_upgrade(fields)
-        self._upstream_head = upstream_head(fields, self._connection.client, route.rules.forwarding, self._upgrade)
+        self._upgrade = route.upgrade_of(fields)
+        self._upstream_tail = route.upstream_tail(fields, self._connection.client, self._upgrade)
 
     def _begin(self, head: RequestHead, route: Route) -> None:
         fields = head.fields
+        lines = head.lines
         if fields is not self._led or route is not self._route:
             self._lead(fields, route)
+            self._upstream_head = upstream_head(lines, self._upstream_tail)
+        elif lines is not self._lines:
+            self._upstream_head = upstream_head(lines, self._upstream_tail)
+        self._lines = lines
         self.requests += 1
         self._version = fields.version
         self._persist = fields.keep_alive

@@ -79,9 +79,9 @@ class BalancedReverseProxyResource(ReverseProxyResource):
             parse_request_fields(version, CRLF.join([*lines, *framing]), limits)  # just whether it could be misread
         if framing or length:
             lines.append(b"Content-Length: %d" % length)
-        fields = parse_request_fields(version, CRLF.join(lines), limits)
+        fields, kept = parse_request_fields(version, CRLF.join(lines), limits)
         target, authority = resolve_target(method, target, fields)
-        return RequestHead(method, self._place_of(target, len(request.prepath or ())), fields, authority=authority)
+        return RequestHead(method, self._place_of(target, len(request.prepath or ())), fields, kept, authority)
 
     def _place_of(self, target: bytes, segments: int) -> bytes:
         """The target for the backend, of one whose first `segments` path segments lead to us."""
@@ -120,7 +120,7 @@ class _RequestClient(ClientSide):
         port = str(getattr(request.getHost(), "port", "")).encode("ascii")
         client = frontend.client_rules.client(address, b"https" if request.isSecure() else b"http", port)
         self._exchange = Exchange(
-            frontend, route, self, head, upstream_head(head.fields, client, route.rules.forwarding)
+            frontend, route, self, head, upstream_head(head.lines, route.upstream_tail(head.fields, client))
         )
         self._body_ended = head.fields.framing == 0
         frontend.clients.add(self)

@@ -6,7 +6,9 @@ from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.local_reply import accept_of, local_reply, safe_id
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.settings import RouteRules
+from twisted_lb.wire.request import RequestFields
 from twisted_lb.wire.response import ResponseHead
+from twisted_lb.wire.rewrite import Client, upstream_tail
 
 
 class Route:
@@ -23,6 +25,14 @@ class Route:
     def takes(self, body_bytes: int) -> bool:
         """Whether a request body of this size, or larger, is still within the route's limit."""
         return self.rules.body_bytes < 0 or body_bytes <= self.rules.body_bytes
+
+    def upgrade_of(self, fields: RequestFields) -> bytes:
+        """The protocols that a request may switch to here, out of those it offers."""
+        return self.rules.allowed_upgrade(fields)
+
+    def upstream_tail(self, fields: RequestFields, client: Client, upgrade: bytes = b"") -> bytes:
+        """What a backend is told behind the client's own lines; see `wire.rewrite.upstream_tail`."""
+        return upstream_tail(fields, client, self.rules.forwarding, upgrade)
 
     def local_reply(self, status: int, lines: bytes, request_id: bytes) -> tuple[ResponseHead, bytes]:
         """Head and body of our own answer (local reply) to a request with these field lines and this id."""

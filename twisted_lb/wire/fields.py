@@ -102,6 +102,11 @@ def _classify(name: bytes) -> int:
     return kind
 
 
+def passes_untouched(name: bytes) -> bool:
+    """Whether a field of this name, which was seen before, means nothing to a proxy and passes as it is."""
+    return _seen.get(name, -1) == PLAIN
+
+
 @mypyc_attr(acyclic=True, free_list_len=1)
 class Fields:
     """What a proxy must understand of one header block; the same for requests and responses.

@@ -10,34 +10,45 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
+from twisted_lb.wire.block_pattern import BlockPattern, learn
 from twisted_lb.wire.chunked import ChunkDecoder
 from twisted_lb.wire.fields import Memory
 from twisted_lb.wire.grammar import BLANK_LINE, CHUNKED, CRLF, ILLEGAL_IN_HEAD, BadMessage, Limits
 from twisted_lb.wire.request import RequestFields, RequestHead, parse_request_fields, parse_request_line, resolve_target
 
+# A connection whose blocks differ each time in another way is not learnt from any more.
+_LESSONS_MOST: Final = 8
+
 
 class SharedFields:
-    """The last header block of a new connection, and what it means."""
+    """The last header block of a new connection, and what it means; and the last pattern that any connection has learnt."""
 
-    __slots__ = ("_block", "_fields", "_limits", "_version")
+    __slots__ = ("_block", "_fields", "_limits", "_lines", "_version", "lines", "pattern")
 
     def __init__(self) -> None:
         self._version: int = 0
         self._block: bytes = b""
         self._fields: RequestFields | None = None
+        self._lines: bytes = b""
         self._limits: Limits | None = None
+        self.lines: bytes = b""
+        self.pattern: BlockPattern | None = None
 
     def understand(self, version: int, block: bytes, limits: Limits, memory: Memory) -> RequestFields:
-        """What a header block means, which mostly is the one that was understood last. BadMessage as parse_request_fields."""
+        """What a header block with its last CRLF means, which mostly is the one that was understood last; `lines` are then
+        those of it that go on. BadMessage as parse_request_fields.
+        """
         last = self._fields
         if last is not None and block == self._block and version == self._version and limits is self._limits:
+            self.lines = self._lines
             return last
         first = not memory.lines
-        fields = parse_request_fields(version, block, limits, memory)
+        fields, self.lines = parse_request_fields(version, block[:-2], limits, memory)
         if first:
             self._version = version
             self._block = block
             self._fields = fields
+            self._lines = self.lines
             self._limits = limits
         return fields
 
@@ -52,8 +63,8 @@ class Http1Reader:
     """
 
     __slots__ = (
-        "_block", "_decoder", "_fields", "_head", "_limits", "_memory", "_remaining", "_request", "_searched",
-        "_shared", "_version", "body_bytes", "body_ended", "buffer", "trailers",
+        "_block", "_decoder", "_fields", "_head", "_lessons", "_limits", "_lines", "_memory", "_pattern", "_remaining",
+        "_request", "_searched", "_shared", "_version", "body_bytes", "body_ended", "buffer", "trailers",
     )  # fmt: skip
 
     def __init__(self, shared: SharedFields) -> None:
@@ -69,6 +80,9 @@ class Http1Reader:
         self._version: int = 0
         self._block: bytes = b""
         self._fields: RequestFields | None = None
+        self._lines: bytes = b""
+        self._pattern: BlockPattern | None = None
+        self._lessons: int = 0
         self._memory: Final = Memory()
         self._remaining: int = 0
         self._decoder: ChunkDecoder | None = None
@@ -98,27 +112,47 @@ class Http1Reader:
         if end > limits.head_bytes:
             raise _too_long(data, limits)
         self._searched = 0
-        request = self._parse_head(data[:end], limits)
+        request = self._parse_head(data[: end + 2], limits)
         self._request = request
         self._head = data[: end + 4]
         self.buffer = data[end + 4 :]
         return request
 
     def _parse_head(self, head: bytes, limits: Limits) -> RequestHead:
-        """Parse a head; its block only if it is not the same as the last one on this connection."""
+        """Parse a head with the CRLF of its last line; its block only if it is not like the last one on this connection."""
         line, _, block = head.partition(CRLF)
         method, target, version = parse_request_line(line, limits)
         fields = self._fields
         if fields is None or block != self._block or version != self._version or limits is not self._limits:
-            fields = self._shared.understand(version, block, limits, self._memory)
-            self._limits = limits
-            self._version = version
-            self._block = block
-            self._fields = fields
+            fields = self._understand(version, block, limits)
         authority = b""
         if target[:1] != b"/":
             target, authority = resolve_target(method, target, fields)
-        return RequestHead(method, target, fields, authority)
+        return RequestHead(method, target, fields, self._lines, authority)
+
+    def _understand(self, version: int, block: bytes, limits: Limits) -> RequestFields:
+        """What a block means that is not the last one: by the pattern of this connection's blocks, or the parser."""
+        shared = self._shared
+        same_limits = limits is self._limits
+        pattern = self._pattern if same_limits else None
+        if pattern is not None and pattern.version == version:
+            lines = pattern.fill(block)
+            if lines is not None:
+                self._block = block
+                self._lines = lines
+                self._fields = pattern.fields
+                return pattern.fields
+        before = self._block if same_limits and version == self._version else b""
+        fields = shared.understand(version, block, limits, self._memory)
+        self._lines = shared.lines
+        self._limits = limits
+        self._version = version
+        self._block = block
+        self._fields = fields
+        if before and self._lessons < _LESSONS_MOST:
+            self._lessons += 1
+            self._pattern = learn(version, fields, block, shared.lines, before, pattern) or pattern
+        return fields
 
     def begin_body(self, framing: int, limits: Limits) -> None:
         """A body of this length in bytes, or CHUNKED, follows the head."""

@@ -10,15 +10,14 @@ from twisted_lb.wire.grammar import AUTHORITY, CHUNKED, CRLF, DIGITS, TARGET, TO
 
 @mypyc_attr(acyclic=True, free_list_len=1)
 class RequestFields:
-    """The header block of a request: a pure function of (version, block), so a connection may keep the last one.
+    """What the header block of a request means, beside the lines that just pass: a pure function of (version, block), so a
+    connection may keep the last one.
 
     `framing` is the length of the body in bytes, 0 for none, or CHUNKED.
     """
 
     def __init__(self, version: int, fields: Fields, framing: int) -> None:
         self.version: Final = version
-        # RFC 9110 10.1.1: an expectation on 1.0 is ignored, and so not handed on to somebody who would answer it.
-        self.lines: Final = fields.lines if version == 11 or not fields.expects else without(fields.lines, b"expect")
         self.host: Final = fields.host
         self.has_host: Final = fields.hosts == 1
         self.framing: Final = framing
@@ -35,14 +34,19 @@ class RequestFields:
 
 @mypyc_attr(acyclic=True, free_list_len=1)
 class RequestHead:
-    """One request: its line, its fields, and the authority of an absolute target."""
+    """One request: its line, what its fields mean, the `lines` that go on to a backend, each ended by CRLF, and the authority of
+    an absolute target.
+    """
 
-    def __init__(self, method: bytes, target: bytes, fields: RequestFields, authority: bytes = b"") -> None:
+    def __init__(
+        self, method: bytes, target: bytes, fields: RequestFields, lines: bytes, authority: bytes = b""
+    ) -> None:
         self.method: Final = method
         self.target: Final = target
         # What a backend is asked, up to the version.
         self.line: Final = method + b" " + target
         self.fields: Final = fields
+        self.lines: Final = lines
         self.authority: Final = authority
 
     def __repr__(self) -> str:
@@ -89,9 +93,11 @@ def _check_other_target(method: bytes, target: bytes) -> None:
     raise BadMessage(400, "illegal target")
 
 
-def parse_request_fields(version: int, block: bytes, limits: Limits, memory: Memory | None = None) -> RequestFields:
-    """Understand the header block of a request; BadMessage when its framing or its Host is not beyond doubt. `memory`
-    makes it cheaper, and no different.
+def parse_request_fields(
+    version: int, block: bytes, limits: Limits, memory: Memory | None = None
+) -> tuple[RequestFields, bytes]:
+    """What the header block of a request means, and the lines of it that go on; BadMessage when its framing or its Host is
+    not beyond doubt. `memory` makes it cheaper, and no different.
     """
     fields = parse_fields(block, limits.fields, memory)
     if fields.hosts > 1:
@@ -103,7 +109,9 @@ def parse_request_fields(version: int, block: bytes, limits: Limits, memory: Mem
             raise BadMessage(400, "illegal Host")
         if memory is not None:
             memory.host = fields.host
-    return RequestFields(version, fields, _request_framing(version, fields))
+    # RFC 9110 10.1.1: an expectation on 1.0 is ignored, and so not handed on to somebody who would answer it.
+    lines = fields.lines if version == 11 or not fields.expects else without(fields.lines, b"expect")
+    return RequestFields(version, fields, _request_framing(version, fields)), lines
 
 
 def _request_framing(version: int, fields: Fields) -> int:
@@ -126,7 +134,8 @@ def parse_request(head: bytes, limits: Limits) -> RequestHead:
     """The whole head at once, without its blank line: what the fast path does in two steps."""
     line, _, block = head.partition(CRLF)
     method, target, version = parse_request_line(line, limits)
-    return RequestHead(method, target, parse_request_fields(version, block, limits))
+    fields, lines = parse_request_fields(version, block, limits)
+    return RequestHead(method, target, fields, lines)
 
 
 def origin_form(target: bytes, method: bytes = b"") -> bytes:

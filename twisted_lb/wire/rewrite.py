@@ -44,17 +44,22 @@ class Forwarding:
 _PLAIN: Final = Forwarding()
 
 
-def upstream_head(
+def upstream_head(lines: bytes, tail: bytes) -> bytes:
+    """All of the backend's request head behind method and target: the client's lines, and what `upstream_tail` says."""
+    return b" HTTP/1.1\r\n" + lines + tail
+
+
+def upstream_tail(
     fields: RequestFields, client: Client, forwarding: Forwarding = _PLAIN, upgrade: bytes = b""
 ) -> bytes:
-    """All of the backend's request head behind method and target: a pure function of the block and the connection.
+    """The end of a backend's request head, behind the client's own lines: who the client is, how the body is framed, and the
+    blank line. A pure function of what the block means and of the connection.
 
     `upgrade` is what the client may switch to. What it said about itself was left out by the parser, and counts only when
     it is trusted.
     """
     claims = fields.claims if client.trusted else None
-    parts = [b" HTTP/1.1\r\n", fields.lines]
-    parts.append(client.lines(fields.host) if claims is None else _trusted_lines(claims, client, fields.host))
+    parts = [client.lines(fields.host) if claims is None else _trusted_lines(claims, client, fields.host)]
     chain = claims.get(b"forwarded", b"") if claims is not None else b""
     if forwarding.forwarded:
         element = _forwarded(client, fields.host)

@@ -1,0 +1,102 @@
+"""Header blocks of one client that differ in a few lines only (a browser's Cookie and Referer): recognized, and not parsed anew."""
+
+from typing import Final
+
+from mypy_extensions import mypyc_attr
+
+from twisted_lb.wire.fields import passes_untouched
+from twisted_lb.wire.grammar import CRLF, FIELD
+from twisted_lb.wire.request import RequestFields
+
+# With more lines that vary, comparing costs as much as parsing.
+_VARYING_MOST: Final = 4
+
+
+@mypyc_attr(acyclic=True)
+class BlockPattern:
+    """A header block with gaps, each for one line of a known name that a proxy passes untouched; and what the block means,
+    whatever stands in the gaps. A pure function of the two blocks that it was learnt from.
+    """
+
+    __slots__ = ("_names", "_runs", "_sent", "fields", "version")
+
+    def __init__(
+        self, version: int, fields: RequestFields, runs: list[bytes], names: list[bytes], sent: list[bytes] | None
+    ) -> None:
+        self.version: Final = version
+        self.fields: Final = fields
+        # The text before each gap, and behind the last one; `sent` is what goes on of it, None: all of it.
+        self._runs: Final = runs
+        self._names: Final = names
+        self._sent: Final = sent
+
+    def fill(self, block: bytes) -> bytes | None:
+        """The lines that go on to a backend, of a block with its last CRLF; None when it is another block, or is none."""
+        at = 0
+        runs, names = self._runs, self._names
+        gaps: list[bytes] = []
+        for index in range(len(names)):
+            run = runs[index]
+            if not block.startswith(run, at):
+                return None
+            at += len(run)
+            if not block.startswith(names[index], at):
+                return None
+            end = block.find(CRLF, at)
+            gaps.append(block[at:end])
+            at = end + 2
+        if not block.endswith(runs[-1]) or len(block) - at != len(runs[-1]):
+            return None
+        if (gaps[0] if len(gaps) == 1 else b"".join(gaps)).translate(None, FIELD):
+            return None  # an illegal character: the parser has the words for it
+        sent = self._sent
+        if sent is None:
+            return block
+        parts: list[bytes] = []
+        for index in range(len(gaps)):
+            parts += (sent[index], gaps[index], CRLF)
+        parts.append(sent[-1])
+        return b"".join(parts)
+
+
+def learn(
+    version: int, fields: RequestFields, block: bytes, lines: bytes, before: bytes, known: BlockPattern | None
+) -> BlockPattern | None:
+    """A pattern for blocks like this one, whose `lines` go on, and the one before; None when they differ otherwise than in a
+    few lines that pass untouched. All three end with CRLF. `known`, an older pattern, says what has varied too.
+    """
+    if block.count(CRLF) != before.count(CRLF):
+        return None
+    mine, theirs = block.split(CRLF), before.split(CRLF)
+    varied = known._names if known is not None else []
+    runs: list[bytes] = []
+    names: list[bytes] = []
+    sent: list[bytes] = []
+    run = kept = b""
+    passed = 0
+    for index in range(len(mine) - 1):
+        line = mine[index]
+        whole = line + CRLF
+        goes_on = lines.startswith(whole, passed)
+        name = line[: line.find(b":") + 1]
+        differs = line != theirs[index]
+        if differs or name in varied:
+            if not (goes_on and passes_untouched(name[:-1]) and theirs[index].startswith(name)):
+                if differs:
+                    return None
+            else:
+                runs.append(run)
+                sent.append(kept)
+                names.append(name)
+                run = kept = b""
+                passed += len(whole)
+                continue
+        run += whole
+        if goes_on:
+            passed += len(whole)
+            kept += whole
+    if not names or len(names) > _VARYING_MOST or passed != len(lines):
+        return None
+    runs.append(run)
+    sent.append(kept)
+    return BlockPattern(version, fields, runs, names, None if sent == runs else sent)
