@@ -67,3 +67,13 @@ def test_an_answer_until_close_is_not_ended_as_if_it_were_complete_because_its_c
     assert (client.was_reset, client.closed) == (True, False)
     assert world.outcomes() == {"CLIENT_GONE": 1}
     world.close()
+
+
+def test_an_upload_is_not_too_large_because_of_the_request_that_is_sent_behind_it():
+    """What came with its last bytes was counted as its own: 413."""
+    world = World(limits={"body_bytes": 3})
+    client = world.client().send(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc" + GET % 2)
+    world.backend().send(OK)
+    world.backend().send(OK)
+    assert client.read().count(b"HTTP/1.1 200 OK") == 2
+    world.close()

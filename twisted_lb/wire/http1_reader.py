@@ -180,6 +180,7 @@ class Http1Reader:
             if remaining == 0:
                 return data
             # Cut only where it has to be: compiled, also a slice of everything is a copy.
+            self.body_bytes += remaining
             self.buffer = data[remaining:]
             return data[:remaining]
         payload = decoder.feed(data)
