@@ -2,6 +2,7 @@
 
 from world import World
 
+from twisted_lb.core.backend import BackendSpec
 from twisted_lb.net.foreign import Foreign
 from twisted_lb.net.http1 import Http1
 from twisted_lb.testing import MemoryNetwork, ScriptedClient
@@ -76,4 +77,13 @@ def test_an_upload_is_not_too_large_because_of_the_request_that_is_sent_behind_i
     world.backend().send(OK)
     world.backend().send(OK)
     assert client.read().count(b"HTTP/1.1 200 OK") == 2
+    world.close()
+
+
+def test_a_configuration_brings_back_whom_an_update_took_out_meanwhile():
+    """It was compared with the one before it, not with who was there: the backend stayed out."""
+    world = World(("a:80", "b:80"))
+    world.plane.update("default", [BackendSpec.parse("b:80")])
+    world.plane.apply(world._plan())
+    assert [backend.name for backend in world.record] == ["a:80", "b:80"]
     world.close()
