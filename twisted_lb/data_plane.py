@@ -161,6 +161,7 @@ class DataPlane:
 
     def drain(self, most_s: float) -> Deferred[None]:
         """Stop listening, let what runs finish, and fire when no client is left, after `most_s` seconds, or at `hurry`."""
+        self.runtime.clock.read()  # nothing may have happened for a while
         for frontend in self.frontends.values():
             frontend.draining = True
         for listener in self._all_listeners:
