@@ -102,3 +102,14 @@ def test_an_idle_client_has_all_of_its_half_second_when_a_drain_begins(quiet_s):
     world.backend().send(OK)
     assert client.read().startswith(b"HTTP/1.1 200 OK")
     world.close()
+
+
+def test_an_answer_of_a_resource_ends_its_connection_too_while_the_balancer_drains():
+    """It did not say that it is the last one, and the client was to find out by a 503."""
+    world = World(side="resource")
+    client = world.client().send(GET % 1)
+    world.plane.drain(5)
+    world.backend().send(OK)
+    assert b"\r\nConnection: close\r\n" in client.read()
+    assert client.closed
+    world.close()

@@ -151,11 +151,16 @@ class _RequestClient(ClientSide):
             status, b"Accept: %b\r\n" % accept, b", ".join(fields.getRawHeaders(b"x-request-id", ()))
         )
         self.start(head, len(body), b"")
+        self._close_behind()
+        self.write(body)
+        self.finish(b"")
+
+    def _close_behind(self) -> None:
+        """Let the answer end its connection; in other versions than 1.1 it does so anyway, or cannot."""
+        request = self._request
         if request.clientproto == b"HTTP/1.1":
             request.setHeader(b"connection", b"close")
             request.channel.persistent = False
-        self.write(body)
-        self.finish(b"")
 
     # ClientSide.
 
@@ -179,6 +184,8 @@ class _RequestClient(ClientSide):
         for line in (head.lines + extra).split(CRLF)[:-1]:
             name, _, value = line.partition(b":")
             headers.addRawHeader(name, value.strip(b" \t"))
+        if self._frontend.draining:
+            self._close_behind()
 
     def write(self, payload: bytes) -> None:
         """See ClientSide."""
