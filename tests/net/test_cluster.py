@@ -463,3 +463,21 @@ def test_who_leaves_while_waiting_for_another_attempt_gives_up_its_place(build):
     assert [one.outcome for one in house.record.attempts] == [Outcome.REFUSED]
     house.wait(2)
     assert house.cluster.snapshot().waiting == 0
+
+
+def test_a_bad_status_is_passed_on_when_another_attempt_would_have_to_wait(build):
+    house = full_beside_failing(build, retry={"bad_statuses": [503]})
+    house.backend("a:80", [response(b"busy", 503)])
+    client = house.ask()
+    assert (told(client), house.cluster.snapshot().waiting) == (503, 0)
+    assert client.received.endswith(b"busy")
+    assert house.record.outcome is Outcome.BAD_STATUS
+
+
+def test_what_nobody_waits_for_any_more_is_given_to_nobody(build):
+    house = full_beside_failing(build, retry={"bad_statuses": [503]})
+    house.backend("a:80", [response(b"busy", 503)])
+    house.ask()
+    house.holder.reset()
+    house.wait(2)
+    assert [member.in_flight for member in house.members] == [0, 0]

@@ -361,6 +361,7 @@ class Exchange(Requester):
         attempt = attempts.current
         again = attempts.again(Outcome.BAD_STATUS, self._clock.now, replayable=self._replayable())
         if not isinstance(again, Lease):
+            attempts.withdraw()  # nobody waits with an answer in hand
             self._bad_status = True
             return False
         upstream = self._upstream
