@@ -2,7 +2,6 @@
 
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 
 from twisted.internet.defer import Deferred
@@ -153,11 +152,7 @@ class DataPlane:
 
     def update(self, pool: str, backends: Iterable[BackendSpec]) -> None:
         """Have just these backends in a pool from now on: its picker, connections and checks are told alike."""
-        specs = tuple(backends)
-        self.clusters[pool].update(specs)
-        # What another generation of the configuration is compared with.
-        plan = self.plan
-        self.plan = replace(plan, pools={**plan.pools, pool: replace(plan.pools[pool], backends=specs)})
+        self.clusters[pool].update(backends)
 
     def drain(self, most_s: float) -> Deferred[None]:
         """Stop listening, let what runs finish, and fire when no client is left, after `most_s` seconds, or at `hurry`."""

@@ -1,9 +1,7 @@
 """What the fault network found, each without it: the shortest way to the same end."""
 
-import pytest
 from world import World
 
-from twisted_lb.core.backend import BackendSpec
 from twisted_lb.net.foreign import Foreign
 from twisted_lb.net.http1 import Http1
 from twisted_lb.testing import MemoryNetwork, ScriptedClient
@@ -78,29 +76,6 @@ def test_an_upload_is_not_too_large_because_of_the_request_that_is_sent_behind_i
     world.backend().send(OK)
     world.backend().send(OK)
     assert client.read().count(b"HTTP/1.1 200 OK") == 2
-    world.close()
-
-
-def test_a_configuration_brings_back_whom_an_update_took_out_meanwhile():
-    """It was compared with the one before it, not with who was there: the backend stayed out."""
-    world = World(("a:80", "b:80"))
-    world.plane.update("default", [BackendSpec.parse("b:80")])
-    world.plane.apply(world._plan())
-    assert [backend.name for backend in world.record] == ["a:80", "b:80"]
-    world.close()
-
-
-@pytest.mark.parametrize("quiet_s", [5.99, 9.19])  # where the wheel of deadlines does not round the loss away
-def test_an_idle_client_has_all_of_its_half_second_when_a_drain_begins(quiet_s):
-    """It was counted from when something had happened last, up to a tenth of a second before."""
-    world = World(client_idle_s=100)
-    client = world.client()
-    world.advance(quiet_s)
-    world.plane.drain(5)
-    world.advance(0.495)
-    client.send(GET % 1)
-    world.backend().send(OK)
-    assert client.read().startswith(b"HTTP/1.1 200 OK")
     world.close()
 
 
