@@ -344,11 +344,11 @@ def test_a_backend_that_stays_keeps_its_record_and_its_connections(build):
     [member] = house.members
     house.apply(backends=["b:80", "a:80,weight=3"])
     assert house.members[1] is member
-    assert (member.weight, member.requests, house.cluster.idle) == (3, 1, 0)
+    assert (member.weight, member.requests, house.cluster.idle) == (3, 1, 1)
     house.apply(backends=["a:80,weight=3"])
     house.ask()
     house.ask()
-    assert [len(one.requests) for one in backend.connections] == [1, 2]
+    assert [len(one.requests) for one in backend.connections] == [3]
 
 
 def test_what_an_update_has_changed_outlives_a_plan_that_says_nothing_new_of_it(build):

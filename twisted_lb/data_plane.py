@@ -141,6 +141,9 @@ class DataPlane:
         self.plan = plan
         for name, pool in plan.pools.items():
             self.clusters[name].configure(pool.upstream, pool.settings)
+            probe = self._probes.get(name)
+            if isinstance(probe, HttpProbe):
+                probe.limits = pool.upstream.limits
             self.clusters[name].pool.choose_by(pool.policy)
             if pool.backends != old.pools[name].backends:
                 self.clusters[name].update(pool.backends)

@@ -143,7 +143,7 @@ class HttpProbe(NetworkProbe):
         super().__init__(dial, deadlines, seconds)
         self._path: Final = path.encode("ascii")
         self._agent: Final = agent.encode("ascii")
-        self._limits: Final = limits
+        self.limits: Limits = limits
 
     def request(self, address: Address) -> bytes:
         """See NetworkProbe."""
@@ -156,7 +156,7 @@ class HttpProbe(NetworkProbe):
 
     def judge(self, received: bytes) -> ProbeResult | None:
         """See NetworkProbe: the first final head decides, its body does not matter; nor do the pieces it comes in."""
-        limit = self._limits.head_bytes
+        limit = self.limits.head_bytes
         begin = 0
         while True:
             end = received.find(BLANK_LINE, begin)
@@ -166,7 +166,7 @@ class HttpProbe(NetworkProbe):
             if end < 0:
                 return None
             try:
-                head = parse_response(received[begin:end], self._limits)
+                head = parse_response(received[begin:end], self.limits)
             except BadMessage as bad:
                 return ProbeResult(False, bad.reason)
             if head.status >= 200:

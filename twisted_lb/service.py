@@ -194,7 +194,7 @@ class LoadBalancerService(MultiService):
         """The drain of the data plane; a second signal ends it."""
         restore = _on_signal(self._reactor, plane.hurry)
         try:
-            yield plane.drain(self.config.timeouts.drain_s)
+            yield plane.drain(self._plan.drain_s)
         finally:
             restore()
 

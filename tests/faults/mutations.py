@@ -119,7 +119,7 @@ MUTATIONS = (
         " or block != self._block",
         "",
     ),
-    once("a connect goes on when its client is gone", "Exchange._drop", "self._dialling.cancel()"),
+    once("a connect goes on when its client is gone", "Exchange._drop", "cast(Dialling, way).cancel()"),
     once(
         "a byte is lost where the kernel took a part",
         "Transport.write",

@@ -17,7 +17,8 @@ from twisted_lb.core.retry import RetryRules
 _OK: Final = Outcome.OK
 
 
-@mypyc_attr(acyclic=True, free_list_len=1)
+# Not acyclic: the way may lead back to whoever holds the attempt, until it has ended.
+@mypyc_attr(free_list_len=1)
 class Attempt:
     """One try at a backend, from its lease to its outcome. All times are monotonic seconds.
 
@@ -43,7 +44,7 @@ class Attempt:
         return f"<Attempt at {self.lease.backend.name}: {'under way' if outcome is None else outcome.name}>"
 
 
-@mypyc_attr(acyclic=True, free_list_len=1)
+@mypyc_attr(free_list_len=1)
 class Attempts:
     """All attempts at one request, one after the other. Whoever serves requests drives it: net, the facade, a simulator.
 

@@ -39,7 +39,7 @@ class Speaker:
 class ClientConnection:
     """One connection of a client of a frontend, from `open` to `lost`. It reads the listener's rules, and no others.
 
-    `rules` are those of the present request: they are read anew (`renew`) when the next one is waited for.
+    `rules` are those of the present request: they are read anew when the next one is waited for.
     """
 
     __slots__ = (
@@ -105,6 +105,8 @@ class ClientConnection:
 
     def await_request(self) -> None:
         """Wait for the next request, by the rules as they are now, and not long while the frontend drains."""
+        if self.full:
+            return  # first it has to take the last answer
         frontend = self._frontend
         rules = self.rules = frontend.client_rules
         patience_s = LAST_REQUEST_S if frontend.draining else rules.idle_s

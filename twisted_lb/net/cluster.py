@@ -133,8 +133,7 @@ class Cluster(Keeper):
             if isinstance(event, BackendEjected) and event.check_wanted and self.checks is not None:
                 self.checks.check_soon(event.backend_name)
         elif isinstance(event, (BackendChanged, BackendRemoved)):
-            # What is kept may lead to where it no longer is.
-            self.close_idle(event.backend_name)
+            self._close_removed()
         self._hear(event)
         self.freed()
 
@@ -256,11 +255,19 @@ class Cluster(Keeper):
             if backend.name == name:
                 kept.idle_timeout_s = kept.learned_until = NEVER
 
-    def close_idle(self, name: str | None = None) -> None:
-        """Close the idle connections of the backends of this name, or of all, and forget what was learnt about them."""
-        for backend in [one for one in self._kept if name is None or one.name == name]:
-            for upstream in self._kept.pop(backend).idle:
-                upstream.close()
+    def close_idle(self) -> None:
+        """Close all idle connections, and forget what was learnt about their backends."""
+        for backend in list(self._kept):
+            self._close_kept(backend)
+
+    def _close_removed(self) -> None:
+        """Close the idle connections to where a backend was that has been removed, or has another address now."""
+        for backend in [one for one in self._kept if one.removed]:
+            self._close_kept(backend)
+
+    def _close_kept(self, backend: Backend) -> None:
+        for upstream in self._kept.pop(backend).idle:
+            upstream.close()
 
     def close_all(self) -> None:
         """Close everything, also what is in use; nothing is kept from now on."""

@@ -3,7 +3,7 @@
 Retry, relaying, back-pressure and settling exist here and nowhere else; every byte of both directions passes through it.
 """
 
-from typing import Final
+from typing import Final, cast
 
 from mypy_extensions import mypyc_attr
 
@@ -47,7 +47,6 @@ class Exchange(Requester):
         "_client_paused",
         "_clock",
         "_cluster",
-        "_dialling",
         "_frontend",
         "_local_reply",
         "_relay",
@@ -55,7 +54,6 @@ class Exchange(Requester):
         "_request_ended",
         "_trailers",
         "_upgrade",
-        "_upstream",
         "_upstream_head",
         "attempts",
         "began_at",
@@ -107,8 +105,6 @@ class Exchange(Requester):
         self._clock: Final = frontend.clock
         self._upstream_head: Final = upstream_head
         self._upgrade: Final = upgrade
-        self._upstream: Upstream | None = None
-        self._dialling: Dialling | None = None
         self._replay: Replay | None = None
         self._trailers: bytes = b""
         self._request_ended: bool = head.fields.framing == 0
@@ -215,13 +211,12 @@ class Exchange(Requester):
         if self.over:
             return
         self._end()
-        upstream = self._upstream
-        if upstream is not None:
-            self._upstream = None
-            upstream.abandon()
-        if self._dialling is not None:
-            self._dialling.cancel()
-            self._dialling = None
+        attempt = self.attempts.current
+        way = None if attempt is None else attempt.way
+        if isinstance(way, Upstream):
+            way.abandon()
+        elif way is not None:
+            cast(Dialling, way).cancel()
         if self.attempts.waiting is not None:
             self._cluster.leave(self.attempts.waiting)
             self.attempts.withdraw()
@@ -239,7 +234,9 @@ class Exchange(Requester):
                 self.connected(upstream)
                 return
         # No longer than an answer is waited for, over all attempts.
-        self._dialling = cluster.dial(lease.backend, self, self.attempts.due)
+        attempt = self.attempts.current
+        assert attempt is not None
+        attempt.way = cluster.dial(lease.backend, self, self.attempts.due)
 
     def _body_repeatable(self) -> bool:
         """Whether the body could be sent again if a kept connection turned out to be closed: all of it is held, or will be."""
@@ -252,15 +249,21 @@ class Exchange(Requester):
         """Whether every byte of the body that was taken from the client is still here."""
         return self._replay is None or not self._replay.dropped
 
+    @property
+    def _upstream(self) -> Upstream | None:
+        """The connection of the attempt that is under way; None while it is being made."""
+        attempt = self.attempts.current
+        way = None if attempt is None else attempt.way
+        return way if isinstance(way, Upstream) else None
+
     def connected(self, upstream: Upstream) -> None:
         """See Requester: send the head and what is held of the body."""
-        self._dialling = None
-        self._upstream = upstream
         now = self._clock.now
         attempts = self.attempts
         attempt = attempts.current
         assert attempt is not None
         attempt.connected_at = now
+        attempt.way = upstream
         head = self.head
         rules = self.route.rules
         upstream_head = self._upstream_head
@@ -306,14 +309,15 @@ class Exchange(Requester):
 
     def unreachable(self, outcome: Outcome, detail: str) -> None:
         """See Requester."""
-        self._dialling = None
+        attempt = self.attempts.current
+        if attempt is not None:
+            attempt.way = None
         self.failed(outcome, detail)
 
     def failed(self, outcome: Outcome, detail: str) -> None:
         """See Requester: another attempt, an answer of our own, or a cut."""
         if self.over:
             return
-        self._upstream = None
         self._settle(outcome, detail)
         if self.started:
             self._end()
@@ -351,6 +355,9 @@ class Exchange(Requester):
         self.responded_at = self._clock.now
         if self._replay is not None:
             self._replay.drop()
+        attempt = self.attempts.current
+        if attempt is not None and attempt.lease.backend.load is not None:
+            self._cluster.pool.responded(attempt.lease, self._clock.now)
         self.client.start(head, framing, rules.response_lines)
         if self._client_full and self._upstream is not None:
             self._upstream.pause()
@@ -359,13 +366,12 @@ class Exchange(Requester):
         """A status that counts as a failure: leave this answer for another attempt, or relay it, and blame its backend."""
         attempts = self.attempts
         attempt = attempts.current
+        upstream = self._upstream
         again = attempts.again(Outcome.BAD_STATUS, self._clock.now, replayable=self._replayable())
         if not isinstance(again, Lease):
             attempts.withdraw()  # nobody waits with an answer in hand
             self._bad_status = True
             return False
-        upstream = self._upstream
-        self._upstream = None
         if upstream is not None:
             upstream.abandon()
         if attempt is not None:
@@ -386,7 +392,6 @@ class Exchange(Requester):
 
     def response_ended(self, trailers: bytes) -> None:
         """See Requester."""
-        self._upstream = None
         now = self.last_byte_at = self._clock.now
         attempts = self.attempts
         attempt = attempts.current
@@ -438,7 +443,6 @@ class Exchange(Requester):
         relay = self._relay
         if self.over or relay is None:
             return
-        self._upstream = None
         self.request_bytes += relay.bytes_up
         self.response_bytes += relay.bytes_down
         self.last_byte_at = self._clock.now

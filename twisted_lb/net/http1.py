@@ -100,7 +100,7 @@ class Http1(ClientSide, Receiver, Speaker):
         """Bytes from the client."""
         state = self._state
         reader = self._reader
-        if (state is _IDLE or state is _HEAD) and not self._going_on_later:
+        if (state is _IDLE or state is _HEAD) and not self._going_on_later and not self._connection.full:
             reader.buffer = reader.buffer + data if reader.buffer else data
             self._advance()
         elif state is _BODY and not self._paused:
@@ -119,7 +119,9 @@ class Http1(ClientSide, Receiver, Speaker):
             return
         self._advancing = True
         begun = 0
-        while self._reader.buffer and (self._state is _IDLE or self._state is _HEAD):
+        connection = self._connection
+        # A client that has not taken its last answer gets no other one begun: what is held for it stays bounded.
+        while self._reader.buffer and (self._state is _IDLE or self._state is _HEAD) and not connection.full:
             if begun >= _MOST_AT_ONCE:
                 self._going_on_later = True
                 self._frontend.runtime.soon(self._go_on)
@@ -128,7 +130,8 @@ class Http1(ClientSide, Receiver, Speaker):
                 break
             begun += 1
         self._advancing = False
-        if self._read_ended and (self._state is _IDLE or self._state is _HEAD) and not self._going_on_later:
+        waiting = self._going_on_later or (connection.full and self._reader.buffer)
+        if self._read_ended and (self._state is _IDLE or self._state is _HEAD) and not waiting:
             self._close()
 
     def _go_on(self) -> None:
@@ -488,6 +491,9 @@ class Http1(ClientSide, Receiver, Speaker):
             connection.disarm()
         if self._exchange is not None:
             self._exchange.client_drained()
+        elif self._state is _IDLE:
+            connection.await_request()
+            self._advance()
 
     def stopProducing(self) -> None:
         """Twisted says that the connection is lost; `connectionLost` follows."""

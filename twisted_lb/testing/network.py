@@ -75,7 +75,7 @@ class _Attempt:
 
 
 class MemoryNetwork:
-    """Addresses, who listens there, and what lies between: a Dial, as `Connections` and the probes take one.
+    """Addresses, who listens there, and what lies between: a Dial, as clusters and the probes take one.
 
     Addresses are given as in a configuration (`"app:80"`, `"unix:/run/app.sock"`) or parsed; names need no resolver. An
     address where nobody listens refuses. `open_connections` are the ends that are not closed: none, after a test. With
