@@ -301,7 +301,7 @@ def test_a_check_goes_by_the_new_settings_of_its_pool(build):
 
 def test_a_pool_has_another_policy_from_its_next_claim_on(build):
     house = build("a:80", "b:80")
-    house.apply(strategy="rand")
+    house.apply(policy="rand")
     assert house.pool.policy is POLICIES["rand"]
 
 

@@ -45,7 +45,7 @@ def test_the_backends_are_a_list_wherever_they_stand(line: str) -> None:
 def test_no_option_after_the_list_is_lost(line: str) -> None:
     config = parsed(line).config
     assert config.health_check.interval_s == 0.5
-    assert (config.strategy, config.listen.port) == ("rand", 8080)
+    assert (config.policy, config.listen.port) == ("rand", 8080)
 
 
 def test_long_forms_are_the_same_options() -> None:

@@ -150,7 +150,7 @@ def _pool(config: LoadBalancerConfig, limits: Limits) -> PoolPlan:
     check, upstream, retry = config.health_check, config.upstream, config.retry
     return PoolPlan(
         backends=tuple(config.backends),
-        policy=POLICIES[config.strategy],
+        policy=POLICIES[config.policy],
         settings=PoolSettings(
             rise=check.rise,
             fall=check.fall,

@@ -109,11 +109,11 @@ class LoadBalancerService(MultiService):
         self.ready = True
         super().startService()
         _log.info(
-            "twisted_lb {version} ({build}) on {listeners}: {strategy} over {backends}; {descriptors} descriptors, seed {seed}",
+            "twisted_lb {version} ({build}) on {listeners}: {policy} over {backends}; {descriptors} descriptors, seed {seed}",
             version=__version__,
             build=build(),
             listeners=", ".join(one.address for one in plane.listeners[DEFAULT]) or "no port of its own",
-            strategy=self.config.strategy,
+            policy=self.config.policy,
             backends=", ".join(spec.name for spec in self.config.backends),
             descriptors=limit,
             seed=self._seed,

@@ -52,7 +52,7 @@ HEALTHCHECK_HELP = (
     f"{HealthCheckConfig().interval_s:g} if not given"
 )
 STRATEGY_HELP = (
-    f"how a client finds its backend, see below; {LoadBalancerConfig.model_fields['strategy'].default} if not given"
+    f"how a client finds its backend, see below; {LoadBalancerConfig.model_fields['policy'].default} if not given"
 )
 
 

@@ -26,7 +26,7 @@ class Patience:
 
 
 OURS = """
-strategy = "rr"
+policy = "rr"
 backends = [{backends}]
 [listen]
 port = {port}

@@ -1,5 +1,6 @@
 """The configuration: what it accepts, and how it says what it does not."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ def refusal(flags: dict[str, str | list[str]], file: Path | None = None) -> str:
 def test_backends_alone_are_a_configuration() -> None:
     config = from_flags({"--backend": ["a:81", "b:82,weight=3"]}, None)
     assert [(spec.name, spec.weight) for spec in config.backends] == [("a:81", 1), ("b:82", 3)]
-    assert (config.listen.port, config.listen.interface, config.strategy) == (80, "", "rr")
+    assert (config.listen.port, config.listen.interface, config.policy) == (80, "", "rr")
     assert (config.health_check.interval_s, config.health_check.kind) == (2.0, "http")
 
 
@@ -48,15 +49,15 @@ def test_every_flag_arrives_where_it_belongs() -> None:
         None,
     )
     assert config.health_check.interval_s == 0.5
-    assert config.strategy == "rand"
+    assert config.policy == "rand"
     assert config.listen.where == "127.0.0.1:8080"
     assert config.status is not None
     assert config.status.where == "[::1]:9000"
 
 
-def test_every_policy_is_a_strategy() -> None:
+def test_every_policy_is_accepted() -> None:
     for policy in POLICIES:
-        assert from_flags({**GOOD, "--strategy": policy}, None).strategy == policy
+        assert from_flags({**GOOD, "--strategy": policy}, None).policy == policy
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,7 @@ def test_a_file_says_what_flags_say_and_more(tmp_path: Path) -> None:
     file = written(
         tmp_path,
         """
-        strategy = "rand"
+        policy = "rand"
         status = "127.0.0.1:9000"
         backends = ["a:80,weight=3", "b:80"]
         [listen]
@@ -122,7 +123,7 @@ def test_a_file_says_what_flags_say_and_more(tmp_path: Path) -> None:
     )
     config = load_toml(file)
     assert [spec.weight for spec in config.backends] == [3, 1]
-    assert (config.strategy, config.listen.port) == ("rand", 8080)
+    assert (config.policy, config.listen.port) == ("rand", 8080)
     assert (config.health_check.interval_s, config.timeouts.drain_s) == (1.0, 0.5)
 
 
@@ -221,7 +222,61 @@ def test_a_check_waits_less_than_its_interval_unless_told() -> None:
 def test_configuration_cannot_be_changed() -> None:
     config = LoadBalancerConfig(backends=(BackendSpec.parse("a:80"),))
     with pytest.raises(ValidationError):
-        config.strategy = "rand"
+        config.policy = "rand"
+
+
+@pytest.mark.parametrize(
+    ("table", "older", "name", "value"),
+    [
+        ("", "strategy", "policy", "rand"),
+    ],
+)
+def test_a_key_is_accepted_under_its_older_name(
+    tmp_path: Path, table: str, older: str, name: str, value: object
+) -> None:
+    def configured(key: str) -> LoadBalancerConfig:
+        header = f"[{table}]\n" if table else ""
+        return load_toml(written(tmp_path, f'backends = ["a:80"]\n{header}{key} = {json.dumps(value)}'))
+
+    assert configured(older) == configured(name)
+    assert configured(name).model_dump() != LoadBalancerConfig(backends=["a:80"]).model_dump()
+    in_python = {older: value}
+    assert configured(name) == LoadBalancerConfig(backends=["a:80"], **({table: in_python} if table else in_python))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('strategy = "best"', "strategy: should be one of rr, rand, not 'best'"),
+        ('strategy = "rr"\npolicy = "rand"', "policy and strategy are the same key: give policy alone"),
+    ],
+)
+def test_an_error_names_the_key_that_was_typed(tmp_path: Path, text: str, said: str) -> None:
+    file = written(tmp_path, f'backends = ["a:80"]\n{text}')
+    assert refusal({}, file) == f"{file}: {said}"
+
+
+def test_an_error_in_python_names_the_argument_that_was_typed() -> None:
+    with pytest.raises(ValidationError, match=r"strategy\n.*should be one of rr, rand"):
+        LoadBalancerConfig(backends=["a:80"], strategy="best")
+    with pytest.raises(ValidationError, match="policy and strategy are the same key"):
+        LoadBalancerConfig(backends=["a:80"], strategy="rr", policy="rr")
+
+
+@pytest.mark.parametrize("key", ["policy", "strategy"])
+def test_a_flag_wins_over_either_name_of_its_key(tmp_path: Path, key: str) -> None:
+    file = written(tmp_path, f'backends = ["a:80"]\n{key} = "rr"')
+    assert from_flags({"--strategy": "rand"}, file).policy == "rand"
+    assert refusal({"--strategy": "best"}, file).startswith("--strategy: ")
+
+
+def test_the_policy_can_be_read_by_the_older_name_of_its_key() -> None:
+    assert LoadBalancerConfig(backends=["a:80"], policy="rand").strategy == "rand"
+
+
+def test_the_reference_tells_a_key_s_older_name() -> None:
+    (row,) = [line for line in reference().splitlines() if line.startswith("| `policy`")]
+    assert row.endswith(" Older name: `strategy`. |")
 
 
 def test_programs_may_give_addresses_in_place_of_specs() -> None:

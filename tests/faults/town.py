@@ -136,7 +136,7 @@ class Town:
         return LoadBalancerConfig.model_validate(
             {
                 "backends": names,
-                "strategy": rng.choice(sorted(POLICIES)),
+                "policy": rng.choice(sorted(POLICIES)),
                 "timeouts": TIMEOUTS,
                 "limits": {"replay_body_bytes": REPLAY_BYTES, "client_bytes_per_s": 0},
                 "retry": {"more_attempts": MORE_ATTEMPTS},

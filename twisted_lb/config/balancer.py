@@ -3,7 +3,7 @@
 import re
 from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from twisted_lb.config.base import Model
 from twisted_lb.config.limits import LimitsConfig, TimeoutsConfig
@@ -15,7 +15,7 @@ from twisted_lb.core.address import TcpAddress
 from twisted_lb.core.backend import BackendSpec
 from twisted_lb.core.pickers import POLICIES
 
-_STRATEGIES = "; ".join(f"`{name}`, {policy.describe}" for name, policy in POLICIES.items())
+_POLICIES = "; ".join(f"`{name}`, {policy.describe}" for name, policy in POLICIES.items())
 
 
 class LoadBalancerConfig(Model):
@@ -25,9 +25,10 @@ class LoadBalancerConfig(Model):
         strict=False,
         description="The backends, as strings or tables; at least one, none twice.",
     )
-    strategy: str = Field(
+    policy: str = Field(
         default="rr",
-        description=f"How a client finds its backend: {_STRATEGIES}.",
+        validation_alias=AliasChoices("policy", "strategy"),
+        description=f"How a client finds its backend: {_POLICIES}.",
         json_schema_extra={"enum": list(POLICIES)},
     )
     status: StatusAddress | None = Field(
@@ -60,6 +61,11 @@ class LoadBalancerConfig(Model):
     forwarding: ForwardingConfig = ForwardingConfig()
     log: LogConfig = LogConfig()
 
+    @property
+    def strategy(self) -> str:
+        """The policy, by the older name of its key."""
+        return self.policy
+
     @field_validator("upgrades")
     @classmethod
     def _are_tokens(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -79,7 +85,7 @@ class LoadBalancerConfig(Model):
                 raise ValueError(f"{status} should be a status from 400 to 599")
         return value
 
-    @field_validator("strategy")
+    @field_validator("policy")
     @classmethod
     def _is_known(cls, value: str) -> str:
         if value not in POLICIES:

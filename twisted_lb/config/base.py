@@ -1,8 +1,9 @@
 """What all tables of the configuration have in common."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
 
@@ -10,6 +11,26 @@ Bytes = Annotated[int, Field(ge=0, le=2**40)]
 
 
 class Model(BaseModel):
-    """A table of the configuration: frozen, unknown keys refused, nothing converted silently."""
+    """A table of the configuration: frozen, unknown keys refused, nothing converted silently.
+
+    A key that was renamed is still accepted under its older name: the field has both in its `validation_alias`, as
+    `AliasChoices(NAME, OLDER_NAME)`. An error names the one that was typed.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_key_has_two_names(cls, values: Any) -> Any:
+        if isinstance(values, Mapping):
+            for key in cls.model_fields:
+                given = [name for name in names_of(cls, key) if name in values]
+                if len(given) > 1:
+                    raise ValueError(f"{' and '.join(given)} are the same key: give {given[0]} alone")
+        return values
+
+
+def names_of(model: type[Model], key: str) -> list[str]:
+    """The names under which a key may be given: its own, then its older ones."""
+    alias = model.model_fields[key].validation_alias
+    return [str(name) for name in alias.choices] if isinstance(alias, AliasChoices) else [key]

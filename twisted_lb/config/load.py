@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from twisted_lb.config import LoadBalancerConfig, Model, SiblingConfig
+from twisted_lb.config.base import names_of
 from twisted_lb.config.pools import NO_BACKEND
 from twisted_lb.errors import ConfigError
 
@@ -17,7 +18,7 @@ from twisted_lb.errors import ConfigError
 FLAGS = {
     "--backend": "backends",
     "--healthcheck": "health_check.interval_s",
-    "--strategy": "strategy",
+    "--strategy": "policy",
     "--port": "listen.port",
     "--interface": "listen.interface",
     "--status": "status",
@@ -41,7 +42,7 @@ def from_flags(flags: Mapping[str, str | list[str]], file: Path | None) -> LoadB
     """
     values = _read_toml(file) if file is not None else {}
     for flag, text in flags.items():
-        _put(values, FLAGS[flag], _value(flag, text))
+        _put(LoadBalancerConfig, values, FLAGS[flag], _value(flag, text))
     typed = {FLAGS[flag]: flag for flag in flags}
     return _validated(LoadBalancerConfig, values, typed, f"{file}: " if file else "")
 
@@ -66,14 +67,17 @@ def _read_toml(path: Path) -> dict[str, Any]:
     raise ConfigError([f"{path}: {reason}"])
 
 
-def _put(values: dict[str, Any], dotted: str, value: object) -> None:
-    *tables, key = dotted.split(".")
-    for table in tables:
-        inner = values.setdefault(table, {})
-        if not isinstance(inner, dict):
-            # Validation refuses the file for it, and names what stands there.
-            return
-        values = inner
+def _put(model: Any, values: dict[str, Any], dotted: str, value: object) -> None:
+    """Set a key of a model's table, given as `key` or `table.key`, in place of what is there under any of its names."""
+    key, _, rest = dotted.partition(".")
+    if rest:
+        inner = values.setdefault(key, {})
+        # Anything but a table is left there: validation refuses the file for it, and names it.
+        if isinstance(inner, dict):
+            _put(model.model_fields[key].annotation, inner, rest, value)
+        return
+    for name in names_of(model, key):
+        values.pop(name, None)
     values[key] = value
 
 
