@@ -165,7 +165,7 @@ def _pool(config: LoadBalancerConfig, limits: Limits) -> PoolPlan:
             idle_s=upstream.idle_s,
             max_requests=upstream.max_requests,
             max_age_s=upstream.max_age_s,
-            reuse_unsafe_within_s=upstream.fresh_s,
+            reuse_unsafe_within_s=upstream.reuse_unsafe_within_s,
         ),
         checks=CheckPlan(check.interval_s, check.answer_timeout_s, check.path if check.kind == "http" else None)
         if check.enabled

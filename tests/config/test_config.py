@@ -229,6 +229,7 @@ def test_configuration_cannot_be_changed() -> None:
     ("table", "older", "name", "value"),
     [
         ("", "strategy", "policy", "rand"),
+        ("upstream", "fresh_s", "reuse_unsafe_within_s", 0.5),
     ],
 )
 def test_a_key_is_accepted_under_its_older_name(
@@ -249,6 +250,11 @@ def test_a_key_is_accepted_under_its_older_name(
     [
         ('strategy = "best"', "strategy: should be one of rr, rand, not 'best'"),
         ('strategy = "rr"\npolicy = "rand"', "policy and strategy are the same key: give policy alone"),
+        ("[upstream]\nfresh_s = -1", "upstream.fresh_s: should be greater than or equal to 0, not -1"),
+        (
+            "[upstream]\nreuse_unsafe_within_s = 1\nfresh_s = 1",
+            "upstream: reuse_unsafe_within_s and fresh_s are the same key: give reuse_unsafe_within_s alone",
+        ),
     ],
 )
 def test_an_error_names_the_key_that_was_typed(tmp_path: Path, text: str, said: str) -> None:
@@ -270,8 +276,9 @@ def test_a_flag_wins_over_either_name_of_its_key(tmp_path: Path, key: str) -> No
     assert refusal({"--strategy": "best"}, file).startswith("--strategy: ")
 
 
-def test_the_policy_can_be_read_by_the_older_name_of_its_key() -> None:
-    assert LoadBalancerConfig(backends=["a:80"], policy="rand").strategy == "rand"
+def test_a_value_can_be_read_by_the_older_name_of_its_key() -> None:
+    config = LoadBalancerConfig(backends=["a:80"], policy="rand", upstream={"reuse_unsafe_within_s": 0.5})
+    assert (config.strategy, config.upstream.fresh_s) == ("rand", 0.5)
 
 
 def test_the_reference_tells_a_key_s_older_name() -> None:

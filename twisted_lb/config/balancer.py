@@ -63,7 +63,7 @@ class LoadBalancerConfig(Model):
 
     @property
     def strategy(self) -> str:
-        """The policy, by the older name of its key."""
+        """`policy`, by the older name of its key."""
         return self.policy
 
     @field_validator("upgrades")

@@ -4,7 +4,7 @@ import dataclasses
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, GetCoreSchemaHandler, field_validator, model_validator
+from pydantic import AliasChoices, Field, GetCoreSchemaHandler, field_validator, model_validator
 from pydantic_core import core_schema
 
 from twisted_lb.config.base import Model, Seconds
@@ -200,10 +200,16 @@ class UpstreamConfig(Model):
         description="Age at which a connection is replaced after its current request, so that "
         "changes of a name's addresses are followed.",
     )
-    fresh_s: float = Field(
+    reuse_unsafe_within_s: float = Field(
         default=1.0,
+        validation_alias=AliasChoices("reuse_unsafe_within_s", "fresh_s"),
         ge=0,
         le=86400,
         description="A request that must not be sent twice takes a connection only if it was in use less than "
         "this ago; 0: always a new one. Danger: longer than the backend's own keep-alive fails such requests.",
     )
+
+    @property
+    def fresh_s(self) -> float:
+        """`reuse_unsafe_within_s`, by the older name of its key."""
+        return self.reuse_unsafe_within_s
