@@ -183,7 +183,7 @@ def test_only_a_yes_is_paid_for(outcome):
 
 def waiting():
     """A request that waits, and the lease that it waits for."""
-    pool, _ = make_pool("a:1", max_in_flight=1, queue_most=1, queue_wait_s=5.0)
+    pool, _ = make_pool("a:1", max_in_flight=1, max_queued=1, queue_wait_s=5.0)
     lease = pool.claim(ANY, 0.0)
     attempts = attempts_at(pool)
     assert isinstance(attempts.begin(1.0), Ticket)
@@ -224,7 +224,7 @@ def test_what_is_granted_to_others_is_not_taken():
 
 
 def test_another_attempt_may_have_to_wait_too():
-    pool, _ = make_pool("a:1", "b:1", max_in_flight=1, queue_most=1, queue_wait_s=5.0)
+    pool, _ = make_pool("a:1", "b:1", max_in_flight=1, max_queued=1, queue_wait_s=5.0)
     attempts = attempts_at(pool)
     attempts.begin(0.0)
     other = pool.claim(ANY, 0.0)

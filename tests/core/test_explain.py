@@ -68,7 +68,7 @@ def test_chance_is_ranked_by_the_share_of_each():
 
 
 def test_nobody_left_is_no_pick_and_a_queue_is_a_wait():
-    pool, _ = make_pool("a:1", max_in_flight=1, queue_most=1, queue_wait_s=1.0)
+    pool, _ = make_pool("a:1", max_in_flight=1, max_queued=1, queue_wait_s=1.0)
     claim(pool)
     decision = pool.explain(ANY, 0.0)
     assert (decision.picked, decision.waits) == (None, True)
@@ -125,7 +125,7 @@ def test_explain_names_whom_the_next_claim_takes(policy, eager, checked, most, q
     pool = Pool(
         "p",
         CountingPolicy(policy, eager=eager),
-        PoolSettings(1, 1, checked=checked, max_in_flight=most, queue_most=queue, queue_wait_s=2.0),
+        PoolSettings(1, 1, checked=checked, max_in_flight=most, max_queued=queue, queue_wait_s=2.0),
         random.Random(seed),
         lambda event: None,
     )

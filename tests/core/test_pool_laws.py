@@ -103,7 +103,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.policy = CountingPolicy(policy)
         self.changed = True  # members, a weight, or what the operator wants, since the last pick
         settings_ = PoolSettings(
-            RISE, FALL, checked=checked, max_in_flight=most, queue_most=QUEUE if queued else 0, queue_wait_s=WAIT_S
+            RISE, FALL, checked=checked, max_in_flight=most, max_queued=QUEUE if queued else 0, queue_wait_s=WAIT_S
         )
         self.tickets: list[Ticket] = []
         self.pool = Pool("p", self.policy, settings_, random.Random(1), self.hear)

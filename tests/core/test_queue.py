@@ -12,8 +12,8 @@ from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.queue import Queue, Ticket
 
 
-def waiting_pool(*texts: str, most: int = 1, queue_most: int = 3, wait_s: float = 5.0, checked: bool = True):
-    pool, _ = make_pool(*texts, max_in_flight=most, queue_most=queue_most, queue_wait_s=wait_s, checked=checked)
+def waiting_pool(*texts: str, most: int = 1, max_queued: int = 3, wait_s: float = 5.0, checked: bool = True):
+    pool, _ = make_pool(*texts, max_in_flight=most, max_queued=max_queued, queue_wait_s=wait_s, checked=checked)
     return pool
 
 
@@ -68,7 +68,7 @@ def test_whoever_comes_waits_behind_those_that_wait():
 
 
 def test_the_queue_is_bounded():
-    pool = waiting_pool("a:1", queue_most=2)
+    pool = waiting_pool("a:1", max_queued=2)
     claim(pool)
     wait(pool)
     wait(pool)
@@ -173,7 +173,7 @@ def test_without_a_queue_any_more_those_in_it_wait_on_and_whoever_comes_goes_str
     pool = waiting_pool("a:1")
     lease = claim(pool)
     ticket = wait(pool)
-    pool.configure(dataclasses.replace(pool.settings, queue_most=0), 1.0)
+    pool.configure(dataclasses.replace(pool.settings, max_queued=0), 1.0)
     assert pool.claim(ANY, 1.0) is Refusal.NO_BACKEND
     pool.settle(lease, Outcome.OK, 1.0)
     straight = claim(pool, 1.0)

@@ -22,7 +22,7 @@ def change(pool, now=0.0, **settings):
         ("fall", 3),
         ("checked", True),
         ("max_in_flight", 0),
-        ("queue_most", 0),
+        ("max_queued", 0),
         ("queue_wait_s", 0.0),
         ("budget_percent", 20),
         ("budget_per_s", 10),

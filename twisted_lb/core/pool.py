@@ -133,7 +133,7 @@ class Pool:
         Where nobody is available, a ticket: a place in the queue, if there is one and room in it. While others wait,
         whoever comes waits behind them.
         """
-        if self._queue.tickets and self.settings.queue_most:
+        if self._queue.tickets and self.settings.max_queued:
             return self._wait(ask, now, tried)
         if now >= self._wake_at:
             self._wake(now)
@@ -169,7 +169,7 @@ class Pool:
     def _may_wait(self, tried: Sequence[Backend]) -> bool:
         """Whether there is room in the queue, and somebody to wait for."""
         settings = self.settings
-        if len(self._queue.tickets) >= settings.queue_most or settings.queue_wait_s <= 0:
+        if len(self._queue.tickets) >= settings.max_queued or settings.queue_wait_s <= 0:
             return False
         return any(one.admin is AdminState.READY and one not in tried for one in self.backends.values())
 
@@ -251,7 +251,7 @@ class Pool:
         """What `claim` would do now, and why; nothing changes by it."""
         if now >= self._wake_at:
             self._wake(now)
-        first = not self._queue.tickets or not self.settings.queue_most
+        first = not self._queue.tickets or not self.settings.max_queued
         picked = self._selection.foreseen(ask, now, tried) if first else None
         return Decision(
             self.name,

@@ -8,7 +8,7 @@ class PoolSettings:
     """What the configuration says of a pool. Each is read where it is used: other settings are an assignment.
 
     `rise` and `fall` are in checks; `checked`: whether anybody checks at all. `max_in_flight`: requests at a time for each
-    backend, 0 for no bound. `queue_most`: how many requests may wait for a backend, 0 for none; `queue_wait_s`: for how
+    backend, 0 for no bound. `max_queued`: how many requests may wait for a backend, 0 for none; `queue_wait_s`: for how
     long. `budget_percent` and `budget_per_s`: the retries that are allowed, see RetryBudget.
     """
 
@@ -16,7 +16,7 @@ class PoolSettings:
     fall: int = 3
     checked: bool = True
     max_in_flight: int = 0
-    queue_most: int = 0
+    max_queued: int = 0
     queue_wait_s: float = 0.0
     budget_percent: int = 20
     budget_per_s: int = 10
