@@ -157,8 +157,8 @@ class DataPlane:
         """Have just these backends in a pool from now on: its picker, connections and checks are told alike."""
         self.clusters[pool].update(backends)
 
-    def drain(self, most_s: float) -> Deferred[None]:
-        """Stop listening, let what runs finish, and fire when no client is left, after `most_s` seconds, or at `hurry`."""
+    def drain(self, max_s: float) -> Deferred[None]:
+        """Stop listening, let what runs finish, and fire when no client is left, after `max_s` seconds, or at `hurry`."""
         self.runtime.clock.read()  # nothing may have happened for a while
         for frontend in self.frontends.values():
             frontend.draining = True
@@ -168,7 +168,7 @@ class DataPlane:
             self.runtime.poller.flush()
         for frontend in self.frontends.values():
             frontend.drain()
-        self._draining = _Drain(self, most_s)
+        self._draining = _Drain(self, max_s)
         return self._draining.done
 
     def hurry(self) -> None:
@@ -219,12 +219,12 @@ def _for_good(plan: Plan) -> tuple[object, ...]:
 class _Drain:
     """The wait for running exchanges: bounded, and ended by `look(hurry=True)`."""
 
-    def __init__(self, plane: DataPlane, most_s: float) -> None:
+    def __init__(self, plane: DataPlane, max_s: float) -> None:
         self.done: Final[Deferred[None]] = Deferred()
         self._plane: Final = plane
         time = plane.runtime.time
         self._seconds: Final[Callable[[], float]] = time.seconds
-        self._ends_at: Final = self._seconds() + most_s
+        self._ends_at: Final = self._seconds() + max_s
         self._looking: Final = LoopingCall(self.look)
         self._looking.clock = time
         self._looking.start(_LOOK_S)

@@ -24,9 +24,9 @@ class RetryBudget:
         self.percent: int = 0
         self.per_s: int = 0
         self._cost: int = 0
-        self._reserve_most: int = 0
+        self._max_reserve: int = 0
         self.configure(percent, per_s)
-        self._reserve: int = self._reserve_most
+        self._reserve: int = self._max_reserve
         self._refilled_at: float = 0.0
         self._slots: Final = [0] * _TTL_S
         self._sum: int = 0
@@ -40,7 +40,7 @@ class RetryBudget:
         self.percent = percent
         self.per_s = per_s
         self._cost = _DEPOSIT * 100 // percent if percent > 0 else 0
-        self._reserve_most = per_s * _TTL_S * _DEPOSIT
+        self._max_reserve = per_s * _TTL_S * _DEPOSIT
 
     def deposit(self, now: float) -> None:
         """A request came."""
@@ -86,14 +86,14 @@ class RetryBudget:
         self._refill(now)
 
     def _refill(self, now: float) -> None:
-        if self._reserve >= self._reserve_most:
-            self._reserve = self._reserve_most
+        if self._reserve >= self._max_reserve:
+            self._reserve = self._max_reserve
             self._refilled_at = now
             return
         rate = self.per_s * _DEPOSIT
         refill = int((now - self._refilled_at) * rate)
         if refill > 0:
-            self._reserve = min(self._reserve + refill, self._reserve_most)
+            self._reserve = min(self._reserve + refill, self._max_reserve)
             # Only as far as was paid for: asked often, the fractions add up to the whole rate.
             self._refilled_at += refill / rate
 

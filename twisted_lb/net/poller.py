@@ -168,14 +168,14 @@ class EpollPoller(Poller):
         clock: Clock,
         later: Later,
         lost: Callable[[], None],
-        most_batches: int = _BATCHES,
+        max_batches: int = _BATCHES,
     ) -> None:
         super().__init__(clock, later)
         self._epoll: Final = select.epoll()
         self._handlers: dict[int, Pollable] = {}
         self._parked: set[int] = set()
         self._lost: Final = lost
-        self._most_batches: Final = most_batches
+        self._max_batches: Final = max_batches
         self._stopped: bool = False
 
     def fileno(self) -> int:
@@ -189,7 +189,7 @@ class EpollPoller(Poller):
     def doRead(self) -> None:
         """A batch, and the next one if it is here already; a few at the most. Called by the reactor."""
         events = 0
-        for _ in range(self._most_batches):
+        for _ in range(self._max_batches):
             batch = self._poll()
             events += batch
             if not batch or events >= _BATCH or self._stopped:

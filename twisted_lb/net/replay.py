@@ -7,15 +7,15 @@ from mypy_extensions import mypyc_attr
 
 @mypyc_attr(acyclic=True, free_list_len=1)
 class Replay:
-    """Pieces of a body, from its first byte on, until they are `most` bytes or dropped; at most one piece more is held."""
+    """Pieces of a body, from its first byte on, until they are `max_bytes` or dropped; at most one piece more is held."""
 
-    __slots__ = ("_most", "bytes", "dropped", "pieces")
+    __slots__ = ("_max_bytes", "bytes", "dropped", "pieces")
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, max_bytes: int) -> None:
         self.pieces: list[bytes] = []
         self.bytes: int = 0
         self.dropped: bool = False
-        self._most: Final = most
+        self._max_bytes: Final = max_bytes
 
     def keep(self, piece: bytes) -> None:
         """Hold one more piece; nothing once dropped."""
@@ -26,7 +26,7 @@ class Replay:
     @property
     def full(self) -> bool:
         """Whether as much is held as may be."""
-        return self.bytes > self._most
+        return self.bytes > self._max_bytes
 
     def drop(self) -> None:
         """Hold nothing any more: the body cannot be sent again."""

@@ -116,9 +116,9 @@ class Transport(Pollable, StreamTransport):
         # An event may be older than the wish not to read.
         if (flags != READ or not self._interest & READ) and not self._wants_read(flags):
             return
-        most = _LEAST_RECEIVE_BYTES if self._poller.crowded else self._receive_bytes
+        max_bytes = _LEAST_RECEIVE_BYTES if self._poller.crowded else self._receive_bytes
         try:
-            data = self._read_fd(self._fd, most)
+            data = self._read_fd(self._fd, max_bytes)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
@@ -126,8 +126,8 @@ class Transport(Pollable, StreamTransport):
             return
         if data:
             size = len(data)
-            if size == most:
-                self._receive_bytes = min(most * _RECEIVE_GROWTH, RECEIVE_BYTES)
+            if size == max_bytes:
+                self._receive_bytes = min(max_bytes * _RECEIVE_GROWTH, RECEIVE_BYTES)
             elif size < _LEAST_RECEIVE_BYTES:
                 self._receive_bytes = _LEAST_RECEIVE_BYTES
             receiver = self._receiver

@@ -146,8 +146,8 @@ class Memory:
         self.host: bytes = b""
 
 
-def parse_fields(block: bytes, most: int, memory: Memory | None = None) -> Fields:  # noqa: PLR0912 - the one pass
-    """Understand a header block of at most `most` fields; BadMessage if it is not one by RFC 9112 section 5.
+def parse_fields(block: bytes, max_fields: int, memory: Memory | None = None) -> Fields:  # noqa: PLR0912 - the one pass
+    """Understand a header block of at most `max_fields` fields; BadMessage if it is not one by RFC 9112 section 5.
 
     The result does not depend on `memory`, which should hold what the same connection sent before.
     """
@@ -155,7 +155,7 @@ def parse_fields(block: bytes, most: int, memory: Memory | None = None) -> Field
     if not block:
         return fields
     lines = block.split(CRLF)
-    if len(lines) > most:
+    if len(lines) > max_fields:
         raise BadMessage(431, "too many fields")
     # Taken out of the memory, so that nothing stays there of a block that is found to be broken.
     before = _taken_out(memory, len(lines))

@@ -27,8 +27,8 @@ class ResponseHeads:
             self.end = len(self._bytes)
             return last
         end = data.find(BLANK_LINE, self._searched)
-        most = limits.head_bytes
-        if end > most or (end < 0 and len(data) > most + 3):
+        max_bytes = limits.head_bytes
+        if end > max_bytes or (end < 0 and len(data) > max_bytes + 3):
             raise BadMessage(502, "response head too long")
         if end < 0:
             if data.count(b"\n") != data.count(b"\r\n"):
