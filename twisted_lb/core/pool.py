@@ -6,15 +6,12 @@ from typing import Final
 
 from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
+from twisted_lb.core.changes import apply_outcome, membership_changes
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.decision import Decision, candidates
 from twisted_lb.core.events import (
     AdminChanged,
-    BackendAdded,
-    BackendChanged,
     BackendDown,
-    BackendEjected,
-    BackendRemoved,
     BackendReturned,
     BackendUp,
     Event,
@@ -23,7 +20,7 @@ from twisted_lb.core.events import (
 )
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.never import NEVER
-from twisted_lb.core.outcome import CONSEQUENCE, Blame, Outcome, Refusal
+from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.pickers.base import Policy
 from twisted_lb.core.queue import Queue, Ticket
 from twisted_lb.core.retry import RetryBudget
@@ -72,15 +69,12 @@ class Pool:
         if len({spec.name for spec in wanted}) != len(wanted):
             raise ValueError(f"pool {self.name}: a backend is there twice")
         old = self.backends
-        news: list[Event] = []
-        for spec in wanted:
-            news.extend(_differences(self.name, spec, old.get(spec.name), now))
+        news = membership_changes(self.name, wanted, old, now)
         self.backends = {spec.name: self._adopt(spec, old.get(spec.name)) for spec in wanted}
         self._selection.follow(self.backends.values())
         for name, backend in old.items():
             if self.backends.get(name) is not backend:
                 backend.leave()
-        news.extend(BackendRemoved(self.name, name, now) for name in old if name not in self.backends)
         for event in news:
             self._on_event(event)
         self._announce_exhaustion(now)
@@ -183,20 +177,9 @@ class Pool:
         To be asked whenever something may have changed: after each batch of events, at each tick, and at `wait_due`.
         Nobody waits: an empty list at once. Who was told is out of the queue.
         """
-        verdicts: list[tuple[Ticket, Lease | Refusal]] = []
         if now >= self._wake_at:
             self._wake(now)
-        for ticket in self._queue.tickets:
-            lease = self._lease(ticket.ask, now, ticket.tried)
-            if lease is not None:
-                verdicts.append((ticket, lease))
-            elif now >= ticket.until:
-                verdicts.append((ticket, Refusal.NO_BACKEND))
-            elif not ticket.tried:
-                break  # nobody is available, and whoever comes after it expires after it
-        for ticket, _ in verdicts:
-            self._queue.leave(ticket)
-        return verdicts
+        return self._queue.serve(self._lease, now)
 
     @property
     def wait_due(self) -> float:
@@ -223,28 +206,10 @@ class Pool:
             backend.refresh_usable()
         backend.outcomes[outcome] += 1
         if outcome is not _OK or lease.trial:
-            self._apply_outcome(lease, outcome, now, detail)
-
-    def _apply_outcome(self, lease: Lease, outcome: Outcome, now: float, detail: str) -> None:
-        """What an attempt that did not simply succeed says about its backend."""
-        backend = lease.backend
-        ejection = backend.ejection
-        checked = self.settings.checked
-        consequence = CONSEQUENCE[outcome]
-        if consequence.blame is not Blame.NONE:
-            backend.failures += 1
-        if consequence.blame is Blame.EJECT or (lease.trial and consequence.alive is False):
-            if ejection.eject(now, checked=checked, trial=lease.trial, began_at=lease.opened_at):
-                until = None if checked else ejection.until
-                self._changed(
-                    backend, BackendEjected(self.name, backend.name, outcome, detail, until, checked, now), now
-                )
-        elif lease.trial:
-            if ejection.end_trial(now, listens=consequence.alive is True, checked=checked):
-                self._changed(
-                    backend, BackendReturned(self.name, backend.name, "a trial request was answered", now), now
-                )
-            else:
+            event = apply_outcome(self.name, lease, outcome, detail, now, checked=self.settings.checked)
+            if event is not None:
+                self._changed(backend, event, now)
+            elif lease.trial:
                 self._refresh(backend)
 
     def explain(self, ask: Ask, now: float, tried: Sequence[Backend] = ()) -> Decision:
@@ -329,15 +294,3 @@ class Pool:
         usable = sum(backend.usable for backend in self.backends.values())
         in_flight = sum(backend.in_flight for backend in self.backends.values())
         return f"<Pool {self.name}: {usable} usable of {len(self.backends)}, {in_flight} in flight>"
-
-
-def _differences(pool: str, spec: BackendSpec, old: Backend | None, now: float) -> list[Event]:
-    """What an update brings to one name: one event, or none."""
-    if old is None:
-        return [BackendAdded(pool, spec.name, now)]
-    changes = []
-    if old.address != spec.address:
-        changes.append(f"address {old.address} -> {spec.address}")
-    if old.weight != spec.weight:
-        changes.append(f"weight {old.weight} -> {spec.weight}")
-    return [BackendChanged(pool, spec.name, ", ".join(changes), now)] if changes else []

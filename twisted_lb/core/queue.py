@@ -1,11 +1,13 @@
 """Requests that wait for a backend: first come, first served, bounded in number and in time."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import Backend
+from twisted_lb.core.lease import Lease
 from twisted_lb.core.never import NEVER
+from twisted_lb.core.outcome import Refusal
 
 
 class Ticket:
@@ -24,6 +26,10 @@ class Ticket:
 
     def __repr__(self) -> str:
         return f"<Ticket {self.until - self.queued_at:g} s from {self.queued_at:g}>"
+
+
+# What serves a ticket: a lease for its request, or None while nobody is available for it.
+Claim = Callable[[Ask, float, Sequence[Backend]], Lease | None]
 
 
 class Queue:
@@ -49,6 +55,23 @@ class Queue:
             del self.tickets[ticket]
         if not self.tickets:
             self.until = -NEVER
+
+    def serve(self, claim: Claim, now: float) -> list[tuple[Ticket, Lease | Refusal]]:
+        """The verdicts that are due: who gets a backend now, and who has waited too long, in the order they came. Who has
+        one is out of the queue.
+        """
+        verdicts: list[tuple[Ticket, Lease | Refusal]] = []
+        for ticket in self.tickets:
+            lease = claim(ticket.ask, now, ticket.tried)
+            if lease is not None:
+                verdicts.append((ticket, lease))
+            elif now >= ticket.until:
+                verdicts.append((ticket, Refusal.NO_BACKEND))
+            elif not ticket.tried:
+                break  # nobody is available, and whoever comes after it expires after it
+        for ticket, _ in verdicts:
+            self.leave(ticket)
+        return verdicts
 
     @property
     def next_due(self) -> float:

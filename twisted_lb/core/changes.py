@@ -1,0 +1,52 @@
+"""Changes of a pool's backends, as events: of its members by an update, of an ejection by the outcome of an attempt."""
+
+from collections.abc import Mapping, Sequence
+
+from twisted_lb.core.backend import Backend, BackendSpec
+from twisted_lb.core.events import BackendAdded, BackendChanged, BackendEjected, BackendRemoved, BackendReturned, Event
+from twisted_lb.core.lease import Lease
+from twisted_lb.core.outcome import CONSEQUENCE, Blame, Outcome
+
+
+def membership_changes(pool: str, wanted: Sequence[BackendSpec], old: Mapping[str, Backend], now: float) -> list[Event]:
+    """The events of an update from the old backends to the wanted ones: additions and changes in their order, then removals."""
+    news: list[Event] = []
+    for spec in wanted:
+        backend = old.get(spec.name)
+        if backend is None:
+            news.append(BackendAdded(pool, spec.name, now))
+        elif backend.address != spec.address or backend.weight != spec.weight:
+            news.append(BackendChanged(pool, spec.name, _difference(backend, spec), now))
+    names = {spec.name for spec in wanted}
+    news.extend(BackendRemoved(pool, name, now) for name in old if name not in names)
+    return news
+
+
+def _difference(backend: Backend, spec: BackendSpec) -> str:
+    """In what a backend differs from its new spec: `address a:1 -> b:1, weight 1 -> 2`."""
+    parts = []
+    if backend.address != spec.address:
+        parts.append(f"address {backend.address} -> {spec.address}")
+    if backend.weight != spec.weight:
+        parts.append(f"weight {backend.weight} -> {spec.weight}")
+    return ", ".join(parts)
+
+
+def apply_outcome(
+    pool: str, lease: Lease, outcome: Outcome, detail: str, now: float, *, checked: bool
+) -> BackendEjected | BackendReturned | None:
+    """Apply the outcome of an attempt to its backend: passive ejection, or the end of one by a trial request; None when
+    neither has changed. `checked`: see `Ejection.eject`.
+    """
+    backend = lease.backend
+    ejection = backend.ejection
+    consequence = CONSEQUENCE[outcome]
+    if consequence.blame is not Blame.NONE:
+        backend.failures += 1
+    if consequence.blame is Blame.EJECT or (lease.trial and consequence.alive is False):
+        if ejection.eject(now, checked=checked, trial=lease.trial, began_at=lease.opened_at):
+            until = None if checked else ejection.until
+            return BackendEjected(pool, backend.name, outcome, detail, until, checked, now)
+    elif lease.trial and ejection.end_trial(now, listens=consequence.alive is True, checked=checked):
+        return BackendReturned(pool, backend.name, "a trial request was answered", now)
+    return None
