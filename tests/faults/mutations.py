@@ -69,8 +69,8 @@ MUTATIONS = (
     once(
         "a chunked answer needs no last chunk",
         "Upstream.readConnectionLost",
-        "self._state == _TO_THE_END",
-        "self._state in (_TO_THE_END, _CHUNKS)",
+        "self._state is _UNTIL_CLOSE",
+        "self._state in (_UNTIL_CLOSE, _CHUNKS)",
     ),
     once(
         "what is held of a body is sent in another order",

@@ -1,5 +1,6 @@
 """One connection to a backend: sends a request, takes the answer apart, and is kept for the next exchange (keep-alive)."""
 
+import enum
 from typing import Final
 
 from mypy_extensions import mypyc_attr
@@ -21,13 +22,25 @@ from twisted_lb.wire.request import RequestHead
 from twisted_lb.wire.response import ResponseHead
 from twisted_lb.wire.response_heads import ResponseHeads
 
-# What the answer is at.
-_IDLE: Final = 0
-_HEAD: Final = 1
-_LENGTH: Final = 2
-_CHUNKS: Final = 3
-_TO_THE_END: Final = 4
-_GONE: Final = 5
+
+class State(enum.Enum):
+    """What an upstream connection is at: which part of a response it reads."""
+
+    IDLE = "between exchanges: not used yet, or kept alive"
+    HEAD = "a request is on its way, the head of its response has not come"
+    LENGTH = "a response body of known length"
+    CHUNKS = "a chunked response body"
+    UNTIL_CLOSE = "a response body that ends with the connection"
+    GONE = "closed, or given away to a tunnel"
+
+
+# Looked up once, not at each response.
+_IDLE: Final = State.IDLE
+_HEAD: Final = State.HEAD
+_LENGTH: Final = State.LENGTH
+_CHUNKS: Final = State.CHUNKS
+_UNTIL_CLOSE: Final = State.UNTIL_CLOSE
+_GONE: Final = State.GONE
 
 # More interim answers than this before the final one are no help to anybody.
 _MOST_INTERIM: Final = 64
@@ -144,7 +157,7 @@ class Upstream(Receiver):
         self._deadlines: Final = keeper.deadlines
         self._transport: StreamTransport | None = None
         self._deadline: Final = Deadline(self._timed_out)
-        self._state: int = _IDLE
+        self._state: State = _IDLE
         self._method: bytes = b""
         self._out: Final = Outgoing()
         self._request_ended: bool = True
@@ -210,12 +223,12 @@ class Upstream(Receiver):
             self._buffer += data  # Twisted's TLS delivers what it had decrypted
             return
         try:
-            if self._state == _HEAD:
+            if self._state is _HEAD:
                 self._read_head(requester, data)
             else:
                 self._read_body(requester, data)
         except BadMessage as bad:
-            self._fail(Outcome.BAD_RESPONSE if self._state == _HEAD else Outcome.CUT_SHORT, bad.reason)
+            self._fail(Outcome.BAD_RESPONSE if self._state is _HEAD else Outcome.CUT_SHORT, bad.reason)
             return
         if self.requester is requester:
             requester.flush()
@@ -237,7 +250,7 @@ class Upstream(Receiver):
                 break
             data = data[end:]
             self._pass_interim(requester, head, data)
-            if self._state != _HEAD or self.requester is not requester or not data:
+            if self._state is not _HEAD or self.requester is not requester or not data:
                 return
         framing = head.body_of(self._method)
         # Who refuses an expectation may read the body or not (RFC 9110 10.1.1): what comes next may be misunderstood.
@@ -291,12 +304,12 @@ class Upstream(Receiver):
             self._decoder = ChunkDecoder(self._keeper.upstream_rules.limits)
         else:
             assert framing == UNTIL_CLOSE
-            self._state = _TO_THE_END
+            self._state = _UNTIL_CLOSE
         self.arm(requester.idle_due())
 
     def _read_body(self, requester: Requester, data: bytes) -> None:
         self._deadline.due = requester.idle_due()
-        if self._state == _LENGTH:
+        if self._state is _LENGTH:
             left = self._left - len(data)
             if left > 0:
                 self._left = left
@@ -308,7 +321,7 @@ class Upstream(Receiver):
             requester.payload(payload)
             if self.requester is requester:
                 self._complete(requester, rest, b"")
-        elif self._state == _CHUNKS:
+        elif self._state is _CHUNKS:
             self._read_chunks(requester, data, 0)
         else:
             requester.payload(data)
@@ -349,7 +362,7 @@ class Upstream(Receiver):
 
     def _closed_while_idle(self) -> None:
         """The backend has closed a kept connection while nothing was asked of it."""
-        if self._state == _IDLE and self.requests:
+        if self._state is _IDLE and self.requests:
             now = self._clock.now
             self._keeper.closed_by_backend(self, now - self.idle_since, now)
 
@@ -364,7 +377,7 @@ class Upstream(Receiver):
 
     def _broken(self, detail: str) -> None:
         """The backend closed, or was lost, before the answer was complete."""
-        if self._state != _HEAD:
+        if self._state is not _HEAD:
             self._fail(Outcome.CUT_SHORT, detail)
         elif self.requests and not self._buffer and not self._interim:
             # The keep-alive race: it closed an idle connection while our request was on its way.
@@ -376,7 +389,7 @@ class Upstream(Receiver):
     def _timed_out(self) -> None:
         if self.requester is None:
             self.close()
-        elif self._state == _HEAD:
+        elif self._state is _HEAD:
             self._fail(Outcome.TIMED_OUT, "no response head in time")
         else:
             self._fail(Outcome.CUT_SHORT, "the response stalled")
@@ -387,7 +400,7 @@ class Upstream(Receiver):
         if requester is None:
             self._closed_while_idle()
             self.close()
-        elif self._state == _TO_THE_END:
+        elif self._state is _UNTIL_CLOSE:
             self._persistent = False
             self._complete(requester, b"", b"")
         else:
@@ -398,7 +411,7 @@ class Upstream(Receiver):
         if self._paused and self._buffer:
             self.resume()
         if self.requester is not None:
-            if self._state == _TO_THE_END and reason.check(ConnectionDone):
+            if self._state is _UNTIL_CLOSE and reason.check(ConnectionDone):
                 self.readConnectionLost()
             else:
                 self._broken(reason.getErrorMessage())
@@ -446,7 +459,7 @@ class Upstream(Receiver):
         if requester is None:
             return
         self.arm(requester.idle_due())
-        if self._buffer and self._state != _HEAD:
+        if self._buffer and self._state is not _HEAD:
             data = self._buffer
             self._buffer = b""
             self.dataReceived(data)
@@ -483,5 +496,4 @@ class Upstream(Receiver):
             waiter.connected(self)
 
     def __repr__(self) -> str:
-        use = "idle" if self.requester is None else "in use"
-        return f"<Upstream {self.backend.name} {use}, {self.requests} requests>"
+        return f"<Upstream {self.backend.name} {self._state.name}, {self.requests} requests>"
