@@ -1,5 +1,6 @@
 """The chunked coding (RFC 9112 section 7.1), strictly read and plainly written."""
 
+import enum
 import re
 from typing import Final
 
@@ -27,11 +28,23 @@ _SIZE_DIGITS: Final = 15
 # From here on a view of the bytes is less than a copy: a long payload is copied only once, when the pieces are joined.
 _WORTH_A_VIEW: Final = 4096
 
-_SIZE: Final = 0
-_DATA: Final = 1
-_DATA_END: Final = 2
-_TRAILERS: Final = 3
-_DONE: Final = 4
+
+class State(enum.Enum):
+    """What a decoder of the chunked coding reads next."""
+
+    SIZE = "a chunk's size, with its extensions"
+    DATA = "a chunk's payload"
+    DATA_END = "the CRLF behind a payload"
+    TRAILERS = "the trailer section"
+    DONE = "nothing: the body is complete"
+
+
+# Looked up once, not at each chunk.
+_SIZE: Final = State.SIZE
+_DATA: Final = State.DATA
+_DATA_END: Final = State.DATA_END
+_TRAILERS: Final = State.TRAILERS
+_DONE: Final = State.DONE
 
 LAST_CHUNK: Final = b"0\r\n"
 
@@ -70,7 +83,7 @@ class ChunkDecoder:
         self.trailers: bytes = b""
         self.rest: bytes = b""
         self._limits: Final = limits
-        self._state: int = _SIZE
+        self._state: State = _SIZE
         self._left: int = 0
         self._partial: bytes = b""
         self._extensions: int = 0
@@ -85,8 +98,8 @@ class ChunkDecoder:
             at = 0
         pieces: list[bytes | memoryview] = []
         size = len(data)
-        while at < size and self._state != _DONE:
-            if self._state == _DATA:
+        while at < size and self._state is not _DONE:
+            if self._state is _DATA:
                 length = min(self._left, size - at)
                 pieces.append(_cut(data, at, at + length))
                 at += length
@@ -94,7 +107,7 @@ class ChunkDecoder:
                 if self._left == 0:
                     self._state = _DATA_END
                 continue
-            if self._state == _SIZE:
+            if self._state is _SIZE:
                 # A whole chunk without extensions, by far the most usual one: the rest of this class is for what is not.
                 end = data.find(CRLF, at, at + _SIZE_DIGITS + 2)
                 digits = data[at:end]
@@ -118,9 +131,9 @@ class ChunkDecoder:
 
     def _read_line(self, data: bytes, at: int) -> int:
         """Read what stands between payloads; the index behind it, or -1 when it is not complete."""
-        if self._state == _TRAILERS:
+        if self._state is _TRAILERS:
             return self._read_trailers(data, at)
-        if self._state == _DATA_END:
+        if self._state is _DATA_END:
             if data[at : at + 2] == CRLF:
                 self._state = _SIZE
                 return at + 2
@@ -179,3 +192,6 @@ class ChunkDecoder:
         self._state = _DONE
         self.done = True
         return behind
+
+    def __repr__(self) -> str:
+        return f"<ChunkDecoder {self._state.name}>"
