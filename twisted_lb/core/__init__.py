@@ -1,1 +1,1 @@
-"""What to do: the balancer without sockets, clocks or chance of its own; `now` and `rng` are arguments."""
+"""The core decides what to do: load balancing without sockets, clocks or chance; `now` and `rng` are arguments."""

@@ -1,4 +1,4 @@
-"""Where a server listens: an address as people write it, and as the rest of the program knows it."""
+"""Addresses of servers: as people write them, and as the rest of the program knows them."""
 
 import re
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Final
 
 @dataclass(frozen=True)
 class TcpAddress:
-    """A host (name, IPv4 or IPv6 without brackets) and a port."""
+    """A TCP address: a host (name, IPv4 or IPv6 without brackets) and a port."""
 
     host: str
     port: int
@@ -18,7 +18,7 @@ class TcpAddress:
 
 @dataclass(frozen=True)
 class UnixAddress:
-    """The path of a unix socket."""
+    """The address of a unix socket: its path."""
 
     path: str
 
@@ -75,7 +75,7 @@ def _parse_host(host: str, text: str) -> str:
 
 
 def _is_ipv6(text: str) -> bool:
-    """Whether it is an IPv6 address; the standard library's own parser decides."""
+    """Whether a text is an IPv6 address; the standard library's own parser decides."""
     import ipaddress
 
     if not _IPV6.fullmatch(text):

@@ -1,15 +1,15 @@
-"""What a request asks of a policy, as three numbers: hashed and estimated once, before a backend is chosen."""
+"""The ask of a request: what a policy may go by (hash key, cost, prefix), worked out once, before the first pick."""
 
 from hashlib import blake2b
 from typing import Final
 
 
 class Ask:
-    """Immutable, and the same for all attempts of a request.
+    """What a request asks of a policy: immutable, and the same for all its attempts.
 
     `key`: requests with the same one should meet the same backend (consistent hashing); 0 when the route has none.
-    `cost`: how much work the request is, an ordinary one being 1. `prefix`: a hash of what it begins with, where backends
-    remember beginnings (the cache of a language model); 0 when that is nothing.
+    `cost`: how much work the request is, an ordinary one being 1. `prefix`: a hash of how the request begins, for
+    backends that cache by it (the prompt cache of a language model); 0 when the route has none.
     """
 
     __slots__ = ("cost", "key", "prefix")
@@ -23,13 +23,13 @@ class Ask:
         return f"<Ask key={self.key:016x} cost={self.cost} prefix={self.prefix:016x}>"
 
 
-# For all routes that want none of it: any backend will do.
+# The ask of a route that hashes and estimates nothing: any backend will do.
 ANY: Final = Ask()
 
 
 def key_of(data: bytes) -> int:
-    """The key that stands for these bytes: the first 64 bits of BLAKE2b (RFC 7693) for a digest of 8 bytes, big-endian.
+    """The hash key of these bytes: BLAKE2b (RFC 7693) with a digest of 8 bytes, read as a big-endian number.
 
-    It is the same in every process, on every machine and after every start, which Python's own hash is not.
+    The key is the same in every process, on every machine and after every start; Python's own hash is not.
     """
     return int.from_bytes(blake2b(data, digest_size=8).digest(), "big")

@@ -1,4 +1,4 @@
-"""The attempts at one request: to whom it goes, and whether it may go to another one (retries)."""
+"""The attempts at one request: which backend it goes to, and whether it may go to another one (retries)."""
 
 from typing import Final
 
@@ -20,11 +20,11 @@ _OK: Final = Outcome.OK
 # Not acyclic: the way may lead back to whoever holds the attempt, until it has ended.
 @mypyc_attr(free_list_len=1)
 class Attempt:
-    """One try at a backend, from its lease to its outcome. All times are monotonic seconds.
+    """One attempt at a request, from its lease to its outcome. All times are monotonic seconds.
 
-    `way` is the shell's: the dial that is under way, then the connection; it is let go of when the attempt has ended.
-    `due`: how long the shell waits for this attempt, `connected_at`: since when it has a connection; NEVER while that is
-    not known. `outcome` and `detail` are how it ended; None while it has not. `before` is the attempt before this one.
+    `way` belongs to the shell: the dial that is under way, then the connection; None again when the attempt has ended.
+    `due`: how long the shell waits for this attempt, `connected_at`: since when it has a connection; NEVER while that
+    is not known. `outcome` and `detail` are how it ended, None while it has not; `before` is the one before it.
     """
 
     __slots__ = ("before", "began", "connected_at", "detail", "due", "lease", "outcome", "way")
@@ -46,11 +46,11 @@ class Attempt:
 
 @mypyc_attr(free_list_len=1)
 class Attempts:
-    """All attempts at one request, one after the other. Whoever serves requests drives it: net, the facade, a simulator.
+    """All attempts at one request, one after the other, driven by its server: net, the facade, a simulator.
 
     `begin`, then for each attempt `ended`, and `again` for another one. A Lease is taken up at once: the new attempt is
-    `current`. A Ticket is kept in `waiting` until `granted` or `withdraw` is called. `due` is until when there may be
-    attempts at all, and `tried` whom not to ask; both may be set before the first.
+    `current`. A Ticket is kept in `waiting` until `granted` or `withdraw` is called. `due` is the moment after which no
+    attempt may begin, and `tried` are the backends not to ask; both may be set before the first.
     """
 
     __slots__ = ("ask", "count", "current", "due", "idempotent", "pool", "retries", "tried", "waiting")
@@ -78,11 +78,11 @@ class Attempts:
         return self._take_up(verdict, now)
 
     def again(self, outcome: Outcome, now: float, *, replayable: bool) -> Lease | Refusal | Ticket | None:
-        """Another attempt after the current one, which ended so or is about to; None when there may be none.
+        """Retry: another attempt after the current one, which has this outcome or will; None when there may be none.
 
-        The time that is left, what was relayed (then the request is not `replayable`, nor is it when a part of its body is
-        gone), the attempts that are left, the outcome table and the budget are asked in this order: only a yes is paid for.
-        A Refusal: it might be, but nobody is left.
+        The time that is left, what was relayed (then the request is not `replayable`, nor is it when a part of its body
+        is gone), the attempts that are left, the outcome table and the budget are asked in this order: only a yes is
+        paid for. A Refusal: a retry is allowed, but no backend is left.
         """
         current = self.current
         if (
@@ -98,7 +98,7 @@ class Attempts:
         return self._take_up(self.pool.claim(self.ask, now, self.tried), now)
 
     def ended(self, attempt: Attempt, outcome: Outcome, now: float, detail: str = "") -> None:
-        """An attempt is over; exactly once for each, a second time is an AssertionError."""
+        """End an attempt with its outcome; exactly once for each, a second time is an AssertionError."""
         attempt.outcome = outcome
         attempt.detail = detail
         attempt.way = None
@@ -107,12 +107,12 @@ class Attempts:
         self.pool.settle(attempt.lease, outcome, now, detail)
 
     def granted(self, ticket: Ticket, verdict: Lease | Refusal, now: float) -> None:
-        """The wait is over, as `Pool.grants` tells."""
+        """Take up the verdict of `Pool.grants`: the wait in the queue is over."""
         assert ticket is self.waiting, f"{ticket!r} is not what is waited for"
         self._take_up(verdict, now)
 
     def withdraw(self) -> None:
-        """Wait no longer; harmless when nobody waits."""
+        """Leave the queue; harmless when the request does not wait."""
         if self.waiting is not None:
             self.pool.withdraw(self.waiting)
             self.waiting = None
@@ -138,7 +138,7 @@ class Attempts:
         return made
 
     def _remember(self, attempt: Attempt, outcome: Outcome) -> None:
-        """Whom not to ask again: not whom another connection might still reach."""
+        """Remember a backend as tried, unless a new connection might still reach it."""
         backend = attempt.lease.backend
         if not CONSEQUENCE[outcome].new_connection and backend not in self.tried:
             self.tried = (*self.tried, backend)

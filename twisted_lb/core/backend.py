@@ -1,4 +1,4 @@
-"""One server: where it is, and the living record of how it does."""
+"""A backend: where one server is, and the living record of how it does."""
 
 import enum
 import re
@@ -17,8 +17,8 @@ HEAVIEST: Final = 256
 
 @dataclass(frozen=True)
 class BackendSpec:
-    """What the configuration says of a backend. Names are unique within a pool; the default is the address. ValueError
-    for a weight outside 1 to 256: a backend that is to get nothing is drained.
+    """The configuration of a backend. Names are unique within a pool; the default is the address. ValueError for a
+    weight outside 1 to 256: a backend that should get no requests is drained.
     """
 
     name: str
@@ -56,11 +56,11 @@ class AdminState(enum.Enum):
 
 
 class Backend:
-    """The living record. It outlives updates that keep its name, and is thrown away when it was removed and nothing is in
-    flight there any more.
+    """The living record of a backend. It outlives updates that keep its name and address, and ends when the backend was
+    removed and its last request has ended.
 
-    `usable` and `available` are stored, so that a pick reads them: `refresh_usable` follows its facts. `load` is what the policy
-    compares; None when it does not.
+    `usable` and `available` are stored, so that a pick only reads them: `refresh_usable` derives them. `load` is what
+    the policy compares; None when it does not.
     """
 
     __slots__ = (
@@ -91,7 +91,7 @@ class Backend:
         self.usable: bool = True
         self.available: bool = True
         self.load: Load | None = None
-        # Where its requests in flight are counted, and under which number; -1 when it is gone for good.
+        # Where its requests in flight are counted, and in which slot; -1 when it is gone for good.
         self.counts: Final = counts
         self.slot: int = counts.open()
         self.removed: bool = False
@@ -101,16 +101,18 @@ class Backend:
 
     @property
     def in_flight(self) -> int:
-        """How many leases of it are open in this process."""
+        """How many leases on the backend are open in this process."""
         return 0 if self.slot < 0 else self.counts.own(self.slot)
 
     @property
     def load_now(self) -> int:
-        """How many requests it has in flight, those of other processes among them."""
+        """How many requests the backend has in flight, those of other processes among them."""
         return 0 if self.slot < 0 else self.counts.load(self.slot)
 
     def leave(self) -> None:
-        """It was removed: its slot is given back when nothing is in flight any more. To be told again at each end."""
+        """Retire a backend that was removed: its slot is given back when nothing is in flight any more. To be called
+        again at the end of each lease.
+        """
         self.removed = True
         self.available = False
         if self.slot >= 0 and self.counts.own(self.slot) == 0:
@@ -119,11 +121,11 @@ class Backend:
 
     @property
     def full(self) -> bool:
-        """Whether it has as many requests in flight as it may."""
+        """Whether the backend has as many requests in flight as it may."""
         return 0 < self.counts.most <= self.load_now
 
     def refresh_usable(self) -> None:
-        """Bring `usable` and `available` up to date. Who is ejected is available for one trial request, once it is due."""
+        """Update `usable` and `available`. An ejected backend is available for one trial request, once that is due."""
         ejection = self.ejection
         wanted = self.admin is AdminState.READY and self.health.up
         self.usable = wanted and not ejection.active

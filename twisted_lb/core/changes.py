@@ -9,7 +9,7 @@ from twisted_lb.core.outcome import CONSEQUENCE, Blame, Outcome
 
 
 def membership_changes(pool: str, wanted: Sequence[BackendSpec], old: Mapping[str, Backend], now: float) -> list[Event]:
-    """The events of an update from the old backends to the wanted ones: additions and changes in their order, then removals."""
+    """The events of an update from the old backends to the wanted ones: first what is new or changed, then removals."""
     news: list[Event] = []
     for spec in wanted:
         backend = old.get(spec.name)

@@ -1,7 +1,7 @@
-"""Numbers that several processes may share: requests in flight, by backend.
+"""Counts of requests in flight, by backend, which several processes may share.
 
-One process counts in a list. Workers will count in a table that all of them see, behind the same methods: each writes its
-own cells only, and reads the others'.
+One process counts in a list. Workers will count in a table that all of them see, behind the same methods: each writes
+its own cells only, and reads the others'.
 """
 
 from mypy_extensions import mypyc_attr
@@ -9,7 +9,7 @@ from mypy_extensions import mypyc_attr
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Counts:
-    """Requests in flight by slot; a backend has a slot from when it comes until it is gone and its last request has ended.
+    """Requests in flight by slot; a backend has a slot until it is removed and its last request has ended.
 
     `most`: how many a slot may have, all processes together; 0 for no bound.
     """
@@ -22,22 +22,22 @@ class Counts:
         self._free: list[int] = []
 
     def open(self) -> int:
-        """A slot that nobody has; nothing is in flight there."""
+        """Take a free slot; nothing is in flight there."""
         if self._free:
             return self._free.pop()
         self._own.append(0)
         return len(self._own) - 1
 
     def close(self, slot: int) -> None:
-        """Give a slot back; an AssertionError when a request of ours is in flight there."""
+        """Give a slot back; an AssertionError when a request of this process is in flight there."""
         assert self._own[slot] == 0, f"slot {slot} has {self._own[slot]} in flight"
         self._free.append(slot)
 
     def claim(self, slot: int) -> bool:
-        """Count one more; False, and nothing counted, when that would be too many.
+        """Count one more request; False, and nothing counted, when that would be more than `most`.
 
-        The own one is published first and withdrawn if the sum is over: two processes that claim the last place at the
-        same time may both be refused, but never both get it.
+        The own count is published first and withdrawn if the sum is over: two processes that claim the last place at
+        the same time may both be refused, but never both get it.
         """
         own = self._own
         own[slot] += 1
@@ -47,19 +47,19 @@ class Counts:
         return True
 
     def release(self, slot: int) -> None:
-        """One of ours has ended."""
+        """A request of this process has ended."""
         self._own[slot] -= 1
 
     def own(self, slot: int) -> int:
-        """How many of ours are in flight."""
+        """How many requests of this process are in flight."""
         return self._own[slot]
 
     def elsewhere(self, slot: int) -> int:
-        """How many of other processes are in flight."""
+        """How many requests of other processes are in flight: none, with one process."""
         return 0
 
     def load(self, slot: int) -> int:
-        """How many are in flight, ours and others': what bounds and policies go by."""
+        """How many requests of all processes are in flight: what bounds and policies go by."""
         return self._own[slot] + self.elsewhere(slot)
 
     def __repr__(self) -> str:

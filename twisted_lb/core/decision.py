@@ -1,4 +1,4 @@
-"""Why a backend is picked: what `Pool.explain` answers, as values."""
+"""Decisions, explained: which backend is picked and why the others are not, as the values of `Pool.explain`."""
 
 import enum
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from twisted_lb.core.backend import AdminState, Backend
 
 
 class Skipped(enum.Enum):
-    """Why a backend is no candidate; the first that holds."""
+    """Why a backend is skipped; the first reason that holds."""
 
     ADMIN = "taken out by the operator"
     DOWN = "down by its checks"
@@ -19,7 +19,7 @@ class Skipped(enum.Enum):
 
 @dataclass(frozen=True)
 class Candidate:
-    """One backend: why it is skipped, or by what number the policy ranks it; None when its picker does not know it yet."""
+    """One backend of a decision: why it is skipped, or its rank by the policy; None when the picker lacks it still."""
 
     backend_name: str
     skipped: Skipped | None
@@ -28,10 +28,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Decision:
-    """What a claim would do now. Candidates stand in the order of the policy, members of no picker last.
+    """What a claim would do now. Candidates stand in the order of the policy, those that the picker does not know last.
 
-    `picked` is a backend's name, None where nobody is left; `trial`: to find out whether it is back; `waits`: the request
-    would get a place in the queue.
+    `picked` is a backend's name, None when none is available; `trial`: the request would find out whether an ejected
+    backend is back; `waits`: the request would get a ticket of the queue.
     """
 
     pool: str
@@ -44,7 +44,7 @@ class Decision:
 def candidates(
     backends: Mapping[str, Backend], ranking: Sequence[tuple[Backend, float]], tried: Sequence[Backend]
 ) -> tuple[Candidate, ...]:
-    """Each of these backends as a candidate, in the order of the ranking."""
+    """The candidates of a decision: each of these backends, in the order of the ranking."""
     ranks = {backend.name: rank for backend, rank in ranking if backends.get(backend.name) is backend}
     names = [*ranks, *(name for name in backends if name not in ranks)]
     return tuple(_candidate(backends[name], ranks.get(name), tried) for name in names)
@@ -56,7 +56,7 @@ def _candidate(backend: Backend, rank: float | None, tried: Sequence[Backend]) -
 
 
 def skipped(backend: Backend, tried: Sequence[Backend]) -> Skipped | None:
-    """Why it may not be picked, in words; None where `open_to` says that it may."""
+    """Why a backend may not be picked; None where `open_to` says that it may."""
     ejection = backend.ejection
     if backend.admin is not AdminState.READY:
         return Skipped.ADMIN

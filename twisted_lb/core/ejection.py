@@ -1,4 +1,4 @@
-"""What traffic says about a backend: timed removal because of bad outcomes.
+"""Ejection: timed removal of a backend because of bad outcomes of traffic (passive checks, outlier detection).
 
 The one rule so far is REFUSED, which ejects at once, whatever share of the backends that is: nobody listens there. More
 rules are more calls of `eject`.
@@ -8,13 +8,15 @@ from typing import Final
 
 from twisted_lb.core.never import NEVER
 
-# Without checks: how long a refused backend rests, at first and at most.
+# Without checks: how long an ejection lasts, at first and at most.
 FIRST_S: Final = 1.0
 LONGEST_S: Final = 30.0
 
 
 class Ejection:
-    """In or out. With checks it ends after `rise` good ones; without, after a time, with one trial request at a time."""
+    """The ejection of one backend, active or not. With checks it ends after `rise` passed probes; without, after a
+    time, with one trial request at a time (the half-open state of a circuit breaker).
+    """
 
     __slots__ = ("_ended_at", "_passed", "_rest_s", "active", "due", "on_trial", "until")
 
@@ -29,11 +31,11 @@ class Ejection:
         self._ended_at: float = -NEVER
 
     def eject(self, now: float, *, checked: bool, trial: bool = False, began_at: float = NEVER) -> bool:
-        """Take the backend out; True if that is news. `checked`: checks bring it back, else time does. `trial`: the trial
-        request found nobody, the rest doubles.
+        """Eject the backend; True if that is news. `checked`: probes bring it back, else time does. `trial`: a trial
+        request has failed, and the time doubles.
 
-        `began_at`: when the attempt did that says so. One that was under way when it happened says nothing new, nor
-        after the backend was found well again: EHOSTUNREACH takes 3 s to come.
+        `began_at`: when the attempt began that is the reason. One that was under way at the ejection says nothing new,
+        nor does one that began before the backend was found well again: EHOSTUNREACH takes 3 s to come.
         """
         if not trial and (self.active or began_at < self._ended_at):
             return False
@@ -46,24 +48,28 @@ class Ejection:
         return True
 
     def follow(self, now: float, *, checked: bool) -> None:
-        """Checks decide from now on, or time does, as `eject` has it; a trial that is under way ends as it would."""
+        """Follow checks that were turned on or off: probes end the ejection from now on, or time does; a trial that is
+        under way ends as it would.
+        """
         if self.active and not self.on_trial:
             self.due = False
             self.until = NEVER if checked else now + self._rest_s
 
     def wake(self) -> None:
-        """Its time has come: a trial may be made."""
+        """The ejection has lasted its time: a trial request may be made."""
         self.due = True
         self.until = NEVER
 
     def begin_trial(self) -> None:
-        """One request goes there to find out."""
+        """A trial request goes to the backend, to find out whether it is back."""
         self.due = False
         self.on_trial = True
         self.until = NEVER
 
     def end_trial(self, now: float, *, listens: bool, checked: bool) -> bool:
-        """The trial found somebody, or told nothing and is repeated; True if the ejection is over. `checked`: see eject."""
+        """A trial request ended. `listens`: it found the backend, and the ejection is over, which returns True; else it
+        told nothing, and is repeated. `checked`: see `eject`.
+        """
         self.on_trial = False
         if listens:
             self.clear(now)
@@ -72,7 +78,7 @@ class Ejection:
         return False
 
     def observe(self, passed: bool, rise: int, now: float) -> bool:
-        """Take the result of a check; True if it ended the ejection, as `rise` good ones in a row do."""
+        """Take the result of a probe; True if it ended the ejection, as `rise` passed ones in a row do."""
         if not self.active:
             return False
         self._passed = self._passed + 1 if passed else 0
@@ -82,7 +88,7 @@ class Ejection:
         return True
 
     def clear(self, now: float) -> None:
-        """In again, with nothing held against it."""
+        """End the ejection, with nothing held against the backend."""
         self._ended_at = now
         self.active = self.due = self.on_trial = False
         self.until = NEVER

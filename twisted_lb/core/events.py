@@ -1,6 +1,6 @@
-"""What happened to the backends: one event for each change of state, with its pool and its reason.
+"""Events: one for each change of state of a backend or a pool, with its reason.
 
-As text a backend is called `pool/name`, and by its name alone in the pool that is there without being configured.
+In the text of an event a backend is called `pool/name`, and by its name alone in the default pool.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from typing import Final
 from twisted_lb.core.backend import AdminState
 from twisted_lb.core.outcome import Outcome
 
-# What the configuration calls the pool of a balancer that has only one.
+# The name of the pool of a balancer that has only one.
 DEFAULT_POOL: Final = "default"
 
 
@@ -19,7 +19,7 @@ def _called(pool: str, backend_name: str) -> str:
 
 @dataclass(frozen=True)
 class BackendDown:
-    """Probes took it out."""
+    """Probes took a backend out: its health is down."""
 
     pool: str
     backend_name: str
@@ -32,7 +32,7 @@ class BackendDown:
 
 @dataclass(frozen=True)
 class BackendUp:
-    """Probes brought it back."""
+    """Probes brought a backend back: its health is up."""
 
     pool: str
     backend_name: str
@@ -45,7 +45,9 @@ class BackendUp:
 
 @dataclass(frozen=True)
 class BackendEjected:
-    """Traffic took it out. `until`: when one request may try it; None: checks decide, and one is wanted at once."""
+    """Traffic took a backend out (passive ejection). `until`: when a trial request may be made; None: checks decide,
+    and `check_wanted` asks for a probe at once.
+    """
 
     pool: str
     backend_name: str
@@ -62,7 +64,7 @@ class BackendEjected:
 
 @dataclass(frozen=True)
 class BackendReturned:
-    """An ejection ended."""
+    """The ejection of a backend ended."""
 
     pool: str
     backend_name: str
@@ -75,7 +77,7 @@ class BackendReturned:
 
 @dataclass(frozen=True)
 class BackendAdded:
-    """An update brought a new one."""
+    """An update added a backend."""
 
     pool: str
     backend_name: str
@@ -87,7 +89,7 @@ class BackendAdded:
 
 @dataclass(frozen=True)
 class BackendRemoved:
-    """An update left it out: no new requests, running ones end."""
+    """An update removed a backend: it gets no new requests, running ones end."""
 
     pool: str
     backend_name: str
@@ -99,7 +101,7 @@ class BackendRemoved:
 
 @dataclass(frozen=True)
 class BackendChanged:
-    """An update changed its weight or address."""
+    """An update changed a backend's weight or address."""
 
     pool: str
     backend_name: str
@@ -112,7 +114,7 @@ class BackendChanged:
 
 @dataclass(frozen=True)
 class AdminChanged:
-    """The operator said so."""
+    """The operator changed what is wanted of a backend: ready, drain or maintenance."""
 
     pool: str
     backend_name: str
@@ -125,7 +127,7 @@ class AdminChanged:
 
 @dataclass(frozen=True)
 class PoolExhausted:
-    """The last usable backend is gone; requests are refused from now on."""
+    """The last usable backend of a pool is gone; requests are refused from now on."""
 
     pool: str
     at: float
@@ -136,7 +138,7 @@ class PoolExhausted:
 
 @dataclass(frozen=True)
 class PoolRecovered:
-    """The first one is back."""
+    """A pool has a usable backend again."""
 
     pool: str
     at: float

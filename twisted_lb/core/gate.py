@@ -1,4 +1,4 @@
-"""How many connections may be open: all together, and from one client."""
+"""The gate: limits of client connections, in total and for each client."""
 
 from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
@@ -9,7 +9,7 @@ _SITE_BITS: Final = 64
 
 
 def client_key(address: str) -> str:
-    """Who shares a limit with this address: nobody else on IPv4, its /64 on IPv6. Empty when it is no IP address."""
+    """The key by which an address is limited: itself on IPv4, its /64 on IPv6. Empty when it is no IP address."""
     try:
         ip = ip_address(address.partition("%")[0])
     except ValueError:
@@ -22,9 +22,10 @@ def client_key(address: str) -> str:
 
 
 class Gate:
-    """Counts who is in. `most`: connections, from when on listeners wait; `per_client`: of one client, 0 for no limit.
+    """Connection limits: counts the connections that are open. At `most` of them listeners stop accepting, and the
+    kernel's accept queue holds the rest; `per_client` bounds those of one client, 0 for no limit.
 
-    Both tables hold only who is connected, so they are bounded by what `most` lets in.
+    The table of clients holds those that are connected, so it is bounded by `most`.
     """
 
     def __init__(self, most: int, per_client: int = 0) -> None:
@@ -37,11 +38,11 @@ class Gate:
 
     @property
     def full(self) -> bool:
-        """Whether nobody should be let in for now."""
+        """Whether listeners should accept no more connections for now."""
         return self.open >= self.most
 
     def enter(self, client: str) -> bool:
-        """Count one connection of a client; False, and only `turned_away` counted, when it has its share already.
+        """Count a new connection of a client; False, and only `turned_away` counted, when it has `per_client` already.
 
         Only the limit per client refuses; the total is enforced by listeners, which stop accepting at `most`. An empty
         key is never limited.
@@ -56,7 +57,7 @@ class Gate:
         return True
 
     def leave(self, client: str) -> None:
-        """Count a connection that has ended, once for each that entered; listeners that wait go on."""
+        """Count the end of a connection, once for each that entered; listeners that wait for room go on."""
         if self.per_client and client:
             count = self._clients[client] - 1
             if count:
@@ -71,7 +72,7 @@ class Gate:
                 go_on()
 
     def wait(self, go_on: Callable[[], None]) -> None:
-        """Have `go_on` called, once, when there is room again."""
+        """Call `go_on`, once, when there is room for a connection again."""
         self._waiting.append(go_on)
 
     def __repr__(self) -> str:

@@ -1,8 +1,8 @@
-"""What probes say about a backend (HAProxy's rise and fall)."""
+"""Health: whether a backend is up or down by its probes (HAProxy's rise and fall)."""
 
 
 class Health:
-    """Up or down, by consecutive results. Unknown counts as up: a balancer that just started must serve."""
+    """The health of a backend, by consecutive probes. Unknown counts as up: a new balancer must serve."""
 
     __slots__ = ("_against", "known", "up")
 
@@ -12,7 +12,9 @@ class Health:
         self._against: int = 0  # results in a row that contradict `up`
 
     def observe(self, passed: bool, rise: int, fall: int) -> bool:
-        """Take one result; True if it flipped `up`, after `rise` good or `fall` bad ones. The first one decides alone."""
+        """Take the result of a probe; True if it flipped `up`: the `rise`th pass or `fall`th failure in a row, or the
+        very first result.
+        """
         if not self.known:
             self.known = True
             flipped = passed != self.up
@@ -29,7 +31,7 @@ class Health:
         return True
 
     def forget(self) -> bool:
-        """Nobody probes any more: unknown again, and so up; True if that flipped `up`."""
+        """Forget all probes, since checks were turned off: unknown, and so up; True if that flipped `up`."""
         flipped = not self.up
         self.up = True
         self.known = False

@@ -1,4 +1,4 @@
-"""A claim on a backend."""
+"""The lease: a claim on a backend, settled exactly once."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ from twisted_lb.core.backend import Backend
 
 @mypyc_attr(acyclic=True, free_list_len=1)
 class Lease:
-    """One attempt's claim on a backend, from `Pool.claim` to `Pool.settle`."""
+    """One attempt's claim on a backend, from `Pool.claim` to `Pool.settle`. `trial`: a trial of an ejected backend."""
 
     __slots__ = ("backend", "open", "opened_at", "trial")
 

@@ -1,4 +1,4 @@
-"""What load is: the number by which a policy compares backends. How it chooses among them is another axis, `pickers`."""
+"""Load: the number by which a policy compares backends. How it chooses among them is another axis, see `pickers`."""
 
 from typing import Final, Protocol
 
@@ -9,25 +9,25 @@ from twisted_lb.core.outcome import Outcome
 class Load(Protocol):
     """The load of one backend, for as long as the backend is in its pool. All times are monotonic seconds.
 
-    Each lease tells it `leased`, `responded` if the head of an answer came, and `settled`, in this order. A policy that
-    was changed leaves leases from before: then the first that is heard of one is `responded` or `settled`.
+    Each lease calls `leased`, `responded` if the head of a response came, and `settled`, in this order. For a lease
+    from before a change of policy the first call is `responded` or `settled`.
     """
 
     def leased(self, now: float) -> None:
         """A request was given to the backend."""
 
     def responded(self, elapsed_s: float, now: float) -> None:
-        """The head of its answer is here, so long after the lease: latency, without the time that a body takes."""
+        """The head of a response came, so long after its lease: latency, without the time that a body takes."""
 
     def settled(self, outcome: Outcome, now: float) -> None:
-        """The request is over, with the last byte of its answer or without."""
+        """An attempt ended, with the last byte of its response or without."""
 
     def value(self, now: float) -> float:
-        """The load; less is better."""
+        """The load now; less is better."""
 
 
 class Requests:
-    """The plain measure: requests in flight, from the lease to the end of the body, those of other processes among them."""
+    """Least requests: the load is the number of requests in flight in all processes, from lease to end of body."""
 
     __slots__ = ("_counts", "_slot")
 
@@ -36,14 +36,14 @@ class Requests:
         self._slot: Final = slot
 
     def leased(self, now: float) -> None:
-        """The pool counts it."""
+        """Nothing to do: the pool counts requests in flight."""
 
     def responded(self, elapsed_s: float, now: float) -> None:
-        """A request counts until it is over."""
+        """Nothing to do: a request is in flight until its response is complete."""
 
     def settled(self, outcome: Outcome, now: float) -> None:
-        """The pool counts it."""
+        """Nothing to do: the pool counts requests in flight."""
 
     def value(self, now: float) -> float:
-        """How many are in flight."""
+        """How many requests are in flight."""
         return self._counts.load(self._slot)

@@ -1,4 +1,4 @@
-"""The moment that does not come: a deadline that is not armed, an event that has not happened."""
+"""NEVER, the moment that does not come: a deadline that is not armed, an event that has not happened."""
 
 from typing import Final
 

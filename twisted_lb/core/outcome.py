@@ -1,11 +1,11 @@
-"""How an attempt can end, and what follows: retry, blame and what the client sees are columns of one table."""
+"""Outcomes: how an attempt can end, and what follows: retry, blame and status are columns of one table."""
 
 import enum
 from typing import Final
 
 
 class Outcome(enum.IntEnum):
-    """How one attempt ended; each ends in exactly one of these. The value indexes a backend's `outcomes`, so it never
+    """How an attempt ended; each attempt has exactly one outcome. The value indexes a backend's `outcomes`, so it never
     changes: new ones are appended.
     """
 
@@ -27,7 +27,7 @@ class Outcome(enum.IntEnum):
 
 
 class Retry(enum.Enum):
-    """When another attempt may follow."""
+    """When an outcome may be retried: followed by another attempt."""
 
     NEVER = "never"
     ALWAYS = "always"
@@ -36,7 +36,7 @@ class Retry(enum.Enum):
 
 
 class Blame(enum.Enum):
-    """What an outcome says about the backend."""
+    """What an outcome says about the backend: nothing, a failure, or a reason for ejection."""
 
     NONE = "none"
     FAILURE = "failure"
@@ -44,10 +44,10 @@ class Blame(enum.Enum):
 
 
 class Consequence:
-    """A row of the table.
+    """What follows from an outcome: a row of the table.
 
-    `status` is what the client sees when nothing was relayed and nothing is retried; None: the response itself, or
-    nobody is there to see. `alive`: whether somebody listens there, however badly; None: this says nothing of it.
+    `status` is what the client sees when nothing was relayed and nothing is retried; None: the response itself, or no
+    client is left. `alive`: whether a server listens there, however badly; None: the outcome does not tell.
     `new_connection`: another attempt needs a new connection, and may use it to the same backend.
     """
 
@@ -80,13 +80,13 @@ CONSEQUENCE: Final[dict[Outcome, Consequence]] = {
     Outcome.CANCELLED: Consequence(_NEVER, Blame.NONE, None, alive=None),
     # RFC 9113 8.7: REFUSED_STREAM, or a stream above the last one that GOAWAY names.
     Outcome.UNPROCESSED: Consequence(Retry.ALWAYS, Blame.NONE, 502, alive=True, new_connection=True),
-    # Checks have seen it, and take it out; traffic adds nothing.
+    # Probes have taken the backend out; traffic adds nothing.
     Outcome.BACKEND_DOWN: Consequence(_SAFE, Blame.NONE, 504, alive=None),
 }
 
 
 class Refusal(enum.Enum):
-    """Why a request got no backend at all, with the status that its client sees."""
+    """Why a request is answered by a local reply and reaches no backend, with the status of that reply."""
 
     BAD_REQUEST = (400, "bad request")
     FORBIDDEN = (403, "forbidden")
@@ -103,10 +103,10 @@ class Refusal(enum.Enum):
 
     @property
     def status(self) -> int:
-        """The status that the client sees."""
+        """The status of the local reply."""
         return self.value[0]
 
     @property
     def reason(self) -> str:
-        """A few words for whoever asked."""
+        """The reason in a few words."""
         return self.value[1]

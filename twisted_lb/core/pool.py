@@ -1,4 +1,4 @@
-"""Interchangeable backends behind one policy: who is in, who may be used, and who has a claim on whom."""
+"""The pool: interchangeable backends behind one policy, their membership, their state and the leases on them."""
 
 from collections.abc import Callable, Iterable, Sequence
 from random import Random
@@ -33,10 +33,10 @@ _OK: Final = Outcome.OK
 
 
 class Pool:
-    """The backends of one name, what is known of each, and the budget that protects them from retries.
+    """A pool of backends behind one policy, with the queue for them and the retry budget that protects them.
 
-    `on_event` is told every change of state, after it has happened. `counts` is where requests in flight are counted, a
-    place of the pool's own unless given. All times are monotonic seconds.
+    `on_event` is told every change of state, after it has happened. Requests in flight are counted in `counts`, the
+    pool's own unless given. All times are monotonic seconds.
     """
 
     def __init__(
@@ -61,9 +61,9 @@ class Pool:
         self._wake_at: float = NEVER  # when the next trial is due
 
     def update(self, specs: Iterable[BackendSpec], now: float) -> None:
-        """Have just these from now on, in this order; ValueError, and nothing changed, when a name is there twice.
+        """Replace the members by these, in this order; ValueError, and nothing changed, when a name is there twice.
 
-        Who stays keeps its record, unless its address changed: that is another server under the same name.
+        A backend that stays keeps its record, unless its address changed: that is another server under the same name.
         """
         wanted = list(specs)
         if len({spec.name for spec in wanted}) != len(wanted):
@@ -91,9 +91,7 @@ class Pool:
         return backend
 
     def configure(self, settings: PoolSettings, now: float) -> None:
-        """Have these settings from now on. Where nobody checks any more, what checks said is forgotten, and what they were
-        to end ends with time.
-        """
+        """Replace the settings. Where checks are turned off, health is forgotten, and ejections end with time."""
         before, self.settings = self.settings, settings
         self.counts.most = settings.max_in_flight
         self.budget.configure(settings.budget_percent, settings.budget_per_s)
@@ -110,11 +108,11 @@ class Pool:
 
     @property
     def policy(self) -> Policy:
-        """How it chooses."""
+        """The policy that chooses among the backends."""
         return self._selection.policy
 
     def choose_by(self, policy: Policy) -> None:
-        """Have this policy from now on; what the old picker knows is carried over as far as the new one understands it."""
+        """Replace the policy; what the old picker knows is carried over as far as the new one understands it."""
         if policy is self._selection.policy:
             return
         self._selection.use(policy)
@@ -122,10 +120,10 @@ class Pool:
             backend.load = policy.load(self.counts, backend.slot)
 
     def claim(self, ask: Ask, now: float, tried: Sequence[Backend] = ()) -> Lease | Refusal | Ticket:
-        """A claim on the backend that the policy picks, not one of `tried`; to be settled exactly once.
+        """A lease on the backend that the policy picks, not one of `tried`; to be settled exactly once.
 
-        Where nobody is available, a ticket: a place in the queue, if there is one and room in it. While others wait,
-        whoever comes waits behind them.
+        When none is available, a ticket of the queue, or a refusal where there is no room in it. While requests wait,
+        new ones wait behind them.
         """
         if self._queue.tickets and self.settings.max_queued:
             return self._wait(ask, now, tried)
@@ -161,21 +159,20 @@ class Pool:
         return Refusal.NO_BACKEND
 
     def _may_wait(self, tried: Sequence[Backend]) -> bool:
-        """Whether there is room in the queue, and somebody to wait for."""
+        """Whether the queue has room, and the pool a READY backend to wait for."""
         settings = self.settings
         if len(self._queue.tickets) >= settings.max_queued or settings.queue_wait_s <= 0:
             return False
         return any(one.admin is AdminState.READY and one not in tried for one in self.backends.values())
 
     def withdraw(self, ticket: Ticket) -> None:
-        """Its request waits no longer; harmless when its verdict was told already."""
+        """Take a ticket out of the queue; harmless when its verdict was told already."""
         self._queue.leave(ticket)
 
     def grants(self, now: float) -> list[tuple[Ticket, Lease | Refusal]]:
-        """Who of those that wait gets a backend now, and who has waited too long, in the order they came.
+        """The verdicts on queued requests that are due: a lease, or a refusal after too long a wait; see `Queue.serve`.
 
-        To be asked whenever something may have changed: after each batch of events, at each tick, and at `wait_due`.
-        Nobody waits: an empty list at once. Who was told is out of the queue.
+        To be called whenever something may have changed: after each batch of events, at each tick, and at `wait_due`.
         """
         if now >= self._wake_at:
             self._wake(now)
@@ -183,17 +180,17 @@ class Pool:
 
     @property
     def wait_due(self) -> float:
-        """When the first of those that wait has waited too long; NEVER when nobody waits."""
+        """When the first queued request has waited too long; NEVER when none waits."""
         return self._queue.next_due
 
     def responded(self, lease: Lease, now: float) -> None:
-        """The head of the answer is here; once a lease at most, and before it is settled."""
+        """The head of a response came; once a lease at most, and before it is settled."""
         load = lease.backend.load
         if load is not None:
             load.responded(now - lease.opened_at, now)
 
     def settle(self, lease: Lease, outcome: Outcome, now: float, detail: str = "") -> None:
-        """End a claim; a second time is an AssertionError."""
+        """End a lease with the outcome of its attempt; a second time is an AssertionError."""
         assert lease.open, f"{lease!r} is settled twice"
         lease.open = False
         backend = lease.backend
@@ -213,7 +210,7 @@ class Pool:
                 self._refresh(backend)
 
     def explain(self, ask: Ask, now: float, tried: Sequence[Backend] = ()) -> Decision:
-        """What `claim` would do now, and why; nothing changes by it."""
+        """Explain what `claim` would do now, and why; nothing changes by it."""
         if now >= self._wake_at:
             self._wake(now)
         first = not self._queue.tickets or not self.settings.max_queued
@@ -227,12 +224,12 @@ class Pool:
         )
 
     def snapshot(self) -> PoolSnapshot:
-        """How everything stands."""
+        """The state of the pool and its backends now."""
         backends = tuple(snapshot_of(backend) for backend in self.backends.values())
         return PoolSnapshot(self.name, backends, len(self._queue.tickets))
 
     def observe_probe(self, backend: Backend, passed: bool, reason: str, now: float) -> None:
-        """Take the result of one check."""
+        """Apply the result of a probe to a backend's health and ejection."""
         settings = self.settings
         flipped = backend.health.observe(passed, settings.rise, settings.fall)
         ended = settings.checked and backend.ejection.observe(passed, settings.rise, now)
@@ -245,7 +242,7 @@ class Pool:
         self._announce_exhaustion(now)
 
     def command(self, backend: Backend, admin: AdminState, now: float) -> None:
-        """Take the operator's word; running requests end as they would."""
+        """Set what the operator wants of a backend; running requests end as they would."""
         if backend.admin is admin:
             return
         backend.admin = admin
@@ -253,7 +250,9 @@ class Pool:
         self._changed(backend, AdminChanged(self.name, backend.name, admin, now), now)
 
     def tick(self, now: float) -> None:
-        """Notice what time alone has changed, or other processes have; and build what takes too long for a claim."""
+        """Do what is due: wake ejections, look at what other processes have in flight, rebuild a picker that takes too
+        long to build in a claim.
+        """
         if now >= self._wake_at:
             self._wake(now)
         if self.counts.most:
@@ -262,7 +261,7 @@ class Pool:
         self._selection.tick(now)
 
     def _changed(self, backend: Backend, event: Event, now: float) -> None:
-        """One of its facts has changed: tell, unless it was removed or replaced meanwhile."""
+        """Refresh a backend and announce its event, unless it was removed or replaced meanwhile."""
         self._refresh(backend)
         if self.backends.get(backend.name) is backend:
             self._on_event(event)
@@ -273,7 +272,7 @@ class Pool:
         self._wake_at = min(self._wake_at, backend.ejection.until)
 
     def _wake(self, now: float) -> None:
-        """Ejected ones whose time has come are available, each for one trial request."""
+        """Make ejected backends available whose time has come, each for one trial request."""
         self._wake_at = NEVER
         for backend in self.backends.values():
             ejection = backend.ejection
@@ -284,7 +283,7 @@ class Pool:
                 self._wake_at = min(self._wake_at, ejection.until)
 
     def _announce_exhaustion(self, now: float) -> None:
-        """Tell when the last usable one is gone, or the first one back."""
+        """Announce that the last usable backend is gone, or that the first one is back."""
         exhausted = not any(backend.usable for backend in self.backends.values())
         if exhausted != self._exhausted:
             self._exhausted = exhausted

@@ -1,4 +1,4 @@
-"""Requests that wait for a backend: first come, first served, bounded in number and in time."""
+"""The queue of a pool: requests that wait for a backend, first in first out, bounded in number and in time."""
 
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -13,7 +13,7 @@ from twisted_lb.core.outcome import Refusal
 class Ticket:
     """A place in a pool's queue, from `Pool.claim` until `Pool.grants` tells its verdict or it is withdrawn.
 
-    `queued_at` and `until` are monotonic seconds: from then on it waits no longer.
+    `queued_at` and `until` are monotonic seconds; a ticket that has no lease at `until` is refused.
     """
 
     __slots__ = ("ask", "queued_at", "tried", "until")
@@ -28,37 +28,39 @@ class Ticket:
         return f"<Ticket {self.until - self.queued_at:g} s from {self.queued_at:g}>"
 
 
-# What serves a ticket: a lease for its request, or None while nobody is available for it.
+# What serves a ticket: a lease for its request, or None while no backend is available for it.
 Claim = Callable[[Ask, float, Sequence[Backend]], Lease | None]
 
 
 class Queue:
-    """First in, first out, and whoever came first expires first."""
+    """A first-in-first-out queue of tickets, of which the first also expires first."""
 
     __slots__ = ("tickets", "until")
 
     def __init__(self) -> None:
-        # A dict as an ordered set: who is in the middle leaves in O(1).
+        # A dict as an ordered set: a ticket in the middle leaves in O(1).
         self.tickets: Final[dict[Ticket, None]] = {}
         self.until: float = -NEVER  # when the last one expires
 
     def join(self, ask: Ask, now: float, wait_s: float, tried: Sequence[Backend]) -> Ticket:
-        """A place at the end, for so long; for longer where those before wait longer, as they do after the time was cut."""
+        """Add a ticket at the end. It expires after `wait_s`, but never before those in front of it, which had longer
+        when the time was cut.
+        """
         self.until = max(self.until, now + wait_s)
         ticket = Ticket(ask, now, self.until, tried)
         self.tickets[ticket] = None
         return ticket
 
     def leave(self, ticket: Ticket) -> None:
-        """Give the place up; harmless for who has none any more."""
+        """Take a ticket out; harmless when it is out already."""
         if ticket in self.tickets:
             del self.tickets[ticket]
         if not self.tickets:
             self.until = -NEVER
 
     def serve(self, claim: Claim, now: float) -> list[tuple[Ticket, Lease | Refusal]]:
-        """The verdicts that are due: who gets a backend now, and who has waited too long, in the order they came. Who has
-        one is out of the queue.
+        """The verdicts that are due, in the order of the tickets: a lease, or a refusal for one that has waited too
+        long. A ticket with a verdict is out of the queue.
         """
         verdicts: list[tuple[Ticket, Lease | Refusal]] = []
         for ticket in self.tickets:
@@ -68,14 +70,14 @@ class Queue:
             elif now >= ticket.until:
                 verdicts.append((ticket, Refusal.NO_BACKEND))
             elif not ticket.tried:
-                break  # nobody is available, and whoever comes after it expires after it
+                break  # no backend is available, and all behind it expire later
         for ticket, _ in verdicts:
             self.leave(ticket)
         return verdicts
 
     @property
     def next_due(self) -> float:
-        """When the first one expires; NEVER when nobody waits."""
+        """When the first ticket expires; NEVER when the queue is empty."""
         for ticket in self.tickets:
             return ticket.until
         return NEVER

@@ -1,4 +1,4 @@
-"""What is known of a request when it ends: for access logs, metrics and whoever else observes."""
+"""The record of an exchange: what is known of a request when it ends, for access logs, metrics and other observers."""
 
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -9,22 +9,22 @@ from twisted_lb.core.outcome import Outcome, Refusal
 
 
 class Record:
-    """One request, from its head to its end. Whoever serves it fills it in; observers read it, and may keep it.
+    """The record of one request, from its head to its end. Its server fills it in; observers read it, and may keep it.
 
-    Moments are monotonic seconds, NEVER for what did not happen:
-    `began` (its head was complete), `connected_at` (the last attempt had a connection), `head_at` (the final head of the
-    answer came), `first_byte_at` and `last_byte_at` (the first and the last byte of the answer's body came from the
-    backend), `ended_at` (the client has been told all, or has left).
+    Moments are monotonic seconds, NEVER for what did not happen: `began` (the request's head was complete),
+    `connected_at` (the last attempt had a connection), `head_at` (the final head of the response came), `first_byte_at`
+    and `last_byte_at` (the first and the last byte of the response body came from the backend), `ended_at` (the client
+    has been told all, or has left).
 
-    `queued_s` is how long it waited for a backend, in seconds. `request_bytes` and `response_bytes` are what was taken from
-    the client and given to it: payload of the bodies without their framing, or all bytes of a tunnel.
+    `queued_s` is how long the request waited in the queue, in seconds. `request_bytes` and `response_bytes` are what
+    was taken from the client and given to it: payload of the bodies without their framing, or all bytes of a tunnel.
 
-    `client` is whom the request is from, as far as its claims are trusted; `peer`, who is connected to us. Both are an
-    address without port, or a word for those that have none. `method`, `target` and `request_id` are checked characters;
-    `target` is as the client sent it. `route` and `pool` are names, "" where it did not come that far.
+    `client` is the address that sent the request, by the claims of trusted proxies; `peer`, the one that is connected
+    to us. Both are without port, or a word for those that have no address. `method`, `target` and `request_id` hold
+    validated characters only; `target` is as the client sent it. `route` and `pool` are names, "" where none was found.
 
     `attempts` are those that were made, in order, each with its backend, its outcome and a reason. `status` is what the
-    client was told, 0 for nothing. `local_reply`: why we answered ourselves; None when a backend did, or nobody.
+    client was told, 0 for nothing. `local_reply`: why there was one (an answer of our own), or None.
     """
 
     __slots__ = (
@@ -72,17 +72,17 @@ class Record:
 
     @property
     def took_s(self) -> float:
-        """How long it took, in seconds; infinite while it lasts."""
+        """How long the request took, in seconds; infinite while it lasts."""
         return self.ended_at - self.began
 
     @property
     def outcome(self) -> Outcome | None:
-        """How the last attempt ended; None when there was none."""
+        """The outcome of the last attempt; None when there was none."""
         return self.attempts[-1].outcome if self.attempts else None
 
     @property
     def backend_name(self) -> str:
-        """Which backend was asked last; "" when none was."""
+        """The name of the backend that was asked last; "" when none was."""
         return self.attempts[-1].lease.backend.name if self.attempts else ""
 
     def __repr__(self) -> str:
@@ -90,5 +90,5 @@ class Record:
         return f"<Record {request} {self.status}, {len(self.attempts)} attempts>"
 
 
-# Told each request that ends; it must not raise.
+# An observer is told the record of each request that ends; it must not raise.
 Observer = Callable[[Record], None]

@@ -1,11 +1,11 @@
-"""Whether another attempt may be made: the outcome table, the attempts left, and a budget."""
+"""Retries: whether another attempt may be made, by the outcome table, the attempts left, and a retry budget."""
 
 from dataclasses import dataclass
 from typing import Final
 
 from twisted_lb.core.outcome import CONSEQUENCE, Outcome, Retry
 
-# RFC 9110 9.2.2.
+# The idempotent methods (RFC 9110 9.2.2).
 IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 
 # Finagle's RetryBudget: what requests deposit can be spent within this time.
@@ -14,7 +14,7 @@ _DEPOSIT: Final = 1000
 
 
 class RetryBudget:
-    """Retries for `percent` of the requests of the last 10 s, and `per_s` a second besides. O(1), in whole numbers.
+    """A retry budget: retries for `percent` of the requests of the last 10 s, and `per_s` a second besides. O(1).
 
     Requests deposit 1000 each and a retry costs 1000 * 100 / percent, kept by the second; the reserve of `per_s` is a
     token bucket that holds 10 s worth of it. Finagle's numbers: 10 000 failing requests at once get 2 100 retries.
@@ -36,14 +36,14 @@ class RetryBudget:
         self._second_ends: float = 1.0
 
     def configure(self, percent: int, per_s: int) -> None:
-        """Other shares from now on. What is saved stays, but the reserve holds no more than it may; it fills up with time."""
+        """Replace the shares. What is saved stays, but the reserve holds no more than it may; it fills up with time."""
         self.percent = percent
         self.per_s = per_s
         self._cost = _DEPOSIT * 100 // percent if percent > 0 else 0
         self._max_reserve = per_s * _TTL_S * _DEPOSIT
 
     def deposit(self, now: float) -> None:
-        """A request came."""
+        """Pay in for one request."""
         if now >= self._second_ends:
             self._expire(now)
         self._uncounted += _DEPOSIT
@@ -60,7 +60,7 @@ class RetryBudget:
         return False
 
     def _spend(self, amount: int) -> None:
-        """Take it from the oldest deposits, which would expire first."""
+        """Take an amount from the oldest deposits, which would expire first."""
         self._sum -= amount
         for age in range(_TTL_S - 1, -1, -1):
             slot = (self._second - age) % _TTL_S
@@ -100,13 +100,13 @@ class RetryBudget:
 
 @dataclass(frozen=True)
 class RetryRules:
-    """What a route allows: so many attempts after the first, and which statuses of an answer count as a failure."""
+    """The retry rules of a route: how many more attempts, and which statuses of a response count as failures."""
 
     more_attempts: int
     bad_statuses: frozenset[int]
 
     def allow(self, outcome: Outcome, *, idempotent: bool) -> bool:
-        """Whether the outcome table lets another attempt follow one that ended so."""
+        """Whether the outcome table lets another attempt follow one with this outcome."""
         retry = CONSEQUENCE[outcome].retry
         return (
             retry is Retry.ALWAYS

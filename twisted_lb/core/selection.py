@@ -1,4 +1,4 @@
-"""How a pool chooses: its policy, and the picker that is built anew when what it was built of has changed."""
+"""The selection of a pool: its policy, and the picker that is rebuilt when members, weights or admin states change."""
 
 from collections.abc import Iterable, Sequence
 from random import Random
@@ -12,8 +12,8 @@ from twisted_lb.core.pickers.base import Picker, Policy
 class Selection:
     """The policy of a pool and its picker, over all backends that are READY.
 
-    Health flips and full backends are no reason to build: `available` says who may be picked. `stale` is set by whoever
-    changes a weight or what the operator wants; the next claim builds, once, or the next tick if the policy is not eager.
+    Health flips and full backends are no reason to rebuild: `available` says which may be picked. `stale` is set when a
+    weight or an admin state has changed; the next claim rebuilds, once, or the next tick if the policy is not eager.
     """
 
     __slots__ = ("_backends", "_before", "picker", "policy", "rng", "stale")
@@ -23,36 +23,36 @@ class Selection:
         self.stale: bool = False
         self.rng: Final = rng
         self._backends: list[Backend] = []
-        self.picker: Picker | None = None  # None while nobody is READY
-        self._before: Picker | None = None  # the one before, for what it knows of who is owed
+        self.picker: Picker | None = None  # None while no backend is READY
+        self._before: Picker | None = None  # the last one, for what it knows of turns owed
 
     def follow(self, backends: Iterable[Backend]) -> None:
-        """Choose among these from now on."""
+        """Replace the backends to choose among."""
         self._backends = list(backends)
         self.stale = True
 
     def use(self, policy: Policy) -> None:
-        """Choose by this policy from now on; its picker takes over what it understands of the old one."""
+        """Replace the policy; its picker takes over what it understands of the old one."""
         self.policy = policy
         self.stale = True
 
     def renewed(self, now: float) -> Picker | None:
-        """The picker for a pick, when this is stale: a new one, or, from a policy that takes long, the old one still. None
-        while nobody is READY.
+        """The picker for a claim when the selection is stale: a new one, or still the old one where the policy is not
+        eager. None while no backend is READY.
         """
         if self.policy.eager or self.picker is None:
             self._rebuild(now)
         return self.picker
 
     def tick(self, now: float) -> None:
-        """The time for a policy that takes long."""
+        """Rebuild a stale picker whose policy is not eager: no claim waits for it."""
         if self.stale and not self.policy.eager:
             self._rebuild(now)
 
     def foreseen(self, ask: Ask, now: float, tried: Sequence[Backend]) -> Backend | None:
-        """Whom a claim would take: the same code, on copies of the picker and of chance. Nothing changes by it.
+        """The backend that a claim would take: the same code, on copies of the picker and of the rng; nothing changes.
 
-        A backend that is full by now, though nobody has noticed, is passed over, as a claim does.
+        A backend that other processes have filled meanwhile is passed over, as in a claim.
         """
         rng = self._forked_rng()
         picker = self._picker_for(rng, now)
@@ -66,7 +66,7 @@ class Selection:
         return backend
 
     def ranking(self, ask: Ask, now: float) -> Sequence[tuple[Backend, float]]:
-        """See Picker; what the picker of the next pick would say."""
+        """The ranking by the picker of the next claim; see `Picker.ranking`."""
         picker = self._picker_for(self._forked_rng(), now)
         return () if picker is None else picker.ranking(ask, now)
 

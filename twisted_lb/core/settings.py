@@ -1,15 +1,15 @@
-"""What the configuration says of a pool, in the form that the core reads."""
+"""The settings of a pool: its configuration in the form that the core reads."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class PoolSettings:
-    """What the configuration says of a pool. Each is read where it is used: other settings are an assignment.
+    """The settings of a pool. Each is read where it is used, so that replacing them is one assignment.
 
-    `rise` and `fall` are in checks; `checked`: whether anybody checks at all. `max_in_flight`: requests at a time for each
-    backend, 0 for no bound. `max_queued`: how many requests may wait for a backend, 0 for none; `queue_wait_s`: for how
-    long. `budget_percent` and `budget_per_s`: the retries that are allowed, see RetryBudget.
+    `rise` and `fall` are in probes; `checked`: whether the backends have checks at all. `max_in_flight`: requests at a
+    time for each backend, 0 for no bound. `max_queued`: how many requests may wait for a backend, 0 for none;
+    `queue_wait_s`: for how long. `budget_percent` and `budget_per_s`: the retries that are allowed, see RetryBudget.
     """
 
     rise: int = 2

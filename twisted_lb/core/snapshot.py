@@ -1,4 +1,4 @@
-"""A pool's state at one moment, for whoever shows it."""
+"""Snapshots: the state of a pool and its backends at one moment, for status pages and metrics."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,9 @@ from twisted_lb.core.outcome import Outcome
 
 @dataclass(frozen=True)
 class BackendSnapshot:
-    """One backend. `outcomes` counts settled attempts by the name of their outcome, `failures` those that blame it."""
+    """The state of a backend. `outcomes` counts settled attempts by the name of their outcome, `failures` those that
+    blame the backend.
+    """
 
     name: str
     address: str
@@ -27,7 +29,7 @@ class BackendSnapshot:
 
 @dataclass(frozen=True)
 class PoolSnapshot:
-    """A pool, its backends in the order of the configuration, and how many requests wait for one."""
+    """The state of a pool: its backends in the order of the configuration, and how many requests wait in its queue."""
 
     name: str
     backends: tuple[BackendSnapshot, ...]
@@ -35,7 +37,7 @@ class PoolSnapshot:
 
 
 def snapshot_of(backend: Backend) -> BackendSnapshot:
-    """How a backend stands."""
+    """The state of a backend now."""
     return BackendSnapshot(
         name=backend.name,
         address=str(backend.address),

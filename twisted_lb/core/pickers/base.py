@@ -1,4 +1,4 @@
-"""What a policy is: it builds pickers, and a picker answers picks."""
+"""Policies and pickers: a policy builds pickers, and a picker chooses a backend for each request."""
 
 from collections.abc import Sequence
 from random import Random
@@ -11,13 +11,13 @@ from twisted_lb.core.load import Load
 
 
 class Picker(Protocol):
-    """A snapshot of the members that answers one pick after the other. It copies and sorts nothing.
+    """A picker: a snapshot of a pool's members that answers one pick after the other. A pick copies and sorts nothing.
 
-    Members are all that the operator has READY, whatever their health: it is for `open_to` to say who may be picked.
+    Members are all backends that are READY, whatever their health: `open_to` says which may be picked.
     """
 
     def pick(self, ask: Ask, now: float, rng: Random, tried: Sequence[Backend]) -> Backend | None:
-        """The backend for a request, one that is `open_to` it; None when nobody is. `tried` is () in the hot case."""
+        """The backend for a request, one that is `open_to` it; None without one. `tried` is () in the hot case."""
 
     def ranking(self, ask: Ask, now: float) -> Sequence[tuple[Backend, float]]:
         """For `explain`: every member, the likeliest first, with the number that puts it there. Nothing changes by it."""
@@ -27,7 +27,7 @@ class Picker(Protocol):
 
 
 class Policy(Protocol):
-    """The configured way of choosing: what load is, and how to choose by it. It has no state of its own."""
+    """A load-balancing policy, as configured: what load is, and how to choose by it. It has no state of its own."""
 
     @property
     def describe(self) -> str:
@@ -35,19 +35,19 @@ class Policy(Protocol):
 
     @property
     def eager(self) -> bool:
-        """Whether a change of members is followed at the next pick. If not, `build` takes long: it is called at the pool's
-        ticks, and meanwhile the old picker serves, which knows nobody that is new.
+        """Whether a change of members is followed at the next pick. If not, `build` takes long: it is called at the
+        pool's ticks, and meanwhile the old picker serves, which does not know new members.
         """
 
     def load(self, counts: Counts, slot: int) -> Load | None:
-        """The measure for one backend, which is counted there; None when the policy does not look at load."""
+        """The load of one backend, which is counted in that slot; None when the policy does not look at load."""
 
     def build(self, members: Sequence[Backend], previous: Picker | None, rng: Random, now: float) -> Picker:
-        """A picker over these (never empty). What `previous` knows of who is owed a turn is carried over; `previous` stays
-        as it is.
+        """A picker over these members (never empty). What `previous` knows of turns owed is carried over; `previous`
+        stays as it is.
         """
 
 
 def open_to(backend: Backend, tried: Sequence[Backend]) -> bool:
-    """Whether a request may go there: available, and not one of those that it has tried. The one filter of all policies."""
+    """Whether a request may go to a backend: available, and not one of its `tried`. The one filter of all policies."""
     return backend.available and (not tried or backend not in tried)

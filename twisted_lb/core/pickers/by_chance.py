@@ -1,4 +1,4 @@
-"""Random: each pick by chance, in proportion to weight, with no memory."""
+"""Weighted random: each pick by chance, in proportion to weight, with no memory."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from twisted_lb.core.counts import Counts
 from twisted_lb.core.load import Load
 from twisted_lb.core.pickers.base import Picker, open_to
 
-# Redraws before the rest is looked at as a whole; with one of two out, 1 in 16 picks gets that far.
+# Redraws before the rest is looked at as a whole; with one of two members out, 1 in 32 picks gets that far.
 _REDRAWS: Final = 4
 
 
 class Chance:
-    """Equal weights O(1), unequal ones O(log n); O(n) where many are out."""
+    """A weighted random picker: O(1) with equal weights, O(log n) with others, O(n) where many members are out."""
 
     def __init__(self, members: Sequence[Backend]) -> None:
         self._members: Final = list(members)
@@ -27,7 +27,7 @@ class Chance:
         self._total: Final = self._sums[-1]
 
     def pick(self, ask: Ask, now: float, rng: Random, tried: Sequence[Backend]) -> Backend | None:
-        """A member by chance; who is out is drawn again, which leaves the weights of the rest as they are."""
+        """A member by chance. One that is out is drawn again, which leaves the shares of the rest as they are."""
         for _ in range(1 + _REDRAWS):
             backend = self._draw(rng)
             if open_to(backend, tried):
@@ -55,26 +55,26 @@ class Chance:
         return None
 
     def ranking(self, ask: Ask, now: float) -> Sequence[tuple[Backend, float]]:
-        """By the chance of each, were all of them open."""
+        """The members by their chance, as if all were open."""
         chances = [(backend, self._weights[index] / self._total) for index, backend in enumerate(self._members)]
         return sorted(chances, key=lambda one: -one[1])
 
     def fork(self) -> Picker:
-        """It has no memory: itself."""
+        """The picker itself: chance has no memory."""
         return self
 
 
 class RandomPolicy:
-    """By chance."""
+    """The random policy: by chance, in proportion to weight."""
 
     def __init__(self) -> None:
         self.describe: Final = "random: by chance, in proportion to weight"
         self.eager: Final = True
 
     def load(self, counts: Counts, slot: int) -> Load | None:
-        """Chance does not look at load."""
+        """None: chance does not look at load."""
         return None
 
     def build(self, members: Sequence[Backend], previous: Picker | None, rng: Random, now: float) -> Picker:
-        """See Policy; chance has nothing to carry over."""
+        """A picker over these members; chance has nothing to carry over."""
         return Chance(members)

@@ -1,7 +1,7 @@
-"""Round robin: by turns, smoothly by weight (nginx's algorithm, commit 52327e0627f4).
+"""Smooth weighted round robin: by turns, smoothly by weight (nginx's algorithm, commit 52327e0627f4).
 
 After k picks of total weight W, a backend of weight w that was picked n times is owed k*w/W - n turns. That number is
-what survives a rebuild: the next picker goes on where this one stopped, whoever came or left.
+what survives a rebuild: the next picker goes on where this one stopped, whatever members came or left.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ _GRAIN: Final = 1_000_000
 
 
 class Credits:
-    """Who is owed how many turns, by weight; O(n) a turn."""
+    """The credits of smooth weighted round robin: how many turns each member is owed, by weight; O(n) a turn."""
 
     def __init__(self, members: Sequence[Backend], owed: dict[Backend, float]) -> None:
         self._members: list[Backend] = list(members)
@@ -30,7 +30,7 @@ class Credits:
         self._credits: list[int] = [round(owed.get(backend, 0.0) * self._total) for backend in members]
 
     def take(self) -> Backend:
-        """Whoever is owed most, the earlier one of two."""
+        """Take a turn: the member that is owed most, the earlier one of two."""
         credits_ = self._credits
         best = 0
         for index in range(len(credits_)):
@@ -41,7 +41,7 @@ class Credits:
         return self._members[best]
 
     def take_open(self, tried: Sequence[Backend]) -> Backend | None:
-        """Whoever is owed most of those that are open, which share the turn; None when nobody is."""
+        """Take a turn among the open members, which share it: the one that is owed most; None when none is open."""
         credits_ = self._credits
         best = -1
         total = 0
@@ -63,7 +63,7 @@ class Credits:
         return {backend: self._credits[index] / self._total for index, backend in enumerate(self._members)}
 
     def due(self) -> list[tuple[Backend, float]]:
-        """What each would be owed at the next turn, most first: who stands there first takes it."""
+        """What each member would be owed at the next turn, most first: the first one takes it."""
         owed = [
             (backend, (self._credits[index] + self._weights[index]) / self._total)
             for index, backend in enumerate(self._members)
@@ -71,7 +71,7 @@ class Credits:
         return sorted(owed, key=lambda one: -one[1])
 
     def fork(self) -> "Credits":
-        """A copy, to the last digit, also where a backend's weight has changed meanwhile."""
+        """A copy of the credits, to the last digit, also where a backend's weight has changed meanwhile."""
         copy = Credits((), {})
         copy._members, copy._weights, copy._total = self._members, self._weights, self._total
         copy._credits = list(self._credits)
@@ -79,7 +79,7 @@ class Credits:
 
 
 class Rotation:
-    """Equal weights: one after the other, O(1) for each one looked at."""
+    """Round robin with equal weights: one member after the other, O(1) for each one looked at."""
 
     def __init__(self, members: Sequence[Backend], start: int = 0, owed: dict[Backend, float] | None = None) -> None:
         self._members: Final = list(members)
@@ -89,8 +89,8 @@ class Rotation:
         self._next: int = start
 
     def pick(self, ask: Ask, now: float, rng: Random, tried: Sequence[Backend]) -> Backend | None:
-        """The next in turn. Who is not open forfeits its turn: whoever is picked instead has had its own one, so that all
-        others share what is forfeited.
+        """The next member in turn. One that is not open forfeits its turn: the one that is picked instead has had its
+        own, so that all others share what is forfeited.
         """
         index = self._next
         backend = self._members[index]
@@ -106,17 +106,17 @@ class Rotation:
         return None
 
     def ranking(self, ask: Ask, now: float) -> Sequence[tuple[Backend, float]]:
-        """By how many turns away each is."""
+        """The members by how many turns away they are."""
         return [(self._members[(self._next + away) % self._size], float(away)) for away in range(self._size)]
 
     def fork(self) -> Picker:
-        """A copy at the same place."""
+        """A copy of the rotation at the same place."""
         copy = Rotation(self._members, self._begun_at, self._owed_before)
         copy._next = self._next
         return copy
 
     def owed(self) -> dict[Backend, float]:
-        """How many turns each member is owed: what it was owed before this rotation, and its place in it. In turn."""
+        """How many turns each member is owed, in turn: what it was owed before this rotation, and its place in it."""
         done = (self._next - self._begun_at) % self._size
         share = done / self._size
         owed: dict[Backend, float] = {}
@@ -129,8 +129,8 @@ class Rotation:
 
 
 class SmoothRotation:
-    """Unequal weights: whoever is owed most, O(n) a pick. Weights 5, 1, 1 give a a b a c a a. A turn of one that is not
-    open goes to whoever of the others is owed most such turns.
+    """Smooth weighted round robin with unequal weights: the member that is owed most, O(n) a pick. Weights 5, 1, 1 give
+    a a b a c a a. The turn of a member that is not open goes to the one of the others that is owed most such turns.
     """
 
     def __init__(
@@ -140,23 +140,23 @@ class SmoothRotation:
         self._spare: Credits = Credits(members, spare or {})
 
     def pick(self, ask: Ask, now: float, rng: Random, tried: Sequence[Backend]) -> Backend | None:
-        """Whoever is owed most."""
+        """The member that is owed most; where it is not open, the one that is owed most turns of others."""
         backend = self._turns.take()
         return backend if open_to(backend, tried) else self._spare.take_open(tried)
 
     def ranking(self, ask: Ask, now: float) -> Sequence[tuple[Backend, float]]:
-        """By what each would be owed at the next turn."""
+        """The members by what they would be owed at the next turn."""
         return self._turns.due()
 
     def fork(self) -> Picker:
-        """A copy that owes the same."""
+        """A copy of the rotation that owes the same."""
         copy = SmoothRotation((), {})
         copy._turns = self._turns.fork()
         copy._spare = self._spare.fork()
         return copy
 
     def spin(self, turns: int) -> None:
-        """Let so many turns pass unused."""
+        """Let that many turns pass unused."""
         for _ in range(turns):
             self._turns.take()
 
@@ -170,18 +170,20 @@ class SmoothRotation:
 
 
 class RoundRobinPolicy:
-    """By turns: a rotation where weights are equal, a smooth one where they are not."""
+    """The round robin policy: a plain rotation with equal weights, smooth weighted round robin with others."""
 
     def __init__(self) -> None:
         self.describe: Final = "round robin: by turns, smoothly by weight"
         self.eager: Final = True
 
     def load(self, counts: Counts, slot: int) -> Load | None:
-        """Turns do not look at load."""
+        """None: turns do not look at load."""
         return None
 
     def build(self, members: Sequence[Backend], previous: Picker | None, rng: Random, now: float) -> Picker:
-        """See Policy. The very first rotation begins anywhere: many balancers must not begin with the same backend."""
+        """A picker over these members. The very first begins at any of them by chance: many balancers must not begin
+        with the same backend (thundering herd).
+        """
         equal = len({backend.weight for backend in members}) == 1
         if not isinstance(previous, (Rotation, SmoothRotation)):
             return _begin(members, rng, equal=equal)
@@ -203,7 +205,7 @@ def _begin(members: Sequence[Backend], rng: Random, *, equal: bool) -> Picker:
 
 
 def _carried(members: Sequence[Backend], owed: dict[Backend, float]) -> dict[Backend, float]:
-    """What the remaining ones are owed, in turn, newcomers last; what is owed to or by those who left is shared by all."""
+    """What the remaining members are owed, in turn, new ones last; what is owed to or by those that left all share."""
     stay = set(members)
     if stay == owed.keys():
         return owed  # as it is, to the last digit: nothing has changed
@@ -215,7 +217,9 @@ def _carried(members: Sequence[Backend], owed: dict[Backend, float]) -> dict[Bac
 
 
 def _in_turn(owed: dict[Backend, float], previous: Rotation | SmoothRotation) -> list[Backend]:
-    """A rotation goes on as it was, newcomers before those who have had their turn; after another one, by what is owed."""
+    """The order of a rotation: as in the one before, new members before those that have had their turn; after a smooth
+    one by what is owed.
+    """
     before = previous.owed()
     order = [backend for backend in owed if backend in before]
     if isinstance(previous, SmoothRotation):
