@@ -1,1 +1,1 @@
-"""What bytes mean: HTTP/1.1 heads, framing and rewriting, without a socket in sight."""
+"""The wire says what bytes mean: HTTP/1.1 heads, framing and rewriting, without a socket in sight."""

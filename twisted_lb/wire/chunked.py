@@ -1,4 +1,4 @@
-"""The chunked coding (RFC 9112 section 7.1), strictly read and plainly written."""
+"""The chunked transfer coding (RFC 9112 section 7.1), strictly read and plainly written."""
 
 import enum
 import re
@@ -55,7 +55,7 @@ def chunk(payload: bytes) -> bytes:
 
 
 def chunk_begin(size: int) -> bytes:
-    """What stands before the payload of a chunk of so many bytes, never 0; behind it comes a CRLF."""
+    """The size line of a chunk of so many bytes, never 0. Its payload comes behind it, then a CRLF."""
     return b"%x\r\n" % size
 
 
@@ -72,7 +72,7 @@ def _cut(data: bytes, begin: int, end: int) -> bytes | memoryview:
 
 @mypyc_attr(acyclic=True, free_list_len=1)
 class ChunkDecoder:
-    """Takes a chunked body apart as it arrives.
+    """A decoder of the chunked coding: takes a body apart as it arrives.
 
     `feed` returns the payload it found; once `done`, `trailers` are the field lines after the body (each ended by CRLF)
     and `rest` is what came behind it. BadMessage at the first byte that a strict reader does not expect.
@@ -89,8 +89,8 @@ class ChunkDecoder:
         self._extensions: int = 0
 
     def feed(self, data: bytes, at: int = 0) -> bytes:
-        """Decode the next bytes of the body, those of `data` from `at` on; returns payload, maybe none. Not to be fed any more
-        once `done`.
+        """Decode the next bytes of the body, those of `data` from `at` on, and return their payload, maybe none. Not to
+        be called once `done`.
         """
         if self._partial:
             data = self._partial + data[at:]
@@ -148,7 +148,7 @@ class ChunkDecoder:
         return end + 2
 
     def _check_unfinished(self, line: bytes) -> None:
-        """Refuse early what can no longer become a size line, so that it is not waited for."""
+        """Refuse an unfinished line that can no longer become a chunk's size, so that it is not waited for."""
         if len(line) > _EXTENSION_BYTES + _SIZE_DIGITS + 2:
             raise BadMessage(400, "chunk size line too long")
         if line.endswith(b"\r"):

@@ -1,6 +1,7 @@
-"""Header blocks: one validation, one pass that finds the few fields a proxy must understand.
+"""Header blocks: one validation, and one pass that finds the few fields that a proxy must understand.
 
-Every other line passes untouched, in order and case. A block is taken without its final CRLF.
+Every other line passes untouched, in order and case. A block is taken without its final CRLF. What could make two
+readers see two messages (request smuggling) is refused: folded lines, spaces before a colon, two lengths.
 """
 
 from typing import Final
@@ -40,7 +41,7 @@ _KIND: Final[dict[bytes, int]] = {
     b"upgrade": UPGRADE,
     b"te": TE,
     b"expect": EXPECT,
-    # What only we may say about the client.
+    # Only a proxy may say this about the client; a client's own claims count when it is trusted.
     b"forwarded": FORWARDED,
     b"x-forwarded-for": FORWARDED,
     b"x-forwarded-proto": FORWARDED,
@@ -51,7 +52,7 @@ _KIND: Final[dict[bytes, int]] = {
     b"traceparent": TRACEPARENT,
 }
 
-# CGI, WSGI and PHP make one variable of `X-Forwarded-For` and `X_Forwarded_For`: the latter could say what only we may.
+# CGI, WSGI and PHP make one variable of `X-Forwarded-For` and `X_Forwarded_For`: the latter could forge the former.
 _NOT_TO_BE_IMITATED: Final = frozenset((CONTENT_LENGTH, TRANSFER_ENCODING, FORWARDED))
 
 # Fields that a Connection option cannot take away: they frame, route or identify the message.
@@ -80,8 +81,8 @@ _NOT_REMOVABLE: Final = frozenset(
     )
 )
 
-# Names that were checked before: their kind in any spelling that clients use. A memo of a pure function; names made up to
-# fill it cost those who use it one more look each.
+# Names that were validated before: their kind in any spelling that clients use. A memo of a pure function; names made
+# up to fill it cost its users one more look each.
 _seen: dict[bytes, int] = {}
 _SEEN_MOST: Final = 2048
 _SEEN_BYTES: Final = 64
@@ -131,14 +132,15 @@ class Fields:
         self.traced: bool = False
         # For how many seconds the sender says that it keeps an idle connection; -1: it does not say.
         self.keep_s: int = -1
-        # What the message says about those behind its sender, by lower-case name: for those who trust the sender.
+        # A proxy's claims about its client (X-Forwarded-*, Forwarded), by lower-case name; they count if it is trusted.
         self.claims: dict[bytes, bytes] | None = None
 
 
 @mypyc_attr(acyclic=True, free_list_len=1)
 class Memory:
-    """The lines of a connection's last header block, by position, and its Host: a browser sends most of them again, and
-    what has not changed need not be looked at again. A line is empty where it must be understood each time.
+    """The memory of a connection's header fields: the lines of its last block, by position, and its Host. A browser
+    sends most of them again, and what has not changed need not be looked at again. A line is empty where it must be
+    understood each time.
     """
 
     def __init__(self) -> None:
@@ -147,7 +149,7 @@ class Memory:
 
 
 def parse_fields(block: bytes, max_fields: int, memory: Memory | None = None) -> Fields:  # noqa: PLR0912 - the one pass
-    """Understand a header block of at most `max_fields` fields; BadMessage if it is not one by RFC 9112 section 5.
+    """Parse a header block of at most `max_fields` fields; BadMessage if it is not one by RFC 9112 section 5.
 
     The result does not depend on `memory`, which should hold what the same connection sent before.
     """
@@ -188,7 +190,7 @@ def parse_fields(block: bytes, max_fields: int, memory: Memory | None = None) ->
             continue
         lines[index] = b""
         some_end_here = True
-    # Deleting all that a field line may hold must leave nothing: a bare CR or LF, a NUL, a control shows.
+    # Deleting all that a field line may hold must leave nothing: a bare CR or LF, a NUL, a control would be left.
     if b"".join(unseen).translate(None, FIELD):
         raise BadMessage(400, "illegal character in the head")
     if memory is not None:
@@ -202,7 +204,7 @@ def parse_fields(block: bytes, max_fields: int, memory: Memory | None = None) ->
 
 
 def _taken_out(memory: Memory | None, count: int) -> list[bytes]:
-    """So many lines of what was there before, empty ones where it had none."""
+    """Take that many lines out of a memory, empty ones where it has none."""
     if memory is None:
         return [b""] * count
     before = memory.lines
@@ -222,7 +224,7 @@ def _note_field(fields: Fields, kind: int, name: bytes, value: bytes) -> bool:
         fields.host = value
         return True
     if kind == CONTENT_LENGTH:
-        # RFC 9112 6.3: repeated lengths may be refused even when they agree; one of two readers may take the other.
+        # RFC 9112 6.3: repeated lengths may be refused even when they agree: two readers may take different ones.
         if fields.length >= 0:
             raise BadMessage(400, "repeated Content-Length")
         fields.length = content_length(value)
@@ -261,7 +263,7 @@ def _claim(fields: Fields, name: bytes, value: bytes) -> None:
 
 
 def keep_seconds(value: bytes) -> int:
-    """The `timeout` of a Keep-Alive field (RFC 2068 19.7.1.1) in seconds, -1 where there is none to be understood."""
+    """The `timeout` of a Keep-Alive field (RFC 2068 19.7.1.1) in seconds, -1 where it has none that is a number."""
     for member in tokens(value):
         name, _, number = member.partition(b"=")
         if name.rstrip(b" \t") == b"timeout":
@@ -282,7 +284,7 @@ def tokens(value: bytes) -> list[bytes]:
 
 
 def _apply_connection(fields: Fields, options: bytes, upgrades: bytes, kept: list[bytes]) -> list[bytes]:
-    """Take note of what Connection says and take out the fields it names."""
+    """Apply the Connection field: note its options, and take out the hop-by-hop fields that it names."""
     named: set[bytes] = set()
     upgrade = False
     for option in tokens(options):
@@ -297,7 +299,7 @@ def _apply_connection(fields: Fields, options: bytes, upgrades: bytes, kept: lis
     if upgrade:
         fields.upgrade = upgrades
     if b"te" not in named:
-        # RFC 9110 10.1.4: TE without its Connection option was meant for somebody before us.
+        # RFC 9110 10.1.4: TE without its Connection option was meant for a hop before us.
         fields.te_trailers = False
     if named:
         kept = [line for line in kept if line.partition(b":")[0].lower() not in named]

@@ -24,7 +24,7 @@ AUTHORITY: Final = re.compile(
 )
 DIGITS: Final = b"0123456789"
 # What no head may hold, wherever in it: controls, and a CR or LF that is not half of a line end. A CR at the very end may
-# still become one.
+# become one when more arrives.
 ILLEGAL_IN_HEAD: Final = re.compile(rb"[\0-\x08\x0B\x0C\x0E-\x1F\x7F]|\r(?!\n|\Z)|(?<!\r)\n")
 HEX_DIGITS: Final = b"0123456789ABCDEFabcdef"
 
@@ -37,7 +37,9 @@ UNTIL_CLOSE: Final = -2
 
 
 class BadMessage(Exception):
-    """The bytes are not one unambiguous message; `status` is what a client would be told, `reason` goes to the log."""
+    """Bytes that are not one unambiguous message: broken, or request smuggling. `status` is what a client would be
+    told, `reason` goes to the log.
+    """
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -46,7 +48,7 @@ class BadMessage(Exception):
 
 
 class Limits:
-    """How large the parts of a head may be, in bytes and fields; past them a message is refused, never cut."""
+    """Limits of a head's parts, in bytes and fields; a message past them is refused, never cut."""
 
     def __init__(
         self,
@@ -62,7 +64,7 @@ class Limits:
 
 
 def content_length(value: bytes) -> int:
-    """The length that one Content-Length value gives, in bytes; BadMessage for anything but plain digits."""
+    """The length of a body by one Content-Length value, in bytes; BadMessage for anything but plain digits."""
     if not value or len(value) > LENGTH_DIGITS or value.translate(None, DIGITS):
         raise BadMessage(400, "Content-Length is not a plain number")
     return int(value)

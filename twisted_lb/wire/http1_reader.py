@@ -1,9 +1,9 @@
-"""What a client sends on HTTP/1.1: heads and bodies by turns, found in its bytes. No I/O.
+"""The HTTP/1.1 reader: finds heads and bodies by turns in what a client sends. No I/O.
 
-What is remembered of heads, by whom, until when: a connection remembers its last head and its last header block, as bytes and
-as what they mean, and the lines of that block by position (`fields.Memory`); a listener remembers the block of the last new
-connection (`SharedFields`), since many clients send the same few fields. All of it is a pure function of the bytes and the
-limits, and so it holds for as long as the `Limits` object is the same.
+What is remembered of heads, by whom, until when: a connection remembers its last head and its last header block, as
+bytes and as what they mean, and the lines of that block by position (`fields.Memory`); a listener remembers the block
+of the last new connection (`SharedFields`), since many clients send the same few fields. All of it is a pure function
+of the bytes and the limits, and so it holds for as long as the `Limits` object is the same.
 """
 
 from typing import Final
@@ -55,11 +55,11 @@ class SharedFields:
 
 @mypyc_attr(acyclic=True, free_list_len=1)
 class Http1Reader:
-    """The requests of one connection. `buffer` is what has come and is not used: a part of a head, requests that were sent ahead
-    (pipelining, read-ahead), or a body that nobody takes for now.
+    """A reader of the requests of one connection. `buffer` is what has come and is not used: a part of a head, requests
+    that were sent ahead (pipelining, read-ahead), or a body that is not taken for now.
 
-    `take_head`, then, if its framing says that there is a body, `begin_body` and `take_body` until `body_ended`; `body_bytes` is
-    how much of it came so far, `trailers` are the field lines behind a chunked one.
+    `take_head`, then, if its framing says that there is a body, `begin_body` and `take_body` until `body_ended`;
+    `body_bytes` is how much of it came so far, `trailers` are the field lines behind a chunked one.
     """
 
     __slots__ = (
@@ -88,13 +88,13 @@ class Http1Reader:
         self._decoder: ChunkDecoder | None = None
 
     def take_head(self, limits: Limits) -> RequestHead | None:
-        """The head that the buffer begins with, taken out of it; None when it is not complete. BadMessage as soon as it cannot
-        be one, with the buffer as it was.
+        """Take the head that the buffer begins with; None while it is not complete. BadMessage as soon as it cannot
+        become one, with the buffer as it was.
         """
         data = self.buffer
         request = self._request
         if request is not None and limits is self._limits and data.startswith(self._head):
-            # The same as the last one to the byte: what was checked then is true now.
+            # The same as the last head to the byte: what was checked then is true now.
             self._searched = 0
             self.buffer = data[len(self._head) :]
             return request
@@ -155,7 +155,7 @@ class Http1Reader:
         return fields
 
     def begin_body(self, framing: int, limits: Limits) -> None:
-        """A body of this length in bytes, or CHUNKED, follows the head."""
+        """Begin a body of this length in bytes, or CHUNKED: it follows the head."""
         self.body_bytes = 0
         self.body_ended = False
         self.trailers = b""
@@ -166,8 +166,8 @@ class Http1Reader:
             self._remaining = framing
 
     def take_body(self, data: bytes) -> bytes:
-        """The payload in `data`, perhaps none; what is behind the body's end goes to the buffer. BadMessage when a chunk or a
-        trailer is none.
+        """The payload in `data`, perhaps none; what is behind the body's end goes to the buffer. BadMessage for a chunk
+        or a trailer that is broken.
         """
         decoder = self._decoder
         if decoder is None:
@@ -194,19 +194,19 @@ class Http1Reader:
 
 
 def _check_part(data: bytes, searched: int, limits: Limits) -> None:
-    """What can no longer become a head is refused now, not when the time for it is over."""
+    """Check a part of a head: one that can no longer become a head is refused now, not when its time is over."""
     line, ended, _ = data.partition(CRLF)
     if ILLEGAL_IN_HEAD.search(data, searched):
         raise BadMessage(400, "illegal character in the head")
     if ended and len(line) + len(CRLF) > searched + 3:
         parse_request_line(line, limits)
-    # Its own line end is not counted, and a part of it may be here.
+    # The head's own line end is not counted, and a part of it may be here.
     if len(data) > limits.head_bytes + 3 or (not ended and len(data) > limits.line_bytes + 1):
         raise _too_long(data, limits)
 
 
 def _too_long(data: bytes, limits: Limits) -> BadMessage:
-    """A head, or what there is of it, that is too long: its line, or else all of it."""
+    """The refusal of a head, or a part of one, that is too long: 414 for its line, else 431."""
     if data.find(CRLF, 0, limits.line_bytes + 2) < 0:
         return BadMessage(414, "request line too long")
     return BadMessage(431, "head too long")

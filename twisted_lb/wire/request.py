@@ -1,4 +1,4 @@
-"""Request heads: what came from the client, checked as a whole before anything is forwarded."""
+"""Request heads: what a client asks, checked as a whole before anything is forwarded (request smuggling)."""
 
 from typing import Final
 
@@ -43,7 +43,7 @@ class RequestHead:
     ) -> None:
         self.method: Final = method
         self.target: Final = target
-        # What a backend is asked, up to the version.
+        # The request line for a backend, up to the version.
         self.line: Final = method + b" " + target
         self.fields: Final = fields
         self.lines: Final = lines
@@ -81,7 +81,9 @@ def _bad_version(text: bytes) -> BadMessage:
 
 
 def _check_other_target(method: bytes, target: bytes) -> None:
-    """RFC 9112 3.2: absolute-form, or `*` with OPTIONS; CONNECT is for forward proxies, whatever its target."""
+    """Check a target that is no path (RFC 9112 3.2): absolute-form, or `*` with OPTIONS. CONNECT is for forward
+    proxies, whatever its target.
+    """
     if method == b"CONNECT":
         raise BadMessage(501, "CONNECT is not offered")
     if target == b"*" and method == b"OPTIONS":
@@ -115,7 +117,7 @@ def parse_request_fields(
 
 
 def _request_framing(version: int, fields: Fields) -> int:
-    """RFC 9112 6.3, with every doubtful case refused."""
+    """The framing of a request's body (RFC 9112 6.3); every doubtful case is refused (request smuggling)."""
     if not fields.codings:
         return max(fields.length, 0)
     if fields.length >= 0:
@@ -131,7 +133,7 @@ def _request_framing(version: int, fields: Fields) -> int:
 
 
 def parse_request(head: bytes, limits: Limits) -> RequestHead:
-    """The whole head at once, without its blank line: what the fast path does in two steps."""
+    """Parse a whole request head at once, given without its blank line. The fast path takes two steps instead."""
     line, _, block = head.partition(CRLF)
     method, target, version = parse_request_line(line, limits)
     fields, lines = parse_request_fields(version, block, limits)
@@ -139,7 +141,7 @@ def parse_request(head: bytes, limits: Limits) -> RequestHead:
 
 
 def origin_form(target: bytes, method: bytes = b"") -> bytes:
-    """The target as a backend is asked for it: absolute-form loses scheme and authority (RFC 9112 3.2.2)."""
+    """The target in the form that a backend is asked: absolute-form loses scheme and authority (RFC 9112 3.2.2)."""
     if target[:1] == b"/" or target == b"*":
         return target
     rest = target.partition(b"://")[2]
@@ -152,9 +154,7 @@ def origin_form(target: bytes, method: bytes = b"") -> bytes:
 
 
 def resolve_target(method: bytes, target: bytes, fields: RequestFields) -> tuple[bytes, bytes]:
-    """(target as a backend is asked for it, authority) of a target that may be no path; BadMessage if Host names another
-    place than it does.
-    """
+    """Resolve a target that may be no path: (target for a backend, authority). BadMessage if Host names another."""
     authority = target_authority(target)
     if authority and fields.has_host and not same_authority(target, authority, fields.host):
         raise BadMessage(400, "target and Host disagree")

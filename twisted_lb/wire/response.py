@@ -1,4 +1,4 @@
-"""Response heads: what came from a backend, held to the same rigour as a request."""
+"""Response heads: what a backend answers, held to the same rigour as a request."""
 
 from typing import Final
 
@@ -10,11 +10,11 @@ from twisted_lb.wire.grammar import CHUNKED, CRLF, DIGITS, FIELD, UNTIL_CLOSE, B
 
 @mypyc_attr(acyclic=True, free_list_len=1)
 class ResponseHead:
-    """One response head: a pure function of its bytes.
+    """The head of one response: a pure function of its bytes.
 
     `lines` are those for the client, each ended by CRLF, without framing of a chunked body. `framing` is the length of
-    the body in bytes, CHUNKED or UNTIL_CLOSE, before method and status are considered (`body_of`). `keep_s` is for how
-    many seconds the backend says that it keeps the connection when idle, -1 when it does not say.
+    the body in bytes, CHUNKED or UNTIL_CLOSE, before method and status are considered (`body_of`). `keep_s` is the idle
+    timeout that the backend announces (Keep-Alive: timeout), in seconds, -1 when it does not.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class ResponseHead:
         self.framed: Final = (
             b"Transfer-Encoding: chunked\r\n" if framing < 0 and status not in (204, 304) and status >= 200 else b""
         )
-        # What a client of a persistent HTTP/1.1 connection gets, ready made: the hot case is one concatenation.
+        # The head for a client of a persistent HTTP/1.1 connection, ready made: the hot case is one concatenation.
         self.wire: Final = b"HTTP/1.1 " + line + CRLF + lines + self.framed
 
     def body_of(self, method: bytes) -> int:
@@ -55,7 +55,7 @@ class ResponseHead:
 
 
 def parse_status_line(line: bytes) -> tuple[int, int]:
-    """(version 10 or 11, status); BadMessage unless it is a status line of HTTP/1.0 or 1.1."""
+    """Parse a status line: (version 10 or 11, status); BadMessage unless it is one of HTTP/1.0 or 1.1."""
     version = 11 if line[:9] == b"HTTP/1.1 " else 10 if line[:9] == b"HTTP/1.0 " else 0
     digits = line[9:12]
     # RFC 9112 4 wants a space after the status even without a reason; many servers leave it out, nobody misreads that.
@@ -70,7 +70,7 @@ def parse_status_line(line: bytes) -> tuple[int, int]:
 
 
 def parse_response(head: bytes, limits: Limits) -> ResponseHead:
-    """A response head without its blank line; BadMessage when it or its framing is not beyond doubt."""
+    """Parse a response head, given without its blank line; BadMessage when it or its framing is not beyond doubt."""
     line, _, block = head.partition(CRLF)
     version, status = parse_status_line(line)
     fields = parse_fields(block, limits.fields)
@@ -84,7 +84,7 @@ def parse_response(head: bytes, limits: Limits) -> ResponseHead:
     persistent = not fields.close and (version == 11 or fields.keep_alive)
     lines = fields.lines
     if status < 200 or status in (204, 304):
-        # RFC 9112 6.3: there is no body, whatever is announced. Who announces one may send it all the same.
+        # RFC 9112 6.3: there is no body, whatever is announced. A backend that announces one may send it all the same.
         persistent = persistent and not fields.codings and (fields.length <= 0 or status == 304)
         if status != 304:
             lines = without(lines, b"content-length")  # RFC 9110 8.6

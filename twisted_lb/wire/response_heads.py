@@ -1,12 +1,12 @@
-"""The heads of a backend's answers: found in its bytes, understood, and not looked at again while they stay the same."""
+"""The response heads of a connection: found in its bytes, parsed, and not parsed again while they stay the same."""
 
 from twisted_lb.wire.grammar import BLANK_LINE, BadMessage, Limits
 from twisted_lb.wire.response import ResponseHead, parse_response
 
 
 class ResponseHeads:
-    """What a backend sends between bodies. `last` is the last final head; `end`, after each `take`, where the head ends, its
-    blank line included. A head is a pure function of its bytes and the limits.
+    """A reader of the response heads of one upstream connection. `last` is the last final head; `end`, after each
+    `take`, where the head ends, its blank line included. A head is a pure function of its bytes and the limits.
     """
 
     __slots__ = ("_bytes", "_limits", "_searched", "end", "last")
@@ -19,10 +19,10 @@ class ResponseHeads:
         self._bytes: bytes = b""
 
     def take(self, data: bytes, limits: Limits) -> ResponseHead | None:
-        """The head that `data` begins with; None when it is not complete. BadMessage as soon as it cannot be one."""
+        """The head that `data` begins with; None while it is incomplete. BadMessage as soon as it cannot become one."""
         last = self.last
         if last is not None and limits is self._limits and data.startswith(self._bytes):
-            # The same as the last one to the byte: what was checked then is true now.
+            # The same as the last head to the byte: what was checked then is true now.
             self._searched = 0
             self.end = len(self._bytes)
             return last

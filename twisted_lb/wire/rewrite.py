@@ -1,4 +1,4 @@
-"""What a head becomes on its way through: to the backend with who the client is, to the client with how it ends."""
+"""Rewriting of request heads for backends: X-Forwarded-*, Forwarded and Via, hop-by-hop fields, Upgrade, Host."""
 
 from typing import Final
 
@@ -13,8 +13,8 @@ _TE_LINES: Final = b"TE: trailers\r\nConnection: TE\r\n"
 
 @mypyc_attr(acyclic=True, free_list_len=1)
 class Client:
-    """Who is at the other end of a connection: its address, over which scheme and port it came, and whether what it says
-    about those behind it counts.
+    """The client of a connection, as backends are told: its address, over which scheme and port it came, and whether it
+    is a trusted proxy, whose claims about its own clients count.
     """
 
     def __init__(self, address: bytes, scheme: bytes = b"http", port: bytes = b"", *, trusted: bool = False) -> None:
@@ -26,7 +26,7 @@ class Client:
         self._lines: bytes = b""
 
     def lines(self, host: bytes) -> bytes:
-        """What backends are told about it in a request to this host; kept, since the next one is mostly to the same."""
+        """The X-Forwarded-* lines of a request to this host; kept, since the next one is mostly to the same host."""
         if not self._lines or host != self._host:
             self._host = host
             self._lines = _forwarded_lines(self.address, self.scheme, host, self.port)
@@ -34,7 +34,7 @@ class Client:
 
 
 class Forwarding:
-    """What backends are told beside X-Forwarded-*: RFC 7239 Forwarded, and Via with this name (empty: no Via)."""
+    """Forwarding beside X-Forwarded-*: RFC 7239 Forwarded, and Via with this name (empty: no Via)."""
 
     def __init__(self, *, forwarded: bool = False, via: bytes = b"") -> None:
         self.forwarded: Final = forwarded
@@ -55,8 +55,8 @@ def upstream_tail(
     """The end of a backend's request head, behind the client's own lines: who the client is, how the body is framed, and the
     blank line. A pure function of what the block means and of the connection.
 
-    `upgrade` is what the client may switch to. What it said about itself was left out by the parser, and counts only when
-    it is trusted.
+    `upgrade` is the protocol that the client may switch to. A client's own claims (X-Forwarded-*, Forwarded) were left
+    out by the parser, and count only when it is trusted.
     """
     claims = fields.claims if client.trusted else None
     parts = [client.lines(fields.host) if claims is None else _trusted_lines(claims, client, fields.host)]
@@ -79,7 +79,7 @@ def upstream_tail(
 
 
 def _trusted_lines(claims: dict[bytes, bytes], client: Client, host: bytes) -> bytes:
-    """The same, told by one of our own proxies about those behind it."""
+    """The X-Forwarded-* lines for the client of a trusted proxy, by the proxy's claims."""
     before = claims.get(b"x-forwarded-for")
     return _forwarded_lines(
         before + b", " + client.address if before else client.address,
@@ -99,7 +99,7 @@ def _forwarded_lines(seen: bytes, scheme: bytes, host: bytes, port: bytes) -> by
 
 
 def _forwarded(client: Client, host: bytes) -> bytes:
-    """RFC 7239 section 4: one element. What is not a token is quoted: a host may hold semicolons, and `for=` behind one."""
+    """One element of Forwarded (RFC 7239 section 4), quoted where it is no token: a host may hold semicolons."""
     who = client.address
     if b":" in who:
         who = b'"[%b]"' % who
@@ -112,10 +112,10 @@ def _forwarded(client: Client, host: bytes) -> bytes:
 
 
 def with_host(head: bytes, authority: bytes) -> bytes:
-    """The head for a request that came without a Host (HTTP/1.0): the backend's own authority stands in."""
+    """The upstream head of a request without Host (HTTP/1.0): the backend's own authority stands in."""
     return b" HTTP/1.1\r\nHost: " + authority + head[len(b" HTTP/1.1") :]
 
 
 def with_lines(head: bytes, lines: bytes) -> bytes:
-    """The head with more field lines, each ended by CRLF."""
+    """The upstream head with more field lines, each ended by CRLF."""
     return head[:-2] + lines + CRLF
