@@ -1,4 +1,4 @@
-"""Moving bytes: the poller, the transports, and the path of one request through them.
+"""The net moves bytes: the poller, the transports, and the path of one request through them.
 
 What the compiled classes provide of Twisted's interfaces is declared here: Twisted asks (`IPushProducer(transport)`),
 and a class that mypyc compiles cannot be decorated.

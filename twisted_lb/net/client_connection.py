@@ -1,4 +1,4 @@
-"""A client's connection, whatever protocol it speaks: its place in the gate, its deadline and pace, lingering close, drain."""
+"""A client's connection, whatever protocol it speaks: gate, deadlines, slow clients, lingering close and drain."""
 
 from typing import Final
 
@@ -24,20 +24,20 @@ _NOBODY: Final = Client(b"unknown")
 
 @trait
 class Speaker:
-    """What speaks with the client on the connection (HTTP/1.1, say), as far as the connection asks it."""
+    """The protocol that is spoken with a client (HTTP/1.1, say), as far as the client's connection asks it."""
 
     def timed_out(self) -> None:
-        """What was waited for did not come."""
+        """The deadline of the connection has passed: what it waited for did not come."""
         raise NotImplementedError
 
     def drain(self) -> None:
-        """Finish what has begun; each answer from now on ends the connection."""
+        """Drain the connection: finish what has begun; each response from now on ends it."""
         raise NotImplementedError
 
 
 @mypyc_attr(free_list_len=1)
 class ClientConnection:
-    """One connection of a client of a frontend, from `open` to `lost`. It reads the listener's rules, and no others.
+    """One connection of a client of a frontend, from `open` to `lost`. It reads the rules of its listener alone.
 
     `rules` are those of the present request: they are read anew when the next one is waited for.
     """
@@ -56,19 +56,19 @@ class ClientConnection:
         self._frontend: Final = frontend
         self._speaker: Speaker | None = speaker
         self._deadline: Final = Deadline(speaker.timed_out)
-        self._inside: str | None = None  # whom the gate has counted
+        self._inside: str | None = None  # the key under which the gate has counted it
         self._patience_s: float = NEVER  # what was left of the time for the body when it was paused
-        self._unread: int = UNKNOWN  # the bytes that the client had not taken when it was looked at last
+        self._unread: int = UNKNOWN  # bytes that the client had not taken at the last look
 
     def open(self, transport: StreamTransport, scheme: bytes, producer: Producer) -> bool:
-        """Take in a client that has connected; False when it has its share of connections already, and is to be told so."""
+        """Take in a client that has connected; False when it is over the per-client limit, and is to be told so."""
         self.transport = transport
         address = transport.peer_name()
         rules = self.rules = self._frontend.client_rules
         client = self.client = rules.client(address, scheme, transport.port_name().encode("ascii"))
         self._frontend.clients.add(self)
         gate = self._frontend.gate
-        # Our own proxies speak for many.
+        # A trusted proxy speaks for many clients.
         key = client_key(address) if gate.per_client and not client.trusted else ""
         if not gate.enter(key):
             return False
@@ -90,15 +90,15 @@ class ClientConnection:
     # Deadlines.
 
     def arm(self, duration_s: float) -> None:
-        """Let the present wait end after so many seconds."""
+        """Set the deadline of the present wait, in seconds from now."""
         self._frontend.deadlines.arm(self._deadline, self.clock.now + duration_s)
 
     def disarm(self) -> None:
-        """Nothing is waited for: not from the client."""
+        """Take the deadline away: nothing is waited for from the client."""
         self._deadline.due = NEVER
 
     def begin_request(self) -> None:
-        """A request begins: nothing is waited for, except that the client takes what it was sent before."""
+        """Begin a request: nothing is waited for, except that the client takes what it was sent before."""
         if not self.full:
             self._unread = UNKNOWN
             self._deadline.due = NEVER
@@ -120,25 +120,25 @@ class ClientConnection:
         deadline.due = min(max(deadline.due, now) + length * rules.seconds_per_byte, now + rules.body_idle_s)
 
     def pause_body(self) -> None:
-        """Read no more of a body: it is not the client who is slow."""
+        """Read no more of a body: its deadline stands still, since it is not the client that is slow."""
         self._patience_s = self._deadline.due - self.clock.now
         self._deadline.due = NEVER
 
     def resume_body(self) -> None:
-        """Read the body on; the client has the time that it had."""
+        """Read a body on: its client has the time that was left."""
         self.arm(min(self._patience_s, self.rules.body_idle_s))
 
-    # A client that reads slowly.
+    # Slow reads.
 
     def stalled(self) -> None:
-        """The client does not take what was written as fast as it comes."""
+        """Slow-read protection begins: the client does not take what was written as fast as it comes."""
         self.full = True
         self._unread = self.transport.backlog() if self.transport is not None else UNKNOWN
         self.arm(self.rules.taking_idle_s)
 
     def keeps_up(self) -> bool:
-        """Slow-read protection, asked when the time to take anything is over: whether the client has not taken everything but
-        goes on taking, and not too slowly. Then it gets the same time again.
+        """Slow-read protection, asked when the deadline has passed: whether a client that has not taken everything goes
+        on taking, and not too slowly. Then it gets the same time again.
         """
         transport = self.transport
         backlog = transport.backlog() if transport is not None else UNKNOWN
@@ -153,8 +153,8 @@ class ClientConnection:
     # Ends.
 
     def linger(self, *, half_close: bool) -> None:
-        """Everything was said: close, and wait no longer than LINGER_S for it (lingering close). `half_close`: send a FIN and
-        listen on, since bytes of the client may be on their way; the peer's FIN ends it.
+        """Lingering close: everything was said; close, and wait no longer than LINGER_S for it. `half_close`: send a
+        FIN and listen on, since bytes of the client may be on their way; the client's FIN ends it.
         """
         transport = self.transport
         if transport is None:
@@ -169,7 +169,7 @@ class ClientConnection:
             transport.loseConnection()
 
     def abort(self) -> None:
-        """Close now, with a reset."""
+        """Close the connection now, with a reset."""
         if self.transport is not None:
             self.transport.abortConnection()
 

@@ -1,4 +1,4 @@
-"""Whoever brings requests to an exchange: the seam between the data path and its client sides."""
+"""The client side: the seam between an exchange and what brings requests to it."""
 
 from mypy_extensions import mypyc_attr
 
@@ -8,11 +8,11 @@ from twisted_lb.wire.response import ResponseHead
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ClientSide:
-    """Whoever brought the request: our HTTP/1.1 engine, or a twisted.web resource.
+    """The client side of an exchange, which brought the request: our HTTP/1.1 engine, or a twisted.web resource.
 
-    It calls `begin`, `receive` and `end_request`, and gets exactly one of: `start` … `finish`, `start` … `abort`, `release`,
-    or nothing after it reported `client_gone` or `client_fault`. `extra` are field lines of our own for this answer, each
-    ended by CRLF. A class and no typing.Protocol: compiled, its methods are then called without being looked up.
+    It calls `begin`, `receive` and `end_request`, and gets exactly one of: `start` … `finish`, `start` … `abort`,
+    `release`, or nothing after it reported `client_gone` or `client_fault`. `extra` are field lines of our own for this
+    response, each ended by CRLF. A class and no typing.Protocol: compiled, its methods are called without a look-up.
     """
 
     def who(self) -> str:
@@ -20,37 +20,37 @@ class ClientSide:
         raise NotImplementedError
 
     def inform(self, head: ResponseHead, extra: bytes) -> None:
-        """An interim answer (1xx)."""
+        """Send an interim response (1xx)."""
         raise NotImplementedError
 
     def start(self, head: ResponseHead, framing: int, extra: bytes) -> None:
-        """The final head; `framing` is the length of the body in bytes, CHUNKED or UNTIL_CLOSE. May wait for `flush`."""
+        """Send the final head, perhaps not before `flush`; `framing` is the body's length, CHUNKED or UNTIL_CLOSE."""
         raise NotImplementedError
 
     def write(self, payload: bytes) -> None:
-        """A piece of the body, never empty. May wait for `flush`."""
+        """Send a piece of the response body, never empty. May wait for `flush`."""
         raise NotImplementedError
 
     def flush(self) -> None:
-        """Nothing follows at once: send what waits."""
+        """Send what waits: nothing follows at once."""
         raise NotImplementedError
 
     def finish(self, trailers: bytes) -> None:
-        """The answer is complete."""
+        """End the response: it is complete."""
         raise NotImplementedError
 
     def abort(self) -> None:
-        """The answer ends here, incomplete, and the client must see that."""
+        """End the response incomplete, so that the client sees that it is cut short."""
         raise NotImplementedError
 
     def release(self) -> Leg:
-        """Give the connection away, after a 101 was sent by `inform`: bytes are just bytes from here on."""
+        """Give the connection to a tunnel, after a 101 was sent by `inform`: bytes are just bytes from here on."""
         raise NotImplementedError
 
     def pause(self) -> None:
-        """Take no more of the request body from the client for now."""
+        """Read no more of the request body from the client for now (back-pressure)."""
         raise NotImplementedError
 
     def resume(self) -> None:
-        """Take it again."""
+        """Read the request body from the client on."""
         raise NotImplementedError

@@ -1,14 +1,14 @@
-"""The time of the hot path: read once a batch, not once a request; and timers, as the reactor gives them."""
+"""The clock of the hot path, read once a batch and not once a request; and timers, as the reactor gives them."""
 
 from collections.abc import Callable
 from typing import Final, Protocol
 
 
 class Timer(Protocol):
-    """A call to come, as a reactor's `callLater` returns it."""
+    """A timer: a call to come, as a reactor's `callLater` returns it."""
 
     def cancel(self) -> None:
-        """Take it back; only before it was made."""
+        """Cancel the call; only before it was made."""
 
 
 # `later(delay_s, call)` makes the call once, from the event loop.
@@ -18,7 +18,7 @@ Soon = Callable[[Callable[[], None]], None]
 
 
 class Clock:
-    """`now` in monotonic seconds, as of the last `read`."""
+    """A clock: `now` is monotonic seconds, as of the last `read`."""
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         self.now: float = seconds()

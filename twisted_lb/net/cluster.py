@@ -19,17 +19,17 @@ from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.settings import UpstreamRules
 from twisted_lb.net.upstream import Keeper, Requester, Upstream
 
-# Of the time after which a backend closes an idle connection, announced or seen, this part is used: the rest is for what
-# is on its way when it does. (gunicorn closes after 2 s, uvicorn and Node after 5.)
+# Of a backend's idle timeout, announced or observed, this part is used: the rest is for requests that are on their way
+# when it closes (keep-alive race). (gunicorn closes after 2 s, uvicorn and Node after 5.)
 _IDLE_TIMEOUT_MARGIN: Final = 0.8
-# How long what was seen is believed: the backend may be configured anew.
+# How long an observed idle timeout counts: the backend may be configured anew.
 _LEARNED_FOR_S: Final = 600.0
 # A connection that is closed sooner was not closed for being idle, but by a worker that ends.
 _LEAST_S: Final = 0.1
 
 
 class _Kept:
-    """The idle connections to one backend, the one used last at the end, and how long it lets them be."""
+    """The idle connections to one backend, the one used last at the end, and the backend's idle timeout as observed."""
 
     def __init__(self) -> None:
         self.idle: list[Upstream] = []
@@ -38,32 +38,33 @@ class _Kept:
 
 
 class Waiter(Protocol):
-    """Whoever waits in the pool's queue."""
+    """A request that waits in the pool's queue."""
 
     def granted(self, ticket: Ticket, verdict: Lease | Refusal) -> None:
-        """The wait is over: a backend, or nobody."""
+        """The wait is over: a lease on a backend, or a refusal."""
 
 
 class Checking(Protocol):
-    """The checks of a cluster's backends, as far as it steers them."""
+    """The checks of a cluster's backends, as far as the cluster steers them."""
 
     def update(self, backends: Iterable[tuple[str, Address]]) -> None:
-        """Check just these from now on."""
+        """Check these backends, and no others, from now on."""
 
     def check_soon(self, name: str) -> None:
-        """Check this backend at once."""
+        """Probe this backend at once."""
 
     def stop(self) -> None:
         """End all checks."""
 
 
 class Cluster(Keeper):
-    """One pool's members, the connections to them, and their checks: a change of membership is told to all three here.
+    """A cluster: one pool's members, the connections to them (connection pool) and their checks. A change of membership
+    is told to all three here.
 
-    Idle connections are kept by backend, the youngest on top: the others grow old and are closed (LIFO). None is used again
-    when the backend is about to close it: after 0.8 of the time that it announces (`Keep-Alive: timeout=N`), or after 0.8 of
-    the time after which it was seen to close an idle one in the last 10 minutes. `hear` is told every event, after the
-    cluster has done what follows from it; `checks` is None where nobody checks.
+    Idle connections are kept by backend, the youngest on top: the others grow old and are closed (LIFO). None is used
+    again when the backend is about to close it (keep-alive race): after 0.8 of the time that it announces (`Keep-Alive:
+    timeout=N`), or after 0.8 of the time after which it was seen to close an idle one in the last 10 minutes. `hear` is
+    told every event, after the cluster has done what follows from it; `checks` is None where checks are off.
     """
 
     def __init__(
@@ -90,8 +91,8 @@ class Cluster(Keeper):
     # Members.
 
     def update(self, backends: Iterable[BackendSpec], now: float | None = None) -> None:
-        """Have just these backends from now on; see `Pool.update`. Those that are new are checked and used, those that are gone
-        get no request more, and what is kept of connections to them is closed.
+        """Replace the members by these; see `Pool.update`. New backends are checked and used; those that are gone get
+        no more requests, and idle connections to them are closed.
         """
         specs = list(backends)
         self.pool.update(specs, self.clock.read() if now is None else now)
@@ -99,35 +100,35 @@ class Cluster(Keeper):
             self.checks.update((spec.name, spec.address) for spec in specs)
 
     def command(self, name: str, admin: AdminState, now: float | None = None) -> None:
-        """The operator's word on a backend; KeyError when there is no such backend."""
+        """Set what the operator wants of a backend; KeyError when there is no such backend."""
         backend = self.pool.backends.get(name)
         if backend is None:
             raise KeyError(f"no backend is called {name}")
         self.pool.command(backend, admin, self.clock.read() if now is None else now)
 
     def observe_probe(self, name: str, passed: bool, reason: str, now: float | None = None) -> None:
-        """A check of this backend ended; nothing if it has been removed meanwhile."""
+        """Take the result of a probe of this backend; nothing if it has been removed meanwhile."""
         backend = self.pool.backends.get(name)
         if backend is not None:
             self.pool.observe_probe(backend, passed, reason, self.clock.read() if now is None else now)
 
     def tick(self) -> None:
-        """Notice what time alone has changed; a few times a second is enough."""
+        """Do what time makes due: trials of ejected backends, waits in the queue; a few times a second is enough."""
         self.pool.tick(self.clock.read())
         self.freed()
 
     def configure(self, rules: UpstreamRules, settings: PoolSettings) -> None:
-        """Go by these from now on: they are read at each claim, check, or connect."""
+        """Replace the rules and settings: they are read at each claim, probe or connect."""
         self.upstream_rules = rules
         if settings != self.pool.settings:
             self.pool.configure(settings, self.clock.read())
 
     def snapshot(self) -> PoolSnapshot:
-        """How everything stands."""
+        """The state of the pool and its backends now."""
         return self.pool.snapshot()
 
     def _heard(self, event: Event) -> None:
-        """An event of the pool: what follows from it for connections and checks, then the news."""
+        """Handle an event of the pool: first what follows from it for connections and checks, then the news."""
         if isinstance(event, (BackendDown, BackendEjected)):
             self._forget_idle_timeout(event.backend_name)
             if isinstance(event, BackendEjected) and event.check_wanted and self.checks is not None:
@@ -144,11 +145,11 @@ class Cluster(Keeper):
         self.waiting[ticket] = waiter
 
     def leave(self, ticket: Ticket) -> None:
-        """Tell it nothing any more."""
+        """Forget a ticket: its waiter is told nothing any more."""
         self.waiting.pop(ticket, None)
 
     def freed(self) -> None:
-        """A backend may have room again: serve the queue, when all others had their turn."""
+        """A backend may have room again: serve the queue, after everything else of this turn."""
         if self.waiting and not self._serving:
             self._serving = True
             self.runtime.soon(self._serve)
@@ -163,10 +164,10 @@ class Cluster(Keeper):
     # Connections.
 
     def take(self, backend: Backend, repeatable: bool, now: float) -> Upstream | None:
-        """The connection used last, or None when a new one has to be made.
+        """Take an idle connection, the one used last, or None when a new one has to be made.
 
-        A request that is not `repeatable` takes one only if it was in use this very second: the chance that the backend
-        is just closing it is what a retry would have to repair, and here none is allowed.
+        A request that is not `repeatable` takes one only if it was in use within `reuse_unsafe_within_s`: the backend
+        may just be closing it (keep-alive race), which a retry would have to repair, and here none is allowed.
         """
         kept = self._kept.get(backend)
         if kept is None or not kept.idle:
@@ -180,8 +181,8 @@ class Cluster(Keeper):
         return kept.idle.pop()
 
     def put(self, upstream: Upstream, now: float, announced_s: int) -> bool:
-        """Keep a connection whose exchange is over, until `upstream.reuse_until`; False, and it is to be closed, when it is
-        worn or not wanted. `announced_s`: how long the backend says that it keeps it, -1 if it does not say.
+        """Keep a connection alive whose exchange is over, until `upstream.reuse_until`; False, and it is to be closed,
+        when it is worn or not wanted. `announced_s`: the idle timeout that the backend announces, -1 if it does not.
         """
         rules = self.upstream_rules
         if (
@@ -209,9 +210,10 @@ class Cluster(Keeper):
         return True
 
     def closed_by_backend(self, upstream: Upstream, idle_s: float, now: float) -> None:
-        """The backend has closed a connection that was idle for so long, perhaps just when it was used again.
+        """Learn a backend's idle timeout: it has closed a connection that was idle for so long, perhaps just when it
+        was used again (keep-alive race).
 
-        That tells how long it keeps them, unless it keeps one that has been idle for longer.
+        Nothing is learnt while it keeps another one that has been idle for longer.
         """
         kept = self._kept.get(upstream.backend)
         if kept is None or idle_s < _LEAST_S:
@@ -226,7 +228,7 @@ class Cluster(Keeper):
                 one.keep_until(min(one.reuse_until, one.idle_since + idle_timeout_s))
 
     def dial(self, backend: Backend, requester: Requester, due: float) -> Attempt:
-        """Make a connection, until `due` at the latest: `requester.connected` or `requester.unreachable` is called, once."""
+        """Connect to a backend, until `due` at the latest; calls `requester.connected` or `unreachable`, once."""
         upstream = Upstream(self, backend, requester)
 
         def failed(outcome: Outcome, detail: str) -> None:
@@ -241,7 +243,7 @@ class Cluster(Keeper):
         self._open.add(upstream)
 
     def forget(self, upstream: Upstream) -> None:
-        """A connection is gone, or on its way."""
+        """A connection is gone, or about to go."""
         self._open.discard(upstream)
         kept = self._kept.get(upstream.backend)
         if kept is not None and upstream in kept.idle:
@@ -250,7 +252,7 @@ class Cluster(Keeper):
                 del self._kept[upstream.backend]
 
     def _forget_idle_timeout(self, name: str) -> None:
-        """The backend of this name went away: whoever comes back under it may be configured otherwise."""
+        """Forget the idle timeout of the backend of this name: it went away, and may come back configured otherwise."""
         for backend, kept in self._kept.items():
             if backend.name == name:
                 kept.idle_timeout_s = kept.learned_until = NEVER
@@ -270,7 +272,7 @@ class Cluster(Keeper):
             upstream.close()
 
     def close_all(self) -> None:
-        """Close everything, also what is in use; nothing is kept from now on."""
+        """Close all connections, also those in use; none is kept from now on."""
         self._closed = True
         self.close_idle()
         for upstream in list(self._open):
@@ -278,12 +280,12 @@ class Cluster(Keeper):
 
     @property
     def idle(self) -> int:
-        """How many are kept: O(backends)."""
+        """How many idle connections are kept: O(backends)."""
         return sum(len(kept.idle) for kept in self._kept.values())
 
     @property
     def open(self) -> int:
-        """How many are open, idle or in use."""
+        """How many connections are open, idle or in use."""
         return len(self._open)
 
     def __repr__(self) -> str:

@@ -25,7 +25,7 @@ _log = Logger("twisted_lb.net.deadlines")  # by name: compiled, there is no fram
 
 
 def _nothing() -> None:
-    """The callback of a deadline that is over."""
+    """The callback of a deadline that has ended: nothing."""
 
 
 @mypyc_attr(free_list_len=1)
@@ -42,12 +42,12 @@ class Deadline:
         self.settled_from: float = NEVER
 
     def disarm(self) -> None:
-        """Forget the moment; the callback will not run. Harmless when not armed."""
+        """Disarm the deadline; the callback will not run. Harmless when not armed."""
         self.due = NEVER
 
     def end(self) -> None:
-        """Disarm for good, and let go of the callback's owner: the wheel holds a deadline until its slot comes by, which
-        may be long after a connection is gone.
+        """Disarm the deadline for good, and let go of the callback's owner: the wheel holds a deadline until its slot
+        comes by, which may be long after a connection is gone.
         """
         self.due = NEVER
         self.callback = _nothing
@@ -70,7 +70,7 @@ class Deadlines:
         self._next_tick: Timer | None = None
 
     def stop(self) -> None:
-        """Forget all of them: nothing runs any more."""
+        """Forget all deadlines: nothing runs any more."""
         slots = self._slots
         self._slots = {}  # a tick that runs sees by this that it is over
         for bucket in slots.values():
@@ -106,12 +106,12 @@ class Deadlines:
             bucket.append(deadline)
 
     def _schedule(self, now: float) -> None:
-        """Tick where the next slot begins: a tick in the middle of slots would be late twice."""
+        """Schedule the tick for where the next slot begins: a tick in the middle of slots would be late twice."""
         to_next = (int(now / TICK_S) + 1) * TICK_S - now
         self._next_tick = self._later(max(to_next, _SHORTEST_S), self.tick)
 
     def tick(self) -> None:
-        """Run what is due; ticks on for as long as anything is in the wheel."""
+        """Run the deadlines that are due; ticks on for as long as anything is in the wheel."""
         self._next_tick = None
         wheel = self._slots
         now = self._clock.read()

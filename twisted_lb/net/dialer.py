@@ -1,4 +1,4 @@
-"""Connecting to backends: all addresses of a name within one attempt, and a failure named by its outcome."""
+"""The dialer connects to backends: all addresses of a name within one attempt, and a failure named by its outcome."""
 
 import errno
 import os
@@ -14,7 +14,7 @@ from twisted_lb.net.names import Names, SocketAddress
 from twisted_lb.net.poller import WRITE, Pollable, Poller
 from twisted_lb.net.transport import Transport
 
-# Nobody is there, or no way leads there: the backend is out (DESIGN: the outcome table).
+# No server is there, or no way leads there: the backend is ejected (see core/outcome.py).
 _REFUSED: Final = frozenset(
     (
         errno.ECONNREFUSED,
@@ -26,7 +26,7 @@ _REFUSED: Final = frozenset(
         errno.ENETDOWN,
     )
 )
-# We have nothing left to connect with: no other address would do better.
+# This machine has nothing left to connect with: no other address would do better.
 _EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC))
 # So are ports: EADDRNOTAVAIL, or EAGAIN where the kernel picks one. For IPv6 the former means that there is none here, and
 # a unix socket says the latter when the queue of its server is full.
@@ -40,18 +40,18 @@ class Attempt(Protocol):
     """A connection being made."""
 
     def cancel(self) -> None:
-        """Give up; neither success nor failure is told any more."""
+        """Give the connect up; neither success nor failure is told any more."""
 
 
 class Dial(Protocol):
     """The seam to the network: connect `protocol` to an address, or call `failed` once; never both, never before return."""
 
     def dial(self, address: Address, protocol: StreamProtocol, timeout_s: float, failed: Failed) -> Attempt:
-        """Begin one attempt."""
+        """Begin to connect."""
 
 
 class _Dialling(Pollable):
-    """One attempt: the addresses in turn, until one answers, none is left, or the time is over."""
+    """One connect: the addresses in turn, until one answers, none is left, or the time is over."""
 
     def __init__(
         self, dialer: "Dialer", address: Address, protocol: StreamProtocol, timeout_s: float, failed: Failed
@@ -114,7 +114,7 @@ class _Dialling(Pollable):
             self._dialer.poller.soon(self._connected)
 
     def _outcome(self) -> Outcome:
-        """What it comes to when no address worked: the worst that was heard from the other side, if anything was."""
+        """The outcome when no address worked: the worst that was heard from the other side, if anything was."""
         if self._timeouts:
             return Outcome.CONNECT_TIMEOUT
         return Outcome.REFUSED if self._refusals else Outcome.LOCAL_FAILURE
@@ -144,7 +144,7 @@ class _Dialling(Pollable):
         Transport(self._dialer.poller, sock, where).open(self._protocol)
 
     def _trouble(self, code: int) -> None:
-        """One address did not work; the others may do better, unless it is us who cannot connect at all."""
+        """One address did not work; the others may do better, unless this machine cannot connect at all."""
         self._drop_socket()
         text = os.strerror(code).lower()
         family = socket.AF_INET if self._trying is None else self._trying[0]
@@ -200,7 +200,7 @@ class _Dialling(Pollable):
 
 
 class Dialer:
-    """The real network."""
+    """A dialer over real sockets."""
 
     def __init__(self, poller: Poller, deadlines: Deadlines, names: Names) -> None:
         self.poller: Final = poller

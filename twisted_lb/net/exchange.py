@@ -1,6 +1,6 @@
-"""One request and its response, retries included: the middle between a client side and the connections to backends.
+"""The exchange: one request and its response, retries included, between a client side and upstream connections.
 
-Retry, relaying, back-pressure and settling exist here and nowhere else; every byte of both directions passes through it.
+Retry, relaying, back-pressure and settling exist here and nowhere else; every byte of both directions comes through.
 """
 
 from typing import Final, cast
@@ -35,10 +35,11 @@ _OK: Final = Outcome.OK
 
 @mypyc_attr(free_list_len=1)
 class Exchange(Requester):
-    """One request, from its head to the end of its answer. It keeps its route, and with it the route's rules, to the end.
+    """One request, from its head to the end of its response. It keeps its route, and the route's rules, to the end.
 
-    The body of the request is held up to the route's `replay_bytes`, so that another attempt can send it again; reading from
-    the client stops there until a backend is connected, after that the hold is dropped and the body just flows.
+    The request body is held up to the route's `replay_bytes`, so that another attempt can send it again (replay
+    buffer); reading from the client stops there until a backend is connected, after that the hold is dropped and the
+    body just flows.
     """
 
     __slots__ = (
@@ -87,7 +88,7 @@ class Exchange(Requester):
         self.attempts: Final = Attempts(
             route.cluster.pool, route.rules.retries, ANY, idempotent=head.method in IDEMPOTENT
         )
-        # For whoever observes the end: what the client was told, 0 for nothing; when what came about, and how much of it.
+        # For the record: what status the client was told, 0 for none; when things happened, and how many bytes.
         self.status: int = 0
         self.began_at: Final[float] = frontend.clock.now
         self.responded_at: float = NEVER
@@ -112,12 +113,12 @@ class Exchange(Requester):
         self._client_full: bool = False
         self._bad_status: bool = False
         self._relay: Relay | None = None
-        self._local_reply: Refusal | Outcome | None = None  # why we answered ourselves
+        self._local_reply: Refusal | Outcome | None = None  # why there was a local reply
 
-    # The client's side of it.
+    # From the client side.
 
     def begin(self) -> None:
-        """Find a backend and send the request there."""
+        """Begin the exchange: claim a backend and send the request there."""
         now = self._clock.now
         self.attempts.due = now + self.route.rules.response_head_s
         attempts = self.attempts
@@ -129,7 +130,7 @@ class Exchange(Requester):
             self._go(verdict, new_connection=False)
 
     def _go(self, verdict: Lease | Refusal | Ticket | None, *, new_connection: bool) -> None:
-        """Go where the pool says: to a backend, into its queue, or back to the client."""
+        """Go where the pool's verdict says: to a backend, into the queue, or back to the client."""
         if isinstance(verdict, Lease):
             self._attempt(verdict, new_connection=new_connection)
         elif isinstance(verdict, Ticket):
@@ -146,7 +147,7 @@ class Exchange(Requester):
         self._go(verdict, new_connection=False)
 
     def receive(self, payload: bytes) -> None:
-        """A piece of the request body, never empty."""
+        """Take a piece of the request body, never empty."""
         if self.over:
             return
         self.request_bytes += len(payload)
@@ -158,7 +159,7 @@ class Exchange(Requester):
             upstream.send(payload)
 
     def _hold(self, payload: bytes) -> None:
-        """Hold a piece for another attempt; what is too much is not held, or not read until somebody is connected."""
+        """Hold a piece of the request body for a retry; past the limit it is dropped, or not read before a connect."""
         replay = self._replay
         if replay is None:
             replay = self._replay = Replay(self.route.rules.replay_bytes)
@@ -180,7 +181,7 @@ class Exchange(Requester):
             self._upstream.finish(trailers)
 
     def client_full(self) -> None:
-        """The client takes no more of the answer for now (back-pressure)."""
+        """The client takes no more of the response for now (back-pressure)."""
         self._client_full = True
         if self._relay is not None:
             self._relay.client_full()
@@ -188,7 +189,7 @@ class Exchange(Requester):
             self._upstream.pause()
 
     def client_drained(self) -> None:
-        """The client takes more of the answer."""
+        """The client takes more of the response."""
         self._client_full = False
         if self._relay is not None:
             self._relay.client_drained()
@@ -196,15 +197,15 @@ class Exchange(Requester):
             self._upstream.resume()
 
     def client_gone(self) -> None:
-        """The client left; what was sent for it is taken back."""
+        """The client left; the request to the backend is taken back."""
         self._drop(Outcome.CLIENT_GONE)
 
     def client_fault(self) -> None:
-        """The client broke its own message; it is told so by its own side."""
+        """The client broke its own message; its client side tells it so."""
         self._drop(Outcome.CLIENT_FAULT)
 
     def cancel(self) -> None:
-        """We take it back ourselves; the client side sees to its connection."""
+        """The exchange is cancelled by us; the client side sees to its connection."""
         self._drop(Outcome.CANCELLED)
 
     def _drop(self, outcome: Outcome) -> None:
@@ -223,7 +224,7 @@ class Exchange(Requester):
         self._settle(outcome, "")
         self._tell_end()
 
-    # An attempt.
+    # Attempts.
 
     def _attempt(self, lease: Lease, *, new_connection: bool) -> None:
         cluster = self._cluster
@@ -239,14 +240,14 @@ class Exchange(Requester):
         attempt.way = cluster.dial(lease.backend, self, self.attempts.due)
 
     def _body_repeatable(self) -> bool:
-        """Whether the body could be sent again if a kept connection turned out to be closed: all of it is held, or will be."""
+        """Whether the request body could be sent again after a keep-alive race: all of it is held, or will be."""
         framing = self.head.fields.framing
         if framing == CHUNKED:
             return self._request_ended and self._replayable()
         return framing <= self.route.rules.replay_bytes
 
     def _replayable(self) -> bool:
-        """Whether every byte of the body that was taken from the client is still here."""
+        """Whether every byte of the request body that was taken from the client is still held."""
         return self._replay is None or not self._replay.dropped
 
     @property
@@ -281,14 +282,14 @@ class Exchange(Requester):
             self._send_held(upstream)
 
     def _stamped(self, upstream_head: bytes) -> bytes:
-        """The head with the ids that the client did not bring; the same request id for every attempt."""
+        """The upstream head with the ids that the client did not bring; the same request id for every attempt."""
         rules, fields = self.route.rules, self.head.fields
         runtime = self._frontend.runtime
         if rules.make_request_id and not fields.request_id:
             self.request_id = self.request_id or runtime.new_id()
             upstream_head = with_lines(upstream_head, b"X-Request-ID: %b\r\n" % self.request_id)
         if rules.make_traceparent and not fields.traced:
-            # W3C trace context: version, trace, parent, and the flag that says nobody samples it yet.
+            # W3C trace context: version, trace, parent, and the flags: not sampled.
             trace, parent = runtime.new_id(), runtime.new_id(64)
             upstream_head = with_lines(upstream_head, b"traceparent: 00-%b-%b-00\r\n" % (trace, parent))
         return upstream_head
@@ -315,7 +316,7 @@ class Exchange(Requester):
         self.failed(outcome, detail)
 
     def failed(self, outcome: Outcome, detail: str) -> None:
-        """See Requester: another attempt, an answer of our own, or a cut."""
+        """See Requester: a retry, a local reply, or a response that is cut short."""
         if self.over:
             return
         self._settle(outcome, detail)
@@ -328,7 +329,7 @@ class Exchange(Requester):
         self._go(again, new_connection=CONSEQUENCE[outcome].new_connection)
 
     def _postpone_response(self) -> None:
-        """The wait for the answer begins when the request was sent; until then each piece of it moves the end."""
+        """Postpone the deadline of the response: it counts from the last piece of the request."""
         self.attempts.due = self._clock.now + self.route.rules.response_head_s
         attempt = self.attempts.current
         if self._upstream is not None and attempt is not None and not self.started:
@@ -339,7 +340,7 @@ class Exchange(Requester):
         """See Requester."""
         return self._clock.now + self.route.rules.response_idle_s
 
-    # The backend's side of it.
+    # From the backend.
 
     def informed(self, head: ResponseHead) -> None:
         """See Requester."""
@@ -363,7 +364,7 @@ class Exchange(Requester):
             self._upstream.pause()
 
     def _retry_bad_status(self, head: ResponseHead) -> bool:
-        """A status that counts as a failure: leave this answer for another attempt, or relay it, and blame its backend."""
+        """Retry for a status that counts as a failure, and leave this response; or relay it, and blame its backend."""
         attempts = self.attempts
         attempt = attempts.current
         upstream = self._upstream
@@ -417,7 +418,7 @@ class Exchange(Requester):
     # A switch of protocols: from there on the two connections are a relay's.
 
     def switched(self, head: ResponseHead, rest: bytes) -> None:
-        """See Requester. It must be to what the client offered, or the backend is lying."""
+        """See Requester. The protocol must be one that the client offered, or the response is bad."""
         to = tokens(head.upgrade)
         offered = tokens(self._upgrade)
         upstream = self._upstream
@@ -475,7 +476,7 @@ class Exchange(Requester):
         return self.route.local_reply(status, self.head.lines, self.request_id)
 
     def _reply_for(self, refusal: Refusal | None) -> None:
-        """Answer ourselves: for how the last attempt ended, or, where there was none, for why the pool refused."""
+        """Send a local reply: for the outcome of the last attempt, or, where there was none, for the pool's refusal."""
         last = self.attempts.current
         outcome = None if last is None else last.outcome
         if outcome is not None:
@@ -504,7 +505,7 @@ class Exchange(Requester):
             self._frontend.exchanges -= 1
 
     def _tell_end(self) -> None:
-        """It is over, and all that is to be known about it is known: the record, to each observer."""
+        """Tell each observer the record: the exchange is over, and all that is to be known about it is known."""
         observers = self._frontend.observers
         if observers:
             record = self._record()

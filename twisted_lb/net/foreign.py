@@ -1,4 +1,4 @@
-"""A protocol of ours on somebody else's transport: Twisted's own endpoints (TLS, `systemd:`), or the network in memory."""
+"""Foreign transports: a protocol of ours on Twisted's own endpoints (TLS, `systemd:`), or on a network in memory."""
 
 from typing import Any, Final
 
@@ -12,10 +12,10 @@ from twisted_lb.net.resets import ResetAware
 
 
 class Foreign(StreamTransport):
-    """The adapter between the two: a protocol to the foreign transport, a StreamTransport to our protocol.
+    """An adapter: a protocol to the foreign transport, a StreamTransport to our protocol.
 
-    It reads the clock before each call, as the poller does for our own transports. What it cannot do it says: it does not
-    half-close, it does not know what the kernel holds, and pieces are joined before they are written.
+    It reads the clock before each call, as the poller does for our own transports. What it cannot do it says: it does
+    not half-close, it does not know what the kernel holds, and pieces are joined before they are written.
     """
 
     def __init__(self, clock: Clock, protocol: StreamProtocol) -> None:
@@ -52,7 +52,7 @@ class Foreign(StreamTransport):
         """Twisted's IHalfCloseableProtocol asks for it."""
 
     def connectionBroken(self) -> None:
-        """See ResetAware; a transport that knows of it may tell."""
+        """See ResetAware; a transport that knows of a reset may tell."""
         protocol = self.protocol
         if isinstance(protocol, ResetAware):
             self._clock.read()
@@ -87,7 +87,7 @@ class Foreign(StreamTransport):
         self._transport.abortConnection()
 
     def loseWriteConnection(self) -> None:
-        """See StreamTransport: it is the end of both directions."""
+        """See StreamTransport: here it ends both directions."""
         self._transport.loseConnection()
 
     @property

@@ -17,18 +17,18 @@ class FrontendClient(Protocol):
     """A client of a frontend: a connection of ours, or a request that a resource brought."""
 
     def drain(self) -> None:
-        """Finish what has begun; each answer from now on ends its connection."""
+        """Drain: finish what has begun; each response from now on ends its connection."""
 
     def kill(self) -> None:
-        """The time for finishing is over."""
+        """Cut the client off: the time for finishing is over."""
 
 
 class Frontend:
-    """One listener's rules and state. `draining`: every answer from now on ends its connection.
+    """A frontend: one listener's rules and state. `draining`: every response from now on ends its connection.
 
-    `client_rules` and `default_route` may be replaced while it runs: a connection goes by the new ones from its next request
-    on. `gate` counts the clients' connections. `exchanges` are those that run, on whatever client side;
-    `observers` are told of each that ends, and must not raise.
+    `client_rules` and `default_route` may be replaced while it runs: a connection goes by the new ones from its next
+    request on. `gate` counts the clients' connections. `exchanges` are those that run, on whatever client side;
+    `observers` are told the record of each that ends, and must not raise.
     """
 
     def __init__(
@@ -54,12 +54,12 @@ class Frontend:
         self.shared_fields: Final = SharedFields()
 
     def route(self, head: RequestHead) -> Route:
-        """Where a request is led; every one to the default route, as long as there are no others."""
+        """The route of a request: always the default one, as long as there are no others."""
         return self.default_route
 
     def local_reply(self, status: int, lines: bytes = b"", request_id: bytes = b"") -> tuple[ResponseHead, bytes]:
-        """Head and body of our own answer (local reply) to what has been led nowhere: as a rule it is no request. `lines` and
-        `request_id` are what is known of its fields.
+        """Head and body of a local reply to what has no route: as a rule it is no request. `lines` and `request_id` are
+        what is known of its fields.
         """
         return local_reply(
             status,
@@ -69,13 +69,13 @@ class Frontend:
         )
 
     def drain(self) -> None:
-        """Finish what has begun, and nothing new on the connections that are here."""
+        """Graceful drain: finish what has begun, and begin nothing new on the connections that are here."""
         self.draining = True
         for client in list(self.clients):
             client.drain()
 
     def kill(self) -> None:
-        """Cut what has not finished."""
+        """Cut the clients off that have not finished."""
         for client in list(self.clients):
             client.kill()
 

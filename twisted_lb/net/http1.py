@@ -1,4 +1,4 @@
-"""HTTP/1.1 with a client: requests in, one at a time, answers out in their order."""
+"""HTTP/1.1 with a client: requests in, one at a time (pipelining is read ahead), responses out in their order."""
 
 import enum
 from typing import Final
@@ -23,7 +23,7 @@ from twisted_lb.wire.rewrite import upstream_head
 
 
 class State(enum.Enum):
-    """What a connection is at."""
+    """What a client's HTTP/1.1 connection is at."""
 
     IDLE = "between requests, nothing of the next one is here"
     HEAD = "a part of a head is here"
@@ -41,15 +41,15 @@ _BODY: Final = State.BODY
 _ANSWERING: Final = State.ANSWERING
 _LINGERING: Final = State.LINGERING
 
-# Read-ahead: requests sent ahead (pipelining) are kept up to here while one is answered; then the client has to wait.
+# Read-ahead: pipelined requests are kept up to here while one is answered; then the client has to wait (head-of-line).
 _AHEAD_BYTES: Final = 65536
-# Fairness: requests that can be answered at once, by ourselves, are answered so many at a time; then the others have a turn.
+# Fairness: of requests that get a local reply at once so many are answered at a time; then others have their turn.
 _MOST_AT_ONCE: Final = 16
 
 
 @mypyc_attr(free_list_len=1)
 class Http1(ClientSide, Receiver, Speaker):
-    """HTTP/1.1 on one connection of a client; the transport drives it, the exchange answers through it (a ClientSide)."""
+    """HTTP/1.1 on one connection of a client, driven by its transport and by the exchange (a ClientSide)."""
 
     __slots__ = (
         "_advancing", "_ahead_paused", "_connection", "_exchange", "_frontend", "_going_on_later", "_led",
@@ -68,7 +68,7 @@ class Http1(ClientSide, Receiver, Speaker):
         self._exchange: Exchange | None = None
         self._advancing: bool = False
         self._going_on_later: bool = False
-        # The request: where it was led, and what follows from that; mostly the same as for the last one.
+        # The request: its route, and what follows from that; mostly the same as for the last one.
         self._led: RequestFields | None = None
         self._route: Route | None = None
         self._upgrade: bytes = b""
@@ -78,7 +78,7 @@ class Http1(ClientSide, Receiver, Speaker):
         self._paused: bool = False  # the exchange takes no more of the body
         self._ahead_paused: bool = False  # too much was sent ahead
         self._read_ended: bool = False  # the client said that it will send no more
-        # The answer.
+        # The response.
         self._version: int = 11
         self._persist: bool = True
         self._started: bool = False
@@ -114,7 +114,7 @@ class Http1(ClientSide, Receiver, Speaker):
                     transport.pauseProducing()
 
     def _advance(self) -> None:
-        """Begin the requests that are here, one after the other: an answer made at once must not recurse."""
+        """Begin the requests that are here, one after the other (pipelining): immediate answers must not recurse."""
         if self._advancing:
             return
         self._advancing = True
@@ -135,7 +135,7 @@ class Http1(ClientSide, Receiver, Speaker):
             self._close()
 
     def _go_on(self) -> None:
-        """All others had their turn."""
+        """Begin more requests of this client: all others had their turn (fairness)."""
         self._going_on_later = False
         self._advance()
 
@@ -193,7 +193,7 @@ class Http1(ClientSide, Receiver, Speaker):
         exchange = Exchange(self._frontend, route, self, head, self._upstream_head, self._upgrade)
         self._exchange = exchange
         if connection.full:
-            exchange.client_full()  # it has not taken the last answer yet
+            exchange.client_full()  # it has not taken the last response yet
         if fields.framing == 0:
             self._state = _ANSWERING
             exchange.begin()
@@ -206,8 +206,8 @@ class Http1(ClientSide, Receiver, Speaker):
         self._take_more()
         connection.arm(connection.rules.body_idle_s)
         if rest:
-            # First, so that a body broken from its first chunk on is refused before a backend hears of it; and a short
-            # one leaves together with its head.
+            # Read first, so that a body broken from its first chunk on is refused before a backend hears of it; and a
+            # short one leaves together with its head.
             self._read_body(rest)
         if not exchange.over:
             exchange.begin()
@@ -262,7 +262,7 @@ class Http1(ClientSide, Receiver, Speaker):
         if transport is not None:
             transport.resumeProducing()
 
-    # Answers out.
+    # Responses out.
 
     def who(self) -> str:
         """See ClientSide."""
@@ -273,7 +273,7 @@ class Http1(ClientSide, Receiver, Speaker):
         if self._version == 11:
             self._out.send(b"HTTP/1.1 " + head.line + CRLF + head.lines + extra + CRLF)
             if head.status == 100 and self._state is _BODY and not self._paused:
-                # What it had to wait for has come just now.
+                # The 100 that it waits for has come just now.
                 self._connection.arm(self._connection.rules.body_idle_s)
 
     def start(self, head: ResponseHead, framing: int, extra: bytes) -> None:
@@ -292,7 +292,7 @@ class Http1(ClientSide, Receiver, Speaker):
         out.held = self._rewritten(head, extra)
 
     def _rewritten(self, head: ResponseHead, extra: bytes) -> bytes:
-        """The head for all but the hot case."""
+        """The response head for all but the hot case."""
         parts = [b"HTTP/1.1 ", head.line, CRLF, head.lines, extra]
         if self._version == 11:
             parts.append(head.framed)
@@ -321,12 +321,12 @@ class Http1(ClientSide, Receiver, Speaker):
             out.end(trailers)
         self._exchange = None
         if self._upgrade and self._reader.buffer:
-            # Sent ahead for a tunnel that did not come about: what it would mean as requests nobody knows.
+            # Sent ahead for a tunnel that did not come about: it must not be read as requests (smuggling).
             self._persist = False
         if self._state is _BODY or not self._persist:
             self._close()
             return
-        # Go on with the next request, which may be here already.
+        # Keep-alive: the next request may be here already (pipelining).
         self._state = _IDLE
         buffer = self._reader.buffer
         if self._ahead_paused and len(buffer) <= _AHEAD_BYTES:
@@ -336,7 +336,7 @@ class Http1(ClientSide, Receiver, Speaker):
             self._advance()
 
     def _take_more(self) -> None:
-        """There is room again for what is sent ahead."""
+        """Read ahead again: there is room for what is pipelined."""
         if self._ahead_paused:
             self._ahead_paused = False
             self._read_on()
@@ -355,13 +355,13 @@ class Http1(ClientSide, Receiver, Speaker):
         return Leg(transport, held, self.connectionLost, self._linger, ended=self._read_ended)
 
     def _linger(self) -> None:
-        """Both sides of a tunnel have said everything, or one is gone."""
+        """Lingering close: both sides of a tunnel have said everything, or one is gone."""
         self._exchange = None
         self._state = _LINGERING
         self._connection.linger(half_close=False)
 
     def abort(self) -> None:
-        """See ClientSide: no last chunk, fewer bytes than announced, or, where the end is the end, a reset."""
+        """See ClientSide: no last chunk, fewer bytes than announced, or, where the end is the close, a reset."""
         self._exchange = None
         self._state = State.GONE
         if self._until_close:
@@ -373,13 +373,13 @@ class Http1(ClientSide, Receiver, Speaker):
     # Refusals and ends.
 
     def _refuse(self, bad: BadMessage) -> None:
-        """What came is not a request: say so once and close."""
+        """Refuse what came, which is no request: a local reply, and the close."""
         # RFC 9110 9.3.2: no body for a HEAD, even for one that is refused.
         heading = self._reader.buffer[:5] == b"HEAD "
         self._refuse_with(self._frontend.local_reply(bad.status), heading=heading)
 
     def _refuse_with(self, reply: tuple[ResponseHead, bytes], *, heading: bool) -> None:
-        """Say this and close."""
+        """Send this local reply and close."""
         self._version = 11
         self._persist = False
         self._reader.buffer = b""
@@ -388,7 +388,7 @@ class Http1(ClientSide, Receiver, Speaker):
         self._close()
 
     def _say(self, head: ResponseHead, body: bytes, framing: int = 0) -> None:
-        """An answer of our own, at once."""
+        """Send a local reply at once."""
         self.start(head, framing or len(body), b"")
         if body:
             self.write(body)
@@ -406,7 +406,7 @@ class Http1(ClientSide, Receiver, Speaker):
             self._refuse_with(exchange.local_reply(bad.status), heading=exchange.head.method == b"HEAD")
 
     def _close(self) -> None:
-        """Everything was said. Half-close and listen on for a moment, unless the client said that it has nothing more."""
+        """Lingering close: everything was said. Half-close and listen on for a moment, unless no more can come."""
         reader = self._reader
         last = self._state is _ANSWERING and self._asked_to_close and not reader.buffer
         self._exchange = None
@@ -440,7 +440,7 @@ class Http1(ClientSide, Receiver, Speaker):
             connection.abort()
 
     def readConnectionLost(self) -> None:
-        """The client closed its side: it wants no more answers, unless the configuration believes otherwise."""
+        """The client closed its side (half-close): it has left, unless the configuration says that it still listens."""
         self._read_ended = True
         if self._state is _ANSWERING and self._connection.rules.finish_half_closed:
             return
@@ -454,7 +454,7 @@ class Http1(ClientSide, Receiver, Speaker):
         self._linger()
 
     def connectionBroken(self) -> None:
-        """See ResetAware: nobody is there to answer to."""
+        """See ResetAware: nobody is left to respond to."""
         self._connection.abort()
 
     def connectionLost(self, reason: Failure) -> None:
@@ -473,7 +473,7 @@ class Http1(ClientSide, Receiver, Speaker):
         if self._state is _IDLE:
             self._connection.arm(LAST_REQUEST_S)
 
-    # Flow control of the answer.
+    # Flow control of the response.
 
     def pauseProducing(self) -> None:
         """The client does not read as fast as the backend writes (back-pressure)."""
@@ -482,7 +482,7 @@ class Http1(ClientSide, Receiver, Speaker):
             self._exchange.client_full()
 
     def resumeProducing(self) -> None:
-        """The client has taken enough of what was written."""
+        """The client has taken enough of what was written (back-pressure ends)."""
         connection = self._connection
         connection.full = False
         if self._state is _BODY and not self._paused:

@@ -7,13 +7,13 @@ from twisted.python.failure import Failure
 
 
 class Producer(Protocol):
-    """Twisted's IPushProducer, as a type: who is told to write no more, and to go on."""
+    """Twisted's IPushProducer, as a type: told to pause and resume writing (back-pressure)."""
 
     def pauseProducing(self) -> None:
         """Stop writing for now: the write buffer is above its high-water mark."""
 
     def resumeProducing(self) -> None:
-        """Write again: it is below the low-water mark."""
+        """Write again: the write buffer is below the low-water mark."""
 
     def stopProducing(self) -> None:
         """The connection is gone."""
@@ -29,7 +29,7 @@ class StreamProtocol(Protocol):
         """Bytes, never empty."""
 
     def readConnectionLost(self) -> None:
-        """The peer sent its FIN; writing is still possible."""
+        """The peer sent its FIN (half-close); writing is still possible."""
 
     def connectionLost(self, reason: Failure) -> None:
         """The connection is over, for good and once."""
@@ -37,7 +37,7 @@ class StreamProtocol(Protocol):
 
 @trait
 class Receiver:
-    """A protocol that is compiled together with the transport: it is called without being looked up."""
+    """A protocol that is compiled together with the transport, which calls it without looking methods up."""
 
     def dataReceived(self, data: bytes) -> None:
         """See StreamProtocol."""
@@ -46,7 +46,7 @@ class Receiver:
 
 @trait
 class StreamTransport:
-    """What our protocols ask of a transport: a `Transport` of ours, or somebody else's behind a `Foreign`.
+    """What our protocols ask of a transport: a `Transport` of ours, or a foreign one behind a `Foreign`.
 
     `write`, `loseConnection` and `abortConnection` never call the protocol before they return; `pauseProducing` of a
     registered producer may be called inside `write`, `resumeProducing` never.
@@ -86,7 +86,7 @@ class StreamTransport:
         raise NotImplementedError
 
     def registerProducer(self, producer: Producer, streaming: bool) -> None:
-        """Have a producer paused and resumed by the write buffer."""
+        """Let the write buffer pause and resume a producer (back-pressure)."""
         raise NotImplementedError
 
     def unregisterProducer(self) -> None:
@@ -98,7 +98,7 @@ class StreamTransport:
         raise NotImplementedError
 
     def backlog(self) -> int:
-        """Bytes written that the peer has not taken, here and in the kernel; UNKNOWN where nobody can say."""
+        """Bytes written that the peer has not taken, here and in the kernel; UNKNOWN where that cannot be known."""
         raise NotImplementedError
 
     def peer_name(self) -> str:

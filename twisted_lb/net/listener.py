@@ -1,4 +1,4 @@
-"""A listening socket: accepts in bounded batches, rests when descriptors run out, empties its queue before it closes."""
+"""A listening socket: accepts in bounded batches, rests without descriptors, empties its accept queue at the end."""
 
 import _socket
 import errno
@@ -16,15 +16,15 @@ from twisted_lb.net.interfaces import StreamProtocol
 from twisted_lb.net.poller import READ, Pollable, Poller
 from twisted_lb.net.transport import Transport
 
-# Connections accepted in one event; more are reported again at once, after the others had their turn.
+# Fairness: connections accepted in one event; more are reported again at once, after the others had their turn.
 _BATCH: Final = 64
-# The kernel caps it at net.core.somaxconn.
+# The length of the accept queue; the kernel caps it at net.core.somaxconn.
 _BACKLOG: Final = 4096
-# The kernel's queue stands while as many are in as may be; that is said again only when this part of them has left.
+# While as many are open as may be the accept queue stands; it is logged again only when fewer than this part are.
 _ROOM_AGAIN: Final = 0.9
 # How long accepting rests when there is no descriptor or memory for one more.
 _REST_S: Final = 0.25
-# accept(2): the one connection that was next is to blame, and gone. All other errors are ours and would come back.
+# accept(2): the connection that was next is to blame, and gone. All other errors are ours and would come back.
 _GONE: Final = frozenset(
     (
         errno.ECONNABORTED,
@@ -63,7 +63,7 @@ def _listen(family: int, address: tuple[str, int], *, dual: bool) -> socket.sock
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not dual))
-        # Linux hands it on to accepted sockets: one call instead of one a connection.
+        # Linux hands TCP_NODELAY on to accepted sockets: one call instead of one a connection.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.bind(address)
         sock.listen(_BACKLOG)
@@ -74,7 +74,7 @@ def _listen(family: int, address: tuple[str, int], *, dual: bool) -> socket.sock
 
 
 def bind_unix(path: str, mode: int = 0o666) -> socket.socket:
-    """A listening unix socket; a stale one at the path, that nobody answers, is replaced."""
+    """A listening unix socket; a stale one at the path, on which no server listens, is replaced."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         if _is_stale(path):
@@ -100,8 +100,8 @@ def _is_stale(path: str) -> bool:
 
 
 class Listener(Pollable):
-    """Accepts connections and gives each to a protocol of its own. `later(delay_s, f)` calls f once. While the gate is
-    full nobody is accepted: who comes waits in the kernel's queue.
+    """A listener: accepts connections and gives each to a protocol of its own. `later(delay_s, f)` calls f once. While
+    the gate is full none is accepted: new clients wait in the kernel's accept queue.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class Listener(Pollable):
         self._expected = min(self._expected * 2, _BATCH)
 
     def _accept(self) -> bool:
-        """Take one connection from the queue; False when there is none, or no room for it."""
+        """Take one connection from the accept queue; False when there is none, or no room for it."""
         try:
             fd, peer = self._take()
         except (BlockingIOError, InterruptedError):
@@ -166,7 +166,7 @@ class Listener(Pollable):
         if self._said_full and self._gate is not None and self._gate.open < self._gate.most * _ROOM_AGAIN:
             self._said_full = False
         os.set_blocking(fd, False)
-        # Without what socket.socket adds in Python. The type says that it does not block, which it does not any more.
+        # Without what socket.socket adds in Python. The type says that it does not block, which is true from here on.
         sock = _socket.socket(self._family, _STREAM, 0, fd)
         try:
             Transport(self._poller, sock, peer, self._port_name).open(self._build())
@@ -176,7 +176,7 @@ class Listener(Pollable):
         return True
 
     def _wait_for_room(self, gate: Gate) -> None:
-        """Accept nobody until somebody leaves."""
+        """Accept no connection until one is closed."""
         if not self._full and self._listening:
             self._full = True
             if not self._said_full:
@@ -191,7 +191,7 @@ class Listener(Pollable):
             self._poller.change(self._sock.fileno(), READ)
 
     def _rest(self, error: OSError) -> None:
-        """Level-triggered readiness would spin until somebody leaves."""
+        """Rest after an error: level-triggered readiness would spin until a descriptor is free."""
         if self._listening and not self._resting:
             self._resting = True
             if not self._rested:
@@ -209,11 +209,11 @@ class Listener(Pollable):
         """See Pollable: a listener outlives a bug in one connection."""
 
     def stop(self) -> None:
-        """Take in everybody who is in the queue, then close. Harmless when stopped."""
+        """Accept all that is in the accept queue, then close. Harmless when stopped."""
         if not self._listening:
             self._sock.close()
             return
-        # Bounded: the queue fills as long as it is there.
+        # Bounded: the accept queue fills as long as it is there.
         for _ in range(_BACKLOG):
             if not self._accept():
                 break
@@ -228,7 +228,7 @@ class Listener(Pollable):
 
     @property
     def address(self) -> str:
-        """Where it listens, as text: `host:port`, `[v6]:port` or `unix:/path`."""
+        """The address that it listens on, as text: `host:port`, `[v6]:port` or `unix:/path`."""
         name = self._sock.getsockname()
         if self._sock.family == socket.AF_UNIX:
             return f"unix:{name}"
@@ -237,5 +237,5 @@ class Listener(Pollable):
 
     @property
     def port(self) -> int:
-        """The port it got."""
+        """The port that it listens on."""
         return int(self._sock.getsockname()[1])

@@ -1,4 +1,4 @@
-"""The answers that the balancer gives itself: short, in the form the client prefers, and nothing about the inside."""
+"""Local replies: responses of our own, short, in the form the client prefers, and nothing about the inside."""
 
 from typing import Final
 
@@ -33,7 +33,7 @@ _PAGE: Final = (
 
 
 class ErrorPage:
-    """A replacement for our own answer to one status: a content type and a body."""
+    """A replacement for the local reply with one status: a content type and a body."""
 
     def __init__(self, content_type: bytes, body: bytes) -> None:
         self.content_type: Final = content_type
@@ -43,7 +43,7 @@ class ErrorPage:
 def local_reply(
     status: int, request_id: bytes, accept: bytes = b"", page: ErrorPage | None = None, retry_after_s: int = 0
 ) -> tuple[ResponseHead, bytes]:
-    """Head and body of our own answer; Retry-After only when a number of seconds is given.
+    """Head and body of a local reply; Retry-After only when a number of seconds is given.
 
     The id must be fit for a field value, HTML and JSON alike: `safe_id` sees to that.
     """
@@ -75,7 +75,7 @@ def _body(kind: bytes, status: int, reason: bytes, request_id: bytes) -> bytes:
 
 
 def safe_id(request_id: bytes) -> bytes:
-    """A client's request id as far as it can stand anywhere: at most 128 characters, none that means something."""
+    """A client's request id as far as it is safe everywhere: at most 128 characters, none that has a meaning."""
     return bytes(c if (chr(c).isalnum() and c < 128) or c in b"-_.:/+=@" else 0x5F for c in request_id[:128])
 
 
@@ -103,7 +103,7 @@ def _quality(parameters: list[bytes]) -> float:
 
 
 def accept_of(lines: bytes) -> bytes:
-    """The list that the Accept fields among field lines make; looked for only when an error is answered."""
+    """The list of the Accept fields among field lines; looked for only in a local reply."""
     members = []
     for line in lines.split(CRLF):
         name, _, value = line.partition(b":")

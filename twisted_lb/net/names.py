@@ -1,4 +1,4 @@
-"""Where a backend's address leads: the socket addresses of a name, the good one first."""
+"""Names: the socket addresses of a backend, resolved and kept, the one that worked first."""
 
 import socket
 from collections.abc import Callable
@@ -15,8 +15,8 @@ from twisted_lb.net.clock import Clock
 # (address family, what `socket.connect` takes)
 SocketAddress = tuple[int, Any]
 
-# A name is looked up anew this often, in the background, while the old answer serves on: a resolver that is down takes
-# nobody out who was reachable before.
+# A name is resolved anew this often, in the background, while the old answer serves on: a resolver that is down takes
+# no backend out that was reachable before.
 REFRESH_S: Final = 5.0
 
 _log = Logger()
@@ -24,7 +24,7 @@ _log = Logger()
 
 @implementer(IResolutionReceiver)
 class _Answers:
-    """Collects the addresses of one resolution."""
+    """A receiver of one resolution's addresses (IResolutionReceiver)."""
 
     def __init__(self, port: int, done: Callable[[list[SocketAddress]], None]) -> None:
         self._port: Final = port
@@ -35,7 +35,7 @@ class _Answers:
         """Nothing to do."""
 
     def addressResolved(self, address: object) -> None:
-        """One address; several records of one host may repeat it."""
+        """Take one address; several records of one host may repeat it."""
         found: SocketAddress | None = None
         if isinstance(address, IPv6Address):
             found = (socket.AF_INET6, (address.host, self._port, address.flowInfo, address.scopeID))
@@ -45,7 +45,7 @@ class _Answers:
             self._found.append(found)
 
     def resolutionComplete(self) -> None:
-        """That was all, or nothing when the name does not resolve."""
+        """The resolution has ended, without any address when the name does not resolve."""
         self._done(self._found)
 
 
@@ -60,7 +60,7 @@ class _Known:
 
 
 class Names:
-    """Resolves backend addresses with Twisted's resolver, keeps the answers and remembers which address worked."""
+    """A resolver of backend addresses, over Twisted's: keeps the answers and remembers which address worked."""
 
     def __init__(self, resolver: IHostnameResolver, clock: Clock) -> None:
         self._resolver: Final = resolver
@@ -69,7 +69,7 @@ class Names:
         self._literal: dict[Address, list[SocketAddress]] = {}
 
     def find(self, address: Address, found: Callable[[list[SocketAddress]], None]) -> None:
-        """Call `found` with the socket addresses, at once when they are known; an empty list: it does not resolve."""
+        """Call `found` with the socket addresses of a backend, at once when known; an empty list: unresolvable."""
         literal = self._literal.get(address)
         if literal is None and (literal := _literal_address(address)):
             self._literal[address] = literal
@@ -88,14 +88,14 @@ class Names:
             found([])
 
     def worked(self, address: Address, which: SocketAddress) -> None:
-        """Try this one first from now on."""
+        """Try this address first from now on."""
         known = self._known.get(address) if isinstance(address, TcpAddress) else None
         if known is not None and which in known.addresses and known.addresses[0] != which:
             known.addresses.remove(which)
             known.addresses.insert(0, which)
 
     def failed(self, address: Address) -> None:
-        """None of them worked: ask again before the next try."""
+        """None of the addresses worked: resolve the name again before the next connect."""
         known = self._known.get(address) if isinstance(address, TcpAddress) else None
         if known is not None:
             known.asked_at = float("-inf")

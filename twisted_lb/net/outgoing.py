@@ -1,4 +1,4 @@
-"""What one message sends, put together: a head leaves with the first piece of its body, and long pieces are never copied."""
+"""Outgoing messages, put together: a head leaves with the first piece of its body, and long pieces are never copied."""
 
 from typing import Final
 
@@ -14,8 +14,8 @@ _WORTH_A_VECTOR: Final = 8192
 
 @mypyc_attr(free_list_len=1)
 class Outgoing:
-    """One direction of a connection. `held` waits for the next piece of the body, for `end` or for `flush`; `chunked` says
-    that pieces leave as chunks. A chunk waits for `flush` too: the end of the body is often in the same segment.
+    """One direction of a connection. `held` waits for the next piece of the body, for `end` or for `flush`; `chunked`:
+    pieces leave as chunks. A chunk waits for `flush` too: the end of the body is often in the same segment.
     """
 
     __slots__ = ("_behind", "_long", "_transport", "chunked", "held")
@@ -29,17 +29,17 @@ class Outgoing:
         self._transport: StreamTransport | None = None
 
     def attach(self, transport: StreamTransport | None) -> None:
-        """Send through this one from now on; None: through nobody any more."""
+        """Send through this transport from now on; None: through none any more."""
         self._transport = transport
 
     def send(self, data: bytes) -> None:
-        """Send at once; only while nothing is held."""
+        """Send bytes at once; only while nothing is held."""
         transport = self._transport
         if transport is not None:
             transport.write(data)
 
     def write(self, payload: bytes) -> None:
-        """A piece of the body, never empty."""
+        """Send a piece of the body, never empty; it may wait for `flush`."""
         if self.chunked:
             self._hold_chunk(payload)
             return
@@ -63,7 +63,7 @@ class Outgoing:
             self._behind = CRLF
 
     def end(self, trailers: bytes) -> None:
-        """The body is complete; `trailers` are field lines, each ended by CRLF."""
+        """End the body: it is complete; `trailers` are field lines, each ended by CRLF."""
         if self.chunked:
             self.chunked = False
             if self._long:
@@ -74,7 +74,7 @@ class Outgoing:
             self.flush()
 
     def flush(self) -> None:
-        """Nothing follows at once: send what is held."""
+        """Send what is held: nothing follows at once."""
         held = self.held
         if not held:
             return

@@ -47,7 +47,7 @@ def _poller(reactor: Any, clock: Clock, later: Later, lost: Callable[[], None]) 
 
 
 def release(runtime: Runtime) -> None:
-    """Give the reactor back what is its own. Everything must be closed; what that queued is delivered first."""
+    """Give the reactor back what is its own. Everything must be closed; what that has queued is delivered first."""
     poller = runtime.poller
     assert poller is not None
     # Twice: what the first round delivers may close more.

@@ -1,4 +1,4 @@
-"""An epoll inside the reactor: Twisted watches one descriptor, and a batch of ours is dispatched when it turns readable.
+"""The poller: an epoll inside the reactor. Twisted watches one descriptor; ours are dispatched when it is readable.
 
 It takes the reactor's cost per event away and leaves Twisted in charge of everything else. Where there is no epoll,
 `ReactorPoller` offers the same on the reactor directly.
@@ -35,7 +35,7 @@ _log = Logger("twisted_lb.net.poller")  # by name: compiled, there is no frame t
 
 
 class Pollable:
-    """Something with a descriptor: `ready(flags)` says that a look is worth it, `crashed` that its handler raised."""
+    """An owner of a descriptor: `ready(flags)` says that a look is worth it, `crashed` that its handler raised."""
 
     def ready(self, flags: int) -> None:
         """Look at the descriptor; flags only choose where."""
@@ -76,7 +76,7 @@ class Poller:
         raise NotImplementedError
 
     def remove(self, fd: int) -> None:
-        """Watch it no more; events of it that are late in this batch are dropped."""
+        """Watch a descriptor no more; events of it that are late in this batch are dropped."""
         raise NotImplementedError
 
     @property
@@ -92,12 +92,12 @@ class Poller:
             self._flush_call.cancel()
 
     def soon(self, callback: Callable[[], None]) -> None:
-        """Call after this batch, or on the reactor's next turn outside one; never before this returns."""
+        """Call a function after this batch, or on the reactor's next turn outside one; never before this returns."""
         self._queue.append(callback)
         self._schedule()
 
     def close_later(self, sock: _socket.socket) -> None:
-        """Close after the batch, so that its number does not come back within it."""
+        """Close a socket after the batch, so that its number does not come back within it."""
         self._closing.append(sock)
         self._schedule()
 
@@ -118,7 +118,7 @@ class Poller:
         self._settle()
 
     def _settle(self) -> None:
-        """The end of a batch: deliver what was queued, then close what was closed."""
+        """End a batch: deliver what was queued, then close what was closed."""
         rounds = 0
         while self._queue and rounds < _ROUNDS:
             rounds += 1
@@ -142,7 +142,7 @@ class Poller:
             self._schedule()
 
     def _dispatch(self, handler: Pollable, flags: int) -> None:
-        """One event, guarded: an exception that left here would make Twisted drop the poller for good."""
+        """Dispatch one event, guarded: an exception that left here would make Twisted drop the poller for good."""
         try:
             handler.ready(flags)
         except Exception:
@@ -158,7 +158,7 @@ class Poller:
 
 
 class EpollPoller(Poller):
-    """The epoll, seen by the reactor as one readable descriptor (an IReadDescriptor by duck).
+    """The poller over an epoll, which the reactor sees as one readable descriptor (an IReadDescriptor by duck).
 
     `lost` is called when the reactor drops it outside `stop`: nothing moves any more then, so the process must end.
     """
@@ -187,7 +187,7 @@ class EpollPoller(Poller):
         return "poller"
 
     def doRead(self) -> None:
-        """A batch, and the next one if it is here already; a few at the most. Called by the reactor."""
+        """Dispatch a batch, and the next one if it is here already; a few at the most. Called by the reactor."""
         events = 0
         for _ in range(self._max_batches):
             batch = self._poll()
@@ -196,7 +196,7 @@ class EpollPoller(Poller):
                 return
 
     def _poll(self) -> int:
-        """One batch; how many events it had."""
+        """Dispatch one batch; returns how many events it had."""
         self.clock.read()
         batch = self._epoll.poll(0, _BATCH)
         self._dispatching = True
@@ -216,7 +216,7 @@ class EpollPoller(Poller):
         return len(batch)
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor dropped us."""
+        """The reactor dropped the poller."""
         if not self._stopped:
             _log.critical("the reactor dropped the poller: {reason}", reason=reason)
             self._lost()

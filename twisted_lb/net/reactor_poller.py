@@ -36,13 +36,13 @@ class _Watched:
             self._dispatch(self._handler, WRITE)
 
     def connectionLost(self, reason: Failure) -> None:
-        # The reactor has taken it out; whoever wanted to write has to find out too.
+        # The reactor has taken the descriptor out; a waiting writer has to find out too.
         if not self.gone:
             self._dispatch(self._handler, READ | WRITE | HANGUP | ERROR)
 
 
 class ReactorPoller(Poller):
-    """The same interface over `addReader` and `addWriter`. Without interest in reading, hang-ups are not reported."""
+    """The poller over `addReader` and `addWriter`. Without interest in reading, hang-ups are not reported."""
 
     def __init__(
         self,

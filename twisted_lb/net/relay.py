@@ -1,4 +1,4 @@
-"""Bytes both ways between two connections (a tunnel after a 101, TCP): back-pressure, half-close, and an idle deadline."""
+"""A relay: bytes both ways between two connections (a tunnel after a 101, TCP), with back-pressure and half-close."""
 
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -34,14 +34,14 @@ class Leg:
 
 
 class RelayOwner(Protocol):
-    """Whoever joined two connections."""
+    """The owner of a relay, which joined the two connections."""
 
     def relay_ended(self, *, client_gone: bool) -> None:
         """The relay is over: the client's connection was lost, or both sides have said everything, or time is up."""
 
 
 class _End(Receiver):
-    """One of the two connections, as the protocol of its transport and the producer of the other one's."""
+    """One end of a relay: the protocol of its transport, and the producer of the other end's."""
 
     def __init__(self, relay: "Relay", leg: Leg) -> None:
         self.transport: Final = leg.transport
@@ -54,12 +54,12 @@ class _End(Receiver):
         self.close: Final = leg.close
 
     def begin(self) -> None:
-        """Take the connection over, and pass on what is here already."""
+        """Take the connection over, and pass on what was read of it already."""
         self.transport.switch(self)
         self._pass_on_held()
 
     def dataReceived(self, data: bytes) -> None:
-        """Bytes for the other side."""
+        """Bytes of this end for the other one."""
         if self.paused:
             self.held += data  # Twisted's TLS delivers what it had decrypted
             return
@@ -75,7 +75,7 @@ class _End(Receiver):
             self._relay.half_ended(self)
 
     def readConnectionLost(self) -> None:
-        """The peer sent its FIN."""
+        """The peer sent its FIN (half-close)."""
         self.ended = True
         if not self.paused:
             self._relay.half_ended(self)
@@ -90,13 +90,13 @@ class _End(Receiver):
         self._lost(reason)
 
     def stop_reading(self) -> None:
-        """The other side takes no more for now (back-pressure)."""
+        """Read no more: the other end takes no more for now (back-pressure)."""
         if not self.paused:
             self.paused = True
             self.transport.pauseProducing()
 
     def read_on(self) -> None:
-        """The other side takes more: first what is here already."""
+        """Read on: the other end takes more. First what is here already is passed on."""
         if self.paused:
             self.paused = False
             self._pass_on_held()
@@ -104,11 +104,11 @@ class _End(Receiver):
                 self.transport.resumeProducing()
 
     def makeConnection(self, transport: StreamTransport) -> None:
-        """See StreamProtocol: it is connected already."""
+        """See StreamProtocol: the transport is connected already."""
 
 
 class _Filling:
-    """The producer of the upstream transport: a backend that does not read stops the reading from the client."""
+    """The producer of the upstream transport (back-pressure): a backend that does not read stops the client."""
 
     def __init__(self, source: _End) -> None:
         self._source: Final = source
@@ -146,12 +146,12 @@ class Relay:
 
     @property
     def bytes_up(self) -> int:
-        """Bytes from the client."""
+        """How many bytes came from the client."""
         return self._client.bytes_read
 
     @property
     def bytes_down(self) -> int:
-        """Bytes from the backend."""
+        """How many bytes came from the backend."""
         return self._upstream.bytes_read
 
     def begin(self, *, client_full: bool) -> None:
@@ -167,18 +167,18 @@ class Relay:
             self._client.begin()
 
     def send(self, source: _End, data: bytes) -> None:
-        """Bytes of one side for the other."""
+        """Send bytes of one end to the other."""
         self._live()
         other = self._upstream if source is self._client else self._client
         other.transport.write(data)
 
     def _live(self) -> None:
-        """The tunnel is in use. A client that does not read is watched by its own connection."""
+        """Extend the idle deadline: the tunnel is in use. A slow-reading client is watched by its own connection."""
         if not self._upstream.paused and not self._over:
             self._deadlines.arm(self._deadline, self._clock.now + self._idle_s)
 
     def client_full(self) -> None:
-        """The client takes no more for now."""
+        """The client takes no more for now (back-pressure)."""
         if not self._over:
             self._upstream.stop_reading()
             self._deadline.due = NEVER
@@ -190,7 +190,7 @@ class Relay:
             self._upstream.read_on()
 
     def half_ended(self, source: _End) -> None:
-        """One side will say no more: the other is told, unless it has ended too."""
+        """Half-close: one end will say no more, and the other is told, unless it has ended too."""
         other = self._upstream if source is self._client else self._client
         if self._over:
             return
@@ -204,7 +204,7 @@ class Relay:
             self._end(client_gone=False)
 
     def broken(self, source: _End) -> None:
-        """A side was reset while it was not read from: nobody is there to read for, if it is the client."""
+        """An end was reset while it was not read from: if that is the client, nobody is left to read for."""
         if source is self._client:
             source.transport.abortConnection()
 

@@ -1,4 +1,4 @@
-"""The part of a request body that is held, so that another attempt can send it again (replay buffer)."""
+"""The replay buffer: the part of a request body that is held, so that another attempt can send it again."""
 
 from typing import Final
 
@@ -7,7 +7,7 @@ from mypy_extensions import mypyc_attr
 
 @mypyc_attr(acyclic=True, free_list_len=1)
 class Replay:
-    """Pieces of a body, from its first byte on, until they are `max_bytes` or dropped; at most one piece more is held."""
+    """Pieces of a request body, from its first byte on, until they are `max_bytes` or dropped; one more at most."""
 
     __slots__ = ("_max_bytes", "bytes", "dropped", "pieces")
 
@@ -29,6 +29,6 @@ class Replay:
         return self.bytes > self._max_bytes
 
     def drop(self) -> None:
-        """Hold nothing any more: the body cannot be sent again."""
+        """Drop the pieces, and hold no more: the body cannot be sent again."""
         self.pieces = []
         self.dropped = True

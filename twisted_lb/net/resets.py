@@ -1,4 +1,4 @@
-"""Who wants to hear of a reset (RST) even while it reads nothing. Not compiled: mypyc knows no protocol that is asked for at run time."""
+"""Resets (RST) of connections that are not read from. Not compiled: mypyc knows no protocol asked for at run time."""
 
 from typing import Protocol, runtime_checkable
 

@@ -27,12 +27,12 @@ _VERSION_LINE: Final = {b"HTTP/1.0": b"HTTP/1.0"}
 
 
 class BalancedReverseProxyResource(ReverseProxyResource):
-    """Relays what is asked below its place in the tree to a backend, each request anew, as if it had come to the listener of
-    `engine`, a Frontend (`LoadBalancerService.engine`).
+    """A reverse proxy resource: relays what is asked below its place in the tree to a backend, each request anew, as if
+    it had come to the listener of `engine`, a Frontend (`LoadBalancerService.engine`).
 
     The bytes of the target behind the mount point go on unchanged, behind `path`. It is a leaf. Two limits are those of
-    twisted.web: an upload arrives here whole (it spools the body, on disk from 100 kB), and interim answers, trailers and
-    switches of protocol cannot be passed to the client.
+    twisted.web: an upload arrives here whole (it spools the body, on disk from 100 kB), and interim responses, trailers
+    and switches of protocol cannot be passed to the client.
     """
 
     isLeaf = True
@@ -42,11 +42,11 @@ class BalancedReverseProxyResource(ReverseProxyResource):
         self.engine: Final = engine
 
     def getChild(self, path: bytes, request: Request) -> IResource:
-        """Everything below is ours."""
+        """The resource itself: everything below its place is its own."""
         return self
 
     def render(self, request: Request) -> int:
-        """Begin an exchange for the request; the answer comes when it comes."""
+        """Begin an exchange for the request; the response comes when it comes."""
         self.engine.clock.read()
         client = _RequestClient(self.engine, request)
         try:
@@ -84,7 +84,7 @@ class BalancedReverseProxyResource(ReverseProxyResource):
         return RequestHead(method, self._place_of(target, len(request.prepath or ())), fields, kept, authority)
 
     def _place_of(self, target: bytes, segments: int) -> bytes:
-        """The target for the backend, of one whose first `segments` path segments lead to us."""
+        """The target for the backend: without the first `segments` path segments, which lead to this resource."""
         if target == b"*" and not self.path and not segments:
             return target
         return cast(bytes, self.path) + _below(target, segments)
@@ -111,7 +111,7 @@ class _RequestClient(ClientSide):
         self._over = False
 
     def begin(self, head: RequestHead, route: Route) -> None:
-        """Send the request on its way."""
+        """Begin the exchange with the request's body, as far as it is taken."""
         request = self._request
         frontend = self._frontend
         request.notifyFinish().addErrback(self._left)
@@ -128,7 +128,7 @@ class _RequestClient(ClientSide):
         self._pump()
 
     def _pump(self) -> None:
-        """Give the exchange as much of the body as it takes."""
+        """Give the exchange as much of the request body as it takes."""
         if self._pumping:
             return
         self._pumping = True
@@ -143,7 +143,7 @@ class _RequestClient(ClientSide):
         self._pumping = False
 
     def refuse(self, status: int, owner: Frontend | Route) -> None:
-        """Answer without a backend, in the words of a frontend or a route, and read no more of this client."""
+        """Send a local reply of a frontend or a route, and read no more of this client."""
         request = self._request
         fields = request.requestHeaders
         accept = b", ".join(fields.getRawHeaders(b"accept", ()))
@@ -169,7 +169,7 @@ class _RequestClient(ClientSide):
         return str(getattr(self._request.getClientAddress(), "host", "unknown"))
 
     def inform(self, head: ResponseHead, extra: bytes) -> None:
-        """See ClientSide; twisted.web has no way to say it."""
+        """See ClientSide; twisted.web cannot send an interim response."""
 
     def start(self, head: ResponseHead, framing: int, extra: bytes) -> None:
         """See ClientSide."""
@@ -220,7 +220,7 @@ class _RequestClient(ClientSide):
             request.loseConnection()
 
     def release(self) -> Leg:
-        """See ClientSide; twisted.web cannot, so no request of its is one that may switch."""
+        """See ClientSide; twisted.web cannot, so none of its requests may switch protocols."""
         raise AssertionError("a twisted.web request never offers an upgrade")
 
     def pause(self) -> None:
@@ -239,10 +239,10 @@ class _RequestClient(ClientSide):
             self._request.unregisterProducer()
 
     def drain(self) -> None:
-        """See FrontendClient: a request has begun, or it is not here."""
+        """See FrontendClient: nothing to do, since a request has begun, or is not here."""
 
     def kill(self) -> None:
-        """See FrontendClient: a refusal where nothing was said, a cut where something was."""
+        """See FrontendClient: a local reply where nothing was said, a cut where something was."""
         exchange = self._exchange
         if exchange is None or self._over:
             return
@@ -255,12 +255,12 @@ class _RequestClient(ClientSide):
     # IPushProducer, and the client leaving.
 
     def pauseProducing(self) -> None:
-        """The client takes no more for now."""
+        """The client takes no more for now (back-pressure)."""
         if self._exchange is not None:
             self._exchange.client_full()
 
     def resumeProducing(self) -> None:
-        """The client takes more of the answer."""
+        """The client takes more of the response."""
         self._frontend.clock.read()
         if self._exchange is not None:
             self._exchange.client_drained()

@@ -12,8 +12,8 @@ from twisted_lb.wire.rewrite import Client, upstream_tail
 
 
 class Route:
-    """One rule in one generation of the configuration. It never changes: a new generation has new ones, and an exchange keeps
-    the one it was led by.
+    """A route of one generation of the configuration. It never changes: a new generation has new ones, and an exchange
+    keeps the one it was led by.
     """
 
     def __init__(self, name: str, rules: RouteRules, cluster: Cluster, runtime: Runtime) -> None:
@@ -35,7 +35,7 @@ class Route:
         return upstream_tail(fields, client, self.rules.forwarding, upgrade)
 
     def local_reply(self, status: int, lines: bytes, request_id: bytes) -> tuple[ResponseHead, bytes]:
-        """Head and body of our own answer (local reply) to a request with these field lines and this id."""
+        """Head and body of a local reply to a request with these field lines and this id."""
         return local_reply(
             status,
             safe_id(request_id) or self._runtime.new_id(),

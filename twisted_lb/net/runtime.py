@@ -1,4 +1,4 @@
-"""The world as the data path sees it: time, chance, deadlines, and the way to the network. One per process, test or simulation."""
+"""The runtime: time, chance, deadlines and the way to the network. One per process, test or simulation."""
 
 from email.utils import formatdate
 from random import Random
@@ -11,7 +11,7 @@ from twisted_lb.net.poller import Poller
 
 
 class Runtime:
-    """What everything of one process shares. Durations are monotonic seconds; `wall` is for Date fields and logs alone.
+    """What all parts of one process share. Durations are monotonic seconds; `wall` is for Date fields and logs alone.
 
     `later` calls back after a time, `soon` when all others had their turn. `time` is the same time as Twisted's
     IReactorTime, for LoopingCalls. `poller` drives sockets; None where the network is in memory and has none.
@@ -44,7 +44,7 @@ class Runtime:
         self._date_until: float = float("-inf")
 
     def stream(self, name: str) -> Random:
-        """A random stream of its own, the same for the same seed and name: a draw more in one moves no other."""
+        """A random stream of its own, the same for the same seed and name: a draw more in one stream moves no other."""
         return Random(f"{self.seed}/{name}")
 
     def new_id(self, bits: int = 128) -> bytes:

@@ -45,14 +45,14 @@ class ClientRules:
         self.taking_idle_s: Final = taking_idle_s
         # By how much each byte of a body moves the body's deadline; all of it where there is no bound.
         self.seconds_per_byte: Final = 1 / client_bytes_per_s if client_bytes_per_s else body_idle_s
-        # What a client that takes its answer slowly has to take within taking_idle_s.
+        # Slow read: what a client has to take of its response within taking_idle_s.
         self.min_bytes_per_idle: Final = max(1, int(client_bytes_per_s * taking_idle_s))
         self.trusted: Final = trusted
         self.finish_half_closed: Final = finish_half_closed
         self.pages: Final = pages
 
     def client(self, address: str, scheme: bytes, port: bytes) -> Client:
-        """Who a connection comes from, and whether it is one of our own proxies."""
+        """The client of a connection, and whether it is a trusted proxy."""
         trusted = False
         if self.trusted:
             try:
@@ -65,7 +65,7 @@ class ClientRules:
 
 
 def _plain_address(address: str) -> str:
-    """On a dual-stack listener an IPv4 client comes as ::ffff:1.2.3.4; backends are told 1.2.3.4."""
+    """The address without its IPv4-mapped prefix: on a dual-stack listener 1.2.3.4 comes as ::ffff:1.2.3.4."""
     return address[7:] if address.startswith("::ffff:") and "." in address else address
 
 
@@ -105,22 +105,22 @@ class RouteRules:
         self.make_traceparent: Final = make_traceparent
         self.pages: Final = pages
         self.retry_after_s: Final = retry_after_s
-        # RFC 9110 7.6.3: a gateway may say Via on answers too.
+        # RFC 9110 7.6.3: a gateway may say Via on responses too.
         self.response_lines: Final = b"Via: 1.1 %b\r\n" % forwarding.via if forwarding.via else b""
 
     def allowed_upgrade(self, fields: RequestFields) -> bytes:
-        """The protocols that a client may switch to, out of those it offers."""
+        """The protocols that a client may switch to (Upgrade), out of those it offers."""
         if not fields.upgrade or not self.upgrades:
             return b""
         return b", ".join(token for token in tokens(fields.upgrade) if token in self.upgrades)
 
 
 class UpstreamRules:
-    """A pool's rules, for the connections to its backends. Read at each claim or connect, so that a change is an assignment.
+    """A pool's rules, for the connections to its backends. Read at each claim or connect: a change is an assignment.
 
-    Of idle connections at most `max_idle` are kept for each backend, for `idle_s` seconds, `max_requests` requests and
-    `max_age_s` seconds of life; a request that must not be sent twice takes only one that was in use less than
-    `reuse_unsafe_within_s` ago. `limits` are those of the heads of answers.
+    Of idle connections (keep-alive) at most `max_idle` are kept for each backend, for `idle_s` seconds, `max_requests`
+    requests and `max_age_s` seconds of life; a request that must not be sent twice takes only one that was in use less
+    than `reuse_unsafe_within_s` ago. `limits` are those of the heads of responses.
     """
 
     def __init__(

@@ -41,14 +41,14 @@ ABORTED: Final = Failure(ConnectionAborted())
 
 
 def _ignore(_argument: object) -> None:
-    """Stand in for the protocol of a connection that is gone."""
+    """The stand-in for the protocol of a connection that is gone."""
 
 
 @mypyc_attr(free_list_len=1)
 class Transport(Pollable, StreamTransport):
-    """One socket, from connected to closed. The poller drives it; `open` starts it. `peer` is its address, if known, as the
-    socket module gives it; `port_name` likewise what `port_name()` returns. A socket that no kernel knows brings `read`, `write`
-    and `writev`, with the arguments of those of `os`.
+    """A transport over one socket, from connected to closed. The poller drives it; `open` starts it. `peer` is its
+    address, if known, as the socket module gives it; `port_name` likewise what `port_name()` returns. A socket that no
+    kernel knows brings `read`, `write` and `writev`, with the arguments of those of `os`.
     """
 
     __slots__ = (
@@ -139,7 +139,7 @@ class Transport(Pollable, StreamTransport):
         self._read_end()
 
     def _wants_read(self, flags: int) -> bool:
-        """Whether to read, once all that is not reading was seen to."""
+        """Whether to read, after all that is not reading was seen to."""
         if flags & WRITE and self.unsent:
             self._flush()
         if self._gone or not flags & ~WRITE:
@@ -153,7 +153,7 @@ class Transport(Pollable, StreamTransport):
         return True
 
     def _read_end(self) -> None:
-        """The peer sent its FIN."""
+        """The peer sent its FIN (half-close)."""
         if self._broken:
             self._lose(Failure(ConnectionLost("the peer closed while it was written to")))
             return
@@ -169,10 +169,10 @@ class Transport(Pollable, StreamTransport):
             self._lose(DONE)
 
     def _remember_end(self, flags: int) -> None:
-        """An end noticed while paused is read after the pause: what the peer sent before it still counts."""
+        """Remember an end that was noticed while paused: after the pause what came before it is read."""
         self._peer_closed = True
         if flags & (ERROR | HANGUP) and not self.unsent:
-            # Level-triggered and not to be masked: it would be reported for ever.
+            # A hang-up is level-triggered and cannot be masked: it would be reported for ever.
             self._parked = True
             self._poller.park(self._fd)
             protocol = self.protocol
@@ -182,7 +182,7 @@ class Transport(Pollable, StreamTransport):
             self._watch()
 
     def _watch_for_end(self, flags: int) -> None:
-        """Reading is over; only a connection that broke is still of interest, or one that is quite closed."""
+        """Watch for the end alone: reading is over; of interest is only a connection that broke, or is quite closed."""
         if flags & ERROR:
             code = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             self._lose(Failure(ConnectionLost(os.strerror(code) if code else "connection lost")))
@@ -196,7 +196,7 @@ class Transport(Pollable, StreamTransport):
     # Writing.
 
     def write(self, data: bytes) -> None:
-        """Send what the kernel takes now and keep the rest; silently nothing once closing or gone."""
+        """Send what the kernel takes now and keep the rest; nothing, silently, once closing or gone."""
         if self._closing or self._gone or self._half_closing or self._broken:
             return
         if self.unsent:
@@ -214,7 +214,7 @@ class Transport(Pollable, StreamTransport):
             self._watch()
 
     def write_pieces(self, pieces: list[bytes]) -> None:
-        """Write them as one, without a copy into one; at most as many as `writev` takes, 1,024."""
+        """Send several pieces as one, without a copy into one; at most as many as `writev` takes, 1,024."""
         if self._closing or self._gone or self._half_closing or self._broken:
             return
         sent = 0
@@ -236,7 +236,7 @@ class Transport(Pollable, StreamTransport):
             self._watch()
 
     def writeSequence(self, pieces: Iterable[bytes]) -> None:
-        """Write several pieces as one."""
+        """Send several pieces as one: Twisted's ITransport asks for it."""
         self.write(b"".join(pieces))
 
     def _keep(self, data: memoryview) -> None:
@@ -273,7 +273,7 @@ class Transport(Pollable, StreamTransport):
                 self._producer.resumeProducing()
 
     def _fail_writing(self, error: OSError) -> None:
-        """The peer takes no more. What it sent before that (a 413, say) is still to be read, and then it is over."""
+        """Sending failed: the peer takes no more. What it sent before that (a 413, say) is still to be read."""
         self._broken = True
         self._pending = None
         self.unsent = 0
@@ -283,8 +283,8 @@ class Transport(Pollable, StreamTransport):
             self._watch()
 
     def backlog(self) -> int:
-        """Bytes that the peer has not taken, here and in the kernel. Asked for only when a client seems to stand still:
-        the kernel calls a socket writable again only after a third of a buffer of megabytes has gone.
+        """Bytes that the peer has not taken, here and in the kernel (slow read). Asked for only when a client seems to
+        stand still: the kernel calls a socket writable again only after a third of a buffer of megabytes has gone.
         """
         if self._gone:
             return 0
@@ -307,7 +307,7 @@ class Transport(Pollable, StreamTransport):
             pending.popleft()
 
     def registerProducer(self, producer: Producer, streaming: bool) -> None:
-        """Have the producer paused and resumed by the write buffer; only streaming ones."""
+        """Let the write buffer pause and resume a producer (back-pressure); only streaming ones."""
         if self._producer is not None or not streaming:
             raise RuntimeError("one streaming producer at a time")
         self._producer = producer
@@ -333,7 +333,7 @@ class Transport(Pollable, StreamTransport):
             self._watch()
 
     def stopProducing(self) -> None:
-        """Twisted's word for `loseConnection`, for those who registered us as a producer."""
+        """Twisted's word for `loseConnection`, for whom the transport is a producer."""
         self.loseConnection()
 
     # Closing.
@@ -350,7 +350,7 @@ class Transport(Pollable, StreamTransport):
             self._lose(DONE)
 
     def loseWriteConnection(self) -> None:
-        """Send a FIN after what is kept; reading goes on."""
+        """Half-close: send a FIN after what is kept; reading goes on."""
         if self._closing or self._gone or self._half_closing:
             return
         self._half_closing = True
@@ -428,10 +428,10 @@ class Transport(Pollable, StreamTransport):
 
     @property
     def connected(self) -> bool:
-        """Twisted's protocols ask: whether it is not gone."""
+        """Twisted's protocols ask: whether the connection is not gone."""
         return not self._gone
 
-    # Who is there.
+    # Addresses.
 
     def peer_name(self) -> str:
         """The address of the peer without its port; "unix" for a unix socket."""
@@ -447,11 +447,11 @@ class Transport(Pollable, StreamTransport):
         return str(port) if port else ""
 
     def getPeer(self) -> Any:
-        """Twisted's address object of the peer, also after the end."""
+        """Twisted's address object of the peer, also after the end of the connection."""
         return _address(self._sock, self._peer_address())
 
     def getHost(self) -> Any:
-        """Twisted's address object of our end, also after the end if it was asked for before."""
+        """Twisted's address object of our end, also after the end of the connection if it was asked for before."""
         return _address(self._sock, self._host_address())
 
     def _peer_address(self) -> Any:

@@ -1,4 +1,4 @@
-"""One connection to a backend: sends a request, takes the answer apart, and is kept for the next exchange (keep-alive)."""
+"""The upstream: one connection to a backend. It sends requests, reads responses, and is kept alive in between."""
 
 import enum
 from typing import Final
@@ -42,21 +42,21 @@ _CHUNKS: Final = State.CHUNKS
 _UNTIL_CLOSE: Final = State.UNTIL_CLOSE
 _GONE: Final = State.GONE
 
-# More interim answers than this before the final one are no help to anybody.
+# More interim responses than this before the final one are no help to any client.
 _MOST_INTERIM: Final = 64
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Requester:
-    """Whoever asked for an upstream connection and sends a request on it: what the connection tells, in this order.
+    """The requester of an upstream connection, which sends a request on it: what the connection tells, in this order.
 
-    `connected` or `unreachable`; then `informed` (1xx) any number of times; then `response_started`, `payload` any number of
-    times, `response_ended`; or `switched` (101); or `failed` at any point. A class and no typing.Protocol: compiled, its
-    methods are then called without being looked up.
+    `connected` or `unreachable`; then `informed` (1xx) any number of times; then `response_started`, `payload` any
+    number of times, `response_ended`; or `switched` (101); or `failed` at any point. A class and no typing.Protocol:
+    compiled, its methods are then called without being looked up.
     """
 
     def connected(self, upstream: "Upstream") -> None:
-        """The connection is there, and nobody else's: call its `begin`."""
+        """The connection is there, and nobody else's: call `Upstream.begin`."""
         raise NotImplementedError
 
     def unreachable(self, outcome: Outcome, detail: str) -> None:
@@ -64,19 +64,19 @@ class Requester:
         raise NotImplementedError
 
     def informed(self, head: ResponseHead) -> None:
-        """An interim answer (1xx, but not 101)."""
+        """An interim response (1xx, but not 101) came."""
         raise NotImplementedError
 
     def switched(self, head: ResponseHead, rest: bytes) -> None:
-        """The backend has switched protocols (101), and `rest` came behind that. BadMessage when nobody asked for it."""
+        """The backend has switched protocols (101), and `rest` came behind that. BadMessage if nobody asked for it."""
         raise NotImplementedError
 
     def response_started(self, head: ResponseHead, framing: int) -> None:
-        """The final head; `framing` is the length of the body in bytes, CHUNKED or UNTIL_CLOSE."""
+        """The final head came; `framing` is the length of the body in bytes, CHUNKED or UNTIL_CLOSE."""
         raise NotImplementedError
 
     def payload(self, data: bytes) -> None:
-        """A piece of the response body, never empty."""
+        """A piece of the response body came, never empty."""
         raise NotImplementedError
 
     def flush(self) -> None:
@@ -84,7 +84,7 @@ class Requester:
         raise NotImplementedError
 
     def response_ended(self, trailers: bytes) -> None:
-        """The response is complete, and the connection has let go of whoever asked."""
+        """The response is complete, and the connection has let go of its requester."""
         raise NotImplementedError
 
     def failed(self, outcome: Outcome, detail: str) -> None:
@@ -92,7 +92,7 @@ class Requester:
         raise NotImplementedError
 
     def idle_due(self) -> float:
-        """Until when the next byte of the body is waited for (monotonic seconds)."""
+        """The moment until which the next byte of the response body is waited for (monotonic seconds)."""
         raise NotImplementedError
 
     def upstream_full(self) -> None:
@@ -105,7 +105,7 @@ class Requester:
 
 
 class Keeper:
-    """Whoever owns the connections to a pool's backends: what a connection reads there, and tells of itself."""
+    """The owner of the connections to a pool's backends: what a connection reads there, and tells of itself."""
 
     def __init__(self, rules: UpstreamRules, clock: Clock, deadlines: Deadlines) -> None:
         self.upstream_rules: UpstreamRules = rules
@@ -117,23 +117,23 @@ class Keeper:
         raise NotImplementedError
 
     def put(self, upstream: "Upstream", now: float, announced_s: int) -> bool:
-        """Keep a connection whose exchange is over; False, and it is to be closed, when it is worn or not wanted."""
+        """Keep a connection alive whose exchange is over; False, and it is to be closed, when worn or not wanted."""
         raise NotImplementedError
 
     def forget(self, upstream: "Upstream") -> None:
-        """A connection is gone, or on its way."""
+        """A connection is gone, or about to go."""
         raise NotImplementedError
 
     def closed_by_backend(self, upstream: "Upstream", idle_s: float, now: float) -> None:
-        """The backend has closed a kept connection that was idle for so long."""
+        """The backend has closed a kept connection that was idle for so long (keep-alive race)."""
         raise NotImplementedError
 
 
 class Upstream(Receiver):
     """A connection to one backend. It lives from the connect to `connectionLost` and serves one exchange at a time.
 
-    It is written to through `begin`, `send`, `finish`; what comes back is told to the requester. A requester that wants no
-    more calls `abandon`; after the answer is complete the connection lets go of the requester by itself.
+    It is written to through `begin`, `send`, `finish`; the response is told to the requester. A requester that wants no
+    more calls `abandon`; after the response is complete the connection lets go of the requester by itself.
     """
 
     __slots__ = (
@@ -167,13 +167,15 @@ class Upstream(Receiver):
         self._left: int = 0
         self._decoder: ChunkDecoder | None = None
         self._persistent: bool = True
-        self._unmet: bool = False  # an expectation of the request that no interim answer has met
+        self._unmet: bool = False  # an expectation of the request that no interim response has met
         self._paused: bool = False
 
     # The request.
 
     def begin(self, requester: Requester, head: bytes, request: RequestHead, due: float) -> None:
-        """Send the head of a request, and wait for that of its answer until `due`; one with a body waits for `send`, `finish` or `flush` so that both leave together."""
+        """Send the head of a request, and wait for the head of its response until `due`. A head with a body waits for
+        `send`, `finish` or `flush`, so that both leave together.
+        """
         self.requester = requester
         self._method = request.method
         self._state = _HEAD
@@ -191,31 +193,31 @@ class Upstream(Receiver):
             self._out.chunked = fields.framing == CHUNKED
 
     def send(self, payload: bytes) -> None:
-        """A piece of the request body, never empty."""
+        """Send a piece of the request body, never empty."""
         self._out.write(payload)
         self._out.flush()
 
     def finish(self, trailers: bytes) -> None:
-        """The request body is complete."""
+        """End the request body: it is complete."""
         self._request_ended = True
         self._out.end(trailers)
 
     def flush(self) -> None:
-        """Send a head whose body is not there yet."""
+        """Send a request head whose body is not there yet."""
         self._out.flush()
 
     def arm(self, due: float) -> None:
-        """Move the moment at which the wait for this backend ends."""
+        """Move the deadline of the wait for this backend."""
         self._deadlines.arm(self._deadline, due)
 
-    # The answer.
+    # The response.
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes from the backend."""
         requester = self.requester
         if requester is None:
-            # Nobody asked: what is said here must never reach a client as an answer to another request. Mostly it is a
-            # 408, and a close behind it.
+            # Nobody asked: bytes that come now must never reach a client as a response to another request. Mostly they
+            # are a 408, and a close behind it.
             self._closed_while_idle()
             self.close()
             return
@@ -253,10 +255,10 @@ class Upstream(Receiver):
             if self._state is not _HEAD or self.requester is not requester or not data:
                 return
         framing = head.body_of(self._method)
-        # Who refuses an expectation may read the body or not (RFC 9110 10.1.1): what comes next may be misunderstood.
+        # RFC 9110 10.1.1: a backend that refuses an expectation may read the body or not, and misread what comes next.
         self._persistent = self._persistent and not self._unmet
         if framing == len(data) - end:
-            # All of it has come at once, as small answers do.
+            # All of it has come at once, as small responses do.
             self._state = _LENGTH
             requester.response_started(head, framing)
             if framing and self.requester is requester:
@@ -276,7 +278,7 @@ class Upstream(Receiver):
             self._read_body(requester, data[end:])
 
     def _pass_interim(self, requester: Requester, head: ResponseHead, data: bytes) -> None:
-        """An answer before the final one, and what came behind it."""
+        """Pass on a response before the final one (1xx), and what came behind it."""
         self._interim += 1
         if head.status == 101:
             requester.switched(head, data)
@@ -287,7 +289,7 @@ class Upstream(Receiver):
         requester.informed(head)
 
     def release(self, rest: bytes) -> Leg:
-        """Give the connection away to a tunnel; `rest` is what came last. All that is left here is to hear of its end."""
+        """Give the connection to a tunnel; `rest` is what was read last. From here on only its end is told."""
         transport = self._transport
         assert transport is not None
         self.requester = None
@@ -337,7 +339,7 @@ class Upstream(Receiver):
             self._complete(requester, decoder.rest, decoder.trailers)
 
     def _complete(self, requester: Requester, rest: bytes, trailers: bytes) -> None:
-        """The answer is complete. Let go before the exchange ends: its client's next request may come at once."""
+        """The response is complete. Let go before the exchange ends: its client's next request may come at once."""
         self.requester = None
         self._state = _IDLE
         self.requests += 1
@@ -356,7 +358,7 @@ class Upstream(Receiver):
         requester.response_ended(trailers)
 
     def keep_until(self, due: float) -> None:
-        """Use it for no request after `due`."""
+        """Take the connection for no request after `due`."""
         self.reuse_until = due
         self.arm(due)
 
@@ -376,11 +378,11 @@ class Upstream(Receiver):
             requester.failed(outcome, detail)
 
     def _broken(self, detail: str) -> None:
-        """The backend closed, or was lost, before the answer was complete."""
+        """The backend closed the connection, or it was lost, before the response was complete."""
         if self._state is not _HEAD:
             self._fail(Outcome.CUT_SHORT, detail)
         elif self.requests and not self._buffer and not self._interim:
-            # The keep-alive race: it closed an idle connection while our request was on its way.
+            # The keep-alive race: the backend closed an idle connection while our request was on its way.
             self._keeper.closed_by_backend(self, self.idle_s, self._clock.now)
             self._fail(Outcome.STALE_REUSE, detail)
         else:
@@ -395,7 +397,7 @@ class Upstream(Receiver):
             self._fail(Outcome.CUT_SHORT, "the response stalled")
 
     def readConnectionLost(self) -> None:
-        """The backend closed its side: the end of an answer that is framed by it, too early for all others."""
+        """The backend closed its side: the end of a response that is framed by the close, too early for all others."""
         requester = self.requester
         if requester is None:
             self._closed_while_idle()
@@ -423,13 +425,13 @@ class Upstream(Receiver):
         self._out.attach(None)
 
     def close(self) -> None:
-        """Close in order; for a connection without an exchange."""
+        """Close the connection in order; only one without an exchange."""
         self._release()
         if self._transport is not None:
             self._transport.loseConnection()
 
     def abandon(self) -> None:
-        """Close now: what is still to come is of no use to anybody."""
+        """Close the connection now: what is still to come is of no use."""
         self.requester = None
         self._release()
         if self._transport is not None:
@@ -443,7 +445,7 @@ class Upstream(Receiver):
     # Flow control.
 
     def pause(self) -> None:
-        """The client does not take more: read no more, and do not blame the backend for the wait."""
+        """Read no more (back-pressure): the client takes no more. The backend is not blamed for the wait."""
         if not self._paused:
             self._paused = True
             self._deadline.due = NEVER
@@ -451,7 +453,7 @@ class Upstream(Receiver):
                 self._transport.pauseProducing()
 
     def resume(self) -> None:
-        """The client takes more: first what is here already."""
+        """Read on: the client takes more. First what is here already."""
         if not self._paused:
             return
         self._paused = False
@@ -482,7 +484,7 @@ class Upstream(Receiver):
         """Twisted says that the connection is lost; `connectionLost` follows."""
 
     def makeConnection(self, transport: StreamTransport) -> None:
-        """The connect succeeded."""
+        """The connect succeeded: the connection is up."""
         self._transport = transport
         self._out.attach(transport)
         transport.registerProducer(self, True)
