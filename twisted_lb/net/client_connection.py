@@ -65,7 +65,7 @@ class ClientConnection:
         self.transport = transport
         address = transport.peer_name()
         rules = self.rules = self._frontend.client_rules
-        client = self.client = rules.client(address, scheme, transport.port_name().encode("ascii"))
+        client = self.client = self._frontend.client_at(address, scheme, transport.port_name())
         self._frontend.clients.add(self)
         gate = self._frontend.gate
         # A trusted proxy speaks for many clients.

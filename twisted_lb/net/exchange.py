@@ -21,7 +21,7 @@ from twisted_lb.net.dialer import Attempt as Dialling
 from twisted_lb.net.frontend import Frontend
 from twisted_lb.net.relay import Relay
 from twisted_lb.net.replay import Replay
-from twisted_lb.net.route import Route
+from twisted_lb.net.route import Lead
 from twisted_lb.net.upstream import Requester, Upstream
 from twisted_lb.wire.fields import tokens
 from twisted_lb.wire.grammar import CHUNKED, BadMessage
@@ -49,12 +49,12 @@ class Exchange(Requester):
         "_clock",
         "_cluster",
         "_frontend",
+        "_lead",
         "_local_reply",
         "_relay",
         "_replay",
         "_request_ended",
         "_trailers",
-        "_upgrade",
         "_upstream_head",
         "attempts",
         "began_at",
@@ -76,12 +76,11 @@ class Exchange(Requester):
     def __init__(
         self,
         frontend: Frontend,
-        route: Route,
         client: ClientSide,
         head: RequestHead,
-        upstream_head: bytes,
-        upgrade: bytes = b"",
+        lead: Lead,
     ) -> None:
+        route = lead.route
         self.route: Final = route
         self.client: Final = client
         self.head: Final = head
@@ -104,8 +103,8 @@ class Exchange(Requester):
         self._frontend: Final = frontend
         self._cluster: Final = route.cluster
         self._clock: Final = frontend.clock
-        self._upstream_head: Final = upstream_head
-        self._upgrade: Final = upgrade
+        self._upstream_head: Final = lead.upstream_head(head.lines)
+        self._lead: Final = lead
         self._replay: Replay | None = None
         self._trailers: bytes = b""
         self._request_ended: bool = head.fields.framing == 0
@@ -420,7 +419,7 @@ class Exchange(Requester):
     def switched(self, head: ResponseHead, rest: bytes) -> None:
         """See Requester. The protocol must be one that the client offered, or the response is bad."""
         to = tokens(head.upgrade)
-        offered = tokens(self._upgrade)
+        offered = tokens(self._lead.upgrade)
         upstream = self._upstream
         if upstream is None or not to or not all(token in offered for token in to):
             raise BadMessage(502, "a switch of protocols that nobody asked for")

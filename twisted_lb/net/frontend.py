@@ -5,12 +5,13 @@ from typing import Final, Protocol
 from twisted_lb.core.gate import Gate
 from twisted_lb.core.record import Observer
 from twisted_lb.net.local_reply import accept_of, local_reply, safe_id
-from twisted_lb.net.route import Route
+from twisted_lb.net.route import Lead, Route
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.settings import ClientRules
 from twisted_lb.wire.http1_reader import SharedFields
-from twisted_lb.wire.request import RequestHead
+from twisted_lb.wire.request import RequestFields, RequestHead
 from twisted_lb.wire.response import ResponseHead
+from twisted_lb.wire.rewrite import Client
 
 
 class FrontendClient(Protocol):
@@ -52,6 +53,35 @@ class Frontend:
         self.clients: set[FrontendClient] = set()
         self.exchanges: int = 0
         self.shared_fields: Final = SharedFields()
+        # Memories of pure functions: many new connections come from one address, with the same few fields.
+        self._last_address: str = ""
+        self._last_port: str = ""
+        self._last_rules: ClientRules | None = None
+        self._last_client: Client | None = None
+        self._last_lead: Lead | None = None
+
+    def client_at(self, address: str, scheme: bytes, port: str) -> Client:
+        """The client at this address, which came to this port; mostly it is the last one, as behind another proxy."""
+        last = self._last_client
+        if (
+            last is None
+            or address != self._last_address
+            or port != self._last_port
+            or self.client_rules is not self._last_rules
+        ):
+            rules = self._last_rules = self.client_rules
+            self._last_address, self._last_port = address, port
+            last = self._last_client = rules.client(address, scheme, port.encode("ascii"))
+        elif last.scheme != scheme:
+            return self.client_rules.client(address, scheme, port.encode("ascii"))
+        return last
+
+    def lead(self, fields: RequestFields, client: Client, route: Route) -> Lead:
+        """What follows from leading a request there; mostly it is what followed for the last new connection."""
+        last = self._last_lead
+        if last is None or fields is not last.fields or client is not last.client or route is not last.route:
+            last = self._last_lead = Lead(fields, client, route, may_switch=True)
+        return last
 
     def route(self, head: RequestHead) -> Route:
         """The route of a request: always the default one, as long as there are no others."""

@@ -14,12 +14,11 @@ from twisted_lb.net.frontend import Frontend
 from twisted_lb.net.interfaces import Receiver, StreamTransport
 from twisted_lb.net.outgoing import Outgoing
 from twisted_lb.net.relay import Leg
-from twisted_lb.net.route import Route
+from twisted_lb.net.route import Lead, Route
 from twisted_lb.wire.grammar import CRLF, BadMessage
 from twisted_lb.wire.http1_reader import Http1Reader
-from twisted_lb.wire.request import RequestFields, RequestHead
+from twisted_lb.wire.request import RequestHead
 from twisted_lb.wire.response import ResponseHead
-from twisted_lb.wire.rewrite import upstream_head
 
 
 class State(enum.Enum):
@@ -52,9 +51,9 @@ class Http1(ClientSide, Receiver, Speaker):
     """HTTP/1.1 on one connection of a client, driven by its transport and by the exchange (a ClientSide)."""
 
     __slots__ = (
-        "_advancing", "_ahead_paused", "_connection", "_exchange", "_frontend", "_going_on_later", "_led",
-        "_lines", "_out", "_paused", "_persist", "_read_ended", "_reader", "_route", "_scheme", "_started",
-        "_state", "_until_close", "_upgrade", "_upstream_head", "_upstream_tail", "_version", "requests",
+        "_advancing", "_ahead_paused", "_connection", "_exchange", "_frontend", "_going_on_later", "_lead",
+        "_out", "_paused", "_persist", "_read_ended", "_reader", "_scheme", "_started", "_state",
+        "_until_close", "_version", "requests",
     )  # fmt: skip
 
     def __init__(self, frontend: Frontend, scheme: bytes = b"http") -> None:
@@ -69,12 +68,7 @@ class Http1(ClientSide, Receiver, Speaker):
         self._advancing: bool = False
         self._going_on_later: bool = False
         # The request: its route, and what follows from that; mostly the same as for the last one.
-        self._led: RequestFields | None = None
-        self._route: Route | None = None
-        self._upgrade: bytes = b""
-        self._lines: bytes = b""
-        self._upstream_tail: bytes = b""
-        self._upstream_head: bytes = b""
+        self._lead: Lead | None = None
         self._paused: bool = False  # the exchange takes no more of the body
         self._ahead_paused: bool = False  # too much was sent ahead
         self._read_ended: bool = False  # the client said that it will send no more
@@ -167,22 +161,11 @@ class Http1(ClientSide, Receiver, Speaker):
             self._state = _HEAD
             self._connection.arm(self._connection.rules.head_s)
 
-    def _lead(self, fields: RequestFields, route: Route) -> None:
-        """What is added for the backend is a pure function of what the block means, the client and the route."""
-        self._led = fields
-        self._route = route
-        self._upgrade = route.upgrade_of(fields)
-        self._upstream_tail = route.upstream_tail(fields, self._connection.client, self._upgrade)
-
     def _begin(self, head: RequestHead, route: Route) -> None:
         fields = head.fields
-        lines = head.lines
-        if fields is not self._led or route is not self._route:
-            self._lead(fields, route)
-            self._upstream_head = upstream_head(lines, self._upstream_tail)
-        elif lines is not self._lines:
-            self._upstream_head = upstream_head(lines, self._upstream_tail)
-        self._lines = lines
+        lead = self._lead
+        if lead is None or fields is not lead.fields or route is not lead.route:
+            lead = self._lead = self._frontend.lead(fields, self._connection.client, route)
         self.requests += 1
         self._version = fields.version
         self._persist = fields.keep_alive
@@ -190,7 +173,7 @@ class Http1(ClientSide, Receiver, Speaker):
         self._until_close = False
         connection = self._connection
         connection.begin_request()
-        exchange = Exchange(self._frontend, route, self, head, self._upstream_head, self._upgrade)
+        exchange = Exchange(self._frontend, self, head, lead)
         self._exchange = exchange
         if connection.full:
             exchange.client_full()  # it has not taken the last response yet
@@ -320,7 +303,7 @@ class Http1(ClientSide, Receiver, Speaker):
         if out.held or out.chunked:
             out.end(trailers)
         self._exchange = None
-        if self._upgrade and self._reader.buffer:
+        if self._reader.buffer and self._lead is not None and self._lead.upgrade:
             # Sent ahead for a tunnel that did not come about: it must not be read as requests (smuggling).
             self._persist = False
         if self._state is _BODY or not self._persist:
@@ -422,7 +405,7 @@ class Http1(ClientSide, Receiver, Speaker):
     @property
     def _asked_to_close(self) -> bool:
         """Whether the client said, with its last request, that it will send no more."""
-        return self._led is not None and not self._led.keep_alive
+        return self._lead is not None and not self._lead.fields.keep_alive
 
     def timed_out(self) -> None:
         """See Speaker."""

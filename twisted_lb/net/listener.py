@@ -1,6 +1,5 @@
 """A listening socket: accepts in bounded batches, rests without descriptors, empties its accept queue at the end."""
 
-import _socket
 import errno
 import os
 import socket
@@ -39,8 +38,6 @@ _GONE: Final = frozenset(
         errno.ETIMEDOUT,
     )
 )
-
-_STREAM: Final = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
 
 _log = Logger("twisted_lb.net.listener")  # by name: compiled, there is no frame to learn it from
 
@@ -166,13 +163,12 @@ class Listener(Pollable):
         if self._said_full and self._gate is not None and self._gate.open < self._gate.most * _ROOM_AGAIN:
             self._said_full = False
         os.set_blocking(fd, False)
-        # Without what socket.socket adds in Python. The type says that it does not block, which is true from here on.
-        sock = _socket.socket(self._family, _STREAM, 0, fd)
+        transport = Transport(self._poller, fd, peer, self._port_name, self._family)
         try:
-            Transport(self._poller, sock, peer, self._port_name).open(self._build())
+            transport.open(self._build())
         except Exception:
             _log.failure("a connection could not be taken in; the next one may")
-            self._poller.close_later(sock)
+            transport.loseConnection()  # harmless where it is closed already
         return True
 
     def _wait_for_room(self, gate: Gate) -> None:

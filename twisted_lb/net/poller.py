@@ -5,6 +5,7 @@ It takes the reactor's cost per event away and leaves Twisted in charge of every
 """
 
 import _socket
+import os
 import select
 from collections.abc import Callable
 from typing import Final
@@ -26,6 +27,8 @@ _BATCH: Final = 512
 # While a batch is worked off the peers go on, and asking again costs a tenth of a turn of the reactor: up to so many
 # batches in one turn, as long as they are small.
 _BATCHES: Final = 16
+# A turn of the reactor's that waits for further batches is over after this: timers and all else it has are not late by more.
+_TURN_S: Final = 0.004
 # Events in one batch from which on each gets less: a crowd of bulk transfers must not keep the small requests waiting.
 _CROWD: Final = 128
 # Callbacks queued by callbacks: past this depth they wait for the reactor.
@@ -61,7 +64,7 @@ class Poller:
         self._flush_due: bool = False
         self._flush_call: Timer | None = None
         self._queue: list[Callable[[], None]] = []
-        self._closing: list[_socket.socket] = []
+        self._closing: list[_socket.socket | int] = []
 
     def add(self, fd: int, handler: Pollable, interest: int) -> None:
         """Watch a descriptor that was not watched."""
@@ -96,8 +99,8 @@ class Poller:
         self._queue.append(callback)
         self._schedule()
 
-    def close_later(self, sock: _socket.socket) -> None:
-        """Close a socket after the batch, so that its number does not come back within it."""
+    def close_later(self, sock: _socket.socket | int) -> None:
+        """Close a socket, or a descriptor, after the batch, so that its number does not come back within it."""
         self._closing.append(sock)
         self._schedule()
 
@@ -134,7 +137,10 @@ class Poller:
             self._closing = []
             for sock in closing:
                 try:
-                    sock.close()
+                    if isinstance(sock, int):
+                        os.close(sock)
+                    else:
+                        sock.close()
                 except OSError:
                     _log.failure("closing a socket failed")
         self._dispatching = False
@@ -160,7 +166,9 @@ class Poller:
 class EpollPoller(Poller):
     """The poller over an epoll, which the reactor sees as one readable descriptor (an IReadDescriptor by duck).
 
-    `lost` is called when the reactor drops it outside `stop`: nothing moves any more then, so the process must end.
+    `lost` is called when the reactor drops it outside `stop`: nothing moves any more then, so the process must end. With
+    `wait_s`, a turn that had events waits so long for the next ones before it gives the reactor its turn: a process that
+    does nothing else is then mostly here.
     """
 
     def __init__(
@@ -169,6 +177,7 @@ class EpollPoller(Poller):
         later: Later,
         lost: Callable[[], None],
         max_batches: int = _BATCHES,
+        wait_s: float = 0.0,
     ) -> None:
         super().__init__(clock, later)
         self._epoll: Final = select.epoll()
@@ -176,6 +185,7 @@ class EpollPoller(Poller):
         self._parked: set[int] = set()
         self._lost: Final = lost
         self._max_batches: Final = max_batches
+        self._wait_s: Final = wait_s
         self._stopped: bool = False
 
     def fileno(self) -> int:
@@ -187,18 +197,25 @@ class EpollPoller(Poller):
         return "poller"
 
     def doRead(self) -> None:
-        """Dispatch a batch, and the next one if it is here already; a few at the most. Called by the reactor."""
-        events = 0
-        for _ in range(self._max_batches):
-            batch = self._poll()
-            events += batch
-            if not batch or events >= _BATCH or self._stopped:
+        """Dispatch a batch, and the next one if it is here already, or soon; a few at the most. Called by the reactor."""
+        events = self._poll(0)
+        ends_at = self.clock.now + _TURN_S
+        for _ in range(self._max_batches - 1):
+            if not events or events >= _BATCH or self._stopped:
                 return
+            batch = self._poll(self._wait_s)
+            if not batch or (self._wait_s and self.clock.now >= ends_at):
+                return
+            events += batch
 
-    def _poll(self) -> int:
-        """Dispatch one batch; returns how many events it had."""
-        self.clock.read()
-        batch = self._epoll.poll(0, _BATCH)
+    def _poll(self, wait_s: float) -> int:
+        """Dispatch one batch, of which the first event may be so far away; returns how many events it had."""
+        if wait_s:
+            batch = self._epoll.poll(wait_s, _BATCH)
+            self.clock.read()
+        else:
+            self.clock.read()
+            batch = self._epoll.poll(0, _BATCH)
         self._dispatching = True
         self.crowded = len(batch) > _CROWD
         handlers = self._handlers

@@ -13,11 +13,10 @@ from twisted_lb.net.client_side import ClientSide
 from twisted_lb.net.exchange import Exchange
 from twisted_lb.net.frontend import Frontend
 from twisted_lb.net.relay import Leg
-from twisted_lb.net.route import Route
+from twisted_lb.net.route import Lead, Route
 from twisted_lb.wire.grammar import CRLF, BadMessage
 from twisted_lb.wire.request import RequestHead, parse_request_fields, parse_request_line, resolve_target
 from twisted_lb.wire.response import ResponseHead
-from twisted_lb.wire.rewrite import upstream_head
 
 _READ_BYTES: Final = 65536
 # What twisted.web has resolved before we see the request: it delivers a body, not a framing.
@@ -117,11 +116,10 @@ class _RequestClient(ClientSide):
         request.notifyFinish().addErrback(self._left)
         request.registerProducer(self, True)
         address = str(getattr(request.getClientAddress(), "host", "unknown"))
-        port = str(getattr(request.getHost(), "port", "")).encode("ascii")
-        client = frontend.client_rules.client(address, b"https" if request.isSecure() else b"http", port)
-        self._exchange = Exchange(
-            frontend, route, self, head, upstream_head(head.lines, route.upstream_tail(head.fields, client))
-        )
+        port = str(getattr(request.getHost(), "port", ""))
+        client = frontend.client_at(address, b"https" if request.isSecure() else b"http", port)
+        # twisted.web cannot switch protocols.
+        self._exchange = Exchange(frontend, self, head, Lead(head.fields, client, route, may_switch=False))
         self._body_ended = head.fields.framing == 0
         frontend.clients.add(self)
         self._exchange.begin()

@@ -2,13 +2,40 @@
 
 from typing import Final
 
+from mypy_extensions import mypyc_attr
+
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.local_reply import accept_of, local_reply, safe_id
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.settings import RouteRules
 from twisted_lb.wire.request import RequestFields
 from twisted_lb.wire.response import ResponseHead
-from twisted_lb.wire.rewrite import Client, upstream_tail
+from twisted_lb.wire.rewrite import Client, upstream_head, upstream_tail
+
+
+@mypyc_attr(acyclic=True)
+class Lead:
+    """What follows from where a request is led: what it may switch to (`upgrade`), and its head as a backend gets it. A pure
+    function of what its header block means, the client and the route, so that it may be kept for as long as these stay.
+    """
+
+    __slots__ = ("_head", "_lines", "_tail", "client", "fields", "route", "upgrade")
+
+    def __init__(self, fields: RequestFields, client: Client, route: "Route", *, may_switch: bool) -> None:
+        self.fields: Final = fields
+        self.client: Final = client
+        self.route: Final = route
+        self.upgrade: Final = route.rules.allowed_upgrade(fields) if may_switch else b""
+        self._tail: Final = upstream_tail(fields, client, route.rules.forwarding, self.upgrade)
+        self._lines: bytes | None = None
+        self._head: bytes = b""
+
+    def upstream_head(self, lines: bytes) -> bytes:
+        """All of the backend's request head behind method and target, of a request with these lines."""
+        if lines is not self._lines:
+            self._lines = lines
+            self._head = upstream_head(lines, self._tail)
+        return self._head
 
 
 class Route:
@@ -25,14 +52,6 @@ class Route:
     def takes(self, body_bytes: int) -> bool:
         """Whether a request body of this size, or larger, is still within the route's limit."""
         return self.rules.body_bytes < 0 or body_bytes <= self.rules.body_bytes
-
-    def upgrade_of(self, fields: RequestFields) -> bytes:
-        """The protocols that a request may switch to here, out of those it offers."""
-        return self.rules.allowed_upgrade(fields)
-
-    def upstream_tail(self, fields: RequestFields, client: Client, upgrade: bytes = b"") -> bytes:
-        """What a backend is told behind the client's own lines; see `wire.rewrite.upstream_tail`."""
-        return upstream_tail(fields, client, self.rules.forwarding, upgrade)
 
     def local_reply(self, status: int, lines: bytes, request_id: bytes) -> tuple[ResponseHead, bytes]:
         """Head and body of a local reply to a request with these field lines and this id."""

@@ -35,6 +35,11 @@ HIGH_WATER_BYTES: Final = 65536
 LOW_WATER_BYTES: Final = 16384
 _VECTORS: Final = 64
 _ABORT: Final = struct.pack("ii", 1, 0)
+_STREAM: Final = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
+# Looked up once, not for each connection.
+_READ_FD: Final[Callable[[int, int], bytes]] = os.read
+_WRITE_FD: Final[Callable[[int, bytes], int]] = os.write
+_WRITEV_FD: Final[Callable[[int, list[bytes]], int]] = os.writev
 
 DONE: Final = Failure(ConnectionDone())
 ABORTED: Final = Failure(ConnectionAborted())
@@ -48,28 +53,47 @@ def _ignore(_argument: object) -> None:
 class Transport(Pollable, StreamTransport):
     """A transport over one socket, from connected to closed. The poller drives it; `open` starts it. `peer` is its
     address, if known, as the socket module gives it; `port_name` likewise what `port_name()` returns. A socket that no
-    kernel knows brings `read`, `write` and `writev`, with the arguments of those of `os`.
+    kernel knows brings `read`, `write` and `writev`, with the arguments of those of `os`. Instead of a socket a
+    descriptor and its family may be given: many connections end before a socket object was needed.
     """
 
     __slots__ = (
-        "_broken", "_closing", "_fd", "_gone", "_half_closing", "_host", "_interest", "_parked", "_paused",
+        "_broken", "_closing", "_family", "_fd", "_gone", "_half_closing", "_host", "_interest", "_made", "_parked", "_paused",
         "_peer", "_peer_closed", "_pending", "_poller", "_port_name", "_producer", "_producer_paused",
-        "_read_ended", "_read_fd", "_receive", "_receive_bytes", "_receiver", "_sock", "_write_ended",
+        "_read_ended", "_read_fd", "_receive", "_receive_bytes", "_receiver", "_write_ended",
         "_write_fd", "_writev_fd", "protocol", "unsent",
     )  # fmt: skip
 
-    def __init__(self, poller: Poller, sock: _socket.socket, peer: Any = None, port_name: str | None = None) -> None:
+    def __init__(
+        self,
+        poller: Poller,
+        sock: _socket.socket | int,
+        peer: Any = None,
+        port_name: str | None = None,
+        family: int = socket.AF_INET,
+    ) -> None:
         self.protocol: StreamProtocol | None = None
         # Bytes that the kernel has not taken yet.
         self.unsent: int = 0
         self._poller: Final = poller
-        self._sock: Final = sock
-        self._fd: Final = sock.fileno()
         # Less work than the methods of a socket, which take their arguments as a tuple.
-        calls: Any = sock if hasattr(sock, "writev") else os
-        self._read_fd: Final[Callable[[int, int], bytes]] = calls.read
-        self._write_fd: Final[Callable[[int, bytes], int]] = calls.write
-        self._writev_fd: Final[Callable[[int, list[bytes]], int]] = calls.writev
+        read, write, writev = _READ_FD, _WRITE_FD, _WRITEV_FD
+        if isinstance(sock, int):
+            self._made: _socket.socket | None = None
+            self._fd: int = sock
+            self._family: int = family
+        else:
+            self._made = sock
+            self._fd = sock.fileno()
+            self._family = family
+            if isinstance(sock, _socket.socket):
+                self._family = sock.family
+            elif hasattr(sock, "writev"):
+                kernel: Any = sock
+                read, write, writev = kernel.read, kernel.write, kernel.writev
+        self._read_fd: Final[Callable[[int, int], bytes]] = read
+        self._write_fd: Final[Callable[[int, bytes], int]] = write
+        self._writev_fd: Final[Callable[[int, list[bytes]], int]] = writev
         self._receive: Callable[[bytes], None] = _ignore
         self._receiver: Receiver | None = None
         self._receive_bytes: int = _LEAST_RECEIVE_BYTES
@@ -91,6 +115,15 @@ class Transport(Pollable, StreamTransport):
         self._peer: Any = peer
         self._host: Any = None
         self._port_name: Final = port_name
+
+    @property
+    def _sock(self) -> _socket.socket:
+        """The socket object; made when it is needed for the first time, without what socket.socket adds in Python."""
+        made = self._made
+        if made is None:
+            # The type says that it does not block, which is true already.
+            made = self._made = _socket.socket(self._family, _STREAM, 0, self._fd)
+        return made
 
     def open(self, protocol: StreamProtocol) -> None:
         """Give the connection to its protocol and start reading."""
@@ -392,7 +425,7 @@ class Transport(Pollable, StreamTransport):
         self._receive = _ignore
         self._receiver = None
         self._poller.soon(lambda: self._deliver_lost(reason, producer))
-        self._poller.close_later(self._sock)
+        self._poller.close_later(self._fd if self._made is None else self._made)
 
     def _deliver_lost(self, reason: Failure, producer: Producer | None) -> None:
         if producer is not None:
@@ -435,13 +468,13 @@ class Transport(Pollable, StreamTransport):
 
     def peer_name(self) -> str:
         """The address of the peer without its port; "unix" for a unix socket."""
-        return "unix" if self._sock.family == socket.AF_UNIX else str(self._peer_address()[0])
+        return "unix" if self._family == socket.AF_UNIX else str(self._peer_address()[0])
 
     def port_name(self) -> str:
         """The port that the peer connected to; empty for a unix socket."""
         if self._port_name is not None:
             return self._port_name
-        if self._sock.family == socket.AF_UNIX:
+        if self._family == socket.AF_UNIX:
             return ""
         port = self._host_address()[1]
         return str(port) if port else ""
