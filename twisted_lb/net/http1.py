@@ -124,9 +124,13 @@ class Http1(ClientSide, Receiver, Speaker):
                 break
             begun += 1
         self._advancing = False
-        waiting = self._going_on_later or (connection.full and self._reader.buffer)
-        if self._read_ended and (self._state is _IDLE or self._state is _HEAD) and not waiting:
+        if self._read_ended and (self._state is _IDLE or self._state is _HEAD) and not self._has_more:
             self._close()
+
+    @property
+    def _has_more(self) -> bool:
+        """Whether requests are here that have to wait, for others or for their client to take what it was sent."""
+        return self._going_on_later or (self._connection.full and self._reader.buffer != b"")
 
     def _go_on(self) -> None:
         """Begin more requests of this client: all others had their turn (fairness)."""
@@ -417,7 +421,7 @@ class Http1(ClientSide, Receiver, Speaker):
             self._fault(BadMessage(408, "the body stalled"))
         elif connection.keeps_up():
             pass  # it has got the time again
-        elif state is _IDLE:
+        elif state is _IDLE and not connection.full:
             self._close()
         else:
             connection.abort()
@@ -425,7 +429,7 @@ class Http1(ClientSide, Receiver, Speaker):
     def readConnectionLost(self) -> None:
         """The client closed its side (half-close): it has left, unless the configuration says that it still listens."""
         self._read_ended = True
-        if self._state is _ANSWERING and self._connection.rules.finish_half_closed:
+        if (self._state is _ANSWERING or self._has_more) and self._connection.rules.finish_half_closed:
             return
         exchange = self._exchange
         self._exchange = None
@@ -452,8 +456,8 @@ class Http1(ClientSide, Receiver, Speaker):
             exchange.client_gone()
 
     def drain(self) -> None:
-        """See Speaker."""
-        if self._state is _IDLE:
+        """See Speaker. Who has not taken its answer yet is waited for as before."""
+        if self._state is _IDLE and not self._connection.full:
             self._connection.arm(LAST_REQUEST_S)
 
     # Flow control of the response.
