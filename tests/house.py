@@ -4,7 +4,7 @@ from typing import Any
 
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.backend import Backend
-from twisted_lb.core.record import Record
+from twisted_lb.core.record import Observer, Record
 from twisted_lb.plan import DEFAULT, Plan, plan_of
 from twisted_lb.testing import Balanced, HeapClock, MemoryNetwork, ScriptedBackend, ScriptedClient
 
@@ -17,7 +17,7 @@ class House:
     With this seed the first of two is asked first. Tables of options are added to: `limits={"head_bytes": 300}`.
     """
 
-    def __init__(self, *names: str, seed: int = 2, **options: Any) -> None:
+    def __init__(self, *names: str, seed: int = 2, observers: tuple[Observer, ...] = (), **options: Any) -> None:
         self.clock = HeapClock(1000.0)
         self.network = MemoryNetwork(self.clock)
         self._options: dict[str, Any] = {
@@ -25,7 +25,7 @@ class House:
             "health_check": {"interval_s": 0.0},
             "limits": {"client_bytes_per_s": 0},
         }
-        self.balanced = Balanced(self.config(**options), self.network, seed=seed)
+        self.balanced = Balanced(self.config(**options), self.network, seed=seed, observers=observers)
         self.plane = self.balanced.data_plane
         self.frontend = self.balanced.frontend
         self.cluster = self.balanced.cluster
