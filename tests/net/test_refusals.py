@@ -102,6 +102,20 @@ def test_an_empty_line_between_requests_begins_none(make):
     assert client.read().endswith(b"hello")
 
 
+@pytest.mark.parametrize("part", [b"\r", b"\r\n"])
+def test_an_empty_line_between_requests_is_no_beginning_of_one(make, part):
+    world = make()
+    get = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    client = world.client().send(get + part)
+    world.backend().send(OK)
+    assert client.read().endswith(b"hello")
+    world.advance(30)  # head_s is 10 s, client_idle_s 75 s
+    assert (client.read(), client.closed) == (b"", False)
+    client.send(b"\r\n"[len(part) :] + get)
+    world.backend().send(OK)
+    assert client.read().endswith(b"hello")
+
+
 def padded(start: bytes, size: int) -> bytes:
     """A head of this size that begins so, without its blank line."""
     return start + b"x" * (size - len(start))

@@ -73,9 +73,11 @@ class Conversation:
             self._head, self._body = None, b""
 
 
-def read(pieces: Iterable[bytes], limits: Limits = LIMITS) -> tuple[list[Said], str]:
+def read(
+    pieces: Iterable[bytes], limits: Limits = LIMITS, shared: SharedFields | None = None
+) -> tuple[list[Said], str]:
     """What was said, and how it ends."""
-    conversation = Conversation(limits)
+    conversation = Conversation(limits, shared)
     try:
         for piece in pieces:
             conversation.feed(piece)
@@ -181,7 +183,7 @@ def requests(draw) -> bytes:
         body += b"0\r\n" + trailers + CRLF
         lines.append(b"Transfer-Encoding: chunked")
     head = CRLF.join([line, *(one % number if b"%" in one else one for one in lines)])
-    return draw(st.sampled_from([b"", b"", b"", CRLF])) + head + BLANK_LINE + body
+    return draw(st.sampled_from([b"", b"", b"", CRLF, CRLF * 2])) + head + BLANK_LINE + body
 
 
 STREAMS = st.lists(requests(), min_size=1, max_size=5).map(b"".join)
@@ -233,9 +235,7 @@ def test_a_broken_stream_is_broken_at_the_same_request_wherever_it_is_cut(stream
 def test_what_other_connections_have_sent_changes_nothing(streams):
     shared = SharedFields()
     for stream in streams:
-        conversation = Conversation(shared=shared)
-        conversation.feed(stream)
-        assert conversation.said == plainly(stream)[0]
+        assert read([stream], shared=shared) == plainly(stream)
 
 
 # One sentence each.
@@ -282,7 +282,7 @@ def test_one_empty_line_before_a_request_is_ignored():
     assert reader(CRLF + GET).take_head(LIMITS) is not None
 
 
-@pytest.mark.parametrize("pieces", [[CRLF + CRLF]])
+@pytest.mark.parametrize("pieces", [[CRLF + CRLF], [CRLF, CRLF], [b"\r", b"\n", b"\r", b"\n"], [b"\r\n\r", b"\n"]])
 def test_two_are_no_request(pieces):
     one = reader(b"")
     with pytest.raises(BadMessage) as caught:  # noqa: PT012

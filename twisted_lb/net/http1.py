@@ -160,8 +160,8 @@ class Http1(ClientSide, Receiver, Speaker):
 
     def _wait_for_head(self) -> None:
         self._take_more()
-        # A CR alone is half of the empty line that may come between requests.
-        if self._state is _IDLE and self._reader.buffer not in (b"", b"\r"):
+        # An empty line that comes between requests, or half of it, is nothing of the next one.
+        if self._state is _IDLE and self._reader.buffer.strip(CRLF):
             self._state = _HEAD
             self._connection.arm(self._connection.rules.head_s)
 

@@ -16,6 +16,7 @@ from twisted_lb.wire.fields import Memory
 from twisted_lb.wire.grammar import BLANK_LINE, CHUNKED, CRLF, ILLEGAL_IN_HEAD, BadMessage, Limits
 from twisted_lb.wire.request import RequestFields, RequestHead, parse_request_fields, parse_request_line, resolve_target
 
+_EMPTY_LINE: Final = (CRLF, b"\r\n\r")
 # A connection whose blocks differ each time in another way is not learnt from any more.
 _LESSONS_MOST: Final = 8
 
@@ -99,6 +100,8 @@ class Http1Reader:
             self.buffer = data[len(self._head) :]
             return request
         if data[:2] == CRLF:
+            if data in _EMPTY_LINE:
+                return None  # wherever it is cut: what follows may be a second one
             # RFC 9112 2.2: an empty line before the request line is to be ignored.
             self.buffer = data = data[2:]
             self._searched = 0
