@@ -96,7 +96,7 @@ def plainly(data: bytes, limits: Limits = LIMITS) -> tuple[list[Said], str]:
         if data.startswith(CRLF):
             return said, REFUSED
         if not blank:
-            return said, INCOMPLETE if data else DONE
+            return said, INCOMPLETE
         try:
             head, body, trailers, data = plain_request(block, rest, limits)
         except BadMessage:
