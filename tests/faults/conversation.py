@@ -190,14 +190,15 @@ class Conversation:
         )
         if broken and stalled and record is not None and record.unread:
             self.complain(f"{name} got {answer.status}, and its client was not read")
-        if record is None or record.outcome == "CLIENT_FAULT" or not record.status:
+        if record is not None and record.status not in (0, answer.status):
+            self.complain(f"{name} got {answer.status}, logged is {record.status}")
+        # Without an attempt it was the client's fault as well, if it was not that nobody was usable.
+        if record is None or not record.status or record.outcome == "CLIENT_FAULT" or record.status in (400, 408):
             # What waits behind a client that does not read was decided earlier than it was put.
             if answer.status not in (400, 408) or not (broken or self._gone):
                 self.complain(f"{name} got {answer.status} of our own")
             return
         attempts = self._oracle.backends.attempts.get(name, [])
-        if record.status != answer.status:
-            self.complain(f"{name} got {answer.status}, logged is {record.status}")
         if not record.outcome:
             if answer.status != 503 or attempts:
                 self.complain(f"{name} got {answer.status} without an attempt")

@@ -199,9 +199,14 @@ class Exchange(Requester):
         """The client left; the request to the backend is taken back."""
         self._drop(Outcome.CLIENT_GONE)
 
-    def client_fault(self) -> None:
-        """The client broke its own message; its client side tells it so."""
+    def client_fault(self, status: int) -> tuple[ResponseHead, bytes] | None:
+        """The client broke its own message: what its own side tells it (a local reply), None when an answer has begun."""
+        reply = None
+        if not self.started:
+            reply = self.local_reply(status)
+            self._note_reply(Outcome.CLIENT_FAULT, status, reply[1])
         self._drop(Outcome.CLIENT_FAULT)
+        return reply
 
     def cancel(self) -> None:
         """The exchange is cancelled by us; the client side sees to its connection."""
@@ -479,18 +484,22 @@ class Exchange(Requester):
         last = self.attempts.current
         outcome = None if last is None else last.outcome
         if outcome is not None:
-            self._local_reply = outcome
-            self._reply_locally(CONSEQUENCE[outcome].status or 502)
+            self._reply_locally(outcome, CONSEQUENCE[outcome].status or 502)
         else:
             assert refusal is not None
-            self._local_reply = refusal
-            self._reply_locally(refusal.status)
+            self._reply_locally(refusal, refusal.status)
 
-    def _reply_locally(self, status: int) -> None:
-        self._end()
+    def _note_reply(self, why: Refusal | Outcome, status: int, body: bytes) -> None:
+        """What is to be known of a local reply."""
+        self._local_reply = why
         self.status = status
-        self._tell_end()
+        self.response_bytes = 0 if self.head.method == b"HEAD" else len(body)
+
+    def _reply_locally(self, why: Refusal | Outcome, status: int) -> None:
+        self._end()
         head, body = self.local_reply(status)
+        self._note_reply(why, status, body)
+        self._tell_end()
         if self.head.method == b"HEAD":
             self.client.start(head, 0, b"")
         else:
@@ -518,7 +527,7 @@ class Exchange(Requester):
         record.connected_at = made[-1].connected_at if made else NEVER
         record.head_at = self.responded_at
         record.first_byte_at = self.first_byte_at
-        record.last_byte_at = self.last_byte_at
+        record.last_byte_at = self.last_byte_at if self.response_bytes else NEVER
         record.ended_at = self._clock.now
         record.queued_s = self.queued_s
         record.request_bytes = self.request_bytes

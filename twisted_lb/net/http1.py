@@ -385,12 +385,13 @@ class Http1(ClientSide, Receiver, Speaker):
         """The client broke its own message in the middle of an exchange."""
         exchange = self._exchange
         self._exchange = None
-        if exchange is not None:
-            exchange.client_fault()
-        if self._started:
+        if exchange is None:
+            return
+        reply = exchange.client_fault(bad.status)
+        if reply is None:
             self.abort()
-        elif exchange is not None:
-            self._refuse_with(exchange.local_reply(bad.status), heading=exchange.head.method == b"HEAD")
+        else:
+            self._refuse_with(reply, heading=exchange.head.method == b"HEAD")
 
     def _close(self) -> None:
         """Lingering close: everything was said. Half-close and listen on for a moment, unless no more can come."""
