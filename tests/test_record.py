@@ -1,0 +1,259 @@
+"""What the record of a request says, for each way in which one can end. The balancer is a whole one, in memory."""
+
+import pytest
+from house import GET, House
+
+from twisted_lb.core.never import NEVER
+from twisted_lb.core.outcome import Outcome, Refusal
+from twisted_lb.core.record import Record
+from twisted_lb.testing import CLOSE, NEVER_ANSWER, RESET, Wait, response
+
+START = 1000.0
+POST = b"POST /up?x HTTP/1.1\r\nHost: x\r\nX-Request-ID: mine\r\nContent-Length: 5\r\n\r\nhello"
+OFFER = GET[:-2] + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+
+
+@pytest.fixture
+def build():
+    houses: list[House] = []
+
+    def one(*names: str, **options) -> House:
+        houses.append(House(*names, **options))
+        return houses[-1]
+
+    yield one
+    for house in houses:
+        house.close()
+
+
+def moments(record: Record) -> list[float | None]:
+    """Seconds since the start: connected, head, first byte, last byte, end; None for what never was."""
+    all_moments = (
+        record.connected_at, record.head_at, record.first_byte_at, record.last_byte_at, record.ended_at,
+    )  # fmt: skip
+    return [None if at == NEVER else round(at - START, 3) for at in all_moments]
+
+
+def outcomes(record: Record) -> list[tuple[str, str]]:
+    return [(one.lease.backend.name, one.outcome.name) for one in record.attempts]
+
+
+def test_a_plain_answer(build):
+    house = build()
+    house.backend("a:80", [response(b"some body")])
+    house.ask(POST)
+    [record] = house.records
+    assert (record.method, record.target, record.request_id) == (b"POST", b"/up?x", b"mine")
+    assert (record.client, record.peer, record.route, record.pool) == ("127.0.0.1", "127.0.0.1", "default", "default")
+    assert (record.status, record.local_reply, record.outcome) == (200, None, Outcome.OK)
+    assert outcomes(record) == [("a:80", "OK")]
+    assert (record.request_bytes, record.response_bytes) == (5, 9)
+    assert (record.queued_s, record.took_s) == (0, 0)
+    assert repr(record) == "<Record POST /up?x 200, 1 attempts>"
+
+
+def test_the_moments_of_an_answer_are_in_their_order(build):
+    house = build()
+    whole = response(b"0123456789")
+    house.backend("a:80", [[Wait(1), whole[:-10], Wait(2), whole[-10:-5], Wait(3), whole[-5:]]])
+    house.ask()
+    house.wait(10)
+    assert moments(house.record) == [0, 1, 3, 6, 6]
+    assert (house.record.began, house.record.took_s) == (START, 6)
+
+
+def test_an_answer_without_a_body_has_no_first_and_no_last_byte(build):
+    house = build()
+    house.backend("a:80", [response(b"")])
+    house.ask()
+    assert moments(house.record) == [0, 0, None, None, 0]
+    assert house.record.response_bytes == 0
+
+
+def test_bytes_are_those_of_the_bodies_without_their_framing(build):
+    house = build()
+    house.backend(
+        "a:80", [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n1\r\nd\r\n0\r\nT: 1\r\n\r\n"]
+    )
+    house.ask(b"PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2;e=f\r\nhi\r\n0\r\n\r\n")
+    assert (house.record.request_bytes, house.record.response_bytes) == (2, 4)
+
+
+def test_a_retry_shows_each_attempt_and_the_moments_of_the_last_one(build):
+    house = build("a:80", "b:80")
+    house.backend("a:80", [[Wait(1), RESET]])
+    house.backend("b:80", [[Wait(2), response(b"fine")]])
+    house.ask()
+    house.wait(5)
+    record = house.record
+    assert outcomes(record) == [("a:80", "NO_RESPONSE"), ("b:80", "OK")]
+    assert (record.status, record.backend_name) == (200, "b:80")
+    assert record.attempts[0].detail != ""
+    assert [attempt.began - START for attempt in record.attempts] == [0, 1]
+    assert moments(record) == [1, 3, 3, 3, 3]
+
+
+def test_a_status_that_counts_as_a_failure_shows_as_one_whether_it_was_retried_or_passed_on(build):
+    house = build("a:80", "b:80", retry={"bad_statuses": [500], "more_attempts": 1})
+    for name in ("a:80", "b:80"):
+        house.backend(name, [response(b"broken", 500)])
+    house.ask()
+    record = house.record
+    assert outcomes(record) == [("a:80", "BAD_STATUS"), ("b:80", "BAD_STATUS")]
+    assert (record.status, record.local_reply, record.response_bytes) == (500, None, 6)
+
+
+def test_an_answer_of_our_own_says_why(build):
+    house = build(retry={"more_attempts": 0})
+    client = house.ask(POST)
+    record = house.record
+    assert (record.status, record.local_reply, record.outcome) == (502, Outcome.REFUSED, Outcome.REFUSED)
+    assert moments(record) == [None, None, None, None, 0]
+    assert client.received.startswith(b"HTTP/1.1 502 ")
+
+
+def test_an_answer_of_our_own_is_counted_as_what_the_client_was_given(build):
+    house = build(retry={"more_attempts": 0})
+    client = house.ask()
+    assert house.record.response_bytes == len(client.received.partition(b"\r\n\r\n")[2]) > 0
+    house.ask(GET.replace(b"GET", b"HEAD"))
+    assert house.record.response_bytes == 0
+
+
+def test_where_nobody_was_asked_the_refusal_is_the_reason(build):
+    house = build()
+    house.plane.update("default", [])
+    house.ask()
+    record = house.record
+    assert (record.status, record.local_reply, record.outcome) == (503, Refusal.NO_BACKEND, None)
+    assert (record.attempts, record.backend_name) == ([], "")
+
+
+def test_an_answer_that_was_cut_short_has_no_last_byte(build):
+    house = build()
+    house.backend("a:80", [[response(b"0123456789")[:-4], Wait(2), CLOSE]])
+    house.ask()
+    house.wait(5)
+    record = house.record
+    assert (record.status, record.outcome, record.response_bytes) == (200, Outcome.CUT_SHORT, 6)
+    assert record.local_reply is None
+    assert moments(record) == [0, 0, 0, None, 2]
+
+
+def test_a_client_that_leaves_before_the_answer_was_told_nothing(build):
+    house = build()
+    house.backend("a:80", [NEVER_ANSWER])
+    client = house.ask()
+    house.wait(3)
+    client.reset()
+    house.clock.settle()
+    record = house.record
+    assert (record.status, record.outcome, record.local_reply) == (0, Outcome.CLIENT_GONE, None)
+    assert moments(record) == [0, None, None, None, 3]
+
+
+def test_a_client_that_leaves_in_the_middle_of_an_answer_was_told_its_status(build):
+    house = build()
+    house.backend("a:80", [[response(b"0123456789")[:-4], NEVER_ANSWER]])
+    house.ask().reset()
+    house.clock.settle()
+    record = house.record
+    assert (record.status, record.outcome, record.response_bytes) == (200, Outcome.CLIENT_GONE, 6)
+
+
+@pytest.mark.parametrize(
+    ("rest", "status"),
+    [(b"x\r\n", 400), (b"b\r\nabcdefghijk\r\n", 413), (b"", 408)],
+    ids=["broken", "large", "stalled"],
+)
+def test_a_client_that_breaks_its_own_message_was_told_so(build, rest, status):
+    house = build(limits={"body_bytes": 10}, timeouts={"body_idle_s": 5.0})
+    house.backend("a:80")
+    client = house.ask(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\ny\r\n")
+    client.send(rest)
+    house.wait(6)
+    record = house.record
+    assert client.received.startswith(b"HTTP/1.1 %d " % status)
+    assert (record.status, record.outcome, record.local_reply) == (status, Outcome.CLIENT_FAULT, Outcome.CLIENT_FAULT)
+
+
+def test_a_client_that_breaks_it_before_a_backend_was_asked_was_told_so_too(build):
+    house = build()
+    house.ask(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n")
+    record = house.record
+    assert (record.status, record.attempts, record.local_reply) == (400, [], Outcome.CLIENT_FAULT)
+
+
+def test_a_tunnel_counts_all_bytes_both_ways_and_ends_with_it(build):
+    house = build()
+    backend = house.backend("a:80", [SWITCH + b"first"])
+    client = house.ask(OFFER + b"early")
+    house.wait(2)
+    house.ask(b" bird", client)
+    backend.connections[0].transport.write(b", last")
+    house.wait(2)
+    assert house.records == []
+    client.close()
+    house.clock.settle()
+    backend.connections[0].transport.loseConnection()
+    house.clock.settle()
+    [record] = house.records
+    assert (record.status, record.outcome) == (101, Outcome.OK)
+    assert (record.request_bytes, record.response_bytes) == (len(b"early bird"), len(b"first, last"))
+    assert (record.head_at - START, record.took_s) == (0, 4)
+
+
+def test_a_tunnel_that_its_client_broke_says_so(build):
+    house = build()
+    house.backend("a:80", [SWITCH])
+    house.ask(OFFER + b"up").reset()
+    house.clock.settle()
+    record = house.record
+    assert (record.status, record.outcome, record.request_bytes) == (101, Outcome.CLIENT_GONE, 2)
+
+
+def test_what_is_cut_at_the_end_is_told_too():
+    house = House()
+    house.backend("a:80", [NEVER_ANSWER])
+    house.ask()
+    house.balanced.close()
+    house.clock.settle()
+    assert outcomes(house.record) == [("a:80", "CLIENT_GONE")]
+    house.wait(5)
+
+
+def test_a_record_is_told_once_for_each_request_also_on_one_connection(build):
+    house = build()
+    house.backend()
+    house.ask(GET * 3 + POST)
+    assert [record.method for record in house.records] == [b"GET"] * 3 + [b"POST"]
+
+
+def test_a_record_is_told_before_the_client_hears_the_end_of_its_answer(build):
+    """Who asks again at once finds the first one in the log."""
+    heard: list[bytes] = []
+    house = build(observers=(lambda record: heard.append(client.received),))
+    house.backend("a:80", [[response(b"0123456789")[:-4], Wait(1), b"6789"]])
+    client = house.ask()
+    house.wait(1)
+    assert heard[0].endswith(b"012345")
+    assert client.received.endswith(b"0123456789")
+
+
+def test_the_id_that_we_make_is_the_one_that_the_backend_got(build):
+    house = build(forwarding={"request_id": "make"})
+    backend = house.backend()
+    house.ask()
+    assert house.record.request_id != b""
+    assert b"\r\nX-Request-ID: %b\r\n" % house.record.request_id in backend.requests[0]
+
+
+def test_a_record_may_be_kept(build):
+    house = build()
+    house.backend()
+    client = house.ask()
+    first = house.record
+    house.wait(1)
+    house.ask(POST, client)
+    assert (first.method, first.ended_at, outcomes(first)) == (b"GET", START, [("a:80", "OK")])
