@@ -1,10 +1,15 @@
 """What the fault network found, each without it: the shortest way to the same end."""
 
+from twisted.web.server import Site
 from world import World
 
+from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.net.foreign import Foreign
 from twisted_lb.net.http1 import Http1
-from twisted_lb.testing import MemoryNetwork, ScriptedClient
+from twisted_lb.net.resource import BalancedReverseProxyResource
+from twisted_lb.net.transport import HIGH_WATER_BYTES
+from twisted_lb.testing import Balanced, HeapClock, MemoryNetwork, ScriptedBackend, ScriptedClient
+from twisted_lb.testing.network import CAPACITY_BYTES
 
 GET = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
@@ -88,3 +93,27 @@ def test_an_answer_of_a_resource_ends_its_connection_too_while_the_balancer_drai
     assert b"\r\nConnection: close\r\n" in client.read()
     assert client.closed
     world.close()
+
+
+def test_an_answer_to_a_request_sent_ahead_is_not_held_whole_because_the_one_before_has_not_left():
+    """twisted.web begins it while its client takes nothing, and had said so to the one before: all of it was read."""
+    clock = HeapClock()
+    network = MemoryNetwork(clock)
+    balanced = Balanced(LoadBalancerConfig(backends=["a:80"]), network)
+    site = Site(BalancedReverseProxyResource(balanced.frontend), reactor=clock, timeout=None)
+    network.listen("web:80", lambda: site.buildProtocol(None))
+    head = b"HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: %d\r\n\r\n"
+    sizes = (2 * CAPACITY_BYTES, 5_000_000)  # the first is over the mark with its last piece
+    ScriptedBackend(network, "a:80", [head % size + b"x" * size for size in sizes])
+    client = ScriptedClient(network, "web:80")
+    client.stop_reading()
+    client.send(GET % 1 + GET % 2)
+    clock.settle()
+    (unsent,) = (end.unsent for end in network.open_connections if end.getHost().host == "web")
+    assert unsent < 3 * HIGH_WATER_BYTES
+    client.go_on_reading()
+    clock.settle()
+    assert client.received.count(b"x") == sum(sizes)
+    client.close()
+    balanced.close()
+    clock.settle()

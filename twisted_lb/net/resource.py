@@ -121,6 +121,9 @@ class _RequestClient(ClientSide):
         # twisted.web cannot switch protocols.
         self._exchange = Exchange(frontend, self, head, Lead(head.fields, client, route, may_switch=False))
         self._body_ended = head.fields.framing == 0
+        # Sent ahead (pipelining) it may begin while the answer before it has not left: only whoever produced that was told.
+        if getattr(request.channel, "_waitingForTransport", False):
+            self._exchange.client_full()
         frontend.clients.add(self)
         self._exchange.begin()
         self._pump()
