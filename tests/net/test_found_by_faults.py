@@ -1,5 +1,6 @@
 """What the fault network found, each without it: the shortest way to the same end."""
 
+import pytest
 from twisted.web.server import Site
 from world import World
 
@@ -117,3 +118,17 @@ def test_an_answer_to_a_request_sent_ahead_is_not_held_whole_because_the_one_bef
     client.close()
     balanced.close()
     clock.settle()
+
+
+@pytest.mark.parametrize("quiet_s", [5.99, 9.19])  # where the wheel of deadlines does not round the loss away
+def test_an_idle_client_has_all_of_its_half_second_when_a_drain_begins(quiet_s):
+    """It was counted from when something had happened last, up to a tenth of a second before."""
+    world = World(client_idle_s=100)
+    client = world.client()
+    world.advance(quiet_s)
+    world.plane.drain(5)
+    world.advance(0.495)
+    client.send(GET % 1)
+    world.backend().send(OK)
+    assert client.read().startswith(b"HTTP/1.1 200 OK")
+    world.close()
