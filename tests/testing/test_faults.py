@@ -95,6 +95,22 @@ def test_connects_fail_in_three_ways(chance, outcome, after_s):
     assert str(town.faults.happened[0]) == f"app:80 {outcome.name.lower()}"
 
 
+def test_what_is_sent_behind_a_reset_does_not_arrive():
+    """A reader that reads late would find it behind a gap."""
+    town = Town(delayed=1.0, longest_delay_s=1.0, overtaken=1.0)
+    one = town.dial(within_s=1.0)
+    server = town.served[0]
+    server.transport.pauseProducing()
+    _, outgoing = one.transport.pipes
+    one.transport.write(b"taken away")
+    outgoing.tear()
+    one.transport.write(b"too late")
+    town.clock.advance(2.0)
+    server.transport.resumeProducing()
+    town.clock.settle()
+    assert (server.data, server.told) == (b"", ["made", ConnectionLost])
+
+
 def test_a_dial_that_is_taken_back_hears_of_no_fault():
     town = Town(hanging=1.0)
     one = Recorder(town.clock)
