@@ -1,5 +1,7 @@
 """HTTP/1.1 with a client: requests in, one at a time (pipelining is read ahead), responses out in their order."""
 
+# Over 350 lines: reading is `wire/http1_reader.py`, the connection `client_connection.py`; what is left is one state machine.
+
 import enum
 from typing import Final
 

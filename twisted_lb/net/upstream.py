@@ -1,5 +1,7 @@
 """The upstream: one connection to a backend. It sends requests, reads responses, and is kept alive in between."""
 
+# Over 350 lines and 20 attributes: `Requester` and `Keeper` are the interfaces of this one class, and name it.
+
 import enum
 from typing import Final
 
