@@ -1,4 +1,4 @@
-"""Which of the two builds of the one source runs."""
+"""The build: which of the two builds of the one source runs, compiled or pure."""
 
 from twisted_lb.core import pool
 

@@ -1,6 +1,4 @@
-"""Active health checks, their schedule: a LoopingCall for each backend asks it again and again, and tells the balancer what
-the probe found.
-"""
+"""Active health checks: the schedule on which each backend is probed, with jitter, by a LoopingCall of its own."""
 
 import random
 from collections.abc import Callable, Iterable
@@ -15,19 +13,20 @@ from twisted.python.failure import Failure
 from twisted_lb.core.address import Address
 from twisted_lb.probes import Probe, ProbeResult
 
-# Probes that stay in step would hit all backends, and from all balancers, at once (HAProxy advises 2 to 5 %).
+# Jitter: probes in step would hit all backends, and from all balancers, at once (thundering herd). HAProxy advises 2 to
+# 5 %.
 JITTER: Final = 0.10
-# The first check of each backend comes within this time, spread.
+# The first probe of each backend comes within this time, spread.
 FIRST_WITHIN_S: Final = 1.0
-# How soon a backend is asked that traffic found closed.
+# How soon a backend is probed that traffic found closed.
 _AT_ONCE_S: Final = 0.01
 
 _log = Logger()
 
 
 class Checks:
-    """The loops. `heard(name, result)` is told every conclusive result; a backend whose probe hangs delays only its own
-    loop.
+    """The checks of a pool's backends. `heard(name, result)` is told every conclusive result; a backend whose probe
+    hangs delays only its own loop.
     """
 
     def __init__(
@@ -49,7 +48,7 @@ class Checks:
         self._loops: dict[str, _Loop] = {}
 
     def update(self, backends: Iterable[tuple[str, Address]]) -> None:
-        """Check just these from now on; loops of those that stay go on undisturbed."""
+        """Check these backends, and no others, from now on; loops of those that stay go on undisturbed."""
         wanted = dict(backends)
         for name in [n for n, loop in self._loops.items() if wanted.get(n) != loop.address]:
             self._loops.pop(name).stop()
@@ -61,21 +60,21 @@ class Checks:
             loop.start(within * (index + self._rng.random()) / len(new))
 
     def check_soon(self, name: str) -> None:
-        """Ask this backend at once, because something happened; nothing if it is being asked."""
+        """Probe this backend at once, because something happened; nothing if a probe is under way."""
         loop = self._loops.get(name)
         if loop is not None:
             loop.hurry()
 
     def stop(self) -> None:
-        """End all loops; results still under way are not told."""
+        """End all checks; results of probes under way are not told."""
         self.update(())
 
     def pause_s(self) -> float:
-        """The jittered time between two checks."""
+        """The time from one probe of a backend to its next, with jitter."""
         return self.interval_s * self._rng.uniform(1 - JITTER, 1 + JITTER)
 
     def ask(self, address: Address) -> Deferred[ProbeResult]:
-        """One probe that cannot raise: what blows up is a failed probe, and a bug that is logged."""
+        """Make one probe, which cannot raise: an exception is a failed probe, and a bug that is logged."""
         try:
             result = self._probe.ask(address, self.timeout_s)
         except Exception:
@@ -88,7 +87,7 @@ class Checks:
         return ProbeResult(False, "the probe itself failed")
 
     def hear(self, name: str, result: ProbeResult) -> None:
-        """Pass a result on; a listener that raises does not end the loop."""
+        """Pass the result of a probe on; a listener that raises does not end the loop."""
         if not result.conclusive:
             _log.warn("a check of {backend} could not be made: {reason}", backend=name, reason=result.reason)
             return
@@ -99,7 +98,7 @@ class Checks:
 
 
 class _Loop:
-    """One backend's checks. Its LoopingCall is started anew for each pause, because each pause has its own length:
+    """The checks of one backend. Its LoopingCall is started anew for each pause, because each pause has its own length:
     changing the interval of a running one moves its grid and gives gaps of any size.
     """
 
@@ -114,7 +113,7 @@ class _Loop:
         self._pause_s = 0.0
 
     def start(self, pause_s: float) -> None:
-        """Check after `pause_s` seconds, and on and on from there."""
+        """Probe after `pause_s` seconds, and again and again from there."""
         self._pause_s = pause_s
         self._call.start(pause_s, now=False).addCallbacks(self._next, self._died)
 
@@ -126,7 +125,7 @@ class _Loop:
     def _hear(self, result: ProbeResult, began: float) -> None:
         if not self._stopped:
             self._checks.hear(self._name, result)
-        self._asking = False  # only now: who wants a check while hearing of one is content with it
+        self._asking = False  # only now: a probe that is wanted because of this result is this one
         if self._stopped:
             return
         took = self._checks._clock.seconds() - began
@@ -138,7 +137,7 @@ class _Loop:
             self.start(self._pause_s)
 
     def _died(self, failure: Failure) -> None:
-        """It cannot: every result is a value. If it does all the same, it goes on, loudly."""
+        """Go on after an exception, loudly. There should be none: every result is a value."""
         self._asking = False
         _log.failure("the checks of {backend} stumbled and go on", failure=failure, backend=self._name)
         if not self._stopped:

@@ -24,7 +24,7 @@ from twisted_lb.plan import ListenerPlan, Plan, PoolPlan
 from twisted_lb.probes import HttpProbe, NetworkProbe, ProbeResult, TcpProbe
 from twisted_lb.request_log import RequestLog
 
-# How often pools look for what time alone has changed: ejections that ended, say.
+# How often pools look for what time makes due: trials of ejected backends, say.
 _TICK_S: Final = 0.25
 # How often the end of a drain is looked for.
 _LOOK_S: Final = 0.02
@@ -35,11 +35,12 @@ _log = Logger()
 
 
 class DataPlane:
-    """Everything that moves requests, from its making to `close`. It knows no Twisted service and no global reactor.
+    """The parts that move requests, from their making to `close`. It knows no Twisted service and no global reactor.
 
-    `sockets` are the bound ones of each listener, by its name; a listener without any gets its requests from whoever brings
-    them to its frontend. `room` is how many connections clients may have where the plan names no number. `hear` is told
-    every change of state of the backends, `observers` every exchange that has ended.
+    `sockets` are the bound ones of each listener, by its name; a listener without sockets gets its requests from a
+    resource that brings them to its frontend. `room` is how many connections clients may have where the plan names no
+    number. `hear` is told every change of state of the backends, `observers` the record of each exchange that has
+    ended.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class DataPlane:
         self.runtime: Final = runtime
         self.plan: Plan = plan
         self._hear: Final = hear
-        self._telling = False  # whoever begins or ends it knows the backends
+        self._telling = False  # what adds the first and removes the last backends is no news
         if plan.log_requests != "none":
             observers = (*observers, RequestLog(everything=plan.log_requests == "all"))
         self._probes: Final[dict[str, NetworkProbe]] = {}
@@ -130,10 +131,11 @@ class DataPlane:
             self._hear(event)
 
     def apply(self, plan: Plan) -> None:
-        """Go by another generation of the configuration: an exchange that runs keeps the route it was led by, a connection goes
-        by its listener's rules from its next request on, pools claim and connect by theirs at once. What is equal is not
-        touched. ValueError, and nothing changed, when listeners or pools come or go, or for other bounds of connections, ways
-        to check or to log: not yet.
+        """Apply another generation of the configuration (reload).
+
+        An exchange that runs keeps the route it was led by, a connection goes by its listener's rules from its next
+        request on, pools claim and connect by theirs at once. What is equal is not touched. ValueError, and nothing
+        changed, when listeners or pools come or go, or for other bounds of connections, checks or logs: not yet.
         """
         old = self.plan
         if _for_good(plan) != _for_good(old):
@@ -154,11 +156,13 @@ class DataPlane:
             frontend.default_route = self.routes[listener.route]
 
     def update(self, pool: str, backends: Iterable[BackendSpec]) -> None:
-        """Have just these backends in a pool from now on: its picker, connections and checks are told alike."""
+        """Replace the backends of a pool: its picker, connections and checks are told alike."""
         self.clusters[pool].update(backends)
 
     def drain(self, max_s: float) -> Deferred[None]:
-        """Stop listening, let what runs finish, and fire when no client is left, after `max_s` seconds, or at `hurry`."""
+        """Graceful drain: stop listening, let exchanges finish, fire when no client is left, after `max_s` seconds, or
+        at `hurry`.
+        """
         self.runtime.clock.read()  # nothing may have happened for a while
         for frontend in self.frontends.values():
             frontend.draining = True
@@ -172,15 +176,15 @@ class DataPlane:
         return self._draining.done
 
     def hurry(self) -> None:
-        """End the drain: somebody has waited long enough."""
+        """End the drain: it has lasted long enough."""
         if self._draining is not None:
             self._draining.look(hurry=True)
 
     def close(self) -> None:
-        """Cut what has not finished, and let go of everything but the runtime."""
+        """Cut the clients and exchanges that are left, and let go of everything but the runtime."""
         for frontend in self.frontends.values():
             frontend.kill()
-        # A resource may outlive us: who asks it from now on hears that there is nobody. That is no news of the backends.
+        # A resource may outlive the data plane: its requests get a local reply from now on. No news of the backends.
         self._telling = False
         for cluster in self.clusters.values():
             cluster.update(())
@@ -211,13 +215,13 @@ class DataPlane:
 
 
 def _for_good(plan: Plan) -> tuple[object, ...]:
-    """What of a plan cannot be changed while it runs."""
+    """The parts of a plan that cannot be changed while it runs."""
     bounds = {name: (one.connections, one.connections_per_client) for name, one in plan.listeners.items()}
     return bounds, {name: pool.checks for name, pool in plan.pools.items()}, plan.log_requests
 
 
 class _Drain:
-    """The wait for running exchanges: bounded, and ended by `look(hurry=True)`."""
+    """A graceful drain: the wait for running exchanges, bounded, and ended by `look(hurry=True)`."""
 
     def __init__(self, plane: DataPlane, max_s: float) -> None:
         self.done: Final[Deferred[None]] = Deferred()
@@ -230,7 +234,7 @@ class _Drain:
         self._looking.start(_LOOK_S)
 
     def look(self, *, hurry: bool = False) -> None:
-        """Whether it is over."""
+        """Look whether the drain is over."""
         plane = self._plane
         clients, exchanges = plane.clients, plane.exchanges
         waiting = bool(clients or exchanges)

@@ -1,4 +1,4 @@
-"""Failing in one line: what a person reads whose input or port was refused."""
+"""Errors in one line: what a person reads whose input or port was refused."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ LISTEN_REFUSALS = {
 
 
 class ConfigError(ValueError):
-    """Configuration that was refused; `problems` are all of them, one line each, never empty."""
+    """A configuration that was refused; `problems` are all of them, one line each, never empty."""
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(one_line(problem) for problem in problems)
@@ -63,10 +63,10 @@ def listen_error(where: str, error: Exception, command: str = "lb") -> StartErro
 
 
 def report_start_errors() -> None:
-    """From now on a StartError that ends the process prints one line; calling it twice is fine.
+    """Print a StartError that ends the process as one line from now on; calling it twice is fine.
 
-    Twisted lets an exception from `privilegedStartService` escape to `sys.excepthook` and, when
-    it has daemonized, tells the waiting parent; SystemExit there would leave the parent waiting.
+    Twisted lets an exception from `privilegedStartService` escape to `sys.excepthook` and, when it has daemonized,
+    tells the waiting parent; SystemExit there would leave the parent waiting.
     """
     if not isinstance(sys.excepthook, _OneLine):
         sys.excepthook = _OneLine(sys.excepthook)

@@ -1,4 +1,4 @@
-"""State changes of the balancer as log lines: one each, with the reason."""
+"""The event log: state changes of backends and pools as log lines, one each, with the reason."""
 
 from twisted.logger import Logger
 

@@ -1,4 +1,4 @@
-"""The decisions alone: a class that takes a list of servers and assigns clients to them, without any reactor."""
+"""The facade: load-balancing decisions alone, as a class that assigns clients to servers without any reactor."""
 
 import random
 import time
@@ -19,12 +19,12 @@ from twisted_lb.core.snapshot import BackendSnapshot
 
 Server = str | BackendSpec
 
-# Another attempt is another assignment: only the caller knows what may be repeated.
+# A retry is another assignment: only the caller knows what may be repeated.
 _ONE_ATTEMPT: Final = RetryRules(0, frozenset())
 
 
 class NoServerAvailable(Exception):
-    """Every server is down, drained or was tried."""
+    """No server is available: each is down, drained, ejected or to be avoided."""
 
 
 class Assignment:
@@ -46,18 +46,20 @@ class Assignment:
 
     @property
     def open(self) -> bool:
-        """Whether it is not settled yet."""
+        """Whether the assignment is not settled yet."""
         return self._attempt.lease.open
 
     def done(self, *, ok: bool = True) -> None:
-        """The server served the client; `ok=False`: it did not, as `failed`."""
+        """Settle the assignment: the server served the client; `ok=False`: it did not, as `failed`."""
         if ok:
             self._settle(Outcome.OK)
         else:
             self.failed()
 
     def failed(self, reason: str = "", *, refused: bool = False) -> None:
-        """It did not. `refused`: nobody listens there, so it rests for a second, doubling to 30; then one client tries."""
+        """Settle the assignment: the server did not serve the client. `refused`: nobody listens there, so it is ejected
+        for a second, doubling to 30; then one client tries it.
+        """
         self._settle(Outcome.REFUSED if refused else Outcome.NO_RESPONSE, reason)
 
     def _settle(self, outcome: Outcome, detail: str = "") -> None:
@@ -93,9 +95,10 @@ class LoadBalancer:
     >>> [lb.assign().server for _ in range(3)]
     ['a:80', 'a:80', 'a:80']
 
-    `servers` are `HOST:PORT`, `[IPv6]:PORT` or `unix:/path`, each with `,weight=N` if wanted, or BackendSpecs; ValueError
-    says what is wrong with one. `strategy` is one of `twisted_lb.core.pickers.POLICIES`. `seed` makes it repeatable.
-    `clock` gives monotonic seconds. `on_event` is told every change of a server's state. One thread at a time.
+    `servers` are `HOST:PORT`, `[IPv6]:PORT` or `unix:/path`, each with `,weight=N` if wanted, or BackendSpecs;
+    ValueError says what is wrong with one. `strategy` names the policy, one of `twisted_lb.core.pickers.POLICIES`.
+    `seed` makes the balancer repeatable. `clock` gives monotonic seconds. `on_event` is told every change of a server's
+    state. One thread at a time.
     """
 
     def __init__(
@@ -118,7 +121,7 @@ class LoadBalancer:
     def assign(self, client: str | bytes | None = None, *, avoid: Iterable[str] = ()) -> Assignment:
         """A server for a client, not one of those named in `avoid`; NoServerAvailable when there is none.
 
-        `client` is what hashing strategies go by, text in UTF-8; the others ignore it. It is hashed once, to 64 bits, by
+        `client` is what hashing policies go by, text in UTF-8; the others ignore it. It is hashed once, to 64 bits, by
         `twisted_lb.core.ask.key_of`: the same client is the same number in every process and on every machine.
         """
         ask = ANY if client is None else Ask(key_of(client.encode() if isinstance(client, str) else client))
@@ -132,7 +135,7 @@ class LoadBalancer:
         return Assignment(attempts, attempts.current, self._clock)
 
     def report_down(self, server: str, reason: str = "reported down") -> None:
-        """It is not well: no clients until `report_up` was called twice in a row. KeyError for a stranger."""
+        """Report a server that is not well: no clients until two `report_up` in a row. KeyError for a stranger."""
         backend = self._known(server)
         now = self._clock()
         self._pool.observe_probe(backend, False, reason, now)
@@ -140,19 +143,19 @@ class LoadBalancer:
             self._pool.observe_probe(backend, False, reason, now)
 
     def report_up(self, server: str, reason: str = "reported up") -> None:
-        """It is well; one that was down is used again after the second report in a row."""
+        """Report a server that is well; one that was down is used again after the second report in a row."""
         self._pool.observe_probe(self._known(server), True, reason, self._clock())
 
     def drain(self, server: str) -> None:
-        """No new clients for it, whatever its health, until `ready`."""
+        """Drain a server: it gets no new clients, whatever its health, until `ready`."""
         self._pool.command(self._known(server), AdminState.DRAIN, self._clock())
 
     def ready(self, server: str) -> None:
-        """Take back `drain`."""
+        """Take a server's `drain` back."""
         self._pool.command(self._known(server), AdminState.READY, self._clock())
 
     def update(self, servers: Iterable[Server]) -> None:
-        """Have just these from now on; those that stay keep their state. ValueError, and nothing changed, if none."""
+        """Replace the servers; those that stay keep their state. ValueError, and nothing changed, if there is none."""
         specs = [BackendSpec.parse(server) if isinstance(server, str) else server for server in servers]
         if not specs:
             raise ValueError("no server")
@@ -160,7 +163,7 @@ class LoadBalancer:
 
     @property
     def servers(self) -> dict[str, BackendSnapshot]:
-        """How each server stands, by name, in the order they were given."""
+        """The state of each server, by name, in the order they were given."""
         return {snapshot.name: snapshot for snapshot in self._pool.snapshot().backends}
 
     def _known(self, server: str) -> Backend:
@@ -174,4 +177,4 @@ class LoadBalancer:
 
 
 def _ignore(_event: Event) -> None:
-    """Nobody listens."""
+    """The `on_event` of a balancer that has none."""

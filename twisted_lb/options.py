@@ -15,7 +15,7 @@ import twisted
 from twisted_lb.config import ListenConfig
 from twisted_lb.errors import fail, listen_error
 
-# What binds an interface and a port as the service is going to.
+# A function that binds an interface and a port as the service is going to.
 Bind = Callable[[str, int], socket.socket]
 
 
@@ -48,7 +48,7 @@ class CommandOptions(usage.Options):
             fail(self.command, error)
 
     def getSynopsis(self) -> str:
-        """The first line of the help."""
+        """The synopsis: the first line of the help."""
         return self.make_parser().format_usage().strip()
 
     def getUsage(self, width: int | None = None) -> str:
@@ -81,12 +81,12 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        """What argparse calls for every mistake."""
+        """End the process in one line: argparse calls it for every mistake."""
         fail(self.command, message)
 
 
 class _Version(argparse.Action):
-    """Looks the versions up only when asked."""
+    """The action of --version: looks the versions up only when asked."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         sys.stdout.write(f"{version_line()}\n")
@@ -94,7 +94,7 @@ class _Version(argparse.Action):
 
 
 def version_line() -> str:
-    """`twisted_lb 1.0 (pure), Twisted 26.10.0, CPython 3.11.7`."""
+    """The versions in one line: `twisted_lb 1.0 (pure), Twisted 26.10.0, CPython 3.11.7`."""
     from twisted_lb import build_info
 
     try:

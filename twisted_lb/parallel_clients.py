@@ -35,7 +35,7 @@ examples:
 
 @dataclass
 class Tally:
-    """What came back: answers by backend, failures by reason."""
+    """The tally of a run: answers by backend, failures by reason."""
 
     answers: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
@@ -73,7 +73,7 @@ class Client:
             self.tally.answers[backend] += 1
 
     def answer(self) -> tuple[str, int]:
-        """Who answered, and with what status; the body has been read to its end."""
+        """Read an answer to its end: the name of the backend, and the status."""
         deadline = time.monotonic() + self.timeout_s
         self.connection.request("GET", self.target, headers={"User-Agent": PROGRAM})
         response = self.connection.getresponse()
@@ -101,7 +101,7 @@ def reason(error: Exception) -> str:
 
 
 def shares(requests: int, clients: int) -> list[int]:
-    """The requests of each client: as equal as can be, nobody without any."""
+    """The shares of the clients: how many requests each sends, as equal as can be, none without any."""
     clients = min(clients, requests)
     return [requests // clients + (i < requests % clients) for i in range(clients)]
 
@@ -145,7 +145,7 @@ class Parser(argparse.ArgumentParser):
     """argparse whose mistakes are one line."""
 
     def error(self, message: str) -> NoReturn:
-        """What argparse calls for every mistake."""
+        """End the process in one line: argparse calls it for every mistake."""
         self.exit(2, _printable(f"{self.prog}: {message}") + "\n")
 
 
@@ -230,7 +230,7 @@ def timeout_of(text: str) -> float:
 
 
 def main() -> int:
-    """Ask, count, print; the exit status."""
+    """Run the clients, print the counts, return the exit status."""
     flags = parse(sys.argv[1:])
     parts = shares(flags.requests, flags.clients)
     began = time.monotonic()

@@ -23,8 +23,8 @@ DEFAULT = "default"
 
 @dataclass(frozen=True)
 class ListenerPlan:
-    """A listener: its rules, the route of its requests, and how many connections its clients may have (None: what there is room
-    for; per client 0: no limit).
+    """The plan of a listener: its rules, the route of its requests, and how many connections its clients may have
+    (None: as many as there is room for; per client 0: no limit).
     """
 
     rules: ClientRules
@@ -35,7 +35,7 @@ class ListenerPlan:
 
 @dataclass(frozen=True)
 class RoutePlan:
-    """A route: its rules, and the pool that it leads to."""
+    """The plan of a route: its rules, and the pool that it leads to."""
 
     rules: RouteRules
     pool: str
@@ -43,7 +43,7 @@ class RoutePlan:
 
 @dataclass(frozen=True)
 class CheckPlan:
-    """Active checks: how often, in seconds, and what is asked; `path` None: connecting is the question."""
+    """The plan of active checks: how often, in seconds, and what is asked; `path` None: connecting is the question."""
 
     interval_s: float
     timeout_s: float
@@ -52,8 +52,8 @@ class CheckPlan:
 
 @dataclass(frozen=True)
 class PoolPlan:
-    """A pool: its members, how to choose among them, the rules of connections to them, and their checks (None: no checks).
-    ValueError when a name is there twice.
+    """The plan of a pool: its members, policy and settings, the rules of connections to them, and their checks (None:
+    no checks). ValueError when a name is there twice.
     """
 
     backends: tuple[BackendSpec, ...]
@@ -89,8 +89,8 @@ class Plan:
 
 
 def plan_of(config: LoadBalancerConfig, pages: Mapping[int, ErrorPage] | None = None) -> Plan:
-    """All of it: one listener, one route and one pool, called `default`. `pages` are the error pages as they were read before;
-    StartError names one that cannot be read.
+    """The plan of a configuration: one listener, one route and one pool, called `default`. `pages` are the error pages
+    as they were read before; StartError names one that cannot be read.
     """
     pages = pages_of(config) if pages is None else pages
     limits = Limits(
@@ -141,7 +141,7 @@ def _route_rules(config: LoadBalancerConfig, pages: Mapping[int, ErrorPage]) -> 
         make_request_id=forwarding.request_id == "make",
         make_traceparent=forwarding.traceparent == "make",
         pages=pages,
-        # Nobody comes back before `rise` good checks.
+        # No backend comes back before `rise` passed probes.
         retry_after_s=max(1, round(config.health_check.interval_s)),
     )
 

@@ -1,4 +1,4 @@
-"""A probe: one question to one backend, and what its answer means. When it is asked is the business of `checks.py`."""
+"""Probes: one question to one backend, and what its answer means. When it is asked is the business of `checks.py`."""
 
 from collections.abc import Callable
 from typing import Any, Final, Protocol
@@ -15,8 +15,8 @@ from twisted_lb.wire.response import parse_response
 
 
 class ProbeResult:
-    """What one probe found: whether the backend passed, and why. One that is not `conclusive` could not be made, for want
-    of descriptors or ports of our own: it says nothing about the backend.
+    """The result of one probe: whether the backend passed, and why. One that is not `conclusive` could not be made, for
+    want of descriptors or ports of our own: it says nothing about the backend.
     """
 
     def __init__(self, passed: bool, reason: str, *, conclusive: bool = True) -> None:
@@ -26,14 +26,14 @@ class ProbeResult:
 
 
 class Probe(Protocol):
-    """One way of asking. The Deferred always fires with a ProbeResult: a failed probe is a result."""
+    """A kind of probe. Its Deferred always fires with a ProbeResult: a failed probe is a result."""
 
     def ask(self, address: Address, timeout_s: float) -> Deferred[ProbeResult]:
-        """Ask the backend at `address` once."""
+        """Probe the backend at `address` once."""
 
 
 class _Asking:
-    """One probe under way, as the protocol of its connection: a request is written, an answer judged, that is all."""
+    """One probe under way, as the protocol of its connection: a request is written, a response judged, that is all."""
 
     def __init__(self, request: bytes, judge: Callable[[bytes], ProbeResult | None]) -> None:
         self.result: Deferred[ProbeResult] = Deferred()
@@ -94,7 +94,7 @@ class _Asking:
 
 
 class NetworkProbe:
-    """Asks over the same network, and at the same address, as traffic goes."""
+    """A probe over the same network, and at the same address, as traffic goes."""
 
     def __init__(self, dial: Dial, deadlines: Deadlines, seconds: Callable[[], float]) -> None:
         self._dial: Final = dial
@@ -103,16 +103,16 @@ class NetworkProbe:
         self._open: Final[set[_Asking]] = set()
 
     def close(self) -> None:
-        """Give up what is being asked: whoever waits hears a failure."""
+        """Give up the probes under way: their results are failures."""
         for asking in list(self._open):
             asking.give_up("the checks have ended")
 
     def request(self, address: Address) -> bytes:
-        """What is sent; nothing: connecting is the question."""
+        """The request to send; empty where connecting is the question."""
         return b""
 
     def judge(self, received: bytes) -> ProbeResult | None:
-        """What it means; None: wait for more."""
+        """The result that a response amounts to; None: wait for more of it."""
         return ProbeResult(True, "connected")
 
     def ask(self, address: Address, timeout_s: float) -> Deferred[ProbeResult]:
@@ -129,12 +129,12 @@ class NetworkProbe:
 
 
 class TcpProbe(NetworkProbe):
-    """Passes when the backend accepts a connection."""
+    """A TCP probe: passes when the backend accepts a connection."""
 
 
 class HttpProbe(NetworkProbe):
-    """Passes when GET of a path is answered by 2xx or 3xx, with a head that traffic would take too: `limits` are those of
-    traffic.
+    """An HTTP probe: passes when GET of a path is answered by 2xx or 3xx, with a head that traffic would take too:
+    `limits` are those of traffic.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class HttpProbe(NetworkProbe):
         )
 
     def judge(self, received: bytes) -> ProbeResult | None:
-        """See NetworkProbe: the first final head decides, its body does not matter; nor do the pieces it comes in."""
+        """See NetworkProbe: the first final head decides; its body does not matter, nor do the pieces it comes in."""
         limit = self.limits.head_bytes
         begin = 0
         while True:

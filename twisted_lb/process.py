@@ -1,4 +1,4 @@
-"""What a process that only balances does to itself: it says to Python and to the C library how its memory is used."""
+"""Tuning of a process that only balances: Python's collector of cycles and the C library's memory."""
 
 import ctypes
 import gc
@@ -18,7 +18,7 @@ _MMAP_BYTES: Final = 4 << 20
 
 
 def tune() -> None:
-    """Call it once, when everything that stays has been made. Not for a program that does other things as well."""
+    """Tune the process, once, when everything that stays has been made. Only for one that does nothing else."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG, _MIDDLE, _OLD)

@@ -1,4 +1,4 @@
-"""Requests as log lines, when they are over: what their clients saw, and what it took."""
+"""The request log: requests as log lines, when they are over: what their clients saw, and what it took."""
 
 from typing import Final
 
@@ -11,9 +11,10 @@ _log = Logger()
 
 
 class RequestLog:
-    """An observer of a frontend. Nothing in a line can be forged: method and target are checked characters, the rest is ours.
+    """A log of requests, as an observer of a frontend. No line can be forged: what clients send is validated
+    characters.
 
-    Unless `everything` is wanted, a request that simply got the answer of the first backend asked is passed over.
+    Unless `everything` is wanted, a request that simply got the response of the first backend asked is passed over.
     """
 
     def __init__(self, *, everything: bool) -> None:

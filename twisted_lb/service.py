@@ -78,7 +78,7 @@ class LoadBalancerService(MultiService):
         self._plane: DataPlane | None = None
 
     def privilegedStartService(self) -> None:
-        """Bind while there is still the privilege to."""
+        """Bind the listeners while the process still has the privilege to."""
         report_start_errors()
         self._bind()
         super().privilegedStartService()
@@ -133,12 +133,12 @@ class LoadBalancerService(MultiService):
             self._reactor.stop()
 
     def set_timeouts(self, timeouts: TimeoutsConfig) -> None:
-        """Wait as long as these say from now on, also under load: whoever waits already does so as it was told."""
+        """Replace the timeouts, also under load: a wait that has begun lasts as long as it was told."""
         self._apply(self.config.model_copy(update={"timeouts": timeouts}))
 
     def update(self, backends: Iterable[BackendSpec | str]) -> None:
-        """Have just these backends from now on (`"host:port,weight=2"` or specs): new ones are checked and used, those that are
-        gone finish what they have. ValueError, and nothing changed, for one that is none, or is there twice.
+        """Replace the backends (`"host:port,weight=2"` or specs): new ones are checked and used, those that are gone
+        finish what they have. ValueError, and nothing changed, for one that is none, or is there twice.
         """
         specs = tuple(BackendSpec.parse(one) if isinstance(one, str) else one for one in backends)
         self._apply(self.config.model_copy(update={"backends": specs}))
@@ -152,14 +152,14 @@ class LoadBalancerService(MultiService):
 
     @property
     def data_plane(self) -> DataPlane:
-        """Its frontends, routes and clusters by name, while the service runs."""
+        """The data plane: frontends, routes and clusters by name, while the service runs."""
         if self._plane is None:
             raise RuntimeError("the load balancer is not running")
         return self._plane
 
     @property
     def balancer(self) -> Cluster:
-        """The pool `default` at work, while the service runs."""
+        """The cluster `default`: its pool at work, while the service runs."""
         return self.data_plane.clusters[DEFAULT]
 
     @property
@@ -174,7 +174,7 @@ class LoadBalancerService(MultiService):
 
     @inlineCallbacks
     def stopService(self) -> Any:
-        """Not ready; listeners; exchanges; connections; checks; the rest: one after the other."""
+        """Stop gracefully: not ready; listeners; exchanges; connections; checks; the rest: one after the other."""
         self.ready = False
         plane, self._plane = self._plane, None
         if plane is not None:
@@ -191,7 +191,7 @@ class LoadBalancerService(MultiService):
 
     @inlineCallbacks
     def _drained(self, plane: DataPlane) -> Any:
-        """The drain of the data plane; a second signal ends it."""
+        """Drain the data plane; a second signal ends the drain."""
         restore = _on_signal(self._reactor, plane.hurry)
         try:
             yield plane.drain(self._plan.drain_s)
@@ -229,12 +229,12 @@ def _bind(listen: ListenConfig) -> socket.socket:
 
 
 def room_for_clients(descriptors: int, backends: int) -> int:
-    """How many clients may be connected when each may need a connection to a backend, and each backend is being checked."""
+    """How many clients may be connected when each may need a connection to a backend, and each backend a probe."""
     return max(1, (descriptors - _OWN_DESCRIPTORS - backends) // 2)
 
 
 def _raise_descriptor_limit() -> int:
-    """The soft limit of descriptors is often 1,024, far below the hard one; returns what it is now."""
+    """Raise the soft limit of descriptors, often 1,024, to the hard one, far above it; returns what it is now."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         try:

@@ -63,7 +63,7 @@ class Options(CommandOptions):
     config: LoadBalancerConfig
 
     def make_parser(self) -> Parser:
-        """The flags; their values are the configuration's business."""
+        """The parser of the flags; their values are the configuration's business."""
         parser = Parser(self.command, SYNOPSIS, DESCRIPTION, f"{STRATEGY_LIST}\n\n{EXAMPLES}")
         add = parser.add_argument
         add("-b", "--backend", nargs="+", action="extend", metavar="HOST:PORT", help=BACKEND_HELP)

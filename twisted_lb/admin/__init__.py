@@ -1,1 +1,1 @@
-"""What an operator sees of a running balancer."""
+"""The admin side: what an operator sees of a running balancer."""

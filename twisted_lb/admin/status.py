@@ -25,7 +25,7 @@ class _Answer(Resource):
 
 
 def status_site(ready: Callable[[], bool]) -> Site:
-    """A site with the two answers; `ready` is asked each time."""
+    """A site with the two answers, liveness and readiness; `ready` is asked each time."""
     dash = Resource()
     dash.putChild(b"live", _Answer(lambda: True, b"live\n", b""))
     dash.putChild(b"ready", _Answer(ready, b"ready\n", b"not ready\n"))
