@@ -1,7 +1,7 @@
 """Configuration: every option of the balancer, its default, its bounds, and what it may break.
 
 This is the only place of defaults. Build a `LoadBalancerConfig` yourself, or let `config.load` read it from TOML or the
-command line; `config.reference` renders what is here as documentation and `LoadBalancerConfig.model_json_schema()` serves
+command line; `config.reference` renders the models as documentation and `LoadBalancerConfig.model_json_schema()` serves
 editors.
 """
 

@@ -19,7 +19,7 @@ _POLICIES = "; ".join(f"`{name}`, {policy.describe}" for name, policy in POLICIE
 
 
 class LoadBalancerConfig(Model):
-    """A load balancer: these clients, that policy, those backends."""
+    """The configuration of a load balancer: listener, policy, backends, and tables for the rest."""
 
     backends: tuple[Backend, ...] = Field(
         strict=False,
@@ -40,17 +40,17 @@ class LoadBalancerConfig(Model):
         default=("websocket",),
         strict=False,
         description="Protocols that a client may switch its connection to (`Upgrade`); other offers "
-        "are removed and the request goes on as plain HTTP. Danger: what is inside is not looked at.",
+        "are removed and the request goes on as plain HTTP. Danger: what a tunnel carries is not looked at.",
     )
     client_half_close: Literal["abort", "finish"] = Field(
         default="abort",
-        description="What it means that a client closes its sending side while it is answered: "
+        description="What a client's half-close means while it is answered: "
         "`abort`: it has left, and its request is taken back; `finish`: answer it all the same.",
     )
     error_pages: dict[str, str] = Field(
         default={},
-        description='Files that replace our own error answers, by status: `503 = "/etc/lb/503.html"`; '
-        "the ending (.html, .json, else text) says the type. Read once, at the start.",
+        description="Files that replace local replies (error answers of our own), by status: "
+        '`503 = "/etc/lb/503.html"`; the ending (.html, .json, else text) says the type. Read once, at the start.',
     )
     listen: ListenConfig = ListenConfig()
     health_check: HealthCheckConfig = HealthCheckConfig()
@@ -73,7 +73,7 @@ class LoadBalancerConfig(Model):
             if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z/-]+", token):
                 raise ValueError(f"{token!r} should be a protocol name, such as websocket")
             if token.lower() in ("h2c", "h2") or token.lower().startswith(("http/", "tls/")):
-                # What such a switch carries are requests, which nobody would look at any more.
+                # Such a switch carries requests, which would pass unseen (request smuggling).
                 raise ValueError(f"{token} cannot be allowed: requests inside it would bypass every rule")
         return tuple(token.lower() for token in value)
 

@@ -1,4 +1,4 @@
-"""What all tables of the configuration have in common."""
+"""The base of all tables of the configuration."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any

@@ -1,4 +1,4 @@
-"""How long each wait may last, and how much of a message is taken."""
+"""Timeouts and limits: how long each wait may last, and how much of a message is taken."""
 
 from pydantic import Field
 
@@ -6,17 +6,17 @@ from twisted_lb.config.base import Bytes, Model, Seconds
 
 
 class TimeoutsConfig(Model):
-    """How long each kind of waiting may last; nothing waits for ever."""
+    """Timeouts: how long each kind of waiting may last; nothing waits for ever."""
 
     head_s: Seconds = Field(
         default=10,
         description="For a client to send a whole request head, from its first byte. Danger: "
-        "long values let slow clients hold connections open.",
+        "long values let slow heads (slowloris) hold connections open.",
     )
     body_idle_s: Seconds = Field(
         default=30,
-        description="For the next byte of a request body, and what a client that sends slower than "
-        "`limits.client_bytes_per_s` may be late. Danger: short values cut uploads over bad networks.",
+        description="For the next byte of a request body, and how late a slow body (slower than "
+        "`limits.client_bytes_per_s`) may be. Danger: short values cut uploads over bad networks.",
     )
     connect_s: Seconds = Field(
         default=5,
@@ -29,8 +29,9 @@ class TimeoutsConfig(Model):
     )
     attempt_s: Seconds | None = Field(
         default=None,
-        description="The same for a single attempt, so that time is left to ask another backend where that is safe; left "
-        "out: an attempt may take all of it. Danger: shorter than the slowest page asks every backend for it.",
+        description="For a single attempt to begin its answer, so that time is left to ask another backend where "
+        "that is safe; left out: an attempt may take all of it. Danger: shorter than the slowest page asks every "
+        "backend for it.",
     )
     response_idle_s: Seconds = Field(
         default=60,
@@ -39,7 +40,7 @@ class TimeoutsConfig(Model):
     )
     client_idle_s: Seconds = Field(
         default=75,
-        description="For the next request on a client's connection.",
+        description="For the next request on a client's connection (keep-alive).",
     )
     tunnel_idle_s: Seconds = Field(
         default=3600,
@@ -48,13 +49,13 @@ class TimeoutsConfig(Model):
     )
     drain_s: Seconds = Field(
         default=8,
-        description="For running exchanges to finish when the balancer is stopped; what is not "
+        description="For running exchanges to finish when the balancer is stopped (graceful drain); what is not "
         "finished then is cut. Danger: longer than your service manager's patience is cut by it.",
     )
 
 
 class LimitsConfig(Model):
-    """How much of a message is held, or accepted at all; beyond it the client gets a 4xx."""
+    """Limits: how much of a message is held, or accepted at all; beyond it the client gets a 4xx."""
 
     request_line_bytes: int = Field(
         default=8192,
@@ -83,7 +84,7 @@ class LimitsConfig(Model):
     )
     replay_body_bytes: Bytes = Field(
         default=65536,
-        description="How much of a request body is held for a retry; a longer one is not retried "
+        description="How much of a request body is held for a retry (replay buffer); a longer one is not retried "
         "once sent. Danger: every running request may hold this much.",
     )
     body_bytes: Bytes | None = Field(
@@ -95,7 +96,7 @@ class LimitsConfig(Model):
         default=None,
         ge=1,
         le=10_000_000,
-        description="Clients' connections that may be open at once; who comes then waits in the kernel's queue until one "
+        description="Clients' connections that may be open at once; more wait in the kernel's accept queue until one "
         "closes. Left out: half of the descriptors that the process may open, less some of its own, since each may need one "
         "to a backend. "
         "Danger: more than half runs out of descriptors, and requests get a 503.",
@@ -104,13 +105,13 @@ class LimitsConfig(Model):
         default=0,
         ge=0,
         le=10_000_000,
-        description="Of those, how many one address may have open (an IPv6 one: its whole /64); more get a 429 and are "
+        description="Connections that one address may have open (an IPv6 one: its whole /64); more get a 429 and are "
         "closed. 0: no such limit; `forwarding.trusted_proxies` have none. Danger: many people share one address.",
     )
     client_bytes_per_s: int = Field(
         default=240,
         ge=0,
         le=2**30,
-        description="The slowest a client may send its body or take its answer, on average; a body that drips is 408, "
-        "an answer that is sipped is cut. 0: no bound. Danger: uploads that trickle by design need 0.",
+        description="The slowest a client may send its body or take its answer, on average: a slow body (slowloris) is "
+        "408, a slow read is cut. 0: no bound. Danger: uploads that trickle by design need 0.",
     )

@@ -1,4 +1,4 @@
-"""Where sockets listen."""
+"""Listeners: where sockets listen."""
 
 import ipaddress
 
@@ -8,7 +8,7 @@ from twisted_lb.config.base import Model
 
 
 class ListenConfig(Model):
-    """Where the balancer accepts its clients."""
+    """The listener: where the balancer accepts its clients."""
 
     port: int = Field(
         default=80,
@@ -25,7 +25,7 @@ class ListenConfig(Model):
 
     @property
     def where(self) -> str:
-        """How messages call it: `port 80`, `127.0.0.1:80`, `[::1]:80`."""
+        """The address as messages call it: `port 80`, `127.0.0.1:80`, `[::1]:80`."""
         if not self.interface:
             return f"port {self.port}"
         host = f"[{self.interface}]" if ":" in self.interface else self.interface
@@ -45,7 +45,7 @@ class ListenConfig(Model):
 
 
 class SiblingConfig(ListenConfig):
-    """The sibling backend, `twistd be`."""
+    """The configuration of the sibling backend, `twistd be`."""
 
     port: int = Field(default=8080, ge=0, le=65535, description="TCP port; 0: the kernel's choice.")
     name: str | None = Field(

@@ -1,4 +1,4 @@
-"""Configuration out of a TOML file and a command line, with errors a person can use."""
+"""Loading: configuration out of a TOML file and a command line, with errors that a person can use."""
 
 import re
 import tomllib
@@ -14,7 +14,7 @@ from twisted_lb.config.base import names_of
 from twisted_lb.config.pools import NO_BACKEND
 from twisted_lb.errors import ConfigError
 
-# Where the flags of `twistd lb` go; errors name the flag that was typed.
+# The keys that the flags of `twistd lb` set; errors name the flag that was typed.
 FLAGS = {
     "--backend": "backends",
     "--healthcheck": "health_check.interval_s",
@@ -30,7 +30,7 @@ M = TypeVar("M", bound=Model)
 
 
 def load_toml(path: Path | str) -> LoadBalancerConfig:
-    """The configuration in a TOML file; ConfigError with everything that is wrong in it."""
+    """Load the configuration in a TOML file; ConfigError with everything that is wrong in it."""
     return _validated(LoadBalancerConfig, _read_toml(Path(path)), {}, f"{path}: ")
 
 
@@ -82,7 +82,7 @@ def _put(model: Any, values: dict[str, Any], dotted: str, value: object) -> None
 
 
 def _value(flag: str, text: str | list[str]) -> object:
-    """What a flag's text stands for; the text itself where it is no number but should be."""
+    """The value of a flag's text; the text itself where it is no number but should be."""
     if flag not in NUMERIC_FLAGS or not isinstance(text, str):
         return text
     if re.fullmatch("[+-]?[0-9]{1,18}", text):
@@ -101,7 +101,7 @@ def _validated(model: type[M], values: dict[str, Any], typed: Mapping[str, str],
 
 
 def _problems(errors: Iterable[ErrorDetails], typed: Mapping[str, str], source: str) -> Iterator[str]:
-    """What is wrong with the flags, then with the file, which is named once."""
+    """The problems of the flags, then those of the file, which is named once."""
     in_file = []
     for error in errors:
         dotted = ".".join(str(part) for part in error["loc"])

@@ -1,4 +1,4 @@
-"""What an operator sees: the log, and the listener that says whether this instance is ready."""
+"""Observation, what an operator sees: the log, and the listener that says whether this instance is ready."""
 
 import re
 from typing import Annotated, Literal
@@ -10,7 +10,7 @@ from twisted_lb.config.listeners import ListenConfig
 
 
 class LogConfig(Model):
-    """What is logged beside the start and the changes of state."""
+    """The log: what is logged beside the start and the changes of state."""
 
     requests: Literal["none", "failed", "all"] = Field(
         default="none",

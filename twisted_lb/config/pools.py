@@ -1,4 +1,4 @@
-"""Backends, and how they are used: checks, retries, connections that are kept."""
+"""Pools: backends, their checks, retries, and the connections to them that are kept alive."""
 
 import dataclasses
 import re
@@ -12,7 +12,7 @@ from twisted_lb.core.backend import HEAVIEST, BackendSpec
 
 NO_BACKEND = "no backend: give at least one, such as 127.0.0.1:8081"
 
-# Checks closer together than this measure the balancer and not the backend.
+# Probes closer together than this measure the balancer and not the backend.
 SHORTEST_INTERVAL_S = 0.05
 
 
@@ -76,13 +76,13 @@ Backend = Annotated[BackendSpec, _ReadAsTable]
 
 
 class HealthCheckConfig(Model):
-    """The question each backend is asked again and again, and when the answers count."""
+    """Active health checks: the probe that each backend gets again and again, and when its results count."""
 
     interval_s: float = Field(
         default=2.0,
         ge=0,
         le=86400,
-        description="Seconds from one check of a backend to its next; 0 turns checks off. "
+        description="Seconds from one probe of a backend to its next; 0 turns checks off. "
         "Danger: without checks a dead backend is only found by the requests it fails.",
     )
     kind: Literal["http", "tcp"] = Field(
@@ -104,14 +104,14 @@ class HealthCheckConfig(Model):
         default=2,
         ge=1,
         le=1000,
-        description="Checks that must pass in a row before a backend that is down is used again; "
-        "the very first check decides alone. Danger: 1 lets a flapping backend flap.",
+        description="Probes that must pass in a row before a backend that is down is used again; "
+        "the very first probe decides alone. Danger: 1 lets a flapping backend flap.",
     )
     fall: int = Field(
         default=3,
         ge=1,
         le=1000,
-        description="Checks that must fail in a row before a backend is taken out. "
+        description="Probes that must fail in a row before a backend is taken out. "
         "Danger: 1 takes a backend out for one lost packet.",
     )
 
@@ -122,7 +122,7 @@ class HealthCheckConfig(Model):
 
     @property
     def answer_timeout_s(self) -> float:
-        """How long one check waits: `timeout_s`, or what follows from the interval."""
+        """How long one probe waits for an answer: `timeout_s`, or what follows from the interval."""
         return min(0.8 * self.interval_s, 5.0) if self.timeout_s is None else self.timeout_s
 
     @field_validator("interval_s")
@@ -142,13 +142,13 @@ class HealthCheckConfig(Model):
 
 
 class RetryConfig(Model):
-    """When a request that a backend failed is given to another one."""
+    """Retries: when a request that a backend failed is given to another one, and the budget for that."""
 
     more_attempts: int = Field(
         default=2,
         ge=0,
         le=10,
-        description="Attempts after the first one; 0 never retries. Danger: each attempt adds "
+        description="Attempts after the first one (retries); 0 never retries. Danger: each attempt adds "
         "to the time a client may wait.",
     )
     bad_statuses: tuple[Annotated[int, Field(ge=500, le=599, strict=True)], ...] = Field(
@@ -175,7 +175,7 @@ class RetryConfig(Model):
 
 
 class UpstreamConfig(Model):
-    """Connections to backends that are kept open for the next request."""
+    """Connections to backends that are kept open for the next request (keep-alive, connection pool)."""
 
     max_idle: int = Field(
         default=32,
@@ -186,7 +186,7 @@ class UpstreamConfig(Model):
     )
     idle_s: Seconds = Field(
         default=60,
-        description="How long one may stay idle; less where the backend says so (`Keep-Alive: timeout=N`) or "
+        description="How long a connection may stay idle; less where the backend says so (`Keep-Alive: timeout=N`) or "
         "was seen to close idle ones: 0.8 of that.",
     )
     max_requests: int = Field(
@@ -206,7 +206,8 @@ class UpstreamConfig(Model):
         ge=0,
         le=86400,
         description="A request that must not be sent twice takes a connection only if it was in use less than "
-        "this ago; 0: always a new one. Danger: longer than the backend's own keep-alive fails such requests.",
+        "this ago; 0: always a new one. Danger: longer than the backend's own keep-alive fails such requests "
+        "(keep-alive race).",
     )
 
     @property

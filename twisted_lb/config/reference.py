@@ -83,7 +83,7 @@ def _toml(value: object) -> str:
 
 
 def _kind(schema: Mapping[str, Any]) -> str:
-    """What may stand there, out of a JSON schema: `number > 0 and <= 86400`."""
+    """The kind of a value, out of a JSON schema: `number above 0 to 86400`."""
     if "enum" in schema:
         return " or ".join(f'`"{value}"`' for value in schema["enum"])
     if "anyOf" in schema:
@@ -101,7 +101,7 @@ def _kind(schema: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-    """Write it to stdout."""
+    """Write the reference to stdout."""
     sys.stdout.write(reference())
 
 

@@ -1,4 +1,4 @@
-"""What backends are told about a request and its client, and what is believed of clients."""
+"""Routes: what backends are told about a request and its client, and which claims of clients count."""
 
 import ipaddress
 from typing import Literal
@@ -9,7 +9,7 @@ from twisted_lb.config.base import Model
 
 
 class ForwardingConfig(Model):
-    """What backends are told about clients, and what is believed of clients."""
+    """Forwarding: what backends are told about clients, and which clients' own claims count."""
 
     trusted_proxies: tuple[str, ...] = Field(
         default=(),
