@@ -1,4 +1,4 @@
-"""Backends in memory that answer as they are told, and remember what they were asked."""
+"""Scripted backends in memory: they answer as they are told, and remember what they were asked."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -21,7 +21,7 @@ _LIMITS: Final = Limits(line_bytes=1 << 20, head_bytes=1 << 20, fields=10_000, t
 
 
 class Wait:
-    """Do nothing for so many seconds, then go on."""
+    """A step of a script: do nothing for so many seconds, then go on."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds: Final = seconds
@@ -31,7 +31,7 @@ class Wait:
 
 
 class End(Enum):
-    """How a backend can end a connection, or not."""
+    """A step of a script that ends: how a backend ends a connection, or never answers."""
 
     CLOSE = "send what is kept, then close"
     RESET = "close at once, with a reset"
@@ -55,7 +55,7 @@ def response(body: bytes = b"ok\n", status: int = 200, *lines: bytes) -> bytes:
 
 
 def usual(request: bytes) -> list[Action]:
-    """The answer of a backend that has no script: 200 and a small body, none for HEAD."""
+    """The response of a backend that has no script: 200 and a small body, none for HEAD."""
     answer = response()
     return [answer[: -len(b"ok\n")] if request.startswith(b"HEAD ") else answer]
 
@@ -82,11 +82,11 @@ class BackendConnection:
         self._waiting: IDelayedCall | None = None
         self._answered = False  # the script was asked about the request that is coming
         self._persistent = True
-        self._silent = False  # it never speaks again, or bytes are only bytes
+        self._silent = False  # no response follows any more, or bytes are only bytes
 
     @property
     def transport(self) -> MemoryTransport:
-        """To do what no script says: pause reading, half-close, send at any time."""
+        """The transport, for what no script says: pause reading, half-close, send at any time."""
         assert self._transport is not None, "it is not connected yet"
         return self._transport
 
@@ -107,13 +107,13 @@ class BackendConnection:
             self._go_on()
 
     def readConnectionLost(self) -> None:
-        """It will send no more: neither will this side, once its answer is out."""
+        """The balancer sent its FIN: so will this side, once its response is out."""
         self.ended = True
         if not self._steps and self._waiting is None and not self._silent:
             self.transport.loseConnection()
 
     def connectionLost(self, reason: Failure) -> None:
-        """It is over."""
+        """The connection is gone."""
         self.lost = reason
         self._steps.clear()
         if self._waiting is not None:
@@ -170,7 +170,7 @@ class BackendConnection:
             self._act()
 
     def _act(self) -> None:
-        """Take the steps until one takes time."""
+        """Take the steps of the script until one takes time."""
         self._waiting = None
         while self._steps:
             step = self._steps.popleft()
@@ -198,12 +198,12 @@ class BackendConnection:
 
 
 class ScriptedBackend:
-    """A server at an address of the network.
+    """A backend at an address of the network, which follows a script.
 
-    `script` is a callable, asked with each request for the actions of its answer; or a list of answers, each for one
-    request, whatever connection it comes on, after which `usual` answers. An answer is one action or several: bytes to
-    send, `Wait(seconds)`, CLOSE, RESET, NEVER_ANSWER. With `early` the answer begins at the end of the request's head.
-    A request that is none is an error of the balancer: BadMessage, logged, and the connection is reset.
+    `script` is a callable, asked with each request for the actions of its response; or a list of responses, each for
+    one request, whatever connection it comes on, after which `usual` answers. A response is one action or several:
+    bytes to send, `Wait(seconds)`, CLOSE, RESET, NEVER_ANSWER. With `early` the response begins at the end of the
+    request's head. A request that is none is an error of the balancer: BadMessage, logged, and the connection is reset.
     """
 
     def __init__(
@@ -235,7 +235,7 @@ class ScriptedBackend:
         return [answer] if isinstance(answer, bytes | Wait | End) else answer
 
     def stop(self) -> None:
-        """Die: refuse from now on, and reset what is connected."""
+        """Die: refuse new connections from now on, and reset those that are there."""
         self.listener.stop()
         for connection in self.connections:
             if connection.open:

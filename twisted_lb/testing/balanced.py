@@ -1,4 +1,4 @@
-"""A whole balancer in two lines: the real data plane, made by the one who makes it in production, on a network in memory."""
+"""A whole balancer in two lines: the data plane of production, on a network in memory."""
 
 from collections.abc import Callable
 from typing import Final
@@ -29,8 +29,8 @@ WALL_TIME: Final = 784111777.0
 def runtime_of(
     time: IReactorTime, dial: Dial, *, seed: int = 1, now: Clock | None = None, poller: Poller | None = None
 ) -> Runtime:
-    """A Runtime on a test's time (a HeapClock, as a rule) and a test's network; its wall clock stands at WALL_TIME. Without a
-    poller the network's transports are taken for foreign ones.
+    """A runtime on a test's time (a HeapClock, as a rule) and a test's network; its wall clock stands at WALL_TIME.
+    Without a poller the network's transports are taken for foreign ones.
     """
     clock = Clock(time.seconds) if now is None else now
 
@@ -51,10 +51,10 @@ def runtime_of(
 
 
 class Balanced:
-    """A balancer with this configuration on a MemoryNetwork, at `address`; its backends are those that the test puts there.
+    """A balancer with this configuration on a MemoryNetwork, at `address`; its backends are those of the test.
 
-    `events` are the changes of state so far, `records` what is known of each exchange that has ended. `close` ends it; what is
-    still open then is cut.
+    `events` are the changes of state so far, `records` those of the exchanges that have ended. `close` ends it;
+    exchanges that are still running then are cut.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Balanced:
         return self.data_plane.clusters[DEFAULT]
 
     def outcomes(self) -> dict[str, int]:
-        """How the attempts at all backends that are there ended, by name; what did not happen is left out."""
+        """How the attempts at all present backends ended, by name; outcomes that did not happen are left out."""
         total: dict[str, int] = {}
         for backend in self.cluster.snapshot().backends:
             for name, count in backend.outcomes.items():
@@ -105,7 +105,7 @@ class Balanced:
         return total
 
     def close(self) -> None:
-        """Refuse new clients, cut what runs, stop checking."""
+        """Refuse new clients, cut running exchanges, stop the checks."""
         self.listener.stop()
         self.data_plane.close()
         self.network.clock.callLater(0, self.runtime.deadlines.stop)

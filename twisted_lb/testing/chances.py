@@ -1,29 +1,29 @@
-"""How often things go wrong in the network in memory, and how badly."""
+"""The chances of faults in the network in memory: how often things go wrong, and how badly."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Chances:
-    """How often things go wrong, as probabilities, and how badly, in seconds and bytes. By default nothing does.
+    """The chances of faults, as probabilities, and how bad they are, in seconds and bytes. By default there are none.
 
     The first group is drawn for each attempt to connect, the second for each write, the third once for each connection.
-    Connections are those of whoever dials (the balancer's to its backends) and of whoever connects (its clients): what
-    befalls one happens to the peer, never to the side that is tried out.
+    Connections are those of dialers (the balancer's to its backends) and of clients: what befalls one happens to the
+    peer, never to the side that is tried out.
     """
 
-    # Nobody listens, for once.
+    # The connect is refused, as if nobody listened.
     refused: float = 0.0
-    # No answer to the connect: it ends by its timeout.
+    # The connect gets no answer: it ends by its timeout.
     hanging: float = 0.0
-    # We have nothing left to connect with.
+    # This machine has nothing left to connect with (descriptors, ports).
     local_failure: float = 0.0
 
     # The kernel takes a part only, at least a byte, and for a moment no more.
     partial_write: float = 0.0
-    # It arrives in pieces.
+    # A write arrives in pieces.
     split: float = 0.0
-    # It, and all behind it, arrives late, by at most `longest_delay_s`; so does the answer to a connect.
+    # A write, and all behind it, arrives late, by at most `longest_delay_s`; so does the answer to a connect.
     delayed: float = 0.0
     longest_delay_s: float = 0.5
     # A reset takes away what is still on its way, rather than follow it.
@@ -31,14 +31,14 @@ class Chances:
 
     # Both sides are told that the other one reset the connection.
     reset: float = 0.0
-    # The peer closes it, as a process that ends does.
+    # The peer closes the connection, as a process that ends does.
     closed: float = 0.0
     # The peer sends its FIN and listens on.
     half_closed: float = 0.0
     # Nothing arrives at the peer for a while, at most `longest_stall_s`: it reads slowly.
     stalled: float = 0.0
     longest_stall_s: float = 10.0
-    # When that is: behind a byte of either direction, small numbers more often, or after a time.
+    # When one of the last four happens: behind a byte of either direction, small numbers more often, or after a time.
     within_bytes: int = 100_000
     within_s: float = 5.0
 
@@ -50,5 +50,5 @@ class Chances:
 
     @property
     def of_a_connection(self) -> tuple[float, ...]:
-        """Reset, closed, half-closed, stalled: what befalls a connection once."""
+        """The chances of what befalls a connection once: reset, closed, half-closed, stalled."""
         return self.reset, self.closed, self.half_closed, self.stalled

@@ -1,4 +1,4 @@
-"""Clients in memory: they say what a test says, and keep what they hear."""
+"""Scripted clients in memory: they say what a test says, and keep what they hear."""
 
 from typing import Final
 
@@ -11,10 +11,10 @@ from twisted_lb.testing.transport import MemoryTransport
 
 
 class ScriptedClient:
-    """A connection to an address of the network, from `host`. ConnectionRefusedError when nobody listens there.
+    """A client: a connection to an address, from `host`. ConnectionRefusedError when nobody listens there.
 
-    `received` is everything heard; `take` gives it piece by piece. `ended`: the other side sent its FIN. `lost`: why the
-    connection is gone, None while it stands.
+    `received` is everything heard; `take` gives it piece by piece. `ended`: the other side sent its FIN. `lost`: why
+    the connection is gone, None while it stands.
     """
 
     def __init__(self, network: MemoryNetwork, address: Address | str, host: str = "127.0.0.1") -> None:
@@ -25,26 +25,26 @@ class ScriptedClient:
         self.transport: Final[MemoryTransport] = network.connect(address, self, host)
 
     def send(self, data: bytes) -> "ScriptedClient":
-        """Send; it arrives when the clock turns."""
+        """Send bytes; they arrive when the clock turns."""
         self.transport.write(data)
         return self
 
     def take(self) -> bytes:
-        """What was heard since the last time."""
+        """Take what was heard since the last time."""
         data = self.received[self._taken :]
         self._taken = len(self.received)
         return data
 
     def stop_reading(self) -> None:
-        """Read no more: what is sent here fills the network, and then the sender's buffer."""
+        """Read no more (slow read): what is sent here fills the network, and then the sender's buffer."""
         self.transport.pauseProducing()
 
     def go_on_reading(self) -> None:
-        """Read again."""
+        """Read again after `stop_reading`."""
         self.transport.resumeProducing()
 
     def half_close(self) -> None:
-        """Say that nothing more will be sent, and listen on."""
+        """Half-close: send a FIN, and listen on."""
         self.transport.loseWriteConnection()
 
     def close(self) -> None:

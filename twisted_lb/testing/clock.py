@@ -1,4 +1,4 @@
-"""Time that moves only when told to. A heap: `twisted.internet.task.Clock` sorts all its calls at every one of them."""
+"""A test's clock, which moves only when told to. A heap: Twisted's `task.Clock` sorts all its calls at every one."""
 
 import heapq
 from collections.abc import Callable
@@ -15,7 +15,7 @@ _MOST_AT_ONCE: Final = 1_000_000
 
 @implementer(IDelayedCall)
 class HeapDelayedCall:
-    """One call to come, as `callLater` returns it."""
+    """One delayed call, as `callLater` returns it."""
 
     def __init__(self, clock: "HeapClock", at: float, what: Callable[[], object]) -> None:
         self._clock: Final = clock
@@ -25,26 +25,26 @@ class HeapDelayedCall:
         self._cancelled = False
 
     def getTime(self) -> float:
-        """When it happens, in the clock's seconds."""
+        """When the call happens, in the clock's seconds."""
         return self._at
 
     def active(self) -> bool:
-        """Whether it is still going to happen."""
+        """Whether the call is still going to happen."""
         return not (self._called or self._cancelled)
 
     def cancel(self) -> None:
-        """Take it back. AlreadyCalled or AlreadyCancelled when that is too late."""
+        """Cancel the call. AlreadyCalled or AlreadyCancelled when that is too late."""
         self._check()
         self._cancelled = True
         self._clock._drop(self)
 
     def delay(self, secondsLater: float) -> None:
-        """Move it by so many seconds."""
+        """Delay the call by so many seconds more."""
         self._check()
         self._move(self._at + secondsLater)
 
     def reset(self, secondsFromNow: float) -> None:
-        """Let it happen so many seconds from now."""
+        """Let the call happen so many seconds from now."""
         self._check()
         self._move(self._clock.seconds() + secondsFromNow)
 
@@ -65,10 +65,10 @@ class HeapDelayedCall:
 
 @implementer(IReactorTime)
 class HeapClock:
-    """A reactor's time, moved by `advance`, `run_until` and `settle`.
+    """A reactor's time (IReactorTime), moved by `advance`, `run_until` and `settle`.
 
-    Calls happen in the order of their moments, those of one moment in the order of their making, and each sees the clock at
-    its own moment. What a call raises leaves `advance`; the rest happens at the next one.
+    Calls happen in the order of their moments, those of one moment in the order of their making, and each sees the
+    clock at its own moment. What a call raises leaves `advance`; the rest happens at the next one.
     """
 
     def __init__(self, now: float = 0.0) -> None:
@@ -79,18 +79,18 @@ class HeapClock:
         self._active: dict[HeapDelayedCall, int] = {}
 
     def seconds(self) -> float:
-        """What time it is."""
+        """The time now, in seconds."""
         return self._now
 
     def callLater(self, delay: float, callable: Callable[..., Any], *args: object, **kwargs: object) -> HeapDelayedCall:  # noqa: A002
-        """See IReactorTime. Zero: at the next `advance`, never before this returns."""
+        """See IReactorTime. With a delay of zero: at the next `advance`, never before this returns."""
         assert delay >= 0, f"{delay} seconds from now is over"
         call = HeapDelayedCall(self, self._now + delay, partial(callable, *args, **kwargs))
         self._push(call)
         return call
 
     def getDelayedCalls(self) -> list[HeapDelayedCall]:
-        """All that are still to come, in no order."""
+        """All calls that are still to come, in no order."""
         return list(self._active)
 
     def advance(self, seconds: float) -> None:

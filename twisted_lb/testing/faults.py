@@ -1,4 +1,4 @@
-"""What goes wrong in the network in memory by itself: at random moments, and the same ones for the same seed."""
+"""Faults: what goes wrong in the network in memory by itself, at random moments, the same ones for the same seed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from twisted_lb.testing.transport import MemoryTransport
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that went wrong: when, in the clock's seconds, what, and to which connection or address."""
+    """One fault that happened: when, in the clock's seconds, what, and to which connection or address."""
 
     at: float
     what: str
@@ -35,10 +35,10 @@ _TROUBLES: Final = (
 
 
 class Faults:
-    """Given to a MemoryNetwork, it spoils it. `rng` decides what and when, so that a seed is a story that can be told again.
+    """The faults of a MemoryNetwork. `rng` decides what goes wrong and when: a seed is a story that can be told again.
 
-    `happened` is what came about; `hear` is told each, as it happens. What a network does to every byte (partial writes,
-    pieces, delays) is not in it. `calm` ends it all.
+    `happened` are the faults so far; `hear` is told each, as it happens. What a network does to every byte (partial
+    writes, pieces, delays) is not among them. `calm` ends it all.
     """
 
     def __init__(
@@ -51,13 +51,13 @@ class Faults:
         self._clock: Final = clock
 
     def calm(self) -> None:
-        """From now on nothing goes wrong any more, to connections that exist neither."""
+        """End all faults: from now on nothing goes wrong any more, not even to connections that exist."""
         self.chances = Chances()
 
     # The network asks.
 
     def pipe(self, capacity_bytes: int) -> FaultyPipe:
-        """One direction of a connection."""
+        """A faulty pipe for one direction of a connection."""
         return FaultyPipe(self._clock, capacity_bytes, self._rng, lambda: self.chances)
 
     def delay_s(self) -> float:

@@ -1,4 +1,4 @@
-"""One direction of a connection through a bad network: little is taken at once, and it arrives late and in pieces."""
+"""A faulty pipe: one direction of a connection where little is taken at once, and arrives late and in pieces."""
 
 from collections import deque
 from collections.abc import Callable
@@ -21,7 +21,7 @@ class _Mark(Enum):
 
 
 class FaultyPipe(Pipe):
-    """What is on its way arrives in its order, its end last."""
+    """A faulty pipe: bytes on their way arrive late, in their order, the end last."""
 
     def __init__(self, clock: IReactorTime, capacity: int, rng: Random, chances: Callable[[], Chances]) -> None:
         super().__init__(capacity)
@@ -37,10 +37,10 @@ class FaultyPipe(Pipe):
         self._passed = 0
         self._after: tuple[int, Callable[[], None]] | None = None
 
-    # What befalls it.
+    # Faults.
 
     def after(self, count: int, happen: Callable[[], None]) -> None:
-        """Call once `count` bytes have been taken; the one behind waits for that."""
+        """Call `happen` once `count` bytes have been taken; the next byte waits for that."""
         self._after = (count, happen)
 
     def stall(self, seconds: float) -> None:
@@ -72,7 +72,7 @@ class FaultyPipe(Pipe):
         return taken
 
     def _share(self, most: int) -> int:
-        """How much of it is taken."""
+        """How many bytes of a write are taken."""
         if self._after is not None and self._passed + most > self._after[0]:
             (count, happen), self._after = self._after, None
             most = max(count - self._passed, 0)
@@ -110,7 +110,7 @@ class FaultyPipe(Pipe):
         self.tear()
 
     def tear(self) -> None:
-        """A reset that neither side asked for."""
+        """Tear the pipe: a reset that neither side asked for."""
         if self._marked is not _Mark.RST:
             self._marked = _Mark.RST
             if self._flying and self._rng.random() < self._chances().overtaken:
@@ -143,7 +143,7 @@ class FaultyPipe(Pipe):
             self._clock.callLater(max(due - self._clock.seconds(), 0.0), self._look)
 
     def _look(self) -> None:
-        """At the first of what is on its way: one thing a turn, so that pieces stay pieces."""
+        """Look at the first of what is on its way: one thing a turn, so that pieces stay pieces."""
         self._landing = False
         if self._flying and max(self._flying[0][0], self._stalled_until) <= self._clock.seconds():
             _, what = self._flying.popleft()

@@ -1,7 +1,7 @@
 """A network in memory: connections that behave as TCP's do, on a clock that the test moves.
 
-Everything that a peer does arrives in a turn of the clock (`callLater(0)`). Each direction holds a bounded number of bytes,
-as the kernel's buffers do, so that somebody who does not read is noticed by somebody who writes.
+Everything that a peer does arrives in a turn of the clock (`callLater(0)`). Each direction holds a bounded number of
+bytes, as the kernel's buffers do, so that a writer notices a reader that does not read (back-pressure).
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ _log = Logger()
 
 
 class MemoryListener:
-    """An address that takes connections, until `stop`."""
+    """A listener: an address that takes connections, until `stop`."""
 
     def __init__(self, network: "MemoryNetwork", address: Address, build: Callable[[], StreamProtocol]) -> None:
         self.address: Final = address
@@ -39,7 +39,7 @@ class MemoryListener:
         self._build: Final = build
 
     def stop(self) -> None:
-        """Refuse from now on; connections that are accepted live on, those still waiting are reset."""
+        """Refuse connections from now on; those that are accepted live on, those still waiting are reset."""
         self.listening = False
         self._network._unlisten(self)
 
@@ -64,18 +64,18 @@ class _Attempt:
         self.over = False
 
     def cancel(self) -> None:
-        """Give up; nothing is told any more."""
+        """Give the connect up; nothing is told any more."""
         self.over = True
 
     def fail(self, outcome: Outcome, detail: str) -> None:
-        """Tell it, unless it was given up."""
+        """Tell the failure, unless the connect was given up."""
         if not self.over:
             self.over = True
             self._failed(outcome, detail)
 
 
 class MemoryNetwork:
-    """Addresses, who listens there, and what lies between: a Dial, as clusters and the probes take one.
+    """A network: addresses, their listeners, and what lies between. A Dial, as clusters and probes take one.
 
     Addresses are given as in a configuration (`"app:80"`, `"unix:/run/app.sock"`) or parsed; names need no resolver. An
     address where nobody listens refuses. `open_connections` are the ends that are not closed: none, after a test. With
@@ -95,7 +95,7 @@ class MemoryNetwork:
         self._standing: dict[MemoryTransport, None] = {}
         self._next_port = _FIRST_PORT
 
-    # Who is there.
+    # Listeners.
 
     def listen(self, address: Address | str, build_protocol: Callable[[], StreamProtocol]) -> MemoryListener:
         """Give each connection to this address a protocol of its own. ValueError when somebody listens there."""
@@ -110,25 +110,25 @@ class MemoryNetwork:
             del self._listeners[listener.address]
 
     def refuse(self, address: Address | str) -> None:
-        """Refuse connections, whoever listens; those that exist live on. `heal` ends it."""
+        """Refuse connections to an address, whoever listens; those that exist live on. `heal` ends it."""
         self.fail(address, Outcome.REFUSED, "connection refused")
 
     def hang(self, address: Address | str) -> None:
-        """Swallow attempts to connect: they end by their timeout. `heal` ends it."""
+        """Swallow attempts to connect to an address: they end by their timeout. `heal` ends it."""
         self.fail(address, Outcome.CONNECT_TIMEOUT, "no answer in time")
 
     def fail(self, address: Address | str, outcome: Outcome, detail: str = "made to fail") -> None:
-        """Let attempts to connect end like this. `heal` ends it."""
+        """Let attempts to connect to an address end with this outcome. `heal` ends it."""
         self._troubles[_parsed(address)] = (outcome, detail)
 
     def heal(self, address: Address | str) -> None:
-        """Let connections to this address be made again."""
+        """Let connections to an address be made again."""
         self._troubles.pop(_parsed(address), None)
 
     # Connecting.
 
     def dial(self, address: Address, protocol: StreamProtocol, timeout_s: float, failed: Failed) -> _Attempt:
-        """See net.dialer.Dial. Nothing is told before this returns."""
+        """See Dial. Nothing is told before this returns."""
         self.dialled.append(address)
         attempt = _Attempt(failed)
         delay_s = 0.0 if self.faults is None else self.faults.delay_s()
@@ -157,7 +157,7 @@ class MemoryNetwork:
             attempt.fail(*trouble)
 
     def connect(self, address: Address | str, protocol: StreamProtocol, host: str = "127.0.0.1") -> MemoryTransport:
-        """Connect from `host`, at once; the other side is told in a turn. ConnectionRefusedError when it is not to be."""
+        """Connect from `host`, at once; the other side is told in a turn. ConnectionRefusedError if that is refused."""
         where = _parsed(address)
         if where not in self._listeners or where in self._troubles:
             raise ConnectionRefusedError(f"nobody takes connections at {where}")
@@ -203,7 +203,7 @@ def _parsed(address: Address | str) -> Address:
 
 
 def _shown(address: Address) -> IPv4Address | UNIXAddress:
-    """Twisted's address object; the host may be a name, nobody resolves it."""
+    """Twisted's address object; the host may be a name, since it is not resolved."""
     if isinstance(address, TcpAddress):
         return IPv4Address("TCP", address.host, address.port)
     return UNIXAddress(address.path.encode())

@@ -1,4 +1,4 @@
-"""One end of a connection in memory, with the manners of `net.transport.Transport`."""
+"""A transport in memory: one end of a connection, with the manners of `net.transport.Transport`."""
 
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -19,10 +19,10 @@ _log = Logger()
 
 
 class MemoryTransport:
-    """From connected to closed. `open` gives it its protocol; `standing` holds it for as long as it is not closed.
+    """A transport from connected to closed. `open` gives it its protocol; `standing` holds it until it is closed.
 
-    The contract is that of `net.transport.StreamTransport`. As there, a protocol without `readConnectionLost` is told that
-    all is over at the peer's FIN, and one that is ResetAware hears of a reset even while it reads nothing.
+    The contract is that of `net.interfaces.StreamTransport`. As there, a protocol without `readConnectionLost` is told
+    that all is over at the peer's FIN, and one that is ResetAware hears of a reset even while it reads nothing.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class MemoryTransport:
 
     @property
     def pipes(self) -> tuple[Pipe, Pipe]:
-        """What comes in and what goes out."""
+        """The pipes of both directions: what comes in, what goes out."""
         return self._incoming, self._outgoing
 
     @property
@@ -93,7 +93,7 @@ class MemoryTransport:
             self.abortConnection()
 
     def _look(self) -> None:
-        """At what came from the peer."""
+        """Look at what came from the peer."""
         if self._gone:
             return
         if self._closing or self._read_ended:
@@ -132,7 +132,7 @@ class MemoryTransport:
     # Writing.
 
     def write(self, data: bytes) -> None:
-        """Send what there is room for and keep the rest; silently nothing once closing or gone."""
+        """Send what there is room for and keep the rest; nothing, silently, once closing or gone."""
         if self._closing or self._gone or self._half_closing or self._broken:
             return
         taken = 0 if self._pending else self._put(data)
@@ -144,7 +144,7 @@ class MemoryTransport:
             self._producer.pauseProducing()
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
-        """Write several pieces as one."""
+        """Send several pieces as one."""
         self.write(b"".join(data))
 
     def _put(self, data: bytes | bytearray) -> int:
@@ -154,7 +154,7 @@ class MemoryTransport:
         return self._outgoing.put(data)
 
     def _fail_writing(self) -> None:
-        """The peer takes no more. What it sent before is still to be read, and then it is over."""
+        """Sending failed: the peer takes no more. What it sent before is still to be read, and then it is over."""
         self._broken = True
         self._pending.clear()
         self._wake()
@@ -179,7 +179,7 @@ class MemoryTransport:
                 self._producer.resumeProducing()
 
     def registerProducer(self, producer: Producer, streaming: bool) -> None:
-        """Have the producer paused and resumed by the write buffer; only streaming ones."""
+        """Let the write buffer pause and resume a producer (back-pressure); only streaming ones."""
         if self._producer is not None or not streaming:
             raise RuntimeError("one streaming producer at a time")
         self._producer = producer
@@ -216,7 +216,7 @@ class MemoryTransport:
             self._lose(ConnectionDone())
 
     def loseWriteConnection(self) -> None:
-        """Send a FIN after what is kept; reading goes on."""
+        """Half-close: send a FIN after what is kept; reading goes on."""
         if self._closing or self._gone or self._half_closing:
             return
         self._half_closing = True
@@ -240,7 +240,7 @@ class MemoryTransport:
         self._gone = True
         self._standing.pop(self)
         self._pending.clear()
-        # As the kernel does: bytes that nobody read are answered by a reset, and a reset by nothing.
+        # As the kernel does: unread bytes are answered by a reset, and a reset by nothing.
         if self._incoming.bytes or self._incoming.reset:
             self._outgoing.cut()
         else:
@@ -264,15 +264,15 @@ class MemoryTransport:
 
     @property
     def connected(self) -> bool:
-        """Whether it is not gone."""
+        """Whether the connection is not gone."""
         return not self._gone
 
     def getPeer(self) -> IPv4Address | UNIXAddress:
-        """Where the other end is."""
+        """The address of the peer."""
         return self._peer
 
     def getHost(self) -> IPv4Address | UNIXAddress:
-        """Where this end is."""
+        """The address of this end."""
         return self._host
 
     def __repr__(self) -> str:
