@@ -41,7 +41,7 @@ Args = Mapping[bytes, list[bytes]]
 
 
 def behaviour(args: Args) -> Behaviour:
-    """The behaviour a query string asks for; BadParameterError for what is out of bounds."""
+    """The behaviour that a query string asks for; BadParameterError for what is out of bounds."""
     if not args:
         return PLAIN
     at_head = _one(args, "close") == "head"
@@ -102,7 +102,7 @@ def pattern(start: int, stop: int) -> Iterator[bytes]:
 
 
 def up_to(count: int, blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """The first `count` bytes of the blocks."""
+    """The first `count` bytes of some blocks."""
     for block in blocks:
         yield block[:count]
         count -= len(block)

@@ -22,10 +22,10 @@ Stop = Callable[[], Deferred[None]]
 
 DEFAULTS = SiblingConfig()
 
-# Twisted's 50 overflows when a load tool opens all its connections at once.
+# The accept queue: Twisted's 50 overflows when a load tool opens all its connections at once.
 BACKLOG = 1024
 
-# How often a port that somebody took in the meantime is tried again.
+# How often a port that was taken in the meantime is tried again.
 RETRY_S = 1.0
 
 
@@ -71,7 +71,7 @@ class BackendService(Service):
 
     @property
     def where(self) -> str:
-        """Where it listens, in the words of a log."""
+        """The address that it listens on, in the words of a log."""
         return self._config.model_copy(update={"port": self.site.port}).where
 
     def stopService(self) -> Deferred[None]:

@@ -1,4 +1,4 @@
-"""The sibling backend's pages: who it is, how it is, and what it is told to do."""
+"""The sibling backend's site: pages that say who it is, how it is, and what it was told to do."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ from twisted_lb.sibling.behaviour import (
 )
 from twisted_lb.sibling.page import html_page
 
-# Longer than balancers keep idle connections, so that they close them and not we.
+# Keep-alive: longer than balancers keep idle connections, so that they close them and not we (keep-alive race).
 IDLE_S = 120
 # After this the connections that are still open are cut off.
 CLOSE_GRACE_S = 1.0
@@ -37,7 +37,7 @@ LONGEST_DOWN_S = 3600.0
 # Answers without a body, whatever else was asked for (RFC 9110 6.4.1).
 BODILESS = frozenset({204, 205, 304})
 
-# Probes of this project; `service.py` names them so.
+# How the balancer's probes call themselves (User-Agent); data_plane.py names them so.
 CHECK_USER_AGENT = b"twisted_lb-check/"
 
 
@@ -45,7 +45,7 @@ TEXT = "{name} on port {port}, process {process}: {requests} requests, {checks} 
 
 
 class Answer(NamedTuple):
-    """What goes out; `blocks` add up to `length`, `then` runs once it is written."""
+    """An answer to a request; `blocks` add up to `length`, `then` runs once it is written."""
 
     kind: str
     length: int
@@ -56,7 +56,7 @@ class Answer(NamedTuple):
 
 @implementer(IPushProducer)
 class _Streamer:
-    """Writes blocks into a request as fast as its client takes them, then calls `done`."""
+    """A producer of blocks, written into a request as fast as its client takes them; then it calls `done`."""
 
     def __init__(self, request: Request, blocks: Iterable[bytes], done: Callable[[], None]) -> None:
         self.request = request
@@ -127,7 +127,7 @@ class Pages(Resource):
         return NOT_DONE_YET
 
     def is_check(self, request: Request) -> bool:
-        """Whether a balancer asks, and not one of its clients."""
+        """Whether a request is a balancer's probe, and not a client's."""
         agent = request.getHeader(b"user-agent") or b""
         return request.path == b"/health" or agent.startswith(CHECK_USER_AGENT)
 
@@ -142,7 +142,7 @@ class Pages(Resource):
         request.notifyFinish().addErrback(gone)
 
     def who(self, request: Request) -> Answer:
-        """Who this is, in the form that the client reads best."""
+        """The page about the backend itself, in the form that the client reads best."""
         accept = request.getHeader(b"accept") or b""
         if request.path == b"/whoami.json" or b"application/json" in accept:
             return _json(self.site.facts())
@@ -151,19 +151,19 @@ class Pages(Resource):
         return _text(TEXT.format(**self.site.facts()))
 
     def health(self, _: Request) -> Answer:
-        """`ok`; `render` makes it a 503 when told to."""
+        """The health page, `ok`; `render` makes it a 503 when told to."""
         return _text("ok\n")
 
     def echo(self, request: Request) -> Answer:
-        """The request's body."""
+        """The echo of the request's body."""
         content = cast(IO[bytes], request.content)
         length = content.seek(0, os.SEEK_END)
         content.seek(0)
-        # Never as HTML: it is the sender's, not ours.
+        # Never as HTML: the body is the sender's, not ours.
         return Answer("application/octet-stream", length, iter(lambda: content.read(BLOCK), b""))
 
     def upload(self, request: Request) -> Answer:
-        """What proves that the request's body arrived whole."""
+        """The proof that the request's body arrived whole: its size and digest."""
         content = cast(IO[bytes], request.content)
         digest, length = hashlib.sha256(), 0
         for block in iter(lambda: content.read(BLOCK), b""):
@@ -187,7 +187,7 @@ class Pages(Resource):
         return _text(message)._replace(then=lambda: take_down(pause_s))
 
     def sick(self, request: Request) -> Answer:
-        """Fail all checks for `seconds`, and serve everything else."""
+        """Fail all probes for `seconds`, and serve everything else."""
         pause_s = seconds(request.args or {}, "seconds", LONGEST_DOWN_S, 20.0)
         self.site.fail_checks(pause_s)
         return _text(f"{self.site.name} fails its checks for {pause_s:g} s\n")
@@ -275,7 +275,7 @@ class _Channel(HTTPChannel):
 
 
 class BackendSite(Site):
-    """A sibling backend as a `twisted.web` site; whoever listens sets `port` and `take_down`."""
+    """A sibling backend as a `twisted.web` site; its service sets `port` and `take_down`."""
 
     protocol = _Channel  # type: ignore[assignment]  # Twisted declares its HTTP/2 switch only.
     noisy = False
@@ -293,10 +293,10 @@ class BackendSite(Site):
         self._abort: IDelayedCall | None = None
 
     def log(self, request: HTTPRequest) -> None:
-        """No access log: it would cost more than the answers."""
+        """Log nothing: an access log would cost more than the answers."""
 
     def facts(self) -> dict[str, str | int]:
-        """What its pages say of it."""
+        """The facts that its pages say of it."""
         return {
             "name": self.name,
             "port": self.port,
@@ -307,15 +307,15 @@ class BackendSite(Site):
 
     @property
     def sick(self) -> bool:
-        """Whether checks are to fail now."""
+        """Whether probes are to fail now."""
         return self.reactor.seconds() < self._sick_until
 
     def fail_checks(self, seconds: float) -> None:
-        """Fail checks for that long from now on."""
+        """Fail probes for that long from now on."""
         self._sick_until = self.reactor.seconds() + seconds
 
     def close_connections(self) -> Deferred[None]:
-        """Close every connection, what was written is sent first; fires when all are gone."""
+        """Close every connection, after what was written is sent; fires when all are gone."""
         for channel in tuple(self.channels):
             channel.loseConnection()
         if not self.channels:

@@ -36,7 +36,7 @@ class Options(CommandOptions):
     config: SiblingConfig
 
     def make_parser(self) -> Parser:
-        """The flags; their values are the configuration's business."""
+        """The parser of the flags; their values are the configuration's business."""
         parser = Parser(self.command, SYNOPSIS, DESCRIPTION, EXAMPLES)
         add = parser.add_argument
         add("-p", "--port", help=f"port to listen on, {SiblingConfig().port} if not given")
