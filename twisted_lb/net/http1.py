@@ -161,6 +161,7 @@ class Http1(ClientSide, Receiver, Speaker):
         return True
 
     def _wait_for_head(self) -> None:
+        """Slow-head (slowloris) protection: a head has `head_s` from its first byte, however slowly it comes."""
         self._take_more()
         # An empty line that comes between requests, or half of it, is nothing of the next one.
         if self._state is _IDLE and self._reader.buffer.strip(CRLF):
