@@ -104,9 +104,9 @@ class ClientConnection:
             self._deadline.due = NEVER
 
     def await_request(self) -> None:
-        """Wait for the next request, by the rules as they are now, and not long while the frontend drains."""
+        """Wait for the next request (keep-alive), by the rules as they are now; not long while the frontend drains."""
         if self.full:
-            return  # first it has to take the last answer
+            return  # first it has to take the last response
         frontend = self._frontend
         rules = self.rules = frontend.client_rules
         patience_s = LAST_REQUEST_S if frontend.draining else rules.idle_s

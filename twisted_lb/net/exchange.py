@@ -216,7 +216,7 @@ class Exchange(Requester):
             if upstream is not None:
                 self.connected(upstream)
                 return
-        # No longer than an answer is waited for, over all attempts.
+        # No longer than a response is waited for, over all attempts.
         attempt = self.attempts.current
         assert attempt is not None
         attempt.way = cluster.dial(lease.backend, self, self.attempts.due)
@@ -352,7 +352,7 @@ class Exchange(Requester):
         upstream = self._upstream
         again = attempts.again(Outcome.BAD_STATUS, self._clock.now, replayable=self._replayable())
         if not isinstance(again, Lease):
-            attempts.withdraw()  # nobody waits with an answer in hand
+            attempts.withdraw()  # a response is here already: it does not wait
             self._bad_status = True
             return False
         if upstream is not None:
@@ -454,7 +454,7 @@ class Exchange(Requester):
                 self._cluster.freed()
 
     def local_reply(self, status: int) -> tuple[ResponseHead, bytes]:
-        """Head and body of our own answer to this request."""
+        """Head and body of a local reply to this request."""
         return self.route.local_reply(status, self.head.lines, self.request_id)
 
     def _reply_for(self, refusal: Refusal | None) -> None:

@@ -77,7 +77,7 @@ class Frontend:
         return last
 
     def lead(self, fields: RequestFields, client: Client, route: Route) -> Lead:
-        """What follows from leading a request there; mostly it is what followed for the last new connection."""
+        """The lead of a request to a route, mostly that of the last new connection."""
         last = self._last_lead
         if last is None or fields is not last.fields or client is not last.client or route is not last.route:
             last = self._last_lead = Lead(fields, client, route, may_switch=True)

@@ -116,7 +116,7 @@ class Http1(ClientSide, Receiver, Speaker):
         self._advancing = True
         begun = 0
         connection = self._connection
-        # A client that has not taken its last answer gets no other one begun: what is held for it stays bounded.
+        # A client that has not taken its last response gets no other one begun: what is held for it stays bounded.
         while self._reader.buffer and (self._state is _IDLE or self._state is _HEAD) and not connection.full:
             if begun >= _MOST_AT_ONCE:
                 self._going_on_later = True

@@ -15,8 +15,8 @@ from twisted_lb.wire.rewrite import Client, upstream_head, upstream_tail
 
 @mypyc_attr(acyclic=True)
 class Lead:
-    """What follows from where a request is led: what it may switch to (`upgrade`), and its head as a backend gets it. A pure
-    function of what its header block means, the client and the route, so that it may be kept for as long as these stay.
+    """A lead of requests to a route: the protocols they may switch to (`upgrade`), and their upstream head. A pure
+    function of header block, client and route, so that it may be kept for as long as these stay.
     """
 
     __slots__ = ("_head", "_lines", "_tail", "client", "fields", "route", "upgrade")
@@ -31,7 +31,7 @@ class Lead:
         self._head: bytes = b""
 
     def upstream_head(self, lines: bytes) -> bytes:
-        """All of the backend's request head behind method and target, of a request with these lines."""
+        """The request head for a backend behind method and target, of a request with these lines."""
         if lines is not self._lines:
             self._lines = lines
             self._head = upstream_head(lines, self._tail)

@@ -1,4 +1,4 @@
-"""Header blocks of one client that differ in a few lines only (a browser's Cookie and Referer): recognized, and not parsed anew."""
+"""Block patterns: header blocks of a client that differ in a few lines (a browser's Cookie), matched, not parsed."""
 
 from typing import Final
 
@@ -14,8 +14,8 @@ _VARYING_MOST: Final = 4
 
 @mypyc_attr(acyclic=True)
 class BlockPattern:
-    """A header block with gaps, each for one line of a known name that a proxy passes untouched; and what the block means,
-    whatever stands in the gaps. A pure function of the two blocks that it was learnt from.
+    """A pattern of header blocks, with gaps, each for one line of a known name that a proxy passes untouched; and the
+    meaning of the block, whatever stands in the gaps. A pure function of the two blocks that it was learnt from.
     """
 
     __slots__ = ("_names", "_runs", "_sent", "fields", "version")

@@ -22,7 +22,7 @@ _LESSONS_MOST: Final = 8
 
 
 class SharedFields:
-    """The last header block of a new connection, and what it means; and the last pattern that any connection has learnt."""
+    """The last header block of a new connection and its meaning; and the last pattern that one has learnt."""
 
     __slots__ = ("_block", "_fields", "_limits", "_lines", "_version", "lines", "pattern")
 
@@ -36,8 +36,8 @@ class SharedFields:
         self.pattern: BlockPattern | None = None
 
     def understand(self, version: int, block: bytes, limits: Limits, memory: Memory) -> RequestFields:
-        """What a header block with its last CRLF means, which mostly is the one that was understood last; `lines` are then
-        those of it that go on. BadMessage as parse_request_fields.
+        """The meaning of a header block with its last CRLF, mostly the one that was parsed last; `lines` are then those
+        of it that go on. BadMessage as of parse_request_fields.
         """
         last = self._fields
         if last is not None and block == self._block and version == self._version and limits is self._limits:
@@ -134,7 +134,7 @@ class Http1Reader:
         return RequestHead(method, target, fields, self._lines, authority)
 
     def _understand(self, version: int, block: bytes, limits: Limits) -> RequestFields:
-        """What a block means that is not the last one: by the pattern of this connection's blocks, or the parser."""
+        """The meaning of a block that is not the last one: by the pattern of this connection, or the parser."""
         shared = self._shared
         same_limits = limits is self._limits
         pattern = self._pattern if same_limits else None

@@ -10,8 +10,8 @@ from twisted_lb.wire.grammar import AUTHORITY, CHUNKED, CRLF, DIGITS, TARGET, TO
 
 @mypyc_attr(acyclic=True, free_list_len=1)
 class RequestFields:
-    """What the header block of a request means, beside the lines that just pass: a pure function of (version, block), so a
-    connection may keep the last one.
+    """The meaning of a request's header block, beside the lines that just pass: a pure function of (version, block), so
+    that a connection may keep the last one.
 
     `framing` is the length of the body in bytes, 0 for none, or CHUNKED.
     """
@@ -34,8 +34,8 @@ class RequestFields:
 
 @mypyc_attr(acyclic=True, free_list_len=1)
 class RequestHead:
-    """One request: its line, what its fields mean, the `lines` that go on to a backend, each ended by CRLF, and the authority of
-    an absolute target.
+    """The head of one request: its line, the meaning of its fields, the `lines` that go on to a backend, each ended by
+    CRLF, and the authority of an absolute target.
     """
 
     def __init__(
@@ -98,8 +98,8 @@ def _check_other_target(method: bytes, target: bytes) -> None:
 def parse_request_fields(
     version: int, block: bytes, limits: Limits, memory: Memory | None = None
 ) -> tuple[RequestFields, bytes]:
-    """What the header block of a request means, and the lines of it that go on; BadMessage when its framing or its Host is
-    not beyond doubt. `memory` makes it cheaper, and no different.
+    """Parse the header block of a request: its meaning, and the lines of it that go on; BadMessage when its framing or
+    its Host is not beyond doubt. With `memory` it is cheaper, and the result the same.
     """
     fields = parse_fields(block, limits.fields, memory)
     if fields.hosts > 1:
@@ -111,7 +111,7 @@ def parse_request_fields(
             raise BadMessage(400, "illegal Host")
         if memory is not None:
             memory.host = fields.host
-    # RFC 9110 10.1.1: an expectation on 1.0 is ignored, and so not handed on to somebody who would answer it.
+    # RFC 9110 10.1.1: an expectation on 1.0 is ignored, and so not passed on to a backend that would answer it.
     lines = fields.lines if version == 11 or not fields.expects else without(fields.lines, b"expect")
     return RequestFields(version, fields, _request_framing(version, fields)), lines
 

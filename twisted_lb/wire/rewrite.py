@@ -45,15 +45,15 @@ _PLAIN: Final = Forwarding()
 
 
 def upstream_head(lines: bytes, tail: bytes) -> bytes:
-    """All of the backend's request head behind method and target: the client's lines, and what `upstream_tail` says."""
+    """The request head for a backend behind method and target: the client's lines, and the tail of `upstream_tail`."""
     return b" HTTP/1.1\r\n" + lines + tail
 
 
 def upstream_tail(
     fields: RequestFields, client: Client, forwarding: Forwarding = _PLAIN, upgrade: bytes = b""
 ) -> bytes:
-    """The end of a backend's request head, behind the client's own lines: who the client is, how the body is framed, and the
-    blank line. A pure function of what the block means and of the connection.
+    """The tail of an upstream head, behind the client's own lines: who the client is, how the body is framed, and the
+    blank line. A pure function of header block, client and forwarding.
 
     `upgrade` is the protocol that the client may switch to. A client's own claims (X-Forwarded-*, Forwarded) were left
     out by the parser, and count only when it is trusted.
