@@ -1,5 +1,6 @@
 """The service as a Twisted program uses it: started, asked, stopped, started again, on the reactor of the tests."""
 
+import re
 import resource
 
 import pytest
@@ -10,11 +11,12 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.endpoints import HostnameEndpoint, serverFromString
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
-from twisted.logger import globalLogPublisher
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.web.server import Site
 
 from twisted_lb.config import LoadBalancerConfig, TimeoutsConfig
 from twisted_lb.core.address import TcpAddress
+from twisted_lb.core.ask import ANY
 from twisted_lb.core.backend import BackendSpec
 from twisted_lb.errors import StartError
 from twisted_lb.net.foreign import Foreign
@@ -447,6 +449,49 @@ async def test_its_limits_and_its_request_log_are_wired(backend):
     await service.stopService()
     globalLogPublisher.removeObserver(observe)
     assert said == [200]
+
+
+async def start_lines(*seeds: int | None) -> list[str]:
+    """What is said at the start of a balancer with each of these seeds."""
+    said: list[str] = []
+
+    def observe(event):
+        if event["log_namespace"] == "twisted_lb.service":
+            said.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observe)
+    for seed in seeds:
+        service = LoadBalancerService(config(1), listening=False, seed=seed)
+        service.startService()
+        await service.stopService()
+    globalLogPublisher.removeObserver(observe)
+    return said
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_line_at_the_start_names_the_seed():
+    """What was decided by chance can be decided again."""
+    [line] = await start_lines(4711)
+    assert line.startswith("twisted_lb ")
+    assert line.endswith(", seed 4711")
+
+
+@pytest_twisted.ensureDeferred
+async def test_left_out_the_seed_is_another_one_each_time_and_named_too():
+    lines = await start_lines(None, None)
+    assert len({re.search(r", seed (\d+)$", line)[1] for line in lines}) == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_same_seed_makes_the_same_choices():
+    chosen = []
+    for seed in (1, 1, 2):
+        service = LoadBalancerService(config(*range(1, 50), policy="rand"), listening=False, seed=seed)
+        service.startService()
+        leases = [service.balancer.pool.claim(ANY, reactor.seconds()) for _ in range(20)]
+        chosen.append([lease.backend.name for lease in leases])
+        await service.stopService()
+    assert chosen[0] == chosen[1] != chosen[2]
 
 
 @pytest_twisted.ensureDeferred

@@ -259,7 +259,8 @@ class World:
     """The data plane over `names`' backends; keywords are options of the configuration.
 
     `side` is "engine" or "resource", the two client sides, or "fallback": the engine where there is no epoll. `checked`: as
-    if the backends were checked; nobody asks them, the test tells what a check would have found.
+    if the backends were checked; nobody asks them, the test tells what a check would have found. Clients that come through a
+    listener come through `sockets`.
     """
 
     def __init__(
@@ -269,6 +270,7 @@ class World:
         side: str = "engine",
         checked: bool = True,
         observers: tuple[Observer, ...] = (),
+        sockets: tuple[socket.socket, ...] = (),
         **options: Any,
     ) -> None:
         self.side = side
@@ -286,7 +288,9 @@ class World:
         self.runtime = runtime_of(self.time, self.dial, now=clock, poller=self.poller, seed=3)
         self.deadlines = self.runtime.deadlines
         self._names, self._options, self._checked = names, options, checked
-        self.plane = DataPlane(self.runtime, self._plan(), hear=self.events.append, observers=observers)
+        self.plane = DataPlane(
+            self.runtime, self._plan(), {DEFAULT: sockets}, hear=self.events.append, observers=observers
+        )
         self.engine = self.plane.frontends[DEFAULT]
         self.cluster = self.plane.clusters[DEFAULT]
         self.pool = self.cluster.pool
@@ -379,6 +383,8 @@ class World:
         self.dial.refuse.update(self.pool.backends)
         for peer in [*self._clients, *self.backend_connections]:
             peer.sock.close()
+        for listener in self.plane.listeners[DEFAULT]:
+            listener.stop()
         self.run()
         running = {"exchanges": self.engine.exchanges, "clients": len(self.engine.clients)}
         self.plane.close()

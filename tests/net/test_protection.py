@@ -8,8 +8,7 @@ from twisted.logger import globalLogPublisher
 from world import World
 
 from twisted_lb.core.outcome import Outcome
-from twisted_lb.net.http1 import Http1
-from twisted_lb.net.listener import Listener, bind_tcp
+from twisted_lb.net.listener import bind_tcp
 from twisted_lb.net.transport import RECEIVE_BYTES
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -21,13 +20,9 @@ class House:
 
     def __init__(self, connections: int, per_client: int = 0, **options) -> None:
         limits = {"connections": connections, "connections_per_client": per_client}
-        self.world = World(limits=limits, **options)
-        engine = self.world.engine
-        self.gate = engine.gate
-        self.listener = Listener(
-            self.world.poller, bind_tcp("127.0.0.1", 0), lambda: Http1(engine), self.world.time.callLater, engine.gate
-        )
-        self.listener.start()
+        self.world = World(limits=limits, sockets=(bind_tcp("127.0.0.1", 0),), **options)
+        self.gate = self.world.engine.gate
+        [self.listener] = self.world.plane.listeners["default"]
         self.clients: list[socket.socket] = []
 
     def connect(self, count: int = 1) -> list[socket.socket]:
@@ -44,7 +39,6 @@ class House:
         for client in self.clients:
             client.close()
         self.world.run()
-        self.listener.stop()
         self.world.close()
         assert (self.gate.open, repr(self.gate).endswith(" 0 clients>")) == (0, True)
 

@@ -1,0 +1,268 @@
+"""One owner for each rule and one place where each part is made: two laws of docs/architecture.md, as tests by equality."""
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from twisted_lb.net import client_side, exchange, http1, settings
+from twisted_lb.net.client_side import ClientSide
+
+ROOT = Path(__file__).parent.parent
+NET = ROOT / "twisted_lb" / "net"
+
+# Where each part is made: the only place in the package, but for those that say why they are another one.
+PARTS = {
+    "twisted_lb.data_plane.DataPlane": {
+        "twisted_lb/service.py": "in a process",
+        "twisted_lb/testing/balanced.py": "in a test",
+    },
+    "twisted_lb.net.runtime.Runtime": {
+        "twisted_lb/net/over_reactor.py": "over a reactor",
+        "twisted_lb/testing/balanced.py": "over a test's time and network",
+    },
+    "twisted_lb.net.frontend.Frontend": {"twisted_lb/data_plane.py": ""},
+    "twisted_lb.net.cluster.Cluster": {"twisted_lb/data_plane.py": ""},
+    "twisted_lb.net.route.Route": {"twisted_lb/data_plane.py": ""},
+    "twisted_lb.net.listener.Listener": {"twisted_lb/data_plane.py": ""},
+    "twisted_lb.core.gate.Gate": {"twisted_lb/data_plane.py": ""},
+    "twisted_lb.checks.Checks": {"twisted_lb/data_plane.py": ""},
+    "twisted_lb.plan.Plan": {"twisted_lb/plan.py": ""},
+    "twisted_lb.net.settings.ClientRules": {"twisted_lb/plan.py": ""},
+    "twisted_lb.net.settings.RouteRules": {"twisted_lb/plan.py": ""},
+    "twisted_lb.net.settings.UpstreamRules": {"twisted_lb/plan.py": ""},
+    "twisted_lb.core.pool.Pool": {
+        "twisted_lb/net/cluster.py": "behind connections",
+        "twisted_lb/facade.py": "of a program that sends its requests itself",
+    },
+    "twisted_lb.core.attempts.Attempts": {
+        "twisted_lb/net/exchange.py": "of an exchange",
+        "twisted_lb/facade.py": "of a program that sends its requests itself",
+    },
+    "twisted_lb.net.http1.Http1": {
+        "twisted_lb/data_plane.py": "behind a listener",
+        "twisted_lb/testing/balanced.py": "behind a network in memory",
+    },
+    "twisted_lb.net.exchange.Exchange": {
+        "twisted_lb/net/http1.py": "for a client on HTTP/1.1",
+        "twisted_lb/net/resource.py": "for a request of twisted.web",
+    },
+    "twisted_lb.net.client_connection.ClientConnection": {"twisted_lb/net/http1.py": ""},
+    "twisted_lb.wire.http1_reader.Http1Reader": {"twisted_lb/net/http1.py": ""},
+    "twisted_lb.net.upstream.Upstream": {"twisted_lb/net/cluster.py": ""},
+    "twisted_lb.net.relay.Relay": {"twisted_lb/net/exchange.py": ""},
+    "twisted_lb.net.replay.Replay": {"twisted_lb/net/exchange.py": ""},
+    "twisted_lb.core.record.Record": {"twisted_lb/net/exchange.py": ""},
+}
+
+# What a test or a benchmark makes by hand, beside the tests of the part itself.
+BY_HAND = {
+    "twisted_lb.data_plane.DataPlane": {
+        "tests/world.py": "over real transports, on time that the test moves",
+        "benchmarks/micro/subjects.py": "over sockets of the unix family",
+    },
+    "twisted_lb.net.http1.Http1": {
+        "tests/world.py": "a client that comes without a listener",
+        "tests/test_service.py": "over Twisted's own transports, as a program may",
+        "tests/net/test_found_by_faults.py": "over foreign transports",
+    },
+    "twisted_lb.core.pool.Pool": {
+        "tests/builders.py": "the core by itself",
+        "tests/core/test_explain.py": "the core by itself",
+        "tests/core/test_pool_laws.py": "the core by itself",
+        "benchmarks/micro/subjects.py": "a lease and its end, and nothing else",
+    },
+    "twisted_lb.core.attempts.Attempts": {"tests/core/test_record.py": "the core by itself"},
+    "twisted_lb.wire.http1_reader.Http1Reader": {"tests/wire/test_block_pattern.py": "what a reader learns"},
+}
+
+# Who reads the rules of which owner.
+READERS = {
+    "ClientRules": {"BalancedReverseProxyResource", "ClientConnection", "Frontend", "Http1"},
+    "RouteRules": {"Exchange", "Lead", "Route"},
+    "UpstreamRules": {"Cluster", "Upstream"},
+}
+OF = {"client_rules": "ClientRules", "upstream_rules": "UpstreamRules"}
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+def made(source: str, module: str) -> Iterator[str]:
+    """The classes that a module makes objects of, by their full names, under whatever name it knows them."""
+    tree = ast.parse(source)
+    known: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            known.update({alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names})
+        elif isinstance(node, ast.Import):
+            known.update({alias.asname or alias.name: alias.name for alias in node.names})
+        elif isinstance(node, ast.ClassDef):
+            known.setdefault(node.name, f"{module}.{node.name}")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            head, dot, rest = ast.unparse(node.func).partition(".")
+            yield known.get(head, head) + dot + rest
+
+
+def makers(*folders: str) -> dict[str, dict[str, int]]:
+    """For each part, which files of these folders make it, and how often."""
+    found: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for path in sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py")):
+        for name in made(path.read_text(), module_of(path)):
+            if name in PARTS:
+                found[name][str(path.relative_to(ROOT))] += 1
+    return found
+
+
+def test_each_part_is_made_where_it_is_said_to_be_and_once():
+    assert makers("twisted_lb") == {part: dict.fromkeys(places, 1) for part, places in PARTS.items()}
+
+
+def test_a_second_place_says_why():
+    assert all(len(places) == 1 or all(places.values()) for places in PARTS.values())
+
+
+def test_tests_and_benchmarks_make_nothing_by_hand_but_what_they_say():
+    found = makers("tests", "benchmarks")
+    for part, places in found.items():
+        own = f"test_{part.split('.')[-2]}.py"
+        for path in [path for path in places if path.endswith(f"/{own}")]:
+            del places[path]
+    by_hand = {part: set(places) for part, places in found.items() if places}
+    assert by_hand == {part: set(places) for part, places in BY_HAND.items()}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from twisted_lb.net.cluster import Cluster\nCluster('a')",
+        "from twisted_lb.net.cluster import Cluster as C\ndef late():\n    return [C(n) for n in 'ab']",
+        "from twisted_lb.net import cluster\ncluster.Cluster('a')",
+        "import twisted_lb.net.cluster as room\nroom.Cluster('a')",
+    ],
+)
+def test_the_check_sees_a_part_that_is_made(source):
+    assert "twisted_lb.net.cluster.Cluster" in set(made(source, "m"))
+
+
+# Rules.
+
+
+def fields_of(owner: str) -> set[str]:
+    """The attributes and methods of an owner's rules."""
+    tree = ast.parse((NET / "settings.py").read_text())
+    [rules] = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == owner]
+    attributes = {
+        node.attr
+        for node in ast.walk(rules)
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self"
+    }
+    methods = {node.name for node in rules.body if isinstance(node, ast.FunctionDef) and node.name != "__init__"}
+    return attributes | methods
+
+
+FIELDS = {owner: fields_of(owner) for owner in READERS}
+
+
+def last_word(node: ast.expr) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def owners_read(node: ast.AST) -> tuple[set[str], set[str]]:
+    """(owners whose rules might be all that is read there, what is read of rules)."""
+    possible, read = set(READERS), set()
+    for one in ast.walk(node):
+        if not isinstance(one, ast.Attribute):
+            continue
+        if one.attr in OF and isinstance(one.ctx, ast.Load):
+            read.add(one.attr)
+            possible &= {OF[one.attr]}
+        elif last_word(one.value).endswith("rules"):
+            read.add(one.attr)
+            possible &= {owner for owner, fields in FIELDS.items() if one.attr in fields}
+    return possible, read
+
+
+def readers(sources: dict[str, str]) -> dict[str, set[str]]:
+    """For each owner, the classes that read its rules; under "several" those that nobody's rules alone explain."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for source in sources.values():
+        for node in ast.parse(source).body:
+            possible, read = owners_read(node)
+            if read:
+                name = getattr(node, "name", "a module")
+                found[next(iter(possible)) if len(possible) == 1 else "several"].add(name)
+    return found
+
+
+def hidden(source: str) -> list[str]:
+    """Rules that are given a name by which nobody would know them."""
+    return [
+        ast.unparse(node)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        and node.value is not None
+        and last_word(node.value).endswith("rules")
+        and not all(
+            last_word(target).endswith("rules")
+            for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        )
+    ]
+
+
+SOURCES = {path.name: path.read_text() for path in sorted(NET.glob("*.py")) if path.name != "settings.py"}
+
+
+def test_no_class_reads_the_rules_of_two_owners():
+    assert readers(SOURCES) == READERS
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_rules_are_called_rules(name):
+    assert hidden(SOURCES[name]) == []
+
+
+def test_the_owners_are_those_of_the_settings():
+    named = {name for name, one in vars(settings).items() if isinstance(one, type) and name.endswith("Rules")}
+    assert named - {"RetryRules"} == set(READERS)
+
+
+@pytest.mark.parametrize(
+    ("body", "owner"),
+    [
+        ("self._frontend.client_rules.head_s; self.route.rules.body_bytes", "several"),
+        ("rules = connection.rules; rules.head_s; self._keeper.upstream_rules.limits", "several"),
+        ("self.rules.connect_s; self.rules.response_idle_s", "several"),
+        ("self.rules.nothing_of_the_kind", "several"),
+        ("rules = self.route.rules; rules.pages; rules.replay_bytes", "RouteRules"),
+        ("frontend.client_rules.pages; rules.limits", "ClientRules"),
+    ],
+)
+def test_the_check_sees_whose_rules_are_read(body, owner):
+    assert readers({"m": f"class C:\n    def read(self):\n        {body}"}) == {owner: {"C"}}
+
+
+def test_the_check_sees_rules_under_another_name():
+    assert hidden("limits = self.route.rules\nrules = self.rules\nself._rules = x.client_rules\na = rules.b") == [
+        "limits = self.route.rules"
+    ]
+
+
+# Tunnels are a relay's.
+
+
+def test_a_client_side_gives_its_connection_away_and_knows_nothing_of_tunnels():
+    methods = {name for name in vars(ClientSide) if not name.startswith("_")}
+    assert methods == {
+        "abort", "finish", "flush", "inform", "pause", "release", "resume", "start", "who", "write",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("module", [client_side, exchange, http1], ids=lambda module: module.__name__)
+def test_no_method_has_a_tunnel_in_its_name(module):
+    tree = ast.parse((NET / f"{module.__name__.rpartition('.')[2]}.py").read_text())
+    assert not [node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and "tunnel" in node.name]
