@@ -5,6 +5,8 @@ from house import GET, House
 
 from twisted_lb.net.frontend import Frontend
 from twisted_lb.testing import NEVER_ANSWER, Wait, response
+from twisted_lb.wire.grammar import Limits
+from twisted_lb.wire.request import parse_request
 
 
 @pytest.fixture
@@ -40,7 +42,8 @@ def test_a_frontend_says_how_it_is(house):
 def test_every_request_is_led_to_the_default_route(house):
     house.backend()
     house.ask()
-    assert house.frontend.route(None) is house.frontend.default_route
+    head = parse_request(b"GET / HTTP/1.1\r\nHost: x", Limits())
+    assert house.frontend.route(head) is house.frontend.default_route
     assert house.record.route == "default"
 
 
