@@ -98,10 +98,9 @@ class ClientConnection:
         self._deadline.due = NEVER
 
     def begin_request(self) -> None:
-        """Begin a request: nothing is waited for, except that the client takes what it was sent before."""
-        if not self.full:
-            self._unread = UNKNOWN
-            self._deadline.due = NEVER
+        """Begin a request: nothing is waited for. The client has taken what it was sent before."""
+        self._unread = UNKNOWN
+        self._deadline.due = NEVER
 
     def await_request(self) -> None:
         """Wait for the next request (keep-alive), by the rules as they are now; not long while the frontend drains."""

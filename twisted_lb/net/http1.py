@@ -182,8 +182,6 @@ class Http1(ClientSide, Receiver, Speaker):
         connection.begin_request()
         exchange = Exchange(self._frontend, self, head, lead)
         self._exchange = exchange
-        if connection.full:
-            exchange.client_full()  # it has not taken the last response yet
         if fields.framing == 0:
             self._state = _ANSWERING
             exchange.begin()

@@ -3,7 +3,7 @@
 import select
 import time
 from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from twisted.internet.interfaces import IReactorFDSet, IReactorPluggableNameResolver, IReactorTime, IReadDescriptor
 
@@ -15,19 +15,13 @@ from twisted_lb.net.poller import EpollPoller, Poller
 from twisted_lb.net.reactor_poller import ReactorPoller
 from twisted_lb.net.runtime import Runtime
 
-# How long a process that only balances waits for the next events before the reactor has its turn. A turn costs some 8 us of
-# Python, and the answer of a backend nearby is there after 50: with one connection that is a third of all there is to do.
-_WAIT_S: Final = 0.001
 
-
-def runtime_of(reactor: Any, seed: int, lost: Callable[[], None], *, whole_process: bool = False) -> Runtime:
-    """A Runtime over this reactor; `lost` is called when nothing moves any more, and the process has to end. With
-    `whole_process` the reactor has little else to do: its other events may wait for some milliseconds.
-    """
+def runtime_of(reactor: Any, seed: int, lost: Callable[[], None]) -> Runtime:
+    """A Runtime over this reactor; `lost` is called when nothing moves any more, and the process has to end."""
     time_: IReactorTime = reactor
     later: Later = time_.callLater
     clock = Clock(time_.seconds)
-    poller = _poller(reactor, clock, later, lost, _WAIT_S if whole_process else 0.0)
+    poller = _poller(reactor, clock, later, lost)
     deadlines = Deadlines(clock, later)
     names = Names(cast(IReactorPluggableNameResolver, reactor).nameResolver, clock)
     return Runtime(
@@ -43,11 +37,11 @@ def runtime_of(reactor: Any, seed: int, lost: Callable[[], None], *, whole_proce
     )
 
 
-def _poller(reactor: Any, clock: Clock, later: Later, lost: Callable[[], None], wait_s: float) -> Poller:
+def _poller(reactor: Any, clock: Clock, later: Later, lost: Callable[[], None]) -> Poller:
     fd_set: IReactorFDSet = reactor
     if not hasattr(select, "epoll"):
         return ReactorPoller(fd_set, clock, later)
-    poller = EpollPoller(clock, later, lost, wait_s=wait_s)
+    poller = EpollPoller(clock, later, lost)
     fd_set.addReader(cast(IReadDescriptor, poller))
     return poller
 

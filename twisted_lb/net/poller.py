@@ -27,8 +27,8 @@ _BATCH: Final = 512
 # While a batch is worked off the peers go on, and asking again costs a tenth of a turn of the reactor: up to so many
 # batches in one turn, as long as they are small.
 _BATCHES: Final = 16
-# A turn of the reactor's that waits for further batches is over after this: timers and all else it has are not late by more.
-_TURN_S: Final = 0.004
+# After so many turns without a second batch, as with one connection, only one turn of so many asks for it.
+_ALONE: Final = 16
 # Events in one batch from which on each gets less: a crowd of bulk transfers must not keep the small requests waiting.
 _CROWD: Final = 128
 # Callbacks queued by callbacks: past this depth they wait for the reactor.
@@ -166,9 +166,7 @@ class Poller:
 class EpollPoller(Poller):
     """The poller over an epoll, which the reactor sees as one readable descriptor (an IReadDescriptor by duck).
 
-    `lost` is called when the reactor drops it outside `stop`: nothing moves any more then, so the process must end. With
-    `wait_s`, a turn that had events waits so long for the next ones before it gives the reactor its turn: a process that
-    does nothing else is then mostly here.
+    `lost` is called when the reactor drops it outside `stop`: nothing moves any more then, so the process must end.
     """
 
     def __init__(
@@ -177,7 +175,6 @@ class EpollPoller(Poller):
         later: Later,
         lost: Callable[[], None],
         max_batches: int = _BATCHES,
-        wait_s: float = 0.0,
     ) -> None:
         super().__init__(clock, later)
         self._epoll: Final = select.epoll()
@@ -185,7 +182,7 @@ class EpollPoller(Poller):
         self._parked: set[int] = set()
         self._lost: Final = lost
         self._max_batches: Final = max_batches
-        self._wait_s: Final = wait_s
+        self._alone: int = 0  # turns in a row that had one batch
         self._stopped: bool = False
 
     def fileno(self) -> int:
@@ -197,25 +194,26 @@ class EpollPoller(Poller):
         return "poller"
 
     def doRead(self) -> None:
-        """Dispatch a batch, and the next one if it is here already, or soon; a few at the most. Called by the reactor."""
-        events = self._poll(0)
-        ends_at = self.clock.now + _TURN_S
+        """Dispatch a batch, and the next one if it is here already; a few at the most. Called by the reactor."""
+        events = self._poll()
         for _ in range(self._max_batches - 1):
             if not events or events >= _BATCH or self._stopped:
                 return
-            batch = self._poll(self._wait_s)
-            if not batch or (self._wait_s and self.clock.now >= ends_at):
+            if self._alone >= _ALONE:
+                self._alone += 1
+                if self._alone % _ALONE:
+                    return
+            batch = self._poll()
+            if not batch:
+                self._alone += 1
                 return
+            self._alone = 0
             events += batch
 
-    def _poll(self, wait_s: float) -> int:
-        """Dispatch one batch, of which the first event may be so far away; returns how many events it had."""
-        if wait_s:
-            batch = self._epoll.poll(wait_s, _BATCH)
-            self.clock.read()
-        else:
-            self.clock.read()
-            batch = self._epoll.poll(0, _BATCH)
+    def _poll(self) -> int:
+        """Dispatch one batch; returns how many events it had."""
+        self.clock.read()
+        batch = self._epoll.poll(0, _BATCH)
         self._dispatching = True
         self.crowded = len(batch) > _CROWD
         handlers = self._handlers
