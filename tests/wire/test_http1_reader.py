@@ -278,6 +278,22 @@ def test_other_limits_are_for_the_same_head_too():
     assert caught.value.status == 431
 
 
+def block(cookie: bytes, framing: bytes = b"Transfer-Encoding: chunked") -> bytes:
+    return b"Host: x\r\nConnection: keep-alive\r\nCookie: %b\r\n%b\r\n\r\n" % (cookie, framing)
+
+
+def test_a_block_that_fitted_a_pattern_means_nothing_for_another_version():
+    """RFC 9112 6.1: Transfer-Encoding on HTTP/1.0 is not to be trusted. Parsed anew it is refused."""
+    post = b"POST / HTTP/%b\r\n"
+    learnt = [post % b"1.1" + block(b"a"), post % b"1.1" + block(b"b")]
+    between = post % b"1.0" + block(b"c", b"Content-Length: 0")
+    one = reader(b"".join([*learnt, between, post % b"1.1" + block(b"d"), post % b"1.0" + block(b"d")]))
+    assert [one.take_head(LIMITS).fields.framing for _ in range(4)] == [CHUNKED, CHUNKED, 0, CHUNKED]
+    with pytest.raises(BadMessage) as caught:
+        one.take_head(LIMITS)
+    assert caught.value.status == 400
+
+
 def test_one_empty_line_before_a_request_is_ignored():
     assert reader(CRLF + GET).take_head(LIMITS) is not None
 

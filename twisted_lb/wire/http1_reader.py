@@ -141,6 +141,7 @@ class Http1Reader:
         if pattern is not None and pattern.version == version:
             lines = pattern.fill(block)
             if lines is not None:
+                self._version = version
                 self._block = block
                 self._lines = lines
                 self._fields = pattern.fields
