@@ -294,6 +294,15 @@ def test_a_block_that_fitted_a_pattern_means_nothing_for_another_version():
     assert caught.value.status == 400
 
 
+def test_nor_does_a_pattern_outlive_the_limits_it_was_learnt_under():
+    post, few = b"POST / HTTP/1.1\r\n", Limits(fields=3)
+    one = reader(post + block(b"a") + post + block(b"b") + GET + post + block(b"c"))
+    assert [one.take_head(limits) is not None for limits in (LIMITS, LIMITS, few)] == [True] * 3
+    with pytest.raises(BadMessage) as caught:
+        one.take_head(few)
+    assert caught.value.status == 431
+
+
 def test_one_empty_line_before_a_request_is_ignored():
     assert reader(CRLF + GET).take_head(LIMITS) is not None
 

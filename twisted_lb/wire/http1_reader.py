@@ -22,9 +22,9 @@ _LESSONS_MOST: Final = 8
 
 
 class SharedFields:
-    """The last header block of a new connection and its meaning; and the last pattern that one has learnt."""
+    """The last header block of a new connection and its meaning."""
 
-    __slots__ = ("_block", "_fields", "_limits", "_lines", "_version", "lines", "pattern")
+    __slots__ = ("_block", "_fields", "_limits", "_lines", "_version", "lines")
 
     def __init__(self) -> None:
         self._version: int = 0
@@ -33,7 +33,6 @@ class SharedFields:
         self._lines: bytes = b""
         self._limits: Limits | None = None
         self.lines: bytes = b""
-        self.pattern: BlockPattern | None = None
 
     def understand(self, version: int, block: bytes, limits: Limits, memory: Memory) -> RequestFields:
         """The meaning of a header block with its last CRLF, mostly the one that was parsed last; `lines` are then those
@@ -137,7 +136,9 @@ class Http1Reader:
         """The meaning of a block that is not the last one: by the pattern of this connection, or the parser."""
         shared = self._shared
         same_limits = limits is self._limits
-        pattern = self._pattern if same_limits else None
+        if not same_limits:
+            self._pattern = None
+        pattern = self._pattern
         if pattern is not None and pattern.version == version:
             lines = pattern.fill(block)
             if lines is not None:
