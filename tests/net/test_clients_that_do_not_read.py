@@ -133,6 +133,28 @@ def test_a_client_that_never_reads_is_cut(world, ahead):
     client.close()
 
 
+@pytest.mark.parametrize("first", ["answer", "body"])
+def test_nor_does_a_backend_that_does_not_read_either_keep_it(world, first):
+    """Both wait for the other: an echo, and a client that only sends."""
+    client = world.client().send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (1 << 30))
+    backend = world.backend()
+    backend.send(LONG)
+    for peer in (backend, client) if first == "answer" else (client, backend):
+        flood(world, peer)
+    world.advance(185)
+    assert not world.engine.clients
+
+
+def test_nor_does_the_end_of_its_body(world):
+    client = world.client().send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n1")
+    backend = world.backend()
+    backend.send(LONG)
+    flood(world, backend)
+    client.send(b"2")
+    world.advance(185)
+    assert not world.engine.clients
+
+
 def test_a_client_that_takes_its_answers_is_not_cut_however_long_that_takes(world):
     client = world.client().send(GET)
     answer_over_the_mark(world, world.backend())

@@ -119,13 +119,19 @@ class ClientConnection:
         deadline.due = min(max(deadline.due, now) + length * rules.seconds_per_byte, now + rules.body_idle_s)
 
     def pause_body(self) -> None:
-        """Read no more of a body: its deadline stands still, since it is not the client that is slow."""
+        """Read no more of a body: its deadline stands still, since it is not the client that is slow. One that does not
+        take its response is still waited for.
+        """
+        if self.full:
+            self._patience_s = self.rules.body_idle_s
+            return
         self._patience_s = self._deadline.due - self.clock.now
         self._deadline.due = NEVER
 
     def resume_body(self) -> None:
-        """Read a body on: its client has the time that was left."""
-        self.arm(min(self._patience_s, self.rules.body_idle_s))
+        """Read a body on: its client has the time that was left, but not to take its response."""
+        if not self.full:
+            self.arm(min(self._patience_s, self.rules.body_idle_s))
 
     # Slow reads.
 

@@ -218,7 +218,8 @@ class Http1(ClientSide, Receiver, Speaker):
             exchange.receive(payload)
         if reader.body_ended and self._exchange is exchange:
             self._state = _ANSWERING
-            self._connection.disarm()
+            if not self._connection.full:
+                self._connection.disarm()
             if self._paused:
                 self.resume()
             exchange.end_request(reader.trailers)
