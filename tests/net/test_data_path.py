@@ -659,6 +659,18 @@ def test_bytes_on_an_idle_connection_close_it(make):
     assert len(world.backend_connections) == 2
 
 
+def test_a_backend_that_answers_and_leaves_the_upload_unread_keeps_no_connection(engine_world):
+    """It was to get the rest first, and nobody waited for that any more."""
+    world = engine_world()
+    client = world.client().send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n")
+    push(world, client, 100_000_000)
+    world.backend().send(b"HTTP/1.1 413 Too much\r\nContent-Length: 0\r\n\r\n")
+    client.read()
+    client.close()
+    world.advance(15)
+    assert world.poller.watched == 0
+
+
 def test_a_client_that_leaves_takes_its_request_back(make):
     world = make()
     client = world.client().send(GET)

@@ -46,6 +46,8 @@ _GONE: Final = State.GONE
 
 # More interim responses than this before the final one are no help to any client.
 _MOST_INTERIM: Final = 64
+# The rest of a request whose response is complete, or of a tunnel: for how long a backend may leave it.
+_CLOSING_S: Final = 10.0
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -391,7 +393,9 @@ class Upstream(Receiver):
             self._fail(Outcome.NO_RESPONSE, detail)
 
     def _timed_out(self) -> None:
-        if self.requester is None:
+        if self._state is _GONE:
+            self.abandon()
+        elif self.requester is None:
             self.close()
         elif self._state is _HEAD:
             self._fail(Outcome.TIMED_OUT, "no response head in time")
@@ -427,10 +431,13 @@ class Upstream(Receiver):
         self._out.attach(None)
 
     def close(self) -> None:
-        """Close the connection in order; only one without an exchange."""
+        """Close the connection in order; only one without an exchange. A backend that does not take what is unsent has
+        `_CLOSING_S` for it.
+        """
         self._release()
         if self._transport is not None:
             self._transport.loseConnection()
+            self.arm(self._clock.now + _CLOSING_S)
 
     def abandon(self) -> None:
         """Close the connection now: what is still to come is of no use."""
