@@ -5,6 +5,7 @@ The far end of each connection is a plain socket in the hands of the test. What 
 
 import contextlib
 import errno
+import os
 import select
 import socket
 import struct
@@ -316,6 +317,26 @@ def test_a_peer_that_is_gone_already_has_no_address_but_asking_is_no_error():
     assert (transport.peer_name(), transport.getPeer().host, transport.getPeer().port) == ("unknown", "unknown", 0)
     loop.run()
     assert protocol.told == ["made", "lost"]
+    loop.poller.stop()
+
+
+def test_asking_after_the_end_for_an_address_touches_nobody_elses_descriptor():
+    """A transport that was given a descriptor made a socket object of it, which closed that number when it went."""
+    loop = Loop("epoll")
+    near, far = stream_pair()
+    fd = near.detach()
+    transport = Transport(loop.poller, fd, ("192.0.2.7", 4711))
+    transport.open(Recorder())
+    transport.loseConnection()
+    loop.run()
+    with socket.socket() as other:
+        os.dup2(other.fileno(), fd)
+        assert (transport.getPeer().host, transport.getHost().host) == ("192.0.2.7", "unknown")
+        with pytest.raises(OSError, match="descriptor"):
+            transport.setTcpNoDelay(True)
+        del transport
+        os.close(fd)  # still ours
+    far.close()
     loop.poller.stop()
 
 

@@ -123,6 +123,8 @@ class Transport(Pollable, StreamTransport):
         """The socket object; made when it is needed for the first time, without what socket.socket adds in Python."""
         made = self._made
         if made is None:
+            if self._gone:
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))  # the number may be somebody else's by now
             # The type says that it does not block, which is true already.
             made = self._made = _socket.socket(self._family, _STREAM, 0, self._fd)
         return made
@@ -483,21 +485,27 @@ class Transport(Pollable, StreamTransport):
 
     def getPeer(self) -> Any:
         """Twisted's address object of the peer, also after the end of the connection."""
-        return _address(self._sock, self._peer_address())
+        return _address(self._family, self._peer_address())
 
     def getHost(self) -> Any:
         """Twisted's address object of our end, also after the end of the connection if it was asked for before."""
-        return _address(self._sock, self._host_address())
+        return _address(self._family, self._host_address())
 
     def _peer_address(self) -> Any:
         if self._peer is None:
-            self._peer = _ask(self._sock, self._sock.getpeername)
+            self._peer = self._ask(peer=True)
         return self._peer
 
     def _host_address(self) -> Any:
         if self._host is None:
-            self._host = _ask(self._sock, self._sock.getsockname)
+            self._host = self._ask(peer=False)
         return self._host
+
+    def _ask(self, *, peer: bool) -> Any:
+        try:
+            return self._sock.getpeername() if peer else self._sock.getsockname()
+        except OSError:
+            return "" if self._family == socket.AF_UNIX else ("unknown", 0)
 
     def setTcpNoDelay(self, enabled: bool) -> None:
         """Twisted's name for TCP_NODELAY."""
@@ -508,15 +516,8 @@ class Transport(Pollable, StreamTransport):
         return f"<Transport fd={self._fd} {state} unsent={self.unsent}>"
 
 
-def _ask(sock: _socket.socket, name: Callable[[], Any]) -> Any:
-    try:
-        return name()
-    except OSError:
-        return "" if sock.family == socket.AF_UNIX else ("unknown", 0)
-
-
-def _address(sock: _socket.socket, name: Any) -> Any:
-    if sock.family == socket.AF_UNIX:
+def _address(family: int, name: Any) -> Any:
+    if family == socket.AF_UNIX:
         return UNIXAddress(name or None)
     host, port = name[:2]
-    return (IPv6Address if sock.family == socket.AF_INET6 else IPv4Address)("TCP", host, port)
+    return (IPv6Address if family == socket.AF_INET6 else IPv4Address)("TCP", host, port)
