@@ -314,7 +314,8 @@ class Upstream(Receiver):
         self.arm(requester.idle_due())
 
     def _read_body(self, requester: Requester, data: bytes) -> None:
-        self._deadline.due = requester.idle_due()
+        if not self._paused:
+            self._deadline.due = requester.idle_due()
         if self._state is _LENGTH:
             left = self._left - len(data)
             if left > 0:
@@ -417,6 +418,7 @@ class Upstream(Receiver):
     def connectionLost(self, reason: Failure) -> None:
         """The connection is gone."""
         if self._paused and self._buffer:
+            self._persistent = False
             self.resume()
         if self.requester is not None:
             if self._state is _UNTIL_CLOSE and reason.check(ConnectionDone):
