@@ -1,6 +1,9 @@
 """What the fault network found, each without it: the shortest way to the same end."""
 
 import pytest
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
 from twisted.web.server import Site
 from world import World
 
@@ -131,4 +134,38 @@ def test_an_idle_client_has_all_of_its_half_second_when_a_drain_begins(quiet_s):
     client.send(GET % 1)
     world.backend().send(OK)
     assert client.read().startswith(b"HTTP/1.1 200 OK")
+    world.close()
+
+
+class Deaf:
+    """A transport of somebody else's, which delivers while it is paused: what a TLS layer had decrypted already."""
+
+    paused = False
+
+    def __getattr__(self, name):
+        return lambda *words: None
+
+    def pauseProducing(self):
+        self.paused = True
+
+    def resumeProducing(self):
+        self.paused = False
+
+    def getPeer(self):
+        return IPv4Address("TCP", "192.0.2.7", 4711)
+
+    getHost = getPeer
+
+
+def test_a_body_that_is_delivered_while_nobody_takes_it_is_read_on_afterwards():
+    """Above 64 KiB it counted as requests sent ahead, which are read on only when the answer has gone: 408."""
+    world, transport = World(), Deaf()
+    foreign = Foreign(world.runtime.clock, Http1(world.engine))
+    foreign.makeConnection(transport)
+    foreign.dataReceived(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n" + b"x" * 66000)
+    foreign.dataReceived(b"x" * 66000)
+    assert transport.paused
+    world.backend().read()
+    assert not transport.paused
+    foreign.connectionLost(Failure(ConnectionDone()))
     world.close()

@@ -243,6 +243,8 @@ class Http1(ClientSide, Receiver, Speaker):
             if data:
                 self._reader.buffer = b""
                 self._read_body(data)
+            if self._state is _BODY:
+                self._ahead_paused = False  # all of that was body
         if not self._paused and not self._ahead_paused:
             self._read_on()
 
