@@ -1,6 +1,8 @@
 """The data plane: its parts, another generation of the configuration while requests run, and its end."""
 
 import dataclasses
+import gc
+import weakref
 
 import pytest
 from house import GET, House
@@ -541,3 +543,15 @@ def test_closed_it_has_nobody_to_lead_a_request_to():
     assert status(client) == 503
     client.close()
     house.wait(5)
+
+
+def test_a_data_plane_that_has_ended_is_freed():
+    """All its parts know one another: nothing among them may be kept from the cycle collector."""
+    house = House()
+    house.backend("a:80", [response(b"hello")])
+    house.ask()
+    ended = weakref.ref(house.plane)
+    house.close()
+    del house
+    gc.collect()
+    assert ended() is None

@@ -2,8 +2,6 @@
 
 from typing import Final
 
-from mypy_extensions import mypyc_attr
-
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.local_reply import accept_of, local_reply, safe_id
 from twisted_lb.net.runtime import Runtime
@@ -13,7 +11,7 @@ from twisted_lb.wire.response import ResponseHead
 from twisted_lb.wire.rewrite import Client, upstream_head, upstream_tail
 
 
-@mypyc_attr(acyclic=True)
+# Not acyclic: a route leads to all there is, and a frontend keeps its last lead.
 class Lead:
     """A lead of requests to a route: the protocols they may switch to (`upgrade`), and their upstream head. A pure
     function of header block, client and route, so that it may be kept for as long as these stay.
