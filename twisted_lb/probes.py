@@ -100,7 +100,7 @@ class NetworkProbe:
         self._dial: Final = dial
         self._deadlines: Final = deadlines
         self._seconds: Final = seconds
-        self._open: Final[set[_Asking]] = set()
+        self._open: Final[dict[_Asking, None]] = {}  # an ordered set
 
     def close(self) -> None:
         """Give up the probes under way: their results are failures."""
@@ -120,11 +120,11 @@ class NetworkProbe:
         asking = _Asking(self.request(address), self.judge)
         self._deadlines.arm(asking.deadline, self._seconds() + timeout_s)
         asking.attempt = self._dial.dial(address, asking, timeout_s, asking.failed)
-        self._open.add(asking)
+        self._open[asking] = None
         return asking.result.addCallback(self._forget, asking)
 
     def _forget(self, result: ProbeResult, asking: _Asking) -> ProbeResult:
-        self._open.discard(asking)
+        self._open.pop(asking, None)
         return result
 
 

@@ -66,7 +66,7 @@ class ClientConnection:
         address = transport.peer_name()
         rules = self.rules = self._frontend.client_rules
         client = self.client = self._frontend.client_at(address, scheme, transport.port_name())
-        self._frontend.clients.add(self)
+        self._frontend.clients[self] = None
         gate = self._frontend.gate
         # A trusted proxy speaks for many clients.
         key = client_key(address) if gate.per_client and not client.trusted else ""
@@ -82,7 +82,7 @@ class ClientConnection:
         self.transport = None
         self._speaker = None  # no circle: reference counts free both at once
         self._deadline.end()
-        self._frontend.clients.discard(self)
+        self._frontend.clients.pop(self, None)
         if self._inside is not None:
             self._frontend.gate.leave(self._inside)
             self._inside = None

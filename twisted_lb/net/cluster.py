@@ -83,7 +83,7 @@ class Cluster(Keeper):
         self.checks: Checking | None = None
         self._hear: Final = hear
         self._kept: dict[Backend, _Kept] = {}
-        self._open: set[Upstream] = set()
+        self._open: dict[Upstream, None] = {}  # an ordered set
         self._closed: bool = False
         self.waiting: dict[Ticket, Waiter] = {}
         self._serving: bool = False
@@ -240,11 +240,11 @@ class Cluster(Keeper):
 
     def opened(self, upstream: Upstream) -> None:
         """A connection is up."""
-        self._open.add(upstream)
+        self._open[upstream] = None
 
     def forget(self, upstream: Upstream) -> None:
         """A connection is gone, or about to go."""
-        self._open.discard(upstream)
+        self._open.pop(upstream, None)
         kept = self._kept.get(upstream.backend)
         if kept is not None and upstream in kept.idle:
             kept.idle.remove(upstream)

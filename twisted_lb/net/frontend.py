@@ -50,7 +50,8 @@ class Frontend:
         self.gate: Final = gate
         self.observers: Final = observers
         self.draining: bool = False
-        self.clients: set[FrontendClient] = set()
+        # An ordered set: at a drain, and at its end, whoever came first hears first.
+        self.clients: dict[FrontendClient, None] = {}
         self.exchanges: int = 0
         self.shared_fields: Final = SharedFields()
         # Memories of pure functions: many new connections come from one address, with the same few fields.

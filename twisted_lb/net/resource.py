@@ -124,7 +124,7 @@ class _RequestClient(ClientSide):
         # Sent ahead (pipelining) it may begin while the answer before it has not left: only whoever produced that was told.
         if getattr(request.channel, "_waitingForTransport", False):
             self._exchange.client_full()
-        frontend.clients.add(self)
+        frontend.clients[self] = None
         self._exchange.begin()
         self._pump()
 
@@ -235,7 +235,7 @@ class _RequestClient(ClientSide):
 
     def _end(self) -> None:
         self._over = True
-        self._frontend.clients.discard(self)
+        self._frontend.clients.pop(self, None)
         if self._exchange is not None:
             self._request.unregisterProducer()
 
@@ -275,5 +275,5 @@ class _RequestClient(ClientSide):
         exchange = self._exchange
         if exchange is not None and not self._over:
             self._over = True
-            self._frontend.clients.discard(self)
+            self._frontend.clients.pop(self, None)
             exchange.client_gone()
