@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from faults.ledger import Member
 from faults.reader import UNTIL_CLOSE, Message, Reader, read_both
 from faults.tape import HEARD_RST, PUT, TOOK, Dialled, Tape
 from faults.town import Town
@@ -16,6 +17,7 @@ class Attempt:
     at: int
     when: float
     backend: str
+    member: Member | None  # who was there when the connection was asked for
     dialled: Dialled | None
     tape: Tape | None
     index: int  # of the request on its tape
@@ -36,11 +38,12 @@ class Backends:
         self.readers: dict[Tape, tuple[Reader, Reader]] = {}
         self.unnamed = 0
         self._complain = complain
+        self._members = town.members
         for dialled in town.network.dials:
             if dialled.tape is None:
-                self._add(
-                    dialled.wanted_by, Attempt(dialled.at, dialled.when, dialled.address, dialled, None, 0, None, None)
-                )
+                member = self._members.at(dialled.address, dialled.at)
+                attempt = Attempt(dialled.at, dialled.when, dialled.address, member, dialled, None, 0, None, None)
+                self._add(dialled.wanted_by, attempt)
             else:
                 self._read(dialled)
         for attempts in self.attempts.values():
@@ -78,7 +81,9 @@ class Backends:
             entry = dialled.tape.entry_of(PUT, request.begins_at)
             assert entry is not None
             at, when = entry.at, entry.when
-        return Attempt(at, when, dialled.address, dialled if not index else None, dialled.tape, index, request, answer)
+        member = self._members.at(dialled.address, dialled.at)
+        first = dialled if not index else None
+        return Attempt(at, when, dialled.address, member, first, dialled.tape, index, request, answer)
 
     def _check_reuse(self, tape: Tape, before: Message, answered: Reader, index: int, attempt: Attempt) -> None:
         """A connection is used again only after a complete exchange, with nothing left on it."""

@@ -99,7 +99,12 @@ class Client(Actor):
         self.transport: MemoryTransport | None = None
 
     def connect(self) -> None:
-        self.transport = self._network.connect(self._address, self, self.host)
+        try:
+            self.transport = self._network.connect(self._address, self, self.host)
+        except ConnectionRefusedError:
+            self.left = "refused"
+            self._note("is refused")
+            return
         self.tell(self._life())
 
     # The protocol.
@@ -136,6 +141,12 @@ class Client(Actor):
     @property
     def over(self) -> bool:
         return self.lost is not None or self.ended
+
+    @property
+    def _waits(self) -> bool:
+        """Whether it could hear more: what is not HTTP is judged elsewhere, and who has closed hears nothing."""
+        assert self.transport is not None
+        return not (self.over or self._reader.broken or self.transport.disconnecting)
 
     def _answers(self) -> int:
         return sum(message.complete for message in self._reader.messages)
@@ -209,7 +220,7 @@ class Client(Actor):
             yield (lambda: self.over or self._answers() >= wanted), self._rng.uniform(0, 3.0)
         else:
             yield (lambda: self.over or self._answers() >= wanted or bool(self._reader.broken)), PATIENCE_S
-            if not self.over and self._answers() < wanted:
+            if self._waits and self._answers() < wanted:
                 self.given_up = f"answer {wanted}"
 
     def _tunnel(self, data: bytes) -> Story:
@@ -223,7 +234,7 @@ class Client(Actor):
             self._note("half-closes its tunnel")
             self.transport.loseWriteConnection()
             yield (lambda: self.over), PATIENCE_S
-            if not self.over:
+            if self._waits:
                 self.given_up = "the end of the tunnel"
 
     def _leave(self) -> Story:
@@ -250,7 +261,7 @@ class Client(Actor):
         self.finished_at = self.clock.seconds()
         if not self.over and self._rng.random() < 0.3:
             yield (lambda: self.over), PATIENCE_S
-            if not self.over:
+            if self._waits:
                 self.given_up = "the end of an idle connection"
         self.left = self.left or "done"
         if self.transport is not None:

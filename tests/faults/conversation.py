@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING
 
 from faults.attempts import Attempt, name_of
 from faults.clients import Client
+from faults.ledger import Record
 from faults.reader import UNTIL_CLOSE, Message, read_both, second_opinion
-from faults.tape import HEARD_FIN, HEARD_RST, PUT, SAID_FIN, SAID_RST, TOOK, Tape
-from faults.town import Record
+from faults.tape import HEARD_FIN, HEARD_RST, PUT, SAID_FIN, SAID_RST, TOOK, Entry, Tape
+from faults.tunnel import judge_tunnel
 
 if TYPE_CHECKING:
     from faults.oracle import Oracle
@@ -24,7 +25,15 @@ STATUS = {
 
 
 class Conversation:
-    """One client's connection: what was asked, and what was answered."""
+    """One client's connection: what was asked, and what was answered.
+
+    `cut_outcome` is how a request ends that a stop has cut, `own_statuses` are those of refusals of what is no request, and
+    `follows` says that a client's FIN is always answered by one, also in the middle of an answer.
+    """
+
+    cut_outcome = "CLIENT_GONE"
+    follows = False
+    own_statuses = frozenset({400, 408})
 
     def __init__(self, oracle: "Oracle", client: Client, tape: Tape) -> None:
         self._oracle = oracle
@@ -35,26 +44,66 @@ class Conversation:
         self._said = tape.first(SAID_FIN, SAID_RST)
         self._asked, self._answers = read_both(tape.all(TOOK), self._raw)
         if self._said is not None:
-            self._answers.end(reset=self._said.what == SAID_RST)
+            self._answers.end(reset=self._said.what == SAID_RST or (self.follows and tape.left_by_peer is not None))
 
     def complain(self, text: str) -> None:
         self._oracle.complain(f"{self._client.name}: {text}")
 
     def judge(self) -> None:
         answers, asked = self._answers, self._asked
-        if answers.broken:
+        mistaken = self._was_hardly_a_head()
+        if answers.broken and not mistaken:
             self.complain(f"what was answered is not HTTP: {answers.broken}")
-        if len(answers.messages) > len(asked.messages):
+        if len(answers.messages) - mistaken > len(asked.messages):
             self.complain(f"{len(answers.messages)} answers to {len(asked.messages)} requests")
         if answers.unread and not answers.broken and (not answers.messages or answers.messages[-1].complete):
             self.complain(f"bytes behind the last answer: {answers.unread[:60]!r}")
         for index, request in enumerate(asked.messages):
             answer = answers.messages[index] if index < len(answers.messages) else None
             self._judge_one(index, request, answer)
-        if asked.messages and asked.messages[-1].head_ends_at is not None:
-            self._judge_tunnel(asked.messages[-1])
+        if answers.tunnel is not None:
+            judge_tunnel(self._oracle, name_of(asked.messages[-1]), answers)
+
+    def spans(self) -> dict[str, tuple[int, float]]:
+        """The moments between which each request began: it is led by the settings of one of them."""
+        spans = {}
+        before = 0
+        for request in self._asked.messages:
+            if request.head_ends_at is None:
+                break
+            name = name_of(request)
+            here = self._tape.entry_of(TOOK, request.head_ends_at - 1)
+            assert here is not None
+            attempts, record = self._oracle.backends.attempts.get(name), self._oracle.records.get(name)
+            told = self._told_at(len(spans))
+            by = attempts[0].at if attempts else record.at if record else told.at if told else self._oracle.end
+            spans[name] = max(here.at, before), by
+            before = record.at if record else before
+        return spans
+
+    def _told_at(self, index: int) -> Entry | None:
+        """When the first byte of an answer left, None when there is none."""
+        answers = self._answers.messages
+        return self._tape.entry_of(PUT, answers[index].final_at) if index < len(answers) else None
+
+    def _too_large(self, name: str, request: Message) -> set[bool]:
+        """Whether the body is larger than may be, as far as that can be known."""
+        size = request.framing if request.framing >= 0 else len(request.body)
+        limits = [settings.limits.body_bytes for settings in self._oracle.settings(name)]
+        return {limit is not None and size > limit for limit in limits}
 
     # Excuses.
+
+    def _was_hardly_a_head(self) -> bool:
+        """Whether the last answer but one is one with a body to a HEAD, refused before it could be known as one: its body is
+        read as the last answer.
+        """
+        index = len(self._answers.messages) - 2
+        told = self._told_at(index) if index >= 0 and self._answers.broken else None
+        if told is None or index >= len(self._asked.messages):
+            return False
+        refused = self._asked.messages[index]
+        return refused.method == b"HEAD" and self._tape.count(TOOK, told.at) - refused.begins_at < len(b"HEAD ")
 
     @property
     def _gone(self) -> bool:
@@ -65,8 +114,18 @@ class Conversation:
             or any(f.what == "stalled" and f.where == self._client.host for f in self._town.faults.happened)
         )
 
+    @property
+    def _cut(self) -> bool:
+        """Whether a stop has cut it: by a reset, at its end."""
+        ended = None if self._town.operator.stop is None else self._town.operator.stop.ended
+        return ended is not None and any(
+            entry.what == SAID_RST and entry.at > ended.at and entry.when == ended.when for entry in self._tape.entries
+        )
+
     def _excused(self, index: int, request: Message) -> bool:
         """Whether a request may stay without an answer."""
+        if self._cut or self._cut_later(request):
+            return True
         if self._gone and not self._must_finish(request):
             return True
         for answer in self._answers.messages[:index]:
@@ -82,8 +141,9 @@ class Conversation:
 
     def _must_finish(self, request: Message) -> bool:
         """A client that only half-closed is answered where the configuration believes it."""
+        began, now = self._tape.began, self._oracle.end
         return (
-            self._town.finish_half_closed
+            all(one.client_half_close == "finish" for one in self._town.generations.between(began, now))
             and request.complete
             and self._tape.first(HEARD_RST, SAID_RST) is None
             and self._client.left != "stop reading"
@@ -111,11 +171,15 @@ class Conversation:
 
     def _judge_one(self, index: int, request: Message, answer: Message | None) -> None:
         if request.head_ends_at is None:
-            if answer is not None and answer.head_ends_at is not None and answer.status not in (400, 408):
+            if answer is not None and answer.head_ends_at is not None and answer.status not in self.own_statuses:
                 self.complain(f"{answer} to a request without an end")
+            if answer is not None and answer.status == 408:
+                self._judge_slow_head(index, request)
             return
         name = name_of(request)
         record = self._oracle.records.get(name)
+        if answer is not None and answer.status == 408 and record is not None:
+            self._judge_slow_body(name, record)
         if answer is None or (answer.head_ends_at is None):
             self._judge_unanswered(index, request, name, record)
             return
@@ -130,6 +194,39 @@ class Conversation:
             self._judge_relayed(name, request, answer, record)
         else:
             self._judge_own(name, request, answer, record)
+        self._judge_goodbye(name, answer, record)
+
+    def _judge_slow_head(self, index: int, request: Message) -> None:
+        """The time for a head is that of the settings when it began."""
+        began, said = self._tape.entry_of(TOOK, request.begins_at), self._told_at(index)
+        assert began is not None
+        assert said is not None
+        patience_s = min(one.timeouts.head_s for one in self._town.generations.between(self._tape.began, said.at))
+        if said.when - began.when < patience_s:
+            self.complain(f"a head got 408 after {said.when - began.when} s, {patience_s} are set")
+
+    def _judge_slow_body(self, name: str, record: Record) -> None:
+        """The time for the next piece of a body is that of the settings with which its request began."""
+        last = [entry for entry in self._tape.entries if entry.what == TOOK and entry.at < record.at][-1]
+        patience_s = min(settings.timeouts.body_idle_s for settings in self._oracle.settings(name))
+        if record.when - last.when < patience_s:
+            self.complain(f"{name} got 408 after {record.when - last.when} s, {patience_s} are set")
+
+    def _judge_goodbye(self, name: str, answer: Message, record: Record | None) -> None:
+        """From the beginning of a stop on each answer says that it is the last one."""
+        began = None if self._town.operator.stop is None else self._town.operator.stop.began
+        if began is None or record is None or answer.closes or answer.status == 101:
+            return
+        decided = record.at
+        if answer.get("x-nonce"):
+            last = self._oracle.backends.attempts[name][-1]
+            assert last.tape is not None
+            assert last.answer is not None
+            head = last.tape.entry_of(TOOK, (last.answer.head_ends_at or 1) - 1)
+            assert head is not None
+            decided = head.at
+        if decided > began.at:
+            self.complain(f"{name} got {answer} during a stop, and the connection stays")
 
     def _judge_unanswered(self, index: int, request: Message, name: str, record: Record | None) -> None:
         # Cut so early that not even the head had left.
@@ -137,7 +234,8 @@ class Conversation:
             return
         if not self._excused(index, request):
             self.complain(f"{name} got no answer")
-        if record is not None and record.outcome not in ("CLIENT_GONE", "CLIENT_FAULT") and not self._gone:
+        excused = self._gone or self._cut or self._cut_later(request)
+        if record is not None and record.outcome not in ("CLIENT_GONE", "CLIENT_FAULT") and not excused:
             self.complain(f"{name} ended with {record.outcome} and got no answer")
 
     def _judge_relayed(self, name: str, request: Message, answer: Message, record: Record | None) -> None:
@@ -153,7 +251,8 @@ class Conversation:
             self.complain(f"{name} was answered and never ended")
             return
         attempts = self._oracle.backends.attempts.get(name, [])
-        if not attempts or attempts[-1].backend != server.address or record.backend != server.address:
+        asked_last = {attempts[-1].backend if attempts else "", record.member.address if record.member else ""}
+        if asked_last != {server.address}:
             self.complain(f"{name} got {nonce}, which is not from who was asked last")
             return
         if record.status != answer.status:
@@ -161,20 +260,24 @@ class Conversation:
         self._judge_end(name, request, answer, record, attempts)
 
     def _judge_end(self, name: str, request: Message, answer: Message, record: Record, attempts: list[Attempt]) -> None:
-        allowed = self._oracle.allowed(attempts[-1], attempts[0].when)
+        allowed = self._oracle.allowed(name, attempts[-1], attempts[0].when)
         # Of a tunnel one direction may have ended before.
         gone = self._gone or (answer.status == 101 and self._tape.first(HEARD_FIN, HEARD_RST) is not None)
         if gone:
             allowed |= {"CLIENT_GONE"}
-        if not request.complete:
+        if self._cut:
+            allowed |= {self.cut_outcome}
+        if not request.complete or True in self._too_large(name, request):
             allowed |= {"CLIENT_FAULT"}
+        if request.framing >= 0 and self._too_large(name, request) == {True}:
+            self.complain(f"{name} was let through with {request.framing} bytes")
         if record.outcome not in allowed:
             self.complain(f"{name} ended with {record.outcome}, allowed are {allowed}")
         # A foreign transport cannot linger: where the client has sent more, it is reset behind a last answer.
         reset_behind = (answer.cut and self._town.foreign) or self._cut_later(request)
-        if record.outcome == "OK" and not answer.complete and not self._gone and not reset_behind:
+        if record.outcome == "OK" and not answer.complete and not (gone or self._cut or reset_behind):
             self.complain(f"{name}: {answer} was complete at the backend")
-        tunnel_left = answer.status == 101 and gone  # a tunnel ends well only by a FIN
+        tunnel_left = answer.status == 101 and (gone or self._cut)  # a tunnel ends well only by a FIN
         if answer.complete and record.outcome != "OK" and not tunnel_left:
             self.complain(f"{name} got a complete answer, and ended with {record.outcome}")
         said = attempts[-1].answer
@@ -195,7 +298,11 @@ class Conversation:
         # Without an attempt it was the client's fault as well, if it was not that nobody was usable.
         if record is None or not record.status or record.outcome == "CLIENT_FAULT" or record.status in (400, 408):
             # What waits behind a client that does not read was decided earlier than it was put.
-            if answer.status not in (400, 408) or not (broken or self._gone):
+            if answer.status == 413 and True in self._too_large(name, request):
+                return
+            if record is not None and record.outcome == self.cut_outcome and self._cut and answer.status == 503:
+                return
+            if answer.status not in self.own_statuses or not (broken or self._gone):
                 self.complain(f"{name} got {answer.status} of our own")
             return
         attempts = self._oracle.backends.attempts.get(name, [])
@@ -208,27 +315,9 @@ class Conversation:
         if STATUS.get(record.outcome) != answer.status:
             self.complain(f"{name} got {answer.status} for {record.outcome}")
         if attempts and record.attempts == len(attempts):
-            allowed = self._oracle.allowed(attempts[-1], attempts[0].when)
+            allowed = self._oracle.allowed(name, attempts[-1], attempts[0].when)
             if record.outcome not in allowed:
                 self.complain(f"{name} ended with {record.outcome}, allowed are {allowed}")
             others = self._oracle.might_have_retried(record, attempts, len(request.body))
             if others:
                 self.complain(f"{name} ended with {record.outcome}, {set(others)} might have been asked")
-
-    def _judge_tunnel(self, request: Message) -> None:
-        """What came out of a tunnel went in on the other side."""
-        if self._answers.tunnel is None:
-            return
-        name = name_of(request)
-        _, ask = self._oracle.asks[name]
-        answer = self._answers.messages[-1]
-        _, whole = self._oracle.answers[answer.get("x-nonce")]
-        out = bytes(self._answers.tunnel)
-        if out != whole.body[: len(out)]:
-            self.complain(f"{name}: other bytes come out of its tunnel than went in")
-        attempt = self._oracle.backends.attempts[name][-1]
-        assert attempt.tape is not None
-        assert attempt.request is not None
-        inwards = attempt.tape.all(PUT)[attempt.request.head_ends_at :]
-        if inwards != (ask.tunnel or b"")[: len(inwards)]:
-            self.complain(f"{name}: the backend gets other bytes out of its tunnel")

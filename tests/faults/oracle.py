@@ -9,10 +9,13 @@ from itertools import pairwise
 from faults.attempts import Attempt, Backends, name_of
 from faults.clients import Ask, Client
 from faults.conversation import Conversation
+from faults.ledger import Record
+from faults.membership import Membership
 from faults.reader import UNTIL_CLOSE
 from faults.tape import HEARD_FIN, HEARD_RST, SAID_FIN, SAID_RST, TOOK
-from faults.town import MORE_ATTEMPTS, REPLAY_BYTES, TIMEOUTS, Record, Town
+from faults.town import Town
 
+from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.outcome import Outcome
 
 IDEMPOTENT = {"GET", "HEAD", "PUT", "DELETE", "OPTIONS"}
@@ -34,6 +37,8 @@ class Oracle:
         self.answers = {nonce: (server, a) for server in town.servers for nonce, a in server.answers.items()}
         self.asks: dict[str, tuple[Client, Ask]] = {a.name: (c, a) for c in town.clients for a in c.asks}
         self.records: dict[str, Record] = {}
+        self.end = float("inf")
+        self._spans: dict[str, tuple[int, float]] = {}
         self._judge()
 
     def complain(self, text: str) -> None:
@@ -57,14 +62,23 @@ class Oracle:
                 self.complain(f"{record.name} ended twice")
             self.records[record.name] = record
         tapes = {str(tape.name): tape for tape in town.network.tapes.all}
+        conversations = []
         for client in town.clients:
             if client.transport is not None:
                 host = client.transport.getHost()
-                tape = tapes[f"client {host.host}:{host.port}"]
-                Conversation(self, client, tape).judge()
+                conversations.append(Conversation(self, client, tapes[f"client {host.host}:{host.port}"]))
+        for conversation in conversations:
+            self._spans.update(conversation.spans())
+        for conversation in conversations:
+            conversation.judge()
         for name, attempts in self.backends.attempts.items():
             self._judge_attempts(name, attempts)
         self._count_outcomes()
+        Membership(self).judge()
+
+    def settings(self, name: str) -> list[LoadBalancerConfig]:
+        """Those that this request may have been led by: in force at some moment between which it began."""
+        return list(self.town.generations.between(*self._spans.get(name, (0, float("inf")))))
 
     # Attempts.
 
@@ -77,14 +91,14 @@ class Oracle:
         # On a connection that is used again not even one byte may have left when it turned out to be closed.
         if not len(attempts) <= record.attempts <= len(attempts) + 1:
             self.complain(f"{name}: {record.attempts} attempts, {len(attempts)} are seen")
-        if len(attempts) > 1 + MORE_ATTEMPTS:
+        if len(attempts) > 1 + max(settings.retry.more_attempts for settings in self.settings(name)):
             self.complain(f"{name}: {len(attempts)} attempts")
         reached = [attempt for attempt in attempts if attempt.reached]
         if ask.method not in IDEMPOTENT and len(reached) > 1:
             self.complain(f"{name}: a {ask.method} went to {', '.join(a.backend for a in reached)}")
         for before, after in pairwise(attempts):
             stale = before.index > 0 and before.answer is None
-            if before.backend == after.backend and not stale and record.attempts == len(attempts):
+            if before.member is after.member and not stale and record.attempts == len(attempts):
                 self.complain(f"{name}: {after.backend} is asked twice")
             if before.tape is not None and not self._over(before, after.at):
                 self.complain(f"{name}: another attempt before the one at {before.backend} had ended")
@@ -128,7 +142,7 @@ class Oracle:
 
     # Outcomes.
 
-    def allowed(self, attempt: Attempt, began: float) -> set[str]:
+    def allowed(self, name: str, attempt: Attempt, began: float) -> set[str]:
         """How an attempt may have ended by what the balancer saw of its backend; what the client did comes on top."""
         if attempt.dialled is not None and attempt.dialled.failed:
             return {attempt.dialled.failed}
@@ -139,9 +153,10 @@ class Oracle:
         ended = tape.left_by_peer is not None
         rst = tape.first(SAID_RST, SAID_FIN)
         cut_at = rst.when if rst is not None else self.town.clock.seconds()
+        timeouts = [settings.timeouts for settings in self.settings(name)]
         allowed = set()
         if answer is None or answer.head_ends_at is None or answered.broken:
-            if cut_at - began >= TIMEOUTS["response_head_s"] - TICK_S:
+            if cut_at - began >= min(one.response_head_s for one in timeouts) - TICK_S:
                 allowed.add("TIMED_OUT")
             if ended:
                 allowed.add("NO_RESPONSE")
@@ -160,32 +175,32 @@ class Oracle:
                 allowed.add("CUT_SHORT")
         elif answer.head_ends_at is not None:
             last = [entry for entry in tape.entries if entry.what == TOOK][-1]
-            stalled = cut_at - last.when >= TIMEOUTS["response_idle_s"] - TICK_S
+            stalled = cut_at - last.when >= min(one.response_idle_s for one in timeouts) - TICK_S
             if ended or stalled or (is_last and answered.broken):
                 allowed.add("CUT_SHORT")
         return allowed
 
     def _count_outcomes(self) -> None:
         """The counters of the backends say the same as the ends of the exchanges and the tapes."""
-        for backend in self.town.pool.backends.values():
-            counts = Counter({o.name: n for o, n in zip(Outcome, backend.outcomes, strict=True) if n})
+        for member in self.town.members.all:
+            counts = Counter({o.name: n for o, n in zip(Outcome, member.record.outcomes, strict=True) if n})
             earlier: list[set[str]] = []
             for name, record in self.records.items():
                 attempts = self.backends.attempts.get(name, [])
-                if record.attempts and record.backend == backend.name:
+                if record.member is member:
                     counts[record.outcome] -= 1
                 earlier += [
-                    self.allowed(attempt, attempts[0].when) & self._retryable(name)
+                    self.allowed(name, attempt, attempts[0].when) & self._retryable(name)
                     for attempt in attempts[: record.attempts - 1]
-                    if attempt.backend == backend.name and attempt is not attempts[-1]
+                    if attempt.member is member and attempt is not attempts[-1]
                 ]
             missing = sum(counts.values()) - len(earlier)
             seen = sum(len(self.backends.attempts.get(name, [])) for name in self.records)
             hidden = sum(record.attempts for record in self.records.values()) - seen
             if min(counts.values(), default=0) < 0 or not 0 <= missing <= max(hidden, 0):
-                self.complain(f"{backend.name} counts {dict(counts)} beside the last attempts, seen are {earlier}")
+                self.complain(f"{member} counts {dict(counts)} beside the last attempts, seen are {earlier}")
             elif not missing and not _matches(+counts, earlier):
-                self.complain(f"{backend.name} counts {dict(counts)} for attempts that may have ended {earlier}")
+                self.complain(f"{member} counts {dict(counts)} for attempts that may have ended {earlier}")
 
     def _retryable(self, name: str) -> set[str]:
         return ALWAYS | (IF_IDEMPOTENT if self.asks[name][1].method in IDEMPOTENT else set())
@@ -194,11 +209,13 @@ class Oracle:
         """Whom it could have asked instead of giving up."""
         if record.outcome not in self._retryable(record.name) - {"TIMED_OUT"}:
             return frozenset()
-        if record.attempts > MORE_ATTEMPTS or taken > REPLAY_BYTES:
-            return frozenset()
-        if record.when - attempts[0].when >= TIMEOUTS["response_head_s"] - 2 * TICK_S:
-            return frozenset()
-        return self.usable(record.at) - {attempt.backend for attempt in attempts}
+        for settings in self.settings(record.name):
+            if record.attempts > settings.retry.more_attempts or taken > settings.limits.replay_body_bytes:
+                return frozenset()
+            if record.when - attempts[0].when >= settings.timeouts.response_head_s - 2 * TICK_S:
+                return frozenset()
+        tried = {attempt.backend for attempt in attempts if attempt.member and attempt.member.there(record.at)}
+        return self.usable(record.at) - tried
 
 
 def _matches(counts: Counter, attempts: list[set[str]]) -> bool:

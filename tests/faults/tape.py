@@ -148,11 +148,14 @@ class TapedPipe(FaultyPipe):
 class Dialled:
     """An attempt of the balancer's to connect, for a request; checks are not among them."""
 
-    def __init__(self, at: int, when: float, address: str, wanted_by: str) -> None:
+    def __init__(self, at: int, when: float, address: str, timeout_s: float, upstream: Upstream) -> None:
+        assert isinstance(upstream.waiter, Exchange)
         self.at = at
         self.when = when
         self.address = address
-        self.wanted_by = wanted_by
+        self.timeout_s = timeout_s
+        self.upstream = upstream
+        self.wanted_by = upstream.waiter.head.target.decode().removeprefix("/r/")
         self.failed: str = ""
         self.failed_at: int | None = None
         self.tape: Tape | None = None
@@ -199,7 +202,9 @@ class TownNetwork(MemoryNetwork):
         self.poller: EpollPoller | None = None
         self.now: Clock | None = None
         self.tapes = Tapes(clock, hear)
+        self.asked: Callable[[], None] = lambda: None  # told each of `dials`
         self.dials: list[Dialled] = []
+        self.checked: list[tuple[int, float, str]] = []  # the dials of checks: in which order, when, and where to
         self.largest_unsent = 0
         self._wanted: tuple[Address, StreamProtocol, Dialled | None] | None = None
 
@@ -211,10 +216,11 @@ class TownNetwork(MemoryNetwork):
         dialled: Dialled | None = None
         upstream = protocol.protocol if isinstance(protocol, Foreign) else protocol
         if isinstance(upstream, Upstream):
-            assert isinstance(upstream.waiter, Exchange)
-            wanted_by = upstream.waiter.head.target.decode().removeprefix("/r/")
-            dialled = Dialled(self.tapes.tick(), self.clock.seconds(), str(address), wanted_by)
+            dialled = Dialled(self.tapes.tick(), self.clock.seconds(), str(address), timeout_s, upstream)
             self.dials.append(dialled)
+            self.asked()
+        else:
+            self.checked.append((self.tapes.tick(), self.clock.seconds(), str(address)))
 
         def told(outcome: Any, detail: str) -> None:
             assert self.now is not None
@@ -254,15 +260,15 @@ class TownNetwork(MemoryNetwork):
             dialled.tape = tape
             up.tape = down.tape = tape
             up.outwards = True
-        near = self._end(down, up, here, there, balancers=dialling)
-        far = self._end(up, down, there, here, balancers=not dialling)
+        near = self._end(down, up, here, there, ours=dialling)
+        far = self._end(up, down, there, here, ours=not dialling)
         if tape is not None:
             tape.end = near if dialling else far
             tape.incoming, tape.outgoing = (down, up) if dialling else (up, down)
         return near, far
 
-    def _end(self, incoming: TapedPipe, outgoing: TapedPipe, host: Any, peer: Any, *, balancers: bool) -> Any:
-        if not balancers or self.kernel is None:
+    def _end(self, incoming: TapedPipe, outgoing: TapedPipe, host: Any, peer: Any, *, ours: bool) -> Any:
+        if not ours or self.kernel is None:
             assert isinstance(host, IPv4Address)
             return MemoryTransport(
                 self.clock, incoming=incoming, outgoing=outgoing, host=host, peer=peer, standing=self._standing

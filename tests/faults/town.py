@@ -3,69 +3,28 @@
 import random
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from typing import Any
 
 from faults.clients import Client
+from faults.climate import settings, weather
 from faults.kernel import Kernel
+from faults.ledger import Change, Generations, Members, Moment, Record
+from faults.operator import ASKED, ENDED, Operator
 from faults.servers import Server
-from faults.tape import TownNetwork
+from faults.tape import Tape, TownNetwork
 from twisted.logger import LogLevel, globalLogPublisher
 
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core import record as core_record
 from twisted_lb.core.backend import AdminState
 from twisted_lb.core.events import Event
-from twisted_lb.core.pickers import POLICIES
 from twisted_lb.net.clock import Clock
-from twisted_lb.testing import Balanced, Chances, Faults, HeapClock
+from twisted_lb.net.poller import EpollPoller
+from twisted_lb.testing import Balanced, Faults, HeapClock
 from twisted_lb.testing.balanced import runtime_of
 
 LB = "lb:8080"
 START = 1000.0
-# Short: virtual time is cheap, but each of its seconds is ten ticks of the wheel.
-TIMEOUTS = {
-    "head_s": 3.0,
-    "body_idle_s": 4.0,
-    "connect_s": 1.0,
-    "response_head_s": 6.0,
-    "response_idle_s": 5.0,
-    "client_idle_s": 3.0,
-    "tunnel_idle_s": 8.0,
-}
-MORE_ATTEMPTS = 2
-REPLAY_BYTES = 8192
-
-
-@dataclass
-class Record:
-    """What the balancer says of an exchange that has ended."""
-
-    at: int
-    when: float
-    name: str
-    method: str
-    attempts: int
-    outcome: str
-    status: int
-    backend: str
-    unread: bool  # bytes of its client's are here, and its backend has taken all that it was sent
-
-
-@dataclass
-class Change:
-    """Who was usable from when on."""
-
-    at: int
-    when: float
-    usable: frozenset[str]
-
-
-@dataclass
-class Left:
-    """What is left over; empty when nothing is."""
-
-    things: dict[str, object] = field(default_factory=dict)
 
 
 class Town:
@@ -74,54 +33,39 @@ class Town:
     def __init__(self, seed: int, hear: Callable[[str], None] | None = None) -> None:
         self.seed = seed
         self.rng = rng = random.Random(seed)
+        self.operator = Operator(seed)
         self.clock = HeapClock(START)
         self._hear = hear
         self.records: list[Record] = []
         self.changes: list[Change] = []
         self.logged: list[dict[str, Any]] = []
         self.left: dict[str, object] = {}
-        self.faults = Faults(self.clock, rng, self._weather(), lambda fault: self.note("network", str(fault)))
+        self.closed: Moment | None = None
+        self.faults = Faults(self.clock, rng, weather(rng), lambda fault: self.note("network", str(fault)))
         hear_tape = None if hear is None else lambda tape, e: self.note(tape.name, f"{e.what} {_shown(e.data)}")
         self.network = TownNetwork(self.clock, self.faults, rng, hear_tape)
         names = [f"{name}:80" for name in "abcd"[: rng.choice([1, 2, 2, 3, 4])]]
         self.servers = [self._server(name) for name in names]
-        self.finish_half_closed = rng.random() < 0.3
+        finish_half_closed = rng.random() < 0.3
         self.now = Clock(self.clock.seconds)
         self.network.now = self.now
         self._kernel: Kernel | None = None
+        self.poller: EpollPoller | None = None
         if rng.random() < 0.75:
             self._kernel = self.network.kernel = Kernel(self.clock, rng)
-        self._build(names)
+            self.poller = self.network.poller = self._kernel.poller(self.now, self.clock.callLater, self._poller_lost)
+            self._kernel.after = self.network.look_at_buffers
+        config = settings(rng, names, finish_half_closed=finish_half_closed)
+        self.servers += [self._server(address) for address in self.operator.more_addresses]
+        self._build(config.model_copy(update={"backends": tuple(self.operator.first_specs(names))}))
         self.clients = [self._client(f"c{index}") for index in range(rng.choice([1, 2, 4, 6, 8]))]
 
     @property
     def foreign(self) -> bool:
-        """Whether the balancer's transports are not its own: it cannot half-close them, nor see how much is queued."""
+        """Whether the transports of clients are not the balancer's own: it cannot half-close them."""
         return self._kernel is None
 
     # Making it.
-
-    def _weather(self) -> Chances:
-        """How bad the network is: mostly not very."""
-        rng = self.rng
-        bad = rng.choice([0.0, 0.3, 1.0])
-        torn = rng.choice([0.0, 0.3, 1.0])
-        return Chances(
-            refused=0.05 * bad,
-            hanging=0.03 * bad,
-            local_failure=0.02 * bad,
-            partial_write=0.3 * torn,
-            split=0.3 * torn,
-            delayed=0.3 * torn,
-            longest_delay_s=rng.choice([0.0, 0.01, 0.3]),
-            overtaken=0.5,
-            reset=0.05 * bad,
-            closed=0.05 * bad,
-            half_closed=0.03 * bad,
-            stalled=0.05 * bad,
-            longest_stall_s=rng.choice([1.0, 10.0]),
-            within_bytes=50_000,
-        )
 
     def _server(self, address: str) -> Server:
         return Server(self.network, address, self.rng, lambda text: self.note(address, text))
@@ -129,44 +73,10 @@ class Town:
     def _client(self, name: str) -> Client:
         return Client(self.network, LB, name, self.rng, lambda text: self.note(name, text))
 
-    def _config(self, names: list[str]) -> LoadBalancerConfig:
-        """Settings by chance; short times."""
-        rng = self.rng
-        checked = rng.random() < 0.7
-        return LoadBalancerConfig.model_validate(
-            {
-                "backends": names,
-                "policy": rng.choice(sorted(POLICIES)),
-                "timeouts": TIMEOUTS,
-                "limits": {"replay_body_bytes": REPLAY_BYTES, "client_bytes_per_s": 0},
-                "retry": {"more_attempts": MORE_ATTEMPTS},
-                "upstream": {
-                    "max_idle": rng.choice([0, 1, 8]),
-                    "idle_s": 4.0,
-                    "max_requests": 8,
-                    "max_age_s": 20.0,
-                },
-                "health_check": {
-                    "interval_s": 2.0 if checked else 0.0,
-                    "timeout_s": 1.0,
-                    "path": "/health",
-                    "rise": rng.choice([1, 2]),
-                    "fall": rng.choice([1, 3]),
-                },
-                "client_half_close": "finish" if self.finish_half_closed else "abort",
-            }
-        )
-
-    def _build(self, names: list[str]) -> None:
-        poller = None
-        if self._kernel is not None:
-            kernel = self._kernel
-            poller = self.network.poller = kernel.poller(self.now, self.clock.callLater, self._poller_lost)
-            kernel.after = self.network.look_at_buffers
-        self.poller = poller
-        runtime = runtime_of(self.clock, self.network, seed=self.seed, now=self.now, poller=poller)
+    def _build(self, config: LoadBalancerConfig) -> None:
+        runtime = runtime_of(self.clock, self.network, seed=self.seed, now=self.now, poller=self.poller)
         self.balanced = Balanced(
-            self._config(names),
+            config,
             self.network,
             address=LB,
             hear=self._heard_event,
@@ -174,10 +84,14 @@ class Town:
             runtime=runtime,
         )
         self.frontend = self.balanced.frontend
+        self.listener = self.balanced.listener
         self.cluster = self.balanced.cluster
         self.pool = self.cluster.pool
         self.deadlines = runtime.deadlines
-        self._note_usable()
+        self.members = Members(self.network, self.pool)
+        self.members.begin(config.backends)
+        self.generations = Generations(self.moment(), config)
+        self.note_usable()
 
     @property
     def checked(self) -> bool:
@@ -187,6 +101,15 @@ class Town:
     def _poller_lost(self) -> None:
         raise AssertionError("the poller was lost")
 
+    def moment(self) -> Moment:
+        """Now, behind all that has happened so far."""
+        return Moment(self.network.tapes.tick(), self.clock.seconds())
+
+    @property
+    def client_tapes(self) -> list[Tape]:
+        """The connections of clients."""
+        return [tape for tape in self.network.tapes.all if tape.name.startswith("client ")]
+
     # What is heard.
 
     def note(self, who: str, text: str) -> None:
@@ -194,27 +117,29 @@ class Town:
             self._hear(f"{self.clock.seconds() - START:8.3f}  {who:<22} {text}")
 
     def _heard_event(self, event: Event) -> None:
-        self._note_usable()
+        self.note_usable()
         self.note("balancer", f"{event}")
 
-    def _note_usable(self) -> None:
-        usable = frozenset(b.name for b in self.pool.backends.values() if b.usable)
-        self.changes.append(Change(self.network.tapes.tick(), self.clock.seconds(), usable))
+    def note_usable(self) -> None:
+        usable = frozenset(str(b.address) for b in self.pool.backends.values() if b.usable)
+        self.changes.append(Change(*self.moment(), usable))
 
     def _heard_end(self, ended: core_record.Record) -> None:
         name = ended.target.decode().removeprefix("/r/")
+        last = ended.attempts[-1] if ended.attempts else None
+        member = None if last is None else self.members.of(last.lease.backend)
         record = Record(
-            self.network.tapes.tick(),
-            self.clock.seconds(),
+            *self.moment(),
             name,
             ended.method.decode(),
             len(ended.attempts),
             "" if ended.outcome is None else ended.outcome.name,
             ended.status,
-            ended.backend_name,
-            self._is_unread(name, ended.backend_name),
+            member,
+            self._is_unread(name, "" if member is None else member.address),
         )
         self.records.append(record)
+        self.operator.hears(ENDED)
         self.note(
             "balancer",
             f"ends {record.name}: {record.outcome or 'no backend'} {record.status}, {record.attempts} attempts",
@@ -253,21 +178,33 @@ class Town:
             self.clock.callLater(rng.uniform(0, 6.0), client.connect)
         if rng.random() < 0.3:
             self.clock.callLater(rng.uniform(0, 5.0), self._command, rng.choice([AdminState.DRAIN, AdminState.MAINT]))
+        self.operator.begin(self)
+        self.network.asked = lambda: self.operator.hears(ASKED)
         for _ in range(30):
             self.clock.advance(5.0)
             if self._kernel is None:
                 self.network.look_at_buffers()
-            if self.clock.seconds() > START + 8.0 and all(client.done for client in self.clients):
+            quiet = all(client.done for client in self.clients) and self.operator.over
+            if self.clock.seconds() > START + 8.0 and quiet:
                 break
 
     def _command(self, admin: AdminState) -> None:
+        if not self.pool.backends:
+            return
         name = self.rng.choice([*self.pool.backends])
         self.cluster.command(name, admin)
         if admin is not AdminState.READY:
             self.clock.callLater(self.rng.uniform(0, 4.0), self._command_ready, name)
 
     def _command_ready(self, name: str) -> None:
-        self.cluster.command(name, AdminState.READY)
+        if name in self.pool.backends:
+            self.cluster.command(name, AdminState.READY)
+
+    def close(self) -> None:
+        """The end of the balancer, in the middle or at last."""
+        self.members.change([], self.balanced.data_plane.close)
+        self.closed = self.moment()
+        self.note_usable()
 
     def _end(self) -> None:
         """Every wait ends by itself; then the balancer is stopped, and nothing may be left."""
@@ -285,12 +222,18 @@ class Town:
             exchanges=self.frontend.exchanges,
             clients=len(self.frontend.clients),
             inside=self.frontend.gate.open,
-            in_flight=sum(backend.in_flight for backend in self.pool.backends.values()),
+            in_flight=sum(member.record.in_flight for member in self.members.all),
             busy_connections=self.cluster.open - self.cluster.idle,
         )
-        self.balanced.data_plane.close()
+        if self.closed is None:
+            self.close()
         self.clock.advance(1.0)
-        self._leftover(connections=self.cluster.open, idle=self.cluster.idle, deadlines=self.deadlines.armed)
+        self._leftover(
+            connections=self.cluster.open,
+            idle=self.cluster.idle,
+            deadlines=self.deadlines.armed,
+            slots=[member for member in self.members.all if member.record.slot >= 0],
+        )
         if self._kernel is not None and self.poller is not None:
             self._leftover(sockets=len(self._kernel.sockets), watched=self.poller.watched)
         self.clock.advance(60.0)

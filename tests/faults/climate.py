@@ -1,0 +1,101 @@
+"""What a town is like: how bad its network is, and what its balancer is configured to do."""
+
+import random
+from collections.abc import Sequence
+
+from twisted_lb.config import LoadBalancerConfig
+from twisted_lb.core.pickers import POLICIES
+from twisted_lb.testing import Chances
+
+# Short: virtual time is cheap, but each of its seconds is ten ticks of the wheel.
+TIMEOUTS = {
+    "head_s": 3.0,
+    "body_idle_s": 4.0,
+    "connect_s": 1.0,
+    "response_head_s": 6.0,
+    "response_idle_s": 5.0,
+    "client_idle_s": 3.0,
+    "tunnel_idle_s": 8.0,
+}
+CHECK_INTERVAL_S = 2.0
+CHECK_TIMEOUT_S = 1.0
+
+
+def weather(rng: random.Random) -> Chances:
+    """How bad the network is: mostly not very."""
+    bad = rng.choice([0.0, 0.3, 1.0])
+    torn = rng.choice([0.0, 0.3, 1.0])
+    return Chances(
+        refused=0.05 * bad,
+        hanging=0.03 * bad,
+        local_failure=0.02 * bad,
+        partial_write=0.3 * torn,
+        split=0.3 * torn,
+        delayed=0.3 * torn,
+        longest_delay_s=rng.choice([0.0, 0.01, 0.3]),
+        overtaken=0.5,
+        reset=0.05 * bad,
+        closed=0.05 * bad,
+        half_closed=0.03 * bad,
+        stalled=0.05 * bad,
+        longest_stall_s=rng.choice([1.0, 10.0]),
+        within_bytes=50_000,
+    )
+
+
+def settings(rng: random.Random, names: Sequence[str], *, finish_half_closed: bool) -> LoadBalancerConfig:
+    """Settings by chance; short times."""
+    checked = rng.random() < 0.7
+    return LoadBalancerConfig.model_validate(
+        {
+            "backends": names,
+            "policy": rng.choice(sorted(POLICIES)),
+            "timeouts": TIMEOUTS,
+            "limits": {"replay_body_bytes": 8192, "client_bytes_per_s": 0},
+            "retry": {"more_attempts": 2},
+            "upstream": {
+                "max_idle": rng.choice([0, 1, 8]),
+                "idle_s": 4.0,
+                "max_requests": 8,
+                "max_age_s": 20.0,
+            },
+            "health_check": {
+                "interval_s": CHECK_INTERVAL_S if checked else 0.0,
+                "timeout_s": CHECK_TIMEOUT_S,
+                "path": "/health",
+                "rise": rng.choice([1, 2]),
+                "fall": rng.choice([1, 3]),
+            },
+            "client_half_close": "finish" if finish_half_closed else "abort",
+        }
+    )
+
+
+def other_settings(rng: random.Random, now: LoadBalancerConfig) -> LoadBalancerConfig:
+    """A generation after this one: other times and limits, now and then all of it, or nothing, as it was."""
+
+    def other(**tables: dict[str, object]) -> dict[str, object]:
+        return {
+            name: getattr(now, name).model_copy(update=values) for name, values in tables.items() if rng.random() < 0.7
+        }
+
+    changes = other(
+        timeouts={name: value * rng.choice([0.3, 0.7, 1.0, 1.2]) for name, value in TIMEOUTS.items()},
+        limits={
+            "replay_body_bytes": rng.choice([0, 100, 8192, 65536]),
+            "body_bytes": rng.choice([None, None, 2000, 50_000]),
+        },
+        retry={"more_attempts": rng.choice([0, 1, 2, 3])},
+        upstream={
+            "max_idle": rng.choice([0, 1, 8]),
+            "idle_s": rng.choice([0.5, 4.0]),
+            "max_requests": rng.choice([1, 8]),
+            "max_age_s": rng.choice([2.0, 20.0]),
+        },
+        health_check={"rise": rng.choice([1, 2]), "fall": rng.choice([1, 3])},
+    )
+    if rng.random() < 0.3:
+        changes["client_half_close"] = rng.choice(["finish", "abort"])
+    if rng.random() < 0.3:
+        changes["policy"] = rng.choice(sorted(POLICIES))
+    return now.model_copy(update=changes)

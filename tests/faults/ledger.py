@@ -1,0 +1,193 @@
+"""What was in force when: who was in the pool and by which settings the balancer went, as its operator wanted it, and what it
+says of itself.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from faults.tape import Tape, TownNetwork
+
+from twisted_lb.config import LoadBalancerConfig
+from twisted_lb.core.backend import AdminState, Backend, BackendSpec
+from twisted_lb.core.pool import Pool
+
+
+class Moment(NamedTuple):
+    """A number that orders everything in a town, and the time."""
+
+    at: int
+    when: float
+
+
+@dataclass(eq=False)
+class Member:
+    """A backend, from when it came until it went, or its name got another address. `record` is what the balancer has of it.
+
+    When it went, `begun` requests were under way or over on each of its connections, and `busy` were those in use, or with
+    something left to send.
+    """
+
+    spec: BackendSpec
+    record: Backend
+    since: Moment
+    until: Moment | None = None
+    begun: dict[Tape, int] = field(default_factory=dict)
+    busy: set[Tape] = field(default_factory=set)
+
+    @property
+    def address(self) -> str:
+        return str(self.spec.address)
+
+    def there(self, at: float) -> bool:
+        return self.since.at <= at and (self.until is None or at < self.until.at)
+
+    def __repr__(self) -> str:
+        return f"<Member {self.spec.name} at {self.address}>"
+
+
+class Members:
+    """Who is in the pool. Each change is compared with what the balancer makes of it: `complaints` are the differences."""
+
+    def __init__(self, network: TownNetwork, pool: Pool) -> None:
+        self.all: list[Member] = []
+        self.now: dict[str, Member] = {}  # by name
+        self.complaints: list[str] = []
+        self._network = network
+        self._pool = pool
+
+    def begin(self, specs: Sequence[BackendSpec]) -> None:
+        """With these, who are in the pool already."""
+        moment = self._moment()
+        for spec in specs:
+            self._come(spec, moment)
+
+    def change(self, specs: Sequence[BackendSpec], tell: Callable[[], None]) -> None:
+        """Have just these from now on; `tell` tells the balancer."""
+        moment = self._moment()
+        policy = self._pool.policy
+        before = {name: (member, _facts(member.record)) for name, member in self.now.items()}
+        wanted = {spec.name: spec for spec in specs}
+        for name, member in list(self.now.items()):
+            if name not in wanted or wanted[name].address != member.spec.address:
+                self._go(member, moment)
+        tell()
+        if list(self._pool.backends) != [spec.name for spec in specs]:
+            self.complaints.append(f"told to have {list(wanted)}, has {list(self._pool.backends)}")
+            return
+        for spec in specs:
+            if spec.name in self.now:
+                self._stay(spec, before[spec.name][1], same_policy=self._pool.policy is policy)
+            else:
+                replaced = before.get(spec.name)
+                self._come(spec, moment, AdminState.READY if replaced is None else replaced[0].record.admin)
+        self.now = {spec.name: self.now[spec.name] for spec in specs}
+
+    def _moment(self) -> Moment:
+        return Moment(self._network.tapes.tick(), self._network.clock.seconds())
+
+    def _come(self, spec: BackendSpec, moment: Moment, admin: AdminState = AdminState.READY) -> None:
+        record = self._pool.backends[spec.name]
+        member = self.now[spec.name] = Member(spec, record, moment)
+        fresh = not any(record.outcomes) and not record.requests and not record.in_flight
+        known = any(record is one.record for one in self.all)
+        self.all.append(member)
+        if known or not fresh:
+            self.complaints.append(f"{member} begins with {_facts(record)}")
+        if record.admin is not admin or record.usable is not (admin is AdminState.READY):
+            self.complaints.append(f"{member} begins as {record}, wanted is {admin}")
+        self._compare(spec, record)
+
+    def _stay(self, spec: BackendSpec, facts: tuple[object, ...], *, same_policy: bool) -> None:
+        """Who stays keeps its record, and all that is in it; only its load is what the policy makes of it."""
+        record = self._pool.backends[spec.name]
+        self.now[spec.name].spec = spec
+        if _facts(record)[:-1] != facts[:-1] or (same_policy and record.load is not facts[-1]):
+            self.complaints.append(f"{self.now[spec.name]} stays: {facts} becomes {_facts(record)}")
+        self._compare(spec, record)
+
+    def _compare(self, spec: BackendSpec, record: Backend) -> None:
+        if (record.address, record.weight) != (spec.address, spec.weight):
+            self.complaints.append(f"{record} is at {record.address} with {record.weight}, wanted is {spec}")
+
+    def _go(self, member: Member, moment: Moment) -> None:
+        del self.now[member.spec.name]
+        member.until = moment
+        for dialled in self._network.dials:
+            tape, upstream = dialled.tape, dialled.upstream
+            if tape is not None and dialled.address == member.address and dialled.at >= member.since.at:
+                used = upstream.requester is not None or upstream.waiter is not None
+                member.begun[tape] = upstream.requests + used
+                if used or (tape.end is not None and tape.end.unsent):
+                    member.busy.add(tape)
+
+    # Asked by the oracle.
+
+    def at(self, address: str, at: float) -> Member | None:
+        """Who was at this address then."""
+        return next((member for member in self.all if member.address == address and member.there(at)), None)
+
+    def of(self, record: Backend) -> Member:
+        return next(member for member in self.all if member.record is record)
+
+
+def _facts(record: Backend) -> tuple[object, ...]:
+    """What a record knows, without what an update may change; the last is its load."""
+    health, ejection = record.health, record.ejection
+    return (
+        id(record),
+        record.admin,
+        tuple(record.outcomes),
+        record.requests,
+        record.failures,
+        record.in_flight,
+        (health.up, health.known),
+        (ejection.active, ejection.due, ejection.on_trial, ejection.until),
+        record.usable,
+        record.load,
+    )
+
+
+class Generations:
+    """The settings, generation for generation."""
+
+    def __init__(self, moment: Moment, config: LoadBalancerConfig) -> None:
+        self.all: list[tuple[Moment, LoadBalancerConfig]] = [(moment, config)]
+
+    @property
+    def now(self) -> LoadBalancerConfig:
+        return self.all[-1][1]
+
+    def add(self, moment: Moment, config: LoadBalancerConfig) -> None:
+        self.all.append((moment, config))
+
+    def between(self, first: float, last: float) -> Iterator[LoadBalancerConfig]:
+        """Those that were in force at some moment of these."""
+        ends: list[Any] = [moment.at for moment, _ in self.all[1:]]
+        for (begins, config), end in zip(self.all, [*ends, float("inf")], strict=True):
+            if begins.at <= last and first < end:
+                yield config
+
+
+@dataclass
+class Record:
+    """What the balancer says of an exchange that has ended."""
+
+    at: int
+    when: float
+    name: str
+    method: str
+    attempts: int
+    outcome: str
+    status: int
+    member: Member | None  # whom it asked last
+    unread: bool  # bytes of its client's are here, and its backend has taken all that it was sent
+
+
+@dataclass
+class Change:
+    """Who was usable from when on, by address."""
+
+    at: int
+    when: float
+    usable: frozenset[str]

@@ -1,0 +1,107 @@
+"""Judges what a change of members makes of connections, requests and checks: nothing new goes to whoever is gone."""
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from faults.attempts import Attempt
+from faults.climate import CHECK_INTERVAL_S, CHECK_TIMEOUT_S
+from faults.ledger import Member
+from faults.reader import UNTIL_CLOSE
+from faults.tape import HEARD_FIN, HEARD_RST, PUT, SAID_FIN, SAID_RST, TOOK, Tape
+
+if TYPE_CHECKING:
+    from faults.oracle import Oracle
+
+# From the end of a request to the close of its connection no time passes.
+AT_ONCE_S = 0.001
+# The first check of a backend comes within a second, the next ones after the interval and a tenth of it at most, and a
+# deadline may be a tick late.
+FIRST_CHECK_S = 1.0 + AT_ONCE_S
+NEXT_CHECK_S = max(CHECK_INTERVAL_S * 1.1, CHECK_TIMEOUT_S) + 0.11
+
+
+class Membership:
+    """Who was asked, and checked, while being in the pool."""
+
+    def __init__(self, oracle: "Oracle") -> None:
+        self._oracle = oracle
+        self._town = oracle.town
+        self.complain = oracle.complain
+
+    def judge(self) -> None:
+        for text in self._town.members.complaints:
+            self.complain(text)
+        for name, attempts in self._oracle.backends.attempts.items():
+            for attempt in attempts:
+                self._judge_attempt(name, attempt)
+        for dialled in self._town.network.dials:
+            member = self._town.members.at(dialled.address, dialled.at)
+            if member is not None and member.until is not None and dialled.tape is not None:
+                self._judge_left(member, dialled.tape)
+        self._judge_checks()
+
+    # Requests.
+
+    def _judge_attempt(self, name: str, attempt: Attempt) -> None:
+        member = attempt.member
+        if member is None:
+            self.complain(f"{name}: {attempt.backend} was asked, and is no member")
+            return
+        # What was given to a connection before may leave later.
+        begun = member.begun.get(attempt.tape, 1) if attempt.tape is not None else 1
+        if member.until is not None and attempt.at > member.until.at and attempt.index >= begun:
+            self.complain(f"{name}: {member} was asked when it was gone")
+
+    # Connections.
+
+    def _judge_left(self, member: Member, tape: Tape) -> None:
+        """Whoever goes is left alone: idle connections are closed at once, the others when they are done."""
+        assert member.until is not None
+        end = tape.first(SAID_FIN, SAID_RST, HEARD_FIN, HEARD_RST)
+        if end is not None and end.at < member.until.at:
+            return
+        idle = (
+            tape in member.begun and tape not in member.busy and self._oracle.backends.readers[tape][1].tunnel is None
+        )
+        due = member.until.when if idle else self._done_at(tape)
+        if due is not None and (end is None or end.when > due + AT_ONCE_S):
+            self.complain(f"{tape} to {member}, which is gone, is kept until {None if end is None else end.when}")
+
+    def _done_at(self, tape: Tape) -> float | None:
+        """When the last exchange on it was complete in both directions, None when it never was."""
+        asked, answered = self._oracle.backends.readers[tape]
+        if not asked.messages or len(asked.messages) != len(answered.messages):
+            return None
+        request, answer = asked.messages[-1], answered.messages[-1]
+        if (
+            request.ends_at is None
+            or answer.ends_at is None
+            or answered.tunnel is not None
+            or answer.framing == UNTIL_CLOSE
+        ):
+            return None
+        sent, heard = tape.entry_of(PUT, request.ends_at - 1), tape.entry_of(TOOK, answer.ends_at - 1)
+        assert sent is not None
+        assert heard is not None
+        return max(sent.when, heard.when)
+
+    # Checks.
+
+    def _judge_checks(self) -> None:
+        if not self._town.checked:
+            return
+        checks: dict[Member, list[float]] = {member: [] for member in self._town.members.all}
+        for at, when, address in self._town.network.checked:
+            member = self._town.members.at(address, at)
+            if member is None:
+                self.complain(f"{address} was checked, and is no member")
+            else:
+                checks[member].append(when)
+        for member, moments in checks.items():
+            assert member.until is not None
+            ends_at = member.until.when
+            if (moments[0] if moments else ends_at) - member.since.when > FIRST_CHECK_S:
+                self.complain(f"{member} came at {member.since.when}, was checked first at {moments[:1]}")
+            for before, after in pairwise([*moments, ends_at]):
+                if after - before > NEXT_CHECK_S:
+                    self.complain(f"{member} was not checked between {before} and {after}")

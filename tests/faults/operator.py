@@ -1,0 +1,166 @@
+"""Whoever runs the balancer: takes backends in and out, has other settings, and stops it, all while it works.
+
+What is done is drawn from streams of its own: a town without any of it is as it would be without an operator.
+"""
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from faults.ledger import Moment
+from faults.tape import Tape
+
+from twisted_lb.core.address import parse_address
+from twisted_lb.core.backend import BackendSpec
+from twisted_lb.plan import DEFAULT, plan_of
+
+if TYPE_CHECKING:
+    from faults.town import Town
+
+# Whoever comes while it runs comes from here, or from those who went.
+MORE_ADDRESSES = ("e:80", "f:80", "g:80")
+# What he may wait for.
+ASKED = "a backend is asked"
+ENDED = "a request ends"
+
+
+@dataclass
+class Stop:
+    """A stop in the middle, and how it went. `idle` are the clients' connections on which nothing was under way when it
+    began, `standing` those that were still there when it ended.
+    """
+
+    most_s: float
+    began: Moment | None = None
+    hurried: Moment | None = None
+    ended: Moment | None = None
+    idle: list[Tape] = field(default_factory=list)
+    standing: list[Tape] = field(default_factory=list)
+
+
+class Operator:
+    """Of one town. `members`,
+    `settings`: whether he changes those; `stop` is None when he lets it run.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._members_rng = rng = random.Random(f"{seed}/membership")
+        self.members = rng.random() < 0.35
+        self.more_addresses = MORE_ADDRESSES[: rng.choice([1, 2, 3])] if self.members else ()
+        self.settings = False
+        self.stop: Stop | None = None
+        self._heard: Counter[str] = Counter()
+        self._waiting: dict[tuple[str, int], list[tuple[float, Callable[[], None]]]] = defaultdict(list)
+        self.done: Counter[str] = Counter()  # what he did, and how often
+
+    @property
+    def over(self) -> bool:
+        """Whether he waits for nothing any more."""
+        return self.stop is None or self.stop.ended is not None
+
+    def first_specs(self, addresses: list[str]) -> list[BackendSpec]:
+        """Mostly called as their addresses; always, where nobody comes or goes."""
+        return [self._spec(address) for address in addresses]
+
+    def _spec(self, address: str) -> BackendSpec:
+        rng = self._members_rng
+        if not self.members or rng.random() < 0.8:
+            return BackendSpec.parse(address)
+        return BackendSpec(f"app-{address[0]}", parse_address(address), rng.choice([1, 1, 3]))
+
+    def begin(self, town: "Town") -> None:
+        """Do all of it in its time."""
+        self._town = town
+        self._planned: tuple[BackendSpec, ...] = town.generations.now.backends
+        if self.members:
+            rng = self._members_rng
+            for _ in range(rng.choice([2, 3, 4, 8])):
+                self._sometime(rng, rng.choice([4.0, 12.0]), self._change_members)
+
+    def _sometime(self, rng: random.Random, by_s: float, do: Callable[[], None]) -> None:
+        """At any moment; or soon after a backend was asked, or a request has ended, for there the trouble is."""
+        how = rng.choice(["at a moment", ASKED, ENDED])
+        if how == "at a moment":
+            self._town.clock.callLater(rng.uniform(0.1, by_s), do)
+        else:
+            pause_s = rng.choice([0.0, rng.uniform(0, 0.5)])
+            self._waiting[how, rng.randrange(1, 6)].append((pause_s, do))
+
+    def hears(self, what: str) -> None:
+        """A backend was asked, or a request has ended."""
+        self._heard[what] += 1
+        for pause_s, do in self._waiting.pop((what, self._heard[what]), []):
+            self._town.clock.callLater(pause_s, do)
+
+    def _did(self, what: str, details: str = "") -> None:
+        self.done[what] += 1
+        self._town.note("operator", what + details)
+
+    # Members.
+
+    def _change_members(self) -> None:
+        town, rng = self._town, self._members_rng
+        if town.closed is not None:
+            return
+        specs = [member.spec for member in town.members.now.values()]
+        free = sorted({server.address for server in town.servers} - {str(spec.address) for spec in specs})
+        how = rng.choice([self._remove, self._remove, self._add, self._add, self._weigh, self._move, self._replace])
+        specs, what = how(specs, free)
+        if rng.random() < 0.2:
+            rng.shuffle(specs)
+        self._did(what, ": " + ", ".join(f"{spec.name} at {spec.address}" for spec in specs))
+        # A plan with the backends of the plan before says nothing new of them, whatever an update has changed.
+        if specs and rng.random() < 0.3 and tuple(specs) != self._planned:
+            tell: Callable[[], None] = partial(self._apply, backends=tuple(specs))
+        else:
+            tell = partial(town.balanced.data_plane.update, DEFAULT, specs)
+        town.members.change(specs, tell)
+        town.note_usable()
+
+    def _remove(self, specs: list[BackendSpec], free: list[str]) -> tuple[list[BackendSpec], str]:
+        if not specs or (len(specs) == 1 and self._members_rng.random() < 0.7):
+            return self._add(specs, free)
+        gone = self._members_rng.choice(specs)
+        return [spec for spec in specs if spec is not gone], "removes"
+
+    def _add(self, specs: list[BackendSpec], free: list[str]) -> tuple[list[BackendSpec], str]:
+        if not free:
+            return specs, "changes nothing"
+        address = self._members_rng.choice(free)
+        back = any(member.address == address for member in self._town.members.all)
+        return [*_unlike(specs, one := self._spec(address)), one], "takes back" if back else "adds"
+
+    def _weigh(self, specs: list[BackendSpec], free: list[str]) -> tuple[list[BackendSpec], str]:
+        rng = self._members_rng
+        return [BackendSpec(spec.name, spec.address, rng.choice([spec.weight, 1, 2, 256])) for spec in specs], "weighs"
+
+    def _move(self, specs: list[BackendSpec], free: list[str]) -> tuple[list[BackendSpec], str]:
+        """One name, or two, get other addresses."""
+        rng = self._members_rng
+        if len(specs) > 1 and (not free or rng.random() < 0.3):
+            one, other = rng.sample(specs, 2)
+            addresses = {one.name: other.address, other.name: one.address}
+        elif specs and free:
+            addresses = {rng.choice(specs).name: parse_address(rng.choice(free))}
+        else:
+            return specs, "changes nothing"
+        return [BackendSpec(s.name, addresses.get(s.name, s.address), s.weight) for s in specs], "moves"
+
+    def _replace(self, specs: list[BackendSpec], free: list[str]) -> tuple[list[BackendSpec], str]:
+        return ([self._spec(self._members_rng.choice(free))], "replaces") if free else (specs, "changes nothing")
+
+    # Settings.
+
+    def _apply(self, *, backends: tuple[BackendSpec, ...]) -> None:
+        """As a service does: a whole configuration, whatever is new in it."""
+        town = self._town
+        self._planned = backends
+        town.balanced.data_plane.apply(plan_of(town.generations.now.model_copy(update={"backends": backends})))
+
+
+def _unlike(specs: list[BackendSpec], one: BackendSpec) -> list[BackendSpec]:
+    """Those of another name."""
+    return [spec for spec in specs if spec.name != one.name]
