@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+from faults.climate import other_settings
 from faults.ledger import Moment
 from faults.tape import Tape
 
@@ -25,6 +26,8 @@ MORE_ADDRESSES = ("e:80", "f:80", "g:80")
 # What he may wait for.
 ASKED = "a backend is asked"
 ENDED = "a request ends"
+# Where settings change, somebody has to be waited for.
+SLOW = {"answer late": 8, "never": 4, "stall in the body": 15}
 
 
 @dataclass
@@ -50,7 +53,9 @@ class Operator:
         self._members_rng = rng = random.Random(f"{seed}/membership")
         self.members = rng.random() < 0.35
         self.more_addresses = MORE_ADDRESSES[: rng.choice([1, 2, 3])] if self.members else ()
-        self.settings = False
+        self._settings_rng = rng = random.Random(f"{seed}/settings")
+        self.settings = rng.random() < 0.25
+        self.treatments = SLOW if self.settings else {}
         self.stop: Stop | None = None
         self._heard: Counter[str] = Counter()
         self._waiting: dict[tuple[str, int], list[tuple[float, Callable[[], None]]]] = defaultdict(list)
@@ -79,6 +84,10 @@ class Operator:
             rng = self._members_rng
             for _ in range(rng.choice([2, 3, 4, 8])):
                 self._sometime(rng, rng.choice([4.0, 12.0]), self._change_members)
+        if self.settings:
+            rng = self._settings_rng
+            for _ in range(rng.choice([1, 2, 3, 5])):
+                self._sometime(rng, 9.0, self._change_settings)
 
     def _sometime(self, rng: random.Random, by_s: float, do: Callable[[], None]) -> None:
         """At any moment; or soon after a backend was asked, or a request has ended, for there the trouble is."""
@@ -153,6 +162,17 @@ class Operator:
         return ([self._spec(self._members_rng.choice(free))], "replaces") if free else (specs, "changes nothing")
 
     # Settings.
+
+    def _change_settings(self) -> None:
+        town = self._town
+        if town.closed is not None:
+            return
+        generation = other_settings(self._settings_rng, town.generations.now)
+        self._did("changes settings")
+        town.generations.add(town.moment(), generation)
+        specs = [member.spec for member in town.members.now.values()]
+        backends = self._planned if not specs or self._settings_rng.random() < 0.5 else tuple(specs)
+        town.members.change(specs, partial(self._apply, backends=backends))
 
     def _apply(self, *, backends: tuple[BackendSpec, ...]) -> None:
         """As a service does: a whole configuration, whatever is new in it."""

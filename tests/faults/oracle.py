@@ -11,6 +11,7 @@ from faults.clients import Ask, Client
 from faults.conversation import Conversation
 from faults.ledger import Record
 from faults.membership import Membership
+from faults.patience import Patience
 from faults.reader import UNTIL_CLOSE
 from faults.tape import HEARD_FIN, HEARD_RST, SAID_FIN, SAID_RST, TOOK
 from faults.town import Town
@@ -75,6 +76,7 @@ class Oracle:
             self._judge_attempts(name, attempts)
         self._count_outcomes()
         Membership(self).judge()
+        Patience(self).judge()
 
     def settings(self, name: str) -> list[LoadBalancerConfig]:
         """Those that this request may have been led by: in force at some moment between which it began."""

@@ -57,6 +57,8 @@ class Town:
             self._kernel.after = self.network.look_at_buffers
         config = settings(rng, names, finish_half_closed=finish_half_closed)
         self.servers += [self._server(address) for address in self.operator.more_addresses]
+        for server in self.servers:
+            server.manners.treatments |= self.operator.treatments
         self._build(config.model_copy(update={"backends": tuple(self.operator.first_specs(names))}))
         self.clients = [self._client(f"c{index}") for index in range(rng.choice([1, 2, 4, 6, 8]))]
 

@@ -1,0 +1,65 @@
+"""Judges how long was waited, and how often a connection was used, by the settings of the time or of the request."""
+
+from typing import TYPE_CHECKING
+
+from faults.attempts import Attempt
+from faults.tape import HEARD_FIN, HEARD_RST, SAID_FIN, SAID_RST, TOOK
+
+if TYPE_CHECKING:
+    from faults.oracle import Oracle
+
+# A deadline may be a tick of the wheel late, and sums of floating point a little off.
+LATE_S = 0.11
+ROUNDED_S = 1e-6
+
+
+class Patience:
+    """Connections go by the settings that are in force when they are made or used again, a request by those that it began
+    with, to its end.
+    """
+
+    def __init__(self, oracle: "Oracle") -> None:
+        self._oracle = oracle
+        self._town = oracle.town
+        self.complain = oracle.complain
+
+    def judge(self) -> None:
+        for name, attempts in self._oracle.backends.attempts.items():
+            ask = self._oracle.asks[name][1]
+            for attempt in attempts:
+                self._judge_connect(name, attempt)
+                self._judge_use(name, attempt)
+                if len(ask.wire) == ask.head_bytes:  # each piece of a body moves the end
+                    self._judge_wait(name, attempt, attempts[0].when)
+
+    def _judge_connect(self, name: str, attempt: Attempt) -> None:
+        if attempt.dialled is None:
+            return
+        (settings,) = self._town.generations.between(attempt.at, attempt.at)
+        if attempt.dialled.timeout_s > settings.timeouts.connect_s + ROUNDED_S:
+            self.complain(
+                f"{name}: a connect may take {attempt.dialled.timeout_s} s, {settings.timeouts.connect_s} is set"
+            )
+
+    def _judge_use(self, name: str, attempt: Attempt) -> None:
+        """Whether a connection is used again as often as it may be, and only where any are kept."""
+        if attempt.tape is None or not attempt.index:
+            return
+        kept_by = list(self._town.generations.between(attempt.tape.began, attempt.at))
+        if attempt.index >= max(settings.upstream.max_requests for settings in kept_by):
+            self.complain(f"{name} is request {attempt.index + 1} on {attempt.tape}")
+        if not any(settings.upstream.max_idle for settings in kept_by):
+            self.complain(f"{name} uses {attempt.tape} again, none was to be kept")
+
+    def _judge_wait(self, name: str, attempt: Attempt, began: float) -> None:
+        """A request without a body has one end for the heads of all its answers, whatever is set later."""
+        tape, answer = attempt.tape, attempt.answer
+        if tape is None:
+            return
+        over = tape.first(SAID_FIN, SAID_RST, HEARD_FIN, HEARD_RST)
+        if answer is not None and answer.head_ends_at is not None:
+            over = tape.entry_of(TOOK, answer.head_ends_at - 1)
+        waited = (self._town.clock.seconds() if over is None else over.when) - began
+        most = max(settings.timeouts.response_head_s for settings in self._oracle.settings(name))
+        if waited > most + LATE_S:
+            self.complain(f"{name}: {attempt.backend} was waited for {waited} s, {most} are set")
