@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from faults.climate import other_settings
 from faults.ledger import Moment
-from faults.tape import Tape
+from faults.reader import read_both
+from faults.tape import HEARD_FIN, HEARD_RST, PUT, SAID_FIN, SAID_RST, TOOK, Tape
 
 from twisted_lb.core.address import parse_address
 from twisted_lb.core.backend import BackendSpec
@@ -56,7 +57,11 @@ class Operator:
         self._settings_rng = rng = random.Random(f"{seed}/settings")
         self.settings = rng.random() < 0.25
         self.treatments = SLOW if self.settings else {}
+        self._stop_rng = rng = random.Random(f"{seed}/stop")
         self.stop: Stop | None = None
+        self._closing = False
+        if rng.random() < 0.3:
+            self.stop = Stop(rng.choice([0.05, 0.3, 1.0, 3.0, 10.0]))
         self._heard: Counter[str] = Counter()
         self._waiting: dict[tuple[str, int], list[tuple[float, Callable[[], None]]]] = defaultdict(list)
         self.done: Counter[str] = Counter()  # what he did, and how often
@@ -88,6 +93,9 @@ class Operator:
             rng = self._settings_rng
             for _ in range(rng.choice([1, 2, 3, 5])):
                 self._sometime(rng, 9.0, self._change_settings)
+        if self.stop is not None:
+            self._sometime(self._stop_rng, 7.0, self._close_the_door)
+            town.clock.callLater(8.0, self._close_the_door)
 
     def _sometime(self, rng: random.Random, by_s: float, do: Callable[[], None]) -> None:
         """At any moment; or soon after a backend was asked, or a request has ended, for there the trouble is."""
@@ -180,7 +188,55 @@ class Operator:
         self._planned = backends
         town.balanced.data_plane.apply(plan_of(town.generations.now.model_copy(update={"backends": backends})))
 
+    # The stop.
+
+    def _close_the_door(self) -> None:
+        """Nobody can connect any more; who has is let in first."""
+        if self._closing:
+            return
+        self._closing = True
+        self._town.network.refuse(self._town.listener.address)
+        self._town.clock.callLater(0, self._drain)
+
+    def _drain(self) -> None:
+        town, stop, rng = self._town, self.stop, self._stop_rng
+        assert stop is not None
+        town.listener.stop()
+        self._did("stops", f" within {stop.most_s} s")
+        stop.began = town.moment()
+        stop.idle = [tape for tape in town.client_tapes if _idle(tape)]
+        town.balanced.data_plane.drain(stop.most_s).addCallback(self._drained)
+        if rng.random() < 0.5 and stop.ended is None:
+            town.clock.callLater(rng.uniform(0, stop.most_s), self._hurry)
+
+    def _hurry(self) -> None:
+        stop = self.stop
+        assert stop is not None
+        if stop.ended is None:
+            self._did("is in a hurry")
+            stop.hurried = self._town.moment()
+        self._town.balanced.data_plane.hurry()
+
+    def _drained(self, _: None) -> None:
+        stop = self.stop
+        assert stop is not None
+        self._did("has stopped it")
+        stop.ended = self._town.moment()
+        stop.standing = [tape for tape in self._town.client_tapes if tape.end is not None and tape.end.connected]
+        self._town.close()
+
 
 def _unlike(specs: list[BackendSpec], one: BackendSpec) -> list[BackendSpec]:
     """Those of another name."""
     return [spec for spec in specs if spec.name != one.name]
+
+
+def _idle(tape: Tape) -> bool:
+    """Whether all that the client of this connection asked was answered, and has left."""
+    if tape.end is None or not tape.end.connected or tape.first(SAID_FIN, SAID_RST, HEARD_FIN, HEARD_RST):
+        return False
+    if tape.end.unsent or tape.outgoing.queued or tape.incoming.bytes:
+        return False
+    asked, answered = read_both(tape.all(TOOK), tape.all(PUT))
+    whole = all(message.complete for message in (*asked.messages, *answered.messages)) and not asked.unread
+    return whole and len(asked.messages) == len(answered.messages) and answered.tunnel is None

@@ -13,6 +13,7 @@ from faults.ledger import Record
 from faults.membership import Membership
 from faults.patience import Patience
 from faults.reader import UNTIL_CLOSE
+from faults.stopping import Stopping
 from faults.tape import HEARD_FIN, HEARD_RST, SAID_FIN, SAID_RST, TOOK
 from faults.town import Town
 
@@ -77,6 +78,7 @@ class Oracle:
         self._count_outcomes()
         Membership(self).judge()
         Patience(self).judge()
+        Stopping(self).judge()
 
     def settings(self, name: str) -> list[LoadBalancerConfig]:
         """Those that this request may have been led by: in force at some moment between which it began."""
