@@ -92,6 +92,7 @@ class Client(Actor):
         self._rng = rng
         self._note = note
         self._reader = Reader(lambda index: self.asks[index].method.encode() if index < len(self.asks) else b"GET")
+        self.eager = False  # sends all of its requests ahead, and reads what it gets slowly
         self._slow = rng.random() < 0.15
         self._resting = False
         self._network = network
@@ -114,7 +115,7 @@ class Client(Actor):
 
     def dataReceived(self, data: bytes) -> None:
         self._reader.feed(data)
-        if self._slow and not self._resting:
+        if (self._slow or self.eager) and not self._resting:
             assert self.transport is not None
             self._resting = True
             self.transport.pauseProducing()
@@ -153,7 +154,7 @@ class Client(Actor):
 
     def _life(self) -> Story:
         rng = self._rng
-        ahead = rng.random() < 0.3
+        ahead = rng.random() < 0.3 or self.eager
         count = rng.choice([1, 1, 2, 3, 4, 6])
         upgrades = rng.random() < 0.08
         bulky = rng.random() < (0.35 if ahead else 0.1)
@@ -251,7 +252,7 @@ class Client(Actor):
             yield (lambda: self.over), PATIENCE_S
             self.transport.loseConnection()
         else:
-            self._slow = False
+            self._slow = self.eager = False
             self.transport.pauseProducing()
             yield 30.0
             self.transport.loseConnection()

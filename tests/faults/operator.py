@@ -46,11 +46,14 @@ class Stop:
 
 
 class Operator:
-    """Of one town. `members`,
+    """Of one town. `web`: whether clients come to a resource in twisted.web, `bulky`: for large answers; `members`,
     `settings`: whether he changes those; `stop` is None when he lets it run.
     """
 
     def __init__(self, seed: int) -> None:
+        rng = random.Random(f"{seed}/side")
+        self.web = rng.random() < 0.25
+        self.bulky = self.web and rng.random() < 0.3
         self._members_rng = rng = random.Random(f"{seed}/membership")
         self.members = rng.random() < 0.35
         self.more_addresses = MORE_ADDRESSES[: rng.choice([1, 2, 3])] if self.members else ()
@@ -60,8 +63,9 @@ class Operator:
         self._stop_rng = rng = random.Random(f"{seed}/stop")
         self.stop: Stop | None = None
         self._closing = False
-        if rng.random() < 0.3:
-            self.stop = Stop(rng.choice([0.05, 0.3, 1.0, 3.0, 10.0]))
+        if rng.random() < (0.5 if self.web else 0.3):
+            # What a resource serves does not wait for its clients, and is soon over.
+            self.stop = Stop(rng.choice([0.05, 0.1, 0.3] if self.web else [0.05, 0.3, 1.0, 3.0, 10.0]))
         self._heard: Counter[str] = Counter()
         self._waiting: dict[tuple[str, int], list[tuple[float, Callable[[], None]]]] = defaultdict(list)
         self.done: Counter[str] = Counter()  # what he did, and how often

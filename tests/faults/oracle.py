@@ -16,6 +16,7 @@ from faults.reader import UNTIL_CLOSE
 from faults.stopping import Stopping
 from faults.tape import HEARD_FIN, HEARD_RST, SAID_FIN, SAID_RST, TOOK
 from faults.town import Town
+from faults.web_conversation import WebConversation
 
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.outcome import Outcome
@@ -64,11 +65,12 @@ class Oracle:
                 self.complain(f"{record.name} ended twice")
             self.records[record.name] = record
         tapes = {str(tape.name): tape for tape in town.network.tapes.all}
+        kind = WebConversation if town.web else Conversation
         conversations = []
         for client in town.clients:
             if client.transport is not None:
                 host = client.transport.getHost()
-                conversations.append(Conversation(self, client, tapes[f"client {host.host}:{host.port}"]))
+                conversations.append(kind(self, client, tapes[f"client {host.host}:{host.port}"]))
         for conversation in conversations:
             self._spans.update(conversation.spans())
         for conversation in conversations:

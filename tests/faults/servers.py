@@ -80,6 +80,7 @@ class Server:
         self.connections: list[Serving] = []
         self.answers: dict[str, Answer] = {}
         self.calm = False
+        self.bulky = False  # whether its answers are mostly beyond every buffer
         self.manners = Manners(
             idle_s=rng.choice([0.5, 2.0, 30.0]), announces=rng.random() < 0.3, closes_often=rng.choice([0.02, 0.2])
         )
@@ -126,7 +127,7 @@ class Server:
         rng = self.rng
         nonce = f"n{len(self.answers)}@{self.address}"
         name = request.target.decode().removeprefix("/r/")
-        body = pattern(nonce, size(rng))
+        body = pattern(nonce, size(rng, bulky=self.bulky))
         status = rng.choices(
             ["200 OK", "404 Not Found", "500 Oops", "204 No Content", "304 Not Modified"], [20, 2, 2, 2, 1]
         )[0]

@@ -35,7 +35,10 @@ class Stopping:
             return
         began, ended = stop.began, stop.ended
         self._judge_length(stop, began, ended)
-        self._judge_clients(stop, began, ended)
+        if self._town.web:
+            self._judge_requests(stop, began, ended)
+        else:
+            self._judge_clients(stop, began, ended)
         for tape in self._town.client_tapes:
             if tape.began > began.at:
                 self.complain(f"{tape} was taken in during a stop")
@@ -58,6 +61,17 @@ class Stopping:
         last = max([began.when, *(_left_at(tape) or ended.when for tape in self._town.client_tapes)])
         if ended.when > last + LOOK_S:
             self.complain(f"a stop took until {ended.when}, the last client left at {last}")
+
+    def _judge_requests(self, stop: Stop, began: Moment, ended: Moment) -> None:
+        """The connections of twisted.web are its own business, what it has brought is waited for."""
+        records = self._oracle.records
+        for name, attempts in self._oracle.backends.attempts.items():
+            cut = attempts[0].at < ended.at and name in records and records[name].at > ended.at
+            if cut and not _whole(stop, began, ended):
+                self.complain(f"a stop ended after {ended.when - began.when} s, {name} was under way")
+        last = max([began.when, *(record.when for record in records.values() if record.at < ended.at)])
+        if ended.when > last + LOOK_S and not _whole(stop, began, ended):
+            self.complain(f"a stop took until {ended.when}, the last request ended at {last}")
 
     def _judge_idle(self, tape: Tape, began: Moment, ended: Moment) -> None:
         """On this connection nothing was under way."""

@@ -199,6 +199,7 @@ class TownNetwork(MemoryNetwork):
         super().__init__(clock, faults=faults)
         self.rng = rng
         self.kernel: Kernel | None = None
+        self.web = False  # whether clients come to twisted.web, and not to us
         self.poller: EpollPoller | None = None
         self.now: Clock | None = None
         self.tapes = Tapes(clock, hear)
@@ -261,7 +262,7 @@ class TownNetwork(MemoryNetwork):
             up.tape = down.tape = tape
             up.outwards = True
         near = self._end(down, up, here, there, ours=dialling)
-        far = self._end(up, down, there, here, ours=not dialling)
+        far = self._end(up, down, there, here, ours=not dialling and not self.web)
         if tape is not None:
             tape.end = near if dialling else far
             tape.incoming, tape.outgoing = (down, up) if dialling else (up, down)

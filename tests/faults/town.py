@@ -12,6 +12,7 @@ from faults.ledger import Change, Generations, Members, Moment, Record
 from faults.operator import ASKED, ENDED, Operator
 from faults.servers import Server
 from faults.tape import Tape, TownNetwork
+from faults.web import site_of, standing_wall_clock
 from twisted.logger import LogLevel, globalLogPublisher
 
 from twisted_lb.config import LoadBalancerConfig
@@ -49,6 +50,7 @@ class Town:
         finish_half_closed = rng.random() < 0.3
         self.now = Clock(self.clock.seconds)
         self.network.now = self.now
+        self.network.web = self.web = self.operator.web
         self._kernel: Kernel | None = None
         self.poller: EpollPoller | None = None
         if rng.random() < 0.75:
@@ -58,14 +60,17 @@ class Town:
         config = settings(rng, names, finish_half_closed=finish_half_closed)
         self.servers += [self._server(address) for address in self.operator.more_addresses]
         for server in self.servers:
+            server.bulky = self.operator.bulky
             server.manners.treatments |= self.operator.treatments
         self._build(config.model_copy(update={"backends": tuple(self.operator.first_specs(names))}))
         self.clients = [self._client(f"c{index}") for index in range(rng.choice([1, 2, 4, 6, 8]))]
+        for client in self.clients:
+            client.eager = self.operator.bulky
 
     @property
     def foreign(self) -> bool:
         """Whether the transports of clients are not the balancer's own: it cannot half-close them."""
-        return self._kernel is None
+        return self._kernel is None or self.web
 
     # Making it.
 
@@ -87,6 +92,10 @@ class Town:
         )
         self.frontend = self.balanced.frontend
         self.listener = self.balanced.listener
+        if self.web:
+            self.listener.stop()
+            site = site_of(self.frontend, self.clock)
+            self.listener = self.network.listen(LB, lambda: site.buildProtocol(None))
         self.cluster = self.balanced.cluster
         self.pool = self.cluster.pool
         self.deadlines = runtime.deadlines
@@ -167,7 +176,10 @@ class Town:
         """The whole story, to its end, and what is left over then."""
         globalLogPublisher.addObserver(self._heard_log)
         try:
-            with nullcontext() if self._kernel is None else self._kernel.counting_what_is_queued():
+            with (
+                nullcontext() if self._kernel is None else self._kernel.counting_what_is_queued(),
+                standing_wall_clock() if self.web else nullcontext(),
+            ):
                 self._live()
                 self._end()
         finally:
@@ -220,6 +232,8 @@ class Town:
                 client.transport.loseConnection()
                 client.transport.resumeProducing()
         self.clock.advance(12.0)
+        if self.web:
+            self._cut_those_who_wait_for_each_other()
         self._leftover(
             exchanges=self.frontend.exchanges,
             clients=len(self.frontend.clients),
@@ -246,6 +260,15 @@ class Town:
         )
         if self.poller is not None:
             self.poller.stop()
+
+    def _cut_those_who_wait_for_each_other(self) -> None:
+        """A client that has closed reads no answer and waits until its requests are taken; twisted.web takes no more until it
+        has answered, and has no time for that.
+        """
+        for tape in self.client_tapes:
+            if tape.end is not None and tape.end.connected and tape.incoming.queued:
+                tape.end.abortConnection()
+        self.clock.advance(1.0)
 
     def _leftover(self, **things: object) -> None:
         self.left.update({name: thing for name, thing in things.items() if thing})
