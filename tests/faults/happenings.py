@@ -1,0 +1,88 @@
+"""What came about in a story, counted: so that a test can ask whether the stories have everything in them."""
+
+from collections import Counter
+
+from faults.tape import HEARD_FIN, HEARD_RST, SAID_FIN, SAID_RST, TOOK, Tape
+from faults.town import Town
+
+
+def happenings(town: Town) -> Counter[str]:
+    """Of a town that has run."""
+    return Counter(
+        {
+            **{f"the operator {what}": count for what, count in town.operator.done.items()},
+            **_members(town),
+            **_settings(town),
+            **_stop(town),
+            **(_web(town) if town.web else {}),
+        }
+    )
+
+
+def _members(town: Town) -> Counter[str]:
+    seen: Counter[str] = Counter()
+    begin = town.members.all[0].since
+    for member in town.members.all:
+        asked = any(
+            dialled.address == member.address and member.there(dialled.at) and dialled.tape is not None
+            for dialled in town.network.dials
+        )
+        earlier = [one for one in town.members.all if one.since < member.since]
+        if member.since > begin and asked:
+            seen["a newcomer is asked"] += 1
+            seen["a newcomer under an old name is asked"] += any(one.spec.name == member.spec.name for one in earlier)
+            seen["somebody who comes back is asked"] += any(one.address == member.address for one in earlier)
+        assert member.until is not None
+        assert town.closed is not None
+        if member.until.when < town.closed.when:
+            left = [tape for tape in member.begun if tape not in member.busy]
+            seen["somebody goes who serves"] += bool(member.busy)
+            seen["somebody goes with idle connections"] += any(_ended_at(tape) >= member.until.at for tape in left)
+    return seen
+
+
+def _ended_at(tape: Tape) -> float:
+    end = tape.first(SAID_FIN, SAID_RST, HEARD_FIN, HEARD_RST)
+    return float("inf") if end is None else end.at
+
+
+def _settings(town: Town) -> Counter[str]:
+    began = {}
+    for dialled in town.network.dials:
+        began.setdefault(dialled.wanted_by, dialled.at)
+    changes = [moment.at for moment, _ in town.generations.all[1:]]
+    return Counter(
+        {
+            "settings change while a request runs": sum(
+                record.name in began and began[record.name] < at < record.at
+                for at in changes
+                for record in town.records
+            )
+        }
+    )
+
+
+def _stop(town: Town) -> Counter[str]:
+    stop = town.operator.stop
+    seen: Counter[str] = Counter()
+    seen["a client is refused at a stop"] = sum(client.left == "refused" for client in town.clients)
+    if stop is None or stop.began is None or stop.ended is None:
+        return seen
+    running = [record for record in town.records if record.at > stop.began.at]
+    seen["a request ends well during a stop"] = sum(
+        record.outcome == "OK" and record.when < stop.ended.when for record in running
+    )
+    seen["a request is cut by a stop"] = sum(
+        record.outcome in ("CLIENT_GONE", "CANCELLED") and record.when == stop.ended.when for record in running
+    )
+    seen["a connection is idle at a stop"] = len(stop.idle)
+    seen["an idle connection asks at a stop"] = sum(
+        any(entry.what == TOOK and entry.at > stop.began.at for entry in tape.entries) for tape in stop.idle
+    )
+    return seen
+
+
+def _web(town: Town) -> Counter[str]:
+    outcomes = Counter(f"a resource's request is {record.outcome or 'refused'}" for record in town.records)
+    uploads = sum(bool(ask.body) for client in town.clients for ask in client.asks)
+    return outcomes + Counter({"a resource gets an upload": uploads})
