@@ -14,6 +14,7 @@ from processes import PATIENCE_S, free_port, listening, stage, until
 
 from twisted_lb import tap
 from twisted_lb.config.load import load_toml
+from twisted_lb.config.reference import renewed
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.sibling.tap import Options as SiblingOptions
 
@@ -82,6 +83,12 @@ def test_the_configuration_file_loads(tmp_path):
     assert [spec.weight for spec in config.backends] == [1, 2]
 
 
+def test_its_policies_are_renewed_by_a_command():
+    assert renewed(README) == README, "scripts/docs renews the README"
+    stale = README.replace("{rr,rand}", "{rr}").replace("`rand`, random", "`none`, nothing")
+    assert renewed(stale) == README
+
+
 def test_the_synopsis_is_that_of_the_help():
     assert [tap.SYNOPSIS.replace(" [-h]", "")] == re.findall(r"^twistd -n lb .*\{.*$", README, re.MULTILINE)
     assert f"[-s {{{','.join(POLICIES)}}}]" in tap.SYNOPSIS
@@ -89,7 +96,8 @@ def test_the_synopsis_is_that_of_the_help():
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_a_policy_is_described(name):
-    assert f"`{name}`, {POLICIES[name].describe}" in README
+    said = f"`{name}`, {POLICIES[name].describe}" in README
+    assert said, "scripts/docs renews the README"
 
 
 @pytest.mark.parametrize("option", sorted(set(re.findall(r"`(--[a-z]+)", README)) - {"--pidfile"}))
@@ -119,7 +127,7 @@ def parsed(command: str, *words: str):
 def test_a_command_line_of_the_readme_is_understood(line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lb.toml").write_text(TOML[0])
-    words = [word for word in line.split() if word not in ("twistd", "-n", "&")]
+    words = [word for word in line.split() if word not in ("twistd", "-n", "--pidfile=", "&")]
     if words[0] == "-y":
         assert (ROOT / words[1]).exists()
     else:

@@ -63,8 +63,11 @@ class PoolPlan:
     checks: CheckPlan | None
 
     def __post_init__(self) -> None:
-        if len({spec.name for spec in self.backends}) != len(self.backends):
-            raise ValueError("a backend is there twice")
+        seen: set[str] = set()
+        for spec in self.backends:
+            if spec.name in seen:
+                raise ValueError(f"{spec.name} is there twice")
+            seen.add(spec.name)
 
 
 @dataclass(frozen=True)

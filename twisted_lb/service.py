@@ -138,9 +138,13 @@ class LoadBalancerService(MultiService):
 
     def update(self, backends: Iterable[BackendSpec | str]) -> None:
         """Replace the backends (`"host:port,weight=2"` or specs): new ones are checked and used, those that are gone
-        finish what they have. ValueError, and nothing changed, for one that is none, or is there twice.
+        finish what they have. ValueError, and nothing changed, for one that is none or is there twice, or for no backend.
         """
+        if isinstance(backends, str):
+            raise ValueError(f"{backends!r}: a list of backends is wanted")  # noqa: TRY004, as for any bad value
         specs = tuple(BackendSpec.parse(one) if isinstance(one, str) else one for one in backends)
+        if not specs:
+            raise ValueError("no backend: at least one is needed")
         self._apply(self.config.model_copy(update={"backends": specs}))
 
     def _apply(self, config: LoadBalancerConfig) -> None:

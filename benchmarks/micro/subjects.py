@@ -361,10 +361,12 @@ SUBJECTS: dict[str, Subject] = {
     "header block, browser, one line differs": request_again,
     "response head, parse": response_head,
     **{f"chunk decode, 64 KiB in chunks of {size}": chunks(size) for size in (64, 1024, 16384)},
-    **{f"pick, rr, {number}": pick("rr", number, (1,)) for number in POOL_SIZES},
-    **{f"pick, rr by weight, {number}": pick("rr", number, (1, 2, 3)) for number in POOL_SIZES},
-    **{f"pick, rand, {number}": pick("rand", number, (1,)) for number in POOL_SIZES},
-    **{f"pick, rand by weight, {number}": pick("rand", number, (1, 2, 3)) for number in POOL_SIZES},
+    **{
+        f"pick, {policy}{by_weight}, {number}": pick(policy, number, weights)
+        for policy in POLICIES
+        for by_weight, weights in (("", (1,)), (" by weight", (1, 2, 3)))
+        for number in POOL_SIZES
+    },
     "lease and settle": lease_and_settle,
     "exchange, small": exchange(SMALL_ONE),
     "exchange, browser": exchange(BROWSER_ONE),

@@ -248,7 +248,7 @@ def test_a_key_is_accepted_under_its_older_name(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('strategy = "best"', "strategy: should be one of rr, rand, not 'best'"),
+        ('strategy = "best"', f"strategy: should be one of {', '.join(POLICIES)}, not 'best'"),
         ('strategy = "rr"\npolicy = "rand"', "policy and strategy are the same key: give policy alone"),
         ("[upstream]\nfresh_s = -1", "upstream.fresh_s: should be greater than or equal to 0, not -1"),
         (

@@ -504,7 +504,7 @@ def test_a_load_is_told_of_each_lease_its_answer_and_its_end():
     assert told == [("leased", 1.0), ("responded", 0.5, 1.5), ("settled", Outcome.CUT_SHORT, 4.0)]
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", ["rr", "rand"])
 def test_turns_and_chance_look_at_no_load(policy):
     pool, _ = make_pool("a:1", policy=policy)
     lease = claim(pool)

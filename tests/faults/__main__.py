@@ -31,6 +31,9 @@ def hunt(first: int, last: int, most: int) -> int:
 
 def main(words: list[str]) -> int:
     """One seed, or a range of them and after how many failures to stop."""
+    if not all(word.isdecimal() for word in words):
+        print(f"scripts/faults: a seed is a number, not {' '.join(words)!r}", file=sys.stderr)
+        return 2
     numbers = [int(word) for word in words]
     if len(numbers) == 1:
         return replay(numbers[0])

@@ -21,14 +21,14 @@ class Guest:
 
     def __init__(self, frontend: Frontend, name: str, told: list[str]) -> None:
         self.frontend, self.name, self.told = frontend, name, told
-        frontend.clients.add(self)
+        frontend.clients[self] = None
 
     def drain(self) -> None:
         self.told.append(f"{self.name} drains")
 
     def kill(self) -> None:
         self.told.append(f"{self.name} is killed")
-        self.frontend.clients.discard(self)
+        self.frontend.clients.pop(self, None)
 
 
 def test_a_frontend_says_how_it_is(house):
@@ -57,7 +57,7 @@ def test_a_drain_and_a_kill_are_told_to_every_client(house):
     told.clear()
     house.frontend.kill()
     assert sorted(told) == ["one is killed", "two is killed"]
-    assert house.frontend.clients == set()
+    assert not house.frontend.clients
 
 
 def test_while_it_drains_every_answer_ends_its_connection(house):

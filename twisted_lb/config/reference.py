@@ -1,11 +1,14 @@
 """The reference of all options as Markdown: `python -m twisted_lb.config.reference`."""
 
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
 from twisted_lb.config import BackendTable, LoadBalancerConfig, Model
 from twisted_lb.config.base import names_of
+from twisted_lb.core.pickers import POLICIES
 
 
 class Option(NamedTuple):
@@ -100,9 +103,20 @@ def _kind(schema: Mapping[str, Any]) -> str:
     return " ".join([schema.get("type", "string").replace("array", "list"), *bounds])
 
 
+def renewed(readme: str) -> str:
+    """The README with the policies that there are: in the synopsis, and in the row of `-s`."""
+    readme = re.sub(r"\[-s \{[^}]*\}\]", f"[-s {{{','.join(POLICIES)}}}]", readme)
+    described = "; ".join(f"`{name}`, {policy.describe}" for name, policy in POLICIES.items())
+    return re.sub(r"(the policy, in a file `policy`: ).*?( \| rr \|)", rf"\g<1>{described}\g<2>", readme)
+
+
 def main() -> None:
-    """Write the reference to stdout."""
-    sys.stdout.write(reference())
+    """Write the reference to stdout; or renew a README, if one is named."""
+    if len(sys.argv) > 1:
+        readme = Path(sys.argv[1])
+        readme.write_text(renewed(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    else:
+        sys.stdout.write(reference())
 
 
 if __name__ == "__main__":

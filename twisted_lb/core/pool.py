@@ -67,7 +67,9 @@ class Pool:
         """
         wanted = list(specs)
         if len({spec.name for spec in wanted}) != len(wanted):
-            raise ValueError(f"pool {self.name}: a backend is there twice")
+            names = [spec.name for spec in wanted]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"pool {self.name}: {twice} is there twice")
         old = self.backends
         news = membership_changes(self.name, wanted, old, now)
         self.backends = {spec.name: self._adopt(spec, old.get(spec.name)) for spec in wanted}
