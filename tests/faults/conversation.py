@@ -265,7 +265,8 @@ class Conversation:
         gone = self._gone or (answer.status == 101 and self._tape.first(HEARD_FIN, HEARD_RST) is not None)
         if gone:
             allowed |= {"CLIENT_GONE"}
-        if self._cut:
+        closed = self._town.closed
+        if self._cut and closed is not None and record.when == closed.when:
             allowed |= {self.cut_outcome}
         if not request.complete or True in self._too_large(name, request):
             allowed |= {"CLIENT_FAULT"}
@@ -296,7 +297,7 @@ class Conversation:
         if record is not None and record.status not in (0, answer.status):
             self.complain(f"{name} got {answer.status}, logged is {record.status}")
         # Without an attempt it was the client's fault as well, if it was not that nobody was usable.
-        if record is None or not record.status or record.outcome == "CLIENT_FAULT" or record.status in (400, 408):
+        if record is None or not record.status or record.outcome == "CLIENT_FAULT" or record.status in (400, 408, 413):
             # What waits behind a client that does not read was decided earlier than it was put.
             if answer.status == 413 and True in self._too_large(name, request):
                 return

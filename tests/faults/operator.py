@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Whoever comes while it runs comes from here, or from those who went.
 MORE_ADDRESSES = ("e:80", "f:80", "g:80")
-# What he may wait for.
+# What a change may wait for.
 ASKED = "a backend is asked"
 ENDED = "a request ends"
 # Where settings change, somebody has to be waited for.
@@ -46,8 +46,8 @@ class Stop:
 
 
 class Operator:
-    """Of one town. `web`: whether clients come to a resource in twisted.web, `bulky`: for large answers; `members`,
-    `settings`: whether he changes those; `stop` is None when he lets it run.
+    """The operator of one town. `web`: whether clients come to a resource in twisted.web, and `bulky`: for large answers;
+    `members`, `settings`: whether those are changed; `stop` is None where the balancer runs to the end.
     """
 
     def __init__(self, seed: int) -> None:
@@ -68,11 +68,11 @@ class Operator:
             self.stop = Stop(rng.choice([0.05, 0.1, 0.3] if self.web else [0.05, 0.3, 1.0, 3.0, 10.0]))
         self._heard: Counter[str] = Counter()
         self._waiting: dict[tuple[str, int], list[tuple[float, Callable[[], None]]]] = defaultdict(list)
-        self.done: Counter[str] = Counter()  # what he did, and how often
+        self.done: Counter[str] = Counter()  # what was done, and how often
 
     @property
     def over(self) -> bool:
-        """Whether he waits for nothing any more."""
+        """Whether no stop is to come any more."""
         return self.stop is None or self.stop.ended is not None
 
     def first_specs(self, addresses: list[str]) -> list[BackendSpec]:
