@@ -143,7 +143,13 @@ MUTATIONS = (
         "Outcome.TIMED_OUT: Consequence(_SAFE, Blame.FAILURE, 504",
         "Outcome.TIMED_OUT: Consequence(_SAFE, Blame.FAILURE, 502",
     ),
-    once("an upload that was sent far ahead is not read on", "Http1._begin", "self._take_more()"),
+    Mutation(
+        "an upload that was sent far ahead is not read on",
+        (
+            Change("Http1._begin", "self._take_more()", "pass"),
+            Change("Http1.resume", "self._ahead_paused = False", "pass"),
+        ),
+    ),
 )
 
 

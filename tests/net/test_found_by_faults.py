@@ -48,6 +48,23 @@ def test_an_upload_sent_far_ahead_is_read_on_when_its_turn_comes():
     world.close()
 
 
+def test_an_upload_of_tiny_chunks_sent_far_ahead_is_read_on():
+    """So little body in so many bytes that nobody has to stop its client, and so nobody resumed it either: 408."""
+    world = World()
+    client = world.client()
+    size = 40_000
+    upload = b"PUT /2 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * size + b"0\r\n\r\n"
+    left = send_on(client, GET % 1 + upload)
+    backend = world.backend()
+    backend.send(OK)
+    while backend.read():
+        left = send_on(client, left)
+    assert backend.received.endswith(b"\r\n0\r\n\r\n")
+    backend.send(OK)
+    assert client.read().count(b"HTTP/1.1 200 OK") == 2
+    world.close()
+
+
 def test_a_tunnel_that_its_backend_ends_is_ok_also_where_nobody_can_half_close():
     """Over Twisted's transports the end of one side is the end of all: it was logged as a client that left."""
     world = World()
