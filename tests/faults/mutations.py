@@ -150,6 +150,34 @@ MUTATIONS = (
             Change("Http1.resume", "self._ahead_paused = False", "pass"),
         ),
     ),
+    once("a connection of a removed backend is kept", "Cluster.put", "or upstream.backend.removed", "or False"),
+    once("idle connections to a removed backend stay open", "Cluster._close_removed", "self._close_kept(backend)"),
+    once("the slot of a removed backend is not given back", "Pool.settle", "if backend.removed:", "if False:"),
+    once(
+        "a backend that moved keeps its record",
+        "Pool._adopt",
+        "if backend is None or backend.address != spec.address:",
+        "if backend is None:",
+    ),
+    once("new connection settings are not heeded", "Cluster.configure", "self.upstream_rules = rules"),
+    once(
+        "an answer does not say that the balancer stops",
+        "Http1.start",
+        "self._frontend.draining or self._state is _BODY",
+        "self._state is _BODY",
+    ),
+    once("a stop leaves idle clients alone", "DataPlane.drain", "frontend.drain()"),
+    once(
+        "an answer that is cut short is finished by a resource",
+        "_RequestClient.abort",
+        "request.loseConnection()",
+        "request.finish()",
+    ),
+    once(
+        "a client of a resource that reads no more does not slow its backend",
+        "_RequestClient.pauseProducing",
+        "self._exchange.client_full()",
+    ),
 )
 
 
