@@ -90,6 +90,6 @@ def said(name: str = "haproxy", **env: str) -> list[str]:
     """What the command line says when this contender alone is asked whether it is there."""
     words = [sys.executable, "-c", f"import bench; assert bench.present([{name!r}]) == {{}}"]
     folder = Path(bench.__file__).parent
-    clean = {key: value for key, value in os.environ.items() if key not in {"HAPROXY", "NGINX"}}
+    clean = {key: value for key, value in os.environ.items() if key not in {"HAPROXY", "NGINX", "PYTHONSAFEPATH"}}
     done = subprocess.run(words, cwd=folder, env={**clean, **env}, capture_output=True, text=True, check=True)
     return done.stderr.splitlines()

@@ -155,6 +155,59 @@ def test_nor_does_the_end_of_its_body(world):
     assert not world.engine.clients
 
 
+def test_nor_does_a_body_that_it_sends_on_and_on(world):
+    """Each byte of a body gives more time for the body, but not to take the response."""
+    client = world.client().send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (1 << 30))
+    backend = world.backend()
+    backend.send(LONG)
+    flood(world, backend)
+    for _ in range(50):
+        if not world.engine.clients:
+            break
+        client.send(b"x" * 5000)
+        world.advance(5)
+    assert not world.engine.clients
+
+
+def test_a_client_of_a_resource_that_never_reads_is_cut():
+    """twisted.web has no time limit while a request is answered."""
+    world = World(side="resource")
+    world.client().send(GET)
+    backend = world.backend()
+    backend.read()
+    backend.send(LONG)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            backend.sock.send(b"x" * 65536)
+            world.run()
+    world.advance(59)
+    assert world.engine.clients
+    world.advance(3)
+    assert not world.engine.clients
+    assert world.outcomes() == {"CLIENT_GONE": 1}
+    world.close()
+
+
+def test_a_client_of_a_resource_that_reads_now_and_then_is_not_cut():
+    world = World(side="resource")
+    client = world.client().send(GET)
+    backend = world.backend()
+    backend.read()
+    backend.send(b"HTTP/1.1 200 OK\r\nContent-Length: 30000000\r\n\r\n")
+    left = b"x" * 30_000_000
+    while left:
+        with contextlib.suppress(BlockingIOError):
+            while left:
+                left = left[backend.sock.send(left) :]
+                world.run()
+        world.advance(40)
+        assert world.engine.clients or not left
+        client.read()
+    client.read()
+    assert client.received.count(b"x") == 30_000_000
+    world.close()
+
+
 def test_a_client_that_takes_its_answers_is_not_cut_however_long_that_takes(world):
     client = world.client().send(GET)
     answer_over_the_mark(world, world.backend())

@@ -7,6 +7,7 @@ from house import GET, House
 
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.address import TcpAddress
+from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import AdminState, BackendSpec
 from twisted_lb.core.events import BackendRemoved
 from twisted_lb.core.outcome import Outcome, Refusal
@@ -287,6 +288,24 @@ def test_who_leaves_gives_up_its_place_and_nobody_is_asked_for_it(waiting):
     up(waiting)
     assert (told(clients[1]), told(third)) == (200, 200)
     assert len(waiting.answering.requests) == 2
+
+
+def test_what_is_granted_to_one_who_left_meanwhile_is_given_back(waiting):
+    """The one that was served before it has made it leave: its verdict was made already."""
+    cluster = waiting.cluster
+    tickets = [cluster.pool.claim(Ask(), waiting.clock.seconds()) for _ in range(2)]
+
+    class First:
+        def granted(self, ticket, verdict):
+            cluster.leave(tickets[1])
+            cluster.pool.settle(verdict, Outcome.OK, waiting.clock.seconds())
+
+    cluster.wait(tickets[0], First())
+    cluster.wait(tickets[1], First())
+    up(waiting)
+    assert cluster.snapshot().waiting == 0
+    assert [backend.in_flight for backend in cluster.pool.backends.values()] == [0]
+    assert cluster.pool.backends["a:80"].outcomes[Outcome.CANCELLED] == 1
 
 
 def test_a_client_that_closes_its_side_gives_up_its_place_too(waiting):

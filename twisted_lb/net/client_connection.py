@@ -113,6 +113,8 @@ class ClientConnection:
 
     def extend_body_deadline(self, length: int) -> None:
         """Slow-body (slowloris) protection: each byte extends the deadline by 1 / `client_bytes_per_s`, up to `body_idle_s`."""
+        if self.full:
+            return  # it is waited for as one that does not take its response, however much it sends
         now = self.clock.now
         rules = self.rules
         deadline = self._deadline

@@ -160,6 +160,9 @@ class Cluster(Keeper):
             waiter = self.waiting.pop(ticket, None)
             if waiter is not None:
                 waiter.granted(ticket, verdict)
+            elif isinstance(verdict, Lease):
+                # One that was served before it has made this one leave.
+                self.pool.settle(verdict, Outcome.CANCELLED, self.clock.now)
 
     # Connections.
 

@@ -10,6 +10,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
 from twisted_lb.net.client_side import ClientSide
+from twisted_lb.net.deadlines import Deadline
 from twisted_lb.net.exchange import Exchange
 from twisted_lb.net.frontend import Frontend
 from twisted_lb.net.relay import Leg
@@ -108,6 +109,8 @@ class _RequestClient(ClientSide):
         self._pumping = False
         self._body_ended = False
         self._over = False
+        # twisted.web has no time limit while a request is answered.
+        self._deadline: Final = Deadline(self._too_slow)
 
     def begin(self, head: RequestHead, route: Route) -> None:
         """Begin the exchange with the request's body, as far as it is taken."""
@@ -123,7 +126,7 @@ class _RequestClient(ClientSide):
         self._body_ended = head.fields.framing == 0
         # Sent ahead (pipelining) it may begin while the answer before it has not left: only whoever produced that was told.
         if getattr(request.channel, "_waitingForTransport", False):
-            self._exchange.client_full()
+            self.pauseProducing()
         frontend.clients[self] = None
         self._exchange.begin()
         self._pump()
@@ -235,6 +238,7 @@ class _RequestClient(ClientSide):
 
     def _end(self) -> None:
         self._over = True
+        self._deadline.end()
         self._frontend.clients.pop(self, None)
         if self._exchange is not None:
             self._request.unregisterProducer()
@@ -256,23 +260,35 @@ class _RequestClient(ClientSide):
     # IPushProducer, and the client leaving.
 
     def pauseProducing(self) -> None:
-        """The client takes no more for now (back-pressure)."""
-        if self._exchange is not None:
+        """The client takes no more for now (back-pressure): slow-read protection begins."""
+        frontend = self._frontend
+        if self._exchange is not None and not self._over:
+            frontend.deadlines.arm(self._deadline, frontend.clock.now + frontend.client_rules.taking_idle_s)
             self._exchange.client_full()
 
     def resumeProducing(self) -> None:
         """The client takes more of the response."""
         self._frontend.clock.read()
+        self._deadline.disarm()
         if self._exchange is not None:
             self._exchange.client_drained()
 
     def stopProducing(self) -> None:
         """The connection is lost; `notifyFinish` tells it too."""
 
+    def _too_slow(self) -> None:
+        """The client took nothing for `taking_idle_s`: its connection is cut, and `_left` hears of it."""
+        channel = self._request.channel
+        if hasattr(channel, "forceAbortClient"):
+            channel.forceAbortClient()
+        else:  # a stream of HTTP/2
+            self._request.loseConnection()
+
     def _left(self, reason: Failure) -> None:
         """The client is gone."""
         self._frontend.clock.read()
         exchange = self._exchange
+        self._deadline.end()
         if exchange is not None and not self._over:
             self._over = True
             self._frontend.clients.pop(self, None)
