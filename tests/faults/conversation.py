@@ -111,7 +111,8 @@ class Conversation:
         return (
             self._tape.left_by_peer is not None
             or self._client.left == "stop reading"
-            or any(f.what == "stalled" and f.where == self._client.host for f in self._town.faults.happened)
+            # One that the network closes is not heard of while nobody reads it, and takes nothing either.
+            or any(f.what in ("stalled", "closed") and f.where == self._client.host for f in self._town.faults.happened)
         )
 
     @property
