@@ -107,11 +107,12 @@ class Conversation:
 
     @property
     def _gone(self) -> bool:
-        """Whether the client left, or stopped reading for too long, or the network made it seem so."""
+        """Whether the client left, or stopped reading for too long, or the network made it seem so. One that has closed reads
+        nothing more, and nobody hears of it who does not read what it had sent before.
+        """
         return (
             self._tape.left_by_peer is not None
             or self._client.left == "stop reading"
-            # One that the network closes is not heard of while nobody reads it, and takes nothing either.
             or any(f.what in ("stalled", "closed") and f.where == self._client.host for f in self._town.faults.happened)
         )
 

@@ -16,12 +16,6 @@ class WebConversation(Conversation):
     own_statuses = frozenset({400})
 
     @property
-    def _gone(self) -> bool:
-        # Of a client that has closed nobody hears who does not read what it sent ahead.
-        closed = any(f.what == "closed" and f.where == self._client.host for f in self._town.faults.happened)
-        return closed or super()._gone
-
-    @property
     def _cut(self) -> bool:
         """A stop takes back what still runs: a refusal where nothing was said, else what there is of an answer."""
         ended = None if self._town.operator.stop is None else self._town.operator.stop.ended
