@@ -53,7 +53,7 @@ class Operator:
     def __init__(self, seed: int) -> None:
         rng = random.Random(f"{seed}/side")
         self.web = rng.random() < 0.25
-        self.bulky = self.web and rng.random() < 0.3
+        self.bulky = self.web and rng.random() < 0.5
         self._members_rng = rng = random.Random(f"{seed}/membership")
         self.members = rng.random() < 0.35
         self.more_addresses = MORE_ADDRESSES[: rng.choice([1, 2, 3])] if self.members else ()
@@ -95,6 +95,7 @@ class Operator:
                 self._sometime(rng, rng.choice([4.0, 12.0]), self._change_members)
         if self.settings:
             rng = self._settings_rng
+            town.clock.callLater(0.0, self._change_settings)  # before anybody asks
             for _ in range(rng.choice([1, 2, 3, 5])):
                 self._sometime(rng, 9.0, self._change_settings)
         if self.stop is not None:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 # A deadline may be a tick of the wheel late, and sums of floating point a little off.
 LATE_S = 0.11
 ROUNDED_S = 1e-6
+# Whose answers are no larger together was never waited for.
+NEVER_FULL_BYTES = 65536
 
 
 class Patience:
@@ -29,6 +31,7 @@ class Patience:
             for attempt in attempts:
                 self._judge_connect(name, attempt)
                 self._judge_use(name, attempt)
+                self._judge_stall(name, attempt)
                 if len(ask.wire) == ask.head_bytes:  # each piece of a body moves the end
                     self._judge_wait(name, attempt, attempts[0].when)
 
@@ -50,6 +53,26 @@ class Patience:
             self.complain(f"{name} is request {attempt.index + 1} on {attempt.tape}")
         if not any(settings.upstream.max_idle for settings in kept_by):
             self.complain(f"{name} uses {attempt.tape} again, none was to be kept")
+
+    def _judge_stall(self, name: str, attempt: Attempt) -> None:
+        """A body that does not go on has its time, unless it is its client that takes none."""
+        tape, answer = attempt.tape, attempt.answer
+        if tape is None or answer is None or answer.head_ends_at is None or answer.complete:
+            return
+        if self._relayed(name) > NEVER_FULL_BYTES:
+            return
+        last = [entry for entry in tape.entries if entry.what == TOOK][-1]
+        over = tape.first(SAID_FIN, SAID_RST, HEARD_FIN, HEARD_RST)
+        waited = (self._town.clock.seconds() if over is None else over.when) - last.when
+        most = max(settings.timeouts.response_idle_s for settings in self._oracle.settings(name))
+        if waited > most + LATE_S:
+            self.complain(f"{name}: {attempt.backend} was waited for {waited} s within its answer, {most} are set")
+
+    def _relayed(self, name: str) -> int:
+        """How much the client of this request may have been sent at the most."""
+        client, _ = self._oracle.asks[name]
+        attempts = [one for ask in client.asks for one in self._oracle.backends.attempts.get(ask.name, [])]
+        return sum(len(attempt.tape.all(TOOK)) for attempt in attempts if attempt.tape is not None)
 
     def _judge_wait(self, name: str, attempt: Attempt, began: float) -> None:
         """A request without a body has one end for the heads of all its answers, whatever is set later."""
