@@ -1,10 +1,11 @@
 """After each test nothing may be left behind: no delayed call, no reader, no error that nobody looked at."""
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from house import House
 from hypothesis import settings
 from twisted.logger import LogLevel, globalLogPublisher
 
@@ -59,3 +60,17 @@ def logged_errors() -> Iterator[LoggedErrors]:
             one.cancel()
     assert not left, f"left in the reactor: {left}"
     assert not errors.events, "logged errors: " + "\n".join(describe(event) for event in errors.events)
+
+
+@pytest.fixture
+def build() -> Iterator[Callable[..., House]]:
+    """Makes houses, which are closed behind the test."""
+    houses: list[House] = []
+
+    def one(*names: str, **options: Any) -> House:
+        houses.append(House(*names, **options))
+        return houses[-1]
+
+    yield one
+    for house in houses:
+        house.close()

@@ -21,19 +21,6 @@ POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
 LATE = [Wait(3), response(b"late")]
 
 
-@pytest.fixture
-def build():
-    houses: list[House] = []
-
-    def one(*names: str, **options) -> House:
-        houses.append(House(*names, **options))
-        return houses[-1]
-
-    yield one
-    for house in houses:
-        house.close()
-
-
 def status(client: ScriptedClient) -> int:
     """That of the answer since the last look, 0 for none."""
     heard = client.take()

@@ -80,7 +80,7 @@ BY_HAND = {
 
 # Who reads the rules of which owner.
 READERS = {
-    "ClientRules": {"BalancedReverseProxyResource", "ClientConnection", "Frontend", "Http1"},
+    "ClientRules": {"BalancedReverseProxyResource", "ClientConnection", "Frontend", "Http1", "_RequestClient"},
     "RouteRules": {"Exchange", "Lead", "Route"},
     "UpstreamRules": {"Cluster", "Upstream"},
 }

@@ -14,19 +14,6 @@ OFFER = GET[:-2] + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 
 
-@pytest.fixture
-def build():
-    houses: list[House] = []
-
-    def one(*names: str, **options) -> House:
-        houses.append(House(*names, **options))
-        return houses[-1]
-
-    yield one
-    for house in houses:
-        house.close()
-
-
 def moments(record: Record) -> list[float | None]:
     """Seconds since the start: connected, head, first byte, last byte, end; None for what never was."""
     all_moments = (

@@ -29,19 +29,6 @@ def post(body: bytes) -> bytes:
     return b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
 
 
-@pytest.fixture
-def build():
-    houses: list[House] = []
-
-    def one(*names: str, **options) -> House:
-        houses.append(House(*names, **options))
-        return houses[-1]
-
-    yield one
-    for house in houses:
-        house.close()
-
-
 def update(house: House, *texts: str) -> None:
     house.cluster.update(BackendSpec.parse(text) for text in texts)
     house.clock.settle()
