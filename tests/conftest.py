@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from house import House
 from hypothesis import settings
 from twisted.logger import LogLevel, globalLogPublisher
 
@@ -63,8 +62,10 @@ def logged_errors() -> Iterator[LoggedErrors]:
 
 
 @pytest.fixture
-def build() -> Iterator[Callable[..., House]]:
+def build() -> Iterator[Callable[..., Any]]:
     """Makes houses, which are closed behind the test."""
+    from house import House
+
     houses: list[House] = []
 
     def one(*names: str, **options: Any) -> House:
