@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 # A deadline may be a tick of the wheel late, and sums of floating point a little off.
 LATE_S = 0.11
 ROUNDED_S = 1e-6
-# Whose answers are no larger together was never waited for.
-NEVER_FULL_BYTES = 65536
+# Whose answers are no larger together was never waited for: the mark is a little above, and heads grow on the way.
+NEVER_FULL_BYTES = 60_000
 
 
 class Patience:
