@@ -264,7 +264,9 @@ class Client(Actor):
             yield (lambda: self.over), PATIENCE_S
             if self._waits:
                 self.given_up = "the end of an idle connection"
-        self.left = self.left or "done"
+        # Nobody hears of its close while bytes of it have not left, and it reads nothing any more.
+        unsent = self.transport is not None and self.transport.unsent > 0
+        self.left = self.left or ("stop reading" if unsent else "done")
         if self.transport is not None:
             self.transport.loseConnection()
 
