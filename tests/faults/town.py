@@ -232,8 +232,6 @@ class Town:
                 client.transport.loseConnection()
                 client.transport.resumeProducing()
         self.clock.advance(12.0)
-        if self.web:
-            self._cut_those_who_wait_for_each_other()
         self._leftover(
             exchanges=self.frontend.exchanges,
             clients=len(self.frontend.clients),
@@ -260,15 +258,6 @@ class Town:
         )
         if self.poller is not None:
             self.poller.stop()
-
-    def _cut_those_who_wait_for_each_other(self) -> None:
-        """A client that has closed reads no answer and waits until its requests are taken; twisted.web takes no more until it
-        has answered, and has no time for that.
-        """
-        for tape in self.client_tapes:
-            if tape.end is not None and tape.end.connected and tape.incoming.queued:
-                tape.end.abortConnection()
-        self.clock.advance(1.0)
 
     def _leftover(self, **things: object) -> None:
         self.left.update({name: thing for name, thing in things.items() if thing})
