@@ -167,6 +167,6 @@ def edited(data: bytes, edits: list[tuple[int, int, bytes]]) -> bytes:
 
 
 def head_for_backend(parsed, client, forwarding=None, upgrade: bytes = b"") -> bytes:
-    """What a backend is sent behind method and target, of what `parse_request_fields` gave."""
+    """What a backend is sent behind the request line, of what `parse_request_fields` gave."""
     fields, lines = parsed
     return upstream_head(lines, upstream_tail(fields, client, forwarding or Forwarding(), upgrade))

@@ -251,7 +251,7 @@ def test_a_head_is_taken_out_of_the_buffer():
     one = reader(GET + b"GET /next")
     head = one.take_head(LIMITS)
     assert head is not None
-    assert (head.line, one.buffer) == (b"GET /", b"GET /next")
+    assert (head.line, one.buffer) == (b"GET / HTTP/1.1\r\n", b"GET /next")
     assert one.take_head(LIMITS) is None
     assert one.buffer == b"GET /next"
 

@@ -81,7 +81,8 @@ class Exchange(Requester):
         self._frontend: Final = frontend
         self._cluster: Final = route.cluster
         self._clock: Final = frontend.clock
-        self._upstream_head: Final = lead.upstream_head(head.lines)
+        lines = head.lines
+        self._upstream_head: Final = lead.last_head if lines is lead.last_lines else lead.upstream_head(lines)
         self._lead: Final = lead
         self._replay: Replay | None = None
         self._trailers: bytes = b""

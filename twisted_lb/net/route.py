@@ -17,7 +17,7 @@ class Lead:
     function of header block, client and route, so that it may be kept for as long as these stay.
     """
 
-    __slots__ = ("_head", "_lines", "_tail", "client", "fields", "route", "upgrade")
+    __slots__ = ("_tail", "client", "fields", "last_head", "last_lines", "route", "upgrade")
 
     def __init__(self, fields: RequestFields, client: Client, route: "Route", *, may_switch: bool) -> None:
         self.fields: Final = fields
@@ -25,15 +25,16 @@ class Lead:
         self.route: Final = route
         self.upgrade: Final = route.rules.allowed_upgrade(fields) if may_switch else b""
         self._tail: Final = upstream_tail(fields, client, route.rules.forwarding, self.upgrade)
-        self._lines: bytes | None = None
-        self._head: bytes = b""
+        # The last upstream head, and the lines it was made of: those of the next request are mostly the same object.
+        self.last_lines: bytes | None = None
+        self.last_head: bytes = b""
 
     def upstream_head(self, lines: bytes) -> bytes:
-        """The request head for a backend behind method and target, of a request with these lines."""
-        if lines is not self._lines:
-            self._lines = lines
-            self._head = upstream_head(lines, self._tail)
-        return self._head
+        """The request head for a backend behind its first line, of a request with these lines."""
+        if lines is not self.last_lines:
+            self.last_lines = lines
+            self.last_head = upstream_head(lines, self._tail)
+        return self.last_head
 
 
 class Route:

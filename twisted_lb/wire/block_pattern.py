@@ -47,7 +47,8 @@ class BlockPattern:
             at = end + 2
         if not block.endswith(runs[-1]) or len(block) - at != len(runs[-1]):
             return None
-        if (gaps[0] if len(gaps) == 1 else b"".join(gaps)).translate(None, FIELD):
+        varied = gaps[0] if len(gaps) == 1 else b"".join(gaps)
+        if varied.translate(FIELD) != varied:
             return None  # an illegal character: the parser has the words for it
         sent = self._sent
         if sent is None:

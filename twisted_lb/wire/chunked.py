@@ -111,7 +111,7 @@ class ChunkDecoder:
                 # A whole chunk without extensions, by far the most usual one: the rest of this class is for what is not.
                 end = data.find(CRLF, at, at + _SIZE_DIGITS + 2)
                 digits = data[at:end]
-                if end > at and not digits.translate(None, HEX_DIGITS):
+                if end > at and digits.translate(HEX_DIGITS) == digits:
                     begin = end + 2
                     behind = begin + int(digits, 16)
                     if begin < behind < size and data[behind : behind + 2] == CRLF:
@@ -154,14 +154,18 @@ class ChunkDecoder:
         if line.endswith(b"\r"):
             line = line[:-1]
         digits, semicolon, extension = line.partition(b";")
-        if digits.translate(None, HEX_DIGITS) or len(digits) > _SIZE_DIGITS or extension.translate(None, FIELD):
+        if (
+            len(digits) > _SIZE_DIGITS
+            or digits.translate(HEX_DIGITS) != digits
+            or extension.translate(FIELD) != extension
+        ):
             raise BadMessage(400, "illegal chunk size")
         if semicolon and not digits:
             raise BadMessage(400, "illegal chunk size")
 
     def _begin_chunk(self, line: bytes) -> None:
         digits, semicolon, extension = line.partition(b";")
-        if not digits or len(digits) > _SIZE_DIGITS or digits.translate(None, HEX_DIGITS):
+        if not digits or len(digits) > _SIZE_DIGITS or digits.translate(HEX_DIGITS) != digits:
             raise BadMessage(400, "illegal chunk size")
         if semicolon:
             self._extensions += len(extension) + 1

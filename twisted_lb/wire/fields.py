@@ -90,7 +90,7 @@ _SEEN_BYTES: Final = 64
 
 def _classify(name: bytes) -> int:
     """The kind of a field name never seen before; BadMessage unless it is a token."""
-    if not name or name.translate(None, TOKEN):
+    if not name or name.translate(TOKEN) != name:
         raise BadMessage(400, "illegal field name")
     lower = name.lower()
     kind = _KIND.get(lower, PLAIN)
@@ -190,8 +190,9 @@ def parse_fields(block: bytes, max_fields: int, memory: Memory | None = None) ->
             continue
         lines[index] = b""
         some_end_here = True
-    # Deleting all that a field line may hold must leave nothing: a bare CR or LF, a NUL, a control would be left.
-    if b"".join(unseen).translate(None, FIELD):
+    # No bare CR or LF, no NUL, no control.
+    fresh = b"".join(unseen)
+    if fresh.translate(FIELD) != fresh:
         raise BadMessage(400, "illegal character in the head")
     if memory is not None:
         memory.lines = before
@@ -268,7 +269,7 @@ def keep_seconds(value: bytes) -> int:
         name, _, number = member.partition(b"=")
         if name.rstrip(b" \t") == b"timeout":
             number = number.strip(b' \t"')
-            if number and len(number) <= LENGTH_DIGITS and not number.translate(None, DIGITS):
+            if number and len(number) <= LENGTH_DIGITS and number.translate(DIGITS) == number:
                 return int(number)
     return -1
 

@@ -114,16 +114,24 @@ class Http1Reader:
         if end > limits.head_bytes:
             raise _too_long(data, limits)
         self._searched = 0
-        request = self._parse_head(data[: end + 2], limits)
+        request = self._parse_head(data, end, limits)
         self._request = request
-        self._head = data[: end + 4]
-        self.buffer = data[end + 4 :]
+        if len(data) == end + 4:
+            # Nothing behind it, as a rule. Cut only where it has to be: compiled, also a slice of everything is a copy.
+            self._head = data
+            self.buffer = b""
+        else:
+            self._head = data[: end + 4]
+            self.buffer = data[end + 4 :]
         return request
 
-    def _parse_head(self, head: bytes, limits: Limits) -> RequestHead:
-        """Parse a head with the CRLF of its last line; its block only if it is not like the last one on this connection."""
-        line, _, block = head.partition(CRLF)
-        method, target, version = parse_request_line(line, limits)
+    def _parse_head(self, data: bytes, end: int, limits: Limits) -> RequestHead:
+        """Parse the head that `data` begins with, whose last line ends at `end`; its block only if it is not like the last
+        one on this connection.
+        """
+        line_end = data.find(CRLF)
+        method, target, version = parse_request_line(data[:line_end], limits)
+        block = data[line_end + 2 : end + 2]
         fields = self._fields
         if fields is None or block != self._block or version != self._version or limits is not self._limits:
             fields = self._understand(version, block, limits)
@@ -184,7 +192,6 @@ class Http1Reader:
             self.body_ended = True
             if remaining == 0:
                 return data
-            # Cut only where it has to be: compiled, also a slice of everything is a copy.
             self.body_bytes += remaining
             self.buffer = data[remaining:]
             return data[:remaining]

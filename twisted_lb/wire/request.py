@@ -43,8 +43,8 @@ class RequestHead:
     ) -> None:
         self.method: Final = method
         self.target: Final = target
-        # The request line for a backend, up to the version.
-        self.line: Final = method + b" " + target
+        # The request line for a backend.
+        self.line: Final = method + b" " + target + b" HTTP/1.1\r\n"
         self.fields: Final = fields
         self.lines: Final = lines
         self.authority: Final = authority
@@ -61,12 +61,12 @@ def parse_request_line(line: bytes, limits: Limits) -> tuple[bytes, bytes, int]:
     if len(parts) != 3:
         raise BadMessage(400, "request line is not three words")
     method, target, version_text = parts
-    if method != b"GET" and (not method or method.translate(None, TOKEN)):
+    if method != b"GET" and (not method or method.translate(TOKEN) != method):
         raise BadMessage(400, "illegal method")
     version = 11 if version_text == b"HTTP/1.1" else 10 if version_text == b"HTTP/1.0" else 0
     if not version:
         raise _bad_version(version_text)
-    if target.translate(None, TARGET):
+    if target.translate(TARGET) != target:
         raise BadMessage(400, "illegal character in the target")
     if target[:1] != b"/" or method == b"CONNECT":
         _check_other_target(method, target)
@@ -75,7 +75,7 @@ def parse_request_line(line: bytes, limits: Limits) -> tuple[bytes, bytes, int]:
 
 def _bad_version(text: bytes) -> BadMessage:
     digits = text[5:6] + text[7:]
-    if text[:5] == b"HTTP/" and text[6:7] == b"." and len(digits) == 2 and not digits.translate(None, DIGITS):
+    if text[:5] == b"HTTP/" and text[6:7] == b"." and len(digits) == 2 and digits.translate(DIGITS) == digits:
         return BadMessage(505, "HTTP version not supported")
     return BadMessage(400, "illegal HTTP version")
 

@@ -59,9 +59,9 @@ def parse_status_line(line: bytes) -> tuple[int, int]:
     version = 11 if line[:9] == b"HTTP/1.1 " else 10 if line[:9] == b"HTTP/1.0 " else 0
     digits = line[9:12]
     # RFC 9112 4 wants a space after the status even without a reason; many servers leave it out, nobody misreads that.
-    if not version or len(digits) != 3 or digits.translate(None, DIGITS) or line[12:13] not in (b" ", b""):
+    if not version or len(digits) != 3 or digits.translate(DIGITS) != digits or line[12:13] not in (b" ", b""):
         raise BadMessage(502, "illegal status line")
-    if line.translate(None, FIELD):
+    if line.translate(FIELD) != line:
         raise BadMessage(502, "illegal character in the status line")
     status = int(digits)
     if not 100 <= status <= 599:

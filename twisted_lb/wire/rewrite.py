@@ -45,8 +45,8 @@ _PLAIN: Final = Forwarding()
 
 
 def upstream_head(lines: bytes, tail: bytes) -> bytes:
-    """The request head for a backend behind method and target: the client's lines, and the tail of `upstream_tail`."""
-    return b" HTTP/1.1\r\n" + lines + tail
+    """The request head for a backend behind its first line: the client's lines, and the tail of `upstream_tail`."""
+    return lines + tail
 
 
 def upstream_tail(
@@ -107,13 +107,13 @@ def _forwarded(client: Client, host: bytes) -> bytes:
         who = b"unknown"  # section 6.2; so comes a client of a unix socket
     element = b"for=%b;proto=%b" % (who, client.scheme)
     if host:
-        element += b';host="%b"' % host if host.translate(None, TOKEN) else b";host=" + host
+        element += b';host="%b"' % host if host.translate(TOKEN) != host else b";host=" + host
     return element
 
 
 def with_host(head: bytes, authority: bytes) -> bytes:
     """The upstream head of a request without Host (HTTP/1.0): the backend's own authority stands in."""
-    return b" HTTP/1.1\r\nHost: " + authority + head[len(b" HTTP/1.1") :]
+    return b"Host: " + authority + CRLF + head
 
 
 def with_lines(head: bytes, lines: bytes) -> bytes:
