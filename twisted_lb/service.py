@@ -100,7 +100,7 @@ class LoadBalancerService(MultiService):
         self._bind()
         limit = _raise_descriptor_limit()
         sockets, self._sockets = self._sockets, []
-        runtime = runtime_of(self._reactor, self._seed, self._nothing_moves)
+        runtime = runtime_of(self._reactor, self._seed, self._nothing_moves, whole_process=self._whole_process)
         room = room_for_clients(limit, len(self.config.backends))
         plane = self._plane = DataPlane(runtime, self._plan, {DEFAULT: sockets}, hear=log_event, room=room)
         if self._status_socket is not None:

@@ -1,17 +1,21 @@
 """The poller: batches, what waits until after them, and what must never take it down."""
 
 import errno
+import select
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from twisted.internet.epollreactor import EPollReactor
 from world import FakeReactor
 
 from twisted_lb.net import poller as poller_module
 from twisted_lb.net.clock import Clock
+from twisted_lb.net.over_reactor import release, runtime_of
 from twisted_lb.net.poller import READ, WRITE, EpollPoller, Pollable, Poller
 from twisted_lb.net.reactor_poller import ReactorPoller
 from twisted_lb.net.transport import Transport
@@ -30,24 +34,34 @@ class Floor:
         self.now = Clock(self.clock.seconds)
         self.reactor = FakeReactor()
         self.poller: Poller = (
-            EpollPoller(self.now, self.clock.callLater, lambda: pytest.fail("lost"), 1)
-            if kind == "epoll"
-            else ReactorPoller(self.reactor, self.now, self.clock.callLater)
+            ReactorPoller(self.reactor, self.now, self.clock.callLater)
+            if kind == "reactor"
+            else EpollPoller(self.now, self.clock.callLater, lambda: pytest.fail("lost"), 1)
         )
+        self.led = select.epoll() if kind == "leading" else None
+        if isinstance(self.poller, EpollPoller) and self.led is not None:
+            self.poller.lead(self.led.fileno(), lambda delay_s: pytest.fail("the reactor has nothing to do"))
 
     def batch(self) -> None:
-        if isinstance(self.poller, EpollPoller):
+        if isinstance(self.poller, EpollPoller) and self.led is not None:
+            self.poller.iterate(0)
+        elif isinstance(self.poller, EpollPoller):
             self.poller.doRead()
         else:
             self.reactor.turn()
 
+    def stop(self) -> None:
+        self.poller.stop()
+        if self.led is not None:
+            self.led.close()
 
-@pytest.fixture(params=["epoll", "reactor"])
+
+@pytest.fixture(params=["epoll", "leading", "reactor"])
 def floor(request):
     one = Floor(request.param)
     yield one
     assert one.poller.watched == 0
-    one.poller.stop()
+    one.stop()
 
 
 @pytest.fixture
@@ -326,15 +340,12 @@ def test_a_batch_is_bounded_and_the_rest_follows():
 # Within a running reactor.
 
 TALK = """
-import socket, threading
+import select, socket, threading
 from twisted.internet import %(reactor)s
 %(reactor)s.install()
 from twisted.internet import reactor
-from twisted_lb.net.clock import Clock
 from twisted_lb.net.listener import Listener, bind_tcp
-from twisted_lb.net.poller import EpollPoller
-from twisted_lb.net.reactor_poller import ReactorPoller
-from twisted_lb.net.transport import Transport
+from twisted_lb.net.over_reactor import release, runtime_of
 
 class Echo:
     def makeConnection(self, transport): self.transport = transport
@@ -345,17 +356,19 @@ class Echo:
         reactor.callLater(0, finish)
 
 def finish():
-    if %(epoll)s:
-        reactor.removeReader(poller)  # or it calls itself lost
     reactor.stop()
+    left.append(poller.watched)
+    release(runtime)
+    left.append(poller in reactor.getReaders())
 
-if %(epoll)s:
-    poller = EpollPoller(Clock(reactor.seconds), reactor.callLater, reactor.stop)
-    reactor.addReader(poller)
-else:
-    poller = ReactorPoller(reactor, Clock(reactor.seconds), reactor.callLater)
+if not %(epoll)s:
+    del select.epoll  # as on a system that has none
+runtime = runtime_of(reactor, 1, reactor.stop, whole_process=%(whole_process)s)
+poller = runtime.poller
+assert getattr(poller, "leads", False) is %(leads)s
 listener = Listener(poller, bind_tcp("127.0.0.1", 0), Echo, reactor.callLater)
 listener.start()
+left = []
 
 def talk():
     client = socket.create_connection(("127.0.0.1", listener.port))
@@ -371,19 +384,166 @@ talking = threading.Thread(target=talk)
 talking.start()
 reactor.run()
 talking.join()
-print(poller.watched)
-poller.stop()
+print(left)
 """
 
 
-@pytest.mark.parametrize("epoll", [True, False], ids=["epoll", "without epoll"])
+@pytest.mark.parametrize("kind", ["embedded", "a process of our own", "without epoll"])
 @pytest.mark.parametrize("reactor", ["epollreactor", "pollreactor", "selectreactor", "asyncioreactor"])
-def test_it_works_within_any_reactor(reactor, epoll, tmp_path: Path):
+def test_it_works_within_any_reactor(reactor, kind, tmp_path: Path):
     script = tmp_path / "talk.py"
-    script.write_text(TALK % {"reactor": reactor, "epoll": epoll})
+    ours = kind == "a process of our own"
+    told = {"reactor": reactor, "epoll": kind != "without epoll", "whole_process": ours}
+    script.write_text(TALK % {**told, "leads": ours and reactor == "epollreactor"})
     done = subprocess.run([sys.executable, "-P", script], capture_output=True, text=True, timeout=60, check=False)
-    assert done.stdout == "1000000\n0\n", done.stderr
+    assert done.stdout == "1000000\n[0, False]\n", done.stderr
     assert done.stderr == ""
+
+
+# Leading a reactor.
+
+
+class LedReactor:
+    """Twisted's epoll reactor, led by a poller as in a process of our own, and driven by hand."""
+
+    def __init__(self) -> None:
+        self.losses: list[int] = []
+        self.reactor = EPollReactor()
+        self.runtime = runtime_of(self.reactor, 1, lambda: self.losses.append(1), whole_process=True)
+        assert isinstance(self.runtime.poller, EpollPoller)
+        self.poller = self.runtime.poller
+
+    def close(self) -> None:
+        if self.poller.fileno() >= 0:
+            release(self.runtime)
+        self.reactor.disconnectAll()
+        self.reactor.removeAll()
+        self.reactor._poller.close()
+
+
+@pytest.fixture
+def led():
+    one = LedReactor()
+    yield one
+    one.close()
+
+
+class Line:
+    """A reader of the reactor's own: a socket, and what came over it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.got = b""
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    def logPrefix(self) -> str:
+        return "line"
+
+    def doRead(self) -> None:
+        self.got += self.sock.recv(100)
+
+    def connectionLost(self, reason: object) -> None:
+        pass
+
+
+def test_who_leads_waits_for_what_is_the_reactors_too(led, pair):
+    near, far = pair
+    line = Line(near)
+    led.reactor.addReader(line)
+    told: list[str] = []
+    waking = threading.Thread(target=lambda: led.reactor.callFromThread(told.append, "woken"))
+    waking.start()
+    while not told:
+        led.reactor.iterate(60.0)  # it would wait that long unless it is woken
+    waking.join()
+    far.send(b"hello")
+    led.reactor.iterate(60.0)
+    assert line.got == b"hello"
+    led.reactor.callLater(0.0, told.append, "later")
+    led.reactor.iterate(0.0)
+    assert told == ["woken", "later"]
+    led.reactor.removeReader(line)
+
+
+def test_who_leads_serves_its_own_while_the_reactor_is_busy(led, pair):
+    near, far = pair
+    line = Line(near)
+    led.reactor.addReader(line)
+    ends = [Echo(), Echo()]
+    for sock, protocol in zip(socket.socketpair(), ends, strict=True):
+        sock.setblocking(False)
+        Transport(led.poller, sock).open(protocol)
+    ends[0].transport.write(b"x")
+    for turn in range(1, 6):
+        far.send(b"y")
+        heard = ends[0].heard + ends[1].heard
+        led.reactor.iterate(60.0)
+        assert line.got == b"y" * turn
+        assert ends[0].heard + ends[1].heard > heard
+    led.reactor.removeReader(line)
+    for end in ends:
+        end.transport.abortConnection()
+    led.reactor.iterate(0.0)
+
+
+def test_who_cannot_lead_any_more_says_so_once_and_the_reactor_goes_on(led, pair, logged_errors):
+    near, far = pair
+    line = Line(near)
+    led.reactor.addReader(line)
+    led.poller._epoll.close()
+    for turn in range(1, 4):
+        far.send(b"z")
+        led.reactor.iterate(60.0)
+        assert len(line.got) >= turn - 1
+    assert led.losses == [1]
+    assert line.got == b"zzz"
+    assert len(logged_errors.take()) == 1
+    led.reactor.removeReader(line)
+    del led.reactor.doIteration
+
+
+def test_who_is_released_leads_no_more(led, pair):
+    near, far = pair
+    line = Line(near)
+    release(led.runtime)
+    assert "doIteration" not in vars(led.reactor)
+    led.reactor.addReader(line)
+    far.send(b"a")
+    led.reactor.iterate(60.0)
+    assert line.got == b"a"
+    led.reactor.removeReader(line)
+
+
+def test_a_second_balancer_of_the_process_is_a_reader_of_the_reactor_that_the_first_one_leads(led):
+    second = runtime_of(led.reactor, 2, lambda: led.losses.append(2), whole_process=True)
+    assert second.poller is not None
+    ends = [Echo(), Echo()]
+    for sock, protocol in zip(socket.socketpair(), ends, strict=True):
+        sock.setblocking(False)
+        Transport(second.poller, sock).open(protocol)
+    ends[0].transport.write(b"x")
+    led.reactor.iterate(60.0)
+    assert ends[1].heard
+    for end in ends:
+        end.transport.abortConnection()
+    led.reactor.iterate(0.0)
+    release(second)
+    assert second.poller not in led.reactor.getReaders()
+    assert led.poller.leads
+    assert led.losses == []
+
+
+def test_a_reactor_that_others_use_too_is_not_led():
+    reactor = EPollReactor()
+    runtime = runtime_of(reactor, 1, lambda: pytest.fail("lost"))
+    assert runtime.poller in reactor.getReaders()
+    assert "doIteration" not in vars(reactor)
+    release(runtime)
+    assert runtime.poller not in reactor.getReaders()
+    reactor.removeAll()
+    reactor._poller.close()
 
 
 class Echo:

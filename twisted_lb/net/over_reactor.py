@@ -16,12 +16,14 @@ from twisted_lb.net.reactor_poller import ReactorPoller
 from twisted_lb.net.runtime import Runtime
 
 
-def runtime_of(reactor: Any, seed: int, lost: Callable[[], None]) -> Runtime:
-    """A Runtime over this reactor; `lost` is called when nothing moves any more, and the process has to end."""
+def runtime_of(reactor: Any, seed: int, lost: Callable[[], None], *, whole_process: bool = False) -> Runtime:
+    """A Runtime over this reactor; `lost` is called when nothing moves any more, and the process has to end. With
+    `whole_process` the reactor is ours alone, and its own epoll is waited for in the poller's, if that is what it has.
+    """
     time_: IReactorTime = reactor
     later: Later = time_.callLater
     clock = Clock(time_.seconds)
-    poller = _poller(reactor, clock, later, lost)
+    poller = _poller(reactor, clock, later, lost, whole_process=whole_process)
     deadlines = Deadlines(clock, later)
     names = Names(cast(IReactorPluggableNameResolver, reactor).nameResolver, clock)
     return Runtime(
@@ -37,12 +39,18 @@ def runtime_of(reactor: Any, seed: int, lost: Callable[[], None]) -> Runtime:
     )
 
 
-def _poller(reactor: Any, clock: Clock, later: Later, lost: Callable[[], None]) -> Poller:
+def _poller(reactor: Any, clock: Clock, later: Later, lost: Callable[[], None], *, whole_process: bool) -> Poller:
     fd_set: IReactorFDSet = reactor
     if not hasattr(select, "epoll"):
         return ReactorPoller(fd_set, clock, later)
     poller = EpollPoller(clock, later, lost)
-    fd_set.addReader(cast(IReadDescriptor, poller))
+    epoll = getattr(reactor, "_poller", None)
+    # Where two balancers share the process, the second is a reader of the reactor that the first one leads.
+    if whole_process and isinstance(epoll, select.epoll) and "doIteration" not in vars(reactor):
+        poller.lead(epoll.fileno(), reactor.doIteration)
+        reactor.doIteration = poller.iterate
+    else:
+        fd_set.addReader(cast(IReadDescriptor, poller))
     return poller
 
 
@@ -53,6 +61,11 @@ def release(runtime: Runtime) -> None:
     # Twice: what the first round delivers may close more.
     poller.flush()
     poller.flush()
-    cast(IReactorFDSet, runtime.time).removeReader(cast(IReadDescriptor, poller))
+    reactor: Any = runtime.time
+    if isinstance(poller, EpollPoller):
+        if poller.leads:
+            del reactor.doIteration  # its class has its own
+        else:
+            reactor.removeReader(poller)
     poller.stop()
     runtime.deadlines.stop()
