@@ -169,10 +169,14 @@ class ClientConnection:
         transport.unregisterProducer()
         self.full = False
         self._unread = UNKNOWN
-        self.arm(LINGER_S)
         if half_close and transport.can_half_close:
+            self.arm(LINGER_S)
             transport.loseWriteConnection()
         else:
+            if transport.flushed:
+                self._deadline.due = NEVER  # closed at once
+            else:
+                self.arm(LINGER_S)
             transport.loseConnection()
 
     def abort(self) -> None:

@@ -91,6 +91,11 @@ class Foreign(StreamTransport):
         self._transport.loseConnection()
 
     @property
+    def flushed(self) -> bool:
+        """See StreamTransport."""
+        return False
+
+    @property
     def can_half_close(self) -> bool:
         """See StreamTransport."""
         return False

@@ -73,6 +73,11 @@ class StreamTransport:
         raise NotImplementedError
 
     @property
+    def flushed(self) -> bool:
+        """Whether everything written is with the kernel, for certain."""
+        raise NotImplementedError
+
+    @property
     def can_half_close(self) -> bool:
         """Whether `loseWriteConnection` ends one direction alone: Twisted's TLS would close the TCP side under it."""
         raise NotImplementedError

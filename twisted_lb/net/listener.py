@@ -19,6 +19,8 @@ from twisted_lb.net.transport import Transport
 _BATCH: Final = 64
 # The length of the accept queue; the kernel caps it at net.core.somaxconn.
 _BACKLOG: Final = 4096
+# After so many events that brought as many connections as expected, more are expected.
+_OFTEN: Final = 4
 # While as many are open as may be the accept queue stands; it is logged again only when fewer than this part are.
 _ROOM_AGAIN: Final = 0.9
 # How long accepting rests when there is no descriptor or memory for one more.
@@ -121,6 +123,7 @@ class Listener(Pollable):
         self._later: Final = later
         self._gate: Final = gate
         self._expected: int = _BATCH
+        self._all_came: int = 0  # events in a row in which as many came as were expected
         self._full: bool = False  # waits for room
         self._said_full: bool = False
         self._listening: bool = False
@@ -137,15 +140,19 @@ class Listener(Pollable):
     def ready(self, flags: int) -> None:
         """See Pollable."""
         gate = self._gate
-        # As many as came last time, and twice as many if they all came again: asking one time too often is an exception.
+        # As many as came last time, and twice as many if they all came a few times: asking for one too many is an exception.
         for taken in range(self._expected):
             if gate is not None and gate.full:
                 self._wait_for_room(gate)
                 return
             if not self._accept():
                 self._expected = max(taken, 1)
+                self._all_came = 0
                 return
-        self._expected = min(self._expected * 2, _BATCH)
+        self._all_came += 1
+        if self._all_came >= _OFTEN:
+            self._all_came = 0
+            self._expected = min(self._expected * 2, _BATCH)
 
     def _accept(self) -> bool:
         """Take one connection from the accept queue; False when there is none, or no room for it."""

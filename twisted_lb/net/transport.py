@@ -454,6 +454,11 @@ class Transport(Pollable, StreamTransport):
             self._poller.change(self._fd, interest)
 
     @property
+    def flushed(self) -> bool:
+        """See StreamTransport."""
+        return not self.unsent
+
+    @property
     def can_half_close(self) -> bool:
         """See StreamTransport."""
         return True
