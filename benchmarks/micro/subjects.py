@@ -173,7 +173,7 @@ def exchange(sent: list[bytes]) -> Subject:
         clock = HeapClock(1000.0)
         network = MemoryNetwork(clock)
         backend = ScriptedBackend(network, "a:80")
-        Balanced(balance(), network)
+        Balanced(balance(), network, observers=())  # as it is unless requests are logged
         client = ScriptedClient(network, "lb:8080")
         turns = itertools.cycle(sent)
 

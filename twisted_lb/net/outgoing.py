@@ -50,7 +50,9 @@ class Outgoing:
                 self._send_pieces([held, payload])
                 return
             payload = held + payload
-        self.send(payload)
+        transport = self._transport
+        if transport is not None:
+            transport.write(payload)
 
     def _hold_chunk(self, payload: bytes) -> None:
         if self._long:

@@ -190,7 +190,9 @@ class Upstream(Receiver):
         self._deadlines.arm(self._deadline, due)
         if fields.framing == 0:
             self._request_ended = True
-            self._out.send(head)
+            transport = self._transport
+            if transport is not None:
+                transport.write(head)
         else:
             self._request_ended = False
             self._out.held = head

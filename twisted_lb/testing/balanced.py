@@ -53,7 +53,8 @@ def runtime_of(
 class Balanced:
     """A balancer with this configuration on a MemoryNetwork, at `address`; its backends are those of the test.
 
-    `events` are the changes of state so far, `records` those of the exchanges that have ended. `close` ends it;
+    `events` are the changes of state so far, `records` those of the exchanges that have ended, unless there are
+    other `observers`. `close` ends it;
     exchanges that are still running then are cut.
     """
 
@@ -65,7 +66,7 @@ class Balanced:
         address: str = "lb:8080",
         seed: int = 1,
         hear: Callable[[Event], None] | None = None,
-        observers: tuple[Observer, ...] = (),
+        observers: tuple[Observer, ...] | None = None,
         runtime: Runtime | None = None,
     ) -> None:
         self.config: Final = config
@@ -77,7 +78,7 @@ class Balanced:
             self.runtime,
             plan_of(config),
             hear=self.events.append if hear is None else hear,
-            observers=observers or (self.records.append,),
+            observers=(self.records.append,) if observers is None else observers,
         )
         self.listener: Final = network.listen(address, self.build)
 
