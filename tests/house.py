@@ -17,7 +17,9 @@ class House:
     With this seed the first of two is asked first. Tables of options are added to: `limits={"head_bytes": 300}`.
     """
 
-    def __init__(self, *names: str, seed: int = 2, observers: tuple[Observer, ...] | None = None, **options: Any) -> None:
+    def __init__(
+        self, *names: str, seed: int = 2, observers: tuple[Observer, ...] | None = None, **options: Any
+    ) -> None:
         self.clock = HeapClock(1000.0)
         self.network = MemoryNetwork(self.clock)
         self._options: dict[str, Any] = {
