@@ -21,6 +21,7 @@ COMPILED = sorted(
         *(
             f"twisted_lb/net/{name}.py"
             for name in (
+                "alarm",
                 "local_reply",
                 "client_connection",
                 "client_side",

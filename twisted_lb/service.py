@@ -29,7 +29,7 @@ from twisted_lb.event_log import log_event
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.frontend import Frontend
 from twisted_lb.net.listener import bind_tcp
-from twisted_lb.net.over_reactor import release, runtime_of
+from twisted_lb.net.over_reactor import make_monotonic, release, runtime_of
 from twisted_lb.plan import DEFAULT, Plan, pages_of, plan_of
 
 # What the process has open beside connections (about 12: logs, epolls, listeners, the reactor's waker) or opens for a
@@ -46,7 +46,7 @@ class LoadBalancerService(MultiService):
     It binds in `privilegedStartService`, so that `twistd --uid` works, or in `startService` where nobody called that.
     `stopService` returns a Deferred: running exchanges finish first, for at most `drain_s`. `reactor` is the global one
     unless given. With `listening` off it has no port of its own: a resource brings the requests to its `engine`. With
-    `whole_process` it is what the process is for, and tunes it. Everything that is decided by chance follows from `seed`,
+    `whole_process` it is what the process is for: it tunes it, and lets the reactor count by the monotonic clock. Everything that is decided by chance follows from `seed`,
     which the line at start names. Raises StartError when it cannot listen.
     """
 
@@ -64,6 +64,8 @@ class LoadBalancerService(MultiService):
             from twisted.internet import reactor as global_reactor
 
             reactor = global_reactor
+        if whole_process:
+            make_monotonic(reactor)
         self.config = config
         self.ready: bool = False
         self._pages: Final = pages_of(config)
@@ -184,7 +186,7 @@ class LoadBalancerService(MultiService):
         if plane is not None:
             yield self._drained(plane)
             plane.close()
-            release(plane.runtime)
+            release(plane.runtime, self._reactor)
         if self._status_port is not None:
             port, self._status_port = self._status_port, None
             yield maybeDeferred(port.stopListening)

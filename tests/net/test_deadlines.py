@@ -108,12 +108,47 @@ def test_the_ticking_ends_when_nothing_is_left(watch):
     assert len(watch.ran) == 2
 
 
-def test_a_long_pause_of_the_process_is_made_up_for(watch):
+def test_a_long_pause_of_the_process_is_made_up_for_after_a_tick_of_grace(watch):
     for index in range(20):
         watch.arm(watch.deadline(str(index)), 1 + index * 10)
     watch.time.now += 10_000
     watch.time.run_due()
+    assert watch.ran == [], "what came in the pause is read first"
+    watch.advance(2 * TICK_S)
     assert [name for name, _ in watch.ran] == [str(index) for index in range(20)]
+
+
+def test_what_was_read_in_the_tick_of_grace_counts(watch):
+    """A client whose bytes were here before the process went on was not slow."""
+    heard, silent = watch.deadline("heard"), watch.deadline("silent")
+    watch.arm(heard, 2)
+    watch.arm(silent, 2)
+    watch.time.now += 60
+    watch.time.run_due()
+    watch.arm(heard, 2)
+    watch.advance(2 * TICK_S)
+    assert [name for name, _ in watch.ran] == ["silent"]
+    watch.advance(3)
+    assert [name for name, _ in watch.ran] == ["silent", "heard"]
+
+
+def test_there_is_grace_after_each_pause_and_none_without(watch):
+    for _ in range(2):
+        watch.arm(watch.deadline("x"), 2)
+        watch.time.now += 60
+        watch.time.run_due()
+        assert watch.ran == []
+        watch.advance(2 * TICK_S)
+        assert len(watch.ran) == 1
+        watch.ran.clear()
+    watch.arm(watch.deadline("y"), 2)
+    watch.time.now += 0.9  # a busy moment is no pause
+    watch.time.run_due()
+    watch.time.now += 0.9
+    watch.time.run_due()
+    watch.time.now += 0.5
+    watch.time.run_due()
+    assert len(watch.ran) == 1
 
 
 def test_many_random_moves_agree_with_the_plain_rule(watch):

@@ -357,8 +357,8 @@ class Echo:
 
 def finish():
     reactor.stop()
-    left.append(poller.watched)
-    release(runtime)
+    release(runtime, reactor)
+    left.append((poller.watched, runtime.time.getDelayedCalls()))
     left.append(poller in reactor.getReaders())
 
 if not %(epoll)s:
@@ -396,7 +396,7 @@ def test_it_works_within_any_reactor(reactor, kind, tmp_path: Path):
     told = {"reactor": reactor, "epoll": kind != "without epoll", "whole_process": ours}
     script.write_text(TALK % {**told, "leads": ours and reactor == "epollreactor"})
     done = subprocess.run([sys.executable, "-P", script], capture_output=True, text=True, timeout=60, check=False)
-    assert done.stdout == "1000000\n[0, False]\n", done.stderr
+    assert done.stdout == "1000000\n[(0, []), False]\n", done.stderr
     assert done.stderr == ""
 
 
@@ -415,7 +415,7 @@ class LedReactor:
 
     def close(self) -> None:
         if self.poller.fileno() >= 0:
-            release(self.runtime)
+            release(self.runtime, self.reactor)
         self.reactor.disconnectAll()
         self.reactor.removeAll()
         self.reactor._poller.close()
@@ -507,7 +507,7 @@ def test_who_cannot_lead_any_more_says_so_once_and_the_reactor_goes_on(led, pair
 def test_who_is_released_leads_no_more(led, pair):
     near, far = pair
     line = Line(near)
-    release(led.runtime)
+    release(led.runtime, led.reactor)
     assert "doIteration" not in vars(led.reactor)
     led.reactor.addReader(line)
     far.send(b"a")
@@ -529,7 +529,7 @@ def test_a_second_balancer_of_the_process_is_a_reader_of_the_reactor_that_the_fi
     for end in ends:
         end.transport.abortConnection()
     led.reactor.iterate(0.0)
-    release(second)
+    release(second, led.reactor)
     assert second.poller not in led.reactor.getReaders()
     assert led.poller.leads
     assert led.losses == []
@@ -540,7 +540,7 @@ def test_a_reactor_that_others_use_too_is_not_led():
     runtime = runtime_of(reactor, 1, lambda: pytest.fail("lost"))
     assert runtime.poller in reactor.getReaders()
     assert "doIteration" not in vars(reactor)
-    release(runtime)
+    release(runtime, reactor)
     assert runtime.poller not in reactor.getReaders()
     reactor.removeAll()
     reactor._poller.close()

@@ -18,6 +18,9 @@ _NOWHERE: Final = 1 << 62
 # Slots ahead at the most: a later deadline is looked at and put further on meanwhile. So the wheel holds on to a connection
 # that is gone for 3.2 s and not for the 75 it might have been idle, and a waiting one costs a look every 3.2 s.
 _FARTHEST: Final = 32
+# After a pause of the whole process (a machine that was suspended, SIGSTOP) of so many ticks all that is due gets one tick of
+# grace: what has come meanwhile is read first.
+_PAUSE_TICKS: Final = 10
 # What is left of a slot after rounding may be nothing at all, and would be waited for again and again.
 _SHORTEST_S: Final = TICK_S / 100
 
@@ -59,7 +62,10 @@ class Deadline:
 
 
 class Deadlines:
-    """All deadlines of a process. `later(delay_s, f)` calls f once; the clock is read at each tick, for the callbacks."""
+    """All deadlines of a process. `later(delay_s, f)` calls f once; the clock is read at each tick, for the callbacks.
+
+    Those that expire together in a pause of the whole process run a tick later: sockets are read before.
+    """
 
     def __init__(self, clock: Clock, later: Later) -> None:
         self._clock: Final = clock
@@ -67,6 +73,7 @@ class Deadlines:
         self._slots: dict[int, list[Deadline]] = {}
         self._visited: int = 0
         self._ticking: bool = False
+        self._graced: bool = False  # the last tick was one of grace
         self._next_tick: Timer | None = None
 
     def stop(self) -> None:
@@ -116,6 +123,10 @@ class Deadlines:
         wheel = self._slots
         now = self._clock.read()
         current = int(now / TICK_S)
+        self._graced = current - self._visited > _PAUSE_TICKS and not self._graced
+        if self._graced:
+            self._schedule(now)
+            return
         if current - self._visited > len(self._slots):
             slots = sorted(slot for slot in self._slots if slot <= current)
         else:

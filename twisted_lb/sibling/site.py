@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Iterable
 from typing import IO, NamedTuple, cast
 
@@ -10,11 +11,12 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime, ITCPTransport
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
-from twisted.web.http import NO_BODY_CODES, HTTPChannel
+from twisted.web.http import NO_BODY_CODES, HTTPChannel, combinedLogFormatter, datetimeToLogString
 from twisted.web.http import Request as HTTPRequest
+from twisted.web.iweb import IAccessLogFormatter, IRequest
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
-from zope.interface import implementer
+from zope.interface import implementer, provider
 
 from twisted_lb.sibling.behaviour import (
     BLOCK,
@@ -274,6 +276,14 @@ class _Channel(HTTPChannel):
         self.site.channel_closed()
 
 
+@provider(IAccessLogFormatter)
+def wall_clock_line(_timestamp: str, request: IRequest) -> str:
+    """A line of the access log with the time of day: `_timestamp` is made of the reactor's seconds, which need not be
+    those of a wall clock.
+    """
+    return str(combinedLogFormatter(datetimeToLogString(time.time()), request))
+
+
 class BackendSite(Site):
     """A sibling backend as a `twisted.web` site; its service sets `port` and `take_down`."""
 
@@ -281,7 +291,9 @@ class BackendSite(Site):
     noisy = False
 
     def __init__(self, name: str, reactor: IReactorTime) -> None:
-        super().__init__(Pages(self), reactor=reactor, timeout=IDLE_S, parsePOSTFormSubmission=False)
+        super().__init__(
+            Pages(self), reactor=reactor, timeout=IDLE_S, parsePOSTFormSubmission=False, logFormatter=wall_clock_line
+        )
         self.name = name
         self.port = 0
         self.take_down: Callable[[float], None] | None = None

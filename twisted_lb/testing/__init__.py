@@ -10,6 +10,7 @@ clock.settle()
 assert client.received.startswith(b"HTTP/1.1 200 OK")
 """
 
+from twisted_lb.net.timers import HeapDelayedCall
 from twisted_lb.testing.backends import (
     CLOSE,
     NEVER_ANSWER,
@@ -23,7 +24,7 @@ from twisted_lb.testing.backends import (
 from twisted_lb.testing.balanced import Balanced
 from twisted_lb.testing.chances import Chances
 from twisted_lb.testing.clients import ScriptedClient
-from twisted_lb.testing.clock import HeapClock, HeapDelayedCall
+from twisted_lb.testing.clock import HeapClock
 from twisted_lb.testing.faults import Fault, Faults
 from twisted_lb.testing.network import MemoryListener, MemoryNetwork
 from twisted_lb.testing.transport import MemoryTransport
