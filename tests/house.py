@@ -12,7 +12,7 @@ GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 class House:
-    """A balancer in front of `names`, where nobody answers until `backend` puts somebody there, and nobody checks.
+    """A balancer in front of `names`, where nobody answers until `backend` puts somebody there; nobody checks, or waits for one.
 
     With this seed the first of two is asked first. Tables of options are added to: `limits={"head_bytes": 300}`.
     """
@@ -25,6 +25,7 @@ class House:
         self._options: dict[str, Any] = {
             "backends": list(names or ("a:80",)),
             "health_check": {"interval_s": 0.0},
+            "queue": {"no_backend_s": 0.0},
             "limits": {"client_bytes_per_s": 0},
         }
         self.balanced = Balanced(self.config(**options), self.network, seed=seed, observers=observers)

@@ -114,7 +114,7 @@ def test_connecting_may_be_all_that_is_asked(build):
 
 def test_a_check_takes_no_longer_than_the_plan_says(build):
     house = build(health_check={"interval_s": 10.0, "timeout_s": 3.0, "fall": 1})
-    house.backend("a:80", [NEVER_ANSWER])
+    house.backend("a:80", [NEVER_ANSWER] * 9)
     house.wait(2.9)
     assert house.members[0].usable
     house.wait(1.2)

@@ -74,7 +74,10 @@ BY_HAND = {
         "tests/core/test_pool_laws.py": "the core by itself",
         "benchmarks/micro/subjects.py": "a lease and its end, and nothing else",
     },
-    "twisted_lb.core.attempts.Attempts": {"tests/core/test_record.py": "the core by itself"},
+    "twisted_lb.core.attempts.Attempts": {
+        "tests/core/test_record.py": "the core by itself",
+        "tests/core/test_queue.py": "the core by itself",
+    },
     "twisted_lb.wire.http1_reader.Http1Reader": {"tests/wire/test_block_pattern.py": "what a reader learns"},
 }
 

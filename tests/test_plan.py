@@ -46,12 +46,14 @@ def test_without_an_interval_nobody_checks_and_the_pool_knows_it():
 @pytest.mark.parametrize(
     ("check", "planned_check"),
     [
-        ({}, CheckPlan(2.0, 1.6, "/")),
-        ({"interval_s": 60.0}, CheckPlan(60.0, 5.0, "/")),
-        ({"interval_s": 9.0, "timeout_s": 7.0, "path": "/well"}, CheckPlan(9.0, 7.0, "/well")),
-        ({"kind": "tcp"}, CheckPlan(2.0, 1.6, None)),
+        ({}, CheckPlan(2.0, 1.0, 1.6, "/")),
+        ({"interval_s": 60.0}, CheckPlan(60.0, 1.0, 5.0, "/")),
+        ({"interval_s": 9.0, "timeout_s": 7.0, "path": "/well"}, CheckPlan(9.0, 1.0, 7.0, "/well")),
+        ({"interval_s": 0.5, "down_interval_s": 3.0}, CheckPlan(0.5, 3.0, 0.4, "/")),
+        ({"interval_s": 0.5}, CheckPlan(0.5, 0.5, 0.4, "/")),
+        ({"kind": "tcp"}, CheckPlan(2.0, 1.0, 1.6, None)),
     ],
-    ids=["as a rule", "rarely", "as told", "connecting is the question"],
+    ids=["as a rule", "rarely", "as told", "out, as told", "often", "connecting is the question"],
 )
 def test_checks_are_planned_with_the_time_for_an_answer(check, planned_check):
     pool = planned(health_check=check).pools[DEFAULT]

@@ -287,6 +287,7 @@ class World:
         self.dial = FakeDial(self)
         self.runtime = runtime_of(self.time, self.dial, now=clock, poller=self.poller, seed=3)
         self.deadlines = self.runtime.deadlines
+        options.setdefault("queue", {"no_backend_s": 0.0})
         self._names, self._options, self._checked = names, options, checked
         self.plane = DataPlane(
             self.runtime, self._plan(), {DEFAULT: sockets}, hear=self.events.append, observers=observers

@@ -20,13 +20,16 @@ JITTER: Final = 0.10
 FIRST_WITHIN_S: Final = 1.0
 # How soon a backend is probed that traffic found closed.
 _AT_ONCE_S: Final = 0.01
+# How often a backend that is out is probed while requests wait for one.
+_AWAITED_S: Final = 0.2
 
 _log = Logger()
 
 
 class Checks:
     """The checks of a pool's backends. `heard(name, result)` is told every conclusive result; a backend whose probe
-    hangs delays only its own loop.
+    hangs delays only its own loop. Backends that are out are probed every `down_interval_s`, and several times a second
+    while requests wait for one.
     """
 
     def __init__(
@@ -38,14 +41,18 @@ class Checks:
         *,
         interval_s: float,
         timeout_s: float,
+        down_interval_s: float | None = None,
     ) -> None:
         self.interval_s: Final = interval_s
+        self.down_interval_s: Final = interval_s if down_interval_s is None else down_interval_s
         self.timeout_s: Final = timeout_s
         self._probe: Final = probe
         self._clock: Final = clock
         self._heard: Final = heard
         self._rng: Final = rng
         self._loops: dict[str, _Loop] = {}
+        self._out: frozenset[str] = frozenset()
+        self._awaited = False
 
     def update(self, backends: Iterable[tuple[str, Address]]) -> None:
         """Check these backends, and no others, from now on; loops of those that stay go on undisturbed."""
@@ -65,13 +72,25 @@ class Checks:
         if loop is not None:
             loop.hurry()
 
+    def watch_closely(self, names: Iterable[str], *, awaited: bool) -> None:
+        """Probe these backends, which are out, more often from now on, and no others; `awaited`: requests wait for them."""
+        before, was_awaited = self._out, self._awaited
+        self._out, self._awaited = frozenset(names), awaited
+        for name in sorted(self._out if awaited and not was_awaited else self._out - before):
+            loop = self._loops.get(name)
+            if loop is not None:
+                loop.shorten(self.pause_s(name))
+
     def stop(self) -> None:
         """End all checks; results of probes under way are not told."""
         self.update(())
 
-    def pause_s(self) -> float:
-        """The time from one probe of a backend to its next, with jitter."""
-        return self.interval_s * self._rng.uniform(1 - JITTER, 1 + JITTER)
+    def pause_s(self, name: str) -> float:
+        """The time from one probe of this backend to its next, with jitter."""
+        pause_s = self.interval_s
+        if name in self._out:
+            pause_s = min(self.down_interval_s, _AWAITED_S) if self._awaited else self.down_interval_s
+        return pause_s * self._rng.uniform(1 - JITTER, 1 + JITTER)
 
     def ask(self, address: Address) -> Deferred[ProbeResult]:
         """Make one probe, which cannot raise: an exception is a failed probe, and a bug that is logged."""
@@ -111,10 +130,12 @@ class _Loop:
         self._stopped = False
         self._asking = False
         self._pause_s = 0.0
+        self._due_at = 0.0
 
     def start(self, pause_s: float) -> None:
         """Probe after `pause_s` seconds, and again and again from there."""
         self._pause_s = pause_s
+        self._due_at = self._checks._clock.seconds() + pause_s
         self._call.start(pause_s, now=False).addCallbacks(self._next, self._died)
 
     def _check(self) -> Deferred[None]:
@@ -129,7 +150,7 @@ class _Loop:
         if self._stopped:
             return
         took = self._checks._clock.seconds() - began
-        self._pause_s = max(self._checks.pause_s() - took, 0.0)
+        self._pause_s = max(self._checks.pause_s(self._name) - took, 0.0)
         self._call.stop()
 
     def _next(self, _call: object) -> None:
@@ -141,11 +162,15 @@ class _Loop:
         self._asking = False
         _log.failure("the checks of {backend} stumbled and go on", failure=failure, backend=self._name)
         if not self._stopped:
-            self.start(self._checks.pause_s())
+            self.start(self._checks.pause_s(self._name))
 
     def hurry(self) -> None:
-        if not self._asking and self._call.running and self._pause_s > _AT_ONCE_S:
-            self._pause_s = _AT_ONCE_S
+        self.shorten(_AT_ONCE_S)
+
+    def shorten(self, pause_s: float) -> None:
+        """Probe after `pause_s` seconds at the latest, unless that is being done."""
+        if not self._asking and self._call.running and self._due_at - self._checks._clock.seconds() > pause_s:
+            self._pause_s = pause_s
             self._call.stop()
 
     def stop(self) -> None:

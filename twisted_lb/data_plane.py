@@ -88,11 +88,17 @@ class DataPlane:
             )
 
             def heard(backend: str, result: ProbeResult) -> None:
-                cluster.observe_probe(backend, result.passed, result.reason)
+                cluster.observe_probe(backend, result.passed, result.reason, silent=result.silent)
 
             rng = runtime.stream(f"checks {name}")
             cluster.checks = Checks(
-                probe, runtime.time, heard, rng, interval_s=plan.interval_s, timeout_s=plan.timeout_s
+                probe,
+                runtime.time,
+                heard,
+                rng,
+                interval_s=plan.interval_s,
+                timeout_s=plan.timeout_s,
+                down_interval_s=plan.down_interval_s,
             )
         return cluster
 

@@ -43,9 +43,12 @@ class RoutePlan:
 
 @dataclass(frozen=True)
 class CheckPlan:
-    """The plan of active checks: how often, in seconds, and what is asked; `path` None: connecting is the question."""
+    """The plan of active checks: how often, in seconds, those that are out apart, and what is asked; `path` None:
+    connecting is the question.
+    """
 
     interval_s: float
+    down_interval_s: float
     timeout_s: float
     path: str | None
 
@@ -158,6 +161,8 @@ def _pool(config: LoadBalancerConfig, limits: Limits) -> PoolPlan:
             rise=check.rise,
             fall=check.fall,
             checked=check.enabled,
+            max_queued=config.queue.most,
+            queue_wait_s=config.queue.no_backend_s,
             budget_percent=retry.budget_percent,
             budget_per_s=retry.budget_per_s,
         ),
@@ -170,7 +175,12 @@ def _pool(config: LoadBalancerConfig, limits: Limits) -> PoolPlan:
             max_age_s=upstream.max_age_s,
             reuse_unsafe_within_s=upstream.reuse_unsafe_within_s,
         ),
-        checks=CheckPlan(check.interval_s, check.answer_timeout_s, check.path if check.kind == "http" else None)
+        checks=CheckPlan(
+            check.interval_s,
+            check.out_interval_s,
+            check.answer_timeout_s,
+            check.path if check.kind == "http" else None,
+        )
         if check.enabled
         else None,
     )

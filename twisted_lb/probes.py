@@ -16,13 +16,15 @@ from twisted_lb.wire.response import parse_response
 
 class ProbeResult:
     """The result of one probe: whether the backend passed, and why. One that is not `conclusive` could not be made, for
-    want of descriptors or ports of our own: it says nothing about the backend.
+    want of descriptors or ports of our own: it says nothing about the backend. `silent`: the backend gave no answer at
+    all, as one that is not there.
     """
 
-    def __init__(self, passed: bool, reason: str, *, conclusive: bool = True) -> None:
+    def __init__(self, passed: bool, reason: str, *, conclusive: bool = True, silent: bool = False) -> None:
         self.passed: Final = passed
         self.reason: Final = reason
         self.conclusive: Final = conclusive
+        self.silent: Final = silent
 
 
 class Probe(Protocol):
@@ -62,17 +64,17 @@ class _Asking:
                 self.end(result)
 
     def readConnectionLost(self) -> None:
-        self.end(ProbeResult(False, "closed without an answer"))
+        self.end(ProbeResult(False, "closed without an answer", silent=True))
 
     def writeConnectionLost(self) -> None:
         """Twisted's IHalfCloseableProtocol asks for it."""
 
     def connectionLost(self, reason: Failure) -> None:
-        self.end(ProbeResult(False, reason.getErrorMessage()))
+        self.end(ProbeResult(False, reason.getErrorMessage(), silent=True))
 
     def failed(self, outcome: Outcome, detail: str) -> None:
         conclusive = outcome is not Outcome.LOCAL_FAILURE
-        self.end(ProbeResult(False, detail or outcome.name.lower(), conclusive=conclusive))
+        self.end(ProbeResult(False, detail or outcome.name.lower(), conclusive=conclusive, silent=True))
 
     def _timed_out(self) -> None:
         self.give_up("no answer in time")
@@ -80,7 +82,7 @@ class _Asking:
     def give_up(self, reason: str) -> None:
         if self.attempt is not None and self._transport is None:
             self.attempt.cancel()
-        self.end(ProbeResult(False, reason))
+        self.end(ProbeResult(False, reason, silent=True))
 
     def end(self, result: ProbeResult) -> None:
         if self._over:

@@ -225,7 +225,7 @@ def test_exhaustion_is_told_after_its_cause_and_recovery_after_its_own():
         BackendEjected("p", "a:1", Outcome.REFUSED, "no", None, True, 1.0),
         PoolExhausted("p", 1.0),
         AdminChanged("p", "a:1", AdminState.DRAIN, 2.0),
-        BackendReturned("p", "a:1", "checks pass", 4.0),
+        BackendReturned("p", "a:1", "checks pass", 3.0),
         AdminChanged("p", "a:1", AdminState.READY, 5.0),
         PoolRecovered("p", 5.0),
     ]

@@ -2,14 +2,18 @@
 
 import dataclasses
 
+import pytest
 from builders import claim, make_pool, specs
 
 from twisted_lb.core.ask import ANY, Ask
+from twisted_lb.core.attempts import Attempts
 from twisted_lb.core.backend import AdminState
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Outcome, Refusal
+from twisted_lb.core.pool import Pool
 from twisted_lb.core.queue import Queue, Ticket
+from twisted_lb.core.retry import RetryRules
 
 
 def waiting_pool(*texts: str, most: int = 1, max_queued: int = 3, wait_s: float = 5.0, checked: bool = True):
@@ -144,10 +148,181 @@ def test_a_waiting_request_is_the_trial():
     pool.settle(claim(pool), Outcome.REFUSED, 0.0)
     wait(pool)
     wait(pool)
+    assert pool.grants_due == 0.25, "not after the whole rest of 1 s: somebody waits, and nobody is usable"
+    assert pool.grants(0.24) == []
+    ((_, verdict),) = pool.grants(0.25)
+    assert isinstance(verdict, Lease)
+    assert verdict.trial
+    assert pool.grants(0.5) == [], "one at a time"
+    pool.settle(verdict, Outcome.REFUSED, 0.5)
+    assert pool.grants_due == 0.75
+    assert len(pool.grants(0.75)) == 1
+
+
+def test_where_others_are_usable_trials_come_at_the_end_of_their_rest():
+    pool = waiting_pool("a:1", "b:1", checked=False)
+    refused = claim(pool)
+    pool.settle(refused, Outcome.REFUSED, 0.0)
+    claim(pool)
+    wait(pool)
     assert pool.grants(0.9) == []
     ((_, verdict),) = pool.grants(1.0)
     assert isinstance(verdict, Lease)
     assert verdict.trial
+
+
+def test_after_a_long_outage_the_first_request_is_the_trial_at_once():
+    pool = waiting_pool("a:1", checked=False)
+    pool.settle(claim(pool), Outcome.REFUSED, 0.0)
+    for now in (1.0, 3.0, 7.0, 15.0, 31.0):
+        pool.tick(now)
+        pool.settle(claim(pool, now), Outcome.REFUSED, now)
+    wait(pool, 40.0)
+    ((_, verdict),) = pool.grants(40.0)
+    assert isinstance(verdict, Lease)
+
+
+def test_a_trial_that_is_connected_ends_the_ejection_whatever_becomes_of_it():
+    pool = waiting_pool("a:1", checked=False, most=0)
+    pool.settle(claim(pool), Outcome.REFUSED, 0.0)
+    wait(pool)
+    wait(pool)
+    ((_, verdict),) = pool.grants(0.25)
+    assert isinstance(verdict, Lease)
+    pool.reached(verdict, 0.3)
+    assert pool.backends["a:1"].usable
+    assert len(pool.grants(0.3)) == 1
+    pool.reached(verdict, 0.4)
+    pool.settle(verdict, Outcome.CLIENT_GONE, 0.5)
+    assert pool.backends["a:1"].usable
+
+
+def test_with_checks_nobody_is_a_trial():
+    pool = waiting_pool("a:1")
+    pool.settle(claim(pool), Outcome.REFUSED, 0.0)
+    wait(pool)
+    assert pool.grants_due == pool.wait_due
+    assert pool.grants(3.0) == []
+
+
+def test_while_nobody_is_usable_one_good_check_is_enough_for_who_was_silent():
+    pool = waiting_pool("a:1", "b:1")
+    a, b = pool.backends.values()
+    for now in (0.0, 1.0, 2.0):
+        pool.observe_probe(a, False, "refused", now, silent=True)
+        pool.observe_probe(b, False, "status 503", now)
+    assert (a.usable, b.usable) == (False, False)
+    pool.observe_probe(b, True, "ok", 3.0)
+    assert not b.usable, "it was there and said no"
+    pool.observe_probe(a, True, "ok", 3.0)
+    assert a.usable
+
+
+def test_who_said_no_once_while_it_was_down_is_not_merely_silent():
+    pool = waiting_pool("a:1")
+    a = pool.backends["a:1"]
+    pool.observe_probe(a, False, "refused", 0.0, silent=True)
+    pool.observe_probe(a, False, "status 503", 1.0)
+    pool.observe_probe(a, False, "refused", 2.0, silent=True)
+    pool.observe_probe(a, True, "ok", 3.0)
+    assert not a.usable
+    pool.observe_probe(a, True, "ok", 4.0)
+    assert a.usable
+    for now in (5.0, 6.0, 7.0):
+        pool.observe_probe(a, False, "refused", now, silent=True)
+    pool.observe_probe(a, True, "ok", 8.0)
+    assert a.usable, "what was before it was up does not count"
+
+
+def test_while_somebody_else_is_usable_as_many_checks_as_ever_are_needed():
+    pool = waiting_pool("a:1", "b:1")
+    a = pool.backends["a:1"]
+    for now in (0.0, 1.0, 2.0):
+        pool.observe_probe(a, False, "refused", now, silent=True)
+    pool.observe_probe(a, True, "ok", 3.0)
+    assert not a.usable
+
+
+# A wait in the place of an attempt.
+
+
+def tries(pool: Pool, more_attempts: int = 2) -> Attempts:
+    return Attempts(pool, RetryRules(more_attempts, frozenset()), ANY, idempotent=False)
+
+
+def test_a_request_that_nobody_listened_to_waits_like_a_new_one_and_no_attempt_is_counted():
+    pool = waiting_pool("a:1", checked=False)
+    request = tries(pool)
+    request.begin(0.0)
+    verdict: object = None
+    for number in range(8):
+        now = number * 0.25
+        assert request.current is not None
+        request.ended(request.current, Outcome.REFUSED, now)
+        verdict = request.again(Outcome.REFUSED, now, replayable=True)
+        assert isinstance(verdict, Ticket), number
+        ((_, lease),) = pool.grants(now + 0.25)
+        request.granted(verdict, lease, now + 0.25)
+    assert request.count == 9
+    assert request.current is not None
+    request.ended(request.current, Outcome.OK, 3.0)
+
+
+def test_its_waits_together_are_no_longer_than_one():
+    pool = waiting_pool("a:1", checked=False, wait_s=0.6)
+    request = tries(pool)
+    request.begin(0.0)
+    untils = []
+    for now in (0.0, 0.25, 0.5):
+        assert request.current is not None
+        request.ended(request.current, Outcome.REFUSED, now)
+        verdict = request.again(Outcome.REFUSED, now, replayable=True)
+        assert isinstance(verdict, Ticket)
+        untils.append(verdict.until)
+        ((_, lease),) = pool.grants(now + 0.25)
+        request.granted(verdict, lease, now + 0.25)
+    assert untils == [0.6, 0.6, 0.6]
+    assert request.current is not None
+    request.ended(request.current, Outcome.REFUSED, 0.75)
+    assert request.again(Outcome.REFUSED, 0.75, replayable=True) is Refusal.NO_BACKEND
+
+
+def test_who_waits_again_stands_where_it_would_have_stood():
+    pool = waiting_pool("a:1", checked=False, wait_s=2.0)
+    request = tries(pool)
+    request.begin(0.0)
+    assert request.current is not None
+    request.ended(request.current, Outcome.REFUSED, 0.0)
+    first = request.again(Outcome.REFUSED, 0.0, replayable=True)
+    second = pool.claim(ANY, 0.1)
+    ((ticket, lease),) = pool.grants(0.25)
+    assert ticket is first
+    request.granted(ticket, lease, 0.25)
+    request.ended(request.current, Outcome.REFUSED, 0.25)
+    third = pool.claim(ANY, 0.3)
+    again = request.again(Outcome.REFUSED, 0.3, replayable=True)
+    assert pool.wait_due == 2.0
+    verdicts = [ticket for ticket, _ in pool.grants(9.0)]
+    assert verdicts == [again, second, third]
+
+
+@pytest.mark.parametrize("outcome", [Outcome.NO_RESPONSE, Outcome.TIMED_OUT])
+def test_who_was_listened_to_does_not_wait_in_the_place_of_an_attempt(outcome):
+    pool = waiting_pool("a:1", checked=False)
+    request = tries(pool)
+    request.begin(0.0)
+    assert request.current is not None
+    request.ended(request.current, outcome, 0.0)
+    assert request.again(outcome, 0.0, replayable=True) is None
+
+
+def test_without_retries_nobody_waits_after_an_attempt():
+    pool = waiting_pool("a:1", checked=False)
+    request = tries(pool, more_attempts=0)
+    request.begin(0.0)
+    assert request.current is not None
+    request.ended(request.current, Outcome.REFUSED, 0.0)
+    assert request.again(Outcome.REFUSED, 0.0, replayable=True) is None
 
 
 def test_a_backend_that_comes_is_for_those_that_wait():

@@ -46,12 +46,16 @@ def weather(rng: random.Random) -> Chances:
 def settings(rng: random.Random, names: Sequence[str], *, finish_half_closed: bool) -> LoadBalancerConfig:
     """Settings by chance; short times."""
     checked = rng.random() < 0.7
+    apart = random.Random()  # what it draws moves nothing else of the story
+    apart.setstate(rng.getstate())
+    queue = {"no_backend_s": apart.choice([0.0, 0.3, 1.0, 1.0, 3.0]), "most": apart.choice([1, 3, 1000])}
     return LoadBalancerConfig.model_validate(
         {
             "backends": names,
             "policy": rng.choice(sorted(POLICIES)),
             "timeouts": TIMEOUTS,
             "limits": {"replay_body_bytes": 8192, "client_bytes_per_s": 0},
+            "queue": queue,
             "retry": {"more_attempts": 2},
             "upstream": {
                 "max_idle": rng.choice([0, 1, 8]),

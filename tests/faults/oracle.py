@@ -97,14 +97,19 @@ class Oracle:
         # On a connection that is used again not even one byte may have left when it turned out to be closed.
         if not len(attempts) <= record.attempts <= len(attempts) + 1:
             self.complain(f"{name}: {record.attempts} attempts, {len(attempts)} are seen")
-        if len(attempts) > 1 + max(settings.retry.more_attempts for settings in self.settings(name)):
-            self.complain(f"{name}: {len(attempts)} attempts")
+        generations = self.settings(name)
+        # Where it may wait, what nobody has listened to is no attempt: it waits as if it were new.
+        waits = any(settings.queue.no_backend_s and settings.queue.most for settings in generations)
+        counted = [attempt for attempt in attempts if attempt.reached or not waits]
+        if len(counted) > 1 + max(settings.retry.more_attempts for settings in generations):
+            self.complain(f"{name}: {len(counted)} attempts")
         reached = [attempt for attempt in attempts if attempt.reached]
         if ask.method not in IDEMPOTENT and len(reached) > 1:
             self.complain(f"{name}: a {ask.method} went to {', '.join(a.backend for a in reached)}")
         for before, after in pairwise(attempts):
             stale = before.index > 0 and before.answer is None
-            if before.member is after.member and not stale and record.attempts == len(attempts):
+            again = stale or (waits and not before.reached)
+            if before.member is after.member and not again and record.attempts == len(attempts):
                 self.complain(f"{name}: {after.backend} is asked twice")
             if before.tape is not None and not self._over(before, after.at):
                 self.complain(f"{name}: another attempt before the one at {before.backend} had ended")

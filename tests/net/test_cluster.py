@@ -230,6 +230,7 @@ def waiting(build):
     house = queue(build(health_check={"interval_s": 3600.0, "timeout_s": 1.0}))
     house.answering = house.backend("a:80")
     house.wait(5)
+    house.cluster.checks.stop()
     house.answering.requests.clear()
     down(house)
     return house

@@ -7,7 +7,7 @@ from twisted_lb.core.events import BackendEjected
 from twisted_lb.testing import NEVER_ANSWER, Balanced, HeapClock, MemoryNetwork, ScriptedBackend, ScriptedClient
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-CONFIG = LoadBalancerConfig(backends=["a:80", "b:80"], health_check={"interval_s": 0.0})
+CONFIG = LoadBalancerConfig(backends=["a:80", "b:80"], health_check={"interval_s": 0.0}, queue={"no_backend_s": 0.0})
 
 
 @pytest.fixture

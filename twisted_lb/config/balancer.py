@@ -9,7 +9,7 @@ from twisted_lb.config.base import Model
 from twisted_lb.config.limits import LimitsConfig, TimeoutsConfig
 from twisted_lb.config.listeners import ListenConfig
 from twisted_lb.config.observe import LogConfig, StatusAddress
-from twisted_lb.config.pools import NO_BACKEND, Backend, HealthCheckConfig, RetryConfig, UpstreamConfig
+from twisted_lb.config.pools import NO_BACKEND, Backend, HealthCheckConfig, QueueConfig, RetryConfig, UpstreamConfig
 from twisted_lb.config.routes import ForwardingConfig
 from twisted_lb.core.address import TcpAddress
 from twisted_lb.core.backend import BackendSpec
@@ -54,6 +54,7 @@ class LoadBalancerConfig(Model):
     )
     listen: ListenConfig = ListenConfig()
     health_check: HealthCheckConfig = HealthCheckConfig()
+    queue: QueueConfig = QueueConfig()
     retry: RetryConfig = RetryConfig()
     timeouts: TimeoutsConfig = TimeoutsConfig()
     limits: LimitsConfig = LimitsConfig()

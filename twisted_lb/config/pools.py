@@ -85,6 +85,11 @@ class HealthCheckConfig(Model):
         description="Seconds from one probe of a backend to its next; 0 turns checks off. "
         "Danger: without checks a dead backend is only found by the requests it fails.",
     )
+    down_interval_s: Seconds | None = Field(
+        default=None,
+        description="The same for a backend that is out; left out: the interval, at most 1. While requests wait for a "
+        "backend (`queue.no_backend_s`) it is at most 0.2.",
+    )
     kind: Literal["http", "tcp"] = Field(
         default="http",
         description="`http` sends a GET and passes on any 2xx or 3xx; `tcp` only connects. "
@@ -121,6 +126,11 @@ class HealthCheckConfig(Model):
         return self.interval_s > 0
 
     @property
+    def out_interval_s(self) -> float:
+        """Seconds between probes of a backend that is out: `down_interval_s`, or what follows from the interval."""
+        return min(self.interval_s, 1.0) if self.down_interval_s is None else self.down_interval_s
+
+    @property
     def answer_timeout_s(self) -> float:
         """How long one probe waits for an answer: `timeout_s`, or what follows from the interval."""
         return min(0.8 * self.interval_s, 5.0) if self.timeout_s is None else self.timeout_s
@@ -139,6 +149,25 @@ class HealthCheckConfig(Model):
         if not re.fullmatch(r"/[!\"$-~]*", value):
             raise ValueError("should begin with / and hold no space, # or non-ASCII character")
         return value
+
+
+class QueueConfig(Model):
+    """The queue of a pool: requests that wait while no backend is usable, first come, first served."""
+
+    no_backend_s: float = Field(
+        default=1.0,
+        ge=0,
+        le=3600,
+        description="How long a request waits for a backend while none is usable, as during a restart; 0: not at all. One "
+        "whose backend was refused waits too. Danger: a long wait holds clients while nobody can serve them.",
+    )
+    most: int = Field(
+        default=1000,
+        ge=0,
+        le=1_000_000,
+        description="How many requests may wait; beyond that they get 503 at once. Danger: all of them come at once to "
+        "the first backend that is back.",
+    )
 
 
 class RetryConfig(Model):

@@ -53,7 +53,9 @@ class Attempts:
     attempt may begin, and `tried` are the backends not to ask; both may be set before the first.
     """
 
-    __slots__ = ("ask", "count", "current", "due", "idempotent", "pool", "retries", "tried", "waiting")
+    __slots__ = (
+        "_free", "_wait_until", "ask", "count", "current", "due", "idempotent", "pool", "retries", "tried", "waiting",
+    )  # fmt: skip
 
     def __init__(self, pool: Pool, retries: RetryRules, ask: Ask, *, idempotent: bool) -> None:
         self.pool: Final = pool
@@ -63,6 +65,8 @@ class Attempts:
         self.due: float = NEVER
         self.tried: tuple[Backend, ...] = ()
         self.count: int = 0  # attempts that were made
+        self._free: int = 0  # of these, such as nobody listened to, and after which the request waited as if new
+        self._wait_until: float = NEVER  # the end of its wait, if it has begun one
         self.current: Attempt | None = None
         self.waiting: Ticket | None = None
 
@@ -81,21 +85,27 @@ class Attempts:
         """Retry: another attempt after the current one, which has this outcome or will; None when there may be none.
 
         The time that is left, what was relayed (then the request is not `replayable`, nor is it when a part of its body
-        is gone), the attempts that are left, the outcome table and the budget are asked in this order: only a yes is
-        paid for. A Refusal: a retry is allowed, but no backend is left.
+        is gone), the outcome table, the attempts that are left and the budget are asked in this order: only a yes is
+        paid for. Where nobody listened and nobody is usable the request waits like a new one, and no attempt is counted.
+        A Refusal: a retry is allowed, but no backend is left.
         """
         current = self.current
         if (
             current is None
             or now >= self.due
             or not replayable
-            or self.count > self.retries.more_attempts
             or not self.retries.allow(outcome, idempotent=self.idempotent)
-            or not self.pool.budget.withdraw(now)
         ):
             return None
+        if CONSEQUENCE[outcome].alive is False and self.retries.more_attempts:
+            verdict = self.pool.await_return(self.ask, now, self._wait_until)
+            if verdict is not None:
+                self._free += 1
+                return self._take_up(verdict, now)
+        if self.count - self._free > self.retries.more_attempts or not self.pool.budget.withdraw(now):
+            return None
         self._remember(current, outcome)
-        return self._take_up(self.pool.claim(self.ask, now, self.tried), now)
+        return self._take_up(self.pool.claim(self.ask, now, self.tried, self._wait_until), now)
 
     def ended(self, attempt: Attempt, outcome: Outcome, now: float, detail: str = "") -> None:
         """End an attempt with its outcome; exactly once for each, a second time is an AssertionError."""
@@ -124,6 +134,7 @@ class Attempts:
             self.current = Attempt(verdict, now, self.current)
         elif isinstance(verdict, Ticket):
             self.waiting = verdict
+            self._wait_until = min(self._wait_until, verdict.until)
         return verdict
 
     @property

@@ -18,7 +18,7 @@ class Ejection:
     time, with one trial request at a time (the half-open state of a circuit breaker).
     """
 
-    __slots__ = ("_ended_at", "_passed", "_rest_s", "active", "due", "on_trial", "until")
+    __slots__ = ("_ended_at", "_passed", "_rest_s", "_seen_at", "active", "due", "on_trial", "until")
 
     def __init__(self) -> None:
         self.active: bool = False
@@ -28,6 +28,7 @@ class Ejection:
         self.on_trial: bool = False
         self._passed: int = 0
         self._rest_s: float = FIRST_S
+        self._seen_at: float = -NEVER  # when traffic found nobody there last
         self._ended_at: float = -NEVER
 
     def eject(self, now: float, *, checked: bool, trial: bool = False, began_at: float = NEVER) -> bool:
@@ -42,6 +43,7 @@ class Ejection:
         if self.active:
             self._rest_s = min(self._rest_s * 2, LONGEST_S)
         self.active = True
+        self._seen_at = now
         self.due = self.on_trial = False
         self._passed = 0
         self.until = NEVER if checked else now + self._rest_s
@@ -54,6 +56,13 @@ class Ejection:
         if self.active and not self.on_trial:
             self.due = False
             self.until = NEVER if checked else now + self._rest_s
+
+    def hasten(self, now: float, within_s: float) -> None:
+        """Somebody waits for this backend: a trial may be made `within_s` after the last one, not only at the end of the
+        rest. Nothing changes where probes decide.
+        """
+        if self.until != NEVER:
+            self.until = min(self.until, max(self._seen_at + within_s, now))
 
     def wake(self) -> None:
         """The ejection has lasted its time: a trial request may be made."""

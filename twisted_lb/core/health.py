@@ -2,19 +2,27 @@
 
 
 class Health:
-    """The health of a backend, by consecutive probes. Unknown counts as up: a new balancer must serve."""
+    """The health of a backend, by consecutive probes. Unknown counts as up: a new balancer must serve.
 
-    __slots__ = ("_against", "known", "up")
+    `silent`, while it is down or on its way: every failed probe met silence (refused, reset, no answer in time), none an
+    answer. A server that says no is known to be there; one that was silent may just be starting.
+    """
+
+    __slots__ = ("_against", "known", "silent", "up")
 
     def __init__(self) -> None:
         self.up: bool = True
         self.known: bool = False
+        self.silent: bool = False
         self._against: int = 0  # results in a row that contradict `up`
 
-    def observe(self, passed: bool, rise: int, fall: int) -> bool:
+    def observe(self, passed: bool, rise: int, fall: int, *, silent: bool = False) -> bool:
         """Take the result of a probe; True if it flipped `up`: the `rise`th pass or `fall`th failure in a row, or the
-        very first result.
+        very first result. `silent`: it failed without an answer.
         """
+        if not passed:
+            first = self.up and not self._against
+            self.silent = silent and (first or self.silent)
         if not self.known:
             self.known = True
             flipped = passed != self.up
@@ -35,6 +43,7 @@ class Health:
         flipped = not self.up
         self.up = True
         self.known = False
+        self.silent = False
         self._against = 0
         return flipped
 

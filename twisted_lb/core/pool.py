@@ -28,6 +28,9 @@ from twisted_lb.core.selection import Selection
 from twisted_lb.core.settings import PoolSettings
 from twisted_lb.core.snapshot import PoolSnapshot, snapshot_of
 
+# While nobody is usable and nobody checks, a request that waits is the trial of a backend that was refused, so often: one
+# refused connect costs it nothing.
+_TRIAL_EVERY_S: Final = 0.25
 # Looking a member up in its enumeration costs more than all else in `settle`.
 _OK: Final = Outcome.OK
 
@@ -121,18 +124,30 @@ class Pool:
         for backend in self.backends.values():
             backend.load = policy.load(self.counts, backend.slot)
 
-    def claim(self, ask: Ask, now: float, tried: Sequence[Backend] = ()) -> Lease | Refusal | Ticket:
+    def claim(
+        self, ask: Ask, now: float, tried: Sequence[Backend] = (), until: float = NEVER
+    ) -> Lease | Refusal | Ticket:
         """A lease on the backend that the policy picks, not one of `tried`; to be settled exactly once.
 
         When none is available, a ticket of the queue, or a refusal where there is no room in it. While requests wait,
-        new ones wait behind them.
+        new ones wait behind them. `until`: the end of the wait of a request that has waited before.
         """
         if self._queue.tickets and self.settings.max_queued:
-            return self._wait(ask, now, tried)
+            return self._wait(ask, now, tried, until)
         if now >= self._wake_at:
             self._wake(now)
         lease = self._lease(ask, now, tried)
-        return self._wait(ask, now, tried) if lease is None else lease
+        return self._wait(ask, now, tried, until) if lease is None else lease
+
+    def await_return(self, ask: Ask, now: float, until: float = NEVER) -> Refusal | Ticket | None:
+        """A ticket for a request that nobody has listened to, while nobody is usable: it waits like a new one, and any
+        backend that comes back may have it. `until`: the end of its wait, if it has waited before. A refusal when that
+        is over, or there is no room; None where somebody is usable, or nobody ever waits.
+        """
+        settings = self.settings
+        if not settings.max_queued or settings.queue_wait_s <= 0 or not self._exhausted:
+            return None
+        return self._wait(ask, now, (), until)
 
     def _lease(self, ask: Ask, now: float, tried: Sequence[Backend]) -> Lease | None:
         selection = self._selection
@@ -155,17 +170,33 @@ class Pool:
             backend.load.leased(now)
         return Lease(backend, now, trial=trial)
 
-    def _wait(self, ask: Ask, now: float, tried: Sequence[Backend]) -> Refusal | Ticket:
-        if self._may_wait(tried):
-            return self._queue.join(ask, now, self.settings.queue_wait_s, tried)
-        return Refusal.NO_BACKEND
+    def _wait(self, ask: Ask, now: float, tried: Sequence[Backend], until: float = NEVER) -> Refusal | Ticket:
+        if now >= until or not self._may_wait(tried):
+            return Refusal.NO_BACKEND
+        if not self._exhausted:
+            return self._queue.join(ask, now, self.settings.queue_wait_s, tried, until)
+        # Nobody is usable: whoever comes back first, be it one that was tried.
+        ticket = self._queue.join(ask, now, self.settings.queue_wait_s, (), until)
+        self._hasten(now)
+        return ticket
 
     def _may_wait(self, tried: Sequence[Backend]) -> bool:
-        """Whether the queue has room, and the pool a READY backend to wait for."""
+        """Whether the queue has room, and there is somebody to wait for: a usable backend that is full and was not tried,
+        or, where nobody is usable, any that is READY.
+        """
         settings = self.settings
         if len(self._queue.tickets) >= settings.max_queued or settings.queue_wait_s <= 0:
             return False
-        return any(one.admin is AdminState.READY and one not in tried for one in self.backends.values())
+        members = self.backends.values()
+        if self._exhausted:
+            return any(one.admin is AdminState.READY for one in members)
+        return any(one.usable and one not in tried for one in members)
+
+    def _hasten(self, now: float) -> None:
+        """Requests wait, nobody is usable and nobody checks: trials come soon."""
+        for backend in self.backends.values():
+            backend.ejection.hasten(now, _TRIAL_EVERY_S)
+            self._wake_at = min(self._wake_at, backend.ejection.until)
 
     def withdraw(self, ticket: Ticket) -> None:
         """Take a ticket out of the queue; harmless when its verdict was told already."""
@@ -174,7 +205,7 @@ class Pool:
     def grants(self, now: float) -> list[tuple[Ticket, Lease | Refusal]]:
         """The verdicts on queued requests that are due: a lease, or a refusal after too long a wait; see `Queue.serve`.
 
-        To be called whenever something may have changed: after each batch of events, at each tick, and at `wait_due`.
+        To be called whenever something may have changed: after each batch of events, at each tick, and at `grants_due`.
         """
         if now >= self._wake_at:
             self._wake(now)
@@ -184,6 +215,18 @@ class Pool:
     def wait_due(self) -> float:
         """When the first queued request has waited too long; NEVER when none waits."""
         return self._queue.next_due
+
+    @property
+    def grants_due(self) -> float:
+        """When time alone may make `grants` give a verdict: at `wait_due`, or when a trial is due; NEVER when none waits."""
+        return min(self._queue.next_due, self._wake_at) if self._queue.tickets else NEVER
+
+    def reached(self, lease: Lease, now: float) -> None:
+        """A trial request was connected: somebody listens there, and the ejection is over, whatever becomes of it."""
+        backend = lease.backend
+        if lease.trial and backend.ejection.end_trial(now, listens=True, checked=self.settings.checked):
+            lease.trial = False
+            self._changed(backend, BackendReturned(self.name, backend.name, "it accepts connections again", now), now)
 
     def responded(self, lease: Lease, now: float) -> None:
         """The head of a response came; once a lease at most, and before it is settled."""
@@ -210,6 +253,8 @@ class Pool:
                 self._changed(backend, event, now)
             elif lease.trial:
                 self._refresh(backend)
+            if lease.trial and self._exhausted and self._queue.tickets:
+                self._hasten(now)
 
     def explain(self, ask: Ask, now: float, tried: Sequence[Backend] = ()) -> Decision:
         """Explain what `claim` would do now, and why; nothing changes by it."""
@@ -230,11 +275,16 @@ class Pool:
         backends = tuple(snapshot_of(backend) for backend in self.backends.values())
         return PoolSnapshot(self.name, backends, len(self._queue.tickets))
 
-    def observe_probe(self, backend: Backend, passed: bool, reason: str, now: float) -> None:
-        """Apply the result of a probe to a backend's health and ejection."""
-        settings = self.settings
-        flipped = backend.health.observe(passed, settings.rise, settings.fall)
-        ended = settings.checked and backend.ejection.observe(passed, settings.rise, now)
+    def observe_probe(self, backend: Backend, passed: bool, reason: str, now: float, *, silent: bool = False) -> None:
+        """Apply the result of a probe to a backend's health and ejection; `silent`: it failed without an answer.
+
+        While nobody is usable one good probe is enough for a backend that was merely silent (a restart).
+        """
+        settings, health = self.settings, backend.health
+        soon = passed and self._exhausted
+        rise = 1 if soon and health.silent else settings.rise
+        flipped = health.observe(passed, rise, settings.fall, silent=silent)
+        ended = settings.checked and backend.ejection.observe(passed, 1 if soon else settings.rise, now)
         self._refresh(backend)
         if flipped:
             kind = BackendUp if backend.health.up else BackendDown

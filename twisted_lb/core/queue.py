@@ -42,13 +42,24 @@ class Queue:
         self.tickets: Final[dict[Ticket, None]] = {}
         self.until: float = -NEVER  # when the last one expires
 
-    def join(self, ask: Ask, now: float, wait_s: float, tried: Sequence[Backend]) -> Ticket:
-        """Add a ticket at the end. It expires after `wait_s`, but never before those in front of it, which had longer
-        when the time was cut.
+    def join(self, ask: Ask, now: float, wait_s: float, tried: Sequence[Backend], until: float = NEVER) -> Ticket:
+        """Add a ticket. It expires after `wait_s`, but never before those in front of it, which had longer when the time
+        was cut. One that has waited before expires at `until` all the same, and stands where it would have stood: in
+        front of those that expire later.
         """
-        self.until = max(self.until, now + wait_s)
-        ticket = Ticket(ask, now, self.until, tried)
+        ends_at = max(self.until, now + wait_s)
+        if until >= ends_at:
+            self.until = ends_at
+            ticket = Ticket(ask, now, ends_at, tried)
+            self.tickets[ticket] = None
+            return ticket
+        ticket = Ticket(ask, now, until, tried)
+        behind = [one for one in self.tickets if one.until >= until]
         self.tickets[ticket] = None
+        for one in behind:  # to the end again, in their order
+            del self.tickets[one]
+            self.tickets[one] = None
+        self.until = max(self.until, until)
         return ticket
 
     def leave(self, ticket: Ticket) -> None:

@@ -14,6 +14,7 @@ from twisted_lb.core.pool import Pool
 from twisted_lb.core.queue import Ticket
 from twisted_lb.core.settings import PoolSettings
 from twisted_lb.core.snapshot import PoolSnapshot
+from twisted_lb.net.clock import Timer
 from twisted_lb.net.dialer import Attempt
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.settings import UpstreamRules
@@ -53,6 +54,9 @@ class Checking(Protocol):
     def check_soon(self, name: str) -> None:
         """Probe this backend at once."""
 
+    def watch_closely(self, names: Iterable[str], *, awaited: bool) -> None:
+        """Probe these backends, which are out, more often; `awaited`: requests wait for them."""
+
     def stop(self) -> None:
         """End all checks."""
 
@@ -87,6 +91,8 @@ class Cluster(Keeper):
         self._closed: bool = False
         self.waiting: dict[Ticket, Waiter] = {}
         self._serving: bool = False
+        self._serve_timer: Timer | None = None
+        self._serve_at: float = NEVER
 
     # Members.
 
@@ -106,11 +112,16 @@ class Cluster(Keeper):
             raise KeyError(f"no backend is called {name}")
         self.pool.command(backend, admin, self.clock.read() if now is None else now)
 
-    def observe_probe(self, name: str, passed: bool, reason: str, now: float | None = None) -> None:
-        """Take the result of a probe of this backend; nothing if it has been removed meanwhile."""
+    def observe_probe(
+        self, name: str, passed: bool, reason: str, now: float | None = None, *, silent: bool = False
+    ) -> None:
+        """Take the result of a probe of this backend; nothing if it has been removed meanwhile. `silent`: it failed
+        without an answer.
+        """
         backend = self.pool.backends.get(name)
         if backend is not None:
-            self.pool.observe_probe(backend, passed, reason, self.clock.read() if now is None else now)
+            now = self.clock.read() if now is None else now
+            self.pool.observe_probe(backend, passed, reason, now, silent=silent)
 
     def tick(self) -> None:
         """Do what time makes due: trials of ejected backends, waits in the queue; a few times a second is enough."""
@@ -136,17 +147,56 @@ class Cluster(Keeper):
         elif isinstance(event, (BackendChanged, BackendRemoved)):
             self._close_removed()
         self._hear(event)
+        self._watch_closely()
         self.freed()
+
+    def _watch_closely(self) -> None:
+        """Tell the checks who is out, and whether somebody waits."""
+        checks = self.checks
+        if checks is not None:
+            out = [
+                one.name
+                for one in self.pool.backends.values()
+                if one.admin is AdminState.READY and (one.ejection.active or not one.health.up)
+            ]
+            checks.watch_closely(out, awaited=bool(self.waiting))
 
     # The queue.
 
     def wait(self, ticket: Ticket, waiter: Waiter) -> None:
         """Tell `waiter` when the pool has a verdict on its ticket."""
         self.waiting[ticket] = waiter
+        self._serve_when_due()
+        if len(self.waiting) == 1:
+            self._watch_closely()
 
     def leave(self, ticket: Ticket) -> None:
         """Forget a ticket: its waiter is told nothing any more."""
-        self.waiting.pop(ticket, None)
+        if self.waiting.pop(ticket, None) is not None and not self.waiting:
+            self._nobody_waits()
+
+    def _nobody_waits(self) -> None:
+        if self._serve_timer is not None:
+            self._serve_timer.cancel()
+            self._serve_timer = None
+        self._serve_at = NEVER
+        self._watch_closely()
+
+    def _serve_when_due(self) -> None:
+        """Serve the queue when time alone gives a verdict: a wait is over, a trial due."""
+        due = self.pool.grants_due
+        if due >= self._serve_at:
+            return  # a timer that runs before is a look too many
+        if self._serve_timer is not None:
+            self._serve_timer.cancel()
+        self._serve_at = due
+        self._serve_timer = self.runtime.later(max(due - self.clock.now, 0.0), self._time_is_over)
+
+    def _time_is_over(self) -> None:
+        self._serve_timer = None
+        self._serve_at = NEVER
+        self.clock.read()
+        self.freed()
 
     def freed(self) -> None:
         """A backend may have room again: serve the queue, after everything else of this turn."""
@@ -163,6 +213,10 @@ class Cluster(Keeper):
             elif isinstance(verdict, Lease):
                 # One that was served before it has made this one leave.
                 self.pool.settle(verdict, Outcome.CANCELLED, self.clock.now)
+        if self.waiting:
+            self._serve_when_due()
+        else:
+            self._nobody_waits()
 
     # Connections.
 
@@ -277,6 +331,9 @@ class Cluster(Keeper):
     def close_all(self) -> None:
         """Close all connections, also those in use; none is kept from now on."""
         self._closed = True
+        if self._serve_timer is not None:
+            self._serve_timer.cancel()
+            self._serve_timer = None
         self.close_idle()
         for upstream in list(self._open):
             upstream.abandon()

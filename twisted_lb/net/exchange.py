@@ -120,8 +120,10 @@ class Exchange(Requester):
         """See Waiter: the wait in the queue is over."""
         now = self._clock.now
         self.queued_s += now - ticket.queued_at
-        self.attempts.granted(ticket, verdict, now)
-        self.attempts.due = now + self.route.rules.response_head_s
+        attempts = self.attempts
+        if not attempts.count:
+            attempts.due = now + self.route.rules.response_head_s
+        attempts.granted(ticket, verdict, now)
         self._go(verdict, new_connection=False)
 
     def receive(self, payload: bytes) -> None:
@@ -248,6 +250,8 @@ class Exchange(Requester):
         assert attempt is not None
         attempt.connected_at = now
         attempt.way = upstream
+        if attempt.lease.trial:
+            self._cluster.pool.reached(attempt.lease, now)
         head = self.head
         rules = self.route.rules
         upstream_head = self._upstream_head
