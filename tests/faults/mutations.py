@@ -143,6 +143,12 @@ MUTATIONS = (
         "Outcome.TIMED_OUT: Consequence(_SAFE, Blame.FAILURE, 504",
         "Outcome.TIMED_OUT: Consequence(_SAFE, Blame.FAILURE, 502",
     ),
+    once(
+        "a request for which no port is left is not sent elsewhere",
+        "CONSEQUENCE",
+        "Outcome.NO_PORT: Consequence(Retry.ALWAYS",
+        "Outcome.NO_PORT: Consequence(_NEVER",
+    ),
     Mutation(
         "an upload that was sent far ahead is not read on",
         (

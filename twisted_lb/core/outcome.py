@@ -24,6 +24,7 @@ class Outcome(enum.IntEnum):
     CANCELLED = 12
     UNPROCESSED = 13
     BACKEND_DOWN = 14
+    NO_PORT = 15
 
 
 class Retry(enum.Enum):
@@ -82,6 +83,8 @@ CONSEQUENCE: Final[dict[Outcome, Consequence]] = {
     Outcome.UNPROCESSED: Consequence(Retry.ALWAYS, Blame.NONE, 502, alive=True, new_connection=True),
     # Probes have taken the backend out; traffic adds nothing.
     Outcome.BACKEND_DOWN: Consequence(_SAFE, Blame.NONE, 504, alive=None),
+    # No port of ours is left for that address: another one may have some.
+    Outcome.NO_PORT: Consequence(Retry.ALWAYS, Blame.NONE, 503, alive=None),
 }
 
 
