@@ -32,7 +32,7 @@ def runtime_of(reactor: Any, seed: int, lost: Callable[[], None], *, whole_proce
         later=later,
         soon=poller.soon,
         time=reactor,
-        dial=Dialer(poller, deadlines, names),
+        dial=Dialer(poller, deadlines, names, later),
         deadlines=deadlines,
         poller=poller,
         seed=seed,
