@@ -47,7 +47,7 @@ def once(name: str, where: str, old: str, new: str = "pass") -> Mutation:
 
 MUTATIONS = (
     once("a POST is sent again", "IDEMPOTENT", 'b"DELETE"', 'b"DELETE", b"POST"'),
-    once("a request whose client left is not settled", "Exchange._drop", 'self._settle(outcome, "")'),
+    once("a request whose client left is not settled", "Exchange._drop", "self._settle(outcome, detail)"),
     once(
         "the deadline of an idle client stays armed while it is answered",
         "ClientConnection.begin_request",

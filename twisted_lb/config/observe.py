@@ -12,10 +12,12 @@ from twisted_lb.config.listeners import ListenConfig
 class LogConfig(Model):
     """The log: what is logged beside the start and the changes of state."""
 
-    requests: Literal["none", "failed", "all"] = Field(
-        default="none",
-        description="A line for each request when it is over, with client, status, outcome, backend, attempts and "
-        "duration: `failed`: for those that did not simply get their backend's answer at the first attempt. "
+    requests: Literal["none", "brief", "failed", "all"] = Field(
+        default="brief",
+        description="A line for each request when it is over, with client, status, what it ended in, backend, attempts, "
+        "duration, its id (that of the error page) and what was wrong at each backend. `failed`: for those that did not "
+        "simply get their backend's answer at the first attempt, and for what was refused; `brief`: of each kind of failure "
+        "at each backend a line a second at most, with the number of those left out, and none for clients that left. "
         "Danger: `all` costs more than the balancing.",
     )
 

@@ -113,3 +113,11 @@ class Refusal(enum.Enum):
     def reason(self) -> str:
         """The reason in a few words."""
         return self.value[1]
+
+
+_BY_STATUS: Final = {refusal.status: refusal for refusal in Refusal if refusal.status != 503}
+
+
+def refusal_of(status: int) -> Refusal:
+    """The refusal of what is no request, by the status that its reader names."""
+    return _BY_STATUS.get(status, Refusal.BAD_REQUEST)
