@@ -40,8 +40,8 @@ class DataPlane:
 
     `sockets` are the bound ones of each listener, by its name; a listener without sockets gets its requests from a
     resource that brings them to its frontend. `room` is how many connections clients may have where the plan names no
-    number. `hear` is told every change of state of the backends, `observers` the record of each exchange that has
-    ended.
+    number. `hear` is told every change of state of the backends, `observers` the record of each request that has
+    ended, or was refused.
     """
 
     def __init__(
