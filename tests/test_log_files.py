@@ -197,6 +197,20 @@ def test_where_it_may_not_be_what_is_open_is_written_on_and_that_is_said_once(ma
     assert bench.files["lb.log"] == "x" * 30
 
 
+def test_a_full_disk_loses_lines_and_nothing_else(observed, tmp_path, logged_errors):
+    full = LogFile("/dev/full", os.open("/dev/full", os.O_WRONLY), most_bytes=100, old_files=1)
+    observer = observed(logfile.LogFile.fromFullPath(str(tmp_path / "log")))
+    fine, observer._outFile = observer._outFile, full
+    with pytest.raises(OSError, match="No space left"):
+        full.write("one\n")
+    say("two")
+    assert len(logged_errors.take()) == 1
+    observer._outFile = fine
+    say("three")
+    full.close()
+    assert (tmp_path / "log").read_text().rstrip().endswith("three")
+
+
 def test_lines_of_many_threads_are_whole_and_none_is_lost(make):
     bench = make(most_bytes=500, old_files=1000)
 

@@ -187,6 +187,20 @@ def test_a_client_that_left_is_a_499_but_nothing_that_went_wrong(said):
     ]
 
 
+@pytest.mark.parametrize("side", ["engine", "resource"])
+def test_a_client_that_was_cut_because_it_reads_nothing_is_told_from_one_that_left(said, side):
+    with world(names=("a:80",), side=side, response_idle_s=5) as one:
+        one.client().send(GET)
+        backend = one.backend().send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (1 << 30))
+        with contextlib.suppress(OSError):
+            while backend.sock.send(b"x" * 65536):
+                one.run()
+        one.advance(12)
+    assert said.lines == [
+        "127.0.0.1 GET /x?y 200 CLIENT_GONE backend=a:80 attempts=1 id=-: a:80 CLIENT_GONE it does not take its answer"
+    ]
+
+
 def test_without_a_backend_none_is_named(said):
     with world(names=("a:80",)) as one:
         for _ in range(3):

@@ -177,9 +177,9 @@ class Exchange(Requester):
         elif self._upstream is not None:
             self._upstream.resume()
 
-    def client_gone(self) -> None:
-        """The client left; the request to the backend is taken back."""
-        self._drop(Outcome.CLIENT_GONE)
+    def client_gone(self, detail: str = "") -> None:
+        """The client left, or was cut for what `detail` says; the request to the backend is taken back."""
+        self._drop(Outcome.CLIENT_GONE, detail)
 
     def client_fault(self, status: int, detail: str) -> tuple[ResponseHead, bytes] | None:
         """The client broke its own message, how says `detail`: what its own side tells it (a local reply), None when an

@@ -433,6 +433,8 @@ class Http1(ClientSide, Receiver, Speaker):
         elif state is _IDLE and not connection.full:
             self._close()
         else:
+            if self._exchange is not None:
+                self._exchange.client_gone("it does not take its answer")
             connection.abort()
 
     def readConnectionLost(self) -> None:

@@ -286,6 +286,8 @@ class _RequestClient(ClientSide):
 
     def _too_slow(self) -> None:
         """The client took nothing for `taking_idle_s`: its connection is cut, and `_left` hears of it."""
+        if self._exchange is not None:
+            self._exchange.client_gone("it does not take its answer")
         channel = self._request.channel
         if hasattr(channel, "forceAbortClient"):
             channel.forceAbortClient()
