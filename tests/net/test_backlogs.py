@@ -90,3 +90,14 @@ def test_who_leaves_is_not_tried_and_the_last_one_takes_the_timer_along(bench):
     assert bench.clock.getDelayedCalls() == []
     bench.backlogs.leave("/a", two)
     assert bench.clock.getDelayedCalls() == []
+
+
+def test_one_that_raises_does_not_keep_the_others(bench):
+    broken, _ = bench.crowd("/a", "broken", "two")
+    broken.try_again = lambda: 1 / 0
+    bench.room["/a"] = 1
+    with pytest.raises(ZeroDivisionError):
+        bench.clock.advance(0.01)
+    bench.clock.advance(0.01)
+    assert bench.let_in == ["two"]
+    assert bench.clock.getDelayedCalls() == []

@@ -60,8 +60,12 @@ class Backlogs:
         crowd = self._waiting.get(path, {})
         while crowd:
             first = next(iter(crowd))
-            if not first.try_again():
-                return
+            try:
+                if not first.try_again():
+                    return
+            except Exception:
+                self.leave(path, first)  # a bug, which is logged, and must not keep all others waiting
+                raise
             self.leave(path, first)
 
     def __repr__(self) -> str:
