@@ -1,11 +1,13 @@
 """Changes of state as log lines."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
-from twisted.logger import LogLevel, formatEvent, globalLogPublisher
+from twisted.logger import LogLevel, eventAsJSON, formatEvent, globalLogPublisher
 
-from twisted_lb.core.events import BackendChanged, BackendDown, BackendEjected, PoolExhausted
+from twisted_lb.core.backend import AdminState
+from twisted_lb.core.events import AdminChanged, BackendChanged, BackendDown, BackendEjected, PoolExhausted
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.event_log import log_event
 
@@ -36,3 +38,24 @@ def test_an_event_is_one_line_with_the_event_as_a_field(event, line, logged):
     assert logged[0]["event"] is event
     assert logged[0]["log_level"] is LogLevel.info
     assert logged[0]["log_namespace"] == "twisted_lb.event_log"
+
+
+@pytest.mark.parametrize(
+    ("event", "fields"),
+    [
+        (
+            BackendEjected("default", "a:1", Outcome.REFUSED, "permission denied", None, True, 7.0),
+            {"kind": "BackendEjected", "backend_name": "a:1", "outcome": "REFUSED", "detail": "permission denied"},
+        ),
+        (
+            AdminChanged("p", "a:1", AdminState.DRAIN, 7.0),
+            {"kind": "AdminChanged", "pool": "p", "backend_name": "a:1", "admin": "DRAIN"},
+        ),
+        (PoolExhausted("p", 7.0), {"kind": "PoolExhausted", "pool": "p"}),
+    ],
+    ids=["ejected", "admin", "exhausted"],
+)
+def test_the_fields_of_an_event_are_in_a_log_of_json(event, fields, logged):
+    log_event(event)
+    written = json.loads(eventAsJSON(logged[0]))
+    assert {name: written[name] for name in fields} == fields

@@ -87,6 +87,8 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
 AT_THE_SERVICE: list[tuple[str, Any, Callable[[LoadBalancerService], Any], Any]] = [
     ("status", "127.0.0.1:0", lambda s: s._status_port.getHost().host, "127.0.0.1"),
     ("listen.port", 0, lambda s: s.port != 80, True),
+    ("log.file_bytes", 20_000, lambda s: s._log_files.most_bytes, None),
+    ("log.old_files", 7, lambda s: s._log_files.old_files, None),
     ("listen.interface", "127.0.0.1", lambda s: s.data_plane.listeners[DEFAULT][0].address.partition(":")[0], None),
 ]
 

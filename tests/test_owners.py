@@ -54,7 +54,10 @@ PARTS = {
     "twisted_lb.net.upstream.Upstream": {"twisted_lb/net/cluster.py": ""},
     "twisted_lb.net.relay.Relay": {"twisted_lb/net/exchange.py": ""},
     "twisted_lb.net.replay.Replay": {"twisted_lb/net/exchange.py": ""},
-    "twisted_lb.core.record.Record": {"twisted_lb/net/exchange.py": ""},
+    "twisted_lb.core.record.Record": {
+        "twisted_lb/net/exchange.py": "of an exchange",
+        "twisted_lb/net/frontend.py": "of what was refused before there was one",
+    },
 }
 
 # What a test or a benchmark makes by hand, beside the tests of the part itself.
@@ -78,6 +81,7 @@ BY_HAND = {
         "tests/core/test_record.py": "the core by itself",
         "tests/core/test_queue.py": "the core by itself",
     },
+    "twisted_lb.core.record.Record": {"tests/test_request_log.py": "one that no client could bring about"},
     "twisted_lb.wire.http1_reader.Http1Reader": {"tests/wire/test_block_pattern.py": "what a reader learns"},
 }
 

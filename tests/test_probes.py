@@ -179,10 +179,18 @@ def test_a_probe_that_is_closed_lets_go_of_everything(bench, hang):
     assert len(results) == 1
 
 
-@pytest.mark.parametrize(("outcome", "conclusive"), [(Outcome.LOCAL_FAILURE, False), (Outcome.REFUSED, True)])
-def test_only_a_failure_of_our_own_is_inconclusive(bench, outcome, conclusive):
+@pytest.mark.parametrize(
+    ("outcome", "conclusive"),
+    [
+        (Outcome.LOCAL_FAILURE, False),
+        (Outcome.NO_PORT, False),
+        (Outcome.REFUSED, True),
+        (Outcome.CONNECT_TIMEOUT, True),
+    ],
+)
+def test_only_a_connect_that_we_could_not_make_is_inconclusive(bench, outcome, conclusive):
     bench.network.fail("a:80", outcome, "made to fail")
     results: list[ProbeResult] = []
     bench.tcp().ask(parse_address("a:80"), 1.0).addCallback(results.append)
-    bench.clock.advance(0)
+    bench.clock.advance(1 + TICK_S)
     assert [(one.passed, one.conclusive) for one in results] == [(False, conclusive)]

@@ -448,7 +448,7 @@ async def test_its_limits_and_its_request_log_are_wired(backend):
     assert (await ask(service.port)).startswith(b"HTTP/1.1 200 ")
     await service.stopService()
     globalLogPublisher.removeObserver(observe)
-    assert said == [200]
+    assert said == [429, 200]
 
 
 async def start_lines(*seeds: int | None) -> list[str]:

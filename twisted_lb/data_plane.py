@@ -13,7 +13,8 @@ from twisted_lb.checks import Checks
 from twisted_lb.core.backend import BackendSpec
 from twisted_lb.core.events import Event
 from twisted_lb.core.gate import Gate
-from twisted_lb.core.record import Observer
+from twisted_lb.core.never import NEVER
+from twisted_lb.core.record import Observer, Observers
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.frontend import Frontend
 from twisted_lb.net.http1 import Http1
@@ -22,7 +23,7 @@ from twisted_lb.net.route import Route
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.plan import ListenerPlan, Plan, PoolPlan
 from twisted_lb.probes import HttpProbe, NetworkProbe, ProbeResult, TcpProbe
-from twisted_lb.request_log import RequestLog
+from twisted_lb.request_log import BriefRequestLog, log_request
 
 # How often pools look for what time makes due: trials of ejected backends, say.
 _TICK_S: Final = 0.25
@@ -39,8 +40,8 @@ class DataPlane:
 
     `sockets` are the bound ones of each listener, by its name; a listener without sockets gets its requests from a
     resource that brings them to its frontend. `room` is how many connections clients may have where the plan names no
-    number. `hear` is told every change of state of the backends, `observers` the record of each exchange that has
-    ended.
+    number. `hear` is told every change of state of the backends, `observers` the record of each request that has
+    ended, or was refused.
     """
 
     def __init__(
@@ -57,13 +58,13 @@ class DataPlane:
         self.plan: Plan = plan
         self._hear: Final = hear
         self._telling = False  # what adds the first and removes the last backends is no news
-        if plan.log_requests != "none":
-            observers = (*observers, RequestLog(everything=plan.log_requests == "all"))
+        self._brief_log: Final = BriefRequestLog() if plan.log_requests == "brief" else None
+        told = self._observers(plan.log_requests, observers)
         self._probes: Final[dict[str, NetworkProbe]] = {}
         self.clusters: Final = {name: self._cluster(name, pool) for name, pool in plan.pools.items()}
         self.routes: dict[str, Route] = self._routes(plan)
         self.frontends: Final = {
-            name: self._frontend(name, listener, observers, room) for name, listener in plan.listeners.items()
+            name: self._frontend(name, listener, told, room) for name, listener in plan.listeners.items()
         }
         self.listeners: Final = {
             name: [self._listener(self.frontends[name], sock) for sock in socks]
@@ -75,6 +76,14 @@ class DataPlane:
         self._start()
 
     # The parts.
+
+    def _observers(self, log_requests: str, observers: tuple[Observer, ...]) -> Observers:
+        """Who is told of requests: those that were given, and the log."""
+        if log_requests == "all":
+            return Observers((*observers, log_request))
+        if log_requests == "failed":
+            return Observers(observers, (log_request,))
+        return Observers(observers, () if self._brief_log is None else (self._brief_log,))
 
     def _cluster(self, name: str, pool: PoolPlan) -> Cluster:
         cluster = Cluster(name, self.runtime, pool.upstream, pool.policy, pool.settings, self._heard_event)
@@ -108,7 +117,7 @@ class DataPlane:
             for name, route in plan.routes.items()
         }
 
-    def _frontend(self, name: str, listener: ListenerPlan, observers: tuple[Observer, ...], room: int) -> Frontend:
+    def _frontend(self, name: str, listener: ListenerPlan, observers: Observers, room: int) -> Frontend:
         most = room if listener.connections is None else listener.connections
         gate = Gate(most, listener.connections_per_client)
         return Frontend(name, self.runtime, listener.rules, self.routes[listener.route], gate, observers)
@@ -131,6 +140,8 @@ class DataPlane:
     def _tick(self) -> None:
         for cluster in self.clusters.values():
             cluster.tick()
+        if self._brief_log is not None:
+            self._brief_log.tick(self.runtime.clock.read())
 
     def _heard_event(self, event: Event) -> None:
         if self._telling:
@@ -201,6 +212,8 @@ class DataPlane:
         self._ticking.stop()
         for cluster in self.clusters.values():
             cluster.close_all()
+        if self._brief_log is not None:
+            self._brief_log.tick(NEVER)
 
     @property
     def _all_listeners(self) -> list[Listener]:

@@ -1,5 +1,8 @@
 """The event log: state changes of backends and pools as log lines, one each, with the reason."""
 
+import enum
+from dataclasses import fields
+
 from twisted.logger import Logger
 
 from twisted_lb.core.events import Event
@@ -8,5 +11,10 @@ _log = Logger()
 
 
 def log_event(event: Event) -> None:
-    """Log one event of the core."""
-    _log.info("{event}", event=event)
+    """Log one event of the core: what it says, and each of its fields as a plain value, which JSON can hold too."""
+    values = {field.name: _plain(getattr(event, field.name)) for field in fields(event)}
+    _log.info("{event}", event=event, kind=type(event).__name__, **values)
+
+
+def _plain(value: object) -> object:
+    return value.name if isinstance(value, enum.Enum) else value

@@ -76,7 +76,7 @@ class PoolPlan:
 @dataclass(frozen=True)
 class Plan:
     """Listeners, routes and pools, by name; ValueError when a listener or a route leads nowhere. `log_requests` is "none",
-    "failed" or "all"; `drain_s` bounds a stop.
+    "brief", "failed" or "all"; `drain_s` bounds a stop.
     """
 
     listeners: Mapping[str, ListenerPlan]

@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from twisted_lb.core.address import Address, TcpAddress
-from twisted_lb.core.outcome import Outcome
+from twisted_lb.core.outcome import CONSEQUENCE, Outcome
 from twisted_lb.net.deadlines import Deadline, Deadlines
 from twisted_lb.net.dialer import Attempt, Dial
 from twisted_lb.wire.grammar import BLANK_LINE, BadMessage, Limits
@@ -16,8 +16,8 @@ from twisted_lb.wire.response import parse_response
 
 class ProbeResult:
     """The result of one probe: whether the backend passed, and why. One that is not `conclusive` could not be made, for
-    want of descriptors or ports of our own: it says nothing about the backend. `silent`: the backend gave no answer at
-    all, as one that is not there.
+    want of descriptors or ports of our own: it says nothing about the backend. A connect is conclusive where the table of
+    outcomes says whether somebody listens there. `silent`: the backend gave no answer at all, as one that is not there.
     """
 
     def __init__(self, passed: bool, reason: str, *, conclusive: bool = True, silent: bool = False) -> None:
@@ -73,7 +73,7 @@ class _Asking:
         self.end(ProbeResult(False, reason.getErrorMessage(), silent=True))
 
     def failed(self, outcome: Outcome, detail: str) -> None:
-        conclusive = outcome is not Outcome.LOCAL_FAILURE
+        conclusive = CONSEQUENCE[outcome].alive is not None
         self.end(ProbeResult(False, detail or outcome.name.lower(), conclusive=conclusive, silent=True))
 
     def _timed_out(self) -> None:

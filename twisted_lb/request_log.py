@@ -1,39 +1,117 @@
-"""The request log: requests as log lines, when they are over: what their clients saw, and what it took."""
+"""The request log: requests as log lines, when they are over: what their clients saw, what it took, and what was wrong."""
 
-from typing import Final
+from typing import Final, cast
 
 from twisted.logger import Logger
 
-from twisted_lb.core.outcome import Outcome
+from twisted_lb.core.attempts import Attempt
+from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.record import Record
+from twisted_lb.core.suppression import Suppression
+
+# What happened, and at which backend; "" where it was none's.
+Kind = tuple[str, str]
+
+# Each kind is said so often, at most.
+_EVERY_S: Final = 1.0
 
 _log = Logger()
 
 
-class RequestLog:
-    """A log of requests, as an observer of a frontend. No line can be forged: what clients send is validated
-    characters.
-
-    Unless `everything` is wanted, a request that simply got the response of the first backend asked is passed over.
+class BriefRequestLog:
+    """A log of what went wrong, as an observer of a frontend: of each kind, at each backend, a line a second at most, with
+    the number of those that it stands for. A client that just leaves is nothing that went wrong. `tick` is to be called a
+    few times a second.
     """
 
-    def __init__(self, *, everything: bool) -> None:
-        self._everything: Final = everything
+    def __init__(self) -> None:
+        self._suppression: Final = Suppression(_EVERY_S)
 
     def __call__(self, record: Record) -> None:
-        """Log one request that has ended."""
-        outcome = record.outcome
-        if not self._everything and outcome is Outcome.OK and len(record.attempts) == 1:
-            return
-        _log.info(
-            "{client} {method} {target} {status} {outcome} backend={backend} attempts={attempts} {took_ms} ms",
-            client=record.client,
-            method=record.method.decode("ascii"),
-            target=record.target.decode("ascii"),
-            # nginx's number for a client that left, where it was told nothing.
-            status=record.status or (499 if outcome is Outcome.CLIENT_GONE else 0),
-            outcome="NO_BACKEND" if outcome is None else outcome.name,
-            backend=record.backend_name or "-",
-            attempts=len(record.attempts),
-            took_ms=round(record.took_s * 1000, 1),
-        )
+        """Log one request that has ended, unless all that went wrong with it was said just now."""
+        counts = {kind: self._suppression.note(kind, record, record.ended_at) for kind in _kinds(record)}
+        said = {kind: count for kind, count in counts.items() if count is not None}
+        if said:
+            log_request(record, _more(said))
+
+    def tick(self, now: float) -> None:
+        """Log what was left out, each kind with its last request; NEVER for the end, when nothing is left out any more."""
+        lines: dict[Record, dict[Kind, int]] = {}
+        for kind, record, count in self._suppression.due(now):
+            lines.setdefault(cast(Record, record), {})[cast(Kind, kind)] = count
+        for record, counts in lines.items():
+            log_request(record, _more(counts))
+
+
+def _kinds(record: Record) -> list[Kind]:
+    """What went wrong with a request: at each of its backends, and with itself."""
+    kinds = [
+        (one.outcome.name, one.lease.backend.name)
+        for one in record.attempts
+        if one.outcome is not None and one.outcome is not Outcome.OK and not _of_nobody(one.outcome)
+    ]
+    ended_by = record.ended_by
+    if isinstance(ended_by, Refusal) or (ended_by is not None and _of_nobody(ended_by)):
+        kinds.append((ended_by.name, ""))
+    return [kind for kind in kinds if kind[0] != Outcome.CLIENT_GONE.name]
+
+
+def _of_nobody(outcome: Outcome) -> bool:
+    """Whether an outcome is not of the backend that was asked, nor of the way there."""
+    return outcome in (Outcome.CLIENT_GONE, Outcome.CLIENT_FAULT, Outcome.CANCELLED)
+
+
+def _more(counts: dict[Kind, int]) -> str:
+    """How many more there were of each kind: ` (and 12 more REFUSED at a:80)`."""
+    more = [f"{count} more {name}{at and f' at {at}'}" for (name, at), count in counts.items() if count]
+    return f" (and {', '.join(more)})" if more else ""
+
+
+def log_request(record: Record, left_out: str = "") -> None:
+    """Log one request that has ended, as an observer of a frontend; `left_out` says what this line stands for as well.
+
+    No line can be forged: what clients send is validated characters, and all else is escaped here.
+    """
+    _log.info(
+        "{client} {method} {target} {status} {ended_by} backend={backend} attempts={attempts} {took_ms} ms "
+        "id={request_id}{reasons}{left_out}",
+        client=_one_word(record.client),
+        method=_one_word(record.method.decode("latin-1")),
+        target=_one_word(record.target.decode("latin-1")),
+        # nginx's number for a client that left, where it was told nothing.
+        status=record.status or (499 if record.ended_by is Outcome.CLIENT_GONE else 0),
+        ended_by="-" if record.ended_by is None else record.ended_by.name,
+        backend=record.backend_name or "-",
+        attempts=len(record.attempts),
+        took_ms=round(record.took_s * 1000, 1),
+        request_id=_one_word(record.request_id.decode("latin-1")),
+        reasons=_reasons(record),
+        left_out=left_out,
+        peer=record.peer,
+        tried=[(attempt.lease.backend.name, _name(attempt), attempt.detail) for attempt in record.attempts],
+        detail=record.detail,
+    )
+
+
+def _reasons(record: Record) -> str:
+    """What was wrong, at each backend that was asked, in their order; nothing for a plain request."""
+    if record.plain:
+        return ""
+    if record.attempts:
+        tried = [f"{one.lease.backend.name} {_name(one)} {one.detail}".rstrip() for one in record.attempts]
+        return ": " + "; ".join(_printable(one) for one in tried)
+    return f": {_printable(record.detail)}" if record.detail else ""
+
+
+def _name(attempt: Attempt) -> str:
+    return "-" if attempt.outcome is None else attempt.outcome.name
+
+
+def _one_word(text: str) -> str:
+    """Text from outside as one word of a line, never empty."""
+    return _printable(text).replace(" ", "_") or "-"
+
+
+def _printable(text: str) -> str:
+    """Text with each character escaped that a terminal, or the reader of a log, could act upon."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -26,6 +26,7 @@ from twisted_lb.core.backend import BackendSpec
 from twisted_lb.data_plane import DataPlane
 from twisted_lb.errors import listen_error, report_start_errors
 from twisted_lb.event_log import log_event
+from twisted_lb.log_files import LogFiles
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.frontend import Frontend
 from twisted_lb.net.listener import bind_tcp
@@ -74,6 +75,7 @@ class LoadBalancerService(MultiService):
         self._listening: Final = listening
         self._whole_process: Final = whole_process
         self._seed: Final = random.getrandbits(_SEED_BITS) if seed is None else seed
+        self._log_files: Final = LogFiles(config.log.file_bytes, config.log.old_files)
         self._sockets: list[socket.socket] = []
         self._status_socket: socket.socket | None = None
         self._status_port: Any = None
@@ -99,6 +101,8 @@ class LoadBalancerService(MultiService):
     def startService(self) -> None:
         """Begin to balance."""
         report_start_errors()
+        if self._whole_process:
+            self._log_files.take_over()
         self._bind()
         limit = _raise_descriptor_limit()
         sockets, self._sockets = self._sockets, []
@@ -133,6 +137,10 @@ class LoadBalancerService(MultiService):
         _log.critical("nothing moves any more without the poller: stopping")
         with contextlib.suppress(ReactorNotRunning):
             self._reactor.stop()
+
+    def reopen_logs(self) -> None:
+        """Open the log files anew, by their names: somebody has renamed them (logrotate)."""
+        self._log_files.reopen()
 
     def set_timeouts(self, timeouts: TimeoutsConfig) -> None:
         """Replace the timeouts, also under load: a wait that has begun lasts as long as it was told."""

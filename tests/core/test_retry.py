@@ -5,7 +5,7 @@ import pytest
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.retry import IDEMPOTENT, RetryBudget, RetryRules
 
-ALWAYS = {Outcome.REFUSED, Outcome.CONNECT_TIMEOUT, Outcome.UNPROCESSED}
+ALWAYS = {Outcome.REFUSED, Outcome.CONNECT_TIMEOUT, Outcome.UNPROCESSED, Outcome.NO_PORT}
 IF_IDEMPOTENT = {
     Outcome.STALE_REUSE,
     Outcome.NO_RESPONSE,

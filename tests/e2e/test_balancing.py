@@ -89,6 +89,14 @@ def test_without_a_usable_backend_the_answer_is_503_at_once(world):
     assert int(fields["Retry-After"]) >= 1
 
 
+@pytest.mark.parametrize("checks", ["0", "0.2"])
+def test_a_backend_that_cannot_be_connected_to_is_left_out_whatever_the_reason(world, tmp_path, checks):
+    (tmp_path / "file").touch()
+    balancer, port = world.balancer("-b", f"unix:{tmp_path}/file/app.sock", *backends(world, 1), "-c", checks)
+    assert sum(ask(port, 12).values()) == 12
+    balancer.wait_for("app.sock is (ejected.*|down): not a directory")
+
+
 @needs_wrk
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_a_killed_backend_is_not_noticed_by_any_client(world, host):

@@ -29,6 +29,7 @@ def weather(rng: random.Random) -> Chances:
         refused=0.05 * bad,
         hanging=0.03 * bad,
         local_failure=0.02 * bad,
+        no_port=0.02 * bad,
         partial_write=0.3 * torn,
         split=0.3 * torn,
         delayed=0.3 * torn,

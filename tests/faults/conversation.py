@@ -17,6 +17,7 @@ STATUS = {
     "REFUSED": 502,
     "CONNECT_TIMEOUT": 504,
     "LOCAL_FAILURE": 503,
+    "NO_PORT": 503,
     "STALE_REUSE": 502,
     "NO_RESPONSE": 502,
     "BAD_RESPONSE": 502,
@@ -289,7 +290,16 @@ class Conversation:
         elif answer.complete and (not said.complete or said.body != answer.body):
             self.complain(f"{name} got {answer} as a whole, the backend said {said}")
 
+    def _judge_id(self, name: str, answer: Message, record: Record | None) -> None:
+        """Whoever complains of an error page names its id: the log has it."""
+        shown = answer.get("x-request-id")
+        known = self._town.refused.get(shown) == answer.status
+        if not known and (record is None or (record.request_id, record.status) != (shown, answer.status)):
+            self.complain(f"{name} got {answer.status} with the id {shown}, which is not in the log")
+
     def _judge_own(self, name: str, request: Message, answer: Message, record: Record | None) -> None:
+        if answer.fields:  # twisted.web's own refusals have none
+            self._judge_id(name, answer, record)
         broken = not self._complete_before(request, answer)
         stalled = record is not None and (
             record.outcome == "TIMED_OUT" or (record.outcome == "CLIENT_FAULT" and answer.status == 408)
@@ -299,7 +309,8 @@ class Conversation:
         if record is not None and record.status not in (0, answer.status):
             self.complain(f"{name} got {answer.status}, logged is {record.status}")
         # Without an attempt it was the client's fault as well, if it was not that nobody was usable.
-        if record is None or not record.status or record.outcome == "CLIENT_FAULT" or record.status in (400, 408, 413):
+        untold = record is None or not record.status or record.outcome in ("CLIENT_FAULT", "CANCELLED")
+        if untold or record is None or record.status in (400, 408, 413):
             # What waits behind a client that does not read was decided earlier than it was put.
             if answer.status == 413 and True in self._too_large(name, request):
                 return

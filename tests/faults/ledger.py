@@ -182,6 +182,7 @@ class Record:
     status: int
     member: Member | None  # whom it asked last
     unread: bool  # bytes of its client's are here, and its backend has taken all that it was sent
+    request_id: str
 
 
 @dataclass

@@ -47,7 +47,7 @@ def once(name: str, where: str, old: str, new: str = "pass") -> Mutation:
 
 MUTATIONS = (
     once("a POST is sent again", "IDEMPOTENT", 'b"DELETE"', 'b"DELETE", b"POST"'),
-    once("a request whose client left is not settled", "Exchange._drop", 'self._settle(outcome, "")'),
+    once("a request whose client left is not settled", "Exchange._drop", "self._settle(outcome, detail)"),
     once(
         "the deadline of an idle client stays armed while it is answered",
         "ClientConnection.begin_request",
@@ -142,6 +142,12 @@ MUTATIONS = (
         "CONSEQUENCE",
         "Outcome.TIMED_OUT: Consequence(_SAFE, Blame.FAILURE, 504",
         "Outcome.TIMED_OUT: Consequence(_SAFE, Blame.FAILURE, 502",
+    ),
+    once(
+        "a request for which no port is left is not sent elsewhere",
+        "CONSEQUENCE",
+        "Outcome.NO_PORT: Consequence(Retry.ALWAYS",
+        "Outcome.NO_PORT: Consequence(_NEVER",
     ),
     Mutation(
         "an upload that was sent far ahead is not read on",

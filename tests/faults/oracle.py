@@ -22,7 +22,7 @@ from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.outcome import Outcome
 
 IDEMPOTENT = {"GET", "HEAD", "PUT", "DELETE", "OPTIONS"}
-ALWAYS = {"REFUSED", "CONNECT_TIMEOUT"}
+ALWAYS = {"REFUSED", "CONNECT_TIMEOUT", "NO_PORT"}
 IF_IDEMPOTENT = {"STALE_REUSE", "NO_RESPONSE", "BAD_RESPONSE", "TIMED_OUT"}
 # A deadline may be a tick of the wheel late.
 TICK_S = 0.25

@@ -111,6 +111,7 @@ def test_the_stories_have_everything_in_them(seen):
         "REFUSED",
         "CONNECT_TIMEOUT",
         "LOCAL_FAILURE",
+        "NO_PORT",
         "STALE_REUSE",
         "NO_RESPONSE",
         "BAD_RESPONSE",
@@ -121,6 +122,7 @@ def test_the_stories_have_everything_in_them(seen):
         "CANCELLED",
     }
     assert seen.statuses >= {0, 101, 200, 204, 304, 404, 500, 502, 503, 504}
-    assert seen.faults >= {"refused", "connect_timeout", "local_failure", "reset", "closed", "half-closed", "stalled"}
+    connects = {"refused", "connect_timeout", "local_failure", "no_port"}
+    assert seen.faults >= connects | {"reset", "closed", "half-closed", "stalled"}
     seldom = {what: seen.happenings[what] for what, least in AT_LEAST.items() if seen.happenings[what] < least}
     assert not seldom

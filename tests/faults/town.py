@@ -19,6 +19,7 @@ from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core import record as core_record
 from twisted_lb.core.backend import AdminState
 from twisted_lb.core.events import Event
+from twisted_lb.core.outcome import Refusal
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.poller import EpollPoller
 from twisted_lb.testing import Balanced, Faults, HeapClock
@@ -38,6 +39,7 @@ class Town:
         self.clock = HeapClock(START)
         self._hear = hear
         self.records: list[Record] = []
+        self.refused: dict[str, int] = {}  # what got no exchange: the ids in the log, with their status
         self.changes: list[Change] = []
         self.logged: list[dict[str, Any]] = []
         self.left: dict[str, object] = {}
@@ -136,6 +138,10 @@ class Town:
         self.changes.append(Change(*self.moment(), usable))
 
     def _heard_end(self, ended: core_record.Record) -> None:
+        if isinstance(ended.local_reply, Refusal) and ended.local_reply.status != 503:
+            self.refused[ended.request_id.decode()] = ended.status
+            self.note("balancer", f"refuses what is no request: {ended.status}, {ended.detail}")
+            return
         name = ended.target.decode().removeprefix("/r/")
         last = ended.attempts[-1] if ended.attempts else None
         member = None if last is None else self.members.of(last.lease.backend)
@@ -148,6 +154,7 @@ class Town:
             ended.status,
             member,
             self._is_unread(name, "" if member is None else member.address),
+            ended.request_id.decode(),
         )
         self.records.append(record)
         self.operator.hears(ENDED)

@@ -9,6 +9,8 @@ import contextlib
 import pytest
 from world import World
 
+from twisted_lb.core.outcome import Outcome
+
 OK = b"HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 5\r\n\r\nhello"
 OURS = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port")
 GET = b"GET /x?y=%20z HTTP/1.1\r\nHost: example.org\r\n\r\n"
@@ -397,13 +399,31 @@ def test_a_connect_that_hangs_is_504_in_the_end(make):
 
 
 def test_a_local_failure_blames_nobody_and_is_503(make):
-    from twisted_lb.core.outcome import Outcome
-
     world = make("a:80", "b:80")
     world.dial.fail = {"a:80": Outcome.LOCAL_FAILURE, "b:80": Outcome.LOCAL_FAILURE}
     client = world.client().send(GET)
     assert client.read().startswith(b"HTTP/1.1 503 ")
     assert world.outcomes() == {"LOCAL_FAILURE": 1}
+    assert all(backend.usable for backend in world.record)
+
+
+def test_where_no_port_is_left_for_a_backend_another_one_is_asked(make):
+    world = make("a:80", "b:80")
+    world.dial.fail["a:80"] = Outcome.NO_PORT
+    for _ in range(2):  # one of them begins at a
+        client = world.client().send(GET)
+        world.backend(0).send(OK)
+        assert body_of(client.read()) == b"hello"
+    assert world.outcomes() == {"NO_PORT": 1, "OK": 2}
+    assert all(backend.usable for backend in world.record)
+
+
+def test_where_no_port_is_left_for_any_backend_it_is_503_and_blames_nobody(make):
+    world = make("a:80", "b:80")
+    world.dial.fail = {"a:80": Outcome.NO_PORT, "b:80": Outcome.NO_PORT}
+    client = world.client().send(GET)
+    assert client.read().startswith(b"HTTP/1.1 503 ")
+    assert world.outcomes() == {"NO_PORT": 2}
     assert all(backend.usable for backend in world.record)
 
 

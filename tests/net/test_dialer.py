@@ -1,5 +1,6 @@
 """Connecting: the addresses of a name in turn, and a failure named by its outcome."""
 
+import contextlib
 import errno
 import os
 import resource
@@ -72,7 +73,7 @@ class Net:
         self.world = World()
         self.resolver = FakeResolver()
         self.names = Names(self.resolver, self.world.engine.clock)
-        self.dialer = Dialer(self.world.poller, self.world.deadlines, self.names)
+        self.dialer = Dialer(self.world.poller, self.world.deadlines, self.names, self.world.time.callLater)
         self.callers: list[Caller] = []
 
     def dial(self, address, timeout_s: float = 5.0):
@@ -245,10 +246,10 @@ def test_a_unix_socket_that_is_not_there_is_refused(net, tmp_path):
     assert caller.failures == [(Outcome.REFUSED, "no such file or directory")]
 
 
-def test_a_fault_of_our_own_is_a_local_failure(net):
-    # A broadcast address cannot be connected to by anybody: EACCES here, at once.
+def test_a_connect_that_the_kernel_does_not_permit_is_refused(net):
+    # A broadcast address cannot be connected to by anybody: EACCES here, at once; elsewhere ENETUNREACH.
     caller, _ = net.dial(TcpAddress("255.255.255.255", 80))
-    assert [outcome for outcome, _ in caller.failures] in ([Outcome.LOCAL_FAILURE], [Outcome.REFUSED])
+    assert [outcome for outcome, _ in caller.failures] == [Outcome.REFUSED]
 
 
 def test_an_address_that_this_machine_has_no_way_to_is_passed_over(net, server):
@@ -279,17 +280,245 @@ def test_out_of_descriptors_it_is_our_fault_and_no_address_is_blamed(net, server
     assert caller.failures == [(Outcome.LOCAL_FAILURE, "too many open files")]
 
 
-def test_a_unix_server_whose_queue_is_full_did_not_answer_in_time(net, tmp_path):
+@contextlib.contextmanager
+def as_nobody():
+    """Without root's right to open everything."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def test_a_unix_socket_of_somebody_else_is_refused(net, tmp_path):
     path = str(tmp_path / "s")
     with closing(socket.socket(socket.AF_UNIX)) as sock:
         sock.bind(path)
-        sock.listen(0)
-        outcomes = []
-        for _ in range(5):
+        sock.listen()
+        os.chmod(path, 0)
+        with as_nobody():
             caller, _ = net.dial(UnixAddress(path))
-            outcomes += [outcome for outcome, _ in caller.failures]
-        assert outcomes
-        assert set(outcomes) == {Outcome.CONNECT_TIMEOUT}
+    assert caller.failures == [(Outcome.REFUSED, "permission denied")]
+
+
+@pytest.mark.parametrize(
+    ("what", "text"),
+    [
+        ("a file where a folder should be", "not a directory"),
+        ("a datagram socket", "protocol wrong type for socket"),
+        ("a file", "connection refused"),
+        ("nobody listens", "connection refused"),
+        ("a link to itself", "too many levels of symbolic links"),
+        ("a path too long for a socket", "af_unix path too long"),
+    ],
+)
+def test_whatever_is_wrong_with_a_unix_socket_is_refused_and_said(net, tmp_path, monkeypatch, what, text):
+    monkeypatch.chdir(tmp_path)
+    path = "s"
+    kind = socket.SOCK_DGRAM if what == "a datagram socket" else socket.SOCK_STREAM
+    with closing(socket.socket(socket.AF_UNIX, kind)) as sock:
+        if what.startswith("a file"):
+            (tmp_path / "s").touch()
+            path = "s/app.sock" if "folder" in what else "s"
+        elif what == "a link to itself":
+            (tmp_path / "s").symlink_to("s")
+        elif what == "a path too long for a socket":
+            path = "x" * 200
+        else:
+            sock.bind(path)
+        caller, _ = net.dial(UnixAddress(path))
+    assert caller.failures == [(Outcome.REFUSED, text)]
+
+
+class FullServer:
+    """A unix server whose backlog is full."""
+
+    def __init__(self, path: str) -> None:
+        self.address = UnixAddress(path)
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.bind(path)
+        self.sock.listen(0)
+        self._made: list[socket.socket] = []
+        while True:
+            one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            self._made.append(one)
+            if one.connect_ex(path) == errno.EAGAIN:
+                break
+
+    def accept(self) -> None:
+        """Make room for one."""
+        self._made.append(self.sock.accept()[0])
+
+    def close(self) -> None:
+        for one in [self.sock, *self._made]:
+            one.close()
+
+
+@pytest.fixture
+def full_server(tmp_path):
+    with closing(FullServer(str(tmp_path / "s"))) as one:
+        yield one
+
+
+def test_a_full_backlog_of_a_unix_server_is_waited_for(net, full_server):
+    caller, _ = net.dial(full_server.address)
+    net.world.advance(1.0)
+    assert (caller.connected, caller.failures) == ([], [])
+    full_server.accept()
+    net.world.advance(0.01)
+    assert caller.connected == [full_server.address.path]
+
+
+def test_a_backlog_that_stays_full_is_a_timeout_and_nobody_is_tried_any_more(net, full_server):
+    caller, _ = net.dial(full_server.address, timeout_s=2.0)
+    net.world.advance(1.9)
+    assert caller.failures == []
+    net.world.advance(0.3)
+    assert caller.failures == [(Outcome.CONNECT_TIMEOUT, "its backlog stays full")]
+    full_server.accept()
+    net.world.advance(1.0)
+    assert caller.connected == []
+    assert repr(net.dialer.backlogs) == "<Backlogs: 0 wait>"
+
+
+def test_those_who_wait_for_a_full_backlog_are_connected_in_their_order(net, full_server):
+    callers = [net.dial(full_server.address)[0] for _ in range(3)]
+    for connected in range(1, 4):
+        full_server.accept()
+        net.world.advance(0.01)
+        assert [bool(caller.connected) for caller in callers] == [True] * connected + [False] * (3 - connected)
+
+
+def test_taken_back_while_the_backlog_is_full_nothing_is_connected(net, full_server):
+    caller, attempt = net.dial(full_server.address)
+    attempt.cancel()
+    full_server.accept()
+    net.world.advance(6)
+    assert (caller.connected, caller.failures) == ([], [])
+
+
+def test_a_server_that_goes_away_while_its_backlog_is_full_has_refused(net, full_server):
+    caller, _ = net.dial(full_server.address)
+    os.unlink(full_server.address.path)
+    net.world.advance(0.02)
+    assert caller.failures == [(Outcome.REFUSED, "no such file or directory")]
+
+
+class Kernel:
+    """A kernel that says what it is told to: an errno for an address at `connect`, later (`answers`), or for a family at
+    `socket`. Works where a module's names can be replaced: on the pure build.
+    """
+
+    def __init__(self, monkeypatch) -> None:
+        if not dialer_module.__file__.endswith(".py"):
+            pytest.skip("a compiled module's names cannot be replaced")
+        self.connects: dict[str, int] = {}
+        self.answers: dict[str, int] = {}
+        self.sockets: dict[int, int] = {}
+        kernel = self
+
+        class Socket:
+            def __init__(self, family, kind):
+                if code := kernel.sockets.get(family):
+                    raise OSError(code, os.strerror(code))
+                self._sock = socket.socket(family, kind)
+                self._answer = 0
+
+            def __getattr__(self, name):
+                return getattr(self._sock, name)
+
+            def connect_ex(self, where):
+                self._answer = kernel.answers.get(where[0], 0)
+                # An unconnected socket is reported as hung up at once: as if the answer came now.
+                return (
+                    errno.EINPROGRESS if self._answer else kernel.connects.get(where[0]) or self._sock.connect_ex(where)
+                )
+
+            def getsockopt(self, level, option):
+                return self._answer or self._sock.getsockopt(level, option)
+
+        class Module:
+            socket = Socket
+
+            def __getattr__(self, name):
+                return getattr(socket, name)
+
+        monkeypatch.setattr(dialer_module, "socket", Module())
+
+
+@pytest.fixture
+def kernel(monkeypatch):
+    return Kernel(monkeypatch)
+
+
+OURS = [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC]
+TCP_ERRORS = sorted(errno.errorcode.keys() - {errno.EINPROGRESS, errno.EALREADY, errno.EINTR})
+
+
+@pytest.mark.parametrize("when", ["connects", "answers"])
+@pytest.mark.parametrize("code", TCP_ERRORS, ids=errno.errorcode.__getitem__)
+def test_every_error_of_a_connect_has_its_outcome_and_its_text(net, kernel, code, when):
+    getattr(kernel, when)["10.0.0.1"] = code
+    caller, _ = net.dial(TcpAddress("10.0.0.1", 80))
+    expected = (
+        Outcome.LOCAL_FAILURE
+        if code in OURS
+        else Outcome.CONNECT_TIMEOUT
+        if code == errno.ETIMEDOUT
+        else Outcome.REFUSED
+    )
+    assert caller.failures == [(expected, os.strerror(code).lower())]
+
+
+@pytest.mark.parametrize("address", [TcpAddress("::1", 80), UnixAddress("/run/app")], ids=str)
+@pytest.mark.parametrize(
+    "code", [*OURS, errno.EACCES, errno.EAFNOSUPPORT, errno.EINVAL, errno.EPROTONOSUPPORT], ids=errno.errorcode.get
+)
+def test_every_error_of_making_a_socket_has_its_outcome_and_its_text(net, kernel, code, address):
+    kernel.sockets = {socket.AF_INET6: code, socket.AF_UNIX: code}
+    caller, _ = net.dial(address)
+    expected = Outcome.LOCAL_FAILURE if code in OURS else Outcome.REFUSED
+    assert caller.failures == [(expected, os.strerror(code).lower())]
+
+
+@pytest.mark.parametrize("code", [errno.EADDRNOTAVAIL, errno.EAGAIN], ids=errno.errorcode.get)
+def test_ports_that_are_used_up_are_nobodys_fault_where_a_connect_ever_succeeded(net, kernel, server, code):
+    address = TcpAddress("127.0.0.1", server)
+    assert net.dial(address)[0].connected
+    kernel.connects["127.0.0.1"] = code
+    for _ in range(2):
+        caller, _ = net.dial(address)
+        assert caller.failures == [(Outcome.NO_PORT, os.strerror(code).lower())]
+    kernel.connects.clear()
+    assert net.dial(address)[0].connected
+
+
+def test_one_port_that_was_reached_says_nothing_of_another_one(net, kernel, server):
+    assert net.dial(TcpAddress("127.0.0.1", server))[0].connected
+    kernel.connects["127.0.0.1"] = errno.EADDRNOTAVAIL
+    caller, _ = net.dial(TcpAddress("127.0.0.1", 9))
+    assert [outcome for outcome, _ in caller.failures] == [Outcome.REFUSED]
+
+
+def test_where_ports_to_one_address_are_used_up_the_next_one_is_tried(net, kernel, server):
+    net.resolver.table["app"] = ["127.0.0.1", "127.0.0.2"]
+    address = TcpAddress("app", server)
+    assert net.dial(address)[0].connected
+    kernel.connects = {"127.0.0.1": errno.EADDRNOTAVAIL, "127.0.0.2": errno.ECONNREFUSED}
+    caller, _ = net.dial(address)
+    assert caller.failures == [(Outcome.NO_PORT, "cannot assign requested address, connection refused")]
+
+
+def test_a_poller_that_can_watch_no_more_is_our_own_fault(net, server, monkeypatch):
+    def add(*words):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(net.world.poller, "add", add)
+    caller, _ = net.dial(TcpAddress("127.0.0.1", server))
+    assert caller.failures == [(Outcome.LOCAL_FAILURE, "no space left on device")]
 
 
 def test_the_time_runs_from_the_call_however_long_nothing_happened(net, monkeypatch):

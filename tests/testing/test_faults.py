@@ -82,9 +82,10 @@ def test_by_default_nothing_happens():
         ("refused", Outcome.REFUSED, 0),
         ("hanging", Outcome.CONNECT_TIMEOUT, 5),
         ("local_failure", Outcome.LOCAL_FAILURE, 0),
+        ("no_port", Outcome.NO_PORT, 0),
     ],
 )
-def test_connects_fail_in_three_ways(chance, outcome, after_s):
+def test_connects_fail_in_four_ways(chance, outcome, after_s):
     town = Town(**{chance: 1.0})
     one = town.dial()
     town.clock.advance(max(after_s - 0.1, 0))

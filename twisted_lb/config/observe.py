@@ -10,13 +10,29 @@ from twisted_lb.config.listeners import ListenConfig
 
 
 class LogConfig(Model):
-    """The log: what is logged beside the start and the changes of state."""
+    """The log: what is logged beside the start and the changes of state, and how long a log file may get. twistd's command
+    line says where it goes: to a file (`--logfile`), to the system's log (`--syslog`), or, in the foreground, to standard output.
+    """
 
-    requests: Literal["none", "failed", "all"] = Field(
-        default="none",
-        description="A line for each request when it is over, with client, status, outcome, backend, attempts and "
-        "duration: `failed`: for those that did not simply get their backend's answer at the first attempt. "
+    requests: Literal["none", "brief", "failed", "all"] = Field(
+        default="brief",
+        description="A line for each request when it is over, with client, status, what it ended in, backend, attempts, "
+        "duration, its id (that of the error page) and what was wrong at each backend. `failed`: for those that did not "
+        "simply get their backend's answer at the first attempt, and for what was refused; `brief`: of each kind of failure "
+        "at each backend a line a second at most, with the number of those left out, and none for clients that left. "
         "Danger: `all` costs more than the balancing.",
+    )
+    file_bytes: int = Field(
+        default=10_000_000,
+        ge=0,
+        description="A log file that would grow beyond this is renamed to `NAME.1`, and those before it move on; 0: never, for "
+        "those who rename it from outside (logrotate): it is opened anew within a second, or at SIGUSR1.",
+    )
+    old_files: int = Field(
+        default=5,
+        ge=0,
+        le=1000,
+        description="So many renamed log files are kept, `NAME.1` being the youngest; older ones are removed.",
     )
 
 

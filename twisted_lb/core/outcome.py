@@ -24,6 +24,7 @@ class Outcome(enum.IntEnum):
     CANCELLED = 12
     UNPROCESSED = 13
     BACKEND_DOWN = 14
+    NO_PORT = 15
 
 
 class Retry(enum.Enum):
@@ -82,6 +83,8 @@ CONSEQUENCE: Final[dict[Outcome, Consequence]] = {
     Outcome.UNPROCESSED: Consequence(Retry.ALWAYS, Blame.NONE, 502, alive=True, new_connection=True),
     # Probes have taken the backend out; traffic adds nothing.
     Outcome.BACKEND_DOWN: Consequence(_SAFE, Blame.NONE, 504, alive=None),
+    # No port of ours is left for that address: another one may have some.
+    Outcome.NO_PORT: Consequence(Retry.ALWAYS, Blame.NONE, 503, alive=None),
 }
 
 
@@ -110,3 +113,11 @@ class Refusal(enum.Enum):
     def reason(self) -> str:
         """The reason in a few words."""
         return self.value[1]
+
+
+_BY_STATUS: Final = {refusal.status: refusal for refusal in Refusal if refusal.status != 503}
+
+
+def refusal_of(status: int) -> Refusal:
+    """The refusal of what is no request, by the status that its reader names."""
+    return _BY_STATUS.get(status, Refusal.BAD_REQUEST)

@@ -1,4 +1,4 @@
-"""The record of an exchange: what is known of a request when it ends, for access logs, metrics and other observers."""
+"""The record of a request: what is known of it when it ends, for access logs, metrics and other observers."""
 
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -9,7 +9,8 @@ from twisted_lb.core.outcome import Outcome, Refusal
 
 
 class Record:
-    """The record of one request, from its head to its end. Its server fills it in; observers read it, and may keep it.
+    """The record of one request, from its head to its end; also of what was refused before it became one. Its server
+    fills it in; observers read it, and may keep it.
 
     Moments are monotonic seconds, NEVER for what did not happen: `began` (the request's head was complete),
     `connected_at` (the last attempt had a connection), `head_at` (the final head of the response came), `first_byte_at`
@@ -21,10 +22,13 @@ class Record:
 
     `client` is the address that sent the request, by the claims of trusted proxies; `peer`, the one that is connected
     to us. Both are without port, or a word for those that have no address. `method`, `target` and `request_id` hold
-    validated characters only; `target` is as the client sent it. `route` and `pool` are names, "" where none was found.
+    validated characters only; `target` is as the client sent it, what was refused has `_` where it was not valid. The id
+    is the one that an error page shows. `route` and `pool` are names, "" where none was found.
 
     `attempts` are those that were made, in order, each with its backend, its outcome and a reason. `status` is what the
-    client was told, 0 for nothing. `local_reply`: why there was one (an answer of our own), or None.
+    client was told, 0 for nothing. `local_reply`: why there was one (an answer of our own), or None. `ended_by`: that
+    reason; else CLIENT_GONE, CLIENT_FAULT or CANCELLED, if that cut it short; else the outcome of its last attempt.
+    `detail` is what was wrong, in the words of whoever found it: a parser, the kernel; "" for nothing.
     """
 
     __slots__ = (
@@ -32,7 +36,9 @@ class Record:
         "began",
         "client",
         "connected_at",
+        "detail",
         "ended_at",
+        "ended_by",
         "first_byte_at",
         "head_at",
         "last_byte_at",
@@ -69,6 +75,8 @@ class Record:
         self.attempts: Sequence[Attempt] = ()
         self.status: int = 0
         self.local_reply: Refusal | Outcome | None = None
+        self.ended_by: Refusal | Outcome | None = None
+        self.detail: str = ""
 
     @property
     def took_s(self) -> float:
@@ -81,6 +89,11 @@ class Record:
         return self.attempts[-1].outcome if self.attempts else None
 
     @property
+    def plain(self) -> bool:
+        """Whether the client simply got the answer of the first backend that was asked."""
+        return self.ended_by is Outcome.OK and len(self.attempts) == 1
+
+    @property
     def backend_name(self) -> str:
         """The name of the backend that was asked last; "" when none was."""
         return self.attempts[-1].lease.backend.name if self.attempts else ""
@@ -90,5 +103,27 @@ class Record:
         return f"<Record {request} {self.status}, {len(self.attempts)} attempts>"
 
 
-# An observer is told the record of each request that ends; it must not raise.
+# An observer is told the record of a request that has ended; it must not raise.
 Observer = Callable[[Record], None]
+
+
+class Observers:
+    """Who is told of requests: `of_all` the record of each, `of_failures` of those that are not plain. Where nobody is of
+    the former (`watching`), a plain request has no record, and costs none.
+    """
+
+    __slots__ = ("anybody", "of_all", "of_failures", "watching")
+
+    def __init__(self, of_all: Sequence[Observer] = (), of_failures: Sequence[Observer] = ()) -> None:
+        self.of_all: Final = tuple(of_all)
+        self.of_failures: Final = tuple(of_failures)
+        self.watching: Final = bool(of_all)
+        self.anybody: Final = bool(of_all or of_failures)
+
+    def tell(self, record: Record) -> None:
+        """Tell all whom it concerns."""
+        for observer in self.of_all:
+            observer(record)
+        if self.of_failures and not record.plain:
+            for observer in self.of_failures:
+                observer(record)

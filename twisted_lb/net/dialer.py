@@ -7,30 +7,17 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from twisted_lb.core.address import Address
+from twisted_lb.core.connect_errors import outcome_of, together
 from twisted_lb.core.outcome import Outcome
+from twisted_lb.net.backlogs import Backlogs
+from twisted_lb.net.clock import Later
 from twisted_lb.net.deadlines import Deadline, Deadlines
 from twisted_lb.net.interfaces import StreamProtocol
 from twisted_lb.net.names import Names, SocketAddress
 from twisted_lb.net.poller import WRITE, Pollable, Poller
+from twisted_lb.net.reached import Reached
 from twisted_lb.net.transport import Transport
 
-# No server is there, or no way leads there: the backend is ejected (see core/outcome.py).
-_REFUSED: Final = frozenset(
-    (
-        errno.ECONNREFUSED,
-        errno.EHOSTUNREACH,
-        errno.ENETUNREACH,
-        errno.EHOSTDOWN,
-        errno.ENOENT,
-        errno.ECONNRESET,
-        errno.ENETDOWN,
-    )
-)
-# This machine has nothing left to connect with: no other address would do better.
-_EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC))
-# So are ports: EADDRNOTAVAIL, or EAGAIN where the kernel picks one. For IPv6 the former means that there is none here, and
-# a unix socket says the latter when the queue of its server is full.
-_PORTS: Final = frozenset((errno.EADDRNOTAVAIL, errno.EAGAIN))
 _IN_PROGRESS: Final = frozenset((errno.EINPROGRESS, errno.EALREADY, errno.EINTR))
 
 Failed = Callable[[Outcome, str], None]
@@ -66,8 +53,8 @@ class _Dialling(Pollable):
         self._sock: socket.socket | None = None
         self._deadline: Final = Deadline(self._timed_out)
         self._troubles: list[str] = []
-        self._timeouts: int = 0
-        self._refusals: int = 0
+        self._outcomes: list[Outcome] = []
+        self._backlog_full: bool = False
         self._over: bool = False
         self._cancelled: bool = False
 
@@ -88,7 +75,7 @@ class _Dialling(Pollable):
         """Try the next address; each gets its share of the time that is left."""
         if not self._left:
             self._dialer.names.failed(self._address)
-            self._fail(self._outcome(), ", ".join(self._troubles))
+            self._fail(together(self._outcomes), ", ".join(self._troubles))
             return
         now = self._dialer.poller.clock.now
         share = max(self._ends_at - now, 0.0) / len(self._left)
@@ -97,27 +84,46 @@ class _Dialling(Pollable):
         family, where = self._trying
         try:
             self._sock = sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-            if family != socket.AF_UNIX:
+            if family == socket.AF_UNIX:
+                code = errno.EAGAIN if self._dialer.backlogs.full(where) else sock.connect_ex(where)
+            else:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            code = sock.connect_ex(where)
-            if code in _IN_PROGRESS:
-                self._dialer.poller.add(sock.fileno(), self, WRITE)
+                code = sock.connect_ex(where)
         except OSError as error:
-            self._trouble(error.errno or errno.EIO)
+            # One without a number is not the kernel's, but Python's.
+            self._trouble(error.errno or 0, error.strerror or str(error))
             return
+        if code == errno.EAGAIN and family == socket.AF_UNIX:
+            self._backlog_full = True
+            self._dialer.backlogs.wait(where, self)
+        else:
+            self._began(sock, code)
+
+    def _began(self, sock: socket.socket, code: int) -> None:
+        """The kernel has said how the connect begins: it is under way, done, or has failed."""
         if code in _IN_PROGRESS:
-            return
-        if code:
-            self._trouble(code)
+            try:
+                self._dialer.poller.add(sock.fileno(), self, WRITE)
+            except OSError as error:
+                self._drop_socket()
+                self._fail(Outcome.LOCAL_FAILURE, (error.strerror or str(error)).lower())
+        elif code:
+            self._trouble(code, os.strerror(code))
         else:
             # Connected at once (unix sockets do): told after the batch, so that callers see one order of events.
             self._dialer.poller.soon(self._connected)
 
-    def _outcome(self) -> Outcome:
-        """The outcome when no address worked: the worst that was heard from the other side, if anything was."""
-        if self._timeouts:
-            return Outcome.CONNECT_TIMEOUT
-        return Outcome.REFUSED if self._refusals else Outcome.LOCAL_FAILURE
+    def try_again(self) -> bool:
+        """See Waiting: the backlog of a unix socket was full."""
+        sock = self._sock
+        assert sock is not None
+        assert self._trying is not None
+        code = sock.connect_ex(self._trying[1])
+        if code == errno.EAGAIN:
+            return False
+        self._backlog_full = False
+        self._began(sock, code)
+        return True
 
     def ready(self, flags: int) -> None:
         """See Pollable: the connection is made or was refused."""
@@ -127,7 +133,7 @@ class _Dialling(Pollable):
         self._dialer.poller.remove(sock.fileno())
         code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
-            self._trouble(code)
+            self._trouble(code, os.strerror(code))
         else:
             self._connected()
 
@@ -139,34 +145,37 @@ class _Dialling(Pollable):
         self._deadline.end()
         self._sock = None
         assert self._trying is not None
-        _, where = self._trying
+        family, where = self._trying
+        if family != socket.AF_UNIX:
+            self._dialer.reached.add(self._trying)
         self._dialer.names.worked(self._address, self._trying)
         Transport(self._dialer.poller, sock, where).open(self._protocol)
 
-    def _trouble(self, code: int) -> None:
+    def _trouble(self, code: int, text: str) -> None:
         """One address did not work; the others may do better, unless this machine cannot connect at all."""
         self._drop_socket()
-        text = os.strerror(code).lower()
-        family = socket.AF_INET if self._trying is None else self._trying[0]
-        if code in _EXHAUSTED or (code in _PORTS and family == socket.AF_INET):
-            self._fail(Outcome.LOCAL_FAILURE, text)
-            return
-        if code == errno.ETIMEDOUT or (code == errno.EAGAIN and family == socket.AF_UNIX):
-            self._timeouts += 1
-        elif code in _REFUSED:
-            self._refusals += 1
+        trying = self._trying
+        assert trying is not None
+        unix = trying[0] == socket.AF_UNIX
+        outcome = outcome_of(code, unix=unix, reached=trying in self._dialer.reached)
+        if outcome is Outcome.LOCAL_FAILURE:
+            self._fail(outcome, text.lower())
+        else:
+            self._failed_there(outcome, text.lower())
+
+    def _failed_there(self, outcome: Outcome, text: str) -> None:
+        self._outcomes.append(outcome)
         if text not in self._troubles:
             self._troubles.append(text)
         self._next()
 
     def _timed_out(self) -> None:
-        self._timeouts += 1
         if self._sock is None:
             self._fail(Outcome.CONNECT_TIMEOUT, "the name server did not answer in time")
             return
+        text = "its backlog stays full" if self._backlog_full else "no answer in time"
         self._drop_socket()
-        self._troubles.append("no answer in time")
-        self._next()
+        self._failed_there(Outcome.CONNECT_TIMEOUT, text)
 
     def _fail(self, outcome: Outcome, detail: str) -> None:
         if self._over:
@@ -195,17 +204,25 @@ class _Dialling(Pollable):
         sock = self._sock
         if sock is not None:
             self._sock = None
+            if self._backlog_full:
+                self._backlog_full = False
+                assert self._trying is not None
+                self._dialer.backlogs.leave(self._trying[1], self)
             self._dialer.poller.remove(sock.fileno())
             self._dialer.poller.close_later(sock)
 
 
 class Dialer:
-    """A dialer over real sockets."""
+    """A dialer over real sockets. It remembers what it ever reached (`reached`), and who waits for room in the backlog of a
+    unix socket (`backlogs`).
+    """
 
-    def __init__(self, poller: Poller, deadlines: Deadlines, names: Names) -> None:
+    def __init__(self, poller: Poller, deadlines: Deadlines, names: Names, later: Later) -> None:
         self.poller: Final = poller
         self.deadlines: Final = deadlines
         self.names: Final = names
+        self.reached: Final = Reached()
+        self.backlogs: Final = Backlogs(later)
 
     def dial(self, address: Address, protocol: StreamProtocol, timeout_s: float, failed: Failed) -> Attempt:
         """See Dial."""

@@ -21,6 +21,7 @@ from twisted_lb.core.retry import IDEMPOTENT
 from twisted_lb.net.client_side import ClientSide
 from twisted_lb.net.dialer import Attempt as Dialling
 from twisted_lb.net.frontend import Frontend
+from twisted_lb.net.local_reply import safe_id
 from twisted_lb.net.relay import Relay
 from twisted_lb.net.replay import Replay
 from twisted_lb.net.route import Lead
@@ -46,7 +47,7 @@ class Exchange(Requester):
 
     __slots__ = (
         "_bad_status", "_client_full", "_client_paused", "_clock", "_cluster", "_frontend", "_lead",
-        "_local_reply", "_relay", "_replay", "_request_ended", "_trailers", "_upstream_head", "attempts",
+        "_local_reply", "_recorded", "_relay", "_replay", "_request_ended", "_trailers", "_upstream_head", "attempts",
         "began_at", "client", "first_byte_at", "head", "last_byte_at", "over", "queued_s", "request_bytes",
         "request_id", "responded_at", "response_bytes", "route", "started", "status",
     )  # fmt: skip
@@ -90,6 +91,8 @@ class Exchange(Requester):
         self._client_paused: bool = False
         self._client_full: bool = False
         self._bad_status: bool = False
+        # Whether somebody wants to know how it ends: they want all, or something has gone wrong.
+        self._recorded: bool = frontend.observers.watching
         self._relay: Relay | None = None
         self._local_reply: Refusal | Outcome | None = None  # why there was a local reply
 
@@ -176,24 +179,33 @@ class Exchange(Requester):
         elif self._upstream is not None:
             self._upstream.resume()
 
-    def client_gone(self) -> None:
-        """The client left; the request to the backend is taken back."""
-        self._drop(Outcome.CLIENT_GONE)
+    def client_gone(self, detail: str = "") -> None:
+        """The client left, or was cut for what `detail` says; the request to the backend is taken back."""
+        self._drop(Outcome.CLIENT_GONE, detail)
 
-    def client_fault(self, status: int) -> tuple[ResponseHead, bytes] | None:
-        """The client broke its own message: what its own side tells it (a local reply), None when an answer has begun."""
+    def client_fault(self, status: int, detail: str) -> tuple[ResponseHead, bytes] | None:
+        """The client broke its own message, how says `detail`: what its own side tells it (a local reply), None when an
+        answer has begun.
+        """
+        return self._cut(Outcome.CLIENT_FAULT, status, detail)
+
+    def refuse(self, detail: str) -> tuple[ResponseHead, bytes] | None:
+        """The exchange is cancelled by us: what its client is told (a local reply), None when an answer has begun."""
+        return self._cut(Outcome.CANCELLED, 503, detail)
+
+    def _cut(self, outcome: Outcome, status: int, detail: str) -> tuple[ResponseHead, bytes] | None:
         reply = None
-        if not self.started:
+        if not (self.started or self.over):
             reply = self.local_reply(status)
-            self._note_reply(Outcome.CLIENT_FAULT, status, reply[1])
-        self._drop(Outcome.CLIENT_FAULT)
+            self._note_reply(outcome, status, reply[1])
+        self._drop(outcome, detail)
         return reply
 
     def cancel(self) -> None:
         """The exchange is cancelled by us; the client side sees to its connection."""
         self._drop(Outcome.CANCELLED)
 
-    def _drop(self, outcome: Outcome) -> None:
+    def _drop(self, outcome: Outcome, detail: str = "") -> None:
         if self.over:
             return
         self._end()
@@ -206,8 +218,8 @@ class Exchange(Requester):
         if self.attempts.waiting is not None:
             self._cluster.leave(self.attempts.waiting)
             self.attempts.withdraw()
-        self._settle(outcome, "")
-        self._tell_end()
+        self._settle(outcome, detail)
+        self._tell_end(outcome, detail)
 
     # Attempts.
 
@@ -312,6 +324,7 @@ class Exchange(Requester):
             self._tell_end()
             self.client.abort()
             return
+        self._recorded = True
         again = self.attempts.again(outcome, self._clock.now, replayable=self._replayable())
         self._go(again, new_connection=CONSEQUENCE[outcome].new_connection)
 
@@ -355,6 +368,7 @@ class Exchange(Requester):
         attempts = self.attempts
         attempt = attempts.current
         upstream = self._upstream
+        self._recorded = True
         again = attempts.again(Outcome.BAD_STATUS, self._clock.now, replayable=self._replayable())
         if not isinstance(again, Lease):
             attempts.withdraw()  # a response is here already: it does not wait
@@ -390,7 +404,7 @@ class Exchange(Requester):
         frontend.exchanges -= 1
         if self._cluster.waiting:
             self._cluster.freed()
-        if frontend.observers:
+        if self._recorded:
             self._tell_end()
         self.client.finish(trailers)
 
@@ -459,7 +473,8 @@ class Exchange(Requester):
                 self._cluster.freed()
 
     def local_reply(self, status: int) -> tuple[ResponseHead, bytes]:
-        """Head and body of a local reply to this request."""
+        """Head and body of a local reply to this request; its id is that of the record."""
+        self.request_id = safe_id(self.request_id) or self._frontend.runtime.new_id()
         return self.route.local_reply(status, self.head.lines, self.request_id)
 
     def _reply_for(self, refusal: Refusal | None) -> None:
@@ -495,13 +510,20 @@ class Exchange(Requester):
             self.over = True
             self._frontend.exchanges -= 1
 
-    def _tell_end(self) -> None:
-        """Tell each observer the record: the exchange is over, and all that is to be known about it is known."""
+    def _tell_end(self, cut: Outcome | None = None, detail: str = "") -> None:
+        """Tell observers the record: the exchange is over, and all that is to be known about it is known. `cut`: what cut
+        it short, rather than the outcome of an attempt.
+        """
         observers = self._frontend.observers
-        if observers:
-            record = self._record()
-            for observer in observers:
-                observer(record)
+        if not observers.anybody:
+            return
+        record = self._record()
+        last = record.attempts[-1] if record.attempts else None
+        record.ended_by = self._local_reply
+        if record.ended_by is None:
+            record.ended_by = cut if cut is not None or last is None else last.outcome
+        record.detail = detail or ("" if last is None else last.detail)
+        observers.tell(record)
 
     def _record(self) -> Record:
         record = Record(self.began_at)
@@ -518,7 +540,7 @@ class Exchange(Requester):
         record.client = record.peer = self.client.who()
         record.method = self.head.method
         record.target = self.head.target
-        record.request_id = self.request_id
+        record.request_id = safe_id(self.request_id)
         record.route = self.route.name
         record.pool = self._cluster.name
         record.status = self.status

@@ -3,8 +3,9 @@
 from typing import Final, Protocol
 
 from twisted_lb.core.gate import Gate
-from twisted_lb.core.record import Observer
-from twisted_lb.net.local_reply import accept_of, local_reply, safe_id
+from twisted_lb.core.outcome import Refusal
+from twisted_lb.core.record import Observers, Record
+from twisted_lb.net.local_reply import Claim, accept_of, local_reply, safe_id
 from twisted_lb.net.route import Lead, Route
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.settings import ClientRules
@@ -29,7 +30,7 @@ class Frontend:
 
     `client_rules` and `default_route` may be replaced while it runs: a connection goes by the new ones from its next
     request on. `gate` counts the clients' connections. `exchanges` are those that run, on whatever client side;
-    `observers` are told the record of each that ends, and must not raise.
+    `observers` are told how they end, and of what was refused before there was one.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class Frontend:
         rules: ClientRules,
         default_route: Route,
         gate: Gate,
-        observers: tuple[Observer, ...] = (),
+        observers: Observers,
     ) -> None:
         self.name: Final = name
         self.runtime: Final = runtime
@@ -98,6 +99,29 @@ class Frontend:
             accept_of(lines),
             self.client_rules.pages.get(status),
         )
+
+    def refuse(
+        self, refusal: Refusal, detail: str, claim: Claim, route: Route | None = None
+    ) -> tuple[ResponseHead, bytes]:
+        """Refuse what gets no exchange: head and body of a local reply, of its route where it was led to one. `detail` is
+        what is wrong with it.
+        """
+        request_id = safe_id(claim.request_id) or self.runtime.new_id()
+        owner = self if route is None else route
+        reply = owner.local_reply(refusal.status, claim.lines, request_id)
+        if self.observers.anybody:
+            record = Record(self.clock.now)
+            record.ended_at = self.clock.now
+            record.client = record.peer = claim.client
+            record.method, record.target, record.request_id = claim.method, claim.target, request_id
+            if route is not None:
+                record.route, record.pool = route.name, route.cluster.name
+            record.status = refusal.status
+            record.response_bytes = 0 if claim.method == b"HEAD" else len(reply[1])
+            record.local_reply = record.ended_by = refusal
+            record.detail = detail
+            self.observers.tell(record)
+        return reply
 
     def drain(self) -> None:
         """Graceful drain: finish what has begun, and begin nothing new on the connections that are here."""

@@ -8,12 +8,13 @@ from typing import Final
 from mypy_extensions import mypyc_attr
 from twisted.python.failure import Failure
 
-from twisted_lb.core.outcome import Refusal
+from twisted_lb.core.outcome import Refusal, refusal_of
 from twisted_lb.net.client_connection import LAST_REQUEST_S, LINGER_S, ClientConnection, Speaker
 from twisted_lb.net.client_side import ClientSide
 from twisted_lb.net.exchange import Exchange
 from twisted_lb.net.frontend import Frontend
 from twisted_lb.net.interfaces import Receiver, StreamTransport
+from twisted_lb.net.local_reply import Claim
 from twisted_lb.net.outgoing import Outgoing
 from twisted_lb.net.relay import Leg
 from twisted_lb.net.route import Lead, Route
@@ -87,7 +88,8 @@ class Http1(ClientSide, Receiver, Speaker):
         self._out.attach(transport)
         if not self._connection.open(transport, self._scheme, self):
             self._persist = False
-            self._say(*self._frontend.local_reply(Refusal.RATE_LIMITED.status))
+            detail = "too many connections of one client"
+            self._say(*self._frontend.refuse(Refusal.RATE_LIMITED, detail, Claim(self.who())))
             self._state = _LINGERING
             self._connection.arm(LINGER_S)
             transport.loseConnection()
@@ -154,7 +156,8 @@ class Http1(ClientSide, Receiver, Speaker):
         route = self._frontend.route(head)
         framing = head.fields.framing
         if framing > 0 and not route.takes(framing):
-            reply = route.local_reply(413, head.lines, head.fields.request_id)
+            claim = Claim(self.who(), head.line, head.lines, head.fields.request_id)
+            reply = self._frontend.refuse(Refusal.BODY_TOO_LARGE, "Content-Length is beyond the limit", claim, route)
             self._refuse_with(reply, heading=head.method == b"HEAD")
             return False
         self._begin(head, route)
@@ -366,8 +369,9 @@ class Http1(ClientSide, Receiver, Speaker):
     def _refuse(self, bad: BadMessage) -> None:
         """Refuse what came, which is no request: a local reply, and the close."""
         # RFC 9110 9.3.2: no body for a HEAD, even for one that is refused.
-        heading = self._reader.buffer[:5] == b"HEAD "
-        self._refuse_with(self._frontend.local_reply(bad.status), heading=heading)
+        claim = Claim(self.who(), self._reader.buffer)
+        reply = self._frontend.refuse(refusal_of(bad.status), bad.reason, claim)
+        self._refuse_with(reply, heading=claim.method == b"HEAD")
 
     def _refuse_with(self, reply: tuple[ResponseHead, bytes], *, heading: bool) -> None:
         """Send this local reply and close."""
@@ -391,7 +395,7 @@ class Http1(ClientSide, Receiver, Speaker):
         self._exchange = None
         if exchange is None:
             return
-        reply = exchange.client_fault(bad.status)
+        reply = exchange.client_fault(bad.status, bad.reason)
         if reply is None:
             self.abort()
         else:
@@ -429,6 +433,8 @@ class Http1(ClientSide, Receiver, Speaker):
         elif state is _IDLE and not connection.full:
             self._close()
         else:
+            if self._exchange is not None:
+                self._exchange.client_gone("it does not take its answer")
             connection.abort()
 
     def readConnectionLost(self) -> None:

@@ -22,6 +22,14 @@ _REASONS: Final = {
     505: b"HTTP Version Not Supported",
 }
 
+# A request id is shown in field values, HTML, JSON and the log: what is left out has a meaning in one of them.
+_ID_BYTES: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_.:/+=@"
+_SAFE: Final = bytes(c if c in _ID_BYTES else 0x5F for c in range(256))
+# Of what is no request its first two words are shown, as far as they are visible characters: a log line cannot be forged.
+_SHOWN: Final = bytes(c if 0x21 <= c <= 0x7E else 0x5F for c in range(256))
+_METHOD_SHOWN: Final = 32
+_TARGET_SHOWN: Final = 1024
+
 TEXT: Final = b"text/plain"
 HTML: Final = b"text/html"
 JSON: Final = b"application/json"
@@ -30,6 +38,22 @@ _PAGE: Final = (
     b"<!doctype html><meta charset=utf-8><title>%(status)d %(reason)b</title>"
     b"<h1>%(status)d %(reason)b</h1><p>Request %(id)b</p>\n"
 )
+
+
+class Claim:
+    """What is known of a request that is refused before there is an exchange: the address that sent it, its first line, or
+    as much of it as came, its field lines and its id, where they were read.
+    """
+
+    __slots__ = ("client", "lines", "method", "request_id", "target")
+
+    def __init__(self, client: str, line: bytes = b"", lines: bytes = b"", request_id: bytes = b"") -> None:
+        method, _, rest = line[: _METHOD_SHOWN + 1 + _TARGET_SHOWN].partition(CRLF)[0].partition(b" ")
+        self.client: Final = client
+        self.method: Final = method[:_METHOD_SHOWN].translate(_SHOWN)
+        self.target: Final = rest.partition(b" ")[0][:_TARGET_SHOWN].translate(_SHOWN)
+        self.lines: Final = lines
+        self.request_id: Final = request_id
 
 
 class ErrorPage:
@@ -76,7 +100,7 @@ def _body(kind: bytes, status: int, reason: bytes, request_id: bytes) -> bytes:
 
 def safe_id(request_id: bytes) -> bytes:
     """A client's request id as far as it is safe everywhere: at most 128 characters, none that has a meaning."""
-    return bytes(c if (chr(c).isalnum() and c < 128) or c in b"-_.:/+=@" else 0x5F for c in request_id[:128])
+    return request_id[:128].translate(_SAFE)
 
 
 def preferred_type(accept: bytes) -> bytes:

@@ -37,7 +37,7 @@ def runtime_of(reactor: Any, seed: int, lost: Callable[[], None], *, whole_proce
         later=timers.callLater,
         soon=poller.soon,
         time=timers,
-        dial=Dialer(poller, deadlines, names),
+        dial=Dialer(poller, deadlines, names, timers.callLater),
         deadlines=deadlines,
         poller=poller,
         seed=seed,

@@ -9,10 +9,12 @@ from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
+from twisted_lb.core.outcome import Refusal, refusal_of
 from twisted_lb.net.client_side import ClientSide
 from twisted_lb.net.deadlines import Deadline
 from twisted_lb.net.exchange import Exchange
 from twisted_lb.net.frontend import Frontend
+from twisted_lb.net.local_reply import Claim
 from twisted_lb.net.relay import Leg
 from twisted_lb.net.route import Lead, Route
 from twisted_lb.wire.grammar import CRLF, BadMessage
@@ -52,13 +54,13 @@ class BalancedReverseProxyResource(ReverseProxyResource):
         try:
             head = self._head(request)
         except BadMessage as bad:
-            client.refuse(bad.status, self.engine)
+            client.refuse(refusal_of(bad.status), bad.reason)
             return NOT_DONE_YET
         route = self.engine.route(head)
         if route.takes(head.fields.framing):
             client.begin(head, route)
         else:
-            client.refuse(413, route)
+            client.refuse(Refusal.BODY_TOO_LARGE, "the body is beyond the limit", route)
         return NOT_DONE_YET
 
     def _head(self, request: Request) -> RequestHead:
@@ -146,14 +148,20 @@ class _RequestClient(ClientSide):
                 self._exchange.end_request(b"")
         self._pumping = False
 
-    def refuse(self, status: int, owner: Frontend | Route) -> None:
-        """Send a local reply of a frontend or a route, and read no more of this client."""
+    def refuse(self, refusal: Refusal, detail: str, route: Route | None = None) -> None:
+        """Refuse the request before there is an exchange, and read no more of this client."""
         request = self._request
         fields = request.requestHeaders
-        accept = b", ".join(fields.getRawHeaders(b"accept", ()))
-        head, body = owner.local_reply(
-            status, b"Accept: %b\r\n" % accept, b", ".join(fields.getRawHeaders(b"x-request-id", ()))
+        claim = Claim(
+            self.who(),
+            b"%b %b" % (request.method, request.uri),
+            b"Accept: %b\r\n" % b", ".join(fields.getRawHeaders(b"accept", ())),
+            b", ".join(fields.getRawHeaders(b"x-request-id", ())),
         )
+        self._answer(*self._frontend.refuse(refusal, detail, claim, route))
+
+    def _answer(self, head: ResponseHead, body: bytes) -> None:
+        """Send a local reply, and close."""
         self.start(head, len(body), b"")
         self._close_behind()
         self.write(body)
@@ -251,11 +259,11 @@ class _RequestClient(ClientSide):
         exchange = self._exchange
         if exchange is None or self._over:
             return
-        exchange.cancel()
-        if exchange.started:
+        reply = exchange.refuse("the balancer stops")
+        if reply is None:
             self.abort()
         else:
-            self.refuse(503, exchange.route)
+            self._answer(*reply)
 
     # IPushProducer, and the client leaving.
 
@@ -278,6 +286,8 @@ class _RequestClient(ClientSide):
 
     def _too_slow(self) -> None:
         """The client took nothing for `taking_idle_s`: its connection is cut, and `_left` hears of it."""
+        if self._exchange is not None:
+            self._exchange.client_gone("it does not take its answer")
         channel = self._request.channel
         if hasattr(channel, "forceAbortClient"):
             channel.forceAbortClient()

@@ -53,9 +53,8 @@ def runtime_of(
 class Balanced:
     """A balancer with this configuration on a MemoryNetwork, at `address`; its backends are those of the test.
 
-    `events` are the changes of state so far, `records` those of the exchanges that have ended, unless there are
-    other `observers`. `close` ends it;
-    exchanges that are still running then are cut.
+    `events` are the changes of state so far, `records` those of the requests that have ended, or were refused,
+    unless there are other `observers`. `close` ends it; exchanges that are still running then are cut.
     """
 
     def __init__(

@@ -16,8 +16,10 @@ class Chances:
     refused: float = 0.0
     # The connect gets no answer: it ends by its timeout.
     hanging: float = 0.0
-    # This machine has nothing left to connect with (descriptors, ports).
+    # This machine has nothing left to connect with (descriptors, buffers).
     local_failure: float = 0.0
+    # This machine has no port left for that address.
+    no_port: float = 0.0
 
     # The kernel takes a part only, at least a byte, and for a moment no more.
     partial_write: float = 0.0
@@ -44,9 +46,14 @@ class Chances:
 
     def __post_init__(self) -> None:
         """ValueError when the chances of a group are more than 1 together."""
-        for group in ((self.refused, self.hanging, self.local_failure), self.of_a_connection):
+        for group in (self.of_a_connect, self.of_a_connection):
             if sum(group) > 1 or min(group) < 0:
                 raise ValueError(f"{group} are not probabilities that exclude each other")
+
+    @property
+    def of_a_connect(self) -> tuple[float, ...]:
+        """The chances of how a connect fails: refused, hanging, local failure, no port."""
+        return self.refused, self.hanging, self.local_failure, self.no_port
 
     @property
     def of_a_connection(self) -> tuple[float, ...]:

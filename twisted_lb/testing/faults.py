@@ -30,7 +30,8 @@ _BEFALLS: Final = ("reset", "closed", "half-closed", "stalled")
 _TROUBLES: Final = (
     (Outcome.REFUSED, "connection refused"),
     (Outcome.CONNECT_TIMEOUT, "no answer in time"),
-    (Outcome.LOCAL_FAILURE, "no ports left"),
+    (Outcome.LOCAL_FAILURE, "too many open files"),
+    (Outcome.NO_PORT, "cannot assign requested address"),
 )
 
 
@@ -68,7 +69,7 @@ class Faults:
     def trouble(self, address: Address) -> tuple[Outcome, str] | None:
         """How an attempt to connect fails, None when it does not."""
         chances = self.chances
-        index = self._drawn((chances.refused, chances.hanging, chances.local_failure))
+        index = self._drawn(chances.of_a_connect)
         if index is None:
             return None
         self._note(_TROUBLES[index][0].name.lower(), str(address))
