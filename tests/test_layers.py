@@ -24,7 +24,8 @@ MAY_IMPORT = {
     "request_log": ({"core"}, {"twisted"}),
     "plan": ({"config", "core", "errors", "net", "wire"}, set()),
     # Where every part of the data path is made.
-    "data_plane": ({"__init__", "checks", "core", "net", "plan", "probes", "request_log"}, {"twisted"}),
+    "data_plane": ({"__init__", "checks", "core", "draining", "net", "plan", "probes", "request_log"}, {"twisted"}),
+    "draining": (set(), {"twisted"}),
     "admin": (set(), {"twisted"}),
     "event_log": ({"core"}, {"twisted"}),
     "process": (set(), set()),
