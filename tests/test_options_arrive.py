@@ -57,6 +57,7 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("timeouts.tunnel_idle_s", 27.0, lambda p: p.route.tunnel_idle_s, None),
     ("timeouts.connect_s", 28.0, lambda p: p.upstream.connect_s, None),
     ("timeouts.drain_s", 0.25, lambda p: p.plan.drain_s, None),
+    ("timeouts.tunnel_drain_s", 1.25, lambda p: p.plan.tunnel_drain_s, None),
     ("limits.request_line_bytes", 4000, lambda p: [limits.line_bytes for limits in p.limits], [4000, 4000]),
     ("limits.head_bytes", 5000, lambda p: [limits.head_bytes for limits in p.limits], [5000, 5000]),
     ("limits.head_fields", 17, lambda p: [limits.fields for limits in p.limits], [17, 17]),

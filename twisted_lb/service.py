@@ -8,9 +8,8 @@
 import contextlib
 import random
 import resource
-import signal
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Final
 
 from twisted.application.service import MultiService
@@ -31,6 +30,7 @@ from twisted_lb.net.frontend import Frontend
 from twisted_lb.net.listener import bind_tcp
 from twisted_lb.net.over_reactor import release, runtime_of
 from twisted_lb.plan import DEFAULT, Plan, pages_of, plan_of
+from twisted_lb.signals import Signals, while_stopping
 
 # What the process has open beside connections (about 12: logs, epolls, listeners, the reactor's waker) or opens for a
 # moment: /etc/hosts, an error page.
@@ -44,10 +44,11 @@ class LoadBalancerService(MultiService):
     """A load balancer as a Twisted service.
 
     It binds in `privilegedStartService`, so that `twistd --uid` works, or in `startService` where nobody called that.
-    `stopService` returns a Deferred: running exchanges finish first, for at most `drain_s`. `reactor` is the global one
-    unless given. With `listening` off it has no port of its own: a resource brings the requests to its `engine`. With
-    `whole_process` it is what the process is for, and tunes it. Everything that is decided by chance follows from `seed`,
-    which the line at start names. Raises StartError when it cannot listen.
+    `stopService` returns a Deferred: running exchanges finish first, for at most `drain_s`, or, after `leave_patiently`,
+    for `tunnel_drain_s`. `reactor` is the global one unless given. With `listening` off it has no port of its own: a
+    resource brings the requests to its `engine`. With `whole_process` it is what the process is for: it hears the signals
+    and tunes it. Everything that is decided by chance follows from `seed`, which the line at start names. Raises
+    StartError when it cannot listen.
     """
 
     def __init__(
@@ -76,6 +77,9 @@ class LoadBalancerService(MultiService):
         self._status_socket: socket.socket | None = None
         self._status_port: Any = None
         self._plane: DataPlane | None = None
+        self._draining: DataPlane | None = None
+        self._patient: bool = False  # the next stop gives tunnels and endless answers their time
+        self._signals: Signals | None = None
 
     def privilegedStartService(self) -> None:
         """Bind the listeners while the process still has the privilege to."""
@@ -119,6 +123,9 @@ class LoadBalancerService(MultiService):
             seed=self._seed,
         )
         if self._whole_process:
+            if self._signals is None:
+                self._signals = Signals(self, self._reactor)
+                self._signals.install()
             process.tune()
 
     def _serve_status(self, sock: socket.socket) -> None:
@@ -129,8 +136,35 @@ class LoadBalancerService(MultiService):
 
     def _nothing_moves(self) -> None:
         _log.critical("nothing moves any more without the poller: stopping")
+        self._stop_reactor()
+
+    def _stop_reactor(self) -> None:
         with contextlib.suppress(ReactorNotRunning):
             self._reactor.stop()
+
+    # What signals ask for.
+
+    def reload(self) -> None:
+        """Reload the configuration: there is nothing yet that could be, and the log says so."""
+        _log.info("there is nothing to reload yet (SIGHUP): a restart reads the configuration anew")
+
+    def reopen_logs(self) -> None:
+        """Open the log files anew (SIGUSR1). Those of twistd are its own handler's business, which was called before."""
+
+    def leave(self, reason: str) -> None:
+        """End the process gracefully: running exchanges have `drain_s`."""
+        _log.info("stopping: {reason}", reason=reason)
+        self._reactor.callWhenRunning(self._stop_reactor)
+
+    def leave_patiently(self, reason: str) -> None:
+        """End the process gracefully, with up to `tunnel_drain_s` for tunnels and endless answers; asked for once more
+        while a stop is under way, it is over at once.
+        """
+        if self._draining is not None:
+            self._draining.hurry()
+            return
+        self._patient = True
+        self.leave(reason)
 
     def set_timeouts(self, timeouts: TimeoutsConfig) -> None:
         """Replace the timeouts, also under load: a wait that has begun lasts as long as it was told."""
@@ -196,33 +230,14 @@ class LoadBalancerService(MultiService):
     @inlineCallbacks
     def _drained(self, plane: DataPlane) -> Any:
         """Drain the data plane; a second signal ends the drain."""
-        restore = _on_signal(self._reactor, plane.hurry)
+        self._draining = plane
+        restore = while_stopping(self._reactor, plane.hurry)
         try:
-            yield plane.drain(self._plan.drain_s)
+            yield plane.drain(self._plan.tunnel_drain_s if self._patient else self._plan.drain_s)
         finally:
             restore()
-
-
-def _on_signal(reactor_: Any, hurry: Callable[[], None]) -> Callable[[], None]:
-    """While draining, let SIGINT and SIGTERM call `hurry`; returns what puts the old handlers back.
-
-    Only where the reactor installed its own handlers, which would merely complain that it is stopping already.
-    """
-    old: dict[int, Any] = {}
-    call = reactor_.callFromThread
-    for number in (signal.SIGINT, signal.SIGTERM):
-        handler = signal.getsignal(number)
-        installed_by: Any = getattr(handler, "__self__", None)
-        if installed_by is not reactor_:
-            continue
-        old[number] = handler
-        signal.signal(number, lambda *_: call(hurry))
-
-    def restore() -> None:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-
-    return restore
+            self._draining = None
+            self._patient = False
 
 
 def _bind(listen: ListenConfig) -> socket.socket:
