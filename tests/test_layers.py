@@ -26,7 +26,7 @@ MAY_IMPORT = {
     # Where every part of the data path is made.
     "data_plane": ({"__init__", "checks", "core", "draining", "net", "plan", "probes", "request_log"}, {"twisted"}),
     "draining": (set(), {"twisted"}),
-    "admin": (set(), {"twisted"}),
+    "admin": ({"core"}, {"twisted"}),
     "event_log": ({"core"}, {"twisted"}),
     "process": (set(), set()),
     "signals": (set(), {"twisted"}),

@@ -9,16 +9,17 @@ import contextlib
 import random
 import resource
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import inlineCallbacks, maybeDeferred
+from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred, succeed
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 
 from twisted_lb import __version__, process
-from twisted_lb.admin.status import status_site
+from twisted_lb.admin.readiness import Readiness, Verdict
+from twisted_lb.admin.status import StatusSite
 from twisted_lb.build_info import build
 from twisted_lb.config import ListenConfig, LoadBalancerConfig, TimeoutsConfig
 from twisted_lb.core.backend import BackendSpec
@@ -27,7 +28,7 @@ from twisted_lb.errors import listen_error, report_start_errors
 from twisted_lb.event_log import log_event
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.frontend import Frontend
-from twisted_lb.net.listener import bind_tcp
+from twisted_lb.net.listener import Listener, bind_tcp
 from twisted_lb.net.over_reactor import release, runtime_of
 from twisted_lb.plan import DEFAULT, Plan, pages_of, plan_of
 from twisted_lb.signals import Signals, while_stopping
@@ -66,7 +67,6 @@ class LoadBalancerService(MultiService):
 
             reactor = global_reactor
         self.config = config
-        self.ready: bool = False
         self._pages: Final = pages_of(config)
         self._plan: Plan = plan_of(config, self._pages)
         self._reactor: Final = reactor
@@ -75,9 +75,12 @@ class LoadBalancerService(MultiService):
         self._seed: Final = random.getrandbits(_SEED_BITS) if seed is None else seed
         self._sockets: list[socket.socket] = []
         self._status_socket: socket.socket | None = None
-        self._status_port: Any = None
+        self._status: Listener | None = None
+        self._status_site: StatusSite | None = None
+        self._readiness: Readiness | None = None
         self._plane: DataPlane | None = None
         self._draining: DataPlane | None = None
+        self._end_grace: Callable[[], None] | None = None
         self._patient: bool = False  # the next stop gives tunnels and endless answers their time
         self._signals: Signals | None = None
 
@@ -107,18 +110,25 @@ class LoadBalancerService(MultiService):
         runtime = runtime_of(self._reactor, self._seed, self._nothing_moves, whole_process=self._whole_process)
         room = room_for_clients(limit, len(self.config.backends))
         plane = self._plane = DataPlane(runtime, self._plan, {DEFAULT: sockets}, hear=log_event, room=room)
+        self._readiness = Readiness(
+            lambda: {name: cluster.pool for name, cluster in plane.clusters.items()},
+            runtime.time.seconds,
+            start_s=self.config.ready_start_s,
+            requires=self.config.ready_requires,
+        )
         if self._status_socket is not None:
-            self._serve_status(self._status_socket)
+            self._serve_status(plane, self._status_socket)
             self._status_socket = None
-        self.ready = True
         super().startService()
         _log.info(
-            "twisted_lb {version} ({build}) on {listeners}: {policy} over {backends}; {descriptors} descriptors, seed {seed}",
+            "twisted_lb {version} ({build}) on {listeners}: {policy} over {backends}; "
+            "{status}{descriptors} descriptors, seed {seed}",
             version=__version__,
             build=build(),
             listeners=", ".join(one.address for one in plane.listeners[DEFAULT]) or "no port of its own",
             policy=self.config.policy,
             backends=", ".join(spec.name for spec in self.config.backends),
+            status="" if self._status is None else f"status on {self._status.address}, ",
             descriptors=limit,
             seed=self._seed,
         )
@@ -128,11 +138,22 @@ class LoadBalancerService(MultiService):
                 self._signals.install()
             process.tune()
 
-    def _serve_status(self, sock: socket.socket) -> None:
+    def _serve_status(self, plane: DataPlane, sock: socket.socket) -> None:
         """Answer `/-/ready` and `/-/live` on a bound socket."""
-        site = status_site(lambda: self.ready)
-        self._status_port = self._reactor.adoptStreamPort(sock.fileno(), sock.family, site)
-        sock.close()
+        runtime = plane.runtime
+        assert runtime.poller is not None
+        site = self._status_site = StatusSite(self.readiness, self._reactor)
+        self._status = Listener(runtime.poller, sock, site.build, runtime.later)
+        self._status.start()
+
+    def readiness(self) -> Verdict:
+        """Whether traffic is wanted, and why not, in the words of `/-/ready`."""
+        return Verdict(False, "not ready: not running\n") if self._readiness is None else self._readiness.verdict()
+
+    @property
+    def ready(self) -> bool:
+        """Whether traffic is wanted."""
+        return self.readiness().ready
 
     def _nothing_moves(self) -> None:
         _log.critical("nothing moves any more without the poller: stopping")
@@ -161,7 +182,7 @@ class LoadBalancerService(MultiService):
         while a stop is under way, it is over at once.
         """
         if self._draining is not None:
-            self._draining.hurry()
+            self._hurry()
             return
         self._patient = True
         self.leave(reason)
@@ -213,31 +234,61 @@ class LoadBalancerService(MultiService):
     @inlineCallbacks
     def stopService(self) -> Any:
         """Stop gracefully: not ready; listeners; exchanges; connections; checks; the rest: one after the other."""
-        self.ready = False
         plane, self._plane = self._plane, None
         if plane is not None:
-            yield self._drained(plane)
-            plane.close()
-            release(plane.runtime)
-        if self._status_port is not None:
-            port, self._status_port = self._status_port, None
-            yield maybeDeferred(port.stopListening)
+            yield self._left(plane)
         for sock in [*self._sockets, *([self._status_socket] if self._status_socket else [])]:
             sock.close()
         self._sockets, self._status_socket = [], None
         yield maybeDeferred(super().stopService)
 
     @inlineCallbacks
-    def _drained(self, plane: DataPlane) -> Any:
-        """Drain the data plane; a second signal ends the drain."""
+    def _left(self, plane: DataPlane) -> Any:
+        """Drain the data plane and close it; a second signal ends the wait."""
+        if self._readiness is not None:
+            self._readiness.leaving = True
         self._draining = plane
-        restore = while_stopping(self._reactor, plane.hurry)
+        restore = while_stopping(self._reactor, self._hurry)
         try:
-            yield plane.drain(self._plan.tunnel_drain_s if self._patient else self._plan.drain_s)
+            hurried = yield self._grace(plane)
+            most_s = self._plan.tunnel_drain_s if self._patient else self._plan.drain_s
+            yield plane.drain(0.0 if hurried else most_s)
         finally:
             restore()
-            self._draining = None
-            self._patient = False
+            self._draining, self._patient = None, False
+        if self._status is not None and self._status_site is not None:
+            self._status.stop()
+            self._status_site.close()
+        self._status = self._status_site = self._readiness = None
+        plane.close()
+        release(plane.runtime)
+
+    def _grace(self, plane: DataPlane) -> Deferred[bool]:
+        """The time in which clients are still accepted, though not wanted; fires with whether a second signal ended it."""
+        grace_s = self.config.ready_grace_s
+        if not grace_s:
+            return succeed(False)
+        _log.info("not ready any more, accepting for {grace_s:g} s (ready_grace_s)", grace_s=grace_s)
+        over: Deferred[bool] = Deferred()
+        timer = plane.runtime.later(grace_s, lambda: over.callback(False))
+
+        def hurry() -> None:
+            timer.cancel()
+            over.callback(True)
+
+        self._end_grace = hurry
+        return over.addBoth(self._grace_over)
+
+    def _grace_over(self, result: bool) -> bool:
+        self._end_grace = None
+        return result
+
+    def _hurry(self) -> None:
+        """End what a stop waits for."""
+        if self._end_grace is not None:
+            self._end_grace()
+        elif self._draining is not None:
+            self._draining.hurry()
 
 
 def _bind(listen: ListenConfig) -> socket.socket:

@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
-from twisted_lb.config.base import Model
+from twisted_lb.config.base import Model, SecondsOrNone
 from twisted_lb.config.limits import LimitsConfig, TimeoutsConfig
 from twisted_lb.config.listeners import ListenConfig
 from twisted_lb.config.observe import LogConfig, StatusAddress
@@ -14,6 +14,9 @@ from twisted_lb.config.routes import ForwardingConfig
 from twisted_lb.core.address import TcpAddress
 from twisted_lb.core.backend import BackendSpec
 from twisted_lb.core.pickers import POLICIES
+
+# The names of the pools that a configuration describes.
+POOLS = ("default",)
 
 _POLICIES = "; ".join(f"`{name}`, {policy.describe}" for name, policy in POLICIES.items())
 
@@ -35,6 +38,22 @@ class LoadBalancerConfig(Model):
         default=None,
         description="`HOST:PORT` of a small listener that answers `/-/ready` and `/-/live`; "
         "left out: there is none. Danger: anybody who reaches it learns the balancer's state.",
+    )
+    ready_start_s: SecondsOrNone = Field(
+        default=5,
+        description="How long `/-/ready` says no after the start, at most, while a checked backend has not had its first "
+        "check; 0: it does not wait for that.",
+    )
+    ready_requires: tuple[str, ...] = Field(
+        default=(),
+        strict=False,
+        description="Pools (so far there is one, `default`) without which `/-/ready` says no; left out: it says no when no "
+        "pool has a usable backend. Danger: one pool that is down takes the whole instance out.",
+    )
+    ready_grace_s: SecondsOrNone = Field(
+        default=0,
+        description="How long clients are still accepted when a stop begins and `/-/ready` says no already, so that whoever "
+        "sends them has time to notice. Danger: your service manager has to wait so much longer.",
     )
     upgrades: tuple[str, ...] = Field(
         default=("websocket",),
@@ -76,6 +95,14 @@ class LoadBalancerConfig(Model):
                 # Such a switch carries requests, which would pass unseen (request smuggling).
                 raise ValueError(f"{token} cannot be allowed: requests inside it would bypass every rule")
         return tuple(token.lower() for token in value)
+
+    @field_validator("ready_requires")
+    @classmethod
+    def _are_pools(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in POOLS:
+                raise ValueError(f"no pool is called {name}; there is {', '.join(POOLS)}")
+        return value
 
     @field_validator("error_pages")
     @classmethod
