@@ -23,7 +23,8 @@ from twisted_lb.errors import StartError
 from twisted_lb.net.foreign import Foreign
 from twisted_lb.net.http1 import Http1
 from twisted_lb.net.resource import BalancedReverseProxyResource
-from twisted_lb.service import LoadBalancerService, OrderedServices, room_for_clients
+from twisted_lb.process import room_for_clients
+from twisted_lb.service import LoadBalancerService, OrderedServices
 from twisted_lb.sibling.service import BackendService
 
 
@@ -125,7 +126,7 @@ async def test_a_port_that_is_taken_is_a_start_error_and_nothing_is_left(backend
 async def test_it_is_bound_by_the_privileged_start_and_answers_once_it_is_started(backend):
     service = LoadBalancerService(config(backend.site.port))
     service.privilegedStartService()
-    answer = ask(service._sockets[0].getsockname()[1])  # the kernel takes the connection in
+    answer = ask(service._openings.held[0].sock.getsockname()[1])  # the kernel takes the connection in
     await deferLater(reactor, 0)
     assert not answer.called
     service.startService()
@@ -515,7 +516,7 @@ def test_clients_their_backends_checks_and_the_process_itself_fit_into_the_descr
 
 
 def status_of(service: LoadBalancerService) -> int:
-    return service._status.port
+    return service._status[0].port
 
 
 @pytest_twisted.ensureDeferred

@@ -35,8 +35,8 @@ class DataPlane:
 
     `sockets` are the bound ones of each listener, by its name; a listener without sockets gets its requests from a
     resource that brings them to its frontend. `room` is how many connections clients may have where the plan names no
-    number. `hear` is told every change of state of the backends, `observers` the record of each exchange that has
-    ended.
+    number. With `accepting` off clients are taken in from `accept` on. `hear` is told every change of state of the
+    backends, `observers` the record of each exchange that has ended.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class DataPlane:
         hear: Callable[[Event], None],
         observers: tuple[Observer, ...] = (),
         room: int = _NO_LIMIT,
+        accepting: bool = True,
     ) -> None:
         self.runtime: Final = runtime
         self.plan: Plan = plan
@@ -69,6 +70,8 @@ class DataPlane:
         self._ticking.clock = runtime.time
         self._draining: Drain | None = None
         self._start()
+        if accepting:
+            self.accept()
 
     # The parts.
 
@@ -114,9 +117,12 @@ class DataPlane:
         for name, pool in self.plan.pools.items():
             self.clusters[name].update(pool.backends)
         self._telling = True
+        self._ticking.start(_TICK_S, now=False)
+
+    def accept(self) -> None:
+        """Accept clients from now on. Harmless when it does."""
         for listener in self._all_listeners:
             listener.start()
-        self._ticking.start(_TICK_S, now=False)
 
     def _tick(self) -> None:
         for cluster in self.clusters.values():

@@ -1,5 +1,6 @@
 """The whole configuration of a load balancer: its top level, and the tables in it."""
 
+import os
 import re
 from typing import Literal, Self
 
@@ -55,6 +56,13 @@ class LoadBalancerConfig(Model):
         description="How long clients are still accepted when a stop begins and `/-/ready` says no already, so that whoever "
         "sends them has time to notice. Danger: your service manager has to wait so much longer.",
     )
+    takeover: str | None = Field(
+        default=None,
+        description="Path of a unix socket: an instance that starts with the same path takes over the sockets of the one that "
+        "runs, once it is ready; the other one accepts no more and finishes what it has. For `twistd lb`, `python -m "
+        "twisted_lb` and `load_balancer` in a .tac file; left out: a restart has a gap. Danger: whoever may write in its "
+        "directory can put another socket there.",
+    )
     upgrades: tuple[str, ...] = Field(
         default=("websocket",),
         strict=False,
@@ -95,6 +103,14 @@ class LoadBalancerConfig(Model):
                 # Such a switch carries requests, which would pass unseen (request smuggling).
                 raise ValueError(f"{token} cannot be allowed: requests inside it would bypass every rule")
         return tuple(token.lower() for token in value)
+
+    @field_validator("takeover")
+    @classmethod
+    def _is_a_path(cls, value: str | None) -> str | None:
+        # A unix socket's path has 107 bytes at most, and a process number is appended for a moment.
+        if value is not None and not 0 < len(os.fsencode(value)) <= 96:
+            raise ValueError("should be a path of 1 to 96 bytes")
+        return value
 
     @field_validator("ready_requires")
     @classmethod
