@@ -28,7 +28,7 @@ class House:
             "queue": {"no_backend_s": 0.0},
             "limits": {"client_bytes_per_s": 0},
         }
-        self.balanced = Balanced(self.config(**options), self.network, seed=seed, observers=observers)
+        self.balanced = Balanced(self.config(**options), self.network, seed=seed, observers=observers or None)
         self.plane = self.balanced.data_plane
         self.frontend = self.balanced.frontend
         self.cluster = self.balanced.cluster

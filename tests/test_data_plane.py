@@ -12,6 +12,7 @@ from world import World
 from twisted_lb.core.backend import BackendSpec
 from twisted_lb.core.events import BackendAdded, BackendEjected, BackendUp, PoolExhausted, PoolRecovered
 from twisted_lb.core.pickers import POLICIES
+from twisted_lb.core.record import Record
 from twisted_lb.data_plane import DataPlane
 from twisted_lb.net.listener import bind_tcp
 from twisted_lb.plan import DEFAULT, RoutePlan
@@ -482,20 +483,62 @@ def test_to_hurry_without_a_drain_is_nothing(build):
     assert status(client) == 200
 
 
-def test_what_a_drain_cut_is_said_once(build):
-    said: list[str] = []
+@pytest.fixture
+def said():
+    """The lines of drains."""
+    lines: list[str] = []
 
     def observe(event):
-        if event["log_namespace"] == "twisted_lb.data_plane":
-            said.append(formatEvent(event))
+        if event["log_namespace"] == "twisted_lb.draining":
+            lines.append(formatEvent(event))
 
+    globalLogPublisher.addObserver(observe)
+    yield lines
+    globalLogPublisher.removeObserver(observe)
+
+
+def test_a_drain_says_that_it_begins_and_what_it_cut(build, said):
     house = build()
     house.backend("a:80", [NEVER_ANSWER])
     house.ask()
-    globalLogPublisher.addObserver(observe)
+    house.client()
+    house.clock.settle()
+    house.plane.drain(5)
+    house.wait(6)
+    assert said == [
+        "drain begins: waits for 2 clients, 1 exchange, at most 5 s",
+        "drain ended after 5.0 s, cut: 1 client, 1 exchange",
+    ]
+
+
+def test_a_drain_without_anybody_says_so(build, said):
+    build().plane.drain(8)
+    assert said == ["drain begins: nobody is there, at most 8 s", "drain ended after 0.0 s, nothing was cut"]
+
+
+def test_a_long_drain_says_once_a_minute_what_it_waits_for(build, said):
+    house = build(timeouts={"response_head_s": 900.0})
+    house.backend("a:80", [[Wait(130), response(b"late")]])
+    house.ask()
+    house.plane.drain(3600)
+    house.wait(140)
+    assert said[1:] == [
+        "drain goes on after 60 s: waits for 1 client, 1 exchange",
+        "drain goes on after 120 s: waits for 1 client, 1 exchange",
+        "drain ended after 130.0 s, nothing was cut",
+    ]
+
+
+def test_what_is_cut_is_our_doing_and_not_the_clients(build):
+    records: list[Record] = []
+    house = build("a:80", "b:80", observers=(records.append,))
+    house.backend("a:80", [NEVER_ANSWER])
+    house.backend("b:80", [b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhal", Wait(60)])
+    house.ask()
+    house.ask()
     house.plane.drain(0)
-    globalLogPublisher.removeObserver(observe)
-    assert said == ["drain ended with 1 clients and 1 exchanges cut"]
+    house.frontend.kill()
+    assert [(one.status, one.outcome.name) for one in records] == [(0, "CANCELLED"), (200, "CANCELLED")]
 
 
 def closed(house: House) -> House:

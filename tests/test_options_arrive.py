@@ -60,6 +60,7 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("timeouts.tunnel_idle_s", 27.0, lambda p: p.route.tunnel_idle_s, None),
     ("timeouts.connect_s", 28.0, lambda p: p.upstream.connect_s, None),
     ("timeouts.drain_s", 0.25, lambda p: p.plan.drain_s, None),
+    ("timeouts.tunnel_drain_s", 1.25, lambda p: p.plan.tunnel_drain_s, None),
     ("limits.request_line_bytes", 4000, lambda p: [limits.line_bytes for limits in p.limits], [4000, 4000]),
     ("limits.head_bytes", 5000, lambda p: [limits.head_bytes for limits in p.limits], [5000, 5000]),
     ("limits.head_fields", 17, lambda p: [limits.fields for limits in p.limits], [17, 17]),
@@ -85,7 +86,11 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
 
 # What the service itself goes by: where it listens.
 AT_THE_SERVICE: list[tuple[str, Any, Callable[[LoadBalancerService], Any], Any]] = [
-    ("status", "127.0.0.1:0", lambda s: s._status_port.getHost().host, "127.0.0.1"),
+    ("status", "127.0.0.1:0", lambda s: s._status[0].address.partition(":")[0], "127.0.0.1"),
+    ("takeover", "/run/lb.sock", lambda s: s.config.takeover, None),
+    ("ready_start_s", 2.5, lambda s: s.config.ready_start_s, None),
+    ("ready_requires", ["default"], lambda s: s.config.ready_requires, ("default",)),
+    ("ready_grace_s", 0.01, lambda s: s.config.ready_grace_s, None),
     ("listen.port", 0, lambda s: s.port != 80, True),
     ("log.file_bytes", 20_000, lambda s: s._log_files.most_bytes, None),
     ("log.old_files", 7, lambda s: s._log_files.old_files, None),

@@ -26,7 +26,10 @@ PARTS = {
     "twisted_lb.net.frontend.Frontend": {"twisted_lb/data_plane.py": ""},
     "twisted_lb.net.cluster.Cluster": {"twisted_lb/data_plane.py": ""},
     "twisted_lb.net.route.Route": {"twisted_lb/data_plane.py": ""},
-    "twisted_lb.net.listener.Listener": {"twisted_lb/data_plane.py": ""},
+    "twisted_lb.net.listener.Listener": {
+        "twisted_lb/data_plane.py": "for clients",
+        "twisted_lb/service.py": "for the status site",
+    },
     "twisted_lb.core.gate.Gate": {"twisted_lb/data_plane.py": ""},
     "twisted_lb.checks.Checks": {"twisted_lb/data_plane.py": ""},
     "twisted_lb.plan.Plan": {"twisted_lb/plan.py": ""},

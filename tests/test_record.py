@@ -206,7 +206,7 @@ def test_what_is_cut_at_the_end_is_told_too():
     house.ask()
     house.balanced.close()
     house.clock.settle()
-    assert outcomes(house.record) == [("a:80", "CLIENT_GONE")]
+    assert outcomes(house.record) == [("a:80", "CANCELLED")]
     house.wait(5)
 
 

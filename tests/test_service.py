@@ -9,6 +9,7 @@ from twisted.application.service import MultiService, Service
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.endpoints import HostnameEndpoint, serverFromString
+from twisted.internet.error import ConnectError
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.logger import formatEvent, globalLogPublisher
@@ -22,7 +23,8 @@ from twisted_lb.errors import StartError
 from twisted_lb.net.foreign import Foreign
 from twisted_lb.net.http1 import Http1
 from twisted_lb.net.resource import BalancedReverseProxyResource
-from twisted_lb.service import LoadBalancerService, OrderedServices, room_for_clients
+from twisted_lb.process import room_for_clients
+from twisted_lb.service import LoadBalancerService, OrderedServices
 from twisted_lb.sibling.service import BackendService
 
 
@@ -124,7 +126,7 @@ async def test_a_port_that_is_taken_is_a_start_error_and_nothing_is_left(backend
 async def test_it_is_bound_by_the_privileged_start_and_answers_once_it_is_started(backend):
     service = LoadBalancerService(config(backend.site.port))
     service.privilegedStartService()
-    answer = ask(service._sockets[0].getsockname()[1])  # the kernel takes the connection in
+    answer = ask(service._openings.held[0].sock.getsockname()[1])  # the kernel takes the connection in
     await deferLater(reactor, 0)
     assert not answer.called
     service.startService()
@@ -508,3 +510,78 @@ def test_clients_their_backends_checks_and_the_process_itself_fit_into_the_descr
         assert limit / 2 - 20 < room_for_clients(limit, 2) < limit / 2
         assert 2 * room_for_clients(limit, 2) + 2 + 32 <= limit
     assert room_for_clients(16, 2) == 1
+
+
+# Ready.
+
+
+def status_of(service: LoadBalancerService) -> int:
+    return service._status[0].port
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_line_at_the_start_names_the_status_and_nobody_else_does(backend):
+    said: list[str] = []
+
+    def observe(event):
+        said.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observe)
+    service = LoadBalancerService(config(backend.site.port, status="127.0.0.1:0"))
+    service.startService()
+    port = status_of(service)
+    for _ in range(2):
+        await ask(port, b"/-/ready")
+    globalLogPublisher.removeObserver(observe)
+    await service.stopService()
+    # The client of this test has a factory that is not quiet.
+    [line] = [line for line in said if "internet.protocol.Factory" not in line]
+    assert f"; status on 127.0.0.1:{port}, " in line
+
+
+@pytest_twisted.ensureDeferred
+async def test_until_its_checks_have_said_something_it_is_not_ready(backend):
+    service = LoadBalancerService(config(backend.site.port, status="127.0.0.1:0", health_check={"interval_s": 0.2}))
+    service.startService()
+    port = status_of(service)
+    assert not service.ready
+    assert b"not ready: starting, no check yet of 127.0.0.1:" in await ask(port, b"/-/ready")
+    while not service.ready:
+        await deferLater(reactor, 0.01)
+    assert (await ask(port, b"/-/ready")).endswith(b"\r\n\r\nready\n")
+    await service.stopService()
+    assert service.readiness().text == "not ready: not running\n"
+
+
+@pytest_twisted.ensureDeferred
+async def test_in_its_grace_it_is_not_ready_and_accepts(backend):
+    service = LoadBalancerService(config(backend.site.port, status="127.0.0.1:0", ready_grace_s=0.5))
+    service.startService()
+    status, port = status_of(service), service.port
+    stopped = service.stopService()
+    assert (await ask(status, b"/-/ready")).startswith(b"HTTP/1.1 503 ")
+    assert (await ask(port)).startswith(b"HTTP/1.1 200 ")
+    await stopped
+    with pytest.raises(ConnectError):
+        await ask(port)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_second_signal_ends_the_grace_and_the_drain(backend):
+    service = LoadBalancerService(config(backend.site.port, ready_grace_s=60.0, timeouts={"drain_s": 60.0}))
+    service.startService()
+    engine = service.engine
+    silent = ask(service.port, b"/?delay=9")
+    while not engine.exchanges:
+        await deferLater(reactor, 0.01)
+    stopped = service.stopService()
+    service.leave_patiently("a second one")
+    await stopped
+    assert await silent == b""
+    assert engine.exchanges == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_pool_that_nobody_knows_cannot_be_required():
+    with pytest.raises(ValueError, match="no pool is called app; there is default"):
+        config(1, ready_requires=["app"])

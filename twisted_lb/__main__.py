@@ -1,11 +1,20 @@
 """`python -m twisted_lb lb|be OPTIONS`: what `twistd -n lb|be OPTIONS` does, without a pid file."""
 
+import os
+import signal
 import sys
 
-from twisted.scripts import twistd
 
-from twisted_lb.errors import one_line
-from twisted_lb.options import version_line
+def _end(number: int, _frame: object) -> None:
+    """End at once: nothing has begun. As process 1 of a container, for which no signal has a default action, by status."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    os._exit(128 + number)
+
+
+if __name__ == "__main__":
+    # Before all that takes time: a container that is stopped while it starts must not wait to be killed.
+    signal.signal(signal.SIGTERM, _end)
 
 USAGE = """\
 usage: python -m twisted_lb lb [-h] -b HOST:PORT [HOST:PORT ...] [...]
@@ -20,6 +29,12 @@ Each has its own --help. The same runs as a daemon with twistd: `twistd lb`, `tw
 
 def main() -> None:
     """Hand the command and its words to twistd's own runner."""
+    # Late: SIGTERM is heard before.
+    from twisted.scripts import twistd
+
+    from twisted_lb.errors import one_line
+    from twisted_lb.options import version_line
+
     command, words = sys.argv[1:2], sys.argv[2:]
     if command in (["-h"], ["--help"]):
         sys.stdout.write(USAGE)

@@ -6,7 +6,6 @@ from typing import Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
 
 from twisted_lb import __version__
 from twisted_lb.checks import Checks
@@ -15,6 +14,7 @@ from twisted_lb.core.events import Event
 from twisted_lb.core.gate import Gate
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.record import Observer, Observers
+from twisted_lb.draining import Drain
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.frontend import Frontend
 from twisted_lb.net.http1 import Http1
@@ -27,12 +27,8 @@ from twisted_lb.request_log import BriefRequestLog, log_request
 
 # How often pools look for what time makes due: trials of ejected backends, say.
 _TICK_S: Final = 0.25
-# How often the end of a drain is looked for.
-_LOOK_S: Final = 0.02
 _NO_LIMIT: Final = 1 << 62
 _AGENT: Final = f"twisted_lb-check/{__version__}"
-
-_log = Logger()
 
 
 class DataPlane:
@@ -40,8 +36,8 @@ class DataPlane:
 
     `sockets` are the bound ones of each listener, by its name; a listener without sockets gets its requests from a
     resource that brings them to its frontend. `room` is how many connections clients may have where the plan names no
-    number. `hear` is told every change of state of the backends, `observers` the record of each request that has
-    ended, or was refused.
+    number. With `accepting` off clients are taken in from `accept` on. `hear` is told every change of state of the
+    backends, `observers` the record of each request that has ended, or was refused.
     """
 
     def __init__(
@@ -53,6 +49,7 @@ class DataPlane:
         hear: Callable[[Event], None],
         observers: tuple[Observer, ...] = (),
         room: int = _NO_LIMIT,
+        accepting: bool = True,
     ) -> None:
         self.runtime: Final = runtime
         self.plan: Plan = plan
@@ -72,8 +69,10 @@ class DataPlane:
         }
         self._ticking: Final = LoopingCall(self._tick)
         self._ticking.clock = runtime.time
-        self._draining: _Drain | None = None
+        self._draining: Drain | None = None
         self._start()
+        if accepting:
+            self.accept()
 
     # The parts.
 
@@ -133,9 +132,12 @@ class DataPlane:
         for name, pool in self.plan.pools.items():
             self.clusters[name].update(pool.backends)
         self._telling = True
+        self._ticking.start(_TICK_S, now=False)
+
+    def accept(self) -> None:
+        """Accept clients from now on. Harmless when it does."""
         for listener in self._all_listeners:
             listener.start()
-        self._ticking.start(_TICK_S, now=False)
 
     def _tick(self) -> None:
         for cluster in self.clusters.values():
@@ -178,7 +180,7 @@ class DataPlane:
 
     def drain(self, max_s: float) -> Deferred[None]:
         """Graceful drain: stop listening, let exchanges finish, fire when no client is left, after `max_s` seconds, or
-        at `hurry`.
+        at `hurry`. Who is left then is cut by `close`.
         """
         self.runtime.clock.read()  # nothing may have happened for a while
         for frontend in self.frontends.values():
@@ -189,13 +191,18 @@ class DataPlane:
             self.runtime.poller.flush()
         for frontend in self.frontends.values():
             frontend.drain()
-        self._draining = _Drain(self, max_s)
+        self._draining = Drain(self, self.runtime.time, max_s)
         return self._draining.done
 
     def hurry(self) -> None:
         """End the drain: it has lasted long enough."""
         if self._draining is not None:
-            self._draining.look(hurry=True)
+            self._draining.hurry()
+
+    def tell_good_bye(self) -> None:
+        """Tell the clients of tunnels that we go away, where the protocol has words for it (WebSocket)."""
+        for frontend in self.frontends.values():
+            frontend.tell_good_bye()
 
     def close(self) -> None:
         """Cut the clients and exchanges that are left, and let go of everything but the runtime."""
@@ -229,6 +236,11 @@ class DataPlane:
         """How many exchanges run."""
         return sum(frontend.exchanges for frontend in self.frontends.values())
 
+    @property
+    def tunnels(self) -> int:
+        """How many of the exchanges have switched protocols."""
+        return sum(frontend.tunnels for frontend in self.frontends.values())
+
     def __repr__(self) -> str:
         return f"<DataPlane: {list(self.frontends.values())}, {list(self.clusters.values())}>"
 
@@ -237,34 +249,3 @@ def _for_good(plan: Plan) -> tuple[object, ...]:
     """The parts of a plan that cannot be changed while it runs."""
     bounds = {name: (one.connections, one.connections_per_client) for name, one in plan.listeners.items()}
     return bounds, {name: pool.checks for name, pool in plan.pools.items()}, plan.log_requests
-
-
-class _Drain:
-    """A graceful drain: the wait for running exchanges, bounded, and ended by `look(hurry=True)`."""
-
-    def __init__(self, plane: DataPlane, max_s: float) -> None:
-        self.done: Final[Deferred[None]] = Deferred()
-        self._plane: Final = plane
-        time = plane.runtime.time
-        self._seconds: Final[Callable[[], float]] = time.seconds
-        self._ends_at: Final = self._seconds() + max_s
-        self._looking: Final = LoopingCall(self.look)
-        self._looking.clock = time
-        self._looking.start(_LOOK_S)
-
-    def look(self, *, hurry: bool = False) -> None:
-        """Look whether the drain is over."""
-        plane = self._plane
-        clients, exchanges = plane.clients, plane.exchanges
-        waiting = bool(clients or exchanges)
-        if waiting and not hurry and self._seconds() < self._ends_at:
-            return
-        if self._looking.running:
-            self._looking.stop()
-            if waiting:
-                _log.warn(
-                    "drain ended with {clients} clients and {exchanges} exchanges cut",
-                    clients=clients,
-                    exchanges=exchanges,
-                )
-            self.done.callback(None)

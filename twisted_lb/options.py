@@ -5,7 +5,7 @@ import contextlib
 import platform
 import socket
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
 from typing import NoReturn
 
@@ -13,7 +13,8 @@ from twisted.python import usage
 
 import twisted
 from twisted_lb.config import ListenConfig
-from twisted_lb.errors import fail, listen_error
+from twisted_lb.errors import StartError, fail, listen_error
+from twisted_lb.pid_file import prepare
 
 # A function that binds an interface and a port as the service is going to.
 Bind = Callable[[str, int], socket.socket]
@@ -46,6 +47,16 @@ class CommandOptions(usage.Options):
             self.accept(flags)
         except ValueError as error:
             fail(self.command, error)
+        self._look_at_files()
+
+    def _look_at_files(self) -> None:
+        """End the process in one line if twistd, when it is the one who asks, cannot write its files."""
+        twistd = getattr(self, "parent", None)
+        if isinstance(twistd, Mapping) and "pidfile" in twistd:
+            try:
+                prepare(twistd, self.command)
+            except StartError as error:
+                fail(self.command, error)
 
     def getSynopsis(self) -> str:
         """The synopsis: the first line of the help."""

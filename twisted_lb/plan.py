@@ -76,7 +76,7 @@ class PoolPlan:
 @dataclass(frozen=True)
 class Plan:
     """Listeners, routes and pools, by name; ValueError when a listener or a route leads nowhere. `log_requests` is "none",
-    "brief", "failed" or "all"; `drain_s` bounds a stop.
+    "brief", "failed" or "all"; `drain_s` bounds a stop, `tunnel_drain_s` one that has time.
     """
 
     listeners: Mapping[str, ListenerPlan]
@@ -84,6 +84,7 @@ class Plan:
     pools: Mapping[str, PoolPlan]
     log_requests: str
     drain_s: float
+    tunnel_drain_s: float
 
     def __post_init__(self) -> None:
         for name, listener in self.listeners.items():
@@ -114,6 +115,7 @@ def plan_of(config: LoadBalancerConfig, pages: Mapping[int, ErrorPage] | None = 
         pools={DEFAULT: _pool(config, limits)},
         log_requests=config.log.requests,
         drain_s=config.timeouts.drain_s,
+        tunnel_drain_s=config.timeouts.tunnel_drain_s,
     )
 
 

@@ -1,8 +1,15 @@
-"""Tuning of a process that only balances: Python's collector of cycles and the C library's memory."""
+"""Tuning of a process: its descriptors; and, of one that only balances, Python's collector of cycles and the C library's memory."""
 
 import ctypes
 import gc
+import resource
 from typing import Final
+
+from twisted.logger import Logger
+
+# What the process has open beside connections (about 12: logs, epolls, listeners, the reactor's waker) or opens for a
+# moment: /etc/hosts, an error page.
+_OWN_DESCRIPTORS: Final = 32
 
 # Objects that came and did not go before the young ones are looked through. What serves a connection is freed when the
 # connection ends, by its reference counts (there are no cycles), so looking finds nothing; 700 looks every 70 connections.
@@ -15,6 +22,25 @@ _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 _TRIM_BYTES: Final = 16 << 20
 _MMAP_BYTES: Final = 4 << 20
+
+_log = Logger()
+
+
+def room_for_clients(descriptors: int, backends: int) -> int:
+    """How many clients may be connected when each may need a connection to a backend, and each backend a probe."""
+    return max(1, (descriptors - _OWN_DESCRIPTORS - backends) // 2)
+
+
+def raise_descriptor_limit() -> int:
+    """Raise the soft limit of descriptors, often 1,024, to the hard one, far above it; returns what it is now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError) as error:
+            _log.warn("the limit of {soft} descriptors cannot be raised: {error}", soft=soft, error=error)
+            return soft
+    return hard
 
 
 def tune() -> None:

@@ -6,36 +6,37 @@
 """
 
 import contextlib
+import os
 import random
-import resource
-import signal
-import socket
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import inlineCallbacks, maybeDeferred
+from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred, succeed
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 
-from twisted_lb import __version__, process
-from twisted_lb.admin.status import status_site
+from twisted_lb import __version__
+from twisted_lb.admin.readiness import Readiness, Verdict
+from twisted_lb.admin.status import StatusSite
 from twisted_lb.build_info import build
 from twisted_lb.config import ListenConfig, LoadBalancerConfig, TimeoutsConfig
 from twisted_lb.core.backend import BackendSpec
 from twisted_lb.data_plane import DataPlane
-from twisted_lb.errors import listen_error, report_start_errors
+from twisted_lb.errors import report_start_errors
 from twisted_lb.event_log import log_event
 from twisted_lb.log_files import LogFiles
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.frontend import Frontend
-from twisted_lb.net.listener import bind_tcp
+from twisted_lb.net.listener import Listener
 from twisted_lb.net.over_reactor import make_monotonic, release, runtime_of
+from twisted_lb.net.sockets import Held
+from twisted_lb.openings import STATUS, Openings, openings
+from twisted_lb.own_process import OwnProcess
 from twisted_lb.plan import DEFAULT, Plan, pages_of, plan_of
+from twisted_lb.process import raise_descriptor_limit, room_for_clients
+from twisted_lb.signals import while_stopping
 
-# What the process has open beside connections (about 12: logs, epolls, listeners, the reactor's waker) or opens for a
-# moment: /etc/hosts, an error page.
-_OWN_DESCRIPTORS: Final = 32
 _SEED_BITS: Final = 32
 
 _log = Logger()
@@ -45,10 +46,12 @@ class LoadBalancerService(MultiService):
     """A load balancer as a Twisted service.
 
     It binds in `privilegedStartService`, so that `twistd --uid` works, or in `startService` where nobody called that.
-    `stopService` returns a Deferred: running exchanges finish first, for at most `drain_s`. `reactor` is the global one
-    unless given. With `listening` off it has no port of its own: a resource brings the requests to its `engine`. With
-    `whole_process` it is what the process is for: it tunes it, and lets the reactor count by the monotonic clock. Everything that is decided by chance follows from `seed`,
-    which the line at start names. Raises StartError when it cannot listen.
+    `stopService` returns a Deferred: running exchanges finish first, for at most `drain_s`, or, after `leave_patiently`,
+    for `tunnel_drain_s`. `reactor` is the global one unless given. With `listening` off it has no port of its own: a
+    resource brings the requests to its `engine`. With `whole_process` it is what the process is for: it hears the signals,
+    takes sockets of a service manager and of a running instance, hands them on, tunes the process, and lets the reactor
+    count by the monotonic clock. Everything that is decided by chance follows from `seed`, which the line at start names.
+    Raises StartError when it cannot listen.
     """
 
     def __init__(
@@ -68,7 +71,6 @@ class LoadBalancerService(MultiService):
         if whole_process:
             make_monotonic(reactor)
         self.config = config
-        self.ready: bool = False
         self._pages: Final = pages_of(config)
         self._plan: Plan = plan_of(config, self._pages)
         self._reactor: Final = reactor
@@ -76,10 +78,16 @@ class LoadBalancerService(MultiService):
         self._whole_process: Final = whole_process
         self._seed: Final = random.getrandbits(_SEED_BITS) if seed is None else seed
         self._log_files: Final = LogFiles(config.log.file_bytes, config.log.old_files)
-        self._sockets: list[socket.socket] = []
-        self._status_socket: socket.socket | None = None
-        self._status_port: Any = None
+        self._openings: Openings | None = None
+        self._own: Final = OwnProcess(self, reactor, config.takeover) if whole_process else None
+        self._status: list[Listener] = []
+        self._status_site: StatusSite | None = None
+        self._readiness: Readiness | None = None
         self._plane: DataPlane | None = None
+        self._draining: DataPlane | None = None
+        self._end_grace: Callable[[], None] | None = None
+        self._patient: bool = False  # the next stop gives tunnels and endless answers their time
+        self._succeeded: bool = False  # another instance accepts in our place
 
     def privilegedStartService(self) -> None:
         """Bind the listeners while the process still has the privilege to."""
@@ -88,15 +96,22 @@ class LoadBalancerService(MultiService):
         super().privilegedStartService()
 
     def _bind(self) -> None:
-        if self._sockets or not self._listening:
-            return
-        self._sockets = [_bind(self.config.listen)]
-        if self.config.status is not None:
-            try:
-                self._status_socket = _bind(self.config.status)
-            except BaseException:
-                self._sockets.pop().close()
-                raise
+        if self._openings is None:
+            ours = self._own is not None
+            self._openings = openings(
+                self._wanted,
+                DEFAULT,
+                takeover=self.config.takeover if ours else None,
+                environ=os.environ if ours else None,
+            )
+
+    @property
+    def _wanted(self) -> dict[str, ListenConfig]:
+        """Where it listens, by what for."""
+        if not self._listening:
+            return {}
+        status = self.config.status
+        return {DEFAULT: self.config.listen, **({} if status is None else {STATUS: status})}
 
     def startService(self) -> None:
         """Begin to balance."""
@@ -104,43 +119,109 @@ class LoadBalancerService(MultiService):
         if self._whole_process:
             self._log_files.take_over()
         self._bind()
-        limit = _raise_descriptor_limit()
-        sockets, self._sockets = self._sockets, []
+        assert self._openings is not None
+        opened = self._openings
+        limit = raise_descriptor_limit()
         runtime = runtime_of(self._reactor, self._seed, self._nothing_moves, whole_process=self._whole_process)
         room = room_for_clients(limit, len(self.config.backends))
-        plane = self._plane = DataPlane(runtime, self._plan, {DEFAULT: sockets}, hear=log_event, room=room)
-        if self._status_socket is not None:
-            self._serve_status(self._status_socket)
-            self._status_socket = None
-        self.ready = True
+        plane = self._plane = DataPlane(
+            runtime,
+            self._plan,
+            {DEFAULT: [one.sock for one in opened.of(DEFAULT)]},
+            hear=log_event,
+            room=room,
+            accepting=opened.predecessor is None,
+        )
+        self._readiness = Readiness(
+            lambda: {name: cluster.pool for name, cluster in plane.clusters.items()},
+            runtime.time.seconds,
+            start_s=self.config.ready_start_s,
+            requires=self.config.ready_requires,
+        )
+        for one in opened.of(STATUS):
+            self._serve_status(plane, one)
         super().startService()
         _log.info(
-            "twisted_lb {version} ({build}) on {listeners}: {policy} over {backends}; {descriptors} descriptors, seed {seed}",
+            "twisted_lb {version} ({build}) on {listeners}: {policy} over {backends}; "
+            "{status}{descriptors} descriptors, seed {seed}",
             version=__version__,
             build=build(),
             listeners=", ".join(one.address for one in plane.listeners[DEFAULT]) or "no port of its own",
             policy=self.config.policy,
             backends=", ".join(spec.name for spec in self.config.backends),
+            status="".join(f"status on {one.address}, " for one in self._status),
             descriptors=limit,
             seed=self._seed,
         )
-        if self._whole_process:
-            process.tune()
+        if opened.predecessor is None:
+            self._accept(plane)
+        if self._own is not None:
+            readiness = self._readiness
+            self._own.begin(runtime.time, opened, lambda: readiness.starting, lambda: self._accept(plane))
 
-    def _serve_status(self, sock: socket.socket) -> None:
-        """Answer `/-/ready` and `/-/live` on a bound socket."""
-        site = status_site(lambda: self.ready)
-        self._status_port = self._reactor.adoptStreamPort(sock.fileno(), sock.family, site)
-        sock.close()
+    def _accept(self, plane: DataPlane) -> None:
+        plane.accept()
+        for listener in self._status:
+            listener.start()
+
+    def _serve_status(self, plane: DataPlane, held: Held) -> None:
+        """Answer `/-/ready` and `/-/live` on a socket."""
+        runtime = plane.runtime
+        assert runtime.poller is not None
+        if self._status_site is None:
+            self._status_site = StatusSite(self.readiness, self._reactor)
+        self._status.append(Listener(runtime.poller, held.sock, self._status_site.build, runtime.later))
+
+    def readiness(self) -> Verdict:
+        """Whether traffic is wanted, and why not, in the words of `/-/ready`."""
+        return Verdict(False, "not ready: not running\n") if self._readiness is None else self._readiness.verdict()
+
+    @property
+    def ready(self) -> bool:
+        """Whether traffic is wanted."""
+        return self.readiness().ready
 
     def _nothing_moves(self) -> None:
         _log.critical("nothing moves any more without the poller: stopping")
+        self._stop_reactor()
+
+    def _stop_reactor(self) -> None:
         with contextlib.suppress(ReactorNotRunning):
             self._reactor.stop()
 
+    # What signals ask for.
+
+    def reload(self) -> None:
+        """Reload the configuration: there is nothing yet that could be, and the log says so."""
+        if self._own is not None:
+            self._own.reloading()
+        _log.info("there is nothing to reload yet (SIGHUP): a restart reads the configuration anew")
+        if self._own is not None:
+            self._own.reloaded()
+
     def reopen_logs(self) -> None:
-        """Open the log files anew, by their names: somebody has renamed them (logrotate)."""
+        """Open the log files anew, by their names: somebody has renamed them (SIGUSR1, logrotate)."""
         self._log_files.reopen()
+
+    def leave(self, reason: str) -> None:
+        """End the process gracefully: running exchanges have `drain_s`."""
+        _log.info("stopping: {reason}", reason=reason)
+        self._reactor.callWhenRunning(self._stop_reactor)
+
+    def leave_patiently(self, reason: str) -> None:
+        """End the process gracefully, with up to `tunnel_drain_s` for tunnels and endless answers; asked for once more
+        while a stop is under way, it is over at once.
+        """
+        if self._draining is not None:
+            self._hurry()
+            return
+        self._patient = True
+        self.leave(reason)
+
+    def taken_over(self, pid: int) -> None:
+        """Another process accepts on our sockets: end this one, as patiently as above."""
+        self._succeeded = True
+        self.leave_patiently(f"process {pid} has taken over")
 
     def set_timeouts(self, timeouts: TimeoutsConfig) -> None:
         """Replace the timeouts, also under load: a wait that has begun lasts as long as it was told."""
@@ -189,74 +270,66 @@ class LoadBalancerService(MultiService):
     @inlineCallbacks
     def stopService(self) -> Any:
         """Stop gracefully: not ready; listeners; exchanges; connections; checks; the rest: one after the other."""
-        self.ready = False
         plane, self._plane = self._plane, None
         if plane is not None:
-            yield self._drained(plane)
-            plane.close()
-            release(plane.runtime, self._reactor)
-        if self._status_port is not None:
-            port, self._status_port = self._status_port, None
-            yield maybeDeferred(port.stopListening)
-        for sock in [*self._sockets, *([self._status_socket] if self._status_socket else [])]:
-            sock.close()
-        self._sockets, self._status_socket = [], None
+            if self._own is not None:
+                self._own.stopping()
+            yield self._left(plane)
+            if self._own is not None:
+                self._own.ended()
+        if self._openings is not None:
+            self._openings.close()
+            self._openings = None
         yield maybeDeferred(super().stopService)
 
     @inlineCallbacks
-    def _drained(self, plane: DataPlane) -> Any:
-        """Drain the data plane; a second signal ends the drain."""
-        restore = _on_signal(self._reactor, plane.hurry)
+    def _left(self, plane: DataPlane) -> Any:
+        """Drain the data plane and close it; a second signal ends the wait."""
+        if self._readiness is not None:
+            self._readiness.leaving = True
+        self._draining = plane
+        restore = while_stopping(self._reactor, self._hurry)
         try:
-            yield plane.drain(self._plan.drain_s)
+            hurried = yield self._grace(plane)
+            most_s = self._plan.tunnel_drain_s if self._patient else self._plan.drain_s
+            yield plane.drain(0.0 if hurried else most_s)
         finally:
             restore()
+            self._draining, self._patient, self._succeeded = None, False, False
+        for listener in self._status:
+            listener.stop()
+        if self._status_site is not None:
+            self._status_site.close()
+        self._status, self._status_site, self._readiness = [], None, None
+        plane.close()
+        release(plane.runtime, self._reactor)
 
+    def _grace(self, plane: DataPlane) -> Deferred[bool]:
+        """The time in which clients are still accepted, though not wanted; fires with whether a second signal ended it."""
+        grace_s = self.config.ready_grace_s
+        if not grace_s or self._succeeded:
+            return succeed(False)
+        _log.info("not ready any more, accepting for {grace_s:g} s (ready_grace_s)", grace_s=grace_s)
+        over: Deferred[bool] = Deferred()
+        timer = plane.runtime.later(grace_s, lambda: over.callback(False))
 
-def _on_signal(reactor_: Any, hurry: Callable[[], None]) -> Callable[[], None]:
-    """While draining, let SIGINT and SIGTERM call `hurry`; returns what puts the old handlers back.
+        def hurry() -> None:
+            timer.cancel()
+            over.callback(True)
 
-    Only where the reactor installed its own handlers, which would merely complain that it is stopping already.
-    """
-    old: dict[int, Any] = {}
-    call = reactor_.callFromThread
-    for number in (signal.SIGINT, signal.SIGTERM):
-        handler = signal.getsignal(number)
-        installed_by: Any = getattr(handler, "__self__", None)
-        if installed_by is not reactor_:
-            continue
-        old[number] = handler
-        signal.signal(number, lambda *_: call(hurry))
+        self._end_grace = hurry
+        return over.addBoth(self._grace_over)
 
-    def restore() -> None:
-        for number, handler in old.items():
-            signal.signal(number, handler)
+    def _grace_over(self, result: bool) -> bool:
+        self._end_grace = None
+        return result
 
-    return restore
-
-
-def _bind(listen: ListenConfig) -> socket.socket:
-    try:
-        return bind_tcp(listen.interface, listen.port)
-    except OSError as error:
-        raise listen_error(listen.where, error) from None
-
-
-def room_for_clients(descriptors: int, backends: int) -> int:
-    """How many clients may be connected when each may need a connection to a backend, and each backend a probe."""
-    return max(1, (descriptors - _OWN_DESCRIPTORS - backends) // 2)
-
-
-def _raise_descriptor_limit() -> int:
-    """Raise the soft limit of descriptors, often 1,024, to the hard one, far above it; returns what it is now."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        except (OSError, ValueError) as error:
-            _log.warn("the limit of {soft} descriptors cannot be raised: {error}", soft=soft, error=error)
-            return soft
-    return hard
+    def _hurry(self) -> None:
+        """End what a stop waits for."""
+        if self._end_grace is not None:
+            self._end_grace()
+        elif self._draining is not None:
+            self._draining.hurry()
 
 
 class OrderedServices(MultiService):

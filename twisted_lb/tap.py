@@ -1,6 +1,7 @@
 """`twistd lb`: the command line of the load balancer."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,7 +9,8 @@ from twisted_lb.config import HealthCheckConfig, ListenConfig, LoadBalancerConfi
 from twisted_lb.config.load import from_flags
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.errors import StartError, fail
-from twisted_lb.net.listener import bind_tcp
+from twisted_lb.net.sockets import bind_tcp
+from twisted_lb.openings import handed
 from twisted_lb.options import CommandOptions, Parser, refuse_unlistenable
 
 if TYPE_CHECKING:
@@ -72,6 +74,11 @@ class Options(CommandOptions):
         add("-p", "--port", help=f"port for the clients, {ListenConfig().port} if not given")
         add("--interface", metavar="ADDRESS", help="IP address to listen on, all if not given")
         add("--status", metavar="HOST:PORT", help="answer /-/ready and /-/live there")
+        add(
+            "--takeover",
+            metavar="PATH",
+            help="unix socket on which the next instance takes the sockets of this one over",
+        )
         add("--config", metavar="FILE", help="TOML file with all of these and many more options")
         return parser
 
@@ -88,7 +95,8 @@ class Options(CommandOptions):
 def makeService(options: Options) -> "LoadBalancerService":
     """The service twistd runs; ends the process in one line if it could not listen."""
     wanted = (options.config.listen, options.config.status)
-    refuse_unlistenable((listen for listen in wanted if listen is not None), options.command, bind_tcp)
+    if not handed(options.config.takeover, os.environ):
+        refuse_unlistenable((listen for listen in wanted if listen is not None), options.command, bind_tcp)
     # Late, as it is the one import that may name a reactor, and slow: not for `--help`.
     from twisted_lb.service import LoadBalancerService
 

@@ -45,9 +45,11 @@ def test_every_flag_arrives_where_it_belongs() -> None:
             "--port": "8080",
             "--interface": "localhost",
             "--status": "[::1]:9000",
+            "--takeover": "/run/lb",
         },
         None,
     )
+    assert config.takeover == "/run/lb"
     assert config.health_check.interval_s == 0.5
     assert config.policy == "rand"
     assert config.listen.where == "127.0.0.1:8080"
@@ -90,6 +92,11 @@ def test_every_policy_is_accepted() -> None:
 def test_a_wrong_flag_is_named_with_its_value(flags: dict[str, str | list[str]], said: str) -> None:
     assert said in refusal({**GOOD, **flags})
     assert "\n" not in refusal({**GOOD, **flags})
+
+
+@pytest.mark.parametrize("path", ["", "/run/" + "x" * 92])
+def test_a_path_that_no_unix_socket_can_have_is_refused(path: str) -> None:
+    assert refusal({**GOOD, "--takeover": path}).startswith("--takeover: should be a path of 1 to 96 bytes")
 
 
 def test_no_backend_at_all_is_refused() -> None:

@@ -319,6 +319,60 @@ def test_the_module_runs_in_the_foreground_without_a_pid_file(tmp_path: Path) ->
         assert process.wait(PATIENCE_S) == -signal.SIGTERM
 
 
+def test_a_pid_file_that_names_the_process_itself_is_no_other_server(tmp_path: Path) -> None:
+    """As in a container that was killed and started again."""
+    (tmp_path / "lb.sh").write_text('echo $$ >twistd.pid; exec "$@"\n')
+    words = ["sh", "lb.sh", tool("twistd"), "-n", "be", "-p", "0", "--interface", "127.0.0.1"]
+    with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            assert any("answers on 127.0.0.1:" in line for line in process.stdout)
+            assert int((tmp_path / "twistd.pid").read_text()) == process.pid
+        finally:
+            process.terminate()
+        process.wait(PATIENCE_S)
+    assert not (tmp_path / "twistd.pid").exists()
+
+
+@pytest.mark.parametrize("before", [["-n"], []], ids=["-n", "daemon"])
+def test_files_that_twistd_cannot_write_are_one_line(tmp_path: Path, before: Words) -> None:
+    words = [tool("twistd"), *before, "--pidfile", "none/lb.pid", "lb", *B, "-p", "0"]
+    (run,) = finished([Start("twistd", tmp_path, words)])
+    assert list(faults_of(run, f"twistd lb: pid file {tmp_path}/none/lb.pid: No such file or directory")) == []
+
+
+# As process 1 of a container, which hears only what it listens for, with imports that take long.
+SLOW = """\
+import signal, sys, time
+
+class Slow:
+    def find_spec(self, name, path, target=None):
+        if name == "twisted.scripts":
+            sys.meta_path.remove(self)
+            print("importing", flush=True)
+            time.sleep(60)
+
+sys.meta_path.insert(0, Slow())
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+"""
+
+
+def test_the_module_hears_sigterm_while_it_is_still_being_imported(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SLOW)
+    words = [sys.executable, "-m", "twisted_lb", "lb", *B, "-p", "0"]
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path}
+    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "importing\n"
+        finally:
+            process.terminate()
+        assert process.wait(PATIENCE_S) == -signal.SIGTERM
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
 def until(condition: Callable[[], bool]) -> None:
     """Wait for it; there is nothing to await about a daemon of another process group."""
     deadline = time.monotonic() + PATIENCE_S

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from processes import Stage, free_port, listening, stage, until
+from processes import TERM, Stage, free_port, listening, stage, until
 
 PEERS = Path(__file__).parent / "peers"
 BLOCK = bytes(range(256)) * 256
@@ -408,6 +408,23 @@ def test_a_websocket_server_may_close_first(echo):
             connection.recv(TIMEOUT_S)
     assert connection.close_code == 4000
     until(lambda: closed == [(4000, "asked to")], "the server saw the close")
+
+
+def test_a_stop_says_good_bye_to_both_ends_of_a_websocket(world, echo):
+    client_side = pytest.importorskip("websockets.sync.client", exc_type=ImportError)
+    port, closed = echo
+    [balancer] = world.running
+    with client_side.connect(f"ws://127.0.0.1:{port}/", proxy=None, open_timeout=TIMEOUT_S) as connection:
+        connection.send("hello")
+        assert connection.recv(TIMEOUT_S) == "hello"
+        balancer.signal(TERM)
+        balancer.wait_for("drain begins: waits for 1 client, 1 tunnel")
+        balancer.signal(TERM)
+        with pytest.raises(Exception, match="1001"):
+            connection.recv(TIMEOUT_S)
+    assert connection.close_code == 1001
+    until(lambda: closed == [(1001, "")], "the server was told")
+    assert balancer.wait() == -TERM
 
 
 def test_a_websocket_to_uvicorn(world):

@@ -7,7 +7,7 @@ from faults.clients import Client
 from faults.ledger import Record
 from faults.reader import UNTIL_CLOSE, Message, read_both, second_opinion
 from faults.tape import HEARD_FIN, HEARD_RST, PUT, SAID_FIN, SAID_RST, TOOK, Entry, Tape
-from faults.tunnel import judge_tunnel
+from faults.tunnel import judge_tunnel, said_good_bye
 
 if TYPE_CHECKING:
     from faults.oracle import Oracle
@@ -28,11 +28,9 @@ STATUS = {
 class Conversation:
     """One client's connection: what was asked, and what was answered.
 
-    `cut_outcome` is how a request ends that a stop has cut, `own_statuses` are those of refusals of what is no request, and
-    `follows` says that a client's FIN is always answered by one, also in the middle of an answer.
+    `own_statuses` are those of refusals of what is no request, and `follows` says that a client's FIN is always answered by one, also in the middle of an answer.
     """
 
-    cut_outcome = "CLIENT_GONE"
     follows = False
     own_statuses = frozenset({400, 408})
 
@@ -270,7 +268,9 @@ class Conversation:
             allowed |= {"CLIENT_GONE"}
         closed = self._town.closed
         if self._cut and closed is not None and record.when == closed.when:
-            allowed |= {self.cut_outcome}
+            allowed |= {"CANCELLED"}
+        if answer.status == 101 and said_good_bye(self._town):
+            allowed |= {"CANCELLED"}
         if not request.complete or True in self._too_large(name, request):
             allowed |= {"CLIENT_FAULT"}
         if request.framing >= 0 and self._too_large(name, request) == {True}:
@@ -281,7 +281,8 @@ class Conversation:
         reset_behind = (answer.cut and self._town.foreign) or self._cut_later(request)
         if record.outcome == "OK" and not answer.complete and not (gone or self._cut or reset_behind):
             self.complain(f"{name}: {answer} was complete at the backend")
-        tunnel_left = answer.status == 101 and (gone or self._cut)  # a tunnel ends well only by a FIN
+        # A tunnel ends well only by a FIN.
+        tunnel_left = answer.status == 101 and (gone or self._cut or said_good_bye(self._town))
         if answer.complete and record.outcome != "OK" and not tunnel_left:
             self.complain(f"{name} got a complete answer, and ended with {record.outcome}")
         said = attempts[-1].answer
@@ -314,7 +315,7 @@ class Conversation:
             # What waits behind a client that does not read was decided earlier than it was put.
             if answer.status == 413 and True in self._too_large(name, request):
                 return
-            if record is not None and record.outcome == self.cut_outcome and self._cut and answer.status == 503:
+            if record is not None and record.outcome == "CANCELLED" and self._cut and answer.status == 503:
                 return
             if answer.status not in self.own_statuses or not (broken or self._gone):
                 self.complain(f"{name} got {answer.status} of our own")

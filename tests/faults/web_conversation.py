@@ -11,7 +11,6 @@ class WebConversation(Conversation):
     client of HTTP/1.0 asks once, one that half-closes has left, and one that is too slow is hung up on without a word.
     """
 
-    cut_outcome = "CANCELLED"
     follows = True
     own_statuses = frozenset({400})
 

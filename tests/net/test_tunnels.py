@@ -224,3 +224,139 @@ def test_while_draining_a_tunnel_is_killed_in_the_end(make):
         downstream.kill()
     client.read()
     assert client.closed or client.was_reset
+
+
+# The end of the process.
+
+HELLO = b"\x81\x05hello"
+WE_LEAVE = b"\x88\x02\x03\xe9"  # 1001, going away
+
+
+def unmasked(frame: bytes) -> bytes:
+    """A client's close frame as a server would write it."""
+    assert frame[:2] == b"\x88\x82", frame
+    return b"\x88\x02" + bytes(one ^ frame[2 + i] for i, one in enumerate(frame[6:]))
+
+
+def stopped(world: World, most_s: float = 8.0):
+    """A stop that has come to where it says good-bye."""
+    done = world.plane.drain(most_s)
+    world.advance(most_s - 0.9)
+    return done
+
+
+def test_shortly_before_the_end_of_a_stop_both_sides_are_told(make):
+    world = make()
+    client, backend = tunnel(world)
+    backend.send(HELLO)
+    assert client.read() == HELLO
+    stopped(world)
+    assert client.read() == WE_LEAVE
+    assert unmasked(backend.read()) == WE_LEAVE
+    assert not client.closed
+
+
+def test_a_client_that_says_good_bye_too_ends_the_stop(make):
+    records = []
+    world = make(observers=(records.append,))
+    client, backend = tunnel(world)
+    done = stopped(world)
+    client.read()
+    client.send(b"\x88\x82mask" + bytes(a ^ b for a, b in zip(b"\x03\xe9", b"ma", strict=True)))
+    world.advance(0.1)
+    client.read()
+    assert client.closed
+    assert not client.was_reset
+    backend.read()
+    assert backend.closed
+    assert done.called
+    assert [record.outcome.name for record in records] == ["CANCELLED"]
+
+
+def test_after_good_bye_nothing_else_is_sent(make):
+    world = make()
+    client, backend = tunnel(world)
+    stopped(world)
+    client.read()
+    backend.read()
+    backend.send(HELLO)
+    client.send(b"\x81\x82mask..")
+    assert (client.read(), backend.read()) == (b"", b"")
+
+
+def test_a_frame_that_is_half_written_is_finished_first(make):
+    world = make()
+    client, backend = tunnel(world)
+    backend.send(HELLO[:4])
+    stopped(world)
+    assert client.read() == HELLO[:4]
+    backend.send(HELLO[4:] + HELLO)
+    assert client.read() == HELLO[4:] + WE_LEAVE
+
+
+def test_a_frame_that_stays_half_written_is_cut_without_a_word(make):
+    world = make()
+    client, backend = tunnel(world)
+    backend.send(HELLO[:4])
+    stopped(world)
+    world.advance(2)
+    world.engine.kill()
+    assert client.read() == HELLO[:4]
+    assert client.closed or client.was_reset
+
+
+def test_a_side_that_was_told_good_bye_already_is_not_told_again(make):
+    world = make()
+    client, backend = tunnel(world)
+    backend.send(b"\x88\x02\x03\xe8")
+    stopped(world)
+    assert client.read() == b"\x88\x02\x03\xe8"
+    assert unmasked(backend.read()) == WE_LEAVE
+
+
+def test_in_a_hurry_they_are_told_too(make):
+    world = make()
+    client, _ = tunnel(world)
+    world.plane.drain(8)
+    world.plane.hurry()
+    world.engine.kill()
+    assert client.read() == WE_LEAVE
+    assert client.closed
+    assert not client.was_reset
+
+
+def test_what_is_not_a_websocket_is_cut_without_a_word(make):
+    world = make(upgrades=["chess"])
+    client = world.client().send(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: chess\r\n\r\n")
+    backend = world.backend()
+    backend.read()
+    backend.send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: chess\r\nConnection: Upgrade\r\n\r\n")
+    client.read()
+    client.received = b""
+    stopped(world)
+    world.advance(2)
+    world.engine.kill()
+    assert client.read() == b""
+    assert client.closed or client.was_reset
+
+
+def test_tunnels_are_counted_while_they_last(make):
+    world = make()
+    assert world.plane.tunnels == 0
+    client, _ = tunnel(world)
+    assert world.plane.tunnels == 1
+    client.reset()
+    assert (world.plane.tunnels, world.plane.exchanges) == (0, 0)
+
+
+def test_a_tunnel_that_is_cut_is_our_doing_and_not_the_clients(make):
+    records = []
+    world = make(observers=(records.append,))
+    client, backend = tunnel(world)
+    client.send(b"12345")
+    backend.send(b"123")
+    world.plane.drain(0)
+    world.engine.kill()
+    assert [(one.status, one.outcome.name) for one in records] == [(101, "CANCELLED")]
+    assert (records[0].request_bytes, records[0].response_bytes) == (5, 3)
+    assert world.plane.tunnels == 0

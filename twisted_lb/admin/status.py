@@ -1,34 +1,56 @@
 """The status listener: `/-/live` says that the process runs, `/-/ready` whether it wants traffic."""
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
+from twisted.protocols.policies import WrappingFactory
+from twisted.web import http
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
+from twisted_lb.admin.readiness import Verdict
 
-class _Answer(Resource):
+_LIVE: Final = Verdict(True, "live\n")
+
+
+class _Answers(Resource):
     isLeaf = True
 
-    def __init__(self, good: Callable[[], bool], yes: bytes, no: bytes) -> None:
+    def __init__(self, answers: Mapping[bytes, Callable[[], Verdict]]) -> None:
         super().__init__()
-        self._good: Final = good
-        self._yes: Final = yes
-        self._no: Final = no
+        self._answers: Final = answers
 
     def render_GET(self, request: Request) -> bytes:
-        good = self._good()
-        request.setResponseCode(200 if good else 503)
         request.setHeader(b"content-type", b"text/plain; charset=utf-8")
         request.setHeader(b"cache-control", b"no-store")
-        return self._yes if good else self._no
+        verdict = self._answers.get(request.path)
+        if verdict is None:
+            request.setResponseCode(404)
+            return b"there is /-/ready and /-/live\n"
+        good, text = verdict()
+        request.setResponseCode(200 if good else 503)
+        return text.encode()
 
 
-def status_site(ready: Callable[[], bool]) -> Site:
-    """A site with the two answers, liveness and readiness; `ready` is asked each time."""
-    dash = Resource()
-    dash.putChild(b"live", _Answer(lambda: True, b"live\n", b""))
-    dash.putChild(b"ready", _Answer(ready, b"ready\n", b"not ready\n"))
-    root = Resource()
-    root.putChild(b"-", dash)
-    return Site(root)
+class _Quiet(Site):
+    """A site without an access log: probes come every few seconds."""
+
+    def log(self, request: http.Request) -> None:
+        """See HTTPFactory."""
+
+
+class StatusSite:
+    """The two answers, liveness and readiness, for whoever connects. `readiness` is asked each time."""
+
+    def __init__(self, readiness: Callable[[], Verdict], reactor: Any) -> None:
+        root = _Answers({b"/-/live": lambda: _LIVE, b"/-/ready": readiness})
+        self._factory: Final = WrappingFactory(_Quiet(root, reactor=reactor))
+
+    def build(self) -> Any:
+        """A protocol for one connection."""
+        return self._factory.buildProtocol(None)
+
+    def close(self) -> None:
+        """Cut all connections."""
+        for protocol in list(self._factory.protocols):
+            protocol.transport.abortConnection()

@@ -1,11 +1,12 @@
 """The whole configuration of a load balancer: its top level, and the tables in it."""
 
+import os
 import re
 from typing import Literal, Self
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
-from twisted_lb.config.base import Model
+from twisted_lb.config.base import Model, SecondsOrNone
 from twisted_lb.config.limits import LimitsConfig, TimeoutsConfig
 from twisted_lb.config.listeners import ListenConfig
 from twisted_lb.config.observe import LogConfig, StatusAddress
@@ -14,6 +15,9 @@ from twisted_lb.config.routes import ForwardingConfig
 from twisted_lb.core.address import TcpAddress
 from twisted_lb.core.backend import BackendSpec
 from twisted_lb.core.pickers import POLICIES
+
+# The names of the pools that a configuration describes.
+POOLS = ("default",)
 
 _POLICIES = "; ".join(f"`{name}`, {policy.describe}" for name, policy in POLICIES.items())
 
@@ -35,6 +39,29 @@ class LoadBalancerConfig(Model):
         default=None,
         description="`HOST:PORT` of a small listener that answers `/-/ready` and `/-/live`; "
         "left out: there is none. Danger: anybody who reaches it learns the balancer's state.",
+    )
+    ready_start_s: SecondsOrNone = Field(
+        default=5,
+        description="How long `/-/ready` says no after the start, at most, while a checked backend has not had its first "
+        "check; 0: it does not wait for that.",
+    )
+    ready_requires: tuple[str, ...] = Field(
+        default=(),
+        strict=False,
+        description="Pools (so far there is one, `default`) without which `/-/ready` says no; left out: it says no when no "
+        "pool has a usable backend. Danger: one pool that is down takes the whole instance out.",
+    )
+    ready_grace_s: SecondsOrNone = Field(
+        default=0,
+        description="How long clients are still accepted when a stop begins and `/-/ready` says no already, so that whoever "
+        "sends them has time to notice. Danger: your service manager has to wait so much longer.",
+    )
+    takeover: str | None = Field(
+        default=None,
+        description="Path of a unix socket: an instance that starts with the same path takes over the sockets of the one that "
+        "runs, once it is ready; the other one accepts no more and finishes what it has. For `twistd lb`, `python -m "
+        "twisted_lb` and `load_balancer` in a .tac file; left out: a restart has a gap. Danger: whoever may write in its "
+        "directory can put another socket there.",
     )
     upgrades: tuple[str, ...] = Field(
         default=("websocket",),
@@ -77,6 +104,22 @@ class LoadBalancerConfig(Model):
                 # Such a switch carries requests, which would pass unseen (request smuggling).
                 raise ValueError(f"{token} cannot be allowed: requests inside it would bypass every rule")
         return tuple(token.lower() for token in value)
+
+    @field_validator("takeover")
+    @classmethod
+    def _is_a_path(cls, value: str | None) -> str | None:
+        # A unix socket's path has 107 bytes at most, and a process number is appended for a moment.
+        if value is not None and not 0 < len(os.fsencode(value)) <= 96:
+            raise ValueError("should be a path of 1 to 96 bytes")
+        return value
+
+    @field_validator("ready_requires")
+    @classmethod
+    def _are_pools(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in POOLS:
+                raise ValueError(f"no pool is called {name}; there is {', '.join(POOLS)}")
+        return value
 
     @field_validator("error_pages")
     @classmethod

@@ -7,6 +7,9 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
 
+# 0 where no waiting is meant.
+SecondsOrNone = Annotated[float, Field(ge=0, le=86400, allow_inf_nan=False)]
+
 Bytes = Annotated[int, Field(ge=0, le=2**40)]
 
 

@@ -52,6 +52,11 @@ class TimeoutsConfig(Model):
         description="For running exchanges to finish when the balancer is stopped (graceful drain); what is not "
         "finished then is cut. Danger: longer than your service manager's patience is cut by it.",
     )
+    tunnel_drain_s: Seconds = Field(
+        default=3600,
+        description="For tunnels and endless answers to finish after a SIGQUIT, or when another instance has taken over; "
+        "what is not finished then is cut. Danger: until then the process stays, with its memory.",
+    )
 
 
 class LimitsConfig(Model):

@@ -22,6 +22,7 @@ FLAGS = {
     "--port": "listen.port",
     "--interface": "listen.interface",
     "--status": "status",
+    "--takeover": "takeover",
 }
 
 NUMERIC_FLAGS = {"--healthcheck", "--port"}

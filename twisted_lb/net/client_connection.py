@@ -34,6 +34,14 @@ class Speaker:
         """Drain the connection: finish what has begun; each response from now on ends it."""
         raise NotImplementedError
 
+    def tell_good_bye(self) -> None:
+        """Tell the client that we go away, where that can be said: in a tunnel whose protocol has words for it."""
+        raise NotImplementedError
+
+    def kill(self) -> None:
+        """Cancel what is under way, and cut the connection."""
+        raise NotImplementedError
+
 
 @mypyc_attr(free_list_len=1)
 class ClientConnection:
@@ -189,9 +197,15 @@ class ClientConnection:
         if self._speaker is not None:
             self._speaker.drain()
 
+    def tell_good_bye(self) -> None:
+        """See FrontendClient."""
+        if self._speaker is not None:
+            self._speaker.tell_good_bye()
+
     def kill(self) -> None:
         """See FrontendClient."""
-        self.abort()
+        if self._speaker is not None:
+            self._speaker.kill()
 
     def __repr__(self) -> str:
         return f"<ClientConnection of {self.client.address.decode('ascii')}>"

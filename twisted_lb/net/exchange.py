@@ -202,8 +202,18 @@ class Exchange(Requester):
         return reply
 
     def cancel(self) -> None:
-        """The exchange is cancelled by us; the client side sees to its connection."""
-        self._drop(Outcome.CANCELLED)
+        """The exchange is cancelled by us; the client side sees to its connection, unless it has given it away (tunnel)."""
+        relay = self._relay
+        if relay is None or self.over:
+            self._drop(Outcome.CANCELLED)
+        else:
+            relay.cut()
+            self._left_relay(relay, Outcome.CANCELLED)
+
+    def tell_good_bye(self) -> None:
+        """The process is about to end: both ends of a WebSocket are told (close frame), as long as there is time."""
+        if self._relay is not None:
+            self._relay.tell_good_bye(bytes.fromhex(self._frontend.runtime.new_id(32).decode("ascii")))
 
     def _drop(self, outcome: Outcome, detail: str = "") -> None:
         if self.over:
@@ -437,7 +447,9 @@ class Exchange(Requester):
             idle_s=self.route.rules.tunnel_idle_s,
             clock=self._clock,
             deadlines=self._frontend.deadlines,
+            websocket=to == [b"websocket"],
         )
+        self._frontend.tunnels += 1
         relay.begin(client_full=self._client_full)
 
     def relay_ended(self, *, client_gone: bool) -> None:
@@ -445,11 +457,18 @@ class Exchange(Requester):
         relay = self._relay
         if self.over or relay is None:
             return
+        if relay.parted:
+            self._left_relay(relay, Outcome.CANCELLED)
+        else:
+            self._left_relay(relay, Outcome.CLIENT_GONE if client_gone else _OK)
+
+    def _left_relay(self, relay: Relay, outcome: Outcome) -> None:
         self.request_bytes += relay.bytes_up
         self.response_bytes += relay.bytes_down
         self.last_byte_at = self._clock.now
+        self._frontend.tunnels -= 1
         self._end()
-        self._settle(Outcome.CLIENT_GONE if client_gone else _OK, "")
+        self._settle(outcome, "")
         self._tell_end()
 
     # Pauses, and ends.

@@ -21,16 +21,20 @@ class FrontendClient(Protocol):
     def drain(self) -> None:
         """Drain: finish what has begun; each response from now on ends its connection."""
 
+    def tell_good_bye(self) -> None:
+        """Tell a client of a tunnel that the time for finishing is nearly over, where its protocol has words for it."""
+
     def kill(self) -> None:
-        """Cut the client off: the time for finishing is over."""
+        """Cut the client off: the time for finishing is over. What it had under way ends as CANCELLED."""
 
 
 class Frontend:
     """A frontend: one listener's rules and state. `draining`: every response from now on ends its connection.
 
     `client_rules` and `default_route` may be replaced while it runs: a connection goes by the new ones from its next
-    request on. `gate` counts the clients' connections. `exchanges` are those that run, on whatever client side;
-    `observers` are told how they end, and of what was refused before there was one.
+    request on. `gate` counts the clients' connections. `exchanges` are those that run, on whatever client side, and
+    `tunnels` those of them that have switched protocols; `observers` are told how they end, and of what was refused before
+    there was one.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class Frontend:
         # An ordered set: at a drain, and at its end, whoever came first hears first.
         self.clients: dict[FrontendClient, None] = {}
         self.exchanges: int = 0
+        self.tunnels: int = 0
         self.shared_fields: Final = SharedFields()
         # Memories of pure functions: many new connections come from one address, with the same few fields.
         self._last_address: str = ""
@@ -128,6 +133,11 @@ class Frontend:
         self.draining = True
         for client in list(self.clients):
             client.drain()
+
+    def tell_good_bye(self) -> None:
+        """Tell the clients of tunnels that we go away."""
+        for client in list(self.clients):
+            client.tell_good_bye()
 
     def kill(self) -> None:
         """Cut the clients off that have not finished."""

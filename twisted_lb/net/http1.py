@@ -471,6 +471,22 @@ class Http1(ClientSide, Receiver, Speaker):
         if self._state is _IDLE and not self._connection.full:
             self._connection.arm(LAST_REQUEST_S)
 
+    def tell_good_bye(self) -> None:
+        """See Speaker."""
+        if self._exchange is not None:
+            self._exchange.tell_good_bye()
+
+    def kill(self) -> None:
+        """See Speaker."""
+        exchange = self._exchange
+        self._exchange = None
+        given_away = self._state is State.RELEASED
+        self._state = State.GONE
+        if exchange is not None:
+            exchange.cancel()
+        if not given_away:
+            self._connection.abort()
+
     # Flow control of the response.
 
     def pauseProducing(self) -> None:

@@ -3,7 +3,6 @@
 import errno
 import os
 import socket
-import stat
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -13,12 +12,13 @@ from twisted_lb.core.gate import Gate
 from twisted_lb.net.clock import Later, Timer
 from twisted_lb.net.interfaces import StreamProtocol
 from twisted_lb.net.poller import READ, Pollable, Poller
+from twisted_lb.net.sockets import BACKLOG, bind_tcp, bind_unix
 from twisted_lb.net.transport import Transport
+
+__all__ = ["Listener", "bind_tcp", "bind_unix"]
 
 # Fairness: connections accepted in one event; more are reported again at once, after the others had their turn.
 _BATCH: Final = 64
-# The length of the accept queue; the kernel caps it at net.core.somaxconn.
-_BACKLOG: Final = 4096
 # After so many events that brought as many connections as expected, more are expected.
 _OFTEN: Final = 4
 # While as many are open as may be the accept queue stands; it is logged again only when fewer than this part are.
@@ -42,60 +42,6 @@ _GONE: Final = frozenset(
 )
 
 _log = Logger("twisted_lb.net.listener")  # by name: compiled, there is no frame to learn it from
-
-
-def bind_tcp(interface: str, port: int) -> socket.socket:
-    """A listening TCP socket; the empty interface is every address, IPv6 and IPv4, where the machine has both."""
-    family = socket.AF_INET6 if ":" in interface or (not interface and socket.has_dualstack_ipv6()) else socket.AF_INET
-    try:
-        return _listen(family, (interface, port), dual=not interface and family == socket.AF_INET6)
-    except OSError as error:
-        # A machine can know IPv6 and have it switched off.
-        if interface or family == socket.AF_INET or error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
-            raise
-        return _listen(socket.AF_INET, (interface, port), dual=False)
-
-
-def _listen(family: int, address: tuple[str, int], *, dual: bool) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not dual))
-        # Linux hands TCP_NODELAY on to accepted sockets: one call instead of one a connection.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.bind(address)
-        sock.listen(_BACKLOG)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def bind_unix(path: str, mode: int = 0o666) -> socket.socket:
-    """A listening unix socket; a stale one at the path, on which no server listens, is replaced."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    try:
-        if _is_stale(path):
-            os.unlink(path)
-        sock.bind(path)
-        os.chmod(path, mode)  # a daemon's umask is 077
-        sock.listen(_BACKLOG)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _is_stale(path: str) -> bool:
-    try:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            return False
-    except FileNotFoundError:
-        return False
-    # Not blocking: a server whose queue is full would let us wait for it.
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
-        return probe.connect_ex(path) == errno.ECONNREFUSED
 
 
 class Listener(Pollable):
@@ -217,7 +163,7 @@ class Listener(Pollable):
             self._sock.close()
             return
         # Bounded: the accept queue fills as long as it is there.
-        for _ in range(_BACKLOG):
+        for _ in range(BACKLOG):
             if not self._accept():
                 break
         self._listening = False
@@ -228,6 +174,11 @@ class Listener(Pollable):
                 self._going_on.cancel()
         self._poller.remove(self._sock.fileno())
         self._poller.close_later(self._sock)
+
+    @property
+    def sock(self) -> socket.socket:
+        """Its socket, for another process that takes over; it stays the listener's to close."""
+        return self._sock
 
     @property
     def address(self) -> str:

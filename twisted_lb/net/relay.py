@@ -9,6 +9,7 @@ from twisted_lb.core.never import NEVER
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.deadlines import Deadline, Deadlines
 from twisted_lb.net.interfaces import Receiver, StreamTransport
+from twisted_lb.wire.websocket import GOING_AWAY, Frames, close_frame
 
 
 class Leg:
@@ -43,12 +44,15 @@ class RelayOwner(Protocol):
 class _End(Receiver):
     """One end of a relay: the protocol of its transport, and the producer of the other end's."""
 
-    def __init__(self, relay: "Relay", leg: Leg) -> None:
+    def __init__(self, relay: "Relay", leg: Leg, frames: Frames | None) -> None:
         self.transport: Final = leg.transport
         self.bytes_read: int = 0
         self.held: bytes = leg.held
         self.ended: bool = leg.ended
         self.paused: bool = False
+        self.frames: Final = frames  # of what is sent to this end, where it speaks WebSocket
+        self.parted: bool = False  # this end was sent its close frame, and gets nothing more
+        self._good_bye: bytes = b""  # the close frame that it is to be sent
         self._relay: Final = relay
         self._lost: Final = leg.lost
         self.close: Final = leg.close
@@ -88,6 +92,41 @@ class _End(Receiver):
         """The connection is gone."""
         self._relay.lost(self)
         self._lost(reason)
+
+    def take(self, frames: Frames, data: bytes) -> None:
+        """Send this end bytes of a WebSocket: all of them; or, where it is to be told good-bye, the rest of the frame that
+        has begun, and nothing after it.
+        """
+        if self.parted:
+            frames.feed(data)
+        elif not self._good_bye:
+            frames.feed(data)
+            self.transport.write(data)
+        else:
+            size = frames.feed_to_end(data)
+            self.transport.write(data[:size])
+            self._part(frames)
+            frames.feed(data[size:])
+
+    def tell_good_bye(self, frame: bytes) -> None:
+        """Send this end a close frame, as soon as no frame is half-written; none if the other end has sent its own."""
+        if self.frames is not None:
+            self._good_bye = frame
+            self._part(self.frames)
+
+    def _part(self, frames: Frames) -> None:
+        if frames.between:
+            if not frames.closed:
+                self.parted = True
+                self.transport.write(self._good_bye)
+            self._good_bye = b""
+
+    def cut(self) -> None:
+        """Close the connection now: with a FIN behind a good-bye, else with a reset."""
+        if self.parted and self.transport.flushed:
+            self.transport.loseConnection()
+        else:
+            self.transport.abortConnection()
 
     def stop_reading(self) -> None:
         """Read no more: the other end takes no more for now (back-pressure)."""
@@ -129,11 +168,20 @@ class Relay:
     """Two connections joined until one of them is lost, both have ended, or nothing was said for `idle_s` seconds.
 
     The client's connection keeps its own producer, since the pace of clients is watched there; it calls `client_full` and
-    `client_drained`. A FIN becomes a FIN for the other side where its transport can half-close, else it is the end.
+    `client_drained`. A FIN becomes a FIN for the other side where its transport can half-close, else it is the end. What
+    the bytes mean is of no interest, but where a frame of a `websocket` ends: there `tell_good_bye` may come in between.
     """
 
     def __init__(
-        self, owner: RelayOwner, client: Leg, upstream: Leg, *, idle_s: float, clock: Clock, deadlines: Deadlines
+        self,
+        owner: RelayOwner,
+        client: Leg,
+        upstream: Leg,
+        *,
+        idle_s: float,
+        clock: Clock,
+        deadlines: Deadlines,
+        websocket: bool = False,
     ) -> None:
         self._owner: Final = owner
         self._idle_s: Final = idle_s
@@ -141,8 +189,8 @@ class Relay:
         self._deadlines: Final = deadlines
         self._deadline: Final = Deadline(self._idle)
         self._over: bool = False
-        self._client: Final = _End(self, client)
-        self._upstream: Final = _End(self, upstream)
+        self._client: Final = _End(self, client, Frames() if websocket else None)
+        self._upstream: Final = _End(self, upstream, Frames() if websocket else None)
 
     @property
     def bytes_up(self) -> int:
@@ -170,7 +218,14 @@ class Relay:
         """Send bytes of one end to the other."""
         self._live()
         other = self._upstream if source is self._client else self._client
-        other.transport.write(data)
+        frames = other.frames
+        if frames is None:
+            other.transport.write(data)
+            return
+        other.take(frames, data)
+        if frames.closed and source is self._client and source.parted:
+            # RFC 6455 7.1.1: once both have said good-bye, the server closes first.
+            self._end(client_gone=False)
 
     def _live(self) -> None:
         """Extend the idle deadline: the tunnel is in use. A slow-reading client is watched by its own connection."""
@@ -220,6 +275,29 @@ class Relay:
 
     def _idle(self) -> None:
         self._end(client_gone=False)
+
+    # The end of the process.
+
+    def tell_good_bye(self, mask: bytes) -> None:
+        """Tell both ends of a WebSocket that we go away (close frame 1001), masked by these four bytes for the backend. The
+        client's own close frame then ends the tunnel. Nothing for a tunnel that carries another protocol.
+        """
+        if not self._over:
+            self._client.tell_good_bye(close_frame(GOING_AWAY))
+            self._upstream.tell_good_bye(close_frame(GOING_AWAY, mask))
+
+    @property
+    def parted(self) -> bool:
+        """Whether the client was told that we go away."""
+        return self._client.parted
+
+    def cut(self) -> None:
+        """Cut the tunnel now; its owner is not told."""
+        if not self._over:
+            self._over = True
+            self._deadline.end()
+            self._upstream.cut()
+            self._client.cut()
 
     def _end(self, *, client_gone: bool) -> None:
         if self._over:

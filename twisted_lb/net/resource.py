@@ -254,6 +254,9 @@ class _RequestClient(ClientSide):
     def drain(self) -> None:
         """See FrontendClient: nothing to do, since a request has begun, or is not here."""
 
+    def tell_good_bye(self) -> None:
+        """See FrontendClient: nothing to do, since twisted.web has no tunnels."""
+
     def kill(self) -> None:
         """See FrontendClient: a local reply where nothing was said, a cut where something was."""
         exchange = self._exchange

@@ -1,0 +1,180 @@
+"""A process of our own: what happens around a service from its start to its end."""
+
+import pytest
+from twisted.logger import globalLogPublisher
+
+from twisted_lb import own_process as module
+from twisted_lb.errors import StartError
+from twisted_lb.openings import Openings
+from twisted_lb.own_process import OwnProcess
+from twisted_lb.testing import HeapClock
+
+
+class Told(list):
+    """What happens, in its order; stands for everybody that a process has to do with."""
+
+    def note(self, word: str):
+        return lambda *_, **__: self.append(word)
+
+
+class Predecessor:
+    pid = 7
+
+    def __init__(self, told: Told) -> None:
+        self.relieve = told.note("relieve")
+        self.close = told.note("leave the predecessor alone")
+
+
+class Owner:
+    """The service, which nothing is told here."""
+
+    def taken_over(self, pid: int) -> None:
+        raise AssertionError(pid)
+
+
+class House:
+    """A process, with all that it touches replaced by what takes notes."""
+
+    def __init__(self, monkeypatch, told: Told, *, takeover: str | None, watchdog_s: float) -> None:
+        self.told = told
+        self.clock = HeapClock()
+        self.starting = True
+
+        class Signals:
+            def __init__(self, owner, reactor) -> None:
+                self.install = told.note("hear signals")
+
+        class Notify:
+            def __init__(self, environ, pid) -> None:
+                self.watchdog_s = watchdog_s if pid else 0.0
+                self.reloading = told.note("tell: reloading")
+                self.stopping = told.note("tell: stopping")
+                self.alive = told.note("tell: alive")
+
+            def ready(self, *, took_over: bool = False) -> None:
+                told.append("tell: ready, took over" if took_over else "tell: ready")
+
+        class Takeover:
+            path = "/run/lb"
+
+            def __init__(self, path, reactor, held, taken) -> None:
+                self.close = told.note("close the takeover")
+
+            def open(self) -> None:
+                if takeover == "/refused":
+                    raise PermissionError(13, "Permission denied")
+                told.append("open the takeover")
+
+        monkeypatch.setattr(module, "Signals", Signals)
+        monkeypatch.setattr(module, "Notify", Notify)
+        monkeypatch.setattr(module, "Takeover", Takeover)
+        monkeypatch.setattr(module.process, "tune", told.note("tune"))
+        self.process = OwnProcess(Owner(), None, takeover)
+
+    def begin(self, predecessor: bool = False) -> Told:
+        openings = Openings((), Predecessor(self.told) if predecessor else None)
+        self.process.begin(self.clock, openings, lambda: self.starting, self.told.note("accept"))
+        return self.take()
+
+    def started(self) -> Told:
+        self.starting = False
+        self.clock.advance(0.1)
+        return self.take()
+
+    def take(self) -> list[str]:
+        taken = list(self.told)
+        self.told.clear()
+        return taken
+
+    def end(self) -> list[str]:
+        self.process.stopping()
+        self.process.ended()
+        assert self.clock.getDelayedCalls() == []
+        return self.take()
+
+
+@pytest.fixture
+def house(monkeypatch):
+    def one(*, takeover: str | None = None, watchdog_s: float = 0.0) -> House:
+        return House(monkeypatch, Told(), takeover=takeover, watchdog_s=watchdog_s)
+
+    return one
+
+
+def test_alone_it_is_ready_when_the_first_checks_are_in(house):
+    one = house()
+    assert one.begin() == ["hear signals", "tune"]
+    one.clock.advance(3)
+    assert one.take() == []
+    assert one.started() == ["tell: ready"]
+    one.clock.advance(3)
+    assert one.end() == ["tell: stopping"]
+
+
+def test_a_predecessor_is_relieved_once_this_one_accepts_and_can_be_followed_itself(house):
+    one = house(takeover="/run/lb")
+    assert one.begin(predecessor=True) == ["hear signals", "tune"]
+    assert one.started() == ["accept", "open the takeover", "relieve", "tell: ready, took over"]
+    assert one.end() == ["tell: stopping", "close the takeover"]
+
+
+def test_without_a_predecessor_it_can_be_followed_at_once(house):
+    one = house(takeover="/run/lb")
+    assert one.begin() == ["hear signals", "open the takeover", "tune"]
+    assert one.started() == ["tell: ready"]
+    one.end()
+
+
+def test_where_nobody_could_follow_it_does_not_start(house):
+    with pytest.raises(StartError, match=r"^takeover /run/lb: Permission denied$"):
+        house(takeover="/refused").begin()
+
+
+def test_one_that_has_sockets_serves_though_nobody_can_follow(house, logged_errors):
+    events = []
+    globalLogPublisher.addObserver(events.append)
+    one = house(takeover="/refused")
+    one.begin(predecessor=True)
+    assert one.started() == ["accept", "relieve", "tell: ready, took over"]
+    globalLogPublisher.removeObserver(events.append)
+    assert "Permission denied" in str(events[0]["error"])
+    one.end()
+
+
+def test_stopped_before_the_first_checks_are_in_it_takes_nothing_over(house):
+    one = house(takeover="/run/lb")
+    one.begin(predecessor=True)
+    assert one.end() == ["tell: stopping", "close the takeover"]
+    assert one.started() == []
+
+
+def test_the_watchdog_is_told_until_the_end_of_the_stop(house):
+    one = house(watchdog_s=1.0)
+    one.begin()
+    one.started()
+    one.clock.advance(2)
+    assert one.take() == ["tell: alive", "tell: alive"]
+    one.process.stopping()
+    one.clock.advance(1)
+    assert one.take() == ["tell: stopping", "tell: alive"]
+    one.process.ended()
+    one.clock.advance(5)
+    assert one.take() == []
+
+
+def test_a_reload_is_told_from_its_beginning_to_its_end(house):
+    one = house()
+    one.begin()
+    one.process.reloading()
+    assert one.take() == ["tell: reloading"]
+    one.process.reloaded()
+    assert one.take() == ["tell: ready"]
+    one.end()
+
+
+def test_started_again_it_hears_signals_as_before(house):
+    one = house()
+    assert "hear signals" in one.begin()
+    one.end()
+    assert "hear signals" not in one.begin()
+    one.end()

@@ -1,0 +1,244 @@
+"""Signals: each of those that daemons are sent does what it is for, and none ends the process at once."""
+
+import os
+import signal
+import threading
+
+import pytest
+from twisted.logger import formatEvent, globalLogPublisher
+
+from twisted_lb import signals
+from twisted_lb.signals import Signals, while_stopping
+from twisted_lb.testing import HeapClock
+
+HUP, USR1, USR2, QUIT, TERM = (
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+)
+
+
+class Reactor(HeapClock):
+    """As much of a reactor as signals need."""
+
+    running = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.when_running: list = []
+        self.stopped_by: list[int] = []
+
+    def callFromThread(self, call, *arguments):
+        self.callLater(0, call, *arguments)
+
+    def callWhenRunning(self, call, *arguments):
+        self.when_running.append((call, arguments))
+
+    def sigTerm(self, number, frame=None):
+        self.stopped_by.append(number)
+
+
+class Life:
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def reload(self):
+        self.told.append("reload")
+
+    def reopen_logs(self):
+        self.told.append("reopen")
+
+    def leave(self, reason):
+        self.told.append(f"leave: {reason}")
+
+    def leave_patiently(self, reason):
+        self.told.append(f"leave patiently: {reason}")
+
+
+class Process:
+    """A process that hears signals, with a terminal or without."""
+
+    def __init__(self, *, terminal: bool = False) -> None:
+        self.life = Life()
+        self.reactor = Reactor()
+        self.terminal = terminal
+        self.signals = Signals(self.life, self.reactor, lambda: self.terminal)
+
+    def send(self, *numbers: int) -> list[str]:
+        for number in numbers:
+            os.kill(os.getpid(), number)
+            self.reactor.settle()
+        return self.life.told
+
+
+@pytest.fixture
+def start():
+    """Starts processes; afterwards every signal means what it meant before."""
+    before = {number: signal.getsignal(number) for number in (HUP, USR1, USR2, QUIT, TERM)}
+    made: list[Process] = []
+
+    def one(**options) -> Process:
+        made.append(Process(**options))
+        made[-1].signals.install()
+        return made[-1]
+
+    yield one
+    for process in reversed(made):
+        process.signals.restore()
+    assert {number: signal.getsignal(number) for number in before} == before
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [(HUP, ["reload"]), (USR1, ["reopen"]), (USR2, []), (QUIT, ["leave patiently: SIGQUIT"])],
+)
+def test_each_signal_does_what_it_is_for(start, number, told):
+    assert start().send(number) == told
+
+
+def test_a_signal_without_a_meaning_says_so(start):
+    said: list[str] = []
+
+    def observe(event):
+        if event["log_namespace"] == "twisted_lb.signals":
+            said.append(formatEvent(event))
+
+    process = start()
+    globalLogPublisher.addObserver(observe)
+    process.send(USR2)
+    globalLogPublisher.removeObserver(observe)
+    assert said == ["SIGUSR2 means nothing here"]
+
+
+def test_nothing_is_done_within_a_handler(start):
+    process = start()
+    os.kill(os.getpid(), HUP)
+    assert process.life.told == []
+    process.reactor.settle()
+    assert process.life.told == ["reload"]
+
+
+def test_a_handler_that_was_there_before_is_called_too(start):
+    """twistd rotates its log at SIGUSR1."""
+    called: list[int] = []
+    before = signal.signal(USR1, lambda number, frame: called.append(number))
+    try:
+        process = start()
+        assert process.send(USR1) == ["reopen"]
+        process.signals.restore()
+        assert called == [USR1]
+    finally:
+        signal.signal(USR1, before)
+
+
+def test_two_balancers_in_one_process_both_hear(start):
+    first, second = start(), start()
+    second.send(HUP)
+    first.reactor.settle()
+    assert first.life.told == second.life.told == ["reload"]
+
+
+def test_before_the_reactor_hears_it_sigterm_is_kept_for_it(start):
+    process = start()
+    os.kill(os.getpid(), TERM)
+    assert process.reactor.stopped_by == []
+    [(call, arguments)] = process.reactor.when_running
+    call(*arguments)
+    assert process.reactor.stopped_by == [TERM]
+
+
+def test_where_the_reactor_runs_sigterm_is_its_own(start):
+    before = signal.getsignal(TERM)
+    process = Process()
+    process.reactor.running = True
+    process.signals.install()
+    assert signal.getsignal(TERM) is before
+    process.signals.restore()
+
+
+def test_outside_of_the_main_thread_nothing_is_installed():
+    before = signal.getsignal(HUP)
+    thread = threading.Thread(target=Process().signals.install)
+    thread.start()
+    thread.join()
+    assert signal.getsignal(HUP) is before
+
+
+# A terminal.
+
+
+def test_with_its_terminal_there_a_hangup_is_a_reload(start):
+    process = start(terminal=True)
+    process.send(HUP)
+    process.reactor.advance(1)
+    assert process.life.told == ["reload"]
+
+
+def test_a_hangup_of_a_terminal_that_goes_away_is_a_stop_however_often_it_comes(start):
+    process = start(terminal=True)
+    process.send(HUP, HUP)
+    process.terminal = False
+    process.reactor.advance(1)
+    assert process.life.told == ["leave: its terminal is gone (SIGHUP)"]
+
+
+def test_after_that_a_hangup_is_a_reload(start):
+    process = start(terminal=True)
+    process.terminal = False
+    process.send(HUP)
+    process.reactor.advance(1)
+    assert process.send(HUP) == ["leave: its terminal is gone (SIGHUP)", "reload"]
+
+
+def test_who_ignored_hangups_before_the_start_outlives_the_terminal():
+    """nohup."""
+    before = signal.signal(HUP, signal.SIG_IGN)
+    try:
+        process = Process(terminal=True)
+        process.signals.install()
+        process.terminal = False
+        process.send(HUP)
+        process.reactor.advance(1)
+        process.signals.restore()
+        assert process.life.told == ["reload"]
+    finally:
+        signal.signal(HUP, before)
+
+
+def test_whether_there_is_a_terminal_can_be_asked():
+    assert signals.has_terminal() in {True, False}
+
+
+# A second signal.
+
+
+def test_while_stopping_the_reactors_signals_end_the_wait():
+    reactor = Reactor()
+    before = signal.signal(TERM, reactor.sigTerm)
+    try:
+        hurried: list[str] = []
+        restore = while_stopping(reactor, lambda: hurried.append("hurry"))
+        os.kill(os.getpid(), TERM)
+        reactor.settle()
+        assert (hurried, reactor.stopped_by) == (["hurry"], [])
+        restore()
+        os.kill(os.getpid(), TERM)
+        assert reactor.stopped_by == [TERM]
+    finally:
+        signal.signal(TERM, before)
+
+
+def test_while_stopping_handlers_of_others_stay():
+    called: list[int] = []
+    before = signal.signal(TERM, lambda number, frame: called.append(number))
+    try:
+        restore = while_stopping(Reactor(), lambda: called.append(-1))
+        os.kill(os.getpid(), TERM)
+        restore()
+        assert called == [TERM]
+    finally:
+        signal.signal(TERM, before)

@@ -1,0 +1,69 @@
+"""Readiness: whether this instance wants traffic, and why not."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, NamedTuple
+
+from twisted_lb.core.pool import Pool
+
+
+class Verdict(NamedTuple):
+    """What a probe of `/-/ready` is told; `text` ends with a line feed."""
+
+    ready: bool
+    text: str
+
+
+class Readiness:
+    """Readiness of the pools at work, as told by `verdict` (readiness probe).
+
+    Not ready: at the start, until each backend of each checked pool has had its first check, for `start_s` seconds at
+    most; while `leaving`; when no pool has a usable backend, or one of those that are required has none.
+    """
+
+    def __init__(
+        self,
+        pools: Callable[[], Mapping[str, Pool]],
+        seconds: Callable[[], float],
+        *,
+        start_s: float,
+        requires: tuple[str, ...] = (),
+    ) -> None:
+        self.leaving: bool = False
+        self._pools: Final = pools
+        self._seconds: Final = seconds
+        self._starts_until: Final = seconds() + start_s
+        self._requires: Final = requires
+        self._started: bool = False
+
+    @property
+    def starting(self) -> bool:
+        """Whether first checks are still waited for; once over, it is over for good."""
+        if not self._started:
+            self._started = self._seconds() >= self._starts_until or not any(self._unknown())
+        return not self._started
+
+    def _unknown(self) -> Iterator[str]:
+        """The backends of which no check has told anything yet."""
+        for pool in self._pools().values():
+            if pool.settings.checked:
+                yield from (name for name, backend in pool.backends.items() if not backend.health.known)
+
+    def verdict(self) -> Verdict:
+        """Whether traffic is wanted now: one line, and one more that names the pools without a usable backend."""
+        pools = self._pools()
+        without = [name for name, pool in pools.items() if not any(one.usable for one in pool.backends.values())]
+        reason = self._reason(without, nowhere=len(without) == len(pools))
+        text = f"not ready: {reason}\n" if reason else "ready\n"
+        if without:
+            text += f"without a usable backend: {', '.join(without)}\n"
+        return Verdict(not reason, text)
+
+    def _reason(self, without: list[str], *, nowhere: bool) -> str:
+        if self.leaving:
+            return "stopping"
+        if self.starting:
+            return f"starting, no check yet of {', '.join(self._unknown())}"
+        missing = [name for name in self._requires if name in without]
+        if missing:
+            return f"{', '.join(missing)} required"
+        return "no pool has a usable backend" if nowhere else ""

@@ -1,0 +1,107 @@
+"""A graceful drain: the wait for running exchanges, bounded, with what is waited for in the log."""
+
+from typing import Final, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+# How often the end of a drain is looked for.
+_LOOK_S: Final = 0.02
+# How often a long one says what it still waits for.
+_SAY_S: Final = 60.0
+# For the close frame of a WebSocket's client to come back before the end; of a short drain a quarter.
+_GOOD_BYE_S: Final = 1.0
+
+_log = Logger()
+
+
+class Drained(Protocol):
+    """What is drained."""
+
+    @property
+    def clients(self) -> int:
+        """How many clients are connected, or have a request under way that a resource brought."""
+
+    @property
+    def exchanges(self) -> int:
+        """How many exchanges run, tunnels included."""
+
+    @property
+    def tunnels(self) -> int:
+        """How many of them are tunnels."""
+
+    def tell_good_bye(self) -> None:
+        """Tell clients of tunnels that we go away."""
+
+
+class Drain:
+    """A drain, from its beginning: `done` fires when nobody is left, after `most_s` seconds, or at `hurry`.
+
+    Shortly before its end the clients of tunnels are told good-bye. Whoever is left then is the caller's to cut.
+    """
+
+    def __init__(self, drained: Drained, time: IReactorTime, most_s: float) -> None:
+        self.done: Final[Deferred[None]] = Deferred()
+        self._drained: Final = drained
+        self._time: Final = time
+        self._began: Final = time.seconds()
+        self._ends_at: Final = self._began + most_s
+        self._good_bye_at: Final = self._ends_at - min(_GOOD_BYE_S, most_s / 4)
+        self._said_good_bye: bool = False
+        self._say_at: float = self._began + _SAY_S
+        self._say("drain begins: {waits_for}, at most {most_s:g} s", most_s=most_s)
+        self._looking: Final = LoopingCall(self._look)
+        self._looking.clock = time
+        self._looking.start(_LOOK_S)
+
+    def hurry(self) -> None:
+        """End the drain: it has lasted long enough."""
+        self._end()
+
+    def _look(self) -> None:
+        now = self._time.seconds()
+        if not self._waiting or now >= self._ends_at:
+            self._end()
+            return
+        if now >= self._good_bye_at:
+            self._tell_good_bye()
+        if now >= self._say_at:
+            self._say_at += _SAY_S
+            self._say("drain goes on after {since_s:g} s: {waits_for}", since_s=round(now - self._began))
+
+    @property
+    def _waiting(self) -> bool:
+        return bool(self._drained.clients or self._drained.exchanges)
+
+    def _tell_good_bye(self) -> None:
+        if not self._said_good_bye:
+            self._said_good_bye = True
+            self._drained.tell_good_bye()
+
+    def _end(self) -> None:
+        if not self._looking.running:
+            return
+        self._looking.stop()
+        if self._waiting:
+            self._tell_good_bye()
+            _log.warn("drain ended after {took_s} s, cut: {cut}", took_s=self._took_s, cut=_names(self._drained))
+        else:
+            _log.info("drain ended after {took_s} s, nothing was cut", took_s=self._took_s)
+        self.done.callback(None)
+
+    @property
+    def _took_s(self) -> float:
+        return round(self._time.seconds() - self._began, 1)
+
+    def _say(self, line: str, **values: object) -> None:
+        waits_for = f"waits for {_names(self._drained)}" if self._waiting else "nobody is there"
+        _log.info(line, waits_for=waits_for, **values)
+
+
+def _names(drained: Drained) -> str:
+    """What is waited for, in words: `2 clients, 1 exchange, 1 tunnel`."""
+    tunnels = drained.tunnels
+    counts = {"client": drained.clients, "exchange": drained.exchanges - tunnels, "tunnel": tunnels}
+    return ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items() if count)

@@ -1,0 +1,127 @@
+"""Signals: what a process that only balances makes of them. None of those that daemons are sent ends it at once."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Final, Protocol
+
+from twisted.logger import Logger
+
+# The kernel sends SIGHUP a moment before the terminal is gone, and a shell that ends does so even earlier.
+_LOOK_S: Final = 0.1
+
+_log = Logger()
+
+Call = Callable[[], object]
+
+
+class Life(Protocol):
+    """The life of a process, as far as signals change it. All of it is called by the reactor."""
+
+    def reload(self) -> None:
+        """SIGHUP: read the configuration anew."""
+
+    def reopen_logs(self) -> None:
+        """SIGUSR1: open the log files anew, which somebody has renamed (logrotate)."""
+
+    def leave(self, reason: str) -> None:
+        """Stop gracefully, as at SIGTERM; `reason` is for the log."""
+
+    def leave_patiently(self, reason: str) -> None:
+        """SIGQUIT: stop gracefully, and give tunnels and endless answers their time; at once if a stop is under way."""
+
+
+class Signals:
+    """The signals of a process of our own: HUP, USR1, USR2, QUIT, and TERM until the reactor hears that itself.
+
+    Handlers that were there before (twistd's, which rotates its log at USR1) are called too. A SIGHUP means another thing
+    where the terminal of the process has gone with it: its user has left. `terminal` says whether there is one. Handlers
+    stay to the end of the process: a terminal that goes away sends more than one SIGHUP.
+    """
+
+    def __init__(self, life: Life, reactor: Any, terminal: Callable[[], bool] | None = None) -> None:
+        self._life: Final = life
+        self._reactor: Final = reactor
+        self._terminal: Final = has_terminal if terminal is None else terminal
+        self._had_terminal: bool = False
+        self._before: Final[dict[int, Any]] = {}
+
+    def install(self) -> None:
+        """Hear signals from now on. Nothing where they cannot be heard: outside of the main thread."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        # Whoever ignores SIGHUP before the start (nohup) wants it to outlive its terminal.
+        self._had_terminal = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and self._terminal()
+        self._hear(signal.SIGHUP, self._hung_up)
+        self._hear(signal.SIGUSR1, self._life.reopen_logs)
+        self._hear(signal.SIGUSR2, self._unused)
+        self._hear(signal.SIGQUIT, lambda: self._life.leave_patiently("SIGQUIT"))
+        if not self._reactor.running:
+            self._before[signal.SIGTERM] = signal.signal(signal.SIGTERM, self._too_early)
+
+    def restore(self) -> None:
+        """Put the handlers back that were there before."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+    def _hear(self, number: int, call: Call) -> None:
+        before = signal.getsignal(number)
+
+        def handler(number: int, frame: FrameType | None) -> None:
+            if callable(before):
+                before(number, frame)
+            self._reactor.callFromThread(call)
+
+        self._before[number] = signal.signal(number, handler)
+
+    def _too_early(self, number: int, frame: FrameType | None) -> None:
+        """SIGTERM between the start of the service and that of the reactor, which then takes it over."""
+        self._reactor.callWhenRunning(self._reactor.sigTerm, number, frame)
+
+    def _hung_up(self) -> None:
+        if self._had_terminal:
+            self._reactor.callLater(_LOOK_S, self._look_for_terminal)
+        else:
+            self._life.reload()
+
+    def _look_for_terminal(self) -> None:
+        if self._terminal():
+            self._life.reload()
+        elif self._had_terminal:
+            self._had_terminal = False
+            self._life.leave("its terminal is gone (SIGHUP)")
+
+    def _unused(self) -> None:
+        _log.info("SIGUSR2 means nothing here")
+
+
+def has_terminal() -> bool:
+    """Whether the process has a controlling terminal."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+def while_stopping(reactor: Any, hurry: Call) -> Call:
+    """While a stop is under way, let SIGINT and SIGTERM call `hurry`; returns what puts the old handlers back.
+
+    Only in place of the reactor's own handlers, which would merely complain that it is stopping already.
+    """
+    old: dict[int, Any] = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        handler = signal.getsignal(number)
+        installed_by: Any = getattr(handler, "__self__", None)
+        if installed_by is reactor:
+            old[number] = handler
+            signal.signal(number, lambda *_: reactor.callFromThread(hurry))
+
+    def restore() -> None:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+    return restore
