@@ -2,24 +2,26 @@
 
 
 class Health:
-    """The health of a backend, by consecutive probes. Unknown counts as up: a new balancer must serve."""
+    """The health of a backend, by consecutive probes. Unknown counts as `up` says: up, as a rule, since a new balancer must
+    serve.
+    """
 
     __slots__ = ("_against", "known", "up")
 
-    def __init__(self) -> None:
-        self.up: bool = True
+    def __init__(self, *, up: bool = True) -> None:
+        self.up: bool = up
         self.known: bool = False
         self._against: int = 0  # results in a row that contradict `up`
 
     def observe(self, passed: bool, rise: int, fall: int) -> bool:
-        """Take the result of a probe; True if it flipped `up`: the `rise`th pass or `fall`th failure in a row, or the
-        very first result.
+        """Take the result of a probe; True if that is news. The `rise`th pass or `fall`th failure in a row flips `up`. The
+        very first result decides alone, and is news unless the backend is up, as it was taken to be.
         """
         if not self.known:
             self.known = True
-            flipped = passed != self.up
+            expected = passed and self.up
             self.up = passed
-            return flipped
+            return not expected
         if passed == self.up:
             self._against = 0
             return False

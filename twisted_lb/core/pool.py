@@ -83,7 +83,8 @@ class Pool:
 
     def _adopt(self, spec: BackendSpec, backend: Backend | None) -> Backend:
         if backend is None or backend.address != spec.address:
-            record = Backend(spec, self.counts)
+            up = self.settings.initially_up or not self.settings.checked
+            record = Backend(spec, self.counts, up=up)
             record.load = self._selection.policy.load(self.counts, record.slot)
             if backend is not None:
                 record.admin = backend.admin
@@ -233,10 +234,10 @@ class Pool:
     def observe_probe(self, backend: Backend, passed: bool, reason: str, now: float) -> None:
         """Apply the result of a probe to a backend's health and ejection."""
         settings = self.settings
-        flipped = backend.health.observe(passed, settings.rise, settings.fall)
+        news = backend.health.observe(passed, settings.rise, settings.fall)
         ended = settings.checked and backend.ejection.observe(passed, settings.rise, now)
         self._refresh(backend)
-        if flipped:
+        if news:
             kind = BackendUp if backend.health.up else BackendDown
             self._on_event(kind(self.name, backend.name, reason, now))
         if ended:
