@@ -102,11 +102,16 @@ def test_a_backend_that_dribbles_is_not_waited_for_longer(bench):
 # What a failure says about the backend.
 
 
-@pytest.mark.parametrize(("outcome", "conclusive"), [(Outcome.LOCAL_FAILURE, False), (Outcome.REFUSED, True)])
-def test_only_a_failure_of_our_own_is_inconclusive(bench, outcome, conclusive):
+@pytest.mark.parametrize(
+    ("outcome", "conclusive"),
+    [(Outcome.LOCAL_FAILURE, False), (Outcome.REFUSED, True), (Outcome.CONNECT_TIMEOUT, True)],
+)
+def test_only_a_connect_that_we_could_not_make_is_inconclusive(bench, outcome, conclusive):
     bench.network.fail("a:80", outcome, "made to fail")
-    result = asked(bench, bench.tcp())
-    assert (result.passed, result.conclusive) == (False, conclusive)
+    results: list[ProbeResult] = []
+    bench.tcp().ask(parse_address("a:80"), 1.0).addCallback(results.append)
+    bench.clock.advance(1 + TICK_S)
+    assert [(one.passed, one.conclusive, one.silent) for one in results] == [(False, conclusive, conclusive)]
 
 
 @pytest.mark.parametrize(

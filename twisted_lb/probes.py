@@ -7,15 +7,16 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from twisted_lb.core.address import Address, TcpAddress
-from twisted_lb.core.outcome import Outcome
+from twisted_lb.core.outcome import CONSEQUENCE, Outcome
 from twisted_lb.net.deadlines import Deadline, Deadlines
 from twisted_lb.net.dialer import Attempt, Dial
 
 
 class ProbeResult:
     """The result of one probe: whether the backend passed, and why. One that is not `conclusive` could not be made, for
-    want of descriptors or ports of our own: it says nothing about the backend. A `silent` one failed without an answer:
-    refused, reset, closed, or not in time; a backend that says that it is not well is not silent.
+    want of descriptors or ports of our own: it says nothing about the backend. A connect is conclusive where the table of
+    outcomes says whether somebody listens there. A `silent` one failed without an answer: refused, reset, closed, or not in
+    time; a backend that says that it is not well is not silent.
     """
 
     def __init__(self, passed: bool, reason: str, *, conclusive: bool = True, silent: bool = False) -> None:
@@ -182,9 +183,9 @@ class _Asking:
 
     def failed(self, outcome: Outcome, detail: str) -> None:
         """No connection could be made."""
-        ours = outcome is Outcome.LOCAL_FAILURE
+        conclusive = CONSEQUENCE[outcome].alive is not None
         self.close()
-        self._tell(ProbeResult(False, detail or outcome.name.lower(), conclusive=not ours, silent=not ours))
+        self._tell(ProbeResult(False, detail or outcome.name.lower(), conclusive=conclusive, silent=conclusive))
 
     def give_up(self, reason: str) -> None:
         """End it: nothing more comes in, or is waited for."""
