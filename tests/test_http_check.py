@@ -4,6 +4,8 @@ import itertools
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from probing import ProbeBench, asked, probe_bench
 
 from twisted_lb.core.address import parse_address
@@ -112,6 +114,7 @@ ANSWERS = [
     (b"HTTP/1.1 500 Oops\r\n\r\n", False, "status 500"),
     (b"HTTP/1.1 599 Oops\r\n\r\n", False, "status 599"),
     (b"SSH-2.0-x\r\n", False, "illegal status line"),
+    (b"HTTP/1.1 200 OK\nContent-Length: 0\n\n", False, "bare LF"),
     (b"220 mail.example.org ESMTP\r\n", False, "illegal status line"),
     (b"\x15\x03\x01\x00\x02\x02\x16", False, "an answer in TLS, and checks and traffic speak plain HTTP"),
     (b"HTTP/1.1 600 Oops\r\n\r\n", False, "illegal status"),
@@ -172,9 +175,22 @@ def test_a_head_may_be_as_long_as_that_of_traffic_however_it_is_cut(piece, head_
         (b"HTTP/1.1 103 E\r\n\r\n" * 10, "the head of the answer is too long"),
         (b"HTTP/1.1 103 E\r\n\r\nSSH-2.0\r\n\r\n" + b"y" * 200, "illegal status line"),
         (b"HTTP/2 200 OK\r\n\r\n", "illegal status line"),
+        (b"HTTP/1.1 200 OK\r\nX: %b\nY: z\r\n\r\n" % (b"y" * 79), "bare LF"),
+        (b"HTTP/1.1 200 OK\r\nX: %b\nY: z\r\n\r\n" % (b"y" * 90), "the head of the answer is too long"),
         (b"HTTP/1.1 2000 OK\r\n\r\n", "illegal status line"),
     ],
-    ids=["exactly", "one more", "interim, exactly", "interim, one more", "interim only", "no head", "2", "no status"],
+    ids=[
+        "exactly",
+        "one more",
+        "interim, exactly",
+        "interim, one more",
+        "interim only",
+        "no head",
+        "2",
+        "LF",
+        "late LF",
+        "no status",
+    ],
 )
 def test_the_verdict_is_the_same_however_little_is_here(answer, reason):
     """Interim heads count, since they might never end."""
@@ -183,6 +199,52 @@ def test_the_verdict_is_the_same_however_little_is_here(answer, reason):
     said |= {verdict(check, answer[:cut], answer[cut:]) for cut in range(len(answer) + 1)}
     said.add(verdict(check, *in_bytes(answer)))
     assert {one[1] for one in said if one is not None} == {reason}
+
+
+INTERIM = [b"", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 E\r\nLink: x\r\n\r\n", b"HTTP/1.1 99 x\r\n\r\n"]
+HEADS = [
+    b"HTTP/1.1 200 OK\r\n\r\n",
+    b"HTTP/1.1 404 No\r\n\r\n",
+    b"HTTP/1.1 204 No\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n",
+    b"HTTP/1.1 200 OK\r\nX: \x00\r\n\r\n",
+    b"HTTP/1.1 200 OK\n\n",
+    b"\r\n",
+    b"\x16\x03\x01",
+]
+PARTS = [
+    b"4\r\nwell\r\n",
+    b"2\r\nwe\r\n2;x\r\nll\r\n",
+    b"0\r\n\r\n",
+    b"0\r\nX: y\r\n\r\n",
+    b"wel",
+    b"l",
+    b"y" * 200,
+    HEADS[0],
+]
+
+
+@given(
+    interim=st.sampled_from(INTERIM),
+    head=st.sampled_from(HEADS),
+    parts=st.lists(st.sampled_from(PARTS), max_size=6),
+    cuts=st.lists(st.integers(0, 600), max_size=8),
+    text=st.booleans(),
+)
+def test_however_an_answer_is_cut_it_comes_to_the_same(interim, head, parts, cuts, text):
+    """But for a text that comes in one piece with a broken chunk."""
+    answer = interim + head + b"".join(parts)
+    check = asked(head_bytes=150, text=b"well" if text else b"")
+    places = sorted({0, len(answer), *(cut for cut in cuts if cut < len(answer))})
+    pieces = [answer[begin:end] for begin, end in itertools.pairwise(places)]
+    whole = verdict(check, answer, end=True)
+    assert whole is not None
+    if whole[1].startswith("illegal chunk") or whole[1].startswith("chunk "):
+        assert text
+    else:
+        assert verdict(check, *pieces, end=True) == verdict(check, *in_bytes(answer), end=True) == whole
 
 
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nX: y\r\n", b"HTTP/1.1 100 Continue\r\n\r\n"])

@@ -29,6 +29,7 @@ PARTS = {
     "twisted_lb.net.listener.Listener": {"twisted_lb/data_plane.py": ""},
     "twisted_lb.core.gate.Gate": {"twisted_lb/data_plane.py": ""},
     "twisted_lb.checks.Checks": {"twisted_lb/data_plane.py": ""},
+    "twisted_lb.probes.NetworkProbe": {"twisted_lb/data_plane.py": ""},
     "twisted_lb.plan.Plan": {"twisted_lb/plan.py": ""},
     "twisted_lb.net.settings.ClientRules": {"twisted_lb/plan.py": ""},
     "twisted_lb.net.settings.RouteRules": {"twisted_lb/plan.py": ""},
@@ -75,6 +76,7 @@ BY_HAND = {
         "benchmarks/micro/subjects.py": "a lease and its end, and nothing else",
     },
     "twisted_lb.core.attempts.Attempts": {"tests/core/test_record.py": "the core by itself"},
+    "twisted_lb.probes.NetworkProbe": {"tests/probing.py": "over a network in memory, without checks"},
     "twisted_lb.wire.http1_reader.Http1Reader": {"tests/wire/test_block_pattern.py": "what a reader learns"},
 }
 

@@ -128,6 +128,9 @@ class _Answer:
             if received[begin : begin + len(_HTTP)] != _HTTP[: len(received) - begin]:
                 raise BadMessage(502, "illegal status line")  # also of a server that speaks first and then waits
             end = received.find(BLANK_LINE, begin)
+            lines = received[begin : limit + 3 if end < 0 else min(end, limit + 3)]
+            if lines.count(b"\n") != lines.count(b"\r\n"):
+                raise BadMessage(502, "bare LF")  # and perhaps no blank line ever
             # From the first byte on. Of a blank line 3 bytes may be here.
             if end > limit or (end < 0 and len(received) > limit + 3):
                 raise BadMessage(502, "the head of the answer is too long")
@@ -205,7 +208,9 @@ class _Body:
         self._tail = b""  # of what was looked through: the text may be cut in two
 
     def feed(self, data: bytes) -> None:
-        """Take more of the body; BadMessage for a broken chunk. Bytes behind its end are not looked at."""
+        """Take more of the body; BadMessage for a broken chunk, in place of all that came in one piece with it. Bytes behind
+        its end are not looked at.
+        """
         if self.complete or not data:
             return
         payload = data if self._decoder is None else self._decoder.feed(data)
