@@ -15,7 +15,7 @@ from twisted_lb.core.address import TcpAddress, parse_address
 from twisted_lb.core.events import BackendEjected
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.probes import ProbeResult
-from twisted_lb.testing import NEVER_ANSWER, HeapClock, ScriptedBackend
+from twisted_lb.testing import NEVER_ANSWER, HeapClock
 
 GOOD = ProbeResult(True, "fine")
 
@@ -340,7 +340,7 @@ def checks_in(bench: ProbeBench, hear, *names: str) -> Checks:
 
 def test_real_probes_of_a_hanging_backend_fail_by_their_timeout_and_delay_nobody(bench):
     bench.backend(address="quick:80")
-    stuck = ScriptedBackend(bench.network, "stuck:80", lambda request: [NEVER_ANSWER])
+    stuck = bench.backend_that(lambda request: [NEVER_ANSWER], "stuck:80")
     heard: dict[str, list[tuple[bool, str]]] = {"quick:80": [], "stuck:80": []}
     checks = checks_in(bench, lambda name, result: heard[name].append((result.passed, result.reason)), *heard)
     bench.clock.advance(60)

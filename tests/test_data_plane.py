@@ -122,6 +122,56 @@ def test_a_check_takes_no_longer_than_the_plan_says(build):
     assert not house.members[0].usable
 
 
+@pytest.mark.parametrize(("initial", "first"), [("up", 200), ("down", 503)])
+def test_before_its_first_check_a_backend_is_what_the_plan_says(build, initial, first):
+    house = build(health_check={"interval_s": 10.0, "initial": initial})
+    house.backend("a:80")
+    assert status(house.ask()) == first
+    house.wait(1)
+    assert status(house.ask()) == 200
+    assert [str(event) for event in house.events] == {
+        "up": [],
+        "down": ["a:80 is up: status 200", "pool default has a usable backend again"],
+    }[initial]
+
+
+def test_who_is_not_well_at_its_first_check_is_told_of_whatever_it_was_taken_for(build):
+    for initial in ("up", "down"):
+        house = build("a:80", health_check={"interval_s": 10.0, "initial": initial})
+        house.backend("a:80", [response(b"", 503)])
+        house.wait(1)
+        assert str(house.events[0]) == "a:80 is down: status 503"
+
+
+def test_where_nobody_checks_everybody_is_taken_for_up(build):
+    house = build(health_check={"interval_s": 0.0, "initial": "down"})
+    house.backend("a:80")
+    assert status(house.ask()) == 200
+
+
+def test_a_backend_is_checked_at_the_port_and_in_the_words_that_the_plan_names(build):
+    house = build(
+        health_check={
+            "interval_s": 10.0,
+            "port": 9,
+            "method": "OPTIONS",
+            "host": "app",
+            "headers": {"X-A": "b"},
+            "expect_statuses": [401],
+            "expect_text": "who are you",
+            "initial": "down",
+        }
+    )
+    traffic, health = house.backend("a:80"), house.backend("a:9", [response(b"who are you?", 401)])
+    house.wait(1)
+    assert (traffic.requests, len(health.requests)) == ([], 1)
+    assert health.requests[0].startswith(b"OPTIONS / HTTP/1.1\r\nHost: app\r\n")
+    assert b"\r\nX-A: b\r\n" in health.requests[0]
+    assert str(house.events[0]) == "a:80 is up: status 401, with the expected text"
+    house.ask()
+    assert len(traffic.requests) == 1
+
+
 @pytest.mark.parametrize(("head_bytes", "up"), [(65536, True), (16384, False)])
 def test_a_check_takes_the_heads_that_traffic_takes(build, head_bytes, up):
     house = build(limits={"head_bytes": head_bytes}, health_check={"interval_s": 1.0, "fall": 1})

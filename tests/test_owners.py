@@ -32,6 +32,7 @@ PARTS = {
     },
     "twisted_lb.core.gate.Gate": {"twisted_lb/data_plane.py": ""},
     "twisted_lb.checks.Checks": {"twisted_lb/data_plane.py": ""},
+    "twisted_lb.probes.NetworkProbe": {"twisted_lb/data_plane.py": ""},
     "twisted_lb.plan.Plan": {"twisted_lb/plan.py": ""},
     "twisted_lb.net.settings.ClientRules": {"twisted_lb/plan.py": ""},
     "twisted_lb.net.settings.RouteRules": {"twisted_lb/plan.py": ""},
@@ -85,6 +86,7 @@ BY_HAND = {
         "tests/core/test_queue.py": "the core by itself",
     },
     "twisted_lb.core.record.Record": {"tests/test_request_log.py": "one that no client could bring about"},
+    "twisted_lb.probes.NetworkProbe": {"tests/probing.py": "over a network in memory, without checks"},
     "twisted_lb.wire.http1_reader.Http1Reader": {"tests/wire/test_block_pattern.py": "what a reader learns"},
 }
 

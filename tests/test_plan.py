@@ -8,8 +8,11 @@ from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.backend import BackendSpec
 from twisted_lb.core.never import NEVER
 from twisted_lb.errors import StartError
+from twisted_lb.http_check import HttpQuestion
 from twisted_lb.net.local_reply import HTML, JSON, TEXT
 from twisted_lb.plan import DEFAULT, CheckPlan, Plan, pages_of, plan_of
+
+GET = HttpQuestion(b"GET", b"/", b"", (), frozenset(range(200, 400)), b"")
 
 
 def planned(**options) -> Plan:
@@ -46,12 +49,15 @@ def test_without_an_interval_nobody_checks_and_the_pool_knows_it():
 @pytest.mark.parametrize(
     ("check", "planned_check"),
     [
-        ({}, CheckPlan(2.0, 1.0, 1.6, "/")),
-        ({"interval_s": 60.0}, CheckPlan(60.0, 1.0, 5.0, "/")),
-        ({"interval_s": 9.0, "timeout_s": 7.0, "path": "/well"}, CheckPlan(9.0, 1.0, 7.0, "/well")),
-        ({"interval_s": 0.5, "down_interval_s": 3.0}, CheckPlan(0.5, 3.0, 0.4, "/")),
-        ({"interval_s": 0.5}, CheckPlan(0.5, 0.5, 0.4, "/")),
-        ({"kind": "tcp"}, CheckPlan(2.0, 1.0, 1.6, None)),
+        ({}, CheckPlan(2.0, 1.0, 1.6, GET, None)),
+        ({"interval_s": 60.0}, CheckPlan(60.0, 1.0, 5.0, GET, None)),
+        (
+            {"interval_s": 9.0, "timeout_s": 7.0, "path": "/well"},
+            CheckPlan(9.0, 1.0, 7.0, dataclasses.replace(GET, path=b"/well"), None),
+        ),
+        ({"interval_s": 0.5, "down_interval_s": 3.0}, CheckPlan(0.5, 3.0, 0.4, GET, None)),
+        ({"interval_s": 0.5}, CheckPlan(0.5, 0.5, 0.4, GET, None)),
+        ({"kind": "tcp", "port": 9}, CheckPlan(2.0, 1.0, 1.6, None, 9)),
     ],
     ids=["as a rule", "rarely", "as told", "out, as told", "often", "connecting is the question"],
 )

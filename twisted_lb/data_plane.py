@@ -15,6 +15,7 @@ from twisted_lb.core.gate import Gate
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.record import Observer, Observers
 from twisted_lb.draining import Drain
+from twisted_lb.http_check import HttpCheck
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.frontend import Frontend
 from twisted_lb.net.http1 import Http1
@@ -22,7 +23,7 @@ from twisted_lb.net.listener import Listener
 from twisted_lb.net.route import Route
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.plan import ListenerPlan, Plan, PoolPlan
-from twisted_lb.probes import HttpProbe, NetworkProbe, ProbeResult, TcpProbe
+from twisted_lb.probes import Connecting, NetworkProbe, ProbeResult, Question
 from twisted_lb.request_log import BriefRequestLog, log_request
 
 # How often pools look for what time makes due: trials of ejected backends, say.
@@ -88,11 +89,8 @@ class DataPlane:
         cluster = Cluster(name, self.runtime, pool.upstream, pool.policy, pool.settings, self._heard_event)
         if pool.checks is not None:
             runtime, plan = self.runtime, pool.checks
-            dial, deadlines, seconds = runtime.dial, runtime.deadlines, runtime.clock.read
-            probe = self._probes[name] = (
-                TcpProbe(dial, deadlines, seconds)
-                if plan.path is None
-                else HttpProbe(dial, deadlines, seconds, plan.path, _AGENT, pool.upstream.limits)
+            probe = self._probes[name] = NetworkProbe(
+                runtime.dial, runtime.deadlines, runtime.clock.read, _question(pool), plan.port
             )
 
             def heard(backend: str, result: ProbeResult) -> None:
@@ -162,9 +160,8 @@ class DataPlane:
         self.plan = plan
         for name, pool in plan.pools.items():
             self.clusters[name].configure(pool.upstream, pool.settings)
-            probe = self._probes.get(name)
-            if isinstance(probe, HttpProbe):
-                probe.limits = pool.upstream.limits
+            if name in self._probes:
+                self._probes[name].question = _question(pool)
             self.clusters[name].pool.choose_by(pool.policy)
             if pool.backends != old.pools[name].backends:
                 self.clusters[name].update(pool.backends)
@@ -243,6 +240,12 @@ class DataPlane:
 
     def __repr__(self) -> str:
         return f"<DataPlane: {list(self.frontends.values())}, {list(self.clusters.values())}>"
+
+
+def _question(pool: PoolPlan) -> Question:
+    """What the backends of a pool that has checks are asked."""
+    asked = None if pool.checks is None else pool.checks.http
+    return Connecting() if asked is None else HttpCheck(asked, _AGENT, pool.upstream.limits)
 
 
 def _for_good(plan: Plan) -> tuple[object, ...]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 
-from twisted_lb.config import LoadBalancerConfig
+from twisted_lb.config import HealthCheckConfig, LoadBalancerConfig
 from twisted_lb.core.backend import BackendSpec
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.pickers import POLICIES
@@ -13,6 +13,7 @@ from twisted_lb.core.pickers.base import Policy
 from twisted_lb.core.retry import RetryRules
 from twisted_lb.core.settings import PoolSettings
 from twisted_lb.errors import StartError
+from twisted_lb.http_check import HttpQuestion
 from twisted_lb.net.local_reply import HTML, JSON, TEXT, ErrorPage
 from twisted_lb.net.settings import ClientRules, RouteRules, UpstreamRules
 from twisted_lb.wire.grammar import Limits
@@ -43,14 +44,15 @@ class RoutePlan:
 
 @dataclass(frozen=True)
 class CheckPlan:
-    """The plan of active checks: how often, in seconds, those that are out apart, and what is asked; `path` None:
-    connecting is the question.
+    """The plan of active checks: how often, in seconds, those that are out apart, what is asked, and at which port; `http`
+    None: connecting is the question; `port` None: the one that traffic goes to.
     """
 
     interval_s: float
     down_interval_s: float
     timeout_s: float
-    path: str | None
+    http: HttpQuestion | None
+    port: int | None
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,7 @@ def _pool(config: LoadBalancerConfig, limits: Limits) -> PoolPlan:
             checked=check.enabled,
             max_queued=config.queue.most,
             queue_wait_s=config.queue.no_backend_s,
+            initially_up=check.initial == "up",
             budget_percent=retry.budget_percent,
             budget_per_s=retry.budget_per_s,
         ),
@@ -177,14 +180,25 @@ def _pool(config: LoadBalancerConfig, limits: Limits) -> PoolPlan:
             max_age_s=upstream.max_age_s,
             reuse_unsafe_within_s=upstream.reuse_unsafe_within_s,
         ),
-        checks=CheckPlan(
-            check.interval_s,
-            check.out_interval_s,
-            check.answer_timeout_s,
-            check.path if check.kind == "http" else None,
-        )
-        if check.enabled
-        else None,
+        checks=_checks(check) if check.enabled else None,
+    )
+
+
+def _checks(check: HealthCheckConfig) -> CheckPlan:
+    http = HttpQuestion(
+        method=check.method.encode("ascii"),
+        path=check.path.encode("ascii"),
+        host=(check.host or "").encode("ascii"),
+        fields=tuple(f"{name}: {value}".encode("ascii") for name, value in check.headers.items()),
+        statuses=check.statuses,
+        text=(check.expect_text or "").encode(),
+    )
+    return CheckPlan(
+        check.interval_s,
+        check.out_interval_s,
+        check.answer_timeout_s,
+        http if check.kind == "http" else None,
+        check.port,
     )
 
 

@@ -10,14 +10,13 @@ from twisted_lb.core.address import Address, TcpAddress
 from twisted_lb.core.outcome import CONSEQUENCE, Outcome
 from twisted_lb.net.deadlines import Deadline, Deadlines
 from twisted_lb.net.dialer import Attempt, Dial
-from twisted_lb.wire.grammar import BLANK_LINE, BadMessage, Limits
-from twisted_lb.wire.response import parse_response
 
 
 class ProbeResult:
     """The result of one probe: whether the backend passed, and why. One that is not `conclusive` could not be made, for
     want of descriptors or ports of our own: it says nothing about the backend. A connect is conclusive where the table of
-    outcomes says whether somebody listens there. `silent`: the backend gave no answer at all, as one that is not there.
+    outcomes says whether somebody listens there. A `silent` one failed without an answer: refused, reset, closed, or not in
+    time; a backend that says that it is not well is not silent.
     """
 
     def __init__(self, passed: bool, reason: str, *, conclusive: bool = True, silent: bool = False) -> None:
@@ -34,143 +33,193 @@ class Probe(Protocol):
         """Probe the backend at `address` once."""
 
 
-class _Asking:
-    """One probe under way, as the protocol of its connection: a request is written, a response judged, that is all."""
+class Hearing(Protocol):
+    """One answer as it comes. `result` is there as soon as it is known, and at the latest when the hearing is `over`, that
+    is, when nothing more needs to be read.
+    """
 
-    def __init__(self, request: bytes, judge: Callable[[bytes], ProbeResult | None]) -> None:
-        self.result: Deferred[ProbeResult] = Deferred()
-        self.attempt: Attempt | None = None
-        self.deadline: Final = Deadline(self._timed_out)
-        self._request: Final = request
-        self._judge: Final = judge
-        self._transport: Any = None
-        self._received = b""
-        self._over = False
+    result: ProbeResult | None
+    over: bool
 
-    def makeConnection(self, transport: Any) -> None:
-        self._transport = transport
-        if self._request:
-            transport.write(self._request)
-        self._look()
+    def feed(self, data: bytes) -> None:
+        """Hear more of the answer. Not to be called once it is over."""
 
-    def dataReceived(self, data: bytes) -> None:
-        self._received += data
-        self._look()
+    def end(self) -> None:
+        """The backend ended its answer in order, by a FIN: the hearing is over."""
 
-    def _look(self) -> None:
-        if not self._over:
-            result = self._judge(self._received)
-            if result is not None:
-                self.end(result)
+    def cut(self, reason: str) -> None:
+        """Nothing more will come, for this reason: the hearing is over."""
 
-    def readConnectionLost(self) -> None:
-        self.end(ProbeResult(False, "closed without an answer", silent=True))
 
-    def writeConnectionLost(self) -> None:
-        """Twisted's IHalfCloseableProtocol asks for it."""
+class Question(Protocol):
+    """A question to a backend: what is sent, and how the answer is heard."""
 
-    def connectionLost(self, reason: Failure) -> None:
-        self.end(ProbeResult(False, reason.getErrorMessage(), silent=True))
+    def request(self, address: Address) -> bytes:
+        """The request to send; empty where connecting is the question."""
 
-    def failed(self, outcome: Outcome, detail: str) -> None:
-        conclusive = CONSEQUENCE[outcome].alive is not None
-        self.end(ProbeResult(False, detail or outcome.name.lower(), conclusive=conclusive, silent=True))
+    def hear(self, address: Address) -> Hearing:
+        """A hearing for one answer."""
 
-    def _timed_out(self) -> None:
-        self.give_up("no answer in time")
 
-    def give_up(self, reason: str) -> None:
-        if self.attempt is not None and self._transport is None:
-            self.attempt.cancel()
-        self.end(ProbeResult(False, reason, silent=True))
+class Connecting:
+    """The question of a TCP probe: whether the backend accepts a connection."""
 
-    def end(self, result: ProbeResult) -> None:
-        if self._over:
-            return
-        self._over = True
-        self.deadline.end()
-        if self._transport is not None:
-            # Everything was heard; a reset leaves nothing behind on either side.
-            self._transport.abortConnection()
-        self.result.callback(result)
+    def request(self, address: Address) -> bytes:
+        """See Question."""
+        return b""
+
+    def hear(self, address: Address) -> Hearing:
+        """See Question."""
+        return _Accepted()
+
+
+class _Accepted:
+    """The answer to Connecting, which is complete when it begins."""
+
+    def __init__(self) -> None:
+        self.result: ProbeResult | None = ProbeResult(True, "connected")
+        self.over = True
+
+    def feed(self, data: bytes) -> None:
+        """See Hearing."""
+
+    def end(self) -> None:
+        """See Hearing."""
+
+    def cut(self, reason: str) -> None:
+        """See Hearing."""
 
 
 class NetworkProbe:
-    """A probe over the same network, and at the same address, as traffic goes."""
+    """A probe over the same network, and at the same address, as traffic goes; or at another `port` of that host, if one
+    is given and the backend has ports at all.
 
-    def __init__(self, dial: Dial, deadlines: Deadlines, seconds: Callable[[], float]) -> None:
+    The result is told as soon as it is known. The rest of the answer is still read, so that no backend meets a reset, for
+    as long as the probe had time anyway, and until the next one to the same address: a backend never has two to serve.
+    """
+
+    def __init__(
+        self,
+        dial: Dial,
+        deadlines: Deadlines,
+        seconds: Callable[[], float],
+        question: Question,
+        port: int | None = None,
+    ) -> None:
+        self.question: Question = question
         self._dial: Final = dial
         self._deadlines: Final = deadlines
         self._seconds: Final = seconds
+        self._port: Final = port
         self._open: Final[dict[_Asking, None]] = {}  # an ordered set
+        self._reading: Final[dict[Address, _Asking]] = {}  # those of them whose result was told
+
+    def ask(self, address: Address, timeout_s: float) -> Deferred[ProbeResult]:
+        """See Probe."""
+        where = address
+        if self._port is not None and isinstance(address, TcpAddress):
+            where = TcpAddress(address.host, self._port)
+        before = self._reading.get(where)
+        if before is not None:
+            before.close()
+        asking = _Asking(self, where)
+        self._open[asking] = None
+        self._deadlines.arm(asking.deadline, self._seconds() + timeout_s)
+        asking.attempt = self._dial.dial(where, asking, timeout_s, asking.failed)
+        return asking.told
 
     def close(self) -> None:
         """Give up the probes under way: their results are failures."""
         for asking in list(self._open):
             asking.give_up("the checks have ended")
 
-    def request(self, address: Address) -> bytes:
-        """The request to send; empty where connecting is the question."""
-        return b""
+    def _goes_on(self, asking: "_Asking") -> None:
+        """The result of a probe is known, and its answer is still being read."""
+        self._reading[asking.address] = asking
 
-    def judge(self, received: bytes) -> ProbeResult | None:
-        """The result that a response amounts to; None: wait for more of it."""
-        return ProbeResult(True, "connected")
-
-    def ask(self, address: Address, timeout_s: float) -> Deferred[ProbeResult]:
-        """See Probe."""
-        asking = _Asking(self.request(address), self.judge)
-        self._deadlines.arm(asking.deadline, self._seconds() + timeout_s)
-        asking.attempt = self._dial.dial(address, asking, timeout_s, asking.failed)
-        self._open[asking] = None
-        return asking.result.addCallback(self._forget, asking)
-
-    def _forget(self, result: ProbeResult, asking: _Asking) -> ProbeResult:
+    def _ended(self, asking: "_Asking") -> None:
         self._open.pop(asking, None)
-        return result
+        if self._reading.get(asking.address) is asking:
+            del self._reading[asking.address]
 
 
-class TcpProbe(NetworkProbe):
-    """A TCP probe: passes when the backend accepts a connection."""
+class _Asking:
+    """One probe under way, as the protocol of its connection: a request is written, an answer heard, that is all."""
 
+    def __init__(self, probe: NetworkProbe, address: Address) -> None:
+        self.told: Deferred[ProbeResult] = Deferred()
+        self.attempt: Attempt | None = None
+        self.address: Final = address
+        self.deadline: Final = Deadline(lambda: self.give_up("no answer in time"))
+        self._probe: Final = probe
+        self._question: Final = probe.question
+        self._hearing: Hearing | None = None  # once connected
+        self._transport: Any = None
+        self._closed = False
 
-class HttpProbe(NetworkProbe):
-    """An HTTP probe: passes when GET of a path is answered by 2xx or 3xx, with a head that traffic would take too:
-    `limits` are those of traffic.
-    """
+    def makeConnection(self, transport: Any) -> None:
+        self._transport = transport
+        self._hearing = self._question.hear(self.address)
+        request = self._question.request(self.address)
+        if request:
+            transport.write(request)
+        self._look(self._hearing)
 
-    def __init__(
-        self, dial: Dial, deadlines: Deadlines, seconds: Callable[[], float], path: str, agent: str, limits: Limits
-    ) -> None:
-        super().__init__(dial, deadlines, seconds)
-        self._path: Final = path.encode("ascii")
-        self._agent: Final = agent.encode("ascii")
-        self.limits: Limits = limits
+    def dataReceived(self, data: bytes) -> None:
+        if self._hearing is not None and not self._hearing.over:
+            self._hearing.feed(data)
+            self._look(self._hearing)
 
-    def request(self, address: Address) -> bytes:
-        """See NetworkProbe."""
-        host = str(address).encode("ascii") if isinstance(address, TcpAddress) else b"localhost"
-        return b"GET %b HTTP/1.1\r\nHost: %b\r\nUser-Agent: %b\r\nAccept: */*\r\nConnection: close\r\n\r\n" % (
-            self._path,
-            host,
-            self._agent,
-        )
+    def readConnectionLost(self) -> None:
+        if self._hearing is not None and not self._hearing.over:
+            self._hearing.end()
+            self._look(self._hearing)
 
-    def judge(self, received: bytes) -> ProbeResult | None:
-        """See NetworkProbe: the first final head decides; its body does not matter, nor do the pieces it comes in."""
-        limit = self.limits.head_bytes
-        begin = 0
-        while True:
-            end = received.find(BLANK_LINE, begin)
-            # From the first byte on: interim heads count, since they might never end. Of a blank line 3 bytes may be here.
-            if end > limit or (end < 0 and len(received) > limit + 3):
-                return ProbeResult(False, "the head of the answer is too long")
-            if end < 0:
-                return None
-            try:
-                head = parse_response(received[begin:end], self.limits)
-            except BadMessage as bad:
-                return ProbeResult(False, bad.reason)
-            if head.status >= 200:
-                return ProbeResult(head.status < 400, f"status {head.status}")
-            begin = end + len(BLANK_LINE)
+    def writeConnectionLost(self) -> None:
+        """Twisted's IHalfCloseableProtocol asks for it."""
+
+    def connectionLost(self, reason: Failure) -> None:
+        self.give_up(reason.getErrorMessage())
+
+    def failed(self, outcome: Outcome, detail: str) -> None:
+        """No connection could be made."""
+        conclusive = CONSEQUENCE[outcome].alive is not None
+        self.close()
+        self._tell(ProbeResult(False, detail or outcome.name.lower(), conclusive=conclusive, silent=conclusive))
+
+    def give_up(self, reason: str) -> None:
+        """End it: nothing more comes in, or is waited for."""
+        hearing = self._hearing
+        if hearing is None:
+            self.close()
+            self._tell(ProbeResult(False, reason, silent=True))
+        elif not hearing.over:
+            hearing.cut(reason)
+            self._look(hearing)
+
+    def _look(self, hearing: Hearing) -> None:
+        if hearing.over:
+            self.close()
+        if hearing.result is not None:
+            self._tell(hearing.result)
+
+    def _tell(self, result: ProbeResult) -> None:
+        if self.told.called:
+            return
+        if not self._closed:
+            self._probe._goes_on(self)
+        self.told.callback(result)
+
+    def close(self) -> None:
+        """Close the connection in order, or give up making one. Harmless when that has happened."""
+        if self._closed:
+            return
+        self._closed = True
+        self.deadline.end()
+        if self._transport is not None:
+            # A FIN; and a reset only where not even the request was taken.
+            self._transport.loseConnection()
+            self._transport.abortConnection()
+        elif self.attempt is not None:
+            self.attempt.cancel()
+        self._probe._ended(self)

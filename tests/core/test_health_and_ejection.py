@@ -49,6 +49,20 @@ def test_unknown_counts_as_up():
     assert not Health().known
 
 
+@pytest.mark.parametrize(
+    ("initially", "result", "news"),
+    [(True, True, False), (True, False, True), (False, True, True), (False, False, True)],
+)
+def test_the_first_result_decides_alone_and_is_news_unless_all_is_as_well_as_it_was_taken_to_be(
+    initially, result, news
+):
+    health = Health(up=initially)
+    assert (health.up, health.known) == (initially, False)
+    assert health.observe(result, 3, 3) is news
+    assert (health.up, health.known) == (result, True)
+    assert not health.observe(result, 3, 3)
+
+
 def test_with_checks_it_ends_after_rise_good_ones_in_a_row():
     ejection = Ejection()
     assert ejection.eject(10.0, checked=True)

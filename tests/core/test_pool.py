@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 from builders import CountingPolicy, claim, make_pool, names, specs
 
+from twisted_lb.core.address import parse_address
 from twisted_lb.core.ask import ANY
 from twisted_lb.core.backend import AdminState, BackendSpec
 from twisted_lb.core.counts import Counts
@@ -285,6 +286,39 @@ def test_probes_take_out_and_bring_back_with_the_reason():
     pool.observe_probe(a, True, "status 200", 3.0)
     assert names(pool, 6) == {"a:1", "b:1"}
     assert told == [BackendDown("p", "a:1", "status 500", 1.0), BackendUp("p", "a:1", "status 200", 3.0)]
+
+
+def test_who_is_taken_for_down_gets_nobody_before_its_first_good_probe():
+    pool, told = make_pool("a:1", "b:1", initially_up=False)
+    a, b = pool.backends.values()
+    assert pool.claim(ANY, 0.0) is Refusal.NO_BACKEND
+    pool.observe_probe(a, False, "status 500", 1.0)
+    pool.observe_probe(b, True, "status 200", 2.0)
+    assert names(pool, 4) == {"b:1"}
+    pool.observe_probe(a, True, "status 200", 3.0)
+    assert names(pool, 4) == {"b:1"}  # it was down, and `rise` counts from here on
+    pool.observe_probe(a, True, "status 200", 4.0)
+    assert names(pool, 4) == {"a:1", "b:1"}
+    assert [str(event) for event in told] == [
+        "p/a:1 is down: status 500",
+        "p/b:1 is up: status 200",
+        "pool p has a usable backend again",
+        "p/a:1 is up: status 200",
+    ]
+
+
+@pytest.mark.parametrize("checked", [True, False])
+@pytest.mark.parametrize("how", ["added", "moved"])
+def test_who_comes_later_is_taken_for_down_too_unless_nobody_checks(how, checked):
+    pool, _ = make_pool("b:1", initially_up=False, checked=checked)
+    pool.observe_probe(pool.backends["b:1"], True, "well", 1.0)
+    now = specs("a:1", "b:1") if how == "added" else [BackendSpec("b:1", parse_address("c:1"))]
+    pool.update(now, 2.0)
+    newcomer = pool.backends["a:1" if how == "added" else "b:1"]
+    assert (newcomer.usable, newcomer.available) == (not checked, not checked)
+    pool.observe_probe(newcomer, True, "well", 3.0)
+    assert newcomer.usable
+    assert newcomer.available
 
 
 def test_the_last_one_gone_and_the_first_one_back_are_told():

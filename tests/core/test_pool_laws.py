@@ -32,6 +32,7 @@ class Known:
     """What somebody who hears only the events knows of a backend."""
 
     up: bool = True
+    heard: bool = False  # of its health
     ejected: bool = False
     until: float | None = None
     admin: AdminState = AdminState.READY
@@ -45,9 +46,10 @@ class Known:
 class Listener:
     """Believes the events; each of them has to be news."""
 
-    def __init__(self) -> None:
+    def __init__(self, initially_up: bool) -> None:
         self.known: dict[str, Known] = {}
         self.exhausted = False
+        self.initially_up = initially_up
 
     def hear(self, event) -> None:
         if isinstance(event, (events.PoolExhausted, events.PoolRecovered)):
@@ -55,7 +57,7 @@ class Listener:
             assert self.exhausted == (not any(known.usable for known in self.known.values()))
         elif isinstance(event, events.BackendAdded):
             assert event.backend_name not in self.known
-            self.known[event.backend_name] = Known()
+            self.known[event.backend_name] = Known(self.initially_up)
         elif isinstance(event, events.BackendRemoved):
             del self.known[event.backend_name]
         else:
@@ -65,13 +67,15 @@ class Listener:
         match event:
             case events.BackendChanged():
                 if "address" in event.change:
-                    known.up, known.ejected = True, False
+                    known.up, known.heard, known.ejected = self.initially_up, False, False
             case events.AdminChanged():
                 assert known.admin is not event.admin
                 known.admin = event.admin
             case events.BackendDown() | events.BackendUp():
-                assert known.up != isinstance(event, events.BackendUp)
-                known.up = not known.up
+                up = isinstance(event, events.BackendUp)
+                # The first result is news too where it only confirms that a backend is down.
+                assert known.up != up or not (known.up or known.heard)
+                known.up, known.heard = up, True
             case events.BackendEjected():
                 # Again only after a trial, which ends later than it began.
                 assert not known.ejected or (event.until is not None and event.until > known.until)
@@ -90,8 +94,9 @@ class PoolMachine(RuleBasedStateMachine):
         checked=st.booleans(),
         most=st.sampled_from([0, 0, 1, 3]),
         queued=st.booleans(),
+        initially_up=st.booleans(),
     )
-    def begin(self, policy, checked, most, queued):
+    def begin(self, policy, checked, most, queued, initially_up):
         self.now = 100.0
         self.checked = checked
         self.by_turns = policy == "rr"
@@ -99,11 +104,17 @@ class PoolMachine(RuleBasedStateMachine):
         self.settled = 0
         self.seen: set[Backend] = set()
         self.told = Told()
-        self.listener = Listener()
+        self.listener = Listener(initially_up or not checked)
         self.policy = CountingPolicy(policy)
         self.changed = True  # members, a weight, or what the operator wants, since the last pick
         settings_ = PoolSettings(
-            RISE, FALL, checked=checked, max_in_flight=most, max_queued=QUEUE if queued else 0, queue_wait_s=WAIT_S
+            RISE,
+            FALL,
+            checked=checked,
+            initially_up=initially_up,
+            max_in_flight=most,
+            max_queued=QUEUE if queued else 0,
+            queue_wait_s=WAIT_S,
         )
         self.tickets: list[Ticket] = []
         self.pool = Pool("p", self.policy, settings_, random.Random(1), self.hear)

@@ -21,6 +21,7 @@ def change(pool, now=0.0, **settings):
         ("rise", 2),
         ("fall", 3),
         ("checked", True),
+        ("initially_up", True),
         ("max_in_flight", 0),
         ("max_queued", 0),
         ("queue_wait_s", 0.0),

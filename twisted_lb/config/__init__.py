@@ -7,10 +7,11 @@ editors.
 
 from twisted_lb.config.balancer import LoadBalancerConfig
 from twisted_lb.config.base import Model
+from twisted_lb.config.health_check import HealthCheckConfig
 from twisted_lb.config.limits import LimitsConfig, TimeoutsConfig
 from twisted_lb.config.listeners import ListenConfig, SiblingConfig
 from twisted_lb.config.observe import LogConfig
-from twisted_lb.config.pools import BackendTable, HealthCheckConfig, RetryConfig, UpstreamConfig
+from twisted_lb.config.pools import BackendTable, RetryConfig, UpstreamConfig
 from twisted_lb.config.routes import ForwardingConfig
 
 __all__ = [

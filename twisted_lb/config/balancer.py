@@ -7,10 +7,11 @@ from typing import Literal, Self
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from twisted_lb.config.base import Model, SecondsOrNone
+from twisted_lb.config.health_check import HealthCheckConfig
 from twisted_lb.config.limits import LimitsConfig, TimeoutsConfig
 from twisted_lb.config.listeners import ListenConfig
 from twisted_lb.config.observe import LogConfig, StatusAddress
-from twisted_lb.config.pools import NO_BACKEND, Backend, HealthCheckConfig, QueueConfig, RetryConfig, UpstreamConfig
+from twisted_lb.config.pools import NO_BACKEND, Backend, QueueConfig, RetryConfig, UpstreamConfig
 from twisted_lb.config.routes import ForwardingConfig
 from twisted_lb.core.address import TcpAddress
 from twisted_lb.core.backend import BackendSpec

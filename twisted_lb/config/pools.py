@@ -1,19 +1,15 @@
-"""Pools: backends, their checks, retries, and the connections to them that are kept alive."""
+"""Pools: backends, retries, and the connections to them that are kept alive. Their checks: `health_check.py`."""
 
 import dataclasses
-import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
-from pydantic import AliasChoices, Field, GetCoreSchemaHandler, field_validator, model_validator
+from pydantic import AliasChoices, Field, GetCoreSchemaHandler, model_validator
 from pydantic_core import core_schema
 
 from twisted_lb.config.base import Model, Seconds
 from twisted_lb.core.backend import HEAVIEST, BackendSpec
 
 NO_BACKEND = "no backend: give at least one, such as 127.0.0.1:8081"
-
-# Probes closer together than this measure the balancer and not the backend.
-SHORTEST_INTERVAL_S = 0.05
 
 
 class BackendTable(Model):
@@ -73,82 +69,6 @@ class _ReadAsTable:
 
 
 Backend = Annotated[BackendSpec, _ReadAsTable]
-
-
-class HealthCheckConfig(Model):
-    """Active health checks: the probe that each backend gets again and again, and when its results count."""
-
-    interval_s: float = Field(
-        default=2.0,
-        ge=0,
-        le=86400,
-        description="Seconds from one probe of a backend to its next; 0 turns checks off. "
-        "Danger: without checks a dead backend is only found by the requests it fails.",
-    )
-    down_interval_s: Seconds | None = Field(
-        default=None,
-        description="The same for a backend that is out; left out: the interval, at most 1. While requests wait for a "
-        "backend (`queue.no_backend_s`) it is at most 0.2.",
-    )
-    kind: Literal["http", "tcp"] = Field(
-        default="http",
-        description="`http` sends a GET and passes on any 2xx or 3xx; `tcp` only connects. "
-        "Danger: a hung application still accepts connections, so `tcp` calls it healthy.",
-    )
-    path: str = Field(
-        default="/",
-        description="Path, with query if any, that `http` asks for. Danger: a dear page is paid "
-        "for by every balancer at every interval.",
-    )
-    timeout_s: Seconds | None = Field(
-        default=None,
-        description="Seconds to wait for the answer; left out: 0.8 of the interval, at most 5. "
-        "Danger: shorter than the slowest healthy answer takes good backends out.",
-    )
-    rise: int = Field(
-        default=2,
-        ge=1,
-        le=1000,
-        description="Probes that must pass in a row before a backend that is down is used again; "
-        "the very first probe decides alone. Danger: 1 lets a flapping backend flap.",
-    )
-    fall: int = Field(
-        default=3,
-        ge=1,
-        le=1000,
-        description="Probes that must fail in a row before a backend is taken out. "
-        "Danger: 1 takes a backend out for one lost packet.",
-    )
-
-    @property
-    def enabled(self) -> bool:
-        """Whether backends are checked at all."""
-        return self.interval_s > 0
-
-    @property
-    def out_interval_s(self) -> float:
-        """Seconds between probes of a backend that is out: `down_interval_s`, or what follows from the interval."""
-        return min(self.interval_s, 1.0) if self.down_interval_s is None else self.down_interval_s
-
-    @property
-    def answer_timeout_s(self) -> float:
-        """How long one probe waits for an answer: `timeout_s`, or what follows from the interval."""
-        return min(0.8 * self.interval_s, 5.0) if self.timeout_s is None else self.timeout_s
-
-    @field_validator("interval_s")
-    @classmethod
-    def _is_off_or_sane(cls, value: float) -> float:
-        if 0 < value < SHORTEST_INTERVAL_S:
-            raise ValueError(f"should be 0 (off) or at least {SHORTEST_INTERVAL_S}")
-        return value
-
-    @field_validator("path")
-    @classmethod
-    def _is_a_request_target(cls, value: str) -> str:
-        # RFC 9112 3.2.1: origin-form; a fragment is never sent.
-        if not re.fullmatch(r"/[!\"$-~]*", value):
-            raise ValueError("should begin with / and hold no space, # or non-ASCII character")
-        return value
 
 
 class QueueConfig(Model):

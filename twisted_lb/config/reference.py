@@ -1,5 +1,6 @@
 """The reference of all options as Markdown: `python -m twisted_lb.config.reference`."""
 
+import json
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -82,6 +83,8 @@ def _is_table(annotation: object) -> TypeGuard[type[Model]]:
 def _toml(value: object) -> str:
     if value is None:
         return "left out"
+    if isinstance(value, tuple):
+        return f"`{json.dumps(value)}`"
     return f'`"{value}"`' if isinstance(value, str) else f"`{value}`"
 
 

@@ -60,7 +60,7 @@ class Backend:
     removed and its last request has ended.
 
     `usable` and `available` are stored, so that a pick only reads them: `refresh_usable` derives them. `load` is what
-    the policy compares; None when it does not.
+    the policy compares; None when it does not. `up` is what it is taken for until its first probe.
     """
 
     __slots__ = (
@@ -81,15 +81,15 @@ class Backend:
         "weight",
     )
 
-    def __init__(self, spec: BackendSpec, counts: Counts) -> None:
+    def __init__(self, spec: BackendSpec, counts: Counts, *, up: bool = True) -> None:
         self.name: Final = spec.name
         self.address: Address = spec.address
         self.weight: int = spec.weight
         self.admin: AdminState = AdminState.READY
-        self.health: Health = Health()
+        self.health: Health = Health(up=up)
         self.ejection: Ejection = Ejection()
-        self.usable: bool = True
-        self.available: bool = True
+        self.usable: bool = up
+        self.available: bool = up
         self.load: Load | None = None
         # Where its requests in flight are counted, and in which slot; -1 when it is gone for good.
         self.counts: Final = counts

@@ -2,7 +2,8 @@
 
 
 class Health:
-    """The health of a backend, by consecutive probes. Unknown counts as up: a new balancer must serve.
+    """The health of a backend, by consecutive probes. Unknown counts as `up` says: up, as a rule, since a new balancer must
+    serve.
 
     `silent`, while it is down or on its way: every failed probe met silence (refused, reset, no answer in time), none an
     answer. A server that says no is known to be there; one that was silent may just be starting.
@@ -10,24 +11,25 @@ class Health:
 
     __slots__ = ("_against", "known", "silent", "up")
 
-    def __init__(self) -> None:
-        self.up: bool = True
+    def __init__(self, *, up: bool = True) -> None:
+        self.up: bool = up
         self.known: bool = False
         self.silent: bool = False
         self._against: int = 0  # results in a row that contradict `up`
 
     def observe(self, passed: bool, rise: int, fall: int, *, silent: bool = False) -> bool:
-        """Take the result of a probe; True if it flipped `up`: the `rise`th pass or `fall`th failure in a row, or the
-        very first result. `silent`: it failed without an answer.
+        """Take the result of a probe; True if that is news. The `rise`th pass or `fall`th failure in a row flips `up`. The
+        very first result decides alone, and is news unless the backend is up, as it was taken to be. `silent`: it failed
+        without an answer.
         """
         if not passed:
             first = self.up and not self._against
             self.silent = silent and (first or self.silent)
         if not self.known:
             self.known = True
-            flipped = passed != self.up
+            expected = passed and self.up
             self.up = passed
-            return flipped
+            return not expected
         if passed == self.up:
             self._against = 0
             return False

@@ -86,7 +86,8 @@ class Pool:
 
     def _adopt(self, spec: BackendSpec, backend: Backend | None) -> Backend:
         if backend is None or backend.address != spec.address:
-            record = Backend(spec, self.counts)
+            up = self.settings.initially_up or not self.settings.checked
+            record = Backend(spec, self.counts, up=up)
             record.load = self._selection.policy.load(self.counts, record.slot)
             if backend is not None:
                 record.admin = backend.admin
@@ -283,10 +284,10 @@ class Pool:
         settings, health = self.settings, backend.health
         soon = passed and self._exhausted
         rise = 1 if soon and health.silent else settings.rise
-        flipped = health.observe(passed, rise, settings.fall, silent=silent)
+        news = health.observe(passed, rise, settings.fall, silent=silent)
         ended = settings.checked and backend.ejection.observe(passed, 1 if soon else settings.rise, now)
         self._refresh(backend)
-        if flipped:
+        if news:
             kind = BackendUp if backend.health.up else BackendDown
             self._on_event(kind(self.name, backend.name, reason, now))
         if ended:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 class PoolSettings:
     """The settings of a pool. Each is read where it is used, so that replacing them is one assignment.
 
-    `rise` and `fall` are in probes; `checked`: whether the backends have checks at all. `max_in_flight`: requests at a
+    `rise` and `fall` are in probes; `checked`: whether the backends have checks at all; `initially_up`: whether one that
+    has, and was not probed yet, is used. `max_in_flight`: requests at a
     time for each backend, 0 for no bound. `max_queued`: how many requests may wait for a backend, 0 for none;
     `queue_wait_s`: for how long. `budget_percent` and `budget_per_s`: the retries that are allowed, see RetryBudget.
     """
@@ -15,6 +16,7 @@ class PoolSettings:
     rise: int = 2
     fall: int = 3
     checked: bool = True
+    initially_up: bool = True
     max_in_flight: int = 0
     max_queued: int = 0
     queue_wait_s: float = 0.0

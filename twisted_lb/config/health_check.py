@@ -1,0 +1,231 @@
+"""Active health checks: what backends are asked, how often, and which answers pass."""
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from twisted_lb.config.base import Model, Seconds
+from twisted_lb.core.address import TcpAddress, parse_address
+
+# Probes closer together than this measure the balancer and not the backend.
+SHORTEST_INTERVAL_S = 0.05
+
+# What frames a check's request or ends its connection is not for anybody to set.
+_OURS = {
+    "connection", "content-length", "expect", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding",
+    "upgrade",
+}  # fmt: skip
+# All lines of a check's head are with the kernel at once: a backend that reads nothing holds none of them up.
+_HEADERS_BYTES = 4096
+
+
+def _statuses(one: object) -> range:
+    """The statuses that a number or a range (`200-399`) names; ValueError for anything else."""
+    low = high = 0
+    if isinstance(one, int):
+        low = high = one
+    elif isinstance(one, str) and (bounds := re.fullmatch("([0-9]{3})-([0-9]{3})", one)):
+        low, high = int(bounds[1]), int(bounds[2])
+    if not 200 <= low <= high <= 599:
+        raise ValueError('should be a status from 200 to 599, such as 401, or a range of them, such as "200-299"')
+    return range(low, high + 1)
+
+
+def _checked_status(one: object) -> object:
+    _statuses(one)
+    return one
+
+
+Statuses = Annotated[int | str, BeforeValidator(_checked_status)]
+
+
+def _is_authority(text: str) -> bool:
+    """Whether a text is a host that a Host field can have, with a port or without."""
+    for where in (text, f"{text}:80"):
+        try:
+            return isinstance(parse_address(where), TcpAddress)
+        except ValueError:
+            continue
+    return False
+
+
+class HealthCheckConfig(Model):
+    """Active health checks: the probe that each backend gets again and again, and when its results count."""
+
+    interval_s: float = Field(
+        default=2.0,
+        ge=0,
+        le=86400,
+        description="Seconds from one probe of a backend to its next; 0 turns checks off. "
+        "Danger: without checks a dead backend is only found by the requests it fails.",
+    )
+    down_interval_s: Seconds | None = Field(
+        default=None,
+        description="The same for a backend that is out; left out: the interval, at most 1. While requests wait for a "
+        "backend (`queue.no_backend_s`) it is at most 0.2.",
+    )
+    kind: Literal["http", "tcp"] = Field(
+        default="http",
+        description="`http` sends a request and judges its answer by the keys below; `tcp` only connects. "
+        "Danger: a hung application still accepts connections, so `tcp` calls it healthy.",
+    )
+    path: str = Field(
+        default="/",
+        description="Path, with query if any, that `http` asks for. The answer is read to its end, 64 KiB of it at most. "
+        "Danger: a dear page is paid for by every balancer at every interval, and a longer one is broken off, of which "
+        "some servers complain.",
+    )
+    method: str = Field(
+        default="GET",
+        max_length=32,
+        description="Method that `http` asks with, such as `HEAD` or `OPTIONS`; no body is sent. "
+        "Danger: one that changes things changes them at every interval.",
+    )
+    host: str | None = Field(
+        default=None,
+        max_length=255,
+        description="`Host` that `http` sends, a name or an address, with a port if wanted; left out: the address that is "
+        "asked, `localhost` for a unix socket. Applications that know their names (Django's `ALLOWED_HOSTS`, Rails' "
+        "`config.hosts`) answer an unknown one with 400 or 403.",
+    )
+    headers: dict[str, str] = Field(
+        default={},
+        description='Header fields that `http` sends besides, by name: `Authorization = "Bearer ..."`; `User-Agent` and '
+        "`Accept` in place of ours. Danger: whoever answers at that address learns what they say.",
+    )
+    expect_statuses: tuple[Statuses, ...] = Field(
+        default=("200-399",),
+        strict=False,
+        description='Statuses of a healthy answer, each a number or a range: `["200-299", 401]`. Danger: an error page in '
+        "the list keeps a broken backend in.",
+    )
+    expect_text: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=1000,
+        description="Text, in UTF-8, that the body of a healthy answer has in its first 64 KiB; left out: its status is "
+        "enough. Danger: a page that is worded anew takes all backends out.",
+    )
+    port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="Port of the backend's host that is asked instead of the one that traffic goes to; a unix socket has none "
+        "and is asked itself. Danger: whoever answers there may be well while the application is not.",
+    )
+    timeout_s: Seconds | None = Field(
+        default=None,
+        description="Seconds to wait for the answer; left out: 0.8 of the interval, at most 5. Danger: shorter than the "
+        "slowest healthy answer takes good backends out, and longer than the interval leaves those that hang in for longer.",
+    )
+    rise: int = Field(
+        default=2,
+        ge=1,
+        le=1000,
+        description="Probes that must pass in a row before a backend that is down is used again; "
+        "the very first probe decides alone. Danger: 1 lets a flapping backend flap.",
+    )
+    fall: int = Field(
+        default=3,
+        ge=1,
+        le=1000,
+        description="Probes that must fail in a row before a backend is taken out. "
+        "Danger: 1 takes a backend out for one lost packet.",
+    )
+
+    initial: Literal["up", "down"] = Field(
+        default="up",
+        description="What a backend is taken for before its first probe, which comes within a second of its start or "
+        "addition. Danger: `down` answers 503 until then where no backend is known to be well; `up` sends requests to "
+        "whoever may not be.",
+    )
+
+    @property
+    def enabled(self) -> bool:
+        """Whether backends are checked at all."""
+        return self.interval_s > 0
+
+    @property
+    def out_interval_s(self) -> float:
+        """Seconds between probes of a backend that is out: `down_interval_s`, or what follows from the interval."""
+        return min(self.interval_s, 1.0) if self.down_interval_s is None else self.down_interval_s
+
+    @property
+    def answer_timeout_s(self) -> float:
+        """How long one probe waits for an answer: `timeout_s`, or what follows from the interval."""
+        return min(0.8 * self.interval_s, 5.0) if self.timeout_s is None else self.timeout_s
+
+    @property
+    def statuses(self) -> frozenset[int]:
+        """`expect_statuses`, one by one."""
+        return frozenset(status for one in self.expect_statuses for status in _statuses(one))
+
+    @field_validator("interval_s")
+    @classmethod
+    def _is_off_or_sane(cls, value: float) -> float:
+        if 0 < value < SHORTEST_INTERVAL_S:
+            raise ValueError(f"should be 0 (off) or at least {SHORTEST_INTERVAL_S}")
+        return value
+
+    @field_validator("path")
+    @classmethod
+    def _is_a_request_target(cls, value: str) -> str:
+        # RFC 9112 3.2.1: origin-form; a fragment is never sent.
+        if not re.fullmatch(r"/[!\"$-~]*", value):
+            raise ValueError("should begin with / and hold no space, # or non-ASCII character")
+        return value
+
+    @field_validator("method")
+    @classmethod
+    def _is_a_method(cls, value: str) -> str:
+        if not re.fullmatch("[A-Z]+(-[A-Z]+)*", value):
+            raise ValueError("should be a method in capitals, such as HEAD")
+        if value == "CONNECT":
+            raise ValueError("should ask for a page, which CONNECT does not")
+        return value
+
+    @field_validator("host")
+    @classmethod
+    def _is_a_host(cls, value: str | None) -> str | None:
+        if value is not None and not _is_authority(value):
+            raise ValueError("should be a name or an address, such as app.example.org or [::1]:8000")
+        return value
+
+    @field_validator("headers")
+    @classmethod
+    def _are_fields(cls, value: dict[str, str]) -> dict[str, str]:
+        seen: set[str] = set()
+        for name, text in value.items():
+            # The value may be a secret, and is not shown.
+            if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+                raise ValueError(f"{name!r} should be the name of a header field")
+            if not re.fullmatch("[!-~]([ -~\t]*[!-~])?|", text):
+                raise ValueError(f"{name} should have a value in ASCII, on one line, without space around it")
+            if name.lower() == "host":
+                raise ValueError("Host is set by health_check.host")
+            if name.lower() in _OURS:
+                raise ValueError(f"{name} cannot be set: it is ours to say how a check is framed and ends")
+            if name.lower() in seen:
+                raise ValueError(f"{name} is there twice")
+            seen.add(name.lower())
+        if sum(len(name) + len(text) + 4 for name, text in value.items()) > _HEADERS_BYTES:
+            raise ValueError(f"should be at most {_HEADERS_BYTES} bytes together")
+        return value
+
+    @field_validator("expect_statuses")
+    @classmethod
+    def _are_some_statuses(cls, value: tuple[int | str, ...]) -> tuple[int | str, ...]:
+        if not value:
+            raise ValueError("should hold at least one status, or nothing would pass")
+        return value
+
+    @model_validator(mode="after")
+    def _is_one_question(self) -> Self:
+        if self.kind == "tcp":
+            for key in ("method", "host", "headers", "expect_statuses", "expect_text"):
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    raise ValueError(f'{key} needs kind = "http": a tcp check only connects')
+        if self.expect_text is not None and self.method == "HEAD":
+            raise ValueError("expect_text needs another method: an answer to HEAD has no body")
+        return self
