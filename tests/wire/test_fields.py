@@ -50,8 +50,8 @@ def plainly(block: bytes) -> dict | None:
     named -= {b"close", b"keep-alive", b"upgrade"}
     dropped = {*HOP_BY_HOP, *ABOUT_THE_CLIENT, *named}
     kept = [
-        line
-        for name, _, line in found
+        line.partition(b":")[0] + b": " + str(int(value)).encode() if name == b"content-length" else line
+        for name, value, line in found
         if name not in dropped and not (b"_" in name and name.replace(b"_", b"-") in IMITABLE)
     ]
     return {

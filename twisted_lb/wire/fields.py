@@ -186,6 +186,9 @@ def parse_fields(block: bytes, max_fields: int, memory: Memory | None = None) ->
             options += b"," + value
         elif kind == UPGRADE:
             upgrades += b"," + value
+        elif kind == CONTENT_LENGTH:
+            lines[index] = name + b": %d" % _note_length(fields, value)
+            continue
         elif _note_field(fields, kind, name, value):
             continue
         lines[index] = b""
@@ -218,17 +221,20 @@ def _taken_out(memory: Memory | None, count: int) -> list[bytes]:
     return before
 
 
+def _note_length(fields: Fields, value: bytes) -> int:
+    """Note the length of the body, which goes on as the number that it was understood to be: some take `010` for 8."""
+    # RFC 9112 6.3: repeated lengths may be refused even when they agree: two readers may take different ones.
+    if fields.length >= 0:
+        raise BadMessage(400, "repeated Content-Length")
+    length = fields.length = content_length(value)
+    return length
+
+
 def _note_field(fields: Fields, kind: int, name: bytes, value: bytes) -> bool:
     """Note one special field; True if its line goes on to the other side."""
     if kind == HOST:
         fields.hosts += 1
         fields.host = value
-        return True
-    if kind == CONTENT_LENGTH:
-        # RFC 9112 6.3: repeated lengths may be refused even when they agree: two readers may take different ones.
-        if fields.length >= 0:
-            raise BadMessage(400, "repeated Content-Length")
-        fields.length = content_length(value)
         return True
     if kind == TRANSFER_ENCODING:
         fields.codings = value if not fields.codings else fields.codings + b"," + value

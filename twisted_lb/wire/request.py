@@ -124,11 +124,14 @@ def _request_framing(version: int, fields: Fields) -> int:
         raise BadMessage(400, "both Content-Length and Transfer-Encoding")
     if version == 10:
         raise BadMessage(400, "Transfer-Encoding on HTTP/1.0")
-    codings = fields.codings.lower()
-    if codings == b"chunked":
+    if fields.codings.lower() == b"chunked":
         return CHUNKED
-    if set(tokens(codings)) <= {b"chunked"}:
-        raise BadMessage(400, "chunked not just once")  # RFC 9112 6.1
+    codings = tokens(fields.codings)
+    if codings.count(b"chunked") > 1 or codings == [b"chunked"]:
+        raise BadMessage(400, "chunked not just once")  # RFC 9112 6.1; an empty member is somebody's mistake too
+    if not codings or codings[-1] != b"chunked":
+        # RFC 9112 6.3: without chunked at the end nobody can say where the body ends.
+        raise BadMessage(400, "the last transfer coding is not chunked")
     raise BadMessage(501, "unknown transfer coding")
 
 
