@@ -21,6 +21,7 @@ OF_TWISTED_WEB = {
     "HTTP/1.0 with keep-alive": ("200", "twisted.web keeps no connection of HTTP/1.0"),
     "Content-Length of 20 digits": ("no answer", "twisted.web counts without a bound, and waits for all of it"),
     "Transfer-Encoding: gzip, chunked": ("400, closed", REFUSES),
+    "bare LF where the trailers end": ("no answer", WAITS),
     "Transfer-Encoding: Chunked": ("200; not passed on", DECODED),
     "chunk size beyond 64 bits": ("no answer", "twisted.web counts without a bound, and waits for all of it"),
     "chunk size with 20 zeros in front": ("200", DECODED),

@@ -127,6 +127,46 @@ def test_a_trusted_proxy_speaks_for_many():
     house.close()
 
 
+BEHIND = {"trusted_proxies": ["127.0.0.0/8", "10.0.0.0/8"]}
+
+
+def of(client: bytes) -> bytes:
+    return GET[:-2] + b"X-Forwarded-For: %b\r\n\r\n" % client
+
+
+def test_behind_a_trusted_proxy_each_client_may_have_so_many_requests_under_way():
+    """The proxy's connections are kept: the one who asks too much is told so, and the next one on it is served."""
+    house = House(100, per_client=1, forwarding=BEHIND)
+    first, second, third = house.connect(3)
+    first.sendall(of(b"198.51.100.7"))
+    second.sendall(of(b"6.6.6.6, 198.51.100.7, 10.9.9.9"))
+    third.sendall(of(b"198.51.100.8"))
+    house.world.run()
+    assert second.recv(1000).startswith(b"HTTP/1.1 429 Too Many Requests\r\n")
+    assert (len(house.world.backend_connections), house.gate.turned_away) == (2, 1)
+    house.world.backend(0).send(OK)
+    assert first.recv(100).startswith(b"HTTP/1.1 200")
+    second.sendall(of(b"198.51.100.7"))
+    house.world.run()
+    house.world.backend(0).send(OK)
+    assert second.recv(100).startswith(b"HTTP/1.1 200")
+    second.sendall(of(b"198.51.100.7"))
+    house.world.run()
+    second.close()
+    house.world.run()
+    assert repr(house.gate) == "<Gate 2 of 100 open, 1 clients>"
+    house.close()
+
+
+def test_behind_a_trusted_proxy_that_names_nobody_there_is_no_limit():
+    house = House(100, per_client=1, forwarding=BEHIND)
+    for sock, request in zip(house.connect(4), [GET, GET, of(b"10.1.1.1"), of(b"10.1.1.1")], strict=True):
+        sock.sendall(request)
+    house.world.run()
+    assert (len(house.world.backend_connections), house.gate.turned_away) == (4, 0)
+    house.close()
+
+
 @pytest.mark.parametrize("side", ["engine", "fallback"])
 def test_requests_that_we_answer_ourselves_come_in_turns(side):
     """A client sends thousands of requests that need no backend; another's single one is not answered after them."""

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from messages import head_for_backend
 
 from twisted_lb.wire.grammar import CHUNKED, BadMessage, Limits
+from twisted_lb.wire.origin import Client
 from twisted_lb.wire.request import (
     RequestHead,
     origin_form,
@@ -15,7 +16,7 @@ from twisted_lb.wire.request import (
     parse_request_line,
     target_authority,
 )
-from twisted_lb.wire.rewrite import Client, with_host
+from twisted_lb.wire.rewrite import with_host
 
 LIMITS = Limits()
 

@@ -4,8 +4,9 @@ import pytest
 from messages import head_for_backend
 
 from twisted_lb.wire.grammar import Limits
+from twisted_lb.wire.origin import Client
 from twisted_lb.wire.request import parse_request_fields
-from twisted_lb.wire.rewrite import Client, Forwarding, with_host, with_lines
+from twisted_lb.wire.rewrite import Forwarding, with_host, with_lines
 
 PLAIN = Client(b"192.0.2.1")
 TRUSTED = Client(b"192.0.2.1", b"https", b"8443", trusted=True)
@@ -59,7 +60,10 @@ def test_what_a_trusted_one_says_does():
         b"X-Forwarded-Proto: gopher",
         b"X-Forwarded-Host: inside",
         b"X-Forwarded-Port: 1",
-        b"Forwarded: for=198.51.100.7",
+        b"Forwarded: "
+        + b", ".join(
+            b"for=%b;proto=gopher;host=inside" % who for who in (b"198.51.100.7", b"198.51.100.8", b"192.0.2.1")
+        ),
     ]
 
 

@@ -47,23 +47,36 @@ class Gate:
         Only the limit per client refuses; the total is enforced by listeners, which stop accepting at `most`. An empty
         key is never limited.
         """
-        if self.per_client and client:
-            count = self._clients.get(client, 0)
-            if count >= self.per_client:
-                self.turned_away += 1
-                return False
-            self._clients[client] = count + 1
+        if not self.claim(client):
+            return False
         self.open += 1
         return True
 
-    def leave(self, client: str) -> None:
-        """Count the end of a connection, once for each that entered; listeners that wait for room go on."""
+    def claim(self, client: str) -> bool:
+        """Count a client of a trusted proxy while its request holds the proxy's connection; `release` ends it. False as
+        of `enter`.
+        """
+        if not self.per_client or not client:
+            return True
+        count = self._clients.get(client, 0)
+        if count >= self.per_client:
+            self.turned_away += 1
+            return False
+        self._clients[client] = count + 1
+        return True
+
+    def release(self, client: str) -> None:
+        """Count the end of what `claim` granted to this client."""
         if self.per_client and client:
             count = self._clients[client] - 1
             if count:
                 self._clients[client] = count
             else:
                 del self._clients[client]
+
+    def leave(self, client: str) -> None:
+        """Count the end of a connection, once for each that entered; listeners that wait for room go on."""
+        self.release(client)
         self.open -= 1
         if self._waiting and not self.full:
             waiting = self._waiting

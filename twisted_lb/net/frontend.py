@@ -9,9 +9,9 @@ from twisted_lb.net.route import Lead, Route
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.settings import ClientRules
 from twisted_lb.wire.http1_reader import SharedFields
+from twisted_lb.wire.origin import Client
 from twisted_lb.wire.request import RequestFields, RequestHead
 from twisted_lb.wire.response import ResponseHead
-from twisted_lb.wire.rewrite import Client
 
 
 class FrontendClient(Protocol):

@@ -14,6 +14,7 @@ from twisted_lb.net.client_side import ClientSide
 from twisted_lb.net.exchange import Exchange
 from twisted_lb.net.frontend import Frontend
 from twisted_lb.net.interfaces import Receiver, StreamTransport
+from twisted_lb.net.local_reply import final_answer
 from twisted_lb.net.outgoing import Outgoing
 from twisted_lb.net.relay import Leg
 from twisted_lb.net.route import Lead, Route
@@ -151,10 +152,14 @@ class Http1(ClientSide, Receiver, Speaker):
         if head is None:
             self._wait_for_head()
             return False
+        fields = head.fields
+        if fields.max_forwards == 0 and head.goes_no_further:
+            self._answer(head, final_answer(head))
+            return True
         route = self._frontend.route(head)
-        framing = head.fields.framing
+        framing = fields.framing
         if framing > 0 and not route.takes(framing):
-            reply = route.local_reply(413, head.lines, head.fields.request_id)
+            reply = route.local_reply(413, head.lines, fields.request_id)
             self._refuse_with(reply, heading=head.method == b"HEAD")
             return False
         self._begin(head, route)
@@ -173,12 +178,16 @@ class Http1(ClientSide, Receiver, Speaker):
         lead = self._lead
         if lead is None or fields is not lead.fields or route is not lead.route:
             lead = self._lead = self._frontend.lead(fields, self._connection.client, route)
+        connection = self._connection
+        if connection.shared and not connection.admits(lead.client_name()):
+            status = Refusal.RATE_LIMITED.status
+            self._answer(head, route.local_reply(status, head.lines, fields.request_id))
+            return
         self.requests += 1
         self._version = fields.version
         self._persist = fields.keep_alive
         self._started = False
         self._until_close = False
-        connection = self._connection
         connection.begin_request()
         exchange = Exchange(self._frontend, self, head, lead)
         self._exchange = exchange
@@ -368,6 +377,20 @@ class Http1(ClientSide, Receiver, Speaker):
         # RFC 9110 9.3.2: no body for a HEAD, even for one that is refused.
         heading = self._reader.buffer[:5] == b"HEAD "
         self._refuse_with(self._frontend.local_reply(bad.status), heading=heading)
+
+    def _answer(self, head: RequestHead, reply: tuple[ResponseHead, bytes]) -> None:
+        """Send a local reply to a request that goes nowhere, and keep the connection, unless a body comes behind it."""
+        fields = head.fields
+        self.requests += 1
+        self._version = fields.version
+        self._persist = fields.keep_alive and fields.framing == 0
+        reply_head, body = reply
+        self._say(reply_head, b"" if head.method == b"HEAD" else body, len(body))
+        if self._persist:
+            self._state = _IDLE
+            self._connection.await_request()
+        else:
+            self._close()
 
     def _refuse_with(self, reply: tuple[ResponseHead, bytes], *, heading: bool) -> None:
         """Send this local reply and close."""

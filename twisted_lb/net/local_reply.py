@@ -3,6 +3,7 @@
 from typing import Final
 
 from twisted_lb.wire.grammar import CRLF
+from twisted_lb.wire.request import RequestHead
 from twisted_lb.wire.response import ResponseHead
 
 _REASONS: Final = {
@@ -30,6 +31,10 @@ _PAGE: Final = (
     b"<!doctype html><meta charset=utf-8><title>%(status)d %(reason)b</title>"
     b"<h1>%(status)d %(reason)b</h1><p>Request %(id)b</p>\n"
 )
+
+
+# Fields that a TRACE must not show to whoever can read its answer (cross-site tracing).
+_SECRET: Final = frozenset((b"authorization", b"cookie"))
 
 
 class ErrorPage:
@@ -64,6 +69,20 @@ def local_reply(
     if retry_after_s > 0:
         lines += b"Retry-After: %d\r\n" % retry_after_s
     return ResponseHead(status, b"%d %b" % (status, reason), lines, len(body), persistent=True, dated=False), body
+
+
+def final_answer(head: RequestHead) -> tuple[ResponseHead, bytes]:
+    """Head and body of the local reply to an OPTIONS or TRACE whose hops are used up (RFC 9110 7.6.2): that of a final
+    recipient. A TRACE gets back what came (9.3.8), without what tells who somebody is.
+    """
+    body = b""
+    lines = b"Cache-Control: no-store\r\n"
+    if head.method == b"TRACE":
+        kept = [line for line in head.lines.splitlines(keepends=True) if line.partition(b":")[0].lower() not in _SECRET]
+        body = head.line + b"".join(kept) + CRLF
+        lines += b"Content-Type: message/http\r\n"
+    lines += b"Content-Length: %d\r\n" % len(body)
+    return ResponseHead(200, b"200 OK", lines, len(body), persistent=True, dated=False), body
 
 
 def _body(kind: bytes, status: int, reason: bytes, request_id: bytes) -> bytes:

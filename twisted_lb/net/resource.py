@@ -13,6 +13,7 @@ from twisted_lb.net.client_side import ClientSide
 from twisted_lb.net.deadlines import Deadline
 from twisted_lb.net.exchange import Exchange
 from twisted_lb.net.frontend import Frontend
+from twisted_lb.net.local_reply import final_answer
 from twisted_lb.net.relay import Leg
 from twisted_lb.net.route import Lead, Route
 from twisted_lb.wire.grammar import CRLF, BadMessage
@@ -53,6 +54,9 @@ class BalancedReverseProxyResource(ReverseProxyResource):
             head = self._head(request)
         except BadMessage as bad:
             client.refuse(bad.status, self.engine)
+            return NOT_DONE_YET
+        if head.goes_no_further:
+            client.answer(final_answer(head))
             return NOT_DONE_YET
         route = self.engine.route(head)
         if route.takes(head.fields.framing):
@@ -156,6 +160,13 @@ class _RequestClient(ClientSide):
         )
         self.start(head, len(body), b"")
         self._close_behind()
+        self.write(body)
+        self.finish(b"")
+
+    def answer(self, reply: tuple[ResponseHead, bytes]) -> None:
+        """Send a local reply to a request that goes nowhere."""
+        head, body = reply
+        self.start(head, len(body), b"")
         self.write(body)
         self.finish(b"")
 

@@ -195,7 +195,7 @@ class ChunkDecoder:
 
     def _finish(self, block: bytes, behind: int) -> int:
         if block:
-            fields = parse_fields(block, self._limits.fields)
+            fields = parse_fields(block, self._limits)
             # RFC 9110 6.5.1: fields that frame, route or identify a message must not come in trailers.
             if fields.length >= 0 or fields.codings or fields.hosts:
                 raise BadMessage(400, "framing in the trailers")
