@@ -292,6 +292,83 @@ def test_interim_answers_are_relayed_by_the_engine(engine_world):
     assert got.startswith(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\n")
 
 
+PROCESSING = b"HTTP/1.1 102 Processing\r\n\r\n"
+
+
+def test_any_number_of_interim_answers_passes_while_the_upload_goes_on(make):
+    """Resumable uploads: progress is told again and again, for as long as it takes."""
+    world = make()
+    client = world.client().send(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 300000\r\n\r\n")
+    backend = None
+    for _ in range(300):
+        client.send(b"x" * 1000)
+        if world.backend_connections:
+            backend = world.backend()
+            backend.read()
+            backend.send(PROCESSING * 10)
+        client.read()
+    backend = backend or world.backend()
+    backend.read()
+    backend.send(OK)
+    assert client.read().endswith(b"hello")
+    if world.side == "engine":
+        assert client.received.count(PROCESSING) == 3000
+    assert world.outcomes() == {"OK": 1}
+
+
+@pytest.mark.parametrize(("count", "status"), [(100, b"200"), (101, b"502")])
+def test_without_progress_interim_answers_together_are_as_long_as_one_head(make, count, status):
+    world = make(limits={"head_bytes": 100 * len(PROCESSING)})
+    client = world.client().send(GET)
+    world.backend().read()
+    for _ in range(count):
+        world.backend().send(PROCESSING)
+    if status == b"200":
+        world.backend().send(OK)
+    assert b"HTTP/1.1 " + status + b" " in client.read()
+
+
+def test_what_broke_off_behind_an_interim_answer_was_no_race_of_keep_alive(engine_world):
+    """The backend has read the request, however much of the upload came behind that; it is not sent again."""
+    world = engine_world()
+    client = world.client().send(GET)
+    world.backend().read()
+    world.backend().send(OK)
+    client.read()
+    client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\na")
+    world.backend().read()
+    world.backend().send(PROCESSING)
+    client.send(b"b")
+    world.backend().read()
+    world.backend().close()
+    assert b"HTTP/1.1 502 " in client.read()
+    assert world.outcomes() == {"OK": 1, "NO_RESPONSE": 1}
+
+
+def test_a_client_that_does_not_read_gets_no_more_interim_answers(engine_world):
+    """It uploads and does not read: what is told to it meanwhile would be held, without a bound."""
+    world = engine_world()
+    client = world.client().send(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n")
+    note = b"HTTP/1.1 102 Processing\r\nNote: " + b"x" * 8000 + b"\r\n\r\n"
+    [connection] = world.engine.clients
+
+    def a_piece_and_a_note():
+        client.send(b"x")
+        world.backend().read()
+        world.backend().send(note)
+
+    for _ in range(5000):
+        if connection.full:
+            break
+        a_piece_and_a_note()
+    held = connection.transport.unsent
+    assert connection.full
+    for _ in range(20):
+        a_piece_and_a_note()
+    assert connection.transport.unsent <= held
+    client.reset()
+
+
 # Old clients.
 
 
@@ -1106,7 +1183,7 @@ def test_a_client_that_reads_slowly_is_served_to_the_end(engine_world):
 
 @pytest.mark.parametrize(
     "head",
-    [b"HTTP/1.1 200 OK\r\nX: " + b"y" * 40000, b"HTTP/1.1 103 Early\r\n\r\n" * 100],
+    [b"HTTP/1.1 200 OK\r\nX: " + b"y" * 40000, b"HTTP/1.1 103 Early\r\n\r\n" * 2000],
     ids=["endless head", "endless interim answers"],
 )
 def test_an_answer_without_an_end_to_its_head_is_502(make, head):

@@ -68,7 +68,8 @@ class LimitsConfig(Model):
         ge=256,
         le=2**22,
         description="Longest head of a request or an answer, first line included (431 beyond "
-        "it). Danger: every connection may hold this much.",
+        "it); interim answers (1xx) may be as long all together, counted anew with each piece of the upload. "
+        "Danger: every connection may hold this much.",
     )
     head_fields: int = Field(
         default=128,

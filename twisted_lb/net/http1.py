@@ -269,8 +269,10 @@ class Http1(ClientSide, Receiver, Speaker):
         return self._connection.client.address.decode("ascii")
 
     def inform(self, head: ResponseHead, extra: bytes) -> None:
-        """See ClientSide. RFC 9110 15.2: not to a client of HTTP/1.0."""
-        if self._version == 11:
+        """See ClientSide. RFC 9110 15.2: not to a client of HTTP/1.0. One that does not take what it was sent gets no more of
+        them: there may be any number, and nothing else stops them. A 101 is no news but the answer.
+        """
+        if self._version == 11 and (head.status == 101 or not self._connection.full):
             self._out.send(b"HTTP/1.1 " + head.line + CRLF + head.lines + extra + CRLF)
             if head.status == 100 and self._state is _BODY and not self._paused:
                 # The 100 that it waits for has come just now.
