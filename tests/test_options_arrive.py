@@ -50,6 +50,7 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("retry.bad_statuses", [599], lambda p: p.route.retries.bad_statuses, {599}),
     ("retry.budget_percent", 33, lambda p: p.settings.budget_percent, None),
     ("retry.budget_per_s", 3, lambda p: p.settings.budget_per_s, None),
+    ("timeouts.first_byte_s", 20.5, lambda p: p.client.first_byte_s, None),
     ("timeouts.head_s", 21.0, lambda p: p.client.head_s, None),
     ("timeouts.body_idle_s", 22.0, lambda p: p.client.body_idle_s, None),
     ("timeouts.client_idle_s", 23.0, lambda p: p.client.idle_s, None),

@@ -134,6 +134,7 @@ def _client_rules(config: LoadBalancerConfig, pages: Mapping[int, ErrorPage]) ->
     timeouts = config.timeouts
     return ClientRules(
         limits=_limits(config, _claims(config)),
+        first_byte_s=timeouts.first_byte_s,
         head_s=timeouts.head_s,
         body_idle_s=timeouts.body_idle_s,
         idle_s=timeouts.client_idle_s,

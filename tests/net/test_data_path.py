@@ -914,13 +914,40 @@ def test_a_body_that_stalls_ends_in_408(engine_world):
 
 def test_an_idle_client_is_closed_in_silence(engine_world):
     world = engine_world()
-    client = world.client()
+    client = world.client().send(GET)
+    world.backend().send(OK)
+    assert client.read()
     world.advance(74)
     client.read()
     assert not client.closed
     world.advance(1.2)
     assert client.read() == b""
     assert client.closed
+
+
+@pytest.mark.parametrize("empty", [b"", b"\r", b"\r\n"])
+def test_a_new_client_that_says_nothing_is_closed_in_silence_and_sooner(engine_world, empty):
+    """It holds a place that another one could have; an empty line is nothing."""
+    world = engine_world()
+    client = world.client()
+    world.advance(5)
+    client.send(empty)
+    world.advance(4.9)
+    assert (client.read(), client.closed) == (b"", False)
+    world.advance(0.3)
+    assert (client.read(), client.closed) == (b"", True)
+    assert not client.was_reset
+
+
+def test_a_new_client_that_says_something_has_the_time_of_a_head(engine_world):
+    world = engine_world(first_byte_s=2, head_s=5)
+    client = world.client()
+    world.advance(1.9)
+    client.send(b"G")
+    world.advance(4.9)
+    assert (client.read(), client.closed) == (b"", False)
+    world.advance(0.3)
+    assert client.read().startswith(b"HTTP/1.1 408 ")
 
 
 def test_an_idle_connection_to_a_backend_is_closed(engine_world):
@@ -1065,7 +1092,7 @@ def test_lingering_lasts_as_long_after_a_long_silence(engine_world):
     """The clock of the hot path is that of the last batch; deadlines bring their own."""
     world = engine_world()
     client = world.client()
-    world.advance(75.2)
+    world.advance(10.2)
     client.read()
     assert client.closed
     world.advance(1.5)

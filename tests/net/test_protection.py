@@ -93,6 +93,91 @@ def test_the_limit_is_said_once_until_a_tenth_of_it_has_left():
     house.close()
 
 
+def served(house: House, *clients: socket.socket) -> None:
+    """Let each have an answer, and be kept behind it."""
+    for client in clients:
+        client.sendall(GET)
+        house.world.run()
+        house.world.backend().send(OK)
+        assert client.recv(100).startswith(b"HTTP/1.1 200")
+
+
+def test_at_the_limit_a_kept_client_that_has_been_idle_for_a_second_makes_room():
+    house = House(2)
+    kept, busy = house.connect(2)
+    served(house, kept)
+    busy.sendall(GET)
+    house.connect(2)
+    house.world.advance(0.9)
+    assert (house.listener.accepted, house.gate.open) == (2, 2)
+    house.world.advance(0.4)
+    assert kept.recv(100) == b""
+    assert (house.listener.accepted, house.gate.open) == (3, 2)
+    # Those that are in use, or have not said anything yet, do not.
+    house.world.advance(5)
+    assert (house.listener.accepted, house.gate.open) == (3, 2)
+    house.close()
+
+
+def test_nobody_makes_room_for_nobody():
+    house = House(3)
+    clients = house.connect(3)
+    served(house, *clients)
+    house.world.advance(30)
+    assert (house.listener.accepted, house.gate.open) == (3, 3)
+    [late] = house.connect()
+    house.world.run()
+    assert (house.listener.accepted, house.gate.open) == (4, 3)
+    assert clients[0].recv(100) == b"", "the one that was idle for longest"
+    served(house, late, *clients[1:])
+    house.close()
+
+
+def test_who_uses_its_connection_again_is_not_the_one_that_makes_room():
+    """Who was found to be idle a moment ago may not be so any more."""
+    house = House(3)
+    first, second, third = house.connect(3)
+    served(house, first, second, third)
+    house.world.advance(10)
+    house.connect()
+    assert first.recv(100) == b""
+    served(house, second)
+    house.connect()
+    assert third.recv(100) == b""
+    served(house, second)
+    house.close()
+
+
+def test_who_waits_for_room_is_served_when_somebody_leaves_by_himself_and_nothing_asks_on():
+    house = House(1)
+    first, second = house.connect(2)
+    second.sendall(GET)
+    first.close()
+    house.world.run()
+    house.world.backend().send(OK)
+    assert second.recv(100).startswith(b"HTTP/1.1 200")
+    house.close()
+
+
+def test_a_client_that_has_not_taken_its_answer_or_has_begun_another_request_does_not_make_room():
+    house = House(2)
+    slow, begun = house.connect(2)
+    served(house, begun)
+    begun.sendall(b"GET / HT")
+    slow.sendall(GET)
+    house.world.run()
+    house.world.backend().send(b"HTTP/1.1 200 OK\r\nContent-Length: 8000000\r\n\r\n")
+    for _ in range(80):
+        house.world.backend().send(b"x" * 100_000)
+        house.world.run()
+        if any(one.full for one in house.world.engine.clients):
+            break
+    house.connect()
+    house.world.advance(4)
+    assert house.listener.accepted == 2
+    house.close()
+
+
 def test_a_stop_at_the_limit_takes_in_who_is_in_the_queue():
     house = House(1)
     _first, second = house.connect(2)

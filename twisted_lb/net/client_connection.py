@@ -34,6 +34,14 @@ class Speaker:
         """Drain the connection: finish what has begun; each response from now on ends it."""
         raise NotImplementedError
 
+    def kept(self) -> bool:
+        """Whether the connection is just kept alive: it was used, and nothing of another request is here."""
+        raise NotImplementedError
+
+    def retire(self) -> None:
+        """Close a connection that is just kept alive."""
+        raise NotImplementedError
+
 
 @mypyc_attr(free_list_len=1)
 class ClientConnection:
@@ -78,7 +86,7 @@ class ClientConnection:
             return False
         self._inside = key
         transport.registerProducer(producer, True)
-        self.arm(rules.idle_s)
+        self.arm(rules.first_byte_s)
         return True
 
     def lost(self) -> None:
@@ -215,6 +223,22 @@ class ClientConnection:
     def kill(self) -> None:
         """See FrontendClient."""
         self.abort()
+
+    def client_key(self) -> str:
+        """See FrontendClient."""
+        address = self.client.address.decode("ascii")
+        return client_key(address) if ":" in address else address
+
+    def idle_since(self) -> float:
+        """See FrontendClient."""
+        if self._speaker is None or not self._speaker.kept():
+            return NEVER
+        return self._deadline.due - self.rules.idle_s
+
+    def retire(self) -> None:
+        """See FrontendClient."""
+        if self._speaker is not None:
+            self._speaker.retire()
 
     def __repr__(self) -> str:
         return f"<ClientConnection of {self.client.address.decode('ascii')}>"

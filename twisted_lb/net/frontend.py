@@ -2,7 +2,8 @@
 
 from typing import Final, Protocol
 
-from twisted_lb.core.gate import Gate
+from twisted_lb.core.gate import SPARE_AFTER_S, Gate, spare_first
+from twisted_lb.core.never import NEVER
 from twisted_lb.core.record import Observer
 from twisted_lb.net.local_reply import accept_of, local_reply, safe_id
 from twisted_lb.net.route import Lead, Route
@@ -13,6 +14,9 @@ from twisted_lb.wire.origin import Client
 from twisted_lb.wire.request import RequestFields, RequestHead
 from twisted_lb.wire.response import ResponseHead
 
+# How often all clients may be looked at for one that makes room: in a crowd a look takes a millisecond.
+_LOOK_S: Final = 0.1
+
 
 class FrontendClient(Protocol):
     """A client of a frontend: a connection of ours, or a request that a resource brought."""
@@ -22,6 +26,15 @@ class FrontendClient(Protocol):
 
     def kill(self) -> None:
         """Cut the client off: the time for finishing is over."""
+
+    def client_key(self) -> str:
+        """By what the connections of one client are told from those of others; "" for what is no connection of ours."""
+
+    def idle_since(self) -> float:
+        """The moment from which on the connection is just kept alive (keep-alive), in monotonic seconds; NEVER if it is not."""
+
+    def retire(self) -> None:
+        """Close the connection, which is just kept alive."""
 
 
 class Frontend:
@@ -60,6 +73,29 @@ class Frontend:
         self._last_rules: ClientRules | None = None
         self._last_client: Client | None = None
         self._last_lead: Lead | None = None
+        # Who makes room at the limit of connections, the next one last; found at that moment.
+        self._spare: list[FrontendClient] = []
+        self._looked_at: float = -NEVER
+
+    def make_room(self) -> bool:
+        """Close a connection that has been idle for `SPARE_AFTER_S` between requests (keep-alive): somebody waits at the
+        limit of connections. Of the client with most of them first. False when there is none.
+
+        All connections are looked at (O(n log n)), at most every `_LOOK_S`; who was found then is asked one by one.
+        """
+        now = self.clock.read()
+        spare = self._spare
+        if not spare and now - self._looked_at >= _LOOK_S:
+            self._looked_at = now
+            clients = list(self.clients)
+            order = spare_first([(one.client_key(), one.idle_since()) for one in clients], now - SPARE_AFTER_S)
+            spare = self._spare = [clients[index] for index in reversed(order)]
+        while spare:
+            client = spare.pop()
+            if client.idle_since() <= now - SPARE_AFTER_S:
+                client.retire()
+                return True
+        return False
 
     def client_at(self, address: str, scheme: bytes, port: str) -> Client:
         """The client at this address, which came to this port; mostly it is the last one, as behind another proxy."""

@@ -490,6 +490,15 @@ class Http1(ClientSide, Receiver, Speaker):
         if self._state is _IDLE and not self._connection.full:
             self._connection.arm(LAST_REQUEST_S)
 
+    def kept(self) -> bool:
+        """See Speaker."""
+        return self._state is _IDLE and self.requests > 0 and not self._connection.full and not self._reader.buffer
+
+    def retire(self) -> None:
+        """See Speaker. Nothing was said that a reset could take away, so that it need not linger."""
+        self._state = _LINGERING
+        self._connection.linger(half_close=False)
+
     # Flow control of the response.
 
     def pauseProducing(self) -> None:

@@ -9,6 +9,7 @@ from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
+from twisted_lb.core.never import NEVER
 from twisted_lb.net.client_side import ClientSide
 from twisted_lb.net.deadlines import Deadline
 from twisted_lb.net.exchange import Exchange
@@ -267,6 +268,17 @@ class _RequestClient(ClientSide):
             self.abort()
         else:
             self.refuse(503, exchange.route)
+
+    def client_key(self) -> str:
+        """See FrontendClient: the connection is twisted.web's."""
+        return ""
+
+    def idle_since(self) -> float:
+        """See FrontendClient: a request is under way."""
+        return NEVER
+
+    def retire(self) -> None:
+        """See FrontendClient: never asked to."""
 
     # IPushProducer, and the client leaving.
 

@@ -21,6 +21,9 @@ _NOBODY: Final = Trust()
 class ClientRules:
     """A listener's rules, for its clients' connections: head limits, client timeouts, pace, trust. Times in seconds.
 
+    A new client has `first_byte_s` to say anything, then `head_s` for the rest of its head; a kept one `idle_s` between
+    requests.
+
     `client_bytes_per_s` is the slowest a client may send a body or take an answer, on average (slowloris, slow read; 0: no
     bound); `taking_idle_s` how long it may take nothing at all. They apply from a connection's next request on.
     """
@@ -29,6 +32,7 @@ class ClientRules:
         self,
         *,
         limits: Limits,
+        first_byte_s: float,
         head_s: float,
         body_idle_s: float,
         idle_s: float,
@@ -39,6 +43,7 @@ class ClientRules:
         pages: Mapping[int, ErrorPage],
     ) -> None:
         self.limits: Final = limits
+        self.first_byte_s: Final = first_byte_s
         self.head_s: Final = head_s
         self.body_idle_s: Final = body_idle_s
         self.idle_s: Final = idle_s
