@@ -2,7 +2,7 @@
 
 Laws: no exception but BadMessage; what is forwarded means the same when read again, by us and by h11, and is exactly one
 message; no field that we write comes from an untrusted client, in whatever spelling, and what we write of the client is the
-same in both families of fields; a length is written as its number; a chunked body is the same however it is split.
+same in both families of fields, and an address; a length is written as its number, and a hop is counted; a chunked body is the same however it is split.
 
 The first byte of an input says what it is, the second and third where it is split.
 """
@@ -10,6 +10,7 @@ The first byte of an input says what it is, the second and third where it is spl
 import re
 import sys
 from contextlib import nullcontext
+from ipaddress import ip_address, ip_network
 
 try:
     import atheris
@@ -21,7 +22,7 @@ with nullcontext() if atheris is None else atheris.instrument_imports(include=["
     from twisted_lb.wire.fields import parse_fields
     from twisted_lb.wire.grammar import BLANK_LINE, CHUNKED, CRLF, BadMessage, Limits
     from twisted_lb.wire.names import folded
-    from twisted_lb.wire.origin import Client
+    from twisted_lb.wire.origin import Client, Origin, Trust
     from twisted_lb.wire.request import RequestHead, origin_form, parse_request, target_authority
     from twisted_lb.wire.response import ResponseHead, parse_response
     from twisted_lb.wire.rewrite import Forwarding, upstream_head, upstream_tail, with_host, with_lines
@@ -31,7 +32,8 @@ import h11
 LIMITS = Limits(claims=(b"x-forwarded-*", b"x-real-ip"))
 CLIENTS = [
     Client(b"192.0.2.1", b"http", b"80"),
-    Client(b"2001:db8::1", b"https", b"443", trusted=True),
+    Client(b"2001:db8::1", b"https", b"443", trusted=True, trust=Trust((ip_network("2001:db8::/32"),))),
+    Client(b"10.0.0.1", b"http", b"80", trusted=True, trust=Trust((ip_network("10.0.0.0/8"),), "forwarded")),
 ]
 TOLD = [Forwarding(), Forwarding(forwarded=True, real_ip=True, via=b"lb")]
 # What only we, or a proxy that is trusted, may tell a backend, by its folded name.
@@ -80,7 +82,8 @@ def check_told(head: RequestHead, written: bytes, client: Client, told: Forwardi
         expected = [b"x-forwarded-for", b"x-forwarded-proto"]
         expected += [b"x-forwarded-host"] * bool(head.fields.host) + [b"x-forwarded-port"]
         assert found == expected + [b"forwarded", b"x-real-ip"] * told.forwarded, written
-    said = dict(line.split(b": ", 1) for line in tail.split(CRLF) if line)
+    # Behind our own lines stand those that a trusted client may pass, which are as it wrote them.
+    said = {name: value for name, _, value in (line.partition(b": ") for line in tail.split(CRLF))}
     assert said[b"X-Forwarded-For"].rpartition(b", ")[2] == client.address, written
     if told.forwarded:
         ours = b";proto=" + said[b"X-Forwarded-Proto"]
@@ -91,6 +94,13 @@ def check_told(head: RequestHead, written: bytes, client: Client, told: Forwardi
             else b""
         )
         assert said[b"Forwarded"].endswith(ours), written
+    address = Origin(client, head.fields.host, head.fields.claims).address
+    assert ip_address(address.decode("ascii")), written  # fit for a log, whatever was claimed
+    assert client.trusted or address == client.address, written
+    if head.fields.max_forwards >= 0:
+        one_less = max(head.fields.max_forwards - 1, 0) if head.method in (b"OPTIONS", b"TRACE") else None
+        hops = re.findall(rb"(?i)\r\nmax-forwards:(.*)(?=\r\n)", written)
+        assert one_less is None or hops == [b" %d" % one_less], written
     for name in (b"content-length", b"x-request-id", b"max-forwards", b"transfer-encoding"):
         assert all(one == name for one in names(written[:-2]) if folded(one) == name), written
     lengths = re.findall(rb"(?i)\r\ncontent-length:(.*)(?=\r\n)", written)

@@ -34,6 +34,14 @@ def test_the_laws_hold_for_whoever_tells_who_it_is(first, second):
     one(b"\0\0\0POST / HTTP/1.1\r\nHost: a\r\n" + first + b"\r\n" + second + b"\r\n\r\nabc")
 
 
+@pytest.mark.parametrize(
+    "line", [b"Max-Forwards: 007", b"max-forwards:0", b"Max-Forwards: " + b"9" * 40, b"Max_Forwards: 1"]
+)
+@pytest.mark.parametrize("method", [b"OPTIONS", b"TRACE", b"GET"])
+def test_the_laws_hold_for_whoever_counts_hops(method, line):
+    one(b"\0\0\0" + method + b" / HTTP/1.1\r\nHost: a\r\n" + line + b"\r\n\r\n")
+
+
 def test_a_name_that_slips_through_is_noticed(monkeypatch):
     monkeypatch.setattr("fuzz.fuzz_http1.with_lines", lambda head, lines: head[:-2] + b"X.Forwarded_For: b\r\n\r\n")
     with pytest.raises(AssertionError):

@@ -102,8 +102,9 @@ def served(house: House, *clients: socket.socket) -> None:
         assert client.recv(100).startswith(b"HTTP/1.1 200")
 
 
-def test_at_the_limit_a_kept_client_that_has_been_idle_for_a_second_makes_room():
-    house = House(2)
+@pytest.mark.parametrize("side", ["engine", "fallback"])
+def test_at_the_limit_a_kept_client_that_has_been_idle_for_a_second_makes_room(side):
+    house = House(2, side=side)
     kept, busy = house.connect(2)
     served(house, kept)
     busy.sendall(GET)
