@@ -60,10 +60,7 @@ def test_what_a_trusted_one_says_does():
         b"X-Forwarded-Proto: gopher",
         b"X-Forwarded-Host: inside",
         b"X-Forwarded-Port: 1",
-        b"Forwarded: "
-        + b", ".join(
-            b"for=%b;proto=gopher;host=inside" % who for who in (b"198.51.100.7", b"198.51.100.8", b"192.0.2.1")
-        ),
+        b"Forwarded: for=198.51.100.7, for=198.51.100.8%b, for=192.0.2.1%b" % ((b";proto=gopher;host=inside",) * 2),
     ]
 
 

@@ -177,19 +177,21 @@ class Origin:
         return lines
 
     def forwarded(self) -> bytes:
-        """The value of Forwarded: whoever was seen, and the client of our connection. What is written of scheme and host is what
-        X-Forwarded-* say, also of the connection to us: a backend may read whichever element it likes.
+        """The value of Forwarded: whoever was seen, and the client of our connection. Scheme and host stand beside the client
+        and beside that one, as X-Forwarded-* say them, also of the connection to us: a backend may read either.
         """
         rest = b";proto=" + self.scheme
         if self.host:
             rest += b";host=" + _quoted(self.host)
-        nodes = (
-            [_node_of(self._client.address)]
-            if self._chain
-            else [_node_of(one) for one in [*self.seen, self._client.address]]
-        )
-        ours = b", ".join([b"for=" + _quoted(node) + rest for node in nodes])
-        return self._chain + b", " + ours if self._chain else ours
+        ours = b"for=" + _quoted(_node_of(self._client.address)) + rest
+        if self._chain:
+            return self._chain + b", " + ours
+        # Not beside all: that of a long list would be many times as long as what came.
+        elements = [b"for=" + _quoted(_node_of(one)) for one in self.seen]
+        at = self._client_at()
+        if at < len(elements):
+            elements[at] += rest
+        return b", ".join([*elements, ours])
 
 
 def _lines(seen: bytes, scheme: bytes, host: bytes, port: bytes) -> bytes:
