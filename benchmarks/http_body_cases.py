@@ -77,6 +77,20 @@ CASES = [
         post(b"Transfer-Encoding: identity", b"Content-Length: 2", body=b"hi"),
     ),
     Case("Transfer-Encoding: chunked, gzip", "9112 6.1", post(b"Transfer-Encoding: chunked, gzip", body=HI)),
+    Case("Transfer-Encoding: gzip", "9112 6.3", post(b"Transfer-Encoding: gzip", body=HI)),
+    Case(
+        "bare LF where the trailers end",
+        "9112 7.1.2",
+        post(CHUNKED, body=b"2\r\nhi\r\n0\r\n\n"),
+        why="a field line cannot begin with LF, so there is nothing to wait for",
+    ),
+    Case(
+        "Content-Length with zeros in front",
+        "9110 8.6",
+        post(b"Content-Length: 0002", body=b"hi"),
+        backend_sees=b"length: 2\r\n",
+        why="a backend that reads `010` as 8 would find a request in the rest of the body",
+    ),
     Case(
         "Transfer-Encoding: Chunked",
         "9112 7",

@@ -49,4 +49,5 @@ FRAMING = "two readers of the same bytes must not find different messages in the
 AUTHORITY = "a backend that routes by Host must not be handed a doubtful one"
 WHOLE = "NGINX drops the line in silence; a message is taken whole or not at all"
 INTERIM = "RFC 9110 15.2: no 1xx to an HTTP/1.0 client; HAProxy sends it, NGINX takes it for the answer"
+HOPS = "each proxy MUST take one off, and answer at 0, so that a chain of them can be walked"
 LIMITS = "431 says which limit it was; `limits` are configuration"

@@ -1,6 +1,6 @@
 """Heads of requests where RFC 9110 and 9112 leave room, or where proxies differ. Data only."""
 
-from http_case import AUTHORITY, LIMITS, WHOLE, Case, get
+from http_case import AUTHORITY, HOPS, LIMITS, WHOLE, Case, get
 
 CASES = [
     Case("space before the colon", "9112 5.1", get(b"X : y"), backend_sees=b"x : y"),
@@ -160,5 +160,27 @@ CASES = [
         "9110 7.6.2",
         get(b"Max-Forwards: 0", line=b"OPTIONS /x HTTP/1.1"),
         backend_sees=b"max-forwards: 0",
+        why=HOPS,
+    ),
+    Case(
+        "TRACE with Max-Forwards: 3",
+        "9110 7.6.2",
+        get(b"Max-Forwards: 3", line=b"TRACE /x HTTP/1.1"),
+        backend_sees=b"max-forwards: 2",
+        why=HOPS,
+    ),
+    Case(
+        "X.Forwarded.For of a client",
+        "3875 4.1.18",
+        get(b"X.Forwarded.For: 6.6.6.6"),
+        backend_sees=b"x.forwarded.for",
+        why="PHP reads it as X-Forwarded-For; so no name that we write passes in any spelling",
+    ),
+    Case(
+        "X-Real-IP of a client",
+        "7239 8.1",
+        get(b"X-Real-IP: 6.6.6.6"),
+        backend_sees=b"x-real-ip",
+        why="what only a proxy can know; `forwarding.only_from_proxies` says which names",
     ),
 ]

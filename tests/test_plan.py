@@ -73,8 +73,15 @@ def test_whom_nobody_can_serve_is_told_to_come_back_after_the_next_checks(interv
 
 
 def test_heads_of_requests_and_of_answers_have_the_same_limits():
-    plan = planned(limits={"head_bytes": 5000})
-    assert plan.listeners[DEFAULT].rules.limits is plan.pools[DEFAULT].upstream.limits
+    plan = planned(limits={"head_bytes": 5000, "request_line_bytes": 4000, "head_fields": 17, "trailer_bytes": 600})
+    both = (plan.listeners[DEFAULT].rules.limits, plan.pools[DEFAULT].upstream.limits)
+    assert {(one.head_bytes, one.line_bytes, one.fields, one.trailer_bytes) for one in both} == {(5000, 4000, 17, 600)}
+
+
+def test_what_only_proxies_may_say_is_looked_for_in_requests_alone():
+    plan = planned(forwarding={"only_from_proxies": ["X-User"]})
+    assert plan.listeners[DEFAULT].rules.limits.claims == (b"x-user",)
+    assert plan.pools[DEFAULT].upstream.limits.claims == ()
 
 
 def test_the_ending_of_an_error_page_says_what_it_is(tmp_path):

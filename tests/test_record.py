@@ -40,6 +40,25 @@ def test_a_plain_answer(build):
     assert repr(record) == "<Record POST /up?x 200, 1 attempts>"
 
 
+@pytest.mark.parametrize(
+    ("claims", "client"),
+    [
+        (b"X-Forwarded-For: 6.6.6.6, 198.51.100.7, 10.9.9.9\r\n", "198.51.100.7"),
+        (b'Forwarded: for="[2001:db8::7]:4711"\r\n', "2001:db8::7"),
+        (b"X-Forwarded-For: forged GET / 200\r\n", "127.0.0.1"),
+        (b"", "127.0.0.1"),
+    ],
+)
+def test_behind_a_trusted_proxy_the_client_is_whom_it_names_and_the_peer_is_the_proxy(build, claims, client):
+    house = build(forwarding={"trusted_proxies": ["127.0.0.1", "10.0.0.0/8"]})
+    house.backend("a:80", [response(b"")] * 2)
+    house.ask(GET[:-2] + claims + b"\r\n")
+    assert (house.record.client, house.record.peer) == (client, "127.0.0.1")
+    house.apply(forwarding={"trusted_proxies": ["10.0.0.0/8"]})
+    house.ask(GET[:-2] + claims + b"\r\n")
+    assert (house.record.client, house.record.peer) == ("127.0.0.1", "127.0.0.1")
+
+
 def test_the_moments_of_an_answer_are_in_their_order(build):
     house = build()
     whole = response(b"0123456789")
@@ -244,3 +263,18 @@ def test_a_record_may_be_kept(build):
     house.wait(1)
     house.ask(POST, client)
     assert (first.method, first.ended_at, outcomes(first)) == (b"GET", START, [("a:80", "OK")])
+
+
+def test_who_is_refused_behind_a_trusted_proxy_is_whom_it_names_too(build):
+    limits = {"connections_per_client": 1, "body_bytes": 10}
+    house = build(forwarding={"trusted_proxies": ["127.0.0.0/8"]}, limits=limits)
+    house.backend("a:80", [NEVER_ANSWER])
+    named = b"Host: x\r\nX-Forwarded-For: 192.0.2.9\r\n"
+    house.ask(b"POST / HTTP/1.1\r\n" + named + b"Content-Length: 11\r\n\r\n")
+    assert (house.record.status, house.record.client, house.record.peer) == (413, "192.0.2.9", "127.0.0.1")
+    under_way = house.ask(b"GET /1 HTTP/1.1\r\n" + named + b"\r\n")
+    house.ask(b"GET /2 HTTP/1.1\r\n" + named + b"\r\n")
+    record = house.record
+    assert (record.status, record.client, record.peer) == (429, "192.0.2.9", "127.0.0.1")
+    assert (record.target, record.local_reply) == (b"/2", Refusal.RATE_LIMITED)
+    under_way.reset()

@@ -122,7 +122,7 @@ class DataPlane:
     def _listener(self, frontend: Frontend, sock: socket.socket) -> Listener:
         runtime = self.runtime
         assert runtime.poller is not None, "sockets need a poller"
-        return Listener(runtime.poller, sock, lambda: Http1(frontend), runtime.later, frontend.gate)
+        return Listener(runtime.poller, sock, lambda: Http1(frontend), runtime.later, frontend.gate, frontend.make_room)
 
     # Its life.
 

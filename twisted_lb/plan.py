@@ -17,6 +17,7 @@ from twisted_lb.http_check import HttpQuestion
 from twisted_lb.net.local_reply import HTML, JSON, TEXT, ErrorPage
 from twisted_lb.net.settings import ClientRules, RouteRules, UpstreamRules
 from twisted_lb.wire.grammar import Limits
+from twisted_lb.wire.origin import Trust
 from twisted_lb.wire.rewrite import Forwarding
 
 DEFAULT = "default"
@@ -102,35 +103,50 @@ def plan_of(config: LoadBalancerConfig, pages: Mapping[int, ErrorPage] | None = 
     as they were read before; StartError names one that cannot be read.
     """
     pages = pages_of(config) if pages is None else pages
-    limits = Limits(
-        line_bytes=config.limits.request_line_bytes,
-        head_bytes=config.limits.head_bytes,
-        fields=config.limits.head_fields,
-        trailer_bytes=config.limits.trailer_bytes,
-    )
     listener = ListenerPlan(
-        _client_rules(config, limits, pages), DEFAULT, config.limits.connections, config.limits.connections_per_client
+        _client_rules(config, pages), DEFAULT, config.limits.connections, config.limits.connections_per_client
     )
     return Plan(
         listeners={DEFAULT: listener},
         routes={DEFAULT: RoutePlan(_route_rules(config, pages), DEFAULT)},
-        pools={DEFAULT: _pool(config, limits)},
+        pools={DEFAULT: _pool(config)},
         log_requests=config.log.requests,
         drain_s=config.timeouts.drain_s,
         tunnel_drain_s=config.timeouts.tunnel_drain_s,
     )
 
 
-def _client_rules(config: LoadBalancerConfig, limits: Limits, pages: Mapping[int, ErrorPage]) -> ClientRules:
+def _limits(config: LoadBalancerConfig, claims: tuple[bytes, ...] = ()) -> Limits:
+    return Limits(
+        line_bytes=config.limits.request_line_bytes,
+        head_bytes=config.limits.head_bytes,
+        fields=config.limits.head_fields,
+        trailer_bytes=config.limits.trailer_bytes,
+        claims=claims,
+    )
+
+
+def _claims(config: LoadBalancerConfig) -> tuple[bytes, ...]:
+    """The fields that pass from trusted proxies alone, in lower case."""
+    names = [name.lower().encode("ascii") for name in config.forwarding.only_from_proxies]
+    if config.forwarding.real_ip:
+        names.append(b"x-real-ip")  # we write it ourselves
+    return tuple(names)
+
+
+def _client_rules(config: LoadBalancerConfig, pages: Mapping[int, ErrorPage]) -> ClientRules:
     timeouts = config.timeouts
     return ClientRules(
-        limits=limits,
+        limits=_limits(config, _claims(config)),
+        first_byte_s=timeouts.first_byte_s,
         head_s=timeouts.head_s,
         body_idle_s=timeouts.body_idle_s,
         idle_s=timeouts.client_idle_s,
         taking_idle_s=timeouts.response_idle_s,
         client_bytes_per_s=config.limits.client_bytes_per_s,
-        trusted=tuple(ip_network(text) for text in config.forwarding.trusted_proxies),
+        trust=Trust(
+            tuple(ip_network(text) for text in config.forwarding.trusted_proxies), config.forwarding.trusted_fields
+        ),
         finish_half_closed=config.client_half_close == "finish",
         pages=pages,
     )
@@ -146,7 +162,9 @@ def _route_rules(config: LoadBalancerConfig, pages: Mapping[int, ErrorPage]) -> 
         retries=RetryRules(config.retry.more_attempts, frozenset(config.retry.bad_statuses)),
         body_bytes=-1 if config.limits.body_bytes is None else config.limits.body_bytes,
         replay_bytes=config.limits.replay_body_bytes,
-        forwarding=Forwarding(forwarded=forwarding.forwarded, via=forwarding.via.encode("ascii")),
+        forwarding=Forwarding(
+            forwarded=forwarding.forwarded, real_ip=forwarding.real_ip, via=forwarding.via.encode("ascii")
+        ),
         upgrades=frozenset(token.encode("ascii") for token in config.upgrades),
         make_request_id=forwarding.request_id == "make",
         make_traceparent=forwarding.traceparent == "make",
@@ -156,7 +174,7 @@ def _route_rules(config: LoadBalancerConfig, pages: Mapping[int, ErrorPage]) -> 
     )
 
 
-def _pool(config: LoadBalancerConfig, limits: Limits) -> PoolPlan:
+def _pool(config: LoadBalancerConfig) -> PoolPlan:
     check, upstream, retry = config.health_check, config.upstream, config.retry
     return PoolPlan(
         backends=tuple(config.backends),
@@ -173,7 +191,7 @@ def _pool(config: LoadBalancerConfig, limits: Limits) -> PoolPlan:
         ),
         upstream=UpstreamRules(
             connect_s=config.timeouts.connect_s,
-            limits=limits,
+            limits=_limits(config),
             max_idle=upstream.max_idle,
             idle_s=upstream.idle_s,
             max_requests=upstream.max_requests,

@@ -27,9 +27,10 @@ from twisted_lb.testing.balanced import runtime_of
 from twisted_lb.wire.chunked import ChunkDecoder, chunk, last_chunk
 from twisted_lb.wire.fields import Memory
 from twisted_lb.wire.grammar import BLANK_LINE, CRLF, Limits
+from twisted_lb.wire.origin import Client
 from twisted_lb.wire.request import parse_request, parse_request_fields
 from twisted_lb.wire.response import parse_response
-from twisted_lb.wire.rewrite import Client, upstream_head, upstream_tail
+from twisted_lb.wire.rewrite import upstream_head, upstream_tail
 
 Subject = Callable[[], Callable[[], object]]
 

@@ -185,6 +185,22 @@ def test_flags_win_over_the_file_and_the_rest_of_it_stays(tmp_path: Path) -> Non
         ('backends = ["a:80"]\n[timeouts]\ndrain_s = 0', "lb.toml: timeouts.drain_s: "),
         ('backends = ["a:80"]\n[retry]\nbad_statuses = [404]', "lb.toml: retry.bad_statuses.0: should be greater "),
         ('backends = ["a:80"]\n[retry]\nbad_statuses = ["503"]', "lb.toml: retry.bad_statuses.0: should be a valid "),
+        (
+            'backends = ["a:80"]\n[forwarding]\nonly_from_proxies = ["X Y"]',
+            "lb.toml: forwarding.only_from_proxies: 'X Y' should be a field name, such as X-Real-IP or X-Auth-*",
+        ),
+        (
+            'backends = ["a:80"]\n[forwarding]\nonly_from_proxies = ["X-*-Y"]',
+            "lb.toml: forwarding.only_from_proxies: 'X-*-Y' should be a field name, such as ",
+        ),
+        (
+            'backends = ["a:80"]\n[forwarding]\nonly_from_proxies = ["HOST"]',
+            "lb.toml: forwarding.only_from_proxies: HOST cannot be one of them: no request is understood without it",
+        ),
+        (
+            'backends = ["a:80"]\n[forwarding]\ntrusted_fields = "x-real-ip"',
+            "lb.toml: forwarding.trusted_fields: should be 'any', 'x-forwarded' or 'forwarded'",
+        ),
         ("a = " + "[" * 5000, "lb.toml: "),
     ],
 )

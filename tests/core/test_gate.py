@@ -2,7 +2,8 @@
 
 import pytest
 
-from twisted_lb.core.gate import Gate, client_key
+from twisted_lb.core.gate import Gate, client_key, spare_first
+from twisted_lb.core.never import NEVER
 
 
 @pytest.mark.parametrize(
@@ -63,3 +64,40 @@ def test_who_waits_is_told_once_when_there_is_room():
     assert told == ["room"]
     gate.leave("")
     assert told == ["room"]
+
+
+def test_the_share_of_a_client_counts_what_it_claims_through_a_proxy_and_what_is_its_own():
+    gate = Gate(100, per_client=2)
+    assert (gate.claim("a"), gate.enter("a"), gate.claim("a")) == (True, True, False)
+    assert (gate.open, gate.turned_away) == (1, 1)
+    gate.release("a")
+    assert gate.claim("a")
+    gate.release("a")
+    gate.leave("a")
+    assert repr(gate) == "<Gate 0 of 100 open, 0 clients>"
+
+
+def test_without_a_limit_nobody_is_counted_by_name():
+    gate = Gate(100)
+    assert all(gate.claim("a") for _ in range(5))
+    gate.release("a")
+    assert repr(gate) == "<Gate 0 of 100 open, 0 clients>"
+
+
+@pytest.mark.parametrize(
+    ("connections", "order"),
+    [
+        ([], []),
+        ([("a", NEVER), ("b", NEVER)], []),
+        ([("a", 3.0), ("a", 1.0), ("a", 2.0)], [1, 2, 0]),
+        # Of two that have as many the one whose is idle for longest, then in turns.
+        ([("a", 2.0), ("b", 1.0), ("a", 3.0), ("b", 4.0)], [1, 0, 2, 3]),
+        # Those in use count.
+        ([("a", 1.0), ("b", 4.0), ("b", NEVER), ("b", NEVER)], [1, 0]),
+        ([("a", 1.0), ("b", 2.0), ("b", 3.0), ("b", 4.0)], [1, 2, 0, 3]),
+        # Idle for less than is asked for.
+        ([("a", 5.0), ("b", 5.1)], [0]),
+    ],
+)
+def test_room_is_made_by_the_client_with_most_connections_and_its_longest_idle_one(connections, order):
+    assert spare_first(connections, 5.0) == order

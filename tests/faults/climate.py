@@ -9,6 +9,7 @@ from twisted_lb.testing import Chances
 
 # Short: virtual time is cheap, but each of its seconds is ten ticks of the wheel.
 TIMEOUTS = {
+    "first_byte_s": 3.0,
     "head_s": 3.0,
     "body_idle_s": 4.0,
     "connect_s": 1.0,

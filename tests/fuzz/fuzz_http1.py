@@ -1,13 +1,16 @@
 """A coverage-guided fuzz target for heads and chunks; run by scripts/fuzz. The suite tries its laws on what is known.
 
 Laws: no exception but BadMessage; what is forwarded means the same when read again, by us and by h11, and is exactly one
-message; a chunked body is the same however it is split.
+message; no field that we write comes from an untrusted client, in whatever spelling, and what we write of the client is the
+same in both families of fields, and an address; a length is written as its number, and a hop is counted; a chunked body is the same however it is split.
 
 The first byte of an input says what it is, the second and third where it is split.
 """
 
+import re
 import sys
 from contextlib import nullcontext
+from ipaddress import ip_address, ip_network
 
 try:
     import atheris
@@ -18,18 +21,23 @@ with nullcontext() if atheris is None else atheris.instrument_imports(include=["
     from twisted_lb.wire.chunked import ChunkDecoder, chunk, last_chunk
     from twisted_lb.wire.fields import parse_fields
     from twisted_lb.wire.grammar import BLANK_LINE, CHUNKED, CRLF, BadMessage, Limits
+    from twisted_lb.wire.names import folded
+    from twisted_lb.wire.origin import Client, Origin, Trust
     from twisted_lb.wire.request import RequestHead, origin_form, parse_request, target_authority
     from twisted_lb.wire.response import ResponseHead, parse_response
-    from twisted_lb.wire.rewrite import Client, Forwarding, upstream_head, upstream_tail, with_host, with_lines
+    from twisted_lb.wire.rewrite import Forwarding, upstream_head, upstream_tail, with_host, with_lines
 
 import h11
 
-LIMITS = Limits()
+LIMITS = Limits(claims=(b"x-forwarded-*", b"x-real-ip"))
 CLIENTS = [
     Client(b"192.0.2.1", b"http", b"80"),
-    Client(b"2001:db8::1", b"https", b"443", trusted=True),
+    Client(b"2001:db8::1", b"https", b"443", trusted=True, trust=Trust((ip_network("2001:db8::/32"),))),
+    Client(b"10.0.0.1", b"http", b"80", trusted=True, trust=Trust((ip_network("10.0.0.0/8"),), "forwarded")),
 ]
-TOLD = [Forwarding(), Forwarding(forwarded=True, via=b"lb")]
+TOLD = [Forwarding(), Forwarding(forwarded=True, real_ip=True, via=b"lb")]
+# What only we, or a proxy that is trusted, may tell a backend, by its folded name.
+TOLD_OF_CLIENTS = re.compile(rb"x-forwarded-.*|x-real-ip|forwarded")
 FRAMING = (b"content-length", b"transfer-encoding")
 # Longer bodies are not made up to see what h11 says of them.
 MOST_BODY = 4096
@@ -47,7 +55,7 @@ def check_request(data: bytes) -> None:
         return  # the connection refuses it
     for client in CLIENTS:
         for told in TOLD:
-            check_forwarded(head, written_for(head, client, told), body)
+            check_forwarded(head, written_for(head, client, told), body, client, told)
 
 
 def names(lines: bytes) -> list[bytes]:
@@ -65,7 +73,41 @@ def written_for(head: RequestHead, client: Client, told: Forwarding) -> bytes:
     return RequestHead(head.method, origin_form(head.target, head.method), head.fields, head.lines).line + lines
 
 
-def check_forwarded(head: RequestHead, written: bytes, body: bytes) -> None:
+def check_told(head: RequestHead, written: bytes, client: Client, told: Forwarding) -> None:
+    """A backend hears of the client what we say, in one spelling each; and the same in both families of fields."""
+    tail = upstream_tail(head.fields, client, told, head.fields.upgrade)
+    found = [name for name in names(written[:-2]) if TOLD_OF_CLIENTS.fullmatch(folded(name))]
+    assert found == [name for name in names(tail[:-2]) if TOLD_OF_CLIENTS.fullmatch(name)], written
+    if not client.trusted:
+        expected = [b"x-forwarded-for", b"x-forwarded-proto"]
+        expected += [b"x-forwarded-host"] * bool(head.fields.host) + [b"x-forwarded-port"]
+        assert found == expected + [b"forwarded", b"x-real-ip"] * told.forwarded, written
+    # Behind our own lines stand those that a trusted client may pass, which are as it wrote them.
+    said = {name: value for name, _, value in (line.partition(b": ") for line in tail.split(CRLF))}
+    assert said[b"X-Forwarded-For"].rpartition(b", ")[2] == client.address, written
+    if told.forwarded:
+        ours = b";proto=" + said[b"X-Forwarded-Proto"]
+        host = said.get(b"X-Forwarded-Host", b"")
+        ours += (
+            (b';host="%b"' % host if re.search(rb"[^!#$%&'*+.^_`|~0-9A-Za-z-]", host) else b";host=" + host)
+            if host
+            else b""
+        )
+        assert said[b"Forwarded"].endswith(ours), written
+    address = Origin(client, head.fields.host, head.fields.claims).address
+    assert ip_address(address.decode("ascii")), written  # fit for a log, whatever was claimed
+    assert client.trusted or address == client.address, written
+    if head.fields.max_forwards >= 0:
+        one_less = max(head.fields.max_forwards - 1, 0) if head.method in (b"OPTIONS", b"TRACE") else None
+        hops = re.findall(rb"(?i)\r\nmax-forwards:(.*)(?=\r\n)", written)
+        assert one_less is None or hops == [b" %d" % one_less], written
+    for name in (b"content-length", b"x-request-id", b"max-forwards", b"transfer-encoding"):
+        assert all(one == name for one in names(written[:-2]) if folded(one) == name), written
+    lengths = re.findall(rb"(?i)\r\ncontent-length:(.*)(?=\r\n)", written)
+    assert lengths == [b" %d" % head.fields.framing] * len(lengths), written
+
+
+def check_forwarded(head: RequestHead, written: bytes, body: bytes, client: Client, told: Forwarding) -> None:
     assert written.find(BLANK_LINE) == len(written) - 4, written
     found = names(written[:-2])
     assert found.count(b"host") == 1, written
@@ -76,6 +118,7 @@ def check_forwarded(head: RequestHead, written: bytes, body: bytes) -> None:
     assert again.fields.host == (head.fields.host if head.fields.has_host else b"backend:80"), written
     assert again.fields.version == 11, written
     assert again.fields.expects == head.fields.expects, written
+    check_told(head, written, client, told)
     sent = forwarded_body(head.fields.framing, body)
     if sent is None:
         return
@@ -186,7 +229,7 @@ def check_chunks(body: bytes, cut: int) -> None:
     # Written as we write it, it is read the same, by us and by h11.
     written = (chunk(payload) if payload else b"") + last_chunk(trailers)
     assert decoded(written) == (payload, True, trailers, b""), body
-    assert parse_fields(trailers[:-2], LIMITS.fields).lines == trailers, body
+    assert parse_fields(trailers[:-2], LIMITS).lines == trailers, body
     reader = h11.Connection(h11.SERVER, max_incomplete_event_size=H11_LIMIT)
     reader.receive_data(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + written)
     assert isinstance(reader.next_event(), h11.Request)

@@ -28,15 +28,25 @@ def start_of(what: bytes):
     return lambda world: world.client().send(what)
 
 
+def kept(world: World):
+    """A client that waits for nothing, behind an answer."""
+    client = world.client().send(GET)
+    world.backend().read()
+    world.backend().send(OK)
+    client.read()
+    return client
+
+
 @pytest.mark.parametrize(
     ("begin", "timeout", "before_s"),
     [
         (start_of(b"GET /"), "head_s", 10),
         (start_of(POST + b"x"), "body_idle_s", 30),
         (start_of(GET), "response_head_s", 60),
-        (lambda world: world.client(), "client_idle_s", 75),
+        (lambda world: world.client(), "first_byte_s", 10),
+        (kept, "client_idle_s", 75),
     ],
-    ids=["head", "body", "answer", "idle"],
+    ids=["head", "body", "answer", "first byte", "idle"],
 )
 @pytest.mark.parametrize("after_s", [3, 200])
 def test_a_change_is_for_those_who_come_after_it(world, begin, timeout, before_s, after_s):

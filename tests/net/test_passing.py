@@ -63,7 +63,9 @@ def test_a_trusted_proxy_is_believed_and_added(make):
     assert fields[b"x-forwarded-proto"] == b"https"
     assert fields[b"x-forwarded-host"] == b"outer"
     assert fields[b"x-forwarded-port"] == b"443"
-    assert fields[b"forwarded"] == b"for=6.6.6.6"
+    assert fields[b"forwarded"] == (
+        b"for=6.6.6.6, for=7.7.7.7;proto=https;host=outer, for=127.0.0.1;proto=https;host=outer"
+    )
 
 
 def test_a_trusted_proxy_that_says_nothing_is_the_client(make):
@@ -75,7 +77,64 @@ def test_a_trusted_proxy_that_says_nothing_is_the_client(make):
 def test_forwarded_is_sent_on_request(make):
     assert told(make(forwarded=True), CLAIMS)[b"forwarded"] == b"for=127.0.0.1;proto=http;host=inner"
     trusting = make(forwarded=True, trusted_proxies=["127.0.0.1"])
-    assert told(trusting, CLAIMS)[b"forwarded"] == b"for=6.6.6.6, for=127.0.0.1;proto=http;host=inner"
+    assert told(trusting)[b"forwarded"] == b"for=127.0.0.1;proto=http;host=inner"
+    assert told(trusting, b"Forwarded: for=6.6.6.6;proto=https\r\n")[b"forwarded"] == (
+        b"for=6.6.6.6;proto=https, for=127.0.0.1;proto=https;host=inner"
+    )
+
+
+def test_what_a_stranger_says_in_the_names_of_proxies_is_removed_in_every_spelling(make):
+    """X-Forwarded-Ssl alone makes gunicorn refuse the request, with our X-Forwarded-Proto beside it."""
+    lines = b"".join(
+        b"%b: 6.6.6.6\r\n" % name
+        for name in b"X-Real-IP X_Real_IP X.Real.IP X-Forwarded-Ssl X-Forwarded-Prefix X.Forwarded.Server X-Forwarded-User "
+        b"X_Forwarded_For x.forwarded.proto X_Request_Id".split()
+    )
+    world = make()
+    client = world.client().send(REQUEST % (lines + b"X-Mine: 6\r\n"))
+    request = world.backend().read()
+    assert b"6.6.6.6" not in request
+    assert b"mine: 6\r\n" in request.lower()
+    world.backend().send(OK)
+    client.read()
+
+
+def test_what_a_trusted_proxy_says_in_those_names_passes_as_it_is_and_in_that_spelling_alone(make):
+    fields = told(
+        make(trusted_proxies=["127.0.0.1"]),
+        b"X-Real-IP: 7.7.7.7\r\nX_Real_IP: 6.6.6.6\r\nX-Forwarded-Prefix: /app\r\nX.Forwarded.For: 6.6.6.6\r\n",
+    )
+    assert (fields[b"x-real-ip"], fields[b"x-forwarded-prefix"]) == (b"7.7.7.7", b"/app")
+    assert fields[b"x-forwarded-for"] == b"127.0.0.1"
+    assert not any(b"_" in name or b"." in name for name in fields)
+
+
+def test_which_names_are_for_proxies_alone_is_configured(make):
+    world = make(only_from_proxies=["X-User"])
+    lines = b"X-Real-IP: 6.6.6.6\r\nX-User: root\r\nx_user: root\r\nX-Forwarded-For: 6.6.6.6\r\n"
+    fields = told(world, lines)
+    assert (fields[b"x-real-ip"], fields[b"x-forwarded-for"]) == (b"6.6.6.6", b"127.0.0.1")
+    assert not any(b"user" in name for name in fields)
+
+
+def test_x_real_ip_is_said_on_request(make):
+    assert b"x-real-ip" not in told(make())
+    assert told(make(real_ip=True, only_from_proxies=[]), b"X-Real-IP: 6.6.6.6\r\n")[b"x-real-ip"] == b"127.0.0.1"
+    trusting = make(real_ip=True, trusted_proxies=["127.0.0.1"])
+    assert told(trusting, b"X-Forwarded-For: 7.7.7.7\r\n")[b"x-real-ip"] == b"7.7.7.7"
+
+
+def test_other_names_for_proxies_hold_from_the_next_request_on():
+    world = World()
+    client = world.client()
+    for names, passed in (([], True), (["X-User"], False), ([], True)):
+        world._options["forwarding"] = {"only_from_proxies": names}
+        world.plane.apply(world._plan())
+        client.send(REQUEST % b"X-User: me\r\n")
+        assert (b"\r\nX-User: me\r\n" in world.backend().read()) is passed
+        world.backend().send(OK)
+        client.read()
+    world.close()
 
 
 def test_via_is_said_both_ways_on_request(make):
@@ -219,8 +278,8 @@ def test_an_ipv6_client_is_quoted_in_forwarded():
     from messages import head_for_backend
 
     from twisted_lb.wire.grammar import Limits
+    from twisted_lb.wire.origin import Client
     from twisted_lb.wire.request import parse_request_fields
-    from twisted_lb.wire.rewrite import Client
 
     parsed = parse_request_fields(11, b"Host: h:8080", Limits())
     head = head_for_backend(parsed, Client(b"2001:db8::1"), Forwarding(forwarded=True))

@@ -91,11 +91,11 @@ def test_a_line_too_long_is_414_however_it_is_cut(make, cuts):
 
 def test_an_empty_line_between_requests_begins_none(make):
     """RFC 9112 2.2: it is ignored, and so nobody waits for what should follow it."""
-    world = make()
+    world = make(head_s=5)
     client = world.client()
     for piece in (b"\r", b"\n"):
         client.send(piece)
-    world.advance(11)
+    world.advance(9)
     assert client.read() == b""
     client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     world.backend().send(OK)
@@ -154,3 +154,53 @@ def test_a_limit_of_an_answer_is_the_same_however_the_end_is_cut(make, more):
         assert client.received[9:12] == (b"200", b"502")[more], cut
         client.close()
         backend.close()
+
+
+def test_trailers_that_end_in_a_bare_lf_are_refused_at_once_and_the_upload_is_taken_back(make):
+    world = make()
+    client = world.client().send(b"POST / HTTP/1.1\r\n" + WISHES + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+    assert world.backend().read().endswith(b"5\r\nhello\r\n")
+    answer = client.send(b"0\r\n\n").read()
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert client.closed
+    world.backend().read()
+    assert world.backend().was_reset or world.backend().closed
+    assert world.outcomes() == {"CLIENT_FAULT": 1}
+
+
+FORM = (
+    b"Host: a\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 4\r\nConnection: close\r\n\r\nq=42"
+)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"PUT /url HTTP/1.0\r\nHost: a\r\n\r\nPUT /url HTTP/1.1\r\n\r\n",
+        b"POST / HTTP/1.1\r\n" + FORM + b"\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"POST / HTTP/1.1\r\n" + FORM + b"\r\n\r\nGET / HTTP/1.1\r\n",
+        b"ANNOUNCE /music HTTP/1.0\r\nHost: a\r\n\r\n",
+        b"MKCOLA / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    ],
+    ids=["HTTP/1.0", "Connection: close", "Connection: close, and half a head", "ANNOUNCE", "MKCOLA"],
+)
+def test_what_stands_behind_the_last_request_is_never_forwarded_and_any_token_is_a_method(make, sent):
+    """RFC 9112 9.6 and RFC 9110 9.1: legal, and taken by both peers, whatever a parser of known methods says."""
+    world = make()
+    client = world.client().send(sent)
+    heard = world.backend().read()
+    world.backend().send(OK)
+    heard += world.backend().read()
+    assert heard.count(b"HTTP/1.1\r\n") == 1
+    assert heard.startswith(sent.partition(b" ")[0] + b" ")
+    assert client.read().count(b"HTTP/1.1 ") == 1
+    assert client.closed
+    assert len(world.backend_connections) == 1
+
+
+def test_a_length_with_zeros_reaches_the_backend_as_the_number_it_is_and_so_does_an_answers(make):
+    world = make()
+    client = world.client().send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0000000010\r\n\r\n0123456789")
+    assert b"\r\nContent-Length: 10\r\n" in world.backend().read()
+    world.backend().send(b"HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 005\r\n\r\nhello")
+    assert b"\r\nContent-Length: 5\r\n" in client.read()

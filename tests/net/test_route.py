@@ -8,8 +8,8 @@ from house import House
 from twisted_lb.net.route import Lead, Route
 from twisted_lb.plan import DEFAULT
 from twisted_lb.wire.grammar import Limits
+from twisted_lb.wire.origin import Client
 from twisted_lb.wire.request import RequestFields, parse_request
-from twisted_lb.wire.rewrite import Client
 
 CLIENT = Client(b"192.0.2.7", b"http", b"8080")
 

@@ -75,6 +75,11 @@ BAD = [
     b'5;a="b\r\nhello\r\n',
     b"5;a(b\r\nhello\r\n",
     b"5;a \r\nhello\r\n",
+    b"0\r\n\n",
+    b"0\r\nX: y\n\r\n",
+    b"0\r\nX: y\r\n\n",
+    b"0\r\n\rX",
+    b"0\r\nX: y\rz",
     b"0\r\nX : y\r\n\r\n",
     b"0\r\n folded\r\n\r\n",
     b"0\r\nContent-Length: 5\r\n\r\n",
@@ -134,3 +139,23 @@ def test_all_extensions_of_a_body_are_bounded():
     one = b"1;" + b"x" * 100 + b"\r\na\r\n"
     assert outcome(one * 160) != "refused"
     assert outcome(one * 170) == "refused"
+
+
+def test_extensions_that_are_shorter_than_their_chunks_are_ignored_however_many_there_are():
+    """A signature for each chunk, as some storage services have it."""
+    signed = b"64;chunk-signature=" + b"a" * 64 + b"\r\n" + b"x" * 100 + b"\r\n"
+    assert decode(signed * 2000 + b"0\r\n\r\n") == (b"x" * 200_000, True, b"", b"")
+
+
+@pytest.mark.parametrize("begun", [b"0\r\n\n", b"0\r\nX: y\n", b"0\r\nX: y\r\n\n", b"0\r\n\x00", b"0\r\nX: y\rz"])
+def test_trailers_that_can_end_in_nothing_good_are_not_waited_for(begun):
+    for cut in range(1, len(begun)):
+        assert outcome(begun[:cut], begun[cut:]) == "refused", cut
+
+
+def test_long_trailers_may_come_in_any_pieces():
+    section = b"".join(b"X-%d: y\r\n" % number for number in range(8))
+    body = b"0\r\n" + section + b"\r\nnext"
+    for size in range(1, 12):
+        pieces = [body[at : at + size] for at in range(0, len(body), size)]
+        assert decode(*pieces) == (b"", True, section, b"next"), size

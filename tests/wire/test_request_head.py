@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from messages import head_for_backend
 
 from twisted_lb.wire.grammar import CHUNKED, BadMessage, Limits
+from twisted_lb.wire.origin import Client
 from twisted_lb.wire.request import (
     RequestHead,
     origin_form,
@@ -15,7 +16,7 @@ from twisted_lb.wire.request import (
     parse_request_line,
     target_authority,
 )
-from twisted_lb.wire.rewrite import Client, with_host
+from twisted_lb.wire.rewrite import with_host
 
 LIMITS = Limits()
 
@@ -129,8 +130,12 @@ HEADS = [
         400,
     ),
     ("chunked on 1.0", b"GET / HTTP/1.0", b"Host: a\r\nTransfer-Encoding: chunked", 400),
-    ("unknown coding", b"GET / HTTP/1.1", b"Host: a\r\nTransfer-Encoding: gzip", 501),
+    ("unknown coding", b"GET / HTTP/1.1", b"Host: a\r\nTransfer-Encoding: gzip", 400),
     ("gzip, chunked", b"GET / HTTP/1.1", b"Host: a\r\nTransfer-Encoding: gzip, chunked", 501),
+    ("gzip, deflate, chunked", b"GET / HTTP/1.1", b"Host: a\r\nTransfer-Encoding: gzip,deflate, chunked", 501),
+    ("chunked, gzip", b"GET / HTTP/1.1", b"Host: a\r\nTransfer-Encoding: chunked, gzip", 400),
+    ("chunked, gzip, chunked", b"GET / HTTP/1.1", b"Host: a\r\nTransfer-Encoding: chunked, gzip, chunked", 400),
+    ("identity", b"GET / HTTP/1.1", b"Host: a\r\nTransfer-Encoding: identity", 400),
     ("chunked twice", b"GET / HTTP/1.1", b"Host: a\r\nTransfer-Encoding: chunked, chunked", 400),
     (
         "chunked on two lines",
@@ -142,10 +147,10 @@ HEADS = [
         "chunked and identity",
         b"GET / HTTP/1.1",
         b"Host: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity",
-        501,
+        400,
     ),
-    ("xchunked", b"GET / HTTP/1.1", b"Host: a\r\nTransfer-Encoding: xchunked", 501),
-    ("chunked with parameter", b"GET / HTTP/1.1", b"Host: a\r\nTransfer-Encoding: chunked;q=1", 501),
+    ("xchunked", b"GET / HTTP/1.1", b"Host: a\r\nTransfer-Encoding: xchunked", 400),
+    ("chunked with parameter", b"GET / HTTP/1.1", b"Host: a\r\nTransfer-Encoding: chunked;q=1", 400),
     ("vertical tab chunked", b"GET / HTTP/1.1", b"Host: a\r\nTransfer-Encoding: \x0bchunked", 400),
     ("empty coding", b"GET / HTTP/1.1", b"Host: a\r\nTransfer-Encoding:", 400),
     (

@@ -8,6 +8,11 @@ from twisted_lb.config.base import Bytes, Model, Seconds
 class TimeoutsConfig(Model):
     """Timeouts: how long each kind of waiting may last; nothing waits for ever."""
 
+    first_byte_s: Seconds = Field(
+        default=10,
+        description="For a new client to say anything at all; then its connection is closed without a word. Danger: short "
+        "values cut browsers that connect ahead of time.",
+    )
     head_s: Seconds = Field(
         default=10,
         description="For a client to send a whole request head, from its first byte. Danger: "
@@ -40,7 +45,8 @@ class TimeoutsConfig(Model):
     )
     client_idle_s: Seconds = Field(
         default=75,
-        description="For the next request on a client's connection (keep-alive).",
+        description="For the next request on a client's connection (keep-alive); at `limits.connections` one second, where "
+        "others wait.",
     )
     tunnel_idle_s: Seconds = Field(
         default=3600,
@@ -73,7 +79,8 @@ class LimitsConfig(Model):
         ge=256,
         le=2**22,
         description="Longest head of a request or an answer, first line included (431 beyond "
-        "it). Danger: every connection may hold this much.",
+        "it); interim answers (1xx) may be as long all together, counted anew with each piece of the upload. "
+        "Danger: every connection may hold this much.",
     )
     head_fields: int = Field(
         default=128,
@@ -102,7 +109,8 @@ class LimitsConfig(Model):
         ge=1,
         le=10_000_000,
         description="Clients' connections that may be open at once; more wait in the kernel's accept queue until one "
-        "closes. Left out: half of the descriptors that the process may open, less some of its own, since each may need one "
+        "closes, or one makes room that has been idle for a second behind an answer (of the client with most connections "
+        "first). Left out: half of the descriptors that the process may open, less some of its own, since each may need one "
         "to a backend. "
         "Danger: more than half runs out of descriptors, and requests get a 503.",
     )
@@ -111,7 +119,8 @@ class LimitsConfig(Model):
         ge=0,
         le=10_000_000,
         description="Connections that one address may have open (an IPv6 one: its whole /64); more get a 429 and are "
-        "closed. 0: no such limit; `forwarding.trusted_proxies` have none. Danger: many people share one address.",
+        "closed. `forwarding.trusted_proxies` have no such limit; behind them each client may have so many requests under "
+        "way, more get a 429. 0: no limit. Danger: many people share one address.",
     )
     client_bytes_per_s: int = Field(
         default=240,

@@ -1,11 +1,46 @@
 """The gate: limits of client connections, in total and for each client."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from heapq import heapify, heappop, heapreplace
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
 # Bits of an IPv6 address that name a site (RFC 6177); the rest is the site's own to vary, one address a connection.
 _SITE_BITS: Final = 64
+
+
+# A connection that has been idle for so many seconds between requests makes room at the limit of connections.
+SPARE_AFTER_S: Final = 1.0
+
+
+def spare_first(connections: Sequence[tuple[str, float]], idle_before: float) -> list[int]:
+    """Who makes room, by the index among these connections: those that are idle since `idle_before` or longer, in turns of
+    the client that has most connections then, and of one client the one that is idle for longest.
+
+    A connection is (key of its client, idle since when); in use it is idle since NEVER.
+    """
+    count: dict[str, int] = {}
+    idle: dict[str, list[tuple[float, int]]] = {}
+    for index, (key, since) in enumerate(connections):
+        count[key] = count.get(key, 0) + 1
+        if since <= idle_before:
+            idle.setdefault(key, []).append((since, index))
+    for ones in idle.values():
+        ones.sort(reverse=True)
+    # Of two that have as many, whose is idle for longest.
+    turns = [(-count[key], ones[-1], key) for key, ones in idle.items()]
+    heapify(turns)
+    order: list[int] = []
+    while turns:
+        less, (_, index), key = turns[0]
+        order.append(index)
+        ones = idle[key]
+        ones.pop()
+        if ones:
+            heapreplace(turns, (less + 1, ones[-1], key))
+        else:
+            heappop(turns)
+    return order
 
 
 def client_key(address: str) -> str:
@@ -47,23 +82,36 @@ class Gate:
         Only the limit per client refuses; the total is enforced by listeners, which stop accepting at `most`. An empty
         key is never limited.
         """
-        if self.per_client and client:
-            count = self._clients.get(client, 0)
-            if count >= self.per_client:
-                self.turned_away += 1
-                return False
-            self._clients[client] = count + 1
+        if not self.claim(client):
+            return False
         self.open += 1
         return True
 
-    def leave(self, client: str) -> None:
-        """Count the end of a connection, once for each that entered; listeners that wait for room go on."""
+    def claim(self, client: str) -> bool:
+        """Count a client of a trusted proxy while its request holds the proxy's connection; `release` ends it. False as
+        of `enter`.
+        """
+        if not self.per_client or not client:
+            return True
+        count = self._clients.get(client, 0)
+        if count >= self.per_client:
+            self.turned_away += 1
+            return False
+        self._clients[client] = count + 1
+        return True
+
+    def release(self, client: str) -> None:
+        """Count the end of what `claim` granted to this client."""
         if self.per_client and client:
             count = self._clients[client] - 1
             if count:
                 self._clients[client] = count
             else:
                 del self._clients[client]
+
+    def leave(self, client: str) -> None:
+        """Count the end of a connection, once for each that entered; listeners that wait for room go on."""
+        self.release(client)
         self.open -= 1
         if self._waiting and not self.full:
             waiting = self._waiting

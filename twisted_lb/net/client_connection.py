@@ -11,7 +11,7 @@ from twisted_lb.net.deadlines import Deadline
 from twisted_lb.net.frontend import Frontend
 from twisted_lb.net.interfaces import UNKNOWN, Producer, StreamTransport
 from twisted_lb.net.settings import ClientRules
-from twisted_lb.wire.rewrite import Client
+from twisted_lb.wire.origin import Client
 
 # RFC 9112 9.6: after a last answer with bytes of the client unread, closing at once would reset the connection and
 # could take that answer away from the client.
@@ -42,6 +42,14 @@ class Speaker:
         """Cancel what is under way, and cut the connection."""
         raise NotImplementedError
 
+    def kept(self) -> bool:
+        """Whether the connection is just kept alive: it was used, and nothing of another request is here."""
+        raise NotImplementedError
+
+    def retire(self) -> None:
+        """Close a connection that is just kept alive."""
+        raise NotImplementedError
+
 
 @mypyc_attr(free_list_len=1)
 class ClientConnection:
@@ -51,8 +59,8 @@ class ClientConnection:
     """
 
     __slots__ = (
-        "_deadline", "_frontend", "_inside", "_patience_s", "_speaker", "_unread", "client", "clock",
-        "full", "rules", "transport",
+        "_asking", "_deadline", "_frontend", "_inside", "_patience_s", "_speaker", "_unread", "client", "clock",
+        "full", "rules", "shared", "transport",
     )  # fmt: skip
 
     def __init__(self, frontend: Frontend, speaker: Speaker) -> None:
@@ -61,10 +69,13 @@ class ClientConnection:
         self.rules: ClientRules = frontend.client_rules
         self.transport: StreamTransport | None = None
         self.full: bool = False  # the client does not take what was written
+        # A trusted proxy's, whose clients are limited one by one: each request is counted for the client that it is of.
+        self.shared: bool = False
         self._frontend: Final = frontend
         self._speaker: Speaker | None = speaker
         self._deadline: Final = Deadline(speaker.timed_out)
         self._inside: str | None = None  # the key under which the gate has counted it
+        self._asking: str = ""  # and that of the client whose request is under way, on a shared one
         self._patience_s: float = NEVER  # what was left of the time for the body when it was paused
         self._unread: int = UNKNOWN  # bytes that the client had not taken at the last look
 
@@ -77,12 +88,13 @@ class ClientConnection:
         self._frontend.clients[self] = None
         gate = self._frontend.gate
         # A trusted proxy speaks for many clients.
+        self.shared = gate.per_client > 0 and client.trusted
         key = client_key(address) if gate.per_client and not client.trusted else ""
         if not gate.enter(key):
             return False
         self._inside = key
         transport.registerProducer(producer, True)
-        self.arm(rules.idle_s)
+        self.arm(rules.first_byte_s)
         return True
 
     def lost(self) -> None:
@@ -94,6 +106,23 @@ class ClientConnection:
         if self._inside is not None:
             self._frontend.gate.leave(self._inside)
             self._inside = None
+        self._end_request()
+
+    def admits(self, address: str) -> bool:
+        """Whether a request may begin on a shared connection, for the client at this address; False when that is over the
+        per-client limit. A trusted proxy has none, also as a client of the one that is connected.
+        """
+        self._end_request()
+        key = "" if self.client.trust.covers(address) else client_key(address)
+        if not self._frontend.gate.claim(key):
+            return False
+        self._asking = key
+        return True
+
+    def _end_request(self) -> None:
+        if self._asking:
+            self._frontend.gate.release(self._asking)
+            self._asking = ""
 
     # Deadlines.
 
@@ -112,6 +141,8 @@ class ClientConnection:
 
     def await_request(self) -> None:
         """Wait for the next request (keep-alive), by the rules as they are now; not long while the frontend drains."""
+        if self.shared:
+            self._end_request()
         if self.full:
             return  # first it has to take the last response
         frontend = self._frontend
@@ -206,6 +237,22 @@ class ClientConnection:
         """See FrontendClient."""
         if self._speaker is not None:
             self._speaker.kill()
+
+    def client_key(self) -> str:
+        """See FrontendClient."""
+        address = self.client.address.decode("ascii")
+        return client_key(address) if ":" in address else address
+
+    def idle_since(self) -> float:
+        """See FrontendClient."""
+        if self._speaker is None or not self._speaker.kept():
+            return NEVER
+        return self._deadline.due - self.rules.idle_s
+
+    def retire(self) -> None:
+        """See FrontendClient."""
+        if self._speaker is not None:
+            self._speaker.retire()
 
     def __repr__(self) -> str:
         return f"<ClientConnection of {self.client.address.decode('ascii')}>"

@@ -16,7 +16,7 @@ class ClientSide:
     """
 
     def who(self) -> str:
-        """The client's address, for the log."""
+        """The address that is connected to us: the client's, or that of a proxy in front of it."""
         raise NotImplementedError
 
     def inform(self, head: ResponseHead, extra: bytes) -> None:

@@ -556,7 +556,8 @@ class Exchange(Requester):
         record.queued_s = self.queued_s
         record.request_bytes = self.request_bytes
         record.response_bytes = self.response_bytes
-        record.client = record.peer = self.client.who()
+        record.client = self._lead.client_name()
+        record.peer = self.client.who()
         record.method = self.head.method
         record.target = self.head.target
         record.request_id = safe_id(self.request_id)

@@ -2,7 +2,8 @@
 
 from typing import Final, Protocol
 
-from twisted_lb.core.gate import Gate
+from twisted_lb.core.gate import SPARE_AFTER_S, Gate, spare_first
+from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Refusal
 from twisted_lb.core.record import Observers, Record
 from twisted_lb.net.local_reply import Claim, accept_of, local_reply, safe_id
@@ -10,9 +11,12 @@ from twisted_lb.net.route import Lead, Route
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.settings import ClientRules
 from twisted_lb.wire.http1_reader import SharedFields
+from twisted_lb.wire.origin import Client
 from twisted_lb.wire.request import RequestFields, RequestHead
 from twisted_lb.wire.response import ResponseHead
-from twisted_lb.wire.rewrite import Client
+
+# How often all clients may be looked at for one that makes room: in a crowd a look takes a millisecond.
+_LOOK_S: Final = 0.1
 
 
 class FrontendClient(Protocol):
@@ -26,6 +30,15 @@ class FrontendClient(Protocol):
 
     def kill(self) -> None:
         """Cut the client off: the time for finishing is over. What it had under way ends as CANCELLED."""
+
+    def client_key(self) -> str:
+        """By what the connections of one client are told from those of others; "" for what is no connection of ours."""
+
+    def idle_since(self) -> float:
+        """The moment from which on the connection is just kept alive (keep-alive), in monotonic seconds; NEVER if it is not."""
+
+    def retire(self) -> None:
+        """Close the connection, which is just kept alive."""
 
 
 class Frontend:
@@ -66,6 +79,29 @@ class Frontend:
         self._last_rules: ClientRules | None = None
         self._last_client: Client | None = None
         self._last_lead: Lead | None = None
+        # Who makes room at the limit of connections, the next one last; found at that moment.
+        self._spare: list[FrontendClient] = []
+        self._looked_at: float = -NEVER
+
+    def make_room(self) -> bool:
+        """Close a connection that has been idle for `SPARE_AFTER_S` between requests (keep-alive): somebody waits at the
+        limit of connections. Of the client with most of them first. False when there is none.
+
+        All connections are looked at (O(n log n)), at most every `_LOOK_S`; who was found then is asked one by one.
+        """
+        now = self.clock.read()
+        spare = self._spare
+        if not spare and now - self._looked_at >= _LOOK_S:
+            self._looked_at = now
+            clients = list(self.clients)
+            order = spare_first([(one.client_key(), one.idle_since()) for one in clients], now - SPARE_AFTER_S)
+            spare = self._spare = [clients[index] for index in reversed(order)]
+        while spare:
+            client = spare.pop()
+            if client.idle_since() <= now - SPARE_AFTER_S:
+                client.retire()
+                return True
+        return False
 
     def client_at(self, address: str, scheme: bytes, port: str) -> Client:
         """The client at this address, which came to this port; mostly it is the last one, as behind another proxy."""
@@ -117,7 +153,7 @@ class Frontend:
         if self.observers.anybody:
             record = Record(self.clock.now)
             record.ended_at = self.clock.now
-            record.client = record.peer = claim.client
+            record.client, record.peer = claim.client, claim.peer
             record.method, record.target, record.request_id = claim.method, claim.target, request_id
             if route is not None:
                 record.route, record.pool = route.name, route.cluster.name

@@ -14,7 +14,7 @@ from twisted_lb.net.client_side import ClientSide
 from twisted_lb.net.exchange import Exchange
 from twisted_lb.net.frontend import Frontend
 from twisted_lb.net.interfaces import Receiver, StreamTransport
-from twisted_lb.net.local_reply import Claim
+from twisted_lb.net.local_reply import Claim, final_answer
 from twisted_lb.net.outgoing import Outgoing
 from twisted_lb.net.relay import Leg
 from twisted_lb.net.route import Lead, Route
@@ -153,11 +153,17 @@ class Http1(ClientSide, Receiver, Speaker):
         if head is None:
             self._wait_for_head()
             return False
+        fields = head.fields
+        if fields.max_forwards == 0 and head.goes_no_further:
+            self._answer(head, final_answer(head))
+            return True
         route = self._frontend.route(head)
-        framing = head.fields.framing
+        framing = fields.framing
         if framing > 0 and not route.takes(framing):
-            claim = Claim(self.who(), head.line, head.lines, head.fields.request_id)
-            reply = self._frontend.refuse(Refusal.BODY_TOO_LARGE, "Content-Length is beyond the limit", claim, route)
+            lead = self._frontend.lead(fields, self._connection.client, route)
+            reply = self._frontend.refuse(
+                Refusal.BODY_TOO_LARGE, "Content-Length is beyond the limit", self._claim(head, lead), route
+            )
             self._refuse_with(reply, heading=head.method == b"HEAD")
             return False
         self._begin(head, route)
@@ -176,12 +182,16 @@ class Http1(ClientSide, Receiver, Speaker):
         lead = self._lead
         if lead is None or fields is not lead.fields or route is not lead.route:
             lead = self._lead = self._frontend.lead(fields, self._connection.client, route)
+        connection = self._connection
+        if connection.shared and not connection.admits(lead.client_name()):
+            detail = "too many requests of one client at a time"
+            self._answer(head, self._frontend.refuse(Refusal.RATE_LIMITED, detail, self._claim(head, lead), route))
+            return
         self.requests += 1
         self._version = fields.version
         self._persist = fields.keep_alive
         self._started = False
         self._until_close = False
-        connection = self._connection
         connection.begin_request()
         exchange = Exchange(self._frontend, self, head, lead)
         self._exchange = exchange
@@ -202,6 +212,9 @@ class Http1(ClientSide, Receiver, Speaker):
             self._read_body(rest)
         if not exchange.over:
             exchange.begin()
+
+    def _claim(self, head: RequestHead, lead: Lead) -> Claim:
+        return Claim(self.who(), head.line, head.lines, head.fields.request_id, lead.client_name())
 
     def _read_body(self, data: bytes) -> None:
         exchange = self._exchange
@@ -263,8 +276,10 @@ class Http1(ClientSide, Receiver, Speaker):
         return self._connection.client.address.decode("ascii")
 
     def inform(self, head: ResponseHead, extra: bytes) -> None:
-        """See ClientSide. RFC 9110 15.2: not to a client of HTTP/1.0."""
-        if self._version == 11:
+        """See ClientSide. RFC 9110 15.2: not to a client of HTTP/1.0. One that does not take what it was sent gets no more of
+        them: there may be any number, and nothing else stops them. A 101 is no news but the answer.
+        """
+        if self._version == 11 and (head.status == 101 or not self._connection.full):
             self._out.send(b"HTTP/1.1 " + head.line + CRLF + head.lines + extra + CRLF)
             if head.status == 100 and self._state is _BODY and not self._paused:
                 # The 100 that it waits for has come just now.
@@ -372,6 +387,20 @@ class Http1(ClientSide, Receiver, Speaker):
         claim = Claim(self.who(), self._reader.buffer)
         reply = self._frontend.refuse(refusal_of(bad.status), bad.reason, claim)
         self._refuse_with(reply, heading=claim.method == b"HEAD")
+
+    def _answer(self, head: RequestHead, reply: tuple[ResponseHead, bytes]) -> None:
+        """Send a local reply to a request that goes nowhere, and keep the connection, unless a body comes behind it."""
+        fields = head.fields
+        self.requests += 1
+        self._version = fields.version
+        self._persist = fields.keep_alive and fields.framing == 0
+        reply_head, body = reply
+        self._say(reply_head, b"" if head.method == b"HEAD" else body, len(body))
+        if self._persist:
+            self._state = _IDLE
+            self._connection.await_request()
+        else:
+            self._close()
 
     def _refuse_with(self, reply: tuple[ResponseHead, bytes], *, heading: bool) -> None:
         """Send this local reply and close."""
@@ -486,6 +515,15 @@ class Http1(ClientSide, Receiver, Speaker):
             exchange.cancel()
         if not given_away:
             self._connection.abort()
+
+    def kept(self) -> bool:
+        """See Speaker."""
+        return self._state is _IDLE and self.requests > 0 and not self._connection.full and not self._reader.buffer
+
+    def retire(self) -> None:
+        """See Speaker. Nothing was said that a reset could take away, so that it need not linger."""
+        self._state = _LINGERING
+        self._connection.linger(half_close=False)
 
     # Flow control of the response.
 

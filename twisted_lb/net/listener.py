@@ -23,6 +23,8 @@ _BATCH: Final = 64
 _OFTEN: Final = 4
 # While as many are open as may be the accept queue stands; it is logged again only when fewer than this part are.
 _ROOM_AGAIN: Final = 0.9
+# How often idle clients are asked for room, while somebody waits for it.
+_ASK_AGAIN_S: Final = 0.25
 # How long accepting rests when there is no descriptor or memory for one more.
 _REST_S: Final = 0.25
 # accept(2): the connection that was next is to blame, and gone. All other errors are ours and would come back.
@@ -46,7 +48,8 @@ _log = Logger("twisted_lb.net.listener")  # by name: compiled, there is no frame
 
 class Listener(Pollable):
     """A listener: accepts connections and gives each to a protocol of its own. `later(delay_s, f)` calls f once. While
-    the gate is full none is accepted: new clients wait in the kernel's accept queue.
+    the gate is full none is accepted: new clients wait in the kernel's accept queue, and `make_room` is to close a connection
+    that can be spared, if there is one.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Listener(Pollable):
         build: Callable[[], StreamProtocol],
         later: Later,
         gate: Gate | None = None,
+        make_room: Callable[[], bool] | None = None,
     ) -> None:
         self.accepted: int = 0
         self._poller: Final = poller
@@ -68,6 +72,8 @@ class Listener(Pollable):
         self._build: Final = build
         self._later: Final = later
         self._gate: Final = gate
+        self._make_room: Final = make_room
+        self._asking: Timer | None = None  # asks for room again
         self._expected: int = _BATCH
         self._all_came: int = 0  # events in a row in which as many came as were expected
         self._full: bool = False  # waits for room
@@ -89,8 +95,9 @@ class Listener(Pollable):
         # As many as came last time, and twice as many if they all came a few times: asking for one too many is an exception.
         for taken in range(self._expected):
             if gate is not None and gate.full:
-                self._wait_for_room(gate)
-                return
+                if not taken:
+                    self._wait_for_room(gate)
+                return  # whether anybody waits is told by the next event
             if not self._accept():
                 self._expected = max(taken, 1)
                 self._all_came = 0
@@ -133,11 +140,25 @@ class Listener(Pollable):
                 _log.warn("accepting waits, {most} connections are open", most=gate.most)
             self._poller.change(self._sock.fileno(), 0)
             gate.wait(self._room)
+            self._ask_for_room()
+
+    def _ask_for_room(self) -> None:
+        """Ask for a connection to be spared, again and again while somebody waits."""
+        self._asking = None
+        if self._full and self._make_room is not None:
+            self._make_room()
+            self._asking = self._later(_ASK_AGAIN_S, self._ask_for_room)
 
     def _room(self) -> None:
         if self._full:
-            self._full = False
+            self._stop_asking()
             self._poller.change(self._sock.fileno(), READ)
+
+    def _stop_asking(self) -> None:
+        self._full = False
+        if self._asking is not None:
+            self._asking.cancel()
+            self._asking = None
 
     def _rest(self, error: OSError) -> None:
         """Rest after an error: level-triggered readiness would spin until a descriptor is free."""
@@ -167,7 +188,7 @@ class Listener(Pollable):
             if not self._accept():
                 break
         self._listening = False
-        self._full = False
+        self._stop_asking()
         if self._resting:
             self._resting = False
             if self._going_on is not None:

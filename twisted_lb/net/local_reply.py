@@ -3,6 +3,7 @@
 from typing import Final
 
 from twisted_lb.wire.grammar import CRLF
+from twisted_lb.wire.request import RequestHead
 from twisted_lb.wire.response import ResponseHead
 
 _REASONS: Final = {
@@ -40,16 +41,24 @@ _PAGE: Final = (
 )
 
 
+# Fields that a TRACE must not show to whoever can read its answer (cross-site tracing).
+_SECRET: Final = frozenset((b"authorization", b"cookie"))
+
+
 class Claim:
-    """What is known of a request that is refused before there is an exchange: the address that sent it, its first line, or
-    as much of it as came, its field lines and its id, where they were read.
+    """What is known of a request that is refused before there is an exchange: the address that is connected, its first
+    line, or as much of it as came, its field lines and its id, where they were read; `client` is the client's address
+    where another one than the peer's is known (behind a trusted proxy).
     """
 
-    __slots__ = ("client", "lines", "method", "request_id", "target")
+    __slots__ = ("client", "lines", "method", "peer", "request_id", "target")
 
-    def __init__(self, client: str, line: bytes = b"", lines: bytes = b"", request_id: bytes = b"") -> None:
+    def __init__(
+        self, peer: str, line: bytes = b"", lines: bytes = b"", request_id: bytes = b"", client: str = ""
+    ) -> None:
         method, _, rest = line[: _METHOD_SHOWN + 1 + _TARGET_SHOWN].partition(CRLF)[0].partition(b" ")
-        self.client: Final = client
+        self.peer: Final = peer
+        self.client: Final = client or peer
         self.method: Final = method[:_METHOD_SHOWN].translate(_SHOWN)
         self.target: Final = rest.partition(b" ")[0][:_TARGET_SHOWN].translate(_SHOWN)
         self.lines: Final = lines
@@ -88,6 +97,20 @@ def local_reply(
     if retry_after_s > 0:
         lines += b"Retry-After: %d\r\n" % retry_after_s
     return ResponseHead(status, b"%d %b" % (status, reason), lines, len(body), persistent=True, dated=False), body
+
+
+def final_answer(head: RequestHead) -> tuple[ResponseHead, bytes]:
+    """Head and body of the local reply to an OPTIONS or TRACE whose hops are used up (RFC 9110 7.6.2): that of a final
+    recipient. A TRACE gets back what came (9.3.8), without what tells who somebody is.
+    """
+    body = b""
+    lines = b"Cache-Control: no-store\r\n"
+    if head.method == b"TRACE":
+        kept = [line for line in head.lines.splitlines(keepends=True) if line.partition(b":")[0].lower() not in _SECRET]
+        body = head.line + b"".join(kept) + CRLF
+        lines += b"Content-Type: message/http\r\n"
+    lines += b"Content-Length: %d\r\n" % len(body)
+    return ResponseHead(200, b"200 OK", lines, len(body), persistent=True, dated=False), body
 
 
 def _body(kind: bytes, status: int, reason: bytes, request_id: bytes) -> bytes:

@@ -9,12 +9,13 @@ from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
+from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Refusal, refusal_of
 from twisted_lb.net.client_side import ClientSide
 from twisted_lb.net.deadlines import Deadline
 from twisted_lb.net.exchange import Exchange
 from twisted_lb.net.frontend import Frontend
-from twisted_lb.net.local_reply import Claim
+from twisted_lb.net.local_reply import Claim, final_answer
 from twisted_lb.net.relay import Leg
 from twisted_lb.net.route import Lead, Route
 from twisted_lb.wire.grammar import CRLF, BadMessage
@@ -55,6 +56,9 @@ class BalancedReverseProxyResource(ReverseProxyResource):
             head = self._head(request)
         except BadMessage as bad:
             client.refuse(refusal_of(bad.status), bad.reason)
+            return NOT_DONE_YET
+        if head.goes_no_further:
+            client.answer(final_answer(head))
             return NOT_DONE_YET
         route = self.engine.route(head)
         if route.takes(head.fields.framing):
@@ -158,12 +162,19 @@ class _RequestClient(ClientSide):
             b"Accept: %b\r\n" % b", ".join(fields.getRawHeaders(b"accept", ())),
             b", ".join(fields.getRawHeaders(b"x-request-id", ())),
         )
-        self._answer(*self._frontend.refuse(refusal, detail, claim, route))
+        self._answer_and_close(*self._frontend.refuse(refusal, detail, claim, route))
 
-    def _answer(self, head: ResponseHead, body: bytes) -> None:
+    def _answer_and_close(self, head: ResponseHead, body: bytes) -> None:
         """Send a local reply, and close."""
         self.start(head, len(body), b"")
         self._close_behind()
+        self.write(body)
+        self.finish(b"")
+
+    def answer(self, reply: tuple[ResponseHead, bytes]) -> None:
+        """Send a local reply to a request that goes nowhere."""
+        head, body = reply
+        self.start(head, len(body), b"")
         self.write(body)
         self.finish(b"")
 
@@ -266,7 +277,18 @@ class _RequestClient(ClientSide):
         if reply is None:
             self.abort()
         else:
-            self._answer(*reply)
+            self._answer_and_close(*reply)
+
+    def client_key(self) -> str:
+        """See FrontendClient: the connection is twisted.web's."""
+        return ""
+
+    def idle_since(self) -> float:
+        """See FrontendClient: a request is under way."""
+        return NEVER
+
+    def retire(self) -> None:
+        """See FrontendClient: never asked to."""
 
     # IPushProducer, and the client leaving.
 

@@ -6,9 +6,10 @@ from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.local_reply import accept_of, local_reply, safe_id
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.settings import RouteRules
+from twisted_lb.wire.origin import Client, Origin
 from twisted_lb.wire.request import RequestFields
 from twisted_lb.wire.response import ResponseHead
-from twisted_lb.wire.rewrite import Client, upstream_head, upstream_tail
+from twisted_lb.wire.rewrite import upstream_head, upstream_tail
 
 
 # Not acyclic: a route leads to all there is, and a frontend keeps its last lead.
@@ -35,6 +36,13 @@ class Lead:
             self.last_lines = lines
             self.last_head = upstream_head(lines, self._tail)
         return self.last_head
+
+    def client_name(self) -> str:
+        """The address that the requests come from: that of the connection, or whom its trusted proxy names."""
+        client, fields = self.client, self.fields
+        if client.trusted and fields.claims is not None:
+            return Origin(client, fields.host, fields.claims).address.decode("ascii")
+        return client.address.decode("ascii")
 
 
 class Route:

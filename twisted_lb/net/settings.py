@@ -4,7 +4,6 @@ They are values, made by `plan.py` from one generation of the configuration, and
 """
 
 from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Final
 
 from twisted_lb.core.never import NEVER
@@ -12,14 +11,18 @@ from twisted_lb.core.retry import RetryRules
 from twisted_lb.net.local_reply import ErrorPage
 from twisted_lb.wire.fields import tokens
 from twisted_lb.wire.grammar import Limits
+from twisted_lb.wire.origin import Client, Trust
 from twisted_lb.wire.request import RequestFields
-from twisted_lb.wire.rewrite import Client, Forwarding
+from twisted_lb.wire.rewrite import Forwarding
 
-Network = IPv4Network | IPv6Network
+_NOBODY: Final = Trust()
 
 
 class ClientRules:
     """A listener's rules, for its clients' connections: head limits, client timeouts, pace, trust. Times in seconds.
+
+    A new client has `first_byte_s` to say anything, then `head_s` for the rest of its head; a kept one `idle_s` between
+    requests.
 
     `client_bytes_per_s` is the slowest a client may send a body or take an answer, on average (slowloris, slow read; 0: no
     bound); `taking_idle_s` how long it may take nothing at all. They apply from a connection's next request on.
@@ -29,16 +32,18 @@ class ClientRules:
         self,
         *,
         limits: Limits,
+        first_byte_s: float,
         head_s: float,
         body_idle_s: float,
         idle_s: float,
         taking_idle_s: float,
         client_bytes_per_s: int = 0,
-        trusted: tuple[Network, ...] = (),
+        trust: Trust = _NOBODY,
         finish_half_closed: bool = False,
         pages: Mapping[int, ErrorPage],
     ) -> None:
         self.limits: Final = limits
+        self.first_byte_s: Final = first_byte_s
         self.head_s: Final = head_s
         self.body_idle_s: Final = body_idle_s
         self.idle_s: Final = idle_s
@@ -47,21 +52,15 @@ class ClientRules:
         self.seconds_per_byte: Final = 1 / client_bytes_per_s if client_bytes_per_s else body_idle_s
         # Slow read: what a client has to take of its response within taking_idle_s.
         self.min_bytes_per_idle: Final = max(1, int(client_bytes_per_s * taking_idle_s))
-        self.trusted: Final = trusted
+        self.trust: Final = trust
         self.finish_half_closed: Final = finish_half_closed
         self.pages: Final = pages
 
     def client(self, address: str, scheme: bytes, port: bytes) -> Client:
         """The client of a connection, and whether it is a trusted proxy."""
-        trusted = False
-        if self.trusted:
-            try:
-                ip = ip_address(address.partition("%")[0])
-            except ValueError:
-                ip = None
-            mapped = getattr(ip, "ipv4_mapped", None)
-            trusted = ip is not None and any((mapped or ip) in network for network in self.trusted)
-        return Client(_plain_address(address).encode("ascii", "replace"), scheme, port, trusted=trusted)
+        trust = self.trust
+        plain = _plain_address(address).encode("ascii", "replace")
+        return Client(plain, scheme, port, trusted=trust.covers(address), trust=trust)
 
 
 def _plain_address(address: str) -> str:

@@ -44,8 +44,6 @@ _CHUNKS: Final = State.CHUNKS
 _UNTIL_CLOSE: Final = State.UNTIL_CLOSE
 _GONE: Final = State.GONE
 
-# More interim responses than this before the final one are no help to any client.
-_MOST_INTERIM: Final = 64
 # The rest of a request whose response is complete, or of a tunnel: for how long a backend may leave it.
 _CLOSING_S: Final = 10.0
 
@@ -141,7 +139,7 @@ class Upstream(Receiver):
     """
 
     __slots__ = (
-        "_buffer", "_clock", "_deadline", "_deadlines", "_decoder", "_heads", "_interim", "_keeper", "_left",
+        "_buffer", "_clock", "_deadline", "_deadlines", "_decoder", "_heads", "_informed", "_interim_bytes", "_keeper", "_left",
         "_method", "_out", "_paused", "_persistent", "_request_ended", "_state", "_transport", "_unmet",
         "backend", "full", "idle_s", "idle_since", "opened_at", "requester", "requests", "reuse_until", "waiter",
     )  # fmt: skip
@@ -167,7 +165,8 @@ class Upstream(Receiver):
         self._request_ended: bool = True
         self._heads: Final = ResponseHeads()
         self._buffer: bytes = b""
-        self._interim: int = 0
+        self._informed: bool = False  # an interim response (1xx) came
+        self._interim_bytes: int = 0  # of interim responses since anything of the request was sent
         self._left: int = 0
         self._decoder: ChunkDecoder | None = None
         self._persistent: bool = True
@@ -183,7 +182,8 @@ class Upstream(Receiver):
         self.requester = requester
         self._method = request.method
         self._state = _HEAD
-        self._interim = 0
+        self._informed = False
+        self._interim_bytes = 0
         self._persistent = True
         fields = request.fields
         self._unmet = fields.expects
@@ -200,6 +200,7 @@ class Upstream(Receiver):
 
     def send(self, payload: bytes) -> None:
         """Send a piece of the request body, never empty."""
+        self._interim_bytes = 0
         self._out.write(payload)
         self._out.flush()
 
@@ -257,6 +258,7 @@ class Upstream(Receiver):
             if head.status >= 200:
                 break
             data = data[end:]
+            self._interim_bytes += end
             self._pass_interim(requester, head, data)
             if self._state is not _HEAD or self.requester is not requester or not data:
                 return
@@ -284,13 +286,15 @@ class Upstream(Receiver):
             self._read_body(requester, data[end:])
 
     def _pass_interim(self, requester: Requester, head: ResponseHead, data: bytes) -> None:
-        """Pass on a response before the final one (1xx), and what came behind it."""
-        self._interim += 1
+        """Pass on a response before the final one (1xx), and what came behind it. There may be any number of them during an
+        upload (102 Processing); while nothing of the request is sent all together may be as long as one head.
+        """
+        self._informed = True
         if head.status == 101:
             requester.switched(head, data)
             return
-        if self._interim > _MOST_INTERIM:
-            raise BadMessage(502, "too many interim answers")
+        if self._interim_bytes > self._keeper.upstream_rules.limits.head_bytes:
+            raise BadMessage(502, "interim answers without end")
         self._unmet = self._unmet and head.status != 100
         requester.informed(head)
 
@@ -388,7 +392,7 @@ class Upstream(Receiver):
         """The backend closed the connection, or it was lost, before the response was complete."""
         if self._state is not _HEAD:
             self._fail(Outcome.CUT_SHORT, detail)
-        elif self.requests and not self._buffer and not self._interim:
+        elif self.requests and not self._buffer and not self._informed:
             # The keep-alive race: the backend closed an idle connection while our request was on its way.
             self._keeper.closed_by_backend(self, self.idle_s, self._clock.now)
             self._fail(Outcome.STALE_REUSE, detail)

@@ -4,8 +4,8 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
-from twisted_lb.wire.fields import passes_untouched
 from twisted_lb.wire.grammar import CRLF, FIELD
+from twisted_lb.wire.names import passes_untouched
 from twisted_lb.wire.request import RequestFields
 
 # With more lines that vary, comparing costs as much as parsing.

@@ -7,9 +7,10 @@ from typing import Final
 from mypy_extensions import mypyc_attr
 
 from twisted_lb.wire.fields import parse_fields
-from twisted_lb.wire.grammar import BLANK_LINE, CRLF, FIELD, HEX_DIGITS, BadMessage, Limits
+from twisted_lb.wire.grammar import BLANK_LINE, CRLF, FIELD, HEX_DIGITS, ILLEGAL_IN_HEAD, BadMessage, Limits
 
-# Nobody uses extensions; these bounds keep a message of one-byte chunks from being mostly something else.
+# RFC 9112 7.1.1 has unknown extensions ignored, and their length bounded. Those of one chunk may be so long; and those of a
+# body longer than their chunks by so much in all, so that a message of one-byte chunks is not mostly something else.
 _EXTENSION_BYTES: Final = 256
 _EXTENSION_BYTES_BODY: Final = 16384
 # RFC 9112 7.1.1: *( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] ), from behind the first semicolon.
@@ -86,7 +87,8 @@ class ChunkDecoder:
         self._state: State = _SIZE
         self._left: int = 0
         self._partial: bytes = b""
-        self._extensions: int = 0
+        self._extensions: int = 0  # by how many bytes they are longer than the chunks that they came with
+        self._searched: int = 0  # of the trailer section
 
     def feed(self, data: bytes, at: int = 0) -> bytes:
         """Decode the next bytes of the body, those of `data` from `at` on, and return their payload, maybe none. Not to
@@ -167,28 +169,33 @@ class ChunkDecoder:
         digits, semicolon, extension = line.partition(b";")
         if not digits or len(digits) > _SIZE_DIGITS or digits.translate(HEX_DIGITS) != digits:
             raise BadMessage(400, "illegal chunk size")
+        self._left = int(digits, 16)
         if semicolon:
-            self._extensions += len(extension) + 1
+            self._extensions = max(0, self._extensions + len(extension) + 1 - self._left)
             if len(extension) >= _EXTENSION_BYTES or self._extensions > _EXTENSION_BYTES_BODY:
                 raise BadMessage(400, "chunk extensions too long")
             if not _EXTENSION.fullmatch(extension):
                 raise BadMessage(400, "illegal chunk extension")
-        self._left = int(digits, 16)
         self._state = _DATA if self._left else _TRAILERS
 
     def _read_trailers(self, data: bytes, at: int) -> int:
         if data[at : at + 2] == CRLF:
             return self._finish(b"", at + 2)
-        end = data.find(BLANK_LINE, at, at + self._limits.trailer_bytes + 4)
+        searched = at + self._searched
+        end = data.find(BLANK_LINE, searched, at + self._limits.trailer_bytes + 4)
         if end < 0:
+            # A section that can no longer become one is refused now: a bare LF ends no line, and is not waited behind.
+            if ILLEGAL_IN_HEAD.search(data, searched):
+                raise BadMessage(400, "illegal character in the trailers")
             if len(data) - at > self._limits.trailer_bytes + 3:
                 raise BadMessage(431, "trailers too long")
+            self._searched = max(len(data) - at - 3, 0)
             return -1
         return self._finish(data[at:end], end + 4)
 
     def _finish(self, block: bytes, behind: int) -> int:
         if block:
-            fields = parse_fields(block, self._limits.fields)
+            fields = parse_fields(block, self._limits)
             # RFC 9110 6.5.1: fields that frame, route or identify a message must not come in trailers.
             if fields.length >= 0 or fields.codings or fields.hosts:
                 raise BadMessage(400, "framing in the trailers")

@@ -8,52 +8,25 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
-from twisted_lb.wire.grammar import CRLF, DIGITS, FIELD, LENGTH_DIGITS, TOKEN, BadMessage, content_length
-
-# The kinds of field names; PLAIN passes untouched.
-PLAIN: Final = 0
-HOST: Final = 1
-CONTENT_LENGTH: Final = 2
-TRANSFER_ENCODING: Final = 3
-CONNECTION: Final = 4
-HOP: Final = 5
-UPGRADE: Final = 6
-TE: Final = 7
-EXPECT: Final = 8
-FORWARDED: Final = 9
-DATE: Final = 10
-REQUEST_ID: Final = 11
-TRACEPARENT: Final = 12
-KEEP_ALIVE: Final = 13
-
-_KIND: Final[dict[bytes, int]] = {
-    b"host": HOST,
-    b"content-length": CONTENT_LENGTH,
-    b"transfer-encoding": TRANSFER_ENCODING,
-    b"connection": CONNECTION,
-    # RFC 9110 7.6.1 names these beside what Connection lists; the Proxy-Auth pair is for a proxy that asked (11.7).
-    b"keep-alive": KEEP_ALIVE,
-    b"proxy-connection": HOP,
-    b"proxy-authenticate": HOP,
-    b"proxy-authorization": HOP,
-    b"proxy-authentication-info": HOP,
-    b"http2-settings": HOP,
-    b"upgrade": UPGRADE,
-    b"te": TE,
-    b"expect": EXPECT,
-    # Only a proxy may say this about the client; a client's own claims count when it is trusted.
-    b"forwarded": FORWARDED,
-    b"x-forwarded-for": FORWARDED,
-    b"x-forwarded-proto": FORWARDED,
-    b"x-forwarded-host": FORWARDED,
-    b"x-forwarded-port": FORWARDED,
-    b"date": DATE,
-    b"x-request-id": REQUEST_ID,
-    b"traceparent": TRACEPARENT,
-}
-
-# CGI, WSGI and PHP make one variable of `X-Forwarded-For` and `X_Forwarded_For`: the latter could forge the former.
-_NOT_TO_BE_IMITATED: Final = frozenset((CONTENT_LENGTH, TRANSFER_ENCODING, FORWARDED))
+from twisted_lb.wire.grammar import CRLF, DIGITS, FIELD, LENGTH_DIGITS, BadMessage, Limits, content_length
+from twisted_lb.wire.names import (
+    CLAIM,
+    CONNECTION,
+    CONTENT_LENGTH,
+    DATE,
+    EXPECT,
+    FORWARDED,
+    HOST,
+    KEEP_ALIVE,
+    MAX_FORWARDS,
+    PLAIN,
+    REQUEST_ID,
+    TE,
+    TRACEPARENT,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    kind_of,
+)
 
 # Fields that a Connection option cannot take away: they frame, route or identify the message.
 _NOT_REMOVABLE: Final = frozenset(
@@ -81,31 +54,21 @@ _NOT_REMOVABLE: Final = frozenset(
     )
 )
 
-# Names that were validated before: their kind in any spelling that clients use. A memo of a pure function; names made
-# up to fill it cost its users one more look each.
-_seen: dict[bytes, int] = {}
+# Names are remembered as of their kind in any spelling that clients use, up to so many, and none that is longer; those that
+# are made up to fill the memory cost their users one more look each.
 _SEEN_MOST: Final = 2048
 _SEEN_BYTES: Final = 64
 
 
-def _classify(name: bytes) -> int:
+def _classify(name: bytes, limits: Limits) -> int:
     """The kind of a field name never seen before; BadMessage unless it is a token."""
-    if not name or name.translate(TOKEN) != name:
-        raise BadMessage(400, "illegal field name")
-    lower = name.lower()
-    kind = _KIND.get(lower, PLAIN)
-    if b"_" in lower and _KIND.get(lower.replace(b"_", b"-"), PLAIN) in _NOT_TO_BE_IMITATED:
-        kind = HOP
+    kind = kind_of(name, limits.claims)
+    seen = limits.kinds
     if len(name) <= _SEEN_BYTES:
-        if len(_seen) >= _SEEN_MOST:
-            _seen.clear()
-        _seen[name] = kind
+        if len(seen) >= _SEEN_MOST:
+            seen.clear()
+        seen[name] = kind
     return kind
-
-
-def passes_untouched(name: bytes) -> bool:
-    """Whether a field of this name, which was seen before, means nothing to a proxy and passes as it is."""
-    return _seen.get(name, -1) == PLAIN
 
 
 @mypyc_attr(acyclic=True, free_list_len=1)
@@ -113,7 +76,7 @@ class Fields:
     """What a proxy must understand of one header block; the same for requests and responses.
 
     `lines` are those that go on to the other side, joined by CRLF and ended by one: without hop-by-hop fields, framing
-    of a chunked body, and X-Forwarded-*. `length` is -1 when there is no Content-Length.
+    of a chunked body, and what only a proxy may say of its client. `length` is -1 when there is no Content-Length.
     """
 
     def __init__(self) -> None:
@@ -134,6 +97,10 @@ class Fields:
         self.keep_s: int = -1
         # A proxy's claims about its client (X-Forwarded-*, Forwarded), by lower-case name; they count if it is trusted.
         self.claims: dict[bytes, bytes] | None = None
+        # The lines that pass only if it is trusted (X-Real-IP), each ended by CRLF.
+        self.claimed: bytes = b""
+        # Max-Forwards; -1: there is none, -2: what there is is no number, or more than one.
+        self.max_forwards: int = -1
 
 
 @mypyc_attr(acyclic=True, free_list_len=1)
@@ -148,21 +115,22 @@ class Memory:
         self.host: bytes = b""
 
 
-def parse_fields(block: bytes, max_fields: int, memory: Memory | None = None) -> Fields:  # noqa: PLR0912 - the one pass
-    """Parse a header block of at most `max_fields` fields; BadMessage if it is not one by RFC 9112 section 5.
+def parse_fields(block: bytes, limits: Limits, memory: Memory | None = None) -> Fields:  # noqa: PLR0912 - the one pass
+    """Parse a header block of at most `limits.fields` fields; BadMessage if it is not one by RFC 9112 section 5.
 
-    The result does not depend on `memory`, which should hold what the same connection sent before.
+    The result does not depend on `memory`, which should hold what the same connection sent before, by the same limits.
     """
     fields = Fields()
     if not block:
         return fields
     lines = block.split(CRLF)
-    if len(lines) > max_fields:
+    if len(lines) > limits.fields:
         raise BadMessage(431, "too many fields")
     # Taken out of the memory, so that nothing stays there of a block that is found to be broken.
     before = _taken_out(memory, len(lines))
     unseen: list[bytes] = []
     some_end_here = False
+    seen = limits.kinds
     options: bytes = b""
     upgrades: bytes = b""
     for index in range(len(lines)):
@@ -172,9 +140,9 @@ def parse_fields(block: bytes, max_fields: int, memory: Memory | None = None) ->
         unseen.append(line)
         # RFC 9112 5.1 and 5.2: a space before the colon and a folded line both put a space into the name.
         name, colon, value = line.partition(b":")
-        kind = _seen.get(name, -1)
+        kind = seen.get(name, -1)
         if kind < 0:
-            kind = _classify(name)
+            kind = _classify(name, limits)
         if not colon:
             raise BadMessage(400, "field line without a colon")
         if kind == PLAIN:
@@ -186,6 +154,11 @@ def parse_fields(block: bytes, max_fields: int, memory: Memory | None = None) ->
             options += b"," + value
         elif kind == UPGRADE:
             upgrades += b"," + value
+        elif kind == CONTENT_LENGTH:
+            lines[index] = name + b": %d" % _note_length(fields, value)
+            continue
+        elif kind == CLAIM:
+            fields.claimed += line + CRLF
         elif _note_field(fields, kind, name, value):
             continue
         lines[index] = b""
@@ -218,17 +191,20 @@ def _taken_out(memory: Memory | None, count: int) -> list[bytes]:
     return before
 
 
+def _note_length(fields: Fields, value: bytes) -> int:
+    """Note the length of the body, which goes on as the number that it was understood to be: some take `010` for 8."""
+    # RFC 9112 6.3: repeated lengths may be refused even when they agree: two readers may take different ones.
+    if fields.length >= 0:
+        raise BadMessage(400, "repeated Content-Length")
+    length = fields.length = content_length(value)
+    return length
+
+
 def _note_field(fields: Fields, kind: int, name: bytes, value: bytes) -> bool:
     """Note one special field; True if its line goes on to the other side."""
     if kind == HOST:
         fields.hosts += 1
         fields.host = value
-        return True
-    if kind == CONTENT_LENGTH:
-        # RFC 9112 6.3: repeated lengths may be refused even when they agree: two readers may take different ones.
-        if fields.length >= 0:
-            raise BadMessage(400, "repeated Content-Length")
-        fields.length = content_length(value)
         return True
     if kind == TRANSFER_ENCODING:
         fields.codings = value if not fields.codings else fields.codings + b"," + value
@@ -247,6 +223,9 @@ def _note_field(fields: Fields, kind: int, name: bytes, value: bytes) -> bool:
     if kind == TRACEPARENT:
         fields.traced = True
         return True
+    if kind == MAX_FORWARDS:
+        fields.max_forwards = _hops(value) if fields.max_forwards == -1 else -2
+        return True
     if kind == FORWARDED:
         _claim(fields, name.lower(), value)
     elif kind == KEEP_ALIVE:
@@ -254,6 +233,13 @@ def _note_field(fields: Fields, kind: int, name: bytes, value: bytes) -> bool:
     elif kind == TE:
         fields.te_trailers = fields.te_trailers or b"trailers" in tokens(value)
     return False
+
+
+def _hops(value: bytes) -> int:
+    """A Max-Forwards value; -2 where it is no number. RFC 9110 7.6.2: beyond the greatest that we know it is that one."""
+    if not value or value.translate(DIGITS) != value:
+        return -2
+    return int(value) if len(value) <= LENGTH_DIGITS else 10**LENGTH_DIGITS
 
 
 def _claim(fields: Fields, name: bytes, value: bytes) -> None:

@@ -54,7 +54,11 @@ class BadMessage(Exception):
 
 
 class Limits:
-    """Limits of a head's parts, in bytes and fields; a message past them is refused, never cut."""
+    """Limits of a head's parts, in bytes and fields; a message past them is refused, never cut.
+
+    `claims` are the lower-case names, `*` at the end for any rest, of fields that pass from trusted proxies alone, beside
+    X-Forwarded-For and its like. `kinds` is a memory of field names, in any spelling, for whoever parses by these limits.
+    """
 
     def __init__(
         self,
@@ -62,11 +66,14 @@ class Limits:
         head_bytes: int = 32768,
         fields: int = 128,
         trailer_bytes: int = 8192,
+        claims: tuple[bytes, ...] = (),
     ) -> None:
         self.line_bytes: Final = line_bytes
         self.head_bytes: Final = head_bytes
         self.fields: Final = fields
         self.trailer_bytes: Final = trailer_bytes
+        self.claims: Final = claims
+        self.kinds: Final[dict[bytes, int]] = {}
 
 
 def content_length(value: bytes) -> int:

@@ -146,6 +146,7 @@ class Http1Reader:
         same_limits = limits is self._limits
         if not same_limits:
             self._pattern = None
+            self._memory.lines = []
         pattern = self._pattern
         if pattern is not None and pattern.version == version:
             lines = pattern.fill(block)

@@ -7,6 +7,9 @@ from mypy_extensions import mypyc_attr
 from twisted_lb.wire.fields import Fields, Memory, parse_fields, tokens, without
 from twisted_lb.wire.grammar import AUTHORITY, CHUNKED, CRLF, DIGITS, TARGET, TOKEN, BadMessage, Limits
 
+# RFC 9110 7.6.2: each proxy takes one off the Max-Forwards of these, and answers itself at 0; of others it may be ignored.
+_COUNTED: Final = frozenset((b"OPTIONS", b"TRACE"))
+
 
 @mypyc_attr(acyclic=True, free_list_len=1)
 class RequestFields:
@@ -30,17 +33,21 @@ class RequestFields:
         self.request_id: Final = fields.request_id
         self.traced: Final = fields.traced
         self.claims: Final = fields.claims
+        self.claimed: Final = fields.claimed
+        self.max_forwards: Final = fields.max_forwards
 
 
 @mypyc_attr(acyclic=True, free_list_len=1)
 class RequestHead:
     """The head of one request: its line, the meaning of its fields, the `lines` that go on to a backend, each ended by
-    CRLF, and the authority of an absolute target.
+    CRLF, and the authority of an absolute target. BadMessage where it counts hops (Max-Forwards), and not in a number.
     """
 
     def __init__(
         self, method: bytes, target: bytes, fields: RequestFields, lines: bytes, authority: bytes = b""
     ) -> None:
+        if fields.max_forwards != -1 and method in _COUNTED:
+            lines = _one_hop_less(lines, fields.max_forwards)
         self.method: Final = method
         self.target: Final = target
         # The request line for a backend.
@@ -49,8 +56,24 @@ class RequestHead:
         self.lines: Final = lines
         self.authority: Final = authority
 
+    @property
+    def goes_no_further(self) -> bool:
+        """Whether its hops are used up (Max-Forwards: 0), so that it is to be answered here."""
+        return self.fields.max_forwards == 0 and self.method in _COUNTED
+
     def __repr__(self) -> str:
         return f"<RequestHead {self.method.decode('ascii')} {self.target.decode('ascii')}>"
+
+
+def _one_hop_less(lines: bytes, hops: int) -> bytes:
+    """Field lines with one less in Max-Forwards (RFC 9110 7.6.2)."""
+    if hops < 0:
+        raise BadMessage(400, "Max-Forwards is not one number")
+    less = b": %d\r\n" % max(hops - 1, 0)
+    return b"".join(
+        line.partition(b":")[0] + less if line[:13].lower() == b"max-forwards:" else line
+        for line in lines.splitlines(keepends=True)
+    )
 
 
 def parse_request_line(line: bytes, limits: Limits) -> tuple[bytes, bytes, int]:
@@ -101,7 +124,7 @@ def parse_request_fields(
     """Parse the header block of a request: its meaning, and the lines of it that go on; BadMessage when its framing or
     its Host is not beyond doubt. With `memory` it is cheaper, and the result the same.
     """
-    fields = parse_fields(block, limits.fields, memory)
+    fields = parse_fields(block, limits, memory)
     if fields.hosts > 1:
         raise BadMessage(400, "more than one Host")
     if fields.hosts == 0 and version == 11:
@@ -124,11 +147,14 @@ def _request_framing(version: int, fields: Fields) -> int:
         raise BadMessage(400, "both Content-Length and Transfer-Encoding")
     if version == 10:
         raise BadMessage(400, "Transfer-Encoding on HTTP/1.0")
-    codings = fields.codings.lower()
-    if codings == b"chunked":
+    if fields.codings.lower() == b"chunked":
         return CHUNKED
-    if set(tokens(codings)) <= {b"chunked"}:
-        raise BadMessage(400, "chunked not just once")  # RFC 9112 6.1
+    codings = tokens(fields.codings)
+    if codings.count(b"chunked") > 1 or codings == [b"chunked"]:
+        raise BadMessage(400, "chunked not just once")  # RFC 9112 6.1; an empty member is somebody's mistake too
+    if not codings or codings[-1] != b"chunked":
+        # RFC 9112 6.3: without chunked at the end nobody can say where the body ends.
+        raise BadMessage(400, "the last transfer coding is not chunked")
     raise BadMessage(501, "unknown transfer coding")
 
 

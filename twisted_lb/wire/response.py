@@ -73,7 +73,7 @@ def parse_response(head: bytes, limits: Limits) -> ResponseHead:
     """Parse a response head, given without its blank line; BadMessage when it or its framing is not beyond doubt."""
     line, _, block = head.partition(CRLF)
     version, status = parse_status_line(line)
-    fields = parse_fields(block, limits.fields)
+    fields = parse_fields(block, limits)
     framing = UNTIL_CLOSE
     if fields.codings:
         if fields.length >= 0 or version == 10 or fields.codings.lower() != b"chunked":
