@@ -22,7 +22,9 @@ from twisted_lb import __version__, process
 from twisted_lb.admin.status import status_site
 from twisted_lb.build_info import build
 from twisted_lb.config import ListenConfig, LoadBalancerConfig, TimeoutsConfig
-from twisted_lb.core.backend import BackendSpec
+from twisted_lb.config.doubts import doubts
+from twisted_lb.core.address import TcpAddress
+from twisted_lb.core.backend import BackendSpec, refuse_twice, specs_of
 from twisted_lb.data_plane import DataPlane
 from twisted_lb.errors import listen_error, report_start_errors
 from twisted_lb.event_log import log_event
@@ -103,21 +105,26 @@ class LoadBalancerService(MultiService):
         runtime = runtime_of(self._reactor, self._seed, self._nothing_moves, whole_process=self._whole_process)
         room = room_for_clients(limit, len(self.config.backends))
         plane = self._plane = DataPlane(runtime, self._plan, {DEFAULT: sockets}, hear=log_event, room=room)
+        status = ""
         if self._status_socket is not None:
+            status = f"status on {TcpAddress(*self._status_socket.getsockname()[:2])}, "
             self._serve_status(self._status_socket)
             self._status_socket = None
         self.ready = True
         super().startService()
         _log.info(
-            "twisted_lb {version} ({build}) on {listeners}: {policy} over {backends}; {descriptors} descriptors, seed {seed}",
+            "twisted_lb {version} ({build}) on {listeners}: {policy} over {backends}; {status}{descriptors} descriptors, seed {seed}",
             version=__version__,
             build=build(),
             listeners=", ".join(one.address for one in plane.listeners[DEFAULT]) or "no port of its own",
             policy=self.config.policy,
             backends=", ".join(spec.name for spec in self.config.backends),
+            status=status,
             descriptors=limit,
             seed=self._seed,
         )
+        for doubt in doubts(self.config, limit, room):
+            _log.warn("{doubt}", doubt=doubt)
         if self._whole_process:
             process.tune()
 
@@ -140,11 +147,10 @@ class LoadBalancerService(MultiService):
         """Replace the backends (`"host:port,weight=2"` or specs): new ones are checked and used, those that are gone
         finish what they have. ValueError, and nothing changed, for one that is none or is there twice, or for no backend.
         """
-        if isinstance(backends, str):
-            raise ValueError(f"{backends!r}: a list of backends is wanted")  # noqa: TRY004, as for any bad value
-        specs = tuple(BackendSpec.parse(one) if isinstance(one, str) else one for one in backends)
+        specs = tuple(specs_of(backends, "backends"))
         if not specs:
             raise ValueError("no backend: at least one is needed")
+        refuse_twice(specs)
         self._apply(self.config.model_copy(update={"backends": specs}))
 
     def _apply(self, config: LoadBalancerConfig) -> None:

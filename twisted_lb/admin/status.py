@@ -24,6 +24,15 @@ class _Answer(Resource):
         return self._yes if good else self._no
 
 
+class _StatusSite(Site):
+    """A site that logs where it listens by the name of what it is for, and nothing else of its own life."""
+
+    noisy = False
+
+    def logPrefix(self) -> str:
+        return "status"
+
+
 def status_site(ready: Callable[[], bool]) -> Site:
     """A site with the two answers, liveness and readiness; `ready` is asked each time."""
     dash = Resource()
@@ -31,4 +40,4 @@ def status_site(ready: Callable[[], bool]) -> Site:
     dash.putChild(b"ready", _Answer(ready, b"ready\n", b"not ready\n"))
     root = Resource()
     root.putChild(b"-", dash)
-    return Site(root)
+    return _StatusSite(root)

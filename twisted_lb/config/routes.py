@@ -1,6 +1,7 @@
 """Routes: what backends are told about a request and its client, and which claims of clients count."""
 
 import ipaddress
+import re
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -20,8 +21,6 @@ class ForwardingConfig(Model):
     forwarded: bool = Field(default=False, description="Send RFC 7239 `Forwarded` beside X-Forwarded-*.")
     via: str = Field(
         default="",
-        max_length=100,
-        pattern="^[!#$%&'*+.^_`|~0-9A-Za-z-]*$",
         description="Name under which `Via` is added to requests and answers; empty: it is not.",
     )
     request_id: Literal["pass", "make"] = Field(
@@ -32,6 +31,14 @@ class ForwardingConfig(Model):
         default="pass",
         description="`make` gives requests that come without W3C `traceparent` one, not sampled.",
     )
+
+    @field_validator("via")
+    @classmethod
+    def _is_a_pseudonym(cls, value: str) -> str:
+        # RFC 9110 7.6.3: a token.
+        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{0,100}", value):
+            raise ValueError("should be at most 100 letters, digits and !#$%&'*+-.^_`|~, without spaces")
+        return value
 
     @field_validator("trusted_proxies")
     @classmethod
