@@ -114,7 +114,7 @@ def test_an_option_has_its_short_form_and_its_default(short, option, default):
         return
     for name in names:
         assert parsed("lb", "-b", "a:1", name, default).config == parsed("lb", "-b", "a:1").config
-        assert vars(tap.Options().make_parser().parse_args([name, default])) == {option[2:]: default}
+        assert vars(tap.Options().make_parser().parse([name, default])) == {option[2:]: default}
 
 
 def parsed(command: str, *words: str):
