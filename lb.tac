@@ -4,7 +4,7 @@
 #     twistd -n -y lb.tac       in the foreground
 #     curl http://127.0.0.1:8080/
 #
-# Copy it and edit it. For your own backends, change BACKENDS and delete the loop at the end.
+# For backends of your own copy examples/service.tac, which has nothing of the demonstration.
 
 from twisted.application.service import Application
 
@@ -12,7 +12,7 @@ from twisted_lb.backend_tap import backend
 from twisted_lb.service import OrderedServices
 from twisted_lb.tap import load_balancer
 
-BACKENDS = ["127.0.0.1:8081", "127.0.0.1:8082", "127.0.0.1:8083"]
+PORTS = ["8081", "8082", "8083"]
 
 application = Application("twisted_lb")
 
@@ -21,8 +21,8 @@ services = OrderedServices()
 services.setServiceParent(application)
 
 # The words are those of `twistd lb`; `twistd lb --help` explains them.
-load_balancer("--backend", *BACKENDS, "--interface", "127.0.0.1", "--port", "8080").setServiceParent(services)
+addresses = [f"127.0.0.1:{port}" for port in PORTS]
+load_balancer("--backend", *addresses, "--interface", "127.0.0.1", "--port", "8080").setServiceParent(services)
 
-for address in BACKENDS:
-    port = address.rpartition(":")[2]
+for port in PORTS:
     backend("--port", port, "--interface", "127.0.0.1").setServiceParent(services)

@@ -1,14 +1,17 @@
 """Builds twisted_lb: compiled with mypyc where that is possible, pure where it is not, from the same files.
 
 TWISTED_LB_PURE=1 skips the compiler. TWISTED_LB_COMPILED=require makes any failure of mypy or the compiler a failure of
-the build; otherwise it is a warning, and the pure files serve.
+the build; otherwise it is a warning, and the pure files serve. Its last line says what it became, and so does the name of a
+wheel: `py3-none-any` is pure.
 """
 
 import os
+import re
 import sys
 from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 HERE = Path(__file__).parent
@@ -52,59 +55,78 @@ COMPILED = sorted(
 COMPILED = [name for name in COMPILED if not name.endswith("__init__.py")]
 
 REQUIRED = os.environ.get("TWISTED_LB_COMPILED") == "require"
-
-
-def warn(reason: object) -> None:
-    """One line: what was not done, and what that means."""
-    print(f"warning: twisted_lb is built pure, and slower: {reason}", file=sys.stderr)
+PURE = os.environ.get("TWISTED_LB_PURE") == "1"
 
 
 def extensions() -> list[Extension]:
-    """The compiled modules, or none."""
-    if os.environ.get("TWISTED_LB_PURE") == "1":
-        return []
+    """The compiled modules, as C."""
     os.chdir(HERE)
-    try:
-        from mypyc.build import mypycify
+    from mypyc.build import mypycify
 
-        made = mypycify(["--config-file=pyproject.toml", *COMPILED], opt_level="3", debug_level="0")
-    except (Exception, SystemExit) as error:
-        if REQUIRED:
-            raise
-        warn(f"mypyc failed ({type(error).__name__}: {error})")
-        return []
+    print(f"twisted_lb: mypyc translates {len(COMPILED)} modules")
+    made = mypycify(["--config-file=pyproject.toml", *COMPILED], opt_level="3", debug_level="0")
     for extension in made:
         extension.optional = not REQUIRED
     return made
 
 
 class BuildOrNot(build_ext):
-    """One module that does not compile leaves none behind: half a compiled package is not a build."""
+    """Compiles all modules or none: half a compiled package is not a build.
+
+    mypyc runs here and not when setup.py is read: that happens for each question about the package's metadata too.
+    """
+
+    reason = "TWISTED_LB_PURE=1"
 
     def run(self) -> None:
         try:
+            self.distribution.ext_modules = extensions()
+            self.swig_opts = None  # a text the first time, and then a list
+            self.finalize_options()
             super().run()
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # mypyc exits when mypy finds something
             if REQUIRED:
                 raise
-            warn(error)
-        built = [extension for extension in self.extensions if Path(self.get_ext_fullpath(extension.name)).exists()]
-        if len(built) != len(self.extensions):
-            for extension in built:
-                Path(self.get_ext_fullpath(extension.name)).unlink()
-            self.extensions = []
-            warn("the compiler failed")
+            self.none(f"{type(error).__name__}: {error}")
+        else:
+            if not all(map(os.path.exists, self.outputs())):
+                self.none("the compiler failed")
+
+    def outputs(self) -> list[str]:
+        return [self.get_ext_fullpath(extension.name) for extension in self.extensions]
+
+    def none(self, reason: str) -> None:
+        """Leave no compiled module behind; the distribution is pure from now on."""
+        for built in filter(os.path.exists, self.outputs()):
+            os.unlink(built)
+        self.extensions = self.distribution.ext_modules = []
+        self.__class__.reason = reason
 
     def copy_extensions_to_source(self) -> None:
         if self.extensions:
             super().copy_extensions_to_source()
 
 
-setup(
+class TrulyTagged(bdist_wheel):
+    """A wheel that is called pure when it is, also where the compiler was to make another one of it."""
+
+    def run(self) -> None:
+        self.run_command("build")
+        self.root_is_pure = not self.distribution.has_ext_modules()
+        super().run()
+
+
+def readme() -> str:
+    """The README for an index, where links to files lead nowhere: only their words."""
+    text = (HERE / "README.md").read_text(encoding="utf-8")
+    return re.sub(r"\[([^]]+)\]\((?!https?:)[^)]*\)", r"\1", text)
+
+
+distribution = setup(
     name="twisted-lb",
     version="0.1.0",
     description="A load balancer for HTTP/1.1 that runs as a Twisted daemon, and whose decisions are a class",
-    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description=readme(),
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.11",
@@ -135,8 +157,12 @@ setup(
             "websockets>=15",
         ],
     },
-    ext_modules=extensions(),
-    cmdclass={"build_ext": BuildOrNot},
+    # What a wheel has for those without a checkout: the files that README.md tells to copy or to run.
+    scripts=["run_parallel_clients.sh"],
+    data_files=[("share/twisted-lb", ["lb.tac", "examples/service.tac", "examples/twisted-lb.service"])],
+    # Stands for all of them until it is known what they are.
+    ext_modules=[] if PURE else [Extension("twisted_lb", [])],
+    cmdclass={"build_ext": BuildOrNot, "bdist_wheel": TrulyTagged},
     zip_safe=False,
     classifiers=[
         "Framework :: Twisted",
@@ -150,3 +176,9 @@ setup(
         "Typing :: Typed",
     ],
 )
+
+if any(map(distribution.have_run.get, ("build", "build_ext", "bdist_wheel", "editable_wheel"))):
+    if distribution.has_ext_modules():
+        print("twisted_lb is built compiled")
+    else:
+        print(f"warning: twisted_lb is built pure, and slower: {BuildOrNot.reason}", file=sys.stderr)

@@ -1,4 +1,4 @@
-# Sourced by the scripts: makes the environments they need, when they are missing or out of date.
+# Sourced by the scripts: tells their --help, and makes the environments they need, when they are missing or out of date.
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
@@ -6,6 +6,23 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 fail() {
     echo "$(basename "$0"): $*" >&2
     exit 1
+}
+
+# --help, before anything is made: the comment that the script begins with, unless it has a help of its own.
+case ${1-},${own_help-} in
+    -h, | --help,)
+        while IFS= read -r line; do
+            case $line in '#!'*) continue ;; '#'*) ;; *) break ;; esac
+            line=${line#\#}
+            printf '%s\n' "${line# }"
+        done <"scripts/$(basename "$0")"
+        exit
+        ;;
+esac
+
+# For scripts that take no argument.
+no_argument() {
+    [ $# = 0 ] || fail "it takes no argument, and not $1: --help says more"
 }
 
 # A Python that is new enough, in PYTHON.
@@ -32,11 +49,14 @@ fingerprint() {
     find "$@" -name __pycache__ -prune -o -type f ! -name '*.so' ! -name dropin.cache -print0 | sort -z | xargs -0 cksum | cksum | cut -d' ' -f1
 }
 
+# With the packages' names while they come.
 install() {
     local venv=$1 log
     shift
     log=$(mktemp)
-    "$venv/bin/python" -m pip install --quiet --retries 5 "$@" >"$log" 2>&1 || {
+    printf '%s: installing' "$(basename "$0")" >&2
+    "$venv/bin/python" -m pip install --progress-bar off --retries 5 "$@" 2>&1 | names_of_packages "$log" >&2
+    [ "${PIPESTATUS[0]}" = 0 ] || {
         cat "$log" >&2
         rm -f "$log"
         fail "installing failed, see above"
@@ -44,12 +64,28 @@ install() {
     rm -f "$log"
 }
 
+# pip's output: all of it into a file, and of it what is to be said.
+names_of_packages() {
+    local line name
+    while IFS= read -r line; do
+        printf '%s\n' "$line" >>"$1"
+        case $line in
+            'Collecting '*)
+                name=${line#Collecting }
+                printf ' %s' "${name%%[!A-Za-z0-9._-]*}"
+                ;;
+            *'Building wheel'*started* | *'Building editable'*started*) printf ', building' ;;
+        esac
+    done
+    echo
+}
+
 # .venv: an editable, pure install; "$1" is what extras it needs, such as [dev].
 need_pure() {
     local stamp
     stamp="$(fingerprint setup.py pyproject.toml)$1"
     if [ "$(cat .venv/stamp 2>/dev/null)" != "$stamp" ] && [ "$(cat .venv/stamp 2>/dev/null)" != "$(fingerprint setup.py pyproject.toml)[dev]" ]; then
-        echo "$(basename "$0"): making .venv" >&2
+        echo "$(basename "$0"): making .venv, an environment of its own with what it needs from PyPI: once, a minute or two" >&2
         [ -x .venv/bin/python ] || make_venv .venv
         TWISTED_LB_PURE=1 install .venv --editable ".$1"
         echo "$stamp" >.venv/stamp
@@ -61,7 +97,7 @@ need_compiled() {
     local stamp wheels
     stamp=$(fingerprint setup.py pyproject.toml twisted twisted_lb)
     [ "$(cat .venv-compiled/stamp 2>/dev/null)" != "$stamp" ] || return 0
-    echo "$(basename "$0"): building .venv-compiled" >&2
+    echo "$(basename "$0"): building .venv-compiled, with mypyc and a C compiler: some minutes, whenever the source has changed" >&2
     command -v "${CC:-gcc}" >/dev/null || fail "a C compiler is missing (Debian: apt install gcc)"
     find_python
     [ -e "$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" ] ||

@@ -1,8 +1,10 @@
 """What the README says is run: its Python, its TOML, its options and its links."""
 
 import http.client
+import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,9 +28,11 @@ SHELL = [
     shlex.split(line, comments=True)
     for block in re.findall(r"```\n(.*?)```", README, re.DOTALL)
     for line in block.splitlines()
-    if line.startswith("twistd")
+    if line.startswith(("twistd", "python -m twisted_lb"))
 ]
-COMMANDS = [" ".join(words) for words in SHELL if "[HOST:PORT" not in words]
+COMMANDS = [" ".join(words) for words in SHELL if not {"[HOST:PORT", "--version"} & set(words)]
+# What is pasted into a shell to try it.
+BY_HAND = README.partition("Try it by hand:\n\n```\n")[2].partition("```")[0]
 # | `-b`, `--backend` | what it means | default |
 OPTIONS = re.findall(r"^\| (?:`(-[a-z])`, )?`(--[a-z]+)` \| .* \| (.*?) \|$", README, re.MULTILINE)
 
@@ -40,7 +44,9 @@ def test_there_is_something_to_run():
 
 
 def test_the_class_does_what_the_readme_says():
-    exec(compile(PYTHON[0], "README.md", "exec"), {"print": lambda *words: None})
+    names = {"print": lambda *words: None}
+    exec(compile(PYTHON[0], "README.md", "exec"), names)
+    assert [server.in_flight for server in names["lb"].servers.values()] == [0, 0], "an assignment is not settled"
 
 
 def test_the_embedding_example_balances(tmp_path):
@@ -52,7 +58,9 @@ def test_the_embedding_example_balances(tmp_path):
             text = text.replace(old, str(new))
         script = tmp_path / "embedded.py"
         script.write_text(text)
-        process = subprocess.Popen([sys.executable, "-P", script], stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-P", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         try:
             until(lambda: listening(port), "the program listens")
             answers = set()
@@ -68,9 +76,35 @@ def test_the_embedding_example_balances(tmp_path):
             assert answers == {f"be-{name}" for name in names}
         finally:
             process.send_signal(signal.SIGTERM)
-            _, errors = process.communicate(timeout=PATIENCE_S)
+            said, errors = process.communicate(timeout=PATIENCE_S)
         assert errors == ""
+        assert "twisted_lb 0.1.0" in said
         assert process.returncode == 0
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl")
+def test_what_is_typed_to_try_it_works_as_it_stands(tmp_path):
+    """In an empty directory, one line after the other without a pause, as it is pasted."""
+    ports = {old: str(free_port()) for old in ("8081", "8082", "8000")}
+    text = re.sub(r"\b80[0-9]{2}\b", lambda found: ports.get(found[0], found[0]), BY_HAND)
+    done = subprocess.run(
+        ["bash", "-c", f"{text}\nwait"],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{ROOT}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=5 * PATIENCE_S,
+        check=False,
+    )
+    first = re.search(r"^be-(\d+) on port \1,", done.stdout, re.MULTILINE)
+    assert first, done.stdout + done.stderr
+    counts = re.findall(r"^ +(\d+)  ?(be-\d+|failed)$", done.stdout, re.MULTILINE)
+    assert dict(name_and_count[::-1] for name_and_count in counts) == {
+        f"be-{ports['8081']}": "100",
+        f"be-{ports['8082']}": "100",
+        "failed": "0",
+    }
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_configuration_file_loads(tmp_path):
@@ -100,7 +134,7 @@ def test_a_policy_is_described(name):
     assert said, "scripts/docs renews the README"
 
 
-@pytest.mark.parametrize("option", sorted(set(re.findall(r"`(--[a-z]+)", README)) - {"--pidfile"}))
+@pytest.mark.parametrize("option", sorted(set(re.findall(r"`(--[a-z]+)", README))))
 def test_an_option_that_the_readme_names_exists(option):
     assert option in str(tap.Options())
 
@@ -114,7 +148,7 @@ def test_an_option_has_its_short_form_and_its_default(short, option, default):
         return
     for name in names:
         assert parsed("lb", "-b", "a:1", name, default).config == parsed("lb", "-b", "a:1").config
-        assert vars(tap.Options().make_parser().parse_args([name, default])) == {option[2:]: default}
+        assert vars(tap.Options().make_parser().parse([name, default])) == {option[2:]: default}
 
 
 def parsed(command: str, *words: str):
@@ -127,9 +161,9 @@ def parsed(command: str, *words: str):
 def test_a_command_line_of_the_readme_is_understood(line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lb.toml").write_text(TOML[0])
-    words = [word for word in line.split() if word not in ("twistd", "-n", "--pidfile=", "&")]
+    words = [word for word in line.removeprefix("python -m twisted_lb").split() if word not in ("twistd", "-n", "&")]
     if words[0] == "-y":
-        assert (ROOT / words[1]).exists()
+        assert (ROOT / "examples" / words[1]).exists()
     else:
         parsed(*words)
 

@@ -275,7 +275,9 @@ def test_an_error_page_that_is_not_there_is_one_line(tmp_path, capsys):
     file.write_text('backends = ["127.0.0.1:1"]\n[listen]\nport = 0\n[error_pages]\n503 = "/nowhere/503.html"\n')
     with pytest.raises(SystemExit) as caught:
         load_balancer("--config", str(file))
-    assert str(caught.value) == "twistd lb: error_pages.503: /nowhere/503.html: no such file or directory"
+    assert caught.value.code == 2
+    said = f"twistd lb: {file}: error_pages.503: /nowhere/503.html: no such file or directory\n"
+    assert capsys.readouterr().err == said
 
 
 @pytest_twisted.ensureDeferred
@@ -389,14 +391,16 @@ async def test_an_update_before_the_start_says_whom_it_starts_with(backend):
 
 
 @pytest.mark.parametrize("started", [False, True])
-@pytest.mark.parametrize("backends", [["nonsense"], ["a:1,weight=0"], ["a:1", "b:1", "a:1"]])
+@pytest.mark.parametrize(
+    "backends", [["nonsense"], ["a:1,weight=0"], ["a:1", "b:1", "a:1"], ["a:1", "A:1"], "a:1", [1]]
+)
 @pytest_twisted.ensureDeferred
 async def test_an_update_that_cannot_be_changes_nothing(started, backends):
     service = LoadBalancerService(config(1))
     if started:
         service.startService()
     before = service.config, service._plan
-    with pytest.raises(ValueError, match=r"nonsense|weight|twice"):
+    with pytest.raises(ValueError, match=r"nonsense|weight|twice|list of backends|should be a string"):
         service.update(backends)
     assert (service.config, service._plan) == before
     if started:
@@ -453,7 +457,7 @@ async def test_its_limits_and_its_request_log_are_wired(backend):
     assert said == [429, 200]
 
 
-async def start_lines(*seeds: int | None) -> list[str]:
+async def start_lines(*seeds: int | None, listening: bool = False, **more) -> list[str]:
     """What is said at the start of a balancer with each of these seeds."""
     said: list[str] = []
 
@@ -463,11 +467,24 @@ async def start_lines(*seeds: int | None) -> list[str]:
 
     globalLogPublisher.addObserver(observe)
     for seed in seeds:
-        service = LoadBalancerService(config(1), listening=False, seed=seed)
+        service = LoadBalancerService(config(1, **more), listening=listening, seed=seed)
         service.startService()
         await service.stopService()
     globalLogPublisher.removeObserver(observe)
     return said
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_line_at_the_start_names_the_status_listener_too():
+    [line] = await start_lines(1, listening=True, status="127.0.0.1:0")
+    assert re.search(r"; status on 127\.0\.0\.1:[1-9]\d*, \d+ descriptors, seed 1$", line)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_doubtful_is_said_behind_the_line_at_the_start():
+    line, doubt = await start_lines(1, health_check={"interval_s": 1, "timeout_s": 5})
+    assert line.startswith("twisted_lb ")
+    assert doubt.startswith("health_check.timeout_s = 5 is longer than interval_s = 1: ")
 
 
 @pytest_twisted.ensureDeferred

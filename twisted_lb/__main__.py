@@ -32,7 +32,7 @@ def main() -> None:
     # Late: SIGTERM is heard before.
     from twisted.scripts import twistd
 
-    from twisted_lb.errors import one_line
+    from twisted_lb.errors import USAGE_ERROR, one_line
     from twisted_lb.options import version_line
 
     command, words = sys.argv[1:2], sys.argv[2:]
@@ -46,7 +46,8 @@ def main() -> None:
         twistd.run()
     else:
         given = f"not {command[0]!r}" if command else "as in python -m twisted_lb lb --help"
-        raise SystemExit(one_line(f"twisted_lb: the command should be lb or be, {given}"))
+        sys.stderr.write(one_line(f"twisted_lb: the command should be lb or be, {given}") + "\n")
+        raise SystemExit(USAGE_ERROR)
 
 
 if __name__ == "__main__":

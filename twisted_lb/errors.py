@@ -13,6 +13,10 @@ _log = Logger()
 
 ExceptHook = Callable[[type[BaseException], BaseException, TracebackType | None], object]
 
+# How a process ends: what was asked for is wrong (as for argparse and most programs), or it is right and cannot be had.
+USAGE_ERROR = 2
+START_ERROR = 1
+
 # What the operator can do about it, for the refusals that happen to everybody once.
 LISTEN_REFUSALS = {
     errno.EACCES: "permission denied (ports below 1024 need root or CAP_NET_BIND_SERVICE)",
@@ -45,12 +49,13 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text.strip())
 
 
-def fail(command: str, error: Exception | str) -> NoReturn:
-    """End the process with status 1 and one line on stderr; only before twistd has forked.
+def fail(command: str, error: Exception | str, status: int = USAGE_ERROR) -> NoReturn:
+    """End the process with one line on stderr, and that status; only before twistd has forked.
 
     SystemExit is the one exception that `twistd`, `twist` and a .tac file let through untouched.
     """
-    raise SystemExit(f"twistd {command}: {one_line(str(error))}") from None
+    sys.stderr.write(f"twistd {command}: {one_line(str(error))}\n")
+    raise SystemExit(status) from None
 
 
 def listen_error(where: str, error: Exception, command: str = "lb") -> StartError:

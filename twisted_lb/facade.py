@@ -8,7 +8,7 @@ from typing import Final, Self
 
 from twisted_lb.core.ask import ANY, Ask, key_of
 from twisted_lb.core.attempts import Attempt, Attempts
-from twisted_lb.core.backend import AdminState, Backend, BackendSpec
+from twisted_lb.core.backend import AdminState, Backend, BackendSpec, specs_of
 from twisted_lb.core.events import DEFAULT_POOL, Event
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.pickers import POLICIES
@@ -92,8 +92,11 @@ class LoadBalancer:
     ...     assignment.server in ("a:80", "b:80")
     True
     >>> lb.report_down("b:80", "on fire")
-    >>> [lb.assign().server for _ in range(3)]
-    ['a:80', 'a:80', 'a:80']
+    >>> with lb.assign() as assignment:
+    ...     assignment.server
+    'a:80'
+    >>> lb
+    <LoadBalancer <Pool default: 1 usable of 2, 0 in flight>>
 
     `servers` are `HOST:PORT`, `[IPv6]:PORT` or `unix:/path`, each with `,weight=N` if wanted, or BackendSpecs;
     ValueError says what is wrong with one. `strategy` names the policy, one of `twisted_lb.core.pickers.POLICIES`.
@@ -119,11 +122,14 @@ class LoadBalancer:
         self.update(servers)
 
     def assign(self, client: str | bytes | None = None, *, avoid: Iterable[str] = ()) -> Assignment:
-        """A server for a client, not one of those named in `avoid`; NoServerAvailable when there is none.
+        """A server for a client, not one of those named in `avoid`; NoServerAvailable when there is none. The assignment
+        counts until it is settled: use it in a `with`, or call `done` or `failed`.
 
         `client` is what hashing policies go by, text in UTF-8; the others ignore it. It is hashed once, to 64 bits, by
         `twisted_lb.core.ask.key_of`: the same client is the same number in every process and on every machine.
         """
+        if isinstance(avoid, str):
+            raise ValueError(f"{avoid!r}: a list of servers is wanted, not one str")  # noqa: TRY004, as for any bad value
         ask = ANY if client is None else Ask(key_of(client.encode() if isinstance(client, str) else client))
         backends = self._pool.backends
         attempts = Attempts(self._pool, _ONE_ATTEMPT, ask, idempotent=False)
@@ -156,9 +162,9 @@ class LoadBalancer:
 
     def update(self, servers: Iterable[Server]) -> None:
         """Replace the servers; those that stay keep their state. ValueError, and nothing changed, if there is none."""
-        specs = [BackendSpec.parse(server) if isinstance(server, str) else server for server in servers]
+        specs = specs_of(servers, "servers")
         if not specs:
-            raise ValueError("no server")
+            raise ValueError("no server: give at least one, such as 10.0.0.1:80")
         self._pool.update(specs, self._clock())
 
     @property

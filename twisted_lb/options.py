@@ -2,7 +2,9 @@
 
 import argparse
 import contextlib
+import difflib
 import platform
+import re
 import socket
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,7 +15,7 @@ from twisted.python import usage
 
 import twisted
 from twisted_lb.config import ListenConfig
-from twisted_lb.errors import StartError, fail, listen_error
+from twisted_lb.errors import START_ERROR, StartError, fail, listen_error
 from twisted_lb.pid_file import prepare
 
 # A function that binds an interface and a port as the service is going to.
@@ -41,8 +43,12 @@ class CommandOptions(usage.Options):
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """Read the words of a command line, sys.argv's if none are given."""
         words = sys.argv[1:] if options is None else list(options)
+        for word in words:
+            # A .tac file is Python: `"--port", 8080`.
+            if not isinstance(word, str):
+                fail(self.command, f"words are strings, not {word!r}")
         # A last `--` says that no words follow, and none do; argparse 3.11 calls it a stray word.
-        flags = self.make_parser().parse_args(words[:-1] if words[-1:] == ["--"] else words)
+        flags = self.make_parser().parse(words[:-1] if words[-1:] == ["--"] else words)
         try:
             self.accept(flags)
         except ValueError as error:
@@ -71,9 +77,12 @@ class CommandOptions(usage.Options):
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with help as it is written, no abbreviations, and mistakes in one line."""
+    """argparse with help as it is written, no abbreviations, no option twice, and mistakes in one line.
 
-    def __init__(self, command: str, usage: str, description: str, epilog: str) -> None:
+    `bare` says of words that no option asked for which one they need: a pattern that such a word matches, and the hint.
+    """
+
+    def __init__(self, command: str, usage: str, description: str, epilog: str, bare: tuple[str, str]) -> None:
         super().__init__(
             prog=f"twistd -n {command}",
             usage=usage,
@@ -84,6 +93,8 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         self.command = command
+        self._bare = bare
+        self.register("action", None, _Once)
         self.add_argument(
             "--version",
             action=_Version,
@@ -91,9 +102,38 @@ class Parser(argparse.ArgumentParser):
             help="say which version and which build this is, and exit",
         )
 
+    def parse(self, words: Sequence[str]) -> argparse.Namespace:
+        """The flags in some words, and nothing else in them."""
+        flags, strays = self.parse_known_args(words)
+        if strays:
+            self.error(f"unrecognized arguments: {' '.join(strays)}{self._hint(strays)}")
+        return flags
+
+    def _hint(self, strays: Sequence[str]) -> str:
+        pattern, hint = self._bare
+        known = self._option_string_actions
+        for word in strays:
+            name = word.partition("=")[0]
+            if word.startswith("--") and name not in known:
+                meant = [one for one in known if one.startswith(name)] or difflib.get_close_matches(name, known, n=1)
+                if meant:
+                    return f" (did you mean {meant[-1]}?)"
+            elif re.fullmatch(pattern, word):
+                return f" ({hint})"
+        return ""
+
     def error(self, message: str) -> NoReturn:
         """End the process in one line: argparse calls it for every mistake."""
         fail(self.command, message)
+
+
+class _Once(argparse.Action):
+    """The action of an option with one value: a second one is a mistake, where argparse would forget the first."""
+
+    def __call__(self, _parser: object, namespace: argparse.Namespace, values: object, _name: object = None) -> None:
+        if self.dest in namespace:
+            raise argparse.ArgumentError(self, f"given twice: {getattr(namespace, self.dest)} and {values}")
+        setattr(namespace, self.dest, values)
 
 
 class _Version(argparse.Action):
@@ -117,7 +157,7 @@ def version_line() -> str:
 
 
 def refuse_unlistenable(wanted: Iterable[ListenConfig], command: str, bind: Bind) -> None:
-    """End the process in one line if `bind` cannot have these addresses now, all at once, for want of port or permission.
+    """End the process in one line, with status 1, if `bind` cannot have these addresses now, all at once, for want of port or permission.
 
     A hint and no reservation: the sockets are closed again, and the service binds after the fork. A daemon that only fails
     then answers with two lines of Twisted's, the second one useless.
@@ -127,4 +167,4 @@ def refuse_unlistenable(wanted: Iterable[ListenConfig], command: str, bind: Bind
             try:
                 had.enter_context(bind(listen.interface, listen.port))
             except OSError as error:
-                fail(command, listen_error(listen.where, error, command))
+                fail(command, listen_error(listen.where, error, command), START_ERROR)

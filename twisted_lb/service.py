@@ -21,7 +21,8 @@ from twisted_lb.admin.readiness import Readiness, Verdict
 from twisted_lb.admin.status import StatusSite
 from twisted_lb.build_info import build
 from twisted_lb.config import ListenConfig, LoadBalancerConfig, TimeoutsConfig
-from twisted_lb.core.backend import BackendSpec
+from twisted_lb.config.doubts import doubts
+from twisted_lb.core.backend import BackendSpec, refuse_twice, specs_of
 from twisted_lb.data_plane import DataPlane
 from twisted_lb.errors import report_start_errors
 from twisted_lb.event_log import log_event
@@ -153,6 +154,8 @@ class LoadBalancerService(MultiService):
             descriptors=limit,
             seed=self._seed,
         )
+        for doubt in doubts(self.config, limit, room):
+            _log.warn("{doubt}", doubt=doubt)
         if opened.predecessor is None:
             self._accept(plane)
         if self._own is not None:
@@ -231,11 +234,10 @@ class LoadBalancerService(MultiService):
         """Replace the backends (`"host:port,weight=2"` or specs): new ones are checked and used, those that are gone
         finish what they have. ValueError, and nothing changed, for one that is none or is there twice, or for no backend.
         """
-        if isinstance(backends, str):
-            raise ValueError(f"{backends!r}: a list of backends is wanted")  # noqa: TRY004, as for any bad value
-        specs = tuple(BackendSpec.parse(one) if isinstance(one, str) else one for one in backends)
+        specs = tuple(specs_of(backends, "backends"))
         if not specs:
             raise ValueError("no backend: at least one is needed")
+        refuse_twice(specs)
         self._apply(self.config.model_copy(update={"backends": specs}))
 
     def _apply(self, config: LoadBalancerConfig) -> None:

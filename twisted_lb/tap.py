@@ -42,8 +42,12 @@ examples:
       as a daemon, everything else from a file; flags win over the file
 
 Without -n twistd becomes a daemon with twistd.pid and twistd.log. To try it out, start backends
-with `twistd -n be -p 8081`. All options of the file: docs/configuration.md.
+with `twistd -n be -p 8081`. `python -m twisted_lb lb` is the same as `twistd -n lb`, without a
+pid file. All options of the file: `python -m twisted_lb.config.reference`.
 """
+
+# What a word that stands alone probably is.
+BARE = (r".*:[0-9]+(,.*)?|unix:.*", "backends need -b")
 
 BACKEND_HELP = (
     "the backends: name or IPv4 address with a port, [IPv6]:PORT or unix:/path, each with a "
@@ -59,14 +63,15 @@ STRATEGY_HELP = (
 
 
 class Options(CommandOptions):
-    """The flags of `twistd lb`; `config` is what they amount to once they are parsed."""
+    """The flags of `twistd lb`; `config` is what they amount to once they are parsed, `source` begins errors in its file."""
 
     command = "lb"
     config: LoadBalancerConfig
+    source: str
 
     def make_parser(self) -> Parser:
         """The parser of the flags; their values are the configuration's business."""
-        parser = Parser(self.command, SYNOPSIS, DESCRIPTION, f"{STRATEGY_LIST}\n\n{EXAMPLES}")
+        parser = Parser(self.command, SYNOPSIS, DESCRIPTION, f"{STRATEGY_LIST}\n\n{EXAMPLES}", BARE)
         add = parser.add_argument
         add("-b", "--backend", nargs="+", action="extend", metavar="HOST:PORT", help=BACKEND_HELP)
         add("-c", "--healthcheck", help=HEALTHCHECK_HELP)
@@ -86,6 +91,9 @@ class Options(CommandOptions):
         """Fill `config`; ConfigError with everything that is wrong."""
         typed = vars(flags)
         file = typed.pop("config", None)
+        if file == "":
+            raise ValueError("--config: no file given")
+        self.source = "" if file is None else f"{file}: "
         self.config = from_flags(
             {f"--{name}": text for name, text in typed.items()},
             None if file is None else Path(file),
@@ -93,7 +101,7 @@ class Options(CommandOptions):
 
 
 def makeService(options: Options) -> "LoadBalancerService":
-    """The service twistd runs; ends the process in one line if it could not listen."""
+    """The service twistd runs; ends the process in one line if it cannot listen, or a file that it needs is missing."""
     wanted = (options.config.listen, options.config.status)
     if not handed(options.config.takeover, os.environ):
         refuse_unlistenable((listen for listen in wanted if listen is not None), options.command, bind_tcp)
@@ -103,7 +111,8 @@ def makeService(options: Options) -> "LoadBalancerService":
     try:
         return LoadBalancerService(options.config, whole_process=True)
     except StartError as error:
-        fail(options.command, error)
+        # An error page, which only the file can name.
+        fail(options.command, f"{options.source}{error}")
 
 
 def load_balancer(*words: str) -> "LoadBalancerService":

@@ -163,7 +163,7 @@ def test_flags_win_over_the_file_and_the_rest_of_it_stays(tmp_path: Path) -> Non
     [
         ("x = 1\nbackends = ?", "lb.toml: Invalid value (at line 2, column 12)"),
         ('backends = "a:80"', "lb.toml: backends: should be a list"),
-        ("backends = [80]", "lb.toml: backends.0: should be a table"),
+        ("backends = [80]", "lb.toml: backends.0: should be a string or a table, not 80"),
         ('backends = ["a"]', "lb.toml: backends.0: "),
         ("backends = []", "lb.toml: no backend: give at least one"),
         ("", "lb.toml: no backend: give at least one"),
@@ -201,6 +201,21 @@ def test_flags_win_over_the_file_and_the_rest_of_it_stays(tmp_path: Path) -> Non
             'backends = ["a:80"]\n[forwarding]\ntrusted_fields = "x-real-ip"',
             "lb.toml: forwarding.trusted_fields: should be 'any', 'x-forwarded' or 'forwarded'",
         ),
+        ('backends = ["a:80", "A.:80"]', "lb.toml: backends: A.:80 is there twice, also as a:80"),
+        ('backends = ["LocalHost:80"]', "lb.toml: backend LocalHost:80 is this balancer itself"),
+        ('[[backends]]\naddress = "a:80,weight=2"\nweight = 3', "twice: in 'a:80,weight=2', and as weight = 3"),
+        ('[[backends]]\naddress = "a:80"\nname = "a b\\n"', "printable ASCII characters without spaces, not 'a b\\n'"),
+        (
+            'backends = ["a:80"]\nstatus = 9000',
+            'lb.toml: status: should be a string HOST:PORT, such as "127.0.0.1:9000"',
+        ),
+        ('backends = ["a:80"]\n[status]\nprot = 1', "lb.toml: status.prot: unknown key, did you mean port?"),
+        ('backends = ["a:80"]\nerror_pages = "x"', "lb.toml: error_pages: should be a table, not 'x'"),
+        ('backends = ["a:80"]\nerror_pages = {503 = 5}', "lb.toml: error_pages.503: should be a string, not 5"),
+        ('backends = ["a:80"]\n[log]\nrequests = true', "should be 'none', 'brief', 'failed' or 'all', not true"),
+        ('backends = ["a:80"]\n[listen]\nport = false', "lb.toml: listen.port: should be a valid integer, not false"),
+        ('backends = ["a:80"]\n[forwarding]\nforwarded = 1', "should be true or false, not 1"),
+        ('backends = ["a:80"]\n[forwarding]\nvia = "a b"', "lb.toml: forwarding.via: should be at most 100 letters, "),
         ("a = " + "[" * 5000, "lb.toml: "),
     ],
 )
@@ -208,6 +223,63 @@ def test_a_wrong_file_is_named_with_its_place(tmp_path: Path, text: str, said: s
     refused = refusal({}, written(tmp_path, text))
     assert said in refused
     assert "\n" not in refused
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('backends = ["a:80"]\nhelth_check = 1', "helth_check: unknown key, did you mean health_check?"),
+        ('backends = ["a:80"]\n[health-check]\npath = "/"', "health-check: unknown key, did you mean health_check?"),
+        ('backends = ["a:80"]\nPolicy = "rr"', "Policy: unknown key, did you mean policy?"),
+        ('backends = ["a:80"]\n[listen]\nprot = 1', "listen.prot: unknown key, did you mean port?"),
+        ('backends = ["a:80"]\n[upstream]\nfresh = 1', "upstream.fresh: unknown key, did you mean fresh_s?"),
+        ('[[backends]]\naddress = "a:80"\nwieght = 1', "backends.0.wieght: unknown key, did you mean weight?"),
+        ('[[backends]]\naddress = "a:80"\nport = 1', "backends.0.port: unknown key"),
+        ('backend = ["a:80"]', "backend: unknown key, did you mean backends?"),
+        ('[listen]\nbackends = ["a:80"]', "listen.backends: unknown key: it belongs above the first [table]"),
+        ('backends = ["a:80"]\nport = 80', "port: unknown key: it belongs into [listen] or [health_check]"),
+        ('backends = ["a:80"]\nweight = 2', "weight: unknown key: it belongs into [[backends]]"),
+        (
+            'backends = ["a:80"]\n[limits]\ninterval_s = 1',
+            "limits.interval_s: unknown key: it belongs into [health_check]",
+        ),
+        ('backends = ["a:80"]\nxyzzy = 1', "xyzzy: unknown key"),
+    ],
+)
+def test_an_unknown_key_comes_with_what_was_probably_meant(tmp_path: Path, text: str, said: str) -> None:
+    file = written(tmp_path, text)
+    assert refusal({}, file) == f"{file}: {said}"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('backends = ["a:80"]\nbackends = ["b:80"]', "backends is there twice (at end of document)"),
+        ('backends = ["a:80"]\npolicy = "rr"\npolicy = "rr"\n', "policy is there twice (at line 3, column 14)"),
+        ('backends = [\n"a:80",\n]\nbackends = [\n"b:80",\n]\n', "backends is there twice (at line 6, column 2)"),
+        ('"a b" = 1\n"a b" = 2\n', '"a b" is there twice (at line 2, column 10)'),
+        ("[listen]\nport = 1\n[listen]\n", "[listen] is there twice (at line 3, column 8)"),
+        ("listen = {port = 1}\n[listen]\n", "[listen] is there twice (at line 2, column 8)"),
+        ("listen = {port = 1}\nlisten.interface = 'x'\n", "listen.interface is there twice (at line 2, column 23)"),
+    ],
+)
+def test_what_is_there_twice_is_named(tmp_path: Path, text: str, said: str) -> None:
+    file = written(tmp_path, text)
+    assert refusal({}, file) == f"{file}: {said}"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "said"),
+    [
+        ("utf-8-sig", "begins with a byte order mark (BOM), should be UTF-8 without"),
+        ("utf-16", "is UTF-16, should be UTF-8"),
+        ("utf-32", "is UTF-32, should be UTF-8"),
+    ],
+)
+def test_a_file_in_another_encoding_is_named_so(tmp_path: Path, encoding: str, said: str) -> None:
+    file = tmp_path / "lb.toml"
+    file.write_bytes('backends = ["a:80"]'.encode(encoding))
+    assert refusal({}, file) == f"{file}: {said}"
 
 
 def test_a_wrong_flag_and_a_wrong_file_are_both_said(tmp_path: Path) -> None:

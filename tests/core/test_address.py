@@ -2,7 +2,7 @@
 
 import pytest
 
-from twisted_lb.core.address import TcpAddress, UnixAddress, parse_address
+from twisted_lb.core.address import TcpAddress, UnixAddress, parse_address, same_place
 
 GOOD = [
     ("localhost:80", TcpAddress("localhost", 80), "localhost:80"),
@@ -40,7 +40,20 @@ BAD = [
     ("host/path:80", "not a host name"),
     ("-host:80", "not a host name"),
     ("a..b:80", "not a host name"),
-    ("http://host:80", "brackets"),
+    ("http://host:80", "no http://, expected HOST:PORT"),
+    ("https://host/path", "no https://, expected HOST:PORT"),
+    ("tcp://[::1]:80", "no tcp://, expected HOST:PORT"),
+    ("host:80/", "no path, expected HOST:PORT"),
+    ("host:80/a?b", "no path, expected HOST:PORT"),
+    ("host:80 host:81", "two addresses in one"),
+    ("host:80\tunix:/run/app.sock", "two addresses in one"),
+    ("1.2.3.4:801.2.3.5:80", "two addresses in one"),
+    ("a:80b:80", "two addresses in one"),
+    ("[::1]:80[::2]:80", "two addresses in one"),
+    ("a:80[::2]:80", "two addresses in one"),
+    ("a:80unix:/run/app.sock", "two addresses in one"),
+    ("unix:/run/a.sockunix:/run/b.sock", "two addresses in one"),
+    ("fe80::1", "brackets"),
     ("a-:80", "not a host name"),
     (".a:80", "not a host name"),
     (" a:80", "not a host name"),
@@ -79,3 +92,17 @@ def test_a_bad_address_is_one_line_that_names_the_fault(text, why):
         parse_address(text)
     assert "\n" not in str(caught.value)
     assert repr(text) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("localhost:80", "LocalHost.:80", True),
+        ("a:80", "a:81", False),
+        ("[::1]:80", "[0:0::1]:80", True),
+        ("[fe80::1%eth0]:80", "[fe80::1%eth1]:80", False),
+        ("unix:/a", "unix:/A", False),
+    ],
+)
+def test_spellings_of_one_place_are_the_same(one, other, same):
+    assert (same_place(parse_address(one)) == same_place(parse_address(other))) is same

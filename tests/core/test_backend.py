@@ -24,6 +24,8 @@ def test_a_spec_has_a_weight_if_it_says_so():
         ("a:80,wait=1", "not an option"),
         ("a:80,", "not an option"),
         ("a:80,weight=1,weight=2", "twice"),
+        ("a:80,b:80", "separated by spaces"),
+        ("a:80,weight=2,b:80", "separated by spaces"),
     ],
 )
 def test_a_bad_option_is_named(text, why):

@@ -80,16 +80,16 @@ class Sibling:
         channel.makeConnection(transport)
         return transport
 
-    def send(self, target: str, *fields: str, method: str = "GET", body: bytes = b"") -> Transport:
+    def send(self, target: str, *fields: str, method: str = "GET", body: bytes = b"", host: str = "x") -> Transport:
         transport = self.connect()
-        head = "\r\n".join([f"{method} {target} HTTP/1.1", "Host: x", *fields])
+        head = "\r\n".join([f"{method} {target} HTTP/1.1", f"Host: {host}", *fields])
         if body:
             head += f"\r\nContent-Length: {len(body)}"
         transport.protocol.dataReceived(head.encode() + b"\r\n\r\n" + body)
         return transport
 
-    def ask(self, target: str, *fields: str, method: str = "GET", body: bytes = b"") -> "Reply":
-        return Reply(self.send(target, *fields, method=method, body=body))
+    def ask(self, target: str, *fields: str, **more: Any) -> "Reply":
+        return Reply(self.send(target, *fields, **more))
 
 
 class Reply:
@@ -143,6 +143,45 @@ def test_browsers_get_a_page_with_nothing_unescaped_in_it() -> None:
     reply = sibling.ask("/", "Accept: text/html,application/xhtml+xml")
     assert reply.fields["content-type"] == "text/html; charset=utf-8"
     assert "<h1>&lt;b&gt;&amp;</h1>" in reply.text
+    sibling.service.stopService()
+
+
+HTML = "Accept: text/html"
+
+
+@pytest.mark.parametrize(
+    ("host", "own"),
+    [
+        ("127.0.0.1:8080", "http://127.0.0.1:8081"),
+        ("lb.example", "http://lb.example:8081"),
+        ("[::1]:8080", "http://[::1]:8081"),
+        ('x"onclick=1', ""),
+        ("a/b", ""),
+    ],
+)
+def test_the_links_of_its_page_lead_to_itself_and_not_through_the_balancer(
+    sibling: Sibling, host: str, own: str
+) -> None:
+    links = re.findall('href="(.*?)"', sibling.ask("/", HTML, host=host).text)
+    assert links[1:] == [f"{own}/down?seconds=20", f"{own}/sick?seconds=20"]
+
+
+@pytest.mark.parametrize("target", ["/down?seconds=1", "/sick?seconds=1"])
+@pytest.mark.parametrize(
+    ("referer", "back"),
+    [
+        ("http://127.0.0.1:8080/", "http://127.0.0.1:8080/"),
+        ('https://lb.example/a?b=1&c="', "https://lb.example/a?b=1&amp;c=&quot;"),
+        ("javascript:alert(1)", "/"),
+        ("", "/"),
+    ],
+)
+def test_a_browser_that_takes_it_away_finds_a_way_back(target: str, referer: str, back: str) -> None:
+    sibling = Sibling(name="<b>")
+    reply = sibling.ask(target, HTML, f"Referer: {referer}")
+    assert reply.fields["content-type"] == "text/html; charset=utf-8"
+    assert "<p>&lt;b&gt; " in reply.text
+    assert re.findall('<a href="(.*?)"', reply.text) == [back]
     sibling.service.stopService()
 
 

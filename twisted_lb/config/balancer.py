@@ -2,7 +2,8 @@
 
 import os
 import re
-from typing import Literal, Self
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
@@ -13,8 +14,8 @@ from twisted_lb.config.listeners import ListenConfig
 from twisted_lb.config.observe import LogConfig, StatusAddress
 from twisted_lb.config.pools import NO_BACKEND, Backend, QueueConfig, RetryConfig, UpstreamConfig
 from twisted_lb.config.routes import ForwardingConfig
-from twisted_lb.core.address import TcpAddress
-from twisted_lb.core.backend import BackendSpec
+from twisted_lb.core.address import TcpAddress, same_place
+from twisted_lb.core.backend import BackendSpec, refuse_twice
 from twisted_lb.core.pickers import POLICIES
 
 # The names of the pools that a configuration describes.
@@ -90,6 +91,10 @@ class LoadBalancerConfig(Model):
     forwarding: ForwardingConfig = ForwardingConfig()
     log: LogConfig = LogConfig()
 
+    if TYPE_CHECKING:
+        # What type checkers would not know: backends may be texts, tables mappings, and keys have older names.
+        def __init__(self, *, backends: Iterable[str | BackendSpec | Mapping[str, object]], **keys: Any) -> None: ...
+
     @property
     def strategy(self) -> str:
         """`policy`, by the older name of its key."""
@@ -142,22 +147,15 @@ class LoadBalancerConfig(Model):
     def _are_some_and_distinct(cls, value: tuple[BackendSpec, ...]) -> tuple[BackendSpec, ...]:
         if not value:
             raise ValueError(NO_BACKEND)
-        names: set[str] = set()
-        addresses: set[str] = set()
-        for spec in value:
-            if str(spec.address) in addresses:
-                raise ValueError(f"{spec.address} is there twice")
-            if spec.name in names:
-                raise ValueError(f"the name {spec.name} is there twice")
-            names.add(spec.name)
-            addresses.add(str(spec.address))
+        refuse_twice(value)
         return value
 
     @model_validator(mode="after")
     def _does_not_feed_itself(self) -> Self:
         own = {self.listen.interface} if self.listen.interface else {"127.0.0.1", "::1"}
         own |= {"localhost"} if own & {"127.0.0.1", "::1"} else set()
-        for address in (spec.address for spec in self.backends):
-            if isinstance(address, TcpAddress) and address.port == self.listen.port and address.host in own:
-                raise ValueError(f"backend {address} is this balancer itself")
+        for spec in self.backends:
+            place = same_place(spec.address)
+            if isinstance(place, TcpAddress) and place.port == self.listen.port and place.host in own:
+                raise ValueError(f"backend {spec.address} is this balancer itself")
         return self

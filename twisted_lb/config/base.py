@@ -1,9 +1,10 @@
 """The base of all tables of the configuration."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
 
@@ -11,6 +12,16 @@ Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
 SecondsOrNone = Annotated[float, Field(ge=0, le=86400, allow_inf_nan=False)]
 
 Bytes = Annotated[int, Field(ge=0, le=2**40)]
+
+
+def _is_a_label(value: str) -> str:
+    if not re.fullmatch("[!-~]{1,100}", value):
+        raise ValueError("should be 1 to 100 printable ASCII characters without spaces")
+    return value
+
+
+# What something is called in logs, metrics and header fields.
+Label = Annotated[str, AfterValidator(_is_a_label)]
 
 
 class Model(BaseModel):

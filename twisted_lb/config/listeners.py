@@ -4,7 +4,7 @@ import ipaddress
 
 from pydantic import Field, field_validator
 
-from twisted_lb.config.base import Model
+from twisted_lb.config.base import Label, Model
 
 
 class ListenConfig(Model):
@@ -48,9 +48,7 @@ class SiblingConfig(ListenConfig):
     """The configuration of the sibling backend, `twistd be`."""
 
     port: int = Field(default=8080, ge=0, le=65535, description="TCP port; 0: the kernel's choice.")
-    name: str | None = Field(
+    name: Label | None = Field(
         default=None,
-        max_length=100,
-        pattern="^[!-~]+$",
         description="What its answers call it; left out: `be-` and its port.",
     )

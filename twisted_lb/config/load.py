@@ -1,17 +1,16 @@
 """Loading: configuration out of a TOML file and a command line, with errors that a person can use."""
 
 import re
-import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from twisted_lb.config import LoadBalancerConfig, Model, SiblingConfig
 from twisted_lb.config.base import names_of
-from twisted_lb.config.pools import NO_BACKEND
+from twisted_lb.config.files import read_toml
+from twisted_lb.config.reasons import problems
 from twisted_lb.errors import ConfigError
 
 # The keys that the flags of `twistd lb` set; errors name the flag that was typed.
@@ -32,7 +31,7 @@ M = TypeVar("M", bound=Model)
 
 def load_toml(path: Path | str) -> LoadBalancerConfig:
     """Load the configuration in a TOML file; ConfigError with everything that is wrong in it."""
-    return _validated(LoadBalancerConfig, _read_toml(Path(path)), {}, f"{path}: ")
+    return _validated(LoadBalancerConfig, read_toml(Path(path)), {}, f"{path}: ")
 
 
 def from_flags(flags: Mapping[str, str | list[str]], file: Path | None) -> LoadBalancerConfig:
@@ -41,7 +40,7 @@ def from_flags(flags: Mapping[str, str | list[str]], file: Path | None) -> LoadB
     `flags` holds the texts of the FLAGS that were typed, only those; the list of a `--backend`
     replaces all of the file's backends. ConfigError with everything that is wrong.
     """
-    values = _read_toml(file) if file is not None else {}
+    values = read_toml(file) if file is not None else {}
     for flag, text in flags.items():
         _put(LoadBalancerConfig, values, FLAGS[flag], _value(flag, text))
     typed = {FLAGS[flag]: flag for flag in flags}
@@ -52,20 +51,6 @@ def sibling_from_flags(flags: Mapping[str, str]) -> SiblingConfig:
     """The sibling backend of a command line; each flag is the field of that name."""
     values = {flag[2:]: _value(flag, text) for flag, text in flags.items()}
     return _validated(SiblingConfig, values, {flag[2:]: flag for flag in flags}, "")
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        reason = error.strerror or str(error)
-    except UnicodeDecodeError as error:
-        reason = f"not UTF-8 at byte {error.start}"
-    except tomllib.TOMLDecodeError as error:
-        reason = str(error)
-    except RecursionError:
-        reason = "nested too deeply"
-    raise ConfigError([f"{path}: {reason}"])
 
 
 def _put(model: Any, values: dict[str, Any], dotted: str, value: object) -> None:
@@ -98,44 +83,4 @@ def _validated(model: type[M], values: dict[str, Any], typed: Mapping[str, str],
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_problems(error.errors(), typed, source)) from None
-
-
-def _problems(errors: Iterable[ErrorDetails], typed: Mapping[str, str], source: str) -> Iterator[str]:
-    """The problems of the flags, then those of the file, which is named once."""
-    in_file = []
-    for error in errors:
-        dotted = ".".join(str(part) for part in error["loc"])
-        reason = _reason(error)
-        flag = typed.get(dotted) or typed.get(dotted.partition(".")[0])
-        if flag is not None:
-            yield f"{flag}: {reason}"
-        else:
-            in_file.append(f"{dotted}: {reason}" if dotted and reason != NO_BACKEND else reason)
-    yield from (source + problem if i == 0 else problem for i, problem in enumerate(in_file))
-
-
-# Pydantic's texts speak of Python; these speak of the file.
-REASONS = {
-    "extra_forbidden": "unknown key",
-    "tuple_type": "should be a list",
-    "model_type": "should be a table",
-    "missing": "is missing",
-}
-
-
-def _reason(error: ErrorDetails) -> str:
-    if error["type"] == "missing" and error["loc"] == ("backends",):
-        return NO_BACKEND
-    if error["type"] in REASONS:
-        return REASONS[error["type"]]
-    text = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    got = error["input"]
-    if isinstance(got, str | int | float) and str(got) not in text:
-        text += f", not {_short(got)}"
-    return text
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+        raise ConfigError(problems(model, error.errors(), typed, source)) from None

@@ -1,6 +1,7 @@
 """Observation, what an operator sees: the log, and the listener that says whether this instance is ready."""
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
@@ -38,8 +39,10 @@ class LogConfig(Model):
 
 def _split_listen_address(value: object) -> object:
     """`HOST:PORT`, `[IPv6]:PORT` or `:PORT` (all interfaces) as the table of a ListenConfig."""
-    if not isinstance(value, str):
+    if isinstance(value, Mapping | ListenConfig) or value is None:
         return value
+    if not isinstance(value, str):
+        raise ValueError('should be a string HOST:PORT, such as "127.0.0.1:9000"')  # noqa: TRY004, pydantic takes no other error
     host, colon, port = value.rpartition(":")
     if not colon or not re.fullmatch("[0-9]{1,5}", port) or (":" in host and host[0] != "["):
         raise ValueError("should be HOST:PORT, such as 127.0.0.1:9000")

@@ -1,12 +1,13 @@
 """Pools: backends, retries, and the connections to them that are kept alive. Their checks: `health_check.py`."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Annotated, Self
 
 from pydantic import AliasChoices, Field, GetCoreSchemaHandler, model_validator
 from pydantic_core import core_schema
 
-from twisted_lb.config.base import Model, Seconds
+from twisted_lb.config.base import Label, Model, Seconds
 from twisted_lb.core.backend import HEAVIEST, BackendSpec
 
 NO_BACKEND = "no backend: give at least one, such as 127.0.0.1:8081"
@@ -25,18 +26,19 @@ class BackendTable(Model):
         le=HEAVIEST,
         description="Its share of the clients relative to the others; left out: 1.",
     )
-    name: str | None = Field(
+    name: Label | None = Field(
         default=None,
-        min_length=1,
-        max_length=100,
-        pattern="^[!-~]+$",
         description="What logs and metrics call it; left out: its address.",
     )
 
     @model_validator(mode="before")
     @classmethod
     def _from_text(cls, value: object) -> object:
-        return {"address": value} if isinstance(value, str) else value
+        if isinstance(value, str):
+            return {"address": value}
+        if not isinstance(value, Mapping | cls):
+            raise ValueError("should be a string or a table")  # noqa: TRY004, pydantic takes no other error
+        return value
 
     @model_validator(mode="after")
     def _says_weight_once(self) -> Self:
@@ -45,13 +47,18 @@ class BackendTable(Model):
 
     def spec(self) -> BackendSpec:
         """The backend as the core knows it; ValueError for what is wrong with it."""
-        text = self.address if self.weight is None else f"{self.address},weight={self.weight}"
-        spec = BackendSpec.parse(text)
+        spec = BackendSpec.parse(self.address)
+        if self.weight is not None:
+            if "," in self.address:
+                raise ValueError(f"the weight is given twice: in {self.address!r}, and as weight = {self.weight}")
+            spec = dataclasses.replace(spec, weight=self.weight)
         return spec if self.name is None else dataclasses.replace(spec, name=self.name)
 
 
 class _ReadAsTable:
     """Validates a BackendSpec through BackendTable, so that errors name its keys."""
+
+    table = BackendTable
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:

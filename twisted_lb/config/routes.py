@@ -44,8 +44,6 @@ class ForwardingConfig(Model):
     )
     via: str = Field(
         default="",
-        max_length=100,
-        pattern="^[!#$%&'*+.^_`|~0-9A-Za-z-]*$",
         description="Name under which `Via` is added to requests and answers; empty: it is not.",
     )
     request_id: Literal["pass", "make"] = Field(
@@ -65,6 +63,14 @@ class ForwardingConfig(Model):
                 raise ValueError(f"{name!r} should be a field name, such as X-Real-IP or X-Auth-*")
             if name.lower() in _NEEDED:
                 raise ValueError(f"{name} cannot be one of them: no request is understood without it")
+        return value
+
+    @field_validator("via")
+    @classmethod
+    def _is_a_pseudonym(cls, value: str) -> str:
+        # RFC 9110 7.6.3: a token.
+        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{0,100}", value):
+            raise ValueError("should be at most 100 letters, digits and !#$%&'*+-.^_`|~, without spaces")
         return value
 
     @field_validator("trusted_proxies")

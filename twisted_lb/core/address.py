@@ -28,6 +28,19 @@ class UnixAddress:
 
 Address = TcpAddress | UnixAddress
 
+
+def same_place(address: Address) -> Address:
+    """The address in one spelling for all its spellings: `LOCALHOST.:80` is `localhost:80`, `[0::1]:80` is `[::1]:80`."""
+    if isinstance(address, UnixAddress):
+        return address
+    host = address.host
+    if ":" in host:
+        import ipaddress
+
+        return TcpAddress(str(ipaddress.IPv6Address(host)), address.port)
+    return TcpAddress(host.lower().removesuffix("."), address.port)
+
+
 # 63 is the length of a label (RFC 1035 2.3.4); Python refuses to look up a longer one, with an exception of its own.
 _LABEL: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _NAME: Final = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*\.?")
@@ -36,6 +49,7 @@ _IPV6: Final = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9_.-]+)?")
 
 def parse_address(text: str) -> Address:
     """The address that `HOST:PORT`, `[IPv6]:PORT` or `unix:/path` names; ValueError says in one line what is wrong."""
+    _refuse_what_is_pasted(text)
     if text.startswith("unix:"):
         path = text[5:]
         if not path.startswith("/"):
@@ -49,9 +63,26 @@ def parse_address(text: str) -> Address:
         raise ValueError(f"{text!r}: no port, expected HOST:PORT")
     if not host:
         raise ValueError(f"{text!r}: no host, expected HOST:PORT")
+    if "/" in port_text:
+        raise ValueError(f"{text!r}: no path, expected HOST:PORT")
     if not re.fullmatch("[0-9]{1,5}", port_text) or not 1 <= int(port_text) <= 65535:
         raise ValueError(f"{text!r}: {port_text!r} is not a port between 1 and 65535")
     return TcpAddress(_parse_host(host, text), int(port_text))
+
+
+def _refuse_what_is_pasted(text: str) -> None:
+    """ValueError for a URL, and for what holds two addresses: a quoted variable, a list without its comma."""
+    # RFC 3986 3.1
+    scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text)
+    if scheme:
+        raise ValueError(f"{text!r}: no {scheme[0]}, expected HOST:PORT")
+    words = text.split()
+    if len(words) > 1 and all(":" in word for word in words):
+        raise ValueError(f"{text!r}: two addresses in one? Each is a word of its own")
+    bare = re.sub(r"\[[^]]*\]", "", text)
+    colons = text.count("unix:/") if text.startswith("unix:") else bare.count(":")
+    if colons > 1 and not ("[" in bare or "]" in bare or _is_ipv6(text) or _is_ipv6(text.rpartition(":")[0])):
+        raise ValueError(f"{text!r}: two addresses in one? One is HOST:PORT, [IPv6]:PORT or unix:/path")
 
 
 def _parse_host(host: str, text: str) -> str:

@@ -2,10 +2,11 @@
 
 import enum
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from twisted_lb.core.address import Address, parse_address
+from twisted_lb.core.address import Address, parse_address, same_place
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.ejection import Ejection
 from twisted_lb.core.health import Health
@@ -36,6 +37,10 @@ class BackendSpec:
         address = parse_address(where)
         weight: int | None = None
         for option in options:
+            if ":" in option:
+                raise ValueError(
+                    f"{text!r}: backends are separated by spaces, and in a list each is a string of its own"
+                )
             key, equals, value = option.partition("=")
             if key != "weight" or not equals:
                 raise ValueError(f"{text!r}: {option!r} is not an option, expected weight=N")
@@ -45,6 +50,39 @@ class BackendSpec:
                 raise ValueError(f"{text!r}: {value!r} is not a weight between 1 and {HEAVIEST}")
             weight = int(value)
         return cls(str(address), address, 1 if weight is None else weight)
+
+
+def specs_of(given: object, what: str) -> list[BackendSpec]:
+    """The specs of texts and specs, as a program gives them; ValueError for what is neither, or is no list of them.
+    `what` is what the caller calls them: `servers`.
+    """
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        raise ValueError(f"{given!r}: a list of {what} is wanted, not one {type(given).__name__}")  # noqa: TRY004, as for any bad value
+    return [_spec_of(one) for one in given]
+
+
+def _spec_of(one: object) -> BackendSpec:
+    if isinstance(one, BackendSpec):
+        return one
+    if isinstance(one, str):
+        return BackendSpec.parse(one)
+    raise ValueError(f"{one!r}: should be a string, as 10.0.0.1:80, or a BackendSpec")
+
+
+def refuse_twice(specs: Iterable[BackendSpec]) -> None:
+    """ValueError for a name or an address that is there twice, whatever its spelling."""
+    names: set[str] = set()
+    places: dict[Address, str] = {}
+    for spec in specs:
+        place = same_place(spec.address)
+        if place in places:
+            other = places[place]
+            where = str(spec.address)
+            raise ValueError(f"{where} is there twice" + ("" if other == where else f", also as {other}"))
+        if spec.name in names:
+            raise ValueError(f"the name {spec.name} is there twice")
+        names.add(spec.name)
+        places[place] = str(spec.address)
 
 
 class AdminState(enum.Enum):

@@ -41,6 +41,9 @@ class BalancedReverseProxyResource(ReverseProxyResource):
     isLeaf = True
 
     def __init__(self, engine: Frontend, path: bytes = b"") -> None:
+        """`engine` is a service's, of the listener whose rules hold here. A backend is asked for `path` and what follows
+        the resource's own place in the tree.
+        """
         super().__init__("", 0, path)
         self.engine: Final = engine
 

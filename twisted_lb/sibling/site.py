@@ -27,7 +27,7 @@ from twisted_lb.sibling.behaviour import (
     seconds,
     up_to,
 )
-from twisted_lb.sibling.page import html_page
+from twisted_lb.sibling.page import done_page, facts_page
 
 # Keep-alive: longer than balancers keep idle connections, so that they close them and not we (keep-alive race).
 IDLE_S = 120
@@ -149,7 +149,7 @@ class Pages(Resource):
         if request.path == b"/whoami.json" or b"application/json" in accept:
             return _json(self.site.facts())
         if b"text/html" in accept:
-            return _held("text/html; charset=utf-8", html_page(self.site.facts()))
+            return _html(facts_page(self.site.facts(), _field(request, b"host")))
         return _text(TEXT.format(**self.site.facts()))
 
     def health(self, _: Request) -> Answer:
@@ -185,14 +185,20 @@ class Pages(Resource):
         take_down = self.site.take_down
         if take_down is None:
             return _text("this backend cannot close its port\n", 501)
-        message = f"{self.site.name} closes its port and connections for {pause_s:g} s\n"
-        return _text(message)._replace(then=lambda: take_down(pause_s))
+        done = self.done(request, f"{self.site.name} closes its port and connections for {pause_s:g} s")
+        return done._replace(then=lambda: take_down(pause_s))
 
     def sick(self, request: Request) -> Answer:
         """Fail all probes for `seconds`, and serve everything else."""
         pause_s = seconds(request.args or {}, "seconds", LONGEST_DOWN_S, 20.0)
         self.site.fail_checks(pause_s)
-        return _text(f"{self.site.name} fails its checks for {pause_s:g} s\n")
+        return self.done(request, f"{self.site.name} fails its checks for {pause_s:g} s")
+
+    def done(self, request: Request, message: str) -> Answer:
+        """What was done: for a browser as a page with a way back."""
+        if b"text/html" in (request.getHeader(b"accept") or b""):
+            return _html(done_page(self.site.facts(), message, _field(request, b"referer")))
+        return _text(f"{message}\n")
 
 
 def send(request: Request, asked: Behaviour, answer: Answer) -> None:
@@ -241,6 +247,15 @@ def _held(kind: str, text: str, status: int = 200) -> Answer:
 
 def _text(text: str, status: int = 200) -> Answer:
     return _held("text/plain; charset=utf-8", text, status)
+
+
+def _html(text: str) -> Answer:
+    return _held("text/html; charset=utf-8", text)
+
+
+def _field(request: Request, name: bytes) -> str:
+    """A header field of a request, empty if there is none."""
+    return (request.getHeader(name) or b"").decode("latin-1")
 
 
 def _json(value: object) -> Answer:

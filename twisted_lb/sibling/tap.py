@@ -37,7 +37,7 @@ class Options(CommandOptions):
 
     def make_parser(self) -> Parser:
         """The parser of the flags; their values are the configuration's business."""
-        parser = Parser(self.command, SYNOPSIS, DESCRIPTION, EXAMPLES)
+        parser = Parser(self.command, SYNOPSIS, DESCRIPTION, EXAMPLES, ("[0-9]+", "the port needs -p"))
         add = parser.add_argument
         add("-p", "--port", help=f"port to listen on, {SiblingConfig().port} if not given")
         add("--interface", metavar="ADDRESS", help="IP address to listen on, all if not given")
