@@ -196,10 +196,9 @@ class LoadBalancerService(MultiService):
 
     def reload(self) -> None:
         """Reload the configuration: there is nothing yet that could be, and the log says so."""
-        if self._own is not None:
-            self._own.reloading()
         _log.info("there is nothing to reload yet (SIGHUP): a restart reads the configuration anew")
-        if self._own is not None:
+        if self._own is not None and self._draining is None:
+            self._own.reloading()
             self._own.reloaded()
 
     def reopen_logs(self) -> None:

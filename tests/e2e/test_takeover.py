@@ -48,6 +48,7 @@ class Caller(threading.Thread):
             self.answered += 1
             if not self.keeps:
                 connection.close()
+            self.enough.wait(0.005)  # instances that start need the machine too
         connection.close()
 
 
@@ -100,7 +101,9 @@ class Succession:
         self.load()
         for _ in range(times):
             old, running = running, self.start()
-            running.wait_for(f"took over from process {old.pid}")
+            wanted = f"took over from process {old.pid}\n"
+            until(lambda one=running, line=wanted: line in one.log or one.process.poll() is not None, "the next one")
+            assert wanted in running.log, running.log
             assert old.wait() == 0, old.log
             assert f"process {running.pid} has taken over" in old.log
             for log in (old.log, running.log):
