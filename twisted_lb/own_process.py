@@ -29,7 +29,7 @@ class Owner(Life, Protocol):
 
 
 class OwnProcess:
-    """The process that a service has for itself. `begin` and `stopping` come once for each start of the service, `ended`
+    """The process that a service has for itself. `hear_signals`, `begin` and `stopping` come once for each start of the service, `ended`
     when it has stopped. `takeover` is the path of a unix socket on which a successor may ask for our sockets.
     """
 
@@ -43,6 +43,12 @@ class OwnProcess:
         self._looking: LoopingCall | None = None
         self._watchdog: LoopingCall | None = None
 
+    def hear_signals(self) -> None:
+        """Hear signals from now on: before anything listens, and after twistd has installed its own handlers."""
+        if self._signals is None:
+            self._signals = Signals(self._owner, self._reactor)
+            self._signals.install()
+
     def begin(
         self, time: IReactorTime, openings: Openings, starting: Callable[[], bool], accept: Callable[[], None]
     ) -> None:
@@ -50,9 +56,6 @@ class OwnProcess:
         relieved. StartError when nobody could take over from us.
         """
         self._notify = Notify(os.environ, os.getpid())
-        if self._signals is None:
-            self._signals = Signals(self._owner, self._reactor)
-            self._signals.install()
         if self._path is not None:
             self._takeover = Takeover(self._path, self._reactor, lambda: openings.held, self._owner.taken_over)
             if openings.predecessor is None:

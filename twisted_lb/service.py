@@ -97,14 +97,13 @@ class LoadBalancerService(MultiService):
         super().privilegedStartService()
 
     def _bind(self) -> None:
-        if self._openings is None:
-            ours = self._own is not None
-            self._openings = openings(
-                self._wanted,
-                DEFAULT,
-                takeover=self.config.takeover if ours else None,
-                environ=os.environ if ours else None,
-            )
+        if self._openings is not None:
+            return
+        if self._own is None:
+            self._openings = openings(self._wanted, DEFAULT)
+        else:
+            self._own.hear_signals()
+            self._openings = openings(self._wanted, DEFAULT, takeover=self.config.takeover, environ=os.environ)
 
     @property
     def _wanted(self) -> dict[str, ListenConfig]:
