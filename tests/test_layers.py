@@ -60,6 +60,7 @@ MAY_IMPORT = {
             "config",
             "core",
             "data_plane",
+            "draining",
             "errors",
             "event_log",
             "log_files",

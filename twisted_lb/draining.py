@@ -1,6 +1,7 @@
-"""A graceful drain: the wait for running exchanges, bounded, with what is waited for in the log."""
+"""A graceful stop: a time of grace, and the drain: the wait for running exchanges, bounded, with what is waited for in the log."""
 
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -105,3 +106,30 @@ def _names(drained: Drained) -> str:
     tunnels = drained.tunnels
     counts = {"client": drained.clients, "exchange": drained.exchanges - tunnels, "tunnel": tunnels}
     return ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items() if count)
+
+
+class Grace:
+    """The time of grace of a stop: not ready any more, and still accepting, until whoever sends clients has noticed.
+
+    `done` fires after `grace_s` seconds, at once where they are 0, or at `hurry`: with whether somebody was in a hurry.
+    `later(delay_s, call)` makes the call once.
+    """
+
+    def __init__(self, later: Callable[[float, Callable[[], None]], Any], grace_s: float) -> None:
+        self.done: Final[Deferred[bool]] = Deferred()
+        self._timer: Any = None
+        if grace_s:
+            _log.info("not ready any more, accepting for {grace_s:g} s (ready_grace_s)", grace_s=grace_s)
+            self._timer = later(grace_s, lambda: self._end(hurried=False))
+        else:
+            self.done.callback(False)
+
+    def hurry(self) -> None:
+        """End it now. Harmless when it is over."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._end(hurried=True)
+
+    def _end(self, *, hurried: bool) -> None:
+        self._timer = None
+        self.done.callback(hurried)

@@ -8,11 +8,11 @@
 import contextlib
 import os
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Final
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 
@@ -24,6 +24,7 @@ from twisted_lb.config import ListenConfig, LoadBalancerConfig, TimeoutsConfig
 from twisted_lb.config.doubts import doubts
 from twisted_lb.core.backend import BackendSpec, refuse_twice, specs_of
 from twisted_lb.data_plane import DataPlane
+from twisted_lb.draining import Grace
 from twisted_lb.errors import report_start_errors
 from twisted_lb.event_log import log_event
 from twisted_lb.log_files import LogFiles
@@ -86,7 +87,7 @@ class LoadBalancerService(MultiService):
         self._readiness: Readiness | None = None
         self._plane: DataPlane | None = None
         self._draining: DataPlane | None = None
-        self._end_grace: Callable[[], None] | None = None
+        self._grace: Grace | None = None
         self._patient: bool = False  # the next stop gives tunnels and endless answers their time
         self._succeeded: bool = False  # another instance accepts in our place
 
@@ -290,12 +291,12 @@ class LoadBalancerService(MultiService):
         self._draining = plane
         restore = while_stopping(self._reactor, self._hurry)
         try:
-            hurried = yield self._grace(plane)
+            hurried = yield self._accepting_on(plane)
             most_s = self._plan.tunnel_drain_s if self._patient else self._plan.drain_s
             yield plane.drain(0.0 if hurried else most_s)
         finally:
             restore()
-            self._draining, self._patient, self._succeeded = None, False, False
+            self._draining, self._grace, self._patient, self._succeeded = None, None, False, False
         for listener in self._status:
             listener.stop()
         if self._status_site is not None:
@@ -304,31 +305,17 @@ class LoadBalancerService(MultiService):
         plane.close()
         release(plane.runtime, self._reactor)
 
-    def _grace(self, plane: DataPlane) -> Deferred[bool]:
-        """The time in which clients are still accepted, though not wanted; fires with whether a second signal ended it."""
-        grace_s = self.config.ready_grace_s
-        if not grace_s or self._succeeded:
-            return succeed(False)
-        _log.info("not ready any more, accepting for {grace_s:g} s (ready_grace_s)", grace_s=grace_s)
-        over: Deferred[bool] = Deferred()
-        timer = plane.runtime.later(grace_s, lambda: over.callback(False))
-
-        def hurry() -> None:
-            timer.cancel()
-            over.callback(True)
-
-        self._end_grace = hurry
-        return over.addBoth(self._grace_over)
-
-    def _grace_over(self, result: bool) -> bool:
-        self._end_grace = None
-        return result
+    def _accepting_on(self, plane: DataPlane) -> Deferred[bool]:
+        """Accept for a while though traffic is not wanted any more; fires with whether a second signal ended that."""
+        grace_s = 0.0 if self._succeeded else self.config.ready_grace_s
+        self._grace = Grace(plane.runtime.later, grace_s)
+        return self._grace.done
 
     def _hurry(self) -> None:
         """End what a stop waits for."""
-        if self._end_grace is not None:
-            self._end_grace()
-        elif self._draining is not None:
+        if self._grace is not None:
+            self._grace.hurry()
+        if self._draining is not None:
             self._draining.hurry()
 
 
