@@ -2,6 +2,7 @@
 
 import re
 import resource
+import socket
 
 import pytest
 import pytest_twisted
@@ -557,27 +558,38 @@ async def test_the_line_at_the_start_names_the_status_and_nobody_else_does(backe
 
 
 @pytest_twisted.ensureDeferred
-async def test_until_its_checks_have_said_something_it_is_not_ready(backend):
-    service = LoadBalancerService(config(backend.site.port, status="127.0.0.1:0", health_check={"interval_s": 0.2}))
-    service.startService()
-    port = status_of(service)
-    assert not service.ready
-    assert b"not ready: starting, no check yet of 127.0.0.1:" in await ask(port, b"/-/ready")
-    while not service.ready:
-        await deferLater(reactor, 0.01)
-    assert (await ask(port, b"/-/ready")).endswith(b"\r\n\r\nready\n")
-    await service.stopService()
+async def test_until_its_checks_have_said_something_it_is_not_ready():
+    """Its backend takes the connection of the first check, and is silent."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        patient = {"interval_s": 60.0, "timeout_s": 60.0}
+        silent_port = silent.getsockname()[1]
+        service = LoadBalancerService(
+            config(silent_port, status="127.0.0.1:0", ready_start_s=60.0, health_check=patient)
+        )
+        service.startService()
+        port = status_of(service)
+        assert not service.ready
+        assert f"not ready: starting, no check yet of 127.0.0.1:{silent_port}\n".encode() in await ask(
+            port, b"/-/ready"
+        )
+        service.balancer.observe_probe(f"127.0.0.1:{silent_port}", True, "")
+        assert service.ready
+        assert (await ask(port, b"/-/ready")).endswith(b"\r\n\r\nready\n")
+        await service.stopService()
     assert service.readiness().text == "not ready: not running\n"
 
 
 @pytest_twisted.ensureDeferred
 async def test_in_its_grace_it_is_not_ready_and_accepts(backend):
-    service = LoadBalancerService(config(backend.site.port, status="127.0.0.1:0", ready_grace_s=0.5))
+    service = LoadBalancerService(config(backend.site.port, status="127.0.0.1:0", ready_grace_s=60.0))
     service.startService()
     status, port = status_of(service), service.port
     stopped = service.stopService()
     assert (await ask(status, b"/-/ready")).startswith(b"HTTP/1.1 503 ")
     assert (await ask(port)).startswith(b"HTTP/1.1 200 ")
+    service.leave_patiently("a second signal")
     await stopped
     with pytest.raises(ConnectError):
         await ask(port)
