@@ -62,7 +62,7 @@ class CommandOptions(usage.Options):
             try:
                 prepare(twistd, self.command)
             except StartError as error:
-                fail(self.command, error)
+                fail(self.command, error, START_ERROR)
 
     def getSynopsis(self) -> str:
         """The synopsis: the first line of the help."""
