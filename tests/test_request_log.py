@@ -387,3 +387,11 @@ def test_the_end_leaves_nothing_unsaid(said):
         house.ask(b"junk\r\n\r\n")
     house.close()
     assert said.lines[1].endswith(" (and 1 more BAD_REQUEST)")
+
+
+def test_a_request_that_knocked_several_times_is_said_and_its_knocks_are_counted(build, said):
+    house = build(queue={"no_backend_s": 1.0})
+    house.ask()
+    house.wait(2)
+    [line] = [one for one in said() if " 502 " in one]
+    assert line.endswith("a:80 REFUSED connection refused (5 times)"), line

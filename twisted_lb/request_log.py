@@ -1,5 +1,6 @@
 """The request log: requests as log lines, when they are over: what their clients saw, what it took, and what was wrong."""
 
+from itertools import groupby
 from typing import Final, cast
 
 from twisted.logger import Logger
@@ -53,7 +54,8 @@ def _kinds(record: Record) -> list[Kind]:
     ended_by = record.ended_by
     if isinstance(ended_by, Refusal) or (ended_by is not None and _of_nobody(ended_by)):
         kinds.append((ended_by.name, ""))
-    return [kind for kind in kinds if kind[0] != Outcome.CLIENT_GONE.name]
+    # Each once: a request that waits may be refused several times by the same backend.
+    return [kind for kind in dict.fromkeys(kinds) if kind[0] != Outcome.CLIENT_GONE.name]
 
 
 def _of_nobody(outcome: Outcome) -> bool:
@@ -99,8 +101,17 @@ def _reasons(record: Record) -> str:
         return ""
     if record.attempts:
         tried = [f"{one.lease.backend.name} {_name(one)} {one.detail}".rstrip() for one in record.attempts]
-        return ": " + "; ".join(_printable(one) for one in tried)
+        return ": " + "; ".join(_printable(one) for one in _counted(tried))
     return f": {_printable(record.detail)}" if record.detail else ""
+
+
+def _counted(words: list[str]) -> list[str]:
+    """The words, with those that stand there several times in a row once: a request that waits may knock many times."""
+    counted: list[str] = []
+    for word, group in groupby(words):
+        times = len(list(group))
+        counted.append(word if times == 1 else f"{word} ({times} times)")
+    return counted
 
 
 def _name(attempt: Attempt) -> str:

@@ -361,3 +361,23 @@ def test_it_shows_who_waits():
     ticket = queue.join(ANY, 1.0, 5.0, ())
     assert repr(queue) == "<Queue 1 waiting>"
     assert repr(ticket) == "<Ticket 5 s from 1>"
+
+
+def test_a_knock_in_vain_is_no_news_and_makes_no_rest_longer():
+    pool, told = make_pool("a:1", max_queued=3, queue_wait_s=5.0, checked=False)
+    pool.settle(claim(pool), Outcome.REFUSED, 0.0)
+    told.clear()
+    wait(pool)
+    for now in (0.25, 0.5, 0.75):
+        ((ticket, lease),) = pool.grants(now)
+        assert isinstance(lease, Lease)
+        pool.settle(lease, Outcome.REFUSED, now)
+        wait(pool, now)
+        assert ticket
+    assert told == []
+    for ticket in list(pool._queue.tickets):
+        pool.withdraw(ticket)
+    ejection = pool.backends["a:1"].ejection
+    ((_, late),) = [(None, claim(pool, 1.0))]
+    pool.settle(late, Outcome.REFUSED, 1.0)
+    assert ejection.until == 2.0, "the rest is as long as it was"

@@ -18,7 +18,7 @@ class Ejection:
     time, with one trial request at a time (the half-open state of a circuit breaker).
     """
 
-    __slots__ = ("_ended_at", "_passed", "_rest_s", "_seen_at", "active", "due", "on_trial", "until")
+    __slots__ = ("_ended_at", "_hastened", "_passed", "_rest_s", "_seen_at", "active", "due", "on_trial", "until")
 
     def __init__(self) -> None:
         self.active: bool = False
@@ -29,25 +29,28 @@ class Ejection:
         self._passed: int = 0
         self._rest_s: float = FIRST_S
         self._seen_at: float = -NEVER  # when traffic found nobody there last
+        self._hastened: bool = False  # the trial that is due, or under way, came before the end of the rest
         self._ended_at: float = -NEVER
 
     def eject(self, now: float, *, checked: bool, trial: bool = False, began_at: float = NEVER) -> bool:
         """Eject the backend; True if that is news. `checked`: probes bring it back, else time does. `trial`: a trial
-        request has failed, and the time doubles.
+        request has failed, and the time doubles, unless the trial was hastened: that is no news either.
 
         `began_at`: when the attempt began that is the reason. One that was under way at the ejection says nothing new,
         nor does one that began before the backend was found well again: EHOSTUNREACH takes 3 s to come.
         """
         if not trial and (self.active or began_at < self._ended_at):
             return False
-        if self.active:
+        news = not self._hastened
+        if self.active and news:
             self._rest_s = min(self._rest_s * 2, LONGEST_S)
         self.active = True
+        self._hastened = False
         self._seen_at = now
         self.due = self.on_trial = False
         self._passed = 0
         self.until = NEVER if checked else now + self._rest_s
-        return True
+        return news
 
     def follow(self, now: float, *, checked: bool) -> None:
         """Follow checks that were turned on or off: probes end the ejection from now on, or time does; a trial that is
@@ -61,8 +64,10 @@ class Ejection:
         """Somebody waits for this backend: a trial may be made `within_s` after the last one, not only at the end of the
         rest. Nothing changes where probes decide.
         """
-        if self.until != NEVER:
-            self.until = min(self.until, max(self._seen_at + within_s, now))
+        soon = max(self._seen_at + within_s, now)
+        if soon < self.until != NEVER:
+            self.until = soon
+            self._hastened = True
 
     def wake(self) -> None:
         """The ejection has lasted its time: a trial request may be made."""
@@ -99,7 +104,7 @@ class Ejection:
     def clear(self, now: float) -> None:
         """End the ejection, with nothing held against the backend."""
         self._ended_at = now
-        self.active = self.due = self.on_trial = False
+        self.active = self.due = self.on_trial = self._hastened = False
         self.until = NEVER
         self._passed = 0
         self._rest_s = FIRST_S
