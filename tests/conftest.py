@@ -1,6 +1,7 @@
 """After each test nothing may be left behind: no delayed call, no reader, no error that nobody looked at."""
 
 import gc
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -43,13 +44,26 @@ def left_in_the_reactor() -> list[object]:
     return [*reactor.getDelayedCalls(), *readers, *reactor.getWriters()]
 
 
+FAILED: pytest.StashKey[bool] = pytest.StashKey()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    report: Any = yield
+    if report.failed:
+        item.stash[FAILED] = True
+    return report
+
+
 @pytest.fixture(autouse=True)
-def logged_errors() -> Iterator[LoggedErrors]:
+def logged_errors(request: pytest.FixtureRequest) -> Iterator[LoggedErrors]:
     """Every test: fails on what it leaves behind. Asked for by name: the errors that the test provokes."""
     errors = LoggedErrors()
     globalLogPublisher.addObserver(errors)
     before = left_in_the_reactor()
     yield errors
+    if request.node.stash.get(FAILED, False) and "wires" in sys.modules:
+        sys.modules["wires"].cut()
     # A Deferred tells its unhandled error when it is collected; the young generations hold what the test made.
     gc.collect(1)
     globalLogPublisher.removeObserver(errors)

@@ -24,6 +24,18 @@ def test_takes_its_error(logged_errors):
     gc.collect()
     assert len(logged_errors.take()) >= 1
 """
+FAILS_AND_LEAVES_SOCKETS = f"""
+import gc, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from wires import stream_pair
+
+def test_fails_before_it_comes_to_close_them():
+    ends = stream_pair()
+    raise KeyError("a bug")
+
+def test_is_innocent():
+    gc.collect()
+"""
 
 
 @pytest.mark.parametrize(
@@ -32,9 +44,10 @@ def test_takes_its_error(logged_errors):
         (LEAVES_A_CALL, {"passed": 1, "errors": 1}),
         (LEAVES_AN_ERROR, {"passed": 1, "errors": 1}),
         (TAKES_ITS_ERROR, {"passed": 1}),
+        (FAILS_AND_LEAVES_SOCKETS, {"failed": 1, "passed": 1}),
     ],
 )
 def test_what_a_test_leaves_behind_fails_it(pytester: pytest.Pytester, body, outcome):
     pytester.makeconftest(Path(__file__).with_name("conftest.py").read_text())
     pytester.makepyfile(body)
-    pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(**outcome)
+    pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error").assert_outcomes(**outcome)

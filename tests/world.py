@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.web.server import Site
+from wires import arrived, stream_pair
 
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.address import Address
@@ -229,20 +230,6 @@ class FakeAttempt:
         self.cancelled = True
 
 
-def stream_pair() -> tuple[socket.socket, socket.socket]:
-    """Two connected TCP sockets: a socketpair of unix sockets knows no reset."""
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        server.listen(1)
-        near = socket.socket()
-        near.connect(server.getsockname())
-        far, _ = server.accept()
-    for sock in (near, far):
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return near, far
-
-
 def settings(names: tuple[str, ...], options: dict[str, Any]) -> LoadBalancerConfig:
     """A configuration of these backends. An option is a table (`limits={"head_bytes": 300}`),
     a key of the top level, or one of the timeouts (`head_s=3`).
@@ -355,7 +342,9 @@ class World:
     # Time.
 
     def run(self) -> bool:
-        """Let everything happen that can happen without time passing; whether anything did."""
+        """Let everything happen that can happen without time passing, what is under way in the kernel among it; whether
+        anything did.
+        """
         anything = False
         for _ in range(10_000):
             something = self.time.run_due()
@@ -364,7 +353,7 @@ class World:
             elif select.select([self.poller.fileno()], [], [], 0)[0]:
                 self.poller.doRead()
                 something = True
-            if not something:
+            if not something and not arrived():
                 return anything
             anything = True
         raise AssertionError("it never rests")

@@ -8,7 +8,9 @@ import stat
 import struct
 
 import pytest
+from processes import until
 from twisted.logger import globalLogPublisher
+from wires import queued
 from world import World
 
 from twisted_lb.net.listener import Listener, bind_tcp, bind_unix
@@ -45,8 +47,10 @@ class Hall:
         return greeter
 
     def connect(self, count: int) -> None:
+        before = queued(self.sock) if self.sock.fileno() >= 0 else 0
         for _ in range(count):
             self.clients.append(socket.create_connection(("127.0.0.1", self.port)))
+        until(lambda: queued(self.sock) == before + count, "they are in the accept queue")
 
     def close(self) -> None:
         for client in self.clients:
@@ -246,7 +250,9 @@ def test_a_protocol_that_cannot_start_costs_its_own_connection_only(hall, logged
             raise ZeroDivisionError
         return made[-1]
 
-    listener = Listener(hall.world.poller, bind_tcp("127.0.0.1", 0), build, hall.world.time.callLater)
+    hall.listener.stop()
+    hall.sock = bind_tcp("127.0.0.1", 0)
+    listener = Listener(hall.world.poller, hall.sock, build, hall.world.time.callLater)
     listener.start()
     hall.port = listener.port
     hall.connect(3)
@@ -264,7 +270,6 @@ def test_a_protocol_that_cannot_start_costs_its_own_connection_only(hall, logged
     assert heard == [b"hello", b"", b"hello", b"hello"]
     assert len(logged_errors.take()) == 1
     hall.greeters += [greeter for greeter in made if greeter.transport is not None]
-    hall.port = hall.listener.port
 
 
 def test_a_protocol_that_cannot_start_does_not_stop_a_stop(hall, logged_errors):

@@ -3,7 +3,8 @@
 import contextlib
 
 import pytest
-from world import Peer, World, stream_pair
+from wires import stream_pair
+from world import Peer, World
 
 from twisted_lb.net.foreign import Foreign
 from twisted_lb.net.relay import Leg, Relay

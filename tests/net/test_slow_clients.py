@@ -3,6 +3,7 @@
 import contextlib
 
 import pytest
+from wires import SIP_BYTES
 from world import World
 
 RATE = 100
@@ -91,7 +92,7 @@ def test_an_answer_that_is_sipped_is_cut_unless_there_is_no_bound(rate, cut):
         flood(world, backend)
         if not world.engine.clients:
             break
-        client.sock.recv(500_000)
+        client.sock.recv(SIP_BYTES)
         world.advance(50)
     assert (not world.engine.clients) is cut
     world.close()

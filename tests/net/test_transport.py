@@ -12,7 +12,8 @@ import struct
 
 import pytest
 from twisted.internet.error import ConnectionLost
-from world import FakeReactor, Time, stream_pair
+from wires import arrived, stream_pair
+from world import FakeReactor, Time
 
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.poller import EpollPoller
@@ -48,7 +49,7 @@ class Loop:
         elif self.reactor.turn():
             self.turns_with_events += 1
             return True
-        return ran
+        return ran or arrived()
 
     def run(self, most: int = 1000) -> None:
         for _ in range(most):
@@ -311,6 +312,7 @@ def test_a_peer_that_is_gone_already_has_no_address_but_asking_is_no_error():
     near, far = stream_pair()
     far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     far.close()
+    arrived()
     protocol = Recorder()
     transport = Transport(loop.poller, near)
     transport.open(protocol)
@@ -383,6 +385,7 @@ def test_a_reset_while_paused_is_told_to_those_who_want_to_know():
 def test_what_the_kernel_still_holds_counts_as_not_taken(line):
     assert line.transport.backlog() == 0
     line.transport.write(b"x" * 1000)
+    arrived()
     line.far.recv(1)
     line.fill()
     assert line.transport.backlog() > line.transport.unsent > 0

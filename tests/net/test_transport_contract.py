@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.pollreactor import PollReactor
 from twisted.internet.protocol import Factory
 from twisted.internet.selectreactor import SelectReactor
-from world import stream_pair
+from wires import arrived, moved, stream_pair
 from zope.interface import implementer
 
 from twisted_lb.net.clock import Clock
@@ -235,10 +235,10 @@ class OnReactor(Rig):
         self.own = {*reactor.getReaders()}
 
     def turn(self) -> bool:
-        busy = self.reactor.timeout() == 0 or self.ready()
-        if busy:
+        if self.reactor.timeout() == 0 or self.ready():
             self.reactor.iterate(0)
-        return busy
+            return True
+        return arrived()
 
     def ready(self) -> bool:
         poll = select.poll()
@@ -291,7 +291,8 @@ class TwistedRig(OnReactor):
         factory = Factory()
         factory.buildProtocol = lambda address: protocol
         factory.noisy = False
-        self.reactor.adoptStreamConnection(near.fileno(), socket.AF_INET, factory)
+        transport = self.reactor.adoptStreamConnection(near.fileno(), socket.AF_INET, factory)
+        moved(near, transport.socket)
         near.close()
         return SocketFar(far)
 
