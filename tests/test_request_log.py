@@ -390,8 +390,8 @@ def test_the_end_leaves_nothing_unsaid(said):
 
 
 def test_a_request_that_knocked_several_times_is_said_and_its_knocks_are_counted(build, said):
-    house = build(queue={"no_backend_s": 1.0})
+    house = build(requests="brief", queue={"no_backend_s": 1.0})
     house.ask()
     house.wait(2)
-    [line] = [one for one in said() if " 502 " in one]
+    [line] = [one for one in said.lines if " 502 " in one]
     assert line.endswith("a:80 REFUSED connection refused (5 times)"), line
