@@ -83,6 +83,7 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("upstream.idle_s", 4.5, lambda p: p.upstream.idle_s, None),
     ("upstream.max_requests", 55, lambda p: p.upstream.max_requests, None),
     ("upstream.max_age_s", 66.0, lambda p: p.upstream.max_age_s, None),
+    ("upstream.reuse", "always", lambda p: p.upstream.reuse_always, True),
     ("upstream.reuse_unsafe_within_s", 0.5, lambda p: p.upstream.reuse_unsafe_within_s, None),
     ("forwarding.trusted_proxies", ["10.0.0.0/8"], lambda p: [str(one) for one in p.client.trust.networks], None),
     ("forwarding.trusted_fields", "forwarded", lambda p: p.client.trust.family, None),

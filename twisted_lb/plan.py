@@ -15,7 +15,7 @@ from twisted_lb.core.settings import PoolSettings
 from twisted_lb.errors import StartError
 from twisted_lb.http_check import HttpQuestion
 from twisted_lb.net.local_reply import HTML, JSON, TEXT, ErrorPage
-from twisted_lb.net.settings import ClientRules, RouteRules, UpstreamRules
+from twisted_lb.net.settings import AUTO, ClientRules, RouteRules, UpstreamRules
 from twisted_lb.wire.grammar import Limits
 from twisted_lb.wire.origin import Trust
 from twisted_lb.wire.rewrite import Forwarding
@@ -192,11 +192,12 @@ def _pool(config: LoadBalancerConfig) -> PoolPlan:
         upstream=UpstreamRules(
             connect_s=config.timeouts.connect_s,
             limits=_limits(config),
-            max_idle=upstream.max_idle,
+            max_idle=AUTO if upstream.max_idle == "auto" else upstream.max_idle,
             idle_s=upstream.idle_s,
             max_requests=upstream.max_requests,
             max_age_s=upstream.max_age_s,
             reuse_unsafe_within_s=upstream.reuse_unsafe_within_s,
+            reuse_always=upstream.reuse == "always",
         ),
         checks=_checks(check) if check.enabled else None,
     )

@@ -178,7 +178,27 @@ def test_only_a_yes_is_paid_for(outcome):
         attempts.begin(0.0)
         attempts.due = change.get("due", NEVER)
         verdict = fails(attempts, outcome, replayable=change.get("replayable", True))
-        assert saved(pool) == 10 - (verdict is not None)
+        assert saved(pool) == 10 - (verdict is not None and outcome is not Outcome.STALE_REUSE)
+
+
+def test_a_kept_connection_that_was_closed_costs_neither_an_attempt_nor_the_budget():
+    """Keep-alive race: nobody has read the request, and its repetition loads nobody."""
+    pool, _ = make_pool("a:1", budget_percent=0, budget_per_s=0)
+    attempts = attempts_at(pool, more=1)
+    attempts.begin(0.0)
+    assert isinstance(fails(attempts, Outcome.STALE_REUSE), Lease)
+    assert fails(attempts, Outcome.NO_RESPONSE) is None
+    pool, _ = make_pool("a:1", "b:1", "c:1", budget_percent=0, budget_per_s=1)
+    attempts = attempts_at(pool, more=1)
+    attempts.begin(0.0)
+    assert isinstance(fails(attempts, Outcome.STALE_REUSE), Lease)
+    assert isinstance(fails(attempts, Outcome.NO_RESPONSE), Lease)
+    assert fails(attempts, Outcome.NO_RESPONSE) is None
+    assert len(attempts.made) == 3
+
+
+def test_who_wants_no_retries_gets_none_after_a_keep_alive_race_either():
+    assert fails(begun("a:1", more=0), Outcome.STALE_REUSE) is None
 
 
 def waiting():

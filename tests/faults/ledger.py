@@ -183,6 +183,7 @@ class Record:
     member: Member | None  # whom it asked last
     unread: bool  # bytes of its client's are here, and its backend has taken all that it was sent
     request_id: str
+    queued: bool  # it waited while nobody was usable: whoever came back first might have it
 
 
 @dataclass

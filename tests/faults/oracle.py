@@ -98,17 +98,17 @@ class Oracle:
         if not len(attempts) <= record.attempts <= len(attempts) + 1:
             self.complain(f"{name}: {record.attempts} attempts, {len(attempts)} are seen")
         generations = self.settings(name)
-        # Where it may wait, what nobody has listened to is no attempt: it waits as if it were new.
+        # What met a closed kept connection is no attempt. Where it may wait, nor is what nobody has listened to: it waits as
+        # if it were new.
         waits = any(settings.queue.no_backend_s and settings.queue.most for settings in generations)
-        counted = [attempt for attempt in attempts if attempt.reached or not waits]
+        counted = [attempt for attempt in attempts if (attempt.reached or not waits) and not stale(attempt)]
         if len(counted) > 1 + max(settings.retry.more_attempts for settings in generations):
             self.complain(f"{name}: {len(counted)} attempts")
         reached = [attempt for attempt in attempts if attempt.reached]
         if ask.method not in IDEMPOTENT and len(reached) > 1:
             self.complain(f"{name}: a {ask.method} went to {', '.join(a.backend for a in reached)}")
         for before, after in pairwise(attempts):
-            stale = before.index > 0 and before.answer is None
-            again = stale or (waits and not before.reached)
+            again = stale(before) or record.queued or (waits and not before.reached)
             if before.member is after.member and not again and record.attempts == len(attempts):
                 self.complain(f"{name}: {after.backend} is asked twice")
             if before.tape is not None and not self._over(before, after.at):
@@ -240,3 +240,8 @@ def _matches(counts: Counter, attempts: list[set[str]]) -> bool:
 def judge(town: Town) -> list[str]:
     """What is wrong with a town that has run."""
     return Oracle(town).complaints
+
+
+def stale(attempt: Attempt) -> bool:
+    """Whether it was on a connection that had served others, and got no answer: that may have been closed before."""
+    return attempt.index > 0 and attempt.answer is None

@@ -155,6 +155,7 @@ class Town:
             member,
             self._is_unread(name, "" if member is None else member.address),
             ended.request_id.decode(),
+            ended.queued_s > 0,
         )
         self.records.append(record)
         self.operator.hears(ENDED)

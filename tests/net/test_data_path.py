@@ -637,7 +637,7 @@ def test_a_kept_connection_that_was_closed_meanwhile_is_replaced(make):
 
 
 def test_a_post_takes_no_kept_connection_that_is_a_second_old(make):
-    world = make()
+    world = make(upstream={"reuse": "always"})
     client = world.client().send(GET)
     world.backend().send(OK)
     client.read()

@@ -1,7 +1,13 @@
 """Which kept connection to a backend a request may take: how old it is, what the backend says, and what it was seen to do."""
 
+import random
+from collections import Counter
+
 import pytest
+from house import House
 from world import World
+
+from twisted_lb.testing import CLOSE, Wait, response
 
 OK = b"HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 5\r\n\r\nhello"
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -182,3 +188,135 @@ def test_a_chunked_body_that_is_still_coming_cannot_be_sent_again(world):
     world.advance(1.0)
     world.client().send(b"PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n")
     assert len(world.backend_connections) == 2
+
+
+POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi"
+NO_BUDGET = {"budget_percent": 0, "budget_per_s": 0}
+
+
+def closing(house: House, later_s: float, share: float = 1.0) -> None:
+    """A backend that closes so long after an answer, and does not announce it; after this share of them, by chance."""
+    rng = random.Random(5)
+
+    def answer(request: bytes) -> list:
+        if rng.random() >= share:
+            return [response(b"ok")]
+        return [response(b"ok"), *([Wait(later_s)] if later_s else []), CLOSE]
+
+    house.backend("a:80", answer)
+
+
+def statuses(house: House, request: bytes, rounds: int, *, kept: bool) -> Counter:
+    """What 16 clients were told, whose requests come at different moments; `kept`: each on one connection of its own."""
+    rng = random.Random(7)
+    told: Counter = Counter()
+    clients = [house.client() for _ in range(16)]
+    for _ in range(rounds):
+        for index in range(16):
+            if not kept:
+                clients[index].close()
+                clients[index] = house.client()
+            clients[index].received = b""
+            clients[index].send(request)
+            house.wait(rng.choice([0.0, 0.0003, 0.0011]))
+        house.wait(0.02)
+        told.update(client.received[9:12].decode() for client in clients)
+    return told
+
+
+@pytest.mark.parametrize("later_s", [0.0, 0.001, 0.01])
+def test_requests_that_may_be_repeated_never_fail_before_a_backend_that_closes_just_after_answering(build, later_s):
+    """The retry budget has nothing to do with it: nobody has read what met the close."""
+    house = build(retry=NO_BUDGET)
+    closing(house, later_s)
+    assert statuses(house, GET, 60, kept=True) == {"200": 960}
+
+
+@pytest.mark.parametrize("later_s", [0.0, 0.001, 0.01])
+@pytest.mark.parametrize("share", [0.15, 1.0])
+def test_a_clients_first_request_that_must_not_be_repeated_meets_no_close(build, later_s, share):
+    house = build(retry=NO_BUDGET)
+    closing(house, later_s, share)
+    assert statuses(house, POST, 60, kept=False) == {"200": 960}
+
+
+@pytest.mark.parametrize("later_s", [0.001, 0.01])
+def test_after_one_early_close_nothing_that_must_not_be_repeated_takes_a_kept_connection_for_a_minute(build, later_s):
+    house = build(retry=NO_BUDGET)
+    closing(house, later_s, 0.15)
+    told = statuses(house, POST, 60, kept=True)
+    assert told["200"] >= 950
+    assert told["502"] <= 10
+    always = build("a:80", retry=NO_BUDGET, upstream={"reuse": "always"})
+    closing(always, later_s, 0.15)
+    assert statuses(always, POST, 60, kept=True)["502"] > 20, "else there was nothing to avoid"
+
+
+def posts_of_new_clients(house: House, count: int = 1) -> int:
+    """How many connections the backend got for so many."""
+    before = len(house.server.connections)
+    for _ in range(count):
+        house.ask(POST).close()
+        house.clock.settle()
+    return len(house.server.connections) - before
+
+
+def test_a_backend_that_keeps_a_hundred_idle_for_a_second_is_trusted_until_it_closes_one_early(build):
+    house = build()
+    house.server = house.backend("a:80")
+    house.ask()
+    assert posts_of_new_clients(house, 3) == 3
+
+    def seen(times: int) -> None:
+        for _ in range(times):
+            house.wait(1.1)
+            house.ask()
+
+    seen(80)
+    assert posts_of_new_clients(house) == 1
+    seen(40)
+    assert posts_of_new_clients(house, 3) == 0
+    house.ask()
+    for connection in house.server.connections:
+        if connection.open:
+            connection.transport.loseConnection()
+    house.clock.settle()
+    house.ask()
+    assert posts_of_new_clients(house) == 1
+    seen(120)
+    assert posts_of_new_clients(house, 3) == 0
+    house.wait(700)
+    house.ask()
+    assert posts_of_new_clients(house) == 1, "what was seen is forgotten after ten minutes"
+
+
+def test_as_many_are_kept_as_were_in_use_at_once_and_at_least_32(build):
+    house = build(upstream={"idle_s": 3600.0, "max_age_s": 7200.0})
+    house.server = house.backend("a:80", lambda request: [Wait(0.5), response(b"ok")])
+    clients = [house.client() for _ in range(200)]
+
+    def crowd(size: int) -> int:
+        for client in clients[:size]:
+            client.send(GET)
+        house.wait(1)
+        return house.cluster.idle
+
+    assert crowd(200) == 200
+    made = len(house.server.connections)
+    assert crowd(200) == 200
+    assert len(house.server.connections) == made, "no connection for each second request"
+    house.wait(70)
+    assert crowd(20) <= 200
+    for _ in range(200):
+        crowd(1)
+    assert house.cluster.idle == 32
+    assert crowd(10) == 32
+
+
+def test_a_number_is_a_bound_as_ever(build):
+    house = build(upstream={"max_idle": 5})
+    house.backend("a:80", lambda request: [Wait(0.5), response(b"ok")])
+    for client in [house.client() for _ in range(50)]:
+        client.send(GET)
+    house.wait(1)
+    assert house.cluster.idle == 5

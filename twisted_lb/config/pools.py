@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AliasChoices, Field, GetCoreSchemaHandler, model_validator
 from pydantic_core import core_schema
@@ -133,12 +133,18 @@ class RetryConfig(Model):
 class UpstreamConfig(Model):
     """Connections to backends that are kept open for the next request (keep-alive, connection pool)."""
 
-    max_idle: int = Field(
-        default=32,
-        ge=0,
-        le=100_000,
-        description="Idle connections kept for each backend; 0 opens a new one for each request. "
-        "Danger: each costs the backend a connection, in a threaded server a thread.",
+    max_idle: Annotated[int, Field(ge=0, le=100_000)] | Literal["auto"] = Field(
+        default="auto",
+        description="Idle connections kept for each backend; `auto`: as many as were in use at once in the last minute, at "
+        "least 32; 0 opens a new one for each request. Danger: each costs the backend a connection, in a threaded server a "
+        "thread.",
+    )
+    reuse: Literal["safe", "always"] = Field(
+        default="safe",
+        description="Which requests that must not be sent twice may take a kept connection (keep-alive race): `safe`: a "
+        "client's first one only where the backend was seen to keep 100 connections idle for a second and closed none early, "
+        "and none for a minute where one was closed within a second of an answer; `always`: each within "
+        "`reuse_unsafe_within_s`. Danger: `always` fails a request now and then where backends close without a word.",
     )
     idle_s: Seconds = Field(
         default=60,

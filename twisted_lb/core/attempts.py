@@ -15,6 +15,7 @@ from twisted_lb.core.retry import RetryRules
 
 # Looked up once, not at the end of each attempt.
 _OK: Final = Outcome.OK
+_STALE: Final = Outcome.STALE_REUSE
 
 
 # Not acyclic: the way may lead back to whoever holds the attempt, until it has ended.
@@ -65,7 +66,9 @@ class Attempts:
         self.due: float = NEVER
         self.tried: tuple[Backend, ...] = ()
         self.count: int = 0  # attempts that were made
-        self._free: int = 0  # of these, such as nobody listened to, and after which the request waited as if new
+        # Of these, such as cost nothing: nobody listened to them, and the request waited as if new; or they met a kept
+        # connection that was closed (keep-alive race).
+        self._free: int = 0
         self._wait_until: float = NEVER  # the end of its wait, if it has begun one
         self.current: Attempt | None = None
         self.waiting: Ticket | None = None
@@ -86,8 +89,9 @@ class Attempts:
 
         The time that is left, what was relayed (then the request is not `replayable`, nor is it when a part of its body
         is gone), the outcome table, the attempts that are left and the budget are asked in this order: only a yes is
-        paid for. Where nobody listened and nobody is usable the request waits like a new one, and no attempt is counted.
-        A Refusal: a retry is allowed, but no backend is left.
+        paid for. Where nobody listened and nobody is usable the request waits like a new one, and no attempt is counted;
+        nor is it where a kept connection turned out to be closed (keep-alive race): nobody has read the request, and the
+        next attempt is on a new connection. A Refusal: a retry is allowed, but no backend is left.
         """
         current = self.current
         if (
@@ -102,7 +106,9 @@ class Attempts:
             if verdict is not None:
                 self._free += 1
                 return self._take_up(verdict, now)
-        if self.count - self._free > self.retries.more_attempts or not self.pool.budget.withdraw(now):
+        if outcome is _STALE and self.retries.more_attempts:
+            self._free += 1
+        elif self.count - self._free > self.retries.more_attempts or not self.pool.budget.withdraw(now):
             return None
         self._remember(current, outcome)
         return self._take_up(self.pool.claim(self.ask, now, self.tried, self._wait_until), now)

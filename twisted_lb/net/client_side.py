@@ -15,6 +15,11 @@ class ClientSide:
     response, each ended by CRLF. A class and no typing.Protocol: compiled, its methods are called without a look-up.
     """
 
+    @property
+    def first(self) -> bool:
+        """Whether the request is the first of its client's connection, as far as is known."""
+        return True
+
     def who(self) -> str:
         """The address that is connected to us: the client's, or that of a proxy in front of it."""
         raise NotImplementedError

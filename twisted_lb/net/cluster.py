@@ -17,7 +17,7 @@ from twisted_lb.core.snapshot import PoolSnapshot
 from twisted_lb.net.clock import Timer
 from twisted_lb.net.dialer import Attempt
 from twisted_lb.net.runtime import Runtime
-from twisted_lb.net.settings import UpstreamRules
+from twisted_lb.net.settings import AUTO, UpstreamRules
 from twisted_lb.net.upstream import Keeper, Requester, Upstream
 
 # Of a backend's idle timeout, announced or observed, this part is used: the rest is for requests that are on their way
@@ -27,15 +27,72 @@ _IDLE_TIMEOUT_MARGIN: Final = 0.8
 _LEARNED_FOR_S: Final = 600.0
 # A connection that is closed sooner was not closed for being idle, but by a worker that ends.
 _LEAST_S: Final = 0.1
+# A close within this time of an answer that did not announce it is early: whoever uses such a connection may meet it.
+_EARLY_S: Final = 1.0
+# For so long after an early close nothing that must not be repeated goes to that backend on a kept connection.
+_WARY_S: Final = 60.0
+# A backend is trusted with a client's first request that must not be repeated once it has kept so many connections idle
+# for _EARLY_S, within two of these periods, and closed none early.
+_TRUSTED_AFTER: Final = 100
+_TRUST_PERIOD_S: Final = 300.0
+# With `max_idle = "auto"` so many idle connections are kept at least, and those in use at once in two of these periods.
+_LEAST_KEPT: Final = 32
+_PEAK_PERIOD_S: Final = 30.0
+
+
+class _Recent:
+    """A number of the last while: of the present period and of the one before it."""
+
+    __slots__ = ("before", "ends_at", "now", "period_s")
+
+    def __init__(self, period_s: float) -> None:
+        self.period_s: Final = period_s
+        self.now: int = 0
+        self.before: int = 0
+        self.ends_at: float = -NEVER
+
+    def roll(self, now: float) -> None:
+        """Begin the next period if this one is over."""
+        if now >= self.ends_at:
+            # Nothing of the period before counts where a whole one has passed since.
+            self.before = self.now if now < self.ends_at + self.period_s else 0
+            self.now = 0
+            self.ends_at = now + self.period_s
 
 
 class _Kept:
-    """The idle connections to one backend, the one used last at the end, and the backend's idle timeout as observed."""
+    """The idle connections to one backend, the one used last at the end, and what was seen of how the backend keeps them."""
 
     def __init__(self) -> None:
         self.idle: list[Upstream] = []
         self.idle_timeout_s: float = NEVER
         self.learned_until: float = NEVER
+        self.wary_until: float = -NEVER  # it has closed one early
+        self.kept_long: Final = _Recent(_TRUST_PERIOD_S)  # connections that it kept idle for _EARLY_S
+        self.peak: Final = _Recent(_PEAK_PERIOD_S)  # most that were in use at once
+
+    def saw_kept(self, now: float) -> None:
+        """A connection that was idle for _EARLY_S is there."""
+        self.kept_long.roll(now)
+        self.kept_long.now += 1
+
+    def saw_early_close(self, now: float) -> None:
+        """The backend closed a connection within _EARLY_S of its answer, and had not announced it."""
+        self.wary_until = now + _WARY_S
+        self.kept_long.now = self.kept_long.before = 0
+
+    def trusted(self, now: float) -> bool:
+        """Whether a request that must not be repeated, and that no other one of its client came before, may take one."""
+        self.kept_long.roll(now)
+        return self.kept_long.now + self.kept_long.before >= _TRUSTED_AFTER
+
+    def most(self, now: float, in_use: int) -> int:
+        """How many idle connections are worth keeping while so many are in use."""
+        peak = self.peak
+        if now >= peak.ends_at:
+            peak.roll(now)
+        peak.now = max(peak.now, in_use)
+        return max(peak.now, peak.before, _LEAST_KEPT)
 
 
 class Waiter(Protocol):
@@ -220,11 +277,13 @@ class Cluster(Keeper):
 
     # Connections.
 
-    def take(self, backend: Backend, repeatable: bool, now: float) -> Upstream | None:
+    def take(self, backend: Backend, repeatable: bool, now: float, *, first: bool = False) -> Upstream | None:
         """Take an idle connection, the one used last, or None when a new one has to be made.
 
         A request that is not `repeatable` takes one only if it was in use within `reuse_unsafe_within_s`: the backend
-        may just be closing it (keep-alive race), which a retry would have to repair, and here none is allowed.
+        may just be closing it (keep-alive race), which a retry would have to repair, and here none is allowed. Unless
+        `reuse_always`, it takes none of a backend that has closed one early; nor, where it is its client's `first`, of one
+        that is not known to keep them: its client has a new connection and no reason to expect a race (`http-reuse safe`).
         """
         kept = self._kept.get(backend)
         if kept is None or not kept.idle:
@@ -232,9 +291,16 @@ class Cluster(Keeper):
         upstream = kept.idle[-1]
         if now >= upstream.reuse_until:
             return None  # its deadline closes it, and those below it
-        if not repeatable and now - upstream.idle_since >= self.upstream_rules.reuse_unsafe_within_s:
-            return None
-        upstream.idle_s = now - upstream.idle_since
+        idle_s = now - upstream.idle_since
+        if not repeatable:
+            rules = self.upstream_rules
+            if idle_s >= rules.reuse_unsafe_within_s:
+                return None
+            if not rules.reuse_always and (now < kept.wary_until or (first and not kept.trusted(now))):
+                return None
+        if idle_s >= _EARLY_S:
+            kept.saw_kept(now)
+        upstream.idle_s = idle_s
         return kept.idle.pop()
 
     def put(self, upstream: Upstream, now: float, announced_s: int) -> bool:
@@ -245,7 +311,7 @@ class Cluster(Keeper):
         if (
             self._closed
             or upstream.backend.removed
-            or rules.max_idle <= 0
+            or rules.max_idle == 0
             or upstream.requests >= rules.max_requests
             or now - upstream.opened_at >= rules.max_age_s
             or announced_s == 0
@@ -262,7 +328,8 @@ class Cluster(Keeper):
         upstream.idle_since = now
         upstream.reuse_until = now + idle_timeout_s
         kept.idle.append(upstream)
-        if len(kept.idle) > rules.max_idle:
+        most = kept.most(now, upstream.backend.in_flight) if rules.max_idle == AUTO else rules.max_idle
+        if len(kept.idle) > most:
             kept.idle.pop(0).close()
         return True
 
@@ -273,7 +340,11 @@ class Cluster(Keeper):
         Nothing is learnt while it keeps another one that has been idle for longer.
         """
         kept = self._kept.get(upstream.backend)
-        if kept is None or idle_s < _LEAST_S:
+        if kept is None:
+            return
+        if idle_s < _EARLY_S:
+            kept.saw_early_close(now)
+        if idle_s < _LEAST_S:
             return
         if kept.idle and kept.idle[0] is not upstream and now - kept.idle[0].idle_since > idle_s:
             return
@@ -305,8 +376,8 @@ class Cluster(Keeper):
         kept = self._kept.get(upstream.backend)
         if kept is not None and upstream in kept.idle:
             kept.idle.remove(upstream)
-            if not kept.idle and kept.idle_timeout_s == NEVER:
-                del self._kept[upstream.backend]
+            if self.clock.now - upstream.idle_since >= _EARLY_S:
+                kept.saw_kept(self.clock.now)
 
     def _forget_idle_timeout(self, name: str) -> None:
         """Forget the idle timeout of the backend of this name: it went away, and may come back configured otherwise."""

@@ -237,7 +237,9 @@ class Exchange(Requester):
         cluster = self._cluster
         if not new_connection:
             repeatable = self.attempts.idempotent and (self.head.fields.framing == 0 or self._body_repeatable())
-            upstream = cluster.take(lease.backend, repeatable, self._clock.now)
+            upstream = cluster.take(
+                lease.backend, repeatable, self._clock.now, first=not repeatable and self.client.first
+            )
             if upstream is not None:
                 self.connected(upstream)
                 return

@@ -271,6 +271,11 @@ class Http1(ClientSide, Receiver, Speaker):
 
     # Responses out.
 
+    @property
+    def first(self) -> bool:
+        """See ClientSide."""
+        return self.requests == 1
+
     def who(self) -> str:
         """See ClientSide."""
         return self._connection.client.address.decode("ascii")

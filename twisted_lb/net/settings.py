@@ -114,12 +114,17 @@ class RouteRules:
         return b", ".join(token for token in tokens(fields.upgrade) if token in self.upgrades)
 
 
+# `UpstreamRules.max_idle`: as many idle connections are kept as were in use at once.
+AUTO: Final = -1
+
+
 class UpstreamRules:
     """A pool's rules, for the connections to its backends. Read at each claim or connect: a change is an assignment.
 
-    Of idle connections (keep-alive) at most `max_idle` are kept for each backend, for `idle_s` seconds, `max_requests`
-    requests and `max_age_s` seconds of life; a request that must not be sent twice takes only one that was in use less
-    than `reuse_unsafe_within_s` ago. `limits` are those of the heads of responses.
+    Of idle connections (keep-alive) at most `max_idle` are kept for each backend (AUTO: as many as were in use at once),
+    for `idle_s` seconds, `max_requests` requests and `max_age_s` seconds of life; a request that must not be sent twice
+    takes only one that was in use less than `reuse_unsafe_within_s` ago, and, unless `reuse_always`, only where the backend
+    was not seen to close kept connections early. `limits` are those of the heads of responses.
     """
 
     def __init__(
@@ -132,6 +137,7 @@ class UpstreamRules:
         max_requests: int,
         max_age_s: float,
         reuse_unsafe_within_s: float,
+        reuse_always: bool = False,
     ) -> None:
         self.connect_s: Final = connect_s
         self.limits: Final = limits
@@ -140,3 +146,4 @@ class UpstreamRules:
         self.max_requests: Final = max_requests
         self.max_age_s: Final = max_age_s
         self.reuse_unsafe_within_s: Final = reuse_unsafe_within_s
+        self.reuse_always: Final = reuse_always
