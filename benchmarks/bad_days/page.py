@@ -52,7 +52,7 @@ REMARKS = """
   default an attempt may take all of `response_head_s`: then no time is left for another one, and the client gets a 504.
 - **A connection that its backend closes** is not used for a POST on the brink of it: after the first close seen, none is used beyond 0.8 of that
   time. A peer that uses it fails requests as soon as the network takes time, and may not repeat them. The first close of a backend is met like
-  theirs if it comes within the second (`upstream.reuse_unsafe_within_s`) in which a POST may take a kept connection.
+  theirs if it comes within the second (`upstream.reuse_unsafe_within_s`) in which a POST may take a kept connection. (Measured before `upstream.reuse = "safe"` was the default.)
 - **Slow bodies** end: `limits.client_bytes_per_s` bounds what a body that drips may take, where a timeout between its pieces never does.
 - **Answers that are sipped**, of a MiB, wait in the kernel's buffers and cost no proxy anything. Of those that do not fit, `client_bytes_per_s`
   bounds the time as well.

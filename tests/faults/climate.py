@@ -51,6 +51,7 @@ def settings(rng: random.Random, names: Sequence[str], *, finish_half_closed: bo
     apart = random.Random()  # what it draws moves nothing else of the story
     apart.setstate(rng.getstate())
     queue = {"no_backend_s": apart.choice([0.0, 0.3, 1.0, 1.0, 3.0]), "most": apart.choice([1, 3, 1000])}
+    reuse = apart.choice(["safe", "always", "always"])
     return LoadBalancerConfig.model_validate(
         {
             "backends": names,
@@ -64,6 +65,7 @@ def settings(rng: random.Random, names: Sequence[str], *, finish_half_closed: bo
                 "idle_s": 4.0,
                 "max_requests": 8,
                 "max_age_s": 20.0,
+                "reuse": reuse,
             },
             "health_check": {
                 "interval_s": CHECK_INTERVAL_S if checked else 0.0,
