@@ -274,7 +274,7 @@ class LoadBalancerService(MultiService):
         plane, self._plane = self._plane, None
         if plane is not None:
             if self._own is not None:
-                self._own.stopping()
+                self._own.stopping(succeeded=self._succeeded)
             yield self._left(plane)
             if self._own is not None:
                 self._own.ended()
