@@ -581,6 +581,18 @@ async def test_until_its_checks_have_said_something_it_is_not_ready():
     assert service.readiness().text == "not ready: not running\n"
 
 
+class StoppingProcess:
+    """The process of a service, as far as a stop tells it."""
+
+    succeeded = False
+
+    def stopping(self, *, succeeded: bool) -> None:
+        self.succeeded = succeeded
+
+    def ended(self) -> None:
+        """The service has stopped."""
+
+
 @pytest_twisted.ensureDeferred
 async def test_one_that_is_succeeded_leaves_its_probes_to_its_successor_at_once(backend):
     """Those that are connected too: a prober that keeps its connection would hear of a stop for as long as the drain lasts."""
@@ -595,8 +607,10 @@ async def test_one_that_is_succeeded_leaves_its_probes_to_its_successor_at_once(
         kept.setblocking(False)
         while not service._status[0].accepted:
             await deferLater(reactor, 0.01)
+        own = service._own = StoppingProcess()
         service._succeeded = True  # as `taken_over`, which would stop the reactor of this test
         stopped = service.stopService()
+        assert own.succeeded
         with pytest.raises(ConnectError):
             await ask(status, b"/-/ready")
         while True:
