@@ -86,8 +86,8 @@ class House:
         self.told.clear()
         return taken
 
-    def end(self) -> list[str]:
-        self.process.stopping()
+    def end(self, *, succeeded: bool = False) -> list[str]:
+        self.process.stopping(succeeded=succeeded)
         self.process.ended()
         assert self.clock.getDelayedCalls() == []
         return self.take()
@@ -114,8 +114,18 @@ def test_alone_it_is_ready_when_the_first_checks_are_in(house):
 def test_a_predecessor_is_relieved_once_this_one_accepts_and_can_be_followed_itself(house):
     one = house(takeover="/run/lb")
     assert one.begin(predecessor=True) == ["tune"]
-    assert one.started() == ["accept", "open the takeover", "relieve", "tell: ready, took over"]
+    assert one.started() == ["accept", "open the takeover", "tell: ready, took over", "relieve"]
     assert one.end() == ["tell: stopping", "close the takeover"]
+
+
+def test_one_that_is_succeeded_tells_the_service_manager_nothing_more(house):
+    """STOPPING=1, of whatever process, is the end of the service; and a successor that hangs must not seem alive."""
+    one = house(takeover="/run/lb", watchdog_s=5.0)
+    one.begin()
+    one.started()
+    one.process.stopping(succeeded=True)
+    one.clock.advance(60)
+    assert one.end(succeeded=True) == ["close the takeover"]
 
 
 def test_without_a_predecessor_it_can_be_followed_at_once(house):
@@ -135,7 +145,7 @@ def test_one_that_has_sockets_serves_though_nobody_can_follow(house, logged_erro
     globalLogPublisher.addObserver(events.append)
     one = house(takeover="/refused")
     one.begin(predecessor=True)
-    assert one.started() == ["accept", "relieve", "tell: ready, took over"]
+    assert one.started() == ["accept", "tell: ready, took over", "relieve"]
     globalLogPublisher.removeObserver(events.append)
     assert "Permission denied" in str(events[0]["error"])
     one.end()

@@ -581,6 +581,49 @@ async def test_until_its_checks_have_said_something_it_is_not_ready():
     assert service.readiness().text == "not ready: not running\n"
 
 
+class StoppingProcess:
+    """The process of a service, as far as a stop tells it."""
+
+    succeeded = False
+
+    def stopping(self, *, succeeded: bool) -> None:
+        self.succeeded = succeeded
+
+    def ended(self) -> None:
+        """The service has stopped."""
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_that_is_succeeded_leaves_its_probes_to_its_successor_at_once(backend):
+    """Those that are connected too: a prober that keeps its connection would hear of a stop for as long as the drain lasts."""
+    service = LoadBalancerService(config(backend.site.port, status="127.0.0.1:0"))
+    service.startService()
+    status = status_of(service)
+    engine = service.engine
+    slow = ask(service.port, b"/?delay=0.5")
+    while not engine.exchanges:
+        await deferLater(reactor, 0.01)
+    with socket.create_connection(("127.0.0.1", status)) as kept:
+        kept.setblocking(False)
+        while not service._status[0].accepted:
+            await deferLater(reactor, 0.01)
+        own = service._own = StoppingProcess()
+        service._succeeded = True  # as `taken_over`, which would stop the reactor of this test
+        stopped = service.stopService()
+        assert own.succeeded
+        with pytest.raises(ConnectError):
+            await ask(status, b"/-/ready")
+        while True:
+            try:
+                assert kept.recv(1) == b""
+                break
+            except BlockingIOError:
+                await deferLater(reactor, 0.01)
+        assert engine.exchanges == 1
+    await stopped
+    assert (await slow).startswith(b"HTTP/1.1 200 ")
+
+
 @pytest_twisted.ensureDeferred
 async def test_in_its_grace_it_is_not_ready_and_accepts(backend):
     service = LoadBalancerService(config(backend.site.port, status="127.0.0.1:0", ready_grace_s=60.0))

@@ -78,10 +78,12 @@ class Process:
 @pytest.fixture
 def start():
     """Starts processes; afterwards every signal means what it meant before."""
-    before = {number: signal.getsignal(number) for number in (HUP, USR1, USR2, QUIT, TERM)}
+    before = {number: signal.getsignal(number) for number in (HUP, USR1, USR2, QUIT)}
     made: list[Process] = []
 
     def one(**options) -> Process:
+        if not made:  # only now: with the first test of a run the reactor starts, and hears it
+            before[TERM] = signal.getsignal(TERM)
         made.append(Process(**options))
         made[-1].signals.install()
         return made[-1]
@@ -226,6 +228,27 @@ def test_while_stopping_the_reactors_signals_end_the_wait():
         reactor.settle()
         assert (hurried, reactor.stopped_by) == (["hurry"], [])
         restore()
+        os.kill(os.getpid(), TERM)
+        assert reactor.stopped_by == [TERM]
+    finally:
+        signal.signal(TERM, before)
+
+
+def test_while_several_stop_a_signal_ends_the_wait_of_each_that_still_stops():
+    reactor = Reactor()
+    before = signal.signal(TERM, reactor.sigTerm)
+    try:
+        hurried: list[str] = []
+        restore_first = while_stopping(reactor, lambda: hurried.append("first"))
+        restore_second = while_stopping(reactor, lambda: hurried.append("second"))
+        os.kill(os.getpid(), TERM)
+        reactor.settle()
+        assert hurried == ["first", "second"]
+        restore_first()
+        os.kill(os.getpid(), TERM)
+        reactor.settle()
+        assert (hurried, reactor.stopped_by) == (["first", "second", "second"], [])
+        restore_second()
         os.kill(os.getpid(), TERM)
         assert reactor.stopped_by == [TERM]
     finally:

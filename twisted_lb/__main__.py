@@ -12,9 +12,16 @@ def _end(number: int, _frame: object) -> None:
     os._exit(128 + number)
 
 
+def _pass(number: int, _frame: object) -> None:
+    """Nothing: no log file is open yet that could be reopened."""
+
+
 if __name__ == "__main__":
-    # Before all that takes time: a container that is stopped while it starts must not wait to be killed.
+    # Before all that takes time: a container that is stopped while it starts must not wait to be killed, and a logrotate
+    # that comes meanwhile must not end it.
     signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGUSR1, _pass)
+    signal.signal(signal.SIGUSR2, _pass)
 
 USAGE = """\
 usage: python -m twisted_lb lb [-h] -b HOST:PORT [HOST:PORT ...] [...]

@@ -16,7 +16,7 @@ from twisted_lb.probes import Probe, ProbeResult
 # Jitter: probes in step would hit all backends, and from all balancers, at once (thundering herd). HAProxy advises 2 to
 # 5 %.
 JITTER: Final = 0.10
-# The first probe of each backend comes within this time, spread.
+# The first probe of each backend comes within this time, spread; sooner where requests wait.
 FIRST_WITHIN_S: Final = 1.0
 # How soon a backend is probed that traffic found closed.
 _AT_ONCE_S: Final = 0.01
@@ -60,7 +60,7 @@ class Checks:
         for name in [n for n, loop in self._loops.items() if wanted.get(n) != loop.address]:
             self._loops.pop(name).stop()
         new = [name for name in wanted if name not in self._loops]
-        within = min(self.interval_s, FIRST_WITHIN_S)
+        within = min(self.interval_s, _AWAITED_S if self._awaited else FIRST_WITHIN_S)
         for index, name in enumerate(new):
             loop = self._loops[name] = _Loop(self, name, wanted[name])
             # One in each slice, at random within it: spread, however many there are.

@@ -175,15 +175,15 @@ class DataPlane:
         """Replace the backends of a pool: its picker, connections and checks are told alike."""
         self.clusters[pool].update(backends)
 
-    def drain(self, max_s: float) -> Deferred[None]:
+    def drain(self, max_s: float, *, handed_on: bool = False) -> Deferred[None]:
         """Graceful drain: stop listening, let exchanges finish, fire when no client is left, after `max_s` seconds, or
-        at `hurry`. Who is left then is cut by `close`.
+        at `hurry`. Who is left then is cut by `close`. `handed_on`: see `Listener.stop`.
         """
         self.runtime.clock.read()  # nothing may have happened for a while
         for frontend in self.frontends.values():
             frontend.draining = True
         for listener in self._all_listeners:
-            listener.stop()
+            listener.stop(handed_on=handed_on)
         if self.runtime.poller is not None:
             self.runtime.poller.flush()
         for frontend in self.frontends.values():

@@ -34,9 +34,9 @@ class Notify:
         """A reload begins; `ready` ends it."""
         self._tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
-    def stopping(self, why: str = "") -> None:
+    def stopping(self) -> None:
         """The stop begins."""
-        self._tell("STOPPING=1", f"STATUS={why or 'stopping'}")
+        self._tell("STOPPING=1", "STATUS=stopping")
 
     def alive(self) -> None:
         """The process is alive (watchdog)."""

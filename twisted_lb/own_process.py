@@ -81,9 +81,11 @@ class OwnProcess:
                     self._open(self._takeover)
             except StartError as error:
                 _log.error("{error}", error=error)
+        # First of all who is the main process now: the end of the predecessor is no news of the service.
+        self._notify.ready(took_over=predecessor is not None)
+        if predecessor is not None:
             predecessor.relieve()
             _log.info("took over from process {pid}", pid=predecessor.pid)
-        self._notify.ready(took_over=predecessor is not None)
 
     def _open(self, takeover: Takeover) -> None:
         try:
@@ -99,9 +101,14 @@ class OwnProcess:
         """A reload is over."""
         self._notify.ready()
 
-    def stopping(self) -> None:
-        """The service stops: nobody takes over from it any more, nor does it from others."""
-        self._notify.stopping()
+    def stopping(self, *, succeeded: bool = False) -> None:
+        """The service stops: nobody takes over from it any more, nor does it from others. `succeeded`: its successor is the
+        service now, and the only one that speaks to the service manager.
+        """
+        if succeeded:
+            self._end_watchdog()
+        else:
+            self._notify.stopping()
         if self._looking is not None and self._looking.running:
             self._looking.stop()
         self._looking = None
@@ -111,6 +118,9 @@ class OwnProcess:
 
     def ended(self) -> None:
         """The service has stopped."""
+        self._end_watchdog()
+
+    def _end_watchdog(self) -> None:
         if self._watchdog is not None:
             self._watchdog.stop()
             self._watchdog = None

@@ -274,7 +274,7 @@ class LoadBalancerService(MultiService):
         plane, self._plane = self._plane, None
         if plane is not None:
             if self._own is not None:
-                self._own.stopping()
+                self._own.stopping(succeeded=self._succeeded)
             yield self._left(plane)
             if self._own is not None:
                 self._own.ended()
@@ -288,12 +288,15 @@ class LoadBalancerService(MultiService):
         """Drain the data plane and close it; a second signal ends the wait."""
         if self._readiness is not None:
             self._readiness.leaving = True
+        handed_on = self._succeeded
+        if handed_on:
+            self._leave_probes()
         self._draining = plane
         restore = while_stopping(self._reactor, self._hurry)
         try:
             hurried = yield self._accepting_on(plane)
             most_s = self._plan.tunnel_drain_s if self._patient else self._plan.drain_s
-            yield plane.drain(0.0 if hurried else most_s)
+            yield plane.drain(0.0 if hurried else most_s, handed_on=handed_on)
         finally:
             restore()
             self._draining, self._grace, self._patient, self._succeeded = None, None, False, False
@@ -304,6 +307,13 @@ class LoadBalancerService(MultiService):
         self._status, self._status_site, self._readiness = [], None, None
         plane.close()
         release(plane.runtime, self._reactor)
+
+    def _leave_probes(self) -> None:
+        """Leave `/-/ready` to the instance that has taken over: it shares the status socket, and the drain may last long."""
+        for listener in self._status:
+            listener.stop(handed_on=True)
+        if self._status_site is not None:
+            self._status_site.leave()
 
     def _accepting_on(self, plane: DataPlane) -> Deferred[bool]:
         """Accept for a while though traffic is not wanted any more; fires with whether a second signal ended that."""

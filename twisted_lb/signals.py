@@ -107,21 +107,41 @@ def has_terminal() -> bool:
     return True
 
 
+class _Hurry:
+    """What SIGINT or SIGTERM does while stops are under way: all of them hear it, the services of one process that stop
+    together. `before` is the handler that comes back when the last one is over.
+    """
+
+    def __init__(self, reactor: Any, before: Any) -> None:
+        self.before: Final = before
+        self.calls: Final[list[Call]] = []
+        self._reactor: Final = reactor
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        for call in self.calls:
+            self._reactor.callFromThread(call)
+
+
 def while_stopping(reactor: Any, hurry: Call) -> Call:
-    """While a stop is under way, let SIGINT and SIGTERM call `hurry`; returns what puts the old handlers back.
+    """While a stop is under way, let SIGINT and SIGTERM call `hurry`; returns what ends that, and puts the old handlers
+    back after the last stop.
 
     Only in place of the reactor's own handlers, which would merely complain that it is stopping already.
     """
-    old: dict[int, Any] = {}
+    heard: dict[int, _Hurry] = {}
     for number in (signal.SIGINT, signal.SIGTERM):
-        handler = signal.getsignal(number)
-        installed_by: Any = getattr(handler, "__self__", None)
-        if installed_by is reactor:
-            old[number] = handler
-            signal.signal(number, lambda *_: reactor.callFromThread(hurry))
+        handler: Any = signal.getsignal(number)
+        if getattr(handler, "__self__", None) is reactor:
+            handler = _Hurry(reactor, handler)
+            signal.signal(number, handler)
+        if isinstance(handler, _Hurry):
+            handler.calls.append(hurry)
+            heard[number] = handler
 
     def restore() -> None:
-        for number, handler in old.items():
-            signal.signal(number, handler)
+        for number, handler in heard.items():
+            handler.calls.remove(hurry)
+            if not handler.calls:
+                signal.signal(number, handler.before)
 
     return restore

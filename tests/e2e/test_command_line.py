@@ -375,7 +375,7 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 """
 
 
-def test_the_module_hears_sigterm_while_it_is_still_being_imported(tmp_path: Path) -> None:
+def test_the_module_hears_sigterm_while_it_is_still_being_imported_and_survives_a_logrotate(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(SLOW)
     words = [sys.executable, "-m", "twisted_lb", "lb", *B, "-p", "0"]
     path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -384,6 +384,8 @@ def test_the_module_hears_sigterm_while_it_is_still_being_imported(tmp_path: Pat
         assert process.stdout is not None
         try:
             assert process.stdout.readline() == "importing\n"
+            process.send_signal(signal.SIGUSR1)
+            process.send_signal(signal.SIGUSR2)
         finally:
             process.terminate()
         assert process.wait(PATIENCE_S) == -signal.SIGTERM

@@ -222,6 +222,8 @@ def test_a_tunnel_outlives_its_instance(world):
         new = instances.start()
         new.wait_for("took over")
         time.sleep(0.5)  # longer than drain_s
+        # While the old one drains, for an hour perhaps, whoever asks hears the new one.
+        assert {ready(instances.status) for _ in range(20)} == {200}
         backend.sendall(b"\x81\x02hi")
         assert client.recv(100) == b"\x81\x02hi"
         assert old.process.poll() is None
@@ -230,6 +232,15 @@ def test_a_tunnel_outlives_its_instance(world):
         assert old.wait() == 0
         client.close()
         backend.close()
+
+
+def ready(port: int) -> int:
+    """The status that a probe is told."""
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
+    client.request("GET", "/-/ready")
+    status = client.getresponse().status
+    client.close()
+    return status
 
 
 def short_drain(world: Stage) -> Path:

@@ -32,7 +32,7 @@ def lonely(build):
     """One backend, which answers, and the queue as it is by default; `checked(interval)` makes it a checked one."""
 
     def make(interval_s: float, **options) -> House:
-        house = build(health_check={"interval_s": interval_s}, **{"queue": {"no_backend_s": 1.0}, **options})
+        house = build(**{"health_check": {"interval_s": interval_s}, "queue": {"no_backend_s": 1.0}, **options})
         house.server = house.backend("a:80")
         house.wait(3)
         return house
@@ -104,6 +104,19 @@ def test_without_checks_one_of_those_that_wait_knocks_four_times_a_second(lonely
     house.wait(0.2)
     assert {told(client) for client in clients} == {502, 503}
     assert house.cluster.snapshot().waiting == 0
+
+
+@pytest.mark.parametrize("initial", ["up", "down"])
+def test_who_waits_is_served_by_a_backend_that_is_added_as_soon_as_it_may_be(lonely, initial):
+    house = lonely(10.0, health_check={"interval_s": 10.0, "initial": initial}, queue={"no_backend_s": 0.5})
+    house.server.stop()
+    house.ask()
+    house.wait(1)
+    waiting = house.ask()
+    house.backend("b:80")
+    house.apply(backends=["a:80", "b:80"])
+    house.wait(0.3)
+    assert told(waiting) == 200
 
 
 def test_more_than_may_wait_are_refused_at_once(lonely):

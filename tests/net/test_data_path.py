@@ -959,6 +959,15 @@ def test_a_new_client_that_says_nothing_is_closed_in_silence_and_sooner(engine_w
     assert not client.was_reset
 
 
+def test_a_new_client_that_says_nothing_gives_its_place_at_once_also_where_it_does_not_close(engine_world):
+    world = engine_world()
+    client = world.client()
+    world.advance(9.9)
+    assert world.engine.gate.open == 1
+    world.advance(0.3)
+    assert (world.engine.gate.open, client.was_reset) == (0, False)
+
+
 def test_a_new_client_that_says_something_has_the_time_of_a_head(engine_world):
     world = engine_world(first_byte_s=2, head_s=5)
     client = world.client()
@@ -1111,8 +1120,10 @@ def test_a_close_of_ours_waits_for_what_the_client_has_still_sent(engine_world):
 def test_lingering_lasts_as_long_after_a_long_silence(engine_world):
     """The clock of the hot path is that of the last batch; deadlines bring their own."""
     world = engine_world()
-    client = world.client()
-    world.advance(10.2)
+    client = world.client().send(GET)
+    world.backend().send(OK)
+    client.read()
+    world.advance(75.2)
     client.read()
     assert client.closed
     world.advance(1.5)

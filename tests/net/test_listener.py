@@ -94,6 +94,17 @@ def test_stopping_takes_in_everybody_who_is_in_the_queue(hall):
         hall.connect(1)
 
 
+def test_the_queue_of_a_socket_that_is_handed_on_is_left_to_the_other_process(hall):
+    with hall.sock.dup() as theirs:
+        hall.connect(3)
+        hall.listener.stop(handed_on=True)
+        hall.world.run()
+        assert (hall.listener.accepted, hall.sock.fileno()) == (0, -1)
+        assert queued(theirs) == 3
+        hall.clients.append(socket.create_connection(("127.0.0.1", hall.port)))
+    assert hall.greeters == []
+
+
 def test_without_nodelay_on_each_it_is_inherited(hall):
     hall.connect(1)
     hall.world.run()

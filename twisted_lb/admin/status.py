@@ -50,6 +50,11 @@ class StatusSite:
         """A protocol for one connection."""
         return self._factory.buildProtocol(None)
 
+    def leave(self) -> None:
+        """Close all connections, each after what it was answered: another instance answers from now on."""
+        for protocol in list(self._factory.protocols):
+            protocol.transport.loseConnection()
+
     def close(self) -> None:
         """Cut all connections."""
         for protocol in list(self._factory.protocols):

@@ -137,8 +137,8 @@ class HealthCheckConfig(Model):
     initial: Literal["up", "down"] = Field(
         default="up",
         description="What a backend is taken for before its first probe, which comes within a second of its start or "
-        "addition. Danger: `down` answers 503 until then where no backend is known to be well; `up` sends requests to "
-        "whoever may not be.",
+        "addition. Danger: until then requests wait under `down`, or get 503 (`queue.no_backend_s`), where no backend is "
+        "known to be well; `up` sends requests to whoever may not be.",
     )
 
     @property

@@ -464,6 +464,8 @@ class Http1(ClientSide, Receiver, Speaker):
             self._fault(BadMessage(408, "the body stalled"))
         elif connection.keeps_up():
             pass  # it has got the time again
+        elif state is _IDLE and not connection.full and not self.requests:
+            self.retire()  # it has said nothing, and lingering would keep its place for longer
         elif state is _IDLE and not connection.full:
             self._close()
         else:

@@ -178,13 +178,15 @@ class Listener(Pollable):
     def crashed(self) -> None:
         """See Pollable: a listener outlives a bug in one connection."""
 
-    def stop(self) -> None:
-        """Accept all that is in the accept queue, then close. Harmless when stopped."""
+    def stop(self, *, handed_on: bool = False) -> None:
+        """Accept all that is in the accept queue, then close. Harmless when stopped. `handed_on`: another process accepts
+        on the socket too, and the accept queue is left to it.
+        """
         if not self._listening:
             self._sock.close()
             return
         # Bounded: the accept queue fills as long as it is there.
-        for _ in range(BACKLOG):
+        for _ in range(0 if handed_on else BACKLOG):
             if not self._accept():
                 break
         self._listening = False
