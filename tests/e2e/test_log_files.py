@@ -65,7 +65,8 @@ def test_after_a_rename_the_log_goes_on_in_a_file_of_that_name(world, tmp_path, 
 
 
 def test_a_log_is_bounded_with_its_old_files(world, tmp_path):
-    (tmp_path / "lb.toml").write_text('[log]\nrequests = "all"\nfile_bytes = 2000\nold_files = 2\n')
+    text = '[log]\nrequests = "all"\nfile_bytes = 2000\nold_files = 2\n[queue]\nno_backend_s = 0\n'
+    (tmp_path / "lb.toml").write_text(text)
     log = tmp_path / "logs" / "lb.log"
     log.parent.mkdir()
     _, port = started(world, "command", log, "--config", str(tmp_path / "lb.toml"))

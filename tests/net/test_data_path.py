@@ -968,6 +968,15 @@ def test_a_new_client_that_says_nothing_gives_its_place_at_once_also_where_it_do
     assert (world.engine.gate.open, client.was_reset) == (0, False)
 
 
+def test_a_new_client_that_says_nothing_has_no_longer_than_one_that_is_kept(engine_world):
+    world = engine_world(client_idle_s=3)
+    world.client()
+    world.advance(2.9)
+    assert world.engine.gate.open == 1
+    world.advance(0.3)
+    assert world.engine.gate.open == 0
+
+
 def test_a_new_client_that_says_something_has_the_time_of_a_head(engine_world):
     world = engine_world(first_byte_s=2, head_s=5)
     client = world.client()

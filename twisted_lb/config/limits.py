@@ -10,8 +10,8 @@ class TimeoutsConfig(Model):
 
     first_byte_s: Seconds = Field(
         default=10,
-        description="For a new client to say anything at all; then its connection is closed without a word. Danger: short "
-        "values cut browsers that connect ahead of time.",
+        description="For a new client to say anything at all, `client_idle_s` at most; then its connection is closed without "
+        "a word. Danger: short values cut browsers that connect ahead of time.",
     )
     head_s: Seconds = Field(
         default=10,

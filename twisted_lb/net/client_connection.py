@@ -94,7 +94,7 @@ class ClientConnection:
             return False
         self._inside = key
         transport.registerProducer(producer, True)
-        self.arm(rules.first_byte_s)
+        self.arm(min(rules.first_byte_s, rules.idle_s))
         return True
 
     def lost(self) -> None:
