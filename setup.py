@@ -37,6 +37,7 @@ COMPILED = sorted(
                 "frontend",
                 "http1",
                 "interfaces",
+                "kept",
                 "listener",
                 "outgoing",
                 "poller",
