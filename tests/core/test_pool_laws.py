@@ -167,7 +167,7 @@ class PoolMachine(RuleBasedStateMachine):
         on_trial = {backend for backend in self.pool.backends.values() if backend.ejection.on_trial}
         verdict = self.pool.claim(ANY, self.now, avoid)
         if isinstance(verdict, Ticket):
-            assert len(self.tickets) < QUEUE
+            assert len(self.tickets) < QUEUE + self.room(avoid)
             assert verdict.until >= self.now + WAIT_S
             self.tickets.append(verdict)
             return None
@@ -177,6 +177,14 @@ class PoolMachine(RuleBasedStateMachine):
         assert not self.tickets, "somebody went past those that wait"
         self.leased(verdict, avoid, on_trial)
         return verdict
+
+    def room(self, tried):
+        """How many of those that wait are served as soon as they are asked."""
+        most = self.pool.settings.max_in_flight
+        return sum(
+            1 if backend.ejection.active else most - backend.in_flight if most else len(self.tickets) + 1
+            for backend in self.open_to(tried)
+        )
 
     def open_to(self, tried):
         return [backend for backend in self.pool.backends.values() if backend.available and backend not in tried]
@@ -308,7 +316,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     @invariant()
     def those_that_wait_are_counted_and_the_first_expires_first(self):
-        assert self.pool.snapshot().waiting == len(self.tickets) <= QUEUE
+        assert self.pool.snapshot().waiting == len(self.tickets)
         untils = [ticket.until for ticket in self.tickets]
         assert untils == sorted(untils)
         assert self.pool.wait_due == (untils[0] if untils else NEVER)

@@ -243,6 +243,43 @@ def test_while_somebody_else_is_usable_as_many_checks_as_ever_are_needed():
     assert not a.usable
 
 
+def test_a_queue_that_is_about_to_be_served_is_not_full():
+    """Between the return of a backend and the end of that turn whoever came was told 503."""
+    pool = waiting_pool("a:1", max_queued=1, most=0)
+    pool.observe_probe(pool.backends["a:1"], False, "refused", 0.0, silent=True)
+    first = wait(pool)
+    assert pool.claim(ANY, 1.0) is Refusal.NO_BACKEND
+    pool.observe_probe(pool.backends["a:1"], True, "status 200", 1.0)
+    second = wait(pool, 1.0)
+    granted = pool.grants(1.0)
+    assert [ticket for ticket, _ in granted] == [first, second]
+    assert all(isinstance(verdict, Lease) for _, verdict in granted)
+
+
+def test_nor_is_one_whose_backend_has_room_again():
+    pool = waiting_pool("a:1", max_queued=1)
+    lease = claim(pool)
+    first = wait(pool)
+    assert pool.claim(ANY, 1.0) is Refusal.NO_BACKEND
+    pool.settle(lease, Outcome.OK, 1.0)
+    second = wait(pool, 1.0)
+    assert pool.claim(ANY, 1.0) is Refusal.NO_BACKEND, "there is room for one, and one waits for that"
+    assert [ticket for ticket, _ in pool.grants(1.0)] == [first]
+    assert pool.claim(ANY, 1.0) is Refusal.NO_BACKEND
+    pool.withdraw(second)
+
+
+def test_nor_is_one_that_waits_for_a_trial_which_is_due():
+    pool = waiting_pool("a:1", checked=False, max_queued=1, most=0)
+    pool.settle(claim(pool), Outcome.REFUSED, 0.0)
+    first = wait(pool)
+    pool.tick(0.25)
+    second = wait(pool, 0.25)
+    assert pool.claim(ANY, 0.25) is Refusal.NO_BACKEND
+    assert [ticket for ticket, _ in pool.grants(0.25)] == [first]
+    pool.withdraw(second)
+
+
 # A wait in the place of an attempt.
 
 

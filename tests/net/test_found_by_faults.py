@@ -8,6 +8,7 @@ from twisted.web.server import Site
 from world import World
 
 from twisted_lb.config import LoadBalancerConfig
+from twisted_lb.core.events import Event, PoolRecovered
 from twisted_lb.net.foreign import Foreign
 from twisted_lb.net.http1 import Http1
 from twisted_lb.net.resource import BalancedReverseProxyResource
@@ -186,3 +187,30 @@ def test_a_body_that_is_delivered_while_nobody_takes_it_is_read_on_afterwards():
     assert not transport.paused
     foreign.connectionLost(Failure(ConnectionDone()))
     world.close()
+
+
+def test_a_request_that_comes_in_the_turn_in_which_a_backend_is_back_is_not_refused_because_the_queue_is_still_full():
+    """Those who waited were served at the end of that turn, and whoever came before was told 503."""
+    clock = HeapClock()
+    network = MemoryNetwork(clock)
+
+    def hear(event: Event) -> None:
+        if isinstance(event, PoolRecovered):
+            late.dataReceived(GET % 2)
+
+    config = LoadBalancerConfig(backends=["a:80"], queue={"most": 1}, health_check={"interval_s": 1000.0})
+    balanced = Balanced(config, network, hear=hear)
+    ScriptedBackend(network, "a:80")
+    late = Foreign(balanced.runtime.clock, Http1(balanced.frontend))
+    late.makeConnection(Deaf())
+    balanced.cluster.observe_probe("a:80", False, "refused", silent=True)
+    first = ScriptedClient(network, "lb:8080").send(GET % 1)
+    clock.settle()
+    assert balanced.cluster.snapshot().waiting == 1
+    balanced.cluster.observe_probe("a:80", True, "status 200")
+    clock.settle()
+    assert [record.status for record in balanced.records] == [200, 200]
+    first.close()
+    late.connectionLost(Failure(ConnectionDone()))
+    balanced.close()
+    clock.settle()

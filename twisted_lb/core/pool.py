@@ -183,15 +183,32 @@ class Pool:
 
     def _may_wait(self, tried: Sequence[Backend]) -> bool:
         """Whether the queue has room, and there is somebody to wait for: a usable backend that is full and was not tried,
-        or, where nobody is usable, any that is READY.
+        or, where nobody is usable, any that is READY. Whoever is served before this turn is over takes no room.
         """
         settings = self.settings
-        if len(self._queue.tickets) >= settings.max_queued or settings.queue_wait_s <= 0:
+        most = settings.max_queued
+        if not most or settings.queue_wait_s <= 0:
+            return False
+        waiting = len(self._queue.tickets)
+        if waiting >= most and waiting >= most + self._room(tried):
             return False
         members = self.backends.values()
         if self._exhausted:
             return any(one.admin is AdminState.READY for one in members)
         return any(one.usable and one not in tried for one in members)
+
+    def _room(self, tried: Sequence[Backend]) -> int:
+        """For how many requests the available backends have room now, those left out that were tried."""
+        room = 0
+        for one in self.backends.values():
+            if one.available and one not in tried:
+                if one.ejection.active:
+                    room += 1  # a trial
+                elif self.counts.most:
+                    room += self.counts.most - one.load_now
+                else:
+                    return len(self._queue.tickets)
+        return room
 
     def _hasten(self, now: float) -> None:
         """Requests wait, nobody is usable and nobody checks: trials come soon."""
