@@ -19,6 +19,8 @@ class Actor:
         self._until: Callable[[], object] | None = None
         self._alarm = None
         self._telling = False
+        self._frozen = False
+        self._missed = False  # something that came about while it was frozen
 
     @property
     def done(self) -> bool:
@@ -29,8 +31,21 @@ class Actor:
         self._go_on()
 
     def look(self) -> None:
-        if self._until is not None and self._until():
+        if self._until is not None and not self._frozen and self._until():
             self._go_on()
+
+    def freeze(self) -> None:
+        """Do nothing until `thaw`."""
+        self._frozen = True
+
+    def thaw(self) -> None:
+        """Go on from there."""
+        self._frozen = False
+        if self._missed:
+            self._missed = False
+            self._go_on()
+        else:
+            self.look()
 
     def stop(self) -> None:
         """Whatever comes next is left out."""
@@ -48,6 +63,9 @@ class Actor:
 
     def _go_on(self) -> None:
         if self._telling:
+            return
+        if self._frozen:
+            self._missed = True
             return
         self._quiet()
         self._until = None

@@ -52,6 +52,8 @@ def settings(rng: random.Random, names: Sequence[str], *, finish_half_closed: bo
     apart.setstate(rng.getstate())
     queue = {"no_backend_s": apart.choice([0.0, 0.3, 1.0, 1.0, 3.0]), "most": apart.choice([1, 3, 1000])}
     reuse = apart.choice(["safe", "always", "always"])
+    auto = {"max_idle": "auto"} if apart.random() < 0.3 else {}
+    budget = {} if apart.random() < 0.7 else {"budget_percent": 0, "budget_per_s": 0}
     return LoadBalancerConfig.model_validate(
         {
             "backends": names,
@@ -59,13 +61,14 @@ def settings(rng: random.Random, names: Sequence[str], *, finish_half_closed: bo
             "timeouts": TIMEOUTS,
             "limits": {"replay_body_bytes": 8192, "client_bytes_per_s": 0},
             "queue": queue,
-            "retry": {"more_attempts": 2},
+            "retry": {"more_attempts": 2, **budget},
             "upstream": {
                 "max_idle": rng.choice([0, 1, 8]),
                 "idle_s": 4.0,
                 "max_requests": 8,
                 "max_age_s": 20.0,
                 "reuse": reuse,
+                **auto,
             },
             "health_check": {
                 "interval_s": CHECK_INTERVAL_S if checked else 0.0,

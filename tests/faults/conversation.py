@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from faults.attempts import Attempt, name_of
 from faults.clients import Client
 from faults.ledger import Record
-from faults.reader import UNTIL_CLOSE, Message, read_both, second_opinion
+from faults.reader import UNTIL_CLOSE, Message, Reader, read_both, second_opinion
 from faults.tape import HEARD_FIN, HEARD_RST, PUT, SAID_FIN, SAID_RST, TOOK, Entry, Tape
 from faults.tunnel import judge_tunnel, said_good_bye
 
@@ -44,6 +44,11 @@ class Conversation:
         self._asked, self._answers = read_both(tape.all(TOOK), self._raw)
         if self._said is not None:
             self._answers.end(reset=self._said.what == SAID_RST or (self.follows and tape.left_by_peer is not None))
+
+    @property
+    def both(self) -> tuple[Tape, Reader, Reader]:
+        """The connection, what was asked on it, and what was answered."""
+        return self._tape, self._asked, self._answers
 
     def complain(self, text: str) -> None:
         self._oracle.complain(f"{self._client.name}: {text}")

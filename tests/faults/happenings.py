@@ -14,6 +14,8 @@ def happenings(town: Town) -> Counter[str]:
             **_members(town),
             **_settings(town),
             **_stop(town),
+            **_time(town),
+            **_backends(town),
             **(_web(town) if town.web else {}),
         }
     )
@@ -79,6 +81,34 @@ def _stop(town: Town) -> Counter[str]:
     seen["an idle connection asks at a stop"] = sum(
         any(entry.what == TOOK and entry.at > stop.began.at for entry in tape.entries) for tape in stop.idle
     )
+    return seen
+
+
+def _time(town: Town) -> Counter[str]:
+    return Counter(
+        {
+            f"a process is {town.hours.kind}": 1,
+            "the wall clock steps": len(town.wall.ahead_s) - 1,
+            "the process is held": len(town.process.held),
+            "a request runs while the process is held": sum(
+                any(record.began < ends and begins < record.when for begins, ends in town.process.held)
+                for record in town.records
+            ),
+        }
+    )
+
+
+def _backends(town: Town) -> Counter[str]:
+    network = town.network
+    seen: Counter[str] = Counter(f"a connect is {one.meant}" for one in network.dials if one.meant)
+    seen["a connect meets a full backlog"] = network.connects.waited
+    seen["a backend freezes"] = sum(server.froze for server in town.servers)
+    seen["a backend closes behind its answer"] = sum(server.hasty for server in town.servers)
+    seen["a request waits in the queue"] = sum(bool(record.waits) for record in town.records)
+    outages = sum(server.outages for server in town.servers)
+    seen[f"the only backend goes down, {'checked' if town.checked else 'not checked'}"] = outages
+    queue = town.generations.now.queue
+    seen["the only backend goes down, and requests may wait"] = outages if queue.no_backend_s else 0
     return seen
 
 

@@ -4,12 +4,14 @@ the fault injector.
 
 import errno
 import fcntl
+import os
 import random
 import select
 import socket
 import termios
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any
 from unittest.mock import patch
 
 from twisted_lb.net.clock import Clock
@@ -125,15 +127,63 @@ class MemorySocket:
         return max(self._outgoing.queued - _RECEIVED, 0)  # type: ignore[attr-defined]
 
 
+class TimerDescriptor:
+    """A timerfd."""
+
+    def __init__(self, kernel: "Kernel") -> None:
+        self._kernel = kernel
+        self._due: float | None = None
+        self._alarm: Any = None
+        self.fd = kernel.opened(self)
+
+    def set(self, at: float) -> None:
+        self.disarm()
+        self._due = at
+        now = self._kernel.clock.seconds()
+        self._alarm = self._kernel.clock.callLater(max(at - now, 0.0), lambda: self._kernel.changed(self.fd))
+
+    def disarm(self) -> None:
+        if self._alarm is not None and self._alarm.active():
+            self._alarm.cancel()
+
+    def read(self, fd: int, most: int) -> bytes:
+        if not self.state():
+            raise BlockingIOError(errno.EAGAIN, "not yet")
+        self._due = None
+        return bytes(8)
+
+    def close(self) -> None:
+        self.disarm()
+        self._kernel.released(self.fd)
+
+    def state(self) -> int:
+        return READ if self._due is not None and self._due <= self._kernel.clock.seconds() else 0
+
+
+class ReactorDescriptor:
+    """The epoll of a reactor that is led: it has nothing to say."""
+
+    def __init__(self, kernel: "Kernel") -> None:
+        self._fd = kernel.opened(self)
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def state(self) -> int:
+        return 0
+
+
 class Kernel:
     """The descriptors of a process, and its one epoll, which turns when something changes. Events come in any order."""
 
     def __init__(self, clock: HeapClock, rng: random.Random) -> None:
-        self.sockets: dict[int, MemorySocket] = {}
+        self.clock = clock
+        self.files: dict[int, Any] = {}
+        self.exact: Callable[[], float | None] = lambda: None  # the next of the moments that a timer is set for
+        self.held = False  # the process is
         self.turn: Callable[[], None] = lambda: None  # the poller's doRead
         self.after: Callable[[], None] = lambda: None
-        self.epoll_closed = False
-        self._clock = clock
+        self.closed = False
         self._rng = rng
         self._next_fd = FIRST_FD
         self._interest: dict[int, int] = {}
@@ -147,45 +197,97 @@ class Kernel:
         self.turn = poller.doRead
         return poller
 
-    def counting_what_is_queued(self) -> AbstractContextManager[object]:
-        """For Transport.backlog, which asks the kernel."""
-        real = fcntl.ioctl
+    def epoll_class(self) -> type:
+        """What `select.epoll` is here: making one gives this kernel's, and `of_a_reactor` one for somebody else."""
 
-        def ioctl(fd: int, request: int, argument: bytes) -> bytes:
+        class Epoll(ReactorDescriptor):
+            def __new__(cls) -> Any:
+                return kernel
+
+            @classmethod
+            def of_a_reactor(cls) -> ReactorDescriptor:
+                one = object.__new__(cls)
+                one.__init__(kernel)  # type: ignore[misc]
+                return one
+
+        kernel = self
+        return Epoll
+
+    def system_calls(self) -> AbstractContextManager[object]:
+        """Those that are made past the sockets, on descriptors of this kernel."""
+        ioctl, read, close = fcntl.ioctl, os.read, os.close
+
+        def our_ioctl(fd: int, request: int, argument: bytes) -> bytes:
             if fd < FIRST_FD:
-                return real(fd, request, argument)
+                return ioctl(fd, request, argument)
             assert request == termios.TIOCOUTQ
-            if fd not in self.sockets:
+            if fd not in self.files:
                 raise OSError(errno.EBADF, "bad file descriptor")
-            return self.sockets[fd].queued().to_bytes(4, "little")
+            return self.files[fd].queued().to_bytes(4, "little")
 
-        return patch.object(fcntl, "ioctl", ioctl)
+        def our_read(fd: int, most: int) -> bytes:
+            return read(fd, most) if fd < FIRST_FD else self.files[fd].read(fd, most)
+
+        def our_close(fd: int) -> None:
+            close(fd) if fd < FIRST_FD else self.files[fd].close()
+
+        patches = ExitStack()
+        patches.enter_context(patch.object(fcntl, "ioctl", our_ioctl))
+        patches.enter_context(patch.object(os, "read", our_read))
+        patches.enter_context(patch.object(os, "close", our_close))
+        return patches
+
+    # The C library, for timers.
+
+    def timerfd_create(self, which: int, flags: int) -> int:
+        return TimerDescriptor(self).fd
+
+    def timerfd_settime(self, fd: int, flags: int, spec: Any, before: None) -> int:
+        """By the nanosecond; the rest of a nanosecond is not lost here, for time stands still while there is work."""
+        at, exact = spec[2] + spec[3] / 1e9, self.exact()
+        self.files[fd].set(at if exact is None or abs(exact - at) > 1e-8 else exact)
+        return 0
 
     # Sockets.
 
-    def opened(self, sock: MemorySocket) -> int:
+    def opened(self, file: Any) -> int:
         self._next_fd += 1
-        self.sockets[self._next_fd] = sock
+        self.files[self._next_fd] = file
         return self._next_fd
 
     def released(self, fd: int) -> None:
-        del self.sockets[fd]
+        del self.files[fd]
         assert fd not in self._interest, "closed while the epoll watches it"
+
+    @property
+    def sockets(self) -> list[MemorySocket]:
+        """Those that are open."""
+        return [file for file in self.files.values() if isinstance(file, MemorySocket)]
 
     def changed(self, fd: int) -> None:
         if fd in self._interest:
             self._changed.add(fd)
-            if not self._due:
-                self._due = True
-                self._clock.callLater(0, self._turn)
+            self._turn_soon()
+
+    def _turn_soon(self) -> None:
+        if not self._due:
+            self._due = True
+            self.clock.callLater(0, self._turn)
+
+    def hold(self, *, held: bool) -> None:
+        """Hold the process, or let it go on: it does nothing meanwhile."""
+        self.held = held
+        if not held and self._changed:
+            self._turn_soon()
 
     def _turn(self) -> None:
         self._due = False
+        if self.held:
+            return
         self.turn()
         self.after()
-        if self._changed and not self._due:
-            self._due = True
-            self._clock.callLater(0, self._turn)
+        if self._changed:
+            self._turn_soon()
 
     # The epoll.
 
@@ -206,7 +308,7 @@ class Kernel:
     def poll(self, timeout: float, most: int) -> list[tuple[int, int]]:
         events = []
         for fd in sorted(self._changed):
-            flags = self.sockets[fd].state() & (self._interest[fd] | ERROR | HANGUP)
+            flags = self.files[fd].state() & (self._interest[fd] | ERROR | HANGUP)
             if flags:
                 events.append((fd, flags))
             else:
@@ -219,4 +321,4 @@ class Kernel:
         return FIRST_FD
 
     def close(self) -> None:
-        self.epoll_closed = True
+        self.closed = True

@@ -175,6 +175,7 @@ class Record:
 
     at: int
     when: float
+    began: float
     name: str
     method: str
     attempts: int
@@ -183,7 +184,12 @@ class Record:
     member: Member | None  # whom it asked last
     unread: bool  # bytes of its client's are here, and its backend has taken all that it was sent
     request_id: str
+    unheard: bool  # bytes of its backend's are here, and were before this moment
     queued: bool  # it waited while nobody was usable: whoever came back first might have it
+    waits: list[tuple[float, float]]  # from when until when, as far as attempts show it
+    refused_by_pool: bool  # nobody was usable, and it did not wait any more
+    waiting: int  # how many others waited then
+    somebody_ready: bool  # whether the operator wanted any backend to be used
 
 
 @dataclass

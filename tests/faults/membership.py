@@ -27,6 +27,7 @@ class Membership:
         self._oracle = oracle
         self._town = oracle.town
         self.complain = oracle.complain
+        self._lost_s = oracle.town.process.lost_s
 
     def judge(self) -> None:
         for text in self._town.members.complaints:
@@ -64,7 +65,7 @@ class Membership:
             tape in member.begun and tape not in member.busy and self._oracle.backends.readers[tape][1].tunnel is None
         )
         due = member.until.when if idle else self._done_at(tape)
-        if due is not None and (end is None or end.when > due + AT_ONCE_S):
+        if due is not None and (end is None or end.when > due + self._lost_s(due, end.when) + AT_ONCE_S):
             self.complain(f"{tape} to {member}, which is gone, is kept until {None if end is None else end.when}")
 
     def _done_at(self, tape: Tape) -> float | None:
@@ -91,17 +92,18 @@ class Membership:
         if not self._town.checked:
             return
         checks: dict[Member, list[float]] = {member: [] for member in self._town.members.all}
-        for at, when, address in self._town.network.checked:
-            member = self._town.members.at(address, at)
+        for check in self._town.network.checked:
+            member = self._town.members.at(check.address, check.at)
             if member is None:
-                self.complain(f"{address} was checked, and is no member")
+                self.complain(f"{check.address} was checked, and is no member")
             else:
-                checks[member].append(when)
+                checks[member].append(check.when)
         for member, moments in checks.items():
             assert member.until is not None
             ends_at = member.until.when
-            if (moments[0] if moments else ends_at) - member.since.when > FIRST_CHECK_S:
+            first = moments[0] if moments else ends_at
+            if first - member.since.when > FIRST_CHECK_S + self._lost_s(member.since.when, first):
                 self.complain(f"{member} came at {member.since.when}, was checked first at {moments[:1]}")
             for before, after in pairwise([*moments, ends_at]):
-                if after - before > NEXT_CHECK_S:
+                if after - before > NEXT_CHECK_S + self._lost_s(before, after):
                     self.complain(f"{member} was not checked between {before} and {after}")

@@ -100,11 +100,12 @@ class Operator:
                 self._sometime(rng, 9.0, self._change_settings)
         if self.stop is not None:
             self._sometime(self._stop_rng, 7.0, self._close_the_door)
-            town.clock.callLater(8.0, self._close_the_door)
+            town.clock.callLater(8.0, town.process.run, self._close_the_door)
 
     def _sometime(self, rng: random.Random, by_s: float, do: Callable[[], None]) -> None:
         """At any moment; or soon after a backend was asked, or a request has ended, for there the trouble is."""
         how = rng.choice(["at a moment", ASKED, ENDED])
+        do = partial(self._town.process.run, do)  # a process that is held hears nothing
         if how == "at a moment":
             self._town.clock.callLater(rng.uniform(0.1, by_s), do)
         else:
@@ -201,7 +202,7 @@ class Operator:
             return
         self._closing = True
         self._town.network.refuse(self._town.listener.address)
-        self._town.clock.callLater(0, self._drain)
+        self._town.clock.callLater(0, self._town.process.run, self._drain)
 
     def _drain(self) -> None:
         town, stop, rng = self._town, self.stop, self._stop_rng
@@ -212,7 +213,7 @@ class Operator:
         stop.idle = [tape for tape in town.client_tapes if _idle(tape)]
         town.balanced.data_plane.drain(stop.most_s).addCallback(self._drained)
         if rng.random() < 0.5 and stop.ended is None:
-            town.clock.callLater(rng.uniform(0, stop.most_s), self._hurry)
+            town.clock.callLater(rng.uniform(0, stop.most_s), town.process.run, self._hurry)
 
     def _hurry(self) -> None:
         stop = self.stop

@@ -9,10 +9,13 @@ from itertools import pairwise
 from faults.attempts import Attempt, Backends, name_of
 from faults.clients import Ask, Client
 from faults.conversation import Conversation
+from faults.dates import Dates
+from faults.keeping import Keeping
 from faults.ledger import Record
 from faults.membership import Membership
 from faults.patience import Patience
 from faults.reader import UNTIL_CLOSE
+from faults.returning import Returning
 from faults.stopping import Stopping
 from faults.tape import HEARD_FIN, HEARD_RST, SAID_FIN, SAID_RST, TOOK
 from faults.town import Town
@@ -75,12 +78,20 @@ class Oracle:
             self._spans.update(conversation.spans())
         for conversation in conversations:
             conversation.judge()
+        if not town.web:
+            Dates(self).judge([conversation.both for conversation in conversations])
         for name, attempts in self.backends.attempts.items():
             self._judge_attempts(name, attempts)
         self._count_outcomes()
+        Keeping(self).judge()
         Membership(self).judge()
         Patience(self).judge()
+        Returning(self).judge()
         Stopping(self).judge()
+
+    def idempotent(self, name: str) -> bool:
+        """Whether a request may be repeated."""
+        return self.asks[name][1].method in IDEMPOTENT
 
     def settings(self, name: str) -> list[LoadBalancerConfig]:
         """Those that this request may have been led by: in force at some moment between which it began."""
@@ -105,10 +116,12 @@ class Oracle:
         if len(counted) > 1 + max(settings.retry.more_attempts for settings in generations):
             self.complain(f"{name}: {len(counted)} attempts")
         reached = [attempt for attempt in attempts if attempt.reached]
-        if ask.method not in IDEMPOTENT and len(reached) > 1:
+        if not self.idempotent(name) and len(reached) > 1:
             self.complain(f"{name}: a {ask.method} went to {', '.join(a.backend for a in reached)}")
         for before, after in pairwise(attempts):
-            again = stale(before) or record.queued or (waits and not before.reached)
+            # While nobody was usable it waited, be it for no time at all, and whoever came back first might have it.
+            waited = record.queued or (waits and (not before.reached or self.exhausted_between(before.at, after.at)))
+            again = stale(before) or waited
             if before.member is after.member and not again and record.attempts == len(attempts):
                 self.complain(f"{name}: {after.backend} is asked twice")
             if before.tape is not None and not self._over(before, after.at):
@@ -150,6 +163,12 @@ class Oracle:
                 break
             usable = change.usable
         return usable
+
+    def exhausted_between(self, first: int, last: int) -> bool:
+        """Whether nobody was usable at some moment of these."""
+        return not self.usable(first) or any(
+            first < change.at <= last and not change.usable for change in self.town.changes
+        )
 
     # Outcomes.
 
@@ -214,13 +233,15 @@ class Oracle:
                 self.complain(f"{member} counts {dict(counts)} for attempts that may have ended {earlier}")
 
     def _retryable(self, name: str) -> set[str]:
-        return ALWAYS | (IF_IDEMPOTENT if self.asks[name][1].method in IDEMPOTENT else set())
+        return ALWAYS | (IF_IDEMPOTENT if self.idempotent(name) else set())
 
     def might_have_retried(self, record: Record, attempts: list[Attempt], taken: int) -> frozenset[str]:
         """Whom it could have asked instead of giving up."""
         if record.outcome not in self._retryable(record.name) - {"TIMED_OUT"}:
             return frozenset()
         for settings in self.settings(record.name):
+            if not (settings.retry.budget_percent or settings.retry.budget_per_s):
+                return frozenset()  # such a retry is paid for
             if record.attempts > settings.retry.more_attempts or taken > settings.limits.replay_body_bytes:
                 return frozenset()
             if record.when - attempts[0].when >= settings.timeouts.response_head_s - 2 * TICK_S:

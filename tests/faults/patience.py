@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from faults.attempts import Attempt
 from faults.tape import HEARD_FIN, HEARD_RST, SAID_FIN, SAID_RST, TOOK
+from faults.timing import LONG_S
 
 if TYPE_CHECKING:
     from faults.oracle import Oracle
@@ -26,6 +27,11 @@ class Patience:
         self.complain = oracle.complain
 
     def judge(self) -> None:
+        brief = any(ends - begins < LONG_S for begins, ends in self._town.process.held)
+        for record in self._town.records:
+            # After a pause of the whole process everything has a tick of grace: what came meanwhile is read first.
+            if record.unheard and record.outcome in ("TIMED_OUT", "CUT_SHORT") and not brief:
+                self.complain(f"{record.name} ended with {record.outcome}, and what its backend had said was not read")
         for name, attempts in self._oracle.backends.attempts.items():
             ask = self._oracle.asks[name][1]
             for attempt in attempts:
@@ -63,7 +69,8 @@ class Patience:
             return
         last = [entry for entry in tape.entries if entry.what == TOOK][-1]
         over = tape.first(SAID_FIN, SAID_RST, HEARD_FIN, HEARD_RST)
-        waited = (self._town.clock.seconds() if over is None else over.when) - last.when
+        until = self._town.clock.seconds() if over is None else over.when
+        waited = until - last.when - self._town.process.lost_s(last.when, until)
         most = max(settings.timeouts.response_idle_s for settings in self._oracle.settings(name))
         if waited > most + LATE_S:
             self.complain(f"{name}: {attempt.backend} was waited for {waited} s within its answer, {most} are set")
@@ -82,7 +89,8 @@ class Patience:
         over = tape.first(SAID_FIN, SAID_RST, HEARD_FIN, HEARD_RST)
         if answer is not None and answer.head_ends_at is not None:
             over = tape.entry_of(TOOK, answer.head_ends_at - 1)
-        waited = (self._town.clock.seconds() if over is None else over.when) - began
+        until = self._town.clock.seconds() if over is None else over.when
+        waited = until - began - self._town.process.lost_s(began, until)
         most = max(settings.timeouts.response_head_s for settings in self._oracle.settings(name))
         if waited > most + LATE_S:
             self.complain(f"{name}: {attempt.backend} was waited for {waited} s, {most} are set")

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from faults.actor import Actor, Story
 from faults.pattern import in_chunks, in_pieces, pattern, size
 from faults.reader import Message, Reader
+from faults.tempers import Temper, begin_spells
 from twisted.python.failure import Failure
 
-from twisted_lb.testing import MemoryListener, MemoryNetwork, MemoryTransport
+from twisted_lb.testing import HeapClock, MemoryListener, MemoryNetwork, MemoryTransport
 
 GARBAGE = [
     b"HTTP/1.1 600 What\r\nContent-Length: 0\r\n\r\n",
@@ -22,6 +23,7 @@ GARBAGE = [
     b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: unheard-of\r\nConnection: Upgrade\r\n\r\n",
 ]
+THEIR_DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
 # What comes behind an answer without being asked for, at once or a little later.
 EXTRA = [b"!", b"extra bytes\r\n\r\n", b"\r\n\r\n<html>"]
 
@@ -81,6 +83,12 @@ class Server:
         self.answers: dict[str, Answer] = {}
         self.calm = False
         self.bulky = False  # whether its answers are mostly beyond every buffer
+        self.temper = Temper()
+        self.side = random.Random()  # decides what follows from its temper
+        self.frozen = False
+        self.froze = 0  # how often
+        self.outages = 0
+        self.hasty = 0  # how often it closed behind an answer
         self.manners = Manners(
             idle_s=rng.choice([0.5, 2.0, 30.0]), announces=rng.random() < 0.3, closes_often=rng.choice([0.02, 0.2])
         )
@@ -98,6 +106,37 @@ class Server:
         self.connections.append(Serving(self))
         return self.connections[-1]
 
+    def begin(self, temper: Temper, side: random.Random) -> None:
+        """Be so from now on."""
+        self.temper = temper
+        self.side = side
+        clock: HeapClock = self.network.clock  # type: ignore[assignment]
+        begin_spells(clock, temper.frosts, self.freeze, self.thaw)
+        begin_spells(clock, temper.outages, self._go_down, self._come_back)
+
+    def freeze(self) -> None:
+        """Accept from now on, and neither read nor say anything (SIGSTOP)."""
+        if not (self.frozen or self.calm):
+            self.note("freezes")
+            self.frozen = True
+            self.froze += 1
+            for one in self.connections:
+                one.freeze()
+
+    def thaw(self) -> None:
+        """Go on: what was asked meanwhile is answered, or, by one that thaws slowly, closed without a word."""
+        if self.frozen:
+            self.note("thaws")
+            self.frozen = False
+            for one in self.connections:
+                one.thaw()
+
+    def _go_down(self) -> None:
+        if not self.calm:
+            self.note("goes down")
+            self.outages += 1
+            self.stop()
+
     def stop(self) -> None:
         """Die: refuse from now on, reset or close what is connected."""
         if self._listener is not None:
@@ -113,8 +152,17 @@ class Server:
         self.network.clock.callLater(self.rng.uniform(0.0, 4.0), self._come_back)
 
     def _come_back(self) -> None:
-        self.note("comes back")
-        self.start()
+        if self._listener is None:
+            self.note("comes back")
+            self.start()
+
+    def closes_behind(self, answer: "Answer") -> bool:
+        """Whether it closes now, though its answer did not say so."""
+        haste = self.temper.haste
+        if haste is None or self.calm or answer.closes or self.side.random() >= haste.share:
+            return False
+        self.hasty += 1
+        return True
 
     def treatment(self) -> str:
         if self.calm:
@@ -133,7 +181,7 @@ class Server:
         )[0]
         lines = [f"X-Nonce: {nonce}", f"X-Name: {name}"]
         if rng.random() < 0.5:
-            lines.append("Date: Sun, 06 Nov 1994 08:49:37 GMT")
+            lines.append(f"Date: {THEIR_DATE}")
         closes = rng.random() < self.manners.closes_often
         framing = rng.choices(["length", "chunked", "close"], [12, 6, 2])[0]
         bodiless = status[:3] in ("204", "304")
@@ -177,11 +225,25 @@ class Serving(Actor):
 
     def makeConnection(self, transport: MemoryTransport) -> None:
         self.transport = transport
+        if self._server.frozen:
+            self.freeze()
         self.tell(self._life())
 
     def dataReceived(self, data: bytes) -> None:
         self._reader.feed(data)
         self.look()
+
+    def freeze(self) -> None:
+        super().freeze()
+        if self.transport is not None:
+            self.transport.pauseProducing()
+
+    def thaw(self) -> None:
+        if self.transport is not None and self.lost is None:
+            if self._server.temper.slow_to_thaw and self.transport.pipes[0].bytes:
+                self.die(reset=False)
+            self.transport.resumeProducing()
+        super().thaw()
 
     def readConnectionLost(self) -> None:
         self.ended = True
@@ -270,7 +332,7 @@ class Serving(Actor):
         return (yield from self._send(answer, treatment, request))
 
     def _send(self, answer: Answer, treatment: str, request: Message) -> Iterator[object]:
-        rng = self._rng
+        rng, server = self._rng, self._server
         wire = answer.wire
         stop_at: int | None = None
         if treatment == "die in the head":
@@ -297,6 +359,10 @@ class Serving(Actor):
             if len(pieces) > 1:
                 yield rng.choice([0.0, rng.uniform(0, 0.4)])
         if answer.closes:
+            return False
+        if request.complete and treatment == "answer" and server.closes_behind(answer):
+            assert server.temper.haste is not None
+            yield server.temper.haste.pause_s
             return False
         if not request.complete:
             yield (lambda: request.complete or self.ended), 20.0

@@ -25,6 +25,7 @@ class Stopping:
         self._oracle = oracle
         self._town = oracle.town
         self.complain = oracle.complain
+        self._lost_s = oracle.town.process.lost_s
 
     def judge(self) -> None:
         stop = self._town.operator.stop
@@ -49,7 +50,7 @@ class Stopping:
     def _judge_length(self, stop: Stop, began: Moment, ended: Moment) -> None:
         """Not longer than it may."""
         by = began.when + stop.most_s if stop.hurried is None else stop.hurried.when
-        if ended.when > by + LOOK_S:
+        if ended.when > by + LOOK_S + self._lost_s(by, ended.when):
             self.complain(f"a stop of {stop.most_s} s took {ended.when - began.when}")
 
     def _judge_clients(self, stop: Stop, began: Moment, ended: Moment) -> None:
@@ -59,7 +60,7 @@ class Stopping:
         if not _whole(stop, began, ended) and stop.standing:
             self.complain(f"a stop ended after {ended.when - began.when} s, connected were {stop.standing}")
         last = max([began.when, *(_left_at(tape) or ended.when for tape in self._town.client_tapes)])
-        if ended.when > last + LOOK_S:
+        if ended.when > last + LOOK_S + self._lost_s(last, ended.when):
             self.complain(f"a stop took until {ended.when}, the last client left at {last}")
 
     def _judge_requests(self, stop: Stop, began: Moment, ended: Moment) -> None:
@@ -83,7 +84,7 @@ class Stopping:
         left = end is not None and end.what in (HEARD_FIN, HEARD_RST)
         if not left and until < min(began.when + GRACE_S, ended.when):
             self.complain(f"{tape} was idle, and left open for {until - began.when} s of a stop")
-        if until > began.when + GRACE_S + LATE_S:
+        if until > began.when + GRACE_S + LATE_S + self._lost_s(began.when, until):
             self.complain(f"{tape} was idle, and left open for {until - began.when} s of a stop")
 
 

@@ -5,10 +5,13 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
+from faults.connects import STAYS_FULL, Connects
 from faults.kernel import Kernel, MemorySocket
+from faults.timing import Process
 from twisted.internet.address import IPv4Address
 
-from twisted_lb.core.address import Address
+from twisted_lb.core.address import Address, parse_address
+from twisted_lb.core.outcome import Outcome
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.exchange import Exchange
 from twisted_lb.net.foreign import Foreign
@@ -65,6 +68,10 @@ class Tape:
     def first(self, *what: str) -> Entry | None:
         return next((entry for entry in self.entries if entry.what in what), None)
 
+    def unheard(self, now: float) -> bool:
+        """Whether bytes are here, and have been, that were not read."""
+        return bool(self.incoming.bytes) and self.incoming.landed_when < now
+
     @property
     def left_by_peer(self) -> Entry | None:
         """The end that came from the other side, unless the balancer had ended it before."""
@@ -110,11 +117,12 @@ class Tapes:
 
 
 class TapedPipe(FaultyPipe):
-    """`tape` is None until it is known whose it is, and for what nobody needs to know (checks)."""
+    """`tape` is None until it is known whose it is."""
 
     tape: Tape | None = None
     outwards = False  # the balancer writes
     held_at = (0.0, 0)  # when it was cut, and how many bytes were on their way then
+    landed_when = 0.0  # when the last bytes arrived
 
     def put(self, data: bytes | bytearray) -> int:
         taken = super().put(data)
@@ -141,6 +149,7 @@ class TapedPipe(FaultyPipe):
 
     def _land(self, what: Any) -> None:
         super()._land(what)
+        self.landed_when = self._clock.seconds()
         if self.tape is not None and not self.outwards and isinstance(what, _Mark):
             self.tape.note(HEARD_RST if what is _Mark.RST else HEARD_FIN)
 
@@ -158,17 +167,45 @@ class Dialled:
         self.wanted_by = upstream.waiter.head.target.decode().removeprefix("/r/")
         self.failed: str = ""
         self.failed_at: int | None = None
+        self.failed_when = 0.0
+        self.meant: str = ""  # as what it should have failed
         self.tape: Tape | None = None
+
+
+class Check:
+    """A connection for a check of a backend, or an attempt at one."""
+
+    def __init__(self, at: int, when: float, address: str) -> None:
+        self.at = at
+        self.when = when
+        self.address = address
+        self.failed: str = ""
+        self.failed_at: int | None = None
+        self.failed_when = 0.0
+        self.meant: str = ""
+        self.tape: Tape | None = None
+
+    @property
+    def ended_when(self) -> float:
+        """When nothing was left of it at the latest, as far as is seen."""
+        if self.failed_at is not None:
+            return self.failed_when
+        over = None if self.tape is None else self.tape.first(SAID_FIN, SAID_RST, HEARD_FIN, HEARD_RST)
+        return float("inf") if over is None else over.when
 
 
 class SocketEnd:
     """The balancer's end of a connection: the real Transport, on a socket in memory. Looks like a MemoryTransport."""
 
-    def __init__(self, poller: EpollPoller, sock: MemorySocket) -> None:
+    def __init__(self, poller: EpollPoller, sock: MemorySocket, process: Process) -> None:
         self.transport = Transport(poller, sock)  # type: ignore[arg-type]
         self._poller = poller
+        self._process = process
 
     def open(self, protocol: StreamProtocol) -> None:
+        self._process.run(lambda: self._open(protocol))
+
+    def _open(self, protocol: StreamProtocol) -> None:
         self._poller.clock.read()
         self.transport.open(protocol)
 
@@ -194,6 +231,7 @@ class TownNetwork(MemoryNetwork):
         clock: HeapClock,
         faults: Faults,
         rng: random.Random,
+        side: random.Random,
         hear: Callable[[Tape, Entry], None] | None,
     ) -> None:
         super().__init__(clock, faults=faults)
@@ -202,45 +240,61 @@ class TownNetwork(MemoryNetwork):
         self.web = False  # whether clients come to twisted.web, and not to us
         self.poller: EpollPoller | None = None
         self.now: Clock | None = None
+        self.process: Process = Process(clock, lambda held: None)
         self.tapes = Tapes(clock, hear)
         self.asked: Callable[[], None] = lambda: None  # told each of `dials`
         self.dials: list[Dialled] = []
-        self.checked: list[tuple[int, float, str]] = []  # the dials of checks: in which order, when, and where to
+        self.checked: list[Check] = []  # the dials of checks
+        self.connects = Connects(clock, side)
         self.largest_unsent = 0
-        self._wanted: tuple[Address, StreamProtocol, Dialled | None] | None = None
+        self._wanted: Dialled | Check | None = None
+        self._dials_of: dict[int, Dialled | Check] = {}
 
     def _pipe(self) -> TapedPipe:
         assert self.faults is not None
         return TapedPipe(self.clock, self.capacity_bytes, self.rng, lambda: self.faults.chances)  # type: ignore[union-attr]
 
     def dial(self, address: Address, protocol: StreamProtocol, timeout_s: float, failed: Failed) -> Any:
-        dialled: Dialled | None = None
+        dialled: Dialled | Check
         upstream = protocol.protocol if isinstance(protocol, Foreign) else protocol
         if isinstance(upstream, Upstream):
             dialled = Dialled(self.tapes.tick(), self.clock.seconds(), str(address), timeout_s, upstream)
             self.dials.append(dialled)
             self.asked()
         else:
-            self.checked.append((self.tapes.tick(), self.clock.seconds(), str(address)))
+            dialled = Check(self.tapes.tick(), self.clock.seconds(), str(address))
+            self.checked.append(dialled)
 
-        def told(outcome: Any, detail: str) -> None:
+        def told(trouble: Outcome, detail: str) -> None:
+            self.process.run(lambda: tell(trouble, detail))
+
+        def tell(trouble: Outcome, detail: str) -> None:
             assert self.now is not None
             self.now.read()
-            if dialled is not None:
-                dialled.failed = outcome.name
-                dialled.failed_at = self.tapes.tick()
+            outcome, dialled.meant = self.connects.explain(address, trouble, detail)
+            dialled.failed = outcome.name
+            dialled.failed_at = self.tapes.tick()
+            dialled.failed_when = self.clock.seconds()
             failed(outcome, detail)
 
-        if dialled is not None:
-            self._dials_of[id(protocol)] = dialled
+        self._dials_of[id(protocol)] = dialled
         return super().dial(address, protocol, timeout_s, told)
 
-    @property
-    def _dials_of(self) -> dict[int, Dialled]:
-        return self.__dict__.setdefault("_dialled_by", {})
-
     def _try(self, attempt: Any, address: Address, protocol: StreamProtocol, timeout_s: float) -> None:
-        self._wanted = (address, protocol, self._dials_of.pop(id(protocol), None))
+        if not attempt.over and self.connects.meets_full_backlog():
+
+            def go_on(left_s: float) -> None:
+                if left_s:
+                    self._connect(attempt, address, protocol, left_s)
+                else:
+                    attempt.fail(Outcome.CONNECT_TIMEOUT, STAYS_FULL)
+
+            self.connects.wait_for_room(timeout_s, lambda: attempt.over, go_on)
+        else:
+            self._connect(attempt, address, protocol, timeout_s)
+
+    def _connect(self, attempt: Any, address: Address, protocol: StreamProtocol, timeout_s: float) -> None:
+        self._wanted = self._dials_of.pop(id(protocol), None)
         try:
             super()._try(attempt, address, protocol, timeout_s)
         finally:
@@ -249,23 +303,22 @@ class TownNetwork(MemoryNetwork):
     def pair(self, here: Any, there: Any) -> tuple[Any, Any]:
         up, down = self._pipe(), self._pipe()
         up.back, down.back = down, up
-        dialling = self._wanted is not None
-        tape: Tape | None = None
-        if self._wanted is None:
+        wanted = self._wanted
+        dialling = wanted is not None
+        if wanted is None:
             tape = self.tapes.begin(f"client {here.host}:{here.port}")
-            up.tape = down.tape = tape
-            down.outwards = True
-        elif self._wanted[2] is not None:
-            dialled = self._wanted[2]
-            tape = self.tapes.begin(f"backend {dialled.address}", dialled.wanted_by)
-            dialled.tape = tape
-            up.tape = down.tape = tape
-            up.outwards = True
+        elif isinstance(wanted, Check):
+            tape = wanted.tape = self.tapes.begin(f"check {wanted.address}")
+        else:
+            tape = wanted.tape = self.tapes.begin(f"backend {wanted.address}", wanted.wanted_by)
+        if wanted is not None:
+            self.connects.reached.add(parse_address(wanted.address))
+        up.tape = down.tape = tape
+        (up if dialling else down).outwards = True
         near = self._end(down, up, here, there, ours=dialling)
         far = self._end(up, down, there, here, ours=not dialling and not self.web)
-        if tape is not None:
-            tape.end = near if dialling else far
-            tape.incoming, tape.outgoing = (down, up) if dialling else (up, down)
+        tape.end = near if dialling else far
+        tape.incoming, tape.outgoing = (down, up) if dialling else (up, down)
         return near, far
 
     def _end(self, incoming: TapedPipe, outgoing: TapedPipe, host: Any, peer: Any, *, ours: bool) -> Any:
@@ -276,7 +329,7 @@ class TownNetwork(MemoryNetwork):
             )
         assert self.poller is not None
         sock = MemorySocket(self.kernel, incoming, outgoing, (host.host, host.port), (peer.host, peer.port))
-        return SocketEnd(self.poller, sock)
+        return SocketEnd(self.poller, sock, self.process)
 
     def look_at_buffers(self) -> None:
         for tape in self.tapes.all:

@@ -8,7 +8,8 @@ from collections import Counter
 import pytest
 from faults.happenings import happenings
 from faults.story import complaints, report
-from faults.town import Town
+from faults.timing import Hours
+from faults.town import WALL_CLOCK, Town
 
 SEEDS = 200
 MANY = 20_000
@@ -40,6 +41,24 @@ AT_LEAST = {
     "an idle connection asks at a stop": 5,
     "a request ends well during a stop": 10,
     "a request is cut by a stop": 8,
+    # Clocks, and the process.
+    "the wall clock steps": 100,
+    "a process is embedded": 25,
+    "a process is own": 25,
+    "the process is held": 15,
+    "a request runs while the process is held": 8,
+    # Backends that freeze, close without a word, or are the only one; connects that fail.
+    "a backend freezes": 40,
+    "a backend closes behind its answer": 20,
+    "the only backend goes down, checked": 20,
+    "the only backend goes down, not checked": 6,
+    "the only backend goes down, and requests may wait": 20,
+    "a request waits in the queue": 12,
+    "a connect is REFUSED": 20,
+    "a connect is CONNECT_TIMEOUT": 10,
+    "a connect is LOCAL_FAILURE": 3,
+    "a connect is NO_PORT": 3,
+    "a connect meets a full backlog": 30,
     # Inside twisted.web.
     "a resource gets an upload": 70,
     "a resource's request is OK": 100,
@@ -99,6 +118,18 @@ def test_a_seed_is_told_again_word_for_word(seed):
     Town(seed, second.append).run()
     assert first == second
     assert len(first) > 20
+
+
+@pytest.mark.parametrize("seed", [seed for seed in range(60) if Hours(seed, sockets=True, web=False).steps])
+def test_a_step_of_the_wall_clock_changes_no_story(seed):
+    """Word for word, whether it steps, by seconds or an hour, or does not."""
+    stories: list[list[str]] = []
+    for steps in (True, False):
+        lines: list[str] = []
+        Town(seed, lines.append, steps=steps).run()
+        stories.append([line for line in lines if WALL_CLOCK not in line])
+    assert stories[0] == stories[1]
+    assert len(stories[0]) > 20
 
 
 def test_the_stories_have_everything_in_them(seen):

@@ -3,36 +3,44 @@
 import random
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, cast
 
 from faults.clients import Client
 from faults.climate import settings, weather
-from faults.kernel import Kernel
+from faults.kernel import Kernel, ReactorDescriptor
 from faults.ledger import Change, Generations, Members, Moment, Record
 from faults.operator import ASKED, ENDED, Operator
 from faults.servers import Server
-from faults.tape import Tape, TownNetwork
+from faults.tape import PUT, Tape, TownNetwork
+from faults.tempers import tempers
+from faults.timing import Hours, Process, Reactor, WallClock, production_runtime, with_dial
 from faults.web import site_of, standing_wall_clock
 from twisted.logger import LogLevel, globalLogPublisher
 
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core import record as core_record
 from twisted_lb.core.backend import AdminState
-from twisted_lb.core.events import Event
-from twisted_lb.core.outcome import Refusal
+from twisted_lb.core.events import BackendEjected, Event
+from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.net.clock import Clock
+from twisted_lb.net.over_reactor import release
 from twisted_lb.net.poller import EpollPoller
+from twisted_lb.net.runtime import Runtime
 from twisted_lb.testing import Balanced, Faults, HeapClock
 from twisted_lb.testing.balanced import runtime_of
 
 LB = "lb:8080"
 START = 1000.0
+WALL_CLOCK = "wall clock"
+WAITED = (Outcome.TIMED_OUT, Outcome.CUT_SHORT)
+UNHEARD = (Outcome.REFUSED, Outcome.CONNECT_TIMEOUT)  # nobody listened
+ADMIN = [AdminState.DRAIN, AdminState.MAINT]
 
 
 class Town:
-    """Everything of one seed. `hear` is told what happens, as a line."""
+    """Everything of one seed. `hear` is told what happens, as a line. Without `steps` its wall clock does not step."""
 
-    def __init__(self, seed: int, hear: Callable[[str], None] | None = None) -> None:
+    def __init__(self, seed: int, hear: Callable[[str], None] | None = None, *, steps: bool = True) -> None:
         self.seed = seed
         self.rng = rng = random.Random(seed)
         self.operator = Operator(seed)
@@ -41,29 +49,37 @@ class Town:
         self.records: list[Record] = []
         self.refused: dict[str, int] = {}  # what got no exchange: the ids in the log, with their status
         self.changes: list[Change] = []
+        self.ejections: list[tuple[Moment, str, str]] = []  # when which backend was ejected, and for what
         self.logged: list[dict[str, Any]] = []
         self.left: dict[str, object] = {}
         self.closed: Moment | None = None
+        self.commanded = False  # whether any backend was to be left out for a while
         self.faults = Faults(self.clock, rng, weather(rng), lambda fault: self.note("network", str(fault)))
         hear_tape = None if hear is None else lambda tape, e: self.note(tape.name, f"{e.what} {_shown(e.data)}")
-        self.network = TownNetwork(self.clock, self.faults, rng, hear_tape)
+        self.network = TownNetwork(self.clock, self.faults, rng, random.Random(f"{seed}/connects"), hear_tape)
+        self.network.connects.full_share = self.faults.chances.refused
         names = [f"{name}:80" for name in "abcd"[: rng.choice([1, 2, 2, 3, 4])]]
         self.servers = [self._server(name) for name in names]
         finish_half_closed = rng.random() < 0.3
-        self.now = Clock(self.clock.seconds)
-        self.network.now = self.now
         self.network.web = self.web = self.operator.web
-        self._kernel: Kernel | None = None
-        self.poller: EpollPoller | None = None
-        if rng.random() < 0.75:
-            self._kernel = self.network.kernel = Kernel(self.clock, rng)
-            self.poller = self.network.poller = self._kernel.poller(self.now, self.clock.callLater, self._poller_lost)
+        self._kernel = self.network.kernel = Kernel(self.clock, rng) if rng.random() < 0.75 else None
+        self.hours = Hours(seed, sockets=self._kernel is not None, web=self.web)
+        self.wall = WallClock(self.clock)
+        self.runtime = self._runtime()
+        self.network.now = self.runtime.clock
+        self.poller = self.network.poller = cast(EpollPoller | None, self.runtime.poller)
+        if self._kernel is not None:
             self._kernel.after = self.network.look_at_buffers
+        self.process = self.network.process = Process(self.clock, self._hold)
+        self._steps = steps
         config = settings(rng, names, finish_half_closed=finish_half_closed)
         self.servers += [self._server(address) for address in self.operator.more_addresses]
         for server in self.servers:
             server.bulky = self.operator.bulky
             server.manners.treatments |= self.operator.treatments
+        for address, temper in tempers(seed, names).items():
+            server = next(one for one in self.servers if one.address == address)
+            server.begin(temper, random.Random(f"{seed}/{address}"))
         self._build(config.model_copy(update={"backends": tuple(self.operator.first_specs(names))}))
         self.clients = [self._client(f"c{index}") for index in range(rng.choice([1, 2, 4, 6, 8]))]
         for client in self.clients:
@@ -82,8 +98,26 @@ class Town:
     def _client(self, name: str) -> Client:
         return Client(self.network, LB, name, self.rng, lambda text: self.note(name, text))
 
+    def _runtime(self) -> Runtime:
+        """Time and sockets: a test's, or production's."""
+        now, kernel = Clock(self.clock.seconds), self._kernel
+        self._reactor: Reactor | None = None
+        if kernel is None:
+            return with_dial(runtime_of(self.clock, self.network, now=now), self.wall, self.seed)
+        poller = kernel.poller(now, self.clock.callLater, self._poller_lost)
+        if self.hours.kind == "given":
+            return with_dial(runtime_of(self.clock, self.network, now=now, poller=poller), self.wall, self.seed)
+        self._reactor = Reactor(self.clock, self.wall, kernel)
+        made = production_runtime(self.hours.kind, self._reactor, self.clock, self.wall, kernel)
+        return with_dial(made, self.wall, self.seed, self.network)
+
+    def _hold(self, held: bool) -> None:
+        assert self._kernel is not None
+        self.note("town", "holds the process" if held else "lets the process go on")
+        self._kernel.hold(held=held)
+
     def _build(self, config: LoadBalancerConfig) -> None:
-        runtime = runtime_of(self.clock, self.network, seed=self.seed, now=self.now, poller=self.poller)
+        runtime = self.runtime
         self.balanced = Balanced(
             config,
             self.network,
@@ -96,7 +130,7 @@ class Town:
         self.listener = self.balanced.listener
         if self.web:
             self.listener.stop()
-            site = site_of(self.frontend, self.clock)
+            site = site_of(self.frontend, self._reactor if self.hours.kind == "own" else self.clock)
             self.listener = self.network.listen(LB, lambda: site.buildProtocol(None))
         self.cluster = self.balanced.cluster
         self.pool = self.cluster.pool
@@ -131,6 +165,9 @@ class Town:
 
     def _heard_event(self, event: Event) -> None:
         self.note_usable()
+        if isinstance(event, BackendEjected):
+            address = str(self.pool.backends[event.backend_name].address)
+            self.ejections.append((self.moment(), address, event.outcome.name))
         self.note("balancer", f"{event}")
 
     def note_usable(self) -> None:
@@ -147,6 +184,7 @@ class Town:
         member = None if last is None else self.members.of(last.lease.backend)
         record = Record(
             *self.moment(),
+            ended.began,
             name,
             ended.method.decode(),
             len(ended.attempts),
@@ -155,7 +193,12 @@ class Town:
             member,
             self._is_unread(name, "" if member is None else member.address),
             ended.request_id.decode(),
+            last is not None and last.outcome in WAITED and self._is_unheard(name),
             ended.queued_s > 0,
+            self._waits(ended),
+            ended.local_reply is Refusal.NO_BACKEND,
+            len(self.cluster.waiting),
+            any(backend.admin is AdminState.READY for backend in self.pool.backends.values()),
         )
         self.records.append(record)
         self.operator.hears(ENDED)
@@ -163,6 +206,21 @@ class Town:
             "balancer",
             f"ends {record.name}: {record.outcome or 'no backend'} {record.status}, {record.attempts} attempts",
         )
+
+    def _is_unheard(self, name: str) -> bool:
+        """Whether what its backend has said lies here, unread."""
+        head = f" /r/{name} ".encode()
+        tapes = [one.tape for one in self.network.dials if one.tape is not None and head in one.tape.all(PUT)]
+        return self._kernel is not None and any(tape.unheard(self.clock.seconds()) for tape in tapes)
+
+    def _waits(self, ended: core_record.Record) -> list[tuple[float, float]]:
+        """When it waited in the queue: before its first attempt, and behind each that nobody has listened to."""
+        name = ended.target.decode().removeprefix("/r/")
+        dials = [one for one in self.network.dials if one.wanted_by == name]
+        failed = iter([one.failed_when for one in dials if one.failed in ("REFUSED", "CONNECT_TIMEOUT")])
+        since = [ended.began, *(next(failed) if a.outcome in UNHEARD else None for a in ended.attempts)]
+        until = [*(attempt.began for attempt in ended.attempts), ended.ended_at]
+        return [(s, u) for s, u in zip(since, until, strict=True) if s is not None and u > s]
 
     def _is_unread(self, name: str, backend: str) -> bool:
         """Whether nobody but the balancer keeps a request from going on."""
@@ -185,7 +243,7 @@ class Town:
         globalLogPublisher.addObserver(self._heard_log)
         try:
             with (
-                nullcontext() if self._kernel is None else self._kernel.counting_what_is_queued(),
+                nullcontext() if self._kernel is None else self._kernel.system_calls(),
                 standing_wall_clock() if self.web else nullcontext(),
             ):
                 self._live()
@@ -196,10 +254,14 @@ class Town:
 
     def _live(self) -> None:
         rng = self.rng
+        for at_s, by_s in self.hours.steps if self._steps else ():
+            self.clock.callLater(at_s, self._step, by_s)
+        if self.hours.pause is not None:
+            self.clock.callLater(self.hours.pause[0], self.process.hold, self.hours.pause[1])
         for client in self.clients:
             self.clock.callLater(rng.uniform(0, 6.0), client.connect)
         if rng.random() < 0.3:
-            self.clock.callLater(rng.uniform(0, 5.0), self._command, rng.choice([AdminState.DRAIN, AdminState.MAINT]))
+            self.clock.callLater(rng.uniform(0, 5.0), self._told, self._command, rng.choice(ADMIN))
         self.operator.begin(self)
         self.network.asked = lambda: self.operator.hears(ASKED)
         for _ in range(30):
@@ -210,13 +272,22 @@ class Town:
             if self.clock.seconds() > START + 8.0 and quiet:
                 break
 
+    def _step(self, by_s: float) -> None:
+        self.note(WALL_CLOCK, f"steps by {by_s} s")
+        self.wall.step(by_s)
+
     def _command(self, admin: AdminState) -> None:
         if not self.pool.backends:
             return
         name = self.rng.choice([*self.pool.backends])
         self.cluster.command(name, admin)
         if admin is not AdminState.READY:
-            self.clock.callLater(self.rng.uniform(0, 4.0), self._command_ready, name)
+            self.clock.callLater(self.rng.uniform(0, 4.0), self._told, self._command_ready, name)
+
+    def _told(self, command: Callable[..., None], *words: object) -> None:
+        """A process that is held hears nothing."""
+        self.commanded = True
+        self.process.run(lambda: command(*words))
 
     def _command_ready(self, name: str) -> None:
         if name in self.pool.backends:
@@ -234,6 +305,8 @@ class Town:
         self.faults.calm()
         for server in self.servers:
             server.calm = True
+            server.thaw()
+        self.network.connects.full_share = 0.0
         for client in self.clients:
             client.stop()
             if client.transport is not None:
@@ -257,15 +330,25 @@ class Town:
             slots=[member for member in self.members.all if member.record.slot >= 0],
         )
         if self._kernel is not None and self.poller is not None:
-            self._leftover(sockets=len(self._kernel.sockets), watched=self.poller.watched)
+            self._leftover(sockets=len(self._kernel.sockets))
         self.clock.advance(60.0)
         self._leftover(
             ends=self.network.open_connections,
             wheel=self.deadlines.armed,
-            delayed_calls=self.clock.getDelayedCalls(),
+            delayed_calls=self._calls_to_come(),
         )
-        if self.poller is not None:
-            self.poller.stop()
+        if self._kernel is not None and self.poller is not None:
+            if self._reactor is not None:
+                release(self.runtime, self._reactor)
+            else:
+                self.poller.stop()
+            files = [file for file in self._kernel.files.values() if not isinstance(file, ReactorDescriptor)]
+            self._leftover(files=files, watched=self.poller.watched)
+
+    def _calls_to_come(self) -> list[object]:
+        """The alarm of production's timers may be set for a call that was taken back."""
+        calls = self.runtime.time.getDelayedCalls()
+        return [*calls, *(self.clock.getDelayedCalls() if self._reactor is None else ())]
 
     def _leftover(self, **things: object) -> None:
         self.left.update({name: thing for name, thing in things.items() if thing})
