@@ -104,7 +104,9 @@ def _backends(town: Town) -> Counter[str]:
     seen["a connect meets a full backlog"] = network.connects.waited
     seen["a backend freezes"] = sum(server.froze for server in town.servers)
     seen["a backend closes behind its answer"] = sum(server.hasty for server in town.servers)
-    seen["a request waits in the queue"] = sum(bool(record.waits) for record in town.records)
+    seen["a request waits in the queue"] = sum(
+        any(ends > begins for begins, ends in record.waits) for record in town.records
+    )
     outages = sum(server.outages for server in town.servers)
     seen[f"the only backend goes down, {'checked' if town.checked else 'not checked'}"] = outages
     queue = town.generations.now.queue

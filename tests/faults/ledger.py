@@ -186,7 +186,7 @@ class Record:
     request_id: str
     unheard: bool  # bytes of its backend's are here, and were before this moment
     queued: bool  # it waited while nobody was usable: whoever came back first might have it
-    waits: list[tuple[float, float]]  # from when until when, as far as attempts show it
+    waits: list[tuple[float, float]]  # from when until when, as far as its attempts show
     refused_by_pool: bool  # nobody was usable, and it did not wait any more
     waiting: int  # how many others waited then
     somebody_ready: bool  # whether the operator wanted any backend to be used

@@ -1,5 +1,6 @@
 """Judges whom the balancer leaves out and asks again: after a refused connect, by checks or by trials, and who waits for it."""
 
+import math
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,10 @@ class Returning:
         self._oracle = oracle
         self._town = oracle.town
         self.complain = oracle.complain
+        changes = self._town.changes
+        moments = [*(change.when for change in changes), math.inf]
+        # From when until when who was usable.
+        self._usable = [(*span, change.usable) for span, change in zip(pairwise(moments), changes, strict=True)]
         self._dials: dict[Member, list[Dialled]] = {}
         for dialled in self._town.network.dials:
             member = self._town.members.at(dialled.address, dialled.at)
@@ -129,11 +134,9 @@ class Returning:
 
     def _in_between(self, member: Member, since: float, until: float) -> bool:
         """Whether it was usable, or left, at some moment between these."""
-        changes = self._town.changes
         gone = member.until is not None and member.until.when < until
         return gone or any(
-            member.address in change.usable and change.when <= until and since <= after.when
-            for change, after in pairwise([*changes, changes[-1]])
+            member.address in usable and begins <= until and since <= ends for begins, ends, usable in self._usable
         )
 
     def _judge_pace(self, member: Member, since: float, until: float) -> None:
@@ -148,12 +151,11 @@ class Returning:
 
     def _judge_wait(self, record: Record) -> None:
         for since, until in record.waits:
-            for change, after in pairwise([*self._town.changes, None]):
-                begins, ends = change.when, until if after is None else after.when
-                begins, ends = max(begins, since), min(ends, until)
-                served_late = ends - begins - self._town.process.lost_s(begins, ends)
-                if change.usable and served_late > AT_ONCE_S:
-                    self.complain(f"{record.name} waited {served_late} s more while {set(change.usable)} were usable")
+            for begins, ends, usable in self._usable:
+                first, last = max(begins, since), min(ends, until)
+                served_late = last - first - self._town.process.lost_s(first, last)
+                if usable and served_late > AT_ONCE_S:
+                    self.complain(f"{record.name} waited {served_late} s more while {set(usable)} were usable")
         queues = [settings.queue for _, settings in self._town.generations.all]
         if record.somebody_ready and record.waiting < min(queue.most for queue in queues) and self._gave_up(record):
             waited = record.when - record.waits[0][0] if record.waits else 0.0

@@ -214,13 +214,14 @@ class Town:
         return self._kernel is not None and any(tape.unheard(self.clock.seconds()) for tape in tapes)
 
     def _waits(self, ended: core_record.Record) -> list[tuple[float, float]]:
-        """When it waited in the queue: before its first attempt, and behind each that nobody has listened to."""
+        """When it waited in the queue, be it for no time at all behind an attempt that nobody has listened to."""
         name = ended.target.decode().removeprefix("/r/")
         dials = [one for one in self.network.dials if one.wanted_by == name]
         failed = iter([one.failed_when for one in dials if one.failed in ("REFUSED", "CONNECT_TIMEOUT")])
         since = [ended.began, *(next(failed) if a.outcome in UNHEARD else None for a in ended.attempts)]
         until = [*(attempt.began for attempt in ended.attempts), ended.ended_at]
-        return [(s, u) for s, u in zip(since, until, strict=True) if s is not None and u > s]
+        waits = [(begins, ends) for begins, ends in zip(since, until, strict=True) if begins is not None]
+        return waits if waits[0][1] > waits[0][0] else waits[1:]
 
     def _is_unread(self, name: str, backend: str) -> bool:
         """Whether nobody but the balancer keeps a request from going on."""
