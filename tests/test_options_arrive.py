@@ -50,6 +50,7 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("health_check.timeout_s", 3.5, lambda p: p.checks.timeout_s, None),
     ("health_check.rise", 5, lambda p: p.settings.rise, None),
     ("health_check.fall", 7, lambda p: p.settings.fall, None),
+    ("health_check.move", False, lambda p: p.settings.move, None),
     ("health_check.initial", "down", lambda p: p.settings.initially_up, False),
     ("queue.no_backend_s", 2.5, lambda p: p.settings.queue_wait_s, None),
     ("queue.most", 17, lambda p: p.settings.max_queued, None),

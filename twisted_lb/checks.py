@@ -144,6 +144,7 @@ class _Loop:
         return self._checks.ask(self.address).addCallback(self._hear, began)
 
     def _hear(self, result: ProbeResult, began: float) -> None:
+        result.asked_at = began
         if not self._stopped:
             self._checks.hear(self._name, result)
         self._asking = False  # only now: a probe that is wanted because of this result is this one

@@ -94,7 +94,9 @@ class DataPlane:
             )
 
             def heard(backend: str, result: ProbeResult) -> None:
-                cluster.observe_probe(backend, result.passed, result.reason, silent=result.silent)
+                cluster.observe_probe(
+                    backend, result.passed, result.reason, silent=result.silent, asked_at=result.asked_at
+                )
 
             rng = runtime.stream(f"checks {name}")
             cluster.checks = Checks(

@@ -186,6 +186,7 @@ def _pool(config: LoadBalancerConfig) -> PoolPlan:
             max_queued=config.queue.most,
             queue_wait_s=config.queue.no_backend_s,
             initially_up=check.initial == "up",
+            move=check.move,
             budget_percent=retry.budget_percent,
             budget_per_s=retry.budget_per_s,
         ),

@@ -16,7 +16,8 @@ class ProbeResult:
     """The result of one probe: whether the backend passed, and why. One that is not `conclusive` could not be made, for
     want of descriptors or ports of our own: it says nothing about the backend. A connect is conclusive where the table of
     outcomes says whether somebody listens there. A `silent` one failed without an answer: refused, reset, closed, or not in
-    time; a backend that says that it is not well is not silent.
+    time; a backend that says that it is not well is not silent. `asked_at`: when it was made, in monotonic seconds; None if
+    nobody wrote it down.
     """
 
     def __init__(self, passed: bool, reason: str, *, conclusive: bool = True, silent: bool = False) -> None:
@@ -24,6 +25,7 @@ class ProbeResult:
         self.reason: Final = reason
         self.conclusive: Final = conclusive
         self.silent: Final = silent
+        self.asked_at: float | None = None
 
 
 class Probe(Protocol):

@@ -257,3 +257,58 @@ def test_another_attempt_may_have_to_wait_too():
         attempts.tried[0].name,
         other.backend.name,
     ]
+
+
+def test_a_request_moves_to_another_backend_once_and_pays_for_it():
+    attempts = begun(more=3)
+    pool, first = attempts.pool, attempts.current
+    pool.budget.configure(0, 1)
+    assert attempts.may_move(0.0, replayable=True)
+    lease = attempts.move(0.0)
+    attempts.ended(first, Outcome.BACKEND_DOWN, 0.0, "silent")
+    assert lease is not None
+    assert lease.backend is not first.lease.backend
+    assert attempts.current.lease is lease
+    assert not attempts.may_move(1.0, replayable=True)
+    assert [one.outcome for one in attempts.made] == [Outcome.BACKEND_DOWN, None]
+    assert saved(pool) == 9, "of ten that it holds without a share of the requests"
+
+
+@pytest.mark.parametrize(
+    ("how", "now", "replayable"),
+    [
+        ({"idempotent": False}, 1.0, True),
+        ({"more": 0}, 1.0, True),
+        ({}, 1.0, False),
+        ({}, 10.0, True),
+    ],
+)
+def test_what_must_not_be_sent_again_does_not_move(how, now, replayable):
+    attempts = begun(**how)
+    attempts.due = 10.0
+    assert not attempts.may_move(now, replayable=replayable)
+
+
+def test_an_attempt_that_has_ended_does_not_move():
+    attempts = begun()
+    attempts.ended(attempts.current, Outcome.OK, 1.0)
+    assert not attempts.may_move(1.0, replayable=True)
+
+
+@pytest.mark.parametrize("why", ["nobody else", "spent", "others wait"])
+def test_where_a_request_cannot_move_its_attempt_goes_on(why):
+    pool, _ = make_pool(*(["a:1"] if why == "nobody else" else ["a:1", "b:1"]), max_queued=5, queue_wait_s=5.0)
+    attempts = attempts_at(pool)
+    attempts.begin(0.0)
+    if why == "spent":
+        saved(pool, 0.0)
+    elif why == "others wait":
+        pool.counts.most = 1
+        assert isinstance(attempts_at(pool).begin(0.0), Lease)
+        assert isinstance(attempts_at(pool).begin(0.0), Ticket)
+    attempt = attempts.current
+    left = pool.leases
+    assert attempts.move(0.0) is None
+    assert (attempts.current, attempts.waiting, attempt.outcome, pool.leases) == (attempt, None, None, left)
+    if why == "nobody else":
+        assert saved(pool) > 0, "nothing was paid"

@@ -63,6 +63,17 @@ def test_the_first_result_decides_alone_and_is_news_unless_all_is_as_well_as_it_
     assert not health.observe(result, 3, 3)
 
 
+@pytest.mark.parametrize(
+    ("results", "since"),
+    [("s", 0.0), ("+sss", 1.0), ("+s+ss", 3.0), ("+sss++ss", 6.0), ("+a", 1.0), ("+", NEVER)],
+)
+def test_it_knows_when_the_first_probe_of_those_in_a_row_that_failed_was_made(results, since):
+    health = Health()
+    for at, result in enumerate(results):
+        health.observe(result == "+", 2, 3, silent=result == "s", asked_at=float(at))
+    assert health.failing_since == since
+
+
 def test_with_checks_it_ends_after_rise_good_ones_in_a_row():
     ejection = Ejection()
     assert ejection.eject(10.0, checked=True)

@@ -16,6 +16,7 @@ from twisted_lb.core.retry import RetryRules
 # Looked up once, not at the end of each attempt.
 _OK: Final = Outcome.OK
 _STALE: Final = Outcome.STALE_REUSE
+_DOWN: Final = Outcome.BACKEND_DOWN
 
 
 # Not acyclic: the way may lead back to whoever holds the attempt, until it has ended.
@@ -112,6 +113,35 @@ class Attempts:
             return None
         self._remember(current, outcome)
         return self._take_up(self.pool.claim(self.ask, now, self.tried, self._wait_until), now)
+
+    def may_move(self, now: float, *, replayable: bool) -> bool:
+        """Whether the request may leave the backend of its current attempt, which owes it the whole answer, for another
+        one: if it may be sent twice, has attempts left, and was not moved before. What is in the budget, and who has
+        room, is not asked.
+        """
+        return (
+            self.current is not None
+            and self.current.outcome is None
+            and now < self.due
+            and replayable
+            and self.retries.allow(_DOWN, idempotent=self.idempotent)
+            and self.count - self._free <= self.retries.more_attempts
+            and not any(attempt.outcome is _DOWN for attempt in self.made)
+        )
+
+    def move(self, now: float) -> Lease | None:
+        """Another attempt elsewhere, where `may_move`: the current one ends as BACKEND_DOWN. None, and nothing is changed,
+        when the budget does not allow it, or nobody else has room: then it goes on.
+        """
+        current = self.current
+        assert current is not None
+        if not self.pool.has_room((*self.tried, current.lease.backend)):
+            return None
+        verdict = self.again(_DOWN, now, replayable=True)
+        if isinstance(verdict, Lease):
+            return verdict
+        self.withdraw()
+        return None
 
     def ended(self, attempt: Attempt, outcome: Outcome, now: float, detail: str = "") -> None:
         """End an attempt with its outcome; exactly once for each, a second time is an AssertionError."""

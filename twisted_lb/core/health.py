@@ -1,30 +1,36 @@
 """Health: whether a backend is up or down by its probes (HAProxy's rise and fall)."""
 
+from twisted_lb.core.never import NEVER
+
 
 class Health:
     """The health of a backend, by consecutive probes. Unknown counts as `up` says: up, as a rule, since a new balancer must
     serve.
 
     `silent`, while it is down or on its way: every failed probe met silence (refused, reset, no answer in time), none an
-    answer. A server that says no is known to be there; one that was silent may just be starting.
+    answer. A server that says no is known to be there; one that was silent may just be starting. `failing_since`: when the
+    first of these probes was made (monotonic seconds), NEVER before any.
     """
 
-    __slots__ = ("_against", "known", "silent", "up")
+    __slots__ = ("_against", "failing_since", "known", "silent", "up")
 
     def __init__(self, *, up: bool = True) -> None:
         self.up: bool = up
         self.known: bool = False
         self.silent: bool = False
+        self.failing_since: float = NEVER
         self._against: int = 0  # results in a row that contradict `up`
 
-    def observe(self, passed: bool, rise: int, fall: int, *, silent: bool = False) -> bool:
+    def observe(self, passed: bool, rise: int, fall: int, *, silent: bool = False, asked_at: float = NEVER) -> bool:
         """Take the result of a probe; True if that is news. The `rise`th pass or `fall`th failure in a row flips `up`. The
         very first result decides alone, and is news unless the backend is up, as it was taken to be. `silent`: it failed
-        without an answer.
+        without an answer. `asked_at`: when the probe was made.
         """
         if not passed:
             first = self.up and not self._against
             self.silent = silent and (first or self.silent)
+            if first:
+                self.failing_since = asked_at
         if not self.known:
             self.known = True
             expected = passed and self.up
@@ -46,6 +52,7 @@ class Health:
         self.up = True
         self.known = False
         self.silent = False
+        self.failing_since = NEVER
         self._against = 0
         return flipped
 

@@ -229,6 +229,17 @@ class Pool:
             lease.trial = False
             self._changed(backend, BackendReturned(self.name, backend.name, "it accepts connections again", now), now)
 
+    @property
+    def leases(self) -> int:
+        """How many leases are open, on present backends: O(backends)."""
+        return sum(backend.in_flight for backend in self.backends.values())
+
+    def has_room(self, tried: Sequence[Backend]) -> bool:
+        """Whether a claim would be served at once, by a backend that is not one of `tried`: O(backends)."""
+        return not self._queue.tickets and any(
+            one.available and one.usable and one not in tried for one in self.backends.values()
+        )
+
     def responded(self, lease: Lease, now: float) -> None:
         """The head of a response came; once a lease at most, and before it is settled."""
         load = lease.backend.load
@@ -276,15 +287,26 @@ class Pool:
         backends = tuple(snapshot_of(backend) for backend in self.backends.values())
         return PoolSnapshot(self.name, backends, len(self._queue.tickets))
 
-    def observe_probe(self, backend: Backend, passed: bool, reason: str, now: float, *, silent: bool = False) -> None:
+    def observe_probe(
+        self,
+        backend: Backend,
+        passed: bool,
+        reason: str,
+        now: float,
+        *,
+        silent: bool = False,
+        asked_at: float | None = None,
+    ) -> None:
         """Apply the result of a probe to a backend's health and ejection; `silent`: it failed without an answer.
+        `asked_at`: when it was made, just now unless given.
 
         While nobody is usable one good probe is enough for a backend that was merely silent (a restart).
         """
         settings, health = self.settings, backend.health
         soon = passed and self._exhausted
         rise = 1 if soon and health.silent else settings.rise
-        news = health.observe(passed, rise, settings.fall, silent=silent)
+        began = now if asked_at is None else asked_at
+        news = health.observe(passed, rise, settings.fall, silent=silent, asked_at=began)
         ended = settings.checked and backend.ejection.observe(passed, 1 if soon else settings.rise, now)
         self._refresh(backend)
         if news:
@@ -344,5 +366,4 @@ class Pool:
 
     def __repr__(self) -> str:
         usable = sum(backend.usable for backend in self.backends.values())
-        in_flight = sum(backend.in_flight for backend in self.backends.values())
-        return f"<Pool {self.name}: {usable} usable of {len(self.backends)}, {in_flight} in flight>"
+        return f"<Pool {self.name}: {usable} usable of {len(self.backends)}, {self.leases} in flight>"

@@ -17,6 +17,7 @@ from twisted_lb.core.snapshot import PoolSnapshot
 from twisted_lb.net.clock import Timer
 from twisted_lb.net.dialer import Attempt
 from twisted_lb.net.kept import EARLY_S, IDLE_TIMEOUT_MARGIN, LEARNED_FOR_S, LEAST_S, Kept
+from twisted_lb.net.moving import Moving
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.settings import AUTO, UpstreamRules
 from twisted_lb.net.upstream import Keeper, Requester, Upstream
@@ -77,6 +78,7 @@ class Cluster(Keeper):
         self._serving: bool = False
         self._serve_timer: Timer | None = None
         self._serve_at: float = NEVER
+        self._moving: Final = Moving(runtime, self.pool, self._open)
 
     # Members.
 
@@ -97,15 +99,22 @@ class Cluster(Keeper):
         self.pool.command(backend, admin, self.clock.read() if now is None else now)
 
     def observe_probe(
-        self, name: str, passed: bool, reason: str, now: float | None = None, *, silent: bool = False
+        self,
+        name: str,
+        passed: bool,
+        reason: str,
+        now: float | None = None,
+        *,
+        silent: bool = False,
+        asked_at: float | None = None,
     ) -> None:
         """Take the result of a probe of this backend; nothing if it has been removed meanwhile. `silent`: it failed
-        without an answer.
+        without an answer. `asked_at`: when it was made.
         """
         backend = self.pool.backends.get(name)
         if backend is not None:
             now = self.clock.read() if now is None else now
-            self.pool.observe_probe(backend, passed, reason, now, silent=silent)
+            self.pool.observe_probe(backend, passed, reason, now, silent=silent, asked_at=asked_at)
 
     def tick(self) -> None:
         """Do what time makes due: trials of ejected backends, waits in the queue; a few times a second is enough."""
@@ -128,11 +137,21 @@ class Cluster(Keeper):
             self._forget_idle_timeout(event.backend_name)
             if isinstance(event, BackendEjected) and event.check_wanted and self.checks is not None:
                 self.checks.check_soon(event.backend_name)
+            if isinstance(event, BackendDown):
+                self._fallen_silent(self.pool.backends[event.backend_name], event.reason)
         elif isinstance(event, (BackendChanged, BackendRemoved)):
             self._close_removed()
         self._hear(event)
         self._watch_closely()
         self.freed()
+
+    def _fallen_silent(self, backend: Backend, reason: str) -> None:
+        """Probes took a backend out. Was it silent (frozen, gone), nothing is kept to it, and what it owes is moved."""
+        if backend.health.silent:
+            if backend in self._kept:
+                self._close_kept(backend)
+            if self.pool.settings.move:
+                self._moving.begin(backend, reason)
 
     def _watch_closely(self) -> None:
         """Tell the checks who is out, and whether somebody waits."""
@@ -332,6 +351,7 @@ class Cluster(Keeper):
         if self._serve_timer is not None:
             self._serve_timer.cancel()
             self._serve_timer = None
+        self._moving.stop()
         self.close_idle()
         for upstream in list(self._open):
             upstream.abandon()

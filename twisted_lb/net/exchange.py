@@ -11,6 +11,7 @@ from mypy_extensions import mypyc_attr
 
 from twisted_lb.core.address import TcpAddress
 from twisted_lb.core.ask import ANY
+from twisted_lb.core.attempts import Attempt as AttemptRecord
 from twisted_lb.core.attempts import Attempts
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.never import NEVER
@@ -386,11 +387,36 @@ class Exchange(Requester):
             attempts.withdraw()  # a response is here already: it does not wait
             self._bad_status = True
             return False
+        assert attempt is not None
+        self._leave(attempt, upstream, again, Outcome.BAD_STATUS, f"status {head.status}")
+        return True
+
+    def _leave(
+        self, attempt: AttemptRecord, upstream: Upstream | None, lease: Lease, outcome: Outcome, detail: str
+    ) -> None:
+        """Leave an attempt that is under way, with this outcome, for another backend."""
+        self._recorded = True
         if upstream is not None:
             upstream.abandon()
-        if attempt is not None:
-            attempts.ended(attempt, Outcome.BAD_STATUS, self._clock.now, f"status {head.status}")
-        self._attempt(again, new_connection=False)
+        self.attempts.ended(attempt, outcome, self._clock.now, detail)
+        self._attempt(lease, new_connection=False)
+
+    def movable_since(self) -> float:
+        """See Requester."""
+        attempt = self.attempts.current
+        if self.started or attempt is None:
+            return NEVER
+        movable = self.attempts.may_move(self._clock.now, replayable=self._replayable())
+        return attempt.connected_at if movable else NEVER
+
+    def move(self, detail: str) -> bool:
+        """See Requester."""
+        attempt, upstream = self.attempts.current, self._upstream
+        assert attempt is not None
+        lease = self.attempts.move(self._clock.now)
+        if lease is None:
+            return False
+        self._leave(attempt, upstream, lease, Outcome.BACKEND_DOWN, detail)
         return True
 
     def payload(self, data: bytes) -> None:

@@ -93,6 +93,16 @@ class Requester:
         """The exchange cannot be finished on this connection, which is closed."""
         raise NotImplementedError
 
+    def movable_since(self) -> float:
+        """When the request was sent, if it may be sent to another backend too; NEVER if it may not."""
+        raise NotImplementedError
+
+    def move(self, detail: str) -> bool:
+        """Move the request to another backend, since this one owes the whole answer and is down, as `detail` says. False,
+        and nothing is changed, when none has room or the retry budget is spent.
+        """
+        raise NotImplementedError
+
     def idle_due(self) -> float:
         """The moment until which the next byte of the response body is waited for (monotonic seconds)."""
         raise NotImplementedError
@@ -367,6 +377,11 @@ class Upstream(Receiver):
         else:
             self.close()
         requester.response_ended(trailers)
+
+    @property
+    def owes_all(self) -> bool:
+        """Whether a request is on its way, and not one byte of its answer has come."""
+        return self._state is _HEAD and self.requester is not None and not (self._buffer or self._informed)
 
     def keep_until(self, due: float) -> None:
         """Take the connection for no request after `due`."""
