@@ -23,7 +23,7 @@ from twisted_lb.core.outcome import Outcome
 
 IDEMPOTENT = {"GET", "HEAD", "PUT", "DELETE", "OPTIONS"}
 ALWAYS = {"REFUSED", "CONNECT_TIMEOUT", "NO_PORT"}
-IF_IDEMPOTENT = {"STALE_REUSE", "NO_RESPONSE", "BAD_RESPONSE", "TIMED_OUT"}
+IF_IDEMPOTENT = {"STALE_REUSE", "NO_RESPONSE", "BAD_RESPONSE", "TIMED_OUT", "BACKEND_DOWN"}
 # A deadline may be a tick of the wheel late.
 TICK_S = 0.25
 # What one direction may hold: the mark, and what was sent ahead with one receive beyond it; and the framing around it.
@@ -174,6 +174,8 @@ class Oracle:
                 if attempt.index and answer is None:
                     allowed.add("STALE_REUSE")
         if answer is None:
+            if self._went_down(attempt, cut_at):
+                allowed.add("BACKEND_DOWN")
             return allowed
         is_last = answer is answered.messages[-1]
         if is_last and answered.broken and answered._state == "head":
@@ -190,6 +192,12 @@ class Oracle:
             if ended or stalled or (is_last and answered.broken):
                 allowed.add("CUT_SHORT")
         return allowed
+
+    def _went_down(self, attempt: Attempt, until: float) -> bool:
+        """Whether checks took its backend out while it waited there for an answer."""
+        return any(
+            address == attempt.backend and attempt.when < moment.when <= until for moment, address in self.town.downs
+        )
 
     def _count_outcomes(self) -> None:
         """The counters of the backends say the same as the ends of the exchanges and the tapes."""

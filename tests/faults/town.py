@@ -18,7 +18,7 @@ from twisted.logger import LogLevel, globalLogPublisher
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core import record as core_record
 from twisted_lb.core.backend import AdminState
-from twisted_lb.core.events import Event
+from twisted_lb.core.events import BackendDown, Event
 from twisted_lb.core.outcome import Refusal
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.poller import EpollPoller
@@ -41,6 +41,7 @@ class Town:
         self.records: list[Record] = []
         self.refused: dict[str, int] = {}  # what got no exchange: the ids in the log, with their status
         self.changes: list[Change] = []
+        self.downs: list[tuple[Moment, str]] = []  # when checks took out which backend
         self.logged: list[dict[str, Any]] = []
         self.left: dict[str, object] = {}
         self.closed: Moment | None = None
@@ -131,6 +132,8 @@ class Town:
 
     def _heard_event(self, event: Event) -> None:
         self.note_usable()
+        if isinstance(event, BackendDown):
+            self.downs.append((self.moment(), str(self.pool.backends[event.backend_name].address)))
         self.note("balancer", f"{event}")
 
     def note_usable(self) -> None:
