@@ -8,6 +8,7 @@ from house import House
 from world import World
 
 from twisted_lb.core.backend import AdminState
+from twisted_lb.core.never import NEVER
 from twisted_lb.testing import CLOSE, BackendConnection, ScriptedBackend, ScriptedClient, Wait, response
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -96,12 +97,13 @@ def test_requests_sent_ahead_are_the_users_too(build):
     assert stranger.take().count(b"\r\n\r\n?") == 20
 
 
-def test_when_the_client_leaves_its_connection_goes_with_it(build):
+@pytest.mark.parametrize("how", ["close", "reset", "half_close"])
+def test_when_the_client_leaves_its_connection_goes_with_it(build, how):
     house = build()
     domain = Domain(house)
     client = logged_in(house, b"alice")
     assert (domain.open, house.cluster.open, house.cluster.idle) == (1, 1, 0)
-    client.close()
+    getattr(client, how)()
     house.clock.settle()
     assert (domain.open, house.cluster.open) == (0, 0)
     assert told(house, house.client()) == "?"
@@ -129,7 +131,7 @@ def test_a_last_request_ends_both(build, last):
         GET.replace(b"HTTP/1.1", last) if last == b"HTTP/1.0" else GET.replace(b"\r\n\r\n", b"\r\n" + last + b"\r\n")
     )
     assert told(house, client, request) == "alice"
-    house.wait(5)
+    house.clock.settle()
     assert (domain.open, house.cluster.open) == (0, 0)
 
 
@@ -139,8 +141,9 @@ def test_a_client_that_is_idle_for_too_long_ends_both(build):
     client = logged_in(house, b"alice")
     house.wait(99)
     assert told(house, client) == "alice", "upstream.idle_s is for those that are kept for whoever comes"
-    house.wait(105)
+    house.wait(101)
     assert client.ended
+    assert client.open, "it lingers"
     assert domain.open == 0
 
 
@@ -166,18 +169,20 @@ def test_when_the_backend_closes_the_next_request_goes_like_any_other(build):
     assert told(house, client) == "alice"
 
 
-def test_a_backend_that_ends_logins_says_nothing_of_other_connections(build):
+@pytest.mark.parametrize("idle_s", [0.5, 5.0])
+def test_a_backend_that_ends_logins_says_nothing_of_other_connections(build, idle_s):
     house = build()
     domain = Domain(house)
-    plain = house.client()
+    domain.server.script.append(response(b"x"))
+    house.ask()
     client = logged_in(house, b"alice")
-    domain.users[domain.server.connections[0]] = b"alice"
-    house.wait(0.5)
-    domain.server.connections[0].transport.loseConnection()
+    (connection,) = domain.users
+    house.wait(idle_s)
+    connection.transport.loseConnection()
     house.clock.settle()
-    (kept,) = house.cluster._kept.values() if house.cluster._kept else [None]
-    assert kept is None or kept.wary_until < house.clock.seconds()
-    assert told(house, client) == told(house, plain) == "?"
+    assert told(house, client) == "?"
+    (kept,) = house.cluster._kept.values()
+    assert (kept.wary_until, kept.idle_timeout_s) == (-NEVER, NEVER)
 
 
 def met_a_close(house: House, domain: Domain, request: bytes) -> str:
@@ -312,7 +317,9 @@ def test_a_connection_that_was_everybodys_may_become_one_clients(build):
     assert house.cluster.open == 2
 
 
-@pytest.mark.parametrize(("timeout", "waits", "user"), [(b"5", 3.5, "alice"), (b"5", 4.5, "?"), (b"0", 0.0, "?")])
+@pytest.mark.parametrize(
+    ("timeout", "waits", "user"), [(b"5", 3.5, "alice"), (b"5", 4.05, "?"), (b"5", 4.5, "?"), (b"0", 0.0, "?")]
+)
 def test_what_a_backend_announces_is_honoured(build, timeout, waits, user):
     house = build()
     domain = Domain(house, "a:80", b"Keep-Alive: timeout=" + timeout)
@@ -432,6 +439,22 @@ def test_the_end_closes_them_all():
     house.balanced.close()
     house.wait(5)
     assert (domain.open, house.cluster.open, house.balanced.runtime.deadlines.armed) == (0, 0, 0)
+
+
+def test_it_is_closed_as_soon_as_everything_was_said_to_the_client():
+    world = World(client_idle_s=10)
+    client = world.client().send(with_credentials(b"Negotiate alice"))
+    backend = world.backend()
+    backend.read()
+    backend.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nalice")
+    assert client.read().endswith(b"alice")
+    world.advance(10.5)
+    client.read()
+    assert client.closed
+    assert world.engine.clients, "it lingers"
+    backend.read()
+    assert backend.closed
+    world.close()
 
 
 def test_a_resource_does_not_know_whose_the_next_request_is_and_keeps_none():
