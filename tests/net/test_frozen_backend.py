@@ -9,6 +9,7 @@ from twisted_lb.testing import NEVER_ANSWER, ScriptedClient, Wait, response
 PUT = b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi"
 EXPECTING = b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
+LOGGED_IN = b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Negotiate dG9rZW4=\r\n\r\n"
 CHECKED = {"interval_s": 1.0, "rise": 1, "initial": "up"}
 # Long enough for three checks in a row to fail, each after 0.8 of its second.
 NOTICED_S = 4.0
@@ -86,6 +87,7 @@ def test_a_body_that_is_still_coming_goes_on_to_the_other_one(pair):
         pytest.param(
             EXPECTING, lambda _: [b"HTTP/1.1 102 Processing\r\n\r\n", NEVER_ANSWER], {}, id="a word of it has come"
         ),
+        pytest.param(LOGGED_IN, frozen, {}, id="its client is logged in there"),
         pytest.param(GET, frozen, {"retry": {"more_attempts": 0}}, id="nothing is sent twice here"),
         pytest.param(GET, frozen, {"retry": {"budget_percent": 0, "budget_per_s": 0}}, id="the budget is nothing"),
         pytest.param(GET, frozen, {"health_check": {**CHECKED, "move": False}}, id="switched off"),

@@ -149,7 +149,8 @@ class UpstreamConfig(Model):
     idle_s: Seconds = Field(
         default=60,
         description="How long a connection may stay idle; less where the backend says so (`Keep-Alive: timeout=N`) or "
-        "was seen to close idle ones: 0.8 of that.",
+        "was seen to close idle ones: 0.8 of that. A connection on which a client may be logged in (NTLM, Negotiate) is that "
+        "client's alone, for as long as its own is open: no bound here is for it.",
     )
     max_requests: int = Field(
         default=1000,

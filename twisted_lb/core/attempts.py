@@ -50,7 +50,7 @@ class Attempt:
 class Attempts:
     """All attempts at one request, one after the other, driven by its server: net, the facade, a simulator.
 
-    `begin`, then for each attempt `ended`, and `again` for another one. A Lease is taken up at once: the new attempt is
+    `begin` or `begin_on`, then for each attempt `ended`, and `again` for another one. A Lease is taken up at once: the new attempt is
     `current`. A Ticket is kept in `waiting` until `granted` or `withdraw` is called. `due` is the moment after which no
     attempt may begin, and `tried` are the backends not to ask; both may be set before the first.
     """
@@ -84,6 +84,17 @@ class Attempts:
             self.current = Attempt(verdict, now, None)
             return verdict
         return self._take_up(verdict, now)
+
+    def begin_on(self, backend: Backend, now: float) -> Lease | Ticket | None:
+        """The first attempt, on this backend and no other one; see `Pool.claim_on`. None, and nothing has begun, where it is
+        not to be used.
+        """
+        verdict = self.pool.claim_on(backend, self.ask, now)
+        if verdict is None:
+            return None
+        self.pool.budget.deposit(now)
+        self._take_up(verdict, now)
+        return verdict
 
     def again(self, outcome: Outcome, now: float, *, replayable: bool) -> Lease | Refusal | Ticket | None:
         """Retry: another attempt after the current one, which has this outcome or will; None when there may be none.

@@ -130,15 +130,34 @@ class Pool:
     ) -> Lease | Refusal | Ticket:
         """A lease on the backend that the policy picks, not one of `tried`; to be settled exactly once.
 
-        When none is available, a ticket of the queue, or a refusal where there is no room in it. While requests wait,
-        new ones wait behind them. `until`: the end of the wait of a request that has waited before.
+        When none is available, a ticket of the queue, or a refusal where there is no room in it. While requests wait for
+        whoever is free first, new ones wait behind them. `until`: the end of the wait of a request that has waited before.
         """
-        if self._queue.tickets and self.settings.max_queued:
+        if self._queue.for_anyone and self.settings.max_queued:
             return self._wait(ask, now, tried, until)
         if now >= self._wake_at:
             self._wake(now)
         lease = self._lease(ask, now, tried)
         return self._wait(ask, now, tried, until) if lease is None else lease
+
+    def claim_on(self, backend: Backend, ask: Ask, now: float) -> Lease | Ticket | None:
+        """A lease on this backend and no other one: its client has a connection there that is its own (NTLM). None where the
+        backend is not to be used now, whoever takes it out: any other one will do then.
+
+        Within `max_in_flight` like any other: while the backend is full, a ticket for a lease on it; None if the queue has
+        no room either.
+        """
+        if self.backends.get(backend.name) is not backend or not backend.usable:
+            return None
+        if (self._queue.for_anyone and self.settings.max_queued) or not self.counts.claim(backend.slot):
+            verdict = self._wait(ask, now, tuple(one for one in self.backends.values() if one is not backend))
+            return verdict if isinstance(verdict, Ticket) else None
+        if self.counts.most:
+            backend.refresh_usable()
+        backend.requests += 1
+        if backend.load is not None:
+            backend.load.leased(now)
+        return Lease(backend, now, trial=False)
 
     def await_return(self, ask: Ask, now: float, until: float = NEVER) -> Refusal | Ticket | None:
         """A ticket for a request that nobody has listened to, while nobody is usable: it waits like a new one, and any
@@ -236,7 +255,7 @@ class Pool:
 
     def has_room(self, tried: Sequence[Backend]) -> bool:
         """Whether a claim would be served at once, by a backend that is not one of `tried`: O(backends)."""
-        return not self._queue.tickets and any(
+        return not self._queue.for_anyone and any(
             one.available and one.usable and one not in tried for one in self.backends.values()
         )
 
@@ -272,7 +291,7 @@ class Pool:
         """Explain what `claim` would do now, and why; nothing changes by it."""
         if now >= self._wake_at:
             self._wake(now)
-        first = not self._queue.tickets or not self.settings.max_queued
+        first = not self._queue.for_anyone or not self.settings.max_queued
         picked = self._selection.foreseen(ask, now, tried) if first else None
         return Decision(
             self.name,

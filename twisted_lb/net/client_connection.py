@@ -11,6 +11,7 @@ from twisted_lb.net.deadlines import Deadline
 from twisted_lb.net.frontend import Frontend
 from twisted_lb.net.interfaces import UNKNOWN, Producer, StreamTransport
 from twisted_lb.net.settings import ClientRules
+from twisted_lb.net.upstream import Upstream
 from twisted_lb.wire.origin import Client
 
 # RFC 9112 9.6: after a last answer with bytes of the client unread, closing at once would reset the connection and
@@ -55,12 +56,13 @@ class Speaker:
 class ClientConnection:
     """One connection of a client of a frontend, from `open` to `lost`. It reads the rules of its listener alone.
 
-    `rules` are those of the present request: they are read anew when the next one is waited for.
+    `rules` are those of the present request: they are read anew when the next one is waited for. `bound` is the connection
+    to a backend that is this client's alone (NTLM), while it is not in use: it is closed with the client's.
     """
 
     __slots__ = (
-        "_asking", "_deadline", "_frontend", "_inside", "_patience_s", "_speaker", "_unread", "client", "clock",
-        "full", "rules", "shared", "transport",
+        "_asking", "_deadline", "_frontend", "_inside", "_patience_s", "_speaker", "_unread", "bound", "client",
+        "clock", "full", "rules", "shared", "transport",
     )  # fmt: skip
 
     def __init__(self, frontend: Frontend, speaker: Speaker) -> None:
@@ -68,6 +70,7 @@ class ClientConnection:
         self.clock: Final[Clock] = frontend.clock
         self.rules: ClientRules = frontend.client_rules
         self.transport: StreamTransport | None = None
+        self.bound: Upstream | None = None
         self.full: bool = False  # the client does not take what was written
         # A trusted proxy's, whose clients are limited one by one: each request is counted for the client that it is of.
         self.shared: bool = False
@@ -100,6 +103,8 @@ class ClientConnection:
     def lost(self) -> None:
         """The connection is gone."""
         self.transport = None
+        if self.bound is not None:
+            self._close_bound()
         self._speaker = None  # no circle: reference counts free both at once
         self._deadline.end()
         self._frontend.clients.pop(self, None)
@@ -123,6 +128,24 @@ class ClientConnection:
         if self._asking:
             self._frontend.gate.release(self._asking)
             self._asking = ""
+
+    # A connection to a backend that is the client's alone.
+
+    def keep(self, upstream: Upstream) -> None:
+        """Keep it for the client's next requests."""
+        self._close_bound()
+        self.bound = upstream
+
+    def take_kept(self) -> Upstream | None:
+        """Take it for a request; None when there is none, or its backend has closed it."""
+        bound = self.bound
+        self.bound = None
+        return bound if bound is not None and bound.idle else None
+
+    def _close_bound(self) -> None:
+        bound = self.take_kept()
+        if bound is not None:
+            bound.close()
 
     # Deadlines.
 
@@ -202,6 +225,8 @@ class ClientConnection:
         """Lingering close: everything was said; close, and wait no longer than LINGER_S for it. `half_close`: send a
         FIN and listen on, since bytes of the client may be on their way; the client's FIN ends it.
         """
+        if self.bound is not None:
+            self._close_bound()
         transport = self.transport
         if transport is None:
             return

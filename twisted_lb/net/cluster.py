@@ -73,6 +73,7 @@ class Cluster(Keeper):
         self._hear: Final = hear
         self._kept: dict[Backend, Kept] = {}
         self._open: dict[Upstream, None] = {}  # an ordered set
+        self._bound: dict[Upstream, None] = {}  # those that belong to one client each, and were used
         self._closed: bool = False
         self.waiting: dict[Ticket, Waiter] = {}
         self._serving: bool = False
@@ -279,6 +280,18 @@ class Cluster(Keeper):
             kept.idle.pop(0).close()
         return True
 
+    def hold(self, upstream: Upstream, now: float, announced_s: int) -> bool:
+        """Let a connection live whose exchange is over, and which is its client's alone (NTLM): as long as that client's own,
+        whatever its age and the number of its requests, since somebody is logged in on it. False, and it is to be closed,
+        when its backend was removed, or will close it at once; `announced_s` as for `put`.
+        """
+        if self._closed or upstream.backend.removed or announced_s == 0:
+            return False
+        upstream.idle_since = now
+        upstream.reuse_until = now + announced_s * IDLE_TIMEOUT_MARGIN if announced_s > 0 else NEVER
+        self._bound[upstream] = None
+        return True
+
     def closed_by_backend(self, upstream: Upstream, idle_s: float, now: float) -> None:
         """Learn a backend's idle timeout: it has closed a connection that was idle for so long, perhaps just when it
         was used again (keep-alive race).
@@ -286,8 +299,8 @@ class Cluster(Keeper):
         Nothing is learnt while it keeps another one that has been idle for longer.
         """
         kept = self._kept.get(upstream.backend)
-        if kept is None:
-            return
+        if kept is None or upstream.bound:
+            return  # a login may have ended, which says nothing of others
         if idle_s < EARLY_S:
             kept.saw_early_close(now)
         if idle_s < LEAST_S:
@@ -319,6 +332,8 @@ class Cluster(Keeper):
     def forget(self, upstream: Upstream) -> None:
         """A connection is gone, or about to go."""
         self._open.pop(upstream, None)
+        if upstream.bound:
+            self._bound.pop(upstream, None)
         kept = self._kept.get(upstream.backend)
         if kept is not None and upstream in kept.idle:
             kept.idle.remove(upstream)
@@ -340,6 +355,8 @@ class Cluster(Keeper):
         """Close the idle connections to where a backend was that has been removed, or has another address now."""
         for backend in [one for one in self._kept if one.removed]:
             self._close_kept(backend)
+        for upstream in [one for one in self._bound if one.backend.removed and one.idle]:
+            upstream.close()
 
     def _close_kept(self, backend: Backend) -> None:
         for upstream in self._kept.pop(backend).idle:

@@ -111,6 +111,27 @@ class Exchange(Requester):
         else:
             self._go(verdict, new_connection=False)
 
+    def begin_bound(self) -> None:
+        """Begin the exchange of a client that has a connection to a backend of its own (NTLM): on that one, and where it has
+        been closed, or its backend is not to be used, like any other exchange.
+        """
+        client = self.client
+        now = self._clock.now
+        own = client.take_kept()
+        if own is None:
+            self.begin()
+            return
+        self.attempts.due = now + self.route.rules.response_head_s
+        verdict = self.attempts.begin_on(own.backend, now) if now < own.reuse_until else None
+        if isinstance(verdict, Lease):
+            self.connected(own)
+        elif verdict is None:
+            own.close()
+            self.begin()
+        else:
+            client.keep(own)
+            self._go(verdict, new_connection=False)
+
     def _go(self, verdict: Lease | Refusal | Ticket | None, *, new_connection: bool) -> None:
         """Go where the pool's verdict says: to a backend, into the queue, or back to the client."""
         if isinstance(verdict, Lease):
@@ -128,6 +149,12 @@ class Exchange(Requester):
         if not attempts.count:
             attempts.due = now + self.route.rules.response_head_s
         attempts.granted(ticket, verdict, now)
+        own = self.client.take_kept() if isinstance(verdict, Lease) else None
+        if own is not None and isinstance(verdict, Lease):
+            if own.backend is verdict.backend and now < own.reuse_until:
+                self.connected(own)
+                return
+            own.close()
         self._go(verdict, new_connection=False)
 
     def receive(self, payload: bytes) -> None:
@@ -403,9 +430,9 @@ class Exchange(Requester):
 
     def movable_since(self) -> float:
         """See Requester."""
-        attempt = self.attempts.current
-        if self.started or attempt is None:
-            return NEVER
+        attempt, upstream = self.attempts.current, self._upstream
+        if self.started or attempt is None or upstream is None or upstream.bound:
+            return NEVER  # elsewhere its client is not logged in
         movable = self.attempts.may_move(self._clock.now, replayable=self._replayable())
         return attempt.connected_at if movable else NEVER
 
@@ -445,6 +472,10 @@ class Exchange(Requester):
         if self._recorded:
             self._tell_end()
         self.client.finish(trailers)
+
+    def keep(self, upstream: Upstream) -> bool:
+        """See Requester."""
+        return self.client.keep(upstream)
 
     def upstream_full(self) -> None:
         """See Requester."""

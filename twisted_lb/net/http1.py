@@ -18,6 +18,7 @@ from twisted_lb.net.local_reply import Claim, final_answer
 from twisted_lb.net.outgoing import Outgoing
 from twisted_lb.net.relay import Leg
 from twisted_lb.net.route import Lead, Route
+from twisted_lb.net.upstream import Upstream
 from twisted_lb.wire.grammar import CRLF, BadMessage
 from twisted_lb.wire.http1_reader import Http1Reader
 from twisted_lb.wire.request import RequestHead
@@ -197,7 +198,10 @@ class Http1(ClientSide, Receiver, Speaker):
         self._exchange = exchange
         if fields.framing == 0:
             self._state = _ANSWERING
-            exchange.begin()
+            if connection.bound is None:
+                exchange.begin()
+            else:
+                exchange.begin_bound()
             return
         self._state = _BODY
         reader = self._reader
@@ -210,8 +214,12 @@ class Http1(ClientSide, Receiver, Speaker):
             # Read first, so that a body broken from its first chunk on is refused before a backend hears of it; and a
             # short one leaves together with its head.
             self._read_body(rest)
-        if not exchange.over:
+        if exchange.over:
+            return
+        if connection.bound is None:
             exchange.begin()
+        else:
+            exchange.begin_bound()
 
     def _claim(self, head: RequestHead, lead: Lead) -> Claim:
         return Claim(self.who(), head.line, head.lines, head.fields.request_id, lead.client_name())
@@ -354,6 +362,15 @@ class Http1(ClientSide, Receiver, Speaker):
         if self._ahead_paused:
             self._ahead_paused = False
             self._read_on()
+
+    def keep(self, upstream: Upstream) -> bool:
+        """See ClientSide."""
+        self._connection.keep(upstream)
+        return True
+
+    def take_kept(self) -> Upstream | None:
+        """See ClientSide."""
+        return self._connection.take_kept()
 
     def release(self) -> Leg:
         """See ClientSide."""

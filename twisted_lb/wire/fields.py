@@ -8,8 +8,11 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
+from twisted_lb.wire.authentication import challenges_bind, credentials_bind
 from twisted_lb.wire.grammar import CRLF, DIGITS, FIELD, LENGTH_DIGITS, BadMessage, Limits, content_length
 from twisted_lb.wire.names import (
+    AUTHENTICATE,
+    AUTHORIZATION,
     CLAIM,
     CONNECTION,
     CONTENT_LENGTH,
@@ -20,6 +23,7 @@ from twisted_lb.wire.names import (
     KEEP_ALIVE,
     MAX_FORWARDS,
     PLAIN,
+    PROXY_AUTHENTICATE,
     REQUEST_ID,
     TE,
     TRACEPARENT,
@@ -93,6 +97,8 @@ class Fields:
         self.dated: bool = False
         self.request_id: bytes = b""
         self.traced: bool = False
+        # Whether it authenticates the connection, or asks for that (NTLM, Negotiate).
+        self.binds: bool = False
         # For how many seconds the sender says that it keeps an idle connection; -1: it does not say.
         self.keep_s: int = -1
         # A proxy's claims about its client (X-Forwarded-*, Forwarded), by lower-case name; they count if it is trusted.
@@ -115,7 +121,7 @@ class Memory:
         self.host: bytes = b""
 
 
-def parse_fields(block: bytes, limits: Limits, memory: Memory | None = None) -> Fields:  # noqa: PLR0912 - the one pass
+def parse_fields(block: bytes, limits: Limits, memory: Memory | None = None) -> Fields:  # noqa: PLR0912, PLR0915 - the one pass
     """Parse a header block of at most `limits.fields` fields; BadMessage if it is not one by RFC 9112 section 5.
 
     The result does not depend on `memory`, which should hold what the same connection sent before, by the same limits.
@@ -157,8 +163,12 @@ def parse_fields(block: bytes, limits: Limits, memory: Memory | None = None) -> 
         elif kind == CONTENT_LENGTH:
             lines[index] = name + b": %d" % _note_length(fields, value)
             continue
+        elif kind == AUTHORIZATION and not credentials_bind(value):
+            before[index] = line
+            continue
         elif kind == CLAIM:
             fields.claimed += line + CRLF
+            fields.binds = fields.binds or credentials_bind(value)  # Authorization may be one of them
         elif _note_field(fields, kind, name, value):
             continue
         lines[index] = b""
@@ -226,6 +236,9 @@ def _note_field(fields: Fields, kind: int, name: bytes, value: bytes) -> bool:
     if kind == MAX_FORWARDS:
         fields.max_forwards = _hops(value) if fields.max_forwards == -1 else -2
         return True
+    if kind in (AUTHORIZATION, AUTHENTICATE, PROXY_AUTHENTICATE):
+        fields.binds = fields.binds or kind == AUTHORIZATION or challenges_bind(value)
+        return kind != PROXY_AUTHENTICATE
     if kind == FORWARDED:
         _claim(fields, name.lower(), value)
     elif kind == KEEP_ALIVE:

@@ -16,7 +16,8 @@ class RequestFields:
     """The meaning of a request's header block, beside the lines that just pass: a pure function of (version, block), so
     that a connection may keep the last one.
 
-    `framing` is the length of the body in bytes, 0 for none, or CHUNKED.
+    `framing` is the length of the body in bytes, 0 for none, or CHUNKED. `binds`: it may authenticate the connection to the
+    backend (NTLM, Negotiate), which is its client's alone from then on.
     """
 
     def __init__(self, version: int, fields: Fields, framing: int) -> None:
@@ -35,6 +36,7 @@ class RequestFields:
         self.claims: Final = fields.claims
         self.claimed: Final = fields.claimed
         self.max_forwards: Final = fields.max_forwards
+        self.binds: Final = fields.binds
 
 
 @mypyc_attr(acyclic=True, free_list_len=1)

@@ -14,7 +14,8 @@ class ResponseHead:
 
     `lines` are those for the client, each ended by CRLF, without framing of a chunked body. `framing` is the length of
     the body in bytes, CHUNKED or UNTIL_CLOSE, before method and status are considered (`body_of`). `keep_s` is the idle
-    timeout that the backend announces (Keep-Alive: timeout), in seconds, -1 when it does not.
+    timeout that the backend announces (Keep-Alive: timeout), in seconds, -1 when it does not. `binds`: it asks the client to
+    authenticate the connection (401 or 407, NTLM or Negotiate), which is that client's alone from then on.
     """
 
     def __init__(
@@ -28,6 +29,7 @@ class ResponseHead:
         dated: bool = True,
         upgrade: bytes = b"",
         keep_s: int = -1,
+        binds: bool = False,
     ) -> None:
         self.status: Final = status
         self.line: Final = line
@@ -37,6 +39,7 @@ class ResponseHead:
         self.dated: Final = dated
         self.upgrade: Final = upgrade
         self.keep_s: Final = keep_s
+        self.binds: Final = binds
         # The field line that frames a body without a length, for a client of HTTP/1.1.
         self.framed: Final = (
             b"Transfer-Encoding: chunked\r\n" if framing < 0 and status not in (204, 304) and status >= 200 else b""
@@ -98,4 +101,5 @@ def parse_response(head: bytes, limits: Limits) -> ResponseHead:
         dated=fields.dated,
         upgrade=fields.upgrade,
         keep_s=fields.keep_s,
+        binds=fields.binds and status in (401, 407),
     )
