@@ -2,7 +2,9 @@
 
 from collections import Counter
 
-from faults.tape import HEARD_FIN, HEARD_RST, SAID_FIN, SAID_RST, TOOK, Tape
+from faults.logins import bound_from
+from faults.reader import read_both
+from faults.tape import HEARD_FIN, HEARD_RST, PUT, SAID_FIN, SAID_RST, TOOK, Tape
 from faults.town import Town
 
 
@@ -14,6 +16,7 @@ def happenings(town: Town) -> Counter[str]:
             **_members(town),
             **_settings(town),
             **_stop(town),
+            **_logins(town),
             **(_web(town) if town.web else {}),
         }
     )
@@ -79,6 +82,19 @@ def _stop(town: Town) -> Counter[str]:
     seen["an idle connection asks at a stop"] = sum(
         any(entry.what == TOOK and entry.at > stop.began.at for entry in tape.entries) for tape in stop.idle
     )
+    return seen
+
+
+def _logins(town: Town) -> Counter[str]:
+    seen: Counter[str] = Counter()
+    for dialled in town.network.dials:
+        if dialled.tape is not None:
+            asked, answered = read_both(dialled.tape.all(PUT), dialled.tape.all(TOOK))
+            first = bound_from(asked, answered)
+            seen["a client may be logged in"] += first is not None
+            seen["a request comes where its client may be logged in"] += (
+                first is not None and len(asked.messages) > first + 1
+            )
     return seen
 
 

@@ -174,6 +174,25 @@ MUTATIONS = (
     ),
     once("a stop leaves idle clients alone", "DataPlane.drain", "frontend.drain()"),
     once(
+        "a connection on which somebody is logged in is kept for whoever comes",
+        "Upstream._complete",
+        "if self.bound:",
+        "if False:",
+    ),
+    once(
+        "credentials that log a client in are overlooked",
+        "Upstream.begin",
+        "self.bound or fields.binds",
+        "self.bound",
+    ),
+    once(
+        "a challenge that asks a client to log in is overlooked",
+        "Upstream._read_head",
+        "self.bound or head.binds",
+        "self.bound",
+    ),
+    once("a login outlives its client", "ClientConnection._close_bound", "bound.close()"),
+    once(
         "an answer that is cut short is finished by a resource",
         "_RequestClient.abort",
         "request.loseConnection()",

@@ -10,6 +10,7 @@ from faults.attempts import Attempt, Backends, name_of
 from faults.clients import Ask, Client
 from faults.conversation import Conversation
 from faults.ledger import Record
+from faults.logins import Logins
 from faults.membership import Membership
 from faults.patience import Patience
 from faults.reader import UNTIL_CLOSE
@@ -81,6 +82,7 @@ class Oracle:
         Membership(self).judge()
         Patience(self).judge()
         Stopping(self).judge()
+        Logins(self).judge()
 
     def settings(self, name: str) -> list[LoadBalancerConfig]:
         """Those that this request may have been led by: in force at some moment between which it began."""

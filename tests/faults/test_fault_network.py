@@ -40,6 +40,9 @@ AT_LEAST = {
     "an idle connection asks at a stop": 5,
     "a request ends well during a stop": 10,
     "a request is cut by a stop": 8,
+    # Logins on connections.
+    "a client may be logged in": 60,
+    "a request comes where its client may be logged in": 15,
     # Inside twisted.web.
     "a resource gets an upload": 70,
     "a resource's request is OK": 100,

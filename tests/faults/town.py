@@ -65,10 +65,12 @@ class Town:
         for server in self.servers:
             server.bulky = self.operator.bulky
             server.manners.treatments |= self.operator.treatments
+            server.logins = self.operator.logins
         self._build(config.model_copy(update={"backends": tuple(self.operator.first_specs(names))}))
         self.clients = [self._client(f"c{index}") for index in range(rng.choice([1, 2, 4, 6, 8]))]
         for client in self.clients:
             client.eager = self.operator.bulky
+            client.logins = self.operator.logins
 
     @property
     def foreign(self) -> bool:

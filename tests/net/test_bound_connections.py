@@ -457,6 +457,22 @@ def test_it_is_closed_as_soon_as_everything_was_said_to_the_client():
     world.close()
 
 
+def test_a_proxy_that_brings_another_clients_request_does_not_bring_it_there(build):
+    house = build(forwarding={"trusted_proxies": ["127.0.0.1"]})
+    domain = Domain(house)
+    proxy = house.client()
+
+    def of(client: bytes, request: bytes = GET) -> bytes:
+        return request.replace(b"Host: x\r\n", b"Host: x\r\nX-Forwarded-For: %b\r\n" % client)
+
+    for _ in range(2):
+        assert told(house, proxy, of(b"192.0.2.1", with_credentials(b"NTLM alice"))) == "alice"
+        assert told(house, proxy, of(b"192.0.2.1")) == "alice"
+        assert told(house, proxy, of(b"192.0.2.2")) == "?"
+        assert told(house, proxy, of(b"192.0.2.1")) == "?"
+    assert domain.open == 1
+
+
 def test_a_resource_does_not_know_whose_the_next_request_is_and_keeps_none():
     world = World(side="resource")
     client = world.client().send(with_credentials(b"Negotiate alice"))

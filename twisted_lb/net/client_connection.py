@@ -61,7 +61,7 @@ class ClientConnection:
     """
 
     __slots__ = (
-        "_asking", "_deadline", "_frontend", "_inside", "_patience_s", "_speaker", "_unread", "bound", "client",
+        "_asking", "_bound_to", "_deadline", "_frontend", "_inside", "_patience_s", "_speaker", "_unread", "bound", "client",
         "clock", "full", "rules", "shared", "transport",
     )  # fmt: skip
 
@@ -71,6 +71,7 @@ class ClientConnection:
         self.rules: ClientRules = frontend.client_rules
         self.transport: StreamTransport | None = None
         self.bound: Upstream | None = None
+        self._bound_to: str = ""  # of which client's request, behind a trusted proxy
         self.full: bool = False  # the client does not take what was written
         # A trusted proxy's, whose clients are limited one by one: each request is counted for the client that it is of.
         self.shared: bool = False
@@ -131,20 +132,26 @@ class ClientConnection:
 
     # A connection to a backend that is the client's alone.
 
-    def keep(self, upstream: Upstream) -> None:
-        """Keep it for the client's next requests."""
+    def keep(self, upstream: Upstream, address: str) -> None:
+        """Keep it for the next requests of the client at this address."""
         self._close_bound()
         self.bound = upstream
+        self._bound_to = address
 
-    def take_kept(self) -> Upstream | None:
-        """Take it for a request; None when there is none, or its backend has closed it."""
+    def take_kept(self, address: str) -> Upstream | None:
+        """Take it for a request of the client at this address; None when there is none, its backend has closed it, or a proxy
+        brings another client's requests now: then it is closed.
+        """
+        if address != self._bound_to:
+            self._close_bound()
         bound = self.bound
         self.bound = None
         return bound if bound is not None and bound.idle else None
 
     def _close_bound(self) -> None:
-        bound = self.take_kept()
-        if bound is not None:
+        bound = self.bound
+        self.bound = None
+        if bound is not None and bound.idle:
             bound.close()
 
     # Deadlines.

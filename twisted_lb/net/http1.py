@@ -365,12 +365,16 @@ class Http1(ClientSide, Receiver, Speaker):
 
     def keep(self, upstream: Upstream) -> bool:
         """See ClientSide."""
-        self._connection.keep(upstream)
+        self._connection.keep(upstream, self._client_name())
         return True
 
     def take_kept(self) -> Upstream | None:
         """See ClientSide."""
-        return self._connection.take_kept()
+        return self._connection.take_kept(self._client_name())
+
+    def _client_name(self) -> str:
+        """Whose request it is: behind a trusted proxy that may be another client each time."""
+        return "" if self._lead is None else self._lead.client_name()
 
     def release(self) -> Leg:
         """See ClientSide."""
