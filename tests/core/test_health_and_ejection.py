@@ -65,13 +65,17 @@ def test_the_first_result_decides_alone_and_is_news_unless_all_is_as_well_as_it_
 
 @pytest.mark.parametrize(
     ("results", "since"),
-    [("s", 0.0), ("+sss", 1.0), ("+s+ss", 3.0), ("+sss++ss", 6.0), ("+a", 1.0), ("+", NEVER)],
-)
-def test_it_knows_when_the_first_probe_of_those_in_a_row_that_failed_was_made(results, since):
+    [
+        ("s", 0.0), ("ss", 0.0), ("sss", 0.0), ("ssss", 1.0),
+        ("+ss", None), ("+sss", 1.0), ("+ssss", 2.0), ("+s+sss", 3.0), ("+sss+sss", 5.0), ("+sss++", None), ("+sss++sss", 6.0),
+        ("+aaa", None), ("+sas", None), ("+sssa", None), ("a", None), ("+", None),
+    ],
+)  # fmt: skip
+def test_it_knows_since_when_it_gave_no_sign_of_life_for_as_many_probes_as_take_it_out(results, since):
     health = Health()
     for at, result in enumerate(results):
         health.observe(result == "+", 2, 3, silent=result == "s", asked_at=float(at))
-    assert health.failing_since == since
+    assert health.silent_since == (-NEVER if since is None else since)
 
 
 def test_with_checks_it_ends_after_rise_good_ones_in_a_row():

@@ -138,8 +138,8 @@ class HealthCheckConfig(Model):
         default=True,
         description="Whether requests leave a backend that its probes found silent (frozen: no answer in time, refused or "
         "reset; not one that answers that it is not well) for another one: those that may be sent twice, of whose answer "
-        "not one byte came, sent before the first failed probe; the oldest first, each once, in each second one, or a "
-        "tenth of what the pool has under way, within the retry budget. Danger: what froze one backend may be one of them.",
+        "not one byte came, and that were sent before `fall` probes failed in a row; the oldest first, each once, in each "
+        "second one, or a tenth of what the pool has under way, within the retry budget. Danger: what froze one backend may be one of them.",
     )
     initial: Literal["up", "down"] = Field(
         default="up",

@@ -8,18 +8,17 @@ class Health:
     serve.
 
     `silent`, while it is down or on its way: every failed probe met silence (refused, reset, no answer in time), none an
-    answer. A server that says no is known to be there; one that was silent may just be starting. `failing_since`: when the
-    first of these probes was made (monotonic seconds), NEVER before any.
+    answer. A server that says no is known to be there; one that was silent may just be starting.
     """
 
-    __slots__ = ("_against", "failing_since", "known", "silent", "up")
+    __slots__ = ("_against", "_failed", "known", "silent", "up")
 
     def __init__(self, *, up: bool = True) -> None:
         self.up: bool = up
         self.known: bool = False
         self.silent: bool = False
-        self.failing_since: float = NEVER
         self._against: int = 0  # results in a row that contradict `up`
+        self._failed: list[float] = []  # when the last failed probes were made, as many as take a backend out
 
     def observe(self, passed: bool, rise: int, fall: int, *, silent: bool = False, asked_at: float = NEVER) -> bool:
         """Take the result of a probe; True if that is news. The `rise`th pass or `fall`th failure in a row flips `up`. The
@@ -30,7 +29,10 @@ class Health:
             first = self.up and not self._against
             self.silent = silent and (first or self.silent)
             if first:
-                self.failing_since = asked_at
+                self._failed.clear()
+            self._failed.append(asked_at)
+            if len(self._failed) > fall:
+                del self._failed[0]
         if not self.known:
             self.known = True
             expected = passed and self.up
@@ -46,13 +48,20 @@ class Health:
         self.up = passed
         return True
 
+    @property
+    def silent_since(self) -> float:
+        """When the first of the last `fall` probes was made (monotonic seconds), all of which met silence: what was sent
+        before that has seen no sign of life from a backend that is taken for dead. -NEVER where it is up, or has answered.
+        """
+        return self._failed[0] if self.silent and not self.up else -NEVER
+
     def forget(self) -> bool:
         """Forget all probes, since checks were turned off: unknown, and so up; True if that flipped `up`."""
         flipped = not self.up
         self.up = True
         self.known = False
         self.silent = False
-        self.failing_since = NEVER
+        self._failed.clear()
         self._against = 0
         return flipped
 

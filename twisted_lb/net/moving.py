@@ -20,9 +20,9 @@ class Moving:
     """The move of requests from backends that probes found silent to others (HAProxy's `on-marked-down shutdown-sessions`,
     for what may be sent twice, and slowly).
 
-    Moved are requests that may be repeated, of whose answer not one byte came, and that were sent before the first of the
-    failed probes: the oldest first, each once, paid by the retry budget. What cannot be moved now waits on, for another
-    period or for the backend. `connections` are the pool's.
+    Moved are requests that may be repeated, of whose answer not one byte came, and that were sent before as many probes
+    failed in a row as take a backend out, the oldest first, each once, paid by the retry budget. What cannot be moved now
+    waits on, for another period or for the backend. `connections` are the pool's.
     """
 
     def __init__(self, runtime: Runtime, pool: Pool, connections: Iterable[Upstream]) -> None:
@@ -48,9 +48,15 @@ class Moving:
         owed = self._owed()
         most = max(1, int(self._pool.leases * _SHARE))
         moved = 0
-        for _, upstream in owed:
+        for sent_at, upstream in owed:
             requester = upstream.requester
-            if moved < most and requester is not None and upstream.owes_all and requester.move(self._detail(upstream)):
+            if (
+                moved < most
+                and sent_at < upstream.backend.health.silent_since
+                and requester is not None
+                and upstream.owes_all
+                and requester.move(self._detail(upstream))
+            ):
                 moved += 1
         if moved:
             self._next_at = now + _PERIOD_S
@@ -67,7 +73,7 @@ class Moving:
                 requester = upstream.requester
                 assert requester is not None
                 sent_at = requester.movable_since()
-                if sent_at < upstream.backend.health.failing_since:
+                if sent_at != NEVER:
                     owed.append((sent_at, upstream))
         owed.sort(key=lambda one: one[0])
         return owed
