@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Callable
 
 from bad_days import bulk, crowds, faults
-from bad_days.load import Result
-from bad_days.proxies import Patience
+from bad_days.recipes import Patience
+from bad_days.results import Result
 
 USUAL = Patience()
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 from bad_days import bulk, crowds, faults
-from bad_days.proxies import Patience, our_config, under_test
+from bad_days.proxies import under_test
+from bad_days.recipes import Patience, our_config
 from bad_days.scenarios import SCENARIOS
 from bad_days.soak import leftovers, soak, trends
 from bad_days.stage import Stage, free_port, stage, until
