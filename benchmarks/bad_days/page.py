@@ -10,8 +10,8 @@ PEERS = ("HAProxy", "NGINX", "ours", "ours, pure")
 HEAD = """\
 # Bad days, side by side
 
-What became of clients while backends were killed, stopped, overrun or closing, and while other clients were slow, idle
-or large: twisted_lb ({ours}) beside HAProxy {haproxy} and NGINX {nginx}, over real processes and loopback.
+What became of clients while backends were killed, stopped, overrun, closing, away or moved, while other clients were
+slow, idle or large, while the clock stepped, and while the proxy itself was replaced: twisted_lb ({ours}) beside HAProxy {haproxy} and NGINX {nginx}, over real processes and loopback.
 `benchmarks/reliability.py` measures again, all or one scenario, and writes this page; `benchmarks/soak.py --record` adds
 the soak. Short versions of the same scenarios run with every `scripts/test`, the full ones with `scripts/test --long`.
 
@@ -19,8 +19,8 @@ Measured on {machine}. “ours” is the compiled build, “ours, pure” the sa
 with few cores on which clients, proxy and backends live together: they tell orders of magnitude.
 
 Each contender is one process with one thread, keeps connections on both sides, gives a request to another backend up to
-twice where that is safe (not sent yet, or idempotent and not answered yet), and has the same patience:
-{patience}.
+twice where that is safe (not sent yet, or idempotent and not answered yet), and has the same patience,
+where a section does not say otherwise: {patience}.
 HAProxy and ours ask each backend actively, and take it out after 3 failed checks and in again after 2 good ones; the free
 NGINX cannot, and leaves a backend that failed alone for as long as 3 checks take. NGINX streams bodies, as the others do.
 
@@ -87,9 +87,10 @@ def columns(scenario: Scenario, cells: Iterable[dict]) -> list[tuple[str, Cell]]
     wanted: list[tuple[str, str, Cell]] = [
         ("requests", "requests", lambda cell: f"{cell['requests']:,}"),
         ("errors", "errors", _errors),
-        ("slowest_s", "longest wait", lambda cell: _seconds(cell["slowest_s"])),
+        ("slowest_s", "longest wait", lambda cell: _seconds(cell.get("slowest_s"))),
         ("gap_s", "without service", lambda cell: _seconds(cell.get("gap_s"))),
-        ("back_s", "back after", lambda cell: ", ".join(map(_seconds, cell.get("back_s", [])))),
+        ("back_s", "back after", lambda cell: _each_of(cell.get("back_s", []))),
+        ("moved_s", "all to the new one after", lambda cell: _seconds(cell.get("moved_s"))),
         ("memory_kib", f"memory, {scenario.memory}", _memory),
         ("note", "remarks", lambda cell: cell.get("note", "")),
     ]
@@ -97,13 +98,49 @@ def columns(scenario: Scenario, cells: Iterable[dict]) -> list[tuple[str, Cell]]
 
 
 def section(scenario: Scenario, measured: dict[str, dict]) -> list[str]:
-    """One scenario: what was done, and a row for each contender that was measured."""
-    shown = columns(scenario, measured.values())
+    """One scenario: what was done, and what came of it."""
     lines = ["", f"## {scenario.title}", "", scenario.what, ""]
-    lines += [f"| | {' | '.join(title for title, _ in shown)} |", "|---" * (len(shown) + 1) + "|"]
-    for peer in PEERS:
-        if peer in measured:
-            lines.append(f"| {peer} | {' | '.join(show(measured[peer]) for _, show in shown)} |")
+    return lines + (table_of_cases(measured) if scenario.cases else table_of_peers(scenario, measured))
+
+
+def table_of_cases(measured: dict[str, dict]) -> list[str]:
+    """A row for each case, and a column for each contender that was measured."""
+    peers = [peer for peer in PEERS if peer in measured]
+    lines = [f"| | {' | '.join(peers)} |", "|---" * (len(peers) + 1) + "|"]
+    for title in dict.fromkeys(title for peer in peers for title in measured[peer]["cases"]):
+        cells = [case_in_words(measured[peer]["cases"].get(title, {})) for peer in peers]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    return lines
+
+
+def case_in_words(case: dict) -> str:
+    """One cell: what this contender did in this case."""
+    if not case or "cannot" in case:
+        return case.get("cannot", "")
+    if "within_s" in case:
+        return _as_it_should(case)
+    waited = f"waited up to {_seconds(case['slowest_s'])}" if "slowest_s" in case else ""
+    back = f"back after {_each_of(case['back_s'])}" if "back_s" in case else ""
+    words = [case.get("note", ""), _seconds(case.get("first_s")), _errors(case), waited, back]
+    return "; ".join(word for word in words if word)
+
+
+def _as_it_should(case: dict) -> str:
+    if "took_s" not in case:
+        return f"no, {case['note']}"
+    return f"{'yes' if case['took_s'] <= case['within_s'] else 'no'}, {case['took_s']:.1f} s"
+
+
+def _each_of(seconds: Iterable[float]) -> str:
+    return ", ".join(map(_seconds, seconds))
+
+
+def table_of_peers(scenario: Scenario, measured: dict[str, dict]) -> list[str]:
+    """A row for each contender that was measured."""
+    shown = columns(scenario, measured.values())
+    lines = [f"| | {' | '.join(title for title, _ in shown)} |", "|---" * (len(shown) + 1) + "|"]
+    known = {peer: measured[peer] for peer in PEERS if peer in measured}
+    lines += (f"| {peer} | {' | '.join(show(cell) for _, show in shown)} |" for peer, cell in known.items())
     return lines
 
 
