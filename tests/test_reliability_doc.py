@@ -79,7 +79,7 @@ def test_whatever_the_clock_did_all_happened_in_time():
         ({"requests": 3, "errors": {}, "first_s": 0.05}, "0.05 s; none"),
         ({"requests": 9, "errors": {"503": 1204, "502": 1}, "note": "not in 30 s"}, "not in 30 s; 503: 1,204, 502: 1"),
         ({"errors": {}, "slowest_s": 1.0, "back_s": [0.1, 0]}, "none; waited up to 1.00 s; back after 0.10 s, 0.00 s"),
-        ({"errors": {"502": 60.3}}, "502: 60.3"),
+        ({"errors": {"502": 60.3, "504": 1204.0}}, "502: 60.3, 504: 1,204"),
         ({"took_s": 2.04, "within_s": 3.5}, "yes, 2.0 s"),
         ({"took_s": 8.3, "within_s": 3.5}, "no, 8.3 s"),
         ({"note": "504 after 0.0 s", "within_s": 3.5}, "no, 504 after 0.0 s"),

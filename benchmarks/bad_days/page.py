@@ -44,20 +44,40 @@ that from the figures.
 may send twice: {errors}. The quiet moments, evenly chosen:
 """
 
-REMARKS = """
-## What it says of us
-
-- **A dead backend** costs nobody an error and hardly a wait: a refused connection takes it out at once, and two good checks bring it back.
-- **A backend that stands still** costs each client that meets it one wait of `timeouts.attempt_s`, here as long as the peers' timeouts. By
-  default an attempt may take all of `response_head_s`: then no time is left for another one, and the client gets a 504.
+# By the scenario whose figures say so.
+REMARKS = {
+    "killed": """\
+- **A dead backend** costs nobody an error and hardly a wait: a refused connection takes it out at once, and two good checks bring it back.""",
+    "stopped": """\
+- **A backend that stands still** costs each client that meets it one wait of `timeouts.attempt_s`, here as long as the peers' timeouts.""",
+    "frozen": """\
+- **By default** an attempt may take all of `response_head_s`, a minute. Checks that find a backend silent take its requests away
+  before that, those that may be sent again, and give them to others: one a second at least, and no more than a tenth of all that are
+  under way, so that whoever waits last waits longest (`health_check.move`).""",
+    "away": """\
+- **The only backend** is asked again at once when it is back, however long it was away: requests wait for it for a second
+  (`queue.no_backend_s`), and while somebody waits there is a check each 0.2 s, or without checks a trial each 0.25 s.""",
+    "restarted": """\
+- **A restart** within that second is waited for; what fails are requests that had waited for the whole of it.""",
+    "closing from afar": """\
 - **A connection that its backend closes** is not used for a POST on the brink of it: after the first close seen, none is used beyond 0.8 of that
   time. A peer that uses it fails requests as soon as the network takes time, and may not repeat them. The first close of a backend is met like
-  theirs if it comes within the second (`upstream.reuse_unsafe_within_s`) in which a POST may take a kept connection. (Measured before `upstream.reuse = "safe"` was the default.)
-- **Slow bodies** end: `limits.client_bytes_per_s` bounds what a body that drips may take, where a timeout between its pieces never does.
+  theirs if it comes within the second (`upstream.reuse_unsafe_within_s`) in which a POST may take a kept connection. (Measured before `upstream.reuse = "safe"` was the default.)""",
+    "closing POSTs": """\
+- **A backend that closes just after it has answered** gets POSTs on new connections alone, once it was seen to: a client's first
+  one goes on a new connection anyway (`upstream.reuse`).""",
+    "moved": """\
+- **A name that moves** is followed on kept connections too; whoever only resolves it again goes on using those it has.""",
+    "succeeded": """\
+- **A takeover** loses nothing: the new process takes the sockets themselves, with the connections that wait in their queues.""",
+    "slow body": """\
+- **Slow bodies** end: `limits.client_bytes_per_s` bounds what a body that drips may take, where a timeout between its pieces never does.""",
+    "slow read": """\
 - **Answers that are sipped**, of a MiB, wait in the kernel's buffers and cost no proxy anything. Of those that do not fit, `client_bytes_per_s`
-  bounds the time as well.
-- **An idle connection** costs us more than it costs the peers, in C, and little enough for any number that descriptors allow.
-"""
+  bounds the time as well.""",
+    "idle": """\
+- **An idle connection** costs us more than it costs the peers, in C, and little enough for any number that descriptors allow.""",
+}
 
 Cell = Callable[[dict], str]
 
@@ -67,7 +87,8 @@ def _errors(cell: dict) -> str:
 
 
 def _counted(errors: dict[str, int]) -> str:
-    return ", ".join(f"{error}: {count:,}" for error, count in errors.items()) or "none"
+    counted = {error: f"{count:,}".removesuffix(".0") for error, count in errors.items()}
+    return ", ".join(f"{error}: {count}" for error, count in counted.items()) or "none"
 
 
 def _seconds(value: float | None) -> str:
@@ -168,7 +189,8 @@ def render(facts: dict) -> str:
     for name, scenario in SCENARIOS.items():
         if facts["results"].get(name):
             lines += section(scenario, facts["results"][name])
-    lines.append(REMARKS.rstrip("\n"))
+    lines += ["", "## What it says of us", ""]
+    lines += [said for name, said in REMARKS.items() if facts["results"].get(name)]
     if facts["soak"]:
         lines += soak_section(facts["soak"])
     return "\n".join([*lines, ""])

@@ -53,7 +53,7 @@ def restarted(
 
 
 def _outage(outage_s: float) -> str:
-    return f"{outage_s:g} s" if outage_s else "for one request"
+    return f"{outage_s:g} s" if outage_s else "0 s (one request)"
 
 
 def _checks(check_s: float) -> str:
