@@ -51,14 +51,6 @@ def test_no_client_of_a_backend_that_stands_still_is_failed_while_another_one_an
     assert seen.errors == {}
 
 
-@moves_requests
-def test_no_client_waits_for_the_end_of_a_backend_that_is_frozen(world):
-    """Nobody says how long an answer may take; checks find it out."""
-    seen = faults.frozen(world, under_test(), Patience(answer_s=60, check_s=0.2), clients=3, seconds=1.5)
-    assert seen.requests > 30
-    assert seen.errors == {}
-
-
 def test_no_client_of_a_backend_whose_listen_queue_is_full_is_failed(world):
     seen = faults.full(world, under_test(), QUICK, meanwhile=100)
     assert seen.requests > 100
@@ -183,6 +175,7 @@ def test_the_only_backend_is_asked_again_at_once_after_outages_of_any_length(wor
 @pytest.mark.long
 @moves_requests
 def test_no_client_of_a_frozen_backend_is_failed_by_default(world):
+    """Nobody says how long an answer may take, and who is not moved gets a 504 after a minute."""
     assert in_full(world, "frozen").errors == {}
 
 
