@@ -12,14 +12,13 @@ from bad_days.scenarios import SCENARIOS
 from bad_days.soak import leftovers, soak, trends
 from bad_days.stage import Stage, free_port, stage, until
 
-from twisted_lb.config import HealthCheckConfig, LoadBalancerConfig
+from twisted_lb.config import LoadBalancerConfig
 
 QUICK = Patience(connect_s=0.5, answer_s=1, head_s=2, body_s=2, check_s=0.2)
 FULL = Patience()
 UNCHECKED = Patience(check_s=0)
 MIB = 1 << 20
 
-moves_requests = pytest.mark.skipif("move" not in HealthCheckConfig.model_fields, reason="requests do not move yet")
 follows_names = pytest.mark.skipif(
     "resolve" not in LoadBalancerConfig.model_fields, reason="names are not followed yet"
 )
@@ -173,7 +172,6 @@ def test_the_only_backend_is_asked_again_at_once_after_outages_of_any_length(wor
 
 
 @pytest.mark.long
-@moves_requests
 def test_no_client_of_a_frozen_backend_is_failed_by_default(world):
     """Nobody says how long an answer may take, and who is not moved gets a 504 after a minute."""
     assert in_full(world, "frozen").errors == {}
