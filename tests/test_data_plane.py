@@ -588,7 +588,7 @@ def test_what_is_cut_is_our_doing_and_not_the_clients(build):
     house.ask()
     house.plane.drain(0)
     house.frontend.kill()
-    assert [(one.status, one.outcome.name) for one in records] == [(0, "CANCELLED"), (200, "CANCELLED")]
+    assert [(one.status, one.outcome.name) for one in records] == [(503, "CANCELLED"), (200, "CANCELLED")]
 
 
 def closed(house: House) -> House:
@@ -598,12 +598,12 @@ def closed(house: House) -> House:
     return house
 
 
-def test_closed_it_cuts_what_runs_and_keeps_nothing():
+def test_closed_it_ends_what_runs_and_keeps_nothing():
     house = House(health_check={"interval_s": 1.0})
     backend = house.backend("a:80", lambda request: [NEVER_ANSWER] if request.startswith(b"POST") else [response()])
     kept, running = house.ask(), house.ask(POST + b"half")
     closed(house)
-    assert (kept.lost is not None, running.lost is not None) == (True, True)
+    assert (kept.lost is not None, running.ended, status(running)) == (True, True, 503)
     assert not any(connection.open for connection in backend.connections)
     assert (house.plane.clients, house.plane.exchanges, house.cluster.open) == (0, 0, 0)
     house.wait(5)

@@ -173,6 +173,7 @@ MUTATIONS = (
         "self._state is _BODY",
     ),
     once("a stop leaves idle clients alone", "DataPlane.drain", "frontend.drain()"),
+    once("a stop tells nobody who still waits", "Http1._refuse_at_last", "connection.takes_more", "False"),
     once(
         "an answer that is cut short is finished by a resource",
         "_RequestClient.abort",
