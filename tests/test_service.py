@@ -627,6 +627,13 @@ async def test_one_that_is_succeeded_leaves_its_probes_to_its_successor_at_once(
     assert (await slow).startswith(b"HTTP/1.1 200 ")
 
 
+def test_a_hangup_before_the_start_or_after_the_end_is_no_news_for_a_service_manager():
+    """Handlers stay: a reload that is told behind STOPPING=1 would be a service that is back."""
+    service = LoadBalancerService(config(1))
+    service._own = StoppingProcess()  # it knows of no reload
+    service.reload()
+
+
 def test_of_one_application_each_balancer_knows_the_processes_of_all():
     """They have the process to themselves together; what is embedded in it has none."""
     root, inner = MultiService(), MultiService()

@@ -89,9 +89,8 @@ def start():
         return made[-1]
 
     yield one
-    for process in reversed(made):
-        process.signals.restore()
-    assert {number: signal.getsignal(number) for number in before} == before
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +130,6 @@ def test_a_handler_that_was_there_before_is_called_too(start):
     try:
         process = start()
         assert process.send(USR1) == ["reopen"]
-        process.signals.restore()
         assert called == [USR1]
     finally:
         signal.signal(USR1, before)
@@ -159,7 +157,6 @@ def test_where_the_reactor_runs_sigterm_is_its_own(start):
     process.reactor.running = True
     process.signals.install()
     assert signal.getsignal(TERM) is before
-    process.signals.restore()
 
 
 def test_outside_of_the_main_thread_nothing_is_installed():
@@ -196,16 +193,14 @@ def test_after_that_a_hangup_is_a_reload(start):
     assert process.send(HUP) == ["leave: its terminal is gone (SIGHUP)", "reload"]
 
 
-def test_who_ignored_hangups_before_the_start_outlives_the_terminal():
+def test_who_ignored_hangups_before_the_start_outlives_the_terminal(start):
     """nohup."""
     before = signal.signal(HUP, signal.SIG_IGN)
     try:
-        process = Process(terminal=True)
-        process.signals.install()
+        process = start(terminal=True)
         process.terminal = False
         process.send(HUP)
         process.reactor.advance(1)
-        process.signals.restore()
         assert process.life.told == ["reload"]
     finally:
         signal.signal(HUP, before)

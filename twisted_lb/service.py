@@ -211,7 +211,7 @@ class LoadBalancerService(MultiService):
     def reload(self) -> None:
         """Reload the configuration: there is nothing yet that could be, and the log says so."""
         _log.info("there is nothing to reload yet (SIGHUP): a restart reads the configuration anew")
-        if self._own is not None and self._draining is None:
+        if self._own is not None and self._plane is not None:
             self._own.reloading()
             self._own.reloaded()
 
