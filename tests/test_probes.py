@@ -109,6 +109,7 @@ def test_a_backend_that_dribbles_is_not_waited_for_longer(bench):
         (Outcome.NO_PORT, False),
         (Outcome.REFUSED, True),
         (Outcome.CONNECT_TIMEOUT, True),
+        (Outcome.BACKLOG_FULL, True),
     ],
 )
 def test_only_a_connect_that_we_could_not_make_is_inconclusive(bench, outcome, conclusive):
