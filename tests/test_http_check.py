@@ -118,7 +118,11 @@ ANSWERS = [
     (b"220 mail.example.org ESMTP\r\n", False, "illegal status line"),
     (b"\x15\x03\x01\x00\x02\x02\x16", False, "an answer in TLS, and checks and traffic speak plain HTTP"),
     (b"HTTP/1.1 600 Oops\r\n\r\n", False, "illegal status"),
-    (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", False, "unsafe framing"),
+    (
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        False,
+        "both Content-Length and Transfer-Encoding",
+    ),
     (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 40_000, False, "the head of the answer is too long"),
     (b"HTTP/1.1 100 Continue\r\n\r\n" * 5000, False, "the head of the answer is too long"),
 ]
