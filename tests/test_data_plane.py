@@ -154,6 +154,24 @@ def test_where_nobody_checks_everybody_is_taken_for_up(build):
     assert status(house.ask()) == 200
 
 
+def test_a_backend_with_a_port_for_checks_of_its_own_is_asked_there(build):
+    """Also one that has changed, whose record stays."""
+    tables = [{"address": "a:80", "check_port": 81}, {"address": "b:80"}]
+    house = build(backends=tables, health_check={"interval_s": 10.0, "port": 9})
+    servers = {where: house.backend(where) for where in ("a:80", "a:81", "a:82", "a:9", "b:9", "b:80")}
+
+    def asked() -> list[str]:
+        return [where for where, server in servers.items() if server.requests]
+
+    house.wait(1)
+    assert asked() == ["a:81", "b:9"]
+    record = house.members[0]
+    house.apply(backends=[{"address": "a:80", "check_port": 82}, tables[1]])
+    house.wait(1)
+    assert asked() == ["a:81", "a:82", "b:9"]
+    assert house.members[0] is record
+
+
 def test_a_backend_is_checked_at_the_port_and_in_the_words_that_the_plan_names(build):
     house = build(
         health_check={

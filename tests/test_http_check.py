@@ -62,9 +62,9 @@ def test_another_host_may_be_asked_for_whoever_is_asked(address):
     assert request.count(b"Host: ") == request.count(b"\r\nHost: app.example.org\r\n") == 1
 
 
-def test_at_another_port_that_port_is_in_the_host(bench):
+def test_the_port_that_is_asked_is_in_the_host(bench):
     backend = bench.backend(address="a:9000")
-    bench.ask(bench.http(port=9000))
+    bench.ask(bench.http(), "a:9000")
     assert b"\r\nHost: a:9000\r\n" in backend.requests[0]
 
 
@@ -381,6 +381,6 @@ def test_a_status_that_tells_of_a_usual_mistake_names_the_key_that_helps(status,
 
 def test_the_host_that_was_not_known_is_the_one_that_was_sent(bench):
     bench.backend(response(b"", 400), address="a:9000")
-    assert bench.ask(bench.http(port=9000)) == [
+    assert bench.ask(bench.http(), "a:9000") == [
         (False, "status 400; if it does not know the Host a:9000: health_check.host")
     ]

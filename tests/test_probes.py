@@ -57,23 +57,6 @@ def test_the_tcp_form_gives_up_on_a_connect_that_hangs(bench):
     assert results == [(False, "no answer in time")]
 
 
-@pytest.mark.parametrize("kind", ["http", "tcp"])
-@pytest.mark.parametrize(
-    ("address", "port", "where"),
-    [
-        ("a:80", None, "a:80"),
-        ("a:80", 9000, "a:9000"),
-        ("[::1]:80", 9000, "[::1]:9000"),
-        ("unix:/run/x", 9000, "unix:/run/x"),
-    ],
-)
-def test_another_port_of_the_same_host_may_be_asked(bench, kind, address, port, where):
-    bench.backend(address=where)
-    [(passed, _)] = bench.ask(getattr(bench, kind)(port=port), address)
-    assert passed
-    assert bench.network.dialled == [parse_address(where)]
-
-
 # Waiting.
 
 

@@ -90,7 +90,7 @@ class DataPlane:
         if pool.checks is not None:
             runtime, plan = self.runtime, pool.checks
             probe = self._probes[name] = NetworkProbe(
-                runtime.dial, runtime.deadlines, runtime.clock.read, _question(pool), plan.port
+                runtime.dial, runtime.deadlines, runtime.clock.read, _question(pool)
             )
 
             def heard(backend: str, result: ProbeResult) -> None:
@@ -105,6 +105,7 @@ class DataPlane:
                 interval_s=plan.interval_s,
                 timeout_s=plan.timeout_s,
                 down_interval_s=plan.down_interval_s,
+                port=plan.port,
             )
         return cluster
 
