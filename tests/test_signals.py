@@ -8,6 +8,7 @@ import pytest
 from twisted.logger import formatEvent, globalLogPublisher
 
 from twisted_lb import signals
+from twisted_lb.__main__ import Early
 from twisted_lb.signals import Signals, while_stopping
 from twisted_lb.testing import HeapClock
 
@@ -204,6 +205,49 @@ def test_who_ignored_hangups_before_the_start_outlives_the_terminal(start):
         assert process.life.told == ["reload"]
     finally:
         signal.signal(HUP, before)
+
+
+# What came before.
+
+
+@pytest.fixture
+def early():
+    """Handlers of `python -m twisted_lb`, from its first statement on."""
+    before = {number: signal.signal(number, Early()) for number in (HUP, QUIT)}
+    yield signal.getsignal(HUP)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_hangup_while_the_process_starts_is_told_when_it_runs(early, start):
+    os.kill(os.getpid(), HUP)
+    process = start()
+    assert process.life.told == []
+    for call, arguments in process.reactor.when_running:
+        call(*arguments)
+    process.reactor.advance(1)
+    assert process.life.told == ["reload"]
+
+
+def test_nothing_is_told_of_a_hangup_that_did_not_come(early, start):
+    assert start().reactor.when_running == []
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_terminal_that_went_away_while_the_process_started_is_a_stop(early, start, gone):
+    early.came = early.terminal = True
+    process = start(terminal=not gone)
+    [(call, arguments)] = process.reactor.when_running
+    call(*arguments)
+    process.reactor.advance(1)
+    assert process.life.told == ["leave: its terminal is gone (SIGHUP)" if gone else "reload"]
+
+
+def test_a_handler_of_the_start_is_not_called_any_more(early, start):
+    """SIGQUIT would end the process at once."""
+    process = start()
+    assert process.send(QUIT, HUP) == ["leave patiently: SIGQUIT", "reload"]
+    assert not early.came
 
 
 def test_whether_there_is_a_terminal_can_be_asked():

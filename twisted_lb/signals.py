@@ -53,20 +53,25 @@ class Signals:
         """Hear signals from now on. Nothing where they cannot be heard: outside of the main thread."""
         if threading.current_thread() is not threading.main_thread():
             return
+        early = signal.getsignal(signal.SIGHUP)
         # Whoever ignores SIGHUP before the start (nohup) wants it to outlive its terminal.
-        self._had_terminal = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and self._terminal()
+        self._had_terminal = early is not signal.SIG_IGN and (getattr(early, "terminal", False) or self._terminal())
         self._hear(signal.SIGHUP, self._hung_up)
         self._hear(signal.SIGUSR1, self._life.reopen_logs)
         self._hear(signal.SIGUSR2, self._unused)
         self._hear(signal.SIGQUIT, lambda: self._life.leave_patiently("SIGQUIT"))
+        if getattr(early, "came", False):
+            self._reactor.callWhenRunning(self._hung_up)
         if not self._reactor.running:
             signal.signal(signal.SIGTERM, self._too_early)
 
     def _hear(self, number: int, call: Call) -> None:
-        before = signal.getsignal(number)
+        before: Any = signal.getsignal(number)
+        if not callable(before) or hasattr(before, "came"):
+            before = None  # there is none, or it was for the time before this one (__main__.Early)
 
         def handler(number: int, frame: FrameType | None) -> None:
-            if callable(before):
+            if before is not None:
                 before(number, frame)
             self._reactor.callFromThread(call)
 
