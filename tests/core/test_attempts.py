@@ -12,6 +12,7 @@ from twisted_lb.core.queue import Ticket
 from twisted_lb.core.retry import RetryRules
 
 ALWAYS = {outcome for outcome in Outcome if CONSEQUENCE[outcome].retry is Retry.ALWAYS}
+FREE = {Outcome.STALE_REUSE, Outcome.UNPROCESSED}
 IF_IDEMPOTENT = {outcome for outcome in Outcome if CONSEQUENCE[outcome].retry is Retry.IF_IDEMPOTENT}
 
 each_outcome = pytest.mark.parametrize("outcome", Outcome, ids=lambda outcome: outcome.name)
@@ -178,7 +179,7 @@ def test_only_a_yes_is_paid_for(outcome):
         attempts.begin(0.0)
         attempts.due = change.get("due", NEVER)
         verdict = fails(attempts, outcome, replayable=change.get("replayable", True))
-        assert saved(pool) == 10 - (verdict is not None and outcome is not Outcome.STALE_REUSE)
+        assert saved(pool) == 10 - (verdict is not None and outcome not in FREE)
 
 
 def test_a_kept_connection_that_was_closed_costs_neither_an_attempt_nor_the_budget():
@@ -197,8 +198,31 @@ def test_a_kept_connection_that_was_closed_costs_neither_an_attempt_nor_the_budg
     assert len(attempts.made) == 3
 
 
-def test_who_wants_no_retries_gets_none_after_a_keep_alive_race_either():
-    assert fails(begun("a:1", more=0), Outcome.STALE_REUSE) is None
+def test_what_a_backend_has_not_begun_costs_neither_an_attempt_nor_the_budget_but_only_twice():
+    """Whatever the method: RFC 9113 8.7 says that it may be sent again."""
+    pool, _ = make_pool("a:1", budget_percent=0, budget_per_s=0)
+    attempts = attempts_at(pool, more=1, idempotent=False)
+    attempts.begin(0.0)
+    for _ in range(2):
+        assert isinstance(fails(attempts, Outcome.UNPROCESSED), Lease)
+    assert fails(attempts, Outcome.UNPROCESSED) is None
+    assert len(attempts.made) == 3
+
+
+def test_what_a_backend_has_not_begun_leaves_the_attempts_that_there_are():
+    pool, _ = make_pool("a:1", "b:1", "c:1", budget_percent=0, budget_per_s=1)
+    attempts = attempts_at(pool, more=1)
+    attempts.begin(0.0)
+    assert isinstance(fails(attempts, Outcome.UNPROCESSED), Lease)
+    assert isinstance(fails(attempts, Outcome.NO_RESPONSE), Lease)
+    assert isinstance(fails(attempts, Outcome.UNPROCESSED), Lease)
+    assert fails(attempts, Outcome.NO_RESPONSE) is None
+    assert len(attempts.made) == 4
+
+
+@pytest.mark.parametrize("outcome", sorted(FREE), ids=lambda outcome: outcome.name)
+def test_who_wants_no_retries_gets_none_that_are_free_either(outcome):
+    assert fails(begun("a:1", more=0), outcome) is None
 
 
 def waiting():

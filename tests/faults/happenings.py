@@ -73,10 +73,10 @@ def _stop(town: Town) -> Counter[str]:
         return seen
     running = [record for record in town.records if record.at > stop.began.at]
     seen["a request ends well during a stop"] = sum(
-        record.outcome == "OK" and record.when < stop.ended.when for record in running
+        record.ended_by == "OK" and record.when < stop.ended.when for record in running
     )
     seen["a request is cut by a stop"] = sum(
-        record.outcome in ("CLIENT_GONE", "CANCELLED") and record.when == stop.ended.when for record in running
+        record.ended_by in ("CLIENT_GONE", "CANCELLED") and record.when == stop.ended.when for record in running
     )
     seen["a connection is idle at a stop"] = len(stop.idle)
     seen["an idle connection asks at a stop"] = sum(

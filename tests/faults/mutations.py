@@ -173,6 +173,7 @@ MUTATIONS = (
         "self._state is _BODY",
     ),
     once("a stop leaves idle clients alone", "DataPlane.drain", "frontend.drain()"),
+    once("a stop tells nobody who still waits", "Http1._refuse_at_last", "connection.takes_more", "False"),
     once(
         "a connection on which somebody is logged in is kept for whoever comes",
         "Upstream._complete",

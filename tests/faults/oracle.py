@@ -228,7 +228,7 @@ class Oracle:
 
     def might_have_retried(self, record: Record, attempts: list[Attempt], taken: int) -> frozenset[str]:
         """Whom it could have asked instead of giving up."""
-        if record.outcome not in self._retryable(record.name) - {"TIMED_OUT"}:
+        if record.ended_by not in self._retryable(record.name) - {"TIMED_OUT"}:
             return frozenset()
         for settings in self.settings(record.name):
             if record.attempts > settings.retry.more_attempts or taken > settings.limits.replay_body_bytes:

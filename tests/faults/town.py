@@ -156,6 +156,7 @@ class Town:
             ended.method.decode(),
             len(ended.attempts),
             "" if ended.outcome is None else ended.outcome.name,
+            "" if ended.ended_by is None else ended.ended_by.name,
             ended.status,
             member,
             self._is_unread(name, "" if member is None else member.address),
@@ -166,7 +167,7 @@ class Town:
         self.operator.hears(ENDED)
         self.note(
             "balancer",
-            f"ends {record.name}: {record.outcome or 'no backend'} {record.status}, {record.attempts} attempts",
+            f"ends {record.name}: {record.ended_by} {record.status}, {record.attempts} attempts",
         )
 
     def _is_unread(self, name: str, backend: str) -> bool:

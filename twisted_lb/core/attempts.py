@@ -17,6 +17,10 @@ from twisted_lb.core.retry import RetryRules
 _OK: Final = Outcome.OK
 _STALE: Final = Outcome.STALE_REUSE
 _DOWN: Final = Outcome.BACKEND_DOWN
+_UNPROCESSED: Final = Outcome.UNPROCESSED
+# How often a request may be told that it was not begun (RFC 9113 8.7), and costs nothing: a backend that says so again
+# and again would be asked for ever.
+_MOST_UNPROCESSED: Final = 2
 
 
 # Not acyclic: the way may lead back to whoever holds the attempt, until it has ended.
@@ -68,7 +72,7 @@ class Attempts:
         self.tried: tuple[Backend, ...] = ()
         self.count: int = 0  # attempts that were made
         # Of these, such as cost nothing: nobody listened to them, and the request waited as if new; or they met a kept
-        # connection that was closed (keep-alive race).
+        # connection that was closed (keep-alive race); or their backend says that it has not begun.
         self._free: int = 0
         self._wait_until: float = NEVER  # the end of its wait, if it has begun one
         self.current: Attempt | None = None
@@ -103,7 +107,8 @@ class Attempts:
         is gone), the outcome table, the attempts that are left and the budget are asked in this order: only a yes is
         paid for. Where nobody listened and nobody is usable the request waits like a new one, and no attempt is counted;
         nor is it where a kept connection turned out to be closed (keep-alive race): nobody has read the request, and the
-        next attempt is on a new connection. A Refusal: a retry is allowed, but no backend is left.
+        next attempt is on a new connection; nor, the first two times, where the backend says that it has not begun. A
+        Refusal: a retry is allowed, but no backend is left.
         """
         current = self.current
         if (
@@ -118,7 +123,9 @@ class Attempts:
             if verdict is not None:
                 self._free += 1
                 return self._take_up(verdict, now)
-        if outcome is _STALE and self.retries.more_attempts:
+        if outcome is _UNPROCESSED and _unprocessed_before(current) >= _MOST_UNPROCESSED:
+            return None
+        if (outcome is _STALE or outcome is _UNPROCESSED) and self.retries.more_attempts:
             self._free += 1
         elif self.count - self._free > self.retries.more_attempts or not self.pool.budget.withdraw(now):
             return None
@@ -203,3 +210,14 @@ class Attempts:
 
     def __repr__(self) -> str:
         return f"<Attempts {self.count} made{', waiting' if self.waiting else ''}>"
+
+
+def _unprocessed_before(attempt: Attempt) -> int:
+    """How many attempts before this one ended in UNPROCESSED: O(attempts)."""
+    count = 0
+    before = attempt.before
+    while before is not None:
+        if before.outcome is _UNPROCESSED:
+            count += 1
+        before = before.before
+    return count

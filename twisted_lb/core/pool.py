@@ -113,6 +113,11 @@ class Pool:
         self._announce_exhaustion(now)
 
     @property
+    def exhausted(self) -> bool:
+        """Whether it has no usable backend."""
+        return self._exhausted
+
+    @property
     def policy(self) -> Policy:
         """The policy that chooses among the backends."""
         return self._selection.policy

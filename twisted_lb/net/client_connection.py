@@ -40,7 +40,7 @@ class Speaker:
         raise NotImplementedError
 
     def kill(self) -> None:
-        """Cancel what is under way, and cut the connection."""
+        """Cancel what is under way, tell the client so if nothing was said yet, and close the connection: at once."""
         raise NotImplementedError
 
     def kept(self) -> bool:
@@ -249,6 +249,26 @@ class ClientConnection:
             else:
                 self.arm(LINGER_S)
             transport.loseConnection()
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether the client has taken all that was written to it, or, on a foreign transport, as far as is known."""
+        transport = self.transport
+        return transport is not None and not self.full and (transport.flushed or not transport.can_half_close)
+
+    def end(self, *, told: bool = False) -> None:
+        """Close the connection without waiting for its client: in order where it has taken everything, else with a reset.
+        `told`: it was told something just now, which a foreign transport may have to send first, in its own time.
+        """
+        transport = self.transport
+        if transport is None:
+            return
+        self._deadline.due = NEVER
+        transport.unregisterProducer()
+        if transport.flushed or (told and self.takes_more):
+            transport.loseConnection()
+        else:
+            transport.abortConnection()
 
     def abort(self) -> None:
         """Close the connection now, with a reset."""

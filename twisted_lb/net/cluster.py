@@ -33,8 +33,12 @@ class Waiter(Protocol):
 class Checking(Protocol):
     """The checks of a cluster's backends, as far as the cluster steers them."""
 
+    @property
+    def port(self) -> int | None:
+        """The port that is asked at a backend that has none of its own for checks; None: that of its address."""
+
     def update(self, backends: Iterable[tuple[str, Address]]) -> None:
-        """Check these backends, and no others, from now on."""
+        """Check these backends at these addresses, and no others, from now on."""
 
     def check_soon(self, name: str) -> None:
         """Probe this backend at once."""
@@ -90,7 +94,7 @@ class Cluster(Keeper):
         specs = list(backends)
         self.pool.update(specs, self.clock.read() if now is None else now)
         if self.checks is not None:
-            self.checks.update((spec.name, spec.address) for spec in specs)
+            self.checks.update((spec.name, spec.check_address(self.checks.port)) for spec in specs)
 
     def command(self, name: str, admin: AdminState, now: float | None = None) -> None:
         """Set what the operator wants of a backend; KeyError when there is no such backend."""

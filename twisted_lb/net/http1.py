@@ -534,15 +534,34 @@ class Http1(ClientSide, Receiver, Speaker):
             self._exchange.tell_good_bye()
 
     def kill(self) -> None:
-        """See Speaker."""
+        """See Speaker: a local reply where nothing was said, a cut where something was."""
         exchange = self._exchange
         self._exchange = None
-        given_away = self._state is State.RELEASED
+        connection = self._connection
+        if self._state is State.RELEASED:
+            if exchange is not None:
+                exchange.cancel()
+        elif exchange is None:
+            connection.end()
+        else:
+            self._refuse_at_last(exchange)
         self._state = State.GONE
-        if exchange is not None:
+
+    def _refuse_at_last(self, exchange: Exchange) -> None:
+        """End an exchange at the end of a stop: whatever is said is said now, and nothing is waited for."""
+        connection = self._connection
+        reply = None
+        if connection.takes_more:
+            reply = exchange.refuse("the balancer stops")
+        else:
             exchange.cancel()
-        if not given_away:
-            self._connection.abort()
+        if reply is None:
+            connection.abort()
+            return
+        self._persist = False
+        head, body = reply
+        self._say(head, b"" if exchange.head.method == b"HEAD" else body, len(body))
+        connection.end(told=True)
 
     def kept(self) -> bool:
         """See Speaker."""

@@ -203,11 +203,31 @@ def _taken_out(memory: Memory | None, count: int) -> list[bytes]:
 
 def _note_length(fields: Fields, value: bytes) -> int:
     """Note the length of the body, which goes on as the number that it was understood to be: some take `010` for 8."""
+    length = content_length(value)
     # RFC 9112 6.3: repeated lengths may be refused even when they agree: two readers may take different ones.
     if fields.length >= 0:
-        raise BadMessage(400, "repeated Content-Length")
-    length = fields.length = content_length(value)
+        how = "the same" if length == fields.length else "different"
+        raise BadMessage(400, f"Content-Length twice, {how}")
+    fields.length = length
     return length
+
+
+def unsafe_framing(version: int, fields: Fields) -> str:
+    """Why a message with a Transfer-Encoding has no end that all readers would agree on; "" where it has one and is merely
+    coded otherwise than chunked alone.
+    """
+    if fields.length >= 0:
+        return "both Content-Length and Transfer-Encoding"
+    if version == 10:
+        return "Transfer-Encoding on HTTP/1.0"
+    codings = tokens(fields.codings)
+    if codings.count(b"chunked") > 1:
+        return "chunked twice"  # RFC 9112 6.1
+    if codings == [b"chunked"]:
+        return "an empty transfer coding beside chunked"
+    if not codings or codings[-1] != b"chunked":
+        return "the last transfer coding is not chunked"  # RFC 9112 6.3: nobody can say where the body ends
+    return ""
 
 
 def _note_field(fields: Fields, kind: int, name: bytes, value: bytes) -> bool:

@@ -83,7 +83,7 @@ def kind_of(name: bytes, claims: tuple[bytes, ...] = ()) -> int:
     `claims` are lower-case names, `*` at the end for any rest, of further fields that count only from a trusted proxy.
     """
     if not name or name.translate(TOKEN) != name:
-        raise BadMessage(400, "illegal field name")
+        raise BadMessage(400, _no_name(name))
     lower = name.lower()
     kind = KINDS.get(lower, PLAIN)
     if kind != PLAIN:
@@ -98,6 +98,15 @@ def kind_of(name: bytes, claims: tuple[bytes, ...] = ()) -> int:
         elif plain == folded(claim):
             return CLAIM if lower == claim else HOP
     return AUTHORIZATION if lower == b"authorization" else PLAIN
+
+
+def _no_name(name: bytes) -> str:
+    """What is wrong with what stands where a field name should."""
+    if name[:1] in (b" ", b"\t"):
+        return "folded field line"
+    if name[-1:] in (b" ", b"\t"):
+        return "space before the colon of a field"
+    return "illegal field name"
 
 
 def passes_untouched(name: bytes) -> bool:

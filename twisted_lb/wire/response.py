@@ -4,7 +4,7 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
-from twisted_lb.wire.fields import parse_fields, without
+from twisted_lb.wire.fields import parse_fields, unsafe_framing, without
 from twisted_lb.wire.grammar import CHUNKED, CRLF, DIGITS, FIELD, UNTIL_CLOSE, BadMessage, Limits
 
 
@@ -80,7 +80,7 @@ def parse_response(head: bytes, limits: Limits) -> ResponseHead:
     framing = UNTIL_CLOSE
     if fields.codings:
         if fields.length >= 0 or version == 10 or fields.codings.lower() != b"chunked":
-            raise BadMessage(502, "unsafe framing")
+            raise BadMessage(502, unsafe_framing(version, fields) or "unknown transfer coding")
         framing = CHUNKED
     elif fields.length >= 0:
         framing = fields.length
