@@ -236,8 +236,9 @@ class Conversation:
             return
         if not self._excused(index, request):
             self.complain(f"{name} got no answer")
-        # Behind an earlier answer it may be that its client had not taken that one.
-        if record is not None and record.ended_by == "CANCELLED" and not index and not self._gone:
+        # Behind an earlier answer it may be that its client had not taken that one; and of this one the kernel may have
+        # taken the beginning alone.
+        if record is not None and record.ended_by == "CANCELLED" and not index and not self._gone and not self._raw:
             self.complain(f"{name} was taken back without a word")
         excused = self._gone or self._cut or self._cut_later(request)
         if record is not None and record.ended_by not in ("CLIENT_GONE", "CLIENT_FAULT") and not excused:
