@@ -38,6 +38,7 @@ COMPILED = sorted(
                 "http1",
                 "interfaces",
                 "kept",
+                "moving",
                 "listener",
                 "outgoing",
                 "poller",

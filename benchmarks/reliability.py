@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Bad days for ours, HAProxy and NGINX, over real processes and loopback: measured, then rendered as docs/reliability.md.
 
-    benchmarks/reliability.py [SCENARIO ...]    measures these, or all, on whoever is installed; half an hour for all
+    benchmarks/reliability.py [SCENARIO ...]    measures these, or all, on whoever is installed; an hour for all
     benchmarks/reliability.py --only PEER ...   only this contender
     benchmarks/reliability.py --quick ...       in small sizes; prints, and writes nothing
     benchmarks/reliability.py --render          only renders
@@ -22,7 +22,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from bad_days.page import render
-from bad_days.proxies import Contender, Patience, contenders
+from bad_days.proxies import Contender, contenders
+from bad_days.recipes import Patience
+from bad_days.results import recorded
 from bad_days.scenarios import SCENARIOS, Scenario
 from bad_days.stage import stage
 
@@ -45,7 +47,7 @@ def measure(scenario: Scenario, contender: Contender, sizes: dict) -> dict:
     """One cell of the page: a scenario on a stage of its own."""
     with stage() as one:
         done = scenario.run(one, contender, scenario.patience, **sizes)
-    return {name: value for name, value in dataclasses.asdict(done).items() if value not in (None, "")}
+    return recorded(dataclasses.asdict(done))
 
 
 def known() -> dict:

@@ -41,14 +41,14 @@ class ProbeBench:
         self.backends.append(backend)
         return backend
 
-    def http(self, head_bytes: int = 32768, *, port: int | None = None, **differently) -> NetworkProbe:
-        return self._probe(asked(head_bytes, **differently), port)
+    def http(self, head_bytes: int = 32768, **differently) -> NetworkProbe:
+        return self._probe(asked(head_bytes, **differently))
 
-    def tcp(self, port: int | None = None) -> NetworkProbe:
-        return self._probe(Connecting(), port)
+    def tcp(self) -> NetworkProbe:
+        return self._probe(Connecting())
 
-    def _probe(self, question: Question, port: int | None) -> NetworkProbe:
-        probe = NetworkProbe(self.network, self.deadlines, self.clock.seconds, question, port)
+    def _probe(self, question: Question) -> NetworkProbe:
+        probe = NetworkProbe(self.network, self.deadlines, self.clock.seconds, question)
         self.probes.append(probe)
         return probe
 

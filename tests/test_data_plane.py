@@ -131,7 +131,11 @@ def test_before_its_first_check_a_backend_is_what_the_plan_says(build, initial, 
     assert status(house.ask()) == 200
     assert [str(event) for event in house.events] == {
         "up": [],
-        "down": ["a:80 is up: status 200", "pool default has a usable backend again"],
+        "down": [
+            "pool default has no usable backend",
+            "a:80 is up: status 200",
+            "pool default has a usable backend again",
+        ],
     }[initial]
 
 
@@ -140,13 +144,32 @@ def test_who_is_not_well_at_its_first_check_is_told_of_whatever_it_was_taken_for
         house = build("a:80", health_check={"interval_s": 10.0, "initial": initial})
         house.backend("a:80", [response(b"", 503)])
         house.wait(1)
-        assert str(house.events[0]) == "a:80 is down: status 503"
+        down, nobody = "a:80 is down: status 503", "pool default has no usable backend"
+        assert [str(event) for event in house.events] == ([down, nobody] if initial == "up" else [nobody, down])
 
 
 def test_where_nobody_checks_everybody_is_taken_for_up(build):
     house = build(health_check={"interval_s": 0.0, "initial": "down"})
     house.backend("a:80")
     assert status(house.ask()) == 200
+
+
+def test_a_backend_with_a_port_for_checks_of_its_own_is_asked_there(build):
+    """Also one that has changed, whose record stays."""
+    tables = [{"address": "a:80", "check_port": 81}, {"address": "b:80"}]
+    house = build(backends=tables, health_check={"interval_s": 10.0, "port": 9})
+    servers = {where: house.backend(where) for where in ("a:80", "a:81", "a:82", "a:9", "b:9", "b:80")}
+
+    def asked() -> list[str]:
+        return [where for where, server in servers.items() if server.requests]
+
+    house.wait(1)
+    assert asked() == ["a:81", "b:9"]
+    record = house.members[0]
+    house.apply(backends=[{"address": "a:80", "check_port": 82}, tables[1]])
+    house.wait(1)
+    assert asked() == ["a:81", "a:82", "b:9"]
+    assert house.members[0] is record
 
 
 def test_a_backend_is_checked_at_the_port_and_in_the_words_that_the_plan_names(build):
@@ -167,7 +190,7 @@ def test_a_backend_is_checked_at_the_port_and_in_the_words_that_the_plan_names(b
     assert (traffic.requests, len(health.requests)) == ([], 1)
     assert health.requests[0].startswith(b"OPTIONS / HTTP/1.1\r\nHost: app\r\n")
     assert b"\r\nX-A: b\r\n" in health.requests[0]
-    assert str(house.events[0]) == "a:80 is up: status 401, with the expected text"
+    assert str(house.events[1]) == "a:80 is up: status 401, with the expected text"
     house.ask()
     assert len(traffic.requests) == 1
 
@@ -588,7 +611,7 @@ def test_what_is_cut_is_our_doing_and_not_the_clients(build):
     house.ask()
     house.plane.drain(0)
     house.frontend.kill()
-    assert [(one.status, one.outcome.name) for one in records] == [(0, "CANCELLED"), (200, "CANCELLED")]
+    assert [(one.status, one.outcome.name) for one in records] == [(503, "CANCELLED"), (200, "CANCELLED")]
 
 
 def closed(house: House) -> House:
@@ -598,12 +621,12 @@ def closed(house: House) -> House:
     return house
 
 
-def test_closed_it_cuts_what_runs_and_keeps_nothing():
+def test_closed_it_ends_what_runs_and_keeps_nothing():
     house = House(health_check={"interval_s": 1.0})
     backend = house.backend("a:80", lambda request: [NEVER_ANSWER] if request.startswith(b"POST") else [response()])
     kept, running = house.ask(), house.ask(POST + b"half")
     closed(house)
-    assert (kept.lost is not None, running.lost is not None) == (True, True)
+    assert (kept.lost is not None, running.ended, status(running)) == (True, True, 503)
     assert not any(connection.open for connection in backend.connections)
     assert (house.plane.clients, house.plane.exchanges, house.cluster.open) == (0, 0, 0)
     house.wait(5)

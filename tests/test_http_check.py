@@ -62,9 +62,9 @@ def test_another_host_may_be_asked_for_whoever_is_asked(address):
     assert request.count(b"Host: ") == request.count(b"\r\nHost: app.example.org\r\n") == 1
 
 
-def test_at_another_port_that_port_is_in_the_host(bench):
+def test_the_port_that_is_asked_is_in_the_host(bench):
     backend = bench.backend(address="a:9000")
-    bench.ask(bench.http(port=9000))
+    bench.ask(bench.http(), "a:9000")
     assert b"\r\nHost: a:9000\r\n" in backend.requests[0]
 
 
@@ -118,7 +118,11 @@ ANSWERS = [
     (b"220 mail.example.org ESMTP\r\n", False, "illegal status line"),
     (b"\x15\x03\x01\x00\x02\x02\x16", False, "an answer in TLS, and checks and traffic speak plain HTTP"),
     (b"HTTP/1.1 600 Oops\r\n\r\n", False, "illegal status"),
-    (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", False, "unsafe framing"),
+    (
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        False,
+        "both Content-Length and Transfer-Encoding",
+    ),
     (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 40_000, False, "the head of the answer is too long"),
     (b"HTTP/1.1 100 Continue\r\n\r\n" * 5000, False, "the head of the answer is too long"),
 ]
@@ -377,6 +381,6 @@ def test_a_status_that_tells_of_a_usual_mistake_names_the_key_that_helps(status,
 
 def test_the_host_that_was_not_known_is_the_one_that_was_sent(bench):
     bench.backend(response(b"", 400), address="a:9000")
-    assert bench.ask(bench.http(port=9000)) == [
+    assert bench.ask(bench.http(), "a:9000") == [
         (False, "status 400; if it does not know the Host a:9000: health_check.host")
     ]

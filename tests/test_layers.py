@@ -45,7 +45,7 @@ MAY_IMPORT = {
     "__init__": ({"facade"}, set()),
     "testing": ({"config", "core", "data_plane", "net", "plan", "wire"}, {"twisted", "zope"}),
     "parallel_clients": (set(), set()),
-    "sibling": ({"options", "config", "errors"}, {"twisted", "zope"}),
+    "sibling": ({"options", "config", "errors", "log_files"}, {"twisted", "zope"}),
     "options": ({"build_info", "config", "errors", "pid_file"}, {"twisted"}),
     "pid_file": ({"errors"}, set()),
     "backend_tap": ({"sibling"}, set()),

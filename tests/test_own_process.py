@@ -26,10 +26,13 @@ class Predecessor:
 
 
 class Owner:
-    """The service, which nothing is told here."""
+    """The service."""
+
+    def __init__(self, told: Told, name: str) -> None:
+        self.told, self.name = told, name
 
     def taken_over(self, pid: int) -> None:
-        raise AssertionError(pid)
+        self.told.append(f"{self.name} ends: {pid} has taken over")
 
 
 class House:
@@ -37,8 +40,11 @@ class House:
 
     def __init__(self, monkeypatch, told: Told, *, takeover: str | None, watchdog_s: float) -> None:
         self.told = told
+        self.doors: list = []
         self.clock = HeapClock()
         self.starting = True
+
+        doors = self.doors
 
         class Signals:
             def __init__(self, owner, reactor) -> None:
@@ -57,8 +63,11 @@ class House:
         class Takeover:
             path = "/run/lb"
 
-            def __init__(self, path, reactor, held, taken) -> None:
+            def __init__(self, path, reactor, held, taken, left) -> None:
                 self.close = told.note("close the takeover")
+                self.taken, self.left = taken, left
+                self.successor: object = None
+                doors.append(self)
 
             def open(self) -> None:
                 if takeover == "/refused":
@@ -69,7 +78,14 @@ class House:
         monkeypatch.setattr(module, "Notify", Notify)
         monkeypatch.setattr(module, "Takeover", Takeover)
         monkeypatch.setattr(module.process, "tune", told.note("tune"))
-        self.process = OwnProcess(Owner(), None, takeover)
+        self.all = [OwnProcess(Owner(told, "first"), None, takeover, lambda: self.all)]
+        self.process = self.all[0]
+
+    def second(self, takeover: str | None) -> OwnProcess:
+        """Another service in this process."""
+        self.all.append(OwnProcess(Owner(self.told, "second"), None, takeover, lambda: self.all))
+        self.all[-1].begin(self.clock, Openings(), lambda: False, self.told.note("accept"))
+        return self.all[-1]
 
     def begin(self, predecessor: bool = False) -> Told:
         openings = Openings((), Predecessor(self.told) if predecessor else None)
@@ -86,9 +102,11 @@ class House:
         self.told.clear()
         return taken
 
-    def end(self, *, succeeded: bool = False) -> list[str]:
-        self.process.stopping(succeeded=succeeded)
-        self.process.ended()
+    def end(self) -> list[str]:
+        for one in self.all:
+            one.stopping()
+        for one in self.all:
+            one.ended()
         assert self.clock.getDelayedCalls() == []
         return self.take()
 
@@ -123,9 +141,11 @@ def test_one_that_is_succeeded_tells_the_service_manager_nothing_more(house):
     one = house(takeover="/run/lb", watchdog_s=5.0)
     one.begin()
     one.started()
-    one.process.stopping(succeeded=True)
+    one.doors[0].taken(7)
+    assert one.take() == ["first ends: 7 has taken over"]
+    one.process.stopping()
     one.clock.advance(60)
-    assert one.end(succeeded=True) == ["close the takeover"]
+    assert one.end() == ["close the takeover"]
 
 
 def test_without_a_predecessor_it_can_be_followed_at_once(house):
@@ -187,3 +207,91 @@ def test_it_hears_signals_once_however_often_it_is_started(house):
     for _ in range(2):
         one.process.hear_signals()
     assert one.take() == ["hear signals"]
+
+
+# Several services in one process.
+
+
+class Pair:
+    """Two services of one process, for both of which a successor prepares."""
+
+    def __init__(self, house, second: str | None = "/run/other") -> None:
+        self.house = one = house(takeover="/run/lb")
+        one.begin()
+        one.started()
+        one.second(second)
+        self.doors = one.doors
+        for door in self.doors:
+            door.successor = object()
+        one.take()
+
+    def taken(self, door: int, pid: int = 7) -> list[str]:
+        self.doors[door].successor = None
+        self.doors[door].taken(pid)
+        return self.house.take()
+
+    def left(self, door: int, pid: int = 7) -> list[str]:
+        self.doors[door].successor = None
+        self.doors[door].left(pid)
+        return self.house.take()
+
+
+BOTH_END = ["first ends: 7 has taken over", "second ends: 7 has taken over"]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_two_services_end_when_both_are_taken_over(house, order):
+    pair = Pair(house)
+    first, second = order
+    assert pair.taken(first) == []
+    assert pair.taken(second) == BOTH_END
+    assert [one.handed_on for one in pair.house.all] == [True, True]
+    assert pair.house.end() == ["close the takeover", "close the takeover"]
+
+
+def test_a_service_that_its_successor_does_not_ask_for_ends_with_the_others(house):
+    """It tells the service manager nothing either, and hands nothing on."""
+    pair = Pair(house, None)
+    assert pair.taken(0) == BOTH_END
+    assert [one.handed_on for one in pair.house.all] == [True, False]
+    assert pair.house.end() == ["close the takeover"]
+
+
+def test_a_successor_that_leaves_before_it_has_all_changes_nothing(house):
+    """It is asked for the first one anew, at the path that was the successor's meanwhile."""
+    pair = Pair(house)
+    pair.taken(0)
+    assert pair.left(1) == ["open the takeover"]
+    assert [one.handed_on for one in pair.house.all] == [False, False]
+    assert pair.house.end() == ["tell: stopping", "close the takeover"] * 2
+
+
+def test_a_stop_before_the_second_one_is_taken_over_is_no_news_of_the_service_either(house):
+    pair = Pair(house)
+    pair.taken(0)
+    assert pair.house.end() == ["close the takeover", "close the takeover"]
+
+
+def test_a_service_that_is_started_again_can_be_followed_again(house):
+    pair = Pair(house)
+    pair.taken(0)
+    pair.taken(1)
+    pair.house.end()
+    pair.house.begin()
+    pair.house.started()
+    assert [one.handed_on for one in pair.house.all] == [False, False]
+    assert pair.house.end() == ["tell: stopping", "close the takeover", "tell: stopping"]
+
+
+@pytest.mark.parametrize("path", ["/run/lb", "/run/../run/lb"])
+def test_a_path_that_two_services_of_one_process_have_is_refused(house, path):
+    one = house(takeover="/run/lb")
+    one.process.refuse_shared()
+    one.begin()
+    one.second("/run/other")
+    one.process.refuse_shared()
+    one.second(path)
+    said = r"^takeover /run/lb: two balancers of one process have it, each needs a path of its own$"
+    with pytest.raises(StartError, match=said):
+        one.process.refuse_shared()
+    one.end()

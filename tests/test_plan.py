@@ -66,9 +66,13 @@ def test_checks_are_planned_with_the_time_for_an_answer(check, planned_check):
     assert (pool.checks, pool.settings.checked) == (planned_check, True)
 
 
-@pytest.mark.parametrize(("interval_s", "retry_after_s"), [(0.0, 1), (0.4, 1), (2.6, 3), (30.0, 30)])
-def test_whom_nobody_can_serve_is_told_to_come_back_after_the_next_checks(interval_s, retry_after_s):
-    plan = planned(health_check={"interval_s": interval_s})
+@pytest.mark.parametrize(
+    ("interval_s", "down_interval_s", "retry_after_s"),
+    [(0.0, None, 1), (0.4, None, 1), (30.0, None, 1), (2.0, 2.6, 3), (30.0, 30.0, 30), (0.0, 30.0, 1)],
+)
+def test_whom_nobody_can_serve_is_told_to_come_back_after_the_next_check(interval_s, down_interval_s, retry_after_s):
+    """Of a backend that is out, which is another interval; without checks requests try."""
+    plan = planned(health_check={"interval_s": interval_s, "down_interval_s": down_interval_s})
     assert plan.routes[DEFAULT].rules.retry_after_s == retry_after_s
 
 

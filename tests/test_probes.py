@@ -57,23 +57,6 @@ def test_the_tcp_form_gives_up_on_a_connect_that_hangs(bench):
     assert results == [(False, "no answer in time")]
 
 
-@pytest.mark.parametrize("kind", ["http", "tcp"])
-@pytest.mark.parametrize(
-    ("address", "port", "where"),
-    [
-        ("a:80", None, "a:80"),
-        ("a:80", 9000, "a:9000"),
-        ("[::1]:80", 9000, "[::1]:9000"),
-        ("unix:/run/x", 9000, "unix:/run/x"),
-    ],
-)
-def test_another_port_of_the_same_host_may_be_asked(bench, kind, address, port, where):
-    bench.backend(address=where)
-    [(passed, _)] = bench.ask(getattr(bench, kind)(port=port), address)
-    assert passed
-    assert bench.network.dialled == [parse_address(where)]
-
-
 # Waiting.
 
 
@@ -109,6 +92,7 @@ def test_a_backend_that_dribbles_is_not_waited_for_longer(bench):
         (Outcome.NO_PORT, False),
         (Outcome.REFUSED, True),
         (Outcome.CONNECT_TIMEOUT, True),
+        (Outcome.BACKLOG_FULL, True),
     ],
 )
 def test_only_a_connect_that_we_could_not_make_is_inconclusive(bench, outcome, conclusive):

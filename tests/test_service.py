@@ -247,7 +247,7 @@ async def test_a_stop_waits_no_longer_than_it_was_told(backend):
         await deferLater(reactor, 0.01)
     await service.stopService()
     assert (engine.exchanges, len(engine.clients)) == (0, 0)
-    assert await silent == b""
+    assert (await silent).startswith(b"HTTP/1.1 503 ")
 
 
 @pytest_twisted.ensureDeferred
@@ -582,12 +582,16 @@ async def test_until_its_checks_have_said_something_it_is_not_ready():
 
 
 class StoppingProcess:
-    """The process of a service, as far as a stop tells it."""
+    """The process of a service, as far as a stop asks it; another one accepts on its sockets."""
 
-    succeeded = False
+    handed_on = True
 
-    def stopping(self, *, succeeded: bool) -> None:
-        self.succeeded = succeeded
+    def __init__(self) -> None:
+        self.stopped = False
+
+    def stopping(self) -> None:
+        """The service stops."""
+        self.stopped = True
 
     def ended(self) -> None:
         """The service has stopped."""
@@ -608,9 +612,8 @@ async def test_one_that_is_succeeded_leaves_its_probes_to_its_successor_at_once(
         while not service._status[0].accepted:
             await deferLater(reactor, 0.01)
         own = service._own = StoppingProcess()
-        service._succeeded = True  # as `taken_over`, which would stop the reactor of this test
         stopped = service.stopService()
-        assert own.succeeded
+        assert own.stopped
         with pytest.raises(ConnectError):
             await ask(status, b"/-/ready")
         while True:
@@ -622,6 +625,27 @@ async def test_one_that_is_succeeded_leaves_its_probes_to_its_successor_at_once(
         assert engine.exchanges == 1
     await stopped
     assert (await slow).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_hangup_before_the_start_or_after_the_end_is_no_news_for_a_service_manager():
+    """Handlers stay: a reload that is told behind STOPPING=1 would be a service that is back."""
+    service = LoadBalancerService(config(1))
+    service._own = StoppingProcess()  # it knows of no reload
+    service.reload()
+
+
+def test_of_one_application_each_balancer_knows_the_processes_of_all():
+    """They have the process to themselves together; what is embedded in it has none."""
+    root, inner = MultiService(), MultiService()
+    inner.setServiceParent(root)
+    first, second, embedded = (LoadBalancerService(config(1)) for _ in range(3))
+    for service, parent in ((first, root), (second, inner), (embedded, inner)):
+        service.setServiceParent(parent)
+    alone = LoadBalancerService(config(1))
+    for service in (first, second, alone):
+        service._own = StoppingProcess()
+    both = [first._own, second._own]
+    assert (first._all_own(), second._all_own(), alone._all_own()) == (both, both, [alone._own])
 
 
 @pytest_twisted.ensureDeferred
@@ -649,7 +673,7 @@ async def test_a_second_signal_ends_the_grace_and_the_drain(backend):
     stopped = service.stopService()
     service.leave_patiently("a second one")
     await stopped
-    assert await silent == b""
+    assert (await silent).startswith(b"HTTP/1.1 503 ")
     assert engine.exchanges == 0
 
 

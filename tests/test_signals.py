@@ -8,6 +8,7 @@ import pytest
 from twisted.logger import formatEvent, globalLogPublisher
 
 from twisted_lb import signals
+from twisted_lb.__main__ import Early
 from twisted_lb.signals import Signals, while_stopping
 from twisted_lb.testing import HeapClock
 
@@ -89,9 +90,8 @@ def start():
         return made[-1]
 
     yield one
-    for process in reversed(made):
-        process.signals.restore()
-    assert {number: signal.getsignal(number) for number in before} == before
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,6 @@ def test_a_handler_that_was_there_before_is_called_too(start):
     try:
         process = start()
         assert process.send(USR1) == ["reopen"]
-        process.signals.restore()
         assert called == [USR1]
     finally:
         signal.signal(USR1, before)
@@ -159,7 +158,6 @@ def test_where_the_reactor_runs_sigterm_is_its_own(start):
     process.reactor.running = True
     process.signals.install()
     assert signal.getsignal(TERM) is before
-    process.signals.restore()
 
 
 def test_outside_of_the_main_thread_nothing_is_installed():
@@ -196,19 +194,60 @@ def test_after_that_a_hangup_is_a_reload(start):
     assert process.send(HUP) == ["leave: its terminal is gone (SIGHUP)", "reload"]
 
 
-def test_who_ignored_hangups_before_the_start_outlives_the_terminal():
+def test_who_ignored_hangups_before_the_start_outlives_the_terminal(start):
     """nohup."""
     before = signal.signal(HUP, signal.SIG_IGN)
     try:
-        process = Process(terminal=True)
-        process.signals.install()
+        process = start(terminal=True)
         process.terminal = False
         process.send(HUP)
         process.reactor.advance(1)
-        process.signals.restore()
         assert process.life.told == ["reload"]
     finally:
         signal.signal(HUP, before)
+
+
+# What came before.
+
+
+@pytest.fixture
+def early():
+    """Handlers of `python -m twisted_lb`, from its first statement on."""
+    before = {number: signal.signal(number, Early()) for number in (HUP, QUIT)}
+    yield signal.getsignal(HUP)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_hangup_while_the_process_starts_is_told_when_it_runs(early, start):
+    os.kill(os.getpid(), HUP)
+    process = start()
+    assert process.life.told == []
+    for call, arguments in process.reactor.when_running:
+        call(*arguments)
+    process.reactor.advance(1)
+    assert process.life.told == ["reload"]
+
+
+def test_nothing_is_told_of_a_hangup_that_did_not_come(early, start):
+    assert start().reactor.when_running == []
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_terminal_that_went_away_while_the_process_started_is_a_stop(early, start, gone):
+    early.came = early.terminal = True
+    process = start(terminal=not gone)
+    [(call, arguments)] = process.reactor.when_running
+    call(*arguments)
+    process.reactor.advance(1)
+    assert process.life.told == ["leave: its terminal is gone (SIGHUP)" if gone else "reload"]
+
+
+def test_a_handler_of_the_start_is_not_called_any_more(early, start):
+    """SIGQUIT would end the process at once."""
+    process = start()
+    assert process.send(QUIT, HUP) == ["leave patiently: SIGQUIT", "reload"]
+    assert not early.came
 
 
 def test_whether_there_is_a_terminal_can_be_asked():

@@ -21,8 +21,9 @@ class Instance:
         self.path = path
         self.reactor = FakeReactor()
         self.taken: list[int] = []
+        self.left: list[int] = []
         self.held = [Held("default", "port 80", bind_tcp("127.0.0.1", 0))]
-        self.takeover = Takeover(path, self.reactor, lambda: self.held, self.taken.append)
+        self.takeover = Takeover(path, self.reactor, lambda: self.held, self.taken.append, self.left.append)
         self.others: list[socket.socket] = []
 
     def open(self) -> "Instance":
@@ -116,7 +117,7 @@ def test_who_leaves_before_changes_nothing_and_the_next_one_may(start, said):
     assert said[1:] == ["process N left before it took over: nothing has changed"]
     sock = instance.successor(GIVE)
     assert received(sock)[1] == 1
-    assert instance.taken == []
+    assert (instance.taken, instance.left) == ([], [os.getpid()])
 
 
 def test_who_only_looks_is_not_spoken_of(start, said):
@@ -178,6 +179,17 @@ def test_a_successor_puts_its_own_in_its_place_and_that_stays(start):
     first.takeover.close()
     sock = second.successor(GIVE)
     assert received(sock)[1] == 1
+
+
+def test_in_place_of_a_successor_that_has_left_it_listens_again(start):
+    first, second = start(), start()
+    first.open()
+    second.open()
+    first.open()
+    second.takeover.close()
+    assert received(first.successor(GIVE))[1] == 1
+    first.takeover.close()
+    assert not any(Path(first.path).parent.iterdir())
 
 
 def test_a_stale_one_is_replaced(start, tmp_path):

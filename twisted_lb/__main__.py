@@ -16,12 +16,41 @@ def _pass(number: int, _frame: object) -> None:
     """Nothing: no log file is open yet that could be reopened."""
 
 
+class Early:
+    """What a signal does until the balancer hears it itself, which asks what `came` meanwhile, and whether the process had a
+    terminal then (signals.Signals).
+    """
+
+    def __init__(self) -> None:
+        self.came = False
+        self.terminal = False
+
+    def __call__(self, number: int, _frame: object) -> None:
+        """A SIGQUIT is the end, since nothing has begun, and a SIGHUP is kept: its terminal may be seen to be gone only later."""
+        if number == signal.SIGQUIT:
+            os._exit(0)
+        self.came = True
+        self.terminal = self.terminal or _has_terminal()
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
 if __name__ == "__main__":
-    # Before all that takes time: a container that is stopped while it starts must not wait to be killed, and a logrotate
-    # that comes meanwhile must not end it.
+    # Before all that takes time: a container that is stopped while it starts must not wait to be killed, and a reload or a
+    # logrotate that comes meanwhile must not end it.
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGUSR1, _pass)
     signal.signal(signal.SIGUSR2, _pass)
+    if sys.argv[1:2] == ["lb"]:  # a backend does not hear these two
+        signal.signal(signal.SIGQUIT, Early())
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+            signal.signal(signal.SIGHUP, Early())
 
 USAGE = """\
 usage: python -m twisted_lb lb [-h] -b HOST:PORT [HOST:PORT ...] [...]

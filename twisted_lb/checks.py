@@ -29,7 +29,7 @@ _log = Logger()
 class Checks:
     """The checks of a pool's backends. `heard(name, result)` is told every conclusive result; a backend whose probe
     hangs delays only its own loop. Backends that are out are probed every `down_interval_s`, and several times a second
-    while requests wait for one.
+    while requests wait for one. `port`: see net.cluster.Checking.
     """
 
     def __init__(
@@ -42,10 +42,12 @@ class Checks:
         interval_s: float,
         timeout_s: float,
         down_interval_s: float | None = None,
+        port: int | None = None,
     ) -> None:
         self.interval_s: Final = interval_s
         self.down_interval_s: Final = interval_s if down_interval_s is None else down_interval_s
         self.timeout_s: Final = timeout_s
+        self.port: Final = port
         self._probe: Final = probe
         self._clock: Final = clock
         self._heard: Final = heard
@@ -55,7 +57,7 @@ class Checks:
         self._awaited = False
 
     def update(self, backends: Iterable[tuple[str, Address]]) -> None:
-        """Check these backends, and no others, from now on; loops of those that stay go on undisturbed."""
+        """Check these backends at these addresses, and no others, from now on; loops of those that stay go on undisturbed."""
         wanted = dict(backends)
         for name in [n for n, loop in self._loops.items() if wanted.get(n) != loop.address]:
             self._loops.pop(name).stop()
@@ -144,6 +146,7 @@ class _Loop:
         return self._checks.ask(self.address).addCallback(self._hear, began)
 
     def _hear(self, result: ProbeResult, began: float) -> None:
+        result.asked_at = began
         if not self._stopped:
             self._checks.hear(self._name, result)
         self._asking = False  # only now: a probe that is wanted because of this result is this one

@@ -10,7 +10,7 @@ from twisted.internet.task import LoopingCall
 from twisted_lb import __version__
 from twisted_lb.checks import Checks
 from twisted_lb.core.backend import BackendSpec
-from twisted_lb.core.events import Event
+from twisted_lb.core.events import Event, PoolExhausted
 from twisted_lb.core.gate import Gate
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.record import Observer, Observers
@@ -90,11 +90,13 @@ class DataPlane:
         if pool.checks is not None:
             runtime, plan = self.runtime, pool.checks
             probe = self._probes[name] = NetworkProbe(
-                runtime.dial, runtime.deadlines, runtime.clock.read, _question(pool), plan.port
+                runtime.dial, runtime.deadlines, runtime.clock.read, _question(pool)
             )
 
             def heard(backend: str, result: ProbeResult) -> None:
-                cluster.observe_probe(backend, result.passed, result.reason, silent=result.silent)
+                cluster.observe_probe(
+                    backend, result.passed, result.reason, silent=result.silent, asked_at=result.asked_at
+                )
 
             rng = runtime.stream(f"checks {name}")
             cluster.checks = Checks(
@@ -105,6 +107,7 @@ class DataPlane:
                 interval_s=plan.interval_s,
                 timeout_s=plan.timeout_s,
                 down_interval_s=plan.down_interval_s,
+                port=plan.port,
             )
         return cluster
 
@@ -130,6 +133,9 @@ class DataPlane:
         for name, pool in self.plan.pools.items():
             self.clusters[name].update(pool.backends)
         self._telling = True
+        for name, cluster in self.clusters.items():
+            if cluster.pool.exhausted:  # as with health_check.initial "down"
+                self._hear(PoolExhausted(name, self.runtime.clock.now))
         self._ticking.start(_TICK_S, now=False)
 
     def accept(self) -> None:

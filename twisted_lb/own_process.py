@@ -1,7 +1,7 @@
 """A process of our own: what it has beyond the service in it: signals, a service manager, and a successor."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
 from twisted.internet.interfaces import IReactorTime
@@ -25,23 +25,42 @@ class Owner(Life, Protocol):
     """The service that a process is for."""
 
     def taken_over(self, pid: int) -> None:
-        """Another process accepts in our place: stop, with time for what runs."""
+        """Another process has taken over from this one: stop, with time for what runs."""
 
 
 class OwnProcess:
     """The process that a service has for itself. `hear_signals`, `begin` and `stopping` come once for each start of the service, `ended`
     when it has stopped. `takeover` is the path of a unix socket on which a successor may ask for our sockets.
+
+    Several services may share one, each with a path of its own; `everybody` gives those of all of them. They are taken over
+    one by one, and when the last one is that a successor prepares for, the whole process ends. `handed_on`: another process
+    accepts on the sockets of this service.
     """
 
-    def __init__(self, owner: Owner, reactor: Any, takeover: str | None) -> None:
+    def __init__(
+        self, owner: Owner, reactor: Any, takeover: str | None, everybody: Callable[[], Iterable["OwnProcess"]]
+    ) -> None:
         self._owner: Final = owner
         self._reactor: Final = reactor
         self._path: Final = takeover
+        self._everybody: Final = everybody
+        self._taken_by: int = 0  # the process that accepts on the sockets of this service
+        self._succeeded: bool = False  # another process stands in for this one
         self._signals: Signals | None = None
         self._notify: Notify = Notify({}, 0)
         self._takeover: Takeover | None = None
         self._looking: LoopingCall | None = None
         self._watchdog: LoopingCall | None = None
+
+    def refuse_shared(self) -> None:
+        """Refuse a path that another service of this process has as well: StartError."""
+        path = self._path
+        if path is not None and sum(one.listens_at(path) for one in self._everybody()) > 1:
+            raise StartError(f"takeover {path}: two balancers of one process have it, each needs a path of its own")
+
+    def listens_at(self, path: str) -> bool:
+        """Whether this is the path on which it may be asked for its sockets."""
+        return self._path is not None and os.path.realpath(self._path) == os.path.realpath(path)
 
     def hear_signals(self) -> None:
         """Hear signals from now on: before anything listens, and after twistd has installed its own handlers."""
@@ -57,7 +76,7 @@ class OwnProcess:
         """
         self._notify = Notify(os.environ, os.getpid())
         if self._path is not None:
-            self._takeover = Takeover(self._path, self._reactor, lambda: openings.held, self._owner.taken_over)
+            self._takeover = Takeover(self._path, self._reactor, lambda: openings.held, self._taken, self._left)
             if openings.predecessor is None:
                 self._open(self._takeover)
         if self._notify.watchdog_s:
@@ -87,6 +106,49 @@ class OwnProcess:
             predecessor.relieve()
             _log.info("took over from process {pid}", pid=predecessor.pid)
 
+    # A successor of ours.
+
+    @property
+    def handed_on(self) -> bool:
+        """Whether another process accepts on the sockets of this service."""
+        return self._taken_by != 0
+
+    @property
+    def preparing(self) -> bool:
+        """Whether a successor has the sockets of this service and is going to accept on them."""
+        return self._takeover is not None and self._takeover.successor is not None
+
+    def _taken(self, pid: int) -> None:
+        """A process accepts on our sockets. This one ends, unless one prepares to take over another of its services."""
+        self._taken_by = pid
+        everybody = list(self._everybody())
+        if any(one.preparing for one in everybody):
+            _log.info("process {pid} has taken over one balancer of this process, another one is to follow", pid=pid)
+            return
+        for one in everybody:
+            one.succeed(pid)
+
+    def succeed(self, pid: int) -> None:
+        """A process stands in for this one from now on, also where it has not asked for all that is here."""
+        self._succeeded = True
+        self._owner.taken_over(pid)
+
+    def _left(self, pid: int) -> None:
+        """A process has left that was to take this service over: this one goes on, with all of its services."""
+        for one in self._everybody():
+            one.go_on_after(pid)
+
+    def go_on_after(self, pid: int) -> None:
+        """If that process had taken over: it is leaving, and its successor has to ask us again."""
+        if self._taken_by != pid:
+            return
+        self._taken_by = 0
+        if self._takeover is not None:
+            try:
+                self._open(self._takeover)
+            except StartError as error:
+                _log.error("{error}", error=error)
+
     def _open(self, takeover: Takeover) -> None:
         try:
             takeover.open()
@@ -101,11 +163,11 @@ class OwnProcess:
         """A reload is over."""
         self._notify.ready()
 
-    def stopping(self, *, succeeded: bool = False) -> None:
-        """The service stops: nobody takes over from it any more, nor does it from others. `succeeded`: its successor is the
-        service now, and the only one that speaks to the service manager.
+    def stopping(self) -> None:
+        """The service stops: nobody takes over from it any more, nor does it from others. Where another process has taken
+        over, that one is the service now, and the only one that speaks to the service manager.
         """
-        if succeeded:
+        if self._succeeded or any(one.handed_on for one in self._everybody()):
             self._end_watchdog()
         else:
             self._notify.stopping()
@@ -118,6 +180,7 @@ class OwnProcess:
 
     def ended(self) -> None:
         """The service has stopped."""
+        self._taken_by, self._succeeded = 0, False
         self._end_watchdog()
 
     def _end_watchdog(self) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_network
+from math import ceil
 from pathlib import Path
 
 from twisted_lb.config import HealthCheckConfig, LoadBalancerConfig
@@ -169,9 +170,13 @@ def _route_rules(config: LoadBalancerConfig, pages: Mapping[int, ErrorPage]) -> 
         make_request_id=forwarding.request_id == "make",
         make_traceparent=forwarding.traceparent == "make",
         pages=pages,
-        # No backend comes back before `rise` passed probes.
-        retry_after_s=max(1, round(config.health_check.interval_s)),
+        retry_after_s=_retry_after_s(config.health_check),
     )
+
+
+def _retry_after_s(check: HealthCheckConfig) -> int:
+    """When to ask again where nobody is usable: after the next check of those that are out, or, without checks, the next trial."""
+    return max(1, ceil(check.out_interval_s)) if check.enabled else 1
 
 
 def _pool(config: LoadBalancerConfig) -> PoolPlan:
@@ -186,6 +191,7 @@ def _pool(config: LoadBalancerConfig) -> PoolPlan:
             max_queued=config.queue.most,
             queue_wait_s=config.queue.no_backend_s,
             initially_up=check.initial == "up",
+            move=check.move,
             budget_percent=retry.budget_percent,
             budget_per_s=retry.budget_per_s,
         ),

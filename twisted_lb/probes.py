@@ -6,7 +6,7 @@ from typing import Any, Final, Protocol
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from twisted_lb.core.address import Address, TcpAddress
+from twisted_lb.core.address import Address
 from twisted_lb.core.outcome import CONSEQUENCE, Outcome
 from twisted_lb.net.deadlines import Deadline, Deadlines
 from twisted_lb.net.dialer import Attempt, Dial
@@ -16,7 +16,8 @@ class ProbeResult:
     """The result of one probe: whether the backend passed, and why. One that is not `conclusive` could not be made, for
     want of descriptors or ports of our own: it says nothing about the backend. A connect is conclusive where the table of
     outcomes says whether somebody listens there. A `silent` one failed without an answer: refused, reset, closed, or not in
-    time; a backend that says that it is not well is not silent.
+    time; a backend that says that it is not well is not silent. `asked_at`: when it was made, in monotonic seconds; None if
+    nobody wrote it down.
     """
 
     def __init__(self, passed: bool, reason: str, *, conclusive: bool = True, silent: bool = False) -> None:
@@ -24,6 +25,7 @@ class ProbeResult:
         self.reason: Final = reason
         self.conclusive: Final = conclusive
         self.silent: Final = silent
+        self.asked_at: float | None = None
 
 
 class Probe(Protocol):
@@ -91,8 +93,7 @@ class _Accepted:
 
 
 class NetworkProbe:
-    """A probe over the same network, and at the same address, as traffic goes; or at another `port` of that host, if one
-    is given and the backend has ports at all.
+    """A probe over the same network as traffic goes.
 
     The result is told as soon as it is known. The rest of the answer is still read, so that no backend meets a reset, for
     as long as the probe had time anyway, and until the next one to the same address: a backend never has two to serve.
@@ -104,28 +105,23 @@ class NetworkProbe:
         deadlines: Deadlines,
         seconds: Callable[[], float],
         question: Question,
-        port: int | None = None,
     ) -> None:
         self.question: Question = question
         self._dial: Final = dial
         self._deadlines: Final = deadlines
         self._seconds: Final = seconds
-        self._port: Final = port
         self._open: Final[dict[_Asking, None]] = {}  # an ordered set
         self._reading: Final[dict[Address, _Asking]] = {}  # those of them whose result was told
 
     def ask(self, address: Address, timeout_s: float) -> Deferred[ProbeResult]:
         """See Probe."""
-        where = address
-        if self._port is not None and isinstance(address, TcpAddress):
-            where = TcpAddress(address.host, self._port)
-        before = self._reading.get(where)
+        before = self._reading.get(address)
         if before is not None:
             before.close()
-        asking = _Asking(self, where)
+        asking = _Asking(self, address)
         self._open[asking] = None
         self._deadlines.arm(asking.deadline, self._seconds() + timeout_s)
-        asking.attempt = self._dial.dial(where, asking, timeout_s, asking.failed)
+        asking.attempt = self._dial.dial(address, asking, timeout_s, asking.failed)
         return asking.told
 
     def close(self) -> None:

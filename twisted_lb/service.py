@@ -81,7 +81,7 @@ class LoadBalancerService(MultiService):
         self._seed: Final = random.getrandbits(_SEED_BITS) if seed is None else seed
         self._log_files: Final = LogFiles(config.log.file_bytes, config.log.old_files)
         self._openings: Openings | None = None
-        self._own: Final = OwnProcess(self, reactor, config.takeover) if whole_process else None
+        self._own: Final = OwnProcess(self, reactor, config.takeover, self._all_own) if whole_process else None
         self._status: list[Listener] = []
         self._status_site: StatusSite | None = None
         self._readiness: Readiness | None = None
@@ -89,7 +89,6 @@ class LoadBalancerService(MultiService):
         self._draining: DataPlane | None = None
         self._grace: Grace | None = None
         self._patient: bool = False  # the next stop gives tunnels and endless answers their time
-        self._succeeded: bool = False  # another instance accepts in our place
 
     def privilegedStartService(self) -> None:
         """Bind the listeners while the process still has the privilege to."""
@@ -103,8 +102,23 @@ class LoadBalancerService(MultiService):
         if self._own is None:
             self._openings = openings(self._wanted, DEFAULT)
         else:
+            self._own.refuse_shared()
             self._own.hear_signals()
             self._openings = openings(self._wanted, DEFAULT, takeover=self.config.takeover, environ=os.environ)
+
+    def _all_own(self) -> list[OwnProcess]:
+        """Of this balancer, and of the others that have the process together with it: those of one application."""
+        root: Any = self
+        while root.parent is not None:
+            root = root.parent
+        found: list[OwnProcess] = []
+        services = [root]
+        for service in services:  # it grows meanwhile
+            if isinstance(service, LoadBalancerService) and service._own is not None:
+                found.append(service._own)
+            if isinstance(service, MultiService):
+                services += service
+        return found
 
     @property
     def _wanted(self) -> dict[str, ListenConfig]:
@@ -197,7 +211,7 @@ class LoadBalancerService(MultiService):
     def reload(self) -> None:
         """Reload the configuration: there is nothing yet that could be, and the log says so."""
         _log.info("there is nothing to reload yet (SIGHUP): a restart reads the configuration anew")
-        if self._own is not None and self._draining is None:
+        if self._own is not None and self._plane is not None:
             self._own.reloading()
             self._own.reloaded()
 
@@ -221,8 +235,7 @@ class LoadBalancerService(MultiService):
         self.leave(reason)
 
     def taken_over(self, pid: int) -> None:
-        """Another process accepts on our sockets: end this one, as patiently as above."""
-        self._succeeded = True
+        """Another process has taken over from this one: end it, as patiently as above."""
         self.leave_patiently(f"process {pid} has taken over")
 
     def set_timeouts(self, timeouts: TimeoutsConfig) -> None:
@@ -274,7 +287,7 @@ class LoadBalancerService(MultiService):
         plane, self._plane = self._plane, None
         if plane is not None:
             if self._own is not None:
-                self._own.stopping(succeeded=self._succeeded)
+                self._own.stopping()
             yield self._left(plane)
             if self._own is not None:
                 self._own.ended()
@@ -288,7 +301,7 @@ class LoadBalancerService(MultiService):
         """Drain the data plane and close it; a second signal ends the wait."""
         if self._readiness is not None:
             self._readiness.leaving = True
-        handed_on = self._succeeded
+        handed_on = self._handed_on
         if handed_on:
             self._leave_probes()
         self._draining = plane
@@ -299,7 +312,7 @@ class LoadBalancerService(MultiService):
             yield plane.drain(0.0 if hurried else most_s, handed_on=handed_on)
         finally:
             restore()
-            self._draining, self._grace, self._patient, self._succeeded = None, None, False, False
+            self._draining, self._grace, self._patient = None, None, False
         for listener in self._status:
             listener.stop()
         if self._status_site is not None:
@@ -307,6 +320,11 @@ class LoadBalancerService(MultiService):
         self._status, self._status_site, self._readiness = [], None, None
         plane.close()
         release(plane.runtime, self._reactor)
+
+    @property
+    def _handed_on(self) -> bool:
+        """Whether another instance accepts on its sockets."""
+        return self._own is not None and self._own.handed_on
 
     def _leave_probes(self) -> None:
         """Leave `/-/ready` to the instance that has taken over: it shares the status socket, and the drain may last long."""
@@ -317,7 +335,7 @@ class LoadBalancerService(MultiService):
 
     def _accepting_on(self, plane: DataPlane) -> Deferred[bool]:
         """Accept for a while though traffic is not wanted any more; fires with whether a second signal ended that."""
-        grace_s = 0.0 if self._succeeded else self.config.ready_grace_s
+        grace_s = 0.0 if self._handed_on else self.config.ready_grace_s
         self._grace = Grace(plane.runtime.later, grace_s)
         return self._grace.done
 

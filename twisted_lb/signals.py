@@ -37,8 +37,10 @@ class Signals:
     """The signals of a process of our own: HUP, USR1, USR2, QUIT, and TERM until the reactor hears that itself.
 
     Handlers that were there before (twistd's, which rotates its log at USR1) are called too. A SIGHUP means another thing
-    where the terminal of the process has gone with it: its user has left. `terminal` says whether there is one. Handlers
-    stay to the end of the process: a terminal that goes away sends more than one SIGHUP.
+    where the terminal of the process has gone with it: its user has left. `terminal` says whether there is one.
+
+    Handlers stay to the end of the process, also after the end of the service, and none gives back what was there before:
+    that would end the process while others in it still stop; a terminal that goes away sends more than one SIGHUP.
     """
 
     def __init__(self, life: Life, reactor: Any, terminal: Callable[[], bool] | None = None) -> None:
@@ -46,36 +48,34 @@ class Signals:
         self._reactor: Final = reactor
         self._terminal: Final = has_terminal if terminal is None else terminal
         self._had_terminal: bool = False
-        self._before: Final[dict[int, Any]] = {}
 
     def install(self) -> None:
         """Hear signals from now on. Nothing where they cannot be heard: outside of the main thread."""
         if threading.current_thread() is not threading.main_thread():
             return
+        early = signal.getsignal(signal.SIGHUP)
         # Whoever ignores SIGHUP before the start (nohup) wants it to outlive its terminal.
-        self._had_terminal = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and self._terminal()
+        self._had_terminal = early is not signal.SIG_IGN and (getattr(early, "terminal", False) or self._terminal())
         self._hear(signal.SIGHUP, self._hung_up)
         self._hear(signal.SIGUSR1, self._life.reopen_logs)
         self._hear(signal.SIGUSR2, self._unused)
         self._hear(signal.SIGQUIT, lambda: self._life.leave_patiently("SIGQUIT"))
+        if getattr(early, "came", False):
+            self._reactor.callWhenRunning(self._hung_up)
         if not self._reactor.running:
-            self._before[signal.SIGTERM] = signal.signal(signal.SIGTERM, self._too_early)
-
-    def restore(self) -> None:
-        """Put the handlers back that were there before."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before.clear()
+            signal.signal(signal.SIGTERM, self._too_early)
 
     def _hear(self, number: int, call: Call) -> None:
-        before = signal.getsignal(number)
+        before: Any = signal.getsignal(number)
+        if not callable(before) or hasattr(before, "came"):
+            before = None  # there is none, or it was for the time before this one (__main__.Early)
 
         def handler(number: int, frame: FrameType | None) -> None:
-            if callable(before):
+            if before is not None:
                 before(number, frame)
             self._reactor.callFromThread(call)
 
-        self._before[number] = signal.signal(number, handler)
+        signal.signal(number, handler)
 
     def _too_early(self, number: int, frame: FrameType | None) -> None:
         """SIGTERM between the start of the service and that of the reactor, which then takes it over."""

@@ -21,28 +21,36 @@ _log = Logger()
 
 class Takeover:
     """The socket at `path`, from `open` to `close`. `held` are the sockets to hand over; `taken` is called, with the
-    process that has them, once a successor accepts on them: then this instance is to stop accepting.
+    process that has them, once a successor accepts on them: then this instance is to stop accepting. `left` is called
+    with a successor that ends before it accepts: that changes nothing.
 
-    Its mode is 0600, and whoever connects has to be of the same user, or root. A successor that ends before it accepts
-    changes nothing.
+    Its mode is 0600, and whoever connects has to be of the same user, or root.
     """
 
     def __init__(
-        self, path: str, reactor: Any, held: Callable[[], Sequence[Held]], taken: Callable[[int], None]
+        self,
+        path: str,
+        reactor: Any,
+        held: Callable[[], Sequence[Held]],
+        taken: Callable[[int], None],
+        left: Callable[[int], None],
     ) -> None:
         self.path: Final = path
         self.held: Final = held
         self.taken: Final = taken
+        self.left: Final = left
         self.reactor: Final = reactor
         self.successor: _Peer | None = None
         self._door: _Door | None = None
         self._inode: tuple[int, int] | None = None
 
     def open(self) -> None:
-        """Listen from now on, in place of who listened there before. OSError when that cannot be, or what is there is no
-        socket.
+        """Listen from now on, in place of who listened there before, a successor that has left, say. OSError when that
+        cannot be, or what is there is no socket.
         """
         sock = _listening_in_place(self.path)
+        if self._door is not None:
+            self._door.close()
         self._inode = _inode_of(self.path)
         self._door = _Door(self, sock)
         self.reactor.addReader(self._door)
@@ -174,7 +182,8 @@ class _Peer(_Reading):
         _log.info("process {pid} prepares to take over", pid=self._pid)
 
     def _left(self) -> None:
+        self.close()
         if self._takeover.successor is self:
             self._takeover.successor = None
             _log.warn("process {pid} left before it took over: nothing has changed", pid=self._pid)
-        self.close()
+            self._takeover.left(self._pid)

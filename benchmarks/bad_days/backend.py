@@ -1,21 +1,26 @@
 """The backend of the bad days: a small HTTP server that behaves as it is told, in a process of its own.
 
-    python backend.py PORT NAME [--idle-s S] [--deaf-s S]
+    python backend.py PORT NAME [--address IP] [--idle-s S] [--deaf-s S] [--close-share P] [--close-later-s S]
 
-GET answers its name, with `?size=N` that many bytes of `pattern`, with `?delay=S` later; a body is answered with its length and CRC-32.
-It prints a line once it listens. On its standard input it takes orders, and answers each with a line when it is done:
+GET answers its name, with `?size=N` that many bytes of `pattern`, with `?delay=S` later, with `?last=S` in pieces that take so
+long; a body is answered with its length and CRC-32. It prints a line once it is ready. On its standard input it takes orders,
+and answers each with a line when it is done:
 
+    accept    listen, or accept again
     full      accept nobody any more, with the shortest queue there is
     close     close all connections
-    accept    accept again
+    fail      from now on answer requests with status 500
 
---idle-s   close a connection that was idle for so long
---deaf-s   as if it were half of that away: what arrives in these last seconds before it closes an idle connection is lost
+--idle-s          close a connection that was idle for so long
+--deaf-s          as if it were half of that away: what arrives in these last seconds before it closes an idle connection is lost
+--close-share     of its answers, the part after which it closes the connection without having said so
+--close-later-s   how long after the answer; what arrives until then is lost
 """
 
 import argparse
 import asyncio
 import contextlib
+import random
 import re
 import socket
 import sys
@@ -23,6 +28,7 @@ import zlib
 from collections.abc import Iterator
 
 BLOCK = 65536
+PIECE_S = 0.1
 _NOISE = bytes((n * n ^ n >> 3) & 255 for n in range(BLOCK))
 
 
@@ -35,11 +41,19 @@ def pattern(size: int) -> Iterator[bytes]:
 class Settings:
     """What one backend is, and who is connected to it."""
 
-    def __init__(self, name: str, idle_s: float | None, deaf_s: float) -> None:
-        self.name = name
-        self.idle_s = idle_s
-        self.deaf_s = deaf_s
+    def __init__(self, given: argparse.Namespace) -> None:
+        self.name: str = given.name
+        self.idle_s: float | None = given.idle_s
+        self.deaf_s: float = given.deaf_s
+        self.close_later_s: float = given.close_later_s
+        self.status = b"200 OK"
         self.connections: set[Serving] = set()
+        self._close_share: float = given.close_share
+        self._rng = random.Random(given.name)
+
+    def closes(self) -> bool:
+        """Whether the answer just given is one after which the connection is closed."""
+        return self._rng.random() < self._close_share
 
 
 class Serving(asyncio.Protocol):
@@ -55,6 +69,8 @@ class Serving(asyncio.Protocol):
         self._blocks: Iterator[bytes] = iter(())
         self._full = False
         self._answering = False
+        self._status = settings.status
+        self._leaving = False
         self._idle: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
@@ -73,6 +89,8 @@ class Serving(asyncio.Protocol):
         self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
+        if self._leaving:
+            return
         self._wake()
         self._unread += data
         self._advance()
@@ -96,7 +114,7 @@ class Serving(asyncio.Protocol):
 
     def _advance(self) -> None:
         """Take what is there, as far as the answers have come."""
-        while not self._answering:
+        while not self._answering and not self._leaving:
             if self._left:
                 self._take_body()
                 if self._left:
@@ -117,6 +135,7 @@ class Serving(asyncio.Protocol):
     def _take_head(self) -> None:
         head, _, self._unread = self._unread.partition(b"\r\n\r\n")
         length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
+        self._status = self._settings.status
         method, target, _ = head.split(b" ", 2)
         if length is not None and int(length[1]):
             self._left, self._length, self._sum = int(length[1]), 0, 0
@@ -138,6 +157,10 @@ class Serving(asyncio.Protocol):
 
     def _answer_now(self, method: bytes, target: bytes) -> None:
         size = re.search(rb"size=(\d+)", target)
+        last = re.search(rb"last=([\d.]+)", target)
+        if last is not None:
+            self._answer_in_pieces(int(float(last[1]) / PIECE_S))
+            return
         if size is None:
             self._say(self._settings.name.encode() + b"\n", with_body=method != b"HEAD")
             return
@@ -146,13 +169,36 @@ class Serving(asyncio.Protocol):
         self._blocks = pattern(int(size[1])) if method != b"HEAD" else iter(())
         self._stream()
 
+    def _answer_in_pieces(self, count: int) -> None:
+        self._answering = True
+        self._transport.write(self._head(count))
+        self._loop.call_later(PIECE_S, self._say_piece, count)
+
+    def _say_piece(self, left: int) -> None:
+        self._transport.write(b".")
+        if left > 1 and not self._transport.is_closing():
+            self._loop.call_later(PIECE_S, self._say_piece, left - 1)
+        else:
+            self._answering = False
+            self._rest()
+
     def _head(self, length: int) -> bytes:
         name = self._settings.name.encode()
-        return b"HTTP/1.1 200 OK\r\nX-Backend: %b\r\nContent-Length: %d\r\n\r\n" % (name, length)
+        return b"HTTP/1.1 %b\r\nX-Backend: %b\r\nContent-Length: %d\r\n\r\n" % (self._status, name, length)
 
     def _say(self, body: bytes, *, with_body: bool = True) -> None:
         self._transport.write(self._head(len(body)) + (body if with_body else b""))
-        self._rest()
+        if self._settings.closes():
+            self._leave()
+        else:
+            self._rest()
+
+    def _leave(self) -> None:
+        self._leaving = True
+        if self._settings.close_later_s:
+            self._loop.call_later(self._settings.close_later_s, self._transport.close)
+        else:
+            self._transport.close()
 
     def _stream(self) -> None:
         while not self._full and not self._transport.is_closing():
@@ -174,15 +220,18 @@ class Serving(asyncio.Protocol):
 
 
 class Door:
-    """The listening socket: open, or with a queue that is full."""
+    """The listening socket: not there yet, open, or with a queue that is full."""
 
-    def __init__(self, port: int, settings: Settings) -> None:
+    def __init__(self, address: str, port: int, settings: Settings) -> None:
+        self._at = (address, port)
         self._settings = settings
-        self._sock = socket.create_server(("127.0.0.1", port), backlog=1024)
-        self._sock.setblocking(False)
+        self._sock: socket.socket | None = None
         self._server: asyncio.Server
 
     async def open(self) -> None:
+        if self._sock is None:
+            self._sock = socket.create_server(self._at, backlog=1024)
+            self._sock.setblocking(False)
         self._server = await asyncio.get_running_loop().create_server(
             lambda: Serving(self._settings), sock=self._sock.dup(), backlog=1024
         )
@@ -200,6 +249,8 @@ async def obey(orders: asyncio.StreamReader, door: Door, settings: Settings) -> 
         elif order == b"close":
             for one in list(settings.connections):
                 one.close()
+        elif order == b"fail":
+            settings.status = b"500 Internal Server Error"
         else:
             await door.open()
         print("done", flush=True)
@@ -209,16 +260,18 @@ async def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("port", type=int)
     parser.add_argument("name")
+    parser.add_argument("--address", default="127.0.0.1")
     parser.add_argument("--idle-s", type=float)
     parser.add_argument("--deaf-s", type=float, default=0.0)
+    parser.add_argument("--close-share", type=float, default=0.0)
+    parser.add_argument("--close-later-s", type=float, default=0.0)
     given = parser.parse_args()
-    settings = Settings(given.name, given.idle_s, given.deaf_s)
-    door = Door(given.port, settings)
-    await door.open()
+    settings = Settings(given)
     orders = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
-    print("listening", flush=True)
-    await obey(orders, door, settings)  # the end of the orders is the end of it
+    print("ready", flush=True)
+    # The end of the orders is the end of it.
+    await obey(orders, Door(given.address, given.port, settings), settings)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,10 @@ import zlib
 from collections.abc import Iterable
 
 from bad_days.backend import pattern
-from bad_days.load import FORGOTTEN_S, Result
-from bad_days.proxies import Contender, Patience
+from bad_days.load import FORGOTTEN_S
+from bad_days.proxies import Contender
+from bad_days.recipes import Patience
+from bad_days.results import Result
 from bad_days.stage import Peak, Stage
 
 MIB = 1 << 20

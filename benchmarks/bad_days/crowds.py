@@ -6,8 +6,10 @@ import shutil
 import socket
 from collections.abc import Iterator
 
-from bad_days.load import Result, load, result
-from bad_days.proxies import Contender, Patience, Proxy
+from bad_days.load import load
+from bad_days.proxies import Contender, Proxy
+from bad_days.recipes import Patience
+from bad_days.results import Result, result
 from bad_days.stage import Peak, Stage, raise_descriptor_limit
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: idle\r\n\r\n"

@@ -1,4 +1,4 @@
-"""Backends that die, stand still, do not accept, or close connections while they are used."""
+"""One of several backends dies, stands still, does not accept, or closes connections while they are used."""
 
 import contextlib
 import random
@@ -8,8 +8,10 @@ import socket
 import time
 from collections.abc import Iterator
 
-from bad_days.load import Ask, Load, Result, load, result
-from bad_days.proxies import Contender, Patience
+from bad_days.load import Ask, Load, load
+from bad_days.proxies import Contender
+from bad_days.recipes import Patience
+from bad_days.results import Result, result
 from bad_days.stage import Backend, Stage
 
 CLIENTS = 16
@@ -18,11 +20,13 @@ SOME_TIME = Ask(path="/?delay=0.02")
 
 
 @contextlib.contextmanager
-def under_load(stage: Stage, contender: Contender, patience: Patience) -> Iterator[tuple[Backend, Load]]:
-    """One of three backends, and what 16 clients see; all three have answered."""
+def under_load(
+    stage: Stage, contender: Contender, patience: Patience | None, clients: int = CLIENTS
+) -> Iterator[tuple[Backend, Load]]:
+    """One of three backends, and what the clients see; all three have answered."""
     backends = stage.backends(3)
     proxy = contender.start(stage, [[one.address for one in backends]], patience)
-    with load([proxy.port] * CLIENTS, SOME_TIME) as seen:
+    with load([proxy.port] * clients, SOME_TIME) as seen:
         for backend in backends:
             back_in_s(seen, backend)
         seen.wait_for_answers(100)  # they pay for retries, where those have a budget
@@ -58,6 +62,14 @@ def stopped(stage: Stage, contender: Contender, patience: Patience, *, meanwhile
         victim.process.signal(signal.SIGCONT)
         back_s = [back_in_s(seen, victim)]
     return result(seen, gap_s=round(seen.gap_s, 3), back_s=back_s)
+
+
+def frozen(stage: Stage, contender: Contender, patience: Patience | None, *, clients: int, seconds: float) -> Result:
+    """SIGSTOP for good: after so many seconds no client asks any more, and the last of those who wait has its answer."""
+    with under_load(stage, contender, patience, clients) as (victim, seen):
+        victim.process.signal(signal.SIGSTOP)
+        time.sleep(seconds)
+    return result(seen, gap_s=round(seen.gap_s, 3))
 
 
 def full(stage: Stage, contender: Contender, patience: Patience, *, meanwhile: int) -> Result:

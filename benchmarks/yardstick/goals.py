@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from yardstick import defaults
 from yardstick.figures import figure_of
 from yardstick.resources import BARE
 from yardstick.scenarios import SCENARIOS
@@ -77,6 +78,7 @@ def verdicts(measurements: dict[str, dict]) -> Iterator[Verdict]:
         yield Verdict(key, what, goal.floor, goal.goal, reached)
     for peer, title in (("envoy", "Envoy"), ("caddy", "Caddy")):
         yield least(measurements, peer, title)
+    yield at_default(measurements)
     reached = ratio(measurements, "small-64", "compiled", "stock")
     yield Verdict("stock", "against the stock resource, small, 64 connections", None, STOCK_TIMES, reached)
     yield Verdict("p99", "p99 at 70 % load over HAProxy's", None, P99_TIMES, p99(measurements), less_is_better=True)
@@ -98,6 +100,15 @@ def least(measurements: dict[str, dict], peer: str, title: str) -> Verdict:
     worst = min(known, key=known.get, default=None)
     where = f", worst in {worst}" if worst else ""
     return Verdict(peer, f"against {title} in every scenario{where}", None, 1.0, known.get(worst))
+
+
+def at_default(measurements: dict[str, dict]) -> Verdict:
+    """Tuned over our defaults, in the scenario and build where they cost most."""
+    known = [pair for pair in defaults.of_ours(measurements) if pair.ratio is not None]
+    worst = min(known, key=lambda pair: pair.ratio, default=None)
+    where = f", worst in {worst.scenario}, {worst.name}" if worst else ""
+    what = f"tuned over our defaults in every scenario{where}"
+    return Verdict("defaults", what, None, defaults.LEAST, worst.ratio if worst else None)
 
 
 def p99(measurements: dict[str, dict]) -> float | None:

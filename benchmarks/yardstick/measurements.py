@@ -20,6 +20,11 @@ class Run:
     rounds: int
     seconds: float
 
+    @property
+    def tuned(self) -> list[Contender]:
+        """Those with the best fair settings: what one of many numbers is compared by."""
+        return [contender for contender in self.contenders if not contender.by_default]
+
     def only(self, names: tuple[str, ...]) -> list[Contender]:
         """Those of that name that take part."""
         return [contender for contender in self.contenders if contender.name in names]
@@ -44,7 +49,7 @@ def one_scenario(scenario: Scenario) -> Callable[[Run], dict]:
 
 def rate(run: Run) -> dict:
     """Latency at a constant rate."""
-    played = steady.play(run.contenders, run.backends, run.rounds, run.seconds)
+    played = steady.play(run.tuned, run.backends, run.rounds, run.seconds)
     print(f"  at {played.rate_per_s:,.0f} requests/s; in a closed loop they can take {capacities(played)}")
     print(table(played.rounds, RATE.reference), flush=True)
     return {"title": RATE.title, "reference": RATE.reference, **asdict(played)}
@@ -72,7 +77,7 @@ def curve(points: dict[int, Scenario]) -> Callable[[Run], dict]:
 
 def memory(run: Run) -> dict:
     """For each connection."""
-    some = [contender for contender in run.contenders if contender.name not in NOT_MEMORY]
+    some = [contender for contender in run.tuned if contender.name not in NOT_MEMORY]
     found = resources.memory(some, run.backends, min(run.rounds, CURVE_ROUNDS))
     for name, told in found.items():
         idle, active = (statistics.median(told.get(key) or [float("nan")]) for key in ("idle_bytes", "active_bytes"))
@@ -82,7 +87,7 @@ def memory(run: Run) -> dict:
 
 def start(run: Run) -> dict:
     """Until the first answer."""
-    found = resources.starts(run.contenders, run.backends, run.rounds)
+    found = resources.starts(run.tuned, run.backends, run.rounds)
     for name, told in found.items():
         print(f"  {name:26} {statistics.median(told or [float('nan')]) * 1000:10,.0f} ms", flush=True)
     return {"contenders": found}

@@ -5,7 +5,8 @@ import statistics
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from yardstick.contenders import CONTENDERS
+from yardstick import defaults
+from yardstick.contenders import CONTENDERS, TWINS, find, twin_of
 from yardstick.figures import Figure, Rounds, figures
 from yardstick.goals import Verdict, ratio, verdicts
 from yardstick.resources import BARE
@@ -25,7 +26,7 @@ def text(name: str) -> str:
 
 def title(name: str) -> str:
     """What the page calls a contender."""
-    return CONTENDERS[name].title if name in CONTENDERS else name
+    return find(name).called if name in CONTENDERS or name in TWINS else name
 
 
 def row(cells: Iterable[str]) -> str:
@@ -54,8 +55,9 @@ def render(run: dict) -> str:
         machine(run),
         "## CPU for a request: HAProxy's over theirs",
         "1.0 is as much as HAProxy in the same rounds, 2.0 is half of it, 0.5 twice as much: more is better.",
-        ratios(measurements, [name for name in run["versions"] if name != "haproxy"]),
+        ratios(measurements, [name for name in run["versions"] if name != "haproxy" and name not in TWINS]),
         "![Ratios](benchmarks-ratios.svg)",
+        by_default(measurements, [name for name in run["versions"] if twin_of(name) in run["versions"]]),
         "## Goals",
         goals(list(verdicts(measurements))),
         text("goals"),
@@ -73,7 +75,7 @@ def machine(run: dict) -> str:
     """Where, when, who."""
     here = run["machine"]
     where = f"{here['cores']} cores of {here['processor']}, {here['memory_gib']} GiB, {here['system']}, Linux {here['kernel']}"
-    versions = ([title(name), version] for name, version in run["versions"].items())
+    versions = ([title(name), version] for name, version in run["versions"].items() if name not in TWINS)
     return f"{run['when'][:10]}, {where}.\n\n{table(['contender', 'version'], versions)}"
 
 
@@ -88,6 +90,30 @@ def ratios(measurements: dict[str, dict], names: list[str]) -> str:
         cells = [digits(found[name].ratio) if name in found else "-" for name in names]
         rows.append([SCENARIOS[scenario].title, cost, *cells])
     return table(["scenario", "HAProxy", *map(title, names)], rows)
+
+
+def by_default(measurements: dict[str, dict], names: list[str]) -> str:
+    """What the defaults of each cost against its tuned settings; nothing where that was not measured."""
+    found = {name: {pair.scenario: pair for pair in defaults.pairs(measurements, name)} for name in names}
+    if not any(found.values()):
+        return ""
+    rows = []
+    for scenario in SCENARIOS:
+        mine = [found[name].get(scenario) for name in names]
+        if any(mine):
+            rows.append([SCENARIOS[scenario].title, *map(default_cell, mine)])
+    heading = f"## By default\n\n{text('defaults')}"
+    return f"{heading}\n\n{table(['tuned over default', *map(title, names)], rows)}"
+
+
+def default_cell(pair: defaults.Pair | None) -> str:
+    """The ratio and its range."""
+    if pair is None:
+        return "-"
+    one = pair.figure
+    if one is None or one.ratio is None:
+        return "void"
+    return f"{digits(one.ratio)} ({digits(one.low)} to {digits(one.high)})"
 
 
 def goals(found: list[Verdict]) -> str:

@@ -93,6 +93,8 @@ def measure(one: Running, scenario: Scenario, seconds: float, generate: Generato
         memory = one.process.memory()
     except OSError:
         return Sample(void=f"it ended: {one.process.said()}")
+    except (RuntimeError, ValueError) as error:  # the generator gave up
+        return Sample(void=f"{error} {one.process.said()}".strip())
     found = load.found
     wrong = wrong or fault(one.address, one.port, scenario) or fault_of_load(scenario, load)
     requests = requests_of(scenario, load)
@@ -151,7 +153,7 @@ def play(
     generate = closed_loop if scenario.at_once else wrk
     with running(contenders, backends, scenario) as (started, left_out):
         for one in started:
-            with contextlib.suppress(OSError):  # if it ends here, each round will say so
+            with contextlib.suppress(OSError, RuntimeError, ValueError):  # if it ends here, each round will say so
                 generate(one, scenario, WARM_UP_S)
         return interleaved(started, left_out, scenario, rounds, seconds, generate)
 

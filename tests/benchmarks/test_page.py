@@ -1,12 +1,14 @@
 """docs/benchmarks.md and the README say what the newest stored run says."""
 
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from yardstick import page, results
-from yardstick.contenders import CONTENDERS
+from yardstick.contenders import CONTENDERS, TWINS
 from yardstick.measurements import MEASUREMENTS
+from yardstick.rounds import Sample
 
 RENEW = "scripts/bench --render"
 NEWEST = results.newest()
@@ -24,7 +26,34 @@ def test_the_ratios_in_the_readme_are_what_was_measured():
 
 def test_everything_was_measured_of_everybody():
     assert set(NEWEST["measurements"]) == set(MEASUREMENTS)
-    assert set(NEWEST["versions"]) == set(CONTENDERS)
+    assert set(CONTENDERS) <= set(NEWEST["versions"]) <= {*CONTENDERS, *TWINS}
+
+
+def round_of(**us: float) -> dict:
+    return {name.replace("_", " "): asdict(Sample(us=one)) for name, one in us.items()}
+
+
+def test_what_the_defaults_cost_has_a_table_of_its_own():
+    rounds = [round_of(compiled=20, compiled_default=25, haproxy=20, haproxy_default=20, relay=10)]
+    void = {**rounds[0], "compiled default": asdict(Sample(void="ended"))}
+    versions = dict.fromkeys(["compiled", "compiled default", "haproxy", "haproxy default", "relay"], "1.0")
+    measurements = {"small-64": {"rounds": rounds}, "small-1": {"rounds": [void]}}
+    run = {
+        **NEWEST,
+        "versions": versions,
+        "measurements": {n: {**m, "reference": "haproxy"} for n, m in measurements.items()},
+    }
+    told = page.render(run)
+    assert "| tuned over default | ours, compiled | HAProxy |" in told
+    assert "| small, keep-alive, 64 connections | 0.80 (0.80 to 0.80) | 1.00 (1.00 to 1.00) |" in told
+    assert "| small, keep-alive, 1 connection | void | 1.00 (1.00 to 1.00) |" in told
+    assert "| scenario | HAProxy | ours, compiled | bare relay in C |" in told
+    assert "| HAProxy, by default | 20.0 |" in told
+    assert "| tuned over our defaults in every scenario, worst in small-64, compiled | - | >= 0.95 | 0.80 |" in told
+
+
+def test_a_run_without_defaults_says_nothing_of_them():
+    assert page.by_default({"small-64": {"rounds": [round_of(compiled=20, haproxy=20)]}}, ["compiled"]) == ""
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#]+)\)", page.PAGE.read_text()))

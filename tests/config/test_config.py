@@ -142,13 +142,14 @@ def test_backends_may_be_tables(tmp_path: Path) -> None:
         address = "[::1]:8081"
         weight = 4
         name = "blue"
+        check_port = 8082
         [[backends]]
         address = "b:80"
         """,
     )
     blue, plain = load_toml(file).backends
-    assert (blue.name, blue.weight, str(blue.address)) == ("blue", 4, "[::1]:8081")
-    assert (plain.name, plain.weight) == ("b:80", 1)
+    assert (blue.name, blue.weight, str(blue.address), blue.check_port) == ("blue", 4, "[::1]:8081", 8082)
+    assert (plain.name, plain.weight, plain.check_port) == ("b:80", 1, None)
 
 
 def test_flags_win_over_the_file_and_the_rest_of_it_stays(tmp_path: Path) -> None:
@@ -204,6 +205,11 @@ def test_flags_win_over_the_file_and_the_rest_of_it_stays(tmp_path: Path) -> Non
         ('backends = ["a:80", "A.:80"]', "lb.toml: backends: A.:80 is there twice, also as a:80"),
         ('backends = ["LocalHost:80"]', "lb.toml: backend LocalHost:80 is this balancer itself"),
         ('[[backends]]\naddress = "a:80,weight=2"\nweight = 3', "twice: in 'a:80,weight=2', and as weight = 3"),
+        (
+            '[[backends]]\naddress = "a:80"\ncheck_port = 0',
+            "lb.toml: backends.0.check_port: should be greater than or equal to 1",
+        ),
+        ('[[backends]]\naddress = "unix:/x"\ncheck_port = 81', "'unix:/x': a unix socket has no check_port"),
         ('[[backends]]\naddress = "a:80"\nname = "a b\\n"', "printable ASCII characters without spaces, not 'a b\\n'"),
         (
             'backends = ["a:80"]\nstatus = 9000',

@@ -12,6 +12,7 @@ from twisted_lb.core.queue import Ticket
 from twisted_lb.core.retry import RetryRules
 
 ALWAYS = {outcome for outcome in Outcome if CONSEQUENCE[outcome].retry is Retry.ALWAYS}
+FREE = {Outcome.STALE_REUSE, Outcome.UNPROCESSED}
 IF_IDEMPOTENT = {outcome for outcome in Outcome if CONSEQUENCE[outcome].retry is Retry.IF_IDEMPOTENT}
 
 each_outcome = pytest.mark.parametrize("outcome", Outcome, ids=lambda outcome: outcome.name)
@@ -178,7 +179,7 @@ def test_only_a_yes_is_paid_for(outcome):
         attempts.begin(0.0)
         attempts.due = change.get("due", NEVER)
         verdict = fails(attempts, outcome, replayable=change.get("replayable", True))
-        assert saved(pool) == 10 - (verdict is not None and outcome is not Outcome.STALE_REUSE)
+        assert saved(pool) == 10 - (verdict is not None and outcome not in FREE)
 
 
 def test_a_kept_connection_that_was_closed_costs_neither_an_attempt_nor_the_budget():
@@ -197,8 +198,31 @@ def test_a_kept_connection_that_was_closed_costs_neither_an_attempt_nor_the_budg
     assert len(attempts.made) == 3
 
 
-def test_who_wants_no_retries_gets_none_after_a_keep_alive_race_either():
-    assert fails(begun("a:1", more=0), Outcome.STALE_REUSE) is None
+def test_what_a_backend_has_not_begun_costs_neither_an_attempt_nor_the_budget_but_only_twice():
+    """Whatever the method: RFC 9113 8.7 says that it may be sent again."""
+    pool, _ = make_pool("a:1", budget_percent=0, budget_per_s=0)
+    attempts = attempts_at(pool, more=1, idempotent=False)
+    attempts.begin(0.0)
+    for _ in range(2):
+        assert isinstance(fails(attempts, Outcome.UNPROCESSED), Lease)
+    assert fails(attempts, Outcome.UNPROCESSED) is None
+    assert len(attempts.made) == 3
+
+
+def test_what_a_backend_has_not_begun_leaves_the_attempts_that_there_are():
+    pool, _ = make_pool("a:1", "b:1", "c:1", budget_percent=0, budget_per_s=1)
+    attempts = attempts_at(pool, more=1)
+    attempts.begin(0.0)
+    assert isinstance(fails(attempts, Outcome.UNPROCESSED), Lease)
+    assert isinstance(fails(attempts, Outcome.NO_RESPONSE), Lease)
+    assert isinstance(fails(attempts, Outcome.UNPROCESSED), Lease)
+    assert fails(attempts, Outcome.NO_RESPONSE) is None
+    assert len(attempts.made) == 4
+
+
+@pytest.mark.parametrize("outcome", sorted(FREE), ids=lambda outcome: outcome.name)
+def test_who_wants_no_retries_gets_none_that_are_free_either(outcome):
+    assert fails(begun("a:1", more=0), outcome) is None
 
 
 def waiting():
@@ -257,3 +281,58 @@ def test_another_attempt_may_have_to_wait_too():
         attempts.tried[0].name,
         other.backend.name,
     ]
+
+
+def test_a_request_moves_to_another_backend_once_and_pays_for_it():
+    attempts = begun(more=3)
+    pool, first = attempts.pool, attempts.current
+    pool.budget.configure(0, 1)
+    assert attempts.may_move(0.0, replayable=True)
+    lease = attempts.move(0.0)
+    attempts.ended(first, Outcome.BACKEND_DOWN, 0.0, "silent")
+    assert lease is not None
+    assert lease.backend is not first.lease.backend
+    assert attempts.current.lease is lease
+    assert not attempts.may_move(1.0, replayable=True)
+    assert [one.outcome for one in attempts.made] == [Outcome.BACKEND_DOWN, None]
+    assert saved(pool) == 9, "of ten that it holds without a share of the requests"
+
+
+@pytest.mark.parametrize(
+    ("how", "now", "replayable"),
+    [
+        ({"idempotent": False}, 1.0, True),
+        ({"more": 0}, 1.0, True),
+        ({}, 1.0, False),
+        ({}, 10.0, True),
+    ],
+)
+def test_what_must_not_be_sent_again_does_not_move(how, now, replayable):
+    attempts = begun(**how)
+    attempts.due = 10.0
+    assert not attempts.may_move(now, replayable=replayable)
+
+
+def test_an_attempt_that_has_ended_does_not_move():
+    attempts = begun()
+    attempts.ended(attempts.current, Outcome.OK, 1.0)
+    assert not attempts.may_move(1.0, replayable=True)
+
+
+@pytest.mark.parametrize("why", ["nobody else", "spent", "others wait"])
+def test_where_a_request_cannot_move_its_attempt_goes_on(why):
+    pool, _ = make_pool(*(["a:1"] if why == "nobody else" else ["a:1", "b:1"]), max_queued=5, queue_wait_s=5.0)
+    attempts = attempts_at(pool)
+    attempts.begin(0.0)
+    if why == "spent":
+        saved(pool, 0.0)
+    elif why == "others wait":
+        pool.counts.most = 1
+        assert isinstance(attempts_at(pool).begin(0.0), Lease)
+        assert isinstance(attempts_at(pool).begin(0.0), Ticket)
+    attempt = attempts.current
+    left = pool.leases
+    assert attempts.move(0.0) is None
+    assert (attempts.current, attempts.waiting, attempt.outcome, pool.leases) == (attempt, None, None, left)
+    if why == "nobody else":
+        assert saved(pool) > 0, "nothing was paid"

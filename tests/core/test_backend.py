@@ -2,7 +2,7 @@
 
 import pytest
 
-from twisted_lb.core.address import TcpAddress
+from twisted_lb.core.address import TcpAddress, parse_address
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
 from twisted_lb.core.counts import Counts
 
@@ -122,3 +122,31 @@ def test_its_repr_shows_how_it_stands():
     assert repr(backend) == "<Backend a:80: ready, up, 0 in flight>"
     backend.ejection.eject(1.0, checked=True)
     assert repr(backend) == "<Backend a:80: ready, up, ejected, 0 in flight>"
+
+
+@pytest.mark.parametrize(
+    ("address", "own", "of_all", "where"),
+    [
+        ("a:80", None, None, "a:80"),
+        ("a:80", None, 9000, "a:9000"),
+        ("a:80", 9001, 9000, "a:9001"),
+        ("[::1]:80", 9001, None, "[::1]:9001"),
+        ("unix:/run/x", None, 9000, "unix:/run/x"),
+    ],
+)
+def test_checks_may_ask_at_another_port_of_the_same_host(address, own, of_all, where):
+    spec = BackendSpec("x", parse_address(address), check_port=own)
+    assert str(spec.check_address(of_all)) == where
+
+
+@pytest.mark.parametrize(
+    ("address", "port", "said"),
+    [
+        ("a:80", 0, "'x': 0 is not a port between 1 and 65535"),
+        ("a:80", 65536, "'x': 65536 is not a port between 1 and 65535"),
+        ("unix:/run/x", 9000, "'x': a unix socket has no check_port"),
+    ],
+)
+def test_a_port_for_checks_that_is_none_is_refused(address, port, said):
+    with pytest.raises(ValueError, match=f"^{said}$"):
+        BackendSpec("x", parse_address(address), check_port=port)

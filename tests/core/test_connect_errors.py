@@ -57,7 +57,9 @@ OTHERS = [
 def test_an_errno_is_ours_or_speaks_of_the_address(code, reached, unix):
     if code in OURS:
         expected = Outcome.LOCAL_FAILURE
-    elif code == errno.ETIMEDOUT or (unix and code == errno.EAGAIN):
+    elif unix and code == errno.EAGAIN:
+        expected = Outcome.BACKLOG_FULL
+    elif code == errno.ETIMEDOUT:
         expected = Outcome.CONNECT_TIMEOUT
     elif code in NO_PORT and reached and not unix:
         expected = Outcome.NO_PORT
@@ -87,6 +89,7 @@ def test_a_port_that_is_missing_is_looked_for_elsewhere_and_blames_nobody():
         ([Outcome.REFUSED, Outcome.CONNECT_TIMEOUT], Outcome.CONNECT_TIMEOUT),
         ([Outcome.NO_PORT, Outcome.REFUSED], Outcome.NO_PORT),
         ([Outcome.CONNECT_TIMEOUT, Outcome.NO_PORT], Outcome.NO_PORT),
+        ([Outcome.BACKLOG_FULL, Outcome.NO_PORT, Outcome.CONNECT_TIMEOUT], Outcome.BACKLOG_FULL),
     ],
 )
 def test_of_several_addresses_the_mildest_counts(heard, outcome):

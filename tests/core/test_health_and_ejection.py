@@ -63,6 +63,21 @@ def test_the_first_result_decides_alone_and_is_news_unless_all_is_as_well_as_it_
     assert not health.observe(result, 3, 3)
 
 
+@pytest.mark.parametrize(
+    ("results", "since"),
+    [
+        ("s", 0.0), ("ss", 0.0), ("sss", 0.0), ("ssss", 1.0),
+        ("+ss", None), ("+sss", 1.0), ("+ssss", 2.0), ("+s+sss", 3.0), ("+sss+sss", 5.0), ("+sss++", None), ("+sss++sss", 6.0),
+        ("+aaa", None), ("+sas", None), ("+sssa", None), ("a", None), ("+", None),
+    ],
+)  # fmt: skip
+def test_it_knows_since_when_it_gave_no_sign_of_life_for_as_many_probes_as_take_it_out(results, since):
+    health = Health()
+    for at, result in enumerate(results):
+        health.observe(result == "+", 2, 3, silent=result == "s", asked_at=float(at))
+    assert health.silent_since == (-NEVER if since is None else since)
+
+
 def test_with_checks_it_ends_after_rise_good_ones_in_a_row():
     ejection = Ejection()
     assert ejection.eject(10.0, checked=True)

@@ -174,7 +174,7 @@ class PoolMachine(RuleBasedStateMachine):
         if not isinstance(verdict, Lease):
             assert self.tickets or not self.open_to(avoid)
             return None
-        assert not self.tickets, "somebody went past those that wait"
+        assert all(ticket.tried for ticket in self.tickets), "somebody went past those that wait for anyone"
         self.leased(verdict, avoid, on_trial)
         return verdict
 
@@ -185,6 +185,29 @@ class PoolMachine(RuleBasedStateMachine):
             1 if backend.ejection.active else most - backend.in_flight if most else len(self.tickets) + 1
             for backend in self.open_to(tried)
         )
+
+    @precondition(lambda self: self.pool.backends or self.leases)
+    @rule(which=WHICH)
+    def lease_on(self, which):
+        """For a client that has a connection of its own there; it may be one that was removed."""
+        known = [*self.pool.backends.values(), *(lease.backend for lease in self.leases)]
+        backend = known[which % len(known)]
+        member = self.pool.backends.get(backend.name) is backend
+        full = backend.full
+        verdict = self.pool.claim_on(backend, ANY, self.now)
+        if isinstance(verdict, Ticket):
+            assert member
+            assert full or any(not ticket.tried for ticket in self.tickets)
+            assert backend not in verdict.tried
+            assert len(verdict.tried) == len(self.pool.backends) - 1
+            self.tickets.append(verdict)
+        elif verdict is None:
+            assert not member or not backend.usable or full or self.tickets
+        else:
+            assert verdict.backend is backend
+            assert backend.usable
+            assert not verdict.trial
+            self.leased(verdict, (), set())
 
     def open_to(self, tried):
         return [backend for backend in self.pool.backends.values() if backend.available and backend not in tried]

@@ -414,3 +414,72 @@ def test_a_knock_in_vain_is_no_news_and_makes_no_rest_longer():
     pool.withdraw(last)
     pool.settle(claim(pool, 1.0), Outcome.REFUSED, 1.0)
     assert pool.backends["a:1"].ejection.until == 2.0, "the rest is as long as it was"
+
+
+def test_who_waits_for_one_backend_alone_delays_nobody_who_would_take_another():
+    pool = waiting_pool("a:1", "b:1", "c:1", most=2)
+    a, b, c = pool.backends.values()
+    leases = [pool.claim_on(a, ANY, 0.0) for _ in range(2)]
+    ticket = pool.claim_on(a, ANY, 1.0)
+    assert ticket.tried == (b, c)
+    assert {claim(pool, 1.0).backend for _ in range(4)} == {b, c}
+    behind = wait(pool, 2.0)
+    assert isinstance(pool.claim_on(b, ANY, 2.0), Ticket), "now somebody waits for whoever is free first"
+    pool.settle(leases[0], Outcome.OK, 3.0)
+    ((first, lease),) = pool.grants(3.0)
+    assert (first, lease.backend) == (ticket, a)
+    pool.settle(leases[1], Outcome.OK, 4.0)
+    assert [one for one, _ in pool.grants(4.0)] == [behind]
+
+
+def test_where_nobody_waits_a_full_backend_is_not_claimed():
+    pool, _ = make_pool("a:1", "b:1", max_in_flight=1)
+    a, _ = pool.backends.values()
+    assert isinstance(pool.claim_on(a, ANY, 0.0), Lease)
+    assert pool.claim_on(a, ANY, 0.0) is None
+    assert a.in_flight == 1
+
+
+def out(pool, how: str) -> None:
+    """Take the first backend out."""
+    a = next(iter(pool.backends.values()))
+    if how == "down":
+        for _ in range(3):
+            pool.observe_probe(a, False, "x", 0.0)
+    elif how == "ejected":
+        pool.settle(
+            claim(pool, tried=tuple(one for one in pool.backends.values() if one is not a)), Outcome.REFUSED, 0.0
+        )
+    elif how == "removed":
+        pool.update(specs("b:1"), 0.0)
+    elif how == "moved":
+        pool.update([dataclasses.replace(specs("c:1")[0], name="a:1"), *specs("b:1")], 0.0)
+    else:
+        pool.command(a, AdminState(how), 0.0)
+
+
+@pytest.mark.parametrize("how", ["drain", "maint", "down", "ejected", "removed", "moved"])
+def test_a_backend_that_is_out_is_not_claimed_for_anybody(how):
+    pool, _ = make_pool("a:1", "b:1", max_in_flight=1, max_queued=3, queue_wait_s=5.0)
+    a, _ = pool.backends.values()
+    out(pool, how)
+    assert pool.claim_on(a, ANY, 0.0) is None
+    attempts = Attempts(pool, RetryRules(1, frozenset()), ANY, idempotent=True)
+    assert attempts.begin_on(a, 0.0) is None
+    assert (attempts.count, attempts.current, attempts.waiting) == (0, None, None)
+    assert isinstance(attempts.begin(0.0), Lease)
+
+
+def test_an_attempt_that_waits_for_its_backend_is_the_first():
+    pool = waiting_pool("a:1", "b:1")
+    a, _ = pool.backends.values()
+    first = pool.claim_on(a, ANY, 0.0)
+    attempts = Attempts(pool, RetryRules(1, frozenset()), ANY, idempotent=True)
+    ticket = attempts.begin_on(a, 0.0)
+    assert attempts.waiting is ticket
+    pool.settle(first, Outcome.OK, 1.0)
+    ((_, lease),) = pool.grants(1.0)
+    attempts.granted(ticket, lease, 1.0)
+    assert (attempts.count, attempts.current.lease.backend) == (1, a)
+    attempts.ended(attempts.current, Outcome.OK, 2.0)
+    assert a.in_flight == 0

@@ -5,7 +5,7 @@ import pytest
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.retry import IDEMPOTENT, RetryBudget, RetryRules
 
-ALWAYS = {Outcome.REFUSED, Outcome.CONNECT_TIMEOUT, Outcome.UNPROCESSED, Outcome.NO_PORT}
+ALWAYS = {Outcome.REFUSED, Outcome.CONNECT_TIMEOUT, Outcome.UNPROCESSED, Outcome.NO_PORT, Outcome.BACKLOG_FULL}
 IF_IDEMPOTENT = {
     Outcome.STALE_REUSE,
     Outcome.NO_RESPONSE,

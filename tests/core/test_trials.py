@@ -16,6 +16,7 @@ LISTENS = [
     Outcome.TIMED_OUT,
     Outcome.CUT_SHORT,
     Outcome.UNPROCESSED,
+    Outcome.BACKLOG_FULL,
 ]
 SILENT = [Outcome.REFUSED, Outcome.CONNECT_TIMEOUT]
 TELLS_NOTHING = [outcome for outcome in Outcome if outcome not in LISTENS + SILENT]
@@ -35,7 +36,8 @@ def test_a_trial_that_found_somebody_listening_ends_the_ejection(outcome):
     pool.settle(claim(pool, 1.0), Outcome.REFUSED, 1.0)
     told.clear()
     pool.settle(claim(pool, 3.0), outcome, 4.0)
-    assert told == [BackendReturned("p", "a:1", "a trial request was answered", 4.0), PoolRecovered("p", 4.0)]
+    reason = "found it busy" if outcome is Outcome.BACKLOG_FULL else "was answered"
+    assert told == [BackendReturned("p", "a:1", f"a trial request {reason}", 4.0), PoolRecovered("p", 4.0)]
     pool.settle(claim(pool, 4.0), Outcome.REFUSED, 5.0)
     assert pool.claim(ANY, 5.9) is Refusal.NO_BACKEND
     assert claim(pool, 6.0).trial  # the rest is back to one second

@@ -5,16 +5,25 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from bad_days import bulk, crowds, faults
-from bad_days.proxies import Patience, our_config, under_test
+from bad_days import bulk, clock, closers, crowds, faults, moves, returns, successions
+from bad_days.proxies import under_test
+from bad_days.recipes import Patience, our_config
 from bad_days.scenarios import SCENARIOS
 from bad_days.soak import leftovers, soak, trends
 from bad_days.stage import Stage, free_port, stage, until
 
+from twisted_lb.config import LoadBalancerConfig
+
 QUICK = Patience(connect_s=0.5, answer_s=1, head_s=2, body_s=2, check_s=0.2)
 FULL = Patience()
+UNCHECKED = Patience(check_s=0)
 MIB = 1 << 20
 
+follows_names = pytest.mark.skipif(
+    "resolve" not in LoadBalancerConfig.model_fields, reason="names are not followed yet"
+)
+needs_hosts = pytest.mark.skipif(not moves.hosts_can_move(), reason="no namespace with an /etc/hosts of its own here")
+needs_gcc = pytest.mark.skipif(clock.GCC is None, reason="gcc is missing, which makes a clock that steps")
 needs_slowhttptest = pytest.mark.skipif(crowds.SLOWHTTPTEST is None, reason="slowhttptest is not installed")
 
 
@@ -50,6 +59,49 @@ def test_no_client_of_a_backend_whose_listen_queue_is_full_is_failed(world):
 def test_no_post_meets_the_close_of_a_connection(world):
     seen = faults.closing(world, under_test(), QUICK, clients=6, posts=4, idle_s=0.8, deaf_s=0.02, first=1.5)
     assert (seen.requests, seen.errors) == (24, {})
+
+
+def test_the_only_backend_is_asked_again_once_it_is_back(world):
+    seen = returns.away(world, under_test(), QUICK, outages_s=(0.6,), checks_s=(0, 0.2))
+    assert [case.note for case in seen.cases.values()] == [""] * 2
+    # One or two that meet the moment of the return; a rest that goes on lasts for dozens.
+    assert sum(seen.errors.values()) <= 10
+
+
+def test_a_restart_of_the_only_backend_is_waited_for(world):
+    seen = returns.restarted(world, under_test(), QUICK, checks_s=(10,), away_s=0.3, times=1, rest_s=0.1)
+    (case,) = seen.cases.values()
+    assert len(case.back_s) == 1
+    # Nobody waits for the next check, in ten seconds: that would be a hundred.
+    assert sum(seen.errors.values()) <= 20
+
+
+def test_no_post_is_sent_where_the_backend_closes_after_each_answer(world):
+    habits = (closers.POSTS[4], closers.POSTS[6])
+    seen = closers.closers(world, under_test(), UNCHECKED, habits=habits, requests=300, at_a_time=16, runs=1)
+    new, kept = seen.cases.values()
+    assert new.errors == {}
+    # Those under way when its first close was seen.
+    assert sum(kept.errors.values()) <= 16
+
+
+def test_a_get_that_meets_a_close_is_always_repeated(world):
+    seen = closers.closers(world, under_test(), UNCHECKED, habits=closers.GETS, requests=600, at_a_time=16, runs=1)
+    assert (seen.requests, seen.errors) == (600, {})
+
+
+@needs_gcc
+def test_what_should_end_does_although_the_clock_goes_back_and_nothing_else(world):
+    patience = Patience(head_s=0.5, keep_s=1, check_s=0.1)
+    seen = clock.stepped(world, under_test(), patience, steps_s=(-clock.HOUR_S,), slow_s=0.8)
+    assert len(seen.cases) == 6
+    assert [title for title, case in seen.cases.items() if case.took_s is None] == []
+
+
+def test_no_client_notices_takeovers(world):
+    seen = successions.succeeded(world, under_test(), Patience(check_s=0.2), times=2, meanwhile=32)
+    assert seen.requests >= 80
+    assert seen.errors == {}
 
 
 def test_idle_connections_cost_little_and_keep_nobody_out(world):
@@ -110,6 +162,43 @@ def test_a_soak_sees_what_grows(name):
 @pytest.mark.long
 def test_no_client_notices_three_kills(world):
     assert in_full(world, "killed").errors == {}
+
+
+@pytest.mark.long
+def test_the_only_backend_is_asked_again_at_once_after_outages_of_any_length(world):
+    seen = in_full(world, "away")
+    assert [case.note for case in seen.cases.values()] == [""] * 8
+    assert sum(seen.errors.values()) <= 8
+
+
+@pytest.mark.long
+def test_no_client_of_a_frozen_backend_is_failed_by_default(world):
+    """Nobody says how long an answer may take, and who is not moved gets a 504 after a minute."""
+    assert in_full(world, "frozen").errors == {}
+
+
+@pytest.mark.long
+@needs_hosts
+@follows_names
+def test_all_requests_follow_a_name_that_moves(world):
+    seen = in_full(world, "moved")
+    assert (seen.note, seen.errors) == ("", {})
+
+
+@pytest.mark.long
+@needs_gcc
+def test_what_should_end_does_wherever_the_clock_goes_and_nothing_else(world):
+    seen = in_full(world, "clock")
+    assert len(seen.cases) == 12
+    assert [title for title, case in seen.cases.items() if case.took_s is None] == []
+
+
+@pytest.mark.long
+def test_of_3000_posts_hardly_any_meets_a_close(world):
+    """By whether clients keep their connections: of a kept one only the first request is a new client's."""
+    seen = in_full(world, "closing POSTs")
+    for habit in closers.POSTS:
+        assert sum(seen.cases[habit.title].errors.values()) <= (30 if habit.kept else 5)
 
 
 @pytest.mark.long

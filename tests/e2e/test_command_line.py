@@ -375,22 +375,47 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 """
 
 
-def test_the_module_hears_sigterm_while_it_is_still_being_imported_and_survives_a_logrotate(tmp_path: Path) -> None:
+@contextmanager
+def importing(tmp_path: Path, command: str = "lb") -> Iterator[subprocess.Popen[str]]:
+    """A process that is being imported."""
     (tmp_path / "sitecustomize.py").write_text(SLOW)
-    words = [sys.executable, "-m", "twisted_lb", "lb", *B, "-p", "0"]
+    words = [sys.executable, "-m", "twisted_lb", command, *(B if command == "lb" else []), "-p", "0"]
     path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "PYTHONPATH": path}
-    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
         assert process.stdout is not None
         try:
             assert process.stdout.readline() == "importing\n"
-            process.send_signal(signal.SIGUSR1)
-            process.send_signal(signal.SIGUSR2)
+            yield process
         finally:
-            process.terminate()
-        assert process.wait(PATIENCE_S) == -signal.SIGTERM
-        assert process.stderr is not None
-        assert process.stderr.read() == ""
+            process.kill()
+
+
+def ended(process: subprocess.Popen[str], number: int) -> tuple[int, str]:
+    """With which status a signal ends it, and what it says."""
+    process.send_signal(number)
+    status = process.wait(PATIENCE_S)
+    assert process.stderr is not None
+    return status, process.stderr.read()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGQUIT, 0)])
+def test_the_module_can_be_ended_while_it_is_still_being_imported(tmp_path: Path, number: int, status: int) -> None:
+    with importing(tmp_path) as process:
+        assert ended(process, number) == (status, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+def test_the_module_survives_other_signals_while_it_is_still_being_imported(tmp_path: Path, number: int) -> None:
+    with importing(tmp_path) as process:
+        process.send_signal(number)
+        assert ended(process, signal.SIGTERM) == (-signal.SIGTERM, "")
+
+
+def test_a_backend_ends_with_its_terminal_also_while_it_is_still_being_imported(tmp_path: Path) -> None:
+    with importing(tmp_path, "be") as process:
+        assert ended(process, signal.SIGHUP) == (-signal.SIGHUP, "")
 
 
 def until(condition: Callable[[], bool]) -> None:

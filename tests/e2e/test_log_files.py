@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from processes import Stage, free_port, listening, stage, until
 
+from twisted_lb.config.observe import LogConfig
+
 TAC = """\
 from twisted.application.service import Application, MultiService
 from twisted_lb.tap import load_balancer
@@ -75,3 +77,35 @@ def test_a_log_is_bounded_with_its_old_files(world, tmp_path):
     until(lambda: "/59 " in log.read_text(), "the last request")
     assert sorted(path.name for path in log.parent.iterdir()) == ["lb.log", "lb.log.1", "lb.log.2"]
     assert all(path.stat().st_size <= 2000 for path in log.parent.iterdir())
+
+
+def test_the_log_of_a_sibling_backend_has_the_same_bound(world, tmp_path):
+    """twistd's own is a million bytes, and any number of old files."""
+    log = tmp_path / "logs" / "be.log"
+    log.parent.mkdir()
+    port = free_port()
+    running = world.twistd("be", "--logfile", str(log), "be", "-p", str(port), "--interface", "127.0.0.1")
+    until(lambda: listening(port), "the backend")
+
+    def grow(most: int) -> None:
+        with log.open("ab") as file:
+            file.write(b"x" * (most - log.stat().st_size - 1) + b"\n")
+
+    def written() -> str:
+        assert ask(port, "/down?seconds=0.01") == 200
+        until(lambda: listening(port), "the backend again")
+        return log.read_text()
+
+    grow(2_000_000)
+    until(lambda: written().count("is back") > 1, "lines behind it")
+    old = log.with_name("be.log.1")
+    assert not old.exists()
+    grow(LogConfig().file_bytes)
+    until(lambda: written() and old.exists(), "the bound")
+    assert LogConfig().file_bytes <= old.stat().st_size  # what others write is seen within a second
+    log.rename(tmp_path / "moved.log")
+    running.signal(signal.SIGUSR1)
+    until(log.exists, "a log of that name")
+    assert log.stat().st_size == 0
+    assert sorted(path.name for path in log.parent.iterdir()) == ["be.log", "be.log.1"]
+    assert running.process.poll() is None

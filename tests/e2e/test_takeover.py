@@ -203,6 +203,17 @@ def test_one_whose_predecessor_dies_meanwhile_serves_all_the_same(world):
     new.wait_for("took over")
 
 
+def tunnel_through(port: int, server: socket.socket) -> tuple[socket.socket, socket.socket]:
+    """Both ends of a tunnel through the balancer at this port."""
+    client = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
+    client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+    backend, _ = server.accept()
+    backend.recv(65536)
+    backend.sendall(b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+    assert client.recv(65536).startswith(b"HTTP/1.1 101 ")
+    return client, backend
+
+
 def test_a_tunnel_outlives_its_instance(world):
     """What QUIT gives it, a takeover does too."""
     instances = Succession(world, "-c", "0")
@@ -213,12 +224,7 @@ def test_a_tunnel_outlives_its_instance(world):
         instances.backends = [server.getsockname()[1]]
         old = instances.start()
         until(lambda: listening(instances.port) and instances.path.exists(), "the first one")
-        client = socket.create_connection(("127.0.0.1", instances.port), timeout=PATIENCE_S)
-        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
-        backend, _ = server.accept()
-        backend.recv(65536)
-        backend.sendall(b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
-        assert client.recv(65536).startswith(b"HTTP/1.1 101 ")
+        client, backend = tunnel_through(instances.port, server)
         new = instances.start()
         new.wait_for("took over")
         time.sleep(0.5)  # longer than drain_s
@@ -247,6 +253,75 @@ def short_drain(world: Stage) -> Path:
     file = world.folder / "short.toml"
     file.write_text("[timeouts]\ndrain_s = 0.1\n")
     return file
+
+
+# Two balancers in one process.
+
+TWO = """
+from twisted.application.service import Application
+
+from twisted_lb.tap import load_balancer
+
+application = Application("two")
+for words in {words!r}:
+    load_balancer(*words).setServiceParent(application)
+"""
+
+
+def two(world: Stage, name: str, ports: list[int], backends: list[int], paths: list[str]) -> Running:
+    """A twistd with two balancers, each with its port, its backend and its path."""
+    config = str(short_drain(world))
+    words = [
+        [*("-b", f"127.0.0.1:{backend}"), *("-p", str(port)), *("--interface", "127.0.0.1"), *("-c", "0"),
+         *("--takeover", str(world.folder / path)), *("--config", config)]
+        for port, backend, path in zip(ports, backends, paths, strict=True)
+    ]  # fmt: skip
+    file = world.folder / f"{name}.tac"
+    file.write_text(TWO.format(words=words))
+    return world.twistd(name, "-y", str(file))
+
+
+def test_two_balancers_of_one_process_hand_over_both_and_neither_is_cut_short(world):
+    ports = [free_port(), free_port()]
+    _, sibling = world.backend()
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        backends = [sibling, server.getsockname()[1]]
+        old = two(world, "old", ports, backends, ["one", "other"])
+        until(lambda: all(listening(port) for port in ports), "both listen")
+        callers = [Caller(ports[0], "/", keeps=keeps) for keeps in (True, False)]
+        for caller in callers:
+            caller.start()
+        client, backend = tunnel_through(ports[1], server)
+        new = two(world, "new", ports, backends, ["one", "other"])
+        new.wait_for(f"took over from process {old.pid}\n", times=2)
+        old.wait_for("drain begins: waits for 1 client, 1 tunnel, at most 3600 s")
+        time.sleep(0.5)  # longer than drain_s
+        backend.sendall(b"\x81\x02hi")
+        assert client.recv(100) == b"\x81\x02hi"
+        client.close()
+        assert backend.recv(65536) == b""
+        backend.close()
+        assert old.wait() == 0
+        again = tunnel_through(ports[1], server)
+        for caller in callers:
+            caller.enough.set()
+            caller.join(PATIENCE_S)
+        assert [caller.failures for caller in callers] == [[], []]
+        for sock in again:
+            sock.close()
+    assert "Traceback" not in old.log + new.log
+
+
+def test_a_path_that_two_balancers_of_one_process_have_is_one_line(world):
+    one = two(world, "twice", [free_port(), free_port()], [1, 1], ["one", "one"])
+    assert one.wait() == 1
+    assert one.log.splitlines()[-1] == (
+        f"twistd lb: takeover {world.folder / 'one'}: two balancers of one process have it, each needs a path of its own"
+    )
+    assert "Traceback" not in one.log
+    assert not (world.folder / "one").exists()
 
 
 def test_a_path_that_cannot_be_is_one_line(world):

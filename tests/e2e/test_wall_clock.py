@@ -1,57 +1,16 @@
 """The wall clock steps by an hour while it runs, as by NTP or a virtual machine that was resumed: nothing of ours moves."""
 
 import json
-import shutil
 import signal
 import socket
-import struct
-import subprocess
 import time
 from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
+from bad_days.clock import GCC, HOUR_S, WallClock, compiled_shim
 from processes import TERM, Running, Stage, free_port, listening, stage, until
 
-# Adds the number in a file to what libc says of the wall clock.
-SHIM = r"""
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <fcntl.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/time.h>
-#include <time.h>
-static long step(void) {
-    static volatile long *seconds;
-    if (!seconds) {
-        int fd = open(getenv("STEP_FILE"), O_RDONLY);
-        seconds = mmap(0, sizeof *seconds, PROT_READ, MAP_SHARED, fd, 0);
-    }
-    return *seconds;
-}
-int clock_gettime(clockid_t id, struct timespec *at) {
-    static int (*real)(clockid_t, struct timespec *);
-    if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");
-    int done = real(id, at);
-    if (id == CLOCK_REALTIME) at->tv_sec += step();
-    return done;
-}
-int gettimeofday(struct timeval *at, void *zone) {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    at->tv_sec = now.tv_sec;
-    at->tv_usec = now.tv_nsec / 1000;
-    return 0;
-}
-time_t time(time_t *at) {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    if (at) *at = now.tv_sec;
-    return now.tv_sec;
-}
-"""
-HOUR_S = 3600
 EMBEDDED = """
 from twisted.application.service import Application
 from twisted_lb.config import LoadBalancerConfig
@@ -62,15 +21,12 @@ config = LoadBalancerConfig.model_validate({config!r})
 LoadBalancerService(config).setServiceParent(application)
 """
 
-pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is missing, which makes a clock that steps")
+pytestmark = pytest.mark.skipif(GCC is None, reason="gcc is missing, which makes a clock that steps")
 
 
 @pytest.fixture(scope="session")
 def shim(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("shim")
-    (folder / "step.c").write_text(SHIM)
-    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", folder / "step.so", folder / "step.c", "-ldl"], check=True)
-    return folder / "step.so"
+    return compiled_shim(tmp_path_factory.mktemp("shim"))
 
 
 class Stepping:
@@ -79,16 +35,16 @@ class Stepping:
     def __init__(self, world: Stage, kind: str, shim: Path, monkeypatch) -> None:
         self.backend, self.backend_port = world.backend()
         self.port = free_port()
-        self._step = world.folder / "step"
-        self.step(0)
+        clock = WallClock(world.folder, shim)
+        self.step = clock.step
         config = {
             "listen": {"port": self.port, "interface": "127.0.0.1"},
             "backends": [f"127.0.0.1:{self.backend_port}"],
             "health_check": {"interval_s": 0.1},
             "timeouts": {"head_s": 0.5, "response_head_s": 20.0, "drain_s": 20.0},
         }
-        monkeypatch.setenv("STEP_FILE", str(self._step))
-        monkeypatch.setenv("LD_PRELOAD", str(shim))
+        for name, value in clock.environment.items():
+            monkeypatch.setenv(name, value)
         if kind == "embedded":
             (world.folder / "embedding.py").write_text(EMBEDDED.format(config=config))
             self.balancer: Running = world.twistd("lb", "-y", "embedding.py")
@@ -101,12 +57,6 @@ class Stepping:
             self.balancer = world.twistd("lb", "lb", "--config", "lb.toml")
         monkeypatch.delenv("LD_PRELOAD")
         until(lambda: listening(self.port), "the balancer")
-
-    def step(self, seconds: int) -> None:
-        """Step the clock to so many seconds ahead."""
-        mode = "r+b" if self._step.exists() else "wb"
-        with self._step.open(mode) as file:
-            file.write(struct.pack("l", seconds))
 
     def ask(self, path: str) -> HTTPConnection:
         client = HTTPConnection("127.0.0.1", self.port, timeout=20)

@@ -31,8 +31,8 @@ class Ask:
     faulty: bool = False  # its body is broken, and not by the network
 
 
-def make_ask(rng: random.Random, name: str, *, last: bool, upgrade: bool, bulky: bool) -> Ask:
-    """A request as some client would send it."""
+def make_ask(rng: random.Random, name: str, *, last: bool, upgrade: bool, bulky: bool, login: str = "") -> Ask:
+    """A request as some client would send it, with these credentials."""
     method = "GET" if upgrade else rng.choice(METHODS)
     old = rng.random() < 0.15 and not upgrade
     lines = [f"{method} /r/{name} HTTP/1.{0 if old else 1}", "Host: app"]
@@ -41,6 +41,8 @@ def make_ask(rng: random.Random, name: str, *, last: bool, upgrade: bool, bulky:
     closes = rng.random() < (0.3 if last else 0.03)
     if closes and not old:
         lines.append("Connection: close")
+    if login:
+        lines.append(f"Authorization: {login} {name}")
     lines += [f"X-Filler-{index}: {'y' * rng.randrange(200)}" for index in range(rng.choice([0, 0, 1, 8]))]
     body, sent = b"", b""
     expects = faulty = False
@@ -92,6 +94,7 @@ class Client(Actor):
         self._rng = rng
         self._note = note
         self._reader = Reader(lambda index: self.asks[index].method.encode() if index < len(self.asks) else b"GET")
+        self.logins: random.Random | None = None  # chance, where it may log in
         self.eager = False  # sends all of its requests ahead, and reads what it gets slowly
         self._slow = rng.random() < 0.15
         self._resting = False
@@ -165,7 +168,8 @@ class Client(Actor):
             last = index == count - 1
             if self.over:
                 break
-            ask = make_ask(rng, f"{self.name}r{index}", last=last, upgrade=upgrades and last, bulky=bulky)
+            login = "" if self.logins is None else self.logins.choice(["", "", "NTLM", "Negotiate"])
+            ask = make_ask(rng, f"{self.name}r{index}", last=last, upgrade=upgrades and last, bulky=bulky, login=login)
             if ask.tunnel is not None and ahead:
                 yield (lambda: self.over or self._answers() >= len(self.asks)), PATIENCE_S
             self.asks.append(ask)

@@ -44,7 +44,7 @@ class Connects:
     def explain(self, address: Address, trouble: Outcome, detail: str) -> tuple[Outcome, str]:
         """What the balancer makes of a trouble there, and what it should."""
         if detail == STAYS_FULL:
-            return outcome_of(errno.EAGAIN, unix=True, reached=address in self.reached), trouble.name
+            return outcome_of(errno.EAGAIN, unix=True, reached=address in self.reached), "BACKLOG_FULL"
         code = self._rng.choice(ERRNOS[trouble.name])
         known = address in self.reached
         meant = "REFUSED" if trouble is Outcome.NO_PORT and not known else trouble.name

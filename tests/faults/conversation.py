@@ -18,6 +18,7 @@ STATUS = {
     "CONNECT_TIMEOUT": 504,
     "LOCAL_FAILURE": 503,
     "NO_PORT": 503,
+    "BACKLOG_FULL": 504,
     "STALE_REUSE": 502,
     "NO_RESPONSE": 502,
     "BAD_RESPONSE": 502,
@@ -122,10 +123,11 @@ class Conversation:
 
     @property
     def _cut(self) -> bool:
-        """Whether a stop has cut it: by a reset, at its end."""
+        """Whether a stop has ended it, at its own end."""
         ended = None if self._town.operator.stop is None else self._town.operator.stop.ended
         return ended is not None and any(
-            entry.what == SAID_RST and entry.at > ended.at and entry.when == ended.when for entry in self._tape.entries
+            entry.what in (SAID_FIN, SAID_RST) and entry.at > ended.at and entry.when == ended.when
+            for entry in self._tape.entries
         )
 
     def _excused(self, index: int, request: Message) -> bool:
@@ -139,7 +141,7 @@ class Conversation:
                 return True
         for earlier in self._asked.messages[:index]:
             record = self._oracle.records.get(name_of(earlier))
-            if record is not None and record.outcome == "CUT_SHORT":
+            if record is not None and record.ended_by == "CUT_SHORT":
                 return True
         began = self._tape.entry_of(TOOK, request.begins_at)
         assert began is not None
@@ -171,7 +173,7 @@ class Conversation:
             return False
         later = [name_of(one) for one in self._asked.messages if one.begins_at > request.begins_at and one.target]
         records = [self._oracle.records.get(name) for name in later]
-        return any(record is not None and record.outcome == "CUT_SHORT" for record in records)
+        return any(record is not None and record.ended_by == "CUT_SHORT" for record in records)
 
     # One request.
 
@@ -236,13 +238,17 @@ class Conversation:
 
     def _judge_unanswered(self, index: int, request: Message, name: str, record: Record | None) -> None:
         # Cut so early that not even the head had left.
-        if record is not None and record.outcome == "CUT_SHORT" and self._said is not None:
+        if record is not None and record.ended_by == "CUT_SHORT" and self._said is not None:
             return
         if not self._excused(index, request):
             self.complain(f"{name} got no answer")
+        # Behind an earlier answer it may be that its client had not taken that one; and of this one the kernel may have
+        # taken the beginning alone.
+        if record is not None and record.ended_by == "CANCELLED" and not index and not self._gone and not self._raw:
+            self.complain(f"{name} was taken back without a word")
         excused = self._gone or self._cut or self._cut_later(request)
-        if record is not None and record.outcome not in ("CLIENT_GONE", "CLIENT_FAULT") and not excused:
-            self.complain(f"{name} ended with {record.outcome} and got no answer")
+        if record is not None and record.ended_by not in ("CLIENT_GONE", "CLIENT_FAULT") and not excused:
+            self.complain(f"{name} ended with {record.ended_by} and got no answer")
 
     def _judge_relayed(self, name: str, request: Message, answer: Message, record: Record | None) -> None:
         nonce = answer.get("x-nonce")
@@ -280,16 +286,16 @@ class Conversation:
             allowed |= {"CLIENT_FAULT"}
         if request.framing >= 0 and self._too_large(name, request) == {True}:
             self.complain(f"{name} was let through with {request.framing} bytes")
-        if record.outcome not in allowed:
-            self.complain(f"{name} ended with {record.outcome}, allowed are {allowed}")
+        if record.ended_by not in allowed:
+            self.complain(f"{name} ended with {record.ended_by}, allowed are {allowed}")
         # A foreign transport cannot linger: where the client has sent more, it is reset behind a last answer.
         reset_behind = (answer.cut and self._town.foreign) or self._cut_later(request)
-        if record.outcome == "OK" and not answer.complete and not (gone or self._cut or reset_behind):
+        if record.ended_by == "OK" and not answer.complete and not (gone or self._cut or reset_behind):
             self.complain(f"{name}: {answer} was complete at the backend")
         # A tunnel ends well only by a FIN.
         tunnel_left = answer.status == 101 and (gone or self._cut or said_good_bye(self._town))
-        if answer.complete and record.outcome != "OK" and not tunnel_left:
-            self.complain(f"{name} got a complete answer, and ended with {record.outcome}")
+        if answer.complete and record.ended_by != "OK" and not tunnel_left:
+            self.complain(f"{name} got a complete answer, and ended with {record.ended_by}")
         said = attempts[-1].answer
         if said is None or said.status != answer.status:
             self.complain(f"{name} got {answer}, the backend said {said}")
@@ -308,36 +314,36 @@ class Conversation:
             self._judge_id(name, answer, record)
         broken = not self._complete_before(request, answer)
         stalled = record is not None and (
-            record.outcome == "TIMED_OUT" or (record.outcome == "CLIENT_FAULT" and answer.status == 408)
+            record.ended_by == "TIMED_OUT" or (record.ended_by == "CLIENT_FAULT" and answer.status == 408)
         )
         if broken and stalled and record is not None and record.unread:
             self.complain(f"{name} got {answer.status}, and its client was not read")
         if record is not None and record.status not in (0, answer.status):
             self.complain(f"{name} got {answer.status}, logged is {record.status}")
         # Without an attempt it was the client's fault as well, if it was not that nobody was usable.
-        untold = record is None or not record.status or record.outcome in ("CLIENT_FAULT", "CANCELLED")
+        untold = record is None or not record.status or record.ended_by in ("CLIENT_FAULT", "CANCELLED")
         if untold or record is None or record.status in (400, 408, 413):
             # What waits behind a client that does not read was decided earlier than it was put.
             if answer.status == 413 and True in self._too_large(name, request):
                 return
-            if record is not None and record.outcome == "CANCELLED" and self._cut and answer.status == 503:
+            if record is not None and record.ended_by == "CANCELLED" and self._cut and answer.status == 503:
                 return
             if answer.status not in self.own_statuses or not (broken or self._gone):
                 self.complain(f"{name} got {answer.status} of our own")
             return
         attempts = self._oracle.backends.attempts.get(name, [])
-        if not record.outcome:
+        if not record.attempts:
             if answer.status != 503 or attempts:
                 self.complain(f"{name} got {answer.status} without an attempt")
             elif self._oracle.usable(record.at):
                 self.complain(f"{name} got 503, usable were {set(self._oracle.usable(record.at))}")
             return
-        if STATUS.get(record.outcome) != answer.status:
-            self.complain(f"{name} got {answer.status} for {record.outcome}")
+        if STATUS.get(record.ended_by) != answer.status:
+            self.complain(f"{name} got {answer.status} for {record.ended_by}")
         if attempts and record.attempts == len(attempts):
             allowed = self._oracle.allowed(name, attempts[-1], attempts[0].when)
-            if record.outcome not in allowed:
-                self.complain(f"{name} ended with {record.outcome}, allowed are {allowed}")
+            if record.ended_by not in allowed:
+                self.complain(f"{name} ended with {record.ended_by}, allowed are {allowed}")
             others = self._oracle.might_have_retried(record, attempts, len(request.body))
             if others:
-                self.complain(f"{name} ended with {record.outcome}, {set(others)} might have been asked")
+                self.complain(f"{name} ended with {record.ended_by}, {set(others)} might have been asked")

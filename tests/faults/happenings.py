@@ -2,7 +2,9 @@
 
 from collections import Counter
 
-from faults.tape import HEARD_FIN, HEARD_RST, SAID_FIN, SAID_RST, TOOK, Tape
+from faults.logins import bound_from
+from faults.reader import read_both
+from faults.tape import HEARD_FIN, HEARD_RST, PUT, SAID_FIN, SAID_RST, TOOK, Tape
 from faults.town import Town
 
 
@@ -16,6 +18,7 @@ def happenings(town: Town) -> Counter[str]:
             **_stop(town),
             **_time(town),
             **_backends(town),
+            **_logins(town),
             **(_web(town) if town.web else {}),
         }
     )
@@ -72,10 +75,10 @@ def _stop(town: Town) -> Counter[str]:
         return seen
     running = [record for record in town.records if record.at > stop.began.at]
     seen["a request ends well during a stop"] = sum(
-        record.outcome == "OK" and record.when < stop.ended.when for record in running
+        record.ended_by == "OK" and record.when < stop.ended.when for record in running
     )
     seen["a request is cut by a stop"] = sum(
-        record.outcome in ("CLIENT_GONE", "CANCELLED") and record.when == stop.ended.when for record in running
+        record.ended_by in ("CLIENT_GONE", "CANCELLED") and record.when == stop.ended.when for record in running
     )
     seen["a connection is idle at a stop"] = len(stop.idle)
     seen["an idle connection asks at a stop"] = sum(
@@ -111,6 +114,19 @@ def _backends(town: Town) -> Counter[str]:
     seen[f"the only backend goes down, {'checked' if town.checked else 'not checked'}"] = outages
     queue = town.generations.now.queue
     seen["the only backend goes down, and requests may wait"] = outages if queue.no_backend_s else 0
+    return seen
+
+
+def _logins(town: Town) -> Counter[str]:
+    seen: Counter[str] = Counter()
+    for dialled in town.network.dials:
+        if dialled.tape is not None:
+            asked, answered = read_both(dialled.tape.all(PUT), dialled.tape.all(TOOK))
+            first = bound_from(asked, answered)
+            seen["a client may be logged in"] += first is not None
+            seen["a request comes where its client may be logged in"] += (
+                first is not None and len(asked.messages) > first + 1
+            )
     return seen
 
 

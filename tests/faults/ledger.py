@@ -179,7 +179,8 @@ class Record:
     name: str
     method: str
     attempts: int
-    outcome: str
+    outcome: str  # of its last attempt
+    ended_by: str  # what ended it: that outcome, or what has cut it short, or refused it
     status: int
     member: Member | None  # whom it asked last
     unread: bool  # bytes of its client's are here, and its backend has taken all that it was sent

@@ -163,7 +163,7 @@ MUTATIONS = (
         "if code in _OURS:",
         "if code in _OURS and code != errno.ENOBUFS:",
     ),
-    once("a backlog that stays full is a refusal", "outcome_of", " or (unix and code == errno.EAGAIN)", ""),
+    once("a backlog that stays full is a refusal", "outcome_of", "if unix and code == errno.EAGAIN:", "if False:"),
     once(
         "a backend is ejected because no port is left for it",
         "CONSEQUENCE",
@@ -234,6 +234,33 @@ MUTATIONS = (
         "self._state is _BODY",
     ),
     once("a stop leaves idle clients alone", "DataPlane.drain", "frontend.drain()"),
+    once("a stop tells nobody who still waits", "Http1._refuse_at_last", "connection.takes_more", "False"),
+    once(
+        "a connection on which somebody is logged in is kept for whoever comes",
+        "Upstream._complete",
+        "if self.bound:",
+        "if False:",
+    ),
+    once(
+        "credentials that log a client in are overlooked",
+        "Upstream.begin",
+        "self.bound or fields.binds",
+        "self.bound",
+    ),
+    once(
+        "a challenge that asks a client to log in is overlooked",
+        "Upstream._read_head",
+        "self.bound or head.binds",
+        "self.bound",
+    ),
+    once("what leaves a frozen backend is not taken back there", "Exchange._leave", "upstream.abandon()"),
+    once(
+        "what was sent after the first failed check leaves a frozen backend",
+        "Moving._move",
+        "sent_at < upstream.backend.health.silent_since",
+        "True",
+    ),
+    once("a login outlives its client", "ClientConnection._close_bound", "bound.close()"),
     once(
         "an answer that is cut short is finished by a resource",
         "_RequestClient.abort",

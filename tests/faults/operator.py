@@ -47,7 +47,7 @@ class Stop:
 
 class Operator:
     """The operator of one town. `web`: whether clients come to a resource in twisted.web, and `bulky`: for large answers;
-    `members`, `settings`: whether those are changed; `stop` is None where the balancer runs to the end.
+    `members`, `settings`: whether those are changed; `logins`: chance, where clients log in (NTLM); `stop` is None where the balancer runs to the end.
     """
 
     def __init__(self, seed: int) -> None:
@@ -66,6 +66,8 @@ class Operator:
         if rng.random() < (0.5 if self.web else 0.3):
             # What a resource serves does not wait for its clients, and is soon over.
             self.stop = Stop(rng.choice([0.05, 0.1, 0.3] if self.web else [0.05, 0.3, 1.0, 3.0, 10.0]))
+        rng = random.Random(f"{seed}/logins")
+        self.logins = rng if rng.random() < 0.2 else None
         self._heard: Counter[str] = Counter()
         self._waiting: dict[tuple[str, int], list[tuple[float, Callable[[], None]]]] = defaultdict(list)
         self.done: Counter[str] = Counter()  # what was done, and how often

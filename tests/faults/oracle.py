@@ -12,6 +12,7 @@ from faults.conversation import Conversation
 from faults.dates import Dates
 from faults.keeping import Keeping
 from faults.ledger import Record
+from faults.logins import Logins
 from faults.membership import Membership
 from faults.patience import Patience
 from faults.reader import UNTIL_CLOSE
@@ -25,8 +26,8 @@ from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.outcome import Outcome
 
 IDEMPOTENT = {"GET", "HEAD", "PUT", "DELETE", "OPTIONS"}
-ALWAYS = {"REFUSED", "CONNECT_TIMEOUT", "NO_PORT"}
-IF_IDEMPOTENT = {"STALE_REUSE", "NO_RESPONSE", "BAD_RESPONSE", "TIMED_OUT"}
+ALWAYS = {"REFUSED", "CONNECT_TIMEOUT", "NO_PORT", "BACKLOG_FULL"}
+IF_IDEMPOTENT = {"STALE_REUSE", "NO_RESPONSE", "BAD_RESPONSE", "TIMED_OUT", "BACKEND_DOWN"}
 # A deadline may be a tick of the wheel late.
 TICK_S = 0.25
 # What one direction may hold: the mark, and what was sent ahead with one receive beyond it; and the framing around it.
@@ -88,6 +89,7 @@ class Oracle:
         Patience(self).judge()
         Returning(self).judge()
         Stopping(self).judge()
+        Logins(self).judge()
 
     def idempotent(self, name: str) -> bool:
         """Whether a request may be repeated."""
@@ -193,6 +195,8 @@ class Oracle:
                 if attempt.index and answer is None:
                     allowed.add("STALE_REUSE")
         if answer is None:
+            if self._went_down(attempt, cut_at):
+                allowed.add("BACKEND_DOWN")
             return allowed
         is_last = answer is answered.messages[-1]
         if is_last and answered.broken and answered._state == "head":
@@ -209,6 +213,12 @@ class Oracle:
             if ended or stalled or (is_last and answered.broken):
                 allowed.add("CUT_SHORT")
         return allowed
+
+    def _went_down(self, attempt: Attempt, until: float) -> bool:
+        """Whether checks took its backend out while it waited there for an answer."""
+        return any(
+            address == attempt.backend and attempt.when < moment.when <= until for moment, address in self.town.downs
+        )
 
     def _count_outcomes(self) -> None:
         """The counters of the backends say the same as the ends of the exchanges and the tapes."""
@@ -237,7 +247,7 @@ class Oracle:
 
     def might_have_retried(self, record: Record, attempts: list[Attempt], taken: int) -> frozenset[str]:
         """Whom it could have asked instead of giving up."""
-        if record.outcome not in self._retryable(record.name) - {"TIMED_OUT"}:
+        if record.ended_by not in self._retryable(record.name) - {"TIMED_OUT"}:
             return frozenset()
         for settings in self.settings(record.name):
             if not (settings.retry.budget_percent or settings.retry.budget_per_s):

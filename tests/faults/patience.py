@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from faults.attempts import Attempt
+from faults.logins import bound_from
 from faults.tape import HEARD_FIN, HEARD_RST, SAID_FIN, SAID_RST, TOOK
 from faults.timing import LONG_S
 
@@ -54,6 +55,9 @@ class Patience:
         """Whether a connection is used again as often as it may be, and only where any are kept."""
         if attempt.tape is None or not attempt.index:
             return
+        bound = bound_from(*self._oracle.backends.readers[attempt.tape])
+        if bound is not None and bound < attempt.index:
+            return  # its client is logged in there: that has no bounds
         kept_by = list(self._town.generations.between(attempt.tape.began, attempt.at))
         if attempt.index >= max(settings.upstream.max_requests for settings in kept_by):
             self.complain(f"{name} is request {attempt.index + 1} on {attempt.tape}")

@@ -82,6 +82,7 @@ class Server:
         self.connections: list[Serving] = []
         self.answers: dict[str, Answer] = {}
         self.calm = False
+        self.logins: random.Random | None = None  # chance, where it asks for a login
         self.bulky = False  # whether its answers are mostly beyond every buffer
         self.temper = Temper()
         self.side = random.Random()  # decides what follows from its temper
@@ -180,6 +181,9 @@ class Server:
             ["200 OK", "404 Not Found", "500 Oops", "204 No Content", "304 Not Modified"], [20, 2, 2, 2, 1]
         )[0]
         lines = [f"X-Nonce: {nonce}", f"X-Name: {name}"]
+        if self.logins is not None and status == "200 OK" and self.logins.random() < 0.3:
+            status = "401 Who"
+            lines.append('WWW-Authenticate: Basic realm="a, b", NTLM')
         if rng.random() < 0.5:
             lines.append(f"Date: {THEIR_DATE}")
         closes = rng.random() < self.manners.closes_often

@@ -59,6 +59,9 @@ AT_LEAST = {
     "a connect is LOCAL_FAILURE": 3,
     "a connect is NO_PORT": 3,
     "a connect meets a full backlog": 30,
+    # Logins on connections.
+    "a client may be logged in": 60,
+    "a request comes where its client may be logged in": 15,
     # Inside twisted.web.
     "a resource gets an upload": 70,
     "a resource's request is OK": 100,

@@ -20,7 +20,7 @@ from twisted.logger import LogLevel, globalLogPublisher
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core import record as core_record
 from twisted_lb.core.backend import AdminState
-from twisted_lb.core.events import BackendEjected, Event
+from twisted_lb.core.events import BackendDown, BackendEjected, Event
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.over_reactor import release
@@ -50,6 +50,7 @@ class Town:
         self.refused: dict[str, int] = {}  # what got no exchange: the ids in the log, with their status
         self.changes: list[Change] = []
         self.ejections: list[tuple[Moment, str, str]] = []  # when which backend was ejected, and for what
+        self.downs: list[tuple[Moment, str]] = []  # when checks took out which backend
         self.logged: list[dict[str, Any]] = []
         self.left: dict[str, object] = {}
         self.closed: Moment | None = None
@@ -77,6 +78,7 @@ class Town:
         for server in self.servers:
             server.bulky = self.operator.bulky
             server.manners.treatments |= self.operator.treatments
+            server.logins = self.operator.logins
         for address, temper in tempers(seed, names).items():
             server = next(one for one in self.servers if one.address == address)
             server.begin(temper, random.Random(f"{seed}/{address}"))
@@ -84,6 +86,7 @@ class Town:
         self.clients = [self._client(f"c{index}") for index in range(rng.choice([1, 2, 4, 6, 8]))]
         for client in self.clients:
             client.eager = self.operator.bulky
+            client.logins = self.operator.logins
 
     @property
     def foreign(self) -> bool:
@@ -168,6 +171,8 @@ class Town:
         if isinstance(event, BackendEjected):
             address = str(self.pool.backends[event.backend_name].address)
             self.ejections.append((self.moment(), address, event.outcome.name))
+        elif isinstance(event, BackendDown):
+            self.downs.append((self.moment(), str(self.pool.backends[event.backend_name].address)))
         self.note("balancer", f"{event}")
 
     def note_usable(self) -> None:
@@ -189,6 +194,7 @@ class Town:
             ended.method.decode(),
             len(ended.attempts),
             "" if ended.outcome is None else ended.outcome.name,
+            "" if ended.ended_by is None else ended.ended_by.name,
             ended.status,
             member,
             self._is_unread(name, "" if member is None else member.address),
@@ -204,7 +210,7 @@ class Town:
         self.operator.hears(ENDED)
         self.note(
             "balancer",
-            f"ends {record.name}: {record.outcome or 'no backend'} {record.status}, {record.attempts} attempts",
+            f"ends {record.name}: {record.ended_by} {record.status}, {record.attempts} attempts",
         )
 
     def _is_unheard(self, name: str) -> bool:

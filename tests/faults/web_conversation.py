@@ -20,7 +20,7 @@ class WebConversation(Conversation):
         ended = None if self._town.operator.stop is None else self._town.operator.stop.ended
         records = [self._oracle.records.get(name_of(request)) for request in self._asked.messages if request.target]
         return ended is not None and any(
-            record is not None and record.outcome == "CANCELLED" and record.when == ended.when for record in records
+            record is not None and record.ended_by == "CANCELLED" and record.when == ended.when for record in records
         )
 
     def _excused(self, index: int, request: Message) -> bool:

@@ -358,14 +358,14 @@ def test_the_time_for_the_answer_begins_when_the_wait_is_over(waiting):
     assert told(client) == 200
 
 
-def test_what_waits_is_cut_at_the_end():
+def test_what_waits_is_told_at_the_end():
     house = queue(House(health_check={"interval_s": 3600.0, "timeout_s": 1.0}))
     down(house)
     client = house.ask()
     assert house.cluster.snapshot().waiting == 1
     house.balanced.close()
     house.clock.settle()
-    assert client.lost is not None
+    assert (told(client), client.ended) == (503, True)
     assert (house.plane.exchanges, house.cluster.snapshot().waiting) == (0, 0)
 
 

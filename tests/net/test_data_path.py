@@ -461,7 +461,7 @@ def test_with_nobody_left_a_refused_connection_is_502_and_the_next_request_503(m
     client.send(GET)
     line, fields = head_of(client.read())
     assert line == b"HTTP/1.1 503 Service Unavailable"
-    assert fields[b"retry-after"] == [b"2"]
+    assert fields[b"retry-after"] == [b"1"]
 
 
 def test_a_connect_that_hangs_is_504_in_the_end(make):

@@ -377,7 +377,7 @@ def test_a_backlog_that_stays_full_is_a_timeout_and_nobody_is_tried_any_more(net
     net.world.advance(1.9)
     assert caller.failures == []
     net.world.advance(0.3)
-    assert caller.failures == [(Outcome.CONNECT_TIMEOUT, "its backlog stays full")]
+    assert caller.failures == [(Outcome.BACKLOG_FULL, "its backlog stays full")]
     full_server.accept()
     net.world.advance(1.0)
     assert caller.connected == []

@@ -252,6 +252,26 @@ def test_after_one_early_close_nothing_that_must_not_be_repeated_takes_a_kept_co
     assert statuses(always, POST, 60, kept=True)["502"] > 20, "else there was nothing to avoid"
 
 
+@pytest.mark.parametrize("side", ["engine", "resource"])
+def test_a_later_request_of_a_client_takes_a_kept_connection_also_where_it_must_not_be_repeated(side):
+    """Its client had to reckon with that on its own connection."""
+    world = World(side=side)
+    client = world.client()
+    connections = []
+    for request in (GET, POST, POST):
+        client.send(request)
+        backend = world.backend()
+        assert backend.read()
+        backend.send(OK)
+        assert client.read().endswith(b"hello")
+        connections.append(len(world.backend_connections))
+    assert connections == [1, 1, 1]
+    world.client().send(POST)
+    world.run()
+    assert len(world.backend_connections) == 2, "the first one of another client"
+    world.close()
+
+
 def posts_of_new_clients(house: House, count: int = 1) -> int:
     """How many connections the backend got for so many."""
     before = len(house.server.connections)

@@ -66,7 +66,7 @@ def test_a_backend_is_told_what_the_route_forwards(route_of):
 
 
 def test_only_who_could_be_served_later_is_told_when_to_come_back(route_of):
-    route = route_of(health_check={"interval_s": 7.0})
+    route = route_of(health_check={"interval_s": 9.0, "down_interval_s": 7.0})
     told = {status: field("Retry-After", route.local_reply(status, b"", b"")[0]) for status in (413, 502, 503, 504)}
     assert told == {413: None, 502: None, 503: "7", 504: None}
 

@@ -79,14 +79,16 @@ def test_a_seed_is_a_story_that_can_be_told_again():
     assert story(1) == story(1) != story(2)
 
 
-def test_closed_it_refuses_cuts_and_checks_no_more(network):
+def test_closed_it_refuses_tells_who_waits_and_checks_no_more(network):
     checked = LoadBalancerConfig(backends=["a:80"])
     balanced = Balanced(checked, network)
     backend = ScriptedBackend(network, "a:80", [NEVER_ANSWER])
     client = ask(network)
     balanced.close()
     network.clock.advance(10)
-    assert client.was_reset
+    assert client.received.startswith(b"HTTP/1.1 503 ")
+    assert client.ended
+    client.close()
     assert not any(connection.open for connection in backend.connections)
     with pytest.raises(ConnectionRefusedError):
         ScriptedClient(network, "lb:8080")

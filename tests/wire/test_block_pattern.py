@@ -82,6 +82,24 @@ def test_only_lines_that_mean_nothing_to_a_proxy_may_vary(before, after):
     assert learnt(block(HOST, before), block(HOST, after)) is None
 
 
+AUTHORIZED = [block(HOST, b"Authorization: " + value, ACCEPT) for value in (b"Bearer 1", b"Bearer 2")]
+
+
+def test_credentials_may_vary_but_not_those_that_authenticate_a_connection():
+    pattern = learnt(*AUTHORIZED)
+    assert pattern.fill(block(HOST, b"Authorization: Digest 3", ACCEPT)) is not None
+    for value in (b"NTLM x", b" \tnegotiate x", b"Nego2"):
+        assert pattern.fill(block(HOST, b"Authorization: " + value, ACCEPT)) is None
+        bound = block(HOST, b"Authorization: " + value, ACCEPT)
+        assert learnt(AUTHORIZED[0], bound) is None
+    assert not pattern.fields.binds
+
+
+def test_one_line_of_credentials_may_vary():
+    two = [block(HOST, b"Authorization: a" + n, b"authorization: b" + n) for n in (b"1", b"2")]
+    assert learnt(*two) is None
+
+
 def test_a_line_that_connection_takes_away_may_not_vary():
     named = b"Connection: x-secret"
     assert learnt(block(HOST, named, b"X-Secret: 1"), block(HOST, named, b"X-Secret: 2")) is None

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from twisted_lb.wire.fields import parse_fields
 from twisted_lb.wire.grammar import BadMessage, Limits
-from twisted_lb.wire.names import CLAIM, HOP, KINDS, PLAIN, folded, kind_of, passes_untouched
+from twisted_lb.wire.names import AUTHORIZATION, CLAIM, HOP, KINDS, PLAIN, folded, kind_of, passes_untouched
 
 CLAIMS = (b"x-forwarded-*", b"x-real-ip", b"x_user")
 # Every name that we write to a backend, or a message is framed by.
@@ -69,6 +69,12 @@ def test_without_claims_what_we_do_not_write_passes():
 
 def test_no_claim_changes_what_a_name_means_to_http():
     assert all(kind_of(name, (b"*", name)) == kind for name, kind in KINDS.items())
+
+
+def test_authorization_is_looked_at_unless_only_proxies_may_send_it():
+    assert kind_of(b"AUTHORIZATION") == AUTHORIZATION
+    assert kind_of(b"Authorization", (b"auth*",)) == CLAIM
+    assert kind_of(b"Authorizations") == PLAIN
 
 
 @pytest.mark.parametrize("name", [b"", b"a b", b"a:", b"\xe9", b"a\x00"])

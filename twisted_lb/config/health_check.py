@@ -134,6 +134,13 @@ class HealthCheckConfig(Model):
         "Danger: 1 takes a backend out for one lost packet.",
     )
 
+    move: bool = Field(
+        default=True,
+        description="Whether requests leave a backend that its probes found silent (frozen: no answer in time, refused or "
+        "reset; not one that answers that it is not well) for another one: those that may be sent twice, of whose answer "
+        "not one byte came, and that were sent before `fall` probes failed in a row; the oldest first, each once, in each "
+        "second one, or a tenth of what the pool has under way, within the retry budget. Danger: what froze one backend may be one of them.",
+    )
     initial: Literal["up", "down"] = Field(
         default="up",
         description="What a backend is taken for before its first probe, which comes within a second of its start or "

@@ -8,13 +8,13 @@ from pydantic import AliasChoices, Field, GetCoreSchemaHandler, model_validator
 from pydantic_core import core_schema
 
 from twisted_lb.config.base import Label, Model, Seconds
-from twisted_lb.core.backend import HEAVIEST, BackendSpec
+from twisted_lb.core.backend import HEAVIEST, MOST_PORT, BackendSpec
 
 NO_BACKEND = "no backend: give at least one, such as 127.0.0.1:8081"
 
 
 class BackendTable(Model):
-    """One backend as a table: `address`, and if wanted `weight` and `name`."""
+    """One backend as a table: `address`, and if wanted the other keys."""
 
     address: str = Field(
         description="`HOST:PORT` (name or IPv4), `[IPv6]:PORT` or `unix:/path`; a string in place "
@@ -29,6 +29,13 @@ class BackendTable(Model):
     name: Label | None = Field(
         default=None,
         description="What logs and metrics call it; left out: its address.",
+    )
+    check_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=MOST_PORT,
+        description="Port of its host that checks ask; left out: `health_check.port`, else that of its address. Danger: "
+        "whoever answers there may be well while the backend is not.",
     )
 
     @model_validator(mode="before")
@@ -52,7 +59,7 @@ class BackendTable(Model):
             if "," in self.address:
                 raise ValueError(f"the weight is given twice: in {self.address!r}, and as weight = {self.weight}")
             spec = dataclasses.replace(spec, weight=self.weight)
-        return spec if self.name is None else dataclasses.replace(spec, name=self.name)
+        return dataclasses.replace(spec, name=self.name or spec.name, check_port=self.check_port)
 
 
 class _ReadAsTable:
@@ -149,7 +156,8 @@ class UpstreamConfig(Model):
     idle_s: Seconds = Field(
         default=60,
         description="How long a connection may stay idle; less where the backend says so (`Keep-Alive: timeout=N`) or "
-        "was seen to close idle ones: 0.8 of that.",
+        "was seen to close idle ones: 0.8 of that. A connection on which a client may be logged in (NTLM, Negotiate) is that "
+        "client's alone, for as long as its own is open: no bound here is for it.",
     )
     max_requests: int = Field(
         default=1000,

@@ -16,6 +16,11 @@ from twisted_lb.core.retry import RetryRules
 # Looked up once, not at the end of each attempt.
 _OK: Final = Outcome.OK
 _STALE: Final = Outcome.STALE_REUSE
+_DOWN: Final = Outcome.BACKEND_DOWN
+_UNPROCESSED: Final = Outcome.UNPROCESSED
+# How often a request may be told that it was not begun (RFC 9113 8.7), and costs nothing: a backend that says so again
+# and again would be asked for ever.
+_MOST_UNPROCESSED: Final = 2
 
 
 # Not acyclic: the way may lead back to whoever holds the attempt, until it has ended.
@@ -49,7 +54,7 @@ class Attempt:
 class Attempts:
     """All attempts at one request, one after the other, driven by its server: net, the facade, a simulator.
 
-    `begin`, then for each attempt `ended`, and `again` for another one. A Lease is taken up at once: the new attempt is
+    `begin` or `begin_on`, then for each attempt `ended`, and `again` for another one. A Lease is taken up at once: the new attempt is
     `current`. A Ticket is kept in `waiting` until `granted` or `withdraw` is called. `due` is the moment after which no
     attempt may begin, and `tried` are the backends not to ask; both may be set before the first.
     """
@@ -67,7 +72,7 @@ class Attempts:
         self.tried: tuple[Backend, ...] = ()
         self.count: int = 0  # attempts that were made
         # Of these, such as cost nothing: nobody listened to them, and the request waited as if new; or they met a kept
-        # connection that was closed (keep-alive race).
+        # connection that was closed (keep-alive race); or their backend says that it has not begun.
         self._free: int = 0
         self._wait_until: float = NEVER  # the end of its wait, if it has begun one
         self.current: Attempt | None = None
@@ -84,6 +89,17 @@ class Attempts:
             return verdict
         return self._take_up(verdict, now)
 
+    def begin_on(self, backend: Backend, now: float) -> Lease | Ticket | None:
+        """The first attempt, on this backend and no other one; see `Pool.claim_on`. None, and nothing has begun, where it is
+        not to be used.
+        """
+        verdict = self.pool.claim_on(backend, self.ask, now)
+        if verdict is None:
+            return None
+        self.pool.budget.deposit(now)
+        self._take_up(verdict, now)
+        return verdict
+
     def again(self, outcome: Outcome, now: float, *, replayable: bool) -> Lease | Refusal | Ticket | None:
         """Retry: another attempt after the current one, which has this outcome or will; None when there may be none.
 
@@ -91,7 +107,8 @@ class Attempts:
         is gone), the outcome table, the attempts that are left and the budget are asked in this order: only a yes is
         paid for. Where nobody listened and nobody is usable the request waits like a new one, and no attempt is counted;
         nor is it where a kept connection turned out to be closed (keep-alive race): nobody has read the request, and the
-        next attempt is on a new connection. A Refusal: a retry is allowed, but no backend is left.
+        next attempt is on a new connection; nor, the first two times, where the backend says that it has not begun. A
+        Refusal: a retry is allowed, but no backend is left.
         """
         current = self.current
         if (
@@ -106,12 +123,43 @@ class Attempts:
             if verdict is not None:
                 self._free += 1
                 return self._take_up(verdict, now)
-        if outcome is _STALE and self.retries.more_attempts:
+        if outcome is _UNPROCESSED and _unprocessed_before(current) >= _MOST_UNPROCESSED:
+            return None
+        if (outcome is _STALE or outcome is _UNPROCESSED) and self.retries.more_attempts:
             self._free += 1
         elif self.count - self._free > self.retries.more_attempts or not self.pool.budget.withdraw(now):
             return None
         self._remember(current, outcome)
         return self._take_up(self.pool.claim(self.ask, now, self.tried, self._wait_until), now)
+
+    def may_move(self, now: float, *, replayable: bool) -> bool:
+        """Whether the request may leave the backend of its current attempt, which owes it the whole answer, for another
+        one: if it may be sent twice, has attempts left, and was not moved before. What is in the budget, and who has
+        room, is not asked.
+        """
+        return (
+            self.current is not None
+            and self.current.outcome is None
+            and now < self.due
+            and replayable
+            and self.retries.allow(_DOWN, idempotent=self.idempotent)
+            and self.count - self._free <= self.retries.more_attempts
+            and not any(attempt.outcome is _DOWN for attempt in self.made)
+        )
+
+    def move(self, now: float) -> Lease | None:
+        """Another attempt elsewhere, where `may_move`: the current one ends as BACKEND_DOWN. None, and nothing is changed,
+        when the budget does not allow it, or nobody else has room: then it goes on.
+        """
+        current = self.current
+        assert current is not None
+        if not self.pool.has_room((*self.tried, current.lease.backend)):
+            return None
+        verdict = self.again(_DOWN, now, replayable=True)
+        if isinstance(verdict, Lease):
+            return verdict
+        self.withdraw()
+        return None
 
     def ended(self, attempt: Attempt, outcome: Outcome, now: float, detail: str = "") -> None:
         """End an attempt with its outcome; exactly once for each, a second time is an AssertionError."""
@@ -162,3 +210,14 @@ class Attempts:
 
     def __repr__(self) -> str:
         return f"<Attempts {self.count} made{', waiting' if self.waiting else ''}>"
+
+
+def _unprocessed_before(attempt: Attempt) -> int:
+    """How many attempts before this one ended in UNPROCESSED: O(attempts)."""
+    count = 0
+    before = attempt.before
+    while before is not None:
+        if before.outcome is _UNPROCESSED:
+            count += 1
+        before = before.before
+    return count

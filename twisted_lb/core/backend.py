@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from twisted_lb.core.address import Address, parse_address, same_place
+from twisted_lb.core.address import Address, TcpAddress, parse_address, same_place
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.ejection import Ejection
 from twisted_lb.core.health import Health
@@ -14,21 +14,38 @@ from twisted_lb.core.load import Load
 from twisted_lb.core.outcome import Outcome
 
 HEAVIEST: Final = 256
+MOST_PORT: Final = 65535
 
 
 @dataclass(frozen=True)
 class BackendSpec:
-    """The configuration of a backend. Names are unique within a pool; the default is the address. ValueError for a
-    weight outside 1 to 256: a backend that should get no requests is drained.
+    """The configuration of a backend. Names are unique within a pool; the default is the address. `check_port`: the port of
+    its host that checks ask, None for theirs, or the one that traffic goes to. ValueError for a weight outside 1 to 256 (a
+    backend that should get no requests is drained), and for a check's port that is none, or of a unix socket.
     """
 
     name: str
     address: Address
     weight: int = 1
+    check_port: int | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.weight <= HEAVIEST:
             raise ValueError(f"{self.name!r}: {self.weight} is not a weight between 1 and {HEAVIEST}")
+        if self.check_port is None:
+            return
+        if not isinstance(self.address, TcpAddress):
+            raise ValueError(f"{self.name!r}: a unix socket has no check_port")  # noqa: TRY004, as for any bad value
+        if not 1 <= self.check_port <= MOST_PORT:
+            raise ValueError(f"{self.name!r}: {self.check_port} is not a port between 1 and {MOST_PORT}")
+
+    def check_address(self, port: int | None) -> Address:
+        """Where checks ask that have this port, if any: at the backend's own port for them, else at this one of its host; a
+        unix socket itself.
+        """
+        address = self.address
+        port = self.check_port or port
+        return address if port is None or not isinstance(address, TcpAddress) else TcpAddress(address.host, port)
 
     @classmethod
     def parse(cls, text: str) -> "BackendSpec":

@@ -48,5 +48,6 @@ def apply_outcome(
             until = None if checked else ejection.until
             return BackendEjected(pool, backend.name, outcome, detail, until, checked, now)
     elif lease.trial and ejection.end_trial(now, listens=consequence.alive is True, checked=checked):
-        return BackendReturned(pool, backend.name, "a trial request was answered", now)
+        reason = "a trial request found it busy" if outcome is Outcome.BACKLOG_FULL else "a trial request was answered"
+        return BackendReturned(pool, backend.name, reason, now)
     return None

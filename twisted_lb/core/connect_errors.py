@@ -15,7 +15,7 @@ _NO_PORT: Final = frozenset((errno.EADDRNOTAVAIL, errno.EAGAIN))
 
 # What was heard of several addresses of one backend amounts to what says least against it: as long as one of them could
 # not be asked, or was only silent, it is not known that nobody is there.
-_MILDEST_FIRST: Final = (Outcome.NO_PORT, Outcome.CONNECT_TIMEOUT)
+_MILDEST_FIRST: Final = (Outcome.BACKLOG_FULL, Outcome.NO_PORT, Outcome.CONNECT_TIMEOUT)
 
 
 def outcome_of(code: int, *, unix: bool, reached: bool) -> Outcome:
@@ -25,7 +25,9 @@ def outcome_of(code: int, *, unix: bool, reached: bool) -> Outcome:
     """
     if code in _OURS:
         return Outcome.LOCAL_FAILURE
-    if code == errno.ETIMEDOUT or (unix and code == errno.EAGAIN):
+    if unix and code == errno.EAGAIN:
+        return Outcome.BACKLOG_FULL
+    if code == errno.ETIMEDOUT:
         return Outcome.CONNECT_TIMEOUT
     if code in _NO_PORT and not unix and reached:
         return Outcome.NO_PORT

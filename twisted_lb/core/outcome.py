@@ -25,6 +25,7 @@ class Outcome(enum.IntEnum):
     UNPROCESSED = 13
     BACKEND_DOWN = 14
     NO_PORT = 15
+    BACKLOG_FULL = 16
 
 
 class Retry(enum.Enum):
@@ -85,6 +86,8 @@ CONSEQUENCE: Final[dict[Outcome, Consequence]] = {
     Outcome.BACKEND_DOWN: Consequence(_SAFE, Blame.NONE, 504, alive=None),
     # No port of ours is left for that address: another one may have some.
     Outcome.NO_PORT: Consequence(Retry.ALWAYS, Blame.NONE, 503, alive=None),
+    # The queue of a unix socket stays full: who listens there is busy.
+    Outcome.BACKLOG_FULL: Consequence(Retry.ALWAYS, Blame.FAILURE, 504, alive=True),
 }
 
 

@@ -113,6 +113,11 @@ class Pool:
         self._announce_exhaustion(now)
 
     @property
+    def exhausted(self) -> bool:
+        """Whether it has no usable backend."""
+        return self._exhausted
+
+    @property
     def policy(self) -> Policy:
         """The policy that chooses among the backends."""
         return self._selection.policy
@@ -130,15 +135,34 @@ class Pool:
     ) -> Lease | Refusal | Ticket:
         """A lease on the backend that the policy picks, not one of `tried`; to be settled exactly once.
 
-        When none is available, a ticket of the queue, or a refusal where there is no room in it. While requests wait,
-        new ones wait behind them. `until`: the end of the wait of a request that has waited before.
+        When none is available, a ticket of the queue, or a refusal where there is no room in it. While requests wait for
+        whoever is free first, new ones wait behind them. `until`: the end of the wait of a request that has waited before.
         """
-        if self._queue.tickets and self.settings.max_queued:
+        if self._queue.for_anyone and self.settings.max_queued:
             return self._wait(ask, now, tried, until)
         if now >= self._wake_at:
             self._wake(now)
         lease = self._lease(ask, now, tried)
         return self._wait(ask, now, tried, until) if lease is None else lease
+
+    def claim_on(self, backend: Backend, ask: Ask, now: float) -> Lease | Ticket | None:
+        """A lease on this backend and no other one: its client has a connection there that is its own (NTLM). None where the
+        backend is not to be used now, whoever takes it out: any other one will do then.
+
+        Within `max_in_flight` like any other: while the backend is full, a ticket for a lease on it; None if the queue has
+        no room either.
+        """
+        if self.backends.get(backend.name) is not backend or not backend.usable:
+            return None
+        if (self._queue.for_anyone and self.settings.max_queued) or not self.counts.claim(backend.slot):
+            verdict = self._wait(ask, now, tuple(one for one in self.backends.values() if one is not backend))
+            return verdict if isinstance(verdict, Ticket) else None
+        if self.counts.most:
+            backend.refresh_usable()
+        backend.requests += 1
+        if backend.load is not None:
+            backend.load.leased(now)
+        return Lease(backend, now, trial=False)
 
     def await_return(self, ask: Ask, now: float, until: float = NEVER) -> Refusal | Ticket | None:
         """A ticket for a request that nobody has listened to, while nobody is usable: it waits like a new one, and any
@@ -246,6 +270,17 @@ class Pool:
             lease.trial = False
             self._changed(backend, BackendReturned(self.name, backend.name, "it accepts connections again", now), now)
 
+    @property
+    def leases(self) -> int:
+        """How many leases are open, on present backends: O(backends)."""
+        return sum(backend.in_flight for backend in self.backends.values())
+
+    def has_room(self, tried: Sequence[Backend]) -> bool:
+        """Whether a claim would be served at once, by a backend that is not one of `tried`: O(backends)."""
+        return not self._queue.for_anyone and any(
+            one.available and one.usable and one not in tried for one in self.backends.values()
+        )
+
     def responded(self, lease: Lease, now: float) -> None:
         """The head of a response came; once a lease at most, and before it is settled."""
         load = lease.backend.load
@@ -278,7 +313,7 @@ class Pool:
         """Explain what `claim` would do now, and why; nothing changes by it."""
         if now >= self._wake_at:
             self._wake(now)
-        first = not self._queue.tickets or not self.settings.max_queued
+        first = not self._queue.for_anyone or not self.settings.max_queued
         picked = self._selection.foreseen(ask, now, tried) if first else None
         return Decision(
             self.name,
@@ -293,15 +328,26 @@ class Pool:
         backends = tuple(snapshot_of(backend) for backend in self.backends.values())
         return PoolSnapshot(self.name, backends, len(self._queue.tickets))
 
-    def observe_probe(self, backend: Backend, passed: bool, reason: str, now: float, *, silent: bool = False) -> None:
+    def observe_probe(
+        self,
+        backend: Backend,
+        passed: bool,
+        reason: str,
+        now: float,
+        *,
+        silent: bool = False,
+        asked_at: float | None = None,
+    ) -> None:
         """Apply the result of a probe to a backend's health and ejection; `silent`: it failed without an answer.
+        `asked_at`: when it was made, just now unless given.
 
         While nobody is usable one good probe is enough for a backend that was merely silent (a restart).
         """
         settings, health = self.settings, backend.health
         soon = passed and self._exhausted
         rise = 1 if soon and health.silent else settings.rise
-        news = health.observe(passed, rise, settings.fall, silent=silent)
+        began = now if asked_at is None else asked_at
+        news = health.observe(passed, rise, settings.fall, silent=silent, asked_at=began)
         ended = settings.checked and backend.ejection.observe(passed, 1 if soon else settings.rise, now)
         self._refresh(backend)
         if news:
@@ -361,5 +407,4 @@ class Pool:
 
     def __repr__(self) -> str:
         usable = sum(backend.usable for backend in self.backends.values())
-        in_flight = sum(backend.in_flight for backend in self.backends.values())
-        return f"<Pool {self.name}: {usable} usable of {len(self.backends)}, {in_flight} in flight>"
+        return f"<Pool {self.name}: {usable} usable of {len(self.backends)}, {self.leases} in flight>"

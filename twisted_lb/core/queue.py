@@ -33,13 +33,16 @@ Claim = Callable[[Ask, float, Sequence[Backend]], Lease | None]
 
 
 class Queue:
-    """A first-in-first-out queue of tickets, of which the first also expires first."""
+    """A first-in-first-out queue of tickets, of which the first also expires first. `for_anyone`: how many of them wait for
+    whoever is free first, and not for some of the backends alone (`tried`).
+    """
 
-    __slots__ = ("tickets", "until")
+    __slots__ = ("for_anyone", "tickets", "until")
 
     def __init__(self) -> None:
         # A dict as an ordered set: a ticket in the middle leaves in O(1).
         self.tickets: Final[dict[Ticket, None]] = {}
+        self.for_anyone: int = 0
         self.until: float = -NEVER  # when the last one expires
 
     def join(self, ask: Ask, now: float, wait_s: float, tried: Sequence[Backend], until: float = NEVER) -> Ticket:
@@ -47,6 +50,8 @@ class Queue:
         was cut. One that has waited before expires at `until` all the same, and stands where it would have stood: in
         front of those that expire later.
         """
+        if not tried:
+            self.for_anyone += 1
         ends_at = max(self.until, now + wait_s)
         if until >= ends_at:
             self.until = ends_at
@@ -66,6 +71,8 @@ class Queue:
         """Take a ticket out; harmless when it is out already."""
         if ticket in self.tickets:
             del self.tickets[ticket]
+            if not ticket.tried:
+                self.for_anyone -= 1
         if not self.tickets:
             self.until = -NEVER
 

@@ -8,8 +8,8 @@ class PoolSettings:
     """The settings of a pool. Each is read where it is used, so that replacing them is one assignment.
 
     `rise` and `fall` are in probes; `checked`: whether the backends have checks at all; `initially_up`: whether one that
-    has, and was not probed yet, is used. `max_in_flight`: requests at a
-    time for each backend, 0 for no bound. `max_queued`: how many requests may wait for a backend, 0 for none;
+    has, and was not probed yet, is used; `move`: whether requests leave a backend that probes find silent.
+    `max_in_flight`: requests at a time for each backend, 0 for no bound. `max_queued`: how many requests may wait for a backend, 0 for none;
     `queue_wait_s`: for how long. `budget_percent` and `budget_per_s`: the retries that are allowed, see RetryBudget.
     """
 
@@ -17,6 +17,7 @@ class PoolSettings:
     fall: int = 3
     checked: bool = True
     initially_up: bool = True
+    move: bool = True
     max_in_flight: int = 0
     max_queued: int = 0
     queue_wait_s: float = 0.0

@@ -11,6 +11,7 @@ from twisted_lb.net.deadlines import Deadline
 from twisted_lb.net.frontend import Frontend
 from twisted_lb.net.interfaces import UNKNOWN, Producer, StreamTransport
 from twisted_lb.net.settings import ClientRules
+from twisted_lb.net.upstream import Upstream
 from twisted_lb.wire.origin import Client
 
 # RFC 9112 9.6: after a last answer with bytes of the client unread, closing at once would reset the connection and
@@ -39,7 +40,7 @@ class Speaker:
         raise NotImplementedError
 
     def kill(self) -> None:
-        """Cancel what is under way, and cut the connection."""
+        """Cancel what is under way, tell the client so if nothing was said yet, and close the connection: at once."""
         raise NotImplementedError
 
     def kept(self) -> bool:
@@ -55,12 +56,13 @@ class Speaker:
 class ClientConnection:
     """One connection of a client of a frontend, from `open` to `lost`. It reads the rules of its listener alone.
 
-    `rules` are those of the present request: they are read anew when the next one is waited for.
+    `rules` are those of the present request: they are read anew when the next one is waited for. `bound` is the connection
+    to a backend that is this client's alone (NTLM), while it is not in use: it is closed with the client's.
     """
 
     __slots__ = (
-        "_asking", "_deadline", "_frontend", "_inside", "_patience_s", "_speaker", "_unread", "client", "clock",
-        "full", "rules", "shared", "transport",
+        "_asking", "_bound_to", "_deadline", "_frontend", "_inside", "_patience_s", "_speaker", "_unread", "bound", "client",
+        "clock", "full", "rules", "shared", "transport",
     )  # fmt: skip
 
     def __init__(self, frontend: Frontend, speaker: Speaker) -> None:
@@ -68,6 +70,8 @@ class ClientConnection:
         self.clock: Final[Clock] = frontend.clock
         self.rules: ClientRules = frontend.client_rules
         self.transport: StreamTransport | None = None
+        self.bound: Upstream | None = None
+        self._bound_to: str = ""  # of which client's request, behind a trusted proxy
         self.full: bool = False  # the client does not take what was written
         # A trusted proxy's, whose clients are limited one by one: each request is counted for the client that it is of.
         self.shared: bool = False
@@ -100,6 +104,8 @@ class ClientConnection:
     def lost(self) -> None:
         """The connection is gone."""
         self.transport = None
+        if self.bound is not None:
+            self._close_bound()
         self._speaker = None  # no circle: reference counts free both at once
         self._deadline.end()
         self._frontend.clients.pop(self, None)
@@ -123,6 +129,30 @@ class ClientConnection:
         if self._asking:
             self._frontend.gate.release(self._asking)
             self._asking = ""
+
+    # A connection to a backend that is the client's alone.
+
+    def keep(self, upstream: Upstream, address: str) -> None:
+        """Keep it for the next requests of the client at this address."""
+        self._close_bound()
+        self.bound = upstream
+        self._bound_to = address
+
+    def take_kept(self, address: str) -> Upstream | None:
+        """Take it for a request of the client at this address; None when there is none, its backend has closed it, or a proxy
+        brings another client's requests now: then it is closed.
+        """
+        if address != self._bound_to:
+            self._close_bound()
+        bound = self.bound
+        self.bound = None
+        return bound if bound is not None and bound.idle else None
+
+    def _close_bound(self) -> None:
+        bound = self.bound
+        self.bound = None
+        if bound is not None and bound.idle:
+            bound.close()
 
     # Deadlines.
 
@@ -202,6 +232,8 @@ class ClientConnection:
         """Lingering close: everything was said; close, and wait no longer than LINGER_S for it. `half_close`: send a
         FIN and listen on, since bytes of the client may be on their way; the client's FIN ends it.
         """
+        if self.bound is not None:
+            self._close_bound()
         transport = self.transport
         if transport is None:
             return
@@ -217,6 +249,26 @@ class ClientConnection:
             else:
                 self.arm(LINGER_S)
             transport.loseConnection()
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether the client has taken all that was written to it, or, on a foreign transport, as far as is known."""
+        transport = self.transport
+        return transport is not None and not self.full and (transport.flushed or not transport.can_half_close)
+
+    def end(self, *, told: bool = False) -> None:
+        """Close the connection without waiting for its client: in order where it has taken everything, else with a reset.
+        `told`: it was told something just now, which a foreign transport may have to send first, in its own time.
+        """
+        transport = self.transport
+        if transport is None:
+            return
+        self._deadline.due = NEVER
+        transport.unregisterProducer()
+        if transport.flushed or (told and self.takes_more):
+            transport.loseConnection()
+        else:
+            transport.abortConnection()
 
     def abort(self) -> None:
         """Close the connection now, with a reset."""

@@ -3,6 +3,7 @@
 from mypy_extensions import mypyc_attr
 
 from twisted_lb.net.relay import Leg
+from twisted_lb.net.upstream import Upstream
 from twisted_lb.wire.response import ResponseHead
 
 
@@ -51,6 +52,16 @@ class ClientSide:
     def release(self) -> Leg:
         """Give the connection to a tunnel, after a 101 was sent by `inform`: bytes are just bytes from here on."""
         raise NotImplementedError
+
+    def keep(self, upstream: Upstream) -> bool:
+        """Keep a connection to a backend that is this client's alone (NTLM) for its next requests, until it leaves; False, and
+        it is closed, where nobody knows which requests are of the same connection.
+        """
+        return False
+
+    def take_kept(self) -> Upstream | None:
+        """Take back the connection that was kept; None when there is none, or it is closed."""
+        return None
 
     def pause(self) -> None:
         """Read no more of the request body from the client for now (back-pressure)."""

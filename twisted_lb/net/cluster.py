@@ -17,6 +17,7 @@ from twisted_lb.core.snapshot import PoolSnapshot
 from twisted_lb.net.clock import Timer
 from twisted_lb.net.dialer import Attempt
 from twisted_lb.net.kept import EARLY_S, IDLE_TIMEOUT_MARGIN, LEARNED_FOR_S, LEAST_S, Kept
+from twisted_lb.net.moving import Moving
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.settings import AUTO, UpstreamRules
 from twisted_lb.net.upstream import Keeper, Requester, Upstream
@@ -32,8 +33,12 @@ class Waiter(Protocol):
 class Checking(Protocol):
     """The checks of a cluster's backends, as far as the cluster steers them."""
 
+    @property
+    def port(self) -> int | None:
+        """The port that is asked at a backend that has none of its own for checks; None: that of its address."""
+
     def update(self, backends: Iterable[tuple[str, Address]]) -> None:
-        """Check these backends, and no others, from now on."""
+        """Check these backends at these addresses, and no others, from now on."""
 
     def check_soon(self, name: str) -> None:
         """Probe this backend at once."""
@@ -72,11 +77,13 @@ class Cluster(Keeper):
         self._hear: Final = hear
         self._kept: dict[Backend, Kept] = {}
         self._open: dict[Upstream, None] = {}  # an ordered set
+        self._bound: dict[Upstream, None] = {}  # those that belong to one client each, and were used
         self._closed: bool = False
         self.waiting: dict[Ticket, Waiter] = {}
         self._serving: bool = False
         self._serve_timer: Timer | None = None
         self._serve_at: float = NEVER
+        self._moving: Final = Moving(runtime, self.pool, self._open)
 
     # Members.
 
@@ -87,7 +94,7 @@ class Cluster(Keeper):
         specs = list(backends)
         self.pool.update(specs, self.clock.read() if now is None else now)
         if self.checks is not None:
-            self.checks.update((spec.name, spec.address) for spec in specs)
+            self.checks.update((spec.name, spec.check_address(self.checks.port)) for spec in specs)
 
     def command(self, name: str, admin: AdminState, now: float | None = None) -> None:
         """Set what the operator wants of a backend; KeyError when there is no such backend."""
@@ -97,15 +104,22 @@ class Cluster(Keeper):
         self.pool.command(backend, admin, self.clock.read() if now is None else now)
 
     def observe_probe(
-        self, name: str, passed: bool, reason: str, now: float | None = None, *, silent: bool = False
+        self,
+        name: str,
+        passed: bool,
+        reason: str,
+        now: float | None = None,
+        *,
+        silent: bool = False,
+        asked_at: float | None = None,
     ) -> None:
         """Take the result of a probe of this backend; nothing if it has been removed meanwhile. `silent`: it failed
-        without an answer.
+        without an answer. `asked_at`: when it was made.
         """
         backend = self.pool.backends.get(name)
         if backend is not None:
             now = self.clock.read() if now is None else now
-            self.pool.observe_probe(backend, passed, reason, now, silent=silent)
+            self.pool.observe_probe(backend, passed, reason, now, silent=silent, asked_at=asked_at)
 
     def tick(self) -> None:
         """Do what time makes due: trials of ejected backends, waits in the queue; a few times a second is enough."""
@@ -128,11 +142,24 @@ class Cluster(Keeper):
             self._forget_idle_timeout(event.backend_name)
             if isinstance(event, BackendEjected) and event.check_wanted and self.checks is not None:
                 self.checks.check_soon(event.backend_name)
+            if isinstance(event, BackendDown):
+                self._fallen_silent(self.pool.backends[event.backend_name], event.reason)
         elif isinstance(event, (BackendChanged, BackendRemoved)):
             self._close_removed()
         self._hear(event)
         self._watch_closely()
         self.freed()
+
+    def _fallen_silent(self, backend: Backend, reason: str) -> None:
+        """Probes took a backend out. Was it silent (frozen, gone), nothing is kept to it, and what it owes is moved."""
+        if backend.health.silent:
+            kept = self._kept.get(backend)
+            if kept is not None:  # what was learnt of how it keeps them holds on
+                idle, kept.idle = kept.idle, []
+                for upstream in idle:
+                    upstream.close()
+            if self.pool.settings.move:
+                self._moving.begin(backend, reason)
 
     def _watch_closely(self) -> None:
         """Tell the checks who is out, and whether somebody waits."""
@@ -260,6 +287,18 @@ class Cluster(Keeper):
             kept.idle.pop(0).close()
         return True
 
+    def hold(self, upstream: Upstream, now: float, announced_s: int) -> bool:
+        """Let a connection live whose exchange is over, and which is its client's alone (NTLM): as long as that client's own,
+        whatever its age and the number of its requests, since somebody is logged in on it. False, and it is to be closed,
+        when its backend was removed, or will close it at once; `announced_s` as for `put`.
+        """
+        if self._closed or upstream.backend.removed or announced_s == 0:
+            return False
+        upstream.idle_since = now
+        upstream.reuse_until = now + announced_s * IDLE_TIMEOUT_MARGIN if announced_s > 0 else NEVER
+        self._bound[upstream] = None
+        return True
+
     def closed_by_backend(self, upstream: Upstream, idle_s: float, now: float) -> None:
         """Learn a backend's idle timeout: it has closed a connection that was idle for so long, perhaps just when it
         was used again (keep-alive race).
@@ -267,8 +306,8 @@ class Cluster(Keeper):
         Nothing is learnt while it keeps another one that has been idle for longer.
         """
         kept = self._kept.get(upstream.backend)
-        if kept is None:
-            return
+        if kept is None or upstream.bound:
+            return  # a login may have ended, which says nothing of others
         if idle_s < EARLY_S:
             kept.saw_early_close(now)
         if idle_s < LEAST_S:
@@ -300,6 +339,8 @@ class Cluster(Keeper):
     def forget(self, upstream: Upstream) -> None:
         """A connection is gone, or about to go."""
         self._open.pop(upstream, None)
+        if upstream.bound:
+            self._bound.pop(upstream, None)
         kept = self._kept.get(upstream.backend)
         if kept is not None and upstream in kept.idle:
             kept.idle.remove(upstream)
@@ -321,6 +362,8 @@ class Cluster(Keeper):
         """Close the idle connections to where a backend was that has been removed, or has another address now."""
         for backend in [one for one in self._kept if one.removed]:
             self._close_kept(backend)
+        for upstream in [one for one in self._bound if one.backend.removed and one.idle]:
+            upstream.close()
 
     def _close_kept(self, backend: Backend) -> None:
         for upstream in self._kept.pop(backend).idle:
@@ -332,6 +375,7 @@ class Cluster(Keeper):
         if self._serve_timer is not None:
             self._serve_timer.cancel()
             self._serve_timer = None
+        self._moving.stop()
         self.close_idle()
         for upstream in list(self._open):
             upstream.abandon()

@@ -173,9 +173,12 @@ class _Dialling(Pollable):
         if self._sock is None:
             self._fail(Outcome.CONNECT_TIMEOUT, "the name server did not answer in time")
             return
-        text = "its backlog stays full" if self._backlog_full else "no answer in time"
+        full = self._backlog_full
         self._drop_socket()
-        self._failed_there(Outcome.CONNECT_TIMEOUT, text)
+        if full:
+            self._failed_there(Outcome.BACKLOG_FULL, "its backlog stays full")
+        else:
+            self._failed_there(Outcome.CONNECT_TIMEOUT, "no answer in time")
 
     def _fail(self, outcome: Outcome, detail: str) -> None:
         if self._over:

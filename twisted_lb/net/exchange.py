@@ -11,6 +11,7 @@ from mypy_extensions import mypyc_attr
 
 from twisted_lb.core.address import TcpAddress
 from twisted_lb.core.ask import ANY
+from twisted_lb.core.attempts import Attempt as AttemptRecord
 from twisted_lb.core.attempts import Attempts
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.never import NEVER
@@ -110,6 +111,27 @@ class Exchange(Requester):
         else:
             self._go(verdict, new_connection=False)
 
+    def begin_bound(self) -> None:
+        """Begin the exchange of a client that has a connection to a backend of its own (NTLM): on that one, and where it has
+        been closed, or its backend is not to be used, like any other exchange.
+        """
+        client = self.client
+        now = self._clock.now
+        own = client.take_kept()
+        if own is None:
+            self.begin()
+            return
+        self.attempts.due = now + self.route.rules.response_head_s
+        verdict = self.attempts.begin_on(own.backend, now) if now < own.reuse_until else None
+        if isinstance(verdict, Lease):
+            self.connected(own)
+        elif verdict is None:
+            own.close()
+            self.begin()
+        else:
+            client.keep(own)
+            self._go(verdict, new_connection=False)
+
     def _go(self, verdict: Lease | Refusal | Ticket | None, *, new_connection: bool) -> None:
         """Go where the pool's verdict says: to a backend, into the queue, or back to the client."""
         if isinstance(verdict, Lease):
@@ -127,6 +149,12 @@ class Exchange(Requester):
         if not attempts.count:
             attempts.due = now + self.route.rules.response_head_s
         attempts.granted(ticket, verdict, now)
+        own = self.client.take_kept() if isinstance(verdict, Lease) else None
+        if own is not None and isinstance(verdict, Lease):
+            if own.backend is verdict.backend and now < own.reuse_until:
+                self.connected(own)
+                return
+            own.close()
         self._go(verdict, new_connection=False)
 
     def receive(self, payload: bytes) -> None:
@@ -386,11 +414,36 @@ class Exchange(Requester):
             attempts.withdraw()  # a response is here already: it does not wait
             self._bad_status = True
             return False
+        assert attempt is not None
+        self._leave(attempt, upstream, again, Outcome.BAD_STATUS, f"status {head.status}")
+        return True
+
+    def _leave(
+        self, attempt: AttemptRecord, upstream: Upstream | None, lease: Lease, outcome: Outcome, detail: str
+    ) -> None:
+        """Leave an attempt that is under way, with this outcome, for another backend."""
+        self._recorded = True
         if upstream is not None:
             upstream.abandon()
-        if attempt is not None:
-            attempts.ended(attempt, Outcome.BAD_STATUS, self._clock.now, f"status {head.status}")
-        self._attempt(again, new_connection=False)
+        self.attempts.ended(attempt, outcome, self._clock.now, detail)
+        self._attempt(lease, new_connection=False)
+
+    def movable_since(self) -> float:
+        """See Requester."""
+        attempt, upstream = self.attempts.current, self._upstream
+        if self.started or attempt is None or upstream is None or upstream.bound:
+            return NEVER  # elsewhere its client is not logged in
+        movable = self.attempts.may_move(self._clock.now, replayable=self._replayable())
+        return attempt.connected_at if movable else NEVER
+
+    def move(self, detail: str) -> bool:
+        """See Requester."""
+        attempt, upstream = self.attempts.current, self._upstream
+        assert attempt is not None
+        lease = self.attempts.move(self._clock.now)
+        if lease is None:
+            return False
+        self._leave(attempt, upstream, lease, Outcome.BACKEND_DOWN, detail)
         return True
 
     def payload(self, data: bytes) -> None:
@@ -419,6 +472,10 @@ class Exchange(Requester):
         if self._recorded:
             self._tell_end()
         self.client.finish(trailers)
+
+    def keep(self, upstream: Upstream) -> bool:
+        """See Requester."""
+        return self.client.keep(upstream)
 
     def upstream_full(self) -> None:
         """See Requester."""

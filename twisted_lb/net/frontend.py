@@ -29,7 +29,9 @@ class FrontendClient(Protocol):
         """Tell a client of a tunnel that the time for finishing is nearly over, where its protocol has words for it."""
 
     def kill(self) -> None:
-        """Cut the client off: the time for finishing is over. What it had under way ends as CANCELLED."""
+        """End the client: the time for finishing is over. What it had under way ends as CANCELLED, by a local reply where
+        nothing of an answer had been relayed, and else by a cut.
+        """
 
     def client_key(self) -> str:
         """By what the connections of one client are told from those of others; "" for what is no connection of ours."""

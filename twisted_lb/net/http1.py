@@ -18,6 +18,7 @@ from twisted_lb.net.local_reply import Claim, final_answer
 from twisted_lb.net.outgoing import Outgoing
 from twisted_lb.net.relay import Leg
 from twisted_lb.net.route import Lead, Route
+from twisted_lb.net.upstream import Upstream
 from twisted_lb.wire.grammar import CRLF, BadMessage
 from twisted_lb.wire.http1_reader import Http1Reader
 from twisted_lb.wire.request import RequestHead
@@ -197,7 +198,10 @@ class Http1(ClientSide, Receiver, Speaker):
         self._exchange = exchange
         if fields.framing == 0:
             self._state = _ANSWERING
-            exchange.begin()
+            if connection.bound is None:
+                exchange.begin()
+            else:
+                exchange.begin_bound()
             return
         self._state = _BODY
         reader = self._reader
@@ -210,8 +214,12 @@ class Http1(ClientSide, Receiver, Speaker):
             # Read first, so that a body broken from its first chunk on is refused before a backend hears of it; and a
             # short one leaves together with its head.
             self._read_body(rest)
-        if not exchange.over:
+        if exchange.over:
+            return
+        if connection.bound is None:
             exchange.begin()
+        else:
+            exchange.begin_bound()
 
     def _claim(self, head: RequestHead, lead: Lead) -> Claim:
         return Claim(self.who(), head.line, head.lines, head.fields.request_id, lead.client_name())
@@ -354,6 +362,19 @@ class Http1(ClientSide, Receiver, Speaker):
         if self._ahead_paused:
             self._ahead_paused = False
             self._read_on()
+
+    def keep(self, upstream: Upstream) -> bool:
+        """See ClientSide."""
+        self._connection.keep(upstream, self._client_name())
+        return True
+
+    def take_kept(self) -> Upstream | None:
+        """See ClientSide."""
+        return self._connection.take_kept(self._client_name())
+
+    def _client_name(self) -> str:
+        """Whose request it is: behind a trusted proxy that may be another client each time."""
+        return "" if self._lead is None else self._lead.client_name()
 
     def release(self) -> Leg:
         """See ClientSide."""
@@ -513,15 +534,34 @@ class Http1(ClientSide, Receiver, Speaker):
             self._exchange.tell_good_bye()
 
     def kill(self) -> None:
-        """See Speaker."""
+        """See Speaker: a local reply where nothing was said, a cut where something was."""
         exchange = self._exchange
         self._exchange = None
-        given_away = self._state is State.RELEASED
+        connection = self._connection
+        if self._state is State.RELEASED:
+            if exchange is not None:
+                exchange.cancel()
+        elif exchange is None:
+            connection.end()
+        else:
+            self._refuse_at_last(exchange)
         self._state = State.GONE
-        if exchange is not None:
+
+    def _refuse_at_last(self, exchange: Exchange) -> None:
+        """End an exchange at the end of a stop: whatever is said is said now, and nothing is waited for."""
+        connection = self._connection
+        reply = None
+        if connection.takes_more:
+            reply = exchange.refuse("the balancer stops")
+        else:
             exchange.cancel()
-        if not given_away:
-            self._connection.abort()
+        if reply is None:
+            connection.abort()
+            return
+        self._persist = False
+        head, body = reply
+        self._say(head, b"" if exchange.head.method == b"HEAD" else body, len(body))
+        connection.end(told=True)
 
     def kept(self) -> bool:
         """See Speaker."""

@@ -1,6 +1,7 @@
 """A `ReverseProxyResource` that picks a backend for each request: the balancer inside any twisted.web tree."""
 
-from typing import IO, Final, cast
+from typing import IO, Any, Final, cast
+from weakref import WeakSet
 
 from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
@@ -46,6 +47,8 @@ class BalancedReverseProxyResource(ReverseProxyResource):
         """
         super().__init__("", 0, path)
         self.engine: Final = engine
+        # The connections of clients that have asked here; twisted.web does not count their requests.
+        self._known: Final[WeakSet[Any]] = WeakSet()
 
     def getChild(self, path: bytes, request: Request) -> IResource:
         """The resource itself: everything below its place is its own."""
@@ -54,7 +57,9 @@ class BalancedReverseProxyResource(ReverseProxyResource):
     def render(self, request: Request) -> int:
         """Begin an exchange for the request; the response comes when it comes."""
         self.engine.clock.read()
-        client = _RequestClient(self.engine, request)
+        channel = request.channel
+        client = _RequestClient(self.engine, request, first=channel not in self._known)
+        self._known.add(channel)
         try:
             head = self._head(request)
         except BadMessage as bad:
@@ -110,7 +115,8 @@ def _below(target: bytes, segments: int) -> bytes:
 class _RequestClient(ClientSide):
     """A twisted.web request as the client side of an exchange."""
 
-    def __init__(self, frontend: Frontend, request: Request) -> None:
+    def __init__(self, frontend: Frontend, request: Request, *, first: bool) -> None:
+        self._first: Final = first
         self._frontend: Final = frontend
         self._request: Final = request
         self._exchange: Exchange | None = None
@@ -189,6 +195,11 @@ class _RequestClient(ClientSide):
             request.channel.persistent = False
 
     # ClientSide.
+
+    @property
+    def first(self) -> bool:
+        """See ClientSide: what the client asked other resources for is not known, nor which streams of HTTP/2 are one's."""
+        return self._first
 
     def who(self) -> str:
         """See ClientSide."""

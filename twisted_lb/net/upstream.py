@@ -93,9 +93,25 @@ class Requester:
         """The exchange cannot be finished on this connection, which is closed."""
         raise NotImplementedError
 
+    def movable_since(self) -> float:
+        """When the request was sent, if it may be sent to another backend too; NEVER if it may not."""
+        raise NotImplementedError
+
+    def move(self, detail: str) -> bool:
+        """Move the request to another backend, since this one owes the whole answer and is down, as `detail` says. False,
+        and nothing is changed, when none has room or the retry budget is spent.
+        """
+        raise NotImplementedError
+
     def idle_due(self) -> float:
         """The moment until which the next byte of the response body is waited for (monotonic seconds)."""
         raise NotImplementedError
+
+    def keep(self, upstream: "Upstream") -> bool:
+        """A response on a connection that is the client's alone is nearly told (`Upstream.bound`): keep it for the client's
+        next requests, and for nobody else's; False, and it is closed, when that cannot be.
+        """
+        return False
 
     def upstream_full(self) -> None:
         """The backend does not take the request as fast as it is sent (back-pressure)."""
@@ -122,6 +138,12 @@ class Keeper:
         """Keep a connection alive whose exchange is over; False, and it is to be closed, when worn or not wanted."""
         raise NotImplementedError
 
+    def hold(self, upstream: "Upstream", now: float, announced_s: int) -> bool:
+        """Let a connection live whose exchange is over, and which is its client's alone; False, and it is to be closed, when
+        its backend is gone or would close it at once.
+        """
+        raise NotImplementedError
+
     def forget(self, upstream: "Upstream") -> None:
         """A connection is gone, or about to go."""
         raise NotImplementedError
@@ -136,12 +158,15 @@ class Upstream(Receiver):
 
     It is written to through `begin`, `send`, `finish`; the response is told to the requester. A requester that wants no
     more calls `abandon`; after the response is complete the connection lets go of the requester by itself.
+
+    `bound`: it is its client's alone, since a request on it may have authenticated it, or it has asked for that (NTLM,
+    Negotiate): whoever else came on it would have that client's rights. It is never among the kept ones again.
     """
 
     __slots__ = (
         "_buffer", "_clock", "_deadline", "_deadlines", "_decoder", "_heads", "_informed", "_interim_bytes", "_keeper", "_left",
         "_method", "_out", "_paused", "_persistent", "_request_ended", "_state", "_transport", "_unmet",
-        "backend", "full", "idle_s", "idle_since", "opened_at", "requester", "requests", "reuse_until", "waiter",
+        "backend", "bound", "full", "idle_s", "idle_since", "opened_at", "requester", "requests", "reuse_until", "waiter",
     )  # fmt: skip
 
     def __init__(self, keeper: Keeper, backend: Backend, waiter: Requester) -> None:
@@ -153,6 +178,7 @@ class Upstream(Receiver):
         self.idle_s: float = 0.0  # how long it was idle before it was used last
         self.reuse_until: float = NEVER
         self.requests: int = 0
+        self.bound: bool = False
         self.full: bool = False  # the backend does not take what was written
         self._keeper: Final = keeper
         self._clock: Final = keeper.clock
@@ -187,6 +213,7 @@ class Upstream(Receiver):
         self._persistent = True
         fields = request.fields
         self._unmet = fields.expects
+        self.bound = self.bound or fields.binds
         self._deadlines.arm(self._deadline, due)
         if fields.framing == 0:
             self._request_ended = True
@@ -262,6 +289,7 @@ class Upstream(Receiver):
             self._pass_interim(requester, head, data)
             if self._state is not _HEAD or self.requester is not requester or not data:
                 return
+        self.bound = self.bound or head.binds
         framing = head.body_of(self._method)
         # RFC 9110 10.1.1: a backend that refuses an expectation may read the body or not, and misread what comes next.
         self._persistent = self._persistent and not self._unmet
@@ -358,7 +386,13 @@ class Upstream(Receiver):
         head = self._heads.last
         announced_s = head.keep_s if head is not None else -1
         reusable = not rest and self._persistent and self._request_ended and not self.full
-        if reusable and self._keeper.put(self, self._clock.now, announced_s):
+        if reusable:
+            now = self._clock.now
+            if self.bound:
+                reusable = self._keeper.hold(self, now, announced_s) and requester.keep(self)
+            else:
+                reusable = self._keeper.put(self, now, announced_s)
+        if reusable:
             if self._paused:
                 self._paused = False
                 if self._transport is not None:
@@ -367,6 +401,16 @@ class Upstream(Receiver):
         else:
             self.close()
         requester.response_ended(trailers)
+
+    @property
+    def owes_all(self) -> bool:
+        """Whether a request is on its way, and not one byte of its answer has come."""
+        return self._state is _HEAD and self.requester is not None and not (self._buffer or self._informed)
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is open, and nothing is asked of it."""
+        return self._state is _IDLE
 
     def keep_until(self, due: float) -> None:
         """Take the connection for no request after `due`."""

@@ -13,7 +13,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_lb.config import SiblingConfig
+from twisted_lb.config.observe import LogConfig
 from twisted_lb.errors import listen_error, report_start_errors
+from twisted_lb.log_files import LogFiles
 from twisted_lb.sibling.site import BackendSite
 
 _log = Logger()
@@ -30,7 +32,9 @@ RETRY_S = 1.0
 
 
 class BackendService(Service):
-    """A sibling backend; `port` 0 lets the kernel choose, `site.port` then says what it chose."""
+    """A sibling backend; `port` 0 lets the kernel choose, `site.port` then says what it chose. With `whole_process` it is
+    what the process is for, and bounds its log file as the balancer does by default, unless that has it already.
+    """
 
     def __init__(
         self,
@@ -38,12 +42,16 @@ class BackendService(Service):
         interface: str = DEFAULTS.interface,
         name: str | None = DEFAULTS.name,
         reactor: IReactorTCP | None = None,
+        *,
+        whole_process: bool = False,
     ) -> None:
         if reactor is None:
             from twisted.internet import reactor
         self._config = SiblingConfig(port=port, interface=interface, name=name)
         self._reactor = cast(IReactorTCP, reactor)
         self._clock = cast(IReactorTime, reactor)
+        log = LogConfig()
+        self._log_files = LogFiles(log.file_bytes, log.old_files) if whole_process else None
         self._listener: IListeningPort | None = None
         self._return: IDelayedCall | None = None
         self.site = BackendSite(name or f"be-{port}", self._clock)
@@ -59,6 +67,8 @@ class BackendService(Service):
     def startService(self) -> None:
         """Bind unless that is done: `twist` and running parents skip the privileged start."""
         super().startService()
+        if self._log_files is not None:
+            self._log_files.take_over()
         if self._listener is None:
             report_start_errors()
             self._listen_or_fail()

@@ -55,7 +55,7 @@ def makeService(options: Options) -> "BackendService":
 
     config = options.config
     refuse_unlistenable([config], options.command, _bind)
-    return BackendService(config.port, config.interface, config.name)
+    return BackendService(config.port, config.interface, config.name, whole_process=True)
 
 
 def _bind(interface: str, port: int) -> socket.socket:

@@ -4,12 +4,14 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
+from twisted_lb.wire.authentication import credentials_bind
 from twisted_lb.wire.grammar import CRLF, FIELD
 from twisted_lb.wire.names import passes_untouched
 from twisted_lb.wire.request import RequestFields
 
 # With more lines that vary, comparing costs as much as parsing.
 _VARYING_MOST: Final = 4
+_AUTHORIZATION: Final = b"authorization:"
 
 
 @mypyc_attr(acyclic=True)
@@ -18,7 +20,7 @@ class BlockPattern:
     meaning of the block, whatever stands in the gaps. A pure function of the two blocks that it was learnt from.
     """
 
-    __slots__ = ("_names", "_runs", "_sent", "fields", "version")
+    __slots__ = ("_credentials", "_names", "_runs", "_sent", "fields", "version")
 
     def __init__(
         self, version: int, fields: RequestFields, runs: list[bytes], names: list[bytes], sent: list[bytes] | None
@@ -29,6 +31,7 @@ class BlockPattern:
         self._runs: Final = runs
         self._names: Final = names
         self._sent: Final = sent
+        self._credentials: Final = _credentials_among(names)  # in which gap they vary; -1: in none
 
     def fill(self, block: bytes) -> bytes | None:
         """The lines that go on to a backend, of a block with its last CRLF; None when it is another block, or is none."""
@@ -50,6 +53,8 @@ class BlockPattern:
         varied = gaps[0] if len(gaps) == 1 else b"".join(gaps)
         if varied.translate(FIELD) != varied:
             return None  # an illegal character: the parser has the words for it
+        if self._credentials >= 0 and _binds(gaps[self._credentials]):
+            return None  # others authenticate a request, these a connection
         sent = self._sent
         if sent is None:
             return block
@@ -58,6 +63,25 @@ class BlockPattern:
             parts += (sent[index], gaps[index], CRLF)
         parts.append(sent[-1])
         return b"".join(parts)
+
+
+def _credentials_among(names: list[bytes]) -> int:
+    for index in range(len(names)):
+        if names[index].lower() == _AUTHORIZATION:
+            return index
+    return -1
+
+
+def _binds(line: bytes) -> bool:
+    """Whether a line of Authorization authenticates the connection."""
+    return credentials_bind(line[len(_AUTHORIZATION) :].strip(b" \t"))
+
+
+def _may_vary(line: bytes, name: bytes, names: list[bytes]) -> bool:
+    """Whether a line, which `name` and a colon begin, means nothing to a proxy, whatever else stands in it."""
+    if name.lower() == _AUTHORIZATION:
+        return not _binds(line) and _credentials_among(names) < 0
+    return passes_untouched(name[:-1])
 
 
 def learn(
@@ -82,7 +106,7 @@ def learn(
         name = line[: line.find(b":") + 1]
         differs = line != theirs[index]
         if differs or name in varied:
-            if not (goes_on and passes_untouched(name[:-1]) and theirs[index].startswith(name)):
+            if not (goes_on and _may_vary(line, name, names) and theirs[index].startswith(name)):
                 if differs:
                     return None
             else:

@@ -156,14 +156,10 @@ class ChunkDecoder:
         if line.endswith(b"\r"):
             line = line[:-1]
         digits, semicolon, extension = line.partition(b";")
-        if (
-            len(digits) > _SIZE_DIGITS
-            or digits.translate(HEX_DIGITS) != digits
-            or extension.translate(FIELD) != extension
-        ):
+        if len(digits) > _SIZE_DIGITS or digits.translate(HEX_DIGITS) != digits or (semicolon and not digits):
             raise BadMessage(400, "illegal chunk size")
-        if semicolon and not digits:
-            raise BadMessage(400, "illegal chunk size")
+        if extension.translate(FIELD) != extension:
+            raise BadMessage(400, "illegal chunk extension")
 
     def _begin_chunk(self, line: bytes) -> None:
         digits, semicolon, extension = line.partition(b";")
@@ -198,7 +194,8 @@ class ChunkDecoder:
             fields = parse_fields(block, self._limits)
             # RFC 9110 6.5.1: fields that frame, route or identify a message must not come in trailers.
             if fields.length >= 0 or fields.codings or fields.hosts:
-                raise BadMessage(400, "framing in the trailers")
+                what = "Host" if fields.hosts else "Transfer-Encoding" if fields.codings else "Content-Length"
+                raise BadMessage(400, f"{what} in the trailers")
             self.trailers = fields.lines
         self._state = _DONE
         self.done = True

@@ -8,8 +8,11 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
+from twisted_lb.wire.authentication import challenges_bind, credentials_bind
 from twisted_lb.wire.grammar import CRLF, DIGITS, FIELD, LENGTH_DIGITS, BadMessage, Limits, content_length
 from twisted_lb.wire.names import (
+    AUTHENTICATE,
+    AUTHORIZATION,
     CLAIM,
     CONNECTION,
     CONTENT_LENGTH,
@@ -20,6 +23,7 @@ from twisted_lb.wire.names import (
     KEEP_ALIVE,
     MAX_FORWARDS,
     PLAIN,
+    PROXY_AUTHENTICATE,
     REQUEST_ID,
     TE,
     TRACEPARENT,
@@ -93,6 +97,8 @@ class Fields:
         self.dated: bool = False
         self.request_id: bytes = b""
         self.traced: bool = False
+        # Whether it authenticates the connection, or asks for that (NTLM, Negotiate).
+        self.binds: bool = False
         # For how many seconds the sender says that it keeps an idle connection; -1: it does not say.
         self.keep_s: int = -1
         # A proxy's claims about its client (X-Forwarded-*, Forwarded), by lower-case name; they count if it is trusted.
@@ -115,7 +121,7 @@ class Memory:
         self.host: bytes = b""
 
 
-def parse_fields(block: bytes, limits: Limits, memory: Memory | None = None) -> Fields:  # noqa: PLR0912 - the one pass
+def parse_fields(block: bytes, limits: Limits, memory: Memory | None = None) -> Fields:  # noqa: PLR0912, PLR0915 - the one pass
     """Parse a header block of at most `limits.fields` fields; BadMessage if it is not one by RFC 9112 section 5.
 
     The result does not depend on `memory`, which should hold what the same connection sent before, by the same limits.
@@ -157,8 +163,12 @@ def parse_fields(block: bytes, limits: Limits, memory: Memory | None = None) -> 
         elif kind == CONTENT_LENGTH:
             lines[index] = name + b": %d" % _note_length(fields, value)
             continue
+        elif kind == AUTHORIZATION and not credentials_bind(value):
+            before[index] = line
+            continue
         elif kind == CLAIM:
             fields.claimed += line + CRLF
+            fields.binds = fields.binds or credentials_bind(value)  # Authorization may be one of them
         elif _note_field(fields, kind, name, value):
             continue
         lines[index] = b""
@@ -193,11 +203,31 @@ def _taken_out(memory: Memory | None, count: int) -> list[bytes]:
 
 def _note_length(fields: Fields, value: bytes) -> int:
     """Note the length of the body, which goes on as the number that it was understood to be: some take `010` for 8."""
+    length = content_length(value)
     # RFC 9112 6.3: repeated lengths may be refused even when they agree: two readers may take different ones.
     if fields.length >= 0:
-        raise BadMessage(400, "repeated Content-Length")
-    length = fields.length = content_length(value)
+        how = "the same" if length == fields.length else "different"
+        raise BadMessage(400, f"Content-Length twice, {how}")
+    fields.length = length
     return length
+
+
+def unsafe_framing(version: int, fields: Fields) -> str:
+    """Why a message with a Transfer-Encoding has no end that all readers would agree on; "" where it has one and is merely
+    coded otherwise than chunked alone.
+    """
+    if fields.length >= 0:
+        return "both Content-Length and Transfer-Encoding"
+    if version == 10:
+        return "Transfer-Encoding on HTTP/1.0"
+    codings = tokens(fields.codings)
+    if codings.count(b"chunked") > 1:
+        return "chunked twice"  # RFC 9112 6.1
+    if codings == [b"chunked"]:
+        return "an empty transfer coding beside chunked"
+    if not codings or codings[-1] != b"chunked":
+        return "the last transfer coding is not chunked"  # RFC 9112 6.3: nobody can say where the body ends
+    return ""
 
 
 def _note_field(fields: Fields, kind: int, name: bytes, value: bytes) -> bool:
@@ -226,6 +256,9 @@ def _note_field(fields: Fields, kind: int, name: bytes, value: bytes) -> bool:
     if kind == MAX_FORWARDS:
         fields.max_forwards = _hops(value) if fields.max_forwards == -1 else -2
         return True
+    if kind in (AUTHORIZATION, AUTHENTICATE, PROXY_AUTHENTICATE):
+        fields.binds = fields.binds or kind == AUTHORIZATION or challenges_bind(value)
+        return kind != PROXY_AUTHENTICATE
     if kind == FORWARDED:
         _claim(fields, name.lower(), value)
     elif kind == KEEP_ALIVE:

@@ -79,5 +79,16 @@ class Limits:
 def content_length(value: bytes) -> int:
     """The length of a body by one Content-Length value, in bytes; BadMessage for anything but plain digits."""
     if not value or len(value) > LENGTH_DIGITS or value.translate(DIGITS) != value:
-        raise BadMessage(400, "Content-Length is not a plain number")
+        raise BadMessage(400, _no_length(value))
     return int(value)
+
+
+def _no_length(value: bytes) -> str:
+    """What is wrong with a Content-Length."""
+    if not value:
+        return "Content-Length is empty"
+    if b"," in value:
+        return "Content-Length is a list"
+    if value.translate(DIGITS) != value:
+        return "Content-Length is not a plain number"
+    return "Content-Length is too large"

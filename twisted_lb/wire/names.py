@@ -26,6 +26,9 @@ TRACEPARENT: Final = 12
 KEEP_ALIVE: Final = 13
 MAX_FORWARDS: Final = 14
 CLAIM: Final = 15
+AUTHORIZATION: Final = 16
+AUTHENTICATE: Final = 17
+PROXY_AUTHENTICATE: Final = 18
 
 KINDS: Final[dict[bytes, int]] = {
     b"host": HOST,
@@ -35,7 +38,7 @@ KINDS: Final[dict[bytes, int]] = {
     # RFC 9110 7.6.1 names these beside what Connection lists; the Proxy-Auth pair is for a proxy that asked (11.7).
     b"keep-alive": KEEP_ALIVE,
     b"proxy-connection": HOP,
-    b"proxy-authenticate": HOP,
+    b"proxy-authenticate": PROXY_AUTHENTICATE,
     b"proxy-authorization": HOP,
     b"proxy-authentication-info": HOP,
     b"http2-settings": HOP,
@@ -56,6 +59,7 @@ KINDS: Final[dict[bytes, int]] = {
     b"x-request-id": REQUEST_ID,
     b"traceparent": TRACEPARENT,
     b"max-forwards": MAX_FORWARDS,
+    b"www-authenticate": AUTHENTICATE,
 }
 
 # What we write ourselves, or frame a message by: nothing that a backend could take for it passes.
@@ -79,7 +83,7 @@ def kind_of(name: bytes, claims: tuple[bytes, ...] = ()) -> int:
     `claims` are lower-case names, `*` at the end for any rest, of further fields that count only from a trusted proxy.
     """
     if not name or name.translate(TOKEN) != name:
-        raise BadMessage(400, "illegal field name")
+        raise BadMessage(400, _no_name(name))
     lower = name.lower()
     kind = KINDS.get(lower, PLAIN)
     if kind != PLAIN:
@@ -93,7 +97,16 @@ def kind_of(name: bytes, claims: tuple[bytes, ...] = ()) -> int:
                 return CLAIM if plain == lower else HOP
         elif plain == folded(claim):
             return CLAIM if lower == claim else HOP
-    return PLAIN
+    return AUTHORIZATION if lower == b"authorization" else PLAIN
+
+
+def _no_name(name: bytes) -> str:
+    """What is wrong with what stands where a field name should."""
+    if name[:1] in (b" ", b"\t"):
+        return "folded field line"
+    if name[-1:] in (b" ", b"\t"):
+        return "space before the colon of a field"
+    return "illegal field name"
 
 
 def passes_untouched(name: bytes) -> bool:

@@ -4,7 +4,7 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
-from twisted_lb.wire.fields import Fields, Memory, parse_fields, tokens, without
+from twisted_lb.wire.fields import Fields, Memory, parse_fields, unsafe_framing, without
 from twisted_lb.wire.grammar import AUTHORITY, CHUNKED, CRLF, DIGITS, TARGET, TOKEN, BadMessage, Limits
 
 # RFC 9110 7.6.2: each proxy takes one off the Max-Forwards of these, and answers itself at 0; of others it may be ignored.
@@ -16,7 +16,8 @@ class RequestFields:
     """The meaning of a request's header block, beside the lines that just pass: a pure function of (version, block), so
     that a connection may keep the last one.
 
-    `framing` is the length of the body in bytes, 0 for none, or CHUNKED.
+    `framing` is the length of the body in bytes, 0 for none, or CHUNKED. `binds`: it may authenticate the connection to the
+    backend (NTLM, Negotiate), which is its client's alone from then on.
     """
 
     def __init__(self, version: int, fields: Fields, framing: int) -> None:
@@ -35,6 +36,7 @@ class RequestFields:
         self.claims: Final = fields.claims
         self.claimed: Final = fields.claimed
         self.max_forwards: Final = fields.max_forwards
+        self.binds: Final = fields.binds
 
 
 @mypyc_attr(acyclic=True, free_list_len=1)
@@ -143,18 +145,11 @@ def _request_framing(version: int, fields: Fields) -> int:
     """The framing of a request's body (RFC 9112 6.3); every doubtful case is refused (request smuggling)."""
     if not fields.codings:
         return max(fields.length, 0)
-    if fields.length >= 0:
-        raise BadMessage(400, "both Content-Length and Transfer-Encoding")
-    if version == 10:
-        raise BadMessage(400, "Transfer-Encoding on HTTP/1.0")
-    if fields.codings.lower() == b"chunked":
+    if fields.length < 0 and version == 11 and fields.codings.lower() == b"chunked":
         return CHUNKED
-    codings = tokens(fields.codings)
-    if codings.count(b"chunked") > 1 or codings == [b"chunked"]:
-        raise BadMessage(400, "chunked not just once")  # RFC 9112 6.1; an empty member is somebody's mistake too
-    if not codings or codings[-1] != b"chunked":
-        # RFC 9112 6.3: without chunked at the end nobody can say where the body ends.
-        raise BadMessage(400, "the last transfer coding is not chunked")
+    why = unsafe_framing(version, fields)
+    if why:
+        raise BadMessage(400, why)
     raise BadMessage(501, "unknown transfer coding")
 
 

@@ -4,7 +4,7 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
-from twisted_lb.wire.fields import parse_fields, without
+from twisted_lb.wire.fields import parse_fields, unsafe_framing, without
 from twisted_lb.wire.grammar import CHUNKED, CRLF, DIGITS, FIELD, UNTIL_CLOSE, BadMessage, Limits
 
 
@@ -14,7 +14,8 @@ class ResponseHead:
 
     `lines` are those for the client, each ended by CRLF, without framing of a chunked body. `framing` is the length of
     the body in bytes, CHUNKED or UNTIL_CLOSE, before method and status are considered (`body_of`). `keep_s` is the idle
-    timeout that the backend announces (Keep-Alive: timeout), in seconds, -1 when it does not.
+    timeout that the backend announces (Keep-Alive: timeout), in seconds, -1 when it does not. `binds`: it asks the client to
+    authenticate the connection (401 or 407, NTLM or Negotiate), which is that client's alone from then on.
     """
 
     def __init__(
@@ -28,6 +29,7 @@ class ResponseHead:
         dated: bool = True,
         upgrade: bytes = b"",
         keep_s: int = -1,
+        binds: bool = False,
     ) -> None:
         self.status: Final = status
         self.line: Final = line
@@ -37,6 +39,7 @@ class ResponseHead:
         self.dated: Final = dated
         self.upgrade: Final = upgrade
         self.keep_s: Final = keep_s
+        self.binds: Final = binds
         # The field line that frames a body without a length, for a client of HTTP/1.1.
         self.framed: Final = (
             b"Transfer-Encoding: chunked\r\n" if framing < 0 and status not in (204, 304) and status >= 200 else b""
@@ -77,7 +80,7 @@ def parse_response(head: bytes, limits: Limits) -> ResponseHead:
     framing = UNTIL_CLOSE
     if fields.codings:
         if fields.length >= 0 or version == 10 or fields.codings.lower() != b"chunked":
-            raise BadMessage(502, "unsafe framing")
+            raise BadMessage(502, unsafe_framing(version, fields) or "unknown transfer coding")
         framing = CHUNKED
     elif fields.length >= 0:
         framing = fields.length
@@ -98,4 +101,5 @@ def parse_response(head: bytes, limits: Limits) -> ResponseHead:
         dated=fields.dated,
         upgrade=fields.upgrade,
         keep_s=fields.keep_s,
+        binds=fields.binds and status in (401, 407),
     )

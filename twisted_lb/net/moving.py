@@ -1,0 +1,89 @@
+"""Requests that are moved away from a frozen backend: its connections live, and nothing comes out of them."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from twisted_lb.core.backend import Backend
+from twisted_lb.core.never import NEVER
+from twisted_lb.core.pool import Pool
+from twisted_lb.net.clock import Timer
+from twisted_lb.net.runtime import Runtime
+from twisted_lb.net.upstream import Upstream
+
+# Of a pool's open leases this share is moved at most in each of these periods, and one at least: what froze one backend
+# must not run over the others.
+_SHARE: Final = 0.10
+_PERIOD_S: Final = 1.0
+
+
+class Moving:
+    """The move of requests from backends that probes found silent to others (HAProxy's `on-marked-down shutdown-sessions`,
+    for what may be sent twice, and slowly).
+
+    Moved are requests that may be repeated, of whose answer not one byte came, and that were sent before as many probes
+    failed in a row as take a backend out, the oldest first, each once, paid by the retry budget. What cannot be moved now
+    waits on, for another period or for the backend. `connections` are the pool's.
+    """
+
+    def __init__(self, runtime: Runtime, pool: Pool, connections: Iterable[Upstream]) -> None:
+        self._runtime: Final = runtime
+        self._pool: Final = pool
+        self._connections: Final = connections
+        self._silent: dict[Backend, str] = {}  # with what probes said
+        self._timer: Timer | None = None
+        self._next_at: float = -NEVER
+
+    def begin(self, backend: Backend, reason: str) -> None:
+        """Probes took this backend out, because it was silent, as `reason` says: move what it owes."""
+        self._silent[backend] = reason
+        if self._timer is None:
+            self._timer = self._runtime.later(max(self._next_at - self._runtime.clock.read(), 0.0), self._move)
+
+    def _move(self) -> None:
+        """Move what may be moved in this period, and come back for the rest in the next one."""
+        self._timer = None
+        now = self._runtime.clock.read()
+        for backend in [one for one in self._silent if one.health.up]:
+            del self._silent[backend]
+        owed = self._owed()
+        most = max(1, int(self._pool.leases * _SHARE))
+        moved = 0
+        for sent_at, upstream in owed:
+            requester = upstream.requester
+            if (
+                moved < most
+                and sent_at < upstream.backend.health.silent_since
+                and requester is not None
+                and upstream.owes_all
+                and requester.move(self._detail(upstream))
+            ):
+                moved += 1
+        if moved:
+            self._next_at = now + _PERIOD_S
+        if moved < len(owed):
+            self._timer = self._runtime.later(_PERIOD_S, self._move)
+        else:
+            self._silent.clear()
+
+    def _owed(self) -> list[tuple[float, Upstream]]:
+        """The connections to silent backends whose requests may be moved, with when these were sent: the oldest first."""
+        owed = []
+        for upstream in self._connections:
+            if upstream.backend in self._silent and upstream.owes_all:
+                requester = upstream.requester
+                assert requester is not None
+                sent_at = requester.movable_since()
+                if sent_at != NEVER:
+                    owed.append((sent_at, upstream))
+        owed.sort(key=lambda one: one[0])
+        return owed
+
+    def _detail(self, upstream: Upstream) -> str:
+        return f"its checks find it down: {self._silent[upstream.backend]}"
+
+    def stop(self) -> None:
+        """Move nothing any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._silent.clear()
