@@ -130,6 +130,11 @@ class Conversation:
             for entry in self._tape.entries
         )
 
+    def _last(self, record: Record) -> bool:
+        """Whether it was ended at the end of a stop, which its client may hear of later."""
+        ended = None if self._town.operator.stop is None else self._town.operator.stop.ended
+        return ended is not None and record.when == ended.when
+
     def _excused(self, index: int, request: Message) -> bool:
         """Whether a request may stay without an answer."""
         if self._cut or self._cut_later(request):
@@ -326,7 +331,7 @@ class Conversation:
             # What waits behind a client that does not read was decided earlier than it was put.
             if answer.status == 413 and True in self._too_large(name, request):
                 return
-            if record is not None and record.ended_by == "CANCELLED" and self._cut and answer.status == 503:
+            if record is not None and record.ended_by == "CANCELLED" and answer.status == 503 and self._last(record):
                 return
             if answer.status not in self.own_statuses or not (broken or self._gone):
                 self.complain(f"{name} got {answer.status} of our own")

@@ -185,6 +185,18 @@ def test_a_backend_that_ends_logins_says_nothing_of_other_connections(build, idl
     assert (kept.wary_until, kept.idle_timeout_s) == (-NEVER, NEVER)
 
 
+def test_a_close_that_meets_the_first_credentials_on_it_is_a_lesson_since_nobody_was_logged_in_there(build):
+    house = build()
+    domain = Domain(house)
+    domain.server.script.append(response(b"x"))
+    house.ask()
+    house.wait(0.2)
+    domain.server.script.append([CLOSE])
+    assert b" 401 " in house.ask(with_credentials(b"NTLM hello")).take()
+    (kept,) = house.cluster._kept.values()
+    assert kept.wary_until > house.clock.seconds()
+
+
 def met_a_close(house: House, domain: Domain, request: bytes) -> str:
     """What a client is told whose own connection is closed just when its request arrives there."""
     client = logged_in(house, b"alice")

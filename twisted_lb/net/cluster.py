@@ -306,7 +306,7 @@ class Cluster(Keeper):
         Nothing is learnt while it keeps another one that has been idle for longer.
         """
         kept = self._kept.get(upstream.backend)
-        if kept is None or upstream.bound:
+        if kept is None or upstream in self._bound:
             return  # a login may have ended, which says nothing of others
         if idle_s < EARLY_S:
             kept.saw_early_close(now)
