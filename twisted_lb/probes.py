@@ -1,5 +1,6 @@
 """Probes: one question to one backend, and what its answer means. When it is asked is the business of `checks.py`."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -116,16 +117,16 @@ class NetworkProbe:
 
     def ask(self, address: Address, timeout_s: float) -> Deferred[ProbeResult]:
         """See Probe."""
-        where = address
+        where, port = address, 0
         if self._port is not None and isinstance(address, TcpAddress):
-            where = TcpAddress(address.host, self._port)
+            where, port = dataclasses.replace(address, port=self._port), self._port
         before = self._reading.get(where)
         if before is not None:
             before.close()
         asking = _Asking(self, where)
         self._open[asking] = None
         self._deadlines.arm(asking.deadline, self._seconds() + timeout_s)
-        asking.attempt = self._dial.dial(where, asking, timeout_s, asking.failed)
+        asking.attempt = self._dial.dial(address, asking, timeout_s, asking.failed, port)
         return asking.told
 
     def close(self) -> None:

@@ -228,7 +228,7 @@ def test_the_last_one_that_is_left_is_the_one_backend_again():
     assert made.succession.resting == {"app:80@10.0.0.1:80": "app:80"}
     assert made.endpoints.sole(APP) == "10.0.0.2"
     assert made.succession.reasons == {
-        "app:80": "10.0.0.2 is the only address of app",
+        "app:80": "app has one address a family again",
         "app:80@10.0.0.1:80": "3 answers for app came without it",
         "app:80@10.0.0.2:80": "app has no other address",
     }

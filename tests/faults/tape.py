@@ -213,7 +213,7 @@ class TownNetwork(MemoryNetwork):
         assert self.faults is not None
         return TapedPipe(self.clock, self.capacity_bytes, self.rng, lambda: self.faults.chances)  # type: ignore[union-attr]
 
-    def dial(self, address: Address, protocol: StreamProtocol, timeout_s: float, failed: Failed) -> Any:
+    def dial(self, address: Address, protocol: StreamProtocol, timeout_s: float, failed: Failed, port: int = 0) -> Any:
         dialled: Dialled | None = None
         upstream = protocol.protocol if isinstance(protocol, Foreign) else protocol
         if isinstance(upstream, Upstream):
@@ -233,7 +233,7 @@ class TownNetwork(MemoryNetwork):
 
         if dialled is not None:
             self._dials_of[id(protocol)] = dialled
-        return super().dial(address, protocol, timeout_s, told)
+        return super().dial(address, protocol, timeout_s, told, port)
 
     @property
     def _dials_of(self) -> dict[int, Dialled]:

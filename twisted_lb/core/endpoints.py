@@ -203,10 +203,15 @@ class Endpoints:
             if before.get(other) is one and (not one.absent or spec.name == one.endpoint(one.sole)):
                 succession.heirs[spec.name] = other
         if one in before.values() and one.spreads:
-            assert isinstance(one.address, TcpAddress)
-            count = "is an address of" if one.absent else "is the only address of"
-            host = spec.name.rpartition("@")[2] if one.absent else one.sole
-            succession.reasons[spec.name] = f"{host or 'a loopback address'} {count} {one.address.host}"
+            succession.reasons[spec.name] = _why_new(spec.address)
+
+
+def _why_new(address: Address) -> str:
+    """Why there is a new member at this address: one of its name's, or the name itself."""
+    assert isinstance(address, TcpAddress)
+    if address.name:
+        return f"{address.host} is an address of {address.name}"
+    return f"{address.host} has one address a family again"
 
 
 def _tell_gone(succession: Succession, one: _Member, member: str) -> None:

@@ -368,6 +368,10 @@ class Upstream(Receiver):
             self.close()
         requester.response_ended(trailers)
 
+    def peer_name(self) -> str:
+        """The address it leads to, without its port; empty when it is gone."""
+        return "" if self._transport is None else self._transport.peer_name()
+
     def keep_until(self, due: float) -> None:
         """Take the connection for no request after `due`."""
         self.reuse_until = due
