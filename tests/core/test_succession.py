@@ -106,6 +106,18 @@ def test_nor_where_checks_are_turned_off(pool):
     assert before.slot == -1
 
 
+def test_of_one_endpoint_one_record_is_kept(pool):
+    first = pool.backends["b:80"]
+    pool.update(specs("a:80"), 2.0, away())
+    pool.update(specs("b:80"), 3.0, heir("b:80", "a:80"))
+    second = pool.backends["b:80"]
+    assert second is not first
+    pool.update([], 4.0, away())
+    assert (first.slot, second.slot >= 0) == (-1, True)
+    pool.update([], 5.0)
+    assert second.slot == -1
+
+
 def test_a_policy_that_is_new_compares_one_that_is_back_as_well():
     pool, _ = make_pool("a:80", "b:80")
     pool.update(specs("a:80"), 2.0, away())

@@ -97,6 +97,18 @@ def test_a_check_comes_at_once_when_a_name_has_moved(town):
     assert not house.members[0].usable, "nobody listens there"
 
 
+def test_what_the_old_server_says_of_itself_after_the_move_is_not_heard(town):
+    house = town("10.0.0.1", health_check={**CHECKED, "interval_s": 20.0, "timeout_s": 15.0})
+    house.backend("10.0.0.1:80", [response(), [Wait(9), response(b"", 503)]])
+    servers(house, "10.0.0.2")
+    house.clock.run_until(lambda: len(house.network.dialled) == 2)
+    house.network.name("app", "10.0.0.2")
+    house.wait(SOON)
+    assert said(house) == ["app:80 has changed: address 10.0.0.1 -> 10.0.0.2"]
+    house.wait(12)
+    assert (said(house), house.members[0].usable) == ([], True)
+
+
 def test_an_exchange_that_runs_ends_where_it_began_and_its_connection_is_not_kept(town):
     house = town("10.0.0.1")
     old, new = house.backend("10.0.0.1:80", [[Wait(9), response(b"late")]]), house.backend("10.0.0.2:80")
@@ -110,16 +122,18 @@ def test_an_exchange_that_runs_ends_where_it_began_and_its_connection_is_not_kep
 
 
 def test_a_connect_that_was_under_way_when_the_name_moved_serves_once(town):
-    house = town("10.0.0.1", "fd00::1")
-    servers(house, "10.0.0.2")
-    house.network.hang("10.0.0.1:80")
-    client = house.ask()
+    house = town("10.0.0.1")
+    old, _ = servers(house, "10.0.0.1", "10.0.0.2").values()
+    client = house.client()
+    client.send(GET)
+    house.clock.run_until(lambda: bool(house.network.dialled))
     house.network.name("app", "10.0.0.2")
-    house.wait(SOON)
-    slow = house.backend("[fd00::1]:80")
-    house.wait(10)
-    assert client.received.startswith(b"HTTP/1.1 ")
-    assert all(not one.open for one in slow.connections)
+    names = house.balanced.runtime.names
+    names.failed(TcpAddress("app", 80))
+    names.find(TcpAddress("app", 80), lambda addresses: None)
+    house.clock.settle()
+    assert client.received.startswith(b"HTTP/1.1 200")
+    assert [one.open for one in old.connections] == [False]
 
 
 def test_a_name_that_means_what_it_did_closes_nothing(town):

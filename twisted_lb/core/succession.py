@@ -37,7 +37,10 @@ class Resting:
         self._rests: dict[str, _Rest] = {}
 
     def rest(self, backend: Backend, of: str, now: float) -> None:
-        """Keep the record of an endpoint of the name `of`, which leaves."""
+        """Keep the record of an endpoint of the name `of`, which leaves; an older one of the same endpoint, which another
+        record has succeeded, is forgotten.
+        """
+        self._drop(backend.name)
         backend.resting = True
         self._rests[backend.name] = _Rest(backend, of, now)
 
@@ -61,9 +64,13 @@ class Resting:
             return
         for name, rest in list(self._rests.items()):
             if now - rest.since >= RETURNS_WITHIN_S or (names is not None and rest.of not in names):
-                del self._rests[name]
-                rest.backend.resting = False
-                rest.backend.leave()
+                self._drop(name)
+
+    def _drop(self, name: str) -> None:
+        rest = self._rests.pop(name, None)
+        if rest is not None:
+            rest.backend.resting = False
+            rest.backend.leave()
 
     @property
     def backends(self) -> list[Backend]:

@@ -39,6 +39,9 @@ class Checking(Protocol):
     def check_soon(self, name: str) -> None:
         """Probe this backend at once."""
 
+    def check_anew(self, name: str) -> None:
+        """Probe this backend, which is another server now, at once; what the old one says is not heard any more."""
+
     def watch_closely(self, names: Iterable[str], *, awaited: bool) -> None:
         """Probe these backends, which are out, more often; `awaited`: requests wait for them."""
 
@@ -137,7 +140,9 @@ class Cluster(Keeper):
             if upstream.backend is backend and upstream.peer_name() != host:
                 upstream.opened_at = -NEVER
         self.pool.moved(backend, f"address {before} -> {host}" if left else "", self.clock.now)
-        if self.checks is not None:
+        if self.checks is not None and left:
+            self.checks.check_anew(name)
+        elif self.checks is not None:
             self.checks.check_soon(name)
 
     @property
