@@ -39,10 +39,11 @@ class Patience:
         if attempt.dialled is None:
             return
         (settings,) = self._town.generations.between(attempt.at, attempt.at)
-        if attempt.dialled.timeout_s > settings.timeouts.connect_s + ROUNDED_S:
-            self.complain(
-                f"{name}: a connect may take {attempt.dialled.timeout_s} s, {settings.timeouts.connect_s} is set"
-            )
+        most = settings.timeouts.connect_s
+        if self._town.naming.on:  # it was begun a moment before
+            most = max(settings.timeouts.connect_s for settings in self._oracle.settings(name))
+        if attempt.dialled.timeout_s > most + ROUNDED_S:
+            self.complain(f"{name}: a connect may take {attempt.dialled.timeout_s} s, {most} is set")
 
     def _judge_use(self, name: str, attempt: Attempt) -> None:
         """Whether a connection is used again as often as it may be, and only where any are kept."""

@@ -6,6 +6,7 @@ from itertools import count
 from typing import Any
 
 from faults.kernel import Kernel, MemorySocket
+from faults.naming import TownResolver
 from twisted.internet.address import IPv4Address
 
 from twisted_lb.core.address import Address
@@ -156,6 +157,9 @@ class Dialled:
         self.timeout_s = timeout_s
         self.upstream = upstream
         self.wanted_by = upstream.waiter.head.target.decode().removeprefix("/r/")
+        assert upstream.waiter.attempts.current is not None
+        self.claimed_at = upstream.waiter.attempts.current.lease.opened_at
+        self.earlier: set[str] = set()  # how it failed at other addresses of the same name
         self.failed: str = ""
         self.failed_at: int | None = None
         self.tape: Tape | None = None
@@ -197,6 +201,7 @@ class TownNetwork(MemoryNetwork):
         hear: Callable[[Tape, Entry], None] | None,
     ) -> None:
         super().__init__(clock, faults=faults)
+        self.resolver: TownResolver = TownResolver(clock)  # type: ignore[misc]
         self.rng = rng
         self.kernel: Kernel | None = None
         self.web = False  # whether clients come to twisted.web, and not to us
@@ -218,6 +223,7 @@ class TownNetwork(MemoryNetwork):
         upstream = protocol.protocol if isinstance(protocol, Foreign) else protocol
         if isinstance(upstream, Upstream):
             dialled = Dialled(self.tapes.tick(), self.clock.seconds(), str(address), timeout_s, upstream)
+            self._supersede(dialled)
             self.dials.append(dialled)
             self.asked()
         else:
@@ -234,6 +240,13 @@ class TownNetwork(MemoryNetwork):
         if dialled is not None:
             self._dials_of[id(protocol)] = dialled
         return super().dial(address, protocol, timeout_s, told, port)
+
+    def _supersede(self, dialled: Dialled) -> None:
+        """The addresses of one name are tried within one attempt: the last one stands for it."""
+        before = next((one for one in reversed(self.dials) if one.upstream is dialled.upstream), None)
+        if before is not None:
+            self.dials.remove(before)
+            dialled.earlier = before.earlier | {before.failed}
 
     @property
     def _dials_of(self) -> dict[int, Dialled]:

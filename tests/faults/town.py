@@ -9,6 +9,7 @@ from faults.clients import Client
 from faults.climate import settings, weather
 from faults.kernel import Kernel
 from faults.ledger import Change, Generations, Members, Moment, Record
+from faults.naming import BACKEND, Naming
 from faults.operator import ASKED, ENDED, Operator
 from faults.servers import Server
 from faults.tape import Tape, TownNetwork
@@ -17,7 +18,7 @@ from twisted.logger import LogLevel, globalLogPublisher
 
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core import record as core_record
-from twisted_lb.core.backend import AdminState
+from twisted_lb.core.backend import AdminState, BackendSpec
 from twisted_lb.core.events import Event
 from twisted_lb.core.outcome import Refusal
 from twisted_lb.net.clock import Clock
@@ -36,6 +37,7 @@ class Town:
         self.seed = seed
         self.rng = rng = random.Random(seed)
         self.operator = Operator(seed)
+        self.naming = Naming(seed, wanted=not self.operator.members)
         self.clock = HeapClock(START)
         self._hear = hear
         self.records: list[Record] = []
@@ -60,11 +62,16 @@ class Town:
             self.poller = self.network.poller = self._kernel.poller(self.now, self.clock.callLater, self._poller_lost)
             self._kernel.after = self.network.look_at_buffers
         config = settings(rng, names, finish_half_closed=finish_half_closed)
-        self.servers += [self._server(address) for address in self.operator.more_addresses]
+        more_addresses = [f"{host}:80" for host in self.naming.more_hosts]
+        self.servers += [self._server(address) for address in (*self.operator.more_addresses, *more_addresses)]
         for server in self.servers:
             server.bulky = self.operator.bulky
             server.manners.treatments |= self.operator.treatments
-        self._build(config.model_copy(update={"backends": tuple(self.operator.first_specs(names))}))
+        specs = self.operator.first_specs(names)
+        if self.naming.on:
+            self.naming.begin(self, [server.address.removesuffix(":80") for server in self.servers])
+            specs = [BackendSpec.parse(BACKEND)]
+        self._build(config.model_copy(update={"backends": tuple(specs)}))
         self.clients = [self._client(f"c{index}") for index in range(rng.choice([1, 2, 4, 6, 8]))]
         for client in self.clients:
             client.eager = self.operator.bulky
@@ -102,7 +109,7 @@ class Town:
         self.pool = self.cluster.pool
         self.deadlines = runtime.deadlines
         self.members = Members(self.network, self.pool)
-        self.members.begin(config.backends)
+        self.members.begin(self.naming.specs() if self.naming.on else config.backends)
         self.generations = Generations(self.moment(), config)
         self.note_usable()
 
@@ -134,7 +141,8 @@ class Town:
         self.note("balancer", f"{event}")
 
     def note_usable(self) -> None:
-        usable = frozenset(str(b.address) for b in self.pool.backends.values() if b.usable)
+        place = self.members.place if self.naming.on else lambda backend: str(backend.address)
+        usable = frozenset(place(b) for b in self.pool.backends.values() if b.usable)
         self.changes.append(Change(*self.moment(), usable))
 
     def _heard_end(self, ended: core_record.Record) -> None:
@@ -153,7 +161,7 @@ class Town:
             "" if ended.outcome is None else ended.outcome.name,
             ended.status,
             member,
-            self._is_unread(name, "" if member is None else member.address),
+            self._is_unread(name, set() if last is None else self.members.places(last.lease.backend)),
             ended.request_id.decode(),
             ended.queued_s > 0,
         )
@@ -164,13 +172,14 @@ class Town:
             f"ends {record.name}: {record.outcome or 'no backend'} {record.status}, {record.attempts} attempts",
         )
 
-    def _is_unread(self, name: str, backend: str) -> bool:
+    def _is_unread(self, name: str, places: set[str]) -> bool:
         """Whether nobody but the balancer keeps a request from going on."""
         host = f"10.0.0.{1 + int(name.partition('r')[0][1:])}"
         clients = [tape for tape in self.network.tapes.all if tape.name.startswith(f"client {host}:")]
         if not clients[-1].incoming.bytes:
             return False
-        backends = [tape.outgoing for tape in self.network.tapes.all if tape.name == f"backend {backend}"]
+        names = {f"backend {place}" for place in places}
+        backends = [tape.outgoing for tape in self.network.tapes.all if tape.name in names]
         now = self.clock.seconds()
         return not any(pipe.queued or (pipe.held_at[0] == now and pipe.held_at[1]) for pipe in backends)
 
@@ -197,16 +206,18 @@ class Town:
     def _live(self) -> None:
         rng = self.rng
         for client in self.clients:
-            self.clock.callLater(rng.uniform(0, 6.0), client.connect)
+            self.clock.callLater(rng.uniform(0, 6.0) * (8 if self.naming.on else 1), client.connect)
         if rng.random() < 0.3:
             self.clock.callLater(rng.uniform(0, 5.0), self._command, rng.choice([AdminState.DRAIN, AdminState.MAINT]))
         self.operator.begin(self)
+        if self.naming.on:
+            self.naming.live()
         self.network.asked = lambda: self.operator.hears(ASKED)
         for _ in range(30):
             self.clock.advance(5.0)
             if self._kernel is None:
                 self.network.look_at_buffers()
-            quiet = all(client.done for client in self.clients) and self.operator.over
+            quiet = all(client.done for client in self.clients) and self.operator.over and self.naming.over
             if self.clock.seconds() > START + 8.0 and quiet:
                 break
 
@@ -214,13 +225,20 @@ class Town:
         if not self.pool.backends:
             return
         name = self.rng.choice([*self.pool.backends])
-        self.cluster.command(name, admin)
+        if self.naming.on and self.rng.random() < 0.5:
+            name = BACKEND
+        self._tell(name, admin)
         if admin is not AdminState.READY:
             self.clock.callLater(self.rng.uniform(0, 4.0), self._command_ready, name)
 
+    def _tell(self, name: str, admin: AdminState) -> None:
+        if self.naming.on and name == BACKEND:
+            self.members.admin = admin
+        self.cluster.command(name, admin)
+
     def _command_ready(self, name: str) -> None:
-        if name in self.pool.backends:
-            self.cluster.command(name, AdminState.READY)
+        if name in self.pool.backends or (self.naming.on and name == BACKEND and self.closed is None):
+            self._tell(name, AdminState.READY)
 
     def close(self) -> None:
         """The end of the balancer, in the middle or at last."""

@@ -19,12 +19,17 @@ def said_good_bye(town: "Town") -> bool:
 
 
 def without_good_bye(out: bytes) -> bytes:
-    """What came out of a tunnel before its close frame, if there is one."""
+    """What came out of a tunnel before its close frame, if there is one, or the part of one that the kernel took before the
+    end.
+    """
     if out.endswith(GOOD_BYE):
         return out[:-4]
     mask, code = out[-6:-2], out[-2:]
     if out[-8:-6] == b"\x88\x82" and bytes(a ^ b for a, b in zip(mask, code, strict=False)) == GOOD_BYE[2:]:
         return out[:-8]
+    for length in range(min(len(out), 7), 0, -1):
+        if out[-length:][:2] in (b"\x88\x82"[:length], GOOD_BYE[:length]):
+            return out[:-length]
     return out
 
 
