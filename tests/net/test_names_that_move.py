@@ -492,6 +492,30 @@ def test_another_way_of_resolving_is_gone_by_at_once(town):
     assert house.members == before
 
 
+def test_another_family_is_another_server(town):
+    house = town("fd00::1", "10.0.0.1")
+    backends = servers(house, "fd00::1", "10.0.0.1")
+    ask(house)
+    house.apply(family="ipv4")
+    ask(house)
+    assert [asked(one) for one in backends.values()] == [1, 1]
+    assert not backends["fd00::1"].connections[0].open
+    assert said(house) == ["app:80 has changed: family auto -> ipv4"]
+
+
+def test_a_backend_that_gets_another_name_has_not_moved_but_is_another_one(build):
+    house = build("app:80", resolved={"app": ["10.0.0.1"], "new": ["10.0.0.2"]})
+    backends = servers(house, "10.0.0.1", "10.0.0.2")
+    ask(house)
+    house.cluster.update([BackendSpec("app:80", TcpAddress("new", 80))])
+    ask(house)
+    assert [asked(one) for one in backends.values()] == [1, 1]
+    assert said(house) == ["app:80 has changed: address app:80 -> new:80"]
+    house.network.name("new", "10.0.0.1")
+    house.wait(SOON)
+    assert said(house) == ["app:80 has changed: address 10.0.0.2 -> 10.0.0.1"]
+
+
 def test_of_those_that_were_asked_the_log_names_the_address(town):
     house = town("10.0.0.1", "10.0.0.2")
     servers(house, "10.0.0.2")

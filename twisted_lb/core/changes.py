@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from twisted_lb.core.address import Address, TcpAddress
 from twisted_lb.core.backend import Backend, BackendSpec
 from twisted_lb.core.events import BackendAdded, BackendChanged, BackendEjected, BackendRemoved, BackendReturned, Event
 from twisted_lb.core.lease import Lease
@@ -29,11 +30,17 @@ def membership_changes(
 def _difference(backend: Backend, spec: BackendSpec) -> str:
     """In what a backend differs from its new spec: `address a:1 -> b:1, weight 1 -> 2`."""
     parts = []
-    if backend.address != spec.address:
+    if str(backend.address) != str(spec.address):
         parts.append(f"address {backend.address} -> {spec.address}")
+    elif backend.address != spec.address:
+        parts.append(f"family {_family(backend.address)} -> {_family(spec.address)}")
     if backend.weight != spec.weight:
         parts.append(f"weight {backend.weight} -> {spec.weight}")
     return ", ".join(parts)
+
+
+def _family(address: Address) -> str:
+    return (address.family if isinstance(address, TcpAddress) else "") or "auto"
 
 
 def apply_outcome(

@@ -89,13 +89,13 @@ class _Member:
         if not self.absent:
             yield replace(self.spec, address=self.address)
         for host in self.absent:
-            yield replace(self.spec, name=self.endpoint(host), address=self._at(host))
+            yield replace(self.spec, name=self.endpoint(host), address=self._where(host))
 
     def endpoint(self, host: str) -> str:
         """What an endpoint is called."""
-        return f"{self.spec.name}@{self._at(host)}"
+        return f"{self.spec.name}@{self._where(host)}"
 
-    def _at(self, host: str) -> TcpAddress:
+    def _where(self, host: str) -> TcpAddress:
         assert isinstance(self.address, TcpAddress)
         return TcpAddress(host, self.address.port, name=self.address.host)
 
@@ -118,6 +118,7 @@ class Endpoints:
     def __init__(self) -> None:
         self.by: tuple[str, str] = ("", "")  # the pool's `resolve` and `family`
         self._configured: dict[str, _Member] = {}
+        self._at: dict[Address, list[_Member]] = {}
         self._admin: dict[str, AdminState] = {}
         self._present: dict[str, _Member] = {}  # what each member is, or is an endpoint of
 
@@ -140,27 +141,34 @@ class Endpoints:
             spreads = (spec.resolve or resolve) == AUTO and is_name(spec.address)
             configured[spec.name].go_by(spec, spreads=spreads)
         self._configured = configured
+        self._at = {}
+        for one in configured.values():
+            self._at.setdefault(one.address, []).append(one)
         self.by = resolve, family
         self._admin = {name: admin for name, admin in self._admin.items() if name in configured}
 
     @property
     def names(self) -> list[TcpAddress]:
         """The addresses whose names are to be resolved."""
-        addresses = [member.address for member in self._configured.values()]
-        return [address for address in addresses if isinstance(address, TcpAddress) and is_name(address)]
+        return [address for address in self._at if isinstance(address, TcpAddress) and is_name(address)]
 
     def hear(self, address: TcpAddress, hosts: Sequence[str]) -> bool:
         """Take the addresses of a name, the one in force first: a good answer, which has some. True if other members follow."""
-        heard = [member.hear(hosts) for member in self._configured.values() if member.address == address]
+        heard = [one.hear(hosts) for one in self._at.get(address, ())]
         return any(heard)
 
     def singles(self, address: TcpAddress) -> list[str]:
         """The members that are this name, and not an endpoint of it."""
-        return [name for name, one in self._configured.items() if one.address == address and not one.absent]
+        return [one.spec.name for one in self._at.get(address, ()) if not one.absent]
 
     def sole(self, address: TcpAddress) -> str:
         """The address that is left of a name which was spread and is one backend again; else empty."""
-        return next((one.sole for one in self._configured.values() if one.address == address and not one.absent), "")
+        return next((one.sole for one in self._at.get(address, ()) if not one.absent), "")
+
+    def address_of(self, name: str) -> Address | None:
+        """Where a configured backend is, as it is configured; None for other names."""
+        one = self._configured.get(name)
+        return None if one is None else one.address
 
     def name_of(self, member: str) -> TcpAddress | None:
         """The address whose name leads to a member; None where nothing was resolved for it."""

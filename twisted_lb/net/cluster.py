@@ -92,18 +92,22 @@ class Cluster(Keeper):
         """Replace the members by these and what their names mean; see `Pool.update`, `Endpoints`. New backends are checked and
         used; those that are gone get no more requests, and idle connections to them are closed.
         """
-        specs, rules, now = list(backends), self.upstream_rules, self.clock.read() if now is None else now
-        self._endpoints.configure(specs, resolve=rules.resolve, family=rules.family)
+        specs, rules, endpoints = list(backends), self.upstream_rules, self._endpoints
+        now = self.clock.read() if now is None else now
+        before = {name: endpoints.address_of(name) for name in self._places}
+        endpoints.configure(specs, resolve=rules.resolve, family=rules.family)
+        self._places = {n: place for n, place in self._places.items() if endpoints.address_of(n) == before[n]}
         self._specs = specs
         self._updating = True
-        self.runtime.names.watch(self, self._endpoints.names)
+        self.runtime.names.watch(self, endpoints.names)
         self._updating = False
         self._regroup(now)
 
     def _regroup(self, now: float) -> None:
         """Tell pool, connections and checks who the members are."""
         members, succession = self._endpoints.members()
-        self._places = {name: place for name, place in self._places.items() if any(name == one.name for one in members)}
+        present = {one.name for one in members}
+        self._places = {name: place for name, place in self._places.items() if name in present}
         self.pool.update(members, now, succession)
         if self.checks is not None:
             self.checks.update((one.name, one.address) for one in members)
