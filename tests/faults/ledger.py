@@ -250,6 +250,12 @@ class Generations:
             if begins.at <= last and first < end:
                 yield config
 
+    def since(self, when: float, at: int) -> list[LoadBalancerConfig]:
+        """Those that were in force at some moment from this time on until then."""
+        ends = [moment.when for moment, _ in self.all[1:]]
+        spans = zip(self.all, [*ends, float("inf")], strict=True)
+        return [config for (begins, config), end in spans if begins.at <= at and end >= when]
+
 
 @dataclass
 class Record:

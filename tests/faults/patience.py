@@ -38,10 +38,11 @@ class Patience:
     def _judge_connect(self, name: str, attempt: Attempt) -> None:
         if attempt.dialled is None:
             return
-        (settings,) = self._town.generations.between(attempt.at, attempt.at)
-        most = settings.timeouts.connect_s
+        generations = self._town.generations
+        in_force = list(generations.between(attempt.at, attempt.at))
         if self._town.naming.on:  # it was begun a moment before
-            most = max(settings.timeouts.connect_s for settings in self._oracle.settings(name))
+            in_force = generations.since(attempt.dialled.claimed_at, attempt.at)
+        most = max(settings.timeouts.connect_s for settings in in_force)
         if attempt.dialled.timeout_s > most + ROUNDED_S:
             self.complain(f"{name}: a connect may take {attempt.dialled.timeout_s} s, {most} is set")
 
