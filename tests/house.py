@@ -1,5 +1,6 @@
 """A balancer on a network in memory, with what a test mostly wants of it: its peers, and another configuration while it runs."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from twisted_lb.config import LoadBalancerConfig
@@ -14,14 +15,24 @@ GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 class House:
     """A balancer in front of `names`, where nobody answers until `backend` puts somebody there; nobody checks, or waits for one.
 
-    With this seed the first of two is asked first. Tables of options are added to: `limits={"head_bytes": 300}`.
+    With this seed the first of two is asked first. Tables of options are added to: `limits={"head_bytes": 300}`. `resolved`
+    are the addresses of host names, which are answered after `resolve_s`.
     """
 
     def __init__(
-        self, *names: str, seed: int = 2, observers: tuple[Observer, ...] | None = None, **options: Any
+        self,
+        *names: Any,
+        seed: int = 2,
+        observers: tuple[Observer, ...] | None = None,
+        resolved: Mapping[str, Sequence[str]] | None = None,
+        resolve_s: float = 0.0,
+        **options: Any,
     ) -> None:
         self.clock = HeapClock(1000.0)
         self.network = MemoryNetwork(self.clock)
+        self.network.resolver.delay_s = resolve_s
+        for name, hosts in (resolved or {}).items():
+            self.network.name(name, *hosts)
         self._options: dict[str, Any] = {
             "backends": list(names or ("a:80",)),
             "health_check": {"interval_s": 0.0},

@@ -302,6 +302,22 @@ def test_a_new_address_is_asked_instead_and_what_the_old_one_says_is_not_heard()
     assert set(round_.heard) == {("a", True, "fine")}
 
 
+def test_who_is_another_server_now_is_asked_at_once_and_what_the_old_one_says_is_not_heard():
+    round_ = Round("a", interval_s=60.0)
+    answer: Deferred = Deferred()
+    round_.probe.answers["a"] = answer
+    round_.clock.advance(1)
+    round_.probe.answers["a"] = GOOD
+    round_.checks.check_anew("a")
+    round_.checks.check_anew("nobody")
+    round_.clock.advance(0.1)
+    answer.callback(ProbeResult(False, "old"))
+    assert round_.heard == [("a", True, "fine")]
+    round_.clock.advance(100)
+    assert len(round_.probe.asked["a"]) in (3, 4)
+    round_.checks.stop()
+
+
 def test_after_a_stop_nothing_is_left_and_late_results_are_not_told():
     round_ = Round("a", "b", "c", interval_s=1.0)
     answer: Deferred = Deferred()

@@ -34,6 +34,8 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("backends", ["a.invalid:1", "b.invalid:2,weight=7"], lambda p: [(b.name, b.weight) for b in p.pool.backends],
      [("a.invalid:1", 1), ("b.invalid:2", 7)]),
     ("policy", "rand", lambda p: p.pool.policy, POLICIES["rand"]),
+    ("resolve", "first", lambda p: p.upstream.resolve, None),
+    ("family", "ipv6", lambda p: p.upstream.family, None),
     ("upgrades", ["chess"], lambda p: p.route.upgrades, {b"chess"}),
     ("client_half_close", "finish", lambda p: p.client.finish_half_closed, True),
     ("error_pages", {"503": __file__}, lambda p: (list(p.client.pages), list(p.route.pages)), ([503], [503])),

@@ -195,7 +195,14 @@ class FakeDial:
         self.fail: dict[str, Outcome] = {}
         self.dialled: list[str] = []
 
-    def dial(self, address: Address, protocol: Any, timeout_s: float, failed: Callable[[Outcome, str], None]) -> Any:
+    def dial(
+        self,
+        address: Address,
+        protocol: Any,
+        timeout_s: float,
+        failed: Callable[[Outcome, str], None],
+        port: int = 0,
+    ) -> Any:
         name = str(address)
         self.dialled.append(name)
         attempt = FakeAttempt()

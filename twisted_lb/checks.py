@@ -74,6 +74,16 @@ class Checks:
         if loop is not None:
             loop.hurry()
 
+    def check_anew(self, name: str) -> None:
+        """Probe this backend at once, whatever is under way: its name leads to another server, and what the old one says
+        is not heard any more.
+        """
+        loop = self._loops.get(name)
+        if loop is not None:
+            loop.stop()
+            loop = self._loops[name] = _Loop(self, name, loop.address)
+            loop.start(_AT_ONCE_S)
+
     def watch_closely(self, names: Iterable[str], *, awaited: bool) -> None:
         """Probe these backends, which are out, more often from now on, and no others; `awaited`: requests wait for them."""
         before, was_awaited = self._out, self._awaited

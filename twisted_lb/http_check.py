@@ -58,7 +58,7 @@ class HttpCheck:
     def _host(self, address: Address) -> bytes:
         if self._question.host:
             return self._question.host
-        return str(address).encode("ascii") if isinstance(address, TcpAddress) else b"localhost"
+        return address.authority.encode("ascii") if isinstance(address, TcpAddress) else b"localhost"
 
 
 def _lines(question: HttpQuestion, agent: str) -> list[bytes]:

@@ -204,6 +204,8 @@ def _pool(config: LoadBalancerConfig) -> PoolPlan:
             max_age_s=upstream.max_age_s,
             reuse_unsafe_within_s=upstream.reuse_unsafe_within_s,
             reuse_always=upstream.reuse == "always",
+            resolve=config.resolve,
+            family=config.family,
         ),
         checks=_checks(check) if check.enabled else None,
     )

@@ -1,12 +1,13 @@
 """Probes: one question to one backend, and what its answer means. When it is asked is the business of `checks.py`."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from twisted_lb.core.address import Address
+from twisted_lb.core.address import Address, TcpAddress
 from twisted_lb.core.outcome import CONSEQUENCE, Outcome
 from twisted_lb.net.deadlines import Deadline, Deadlines
 from twisted_lb.net.dialer import Attempt, Dial
@@ -115,13 +116,17 @@ class NetworkProbe:
 
     def ask(self, address: Address, timeout_s: float) -> Deferred[ProbeResult]:
         """See Probe."""
+        port = 0
+        base = address
+        if isinstance(address, TcpAddress) and address.traffic_port:
+            port, base = address.port, dataclasses.replace(address, port=address.traffic_port, traffic_port=0)
         before = self._reading.get(address)
         if before is not None:
             before.close()
         asking = _Asking(self, address)
         self._open[asking] = None
         self._deadlines.arm(asking.deadline, self._seconds() + timeout_s)
-        asking.attempt = self._dial.dial(address, asking, timeout_s, asking.failed)
+        asking.attempt = self._dial.dial(base, asking, timeout_s, asking.failed, port)
         return asking.told
 
     def close(self) -> None:

@@ -152,6 +152,7 @@ class LoadBalancerService(MultiService):
             runtime.time.seconds,
             start_s=self.config.ready_start_s,
             requires=self.config.ready_requires,
+            unresolved=lambda: [name for cluster in plane.clusters.values() for name in cluster.unresolved],
         )
         for one in opened.of(STATUS):
             self._serve_status(plane, one)

@@ -18,8 +18,8 @@ def ready(house, *others, start_s: float = 5.0, requires: tuple[str, ...] = ()) 
 
 @pytest.fixture
 def checked(build):
-    def one(*names: str):
-        return build(*names, health_check={"interval_s": 1.0, "fall": 1, "rise": 1})
+    def one(*names: str, **options):
+        return build(*names, health_check={"interval_s": 1.0, "fall": 1, "rise": 1}, **options)
 
     return one
 
@@ -111,3 +111,28 @@ def test_leaving_it_is_not_ready(build):
     one = ready(build())
     one.leaving = True
     assert one.verdict() == (False, "not ready: stopping\n")
+
+
+def test_names_are_waited_for_until_they_were_looked_up_once(build):
+    house = build(
+        "app:80", "db:80", "nowhere:80", resolved={"app": ["10.0.0.1", "10.0.0.2"], "nowhere": []}, resolve_s=1
+    )
+    one = Readiness(
+        lambda: {"default": house.pool}, house.clock.seconds, start_s=5.0, unresolved=lambda: house.cluster.unresolved
+    )
+    assert one.verdict() == (False, "not ready: starting, no answer yet for the name app, nowhere\n")
+    house.wait(1)
+    assert one.verdict() == (True, "ready\n")
+
+
+def test_then_the_first_checks_of_what_they_mean_are(checked):
+    house = checked("app:80", resolved={"app": ["10.0.0.1", "10.0.0.2"]}, resolve_s=0.5)
+    for host in ("10.0.0.1", "10.0.0.2"):
+        house.backend(f"{host}:80", UP)
+    one = Readiness(
+        lambda: {"default": house.pool}, house.clock.seconds, start_s=5.0, unresolved=lambda: house.cluster.unresolved
+    )
+    house.wait(0.5)
+    assert "no check yet of app:80@10.0.0.1:80, app:80@10.0.0.2:80" in one.verdict().text
+    house.wait(1.5)
+    assert one.verdict() == (True, "ready\n")

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from twisted_lb.config import HealthCheckConfig, ListenConfig, LoadBalancerConfig
 from twisted_lb.config.load import from_flags, load_toml, sibling_from_flags
 from twisted_lb.config.reference import reference
+from twisted_lb.core.address import TcpAddress
 from twisted_lb.core.backend import BackendSpec
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.errors import ConfigError
@@ -171,6 +172,21 @@ def test_flags_win_over_the_file_and_the_rest_of_it_stays(tmp_path: Path) -> Non
         ("[[backends]]\nweight = 1", "lb.toml: backends.0.address: is missing"),
         ('[[backends]]\naddress = "a:80"\nweight = -1', "lb.toml: backends.0.weight: "),
         ('[[backends]]\naddress = "a:80"\nport = 1', "lb.toml: backends.0.port: unknown key"),
+        ('backends = ["a:80"]\nresolve = "all"', "lb.toml: resolve: should be 'auto' or 'first'"),
+        ('backends = ["a:80"]\nfamily = "inet"', "lb.toml: family: should be 'auto', 'ipv4' or 'ipv6'"),
+        ('[[backends]]\naddress = "a:80"\nresolve = "all"', "lb.toml: backends.0.resolve: should be 'auto' or 'first'"),
+        (
+            '[[backends]]\naddress = "1.2.3.4:80"\nresolve = "first"',
+            "lb.toml: backends.0: resolve is for host names, and 1.2.3.4:80 has none",
+        ),
+        (
+            '[[backends]]\naddress = "[::1]:80"\nfamily = "ipv6"',
+            "lb.toml: backends.0: family is for host names, and [::1]:80 has none",
+        ),
+        (
+            '[[backends]]\naddress = "unix:/a"\nfamily = "ipv4"',
+            "lb.toml: backends.0: family is for host names, and unix:/a has none",
+        ),
         (
             'backends = [{address = "a:80", name = "x"}, {address = "b:80", name = "x"}]',
             "lb.toml: backends: the name x is there twice",
@@ -229,6 +245,11 @@ def test_a_wrong_file_is_named_with_its_place(tmp_path: Path, text: str, said: s
     refused = refusal({}, written(tmp_path, text))
     assert said in refused
     assert "\n" not in refused
+
+
+def test_a_table_says_what_is_made_of_its_name(tmp_path: Path) -> None:
+    file = written(tmp_path, '[[backends]]\naddress = "a:80"\nresolve = "first"\nfamily = "ipv6"')
+    assert load_toml(file).backends == (BackendSpec("a:80", TcpAddress("a", 80), resolve="first", family="ipv6"),)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ class Backends:
         self._members = town.members
         for dialled in town.network.dials:
             if dialled.tape is None:
-                member = self._members.at(dialled.address, dialled.at)
+                member = self._members.asked(dialled)
                 attempt = Attempt(dialled.at, dialled.when, dialled.address, member, dialled, None, 0, None, None)
                 self._add(dialled.wanted_by, attempt)
             else:
@@ -81,7 +81,7 @@ class Backends:
             entry = dialled.tape.entry_of(PUT, request.begins_at)
             assert entry is not None
             at, when = entry.at, entry.when
-        member = self._members.at(dialled.address, dialled.at)
+        member = self._members.asked(dialled)
         first = dialled if not index else None
         return Attempt(at, when, dialled.address, member, first, dialled.tape, index, request, answer)
 

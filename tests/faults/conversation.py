@@ -269,6 +269,8 @@ class Conversation:
             return
         attempts = self._oracle.backends.attempts.get(name, [])
         asked_last = {attempts[-1].backend if attempts else "", record.member.address if record.member else ""}
+        if attempts and self._town.naming.on:
+            asked_last = {attempts[-1].backend}  # the same backend may be somewhere else by now
         if asked_last != {server.address}:
             self.complain(f"{name} got {nonce}, which is not from who was asked last")
             return

@@ -14,6 +14,7 @@ def happenings(town: Town) -> Counter[str]:
         {
             **{f"the operator {what}": count for what, count in town.operator.done.items()},
             **_members(town),
+            "an endpoint is back": town.members.back,
             **_settings(town),
             **_stop(town),
             **_time(town),

@@ -2,11 +2,12 @@
 says of itself.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from faults.tape import Tape, TownNetwork
+from faults.naming import BACKEND
+from faults.tape import Dialled, Tape, TownNetwork
 
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
@@ -53,6 +54,9 @@ class Members:
         self.all: list[Member] = []
         self.now: dict[str, Member] = {}  # by name
         self.complaints: list[str] = []
+        self.admin = AdminState.READY  # what is wanted of the name that they all have, where they have one
+        self.back = 0  # how many endpoints came back
+        self._away: dict[str, Member] = {}
         self._network = network
         self._pool = pool
 
@@ -83,6 +87,62 @@ class Members:
                 self._come(spec, moment, AdminState.READY if replaced is None else replaced[0].record.admin)
         self.now = {spec.name: self.now[spec.name] for spec in specs}
 
+    def stay(self, tell: Callable[[], None]) -> None:
+        """Have whom there is, though the balancer is told something."""
+        self.rename([member.spec for member in self.now.values()], tell, {})
+
+    def rename(
+        self, specs: Sequence[BackendSpec], tell: Callable[[], None], origins: Mapping[str, tuple[str, str]]
+    ) -> None:
+        """Have just these from now on, since the name of them all means them; `tell` lets the balancer hear it. `origins`: how
+        new members begin, and as whom; others that were there before are the same.
+        """
+        moment = self._moment()
+        policy = self._pool.policy
+        before = {name: (member, _facts(member.record)) for name, member in self.now.items()}
+        wanted = {spec.name: spec for spec in specs}
+        gone = [m for name, m in before.items() if name not in wanted or wanted[name].address != m[0].spec.address]
+        for member, _ in gone:
+            self._go(member, moment)
+        tell()
+        if sorted(self._pool.backends) != sorted(wanted):
+            self.complaints.append(f"names mean {list(wanted)}, there are {list(self._pool.backends)}")
+            return
+        for spec in specs:
+            if spec.name in self.now:
+                self._stay(spec, before[spec.name][1], same_policy=self._pool.policy is policy)
+            else:
+                how, origin = origins.get(spec.name, ("", ""))
+                self._join(spec, moment, how, before.get(origin))
+        heirs = {origin for how, origin in origins.values() if how == "inherits"}
+        for member, _ in gone:
+            if member.spec.name != BACKEND and member.spec.name not in heirs:
+                self._away[member.spec.name] = member
+
+    def _join(
+        self, spec: BackendSpec, moment: Moment, how: str, origin: tuple[Member, tuple[object, ...]] | None
+    ) -> None:
+        """Somebody joins: with the record that it had, with what is known of whom it follows, or as new."""
+        away = self._away.pop(spec.name, None) if how != "inherits" else None
+        record = self._pool.backends[spec.name]
+        member = Member(spec, record, moment)
+        self.back += away is not None
+        if how == "moves" or away is not None:
+            same = away.record if away is not None else origin[0].record if origin is not None else None
+            if record is not same:
+                self.complaints.append(f"{member} {how or 'is back'} and has another record")
+        elif how == "inherits" and origin is not None:
+            if any(record is one.record for one in self.all):
+                self.complaints.append(f"{member} has the record of somebody else")
+            known = [_facts(record)[at] for at in INHERITED]
+            if known != [origin[1][at] for at in INHERITED]:
+                self.complaints.append(f"{member} follows {origin[0]} and begins with {known}")
+        else:
+            self._come(spec, moment, self.admin)
+            return
+        self.now[spec.name] = member
+        self.all.append(member)
+
     def _moment(self) -> Moment:
         return Moment(self._network.tapes.tick(), self._network.clock.seconds())
 
@@ -107,7 +167,7 @@ class Members:
         self._compare(spec, record)
 
     def _compare(self, spec: BackendSpec, record: Backend) -> None:
-        if (record.address, record.weight) != (spec.address, spec.weight):
+        if spec.name != BACKEND and (record.address, record.weight) != (spec.address, spec.weight):
             self.complaints.append(f"{record} is at {record.address} with {record.weight}, wanted is {spec}")
 
     def _go(self, member: Member, moment: Moment) -> None:
@@ -115,7 +175,8 @@ class Members:
         member.until = moment
         for dialled in self._network.dials:
             tape, upstream = dialled.tape, dialled.upstream
-            if tape is not None and dialled.address == member.address and dialled.at >= member.since.at:
+            mine = dialled.address == member.address and dialled.at >= member.since.at
+            if tape is not None and mine and self.asked(dialled) is member:
                 used = upstream.requester is not None or upstream.waiter is not None
                 member.begun[tape] = upstream.requests + used
                 if used or (tape.end is not None and tape.end.unsent):
@@ -127,8 +188,28 @@ class Members:
         """Who was at this address then."""
         return next((member for member in self.all if member.address == address and member.there(at)), None)
 
+    def asked(self, dialled: Dialled) -> Member | None:
+        """Who was meant: the backend for which it was dialled, wherever its name led."""
+        mine = [member for member in self.all if member.record is dialled.upstream.backend]
+        here = [member for member in mine if member.address == dialled.address]
+        there = [member for member in here if member.there(dialled.at)]
+        return (there or here[-1:] or mine[-1:] or [None])[0]
+
     def of(self, record: Backend) -> Member:
-        return next(member for member in self.all if member.record is record)
+        """Whose record it is, the last one where a name has moved."""
+        return next(member for member in reversed(self.all) if member.record is record)
+
+    def places(self, record: Backend) -> set[str]:
+        """Where a backend has ever been."""
+        return {member.address for member in self.all if member.record is record}
+
+    def place(self, record: Backend) -> str:
+        """Where a backend is; the one that a name leads to is not where its address says."""
+        return next((one.address for one in self.now.values() if one.record is record), str(record.address))
+
+
+# Of the facts below: admin, health, and whether it is ejected.
+INHERITED = (1, 6, 9)
 
 
 def _facts(record: Backend) -> tuple[object, ...]:
@@ -144,6 +225,7 @@ def _facts(record: Backend) -> tuple[object, ...]:
         (health.up, health.known),
         (ejection.active, ejection.due, ejection.on_trial, ejection.until),
         record.usable,
+        ejection.active,
         record.load,
     )
 
@@ -167,6 +249,12 @@ class Generations:
         for (begins, config), end in zip(self.all, [*ends, float("inf")], strict=True):
             if begins.at <= last and first < end:
                 yield config
+
+    def since(self, when: float, at: int) -> list[LoadBalancerConfig]:
+        """Those that were in force at some moment from this time on until then."""
+        ends = [moment.when for moment, _ in self.all[1:]]
+        spans = zip(self.all, [*ends, float("inf")], strict=True)
+        return [config for (begins, config), end in spans if begins.at <= at and end >= when]
 
 
 @dataclass

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from faults.attempts import Attempt
 from faults.climate import CHECK_INTERVAL_S, CHECK_TIMEOUT_S
 from faults.ledger import Member
+from faults.naming import LONGEST_ANSWER_S
 from faults.reader import UNTIL_CLOSE
 from faults.tape import HEARD_FIN, HEARD_RST, PUT, SAID_FIN, SAID_RST, TOOK, Tape
 
@@ -17,6 +18,7 @@ AT_ONCE_S = 0.001
 # The first check of a backend comes within a second, the next ones after the interval and a tenth of it at most, and a
 # deadline may be a tick late.
 FIRST_CHECK_S = 1.0 + AT_ONCE_S
+LOOKED_UP_S = 5.0 + LONGEST_ANSWER_S + 0.5
 NEXT_CHECK_S = max(CHECK_INTERVAL_S * 1.1, CHECK_TIMEOUT_S) + 0.11
 
 
@@ -36,10 +38,12 @@ class Membership:
             for attempt in attempts:
                 self._judge_attempt(name, attempt)
         for dialled in self._town.network.dials:
-            member = self._town.members.at(dialled.address, dialled.at)
+            member = self._town.members.asked(dialled)
             if member is not None and member.until is not None and dialled.tape is not None:
                 self._judge_left(member, dialled.tape)
         self._judge_checks()
+        if self._town.naming.on:
+            self._judge_names()
 
     # Requests.
 
@@ -50,6 +54,8 @@ class Membership:
             return
         # What was given to a connection before may leave later.
         begun = member.begun.get(attempt.tape, 1) if attempt.tape is not None else 1
+        if self._town.naming.on and attempt.dialled is not None and member.until is not None:
+            begun += attempt.dialled.claimed_at <= member.until.when  # it is dialled a moment after the claim
         if member.until is not None and attempt.at > member.until.at and attempt.index >= begun:
             self.complain(f"{name}: {member} was asked when it was gone")
 
@@ -86,7 +92,14 @@ class Membership:
         assert heard is not None
         return max(sent.when, heard.when)
 
-    # Checks.
+    # Names, and checks.
+
+    def _judge_names(self) -> None:
+        """A name is looked up every five seconds, whether anybody connects or not."""
+        assert self._town.closed is not None
+        for before, after in pairwise([*self._town.network.resolver.asked_at, self._town.closed.when]):
+            if after - before - self._town.process.lost_s(before, after) > LOOKED_UP_S:
+                self.complain(f"the name was not looked up between {before} and {after}")
 
     def _judge_checks(self) -> None:
         if not self._town.checked:

@@ -195,8 +195,8 @@ MUTATIONS = (
     once(
         "a closed kept connection is paid for by the budget",
         "Attempts.again",
-        "if outcome is _STALE and self.retries.more_attempts:",
-        "if False:",
+        "(outcome is _STALE or outcome is _UNPROCESSED) and",
+        "outcome is _UNPROCESSED and",
     ),
     once(
         "a client's first POST is risked on a kept connection",
@@ -225,6 +225,30 @@ MUTATIONS = (
         "Pool._adopt",
         "if backend is None or backend.address != spec.address:",
         "if backend is None:",
+    ),
+    once(
+        "idle connections to where a name has led stay open",
+        "Cluster._place",
+        "self._close_kept(backend)",
+    ),
+    once(
+        "a connection to where a name has led is kept after its answer",
+        "Cluster._place",
+        "upstream.opened_at = -NEVER",
+    ),
+    once("checks of a name that has moved wait for their turn", "Cluster._place", "self.checks.check_anew(name)"),
+    once("a name is looked up only for who connects", "Cluster.tick", "self.runtime.names.refresh()"),
+    once("an address that is missing in one answer leaves", "LEAVES_AFTER", "3", "1"),
+    once(
+        "an endpoint that is back is a new one",
+        "Pool._begin",
+        "self._resting.take(spec) if heir_of is None else None",
+        "None",
+    ),
+    once(
+        "who was alone at an address begins anew as its endpoint",
+        "Pool._begin",
+        "record.inherit(heir_of, now, checked=self.settings.checked)",
     ),
     once("new connection settings are not heeded", "Cluster.configure", "self.upstream_rules = rules"),
     once(

@@ -186,6 +186,9 @@ class Operator:
         generation = other_settings(self._settings_rng, town.generations.now)
         self._did("changes settings")
         town.generations.add(town.moment(), generation)
+        if town.naming.on:
+            town.members.stay(partial(self._apply, backends=self._planned))
+            return
         specs = [member.spec for member in town.members.now.values()]
         backends = self._planned if not specs or self._settings_rng.random() < 0.5 else tuple(specs)
         town.members.change(specs, partial(self._apply, backends=backends))

@@ -155,6 +155,8 @@ class Oracle:
         if not self.town.checked:
             return  # then a request tries whether somebody is back
         usable = self.usable(attempt.at)
+        if attempt.dialled is not None and self.town.naming.on:
+            usable |= self.usable_since(attempt.dialled.claimed_at, attempt.at)
         if attempt.dialled is not None and attempt.backend not in usable:
             self.complain(f"{name}: {attempt.backend} was asked, usable were {set(usable)}")
 
@@ -172,12 +174,18 @@ class Oracle:
             first < change.at <= last and not change.usable for change in self.town.changes
         )
 
+    def usable_since(self, when: float, at: int) -> frozenset[str]:
+        """Who was usable at any moment from this one on: a name is asked for between a claim and its connect."""
+        usable = [change.usable for change in self.town.changes if change.when >= when and change.at <= at]
+        before = [change.usable for change in self.town.changes if change.when < when]
+        return frozenset().union(*usable, *before[-1:])
+
     # Outcomes.
 
     def allowed(self, name: str, attempt: Attempt, began: float) -> set[str]:
         """How an attempt may have ended by what the balancer saw of its backend; what the client did comes on top."""
         if attempt.dialled is not None and attempt.dialled.failed:
-            return {attempt.dialled.failed}
+            return {attempt.dialled.failed, *attempt.dialled.earlier}
         if attempt.tape is None:
             return set()
         tape, answer = attempt.tape, attempt.answer
@@ -217,22 +225,25 @@ class Oracle:
     def _went_down(self, attempt: Attempt, until: float) -> bool:
         """Whether checks took its backend out while it waited there for an answer."""
         return any(
-            address == attempt.backend and attempt.when < moment.when <= until for moment, address in self.town.downs
+            attempt.backend in places and attempt.when < moment.when <= until for moment, places in self.town.downs
         )
 
     def _count_outcomes(self) -> None:
         """The counters of the backends say the same as the ends of the exchanges and the tapes."""
-        for member in self.town.members.all:
+        # One backend is several members where its name moves, or where it went and came back.
+        for member in {id(one.record): one for one in self.town.members.all}.values():
             counts = Counter({o.name: n for o, n in zip(Outcome, member.record.outcomes, strict=True) if n})
             earlier: list[set[str]] = []
             for name, record in self.records.items():
                 attempts = self.backends.attempts.get(name, [])
-                if record.member is member:
+                if record.member is not None and record.member.record is member.record:
                     counts[record.outcome] -= 1
                 earlier += [
                     self.allowed(name, attempt, attempts[0].when) & self._retryable(name)
                     for attempt in attempts[: record.attempts - 1]
-                    if attempt.member is member and attempt is not attempts[-1]
+                    if attempt.member is not None
+                    and attempt.member.record is member.record
+                    and attempt is not attempts[-1]
                 ]
             missing = sum(counts.values()) - len(earlier)
             seen = sum(len(self.backends.attempts.get(name, [])) for name in self.records)
@@ -256,7 +267,10 @@ class Oracle:
                 return frozenset()
             if record.when - attempts[0].when >= settings.timeouts.response_head_s - 2 * TICK_S:
                 return frozenset()
-        tried = {attempt.backend for attempt in attempts if attempt.member and attempt.member.there(record.at)}
+        asked = [attempt.member for attempt in attempts if attempt.member is not None]
+        tried = {member.address for member in asked if member.there(record.at)}
+        # Where its name has moved it is still the same backend.
+        tried |= {one.address for one in self.town.members.all if any(one.record is member.record for member in asked)}
         return self.usable(record.at) - tried
 
 

@@ -45,11 +45,13 @@ class Patience:
     def _judge_connect(self, name: str, attempt: Attempt) -> None:
         if attempt.dialled is None:
             return
-        (settings,) = self._town.generations.between(attempt.at, attempt.at)
-        if attempt.dialled.timeout_s > settings.timeouts.connect_s + ROUNDED_S:
-            self.complain(
-                f"{name}: a connect may take {attempt.dialled.timeout_s} s, {settings.timeouts.connect_s} is set"
-            )
+        generations = self._town.generations
+        in_force = list(generations.between(attempt.at, attempt.at))
+        if self._town.naming.on:  # it was begun a moment before
+            in_force = generations.since(attempt.dialled.claimed_at, attempt.at)
+        most = max(settings.timeouts.connect_s for settings in in_force)
+        if attempt.dialled.timeout_s > most + ROUNDED_S:
+            self.complain(f"{name}: a connect may take {attempt.dialled.timeout_s} s, {most} is set")
 
     def _judge_use(self, name: str, attempt: Attempt) -> None:
         """Whether a connection is used again as often as it may be, and only where any are kept."""

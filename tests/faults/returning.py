@@ -47,9 +47,9 @@ class Returning:
         for dialled in (*self._town.network.dials, *self._town.network.checked):
             if dialled.failed != dialled.meant:
                 self.complain(f"{dialled.address}: a connect that is {dialled.meant} is taken for {dialled.failed}")
-        for moment, address, outcome in self._town.ejections:
-            if outcome not in EJECTS or not self._failed_then(moment.when, address):
-                self.complain(f"{address} is ejected for {outcome} at {moment.when}")
+        for moment, places, outcome in self._town.ejections:
+            if outcome not in EJECTS or not any(self._failed_then(moment.when, place) for place in places):
+                self.complain(f"{', '.join(sorted(places))} is ejected for {outcome} at {moment.when}")
         for member, dials in self._dials.items():
             if self._town.checked:
                 self._judge_checked(member, dials)

@@ -7,6 +7,7 @@ from typing import Any
 
 from faults.connects import STAYS_FULL, Connects
 from faults.kernel import Kernel, MemorySocket
+from faults.naming import TownResolver
 from faults.timing import Process
 from twisted.internet.address import IPv4Address
 
@@ -165,6 +166,9 @@ class Dialled:
         self.timeout_s = timeout_s
         self.upstream = upstream
         self.wanted_by = upstream.waiter.head.target.decode().removeprefix("/r/")
+        assert upstream.waiter.attempts.current is not None
+        self.claimed_at = upstream.waiter.attempts.current.lease.opened_at
+        self.earlier: set[str] = set()  # how it failed at other addresses of the same name
         self.failed: str = ""
         self.failed_at: int | None = None
         self.failed_when = 0.0
@@ -235,6 +239,7 @@ class TownNetwork(MemoryNetwork):
         hear: Callable[[Tape, Entry], None] | None,
     ) -> None:
         super().__init__(clock, faults=faults)
+        self.resolver: TownResolver = TownResolver(clock)  # type: ignore[misc]
         self.rng = rng
         self.kernel: Kernel | None = None
         self.web = False  # whether clients come to twisted.web, and not to us
@@ -254,11 +259,12 @@ class TownNetwork(MemoryNetwork):
         assert self.faults is not None
         return TapedPipe(self.clock, self.capacity_bytes, self.rng, lambda: self.faults.chances)  # type: ignore[union-attr]
 
-    def dial(self, address: Address, protocol: StreamProtocol, timeout_s: float, failed: Failed) -> Any:
+    def dial(self, address: Address, protocol: StreamProtocol, timeout_s: float, failed: Failed, port: int = 0) -> Any:
         dialled: Dialled | Check
         upstream = protocol.protocol if isinstance(protocol, Foreign) else protocol
         if isinstance(upstream, Upstream):
             dialled = Dialled(self.tapes.tick(), self.clock.seconds(), str(address), timeout_s, upstream)
+            self._supersede(dialled)
             self.dials.append(dialled)
             self.asked()
         else:
@@ -278,7 +284,14 @@ class TownNetwork(MemoryNetwork):
             failed(outcome, detail)
 
         self._dials_of[id(protocol)] = dialled
-        return super().dial(address, protocol, timeout_s, told)
+        return super().dial(address, protocol, timeout_s, told, port)
+
+    def _supersede(self, dialled: Dialled) -> None:
+        """The addresses of one name are tried within one attempt: the last one stands for it."""
+        before = next((one for one in reversed(self.dials) if one.upstream is dialled.upstream), None)
+        if before is not None:
+            self.dials.remove(before)
+            dialled.earlier = before.earlier | {before.failed}
 
     def _try(self, attempt: Any, address: Address, protocol: StreamProtocol, timeout_s: float) -> None:
         if not attempt.over and self.connects.meets_full_backlog():

@@ -30,6 +30,13 @@ AT_LEAST = {
     "somebody who comes back is asked": 15,
     "somebody goes who serves": 12,
     "somebody goes with idle connections": 8,
+    # Names move.
+    "the operator lets the name mean somebody else": 160,
+    "the operator sees the name go from 1 to 1": 20,
+    "the operator sees the name go from 1 to 2": 6,
+    "the operator sees the name go from 2 to 1": 6,
+    "the operator sees the name go from 2 to 2": 26,
+    "an endpoint is back": 8,
     # Other settings.
     "the operator changes settings": 60,
     "settings change while a request runs": 30,

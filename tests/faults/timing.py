@@ -19,9 +19,11 @@ from twisted.internet.base import DelayedCall
 
 from twisted_lb.net import over_reactor
 from twisted_lb.net.clock import Clock
+from twisted_lb.net.names import Names
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.timers import MonotonicTimers
-from twisted_lb.testing import HeapClock
+from twisted_lb.testing import HeapClock, MemoryNetwork
+from twisted_lb.testing.names import NamedDial
 
 HOUR_S = 3600.0
 # After a pause of more than a second what has come meanwhile is read before anything expires.
@@ -147,15 +149,20 @@ def production_runtime(kind: str, reactor: Reactor, clock: HeapClock, wall: Wall
     return runtime
 
 
-def with_dial(runtime: Runtime, wall: WallClock, seed: int, dial: Any = None) -> Runtime:
+def with_dial(runtime: Runtime, wall: WallClock, seed: int, network: MemoryNetwork | None = None) -> Runtime:
     """The same, with this wall clock and seed, and, if given, with a way to the network."""
+    names, dial = runtime.names, runtime.dial
+    if network is not None:
+        names = Names(network.resolver, runtime.clock)
+        dial = NamedDial(network, names)
     return Runtime(
         clock=runtime.clock,
         wall=Clock(wall.read),
         later=runtime.later,
         soon=runtime.soon,
         time=runtime.time,
-        dial=runtime.dial if dial is None else dial,
+        dial=dial,
+        names=names,
         deadlines=runtime.deadlines,
         poller=runtime.poller,
         seed=seed,

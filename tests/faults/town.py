@@ -9,6 +9,7 @@ from faults.clients import Client
 from faults.climate import settings, weather
 from faults.kernel import Kernel, ReactorDescriptor
 from faults.ledger import Change, Generations, Members, Moment, Record
+from faults.naming import BACKEND, Naming
 from faults.operator import ASKED, ENDED, Operator
 from faults.servers import Server
 from faults.tape import PUT, Tape, TownNetwork
@@ -19,7 +20,7 @@ from twisted.logger import LogLevel, globalLogPublisher
 
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core import record as core_record
-from twisted_lb.core.backend import AdminState
+from twisted_lb.core.backend import AdminState, BackendSpec
 from twisted_lb.core.events import BackendDown, BackendEjected, Event
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.net.clock import Clock
@@ -44,13 +45,15 @@ class Town:
         self.seed = seed
         self.rng = rng = random.Random(seed)
         self.operator = Operator(seed)
+        self.naming = Naming(seed, wanted=not self.operator.members)
         self.clock = HeapClock(START)
         self._hear = hear
         self.records: list[Record] = []
         self.refused: dict[str, int] = {}  # what got no exchange: the ids in the log, with their status
         self.changes: list[Change] = []
-        self.ejections: list[tuple[Moment, str, str]] = []  # when which backend was ejected, and for what
-        self.downs: list[tuple[Moment, str]] = []  # when checks took out which backend
+        # When a backend was ejected, wherever it may have been asked, and for what; and when checks took one out.
+        self.ejections: list[tuple[Moment, set[str], str]] = []
+        self.downs: list[tuple[Moment, set[str]]] = []
         self.logged: list[dict[str, Any]] = []
         self.left: dict[str, object] = {}
         self.closed: Moment | None = None
@@ -74,7 +77,8 @@ class Town:
         self.process = self.network.process = Process(self.clock, self._hold)
         self._steps = steps
         config = settings(rng, names, finish_half_closed=finish_half_closed)
-        self.servers += [self._server(address) for address in self.operator.more_addresses]
+        more_addresses = [f"{host}:80" for host in self.naming.more_hosts]
+        self.servers += [self._server(address) for address in (*self.operator.more_addresses, *more_addresses)]
         for server in self.servers:
             server.bulky = self.operator.bulky
             server.manners.treatments |= self.operator.treatments
@@ -82,7 +86,11 @@ class Town:
         for address, temper in tempers(seed, names).items():
             server = next(one for one in self.servers if one.address == address)
             server.begin(temper, random.Random(f"{seed}/{address}"))
-        self._build(config.model_copy(update={"backends": tuple(self.operator.first_specs(names))}))
+        specs = self.operator.first_specs(names)
+        if self.naming.on:
+            self.naming.begin(self, [server.address.removesuffix(":80") for server in self.servers])
+            specs = [BackendSpec.parse(BACKEND)]
+        self._build(config.model_copy(update={"backends": tuple(specs)}))
         self.clients = [self._client(f"c{index}") for index in range(rng.choice([1, 2, 4, 6, 8]))]
         for client in self.clients:
             client.eager = self.operator.bulky
@@ -139,7 +147,7 @@ class Town:
         self.pool = self.cluster.pool
         self.deadlines = runtime.deadlines
         self.members = Members(self.network, self.pool)
-        self.members.begin(config.backends)
+        self.members.begin(self.naming.specs() if self.naming.on else config.backends)
         self.generations = Generations(self.moment(), config)
         self.note_usable()
 
@@ -169,14 +177,19 @@ class Town:
     def _heard_event(self, event: Event) -> None:
         self.note_usable()
         if isinstance(event, BackendEjected):
-            address = str(self.pool.backends[event.backend_name].address)
-            self.ejections.append((self.moment(), address, event.outcome.name))
+            self.ejections.append((self.moment(), self._places(event.backend_name), event.outcome.name))
         elif isinstance(event, BackendDown):
-            self.downs.append((self.moment(), str(self.pool.backends[event.backend_name].address)))
+            self.downs.append((self.moment(), self._places(event.backend_name)))
         self.note("balancer", f"{event}")
 
+    def _places(self, name: str) -> set[str]:
+        """Where a backend may have been asked."""
+        record = self.pool.backends[name]
+        return {str(record.address)} | self.members.places(record)
+
     def note_usable(self) -> None:
-        usable = frozenset(str(b.address) for b in self.pool.backends.values() if b.usable)
+        place = self.members.place if self.naming.on else lambda backend: str(backend.address)
+        usable = frozenset(place(b) for b in self.pool.backends.values() if b.usable)
         self.changes.append(Change(*self.moment(), usable))
 
     def _heard_end(self, ended: core_record.Record) -> None:
@@ -197,7 +210,7 @@ class Town:
             "" if ended.ended_by is None else ended.ended_by.name,
             ended.status,
             member,
-            self._is_unread(name, "" if member is None else member.address),
+            self._is_unread(name, set() if last is None else self.members.places(last.lease.backend)),
             ended.request_id.decode(),
             last is not None and last.outcome in WAITED and self._is_unheard(name),
             ended.queued_s > 0,
@@ -229,13 +242,14 @@ class Town:
         waits = [(begins, ends) for begins, ends in zip(since, until, strict=True) if begins is not None]
         return waits if waits[0][1] > waits[0][0] else waits[1:]
 
-    def _is_unread(self, name: str, backend: str) -> bool:
+    def _is_unread(self, name: str, places: set[str]) -> bool:
         """Whether nobody but the balancer keeps a request from going on."""
         host = f"10.0.0.{1 + int(name.partition('r')[0][1:])}"
         clients = [tape for tape in self.network.tapes.all if tape.name.startswith(f"client {host}:")]
         if not clients[-1].incoming.bytes:
             return False
-        backends = [tape.outgoing for tape in self.network.tapes.all if tape.name == f"backend {backend}"]
+        names = {f"backend {place}" for place in places}
+        backends = [tape.outgoing for tape in self.network.tapes.all if tape.name in names]
         now = self.clock.seconds()
         return not any(pipe.queued or (pipe.held_at[0] == now and pipe.held_at[1]) for pipe in backends)
 
@@ -266,16 +280,18 @@ class Town:
         if self.hours.pause is not None:
             self.clock.callLater(self.hours.pause[0], self.process.hold, self.hours.pause[1])
         for client in self.clients:
-            self.clock.callLater(rng.uniform(0, 6.0), client.connect)
+            self.clock.callLater(rng.uniform(0, 6.0) * (8 if self.naming.on else 1), client.connect)
         if rng.random() < 0.3:
             self.clock.callLater(rng.uniform(0, 5.0), self._told, self._command, rng.choice(ADMIN))
         self.operator.begin(self)
+        if self.naming.on:
+            self.naming.live()
         self.network.asked = lambda: self.operator.hears(ASKED)
         for _ in range(30):
             self.clock.advance(5.0)
             if self._kernel is None:
                 self.network.look_at_buffers()
-            quiet = all(client.done for client in self.clients) and self.operator.over
+            quiet = all(client.done for client in self.clients) and self.operator.over and self.naming.over
             if self.clock.seconds() > START + 8.0 and quiet:
                 break
 
@@ -287,7 +303,9 @@ class Town:
         if not self.pool.backends:
             return
         name = self.rng.choice([*self.pool.backends])
-        self.cluster.command(name, admin)
+        if self.naming.on and self.rng.random() < 0.5:
+            name = BACKEND
+        self._tell(name, admin)
         if admin is not AdminState.READY:
             self.clock.callLater(self.rng.uniform(0, 4.0), self._told, self._command_ready, name)
 
@@ -296,9 +314,14 @@ class Town:
         self.commanded = True
         self.process.run(lambda: command(*words))
 
+    def _tell(self, name: str, admin: AdminState) -> None:
+        if self.naming.on and name == BACKEND:
+            self.members.admin = admin
+        self.cluster.command(name, admin)
+
     def _command_ready(self, name: str) -> None:
-        if name in self.pool.backends:
-            self.cluster.command(name, AdminState.READY)
+        if name in self.pool.backends or (self.naming.on and name == BACKEND and self.closed is None):
+            self._tell(name, AdminState.READY)
 
     def close(self) -> None:
         """The end of the balancer, in the middle or at last."""

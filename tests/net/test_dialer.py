@@ -76,10 +76,10 @@ class Net:
         self.dialer = Dialer(self.world.poller, self.world.deadlines, self.names, self.world.time.callLater)
         self.callers: list[Caller] = []
 
-    def dial(self, address, timeout_s: float = 5.0):
+    def dial(self, address, timeout_s: float = 5.0, port: int = 0):
         caller = Caller()
         self.callers.append(caller)
-        attempt = self.dialer.dial(address, caller, timeout_s, lambda *failure: caller.failures.append(failure))
+        attempt = self.dialer.dial(address, caller, timeout_s, lambda *failure: caller.failures.append(failure), port)
         assert caller.failures == [], "it was told before dial returned"
         self.world.run()
         return caller, attempt
@@ -641,3 +641,36 @@ def test_those_who_wait_for_a_name_are_told_together(net):
     assert (told, net.resolver.asked) == ([], ["app"])
     net.resolver.waiting.pop()()
     assert [[where[0] for _, where in addresses] for addresses in told] == [["10.0.0.1", "::1"]] * 3
+
+
+def test_another_port_is_connected_to_at_the_address_that_is_in_force_and_says_nothing_of_it(net, server):
+    net.resolver.table["app"] = ["127.0.0.9", "127.0.0.1"]
+    caller, _ = net.dial(TcpAddress("app", free_port()), port=server)
+    assert caller.connected == [("127.0.0.1", server)]
+    net.resolver.table["db"] = ["127.0.0.1", "127.0.0.2"]
+    address = TcpAddress("db", server)
+    assert net.dial(address)[0].connected
+    assert net.dial(address, port=free_port())[0].failures
+    assert found_by(net, address) == ["127.0.0.1", "127.0.0.2"]
+    assert net.resolver.asked.count("db") == 1, "that its other port is closed is no reason to look it up"
+
+
+def test_another_port_of_an_address_is_that_port(net, server):
+    caller, _ = net.dial(TcpAddress("127.0.0.1", free_port()), port=server)
+    assert caller.connected == [("127.0.0.1", server)]
+
+
+def test_a_unix_socket_has_no_other_port(net, tmp_path):
+    with closing(socket.socket(socket.AF_UNIX)) as sock:
+        sock.bind(str(tmp_path / "s"))
+        sock.listen()
+        assert net.dial(UnixAddress(str(tmp_path / "s")), port=9)[0].connected
+
+
+def test_only_addresses_of_the_family_that_is_wanted_are_tried(net, server):
+    net.resolver.table["app"] = ["::1", "127.0.0.1"]
+    caller, _ = net.dial(TcpAddress("app", server, "ipv4"))
+    assert caller.connected == [("127.0.0.1", server)]
+    net.resolver.table["old"] = ["127.0.0.1"]
+    caller, _ = net.dial(TcpAddress("old", server, "ipv6"))
+    assert caller.failures == [(Outcome.REFUSED, "the name does not resolve to an IPv6 address")]

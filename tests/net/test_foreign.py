@@ -180,7 +180,7 @@ def test_given_to_another_protocol_everything_from_there_on_is_its_own(between):
 class Dial:
     """A network that keeps what it is asked for."""
 
-    def dial(self, address, protocol, timeout_s, failed):
+    def dial(self, address, protocol, timeout_s, failed, port=0):
         self.asked = (address, timeout_s)
         self.protocol, self.failed = protocol, failed
         return self

@@ -68,7 +68,7 @@ class Dated:
         self.clock = Clock(lambda: self.seconds)
         self.runtime = Runtime(
             clock=self.clock, wall=Clock(self._read_wall), later=base.later, soon=base.soon, time=clock, dial=base.dial,
-            deadlines=base.deadlines, poller=None, seed=1,
+            names=base.names, deadlines=base.deadlines, poller=None, seed=1,
         )  # fmt: skip
 
     def _read_wall(self) -> float:

@@ -1,6 +1,6 @@
 """Readiness: whether this instance wants traffic, and why not."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from twisted_lb.core.pool import Pool
@@ -16,8 +16,8 @@ class Verdict(NamedTuple):
 class Readiness:
     """Readiness of the pools at work, as told by `verdict` (readiness probe).
 
-    Not ready: at the start, until each backend of each checked pool has had its first check, for `start_s` seconds at
-    most; while `leaving`; when no pool has a usable backend, or one of those that are required has none.
+    Not ready: at the start, until the names of all backends were resolved or were found not to be (`unresolved` are the
+    others), and each backend of each checked pool has had its first check, for `start_s` seconds at most; while `leaving`; when no pool has a usable backend, or one of those that are required has none.
     """
 
     def __init__(
@@ -27,19 +27,22 @@ class Readiness:
         *,
         start_s: float,
         requires: tuple[str, ...] = (),
+        unresolved: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         self.leaving: bool = False
         self._pools: Final = pools
         self._seconds: Final = seconds
         self._starts_until: Final = seconds() + start_s
         self._requires: Final = requires
+        self._unresolved: Final = unresolved
         self._started: bool = False
 
     @property
     def starting(self) -> bool:
-        """Whether first checks are still waited for; once over, it is over for good."""
+        """Whether names and first checks are still waited for; once over, it is over for good."""
         if not self._started:
-            self._started = self._seconds() >= self._starts_until or not any(self._unknown())
+            waiting = any(self._unresolved()) or any(self._unknown())
+            self._started = self._seconds() >= self._starts_until or not waiting
         return not self._started
 
     def _unknown(self) -> Iterator[str]:
@@ -62,6 +65,9 @@ class Readiness:
         if self.leaving:
             return "stopping"
         if self.starting:
+            unresolved = ", ".join(self._unresolved())
+            if unresolved:
+                return f"starting, no answer yet for the name {unresolved}"
             return f"starting, no check yet of {', '.join(self._unknown())}"
         missing = [name for name in self._requires if name in without]
         if missing:

@@ -12,7 +12,7 @@ from twisted_lb.config.health_check import HealthCheckConfig
 from twisted_lb.config.limits import LimitsConfig, TimeoutsConfig
 from twisted_lb.config.listeners import ListenConfig
 from twisted_lb.config.observe import LogConfig, StatusAddress
-from twisted_lb.config.pools import NO_BACKEND, Backend, QueueConfig, RetryConfig, UpstreamConfig
+from twisted_lb.config.pools import NO_BACKEND, Backend, Family, QueueConfig, Resolve, RetryConfig, UpstreamConfig
 from twisted_lb.config.routes import ForwardingConfig
 from twisted_lb.core.address import TcpAddress, same_place
 from twisted_lb.core.backend import BackendSpec, refuse_twice
@@ -37,6 +37,18 @@ class LoadBalancerConfig(Model):
         description=f"How a client finds its backend: {_POLICIES}.",
         json_schema_extra={"enum": list(POLICIES)},
     )
+    resolve: Resolve = Field(
+        default="auto",
+        description="What is made of a backend's host name: `auto`: where it has several addresses of one family, as a headless "
+        "service or a scaled container has, each of them is a backend called NAME@ADDRESS, and others are tried in turn for "
+        "each connection; `first`: all are tried in turn, the one that worked last first. Names are resolved every 5 s. Danger: "
+        "each address has the weight that the backend has.",
+    )
+    family: Family = Field(
+        default="auto",
+        description="Which addresses of host names are used: `ipv4`, `ipv6`, or `auto`: those that there are, and to spread over "
+        "them the IPv4 ones where there is any.",
+    )
     status: StatusAddress | None = Field(
         default=None,
         description="`HOST:PORT` of a small listener that answers `/-/ready` and `/-/live`; "
@@ -44,8 +56,8 @@ class LoadBalancerConfig(Model):
     )
     ready_start_s: SecondsOrNone = Field(
         default=5,
-        description="How long `/-/ready` says no after the start, at most, while a checked backend has not had its first "
-        "check; 0: it does not wait for that.",
+        description="How long `/-/ready` says no after the start, at most, while the name of a backend is being "
+        "resolved for the first time, or a checked backend has not had its first check; 0: it does not wait for that.",
     )
     ready_requires: tuple[str, ...] = Field(
         default=(),

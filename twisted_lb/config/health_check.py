@@ -85,8 +85,8 @@ class HealthCheckConfig(Model):
     host: str | None = Field(
         default=None,
         max_length=255,
-        description="`Host` that `http` sends, a name or an address, with a port if wanted; left out: the address that is "
-        "asked, `localhost` for a unix socket. Applications that know their names (Django's `ALLOWED_HOSTS`, Rails' "
+        description="`Host` that `http` sends, a name or an address, with a port if wanted; left out: the backend's "
+        "host as it is configured, with the port that is asked; `localhost` for a unix socket. Applications that know their names (Django's `ALLOWED_HOSTS`, Rails' "
         "`config.hosts`) answer an unknown one with 400 or 403.",
     )
     headers: dict[str, str] = Field(

@@ -8,9 +8,15 @@ from pydantic import AliasChoices, Field, GetCoreSchemaHandler, model_validator
 from pydantic_core import core_schema
 
 from twisted_lb.config.base import Label, Model, Seconds
+from twisted_lb.core.address import is_name
 from twisted_lb.core.backend import HEAVIEST, MOST_PORT, BackendSpec
 
 NO_BACKEND = "no backend: give at least one, such as 127.0.0.1:8081"
+
+
+# What is made of a host name with several addresses, and which of its addresses are used.
+Resolve = Literal["auto", "first"]
+Family = Literal["auto", "ipv4", "ipv6"]
 
 
 class BackendTable(Model):
@@ -37,6 +43,14 @@ class BackendTable(Model):
         description="Port of its host that checks ask; left out: `health_check.port`, else that of its address. Danger: "
         "whoever answers there may be well while the backend is not.",
     )
+    resolve: Resolve | None = Field(
+        default=None,
+        description="`resolve` of the top level, for this backend.",
+    )
+    family: Family | None = Field(
+        default=None,
+        description="`family` of the top level, for this backend.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -59,7 +73,16 @@ class BackendTable(Model):
             if "," in self.address:
                 raise ValueError(f"the weight is given twice: in {self.address!r}, and as weight = {self.weight}")
             spec = dataclasses.replace(spec, weight=self.weight)
-        return dataclasses.replace(spec, name=self.name or spec.name, check_port=self.check_port)
+        for key in ("resolve", "family"):
+            if getattr(self, key) is not None and not is_name(spec.address):
+                raise ValueError(f"{key} is for host names, and {spec.address} has none")
+        return dataclasses.replace(
+            spec,
+            name=self.name or spec.name,
+            check_port=self.check_port,
+            resolve=self.resolve or "",
+            family=self.family or "",
+        )
 
 
 class _ReadAsTable:
@@ -167,8 +190,8 @@ class UpstreamConfig(Model):
     )
     max_age_s: Seconds = Field(
         default=3600,
-        description="Age at which a connection is replaced after its current request, so that "
-        "changes of a name's addresses are followed.",
+        description="Age at which a connection is replaced after its current request, so that whatever stands in between, as "
+        "another balancer, can lead it elsewhere. Changes of a name's addresses are followed without that.",
     )
     reuse_unsafe_within_s: float = Field(
         default=1.0,

@@ -1,16 +1,29 @@
 """Addresses of servers: as people write them, and as the rest of the program knows them."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 
 @dataclass(frozen=True)
 class TcpAddress:
-    """A TCP address: a host (name, IPv4 or IPv6 without brackets) and a port."""
+    """A TCP address: a host (name, IPv4 or IPv6 without brackets) and a port.
+
+    `family`: which addresses of a name are meant, "ipv4" or "ipv6"; empty: all. `name`: the host name that this is an
+    address of, empty for what was configured; it does not make another address of it. `traffic_port`: of a port that checks
+    ask, the one of the same server that traffic goes to; 0 where that is this one.
+    """
 
     host: str
     port: int
+    family: str = ""
+    name: str = field(default="", compare=False)
+    traffic_port: int = 0
+
+    @property
+    def authority(self) -> str:
+        """What a Host field calls it: an address of a name is called by the name."""
+        return f"{self.name}:{self.port}" if self.name else str(self)
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -27,6 +40,11 @@ class UnixAddress:
 
 
 Address = TcpAddress | UnixAddress
+
+
+def is_name(address: Address) -> bool:
+    """Whether an address has a host name, which has to be resolved."""
+    return isinstance(address, TcpAddress) and ":" not in address.host and not re.fullmatch("[0-9.]+", address.host)
 
 
 def same_place(address: Address) -> Address:

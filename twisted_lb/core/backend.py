@@ -1,5 +1,6 @@
 """A backend: where one server is, and the living record of how it does."""
 
+import dataclasses
 import enum
 import re
 from collections.abc import Iterable
@@ -20,14 +21,17 @@ MOST_PORT: Final = 65535
 @dataclass(frozen=True)
 class BackendSpec:
     """The configuration of a backend. Names are unique within a pool; the default is the address. `check_port`: the port of
-    its host that checks ask, None for theirs, or the one that traffic goes to. ValueError for a weight outside 1 to 256 (a
-    backend that should get no requests is drained), and for a check's port that is none, or of a unix socket.
+    its host that checks ask, None for theirs, or the one that traffic goes to. `resolve` and `family` say what is made of a
+    host name, see `endpoints.py`; empty: what the pool says. ValueError for a weight outside 1 to 256 (a backend that should
+    get no requests is drained), and for a check's port that is none, or of a unix socket.
     """
 
     name: str
     address: Address
     weight: int = 1
     check_port: int | None = None
+    resolve: str = ""
+    family: str = ""
 
     def __post_init__(self) -> None:
         if not 1 <= self.weight <= HEAVIEST:
@@ -45,7 +49,10 @@ class BackendSpec:
         """
         address = self.address
         port = self.check_port or port
-        return address if port is None or not isinstance(address, TcpAddress) else TcpAddress(address.host, port)
+        if port is None or port == getattr(address, "port", port):
+            return address
+        assert isinstance(address, TcpAddress)
+        return dataclasses.replace(address, port=port, traffic_port=address.port)
 
     @classmethod
     def parse(cls, text: str) -> "BackendSpec":
@@ -112,7 +119,7 @@ class AdminState(enum.Enum):
 
 class Backend:
     """The living record of a backend. It outlives updates that keep its name and address, and ends when the backend was
-    removed and its last request has ended.
+    removed and its last request has ended. One that is `resting` was removed too, but may return, and keeps its slot.
 
     `usable` and `available` are stored, so that a pick only reads them: `refresh_usable` derives them. `load` is what
     the policy compares; None when it does not. `up` is what it is taken for until its first probe.
@@ -131,6 +138,7 @@ class Backend:
         "outcomes",
         "removed",
         "requests",
+        "resting",
         "slot",
         "usable",
         "weight",
@@ -150,6 +158,7 @@ class Backend:
         self.counts: Final = counts
         self.slot: int = counts.open()
         self.removed: bool = False
+        self.resting: bool = False
         self.requests: int = 0
         self.failures: int = 0  # outcomes that blame it
         self.outcomes: list[int] = [0] * len(Outcome)
@@ -170,9 +179,25 @@ class Backend:
         """
         self.removed = True
         self.available = False
-        if self.slot >= 0 and self.counts.own(self.slot) == 0:
+        if self.slot >= 0 and not self.resting and self.counts.own(self.slot) == 0:
             self.counts.close(self.slot)
             self.slot = -1
+
+    def rejoin(self) -> None:
+        """The backend is a member again, and is what it was when it left."""
+        self.removed = self.resting = False
+        self.refresh_usable()
+
+    def inherit(self, other: "Backend", now: float, *, checked: bool) -> None:
+        """Take over what is known of the same server under another name, which is removed: health, ejection, admin. A
+        trial request that is under way tells `other` alone. `checked`: see `Ejection.eject`.
+        """
+        self.admin = other.admin
+        self.health, other.health = other.health, self.health
+        self.ejection, other.ejection = other.ejection, self.ejection
+        if self.ejection.on_trial:
+            self.ejection.end_trial(now, listens=False, checked=checked)
+        self.refresh_usable()
 
     @property
     def full(self) -> bool:

@@ -2,34 +2,45 @@
 
 from collections.abc import Mapping, Sequence
 
+from twisted_lb.core.address import Address, TcpAddress
 from twisted_lb.core.backend import Backend, BackendSpec
 from twisted_lb.core.events import BackendAdded, BackendChanged, BackendEjected, BackendRemoved, BackendReturned, Event
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.outcome import CONSEQUENCE, Blame, Outcome
+from twisted_lb.core.succession import Succession
 
 
-def membership_changes(pool: str, wanted: Sequence[BackendSpec], old: Mapping[str, Backend], now: float) -> list[Event]:
+def membership_changes(
+    pool: str, wanted: Sequence[BackendSpec], old: Mapping[str, Backend], now: float, succession: Succession
+) -> list[Event]:
     """The events of an update from the old backends to the wanted ones: first what is new or changed, then removals."""
     news: list[Event] = []
     for spec in wanted:
         backend = old.get(spec.name)
         if backend is None:
-            news.append(BackendAdded(pool, spec.name, now))
+            news.append(BackendAdded(pool, spec.name, now, succession.reasons.get(spec.name, "")))
         elif backend.address != spec.address or backend.weight != spec.weight:
             news.append(BackendChanged(pool, spec.name, _difference(backend, spec), now))
     names = {spec.name for spec in wanted}
-    news.extend(BackendRemoved(pool, name, now) for name in old if name not in names)
+    reasons = succession.reasons
+    news.extend(BackendRemoved(pool, name, now, reasons.get(name, "")) for name in old if name not in names)
     return news
 
 
 def _difference(backend: Backend, spec: BackendSpec) -> str:
     """In what a backend differs from its new spec: `address a:1 -> b:1, weight 1 -> 2`."""
     parts = []
-    if backend.address != spec.address:
+    if str(backend.address) != str(spec.address):
         parts.append(f"address {backend.address} -> {spec.address}")
+    elif backend.address != spec.address:
+        parts.append(f"family {_family(backend.address)} -> {_family(spec.address)}")
     if backend.weight != spec.weight:
         parts.append(f"weight {backend.weight} -> {spec.weight}")
     return ", ".join(parts)
+
+
+def _family(address: Address) -> str:
+    return (address.family if isinstance(address, TcpAddress) else "") or "auto"
 
 
 def apply_outcome(

@@ -17,6 +17,10 @@ def _called(pool: str, backend_name: str) -> str:
     return backend_name if pool == DEFAULT_POOL else f"{pool}/{backend_name}"
 
 
+def _because(reason: str) -> str:
+    return f": {reason}" if reason else ""
+
+
 @dataclass(frozen=True)
 class BackendDown:
     """Probes took a backend out: its health is down."""
@@ -77,31 +81,35 @@ class BackendReturned:
 
 @dataclass(frozen=True)
 class BackendAdded:
-    """An update added a backend."""
+    """An update, or a name that has one more address, added a backend. `reason`: empty for an update."""
 
     pool: str
     backend_name: str
     at: float
+    reason: str = ""
 
     def __str__(self) -> str:
-        return f"{_called(self.pool, self.backend_name)} is added"
+        return f"{_called(self.pool, self.backend_name)} is added{_because(self.reason)}"
 
 
 @dataclass(frozen=True)
 class BackendRemoved:
-    """An update removed a backend: it gets no new requests, running ones end."""
+    """An update, or a name that has lost an address, removed a backend: it gets no new requests, running ones end. `reason`:
+    empty for an update.
+    """
 
     pool: str
     backend_name: str
     at: float
+    reason: str = ""
 
     def __str__(self) -> str:
-        return f"{_called(self.pool, self.backend_name)} is removed"
+        return f"{_called(self.pool, self.backend_name)} is removed{_because(self.reason)}"
 
 
 @dataclass(frozen=True)
 class BackendChanged:
-    """An update changed a backend's weight or address."""
+    """An update changed a backend's weight or address, or its name leads to another address."""
 
     pool: str
     backend_name: str

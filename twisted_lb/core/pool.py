@@ -1,6 +1,6 @@
 """The pool: interchangeable backends behind one policy, their membership, their state and the leases on them."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
 from typing import Final
 
@@ -11,6 +11,7 @@ from twisted_lb.core.counts import Counts
 from twisted_lb.core.decision import Decision, candidates
 from twisted_lb.core.events import (
     AdminChanged,
+    BackendChanged,
     BackendDown,
     BackendReturned,
     BackendUp,
@@ -27,6 +28,7 @@ from twisted_lb.core.retry import RetryBudget
 from twisted_lb.core.selection import Selection
 from twisted_lb.core.settings import PoolSettings
 from twisted_lb.core.snapshot import PoolSnapshot, snapshot_of
+from twisted_lb.core.succession import Resting, Succession
 
 # While nobody is usable and nobody checks, a request that waits is the trial of a backend that was refused, so often: one
 # refused connect costs it nothing.
@@ -60,41 +62,62 @@ class Pool:
         self._on_event: Final = on_event
         self._selection: Final = Selection(policy, rng)
         self._queue: Final = Queue()
+        self._resting: Final = Resting()
         self._exhausted: bool = False
         self._wake_at: float = NEVER  # when the next trial is due
 
-    def update(self, specs: Iterable[BackendSpec], now: float) -> None:
+    def update(self, specs: Iterable[BackendSpec], now: float, succession: Succession | None = None) -> None:
         """Replace the members by these, in this order; ValueError, and nothing changed, when a name is there twice.
 
         A backend that stays keeps its record, unless its address changed: that is another server under the same name.
+        `succession`: what becomes of the other records.
         """
         wanted = list(specs)
         if len({spec.name for spec in wanted}) != len(wanted):
             names = [spec.name for spec in wanted]
             twice = next(name for name in names if names.count(name) > 1)
             raise ValueError(f"pool {self.name}: {twice} is there twice")
+        succession = Succession() if succession is None else succession
         old = self.backends
-        news = membership_changes(self.name, wanted, old, now)
-        self.backends = {spec.name: self._adopt(spec, old.get(spec.name)) for spec in wanted}
+        news = membership_changes(self.name, wanted, old, now, succession)
+        self.backends = {spec.name: self._adopt(spec, old, now, succession) for spec in wanted}
         self._selection.follow(self.backends.values())
         for name, backend in old.items():
             if self.backends.get(name) is not backend:
+                if name in succession.resting:
+                    self._resting.rest(backend, succession.resting[name], now)
                 backend.leave()
+        self._resting.forget(now, succession.names)
         for event in news:
             self._on_event(event)
         self._announce_exhaustion(now)
 
-    def _adopt(self, spec: BackendSpec, backend: Backend | None) -> Backend:
+    def _adopt(self, spec: BackendSpec, old: Mapping[str, Backend], now: float, succession: Succession) -> Backend:
+        backend = old.get(spec.name)
         if backend is None or backend.address != spec.address:
-            up = self.settings.initially_up or not self.settings.checked
-            record = Backend(spec, self.counts, up=up)
-            record.load = self._selection.policy.load(self.counts, record.slot)
-            if backend is not None:
-                record.admin = backend.admin
-                record.refresh_usable()
-            return record
+            return self._begin(spec, backend, old.get(succession.heirs.get(spec.name, "")), now, succession)
         backend.weight = spec.weight
         return backend
+
+    def _begin(
+        self, spec: BackendSpec, replaced: Backend | None, heir_of: Backend | None, now: float, succession: Succession
+    ) -> Backend:
+        """The record of a new member: another one's, the one that it had, or a new one."""
+        record = self._resting.take(spec) if heir_of is None else None
+        if record is not None:
+            record.weight = spec.weight
+            record.rejoin()
+            self._refresh(record)
+            return record
+        up = self.settings.initially_up or not self.settings.checked
+        record = Backend(spec, self.counts, up=up)
+        record.load = self._selection.policy.load(self.counts, record.slot)
+        if heir_of is not None:
+            record.inherit(heir_of, now, checked=self.settings.checked)
+        else:
+            record.admin = succession.admin.get(spec.name, record.admin) if replaced is None else replaced.admin
+        self._refresh(record)
+        return record
 
     def configure(self, settings: PoolSettings, now: float) -> None:
         """Replace the settings. Where checks are turned off, health is forgotten, and ejections end with time."""
@@ -102,6 +125,8 @@ class Pool:
         self.counts.most = settings.max_in_flight
         self.budget.configure(settings.budget_percent, settings.budget_per_s)
         up: list[Backend] = []
+        if before.checked != settings.checked:
+            self._resting.forget(NEVER)
         for backend in self.backends.values():
             if before.checked != settings.checked:
                 backend.ejection.follow(now, checked=settings.checked)
@@ -127,7 +152,7 @@ class Pool:
         if policy is self._selection.policy:
             return
         self._selection.use(policy)
-        for backend in self.backends.values():
+        for backend in (*self.backends.values(), *self._resting.backends):
             backend.load = policy.load(self.counts, backend.slot)
 
     def claim(
@@ -365,6 +390,19 @@ class Pool:
         self._selection.stale = True
         self._changed(backend, AdminChanged(self.name, backend.name, admin, now), now)
 
+    def command_resting(self, name: str, admin: AdminState) -> None:
+        """Set what the operator wants of the endpoints of a name that have left and may return."""
+        self._resting.command(name, admin)
+
+    def moved(self, backend: Backend, change: str, now: float) -> None:
+        """A backend's name leads to another address: without checks an ejection, which speaks of the old one, ends with
+        the next request. `change` tells it; empty: it is no news.
+        """
+        backend.ejection.hasten(now, 0.0)
+        self._refresh(backend)
+        if change:
+            self._on_event(BackendChanged(self.name, backend.name, change, now))
+
     def tick(self, now: float) -> None:
         """Do what is due: wake ejections, look at what other processes have in flight, rebuild a picker that takes too
         long to build in a claim.
@@ -374,6 +412,7 @@ class Pool:
         if self.counts.most:
             for backend in self.backends.values():
                 backend.refresh_usable()
+        self._resting.forget(now)
         self._selection.tick(now)
 
     def _changed(self, backend: Backend, event: Event, now: float) -> None:

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
-from twisted_lb.core.address import Address
+from twisted_lb.core.address import Address, TcpAddress
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
+from twisted_lb.core.endpoints import Endpoints
 from twisted_lb.core.events import BackendChanged, BackendDown, BackendEjected, BackendRemoved, Event
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.never import NEVER
@@ -43,6 +44,9 @@ class Checking(Protocol):
     def check_soon(self, name: str) -> None:
         """Probe this backend at once."""
 
+    def check_anew(self, name: str) -> None:
+        """Probe this backend, which is another server now, at once; what the old one says is not heard any more."""
+
     def watch_closely(self, names: Iterable[str], *, awaited: bool) -> None:
         """Probe these backends, which are out, more often; `awaited`: requests wait for them."""
 
@@ -78,6 +82,10 @@ class Cluster(Keeper):
         self._kept: dict[Backend, Kept] = {}
         self._open: dict[Upstream, None] = {}  # an ordered set
         self._bound: dict[Upstream, None] = {}  # those that belong to one client each, and were used
+        self._specs: list[BackendSpec] = []
+        self._endpoints: Final = Endpoints()
+        self._places: dict[str, str] = {}  # of a member that is a name: the address in force
+        self._updating: bool = False
         self._closed: bool = False
         self.waiting: dict[Ticket, Waiter] = {}
         self._serving: bool = False
@@ -88,20 +96,84 @@ class Cluster(Keeper):
     # Members.
 
     def update(self, backends: Iterable[BackendSpec], now: float | None = None) -> None:
-        """Replace the members by these; see `Pool.update`. New backends are checked and used; those that are gone get
-        no more requests, and idle connections to them are closed.
+        """Replace the members by these and what their names mean; see `Pool.update`, `Endpoints`. New backends are checked and
+        used; those that are gone get no more requests, and idle connections to them are closed.
         """
-        specs = list(backends)
-        self.pool.update(specs, self.clock.read() if now is None else now)
+        specs, rules, endpoints = list(backends), self.upstream_rules, self._endpoints
+        now = self.clock.read() if now is None else now
+        before = {name: endpoints.address_of(name) for name in self._places}
+        endpoints.configure(specs, resolve=rules.resolve, family=rules.family)
+        self._places = {n: place for n, place in self._places.items() if endpoints.address_of(n) == before[n]}
+        self._specs = specs
+        self._updating = True
+        self.runtime.names.watch(self, endpoints.names)
+        self._updating = False
+        self._regroup(now)
+
+    def _regroup(self, now: float) -> None:
+        """Tell pool, connections and checks who the members are."""
+        members, succession = self._endpoints.members()
+        present = {one.name for one in members}
+        self._places = {name: place for name, place in self._places.items() if name in present}
+        self.pool.update(members, now, succession)
         if self.checks is not None:
-            self.checks.update((spec.name, spec.check_address(self.checks.port)) for spec in specs)
+            self.checks.update((one.name, one.check_address(self.checks.port)) for one in members)
+
+    def name_answered(self, address: TcpAddress, hosts: list[str]) -> None:
+        """See Watcher: other endpoints may follow, or another address of the one backend."""
+        heard = hosts
+        if hosts:
+            changed = self._endpoints.hear(address, hosts)
+            if changed and not self._updating:
+                self._regroup(self.clock.now)
+            if changed and (sole := self._endpoints.sole(address)) in hosts:
+                hosts = [sole]  # whose record it has
+                self.runtime.names.prefer(address, sole)
+            for name in self._endpoints.singles(address):
+                self._place(name, hosts[0], left=self._places.get(name) not in heard)
+
+    def name_leads(self, address: TcpAddress, host: str) -> None:
+        """See Watcher: connections to where it has led so far are of no use."""
+        for name in self._endpoints.singles(address):
+            self._place(name, host, left=False)
+
+    def _place(self, name: str, host: str, *, left: bool) -> None:
+        """A member is at this address of its name: idle connections to another one are closed, those in use are worn, and
+        checks are to speak of the new one. `left`: the name does not have the old one any more.
+        """
+        before, self._places[name] = self._places.get(name, ""), host
+        backend = self.pool.backends.get(name)
+        if backend is None or not before or before == host:
+            return
+        if backend in self._kept:
+            self._close_kept(backend)
+        for upstream in list(self._open):
+            if upstream.backend is backend and upstream.peer_name() != host:
+                upstream.opened_at = -NEVER
+                if upstream.bound and upstream.idle:
+                    upstream.close()
+        self.pool.moved(backend, f"address {before} -> {host}" if left else "", self.clock.now)
+        if self.checks is not None and left:
+            self.checks.check_anew(name)
+        elif self.checks is not None:
+            self.checks.check_soon(name)
+
+    @property
+    def unresolved(self) -> list[str]:
+        """The names of backends of which the resolver has said nothing yet."""
+        return self.runtime.names.unheard(self)
 
     def command(self, name: str, admin: AdminState, now: float | None = None) -> None:
-        """Set what the operator wants of a backend; KeyError when there is no such backend."""
-        backend = self.pool.backends.get(name)
-        if backend is None:
+        """Set what the operator wants of a backend; of a name it is wanted of all its endpoints, those to come among them.
+        KeyError when there is no such backend.
+        """
+        now = self.clock.read() if now is None else now
+        names = self._endpoints.command(name, admin)
+        if not all(one in self.pool.backends for one in names):
             raise KeyError(f"no backend is called {name}")
-        self.pool.command(backend, admin, self.clock.read() if now is None else now)
+        self.pool.command_resting(name, admin)
+        for one in names:
+            self.pool.command(self.pool.backends[one], admin, now)
 
     def observe_probe(
         self,
@@ -122,13 +194,18 @@ class Cluster(Keeper):
             self.pool.observe_probe(backend, passed, reason, now, silent=silent, asked_at=asked_at)
 
     def tick(self) -> None:
-        """Do what time makes due: trials of ejected backends, waits in the queue; a few times a second is enough."""
+        """Do what time makes due: trials of ejected backends, waits in the queue, names to be resolved anew; a few times a
+        second is enough.
+        """
         self.pool.tick(self.clock.read())
+        self.runtime.names.refresh()
         self.freed()
 
     def configure(self, rules: UpstreamRules, settings: PoolSettings) -> None:
         """Replace the rules and settings: they are read at each claim, probe or connect."""
         self.upstream_rules = rules
+        if (rules.resolve, rules.family) != self._endpoints.by:
+            self.update(self._specs)
         if settings != self.pool.settings:
             self.pool.configure(settings, self.clock.read())
 
@@ -140,6 +217,8 @@ class Cluster(Keeper):
         """Handle an event of the pool: first what follows from it for connections and checks, then the news."""
         if isinstance(event, (BackendDown, BackendEjected)):
             self._forget_idle_timeout(event.backend_name)
+            if (name := self._endpoints.name_of(event.backend_name)) is not None:
+                self.runtime.names.failed(name)  # it may have moved
             if isinstance(event, BackendEjected) and event.check_wanted and self.checks is not None:
                 self.checks.check_soon(event.backend_name)
             if isinstance(event, BackendDown):
@@ -292,7 +371,7 @@ class Cluster(Keeper):
         whatever its age and the number of its requests, since somebody is logged in on it. False, and it is to be closed,
         when its backend was removed, or will close it at once; `announced_s` as for `put`.
         """
-        if self._closed or upstream.backend.removed or announced_s == 0:
+        if self._closed or upstream.backend.removed or upstream.opened_at == -NEVER or announced_s == 0:
             return False
         upstream.idle_since = now
         upstream.reuse_until = now + announced_s * IDLE_TIMEOUT_MARGIN if announced_s > 0 else NEVER
@@ -333,8 +412,11 @@ class Cluster(Keeper):
         return self.runtime.dial.dial(backend.address, upstream, min(self.upstream_rules.connect_s, left_s), failed)
 
     def opened(self, upstream: Upstream) -> None:
-        """A connection is up."""
+        """A connection is up. One that leads elsewhere than its backend's name by now serves once."""
         self._open[upstream] = None
+        place = self._places.get(upstream.backend.name)
+        if place is not None and upstream.peer_name() != place:
+            upstream.opened_at = -NEVER
 
     def forget(self, upstream: Upstream) -> None:
         """A connection is gone, or about to go."""

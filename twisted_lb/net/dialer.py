@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from twisted_lb.core.address import Address
+from twisted_lb.core.address import Address, TcpAddress
 from twisted_lb.core.connect_errors import outcome_of, together
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.net.backlogs import Backlogs
@@ -18,6 +18,7 @@ from twisted_lb.net.poller import WRITE, Pollable, Poller
 from twisted_lb.net.reached import Reached
 from twisted_lb.net.transport import Transport
 
+_FAMILY_NAMES: Final = {"ipv4": "IPv4", "ipv6": "IPv6"}
 _IN_PROGRESS: Final = frozenset((errno.EINPROGRESS, errno.EALREADY, errno.EINTR))
 
 Failed = Callable[[Outcome, str], None]
@@ -33,18 +34,29 @@ class Attempt(Protocol):
 class Dial(Protocol):
     """The seam to the network: connect `protocol` to an address, or call `failed` once; never both, never before return."""
 
-    def dial(self, address: Address, protocol: StreamProtocol, timeout_s: float, failed: Failed) -> Attempt:
-        """Begin to connect."""
+    def dial(
+        self, address: Address, protocol: StreamProtocol, timeout_s: float, failed: Failed, port: int = 0
+    ) -> Attempt:
+        """Begin to connect. `port`: another port than the address has, of the same server: which one it is, where a name has
+        several addresses, say connects to its own port alone.
+        """
 
 
 class _Dialling(Pollable):
     """One connect: the addresses in turn, until one answers, none is left, or the time is over."""
 
     def __init__(
-        self, dialer: "Dialer", address: Address, protocol: StreamProtocol, timeout_s: float, failed: Failed
+        self,
+        dialer: "Dialer",
+        address: Address,
+        protocol: StreamProtocol,
+        timeout_s: float,
+        failed: Failed,
+        port: int,
     ) -> None:
         self._dialer: Final = dialer
         self._address: Final = address
+        self._port: Final = port
         self._protocol: Final = protocol
         self._failed: Final = failed
         self._ends_at: Final = dialer.poller.clock.read() + timeout_s
@@ -66,15 +78,16 @@ class _Dialling(Pollable):
         if self._over:
             return
         if not addresses:
-            self._fail(Outcome.REFUSED, "the name does not resolve")
+            self._fail(Outcome.REFUSED, unresolved(self._address))
             return
-        self._left = list(addresses)
+        self._left = list(addresses) if not self._port else [_at_port(one, self._port) for one in addresses]
         self._next()
 
     def _next(self) -> None:
         """Try the next address; each gets its share of the time that is left."""
         if not self._left:
-            self._dialer.names.failed(self._address)
+            if not self._port:
+                self._dialer.names.failed(self._address)
             self._fail(together(self._outcomes), ", ".join(self._troubles))
             return
         now = self._dialer.poller.clock.now
@@ -148,7 +161,8 @@ class _Dialling(Pollable):
         family, where = self._trying
         if family != socket.AF_UNIX:
             self._dialer.reached.add(self._trying)
-        self._dialer.names.worked(self._address, self._trying)
+        if not self._port:
+            self._dialer.names.worked(self._address, self._trying)
         Transport(self._dialer.poller, sock, where).open(self._protocol)
 
     def _trouble(self, code: int, text: str) -> None:
@@ -215,6 +229,17 @@ class _Dialling(Pollable):
             self._dialer.poller.close_later(sock)
 
 
+def unresolved(address: Address) -> str:
+    """Why a name is not connected to."""
+    family = address.family if isinstance(address, TcpAddress) else ""
+    return f"the name does not resolve to an {_FAMILY_NAMES[family]} address" if family else "the name does not resolve"
+
+
+def _at_port(where: SocketAddress, port: int) -> SocketAddress:
+    family, place = where
+    return where if family == socket.AF_UNIX else (family, (place[0], port, *place[2:]))
+
+
 class Dialer:
     """A dialer over real sockets. It remembers what it ever reached (`reached`), and who waits for room in the backlog of a
     unix socket (`backlogs`).
@@ -227,8 +252,10 @@ class Dialer:
         self.reached: Final = Reached()
         self.backlogs: Final = Backlogs(later)
 
-    def dial(self, address: Address, protocol: StreamProtocol, timeout_s: float, failed: Failed) -> Attempt:
+    def dial(
+        self, address: Address, protocol: StreamProtocol, timeout_s: float, failed: Failed, port: int = 0
+    ) -> Attempt:
         """See Dial."""
-        dialling = _Dialling(self, address, protocol, timeout_s, failed)
+        dialling = _Dialling(self, address, protocol, timeout_s, failed, port)
         dialling.begin()
         return dialling

@@ -312,7 +312,7 @@ class Exchange(Requester):
         if not head.fields.has_host:
             # RFC 9112 3.2.2: an absolute target stands for the Host that a client of HTTP/1.0 need not send.
             address = upstream.backend.address
-            own = str(address).encode("ascii", "replace") if isinstance(address, TcpAddress) else b"localhost"
+            own = address.authority.encode("ascii", "replace") if isinstance(address, TcpAddress) else b"localhost"
             upstream_head = with_host(upstream_head, head.authority or own)
         # No longer than all attempts together may take, and each of them.
         due = attempt.due = min(attempts.due, now + rules.attempt_s)

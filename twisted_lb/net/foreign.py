@@ -139,7 +139,9 @@ class ForeignDial:
         self._dial: Final = dial
         self._clock: Final = clock
 
-    def dial(self, address: Address, protocol: StreamProtocol, timeout_s: float, failed: Failed) -> Attempt:
+    def dial(
+        self, address: Address, protocol: StreamProtocol, timeout_s: float, failed: Failed, port: int = 0
+    ) -> Attempt:
         """See Dial."""
         clock = self._clock
 
@@ -147,4 +149,4 @@ class ForeignDial:
             clock.read()
             failed(outcome, detail)
 
-        return self._dial.dial(address, Foreign(clock, protocol), timeout_s, told)
+        return self._dial.dial(address, Foreign(clock, protocol), timeout_s, told, port)

@@ -1,15 +1,18 @@
-"""Names: the socket addresses of a backend, resolved and kept, the one that worked first."""
+"""Names: the socket addresses of a backend, resolved and kept, the one in force first. What a name means is known here alone:
+to whoever connects, for traffic and for checks, and to whoever watches it.
+"""
 
 import socket
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, Protocol
 
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.interfaces import IHostnameResolver, IResolutionReceiver
+from twisted.internet.interfaces import IAddress, IHostnameResolver, IResolutionReceiver
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from twisted_lb.core.address import Address, TcpAddress, UnixAddress
+from twisted_lb.core.never import NEVER
 from twisted_lb.net.clock import Clock
 
 # (address family, what `socket.connect` takes)
@@ -18,6 +21,12 @@ SocketAddress = tuple[int, Any]
 # A name is resolved anew this often, in the background, while the old answer serves on: a resolver that is down takes
 # no backend out that was reachable before.
 REFRESH_S: Final = 5.0
+# The same for a name that was not answered, or whose address does not work.
+AGAIN_S: Final = 1.0
+# So many are asked for at once in the background: Twisted's resolver has ten threads, which the program needs too.
+AT_ONCE: Final = 4
+_FAMILIES: Final = {"ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
+_TYPES: Final[dict[str, Sequence[type[IAddress]] | None]] = {"ipv4": [IPv4Address], "ipv6": [IPv6Address], "": None}
 
 _log = Logger()
 
@@ -49,24 +58,99 @@ class _Answers:
         self._done(self._found)
 
 
+class Watcher(Protocol):
+    """Whoever wants to know what names mean; hosts are IP addresses, the one in force first."""
+
+    def name_answered(self, address: TcpAddress, hosts: list[str]) -> None:
+        """A name was looked up; no hosts: it does not resolve, or the resolver failed."""
+
+    def name_leads(self, address: TcpAddress, host: str) -> None:
+        """Another one of a name's addresses is in force: that is where it can be reached."""
+
+
 class _Known:
     """The last good answer for one name."""
 
     def __init__(self) -> None:
         self.addresses: list[SocketAddress] = []
-        self.asked_at = float("-inf")
+        self.asked_at = -NEVER  # as long as an answer counts from here on; in the past where a new one is wanted
+        self.tried_at = -NEVER
         self.waiting: list[Callable[[list[SocketAddress]], None]] = []
         self.asking = False
+        self.heard = False  # that it is so or so, or that nobody knows
+
+    @property
+    def due_at(self) -> float:
+        """When it is to be asked for again, though nobody connects."""
+        return max(self.asked_at + REFRESH_S, self.tried_at + AGAIN_S)
 
 
 class Names:
-    """A resolver of backend addresses, over Twisted's: keeps the answers and remembers which address worked."""
+    """A resolver of backend addresses, over Twisted's: keeps the answers and remembers which address worked. Names that are
+    watched are resolved every REFRESH_S, as `refresh` finds them due. Without a resolver no name is asked for.
+    """
 
-    def __init__(self, resolver: IHostnameResolver, clock: Clock) -> None:
+    def __init__(self, resolver: IHostnameResolver | None, clock: Clock) -> None:
         self._resolver: Final = resolver
         self._clock: Final = clock
         self._known: dict[TcpAddress, _Known] = {}
         self._literal: dict[Address, list[SocketAddress]] = {}
+        self._watched: dict[Watcher, dict[TcpAddress, None]] = {}
+        self._due: dict[TcpAddress, None] = {}  # in their order
+        self._asking = 0
+        self._refreshing = False
+
+    # Those who watch.
+
+    def watch(self, watcher: Watcher, addresses: Iterable[TcpAddress]) -> None:
+        """Tell `watcher` what these names mean, and of no others, from now on; at once what is known."""
+        before = self._watched.pop(watcher, {})
+        wanted = dict.fromkeys(addresses)
+        if wanted:
+            self._watched[watcher] = wanted
+        for address in before:
+            if not self._watchers(address):
+                self._known.pop(address, None)
+                self._due.pop(address, None)
+        for address in wanted:
+            known = self._known.setdefault(address, _Known())
+            if address not in before and known.addresses:
+                watcher.name_answered(address, _hosts(known))
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look up the watched names whose answers are old, a few at a time."""
+        if self._resolver is None:
+            return
+        now = self._clock.now
+        for addresses in self._watched.values():
+            for address in addresses:
+                known = self._known[address]
+                if not known.asking and now >= known.due_at:
+                    self._due[address] = None
+        self._ask_due()
+
+    def _ask_due(self) -> None:
+        if self._refreshing:
+            return  # a resolver has answered before it returned
+        self._refreshing = True
+        while self._due and self._asking < AT_ONCE:
+            address = next(iter(self._due))
+            del self._due[address]
+            known = self._known[address]
+            if not known.asking:
+                self._ask(address, known)
+        self._refreshing = False
+
+    def unheard(self, watcher: Watcher) -> list[str]:
+        """The names of which nothing has been heard yet, not even that they do not resolve."""
+        addresses = self._watched.get(watcher, {}) if self._resolver is not None else {}
+        return [address.host for address in addresses if not self._known[address].heard]
+
+    def _watchers(self, address: TcpAddress) -> list[Watcher]:
+        return [watcher for watcher, addresses in self._watched.items() if address in addresses]
+
+    # Those who connect.
 
     def find(self, address: Address, found: Callable[[list[SocketAddress]], None]) -> None:
         """Call `found` with the socket addresses of a backend, at once when known; an empty list: unresolvable."""
@@ -88,45 +172,81 @@ class Names:
             found([])
 
     def worked(self, address: Address, which: SocketAddress) -> None:
-        """Try this address first from now on."""
+        """It worked: this address is in force from now on, and tried first."""
         known = self._known.get(address) if isinstance(address, TcpAddress) else None
-        if known is not None and which in known.addresses and known.addresses[0] != which:
-            known.addresses.remove(which)
-            known.addresses.insert(0, which)
+        if known is None or not known.addresses or known.addresses[0] == which or which not in known.addresses:
+            return
+        assert isinstance(address, TcpAddress)
+        known.addresses.remove(which)
+        known.addresses.insert(0, which)
+        for watcher in self._watchers(address):
+            watcher.name_leads(address, which[1][0])
+
+    def prefer(self, address: TcpAddress, host: str) -> None:
+        """The address of this host is in force, if it is one of the name's."""
+        known = self._known.get(address)
+        for which in list(known.addresses) if known is not None else ():
+            if which[1][0] == host:
+                self.worked(address, which)
 
     def failed(self, address: Address) -> None:
-        """None of the addresses worked: resolve the name again before the next connect."""
+        """None of the addresses worked, or one of several: resolve the name again before the next connect, or soon."""
         known = self._known.get(address) if isinstance(address, TcpAddress) else None
         if known is not None:
-            known.asked_at = float("-inf")
+            known.asked_at = -NEVER
 
     def _ask(self, address: TcpAddress, known: _Known) -> None:
         known.asking = True
-        known.asked_at = self._clock.now
+        known.asked_at = known.tried_at = self._clock.now
+        self._asking += 1
         receiver = _Answers(address.port, lambda addresses: self._answered(address, known, addresses))
         try:
-            self._resolver.resolveHostName(receiver, address.host, address.port)
+            if self._resolver is None:
+                receiver.resolutionComplete()
+            else:
+                self._resolver.resolveHostName(receiver, address.host, address.port, _TYPES[address.family])
         except Exception:
             _log.failure("looking up {name} failed", name=address.host)
             self._answered(address, known, [])
 
     def _answered(self, address: TcpAddress, known: _Known, addresses: list[SocketAddress]) -> None:
+        if not known.asking:
+            return  # a resolver that answers and raises
         known.asking = False
+        self._asking -= 1
+        known.heard = True
         self._clock.read()  # the name server took its time
-        if addresses:
-            good = known.addresses[0] if known.addresses else None
-            known.addresses = addresses
-            if good is not None:
-                self.worked(address, good)
+        found = [one for one in addresses if one[0] == _FAMILIES.get(address.family, one[0])]
+        if found:
+            if known.addresses and known.addresses[0] in found:
+                found.remove(known.addresses[0])
+                found.insert(0, known.addresses[0])
+            known.addresses = found
         else:
             # Ask again at the next try, not in five seconds: nothing is known.
-            known.asked_at = float("-inf")
+            known.asked_at = -NEVER
+        self._tell(address, known)
+        if self._known.get(address) is known:
+            hosts = _hosts(known) if found else []
+            for watcher in self._watchers(address):
+                try:
+                    watcher.name_answered(address, hosts)
+                except Exception:
+                    _log.failure("what {name} means was not taken", name=address.host)
+        self._ask_due()
+
+    def _tell(self, address: TcpAddress, known: _Known) -> None:
+        """Tell those who wait to connect."""
         waiting, known.waiting = known.waiting, []
         for found in waiting:
             try:
                 found(list(known.addresses))
             except Exception:
                 _log.failure("one who waited for {name} failed", name=address.host)
+
+
+def _hosts(known: _Known) -> list[str]:
+    return list(dict.fromkeys(str(where[0]) for _, where in known.addresses))
 
 
 def _literal_address(address: Address) -> list[SocketAddress] | None:

@@ -38,6 +38,7 @@ def runtime_of(reactor: Any, seed: int, lost: Callable[[], None], *, whole_proce
         soon=poller.soon,
         time=timers,
         dial=Dialer(poller, deadlines, names, timers.callLater),
+        names=names,
         deadlines=deadlines,
         poller=poller,
         seed=seed,

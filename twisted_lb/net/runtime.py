@@ -7,6 +7,7 @@ from typing import Any, Final
 from twisted_lb.net.clock import Clock, Later, Soon
 from twisted_lb.net.deadlines import Deadlines
 from twisted_lb.net.dialer import Dial
+from twisted_lb.net.names import Names
 from twisted_lb.net.poller import Poller
 
 
@@ -14,7 +15,7 @@ class Runtime:
     """What all parts of one process share. Durations are monotonic seconds; `wall` is for Date fields and logs alone.
 
     `later` calls back after a time, `soon` when all others had their turn. `time` is the same time as Twisted's
-    IReactorTime, for LoopingCalls. `poller` drives sockets; None where the network is in memory and has none.
+    IReactorTime, for LoopingCalls. `dial` connects, and goes by `names`. `poller` drives sockets; None where the network is in memory and has none.
     """
 
     def __init__(
@@ -26,6 +27,7 @@ class Runtime:
         soon: Soon,
         time: Any,
         dial: Dial,
+        names: Names,
         deadlines: Deadlines,
         poller: Poller | None,
         seed: int,
@@ -36,6 +38,7 @@ class Runtime:
         self.soon: Final = soon
         self.time: Final = time
         self.dial: Final = dial
+        self.names: Final = names
         self.deadlines: Final = deadlines
         self.poller: Final = poller
         self.seed: Final = seed

@@ -125,6 +125,8 @@ class UpstreamRules:
     for `idle_s` seconds, `max_requests` requests and `max_age_s` seconds of life; a request that must not be sent twice
     takes only one that was in use less than `reuse_unsafe_within_s` ago, and, unless `reuse_always`, only where the backend
     was not seen to close kept connections early. `limits` are those of the heads of responses.
+
+    `resolve` and `family` say what is made of names, for backends that do not say it themselves; see `core/endpoints.py`.
     """
 
     def __init__(
@@ -138,6 +140,8 @@ class UpstreamRules:
         max_age_s: float,
         reuse_unsafe_within_s: float,
         reuse_always: bool = False,
+        resolve: str,
+        family: str,
     ) -> None:
         self.connect_s: Final = connect_s
         self.limits: Final = limits
@@ -147,3 +151,5 @@ class UpstreamRules:
         self.max_age_s: Final = max_age_s
         self.reuse_unsafe_within_s: Final = reuse_unsafe_within_s
         self.reuse_always: Final = reuse_always
+        self.resolve: Final = resolve
+        self.family: Final = family

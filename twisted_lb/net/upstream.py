@@ -412,6 +412,10 @@ class Upstream(Receiver):
         """Whether it is open, and nothing is asked of it."""
         return self._state is _IDLE
 
+    def peer_name(self) -> str:
+        """The address it leads to, without its port; empty when it is gone."""
+        return "" if self._transport is None else self._transport.peer_name()
+
     def keep_until(self, due: float) -> None:
         """Take the connection for no request after `due`."""
         self.reuse_until = due

@@ -27,6 +27,7 @@ from twisted_lb.testing.clients import ScriptedClient
 from twisted_lb.testing.clock import HeapClock
 from twisted_lb.testing.faults import Fault, Faults
 from twisted_lb.testing.network import MemoryListener, MemoryNetwork
+from twisted_lb.testing.resolver import MemoryResolver
 from twisted_lb.testing.transport import MemoryTransport
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "HeapDelayedCall",
     "MemoryListener",
     "MemoryNetwork",
+    "MemoryResolver",
     "MemoryTransport",
     "ScriptedBackend",
     "ScriptedClient",

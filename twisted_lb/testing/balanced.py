@@ -17,9 +17,11 @@ from twisted_lb.net.foreign import Foreign, ForeignDial
 from twisted_lb.net.frontend import Frontend
 from twisted_lb.net.http1 import Http1
 from twisted_lb.net.interfaces import StreamProtocol
+from twisted_lb.net.names import Names
 from twisted_lb.net.poller import Poller
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.plan import DEFAULT, plan_of
+from twisted_lb.testing.names import NamedDial
 from twisted_lb.testing.network import MemoryNetwork
 
 # Sun, 06 Nov 1994 08:49:37 GMT, the example of RFC 9110 5.6.7.
@@ -33,6 +35,9 @@ def runtime_of(
     Without a poller the network's transports are taken for foreign ones.
     """
     clock = Clock(time.seconds) if now is None else now
+    names = Names(dial.resolver if isinstance(dial, MemoryNetwork) else None, clock)
+    if isinstance(dial, MemoryNetwork):
+        dial = NamedDial(dial, names)
 
     def soon(call: Callable[[], None]) -> None:
         time.callLater(0, call)
@@ -44,6 +49,7 @@ def runtime_of(
         soon=soon if poller is None else poller.soon,
         time=time,
         dial=ForeignDial(dial, clock) if poller is None else dial,
+        names=names,
         deadlines=Deadlines(clock, time.callLater),
         poller=poller,
         seed=seed,

@@ -16,6 +16,7 @@ from twisted_lb.core.outcome import Outcome
 from twisted_lb.net.dialer import Failed
 from twisted_lb.net.interfaces import StreamProtocol
 from twisted_lb.testing.pipe import Pipe
+from twisted_lb.testing.resolver import MemoryResolver
 from twisted_lb.testing.transport import MemoryTransport
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class _Attempt:
 
     def __init__(self, failed: Failed) -> None:
         self._failed: Final = failed
+        self.connected: Callable[[], None] = lambda: None  # told before the protocol is
         self.over = False
 
     def cancel(self) -> None:
@@ -77,8 +79,8 @@ class _Attempt:
 class MemoryNetwork:
     """A network: addresses, their listeners, and what lies between. A Dial, as clusters and probes take one.
 
-    Addresses are given as in a configuration (`"app:80"`, `"unix:/run/app.sock"`) or parsed; names need no resolver. An
-    address where nobody listens refuses. `open_connections` are the ends that are not closed: none, after a test. With
+    Addresses are given as in a configuration (`"app:80"`, `"unix:/run/app.sock"`) or parsed. A name is a place of its own
+    unless `name` gives it addresses. An address where nobody listens refuses. `open_connections` are the ends that are not closed: none, after a test. With
     `faults` things go wrong by themselves.
     """
 
@@ -88,6 +90,7 @@ class MemoryNetwork:
         self.clock: Final = clock
         self.capacity_bytes: Final = capacity_bytes
         self.faults: Final = faults
+        self.resolver: Final = MemoryResolver(clock)
         # Every attempt to connect, in order.
         self.dialled: list[Address] = []
         self._listeners: dict[Address, MemoryListener] = {}
@@ -125,10 +128,20 @@ class MemoryNetwork:
         """Let connections to an address be made again."""
         self._troubles.pop(_parsed(address), None)
 
+    def name(self, name: str, *addresses: str) -> None:
+        """Let a host name have these addresses from now on, which are hosts as well; none: it does not resolve. A balancer
+        learns of it as from a name server, when it asks; `resolver` has more to say about that.
+        """
+        self.resolver.table[name] = list(addresses)
+
     # Connecting.
 
-    def dial(self, address: Address, protocol: StreamProtocol, timeout_s: float, failed: Failed) -> _Attempt:
-        """See Dial. Nothing is told before this returns."""
+    def dial(
+        self, address: Address, protocol: StreamProtocol, timeout_s: float, failed: Failed, port: int = 0
+    ) -> _Attempt:
+        """See Dial; nothing is resolved. Nothing is told before this returns."""
+        if isinstance(address, TcpAddress):
+            address = TcpAddress(address.host, port or address.port)
         self.dialled.append(address)
         attempt = _Attempt(failed)
         delay_s = 0.0 if self.faults is None else self.faults.delay_s()
@@ -148,6 +161,7 @@ class MemoryNetwork:
             trouble = self.faults.trouble(address)
         if trouble is None:
             attempt.over = True
+            attempt.connected()
             near, far = self._joined(address, protocol)
             if self.faults is not None:
                 self.faults.befall(near, far, str(address))
