@@ -12,16 +12,12 @@ from bad_days.scenarios import SCENARIOS
 from bad_days.soak import leftovers, soak, trends
 from bad_days.stage import Stage, free_port, stage, until
 
-from twisted_lb.config import LoadBalancerConfig
 
 QUICK = Patience(connect_s=0.5, answer_s=1, head_s=2, body_s=2, check_s=0.2)
 FULL = Patience()
 UNCHECKED = Patience(check_s=0)
 MIB = 1 << 20
 
-follows_names = pytest.mark.skipif(
-    "resolve" not in LoadBalancerConfig.model_fields, reason="names are not followed yet"
-)
 needs_hosts = pytest.mark.skipif(not moves.hosts_can_move(), reason="no namespace with an /etc/hosts of its own here")
 needs_gcc = pytest.mark.skipif(clock.GCC is None, reason="gcc is missing, which makes a clock that steps")
 needs_slowhttptest = pytest.mark.skipif(crowds.SLOWHTTPTEST is None, reason="slowhttptest is not installed")
@@ -179,7 +175,6 @@ def test_no_client_of_a_frozen_backend_is_failed_by_default(world):
 
 @pytest.mark.long
 @needs_hosts
-@follows_names
 def test_all_requests_follow_a_name_that_moves(world):
     seen = in_full(world, "moved")
     assert (seen.note, seen.errors) == ("", {})

@@ -45,6 +45,8 @@ class Hours:
         length_s = rng.uniform(LONG_S, 9.0) if long else rng.uniform(0.05, SHORT_S)
         # Only a process that does everything by its poller can be held.
         self.pause = (rng.uniform(0.2, 7.0), length_s) if pauses and self.kind != "given" and not web else None
+        if sockets and web and rng.random() < 0.7:
+            self.kind = "own"  # the one in which twisted.web goes by our time
 
 
 def _step(rng: random.Random) -> float:
