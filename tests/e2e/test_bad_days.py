@@ -12,7 +12,6 @@ from bad_days.scenarios import SCENARIOS
 from bad_days.soak import leftovers, soak, trends
 from bad_days.stage import Stage, free_port, stage, until
 
-
 QUICK = Patience(connect_s=0.5, answer_s=1, head_s=2, body_s=2, check_s=0.2)
 FULL = Patience()
 UNCHECKED = Patience(check_s=0)
