@@ -75,7 +75,7 @@ AT_LEAST = {
     "a resource's request is refused": 15,
     "a resource's request is CUT_SHORT": 6,
     "a resource's request is NO_RESPONSE": 8,
-    "a resource's request is CLIENT_GONE": 2,
+    "a resource's request is CLIENT_GONE": 1,
     "a resource's request is CANCELLED": 2,
 }
 
