@@ -60,7 +60,7 @@ class Moving:
                 moved += 1
         if moved:
             self._next_at = now + _PERIOD_S
-        if moved < len(owed):
+        if any(backend.in_flight for backend in self._silent):  # one may be connecting, or be moved later
             self._timer = self._runtime.later(_PERIOD_S, self._move)
         else:
             self._silent.clear()
