@@ -7,7 +7,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
 from twisted_lb.core.address import TcpAddress, UnixAddress
 from twisted_lb.net.clock import Clock
-from twisted_lb.net.names import AGAIN_S, AT_ONCE, REFRESH_S, Names
+from twisted_lb.net.names import AGAIN_S, AT_ONCE, MOST_LITERAL, REFRESH_S, Names
 from twisted_lb.testing import HeapClock
 
 APP = TcpAddress("app", 80)
@@ -393,3 +393,10 @@ def test_a_name_without_an_address_of_that_family_does_not_resolve(book):
     told = book.find(TcpAddress("app", 80, "ipv6"))
     book.resolver.answer("10.0.0.1")
     assert told == [[]]
+
+
+def test_the_endpoints_of_a_name_that_moves_on_and_on_are_forgotten(book):
+    for index in range(2 * MOST_LITERAL):
+        where = f"10.{index >> 8}.{index & 255}.1"
+        assert book.find(TcpAddress(where, 80)) == [[where]]
+    assert len(book.names._literal) <= MOST_LITERAL

@@ -25,6 +25,8 @@ REFRESH_S: Final = 5.0
 AGAIN_S: Final = 1.0
 # So many are asked for at once in the background: Twisted's resolver has ten threads, which the program needs too.
 AT_ONCE: Final = 4
+# So many literal addresses are kept in the form in which they are connected to.
+MOST_LITERAL: Final = 4096
 _FAMILIES: Final = {"ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
 _TYPES: Final[dict[str, Sequence[type[IAddress]] | None]] = {"ipv4": [IPv4Address], "ipv6": [IPv6Address], "": None}
 
@@ -156,6 +158,8 @@ class Names:
         """Call `found` with the socket addresses of a backend, at once when known; an empty list: unresolvable."""
         literal = self._literal.get(address)
         if literal is None and (literal := _literal_address(address)):
+            if len(self._literal) >= MOST_LITERAL:
+                self._literal.clear()  # endpoints of names that moved, mostly
             self._literal[address] = literal
         if literal is not None:
             found(literal)
