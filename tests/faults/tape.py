@@ -201,8 +201,10 @@ class Check:
 class SocketEnd:
     """The balancer's end of a connection: the real Transport, on a socket in memory. Looks like a MemoryTransport."""
 
-    def __init__(self, poller: EpollPoller, sock: MemorySocket, process: Process) -> None:
+    def __init__(self, poller: EpollPoller, sock: MemorySocket, process: Process, attempt: Any) -> None:
         self.transport = Transport(poller, sock)  # type: ignore[arg-type]
+        self._sock = sock
+        self._attempt = attempt  # that it comes from, None for a client's
         self._poller = poller
         self._process = process
 
@@ -210,6 +212,9 @@ class SocketEnd:
         self._process.run(lambda: self._open(protocol))
 
     def _open(self, protocol: StreamProtocol) -> None:
+        if self._attempt is not None and self._attempt.cancelled:
+            self._sock.close()  # while the process was held
+            return
         self._poller.clock.read()
         self.transport.open(protocol)
 
@@ -253,6 +258,7 @@ class TownNetwork(MemoryNetwork):
         self.connects = Connects(clock, side)
         self.largest_unsent = 0
         self._wanted: Dialled | Check | None = None
+        self._attempt: Any = None  # that connects
         self._dials_of: dict[int, Dialled | Check] = {}
 
     def _pipe(self) -> TapedPipe:
@@ -307,11 +313,11 @@ class TownNetwork(MemoryNetwork):
             self._connect(attempt, address, protocol, timeout_s)
 
     def _connect(self, attempt: Any, address: Address, protocol: StreamProtocol, timeout_s: float) -> None:
-        self._wanted = self._dials_of.pop(id(protocol), None)
+        self._wanted, self._attempt = self._dials_of.pop(id(protocol), None), attempt
         try:
             super()._try(attempt, address, protocol, timeout_s)
         finally:
-            self._wanted = None
+            self._wanted = self._attempt = None
 
     def pair(self, here: Any, there: Any) -> tuple[Any, Any]:
         up, down = self._pipe(), self._pipe()
@@ -342,7 +348,7 @@ class TownNetwork(MemoryNetwork):
             )
         assert self.poller is not None
         sock = MemorySocket(self.kernel, incoming, outgoing, (host.host, host.port), (peer.host, peer.port))
-        return SocketEnd(self.poller, sock, self.process)
+        return SocketEnd(self.poller, sock, self.process, self._attempt)
 
     def look_at_buffers(self) -> None:
         for tape in self.tapes.all:

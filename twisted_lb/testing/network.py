@@ -64,10 +64,11 @@ class _Attempt:
         self._failed: Final = failed
         self.connected: Callable[[], None] = lambda: None  # told before the protocol is
         self.over = False
+        self.cancelled = False
 
     def cancel(self) -> None:
         """Give the connect up; nothing is told any more."""
-        self.over = True
+        self.over = self.cancelled = True
 
     def fail(self, outcome: Outcome, detail: str) -> None:
         """Tell the failure, unless the connect was given up."""
