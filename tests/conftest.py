@@ -1,6 +1,7 @@
 """After each test nothing may be left behind: no delayed call, no reader, no error that nobody looked at."""
 
 import gc
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,6 +13,9 @@ from twisted.logger import LogLevel, globalLogPublisher
 # No test asserts a time: a busy machine is not a defect. The same examples every time, so that a run can be repeated.
 settings.register_profile("ours", deadline=None, derandomize=True)
 settings.load_profile("ours")
+
+# Under nohup a hangup is ignored, by whoever is started too; what it does is a subject of tests.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 class LoggedErrors:
