@@ -42,6 +42,9 @@ class Moving:
     def _move(self) -> None:
         """Move what may be moved in this period, and come back for the rest in the next one."""
         self._timer = None
+        if not self._pool.settings.move:
+            self._silent.clear()  # switched off meanwhile
+            return
         now = self._runtime.clock.read()
         for backend in [one for one in self._silent if one.health.up]:
             del self._silent[backend]
