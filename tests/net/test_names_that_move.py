@@ -492,6 +492,18 @@ def test_another_way_of_resolving_is_gone_by_at_once(town):
     assert house.members == before
 
 
+def test_a_pool_and_a_backend_that_say_together_what_they_said_before_change_nothing(town):
+    house = town("10.0.0.1", "10.0.0.2")
+    before = house.members
+    house.cluster.command("app:80@10.0.0.1:80", AdminState.DRAIN)
+    said(house)
+    house.apply(resolve="first", backends=[{"address": "app:80", "resolve": "auto"}])
+    assert (house.members, said(house)) == (before, [])
+    house.apply(resolve="auto", backends=["app:80"])
+    assert (house.members, said(house)) == (before, [])
+    assert house.members[0].admin is AdminState.DRAIN
+
+
 def test_another_family_is_another_server(town):
     house = town("fd00::1", "10.0.0.1")
     backends = servers(house, "fd00::1", "10.0.0.1")
