@@ -107,6 +107,8 @@ class Returning:
             elif what == "fails" and (dialled is trial or not out):
                 if dialled.failed == "REFUSED" or (dialled is trial and dialled.failed == "CONNECT_TIMEOUT"):
                     out, last = True, dialled.failed_when
+                elif dialled is trial and dialled.failed == "BACKLOG_FULL":
+                    out = False  # somebody is there, and busy
                 elif dialled is trial:
                     last = 0.0  # it has told nothing, and is repeated
                 trial = None
