@@ -70,7 +70,11 @@ class Returning:
         results = sorted(
             result
             for check in self._town.network.checked
-            if check.address == member.address and member.there(check.at) and (result := _result(check)) is not None
+            if check.address == member.address
+            and member.there(check.at)
+            and (result := _result(check)) is not None
+            # One that waited for the name when it moved is of the old server's checks, which are not heard any more.
+            and check.when > member.since.when
         )
         fall = max(settings.health_check.fall for _, settings in self._town.generations.all)
         refused = [one for one in dials if one.failed == "REFUSED"]
