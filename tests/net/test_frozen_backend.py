@@ -265,6 +265,30 @@ def test_what_a_name_owes_moves_on_when_it_gets_more_addresses(build):
     assert {told(client) for client in clients} == {b"200"}
 
 
+def test_what_the_old_server_of_a_name_owes_moves_on_when_a_new_one_is_well(build):
+    """A container that froze is replaced by another one."""
+    house = build("app:80", "b:80", resolved={"app": ["10.0.0.1"]}, health_check=CHECKED, policy="rr")
+    house.a, house.b = house.backend("10.0.0.1:80"), house.backend("b:80")
+    new = house.backend("10.0.0.2:80", lambda request: [response()] if b"check" in request else [Wait(4.0), response()])
+    house.wait(2)
+    house.a.answer = frozen
+    clients = ask_frozen(house, how_many=30)
+    while house.members[0].health.up:
+        house.wait(0.01)
+    house.network.name("app", "10.0.0.2")
+    house.wait(6)
+    assert house.members[0].health.up
+    later = ask_frozen(house)
+    assert house.members[0].outcomes[Outcome.BACKEND_DOWN] < 20
+    house.wait(30)
+    assert {told(client) for client in clients} == {b"200"}
+    assert [told(client) for client in later] == [b"200"]
+    assert len([one for one in new.requests if b"check" not in one]) == 1
+    assert house.members[0].outcomes[Outcome.BACKEND_DOWN] == 30
+    house.wait(2)
+    assert house.cluster._moving._timer is None
+
+
 def test_nothing_is_kept_to_a_backend_that_fell_silent(pair):
     house = pair(lambda request: [NEVER_ANSWER] if b"check" in request else [response()])
     clients = [house.ask() for _ in range(4)]

@@ -152,6 +152,8 @@ class Cluster(Keeper):
                 upstream.opened_at = -NEVER
                 if upstream.bound and upstream.idle:
                     upstream.close()
+        if left:
+            self._moving.leave(backend)
         self.pool.moved(backend, f"address {before} -> {host}" if left else "", self.clock.now)
         if self.checks is not None and left:
             self.checks.check_anew(name)
