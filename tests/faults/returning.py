@@ -175,6 +175,8 @@ class Returning:
         attempts = self._oracle.backends.attempts.get(record.name, [])
         if record.outcome not in EJECTS or record.status not in (502, 504) or self._oracle.usable(record.at):
             return False
+        if any(attempt.reached for attempt in attempts):
+            return False  # it may have waited behind that one already, and has no other time for that
         ask = self._oracle.asks[record.name][1]
         return all(
             settings.retry.more_attempts > 0
