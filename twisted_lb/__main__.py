@@ -12,6 +12,22 @@ def _end(number: int, _frame: object) -> None:
     os._exit(128 + number)
 
 
+class Interrupt:
+    """What SIGINT (Ctrl-C) does until the reactor hears it: the end at once, where Python's own handler would raise
+    KeyboardInterrupt in the middle of some import, or in a callback that loses it. The reactor replaces only that one, and so
+    this one equals it.
+    """
+
+    def __call__(self, number: int, frame: object) -> None:
+        """End at once."""
+        _end(number, frame)
+
+    def __eq__(self, other: object) -> bool:
+        return other is self or other is signal.default_int_handler
+
+    __hash__ = object.__hash__
+
+
 def _pass(number: int, _frame: object) -> None:
     """Nothing: no log file is open yet that could be reopened."""
 
@@ -45,6 +61,8 @@ if __name__ == "__main__":
     # Before all that takes time: a container that is stopped while it starts must not wait to be killed, and a reload or a
     # logrotate that comes meanwhile must not end it.
     signal.signal(signal.SIGTERM, _end)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else a shell has put it into the background
+        signal.signal(signal.SIGINT, Interrupt())
     signal.signal(signal.SIGUSR1, _pass)
     signal.signal(signal.SIGUSR2, _pass)
     if sys.argv[1:2] == ["lb"]:  # a backend does not hear these two

@@ -165,12 +165,11 @@ class DataPlane:
             raise ValueError("listeners, their bounds, pools, checks and the log are only changed by a restart")
         self.plan = plan
         for name, pool in plan.pools.items():
-            self.clusters[name].configure(pool.upstream, pool.settings)
             if name in self._probes:
                 self._probes[name].question = _question(pool)
             self.clusters[name].pool.choose_by(pool.policy)
-            if pool.backends != old.pools[name].backends:
-                self.clusters[name].update(pool.backends)
+            others = pool.backends if pool.backends != old.pools[name].backends else None
+            self.clusters[name].configure(pool.upstream, pool.settings, others)
         self.routes = self._routes(plan)
         for name, listener in plan.listeners.items():
             frontend = self.frontends[name]

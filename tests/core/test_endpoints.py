@@ -286,3 +286,21 @@ def test_what_is_wanted_of_a_name_ends_with_it():
     made.have("db:80")
     made.have("app:80")
     assert made.succession.admin == {}
+
+
+def test_who_was_missing_is_still_missing_in_another_family_and_leaves_as_it_would():
+    made = Made()
+    made.hear("10.0.0.1", "10.0.0.2", "10.0.0.3")
+    for _ in range(LEAVES_AFTER - 1):
+        made.hear("10.0.0.1", "10.0.0.2")
+    v4 = TcpAddress("app", 80, "ipv4")
+    assert made.have("app:80", family="ipv4") == spread("10.0.0.1", "10.0.0.2", "10.0.0.3")
+    assert made.hear("10.0.0.1", "10.0.0.2", address=v4) == spread("10.0.0.1", "10.0.0.2")
+
+
+def test_a_name_that_was_not_found_in_the_family_that_is_wanted_may_be_taken_as_one():
+    made = Made()
+    made.hear("10.0.0.1", "10.0.0.2")
+    made.hear("fd00::1")
+    assert made.have("app:80", family="ipv4") == spread("10.0.0.1", "10.0.0.2")
+    assert made.have("app:80", family="ipv4", resolve="first") == ["app:80"]

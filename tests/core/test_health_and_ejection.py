@@ -68,6 +68,7 @@ def test_the_first_result_decides_alone_and_is_news_unless_all_is_as_well_as_it_
     [
         ("s", 0.0), ("ss", 0.0), ("sss", 0.0), ("ssss", 1.0),
         ("+ss", None), ("+sss", 1.0), ("+ssss", 2.0), ("+s+sss", 3.0), ("+sss+sss", 5.0), ("+sss++", None), ("+sss++sss", 6.0),
+        ("+sss+", None), ("+sss+ss", None), ("+sss+ssss", 6.0), ("+ssss+s+sss", 8.0), ("s+s", None), ("s+sss", 2.0),
         ("+aaa", None), ("+sas", None), ("+sssa", None), ("a", None), ("+", None),
     ],
 )  # fmt: skip

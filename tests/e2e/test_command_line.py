@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -375,6 +376,11 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 """
 
 
+def hear_interrupts() -> None:
+    """A shell that runs the tests in the background has it ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def importing(tmp_path: Path, command: str = "lb") -> Iterator[subprocess.Popen[str]]:
     """A process that is being imported."""
@@ -383,7 +389,8 @@ def importing(tmp_path: Path, command: str = "lb") -> Iterator[subprocess.Popen[
     path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "PYTHONPATH": path}
     pipe = subprocess.PIPE
-    with subprocess.Popen(words, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
+    hear = hear_interrupts
+    with subprocess.Popen(words, env=environment, stdout=pipe, stderr=pipe, text=True, preexec_fn=hear) as process:  # noqa: PLW1509
         assert process.stdout is not None
         try:
             assert process.stdout.readline() == "importing\n"
@@ -400,10 +407,33 @@ def ended(process: subprocess.Popen[str], number: int) -> tuple[int, str]:
     return status, process.stderr.read()
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGQUIT, 0)])
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, -signal.SIGINT), (signal.SIGQUIT, 0)],
+)
 def test_the_module_can_be_ended_while_it_is_still_being_imported(tmp_path: Path, number: int, status: int) -> None:
     with importing(tmp_path) as process:
         assert ended(process, number) == (status, "")
+
+
+@pytest.mark.parametrize("command", ["lb", "be"])
+def test_an_interrupt_is_a_graceful_stop_once_the_module_runs(tmp_path: Path, command: str) -> None:
+    port = free_port()
+    words = [sys.executable, "-m", "twisted_lb", command, *(B if command == "lb" else []), "-p", str(port)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, stdout=pipe, text=True, preexec_fn=hear_interrupts) as process:  # noqa: PLW1509
+        try:
+            until(lambda: listening(port))
+            with closing(HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)) as client:
+                client.request("GET", "/")
+                assert client.getresponse().status
+            process.send_signal(signal.SIGINT)
+            log, _ = process.communicate(timeout=PATIENCE_S)
+        finally:
+            process.kill()
+    assert process.returncode == -signal.SIGINT
+    assert "Received SIGINT, shutting down." in log
+    assert "Server Shut Down." in log
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from faults.attempts import Attempt
 from faults.ledger import Member, Record
+from faults.logins import bound_from
 from faults.reader import UNTIL_CLOSE
 from faults.tape import SAID_FIN, SAID_RST, TOOK, Dialled
 
@@ -62,13 +63,19 @@ class Keeping:
             if self._oracle.idempotent(name):
                 continue
             for attempt in attempts:
-                if not attempt.index or attempt.member is None:
+                if not attempt.index or attempt.member is None or self._own(attempt):
                     continue
                 if name.endswith("r0"):
                     self.complain(f"{name}, its client's first, must not be repeated and is risked on {attempt.tape}")
                 for since in wary.get(attempt.member, []):
                     if ON_ITS_WAY_S < attempt.when - since < WARY_S:
                         self.complain(f"{name} must not be repeated, and is risked on {attempt.tape}")
+
+    def _own(self, attempt: Attempt) -> bool:
+        """Whether it went on its client's own connection, on which that may be logged in: elsewhere it would not be."""
+        assert attempt.tape is not None
+        first = bound_from(*self._oracle.backends.readers[attempt.tape])
+        return first is not None and first < attempt.index
 
     def _wary(self) -> dict[Member, list[float]]:
         """When the balancer had seen early closes, for each backend."""
@@ -89,6 +96,9 @@ class Keeping:
         whole = [message for message in answered.messages if message.complete]
         if not whole or answered.broken or answered.tunnel is not None or whole[-1] is not answered.messages[-1]:
             return None
+        bound = bound_from(asked, answered)
+        if bound is not None and bound < len(whole):
+            return None  # the end of a login says nothing of other connections
         ended_at = whole[-1].ends_at
         assert ended_at is not None
         last = tape.entry_of(TOOK, ended_at - 1)

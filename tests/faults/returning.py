@@ -70,7 +70,11 @@ class Returning:
         results = sorted(
             result
             for check in self._town.network.checked
-            if check.address == member.address and member.there(check.at) and (result := _result(check)) is not None
+            if check.address == member.address
+            and member.there(check.at)
+            and (result := _result(check)) is not None
+            # One that waited for the name when it moved is of the old server's checks, which are not heard any more.
+            and check.when > member.since.when
         )
         fall = max(settings.health_check.fall for _, settings in self._town.generations.all)
         refused = [one for one in dials if one.failed == "REFUSED"]
@@ -107,6 +111,8 @@ class Returning:
             elif what == "fails" and (dialled is trial or not out):
                 if dialled.failed == "REFUSED" or (dialled is trial and dialled.failed == "CONNECT_TIMEOUT"):
                     out, last = True, dialled.failed_when
+                elif dialled is trial and dialled.failed == "BACKLOG_FULL":
+                    out = False  # somebody is there, and busy
                 elif dialled is trial:
                     last = 0.0  # it has told nothing, and is repeated
                 trial = None
@@ -169,6 +175,8 @@ class Returning:
         attempts = self._oracle.backends.attempts.get(record.name, [])
         if record.outcome not in EJECTS or record.status not in (502, 504) or self._oracle.usable(record.at):
             return False
+        if any(attempt.reached for attempt in attempts):
+            return False  # it may have waited behind that one already, and has no other time for that
         ask = self._oracle.asks[record.name][1]
         return all(
             settings.retry.more_attempts > 0

@@ -368,6 +368,24 @@ def test_a_backend_that_is_full_is_waited_for(build):
     assert (a.open, b.open) == (2, 1)
 
 
+def test_whoever_waits_for_a_backend_is_served_as_soon_as_another_request_leaves_it(build):
+    house = build("a:80", "b:80", retry={"bad_statuses": [503]})
+    a, b = Domain(house, "a:80"), Domain(house, "b:80")
+    client = logged_in(house, b"alice")
+    full_but_for(house, 1, 5.0)
+    a.server.script.append([Wait(1.05), response(b"", 503)])
+    while not house.members[0].in_flight:
+        house.ask()
+    b.before = [Wait(2)]
+    client.take()
+    house.ask(GET, client)
+    assert house.cluster.snapshot().waiting == 1
+    asked = len(b.server.requests)
+    house.clock.run_until(lambda: len(b.server.requests) > asked)
+    house.clock.settle()
+    assert client.take().endswith(b"alice")
+
+
 def test_who_waits_in_vain_stays_logged_in(build):
     house = build()
     domain = Domain(house)

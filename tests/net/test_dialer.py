@@ -104,6 +104,18 @@ def server():
         yield sock.getsockname()[1]
 
 
+def test_who_gave_up_on_a_name_server_does_not_wait_for_it(net):
+    net.resolver.slow = True
+    address = TcpAddress("app", 80)
+    _, attempt = net.dial(address)
+    caller, _ = net.dial(address, timeout_s=2.0)
+    assert len(net.names._known[address].waiting) == 2
+    attempt.cancel()
+    net.world.advance(2.2)
+    assert caller.failures == [(Outcome.CONNECT_TIMEOUT, "the name server did not answer in time")]
+    assert not net.names._known[address].waiting
+
+
 def test_a_literal_address_is_connected_without_asking_anybody(net, server):
     caller, _ = net.dial(TcpAddress("127.0.0.1", server))
     assert caller.connected == [("127.0.0.1", server)]
@@ -635,12 +647,12 @@ def test_a_resolver_that_is_down_takes_nobody_out(net):
 def test_those_who_wait_for_a_name_are_told_together(net):
     net.resolver.slow = True
     net.resolver.table["app"] = ["10.0.0.1", "10.0.0.1", "::1"]
-    told: list = []
-    for _ in range(3):
-        net.names.find(TcpAddress("app", 80), told.append)
-    assert (told, net.resolver.asked) == ([], ["app"])
+    told: list[list] = [[], [], []]
+    for one in told:
+        net.names.find(TcpAddress("app", 80), one.extend)
+    assert (told, net.resolver.asked) == ([[], [], []], ["app"])
     net.resolver.waiting.pop()()
-    assert [[where[0] for _, where in addresses] for addresses in told] == [["10.0.0.1", "::1"]] * 3
+    assert [[where[0] for _, where in one] for one in told] == [["10.0.0.1", "::1"]] * 3
 
 
 def test_another_port_is_connected_to_at_the_address_that_is_in_force_and_says_nothing_of_it(net, server):

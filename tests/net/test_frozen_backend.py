@@ -1,5 +1,7 @@
 """A backend freezes: it accepts connections, and nothing comes out of them. What it owes goes to others once checks know."""
 
+import dataclasses
+
 import pytest
 from house import GET, House
 
@@ -213,6 +215,78 @@ def test_who_is_not_moved_yet_is_answered_by_a_backend_that_thaws(pair):
     answers = [client.received.rpartition(b"\r\n\r\n")[2] for client in clients]
     assert 2 <= answers.count(b"ok\n") <= 5
     assert answers.count(b"ok\n") + answers.count(b"thawed") == 20
+
+
+def test_nothing_moves_from_a_backend_that_has_just_shown_signs_of_life(pair):
+    """Its first good check of several that it needs: it answers what it owes."""
+    house = pair(lambda request: [NEVER_ANSWER] if b"check" in request else [Wait(9.0), response(b"thawed")])
+    clients = ask_frozen(house, how_many=9)
+    while house.members[0].health.up:
+        house.wait(0.01)
+    house.pool.configure(dataclasses.replace(house.pool.settings, rise=100), house.clock.seconds())
+    checks = len(house.a.requests)
+    house.a.answer = lambda request: [response()]
+    house.clock.run_until(lambda: len(house.a.requests) > checks)
+    house.clock.settle()
+    moved = house.members[0].outcomes[Outcome.BACKEND_DOWN]
+    house.wait(3)
+    assert house.members[0].outcomes[Outcome.BACKEND_DOWN] == moved < 3
+    assert not house.members[0].health.up
+    house.wait(5)
+    assert sum(client.received.endswith(b"thawed") for client in clients) == 9 - moved
+
+
+def test_a_reload_that_switches_it_off_ends_what_is_under_way(pair):
+    house = pair()
+    ask_frozen(house, how_many=9)
+    while house.members[0].health.up:
+        house.wait(0.01)
+    moved = house.members[0].outcomes[Outcome.BACKEND_DOWN]
+    house.apply(health_check={"move": False})
+    house.wait(5)
+    assert house.members[0].outcomes[Outcome.BACKEND_DOWN] == moved
+    assert house.members[0].in_flight == 9 - moved
+
+
+def test_what_a_name_owes_moves_on_when_it_gets_more_addresses(build):
+    """Who scales out because of it, say: the record lives on under another name."""
+    house = build("app:80", "b:80", resolved={"app": ["10.0.0.1"]}, health_check=CHECKED, policy="rr")
+    house.a, house.b = house.backend("10.0.0.1:80"), house.backend("b:80")
+    house.wait(2)
+    house.a.answer = frozen
+    clients = ask_frozen(house, how_many=9)
+    while house.members[0].health.up:
+        house.wait(0.01)
+    assert sum(told(client) == b"200" for client in clients) < 3
+    house.network.name("app", "10.0.0.1", "10.0.0.2")
+    house.wait(6)
+    assert [one.name for one in house.members] == ["app:80@10.0.0.1:80", "app:80@10.0.0.2:80", "b:80"]
+    house.wait(20)
+    assert {told(client) for client in clients} == {b"200"}
+
+
+def test_what_the_old_server_of_a_name_owes_moves_on_when_a_new_one_is_well(build):
+    """A container that froze is replaced by another one."""
+    house = build("app:80", "b:80", resolved={"app": ["10.0.0.1"]}, health_check=CHECKED, policy="rr")
+    house.a, house.b = house.backend("10.0.0.1:80"), house.backend("b:80")
+    new = house.backend("10.0.0.2:80", lambda request: [response()] if b"check" in request else [Wait(4.0), response()])
+    house.wait(2)
+    house.a.answer = frozen
+    clients = ask_frozen(house, how_many=30)
+    while house.members[0].health.up:
+        house.wait(0.01)
+    house.network.name("app", "10.0.0.2")
+    house.wait(6)
+    assert house.members[0].health.up
+    later = ask_frozen(house)
+    assert house.members[0].outcomes[Outcome.BACKEND_DOWN] < 20
+    house.wait(30)
+    assert {told(client) for client in clients} == {b"200"}
+    assert [told(client) for client in later] == [b"200"]
+    assert len([one for one in new.requests if b"check" not in one]) == 1
+    assert house.members[0].outcomes[Outcome.BACKEND_DOWN] == 30
+    house.wait(2)
+    assert house.cluster._moving._timer is None
 
 
 def test_nothing_is_kept_to_a_backend_that_fell_silent(pair):

@@ -7,7 +7,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
 from twisted_lb.core.address import TcpAddress, UnixAddress
 from twisted_lb.net.clock import Clock
-from twisted_lb.net.names import AGAIN_S, AT_ONCE, MOST_LITERAL, REFRESH_S, Names
+from twisted_lb.net.names import AGAIN_S, AT_ONCE, LOST_AFTER_S, MOST_LITERAL, REFRESH_S, Names
 from twisted_lb.testing import HeapClock
 
 APP = TcpAddress("app", 80)
@@ -369,6 +369,50 @@ def test_without_a_resolver_names_mean_nothing():
     names.watch(one, [APP])
     names.refresh()
     assert (one.told, told, names.unheard(one)) == ([], [[]], [])
+
+
+# A resolver that never answers, as Twisted's where getaddrinfo fails with an OSError.
+
+
+def test_names_that_are_never_answered_do_not_keep_others_from_being_asked_for(book):
+    names = [f"h{index}" for index in range(AT_ONCE + 1)]
+    one = Watching()
+    book.names.watch(one, [TcpAddress(name, 80) for name in names])
+    lost = list(book.resolver.receivers)
+    assert refresh(book, LOST_AFTER_S - 0.1) == 0
+    assert (refresh(book, 0.1), book.resolver.asked[-1]) == (1, names[-1])
+    assert one.take() == names[:-1]
+    del book.resolver.receivers[: len(lost)]
+    assert refresh(book, 0) == AT_ONCE - 1
+    while book.resolver.receivers:
+        book.resolver.answer("10.0.0.1")
+    assert sorted(one.take()) == [f"{name} 10.0.0.1" for name in names]
+    for receiver in lost:
+        receiver.resolutionComplete()
+    assert one.told == [], "it is too late"
+    assert refresh(book, REFRESH_S) == AT_ONCE
+
+
+def test_a_name_that_was_never_answered_is_asked_for_at_the_next_connect(book):
+    first = book.find()
+    book.time.advance(LOST_AFTER_S)
+    second = book.find()
+    assert (first, second, len(book.resolver.asked)) == ([[]], [], 2)
+    book.resolver.receivers.pop(0)
+    book.resolver.answer("10.0.0.1")
+    assert second == [["10.0.0.1"]]
+
+
+def test_who_does_not_wait_any_more_is_not_told_and_leaves_nothing_behind(book):
+    told: list = []
+    for _ in range(3):
+        book.names.find(APP, told.append)
+        book.names.leave(APP, told.append)
+    book.names.leave(APP, told.append)
+    book.names.leave(UnixAddress("/run/app"), told.append)
+    assert not book.names._known[APP].waiting
+    book.resolver.answer("10.0.0.1")
+    assert told == []
 
 
 # Families.

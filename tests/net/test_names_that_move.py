@@ -492,6 +492,18 @@ def test_another_way_of_resolving_is_gone_by_at_once(town):
     assert house.members == before
 
 
+def test_a_pool_and_a_backend_that_say_together_what_they_said_before_change_nothing(town):
+    house = town("10.0.0.1", "10.0.0.2")
+    before = house.members
+    house.cluster.command("app:80@10.0.0.1:80", AdminState.DRAIN)
+    said(house)
+    house.apply(resolve="first", backends=[{"address": "app:80", "resolve": "auto"}])
+    assert (house.members, said(house)) == (before, [])
+    house.apply(resolve="auto", backends=["app:80"])
+    assert (house.members, said(house)) == (before, [])
+    assert house.members[0].admin is AdminState.DRAIN
+
+
 def test_another_family_is_another_server(town):
     house = town("fd00::1", "10.0.0.1")
     backends = servers(house, "fd00::1", "10.0.0.1")
@@ -501,6 +513,27 @@ def test_another_family_is_another_server(town):
     assert [asked(one) for one in backends.values()] == [1, 1]
     assert not backends["fd00::1"].connections[0].open
     assert said(house) == ["app:80 has changed: family auto -> ipv4"]
+
+
+V4 = ["app:80@10.0.0.1:80", "app:80@10.0.0.2:80"]
+V6 = ["app:80@[fd00::1]:80", "app:80@[fd00::2]:80"]
+
+
+@pytest.mark.parametrize(
+    ("others", "family", "then"), [((), "ipv4", V4), (("fd00::1",), "ipv4", V4), (("fd00::1", "fd00::2"), "ipv6", V6)]
+)
+def test_addresses_that_are_in_another_family_too_are_what_they_were(town, others, family, then):
+    """Also while the name is looked up anew, which may take its time."""
+    house = town("10.0.0.1", "10.0.0.2", *others)
+    house.cluster.command(V4[0], AdminState.DRAIN)
+    before = house.members
+    assert members(house) == V4
+    house.network.resolver.delay_s = 2.0
+    house.apply(family=family)
+    after = house.members
+    assert (members(house), after == before) == (then, then == V4)
+    house.wait(3)
+    assert house.members == after
 
 
 def test_a_backend_that_gets_another_name_has_not_moved_but_is_another_one(build):

@@ -189,11 +189,12 @@ class Backend:
         self.refresh_usable()
 
     def inherit(self, other: "Backend", now: float, *, checked: bool) -> None:
-        """Take over what is known of the same server under another name, which is removed: health, ejection, admin. A
-        trial request that is under way tells `other` alone. `checked`: see `Ejection.eject`.
+        """Take over what is known of the same server under another name, which is removed: health, ejection, admin. Of its
+        health both know what is found from now on, since it may still owe answers. A trial request that is under way tells
+        `other` alone. `checked`: see `Ejection.eject`.
         """
         self.admin = other.admin
-        self.health, other.health = other.health, self.health
+        self.health = other.health
         self.ejection, other.ejection = other.ejection, self.ejection
         if self.ejection.on_trial:
             self.ejection.end_trial(now, listens=False, checked=checked)

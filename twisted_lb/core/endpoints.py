@@ -34,6 +34,14 @@ class _Member:
         # The address that the one backend had before it was spread, or has since; empty when it is not known.
         self.sole: str = ""
 
+    def begin_as(self, other: "_Member", family: str) -> None:
+        """Begin with what is known of the same name where all its addresses, or those of another family, were wanted."""
+        self.hosts = [host for host in other.hosts if _of_family(host, family)]
+        absent = {host: times for host, times in other.absent.items() if _of_family(host, family)}
+        if len(absent) > 1:
+            self.spreads = True
+            self.absent = absent
+
     def go_by(self, spec: BackendSpec, *, spreads: bool) -> None:
         """Follow another configuration of the same name or address."""
         self.spec = spec
@@ -43,7 +51,7 @@ class _Member:
         if spreads:
             self._spread(self.hosts)
         elif self.absent:
-            self.sole = self.hosts[0] if self.hosts[0] in self.absent else ""
+            self.sole = self.hosts[0] if self.hosts and self.hosts[0] in self.absent else ""
             self.absent.clear()
 
     def hear(self, hosts: Sequence[str]) -> bool:
@@ -106,6 +114,11 @@ def _of_one_family(hosts: Sequence[str], by: Sequence[str]) -> list[str]:
     return [host for host in hosts if (":" not in host) is old]
 
 
+def _of_family(host: str, family: str) -> bool:
+    """Whether an address is of this family; empty: any will do."""
+    return not family or (":" in host) is (family == "ipv6")
+
+
 def _loopback(host: str) -> bool:
     return host.startswith("127.") or host == "::1"
 
@@ -132,10 +145,12 @@ class Endpoints:
             if spec.name in configured:
                 raise ValueError(f"{spec.name} is there twice")
             address = _address_of(spec, family)
-            member = self._configured.get(spec.name)
+            member = before = self._configured.get(spec.name)
             if member is None or member.address != address:
                 member = _Member(spec, address)
                 member.hosts = list(known.get(address, ()))
+                if before is not None and isinstance(address, TcpAddress) and _same_name(before.address, address):
+                    member.begin_as(before, address.family)
             configured[spec.name] = member
         for spec in specs:
             spreads = (spec.resolve or resolve) == AUTO and is_name(spec.address)
@@ -241,3 +256,8 @@ def _address_of(spec: BackendSpec, family: str) -> Address:
     if wanted == AUTO or not isinstance(spec.address, TcpAddress) or not is_name(spec.address):
         return spec.address
     return replace(spec.address, family=wanted)
+
+
+def _same_name(one: Address, other: TcpAddress) -> bool:
+    """Whether two addresses differ in the family that is wanted alone."""
+    return isinstance(one, TcpAddress) and replace(one, family=other.family) == other

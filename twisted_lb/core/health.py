@@ -25,7 +25,10 @@ class Health:
         very first result decides alone, and is news unless the backend is up, as it was taken to be. `silent`: it failed
         without an answer. `asked_at`: when the probe was made.
         """
-        if not passed:
+        if passed:
+            # A sign of life: what was sent before it is no longer overdue.
+            self._failed = [-NEVER] * len(self._failed)
+        else:
             first = self.up and not self._against
             self.silent = silent and (first or self.silent)
             if first:

@@ -152,6 +152,8 @@ class Cluster(Keeper):
                 upstream.opened_at = -NEVER
                 if upstream.bound and upstream.idle:
                     upstream.close()
+        if left:
+            self._moving.leave(backend)
         self.pool.moved(backend, f"address {before} -> {host}" if left else "", self.clock.now)
         if self.checks is not None and left:
             self.checks.check_anew(name)
@@ -201,13 +203,19 @@ class Cluster(Keeper):
         self.runtime.names.refresh()
         self.freed()
 
-    def configure(self, rules: UpstreamRules, settings: PoolSettings) -> None:
-        """Replace the rules and settings: they are read at each claim, probe or connect."""
+    def configure(
+        self, rules: UpstreamRules, settings: PoolSettings, backends: Iterable[BackendSpec] | None = None
+    ) -> None:
+        """Replace the rules and settings: they are read at each claim, probe or connect. And the backends, if there are
+        others: with the rules at once, since what both say together may be what they said before.
+        """
         self.upstream_rules = rules
-        if (rules.resolve, rules.family) != self._endpoints.by:
-            self.update(self._specs)
         if settings != self.pool.settings:
             self.pool.configure(settings, self.clock.read())
+        if backends is not None:
+            self.update(backends)
+        elif (rules.resolve, rules.family) != self._endpoints.by:
+            self.update(self._specs)
 
     def snapshot(self) -> PoolSnapshot:
         """The state of the pool and its backends now."""

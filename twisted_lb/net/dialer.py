@@ -199,7 +199,12 @@ class _Dialling(Pollable):
             return
         self._over = True
         self._deadline.end()
+        self._leave_names()
         self._dialer.poller.soon(lambda: self._tell(outcome, detail))
+
+    def _leave_names(self) -> None:
+        if self._trying is None:
+            self._dialer.names.leave(self._address, self._found)
 
     def _tell(self, outcome: Outcome, detail: str) -> None:
         if not self._cancelled:
@@ -210,6 +215,7 @@ class _Dialling(Pollable):
         self._over = True
         self._cancelled = True
         self._deadline.end()
+        self._leave_names()
         self._drop_socket()
 
     def crashed(self) -> None:

@@ -426,6 +426,8 @@ class Exchange(Requester):
         if upstream is not None:
             upstream.abandon()
         self.attempts.ended(attempt, outcome, self._clock.now, detail)
+        if self._cluster.waiting:
+            self._cluster.freed()
         self._attempt(lease, new_connection=False)
 
     def movable_since(self) -> float:

@@ -30,6 +30,9 @@ class Moving:
         self._pool: Final = pool
         self._connections: Final = connections
         self._silent: dict[Backend, str] = {}  # with what probes said
+        self._left: dict[
+            Backend, float
+        ] = {}  # those whose name means another server now: what was overdue at the old one
         self._timer: Timer | None = None
         self._next_at: float = -NEVER
 
@@ -39,20 +42,33 @@ class Moving:
         if self._timer is None:
             self._timer = self._runtime.later(max(self._next_at - self._runtime.clock.read(), 0.0), self._move)
 
+    def leave(self, backend: Backend) -> None:
+        """The name of this backend means another server from now on: what probes find there says nothing of what the old one
+        owes, where connections are worn.
+        """
+        if backend in self._silent:
+            self._left[backend] = backend.health.silent_since
+
     def _move(self) -> None:
         """Move what may be moved in this period, and come back for the rest in the next one."""
         self._timer = None
+        if not self._pool.settings.move:
+            self._forget()  # switched off meanwhile
+            return
         now = self._runtime.clock.read()
-        for backend in [one for one in self._silent if one.health.up]:
+        for backend in [one for one in self._silent if one.health.up and one not in self._left]:
             del self._silent[backend]
         owed = self._owed()
+        owing = {upstream.backend for _, upstream in owed}
+        for backend in [one for one in self._left if one not in owing]:
+            del self._left[backend]
         most = max(1, int(self._pool.leases * _SHARE))
         moved = 0
         for sent_at, upstream in owed:
             requester = upstream.requester
             if (
                 moved < most
-                and sent_at < upstream.backend.health.silent_since
+                and sent_at < self._overdue_before(upstream)
                 and requester is not None
                 and upstream.owes_all
                 and requester.move(self._detail(upstream))
@@ -63,7 +79,18 @@ class Moving:
         if any(backend.in_flight for backend in self._silent):  # one may be connecting, or be moved later
             self._timer = self._runtime.later(_PERIOD_S, self._move)
         else:
-            self._silent.clear()
+            self._forget()
+
+    def _overdue_before(self, upstream: Upstream) -> float:
+        """What was sent on this connection before this moment is overdue."""
+        backend = upstream.backend
+        if upstream.opened_at == -NEVER and backend in self._left:
+            return self._left[backend]
+        return backend.health.silent_since
+
+    def _forget(self) -> None:
+        self._silent.clear()
+        self._left.clear()
 
     def _owed(self) -> list[tuple[float, Upstream]]:
         """The connections to silent backends whose requests may be moved, with when these were sent: the oldest first."""
@@ -86,4 +113,4 @@ class Moving:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._silent.clear()
+        self._forget()

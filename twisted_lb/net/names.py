@@ -18,6 +18,9 @@ from twisted_lb.net.clock import Clock
 # (address family, what `socket.connect` takes)
 SocketAddress = tuple[int, Any]
 
+# Who wants to connect, and is told the socket addresses.
+Found = Callable[[list[SocketAddress]], None]
+
 # A name is resolved anew this often, in the background, while the old answer serves on: a resolver that is down takes
 # no backend out that was reachable before.
 REFRESH_S: Final = 5.0
@@ -27,6 +30,9 @@ AGAIN_S: Final = 1.0
 AT_ONCE: Final = 4
 # So many literal addresses are kept in the form in which they are connected to.
 MOST_LITERAL: Final = 4096
+# Later no answer is waited for: Twisted's resolver gives none where getaddrinfo raises anything but a gaierror, such as an
+# OSError for want of descriptors. glibc asks at most 3 servers twice, and waits 5 s for each (resolv.conf(5)).
+LOST_AFTER_S: Final = 60.0
 _FAMILIES: Final = {"ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
 _TYPES: Final[dict[str, Sequence[type[IAddress]] | None]] = {"ipv4": [IPv4Address], "ipv6": [IPv6Address], "": None}
 
@@ -40,7 +46,7 @@ class _Answers:
     def __init__(self, port: int, done: Callable[[list[SocketAddress]], None]) -> None:
         self._port: Final = port
         self._done: Final = done
-        self._found: list[SocketAddress] = []
+        self._found: dict[SocketAddress, None] = {}  # an ordered set
 
     def resolutionBegan(self, resolutionInProgress: object) -> None:
         """Nothing to do."""
@@ -52,12 +58,12 @@ class _Answers:
             found = (socket.AF_INET6, (address.host, self._port, address.flowInfo, address.scopeID))
         elif isinstance(address, IPv4Address):
             found = (socket.AF_INET, (address.host, self._port))
-        if found is not None and found not in self._found:
-            self._found.append(found)
+        if found is not None:
+            self._found[found] = None
 
     def resolutionComplete(self) -> None:
         """The resolution has ended, without any address when the name does not resolve."""
-        self._done(self._found)
+        self._done(list(self._found))
 
 
 class Watcher(Protocol):
@@ -77,7 +83,7 @@ class _Known:
         self.addresses: list[SocketAddress] = []
         self.asked_at = -NEVER  # as long as an answer counts from here on; in the past where a new one is wanted
         self.tried_at = -NEVER
-        self.waiting: list[Callable[[list[SocketAddress]], None]] = []
+        self.waiting: dict[Found, None] = {}  # an ordered set
         self.asking = False
         self.heard = False  # that it is so or so, or that nobody knows
 
@@ -85,6 +91,10 @@ class _Known:
     def due_at(self) -> float:
         """When it is to be asked for again, though nobody connects."""
         return max(self.asked_at + REFRESH_S, self.tried_at + AGAIN_S)
+
+    def lost(self, now: float) -> bool:
+        """Whether it was asked for so long ago that no answer comes any more."""
+        return self.asking and now - self.tried_at >= LOST_AFTER_S
 
 
 class Names:
@@ -125,11 +135,16 @@ class Names:
         if self._resolver is None:
             return
         now = self._clock.now
+        lost: list[TcpAddress] = []
         for addresses in self._watched.values():
             for address in addresses:
                 known = self._known[address]
                 if not known.asking and now >= known.due_at:
                     self._due[address] = None
+                elif known.lost(now):
+                    lost.append(address)
+        for address in lost:
+            self._give_up(address, self._known.get(address))
         self._ask_due()
 
     def _ask_due(self) -> None:
@@ -154,7 +169,7 @@ class Names:
 
     # Those who connect.
 
-    def find(self, address: Address, found: Callable[[list[SocketAddress]], None]) -> None:
+    def find(self, address: Address, found: Found) -> None:
         """Call `found` with the socket addresses of a backend, at once when known; an empty list: unresolvable."""
         literal = self._literal.get(address)
         if literal is None and (literal := _literal_address(address)):
@@ -166,14 +181,21 @@ class Names:
             return
         assert isinstance(address, TcpAddress)
         known = self._known.setdefault(address, _Known())
+        self._give_up(address, known)
         if not known.asking and self._clock.now - known.asked_at >= REFRESH_S:
             self._ask(address, known)
         if known.addresses:
             found(list(known.addresses))
         elif known.asking:
-            known.waiting.append(found)
+            known.waiting[found] = None
         else:
             found([])
+
+    def leave(self, address: Address, found: Found) -> None:
+        """`found` is not waited for any more. Harmless when it was called."""
+        known = self._known.get(address) if isinstance(address, TcpAddress) else None
+        if known is not None:
+            known.waiting.pop(found, None)
 
     def worked(self, address: Address, which: SocketAddress) -> None:
         """It worked: this address is in force from now on, and tried first."""
@@ -213,6 +235,12 @@ class Names:
             _log.failure("looking up {name} failed", name=address.host)
             self._answered(address, known, [])
 
+    def _give_up(self, address: TcpAddress, known: _Known | None) -> None:
+        """Take a look-up for unanswered that is lost."""
+        if known is not None and known.lost(self._clock.now):
+            _log.warn("no answer came for the name {name} in {lost_s:g} s", name=address.host, lost_s=LOST_AFTER_S)
+            self._answered(address, known, [])
+
     def _answered(self, address: TcpAddress, known: _Known, addresses: list[SocketAddress]) -> None:
         if not known.asking:
             return  # a resolver that answers and raises
@@ -241,7 +269,7 @@ class Names:
 
     def _tell(self, address: TcpAddress, known: _Known) -> None:
         """Tell those who wait to connect."""
-        waiting, known.waiting = known.waiting, []
+        waiting, known.waiting = known.waiting, {}
         for found in waiting:
             try:
                 found(list(known.addresses))

@@ -67,6 +67,7 @@ class _Dialling:
             self._failed(Outcome.REFUSED, unresolved(self._address))
 
     def _no_answer(self) -> None:
+        self._dial.names.leave(self._address, self._found)
         self._failed(Outcome.CONNECT_TIMEOUT, "the name server did not answer in time")
 
     def _next(self) -> None:
@@ -95,3 +96,5 @@ class _Dialling:
                 call.cancel()
         if self._trying is not None:
             self._trying.cancel()
+        else:
+            self._dial.names.leave(self._address, self._found)
