@@ -74,9 +74,9 @@ def _reason(model: type[Model], error: ErrorDetails) -> str:
 
 
 def _is_said(got: str | float, text: str) -> bool:
-    """Whether a text has a value in it, as a word of its own: 4 is none of `'ipv4'`."""
+    """Whether a text has a value in it, as a word of its own: 4 is none of `'ipv4'`. Nothing to say of an empty one."""
     word = re.escape(_written(got).strip("'\""))
-    return re.search(rf"(?<!\w){word}(?!\w)", text) is not None
+    return re.search(rf"(?<!\w){word}(?!\w)", text) is not None or not word
 
 
 def _written(value: str | float) -> str:
