@@ -10,9 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.scripts.twistd import ServerOptions
 
 from twisted_lb import tap
+from twisted_lb.config import LoadBalancerConfig
+from twisted_lb.core.outcome import CONSEQUENCE, Outcome, Refusal
+from twisted_lb.testing import NEVER_ANSWER, Balanced, HeapClock, MemoryNetwork, ScriptedBackend, ScriptedClient
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs" / "operations.md").read_text()
@@ -72,6 +76,52 @@ def test_the_options_of_twistd_that_it_names_exist(tmp_path, monkeypatch):
     for line in re.findall(r"^twistd .*", TEXT, re.MULTILINE):
         before = shlex.split(line.partition(" lb ")[0].partition(" -y ")[0])[1:]
         ServerOptions().parseOptions([word.replace("www-data", "root") for word in before])
+
+
+def test_each_way_for_a_request_to_fail_is_explained_with_its_status():
+    told = dict(
+        re.findall(r"^\| (`[A-Z_`, ]+`)[^|]*\| ([^|]+) \|", TEXT.partition("## Why a request failed")[2], re.MULTILINE)
+    )
+    by_name = {name: status for names, status in told.items() for name in re.findall("[A-Z_]+", names)}
+    seldom = {Outcome.OK, Outcome.BAD_STATUS, Outcome.UNPROCESSED, Outcome.CLIENT_FAULT}
+    assert {one.name for one in Outcome if one not in seldom} <= set(by_name)
+    statuses = {**{one.name: CONSEQUENCE[one].status for one in Outcome}, **{one.name: one.status for one in Refusal}}
+    assert set(by_name) <= set(statuses)
+    wrong = {
+        name: (status, statuses[name])
+        for name, status in by_name.items()
+        if re.fullmatch("[0-9]{3}", status) and int(status) != statuses[name] and name != "CLIENT_GONE"
+    }
+    assert wrong == {}
+
+
+def line_of_a_request_that_timed_out() -> str:
+    """What the log says of the request that the page shows, with the page's client, duration and id."""
+    heard: list[str] = []
+
+    def observe(event):
+        if event["log_namespace"] == "twisted_lb.request_log":
+            heard.append(formatEvent(event))
+
+    clock = HeapClock()
+    network = MemoryNetwork(clock)
+    config = LoadBalancerConfig(backends=["10.0.0.7:8000"], health_check={"interval_s": 0.0})
+    _balanced = Balanced(config, network)
+    ScriptedBackend(network, "10.0.0.7:8000", [NEVER_ANSWER])
+    ScriptedClient(network, "lb:8080").send(b"GET /report HTTP/1.1\r\nHost: x\r\n\r\n")
+    globalLogPublisher.addObserver(observe)
+    try:
+        clock.advance(70)
+    finally:
+        globalLogPublisher.removeObserver(observe)
+    [line] = heard
+    line = re.sub("^[^ ]+", "10.0.0.9", line)
+    return re.sub(r" [0-9.]+ ms id=[0-9a-f]+", " 60026.1 ms id=b4c6694a0f1b94b1c7a18c597a99bda0", line)
+
+
+def test_the_line_of_a_failed_request_has_the_form_of_the_log():
+    [shown] = re.findall(r"^10\.0\.0\.9 GET .*", TEXT, re.MULTILINE)
+    assert line_of_a_request_that_timed_out() == shown
 
 
 def test_the_image_is_built_of_what_the_build_needs():

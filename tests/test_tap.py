@@ -70,6 +70,18 @@ def test_long_forms_are_the_same_options() -> None:
         ("-b a:1 -x", "unrecognized arguments: -x"),
         ("-b a:1 --heal 1", "unrecognized arguments: --heal 1 (did you mean --healthcheck?)"),
         ("--backends a:1", "unrecognized arguments: --backends a:1 (did you mean --backend?)"),
+        (
+            "-b a:1 --resolve first",
+            "unrecognized arguments: --resolve first (resolve is a key of the file, see --config)",
+        ),
+        (
+            "-b a:1 --no-backend-s=1",
+            "unrecognized arguments: --no-backend-s=1 (queue.no_backend_s is a key of the file, see --config)",
+        ),
+        (
+            "-b a:1 --queue.most 1",
+            "unrecognized arguments: --queue.most 1 (queue.most is a key of the file, see --config)",
+        ),
         ("-b a:1 --prot=80", "unrecognized arguments: --prot=80 (did you mean --port?)"),
         ("-b a:1 --zzz", "unrecognized arguments: --zzz"),
         ("-b a:1 -p", "argument -p/--port: expected one argument"),

@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
+from types import MappingProxyType
 from typing import NoReturn
 
 from twisted.python import usage
@@ -20,6 +21,8 @@ from twisted_lb.pid_file import prepare
 
 # A function that binds an interface and a port as the service is going to.
 Bind = Callable[[str, int], socket.socket]
+
+NO_KEYS: Mapping[str, str] = MappingProxyType({})
 
 
 class CommandOptions(usage.Options):
@@ -80,9 +83,18 @@ class Parser(argparse.ArgumentParser):
     """argparse with help as it is written, no abbreviations, no option twice, and mistakes in one line.
 
     `bare` says of words that no option asked for which one they need: a pattern that such a word matches, and the hint.
+    `keys` are those of the configuration file, by their names, for who takes one for an option.
     """
 
-    def __init__(self, command: str, usage: str, description: str, epilog: str, bare: tuple[str, str]) -> None:
+    def __init__(
+        self,
+        command: str,
+        usage: str,
+        description: str,
+        epilog: str,
+        bare: tuple[str, str],
+        keys: Mapping[str, str] = NO_KEYS,
+    ) -> None:
         super().__init__(
             prog=f"twistd -n {command}",
             usage=usage,
@@ -94,6 +106,7 @@ class Parser(argparse.ArgumentParser):
         )
         self.command = command
         self._bare = bare
+        self._keys = keys
         self.register("action", None, _Once)
         self.add_argument(
             "--version",
@@ -115,6 +128,9 @@ class Parser(argparse.ArgumentParser):
         for word in strays:
             name = word.partition("=")[0]
             if word.startswith("--") and name not in known:
+                key = self._keys.get(re.sub("[-.]", "_", name[2:]))
+                if key is not None:
+                    return f" ({key} is a key of the file, see --config)"
                 meant = [one for one in known if one.startswith(name)] or difflib.get_close_matches(name, known, n=1)
                 if meant:
                     return f" (did you mean {meant[-1]}?)"

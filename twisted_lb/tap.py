@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from twisted_lb.config import HealthCheckConfig, ListenConfig, LoadBalancerConfig
-from twisted_lb.config.load import from_flags
+from twisted_lb.config.load import from_flags, keys_of_the_file
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.errors import StartError, fail
 from twisted_lb.net.sockets import bind_tcp
@@ -71,7 +71,7 @@ class Options(CommandOptions):
 
     def make_parser(self) -> Parser:
         """The parser of the flags; their values are the configuration's business."""
-        parser = Parser(self.command, SYNOPSIS, DESCRIPTION, f"{STRATEGY_LIST}\n\n{EXAMPLES}", BARE)
+        parser = Parser(self.command, SYNOPSIS, DESCRIPTION, f"{STRATEGY_LIST}\n\n{EXAMPLES}", BARE, keys_of_the_file())
         add = parser.add_argument
         add("-b", "--backend", nargs="+", action="extend", metavar="HOST:PORT", help=BACKEND_HELP)
         add("-c", "--healthcheck", help=HEALTHCHECK_HELP)

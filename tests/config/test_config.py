@@ -1,12 +1,14 @@
 """The configuration: what it accepts, and how it says what it does not."""
 
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from twisted_lb.config import HealthCheckConfig, ListenConfig, LoadBalancerConfig
+from twisted_lb.config import HealthCheckConfig, ListenConfig, LoadBalancerConfig, Model
 from twisted_lb.config.load import from_flags, load_toml, sibling_from_flags
 from twisted_lb.config.reference import reference
 from twisted_lb.core.address import TcpAddress
@@ -173,6 +175,15 @@ def test_flags_win_over_the_file_and_the_rest_of_it_stays(tmp_path: Path) -> Non
         ('[[backends]]\naddress = "a:80"\nweight = -1', "lb.toml: backends.0.weight: "),
         ('[[backends]]\naddress = "a:80"\nport = 1', "lb.toml: backends.0.port: unknown key"),
         ('backends = ["a:80"]\nresolve = "all"', "lb.toml: resolve: should be 'auto' or 'first'"),
+        (
+            '[backends]\naddress = "a:80"',
+            "lb.toml: backends: should be a list: of tables [[backends]], in double brackets",
+        ),
+        (
+            'backends = ["a:80,check_port=81"]',
+            "lb.toml: backends.0: 'a:80,check_port=81': check_port is for a backend that is a table of the file, [[backends]]",
+        ),
+        ('backends = ["a:80"]\nfamily = 4', "lb.toml: family: should be 'auto', 'ipv4' or 'ipv6', not 4"),
         ('backends = ["a:80"]\nfamily = "inet"', "lb.toml: family: should be 'auto', 'ipv4' or 'ipv6'"),
         ('[[backends]]\naddress = "a:80"\nresolve = "all"', "lb.toml: backends.0.resolve: should be 'auto' or 'first'"),
         (
@@ -406,6 +417,36 @@ def test_a_value_can_be_read_by_the_older_name_of_its_key() -> None:
 def test_the_reference_tells_a_key_s_older_name() -> None:
     (row,) = [line for line in reference().splitlines() if line.startswith("| `policy`")]
     assert row.endswith(" Older name: `strategy`. |")
+
+
+def keys_of(model: type[Model], prefix: str = "") -> Iterator[str]:
+    for key, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Model):
+            yield from keys_of(kind, f"{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+@pytest.mark.parametrize("key", sorted(keys_of(LoadBalancerConfig)))
+@pytest.mark.parametrize("value", ["nan", "[[1]]", "{x = 1}", "1979-05-27"])
+def test_a_value_of_a_wrong_kind_is_one_problem_by_the_name_of_its_key(tmp_path: Path, key: str, value: str) -> None:
+    head, _, name = key.rpartition(".")
+    table = f"[{head}]\n" if head else ""
+    backends = "" if key == "backends" else 'backends = ["a:80"]\n'
+    with pytest.raises(ConfigError) as caught:
+        load_toml(written(tmp_path, f"{backends}{table}{name} = {value}"))
+    [problem] = caught.value.problems
+    assert re.search(rf"lb\.toml: {re.escape(key)}(\.0|\.x)?: ", problem)
+
+
+def test_the_reference_speaks_as_the_file_does() -> None:
+    text = reference()
+    assert '| `max_idle` | integer from 0 to 100000 or `"auto"` | `"auto"` |' in text
+    assert "| `move` | boolean | `true` |" in text
+    assert "| `headers` | table | `{}` |" in text
+    # A summary goes on to the end of its paragraph.
+    assert "twistd's command line says where it goes" in text
 
 
 def test_programs_may_give_addresses_in_place_of_specs() -> None:

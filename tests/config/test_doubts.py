@@ -24,6 +24,10 @@ def test_nothing_is_doubtful_about_the_defaults():
             "health_check.timeout_s = 5 is longer than interval_s = 1",
         ),
         (
+            {"health_check": {"kind": "tcp", "path": "/up"}},
+            'health_check.path has no effect: kind = "tcp" only connects',
+        ),
+        (
             {"timeouts": {"attempt_s": 100, "response_head_s": 10}},
             "timeouts.attempt_s = 100 has no effect: response_head_s = 10 bounds all attempts together",
         ),

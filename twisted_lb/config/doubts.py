@@ -13,6 +13,8 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int) -> Iterator[
             f"health_check.timeout_s = {checks.answer_timeout_s:g} is longer than interval_s = {checks.interval_s:g}: "
             "a backend that does not answer is checked more seldom than that"
         )
+    if checks.kind == "tcp" and "path" in checks.model_fields_set:
+        yield 'health_check.path has no effect: kind = "tcp" only connects'
     if timeouts.attempt_s is not None and timeouts.attempt_s >= timeouts.response_head_s:
         yield (
             f"timeouts.attempt_s = {timeouts.attempt_s:g} has no effect: "

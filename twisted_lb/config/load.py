@@ -1,7 +1,7 @@
 """Loading: configuration out of a TOML file and a command line, with errors that a person can use."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -51,6 +51,27 @@ def sibling_from_flags(flags: Mapping[str, str]) -> SiblingConfig:
     """The sibling backend of a command line; each flag is the field of that name."""
     values = {flag[2:]: _value(flag, text) for flag, text in flags.items()}
     return _validated(SiblingConfig, values, {flag[2:]: flag for flag in flags}, "")
+
+
+def keys_of_the_file() -> dict[str, str]:
+    """The keys of the file that no flag sets, such as `queue.most`: by `most`, where the first one of that name is meant, and
+    by `queue_most`.
+    """
+    found: dict[str, str] = {}
+    for dotted in _dotted(LoadBalancerConfig):
+        if dotted not in FLAGS.values():
+            found.setdefault(dotted.replace(".", "_"), dotted)
+            found.setdefault(dotted.rpartition(".")[2], dotted)
+    return found
+
+
+def _dotted(model: type[Model], prefix: str = "") -> Iterator[str]:
+    for key, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Model):
+            yield from _dotted(kind, f"{prefix}{key}.")
+        else:
+            yield prefix + key
 
 
 def _put(model: Any, values: dict[str, Any], dotted: str, value: object) -> None:

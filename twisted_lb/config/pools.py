@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, Field, GetCoreSchemaHandler, model_validator
+from pydantic import AliasChoices, Field, GetCoreSchemaHandler, field_validator, model_validator
 from pydantic_core import core_schema
 
 from twisted_lb.config.base import Label, Model, Seconds
@@ -12,6 +12,8 @@ from twisted_lb.core.address import is_name
 from twisted_lb.core.backend import HEAVIEST, MOST_PORT, BackendSpec
 
 NO_BACKEND = "no backend: give at least one, such as 127.0.0.1:8081"
+
+_MOST_IDLE = 100_000
 
 
 # What is made of a host name with several addresses, and which of its addresses are used.
@@ -34,7 +36,7 @@ class BackendTable(Model):
     )
     name: Label | None = Field(
         default=None,
-        description="What logs and metrics call it; left out: its address.",
+        description="What logs call it; left out: its address.",
     )
     check_port: int | None = Field(
         default=None,
@@ -163,7 +165,7 @@ class RetryConfig(Model):
 class UpstreamConfig(Model):
     """Connections to backends that are kept open for the next request (keep-alive, connection pool)."""
 
-    max_idle: Annotated[int, Field(ge=0, le=100_000)] | Literal["auto"] = Field(
+    max_idle: Annotated[int, Field(ge=0, le=_MOST_IDLE)] | Literal["auto"] = Field(
         default="auto",
         description="Idle connections kept for each backend; `auto`: as many as were in use at once in the last minute, at "
         "least 32; 0 opens a new one for each request. Danger: each costs the backend a connection, in a threaded server a "
@@ -202,6 +204,14 @@ class UpstreamConfig(Model):
         "this ago; 0: always a new one. Danger: longer than the backend's own keep-alive fails such requests "
         "(keep-alive race).",
     )
+
+    @field_validator("max_idle", mode="before")
+    @classmethod
+    def _is_a_number_or_auto(cls, value: object) -> object:
+        # Of a union pydantic would say what is wrong with each of its kinds.
+        if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_IDLE):
+            return value
+        raise ValueError(f'should be "auto" or a whole number from 0 to {_MOST_IDLE}')
 
     @property
     def fresh_s(self) -> float:

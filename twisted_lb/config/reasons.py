@@ -66,9 +66,17 @@ def _reason(model: type[Model], error: ErrorDetails) -> str:
     # "Input should be", "String should have": the key is named already.
     text = REASONS.get(error["type"]) or re.sub(r"^(Value error, |\w+ (?=should ))", "", error["msg"])
     got = error["input"]
-    if error["type"] != "missing" and isinstance(got, str | int | float) and _written(got).strip("'\"") not in text:
+    if error["type"] == "tuple_type" and error["loc"] == ("backends",) and isinstance(got, Mapping):
+        return f"{text}: of tables [[backends]], in double brackets"
+    if error["type"] != "missing" and isinstance(got, str | int | float) and not _is_said(got, text):
         text += f", not {_short(got)}"
     return text
+
+
+def _is_said(got: str | float, text: str) -> bool:
+    """Whether a text has a value in it, as a word of its own: 4 is none of `'ipv4'`. Nothing to say of an empty one."""
+    word = re.escape(_written(got).strip("'\""))
+    return re.search(rf"(?<!\w){word}(?!\w)", text) is not None or not word
 
 
 def _written(value: str | float) -> str:

@@ -16,6 +16,8 @@ from twisted_lb.core.outcome import Outcome
 
 HEAVIEST: Final = 256
 MOST_PORT: Final = 65535
+# What a backend's text cannot say.
+_KEYS_OF_A_TABLE: Final = ("name", "check_port", "resolve", "family")
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class BackendSpec:
                     f"{text!r}: backends are separated by spaces, and in a list each is a string of its own"
                 )
             key, equals, value = option.partition("=")
+            if key in _KEYS_OF_A_TABLE and equals:
+                raise ValueError(f"{text!r}: {key} is for a backend that is a table of the file, [[backends]]")
             if key != "weight" or not equals:
                 raise ValueError(f"{text!r}: {option!r} is not an option, expected weight=N")
             if weight is not None:
