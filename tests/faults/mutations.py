@@ -281,7 +281,7 @@ MUTATIONS = (
     once(
         "what was sent after the first failed check leaves a frozen backend",
         "Moving._move",
-        "sent_at < upstream.backend.health.silent_since",
+        "sent_at < self._overdue_before(upstream)",
         "True",
     ),
     once("a login outlives its client", "ClientConnection._close_bound", "bound.close()"),
