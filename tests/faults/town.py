@@ -237,7 +237,9 @@ class Town:
         name = ended.target.decode().removeprefix("/r/")
         dials = [one for one in self.network.dials if one.wanted_by == name]
         failed = iter([one.failed_when for one in dials if one.failed in ("REFUSED", "CONNECT_TIMEOUT")])
-        since = [ended.began, *(next(failed) if a.outcome in UNHEARD else None for a in ended.attempts)]
+        # Who waited for a name server in vain has dialled nobody.
+        nobody = ended.ended_at
+        since = [ended.began, *(next(failed, nobody) if a.outcome in UNHEARD else None for a in ended.attempts)]
         until = [*(attempt.began for attempt in ended.attempts), ended.ended_at]
         waits = [(begins, ends) for begins, ends in zip(since, until, strict=True) if begins is not None]
         return waits if waits[0][1] > waits[0][0] else waits[1:]
