@@ -30,9 +30,8 @@ class Moving:
         self._pool: Final = pool
         self._connections: Final = connections
         self._silent: dict[Backend, str] = {}  # with what probes said
-        self._left: dict[
-            Backend, float
-        ] = {}  # those whose name means another server now: what was overdue at the old one
+        # Those whose name means another server now: what was sent before this is overdue at the old one.
+        self._left: dict[Backend, float] = {}
         self._timer: Timer | None = None
         self._next_at: float = -NEVER
 
