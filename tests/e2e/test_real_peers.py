@@ -89,6 +89,7 @@ def origin(request, tmp_path_factory) -> Iterator[int]:
     with stage(tmp_path_factory.mktemp(request.param.__name__)) as world:
         balancer, port = world.balancer("-b", request.param(world))
         yield port
+        assert listening(port), f"the balancer is gone:\n{balancer.log}"
         assert "Traceback" not in balancer.log
 
 
