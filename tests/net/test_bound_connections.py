@@ -386,13 +386,19 @@ def test_whoever_waits_for_a_backend_is_served_as_soon_as_another_request_leaves
     assert client.take().endswith(b"alice")
 
 
-def test_who_waits_in_vain_stays_logged_in(build):
-    house = build()
+def behind_another(house: House, wait_s: float) -> tuple[Domain, ScriptedClient]:
+    """A client that is logged in at a backend which is full for 3 s, as it will be when it asks; it may wait for so long."""
     domain = Domain(house)
     client, other = logged_in(house, b"alice"), logged_in(house, b"bob")
-    full_but_for(house, 1, 1.0)
+    full_but_for(house, 1, wait_s)
     domain.before = [Wait(3)]
     house.ask(GET, other)
+    return domain, client
+
+
+def test_who_waits_in_vain_stays_logged_in(build):
+    house = build()
+    domain, client = behind_another(house, 1.0)
     client.take()
     house.ask(GET, client)
     house.wait(1.5)
@@ -404,11 +410,7 @@ def test_who_waits_in_vain_stays_logged_in(build):
 
 def test_who_leaves_the_queue_leaves_nothing_behind(build):
     house = build()
-    domain = Domain(house)
-    client, other = logged_in(house, b"alice"), logged_in(house, b"bob")
-    full_but_for(house, 1, 5.0)
-    domain.before = [Wait(3)]
-    house.ask(GET, other)
+    domain, client = behind_another(house, 5.0)
     house.ask(GET, client)
     client.close()
     house.clock.settle()
@@ -418,11 +420,7 @@ def test_who_leaves_the_queue_leaves_nothing_behind(build):
 
 def test_who_waited_for_a_backend_that_closed_meanwhile_begins_anew(build):
     house = build()
-    domain = Domain(house)
-    client, other = logged_in(house, b"alice"), logged_in(house, b"bob")
-    full_but_for(house, 1, 5.0)
-    domain.before = [Wait(3)]
-    house.ask(GET, other)
+    domain, client = behind_another(house, 5.0)
     client.take()
     house.ask(GET, client)
     domain.server.connections[0].transport.loseConnection()
