@@ -30,6 +30,7 @@ import http_head_cases
 import http_talk_cases
 from http_case import Case, get
 from http_twisted_web import OF_TWISTED_WEB
+from ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 JSON = ROOT / "docs" / "http_behaviour.json"
@@ -215,12 +216,6 @@ def measure(port: int, backend: Backend) -> dict[str, str]:
         time.sleep(0.05)
         results[case.name] = describe(case, got, closed, backend.heard, backend.answered)
     return results
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 @contextlib.contextmanager

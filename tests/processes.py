@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import random
 import re
 import signal
 import socket
@@ -12,24 +11,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ports import free_port
+
 BIN = Path(sys.executable).parent
 PATIENCE_S = 20.0
-
-# Not the generator that tests may seed.
-_PORTS = random.SystemRandom()
-
-
-def free_port() -> int:
-    """A port that nobody has, nor is given before it is listened on: the kernel's own choices begin at 32768, and two tests
-    that run side by side seldom draw the same of the 22,000 below.
-    """
-    while True:
-        port = _PORTS.randrange(10240, 32768)
-        with socket.socket() as sock:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                sock.bind(("127.0.0.1", port))
-                return port
 
 
 def until(condition: Callable[[], bool], what: str = "") -> None:

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from processes import free_port, listening, stage, until
+from ports import free_port
+from processes import listening, stage, until
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]

@@ -12,7 +12,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from processes import PATIENCE_S, free_port, listening, stage, until
+from ports import free_port
+from processes import PATIENCE_S, listening, stage, until
 
 from twisted_lb import tap
 from twisted_lb.config.load import load_toml

@@ -12,12 +12,14 @@ from functools import cache
 from pathlib import Path
 from typing import Self
 
+from ports import free_port
+
 from bad_days import recipes
 from bad_days.load import Load, load
 from bad_days.proxies import Contender, Kind
 from bad_days.recipes import Patience
 from bad_days.results import Result, result
-from bad_days.stage import Stage, free_port
+from bad_days.stage import Stage
 
 CLIENTS = 8
 NAME = "app.example"

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 
+from ports import free_port
+
 from bad_days import recipes
 from bad_days.recipes import Groups, Patience
-from bad_days.stage import Process, Stage, free_port, until
+from bad_days.stage import Process, Stage, until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

@@ -12,10 +12,12 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from ports import free_port
+
 from bad_days.mix import EXCUSED, Mix
 from bad_days.proxies import Contender
 from bad_days.recipes import Patience, our_config
-from bad_days.stage import Backend, Process, Stage, free_port, until
+from bad_days.stage import Backend, Process, Stage, until
 
 PATIENCE = Patience(connect_s=1, answer_s=2, head_s=2, body_s=2, check_s=0.5)
 SERVED = Path(__file__).with_name("served.py")

@@ -2,11 +2,9 @@
 
 import contextlib
 import os
-import random
 import re
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,18 +14,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
+from ports import free_port
+
 PATIENCE_S = 30.0
 BACKEND = Path(__file__).with_name("backend.py")
-
-
-def free_port() -> int:
-    """A port that nobody has, nor is given while it is not listened on: the kernel's own choices begin at 32768."""
-    for _ in range(1000):
-        port = random.randrange(10240, 32768)
-        with socket.socket() as sock, contextlib.suppress(OSError):
-            sock.bind(("127.0.0.1", port))
-            return port
-    raise RuntimeError("no port is free")
 
 
 def until(condition: Callable[[], bool], what: str) -> None:

@@ -7,13 +7,15 @@ import time
 from pathlib import Path
 from typing import Protocol
 
+from ports import free_port
+
 from bad_days import recipes
 from bad_days.faults import SOME_TIME
 from bad_days.load import load
 from bad_days.proxies import Contender, Kind, listened
 from bad_days.recipes import Groups, Patience
 from bad_days.results import Result, result
-from bad_days.stage import Process, Stage, free_port, until
+from bad_days.stage import Process, Stage, until
 
 CLIENTS = 16
 # Instances that start need the machine too.

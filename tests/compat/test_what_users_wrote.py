@@ -22,7 +22,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from processes import PATIENCE_S, Running, Stage, free_port, listening, stage, until
+from ports import free_port
+from processes import PATIENCE_S, Running, Stage, listening, stage, until
 
 ROOT = Path(__file__).parent.parent.parent
 FILES = Path(__file__).parent / "files"

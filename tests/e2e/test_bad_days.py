@@ -10,7 +10,8 @@ from bad_days.proxies import under_test
 from bad_days.recipes import Patience, our_config
 from bad_days.scenarios import SCENARIOS
 from bad_days.soak import leftovers, soak, trends
-from bad_days.stage import Stage, free_port, stage, until
+from bad_days.stage import Stage, stage, until
+from ports import free_port
 
 QUICK = Patience(connect_s=0.5, answer_s=1, head_s=2, body_s=2, check_s=0.2)
 FULL = Patience()

@@ -18,7 +18,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from processes import INT, KILL, PATIENCE_S, TERM, Stage, free_port, listening, stage, until
+from ports import free_port
+from processes import INT, KILL, PATIENCE_S, TERM, Stage, listening, stage, until
 
 MIB = 1 << 20
 needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")

@@ -11,7 +11,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from processes import PATIENCE_S, Running, Stage, free_port, listening, stage, until
+from ports import free_port
+from processes import PATIENCE_S, Running, Stage, listening, stage, until
 
 PEERS = Path(__file__).parent / "peers"
 TWO_MB = 2_000_000

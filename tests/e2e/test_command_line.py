@@ -18,7 +18,8 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
-from processes import free_port, listening
+from ports import free_port
+from processes import listening
 
 BIN = Path(sys.executable).parent
 AT_ONCE = 8

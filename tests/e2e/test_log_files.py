@@ -6,7 +6,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from processes import Stage, free_port, listening, stage, until
+from ports import free_port
+from processes import Stage, listening, stage, until
 
 from twisted_lb.config.observe import LogConfig
 

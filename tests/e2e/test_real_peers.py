@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from processes import TERM, Stage, free_port, listening, stage, until
+from ports import free_port
+from processes import TERM, Stage, listening, stage, until
 
 PEERS = Path(__file__).parent / "peers"
 BLOCK = bytes(range(256)) * 256

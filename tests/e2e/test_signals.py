@@ -11,7 +11,8 @@ import termios
 from pathlib import Path
 
 import pytest
-from processes import BIN, Running, Stage, free_port, listening, stage, until
+from ports import free_port
+from processes import BIN, Running, Stage, listening, stage, until
 
 HUP, USR1, USR2, QUIT, TERM = signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT, signal.SIGTERM
 

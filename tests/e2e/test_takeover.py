@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import PATIENCE_S, Running, Stage, free_port, listening, stage, until
+from ports import free_port
+from processes import PATIENCE_S, Running, Stage, listening, stage, until
 
 QUIT, TERM, KILL = signal.SIGQUIT, signal.SIGTERM, signal.SIGKILL
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from bad_days.clock import GCC, HOUR_S, WallClock, compiled_shim
-from processes import TERM, Running, Stage, free_port, listening, stage, until
+from ports import free_port
+from processes import TERM, Running, Stage, listening, stage, until
 
 EMBEDDED = """
 from twisted.application.service import Application

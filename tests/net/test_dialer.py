@@ -8,7 +8,7 @@ import socket
 from contextlib import closing
 
 import pytest
-from processes import free_port
+from ports import free_port
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionAborted
 from world import World
