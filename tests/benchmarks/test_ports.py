@@ -9,16 +9,19 @@ import ports
 from ports import BLOCK, FIRST, PAST, free_port
 
 DRAWS = 2 * BLOCK
-PROGRAM = f"from ports import free_port; print(*(free_port() for _ in range({DRAWS})), flush=True); input()"
+FOLDER = str(Path(ports.__file__).parent)
+PROGRAM = f"""
+import sys
+sys.path.insert(0, {FOLDER!r})
+from ports import free_port
+print(*(free_port() for _ in range({DRAWS})), flush=True)
+input()
+"""
 
 
 def test_programs_that_live_at_the_same_time_share_no_port():
-    folder = Path(ports.__file__).parent
     pipe = subprocess.PIPE
-    living = [
-        subprocess.Popen([sys.executable, "-c", PROGRAM], cwd=folder, stdin=pipe, stdout=pipe, text=True)
-        for _ in range(3)
-    ]
+    living = [subprocess.Popen([sys.executable, "-c", PROGRAM], stdin=pipe, stdout=pipe, text=True) for _ in range(3)]
     given = [free_port() for _ in range(DRAWS)]
     for program in living:
         given += map(int, program.stdout.readline().split())

@@ -60,6 +60,8 @@ def finished(starts: Iterable[Start]) -> Iterator[Run]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 out, err = process.communicate()
+            if process.returncode:
+                let_daemon_end(start.folder)
             end_daemon(start.folder)
             yield Run(start.name, start.folder, process.returncode, out, err)
 
@@ -74,6 +76,13 @@ def begin(start: Start) -> "subprocess.Popen[str]":
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def let_daemon_end(folder: Path) -> None:
+    """The parent of a daemon that fails has ended when that one is about to: it logs why, and its pid file goes."""
+    deadline = time.monotonic() + PATIENCE_S
+    while (folder / "twistd.pid").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def end_daemon(folder: Path) -> None:
