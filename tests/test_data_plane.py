@@ -434,7 +434,7 @@ CANNOT = {
     "a pool comes": lambda plan: {"pools": renamed(plan.pools)},
     "a pool goes": lambda plan: {
         "pools": {"other": plan.pools[DEFAULT]},
-        "routes": {DEFAULT: RoutePlan(plan.routes[DEFAULT].rules, "other")},
+        "routes": {DEFAULT: RoutePlan(plan.routes[DEFAULT].leads[0].rules, "other")},
     },
     "other checks": lambda plan: {"pools": {DEFAULT: dataclasses.replace(plan.pools[DEFAULT], checks=None)}},
     "other bounds of connections": lambda plan: {
@@ -469,7 +469,7 @@ def test_a_plan_whose_listener_leads_nowhere_cannot_be():
 
 def test_a_plan_whose_route_leads_nowhere_cannot_be():
     house = House()
-    route = RoutePlan(house.plane.plan.routes[DEFAULT].rules, "nowhere")
+    route = RoutePlan(house.plane.plan.routes[DEFAULT].leads[0].rules, "nowhere")
     with pytest.raises(ValueError, match="nowhere"):
         dataclasses.replace(house.plane.plan, routes={DEFAULT: route})
     house.close()

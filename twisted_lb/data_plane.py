@@ -113,14 +113,19 @@ class DataPlane:
 
     def _routes(self, plan: Plan) -> dict[str, Route]:
         return {
-            name: Route(name, route.rules, self.clusters[route.pool], self.runtime)
+            name: Route(name, route.leads[0].rules, self.clusters[route.leads[0].pool], self.runtime)
             for name, route in plan.routes.items()
+            if route.leads
         }
 
     def _frontend(self, name: str, listener: ListenerPlan, observers: Observers, room: int) -> Frontend:
         most = room if listener.connections is None else listener.connections
         gate = Gate(most, listener.connections_per_client)
-        return Frontend(name, self.runtime, listener.rules, self.routes[listener.route], gate, observers)
+        return Frontend(name, self.runtime, listener.rules, self._default_route(listener), gate, observers)
+
+    def _default_route(self, listener: ListenerPlan) -> Route:
+        assert listener.route is not None
+        return self.routes[listener.route]
 
     def _listener(self, frontend: Frontend, sock: socket.socket) -> Listener:
         runtime = self.runtime
@@ -174,7 +179,7 @@ class DataPlane:
         for name, listener in plan.listeners.items():
             frontend = self.frontends[name]
             frontend.client_rules = listener.rules
-            frontend.default_route = self.routes[listener.route]
+            frontend.default_route = self._default_route(listener)
 
     def update(self, pool: str, backends: Iterable[BackendSpec]) -> None:
         """Replace the backends of a pool: its picker, connections and checks are told alike."""

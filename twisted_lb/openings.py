@@ -1,14 +1,14 @@
 """Where a service listens: each address that is wanted gets its sockets, from whoever has them already or bound anew."""
 
 import os
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Final
 
 from twisted.logger import Logger
 
-from twisted_lb.config import ListenConfig
+from twisted_lb.config.addresses import ListenAddress
 from twisted_lb.errors import StartError, listen_error
-from twisted_lb.net.sockets import Held, Predecessor, bind_tcp, inherited, listens, predecessor_at
+from twisted_lb.net.sockets import Held, Predecessor, bind_tcp, bind_unix, inherited, listens, predecessor_at
 
 # What sockets are for, beside the clients of a listener: they are called so when they are handed on.
 STATUS: Final = "status"
@@ -38,36 +38,43 @@ class Openings:
 
 
 def openings(
-    wanted: Mapping[str, ListenConfig],
-    clients: str,
+    wanted: Mapping[str, Sequence[ListenAddress]],
     *,
     takeover: str | None = None,
     environ: MutableMapping[str, str] | None = None,
 ) -> Openings:
-    """Open what is wanted, by name. First come the sockets of a service manager (`environ`; its name `status` is the
-    status listener, every other one is for `clients`), then those of a running instance at the path `takeover` that were
-    wanted at the same address; the rest is bound. StartError names what cannot be had.
+    """Open what is wanted, by name. First come the sockets of a service manager (`environ`; see `_assigned`), which stand for
+    all addresses of their name, then those that a running instance at the path `takeover` has at the same address, whatever
+    it calls them; the rest is bound. StartError names what cannot be had.
     """
     found: list[Held] = []
     held: list[Held] = []
     predecessor: Predecessor | None = None
     try:
-        activated = [] if environ is None else _inherited(environ, clients)
+        activated = [] if environ is None else _inherited(environ)
         found += activated
         predecessor = None if takeover is None else _predecessor(takeover)
-        old = [] if predecessor is None else predecessor.held
-        found += old
-        for name, listen in wanted.items():
-            ours = _fitting(name, listen, activated) or _fitting(name, listen, old)
-            if not ours:
-                ours = [_bound(name, listen)]
-                found += ours
+        theirs = [] if predecessor is None else predecessor.held
+        found += theirs
+        old = {one.where: one for one in theirs if one.where}
+        given = list(_assigned(activated, wanted))
+        # What a running instance has of a service manager goes by its name too.
+        handed_on = list(_assigned((one for one in theirs if not one.where), wanted))
+        for name, addresses in wanted.items():
+            ours = [one for one in given if one.name == name] or [one for one in handed_on if one.name == name]
+            for address in () if ours else addresses:
+                one = old.pop(address.where, None)
+                if one is None:
+                    one = _bound(name, address)
+                    found.append(one)
+                ours.append(one._replace(name=name))
             held += ours
     except BaseException:
         Openings(found, predecessor).close()
         raise
+    kept = {one.sock for one in held}
     for one in found:
-        if one not in held:
+        if one.sock not in kept:
             _log.warn(
                 "a socket for {name} at {where} is not wanted", name=one.name, where=one.where or "a given address"
             )
@@ -75,8 +82,16 @@ def openings(
     return Openings(held, predecessor)
 
 
-def _fitting(name: str, listen: ListenConfig, some: Iterable[Held]) -> list[Held]:
-    return [one for one in some if one.name == name and one.where in ("", listen.where)]
+def _assigned(activated: Iterable[Held], wanted: Mapping[str, Sequence[ListenAddress]]) -> Iterator[Held]:
+    """Sockets of a service manager with the names of what they are for: those that they have there (FileDescriptorName=), or
+    the name of the one listener, where there is one.
+    """
+    listeners = [name for name in wanted if name != STATUS]
+    for one in activated:
+        if one.name in wanted:
+            yield one
+        elif len(listeners) == 1 and one.name != STATUS:
+            yield one._replace(name=listeners[0])
 
 
 def handed(takeover: str | None, environ: Mapping[str, str]) -> bool:
@@ -84,12 +99,11 @@ def handed(takeover: str | None, environ: Mapping[str, str]) -> bool:
     return environ.get("LISTEN_PID") == str(os.getpid()) or (takeover is not None and listens(takeover))
 
 
-def _inherited(environ: MutableMapping[str, str], clients: str) -> list[Held]:
+def _inherited(environ: MutableMapping[str, str]) -> list[Held]:
     try:
-        found = inherited(environ, os.getpid())
+        return inherited(environ, os.getpid())
     except ValueError as error:
         raise StartError(str(error)) from None
-    return [one._replace(name=STATUS if one.name == STATUS else clients) for one in found]
 
 
 def _predecessor(path: str) -> Predecessor | None:
@@ -99,8 +113,10 @@ def _predecessor(path: str) -> Predecessor | None:
         raise StartError(f"takeover {path}: {error}") from None
 
 
-def _bound(name: str, listen: ListenConfig) -> Held:
+def _bound(name: str, address: ListenAddress) -> Held:
     try:
-        return Held(name, listen.where, bind_tcp(listen.interface, listen.port))
-    except OSError as error:
-        raise listen_error(listen.where, error) from None
+        if address.path:
+            return Held(name, address.where, bind_unix(address.path, address.mode, address.group))
+        return Held(name, address.where, bind_tcp(address.interface, address.port))
+    except (OSError, LookupError) as error:
+        raise listen_error(address.where, error) from None

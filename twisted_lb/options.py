@@ -15,7 +15,7 @@ from typing import NoReturn
 from twisted.python import usage
 
 import twisted
-from twisted_lb.config import ListenConfig
+from twisted_lb.config.addresses import ListenAddress
 from twisted_lb.errors import START_ERROR, StartError, fail, listen_error
 from twisted_lb.pid_file import prepare
 
@@ -172,7 +172,7 @@ def version_line() -> str:
     return f"twisted_lb {ours} ({build_info.build()}), Twisted {twisted.__version__}, {python}"
 
 
-def refuse_unlistenable(wanted: Iterable[ListenConfig], command: str, bind: Bind) -> None:
+def refuse_unlistenable(wanted: Iterable[ListenAddress], command: str, bind: Bind) -> None:
     """End the process in one line, with status 1, if `bind` cannot have these addresses now, all at once, for want of port or permission.
 
     A hint and no reservation: the sockets are closed again, and the service binds after the fork. A daemon that only fails

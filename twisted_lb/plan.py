@@ -1,12 +1,24 @@
-"""The plan: one generation of the configuration in the form that the running parts read. This is its only translator."""
+"""The plan: one generation of the configuration in the form that the running parts read. This is its only translator.
+
+What is made of equal parts of the configuration is the same object from one generation to the next: what is not the same is
+what has changed.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_network
 from math import ceil
 from pathlib import Path
+from typing import TypeVar
 
 from twisted_lb.config import HealthCheckConfig, LoadBalancerConfig
+from twisted_lb.config.addresses import ListenAddress
+from twisted_lb.config.balancer import DEFAULT
+from twisted_lb.config.limits import HeadLimitsConfig
+from twisted_lb.config.listeners import ListenerConfig
+from twisted_lb.config.objects import Objects, objects_of
+from twisted_lb.config.pools import PoolConfig
+from twisted_lb.config.routes import RouteConfig
 from twisted_lb.core.backend import BackendSpec
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.pickers import POLICIES
@@ -21,27 +33,45 @@ from twisted_lb.wire.grammar import Limits
 from twisted_lb.wire.origin import Trust
 from twisted_lb.wire.rewrite import Forwarding
 
-DEFAULT = "default"
+__all__ = ["DEFAULT", "CheckPlan", "LeadPlan", "ListenerPlan", "Plan", "PoolPlan", "RoutePlan", "plan_of"]
+
+# Of answers, which have no request line.
+_NO_LINE = 8192
+
+P = TypeVar("P", "ListenerPlan", "RoutePlan", "PoolPlan")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ListenerPlan:
-    """The plan of a listener: its rules, the route of its requests, and how many connections its clients may have
-    (None: as many as there is room for; per client 0: no limit).
+    """The plan of a listener: where it listens, its rules, the names of its routes in their order, that of the route which
+    takes what none of them does (None: nothing does), and how many connections its clients may have (None: as many as there
+    is room for; per client 0: no limit). `made_of` is compared when the next plan is made.
     """
 
     rules: ClientRules
-    route: str
-    connections: int | None
-    connections_per_client: int
+    routes: tuple[str, ...] = ()
+    route: str | None = None
+    addresses: tuple[ListenAddress, ...] = ()
+    connections: int | None = None
+    connections_per_client: int = 0
+    made_of: object = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
-class RoutePlan:
-    """The plan of a route: its rules, and the pool that it leads to."""
+class LeadPlan:
+    """One way that a route leads: to a pool, with a share of the requests by weight, and the rules that hold there."""
 
-    rules: RouteRules
     pool: str
+    weight: int
+    rules: RouteRules
+
+
+@dataclass(frozen=True, eq=False)
+class RoutePlan:
+    """The plan of a route: the pools that it leads to. `made_of` is compared when the next plan is made."""
+
+    leads: tuple[LeadPlan, ...]
+    made_of: object = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -57,7 +87,7 @@ class CheckPlan:
     port: int | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PoolPlan:
     """The plan of a pool: its members, policy and settings, the rules of connections to them, and their checks (None:
     no checks). ValueError when a name is there twice.
@@ -68,6 +98,7 @@ class PoolPlan:
     settings: PoolSettings
     upstream: UpstreamRules
     checks: CheckPlan | None
+    made_of: object = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
@@ -92,75 +123,143 @@ class Plan:
 
     def __post_init__(self) -> None:
         for name, listener in self.listeners.items():
-            if listener.route not in self.routes:
-                raise ValueError(f"listener {name}: no route is called {listener.route}")
+            wanted = listener.routes if listener.route is None else (*listener.routes, listener.route)
+            for route_name in wanted:
+                if route_name not in self.routes:
+                    raise ValueError(f"listener {name}: no route is called {route_name}")
         for name, route in self.routes.items():
-            if route.pool not in self.pools:
-                raise ValueError(f"route {name}: no pool is called {route.pool}")
+            for lead in route.leads:
+                if lead.pool not in self.pools:
+                    raise ValueError(f"route {name}: no pool is called {lead.pool}")
 
 
-def plan_of(config: LoadBalancerConfig, pages: Mapping[int, ErrorPage] | None = None) -> Plan:
-    """The plan of a configuration: one listener, one route and one pool, called `default`. `pages` are the error pages
-    as they were read before; StartError names one that cannot be read.
+class Files:
+    """The files that a configuration names, each read once: a service that has given up its privileges cannot read again."""
+
+    def __init__(self) -> None:
+        self._read: dict[str, bytes] = {}
+
+    def read(self, path: str, place: str) -> bytes:
+        """What is in a file; StartError with the place in the configuration that names it."""
+        if path not in self._read:
+            try:
+                self._read[path] = Path(path).read_bytes()
+            except (OSError, ValueError) as error:
+                reason = (getattr(error, "strerror", None) or str(error)).lower()
+                raise StartError(f"{place}: {path}: {reason}") from None
+        return self._read[path]
+
+
+def plan_of(config: LoadBalancerConfig, before: Plan | None = None, files: Files | None = None) -> Plan:
+    """The plan of a configuration; what is equal to a part of the plan `before` is that part. `files` are those that were
+    read already. StartError names one that cannot be read.
     """
-    pages = pages_of(config) if pages is None else pages
-    listener = ListenerPlan(
-        _client_rules(config, pages), DEFAULT, config.limits.connections, config.limits.connections_per_client
-    )
+    objects = objects_of(config)
+    files = Files() if files is None else files
+    # A field that the balancer writes itself for one of its routes is taken from nobody.
+    real_ip = any(one.forwarding.real_ip for one in (*objects.routes.values(), *objects.to_default.values()))
+    pools = {name: _pool(pool) for name, pool in objects.pools.items()}
+    routes = {name: _route(route, objects, files) for name, route in objects.routes.items()}
+    defaults = {_default_route(pool): _route(route, objects, files) for pool, route in objects.to_default.items()}
+    listeners = {name: _listener(name, one, objects, files, real_ip=real_ip) for name, one in objects.listeners.items()}
     return Plan(
-        listeners={DEFAULT: listener},
-        routes={DEFAULT: RoutePlan(_route_rules(config, pages), DEFAULT)},
-        pools={DEFAULT: _pool(config)},
+        listeners=_kept(listeners, None if before is None else before.listeners),
+        routes=_kept({**routes, **defaults}, None if before is None else before.routes),
+        pools=_kept(pools, None if before is None else before.pools),
         log_requests=config.log.requests,
         drain_s=config.timeouts.drain_s,
         tunnel_drain_s=config.timeouts.tunnel_drain_s,
     )
 
 
-def _limits(config: LoadBalancerConfig, claims: tuple[bytes, ...] = ()) -> Limits:
+def _kept(parts: dict[str, P], before: Mapping[str, P] | None) -> dict[str, P]:
+    """The parts, each as it was before where it is made of the same."""
+    if before is None:
+        return parts
+    return {
+        name: before[name] if name in before and before[name].made_of == part.made_of else part
+        for name, part in parts.items()
+    }
+
+
+def _default_route(pool: str) -> str:
+    """What the route is called that leads whatever no other one takes to a pool: no route of a file can be called so."""
+    return pool if pool == DEFAULT else f"to {pool}"
+
+
+def _listener(name: str, config: ListenerConfig, objects: Objects, files: Files, *, real_ip: bool) -> ListenerPlan:
+    pages = _pages(config.error_pages, files)
+    pool = config.default_pool or DEFAULT
+    routes = tuple(one for one, route in objects.routes.items() if not route.listeners or name in route.listeners)
+    route = _default_route(pool) if pool in objects.to_default else None
+    return ListenerPlan(
+        rules=_client_rules(config, pages, real_ip=real_ip),
+        routes=routes,
+        route=route,
+        addresses=config.addresses,
+        connections=config.limits.connections,
+        connections_per_client=config.limits.connections_per_client,
+        made_of=(config, routes, route, real_ip, _bytes_of(pages)),
+    )
+
+
+def _bytes_of(pages: Mapping[int, ErrorPage]) -> object:
+    return {status: (page.content_type, page.body) for status, page in pages.items()}
+
+
+def _limits(config: HeadLimitsConfig, line_bytes: int, claims: tuple[bytes, ...] = ()) -> Limits:
     return Limits(
-        line_bytes=config.limits.request_line_bytes,
-        head_bytes=config.limits.head_bytes,
-        fields=config.limits.head_fields,
-        trailer_bytes=config.limits.trailer_bytes,
+        line_bytes=line_bytes,
+        head_bytes=config.head_bytes,
+        fields=config.head_fields,
+        trailer_bytes=config.trailer_bytes,
         claims=claims,
     )
 
 
-def _claims(config: LoadBalancerConfig) -> tuple[bytes, ...]:
+def _claims(config: ListenerConfig, *, real_ip: bool) -> tuple[bytes, ...]:
     """The fields that pass from trusted proxies alone, in lower case."""
-    names = [name.lower().encode("ascii") for name in config.forwarding.only_from_proxies]
-    if config.forwarding.real_ip:
+    names = [name.lower().encode("ascii") for name in config.only_from_proxies]
+    if real_ip:
         names.append(b"x-real-ip")  # we write it ourselves
     return tuple(names)
 
 
-def _client_rules(config: LoadBalancerConfig, pages: Mapping[int, ErrorPage]) -> ClientRules:
-    timeouts = config.timeouts
+def _client_rules(config: ListenerConfig, pages: Mapping[int, ErrorPage], *, real_ip: bool) -> ClientRules:
+    timeouts, limits = config.timeouts, config.limits
     return ClientRules(
-        limits=_limits(config, _claims(config)),
+        limits=_limits(limits, limits.request_line_bytes, _claims(config, real_ip=real_ip)),
         first_byte_s=timeouts.first_byte_s,
         head_s=timeouts.head_s,
         body_idle_s=timeouts.body_idle_s,
         idle_s=timeouts.client_idle_s,
         taking_idle_s=timeouts.response_idle_s,
-        client_bytes_per_s=config.limits.client_bytes_per_s,
-        trust=Trust(
-            tuple(ip_network(text) for text in config.forwarding.trusted_proxies), config.forwarding.trusted_fields
-        ),
+        client_bytes_per_s=limits.client_bytes_per_s,
+        trust=Trust(tuple(ip_network(text) for text in config.trusted_proxies), config.trusted_fields),
         finish_half_closed=config.client_half_close == "finish",
         pages=pages,
     )
 
 
-def _route_rules(config: LoadBalancerConfig, pages: Mapping[int, ErrorPage]) -> RouteRules:
+def _route(config: RouteConfig, objects: Objects, files: Files) -> RoutePlan:
+    pages = _pages(config.error_pages, files)
+    pools = {name: objects.pools[name] for name in config.pools}
+    return RoutePlan(
+        leads=tuple(
+            LeadPlan(name, config.pools[name], _route_rules(config, pool, pages)) for name, pool in pools.items()
+        ),
+        made_of=(config, {name: (one.retry, one.health_check) for name, one in pools.items()}, _bytes_of(pages)),
+    )
+
+
+def _route_rules(config: RouteConfig, pool: PoolConfig, pages: Mapping[int, ErrorPage]) -> RouteRules:
     timeouts, forwarding = config.timeouts, config.forwarding
     return RouteRules(
         response_head_s=timeouts.response_head_s,
         attempt_s=NEVER if timeouts.attempt_s is None else timeouts.attempt_s,
         response_idle_s=timeouts.response_idle_s,
         tunnel_idle_s=timeouts.tunnel_idle_s,
-        retries=RetryRules(config.retry.more_attempts, frozenset(config.retry.bad_statuses)),
+        retries=RetryRules(pool.retry.more_attempts, frozenset(pool.retry.bad_statuses)),
         body_bytes=-1 if config.limits.body_bytes is None else config.limits.body_bytes,
         replay_bytes=config.limits.replay_body_bytes,
         forwarding=Forwarding(
@@ -170,7 +269,7 @@ def _route_rules(config: LoadBalancerConfig, pages: Mapping[int, ErrorPage]) -> 
         make_request_id=forwarding.request_id == "make",
         make_traceparent=forwarding.traceparent == "make",
         pages=pages,
-        retry_after_s=_retry_after_s(config.health_check),
+        retry_after_s=_retry_after_s(pool.health_check),
     )
 
 
@@ -179,7 +278,7 @@ def _retry_after_s(check: HealthCheckConfig) -> int:
     return max(1, ceil(check.out_interval_s)) if check.enabled else 1
 
 
-def _pool(config: LoadBalancerConfig) -> PoolPlan:
+def _pool(config: PoolConfig) -> PoolPlan:
     check, upstream, retry = config.health_check, config.upstream, config.retry
     return PoolPlan(
         backends=tuple(config.backends),
@@ -197,7 +296,7 @@ def _pool(config: LoadBalancerConfig) -> PoolPlan:
         ),
         upstream=UpstreamRules(
             connect_s=config.timeouts.connect_s,
-            limits=_limits(config),
+            limits=_limits(config.limits, _NO_LINE),
             max_idle=AUTO if upstream.max_idle == "auto" else upstream.max_idle,
             idle_s=upstream.idle_s,
             max_requests=upstream.max_requests,
@@ -208,6 +307,7 @@ def _pool(config: LoadBalancerConfig) -> PoolPlan:
             family=config.family,
         ),
         checks=_checks(check) if check.enabled else None,
+        made_of=config,
     )
 
 
@@ -229,14 +329,12 @@ def _checks(check: HealthCheckConfig) -> CheckPlan:
     )
 
 
-def pages_of(config: LoadBalancerConfig) -> dict[int, ErrorPage]:
-    """The error pages, by status, read now. StartError names one that cannot be read."""
-    return {int(status): _page(status, path) for status, path in config.error_pages.items()}
+def _pages(pages: Mapping[str, str], files: Files) -> dict[int, ErrorPage]:
+    """The error pages, by status."""
+    return {
+        int(status): ErrorPage(_kind(path), files.read(path, f"error_pages.{status}")) for status, path in pages.items()
+    }
 
 
-def _page(status: str, path: str) -> ErrorPage:
-    kind = {".html": HTML, ".json": JSON}.get(Path(path).suffix, TEXT)
-    try:
-        return ErrorPage(kind, Path(path).read_bytes())
-    except OSError as error:
-        raise StartError(f"error_pages.{status}: {path}: {(error.strerror or str(error)).lower()}") from None
+def _kind(path: str) -> bytes:
+    return {".html": HTML, ".json": JSON}.get(Path(path).suffix, TEXT)

@@ -20,7 +20,8 @@ from twisted_lb import __version__
 from twisted_lb.admin.readiness import Readiness, Verdict
 from twisted_lb.admin.status import StatusSite
 from twisted_lb.build_info import build
-from twisted_lb.config import ListenConfig, LoadBalancerConfig, TimeoutsConfig
+from twisted_lb.config import LoadBalancerConfig, TimeoutsConfig
+from twisted_lb.config.addresses import ListenAddress
 from twisted_lb.config.doubts import doubts
 from twisted_lb.core.backend import BackendSpec, refuse_twice, specs_of
 from twisted_lb.data_plane import DataPlane
@@ -35,7 +36,7 @@ from twisted_lb.net.over_reactor import make_monotonic, release, runtime_of
 from twisted_lb.net.sockets import Held
 from twisted_lb.openings import STATUS, Openings, openings
 from twisted_lb.own_process import OwnProcess
-from twisted_lb.plan import DEFAULT, Plan, pages_of, plan_of
+from twisted_lb.plan import DEFAULT, Files, Plan, plan_of
 from twisted_lb.process import raise_descriptor_limit, room_for_clients
 from twisted_lb.signals import while_stopping
 
@@ -73,8 +74,8 @@ class LoadBalancerService(MultiService):
         if whole_process:
             make_monotonic(reactor)
         self.config = config
-        self._pages: Final = pages_of(config)
-        self._plan: Plan = plan_of(config, self._pages)
+        self._files: Final = Files()
+        self._plan: Plan = plan_of(config, files=self._files)
         self._reactor: Final = reactor
         self._listening: Final = listening
         self._whole_process: Final = whole_process
@@ -100,11 +101,11 @@ class LoadBalancerService(MultiService):
         if self._openings is not None:
             return
         if self._own is None:
-            self._openings = openings(self._wanted, DEFAULT)
+            self._openings = openings(self._wanted)
         else:
             self._own.refuse_shared()
             self._own.hear_signals()
-            self._openings = openings(self._wanted, DEFAULT, takeover=self.config.takeover, environ=os.environ)
+            self._openings = openings(self._wanted, takeover=self.config.takeover, environ=os.environ)
 
     def _all_own(self) -> list[OwnProcess]:
         """Of this balancer, and of the others that have the process together with it: those of one application."""
@@ -121,12 +122,13 @@ class LoadBalancerService(MultiService):
         return found
 
     @property
-    def _wanted(self) -> dict[str, ListenConfig]:
+    def _wanted(self) -> dict[str, tuple[ListenAddress, ...]]:
         """Where it listens, by what for."""
         if not self._listening:
             return {}
         status = self.config.status
-        return {DEFAULT: self.config.listen, **({} if status is None else {STATUS: status})}
+        wanted = {name: listener.addresses for name, listener in self._plan.listeners.items()}
+        return {**wanted, **({} if status is None else {STATUS: (status.address,)})}
 
     def startService(self) -> None:
         """Begin to balance."""
@@ -138,11 +140,11 @@ class LoadBalancerService(MultiService):
         opened = self._openings
         limit = raise_descriptor_limit()
         runtime = runtime_of(self._reactor, self._seed, self._nothing_moves, whole_process=self._whole_process)
-        room = room_for_clients(limit, len(self.config.backends))
+        room = room_for_clients(limit, sum(len(pool.backends) for pool in self._plan.pools.values()))
         plane = self._plane = DataPlane(
             runtime,
             self._plan,
-            {DEFAULT: [one.sock for one in opened.of(DEFAULT)]},
+            {name: [one.sock for one in opened.of(name)] for name in self._plan.listeners},
             hear=log_event,
             room=room,
             accepting=opened.predecessor is None,
@@ -254,7 +256,7 @@ class LoadBalancerService(MultiService):
         self._apply(self.config.model_copy(update={"backends": specs}))
 
     def _apply(self, config: LoadBalancerConfig) -> None:
-        plan = plan_of(config, self._pages)
+        plan = plan_of(config, self._plan, self._files)
         if self._plane is not None:
             self._plane.apply(plan)
         self.config = config

@@ -2,11 +2,14 @@
 
 import argparse
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from twisted_lb.config import HealthCheckConfig, ListenConfig, LoadBalancerConfig
+from twisted_lb.config.addresses import ListenAddress
 from twisted_lb.config.load import from_flags, keys_of_the_file
+from twisted_lb.config.objects import objects_of
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.errors import StartError, fail
 from twisted_lb.net.sockets import bind_tcp
@@ -102,9 +105,8 @@ class Options(CommandOptions):
 
 def makeService(options: Options) -> "LoadBalancerService":
     """The service twistd runs; ends the process in one line if it cannot listen, or a file that it needs is missing."""
-    wanted = (options.config.listen, options.config.status)
     if not handed(options.config.takeover, os.environ):
-        refuse_unlistenable((listen for listen in wanted if listen is not None), options.command, bind_tcp)
+        refuse_unlistenable(_addresses(options.config), options.command, bind_tcp)
     # Late, as it is the one import that may name a reactor, and slow: not for `--help`.
     from twisted_lb.service import LoadBalancerService
 
@@ -113,6 +115,13 @@ def makeService(options: Options) -> "LoadBalancerService":
     except StartError as error:
         # An error page, which only the file can name.
         fail(options.command, f"{options.source}{error}")
+
+
+def _addresses(config: LoadBalancerConfig) -> Iterator[ListenAddress]:
+    for listener in objects_of(config).listeners.values():
+        yield from (one for one in listener.addresses if not one.path)
+    if config.status is not None:
+        yield config.status.address
 
 
 def load_balancer(*words: str) -> "LoadBalancerService":

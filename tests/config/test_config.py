@@ -423,7 +423,7 @@ def keys_of(model: type[Model], prefix: str = "") -> Iterator[str]:
     for key, field in model.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, Model):
-            yield from keys_of(kind, f"{key}.")
+            yield from keys_of(kind, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}"
 

@@ -1,53 +1,64 @@
 """The whole configuration of a load balancer: its top level, and the tables in it."""
 
 import os
-import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import AliasChoices, Field, field_validator, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from twisted_lb.config.base import Model, SecondsOrNone
+from twisted_lb.config.base import ErrorPages, Label, Model, SecondsOrNone
 from twisted_lb.config.health_check import HealthCheckConfig
+from twisted_lb.config.inheritance import with_backend_defaults
 from twisted_lb.config.limits import LimitsConfig, TimeoutsConfig
-from twisted_lb.config.listeners import ListenConfig
+from twisted_lb.config.listeners import ListenConfig, ListenerConfig, ListenerRulesConfig
 from twisted_lb.config.observe import LogConfig, StatusAddress
-from twisted_lb.config.pools import NO_BACKEND, Backend, Family, QueueConfig, Resolve, RetryConfig, UpstreamConfig
-from twisted_lb.config.routes import ForwardingConfig
+from twisted_lb.config.pools import (
+    NO_BACKEND,
+    Backend,
+    BackendRulesConfig,
+    ChoiceConfig,
+    PoolConfig,
+    PoolRulesConfig,
+    QueueConfig,
+    RetryConfig,
+    UpstreamConfig,
+)
+from twisted_lb.config.references import misfits
+from twisted_lb.config.routes import ForwardingConfig, RouteConfig, RouteRulesConfig, protocols
 from twisted_lb.core.address import TcpAddress, same_place
 from twisted_lb.core.backend import BackendSpec, refuse_twice
-from twisted_lb.core.pickers import POLICIES
 
-# The names of the pools that a configuration describes.
-POOLS = ("default",)
-
-_POLICIES = "; ".join(f"`{name}`, {policy.describe}" for name, policy in POLICIES.items())
+# What the flat keys are a short form of: the listener, the pool and the route of this name.
+DEFAULT = "default"
 
 
-class LoadBalancerConfig(Model):
-    """The configuration of a load balancer: listener, policy, backends, and tables for the rest."""
+class DefaultsConfig(Model):
+    """Defaults: what holds for every listener, route, pool and backend that does not say it itself."""
 
+    listener: ListenerRulesConfig = ListenerRulesConfig()
+    route: RouteRulesConfig = RouteRulesConfig()
+    pool: PoolRulesConfig = PoolRulesConfig()
+    backend: BackendRulesConfig = BackendRulesConfig()
+
+
+class LoadBalancerConfig(ChoiceConfig):
+    """The configuration of a load balancer: listeners, routes and pools by name, or, in flat keys, one of each that is called
+    `default`; and what holds for the whole process.
+    """
+
+    version: Literal[1] = Field(default=1, description="Version of this form of the file.")
+    listeners: dict[Label, ListenerConfig] = Field(default={}, description="Listeners, by name.")
+    pools: dict[Label, PoolConfig] = Field(default={}, description="Pools, by name.")
+    routes: tuple[RouteConfig, ...] = Field(
+        default=(), strict=False, description="Routes; the first one that takes a request has it."
+    )
+    checks: dict[Label, HealthCheckConfig] = Field(default={}, description="Checks that pools name.")
+    defaults: DefaultsConfig = DefaultsConfig()
     backends: tuple[Backend, ...] = Field(
+        default=(),
         strict=False,
-        description="The backends, as strings or tables; at least one, none twice.",
-    )
-    policy: str = Field(
-        default="rr",
-        validation_alias=AliasChoices("policy", "strategy"),
-        description=f"How a client finds its backend: {_POLICIES}.",
-        json_schema_extra={"enum": list(POLICIES)},
-    )
-    resolve: Resolve = Field(
-        default="auto",
-        description="What is made of a backend's host name: `auto`: where it has several addresses of one family, as a headless "
-        "service or a scaled container has, each of them is a backend called NAME@ADDRESS, and others are tried in turn for "
-        "each connection; `first`: all are tried in turn, the one that worked last first. Names are resolved every 5 s. Danger: "
-        "each address has the weight that the backend has.",
-    )
-    family: Family = Field(
-        default="auto",
-        description="Which addresses of host names are used: `ipv4`, `ipv6`, or `auto`: those that there are, and to spread over "
-        "them the IPv4 ones where there is any.",
+        description="The backends of the pool `default`, as strings or tables; none twice.",
     )
     status: StatusAddress | None = Field(
         default=None,
@@ -62,8 +73,8 @@ class LoadBalancerConfig(Model):
     ready_requires: tuple[str, ...] = Field(
         default=(),
         strict=False,
-        description="Pools (so far there is one, `default`) without which `/-/ready` says no; left out: it says no when no "
-        "pool has a usable backend. Danger: one pool that is down takes the whole instance out.",
+        description="Pools without which `/-/ready` says no; left out: it says no when no pool has a usable backend. Danger: "
+        "one pool that is down takes the whole instance out.",
     )
     ready_grace_s: SecondsOrNone = Field(
         default=0,
@@ -88,10 +99,10 @@ class LoadBalancerConfig(Model):
         description="What a client's half-close means while it is answered: "
         "`abort`: it has left, and its request is taken back; `finish`: answer it all the same.",
     )
-    error_pages: dict[str, str] = Field(
+    error_pages: ErrorPages = Field(
         default={},
         description="Files that replace local replies (error answers of our own), by status: "
-        '`503 = "/etc/lb/503.html"`; the ending (.html, .json, else text) says the type. Read once, at the start.',
+        '`503 = "/etc/lb/503.html"`; the ending (.html, .json, else text) says the type. Read at the start and at each reload.',
     )
     listen: ListenConfig = ListenConfig()
     health_check: HealthCheckConfig = HealthCheckConfig()
@@ -105,23 +116,32 @@ class LoadBalancerConfig(Model):
 
     if TYPE_CHECKING:
         # What type checkers would not know: backends may be texts, tables mappings, and keys have older names.
-        def __init__(self, *, backends: Iterable[str | BackendSpec | Mapping[str, object]], **keys: Any) -> None: ...
+        def __init__(
+            self, *, backends: Iterable[str | BackendSpec | Mapping[str, object]] = (), **keys: Any
+        ) -> None: ...
 
-    @property
-    def strategy(self) -> str:
-        """`policy`, by the older name of its key."""
-        return self.policy
+    @model_validator(mode="wrap")
+    @classmethod
+    def _fits_together(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Everything that is wrong at once: in each table, and between them."""
+        if not isinstance(values, Mapping):
+            return handler(values)
+        errors: list[InitErrorDetails] = [
+            {"type": PydanticCustomError("misfit", "{text}", {"text": text}), "loc": place, "input": None}
+            for place, text in misfits(values)
+        ]
+        try:
+            config = handler(with_backend_defaults(values))
+        except ValidationError as error:
+            errors += [_again(one) for one in error.errors()]
+        if errors:
+            raise ValidationError.from_exception_data(cls.__name__, errors)
+        return config
 
     @field_validator("upgrades")
     @classmethod
-    def _are_tokens(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for token in value:
-            if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z/-]+", token):
-                raise ValueError(f"{token!r} should be a protocol name, such as websocket")
-            if token.lower() in ("h2c", "h2") or token.lower().startswith(("http/", "tls/")):
-                # Such a switch carries requests, which would pass unseen (request smuggling).
-                raise ValueError(f"{token} cannot be allowed: requests inside it would bypass every rule")
-        return tuple(token.lower() for token in value)
+    def _are_protocols(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return protocols(value)
 
     @field_validator("takeover")
     @classmethod
@@ -131,33 +151,11 @@ class LoadBalancerConfig(Model):
             raise ValueError("should be a path of 1 to 96 bytes")
         return value
 
-    @field_validator("ready_requires")
-    @classmethod
-    def _are_pools(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for name in value:
-            if name not in POOLS:
-                raise ValueError(f"no pool is called {name}; there is {', '.join(POOLS)}")
-        return value
-
-    @field_validator("error_pages")
-    @classmethod
-    def _are_statuses(cls, value: dict[str, str]) -> dict[str, str]:
-        for status in value:
-            if not re.fullmatch("[45][0-9][0-9]", status):
-                raise ValueError(f"{status} should be a status from 400 to 599")
-        return value
-
-    @field_validator("policy")
-    @classmethod
-    def _is_known(cls, value: str) -> str:
-        if value not in POLICIES:
-            raise ValueError(f"should be one of {', '.join(POLICIES)}")
-        return value
-
     @field_validator("backends")
     @classmethod
-    def _are_some_and_distinct(cls, value: tuple[BackendSpec, ...]) -> tuple[BackendSpec, ...]:
-        if not value:
+    def _are_some_and_distinct(cls, value: tuple[BackendSpec, ...], info: ValidationInfo) -> tuple[BackendSpec, ...]:
+        # Where one of the others is wrong itself, it is not among the data.
+        if not value and not info.data.get("pools", True) and not info.data.get("routes", True):
             raise ValueError(NO_BACKEND)
         refuse_twice(value)
         return value
@@ -171,3 +169,12 @@ class LoadBalancerConfig(Model):
             if isinstance(place, TcpAddress) and place.port == self.listen.port and place.host in own:
                 raise ValueError(f"backend {spec.address} is this balancer itself")
         return self
+
+
+def _again(error: Any) -> InitErrorDetails:
+    """An error that was raised already, to be raised together with others."""
+    return {
+        "type": PydanticCustomError(error["type"], "{text}", {"text": error["msg"]}),
+        "loc": error["loc"],
+        "input": error["input"],
+    }

@@ -24,6 +24,34 @@ def _is_a_label(value: str) -> str:
 Label = Annotated[str, AfterValidator(_is_a_label)]
 
 
+def _are_statuses(value: dict[str, str]) -> dict[str, str]:
+    for status in value:
+        if not re.fullmatch("[45][0-9][0-9]", status):
+            raise ValueError(f"{status} should be a status from 400 to 599")
+    return value
+
+
+# Files in place of local replies, by status.
+ErrorPages = Annotated[dict[str, str], AfterValidator(_are_statuses)]
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+def _is_a_token(value: str) -> str:
+    if not _TOKEN.fullmatch(value):
+        raise ValueError("should be letters, digits and !#$%&'*+-.^_`|~")
+    return value
+
+
+# RFC 9110 5.6.2: methods, names of fields and cookies.
+Token = Annotated[str, AfterValidator(_is_a_token)]
+
+
+def listed(value: object) -> object:
+    """One value, or several, as a list."""
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
 class Model(BaseModel):
     """A table of the configuration: frozen, unknown keys refused, nothing converted silently.
 

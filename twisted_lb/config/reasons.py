@@ -55,7 +55,7 @@ def _telling(errors: Sequence[ErrorDetails]) -> Iterator[ErrorDetails]:
 
 
 def _is_without_backends(error: ErrorDetails) -> bool:
-    return error["type"] == "missing" and error["loc"] == ("backends",)
+    return error["msg"].endswith(NO_BACKEND)
 
 
 def _reason(model: type[Model], error: ErrorDetails) -> str:

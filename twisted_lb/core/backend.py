@@ -24,7 +24,7 @@ _KEYS_OF_A_TABLE: Final = ("name", "check_port", "resolve", "family")
 class BackendSpec:
     """The configuration of a backend. Names are unique within a pool; the default is the address. `check_port`: the port of
     its host that checks ask, None for theirs, or the one that traffic goes to. `resolve` and `family` say what is made of a
-    host name, see `endpoints.py`; empty: what the pool says. ValueError for a weight outside 1 to 256 (a backend that should
+    host name, see `endpoints.py`; empty: what the pool says. `labels`: names and values. ValueError for a weight outside 1 to 256 (a backend that should
     get no requests is drained), and for a check's port that is none, or of a unix socket.
     """
 
@@ -34,6 +34,7 @@ class BackendSpec:
     check_port: int | None = None
     resolve: str = ""
     family: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if not 1 <= self.weight <= HEAVIEST:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import grp
 import json
 import os
 import socket
@@ -66,19 +67,31 @@ def _listen(family: int, address: tuple[str, int], *, dual: bool) -> socket.sock
     return sock
 
 
-def bind_unix(path: str, mode: int = 0o666) -> socket.socket:
-    """A listening unix socket; a stale one at the path, on which no server listens, is replaced."""
+def bind_unix(path: str, mode: int = 0o666, group: str = "") -> socket.socket:
+    """A listening unix socket; a stale one at the path, on which no server listens, is replaced. LookupError when there is no
+    such group.
+    """
+    gid = _gid(group) if group else -1
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         if _is_stale(path):
             os.unlink(path)
         sock.bind(path)
+        if gid >= 0:
+            os.chown(path, -1, gid)
         os.chmod(path, mode)  # a daemon's umask is 077
         sock.listen(BACKLOG)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+def _gid(group: str) -> int:
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise LookupError(f"there is no group {group}") from None
 
 
 def _is_stale(path: str) -> bool:

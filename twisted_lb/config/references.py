@@ -1,0 +1,217 @@
+"""References: names in a configuration that should mean something else in it, and keys that say the same thing twice.
+
+These look at the values as they were given, so that everything that is wrong is told at once, whatever else is.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from twisted_lb.config.addresses import ListenAddress
+from twisted_lb.config.base import Model
+from twisted_lb.config.limits import (
+    BodyLimitsConfig,
+    ClientLimitsConfig,
+    ClientTimeoutsConfig,
+    HeadLimitsConfig,
+    PoolTimeoutsConfig,
+    RouteTimeoutsConfig,
+)
+from twisted_lb.config.listeners import AddressTable, ListenConfig
+from twisted_lb.config.routes import ToldConfig
+from twisted_lb.config.trust import TrustConfig
+
+DEFAULT = "default"
+Place = tuple[str | int, ...]
+Misfit = tuple[Place, str]
+
+
+def _keys(table: str, *models: type[Model]) -> frozenset[str]:
+    return frozenset(f"{table}.{key}" for model in models for key in model.model_fields)
+
+
+# The flat keys, by the objects that they are the short form of. Some are for two.
+FLAT: Mapping[str, frozenset[str]] = {
+    "listeners": frozenset(("listen", "client_half_close", "error_pages"))
+    | _keys("timeouts", ClientTimeoutsConfig)
+    | _keys("limits", ClientLimitsConfig)
+    | _keys("forwarding", TrustConfig),
+    "routes": frozenset(("upgrades", "error_pages"))
+    | _keys("timeouts", RouteTimeoutsConfig)
+    | _keys("limits", BodyLimitsConfig)
+    | _keys("forwarding", ToldConfig),
+    "pools": frozenset(
+        ("backends", "policy", "strategy", "resolve", "family", "health_check", "queue", "retry", "upstream")
+    )
+    | _keys("timeouts", PoolTimeoutsConfig)
+    | _keys("limits", HeadLimitsConfig),
+}
+_TABLES = ("timeouts", "limits", "forwarding")
+
+
+def misfits(values: Mapping[str, Any]) -> Iterator[Misfit]:
+    """What does not fit together, with its place."""
+    flat = list(_flat(values))
+    pools, listeners = _names(values, "pools"), _names(values, "listeners")
+    yield from _twice(flat, pools, listeners)
+    yield from _ownerless(flat, pools, listeners)
+    if _has(flat, {"backends"}) or not (pools or _list(values, "routes")):
+        pools = [*pools, DEFAULT]
+    if not listeners or _has(flat, {"listen"}):
+        listeners = [*listeners, DEFAULT]
+    yield from _strangers(values, pools, listeners)
+    yield from _overlaps(values, flat)
+
+
+def _flat(values: Mapping[str, Any]) -> Iterator[str]:
+    """The flat keys that are there, dotted where they stand in a table that is shared."""
+    for key, value in values.items():
+        if key not in _TABLES:
+            yield key
+        elif isinstance(value, Mapping):
+            yield from (f"{key}.{inner}" for inner in value)
+        elif isinstance(value, Model):
+            yield from (f"{key}.{inner}" for inner in value.model_fields_set)
+
+
+def _has(flat: Iterable[str], keys: Iterable[str]) -> bool:
+    return not set(keys).isdisjoint(flat)
+
+
+def _place(dotted: str) -> Place:
+    return tuple(dotted.split("."))
+
+
+def _twice(flat: list[str], pools: list[str], listeners: list[str]) -> Iterator[Misfit]:
+    """Flat keys beside the table of the same object."""
+    for kind, names in (("pools", pools), ("listeners", listeners)):
+        if DEFAULT in names:
+            for key in flat:
+                if key in FLAT[kind] and _only_of(key, kind, pools, listeners):
+                    yield (
+                        _place(key),
+                        f"[{kind}.{DEFAULT}] is there too: give it there, or nothing of {kind}.{DEFAULT} in a table",
+                    )
+
+
+def _only_of(key: str, kind: str, pools: list[str], listeners: list[str]) -> bool:
+    """Whether a flat key can mean this kind of object alone: another one that it is for has a table of its own, or is none."""
+    others = [other for other in FLAT if other != kind and key in FLAT[other]]
+    owners = {"pools": pools, "listeners": listeners, "routes": pools}
+    return all(DEFAULT in owners[other] or owners[other] for other in others)
+
+
+def _ownerless(flat: list[str], pools: list[str], listeners: list[str]) -> Iterator[Misfit]:
+    """Flat keys where there is no object `default` that they could speak of."""
+    has_pool = not pools or DEFAULT in pools or _has(flat, {"backends"})
+    has_listener = not listeners or DEFAULT in listeners or _has(flat, {"listen"})
+    there = {"pools": has_pool, "routes": has_pool, "listeners": has_listener}
+    for key in flat:
+        kinds = [kind for kind in FLAT if key in FLAT[kind]]
+        if kinds and not any(there[kind] for kind in kinds):
+            kind = kinds[0]
+            names = {"pools": pools, "listeners": listeners, "routes": pools}[kind]
+            one = kind.removesuffix("s")
+            what = "listener" if kind == "listeners" else "pool"
+            yield (
+                _place(key),
+                f"is for the {what} default, which is not there ({what}s: {', '.join(names)}): "
+                f"give it in [{kind}.{names[0]}] or [defaults.{one}]"
+                if kind != "routes"
+                else f"is for the pool default, which is not there (pools: {', '.join(names)}): give it in [[routes]] or [defaults.route]",
+            )
+
+
+def _strangers(values: Mapping[str, Any], pools: list[str], listeners: list[str]) -> Iterator[Misfit]:
+    """Names of what is not there."""
+    checks = _names(values, "checks")
+    for index, route in enumerate(_list(values, "routes")):
+        for key, name in _pools_of(route):
+            if name not in pools:
+                yield ("routes", index, *key), _no("pool", name, pools)
+        for name in _texts(_get(route, "listeners")):
+            if name not in listeners:
+                yield ("routes", index, "listeners"), _no("listener", name, listeners)
+    for name, pool in _items(values, "pools"):
+        check = _get(pool, "check")
+        if isinstance(check, str) and check not in checks:
+            yield ("pools", name, "check"), _no("check", check, checks)
+    for name, listener in _items(values, "listeners"):
+        pool = _get(listener, "default_pool")
+        if isinstance(pool, str) and pool not in pools:
+            yield ("listeners", name, "default_pool"), _no("pool", pool, pools)
+    for name in _texts(values.get("ready_requires")):
+        if name not in pools:
+            yield ("ready_requires",), _no("pool", name, pools)
+
+
+def _pools_of(route: Any) -> Iterator[tuple[Place, str]]:
+    for key in ("pool", "fallback"):
+        name = _get(route, key)
+        if isinstance(name, str):
+            yield (key,), name
+    split = _get(route, "split")
+    if isinstance(split, Mapping):
+        for name in split:
+            yield ("split", name), str(name)
+
+
+def _no(what: str, name: str, names: list[str]) -> str:
+    meant = get_close_matches(name, names, n=1)
+    advice = f'; did you mean "{meant[0]}"?' if meant else ""
+    there = f" ({what}s: {', '.join(names)})" if names else f"; there is no {what} at all"
+    return f'there is no {what} "{name}"{advice}{there}'
+
+
+def _overlaps(values: Mapping[str, Any], flat: list[str]) -> Iterator[Misfit]:
+    """Listeners that cannot both have their address."""
+    taken: list[tuple[ListenAddress, str]] = []
+    listen = values.get("listen")
+    if "listen" in flat and isinstance(listen, Mapping | ListenConfig):
+        try:
+            taken.append((ListenConfig.model_validate(listen).address, "listen"))
+        except ValueError:
+            pass
+    for name, listener in _items(values, "listeners"):
+        mine = f"listeners.{name}"
+        for address in _addresses(_get(listener, "address")):
+            for other, owner in taken:
+                if address.overlaps(other):
+                    yield ("listeners", name, "address"), f"{address.where} is taken by {owner}"
+            taken.append((address, mine))
+
+
+def _addresses(value: Any) -> Iterator[ListenAddress]:
+    for one in value if isinstance(value, list | tuple) else [value]:
+        text = (
+            one.address if isinstance(one, AddressTable) else _get(one, "address") if isinstance(one, Mapping) else one
+        )
+        try:
+            yield ListenAddress.parse(text)
+        except (ValueError, AttributeError, TypeError):
+            continue  # it is told where it stands
+
+
+def _get(table: Any, key: str) -> Any:
+    if isinstance(table, Mapping):
+        return table.get(key)
+    return getattr(table, key, None) if isinstance(table, Model) else None
+
+
+def _names(values: Mapping[str, Any], key: str) -> list[str]:
+    return [name for name, _ in _items(values, key)]
+
+
+def _items(values: Mapping[str, Any], key: str) -> list[tuple[str, Any]]:
+    found = values.get(key)
+    return [(str(name), one) for name, one in found.items()] if isinstance(found, Mapping) else []
+
+
+def _list(values: Mapping[str, Any], key: str) -> list[Any]:
+    found = values.get(key)
+    return list(found) if isinstance(found, list | tuple) else []
+
+
+def _texts(value: Any) -> list[str]:
+    some = value if isinstance(value, list | tuple) else [value]
+    return [one for one in some if isinstance(one, str)]
