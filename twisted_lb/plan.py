@@ -95,6 +95,7 @@ class PoolPlan:
 
     backends: tuple[BackendSpec, ...]
     policy: Policy
+    policy_name: str
     settings: PoolSettings
     upstream: UpstreamRules
     checks: CheckPlan | None
@@ -283,6 +284,7 @@ def _pool(config: PoolConfig) -> PoolPlan:
     return PoolPlan(
         backends=tuple(config.backends),
         policy=POLICIES[config.policy],
+        policy_name=config.policy,
         settings=PoolSettings(
             rise=check.rise,
             fall=check.fall,

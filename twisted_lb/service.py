@@ -36,11 +36,13 @@ from twisted_lb.net.over_reactor import make_monotonic, release, runtime_of
 from twisted_lb.net.sockets import Held
 from twisted_lb.openings import STATUS, Openings, openings
 from twisted_lb.own_process import OwnProcess
-from twisted_lb.plan import DEFAULT, Files, Plan, plan_of
+from twisted_lb.plan import DEFAULT, Files, Plan, PoolPlan, plan_of
 from twisted_lb.process import raise_descriptor_limit, room_for_clients
 from twisted_lb.signals import while_stopping
 
 _SEED_BITS: Final = 32
+# Of a pool with more backends the line at start has their number.
+_MOST_NAMED: Final = 8
 
 _log = Logger()
 
@@ -160,13 +162,11 @@ class LoadBalancerService(MultiService):
             self._serve_status(plane, one)
         super().startService()
         _log.info(
-            "twisted_lb {version} ({build}) on {listeners}: {policy} over {backends}; "
-            "{status}{descriptors} descriptors, seed {seed}",
+            "twisted_lb {version} ({build}) on {listeners}: {pools}; {status}{descriptors} descriptors, seed {seed}",
             version=__version__,
             build=build(),
-            listeners=", ".join(one.address for one in plane.listeners[DEFAULT]) or "no port of its own",
-            policy=self.config.policy,
-            backends=", ".join(spec.name for spec in self.config.backends),
+            listeners=_places(plane),
+            pools=", ".join(_said_of(name, pool) for name, pool in self._plan.pools.items()) or "no pool",
             status="".join(f"status on {one.address}, " for one in self._status),
             descriptors=limit,
             seed=self._seed,
@@ -348,6 +348,24 @@ class LoadBalancerService(MultiService):
             self._grace.hurry()
         if self._draining is not None:
             self._draining.hurry()
+
+
+def _places(plane: DataPlane) -> str:
+    """Where a data plane listens; listeners that have a name by it."""
+    places = [
+        one.address if name == DEFAULT else f"{name} {one.address}"
+        for name, listeners in plane.listeners.items()
+        for one in listeners
+    ]
+    return ", ".join(places) or "no port of its own"
+
+
+def _said_of(name: str, pool: PoolPlan) -> str:
+    """A pool in the line at start: `rr over b1, b2`, with its name unless it is `default`; of many backends their number."""
+    backends = [spec.name for spec in pool.backends]
+    over = ", ".join(backends) if name == DEFAULT or len(backends) <= _MOST_NAMED else f"{len(backends)} backends"
+    said = f"{pool.policy_name} over {over}"
+    return said if name == DEFAULT else f"{name} {said}"
 
 
 class OrderedServices(MultiService):
