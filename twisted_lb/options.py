@@ -176,7 +176,8 @@ def refuse_unlistenable(wanted: Iterable[ListenConfig], command: str, bind: Bind
     """End the process in one line, with status 1, if `bind` cannot have these addresses now, all at once, for want of port or permission.
 
     A hint and no reservation: the sockets are closed again, and the service binds after the fork. A daemon that only fails
-    then answers with two lines of Twisted's, the second one useless.
+    then answers with two lines of Twisted's, the second one useless. They must not listen: who connected to one of them
+    would be reset, and who waits for the port take the balancer for up.
     """
     with contextlib.ExitStack() as had:
         for listen in wanted:
