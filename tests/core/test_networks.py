@@ -104,6 +104,12 @@ def test_an_error_in_a_file_has_the_number_of_its_line(line):
     assert str(raised.value) == f"line 3: {alone.value}"
 
 
+def test_lines_are_counted_as_editors_count_them():
+    with pytest.raises(ValueError) as raised:
+        networks_in("# a page\x0cof\u2028offices\r\n10.0.0.0/8\r\nnobody\r\n")
+    assert str(raised.value).startswith("line 3: 'nobody' should be")
+
+
 def four(draw):
     return ip_network((draw(st.integers(0, 2**32 - 1)), draw(st.integers(0, 32))), strict=False)
 

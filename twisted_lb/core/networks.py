@@ -36,7 +36,7 @@ def networks_in(text: str) -> list[Network]:
     ValueError for the first line that is none, with its number: `line 3: '10.0.0.300' should be …`.
     """
     found = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         word = line.partition("#")[0].strip()
         if not word:
             continue
