@@ -8,6 +8,7 @@ from pathlib import Path
 
 from twisted_lb.config import HealthCheckConfig, LoadBalancerConfig
 from twisted_lb.core.backend import BackendSpec
+from twisted_lb.core.networks import Networks
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pickers.base import Policy
@@ -146,7 +147,7 @@ def _client_rules(config: LoadBalancerConfig, pages: Mapping[int, ErrorPage]) ->
         taking_idle_s=timeouts.response_idle_s,
         client_bytes_per_s=config.limits.client_bytes_per_s,
         trust=Trust(
-            tuple(ip_network(text) for text in config.forwarding.trusted_proxies), config.forwarding.trusted_fields
+            Networks(ip_network(text) for text in config.forwarding.trusted_proxies), config.forwarding.trusted_fields
         ),
         finish_half_closed=config.client_half_close == "finish",
         pages=pages,
