@@ -28,6 +28,8 @@ _DISGUISED_DOTS: Final = re.compile(
 _CONTROL: Final = re.compile(rb"[\0-\x1F\x7F]")
 # RFC 3629 3: a character in more bytes than it needs is no UTF-8; to a lenient decoder it may be a dot or a slash.
 _OVERLONG: Final = re.compile(rb"[\xC0\xC1][\x80-\xBF]|\xE0[\x80-\x9F][\x80-\xBF]|\xF0[\x80-\x8F][\x80-\xBF]{2}")
+# Nothing, or nothing but parameters, or with an escaped slash in it.
+_NOT_ONE_SEGMENT: Final = re.compile(rb"(?:;|\Z)|.*%(?:25)*+2[Ff]", re.DOTALL)
 # What must not stand where a prefix was cut off: a dot segment would reach into the prefix, and `//x` be an authority.
 _REACHES_BACK: Final = re.compile(rb"/(?:/|\.{1,2}(?:/|\Z))")
 # The characters of a host that is matched as it is: no upper case, no port, no brackets.
@@ -41,8 +43,8 @@ def matching_path(target: bytes) -> bytes:
     resolved. `%2F` stays three characters and is no separator. `*` (OPTIONS) has no path, and comes back as it is.
 
     BadMessage (400) for bad escapes, backslashes, control characters, overlong UTF-8, a path that leads above the root (as
-    NGINX; RFC 3986 5.2.4 would drop what is too much), and dot segments that are escaped, have parameters, or stand beside
-    an escaped slash. Other bytes are matched as they are, in whatever encoding. O(n); an ordinary path is one match of C.
+    NGINX; RFC 3986 5.2.4 would drop what is too much), and dot segments that are escaped, have parameters, stand beside an
+    escaped slash, or take back a segment that is empty or has one. Other bytes are matched as they are, in whatever encoding. O(n); an ordinary path is one match of C.
     """
     ordinary = _ORDINARY.match(target)
     if ordinary is not None:
@@ -77,16 +79,19 @@ def _resolved(path: bytes) -> bytes:
     """A path without dot and empty segments; one at its end leaves a slash there."""
     segments = path.split(b"/")
     kept: list[bytes] = []
-    for segment in segments:
+    for segment in segments[1:]:
         if segment == b"..":
             if not kept:
                 raise BadMessage(400, "path leads above the root")
-            kept.pop()
-        elif segment and segment != b".":
+            # What `..` takes back is another segment to who merges slashes first, and to who does so afterwards.
+            if _NOT_ONE_SEGMENT.match(kept.pop()) is not None:
+                raise BadMessage(400, "dot segment behind what may be no segment or two")
+        elif segment != b".":
             kept.append(segment)
-    if kept and segments[-1] in (b"", b".", b".."):
-        kept.append(b"")
-    return b"/" + b"/".join(kept)
+    named = [segment for segment in kept if segment]
+    if named and segments[-1] in (b"", b".", b".."):
+        named.append(b"")
+    return b"/" + b"/".join(named)
 
 
 def cut_prefix(path: bytes, prefix: bytes) -> bytes:
