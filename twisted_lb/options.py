@@ -3,6 +3,8 @@
 import argparse
 import contextlib
 import difflib
+import errno
+import os
 import platform
 import re
 import socket
@@ -179,9 +181,18 @@ def refuse_unlistenable(wanted: Iterable[ListenConfig], command: str, bind: Bind
     then answers with two lines of Twisted's, the second one useless. They must not listen: who connected to one of them
     would be reset, and who waits for the port take the balancer for up.
     """
+    some = list(wanted)
     with contextlib.ExitStack() as had:
-        for listen in wanted:
+        for i, listen in enumerate(some):
+            if any(_overlap(listen, other) for other in some[:i]):  # as long as nobody listens, both can be had
+                in_use = OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+                fail(command, listen_error(listen.where, in_use, command), START_ERROR)
             try:
                 had.enter_context(bind(listen.interface, listen.port))
             except OSError as error:
                 fail(command, listen_error(listen.where, error, command), START_ERROR)
+
+
+def _overlap(one: ListenConfig, other: ListenConfig) -> bool:
+    """Whether two cannot both listen: at the same port, one at all addresses or both at the same. Port 0 is always another."""
+    return one.port == other.port != 0 and (one.interface == other.interface or not (one.interface and other.interface))
