@@ -3,6 +3,8 @@
 import argparse
 import contextlib
 import difflib
+import errno
+import os
 import platform
 import re
 import socket
@@ -176,10 +178,15 @@ def refuse_unlistenable(wanted: Iterable[ListenAddress], command: str, bind: Bin
     """End the process in one line, with status 1, if `bind` cannot have these addresses now, all at once, for want of port or permission.
 
     A hint and no reservation: the sockets are closed again, and the service binds after the fork. A daemon that only fails
-    then answers with two lines of Twisted's, the second one useless.
+    then answers with two lines of Twisted's, the second one useless. They must not listen: who connected to one of them
+    would be reset, and who waits for the port take the balancer for up.
     """
+    some = list(wanted)
     with contextlib.ExitStack() as had:
-        for listen in wanted:
+        for i, listen in enumerate(some):
+            if any(listen.overlaps(other) for other in some[:i]):  # as long as nobody listens, both can be had
+                in_use = OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+                fail(command, listen_error(listen.where, in_use, command), START_ERROR)
             try:
                 had.enter_context(bind(listen.interface, listen.port))
             except OSError as error:

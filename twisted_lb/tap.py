@@ -12,7 +12,7 @@ from twisted_lb.config.load import from_flags, keys_of_the_file
 from twisted_lb.config.objects import objects_of
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.errors import StartError, fail
-from twisted_lb.net.sockets import bind_tcp
+from twisted_lb.net.sockets import bound_tcp
 from twisted_lb.openings import handed
 from twisted_lb.options import CommandOptions, Parser, refuse_unlistenable
 
@@ -106,7 +106,7 @@ class Options(CommandOptions):
 def makeService(options: Options) -> "LoadBalancerService":
     """The service twistd runs; ends the process in one line if it cannot listen, or a file that it needs is missing."""
     if not handed(options.config.takeover, os.environ):
-        refuse_unlistenable(_addresses(options.config), options.command, bind_tcp)
+        refuse_unlistenable(_addresses(options.config), options.command, bound_tcp)
     # Late, as it is the one import that may name a reactor, and slow: not for `--help`.
     from twisted_lb.service import LoadBalancerService
 
