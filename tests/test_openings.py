@@ -7,12 +7,13 @@ from contextlib import closing
 import pytest
 
 from twisted_lb import openings as module
-from twisted_lb.config import ListenConfig
+from twisted_lb.config.addresses import ListenAddress
 from twisted_lb.errors import StartError
 from twisted_lb.net.sockets import Held, bind_tcp
 from twisted_lb.openings import STATUS, handed, openings
 
-ANY = ListenConfig(port=0, interface="127.0.0.1")
+ANY = ListenAddress("127.0.0.1")
+PORT_80 = ListenAddress(port=80)
 
 
 class Predecessor:
@@ -43,8 +44,8 @@ def held(name: str, where: str = "") -> Held:
     return Held(name, where, bind_tcp("127.0.0.1", 0))
 
 
-def opened(**wanted: ListenConfig):
-    return openings(wanted, "default", takeover="/run/lb", environ={})
+def opened(**wanted: ListenAddress):
+    return openings({name: (address,) for name, address in wanted.items()}, takeover="/run/lb", environ={})
 
 
 def test_what_nobody_has_is_bound(world):
@@ -57,7 +58,7 @@ def test_what_nobody_has_is_bound(world):
 def test_sockets_of_a_service_manager_are_for_clients_unless_they_are_called_status(world):
     given = [held("lb.socket"), held("status"), held("")]
     world(given)
-    with closing(opened(default=ListenConfig(port=80), status=ANY)) as one:
+    with closing(opened(default=PORT_80, status=ANY)) as one:
         assert [each.sock for each in one.of("default")] == [given[0].sock, given[2].sock]
         assert [each.sock for each in one.of(STATUS)] == [given[1].sock]
 
@@ -82,7 +83,7 @@ def test_sockets_of_a_running_instance_are_taken_where_they_were_wanted_at_the_s
 def test_what_a_running_instance_has_of_a_service_manager_is_taken_whatever_is_wanted(world):
     old = Predecessor(held("default", ""))
     world(old=old)
-    with closing(opened(default=ListenConfig(port=80))) as one:
+    with closing(opened(default=PORT_80)) as one:
         assert one.held == old.held
 
 
@@ -109,7 +110,7 @@ def test_what_cannot_be_bound_is_a_start_error_and_nothing_is_left(world):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(StartError, match="already in use"):
-            opened(default=ANY, status=ListenConfig(port=taken.getsockname()[1], interface="127.0.0.1"))
+            opened(default=ANY, status=ListenAddress("127.0.0.1", taken.getsockname()[1]))
     assert given.sock.fileno() < 0
     assert old.held[0].sock.fileno() < 0
     assert old.closed
@@ -121,16 +122,16 @@ def test_a_service_manager_or_an_instance_that_gives_something_else_is_a_start_e
 
     monkeypatch.setattr(module, "predecessor_at", refuse)
     with pytest.raises(StartError, match=r"^takeover /run/lb: it is no good$"):
-        openings({"default": ANY}, "default", takeover="/run/lb")
+        openings({"default": (ANY,)}, takeover="/run/lb")
     monkeypatch.setattr(module, "inherited", refuse)
     with pytest.raises(StartError, match=r"^it is no good$"):
-        openings({"default": ANY}, "default", environ={})
+        openings({"default": (ANY,)}, environ={})
 
 
 def test_who_is_not_alone_in_its_process_asks_nobody(monkeypatch):
     monkeypatch.delattr(module, "inherited")
     monkeypatch.delattr(module, "predecessor_at")
-    openings({"default": ANY}, "default").close()
+    openings({"default": (ANY,)}).close()
 
 
 def test_whether_sockets_will_come_from_others_is_known_before(tmp_path):
