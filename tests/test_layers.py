@@ -26,10 +26,11 @@ MAY_IMPORT = {
     "plan": ({"config", "core", "errors", "http_check", "net", "wire"}, set()),
     # Where every part of the data path is made.
     "data_plane": (
-        {"__init__", "checks", "core", "draining", "http_check", "net", "plan", "probes", "request_log"},
+        {"__init__", "checks", "core", "draining", "http_check", "leaving", "net", "plan", "probes", "request_log"},
         {"twisted"},
     ),
     "draining": (set(), {"twisted"}),
+    "leaving": ({"core", "net"}, {"twisted"}),
     "admin": ({"core"}, {"twisted"}),
     "event_log": ({"core"}, {"twisted"}),
     "log_files": (set(), {"twisted"}),
