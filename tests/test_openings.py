@@ -3,13 +3,14 @@
 import os
 import socket
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from twisted_lb import openings as module
 from twisted_lb.config.addresses import ListenAddress
 from twisted_lb.errors import StartError
-from twisted_lb.net.sockets import Held, bind_tcp
+from twisted_lb.net.sockets import Held, bind_tcp, inode_of
 from twisted_lb.openings import STATUS, handed, openings
 
 ANY = ListenAddress("127.0.0.1")
@@ -24,6 +25,7 @@ class Predecessor:
     def __init__(self, *held: Held) -> None:
         self.held = list(held)
         self.closed = False
+        self.relieved = False
 
     def close(self) -> None:
         self.closed = True
@@ -143,3 +145,149 @@ def test_whether_sockets_will_come_from_others_is_known_before(tmp_path):
         server.bind(path)
         server.listen()
         assert handed(path, {})
+
+
+# Another generation of the configuration.
+
+
+def at(sock: socket.socket) -> ListenAddress:
+    return ListenAddress(*sock.getsockname())
+
+
+def free() -> ListenAddress:
+    with bind_tcp("127.0.0.1", 0) as sock:
+        return at(sock)
+
+
+def test_a_socket_stays_open_for_the_same_address_whatever_it_is_for():
+    one, other = free(), free()
+    with closing(openings({"web": (one,), "old": (other,)})) as opened_:
+        [web], [old] = opened_.of("web"), opened_.of("old")
+        change = opened_.change({"new": (other,), "web": (one,)})
+        change.commit()
+        assert [each.sock for each in opened_.held] == [old.sock, web.sock]
+        assert [each.name for each in opened_.held] == ["new", "web"]
+
+
+def test_of_two_sockets_at_any_port_each_stays_with_its_name():
+    with closing(openings({"a": (ANY,), "b": (ANY,)})) as opened_:
+        [a], [b] = opened_.of("a"), opened_.of("b")
+        opened_.change({"b": (ANY,), "a": (ANY,)}).commit()
+        assert (opened_.of("a"), opened_.of("b")) == ([a], [b])
+        opened_.change({"b": (ANY,)}).commit()
+        assert opened_.held == [b]
+        a.sock.close()
+
+
+def test_only_what_is_not_open_is_bound():
+    with closing(openings({"a": (ANY,)})) as opened_:
+        [a] = opened_.held
+        change = opened_.change({"a": (ANY,), "b": (ANY,)})
+        assert opened_.held == [a]
+        change.commit()
+        assert opened_.of("a") == [a]
+        assert opened_.of("b") != [a]
+
+
+def test_sockets_of_a_service_manager_stand_for_all_addresses_of_their_name(world):
+    given = held("web")
+    world([given])
+    with closing(opened(web=PORT_80)) as opened_:
+        opened_.change({"web": (ListenAddress(port=81),), "more": (ANY,)}).commit()
+        assert [one.name for one in opened_.held] == ["web", "more"]
+        assert opened_.held[0] is given
+
+
+@pytest.mark.parametrize(
+    "address",
+    [lambda port: ListenAddress(port=port), lambda port: ListenAddress("0.0.0.0", port)],
+    ids=["all", "all of IPv4"],
+)
+@pytest.mark.parametrize("name", ["web", "other"])
+def test_an_address_that_overlaps_one_that_is_open_is_an_error_and_nothing_is_changed(address, name):
+    one = free()
+    with closing(openings({"web": (one,)})) as opened_:
+        before = list(opened_.held)
+        wanted = address(one.port)
+        with pytest.raises(StartError) as caught:
+            opened_.change({name: (ANY, wanted)})
+        assert str(caught.value) == (
+            f"cannot listen on {wanted.where} while {one.where} is open: "
+            "take one away first, and add the other with the next reload"
+        )
+        assert opened_.held == before
+
+
+def test_what_was_bound_for_a_change_that_fails_is_closed_and_its_file_is_gone(tmp_path):
+    path = str(tmp_path / "lb.sock")
+    with closing(openings({"web": (ANY,)})) as opened_, bind_tcp("127.0.0.1", 0) as taken:
+        with pytest.raises(StartError, match="already in use"):
+            opened_.change({"web": (ANY, ListenAddress(path=path), at(taken))})
+        assert not os.path.exists(path)
+
+
+def test_a_change_that_is_not_made_leaves_nothing():
+    with closing(openings({"web": (ANY,)})) as opened_:
+        change = opened_.change({"web": (ANY,), "more": (ANY,)})
+        change.undo()
+        assert [one.sock.fileno() < 0 for one in change.held] == [False, True]
+        assert opened_.of("more") == []
+
+
+# Unix sockets.
+
+
+def test_the_file_of_a_unix_socket_goes_with_it(tmp_path):
+    path, other = (ListenAddress(path=str(tmp_path / name)) for name in ("a", "b"))
+    opened_ = openings({"web": (path, other)})
+    first = opened_.held[0].sock
+    opened_.change({"web": (other,)}).commit()
+    first.close()
+    assert (os.path.exists(path.path), os.path.exists(other.path)) == (False, True)
+    opened_.close()
+    assert not os.path.exists(other.path)
+
+
+def test_a_file_that_is_another_ones_by_now_stays(tmp_path):
+    path = tmp_path / "a"
+    opened_ = openings({"web": (ListenAddress(path=str(path)),)})
+    path.rename(tmp_path / "away")
+    path.touch()
+    opened_.close()
+    assert path.exists()
+
+
+def test_who_has_handed_its_sockets_on_leaves_their_files(tmp_path):
+    path = ListenAddress(path=str(tmp_path / "a"))
+    opened_ = openings({"web": (path,)})
+    opened_.close(handed_on=True)
+    assert os.path.exists(path.path)
+
+
+def test_who_has_not_relieved_its_predecessor_leaves_the_files_to_it(tmp_path, world):
+    path = ListenAddress(path=str(tmp_path / "a"))
+    first = openings({"web": (path,)})
+    world(old=Predecessor(*(one._replace(sock=one.sock.dup()) for one in first.held)))
+    opened(web=path).close()
+    assert os.path.exists(path.path)
+    first.close()
+
+
+def test_who_may_connect_is_changed_at_the_socket_that_is_open(tmp_path):
+    path = str(tmp_path / "a")
+    opened_ = openings({"web": (ListenAddress(path=path),)})
+    inode = inode_of(path)
+    opened_.change({"web": (ListenAddress(path=path, mode=0o600),)}).commit()
+    assert (Path(path).stat().st_mode & 0o777, inode_of(path)) == (0o600, inode)
+    opened_.close()
+
+
+def test_a_group_that_is_not_there_changes_nothing(tmp_path):
+    paths = [str(tmp_path / name) for name in ("a", "b")]
+    opened_ = openings({"web": tuple(ListenAddress(path=path) for path in paths)})
+    with pytest.raises(StartError, match=f"^unix:{paths[1]}: there is no group nobody-has-it$"):
+        opened_.change(
+            {"web": (ListenAddress(path=paths[0], mode=0o600), ListenAddress(path=paths[1], group="nobody-has-it"))}
+        )
+    assert Path(paths[0]).stat().st_mode & 0o777 == 0o666
+    opened_.close()

@@ -9,10 +9,11 @@ from twisted.internet.task import LoopingCall
 
 from twisted_lb import __version__
 from twisted_lb.checks import Checks
-from twisted_lb.core.backend import BackendSpec
+from twisted_lb.core.backend import AdminState, BackendSpec
 from twisted_lb.core.events import Event, PoolExhausted
 from twisted_lb.core.gate import Gate
 from twisted_lb.core.never import NEVER
+from twisted_lb.core.overlay import Overlay
 from twisted_lb.core.record import Observer, Observers
 from twisted_lb.draining import Drain
 from twisted_lb.http_check import HttpCheck
@@ -25,6 +26,7 @@ from twisted_lb.net.listener import Listener
 from twisted_lb.net.route import Route
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.plan import CheckPlan, ListenerPlan, Plan, PoolPlan, RoutePlan
+from twisted_lb.plan_diff import PlanDiff, plan_diff
 from twisted_lb.probes import Connecting, NetworkProbe, ProbeResult, Question
 from twisted_lb.request_log import BriefRequestLog, log_request
 
@@ -39,7 +41,8 @@ class DataPlane:
 
     `sockets` are the bound ones of each listener, by its name; a listener without sockets gets its requests from a
     resource that brings them to its frontend. `room` is how many connections clients may have where the plan names no
-    number. With `accepting` off clients are taken in from `accept` on. `hear` is told every change of state of the
+    number. `overlay`: what was changed at run time before this one began, of which `dropped` does not hold any more; `changed`
+    is called whenever it is another one. With `accepting` off clients are taken in from `accept` on. `hear` is told every change of state of the
     backends, `observers` the record of each request that has ended, or was refused.
     """
 
@@ -53,10 +56,17 @@ class DataPlane:
         observers: tuple[Observer, ...] = (),
         room: int = _NO_LIMIT,
         accepting: bool = True,
+        overlay: Overlay | None = None,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self.runtime: Final = runtime
         self.plan: Plan = plan
         self.leaving: Final = Leaving()
+        self.overlay: Overlay = Overlay() if overlay is None else overlay
+        self._changed: Final = changed
+        # By pool: what the file says, or an update has; and that with what was changed at run time.
+        self._bases: dict[str, tuple[BackendSpec, ...]] = {}
+        self._specs: dict[str, list[BackendSpec]] = {}
         self._hear: Final = hear
         self._telling = True
         self._accepting = accepting
@@ -168,10 +178,8 @@ class DataPlane:
 
         `sockets` are those of each listener from now on, as at the start; left out: listeners that stay keep theirs. One that
         is open stays open, also where it is another listener's now: whom it has accepted stays where he is. One that is not
-        wanted any more is accepted empty and closed. ValueError, and nothing changed, during a drain.
+        wanted any more is accepted empty and closed.
         """
-        if self._draining is not None:
-            raise ValueError("the balancer is stopping")
         if room is not None:
             self._room = room
         if sockets is None:
@@ -179,8 +187,23 @@ class DataPlane:
         before, self.plan = self.plan, plan
         self._begin(plan, before, sockets)
 
+    def diff(self, plan: Plan) -> PlanDiff:
+        """What `apply` will do with this plan."""
+        left, dropped = self.overlay.followed(self._bases_by(plan, self.plan))
+        return plan_diff(self.plan, plan, dropped=dropped, kept_changes=left.lines())
+
+    def _bases_by(self, plan: Plan, before: Plan | None) -> dict[str, tuple[BackendSpec, ...]]:
+        """By pool, the backends without runtime changes. A plan that says nothing new of them leaves what an update has said."""
+        bases = {name: pool.backends for name, pool in plan.pools.items()}
+        for name, base in self._bases.items():
+            if before is not None and name in bases and before.pools[name].backends == bases[name]:
+                bases[name] = base
+        return bases
+
     def _begin(self, plan: Plan, before: Plan | None, sockets: Mapping[str, Sequence[socket.socket]]) -> None:
         now = self.runtime.clock.read()
+        bases = self._bases_by(plan, before)
+        overlay, dropped = self.overlay.followed(bases)
         # First everything is made, which touches nothing that runs.
         made = {name: self._cluster(name, pool) for name, pool in plan.pools.items() if name not in self.clusters}
         clusters = {name: made.get(name) or self.clusters[name] for name in plan.pools}
@@ -192,6 +215,8 @@ class DataPlane:
         }
         gone = [one for name, one in self.frontends.items() if name not in plan.listeners]
         retired = [one for name, one in self.clusters.items() if name not in plan.pools]
+        # And now nothing can fail any more.
+        self._bases, self.overlay = bases, overlay
         for name, pool in plan.pools.items():
             self._begin_pool(clusters[name], pool, None if before is None else before.pools.get(name))
         self.clusters, self.routes = clusters, routes
@@ -204,19 +229,26 @@ class DataPlane:
         for frontend in gone:
             self.leaving.close(frontend, now)
         for cluster in retired:
+            self._specs.pop(cluster.name, None)
             self.leaving.retire(cluster)
+        if dropped:
+            self._changed()
 
     def _begin_pool(self, cluster: Cluster, pool: PoolPlan, before: PoolPlan | None) -> None:
         """Have a pool's plan in force; `before` is the one that was."""
-        if before is pool:
-            return
+        name = cluster.name
+        specs = self.overlay.over(name, self._bases[name])
+        others = None if specs == self._specs.get(name) else specs
+        self._specs[name] = specs
         if before is None:
             self._check(cluster, pool, None)
-            cluster.update(pool.backends)
-            return
-        cluster.pool.choose_by(pool.policy)
-        cluster.configure(pool.upstream, pool.settings, pool.backends if pool.backends != before.backends else None)
-        self._check(cluster, pool, before.checks)
+            cluster.update(specs)
+        elif before is not pool:
+            cluster.pool.choose_by(pool.policy)
+            cluster.configure(pool.upstream, pool.settings, others)
+            self._check(cluster, pool, before.checks)
+        for backend, admin in self.overlay.of(name).admin.items():
+            cluster.command(backend, admin)
 
     def _check(self, cluster: Cluster, pool: PoolPlan, before: CheckPlan | None) -> None:
         """Have a pool's checks in force; those that go on keep their turns."""
@@ -272,14 +304,84 @@ class DataPlane:
             self.accept()
 
     def update(self, pool: str, backends: Iterable[BackendSpec]) -> None:
-        """Replace the backends of a pool: its picker, connections and checks are told alike."""
-        self.clusters[pool].update(backends)
+        """Replace the backends of a pool, until a plan has others: its picker, connections and checks are told alike. What was
+        changed at run time stays changed, as it does with a plan.
+        """
+        base = tuple(backends)
+        overlay, dropped = self.overlay.followed({**self._bases, pool: base})
+        specs = overlay.over(pool, base)
+        self.clusters[pool].update(specs)
+        self._bases[pool], self._specs[pool], self.overlay = base, specs, overlay
+        if dropped:
+            self._changed()
+
+    # What is changed at run time.
+
+    def command(self, pool: str, backend: str, admin: AdminState) -> None:
+        """Set what the operator wants of a backend, until it is set to READY, or reset. KeyError when there is none."""
+        self._cluster_of(pool).command(backend, admin)
+        self.overlay.command(pool, backend, admin)
+        self._changed()
+
+    def set_weight(self, pool: str, backend: str, weight: int) -> None:
+        """Set a backend's weight, until the file says another one than now; 0: it gets no new requests. KeyError when there is
+        none, ValueError for what is no weight.
+        """
+        self._cluster_of(pool)
+        self.overlay.weigh(pool, backend, weight, self._bases[pool])
+        self._respecify(pool)
+
+    def add_backend(self, pool: str, spec: BackendSpec) -> None:
+        """Add a backend, or take one back that was removed at run time; once it is in the file it is the file's. ValueError
+        when its name or address is there already.
+        """
+        self._cluster_of(pool)
+        self.overlay.add(pool, spec, self._bases[pool])
+        self._respecify(pool)
+
+    def remove_backend(self, pool: str, backend: str) -> None:
+        """Remove a backend, until it is added again or reset, or the file does not have it any more. KeyError when there is
+        none.
+        """
+        self._cluster_of(pool)
+        self.overlay.remove(pool, backend, self._bases[pool])
+        self._respecify(pool)
+
+    def reset(self, pool: str, backend: str) -> None:
+        """Go by the file again in all that concerns a backend. KeyError when there is no such pool."""
+        cluster = self._cluster_of(pool)
+        if self.overlay.reset(pool, backend):
+            if backend in cluster.pool.backends:
+                cluster.command(backend, AdminState.READY)
+            self._respecify(pool)
+
+    def source(self, pool: str, backend: str, key: str) -> str:
+        """Where a value of a backend comes from (`admin`, `weight`, or `backend`: whether it is there): "runtime", or empty
+        for what the configuration says.
+        """
+        return self.overlay.source(pool, backend, key)
+
+    def _cluster_of(self, pool: str) -> Cluster:
+        if pool not in self.clusters:
+            raise KeyError(f"no pool is called {pool}")
+        return self.clusters[pool]
+
+    def _respecify(self, pool: str) -> None:
+        """The overlay has changed: have the backends that follow from it."""
+        specs = self.overlay.over(pool, self._bases[pool])
+        if specs != self._specs[pool]:
+            self._specs[pool] = specs
+            self.clusters[pool].update(specs)
+        self._changed()
+
+    # A stop.
 
     def drain(self, max_s: float, *, handed_on: bool = False) -> Deferred[None]:
         """Graceful drain: stop listening, let exchanges finish, fire when no client is left, after `max_s` seconds, or
         at `hurry`. Who is left then is cut by `close`. `handed_on`: see `Listener.stop`.
         """
         self.runtime.clock.read()  # nothing may have happened for a while
+        self._accepting = False
         for frontend in self._all_frontends:
             frontend.draining = True
         for listener in self._all_listeners:
