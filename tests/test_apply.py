@@ -4,9 +4,11 @@ import pytest
 from house import GET, House
 from twisted.logger import formatEvent, globalLogPublisher
 
+from twisted_lb.core.backend import AdminState, BackendSpec
 from twisted_lb.core.events import BackendAdded, BackendRemoved, PoolExhausted
 from twisted_lb.plan import DEFAULT
 from twisted_lb.testing import NEVER_ANSWER, ScriptedClient, Wait, response
+from twisted_lb.testing.backends import usual
 
 OFFER = b"GET /chat HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
@@ -344,3 +346,162 @@ def test_what_a_brief_log_has_left_out_is_said_when_another_log_takes_its_place(
         assert len(lines) == said + 1
     finally:
         globalLogPublisher.removeObserver(observe)
+
+
+# What is changed at run time.
+
+
+def weights(house: House) -> dict[str, int]:
+    return {member.name: member.weight for member in house.members}
+
+
+def test_a_backend_of_weight_zero_gets_no_new_requests_and_finishes_what_it_has(build):
+    house = build("a:80", "b:80")
+    house.backend("a:80", [LATE])
+    other = house.backend("b:80")
+    client = house.ask()
+    house.plane.set_weight(DEFAULT, "a:80", 0)
+    for _ in range(4):
+        house.ask()
+    assert len(other.requests) == 4
+    house.wait(3.5)
+    assert status(client) == 200
+    assert house.plane.source(DEFAULT, "a:80", "weight") == "runtime"
+
+
+def test_where_all_weights_are_zero_nobody_is_usable(build):
+    house = build("a:80")
+    house.backend("a:80")
+    house.plane.set_weight(DEFAULT, "a:80", 0)
+    assert status(house.ask()) == 503
+    assert isinstance(house.events[-1], PoolExhausted)
+    house.plane.reset(DEFAULT, "a:80")
+    assert status(house.ask()) == 200
+
+
+def test_runtime_changes_hold_over_plans_that_say_nothing_new_of_them(build):
+    house = build("a:80", "b:80,weight=3")
+    house.plane.set_weight(DEFAULT, "b:80", 9)
+    house.plane.command(DEFAULT, "a:80", AdminState.DRAIN)
+    house.plane.add_backend(DEFAULT, BackendSpec.parse("c:80"))
+    records = house.members
+    house.apply(timeouts={"head_s": 3.0})
+    house.apply(backends=["b:80,weight=3", "a:80", "d:80"])
+    assert weights(house) == {"b:80": 9, "a:80": 1, "d:80": 1, "c:80": 1}
+    assert house.pool.backends["a:80"].admin is AdminState.DRAIN
+    assert {*map(id, records)} <= {*map(id, house.members)}
+    house.apply(backends=["b:80,weight=2", "a:80"])
+    assert weights(house) == {"b:80": 2, "a:80": 1, "c:80": 1}
+
+
+def test_an_added_backend_that_appears_in_the_file_is_the_files_with_its_record(build):
+    house = build("a:80")
+    house.plane.add_backend(DEFAULT, BackendSpec.parse("c:80"))
+    [_, record] = house.members
+    assert house.plane.source(DEFAULT, "c:80", "backend") == "runtime"
+    house.apply(backends=["a:80", "c:80"])
+    assert house.members[1] is record
+    assert house.plane.source(DEFAULT, "c:80", "backend") == ""
+    house.apply(backends=["a:80"])
+    assert [member.name for member in house.members] == ["a:80"]
+
+
+def test_a_removed_backend_stays_away_until_it_is_reset(build):
+    house = build("a:80", "b:80")
+    house.plane.remove_backend(DEFAULT, "a:80")
+    house.apply(backends=["a:80", "b:80", "c:80"])
+    assert [member.name for member in house.members] == ["b:80", "c:80"]
+    house.plane.reset(DEFAULT, "a:80")
+    assert [member.name for member in house.members] == ["a:80", "b:80", "c:80"]
+
+
+def test_a_reset_ends_a_drain(build):
+    house = build("a:80", "b:80")
+    house.plane.command(DEFAULT, "a:80", AdminState.MAINT)
+    house.plane.reset(DEFAULT, "a:80")
+    assert house.members[0].admin is AdminState.READY
+    house.plane.reset(DEFAULT, "nobody")
+
+
+def test_what_is_not_there_cannot_be_changed_at_run_time(build):
+    plane = build("a:80").plane
+    changes = [
+        lambda pool, name: plane.command(pool, name, AdminState.DRAIN),
+        lambda pool, name: plane.set_weight(pool, name, 1),
+        plane.remove_backend,
+    ]
+    for change in changes:
+        with pytest.raises(KeyError, match="no backend is called z:80"):
+            change(DEFAULT, "z:80")
+        with pytest.raises(KeyError, match="no pool is called nowhere"):
+            change("nowhere", "a:80")
+    assert plane.overlay.pools == {}
+
+
+def test_an_update_keeps_what_was_changed_at_run_time(build):
+    house = build("a:80")
+    house.plane.set_weight(DEFAULT, "a:80", 4)
+    house.plane.update(DEFAULT, [BackendSpec.parse("a:80"), BackendSpec.parse("b:80")])
+    assert weights(house) == {"a:80": 4, "b:80": 1}
+    house.plane.update(DEFAULT, [BackendSpec.parse("a:80,weight=2")])
+    assert weights(house) == {"a:80": 2}
+
+
+# Two hundred in a row.
+
+
+def test_two_hundred_reloads_under_load_lose_nothing_and_leave_nothing(build):
+    """With tunnels and slow downloads; backends, weights, a route, a listener and a pool come, change and go."""
+    many = {"limits": {"connections": 500, "client_bytes_per_s": 0}, "timeouts": {"tunnel_idle_s": 600.0, "drain_s": 600.0}}
+    house = build("a:80", "b:80", "c:80", listen={"port": 8080}, listeners={"web": WEB}, pools={"api": API}, **many)
+    house.open("web", "lb:80")
+    drip = [b"HTTP/1.1 200 OK\r\nContent-Length: 400\r\n\r\n", *([Wait(0.5), b"x"] * 400)]
+    for address in ("a:80", "b:80", "c:80", "d:80"):
+        house.backend(
+            address, lambda request: TUNNEL if b"chat" in request else drip if b"slow" in request else usual(request)
+        )
+    tunnels = [house.ask(OFFER) for _ in range(50)]
+    slow = [house.ask(GET.replace(b"/", b"/slow", 1)) for _ in range(20)]
+    plane, clock, runtime = house.plane, house.clock, house.balanced.runtime
+    unchanged = [
+        plane.clusters[DEFAULT],
+        plane.frontends[DEFAULT],
+        plane.frontends[DEFAULT].gate,
+        house.members[0],
+        house.members[1],
+    ]
+    asked = failed = 0
+    sizes: list[tuple[int, ...]] = []
+    busy = [house.client() for _ in range(64)]
+    for number in range(200):
+        turn = number % 4
+        house._options["listeners"] = {"web": WEB, **({"more": {**ONE, "default_pool": "api"}} if turn == 1 else {})}
+        house._options["pools"] = {"api": API, **({"more": {**API, "backends": ["d:80"]}} if turn == 2 else {})}
+        house.apply(
+            backends=["a:80", f"b:80,weight={1 + turn}", "c:80" if turn < 3 else "d:80"],
+            limits={"head_bytes": 9000 + turn},
+            timeouts={"response_head_s": 40.0 + turn},
+        )
+        for client in busy:
+            house.ask(GET, client)
+            asked += 1
+            failed += status(client) != 200
+        house.wait(0.5)
+        sizes.append((
+            len(clock.getDelayedCalls()), runtime.deadlines.armed, len(plane.leaving.clusters), len(plane.leaving.frontends),
+            len(runtime.names._watched), len(plane._probes), house.cluster.open, len(house.pool.leaving),
+        ))  # fmt: skip
+    assert (asked, failed) == (12_800, 0)
+    assert all(client.open for client in (*tunnels, *slow))
+    assert plane.tunnels == 50
+    assert unchanged == [plane.clusters[DEFAULT], plane.frontends[DEFAULT], plane.frontends[DEFAULT].gate, house.members[0], house.members[1]]  # fmt: skip
+    assert sum(member.requests for member in house.members[:2]) > 6000
+    # Turn by turn, not more at the end than after the first ones.
+    for turn in range(4):
+        assert all(late <= early for early, late in zip(sizes[40 + turn], sizes[196 + turn], strict=True)), (
+            turn,
+            sizes[40 + turn],
+            sizes[196 + turn],
+        )
+    house.wait(120)
+    assert [client.take().count(b"x") for client in slow] == [400] * 20
