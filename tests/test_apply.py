@@ -452,7 +452,10 @@ def test_an_update_keeps_what_was_changed_at_run_time(build):
 
 def test_two_hundred_reloads_under_load_lose_nothing_and_leave_nothing(build):
     """With tunnels and slow downloads; backends, weights, a route, a listener and a pool come, change and go."""
-    many = {"limits": {"connections": 500, "client_bytes_per_s": 0}, "timeouts": {"tunnel_idle_s": 600.0, "drain_s": 600.0}}
+    many = {
+        "limits": {"connections": 500, "client_bytes_per_s": 0},
+        "timeouts": {"tunnel_idle_s": 600.0, "drain_s": 600.0},
+    }
     house = build("a:80", "b:80", "c:80", listen={"port": 8080}, listeners={"web": WEB}, pools={"api": API}, **many)
     house.open("web", "lb:80")
     drip = [b"HTTP/1.1 200 OK\r\nContent-Length: 400\r\n\r\n", *([Wait(0.5), b"x"] * 400)]

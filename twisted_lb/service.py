@@ -8,7 +8,7 @@
 import contextlib
 import os
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Final
 
 from twisted.application.service import MultiService
@@ -271,15 +271,19 @@ class LoadBalancerService(MultiService):
         elif self._plane is None:
             _log.warn("reload: refused, the balancer is not running or stops; nothing was changed")
         else:
-            self._tell_reload(OwnProcess.reloading)
-            self._reload.ask().addBoth(lambda _: self._tell_reload(OwnProcess.reloaded))
+            self._tell_reload(begins=True)
+            self._reload.ask().addBoth(lambda _: self._tell_reload(begins=False))
             return
-        self._tell_reload(OwnProcess.reloading)
-        self._tell_reload(OwnProcess.reloaded)
+        self._tell_reload(begins=True)
+        self._tell_reload(begins=False)
 
-    def _tell_reload(self, tell: Callable[[OwnProcess], None]) -> None:
+    def _tell_reload(self, *, begins: bool) -> None:
+        """Tell a service manager of a reload, unless a stop has told it more meanwhile."""
         if self._own is not None and self._plane is not None:
-            tell(self._own)
+            if begins:
+                self._own.reloading()
+            else:
+                self._own.reloaded()
 
     def reopen_logs(self) -> None:
         """Open the log files anew, by their names: somebody has renamed them (SIGUSR1, logrotate)."""
