@@ -279,7 +279,7 @@ async def test_during_a_stop_a_reload_is_refused_and_one_that_has_begun_changes_
 def test_what_a_program_has_configured_has_nothing_to_reload(said):
     service = LoadBalancerService(paper("127.0.0.1:1").load())
     service.reload()
-    assert said == ["there is nothing to reload: the configuration is a program's, and no file's"]
+    assert said == ["reload: nothing has changed: the configuration is a program's, and no file's"]
 
 
 # Watched files.

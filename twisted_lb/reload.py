@@ -27,10 +27,19 @@ class Source(Protocol):
 
 
 class Reload:
-    """The reloads of a service. `apply` has a configuration and the files that it names in force, and says what that did."""
+    """The reloads of a service. `prepare` does beforehand what takes time, and fires with what is to be called behind that;
+    `apply` has a configuration and the files that it names in force, and says what that did.
+    """
 
-    def __init__(self, source: Source, apply: Callable[[LoadBalancerConfig, Files], PlanDiff], reactor: Any) -> None:
+    def __init__(
+        self,
+        source: Source,
+        prepare: Callable[[LoadBalancerConfig, Files], Deferred[Callable[[], None]]],
+        apply: Callable[[LoadBalancerConfig, Files], PlanDiff],
+        reactor: Any,
+    ) -> None:
         self._source: Final = source
+        self._prepare: Final = prepare
         self._apply: Final = apply
         self._reactor: Final = reactor
         self._files: Files | None = None
@@ -74,7 +83,11 @@ class Reload:
             pool = self._reactor.getThreadPool()
             config = yield deferToThreadPool(self._reactor, pool, self._source.load)
             files = Files()
-            diff = self._apply(config, files)
+            prepared = yield self._prepare(config, files)
+            try:
+                diff = self._apply(config, files)
+            finally:
+                prepared()
         except (ConfigError, StartError, ValueError) as error:
             for problem in error.problems if isinstance(error, ConfigError) else [str(error)]:
                 _log.error("reload: {problem}", problem=problem)

@@ -42,6 +42,7 @@ from twisted_lb.plan import DEFAULT, Files, Plan, PoolPlan, plan_of
 from twisted_lb.plan_diff import PlanDiff, plan_diff
 from twisted_lb.process import raise_descriptor_limit, room_for_clients
 from twisted_lb.reload import Reload, Source
+from twisted_lb.resolving import Resolving, names_in
 from twisted_lb.signals import while_stopping
 from twisted_lb.state_file import StateFile, load_overlay
 from twisted_lb.watch import Watch
@@ -98,9 +99,10 @@ class LoadBalancerService(MultiService):
         self._plane: DataPlane | None = None
         self._draining: DataPlane | None = None
         self._grace: Grace | None = None
-        self._reload: Final = None if source is None else Reload(source, self._reloaded, reactor)
+        self._reload: Final = None if source is None else Reload(source, self._prepare, self._reloaded, reactor)
         self._watch: Watch | None = None
         self._state: StateFile | None = None
+        self._resolving: Resolving | None = None
         self._limit: int = 0  # of descriptors
         self._patient: bool = False  # the next stop gives tunnels and endless answers their time
 
@@ -267,7 +269,7 @@ class LoadBalancerService(MultiService):
         for while one is under way follows it; none begins before the start or during a stop.
         """
         if self._reload is None:
-            _log.info("there is nothing to reload: the configuration is a program's, and no file's")
+            _log.info("reload: nothing has changed: the configuration is a program's, and no file's")
         elif self._plane is None:
             _log.warn("reload: refused, the balancer is not running or stops; nothing was changed")
         else:
@@ -328,6 +330,18 @@ class LoadBalancerService(MultiService):
         and nothing changed, where a file cannot be read or an address cannot be had; ValueError during a stop.
         """
         return self._reloaded(config, Files())
+
+    @inlineCallbacks
+    def _prepare(self, config: LoadBalancerConfig, files: Files) -> Any:
+        """Look names up that another configuration brings, so that nobody has to wait for them when it is in force. Fires with
+        what is to be called then.
+        """
+        if self._plane is None:
+            return _nothing
+        plan = plan_of(config, self._plan, files)
+        resolving = self._resolving = Resolving(self._plane.runtime, names_in(plan))
+        yield resolving.done
+        return resolving.close
 
     def _reloaded(self, config: LoadBalancerConfig, files: Files) -> PlanDiff:
         diff = self._change_to(config, files)
@@ -406,6 +420,8 @@ class LoadBalancerService(MultiService):
             if self._watch is not None:
                 self._watch.stop()
                 self._watch = None
+            if self._resolving is not None:
+                self._resolving.hurry()
             yield self._left(plane)
             if self._own is not None:
                 self._own.ended()
@@ -466,6 +482,10 @@ class LoadBalancerService(MultiService):
             self._grace.hurry()
         if self._draining is not None:
             self._draining.hurry()
+
+
+def _nothing() -> None:
+    """Nothing is to be done."""
 
 
 def _places(plane: DataPlane) -> str:
