@@ -679,5 +679,5 @@ async def test_a_second_signal_ends_the_grace_and_the_drain(backend):
 
 @pytest_twisted.ensureDeferred
 async def test_a_pool_that_nobody_knows_cannot_be_required():
-    with pytest.raises(ValueError, match="no pool is called app; there is default"):
+    with pytest.raises(ValueError, match=r'there is no pool "app" \(pools: default\)'):
         config(1, ready_requires=["app"])
