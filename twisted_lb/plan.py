@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from twisted_lb.config import HealthCheckConfig, LoadBalancerConfig
 from twisted_lb.config.addresses import ListenAddress
-from twisted_lb.config.balancer import DEFAULT
+from twisted_lb.config.base import DEFAULT
 from twisted_lb.config.limits import HeadLimitsConfig
 from twisted_lb.config.listeners import ListenerConfig
 from twisted_lb.config.objects import Objects, objects_of

@@ -1,14 +1,21 @@
 """The configuration: what it accepts, and how it says what it does not."""
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from twisted_lb.config import HealthCheckConfig, ListenConfig, LoadBalancerConfig, Model
+from twisted_lb.config import (
+    HealthCheckConfig,
+    ListenConfig,
+    ListenerConfig,
+    LoadBalancerConfig,
+    Model,
+    PoolConfig,
+    RouteConfig,
+)
 from twisted_lb.config.load import from_flags, load_toml, sibling_from_flags
 from twisted_lb.config.reference import reference
 from twisted_lb.core.address import TcpAddress
@@ -230,7 +237,7 @@ def test_flags_win_over_the_file_and_the_rest_of_it_stays(tmp_path: Path) -> Non
             "lb.toml: forwarding.trusted_fields: should be 'any', 'x-forwarded' or 'forwarded'",
         ),
         ('backends = ["a:80", "A.:80"]', "lb.toml: backends: A.:80 is there twice, also as a:80"),
-        ('backends = ["LocalHost:80"]', "lb.toml: backend LocalHost:80 is this balancer itself"),
+        ('backends = ["LocalHost:80"]', "lb.toml: backends.0: backend LocalHost:80 is this balancer itself"),
         ('[[backends]]\naddress = "a:80,weight=2"\nweight = 3', "twice: in 'a:80,weight=2', and as weight = 3"),
         (
             '[[backends]]\naddress = "a:80"\ncheck_port = 0',
@@ -428,16 +435,38 @@ def keys_of(model: type[Model], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{key}"
 
 
-@pytest.mark.parametrize("key", sorted(keys_of(LoadBalancerConfig)))
+# A file of each kind, with what it needs to be one; the key is set on top of it, or in place of it.
+OWNERS: dict[str, tuple[type[Model], str]] = {
+    "": (LoadBalancerConfig, 'backends = ["a:80"]\n'),
+    "listeners.web.": (ListenerConfig, 'backends = ["a:80"]\nlisteners.web.address = ":81"\n'),
+    "pools.api.": (PoolConfig, 'pools.api.backends = ["a:80"]\n'),
+    "checks.slow.": (HealthCheckConfig, 'backends = ["a:80"]\n'),
+}
+WRONG = [f"{prefix}{key}" for prefix, (model, _) in OWNERS.items() for key in sorted(keys_of(model))]
+
+
+@pytest.mark.parametrize("key", WRONG)
 @pytest.mark.parametrize("value", ["nan", "[[1]]", "{x = 1}", "1979-05-27"])
-def test_a_value_of_a_wrong_kind_is_one_problem_by_the_name_of_its_key(tmp_path: Path, key: str, value: str) -> None:
-    head, _, name = key.rpartition(".")
-    table = f"[{head}]\n" if head else ""
-    backends = "" if key == "backends" else 'backends = ["a:80"]\n'
+def test_a_value_of_a_wrong_kind_is_a_problem_by_the_name_of_its_key(tmp_path: Path, key: str, value: str) -> None:
+    prefix = max((one for one in OWNERS if key.startswith(one)), key=len)
+    needed = "".join(f"{line}\n" for line in OWNERS[prefix][1].splitlines() if not line.startswith(f"{key} ="))
+    named_by(f"{needed}{key} = {value}", key, tmp_path)
+
+
+# A split of `{ x = 1 }` is one.
+@pytest.mark.parametrize("key", [one for one in keys_of(RouteConfig) if one not in ("deny", "split")])
+@pytest.mark.parametrize("value", ["nan", "[[1]]", "{x = 1}", "1979-05-27"])
+def test_a_wrong_value_of_a_route_is_a_problem_by_the_name_of_its_key(tmp_path: Path, key: str, value: str) -> None:
+    named_by(f"[[routes]]\ndeny = true\n{key} = {value}", f"routes.0.{key}", tmp_path)
+
+
+def named_by(text: str, key: str, folder: Path) -> None:
+    """One problem, or, of a table, one for each of its keys that is wrong or missing."""
     with pytest.raises(ConfigError) as caught:
-        load_toml(written(tmp_path, f"{backends}{table}{name} = {value}"))
-    [problem] = caught.value.problems
-    assert re.search(rf"lb\.toml: {re.escape(key)}(\.0|\.x)?: ", problem)
+        load_toml(written(folder, text))
+    places = [one.removeprefix(f"{folder / 'lb.toml'}: ").partition(": ")[0] for one in caught.value.problems]
+    assert all(place == key or place.startswith(f"{key}.") for place in places)
+    assert len(places) == 1 or "= {x = 1}" in text
 
 
 def test_the_reference_speaks_as_the_file_does() -> None:

@@ -31,6 +31,11 @@ class ListenAddress:
         host = f"[{self.interface}]" if ":" in self.interface else self.interface
         return f"{host}:{self.port}"
 
+    @property
+    def text(self) -> str:
+        """The address as a file has it, less mode and group."""
+        return self.where if self.interface or self.path else f":{self.port}"
+
     def overlaps(self, other: "ListenAddress") -> bool:
         """Whether no two listeners can have these: the same place, or one is all of the other's addresses. Port 0 is another
         port each time. `[::]` has the IPv4 addresses too.

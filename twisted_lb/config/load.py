@@ -69,7 +69,8 @@ def _dotted(model: type[Model], prefix: str = "") -> Iterator[str]:
     for key, field in model.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, Model):
-            yield from _dotted(kind, f"{prefix}{key}.")
+            if key != "defaults":
+                yield from _dotted(kind, f"{prefix}{key}.")
         else:
             yield prefix + key
 
