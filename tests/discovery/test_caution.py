@@ -1,6 +1,8 @@
 """Which lists are believed at once."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from twisted_lb.discovery.caution import Caution
 
@@ -49,3 +51,16 @@ def test_the_share_that_may_go_at_once_is_a_bound_that_may_be_reached(share, lea
 def test_where_all_may_go_at_once_only_an_empty_list_waits():
     assert run([10, 1], max_shrink=1.0) == [10, 1]
     assert run([10, 0, 0], max_shrink=1.0) == [10, 10, 0]
+
+
+@given(st.lists(st.integers(0, 20), min_size=2), st.sampled_from([0.0, 0.3, 0.5, 0.9, 1.0]))
+def test_nothing_shrinks_suddenly_that_was_not_short_a_look_before_too(seen, share):
+    kept = run(seen, max_shrink=share)
+    for index in range(1, len(seen)):
+        before, now = kept[index - 1], kept[index]
+        assert now in (before, seen[index])
+        if before - now > share * before:
+            assert seen[index - 1] < before
+            assert kept[index - 2] == before, "the look before changed nothing"
+        if seen[index] >= before:
+            assert now == seen[index], "what grows is taken at once"

@@ -111,7 +111,7 @@ def test_a_file_that_is_written_all_the_time_is_left_for_the_next_look():
         for _ in range(20):
             disk.write(listed("b"))
             follower.clock.advance(SETTLE_S / 2)
-        assert follower.said[-1] == f"file {PATH}: somebody is writing it all the time; its 1 backends stay"
+        assert follower.said[-1] == f"file {PATH}: somebody is writing it all the time; what is known stays: 1 backend"
         follower.clock.advance(5)
         assert follower.told == [["a"], ["b"]]
 
@@ -141,7 +141,7 @@ def test_another_time_on_the_same_content_is_no_change():
         disk.write(listed("a"))
         settle(follower)
         assert follower.told == [["a"]]
-        assert follower.said == [f"file {PATH}: 1 backends, 1 new or changed, 0 gone"]
+        assert follower.said == [f"file {PATH}: 1 backend, 1 new or changed, 0 gone"]
 
 
 def test_a_mistake_in_it_is_named_once_and_stays_one_while_nothing_changes():
@@ -155,7 +155,7 @@ def test_a_mistake_in_it_is_named_once_and_stays_one_while_nothing_changes():
             assert follower.provider.state.failing
         assert follower.told == [["a"]]
         assert follower.said[1:] == [
-            f"file {PATH}: [0].targets[0]: 'b': no port, expected HOST:PORT; its 1 backends stay"
+            f"file {PATH}: [0].targets[0]: 'b': no port, expected HOST:PORT; what is known stays: 1 backend"
         ]
         disk.write(listed("a"))
         settle(follower)
@@ -168,7 +168,7 @@ def test_a_file_that_is_missing_at_the_start_is_no_backends_and_a_warning():
     with on(disk) as follower:
         follower.look()
         follower.look()
-        assert follower.said == [f"file {PATH}: not there; no backend is known from it yet"]
+        assert follower.said == [f"file {PATH}: not there; no list is known yet"]
         disk.write(listed("a"))
         follower.look()
         assert follower.told == [["a"]]
@@ -182,7 +182,7 @@ def test_a_file_that_is_gone_later_removes_nothing():
         disk.write(None)
         for _ in range(100):
             follower.look()
-        assert follower.said[1:] == [f"file {PATH}: not there; its 1 backends stay"]
+        assert follower.said[1:] == [f"file {PATH}: not there; what is known stays: 1 backend"]
         disk.write(before)
         settle(follower)
         assert follower.told == [["a"]]
@@ -292,7 +292,7 @@ def test_a_file_that_may_not_be_read_says_so():
         FileSource("/etc/shadow", clock, 2.0, stamp=lambda path: (1,) * 5, content=refuse), clock
     ) as follower:
         follower.look()
-        assert follower.said == ["file /etc/shadow: permission denied; no backend is known from it yet"]
+        assert follower.said == ["file /etc/shadow: permission denied; no list is known yet"]
 
 
 def test_no_more_is_read_than_a_list_may_have(tmp_path):

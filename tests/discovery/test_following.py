@@ -56,9 +56,9 @@ def test_a_failure_removes_nothing_and_is_said_once_as_is_its_end():
             follower.look()
         assert follower.told == [["a", "b", "c", "d"]]
         assert follower.said[1:] == [
-            "the list: down; its 4 backends stay",
-            "the list: status 500; its 4 backends stay",
-            "the list: down; its 4 backends stay",
+            "the list: down; what is known stays: 4 backends",
+            "the list: status 500; what is known stays: 4 backends",
+            "the list: down; what is known stays: 4 backends",
             "the list is there again",
         ]
 
@@ -67,7 +67,7 @@ def test_a_list_that_was_never_there_is_no_backends_and_a_warning():
     with following(ScriptedSource("not there", specs("a"))) as follower:
         follower.look()
         assert follower.told == []
-        assert follower.said == ["the list: not there; no backend is known from it yet"]
+        assert follower.said == ["the list: not there; no list is known yet"]
         follower.look()
         assert follower.told == [["a"]]
 
@@ -84,11 +84,11 @@ def test_an_empty_list_takes_two_looks_in_a_row():
         for _ in range(4):
             follower.look()
         assert follower.told == [["a", "b", "c", "d"]]
-        assert follower.provider.state.doubt == "0 of 4 backends are left"
+        assert follower.provider.state.doubt == "0 of 4 backends left"
         follower.look()
         assert follower.told[1:] == [[]]
         assert follower.provider.state.doubt == ""
-        doubt = "the list: 0 of 4 backends are left; all stay until another look says so too"
+        doubt = "the list: 0 of 4 backends left; all stay until another look says so too"
         assert follower.said[1:] == [doubt, doubt, "the list: 0 backends, 0 new or changed, 4 gone"]
 
 
@@ -126,7 +126,7 @@ def test_backends_that_are_refused_are_offered_again_and_that_is_said_once():
         follower.take = refuse
         for _ in range(3):
             follower.look()
-        assert follower.said[1:] == ["the list: refused: the name a:80 is there twice; its 1 backends stay"]
+        assert follower.said[1:] == ["the list: refused: the name a:80 is there twice; what is known stays: 1 backend"]
         assert follower.provider.state.failing
         follower.take = lambda specs: None
         follower.look()
@@ -192,7 +192,7 @@ def test_no_look_lasts_longer_than_its_bound_and_the_next_one_comes():
         began = follower.clock.seconds()
         follower.look()
         assert follower.clock.seconds() == began + LOOK_S
-        assert follower.said[-1] == "the list: no answer in 10 s; its 1 backends stay"
+        assert follower.said[-1] == "the list: no answer in 10 s; what is known stays: 1 backend"
         follower.look()
         assert follower.told == [["a"], ["b"]]
 
@@ -284,4 +284,4 @@ def test_its_repr_says_how_it_stands():
         assert repr(follower.provider) == "<Following the list: 4 backends>"
         follower.look()
         follower.look()
-        assert repr(follower.provider) == "<Following the list: 4 backends, 0 of 4 backends are left, down>"
+        assert repr(follower.provider) == "<Following the list: 4 backends, 0 of 4 backends left, down>"

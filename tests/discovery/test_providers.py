@@ -47,6 +47,19 @@ def test_a_package_may_bring_another_one(monkeypatch):
     assert asked == [{"group": "twisted_lb.providers", "name": "consul"}]
 
 
+def test_a_package_that_is_broken_is_named(monkeypatch):
+    class Entry:
+        value = "lb_consul:make"
+
+        def load(self):
+            raise ModuleNotFoundError("No module named 'consul'")
+
+    monkeypatch.setattr(providers, "entry_points", lambda **words: [Entry()])
+    with pytest.raises(ValueError) as refused:
+        make_provider("consul:api", RULES_OF_A_LIST, means(HeapClock()))
+    assert str(refused.value) == "the provider consul (lb_consul:make) cannot be loaded: No module named 'consul'"
+
+
 def test_packages_are_not_looked_for_where_the_scheme_is_one_of_ours(monkeypatch):
     monkeypatch.setattr(providers, "entry_points", lambda **words: pytest.fail("looked for"))
     for scheme in PROVIDERS:

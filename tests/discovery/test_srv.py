@@ -145,7 +145,7 @@ def test_a_name_that_is_gone_is_believed_after_five_minutes(nothing, error):
         follower.look()
         follower.look()
         began = follower.clock.seconds()
-        assert follower.said[1:] == [f"srv:{NAME}: {error}; its 1 backends stay"]
+        assert follower.said[1:] == [f"srv:{NAME}: {error}; what is known stays: 1 backend"]
         follower.clock.run_until(began + GONE_AFTER_S - 1)
         assert follower.told == [["a"]]
         follower.clock.advance(30)
@@ -167,7 +167,7 @@ def test_a_failure_is_not_a_name_that_is_gone_however_long_it_lasts():
         follower.clock.advance(100 * GONE_AFTER_S)
         follower.look()
         assert follower.told == [["a"]]
-        assert follower.said[1:] == [f"srv:{NAME}: name server 10.0.0.2: SERVFAIL; its 1 backends stay"]
+        assert follower.said[1:] == [f"srv:{NAME}: name server 10.0.0.2: SERVFAIL; what is known stays: 1 backend"]
         assert 4.5 <= pause(follower) <= 5.5
 
 
@@ -175,7 +175,7 @@ def test_a_name_that_never_was_there_is_no_list():
     with looking_up(GONE) as follower:
         follower.clock.advance(2 * GONE_AFTER_S)
         assert follower.told == []
-        assert follower.said == [f"srv:{NAME}: there is no such name (NXDOMAIN); no backend is known from it yet"]
+        assert follower.said == [f"srv:{NAME}: there is no such name (NXDOMAIN); no list is known yet"]
 
 
 def test_a_target_of_nothing_says_that_there_is_no_service_which_takes_two_looks():

@@ -177,6 +177,10 @@ def test_a_failure_between_keeps_what_the_last_answer_was_called():
             ResponseNeverReceived([Failure(ConnectionLost())]),
             "Connection to the other side was lost in a non-clean fashion",
         ),
+        (
+            ResponseNeverReceived([Failure(Exception([("SSL routines", "", "certificate verify failed")]))]),
+            "TLS: certificate verify failed",
+        ),
         (ResponseNeverReceived([]), "ResponseNeverReceived"),
         (NotImplementedError("SSL support unavailable"), 'https needs pyOpenSSL: pip install "twisted[tls]"'),
     ],

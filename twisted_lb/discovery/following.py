@@ -140,7 +140,7 @@ class Following:
             _log.info("{where} is there again", where=self._source.where)
 
     def _doubted(self, before: int, now: int) -> None:
-        doubt = f"{now} of {before} backends are left"
+        doubt = f"{now} of {_backends(before)} left"
         if doubt != self._doubt:
             self._doubt = doubt
             _log.warn(
@@ -162,9 +162,9 @@ class Following:
             return False
         old, new = set(self._taken or ()), set(specs)
         _log.info(
-            "{where}: {backends} backends, {new} new or changed, {gone} gone",
+            "{where}: {backends}, {new} new or changed, {gone} gone",
             where=self._source.where,
-            backends=len(new),
+            backends=_backends(len(new)),
             new=len(new - old),
             gone=len({spec.name for spec in old} - {spec.name for spec in new}),
         )
@@ -178,9 +178,13 @@ class Following:
         if reason == self._complaint:
             return
         self._complaint = reason
-        kept = "no backend is known from it yet" if self._taken is None else f"its {len(self._taken)} backends stay"
+        kept = "no list is known yet" if self._taken is None else f"what is known stays: {_backends(len(self._taken))}"
         _log.warn("{where}: {reason}; {kept}", where=self._source.where, reason=reason, kept=kept)
 
     def __repr__(self) -> str:
-        known = "no list yet" if self._taken is None else f"{len(self._taken)} backends"
+        known = "no list yet" if self._taken is None else _backends(len(self._taken))
         return f"<Following {self._source.where}: {', '.join(filter(None, [known, self._doubt, self._complaint]))}>"
+
+
+def _backends(number: int) -> str:
+    return f"{number} backend{'' if number == 1 else 's'}"

@@ -101,7 +101,7 @@ def _of_group(group: Any, index: int) -> Iterator[tuple[str, Target]]:
     texts = group.get("targets")
     if not isinstance(texts, list):
         raise Malformed(f"[{index}].targets: should be a list of HOST:PORT, not {_kind(texts)}")
-    labels = _labels(group.get("labels") or {}, f"[{index}].labels")
+    labels = _labels(group.get("labels"), f"[{index}].labels")
     name, weight = _name(labels, f"[{index}].labels.name"), _weight(labels, f"[{index}].labels.weight")
     if name and len(texts) > 1:
         raise Malformed(f"[{index}].labels.name: {_short(name)} cannot be the name of {len(texts)} targets")
@@ -112,6 +112,8 @@ def _of_group(group: Any, index: int) -> Iterator[tuple[str, Target]]:
 
 
 def _labels(labels: Any, place: str) -> dict[str, str]:
+    if labels is None:
+        return {}
     if not isinstance(labels, dict):
         raise Malformed(f"{place}: should be a table of strings, not {_kind(labels)}")
     for key, value in labels.items():

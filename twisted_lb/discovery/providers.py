@@ -9,7 +9,7 @@ from typing import Final
 from twisted_lb.discovery.file import FileSource
 from twisted_lb.discovery.following import Following
 from twisted_lb.discovery.name_servers import NameServers, servers_of
-from twisted_lb.discovery.provider import ListRules, Means, Provider
+from twisted_lb.discovery.provider import ListRules, Means, Provider, text_of
 from twisted_lb.discovery.srv import SrvSource
 from twisted_lb.discovery.url import OneOffClient, UrlSource
 
@@ -38,10 +38,18 @@ PROVIDERS: Final[dict[str, Maker]] = {"file": _file, "http": _url, "https": _url
 def make_provider(where: str, rules: ListRules, means: Means) -> Provider:
     """The provider for a place; ValueError, in one line, where nobody knows its scheme."""
     scheme, colon, _ = where.partition(":")
-    maker = PROVIDERS.get(scheme) if colon else None
-    if maker is None and colon:
-        # Looked for only now: nobody pays for what is not used.
-        maker = next((one.load() for one in entry_points(group=GROUP, name=scheme)), None)
+    maker = (PROVIDERS.get(scheme) or _of_a_package(scheme)) if colon else None
     if maker is None:
         raise ValueError(f"{where!r}: no provider for that, there are {', '.join(PROVIDERS)}")
     return maker(where, rules, means)
+
+
+def _of_a_package(scheme: str) -> Maker | None:
+    """What an installed package offers; looked for only where it is needed."""
+    for one in entry_points(group=GROUP, name=scheme):
+        try:
+            maker: Maker = one.load()
+            return maker
+        except Exception as error:
+            raise ValueError(f"the provider {scheme} ({one.value}) cannot be loaded: {text_of(error)}") from None
+    return None

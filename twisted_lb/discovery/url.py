@@ -130,7 +130,15 @@ def _words(error: Exception) -> str:
     if not isinstance(reasons, list):
         return text_of(error)
     inner = [reason.value for reason in reasons if isinstance(reason, Failure) and reason.value is not None]
-    return text_of(inner[0]) if inner else type(error).__name__
+    return _tls_words(inner[0]) or text_of(inner[0]) if inner else type(error).__name__
+
+
+def _tls_words(error: BaseException) -> str:
+    """What pyOpenSSL says: its errors hold a list of (library, function, reason). Empty for any other error."""
+    found = error.args[0] if error.args else None
+    if not isinstance(found, list):
+        return ""
+    return "TLS: " + ", ".join(str(one[-1]) for one in found if isinstance(one, tuple) and one)
 
 
 @implementer(IStreamClientEndpoint)
