@@ -148,6 +148,7 @@ def test_where_nobody_can_say_each_servers_answer_is_named(first, words):
 def test_a_look_up_that_is_given_up_leaves_nothing_behind():
     world = World()
     world.looking.cancel()
+    assert world.clock.getDelayedCalls() == []
     assert type(world.outcome()).__name__ == "CancelledError"
     assert world.asked == ["10.0.0.1"]
 
