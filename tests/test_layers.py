@@ -29,6 +29,7 @@ MAY_IMPORT = {
         {"__init__", "checks", "core", "draining", "http_check", "net", "plan", "probes", "request_log"},
         {"twisted"},
     ),
+    "discovery": ({"core"}, {"twisted", "zope"}),
     "draining": (set(), {"twisted"}),
     "admin": ({"core"}, {"twisted"}),
     "event_log": ({"core"}, {"twisted"}),
