@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from twisted_lb.config import HealthCheckConfig, ListenConfig, LoadBalancerConfig
 from twisted_lb.config.addresses import ListenAddress
-from twisted_lb.config.load import from_flags, keys_of_the_file
+from twisted_lb.config.load import Source, keys_of_the_file
 from twisted_lb.config.objects import objects_of
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.errors import StartError, fail
@@ -66,11 +66,11 @@ STRATEGY_HELP = (
 
 
 class Options(CommandOptions):
-    """The flags of `twistd lb`; `config` is what they amount to once they are parsed, `source` begins errors in its file."""
+    """The flags of `twistd lb`; `config` is what they amount to once they are parsed, `source` loads the same again."""
 
     command = "lb"
     config: LoadBalancerConfig
-    source: str
+    source: Source
 
     def make_parser(self) -> Parser:
         """The parser of the flags; their values are the configuration's business."""
@@ -96,11 +96,9 @@ class Options(CommandOptions):
         file = typed.pop("config", None)
         if file == "":
             raise ValueError("--config: no file given")
-        self.source = "" if file is None else f"{file}: "
-        self.config = from_flags(
-            {f"--{name}": text for name, text in typed.items()},
-            None if file is None else Path(file),
-        )
+        flags = {f"--{name}": text for name, text in typed.items()}
+        self.source = Source(flags, None if file is None else Path(file))
+        self.config = self.source.load()
 
 
 def makeService(options: Options) -> "LoadBalancerService":
@@ -114,7 +112,7 @@ def makeService(options: Options) -> "LoadBalancerService":
         return LoadBalancerService(options.config, whole_process=True)
     except StartError as error:
         # An error page, which only the file can name.
-        fail(options.command, f"{options.source}{error}")
+        fail(options.command, f"{options.source.file}: {error}" if options.source.file else error)
 
 
 def _addresses(config: LoadBalancerConfig) -> Iterator[ListenAddress]:

@@ -1,56 +1,72 @@
 """Loading: configuration out of a TOML file and a command line, with errors that a person can use."""
 
-import re
-from collections.abc import Iterator, Mapping
+import copy
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
 from twisted_lb.config import LoadBalancerConfig, Model, SiblingConfig
-from twisted_lb.config.base import names_of
+from twisted_lb.config.base import KeyPath
 from twisted_lb.config.files import read_toml
+from twisted_lb.config.flags import FLAGS, Flagged, Flags, said_by_flags, value_of
+from twisted_lb.config.origins import Origins
 from twisted_lb.config.reasons import problems
 from twisted_lb.errors import ConfigError
-
-# The keys that the flags of `twistd lb` set; errors name the flag that was typed.
-FLAGS = {
-    "--backend": "backends",
-    "--healthcheck": "health_check.interval_s",
-    "--strategy": "policy",
-    "--port": "listen.port",
-    "--interface": "listen.interface",
-    "--status": "status",
-    "--takeover": "takeover",
-}
-
-NUMERIC_FLAGS = {"--healthcheck", "--port"}
 
 M = TypeVar("M", bound=Model)
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """A configuration that was accepted, and where each of its values comes from."""
+
+    config: LoadBalancerConfig
+    origins: Origins
+
+
 def load_toml(path: Path | str) -> LoadBalancerConfig:
     """Load the configuration in a TOML file; ConfigError with everything that is wrong in it."""
-    return _validated(LoadBalancerConfig, read_toml(Path(path)), {}, f"{path}: ")
+    return Source({}, Path(path)).load()
 
 
-def from_flags(flags: Mapping[str, str | list[str]], file: Path | None) -> LoadBalancerConfig:
-    """The configuration of a command line: the file's values, each flag instead of its value.
+def from_flags(flags: Flags, file: Path | None) -> LoadBalancerConfig:
+    """The configuration of a command line, see `Source`."""
+    return Source(flags, file).load()
 
-    `flags` holds the texts of the FLAGS that were typed, only those; the list of a `--backend`
-    replaces all of the file's backends. ConfigError with everything that is wrong.
+
+class Source:
+    """A command line that can be loaded again and again (reload): the file's values, each flag instead of its value.
+
+    `flags` holds the texts of the FLAGS that were typed, only those; the list of a `--backend` replaces all of the file's
+    backends of the pool `default`. `loaded` is what came of it last.
     """
-    values = read_toml(file) if file is not None else {}
-    for flag, text in flags.items():
-        _put(LoadBalancerConfig, values, FLAGS[flag], _value(flag, text))
-    typed = {FLAGS[flag]: flag for flag in flags}
-    return _validated(LoadBalancerConfig, values, typed, f"{file}: " if file else "")
+
+    def __init__(self, flags: Flags, file: Path | None) -> None:
+        self.flags: Final = dict(flags)
+        self.file: Final = file
+        self.loaded: Loaded | None = None
+
+    def load(self) -> LoadBalancerConfig:
+        """The configuration as it is now; ConfigError with everything that is wrong."""
+        values = read_toml(self.file) if self.file is not None else {}
+        given = copy.deepcopy(values)
+        flagged = Flagged(values, self.flags, str(self.file or "the command line"))
+        config = _validated(
+            LoadBalancerConfig, values, flagged.typed, f"{self.file}: " if self.file else "", flagged.refused
+        )
+        self.loaded = Loaded(config, Origins(config, given, flagged.typed, lambda _: str(self.file)))
+        return config
+
+    __call__ = load
 
 
 def sibling_from_flags(flags: Mapping[str, str]) -> SiblingConfig:
     """The sibling backend of a command line; each flag is the field of that name."""
-    values = {flag[2:]: _value(flag, text) for flag, text in flags.items()}
-    return _validated(SiblingConfig, values, {flag[2:]: flag for flag in flags}, "")
+    values = {flag[2:]: value_of(flag, text) for flag, text in flags.items()}
+    return _validated(SiblingConfig, values, {(flag[2:],): flag for flag in flags}, "")
 
 
 def keys_of_the_file() -> dict[str, str]:
@@ -75,34 +91,18 @@ def _dotted(model: type[Model], prefix: str = "") -> Iterator[str]:
             yield prefix + key
 
 
-def _put(model: Any, values: dict[str, Any], dotted: str, value: object) -> None:
-    """Set a key of a model's table, given as `key` or `table.key`, in place of what is there under any of its names."""
-    key, _, rest = dotted.partition(".")
-    if rest:
-        inner = values.setdefault(key, {})
-        # Anything but a table is left there: validation refuses the file for it, and names it.
-        if isinstance(inner, dict):
-            _put(model.model_fields[key].annotation, inner, rest, value)
-        return
-    for name in names_of(model, key):
-        values.pop(name, None)
-    values[key] = value
-
-
-def _value(flag: str, text: str | list[str]) -> object:
-    """The value of a flag's text; the text itself where it is no number but should be."""
-    if flag not in NUMERIC_FLAGS or not isinstance(text, str):
-        return text
-    if re.fullmatch("[+-]?[0-9]{1,18}", text):
-        return int(text)
+def _validated(
+    model: type[M],
+    values: dict[str, Any],
+    typed: Mapping[KeyPath, str],
+    source: str,
+    refused: Iterable[tuple[str, str]] = (),
+) -> M:
+    wrong = said_by_flags(refused)
     try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def _validated(model: type[M], values: dict[str, Any], typed: Mapping[str, str], source: str) -> M:
-    try:
-        return model.model_validate(values)
+        config = model.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(problems(model, error.errors(), typed, source)) from None
+        wrong += problems(model, error.errors(), typed, source)
+    if wrong:
+        raise ConfigError(wrong)
+    return config

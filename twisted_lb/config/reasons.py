@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from pydantic_core import ErrorDetails
 
 from twisted_lb.config.base import KeyPath, Model
+from twisted_lb.config.flags import flag_at
 from twisted_lb.config.pools import NO_BACKEND
 from twisted_lb.config.shape import NAME, keys, model_at, tables
 
@@ -28,14 +29,14 @@ _LONGEST = 60
 
 
 def problems(
-    model: type[Model], errors: Sequence[ErrorDetails], typed: Mapping[str, str], source: str
+    model: type[Model], errors: Sequence[ErrorDetails], typed: Mapping[KeyPath, str], source: str
 ) -> Iterator[str]:
     """The problems of the flags, then those of the file, which is named once. `typed`: the flag, by the key that it set."""
     in_file = []
     for error in _telling(errors):
         dotted = ".".join(str(part) for part in error["loc"])
         reason = _reason(model, error)
-        flag = typed.get(dotted) or typed.get(dotted.partition(".")[0])
+        flag = flag_at(error["loc"], typed)
         if flag is not None:
             yield f"{flag}: {reason}"
         else:

@@ -64,7 +64,7 @@ def misfits(values: Mapping[str, Any]) -> Iterator[Misfit]:
     flat = list(_flat(values))
     pools, listeners = _names(values, "pools"), _names(values, "listeners")
     yield from _twice(values, flat, pools, listeners)
-    yield from _ownerless(flat, pools, listeners)
+    yield from _ownerless(flat, pools, listeners, routed=bool(_list(values, "routes")))
     if _has(flat, {"backends"}) or not (pools or _list(values, "routes")):
         pools = [*pools, DEFAULT]
     if not listeners or _has(flat, {"listen"}):
@@ -117,24 +117,23 @@ def _only_of(key: str, kind: str, pools: list[str], listeners: list[str]) -> boo
     return all(DEFAULT in owners[other] or owners[other] for other in others)
 
 
-def _ownerless(flat: list[str], pools: list[str], listeners: list[str]) -> Iterator[Misfit]:
+def _ownerless(flat: list[str], pools: list[str], listeners: list[str], *, routed: bool) -> Iterator[Misfit]:
     """Flat keys where there is no object `default` that they could speak of."""
-    has_pool = not pools or DEFAULT in pools or _has(flat, {"backends"})
-    has_listener = not listeners or DEFAULT in listeners or _has(flat, {"listen"})
+    has_pool = DEFAULT in pools or _has(flat, {"backends"}) or not (pools or routed)
+    has_listener = DEFAULT in listeners or _has(flat, {"listen"}) or not listeners
     there = {"pools": has_pool, "routes": has_pool, "listeners": has_listener}
     for key in flat:
         kinds = [kind for kind in FLAT if key in FLAT[kind]]
         if kinds and not any(there[kind] for kind in kinds):
-            kind = kinds[0]
-            names = {"pools": pools, "listeners": listeners, "routes": pools}[kind]
-            one = kind.removesuffix("s")
-            what = "listener" if kind == "listeners" else "pool"
-            home = "[[routes]]" if kind == "routes" else f"[{kind}.{names[0]}]"
-            yield Misfit(
-                _place(key),
-                f"is for the {what} default, which is not there ({what}s: {', '.join(names)}): "
-                f"give it in {home} or [defaults.{one}]",
-            )
+            yield Misfit(_place(key), _homeless(kinds[0], pools, listeners))
+
+
+def _homeless(kind: str, pools: list[str], listeners: list[str]) -> str:
+    what, names = ("listener", listeners) if kind == "listeners" else ("pool", pools)
+    one = kind.removesuffix("s")
+    there = f" ({what}s: {', '.join(names)})" if names else ""
+    home = "[[routes]]" if kind == "routes" else f"[{kind}.{names[0] if names else DEFAULT}]"
+    return f"is for the {what} {DEFAULT}, which is not there{there}: give it in {home} or [defaults.{one}]"
 
 
 def _strangers(values: Mapping[str, Any], pools: list[str], listeners: list[str]) -> Iterator[Misfit]:
