@@ -485,7 +485,7 @@ async def test_the_line_at_the_start_names_the_status_listener_too():
 async def test_what_is_doubtful_is_said_behind_the_line_at_the_start():
     line, doubt = await start_lines(1, health_check={"interval_s": 1, "timeout_s": 5})
     assert line.startswith("twisted_lb ")
-    assert doubt.startswith("health_check.timeout_s = 5 is longer than interval_s = 1: ")
+    assert doubt.startswith("health_check.timeout_s: 5 is not shorter than interval_s = 1: ")
 
 
 @pytest_twisted.ensureDeferred

@@ -96,8 +96,8 @@ class Options(CommandOptions):
         file = typed.pop("config", None)
         if file == "":
             raise ValueError("--config: no file given")
-        flags = {f"--{name}": text for name, text in typed.items()}
-        self.source = Source(flags, None if file is None else Path(file))
+        given = {f"--{name}": text for name, text in typed.items()}
+        self.source = Source(given, None if file is None else Path(file))
         self.config = self.source.load()
 
 
