@@ -11,10 +11,10 @@ from twisted_lb.config.addresses import ListenAddress
 from twisted_lb.config.load import Source, keys_of_the_file
 from twisted_lb.config.objects import objects_of
 from twisted_lb.core.pickers import POLICIES
-from twisted_lb.errors import StartError, fail
+from twisted_lb.errors import ConfigError
 from twisted_lb.net.sockets import bind_tcp
 from twisted_lb.openings import handed
-from twisted_lb.options import CommandOptions, Parser, refuse_unlistenable
+from twisted_lb.options import CommandOptions, Parser, refuse, refuse_unlistenable
 
 if TYPE_CHECKING:
     from twisted_lb.service import LoadBalancerService
@@ -110,9 +110,10 @@ def makeService(options: Options) -> "LoadBalancerService":
 
     try:
         return LoadBalancerService(options.config, whole_process=True)
-    except StartError as error:
-        # An error page, which only the file can name.
-        fail(options.command, f"{options.source.file}: {error}" if options.source.file else error)
+    except ConfigError as error:
+        # Files that only the configuration names, which are read now.
+        loaded = options.source.loaded
+        refuse(options.command, ConfigError(loaded.placed(error.problems) if loaded else error.problems))
 
 
 def _addresses(config: LoadBalancerConfig) -> Iterator[ListenAddress]:

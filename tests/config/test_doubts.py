@@ -34,36 +34,36 @@ def test_nothing_is_doubtful_about_the_defaults(tables):
 DOUBTFUL: list[tuple[dict[str, Any], str]] = [
     (
         {"health_check": {"interval_s": 1, "timeout_s": 5}},
-        "health_check.timeout_s: 5 is not shorter than interval_s = 1: a backend that does not answer is checked more seldom [W07]",
+        "health_check.timeout_s: 5 is not shorter than interval_s = 1: a backend that does not answer is checked more seldom   [W07]",
     ),
     (
         {"health_check": {"interval_s": 5, "timeout_s": 5}},
-        "health_check.timeout_s: 5 is not shorter than interval_s = 5: a backend that does not answer is checked more seldom [W07]",
+        "health_check.timeout_s: 5 is not shorter than interval_s = 5: a backend that does not answer is checked more seldom   [W07]",
     ),
     (
         {"pools": {"default": {"backends": ["a:80"], "health_check": {"interval_s": 1, "timeout_s": 5}}}},
         (
             "pools.default.health_check.timeout_s: 5 is not shorter than interval_s = 1: a backend that does not answer is checked "
-            "more seldom [W07]"
+            "more seldom   [W07]"
         ),
     ),
     (
         {"health_check": {"kind": "tcp", "path": "/up"}},
-        'health_check.path: has no effect: kind = "tcp" only connects [W08]',
+        'health_check.path: has no effect: kind = "tcp" only connects   [W08]',
     ),
     (
         {"timeouts": {"attempt_s": 100, "response_head_s": 10}},
-        "timeouts.attempt_s: 100 has no effect: response_head_s = 10 bounds all attempts together [W09]",
+        "timeouts.attempt_s: 100 has no effect: response_head_s = 10 bounds all attempts together   [W09]",
     ),
     (
         {"routes": [{"path": "/x", "pool": "default", "timeouts": {"attempt_s": 60}}]},
-        "routes[0].timeouts.attempt_s: 60 has no effect: response_head_s = 60 bounds all attempts together [W09]",
+        "routes[0].timeouts.attempt_s: 60 has no effect: response_head_s = 60 bounds all attempts together   [W09]",
     ),
     (
         {"limits": {"connections": 15_000}},
         (
             "limits.connections: 15000 is more than 20000 descriptors are enough for: above 9980 clients, each with a connection to "
-            "a backend, requests get a 503 [W12]"
+            "a backend, requests get a 503   [W12]"
         ),
     ),
     (
@@ -75,34 +75,34 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
         },
         (
             "listeners.b.limits.connections: 6000, 11000 with those of the other listeners, is more than 20000 descriptors are "
-            "enough for: above 9980 clients, each with a connection to a backend, requests get a 503 [W12]"
+            "enough for: above 9980 clients, each with a connection to a backend, requests get a 503   [W12]"
         ),
     ),
     (
         {"limits": {"connections": 10, "connections_per_client": 11}},
-        "limits.connections_per_client: 11 has no effect: connections = 10 is less [W13]",
+        "limits.connections_per_client: 11 has no effect: connections = 10 is less   [W13]",
     ),
     (
         {"forwarding": {"trusted_proxies": ["10.0.0.0/8", "0.0.0.0/0"]}},
-        "forwarding.trusted_proxies: 0.0.0.0/0 is everybody: each client can say to be anybody [W10]",
+        "forwarding.trusted_proxies: 0.0.0.0/0 is everybody: each client can say to be anybody   [W10]",
     ),
     (
         {"listeners": {"web": {"address": ":1", "trusted_proxies": ["::/0"]}}},
-        "listeners.web.trusted_proxies: ::/0 is everybody: each client can say to be anybody [W10]",
+        "listeners.web.trusted_proxies: ::/0 is everybody: each client can say to be anybody   [W10]",
     ),
     (
         {"backends": ["10.0.0.1:80"], "retry": {"bad_statuses": [503]}},
-        "retry.bad_statuses: has no effect: 10.0.0.1:80 is the only backend [W14]",
+        "retry.bad_statuses: has no effect: 10.0.0.1:80 is the only backend   [W14]",
     ),
     (
         {"pools": APP, "routes": [{"pool": "app", "fallback": "app"}], "listeners": WEB},
-        "routes[0].fallback: app is the pool that the route leads to [W15]",
+        "routes[0].fallback: app is the pool that the route leads to   [W15]",
     ),
-    ({"checks": {"x": {}}}, "checks.x: no pool names them [W16]"),
+    ({"checks": {"x": {}}}, "checks.x: no pool names them   [W16]"),
     # Ways.
     (
         {"routes": [{"path_prefix": "/a", "pool": "default"}, {"path": "/a/b", "pool": "default"}]},
-        "routes[1]: never reached: routes[0] takes every request that it could [W03]",
+        "routes[1]: never reached: routes[0] takes every request that it could   [W03]",
     ),
     (
         {
@@ -110,7 +110,7 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
             "pools": APP,
             "routes": [{"listeners": ["a", "b"], "pool": "app"}, {"host": "x.example.com", "pool": "app"}],
         },
-        "routes[1]: never reached: routes[0] takes every request that it could [W03]",
+        "routes[1]: never reached: routes[0] takes every request that it could   [W03]",
     ),
     (
         {
@@ -118,15 +118,15 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
             "pools": {**APP, "other": {"backends": ["c:80"]}},
             "routes": [{"pool": "other"}],
         },
-        "listeners.web.default_pool: app gets nothing: routes[0] takes every request [W04]",
+        "listeners.web.default_pool: app gets nothing: routes[0] takes every request   [W04]",
     ),
     (
         {"listeners": WEB, "pools": {**APP, "other": {"backends": ["c:80"]}}, "routes": TO_APP},
-        "pools.other: nothing leads to the pool other [W05]",
+        "pools.other: nothing leads to the pool other   [W05]",
     ),
     (
         {"pools": APP, "routes": [{"pool": "app"}], "backends": ["a:80"]},
-        "backends: nothing leads to the pool default [W05]",
+        "backends: nothing leads to the pool default   [W05]",
     ),
     (
         {
@@ -134,11 +134,11 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
             "pools": APP,
             "routes": [{"listeners": ["web"], "pool": "app"}],
         },
-        "listeners.other: leads to no pool [W06]",
+        "listeners.other: leads to no pool   [W06]",
     ),
     (
         {"backends": [], "routes": [{"redirect": {"to": "https://x.example.com"}}]},
-        "listen: leads to no pool [W06]",
+        "listen: leads to no pool   [W06]",
     ),
     (
         {
@@ -146,7 +146,7 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
             "pools": {"app": {"backends": ["unix:/run/lb"]}},
             "routes": TO_APP,
         },
-        "pools.app.backends[0]: unix:/run/lb is the listener inner [W11]",
+        "pools.app.backends[0]: unix:/run/lb is the listener inner   [W11]",
     ),
 ]
 
@@ -199,11 +199,11 @@ def test_an_older_name_of_a_key_is_told_wherever_it_stands():
         "defaults": {"pool": {"strategy": "rr"}},
     }
     assert [str(one) for one in older_names(values)] == [
-        "strategy: is called policy now; this name is understood for two releases [W02]",
-        "upstream.fresh_s: is called reuse_unsafe_within_s now; this name is understood for two releases [W02]",
-        "pools.strategy.upstream.fresh_s: is called reuse_unsafe_within_s now; this name is understood for two releases [W02]",
-        "pools.strategy.strategy: is called policy now; this name is understood for two releases [W02]",
-        "defaults.pool.strategy: is called policy now; this name is understood for two releases [W02]",
+        "strategy: is called policy now; this name is understood for two releases   [W02]",
+        "upstream.fresh_s: is called reuse_unsafe_within_s now; this name is understood for two releases   [W02]",
+        "pools.strategy.upstream.fresh_s: is called reuse_unsafe_within_s now; this name is understood for two releases   [W02]",
+        "pools.strategy.strategy: is called policy now; this name is understood for two releases   [W02]",
+        "defaults.pool.strategy: is called policy now; this name is understood for two releases   [W02]",
     ]
 
 

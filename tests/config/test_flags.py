@@ -1,6 +1,7 @@
 """Flags and a file: which of them is in force, and where each value comes from."""
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -157,9 +158,9 @@ def test_a_wrong_flag_is_named_also_where_it_goes_into_a_table(file, flags, said
 def test_what_is_wrong_in_the_file_is_not_the_flag_s_fault(file):
     text = TABLES.replace('"127.0.0.1:1"', '"nowhere"').replace('policy = "rr"', "policy = 5")
     problems = refusal(file, text, port="8080", backend=["c:80"])
-    assert [problem.removeprefix("lb.toml: ").partition(": ")[0] for problem in problems] == [
-        "listeners.default.address.0",
-        "pools.default.policy",
+    assert [problem.split(": ")[:2] for problem in problems] == [
+        ["lb.toml:2:11", "listeners.default.address"],
+        ["lb.toml:5:10", "pools.default.policy"],
     ]
 
 
@@ -184,8 +185,14 @@ def test_what_is_wrong_in_the_file_is_not_the_flag_s_fault(file):
     ],
 )  # fmt: skip
 def test_a_flat_key_beside_the_table_of_its_object_names_both(file, text, key, table):
-    said = f"lb.toml: {key}: is of {table} in short, and [{table}] is there too: give it there"
-    assert refusal(file, text) == [said]
+    line = 1 + next(number for number, one in enumerate(text.splitlines()) if one.startswith(key))
+    other = 1 + text.splitlines().index(f"[{table}]")
+    [said] = refusal(file, text)
+    assert re.fullmatch(
+        rf"lb\.toml:{line}:[0-9]+: {key}: is of {table} in short, and \[{table}\] is there too: give it there "
+        rf"\(lb\.toml:{other}\)",
+        said,
+    )
 
 
 @pytest.mark.parametrize(
@@ -202,7 +209,8 @@ def test_a_flat_key_beside_the_table_of_its_object_names_both(file, text, key, t
     ],
 )  # fmt: skip
 def test_a_flat_key_without_its_object_is_told_where_it_belongs(file, text, said):
-    assert refusal(file, text) == [f"lb.toml: {said}"]
+    [problem] = refusal(file, text)
+    assert re.sub(r"^lb\.toml:[12]:[0-9]+: ", "", problem) == said
 
 
 # Sources.

@@ -70,7 +70,10 @@ class LoadBalancerConfig(DescribedConfig):
         """Everything that is wrong at once: in each table, and between them."""
         if not isinstance(values, Mapping):
             return handler(values)
-        errors = [error_of("misfit", path, text, other=other) for path, text, other in misfits(values)]
+        errors = [
+            error_of("misfit_key" if one.about_key else "misfit", one.path, one.text, other=one.other)
+            for one in misfits(values)
+        ]
         try:
             config = handler(with_backend_defaults(values))
             errors += [again(one, place) for place, one in unfit(config)] or _own_backends(config)

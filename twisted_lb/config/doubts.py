@@ -13,6 +13,7 @@ from twisted_lb.config.loops import loops
 from twisted_lb.config.matching import match_of
 from twisted_lb.config.objects import Objects, check_of, name_of, objects_of
 from twisted_lb.config.pools import PoolConfig
+from twisted_lb.config.problems import Problem, Severity
 from twisted_lb.config.routes import RouteConfig
 from twisted_lb.config.shape import field_of, model_at
 from twisted_lb.config.trust import TrustConfig
@@ -41,6 +42,10 @@ CODES: Final = {
 }
 
 
+# Where it is a key that is doubtful, and no value.
+_ABOUT_KEYS: Final = ("W02", "W03", "W05", "W06", "W16")
+
+
 class Doubt(NamedTuple):
     """One thing that is doubtful: its code, the path of the key in the file, and what is so. `other` is the path of what it is
     doubtful because of, if that is one place.
@@ -52,8 +57,12 @@ class Doubt(NamedTuple):
     other: KeyPath = ()
 
     def __str__(self) -> str:
-        where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in self.path).removeprefix(".")
-        return f"{where}: {self.text} [{self.code}]"
+        return str(self.problem())
+
+    def problem(self) -> Problem:
+        """It as a warning among other problems."""
+        about_key = self.code in _ABOUT_KEYS
+        return Problem(self.path, self.text, self.code, Severity.WARNING, about_key=about_key, other=self.other)
 
 
 def doubts(config: LoadBalancerConfig, descriptors: int, room: int) -> Iterator[Doubt]:

@@ -1,12 +1,13 @@
 """Flags: what a command line says of the listener, the pool and the checks called `default`, in place of what the file says."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from twisted_lb.config.addresses import ListenAddress
 from twisted_lb.config.balancer import LoadBalancerConfig
 from twisted_lb.config.base import DEFAULT, KeyPath, names_of
+from twisted_lb.config.problems import Problem
 from twisted_lb.config.shape import field_of, model_at
 
 # The keys that the flags of `twistd lb` set, as they are in a file of flat keys; errors name the flag that was typed.
@@ -28,13 +29,13 @@ Flags = Mapping[str, str | list[str]]
 
 class Flagged:
     """The values of a file with those of flags in their place. `values` is changed. `typed` is the flag that set what is at a
-    path; `refused` are those that cannot be followed, each with the reason. `file` is what the file is called.
+    path; `problems` are those of flags that cannot be followed. `file` is what the file is called.
     """
 
     def __init__(self, values: dict[str, Any], flags: Flags, file: str) -> None:
         self.values: Final = values
         self.typed: Final[dict[KeyPath, str]] = {}
-        self.refused: Final[list[tuple[str, str]]] = []
+        self.problems: Final[list[Problem]] = []
         self._file: Final = file
         for flag, text in flags.items():
             self._follow(flag, value_of(flag, text))
@@ -73,7 +74,7 @@ class Flagged:
                 table["address"] = _elsewhere(addresses, part, value)
                 self.typed[*home, "address"] = flag
         except ValueError as error:
-            self.refused.append((flag, str(error)))
+            self._refuse(flag, str(error))
 
     def _check(self, flag: str, value: Any) -> None:
         """The checks `default`, and those of the pool `default` where it says how often itself, or names others."""
@@ -98,8 +99,11 @@ class Flagged:
             return ()
         if flag:
             there = f"{kind} {', '.join(names)}" if names else "routes"
-            self.refused.append((flag, f"{self._file} has {there} and no {DEFAULT}"))
+            self._refuse(flag, f"{self._file} has {there} and no {DEFAULT}")
         return None
+
+    def _refuse(self, flag: str, message: str) -> None:
+        self.problems.append(Problem((), message, flag=flag))
 
     def _names(self, kind: str) -> list[str]:
         found = self.values.get(kind)
@@ -182,8 +186,3 @@ def _elsewhere(addresses: list[Any], part: str, value: Any) -> list[Any]:
 def flag_at(path: KeyPath, typed: Mapping[KeyPath, str]) -> str | None:
     """The flag that set what is at a path, or what that is in."""
     return next((typed[path[:length]] for length in range(len(path), 0, -1) if path[:length] in typed), None)
-
-
-def said_by_flags(refused: Iterable[tuple[str, str]]) -> list[str]:
-    """What is wrong with flags, one line each."""
-    return [f"{flag}: {reason}" for flag, reason in refused]

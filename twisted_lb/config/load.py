@@ -1,6 +1,6 @@
 """Loading: configuration out of a TOML file and a command line, with errors that a person can use."""
 
-import copy
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +10,13 @@ from pydantic import ValidationError
 
 from twisted_lb.config import LoadBalancerConfig, Model, SiblingConfig
 from twisted_lb.config.base import KeyPath
-from twisted_lb.config.files import read_toml
-from twisted_lb.config.flags import FLAGS, Flagged, Flags, said_by_flags, value_of
+from twisted_lb.config.document import Document, read_document
+from twisted_lb.config.doubts import older_names
+from twisted_lb.config.flags import FLAGS, Flagged, Flags, value_of
 from twisted_lb.config.origins import Origins
+from twisted_lb.config.problems import Problem, in_order
 from twisted_lb.config.reasons import problems
+from twisted_lb.config.secret import Sources, exposed, hides
 from twisted_lb.errors import ConfigError
 
 M = TypeVar("M", bound=Model)
@@ -21,20 +24,28 @@ M = TypeVar("M", bound=Model)
 
 @dataclass(frozen=True)
 class Loaded:
-    """A configuration that was accepted, and where each of its values comes from."""
+    """A configuration that was accepted, the document that it stands in, if any, what is doubtful about how that is written,
+    and where each value comes from.
+    """
 
     config: LoadBalancerConfig
+    document: Document | None
+    warnings: tuple[Problem, ...]
     origins: Origins
 
+    def placed(self, found: Iterable[Problem]) -> list[Problem]:
+        """Problems with their places, in their order."""
+        return in_order(self.document.placed(one) if self.document else one for one in found)
 
-def load_toml(path: Path | str) -> LoadBalancerConfig:
-    """Load the configuration in a TOML file; ConfigError with everything that is wrong in it."""
-    return Source({}, Path(path)).load()
+
+def load_toml(path: Path | str, environment: Mapping[str, str] = os.environ) -> LoadBalancerConfig:
+    """Load the configuration in a TOML file and what it includes; ConfigError with everything that is wrong in it."""
+    return Source({}, Path(path), environment).load()
 
 
-def from_flags(flags: Flags, file: Path | None) -> LoadBalancerConfig:
+def from_flags(flags: Flags, file: Path | None, environment: Mapping[str, str] = os.environ) -> LoadBalancerConfig:
     """The configuration of a command line, see `Source`."""
-    return Source(flags, file).load()
+    return Source(flags, file, environment).load()
 
 
 class Source:
@@ -44,29 +55,51 @@ class Source:
     backends of the pool `default`. `loaded` is what came of it last.
     """
 
-    def __init__(self, flags: Flags, file: Path | None) -> None:
+    def __init__(self, flags: Flags, file: Path | None, environment: Mapping[str, str] = os.environ) -> None:
         self.flags: Final = dict(flags)
         self.file: Final = file
         self.loaded: Loaded | None = None
+        self._environment: Final = environment
 
     def load(self) -> LoadBalancerConfig:
-        """The configuration as it is now; ConfigError with everything that is wrong."""
-        values = read_toml(self.file) if self.file is not None else {}
-        given = copy.deepcopy(values)
-        flagged = Flagged(values, self.flags, str(self.file or "the command line"))
-        config = _validated(
-            LoadBalancerConfig, values, flagged.typed, f"{self.file}: " if self.file else "", flagged.refused
+        """The configuration as it is now; ConfigError with everything that is wrong, and `loaded` is what it was."""
+        document = None if self.file is None else read_document(self.file, self._environment, _hides)
+        given = document.values if document else {}
+        flagged = Flagged(document.values if document else {}, self.flags, str(self.file or "the command line"))
+        sources = Sources(self._environment, self.file.parent if self.file is not None else Path())
+        config = _validated(LoadBalancerConfig, flagged.values, flagged, document, sources)
+        warnings = [*exposed(config), *(one.problem() for one in older_names(given))]
+        origins = Origins(config, given, flagged.typed, lambda path: _short_place(document, path))
+        self.loaded = Loaded(
+            config, document, tuple(document.placed(one) if document else one for one in warnings), origins
         )
-        self.loaded = Loaded(config, Origins(config, given, flagged.typed, lambda _: str(self.file)))
         return config
 
     __call__ = load
+
+    def files(self) -> Mapping[Path, str]:
+        """The SHA-256 of each configuration file that was read, by path; none before the first load, or without a file."""
+        document = self.loaded.document if self.loaded else None
+        return {} if document is None else document.files
+
+
+def _short_place(document: Document | None, path: KeyPath) -> str:
+    return "" if document is None else document.place(path).short
+
+
+def _hides(path: KeyPath) -> bool:
+    # What the document itself is made of is no key of the model, and no secret.
+    return path[:1] != ("include",) and hides(LoadBalancerConfig, path)
 
 
 def sibling_from_flags(flags: Mapping[str, str]) -> SiblingConfig:
     """The sibling backend of a command line; each flag is the field of that name."""
     values = {flag[2:]: value_of(flag, text) for flag, text in flags.items()}
-    return _validated(SiblingConfig, values, {(flag[2:],): flag for flag in flags}, "")
+    try:
+        return SiblingConfig.model_validate(values)
+    except ValidationError as error:
+        typed: dict[KeyPath, str] = {(flag[2:],): flag for flag in flags}
+        raise ConfigError(in_order(problems(SiblingConfig, error.errors(), values, typed))) from None
 
 
 def keys_of_the_file() -> dict[str, str]:
@@ -92,17 +125,20 @@ def _dotted(model: type[Model], prefix: str = "") -> Iterator[str]:
 
 
 def _validated(
-    model: type[M],
-    values: dict[str, Any],
-    typed: Mapping[KeyPath, str],
-    source: str,
-    refused: Iterable[tuple[str, str]] = (),
+    model: type[M], values: dict[str, Any], flagged: Flagged, document: Document | None, sources: Sources
 ) -> M:
-    wrong = said_by_flags(refused)
+    before = document.problems if document else ()
+    every = [*before, *flagged.problems]
     try:
-        config = model.model_validate(values)
+        config = model.model_validate(values, context=sources)
     except ValidationError as error:
-        wrong += problems(model, error.errors(), typed, source)
-    if wrong:
-        raise ConfigError(wrong)
+        found = problems(model, error.errors(), values, flagged.typed)
+        every += [problem for problem in found if not _follows(problem, before)]
+    if every:
+        raise ConfigError(in_order(document.placed(problem) if document else problem for problem in every)) from None
     return config
+
+
+def _follows(problem: Problem, others: Iterable[Problem]) -> bool:
+    """Whether a problem is about a value that others have found to be none."""
+    return any(problem.path[: len(other.path)] == other.path for other in others)

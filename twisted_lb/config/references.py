@@ -24,11 +24,14 @@ from twisted_lb.config.trust import TrustConfig
 
 
 class Misfit(NamedTuple):
-    """What does not fit, at a path; `other` is the path of what it does not fit with, if that is one place."""
+    """What does not fit, at a path; `other` is the path of what it does not fit with, if that is one place. `about_key`: it is
+    the key that does not, and not its value.
+    """
 
     path: KeyPath
     text: str
     other: KeyPath = ()
+    about_key: bool = False
 
 
 def _keys(table: str, *models: type[Model]) -> frozenset[str]:
@@ -107,7 +110,7 @@ def _twice(values: Mapping[str, Any], flat: list[str], pools: list[str], listene
 
 def _both(key: str, kind: str) -> Misfit:
     text = f"is of {kind}.{DEFAULT} in short, and [{kind}.{DEFAULT}] is there too: give it there"
-    return Misfit(_place(key), text, (kind, DEFAULT))
+    return Misfit(_place(key), text, (kind, DEFAULT), about_key=True)
 
 
 def _only_of(key: str, kind: str, pools: list[str], listeners: list[str]) -> bool:
@@ -125,7 +128,7 @@ def _ownerless(flat: list[str], pools: list[str], listeners: list[str], *, route
     for key in flat:
         kinds = [kind for kind in FLAT if key in FLAT[kind]]
         if kinds and not any(there[kind] for kind in kinds):
-            yield Misfit(_place(key), _homeless(kinds[0], pools, listeners))
+            yield Misfit(_place(key), _homeless(kinds[0], pools, listeners), about_key=True)
 
 
 def _homeless(kind: str, pools: list[str], listeners: list[str]) -> str:
@@ -142,7 +145,7 @@ def _strangers(values: Mapping[str, Any], pools: list[str], listeners: list[str]
     for index, route in enumerate(_list(values, "routes")):
         for key, name in _pools_of(route):
             if name not in pools:
-                yield Misfit(("routes", index, *key), _no("pool", name, pools))
+                yield Misfit(("routes", index, *key), _no("pool", name, pools), about_key=key[0] == "split")
         for name in _texts(_get(route, "listeners")):
             if name not in listeners:
                 yield Misfit(("routes", index, "listeners"), _no("listener", name, listeners))
@@ -182,7 +185,9 @@ def _namesakes(values: Mapping[str, Any]) -> Iterator[Misfit]:
 def _reserved(values: Mapping[str, Any]) -> Iterator[Misfit]:
     """Listeners with the name of other sockets."""
     if "status" in _names(values, "listeners"):
-        yield Misfit(("listeners", "status"), "status is what the socket of the status address is called")
+        yield Misfit(
+            ("listeners", "status"), "status is what the socket of the status address is called", about_key=True
+        )
 
 
 def _pools_of(route: Any) -> Iterator[tuple[KeyPath, str]]:
