@@ -42,6 +42,7 @@ MAY_IMPORT = {
         },
         {"twisted"},
     ),
+    "discovery": ({"core"}, {"twisted", "zope"}),
     "draining": (set(), {"twisted"}),
     "leaving": ({"core", "net"}, {"twisted"}),
     "reload": ({"config", "errors", "plan", "plan_diff"}, {"twisted"}),
@@ -67,7 +68,8 @@ MAY_IMPORT = {
     "options": ({"build_info", "config", "errors", "pid_file"}, {"twisted"}),
     "pid_file": ({"errors"}, set()),
     "backend_tap": ({"sibling"}, set()),
-    "tap": ({"options", "config", "core", "net", "errors", "openings", "service"}, set()),
+    "check": ({"config", "errors", "plan", "process"}, set()),
+    "tap": ({"check", "options", "config", "core", "net", "errors", "openings", "service"}, {"twisted"}),
     "__main__": ({"options", "errors"}, {"twisted"}),
     # The life of the data plane as a Twisted service.
     "service": (

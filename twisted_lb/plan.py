@@ -14,11 +14,12 @@ from typing import Final, TypeVar
 
 from twisted_lb.config import HealthCheckConfig, LoadBalancerConfig
 from twisted_lb.config.addresses import ListenAddress
-from twisted_lb.config.balancer import DEFAULT
+from twisted_lb.config.base import DEFAULT, KeyPath
 from twisted_lb.config.limits import HeadLimitsConfig
 from twisted_lb.config.listeners import ListenerConfig
 from twisted_lb.config.objects import Objects, objects_of
 from twisted_lb.config.pools import PoolConfig
+from twisted_lb.config.problems import Problem
 from twisted_lb.config.routes import RouteConfig
 from twisted_lb.core.backend import BackendSpec
 from twisted_lb.core.networks import Networks
@@ -27,7 +28,7 @@ from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pickers.base import Policy
 from twisted_lb.core.retry import RetryRules
 from twisted_lb.core.settings import PoolSettings
-from twisted_lb.errors import StartError
+from twisted_lb.errors import ConfigError
 from twisted_lb.http_check import HttpQuestion
 from twisted_lb.net.local_reply import HTML, JSON, TEXT, ErrorPage
 from twisted_lb.net.settings import AUTO, ClientRules, RouteRules, UpstreamRules
@@ -145,16 +146,24 @@ class Files:
 
     def __init__(self) -> None:
         self._read: dict[str, bytes] = {}
+        self._unread: dict[str, Problem] = {}
 
-    def read(self, path: str, place: str) -> bytes:
-        """What is in a file; StartError with the place in the configuration that names it."""
-        if path not in self._read:
+    def read(self, path: str, place: KeyPath) -> bytes:
+        """What is in a file that is named at a place; nothing of one that cannot be read, see `refuse_unread`."""
+        if path not in self._read and path not in self._unread:
             try:
                 self._read[path] = Path(path).read_bytes()
             except (OSError, ValueError) as error:
+                # ValueError: a NUL in the path.
                 reason = (getattr(error, "strerror", None) or str(error)).lower()
-                raise StartError(f"{place}: {path}: {reason}") from None
-        return self._read[path]
+                self._unread[path] = Problem(place, f"{path}: {reason}")
+        return self._read.get(path, b"")
+
+    def refuse_unread(self) -> None:
+        """ConfigError with all files that could not be read since the last look."""
+        unread, self._unread = self._unread, {}
+        if unread:
+            raise ConfigError(unread.values())
 
     @property
     def digests(self) -> dict[str, str]:
@@ -164,16 +173,23 @@ class Files:
 
 def plan_of(config: LoadBalancerConfig, before: Plan | None = None, files: Files | None = None) -> Plan:
     """The plan of a configuration; what is equal to a part of the plan `before` is that part. `files` are those that were
-    read already. StartError names one that cannot be read.
+    read already. ConfigError names those that cannot be read.
     """
     objects = objects_of(config)
     files = Files() if files is None else files
     # A field that the balancer writes itself for one of its routes is taken from nobody.
     real_ip = any(one.forwarding.real_ip for one in (*objects.routes.values(), *objects.to_default.values()))
     pools = {name: _pool(pool) for name, pool in objects.pools.items()}
-    routes = {name: _route(route, objects, files) for name, route in objects.routes.items()}
-    defaults = {_default_route(pool): _route(route, objects, files) for pool, route in objects.to_default.items()}
-    listeners = {name: _listener(name, one, objects, files, real_ip=real_ip) for name, one in objects.listeners.items()}
+    routes = {
+        name: _route(route, objects, files, ("routes", number))
+        for number, (name, route) in enumerate(objects.routes.items())
+    }
+    defaults = {_default_route(pool): _route(route, objects, files, ()) for pool, route in objects.to_default.items()}
+    listeners = {
+        name: _listener(name, objects, files, ("listeners", name) if name in config.listeners else (), real_ip=real_ip)
+        for name in objects.listeners
+    }
+    files.refuse_unread()
     return Plan(
         listeners=_kept(listeners, None if before is None else before.listeners),
         routes=_kept({**routes, **defaults}, None if before is None else before.routes),
@@ -199,8 +215,9 @@ def _default_route(pool: str) -> str:
     return pool if pool == DEFAULT else f"to {pool}"
 
 
-def _listener(name: str, config: ListenerConfig, objects: Objects, files: Files, *, real_ip: bool) -> ListenerPlan:
-    pages = _pages(config.error_pages, files)
+def _listener(name: str, objects: Objects, files: Files, place: KeyPath, *, real_ip: bool) -> ListenerPlan:
+    config = objects.listeners[name]
+    pages = _pages(config.error_pages, files, place)
     pool = config.default_pool or DEFAULT
     routes = tuple(one for one, route in objects.routes.items() if not route.listeners or name in route.listeners)
     route = _default_route(pool) if pool in objects.to_default else None
@@ -259,8 +276,8 @@ def _client_rules(config: ListenerConfig, pages: Mapping[int, ErrorPage], *, rea
     )
 
 
-def _route(config: RouteConfig, objects: Objects, files: Files) -> RoutePlan:
-    pages = _pages(config.error_pages, files)
+def _route(config: RouteConfig, objects: Objects, files: Files, place: KeyPath) -> RoutePlan:
+    pages = _pages(config.error_pages, files, place)
     pools = {name: objects.pools[name] for name in config.pools}
     return RoutePlan(
         leads=tuple(
@@ -352,10 +369,11 @@ def _checks(check: HealthCheckConfig) -> CheckPlan:
     )
 
 
-def _pages(pages: Mapping[str, str], files: Files) -> dict[int, ErrorPage]:
-    """The error pages, by status."""
+def _pages(pages: Mapping[str, str], files: Files, place: KeyPath) -> dict[int, ErrorPage]:
+    """The error pages, by status, of the object at a place."""
     return {
-        int(status): ErrorPage(_kind(path), files.read(path, f"error_pages.{status}")) for status, path in pages.items()
+        int(status): ErrorPage(_kind(path), files.read(path, (*place, "error_pages", status)))
+        for status, path in pages.items()
     }
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from twisted_lb.config.balancer import DEFAULT, LoadBalancerConfig
-from twisted_lb.config.base import Model
+from twisted_lb.config.balancer import LoadBalancerConfig
+from twisted_lb.config.base import DEFAULT, Model
 from twisted_lb.config.limits import TimeoutsConfig
 from twisted_lb.core.backend import BackendSpec
 
