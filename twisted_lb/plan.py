@@ -6,7 +6,6 @@ what has changed.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_network
 from math import ceil
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +19,7 @@ from twisted_lb.config.objects import Objects, objects_of
 from twisted_lb.config.pools import PoolConfig
 from twisted_lb.config.routes import RouteConfig
 from twisted_lb.core.backend import BackendSpec
+from twisted_lb.core.networks import Networks
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pickers.base import Policy
@@ -236,7 +236,7 @@ def _client_rules(config: ListenerConfig, pages: Mapping[int, ErrorPage], *, rea
         idle_s=timeouts.client_idle_s,
         taking_idle_s=timeouts.response_idle_s,
         client_bytes_per_s=limits.client_bytes_per_s,
-        trust=Trust(tuple(ip_network(text) for text in config.trusted_proxies), config.trusted_fields),
+        trust=Trust(Networks(config.trusted_proxies), config.trusted_fields),
         finish_half_closed=config.client_half_close == "finish",
         pages=pages,
     )

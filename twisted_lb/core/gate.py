@@ -5,6 +5,8 @@ from heapq import heapify, heappop, heapreplace
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
+from twisted_lb.core.running import Running
+
 # Bits of an IPv6 address that name a site (RFC 6177); the rest is the site's own to vary, one address a connection.
 _SITE_BITS: Final = 64
 
@@ -67,9 +69,13 @@ class Gate:
         self.most: Final = most
         self.per_client: Final = per_client
         self.open: int = 0
-        self.turned_away: int = 0
-        self._clients: Final[dict[str, int]] = {}
+        self._clients: Final = Running(per_client)
         self._waiting: list[Callable[[], None]] = []
+
+    @property
+    def turned_away(self) -> int:
+        """How many connections, or requests of clients of a proxy, were beyond `per_client`."""
+        return self._clients.refused
 
     @property
     def full(self) -> bool:
@@ -91,23 +97,12 @@ class Gate:
         """Count a client of a trusted proxy while its request holds the proxy's connection; `release` ends it. False as
         of `enter`.
         """
-        if not self.per_client or not client:
-            return True
-        count = self._clients.get(client, 0)
-        if count >= self.per_client:
-            self.turned_away += 1
-            return False
-        self._clients[client] = count + 1
-        return True
+        return not self.per_client or self._clients.claim(client)
 
     def release(self, client: str) -> None:
         """Count the end of what `claim` granted to this client."""
-        if self.per_client and client:
-            count = self._clients[client] - 1
-            if count:
-                self._clients[client] = count
-            else:
-                del self._clients[client]
+        if self.per_client:
+            self._clients.release(client)
 
     def leave(self, client: str) -> None:
         """Count the end of a connection, once for each that entered; listeners that wait for room go on."""
