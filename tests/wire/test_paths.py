@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from twisted_lb.wire.grammar import BadMessage, Limits
-from twisted_lb.wire.paths import cut_prefix, escaped_slash, matching_host, matching_path
+from twisted_lb.wire.paths import cut_prefix, escaped_slash, matching_host, matching_path, unresolved_path
 from twisted_lb.wire.request import parse_request_line
 
 
@@ -292,6 +292,24 @@ def test_a_form_has_no_segment_that_could_be_resolved_further(target):
     assert not {b"", b".", b".."} & set(path.split(b"/")[1:-1])
     assert path.split(b"/")[-1] not in (b".", b"..")
     assert not re.search(rb"[\0-\x1f\x7f\\]", path)
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        (b"/a/../b?c", b"/a/../b"),
+        (b"/%61//./../b/", b"/a/../b"),
+        (b"/a/b/..", b"/a/b/.."),
+        (b"/a%2fb/..", b"/a%2Fb/.."),
+        (b"/a/b", b""),
+        (b"/a?/..", b""),
+        (b"/..a/b", b""),
+        (b"/a/.", b""),
+        (b"*", b""),
+    ],
+)
+def test_a_path_with_dot_segments_has_another_form_for_servers_that_resolve_none(target, path):
+    assert unresolved_path(target) == path
 
 
 @given(st.binary(max_size=40))

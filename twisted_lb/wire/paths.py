@@ -60,6 +60,21 @@ def matching_path(target: bytes) -> bytes:
     return _resolved(_decoded(path))
 
 
+def unresolved_path(target: bytes) -> bytes:
+    """The path of a target with `..` segments as a server sees it that resolves none: WSGI servers, say. Empty where there
+    are none, as good as always. BadMessage as of `matching_path`, which is to be asked first.
+
+    Where routes are matched by this path too, nobody gets around one that such a server's application would be reached by.
+    """
+    if b"/.." not in target:
+        return b""
+    segments = _decoded(target.partition(b"?")[0]).split(b"/")
+    if b".." not in segments:
+        return b""
+    kept = [segment for segment in segments if segment not in (b"", b".")]
+    return b"/" + b"/".join(kept)
+
+
 def _decoded(path: bytes) -> bytes:
     """A path percent-decoded once but for its escaped slashes, which become `%2F`."""
     if b"%" in path:
