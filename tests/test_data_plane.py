@@ -434,7 +434,11 @@ CANNOT = {
     "a pool comes": lambda plan: {"pools": renamed(plan.pools)},
     "a pool goes": lambda plan: {
         "pools": {"other": plan.pools[DEFAULT]},
-        "routes": {DEFAULT: RoutePlan(plan.routes[DEFAULT].leads[0].rules, "other")},
+        "routes": {
+            DEFAULT: RoutePlan(
+                (dataclasses.replace(plan.routes[DEFAULT].leads[0], pool="other"),), plan.routes[DEFAULT].rules
+            )
+        },
     },
     "other checks": lambda plan: {"pools": {DEFAULT: dataclasses.replace(plan.pools[DEFAULT], checks=None)}},
     "other bounds of connections": lambda plan: {
@@ -451,11 +455,11 @@ CANNOT = {
 def test_what_needs_a_restart_is_refused_and_nothing_is_changed(build, change):
     house = build(health_check={"interval_s": 1.0})
     plane = house.plane
-    before = (plane.plan, plane.routes, house.frontend.client_rules, house.frontend.default_route)
+    before = (plane.plan, plane.routes, house.frontend.client_rules, house.frontend.table)
     rules = (house.cluster.upstream_rules, house.pool.settings)
     with pytest.raises(ValueError, match="restart"):
         plane.apply(dataclasses.replace(house.plan(timeouts={"head_s": 3.0}), **change(plane.plan)))
-    assert (plane.plan, plane.routes, house.frontend.client_rules, house.frontend.default_route) == before
+    assert (plane.plan, plane.routes, house.frontend.client_rules, house.frontend.table) == before
     assert (house.cluster.upstream_rules, house.pool.settings) == rules
 
 
@@ -469,7 +473,8 @@ def test_a_plan_whose_listener_leads_nowhere_cannot_be():
 
 def test_a_plan_whose_route_leads_nowhere_cannot_be():
     house = House()
-    route = RoutePlan(house.plane.plan.routes[DEFAULT].leads[0].rules, "nowhere")
+    lead = house.plane.plan.routes[DEFAULT].leads[0]
+    route = RoutePlan((dataclasses.replace(lead, pool="nowhere"),), lead.rules)
     with pytest.raises(ValueError, match="nowhere"):
         dataclasses.replace(house.plane.plan, routes={DEFAULT: route})
     house.close()

@@ -26,9 +26,11 @@ MAY_IMPORT = {
     "plan": ({"config", "core", "errors", "http_check", "net", "wire"}, set()),
     # Where every part of the data path is made.
     "data_plane": (
-        {"__init__", "checks", "core", "draining", "http_check", "net", "plan", "probes", "request_log"},
+        {"__init__", "checks", "core", "draining", "http_check", "net", "plan", "probes", "request_log", "routes"},
         {"twisted"},
     ),
+    # Its routes.
+    "routes": ({"core", "net", "plan"}, set()),
     "draining": (set(), {"twisted"}),
     "admin": ({"core"}, {"twisted"}),
     "event_log": ({"core"}, {"twisted"}),

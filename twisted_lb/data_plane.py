@@ -20,11 +20,12 @@ from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.frontend import Frontend
 from twisted_lb.net.http1 import Http1
 from twisted_lb.net.listener import Listener
-from twisted_lb.net.route import Route
+from twisted_lb.net.routing import Action, RouteTable
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.plan import ListenerPlan, Plan, PoolPlan
 from twisted_lb.probes import Connecting, NetworkProbe, ProbeResult, Question
 from twisted_lb.request_log import BriefRequestLog, log_request
+from twisted_lb.routes import Routes
 
 # How often pools look for what time makes due: trials of ejected backends, say.
 _TICK_S: Final = 0.25
@@ -60,9 +61,10 @@ class DataPlane:
         told = self._observers(plan.log_requests, observers)
         self._probes: Final[dict[str, NetworkProbe]] = {}
         self.clusters: Final = {name: self._cluster(name, pool) for name, pool in plan.pools.items()}
-        self.routes: dict[str, Route] = self._routes(plan)
+        self.routing: Final = Routes(runtime)
+        tables = self.routing.follow(plan, self.clusters)
         self.frontends: Final = {
-            name: self._frontend(name, listener, told, room) for name, listener in plan.listeners.items()
+            name: self._frontend(name, listener, tables[name], told, room) for name, listener in plan.listeners.items()
         }
         self.listeners: Final = {
             name: [self._listener(self.frontends[name], sock) for sock in socks]
@@ -111,21 +113,12 @@ class DataPlane:
             )
         return cluster
 
-    def _routes(self, plan: Plan) -> dict[str, Route]:
-        return {
-            name: Route(name, route.leads[0].rules, self.clusters[route.leads[0].pool], self.runtime)
-            for name, route in plan.routes.items()
-            if route.leads
-        }
-
-    def _frontend(self, name: str, listener: ListenerPlan, observers: Observers, room: int) -> Frontend:
+    def _frontend(
+        self, name: str, listener: ListenerPlan, table: RouteTable, observers: Observers, room: int
+    ) -> Frontend:
         most = room if listener.connections is None else listener.connections
         gate = Gate(most, listener.connections_per_client)
-        return Frontend(name, self.runtime, listener.rules, self._default_route(listener), gate, observers)
-
-    def _default_route(self, listener: ListenerPlan) -> Route:
-        assert listener.route is not None
-        return self.routes[listener.route]
+        return Frontend(name, self.runtime, listener.rules, table, gate, observers)
 
     def _listener(self, frontend: Frontend, sock: socket.socket) -> Listener:
         runtime = self.runtime
@@ -151,6 +144,8 @@ class DataPlane:
     def _tick(self) -> None:
         for cluster in self.clusters.values():
             cluster.tick()
+        for news in self.routing.tick(self.runtime.clock.read()):
+            self._hear(news)
         if self._brief_log is not None:
             self._brief_log.tick(self.runtime.clock.read())
 
@@ -175,11 +170,11 @@ class DataPlane:
             self.clusters[name].pool.choose_by(pool.policy)
             others = pool.backends if pool.backends != old.pools[name].backends else None
             self.clusters[name].configure(pool.upstream, pool.settings, others)
-        self.routes = self._routes(plan)
+        tables = self.routing.follow(plan, self.clusters)
         for name, listener in plan.listeners.items():
             frontend = self.frontends[name]
             frontend.client_rules = listener.rules
-            frontend.default_route = self._default_route(listener)
+            frontend.go_by(tables[name])
 
     def update(self, pool: str, backends: Iterable[BackendSpec]) -> None:
         """Replace the backends of a pool: its picker, connections and checks are told alike."""
@@ -232,6 +227,11 @@ class DataPlane:
     @property
     def _all_listeners(self) -> list[Listener]:
         return [listener for listeners in self.listeners.values() for listener in listeners]
+
+    @property
+    def routes(self) -> Mapping[str, Action]:
+        """The routes as they are now, by name."""
+        return self.routing.actions
 
     @property
     def clients(self) -> int:
