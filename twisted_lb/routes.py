@@ -9,7 +9,7 @@ from twisted_lb.core.events import LimitSpared
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.rate import Rates
 from twisted_lb.core.rate_limits import RateLimit, RateLimits, Tally
-from twisted_lb.core.routing import Router
+from twisted_lb.core.routing import RouteMatch, Router
 from twisted_lb.core.running import Running
 from twisted_lb.core.split import Split, StickySplit
 from twisted_lb.net.admission import Admission
@@ -134,10 +134,17 @@ class Routes:
                 self.running.setdefault(name, Running(most)).most = most
 
     def _table(self, name: str, listener: ListenerPlan, plan: Plan) -> RouteTable:
-        names = listener.routes if listener.route is None else (*listener.routes, listener.route)
-        matches = [plan.routes[one].match for one in listener.routes]
-        if listener.route is not None:
-            matches.append(ANYTHING)
+        names: list[str] = []
+        matches: list[RouteMatch] = []
+        for one in listener.routes:
+            names.append(one)
+            matches.append(plan.routes[one].match)
+            if matches[-1].everything:
+                break  # what is behind is never reached, and is no reason to look at a path
+        else:
+            if listener.route is not None:
+                names.append(listener.route)
+                matches.append(ANYTHING)
         return RouteTable(
             Router(matches),
             [self.actions[one] for one in names],

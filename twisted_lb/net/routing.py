@@ -145,8 +145,8 @@ class RouteTable:
     def find(self, head: RequestHead, client: Client) -> Found:
         """Find the route of a request; BadMessage (400) where its path is none that could be matched beyond doubt.
 
-        Paths are looked at, and refused, where any route goes by them: a spelling that one route cannot judge must not get to
-        the next. Elsewhere they pass as they are.
+        Paths are looked at, and refused, where any route that can be reached goes by them: a spelling that one route cannot judge
+        must not get to the next. Elsewhere they pass as they are.
         """
         router = self.router
         target = head.target

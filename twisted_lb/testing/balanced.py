@@ -22,7 +22,7 @@ from twisted_lb.net.poller import Poller
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.plan import DEFAULT, plan_of
 from twisted_lb.testing.names import NamedDial
-from twisted_lb.testing.network import MemoryNetwork
+from twisted_lb.testing.network import MemoryListener, MemoryNetwork
 
 # Sun, 06 Nov 1994 08:49:37 GMT, the example of RFC 9110 5.6.7.
 WALL_TIME: Final = 784111777.0
@@ -87,9 +87,16 @@ class Balanced:
         )
         self.listener: Final = network.listen(address, self.build)
 
+    def listen(self, address: str, listener: str) -> MemoryListener:
+        """Listen at another address, for this listener of the configuration."""
+        return self.network.listen(address, lambda: self._protocol(self.data_plane.frontends[listener]))
+
     def build(self) -> StreamProtocol:
         """A protocol for one client's connection."""
-        protocol = Http1(self.frontend)
+        return self._protocol(self.frontend)
+
+    def _protocol(self, frontend: Frontend) -> StreamProtocol:
+        protocol = Http1(frontend)
         return protocol if self.runtime.poller is not None else Foreign(self.runtime.clock, protocol)
 
     @property
