@@ -39,10 +39,13 @@ MAY_IMPORT = {
             "plan_diff",
             "probes",
             "request_log",
+            "routes",
         },
         {"twisted"},
     ),
     "discovery": ({"core"}, {"twisted", "zope"}),
+    # Its routes.
+    "routes": ({"core", "net", "plan"}, set()),
     "draining": (set(), {"twisted"}),
     "leaving": ({"core", "net"}, {"twisted"}),
     "reload": ({"config", "errors", "plan", "plan_diff"}, {"twisted"}),

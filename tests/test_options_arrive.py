@@ -96,7 +96,7 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
      None),
     ("forwarding.trusted_fields", "forwarded", lambda p: p.client.trust.family, None),
     ("forwarding.only_from_proxies", ["X-Mine", "Their-*"], lambda p: p.client.limits.claims,
-     (b"x-mine", b"their-*", b"x-real-ip")),
+     (b"x-mine", b"their-*", b"x-forwarded-prefix", b"x-real-ip")),
     ("forwarding.real_ip", True, lambda p: p.route.forwarding.real_ip, None),
     ("forwarding.forwarded", True, lambda p: p.route.forwarding.forwarded, None),
     ("forwarding.via", "lb", lambda p: p.route.forwarding.via, b"lb"),

@@ -220,7 +220,9 @@ def _is_a_value(value: str) -> str:
 
 
 def _is_settable(name: str) -> str:
-    if name.lower() in _OURS or name.lower().startswith("x-forwarded-"):
+    # As backends may spell it: `Content_Length` is Content-Length to many.
+    plain = re.sub("[^a-z0-9]", "-", name.lower())
+    if plain in _OURS or plain.startswith("x-forwarded-"):
         raise ValueError("is not for anybody to set: the balancer writes it itself")
     return name
 
