@@ -427,6 +427,24 @@ async def test_runtime_changes_outlive_a_restart_by_the_rule_of_a_reload(backend
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_is_added_at_run_time_inherits_the_defaults_of_the_file(backends):
+    source = paper(backends[0], defaults={"backend": {"weight": 5}})
+    service = started(source)
+    service.add_backend("default", backends[1])
+    service.add_backend("default", {"address": "127.0.0.1:1", "name": "one", "weight": 2})
+    assert [(one.name, one.weight) for one in service.balancer.pool.backends.values()] == [
+        (backends[0], 5), (backends[1], 5), ("one", 2),
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match=r"^[^\n]*'nowhere'[^\n]*$"):
+        service.add_backend("default", "nowhere")
+    with pytest.raises(ValueError, match=f"pool default: {backends[0]} at {backends[0]} is there already"):
+        service.add_backend("default", backends[0])
+    with pytest.raises(KeyError, match="no pool is called api"):
+        service.add_backend("api", backends[0])
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_broken_state_file_is_no_reason_not_to_start(backends, tmp_path):
     path = tmp_path / "lb.state"
     path.write_text("{")
