@@ -24,6 +24,7 @@ COMPILED = sorted(
         *(
             f"twisted_lb/net/{name}.py"
             for name in (
+                "admission",
                 "alarm",
                 "local_reply",
                 "client_connection",
@@ -41,11 +42,15 @@ COMPILED = sorted(
                 "moving",
                 "listener",
                 "outgoing",
+                "own_answers",
+                "path_edit",
                 "poller",
                 "reactor_poller",
                 "relay",
                 "replay",
+                "request_keys",
                 "route",
+                "routing",
                 "runtime",
                 "settings",
                 "transport",

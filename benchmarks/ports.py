@@ -10,7 +10,6 @@ FIRST, PAST = 10240, 32768
 BLOCK = 64
 # Not the generator that tests may seed.
 _CHANCE = random.SystemRandom()
-_held: list[socket.socket] = []
 
 
 def _block() -> range:
@@ -21,7 +20,7 @@ def _block() -> range:
         sock = socket.socket(socket.AF_UNIX)
         with contextlib.suppress(OSError):
             sock.bind(f"\0twisted_lb ports {first}")
-            _held.append(sock)
+            sock.detach()
             return range(first, first + BLOCK)
         sock.close()
     raise RuntimeError("no port is free")

@@ -55,6 +55,8 @@ class House:
         for name, value in options.items():
             table = self._options.get(name)
             self._options[name] = {**table, **value} if isinstance(table, dict) else value
+        if "listeners" in self._options:
+            self._options.pop("limits", None)  # flat keys of the listener
         return LoadBalancerConfig.model_validate(self._options)
 
     def plan(self, **options: Any) -> Plan:
@@ -100,14 +102,14 @@ class House:
         for end in self.network.open_connections:
             end.abortConnection()
         self.clock.settle()
-        members = self.members
+        clusters = self.plane.clusters.values()
         left = {
             "exchanges": self.plane.exchanges,
             "clients": self.plane.clients,
             "gate": self.frontend.gate.open,
-            "connections": self.cluster.open,
-            "in flight": sum(backend.in_flight for backend in members),
-            "waiting": self.cluster.snapshot().waiting,
+            "connections": sum(cluster.open for cluster in clusters),
+            "in flight": sum(cluster.pool.leases for cluster in clusters),
+            "waiting": sum(cluster.snapshot().waiting for cluster in clusters),
         }
         self.balanced.close()
         self.wait(5)

@@ -434,9 +434,10 @@ def test_a_plan_whose_listener_leads_nowhere_cannot_be():
 
 def test_a_plan_whose_route_leads_nowhere_cannot_be():
     house = House()
-    lead = dataclasses.replace(house.plane.plan.routes[DEFAULT].leads[0], pool="nowhere")
+    lead = house.plane.plan.routes[DEFAULT].leads[0]
+    route = RoutePlan((dataclasses.replace(lead, pool="nowhere"),), lead.rules)
     with pytest.raises(ValueError, match="nowhere"):
-        dataclasses.replace(house.plane.plan, routes={DEFAULT: RoutePlan((lead,))})
+        dataclasses.replace(house.plane.plan, routes={DEFAULT: route})
     house.close()
 
 

@@ -39,9 +39,13 @@ MAY_IMPORT = {
             "plan_diff",
             "probes",
             "request_log",
+            "routes",
         },
         {"twisted"},
     ),
+    "discovery": ({"core"}, {"twisted", "zope"}),
+    # Its routes.
+    "routes": ({"core", "net", "plan"}, set()),
     "draining": (set(), {"twisted"}),
     "leaving": ({"core", "net"}, {"twisted"}),
     "reload": ({"config", "errors", "plan", "plan_diff"}, {"twisted"}),
@@ -67,7 +71,8 @@ MAY_IMPORT = {
     "options": ({"build_info", "config", "errors", "pid_file"}, {"twisted"}),
     "pid_file": ({"errors"}, set()),
     "backend_tap": ({"sibling"}, set()),
-    "tap": ({"options", "config", "core", "net", "errors", "openings", "service"}, set()),
+    "check": ({"config", "errors", "plan", "process"}, set()),
+    "tap": ({"check", "options", "config", "core", "net", "errors", "openings", "service"}, {"twisted"}),
     "__main__": ({"options", "errors"}, {"twisted"}),
     # The life of the data plane as a Twisted service.
     "service": (

@@ -8,6 +8,8 @@ import pytest_twisted
 from pydantic import BaseModel
 
 from twisted_lb.config import LoadBalancerConfig
+from twisted_lb.config.objects import objects_of
+from twisted_lb.config.references import FLAT
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.plan import DEFAULT, plan_of
 from twisted_lb.service import LoadBalancerService
@@ -17,6 +19,7 @@ class Places:
     """The parts of a plan, by their owner."""
 
     def __init__(self, config: LoadBalancerConfig) -> None:
+        self.config = objects_of(config)
         self.plan = plan_of(config)
         self.listener = self.plan.listeners[DEFAULT]
         self.client = self.listener.rules
@@ -89,15 +92,17 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("upstream.max_age_s", 66.0, lambda p: p.upstream.max_age_s, None),
     ("upstream.reuse", "always", lambda p: p.upstream.reuse_always, True),
     ("upstream.reuse_unsafe_within_s", 0.5, lambda p: p.upstream.reuse_unsafe_within_s, None),
-    ("forwarding.trusted_proxies", ["10.0.0.0/8"], lambda p: [str(one) for one in p.client.trust.networks], None),
+    ("forwarding.trusted_proxies", ["10.0.0.0/8"], lambda p: [str(one) for one in p.client.trust.proxies.networks],
+     None),
     ("forwarding.trusted_fields", "forwarded", lambda p: p.client.trust.family, None),
     ("forwarding.only_from_proxies", ["X-Mine", "Their-*"], lambda p: p.client.limits.claims,
-     (b"x-mine", b"their-*", b"x-real-ip")),
+     (b"x-mine", b"their-*", b"x-forwarded-prefix", b"x-real-ip")),
     ("forwarding.real_ip", True, lambda p: p.route.forwarding.real_ip, None),
     ("forwarding.forwarded", True, lambda p: p.route.forwarding.forwarded, None),
     ("forwarding.via", "lb", lambda p: p.route.forwarding.via, b"lb"),
     ("forwarding.request_id", "make", lambda p: p.route.make_request_id, True),
     ("forwarding.traceparent", "make", lambda p: p.route.make_traceparent, True),
+    ("forwarding.host", "backend", lambda p: p.config.to_default[DEFAULT].forwarding.host, None),
     ("log.requests", "all", lambda p: p.plan.log_requests, None),
 ]  # fmt: skip
 
@@ -117,6 +122,13 @@ AT_THE_SERVICE: list[tuple[str, Any, Callable[[LoadBalancerService], Any], Any]]
 ]
 
 ALL = [*PLACES, *AT_THE_SERVICE]
+
+# What a table of its owner calls what a flat table has together with others' keys.
+HOMES = {
+    "forwarding.trusted_proxies": "trusted_proxies",
+    "forwarding.trusted_fields": "trusted_fields",
+    "forwarding.only_from_proxies": "only_from_proxies",
+}
 
 # What is no flat key of an object called `default`.
 BY_NAME = ("version", "listeners", "pools", "routes", "checks", "defaults")
@@ -159,6 +171,32 @@ def test_the_value_is_not_the_default(option, value):
 @pytest.mark.parametrize(("option", "value", "place", "other"), PLACES, ids=[place[0] for place in PLACES])
 def test_an_option_arrives_in_the_plan(option, value, place, other):
     assert place(Places(configured())) == (value if other is None else other)
+
+
+def in_tables(*, inherited: bool) -> LoadBalancerConfig:
+    """The same options in the tables of their owners, or in what those inherit."""
+    tables: dict[str, Any] = {
+        "listeners": {DEFAULT: {"address": ":0"}},
+        "pools": {DEFAULT: {"backends": []}},
+        "defaults": {"listener": {}, "route": {}, "pool": {}},
+    }
+    for option, value, *_ in PLACES:
+        for kind, one in (("listeners", "listener"), ("routes", "route"), ("pools", "pool")):
+            if option == "backends":
+                tables["pools"][DEFAULT]["backends"] = value
+            elif option in FLAT[kind] or option.partition(".")[0] in FLAT[kind]:
+                # The route that leads to a pool by itself has no table.
+                own = tables["defaults"][one] if inherited or kind == "routes" else tables[kind][DEFAULT]
+                table, _, name = HOMES.get(option, option).rpartition(".")
+                (own.setdefault(table, {}) if table else own)[name] = value
+    flat = {"timeouts": {"drain_s": 0.25, "tunnel_drain_s": 1.25}, "log": {"requests": "all"}}
+    return LoadBalancerConfig.model_validate({**flat, **tables})
+
+
+@pytest.mark.parametrize("inherited", [False, True], ids=["table", "defaults"])
+@pytest.mark.parametrize(("option", "value", "place", "other"), PLACES, ids=[place[0] for place in PLACES])
+def test_an_option_arrives_in_the_plan_from_its_owner_s_table_and_from_defaults(option, value, place, other, inherited):
+    assert place(Places(in_tables(inherited=inherited))) == (value if other is None else other)
 
 
 @pytest_twisted.ensureDeferred

@@ -25,7 +25,7 @@ PARTS = {
     },
     "twisted_lb.net.frontend.Frontend": {"twisted_lb/data_plane.py": ""},
     "twisted_lb.net.cluster.Cluster": {"twisted_lb/data_plane.py": ""},
-    "twisted_lb.net.route.Route": {"twisted_lb/data_plane.py": ""},
+    "twisted_lb.net.route.Route": {"twisted_lb/routes.py": ""},
     "twisted_lb.net.listener.Listener": {
         "twisted_lb/data_plane.py": "for clients",
         "twisted_lb/service.py": "for the status site",
@@ -94,7 +94,7 @@ BY_HAND = {
 # Who reads the rules of which owner.
 READERS = {
     "ClientRules": {"BalancedReverseProxyResource", "ClientConnection", "Frontend", "Http1", "_RequestClient"},
-    "RouteRules": {"Exchange", "Lead", "Route"},
+    "RouteRules": {"Action", "Exchange", "Lead", "Route", "answer_for"},
     "UpstreamRules": {"Cluster", "Upstream"},
 }
 OF = {"client_rules": "ClientRules", "upstream_rules": "UpstreamRules"}

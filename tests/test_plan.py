@@ -7,7 +7,7 @@ import pytest
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.backend import BackendSpec
 from twisted_lb.core.never import NEVER
-from twisted_lb.errors import StartError
+from twisted_lb.errors import ConfigError
 from twisted_lb.http_check import HttpQuestion
 from twisted_lb.net.local_reply import HTML, JSON, TEXT
 from twisted_lb.plan import DEFAULT, CheckPlan, Files, Plan, plan_of
@@ -22,7 +22,7 @@ def planned(**options) -> Plan:
 def test_there_is_one_listener_whose_route_leads_to_the_one_pool():
     plan = planned()
     assert [list(parts) for parts in (plan.listeners, plan.routes, plan.pools)] == [[DEFAULT]] * 3
-    assert (plan.listeners[DEFAULT].route, plan.routes[DEFAULT].pool) == (DEFAULT, DEFAULT)
+    assert (plan.listeners[DEFAULT].route, [lead.pool for lead in plan.routes[DEFAULT].leads]) == (DEFAULT, [DEFAULT])
     assert plan.pools[DEFAULT].backends == (BackendSpec.parse("a:80"), BackendSpec.parse("b:80"))
 
 
@@ -79,12 +79,14 @@ def test_whom_nobody_can_serve_is_told_to_come_back_after_the_next_check(interva
 def test_heads_of_requests_and_of_answers_have_the_same_limits():
     plan = planned(limits={"head_bytes": 5000, "request_line_bytes": 4000, "head_fields": 17, "trailer_bytes": 600})
     both = (plan.listeners[DEFAULT].rules.limits, plan.pools[DEFAULT].upstream.limits)
-    assert {(one.head_bytes, one.line_bytes, one.fields, one.trailer_bytes) for one in both} == {(5000, 4000, 17, 600)}
+    assert {(one.head_bytes, one.fields, one.trailer_bytes) for one in both} == {(5000, 17, 600)}
+    # Answers have no request line.
+    assert both[0].line_bytes == 4000
 
 
 def test_what_only_proxies_may_say_is_looked_for_in_requests_alone():
     plan = planned(forwarding={"only_from_proxies": ["X-User"]})
-    assert plan.listeners[DEFAULT].rules.limits.claims == (b"x-user",)
+    assert plan.listeners[DEFAULT].rules.limits.claims == (b"x-user", b"x-forwarded-prefix")
     assert plan.pools[DEFAULT].upstream.limits.claims == ()
 
 
@@ -97,11 +99,12 @@ def test_the_ending_of_an_error_page_says_what_it_is(tmp_path):
     pages = plan.routes[DEFAULT].leads[0].rules.pages
     assert {status: page.body for status, page in pages.items()} == {int(s): n.encode() for s, n in files.items()}
     assert [pages[int(status)].content_type for status in files] == list(kinds.values())
-    assert plan.listeners[DEFAULT].rules.pages == pages
+    of_listener = plan.listeners[DEFAULT].rules.pages
+    assert {status: page.body for status, page in of_listener.items()} == {one: pages[one].body for one in pages}
 
 
 def test_an_error_page_that_cannot_be_read_is_named(tmp_path):
-    with pytest.raises(StartError, match=r"^error_pages\.503: .*: is a directory$"):
+    with pytest.raises(ConfigError, match=r"^error_pages\.503: .*: is a directory$"):
         planned(error_pages={"503": str(tmp_path)})
 
 

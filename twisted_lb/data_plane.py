@@ -10,7 +10,7 @@ from twisted.internet.task import LoopingCall
 from twisted_lb import __version__
 from twisted_lb.checks import Checks
 from twisted_lb.core.backend import AdminState, BackendSpec
-from twisted_lb.core.events import Event, PoolExhausted
+from twisted_lb.core.events import Event, LimitSpared, PoolExhausted
 from twisted_lb.core.gate import Gate
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.overlay import Overlay
@@ -23,12 +23,13 @@ from twisted_lb.net.frontend import Frontend
 from twisted_lb.net.http1 import Http1
 from twisted_lb.net.interfaces import StreamProtocol
 from twisted_lb.net.listener import Listener
-from twisted_lb.net.route import Route
+from twisted_lb.net.routing import Action, RouteTable
 from twisted_lb.net.runtime import Runtime
-from twisted_lb.plan import CheckPlan, ListenerPlan, Plan, PoolPlan, RoutePlan
+from twisted_lb.plan import CheckPlan, ListenerPlan, Plan, PoolPlan
 from twisted_lb.plan_diff import PlanDiff, plan_diff
 from twisted_lb.probes import Connecting, NetworkProbe, ProbeResult, Question
 from twisted_lb.request_log import BriefRequestLog, log_request
+from twisted_lb.routes import Routes
 
 # How often pools look for what time makes due: trials of ejected backends, say.
 _TICK_S: Final = 0.25
@@ -75,7 +76,7 @@ class DataPlane:
         self._brief_log: BriefRequestLog | None = None
         self._probes: Final[dict[Cluster, NetworkProbe]] = {}
         self.clusters: dict[str, Cluster] = {}
-        self.routes: dict[str, Route] = {}
+        self.routing: Final = Routes(runtime)
         self.frontends: dict[str, Frontend] = {}
         self.listeners: dict[str, list[Listener]] = {}
         self._ticking: Final = LoopingCall(self._tick)
@@ -122,17 +123,9 @@ class DataPlane:
             port=plan.port,
         )
 
-    def _route(self, name: str, plan: RoutePlan, clusters: Mapping[str, Cluster]) -> Route:
-        """A route of a plan: the one that is there where it is planned the same, and leads to the same cluster."""
-        lead, route = plan.leads[0], self.routes.get(name)
-        cluster = clusters[lead.pool]
-        if route is not None and route.rules is lead.rules and route.cluster is cluster:
-            return route
-        return Route(name, lead.rules, cluster, self.runtime)
-
-    def _frontend(self, name: str, listener: ListenerPlan, routes: Mapping[str, Route], told: Observers) -> Frontend:
+    def _frontend(self, name: str, listener: ListenerPlan, table: RouteTable, told: Observers) -> Frontend:
         gate = Gate(self._most(listener), listener.connections_per_client)
-        return Frontend(name, self.runtime, listener.rules, _default_route(listener, routes), gate, told)
+        return Frontend(name, self.runtime, listener.rules, table, gate, told)
 
     def _most(self, listener: ListenerPlan) -> int:
         return self._room if listener.connections is None else listener.connections
@@ -157,12 +150,14 @@ class DataPlane:
         times = plan.drain_s, plan.tunnel_drain_s
         for cluster in self.leaving.tick(now, *times, self.frontends.values(), self.clusters.values()):
             self._end_probe(cluster)
+        for news in self.routing.tick(now):
+            self._hear(news)
         if self._brief_log is not None:
             self._brief_log.tick(self.runtime.clock.read())
 
     def _heard_event(self, event: Event) -> None:
         # The first backends of a pool, and the last ones of one that goes, are no news.
-        if self._telling and event.pool in self.clusters:
+        if self._telling and (isinstance(event, LimitSpared) or event.pool in self.clusters):
             self._hear(event)
 
     # Another generation of the configuration.
@@ -207,10 +202,10 @@ class DataPlane:
         # First everything is made, which touches nothing that runs.
         made = {name: self._cluster(name, pool) for name, pool in plan.pools.items() if name not in self.clusters}
         clusters = {name: made.get(name) or self.clusters[name] for name in plan.pools}
-        routes = {name: self._route(name, route, clusters) for name, route in plan.routes.items() if route.leads}
         told = self._observers(plan.log_requests)
+        tables = self.routing.follow(plan, clusters)
         frontends = {
-            name: self.frontends.get(name) or self._frontend(name, listener, routes, told)
+            name: self.frontends.get(name) or self._frontend(name, listener, tables[name], told)
             for name, listener in plan.listeners.items()
         }
         gone = [one for name, one in self.frontends.items() if name not in plan.listeners]
@@ -219,12 +214,12 @@ class DataPlane:
         self._bases, self.overlay = bases, overlay
         for name, pool in plan.pools.items():
             self._begin_pool(clusters[name], pool, None if before is None else before.pools.get(name))
-        self.clusters, self.routes = clusters, routes
+        self.clusters = clusters
         for name in made:
             if clusters[name].pool.exhausted:  # as with health_check.initial "down"
                 self._hear(PoolExhausted(name, now))
         for name, listener in plan.listeners.items():
-            self._lead(frontends[name], listener, told)
+            self._lead(frontends[name], listener, tables[name], told)
         self._serve_on(sockets, frontends)
         for frontend in gone:
             self.leaving.close(frontend, now)
@@ -275,10 +270,10 @@ class DataPlane:
         if probe is not None:
             probe.close()
 
-    def _lead(self, frontend: Frontend, listener: ListenerPlan, told: Observers) -> None:
+    def _lead(self, frontend: Frontend, listener: ListenerPlan, table: RouteTable, told: Observers) -> None:
         """Have a listener's plan in force."""
         frontend.client_rules = listener.rules
-        frontend.default_route = _default_route(listener, self.routes)
+        frontend.go_by(table)
         frontend.observers = told
         frontend.gate.configure(self._most(listener), listener.connections_per_client)
 
@@ -423,6 +418,11 @@ class DataPlane:
             self._brief_log.tick(NEVER)
 
     @property
+    def routes(self) -> dict[str, Action]:
+        """What becomes of the requests of each route, by its name."""
+        return self.routing.actions
+
+    @property
     def _all_listeners(self) -> list[Listener]:
         return [listener for listeners in self.listeners.values() for listener in listeners]
 
@@ -453,11 +453,6 @@ def _question(pool: PoolPlan) -> Question:
     """What the backends of a pool that has checks are asked."""
     asked = None if pool.checks is None else pool.checks.http
     return Connecting() if asked is None else HttpCheck(asked, _AGENT, pool.upstream.limits)
-
-
-def _default_route(listener: ListenerPlan, routes: Mapping[str, Route]) -> Route:
-    assert listener.route is not None
-    return routes[listener.route]
 
 
 def _builder(frontend: Frontend) -> Callable[[], StreamProtocol]:

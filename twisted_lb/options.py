@@ -3,6 +3,8 @@
 import argparse
 import contextlib
 import difflib
+import errno
+import os
 import platform
 import re
 import socket
@@ -16,13 +18,25 @@ from twisted.python import usage
 
 import twisted
 from twisted_lb.config.addresses import ListenAddress
-from twisted_lb.errors import START_ERROR, StartError, fail, listen_error
+from twisted_lb.config.problems import report
+from twisted_lb.errors import START_ERROR, USAGE_ERROR, ConfigError, StartError, fail, listen_error
 from twisted_lb.pid_file import prepare
 
 # A function that binds an interface and a port as the service is going to.
 Bind = Callable[[str, int], socket.socket]
 
 NO_KEYS: Mapping[str, str] = MappingProxyType({})
+
+
+def refuse(command: str, error: ConfigError) -> NoReturn:
+    """End the process with what is wrong with a configuration: in one line if that is about flags, with the status of what was
+    typed, or about a file that cannot be read; else each with its FILE:LINE:COLUMN, where editors look for it.
+    """
+    places = [problem.place for problem in error.problems if problem.place is not None]
+    if any(place.line for place in places):
+        sys.stderr.write(report(error.problems, "nothing was started"))
+        raise SystemExit(START_ERROR) from None
+    fail(command, error, START_ERROR if places else USAGE_ERROR)
 
 
 class CommandOptions(usage.Options):
@@ -40,7 +54,7 @@ class CommandOptions(usage.Options):
         raise NotImplementedError
 
     def accept(self, flags: argparse.Namespace) -> None:
-        """Take what was typed; ValueError, ConfigError included, ends the process in one line."""
+        """Take what was typed; ValueError ends the process in one line, ConfigError with all that is wrong."""
         raise NotImplementedError
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
@@ -54,6 +68,8 @@ class CommandOptions(usage.Options):
         flags = self.make_parser().parse(words[:-1] if words[-1:] == ["--"] else words)
         try:
             self.accept(flags)
+        except ConfigError as error:
+            refuse(self.command, error)
         except ValueError as error:
             fail(self.command, error)
         self._look_at_files()
@@ -176,10 +192,15 @@ def refuse_unlistenable(wanted: Iterable[ListenAddress], command: str, bind: Bin
     """End the process in one line, with status 1, if `bind` cannot have these addresses now, all at once, for want of port or permission.
 
     A hint and no reservation: the sockets are closed again, and the service binds after the fork. A daemon that only fails
-    then answers with two lines of Twisted's, the second one useless.
+    then answers with two lines of Twisted's, the second one useless. They must not listen: who connected to one of them
+    would be reset, and who waits for the port take the balancer for up.
     """
+    some = list(wanted)
     with contextlib.ExitStack() as had:
-        for listen in wanted:
+        for i, listen in enumerate(some):
+            if any(listen.overlaps(other) for other in some[:i]):  # as long as nobody listens, both can be had
+                in_use = OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+                fail(command, listen_error(listen.where, in_use, command), START_ERROR)
             try:
                 had.enter_context(bind(listen.interface, listen.port))
             except OSError as error:

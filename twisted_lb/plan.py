@@ -5,36 +5,58 @@ what has changed.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_network
 from math import ceil
+from mimetypes import guess_type
 from pathlib import Path
 from typing import Final, TypeVar
 
 from twisted_lb.config import HealthCheckConfig, LoadBalancerConfig
+from twisted_lb.config.access import AccessConfig, RateLimitConfig
 from twisted_lb.config.addresses import ListenAddress
-from twisted_lb.config.balancer import DEFAULT
+from twisted_lb.config.base import DEFAULT, KeyPath
+from twisted_lb.config.keys import KeyTable
 from twisted_lb.config.limits import HeadLimitsConfig
 from twisted_lb.config.listeners import ListenerConfig
 from twisted_lb.config.objects import Objects, objects_of
 from twisted_lb.config.pools import PoolConfig
-from twisted_lb.config.routes import RouteConfig
+from twisted_lb.config.problems import Problem
+from twisted_lb.config.routes import AnswerConfig, RouteConfig, ValueRule
+from twisted_lb.core.access import AccessRule, AccessRules
 from twisted_lb.core.backend import BackendSpec
+from twisted_lb.core.networks import Network, Networks, network_of, networks_in
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pickers.base import Policy
-from twisted_lb.core.retry import RetryRules
+from twisted_lb.core.rate import Rate
+from twisted_lb.core.rate_limits import RateKey, RateLimit
+from twisted_lb.core.retry import IDEMPOTENT, RetryRules
+from twisted_lb.core.routing import FieldRule, How, RouteMatch
 from twisted_lb.core.settings import PoolSettings
-from twisted_lb.errors import StartError
+from twisted_lb.errors import ConfigError
 from twisted_lb.http_check import HttpQuestion
 from twisted_lb.net.local_reply import HTML, JSON, TEXT, ErrorPage
+from twisted_lb.net.own_answers import Answer, OwnAnswer, Redirect
+from twisted_lb.net.path_edit import PathEdit
+from twisted_lb.net.request_keys import RequestKey
 from twisted_lb.net.settings import AUTO, ClientRules, RouteRules, UpstreamRules
+from twisted_lb.wire.edits import NO_EDITS, FieldEdits
 from twisted_lb.wire.grammar import Limits
 from twisted_lb.wire.origin import Trust
 from twisted_lb.wire.rewrite import Forwarding
 
-__all__ = ["DEFAULT", "CheckPlan", "LeadPlan", "ListenerPlan", "Plan", "PoolPlan", "RoutePlan", "plan_of"]
+__all__ = [
+    "DEFAULT",
+    "AdmissionPlan",
+    "CheckPlan",
+    "LeadPlan",
+    "ListenerPlan",
+    "Plan",
+    "PoolPlan",
+    "RoutePlan",
+    "plan_of",
+]
 
 # Of answers, which have no request line.
 _NO_LINE = 8192
@@ -42,15 +64,28 @@ _NO_LINE = 8192
 # Among what a route is made of: what it takes from its pools.
 OF_POOLS: Final = "pools"
 
+ANYTHING = RouteMatch()
+
 P = TypeVar("P", "ListenerPlan", "RoutePlan", "PoolPlan")
+
+
+@dataclass(frozen=True)
+class AdmissionPlan:
+    """What is asked of requests before they go on: access by network (None: all have it), how many of one client may run at
+    once (0: any number), and how often they may come.
+    """
+
+    access: AccessRules | None = None
+    requests_per_client: int = 0
+    limits: tuple[RateLimit, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class ListenerPlan:
     """The plan of a listener: where it listens, its rules, the names of its routes in their order, that of the route which
-    takes what none of them does (None: nothing does), and how many connections its clients may have (None: as many as there
-    is room for; per client 0: no limit). `made_of` is compared when the next plan is made: parts of the configuration, by the
-    key that they have below it.
+    takes what none of them does (None: nothing does), how many connections its clients may have (None: as many as there
+    is room for; per client 0: no limit), and what is asked of their requests. `made_of` is compared when the next plan is
+    made: parts of the configuration, by the key that they have below it.
     """
 
     rules: ClientRules
@@ -59,6 +94,7 @@ class ListenerPlan:
     addresses: tuple[ListenAddress, ...] = ()
     connections: int | None = None
     connections_per_client: int = 0
+    admission: AdmissionPlan = AdmissionPlan()
     made_of: Mapping[str, object] = field(default_factory=dict, repr=False)
 
 
@@ -73,9 +109,18 @@ class LeadPlan:
 
 @dataclass(frozen=True, eq=False)
 class RoutePlan:
-    """The plan of a route: the pools that it leads to. `made_of` is compared when the next plan is made."""
+    """The plan of a route: what it takes, and what becomes of that: it goes to a pool, or by weight to one of several (`split_by`: for
+    the same one always to the same), and, while those have nobody, to the fallback, or it gets an answer, or 403 where there is
+    neither. `rules` are those that hold for what goes to no pool. `made_of` is compared when the next plan is made.
+    """
 
     leads: tuple[LeadPlan, ...]
+    rules: RouteRules
+    match: RouteMatch = ANYTHING
+    split_by: RequestKey | None = None
+    fallback: LeadPlan | OwnAnswer | None = None
+    answer: OwnAnswer | None = None
+    admission: AdmissionPlan = AdmissionPlan()
     made_of: Mapping[str, object] = field(default_factory=dict, repr=False)
 
 
@@ -134,7 +179,8 @@ class Plan:
                 if route_name not in self.routes:
                     raise ValueError(f"listener {name}: no route is called {route_name}")
         for name, route in self.routes.items():
-            for lead in route.leads:
+            fallback = (route.fallback,) if isinstance(route.fallback, LeadPlan) else ()
+            for lead in (*route.leads, *fallback):
                 if lead.pool not in self.pools:
                     raise ValueError(f"route {name}: no pool is called {lead.pool}")
 
@@ -144,16 +190,32 @@ class Files:
 
     def __init__(self) -> None:
         self._read: dict[str, bytes] = {}
+        self._unread: dict[str, Problem] = {}
 
-    def read(self, path: str, place: str) -> bytes:
-        """What is in a file; StartError with the place in the configuration that names it."""
-        if path not in self._read:
+    def read(self, path: str, place: KeyPath) -> bytes:
+        """What is in a file that is named at a place; nothing of one that cannot be read, see `refuse_unread`."""
+        if path not in self._read and path not in self._unread:
             try:
                 self._read[path] = Path(path).read_bytes()
             except (OSError, ValueError) as error:
+                # ValueError: a NUL in the path.
                 reason = (getattr(error, "strerror", None) or str(error)).lower()
-                raise StartError(f"{place}: {path}: {reason}") from None
-        return self._read[path]
+                self._unread[path] = Problem(place, f"{path}: {reason}")
+        return self._read.get(path, b"")
+
+    def networks(self, path: str, place: KeyPath) -> list[Network]:
+        """The networks in a file, one a line; a line that is none is refused with the files that cannot be read."""
+        try:
+            return networks_in(self.read(path, place).decode("utf-8", "replace"))
+        except ValueError as error:
+            self._unread[path] = Problem(place, f"{path}: {error}")
+            return []
+
+    def refuse_unread(self) -> None:
+        """ConfigError with all files that could not be read since the last look, or are not what they should be."""
+        unread, self._unread = self._unread, {}
+        if unread:
+            raise ConfigError(unread.values())
 
     @property
     def digests(self) -> dict[str, str]:
@@ -163,16 +225,26 @@ class Files:
 
 def plan_of(config: LoadBalancerConfig, before: Plan | None = None, files: Files | None = None) -> Plan:
     """The plan of a configuration; what is equal to a part of the plan `before` is that part. `files` are those that were
-    read already. StartError names one that cannot be read.
+    read already. ConfigError names those that cannot be read.
     """
     objects = objects_of(config)
     files = Files() if files is None else files
     # A field that the balancer writes itself for one of its routes is taken from nobody.
     real_ip = any(one.forwarding.real_ip for one in (*objects.routes.values(), *objects.to_default.values()))
     pools = {name: _pool(pool) for name, pool in objects.pools.items()}
-    routes = {name: _route(route, objects, files) for name, route in objects.routes.items()}
-    defaults = {_default_route(pool): _route(route, objects, files) for pool, route in objects.to_default.items()}
-    listeners = {name: _listener(name, one, objects, files, real_ip=real_ip) for name, one in objects.listeners.items()}
+    routes = {
+        name: _route(name, route, objects, files, ("routes", number))
+        for number, (name, route) in enumerate(objects.routes.items())
+    }
+    defaults = {
+        _default_route(pool): _route(_default_route(pool), route, objects, files, ())
+        for pool, route in objects.to_default.items()
+    }
+    listeners = {
+        name: _listener(name, objects, files, ("listeners", name) if name in config.listeners else (), real_ip=real_ip)
+        for name in objects.listeners
+    }
+    files.refuse_unread()
     return Plan(
         listeners=_kept(listeners, None if before is None else before.listeners),
         routes=_kept({**routes, **defaults}, None if before is None else before.routes),
@@ -198,8 +270,9 @@ def _default_route(pool: str) -> str:
     return pool if pool == DEFAULT else f"to {pool}"
 
 
-def _listener(name: str, config: ListenerConfig, objects: Objects, files: Files, *, real_ip: bool) -> ListenerPlan:
-    pages = _pages(config.error_pages, files)
+def _listener(name: str, objects: Objects, files: Files, place: KeyPath, *, real_ip: bool) -> ListenerPlan:
+    config = objects.listeners[name]
+    pages = _pages(config.error_pages, files, place)
     pool = config.default_pool or DEFAULT
     routes = tuple(one for one, route in objects.routes.items() if not route.listeners or name in route.listeners)
     route = _default_route(pool) if pool in objects.to_default else None
@@ -210,6 +283,7 @@ def _listener(name: str, config: ListenerConfig, objects: Objects, files: Files,
         addresses=config.addresses,
         connections=config.limits.connections,
         connections_per_client=config.limits.connections_per_client,
+        admission=_admission(config, f"listener {name}"),
         made_of={
             "": config,
             "routes": routes,
@@ -237,6 +311,7 @@ def _limits(config: HeadLimitsConfig, line_bytes: int, claims: tuple[bytes, ...]
 def _claims(config: ListenerConfig, *, real_ip: bool) -> tuple[bytes, ...]:
     """The fields that pass from trusted proxies alone, in lower case."""
     names = [name.lower().encode("ascii") for name in config.only_from_proxies]
+    names.append(b"x-forwarded-prefix")  # what a route cuts is told in it
     if real_ip:
         names.append(b"x-real-ip")  # we write it ourselves
     return tuple(names)
@@ -252,46 +327,177 @@ def _client_rules(config: ListenerConfig, pages: Mapping[int, ErrorPage], *, rea
         idle_s=timeouts.client_idle_s,
         taking_idle_s=timeouts.response_idle_s,
         client_bytes_per_s=limits.client_bytes_per_s,
-        trust=Trust(tuple(ip_network(text) for text in config.trusted_proxies), config.trusted_fields),
+        max_age_s=config.client_max_age_s,
+        most_requests=config.client_requests,
+        trust=Trust(Networks(config.trusted_proxies), config.trusted_fields),
         finish_half_closed=config.client_half_close == "finish",
         pages=pages,
     )
 
 
-def _route(config: RouteConfig, objects: Objects, files: Files) -> RoutePlan:
-    pages = _pages(config.error_pages, files)
-    pools = {name: objects.pools[name] for name in config.pools}
+def _route(name: str, config: RouteConfig, objects: Objects, files: Files, place: KeyPath) -> RoutePlan:
+    pages = _pages(config.error_pages, files, place)
+    fallback = config.fallback if isinstance(config.fallback, str) else None
+    pools = {name: objects.pools[name] for name in (*config.pools, *([fallback] if fallback else []))}
+    leads = {
+        one: LeadPlan(one, config.pools.get(one, 0), _route_rules(config, pool, pages)) for one, pool in pools.items()
+    }
+    clients, answer, other_answer = _clients(config, files, place), _answer(config, files, place), None
+    if isinstance(config.fallback, AnswerConfig):
+        other_answer = _fixed_answer(config.fallback, files, (*place, "fallback"))
     return RoutePlan(
-        leads=tuple(
-            LeadPlan(name, config.pools[name], _route_rules(config, pool, pages)) for name, pool in pools.items()
-        ),
+        leads=tuple(leads[one] for one in config.pools),
+        rules=_route_rules(config, None, pages),
+        match=_match(config, clients),
+        split_by=None if config.split_by is None else _key(config.split_by),
+        fallback=leads[fallback] if fallback else other_answer,
+        answer=answer,
+        admission=_admission(config, f"route {name}"),
         made_of={
             "": config,
             OF_POOLS: {name: (one.retry, one.health_check) for name, one in pools.items()},
             "error_pages": _bytes_of(pages),
+            "clients": clients,
+            "files": _contents(config, files, place),
         },
     )
 
 
-def _route_rules(config: RouteConfig, pool: PoolConfig, pages: Mapping[int, ErrorPage]) -> RouteRules:
+def _match(config: RouteConfig, clients: tuple[Network, ...]) -> RouteMatch:
+    return RouteMatch(
+        hosts=tuple(host.encode("ascii") for host in config.host),
+        paths=tuple(path.encode() for path in config.path),
+        prefixes=tuple(path.encode() for path in config.path_prefix),
+        methods=tuple(method.encode("ascii") for method in config.method),
+        headers=tuple(_rule(name.lower(), rule) for name, rule in config.headers.items()),
+        query=tuple(_rule(name, rule) for name, rule in config.query.items()),
+        clients=Networks(clients) if config.clients else None,
+    )
+
+
+def _rule(name: str, rule: ValueRule) -> FieldRule:
+    if rule.exact is not None:
+        return FieldRule(name.encode(), How.EXACT, rule.exact.encode())
+    if rule.prefix is not None:
+        return FieldRule(name.encode(), How.PREFIX, rule.prefix.encode())
+    return FieldRule(name.encode())
+
+
+def _clients(config: RouteConfig, files: Files, place: KeyPath) -> tuple[Network, ...]:
+    """The networks that a route takes clients of, those in files among them."""
+    found: list[Network] = []
+    for number, one in enumerate(config.clients):
+        if isinstance(one, str):
+            found.append(network_of(one))
+        else:
+            found += files.networks(one.file, (*place, "clients", number, "file"))
+    return tuple(found)
+
+
+def _answer(config: RouteConfig, files: Files, place: KeyPath) -> OwnAnswer | None:
+    if config.redirect is not None:
+        return Redirect(config.redirect.status, config.redirect.to.encode("ascii"))
+    return None if config.answer is None else _fixed_answer(config.answer, files, (*place, "answer"))
+
+
+def _fixed_answer(config: AnswerConfig, files: Files, place: KeyPath) -> Answer:
+    kind = config.content_type
+    body: bytes | None
+    if config.file is not None:
+        body = files.read(config.file, (*place, "file"))
+        kind = kind or guess_type(config.file)[0] or "application/octet-stream"
+    else:
+        body = None if config.text is None else config.text.encode()
+    kind = kind or "text/plain"
+    if kind.startswith("text/") and ";" not in kind:
+        kind += "; charset=utf-8"
+    return Answer(config.status, body, kind.encode("ascii"), config.retry_after_s)
+
+
+def _contents(config: RouteConfig, files: Files, place: KeyPath) -> object:
+    """What is in the files of a route's answers: where it has changed, so has the route."""
+    answers = {key: getattr(config, key) for key in ("answer", "fallback")}
+    return [
+        files.read(one.file, (*place, key, "file"))
+        for key, one in answers.items()
+        if isinstance(one, AnswerConfig) and one.file is not None
+    ]
+
+
+def _admission(config: AccessConfig, owner: str) -> AdmissionPlan:
+    rules = [
+        AccessRule(Networks(texts), allow=allow)
+        for texts, allow in ((config.deny_clients, False), (config.allow_clients, True))
+        if texts
+    ]
+    return AdmissionPlan(
+        access=AccessRules(rules, otherwise=not config.allow_clients) if rules else None,
+        requests_per_client=config.requests_per_client,
+        limits=tuple(_rate_limit(f"{owner}, number {at}", one) for at, one in enumerate(config.rate_limits, 1)),
+    )
+
+
+def _rate_limit(name: str, config: RateLimitConfig) -> RateLimit:
+    key = _key(config.key)
+    rate = Rate(config.per_s, config.burst)
+    return RateLimit(name, rate, key.kind, field=key.name, dry_run=config.dry_run)
+
+
+def _key(config: KeyTable) -> RequestKey:
+    name = config.name.lower() if config.source == "header" else config.name
+    return RequestKey(RateKey(config.source), name.encode())
+
+
+def _route_rules(config: RouteConfig, pool: PoolConfig | None, pages: Mapping[int, ErrorPage]) -> RouteRules:
+    """The rules of a route where it leads to a pool; None: those of what goes to none."""
     timeouts, forwarding = config.timeouts, config.forwarding
+    retry = RetryRules(0, frozenset())
+    if pool is not None:
+        retry = RetryRules(pool.retry.more_attempts, frozenset(pool.retry.bad_statuses))
+    edits = _edits(config.set_request_headers, config.remove_request_headers)
     return RouteRules(
         response_head_s=timeouts.response_head_s,
         attempt_s=NEVER if timeouts.attempt_s is None else timeouts.attempt_s,
         response_idle_s=timeouts.response_idle_s,
         tunnel_idle_s=timeouts.tunnel_idle_s,
-        retries=RetryRules(pool.retry.more_attempts, frozenset(pool.retry.bad_statuses)),
+        retries=retry,
         body_bytes=-1 if config.limits.body_bytes is None else config.limits.body_bytes,
         replay_bytes=config.limits.replay_body_bytes,
         forwarding=Forwarding(
-            forwarded=forwarding.forwarded, real_ip=forwarding.real_ip, via=forwarding.via.encode("ascii")
+            forwarded=forwarding.forwarded,
+            real_ip=forwarding.real_ip and b"x-real-ip" not in edits.removed,
+            via=forwarding.via.encode("ascii"),
         ),
         upgrades=frozenset(token.encode("ascii") for token in config.upgrades),
         make_request_id=forwarding.request_id == "make",
         make_traceparent=forwarding.traceparent == "make",
+        repeatable=IDEMPOTENT | {method.encode("ascii") for method in config.repeatable},
+        request_edits=edits,
+        response_edits=_edits(config.set_response_headers, config.remove_response_headers),
+        path_edit=_path_edit(config),
+        refuse_escaped_slash=config.encoded_slash == "refuse",
+        host=_told_host(forwarding.host),
         pages=pages,
-        retry_after_s=_retry_after_s(pool.health_check),
+        retry_after_s=1 if pool is None else _retry_after_s(pool.health_check),
     )
+
+
+def _edits(set_: Mapping[str, str], removed: Sequence[str]) -> FieldEdits:
+    if not set_ and not removed:
+        return NO_EDITS
+    fields = [(name.encode("ascii"), value.encode("ascii")) for name, value in set_.items()]
+    return FieldEdits(fields, [name.encode("ascii") for name in removed])
+
+
+def _path_edit(config: RouteConfig) -> PathEdit | None:
+    cut, put = next(iter((config.replace_prefix or {}).items()), (config.strip_prefix or "", ""))
+    added = config.add_prefix or ""
+    return PathEdit(cut.encode(), put.encode(), added.encode()) if cut or added else None
+
+
+def _told_host(host: str) -> bytes | None:
+    """The Host that backends get; see RouteRules."""
+    return None if host == "keep" else b"" if host == "backend" else host.encode("ascii")
 
 
 def _retry_after_s(check: HealthCheckConfig) -> int:
@@ -351,10 +557,11 @@ def _checks(check: HealthCheckConfig) -> CheckPlan:
     )
 
 
-def _pages(pages: Mapping[str, str], files: Files) -> dict[int, ErrorPage]:
-    """The error pages, by status."""
+def _pages(pages: Mapping[str, str], files: Files, place: KeyPath) -> dict[int, ErrorPage]:
+    """The error pages, by status, of the object at a place."""
     return {
-        int(status): ErrorPage(_kind(path), files.read(path, f"error_pages.{status}")) for status, path in pages.items()
+        int(status): ErrorPage(_kind(path), files.read(path, (*place, "error_pages", status)))
+        for status, path in pages.items()
     }
 
 

@@ -30,6 +30,8 @@ AT_LEAST = {
     "somebody who comes back is asked": 15,
     "somebody goes who serves": 12,
     "somebody goes with idle connections": 8,
+    # Routes.
+    "a request is led by a route": 250,
     # Names move.
     "the operator lets the name mean somebody else": 160,
     "the operator sees the name go from 1 to 1": 20,

@@ -50,6 +50,7 @@ class Town:
         self.clock = HeapClock(START)
         self._hear = hear
         self.records: list[Record] = []
+        self.led = 0  # by a route that a request has to be like
         self.refused: dict[str, int] = {}  # what got no exchange: the ids in the log, with their status
         self.changes: list[Change] = []
         # When a backend was ejected, wherever it may have been asked, and for what; and when checks took one out.
@@ -198,6 +199,7 @@ class Town:
             self.refused[ended.request_id.decode()] = ended.status
             self.note("balancer", f"refuses what is no request: {ended.status}, {ended.detail}")
             return
+        self.led += ended.route.startswith("route-")
         name = ended.target.decode().removeprefix("/r/")
         last = ended.attempts[-1] if ended.attempts else None
         member = None if last is None else self.members.of(last.lease.backend)

@@ -10,7 +10,7 @@ The first byte of an input says what it is, the second and third where it is spl
 import re
 import sys
 from contextlib import nullcontext
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 
 try:
     import atheris
@@ -29,11 +29,13 @@ with nullcontext() if atheris is None else atheris.instrument_imports(include=["
 
 import h11
 
+from twisted_lb.core.networks import Networks
+
 LIMITS = Limits(claims=(b"x-forwarded-*", b"x-real-ip"))
 CLIENTS = [
     Client(b"192.0.2.1", b"http", b"80"),
-    Client(b"2001:db8::1", b"https", b"443", trusted=True, trust=Trust((ip_network("2001:db8::/32"),))),
-    Client(b"10.0.0.1", b"http", b"80", trusted=True, trust=Trust((ip_network("10.0.0.0/8"),), "forwarded")),
+    Client(b"2001:db8::1", b"https", b"443", trusted=True, trust=Trust(Networks(["2001:db8::/32"]))),
+    Client(b"10.0.0.1", b"http", b"80", trusted=True, trust=Trust(Networks(["10.0.0.0/8"]), "forwarded")),
 ]
 TOLD = [Forwarding(), Forwarding(forwarded=True, real_ip=True, via=b"lb")]
 # What only we, or a proxy that is trusted, may tell a backend, by its folded name.

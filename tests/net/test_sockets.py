@@ -1,5 +1,6 @@
 """Listening sockets: inherited from a service manager, and handed from one process to another."""
 
+import errno
 import os
 import socket
 import threading
@@ -15,11 +16,13 @@ from twisted_lb.net.sockets import (
     Held,
     bind_tcp,
     bind_unix,
+    bound_tcp,
     hand,
     inherited,
     listens,
     predecessor_at,
 )
+from twisted_lb.sibling.tap import _bound as sibling_bound
 
 PID = os.getpid()
 
@@ -228,3 +231,16 @@ def test_another_users_is_not_trusted(tmp_path, monkeypatch):
 def test_sockets_pass_within_a_user_and_to_and_from_root(monkeypatch, own, other, may):
     monkeypatch.setattr(os, "geteuid", lambda: own)
     assert sockets.may_meet(other) is may
+
+
+@pytest.mark.parametrize("bind", [bound_tcp, sibling_bound])
+def test_who_only_looks_whether_a_port_can_be_had_does_not_let_clients_in(bind):
+    with bind("127.0.0.1", 0) as looking, socket.socket() as client:
+        assert client.connect_ex(looking.getsockname()) == errno.ECONNREFUSED
+        assert looking.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 0
+
+
+@pytest.mark.parametrize("bind", [bound_tcp, sibling_bound])
+def test_a_port_on_which_somebody_listens_cannot_be_had(bind):
+    with bind_tcp("127.0.0.1", 0) as taken, pytest.raises(OSError, match="in use"):
+        bind("127.0.0.1", taken.getsockname()[1])

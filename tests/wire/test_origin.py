@@ -1,22 +1,22 @@
 """The origin of a request: who the client is after trusted proxies, and that the two families of fields never disagree."""
 
 import re
-from ipaddress import ip_network
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from twisted_lb.core.networks import Networks
 from twisted_lb.wire.grammar import Limits
 from twisted_lb.wire.origin import Client, Origin, Trust
 from twisted_lb.wire.request import parse_request_fields
 from twisted_lb.wire.rewrite import Forwarding, upstream_tail
 
-NETWORKS = (ip_network("10.0.0.0/8"), ip_network("2001:db8:f::/48"))
+PROXIES = Networks(["10.0.0.0/8", "2001:db8:f::/48"])
 
 
 def proxy(family: str = "any") -> Client:
-    return Client(b"10.0.0.1", b"http", b"9100", trusted=True, trust=Trust(NETWORKS, family))
+    return Client(b"10.0.0.1", b"http", b"9100", trusted=True, trust=Trust(PROXIES, family))
 
 
 def origin(*claims: bytes, family: str = "any", host: bytes = b"inner:9100") -> Origin:
@@ -76,7 +76,7 @@ def test_forwarded_names_the_client_too(forwarded, client):
 
 
 def test_nobody_but_a_trusted_proxy_names_a_client():
-    stranger = Client(b"192.0.2.1", trust=Trust(NETWORKS))
+    stranger = Client(b"192.0.2.1", trust=Trust(PROXIES))
     assert Origin(stranger, b"h", {b"x-forwarded-for": b"6.6.6.6"}).address == b"192.0.2.1"
 
 

@@ -5,9 +5,10 @@ command line; `config.reference` renders the models as documentation and `LoadBa
 editors.
 """
 
-from twisted_lb.config.balancer import DefaultsConfig, LoadBalancerConfig
+from twisted_lb.config.balancer import LoadBalancerConfig
 from twisted_lb.config.base import Model
 from twisted_lb.config.health_check import HealthCheckConfig
+from twisted_lb.config.inheritance import DefaultsConfig
 from twisted_lb.config.limits import LimitsConfig, TimeoutsConfig
 from twisted_lb.config.listeners import ListenConfig, ListenerConfig, SiblingConfig
 from twisted_lb.config.observe import LogConfig

@@ -3,7 +3,7 @@
 import ipaddress
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 DEFAULT_MODE: Final = 0o666
@@ -30,6 +30,16 @@ class ListenAddress:
             return f"port {self.port}"
         host = f"[{self.interface}]" if ":" in self.interface else self.interface
         return f"{host}:{self.port}"
+
+    @property
+    def text(self) -> str:
+        """The address as a file has it, less mode and group."""
+        return self.where if self.interface or self.path else f":{self.port}"
+
+    def at(self, *, interface: str | None = None, port: int | None = None) -> "ListenAddress":
+        """The address at another interface, or with another port; ValueError for what is no interface."""
+        other = self.interface if interface is None else interface_of(interface)
+        return replace(self, interface=other, port=self.port if port is None else port)
 
     def overlaps(self, other: "ListenAddress") -> bool:
         """Whether no two listeners can have these: the same place, or one is all of the other's addresses. Port 0 is another

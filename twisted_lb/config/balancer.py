@@ -2,63 +2,31 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import Field, ModelWrapValidatorHandler, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import Field, ModelWrapValidatorHandler, ValidationError, field_validator, model_validator
+from pydantic_core import InitErrorDetails
 
-from twisted_lb.config.base import ErrorPages, Label, Model, SecondsOrNone
-from twisted_lb.config.health_check import HealthCheckConfig
+from twisted_lb.config.base import SecondsOrNone, again, error_of
+from twisted_lb.config.described import DescribedConfig
 from twisted_lb.config.inheritance import with_backend_defaults
-from twisted_lb.config.limits import LimitsConfig, TimeoutsConfig
-from twisted_lb.config.listeners import ListenConfig, ListenerConfig, ListenerRulesConfig
+from twisted_lb.config.loops import loops
+from twisted_lb.config.objects import objects_of, unfit
 from twisted_lb.config.observe import LogConfig, StatusAddress
-from twisted_lb.config.pools import (
-    NO_BACKEND,
-    Backend,
-    BackendRulesConfig,
-    ChoiceConfig,
-    PoolConfig,
-    PoolRulesConfig,
-    QueueConfig,
-    RetryConfig,
-    UpstreamConfig,
-)
 from twisted_lb.config.references import misfits
-from twisted_lb.config.routes import ForwardingConfig, RouteConfig, RouteRulesConfig, protocols
-from twisted_lb.core.address import TcpAddress, same_place
-from twisted_lb.core.backend import BackendSpec, refuse_twice
-
-# What the flat keys are a short form of: the listener, the pool and the route of this name.
-DEFAULT = "default"
+from twisted_lb.core.backend import BackendSpec
 
 
-class DefaultsConfig(Model):
-    """Defaults: what holds for every listener, route, pool and backend that does not say it itself."""
-
-    listener: ListenerRulesConfig = ListenerRulesConfig()
-    route: RouteRulesConfig = RouteRulesConfig()
-    pool: PoolRulesConfig = PoolRulesConfig()
-    backend: BackendRulesConfig = BackendRulesConfig()
-
-
-class LoadBalancerConfig(ChoiceConfig):
+class LoadBalancerConfig(DescribedConfig):
     """The configuration of a load balancer: listeners, routes and pools by name, or, in flat keys, one of each that is called
     `default`; and what holds for the whole process.
     """
 
-    version: Literal[1] = Field(default=1, description="Version of this form of the file.")
-    listeners: dict[Label, ListenerConfig] = Field(default={}, description="Listeners, by name.")
-    pools: dict[Label, PoolConfig] = Field(default={}, description="Pools, by name.")
-    routes: tuple[RouteConfig, ...] = Field(
-        default=(), strict=False, description="Routes; the first one that takes a request has it."
-    )
-    checks: dict[Label, HealthCheckConfig] = Field(default={}, description="Checks that pools name.")
-    defaults: DefaultsConfig = DefaultsConfig()
-    backends: tuple[Backend, ...] = Field(
-        default=(),
-        strict=False,
-        description="The backends of the pool `default`, as strings or tables; none twice.",
+    version: int = Field(
+        default=1,
+        ge=1,
+        description="Version of this form of the file; this release knows 1.",
+        json_schema_extra={"maximum": 1},
     )
     status: StatusAddress | None = Field(
         default=None,
@@ -100,30 +68,6 @@ class LoadBalancerConfig(ChoiceConfig):
         "after a restart as after a reload. Written in place of the old one, with mode 0600, soon after each change; a broken one "
         "is a warning. Left out: a restart forgets. Only changed by a restart.",
     )
-    upgrades: tuple[str, ...] = Field(
-        default=("websocket",),
-        strict=False,
-        description="Protocols that a client may switch its connection to (`Upgrade`); other offers "
-        "are removed and the request goes on as plain HTTP. Danger: what a tunnel carries is not looked at.",
-    )
-    client_half_close: Literal["abort", "finish"] = Field(
-        default="abort",
-        description="What a client's half-close means while it is answered: "
-        "`abort`: it has left, and its request is taken back; `finish`: answer it all the same.",
-    )
-    error_pages: ErrorPages = Field(
-        default={},
-        description="Files that replace local replies (error answers of our own), by status: "
-        '`503 = "/etc/lb/503.html"`; the ending (.html, .json, else text) says the type. Read at the start and at each reload.',
-    )
-    listen: ListenConfig = ListenConfig()
-    health_check: HealthCheckConfig = HealthCheckConfig()
-    queue: QueueConfig = QueueConfig()
-    retry: RetryConfig = RetryConfig()
-    timeouts: TimeoutsConfig = TimeoutsConfig()
-    limits: LimitsConfig = LimitsConfig()
-    upstream: UpstreamConfig = UpstreamConfig()
-    forwarding: ForwardingConfig = ForwardingConfig()
     log: LogConfig = LogConfig()
 
     if TYPE_CHECKING:
@@ -138,22 +82,25 @@ class LoadBalancerConfig(ChoiceConfig):
         """Everything that is wrong at once: in each table, and between them."""
         if not isinstance(values, Mapping):
             return handler(values)
-        errors: list[InitErrorDetails] = [
-            {"type": PydanticCustomError("misfit", "{text}", {"text": text}), "loc": place, "input": None}
-            for place, text in misfits(values)
+        errors = [
+            error_of("misfit_key" if one.about_key else "misfit", one.path, one.text, other=one.other)
+            for one in misfits(values)
         ]
         try:
             config = handler(with_backend_defaults(values))
+            errors += [again(one, place) for place, one in unfit(config)] or _own_backends(config)
         except ValidationError as error:
-            errors += [_again(one) for one in error.errors()]
+            errors += [again(one) for one in error.errors()]
         if errors:
             raise ValidationError.from_exception_data(cls.__name__, errors)
         return config
 
-    @field_validator("upgrades")
+    @field_validator("version")
     @classmethod
-    def _are_protocols(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return protocols(value)
+    def _is_known(cls, value: int) -> int:
+        if value > 1:
+            raise ValueError("written for a newer release: this one knows version 1")
+        return value
 
     @field_validator("takeover")
     @classmethod
@@ -170,30 +117,11 @@ class LoadBalancerConfig(ChoiceConfig):
             raise ValueError("should be the path of a file")
         return value
 
-    @field_validator("backends")
-    @classmethod
-    def _are_some_and_distinct(cls, value: tuple[BackendSpec, ...], info: ValidationInfo) -> tuple[BackendSpec, ...]:
-        # Where one of the others is wrong itself, it is not among the data.
-        if not value and not info.data.get("pools", True) and not info.data.get("routes", True):
-            raise ValueError(NO_BACKEND)
-        refuse_twice(value)
-        return value
 
-    @model_validator(mode="after")
-    def _does_not_feed_itself(self) -> Self:
-        own = {self.listen.interface} if self.listen.interface else {"127.0.0.1", "::1"}
-        own |= {"localhost"} if own & {"127.0.0.1", "::1"} else set()
-        for spec in self.backends:
-            place = same_place(spec.address)
-            if isinstance(place, TcpAddress) and place.port == self.listen.port and place.host in own:
-                raise ValueError(f"backend {spec.address} is this balancer itself")
-        return self
-
-
-def _again(error: Any) -> InitErrorDetails:
-    """An error that was raised already, to be raised together with others."""
-    return {
-        "type": PydanticCustomError(error["type"], "{text}", {"text": error["msg"]}),
-        "loc": error["loc"],
-        "input": error["input"],
-    }
+def _own_backends(config: LoadBalancerConfig) -> list[InitErrorDetails]:
+    """The error of each listener that leads to itself."""
+    return [
+        error_of("loop", loop.path, f"backend {loop.address} is this balancer itself")
+        for loop in loops(config, objects_of(config))
+        if loop.sure
+    ]

@@ -4,7 +4,14 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Discriminator, Field, model_validator
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+
+# What the flat keys are a short form of: the listener, the pool, the checks and the route of this name.
+DEFAULT = "default"
+
+# Where something is in a configuration: keys of tables, numbers of items of lists.
+KeyPath = tuple[str | int, ...]
 
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
 
@@ -34,17 +41,28 @@ def _are_statuses(value: dict[str, str]) -> dict[str, str]:
 # Files in place of local replies, by status.
 ErrorPages = Annotated[dict[str, str], AfterValidator(_are_statuses)]
 
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+# RFC 9110 5.6.2: methods, names of fields and cookies.
+TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 def _is_a_token(value: str) -> str:
-    if not _TOKEN.fullmatch(value):
+    if not TOKEN.fullmatch(value):
         raise ValueError("should be letters, digits and !#$%&'*+-.^_`|~")
     return value
 
 
-# RFC 9110 5.6.2: methods, names of fields and cookies.
 Token = Annotated[str, AfterValidator(_is_a_token)]
+
+
+def either(should: str) -> Discriminator:
+    """What tells a text (tag `text`) from a table (`table`), so that only the errors of the one that it is are told; and of
+    anything else what it `should` be.
+    """
+
+    def kind(value: object) -> str | None:
+        return "text" if isinstance(value, str) else "table" if isinstance(value, Mapping | BaseModel) else None
+
+    return Discriminator(kind, custom_error_type="either", custom_error_message=f"should be {should}")
 
 
 def listed(value: object) -> object:
@@ -59,7 +77,15 @@ class Model(BaseModel):
     `AliasChoices(NAME, OLDER_NAME)`. An error names the one that was typed.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True, allow_inf_nan=False)
+    # A table may have secrets: pydantic's own errors would show the whole of it.
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        validate_default=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -68,11 +94,32 @@ class Model(BaseModel):
             for key in cls.model_fields:
                 given = [name for name in names_of(cls, key) if name in values]
                 if len(given) > 1:
-                    raise ValueError(f"{' and '.join(given)} are the same key: give {given[0]} alone")
+                    raise error_at(f"{' and '.join(given)} are the same key: give {given[0]} alone", given[1])
         return values
+
+
+def error_at(message: str, *path: str | int) -> PydanticCustomError:
+    """The error of a validator that looks at a whole table: what is wrong is at a path in that table, by the names typed."""
+    return PydanticCustomError("error_at", "{message}", {"message": message, "path": path})
 
 
 def names_of(model: type[Model], key: str) -> list[str]:
     """The names under which a key may be given: its own, then its older ones."""
     alias = model.model_fields[key].validation_alias
     return [str(name) for name in alias.choices] if isinstance(alias, AliasChoices) else [key]
+
+
+# What an error knows of places, beside its own.
+_PLACES = ("path", "other")
+
+
+def error_of(kind: str, loc: KeyPath, text: str, *, given: object = None, **context: object) -> InitErrorDetails:
+    """An error at a path, to be raised together with others."""
+    error = PydanticCustomError(kind, "{text}", {"text": text, **context})
+    return {"type": error, "loc": loc, "input": given}
+
+
+def again(error: ErrorDetails, place: KeyPath = ()) -> InitErrorDetails:
+    """An error that was raised already, and the place of the table that it is in, to be raised together with others."""
+    context = {key: value for key, value in error.get("ctx", {}).items() if key in _PLACES}
+    return error_of(error["type"], (*place, *error["loc"]), error["msg"], given=error["input"], **context)

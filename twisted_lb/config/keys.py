@@ -1,51 +1,55 @@
 """Keys: by what requests are told apart, for limits and for choices that are to stay the same."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, WithJsonSchema
 
-from twisted_lb.config.base import Model, Token
+from twisted_lb.config.base import TOKEN
+
+_WORDS: Final = ("client", "route")
+_TABLES: Final = ("header", "cookie", "query")
+_SHAPE: Final = 'should be "client", "route", or a table with one of header, cookie and query, as { header = "X-User" }'
 
 
-class KeyTable(Model):
-    """A key: `client`, `route`, or a header field, a cookie, a parameter of the query by its name."""
+@dataclass(frozen=True)
+class KeyTable:
+    """A key: `client`, `route`, or a header field, a cookie, a parameter of the query by its `name`."""
 
     source: Literal["client", "route", "header", "cookie", "query"]
     name: str = ""
 
 
-class _Named(Model):
-    """A key of a request by its name: `{ header = "X-User" }`."""
-
-    header: Token | None = Field(default=None, description="A header field.")
-    cookie: Token | None = Field(default=None, description="A cookie.")
-    query: str | None = Field(default=None, min_length=1, description="A parameter of the query.")
-
-    @model_validator(mode="after")
-    def _is_one(self) -> Self:
-        if len(self.model_fields_set) != 1:
-            raise ValueError("should be one of header, cookie and query")
-        return self
-
-    @property
-    def key(self) -> KeyTable:
-        if self.header is not None:
-            return KeyTable(source="header", name=self.header)
-        if self.cookie is not None:
-            return KeyTable(source="cookie", name=self.cookie)
-        return KeyTable(source="query", name=self.query or "")
-
-
 def _read(value: object) -> object:
     if isinstance(value, KeyTable):
         return value
-    if value in ("client", "route"):
-        return KeyTable(source=value)
-    if isinstance(value, str):
-        raise ValueError('should be "client", "route", or a table such as { header = "X-User" }')  # noqa: TRY004, pydantic takes no other error
-    return _Named.model_validate(value).key
+    if isinstance(value, str) and value in _WORDS:
+        return KeyTable("client" if value == "client" else "route")
+    if not isinstance(value, Mapping) or len(value) != 1:
+        raise ValueError(_SHAPE)
+    [(source, name)] = value.items()
+    if source not in _TABLES or not isinstance(name, str) or not name:
+        raise ValueError(_SHAPE)
+    if source != "query" and not TOKEN.fullmatch(name):
+        raise ValueError(f"{name!r} should be the name of a {source}: letters, digits and !#$%&'*+-.^_`|~")
+    return KeyTable(source, name)
 
 
-Key = Annotated[KeyTable, BeforeValidator(_read)]
+_SCHEMA: Final = {
+    "anyOf": [
+        {"enum": list(_WORDS)},
+        *(
+            {
+                "type": "object",
+                "properties": {table: {"type": "string", "minLength": 1}},
+                "required": [table],
+                "additionalProperties": False,
+            }
+            for table in _TABLES
+        ),
+    ]
+}
 
-CLIENT = KeyTable(source="client")
+Key = Annotated[KeyTable, BeforeValidator(_read), WithJsonSchema(_SCHEMA)]
+CLIENT: Final = KeyTable("client")

@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from twisted_lb.config.access import AccessConfig
 from twisted_lb.config.addresses import DEFAULT_MODE, ListenAddress, interface_of
-from twisted_lb.config.base import ErrorPages, Label, Model, SecondsOrNone
+from twisted_lb.config.base import ErrorPages, Label, Model, SecondsOrNone, listed
 from twisted_lb.config.limits import ClientLimitsConfig, ClientTimeoutsConfig
 from twisted_lb.config.trust import TrustConfig
 
@@ -72,29 +72,29 @@ class AddressTable(Model):
             raise ValueError('should be a file mode in octal, such as "0660"')
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: object) -> object:
+        if isinstance(value, str):
+            return {"address": value}
+        if not isinstance(value, Mapping | cls):
+            raise ValueError("should be a string or a table")  # noqa: TRY004, pydantic takes no other error
+        return value
+
+    @model_validator(mode="after")
+    def _is_a_place(self) -> Self:
+        place = self.parsed()
+        for key in ("mode", "group"):
+            if not place.path and key in self.model_fields_set:
+                raise ValueError(f"{key} is for unix sockets, and {place.text} is none")
+        return self
+
     def parsed(self) -> ListenAddress:
         """The place; ValueError for what is none."""
         return ListenAddress.parse(self.address, mode=int(self.mode, 8), group=self.group)
 
 
-def _listed(value: object) -> object:
-    """An address, or several, as a list of tables."""
-    several = value if isinstance(value, list | tuple) else [value]
-    return tuple(_table(one) for one in several)
-
-
-def _table(one: object) -> object:
-    if isinstance(one, Mapping | AddressTable):
-        table = one if isinstance(one, AddressTable) else AddressTable.model_validate(one)
-    elif isinstance(one, str):
-        table = AddressTable(address=one)
-    else:
-        raise ValueError("should be a string or a table, or a list of them")  # noqa: TRY004, pydantic takes no other error
-    table.parsed()
-    return table
-
-
-Addresses = Annotated[tuple[AddressTable, ...], BeforeValidator(_listed)]
+Addresses = Annotated[tuple[AddressTable, ...], BeforeValidator(listed)]
 
 
 class ListenerRulesConfig(AccessConfig, TrustConfig):
@@ -133,12 +133,18 @@ class ListenerConfig(ListenerRulesConfig):
     """A listener: where clients connect, and what holds for their connections."""
 
     address: Addresses = Field(
-        min_length=1,
         strict=False,
         description="Where it listens, one or a list: `IP:PORT`, `[IPv6]:PORT`, `:PORT` (all addresses), `unix:/path`, or a "
         'table of that with `mode` and `group`: `{ address = "unix:/run/lb.sock", mode = "0660", group = "www" }`. Danger: '
         "all addresses is everybody who can reach this machine.",
     )
+
+    @field_validator("address")
+    @classmethod
+    def _are_some(cls, value: tuple[AddressTable, ...]) -> tuple[AddressTable, ...]:
+        if not value:
+            raise ValueError("should be at least one address")
+        return value
 
     @property
     def addresses(self) -> tuple[ListenAddress, ...]:

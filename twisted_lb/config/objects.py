@@ -1,16 +1,23 @@
 """Listeners, routes and pools of a configuration as they are in force: flat keys, tables and defaults made one."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
-from twisted_lb.config.balancer import DEFAULT, LoadBalancerConfig
-from twisted_lb.config.base import Model
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from twisted_lb.config.base import DEFAULT, KeyPath, Model
+from twisted_lb.config.described import DescribedConfig
 from twisted_lb.config.inheritance import inherited
 from twisted_lb.config.listeners import AddressTable, ListenerConfig, ListenerRulesConfig
 from twisted_lb.config.pools import PoolConfig, PoolRulesConfig
 from twisted_lb.config.routes import RouteConfig, RouteRulesConfig
 
 M = TypeVar("M", bound=Model)
+# How each object of a kind is made, by its name, and where it stands.
+Makers = dict[str, tuple[KeyPath, Callable[[], M]]]
 
 
 @dataclass(frozen=True)
@@ -25,53 +32,105 @@ class Objects:
     to_default: dict[str, RouteConfig]
 
 
-def objects_of(config: LoadBalancerConfig) -> Objects:
-    """The objects that a configuration describes."""
-    pools = {name: _pool(config, pool) for name, pool in config.pools.items()}
-    if config.backends:
-        pools[DEFAULT] = _pool(config, _flat_pool(config))
-    listeners = {name: inherited(one, config.defaults.listener) for name, one in config.listeners.items()}
-    if not config.listeners or "listen" in config.model_fields_set:
-        listeners[DEFAULT] = inherited(_flat_listener(config), config.defaults.listener)
-    leads_to = [one.default_pool or DEFAULT for one in listeners.values()]
+def objects_of(config: DescribedConfig) -> Objects:
+    """The objects that a configuration describes; ValidationError where one does not go together with what it inherits,
+    which no LoadBalancerConfig has.
+    """
     return Objects(
-        listeners=listeners,
-        routes={
-            one.name or f"route-{number}": inherited(one, config.defaults.route)
-            for number, one in enumerate(config.routes, 1)
-        },
-        pools=pools,
-        to_default={name: _route_to(name, config) for name in leads_to if name in pools},
+        listeners=_made(_listeners(config)),
+        routes=_made(_routes(config)),
+        pools=_made(_pools(config)),
+        to_default=_made(_to_default(config)),
     )
 
 
-def _pool(config: LoadBalancerConfig, pool: PoolConfig) -> PoolConfig:
-    if pool.check is not None:
-        checks = PoolRulesConfig(health_check=config.checks[pool.check])
-        return inherited(pool, checks, config.defaults.pool)
-    return inherited(pool, config.defaults.pool)
+def unfit(config: DescribedConfig) -> Iterator[tuple[KeyPath, ErrorDetails]]:
+    """What does not go together with what it inherits: the place of the object, and what is wrong there."""
+    for kind in (_listeners(config), _routes(config), _pools(config), _to_default(config)):
+        for place, make in kind.values():
+            try:
+                make()
+            except ValidationError as error:
+                yield from ((place, one) for one in error.errors())
 
 
-def _route_to(pool: str, config: LoadBalancerConfig) -> RouteConfig:
+def name_of(route: RouteConfig, number: int) -> str:
+    """What a route is called that is the `number`th in the file, counted from 1."""
+    return route.name or f"route-{number}"
+
+
+def check_of(pool: PoolConfig, config: DescribedConfig) -> str | None:
+    """The name of a pool's checks among those of the configuration: what it says, else `default`, where that is there."""
+    return pool.check or (DEFAULT if DEFAULT in config.checks else None)
+
+
+def _made(makers: Makers[M]) -> dict[str, M]:
+    return {name: make() for name, (_, make) in makers.items()}
+
+
+def _listeners(config: DescribedConfig) -> Makers[ListenerConfig]:
+    base = config.defaults.listener
+    found: Makers[ListenerConfig] = {
+        name: (("listeners", name), partial(inherited, one, base)) for name, one in config.listeners.items()
+    }
+    if not config.listeners or "listen" in config.model_fields_set:
+        found[DEFAULT] = (), lambda: inherited(_flat_listener(config), base)
+    return found
+
+
+def _routes(config: DescribedConfig) -> Makers[RouteConfig]:
+    base = config.defaults.route
+    return {
+        name_of(one, index + 1): (("routes", index), partial(inherited, one, base))
+        for index, one in enumerate(config.routes)
+    }
+
+
+def _pools(config: DescribedConfig) -> Makers[PoolConfig]:
+    found: Makers[PoolConfig] = {
+        name: (("pools", name), partial(_pool, config, pool)) for name, pool in config.pools.items()
+    }
+    if config.backends:
+        found[DEFAULT] = (), lambda: _pool(config, _flat_pool(config))
+    return found
+
+
+def _pool(config: DescribedConfig, pool: PoolConfig) -> PoolConfig:
+    check = check_of(pool, config)
+    if check is None:
+        return inherited(pool, config.defaults.pool)
+    return inherited(pool, PoolRulesConfig(health_check=config.checks[check]), config.defaults.pool)
+
+
+def _to_default(config: DescribedConfig) -> Makers[RouteConfig]:
+    listeners = [one.default_pool for one in config.listeners.values()]
+    if not config.listeners or "listen" in config.model_fields_set:
+        listeners.append(None)
+    wanted = [pool or config.defaults.listener.default_pool or DEFAULT for pool in listeners]
+    there = {*config.pools, *([DEFAULT] if config.backends else [])}
+    return {pool: ((), partial(_route_to, pool, config)) for pool in dict.fromkeys(wanted) if pool in there}
+
+
+def _route_to(pool: str, config: DescribedConfig) -> RouteConfig:
     values = _given(config, RouteRulesConfig) if pool == DEFAULT else {}
     return inherited(RouteConfig.model_validate({**values, "name": pool, "pool": pool}), config.defaults.route)
 
 
-def _flat_pool(config: LoadBalancerConfig) -> PoolConfig:
+def _flat_pool(config: DescribedConfig) -> PoolConfig:
     return PoolConfig.model_validate({**_given(config, PoolRulesConfig), "backends": config.backends})
 
 
-def _flat_listener(config: LoadBalancerConfig) -> ListenerConfig:
+def _flat_listener(config: DescribedConfig) -> ListenerConfig:
     trust = {key: getattr(config.forwarding, key) for key in config.forwarding.model_fields_set}
     values = {
         **{key: value for key, value in trust.items() if key in ListenerRulesConfig.model_fields},
         **_given(config, ListenerRulesConfig),
-        "address": AddressTable(address=config.listen.address.where.replace("port ", ":")),
+        "address": AddressTable(address=config.listen.address.text),
     }
     return ListenerConfig.model_validate(values)
 
 
-def _given(config: Model, owner: type[Model]) -> dict[str, Any]:
+def _given(config: DescribedConfig, owner: type[Model]) -> dict[str, Any]:
     """The flat keys that are given and that an owner has, in the owner's own tables."""
     values: dict[str, Any] = {}
     for key, field in owner.model_fields.items():

@@ -10,6 +10,7 @@ from pydantic_core import core_schema
 from twisted_lb.config.base import Label, Model, Seconds
 from twisted_lb.config.health_check import HealthCheckConfig
 from twisted_lb.config.limits import HeadLimitsConfig, PoolTimeoutsConfig
+from twisted_lb.config.targets import TargetsConfig
 from twisted_lb.core.address import is_name
 from twisted_lb.core.backend import HEAVIEST, MOST_PORT, BackendSpec, refuse_twice
 from twisted_lb.core.pickers import POLICIES
@@ -288,14 +289,23 @@ class PoolConfig(PoolRulesConfig):
     """A pool: interchangeable backends behind one policy."""
 
     backends: tuple[Backend, ...] = Field(
+        default=(),
         strict=False,
-        description="The backends, as strings or tables; none twice.",
+        description="The backends, as strings or tables; none twice. May be left out beside `targets`, whose backends come "
+        "besides.",
+    )
+    targets: TargetsConfig | None = Field(
+        default=None, description="Where a list of backends is kept that somebody else changes; left out: nowhere."
     )
 
     @field_validator("backends")
     @classmethod
     def _are_some_and_distinct(cls, value: tuple[BackendSpec, ...]) -> tuple[BackendSpec, ...]:
-        if not value:
-            raise ValueError(NO_BACKEND)
         refuse_twice(value)
         return value
+
+    @model_validator(mode="after")
+    def _has_backends(self) -> Self:
+        if not self.backends and self.targets is None:
+            raise ValueError(NO_BACKEND)
+        return self

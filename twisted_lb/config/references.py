@@ -5,10 +5,10 @@ These look at the values as they were given, so that everything that is wrong is
 
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted_lb.config.addresses import ListenAddress
-from twisted_lb.config.base import Model
+from twisted_lb.config.base import DEFAULT, KeyPath, Model, names_of
 from twisted_lb.config.limits import (
     BodyLimitsConfig,
     ClientLimitsConfig,
@@ -17,32 +17,45 @@ from twisted_lb.config.limits import (
     PoolTimeoutsConfig,
     RouteTimeoutsConfig,
 )
-from twisted_lb.config.listeners import AddressTable, ListenConfig
-from twisted_lb.config.routes import ToldConfig
+from twisted_lb.config.listeners import AddressTable, ListenConfig, ListenerRulesConfig
+from twisted_lb.config.pools import ChoiceConfig, PoolRulesConfig
+from twisted_lb.config.routes import RouteRulesConfig, ToldConfig
 from twisted_lb.config.trust import TrustConfig
 
-DEFAULT = "default"
-Place = tuple[str | int, ...]
-Misfit = tuple[Place, str]
+
+class Misfit(NamedTuple):
+    """What does not fit, at a path; `other` is the path of what it does not fit with, if that is one place. `about_key`: it is
+    the key that does not, and not its value.
+    """
+
+    path: KeyPath
+    text: str
+    other: KeyPath = ()
+    about_key: bool = False
 
 
 def _keys(table: str, *models: type[Model]) -> frozenset[str]:
     return frozenset(f"{table}.{key}" for model in models for key in model.model_fields)
 
 
+def _whole(model: type[Model], *keys: str) -> frozenset[str]:
+    return frozenset(name for key in keys for name in names_of(model, key))
+
+
 # The flat keys, by the objects that they are the short form of. Some are for two.
 FLAT: Mapping[str, frozenset[str]] = {
-    "listeners": frozenset(("listen", "client_half_close", "error_pages"))
+    "listeners": _whole(ListenerRulesConfig, "client_half_close", "error_pages")
+    | {"listen"}
     | _keys("timeouts", ClientTimeoutsConfig)
     | _keys("limits", ClientLimitsConfig)
     | _keys("forwarding", TrustConfig),
-    "routes": frozenset(("upgrades", "error_pages"))
+    "routes": _whole(RouteRulesConfig, "upgrades", "error_pages")
     | _keys("timeouts", RouteTimeoutsConfig)
     | _keys("limits", BodyLimitsConfig)
     | _keys("forwarding", ToldConfig),
-    "pools": frozenset(
-        ("backends", "policy", "strategy", "resolve", "family", "health_check", "queue", "retry", "upstream")
-    )
+    "pools": _whole(ChoiceConfig, *ChoiceConfig.model_fields)
+    | _whole(PoolRulesConfig, "health_check", "queue", "retry", "upstream")
+    | {"backends"}
     | _keys("timeouts", PoolTimeoutsConfig)
     | _keys("limits", HeadLimitsConfig),
 }
@@ -53,13 +66,15 @@ def misfits(values: Mapping[str, Any]) -> Iterator[Misfit]:
     """What does not fit together, with its place."""
     flat = list(_flat(values))
     pools, listeners = _names(values, "pools"), _names(values, "listeners")
-    yield from _twice(flat, pools, listeners)
-    yield from _ownerless(flat, pools, listeners)
+    yield from _twice(values, flat, pools, listeners)
+    yield from _ownerless(flat, pools, listeners, routed=bool(_list(values, "routes")))
     if _has(flat, {"backends"}) or not (pools or _list(values, "routes")):
         pools = [*pools, DEFAULT]
     if not listeners or _has(flat, {"listen"}):
         listeners = [*listeners, DEFAULT]
     yield from _strangers(values, pools, listeners)
+    yield from _namesakes(values)
+    yield from _reserved(values)
     yield from _overlaps(values, flat)
 
 
@@ -78,20 +93,24 @@ def _has(flat: Iterable[str], keys: Iterable[str]) -> bool:
     return not set(keys).isdisjoint(flat)
 
 
-def _place(dotted: str) -> Place:
+def _place(dotted: str) -> KeyPath:
     return tuple(dotted.split("."))
 
 
-def _twice(flat: list[str], pools: list[str], listeners: list[str]) -> Iterator[Misfit]:
+def _twice(values: Mapping[str, Any], flat: list[str], pools: list[str], listeners: list[str]) -> Iterator[Misfit]:
     """Flat keys beside the table of the same object."""
     for kind, names in (("pools", pools), ("listeners", listeners)):
         if DEFAULT in names:
             for key in flat:
                 if key in FLAT[kind] and _only_of(key, kind, pools, listeners):
-                    yield (
-                        _place(key),
-                        f"[{kind}.{DEFAULT}] is there too: give it there, or nothing of {kind}.{DEFAULT} in a table",
-                    )
+                    yield _both(key, kind)
+    if "health_check" in flat and DEFAULT in _names(values, "checks"):
+        yield _both("health_check", "checks")
+
+
+def _both(key: str, kind: str) -> Misfit:
+    text = f"is of {kind}.{DEFAULT} in short, and [{kind}.{DEFAULT}] is there too: give it there"
+    return Misfit(_place(key), text, (kind, DEFAULT), about_key=True)
 
 
 def _only_of(key: str, kind: str, pools: list[str], listeners: list[str]) -> bool:
@@ -101,25 +120,23 @@ def _only_of(key: str, kind: str, pools: list[str], listeners: list[str]) -> boo
     return all(DEFAULT in owners[other] or owners[other] for other in others)
 
 
-def _ownerless(flat: list[str], pools: list[str], listeners: list[str]) -> Iterator[Misfit]:
+def _ownerless(flat: list[str], pools: list[str], listeners: list[str], *, routed: bool) -> Iterator[Misfit]:
     """Flat keys where there is no object `default` that they could speak of."""
-    has_pool = not pools or DEFAULT in pools or _has(flat, {"backends"})
-    has_listener = not listeners or DEFAULT in listeners or _has(flat, {"listen"})
+    has_pool = DEFAULT in pools or _has(flat, {"backends"}) or not (pools or routed)
+    has_listener = DEFAULT in listeners or _has(flat, {"listen"}) or not listeners
     there = {"pools": has_pool, "routes": has_pool, "listeners": has_listener}
     for key in flat:
         kinds = [kind for kind in FLAT if key in FLAT[kind]]
         if kinds and not any(there[kind] for kind in kinds):
-            kind = kinds[0]
-            names = {"pools": pools, "listeners": listeners, "routes": pools}[kind]
-            one = kind.removesuffix("s")
-            what = "listener" if kind == "listeners" else "pool"
-            yield (
-                _place(key),
-                f"is for the {what} default, which is not there ({what}s: {', '.join(names)}): "
-                f"give it in [{kind}.{names[0]}] or [defaults.{one}]"
-                if kind != "routes"
-                else f"is for the pool default, which is not there (pools: {', '.join(names)}): give it in [[routes]] or [defaults.route]",
-            )
+            yield Misfit(_place(key), _homeless(kinds[0], pools, listeners), about_key=True)
+
+
+def _homeless(kind: str, pools: list[str], listeners: list[str]) -> str:
+    what, names = ("listener", listeners) if kind == "listeners" else ("pool", pools)
+    one = kind.removesuffix("s")
+    there = f" ({what}s: {', '.join(names)})" if names else ""
+    home = "[[routes]]" if kind == "routes" else f"[{kind}.{names[0] if names else DEFAULT}]"
+    return f"is for the {what} {DEFAULT}, which is not there{there}: give it in {home} or [defaults.{one}]"
 
 
 def _strangers(values: Mapping[str, Any], pools: list[str], listeners: list[str]) -> Iterator[Misfit]:
@@ -128,24 +145,52 @@ def _strangers(values: Mapping[str, Any], pools: list[str], listeners: list[str]
     for index, route in enumerate(_list(values, "routes")):
         for key, name in _pools_of(route):
             if name not in pools:
-                yield ("routes", index, *key), _no("pool", name, pools)
+                yield Misfit(("routes", index, *key), _no("pool", name, pools), about_key=key[0] == "split")
         for name in _texts(_get(route, "listeners")):
             if name not in listeners:
-                yield ("routes", index, "listeners"), _no("listener", name, listeners)
+                yield Misfit(("routes", index, "listeners"), _no("listener", name, listeners))
     for name, pool in _items(values, "pools"):
         check = _get(pool, "check")
         if isinstance(check, str) and check not in checks:
-            yield ("pools", name, "check"), _no("check", check, checks)
-    for name, listener in _items(values, "listeners"):
+            yield Misfit(("pools", name, "check"), _no("check", check, checks))
+    defaults = values.get("defaults")
+    if isinstance(check := _get(_get(defaults, "pool"), "check"), str) and check not in checks:
+        yield Misfit(("defaults", "pool", "check"), _no("check", check, checks))
+    homes: list[tuple[KeyPath, Any]] = [(("listeners", name), one) for name, one in _items(values, "listeners")]
+    for place, listener in [*homes, (("defaults", "listener"), _get(defaults, "listener"))]:
         pool = _get(listener, "default_pool")
         if isinstance(pool, str) and pool not in pools:
-            yield ("listeners", name, "default_pool"), _no("pool", pool, pools)
+            yield Misfit((*place, "default_pool"), _no("pool", pool, pools))
     for name in _texts(values.get("ready_requires")):
         if name not in pools:
-            yield ("ready_requires",), _no("pool", name, pools)
+            yield Misfit(("ready_requires",), _no("pool", name, pools))
 
 
-def _pools_of(route: Any) -> Iterator[tuple[Place, str]]:
+def _namesakes(values: Mapping[str, Any]) -> Iterator[Misfit]:
+    """Routes that are called alike, also as one is that has no name of its own."""
+    found: dict[str, int] = {}
+    for index, route in enumerate(_list(values, "routes")):
+        own = _get(route, "name")
+        name = own if isinstance(own, str) else f"route-{index + 1}"
+        if name == DEFAULT:
+            yield Misfit(
+                ("routes", index, "name"),
+                f"{DEFAULT} is what the route is called that leads to the pool {DEFAULT} whatever no other one takes",
+            )
+        elif name in found:
+            yield Misfit(("routes", index, "name"), f"{name} is routes[{found[name]}] already", ("routes", found[name]))
+        found.setdefault(name, index)
+
+
+def _reserved(values: Mapping[str, Any]) -> Iterator[Misfit]:
+    """Listeners with the name of other sockets."""
+    if "status" in _names(values, "listeners"):
+        yield Misfit(
+            ("listeners", "status"), "status is what the socket of the status address is called", about_key=True
+        )
+
+
+def _pools_of(route: Any) -> Iterator[tuple[KeyPath, str]]:
     for key in ("pool", "fallback"):
         name = _get(route, key)
         if isinstance(name, str):
@@ -165,20 +210,30 @@ def _no(what: str, name: str, names: list[str]) -> str:
 
 def _overlaps(values: Mapping[str, Any], flat: list[str]) -> Iterator[Misfit]:
     """Listeners that cannot both have their address."""
-    taken: list[tuple[ListenAddress, str]] = []
+    taken: list[tuple[ListenAddress, str, KeyPath]] = []
     listen = values.get("listen")
     if "listen" in flat and isinstance(listen, Mapping | ListenConfig):
         try:
-            taken.append((ListenConfig.model_validate(listen).address, "listen"))
+            taken.append((ListenConfig.model_validate(listen).address, "listen", ("listen",)))
         except ValueError:
             pass
     for name, listener in _items(values, "listeners"):
-        mine = f"listeners.{name}"
+        place: KeyPath = ("listeners", name, "address")
         for address in _addresses(_get(listener, "address")):
-            for other, owner in taken:
+            for other, owner, there in taken:
                 if address.overlaps(other):
-                    yield ("listeners", name, "address"), f"{address.where} is taken by {owner}"
-            taken.append((address, mine))
+                    as_part = "" if address.where == other.where else f", with {other.where}"
+                    yield Misfit(place, f"{address.where} is taken by {owner}{as_part}", there)
+            taken.append((address, f"listeners.{name}", place))
+    yield from _with_status(values, taken)
+
+
+def _with_status(values: Mapping[str, Any], taken: list[tuple[ListenAddress, str, KeyPath]]) -> Iterator[Misfit]:
+    """The status address, where a listener has it."""
+    for address in _addresses(values.get("status")):
+        for other, owner, there in taken:
+            if address.overlaps(other):
+                yield Misfit(("status",), f"{address.where} is taken by {owner}", there)
 
 
 def _addresses(value: Any) -> Iterator[ListenAddress]:

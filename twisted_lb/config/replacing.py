@@ -5,8 +5,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from twisted_lb.config.balancer import DEFAULT, LoadBalancerConfig
-from twisted_lb.config.base import Model
+from twisted_lb.config.balancer import LoadBalancerConfig
+from twisted_lb.config.base import DEFAULT, Model
 from twisted_lb.config.limits import TimeoutsConfig
 from twisted_lb.core.backend import BackendSpec
 from twisted_lb.errors import one_line

@@ -3,10 +3,10 @@
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, Tag, field_validator, model_validator
 
 from twisted_lb.config.access import AccessConfig, Network
-from twisted_lb.config.base import ErrorPages, Label, Model, Token, listed
+from twisted_lb.config.base import ErrorPages, Label, Model, Token, either, listed
 from twisted_lb.config.keys import Key
 from twisted_lb.config.limits import BodyLimitsConfig, RouteTimeoutsConfig
 from twisted_lb.config.trust import TrustConfig
@@ -117,6 +117,12 @@ class NetworksFile(Model):
     file: str = Field(min_length=1, description="Path of the file; read at the start and at each reload.")
 
 
+NetworkOrFile = Annotated[
+    Annotated[Network, Tag("text")] | Annotated[NetworksFile, Tag("table")],
+    either('a network, or a table such as { file = "office.txt" }'),
+]
+
+
 class MatchConfig(Model):
     """Which requests a route takes: those for which all of it holds; what is left out holds for all."""
 
@@ -144,7 +150,7 @@ class MatchConfig(Model):
     query: dict[str, ValueRule] = Field(
         default={}, description="Parameters of the query, decoded, by the same rules as headers."
     )
-    clients: Annotated[tuple[Network | NetworksFile, ...], Some] = Field(
+    clients: Annotated[tuple[NetworkOrFile, ...], Some] = Field(
         default=(),
         strict=False,
         description='Addresses and networks of clients, or `{ file = "PATH" }` with one a line. The client is the one that '
@@ -198,6 +204,12 @@ class AnswerConfig(Model):
         return self
 
 
+PoolOrAnswer = Annotated[
+    Annotated[Label, Tag("text")] | Annotated[AnswerConfig, Tag("table")],
+    either("the name of a pool, or an answer such as { status = 503 }"),
+]
+
+
 def _is_a_value(value: str) -> str:
     if not all(" " <= one <= "~" or one == "\t" for one in value):
         raise ValueError("should be printable ASCII")
@@ -208,7 +220,9 @@ def _is_a_value(value: str) -> str:
 
 
 def _is_settable(name: str) -> str:
-    if name.lower() in _OURS or name.lower().startswith("x-forwarded-"):
+    # As backends may spell it: `Content_Length` is Content-Length to many.
+    plain = re.sub("[^a-z0-9]", "-", name.lower())
+    if plain in _OURS or plain.startswith("x-forwarded-"):
         raise ValueError("is not for anybody to set: the balancer writes it itself")
     return name
 
@@ -306,7 +320,7 @@ class RouteConfig(MatchConfig, RouteRulesConfig):
         description='What always goes to the same pool of `split`: `"client"`, `{ header = NAME }`, `{ cookie = NAME }` or '
         "`{ query = NAME }`; left out: each request is counted for itself, exactly by the weights.",
     )
-    fallback: Label | AnswerConfig | None = Field(
+    fallback: PoolOrAnswer | None = Field(
         default=None, description="Another pool, or an answer, while the pool has no usable backend."
     )
     redirect: RedirectConfig | None = None
@@ -322,6 +336,10 @@ class RouteConfig(MatchConfig, RouteRulesConfig):
             raise ValueError(f"leads nowhere: it needs one of {', '.join(ACTIONS)}")
         if self.split is not None and not any(self.split.values()):
             raise ValueError("split: all weights are 0")
+        if self.split_by is not None and self.split is None:
+            raise ValueError("split_by is for a split")
+        if self.split_by is not None and self.split_by.source == "route":
+            raise ValueError("split_by: by route all requests would go to the same pool")
         if self.fallback is not None and self.pool is None and self.split is None:
             raise ValueError("fallback is for a pool or a split")
         return self

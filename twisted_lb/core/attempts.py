@@ -64,8 +64,8 @@ class Attempts:
     )  # fmt: skip
 
     def __init__(self, pool: Pool, retries: RetryRules, ask: Ask, *, idempotent: bool) -> None:
-        self.pool: Final = pool
-        self.retries: Final = retries
+        self.pool: Pool = pool
+        self.retries: RetryRules = retries
         self.ask: Final = ask
         self.idempotent: Final = idempotent
         self.due: float = NEVER
@@ -131,6 +131,19 @@ class Attempts:
             return None
         self._remember(current, outcome)
         return self._take_up(self.pool.claim(self.ask, now, self.tried, self._wait_until), now)
+
+    def fall_back(self, pool: Pool, retries: RetryRules, now: float) -> Lease | Refusal | Ticket:
+        """Go on in another pool, by these rules, as a request that is new there: nobody is left in its own. What was tried
+        stays on record.
+        """
+        self.withdraw()
+        self.pool = pool
+        self.retries = retries
+        self.tried = ()
+        self._free = self.count
+        self._wait_until = NEVER
+        pool.budget.deposit(now)
+        return self._take_up(pool.claim(self.ask, now), now)
 
     def may_move(self, now: float, *, replayable: bool) -> bool:
         """Whether the request may leave the backend of its current attempt, which owes it the whole answer, for another

@@ -5,6 +5,8 @@ from heapq import heapify, heappop, heapreplace
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
+from twisted_lb.core.running import Running
+
 # Bits of an IPv6 address that name a site (RFC 6177); the rest is the site's own to vary, one address a connection.
 _SITE_BITS: Final = 64
 
@@ -56,6 +58,9 @@ def client_key(address: str) -> str:
     return f"{int(ip) >> _SITE_BITS:x}/{_SITE_BITS}"
 
 
+_NO_LIMIT: Final = 1 << 62
+
+
 class Gate:
     """Connection limits: counts the connections that are open. At `most` of them listeners stop accepting, and the
     kernel's accept queue holds the rest; `per_client` bounds those of one client, 0 for no limit.
@@ -68,9 +73,13 @@ class Gate:
         self.most: int = most
         self.per_client: int = per_client
         self.open: int = 0
-        self.turned_away: int = 0
-        self._clients: Final[dict[str, int]] = {}
+        self._clients: Final = Running(per_client or _NO_LIMIT)
         self._waiting: list[Callable[[], None]] = []
+
+    @property
+    def turned_away(self) -> int:
+        """How many connections, or requests of clients of a proxy, were beyond `per_client`."""
+        return self._clients.refused
 
     @property
     def full(self) -> bool:
@@ -92,23 +101,11 @@ class Gate:
         """Count a client of a trusted proxy while its request holds the proxy's connection; `release` ends it. False as
         of `enter`.
         """
-        if not client:
-            return True
-        count = self._clients.get(client, 0)
-        if 0 < self.per_client <= count:
-            self.turned_away += 1
-            return False
-        self._clients[client] = count + 1
-        return True
+        return self._clients.claim(client)
 
     def release(self, client: str) -> None:
         """Count the end of what `claim` granted to this client."""
-        if client:
-            count = self._clients[client] - 1
-            if count:
-                self._clients[client] = count
-            else:
-                del self._clients[client]
+        self._clients.release(client)
 
     def leave(self, client: str) -> None:
         """Count the end of a connection, once for each that entered; listeners that wait for room go on."""
@@ -122,6 +119,7 @@ class Gate:
         bound for each are not counted.
         """
         self.most, self.per_client = most, per_client
+        self._clients.most = per_client or _NO_LIMIT
         self._go_on()
 
     def _go_on(self) -> None:

@@ -19,6 +19,7 @@ from twisted_lb.net.local_reply import Claim, final_answer
 from twisted_lb.net.outgoing import Outgoing
 from twisted_lb.net.relay import Leg
 from twisted_lb.net.route import Lead, Route
+from twisted_lb.net.routing import Found
 from twisted_lb.net.upstream import Upstream
 from twisted_lb.wire.grammar import CRLF, BadMessage
 from twisted_lb.wire.http1_reader import Http1Reader
@@ -56,8 +57,8 @@ class Http1(ClientSide, Receiver, Speaker):
     """HTTP/1.1 on one connection of a client, driven by its transport and by the exchange (a ClientSide)."""
 
     __slots__ = (
-        "_advancing", "_ahead_paused", "_connection", "_exchange", "_frontend", "_going_on_later", "_lead",
-        "_out", "_paused", "_persist", "_read_ended", "_reader", "_scheme", "_started", "_state",
+        "_advancing", "_ahead_paused", "_connection", "_exchange", "_found", "_frontend", "_going_on_later",
+        "_lead", "_out", "_paused", "_persist", "_read_ended", "_reader", "_scheme", "_started", "_state",
         "_until_close", "_version", "requests",
     )  # fmt: skip
 
@@ -74,6 +75,7 @@ class Http1(ClientSide, Receiver, Speaker):
         self._going_on_later: bool = False
         # The request: its route, and what follows from that; mostly the same as for the last one.
         self._lead: Lead | None = None
+        self._found: Found | None = None
         self._paused: bool = False  # the exchange takes no more of the body
         self._ahead_paused: bool = False  # too much was sent ahead
         self._read_ended: bool = False  # the client said that it will send no more
@@ -159,7 +161,11 @@ class Http1(ClientSide, Receiver, Speaker):
         if fields.max_forwards == 0 and head.goes_no_further:
             self._answer(head, final_answer(head))
             return True
-        route = self._frontend.route(head)
+        route = self._frontend.straight
+        if route is None:
+            route = self._find_route(head)
+            if route is None:
+                return True
         framing = fields.framing
         if framing > 0 and not route.takes(framing):
             lead = self._frontend.lead(fields, self._connection.client, route)
@@ -170,6 +176,30 @@ class Http1(ClientSide, Receiver, Speaker):
             return False
         self._begin(head, route)
         return True
+
+    def _find_route(self, head: RequestHead) -> Route | None:
+        """Find the route of a request that is admitted to one; None when it was answered. The same head on the same connection
+        is not looked at again.
+        """
+        frontend = self._frontend
+        connection = self._connection
+        found = self._found
+        if found is None or head is not found.head or found.table is not frontend.table:
+            try:
+                found = self._found = frontend.table.find(head, connection.client)
+            except BadMessage as bad:
+                claim = Claim(self.who(), head.line, head.lines, head.fields.request_id)
+                self._answer(head, frontend.refuse(refusal_of(bad.status), bad.reason, claim))
+                return None
+        reply = frontend.turn_away(found, self.who())
+        if reply is not None:
+            self._answer(head, reply)
+            return None
+        action, admission = found.action, found.admission
+        assert action is not None
+        if admission is not None and admission.running:
+            connection.count(admission.running, found.client_key)
+        return action.route(found.split_key)
 
     def _wait_for_head(self) -> None:
         """Slow-head (slowloris) protection: a head has `head_s` from its first byte, however slowly it comes."""
@@ -191,7 +221,7 @@ class Http1(ClientSide, Receiver, Speaker):
             return
         self.requests += 1
         self._version = fields.version
-        self._persist = fields.keep_alive
+        self._persist = fields.keep_alive and (connection.rules.lasting or connection.lasts(self.requests))
         self._started = False
         self._until_close = False
         connection.begin_request()
@@ -420,7 +450,7 @@ class Http1(ClientSide, Receiver, Speaker):
         fields = head.fields
         self.requests += 1
         self._version = fields.version
-        self._persist = fields.keep_alive and fields.framing == 0
+        self._persist = fields.keep_alive and fields.framing == 0 and self._connection.lasts(self.requests)
         reply_head, body = reply
         self._say(reply_head, b"" if head.method == b"HEAD" else body, len(body))
         if self._persist:

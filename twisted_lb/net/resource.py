@@ -1,5 +1,6 @@
 """A `ReverseProxyResource` that picks a backend for each request: the balancer inside any twisted.web tree."""
 
+from collections.abc import Sequence
 from typing import IO, Any, Final, cast
 from weakref import WeakSet
 
@@ -13,6 +14,7 @@ from zope.interface import implementer
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Refusal, refusal_of
+from twisted_lb.core.running import Running
 from twisted_lb.net.client_side import ClientSide
 from twisted_lb.net.deadlines import Deadline
 from twisted_lb.net.exchange import Exchange
@@ -21,6 +23,7 @@ from twisted_lb.net.local_reply import Claim, final_answer
 from twisted_lb.net.relay import Leg
 from twisted_lb.net.route import Lead, Route
 from twisted_lb.wire.grammar import CRLF, BadMessage
+from twisted_lb.wire.origin import Client
 from twisted_lb.wire.request import RequestHead, parse_request_fields, parse_request_line, resolve_target
 from twisted_lb.wire.response import ResponseHead
 
@@ -69,7 +72,9 @@ class BalancedReverseProxyResource(ReverseProxyResource):
         if head.goes_no_further:
             client.answer(final_answer(head))
             return NOT_DONE_YET
-        route = self.engine.route(head)
+        route = self.engine.straight or client.find_route(head)
+        if route is None:
+            return NOT_DONE_YET
         if route.takes(head.fields.framing):
             client.begin(head, route)
         else:
@@ -121,6 +126,8 @@ class _RequestClient(ClientSide):
         self._frontend: Final = frontend
         self._request: Final = request
         self._exchange: Exchange | None = None
+        self._running: Sequence[Running] = ()
+        self._running_for = ""
         self._paused = False
         self._pumping = False
         self._body_ended = False
@@ -128,15 +135,41 @@ class _RequestClient(ClientSide):
         # twisted.web has no time limit while a request is answered.
         self._deadline: Final = Deadline(self._too_slow)
 
+    def find_route(self, head: RequestHead) -> Route | None:
+        """The route of a request that is admitted to one; None when it was answered."""
+        frontend = self._frontend
+        try:
+            found = frontend.table.find(head, self._client())
+        except BadMessage as bad:
+            refusal = frontend.refuse(refusal_of(bad.status), bad.reason, self._claim())
+            self.answer(refusal, heading=head.method == b"HEAD")
+            return None
+        reply = frontend.turn_away(found, self.who())
+        if reply is not None:
+            self.answer(reply, heading=head.method == b"HEAD")
+            return None
+        action, admission = found.action, found.admission
+        assert action is not None
+        if admission is not None:
+            for one in admission.running:
+                one.claim(found.client_key)
+            self._running, self._running_for = admission.running, found.client_key
+        return action.route(found.split_key)
+
+    def _client(self) -> Client:
+        """Who asks, as listeners know it."""
+        request = self._request
+        address = str(getattr(request.getClientAddress(), "host", "unknown"))
+        port = str(getattr(request.getHost(), "port", ""))
+        return self._frontend.client_at(address, b"https" if request.isSecure() else b"http", port)
+
     def begin(self, head: RequestHead, route: Route) -> None:
         """Begin the exchange with the request's body, as far as it is taken."""
         request = self._request
         frontend = self._frontend
         request.notifyFinish().addErrback(self._left)
         request.registerProducer(self, True)
-        address = str(getattr(request.getClientAddress(), "host", "unknown"))
-        port = str(getattr(request.getHost(), "port", ""))
-        client = frontend.client_at(address, b"https" if request.isSecure() else b"http", port)
+        client = self._client()
         # twisted.web cannot switch protocols.
         self._exchange = Exchange(frontend, self, head, Lead(head.fields, client, route, may_switch=False))
         self._body_ended = head.fields.framing == 0
@@ -164,15 +197,19 @@ class _RequestClient(ClientSide):
 
     def refuse(self, refusal: Refusal, detail: str, route: Route | None = None) -> None:
         """Refuse the request before there is an exchange, and read no more of this client."""
+        self._answer_and_close(*self._frontend.refuse(refusal, detail, self._claim(), route))
+        self._release()
+
+    def _claim(self) -> Claim:
+        """What is known of a request that gets no exchange."""
         request = self._request
         fields = request.requestHeaders
-        claim = Claim(
+        return Claim(
             self.who(),
             b"%b %b" % (request.method, request.uri),
             b"Accept: %b\r\n" % b", ".join(fields.getRawHeaders(b"accept", ())),
             b", ".join(fields.getRawHeaders(b"x-request-id", ())),
         )
-        self._answer_and_close(*self._frontend.refuse(refusal, detail, claim, route))
 
     def _answer_and_close(self, head: ResponseHead, body: bytes) -> None:
         """Send a local reply, and close."""
@@ -181,12 +218,19 @@ class _RequestClient(ClientSide):
         self.write(body)
         self.finish(b"")
 
-    def answer(self, reply: tuple[ResponseHead, bytes]) -> None:
-        """Send a local reply to a request that goes nowhere."""
+    def answer(self, reply: tuple[ResponseHead, bytes], *, heading: bool = False) -> None:
+        """Send a local reply to a request that goes nowhere; without its body to a HEAD."""
         head, body = reply
         self.start(head, len(body), b"")
-        self.write(body)
+        if body and not heading:
+            self.write(body)
         self.finish(b"")
+
+    def _release(self) -> None:
+        """The request is counted for its client no more."""
+        for one in self._running:
+            one.release(self._running_for)
+        self._running = ()
 
     def _close_behind(self) -> None:
         """Let the answer end its connection; in other versions than 1.1 it does so anyway, or cannot."""
@@ -273,6 +317,7 @@ class _RequestClient(ClientSide):
     def _end(self) -> None:
         self._over = True
         self._deadline.end()
+        self._release()
         self._frontend.clients.pop(self, None)
         if self._exchange is not None:
             self._request.unregisterProducer()
@@ -349,5 +394,6 @@ class _RequestClient(ClientSide):
         self._deadline.end()
         if exchange is not None and not self._over:
             self._over = True
+            self._release()
             self._frontend.clients.pop(self, None)
             exchange.client_gone()

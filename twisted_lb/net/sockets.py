@@ -41,17 +41,30 @@ class Held(NamedTuple):
 
 def bind_tcp(interface: str, port: int) -> socket.socket:
     """A listening TCP socket; the empty interface is every address, IPv6 and IPv4, where the machine has both."""
+    sock = bound_tcp(interface, port)
+    try:
+        sock.listen(BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def bound_tcp(interface: str, port: int) -> socket.socket:
+    """The same socket before it listens: nobody can connect to it yet. OSError where the address cannot be had, as where
+    somebody listens there.
+    """
     family = socket.AF_INET6 if ":" in interface or (not interface and socket.has_dualstack_ipv6()) else socket.AF_INET
     try:
-        return _listen(family, (interface, port), dual=not interface and family == socket.AF_INET6)
+        return _bound(family, (interface, port), dual=not interface and family == socket.AF_INET6)
     except OSError as error:
         # A machine can know IPv6 and have it switched off.
         if interface or family == socket.AF_INET or error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
             raise
-        return _listen(socket.AF_INET, (interface, port), dual=False)
+        return _bound(socket.AF_INET, (interface, port), dual=False)
 
 
-def _listen(family: int, address: tuple[str, int], *, dual: bool) -> socket.socket:
+def _bound(family: int, address: tuple[str, int], *, dual: bool) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -60,7 +73,6 @@ def _listen(family: int, address: tuple[str, int], *, dual: bool) -> socket.sock
         # Linux hands TCP_NODELAY on to accepted sockets: one call instead of one a connection.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.bind(address)
-        sock.listen(BACKLOG)
     except BaseException:
         sock.close()
         raise

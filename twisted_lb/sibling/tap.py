@@ -54,12 +54,20 @@ def makeService(options: Options) -> "BackendService":
     from twisted_lb.sibling.service import BackendService
 
     config = options.config
-    refuse_unlistenable([config.address], options.command, _bind)
+    refuse_unlistenable([config.address], options.command, _bound)
     return BackendService(config.port, config.interface, config.name, whole_process=True)
 
 
-def _bind(interface: str, port: int) -> socket.socket:
-    return socket.create_server((interface, port), family=socket.AF_INET6 if ":" in interface else socket.AF_INET)
+def _bound(interface: str, port: int) -> socket.socket:
+    """A socket at this address that does not listen."""
+    sock = socket.socket(socket.AF_INET6 if ":" in interface else socket.AF_INET)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((interface, port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def backend(*words: str) -> "BackendService":

@@ -22,7 +22,7 @@ from twisted_lb.net.poller import Poller
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.plan import DEFAULT, plan_of
 from twisted_lb.testing.names import NamedDial
-from twisted_lb.testing.network import MemoryNetwork
+from twisted_lb.testing.network import MemoryListener, MemoryNetwork
 
 # Sun, 06 Nov 1994 08:49:37 GMT, the example of RFC 9110 5.6.7.
 WALL_TIME: Final = 784111777.0
@@ -86,6 +86,10 @@ class Balanced:
             observers=(self.records.append,) if observers is None else observers,
         )
         self.listener: Final = network.listen(address, self.build)
+
+    def listen(self, address: str, listener: str) -> MemoryListener:
+        """Listen at another address, for this listener of the configuration."""
+        return self.network.listen(address, lambda: self.build(listener))
 
     def build(self, listener: str = DEFAULT) -> StreamProtocol:
         """A protocol for the connection of one client of a listener."""

@@ -5,14 +5,12 @@ and both are written anew of what that one says, so that a backend hears the sam
 """
 
 import re
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import Final
+from ipaddress import IPv6Address, ip_address
+from typing import Final, Protocol
 
 from mypy_extensions import mypyc_attr
 
 from twisted_lb.wire.grammar import AUTHORITY, CRLF, DIGITS, TOKEN
-
-Network = IPv4Network | IPv6Network
 
 # RFC 7239 4: forwarded-pair = token "=" ( token / quoted-string ). Some write addresses without their quotes.
 _PAIR: Final = re.compile(
@@ -34,26 +32,26 @@ _OTHER_SCHEMES: Final = {
 }
 
 
+class AddressSet(Protocol):
+    """Some addresses, such as those of `core/networks.Networks`."""
+
+    def covers(self, address: str) -> bool:
+        """Whether this is one of them. Text that is no address never is."""
+
+
 class Trust:
-    """Whose claims about their clients count: trusted proxies, by their networks, and which family of fields they send.
+    """Whose claims about their clients count: trusted proxies, None for nobody, and which family of fields they send.
 
     `family` is "x-forwarded", "forwarded", or "any": X-Forwarded-* where a proxy sends one, else Forwarded.
     """
 
-    def __init__(self, networks: tuple[Network, ...] = (), family: str = "any") -> None:
-        self.networks: Final = networks
+    def __init__(self, proxies: AddressSet | None = None, family: str = "any") -> None:
+        self.proxies: Final = proxies
         self.family: Final = family
 
     def covers(self, address: str) -> bool:
         """Whether a trusted proxy has this address. Text that is no address is never trusted."""
-        if not self.networks:
-            return False
-        try:
-            ip = ip_address(address.partition("%")[0])
-        except ValueError:
-            return False
-        mapped = ip.ipv4_mapped if isinstance(ip, IPv6Address) else None
-        return any((mapped or ip) in network for network in self.networks)
+        return self.proxies is not None and self.proxies.covers(address)
 
 
 _NOBODY: Final = Trust()
