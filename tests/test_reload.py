@@ -16,7 +16,7 @@ from twisted.logger import formatEvent, globalLogPublisher
 
 from twisted_lb.config import LoadBalancerConfig, TimeoutsConfig
 from twisted_lb.core.backend import AdminState
-from twisted_lb.errors import ConfigError, StartError
+from twisted_lb.errors import ConfigError
 from twisted_lb.net.listener import bind_tcp
 from twisted_lb.service import LoadBalancerService
 from twisted_lb.sibling.service import BackendService
@@ -334,7 +334,7 @@ async def test_a_program_may_have_another_configuration_applied(backends):
     assert service.apply(source.load()).changes == (f"changes pool default: +{backends[1]}",)
     assert [*service.balancer.pool.backends] == backends
     source.values["error_pages"] = {"502": "/nowhere/502.html"}
-    with pytest.raises(StartError, match=r"error_pages.502: /nowhere/502.html: no such file"):
+    with pytest.raises(ConfigError, match=r"error_pages.502: /nowhere/502.html: no such file"):
         service.apply(source.load())
     assert service.config.error_pages == {}
     await service.stopService()
