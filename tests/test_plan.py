@@ -7,7 +7,7 @@ import pytest
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.backend import BackendSpec
 from twisted_lb.core.never import NEVER
-from twisted_lb.errors import StartError
+from twisted_lb.errors import ConfigError
 from twisted_lb.http_check import HttpQuestion
 from twisted_lb.net.local_reply import HTML, JSON, TEXT
 from twisted_lb.plan import DEFAULT, CheckPlan, Plan, pages_of, plan_of
@@ -101,7 +101,7 @@ def test_the_ending_of_an_error_page_says_what_it_is(tmp_path):
 
 
 def test_an_error_page_that_cannot_be_read_is_named(tmp_path):
-    with pytest.raises(StartError, match=r"^error_pages\.503: .*: is a directory$"):
+    with pytest.raises(ConfigError, match=r"^error_pages\.503: .*: is a directory$"):
         planned(error_pages={"503": str(tmp_path)})
 
 

@@ -269,16 +269,20 @@ async def test_ordered_services_stop_one_after_the_other():
     assert told == ["first stops", "first has stopped", "second stops", "second has stopped"]
 
 
-def test_an_error_page_that_is_not_there_is_one_line(tmp_path, capsys):
+def test_an_error_page_that_is_not_there_is_shown_where_it_is_named(tmp_path, capsys):
     from twisted_lb.tap import load_balancer
 
     file = tmp_path / "lb.toml"
     file.write_text('backends = ["127.0.0.1:1"]\n[listen]\nport = 0\n[error_pages]\n503 = "/nowhere/503.html"\n')
     with pytest.raises(SystemExit) as caught:
         load_balancer("--config", str(file))
-    assert caught.value.code == 2
-    said = f"twistd lb: {file}: error_pages.503: /nowhere/503.html: no such file or directory\n"
-    assert capsys.readouterr().err == said
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == (
+        f"{file}:5:7: error_pages.503: /nowhere/503.html: no such file or directory\n"
+        '    5 | 503 = "/nowhere/503.html"\n'
+        "      |       ^^^^^^^^^^^^^^^^^^^\n"
+        "1 error; nothing was started\n"
+    )
 
 
 @pytest_twisted.ensureDeferred

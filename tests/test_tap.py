@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -94,7 +95,6 @@ def test_long_forms_are_the_same_options() -> None:
         ("-b a:1,b:2", "--backend: 'a:1,b:2': backends are separated by spaces"),
         ("--config= -b a:1", "--config: no file given"),
         ("-b a:1 -c -1", "--healthcheck: should be greater than or equal to 0, not -1"),
-        ("-b a:1 --config /nowhere/lb.toml", "/nowhere/lb.toml: No such file or directory"),
     ],
 )
 def test_a_mistake_ends_the_process_in_one_line(line: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,6 +104,35 @@ def test_a_mistake_ends_the_process_in_one_line(line: str, said: str, capsys: py
     message = capsys.readouterr().err
     assert message.startswith(f"twistd lb: {said}")
     assert message.index("\n") == len(message) - 1
+
+
+def test_a_file_that_is_not_there_is_one_line_too_and_what_this_machine_refuses(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parsed("-b a:1 --config /nowhere/lb.toml")
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == "twistd lb: /nowhere/lb.toml: No such file or directory\n"
+
+
+def test_what_is_wrong_in_a_file_is_shown_with_its_lines_and_what_was_typed_comes_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "lb.toml"
+    file.write_text('backends = ["a:80"]\n[listen]\nport = 80\ninterfac = "::1"\n\n[limits]\n  head_bytes = 1 # kB?\n')
+    with pytest.raises(SystemExit) as caught:
+        parsed(f"-c x --config {file}")
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == (
+        "--healthcheck: should be a valid number, not 'x'\n"
+        f'{file}:4:1: listen.interfac: unknown key; did you mean "interface"?\n'
+        '    4 | interfac = "::1"\n'
+        "      | ^^^^^^^^\n"
+        f"{file}:7:16: limits.head_bytes: should be greater than or equal to 256, not 1\n"
+        "    7 |   head_bytes = 1 # kB?\n"
+        "      |                ^\n"
+        "3 errors; nothing was started\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -16,13 +16,25 @@ from twisted.python import usage
 
 import twisted
 from twisted_lb.config import ListenConfig
-from twisted_lb.errors import START_ERROR, StartError, fail, listen_error
+from twisted_lb.config.problems import report
+from twisted_lb.errors import START_ERROR, USAGE_ERROR, ConfigError, StartError, fail, listen_error
 from twisted_lb.pid_file import prepare
 
 # A function that binds an interface and a port as the service is going to.
 Bind = Callable[[str, int], socket.socket]
 
 NO_KEYS: Mapping[str, str] = MappingProxyType({})
+
+
+def refuse(command: str, error: ConfigError) -> NoReturn:
+    """End the process with what is wrong with a configuration: in one line if that is about flags, with the status of what was
+    typed, or about a file that cannot be read; else each with its FILE:LINE:COLUMN, where editors look for it.
+    """
+    places = [problem.place for problem in error.problems if problem.place is not None]
+    if any(place.line for place in places):
+        sys.stderr.write(report(error.problems, "nothing was started"))
+        raise SystemExit(START_ERROR) from None
+    fail(command, error, START_ERROR if places else USAGE_ERROR)
 
 
 class CommandOptions(usage.Options):
@@ -40,7 +52,7 @@ class CommandOptions(usage.Options):
         raise NotImplementedError
 
     def accept(self, flags: argparse.Namespace) -> None:
-        """Take what was typed; ValueError, ConfigError included, ends the process in one line."""
+        """Take what was typed; ValueError ends the process in one line, ConfigError with all that is wrong."""
         raise NotImplementedError
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
@@ -54,6 +66,8 @@ class CommandOptions(usage.Options):
         flags = self.make_parser().parse(words[:-1] if words[-1:] == ["--"] else words)
         try:
             self.accept(flags)
+        except ConfigError as error:
+            refuse(self.command, error)
         except ValueError as error:
             fail(self.command, error)
         self._look_at_files()

@@ -7,13 +7,14 @@ from math import ceil
 from pathlib import Path
 
 from twisted_lb.config import HealthCheckConfig, LoadBalancerConfig
+from twisted_lb.config.problems import Problem
 from twisted_lb.core.backend import BackendSpec
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pickers.base import Policy
 from twisted_lb.core.retry import RetryRules
 from twisted_lb.core.settings import PoolSettings
-from twisted_lb.errors import StartError
+from twisted_lb.errors import ConfigError
 from twisted_lb.http_check import HttpQuestion
 from twisted_lb.net.local_reply import HTML, JSON, TEXT, ErrorPage
 from twisted_lb.net.settings import AUTO, ClientRules, RouteRules, UpstreamRules
@@ -101,7 +102,7 @@ class Plan:
 
 def plan_of(config: LoadBalancerConfig, pages: Mapping[int, ErrorPage] | None = None) -> Plan:
     """The plan of a configuration: one listener, one route and one pool, called `default`. `pages` are the error pages
-    as they were read before; StartError names one that cannot be read.
+    as they were read before; ConfigError names those that cannot be read.
     """
     pages = pages_of(config) if pages is None else pages
     listener = ListenerPlan(
@@ -230,13 +231,21 @@ def _checks(check: HealthCheckConfig) -> CheckPlan:
 
 
 def pages_of(config: LoadBalancerConfig) -> dict[int, ErrorPage]:
-    """The error pages, by status, read now. StartError names one that cannot be read."""
-    return {int(status): _page(status, path) for status, path in config.error_pages.items()}
+    """The error pages, by status, read now. ConfigError names those that cannot be read."""
+    pages = {}
+    problems = []
+    for status, path in config.error_pages.items():
+        try:
+            pages[int(status)] = _page(path)
+        except (OSError, ValueError) as error:
+            # ValueError: a NUL in the path.
+            reason = getattr(error, "strerror", None) or str(error)
+            problems.append(Problem(("error_pages", status), f"{path}: {reason.lower()}"))
+    if problems:
+        raise ConfigError(problems)
+    return pages
 
 
-def _page(status: str, path: str) -> ErrorPage:
+def _page(path: str) -> ErrorPage:
     kind = {".html": HTML, ".json": JSON}.get(Path(path).suffix, TEXT)
-    try:
-        return ErrorPage(kind, Path(path).read_bytes())
-    except OSError as error:
-        raise StartError(f"error_pages.{status}: {path}: {(error.strerror or str(error)).lower()}") from None
+    return ErrorPage(kind, Path(path).read_bytes())

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from twisted_lb.config import HealthCheckConfig, ListenConfig, LoadBalancerConfig
-from twisted_lb.config.load import from_flags, keys_of_the_file
+from twisted_lb.config.document import Document
+from twisted_lb.config.load import keys_of_the_file, load
 from twisted_lb.core.pickers import POLICIES
-from twisted_lb.errors import StartError, fail
+from twisted_lb.errors import ConfigError
 from twisted_lb.net.sockets import bind_tcp
 from twisted_lb.openings import handed
-from twisted_lb.options import CommandOptions, Parser, refuse_unlistenable
+from twisted_lb.options import CommandOptions, Parser, refuse, refuse_unlistenable
 
 if TYPE_CHECKING:
     from twisted_lb.service import LoadBalancerService
@@ -63,11 +64,11 @@ STRATEGY_HELP = (
 
 
 class Options(CommandOptions):
-    """The flags of `twistd lb`; `config` is what they amount to once they are parsed, `source` begins errors in its file."""
+    """The flags of `twistd lb`; `config` is what they amount to once they are parsed, `document` the file, if there is one."""
 
     command = "lb"
     config: LoadBalancerConfig
-    source: str
+    document: Document | None
 
     def make_parser(self) -> Parser:
         """The parser of the flags; their values are the configuration's business."""
@@ -93,11 +94,11 @@ class Options(CommandOptions):
         file = typed.pop("config", None)
         if file == "":
             raise ValueError("--config: no file given")
-        self.source = "" if file is None else f"{file}: "
-        self.config = from_flags(
+        loaded = load(
             {f"--{name}": text for name, text in typed.items()},
             None if file is None else Path(file),
         )
+        self.config, self.document = loaded.config, loaded.document
 
 
 def makeService(options: Options) -> "LoadBalancerService":
@@ -110,9 +111,10 @@ def makeService(options: Options) -> "LoadBalancerService":
 
     try:
         return LoadBalancerService(options.config, whole_process=True)
-    except StartError as error:
-        # An error page, which only the file can name.
-        fail(options.command, f"{options.source}{error}")
+    except ConfigError as error:
+        # Error pages, which are read now.
+        problems = [options.document.placed(one) if options.document else one for one in error.problems]
+        refuse(options.command, ConfigError(problems))
 
 
 def load_balancer(*words: str) -> "LoadBalancerService":

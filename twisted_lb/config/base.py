@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
 
@@ -31,7 +32,15 @@ class Model(BaseModel):
     `AliasChoices(NAME, OLDER_NAME)`. An error names the one that was typed.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True, allow_inf_nan=False)
+    # A table may have secrets: pydantic's own errors would show the whole of it.
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        validate_default=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -40,8 +49,13 @@ class Model(BaseModel):
             for key in cls.model_fields:
                 given = [name for name in names_of(cls, key) if name in values]
                 if len(given) > 1:
-                    raise ValueError(f"{' and '.join(given)} are the same key: give {given[0]} alone")
+                    raise error_at(f"{' and '.join(given)} are the same key: give {given[0]} alone", given[1])
         return values
+
+
+def error_at(message: str, *path: str | int) -> PydanticCustomError:
+    """The error of a validator that looks at a whole table: what is wrong is at a path in that table, by the names typed."""
+    return PydanticCustomError("error_at", "{message}", {"message": message, "path": path})
 
 
 def names_of(model: type[Model], key: str) -> list[str]:

@@ -8,7 +8,10 @@ from typing import Any, get_args
 from pydantic_core import ErrorDetails
 
 from twisted_lb.config.base import Model, names_of
+from twisted_lb.config.locator import KeyPath
 from twisted_lb.config.pools import NO_BACKEND
+from twisted_lb.config.problems import Code, Problem, dotted
+from twisted_lb.config.secret import hides
 
 # Pydantic's texts speak of Python; these speak of the file.
 REASONS = {
@@ -23,21 +26,42 @@ REASONS = {
 # What to say of a value is said when it is at most as long.
 _LONGEST = 60
 
+# What a problem is called by what pydantic calls it.
+CODES = {"extra_forbidden": Code.UNKNOWN_KEY, "missing": Code.MISSING}
+
 
 def problems(
-    model: type[Model], errors: Sequence[ErrorDetails], typed: Mapping[str, str], source: str
-) -> Iterator[str]:
-    """The problems of the flags, then those of the file, which is named once. `typed`: the flag, by the key that it set."""
-    in_file = []
+    model: type[Model], errors: Sequence[ErrorDetails], values: Mapping[str, Any], typed: Mapping[str, str]
+) -> Iterator[Problem]:
+    """The problems that pydantic has with some values. `typed`: the flag, by the key that it set."""
     for error in _telling(errors):
-        dotted = ".".join(str(part) for part in error["loc"])
-        reason = _reason(model, error)
-        flag = typed.get(dotted) or typed.get(dotted.partition(".")[0])
-        if flag is not None:
-            yield f"{flag}: {reason}"
-        else:
-            in_file.append(f"{dotted}: {reason}" if dotted and reason != NO_BACKEND else reason)
-    yield from (source + problem if i == 0 else problem for i, problem in enumerate(in_file))
+        kind = error["type"]
+        loc = (*error["loc"], *error.get("ctx", {}).get("path", ()))
+        message, hint = _reason(model, error)
+        flag = typed.get(dotted(loc)) or typed.get(str(loc[0]) if loc else "", "")
+        yield Problem(
+            () if _is_without_backends(error) else _path(loc, values, kind),
+            message,
+            CODES.get(kind, Code.VALUE),
+            hint=hint,
+            flag=flag,
+            about_key=kind in (*CODES, "error_at"),
+        )
+
+
+def _path(loc: KeyPath, values: Any, kind: str) -> KeyPath:
+    """The path of an error in the file: pydantic's, without what names a kind of a union, or a key as such."""
+    path: KeyPath = ()
+    for number, part in enumerate(loc):
+        is_list = isinstance(values, list)
+        there = (
+            isinstance(part, int) and part < len(values) if is_list else isinstance(values, Mapping) and part in values
+        )
+        if there:
+            path, values = (*path, part), values[part]
+        elif kind == "missing" and number == len(loc) - 1:
+            path = (*path, part)
+    return path
 
 
 def similar(name: str, names: Iterable[str]) -> str | None:
@@ -58,19 +82,20 @@ def _is_without_backends(error: ErrorDetails) -> bool:
     return error["type"] == "missing" and error["loc"] == ("backends",)
 
 
-def _reason(model: type[Model], error: ErrorDetails) -> str:
+def _reason(model: type[Model], error: ErrorDetails) -> tuple[str, str]:
+    """What is wrong, and what to do about it, if that can be told."""
     if _is_without_backends(error):
-        return NO_BACKEND
+        return NO_BACKEND, ""
     if error["type"] == "extra_forbidden":
-        return f"unknown key{_advice(model, error['loc'])}"
+        return "unknown key", _advice(model, error["loc"])
     # "Input should be", "String should have": the key is named already.
     text = REASONS.get(error["type"]) or re.sub(r"^(Value error, |\w+ (?=should ))", "", error["msg"])
     got = error["input"]
     if error["type"] == "tuple_type" and error["loc"] == ("backends",) and isinstance(got, Mapping):
-        return f"{text}: of tables [[backends]], in double brackets"
-    if error["type"] != "missing" and isinstance(got, str | int | float) and not _is_said(got, text):
+        return f"{text}: of tables [[backends]], in double brackets", ""
+    if isinstance(got, str | int | float) and not hides(model, error["loc"]) and not _is_said(got, text):
         text += f", not {_short(got)}"
-    return text
+    return text, ""
 
 
 def _is_said(got: str | float, text: str) -> bool:
@@ -94,13 +119,13 @@ def _advice(model: type[Model], place: Sequence[int | str]) -> str:
     *parents, key = (str(part) for part in place if isinstance(part, str))
     tables = _tables(model)
     if parents and key in _keys(model):
-        return ": it belongs above the first [table]"
+        return "it belongs above the first [table]"
     # A backend's `port` is no listener's. Where two keys are the same table, the last one is its own name.
     homes = {one: name for name, one in tables.items() if key in _keys(one)} if parents != ["backends"] else {}
     if homes:
-        return f": it belongs into {' or '.join(map(_header, homes.values()))}"
+        return f"it belongs into {' or '.join(map(_header, homes.values()))}"
     meant = similar(key, _keys(tables.get(".".join(parents), model)))
-    return f", did you mean {meant}?" if meant else ""
+    return f'did you mean "{meant}"?' if meant else ""
 
 
 def _header(table: str) -> str:

@@ -38,8 +38,16 @@ PREAMBLE = """\
 
 `twistd -n lb --config lb.toml` reads a TOML file; a flag on the command line replaces the file's
 value, `--backend` the whole list. Unknown keys and values of a wrong kind are refused, all of them
-at once, before anything listens. `python -m twisted_lb.config.reference` prints this page, from the
-models in `twisted_lb/config/`.
+at once, each with its line, before anything listens. `python -m twisted_lb.config.reference` prints
+this page, from the models in `twisted_lb/config/`.
+
+`include = ["conf.d/*.toml"]` at the top adds other files; names are relative to the file that
+includes. Names that a pattern matches come sorted, and none is fine; a plain name has to be there.
+Tables merge, and a key that two files set is an error.
+
+In strings `${NAME}` is the variable NAME of the environment, `${NAME:-text}` is `text` where that is
+unset or empty, and `$${` is a literal `${`. A variable that is unset is an error. What a variable
+holds stays within its string.
 
 ```toml
 policy = "rr"
