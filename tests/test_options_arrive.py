@@ -109,6 +109,8 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
 AT_THE_SERVICE: list[tuple[str, Any, Callable[[LoadBalancerService], Any], Any]] = [
     ("status", "127.0.0.1:0", lambda s: s._status[0].address.partition(":")[0], "127.0.0.1"),
     ("takeover", "/run/lb.sock", lambda s: s.config.takeover, None),
+    ("watch", True, lambda s: s.config.watch, None),
+    ("state_file", "/nowhere/lb.state", lambda s: s._state.path, None),
     ("ready_start_s", 2.5, lambda s: s.config.ready_start_s, None),
     ("ready_requires", ["default"], lambda s: s.config.ready_requires, ("default",)),
     ("ready_grace_s", 0.01, lambda s: s.config.ready_grace_s, None),

@@ -4,12 +4,13 @@ What is made of equal parts of the configuration is the same object from one gen
 what has changed.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from math import ceil
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from twisted_lb.config import HealthCheckConfig, LoadBalancerConfig
 from twisted_lb.config.addresses import ListenAddress
@@ -39,6 +40,9 @@ __all__ = ["DEFAULT", "CheckPlan", "LeadPlan", "ListenerPlan", "Plan", "PoolPlan
 # Of answers, which have no request line.
 _NO_LINE = 8192
 
+# Among what a route is made of: what it takes from its pools.
+OF_POOLS: Final = "pools"
+
 P = TypeVar("P", "ListenerPlan", "RoutePlan", "PoolPlan")
 
 
@@ -46,7 +50,8 @@ P = TypeVar("P", "ListenerPlan", "RoutePlan", "PoolPlan")
 class ListenerPlan:
     """The plan of a listener: where it listens, its rules, the names of its routes in their order, that of the route which
     takes what none of them does (None: nothing does), and how many connections its clients may have (None: as many as there
-    is room for; per client 0: no limit). `made_of` is compared when the next plan is made.
+    is room for; per client 0: no limit). `made_of` is compared when the next plan is made: parts of the configuration, by the
+    key that they have below it.
     """
 
     rules: ClientRules
@@ -55,7 +60,7 @@ class ListenerPlan:
     addresses: tuple[ListenAddress, ...] = ()
     connections: int | None = None
     connections_per_client: int = 0
-    made_of: object = field(default=None, repr=False)
+    made_of: Mapping[str, object] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ class RoutePlan:
     """The plan of a route: the pools that it leads to. `made_of` is compared when the next plan is made."""
 
     leads: tuple[LeadPlan, ...]
-    made_of: object = field(default=None, repr=False)
+    made_of: Mapping[str, object] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ class PoolPlan:
     settings: PoolSettings
     upstream: UpstreamRules
     checks: CheckPlan | None
-    made_of: object = field(default=None, repr=False)
+    made_of: Mapping[str, object] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
@@ -158,6 +163,11 @@ class Files:
         unread, self._unread = self._unread, {}
         if unread:
             raise ConfigError(unread.values())
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The SHA-256 of each file, in hexadecimal, by path."""
+        return {path: hashlib.sha256(data).hexdigest() for path, data in self._read.items()}
 
 
 def plan_of(config: LoadBalancerConfig, before: Plan | None = None, files: Files | None = None) -> Plan:
@@ -217,7 +227,13 @@ def _listener(name: str, objects: Objects, files: Files, place: KeyPath, *, real
         addresses=config.addresses,
         connections=config.limits.connections,
         connections_per_client=config.limits.connections_per_client,
-        made_of=(config, routes, route, real_ip, _bytes_of(pages)),
+        made_of={
+            "": config,
+            "routes": routes,
+            "default_route": route,
+            "real_ip": real_ip,
+            "error_pages": _bytes_of(pages),
+        },
     )
 
 
@@ -266,7 +282,11 @@ def _route(config: RouteConfig, objects: Objects, files: Files, place: KeyPath) 
         leads=tuple(
             LeadPlan(name, config.pools[name], _route_rules(config, pool, pages)) for name, pool in pools.items()
         ),
-        made_of=(config, {name: (one.retry, one.health_check) for name, one in pools.items()}, _bytes_of(pages)),
+        made_of={
+            "": config,
+            OF_POOLS: {name: (one.retry, one.health_check) for name, one in pools.items()},
+            "error_pages": _bytes_of(pages),
+        },
     )
 
 
@@ -326,7 +346,7 @@ def _pool(config: PoolConfig) -> PoolPlan:
             family=config.family,
         ),
         checks=_checks(check) if check.enabled else None,
-        made_of=config,
+        made_of={"": config},
     )
 
 

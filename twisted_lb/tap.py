@@ -137,7 +137,7 @@ def makeService(options: Options) -> "LoadBalancerService":
     for warning in loaded.warnings if loaded else ():
         _log.warn("{warning}", warning=warning)
     try:
-        return LoadBalancerService(options.config, whole_process=True)
+        return LoadBalancerService(options.config, whole_process=True, source=options.source)
     except ConfigError as error:
         # Files that only the configuration names, which are read now.
         refuse(options.command, ConfigError(loaded.placed(error.problems) if loaded else error.problems))

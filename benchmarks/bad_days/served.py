@@ -1,11 +1,14 @@
 """The balancer in a process of its own, which tells what it holds: `python served.py CONFIG.toml`.
 
-Each line on its standard input is answered with a line of JSON, the counters of that moment; the end of the input ends it.
+Each line on its standard input is answered with a line of JSON, the counters of that moment; the end of the input ends it. At
+SIGHUP it reads its configuration anew.
 """
 
 import json
 import re
+import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from twisted.internet import reactor
@@ -13,6 +16,7 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.stdio import StandardIO
 from twisted.logger import globalLogBeginner, textFileLogObserver
 
+from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.config.load import load_toml
 from twisted_lb.service import LoadBalancerService
 
@@ -32,7 +36,22 @@ def counters(service: LoadBalancerService) -> dict[str, int]:
         "upstreams": cluster.open,
         "idle_upstreams": cluster.idle,
         "leases": sum(backend.in_flight for backend in cluster.pool.backends.values()),
+        "leaving": len(service.data_plane.leaving.clusters) + len(service.data_plane.leaving.frontends),
     }
+
+
+class File:
+    """The configuration file, read again at each reload."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def load(self) -> LoadBalancerConfig:
+        return load_toml(self.path)
+
+    def files(self) -> Mapping[Path, str]:
+        """It is not watched."""
+        return {}
 
 
 class Orders(Protocol):
@@ -52,8 +71,10 @@ class Orders(Protocol):
 
 def main() -> None:
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
-    service = LoadBalancerService(load_toml(sys.argv[1]))
+    source = File(sys.argv[1])
+    service = LoadBalancerService(source.load(), source=source)
     service.startService()
+    signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(service.reload))
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     StandardIO(Orders(service))
     reactor.run()

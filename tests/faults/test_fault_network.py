@@ -40,6 +40,8 @@ AT_LEAST = {
     # Other settings.
     "the operator changes settings": 60,
     "settings change while a request runs": 30,
+    # Reloads of what is beside.
+    "the operator reloads": 150,
     # Stops in the middle.
     "the operator has stopped it": 30,
     "the operator is in a hurry": 4,

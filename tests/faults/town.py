@@ -27,6 +27,7 @@ from twisted_lb.net.clock import Clock
 from twisted_lb.net.over_reactor import release
 from twisted_lb.net.poller import EpollPoller
 from twisted_lb.net.runtime import Runtime
+from twisted_lb.plan import DEFAULT
 from twisted_lb.testing import Balanced, Faults, HeapClock
 from twisted_lb.testing.balanced import runtime_of
 
@@ -351,6 +352,13 @@ class Town:
             inside=self.frontend.gate.open,
             in_flight=sum(member.record.in_flight for member in self.members.all),
             busy_connections=self.cluster.open - self.cluster.idle,
+        )
+        plane = self.balanced.data_plane
+        self._leftover(
+            frontends_leaving=len(plane.leaving.frontends),
+            clusters_leaving=len(plane.leaving.clusters),
+            another_frontend=plane.frontends[DEFAULT] is not self.frontend,
+            another_cluster=plane.clusters[DEFAULT] is not self.cluster,
         )
         if self.closed is None:
             self.close()

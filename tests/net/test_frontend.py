@@ -26,7 +26,7 @@ class Guest:
     def drain(self) -> None:
         self.told.append(f"{self.name} drains")
 
-    def kill(self) -> None:
+    def kill(self, why: str) -> None:
         self.told.append(f"{self.name} is killed")
         self.frontend.clients.pop(self, None)
 

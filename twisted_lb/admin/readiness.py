@@ -33,7 +33,7 @@ class Readiness:
         self._pools: Final = pools
         self._seconds: Final = seconds
         self._starts_until: Final = seconds() + start_s
-        self._requires: Final = requires
+        self.requires: tuple[str, ...] = requires
         self._unresolved: Final = unresolved
         self._started: bool = False
 
@@ -69,7 +69,7 @@ class Readiness:
             if unresolved:
                 return f"starting, no answer yet for the name {unresolved}"
             return f"starting, no check yet of {', '.join(self._unknown())}"
-        missing = [name for name in self._requires if name in without]
+        missing = [name for name in self.requires if name in without]
         if missing:
             return f"{', '.join(missing)} required"
         return "no pool has a usable backend" if nowhere else ""

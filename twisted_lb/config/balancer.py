@@ -56,6 +56,18 @@ class LoadBalancerConfig(DescribedConfig):
         "twisted_lb` and `load_balancer` in a .tac file; left out: a restart has a gap. Danger: whoever may write in its "
         "directory can put another socket there.",
     )
+    watch: bool = Field(
+        default=False,
+        description="Reload when a file that was read says another thing, as SIGHUP does: the content of each is looked at once a "
+        "second, and counts once it has stayed for 200 ms. Danger: a file that is saved half done, and is right all the same, is "
+        "applied.",
+    )
+    state_file: str | None = Field(
+        default=None,
+        description="Path of a file for what was changed at run time (a backend drained, weighed, added or removed): it holds on "
+        "after a restart as after a reload. Written in place of the old one, with mode 0600, soon after each change; a broken one "
+        "is a warning. Left out: a restart forgets. Only changed by a restart.",
+    )
     log: LogConfig = LogConfig()
 
     if TYPE_CHECKING:
@@ -96,6 +108,13 @@ class LoadBalancerConfig(DescribedConfig):
         # A unix socket's path has 107 bytes at most, and a process number is appended for a moment.
         if value is not None and not 0 < len(os.fsencode(value)) <= 96:
             raise ValueError("should be a path of 1 to 96 bytes")
+        return value
+
+    @field_validator("state_file")
+    @classmethod
+    def _is_a_file(cls, value: str | None) -> str | None:
+        if value is not None and (not value or "\0" in value or value.endswith("/")):
+            raise ValueError("should be the path of a file")
         return value
 
 

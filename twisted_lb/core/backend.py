@@ -15,6 +15,7 @@ from twisted_lb.core.load import Load
 from twisted_lb.core.outcome import Outcome
 
 HEAVIEST: Final = 256
+LIGHTEST: Final = 0
 MOST_PORT: Final = 65535
 # What a backend's text cannot say.
 _KEYS_OF_A_TABLE: Final = ("name", "check_port", "resolve", "family")
@@ -24,8 +25,8 @@ _KEYS_OF_A_TABLE: Final = ("name", "check_port", "resolve", "family")
 class BackendSpec:
     """The configuration of a backend. Names are unique within a pool; the default is the address. `check_port`: the port of
     its host that checks ask, None for theirs, or the one that traffic goes to. `resolve` and `family` say what is made of a
-    host name, see `endpoints.py`; empty: what the pool says. `labels`: names and values. ValueError for a weight outside 1 to 256 (a backend that should
-    get no requests is drained), and for a check's port that is none, or of a unix socket.
+    host name, see `endpoints.py`; empty: what the pool says. `labels`: names and values. A backend of weight 0 gets no requests.
+    ValueError for a weight outside 0 to 256, and for a check's port that is none, or of a unix socket.
     """
 
     name: str
@@ -37,8 +38,8 @@ class BackendSpec:
     labels: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
-        if not 1 <= self.weight <= HEAVIEST:
-            raise ValueError(f"{self.name!r}: {self.weight} is not a weight between 1 and {HEAVIEST}")
+        if not LIGHTEST <= self.weight <= HEAVIEST:
+            raise ValueError(f"{self.name!r}: {self.weight} is not a weight between {LIGHTEST} and {HEAVIEST}")
         if self.check_port is None:
             return
         if not isinstance(self.address, TcpAddress):
@@ -145,6 +146,7 @@ class Backend:
         "requests",
         "resting",
         "slot",
+        "tunnels",
         "usable",
         "weight",
     )
@@ -166,6 +168,7 @@ class Backend:
         self.resting: bool = False
         self.requests: int = 0
         self.failures: int = 0  # outcomes that blame it
+        self.tunnels: int = 0  # of those in flight
         self.outcomes: list[int] = [0] * len(Outcome)
 
     @property
@@ -206,6 +209,11 @@ class Backend:
         self.refresh_usable()
 
     @property
+    def wanted(self) -> bool:
+        """Whether the operator wants it to get requests: it is READY, and has a weight."""
+        return self.admin is AdminState.READY and self.weight > 0
+
+    @property
     def full(self) -> bool:
         """Whether the backend has as many requests in flight as it may."""
         return 0 < self.counts.most <= self.load_now
@@ -213,7 +221,7 @@ class Backend:
     def refresh_usable(self) -> None:
         """Update `usable` and `available`. An ejected backend is available for one trial request, once that is due."""
         ejection = self.ejection
-        wanted = self.admin is AdminState.READY and self.health.up
+        wanted = self.wanted and self.health.up
         self.usable = wanted and not ejection.active
         self.available = wanted and not self.removed and (ejection.due or not ejection.active) and not self.full
 

@@ -144,7 +144,7 @@ class Endpoints:
         for spec in specs:
             if spec.name in configured:
                 raise ValueError(f"{spec.name} is there twice")
-            address = _address_of(spec, family)
+            address = address_of_spec(spec, family)
             member = before = self._configured.get(spec.name)
             if member is None or member.address != address:
                 member = _Member(spec, address)
@@ -250,7 +250,7 @@ def _tell_gone(succession: Succession, one: _Member, member: str) -> None:
         succession.reasons[member] = f"{LEAVES_AFTER} answers for {host} came without it"
 
 
-def _address_of(spec: BackendSpec, family: str) -> Address:
+def address_of_spec(spec: BackendSpec, family: str) -> Address:
     """Where a configured backend is, and in which family; a literal address has one already."""
     wanted = spec.family or family
     if wanted == AUTO or not isinstance(spec.address, TcpAddress) or not is_name(spec.address):

@@ -60,12 +60,13 @@ class Gate:
     """Connection limits: counts the connections that are open. At `most` of them listeners stop accepting, and the
     kernel's accept queue holds the rest; `per_client` bounds those of one client, 0 for no limit.
 
-    The table of clients holds those that are connected, so it is bounded by `most`.
+    The table of clients holds those that are connected, so it is bounded by `most`. Both bounds may change: whoever is
+    there stays.
     """
 
     def __init__(self, most: int, per_client: int = 0) -> None:
-        self.most: Final = most
-        self.per_client: Final = per_client
+        self.most: int = most
+        self.per_client: int = per_client
         self.open: int = 0
         self.turned_away: int = 0
         self._clients: Final[dict[str, int]] = {}
@@ -91,10 +92,10 @@ class Gate:
         """Count a client of a trusted proxy while its request holds the proxy's connection; `release` ends it. False as
         of `enter`.
         """
-        if not self.per_client or not client:
+        if not client:
             return True
         count = self._clients.get(client, 0)
-        if count >= self.per_client:
+        if 0 < self.per_client <= count:
             self.turned_away += 1
             return False
         self._clients[client] = count + 1
@@ -102,7 +103,7 @@ class Gate:
 
     def release(self, client: str) -> None:
         """Count the end of what `claim` granted to this client."""
-        if self.per_client and client:
+        if client:
             count = self._clients[client] - 1
             if count:
                 self._clients[client] = count
@@ -113,7 +114,18 @@ class Gate:
         """Count the end of a connection, once for each that entered; listeners that wait for room go on."""
         self.release(client)
         self.open -= 1
-        if self._waiting and not self.full:
+        if self._waiting:
+            self._go_on()
+
+    def configure(self, most: int, per_client: int) -> None:
+        """Have other bounds. Over a lower one nobody new comes until enough have left; clients that came while there was no
+        bound for each are not counted.
+        """
+        self.most, self.per_client = most, per_client
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if not self.full:
             waiting = self._waiting
             self._waiting = []
             for go_on in waiting:

@@ -58,13 +58,14 @@ class Resting:
             if rest.of == of:
                 rest.backend.admin = admin
 
-    def forget(self, now: float, names: frozenset[str] | None = None) -> None:
-        """Forget those that were away for too long, and those that are an endpoint of none of these names."""
-        if not self._rests:
-            return
-        for name, rest in list(self._rests.items()):
+    def forget(self, now: float, names: frozenset[str] | None = None) -> list[Backend]:
+        """Forget those that were away for too long, and those that are an endpoint of none of these names: who they are."""
+        forgotten: list[Backend] = []
+        for name, rest in list(self._rests.items()) if self._rests else ():
             if now - rest.since >= RETURNS_WITHIN_S or (names is not None and rest.of not in names):
                 self._drop(name)
+                forgotten.append(rest.backend)
+        return forgotten
 
     def _drop(self, name: str) -> None:
         rest = self._rests.pop(name, None)

@@ -4,11 +4,12 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr, trait
 
+from twisted_lb.core.backend import Backend
 from twisted_lb.core.gate import client_key
 from twisted_lb.core.never import NEVER
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.deadlines import Deadline
-from twisted_lb.net.frontend import Frontend
+from twisted_lb.net.frontend import STOPS, Frontend
 from twisted_lb.net.interfaces import UNKNOWN, Producer, StreamTransport
 from twisted_lb.net.settings import ClientRules
 from twisted_lb.net.upstream import Upstream
@@ -39,8 +40,16 @@ class Speaker:
         """Tell the client that we go away, where that can be said: in a tunnel whose protocol has words for it."""
         raise NotImplementedError
 
-    def kill(self) -> None:
+    def kill(self, why: str = STOPS) -> None:
         """Cancel what is under way, tell the client so if nothing was said yet, and close the connection: at once."""
+        raise NotImplementedError
+
+    def at(self) -> Backend | None:
+        """The backend that the request under way is at, or that the tunnel leads to; None where there is none."""
+        raise NotImplementedError
+
+    def relayed(self) -> bool:
+        """Whether the connection has switched protocols: a tunnel."""
         raise NotImplementedError
 
     def kept(self) -> bool:
@@ -285,10 +294,18 @@ class ClientConnection:
         if self._speaker is not None:
             self._speaker.tell_good_bye()
 
-    def kill(self) -> None:
+    def kill(self, why: str = STOPS) -> None:
         """See FrontendClient."""
         if self._speaker is not None:
-            self._speaker.kill()
+            self._speaker.kill(why)
+
+    def at(self) -> Backend | None:
+        """See FrontendClient."""
+        return None if self._speaker is None else self._speaker.at()
+
+    def relayed(self) -> bool:
+        """See FrontendClient."""
+        return self._speaker is not None and self._speaker.relayed()
 
     def client_key(self) -> str:
         """See FrontendClient."""

@@ -13,6 +13,7 @@ from twisted_lb.core.address import TcpAddress
 from twisted_lb.core.ask import ANY
 from twisted_lb.core.attempts import Attempt as AttemptRecord
 from twisted_lb.core.attempts import Attempts
+from twisted_lb.core.backend import Backend
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import CONSEQUENCE, Outcome, Refusal
@@ -258,6 +259,12 @@ class Exchange(Requester):
             self.attempts.withdraw()
         self._settle(outcome, detail)
         self._tell_end(outcome, detail)
+
+    @property
+    def backend(self) -> Backend | None:
+        """The backend that it is at: that of the attempt which runs."""
+        attempt = self.attempts.current
+        return attempt.lease.backend if attempt is not None and attempt.lease.open else None
 
     # Attempts.
 
@@ -511,6 +518,7 @@ class Exchange(Requester):
             websocket=to == [b"websocket"],
         )
         self._frontend.tunnels += 1
+        upstream.backend.tunnels += 1
         relay.begin(client_full=self._client_full)
 
     def relay_ended(self, *, client_gone: bool) -> None:
@@ -528,6 +536,8 @@ class Exchange(Requester):
         self.response_bytes += relay.bytes_down
         self.last_byte_at = self._clock.now
         self._frontend.tunnels -= 1
+        if (backend := self.backend) is not None:
+            backend.tunnels -= 1
         self._end()
         self._settle(outcome, "")
         self._tell_end()

@@ -2,6 +2,7 @@
 
 from typing import Final, Protocol
 
+from twisted_lb.core.backend import Backend
 from twisted_lb.core.gate import SPARE_AFTER_S, Gate, spare_first
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Refusal
@@ -17,6 +18,8 @@ from twisted_lb.wire.response import ResponseHead
 
 # How often all clients may be looked at for one that makes room: in a crowd a look takes a millisecond.
 _LOOK_S: Final = 0.1
+# Why clients are cut at the end of a stop.
+STOPS: Final = "the balancer stops"
 
 
 class FrontendClient(Protocol):
@@ -28,10 +31,16 @@ class FrontendClient(Protocol):
     def tell_good_bye(self) -> None:
         """Tell a client of a tunnel that the time for finishing is nearly over, where its protocol has words for it."""
 
-    def kill(self) -> None:
-        """End the client: the time for finishing is over. What it had under way ends as CANCELLED, by a local reply where
-        nothing of an answer had been relayed, and else by a cut.
+    def kill(self, why: str = STOPS) -> None:
+        """End the client: the time for finishing is over, `why` says whose. What it had under way ends as CANCELLED, by a
+        local reply where nothing of an answer had been relayed, and else by a cut.
         """
+
+    def at(self) -> Backend | None:
+        """The backend that its request is at, or that its tunnel leads to; None where there is none."""
+
+    def relayed(self) -> bool:
+        """Whether it has switched protocols: a tunnel."""
 
     def client_key(self) -> str:
         """By what the connections of one client are told from those of others; "" for what is no connection of ours."""
@@ -47,7 +56,7 @@ class Frontend:
     """A frontend: one listener's rules and state. `draining`: every response from now on ends its connection.
 
     `client_rules` and `default_route` may be replaced while it runs: a connection goes by the new ones from its next
-    request on. `gate` counts the clients' connections. `exchanges` are those that run, on whatever client side, and
+    request on; so may `observers`. `gate` counts the clients' connections. `exchanges` are those that run, on whatever client side, and
     `tunnels` those of them that have switched protocols; `observers` are told how they end, and of what was refused before
     there was one.
     """
@@ -68,7 +77,7 @@ class Frontend:
         self.client_rules: ClientRules = rules
         self.default_route: Route = default_route
         self.gate: Final = gate
-        self.observers: Final = observers
+        self.observers: Observers = observers
         self.draining: bool = False
         # An ordered set: at a drain, and at its end, whoever came first hears first.
         self.clients: dict[FrontendClient, None] = {}
@@ -177,10 +186,24 @@ class Frontend:
         for client in list(self.clients):
             client.tell_good_bye()
 
-    def kill(self) -> None:
+    def kill(self, why: str = STOPS) -> None:
         """Cut the clients off that have not finished."""
         for client in list(self.clients):
-            client.kill()
+            client.kill(why)
+
+    def cut_requests(self, why: str) -> None:
+        """Cut the clients off that have not finished, but for those in tunnels."""
+        for client in list(self.clients):
+            if not client.relayed():
+                client.kill(why)
+
+    def cut_at(self, backend: Backend, why: str, *, tunnels: bool) -> None:
+        """Cut the clients off whose requests are at this backend, and those whose tunnels lead there if `tunnels` is set:
+        O(clients).
+        """
+        for client in list(self.clients):
+            if client.at() is backend and (tunnels or not client.relayed()):
+                client.kill(why)
 
     def __repr__(self) -> str:
         state = "draining" if self.draining else "open"

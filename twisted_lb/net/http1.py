@@ -8,11 +8,12 @@ from typing import Final
 from mypy_extensions import mypyc_attr
 from twisted.python.failure import Failure
 
+from twisted_lb.core.backend import Backend
 from twisted_lb.core.outcome import Refusal, refusal_of
 from twisted_lb.net.client_connection import LAST_REQUEST_S, LINGER_S, ClientConnection, Speaker
 from twisted_lb.net.client_side import ClientSide
 from twisted_lb.net.exchange import Exchange
-from twisted_lb.net.frontend import Frontend
+from twisted_lb.net.frontend import STOPS, Frontend
 from twisted_lb.net.interfaces import Receiver, StreamTransport
 from twisted_lb.net.local_reply import Claim, final_answer
 from twisted_lb.net.outgoing import Outgoing
@@ -533,7 +534,15 @@ class Http1(ClientSide, Receiver, Speaker):
         if self._exchange is not None:
             self._exchange.tell_good_bye()
 
-    def kill(self) -> None:
+    def at(self) -> Backend | None:
+        """See Speaker."""
+        return None if self._exchange is None else self._exchange.backend
+
+    def relayed(self) -> bool:
+        """See Speaker."""
+        return self._state is State.RELEASED
+
+    def kill(self, why: str = STOPS) -> None:
         """See Speaker: a local reply where nothing was said, a cut where something was."""
         exchange = self._exchange
         self._exchange = None
@@ -544,15 +553,15 @@ class Http1(ClientSide, Receiver, Speaker):
         elif exchange is None:
             connection.end()
         else:
-            self._refuse_at_last(exchange)
+            self._refuse_at_last(exchange, why)
         self._state = State.GONE
 
-    def _refuse_at_last(self, exchange: Exchange) -> None:
-        """End an exchange at the end of a stop: whatever is said is said now, and nothing is waited for."""
+    def _refuse_at_last(self, exchange: Exchange, why: str) -> None:
+        """End an exchange whose time is over: whatever is said is said now, and nothing is waited for."""
         connection = self._connection
         reply = None
         if connection.takes_more:
-            reply = exchange.refuse("the balancer stops")
+            reply = exchange.refuse(why)
         else:
             exchange.cancel()
         if reply is None:

@@ -10,12 +10,13 @@ from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
+from twisted_lb.core.backend import Backend
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Refusal, refusal_of
 from twisted_lb.net.client_side import ClientSide
 from twisted_lb.net.deadlines import Deadline
 from twisted_lb.net.exchange import Exchange
-from twisted_lb.net.frontend import Frontend
+from twisted_lb.net.frontend import STOPS, Frontend
 from twisted_lb.net.local_reply import Claim, final_answer
 from twisted_lb.net.relay import Leg
 from twisted_lb.net.route import Lead, Route
@@ -282,12 +283,20 @@ class _RequestClient(ClientSide):
     def tell_good_bye(self) -> None:
         """See FrontendClient: nothing to do, since twisted.web has no tunnels."""
 
-    def kill(self) -> None:
+    def at(self) -> Backend | None:
+        """See FrontendClient."""
+        return None if self._exchange is None else self._exchange.backend
+
+    def relayed(self) -> bool:
+        """See FrontendClient: twisted.web has no tunnels."""
+        return False
+
+    def kill(self, why: str = STOPS) -> None:
         """See FrontendClient: a local reply where nothing was said, a cut where something was."""
         exchange = self._exchange
         if exchange is None or self._over:
             return
-        reply = exchange.refuse("the balancer stops")
+        reply = exchange.refuse(why)
         if reply is None:
             self.abort()
         else:

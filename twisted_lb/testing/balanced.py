@@ -87,9 +87,9 @@ class Balanced:
         )
         self.listener: Final = network.listen(address, self.build)
 
-    def build(self) -> StreamProtocol:
-        """A protocol for one client's connection."""
-        protocol = Http1(self.frontend)
+    def build(self, listener: str = DEFAULT) -> StreamProtocol:
+        """A protocol for the connection of one client of a listener."""
+        protocol = Http1(self.data_plane.frontends[listener])
         return protocol if self.runtime.poller is not None else Foreign(self.runtime.clock, protocol)
 
     @property

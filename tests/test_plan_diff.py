@@ -1,0 +1,103 @@
+"""What a plan says before it is applied."""
+
+from house import House
+
+from twisted_lb.plan_diff import differences
+
+
+def lines(build_from: dict, change: dict, *, without: tuple[str, ...] = ()) -> list[str]:
+    """What is said where a house of these options gets those."""
+    house = House(**build_from)
+    for key in without:
+        house._options.pop(key)
+    said = house.plane.diff(house.plan(**change)).lines
+    house.close()
+    return said
+
+
+def test_nothing_has_changed_where_everything_is_equal():
+    assert lines({}, {}) == ["nothing has changed"]
+
+
+def test_what_has_changed_is_said_by_key_with_old_and_new_value():
+    assert lines({}, {"timeouts": {"connect_s": 2.0, "drain_s": 9.0}, "policy": "rand"}) == [
+        "changes pool default: policy rr -> rand, timeouts.connect_s 5.0 -> 2.0",
+        "changes timeouts.drain_s 8.0 -> 9.0",
+        "keeps 1 listener, 1 route as before; connections cut: 0",
+    ]
+
+
+def test_backends_that_come_go_and_change_are_said_by_name():
+    assert lines({"backends": ["a:80", "b:80"]}, {"backends": ["c:80", "b:80,weight=3"]})[0] == (
+        "changes pool default: +c:80, -a:80, b:80 weight 1 -> 3"
+    )
+    assert lines({"backends": ["a:80", "b:80"]}, {"backends": ["b:80", "a:80"]})[0] == (
+        "changes pool default: backends in the order b:80, a:80"
+    )
+
+
+WEB = {"listeners": {"web": {"address": ["127.0.0.1:80", "unix:/run/lb"], "default_pool": "api"}}}
+API = {"pools": {"api": {"backends": ["b:80"]}}}
+
+
+def test_what_comes_is_said():
+    assert lines({"listen": {"port": 8080}}, {**WEB, **API}) == [
+        "adds listener web on 127.0.0.1:80, unix:/run/lb",
+        "adds route to api to api",
+        "adds pool api: b:80",
+        "keeps 1 listener, 1 route, 1 pool as before; connections cut: 0",
+    ]
+
+
+def test_what_goes_is_said_and_a_pool_that_is_called_otherwise_goes_and_comes():
+    house = {"listen": {"port": 8080}, **WEB, **API}
+    more = {
+        "pools": {"app": API["pools"]["api"]},
+        "listeners": {"web": {"address": "127.0.0.1:80", "default_pool": "app"}},
+    }
+    said = lines(house, more, without=("pools", "listeners"))
+    assert {
+        "adds pool app: b:80",
+        "removes pool api: b:80",
+        "adds route to app to app",
+        "removes route to api to api",
+    } <= {*said}
+    assert any(line.startswith("changes listener web: ") for line in said)
+
+
+def test_of_many_backends_their_number_is_said():
+    many = [f"b{number}:80" for number in range(9)]
+    said = lines({"listen": {"port": 8080}}, {**WEB, "pools": {"api": {"backends": many}}})
+    assert "adds pool api: 9 backends" in said
+
+
+def test_the_content_of_files_is_not_shown(tmp_path):
+    page = tmp_path / "503.html"
+    page.write_text("old")
+    house = House(error_pages={"503": str(page)})
+    page.write_text("new")
+    said = house.plane.diff(house.plan()).lines
+    assert [line for line in said if "changes" in line] == [
+        "changes listener default: error_pages.503: other content",
+        "changes route default: error_pages.503: other content",
+    ]
+    house.close()
+
+
+def test_runtime_changes_that_are_kept_or_dropped_are_said():
+    house = House("a:80", "b:80,weight=3")
+    house.plane.set_weight("default", "b:80", 0)
+    house.plane.set_weight("default", "a:80", 7)
+    assert house.plane.diff(house.plan(backends=["a:80", "b:80,weight=2"])).lines == [
+        "changes pool default: b:80 weight 3 -> 2",
+        "drops: weight 0 of b:80",
+        "keeps what was changed at run time: weight 7 of a:80",
+        "keeps 1 listener, 1 route as before; connections cut: 0",
+    ]
+    house.close()
+
+
+def test_values_are_shown_on_one_line_and_not_at_length():
+    assert list(differences("a\nb", None, "x")) == ["x a\\nb -> none"]
+    [line] = differences(("long" * 100,), True, "x")
+    assert (len(line) < 100, line.endswith("... -> true")) == (True, True)

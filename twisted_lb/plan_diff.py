@@ -1,0 +1,187 @@
+"""What a plan is going to do, before it is applied: what comes, goes, changes and stays (dry run, `terraform plan`)."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from twisted_lb.config.base import Model
+from twisted_lb.core.backend import BackendSpec
+from twisted_lb.errors import one_line
+from twisted_lb.plan import OF_POOLS, ListenerPlan, Plan, PoolPlan, RoutePlan
+
+Parts = Mapping[str, ListenerPlan] | Mapping[str, RoutePlan] | Mapping[str, PoolPlan]
+
+# By the name of a policy that hashes: the share of keys that move when these backends become those. Of the policies that
+# there are none does.
+MOVED_KEYS: Final[dict[str, Callable[[Sequence[BackendSpec], Sequence[BackendSpec]], float]]] = {}
+# A value in a line has this many characters at most.
+_MOST: Final = 80
+
+
+@dataclass(frozen=True)
+class PlanDiff:
+    """What a plan does to the one in force. `changes`: one line each, none where nothing changes. `kept`: how many listeners,
+    routes and pools stay as they are, by kind. `moved_keys`: by pool, the share of keys that another backend gets from then on
+    (hashing); pools where none move are left out. `dropped` and `kept_changes`: runtime changes, one line each.
+    No connection is ever cut by a plan: what is taken away finishes what it has, in its time.
+    """
+
+    changes: tuple[str, ...]
+    kept: Mapping[str, int]
+    moved_keys: Mapping[str, float]
+    dropped: tuple[str, ...] = ()
+    kept_changes: tuple[str, ...] = ()
+    connections_cut: int = 0
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing changes."""
+        return not self.changes and not self.dropped
+
+    @property
+    def lines(self) -> list[str]:
+        """All of it, one line each; a single one where nothing changes."""
+        if self.empty:
+            return ["nothing has changed"]
+        kept = ", ".join(f"{count} {kind}{'' if count == 1 else 's'}" for kind, count in self.kept.items() if count)
+        lines = [*self.changes, *(f"drops: {one}" for one in self.dropped)]
+        if self.kept_changes:
+            lines.append(f"keeps what was changed at run time: {', '.join(self.kept_changes)}")
+        lines += [f"moves {share:.1%} of the keys of pool {pool}" for pool, share in self.moved_keys.items()]
+        lines.append(f"keeps {kept or 'nothing'} as before; connections cut: {self.connections_cut}")
+        return lines
+
+
+def plan_diff(before: Plan, after: Plan, *, dropped: Sequence[str] = (), kept_changes: Sequence[str] = ()) -> PlanDiff:
+    """What `after` does in place of `before`. Parts that are the same object are the same."""
+    kinds: dict[str, tuple[Parts, Parts]] = {
+        "listener": (before.listeners, after.listeners),
+        "route": (before.routes, after.routes),
+        "pool": (before.pools, after.pools),
+    }
+    changes = [line for kind, (old, new) in kinds.items() for line in _of_kind(kind, old, new)]
+    changes += _of_process(before, after)
+    kept = {
+        kind: sum(new[name] is part for name, part in old.items() if name in new) for kind, (old, new) in kinds.items()
+    }
+    return PlanDiff(tuple(changes), kept, _moved_keys(before, after), tuple(dropped), tuple(kept_changes))
+
+
+def _of_kind(kind: str, before: Parts, after: Parts) -> Iterator[str]:
+    for name, part in after.items():
+        if name not in before:
+            yield f"adds {kind} {name}{_about(part)}"
+    for name, part in before.items():
+        if name not in after:
+            yield f"removes {kind} {name}{_about(part)}"
+        elif after[name] is not part and (details := list(_details(part, after[name]))):
+            yield f"changes {kind} {name}: {', '.join(details)}"
+    stays, now = [name for name in before if name in after], [name for name in after if name in before]
+    if kind == "route" and stays != now:
+        yield f"changes the order of routes: {', '.join(now)}"
+
+
+def _about(part: ListenerPlan | RoutePlan | PoolPlan) -> str:
+    """A few words on what comes or goes."""
+    if isinstance(part, ListenerPlan):
+        places = ", ".join(address.where for address in part.addresses)
+        return f" on {places}" if places else ""
+    if isinstance(part, RoutePlan):
+        pools = ", ".join(lead.pool for lead in part.leads)
+        return f" to {pools}" if pools else ""
+    return (
+        f": {', '.join(spec.name for spec in part.backends)}"
+        if len(part.backends) <= 8
+        else f": {len(part.backends)} backends"
+    )
+
+
+def _details(before: ListenerPlan | RoutePlan | PoolPlan, after: ListenerPlan | RoutePlan | PoolPlan) -> Iterator[str]:
+    """The keys that have changed, with the old and the new value."""
+    for key in {**before.made_of, **after.made_of}:
+        # What a route takes from its pools is said there.
+        if key != OF_POOLS:
+            yield from differences(before.made_of.get(key), after.made_of.get(key), key)
+
+
+def differences(before: object, after: object, place: str = "") -> Iterator[str]:
+    """In what two values of the configuration differ, key by key: `health_check.interval_s 5 -> 1`."""
+    if before == after:
+        return
+    if isinstance(before, Model) and type(before) is type(after):
+        for key in type(before).model_fields:
+            yield from differences(getattr(before, key), getattr(after, key), _below(place, key))
+    elif isinstance(before, Mapping) and isinstance(after, Mapping):
+        for key in {**before, **after}:
+            yield from differences(before.get(key), after.get(key), _below(place, str(key)))
+    elif _are_backends(before) and _are_backends(after):
+        yield from _backends(before, after)  # type: ignore[arg-type]
+    elif isinstance(before, bytes | tuple) and isinstance(after, bytes | tuple) and _is_content(before, after):
+        yield f"{place}: other content"
+    else:
+        yield f"{place} {_shown(before)} -> {_shown(after)}"
+
+
+def _below(place: str, key: str) -> str:
+    return f"{place}.{key}" if place else key
+
+
+def _is_content(before: object, after: object) -> bool:
+    """Whether these are what is in files."""
+    ones = [*(before if isinstance(before, tuple) else (before,)), *(after if isinstance(after, tuple) else (after,))]
+    return any(isinstance(one, bytes) for one in ones)
+
+
+def _are_backends(value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(one, BackendSpec) for one in value)
+
+
+def _backends(before: Sequence[BackendSpec], after: Sequence[BackendSpec]) -> Iterator[str]:
+    old, new = {one.name: one for one in before}, {one.name: one for one in after}
+    yield from (f"+{name}" for name in new if name not in old)
+    yield from (f"-{name}" for name in old if name not in new)
+    for name, spec in new.items():
+        if name in old and old[name] != spec:
+            for key in ("address", "weight", "check_port", "resolve", "family", "labels"):
+                was, now = getattr(old[name], key), getattr(spec, key)
+                if was != now:
+                    yield f"{name} {key} {_shown(was)} -> {_shown(now)}"
+    if [name for name in old if name in new] != [name for name in new if name in old]:
+        yield f"backends in the order {_cut(', '.join(new))}"
+
+
+def _shown(value: object) -> str:
+    """A value in a line; secrets say themselves what they show."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple | list | set | frozenset):
+        return _cut("[" + ", ".join(map(_shown, value)) + "]")
+    return _cut(str(value))
+
+
+def _cut(text: str) -> str:
+    text = one_line(text)
+    return text if len(text) <= _MOST else f"{text[: _MOST - 3]}..."
+
+
+def _of_process(before: Plan, after: Plan) -> Iterator[str]:
+    for key, name in (
+        ("log_requests", "log.requests"),
+        ("drain_s", "timeouts.drain_s"),
+        ("tunnel_drain_s", "timeouts.tunnel_drain_s"),
+    ):
+        was, now = getattr(before, key), getattr(after, key)
+        if was != now:
+            yield f"changes {name} {_shown(was)} -> {_shown(now)}"
+
+
+def _moved_keys(before: Plan, after: Plan) -> dict[str, float]:
+    """By pool, the share of keys that move to another backend, where its policy hashes and any do."""
+    shares = {
+        name: MOVED_KEYS[pool.policy_name](before.pools[name].backends, pool.backends)
+        for name, pool in after.pools.items()
+        if name in before.pools and before.pools[name] is not pool and pool.policy_name in MOVED_KEYS
+    }
+    return {name: share for name, share in shares.items() if share}

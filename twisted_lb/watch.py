@@ -1,0 +1,101 @@
+"""Watching files: whether what they say is another thing than when they were read (ConfigMap, atomic rename, editors)."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+# How often files are looked at. Their content is read, since a symlink that is swapped changes nothing that a directory
+# watch would tell, and a time stamp nothing that matters.
+LOOK_S: Final = 1.0
+# For so long they must say the same before it counts: who writes several, or one in pieces, is not done in between.
+QUIET_S: Final = 0.2
+
+_log = Logger()
+
+# By path, the SHA-256 of what is in a file; empty where it cannot be read.
+Digests = dict[str, str]
+
+
+class Watch:
+    """A watch over files, from `start` to `stop`. `changed` is called once for each new state that has lasted QUIET_S.
+
+    `read` are the files with the digests of what was read there, as they are known now: the SHA-256 in hexadecimal. A file
+    that comes beside one of them, with the same ending, counts too: it may be included.
+    """
+
+    def __init__(self, read: Callable[[], Mapping[str, str]], time: IReactorTime, changed: Callable[[], None]) -> None:
+        self._read: Final = read
+        self._time: Final = time
+        self._changed: Final = changed
+        self._known: Digests = {}
+        self._seen: Digests | None = None  # another state, which has to last
+        self._again: IDelayedCall | None = None
+        self._looking: Final = LoopingCall(self._look)
+        self._looking.clock = time
+
+    def start(self) -> None:
+        """Watch from now on. Harmless when it does."""
+        if not self._looking.running:
+            self.settle()
+            self._looking.start(LOOK_S, now=False).addErrback(
+                lambda failure: _log.failure("files are not watched any more", failure=failure)
+            )
+
+    def stop(self) -> None:
+        """Watch no more. Harmless when it does not."""
+        if self._looking.running:
+            self._looking.stop()
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
+        self._seen = None
+
+    def settle(self) -> None:
+        """What was read is what is known from now on."""
+        read = self._read()
+        self._known = {**_beside(read), **read}
+        self._seen = None
+
+    def _look(self) -> None:
+        now = self._now()
+        if now == self._known:
+            self._seen = None
+        elif now != self._seen:
+            self._seen = now
+            if self._again is None:
+                self._again = self._time.callLater(QUIET_S, self._look_again)
+        elif self._again is None:
+            self._known, self._seen = now, None
+            self._changed()
+
+    def _look_again(self) -> None:
+        self._again = None
+        self._look()
+
+    def _now(self) -> Digests:
+        files = list(self._read())
+        return {**_beside(files), **{path: digest(Path(path)) for path in files}}
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of what is in a file, in hexadecimal; empty where it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def _beside(files: Iterable[str]) -> Digests:
+    """Other files beside these that end as they do, by their names alone: whether they are there is what counts."""
+    found: Digests = {}
+    for folder, ending in {(Path(path).parent, Path(path).suffix) for path in files}:
+        try:
+            found.update({str(one): "there" for one in folder.iterdir() if one.suffix == ending})
+        except OSError:
+            continue
+    return found
