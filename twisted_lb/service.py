@@ -339,9 +339,8 @@ class LoadBalancerService(MultiService):
         self.data_plane.add_backend(pool, backend_of(self.config, backend))
 
     def apply(self, config: LoadBalancerConfig) -> PlanDiff:
-        """Go by another configuration, also under load, and say what that did; files that it names are read anew. ConfigError,
-        and nothing changed, where one of these cannot be read, StartError where an address cannot be had; ValueError during a
-        stop.
+        """Go by another configuration, also under load, and say what that did; files that it names are read anew. ConfigError
+        where one cannot be read, StartError where an address cannot be had, and nothing changed; ValueError during a stop.
         """
         return self._reloaded(config, Files())
 
