@@ -103,6 +103,16 @@ def test_where_no_route_goes_by_paths_they_pass_as_they_are(build, side, target,
 
 
 @BOTH
+@pytest.mark.parametrize("target", ["/v1;a=1/x", "/v1/..", "/v1/x/../../y", "/v1;a/../../y", "/a/../v1;b"])
+def test_who_reads_a_path_otherwise_gets_around_no_route(build, side, target):
+    # Servers that ignore parameters in a path, and those that resolve no dot segments.
+    roads = build(side, {"path_prefix": "/v1", "deny": True}, {"pool": "web"})
+    seen = roads.ask(get(target))
+    assert seen.asked == ""
+    assert seen.status in (400, 403)
+
+
+@BOTH
 def test_the_first_route_in_order_has_a_request(build, side):
     roads = build(
         side,
