@@ -113,6 +113,17 @@ def test_who_reads_a_path_otherwise_gets_around_no_route(build, side, target):
 
 
 @BOTH
+@pytest.mark.parametrize("target", ["/public/../admin", "/public/x/../../admin", "/admin/../public", "/public/.."])
+@pytest.mark.parametrize("rest", [[], [{"deny": True}], [{"pool": "api", "allow_clients": "203.0.113.0/24"}]])
+def test_a_route_that_is_open_is_no_way_past_what_is_closed(build, side, target, rest):
+    roads = build(side, {"path_prefix": "/public", "pool": "api"}, *rest)
+    seen = roads.ask(get(target))
+    assert seen.asked == ""
+    assert seen.status in (400, 403, 404)
+    assert roads.ask(get("/public/x/../y")).line == "GET /public/x/../y HTTP/1.1"
+
+
+@BOTH
 def test_the_first_route_in_order_has_a_request(build, side):
     roads = build(
         side,

@@ -5,7 +5,7 @@ from typing import Final
 
 from twisted_lb.core.ask import key_of
 from twisted_lb.core.gate import client_key
-from twisted_lb.core.routing import Router
+from twisted_lb.core.routing import AROUND, RouteMatch, Router
 from twisted_lb.core.split import Split, StickySplit
 from twisted_lb.net.admission import Admission, Denial
 from twisted_lb.net.local_reply import Claim, accept_of, local_reply, safe_id
@@ -26,7 +26,7 @@ class Action:
     at all (`forbidden`).
 
     `routes` are those that it leads to, by pool; `split` chooses among several, for requests with the same `split_by` always the
-    same one. `plain`: all go to one pool, and nothing is looked at before.
+    same one. `plain`: all go to one pool, and nothing is looked at before. `passes`: they go to a pool just as they are.
     """
 
     def __init__(
@@ -48,7 +48,10 @@ class Action:
         self.routes: Final = dict(routes or {})
         self.only: Final[Route | None] = next(iter(self.routes.values())) if len(self.routes) == 1 else None
         self.forbidden: Final = not self.routes and answer is None
-        self.plain: Final = self.only is not None and rules.path_edit is None and not rules.refuse_escaped_slash
+        # Whether the path of a request may be looked at once more, and refused.
+        self.checks: Final = rules.path_edit is not None or rules.refuse_escaped_slash
+        self.plain: Final = self.only is not None and not self.checks
+        self.passes: Final = bool(self.routes) and not (self.checks or rules.edits_head)
         self._runtime: Final = runtime
 
     def route(self, split_key: int) -> Route:
@@ -127,14 +130,17 @@ class RouteTable:
 
     def __init__(
         self,
-        router: Router,
+        matches: Sequence[RouteMatch],
         actions: Sequence[Action],
         admissions: Sequence[Admission | None],
         unrouted: Admission | None = None,
     ) -> None:
-        self.router: Final = router
         self.actions: Final = list(actions)
         self._admissions: Final = list(admissions)
+        router = self.router = Router(
+            matches,
+            [at for at, one in enumerate(self.actions) if one.passes and self._admissions[at] is None],
+        )
         self._unrouted: Final = unrouted
         self.straight: Final[Route | None] = (
             actions[0].only if router.sole and actions[0].plain and admissions[0] is None else None
@@ -158,6 +164,8 @@ class RouteTable:
             address,
             unresolved_path(target) if router.looks_at_path else b"",
         )
+        if index == AROUND:
+            raise BadMessage(400, "path that servers read as those of two routes")
         if index < 0:
             return Found(self, head, address, None, self._unrouted)
         action = self.actions[index]
