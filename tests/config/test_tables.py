@@ -161,6 +161,10 @@ def refusal(folder: Path, text: str) -> list[str]:
             "lb.toml:3:22: routes[0].path_prefix[1]: should be a path without empty and dot segments, not '/a/../b'",
         ),
         (
+            "[[routes]]\ndeny = true\nheaders = { Connection = { present = true } }",
+            "lb.toml:3:13: routes[0].headers.Connection: should be the name of a field that is passed on, not 'Connection'",
+        ),
+        (
             "[[routes]]\ndeny = true\nclients = '10.0.0.1/8'",
             "lb.toml:3:11: routes[0].clients: 10.0.0.1/8 should be an address or a network, such as 10.0.0.0/8",
         ),

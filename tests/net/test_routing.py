@@ -499,3 +499,33 @@ def test_a_client_that_is_logged_in_at_one_pool_stays_so_while_it_asks_another(b
     assert not bound.closed
     assert roads.ask(get("/a"), client).asked == "api:80"
     assert len([peer for peer in roads.world.backend_connections if peer.backend == "api:80"]) == 1
+
+
+@BOTH
+def test_a_route_by_the_scheme_goes_by_what_a_backend_would_be_told(build, side):
+    # The usual redirect behind a proxy that ends TLS.
+    http = {"headers": {"X-Forwarded-Proto": "http"}, "redirect": {"to": "https://{host}"}}
+    roads = build(side, http, {"pool": "web"})
+    seen = roads.ask(get("/a", "x", "X-Forwarded-Proto: https"))
+    assert (seen.status, seen.answered("Location")) == (308, "https://x/a")
+    roads = build(side, http, {"pool": "web"}, listener={"trusted_proxies": ["127.0.0.0/8"]})
+    assert roads.ask(get("/a", "x", "X-Forwarded-Proto: https")).asked == "web:80"
+    assert roads.ask(get("/a", "x", "X-Forwarded-Proto: http")).status == 308
+    assert roads.ask(get("/a", "x", "Forwarded: for=192.0.2.1;proto=https")).asked == "web:80"
+
+
+@BOTH
+def test_a_route_by_a_field_that_only_proxies_may_send_takes_what_they_send(build, side):
+    rule = {"headers": {"X-Real-IP": {"present": True}}, "pool": "api"}
+    roads = build(side, rule, {"pool": "web"})
+    assert roads.ask(get("/", "x", "X-Real-IP: 192.0.2.1")).asked == "web:80"
+    roads = build(side, rule, {"pool": "web"}, listener={"trusted_proxies": ["127.0.0.0/8"]})
+    assert roads.ask(get("/", "x", "X-Real-IP: 192.0.2.1")).asked == "api:80"
+
+
+@BOTH
+def test_a_route_by_an_upgrade_goes_by_what_the_client_offers(build, side):
+    roads = build(side, {"headers": {"Upgrade": "websocket"}, "pool": "api"}, {"pool": "web"})
+    assert roads.ask(get("/", "x", "Connection: Upgrade", "Upgrade: WebSocket")).asked == "api:80"
+    assert roads.ask(get("/", "x", "Upgrade: websocket")).asked == "web:80"  # without Connection it is no offer
+    assert roads.ask(get("/")).asked == "web:80"

@@ -22,6 +22,14 @@ _OURS = frozenset(
     )
 )  # fmt: skip
 
+# What belongs to a connection, and what is told in other words.
+_OF_A_CONNECTION = frozenset(
+    (
+        "connection", "keep-alive", "proxy-connection", "proxy-authorization", "proxy-authenticate", "te",
+        "transfer-encoding", "http2-settings", "forwarded",
+    )
+)  # fmt: skip
+
 _AUTHORITY = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _HOST = re.compile(r"(?:\*\.)?(?:[A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+\.?|\[[0-9A-Fa-f:.]+\]")
 
@@ -119,6 +127,15 @@ NetworkOrFile = Annotated[
 ]
 
 
+def _is_of_the_request(name: str) -> str:
+    if name.lower() in _OF_A_CONNECTION:
+        raise ValueError("should be the name of a field that is passed on")
+    return name
+
+
+Matched = Annotated[Token, AfterValidator(_is_of_the_request)]
+
+
 class MatchConfig(Model):
     """Which requests a route takes: those for which all of it holds; what is left out holds for all."""
 
@@ -141,9 +158,11 @@ class MatchConfig(Model):
     method: Annotated[tuple[Token, ...], SEVERAL] = Field(
         default=(), strict=False, description="Methods, such as `POST`; left out: all."
     )
-    headers: dict[Token, ValueRule] = Field(
+    headers: dict[Matched, ValueRule] = Field(
         default={},
-        description='Header fields: `{ X-Beta = "1" }`, or `{ prefix = "1" }`, or `{ present = true }` in place of the text.',
+        description='Header fields: `{ X-Beta = "1" }`, or `{ prefix = "1" }`, or `{ present = true }` in place of the text. '
+        "X-Forwarded-* are those that a backend would be told, after `trusted_proxies`; `Upgrade` is what the client offers, in "
+        "lower case.",
     )
     query: dict[str, ValueRule] = Field(
         default={}, description="Parameters of the query, decoded, by the same rules as headers."

@@ -14,8 +14,9 @@ from twisted_lb.net.request_keys import RequestKey
 from twisted_lb.net.route import Route, client_name
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.settings import RouteRules
+from twisted_lb.wire.fields import tokens
 from twisted_lb.wire.grammar import BadMessage
-from twisted_lb.wire.origin import Client
+from twisted_lb.wire.origin import Client, Origin
 from twisted_lb.wire.paths import escaped_slash, matching_path, unresolved_path
 from twisted_lb.wire.request import RequestHead
 from twisted_lb.wire.response import ResponseHead
@@ -142,6 +143,7 @@ class RouteTable:
             [at for at, one in enumerate(self.actions) if one.passes and self._admissions[at] is None],
         )
         self._unrouted: Final = unrouted
+        self._asks_origin: Final = any(name.startswith(b"x-forwarded-") for name in router.fields)
         self.straight: Final[Route | None] = (
             actions[0].only if router.sole and actions[0].plain and admissions[0] is None else None
         )
@@ -160,7 +162,7 @@ class RouteTable:
             matching_path(target) if router.looks_at_path else b"",
             head.method,
             target.partition(b"?")[2] if router.looks_at_query else b"",
-            head.lines,
+            self._lines(head, client) if router.fields else head.lines,
             address,
             unresolved_path(target) if router.looks_at_path else b"",
         )
@@ -171,6 +173,18 @@ class RouteTable:
         action = self.actions[index]
         action.check(head)
         return Found(self, head, address, action, self._admissions[index])
+
+    def _lines(self, head: RequestHead, client: Client) -> bytes:
+        """The field lines that rules go by: what a backend would be told, and to what the client offers to switch (Upgrade)."""
+        fields = head.fields
+        lines = head.lines
+        if client.trusted:
+            lines += fields.claimed
+        if self._asks_origin:
+            lines += Origin(client, fields.host, fields.claims).lines() if client.trusted else client.lines(fields.host)
+        if fields.upgrade:
+            lines += b"Upgrade: %b\r\n" % b", ".join(tokens(fields.upgrade))
+        return lines
 
     def __repr__(self) -> str:
         return f"<RouteTable {self.actions}>"
