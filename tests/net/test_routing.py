@@ -529,3 +529,51 @@ def test_a_route_by_an_upgrade_goes_by_what_the_client_offers(build, side):
     assert roads.ask(get("/", "x", "Connection: Upgrade", "Upgrade: WebSocket")).asked == "api:80"
     assert roads.ask(get("/", "x", "Upgrade: websocket")).asked == "web:80"  # without Connection it is no offer
     assert roads.ask(get("/")).asked == "web:80"
+
+
+@pytest.mark.parametrize(
+    "route",
+    [{"path": "/a", "answer": {"text": "hi"}}, {"path": "/a", "redirect": {"to": "/b"}}, {"path": "/a", "deny": True}],
+)
+def test_what_was_sent_ahead_for_a_tunnel_is_no_request_behind_an_answer_of_our_own(build, route):
+    roads = build("engine", route, {"pool": "api"})
+    client = roads.client()
+    seen = roads.ask(get("/a", "x", "Upgrade: websocket", "Connection: Upgrade") + get("/smuggled"), client)
+    assert (seen.asked, seen.answered("Connection")) == ("", "close")
+    client.read()
+    assert client.closed
+    assert roads.ask(get("/a", "x", "Upgrade: websocket", "Connection: Upgrade")).answered("Connection") is None
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("rule", "target"),
+    [({"strip_prefix": "/a"}, "/a//b"), ({"encoded_slash": "refuse"}, "/a/b%2fc"), ({"add_prefix": "/b"}, "/a/..;")],
+)
+def test_a_path_that_its_route_does_not_take_is_refused_as_the_route_refuses(build, side, rule, target, tmp_path):
+    page = tmp_path / "400.html"
+    page.write_text("the page of the route")
+    route = {"name": "r", "host": "x", "pool": "api", "error_pages": {"400": str(page)}, **rule}
+    roads = build(side, route, {"pool": "web"}, listener={"trusted_proxies": ["127.0.0.0/8"]})
+    client = roads.client()
+    seen = roads.ask(get(target, "x", "X-Forwarded-For: 192.0.2.1"), client)
+    assert (seen.asked, seen.status, seen.body) == ("", 400, b"the page of the route")
+    [record] = roads.records
+    assert (record.route, record.client, record.ended_by) == ("r", "192.0.2.1", Refusal.BAD_REQUEST)
+    client.read()
+    assert client.closed
+
+
+@BOTH
+def test_who_has_no_access_is_not_told_what_is_wrong_with_a_path_and_who_has_pays_for_it(build, side):
+    route = {"host": "x", "pool": "api", "encoded_slash": "refuse"}
+    roads = build(side, {**route, "deny_clients": "127.0.0.1"}, {"pool": "web"})
+    assert roads.ask(get("/%2f")).status == 403
+    roads = build(side, {**route, "rate_limits": {"per_s": 0.001}}, {"pool": "web"})
+    assert [roads.ask(get("/%2f")).status for _ in range(2)] == [400, 429]
+
+
+def test_a_path_that_nobody_can_judge_is_told_of_the_client_behind_a_trusted_proxy(build):
+    roads = build("engine", {"path": "/a", "pool": "api"}, listener={"trusted_proxies": ["127.0.0.0/8"]})
+    roads.ask(get("/a\\b", "x", "X-Forwarded-For: 192.0.2.1"))
+    assert [(record.client, record.peer) for record in roads.records] == [("192.0.2.1", "127.0.0.1")]

@@ -69,13 +69,12 @@ class BalancedReverseProxyResource(ReverseProxyResource):
         except BadMessage as bad:
             client.refuse(refusal_of(bad.status), bad.reason)
             return NOT_DONE_YET
-        if head.goes_no_further:
-            client.answer(final_answer(head))
-            return NOT_DONE_YET
         route = self.engine.straight or client.find_route(head)
         if route is None:
             return NOT_DONE_YET
-        if route.takes(head.fields.framing):
+        if head.goes_no_further:
+            client.answer(final_answer(head))
+        elif route.takes(head.fields.framing):
             client.begin(head, route)
         else:
             client.refuse(Refusal.BODY_TOO_LARGE, "the body is beyond the limit", route)
@@ -145,7 +144,10 @@ class _RequestClient(ClientSide):
             return None
         reply = frontend.turn_away(found, self.who())
         if reply is not None:
-            self.answer(reply, heading=head.method == b"HEAD")
+            if found.flaw is None:
+                self.answer(reply, heading=head.method == b"HEAD")
+            else:
+                self._answer_and_close(*reply)
             return None
         action, admission = found.action, found.admission
         assert action is not None

@@ -72,13 +72,17 @@ class Action:
         value = key.value(head)
         return key_of(address.encode("ascii", "replace") if value is None else b"=" + value)
 
-    def check(self, head: RequestHead) -> None:
-        """BadMessage (400) where the path of a request is none that the route takes."""
+    def flaw(self, head: RequestHead) -> BadMessage | None:
+        """What is wrong with the path of a request, if it is none that the route takes."""
         rules = self.rules
         if rules.refuse_escaped_slash and escaped_slash(head.target):
-            raise BadMessage(400, "escaped slash in the path")
+            return BadMessage(400, "escaped slash in the path")
         if rules.path_edit is not None:
-            rules.path_edit.target(head.target)
+            try:
+                rules.path_edit.target(head.target)
+            except BadMessage as bad:
+                return bad
+        return None
 
     def local_reply(
         self, status: int, lines: bytes, request_id: bytes, retry_after_s: int = 0
@@ -93,11 +97,12 @@ class Action:
 
 
 class Found:
-    """What is known of a request before it goes on: its route (None: no route), its client and the keys of limits. A pure function
-    of head, client and table: the next request of a connection that is the same to the byte has the same.
+    """What is known of a request before it goes on: its route (None: no route), its client and the keys of limits, and why its
+    route does not take its path (`flaw`). A pure function of head, client and table: the next request of a connection that is
+    the same to the byte has the same.
     """
 
-    __slots__ = ("action", "address", "admission", "client_key", "head", "keys", "split_key", "table")
+    __slots__ = ("action", "address", "admission", "client_key", "flaw", "head", "keys", "split_key", "table")
 
     def __init__(
         self, table: "RouteTable", head: RequestHead, address: str, action: Action | None, admission: Admission | None
@@ -107,6 +112,7 @@ class Found:
         self.address: Final = address
         self.action: Final = action
         self.admission: Final = admission
+        self.flaw: Final[BadMessage | None] = action.flaw(head) if action is not None and action.checks else None
         self.split_key: Final = 0 if action is None else action.split_key(head, address)
         self.client_key: Final = client_key(address) if admission is not None else ""
         self.keys: Final = [] if admission is None else admission.keys(head, self.client_key)
@@ -170,9 +176,7 @@ class RouteTable:
             raise BadMessage(400, "path that servers read as those of two routes")
         if index < 0:
             return Found(self, head, address, None, self._unrouted)
-        action = self.actions[index]
-        action.check(head)
-        return Found(self, head, address, action, self._admissions[index])
+        return Found(self, head, address, self.actions[index], self._admissions[index])
 
     def _lines(self, head: RequestHead, client: Client) -> bytes:
         """The field lines that rules go by: what a backend would be told, and to what the client offers to switch (Upgrade)."""
