@@ -1,7 +1,7 @@
 """Routes: to whom a request goes, by host, path and the rest, and what becomes of it where it goes to nobody."""
 
 import pytest
-from crossroads import SIDES, Crossroads, get
+from crossroads import OK, SIDES, Crossroads, get
 
 from twisted_lb.core.outcome import Outcome, Refusal, Reply
 
@@ -497,6 +497,23 @@ def test_a_client_that_is_logged_in_at_one_pool_stays_so_while_it_asks_another(b
     bound = roads.world.backend()
     assert roads.ask(get("/b"), client).asked == "web:80"
     assert not bound.closed
+    assert roads.ask(get("/a"), client).asked == "api:80"
+    assert len([peer for peer in roads.world.backend_connections if peer.backend == "api:80"]) == 1
+
+
+def test_a_client_that_is_logged_in_at_one_pool_stays_so_while_it_waits_for_another(build):
+    waits = {"web": {"queue": {"no_backend_s": 5.0}}}
+    roads = build("engine", {"path": "/a", "pool": "api"}, {"pool": "web"}, pool_options=waits)
+    client = roads.client()
+    roads.ask(get("/a", "x", "Authorization: NTLM abc"), client)
+    roads.down("web")
+    assert roads.ask(get("/b"), client).asked == ""
+    assert roads.world.plane.clusters["web"].snapshot().waiting == 1
+    roads.down("web", up=True)
+    web = roads.world.backend_connections[-1]
+    assert web.read().startswith(b"GET /b ")
+    web.send(OK)
+    assert client.read().endswith(b"ok")
     assert roads.ask(get("/a"), client).asked == "api:80"
     assert len([peer for peer in roads.world.backend_connections if peer.backend == "api:80"]) == 1
 

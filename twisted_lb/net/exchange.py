@@ -162,7 +162,10 @@ class Exchange(Requester):
             if own.backend is verdict.backend and now < own.reuse_until:
                 self.connected(own)
                 return
-            own.close()
+            if own.belongs_to(self._cluster):
+                own.close()
+            else:
+                self.client.keep(own)
         self._go(verdict, new_connection=False)
 
     def _fall_back(self, fallback: Fallback) -> None:
