@@ -594,3 +594,20 @@ def test_a_path_that_nobody_can_judge_is_told_of_the_client_behind_a_trusted_pro
     roads = build("engine", {"path": "/a", "pool": "api"}, listener={"trusted_proxies": ["127.0.0.0/8"]})
     roads.ask(get("/a\\b", "x", "X-Forwarded-For: 192.0.2.1"))
     assert [(record.client, record.peer) for record in roads.records] == [("192.0.2.1", "127.0.0.1")]
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "routes", [[], [{"host": "x", "pool": "default"}], [{"clients": "192.0.2.0/24", "pool": "default"}]]
+)
+def test_a_proxy_that_is_trusted_no_more_is_not_believed_on_the_connections_that_it_keeps(build, side, routes):
+    trusting = {"default": {"address": ":8080", "trusted_proxies": ["127.0.0.0/8"]}}
+    roads = build(side, *routes, pools=("default",), listeners=trusting)
+    client = roads.client()
+    request = get("/", "x", "X-Forwarded-For: 192.0.2.1")
+    assert roads.ask(request, client).field("X-Forwarded-For") == "192.0.2.1, 127.0.0.1"
+    roads.configure(*routes, listeners={"default": {"address": ":8080"}})
+    assert roads.ask(request, client).field("X-Forwarded-For") == "127.0.0.1"
+    assert (roads.records[-1].client, roads.records[-1].peer) == ("127.0.0.1", "127.0.0.1")
+    roads.configure(*routes, listeners=trusting)
+    assert roads.ask(request, client).field("X-Forwarded-For") == "192.0.2.1, 127.0.0.1"

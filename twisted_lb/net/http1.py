@@ -148,7 +148,9 @@ class Http1(ClientSide, Receiver, Speaker):
     def _take_head(self) -> bool:
         """Begin the next request; False when its head is not complete yet, or is not one."""
         # The rules as they are now: they hold until the exchange is over.
-        rules = self._connection.rules = self._frontend.client_rules
+        rules = self._frontend.client_rules
+        if rules is not self._connection.rules:
+            self._connection.go_by(rules)
         try:
             head = self._reader.take_head(rules.limits)
         except BadMessage as bad:
@@ -217,9 +219,10 @@ class Http1(ClientSide, Receiver, Speaker):
     def _begin(self, head: RequestHead, route: Route) -> None:
         fields = head.fields
         lead = self._lead
-        if lead is None or fields is not lead.fields or route is not lead.route:
-            lead = self._lead = self._frontend.lead(fields, self._connection.client, route)
         connection = self._connection
+        client = connection.client
+        if lead is None or fields is not lead.fields or route is not lead.route or client is not lead.client:
+            lead = self._lead = self._frontend.lead(fields, client, route)
         if connection.shared and not connection.admits(lead.client_name()):
             detail = "too many requests of one client at a time"
             self._answer(head, self._frontend.refuse(Refusal.RATE_LIMITED, detail, self._claim(head, lead), route))
