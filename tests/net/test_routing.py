@@ -590,10 +590,16 @@ def test_who_has_no_access_is_not_told_what_is_wrong_with_a_path_and_who_has_pay
     assert [roads.ask(get("/%2f")).status for _ in range(2)] == [400, 429]
 
 
-def test_a_path_that_nobody_can_judge_is_told_of_the_client_behind_a_trusted_proxy(build):
-    roads = build("engine", {"path": "/a", "pool": "api"}, listener={"trusted_proxies": ["127.0.0.0/8"]})
-    roads.ask(get("/a\\b", "x", "X-Forwarded-For: 192.0.2.1"))
-    assert [(record.client, record.peer) for record in roads.records] == [("192.0.2.1", "127.0.0.1")]
+@BOTH
+def test_what_is_refused_is_told_of_the_client_behind_a_trusted_proxy(build, side):
+    route = {"path": "/a", "pool": "api", "limits": {"body_bytes": 1}}
+    roads = build(side, route, listener={"trusted_proxies": ["127.0.0.0/8"]})
+    named = ("x", "X-Forwarded-For: 192.0.2.1")
+    roads.ask(get("/a\\b", *named))
+    roads.ask(get("/a", *named, "Content-Length: 2", method="POST") + b"ab")
+    assert [(record.status, record.client, record.peer) for record in roads.records] == [
+        (400, "192.0.2.1", "127.0.0.1"), (413, "192.0.2.1", "127.0.0.1"),
+    ]  # fmt: skip
 
 
 @BOTH
