@@ -247,6 +247,21 @@ def test_a_split_by_a_key_leads_the_same_one_to_the_same_pool(build, side, key, 
 
 
 @BOTH
+def test_a_split_by_client_is_by_the_site_of_an_ipv6_address(build, side):
+    roads = build(
+        side,
+        {"split": {"api": 1, "web": 1}, "split_by": "client"},
+        listener={"trusted_proxies": ["127.0.0.0/8"]},
+    )
+    asked = [
+        {roads.ask(get("/", "x", f"X-Forwarded-For: 2001:db8:0:{site}::{host}")).asked for host in range(4)}
+        for site in range(8)
+    ]
+    assert max(len(one) for one in asked) == 1
+    assert set.union(*asked) == {"api:80", "web:80"}
+
+
+@BOTH
 def test_a_pool_of_weight_0_gets_nothing(build, side):
     roads = build(side, {"split": {"api": 1, "web": 0}})
     assert {roads.ask(get()).asked for _ in range(8)} == {"api:80"}

@@ -337,7 +337,7 @@ class RouteConfig(MatchConfig, RouteRulesConfig):
     )
     split_by: Key | None = Field(
         default=None,
-        description='What always goes to the same pool of `split`: `"client"`, `{ header = NAME }`, `{ cookie = NAME }` or '
+        description='What always goes to the same pool of `split`: `"client"` (of an IPv6 one its /64), `{ header = NAME }`, `{ cookie = NAME }` or '
         "`{ query = NAME }`; left out: each request is counted for itself, exactly by the weights.",
     )
     fallback: PoolOrAnswer | None = Field(

@@ -64,13 +64,16 @@ class Action:
         assert split is not None
         return self.routes[split.take(split_key)]
 
-    def split_key(self, head: RequestHead, address: str) -> int:
-        """By what a request finds its pool in a split that stays the same; who has no such header or cookie, by its address."""
+    def split_key(self, target: bytes, lines: bytes, address: str) -> int:
+        """By what a request finds its pool in a split that stays the same; who has no such header or cookie, by its client, of
+        whom an IPv6 address may be another one every day.
+        """
         key = self.split_by
         if key is None:
             return 0
-        value = key.value(head)
-        return key_of(address.encode("ascii", "replace") if value is None else b"=" + value)
+        value = key.value(target, lines)
+        client = client_key(address) if ":" in address else address
+        return key_of(client.encode("ascii", "replace") if value is None else b"=" + value)
 
     def flaw(self, head: RequestHead) -> BadMessage | None:
         """What is wrong with the path of a request, if it is none that the route takes."""
@@ -105,7 +108,13 @@ class Found:
     __slots__ = ("action", "address", "admission", "client_key", "flaw", "head", "keys", "split_key", "table")
 
     def __init__(
-        self, table: "RouteTable", head: RequestHead, address: str, action: Action | None, admission: Admission | None
+        self,
+        table: "RouteTable",
+        head: RequestHead,
+        lines: bytes,
+        address: str,
+        action: Action | None,
+        admission: Admission | None,
     ) -> None:
         self.table: Final = table
         self.head: Final = head
@@ -113,9 +122,9 @@ class Found:
         self.action: Final = action
         self.admission: Final = admission
         self.flaw: Final[BadMessage | None] = action.flaw(head) if action is not None and action.checks else None
-        self.split_key: Final = 0 if action is None else action.split_key(head, address)
+        self.split_key: Final = 0 if action is None else action.split_key(head.target, lines, address)
         self.client_key: Final = client_key(address) if admission is not None else ""
-        self.keys: Final = [] if admission is None else admission.keys(head, self.client_key)
+        self.keys: Final = [] if admission is None else admission.keys(head.target, lines, self.client_key)
 
     def claim(self, peer: str) -> Claim:
         """What is to be said of the request in a local reply, over the connection of this peer."""
@@ -163,27 +172,27 @@ class RouteTable:
         router = self.router
         target = head.target
         address = client_name(client, head.fields)
+        lines = head.lines
+        if client.trusted and head.fields.claimed:
+            lines += head.fields.claimed
         index = router.find(
             asked_host(head),
             matching_path(target) if router.looks_at_path else b"",
             head.method,
             target.partition(b"?")[2] if router.looks_at_query else b"",
-            self._lines(head, client) if router.fields else head.lines,
+            self._told(head, lines, client) if router.fields else lines,
             address,
             unresolved_path(target) if router.looks_at_path else b"",
         )
         if index == AROUND:
             raise BadMessage(400, "path that servers read as those of two routes")
         if index < 0:
-            return Found(self, head, address, None, self._unrouted)
-        return Found(self, head, address, self.actions[index], self._admissions[index])
+            return Found(self, head, lines, address, None, self._unrouted)
+        return Found(self, head, lines, address, self.actions[index], self._admissions[index])
 
-    def _lines(self, head: RequestHead, client: Client) -> bytes:
+    def _told(self, head: RequestHead, lines: bytes, client: Client) -> bytes:
         """The field lines that rules go by: what a backend would be told, and to what the client offers to switch (Upgrade)."""
         fields = head.fields
-        lines = head.lines
-        if client.trusted:
-            lines += fields.claimed
         if self._asks_origin:
             lines += Origin(client, fields.host, fields.claims).lines() if client.trusted else client.lines(fields.host)
         if fields.upgrade:
