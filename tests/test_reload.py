@@ -16,10 +16,11 @@ from twisted.logger import formatEvent, globalLogPublisher
 
 from twisted_lb.config import LoadBalancerConfig, TimeoutsConfig
 from twisted_lb.core.backend import AdminState
-from twisted_lb.errors import ConfigError, StartError
+from twisted_lb.errors import ConfigError
 from twisted_lb.net.listener import bind_tcp
 from twisted_lb.service import LoadBalancerService
 from twisted_lb.sibling.service import BackendService
+from twisted_lb.watch import digest
 
 
 class Paper:
@@ -300,6 +301,28 @@ async def test_a_file_that_changes_is_reloaded_while_that_is_wanted(backends, tm
     await service.stopService()
 
 
+@pytest_twisted.ensureDeferred
+async def test_what_was_read_is_known_to_the_watch_with_the_files_that_are_named_there(backends, tmp_path):
+    path, page = tmp_path / "lb.toml", tmp_path / "502.html"
+    path.write_text("one")
+    page.write_text("sorry")
+    source = paper(backends[0], watch=True, error_pages={"502": str(page)})
+    source.digests = {path: digest(path)}
+    service = started(source)
+    watch = service._watch
+    assert watch._known == watch._now() == {str(path): digest(path), str(page): digest(page)}
+    path.write_text("two")
+    page.write_text("oh")
+    source.digests = {path: digest(path)}
+    await reload(service)
+    assert watch._known == watch._now() == {str(path): digest(path), str(page): digest(page)}
+    source.values["broken"] = ["bad"]
+    path.write_text("bad")
+    await reload(service)
+    assert watch._known != watch._now()  # it is tried once more, and then known
+    await service.stopService()
+
+
 # By a program.
 
 
@@ -311,7 +334,7 @@ async def test_a_program_may_have_another_configuration_applied(backends):
     assert service.apply(source.load()).changes == (f"changes pool default: +{backends[1]}",)
     assert [*service.balancer.pool.backends] == backends
     source.values["error_pages"] = {"502": "/nowhere/502.html"}
-    with pytest.raises(StartError, match=r"error_pages.502: /nowhere/502.html: no such file"):
+    with pytest.raises(ConfigError, match=r"error_pages.502: /nowhere/502.html: no such file"):
         service.apply(source.load())
     assert service.config.error_pages == {}
     await service.stopService()
@@ -423,6 +446,24 @@ async def test_runtime_changes_outlive_a_restart_by_the_rule_of_a_reload(backend
         (AdminState.READY, 2),
     ]
     assert f"state_file {path}: drops: weight 0 of {backends[1]}" in said
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_added_at_run_time_inherits_the_defaults_of_the_file(backends):
+    source = paper(backends[0], defaults={"backend": {"weight": 5}})
+    service = started(source)
+    service.add_backend("default", backends[1])
+    service.add_backend("default", {"address": "127.0.0.1:1", "name": "one", "weight": 2})
+    assert [(one.name, one.weight) for one in service.balancer.pool.backends.values()] == [
+        (backends[0], 5), (backends[1], 5), ("one", 2),
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match=r"^[^\n]*'nowhere'[^\n]*$"):
+        service.add_backend("default", "nowhere")
+    with pytest.raises(ValueError, match=f"pool default: {backends[0]} at {backends[0]} is there already"):
+        service.add_backend("default", backends[0])
+    with pytest.raises(KeyError, match="no pool is called api"):
+        service.add_backend("api", backends[0])
     await service.stopService()
 
 

@@ -8,7 +8,7 @@
 import contextlib
 import os
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from twisted.application.service import MultiService
@@ -23,7 +23,7 @@ from twisted_lb.build_info import build
 from twisted_lb.config import LoadBalancerConfig, TimeoutsConfig
 from twisted_lb.config.addresses import ListenAddress
 from twisted_lb.config.doubts import doubts
-from twisted_lb.config.replacing import with_backends, with_timeouts
+from twisted_lb.config.replacing import backend_of, with_backends, with_timeouts
 from twisted_lb.core.backend import BackendSpec, refuse_twice, specs_of
 from twisted_lb.core.overlay import Overlay
 from twisted_lb.data_plane import DataPlane
@@ -101,6 +101,7 @@ class LoadBalancerService(MultiService):
         self._plane: DataPlane | None = None
         self._draining: DataPlane | None = None
         self._grace: Grace | None = None
+        self._source: Final = source
         self._reload: Final = None if source is None else Reload(source, self._prepare, self._reloaded, reactor)
         self._watch: Watch | None = None
         self._state: StateFile | None = None
@@ -231,12 +232,18 @@ class LoadBalancerService(MultiService):
         if self._state is not None:
             self._state.changed()
 
+    def _digests(self) -> dict[str, str]:
+        """The SHA-256 of all that was read for what is in force, by path."""
+        assert self._source is not None
+        return {**self._files.digests, **{str(path): digest for path, digest in self._source.files().items()}}
+
     def _watch_files(self, time: Any) -> None:
         """Watch what was read, where that is wanted."""
-        if self._reload is not None and self.config.watch:
+        if self._source is not None and self.config.watch:
             if self._watch is None:
-                self._watch = Watch(self._reload.digests, time, self.reload)
+                self._watch = Watch(self._digests, time, self.reload)
             self._watch.start()
+            self._watch.settle()
         elif self._watch is not None:
             self._watch.stop()
 
@@ -336,9 +343,15 @@ class LoadBalancerService(MultiService):
         refuse_twice(specs)
         self._change_to(with_backends(self.config, specs), self._files)
 
+    def add_backend(self, pool: str, backend: str | Mapping[str, Any]) -> None:
+        """Add a backend to a pool at run time, a text or a table as in the file, with what `[defaults.backend]` says. ValueError
+        for what is none, or is there already; KeyError when there is no such pool.
+        """
+        self.data_plane.add_backend(pool, backend_of(self.config, backend))
+
     def apply(self, config: LoadBalancerConfig) -> PlanDiff:
-        """Go by another configuration, also under load, and say what that did; files that it names are read anew. StartError,
-        and nothing changed, where a file cannot be read or an address cannot be had; ValueError during a stop.
+        """Go by another configuration, also under load, and say what that did; files that it names are read anew. ConfigError
+        where one cannot be read, StartError where an address cannot be had, and nothing changed; ValueError during a stop.
         """
         return self._reloaded(config, Files())
 
