@@ -463,6 +463,32 @@ def test_a_pool_that_comes_is_said_with_its_list(site):
     assert "adds pool more: x:80, those of file:/lists/api.json" in one.plane.diff(plan).lines
 
 
+# What follows from it.
+
+
+def test_clients_have_the_room_that_is_left_beside_the_backends_of_lists(site):
+    one = site(FILE, "own:80")
+    balanced = one.house.balanced
+    plane = DataPlane(
+        balanced.runtime,
+        one.plane.plan,
+        hear=lambda event: None,
+        room=lambda backends: 100 - backends,
+        provide=balanced._list,
+    )
+    gate = plane.frontends["web"].gate
+    assert gate.most == 98  # one backend of each pool
+    balanced.lists["api"].tell("a:80", "b:80")
+    assert gate.most == 96
+    plane.remove_backend("api", "a:80")
+    assert gate.most == 97
+    balanced.lists["api"].tell()
+    assert gate.most == 98
+    plane.apply(one.house.plan(pools={"api": {"backends": ["own:80", "more:80"]}}))
+    assert gate.most == 97
+    plane.close()
+
+
 # The end.
 
 

@@ -159,7 +159,6 @@ class LoadBalancerService(MultiService):
         opened = self._openings
         limit = self._limit = raise_descriptor_limit()
         runtime = runtime_of(self._reactor, self._seed, self._nothing_moves, whole_process=self._whole_process)
-        room = self._room(self._plan)
 
         def provide(pool: str, targets: TargetsPlan) -> Provider:
             means = Means(runtime.time, runtime.stream(f"targets {pool}"), self._reactor)
@@ -170,7 +169,7 @@ class LoadBalancerService(MultiService):
             self._plan,
             {name: [one.sock for one in opened.of(name)] for name in self._plan.listeners},
             hear=log_event,
-            room=room,
+            room=lambda backends: room_for_clients(limit, backends),
             accepting=opened.predecessor is None,
             overlay=self._remembered(),
             changed=self._remember,
@@ -199,7 +198,7 @@ class LoadBalancerService(MultiService):
             descriptors=limit,
             seed=self._seed,
         )
-        for doubt in doubts(self.config, limit, room):
+        for doubt in doubts(self.config, limit, self._room(self._plan)):
             _log.warn("{doubt}", doubt=doubt)
         if opened.predecessor is None:
             self._accept(plane)
@@ -388,7 +387,7 @@ class LoadBalancerService(MultiService):
             sockets = {name: [one.sock for one in change.of(name)] for name in plan.listeners}
             try:
                 diff = self._plane.diff(plan)
-                self._plane.apply(plan, sockets, room=self._room(plan))
+                self._plane.apply(plan, sockets)
             except BaseException:
                 change.undo()
                 raise
