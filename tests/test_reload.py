@@ -16,7 +16,7 @@ from twisted.logger import formatEvent, globalLogPublisher
 
 from twisted_lb.config import LoadBalancerConfig, TimeoutsConfig
 from twisted_lb.core.backend import AdminState
-from twisted_lb.errors import ConfigError, StartError
+from twisted_lb.errors import ConfigError
 from twisted_lb.net.listener import bind_tcp
 from twisted_lb.service import LoadBalancerService
 from twisted_lb.sibling.service import BackendService
@@ -311,7 +311,7 @@ async def test_a_program_may_have_another_configuration_applied(backends):
     assert service.apply(source.load()).changes == (f"changes pool default: +{backends[1]}",)
     assert [*service.balancer.pool.backends] == backends
     source.values["error_pages"] = {"502": "/nowhere/502.html"}
-    with pytest.raises(StartError, match=r"error_pages.502: /nowhere/502.html: no such file"):
+    with pytest.raises(ConfigError, match=r"error_pages.502: /nowhere/502.html: no such file"):
         service.apply(source.load())
     assert service.config.error_pages == {}
     await service.stopService()
@@ -423,6 +423,24 @@ async def test_runtime_changes_outlive_a_restart_by_the_rule_of_a_reload(backend
         (AdminState.READY, 2),
     ]
     assert f"state_file {path}: drops: weight 0 of {backends[1]}" in said
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_added_at_run_time_inherits_the_defaults_of_the_file(backends):
+    source = paper(backends[0], defaults={"backend": {"weight": 5}})
+    service = started(source)
+    service.add_backend("default", backends[1])
+    service.add_backend("default", {"address": "127.0.0.1:1", "name": "one", "weight": 2})
+    assert [(one.name, one.weight) for one in service.balancer.pool.backends.values()] == [
+        (backends[0], 5), (backends[1], 5), ("one", 2),
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match=r"^[^\n]*'nowhere'[^\n]*$"):
+        service.add_backend("default", "nowhere")
+    with pytest.raises(ValueError, match=f"pool default: {backends[0]} at {backends[0]} is there already"):
+        service.add_backend("default", backends[0])
+    with pytest.raises(KeyError, match="no pool is called api"):
+        service.add_backend("api", backends[0])
     await service.stopService()
 
 

@@ -8,7 +8,7 @@
 import contextlib
 import os
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from twisted.application.service import MultiService
@@ -23,7 +23,7 @@ from twisted_lb.build_info import build
 from twisted_lb.config import LoadBalancerConfig, TimeoutsConfig
 from twisted_lb.config.addresses import ListenAddress
 from twisted_lb.config.doubts import doubts
-from twisted_lb.config.replacing import with_backends, with_timeouts
+from twisted_lb.config.replacing import backend_of, with_backends, with_timeouts
 from twisted_lb.core.backend import BackendSpec, refuse_twice, specs_of
 from twisted_lb.core.overlay import Overlay
 from twisted_lb.data_plane import DataPlane
@@ -325,9 +325,15 @@ class LoadBalancerService(MultiService):
         refuse_twice(specs)
         self._change_to(with_backends(self.config, specs), self._files)
 
+    def add_backend(self, pool: str, backend: str | Mapping[str, Any]) -> None:
+        """Add a backend to a pool at run time, a text or a table as in the file, with what `[defaults.backend]` says. ValueError
+        for what is none, or is there already; KeyError when there is no such pool.
+        """
+        self.data_plane.add_backend(pool, backend_of(self.config, backend))
+
     def apply(self, config: LoadBalancerConfig) -> PlanDiff:
-        """Go by another configuration, also under load, and say what that did; files that it names are read anew. StartError,
-        and nothing changed, where a file cannot be read or an address cannot be had; ValueError during a stop.
+        """Go by another configuration, also under load, and say what that did; files that it names are read anew. ConfigError
+        where one cannot be read, StartError where an address cannot be had, and nothing changed; ValueError during a stop.
         """
         return self._reloaded(config, Files())
 

@@ -443,7 +443,7 @@ def test_a_value_can_be_read_by_the_older_name_of_its_key() -> None:
 
 
 def test_the_reference_tells_a_key_s_older_name() -> None:
-    (row,) = [line for line in reference().splitlines() if line.startswith("| `policy`")]
+    row = next(line for line in reference().splitlines() if line.startswith("| `policy`"))
     assert row.endswith(" Older name: `strategy`. |")
 
 
@@ -492,7 +492,7 @@ def named_by(text: str, key: str, folder: Path) -> None:
 
 def test_the_reference_speaks_as_the_file_does() -> None:
     text = reference()
-    assert '| `max_idle` | integer from 0 to 100000 or `"auto"` | `"auto"` |' in text
+    assert '| `upstream.max_idle` | integer from 0 to 100000 or `"auto"` | `"auto"` |' in text
     assert "| `move` | boolean | `true` |" in text
     assert "| `headers` | table | `{}` |" in text
     # A summary goes on to the end of its paragraph.

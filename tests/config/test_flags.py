@@ -216,6 +216,22 @@ def test_a_flat_key_without_its_object_is_told_where_it_belongs(file, text, said
 # Sources.
 
 
+def test_a_source_knows_which_files_it_has_read_also_when_they_are_refused(file):
+    file.write_text(f'include = ["b.toml"]\n{FLAT}')
+    Path("b.toml").write_text("")
+    source = Source({}, file)
+    assert source.files() == {}
+    source.load()
+    before = source.files()
+    assert list(before) == [file, Path("b.toml")]
+    Path("b.toml").write_text("what = 1")
+    with pytest.raises(ConfigError):
+        source.load()
+    assert {path.name for path in source.files() if source.files()[path] != before[path]} == {"b.toml"}
+    assert source.loaded is not None
+    assert source.loaded.config.policy == "rr"
+
+
 def test_a_command_line_can_be_loaded_again(file):
     file.write_text(FLAT)
     source = Source({"--port": "8080"}, file)

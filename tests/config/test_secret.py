@@ -186,7 +186,8 @@ def test_what_is_hidden_follows_from_the_model(path: KeyPath, hidden: bool) -> N
 def test_of_today_s_configuration_the_headers_of_checks_are_hidden() -> None:
     assert hides(LoadBalancerConfig, ("health_check", "headers", "Authorization"))
     assert hides(LoadBalancerConfig, ("helth_check", "headers", "Authorization"))
-    assert not hides(LoadBalancerConfig, ("retries",))
+    for path in [("retries",), ("include", 0), ("bakends", 0)]:
+        assert not hides(LoadBalancerConfig, path)
     assert not hides(LoadBalancerConfig, ("backends", 0, "address"))
     assert not hides(LoadBalancerConfig, ("backends", 0, "adress"))
 

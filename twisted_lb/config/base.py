@@ -2,10 +2,21 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Discriminator, Field, model_validator
-from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, core_schema
 
 # What the flat keys are a short form of: the listener, the pool, the checks and the route of this name.
 DEFAULT = "default"
@@ -65,9 +76,25 @@ def either(should: str) -> Discriminator:
     return Discriminator(kind, custom_error_type="either", custom_error_message=f"should be {should}")
 
 
-def listed(value: object) -> object:
+class _Several:
     """One value, or several, as a list."""
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_before_validator_function(_listed, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        several = handler.resolve_ref_schema(handler(schema))
+        return {"anyOf": [several["items"], several]}
+
+
+def _listed(value: object) -> object:
     return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+# The mark of a field that takes one value in place of a list of them.
+SEVERAL = _Several()
 
 
 class Model(BaseModel):
@@ -96,6 +123,32 @@ class Model(BaseModel):
                 if len(given) > 1:
                     raise error_at(f"{' and '.join(given)} are the same key: give {given[0]} alone", given[1])
         return values
+
+
+class TextOrTable(Model):
+    """A table that may be a text in a file, which is its most important key: `_key`."""
+
+    _key: ClassVar[str]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: object) -> object:
+        if isinstance(value, str):
+            return {cls._key: value}
+        if not isinstance(value, Mapping | cls):
+            raise ValueError("should be a string or a table")  # noqa: TRY004, pydantic takes no other error
+        return value
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        found = handler(schema)
+        table = handler.resolve_ref_schema(found)
+        inner = dict(table)
+        table.clear()
+        table["anyOf"] = [{"type": "string"}, inner]
+        return found
 
 
 def error_at(message: str, *path: str | int) -> PydanticCustomError:

@@ -136,7 +136,7 @@ class ClientLimitsConfig(HeadLimitsConfig):
         ge=0,
         le=10_000_000,
         description="Connections that one address may have open (an IPv6 one: its whole /64); more get a 429 and are "
-        "closed. `forwarding.trusted_proxies` have no such limit; behind them each client may have so many requests under "
+        "closed. `trusted_proxies` have no such limit; behind them each client may have so many requests under "
         "way, more get a 429. 0: no limit. Danger: many people share one address.",
     )
     client_bytes_per_s: int = Field(

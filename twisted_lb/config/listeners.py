@@ -1,14 +1,13 @@
 """Listeners: where sockets listen, and the rules of the clients that connect there."""
 
 import re
-from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from twisted_lb.config.access import AccessConfig
 from twisted_lb.config.addresses import DEFAULT_MODE, ListenAddress, interface_of
-from twisted_lb.config.base import ErrorPages, Label, Model, SecondsOrNone, listed
+from twisted_lb.config.base import SEVERAL, ErrorPages, Label, Model, SecondsOrNone, TextOrTable
 from twisted_lb.config.limits import ClientLimitsConfig, ClientTimeoutsConfig
 from twisted_lb.config.trust import TrustConfig
 
@@ -55,8 +54,10 @@ class SiblingConfig(ListenConfig):
     )
 
 
-class AddressTable(Model):
+class AddressTable(TextOrTable):
     """One address of a listener as a table, for what a unix socket needs beside its path."""
+
+    _key = "address"
 
     address: str = Field(description="`IP:PORT`, `[IPv6]:PORT`, `:PORT` (all addresses) or `unix:/path`.")
     mode: str = Field(
@@ -72,15 +73,6 @@ class AddressTable(Model):
             raise ValueError('should be a file mode in octal, such as "0660"')
         return value
 
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: object) -> object:
-        if isinstance(value, str):
-            return {"address": value}
-        if not isinstance(value, Mapping | cls):
-            raise ValueError("should be a string or a table")  # noqa: TRY004, pydantic takes no other error
-        return value
-
     @model_validator(mode="after")
     def _is_a_place(self) -> Self:
         place = self.parsed()
@@ -94,7 +86,7 @@ class AddressTable(Model):
         return ListenAddress.parse(self.address, mode=int(self.mode, 8), group=self.group)
 
 
-Addresses = Annotated[tuple[AddressTable, ...], BeforeValidator(listed)]
+Addresses = Annotated[tuple[AddressTable, ...], SEVERAL]
 
 
 class ListenerRulesConfig(AccessConfig, TrustConfig):

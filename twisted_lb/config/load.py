@@ -59,11 +59,13 @@ class Source:
         self.flags: Final = dict(flags)
         self.file: Final = file
         self.loaded: Loaded | None = None
+        self._document: Document | None = None  # the last one, accepted or not
         self._environment: Final = environment
 
     def load(self) -> LoadBalancerConfig:
         """The configuration as it is now; ConfigError with everything that is wrong, and `loaded` is what it was."""
         document = None if self.file is None else read_document(self.file, self._environment, _hides)
+        self._document = document
         given = document.values if document else {}
         flagged = Flagged(document.values if document else {}, self.flags, str(self.file or "the command line"))
         sources = Sources(self._environment, self.file.parent if self.file is not None else Path())
@@ -78,9 +80,8 @@ class Source:
     __call__ = load
 
     def files(self) -> Mapping[Path, str]:
-        """The SHA-256 of each configuration file that was read, by path; none before the first load, or without a file."""
-        document = self.loaded.document if self.loaded else None
-        return {} if document is None else document.files
+        """The SHA-256 of each configuration file that was read last, by path; none before the first load, or without one."""
+        return {} if self._document is None else self._document.files
 
 
 def _short_place(document: Document | None, path: KeyPath) -> str:

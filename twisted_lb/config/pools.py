@@ -1,13 +1,12 @@
 """Pools: backends, retries, and the connections to them that are kept alive. Their checks: `health_check.py`."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, AliasChoices, Field, GetCoreSchemaHandler, field_validator, model_validator
 from pydantic_core import core_schema
 
-from twisted_lb.config.base import Label, Model, Seconds
+from twisted_lb.config.base import Label, Model, Seconds, TextOrTable
 from twisted_lb.config.health_check import HealthCheckConfig
 from twisted_lb.config.limits import HeadLimitsConfig, PoolTimeoutsConfig
 from twisted_lb.config.targets import TargetsConfig
@@ -43,11 +42,11 @@ class BackendRulesConfig(Model):
     )
     resolve: Resolve | None = Field(
         default=None,
-        description="`resolve` of the top level, for this backend.",
+        description="What is made of its host name, in place of the pool's `resolve`.",
     )
     family: Family | None = Field(
         default=None,
-        description="`family` of the top level, for this backend.",
+        description="Which addresses of its host name are used, in place of the pool's `family`.",
     )
 
     labels: dict[Label, Label] = Field(
@@ -56,8 +55,10 @@ class BackendRulesConfig(Model):
     )
 
 
-class BackendTable(BackendRulesConfig):
+class BackendTable(BackendRulesConfig, TextOrTable):
     """One backend as a table: `address`, and if wanted the other keys."""
+
+    _key = "address"
 
     address: str = Field(
         description="`HOST:PORT` (name or IPv4), `[IPv6]:PORT` or `unix:/path`; a string in place "
@@ -67,15 +68,6 @@ class BackendTable(BackendRulesConfig):
         default=None,
         description="What logs call it; left out: its address.",
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: object) -> object:
-        if isinstance(value, str):
-            return {"address": value}
-        if not isinstance(value, Mapping | cls):
-            raise ValueError("should be a string or a table")  # noqa: TRY004, pydantic takes no other error
-        return value
 
     @model_validator(mode="after")
     def _says_weight_once(self) -> Self:

@@ -1,12 +1,15 @@
 """Replacing: a configuration in which a program has changed something of what is called `default`, in whichever form it is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from pydantic import ValidationError
 
 from twisted_lb.config.balancer import LoadBalancerConfig
 from twisted_lb.config.base import DEFAULT, Model
 from twisted_lb.config.limits import TimeoutsConfig
 from twisted_lb.core.backend import BackendSpec
+from twisted_lb.errors import one_line
 
 
 def with_backends(config: LoadBalancerConfig, backends: Sequence[BackendSpec]) -> LoadBalancerConfig:
@@ -18,6 +21,18 @@ def with_backends(config: LoadBalancerConfig, backends: Sequence[BackendSpec]) -
     if not config.backends:
         raise ValueError(f"there is no pool {DEFAULT} (pools: {', '.join(config.pools)})")
     return config.model_copy(update={"backends": specs})
+
+
+def backend_of(config: LoadBalancerConfig, backend: str | Mapping[str, Any]) -> BackendSpec:
+    """A backend as the file would have it, a text or a table, with what `[defaults.backend]` says; ValueError in one line for
+    what is none.
+    """
+    defaults = config.defaults.backend.model_dump(exclude_unset=True)
+    try:
+        [spec] = LoadBalancerConfig(backends=[backend], defaults={"backend": defaults}).backends
+    except ValidationError as error:
+        raise ValueError(one_line(str(error.errors()[0]["msg"]))) from None
+    return spec
 
 
 def with_timeouts(config: LoadBalancerConfig, timeouts: TimeoutsConfig) -> LoadBalancerConfig:

@@ -3,10 +3,10 @@
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, Tag, field_validator, model_validator
+from pydantic import AfterValidator, Field, Tag, field_validator, model_validator
 
 from twisted_lb.config.access import AccessConfig, Network
-from twisted_lb.config.base import ErrorPages, Label, Model, Token, either, listed
+from twisted_lb.config.base import SEVERAL, ErrorPages, Label, Model, TextOrTable, Token, either
 from twisted_lb.config.keys import Key
 from twisted_lb.config.limits import BodyLimitsConfig, RouteTimeoutsConfig
 from twisted_lb.config.trust import TrustConfig
@@ -72,17 +72,14 @@ class ForwardingConfig(TrustConfig, ToldConfig):
     """Forwarding: what backends are told about clients, and which clients' own claims count."""
 
 
-class ValueRule(Model):
-    """A rule about a value: `{ exact = "x" }`, `{ prefix = "x" }`, or `{ present = true }`."""
+class ValueRule(TextOrTable):
+    """A rule about a value: `"x"` or `{ exact = "x" }`, `{ prefix = "x" }`, or `{ present = true }`."""
+
+    _key = "exact"
 
     exact: str | None = Field(default=None, description="The whole value.")
     prefix: str | None = Field(default=None, min_length=1, description="What the value begins with.")
     present: Literal[True] | None = Field(default=None, description="There is one, whatever it says.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: object) -> object:
-        return {"exact": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _is_one(self) -> Self:
@@ -108,7 +105,6 @@ def _is_a_path(text: str) -> str:
 
 Host = Annotated[str, AfterValidator(_is_a_host)]
 PathText = Annotated[str, AfterValidator(_is_a_path)]
-Some = BeforeValidator(listed)
 
 
 class NetworksFile(Model):
@@ -126,23 +122,25 @@ NetworkOrFile = Annotated[
 class MatchConfig(Model):
     """Which requests a route takes: those for which all of it holds; what is left out holds for all."""
 
-    listeners: Annotated[tuple[Label, ...], Some] = Field(
+    listeners: Annotated[tuple[Label, ...], SEVERAL] = Field(
         default=(), strict=False, description="Listeners, by name; left out: all."
     )
-    host: Annotated[tuple[Host, ...], Some] = Field(
+    host: Annotated[tuple[Host, ...], SEVERAL] = Field(
         default=(),
         strict=False,
         description="Host names, without port, in any case; `*.example.com` is any name below example.com.",
     )
-    path: Annotated[tuple[PathText, ...], Some] = Field(
+    path: Annotated[tuple[PathText, ...], SEVERAL] = Field(
         default=(), strict=False, description="Whole paths, without query, as they are when nothing is percent-encoded."
     )
-    path_prefix: Annotated[tuple[PathText, ...], Some] = Field(
+    path_prefix: Annotated[tuple[PathText, ...], SEVERAL] = Field(
         default=(),
         strict=False,
         description="What paths begin with, by whole segments: `/v1` takes `/v1` and `/v1/x`, and not `/v1x`.",
     )
-    method: Annotated[tuple[Token, ...], Some] = Field(default=(), strict=False, description="Methods.")
+    method: Annotated[tuple[Token, ...], SEVERAL] = Field(
+        default=(), strict=False, description="Methods, such as `POST`; left out: all."
+    )
     headers: dict[Token, ValueRule] = Field(
         default={},
         description='Header fields: `{ X-Beta = "1" }`, or `{ prefix = "1" }`, or `{ present = true }` in place of the text.',
@@ -150,7 +148,7 @@ class MatchConfig(Model):
     query: dict[str, ValueRule] = Field(
         default={}, description="Parameters of the query, decoded, by the same rules as headers."
     )
-    clients: Annotated[tuple[NetworkOrFile, ...], Some] = Field(
+    clients: Annotated[tuple[NetworkOrFile, ...], SEVERAL] = Field(
         default=(),
         strict=False,
         description='Addresses and networks of clients, or `{ file = "PATH" }` with one a line. The client is the one that '
@@ -263,16 +261,16 @@ class RouteRulesConfig(AccessConfig):
         description="Header fields that backends get, in place of the client's in every spelling; in a value `{client}`, "
         "`{host}`, `{request_id}`, `{backend}` and `{pool}` are put in.",
     )
-    remove_request_headers: Annotated[tuple[Settable, ...], Some] = Field(
+    remove_request_headers: Annotated[tuple[Settable, ...], SEVERAL] = Field(
         default=(), strict=False, description="Header fields that backends do not get."
     )
     set_response_headers: dict[Settable, Value] = Field(
         default={}, description="Header fields that clients get, in place of the backend's, with the same placeholders."
     )
-    remove_response_headers: Annotated[tuple[Settable, ...], Some] = Field(
+    remove_response_headers: Annotated[tuple[Settable, ...], SEVERAL] = Field(
         default=(), strict=False, description="Header fields that clients do not get."
     )
-    repeatable: Annotated[tuple[Token, ...], Some] = Field(
+    repeatable: Annotated[tuple[Token, ...], SEVERAL] = Field(
         default=(),
         strict=False,
         description="Methods that may be sent twice here, beside those that always may (RFC 9110 9.2.2). Danger: what such a "
@@ -323,8 +321,12 @@ class RouteConfig(MatchConfig, RouteRulesConfig):
     fallback: PoolOrAnswer | None = Field(
         default=None, description="Another pool, or an answer, while the pool has no usable backend."
     )
-    redirect: RedirectConfig | None = None
-    answer: AnswerConfig | None = None
+    redirect: RedirectConfig | None = Field(
+        default=None, description='The client is sent elsewhere: `{ to = "https://new.example.com" }`, see below.'
+    )
+    answer: AnswerConfig | None = Field(
+        default=None, description='An answer of our own: `{ status = 503, text = "closed for repairs" }`, see below.'
+    )
     deny: bool = Field(default=False, description="All of these requests get 403.")
 
     @model_validator(mode="after")

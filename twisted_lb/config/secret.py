@@ -202,7 +202,8 @@ def _hides_in(kind: Any, part: str | int, rest: KeyPath) -> bool:
         if part in names:
             return hides(kind.model_fields[names[str(part)]], rest)
         # A value in place of one of its own, or of a table in place of one of its tables'.
-        return any(_has_secret(field, within_tables=bool(rest)) for field in kind.model_fields.values())
+        in_table = any(isinstance(one, str) for one in rest)
+        return any(_has_secret(field, within_tables=in_table) for field in kind.model_fields.values())
     inner = get_args(kind)
     if get_origin(kind) is dict:
         return hides(inner[1], rest)
