@@ -20,6 +20,7 @@ from twisted_lb.errors import ConfigError
 from twisted_lb.net.listener import bind_tcp
 from twisted_lb.service import LoadBalancerService
 from twisted_lb.sibling.service import BackendService
+from twisted_lb.watch import digest
 
 
 class Paper:
@@ -297,6 +298,28 @@ async def test_a_file_that_changes_is_reloaded_while_that_is_wanted(backends, tm
     source.values["watch"] = False
     await reload(service)
     assert not service._watch._looking.running
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_was_read_is_known_to_the_watch_with_the_files_that_are_named_there(backends, tmp_path):
+    path, page = tmp_path / "lb.toml", tmp_path / "502.html"
+    path.write_text("one")
+    page.write_text("sorry")
+    source = paper(backends[0], watch=True, error_pages={"502": str(page)})
+    source.digests = {path: digest(path)}
+    service = started(source)
+    watch = service._watch
+    assert watch._known == watch._now() == {str(path): digest(path), str(page): digest(page)}
+    path.write_text("two")
+    page.write_text("oh")
+    source.digests = {path: digest(path)}
+    await reload(service)
+    assert watch._known == watch._now() == {str(path): digest(path), str(page): digest(page)}
+    source.values["broken"] = ["bad"]
+    path.write_text("bad")
+    await reload(service)
+    assert watch._known != watch._now()  # it is tried once more, and then known
     await service.stopService()
 
 

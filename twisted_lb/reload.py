@@ -42,14 +42,8 @@ class Reload:
         self._prepare: Final = prepare
         self._apply: Final = apply
         self._reactor: Final = reactor
-        self._files: Files | None = None
         self._running: Deferred[None] | None = None
         self._again: bool = False
-
-    def digests(self) -> dict[str, str]:
-        """The SHA-256 of all that was read last, by path."""
-        named = {} if self._files is None else self._files.digests
-        return {**named, **{str(path): digest for path, digest in self._source.files().items()}}
 
     def ask(self) -> Deferred[None]:
         """Reload; while one is under way another one follows it. Fires when none is under way any more."""
@@ -93,6 +87,5 @@ class Reload:
                 _log.error("reload: {problem}", problem=problem)
             _log.error("reload: nothing was changed")
             return
-        self._files = files
         for line in diff.lines:
             _log.info("reload: {line}", line=line)

@@ -99,6 +99,7 @@ class LoadBalancerService(MultiService):
         self._plane: DataPlane | None = None
         self._draining: DataPlane | None = None
         self._grace: Grace | None = None
+        self._source: Final = source
         self._reload: Final = None if source is None else Reload(source, self._prepare, self._reloaded, reactor)
         self._watch: Watch | None = None
         self._state: StateFile | None = None
@@ -220,12 +221,18 @@ class LoadBalancerService(MultiService):
         if self._state is not None:
             self._state.changed()
 
+    def _digests(self) -> dict[str, str]:
+        """The SHA-256 of all that was read for what is in force, by path."""
+        assert self._source is not None
+        return {**self._files.digests, **{str(path): digest for path, digest in self._source.files().items()}}
+
     def _watch_files(self, time: Any) -> None:
         """Watch what was read, where that is wanted."""
-        if self._reload is not None and self.config.watch:
+        if self._source is not None and self.config.watch:
             if self._watch is None:
-                self._watch = Watch(self._reload.digests, time, self.reload)
+                self._watch = Watch(self._digests, time, self.reload)
             self._watch.start()
+            self._watch.settle()
         elif self._watch is not None:
             self._watch.stop()
 

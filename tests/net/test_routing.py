@@ -88,6 +88,8 @@ def test_where_routes_go_by_paths_one_that_nobody_can_judge_is_refused(build, si
     client = roads.client()
     seen = roads.ask(get(target), client)
     assert (seen.asked, seen.status) == ("", 400)
+    client.read()
+    assert client.closed
     [record] = roads.records
     assert (record.ended_by, record.status, record.target) == (Refusal.BAD_REQUEST, 400, target.encode())
 

@@ -130,7 +130,8 @@ class ClientConnection:
         if self._inside is not None:
             self._frontend.gate.leave(self._inside)
             self._inside = None
-        self.end_request()
+        if self.counted:
+            self.end_request()
 
     def admits(self, address: str) -> bool:
         """Whether a request may begin on a shared connection, for the client at this address; False when that is over the

@@ -189,11 +189,12 @@ class Http1(ClientSide, Receiver, Speaker):
                 found = self._found = frontend.table.find(head, connection.client)
             except BadMessage as bad:
                 claim = Claim(self.who(), head.line, head.lines, head.fields.request_id)
-                self._answer(head, frontend.refuse(refusal_of(bad.status), bad.reason, claim))
+                reply = frontend.refuse(refusal_of(bad.status), bad.reason, claim)
+                self._refuse_with(reply, heading=head.method == b"HEAD")
                 return None
-        reply = frontend.turn_away(found, self.who())
-        if reply is not None:
-            self._answer(head, reply)
+        turned_away = frontend.turn_away(found, self.who())
+        if turned_away is not None:
+            self._answer(head, turned_away)
             return None
         action, admission = found.action, found.admission
         assert action is not None

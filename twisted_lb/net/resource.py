@@ -38,7 +38,7 @@ class BalancedReverseProxyResource(ReverseProxyResource):
     """A reverse proxy resource: relays what is asked below its place in the tree to a backend, each request anew, as if
     it had come to the listener of `engine`, a Frontend (`LoadBalancerService.engine`).
 
-    The bytes of the target behind the mount point go on unchanged, behind `path`. It is a leaf. Two limits are those of
+    The bytes of the target behind the mount point go on unchanged, behind `path`; routes see the target so. It is a leaf. Two limits are those of
     twisted.web: an upload arrives here whole (it spools the body, on disk from 100 kB), and interim responses, trailers
     and switches of protocol cannot be passed to the client.
     """
@@ -141,8 +141,7 @@ class _RequestClient(ClientSide):
         try:
             found = frontend.table.find(head, self._client())
         except BadMessage as bad:
-            refusal = frontend.refuse(refusal_of(bad.status), bad.reason, self._claim())
-            self.answer(refusal, heading=head.method == b"HEAD")
+            self.refuse(refusal_of(bad.status), bad.reason)
             return None
         reply = frontend.turn_away(found, self.who())
         if reply is not None:

@@ -93,18 +93,16 @@ class Found:
     of head, client and table: the next request of a connection that is the same to the byte has the same.
     """
 
-    __slots__ = ("action", "address", "admission", "client", "client_key", "head", "keys", "split_key", "table")
+    __slots__ = ("action", "address", "admission", "client_key", "head", "keys", "split_key", "table")
 
     def __init__(
-        self, table: "RouteTable", head: RequestHead, client: Client, action: Action | None, admission: Admission | None
+        self, table: "RouteTable", head: RequestHead, address: str, action: Action | None, admission: Admission | None
     ) -> None:
         self.table: Final = table
         self.head: Final = head
-        self.client: Final = client
+        self.address: Final = address
         self.action: Final = action
         self.admission: Final = admission
-        address = client_name(client, head.fields)
-        self.address: Final = address
         self.split_key: Final = 0 if action is None else action.split_key(head, address)
         self.client_key: Final = client_key(address) if admission is not None else ""
         self.keys: Final = [] if admission is None else admission.keys(head, self.client_key)
@@ -150,19 +148,20 @@ class RouteTable:
         """
         router = self.router
         target = head.target
+        address = client_name(client, head.fields)
         index = router.find(
             asked_host(head),
             matching_path(target) if router.looks_at_path else b"",
             head.method,
             target.partition(b"?")[2] if router.looks_at_query else b"",
             head.lines,
-            client_name(client, head.fields) if router.looks_at_client else "",
+            address,
         )
         if index < 0:
-            return Found(self, head, client, None, self._unrouted)
+            return Found(self, head, address, None, self._unrouted)
         action = self.actions[index]
         action.check(head)
-        return Found(self, head, client, action, self._admissions[index])
+        return Found(self, head, address, action, self._admissions[index])
 
     def __repr__(self) -> str:
         return f"<RouteTable {self.actions}>"
