@@ -41,12 +41,13 @@ API = {"pools": {"api": {"backends": ["b:80"]}}}
 
 
 def test_what_comes_is_said():
-    assert lines({"listen": {"port": 8080}}, {**WEB, **API}) == [
+    said = lines({"listen": {"port": 8080}}, {**WEB, **API})
+    assert [line for line in said if line.startswith("adds ")] == [
         "adds listener web on 127.0.0.1:80, unix:/run/lb",
         "adds route to api to api",
         "adds pool api: b:80",
-        "keeps 1 listener, 1 route, 1 pool as before; connections cut: 0",
     ]
+    assert said[-1] == "keeps 1 route, 1 pool as before; connections cut: 0"
 
 
 def test_what_goes_is_said_and_a_pool_that_is_called_otherwise_goes_and_comes():

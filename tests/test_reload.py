@@ -402,6 +402,17 @@ async def test_the_status_site_moves_comes_and_goes(backends):
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_is_doubtful_is_said_when_it_comes_and_once(backends, said):
+    source = paper(backends[0])
+    service = started(source)
+    source.values["forwarding"] = {"trusted_proxies": ["0.0.0.0/0"]}
+    for _ in range(2):
+        await reload(service)
+    assert len([line for line in said if "0.0.0.0/0" in line and not line.startswith("reload:")]) == 1
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
 async def test_what_only_a_restart_changes_is_said(backends, said, tmp_path):
     source = paper(backends[0])
     service = started(source)

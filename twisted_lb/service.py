@@ -105,6 +105,7 @@ class LoadBalancerService(MultiService):
         self._state: StateFile | None = None
         self._resolving: Resolving | None = None
         self._limit: int = 0  # of descriptors
+        self._doubted: dict[str, None] = {}  # what was said of the configuration, an ordered set
         self._patient: bool = False  # the next stop gives tunnels and endless answers their time
 
     def privilegedStartService(self) -> None:
@@ -190,8 +191,8 @@ class LoadBalancerService(MultiService):
             descriptors=limit,
             seed=self._seed,
         )
-        for doubt in doubts(self.config, limit, room):
-            _log.warn("{doubt}", doubt=doubt)
+        self._doubted.clear()
+        self._say_doubts(self.config, room)
         if opened.predecessor is None:
             self._accept(plane)
         if self._own is not None:
@@ -385,11 +386,20 @@ class LoadBalancerService(MultiService):
             for listener in self._status:
                 listener.start()
             change.commit()
+            self._say_doubts(config, self._room(plan))
         self._say_what_stays(config)
         self.config, self._plan, self._files = config, plan, files
         if self._readiness is not None:
             self._readiness.requires = config.ready_requires
         return diff
+
+    def _say_doubts(self, config: LoadBalancerConfig, room: int) -> None:
+        """Log what is doubtful about a configuration and was not about the one before."""
+        found = {str(doubt): None for doubt in doubts(config, self._limit, room)}
+        for doubt in found:
+            if doubt not in self._doubted:
+                _log.warn("{doubt}", doubt=doubt)
+        self._doubted = found
 
     def _say_what_stays(self, config: LoadBalancerConfig) -> None:
         """Name the keys that say another thing from now on, and are read at a start alone."""

@@ -168,17 +168,20 @@ class Junctions:
             for pool in self.pools
             for number in range(rng.randrange(1, 3))
         }
+        # Who is there now, of all of them.
+        self.open = self.listeners
+        self.used = self.pools
         self.balanced = Balanced(self._config(), self.network, address="unused:1", seed=seed)
-        for name in self.listeners:
-            self.balanced.listen(f"{name}:80", name)
+        self._doors = {name: self.balanced.listen(f"{name}:80", name) for name in self.listeners}
+        self.shapes = 0  # reloads by which listeners or pools came or went
         self.guests: list[Guest] = []
         self.complaints: list[str] = []
 
     def _config(self) -> LoadBalancerConfig:
-        backends = {pool: [name for name in self.backends if name.startswith(pool)] for pool in self.pools}
+        backends = {pool: [name for name in self.backends if name.startswith(pool)] for pool in self.used}
         return LoadBalancerConfig.model_validate(
             {
-                "listeners": {name: {"address": f":{8000 + at}"} for at, name in enumerate(self.listeners)},
+                "listeners": {name: {"address": f":{8000 + self.listeners.index(name)}"} for name in self.open},
                 "pools": {
                     name: {"backends": members, "health_check": {"interval_s": 0.0}, "queue": {"no_backend_s": 0.5}}
                     for name, members in backends.items()
@@ -194,7 +197,7 @@ class Junctions:
         for pool in self.pools:
             if rng.random() < 0.5:
                 self.clock.callLater(rng.uniform(0, 6), self._stop, pool)
-        if rng.random() < 0.6:
+        for _ in range(rng.choice([0, 1, 1, 3, 8])):
             self.clock.callLater(rng.uniform(1, 7), self._reload)
         self.clock.advance(120)
         for guest in self.guests:
@@ -204,7 +207,7 @@ class Junctions:
 
     def _visit(self, name: str) -> None:
         rng = self.rng
-        listener = rng.choice(self.listeners)
+        listener = rng.choice(self.open)
         guest = Guest(ScriptedClient(self.network, f"{listener}:80"))
         self.guests.append(guest)
         at_s = 0.0
@@ -226,11 +229,30 @@ class Junctions:
                 backend.stop()
 
     def _reload(self) -> None:
-        """Other routes, between the same listeners and pools; now and then the same."""
-        if self.rng.random() < 0.8:
-            self.generations.append(make_routes(self.rng, self.listeners, self.pools))
+        """Other routes, now and then the same, or between other listeners and pools: some have gone, some are back."""
+        rng = self.rng
+        before = self.open, self.used
+        if rng.random() < 0.5:
+            self.open = tuple(rng.sample(self.listeners, rng.randrange(1, len(self.listeners) + 1)))
+            self.used = tuple(rng.sample(self.pools, rng.randrange(1, len(self.pools) + 1)))
+        other = {*before[0]} != {*self.open} or {*before[1]} != {*self.used}
+        self.shapes += other
+        if other or rng.random() < 0.8:
+            self.generations.append(make_routes(rng, self.open, self.used))
+        for name in before[0]:
+            if name not in self.open:
+                self._doors[name].stop()
         plane = self.balanced.data_plane
+        stays = {name: plane.frontends[name] for name in before[0] if name in self.open}
+        clusters = {name: plane.clusters[name] for name in before[1] if name in self.used}
         plane.apply(plan_of(self._config(), plane.plan))
+        for name in self.open:
+            if name not in before[0]:
+                self._doors[name] = self.balanced.listen(f"{name}:80", name)
+        if any(plane.frontends[name] is not one for name, one in stays.items()):
+            self.complaints.append("a listener that stays has another frontend")
+        if any(plane.clusters[name] is not one for name, one in clusters.items()):
+            self.complaints.append("a pool that stays has another cluster")
 
     def _judge(self, guest: Guest) -> None:
         rest = guest.client.received
@@ -273,6 +295,7 @@ class Junctions:
             "clients": plane.clients,
             "leases": sum(cluster.pool.leases for cluster in plane.clusters.values()),
             "waiting": sum(len(cluster.waiting) for cluster in plane.clusters.values()),
+            "leaving": len(plane.leaving.clusters) + len(plane.leaving.frontends),
         }
         self.balanced.close()
         self.clock.advance(5)

@@ -22,7 +22,8 @@ def test_there_is_something_of_everything():
         seen += Counter(getattr(record.ended_by, "name", "-") for record in town.balanced.records)
         seen["another generation"] += len(town.generations) > 1
         seen["several routes"] += len({record.route for record in town.balanced.records}) > 2
+        seen["listeners or pools come and go"] += town.shapes
         seen["a fallback"] += town.fallen_back
     wanted = ("OK", "ANSWER", "REDIRECT", "FORBIDDEN", "NO_ROUTE", "BAD_REQUEST", "NO_BACKEND", "REFUSED", "another generation",
-              "several routes", "a fallback")  # fmt: skip
+              "several routes", "a fallback", "listeners or pools come and go")  # fmt: skip
     assert {name: seen[name] for name in wanted if seen[name] < 3} == {}

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from twisted_lb.config.base import Model
+from twisted_lb.config.base import SEVERAL, Model
 from twisted_lb.config.keys import CLIENT, Key
 
 
@@ -39,18 +39,18 @@ class RateLimitConfig(Model):
 class AccessConfig(Model):
     """Access: who may ask, and how often."""
 
-    deny_clients: tuple[Network, ...] = Field(
+    deny_clients: Annotated[tuple[Network, ...], SEVERAL] = Field(
         default=(),
         strict=False,
         description="Addresses and networks of clients that get 403. The client is the one that `trusted_proxies` name.",
     )
-    allow_clients: tuple[Network, ...] = Field(
+    allow_clients: Annotated[tuple[Network, ...], SEVERAL] = Field(
         default=(),
         strict=False,
         description="Addresses and networks of the only clients that may ask here; others get 403; left out: all. `deny_clients` "
         "comes first.",
     )
-    rate_limits: tuple[RateLimitConfig, ...] = Field(
+    rate_limits: Annotated[tuple[RateLimitConfig, ...], SEVERAL] = Field(
         default=(),
         strict=False,
         description="Limits of how often requests may come; beyond one they get 429 with Retry-After, and none of the others "

@@ -42,6 +42,16 @@ def _is_a_label(value: str) -> str:
 Label = Annotated[str, AfterValidator(_is_a_label)]
 
 
+def _is_a_name(value: str) -> str:
+    if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", value):
+        raise ValueError("should be 1 to 100 letters, digits and -_., a letter or digit first")
+    return value
+
+
+# What an object of the configuration is called: it stands in keys, in `POOL/BACKEND`, and where sockets are handed on.
+Name = Annotated[str, AfterValidator(_is_a_name)]
+
+
 def _are_statuses(value: dict[str, str]) -> dict[str, str]:
     for status in value:
         if not re.fullmatch("[45][0-9][0-9]", status):

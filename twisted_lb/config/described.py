@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from twisted_lb.config.base import ErrorPages, Label
+from twisted_lb.config.base import ErrorPages, Name
 from twisted_lb.config.health_check import HealthCheckConfig
 from twisted_lb.config.inheritance import DefaultsConfig
 from twisted_lb.config.limits import LimitsConfig, TimeoutsConfig
@@ -25,12 +25,12 @@ from twisted_lb.core.backend import BackendSpec, refuse_twice
 class DescribedConfig(ChoiceConfig):
     """Listeners, routes and pools by name, and the flat keys, which are one of each."""
 
-    listeners: dict[Label, ListenerConfig] = Field(default={}, description="Listeners, by name.")
-    pools: dict[Label, PoolConfig] = Field(default={}, description="Pools, by name.")
+    listeners: dict[Name, ListenerConfig] = Field(default={}, description="Listeners, by name.")
+    pools: dict[Name, PoolConfig] = Field(default={}, description="Pools, by name.")
     routes: tuple[RouteConfig, ...] = Field(
         default=(), strict=False, description="Routes; the first one that takes a request has it."
     )
-    checks: dict[Label, HealthCheckConfig] = Field(default={}, description="Checks that pools name.")
+    checks: dict[Name, HealthCheckConfig] = Field(default={}, description="Checks that pools name.")
     defaults: DefaultsConfig = DefaultsConfig()
     backends: tuple[Backend, ...] = Field(
         default=(),

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from twisted_lb.config.access import AccessConfig
 from twisted_lb.config.addresses import DEFAULT_MODE, ListenAddress, interface_of
-from twisted_lb.config.base import SEVERAL, ErrorPages, Label, Model, SecondsOrNone, TextOrTable
+from twisted_lb.config.base import SEVERAL, ErrorPages, Label, Model, Name, SecondsOrNone, TextOrTable
 from twisted_lb.config.limits import ClientLimitsConfig, ClientTimeoutsConfig
 from twisted_lb.config.trust import TrustConfig
 
@@ -92,7 +92,7 @@ Addresses = Annotated[tuple[AddressTable, ...], SEVERAL]
 class ListenerRulesConfig(AccessConfig, TrustConfig):
     """What holds for the connections of a listener's clients."""
 
-    default_pool: Label | None = Field(
+    default_pool: Name | None = Field(
         default=None,
         description="The pool of requests that no route takes; left out: the pool `default`, and where there is none they "
         "get 404.",

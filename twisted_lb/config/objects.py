@@ -97,7 +97,7 @@ def _pools(config: DescribedConfig) -> Makers[PoolConfig]:
 
 def _pool(config: DescribedConfig, pool: PoolConfig) -> PoolConfig:
     check = check_of(pool, config)
-    if check is None:
+    if check not in config.checks:  # a name that means nothing is told where it stands
         return inherited(pool, config.defaults.pool)
     return inherited(pool, PoolRulesConfig(health_check=config.checks[check]), config.defaults.pool)
 

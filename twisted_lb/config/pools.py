@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, AliasChoices, Field, GetCoreSchemaHandler, field_validator, model_validator
 from pydantic_core import core_schema
 
-from twisted_lb.config.base import Label, Model, Seconds, TextOrTable
+from twisted_lb.config.base import Label, Model, Name, Seconds, TextOrTable
 from twisted_lb.config.health_check import HealthCheckConfig
 from twisted_lb.config.limits import HeadLimitsConfig, PoolTimeoutsConfig
 from twisted_lb.config.targets import TargetsConfig
@@ -266,7 +266,7 @@ class ChoiceConfig(Model):
 class PoolRulesConfig(ChoiceConfig):
     """What holds for a pool, whoever its backends are."""
 
-    check: Label | None = Field(
+    check: Name | None = Field(
         default=None, description="Checks of `[checks.NAME]`; what `health_check` says here is said in their place."
     )
     health_check: HealthCheckConfig = HealthCheckConfig()

@@ -21,6 +21,7 @@ REASONS = {
     "missing": "is missing",
     "model_type": "should be a table",
     "string_type": "should be a string",
+    "too_short": "should not be empty",
     "tuple_type": "should be a list",
 }
 
@@ -51,7 +52,7 @@ def problems(
             CODES.get(kind, Code.VALUE),
             hint=hint,
             flag=flag_at(loc, typed) or "",
-            about_key=kind in (*CODES, "error_at", "misfit_key"),
+            about_key=kind in (*CODES, "error_at", "misfit_key") or loc[-1:] == ("[key]",),
             other=context.get("other", ()),
         )
 

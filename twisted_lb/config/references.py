@@ -220,10 +220,11 @@ def _overlaps(values: Mapping[str, Any], flat: list[str]) -> Iterator[Misfit]:
     for name, listener in _items(values, "listeners"):
         place: KeyPath = ("listeners", name, "address")
         for address in _addresses(_get(listener, "address")):
-            for other, owner, there in taken:
-                if address.overlaps(other):
-                    as_part = "" if address.where == other.where else f", with {other.where}"
-                    yield Misfit(place, f"{address.where} is taken by {owner}{as_part}", there)
+            found = next((one for one in taken if address.overlaps(one[0])), None)
+            if found is not None:
+                other, owner, there = found
+                as_part = "" if address.where == other.where else f", with {other.where}"
+                yield Misfit(place, f"{address.where} is taken by {owner}{as_part}", there)
             taken.append((address, f"listeners.{name}", place))
     yield from _with_status(values, taken)
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, Tag, field_validator, model_validator
 
 from twisted_lb.config.access import AccessConfig, Network
-from twisted_lb.config.base import SEVERAL, ErrorPages, Label, Model, TextOrTable, Token, either
+from twisted_lb.config.base import SEVERAL, ErrorPages, Model, Name, TextOrTable, Token, either
 from twisted_lb.config.keys import Key
 from twisted_lb.config.limits import BodyLimitsConfig, RouteTimeoutsConfig
 from twisted_lb.config.trust import TrustConfig
@@ -122,7 +122,7 @@ NetworkOrFile = Annotated[
 class MatchConfig(Model):
     """Which requests a route takes: those for which all of it holds; what is left out holds for all."""
 
-    listeners: Annotated[tuple[Label, ...], SEVERAL] = Field(
+    listeners: Annotated[tuple[Name, ...], SEVERAL] = Field(
         default=(), strict=False, description="Listeners, by name; left out: all."
     )
     host: Annotated[tuple[Host, ...], SEVERAL] = Field(
@@ -199,11 +199,14 @@ class AnswerConfig(Model):
     def _says_one(self) -> Self:
         if self.text is not None and self.file is not None:
             raise ValueError("text and file are both given")
+        # RFC 9110 6.4.1.
+        if self.status in (204, 205, 304) and (self.text or self.file is not None):
+            raise ValueError(f"an answer of {self.status} has no body")
         return self
 
 
 PoolOrAnswer = Annotated[
-    Annotated[Label, Tag("text")] | Annotated[AnswerConfig, Tag("table")],
+    Annotated[Name, Tag("text")] | Annotated[AnswerConfig, Tag("table")],
     either("the name of a pool, or an answer such as { status = 503 }"),
 ]
 
@@ -253,7 +256,7 @@ class RouteRulesConfig(AccessConfig):
         "`X-Forwarded-Prefix`. Paths with empty or dot segments in that part get 400.",
     )
     add_prefix: PathText | None = Field(default=None, description="What is put before the path.")
-    replace_prefix: Annotated[dict[PathText, PathText], Field(max_length=1)] | None = Field(
+    replace_prefix: Annotated[dict[PathText, PathText], Field(min_length=1, max_length=1)] | None = Field(
         default=None, description='What is put in the place of a prefix: `{ "/old" = "/new" }`.'
     )
     set_request_headers: dict[Settable, Value] = Field(
@@ -306,11 +309,11 @@ class RouteRulesConfig(AccessConfig):
 class RouteConfig(MatchConfig, RouteRulesConfig):
     """A route: which requests it takes, where they go, and what holds for them. The first route that takes a request has it."""
 
-    name: Label | None = Field(
+    name: Name | None = Field(
         default=None, description="What logs call it; left out: `route-` and its number in the file."
     )
-    pool: Label | None = Field(default=None, description="The pool that has the requests.")
-    split: dict[Label, Annotated[int, Field(ge=0, le=1_000_000)]] | None = Field(
+    pool: Name | None = Field(default=None, description="The pool that has the requests.")
+    split: dict[Name, Annotated[int, Field(ge=0, le=1_000_000)]] | None = Field(
         default=None, description="Pools that share the requests, with their weights: `{ api = 90, canary = 10 }`."
     )
     split_by: Key | None = Field(

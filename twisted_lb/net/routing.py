@@ -16,7 +16,7 @@ from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.settings import RouteRules
 from twisted_lb.wire.grammar import BadMessage
 from twisted_lb.wire.origin import Client
-from twisted_lb.wire.paths import escaped_slash, matching_path
+from twisted_lb.wire.paths import escaped_slash, matching_path, unresolved_path
 from twisted_lb.wire.request import RequestHead
 from twisted_lb.wire.response import ResponseHead
 
@@ -156,6 +156,7 @@ class RouteTable:
             target.partition(b"?")[2] if router.looks_at_query else b"",
             head.lines,
             address,
+            unresolved_path(target) if router.looks_at_path else b"",
         )
         if index < 0:
             return Found(self, head, address, None, self._unrouted)
