@@ -89,19 +89,18 @@ def _about(part: ListenerPlan | RoutePlan | PoolPlan) -> str:
     if isinstance(part, RoutePlan):
         pools = ", ".join(lead.pool for lead in part.leads)
         return f" to {pools}" if pools else ""
-    return (
-        f": {', '.join(spec.name for spec in part.backends)}"
-        if len(part.backends) <= 8
-        else f": {len(part.backends)} backends"
-    )
+    backends = [spec.name for spec in part.backends]
+    if len(backends) > 8:
+        backends = [f"{len(backends)} backends"]
+    return f": {', '.join(backends + ([] if part.targets is None else [f'those of {part.targets.where}']))}"
 
 
 def _details(before: ListenerPlan | RoutePlan | PoolPlan, after: ListenerPlan | RoutePlan | PoolPlan) -> Iterator[str]:
     """The keys that have changed, with the old and the new value."""
-    for key in {**before.made_of, **after.made_of}:
-        # What a route takes from its pools is said there.
-        if key != OF_POOLS:
-            yield from differences(before.made_of.get(key), after.made_of.get(key), key)
+    for key, value in after.made_of.items():
+        # What a route takes from its pools is said there; what the one is made of and the other is not, in other words.
+        if key != OF_POOLS and key in before.made_of:
+            yield from differences(before.made_of[key], value, key)
 
 
 def differences(before: object, after: object, place: str = "") -> Iterator[str]:
