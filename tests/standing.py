@@ -72,13 +72,15 @@ class Connection(http.client.HTTPConnection):
 
 
 class Standing:
-    """A balancer that runs by files of the documentation, in a folder; `listeners` are where its clients connect, by name."""
+    """What a balancer needs that goes by these files, in a folder: they themselves, and servers. A file beside the TOML ones is moved
+    like them. `listeners` are where clients connect, by name.
+    """
 
     def __init__(self, folder: Path, texts: Mapping[str, str]) -> None:
         self.folder = folder
         self.servers: list[_Server] = []
         self._moved: dict[str, str] = {}
-        tables = [tomllib.loads(text) for text in texts.values()]
+        tables = [tomllib.loads(text) for name, text in texts.items() if name.endswith(".toml")]
         self._own = [str(one["status"]) for one in tables if "status" in one]
         listeners = {name: one for table in tables for name, one in table.get("listeners", {}).items()}
         self.said = {name: _address_of(one["address"]) for name, one in listeners.items()}

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 from documented import Row
+from processes import until
 from standing import Standing, standing
 
 from twisted_lb import tap
 from twisted_lb.config.load import load_toml
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parent.parent.parent / "docs"
 RECIPES = (DOCS / "recipes.md").read_text()
 TOML = re.findall(r"```toml\n(.*?)```", RECIPES, re.DOTALL)
 COMMANDS = re.findall(r"^python -m twisted_lb (.*)$", RECIPES, re.MULTILINE)
@@ -57,6 +58,9 @@ ASKED = {
     ],
 }
 
+# Whose backends are kept elsewhere.
+LISTED = "target-list.toml"
+
 
 def texts_of(example: str) -> dict[str, str]:
     """The files of an example by their names, the first one being that which includes the others."""
@@ -74,7 +78,18 @@ def test_an_example_runs_and_each_of_its_routes_does_what_it_is_for(example, tmp
 
 def test_there_is_no_example_that_nobody_runs():
     whole = {example for example in EXAMPLES if "conf.d" not in example}
-    assert whole - set(ASKED) <= {"target-list.toml"}
+    assert whole == {*ASKED, LISTED}
+
+
+def test_the_example_of_a_list_has_the_backends_of_the_list(tmp_path):
+    (text,) = texts_of(LISTED).values()
+    texts = {
+        "lb.toml": text.replace("/tmp/targets.json", str(tmp_path / "targets.json")),
+        "targets.json": '[{"targets": ["127.0.0.1:8081"]}]',
+    }
+    with standing(tmp_path, texts) as (balancer, running):
+        row = Row.read("`/a`", "`app`")
+        until(lambda: balancer.ask(row).headers["X-Answered-By"] == "127.0.0.1:8081", running.log)
 
 
 def test_what_is_cut_of_a_path_is_told(tmp_path):
