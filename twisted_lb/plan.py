@@ -19,10 +19,11 @@ from twisted_lb.config.base import DEFAULT, KeyPath
 from twisted_lb.config.keys import KeyTable
 from twisted_lb.config.limits import HeadLimitsConfig
 from twisted_lb.config.listeners import ListenerConfig
+from twisted_lb.config.matching import match_of
 from twisted_lb.config.objects import Objects, objects_of
 from twisted_lb.config.pools import BackendRulesConfig, PoolConfig
 from twisted_lb.config.problems import Problem
-from twisted_lb.config.routes import AnswerConfig, RouteConfig, ValueRule
+from twisted_lb.config.routes import AnswerConfig, RouteConfig
 from twisted_lb.config.targets import TargetsConfig
 from twisted_lb.core.access import AccessRule, AccessRules
 from twisted_lb.core.address import TcpAddress, is_name
@@ -34,7 +35,7 @@ from twisted_lb.core.pickers.base import Policy
 from twisted_lb.core.rate import Rate
 from twisted_lb.core.rate_limits import RateKey, RateLimit
 from twisted_lb.core.retry import IDEMPOTENT, RetryRules
-from twisted_lb.core.routing import FieldRule, How, RouteMatch
+from twisted_lb.core.routing import RouteMatch
 from twisted_lb.core.settings import PoolSettings
 from twisted_lb.discovery.provider import ListRules
 from twisted_lb.errors import ConfigError
@@ -381,7 +382,7 @@ def _route(name: str, config: RouteConfig, objects: Objects, files: Files, place
     return RoutePlan(
         leads=tuple(leads[one] for one in config.pools),
         rules=_route_rules(config, None, pages),
-        match=_match(config, clients),
+        match=match_of(config, Networks(clients) if config.clients else None),
         split_by=None if config.split_by is None else _key(config.split_by),
         fallback=leads[fallback] if fallback else other_answer,
         answer=answer,
@@ -394,26 +395,6 @@ def _route(name: str, config: RouteConfig, objects: Objects, files: Files, place
             "files": _contents(config, files, place),
         },
     )
-
-
-def _match(config: RouteConfig, clients: tuple[Network, ...]) -> RouteMatch:
-    return RouteMatch(
-        hosts=tuple(host.encode("ascii") for host in config.host),
-        paths=tuple(path.encode() for path in config.path),
-        prefixes=tuple(path.encode() for path in config.path_prefix),
-        methods=tuple(method.encode("ascii") for method in config.method),
-        headers=tuple(_rule(name.lower(), rule) for name, rule in config.headers.items()),
-        query=tuple(_rule(name, rule) for name, rule in config.query.items()),
-        clients=Networks(clients) if config.clients else None,
-    )
-
-
-def _rule(name: str, rule: ValueRule) -> FieldRule:
-    if rule.exact is not None:
-        return FieldRule(name.encode(), How.EXACT, rule.exact.encode())
-    if rule.prefix is not None:
-        return FieldRule(name.encode(), How.PREFIX, rule.prefix.encode())
-    return FieldRule(name.encode())
 
 
 def _clients(config: RouteConfig, files: Files, place: KeyPath) -> tuple[Network, ...]:

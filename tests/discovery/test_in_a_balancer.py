@@ -16,7 +16,7 @@ def test_a_pool_follows_a_list_until_nobody_is_left_and_back():
         backends=["static:80"],
         health_check={"interval_s": 0},
         queue={"no_backend_s": 0.0},
-        timeouts={"drain_s": 30},
+        timeouts={"drain_s": 60},  # who has left may take so long
     )
     balanced = Balanced(config, network)
     ScriptedBackend(network, "a:80", [[Wait(25), response(b"late")]])
