@@ -1,5 +1,8 @@
 """Target lists at work: the backends of a pool's list while the balancer runs, beside its own and what was changed at run time."""
 
+import itertools
+import random
+
 import pytest
 from house import GET, House
 from twisted.logger import formatEvent, globalLogPublisher
@@ -461,6 +464,86 @@ def test_a_pool_that_comes_is_said_with_its_list(site):
     more = {"backends": ["x:80"], "targets": FILE}
     plan = one.house.plan(pools={"more": more})
     assert "adds pool more: x:80, those of file:/lists/api.json" in one.plane.diff(plan).lines
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_happens_in_whatever_order_the_members_are_those_that_all_layers_say(site, seed):
+    """The pool's own, its list's, what was added and removed at run time: each name once, and who stays is who he was."""
+    rng = random.Random(seed)
+    names = [f"b{number}:80" for number in range(6)]
+    own, listed, added, removed = {"own:80": None}, {}, {}, {}
+    followed, known, places = True, False, itertools.cycle(({"file": "/lists/api.json"}, URL))
+    one = site(FILE, *own)
+
+    def some() -> dict[str, None]:
+        return dict.fromkeys(sorted(rng.sample(names, rng.randrange(len(names)))))
+
+    for _ in range(60):
+        before = dict(one.cluster.pool.backends)
+        step = rng.choice(["list", "own", "targets", "add", "remove", "reset", "another"])
+        if step == "list" and followed:
+            listed, known = some(), True
+            one.follower.tell(*listed)
+        elif step == "own":
+            own = {"own:80": None, **some()}
+            one.reload(backends=list(own))
+        elif step == "targets":
+            followed, known, listed = not followed, False, {}
+            one.reload(targets=FILE if followed else None)
+        elif step == "another" and followed:
+            one.reload(targets=next(places))
+        elif step == "add" and (free := [name for name in names if name not in before]):
+            name = rng.choice(free)
+            one.plane.add_backend("api", BackendSpec.parse(name))
+            removed.pop(name, None)
+            added[name] = None
+        elif step == "remove" and len(before) > 1:
+            name = rng.choice(list(before))
+            one.plane.remove_backend("api", name)
+            if name in added:
+                del added[name]
+            else:
+                removed[name] = None
+        elif step == "reset":
+            name = rng.choice(names)
+            one.plane.reset("api", name)
+            added.pop(name, None)
+            removed.pop(name, None)
+        base = {**own, **(listed if followed else {})}
+        added = {name: None for name in added if name not in base}
+        # A removal of one that is nowhere is forgotten, but while a list that may have it is not known.
+        removed = {name: None for name in removed if name in base or (followed and not known)}
+        wanted = [name for name in base if name not in removed] + list(added)
+        assert one.names == wanted, step
+        now = one.cluster.pool.backends
+        assert all(now[name] is before[name] for name in wanted if name in before)
+        assert one.follower.stopped is not followed
+
+
+# What follows from it.
+
+
+def test_clients_have_the_room_that_is_left_beside_the_backends_of_lists(site):
+    one = site(FILE, "own:80")
+    balanced = one.house.balanced
+    plane = DataPlane(
+        balanced.runtime,
+        one.plane.plan,
+        hear=lambda event: None,
+        room=lambda backends: 100 - backends,
+        provide=balanced._list,
+    )
+    gate = plane.frontends["web"].gate
+    assert gate.most == 98  # one backend of each pool
+    balanced.lists["api"].tell("a:80", "b:80")
+    assert gate.most == 96
+    plane.remove_backend("api", "a:80")
+    assert gate.most == 97
+    balanced.lists["api"].tell()
+    assert gate.most == 98
+    plane.apply(one.house.plan(pools={"api": {"backends": ["own:80", "more:80"]}}))
+    assert gate.most == 97
+    plane.close()
 
 
 # The end.

@@ -37,16 +37,19 @@ from twisted_lb.target_lists import Provide, TargetLists, nobody
 
 # How often pools look for what time makes due: trials of ejected backends, say.
 _TICK_S: Final = 0.25
-_NO_LIMIT: Final = 1 << 62
 _AGENT: Final = f"twisted_lb-check/{__version__}"
+
+
+def _no_limit(_backends: int) -> int:
+    return 1 << 62
 
 
 class DataPlane:
     """The parts that move requests, from their making to `close`. It knows no Twisted service and no global reactor.
 
     `sockets` are the bound ones of each listener, by its name; a listener without sockets gets its requests from a
-    resource that brings them to its frontend. `room` is how many connections clients may have where the plan names no
-    number. `overlay`: what was changed at run time before this one began, of which `dropped` does not hold any more; `changed`
+    resource that brings them to its frontend. `room` says how many connections clients may have where the plan names no
+    number, beside so many backends. `overlay`: what was changed at run time before this one began, of which `dropped` does not hold any more; `changed`
     is called whenever it is another one. `provide` makes what follows a pool's target list. With `accepting` off clients are taken in from `accept` on. `hear` is told every change of state of the
     backends, `observers` the record of each request that has ended, or was refused.
     """
@@ -59,7 +62,7 @@ class DataPlane:
         *,
         hear: Callable[[Event], None],
         observers: tuple[Observer, ...] = (),
-        room: int = _NO_LIMIT,
+        room: Callable[[int], int] = _no_limit,
         accepting: bool = True,
         overlay: Overlay | None = None,
         changed: Callable[[], None] = lambda: None,
@@ -78,7 +81,7 @@ class DataPlane:
         self._telling = True
         self._accepting = accepting
         self._given: Final = observers
-        self._room = room
+        self._room: Final = room
         self._brief_log: BriefRequestLog | None = None
         self._probes: Final[dict[Cluster, NetworkProbe]] = {}
         self.clusters: dict[str, Cluster] = {}
@@ -135,7 +138,9 @@ class DataPlane:
         return Frontend(name, self.runtime, listener.rules, table, gate, told)
 
     def _most(self, listener: ListenerPlan) -> int:
-        return self._room if listener.connections is None else listener.connections
+        if listener.connections is not None:
+            return listener.connections
+        return self._room(sum(map(len, self._specs.values())))
 
     def _listener(self, frontend: Frontend, sock: socket.socket) -> Listener:
         runtime = self.runtime
@@ -169,9 +174,7 @@ class DataPlane:
 
     # Another generation of the configuration.
 
-    def apply(
-        self, plan: Plan, sockets: Mapping[str, Sequence[socket.socket]] | None = None, *, room: int | None = None
-    ) -> None:
+    def apply(self, plan: Plan, sockets: Mapping[str, Sequence[socket.socket]] | None = None) -> None:
         """Apply another generation of the configuration (reload), in one step.
 
         Which parts have changed is told by identity: what is the same object in the plan before is not touched. An exchange
@@ -182,8 +185,6 @@ class DataPlane:
         is open stays open, also where it is another listener's now: whom it has accepted stays where he is. One that is not
         wanted any more is accepted empty and closed.
         """
-        if room is not None:
-            self._room = room
         if sockets is None:
             sockets = {name: [one.sock for one in self.listeners.get(name, ())] for name in plan.listeners}
         before, self.plan = self.plan, plan
@@ -232,13 +233,14 @@ class DataPlane:
         for name in made:
             if clusters[name].pool.exhausted:  # as with health_check.initial "down"
                 self._hear(PoolExhausted(name, now))
+        for cluster in retired:
+            self._specs.pop(cluster.name, None)
         for name, listener in plan.listeners.items():
             self._lead(frontends[name], listener, tables[name], told)
         self._serve_on(sockets, frontends)
         for frontend in gone:
             self.leaving.close(frontend, now)
         for cluster in retired:
-            self._specs.pop(cluster.name, None)
             self.leaving.retire(cluster)
         if dropped:
             self._changed()
@@ -332,14 +334,21 @@ class DataPlane:
         """Have these backends of its own in a pool, those of its list and what was changed at run time; what is dropped of that."""
         base = self.targets.joined(pool, self.plan.pools[pool].targets, own)
         overlay, dropped = self.overlay.followed({**self._bases, pool: base}, self.targets.unknown(self.plan.pools))
-        specs = overlay.over(pool, base)
-        self.clusters[pool].update(specs)
-        self._own[pool], self._bases[pool], self._specs[pool], self.overlay = own, base, specs, overlay
+        self._have(pool, overlay.over(pool, base))
+        self._own[pool], self._bases[pool], self.overlay = own, base, overlay
         self.targets.say_twice(pool, own)
         self._command(self.clusters[pool])
         if dropped:
             self._changed()
         return dropped
+
+    def _have(self, pool: str, specs: list[BackendSpec]) -> None:
+        """Have these backends in a pool, and as many clients as there is room for beside them."""
+        self.clusters[pool].update(specs)
+        before, self._specs[pool] = self._specs[pool], specs
+        if len(specs) != len(before):
+            for name, listener in self.plan.listeners.items():
+                self.frontends[name].gate.configure(self._most(listener), listener.connections_per_client)
 
     # What is changed at run time.
 
@@ -396,8 +405,7 @@ class DataPlane:
         """The overlay has changed: have the backends that follow from it."""
         specs = self.overlay.over(pool, self._bases[pool])
         if specs != self._specs[pool]:
-            self._specs[pool] = specs
-            self.clusters[pool].update(specs)
+            self._have(pool, specs)
         self._changed()
 
     # A stop.

@@ -159,6 +159,8 @@ class TargetsPlan:
         """A backend of the list with all that holds for it, as far as that means anything: a unix socket has no port to ask,
         and what is no name is not resolved.
         """
+        if not (self.check_port or self.resolve or self.family or self.labels):
+            return spec  # of thousands
         named = is_name(spec.address)
         check_port = self.check_port if isinstance(spec.address, TcpAddress) else None
         return replace(

@@ -160,7 +160,6 @@ class LoadBalancerService(MultiService):
         opened = self._openings
         limit = self._limit = raise_descriptor_limit()
         runtime = runtime_of(self._reactor, self._seed, self._nothing_moves, whole_process=self._whole_process)
-        room = self._room(self._plan)
 
         def provide(pool: str, targets: TargetsPlan) -> Provider:
             means = Means(runtime.time, runtime.stream(f"targets {pool}"), self._reactor)
@@ -171,7 +170,7 @@ class LoadBalancerService(MultiService):
             self._plan,
             {name: [one.sock for one in opened.of(name)] for name in self._plan.listeners},
             hear=log_event,
-            room=room,
+            room=lambda backends: room_for_clients(limit, backends),
             accepting=opened.predecessor is None,
             overlay=self._remembered(),
             changed=self._remember,
@@ -201,7 +200,7 @@ class LoadBalancerService(MultiService):
             seed=self._seed,
         )
         self._doubted.clear()
-        self._say_doubts(self.config, room)
+        self._say_doubts(self.config, self._room(self._plan))
         if opened.predecessor is None:
             self._accept(plane)
         if self._own is not None:
@@ -389,7 +388,7 @@ class LoadBalancerService(MultiService):
             sockets = {name: [one.sock for one in change.of(name)] for name in plan.listeners}
             try:
                 diff = self._plane.diff(plan)
-                self._plane.apply(plan, sockets, room=self._room(plan))
+                self._plane.apply(plan, sockets)
             except BaseException:
                 change.undo()
                 raise
