@@ -102,3 +102,19 @@ def test_values_are_shown_on_one_line_and_not_at_length():
     assert list(differences("a\nb", None, "x")) == ["x a\\nb -> none"]
     [line] = differences(("long" * 100,), True, "x")
     assert (len(line) < 100, line.endswith("... -> true")) == (True, True)
+
+
+def test_tables_are_shown_as_the_file_has_them_and_each_difference_once():
+    web = {"listeners": {"web": {"address": "127.0.0.1:80"}}, **API}
+    before = {"listen": {"port": 8080}, **web, "routes": [{"name": "r", "pool": "api", "path": "/a"}]}
+    limits = [{"per_s": 0.5, "burst": 4}, {"per_s": 2, "key": {"header": "X-User"}}]
+    route = {"name": "r", "split": {"api": 9, "default": 1}, "clients": ["10.0.0.0/8"], "rate_limits": limits}
+    listener = {"address": ["127.0.0.1:81", {"address": "unix:/run/lb", "mode": "0660"}]}
+    said = lines(before, {"routes": [route], "listeners": {"web": listener}})
+    assert said[:2] == [
+        "changes listener web: address [127.0.0.1:80] -> [127.0.0.1:81, { address = unix:/run/lb, mode = 0660 }]",
+        (
+            "changes route r: rate_limits [] -> [{ per_s = 0.5, burst = 4 }, { per_s = 2.0, key = { header = X-User } }], "
+            "path [/a] -> [], clients [] -> [10.0.0.0/8], pool api -> none, split none -> { api = 9, default = 1 }"
+        ),
+    ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 from twisted_lb.config.base import Model
@@ -97,10 +98,11 @@ def _about(part: ListenerPlan | RoutePlan | PoolPlan) -> str:
 
 def _details(before: ListenerPlan | RoutePlan | PoolPlan, after: ListenerPlan | RoutePlan | PoolPlan) -> Iterator[str]:
     """The keys that have changed, with the old and the new value."""
-    for key, value in after.made_of.items():
-        # What a route takes from its pools is said there; what the one is made of and the other is not, in other words.
-        if key != OF_POOLS and key in before.made_of:
-            yield from differences(before.made_of[key], value, key)
+    # What a route takes from its pools is said there; what the one is made of and the other is not, in other words.
+    keys = [key for key in after.made_of if key != OF_POOLS and key in before.made_of]
+    said = [differences(before.made_of[key], after.made_of[key], key) for key in keys]
+    # Networks are what the file says, and what was made of that: the same words twice.
+    yield from dict.fromkeys(chain.from_iterable(said))
 
 
 def differences(before: object, after: object, place: str = "") -> Iterator[str]:
@@ -150,14 +152,24 @@ def _backends(before: Sequence[BackendSpec], after: Sequence[BackendSpec]) -> It
 
 
 def _shown(value: object) -> str:
-    """A value in a line; secrets say themselves what they show."""
+    """A value in a line, as the file has it, without quotes; secrets say themselves what they show."""
+    return _cut(_said(value))
+
+
+def _said(value: object) -> str:
     if value is None:
         return "none"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple | list | set | frozenset):
-        return _cut("[" + ", ".join(map(_shown, value)) + "]")
-    return _cut(str(value))
+        return "[" + ", ".join(map(_said, value)) + "]"
+    if isinstance(value, Model) and type(value).__str__ is Model.__str__:
+        given = {key: getattr(value, key) for key in type(value).model_fields if key in value.model_fields_set}
+        # Where a text stands for a table it is this key.
+        return _said(given["address"]) if list(given) == ["address"] else _said(given)
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {_said(one)}" for key, one in value.items()) + " }" if value else "{}"
+    return str(value)
 
 
 def _cut(text: str) -> str:
