@@ -15,6 +15,8 @@ Parts = Mapping[str, ListenerPlan] | Mapping[str, RoutePlan] | Mapping[str, Pool
 # By the name of a policy that hashes: the share of keys that move when these backends become those. Of the policies that
 # there are none does.
 MOVED_KEYS: Final[dict[str, Callable[[Sequence[BackendSpec], Sequence[BackendSpec]], float]]] = {}
+# What no key of a file is called.
+_IN_WORDS: Final = {"default_route": "requests that no route takes"}
 # A value in a line has this many characters at most.
 _MOST: Final = 80
 
@@ -71,15 +73,25 @@ def plan_diff(before: Plan, after: Plan, *, dropped: Sequence[str] = (), kept_ch
 def _of_kind(kind: str, before: Parts, after: Parts) -> Iterator[str]:
     for name, part in after.items():
         if name not in before:
-            yield f"adds {kind} {name}{_about(part)}"
+            yield f"adds {_called(kind, name)}{_about(part)}"
     for name, part in before.items():
         if name not in after:
-            yield f"removes {kind} {name}{_about(part)}"
+            yield f"removes {_called(kind, name)}{_about(part)}"
         elif after[name] is not part and (details := list(_details(part, after[name]))):
-            yield f"changes {kind} {name}: {', '.join(details)}"
+            pool = _about(part) if _is_for_others(kind, name) else ""
+            yield f"changes {_called(kind, name)}{pool}: {', '.join(details)}"
     stays, now = [name for name in before if name in after], [name for name in after if name in before]
     if kind == "route" and stays != now:
         yield f"changes the order of routes: {', '.join(now)}"
+
+
+def _called(kind: str, name: str) -> str:
+    """A part as messages call it. The route to the pool of requests that no other one takes has a name that nobody gave it."""
+    return "route of all other requests" if _is_for_others(kind, name) else f"{kind} {name}"
+
+
+def _is_for_others(kind: str, name: str) -> bool:
+    return kind == "route" and name.startswith("to ")
 
 
 def _about(part: ListenerPlan | RoutePlan | PoolPlan) -> str:
@@ -100,7 +112,7 @@ def _details(before: ListenerPlan | RoutePlan | PoolPlan, after: ListenerPlan | 
     """The keys that have changed, with the old and the new value."""
     # What a route takes from its pools is said there; what the one is made of and the other is not, in other words.
     keys = [key for key in after.made_of if key != OF_POOLS and key in before.made_of]
-    said = [differences(before.made_of[key], after.made_of[key], key) for key in keys]
+    said = [differences(before.made_of[key], after.made_of[key], _IN_WORDS.get(key, key)) for key in keys]
     # Networks are what the file says, and what was made of that: the same words twice.
     yield from dict.fromkeys(chain.from_iterable(said))
 
@@ -161,6 +173,8 @@ def _said(value: object) -> str:
         return "none"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.15g}"
     if isinstance(value, tuple | list | set | frozenset):
         return "[" + ", ".join(map(_said, value)) + "]"
     if isinstance(value, Model) and type(value).__str__ is Model.__str__:
