@@ -22,7 +22,7 @@ def test_nothing_has_changed_where_everything_is_equal():
 def test_what_has_changed_is_said_by_key_with_old_and_new_value():
     assert lines({}, {"timeouts": {"connect_s": 2.0, "drain_s": 9.0}, "policy": "rand"}) == [
         "changes pool default: policy rr -> rand, timeouts.connect_s 5 -> 2",
-        "changes timeouts.drain_s 8.0 -> 9.0",
+        "changes timeouts.drain_s 8 -> 9",
         "keeps 1 listener, 1 route as before; connections cut: 0",
     ]
 
