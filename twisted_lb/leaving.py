@@ -39,6 +39,12 @@ class Leaving:
         self.clusters[cluster] = None
         cluster.retire()
 
+    def forget(self) -> None:
+        """Let go of all of them: everything has come to its end."""
+        self.frontends.clear()
+        self.clusters.clear()
+        self._told.clear()
+
     def tick(
         self,
         now: float,
