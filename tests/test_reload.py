@@ -367,6 +367,14 @@ async def test_backends_and_timeouts_of_what_is_called_default_are_replaced_in_t
     await service.stopService()
 
 
+def test_an_update_replaces_a_target_list_too():
+    table = {"backends": ["a:1"], "targets": {"file": "/lists/default.json"}}
+    service = LoadBalancerService(LoadBalancerConfig(pools={"default": table}))
+    service.update(["b:1"])
+    pool = service.config.pools["default"]
+    assert ([spec.name for spec in pool.backends], pool.targets) == (["b:1"], None)
+
+
 def test_where_no_pool_is_called_default_there_is_none_to_update():
     source = Paper(
         pools={"api": {"backends": ["127.0.0.1:1"]}},

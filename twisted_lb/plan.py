@@ -6,7 +6,7 @@ what has changed.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil
 from mimetypes import guess_type
 from pathlib import Path
@@ -21,10 +21,12 @@ from twisted_lb.config.limits import HeadLimitsConfig
 from twisted_lb.config.listeners import ListenerConfig
 from twisted_lb.config.matching import match_of
 from twisted_lb.config.objects import Objects, objects_of
-from twisted_lb.config.pools import PoolConfig
+from twisted_lb.config.pools import BackendRulesConfig, PoolConfig
 from twisted_lb.config.problems import Problem
 from twisted_lb.config.routes import AnswerConfig, RouteConfig
+from twisted_lb.config.targets import TargetsConfig
 from twisted_lb.core.access import AccessRule, AccessRules
+from twisted_lb.core.address import TcpAddress, is_name
 from twisted_lb.core.backend import BackendSpec
 from twisted_lb.core.networks import Network, Networks, network_of, networks_in
 from twisted_lb.core.never import NEVER
@@ -35,6 +37,7 @@ from twisted_lb.core.rate_limits import RateKey, RateLimit
 from twisted_lb.core.retry import IDEMPOTENT, RetryRules
 from twisted_lb.core.routing import RouteMatch
 from twisted_lb.core.settings import PoolSettings
+from twisted_lb.discovery.provider import ListRules
 from twisted_lb.errors import ConfigError
 from twisted_lb.http_check import HttpQuestion
 from twisted_lb.net.local_reply import HTML, JSON, TEXT, ErrorPage
@@ -56,6 +59,7 @@ __all__ = [
     "Plan",
     "PoolPlan",
     "RoutePlan",
+    "TargetsPlan",
     "plan_of",
 ]
 
@@ -138,10 +142,40 @@ class CheckPlan:
     port: int | None
 
 
+@dataclass(frozen=True)
+class TargetsPlan:
+    """The plan of a target list: where it is, by which rules it is followed, and what holds for a backend in it for which it does
+    not say so itself.
+    """
+
+    where: str
+    rules: ListRules
+    check_port: int | None = None
+    resolve: str = ""
+    family: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def completed(self, spec: BackendSpec) -> BackendSpec:
+        """A backend of the list with all that holds for it, as far as that means anything: a unix socket has no port to ask,
+        and what is no name is not resolved.
+        """
+        if not (self.check_port or self.resolve or self.family or self.labels):
+            return spec  # of thousands
+        named = is_name(spec.address)
+        check_port = self.check_port if isinstance(spec.address, TcpAddress) else None
+        return replace(
+            spec,
+            check_port=spec.check_port or check_port,
+            resolve=spec.resolve or (self.resolve if named else ""),
+            family=spec.family or (self.family if named else ""),
+            labels=tuple({**self.labels, **dict(spec.labels)}.items()),
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class PoolPlan:
-    """The plan of a pool: its members, policy and settings, the rules of connections to them, and their checks (None:
-    no checks). ValueError when a name is there twice.
+    """The plan of a pool: its members, policy and settings, the rules of connections to them, their checks (None: no checks),
+    and the list that has more members (None: there is none). ValueError when a name is there twice.
     """
 
     backends: tuple[BackendSpec, ...]
@@ -150,6 +184,7 @@ class PoolPlan:
     settings: PoolSettings
     upstream: UpstreamRules
     checks: CheckPlan | None
+    targets: TargetsPlan | None = None
     made_of: Mapping[str, object] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -232,7 +267,7 @@ def plan_of(config: LoadBalancerConfig, before: Plan | None = None, files: Files
     files = Files() if files is None else files
     # A field that the balancer writes itself for one of its routes is taken from nobody.
     real_ip = any(one.forwarding.real_ip for one in (*objects.routes.values(), *objects.to_default.values()))
-    pools = {name: _pool(pool) for name, pool in objects.pools.items()}
+    pools = {name: _pool(pool, config.defaults.backend) for name, pool in objects.pools.items()}
     routes = {
         name: _route(name, route, objects, files, ("routes", number))
         for number, (name, route) in enumerate(objects.routes.items())
@@ -486,7 +521,7 @@ def _retry_after_s(check: HealthCheckConfig) -> int:
     return max(1, ceil(check.out_interval_s)) if check.enabled else 1
 
 
-def _pool(config: PoolConfig) -> PoolPlan:
+def _pool(config: PoolConfig, backend: BackendRulesConfig) -> PoolPlan:
     check, upstream, retry = config.health_check, config.upstream, config.retry
     return PoolPlan(
         backends=tuple(config.backends),
@@ -516,7 +551,25 @@ def _pool(config: PoolConfig) -> PoolPlan:
             family=config.family,
         ),
         checks=_checks(check) if check.enabled else None,
-        made_of={"": config},
+        targets=None if config.targets is None else _targets(config.targets, backend),
+        # What its backends inherit is in them; those of a list come without.
+        made_of={"": config, **({} if config.targets is None else {"defaults.backend": backend})},
+    )
+
+
+def _targets(config: TargetsConfig, backend: BackendRulesConfig) -> TargetsPlan:
+    return TargetsPlan(
+        where=config.where,
+        rules=ListRules(
+            refresh_s=config.pause_s,
+            allow_empty=config.allow_empty,
+            max_shrink=config.max_shrink,
+            weight=1 if backend.weight is None else backend.weight,
+        ),
+        check_port=backend.check_port,
+        resolve=backend.resolve or "",
+        family=backend.family or "",
+        labels=backend.labels,
     )
 
 
