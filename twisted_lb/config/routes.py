@@ -103,11 +103,13 @@ def _is_a_host(text: str) -> str:
 
 
 def _is_a_path(text: str) -> str:
-    if not text.startswith("/") or "?" in text or "#" in text or "%" in text or "\\" in text or "\0" in text:
+    if not text.startswith("/") or "?" in text or "#" in text or "%" in text or "\\" in text:
         raise ValueError("should be a path, as it is without percent-encoding, such as /v1")
     parts = text[1:].split("/")
     if "." in parts or ".." in parts or "" in parts[:-1]:
         raise ValueError("should be a path without empty and dot segments")
+    if any(one < " " or one == "\x7f" for one in text):
+        raise ValueError("should be a path without control characters: a request with one is refused")
     return text
 
 
@@ -239,9 +241,13 @@ def _is_a_value(value: str) -> str:
     return value
 
 
+def _as_backends_read(name: str) -> str:
+    """`Content_Length` is Content-Length to many."""
+    return re.sub("[^a-z0-9]", "-", name.lower())
+
+
 def _is_settable(name: str) -> str:
-    # As backends may spell it: `Content_Length` is Content-Length to many.
-    plain = re.sub("[^a-z0-9]", "-", name.lower())
+    plain = _as_backends_read(name)
     if plain in _OURS or plain.startswith("x-forwarded-"):
         raise ValueError("is not for anybody to set: the balancer writes it itself")
     return name
@@ -249,6 +255,19 @@ def _is_settable(name: str) -> str:
 
 Value = Annotated[str, AfterValidator(_is_a_value)]
 Settable = Annotated[Token, AfterValidator(_is_settable)]
+
+
+def _are_each_once(fields: dict[str, str]) -> dict[str, str]:
+    """Defaults and a route's own may spell a field in two ways, and both would be sent."""
+    seen: dict[str, str] = {}
+    for name in fields:
+        other = seen.setdefault(_as_backends_read(name), name)
+        if other != name:
+            raise ValueError(f"{other} and {name} are the same field")
+    return fields
+
+
+SetFields = Annotated[dict[Settable, Value], AfterValidator(_are_each_once)]
 
 
 # What a route does with its requests.
@@ -278,7 +297,7 @@ class RouteRulesConfig(AccessConfig):
     replace_prefix: Annotated[dict[PathText, PathText], Field(min_length=1, max_length=1)] | None = Field(
         default=None, description='What is put in the place of a prefix: `{ "/old" = "/new" }`.'
     )
-    set_request_headers: dict[Settable, Value] = Field(
+    set_request_headers: SetFields = Field(
         default={},
         description="Header fields that backends get, in place of the client's in every spelling; in a value `{client}`, "
         "`{host}`, `{request_id}`, `{backend}` and `{pool}` are put in.",
@@ -286,7 +305,7 @@ class RouteRulesConfig(AccessConfig):
     remove_request_headers: Annotated[tuple[Settable, ...], SEVERAL] = Field(
         default=(), strict=False, description="Header fields that backends do not get."
     )
-    set_response_headers: dict[Settable, Value] = Field(
+    set_response_headers: SetFields = Field(
         default={}, description="Header fields that clients get, in place of the backend's, with the same placeholders."
     )
     remove_response_headers: Annotated[tuple[Settable, ...], SEVERAL] = Field(
