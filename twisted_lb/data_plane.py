@@ -243,7 +243,7 @@ class DataPlane:
             cluster.configure(pool.upstream, pool.settings, others)
             self._check(cluster, pool, before.checks)
         for backend, admin in self.overlay.of(name).admin.items():
-            cluster.command(backend, admin)
+            cluster.expect(backend, admin)
 
     def _check(self, cluster: Cluster, pool: PoolPlan, before: CheckPlan | None) -> None:
         """Have a pool's checks in force; those that go on keep their turns."""
@@ -346,8 +346,7 @@ class DataPlane:
         """Go by the file again in all that concerns a backend. KeyError when there is no such pool."""
         cluster = self._cluster_of(pool)
         if self.overlay.reset(pool, backend):
-            if backend in cluster.pool.backends:
-                cluster.command(backend, AdminState.READY)
+            cluster.expect(backend, self.overlay.admin(pool, backend))
             self._respecify(pool)
 
     def source(self, pool: str, backend: str, key: str) -> str:

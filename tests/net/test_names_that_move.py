@@ -3,12 +3,18 @@
 import pytest
 from house import GET, House
 
+from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.address import TcpAddress
 from twisted_lb.core.backend import AdminState, BackendSpec
 from twisted_lb.core.endpoints import LEAVES_AFTER
 from twisted_lb.core.outcome import Outcome
+from twisted_lb.core.overlay import Overlay
+from twisted_lb.core.succession import RETURNS_WITHIN_S
+from twisted_lb.data_plane import DataPlane
 from twisted_lb.net.names import AGAIN_S, REFRESH_S
+from twisted_lb.plan import DEFAULT, plan_of
 from twisted_lb.testing import NEVER_ANSWER, ScriptedBackend, Wait, response
+from twisted_lb.testing.balanced import runtime_of
 
 CHECKED = {"interval_s": 2.0, "path": "/well", "rise": 1, "fall": 1}
 # A tick may be late by its pause.
@@ -459,6 +465,65 @@ def test_a_command_for_nobody_is_refused(town):
     for name in ("app:81", "app:80@10.0.0.7:80"):
         with pytest.raises(KeyError, match="no backend is called"):
             house.cluster.command(name, AdminState.DRAIN)
+
+
+def test_a_drain_of_an_endpoint_that_has_left_stands_in_the_way_of_no_reload(town):
+    """And it holds when the endpoint is back, however long that took."""
+    house = town("10.0.0.1", "10.0.0.2", "10.0.0.3")
+    house.plane.command(DEFAULT, V4[0], AdminState.DRAIN)
+    house.network.name("app", "10.0.0.2", "10.0.0.3")
+    house.wait(20)
+    house.apply(backends=["app:80", "10.0.0.9:80"])
+    assert members(house) == [V4[1], "app:80@10.0.0.3:80", "10.0.0.9:80"]
+    house.apply(backends=["app:80"], resolve="first")
+    house.apply(resolve="auto")
+    house.wait(RETURNS_WITHIN_S)
+    house.network.name("app", "10.0.0.1", "10.0.0.2", "10.0.0.3")
+    house.wait(SOON)
+    assert {one.name for one in house.members if one.admin is AdminState.DRAIN} == {V4[0]}
+
+
+def test_a_drain_of_an_endpoint_outlives_a_restart_as_one_of_a_name_does(town):
+    """Names are not known yet then."""
+    house = town("10.0.0.1", "10.0.0.2")
+    overlay, network = Overlay(), house.network
+    overlay.command(DEFAULT, V4[1], AdminState.MAINT)
+    config = LoadBalancerConfig(backends=["app:80"], health_check={"interval_s": 0})
+    plane = DataPlane(
+        runtime_of(network.clock, network),
+        plan_of(config),
+        hear=lambda _: None,
+        overlay=Overlay.of_values(overlay.values()),
+    )
+    house.wait(SOON)
+    admins = {name: one.admin for name, one in plane.clusters[DEFAULT].pool.backends.items()}
+    plane.close()
+    plane.runtime.deadlines.stop()
+    assert admins == {V4[0]: AdminState.READY, V4[1]: AdminState.MAINT}
+
+
+def test_an_endpoint_that_is_ready_though_its_name_is_drained_stays_so_over_reloads(town):
+    house = town("10.0.0.1", "10.0.0.2")
+    house.plane.command(DEFAULT, V4[1], AdminState.MAINT)
+    house.plane.command(DEFAULT, "app:80", AdminState.DRAIN)
+    house.plane.command(DEFAULT, V4[0], AdminState.READY)
+    for _ in range(2):
+        assert [one.admin for one in house.members] == [AdminState.READY, AdminState.DRAIN]
+        house.apply(timeouts={"connect_s": 1.0})
+    house.plane.command(DEFAULT, "app:80", AdminState.READY)
+    assert house.plane.overlay.pools == {}
+
+
+def test_a_reset_of_a_name_is_for_all_its_endpoints_and_one_of_an_endpoint_goes_by_the_name(town):
+    house = town("10.0.0.1", "10.0.0.2")
+    house.plane.command(DEFAULT, "app:80", AdminState.DRAIN)
+    house.plane.command(DEFAULT, V4[0], AdminState.READY)
+    house.plane.reset(DEFAULT, V4[0])
+    assert [one.admin for one in house.members] == [AdminState.DRAIN] * 2
+    house.plane.command(DEFAULT, V4[0], AdminState.MAINT)
+    house.plane.reset(DEFAULT, "app:80")
+    assert [one.admin for one in house.members] == [AdminState.READY] * 2
+    assert house.plane.overlay.pools == {}
 
 
 def test_an_update_that_names_it_again_changes_nothing_and_one_that_does_not_removes_all(town):
