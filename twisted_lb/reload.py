@@ -23,12 +23,13 @@ class Source(Protocol):
         """Read it; ConfigError with everything that is wrong. It is called in a thread."""
 
     def files(self) -> Mapping[Path, str]:
-        """The files that were read last, with the SHA-256 of each, in hexadecimal."""
+        """The files that were read last, with the SHA-256 of each, in hexadecimal; empty for what was not read but will be."""
 
 
 class Reload:
     """The reloads of a service. `prepare` does beforehand what takes time, and fires with what is to be called behind that;
-    `apply` has a configuration and the files that it names in force, and says what that did.
+    `apply` has a configuration and the files that it names in force, and says what that did. `files` makes those of each
+    reload.
     """
 
     def __init__(
@@ -37,11 +38,13 @@ class Reload:
         prepare: Callable[[LoadBalancerConfig, Files], Deferred[Callable[[], None]]],
         apply: Callable[[LoadBalancerConfig, Files], PlanDiff],
         reactor: Any,
+        files: Callable[[], Files] = Files,
     ) -> None:
         self._source: Final = source
         self._prepare: Final = prepare
         self._apply: Final = apply
         self._reactor: Final = reactor
+        self._files: Final = files
         self._running: Deferred[None] | None = None
         self._again: bool = False
 
@@ -76,7 +79,7 @@ class Reload:
         try:
             pool = self._reactor.getThreadPool()
             config = yield deferToThreadPool(self._reactor, pool, self._source.load)
-            files = Files()
+            files = self._files()
             prepared = yield self._prepare(config, files)
             try:
                 diff = self._apply(config, files)

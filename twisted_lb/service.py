@@ -85,6 +85,7 @@ class LoadBalancerService(MultiService):
             make_monotonic(reactor)
         self.config = config
         self._files: Files = Files()
+        self._tried: Files = self._files  # those of the last reload, applied or not
         self._plan: Plan = plan_of(config, files=self._files)
         self._reactor: Final = reactor
         self._listening: Final = listening
@@ -100,7 +101,9 @@ class LoadBalancerService(MultiService):
         self._draining: DataPlane | None = None
         self._grace: Grace | None = None
         self._source: Final = source
-        self._reload: Final = None if source is None else Reload(source, self._prepare, self._reloaded, reactor)
+        self._reload: Final = (
+            None if source is None else Reload(source, self._prepare, self._reloaded, reactor, self._files.anew)
+        )
         self._watch: Watch | None = None
         self._state: StateFile | None = None
         self._resolving: Resolving | None = None
@@ -223,9 +226,13 @@ class LoadBalancerService(MultiService):
             self._state.changed()
 
     def _digests(self) -> dict[str, str]:
-        """The SHA-256 of all that was read for what is in force, by path."""
+        """The SHA-256 of all that was read for what is in force, and at the last reload, by path."""
         assert self._source is not None
-        return {**self._files.digests, **{str(path): digest for path, digest in self._source.files().items()}}
+        return {
+            **self._files.digests,
+            **self._tried.digests,
+            **{str(path): digest for path, digest in self._source.files().items()},
+        }
 
     def _watch_files(self, time: Any) -> None:
         """Watch what was read, where that is wanted."""
@@ -282,10 +289,15 @@ class LoadBalancerService(MultiService):
             _log.warn("reload: refused, the balancer is not running or stops; nothing was changed")
         else:
             self._tell_reload(begins=True)
-            self._reload.ask().addBoth(lambda _: self._tell_reload(begins=False))
+            self._reload.ask().addBoth(lambda _: self._reload_ended())
             return
         self._tell_reload(begins=True)
         self._tell_reload(begins=False)
+
+    def _reload_ended(self) -> None:
+        self._tell_reload(begins=False)
+        if self._watch is not None and self._source is not None:
+            self._watch.tried({str(path): digest for path, digest in self._source.files().items()})
 
     def _tell_reload(self, *, begins: bool) -> None:
         """Tell a service manager of a reload, unless a stop has told it more meanwhile."""
@@ -343,7 +355,7 @@ class LoadBalancerService(MultiService):
         """Go by another configuration, also under load, and say what that did; files that it names are read anew. ConfigError
         where one cannot be read, StartError where an address cannot be had, and nothing changed; ValueError during a stop.
         """
-        return self._reloaded(config, Files())
+        return self._reloaded(config, self._files.anew())
 
     @inlineCallbacks
     def _prepare(self, config: LoadBalancerConfig, files: Files) -> Any:
@@ -352,6 +364,7 @@ class LoadBalancerService(MultiService):
         """
         if self._plane is None:
             return _nothing
+        self._tried = files
         plan = plan_of(config, self._plan, files)
         resolving = self._resolving = Resolving(self._plane.runtime, names_in(plan))
         yield resolving.done
@@ -388,7 +401,7 @@ class LoadBalancerService(MultiService):
             change.commit()
             self._say_doubts(config, self._room(plan))
         self._say_what_stays(config)
-        self.config, self._plan, self._files = config, plan, files
+        self.config, self._plan, self._files, self._tried = config, plan, files, files
         if self._readiness is not None:
             self._readiness.requires = config.ready_requires
         return diff

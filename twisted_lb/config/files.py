@@ -38,10 +38,9 @@ Hides = Callable[[KeyPath], bool]
 
 @dataclass(frozen=True)
 class TomlFile:
-    """A TOML file that was read: the SHA-256 of its bytes, its text with plain line ends, its values, and what it `hides`."""
+    """A TOML file that was read: its text with plain line ends, its values, and what it `hides`."""
 
     path: Path
-    digest: str
     text: str
     values: dict[str, Any]
     hides: Hides
@@ -73,16 +72,45 @@ def at(values: Any, path: KeyPath) -> Any:
     return values
 
 
-def read_file(path: Path, hides: Hides) -> TomlFile:
-    """Read one file; ConfigError for one that cannot be read or is no TOML."""
+class Home:
+    """The folder that a program was in when it began to read its files: names that are relative are meant there for good,
+    also after it has gone elsewhere (`twistd --rundir`).
+    """
+
+    def __init__(self) -> None:
+        self._folder = _here()
+
+    def at(self, name: Path) -> Path:
+        """A file by a name that leads there now: the same one where nothing has changed."""
+        return name if _here() == self._folder else self._folder / name
+
+
+def _here() -> Path:
     try:
-        data = path.read_bytes()
+        return Path.cwd()
+    except OSError:
+        return Path()  # it is gone
+
+
+def bytes_of(path: Path) -> bytes:
+    """What is in a file; ConfigError for one that cannot be read."""
+    try:
+        return path.read_bytes()
     except (OSError, ValueError) as error:
         # ValueError: a NUL in the path.
         what = getattr(error, "strerror", None) or str(error)
         raise ConfigError([Problem((), what, Code.UNREADABLE, place=Place(str(path)))]) from None
+
+
+def digest_of(data: bytes) -> str:
+    """The SHA-256 of what is in a file, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def toml_of(path: Path, data: bytes, hides: Hides) -> TomlFile:
+    """What was read in a file, as TOML; ConfigError for what is none."""
     text = _decoded(path, data, hides)
-    return TomlFile(path, hashlib.sha256(data).hexdigest(), text, _parsed(path, text, hides), hides)
+    return TomlFile(path, text, _parsed(path, text, hides), hides)
 
 
 def _decoded(path: Path, data: bytes, hides: Hides) -> str:
