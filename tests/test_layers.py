@@ -72,7 +72,7 @@ MAY_IMPORT = {
     "pid_file": ({"errors"}, set()),
     "backend_tap": ({"sibling"}, set()),
     "check": ({"config", "errors", "plan", "process"}, set()),
-    "tap": ({"check", "options", "config", "core", "net", "errors", "openings", "service"}, {"twisted"}),
+    "tap": ({"check", "options", "config", "core", "net", "errors", "openings", "service"}, set()),
     "__main__": ({"options", "errors"}, {"twisted"}),
     # The life of the data plane as a Twisted service.
     "service": (

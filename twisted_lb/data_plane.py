@@ -137,6 +137,11 @@ class DataPlane:
 
     # Its life.
 
+    @property
+    def accepting(self) -> bool:
+        """Whether clients are taken in."""
+        return self._accepting
+
     def accept(self) -> None:
         """Accept clients from now on. Harmless when it does."""
         self._accepting = True

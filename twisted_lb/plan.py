@@ -363,7 +363,7 @@ def _route(name: str, config: RouteConfig, objects: Objects, files: Files, place
         admission=_admission(config, f"route {name}"),
         made_of={
             "": config,
-            OF_POOLS: {name: (one.retry, one.health_check) for name, one in pools.items()},
+            OF_POOLS: {name: (one.retry, _retry_after_s(one.health_check)) for name, one in pools.items()},
             "error_pages": _bytes_of(pages),
             "clients": clients,
             "files": _contents(config, files, place),

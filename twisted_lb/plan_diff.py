@@ -1,10 +1,13 @@
 """What a plan is going to do, before it is applied: what comes, goes, changes and stays (dry run, `terraform plan`)."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
+from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.config.base import Model
+from twisted_lb.config.described import DescribedConfig
+from twisted_lb.config.listeners import ListenConfig
 from twisted_lb.core.backend import BackendSpec
 from twisted_lb.errors import one_line
 from twisted_lb.plan import OF_POOLS, ListenerPlan, Plan, PoolPlan, RoutePlan
@@ -32,6 +35,10 @@ class PlanDiff:
     dropped: tuple[str, ...] = ()
     kept_changes: tuple[str, ...] = ()
     connections_cut: int = 0
+
+    def beside(self, changes: Iterable[str]) -> "PlanDiff":
+        """The same with changes of what is no plan's."""
+        return replace(self, changes=(*self.changes, *changes))
 
     @property
     def empty(self) -> bool:
@@ -175,6 +182,23 @@ def _of_process(before: Plan, after: Plan) -> Iterator[str]:
         was, now = getattr(before, key), getattr(after, key)
         if was != now:
             yield f"changes {name} {_shown(was)} -> {_shown(now)}"
+
+
+# Keys of the process that are read at a start alone.
+AT_START: Final = ("version", "ready_start_s", "takeover", "state_file", "log")
+
+
+def of_process(before: LoadBalancerConfig, after: LoadBalancerConfig) -> Iterator[str]:
+    """What changes in the process around a plan: the status address, say."""
+    for key in LoadBalancerConfig.model_fields:
+        if key not in DescribedConfig.model_fields and key not in AT_START:
+            was, now = getattr(before, key), getattr(after, key)
+            if was != now:
+                yield f"changes {key} {_placed(was)} -> {_placed(now)}"
+
+
+def _placed(value: object) -> str:
+    return value.where if isinstance(value, ListenConfig) else _shown(value)
 
 
 def _moved_keys(before: Plan, after: Plan) -> dict[str, float]:

@@ -9,6 +9,7 @@ import contextlib
 import os
 import random
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from twisted.application.service import MultiService
@@ -39,7 +40,7 @@ from twisted_lb.net.sockets import Held
 from twisted_lb.openings import STATUS, Openings, openings
 from twisted_lb.own_process import OwnProcess
 from twisted_lb.plan import DEFAULT, Files, Plan, PoolPlan, plan_of
-from twisted_lb.plan_diff import PlanDiff, plan_diff
+from twisted_lb.plan_diff import PlanDiff, of_process, plan_diff
 from twisted_lb.process import raise_descriptor_limit, room_for_clients
 from twisted_lb.reload import Reload, Source
 from twisted_lb.resolving import Resolving, names_in
@@ -396,23 +397,28 @@ class LoadBalancerService(MultiService):
                 change.undo()
                 raise
             self._serve_status(self._plane, change.of(STATUS))
-            for listener in self._status:
-                listener.start()
+            if self._plane.accepting:  # else the instance before this one answers there
+                for listener in self._status:
+                    listener.start()
             change.commit()
             self._say_doubts(config, self._room(plan))
         self._say_what_stays(config)
+        diff = diff.beside(of_process(self.config, config))
         self.config, self._plan, self._files, self._tried = config, plan, files, files
         if self._readiness is not None:
             self._readiness.requires = config.ready_requires
         return diff
 
     def _say_doubts(self, config: LoadBalancerConfig, room: int) -> None:
-        """Log what is doubtful about a configuration and was not about the one before."""
-        found = {str(doubt): None for doubt in doubts(config, self._limit, room)}
-        for doubt in found:
-            if doubt not in self._doubted:
+        """Log what is doubtful about a configuration and was not about the one before, wherever it stood there."""
+        found = [one.problem() for one in doubts(config, self._limit, room)]
+        if self._source is not None:
+            found = [*self._source.placed(config, found), *self._source.warnings(config)]
+        said = {str(replace(one, place=None)): one for one in found}
+        for text, doubt in said.items():
+            if text not in self._doubted:
                 _log.warn("{doubt}", doubt=doubt)
-        self._doubted = found
+        self._doubted = dict.fromkeys(said)
 
     def _say_what_stays(self, config: LoadBalancerConfig) -> None:
         """Name the keys that say another thing from now on, and are read at a start alone."""

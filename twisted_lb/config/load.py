@@ -89,6 +89,16 @@ class Source:
         found = {} if self._reading is None else self._reading.files()
         return {self._home.at(path): digest for path, digest in found.items()}
 
+    def placed(self, config: LoadBalancerConfig, found: Iterable[Problem]) -> list[Problem]:
+        """Problems of a configuration with their places in the file, if it is the one that was loaded last."""
+        loaded = self.loaded
+        return list(found) if loaded is None or config is not loaded.config else loaded.placed(found)
+
+    def warnings(self, config: LoadBalancerConfig) -> tuple[Problem, ...]:
+        """What is doubtful about how a configuration is written, if it is the one that was loaded last."""
+        loaded = self.loaded
+        return () if loaded is None or config is not loaded.config else loaded.warnings
+
 
 def _short_place(document: Document | None, path: KeyPath) -> str:
     return "" if document is None else document.place(path).short
