@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from twisted_lb.config import LoadBalancerConfig
-from twisted_lb.config.base import Model
+from twisted_lb.config.base import Model, TextOrTable
 from twisted_lb.config.described import DescribedConfig
 from twisted_lb.config.listeners import ListenConfig
+from twisted_lb.config.secret import hides
 from twisted_lb.core.backend import BackendSpec
 from twisted_lb.errors import one_line
 from twisted_lb.plan import OF_POOLS, ListenerPlan, Plan, PoolPlan, RoutePlan
@@ -19,6 +20,8 @@ Parts = Mapping[str, ListenerPlan] | Mapping[str, RoutePlan] | Mapping[str, Pool
 MOVED_KEYS: Final[dict[str, Callable[[Sequence[BackendSpec], Sequence[BackendSpec]], float]]] = {}
 # A value in a line has this many characters at most.
 _MOST: Final = 80
+# And what comes to a list and goes.
+_MOST_MOVED: Final = 240
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def _of_kind(kind: str, before: Parts, after: Parts) -> Iterator[str]:
     for name, part in before.items():
         if name not in after:
             yield f"removes {kind} {name}{_about(part)}"
-        elif after[name] is not part and (details := list(_details(part, after[name]))):
+        elif after[name] is not part and (details := list(dict.fromkeys(_details(part, after[name])))):
             yield f"changes {kind} {name}: {', '.join(details)}"
     stays, now = [name for name in before if name in after], [name for name in after if name in before]
     if kind == "route" and stays != now:
@@ -117,7 +120,11 @@ def differences(before: object, after: object, place: str = "") -> Iterator[str]
         return
     if isinstance(before, Model) and type(before) is type(after):
         for key in type(before).model_fields:
-            yield from differences(getattr(before, key), getattr(after, key), _below(place, key))
+            was, now = getattr(before, key), getattr(after, key)
+            if was != now and _is_hidden(type(before), key, was):
+                yield f"{_below(place, key)}: other values"
+            else:
+                yield from differences(was, now, _below(place, key))
     elif isinstance(before, Mapping) and isinstance(after, Mapping):
         for key in {**before, **after}:
             yield from differences(before.get(key), after.get(key), _below(place, str(key)))
@@ -125,8 +132,19 @@ def differences(before: object, after: object, place: str = "") -> Iterator[str]
         yield from _backends(before, after)  # type: ignore[arg-type]
     elif isinstance(before, bytes | tuple) and isinstance(after, bytes | tuple) and _is_content(before, after):
         yield f"{place}: other content"
+    elif (
+        isinstance(before, tuple) and isinstance(after, tuple) and max(len(_whole(before)), len(_whole(after))) > _MOST
+    ):
+        yield f"{place} {_cut(', '.join(_moved(before, after)), _MOST_MOVED)}"
     else:
         yield f"{place} {_shown(before)} -> {_shown(after)}"
+
+
+def _moved(before: Sequence[object], after: Sequence[object]) -> list[str]:
+    """What comes to a long list and what goes, and else its order."""
+    moved = [f"+{_shown(one)}" for one in after if one not in before]
+    moved += [f"-{_shown(one)}" for one in before if one not in after]
+    return moved or ["in another order"]
 
 
 def _below(place: str, key: str) -> str:
@@ -159,18 +177,40 @@ def _backends(before: Sequence[BackendSpec], after: Sequence[BackendSpec]) -> It
 
 def _shown(value: object) -> str:
     """A value in a line; secrets say themselves what they show."""
+    return _cut(_whole(value))
+
+
+def _whole(value: object) -> str:
     if value is None:
         return "none"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple | list | set | frozenset):
-        return _cut("[" + ", ".join(map(_shown, value)) + "]")
-    return _cut(str(value))
+        return "[" + ", ".join(map(_whole, value)) + "]"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key} = {_whole(one)}" for key, one in value.items()) + "}"
+    return _table(value) if isinstance(value, Model) else str(value)
 
 
-def _cut(text: str) -> str:
+def _table(table: Model) -> str:
+    """A table by what it says beyond its defaults; what may be a text as that, where that is all."""
+    kind = type(table)
+    said = {
+        key: getattr(table, key) for key, field in kind.model_fields.items() if getattr(table, key) != field.default
+    }
+    if isinstance(table, TextOrTable) and len(said) == 1:
+        return _whole(*said.values())
+    return _whole({key: "***" if _is_hidden(kind, key, value) else value for key, value in said.items()})
+
+
+def _is_hidden(kind: type[Model], key: str, value: object) -> bool:
+    """Whether what a key says is not shown; tables that have secrets hide those alone."""
+    return not isinstance(value, Model) and hides(kind, (key,))
+
+
+def _cut(text: str, most: int = _MOST) -> str:
     text = one_line(text)
-    return text if len(text) <= _MOST else f"{text[: _MOST - 3]}..."
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def _of_process(before: Plan, after: Plan) -> Iterator[str]:

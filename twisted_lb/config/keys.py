@@ -20,6 +20,9 @@ class KeyTable:
     source: Literal["client", "route", "header", "cookie", "query"]
     name: str = ""
 
+    def __str__(self) -> str:
+        return f"{{ {self.source} = {self.name} }}" if self.name else self.source
+
 
 def _read(value: object) -> object:
     if isinstance(value, KeyTable):
