@@ -57,6 +57,7 @@ class Own:
     def __init__(self) -> None:
         self.told: list[str] = []
         self.handed_on = False
+        self.preparing = False
 
     def reloading(self):
         self.told.append("reloading")

@@ -400,7 +400,7 @@ class LoadBalancerService(MultiService):
             if self._plane.accepting:  # else the instance before this one answers there
                 for listener in self._status:
                     listener.start()
-            change.commit()
+            change.commit(files_stay=self._own is not None and self._own.preparing)
             self._say_doubts(config, self._room(plan))
         self._say_what_stays(config)
         diff = diff.beside(of_process(self.config, config))
