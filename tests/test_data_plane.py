@@ -52,7 +52,9 @@ def test_clients_and_exchanges_are_counted_over_all_frontends(build):
 @pytest.mark.parametrize(("planned", "most"), [(None, 17), (5, 5)])
 def test_where_the_plan_names_no_number_clients_have_the_room_that_there_is(build, planned, most):
     house = build(limits={"connections": planned})
-    plane = DataPlane(house.balanced.runtime, house.plan(), hear=house.events.append, room=17)
+    plane = DataPlane(
+        house.balanced.runtime, house.plan(), hear=house.events.append, room=lambda backends: 18 - backends
+    )
     assert plane.frontends[DEFAULT].gate.most == most
     plane.close()
 

@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "checks": ({"core", "probes"}, {"twisted"}),
     "request_log": ({"core"}, {"twisted"}),
     "plan_diff": ({"config", "core", "errors", "plan"}, set()),
-    "plan": ({"config", "core", "errors", "http_check", "net", "wire"}, set()),
+    "plan": ({"config", "core", "discovery", "errors", "http_check", "net", "wire"}, set()),
     # Where every part of the data path is made.
     "data_plane": (
         {
@@ -40,10 +40,12 @@ MAY_IMPORT = {
             "probes",
             "request_log",
             "routes",
+            "target_lists",
         },
         {"twisted"},
     ),
     "discovery": ({"core"}, {"twisted", "zope"}),
+    "target_lists": ({"core", "discovery", "plan"}, {"twisted"}),
     # Its routes.
     "routes": ({"core", "net", "plan"}, set()),
     "draining": (set(), {"twisted"}),
@@ -65,7 +67,7 @@ MAY_IMPORT = {
     "facade": ({"core"}, set()),
     "build_info": ({"core"}, set()),
     "__init__": ({"facade"}, set()),
-    "testing": ({"config", "core", "data_plane", "net", "plan", "wire"}, {"twisted", "zope"}),
+    "testing": ({"config", "core", "data_plane", "discovery", "net", "plan", "wire"}, {"twisted", "zope"}),
     "parallel_clients": (set(), set()),
     "sibling": ({"options", "config", "errors", "log_files"}, {"twisted", "zope"}),
     "options": ({"build_info", "config", "errors", "pid_file"}, {"twisted"}),
@@ -83,6 +85,7 @@ MAY_IMPORT = {
             "config",
             "core",
             "data_plane",
+            "discovery",
             "draining",
             "errors",
             "event_log",

@@ -9,9 +9,11 @@ from pydantic import BaseModel
 
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.config.objects import objects_of
+from twisted_lb.config.pools import BackendRulesConfig
 from twisted_lb.config.references import FLAT
+from twisted_lb.config.targets import TargetsConfig
 from twisted_lb.core.pickers import POLICIES
-from twisted_lb.plan import DEFAULT, plan_of
+from twisted_lb.plan import DEFAULT, TargetsPlan, plan_of
 from twisted_lb.service import LoadBalancerService
 
 
@@ -130,6 +132,25 @@ HOMES = {
     "forwarding.only_from_proxies": "only_from_proxies",
 }
 
+# Of a pool's target list, which has no flat keys: the place of the list, and what is said beside it.
+TARGETS: list[tuple[str, Any, Callable[[TargetsPlan], Any], Any]] = [
+    ("file", "/lists/api.json", lambda t: (t.where, t.rules.refresh_s), ("file:/lists/api.json", 2.0)),
+    ("url", "http://registry/api", lambda t: (t.where, t.rules.refresh_s), ("http://registry/api", 30.0)),
+    ("srv", "_http._tcp.app.internal", lambda t: t.where, "srv:_http._tcp.app.internal"),
+    ("refresh_s", 7.5, lambda t: t.rules.refresh_s, None),
+    ("allow_empty", True, lambda t: t.rules.allow_empty, None),
+    ("max_shrink", 0.25, lambda t: t.rules.max_shrink, None),
+]
+
+# What holds for a backend of a list for which it says nothing.
+LISTED: list[tuple[str, Any, Callable[[TargetsPlan], Any], Any]] = [
+    ("weight", 7, lambda t: t.rules.weight, None),
+    ("check_port", 9, lambda t: t.check_port, None),
+    ("resolve", "first", lambda t: t.resolve, None),
+    ("family", "ipv6", lambda t: t.family, None),
+    ("labels", {"zone": "a"}, lambda t: t.labels, None),
+]
+
 # What is no flat key of an object called `default`.
 BY_NAME = ("version", "listeners", "pools", "routes", "checks", "defaults")
 
@@ -197,6 +218,30 @@ def in_tables(*, inherited: bool) -> LoadBalancerConfig:
 @pytest.mark.parametrize(("option", "value", "place", "other"), PLACES, ids=[place[0] for place in PLACES])
 def test_an_option_arrives_in_the_plan_from_its_owner_s_table_and_from_defaults(option, value, place, other, inherited):
     assert place(Places(in_tables(inherited=inherited))) == (value if other is None else other)
+
+
+def targets_plan(targets: dict[str, Any], backend: dict[str, Any]) -> TargetsPlan:
+    pools = {"api": {"targets": targets}}
+    plan = plan_of(LoadBalancerConfig.model_validate({"pools": pools, "defaults": {"backend": backend}}))
+    found = plan.pools["api"].targets
+    assert found is not None
+    return found
+
+
+def test_every_option_of_a_target_list_and_of_its_backends_has_its_place():
+    assert [option for option, *_ in TARGETS] == list(TargetsConfig.model_fields)
+    assert [option for option, *_ in LISTED] == list(BackendRulesConfig.model_fields)
+
+
+@pytest.mark.parametrize(("option", "value", "place", "other"), TARGETS, ids=[place[0] for place in TARGETS])
+def test_an_option_of_a_target_list_arrives_in_the_plan(option, value, place, other):
+    somewhere = {} if option in ("file", "url", "srv") else {"file": "/lists/api.json"}
+    assert place(targets_plan({**somewhere, option: value}, {})) == (value if other is None else other)
+
+
+@pytest.mark.parametrize(("option", "value", "place", "other"), LISTED, ids=[place[0] for place in LISTED])
+def test_a_default_of_backends_arrives_in_the_plan_of_a_target_list(option, value, place, other):
+    assert place(targets_plan({"file": "/lists/api.json"}, {option: value})) == value
 
 
 @pytest_twisted.ensureDeferred

@@ -69,6 +69,7 @@ BY_HAND = {
     "twisted_lb.data_plane.DataPlane": {
         "tests/world.py": "over real transports, on time that the test moves",
         "benchmarks/micro/subjects.py": "over sockets of the unix family",
+        "tests/test_target_lists.py": "after a restart, and where nobody follows lists",
     },
     "twisted_lb.net.http1.Http1": {
         "tests/world.py": "a client that comes without a listener",

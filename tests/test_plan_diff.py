@@ -21,8 +21,8 @@ def test_nothing_has_changed_where_everything_is_equal():
 
 def test_what_has_changed_is_said_by_key_with_old_and_new_value():
     assert lines({}, {"timeouts": {"connect_s": 2.0, "drain_s": 9.0}, "policy": "rand"}) == [
-        "changes pool default: policy rr -> rand, timeouts.connect_s 5.0 -> 2.0",
-        "changes timeouts.drain_s 8.0 -> 9.0",
+        "changes pool default: policy rr -> rand, timeouts.connect_s 5 -> 2",
+        "changes timeouts.drain_s 8 -> 9",
         "keeps 1 listener, 1 route as before; connections cut: 0",
     ]
 
@@ -59,12 +59,12 @@ def test_tables_are_shown_by_what_they_say():
         ]
     }
     assert lines(before, after)[0] == (
-        "changes route r: rate_limits [{per_s = 1.0}] -> [{per_s = 1.0, burst = 3, key = { header = X-User }}], "
+        "changes route r: rate_limits [{ per_s = 1 }] -> [{ per_s = 1, burst = 3, key = { header = X-User } }], "
         "clients [10.0.0.0/8] -> [10.0.0.0/9]"
     )
     answer = {"routes": [{"name": "r", "answer": {"status": 503, "text": "closed"}}]}
     assert lines(answer, {"routes": [{"name": "r", "deny": True}]})[0] == (
-        "changes route r: answer {status = 503, text = closed} -> none, deny false -> true"
+        "changes route r: answer { status = 503, text = closed } -> none, deny false -> true"
     )
 
 
@@ -75,7 +75,7 @@ def test_of_long_lists_it_is_said_who_comes_and_who_goes():
     said = lines(house, {"listeners": {"web": {"address": ["127.0.0.1:82", unix["address"], "127.0.0.1:80"]}}})
     assert said[0] == (
         "changes listener web: address +127.0.0.1:82, +unix:/run/lb/a-name-that-is-rather-long.sock, "
-        "-{address = unix:/run/lb/a-name-that-is-rather-long.sock, mode = 0600}, -127.0.0.1:81"
+        "-{ address = unix:/run/lb/a-name-that-is-rather-long.sock, mode = 0600 }, -127.0.0.1:81"
     )
     said = lines(house, {"listeners": {"web": {"address": [*reversed(web["address"])]}}})
     assert said[0] == "changes listener web: address in another order"
@@ -89,7 +89,7 @@ def test_what_comes_is_said():
     said = lines({"listen": {"port": 8080}}, {**WEB, **API})
     assert [line for line in said if line.startswith("adds ")] == [
         "adds listener web on 127.0.0.1:80, unix:/run/lb",
-        "adds route to api to api",
+        "adds route of all other requests to api",
         "adds pool api: b:80",
     ]
     assert said[-1] == "keeps 1 route, 1 pool as before; connections cut: 0"
@@ -105,8 +105,8 @@ def test_what_goes_is_said_and_a_pool_that_is_called_otherwise_goes_and_comes():
     assert {
         "adds pool app: b:80",
         "removes pool api: b:80",
-        "adds route to app to app",
-        "removes route to api to api",
+        "adds route of all other requests to app",
+        "removes route of all other requests to api",
     } <= {*said}
     assert any(line.startswith("changes listener web: ") for line in said)
 
@@ -147,3 +147,19 @@ def test_values_are_shown_on_one_line_and_not_at_length():
     assert list(differences("a\nb", None, "x")) == ["x a\\nb -> none"]
     [line] = differences(("long" * 100,), True, "x")
     assert (len(line) < 100, line.endswith("... -> true")) == (True, True)
+
+
+def test_tables_are_shown_as_the_file_has_them_and_each_difference_once():
+    web = {"listeners": {"web": {"address": "127.0.0.1:80"}}, **API}
+    before = {"listen": {"port": 8080}, **web, "routes": [{"name": "r", "pool": "api", "path": "/a"}]}
+    limits = [{"per_s": 0.5, "burst": 4}, {"per_s": 2, "key": {"header": "X-User"}}]
+    route = {"name": "r", "split": {"api": 9, "default": 1}, "clients": ["10.0.0.0/8"], "rate_limits": limits}
+    listener = {"address": ["127.0.0.1:81", {"address": "unix:/run/lb", "mode": "0660"}]}
+    said = lines(before, {"routes": [route], "listeners": {"web": listener}})
+    assert said[:2] == [
+        "changes listener web: address [127.0.0.1:80] -> [127.0.0.1:81, { address = unix:/run/lb, mode = 0660 }]",
+        (
+            "changes route r: rate_limits [] -> [{ per_s = 0.5, burst = 4 }, { per_s = 2, key = { header = X-User } }], "
+            "path [/a] -> [], clients [] -> [10.0.0.0/8], pool api -> none, split none -> { api = 9, default = 1 }"
+        ),
+    ]

@@ -375,6 +375,14 @@ async def test_backends_and_timeouts_of_what_is_called_default_are_replaced_in_t
     await service.stopService()
 
 
+def test_an_update_replaces_a_target_list_too():
+    table = {"backends": ["a:1"], "targets": {"file": "/lists/default.json"}}
+    service = LoadBalancerService(LoadBalancerConfig(pools={"default": table}))
+    service.update(["b:1"])
+    pool = service.config.pools["default"]
+    assert ([spec.name for spec in pool.backends], pool.targets) == (["b:1"], None)
+
+
 def test_where_no_pool_is_called_default_there_is_none_to_update():
     source = Paper(
         pools={"api": {"backends": ["127.0.0.1:1"]}},
@@ -444,7 +452,7 @@ async def test_what_changes_beside_listeners_routes_and_pools_is_said_too(backen
     assert said == [
         "reload: changes status 127.0.0.1:0 -> none",
         "reload: changes ready_requires [] -> [default]",
-        "reload: changes ready_grace_s 0.0 -> 0.01",
+        "reload: changes ready_grace_s 0 -> 0.01",
         "reload: keeps 1 listener, 1 route, 1 pool as before; connections cut: 0",
     ]
     await service.stopService()

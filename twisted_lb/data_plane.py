@@ -1,5 +1,6 @@
 """The data plane: a runtime and a plan become frontends, clusters and listeners. The one place where each part is made."""
 
+import dataclasses
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
@@ -15,6 +16,7 @@ from twisted_lb.core.gate import Gate
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.overlay import Overlay
 from twisted_lb.core.record import Observer, Observers
+from twisted_lb.core.snapshot import PoolSnapshot
 from twisted_lb.draining import Drain
 from twisted_lb.http_check import HttpCheck
 from twisted_lb.leaving import Leaving
@@ -30,20 +32,24 @@ from twisted_lb.plan_diff import PlanDiff, plan_diff
 from twisted_lb.probes import Connecting, NetworkProbe, ProbeResult, Question
 from twisted_lb.request_log import BriefRequestLog, log_request
 from twisted_lb.routes import Routes
+from twisted_lb.target_lists import Provide, TargetLists, nobody
 
 # How often pools look for what time makes due: trials of ejected backends, say.
 _TICK_S: Final = 0.25
-_NO_LIMIT: Final = 1 << 62
 _AGENT: Final = f"twisted_lb-check/{__version__}"
+
+
+def _no_limit(_backends: int) -> int:
+    return 1 << 62
 
 
 class DataPlane:
     """The parts that move requests, from their making to `close`. It knows no Twisted service and no global reactor.
 
     `sockets` are the bound ones of each listener, by its name; a listener without sockets gets its requests from a
-    resource that brings them to its frontend. `room` is how many connections clients may have where the plan names no
-    number. `overlay`: what was changed at run time before this one began, of which `dropped` does not hold any more; `changed`
-    is called whenever it is another one. With `accepting` off clients are taken in from `accept` on. `hear` is told every change of state of the
+    resource that brings them to its frontend. `room` says how many connections clients may have where the plan names no
+    number, beside so many backends. `overlay`: what was changed at run time before this one began, of which `dropped` does not hold any more; `changed`
+    is called whenever it is another one. `provide` makes what follows a pool's target list. With `accepting` off clients are taken in from `accept` on. `hear` is told every change of state of the
     backends, `observers` the record of each request that has ended, or was refused.
     """
 
@@ -55,27 +61,30 @@ class DataPlane:
         *,
         hear: Callable[[Event], None],
         observers: tuple[Observer, ...] = (),
-        room: int = _NO_LIMIT,
+        room: Callable[[int], int] = _no_limit,
         accepting: bool = True,
         overlay: Overlay | None = None,
         changed: Callable[[], None] = lambda: None,
+        provide: Provide = nobody,
     ) -> None:
         self.runtime: Final = runtime
         self.plan: Plan = plan
         self.leaving: Final = Leaving()
         self.overlay: Overlay = Overlay() if overlay is None else overlay
         self._changed: Final = changed
-        # By pool: what the file says, or an update has; and that with what was changed at run time.
+        # By pool: what the file says, or an update has; that and what its list says; and that with what was changed at run time.
+        self._own: dict[str, tuple[BackendSpec, ...]] = {}
         self._bases: dict[str, tuple[BackendSpec, ...]] = {}
         self._specs: dict[str, list[BackendSpec]] = {}
         self._hear: Final = hear
         self._telling = True
         self._accepting = accepting
         self._given: Final = observers
-        self._room = room
+        self._room: Final = room
         self._brief_log: BriefRequestLog | None = None
         self._probes: Final[dict[Cluster, NetworkProbe]] = {}
         self.clusters: dict[str, Cluster] = {}
+        self.targets: Final = TargetLists(provide, self._listed)
         self.routing: Final = Routes(runtime)
         self.frontends: dict[str, Frontend] = {}
         self.listeners: dict[str, list[Listener]] = {}
@@ -128,7 +137,9 @@ class DataPlane:
         return Frontend(name, self.runtime, listener.rules, table, gate, told)
 
     def _most(self, listener: ListenerPlan) -> int:
-        return self._room if listener.connections is None else listener.connections
+        if listener.connections is not None:
+            return listener.connections
+        return self._room(sum(map(len, self._specs.values())))
 
     def _listener(self, frontend: Frontend, sock: socket.socket) -> Listener:
         runtime = self.runtime
@@ -167,9 +178,7 @@ class DataPlane:
 
     # Another generation of the configuration.
 
-    def apply(
-        self, plan: Plan, sockets: Mapping[str, Sequence[socket.socket]] | None = None, *, room: int | None = None
-    ) -> None:
+    def apply(self, plan: Plan, sockets: Mapping[str, Sequence[socket.socket]] | None = None) -> None:
         """Apply another generation of the configuration (reload), in one step.
 
         Which parts have changed is told by identity: what is the same object in the plan before is not touched. An exchange
@@ -180,8 +189,6 @@ class DataPlane:
         is open stays open, also where it is another listener's now: whom it has accepted stays where he is. One that is not
         wanted any more is accepted empty and closed.
         """
-        if room is not None:
-            self._room = room
         if sockets is None:
             sockets = {name: [one.sock for one in self.listeners.get(name, ())] for name in plan.listeners}
         before, self.plan = self.plan, plan
@@ -189,22 +196,28 @@ class DataPlane:
 
     def diff(self, plan: Plan) -> PlanDiff:
         """What `apply` will do with this plan."""
-        left, dropped = self.overlay.followed(self._bases_by(plan, self.plan))
+        left, dropped = self.overlay.followed(self._bases_by(plan, self.plan), self.targets.unknown(plan.pools))
         return plan_diff(self.plan, plan, dropped=dropped, kept_changes=left.lines())
 
     def _bases_by(self, plan: Plan, before: Plan | None) -> dict[str, tuple[BackendSpec, ...]]:
-        """By pool, the backends without runtime changes. A plan that says nothing new of them leaves what an update has said."""
-        bases = {name: pool.backends for name, pool in plan.pools.items()}
-        for name, base in self._bases.items():
-            if before is not None and name in bases and before.pools[name].backends == bases[name]:
-                bases[name] = base
-        return bases
+        """By pool, the backends without runtime changes."""
+        own = self._own_by(plan, before)
+        return {name: self.targets.joined(name, pool.targets, own[name]) for name, pool in plan.pools.items()}
+
+    def _own_by(self, plan: Plan, before: Plan | None) -> dict[str, tuple[BackendSpec, ...]]:
+        """By pool, the backends without those of its list. A plan that says nothing new of them leaves what an update has said."""
+        own = {name: pool.backends for name, pool in plan.pools.items()}
+        for name, backends in self._own.items():
+            if before is not None and name in own and before.pools[name].backends == own[name]:
+                own[name] = backends
+        return own
 
     def _begin(self, plan: Plan, before: Plan | None, sockets: Mapping[str, Sequence[socket.socket]]) -> None:
         now = self.runtime.clock.read()
-        bases = self._bases_by(plan, before)
-        overlay, dropped = self.overlay.followed(bases)
+        own, bases = self._own_by(plan, before), self._bases_by(plan, before)
+        overlay, dropped = self.overlay.followed(bases, self.targets.unknown(plan.pools))
         # First everything is made, which touches nothing that runs.
+        providers = self.targets.made(plan.pools)
         made = {name: self._cluster(name, pool) for name, pool in plan.pools.items() if name not in self.clusters}
         clusters = {name: made.get(name) or self.clusters[name] for name in plan.pools}
         told = self._observers(plan.log_requests)
@@ -216,20 +229,22 @@ class DataPlane:
         gone = [one for name, one in self.frontends.items() if name not in plan.listeners]
         retired = [one for name, one in self.clusters.items() if name not in plan.pools]
         # And now nothing can fail any more.
-        self._bases, self.overlay = bases, overlay
+        self._own, self._bases, self.overlay = own, bases, overlay
+        self.targets.follow(plan.pools, providers)
         for name, pool in plan.pools.items():
             self._begin_pool(clusters[name], pool, None if before is None else before.pools.get(name))
         self.clusters = clusters
         for name in made:
             if clusters[name].pool.exhausted:  # as with health_check.initial "down"
                 self._hear(PoolExhausted(name, now))
+        for cluster in retired:
+            self._specs.pop(cluster.name, None)
         for name, listener in plan.listeners.items():
             self._lead(frontends[name], listener, tables[name], told)
         self._serve_on(sockets, frontends)
         for frontend in gone:
             self.leaving.close(frontend, now)
         for cluster in retired:
-            self._specs.pop(cluster.name, None)
             self.leaving.retire(cluster)
         if dropped:
             self._changed()
@@ -247,8 +262,13 @@ class DataPlane:
             cluster.pool.choose_by(pool.policy)
             cluster.configure(pool.upstream, pool.settings, others)
             self._check(cluster, pool, before.checks)
-        for backend, admin in self.overlay.of(name).admin.items():
-            cluster.expect(backend, admin)
+        self.targets.say_twice(name, self._own[name])
+        self._command(cluster)
+
+    def _command(self, cluster: Cluster) -> None:
+        """Have the admin states in force that were set at run time, also of backends that have just come."""
+        for backend, admin in self.overlay.of(cluster.name).admin.items():
+            cluster.expect(backend, admin)  # a list or a name server may have yet to name it
 
     def _check(self, cluster: Cluster, pool: PoolPlan, before: CheckPlan | None) -> None:
         """Have a pool's checks in force; those that go on keep their turns."""
@@ -304,16 +324,34 @@ class DataPlane:
             self.accept()
 
     def update(self, pool: str, backends: Iterable[BackendSpec]) -> None:
-        """Replace the backends of a pool, until a plan has others: its picker, connections and checks are told alike. What was
-        changed at run time stays changed, as it does with a plan.
+        """Replace the backends of a pool that are its own, until a plan has others: its picker, connections and checks are told
+        alike. Those of its list stay. What was changed at run time stays changed, as it does with a plan.
         """
-        base = tuple(backends)
-        overlay, dropped = self.overlay.followed({**self._bases, pool: base})
-        specs = overlay.over(pool, base)
-        self.clusters[pool].update(specs)
-        self._bases[pool], self._specs[pool], self.overlay = base, specs, overlay
+        self._rebase(pool, tuple(backends))
+
+    def _listed(self, pool: str) -> list[str]:
+        """The list of a pool says something else: see `TargetLists`."""
+        return self._rebase(pool, self._own[pool])
+
+    def _rebase(self, pool: str, own: tuple[BackendSpec, ...]) -> list[str]:
+        """Have these backends of its own in a pool, those of its list and what was changed at run time; what is dropped of that."""
+        base = self.targets.joined(pool, self.plan.pools[pool].targets, own)
+        overlay, dropped = self.overlay.followed({**self._bases, pool: base}, self.targets.unknown(self.plan.pools))
+        self._have(pool, overlay.over(pool, base))
+        self._own[pool], self._bases[pool], self.overlay = own, base, overlay
+        self.targets.say_twice(pool, own)
+        self._command(self.clusters[pool])
         if dropped:
             self._changed()
+        return dropped
+
+    def _have(self, pool: str, specs: list[BackendSpec]) -> None:
+        """Have these backends in a pool, and as many clients as there is room for beside them."""
+        self.clusters[pool].update(specs)
+        before, self._specs[pool] = self._specs[pool], specs
+        if len(specs) != len(before):
+            for name, listener in self.plan.listeners.items():
+                self.frontends[name].gate.configure(self._most(listener), listener.connections_per_client)
 
     # What is changed at run time.
 
@@ -369,8 +407,7 @@ class DataPlane:
         """The overlay has changed: have the backends that follow from it."""
         specs = self.overlay.over(pool, self._bases[pool])
         if specs != self._specs[pool]:
-            self._specs[pool] = specs
-            self.clusters[pool].update(specs)
+            self._have(pool, specs)
         self._changed()
 
     # A stop.
@@ -380,6 +417,7 @@ class DataPlane:
         at `hurry`. Who is left then is cut by `close`. `handed_on`: see `Listener.stop`.
         """
         self.runtime.clock.read()  # nothing may have happened for a while
+        self.targets.stop()
         self._accepting = False
         for frontend in self._all_frontends:
             frontend.draining = True
@@ -404,6 +442,7 @@ class DataPlane:
 
     def close(self) -> None:
         """Cut the clients and exchanges that are left, and let go of everything but the runtime."""
+        self.targets.stop()
         for frontend in self._all_frontends:
             frontend.kill()
         # A resource may outlive the data plane: its requests get a local reply from now on. No news of the backends.
@@ -418,8 +457,14 @@ class DataPlane:
         self._ticking.stop()
         for cluster in clusters:
             cluster.close_all()
+        self.leaving.forget()
         if self._brief_log is not None:
             self._brief_log.tick(NEVER)
+
+    def snapshot(self, pool: str) -> PoolSnapshot:
+        """The state of a pool, its backends and its list now. KeyError when there is no such pool."""
+        targets = self.targets.snapshot(pool, self.runtime.time.seconds())
+        return dataclasses.replace(self._cluster_of(pool).snapshot(), targets=targets)
 
     @property
     def routes(self) -> dict[str, Action]:

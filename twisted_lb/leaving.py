@@ -39,6 +39,12 @@ class Leaving:
         self.clusters[cluster] = None
         cluster.retire()
 
+    def forget(self) -> None:
+        """Let go of all of them: everything has come to its end."""
+        self.frontends.clear()
+        self.clusters.clear()
+        self._told.clear()
+
     def tick(
         self,
         now: float,
@@ -70,14 +76,14 @@ class Leaving:
         if not frontend.clients and not frontend.exchanges:
             del self.frontends[frontend]
             self._told.discard(frontend)
-            _log.info("listener {name} has closed its last connection", name=frontend.name)
+            _log.info("listener {name} is gone, nobody is connected to it any more", name=frontend.name)
 
     def _over(self) -> list[Cluster]:
         over = [cluster for cluster in self.clusters if cluster.over]
         for cluster in over:
             del self.clusters[cluster]
             cluster.close_all()
-            _log.info("pool {name} has ended its last request", name=cluster.name)
+            _log.info("pool {name} is gone, none of its requests runs any more", name=cluster.name)
         return over
 
 

@@ -5,7 +5,7 @@ what has changed.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil
 from mimetypes import guess_type
 from pathlib import Path
@@ -19,11 +19,14 @@ from twisted_lb.config.files import Home, digest_of
 from twisted_lb.config.keys import KeyTable
 from twisted_lb.config.limits import HeadLimitsConfig
 from twisted_lb.config.listeners import ListenerConfig
+from twisted_lb.config.matching import match_of
 from twisted_lb.config.objects import Objects, objects_of
-from twisted_lb.config.pools import PoolConfig
+from twisted_lb.config.pools import BackendRulesConfig, PoolConfig
 from twisted_lb.config.problems import Problem
-from twisted_lb.config.routes import AnswerConfig, RouteConfig, ValueRule
+from twisted_lb.config.routes import AnswerConfig, RouteConfig
+from twisted_lb.config.targets import TargetsConfig
 from twisted_lb.core.access import AccessRule, AccessRules
+from twisted_lb.core.address import TcpAddress, is_name
 from twisted_lb.core.backend import BackendSpec
 from twisted_lb.core.networks import Network, Networks, network_of, networks_in
 from twisted_lb.core.never import NEVER
@@ -32,8 +35,9 @@ from twisted_lb.core.pickers.base import Policy
 from twisted_lb.core.rate import Rate
 from twisted_lb.core.rate_limits import RateKey, RateLimit
 from twisted_lb.core.retry import IDEMPOTENT, RetryRules
-from twisted_lb.core.routing import FieldRule, How, RouteMatch
+from twisted_lb.core.routing import RouteMatch
 from twisted_lb.core.settings import PoolSettings
+from twisted_lb.discovery.provider import ListRules
 from twisted_lb.errors import ConfigError
 from twisted_lb.http_check import HttpQuestion
 from twisted_lb.net.local_reply import HTML, JSON, TEXT, ErrorPage
@@ -55,6 +59,7 @@ __all__ = [
     "Plan",
     "PoolPlan",
     "RoutePlan",
+    "TargetsPlan",
     "plan_of",
 ]
 
@@ -137,10 +142,40 @@ class CheckPlan:
     port: int | None
 
 
+@dataclass(frozen=True)
+class TargetsPlan:
+    """The plan of a target list: where it is, by which rules it is followed, and what holds for a backend in it for which it does
+    not say so itself.
+    """
+
+    where: str
+    rules: ListRules
+    check_port: int | None = None
+    resolve: str = ""
+    family: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def completed(self, spec: BackendSpec) -> BackendSpec:
+        """A backend of the list with all that holds for it, as far as that means anything: a unix socket has no port to ask,
+        and what is no name is not resolved.
+        """
+        if not (self.check_port or self.resolve or self.family or self.labels):
+            return spec  # of thousands
+        named = is_name(spec.address)
+        check_port = self.check_port if isinstance(spec.address, TcpAddress) else None
+        return replace(
+            spec,
+            check_port=spec.check_port or check_port,
+            resolve=spec.resolve or (self.resolve if named else ""),
+            family=spec.family or (self.family if named else ""),
+            labels=tuple({**self.labels, **dict(spec.labels)}.items()),
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class PoolPlan:
-    """The plan of a pool: its members, policy and settings, the rules of connections to them, and their checks (None:
-    no checks). ValueError when a name is there twice.
+    """The plan of a pool: its members, policy and settings, the rules of connections to them, their checks (None: no checks),
+    and the list that has more members (None: there is none). ValueError when a name is there twice.
     """
 
     backends: tuple[BackendSpec, ...]
@@ -149,6 +184,7 @@ class PoolPlan:
     settings: PoolSettings
     upstream: UpstreamRules
     checks: CheckPlan | None
+    targets: TargetsPlan | None = None
     made_of: Mapping[str, object] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -239,7 +275,7 @@ def plan_of(config: LoadBalancerConfig, before: Plan | None = None, files: Files
     files = Files() if files is None else files
     # A field that the balancer writes itself for one of its routes is taken from nobody.
     real_ip = any(one.forwarding.real_ip for one in (*objects.routes.values(), *objects.to_default.values()))
-    pools = {name: _pool(pool) for name, pool in objects.pools.items()}
+    pools = {name: _pool(pool, config.defaults.backend) for name, pool in objects.pools.items()}
     routes = {
         name: _route(name, route, objects, files, ("routes", number))
         for number, (name, route) in enumerate(objects.routes.items())
@@ -356,7 +392,7 @@ def _route(name: str, config: RouteConfig, objects: Objects, files: Files, place
     return RoutePlan(
         leads=tuple(leads[one] for one in config.pools),
         rules=_route_rules(config, None, pages),
-        match=_match(config, clients),
+        match=match_of(config, Networks(clients) if config.clients else None),
         split_by=None if config.split_by is None else _key(config.split_by),
         fallback=leads[fallback] if fallback else other_answer,
         answer=answer,
@@ -369,26 +405,6 @@ def _route(name: str, config: RouteConfig, objects: Objects, files: Files, place
             "files": _contents(config, files, place),
         },
     )
-
-
-def _match(config: RouteConfig, clients: tuple[Network, ...]) -> RouteMatch:
-    return RouteMatch(
-        hosts=tuple(host.encode("ascii") for host in config.host),
-        paths=tuple(path.encode() for path in config.path),
-        prefixes=tuple(path.encode() for path in config.path_prefix),
-        methods=tuple(method.encode("ascii") for method in config.method),
-        headers=tuple(_rule(name.lower(), rule) for name, rule in config.headers.items()),
-        query=tuple(_rule(name, rule) for name, rule in config.query.items()),
-        clients=Networks(clients) if config.clients else None,
-    )
-
-
-def _rule(name: str, rule: ValueRule) -> FieldRule:
-    if rule.exact is not None:
-        return FieldRule(name.encode(), How.EXACT, rule.exact.encode())
-    if rule.prefix is not None:
-        return FieldRule(name.encode(), How.PREFIX, rule.prefix.encode())
-    return FieldRule(name.encode())
 
 
 def _clients(config: RouteConfig, files: Files, place: KeyPath) -> tuple[Network, ...]:
@@ -513,7 +529,7 @@ def _retry_after_s(check: HealthCheckConfig) -> int:
     return max(1, ceil(check.out_interval_s)) if check.enabled else 1
 
 
-def _pool(config: PoolConfig) -> PoolPlan:
+def _pool(config: PoolConfig, backend: BackendRulesConfig) -> PoolPlan:
     check, upstream, retry = config.health_check, config.upstream, config.retry
     return PoolPlan(
         backends=tuple(config.backends),
@@ -543,7 +559,25 @@ def _pool(config: PoolConfig) -> PoolPlan:
             family=config.family,
         ),
         checks=_checks(check) if check.enabled else None,
-        made_of={"": config},
+        targets=None if config.targets is None else _targets(config.targets, backend),
+        # What its backends inherit is in them; those of a list come without.
+        made_of={"": config, **({} if config.targets is None else {"defaults.backend": backend})},
+    )
+
+
+def _targets(config: TargetsConfig, backend: BackendRulesConfig) -> TargetsPlan:
+    return TargetsPlan(
+        where=config.where,
+        rules=ListRules(
+            refresh_s=config.pause_s,
+            allow_empty=config.allow_empty,
+            max_shrink=config.max_shrink,
+            weight=1 if backend.weight is None else backend.weight,
+        ),
+        check_port=backend.check_port,
+        resolve=backend.resolve or "",
+        family=backend.family or "",
+        labels=backend.labels,
     )
 
 

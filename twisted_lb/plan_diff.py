@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Final
 
 from twisted_lb.config import LoadBalancerConfig
-from twisted_lb.config.base import Model, TextOrTable
+from twisted_lb.config.base import Model
 from twisted_lb.config.described import DescribedConfig
 from twisted_lb.config.listeners import ListenConfig
 from twisted_lb.config.secret import hides
@@ -18,10 +19,14 @@ Parts = Mapping[str, ListenerPlan] | Mapping[str, RoutePlan] | Mapping[str, Pool
 # By the name of a policy that hashes: the share of keys that move when these backends become those. Of the policies that
 # there are none does.
 MOVED_KEYS: Final[dict[str, Callable[[Sequence[BackendSpec], Sequence[BackendSpec]], float]]] = {}
+# What no key of a file is called.
+_IN_WORDS: Final = {"default_route": "requests that no route takes"}
 # A value in a line has this many characters at most.
 _MOST: Final = 80
 # And what comes to a list and goes.
 _MOST_MOVED: Final = 240
+# Keys of the process that are read at a start alone.
+AT_START: Final = ("version", "ready_start_s", "takeover", "state_file", "log")
 
 
 @dataclass(frozen=True)
@@ -80,15 +85,25 @@ def plan_diff(before: Plan, after: Plan, *, dropped: Sequence[str] = (), kept_ch
 def _of_kind(kind: str, before: Parts, after: Parts) -> Iterator[str]:
     for name, part in after.items():
         if name not in before:
-            yield f"adds {kind} {name}{_about(part)}"
+            yield f"adds {_called(kind, name)}{_about(part)}"
     for name, part in before.items():
         if name not in after:
-            yield f"removes {kind} {name}{_about(part)}"
-        elif after[name] is not part and (details := list(dict.fromkeys(_details(part, after[name])))):
-            yield f"changes {kind} {name}: {', '.join(details)}"
+            yield f"removes {_called(kind, name)}{_about(part)}"
+        elif after[name] is not part and (details := list(_details(part, after[name]))):
+            pool = _about(part) if _is_for_others(kind, name) else ""
+            yield f"changes {_called(kind, name)}{pool}: {', '.join(details)}"
     stays, now = [name for name in before if name in after], [name for name in after if name in before]
     if kind == "route" and stays != now:
         yield f"changes the order of routes: {', '.join(now)}"
+
+
+def _called(kind: str, name: str) -> str:
+    """A part as messages call it. The route to the pool of requests that no other one takes has a name that nobody gave it."""
+    return "route of all other requests" if _is_for_others(kind, name) else f"{kind} {name}"
+
+
+def _is_for_others(kind: str, name: str) -> bool:
+    return kind == "route" and name.startswith("to ")
 
 
 def _about(part: ListenerPlan | RoutePlan | PoolPlan) -> str:
@@ -99,19 +114,19 @@ def _about(part: ListenerPlan | RoutePlan | PoolPlan) -> str:
     if isinstance(part, RoutePlan):
         pools = ", ".join(lead.pool for lead in part.leads)
         return f" to {pools}" if pools else ""
-    return (
-        f": {', '.join(spec.name for spec in part.backends)}"
-        if len(part.backends) <= 8
-        else f": {len(part.backends)} backends"
-    )
+    backends = [spec.name for spec in part.backends]
+    if len(backends) > 8:
+        backends = [f"{len(backends)} backends"]
+    return f": {', '.join(backends + ([] if part.targets is None else [f'those of {part.targets.where}']))}"
 
 
 def _details(before: ListenerPlan | RoutePlan | PoolPlan, after: ListenerPlan | RoutePlan | PoolPlan) -> Iterator[str]:
     """The keys that have changed, with the old and the new value."""
-    for key in {**before.made_of, **after.made_of}:
-        # What a route takes from its pools is said there.
-        if key != OF_POOLS:
-            yield from differences(before.made_of.get(key), after.made_of.get(key), key)
+    # What a route takes from its pools is said there; what the one is made of and the other is not, in other words.
+    keys = [key for key in after.made_of if key != OF_POOLS and key in before.made_of]
+    said = [differences(before.made_of[key], after.made_of[key], _IN_WORDS.get(key, key)) for key in keys]
+    # Networks are what the file says, and what was made of that: the same words twice.
+    yield from dict.fromkeys(chain.from_iterable(said))
 
 
 def differences(before: object, after: object, place: str = "") -> Iterator[str]:
@@ -132,9 +147,7 @@ def differences(before: object, after: object, place: str = "") -> Iterator[str]
         yield from _backends(before, after)  # type: ignore[arg-type]
     elif isinstance(before, bytes | tuple) and isinstance(after, bytes | tuple) and _is_content(before, after):
         yield f"{place}: other content"
-    elif (
-        isinstance(before, tuple) and isinstance(after, tuple) and max(len(_whole(before)), len(_whole(after))) > _MOST
-    ):
+    elif isinstance(before, tuple) and isinstance(after, tuple) and max(len(_said(before)), len(_said(after))) > _MOST:
         yield f"{place} {_cut(', '.join(_moved(before, after)), _MOST_MOVED)}"
     else:
         yield f"{place} {_shown(before)} -> {_shown(after)}"
@@ -176,31 +189,30 @@ def _backends(before: Sequence[BackendSpec], after: Sequence[BackendSpec]) -> It
 
 
 def _shown(value: object) -> str:
-    """A value in a line; secrets say themselves what they show."""
-    return _cut(_whole(value))
+    """A value in a line, as the file has it, without quotes; secrets say themselves what they show."""
+    return _cut(_said(value))
 
 
-def _whole(value: object) -> str:
+def _said(value: object) -> str:
     if value is None:
         return "none"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.15g}"
     if isinstance(value, tuple | list | set | frozenset):
-        return "[" + ", ".join(map(_whole, value)) + "]"
+        return "[" + ", ".join(map(_said, value)) + "]"
+    if isinstance(value, Model) and type(value).__str__ is Model.__str__:
+        given = {
+            key: "***" if _is_hidden(type(value), key, getattr(value, key)) else getattr(value, key)
+            for key in type(value).model_fields
+            if key in value.model_fields_set
+        }
+        # Where a text stands for a table it is this key.
+        return _said(given["address"]) if list(given) == ["address"] else _said(given)
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key} = {_whole(one)}" for key, one in value.items()) + "}"
-    return _table(value) if isinstance(value, Model) else str(value)
-
-
-def _table(table: Model) -> str:
-    """A table by what it says beyond its defaults; what may be a text as that, where that is all."""
-    kind = type(table)
-    said = {
-        key: getattr(table, key) for key, field in kind.model_fields.items() if getattr(table, key) != field.default
-    }
-    if isinstance(table, TextOrTable) and len(said) == 1:
-        return _whole(*said.values())
-    return _whole({key: "***" if _is_hidden(kind, key, value) else value for key, value in said.items()})
+        return "{ " + ", ".join(f"{key} = {_said(one)}" for key, one in value.items()) + " }" if value else "{}"
+    return str(value)
 
 
 def _is_hidden(kind: type[Model], key: str, value: object) -> bool:
@@ -222,10 +234,6 @@ def _of_process(before: Plan, after: Plan) -> Iterator[str]:
         was, now = getattr(before, key), getattr(after, key)
         if was != now:
             yield f"changes {name} {_shown(was)} -> {_shown(now)}"
-
-
-# Keys of the process that are read at a start alone.
-AT_START: Final = ("version", "ready_start_s", "takeover", "state_file", "log")
 
 
 def of_process(before: LoadBalancerConfig, after: LoadBalancerConfig) -> Iterator[str]:

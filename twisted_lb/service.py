@@ -28,6 +28,8 @@ from twisted_lb.config.replacing import backend_of, with_backends, with_timeouts
 from twisted_lb.core.backend import BackendSpec, refuse_twice, specs_of
 from twisted_lb.core.overlay import Overlay
 from twisted_lb.data_plane import DataPlane
+from twisted_lb.discovery.provider import Means, Provider
+from twisted_lb.discovery.providers import make_provider
 from twisted_lb.draining import Grace
 from twisted_lb.errors import report_start_errors
 from twisted_lb.event_log import log_event
@@ -39,7 +41,7 @@ from twisted_lb.net.over_reactor import make_monotonic, release, runtime_of
 from twisted_lb.net.sockets import Held
 from twisted_lb.openings import STATUS, Openings, openings
 from twisted_lb.own_process import OwnProcess
-from twisted_lb.plan import DEFAULT, Files, Plan, PoolPlan, plan_of
+from twisted_lb.plan import DEFAULT, Files, Plan, PoolPlan, TargetsPlan, plan_of
 from twisted_lb.plan_diff import PlanDiff, of_process, plan_diff
 from twisted_lb.process import raise_descriptor_limit, room_for_clients
 from twisted_lb.reload import Reload, Source
@@ -162,16 +164,21 @@ class LoadBalancerService(MultiService):
         opened = self._openings
         limit = self._limit = raise_descriptor_limit()
         runtime = runtime_of(self._reactor, self._seed, self._nothing_moves, whole_process=self._whole_process)
-        room = self._room(self._plan)
+
+        def provide(pool: str, targets: TargetsPlan) -> Provider:
+            means = Means(runtime.time, runtime.stream(f"targets {pool}"), self._reactor)
+            return make_provider(targets.where, targets.rules, means)
+
         plane = self._plane = DataPlane(
             runtime,
             self._plan,
             {name: [one.sock for one in opened.of(name)] for name in self._plan.listeners},
             hear=log_event,
-            room=room,
+            room=lambda backends: room_for_clients(limit, backends),
             accepting=opened.predecessor is None,
             overlay=self._remembered(),
             changed=self._remember,
+            provide=provide,
         )
         if self.config.state_file is not None:
             self._state = StateFile(self.config.state_file, lambda: plane.overlay, runtime.time)
@@ -182,6 +189,7 @@ class LoadBalancerService(MultiService):
             start_s=self.config.ready_start_s,
             requires=self.config.ready_requires,
             unresolved=lambda: [name for cluster in plane.clusters.values() for name in cluster.unresolved],
+            unlisted=lambda: plane.targets.unknown(plane.plan.pools),
         )
         self._serve_status(plane, opened.of(STATUS))
         super().startService()
@@ -196,7 +204,7 @@ class LoadBalancerService(MultiService):
             seed=self._seed,
         )
         self._doubted.clear()
-        self._say_doubts(self.config, room)
+        self._say_doubts(self.config, self._room(self._plan))
         if opened.predecessor is None:
             self._accept(plane)
         if self._own is not None:
@@ -217,7 +225,9 @@ class LoadBalancerService(MultiService):
         if path is None:
             return Overlay()
         overlay = load_overlay(path)
-        _, dropped = overlay.followed({name: pool.backends for name, pool in self._plan.pools.items()})
+        pools = self._plan.pools
+        listed = [name for name, pool in pools.items() if pool.targets is not None]
+        _, dropped = overlay.followed({name: pool.backends for name, pool in pools.items()}, listed)
         for line in dropped:
             _log.info("state_file {path}: drops: {line}", path=path, line=line)
         return overlay
@@ -392,7 +402,7 @@ class LoadBalancerService(MultiService):
             sockets = {name: [one.sock for one in change.of(name)] for name in plan.listeners}
             try:
                 diff = self._plane.diff(plan)
-                self._plane.apply(plan, sockets, room=self._room(plan))
+                self._plane.apply(plan, sockets)
             except BaseException:
                 change.undo()
                 raise
@@ -541,9 +551,13 @@ def _places(plane: DataPlane) -> str:
 
 
 def _said_of(name: str, pool: PoolPlan) -> str:
-    """A pool in the line at start: `rr over b1, b2`, with its name unless it is `default`; of many backends their number."""
+    """A pool in the line at start: `rr over b1, b2`, with its name unless it is `default`; of many backends their number; and
+    where its list is.
+    """
     backends = [spec.name for spec in pool.backends]
-    over = ", ".join(backends) if name == DEFAULT or len(backends) <= _MOST_NAMED else f"{len(backends)} backends"
+    if name != DEFAULT and len(backends) > _MOST_NAMED:
+        backends = [f"{len(backends)} backends"]
+    over = ", ".join(backends + ([] if pool.targets is None else [f"those of {pool.targets.where}"]))
     said = f"{pool.policy_name} over {over}"
     return said if name == DEFAULT else f"{name} {said}"
 

@@ -47,6 +47,20 @@ def test_a_weight_is_dropped_when_the_file_says_something_else(file):
     assert (left.lines(), left.over("p", file)) == ([], file)
 
 
+def test_where_not_all_backends_are_known_yet_what_is_about_others_is_left():
+    one = overlay(weight=7)
+    one.command("p", "later", AdminState.DRAIN)
+    one.weigh("p", "later", 5, [BackendSpec("later", parse_address("l:1"))])
+    one.remove("p", "gone", [BackendSpec("gone", parse_address("g:1"))])
+    known = specs("b:1,weight=4")
+    left, dropped = one.followed({"p": known}, partly=["p"])
+    assert dropped == ["weight 7 of b:1 in p"]
+    assert left.lines() == ["drain of later in p", "weight 5 of later in p", "removed gone in p"]
+    assert said(left.over("p", known)) == [("b:1", 4)]
+    _, dropped = left.followed({"p": known})
+    assert dropped == ["removed gone in p", "drain of later in p", "weight 5 of later in p"]
+
+
 def test_the_weight_of_the_file_is_no_change():
     one = overlay(weight=7)
     one.weigh("p", "b:1", 3, FILE)

@@ -12,7 +12,12 @@ GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 def test_a_pool_follows_a_list_until_nobody_is_left_and_back():
     clock = HeapClock()
     network = MemoryNetwork(clock)
-    config = LoadBalancerConfig(backends=["static:80"], health_check={"interval_s": 0}, queue={"no_backend_s": 0.0})
+    config = LoadBalancerConfig(
+        backends=["static:80"],
+        health_check={"interval_s": 0},
+        queue={"no_backend_s": 0.0},
+        timeouts={"drain_s": 60},  # who has left may take so long
+    )
     balanced = Balanced(config, network)
     ScriptedBackend(network, "a:80", [[Wait(25), response(b"late")]])
     ScriptedBackend(network, "b:80")

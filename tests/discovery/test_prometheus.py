@@ -21,6 +21,11 @@ def refusal(data: bytes, *, sockets: bool = True) -> str:
     return str(refused.value)
 
 
+def test_a_weight_that_no_label_says_is_the_usual_one():
+    data = json.dumps([{"targets": ["a:1"]}, {"targets": ["b:1"], "labels": {"weight": "1"}}]).encode()
+    assert [spec.weight for spec in read_targets(data, sockets=True, weight=7)] == [7, 1]
+
+
 def test_groups_share_their_labels_of_which_weight_and_name_are_the_backends():
     found = read(
         [
@@ -32,8 +37,8 @@ def test_groups_share_their_labels_of_which_weight_and_name_are_the_backends():
         ]
     )
     assert found == [
-        BackendSpec("10.0.0.1:8000", TcpAddress("10.0.0.1", 8000), 3),
-        BackendSpec("[::1]:80", TcpAddress("::1", 80), 3),
+        BackendSpec("10.0.0.1:8000", TcpAddress("10.0.0.1", 8000), 3, labels=(("__meta_x", ""), ("zone", "a"))),
+        BackendSpec("[::1]:80", TcpAddress("::1", 80), 3, labels=(("__meta_x", ""), ("zone", "a"))),
         BackendSpec("big", TcpAddress("app.internal", 8080)),
         BackendSpec("unix:/run/app.sock", UnixAddress("/run/app.sock")),
         BackendSpec("b:1", TcpAddress("b", 1)),

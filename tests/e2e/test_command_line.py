@@ -239,6 +239,30 @@ def test_a_wrong_file_is_shown_with_its_lines_and_leaves_nothing(tmp_path: Path)
         assert list(faults_of(run, "", lines=run.stderr.count("\n"))) == []
 
 
+# What a look at a file says, and how it ends.
+LOOKS = {
+    "fine.toml": (0, "no problem; {file} can be loaded\n"),
+    "key.toml": (1, WRONG_FILES["key.toml"].replace("nothing was started", "{file} is refused")),
+    "none.toml": (3, "{file}: No such file or directory\n1 error; {file} is refused\n"),
+}
+
+
+def test_a_look_at_a_file_binds_nothing_and_ends_with_its_status_whatever_the_way(tmp_path: Path) -> None:
+    (tmp_path / "key.toml").write_text(WRONG_TOML["key.toml"])
+    starts = []
+    with taken_port() as port:
+        text = f'backends = ["nowhere.invalid:1"]\n[listen]\ninterface = "127.0.0.1"\nport = {port}\n'
+        (tmp_path / "fine.toml").write_text(text)
+        for file in LOOKS:
+            for way, make in WAYS.items():
+                folder = tmp_path / f"{way}{file}".replace(" ", "")
+                starts.append(Start(file, folder, make(folder, "lb", ["--config", str(tmp_path / file), "--check"])))
+        for run in finished(starts):
+            status, said = LOOKS[run.name]
+            assert run.stderr == said.format(folder=tmp_path, file=tmp_path / run.name)
+            assert list(faults_of(run, "", status, run.stderr.count("\n"))) == []
+
+
 def status_of(line: str) -> int:
     """1 for what this machine refuses, 2 for what is wrong anywhere."""
     refused = "already in use", "not an address of this machine", "No such file or directory"

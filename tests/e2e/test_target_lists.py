@@ -1,4 +1,4 @@
-"""Target lists over real sockets: an HTTP server, name servers, and a file, all on this machine."""
+"""Target lists over real sockets: an HTTP server, name servers, and a file, all on this machine; and balancers that follow them."""
 
 import json
 import random
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from test_service import ask
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import deferLater
@@ -17,12 +18,15 @@ from twisted.names.error import DNSNameError
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
+from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.backend import BackendSpec
 from twisted_lb.discovery.following import Following
 from twisted_lb.discovery.name_servers import NameServers
 from twisted_lb.discovery.provider import ListRules, Means, Provider
 from twisted_lb.discovery.providers import make_provider
 from twisted_lb.discovery.srv import SrvSource
+from twisted_lb.service import LoadBalancerService
+from twisted_lb.sibling.service import BackendService
 
 RULES = ListRules(refresh_s=0.02, allow_empty=True, max_shrink=1.0)
 MEANS = Means(reactor, random.Random(1), reactor)
@@ -296,3 +300,102 @@ def _heard(sock: socket.socket) -> bool:
         return bool(sock.recv(512))
     except BlockingIOError:
         return False
+
+
+# A whole balancer.
+
+
+def targets_of(*ports: int, **labels: str) -> bytes:
+    return json.dumps([{"targets": [f"127.0.0.1:{port}" for port in ports], "labels": labels}]).encode()
+
+
+@pytest_twisted.async_yield_fixture
+async def siblings():
+    """Two backends, by their ports."""
+    services = [BackendService(0, "127.0.0.1", "sibling") for _ in range(2)]
+    for service in services:
+        service.privilegedStartService()
+        service.startService()
+    yield [service.site.port for service in services]
+    for service in services:
+        await service.stopService()
+
+
+def balancer(targets: dict[str, Any]) -> LoadBalancerService:
+    """One that is started, whose only pool has nothing but a list."""
+    table = {"targets": {"refresh_s": 0.02, "max_shrink": 1.0, **targets}, "health_check": {"interval_s": 0.0}}
+    listen = {"port": 0, "interface": "127.0.0.1"}
+    service = LoadBalancerService(LoadBalancerConfig(listen=listen, pools={"default": table}))
+    service.startService()
+    return service
+
+
+async def answer(service: LoadBalancerService) -> bytes:
+    """The status of a request's answer, over a connection of its own."""
+    return (await ask(service.port))[9:12]
+
+
+def members(service: LoadBalancerService) -> list[str]:
+    return list(service.balancer.pool.backends)
+
+
+def link(folder: Path, name: str, content: bytes) -> None:
+    """Have another content below `..data`, as a ConfigMap that is mounted gets it: by one rename of a link to a folder."""
+    (folder / name).mkdir()
+    (folder / name / "api.json").write_bytes(content)
+    (folder / "..new").symlink_to(name)
+    (folder / "..new").rename(folder / "..data")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_balancer_follows_a_config_map(tmp_path: Path, siblings):
+    one, two = siblings
+    link(tmp_path, "first", targets_of(one, zone="a"))
+    (tmp_path / "api.json").symlink_to(Path("..data") / "api.json")
+    service = balancer({"file": str(tmp_path / "api.json")})
+    assert service.readiness().text.startswith("not ready: starting, no list yet of the backends of default\n")
+    await until(lambda: service.ready)
+    assert await answer(service) == b"200"
+    record = service.balancer.pool.backends[f"127.0.0.1:{one}"]
+    link(tmp_path, "second", targets_of(one, two, weight="3"))
+    await until(lambda: len(members(service)) == 2)
+    assert service.balancer.pool.backends[f"127.0.0.1:{one}"] is record
+    assert record.weight == 3
+    (tmp_path / "..data").unlink()
+    await until(lambda: service.data_plane.snapshot("default").targets.error == "not there")
+    assert len(members(service)) == 2
+    assert await answer(service) == b"200"
+    link(tmp_path, "third", targets_of(two))
+    await until(lambda: members(service) == [f"127.0.0.1:{two}"])
+    assert await answer(service) == b"200"
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_balancer_follows_a_registry(registry, siblings):
+    one, two = siblings
+    registry.body = targets_of(one)
+    service = balancer({"url": registry.url})
+    await until(lambda: service.ready)
+    assert await answer(service) == b"200"
+    registry.body = targets_of(one, two)
+    await until(lambda: len(members(service)) == 2)
+    registry.code = 500
+    await until(lambda: service.data_plane.snapshot("default").targets.failing)
+    assert len(members(service)) == 2
+    registry.code, registry.body = 200, b"[]"
+    await until(lambda: members(service) == [])
+    assert await answer(service) == b"503"
+    registry.body = targets_of(two)
+    await until(lambda: members(service) == [f"127.0.0.1:{two}"])
+    assert await answer(service) == b"200"
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_balancer_that_stops_in_the_midst_of_an_answer_of_its_registry_leaves_nothing(registry):
+    registry.hanging = True
+    service = balancer({"url": registry.url})
+    await until(lambda: registry.asked)
+    await service.stopService()
+    await until(lambda: registry.over == 1)

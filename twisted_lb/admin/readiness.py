@@ -16,9 +16,10 @@ class Verdict(NamedTuple):
 class Readiness:
     """Readiness of the pools at work, as told by `verdict` (readiness probe).
 
-    Not ready: at the start, until the names of all backends were resolved or were found not to be (`unresolved` are the
-    others), and each backend of each checked pool has had its first check, for `start_s` seconds at most; while `leaving`; when
-    there are pools and none has a usable backend, or one of those that are required has none.
+    Not ready: at the start, until the target list of each pool that has one is known (`unlisted` are the other pools), the names
+    of all backends were resolved or were found not to be (`unresolved` are the others), and each backend of each checked pool
+    has had its first check, for `start_s` seconds at most; while `leaving`; when there are pools and none has a usable backend,
+    or one of those that are required has none.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class Readiness:
         start_s: float,
         requires: tuple[str, ...] = (),
         unresolved: Callable[[], Iterable[str]] = tuple,
+        unlisted: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         self.leaving: bool = False
         self._pools: Final = pools
@@ -36,13 +38,14 @@ class Readiness:
         self._starts_until: Final = seconds() + start_s
         self.requires: tuple[str, ...] = requires
         self._unresolved: Final = unresolved
+        self._unlisted: Final = unlisted
         self._started: bool = False
 
     @property
     def starting(self) -> bool:
-        """Whether names and first checks are still waited for; once over, it is over for good."""
+        """Whether lists, names and first checks are still waited for; once over, it is over for good."""
         if not self._started:
-            waiting = any(self._unresolved()) or any(self._unknown())
+            waiting = any(self._unlisted()) or any(self._unresolved()) or any(self._unknown())
             self._started = self._seconds() >= self._starts_until or not waiting
         return not self._started
 
@@ -66,6 +69,9 @@ class Readiness:
         if self.leaving:
             return "stopping"
         if self.starting:
+            unlisted = ", ".join(self._unlisted())
+            if unlisted:
+                return f"starting, no list yet of the backends of {unlisted}"
             unresolved = ", ".join(self._unresolved())
             if unresolved:
                 return f"starting, no answer yet for the name {unresolved}"

@@ -35,8 +35,8 @@ class LoadBalancerConfig(DescribedConfig):
     )
     ready_start_s: SecondsOrNone = Field(
         default=5,
-        description="How long `/-/ready` says no after the start, at most, while the name of a backend is being "
-        "resolved for the first time, or a checked backend has not had its first check; 0: it does not wait for that.",
+        description="How long `/-/ready` says no after the start, at most, while a target list is not known, the name of a backend "
+        "is being resolved for the first time, or a checked backend has not had its first check; 0: it does not wait for that.",
     )
     ready_requires: tuple[str, ...] = Field(
         default=(),

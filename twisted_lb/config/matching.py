@@ -10,6 +10,8 @@ def match_of(route: MatchConfig, clients: Clients | None = None) -> RouteMatch:
     """What a route takes. `clients` are those of its `clients`, with what is in their files; left out: some, which are equal
     for routes that say the same and cannot be asked.
     """
+    if clients is None and route.clients:
+        clients = _Unread(route.clients)
     return RouteMatch(
         hosts=tuple(host.encode() for host in route.host),
         paths=tuple(path.encode() for path in route.path),
@@ -17,7 +19,7 @@ def match_of(route: MatchConfig, clients: Clients | None = None) -> RouteMatch:
         methods=tuple(method.encode() for method in route.method),
         headers=tuple(_rule(name.lower(), rule) for name, rule in route.headers.items()),
         query=tuple(_rule(name, rule) for name, rule in route.query.items()),
-        clients=clients or (_Unread(route.clients) if route.clients else None),
+        clients=clients,
     )
 
 

@@ -63,7 +63,8 @@ PREAMBLE = """\
 `twistd -n lb --config lb.toml` reads a TOML file. Unknown keys and values of a wrong kind are refused, all of them at once,
 each with its line, before anything listens; `--check` only says so. `python -m twisted_lb.config.reference` prints this page,
 from the models in `twisted_lb/config/`, and `python -m twisted_lb.config.schema` a JSON Schema for editors. Whole files are in
-[examples](examples).
+[examples](examples); how a route is found and what it does tells [routing.md](routing.md), what a reload does
+[reload.md](reload.md).
 
 ```toml
 [listeners.web]

@@ -13,10 +13,10 @@ from twisted_lb.errors import one_line
 
 
 def with_backends(config: LoadBalancerConfig, backends: Sequence[BackendSpec]) -> LoadBalancerConfig:
-    """The configuration with these backends of the pool `default`; ValueError where there is no such pool."""
+    """The configuration with these backends of the pool `default`, and no others; ValueError where there is no such pool."""
     specs = tuple(backends)
     if DEFAULT in config.pools:
-        pool = config.pools[DEFAULT].model_copy(update={"backends": specs})
+        pool = config.pools[DEFAULT].model_copy(update={"backends": specs, "targets": None})
         return config.model_copy(update={"pools": {**config.pools, DEFAULT: pool}})
     if not config.backends:
         raise ValueError(f"there is no pool {DEFAULT} (pools: {', '.join(config.pools)})")

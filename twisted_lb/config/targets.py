@@ -68,6 +68,9 @@ class TargetsConfig(Model):
             return self.url
         return f"file:{self.file}" if self.file is not None else f"srv:{self.srv}"
 
+    def __str__(self) -> str:
+        return self.where
+
     @property
     def pause_s(self) -> float:
         """Seconds between two looks: `refresh_s`, or what follows from the place. Of SRV records their TTL says it."""

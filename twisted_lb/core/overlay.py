@@ -4,7 +4,7 @@ Three layers of truth: file, runtime change, health. Each change is to one value
 its own rule when it says something new.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -63,8 +63,9 @@ class PoolOverlay:
         yield from (f"added {name}" for name in self.added)
         yield from (f"removed {name}" for name in self.removed)
 
-    def followed(self, base: Sequence[BackendSpec]) -> tuple["PoolOverlay", list[str]]:
-        """What is left of the changes where the file has these backends, and what is dropped, one line each.
+    def followed(self, base: Sequence[BackendSpec], *, whole: bool = True) -> tuple["PoolOverlay", list[str]]:
+        """What is left of the changes where the file has these backends, and what is dropped, one line each. Where they are not
+        the `whole`, since a list is not known yet, what is about one that is not among them is left.
 
         A weight is dropped when the file says another one than it did, whatever is about a backend that is gone with it; a
         backend that was added and is in the file now is the file's.
@@ -76,19 +77,19 @@ class PoolOverlay:
             {name: one for name, one in self.added.items() if name not in file and one.address not in addresses}
         )
         for name in self.removed:
-            if name in file:
+            if name in file or not whole:
                 left.removed[name] = None
             else:
                 dropped.append(f"removed {name}")
         there = {*file, *left.added} - left.removed.keys()
         for name, admin in self.admin.items():
-            if name in there or _name_of(name) in there:
+            if not whole or name in there or _name_of(name) in there:
                 left.admin[name] = admin
             else:
                 dropped.append(f"{admin.value} of {name}")
         for name, one in self.weights.items():
             said = file.get(name, left.added.get(name))
-            if said is not None and said.weight == one.was:
+            if not whole if said is None else said.weight == one.was:
                 left.weights[name] = one
             else:
                 dropped.append(f"weight {one.weight} of {name}")
@@ -209,12 +210,18 @@ class Overlay:
         }
         return RUNTIME if changed[key] or name in changes.added else ""
 
-    def followed(self, bases: Mapping[str, Sequence[BackendSpec]]) -> tuple["Overlay", list[str]]:
-        """What is left of the changes where the file has these pools, and what is dropped, one line each."""
+    def followed(
+        self, bases: Mapping[str, Sequence[BackendSpec]], partly: Collection[str] = ()
+    ) -> tuple["Overlay", list[str]]:
+        """What is left of the changes where the file has these pools, and what is dropped, one line each. `partly`: the pools
+        whose backends are not all known yet.
+        """
         left, dropped = Overlay(), []
         for pool, changes in self.pools.items():
             kept, gone = (
-                changes.followed(bases.get(pool, ())) if pool in bases else (PoolOverlay(), list(changes.lines()))
+                changes.followed(bases[pool], whole=pool not in partly)
+                if pool in bases
+                else (PoolOverlay(), list(changes.lines()))
             )
             if not kept.empty:
                 left.pools[pool] = kept

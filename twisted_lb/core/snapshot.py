@@ -29,15 +29,31 @@ class BackendSnapshot:
 
 
 @dataclass(frozen=True)
+class TargetsSnapshot:
+    """The state of the list that a pool has backends from: where it is; how many it has, None while that is not known; whether
+    the last look failed, and the last error, also after it has passed; why the last list was not taken yet, empty where none
+    waits; and for how many seconds nobody has found it to be true, None if nobody ever has.
+    """
+
+    where: str
+    backends: int | None
+    failing: bool
+    error: str
+    doubt: str
+    age_s: float | None
+
+
+@dataclass(frozen=True)
 class PoolSnapshot:
-    """The state of a pool: its backends in the order of the configuration, how many requests wait in its queue, and the
-    backends that were removed and are *leaving*: with what they still have in flight.
+    """The state of a pool: its backends in the order of the configuration, how many requests wait in its queue, the backends
+    that were removed and are *leaving*, with what they still have in flight, and its target list, if it has one.
     """
 
     name: str
     backends: tuple[BackendSnapshot, ...]
     waiting: int
     leaving: tuple[BackendSnapshot, ...] = ()
+    targets: TargetsSnapshot | None = None
 
 
 def snapshot_of(backend: Backend) -> BackendSnapshot:

@@ -53,6 +53,7 @@ class FileSource:
         time: IReactorTime,
         refresh_s: float,
         *,
+        weight: int = 1,
         stamp: Callable[[str], Stamp] = stamp_of,
         content: Callable[[str], bytes] = content_of,
     ) -> None:
@@ -60,6 +61,7 @@ class FileSource:
         self.pause_s: float = refresh_s
         self._path: Final = path
         self._time: Final = time
+        self._weight: Final = weight
         self._stamp_of: Final = stamp
         self._content_of: Final = content
         self._stamp: Stamp | None = None
@@ -91,7 +93,7 @@ class FileSource:
             return None
         self._digest, self._fault = digest, ""
         try:
-            return read_targets(content, sockets=True)
+            return read_targets(content, sockets=True, weight=self._weight)
         except Malformed as error:
             self._fault = str(error)
             raise NoList(self._fault) from None

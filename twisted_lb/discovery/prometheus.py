@@ -35,14 +35,14 @@ class Target:
 
     def spec(self) -> BackendSpec:
         """The backend as the core knows it."""
-        return BackendSpec(self.name or str(self.address), self.address, self.weight)
+        return BackendSpec(self.name or str(self.address), self.address, self.weight, labels=self.labels)
 
 
-def read_targets(data: bytes, *, sockets: bool) -> list[BackendSpec]:
+def read_targets(data: bytes, *, sockets: bool, weight: int = 1) -> list[BackendSpec]:
     """The backends of a list; Malformed where anything is wrong with it: a list is right as a whole or not at all.
-    `sockets`: whether there may be unix sockets in it.
+    `sockets`: whether there may be unix sockets in it. `weight`: of those whose labels say none.
     """
-    targets = [target for index, group in enumerate(_groups(data)) for target in _of_group(group, index)]
+    targets = [target for index, group in enumerate(_groups(data)) for target in _of_group(group, index, weight)]
     if len(targets) > MOST_TARGETS:
         raise Malformed(f"{len(targets)} targets, {MOST_TARGETS} are the most")
     seen: dict[Address | str, str] = {}
@@ -91,7 +91,7 @@ def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _of_group(group: Any, index: int) -> Iterator[tuple[str, Target]]:
+def _of_group(group: Any, index: int, usual_weight: int) -> Iterator[tuple[str, Target]]:
     """Each target of a group, with its place."""
     if not isinstance(group, dict):
         raise Malformed(f"[{index}]: should be a table with targets, not {_kind(group)}")
@@ -102,7 +102,7 @@ def _of_group(group: Any, index: int) -> Iterator[tuple[str, Target]]:
     if not isinstance(texts, list):
         raise Malformed(f"[{index}].targets: should be a list of HOST:PORT, not {_kind(texts)}")
     labels = _labels(group.get("labels"), f"[{index}].labels")
-    name, weight = _name(labels, f"[{index}].labels.name"), _weight(labels, f"[{index}].labels.weight")
+    name, weight = _name(labels, f"[{index}].labels.name"), _weight(labels, f"[{index}].labels.weight", usual_weight)
     if name and len(texts) > 1:
         raise Malformed(f"[{index}].labels.name: {_short(name)} cannot be the name of {len(texts)} targets")
     kept = tuple(sorted((key, value) for key, value in labels.items() if key not in ("name", "weight")))
@@ -132,8 +132,8 @@ def _name(labels: dict[str, str], place: str) -> str:
     return name
 
 
-def _weight(labels: dict[str, str], place: str) -> int:
-    text = labels.get("weight", "1")
+def _weight(labels: dict[str, str], place: str, usual: int) -> int:
+    text = labels.get("weight", str(usual))
     if not re.fullmatch("[0-9]{1,6}", text) or not 1 <= int(text) <= HEAVIEST:
         raise Malformed(f"{place}: {_short(text)} is not a weight between 1 and {HEAVIEST}")
     return int(text)

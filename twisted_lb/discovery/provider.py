@@ -56,12 +56,14 @@ class Provider(Protocol):
 @dataclass(frozen=True)
 class ListRules:
     """How a list is followed: seconds between two looks; whether an empty list is believed at once; which share of the list
-    may go at the word of a single look. Their meaning for users: `config/targets.py`.
+    may go at the word of a single look. Their meaning for users: `config/targets.py`. `weight`: of backends for which the
+    list says none.
     """
 
     refresh_s: float
     allow_empty: bool
     max_shrink: float
+    weight: int = 1
 
 
 @dataclass(frozen=True)

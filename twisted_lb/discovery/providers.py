@@ -20,11 +20,13 @@ Maker = Callable[[str, ListRules, Means], Provider]
 
 
 def _file(where: str, rules: ListRules, means: Means) -> Provider:
-    return Following(FileSource(where.removeprefix("file:"), means.time, rules.refresh_s), rules, means)
+    source = FileSource(where.removeprefix("file:"), means.time, rules.refresh_s, weight=rules.weight)
+    return Following(source, rules, means)
 
 
 def _url(where: str, rules: ListRules, means: Means) -> Provider:
-    return Following(UrlSource(where, OneOffClient(means.reactor), rules.refresh_s), rules, means)
+    source = UrlSource(where, OneOffClient(means.reactor), rules.refresh_s, weight=rules.weight)
+    return Following(source, rules, means)
 
 
 def _srv(where: str, rules: ListRules, means: Means) -> Provider:

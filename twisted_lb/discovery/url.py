@@ -36,11 +36,12 @@ class Client(Protocol):
 class UrlSource:
     """The list at `url`. Redirects are not followed: whoever keeps the list says where it is."""
 
-    def __init__(self, url: str, client: Client, refresh_s: float) -> None:
+    def __init__(self, url: str, client: Client, refresh_s: float, *, weight: int = 1) -> None:
         self.where: Final = url
         self.pause_s: float = refresh_s
         self._url: Final = url.encode("ascii")
         self._client: Final = client
+        self._weight: Final = weight
         # http_sd tells the server how often it is asked.
         self._asked: Final = {**_ASKED, b"X-Prometheus-Refresh-Interval-Seconds": [b"%g" % refresh_s]}
         # What the last good answer is called, by the field that asks for another one.
@@ -81,7 +82,7 @@ class UrlSource:
         body = _Body()
         response.deliverBody(body)
         try:
-            specs = read_targets(await body.done, sockets=False)
+            specs = read_targets(await body.done, sockets=False, weight=self._weight)
         except Malformed as error:
             raise NoList(str(error)) from None
         # Only now: an answer that was refused is asked for again as a whole.
