@@ -305,3 +305,25 @@ def test_what_follows_from_a_problem_is_not_another_one() -> None:
     with pytest.raises(ConfigError) as caught:
         from_flags({}, Path("lb.toml"), {})
     assert [problem.code for problem in caught.value.problems] == ["E05"]
+
+
+def test_what_is_hidden_in_a_line_is_looked_for_in_that_line_alone() -> None:
+    """A file of thousands of mistakes is told in time that grows with their number."""
+    asked: list[Any] = []
+    path = Path("lb.toml")
+    path.write_text('a = """x\ny\n""" # one\nb = [1, {c = 2, d = 3},\n4]\ne = 5\n')
+
+    def hides(at: Any) -> bool:
+        asked.append(at)
+        return False
+
+    document = read_document(path, {}, hides)
+    for line, key, there in (
+        (1, ("a",), [("a",)]),
+        (4, ("b", 1, "d"), [("b", 0), ("b", 1, "c"), ("b", 1, "d")]),
+        (5, ("b", 2), [("b", 2)]),
+        (6, ("e",), [("e",)]),
+    ):
+        asked.clear()
+        assert document.place(key).line == line
+        assert asked == there

@@ -4,9 +4,11 @@ import codecs
 import hashlib
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -54,15 +56,23 @@ class TomlFile:
         """A part of its text by line and column, up to the end of its first line; what is hidden in that line is `***`."""
         place = _place(self.path, self.text, span)
         begin, end = _line_around(self.text, span.start)
-        hidden = [
-            spot.value
-            for path, spot in self.spots.items()
-            if spot.value.start < end and begin < spot.value.end
-            if not isinstance(at(self.values, path), dict | list) and self.hides(path)
-        ]
+        hidden = [span for span, path in self._scalars_in(begin, end) if self.hides(path)]
         for secret in sorted(hidden, reverse=True):
             place = _without(place, Span(max(secret.start, begin) - begin, min(secret.end, end) - begin))
         return place
+
+    @cached_property
+    def _scalars(self) -> list[tuple[Span, KeyPath]]:
+        """All values that are neither tables nor lists, in the order of the text."""
+        found = [(spot.value, path) for path, spot in self.spots.items() if spot.value.start < spot.value.end]
+        return sorted(
+            (one for one in found if not isinstance(at(self.values, one[1]), dict | list)), key=lambda one: one[0]
+        )
+
+    def _scalars_in(self, begin: int, end: int) -> Iterator[tuple[Span, KeyPath]]:
+        """Those that have a part between two offsets; none is in another one."""
+        first = bisect_right(self._scalars, begin, key=lambda one: one[0].end)
+        yield from takewhile(lambda one: one[0].start < end, islice(self._scalars, first, None))
 
 
 def at(values: Any, path: KeyPath) -> Any:
