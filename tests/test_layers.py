@@ -53,7 +53,7 @@ MAY_IMPORT = {
     "reload": ({"config", "errors", "plan", "plan_diff"}, {"twisted"}),
     "resolving": ({"core", "net", "plan"}, {"twisted"}),
     "state_file": ({"core"}, {"twisted"}),
-    "watch": (set(), {"twisted"}),
+    "watch": ({"config"}, {"twisted"}),
     "admin": ({"core"}, {"twisted"}),
     "event_log": ({"core"}, {"twisted"}),
     "log_files": (set(), {"twisted"}),

@@ -15,7 +15,7 @@ from twisted_lb.config import HealthCheckConfig, LoadBalancerConfig
 from twisted_lb.config.access import AccessConfig, RateLimitConfig
 from twisted_lb.config.addresses import ListenAddress
 from twisted_lb.config.base import DEFAULT, KeyPath
-from twisted_lb.config.files import Home, digest_of
+from twisted_lb.config.files import Home, contents, digest_of
 from twisted_lb.config.keys import KeyTable
 from twisted_lb.config.limits import HeadLimitsConfig
 from twisted_lb.config.listeners import ListenerConfig
@@ -238,7 +238,7 @@ class Files:
         """What is in a file that is named at a place; nothing of one that cannot be read, see `refuse_unread`."""
         if path not in self._read and path not in self._unread:
             try:
-                self._read[path] = self._home.at(Path(path)).read_bytes()
+                self._read[path] = contents(self._home.at(Path(path)))
             except (OSError, ValueError) as error:
                 # ValueError: a NUL in the path.
                 reason = (getattr(error, "strerror", None) or str(error)).lower()

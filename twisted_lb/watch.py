@@ -1,6 +1,5 @@
 """Watching files: whether what they say is another thing than when they were read (ConfigMap, atomic rename, editors)."""
 
-import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
@@ -8,6 +7,8 @@ from typing import Final
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+
+from twisted_lb.config.files import contents, digest_of
 
 # How often files are looked at. Their content is read, since a symlink that is swapped changes nothing that a directory
 # watch would tell, and a time stamp nothing that matters.
@@ -89,7 +90,7 @@ class Watch:
 def digest(path: Path) -> str:
     """The SHA-256 of what is in a file, in hexadecimal; empty where it cannot be read."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return digest_of(contents(path))
     except (OSError, ValueError):
-        # ValueError: a NUL in the path.
+        # ValueError: no path, or a pipe.
         return ""

@@ -1,7 +1,9 @@
 """Flags and a file: which of them is in force, and where each value comes from."""
 
 import copy
+import os
 import re
+import threading
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from twisted_lb.config.objects import Objects, objects_of
 from twisted_lb.config.origins import Origins
 from twisted_lb.errors import ConfigError
 from twisted_lb.plan import Files, plan_of
+from twisted_lb.watch import digest
 
 FLAT = 'backends = ["a:80", "b:80"]\npolicy = "rr"\n[listen]\nport = 1\ninterface = "127.0.0.1"\n[health_check]\ninterval_s = 9\n'
 TABLES = """\
@@ -249,6 +252,32 @@ def test_a_source_knows_what_it_tried_to_read_and_what_an_include_matches_by_now
     with pytest.raises(ConfigError, match=r"conf.d/a.toml:1:9: Invalid value"):
         source.load()
     assert source.files()[Path("conf.d/a.toml")] == sha256(b"policy =").hexdigest()
+
+
+def test_a_pipe_is_read_once(file):
+    """As `--config <(generate)` is one: a second look would wait for ever."""
+    os.mkfifo(file)
+    writer = threading.Thread(target=file.write_text, args=(FLAT,))
+    writer.start()
+    source = Source({}, file)
+    source.load()
+    writer.join()
+    with pytest.raises(ConfigError, match=r"lb\.toml: is a pipe, which cannot be read again and again"):
+        source.load()
+    assert digest(file) == ""
+
+
+@pytest.mark.parametrize("name", ["pipe", "/dev/zero"])
+def test_a_file_that_is_named_is_none_that_has_no_end(file, name):
+    if name == "pipe":
+        os.mkfifo(name)
+    file.write_text(f'{FLAT}[error_pages]\n503 = "{name}"')
+    said = f"{name}: is a pipe, which" if name == "pipe" else f"{name}: should be at most 16777216 bytes"
+    with pytest.raises(ConfigError, match=said):
+        plan_of(Source({}, file).load())
+    file.write_text(f'include = ["{name}"]\n{FLAT}')
+    with pytest.raises(ConfigError, match=said):
+        Source({}, file).load()
 
 
 def test_an_include_that_is_refused_is_known_as_any_other(file):

@@ -43,10 +43,12 @@ def read_document(
 
 
 class Reading:
-    """One reading of a file and what it includes, whatever comes of it."""
+    """One reading of a file and what it includes, whatever comes of it. The file itself may be a pipe (`--config <(...)`) if it
+    is the `first` one.
+    """
 
-    def __init__(self, path: Path, environment: Mapping[str, str], hides: Hides) -> None:
-        self._reader = _Reader(environment, hides)
+    def __init__(self, path: Path, environment: Mapping[str, str], hides: Hides, *, first: bool = True) -> None:
+        self._reader = _Reader(environment, hides, may_be_pipe=first)
         self._reader.read(path, [], Place(str(path)))
 
     def document(self) -> "Document":
@@ -148,7 +150,7 @@ def _known(values: Any, path: KeyPath) -> KeyPath:
 class _Reader:
     """One reading: a file, then the files of each of its includes, then what it says itself."""
 
-    def __init__(self, environment: Mapping[str, str], hides: Hides) -> None:
+    def __init__(self, environment: Mapping[str, str], hides: Hides, *, may_be_pipe: bool) -> None:
         self.files: list[TomlFile] = []
         self.values: dict[str, Any] = {}
         self.first_routes: dict[Path, int] = {}
@@ -160,6 +162,7 @@ class _Reader:
         self.unread: list[Problem] = []
         self._environment = environment
         self._hides = hides
+        self._may_be_pipe = may_be_pipe
         self._merged: list[TomlFile] = []
         # Where each file was asked for, by what the kernel calls it.
         self._asked: dict[str, Place] = {}
@@ -176,7 +179,7 @@ class _Reader:
         self._asked[real] = asked
         self.digests[path] = ""
         try:
-            data = bytes_of(path)
+            data = bytes_of(path, pipe=self._may_be_pipe and not chain)
             self.digests[path] = digest_of(data)
             file = toml_of(path, data, self._hides)
         except ConfigError as error:

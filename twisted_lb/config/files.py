@@ -2,7 +2,9 @@
 
 import codecs
 import hashlib
+import os
 import re
+import stat
 import tomllib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
@@ -33,6 +35,8 @@ _WORD = re.compile(r"""[^\s"'=,]*""")
 # tomllib gives up at some depth that depends on who calls; nothing in a configuration is half as deep.
 _DEEPEST = 50
 _HIDDEN = "***"
+# Of any file: a page, a list of networks.
+_MOST_BYTES = 2**24
 
 # Says of a path whether what stands there is not to be shown.
 Hides = Callable[[KeyPath], bool]
@@ -102,10 +106,27 @@ def _here() -> Path:
         return Path()  # it is gone
 
 
-def bytes_of(path: Path) -> bytes:
-    """What is in a file; ConfigError for one that cannot be read."""
+def contents(path: Path) -> bytes:
+    """What is in a file, without ever waiting for it: OSError for one that cannot be read, ValueError for a pipe, which has
+    nothing to be read a second time, and for what is far too long, as a device may be.
+    """
+    with open(path, "rb", opener=_at_once) as file:
+        if stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):
+            raise ValueError("is a pipe, which cannot be read again and again")
+        data = file.read(_MOST_BYTES + 1)
+    if len(data) > _MOST_BYTES:
+        raise ValueError(f"should be at most {_MOST_BYTES} bytes")
+    return data
+
+
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def bytes_of(path: Path, *, pipe: bool = False) -> bytes:
+    """What is in a file, or in a `pipe` where that may be one; ConfigError for one that cannot be read."""
     try:
-        return path.read_bytes()
+        return path.read_bytes() if pipe else contents(path)
     except (OSError, ValueError) as error:
         # ValueError: a NUL in the path.
         what = getattr(error, "strerror", None) or str(error)

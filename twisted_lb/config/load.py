@@ -81,7 +81,8 @@ class Source:
     __call__ = load
 
     def _read(self, file: Path) -> Document:
-        self._reading = Reading(self._home.at(file), self._environment, _hides)
+        first = self._reading is None
+        self._reading = Reading(self._home.at(file), self._environment, _hides, first=first)
         return self._reading.document()
 
     def files(self) -> Mapping[Path, str]:
