@@ -248,6 +248,26 @@ def test_the_file_of_a_unix_socket_goes_with_it(tmp_path):
     assert not os.path.exists(other.path)
 
 
+def test_the_file_of_a_socket_that_another_process_has_stays(tmp_path, world):
+    """A successor that prepares, or the predecessor of one that prepares itself."""
+    paths = [ListenAddress(path=str(tmp_path / name)) for name in "abc"]
+    opened_ = openings({"web": paths})
+    before = list(opened_.held)
+    change = opened_.change({"web": paths[1:]})
+    change.commit(files_stay=True)
+    assert os.path.exists(paths[0].path)
+    old = Predecessor(*opened_.held)
+    world(old=old)
+    successor = openings({"web": paths[1:]}, takeover="/run/lb")
+    successor.change({"web": paths[2:]}).commit()
+    assert os.path.exists(paths[1].path)
+    old.relieved = True
+    successor.change({"web": ()}).commit()
+    assert not os.path.exists(paths[2].path)
+    for one in before:
+        one.sock.close()
+
+
 def test_a_file_that_is_another_ones_by_now_stays(tmp_path):
     path = tmp_path / "a"
     opened_ = openings({"web": (ListenAddress(path=str(path)),)})

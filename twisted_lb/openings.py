@@ -61,15 +61,23 @@ class Openings:
         """
         return Change(self, wanted)
 
-    def keep(self, held: Sequence[Held], wanted: Wanted) -> None:
-        """Have these sockets from now on, for what is wanted; files of the others go, if they are still ours."""
+    def keep(self, held: Sequence[Held], wanted: Wanted, *, files_stay: bool = False) -> None:
+        """Have these sockets from now on, for what is wanted; files of the others go, if they are still ours, unless they are
+        to stay, or the predecessor accepts there.
+        """
         kept = {one.sock for one in held}
+        files_stay = files_stay or not self._alone
         for one in self.held:
-            if one.sock not in kept:
+            if one.sock not in kept and not files_stay:
                 self._unlink(one)
         self.held = list(held)
         self._addresses = _by_place(wanted)
         self._note_files()
+
+    @property
+    def _alone(self) -> bool:
+        """Whether no predecessor accepts on any of them."""
+        return self.predecessor is None or self.predecessor.relieved
 
     def _note_files(self) -> None:
         for one in self.held:
@@ -90,9 +98,8 @@ class Openings:
         """Close all of them; files of unix sockets go. Harmless for those that their listeners have closed. `handed_on`:
         another process listens on them, so that files stay, as they do where the predecessor still does.
         """
-        ours = not handed_on
+        ours = not handed_on and self._alone
         if self.predecessor is not None:
-            ours = ours and self.predecessor.relieved
             self.predecessor.close()
         for one in self.held:
             one.sock.close()
@@ -173,9 +180,11 @@ class Change:
                     allow(before.path, before.mode, before.group)
             raise listen_error(address.where, error) from None
 
-    def commit(self) -> None:
-        """Have these sockets from now on. Those that are not among them are their listeners' to close."""
-        self._openings.keep(self.held, self._wanted)
+    def commit(self, *, files_stay: bool = False) -> None:
+        """Have these sockets from now on. Those that are not among them are their listeners' to close. `files_stay`: another
+        process has them, and is going to accept there.
+        """
+        self._openings.keep(self.held, self._wanted, files_stay=files_stay)
 
     def commit_unused(self) -> None:
         """Have these sockets from now on, and close the others: no listener has them yet."""
