@@ -94,7 +94,7 @@ BY_HAND = {
 
 # Who reads the rules of which owner.
 READERS = {
-    "ClientRules": {"BalancedReverseProxyResource", "ClientConnection", "Frontend", "Http1", "_RequestClient"},
+    "ClientRules": {"BalancedReverseProxyResource", "ClientConnection", "Frontend", "Http1", "_Life", "_RequestClient"},
     "RouteRules": {"Action", "Exchange", "Lead", "Route", "answer_for"},
     "UpstreamRules": {"Cluster", "Upstream"},
 }

@@ -75,7 +75,7 @@ class Routes:
 
     def _action(self, name: str, plan: RoutePlan, clusters: Mapping[str, Cluster]) -> Action:
         fallback = self._fallback(name, plan.fallback, clusters)
-        routes = {lead.pool: self._route(name, lead, clusters, fallback) for lead in plan.leads}
+        routes = {lead.pool: self._route(name, lead, clusters, fallback) for lead in plan.leads if lead.weight}
         return Action(
             name,
             plan.leads[0].rules if plan.leads else plan.rules,

@@ -337,3 +337,17 @@ def test_a_refused_request_counts_among_those_of_its_connection(house):
     one.ask(GET, client)
     assert len(re.findall(rb"HTTP/1.1 403 ", client.received)) == 2
     assert client.ended
+
+
+@BOTH
+@pytest.mark.parametrize("target", ["/", "/hi"])
+def test_the_bounds_of_a_connection_hold_on_both_sides(build, side, target):
+    routes = {"path": "/hi", "answer": {"text": "hi"}}, {"pool": "api"}
+    roads = build(side, *routes, listener={"client_requests": 2})
+    client = roads.client()
+    assert [roads.ask(get(target), client).answered("Connection") for _ in range(2)] == [None, "close"]
+    roads = build(side, *routes, listener={"client_max_age_s": 10.0})
+    client = roads.client()
+    assert roads.ask(get(target), client).answered("Connection") is None
+    roads.world.advance(12.0)
+    assert roads.ask(get(target), client).answered("Connection") == "close"

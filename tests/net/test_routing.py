@@ -535,6 +535,46 @@ def test_a_client_that_is_logged_in_at_one_pool_stays_so_while_it_waits_for_anot
     assert len([peer for peer in roads.world.backend_connections if peer.backend == "api:80"]) == 1
 
 
+def test_a_client_that_is_logged_in_stays_at_its_pool_of_a_split(build):
+    # Else the steps of a login would go by turns to the pools.
+    roads = build("engine", {"split": {"api": 1, "web": 1}})
+    client = roads.client()
+    login = get("/", "x", "Authorization: NTLM abc")
+    asked = [roads.ask(login, client).asked for _ in range(4)]
+    assert len(set(asked)) == 1
+    assert len(roads.world.backend_connections) == 1
+    assert {roads.ask(get()).asked for _ in range(4)} == {"api:80", "web:80"}
+    [other] = {"api:80", "web:80"} - set(asked)
+    roads.configure({"split": {asked[0][:3]: 0, other[:3]: 1}})
+    assert roads.ask(login, client).asked == other
+
+
+def test_a_client_logs_in_at_the_fallback_and_stays_there_while_the_pool_has_nobody(build):
+    roads = build("engine", {"pool": "api", "fallback": "web"})
+    roads.down("api")
+    client = roads.client()
+    login = get("/", "x", "Authorization: NTLM abc")
+    assert [roads.ask(login, client).asked for _ in range(3)] == ["web:80"] * 3
+    assert len(roads.world.backend_connections) == 1
+    roads.down("api", up=True)
+    assert roads.ask(login, client).asked == "api:80"
+
+
+def test_a_client_that_is_logged_in_waits_for_its_backend_of_the_fallback(build):
+    roads = build("engine", {"pool": "api", "fallback": "web"}, pool_options={"web": {"queue": {"no_backend_s": 5.0}}})
+    roads.down("api")
+    client = roads.client()
+    login = get("/", "x", "Authorization: NTLM abc")
+    assert roads.ask(login, client).asked == "web:80"
+    roads.down("web")
+    assert roads.ask(login, client).asked == ""
+    roads.down("web", up=True)
+    peer = roads.world.backend_connections[-1]
+    assert peer.read().count(b"GET / ") == 1
+    peer.send(OK)
+    assert client.read().endswith(b"ok")
+
+
 @BOTH
 def test_a_route_by_the_scheme_goes_by_what_a_backend_would_be_told(build, side):
     # The usual redirect behind a proxy that ends TLS.

@@ -184,9 +184,7 @@ class ClientConnection:
             return True
         if not self._spread:
             self._spread = self._frontend.spread()
-        if rules.most_requests and requests >= max(round(rules.most_requests * self._spread), 1):
-            return False
-        return self.clock.now < self._opened_at + rules.max_age_s * self._spread
+        return not rules.last(requests, self.clock.now - self._opened_at, self._spread)
 
     # A connection to a backend that is the client's alone.
 

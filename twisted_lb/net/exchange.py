@@ -157,15 +157,12 @@ class Exchange(Requester):
         if not attempts.count:
             attempts.due = now + self.route.rules.response_head_s
         attempts.granted(ticket, verdict, now)
-        own = self.client.take_kept() if isinstance(verdict, Lease) else None
+        own = self._own_connection(now) if isinstance(verdict, Lease) else None
         if own is not None and isinstance(verdict, Lease):
-            if own.backend is verdict.backend and now < own.reuse_until:
+            if own.backend is verdict.backend:
                 self.connected(own)
                 return
-            if own.belongs_to(self._cluster):
-                own.close()
-            else:
-                self.client.keep(own)
+            own.close()
         self._go(verdict, new_connection=False)
 
     def _fall_back(self, fallback: Fallback) -> None:
@@ -184,7 +181,29 @@ class Exchange(Requester):
         self._cluster = route.cluster
         now = self._clock.now
         self.attempts.due = now + route.rules.response_head_s
-        self._go(self.attempts.fall_back(route.cluster.pool, route.rules.retries, now), new_connection=False)
+        own = self._own_connection(now)
+        backend = None if own is None else own.backend
+        verdict = self.attempts.fall_back(route.cluster.pool, route.rules.retries, now, backend)
+        if own is not None:
+            if isinstance(verdict, Lease) and verdict.backend is backend:
+                self.connected(own)
+                return
+            if isinstance(verdict, Ticket):
+                self.client.keep(own)  # asked for by `granted`
+            else:
+                own.close()
+        self._go(verdict, new_connection=False)
+
+    def _own_connection(self, now: float) -> Upstream | None:
+        """The client's own connection to a backend (NTLM), if it may be used here; that to another pool stays its own."""
+        own = self.client.take_kept()
+        if own is not None and not own.belongs_to(self._cluster):
+            self.client.keep(own)
+        elif own is not None and now < own.reuse_until:
+            return own
+        elif own is not None:
+            own.close()
+        return None
 
     def _answer_instead(self, own: OwnAnswer) -> None:
         """Answer with what the route has for the time when its pool has nobody."""

@@ -206,7 +206,8 @@ class Http1(ClientSide, Receiver, Speaker):
         assert action is not None
         if admission is not None and admission.running:
             connection.count(admission.running, found.client_key)
-        return action.route(found.split_key)
+        bound = connection.bound
+        return action.route(found.split_key) if bound is None else action.route_of(bound, found.split_key)
 
     def _wait_for_head(self) -> None:
         """Slow-head (slowloris) protection: a head has `head_s` from its first byte, however slowly it comes."""

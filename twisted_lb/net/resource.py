@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from typing import IO, Any, Final, cast
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
@@ -52,7 +52,7 @@ class BalancedReverseProxyResource(ReverseProxyResource):
         super().__init__("", 0, path)
         self.engine: Final = engine
         # The connections of clients that have asked here; twisted.web does not count their requests.
-        self._known: Final[WeakSet[Any]] = WeakSet()
+        self._known: Final[WeakKeyDictionary[Any, _Life]] = WeakKeyDictionary()
 
     def getChild(self, path: bytes, request: Request) -> IResource:
         """The resource itself: everything below its place is its own."""
@@ -61,9 +61,11 @@ class BalancedReverseProxyResource(ReverseProxyResource):
     def render(self, request: Request) -> int:
         """Begin an exchange for the request; the response comes when it comes."""
         self.engine.clock.read()
-        channel = request.channel
-        client = _RequestClient(self.engine, request, first=channel not in self._known)
-        self._known.add(channel)
+        life = self._known.get(request.channel)
+        if life is None:
+            life = self._known[request.channel] = _Life(self.engine)
+        life.requests += 1
+        client = _RequestClient(self.engine, request, life)
         try:
             head = self._head(request)
         except BadMessage as bad:
@@ -116,12 +118,31 @@ def _below(target: bytes, segments: int) -> bytes:
     return b"/" + b"/".join(parts[1 + segments :]) + mark + query
 
 
+class _Life:
+    """The life of a client's connection, from its first request here on."""
+
+    def __init__(self, frontend: Frontend) -> None:
+        self.requests = 0
+        self._frontend: Final = frontend
+        self._began_at: Final = frontend.clock.now
+        self._spread = 0.0
+
+    @property
+    def over(self) -> bool:
+        """Whether the answer to its present request is its last one (`client_requests`, `client_max_age_s`)."""
+        rules = self._frontend.client_rules
+        if rules.lasting:
+            return False
+        self._spread = self._spread or self._frontend.spread()
+        return rules.last(self.requests, self._frontend.clock.now - self._began_at, self._spread)
+
+
 @implementer(IPushProducer)
 class _RequestClient(ClientSide):
-    """A twisted.web request as the client side of an exchange."""
+    """A twisted.web request as the client side of an exchange, on a connection with this life."""
 
-    def __init__(self, frontend: Frontend, request: Request, *, first: bool) -> None:
-        self._first: Final = first
+    def __init__(self, frontend: Frontend, request: Request, life: _Life) -> None:
+        self._life: Final = life
         self._frontend: Final = frontend
         self._request: Final = request
         self._exchange: Exchange | None = None
@@ -250,7 +271,7 @@ class _RequestClient(ClientSide):
     @property
     def first(self) -> bool:
         """See ClientSide: what the client asked other resources for is not known, nor which streams of HTTP/2 are one's."""
-        return self._first
+        return self._life.requests == 1
 
     def who(self) -> str:
         """See ClientSide."""
@@ -272,7 +293,7 @@ class _RequestClient(ClientSide):
         for line in (head.lines + extra).split(CRLF)[:-1]:
             name, _, value = line.partition(b":")
             headers.addRawHeader(name, value.strip(b" \t"))
-        if self._frontend.draining:
+        if self._frontend.draining or self._life.over:
             self._close_behind()
 
     def write(self, payload: bytes) -> None:

@@ -14,6 +14,7 @@ from twisted_lb.net.request_keys import RequestKey
 from twisted_lb.net.route import Route, client_name
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.settings import RouteRules
+from twisted_lb.net.upstream import Upstream
 from twisted_lb.wire.fields import tokens
 from twisted_lb.wire.grammar import BadMessage
 from twisted_lb.wire.origin import Client, Origin
@@ -63,6 +64,13 @@ class Action:
         split = self.split
         assert split is not None
         return self.routes[split.take(split_key)]
+
+    def route_of(self, bound: Upstream, split_key: int) -> Route:
+        """The same for a client with a connection to a backend of its own (NTLM): to whose pool it stays, where that is one of
+        these. Elsewhere it would have to log in anew, with each step at another pool.
+        """
+        mine = next((route for route in self.routes.values() if bound.belongs_to(route.cluster)), None)
+        return self.route(split_key) if mine is None else mine
 
     def split_key(self, target: bytes, lines: bytes, address: str) -> int:
         """By what a request finds its pool in a split that stays the same; who has no such header or cookie, by its client, of

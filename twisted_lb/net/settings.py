@@ -67,6 +67,14 @@ class ClientRules:
         self.finish_half_closed: Final = finish_half_closed
         self.pages: Final = pages
 
+    def last(self, requests: int, age_s: float, spread: float) -> bool:
+        """Whether the answer to its request of this number is the last one on a connection of this age; `spread` is a factor for
+        both bounds.
+        """
+        if self.most_requests and requests >= max(round(self.most_requests * spread), 1):
+            return True
+        return age_s >= self.max_age_s * spread
+
     def client(self, address: str, scheme: bytes, port: bytes) -> Client:
         """The client of a connection, and whether it is a trusted proxy."""
         trust = self.trust
