@@ -9,7 +9,7 @@ from twisted_lb.core.events import LimitSpared
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.rate import Rates
 from twisted_lb.core.rate_limits import RateLimit, RateLimits, Tally
-from twisted_lb.core.routing import RouteMatch, Router
+from twisted_lb.core.routing import RouteMatch
 from twisted_lb.core.running import Running
 from twisted_lb.core.split import Split, StickySplit
 from twisted_lb.net.admission import Admission
@@ -146,7 +146,7 @@ class Routes:
                 names.append(listener.route)
                 matches.append(ANYTHING)
         return RouteTable(
-            Router(matches),
+            matches,
             [self.actions[one] for one in names],
             [self._admission(name, listener.admission, one, plan.routes[one].admission) for one in names],
             self._admission(name, listener.admission, "", AdmissionPlan()),

@@ -185,6 +185,41 @@ def refusal(folder: Path, text: str) -> list[str]:
             "lb.toml:3:22: routes[0].path_prefix[1]: should be a path without empty and dot segments, not '/a/../b'",
         ),
         (
+            "[[routes]]\ndeny = true\nheaders = { Connection = { present = true } }",
+            "lb.toml:3:13: routes[0].headers.Connection: should be the name of a field that is passed on, not 'Connection'",
+        ),
+        (
+            '[[routes]]\ndeny = true\npath = "/a\\u0001"',
+            ("lb.toml:3:8: routes[0].path: should be a path without control characters: a request with one is refused, "
+            "not '/a\\x01'"),
+        ),
+        (
+            "[[routes]]\ndeny = true\ndeny_clients = 'fe80::1%eth0'",
+            ("lb.toml:3:16: routes[0].deny_clients: fe80::1%eth0 should be without a zone: what is written after % is "
+            "different on every machine"),
+        ),
+        (
+            f"{POOL}[listeners.web]\naddress = ':80'\ndefault_pool = 'api'\ntrusted_proxies = ['fe80::1%eth0']",
+            ("lb.toml:6:19: listeners.web.trusted_proxies: fe80::1%eth0 should be without a zone: what is written after % is "
+            "different on every machine"),
+        ),
+        (
+            "[[routes]]\ndeny = true\nrate_limits = [{ per_s = 0.01, burst = 1_000_000 }]",
+            "lb.toml:3:16: routes[0].rate_limits[0]: a burst of 1,000,000 at 0.01 a second takes more than a year to come back",
+        ),
+        (
+            "[[routes]]\ndeny = true\nrate_limits = { per_s = 1e-9 }",
+            "lb.toml:3:15: routes[0].rate_limits: a rate of 1e-09 a second is not between 1e-06 and 1,000,000",
+        ),
+        (
+            "[[routes]]\ndeny = true\nset_response_headers = { X-A = '1', x_a = '2' }",
+            "lb.toml:3:24: routes[0].set_response_headers: X-A and x_a are the same field",
+        ),
+        (
+            "[defaults.route.set_request_headers]\nX-A = '1'\n[[routes]]\ndeny = true\nset_request_headers = { x-a = '2' }",
+            "lb.toml:5:23: routes[0].set_request_headers: X-A and x-a are the same field",
+        ),
+        (
             "[[routes]]\ndeny = true\nclients = '10.0.0.1/8'",
             "lb.toml:3:11: routes[0].clients: 10.0.0.1/8 should be an address or a network, such as 10.0.0.0/8",
         ),

@@ -88,7 +88,10 @@ def make_action(rng: random.Random, number: int, pools: tuple[str, ...]) -> dict
 
 def takes(route: dict[str, Any], asked: Asked) -> bool:
     """A plain look: no tables."""
-    path = PATHS[asked.path]
+    return takes_path(route, asked, PATHS[asked.path])
+
+
+def takes_path(route: dict[str, Any], asked: Asked, path: str) -> bool:
     return (
         asked.listener in route.get("listeners", [asked.listener])
         and any(host_fits(pattern, asked.host) for pattern in route.get("host", [asked.host]))
@@ -107,6 +110,13 @@ def who_may_answer(routes: list[dict[str, Any]], asked: Asked) -> set[str]:
     here = reachable([route for route in routes if asked.listener in route.get("listeners", [asked.listener])])
     if asked.path not in PATHS:
         return {"400"} if any("path" in route or "path_prefix" in route for route in here) else of_any(here, asked)
+    if "/../" in asked.path and any("path" in route or "path_prefix" in route for route in here):
+        meant, other = (
+            next((route for route in here if takes_path(route, asked, path)), {"deny": True})
+            for path in (PATHS[asked.path], asked.path)
+        )
+        if other != meant and not other.keys() & {"pool", "split"}:
+            return {"400"}
     return next((of_route(route) for route in here if takes(route, asked)), {"404"})
 
 

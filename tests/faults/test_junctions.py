@@ -16,7 +16,7 @@ def test_each_request_is_answered_by_whom_its_route_leads_to(first):
 
 def test_there_is_something_of_everything():
     seen: Counter[str] = Counter()
-    for seed in range(60):
+    for seed in range(90):
         town = Junctions(seed)
         town.run()
         seen += Counter(getattr(record.ended_by, "name", "-") for record in town.balanced.records)

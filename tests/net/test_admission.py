@@ -145,12 +145,24 @@ def test_each_client_has_a_rate_of_its_own_and_a_site_of_ipv6_one(house):
     [
         ({"header": "X-Key"}, lambda key: get("/", "x", f"x-key: {key}")),
         ({"cookie": "key"}, lambda key: get("/", "x", f"Cookie: key={key}")),
+        ({"cookie": "key"}, lambda key: get("/", "x", "Cookie: a=b", f"Cookie: key={key}; c=d")),
         ({"query": "key"}, lambda key: get(f"/?key={key}")),
     ],
 )
 def test_a_rate_may_be_of_a_header_a_cookie_or_a_parameter(build, side, key, request_of):
     roads = build(side, {"pool": "api", "rate_limits": [{"per_s": 0.001, "key": key}]})
     assert [roads.ask(request_of(one)).status for one in ("a", "b", "a", "b")] == [200, 200, 429, 429]
+
+
+@BOTH
+def test_a_rate_of_a_header_that_only_proxies_may_send_is_of_what_they_send(build, side):
+    limit = {"pool": "api", "rate_limits": [{"per_s": 0.001, "key": {"header": "X-Auth-User"}}]}
+    requests = [get("/", "x", f"X-Auth-User: {user}") for user in ("a", "b", "a")]
+    listener = {"only_from_proxies": ["X-Auth-*"], "trusted_proxies": ["127.0.0.0/8"]}
+    roads = build(side, limit, listener=listener)
+    assert [roads.ask(one).status for one in requests] == [200, 200, 429]
+    roads = build(side, limit, listener={**listener, "trusted_proxies": []})
+    assert [roads.ask(one).status for one in requests] == [200, 429, 429]
 
 
 @BOTH

@@ -263,25 +263,6 @@ def test_an_answer_of_the_route_itself_is_edited_too_and_a_refusal_is_not(build,
     assert roads.ask(get("/")).answered("X-Host") is None
 
 
-def test_interim_answers_switches_and_trailers_are_as_they_were(build):
-    roads = build("engine", {"pool": "api", "set_response_headers": {"X-A": "b"}, "remove_response_headers": ["X-C"]})
-    client = roads.client().send(get("/", "x", "TE: trailers", "Connection: TE"))
-    roads.world.backend().send(
-        b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-C\r\n\r\n"
-        b"1\r\na\r\n0\r\nX-C: d\r\n\r\n"
-    )
-    answer = client.read()
-    assert answer.startswith(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\n")
-    assert answer.endswith(b"0\r\nX-C: d\r\n\r\n")
-    client = roads.client().send(get("/", "x", "Upgrade: websocket", "Connection: upgrade"))
-    roads.world.backend().send(
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\nhello"
-    )
-    answer = client.read()
-    assert answer.startswith(b"HTTP/1.1 101 ")
-    assert answer.endswith(b"hello")
-
-
 # What may be sent twice.
 
 
@@ -312,3 +293,46 @@ def test_the_host_that_checks_say_is_their_own():
     hosts = {re.search(rb"\nHost: (\S+)", one)[1] for one in backend.requests}
     assert hosts == {b"check.internal", b"app.internal"}
     house.close()
+
+
+# Messages that are not one head.
+
+
+def test_trailers_are_no_way_around_an_edit(build):
+    # Some backends merge them into the head.
+    roads = build(
+        "engine", {"pool": "api", "set_request_headers": {"X-User": "none"}, "remove_request_headers": ["X-Secret"]}
+    )
+    body = b"1\r\na\r\n0\r\nx_user: root\r\nX-Secret: 1\r\nX-Sum: 5\r\n\r\n"
+    seen = roads.ask(get("/", "x", "Transfer-Encoding: chunked", method="POST") + body)
+    assert seen.told.endswith(b"X-User: none\r\n\r\n1\r\na\r\n0\r\nX-Sum: 5\r\n\r\n")
+
+
+def test_what_is_not_for_clients_is_in_no_trailer_and_no_interim_answer(build):
+    roads = build(
+        "engine", {"pool": "api", "set_response_headers": {"X-A": "ours"}, "remove_response_headers": ["X-Secret"]}
+    )
+    answer = (
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nX-Secret: 1\r\nX-A: theirs\r\n\r\n"
+        b"HTTP/1.1 200 OK\r\nX-Secret: 2\r\nX-A: theirs\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"1\r\na\r\n0\r\nX-Secret: 3\r\nX-A: theirs\r\nX-Sum: 5\r\n\r\n"
+    )
+    told = roads.ask(get(), answer=answer).answer
+    assert told.startswith(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nX-A: ours\r\n")
+    assert told.endswith(b"\r\n\r\n1\r\na\r\n0\r\nX-Sum: 5\r\n\r\n")
+
+
+def test_a_switch_of_protocols_is_an_answer_too(build):
+    roads = build(
+        "engine",
+        {
+            "pool": "api",
+            "set_response_headers": {"X-A": "ours", "X-From": "{backend}"},
+            "remove_response_headers": "Server",
+        },
+    )
+    client = roads.client()
+    answer = b"HTTP/1.1 101 Switching Protocols\r\nServer: x\r\nX-A: theirs\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nhello"
+    seen = roads.ask(get("/", "x", "Upgrade: websocket", "Connection: Upgrade"), client, answer)
+    assert (seen.answered("Server"), seen.answered("X-A"), seen.answered("X-From")) == (None, "ours", "api:80")
+    assert (seen.answered("Upgrade"), seen.body) == ("websocket", b"hello")

@@ -1,7 +1,7 @@
 """Routes: to whom a request goes, by host, path and the rest, and what becomes of it where it goes to nobody."""
 
 import pytest
-from crossroads import SIDES, Crossroads, get
+from crossroads import OK, SIDES, Crossroads, get
 
 from twisted_lb.core.outcome import Outcome, Refusal, Reply
 
@@ -110,6 +110,17 @@ def test_who_reads_a_path_otherwise_gets_around_no_route(build, side, target):
     seen = roads.ask(get(target))
     assert seen.asked == ""
     assert seen.status in (400, 403)
+
+
+@BOTH
+@pytest.mark.parametrize("target", ["/public/../admin", "/public/x/../../admin", "/admin/../public", "/public/.."])
+@pytest.mark.parametrize("rest", [[], [{"deny": True}], [{"pool": "api", "allow_clients": "203.0.113.0/24"}]])
+def test_a_route_that_is_open_is_no_way_past_what_is_closed(build, side, target, rest):
+    roads = build(side, {"path_prefix": "/public", "pool": "api"}, *rest)
+    seen = roads.ask(get(target))
+    assert seen.asked == ""
+    assert seen.status in (400, 403, 404)
+    assert roads.ask(get("/public/x/../y")).line == "GET /public/x/../y HTTP/1.1"
 
 
 @BOTH
@@ -233,6 +244,21 @@ def test_a_split_by_a_key_leads_the_same_one_to_the_same_pool(build, side, key, 
     again = [roads.ask(targets(user)).asked for user in users]
     assert first == again
     assert set(first) == {"api:80", "web:80"}
+
+
+@BOTH
+def test_a_split_by_client_is_by_the_site_of_an_ipv6_address(build, side):
+    roads = build(
+        side,
+        {"split": {"api": 1, "web": 1}, "split_by": "client"},
+        listener={"trusted_proxies": ["127.0.0.0/8"]},
+    )
+    asked = [
+        {roads.ask(get("/", "x", f"X-Forwarded-For: 2001:db8:0:{site}::{host}")).asked for host in range(4)}
+        for site in range(8)
+    ]
+    assert max(len(one) for one in asked) == 1
+    assert set.union(*asked) == {"api:80", "web:80"}
 
 
 @BOTH
@@ -488,3 +514,121 @@ def test_a_client_that_is_logged_in_at_one_pool_stays_so_while_it_asks_another(b
     assert not bound.closed
     assert roads.ask(get("/a"), client).asked == "api:80"
     assert len([peer for peer in roads.world.backend_connections if peer.backend == "api:80"]) == 1
+
+
+def test_a_client_that_is_logged_in_at_one_pool_stays_so_while_it_waits_for_another(build):
+    waits = {"web": {"queue": {"no_backend_s": 5.0}}}
+    roads = build("engine", {"path": "/a", "pool": "api"}, {"pool": "web"}, pool_options=waits)
+    client = roads.client()
+    roads.ask(get("/a", "x", "Authorization: NTLM abc"), client)
+    roads.down("web")
+    assert roads.ask(get("/b"), client).asked == ""
+    assert roads.world.plane.clusters["web"].snapshot().waiting == 1
+    roads.down("web", up=True)
+    web = roads.world.backend_connections[-1]
+    assert web.read().startswith(b"GET /b ")
+    web.send(OK)
+    assert client.read().endswith(b"ok")
+    assert roads.ask(get("/a"), client).asked == "api:80"
+    assert len([peer for peer in roads.world.backend_connections if peer.backend == "api:80"]) == 1
+
+
+@BOTH
+def test_a_route_by_the_scheme_goes_by_what_a_backend_would_be_told(build, side):
+    # The usual redirect behind a proxy that ends TLS.
+    http = {"headers": {"X-Forwarded-Proto": "http"}, "redirect": {"to": "https://{host}"}}
+    roads = build(side, http, {"pool": "web"})
+    seen = roads.ask(get("/a", "x", "X-Forwarded-Proto: https"))
+    assert (seen.status, seen.answered("Location")) == (308, "https://x/a")
+    roads = build(side, http, {"pool": "web"}, listener={"trusted_proxies": ["127.0.0.0/8"]})
+    assert roads.ask(get("/a", "x", "X-Forwarded-Proto: https")).asked == "web:80"
+    assert roads.ask(get("/a", "x", "X-Forwarded-Proto: http")).status == 308
+    assert roads.ask(get("/a", "x", "Forwarded: for=192.0.2.1;proto=https")).asked == "web:80"
+
+
+@BOTH
+def test_a_route_by_a_field_that_only_proxies_may_send_takes_what_they_send(build, side):
+    rule = {"headers": {"X-Real-IP": {"present": True}}, "pool": "api"}
+    roads = build(side, rule, {"pool": "web"})
+    assert roads.ask(get("/", "x", "X-Real-IP: 192.0.2.1")).asked == "web:80"
+    roads = build(side, rule, {"pool": "web"}, listener={"trusted_proxies": ["127.0.0.0/8"]})
+    assert roads.ask(get("/", "x", "X-Real-IP: 192.0.2.1")).asked == "api:80"
+
+
+@BOTH
+def test_a_route_by_an_upgrade_goes_by_what_the_client_offers(build, side):
+    roads = build(side, {"headers": {"Upgrade": "websocket"}, "pool": "api"}, {"pool": "web"})
+    assert roads.ask(get("/", "x", "Connection: Upgrade", "Upgrade: WebSocket")).asked == "api:80"
+    assert roads.ask(get("/", "x", "Upgrade: websocket")).asked == "web:80"  # without Connection it is no offer
+    assert roads.ask(get("/")).asked == "web:80"
+
+
+@pytest.mark.parametrize(
+    "route",
+    [{"path": "/a", "answer": {"text": "hi"}}, {"path": "/a", "redirect": {"to": "/b"}}, {"path": "/a", "deny": True}],
+)
+def test_what_was_sent_ahead_for_a_tunnel_is_no_request_behind_an_answer_of_our_own(build, route):
+    roads = build("engine", route, {"pool": "api"})
+    client = roads.client()
+    seen = roads.ask(get("/a", "x", "Upgrade: websocket", "Connection: Upgrade") + get("/smuggled"), client)
+    assert (seen.asked, seen.answered("Connection")) == ("", "close")
+    client.read()
+    assert client.closed
+    assert roads.ask(get("/a", "x", "Upgrade: websocket", "Connection: Upgrade")).answered("Connection") is None
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("rule", "target"),
+    [({"strip_prefix": "/a"}, "/a//b"), ({"encoded_slash": "refuse"}, "/a/b%2fc"), ({"add_prefix": "/b"}, "/a/..;")],
+)
+def test_a_path_that_its_route_does_not_take_is_refused_as_the_route_refuses(build, side, rule, target, tmp_path):
+    page = tmp_path / "400.html"
+    page.write_text("the page of the route")
+    route = {"name": "r", "host": "x", "pool": "api", "error_pages": {"400": str(page)}, **rule}
+    roads = build(side, route, {"pool": "web"}, listener={"trusted_proxies": ["127.0.0.0/8"]})
+    client = roads.client()
+    seen = roads.ask(get(target, "x", "X-Forwarded-For: 192.0.2.1"), client)
+    assert (seen.asked, seen.status, seen.body) == ("", 400, b"the page of the route")
+    [record] = roads.records
+    assert (record.route, record.client, record.ended_by) == ("r", "192.0.2.1", Refusal.BAD_REQUEST)
+    client.read()
+    assert client.closed
+
+
+@BOTH
+def test_who_has_no_access_is_not_told_what_is_wrong_with_a_path_and_who_has_pays_for_it(build, side):
+    route = {"host": "x", "pool": "api", "encoded_slash": "refuse"}
+    roads = build(side, {**route, "deny_clients": "127.0.0.1"}, {"pool": "web"})
+    assert roads.ask(get("/%2f")).status == 403
+    roads = build(side, {**route, "rate_limits": {"per_s": 0.001}}, {"pool": "web"})
+    assert [roads.ask(get("/%2f")).status for _ in range(2)] == [400, 429]
+
+
+@BOTH
+def test_what_is_refused_is_told_of_the_client_behind_a_trusted_proxy(build, side):
+    route = {"path": "/a", "pool": "api", "limits": {"body_bytes": 1}}
+    roads = build(side, route, listener={"trusted_proxies": ["127.0.0.0/8"]})
+    named = ("x", "X-Forwarded-For: 192.0.2.1")
+    roads.ask(get("/a\\b", *named))
+    roads.ask(get("/a", *named, "Content-Length: 2", method="POST") + b"ab")
+    assert [(record.status, record.client, record.peer) for record in roads.records] == [
+        (400, "192.0.2.1", "127.0.0.1"), (413, "192.0.2.1", "127.0.0.1"),
+    ]  # fmt: skip
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "routes", [[], [{"host": "x", "pool": "default"}], [{"clients": "192.0.2.0/24", "pool": "default"}]]
+)
+def test_a_proxy_that_is_trusted_no_more_is_not_believed_on_the_connections_that_it_keeps(build, side, routes):
+    trusting = {"default": {"address": ":8080", "trusted_proxies": ["127.0.0.0/8"]}}
+    roads = build(side, *routes, pools=("default",), listeners=trusting)
+    client = roads.client()
+    request = get("/", "x", "X-Forwarded-For: 192.0.2.1")
+    assert roads.ask(request, client).field("X-Forwarded-For") == "192.0.2.1, 127.0.0.1"
+    roads.configure(*routes, listeners={"default": {"address": ":8080"}})
+    assert roads.ask(request, client).field("X-Forwarded-For") == "127.0.0.1"
+    assert (roads.records[-1].client, roads.records[-1].peer) == ("127.0.0.1", "127.0.0.1")
+    roads.configure(*routes, listeners=trusting)
+    assert roads.ask(request, client).field("X-Forwarded-For") == "192.0.2.1, 127.0.0.1"

@@ -1,23 +1,27 @@
 """Access: which clients may ask here, and how much of it."""
 
 import ipaddress
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from twisted_lb.config.base import SEVERAL, Model
 from twisted_lb.config.keys import CLIENT, Key
+from twisted_lb.core.rate import Rate
 
 
-def _is_a_network(text: str) -> str:
+def a_network(text: str) -> str:
+    """The text; ValueError where it is no address and no network."""
     try:
         ipaddress.ip_network(text)
     except ValueError:
         raise ValueError(f"{text} should be an address or a network, such as 10.0.0.0/8") from None
+    if "%" in text:
+        raise ValueError(f"{text} should be without a zone: what is written after % is different on every machine")
     return text
 
 
-Network = Annotated[str, AfterValidator(_is_a_network)]
+Network = Annotated[str, AfterValidator(a_network)]
 
 
 class RateLimitConfig(Model):
@@ -34,6 +38,11 @@ class RateLimitConfig(Model):
         "a request has none. Danger: whoever may choose the value of a header chooses another one each time.",
     )
     dry_run: bool = Field(default=False, description="Only count and log what would be refused.")
+
+    @model_validator(mode="after")
+    def _is_a_rate(self) -> Self:
+        Rate(self.per_s, self.burst)
+        return self
 
 
 class AccessConfig(Model):

@@ -23,6 +23,14 @@ _OURS = frozenset(
     )
 )  # fmt: skip
 
+# What belongs to a connection, and what is told in other words.
+_OF_A_CONNECTION = frozenset(
+    (
+        "connection", "keep-alive", "proxy-connection", "proxy-authorization", "proxy-authenticate", "te",
+        "transfer-encoding", "http2-settings", "forwarded",
+    )
+)  # fmt: skip
+
 _AUTHORITY = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _HOST = re.compile(r"(?:\*\.)?(?:[A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+\.?|\[[0-9A-Fa-f:.]+\]")
 
@@ -96,11 +104,13 @@ def _is_a_host(text: str) -> str:
 
 
 def _is_a_path(text: str) -> str:
-    if not text.startswith("/") or "?" in text or "#" in text or "%" in text or "\\" in text or "\0" in text:
+    if not text.startswith("/") or "?" in text or "#" in text or "%" in text or "\\" in text:
         raise ValueError("should be a path, as it is without percent-encoding, such as /v1")
     parts = text[1:].split("/")
     if "." in parts or ".." in parts or "" in parts[:-1]:
         raise ValueError("should be a path without empty and dot segments")
+    if any(one < " " or one == "\x7f" for one in text):
+        raise ValueError("should be a path without control characters: a request with one is refused")
     return text
 
 
@@ -118,6 +128,15 @@ NetworkOrFile = Annotated[
     Annotated[Network, Tag("text")] | Annotated[NetworksFile, Tag("table")],
     either('a network, or a table such as { file = "office.txt" }'),
 ]
+
+
+def _is_of_the_request(name: str) -> str:
+    if name.lower() in _OF_A_CONNECTION:
+        raise ValueError("should be the name of a field that is passed on")
+    return name
+
+
+Matched = Annotated[Token, AfterValidator(_is_of_the_request)]
 
 
 class MatchConfig(Model):
@@ -142,9 +161,11 @@ class MatchConfig(Model):
     method: Annotated[tuple[Token, ...], SEVERAL] = Field(
         default=(), strict=False, description="Methods, such as `POST`; left out: all."
     )
-    headers: dict[Token, ValueRule] = Field(
+    headers: dict[Matched, ValueRule] = Field(
         default={},
-        description='Header fields: `{ X-Beta = "1" }`, or `{ prefix = "1" }`, or `{ present = true }` in place of the text.',
+        description='Header fields: `{ X-Beta = "1" }`, or `{ prefix = "1" }`, or `{ present = true }` in place of the text. '
+        "X-Forwarded-* are those that a backend would be told, after `trusted_proxies`; `Upgrade` is what the client offers, in "
+        "lower case.",
     )
     query: dict[str, ValueRule] = Field(
         default={}, description="Parameters of the query, decoded, by the same rules as headers."
@@ -221,9 +242,13 @@ def _is_a_value(value: str) -> str:
     return value
 
 
+def _as_backends_read(name: str) -> str:
+    """`Content_Length` is Content-Length to many."""
+    return re.sub("[^a-z0-9]", "-", name.lower())
+
+
 def _is_settable(name: str) -> str:
-    # As backends may spell it: `Content_Length` is Content-Length to many.
-    plain = re.sub("[^a-z0-9]", "-", name.lower())
+    plain = _as_backends_read(name)
     if plain in _OURS or plain.startswith("x-forwarded-"):
         raise ValueError("is not for anybody to set: the balancer writes it itself")
     return name
@@ -231,6 +256,19 @@ def _is_settable(name: str) -> str:
 
 Value = Annotated[str, AfterValidator(_is_a_value)]
 Settable = Annotated[Token, AfterValidator(_is_settable)]
+
+
+def _are_each_once(fields: dict[str, str]) -> dict[str, str]:
+    """Defaults and a route's own may spell a field in two ways, and both would be sent."""
+    seen: dict[str, str] = {}
+    for name in fields:
+        other = seen.setdefault(_as_backends_read(name), name)
+        if other != name:
+            raise ValueError(f"{other} and {name} are the same field")
+    return fields
+
+
+SetFields = Annotated[dict[Settable, Value], AfterValidator(_are_each_once)]
 
 
 # What a route does with its requests.
@@ -260,7 +298,7 @@ class RouteRulesConfig(AccessConfig):
     replace_prefix: Annotated[dict[PathText, PathText], Field(min_length=1, max_length=1)] | None = Field(
         default=None, description='What is put in the place of a prefix: `{ "/old" = "/new" }`.'
     )
-    set_request_headers: Annotated[dict[Settable, Value], HIDDEN] = Field(
+    set_request_headers: Annotated[SetFields, HIDDEN] = Field(
         default={},
         description="Header fields that backends get, in place of the client's in every spelling; in a value `{client}`, "
         "`{host}`, `{request_id}`, `{backend}` and `{pool}` are put in.",
@@ -268,7 +306,7 @@ class RouteRulesConfig(AccessConfig):
     remove_request_headers: Annotated[tuple[Settable, ...], SEVERAL] = Field(
         default=(), strict=False, description="Header fields that backends do not get."
     )
-    set_response_headers: dict[Settable, Value] = Field(
+    set_response_headers: SetFields = Field(
         default={}, description="Header fields that clients get, in place of the backend's, with the same placeholders."
     )
     remove_response_headers: Annotated[tuple[Settable, ...], SEVERAL] = Field(
@@ -319,7 +357,7 @@ class RouteConfig(MatchConfig, RouteRulesConfig):
     )
     split_by: Key | None = Field(
         default=None,
-        description='What always goes to the same pool of `split`: `"client"`, `{ header = NAME }`, `{ cookie = NAME }` or '
+        description='What always goes to the same pool of `split`: `"client"` (of an IPv6 one its /64), `{ header = NAME }`, `{ cookie = NAME }` or '
         "`{ query = NAME }`; left out: each request is counted for itself, exactly by the weights.",
     )
     fallback: PoolOrAnswer | None = Field(

@@ -1,11 +1,11 @@
 """Trust: which proxies in front of this one are believed, and in which fields."""
 
-import ipaddress
 import re
 from typing import Literal
 
 from pydantic import Field, field_validator
 
+from twisted_lb.config.access import a_network
 from twisted_lb.config.base import Model
 
 # Fields that route a message, frame it, or belong to a connection: a client has to be able to send them.
@@ -52,8 +52,5 @@ class TrustConfig(Model):
     @classmethod
     def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for text in value:
-            try:
-                ipaddress.ip_network(text)
-            except ValueError:
-                raise ValueError(f"{text} should be an address or a network, such as 10.0.0.0/8") from None
+            a_network(text)
         return value

@@ -8,7 +8,6 @@ from twisted_lb.core.outcome import Refusal
 from twisted_lb.core.rate_limits import RateLimits, Tally
 from twisted_lb.core.running import Running
 from twisted_lb.net.request_keys import RequestKey
-from twisted_lb.wire.request import RequestHead
 
 
 class Denial:
@@ -46,12 +45,17 @@ class Admission:
         self.running: Final = tuple(running)
         self.denials: Final = denials
 
-    def keys(self, head: RequestHead, client_key: str) -> list[bytes]:
-        """The keys of a request, for the rate limits in their order; `client_key` is its client's."""
+    def keys(self, target: bytes, lines: bytes, client_key: str) -> list[bytes]:
+        """The keys of a request with this target and these field lines, for the rate limits in their order; `client_key` is its
+        client's.
+        """
         limits = self.limits
         if limits is None:
             return []
-        return [limit.key_of(client_key, key.value(head)) for limit, key in zip(limits.limits, self._keys, strict=True)]
+        return [
+            limit.key_of(client_key, key.value(target, lines))
+            for limit, key in zip(limits.limits, self._keys, strict=True)
+        ]
 
     def denies(self, address: str, client_key: str, keys: Sequence[bytes], now: float) -> Denial | None:
         """Why a request of the client at this address does not go on; None where it does, and then it is paid for."""

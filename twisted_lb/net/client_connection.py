@@ -119,6 +119,15 @@ class ClientConnection:
         self.arm(min(rules.first_byte_s, rules.idle_s))
         return True
 
+    def go_by(self, rules: ClientRules) -> None:
+        """Go by other rules, between two requests. Whom they trust may be another one; how the gate counts the connection stays."""
+        self.rules = rules
+        transport = self.transport
+        if transport is not None:
+            frontend = self._frontend
+            self.client = frontend.client_at(transport.peer_name(), self.client.scheme, transport.port_name())
+            self.shared = frontend.gate.per_client > 0 and self.client.trusted
+
     def lost(self) -> None:
         """The connection is gone."""
         self.transport = None
@@ -225,7 +234,9 @@ class ClientConnection:
         if self.full:
             return  # first it has to take the last response
         frontend = self._frontend
-        rules = self.rules = frontend.client_rules
+        rules = frontend.client_rules
+        if rules is not self.rules:
+            self.go_by(rules)
         patience_s = LAST_REQUEST_S if frontend.draining else rules.idle_s
         frontend.deadlines.arm(self._deadline, self.clock.now + patience_s)
 

@@ -162,7 +162,10 @@ class Exchange(Requester):
             if own.backend is verdict.backend and now < own.reuse_until:
                 self.connected(own)
                 return
-            own.close()
+            if own.belongs_to(self._cluster):
+                own.close()
+            else:
+                self.client.keep(own)
         self._go(verdict, new_connection=False)
 
     def _fall_back(self, fallback: Fallback) -> None:
@@ -218,6 +221,9 @@ class Exchange(Requester):
         if self.over:
             return
         self._request_ended = True
+        if trailers and self.route.rules.edits_head:
+            # A backend may merge them into the head.
+            trailers = self.route.rules.request_edits.kept(trailers)
         self._trailers = trailers
         if self._upstream is not None:
             self._postpone_response()
@@ -438,7 +444,11 @@ class Exchange(Requester):
 
     def informed(self, head: ResponseHead) -> None:
         """See Requester."""
-        self.client.inform(head, self.route.rules.response_lines)
+        rules = self.route.rules
+        if rules.edits_answers:
+            # Set is what the final answer says; what is not for clients is for none of them.
+            head = head.with_lines(rules.response_edits.kept(head.lines))
+        self.client.inform(head, rules.response_lines)
 
     def response_started(self, head: ResponseHead, framing: int) -> None:
         """See Requester: from here on there is no retry."""
@@ -463,10 +473,13 @@ class Exchange(Requester):
     def _start_edited(self, head: ResponseHead, framing: int) -> None:
         """Send the final head with what the route edits in it; its framing stays what it is."""
         edits = self.route.rules.response_edits
+        words = self._answer_words()
+        self.client.start(self._lead.answer_head(head, words), framing, edits.varying(words))
+
+    def _answer_words(self) -> Words:
         attempt = self.attempts.current
         assert attempt is not None
-        words = self._words(attempt.lease.backend.name, wants_id=edits.wants_id)
-        self.client.start(self._lead.answer_head(head, words), framing, edits.varying(words))
+        return self._words(attempt.lease.backend.name, wants_id=self.route.rules.response_edits.wants_id)
 
     def _retry_bad_status(self, head: ResponseHead) -> bool:
         """Retry for a status that counts as a failure, and leave this response; or relay it, and blame its backend."""
@@ -538,6 +551,8 @@ class Exchange(Requester):
             self._cluster.freed()
         if self._recorded:
             self._tell_end()
+        if trailers and self.route.rules.edits_answers:
+            trailers = self.route.rules.response_edits.kept(trailers)
         self.client.finish(trailers)
 
     def keep(self, upstream: Upstream) -> bool:
@@ -565,12 +580,18 @@ class Exchange(Requester):
         self.status = head.status
         self.responded_at = self._clock.now
         switch = b"Upgrade: %b\r\nConnection: Upgrade\r\n" % b", ".join(to)
-        self.client.inform(head, self.route.rules.response_lines + switch)
+        rules = self.route.rules
+        lines = rules.response_lines + switch
+        if rules.edits_answers:
+            edits, words = rules.response_edits, self._answer_words()
+            head = head.with_lines(edits.kept(head.lines))
+            lines += edits.constant(words) + edits.varying(words)
+        self.client.inform(head, lines)
         relay = self._relay = Relay(
             self,
             self.client.release(),
             upstream.release(rest),
-            idle_s=self.route.rules.tunnel_idle_s,
+            idle_s=rules.tunnel_idle_s,
             clock=self._clock,
             deadlines=self._frontend.deadlines,
             websocket=to == [b"websocket"],

@@ -163,6 +163,8 @@ class Frontend:
             return self.refuse(Refusal.NO_ROUTE, "no route takes it", found.claim(peer))
         if action.forbidden:
             return self.refuse(Refusal.FORBIDDEN, "its route denies all", found.claim(peer), action)
+        if found.flaw is not None:
+            return self.refuse(refusal_of(found.flaw.status), found.flaw.reason, found.claim(peer), action)
         if action.answer is None:
             return None
         claim = found.claim(peer)

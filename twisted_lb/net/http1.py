@@ -18,7 +18,7 @@ from twisted_lb.net.interfaces import Receiver, StreamTransport
 from twisted_lb.net.local_reply import Claim, final_answer
 from twisted_lb.net.outgoing import Outgoing
 from twisted_lb.net.relay import Leg
-from twisted_lb.net.route import Lead, Route
+from twisted_lb.net.route import Lead, Route, client_name
 from twisted_lb.net.routing import Found
 from twisted_lb.net.upstream import Upstream
 from twisted_lb.wire.grammar import CRLF, BadMessage
@@ -148,7 +148,9 @@ class Http1(ClientSide, Receiver, Speaker):
     def _take_head(self) -> bool:
         """Begin the next request; False when its head is not complete yet, or is not one."""
         # The rules as they are now: they hold until the exchange is over.
-        rules = self._connection.rules = self._frontend.client_rules
+        rules = self._frontend.client_rules
+        if rules is not self._connection.rules:
+            self._connection.go_by(rules)
         try:
             head = self._reader.take_head(rules.limits)
         except BadMessage as bad:
@@ -158,14 +160,14 @@ class Http1(ClientSide, Receiver, Speaker):
             self._wait_for_head()
             return False
         fields = head.fields
-        if fields.max_forwards == 0 and head.goes_no_further:
-            self._answer(head, final_answer(head))
-            return True
         route = self._frontend.straight
         if route is None:
             route = self._find_route(head)
             if route is None:
                 return True
+        if fields.max_forwards == 0 and head.goes_no_further:
+            self._answer(head, final_answer(head))
+            return True
         framing = fields.framing
         if framing > 0 and not route.takes(framing):
             lead = self._frontend.lead(fields, self._connection.client, route)
@@ -188,13 +190,17 @@ class Http1(ClientSide, Receiver, Speaker):
             try:
                 found = self._found = frontend.table.find(head, connection.client)
             except BadMessage as bad:
-                claim = Claim(self.who(), head.line, head.lines, head.fields.request_id)
+                client = client_name(connection.client, head.fields)
+                claim = Claim(self.who(), head.line, head.lines, head.fields.request_id, client)
                 reply = frontend.refuse(refusal_of(bad.status), bad.reason, claim)
                 self._refuse_with(reply, heading=head.method == b"HEAD")
                 return None
         turned_away = frontend.turn_away(found, self.who())
         if turned_away is not None:
-            self._answer(head, turned_away)
+            if found.flaw is None:
+                self._answer(head, turned_away)
+            else:
+                self._refuse_with(turned_away, heading=head.method == b"HEAD")
             return None
         action, admission = found.action, found.admission
         assert action is not None
@@ -213,9 +219,10 @@ class Http1(ClientSide, Receiver, Speaker):
     def _begin(self, head: RequestHead, route: Route) -> None:
         fields = head.fields
         lead = self._lead
-        if lead is None or fields is not lead.fields or route is not lead.route:
-            lead = self._lead = self._frontend.lead(fields, self._connection.client, route)
         connection = self._connection
+        client = connection.client
+        if lead is None or fields is not lead.fields or route is not lead.route or client is not lead.client:
+            lead = self._lead = self._frontend.lead(fields, client, route)
         if connection.shared and not connection.admits(lead.client_name()):
             detail = "too many requests of one client at a time"
             self._answer(head, self._frontend.refuse(Refusal.RATE_LIMITED, detail, self._claim(head, lead), route))
@@ -447,11 +454,14 @@ class Http1(ClientSide, Receiver, Speaker):
         self._refuse_with(reply, heading=claim.method == b"HEAD")
 
     def _answer(self, head: RequestHead, reply: tuple[ResponseHead, bytes]) -> None:
-        """Send a local reply to a request that goes nowhere, and keep the connection, unless a body comes behind it."""
+        """Send a local reply to a request that goes nowhere, and keep the connection, unless a body comes behind it, or what was
+        sent ahead for a tunnel: it must not be read as requests (smuggling).
+        """
         fields = head.fields
         self.requests += 1
         self._version = fields.version
-        self._persist = fields.keep_alive and fields.framing == 0 and self._connection.lasts(self.requests)
+        ends = fields.framing != 0 or (fields.upgrade and self._reader.buffer)
+        self._persist = fields.keep_alive and not ends and self._connection.lasts(self.requests)
         reply_head, body = reply
         self._say(reply_head, b"" if head.method == b"HEAD" else body, len(body))
         if self._persist:

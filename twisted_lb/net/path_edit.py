@@ -12,7 +12,8 @@ _PLAIN: Final = "/-._~!$&'()*+,;=:@"
 
 class PathEdit:
     """An edit of a path: the prefix `cut` goes and `put` comes in its place; `added` comes before all of it. They are in the
-    form that is matched, without escapes. Where a path has no such prefix nothing is cut.
+    form that is matched, without escapes. Where a path has no such prefix nothing is cut; `/` is the prefix of every path, and
+    there is nothing to cut of it.
 
     `cut_prefix` is what a backend is told to be cut (X-Forwarded-Prefix).
     """
@@ -22,7 +23,7 @@ class PathEdit:
     def __init__(self, cut: bytes = b"", put: bytes = b"", added: bytes = b"") -> None:
         self._cut: Final = cut.rstrip(b"/")
         self._put: Final = _escaped(put)
-        self._added: Final = _escaped(added)
+        self._added: Final = _escaped(added) + (b"" if self._cut else self._put)
         self.cut_prefix: Final = _escaped(cut)
 
     def cuts(self, target: bytes) -> bool:

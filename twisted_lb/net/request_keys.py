@@ -5,7 +5,6 @@ from typing import Final
 from twisted_lb.core.rate_limits import RateKey
 from twisted_lb.core.routing import parameters
 from twisted_lb.wire.grammar import CRLF
-from twisted_lb.wire.request import RequestHead
 
 
 class RequestKey:
@@ -19,28 +18,29 @@ class RequestKey:
         self.kind: Final = kind
         self.name: Final = name
 
-    def value(self, head: RequestHead) -> bytes | None:
-        """What the request has there; None where it has nothing, or the key is none of a name. Of several the first; the
-        lines of one field are a list.
+    def value(self, target: bytes, lines: bytes) -> bytes | None:
+        """What a request with this target and these field lines has there; None where it has nothing, or the key is none of a
+        name. Of several the first; the lines of one field are a list.
         """
         if self.kind is RateKey.HEADER:
-            return field_value(head.lines, self.name)
+            return _field(lines, self.name, b", ")
         if self.kind is RateKey.COOKIE:
-            return _cookie(field_value(head.lines, b"cookie"), self.name)
+            # RFC 9113 8.2.3: several lines of Cookie are one.
+            return _cookie(_field(lines, b"cookie", b"; "), self.name)
         if self.kind is RateKey.QUERY:
-            found = parameters(head.target.partition(b"?")[2])
+            found = parameters(target.partition(b"?")[2])
             return next((value for name, value in found if name == self.name), None)
         return None
 
 
-def field_value(lines: bytes, name: bytes) -> bytes | None:
-    """The value of a field by its lower-case name; those of several lines as one list (RFC 9110 5.2). O(lines)."""
+def _field(lines: bytes, name: bytes, between: bytes) -> bytes | None:
+    """The value of a field by its lower-case name; those of several lines as one (RFC 9110 5.2). O(lines)."""
     values = []
     for line in lines.split(CRLF):
         said, _, value = line.partition(b":")
         if said.lower() == name:
             values.append(value.strip(b" \t"))
-    return b", ".join(values) if values else None
+    return between.join(values) if values else None
 
 
 def _cookie(value: bytes | None, name: bytes) -> bytes | None:

@@ -21,7 +21,7 @@ from twisted_lb.net.exchange import Exchange
 from twisted_lb.net.frontend import STOPS, Frontend
 from twisted_lb.net.local_reply import Claim, final_answer
 from twisted_lb.net.relay import Leg
-from twisted_lb.net.route import Lead, Route
+from twisted_lb.net.route import Lead, Route, client_name
 from twisted_lb.wire.grammar import CRLF, BadMessage
 from twisted_lb.wire.origin import Client
 from twisted_lb.wire.request import RequestHead, parse_request_fields, parse_request_line, resolve_target
@@ -69,16 +69,15 @@ class BalancedReverseProxyResource(ReverseProxyResource):
         except BadMessage as bad:
             client.refuse(refusal_of(bad.status), bad.reason)
             return NOT_DONE_YET
-        if head.goes_no_further:
-            client.answer(final_answer(head))
-            return NOT_DONE_YET
         route = self.engine.straight or client.find_route(head)
         if route is None:
             return NOT_DONE_YET
-        if route.takes(head.fields.framing):
+        if head.goes_no_further:
+            client.answer(final_answer(head))
+        elif route.takes(head.fields.framing):
             client.begin(head, route)
         else:
-            client.refuse(Refusal.BODY_TOO_LARGE, "the body is beyond the limit", route)
+            client.refuse(Refusal.BODY_TOO_LARGE, "the body is beyond the limit", head, route)
         return NOT_DONE_YET
 
     def _head(self, request: Request) -> RequestHead:
@@ -141,11 +140,14 @@ class _RequestClient(ClientSide):
         try:
             found = frontend.table.find(head, self._client())
         except BadMessage as bad:
-            self.refuse(refusal_of(bad.status), bad.reason)
+            self.refuse(refusal_of(bad.status), bad.reason, head)
             return None
         reply = frontend.turn_away(found, self.who())
         if reply is not None:
-            self.answer(reply, heading=head.method == b"HEAD")
+            if found.flaw is None:
+                self.answer(reply, heading=head.method == b"HEAD")
+            else:
+                self._answer_and_close(*reply)
             return None
         action, admission = found.action, found.admission
         assert action is not None
@@ -194,13 +196,18 @@ class _RequestClient(ClientSide):
                 self._exchange.end_request(b"")
         self._pumping = False
 
-    def refuse(self, refusal: Refusal, detail: str, route: Route | None = None) -> None:
-        """Refuse the request before there is an exchange, and read no more of this client."""
-        self._answer_and_close(*self._frontend.refuse(refusal, detail, self._claim(), route))
+    def refuse(
+        self, refusal: Refusal, detail: str, head: RequestHead | None = None, route: Route | None = None
+    ) -> None:
+        """Refuse the request before there is an exchange, and read no more of this client; `head` where it is one."""
+        self._answer_and_close(*self._frontend.refuse(refusal, detail, self._claim(head), route))
         self._release()
 
-    def _claim(self) -> Claim:
+    def _claim(self, head: RequestHead | None) -> Claim:
         """What is known of a request that gets no exchange."""
+        if head is not None:
+            client = client_name(self._client(), head.fields)
+            return Claim(self.who(), head.line, head.lines, head.fields.request_id, client)
         request = self._request
         fields = request.requestHeaders
         return Claim(

@@ -5,7 +5,7 @@ from typing import Final
 
 from twisted_lb.core.ask import key_of
 from twisted_lb.core.gate import client_key
-from twisted_lb.core.routing import Router
+from twisted_lb.core.routing import AROUND, RouteMatch, Router
 from twisted_lb.core.split import Split, StickySplit
 from twisted_lb.net.admission import Admission, Denial
 from twisted_lb.net.local_reply import Claim, accept_of, local_reply, safe_id
@@ -14,8 +14,9 @@ from twisted_lb.net.request_keys import RequestKey
 from twisted_lb.net.route import Route, client_name
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.settings import RouteRules
+from twisted_lb.wire.fields import tokens
 from twisted_lb.wire.grammar import BadMessage
-from twisted_lb.wire.origin import Client
+from twisted_lb.wire.origin import Client, Origin
 from twisted_lb.wire.paths import escaped_slash, matching_path, unresolved_path
 from twisted_lb.wire.request import RequestHead
 from twisted_lb.wire.response import ResponseHead
@@ -26,7 +27,7 @@ class Action:
     at all (`forbidden`).
 
     `routes` are those that it leads to, by pool; `split` chooses among several, for requests with the same `split_by` always the
-    same one. `plain`: all go to one pool, and nothing is looked at before.
+    same one. `plain`: all go to one pool, and nothing is looked at before. `passes`: they go to a pool just as they are.
     """
 
     def __init__(
@@ -48,7 +49,10 @@ class Action:
         self.routes: Final = dict(routes or {})
         self.only: Final[Route | None] = next(iter(self.routes.values())) if len(self.routes) == 1 else None
         self.forbidden: Final = not self.routes and answer is None
-        self.plain: Final = self.only is not None and rules.path_edit is None and not rules.refuse_escaped_slash
+        # Whether the path of a request may be looked at once more, and refused.
+        self.checks: Final = rules.path_edit is not None or rules.refuse_escaped_slash
+        self.plain: Final = self.only is not None and not self.checks
+        self.passes: Final = bool(self.routes) and not (self.checks or rules.edits_head)
         self._runtime: Final = runtime
 
     def route(self, split_key: int) -> Route:
@@ -60,21 +64,28 @@ class Action:
         assert split is not None
         return self.routes[split.take(split_key)]
 
-    def split_key(self, head: RequestHead, address: str) -> int:
-        """By what a request finds its pool in a split that stays the same; who has no such header or cookie, by its address."""
+    def split_key(self, target: bytes, lines: bytes, address: str) -> int:
+        """By what a request finds its pool in a split that stays the same; who has no such header or cookie, by its client, of
+        whom an IPv6 address may be another one every day.
+        """
         key = self.split_by
         if key is None:
             return 0
-        value = key.value(head)
-        return key_of(address.encode("ascii", "replace") if value is None else b"=" + value)
+        value = key.value(target, lines)
+        client = client_key(address) if ":" in address else address
+        return key_of(client.encode("ascii", "replace") if value is None else b"=" + value)
 
-    def check(self, head: RequestHead) -> None:
-        """BadMessage (400) where the path of a request is none that the route takes."""
+    def flaw(self, head: RequestHead) -> BadMessage | None:
+        """What is wrong with the path of a request, if it is none that the route takes."""
         rules = self.rules
         if rules.refuse_escaped_slash and escaped_slash(head.target):
-            raise BadMessage(400, "escaped slash in the path")
+            return BadMessage(400, "escaped slash in the path")
         if rules.path_edit is not None:
-            rules.path_edit.target(head.target)
+            try:
+                rules.path_edit.target(head.target)
+            except BadMessage as bad:
+                return bad
+        return None
 
     def local_reply(
         self, status: int, lines: bytes, request_id: bytes, retry_after_s: int = 0
@@ -89,23 +100,31 @@ class Action:
 
 
 class Found:
-    """What is known of a request before it goes on: its route (None: no route), its client and the keys of limits. A pure function
-    of head, client and table: the next request of a connection that is the same to the byte has the same.
+    """What is known of a request before it goes on: its route (None: no route), its client and the keys of limits, and why its
+    route does not take its path (`flaw`). A pure function of head, client and table: the next request of a connection that is
+    the same to the byte has the same.
     """
 
-    __slots__ = ("action", "address", "admission", "client_key", "head", "keys", "split_key", "table")
+    __slots__ = ("action", "address", "admission", "client_key", "flaw", "head", "keys", "split_key", "table")
 
     def __init__(
-        self, table: "RouteTable", head: RequestHead, address: str, action: Action | None, admission: Admission | None
+        self,
+        table: "RouteTable",
+        head: RequestHead,
+        lines: bytes,
+        address: str,
+        action: Action | None,
+        admission: Admission | None,
     ) -> None:
         self.table: Final = table
         self.head: Final = head
         self.address: Final = address
         self.action: Final = action
         self.admission: Final = admission
-        self.split_key: Final = 0 if action is None else action.split_key(head, address)
+        self.flaw: Final[BadMessage | None] = action.flaw(head) if action is not None and action.checks else None
+        self.split_key: Final = 0 if action is None else action.split_key(head.target, lines, address)
         self.client_key: Final = client_key(address) if admission is not None else ""
-        self.keys: Final = [] if admission is None else admission.keys(head, self.client_key)
+        self.keys: Final = [] if admission is None else admission.keys(head.target, lines, self.client_key)
 
     def claim(self, peer: str) -> Claim:
         """What is to be said of the request in a local reply, over the connection of this peer."""
@@ -127,15 +146,19 @@ class RouteTable:
 
     def __init__(
         self,
-        router: Router,
+        matches: Sequence[RouteMatch],
         actions: Sequence[Action],
         admissions: Sequence[Admission | None],
         unrouted: Admission | None = None,
     ) -> None:
-        self.router: Final = router
         self.actions: Final = list(actions)
         self._admissions: Final = list(admissions)
+        router = self.router = Router(
+            matches,
+            [at for at, one in enumerate(self.actions) if one.passes and self._admissions[at] is None],
+        )
         self._unrouted: Final = unrouted
+        self._asks_origin: Final = any(name.startswith(b"x-forwarded-") for name in router.fields)
         self.straight: Final[Route | None] = (
             actions[0].only if router.sole and actions[0].plain and admissions[0] is None else None
         )
@@ -149,20 +172,32 @@ class RouteTable:
         router = self.router
         target = head.target
         address = client_name(client, head.fields)
+        lines = head.lines
+        if client.trusted and head.fields.claimed:
+            lines += head.fields.claimed
         index = router.find(
             asked_host(head),
             matching_path(target) if router.looks_at_path else b"",
             head.method,
             target.partition(b"?")[2] if router.looks_at_query else b"",
-            head.lines,
+            self._told(head, lines, client) if router.fields else lines,
             address,
             unresolved_path(target) if router.looks_at_path else b"",
         )
+        if index == AROUND:
+            raise BadMessage(400, "path that servers read as those of two routes")
         if index < 0:
-            return Found(self, head, address, None, self._unrouted)
-        action = self.actions[index]
-        action.check(head)
-        return Found(self, head, address, action, self._admissions[index])
+            return Found(self, head, lines, address, None, self._unrouted)
+        return Found(self, head, lines, address, self.actions[index], self._admissions[index])
+
+    def _told(self, head: RequestHead, lines: bytes, client: Client) -> bytes:
+        """The field lines that rules go by: what a backend would be told, and to what the client offers to switch (Upgrade)."""
+        fields = head.fields
+        if self._asks_origin:
+            lines += Origin(client, fields.host, fields.claims).lines() if client.trusted else client.lines(fields.host)
+        if fields.upgrade:
+            lines += b"Upgrade: %b\r\n" % b", ".join(tokens(fields.upgrade))
+        return lines
 
     def __repr__(self) -> str:
         return f"<RouteTable {self.actions}>"
