@@ -2,10 +2,14 @@
 
 import os
 import socket
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from twisted.internet.endpoints import _SystemdParser
+from twisted.python.systemd import ListenFDs
 
 from twisted_lb import openings as module
 from twisted_lb.config.addresses import ListenAddress
@@ -134,6 +138,25 @@ def test_who_is_not_alone_in_its_process_asks_nobody(monkeypatch):
     monkeypatch.delattr(module, "inherited")
     monkeypatch.delattr(module, "predecessor_at")
     openings({"default": (ANY,)}).close()
+
+
+def test_what_twisteds_own_parser_has_taken_out_of_the_environment_is_there_again(monkeypatch):
+    """It does so when it is imported; the names stay, and with them it is known that nobody has had the sockets yet."""
+    for descriptors, pid in ([3, 4], str(os.getpid())), ([], None):
+        daemon = ListenFDs(descriptors, ("web", "status")[: len(descriptors)])
+        monkeypatch.setattr(_SystemdParser, "_sddaemon", daemon)
+        environ = {"LISTEN_FDNAMES": "web:status"}
+        assert handed(None, environ) is (pid is not None)
+        assert (environ.get("LISTEN_PID"), environ.get("LISTEN_FDS")) == (pid, "2" if pid else None)
+    monkeypatch.setattr(_SystemdParser, "_sddaemon", ListenFDs([3], ("web",)))
+    environ = {}  # they were taken from there before
+    assert not handed(None, environ)
+
+
+def test_the_command_line_leaves_the_sockets_of_a_service_manager_in_the_environment():
+    code = "import sys, twisted_lb.tap, twisted_lb.service; print('twisted.internet.endpoints' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said == "False\n"
 
 
 def test_whether_sockets_will_come_from_others_is_known_before(tmp_path):

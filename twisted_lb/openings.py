@@ -7,6 +7,7 @@ listener it is for by then.
 import contextlib
 import os
 import socket
+import sys
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Final
 
@@ -267,12 +268,26 @@ def _assigned(activated: Iterable[Held], wanted: Wanted) -> Iterator[Held]:
             yield one._replace(name=listeners[0])
 
 
-def handed(takeover: str | None, environ: Mapping[str, str]) -> bool:
+def put_back(environ: MutableMapping[str, str]) -> None:
+    """Say of a service manager's sockets again what Twisted's parser of `systemd:` addresses has taken out of the environment, as
+    it does when it is imported: with all plugins, say, where those are not in a cache.
+    """
+    parser = getattr(sys.modules.get("twisted.internet.endpoints"), "_SystemdParser", None)
+    if parser is None or "LISTEN_FDNAMES" not in environ or "LISTEN_FDS" in environ:
+        return
+    count = len(parser._sddaemon.inheritedDescriptors())  # none where they were meant for another process
+    if count:
+        environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(count))
+
+
+def handed(takeover: str | None, environ: MutableMapping[str, str]) -> bool:
     """Whether sockets are going to come from somebody else, so that it says nothing if an address cannot be bound."""
+    put_back(environ)
     return environ.get("LISTEN_PID") == str(os.getpid()) or (takeover is not None and listens(takeover))
 
 
 def _inherited(environ: MutableMapping[str, str]) -> list[Held]:
+    put_back(environ)
     try:
         return inherited(environ, os.getpid())
     except ValueError as error:
