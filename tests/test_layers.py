@@ -53,7 +53,7 @@ MAY_IMPORT = {
     "reload": ({"config", "errors", "plan", "plan_diff"}, {"twisted"}),
     "resolving": ({"core", "net", "plan"}, {"twisted"}),
     "state_file": ({"core"}, {"twisted"}),
-    "watch": (set(), {"twisted"}),
+    "watch": ({"config"}, {"twisted"}),
     "admin": ({"core"}, {"twisted"}),
     "event_log": ({"core"}, {"twisted"}),
     "log_files": (set(), {"twisted"}),
@@ -74,7 +74,7 @@ MAY_IMPORT = {
     "pid_file": ({"errors"}, set()),
     "backend_tap": ({"sibling"}, set()),
     "check": ({"config", "errors", "plan", "process"}, set()),
-    "tap": ({"check", "options", "config", "core", "net", "errors", "openings", "service"}, {"twisted"}),
+    "tap": ({"check", "options", "config", "core", "net", "errors", "openings", "service"}, set()),
     "__main__": ({"options", "errors"}, {"twisted"}),
     # The life of the data plane as a Twisted service.
     "service": (

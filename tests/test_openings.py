@@ -2,10 +2,14 @@
 
 import os
 import socket
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from twisted.internet.endpoints import _SystemdParser
+from twisted.python.systemd import ListenFDs
 
 from twisted_lb import openings as module
 from twisted_lb.config.addresses import ListenAddress
@@ -136,6 +140,25 @@ def test_who_is_not_alone_in_its_process_asks_nobody(monkeypatch):
     openings({"default": (ANY,)}).close()
 
 
+def test_what_twisteds_own_parser_has_taken_out_of_the_environment_is_there_again(monkeypatch):
+    """It does so when it is imported; the names stay, and with them it is known that nobody has had the sockets yet."""
+    for descriptors, pid in ([3, 4], str(os.getpid())), ([], None):
+        daemon = ListenFDs(descriptors, ("web", "status")[: len(descriptors)])
+        monkeypatch.setattr(_SystemdParser, "_sddaemon", daemon)
+        environ = {"LISTEN_FDNAMES": "web:status"}
+        assert handed(None, environ) is (pid is not None)
+        assert (environ.get("LISTEN_PID"), environ.get("LISTEN_FDS")) == (pid, "2" if pid else None)
+    monkeypatch.setattr(_SystemdParser, "_sddaemon", ListenFDs([3], ("web",)))
+    environ = {}  # they were taken from there before
+    assert not handed(None, environ)
+
+
+def test_the_command_line_leaves_the_sockets_of_a_service_manager_in_the_environment():
+    code = "import sys, twisted_lb.tap, twisted_lb.service; print('twisted.internet.endpoints' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said == "False\n"
+
+
 def test_whether_sockets_will_come_from_others_is_known_before(tmp_path):
     path = str(tmp_path / "lb")
     assert not handed(None, {})
@@ -246,6 +269,26 @@ def test_the_file_of_a_unix_socket_goes_with_it(tmp_path):
     assert (os.path.exists(path.path), os.path.exists(other.path)) == (False, True)
     opened_.close()
     assert not os.path.exists(other.path)
+
+
+def test_the_file_of_a_socket_that_another_process_has_stays(tmp_path, world):
+    """A successor that prepares, or the predecessor of one that prepares itself."""
+    paths = [ListenAddress(path=str(tmp_path / name)) for name in "abc"]
+    opened_ = openings({"web": paths})
+    before = list(opened_.held)
+    change = opened_.change({"web": paths[1:]})
+    change.commit(files_stay=True)
+    assert os.path.exists(paths[0].path)
+    old = Predecessor(*opened_.held)
+    world(old=old)
+    successor = openings({"web": paths[1:]}, takeover="/run/lb")
+    successor.change({"web": paths[2:]}).commit()
+    assert os.path.exists(paths[1].path)
+    old.relieved = True
+    successor.change({"web": ()}).commit()
+    assert not os.path.exists(paths[2].path)
+    for one in before:
+        one.sock.close()
 
 
 def test_a_file_that_is_another_ones_by_now_stays(tmp_path):

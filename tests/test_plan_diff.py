@@ -36,6 +36,51 @@ def test_backends_that_come_go_and_change_are_said_by_name():
     )
 
 
+def test_what_may_be_a_secret_is_not_shown():
+    def health(word: str) -> dict:
+        return {"health_check": {"interval_s": 1.0, "headers": {"Authorization": word}}}
+
+    def route(word: str) -> dict:
+        return {"routes": [{"name": "r", "pool": "default", "set_request_headers": {"X-Key": word}}]}
+
+    said = lines({**health("old"), **route("old")}, {**health("new"), **route("new")})
+    assert said[:2] == [
+        "changes route r: set_request_headers: other values",
+        "changes pool default: health_check.headers: other values",
+    ]
+
+
+def test_tables_are_shown_by_what_they_say():
+    one = {"name": "r", "pool": "default", "split_by": None}
+    before = {"routes": [{**one, "rate_limits": {"per_s": 1.0}, "clients": ["10.0.0.0/8"]}]}
+    after = {
+        "routes": [
+            {**one, "rate_limits": {"per_s": 1.0, "key": {"header": "X-User"}, "burst": 3}, "clients": ["10.0.0.0/9"]}
+        ]
+    }
+    assert lines(before, after)[0] == (
+        "changes route r: rate_limits [{ per_s = 1 }] -> [{ per_s = 1, burst = 3, key = { header = X-User } }], "
+        "clients [10.0.0.0/8] -> [10.0.0.0/9]"
+    )
+    answer = {"routes": [{"name": "r", "answer": {"status": 503, "text": "closed"}}]}
+    assert lines(answer, {"routes": [{"name": "r", "deny": True}]})[0] == (
+        "changes route r: answer { status = 503, text = closed } -> none, deny false -> true"
+    )
+
+
+def test_of_long_lists_it_is_said_who_comes_and_who_goes():
+    unix = {"address": "unix:/run/lb/a-name-that-is-rather-long.sock", "mode": "0600"}
+    web = {"address": ["127.0.0.1:80", unix, "127.0.0.1:81"]}
+    house = {"listen": {"port": 8080}, "listeners": {"web": web}}
+    said = lines(house, {"listeners": {"web": {"address": ["127.0.0.1:82", unix["address"], "127.0.0.1:80"]}}})
+    assert said[0] == (
+        "changes listener web: address +127.0.0.1:82, +unix:/run/lb/a-name-that-is-rather-long.sock, "
+        "-{ address = unix:/run/lb/a-name-that-is-rather-long.sock, mode = 0600 }, -127.0.0.1:81"
+    )
+    said = lines(house, {"listeners": {"web": {"address": [*reversed(web["address"])]}}})
+    assert said[0] == "changes listener web: address in another order"
+
+
 WEB = {"listeners": {"web": {"address": ["127.0.0.1:80", "unix:/run/lb"], "default_pool": "api"}}}
 API = {"pools": {"api": {"backends": ["b:80"]}}}
 

@@ -15,6 +15,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import formatEvent, globalLogPublisher
 
 from twisted_lb.config import LoadBalancerConfig, TimeoutsConfig
+from twisted_lb.config.load import Source
 from twisted_lb.core.backend import AdminState
 from twisted_lb.errors import ConfigError
 from twisted_lb.net.listener import bind_tcp
@@ -43,6 +44,12 @@ class Paper:
     def files(self) -> dict[Path, str]:
         return self.digests
 
+    def placed(self, config, found):
+        return list(found)
+
+    def warnings(self, config):
+        return ()
+
 
 class Own:
     """A process of its own that notes what it tells its service manager."""
@@ -50,6 +57,7 @@ class Own:
     def __init__(self) -> None:
         self.told: list[str] = []
         self.handed_on = False
+        self.preparing = False
 
     def reloading(self):
         self.told.append("reloading")
@@ -431,6 +439,48 @@ async def test_what_only_a_restart_changes_is_said(backends, said, tmp_path):
         "state_file is only changed by a restart",
         "log.file_bytes and log.old_files are only changed by a restart",
     } <= {*said}
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_changes_beside_listeners_routes_and_pools_is_said_too(backends, said):
+    source = paper(backends[0], status="127.0.0.1:0")
+    service = started(source)
+    said.clear()
+    source.values.update(status=None, ready_requires=["default"], ready_grace_s=0.01)
+    await reload(service)
+    assert said == [
+        "reload: changes status 127.0.0.1:0 -> none",
+        "reload: changes ready_requires [] -> [default]",
+        "reload: changes ready_grace_s 0 -> 0.01",
+        "reload: keeps 1 listener, 1 route, 1 pool as before; connections cut: 0",
+    ]
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_files_that_are_missing_and_doubts_are_told_with_their_places(backends, said, tmp_path, monkeypatch):
+    """At the start, and at a reload what is new."""
+    monkeypatch.chdir(tmp_path)
+    path = Path("lb.toml")
+    text = f'strategy = "rr"\nbackends = ["{backends[0]}"]\nlisten = {{ port = 0, interface = "127.0.0.1" }}\n'
+    path.write_text(text)
+    service = started(Source({}, path))
+    older = "strategy: is called policy now; this name is understood for two releases   [W02]"
+    assert said[1:] == [f"lb.toml:1:1: {older}"]
+    said.clear()
+    path.write_text(f'{text}error_pages.503 = "503.html"\n')
+    await reload(service)
+    assert said == [
+        "reload: lb.toml:4:19: error_pages.503: 503.html: no such file or directory",
+        "reload: nothing was changed",
+    ]
+    said.clear()
+    path.write_text(f"# moved\n{text}[health_check]\ninterval_s = 1\ntimeout_s = 2\n")
+    await reload(service)
+    [doubt, *_] = said
+    assert doubt.startswith("lb.toml:7:13: health_check.timeout_s: 2 is not shorter than interval_s = 1: ")
+    assert len(said) == 3
     await service.stopService()
 
 

@@ -37,6 +37,12 @@ def drained() -> Overlay:
     return one
 
 
+def changes(**some) -> bytes:
+    """What a file says of the pool `default`."""
+    pool = {"admin": {}, "weights": {}, "added": [], "removed": [], **some}
+    return json.dumps({"version": 1, "pools": {"default": pool}}).encode()
+
+
 def test_what_was_written_is_what_is_loaded(tmp_path, said):
     path = str(tmp_path / "state")
     clock, overlay = HeapClock(0.0), drained()
@@ -87,6 +93,9 @@ def test_without_a_file_there_are_no_changes(tmp_path, said):
         (b"[" * 100_000, ""),
         (b'{"version": 9}', "should be of version 1"),
         (json.dumps({"version": 1, "pools": 3}).encode(), "is not complete"),
+        (changes(weights={"a:1": [0.5, 1]}), "is not complete"),
+        (changes(weights={"a:1": [True, 1]}), "is not complete"),
+        (changes(added=[{"name": "x\ny", "address": "x:1"}]), r"'x\ny' is no name of a backend"),
     ],
 )
 def test_a_broken_file_is_a_warning_and_no_changes(tmp_path, said, text, why):

@@ -112,11 +112,29 @@ def test_a_file_that_is_removed_is_a_change(desk):
     assert desk.wait(10) == 1
 
 
-def test_a_file_that_comes_beside_another_one_may_be_included(desk):
+def test_a_file_that_comes_is_a_change(desk):
     desk.write("note.txt", "not one of them")
     assert desk.wait(10) == 0
-    desk.write("more.toml", "")
+    desk.digests[str(desk.folder / "more.toml")] = ""  # an include matches it by now
+    desk.write("more.toml", "x")
     assert desk.wait(10) == 1
+    desk.read("lb.toml", "more.toml")
+    desk.watch.settle()
+    assert desk.wait(10) == 0
+
+
+def test_what_was_tried_is_not_told_again_though_more_files_are_watched(desk):
+    desk.write("lb.toml", "bad, and includes more.toml, which is not there")
+    assert desk.wait(10) == 1
+    desk.read("lb.toml", "more.toml")
+    desk.watch.tried(dict(desk.digests))
+    assert desk.wait(10) == 0
+    desk.write("more.toml", "x")
+    assert desk.wait(10) == 1
+
+
+def test_a_name_that_no_file_can_have_is_one_of_a_file_that_is_not_there(desk):
+    assert digest(desk.folder / "a\0b") == ""
 
 
 def test_who_does_not_watch_any_more_is_told_nothing(desk):

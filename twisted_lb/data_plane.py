@@ -1,6 +1,5 @@
 """The data plane: a runtime and a plan become frontends, clusters and listeners. The one place where each part is made."""
 
-import contextlib
 import dataclasses
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -149,6 +148,11 @@ class DataPlane:
 
     # Its life.
 
+    @property
+    def accepting(self) -> bool:
+        """Whether clients are taken in."""
+        return self._accepting
+
     def accept(self) -> None:
         """Accept clients from now on. Harmless when it does."""
         self._accepting = True
@@ -264,8 +268,7 @@ class DataPlane:
     def _command(self, cluster: Cluster) -> None:
         """Have the admin states in force that were set at run time, also of backends that have just come."""
         for backend, admin in self.overlay.of(cluster.name).admin.items():
-            with contextlib.suppress(KeyError):  # a list or a name server has yet to name it
-                cluster.command(backend, admin)
+            cluster.expect(backend, admin)  # a list or a name server may have yet to name it
 
     def _check(self, cluster: Cluster, pool: PoolPlan, before: CheckPlan | None) -> None:
         """Have a pool's checks in force; those that go on keep their turns."""
@@ -386,8 +389,7 @@ class DataPlane:
         """Go by the file again in all that concerns a backend. KeyError when there is no such pool."""
         cluster = self._cluster_of(pool)
         if self.overlay.reset(pool, backend):
-            if backend in cluster.pool.backends:
-                cluster.command(backend, AdminState.READY)
+            cluster.expect(backend, self.overlay.admin(pool, backend))
             self._respecify(pool)
 
     def source(self, pool: str, backend: str, key: str) -> str:

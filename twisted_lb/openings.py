@@ -7,6 +7,7 @@ listener it is for by then.
 import contextlib
 import os
 import socket
+import sys
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Final
 
@@ -61,15 +62,23 @@ class Openings:
         """
         return Change(self, wanted)
 
-    def keep(self, held: Sequence[Held], wanted: Wanted) -> None:
-        """Have these sockets from now on, for what is wanted; files of the others go, if they are still ours."""
+    def keep(self, held: Sequence[Held], wanted: Wanted, *, files_stay: bool = False) -> None:
+        """Have these sockets from now on, for what is wanted; files of the others go, if they are still ours, unless they are
+        to stay, or the predecessor accepts there.
+        """
         kept = {one.sock for one in held}
+        files_stay = files_stay or not self._alone
         for one in self.held:
-            if one.sock not in kept:
+            if one.sock not in kept and not files_stay:
                 self._unlink(one)
         self.held = list(held)
         self._addresses = _by_place(wanted)
         self._note_files()
+
+    @property
+    def _alone(self) -> bool:
+        """Whether no predecessor accepts on any of them."""
+        return self.predecessor is None or self.predecessor.relieved
 
     def _note_files(self) -> None:
         for one in self.held:
@@ -90,9 +99,8 @@ class Openings:
         """Close all of them; files of unix sockets go. Harmless for those that their listeners have closed. `handed_on`:
         another process listens on them, so that files stay, as they do where the predecessor still does.
         """
-        ours = not handed_on
+        ours = not handed_on and self._alone
         if self.predecessor is not None:
-            ours = ours and self.predecessor.relieved
             self.predecessor.close()
         for one in self.held:
             one.sock.close()
@@ -173,9 +181,11 @@ class Change:
                     allow(before.path, before.mode, before.group)
             raise listen_error(address.where, error) from None
 
-    def commit(self) -> None:
-        """Have these sockets from now on. Those that are not among them are their listeners' to close."""
-        self._openings.keep(self.held, self._wanted)
+    def commit(self, *, files_stay: bool = False) -> None:
+        """Have these sockets from now on. Those that are not among them are their listeners' to close. `files_stay`: another
+        process has them, and is going to accept there.
+        """
+        self._openings.keep(self.held, self._wanted, files_stay=files_stay)
 
     def commit_unused(self) -> None:
         """Have these sockets from now on, and close the others: no listener has them yet."""
@@ -258,12 +268,26 @@ def _assigned(activated: Iterable[Held], wanted: Wanted) -> Iterator[Held]:
             yield one._replace(name=listeners[0])
 
 
-def handed(takeover: str | None, environ: Mapping[str, str]) -> bool:
+def put_back(environ: MutableMapping[str, str]) -> None:
+    """Say of a service manager's sockets again what Twisted's parser of `systemd:` addresses has taken out of the environment, as
+    it does when it is imported: with all plugins, say, where those are not in a cache.
+    """
+    parser = getattr(sys.modules.get("twisted.internet.endpoints"), "_SystemdParser", None)
+    if parser is None or "LISTEN_FDNAMES" not in environ or "LISTEN_FDS" in environ:
+        return
+    count = len(parser._sddaemon.inheritedDescriptors())  # none where they were meant for another process
+    if count:
+        environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(count))
+
+
+def handed(takeover: str | None, environ: MutableMapping[str, str]) -> bool:
     """Whether sockets are going to come from somebody else, so that it says nothing if an address cannot be bound."""
+    put_back(environ)
     return environ.get("LISTEN_PID") == str(os.getpid()) or (takeover is not None and listens(takeover))
 
 
 def _inherited(environ: MutableMapping[str, str]) -> list[Held]:
+    put_back(environ)
     try:
         return inherited(environ, os.getpid())
     except ValueError as error:

@@ -4,7 +4,6 @@ What is made of equal parts of the configuration is the same object from one gen
 what has changed.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil
@@ -16,6 +15,7 @@ from twisted_lb.config import HealthCheckConfig, LoadBalancerConfig
 from twisted_lb.config.access import AccessConfig, RateLimitConfig
 from twisted_lb.config.addresses import ListenAddress
 from twisted_lb.config.base import DEFAULT, KeyPath
+from twisted_lb.config.files import Home, contents, digest_of
 from twisted_lb.config.keys import KeyTable
 from twisted_lb.config.limits import HeadLimitsConfig
 from twisted_lb.config.listeners import ListenerConfig
@@ -224,19 +224,26 @@ class Plan:
 class Files:
     """The files that a configuration names, each read once: a service that has given up its privileges cannot read again."""
 
-    def __init__(self) -> None:
+    def __init__(self, home: Home | None = None) -> None:
+        self._home: Final = Home() if home is None else home
         self._read: dict[str, bytes] = {}
         self._unread: dict[str, Problem] = {}
+        self._missing: set[str] = set()
+
+    def anew(self) -> "Files":
+        """The same, to be read anew."""
+        return Files(self._home)
 
     def read(self, path: str, place: KeyPath) -> bytes:
         """What is in a file that is named at a place; nothing of one that cannot be read, see `refuse_unread`."""
         if path not in self._read and path not in self._unread:
             try:
-                self._read[path] = Path(path).read_bytes()
+                self._read[path] = contents(self._home.at(Path(path)))
             except (OSError, ValueError) as error:
                 # ValueError: a NUL in the path.
                 reason = (getattr(error, "strerror", None) or str(error)).lower()
                 self._unread[path] = Problem(place, f"{path}: {reason}")
+                self._missing.add(path)
         return self._read.get(path, b"")
 
     def networks(self, path: str, place: KeyPath) -> list[Network]:
@@ -255,8 +262,9 @@ class Files:
 
     @property
     def digests(self) -> dict[str, str]:
-        """The SHA-256 of each file, in hexadecimal, by path."""
-        return {path: hashlib.sha256(data).hexdigest() for path, data in self._read.items()}
+        """The SHA-256 of each file, in hexadecimal, by path; empty of one that could not be read."""
+        digests = {**dict.fromkeys(self._missing, ""), **{path: digest_of(data) for path, data in self._read.items()}}
+        return {str(self._home.at(Path(path))): digest for path, digest in digests.items()}
 
 
 def plan_of(config: LoadBalancerConfig, before: Plan | None = None, files: Files | None = None) -> Plan:
@@ -391,7 +399,7 @@ def _route(name: str, config: RouteConfig, objects: Objects, files: Files, place
         admission=_admission(config, f"route {name}"),
         made_of={
             "": config,
-            OF_POOLS: {name: (one.retry, one.health_check) for name, one in pools.items()},
+            OF_POOLS: {name: (one.retry, _retry_after_s(one.health_check)) for name, one in pools.items()},
             "error_pages": _bytes_of(pages),
             "clients": clients,
             "files": _contents(config, files, place),

@@ -1,11 +1,15 @@
 """What a plan is going to do, before it is applied: what comes, goes, changes and stays (dry run, `terraform plan`)."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Final
 
+from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.config.base import Model
+from twisted_lb.config.described import DescribedConfig
+from twisted_lb.config.listeners import ListenConfig
+from twisted_lb.config.secret import hides
 from twisted_lb.core.backend import BackendSpec
 from twisted_lb.errors import one_line
 from twisted_lb.plan import OF_POOLS, ListenerPlan, Plan, PoolPlan, RoutePlan
@@ -19,6 +23,10 @@ MOVED_KEYS: Final[dict[str, Callable[[Sequence[BackendSpec], Sequence[BackendSpe
 _IN_WORDS: Final = {"default_route": "requests that no route takes"}
 # A value in a line has this many characters at most.
 _MOST: Final = 80
+# And what comes to a list and goes.
+_MOST_MOVED: Final = 240
+# Keys of the process that are read at a start alone.
+AT_START: Final = ("version", "ready_start_s", "takeover", "state_file", "log")
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,10 @@ class PlanDiff:
     dropped: tuple[str, ...] = ()
     kept_changes: tuple[str, ...] = ()
     connections_cut: int = 0
+
+    def beside(self, changes: Iterable[str]) -> "PlanDiff":
+        """The same with changes of what is no plan's."""
+        return replace(self, changes=(*self.changes, *changes))
 
     @property
     def empty(self) -> bool:
@@ -123,7 +135,11 @@ def differences(before: object, after: object, place: str = "") -> Iterator[str]
         return
     if isinstance(before, Model) and type(before) is type(after):
         for key in type(before).model_fields:
-            yield from differences(getattr(before, key), getattr(after, key), _below(place, key))
+            was, now = getattr(before, key), getattr(after, key)
+            if was != now and _is_hidden(type(before), key, was):
+                yield f"{_below(place, key)}: other values"
+            else:
+                yield from differences(was, now, _below(place, key))
     elif isinstance(before, Mapping) and isinstance(after, Mapping):
         for key in {**before, **after}:
             yield from differences(before.get(key), after.get(key), _below(place, str(key)))
@@ -131,8 +147,17 @@ def differences(before: object, after: object, place: str = "") -> Iterator[str]
         yield from _backends(before, after)  # type: ignore[arg-type]
     elif isinstance(before, bytes | tuple) and isinstance(after, bytes | tuple) and _is_content(before, after):
         yield f"{place}: other content"
+    elif isinstance(before, tuple) and isinstance(after, tuple) and max(len(_said(before)), len(_said(after))) > _MOST:
+        yield f"{place} {_cut(', '.join(_moved(before, after)), _MOST_MOVED)}"
     else:
         yield f"{place} {_shown(before)} -> {_shown(after)}"
+
+
+def _moved(before: Sequence[object], after: Sequence[object]) -> list[str]:
+    """What comes to a long list and what goes, and else its order."""
+    moved = [f"+{_shown(one)}" for one in after if one not in before]
+    moved += [f"-{_shown(one)}" for one in before if one not in after]
+    return moved or ["in another order"]
 
 
 def _below(place: str, key: str) -> str:
@@ -178,7 +203,11 @@ def _said(value: object) -> str:
     if isinstance(value, tuple | list | set | frozenset):
         return "[" + ", ".join(map(_said, value)) + "]"
     if isinstance(value, Model) and type(value).__str__ is Model.__str__:
-        given = {key: getattr(value, key) for key in type(value).model_fields if key in value.model_fields_set}
+        given = {
+            key: "***" if _is_hidden(type(value), key, getattr(value, key)) else getattr(value, key)
+            for key in type(value).model_fields
+            if key in value.model_fields_set
+        }
         # Where a text stands for a table it is this key.
         return _said(given["address"]) if list(given) == ["address"] else _said(given)
     if isinstance(value, Mapping):
@@ -186,9 +215,14 @@ def _said(value: object) -> str:
     return str(value)
 
 
-def _cut(text: str) -> str:
+def _is_hidden(kind: type[Model], key: str, value: object) -> bool:
+    """Whether what a key says is not shown; tables that have secrets hide those alone."""
+    return not isinstance(value, Model) and hides(kind, (key,))
+
+
+def _cut(text: str, most: int = _MOST) -> str:
     text = one_line(text)
-    return text if len(text) <= _MOST else f"{text[: _MOST - 3]}..."
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def _of_process(before: Plan, after: Plan) -> Iterator[str]:
@@ -200,6 +234,19 @@ def _of_process(before: Plan, after: Plan) -> Iterator[str]:
         was, now = getattr(before, key), getattr(after, key)
         if was != now:
             yield f"changes {name} {_shown(was)} -> {_shown(now)}"
+
+
+def of_process(before: LoadBalancerConfig, after: LoadBalancerConfig) -> Iterator[str]:
+    """What changes in the process around a plan: the status address, say."""
+    for key in LoadBalancerConfig.model_fields:
+        if key not in DescribedConfig.model_fields and key not in AT_START:
+            was, now = getattr(before, key), getattr(after, key)
+            if was != now:
+                yield f"changes {key} {_placed(was)} -> {_placed(now)}"
+
+
+def _placed(value: object) -> str:
+    return value.where if isinstance(value, ListenConfig) else _shown(value)
 
 
 def _moved_keys(before: Plan, after: Plan) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """Reloads: the configuration is read anew and applied, one reload after the other, or nothing is changed and the log says why."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -9,6 +9,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from twisted_lb.config import LoadBalancerConfig
+from twisted_lb.config.problems import Problem
 from twisted_lb.errors import ConfigError, StartError
 from twisted_lb.plan import Files
 from twisted_lb.plan_diff import PlanDiff
@@ -23,12 +24,19 @@ class Source(Protocol):
         """Read it; ConfigError with everything that is wrong. It is called in a thread."""
 
     def files(self) -> Mapping[Path, str]:
-        """The files that were read last, with the SHA-256 of each, in hexadecimal."""
+        """The files that were read last, with the SHA-256 of each, in hexadecimal; empty for what was not read but will be."""
+
+    def placed(self, config: LoadBalancerConfig, found: Iterable[Problem]) -> Sequence[Problem]:
+        """Problems of a configuration that was read there with their places; of another one as they are."""
+
+    def warnings(self, config: LoadBalancerConfig) -> Sequence[Problem]:
+        """What is doubtful about how a configuration is written there; nothing for another one."""
 
 
 class Reload:
     """The reloads of a service. `prepare` does beforehand what takes time, and fires with what is to be called behind that;
-    `apply` has a configuration and the files that it names in force, and says what that did.
+    `apply` has a configuration and the files that it names in force, and says what that did. `files` makes those of each
+    reload.
     """
 
     def __init__(
@@ -37,11 +45,13 @@ class Reload:
         prepare: Callable[[LoadBalancerConfig, Files], Deferred[Callable[[], None]]],
         apply: Callable[[LoadBalancerConfig, Files], PlanDiff],
         reactor: Any,
+        files: Callable[[], Files] = Files,
     ) -> None:
         self._source: Final = source
         self._prepare: Final = prepare
         self._apply: Final = apply
         self._reactor: Final = reactor
+        self._files: Final = files
         self._running: Deferred[None] | None = None
         self._again: bool = False
 
@@ -76,12 +86,7 @@ class Reload:
         try:
             pool = self._reactor.getThreadPool()
             config = yield deferToThreadPool(self._reactor, pool, self._source.load)
-            files = Files()
-            prepared = yield self._prepare(config, files)
-            try:
-                diff = self._apply(config, files)
-            finally:
-                prepared()
+            diff = yield self._in_force(config)
         except (ConfigError, StartError, ValueError) as error:
             for problem in error.problems if isinstance(error, ConfigError) else [str(error)]:
                 _log.error("reload: {problem}", problem=problem)
@@ -89,3 +94,15 @@ class Reload:
             return
         for line in diff.lines:
             _log.info("reload: {line}", line=line)
+
+    @inlineCallbacks
+    def _in_force(self, config: LoadBalancerConfig) -> Any:
+        files = self._files()
+        try:
+            prepared = yield self._prepare(config, files)
+            try:
+                return self._apply(config, files)
+            finally:
+                prepared()
+        except ConfigError as error:
+            raise ConfigError(self._source.placed(config, error.problems)) from None

@@ -9,6 +9,7 @@ import contextlib
 import os
 import random
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from twisted.application.service import MultiService
@@ -41,7 +42,7 @@ from twisted_lb.net.sockets import Held
 from twisted_lb.openings import STATUS, Openings, openings
 from twisted_lb.own_process import OwnProcess
 from twisted_lb.plan import DEFAULT, Files, Plan, PoolPlan, TargetsPlan, plan_of
-from twisted_lb.plan_diff import PlanDiff, plan_diff
+from twisted_lb.plan_diff import PlanDiff, of_process, plan_diff
 from twisted_lb.process import raise_descriptor_limit, room_for_clients
 from twisted_lb.reload import Reload, Source
 from twisted_lb.resolving import Resolving, names_in
@@ -87,6 +88,7 @@ class LoadBalancerService(MultiService):
             make_monotonic(reactor)
         self.config = config
         self._files: Files = Files()
+        self._tried: Files = self._files  # those of the last reload, applied or not
         self._plan: Plan = plan_of(config, files=self._files)
         self._reactor: Final = reactor
         self._listening: Final = listening
@@ -102,7 +104,9 @@ class LoadBalancerService(MultiService):
         self._draining: DataPlane | None = None
         self._grace: Grace | None = None
         self._source: Final = source
-        self._reload: Final = None if source is None else Reload(source, self._prepare, self._reloaded, reactor)
+        self._reload: Final = (
+            None if source is None else Reload(source, self._prepare, self._reloaded, reactor, self._files.anew)
+        )
         self._watch: Watch | None = None
         self._state: StateFile | None = None
         self._resolving: Resolving | None = None
@@ -233,9 +237,13 @@ class LoadBalancerService(MultiService):
             self._state.changed()
 
     def _digests(self) -> dict[str, str]:
-        """The SHA-256 of all that was read for what is in force, by path."""
+        """The SHA-256 of all that was read for what is in force, and at the last reload, by path."""
         assert self._source is not None
-        return {**self._files.digests, **{str(path): digest for path, digest in self._source.files().items()}}
+        return {
+            **self._files.digests,
+            **self._tried.digests,
+            **{str(path): digest for path, digest in self._source.files().items()},
+        }
 
     def _watch_files(self, time: Any) -> None:
         """Watch what was read, where that is wanted."""
@@ -292,10 +300,15 @@ class LoadBalancerService(MultiService):
             _log.warn("reload: refused, the balancer is not running or stops; nothing was changed")
         else:
             self._tell_reload(begins=True)
-            self._reload.ask().addBoth(lambda _: self._tell_reload(begins=False))
+            self._reload.ask().addBoth(lambda _: self._reload_ended())
             return
         self._tell_reload(begins=True)
         self._tell_reload(begins=False)
+
+    def _reload_ended(self) -> None:
+        self._tell_reload(begins=False)
+        if self._watch is not None and self._source is not None:
+            self._watch.tried({str(path): digest for path, digest in self._source.files().items()})
 
     def _tell_reload(self, *, begins: bool) -> None:
         """Tell a service manager of a reload, unless a stop has told it more meanwhile."""
@@ -353,7 +366,7 @@ class LoadBalancerService(MultiService):
         """Go by another configuration, also under load, and say what that did; files that it names are read anew. ConfigError
         where one cannot be read, StartError where an address cannot be had, and nothing changed; ValueError during a stop.
         """
-        return self._reloaded(config, Files())
+        return self._reloaded(config, self._files.anew())
 
     @inlineCallbacks
     def _prepare(self, config: LoadBalancerConfig, files: Files) -> Any:
@@ -362,6 +375,7 @@ class LoadBalancerService(MultiService):
         """
         if self._plane is None:
             return _nothing
+        self._tried = files
         plan = plan_of(config, self._plan, files)
         resolving = self._resolving = Resolving(self._plane.runtime, names_in(plan))
         yield resolving.done
@@ -393,23 +407,28 @@ class LoadBalancerService(MultiService):
                 change.undo()
                 raise
             self._serve_status(self._plane, change.of(STATUS))
-            for listener in self._status:
-                listener.start()
-            change.commit()
+            if self._plane.accepting:  # else the instance before this one answers there
+                for listener in self._status:
+                    listener.start()
+            change.commit(files_stay=self._own is not None and self._own.preparing)
             self._say_doubts(config, self._room(plan))
         self._say_what_stays(config)
-        self.config, self._plan, self._files = config, plan, files
+        diff = diff.beside(of_process(self.config, config))
+        self.config, self._plan, self._files, self._tried = config, plan, files, files
         if self._readiness is not None:
             self._readiness.requires = config.ready_requires
         return diff
 
     def _say_doubts(self, config: LoadBalancerConfig, room: int) -> None:
-        """Log what is doubtful about a configuration and was not about the one before."""
-        found = {str(doubt): None for doubt in doubts(config, self._limit, room)}
-        for doubt in found:
-            if doubt not in self._doubted:
+        """Log what is doubtful about a configuration and was not about the one before, wherever it stood there."""
+        found = [one.problem() for one in doubts(config, self._limit, room)]
+        if self._source is not None:
+            found = [*self._source.placed(config, found), *self._source.warnings(config)]
+        said = {str(replace(one, place=None)): one for one in found}
+        for text, doubt in said.items():
+            if text not in self._doubted:
                 _log.warn("{doubt}", doubt=doubt)
-        self._doubted = found
+        self._doubted = dict.fromkeys(said)
 
     def _say_what_stays(self, config: LoadBalancerConfig) -> None:
         """Name the keys that say another thing from now on, and are read at a start alone."""

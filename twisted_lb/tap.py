@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from twisted.logger import Logger
-
 from twisted_lb.config import HealthCheckConfig, ListenConfig, LoadBalancerConfig
 from twisted_lb.config.addresses import ListenAddress
 from twisted_lb.config.load import Source, keys_of_the_file
@@ -21,8 +19,6 @@ from twisted_lb.options import CommandOptions, Parser, refuse, refuse_unlistenab
 
 if TYPE_CHECKING:
     from twisted_lb.service import LoadBalancerService
-
-_log = Logger()
 
 STRATEGIES = f"{{{','.join(POLICIES)}}}"
 
@@ -134,8 +130,6 @@ def makeService(options: Options) -> "LoadBalancerService":
     from twisted_lb.service import LoadBalancerService
 
     loaded = options.source.loaded
-    for warning in loaded.warnings if loaded else ():
-        _log.warn("{warning}", warning=warning)
     try:
         return LoadBalancerService(options.config, whole_process=True, source=options.source)
     except ConfigError as error:

@@ -1,13 +1,14 @@
 """Watching files: whether what they say is another thing than when they were read (ConfigMap, atomic rename, editors)."""
 
-import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+
+from twisted_lb.config.files import contents, digest_of
 
 # How often files are looked at. Their content is read, since a symlink that is swapped changes nothing that a directory
 # watch would tell, and a time stamp nothing that matters.
@@ -24,8 +25,8 @@ Digests = dict[str, str]
 class Watch:
     """A watch over files, from `start` to `stop`. `changed` is called once for each new state that has lasted QUIET_S.
 
-    `read` are the files with the digests of what was read there, as they are known now: the SHA-256 in hexadecimal. A file
-    that comes beside one of them, with the same ending, counts too: it may be included.
+    `read` are the files with the digests of what was read there, as they are known now: the SHA-256 in hexadecimal, empty where
+    there was nothing to read. A file that comes to them counts as one that says something else.
     """
 
     def __init__(self, read: Callable[[], Mapping[str, str]], time: IReactorTime, changed: Callable[[], None]) -> None:
@@ -57,9 +58,14 @@ class Watch:
 
     def settle(self) -> None:
         """What was read is what is known from now on."""
-        read = self._read()
-        self._known = {**_beside(read), **read}
+        self._known = dict(self._read())
         self._seen = None
+
+    def tried(self, files: Mapping[str, str]) -> None:
+        """These were read, and what they say may not be in force: it is known all the same. Whatever else is watched by now
+        and was not before is known as it was read.
+        """
+        self._known = {**{path: self._known.get(path, was) for path, was in self._read().items()}, **files}
 
     def _look(self) -> None:
         now = self._now()
@@ -78,24 +84,13 @@ class Watch:
         self._look()
 
     def _now(self) -> Digests:
-        files = list(self._read())
-        return {**_beside(files), **{path: digest(Path(path)) for path in files}}
+        return {path: digest(Path(path)) for path in self._read()}
 
 
 def digest(path: Path) -> str:
     """The SHA-256 of what is in a file, in hexadecimal; empty where it cannot be read."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
+        return digest_of(contents(path))
+    except (OSError, ValueError):
+        # ValueError: no path, or a pipe.
         return ""
-
-
-def _beside(files: Iterable[str]) -> Digests:
-    """Other files beside these that end as they do, by their names alone: whether they are there is what counts."""
-    found: Digests = {}
-    for folder, ending in {(Path(path).parent, Path(path).suffix) for path in files}:
-        try:
-            found.update({str(one): "there" for one in folder.iterdir() if one.suffix == ending})
-        except OSError:
-            continue
-    return found

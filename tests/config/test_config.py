@@ -211,7 +211,7 @@ def test_flags_win_over_the_file_and_the_rest_of_it_stays(tmp_path: Path) -> Non
         ),
         (
             'backends = [{address = "a:80", name = "x"}, {address = "b:80", name = "x"}]',
-            "lb.toml:1:12: backends: the name x is there twice",
+            "lb.toml:1:45: backends[1]: the name x is there twice (",
         ),
         ('backends = ["a:80"]\nlisten = 80', "lb.toml:2:10: listen: should be a table"),
         ('backends = ["a:80"]\n[listen]\nport = "80"', "lb.toml:3:8: listen.port: should be a valid"),
@@ -246,7 +246,11 @@ def test_flags_win_over_the_file_and_the_rest_of_it_stays(tmp_path: Path) -> Non
             'backends = ["a:80"]\n[forwarding]\ntrusted_fields = "x-real-ip"',
             "lb.toml:3:18: forwarding.trusted_fields: should be 'any', 'x-forwarded' or 'forwarded'",
         ),
-        ('backends = ["a:80", "A.:80"]', "lb.toml:1:12: backends: A.:80 is there twice, also as a:80"),
+        (
+            'backends = ["a:80"]\nerror_pages = { 503 = "a", 999 = "b" }',
+            "lb.toml:2:28: error_pages.999: should be a status from 400 to 599, not '999'",
+        ),
+        ('backends = ["a:80", "A.:80"]', "lb.toml:1:21: backends[1]: A.:80 is there twice, also as a:80 ("),
         ('backends = ["LocalHost:80"]', "lb.toml:1:13: backends[0]: backend LocalHost:80 is this balancer itself"),
         ('[[backends]]\naddress = "a:80,weight=2"\nweight = 3', "twice: in 'a:80,weight=2', and as weight = 3"),
         (

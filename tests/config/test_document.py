@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from twisted_lb.config.document import Document, read_document
+from twisted_lb.config.document import Document, Reading, read_document
 from twisted_lb.config.load import from_flags
 from twisted_lb.config.locator import KeyPath
 from twisted_lb.config.problems import Problem, report
@@ -23,6 +23,11 @@ def document(files: dict[str, str], **environment: str) -> Document:
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text(text, encoding="utf-8")
     return read_document(Path(next(iter(files))), environment)
+
+
+def read_files(files: dict[str, str]) -> dict[Path, str]:
+    document(files)
+    return Reading(Path(next(iter(files))), {}, lambda _: False).files()
 
 
 def refusal(files: dict[str, str], **environment: str) -> list[str]:
@@ -168,7 +173,7 @@ def chain(length: int) -> dict[str, str]:
 
 
 def test_includes_in_includes_have_a_bound() -> None:
-    assert len(document(chain(10)).files) == 11
+    assert len(read_files(chain(10))) == 11
     [said] = refusal(chain(11))
     assert said.startswith("10.toml:1:12: more than 10 includes, one in the other: lb.toml -> 1.toml -> 2.toml -> ")
 
@@ -194,11 +199,11 @@ def test_a_reference_that_cannot_be_replaced_is_a_problem_with_its_place_also_in
 
 def test_equal_documents_have_equal_files_and_others_differ() -> None:
     files = {"lb.toml": MAIN, "conf.d/a.toml": "x = 1"}
-    first = document(files).files
+    first = read_files(files)
     assert list(first) == [Path("lb.toml"), Path("conf.d/a.toml")]
-    assert document(files).files == first
-    assert document({**files, "conf.d/a.toml": "x = 1 "}).files != first
-    assert document({**files, "conf.d/b.toml": ""}).files != first
+    assert read_files(files) == first
+    assert read_files({**files, "conf.d/a.toml": "x = 1 "}) != first
+    assert read_files({**files, "conf.d/b.toml": ""}) != first
 
 
 def test_a_program_that_changes_its_values_changes_nobody_else_s() -> None:
@@ -300,3 +305,25 @@ def test_what_follows_from_a_problem_is_not_another_one() -> None:
     with pytest.raises(ConfigError) as caught:
         from_flags({}, Path("lb.toml"), {})
     assert [problem.code for problem in caught.value.problems] == ["E05"]
+
+
+def test_what_is_hidden_in_a_line_is_looked_for_in_that_line_alone() -> None:
+    """A file of thousands of mistakes is told in time that grows with their number."""
+    asked: list[Any] = []
+    path = Path("lb.toml")
+    path.write_text('a = """x\ny\n""" # one\nb = [1, {c = 2, d = 3},\n4]\ne = 5\n')
+
+    def hides(at: Any) -> bool:
+        asked.append(at)
+        return False
+
+    document = read_document(path, {}, hides)
+    for line, key, there in (
+        (1, ("a",), [("a",)]),
+        (4, ("b", 1, "d"), [("b", 0), ("b", 1, "c"), ("b", 1, "d")]),
+        (5, ("b", 2), [("b", 2)]),
+        (6, ("e",), [("e",)]),
+    ):
+        asked.clear()
+        assert document.place(key).line == line
+        assert asked == there

@@ -1,18 +1,24 @@
 """Flags and a file: which of them is in force, and where each value comes from."""
 
 import copy
+import os
 import re
+import threading
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from twisted_lb.config import LoadBalancerConfig
+from twisted_lb.config.files import digest_of
 from twisted_lb.config.flags import Flagged
 from twisted_lb.config.load import Source, from_flags
 from twisted_lb.config.objects import Objects, objects_of
 from twisted_lb.config.origins import Origins
 from twisted_lb.errors import ConfigError
+from twisted_lb.plan import Files, plan_of
+from twisted_lb.watch import digest
 
 FLAT = 'backends = ["a:80", "b:80"]\npolicy = "rr"\n[listen]\nport = 1\ninterface = "127.0.0.1"\n[health_check]\ninterval_s = 9\n'
 TABLES = """\
@@ -230,6 +236,75 @@ def test_a_source_knows_which_files_it_has_read_also_when_they_are_refused(file)
     assert {path.name for path in source.files() if source.files()[path] != before[path]} == {"b.toml"}
     assert source.loaded is not None
     assert source.loaded.config.policy == "rr"
+
+
+def test_a_source_knows_what_it_tried_to_read_and_what_an_include_matches_by_now(file):
+    file.write_text(f'include = ["conf.d/*.toml", "own.toml"]\n{FLAT}')
+    source = Source({}, file)
+    with pytest.raises(ConfigError, match=r"own\.toml: No such file"):
+        source.load()
+    assert source.files()[Path("own.toml")] == ""
+    Path("own.toml").write_text("")
+    source.load()
+    Path("conf.d").mkdir()
+    Path("conf.d/a.toml").write_text("policy =")
+    assert source.files()[Path("conf.d/a.toml")] == ""
+    with pytest.raises(ConfigError, match=r"conf.d/a.toml:1:9: Invalid value"):
+        source.load()
+    assert source.files()[Path("conf.d/a.toml")] == sha256(b"policy =").hexdigest()
+
+
+def test_a_pipe_is_read_once(file):
+    """As `--config <(generate)` is one: a second look would wait for ever."""
+    os.mkfifo(file)
+    writer = threading.Thread(target=file.write_text, args=(FLAT,))
+    writer.start()
+    source = Source({}, file)
+    source.load()
+    writer.join()
+    with pytest.raises(ConfigError, match=r"lb\.toml: is a pipe, which cannot be read again and again"):
+        source.load()
+    assert digest(file) == ""
+
+
+@pytest.mark.parametrize("name", ["pipe", "/dev/zero"])
+def test_a_file_that_is_named_is_none_that_has_no_end(file, name):
+    if name == "pipe":
+        os.mkfifo(name)
+    file.write_text(f'{FLAT}[error_pages]\n503 = "{name}"')
+    said = f"{name}: is a pipe, which" if name == "pipe" else f"{name}: should be at most 16777216 bytes"
+    with pytest.raises(ConfigError, match=said):
+        plan_of(Source({}, file).load())
+    file.write_text(f'include = ["{name}"]\n{FLAT}')
+    with pytest.raises(ConfigError, match=said):
+        Source({}, file).load()
+
+
+def test_an_include_that_is_refused_is_known_as_any_other(file):
+    file.write_text(f'include = ["*.toml"]\n{FLAT}')
+    Path("a.toml").symlink_to("b.toml")
+    Path("b.toml").write_text("")
+    source = Source({}, file)
+    with pytest.raises(ConfigError, match="includes itself"):
+        source.load()
+    assert source.files() == {path: digest_of(path.read_bytes()) for path in map(Path, ("a.toml", "b.toml", "lb.toml"))}
+
+
+def test_a_relative_file_is_the_same_one_when_the_program_has_gone_elsewhere(file, monkeypatch):
+    """As twistd does after the start: --rundir."""
+    file.write_text(f'include = ["b.toml"]\n{FLAT}')
+    Path("b.toml").write_text('error_pages = { 503 = "503.html" }')
+    Path("503.html").write_text("sorry")
+    source, files = Source({}, Path("lb.toml")), Files()
+    first, here = source.load(), Path.cwd()
+    Path("away").mkdir()
+    monkeypatch.chdir("away")
+    assert list(source.files()) == [here / "lb.toml", here / "b.toml"]
+    assert source.load() == first
+    assert list(source.files()) == [here / "lb.toml", here / "b.toml"]
+    again = files.anew()
+    plan_of(first, files=again)
+    assert again.digests == {str(here / "503.html"): digest_of(b"sorry")}
 
 
 def test_a_command_line_can_be_loaded_again(file):

@@ -24,7 +24,6 @@ ENVIRONMENT = {"HOST": "10.0.0.1", "EMPTY": "", "ODD": '"\n[x]\ny = "${HOST}', "
         ("${EMPTY}", ""),
         ("${NONE:-}", ""),
         ("${NONE:-a:-b $x {y}", "a:-b $x {y"),
-        ("${NONE:-${HOST}", "${HOST"),
         ("$${HOST}", "${HOST}"),
         ("a $${ b", "a ${ b"),
         ("$HOST $ $$ {HOST} $1 $(x)", "$HOST $ $$ {HOST} $1 $(x)"),
@@ -57,6 +56,7 @@ LITERAL = "${ should begin ${NAME} or ${NAME:-default}; a literal one is $${"
         ("${HOST:x}", LITERAL),
         ("${ HOST }", LITERAL),
         ("${é}", LITERAL),
+        ("${NONE:-${HOST}}", "${NONE:-...}: a default is taken as it stands, and cannot be a reference itself"),
         ("${BYTES}", "${BYTES}: BYTES is not UTF-8 in the environment"),
     ],
 )

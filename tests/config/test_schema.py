@@ -63,7 +63,8 @@ def test_an_example_names_the_schema_first_and_says_what_it_is_for(path):
     first, second = path.read_text().splitlines()[:2]
     named = re.fullmatch(r"#:schema (\S+)", first)
     assert named
-    assert (path.parent / named[1]).resolve() == PACKAGED
+    # The checkout's, also where the tests run over another build: it is the packaged one.
+    assert (path.parent / named[1]).read_bytes() == PACKAGED.read_bytes()
     assert second.startswith("# ") or path.parent.name == "conf.d"
 
 

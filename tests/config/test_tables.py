@@ -86,7 +86,31 @@ def refusal(folder: Path, text: str) -> list[str]:
         ),
         (
             f'{POOL}[listeners]\na.address = "unix:/a"\nb.address = ["unix:/b", "unix:/a"]',
-            "lb.toml:5:13: listeners.b.address: unix:/a is taken by listeners.a (lb.toml:4)",
+            "lb.toml:5:25: listeners.b.address[1]: unix:/a is taken by listeners.a (lb.toml:4)",
+        ),
+        (
+            f'takeover = "/run/./lb"\n{POOL}[listeners]\na.address = "unix:/run/lb"',
+            "lb.toml:1:12: takeover: /run/./lb is taken by listeners.a (lb.toml:5)",
+        ),
+        (
+            f'{POOL}[listeners]\na.address = "unix:/run/lb"\nb.address = "unix:/run//lb"',
+            "lb.toml:5:13: listeners.b.address: unix:/run//lb is taken by listeners.a, with unix:/run/lb (lb.toml:4)",
+        ),
+        (
+            "[pools.a]\nbackends = ['a:80']\n[pools.b]\nbackends = [\n'b:80',\n'c:80',\n'b:80']",
+            "lb.toml:7:1: pools.b.backends[2]: b:80 is there twice (lb.toml:5)",
+        ),
+        (
+            f"{POOL}[defaults.listener]\naddress = ':80'",
+            "lb.toml:4:1: defaults.listener.address: unknown key; it belongs into [listeners.NAME]",
+        ),
+        (
+            f"{POOL}[defaults.pool]\nbackends = []",
+            "lb.toml:4:1: defaults.pool.backends: unknown key; it belongs into [pools.NAME]",
+        ),
+        (
+            f"{POOL}[defaults.backend]\naddress = 'a:80'",
+            "lb.toml:4:1: defaults.backend.address: unknown key; it belongs into the backend itself",
         ),
         (
             f'status = "127.0.0.1:80"\n{POOL}[listeners]\na.address = ":80"',

@@ -84,6 +84,26 @@ def test_an_admin_state_of_an_endpoint_lives_as_long_as_its_name():
     assert one.followed({"p": specs("b:1")})[1] == ["maint of a:1@10.0.0.1:1 in p"]
 
 
+def test_what_was_wanted_of_an_endpoint_ends_with_what_is_wanted_of_its_name():
+    one = Overlay()
+    one.command("p", "a:1@10.0.0.1:1", AdminState.MAINT)
+    one.command("p", "a:1", AdminState.DRAIN)
+    assert one.of("p").admin == {"a:1": AdminState.DRAIN}
+    one.command("p", "a:1@10.0.0.1:1", AdminState.READY)
+    assert one.admin("p", "a:1@10.0.0.1:1") is AdminState.READY
+    assert one.admin("p", "a:1@10.0.0.2:1") is AdminState.DRAIN
+    assert one.reset("p", "a:1")
+    assert one.pools == {}
+
+
+def test_a_removed_backend_is_not_drained_too():
+    """As a state file could have it."""
+    one = Overlay()
+    one.remove("p", "a:1", FILE)
+    one.command("p", "a:1", AdminState.DRAIN)
+    assert one.followed({"p": FILE})[0].lines() == ["removed a:1 in p"]
+
+
 def test_what_is_about_a_backend_that_is_gone_is_dropped_with_it():
     one = Overlay()
     one.command("default", "a:1", AdminState.DRAIN)

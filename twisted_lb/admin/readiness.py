@@ -18,8 +18,8 @@ class Readiness:
 
     Not ready: at the start, until the target list of each pool that has one is known (`unlisted` are the other pools), the names
     of all backends were resolved or were found not to be (`unresolved` are the others), and each backend of each checked pool
-    has had its first check, for `start_s` seconds at most; while `leaving`; when no pool has a usable backend, or one of those
-    that are required has none.
+    has had its first check, for `start_s` seconds at most; while `leaving`; when there are pools and none has a usable backend,
+    or one of those that are required has none.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Readiness:
         """Whether traffic is wanted now: one line, and one more that names the pools without a usable backend."""
         pools = self._pools()
         without = [name for name, pool in pools.items() if not any(one.usable for one in pool.backends.values())]
-        reason = self._reason(without, nowhere=len(without) == len(pools))
+        reason = self._reason(without, nowhere=bool(pools) and len(without) == len(pools))
         text = f"not ready: {reason}\n" if reason else "ready\n"
         if without:
             text += f"without a usable backend: {', '.join(without)}\n"

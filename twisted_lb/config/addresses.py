@@ -46,7 +46,7 @@ class ListenAddress:
         port each time. `[::]` has the IPv4 addresses too.
         """
         if self.path or other.path:
-            return self.path == other.path
+            return os.path.normpath(self.path) == os.path.normpath(other.path)
         if self.port != other.port or not self.port:
             return False
         mine, theirs = self.interface, other.interface

@@ -52,15 +52,14 @@ def _is_a_name(value: str) -> str:
 Name = Annotated[str, AfterValidator(_is_a_name)]
 
 
-def _are_statuses(value: dict[str, str]) -> dict[str, str]:
-    for status in value:
-        if not re.fullmatch("[45][0-9][0-9]", status):
-            raise ValueError(f"{status} should be a status from 400 to 599")
+def _is_a_status(value: str) -> str:
+    if not re.fullmatch("[45][0-9][0-9]", value):
+        raise ValueError("should be a status from 400 to 599")
     return value
 
 
 # Files in place of local replies, by status.
-ErrorPages = Annotated[dict[str, str], AfterValidator(_are_statuses)]
+ErrorPages = dict[Annotated[str, AfterValidator(_is_a_status)], str]
 
 # RFC 9110 5.6.2: methods, names of fields and cookies.
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -161,9 +160,11 @@ class TextOrTable(Model):
         return found
 
 
-def error_at(message: str, *path: str | int) -> PydanticCustomError:
-    """The error of a validator that looks at a whole table: what is wrong is at a path in that table, by the names typed."""
-    return PydanticCustomError("error_at", "{message}", {"message": message, "path": path})
+def error_at(message: str, *path: str | int, beside: KeyPath = ()) -> PydanticCustomError:
+    """The error of a validator that looks at a whole table or list: what is wrong is at a path in that, by the names typed;
+    it does not go together with what is `beside` it.
+    """
+    return PydanticCustomError("error_at", "{message}", {"message": message, "path": path, "beside": beside})
 
 
 def names_of(model: type[Model], key: str) -> list[str]:
@@ -173,7 +174,7 @@ def names_of(model: type[Model], key: str) -> list[str]:
 
 
 # What an error knows of places, beside its own.
-_PLACES = ("path", "other")
+_PLACES = ("path", "other", "beside")
 
 
 def error_of(kind: str, loc: KeyPath, text: str, *, given: object = None, **context: object) -> InitErrorDetails:

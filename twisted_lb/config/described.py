@@ -17,9 +17,10 @@ from twisted_lb.config.pools import (
     QueueConfig,
     RetryConfig,
     UpstreamConfig,
+    refuse_twice_in_a_list,
 )
 from twisted_lb.config.routes import ForwardingConfig, RouteConfig, protocols
-from twisted_lb.core.backend import BackendSpec, refuse_twice
+from twisted_lb.core.backend import BackendSpec
 
 
 class DescribedConfig(ChoiceConfig):
@@ -73,5 +74,5 @@ class DescribedConfig(ChoiceConfig):
         # Where one of the others is wrong itself, it is not among the data.
         if not value and not info.data.get("pools", True) and not info.data.get("routes", True):
             raise ValueError(NO_BACKEND)
-        refuse_twice(value)
+        refuse_twice_in_a_list(value)
         return value

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted_lb.config.base import KeyPath
-from twisted_lb.config.files import Hides, TomlFile, read_file
+from twisted_lb.config.files import Hides, TomlFile, bytes_of, digest_of, toml_of
 from twisted_lb.config.interpolation import interpolated
 from twisted_lb.config.problems import Code, Place, Problem
 from twisted_lb.errors import ConfigError
@@ -39,25 +39,47 @@ def read_document(
     ConfigError, with all of them, for files that cannot be read and includes that cannot be followed: what the others say
     means little without those. What is wrong with single values is in `Document.problems`.
     """
-    reader = _Reader(environment, hides)
-    reader.read(path, [], Place(str(path)))
-    if reader.unread:
-        raise ConfigError([*reader.unread, *reader.problems])
-    return Document(reader.files, reader.values, reader.problems, reader.first_routes)
+    return Reading(path, environment, hides).document()
+
+
+class Reading:
+    """One reading of a file and what it includes, whatever comes of it. The file itself may be a pipe (`--config <(...)`) if it
+    is the `first` one.
+    """
+
+    def __init__(self, path: Path, environment: Mapping[str, str], hides: Hides, *, first: bool = True) -> None:
+        self._reader = _Reader(environment, hides, may_be_pipe=first)
+        self._reader.read(path, [], Place(str(path)))
+
+    def document(self) -> "Document":
+        """See `read_document`."""
+        reader = self._reader
+        if reader.unread:
+            raise ConfigError([*reader.unread, *reader.problems])
+        return Document(reader.files, reader.values, reader.problems, reader.first_routes)
+
+    def files(self) -> dict[Path, str]:
+        """The SHA-256 of each file that was read, by path, the main one first: as long as they are the same, so is the
+        document. Empty for what could not be read, and for what an include matches by now.
+        """
+        found = dict(self._reader.digests)
+        for folder, pattern in self._reader.patterns:
+            with contextlib.suppress(OSError, ValueError):
+                for path in _matches(folder, pattern):
+                    found.setdefault(path, "")
+        return found
 
 
 class Document:
     """What a configuration file says with all that it includes.
 
-    `values`: all of it, as plain dicts and lists; a program may change its copy. `files`: the SHA-256 of each file that was
-    read, by path, the main one first: as long as they are the same, so is the document. `problems`: keys that are set twice
+    `values`: all of it, as plain dicts and lists; a program may change its copy. `problems`: keys that are set twice
     (the first one counts) and references that cannot be replaced (they stand as they are).
     """
 
     def __init__(
         self, files: list[TomlFile], values: dict[str, Any], problems: list[Problem], first_routes: dict[Path, int]
     ) -> None:
-        self.files = {file.path: file.digest for file in files}
         self.problems = tuple(problems)
         self._files = files
         self._values = values
@@ -128,15 +150,19 @@ def _known(values: Any, path: KeyPath) -> KeyPath:
 class _Reader:
     """One reading: a file, then the files of each of its includes, then what it says itself."""
 
-    def __init__(self, environment: Mapping[str, str], hides: Hides) -> None:
+    def __init__(self, environment: Mapping[str, str], hides: Hides, *, may_be_pipe: bool) -> None:
         self.files: list[TomlFile] = []
         self.values: dict[str, Any] = {}
         self.first_routes: dict[Path, int] = {}
         self.problems: list[Problem] = []
+        self.digests: dict[Path, str] = {}
+        # What includes name, each with the folder that it is relative to.
+        self.patterns: list[tuple[Path, str]] = []
         # Those of whole files.
         self.unread: list[Problem] = []
         self._environment = environment
         self._hides = hides
+        self._may_be_pipe = may_be_pipe
         self._merged: list[TomlFile] = []
         # Where each file was asked for, by what the kernel calls it.
         self._asked: dict[str, Place] = {}
@@ -147,10 +173,15 @@ class _Reader:
         refusal = self._refusal(path, real, chain)
         if refusal:
             self.unread.append(Problem((), refusal, Code.INCLUDE, place=asked))
+            with contextlib.suppress(ConfigError):
+                self.digests.setdefault(path, digest_of(bytes_of(path)))
             return
         self._asked[real] = asked
+        self.digests[path] = ""
         try:
-            file = read_file(path, self._hides)
+            data = bytes_of(path, pipe=self._may_be_pipe and not chain)
+            self.digests[path] = digest_of(data)
+            file = toml_of(path, data, self._hides)
         except ConfigError as error:
             self.unread += [_told(problem, chain, asked) for problem in error.problems]
             return
@@ -183,6 +214,7 @@ class _Reader:
             if not isinstance(pattern, str):
                 self._refuse(file, path, "should be the name of a file, or a pattern")
             elif path not in unset:
+                self.patterns.append((file.path.parent, pattern))
                 try:
                     names = _matches(file.path.parent, pattern)
                 except (OSError, ValueError) as error:

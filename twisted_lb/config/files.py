@@ -2,11 +2,15 @@
 
 import codecs
 import hashlib
+import os
 import re
+import stat
 import tomllib
-from collections.abc import Callable, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +35,8 @@ _WORD = re.compile(r"""[^\s"'=,]*""")
 # tomllib gives up at some depth that depends on who calls; nothing in a configuration is half as deep.
 _DEEPEST = 50
 _HIDDEN = "***"
+# Of any file: a page, a list of networks.
+_MOST_BYTES = 2**24
 
 # Says of a path whether what stands there is not to be shown.
 Hides = Callable[[KeyPath], bool]
@@ -38,10 +44,9 @@ Hides = Callable[[KeyPath], bool]
 
 @dataclass(frozen=True)
 class TomlFile:
-    """A TOML file that was read: the SHA-256 of its bytes, its text with plain line ends, its values, and what it `hides`."""
+    """A TOML file that was read: its text with plain line ends, its values, and what it `hides`."""
 
     path: Path
-    digest: str
     text: str
     values: dict[str, Any]
     hides: Hides
@@ -55,15 +60,23 @@ class TomlFile:
         """A part of its text by line and column, up to the end of its first line; what is hidden in that line is `***`."""
         place = _place(self.path, self.text, span)
         begin, end = _line_around(self.text, span.start)
-        hidden = [
-            spot.value
-            for path, spot in self.spots.items()
-            if spot.value.start < end and begin < spot.value.end
-            if not isinstance(at(self.values, path), dict | list) and self.hides(path)
-        ]
+        hidden = [span for span, path in self._scalars_in(begin, end) if self.hides(path)]
         for secret in sorted(hidden, reverse=True):
             place = _without(place, Span(max(secret.start, begin) - begin, min(secret.end, end) - begin))
         return place
+
+    @cached_property
+    def _scalars(self) -> list[tuple[Span, KeyPath]]:
+        """All values that are neither tables nor lists, in the order of the text."""
+        found = [(spot.value, path) for path, spot in self.spots.items() if spot.value.start < spot.value.end]
+        return sorted(
+            (one for one in found if not isinstance(at(self.values, one[1]), dict | list)), key=lambda one: one[0]
+        )
+
+    def _scalars_in(self, begin: int, end: int) -> Iterator[tuple[Span, KeyPath]]:
+        """Those that have a part between two offsets; none is in another one."""
+        first = bisect_right(self._scalars, begin, key=lambda one: one[0].end)
+        yield from takewhile(lambda one: one[0].start < end, islice(self._scalars, first, None))
 
 
 def at(values: Any, path: KeyPath) -> Any:
@@ -73,16 +86,62 @@ def at(values: Any, path: KeyPath) -> Any:
     return values
 
 
-def read_file(path: Path, hides: Hides) -> TomlFile:
-    """Read one file; ConfigError for one that cannot be read or is no TOML."""
+class Home:
+    """The folder that a program was in when it began to read its files: names that are relative are meant there for good,
+    also after it has gone elsewhere (`twistd --rundir`).
+    """
+
+    def __init__(self) -> None:
+        self._folder = _here()
+
+    def at(self, name: Path) -> Path:
+        """A file by a name that leads there now: the same one where nothing has changed."""
+        return name if _here() == self._folder else self._folder / name
+
+
+def _here() -> Path:
     try:
-        data = path.read_bytes()
+        return Path.cwd()
+    except OSError:
+        return Path()  # it is gone
+
+
+def contents(path: Path) -> bytes:
+    """What is in a file, without ever waiting for it: OSError for one that cannot be read, ValueError for a pipe, which has
+    nothing to be read a second time, and for what is far too long, as a device may be.
+    """
+    with open(path, "rb", opener=_at_once) as file:
+        if stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):
+            raise ValueError("is a pipe, which cannot be read again and again")
+        data = file.read(_MOST_BYTES + 1)
+    if len(data) > _MOST_BYTES:
+        raise ValueError(f"should be at most {_MOST_BYTES} bytes")
+    return data
+
+
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def bytes_of(path: Path, *, pipe: bool = False) -> bytes:
+    """What is in a file, or in a `pipe` where that may be one; ConfigError for one that cannot be read."""
+    try:
+        return path.read_bytes() if pipe else contents(path)
     except (OSError, ValueError) as error:
         # ValueError: a NUL in the path.
         what = getattr(error, "strerror", None) or str(error)
         raise ConfigError([Problem((), what, Code.UNREADABLE, place=Place(str(path)))]) from None
+
+
+def digest_of(data: bytes) -> str:
+    """The SHA-256 of what is in a file, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def toml_of(path: Path, data: bytes, hides: Hides) -> TomlFile:
+    """What was read in a file, as TOML; ConfigError for what is none."""
     text = _decoded(path, data, hides)
-    return TomlFile(path, hashlib.sha256(data).hexdigest(), text, _parsed(path, text, hides), hides)
+    return TomlFile(path, text, _parsed(path, text, hides), hides)
 
 
 def _decoded(path: Path, data: bytes, hides: Hides) -> str:

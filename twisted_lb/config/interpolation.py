@@ -43,6 +43,8 @@ def _replaced(found: re.Match[str], environment: Mapping[str, str]) -> str:
         return "${"
     if name is None:
         raise ValueError("${ should begin ${NAME} or ${NAME:-default}; a literal one is $${")
+    if default is not None and "${" in default:
+        raise ValueError(f"${{{name}:-...}}: a default is taken as it stands, and cannot be a reference itself")
     value = environment.get(name)
     if not value and default is not None:
         return str(default)

@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from twisted_lb.config import LoadBalancerConfig, Model, SiblingConfig
 from twisted_lb.config.base import KeyPath
-from twisted_lb.config.document import Document, read_document
+from twisted_lb.config.document import Document, Reading
 from twisted_lb.config.doubts import older_names
+from twisted_lb.config.files import Home
 from twisted_lb.config.flags import FLAGS, Flagged, Flags, value_of
 from twisted_lb.config.origins import Origins
 from twisted_lb.config.problems import Problem, in_order
@@ -59,16 +60,16 @@ class Source:
         self.flags: Final = dict(flags)
         self.file: Final = file
         self.loaded: Loaded | None = None
-        self._document: Document | None = None  # the last one, accepted or not
+        self._reading: Reading | None = None  # the last one, whatever came of it
         self._environment: Final = environment
+        self._home: Final = Home()
 
     def load(self) -> LoadBalancerConfig:
         """The configuration as it is now; ConfigError with everything that is wrong, and `loaded` is what it was."""
-        document = None if self.file is None else read_document(self.file, self._environment, _hides)
-        self._document = document
+        document = None if self.file is None else self._read(self.file)
         given = document.values if document else {}
         flagged = Flagged(document.values if document else {}, self.flags, str(self.file or "the command line"))
-        sources = Sources(self._environment, self.file.parent if self.file is not None else Path())
+        sources = Sources(self._environment, document.path.parent if document else self._home.at(Path()))
         config = _validated(LoadBalancerConfig, flagged.values, flagged, document, sources)
         warnings = [*exposed(config), *(one.problem() for one in older_names(given))]
         origins = Origins(config, given, flagged.typed, lambda path: _short_place(document, path))
@@ -79,9 +80,25 @@ class Source:
 
     __call__ = load
 
+    def _read(self, file: Path) -> Document:
+        first = self._reading is None
+        self._reading = Reading(self._home.at(file), self._environment, _hides, first=first)
+        return self._reading.document()
+
     def files(self) -> Mapping[Path, str]:
-        """The SHA-256 of each configuration file that was read last, by path; none before the first load, or without one."""
-        return {} if self._document is None else self._document.files
+        """The configuration files that were read last, see `Reading.files`; none before the first load, or without one."""
+        found = {} if self._reading is None else self._reading.files()
+        return {self._home.at(path): digest for path, digest in found.items()}
+
+    def placed(self, config: LoadBalancerConfig, found: Iterable[Problem]) -> list[Problem]:
+        """Problems of a configuration with their places in the file, if it is the one that was loaded last."""
+        loaded = self.loaded
+        return list(found) if loaded is None or config is not loaded.config else loaded.placed(found)
+
+    def warnings(self, config: LoadBalancerConfig) -> tuple[Problem, ...]:
+        """What is doubtful about how a configuration is written, if it is the one that was loaded last."""
+        loaded = self.loaded
+        return () if loaded is None or config is not loaded.config else loaded.warnings
 
 
 def _short_place(document: Document | None, path: KeyPath) -> str:

@@ -6,12 +6,12 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, AliasChoices, Field, GetCoreSchemaHandler, field_validator, model_validator
 from pydantic_core import core_schema
 
-from twisted_lb.config.base import Label, Model, Name, Seconds, TextOrTable
+from twisted_lb.config.base import Label, Model, Name, Seconds, TextOrTable, error_at
 from twisted_lb.config.health_check import HealthCheckConfig
 from twisted_lb.config.limits import HeadLimitsConfig, PoolTimeoutsConfig
 from twisted_lb.config.targets import TargetsConfig
 from twisted_lb.core.address import is_name
-from twisted_lb.core.backend import HEAVIEST, MOST_PORT, BackendSpec, refuse_twice
+from twisted_lb.core.backend import HEAVIEST, MOST_PORT, BackendSpec, ThereTwice, refuse_twice
 from twisted_lb.core.pickers import POLICIES
 
 NO_BACKEND = "no backend: give at least one, such as 127.0.0.1:8081"
@@ -115,6 +115,14 @@ class _ReadAsTable:
 
 
 Backend = Annotated[BackendSpec, _ReadAsTable]
+
+
+def refuse_twice_in_a_list(backends: tuple[BackendSpec, ...]) -> None:
+    """The error of a backend that is in a list already, at its place there."""
+    try:
+        refuse_twice(backends)
+    except ThereTwice as error:
+        raise error_at(str(error), error.number, beside=(error.first,)) from None
 
 
 class QueueConfig(Model):
@@ -293,7 +301,7 @@ class PoolConfig(PoolRulesConfig):
     @field_validator("backends")
     @classmethod
     def _are_some_and_distinct(cls, value: tuple[BackendSpec, ...]) -> tuple[BackendSpec, ...]:
-        refuse_twice(value)
+        refuse_twice_in_a_list(value)
         return value
 
     @model_validator(mode="after")

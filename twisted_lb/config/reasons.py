@@ -9,8 +9,10 @@ from pydantic_core import ErrorDetails
 
 from twisted_lb.config.base import KeyPath, Model
 from twisted_lb.config.flags import flag_at
-from twisted_lb.config.pools import NO_BACKEND
+from twisted_lb.config.listeners import ListenerConfig
+from twisted_lb.config.pools import NO_BACKEND, BackendTable, PoolConfig
 from twisted_lb.config.problems import Code, Problem
+from twisted_lb.config.routes import RouteConfig
 from twisted_lb.config.secret import hides
 from twisted_lb.config.shape import NAME, keys, model_at, tables
 
@@ -27,6 +29,14 @@ REASONS = {
 
 # Where objects stand by name.
 _BY_NAME = ("listeners", "routes", "pools", "checks")
+
+# By what its defaults are called, the table of an object.
+_OBJECTS: Mapping[str, tuple[type[Model], str]] = {
+    "listener": (ListenerConfig, f"[listeners.{NAME}]"),
+    "route": (RouteConfig, "[[routes]]"),
+    "pool": (PoolConfig, f"[pools.{NAME}]"),
+    "backend": (BackendTable, "the backend itself"),
+}
 
 # What to say of a value is said when it is at most as long.
 _LONGEST = 60
@@ -53,7 +63,7 @@ def problems(
             hint=hint,
             flag=flag_at(loc, typed) or "",
             about_key=kind in (*CODES, "error_at", "misfit_key") or loc[-1:] == ("[key]",),
-            other=context.get("other", ()),
+            other=context.get("other") or ((*error["loc"], *beside) if (beside := context.get("beside")) else ()),
         )
 
 
@@ -125,13 +135,20 @@ def _short(value: str | float) -> str:
 def _advice(model: type[Model], place: KeyPath) -> str:
     """What to do about an unknown key: the name or the table that was probably meant."""
     parents, key = place[:-1], str(place[-1])
-    if parents and key in keys(model):
+    homes = _own_tables(str(parents[1]), key) if parents[:1] == ("defaults",) and len(parents) == 2 else []
+    if parents and not homes and key in keys(model):
         return "it belongs above the first [table]"
-    homes = _homes(model, parents, key)
+    homes = homes or _homes(model, parents, key)
     if homes:
         return f"it belongs into {' or '.join(homes)}"
     meant = similar(key, keys(model_at(model, parents) or model))
     return f'did you mean "{meant}"?' if meant else ""
+
+
+def _own_tables(kind: str, key: str) -> list[str]:
+    """The table of an object that has a key which its defaults do not: nobody inherits an address."""
+    model, header = _OBJECTS.get(kind, (Model, ""))
+    return [header] if key in keys(model) else []
 
 
 def _homes(model: type[Model], parents: KeyPath, key: str) -> list[str]:

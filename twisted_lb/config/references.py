@@ -3,6 +3,7 @@
 These look at the values as they were given, so that everything that is wrong is told at once, whatever else is.
 """
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, NamedTuple
@@ -219,31 +220,43 @@ def _overlaps(values: Mapping[str, Any], flat: list[str]) -> Iterator[Misfit]:
             pass
     for name, listener in _items(values, "listeners"):
         place: KeyPath = ("listeners", name, "address")
-        for address in _addresses(_get(listener, "address")):
+        for at, address in _addresses(_get(listener, "address"), place):
             found = next((one for one in taken if address.overlaps(one[0])), None)
             if found is not None:
                 other, owner, there = found
                 as_part = "" if address.where == other.where else f", with {other.where}"
-                yield Misfit(place, f"{address.where} is taken by {owner}{as_part}", there)
-            taken.append((address, f"listeners.{name}", place))
+                yield Misfit(at, f"{address.where} is taken by {owner}{as_part}", there)
+            taken.append((address, f"listeners.{name}", at))
     yield from _with_status(values, taken)
+    yield from _with_takeover(values, taken)
 
 
 def _with_status(values: Mapping[str, Any], taken: list[tuple[ListenAddress, str, KeyPath]]) -> Iterator[Misfit]:
     """The status address, where a listener has it."""
-    for address in _addresses(values.get("status")):
+    for _, address in _addresses(values.get("status"), ()):
         for other, owner, there in taken:
             if address.overlaps(other):
                 yield Misfit(("status",), f"{address.where} is taken by {owner}", there)
 
 
-def _addresses(value: Any) -> Iterator[ListenAddress]:
-    for one in value if isinstance(value, list | tuple) else [value]:
+def _with_takeover(values: Mapping[str, Any], taken: list[tuple[ListenAddress, str, KeyPath]]) -> Iterator[Misfit]:
+    """The path for a successor, where a listener has it: each would take it away from the other."""
+    path = values.get("takeover")
+    if isinstance(path, str):
+        for other, owner, there in taken:
+            if other.path and os.path.normpath(os.path.abspath(path)) == os.path.normpath(other.path):
+                yield Misfit(("takeover",), f"{path} is taken by {owner}", there)
+
+
+def _addresses(value: Any, place: KeyPath) -> Iterator[tuple[KeyPath, ListenAddress]]:
+    """Addresses, each with its place."""
+    listed = isinstance(value, list | tuple)
+    for number, one in enumerate(value if listed else [value]):
         text = (
             one.address if isinstance(one, AddressTable) else _get(one, "address") if isinstance(one, Mapping) else one
         )
         try:
-            yield ListenAddress.parse(text)
+            yield (*place, number) if listed else place, ListenAddress.parse(text)
         except (ValueError, AttributeError, TypeError):
             continue  # it is told where it stands
 

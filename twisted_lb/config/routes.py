@@ -9,6 +9,7 @@ from twisted_lb.config.access import AccessConfig, Network
 from twisted_lb.config.base import SEVERAL, ErrorPages, Model, Name, TextOrTable, Token, either
 from twisted_lb.config.keys import Key
 from twisted_lb.config.limits import BodyLimitsConfig, RouteTimeoutsConfig
+from twisted_lb.config.secret import HIDDEN
 from twisted_lb.config.trust import TrustConfig
 
 # What a value of a header field may name, and is put in for each request.
@@ -297,7 +298,7 @@ class RouteRulesConfig(AccessConfig):
     replace_prefix: Annotated[dict[PathText, PathText], Field(min_length=1, max_length=1)] | None = Field(
         default=None, description='What is put in the place of a prefix: `{ "/old" = "/new" }`.'
     )
-    set_request_headers: SetFields = Field(
+    set_request_headers: Annotated[SetFields, HIDDEN] = Field(
         default={},
         description="Header fields that backends get, in place of the client's in every spelling; in a value `{client}`, "
         "`{host}`, `{request_id}`, `{backend}` and `{pool}` are put in.",

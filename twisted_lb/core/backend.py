@@ -99,20 +99,30 @@ def _spec_of(one: object) -> BackendSpec:
     raise ValueError(f"{one!r}: should be a string, as 10.0.0.1:80, or a BackendSpec")
 
 
+class ThereTwice(ValueError):
+    """A backend that is there already: the one of this `number` is the `first` one again."""
+
+    def __init__(self, text: str, number: int, first: int) -> None:
+        super().__init__(text)
+        self.number = number
+        self.first = first
+
+
 def refuse_twice(specs: Iterable[BackendSpec]) -> None:
-    """ValueError for a name or an address that is there twice, whatever its spelling."""
-    names: set[str] = set()
-    places: dict[Address, str] = {}
-    for spec in specs:
-        place = same_place(spec.address)
+    """ThereTwice for a name or an address that is there twice, whatever its spelling."""
+    names: dict[str, int] = {}
+    places: dict[Address, tuple[int, str]] = {}
+    for number, spec in enumerate(specs):
+        place, where = same_place(spec.address), str(spec.address)
         if place in places:
-            other = places[place]
-            where = str(spec.address)
-            raise ValueError(f"{where} is there twice" + ("" if other == where else f", also as {other}"))
+            first, other = places[place]
+            raise ThereTwice(
+                f"{where} is there twice" + ("" if other == where else f", also as {other}"), number, first
+            )
         if spec.name in names:
-            raise ValueError(f"the name {spec.name} is there twice")
-        names.add(spec.name)
-        places[place] = str(spec.address)
+            raise ThereTwice(f"the name {spec.name} is there twice", number, names[spec.name])
+        names[spec.name] = number
+        places[place] = number, where
 
 
 class AdminState(enum.Enum):

@@ -81,9 +81,9 @@ class PoolOverlay:
                 left.removed[name] = None
             else:
                 dropped.append(f"removed {name}")
-        there = {*file, *left.added}
+        there = {*file, *left.added} - left.removed.keys()
         for name, admin in self.admin.items():
-            if not whole or name in there or name.rpartition("@")[0] in there:  # or an endpoint of one of them
+            if not whole or name in there or _name_of(name) in there:
                 left.admin[name] = admin
             else:
                 dropped.append(f"{admin.value} of {name}")
@@ -96,8 +96,9 @@ class PoolOverlay:
         return left, dropped
 
     def reset(self, name: str) -> bool:
-        """Forget what was changed of this backend; whether anything was."""
+        """Forget what was changed of this backend, and of its endpoints; whether anything was."""
         found = [part.pop(name, None) for part in (self.admin, self.weights, self.added)]
+        found += [self.admin.pop(one) for one in list(self.admin) if _name_of(one) == name]
         removed = name in self.removed
         self.removed.pop(name, None)
         return removed or any(one is not None for one in found)
@@ -122,13 +123,20 @@ class Overlay:
     # Changes.
 
     def command(self, pool: str, name: str, admin: AdminState) -> None:
-        """Set what the operator wants of a backend; READY is what the file says, and ends the change."""
+        """Set what the operator wants of a backend, and of its endpoints, whatever was wanted of those; READY is what the file
+        says, and ends the change, unless it is an endpoint whose name is changed.
+        """
         changes = self._changes(pool)
-        if admin is AdminState.READY:
-            changes.admin.pop(name, None)
-        else:
-            changes.admin[name] = admin
+        for one in [one for one in changes.admin if name in (one, _name_of(one))]:
+            del changes.admin[one]
+        if admin is not AdminState.READY or _name_of(name) in changes.admin:
+            changes.admin[name] = admin  # behind that of its name: they are followed in this order
         self._forget_empty(pool)
+
+    def admin(self, pool: str, name: str) -> AdminState:
+        """What the operator wants of a backend, or of an endpoint."""
+        admin = self.of(pool).admin
+        return admin.get(name) or admin.get(_name_of(name)) or AdminState.READY
 
     def weigh(self, pool: str, name: str, weight: int, base: Sequence[BackendSpec]) -> None:
         """Set a backend's weight, until the file says another one than now. KeyError when there is no such backend, ValueError
@@ -241,6 +249,11 @@ class Overlay:
             raise ValueError("is not complete") from None
 
 
+def _name_of(endpoint: str) -> str:
+    """The backend that a member is an endpoint of, by the name of the member; empty for others."""
+    return endpoint.rpartition("@")[0]
+
+
 def _in_pool(line: str, pool: str) -> str:
     return line if pool == "default" else f"{line} in {pool}"
 
@@ -258,6 +271,8 @@ def _changes_of(values: dict[str, Any]) -> PoolOverlay:
     changes = PoolOverlay()
     changes.admin.update({str(name): AdminState(admin) for name, admin in values["admin"].items()})
     for name, (weight, was) in values["weights"].items():
+        if type(weight) is not int or type(was) is not int:
+            raise TypeError
         replace(BackendSpec(name, parse_address("x:1")), weight=weight)
         changes.weights[str(name)] = _Weight(weight, was)
     changes.added.update({spec.name: spec for spec in map(_spec_of, values["added"])})
@@ -274,8 +289,11 @@ def _spec_values(spec: BackendSpec) -> dict[str, Any]:
 
 def _spec_of(values: dict[str, Any]) -> BackendSpec:
     labels: Iterable[Any] = values.get("labels", ())
+    name = str(values["name"])
+    if not (name.isascii() and name.isprintable() and name.strip()):
+        raise ValueError(f"{name!r} is no name of a backend")
     return BackendSpec(
-        name=str(values["name"]),
+        name=name,
         address=parse_address(values["address"]),
         weight=values.get("weight", 1),
         check_port=values.get("check_port"),

@@ -52,10 +52,10 @@ class Resting:
         del self._rests[spec.name]
         return rest.backend
 
-    def command(self, of: str, admin: AdminState) -> None:
-        """Set what the operator wants of all endpoints of a name."""
-        for rest in self._rests.values():
-            if rest.of == of:
+    def command(self, name: str, admin: AdminState) -> None:
+        """Set what the operator wants of all endpoints of a name, or of one endpoint."""
+        for endpoint, rest in self._rests.items():
+            if name in (endpoint, rest.of):
                 rest.backend.admin = admin
 
     def forget(self, now: float, names: frozenset[str] | None = None) -> list[Backend]:

@@ -11,7 +11,6 @@ from twisted_lb.discovery.following import Following
 from twisted_lb.discovery.name_servers import NameServers, servers_of
 from twisted_lb.discovery.provider import ListRules, Means, Provider, text_of
 from twisted_lb.discovery.srv import SrvSource
-from twisted_lb.discovery.url import OneOffClient, UrlSource
 
 GROUP: Final = "twisted_lb.providers"
 
@@ -25,6 +24,10 @@ def _file(where: str, rules: ListRules, means: Means) -> Provider:
 
 
 def _url(where: str, rules: ListRules, means: Means) -> Provider:
+    # Late: with Twisted's HTTP client comes its parser of `systemd:` addresses, which takes the sockets of a service manager
+    # (LISTEN_FDS) out of the environment as soon as it is imported.
+    from twisted_lb.discovery.url import OneOffClient, UrlSource
+
     source = UrlSource(where, OneOffClient(means.reactor), rules.refresh_s, weight=rules.weight)
     return Following(source, rules, means)
 

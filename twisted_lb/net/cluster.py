@@ -171,12 +171,15 @@ class Cluster(Keeper):
         """Set what the operator wants of a backend; of a name it is wanted of all its endpoints, those to come among them.
         KeyError when there is no such backend.
         """
-        now = self.clock.read() if now is None else now
-        names = self._endpoints.command(name, admin)
-        if not all(one in self.pool.backends for one in names):
+        if not self._endpoints.knows(name):
             raise KeyError(f"no backend is called {name}")
+        self.expect(name, admin, now)
+
+    def expect(self, name: str, admin: AdminState, now: float | None = None) -> None:
+        """Set what the operator wants of a backend as above, or of an endpoint that may come."""
+        now = self.clock.read() if now is None else now
         self.pool.command_resting(name, admin)
-        for one in names:
+        for one in self._endpoints.command(name, admin):
             self.pool.command(self.pool.backends[one], admin, now)
 
     def observe_probe(

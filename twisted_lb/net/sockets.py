@@ -90,8 +90,12 @@ def bind_unix(path: str, mode: int = 0o666, group: str = "") -> socket.socket:
         if _is_stale(path):
             os.unlink(path)
         sock.bind(path)
-        allow(path, mode, group)
-        sock.listen(BACKLOG)
+        try:
+            allow(path, mode, group)
+            sock.listen(BACKLOG)
+        except BaseException:
+            unlink_own(path, inode_of(path))
+            raise
     except BaseException:
         sock.close()
         raise
