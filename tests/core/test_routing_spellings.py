@@ -17,16 +17,25 @@ from twisted_lb.wire.grammar import BadMessage
 from twisted_lb.wire.paths import escaped_slash, matching_path, unresolved_path
 
 PROTECTED = (b"/admin", b"/a/admin")
-ROUTER = Router([RouteMatch(prefixes=PROTECTED), RouteMatch(paths=(b"/secret",)), RouteMatch()])
+PROTECTING = [RouteMatch(prefixes=PROTECTED), RouteMatch(paths=(b"/secret",))]
+# Routes that let in may stand behind those that protect, and before them.
+ROUTERS = {
+    "protected first": Router([*PROTECTING, RouteMatch()]),
+    "open first": Router([RouteMatch(prefixes=(b"/x",), paths=(b"/a", b"/")), *PROTECTING, RouteMatch()]),
+}
+OPEN = {"protected first": (2,), "open first": (0, 3)}
 
 
 def unprotected(target: bytes) -> bool:
-    """Whether a request gets past the routes that protect."""
+    """Whether a request gets past the routes that protect, in either order."""
     try:
         path = matching_path(target)
     except BadMessage:
         return False
-    return ROUTER.find(b"h", path, b"GET", b"", b"", "", unresolved_path(target)) == 2
+    return any(
+        router.find(b"h", path, b"GET", b"", b"", "", unresolved_path(target)) in OPEN[name]
+        for name, router in ROUTERS.items()
+    )
 
 
 def is_protected(path: bytes) -> bool:
