@@ -117,7 +117,7 @@ def differences(before: object, after: object, place: str = "") -> Iterator[str]
             yield from differences(before.get(key), after.get(key), _below(place, str(key)))
     elif _are_backends(before) and _are_backends(after):
         yield from _backends(before, after)  # type: ignore[arg-type]
-    elif isinstance(before, bytes | tuple) and isinstance(after, bytes | tuple) and _is_content(before, after):
+    elif _is_content(before) or _is_content(after):
         yield f"{place}: other content"
     else:
         yield f"{place} {_shown(before)} -> {_shown(after)}"
@@ -127,10 +127,9 @@ def _below(place: str, key: str) -> str:
     return f"{place}.{key}" if place else key
 
 
-def _is_content(before: object, after: object) -> bool:
-    """Whether these are what is in files."""
-    ones = [*(before if isinstance(before, tuple) else (before,)), *(after if isinstance(after, tuple) else (after,))]
-    return any(isinstance(one, bytes) for one in ones)
+def _is_content(value: object) -> bool:
+    """Whether this is what is in a file, or in several."""
+    return any(isinstance(one, bytes) for one in (value if isinstance(value, tuple | list) else (value,)))
 
 
 def _are_backends(value: object) -> bool:
@@ -186,6 +185,12 @@ def _of_process(before: Plan, after: Plan) -> Iterator[str]:
         was, now = getattr(before, key), getattr(after, key)
         if was != now:
             yield f"changes {name} {_shown(was)} -> {_shown(now)}"
+
+
+def process_changes(before: Model, after: Model) -> Iterator[str]:
+    """What another configuration says of the process itself, beside what a plan is made of."""
+    for key in ("status", "watch", "ready_requires", "ready_grace_s"):
+        yield from (f"changes {said}" for said in differences(getattr(before, key), getattr(after, key), key))
 
 
 def _moved_keys(before: Plan, after: Plan) -> dict[str, float]:
