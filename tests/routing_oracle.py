@@ -51,28 +51,20 @@ def routed(router: Router, request: Request) -> int | str:
 
 
 def expected(matches: list[RouteMatch], request: Request) -> int:
-    """The first route of which all holds, -1 for none; -2 where that is another one for those who resolve no dots."""
-    if not any(match.paths or match.prefixes for match in matches):
-        return _first(matches, request, [])
-    target = request.target.decode()
-    path = target.partition("?")[0]
-    if "://" in target:
-        path = urlsplit(target).path or ("*" if request.method == b"OPTIONS" else "/")
-    found = {_first(matches, request, those) for those in spellings(path)}
-    return found.pop() if len(found) == 1 else -2
+    """The first route of which all holds, -1 for none."""
+    for index, match in enumerate(matches):
+        if _takes(match, request):
+            return index
+    return -1
 
 
-def _first(matches: list[RouteMatch], request: Request, spelt: list[list[bytes]]) -> int:
-    return next((index for index, match in enumerate(matches) if _takes(match, request, spelt)), -1)
-
-
-def _takes(match: RouteMatch, request: Request, spelt: list[list[bytes]]) -> bool:
+def _takes(match: RouteMatch, request: Request) -> bool:
     host, target = request.host.decode(), request.target.decode()
     if "://" in target:
         parts = urlsplit(target)
-        host, query = parts.netloc, parts.query
+        host, path, query = parts.netloc, parts.path or ("*" if request.method == b"OPTIONS" else "/"), parts.query
     else:
-        query = target.partition("?")[2]
+        path, _, query = target.partition("?")
     host = re.sub(r":\d*$", "", host).lower()
     host = host.removesuffix(".")
     fields = [(name.lower(), value.strip()) for name, value in request.fields]
@@ -82,7 +74,7 @@ def _takes(match: RouteMatch, request: Request, spelt: list[list[bytes]]) -> boo
     ]
     return (
         (not match.hosts or any(_is_host(host, one.decode()) for one in match.hosts))
-        and (not (match.paths or match.prefixes) or any(_is_path(match, one) for one in spelt))
+        and (not (match.paths or match.prefixes) or any(_is_path(match, one) for one in spellings(path)))
         and (not match.methods or request.method in match.methods)
         and all(_has(rule, fields) for rule in match.headers)
         and all(_has(rule, pairs) for rule in match.query)
@@ -94,21 +86,19 @@ def _is_host(host: str, pattern: str) -> bool:
     return re.fullmatch(re.escape(pattern).replace(r"\*", ".+"), host) is not None
 
 
-def spellings(path: str) -> list[list[list[bytes]]]:
-    """The segments of a path as it is meant and as those see it who ignore parameters; and both as those see it who resolve
-    no dots.
-    """
+def spellings(path: str) -> list[list[bytes]]:
+    """The segments of a path as it is meant, and as those see it who ignore parameters, or resolve no dots."""
     if path == "*":
-        return [[[b"*"]]]
+        return [[b"*"]]
     decoded = unquote_to_bytes(re.sub("%2[fF]", "%252F", path)).decode("latin-1")
-    resolved, unresolved = [], []
+    found = []
     for text in (decoded, re.sub(";[^/]*", "", decoded)):
         whole = posixpath.normpath("/" + text.lstrip("/"))
         at_its_end = "/" if whole != "/" and re.search(r"/\.{0,2}$", text) else ""
-        resolved.append((whole + at_its_end).encode("latin-1").split(b"/"))
+        found.append((whole + at_its_end).encode("latin-1").split(b"/"))
         if ".." in text.split("/"):
-            unresolved.append(re.sub("(/[.]?)+(?=/|$)", "", text).encode("latin-1").split(b"/"))
-    return [resolved, unresolved] if unresolved else [resolved]
+            found.append(re.sub("(/[.]?)+(?=/|$)", "", text).encode("latin-1").split(b"/"))
+    return found
 
 
 def _is_path(match: RouteMatch, segments: list[bytes]) -> bool:

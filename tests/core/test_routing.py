@@ -45,7 +45,7 @@ ROUTES = {
     "matrix": RouteMatch(paths=(b"/m;v=1",)),
     "root": RouteMatch(prefixes=(b"/",), methods=(b"GET",)),
 }
-NAMES = [*ROUTES, "refused", "none"]
+NAMES = [*ROUTES, "none"]
 MATCHES = list(ROUTES.values())
 ROUTER = Router(MATCHES)
 
@@ -88,7 +88,7 @@ CASES = [
     (API, b"http://api.example.com", "api"),
     (API, b"http://api.example.com?x", "api"),
     (b"www.example.com", b"http://www.example.com/%61", "wild"),
-    (b"www.example.com", b"https://www.example.com:443/x/../a?q", "refused"),
+    (b"www.example.com", b"https://www.example.com:443/x/../a?q", "wild"),
     # Prefixes: on the border of segments.
     (API, b"/v1", "v1"),
     (API, b"/v1/", "v1"),
@@ -133,17 +133,12 @@ CASES = [
     (API, b"/%761", "v1"),
     (API, b"//v1", "v1"),
     (API, b"/./v1/./x", "v1"),
-    (API, b"/x/../v1", "refused"),
-    (API, b"/v1/..", "refused"),
-    (API, b"/v1/../x", "refused"),
-    (API, b"/v1;x/../x", "refused"),
+    (API, b"/x/../v1", "v1"),
+    (API, b"/v1/..", "v1"),
+    (API, b"/v1/../x", "v1"),
+    (API, b"/v1;x/../x", "v1"),
     (API, b"/x/../x", "api"),
-    (API, b"/v1/x/../y", "v1"),
-    (API, b"/v1;x/../v1;y", "v1"),
-    (API, b"/v1/../admin", "refused"),
-    (b"www.example.com", b"http://www.example.com/a/x/../b", "wild"),
-    (b"example.net", b"/a/b/../b/c", "refused"),
-    (API, b"/v1/../closed", "refused"),
+    (API, b"/v1/../closed", "closed"),
     (API, b"/%63losed", "closed"),
     (API, b"/closed/.", "api"),
     (API, b"/v1%2Fx", "api"),

@@ -17,25 +17,16 @@ from twisted_lb.wire.grammar import BadMessage
 from twisted_lb.wire.paths import escaped_slash, matching_path, unresolved_path
 
 PROTECTED = (b"/admin", b"/a/admin")
-PROTECTING = [RouteMatch(prefixes=PROTECTED), RouteMatch(paths=(b"/secret",))]
-# Routes that let in may stand behind those that protect, and before them.
-ROUTERS = {
-    "protected first": Router([*PROTECTING, RouteMatch()]),
-    "open first": Router([RouteMatch(prefixes=(b"/x",), paths=(b"/a", b"/")), *PROTECTING, RouteMatch()]),
-}
-OPEN = {"protected first": (2,), "open first": (0, 3)}
+ROUTER = Router([RouteMatch(prefixes=PROTECTED), RouteMatch(paths=(b"/secret",)), RouteMatch()])
 
 
 def unprotected(target: bytes) -> bool:
-    """Whether a request gets past the routes that protect, in either order."""
+    """Whether a request gets past the routes that protect."""
     try:
         path = matching_path(target)
     except BadMessage:
         return False
-    return any(
-        router.find(b"h", path, b"GET", b"", b"", "", unresolved_path(target)) in OPEN[name]
-        for name, router in ROUTERS.items()
-    )
+    return ROUTER.find(b"h", path, b"GET", b"", b"", "", unresolved_path(target)) == 2
 
 
 def is_protected(path: bytes) -> bool:

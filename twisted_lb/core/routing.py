@@ -13,10 +13,6 @@ from urllib.parse import unquote_to_bytes
 
 from mypy_extensions import mypyc_attr
 
-# What `Router.find` says where it has no index of a route: none takes the request; none must take it.
-UNROUTED: Final = -1
-AMBIGUOUS: Final = -2
-
 
 class How(Enum):
     """How a value is compared: as a whole, by how it begins, or not at all."""
@@ -286,26 +282,21 @@ class Router:
         client: str,
         unresolved: bytes = b"",
     ) -> int:
-        """The index of the first route that matches, `UNROUTED` for none, `AMBIGUOUS` for a path that must not pass. `lines` are
-        header lines, each ended by CRLF; `client` is an address; `unresolved` is the path with its `..` segments where it has some.
+        """The index of the first route that matches, -1 for none. `lines` are header lines, each ended by CRLF; `client` is
+        an address; `unresolved` is the path with its `..` segments where it has some.
 
-        Some backends ignore the parameters in a path (`/a;x=1/b`): such a path is matched in both ways, and the first route of
-        all counts. Some backends resolve dot segments and some do not (path traversal): where that makes a difference, as for
-        `/public/../admin`, either route would be the wrong one at some backend, and none of them is taken.
+        Some backends ignore the parameters in a path (`/a;x=1/b`), and some resolve no dot segments. So that neither gets
+        anybody around a route, such a path is matched in both ways, and the first route of all counts.
         """
         asked = RequestConditions(method, query, lines, client) if self._asks else None
         table = self._table
         best = table.first(host, path, table.size, asked)
         if self.looks_at_path and (unresolved or b";" in path):
             best = table.first(host, without_parameters(path), best, asked)
-            if unresolved and best != self._unresolved(host, unresolved, asked):
-                return AMBIGUOUS
-        return best if best < table.size else UNROUTED
-
-    def _unresolved(self, host: bytes, path: bytes, asked: Conditions | None) -> int:
-        """The first route for those who resolve no dot segments."""
-        best = self._table.first(host, path, self._table.size, asked)
-        return self._table.first(host, without_parameters(path), best, asked)
+            if unresolved:
+                best = table.first(host, unresolved, best, asked)
+                best = table.first(host, without_parameters(unresolved), best, asked)
+        return best if best < table.size else -1
 
     def __repr__(self) -> str:
         return f"<Router {self._table.size} routes>"

@@ -5,7 +5,7 @@ from typing import Final
 
 from twisted_lb.core.ask import key_of
 from twisted_lb.core.gate import client_key
-from twisted_lb.core.routing import AMBIGUOUS, Router
+from twisted_lb.core.routing import Router
 from twisted_lb.core.split import Split, StickySplit
 from twisted_lb.net.admission import Admission, Denial
 from twisted_lb.net.local_reply import Claim, accept_of, local_reply, safe_id
@@ -158,8 +158,6 @@ class RouteTable:
             address,
             unresolved_path(target) if router.looks_at_path else b"",
         )
-        if index == AMBIGUOUS:
-            raise BadMessage(400, "path with .. that leads to one route or another")
         if index < 0:
             return Found(self, head, address, None, self._unrouted)
         action = self.actions[index]

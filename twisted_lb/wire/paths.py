@@ -64,7 +64,7 @@ def unresolved_path(target: bytes) -> bytes:
     """The path of a target with `..` segments as a server sees it that resolves none: WSGI servers, say. Empty where there
     are none, as good as always. BadMessage as of `matching_path`, which is to be asked first.
 
-    Where a route is found only if both paths lead to it, nobody gets around one that any server's application would be reached by.
+    Where routes are matched by this path too, nobody gets around one that such a server's application would be reached by.
     """
     if b"/.." not in target:
         return b""
