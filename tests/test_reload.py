@@ -424,33 +424,13 @@ async def test_what_is_doubtful_is_said_when_it_comes_and_once(backends, said):
 async def test_what_only_a_restart_changes_is_said(backends, said, tmp_path):
     source = paper(backends[0])
     service = started(source)
-    source.values.update(
-        state_file=str(tmp_path / "state"), takeover="/run/lb", ready_start_s=1.0, log={"old_files": 2}
-    )
+    source.values.update(state_file=str(tmp_path / "state"), takeover="/run/lb", log={"old_files": 2})
     await reload(service)
     assert {
         "takeover is only changed by a restart",
         "state_file is only changed by a restart",
-        "ready_start_s is only changed by a restart",
         "log.file_bytes and log.old_files are only changed by a restart",
     } <= {*said}
-    await service.stopService()
-
-
-@pytest_twisted.ensureDeferred
-async def test_changes_of_the_process_itself_are_said(backends, said):
-    source = paper(backends[0])
-    service = started(source)
-    source.values.update(status="127.0.0.1:0", watch=True, ready_requires=["default"], ready_grace_s=3)
-    said.clear()
-    await reload(service)
-    assert [line for line in said if line.startswith("reload: ")] == [
-        "reload: changes status none -> 127.0.0.1:0",
-        "reload: changes watch false -> true",
-        "reload: changes ready_requires [] -> [default]",
-        "reload: changes ready_grace_s 0.0 -> 3.0",
-        "reload: keeps 1 listener, 1 route, 1 pool as before; connections cut: 0",
-    ]
     await service.stopService()
 
 

@@ -257,29 +257,6 @@ def test_an_address_that_is_refused_is_said_with_its_listener(capsys: pytest.Cap
         assert capsys.readouterr().err == f"twistd lb: {said}: already in use\n"
 
 
-def test_relative_paths_are_meant_in_the_directory_that_twistd_is_to_run_in(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "lb.toml").write_text('backends = ["a:1"]')
-    monkeypatch.chdir(tmp_path)
-    options = tap.Options()
-    options.parent = {"rundir": "run"}
-    options.parseOptions(["--config", "lb.toml"])
-    assert options.config.backends[0].name == "a:1"
-    # Twisted goes there once more.
-    assert (Path.cwd() / options.parent["rundir"]).samefile(tmp_path / "run")
-
-
-def test_a_directory_to_run_in_that_is_not_there_is_said_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    options = tap.Options()
-    options.parent = {"rundir": "/not/there"}
-    with pytest.raises(SystemExit) as caught:
-        options.parseOptions(["-b", "a:1"])
-    assert caught.value.code == 1
-    assert capsys.readouterr().err == "twistd lb: --rundir /not/there: No such file or directory\n"
-
-
 def test_only_start_errors_are_shortened(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     passed_on: list[Any] = []
     monkeypatch.setattr(sys, "excepthook", lambda *args: passed_on.append(args[1]))

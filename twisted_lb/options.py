@@ -9,7 +9,7 @@ import platform
 import re
 import socket
 import sys
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
 from types import MappingProxyType
 from typing import NoReturn
@@ -64,7 +64,6 @@ class CommandOptions(usage.Options):
             # A .tac file is Python: `"--port", 8080`.
             if not isinstance(word, str):
                 fail(self.command, f"words are strings, not {word!r}")
-        self._change_directory()
         # A last `--` says that no words follow, and none do; argparse 3.11 calls it a stray word.
         flags = self.make_parser().parse(words[:-1] if words[-1:] == ["--"] else words)
         try:
@@ -74,19 +73,6 @@ class CommandOptions(usage.Options):
         except ValueError as error:
             fail(self.command, error)
         self._look_at_files()
-
-    def _change_directory(self) -> None:
-        """Be where twistd's `--rundir` says from now on. Twisted goes there only when the configuration and what it names were
-        read: at the start a relative path would be meant in another directory than at a reload.
-        """
-        twistd = getattr(self, "parent", None)
-        if not isinstance(twistd, MutableMapping) or twistd.get("rundir", ".") == "." or twistd.get("chroot"):
-            return
-        try:
-            os.chdir(twistd["rundir"])
-        except OSError as error:
-            fail(self.command, f"--rundir {twistd['rundir']}: {os.strerror(error.errno or 0)}", START_ERROR)
-        twistd["rundir"] = "."
 
     def _look_at_files(self) -> None:
         """End the process in one line if twistd, when it is the one who asks, cannot write its files."""

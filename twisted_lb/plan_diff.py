@@ -187,12 +187,6 @@ def _of_process(before: Plan, after: Plan) -> Iterator[str]:
             yield f"changes {name} {_shown(was)} -> {_shown(now)}"
 
 
-def process_changes(before: Model, after: Model) -> Iterator[str]:
-    """What another configuration says of the process itself, beside what a plan is made of."""
-    for key in ("status", "watch", "ready_requires", "ready_grace_s"):
-        yield from (f"changes {said}" for said in differences(getattr(before, key), getattr(after, key), key))
-
-
 def _moved_keys(before: Plan, after: Plan) -> dict[str, float]:
     """By pool, the share of keys that move to another backend, where its policy hashes and any do."""
     shares = {

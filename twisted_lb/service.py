@@ -9,7 +9,6 @@ import contextlib
 import os
 import random
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from twisted.application.service import MultiService
@@ -42,7 +41,7 @@ from twisted_lb.net.sockets import Held
 from twisted_lb.openings import STATUS, Openings, openings
 from twisted_lb.own_process import OwnProcess
 from twisted_lb.plan import DEFAULT, Files, Plan, PoolPlan, TargetsPlan, plan_of
-from twisted_lb.plan_diff import PlanDiff, plan_diff, process_changes
+from twisted_lb.plan_diff import PlanDiff, plan_diff
 from twisted_lb.process import raise_descriptor_limit, room_for_clients
 from twisted_lb.reload import Reload, Source
 from twisted_lb.resolving import Resolving, names_in
@@ -399,7 +398,6 @@ class LoadBalancerService(MultiService):
             change.commit()
             self._say_doubts(config, self._room(plan))
         self._say_what_stays(config)
-        diff = replace(diff, changes=(*diff.changes, *process_changes(self.config, config)))
         self.config, self._plan, self._files = config, plan, files
         if self._readiness is not None:
             self._readiness.requires = config.ready_requires
@@ -415,7 +413,7 @@ class LoadBalancerService(MultiService):
 
     def _say_what_stays(self, config: LoadBalancerConfig) -> None:
         """Name the keys that say another thing from now on, and are read at a start alone."""
-        for key in ("takeover", "state_file", "ready_start_s"):
+        for key in ("takeover", "state_file"):
             if self._plane is not None and getattr(config, key) != getattr(self.config, key):
                 _log.warn("{key} is only changed by a restart", key=key)
         before, now = self.config.log, config.log

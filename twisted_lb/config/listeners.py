@@ -38,10 +38,6 @@ class ListenConfig(Model):
         """The address as messages call it: `port 80`, `127.0.0.1:80`, `[::1]:80`."""
         return self.address.where
 
-    def __str__(self) -> str:
-        """As `status` has it."""
-        return self.address.text
-
     @field_validator("interface")
     @classmethod
     def _is_an_address(cls, value: str) -> str:
