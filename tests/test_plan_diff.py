@@ -130,6 +130,16 @@ def test_the_content_of_files_is_not_shown(tmp_path):
     house.close()
 
 
+def test_the_content_of_an_answer_is_not_shown(tmp_path):
+    page = tmp_path / "closed.html"
+    page.write_text("old")
+    house = House(routes=[{"name": "closed", "answer": {"file": str(page)}}])
+    page.write_text("new")
+    said = house.plane.diff(house.plan()).lines
+    assert [line for line in said if "changes" in line] == ["changes route closed: files: other content"]
+    house.close()
+
+
 def test_runtime_changes_that_are_kept_or_dropped_are_said():
     house = House("a:80", "b:80,weight=3")
     house.plane.set_weight("default", "b:80", 0)

@@ -219,7 +219,7 @@ async def test_an_address_that_cannot_be_had_changes_nothing(backends, said):
         source.values.update(backends=[backends[1]], listeners={"web": {"address": where, "default_pool": "default"}})
         said.clear()
         await reload(service)
-    assert said[:2] == [f"reload: {where}: already in use", "reload: nothing was changed"]
+    assert said[:2] == [f"reload: {where} of listener web: already in use", "reload: nothing was changed"]
     assert [*service.balancer.pool.backends] == [backends[0]]
     assert [*service.data_plane.frontends] == ["default"]
     await service.stopService()

@@ -3,14 +3,16 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from twisted.python.usage import Options as TwistedOptions
 
 from twisted_lb import __main__, tap
+from twisted_lb.config.addresses import ListenAddress
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.errors import StartError, listen_error, one_line, report_start_errors
+from twisted_lb.options import refuse_unlistenable
 from twisted_lb.sibling.tap import Options as SiblingOptions
 
 
@@ -243,6 +245,16 @@ def test_the_module_explains_itself(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 )
 def test_a_refused_bind_says_what_to_do(code: int, said: str) -> None:
     assert str(listen_error("port 80", OSError(code, "whatever"))) == said
+
+
+def test_an_address_that_is_refused_is_said_with_its_listener(capsys: pytest.CaptureFixture[str]) -> None:
+    def refused(_interface: str, _port: int) -> NoReturn:
+        raise OSError(98, "whatever")
+
+    for listener, said in (("web", "127.0.0.1:80 of listener web"), ("default", "127.0.0.1:80"), ("", "127.0.0.1:80")):
+        with pytest.raises(SystemExit):
+            refuse_unlistenable([(listener, ListenAddress("127.0.0.1", 80))], "lb", refused)
+        assert capsys.readouterr().err == f"twistd lb: {said}: already in use\n"
 
 
 def test_only_start_errors_are_shortened(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:

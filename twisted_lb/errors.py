@@ -69,6 +69,11 @@ def listen_error(where: str, error: Exception, command: str = "lb") -> StartErro
     return StartError(f"{where}: {reason}", command)
 
 
+def called(listener: str, where: str) -> str:
+    """An address as messages call it that is a listener's: with its name, unless that is `default`."""
+    return where if listener in ("", "default") else f"{where} of listener {listener}"
+
+
 def report_start_errors() -> None:
     """Print a StartError that ends the process as one line from now on; calling it twice is fine.
 

@@ -14,7 +14,7 @@ from typing import Final
 from twisted.logger import Logger
 
 from twisted_lb.config.addresses import ListenAddress
-from twisted_lb.errors import StartError, listen_error
+from twisted_lb.errors import StartError, called, listen_error
 from twisted_lb.net.sockets import (
     Held,
     Predecessor,
@@ -307,4 +307,4 @@ def _bound(name: str, address: ListenAddress) -> Held:
             return Held(name, address.where, bind_unix(address.path, address.mode, address.group))
         return Held(name, address.where, bind_tcp(address.interface, address.port))
     except (OSError, LookupError) as error:
-        raise listen_error(address.where, error) from None
+        raise listen_error(called("" if name == STATUS else name, address.where), error) from None

@@ -19,7 +19,7 @@ from twisted.python import usage
 import twisted
 from twisted_lb.config.addresses import ListenAddress
 from twisted_lb.config.problems import report
-from twisted_lb.errors import START_ERROR, USAGE_ERROR, ConfigError, StartError, fail, listen_error
+from twisted_lb.errors import START_ERROR, USAGE_ERROR, ConfigError, StartError, called, fail, listen_error
 from twisted_lb.pid_file import prepare
 
 # A function that binds an interface and a port as the service is going to.
@@ -188,8 +188,9 @@ def version_line() -> str:
     return f"twisted_lb {ours} ({build_info.build()}), Twisted {twisted.__version__}, {python}"
 
 
-def refuse_unlistenable(wanted: Iterable[ListenAddress], command: str, bind: Bind) -> None:
-    """End the process in one line, with status 1, if `bind` cannot have these addresses now, all at once, for want of port or permission.
+def refuse_unlistenable(wanted: Iterable[tuple[str, ListenAddress]], command: str, bind: Bind) -> None:
+    """End the process in one line, with status 1, if `bind` cannot have these addresses now, all at once, for want of port or
+    permission; each comes with the name of its listener, if it has one.
 
     A hint and no reservation: the sockets are closed again, and the service binds after the fork. A daemon that only fails
     then answers with two lines of Twisted's, the second one useless. They must not listen: who connected to one of them
@@ -197,11 +198,12 @@ def refuse_unlistenable(wanted: Iterable[ListenAddress], command: str, bind: Bin
     """
     some = list(wanted)
     with contextlib.ExitStack() as had:
-        for i, listen in enumerate(some):
-            if any(listen.overlaps(other) for other in some[:i]):  # as long as nobody listens, both can be had
+        for i, (listener, listen) in enumerate(some):
+            where = called(listener, listen.where)
+            if any(listen.overlaps(other) for _, other in some[:i]):  # as long as nobody listens, both can be had
                 in_use = OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-                fail(command, listen_error(listen.where, in_use, command), START_ERROR)
+                fail(command, listen_error(where, in_use, command), START_ERROR)
             try:
                 had.enter_context(bind(listen.interface, listen.port))
             except OSError as error:
-                fail(command, listen_error(listen.where, error, command), START_ERROR)
+                fail(command, listen_error(where, error, command), START_ERROR)

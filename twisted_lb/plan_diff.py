@@ -145,7 +145,7 @@ def differences(before: object, after: object, place: str = "") -> Iterator[str]
             yield from differences(before.get(key), after.get(key), _below(place, str(key)))
     elif _are_backends(before) and _are_backends(after):
         yield from _backends(before, after)  # type: ignore[arg-type]
-    elif isinstance(before, bytes | tuple) and isinstance(after, bytes | tuple) and _is_content(before, after):
+    elif _is_content(before) or _is_content(after):
         yield f"{place}: other content"
     elif isinstance(before, tuple) and isinstance(after, tuple) and max(len(_said(before)), len(_said(after))) > _MOST:
         yield f"{place} {_cut(', '.join(_moved(before, after)), _MOST_MOVED)}"
@@ -164,10 +164,9 @@ def _below(place: str, key: str) -> str:
     return f"{place}.{key}" if place else key
 
 
-def _is_content(before: object, after: object) -> bool:
-    """Whether these are what is in files."""
-    ones = [*(before if isinstance(before, tuple) else (before,)), *(after if isinstance(after, tuple) else (after,))]
-    return any(isinstance(one, bytes) for one in ones)
+def _is_content(value: object) -> bool:
+    """Whether this is what is in a file, or in several."""
+    return any(isinstance(one, bytes) for one in (value if isinstance(value, tuple | list) else (value,)))
 
 
 def _are_backends(value: object) -> bool:

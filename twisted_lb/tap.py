@@ -137,11 +137,11 @@ def makeService(options: Options) -> "LoadBalancerService":
         refuse(options.command, ConfigError(loaded.placed(error.problems) if loaded else error.problems))
 
 
-def _addresses(config: LoadBalancerConfig) -> Iterator[ListenAddress]:
-    for listener in objects_of(config).listeners.values():
-        yield from (one for one in listener.addresses if not one.path)
+def _addresses(config: LoadBalancerConfig) -> Iterator[tuple[str, ListenAddress]]:
+    for name, listener in objects_of(config).listeners.items():
+        yield from ((name, one) for one in listener.addresses if not one.path)
     if config.status is not None:
-        yield config.status.address
+        yield "", config.status.address
 
 
 def load_balancer(*words: str) -> "LoadBalancerService":

@@ -173,7 +173,31 @@ def test_flags_win_over_the_file_and_the_rest_of_it_stays(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("x = 1\nbackends = ?", "lb.toml:2:12: Invalid value"),
+        ("x = 1\nbackends = ?", "lb.toml:2:12: Invalid value; a text needs quotes"),
+        ('backends = ["a:80"', "lb.toml:1:19: Unclosed array; the file ends before that is complete"),
+        (
+            'backends = ["a:80"\npolicy = "rr"',
+            "lb.toml:2:1: Unclosed array; a comma or a ] is missing before this, or the quotes of a text",
+        ),
+        (
+            'policy = "rr\nversion = 1',
+            "lb.toml:1:13: Illegal character '\\n'; the quote at the end of a text is missing",
+        ),
+        (
+            "status = 127.0.0.1:80",
+            (
+                "lb.toml:1:15: Expected newline or end of document after a statement; "
+                "a text needs quotes, and each key a line of its own"
+            ),
+        ),
+        (
+            "policy: rr",
+            "lb.toml:1:7: Expected '=' after a key in a key/value pair; TOML is written key = value, and tables [so]",
+        ),
+        (
+            "retry = { budget_percent = 1 budget_per_s = 2 }",
+            "lb.toml:1:30: Unclosed inline table; a comma or a } is missing before this, or the quotes of a text",
+        ),
         ('backends = "a:80"', "lb.toml:1:12: backends: should be a list"),
         ("backends = [80]", "lb.toml:1:13: backends[0]: should be a string or a table, not 80"),
         ('backends = ["a"]', "lb.toml:1:13: backends[0]: "),
@@ -186,6 +210,10 @@ def test_flags_win_over_the_file_and_the_rest_of_it_stays(tmp_path: Path) -> Non
         (
             '[backends]\naddress = "a:80"',
             "lb.toml:1:2: backends: should be a list: of tables [[backends]], in double brackets",
+        ),
+        (
+            'backends = ["a:80"]\n[routes]\npool = "default"',
+            "lb.toml:2:2: routes: should be a list: of tables [[routes]], in double brackets",
         ),
         (
             'backends = ["a:80,check_port=81"]',
@@ -305,6 +333,8 @@ def test_a_table_says_what_is_made_of_its_name(tmp_path: Path) -> None:
         ('[[backends]]\naddress = "a:80"\nport = 1', "3:1: backends[0].port: unknown key"),
         ('backend = ["a:80"]', '1:1: backend: unknown key; did you mean "backends"?'),
         ('[listen]\nbackends = ["a:80"]', "2:1: listen.backends: unknown key; it belongs above the first [table]"),
+        ('[pool.a]\nbackends = ["a:80"]', '1:2: pool: unknown key; did you mean "pools"?'),
+        ('backends = ["a:80"]\npool = "a"', "2:1: pool: unknown key; it belongs into [[routes]]"),
         ('backends = ["a:80"]\nport = 80', "2:1: port: unknown key; it belongs into [listen] or [health_check]"),
         ('backends = ["a:80"]\nweight = 2', "2:1: weight: unknown key; it belongs into [[backends]]"),
         (

@@ -183,7 +183,7 @@ def test_what_cannot_be_read_of_any_file_is_said_at_once() -> None:
     Path("conf.d").mkdir()
     Path("conf.d/c.toml").write_bytes(b"\xff\xfe")
     assert refusal(files) == [
-        "conf.d/a.toml:1:5: Invalid value",
+        "conf.d/a.toml:1:5: Invalid value; a text needs quotes",
         "conf.d/b.toml:2:1: x: already set in conf.d/b.toml:1",
         "conf.d/c.toml:1:1: is UTF-16, should be UTF-8",
         "lb.toml:2:5: z: ${NONE}: there is no NONE in the environment, and no default as in ${NONE:-default}",

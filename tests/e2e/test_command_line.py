@@ -182,7 +182,7 @@ WRONG_FILES = {
 1 error; nothing was started
 """,
     "syntax.toml": """\
-{folder}/syntax.toml:1:13: Invalid value
+{folder}/syntax.toml:1:13: Invalid value; the file ends before that is complete
     1 | backends = [
       |             ^
 1 error; nothing was started

@@ -194,6 +194,17 @@ def test_where_one_route_has_all_requests_nobody_looks(build, side):
 
 
 @BOTH
+def test_a_host_that_no_route_takes_is_said_in_a_bounded_way(build, side):
+    roads = build(side, {"host": "x", "pool": "api"})
+    roads.ask(get("/", "y" * 2000))
+    roads.ask(get("/", None, version="1.0"))
+    assert [record.detail for record in roads.records] == [
+        f"no route takes it, host {'y' * 253}",
+        "no route takes it, without a host",
+    ]
+
+
+@BOTH
 def test_what_no_route_takes_is_404_and_counted(build, side):
     roads = build(side, {"host": "x", "pool": "api"})
     seen = roads.ask(get("/nobody", "y", "Accept: application/json"))
@@ -201,6 +212,7 @@ def test_what_no_route_takes_is_404_and_counted(build, side):
     assert b'"error": "Not Found"' in seen.body
     [record] = roads.records
     assert (record.ended_by, record.route, record.pool) == (Refusal.NO_ROUTE, "", "")
+    assert record.detail == "no route takes it, host y"
     assert roads.world.engine.unrouted == 1
 
 

@@ -30,6 +30,15 @@ _MARKS = {
 # Each of tomllib's words for a key or a table that stands there already.
 _TWICE = ("Cannot declare ", "Cannot mutate ", "Cannot overwrite ", "Cannot redefine ", "Duplicate ")
 _PLACE = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
+# What is mostly the matter, by how tomllib's words for it begin.
+_HINTS = {
+    "Invalid value": "a text needs quotes",
+    "Expected newline or end of document": "a text needs quotes, and each key a line of its own",
+    "Unclosed array": "a comma or a ] is missing before this, or the quotes of a text",
+    "Unclosed inline table": "a comma or a } is missing before this, or the quotes of a text",
+    "Expected '=' after a key": "TOML is written key = value, and tables [so]",
+    "Illegal character '\\n'": "the quote at the end of a text is missing",
+}
 # The rest of a word at which a parser gave up.
 _WORD = re.compile(r"""[^\s"'=,]*""")
 # tomllib gives up at some depth that depends on who calls; nothing in a configuration is half as deep.
@@ -191,7 +200,11 @@ def _syntax(path: Path, text: str, reason: str, hides: Hides) -> Problem:
     twice = locate_partly(text[:end]).twice if what.startswith(_TWICE) else None
     if twice is None:
         end = min(end, len(text.rstrip()))
-        return Problem((), what, Code.NOT_TOML, place=_place_in_part(path, text, Span(end, end + 1), end, hides))
+        hint = next((hint for words, hint in _HINTS.items() if what.startswith(words)), "")
+        if not line:
+            hint = "the file ends before that is complete"
+        place = _place_in_part(path, text, Span(end, end + 1), end, hides)
+        return Problem((), what, Code.NOT_TOML, hint=hint, place=place)
     first = _place(path, text, twice.first)
     name = "" if twice.first_path == twice.path else f"{dotted(twice.first_path)} is "
     place = _place_in_part(path, text, twice.key, end, hides)

@@ -92,7 +92,7 @@ def similar(name: str, names: Iterable[str]) -> str | None:
 def _telling(errors: Sequence[ErrorDetails]) -> Iterator[ErrorDetails]:
     """The errors, but for backends that are missing only because their key is mistyped or misplaced."""
     strangers = [str(error["loc"][-1]) for error in errors if error["type"] == "extra_forbidden"]
-    mistyped = any(similar(name, ["backends"]) for name in strangers)
+    mistyped = any(similar(name, ["backends", "pools"]) for name in strangers)
     return (error for error in errors if not (mistyped and _is_without_backends(error)))
 
 
@@ -105,12 +105,12 @@ def _reason(model: type[Model], error: ErrorDetails) -> tuple[str, str]:
     if _is_without_backends(error):
         return NO_BACKEND, ""
     if error["type"] == "extra_forbidden":
-        return "unknown key", _advice(model, error["loc"])
+        return "unknown key", _advice(model, error["loc"], is_table=isinstance(error["input"], Mapping | list))
     # "Input should be", "String should have": the key is named already.
     text = REASONS.get(error["type"]) or re.sub(r"^(Value error, |\w+ (?=should ))", "", error["msg"])
     got = error["input"]
-    if error["type"] == "tuple_type" and error["loc"] == ("backends",) and isinstance(got, Mapping):
-        return f"{text}: of tables [[backends]], in double brackets", ""
+    if error["type"] == "tuple_type" and error["loc"] in (("backends",), ("routes",)) and isinstance(got, Mapping):
+        return f"{text}: of tables [[{error['loc'][0]}]], in double brackets", ""
     if isinstance(got, str | int | float) and not hides(model, error["loc"]) and not _is_said(got, text):
         text += f", not {_short(got)}"
     return text, ""
@@ -132,9 +132,12 @@ def _short(value: str | float) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
-def _advice(model: type[Model], place: KeyPath) -> str:
+def _advice(model: type[Model], place: KeyPath, *, is_table: bool) -> str:
     """What to do about an unknown key: the name or the table that was probably meant."""
     parents, key = place[:-1], str(place[-1])
+    # `[pool.api]`: the name of a table, though `pool` is also a key of routes.
+    if is_table and not parents and f"{key}s" in keys(model):
+        return f'did you mean "{key}s"?'
     homes = _own_tables(str(parents[1]), key) if parents[:1] == ("defaults",) and len(parents) == 2 else []
     if parents and not homes and key in keys(model):
         return "it belongs above the first [table]"

@@ -9,7 +9,7 @@ from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Outcome, Refusal, Reply, refusal_of
 from twisted_lb.core.record import Observers, Record
 from twisted_lb.net.local_reply import Claim, accept_of, local_reply, safe_id
-from twisted_lb.net.own_answers import answer_for
+from twisted_lb.net.own_answers import answer_for, asked_host
 from twisted_lb.net.route import Lead, Route
 from twisted_lb.net.routing import Action, Found, RouteTable
 from twisted_lb.net.runtime import Runtime
@@ -17,11 +17,13 @@ from twisted_lb.net.settings import ClientRules
 from twisted_lb.wire.grammar import BadMessage
 from twisted_lb.wire.http1_reader import SharedFields
 from twisted_lb.wire.origin import Client
-from twisted_lb.wire.request import RequestFields
+from twisted_lb.wire.request import RequestFields, RequestHead
 from twisted_lb.wire.response import ResponseHead
 
 # How often all clients may be looked at for one that makes room: in a crowd a look takes a millisecond.
 _LOOK_S: Final = 0.1
+# So much of a host is said in a log: the longest name (RFC 1035 2.3.4).
+_LONGEST_HOST: Final = 253
 # Why clients are cut at the end of a stop.
 STOPS: Final = "the balancer stops"
 
@@ -160,7 +162,7 @@ class Frontend:
             return self.refuse(denial.refusal, denial.detail, found.claim(peer), action, denial.retry_after_s)
         if action is None:
             self.unrouted += 1
-            return self.refuse(Refusal.NO_ROUTE, "no route takes it", found.claim(peer))
+            return self.refuse(Refusal.NO_ROUTE, self._unrouted(found.head), found.claim(peer))
         if action.forbidden:
             return self.refuse(Refusal.FORBIDDEN, "its route denies all", found.claim(peer), action)
         if found.flaw is not None:
@@ -175,6 +177,12 @@ class Frontend:
             return self.refuse(refusal_of(bad.status), bad.reason, claim, action)
         self._tell(claim, action.answer.kind, reply, action)
         return reply
+
+    def _unrouted(self, head: RequestHead) -> str:
+        """Why a request has no route: mostly it is the host that nobody has thought of."""
+        host = asked_host(head)[:_LONGEST_HOST].decode("ascii", "backslashreplace")
+        whose = "" if self.name == "default" else f" of listener {self.name}"
+        return f"no route{whose} takes it, {f'host {host}' if host else 'without a host'}"
 
     def spread(self) -> float:
         """A factor between 0.9 and 1.1: what is bounded for all connections alike must not end for all at once."""
