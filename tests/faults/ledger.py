@@ -88,8 +88,18 @@ class Members:
         self.now = {spec.name: self.now[spec.name] for spec in specs}
 
     def stay(self, tell: Callable[[], None]) -> None:
-        """Have whom there is, though the balancer is told something."""
-        self.rename([member.spec for member in self.now.values()], tell, {})
+        """Have whom there is, though the balancer is told something. What a name server answers in the middle of that is a
+        change of its own, see `rename`: whoever it leaves alone stays.
+        """
+        policy = self._pool.policy
+        before = [(member, _facts(member.record)) for member in self.now.values()]
+        tell()
+        if sorted(self._pool.backends) != sorted(self.now):
+            self.complaints.append(f"there should be {list(self.now)}, there are {list(self._pool.backends)}")
+            return
+        for member, facts in before:
+            if self.now.get(member.spec.name) is member:
+                self._stay(member.spec, facts, same_policy=self._pool.policy is policy)
 
     def rename(
         self, specs: Sequence[BackendSpec], tell: Callable[[], None], origins: Mapping[str, tuple[str, str]]
