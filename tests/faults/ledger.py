@@ -26,7 +26,7 @@ class Member:
     """A backend, from when it came until it went, or its name got another address. `record` is what the balancer has of it.
 
     When it went, `begun` requests were under way or over on each of its connections, and `busy` were those in use, or with
-    something left to send.
+    something left to send; it `rests` if it is an endpoint that may return, to all that is known of it.
     """
 
     spec: BackendSpec
@@ -35,6 +35,7 @@ class Member:
     until: Moment | None = None
     begun: dict[Tape, int] = field(default_factory=dict)
     busy: set[Tape] = field(default_factory=set)
+    rests: bool = False
 
     @property
     def address(self) -> str:
@@ -128,6 +129,7 @@ class Members:
         for member, _ in gone:
             if member.spec.name != BACKEND and member.spec.name not in heirs:
                 self._away[member.spec.name] = member
+                member.rests = True
 
     def _join(
         self, spec: BackendSpec, moment: Moment, how: str, origin: tuple[Member, tuple[object, ...]] | None
