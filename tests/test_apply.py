@@ -139,6 +139,30 @@ def test_bounds_of_connections_hold_for_who_comes(build):
 # Pools.
 
 
+@pytest.mark.parametrize(
+    ("hosts", "members"),
+    [(["c"], ["web:80"]), (["b", "c"], ["web:80@b:80", "web:80@c:80"])],
+    ids=["moves", "is spread"],
+)
+def test_what_a_name_server_answers_in_the_middle_of_it_is_heard(build, hosts, members):
+    """A pool that comes has names looked up, and a hosts file answers at once: also for a pool that nobody touches."""
+    house = two(build, resolved={"web": ["b"]})
+    house.wait(0.1)  # its name is due between two ticks
+    house.apply(pools={"api": {**API, "backends": ["web:80"]}})
+    cluster = house.plane.clusters["api"]
+    asked = [house.backend("b:80"), house.backend("c:80")]
+    client = house.ask(GET, house.client("lb:80"))
+    assert status(client) == 200
+    house.wait(5.1)
+    house.network.name("web", *hosts)
+    house.apply(pools={"more": {**API, "backends": ["more:80"]}})
+    assert house.plane.clusters["api"] is cluster
+    assert list(cluster.pool.backends) == members
+    for _ in range(2):
+        assert status(house.ask(GET, house.client("lb:80"))) == 200
+    assert [len(backend.requests) for backend in asked] == ([1, 2] if len(hosts) == 1 else [2, 1])
+
+
 def test_a_pool_that_goes_finishes_what_runs_and_then_nothing_of_it_is_left(build):
     house = two(build)
     house.backend("b:80", [LATE])

@@ -9,6 +9,7 @@ from house import GET, House
 from twisted.logger import formatEvent, globalLogPublisher
 from world import World
 
+from twisted_lb.core.address import TcpAddress
 from twisted_lb.core.backend import BackendSpec
 from twisted_lb.core.events import BackendAdded, BackendEjected, BackendUp, PoolExhausted, PoolRecovered
 from twisted_lb.core.pickers import POLICIES
@@ -604,6 +605,18 @@ def test_closed_it_ends_what_runs_and_keeps_nothing():
 def test_closed_it_tells_nothing_of_backends_that_are_still_there():
     house = closed(House("a:80", "b:80"))
     assert house.events == []
+
+
+def test_closed_it_has_no_name_looked_up_any_more():
+    pools = {"api": {"backends": ["api:80"], "health_check": {"interval_s": 0.0}}}
+    house = House("web:80", resolved={"web": ["a"], "api": ["b"]}, listen={"port": 8080}, pools=pools)
+    house.wait(0.1)
+    for cluster in house.plane.clusters.values():
+        for name in ("web", "api"):
+            cluster.runtime.names.failed(TcpAddress(name, 80))
+    asked = list(house.network.resolver.asked)
+    closed(house)
+    assert house.network.resolver.asked == asked
 
 
 def test_closed_it_has_nobody_to_lead_a_request_to():

@@ -6,11 +6,14 @@ from typing import Final
 from twisted.logger import Logger
 
 from twisted_lb.core.backend import Backend
+from twisted_lb.core.never import NEVER
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.frontend import Frontend
 
 # For the close frame of a WebSocket's client to come back before the end; of a short time a quarter.
 _GOOD_BYE_S: Final = 1.0
+# A tick that comes so late follows a pause of the whole process (a machine that was suspended, SIGSTOP).
+_PAUSE_S: Final = 1.0
 _REMOVED: Final = "its backend was removed"
 _CLOSED: Final = "its listener was removed"
 
@@ -21,13 +24,16 @@ class Leaving:
     """Frontends and clusters that were taken away, until nothing of them is left, and the removed backends of clusters.
 
     Requests have `drain_s` seconds to finish and tunnels `tunnel_drain_s`, counted from the removal; then they are cut.
-    `tick` is to be called a few times a second.
+    `tick` is to be called a few times a second. After a pause of the whole process everybody has one tick of grace: what has
+    come meanwhile is read first.
     """
 
     def __init__(self) -> None:
         self.frontends: Final[dict[Frontend, float]] = {}  # since when
         self.clusters: Final[dict[Cluster, None]] = {}
         self._told: Final[set[Frontend]] = set()
+        self._ticked_at = NEVER  # the first tick is not late
+        self._graced = False
 
     def close(self, frontend: Frontend, now: float) -> None:
         """A frontend gets no clients any more: those that it has are drained."""
@@ -56,6 +62,10 @@ class Leaving:
         """Cut what has had its time, and let go of what has ended. `frontends` and `clusters` are those that stay. The
         clusters that have ended are returned: their probes are somebody else's to close.
         """
+        self._graced = now - self._ticked_at > _PAUSE_S and not self._graced
+        self._ticked_at = now
+        if self._graced:
+            return self._over()
         for frontend, since in list(self.frontends.items()):
             self._look_at(frontend, now - since, drain_s, tunnel_drain_s)
         everywhere = [*frontends, *self.frontends]

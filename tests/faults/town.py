@@ -344,7 +344,11 @@ class Town:
         self.network.connects.full_share = 0.0
         for client in self.clients:
             client.stop()
-            if client.transport is not None:
+            if client.transport is not None and self.web and client.transport.disconnecting:
+                # Transports as Twisted's read no more once they close: two that have more to send than there is room for wait
+                # for one another, and twisted.web does not limit the time of that.
+                client.transport.abortConnection()
+            elif client.transport is not None:
                 client.transport.loseConnection()
                 client.transport.resumeProducing()
         self.clock.advance(12.0)
