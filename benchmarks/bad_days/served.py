@@ -8,7 +8,6 @@ import json
 import re
 import signal
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 from twisted.internet import reactor
@@ -16,8 +15,7 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.stdio import StandardIO
 from twisted.logger import globalLogBeginner, textFileLogObserver
 
-from twisted_lb.config import LoadBalancerConfig
-from twisted_lb.config.load import load_toml
+from twisted_lb.config.load import Source
 from twisted_lb.service import LoadBalancerService
 
 
@@ -40,20 +38,6 @@ def counters(service: LoadBalancerService) -> dict[str, int]:
     }
 
 
-class File:
-    """The configuration file, read again at each reload."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def load(self) -> LoadBalancerConfig:
-        return load_toml(self.path)
-
-    def files(self) -> Mapping[Path, str]:
-        """It is not watched."""
-        return {}
-
-
 class Orders(Protocol):
     """The other end of the pipe."""
 
@@ -71,7 +55,7 @@ class Orders(Protocol):
 
 def main() -> None:
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
-    source = File(sys.argv[1])
+    source = Source({}, Path(sys.argv[1]))
     service = LoadBalancerService(source.load(), source=source)
     service.startService()
     signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(service.reload))
