@@ -24,6 +24,7 @@ COMPILED = sorted(
         *(
             f"twisted_lb/net/{name}.py"
             for name in (
+                "admission",
                 "alarm",
                 "local_reply",
                 "client_connection",
@@ -41,11 +42,15 @@ COMPILED = sorted(
                 "moving",
                 "listener",
                 "outgoing",
+                "own_answers",
+                "path_edit",
                 "poller",
                 "reactor_poller",
                 "relay",
                 "replay",
+                "request_keys",
                 "route",
+                "routing",
                 "runtime",
                 "settings",
                 "transport",
@@ -135,7 +140,7 @@ distribution = setup(
     # Keeps an editable install a plain .pth file: with an import hook, Twisted does not find the plugin.
     package_dir={"": "."},
     packages=[*find_packages(include=["twisted_lb", "twisted_lb.*"]), "twisted.plugins"],
-    package_data={"twisted_lb": ["py.typed"]},
+    package_data={"twisted_lb": ["py.typed", "config/lb.schema.json"]},
     install_requires=["Twisted>=26.10", "mypy-extensions>=1", "pydantic>=2.12,<3", "zope.interface>=8"],
     extras_require={
         # What scripts/bench installs into an environment of its own, beside two contenders.
@@ -154,6 +159,7 @@ distribution = setup(
             "pytest-twisted>=1.14.3",
             "requests>=2.32",
             "ruff>=0.17,<0.18",
+            "taplo>=0.9",
             "types-setuptools",
             "uvicorn>=0.35",
             "websockets>=15",

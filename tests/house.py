@@ -6,7 +6,7 @@ from typing import Any
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.record import Observer, Record
-from twisted_lb.plan import DEFAULT, Plan, plan_of
+from twisted_lb.plan import Plan, plan_of
 from twisted_lb.testing import Balanced, HeapClock, MemoryNetwork, ScriptedBackend, ScriptedClient
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -55,10 +55,12 @@ class House:
         for name, value in options.items():
             table = self._options.get(name)
             self._options[name] = {**table, **value} if isinstance(table, dict) else value
+        if "listeners" in self._options:
+            self._options.pop("limits", None)  # flat keys of the listener
         return LoadBalancerConfig.model_validate(self._options)
 
     def plan(self, **options: Any) -> Plan:
-        return plan_of(self.config(**options))
+        return plan_of(self.config(**options), self.plane.plan)
 
     def apply(self, **options: Any) -> None:
         """Go by other options from now on."""
@@ -69,8 +71,12 @@ class House:
     def backend(self, address: str = "a:80", *words: Any, **named: Any) -> ScriptedBackend:
         return ScriptedBackend(self.network, address, *words, **named)
 
-    def client(self) -> ScriptedClient:
-        return ScriptedClient(self.network, "lb:8080")
+    def open(self, listener: str, address: str) -> None:
+        """Let clients of this listener come to this address."""
+        self.network.listen(address, lambda: self.balanced.build(listener))
+
+    def client(self, at: str = "lb:8080") -> ScriptedClient:
+        return ScriptedClient(self.network, at)
 
     def ask(self, request: bytes = GET, client: ScriptedClient | None = None) -> ScriptedClient:
         """A client that has sent this; what needs no time has happened."""
@@ -96,14 +102,14 @@ class House:
         for end in self.network.open_connections:
             end.abortConnection()
         self.clock.settle()
-        members = self.members
+        clusters = self.plane.clusters.values()
         left = {
             "exchanges": self.plane.exchanges,
             "clients": self.plane.clients,
             "gate": self.frontend.gate.open,
-            "connections": self.cluster.open,
-            "in flight": sum(backend.in_flight for backend in members),
-            "waiting": self.cluster.snapshot().waiting,
+            "connections": sum(cluster.open for cluster in clusters),
+            "in flight": sum(cluster.pool.leases for cluster in clusters),
+            "waiting": sum(cluster.snapshot().waiting for cluster in clusters),
         }
         self.balanced.close()
         self.wait(5)
@@ -111,4 +117,4 @@ class House:
         left["calls"] = len(self.clock.getDelayedCalls())
         left["ends"] = len(self.network.open_connections)
         assert not any(left.values()), left
-        assert list(self.plane.clusters) == [DEFAULT]
+        assert list(self.plane.clusters) == list(self.plane.plan.pools)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl, unquote_to_bytes, urlsplit
 
-from twisted_lb.core.routing import FieldRule, RouteMatch, Router
+from twisted_lb.core.routing import AROUND, FieldRule, RouteMatch, Router
 from twisted_lb.wire.grammar import BadMessage, Limits
 from twisted_lb.wire.paths import matching_host, matching_path, unresolved_path
 from twisted_lb.wire.request import parse_request, resolve_target
@@ -50,15 +50,20 @@ def routed(router: Router, request: Request) -> int | str:
     return router.find(host, path, head.method, query, head.lines, request.client, unresolved)
 
 
-def expected(matches: list[RouteMatch], request: Request) -> int:
-    """The first route of which all holds, -1 for none."""
-    for index, match in enumerate(matches):
-        if _takes(match, request):
-            return index
-    return -1
+def expected(matches: list[RouteMatch], request: Request, open_routes: tuple[int, ...] = ()) -> int:
+    """The first route of which all holds, -1 for none; AROUND where to servers that resolve no dots it is another one, or none,
+    that is not open.
+    """
+    index, other = (_first(matches, request, dots=dots) for dots in (False, True))
+    by_path = any(match.paths or match.prefixes for match in matches)
+    return AROUND if by_path and other not in (index, *open_routes) else index
 
 
-def _takes(match: RouteMatch, request: Request) -> bool:
+def _first(matches: list[RouteMatch], request: Request, *, dots: bool) -> int:
+    return next((index for index, match in enumerate(matches) if _takes(match, request, dots=dots)), -1)
+
+
+def _takes(match: RouteMatch, request: Request, *, dots: bool) -> bool:
     host, target = request.host.decode(), request.target.decode()
     if "://" in target:
         parts = urlsplit(target)
@@ -74,7 +79,7 @@ def _takes(match: RouteMatch, request: Request) -> bool:
     ]
     return (
         (not match.hosts or any(_is_host(host, one.decode()) for one in match.hosts))
-        and (not (match.paths or match.prefixes) or any(_is_path(match, one) for one in spellings(path)))
+        and (not (match.paths or match.prefixes) or any(_is_path(match, one) for one in spellings(path, dots=dots)))
         and (not match.methods or request.method in match.methods)
         and all(_has(rule, fields) for rule in match.headers)
         and all(_has(rule, pairs) for rule in match.query)
@@ -86,18 +91,19 @@ def _is_host(host: str, pattern: str) -> bool:
     return re.fullmatch(re.escape(pattern).replace(r"\*", ".+"), host) is not None
 
 
-def spellings(path: str) -> list[list[bytes]]:
-    """The segments of a path as it is meant, and as those see it who ignore parameters, or resolve no dots."""
+def spellings(path: str, *, dots: bool) -> list[list[bytes]]:
+    """The segments of a path as it is meant, and as those see it who ignore parameters; with `dots`, as those who resolve none."""
     if path == "*":
         return [[b"*"]]
     decoded = unquote_to_bytes(re.sub("%2[fF]", "%252F", path)).decode("latin-1")
     found = []
     for text in (decoded, re.sub(";[^/]*", "", decoded)):
+        if dots and ".." in decoded.split("/"):
+            found.append(re.sub("(/[.]?)+(?=/|$)", "", text).encode("latin-1").split(b"/"))
+            continue
         whole = posixpath.normpath("/" + text.lstrip("/"))
         at_its_end = "/" if whole != "/" and re.search(r"/\.{0,2}$", text) else ""
         found.append((whole + at_its_end).encode("latin-1").split(b"/"))
-        if ".." in text.split("/"):
-            found.append(re.sub("(/[.]?)+(?=/|$)", "", text).encode("latin-1").split(b"/"))
     return found
 
 

@@ -74,7 +74,9 @@ def calls():
 def test_a_request_passes_the_stops_in_their_order():
     clock = HeapClock()
     network = MemoryNetwork(clock)
-    balanced = Balanced(LoadBalancerConfig(backends=["a:80"], health_check={"interval_s": 0}), network)
+    # Of several routes one has to be found.
+    routes = [{"path": "/", "pool": "default"}]
+    balanced = Balanced(LoadBalancerConfig(backends=["a:80"], health_check={"interval_s": 0}, routes=routes), network)
     ScriptedBackend(network, "a:80")
     client = ScriptedClient(network, "lb:8080")
     clock.settle()

@@ -186,7 +186,7 @@ def test_events_are_told():
         (lambda: LoadBalancer(["a:1"], "fastest"), ValueError, "'fastest' is not a strategy, expected one of rr, rand"),
         (lambda: LoadBalancer(["a:1"]).report_down("b:1"), KeyError, "b:1"),
         (lambda: LoadBalancer(["a:1"]).drain("b:1"), KeyError, "b:1"),
-        (lambda: LoadBalancer([BackendSpec("x", TcpAddress("h", 1), 0)]), ValueError, "0 is not a weight"),
+        (lambda: LoadBalancer([BackendSpec("x", TcpAddress("h", 1), -1)]), ValueError, "-1 is not a weight"),
     ],
 )
 def test_bad_input_is_named(make, kind, why):

@@ -85,6 +85,7 @@ def test_each_way_for_a_request_to_fail_is_explained_with_its_status():
     by_name = {name: status for names, status in told.items() for name in re.findall("[A-Z_]+", names)}
     seldom = {Outcome.OK, Outcome.BAD_STATUS, Outcome.UNPROCESSED, Outcome.CLIENT_FAULT}
     assert {one.name for one in Outcome if one not in seldom} <= set(by_name)
+    assert {one.name for one in Refusal if one.status in (403, 404, 429)} <= set(by_name)
     statuses = {**{one.name: CONSEQUENCE[one].status for one in Outcome}, **{one.name: one.status for one in Refusal}}
     assert set(by_name) <= set(statuses)
     wrong = {

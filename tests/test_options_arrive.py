@@ -8,8 +8,12 @@ import pytest_twisted
 from pydantic import BaseModel
 
 from twisted_lb.config import LoadBalancerConfig
+from twisted_lb.config.objects import objects_of
+from twisted_lb.config.pools import BackendRulesConfig
+from twisted_lb.config.references import FLAT
+from twisted_lb.config.targets import TargetsConfig
 from twisted_lb.core.pickers import POLICIES
-from twisted_lb.plan import DEFAULT, plan_of
+from twisted_lb.plan import DEFAULT, TargetsPlan, plan_of
 from twisted_lb.service import LoadBalancerService
 
 
@@ -17,11 +21,13 @@ class Places:
     """The parts of a plan, by their owner."""
 
     def __init__(self, config: LoadBalancerConfig) -> None:
+        self.config = objects_of(config)
         self.plan = plan_of(config)
         self.listener = self.plan.listeners[DEFAULT]
         self.client = self.listener.rules
-        self.route = self.plan.routes[self.listener.route].rules
-        self.pool = self.plan.pools[self.plan.routes[self.listener.route].pool]
+        [lead] = self.plan.routes[self.listener.route].leads
+        self.route = lead.rules
+        self.pool = self.plan.pools[lead.pool]
         self.settings = self.pool.settings
         self.upstream = self.pool.upstream
         self.checks = self.pool.checks
@@ -72,7 +78,7 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("timeouts.connect_s", 28.0, lambda p: p.upstream.connect_s, None),
     ("timeouts.drain_s", 0.25, lambda p: p.plan.drain_s, None),
     ("timeouts.tunnel_drain_s", 1.25, lambda p: p.plan.tunnel_drain_s, None),
-    ("limits.request_line_bytes", 4000, lambda p: [limits.line_bytes for limits in p.limits], [4000, 4000]),
+    ("limits.request_line_bytes", 4000, lambda p: p.client.limits.line_bytes, None),
     ("limits.head_bytes", 5000, lambda p: [limits.head_bytes for limits in p.limits], [5000, 5000]),
     ("limits.head_fields", 17, lambda p: [limits.fields for limits in p.limits], [17, 17]),
     ("limits.trailer_bytes", 600, lambda p: [limits.trailer_bytes for limits in p.limits], [600, 600]),
@@ -92,12 +98,13 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
      None),
     ("forwarding.trusted_fields", "forwarded", lambda p: p.client.trust.family, None),
     ("forwarding.only_from_proxies", ["X-Mine", "Their-*"], lambda p: p.client.limits.claims,
-     (b"x-mine", b"their-*", b"x-real-ip")),
+     (b"x-mine", b"their-*", b"x-forwarded-prefix", b"x-real-ip")),
     ("forwarding.real_ip", True, lambda p: p.route.forwarding.real_ip, None),
     ("forwarding.forwarded", True, lambda p: p.route.forwarding.forwarded, None),
     ("forwarding.via", "lb", lambda p: p.route.forwarding.via, b"lb"),
     ("forwarding.request_id", "make", lambda p: p.route.make_request_id, True),
     ("forwarding.traceparent", "make", lambda p: p.route.make_traceparent, True),
+    ("forwarding.host", "backend", lambda p: p.config.to_default[DEFAULT].forwarding.host, None),
     ("log.requests", "all", lambda p: p.plan.log_requests, None),
 ]  # fmt: skip
 
@@ -105,6 +112,8 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
 AT_THE_SERVICE: list[tuple[str, Any, Callable[[LoadBalancerService], Any], Any]] = [
     ("status", "127.0.0.1:0", lambda s: s._status[0].address.partition(":")[0], "127.0.0.1"),
     ("takeover", "/run/lb.sock", lambda s: s.config.takeover, None),
+    ("watch", True, lambda s: s.config.watch, None),
+    ("state_file", "/nowhere/lb.state", lambda s: s._state.path, None),
     ("ready_start_s", 2.5, lambda s: s.config.ready_start_s, None),
     ("ready_requires", ["default"], lambda s: s.config.ready_requires, ("default",)),
     ("ready_grace_s", 0.01, lambda s: s.config.ready_grace_s, None),
@@ -115,6 +124,35 @@ AT_THE_SERVICE: list[tuple[str, Any, Callable[[LoadBalancerService], Any], Any]]
 ]
 
 ALL = [*PLACES, *AT_THE_SERVICE]
+
+# What a table of its owner calls what a flat table has together with others' keys.
+HOMES = {
+    "forwarding.trusted_proxies": "trusted_proxies",
+    "forwarding.trusted_fields": "trusted_fields",
+    "forwarding.only_from_proxies": "only_from_proxies",
+}
+
+# Of a pool's target list, which has no flat keys: the place of the list, and what is said beside it.
+TARGETS: list[tuple[str, Any, Callable[[TargetsPlan], Any], Any]] = [
+    ("file", "/lists/api.json", lambda t: (t.where, t.rules.refresh_s), ("file:/lists/api.json", 2.0)),
+    ("url", "http://registry/api", lambda t: (t.where, t.rules.refresh_s), ("http://registry/api", 30.0)),
+    ("srv", "_http._tcp.app.internal", lambda t: t.where, "srv:_http._tcp.app.internal"),
+    ("refresh_s", 7.5, lambda t: t.rules.refresh_s, None),
+    ("allow_empty", True, lambda t: t.rules.allow_empty, None),
+    ("max_shrink", 0.25, lambda t: t.rules.max_shrink, None),
+]
+
+# What holds for a backend of a list for which it says nothing.
+LISTED: list[tuple[str, Any, Callable[[TargetsPlan], Any], Any]] = [
+    ("weight", 7, lambda t: t.rules.weight, None),
+    ("check_port", 9, lambda t: t.check_port, None),
+    ("resolve", "first", lambda t: t.resolve, None),
+    ("family", "ipv6", lambda t: t.family, None),
+    ("labels", {"zone": "a"}, lambda t: t.labels, None),
+]
+
+# What is no flat key of an object called `default`.
+BY_NAME = ("version", "listeners", "pools", "routes", "checks", "defaults")
 
 
 def options(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
@@ -142,7 +180,8 @@ def configured() -> LoadBalancerConfig:
 
 
 def test_every_option_has_its_place():
-    assert sorted(option for option, *_ in ALL) == sorted(options(LoadBalancerConfig))
+    flat = [one for one in options(LoadBalancerConfig) if one.partition(".")[0] not in BY_NAME]
+    assert sorted(option for option, *_ in ALL) == sorted(flat)
 
 
 @pytest.mark.parametrize(("option", "value"), [place[:2] for place in ALL], ids=[place[0] for place in ALL])
@@ -153,6 +192,56 @@ def test_the_value_is_not_the_default(option, value):
 @pytest.mark.parametrize(("option", "value", "place", "other"), PLACES, ids=[place[0] for place in PLACES])
 def test_an_option_arrives_in_the_plan(option, value, place, other):
     assert place(Places(configured())) == (value if other is None else other)
+
+
+def in_tables(*, inherited: bool) -> LoadBalancerConfig:
+    """The same options in the tables of their owners, or in what those inherit."""
+    tables: dict[str, Any] = {
+        "listeners": {DEFAULT: {"address": ":0"}},
+        "pools": {DEFAULT: {"backends": []}},
+        "defaults": {"listener": {}, "route": {}, "pool": {}},
+    }
+    for option, value, *_ in PLACES:
+        for kind, one in (("listeners", "listener"), ("routes", "route"), ("pools", "pool")):
+            if option == "backends":
+                tables["pools"][DEFAULT]["backends"] = value
+            elif option in FLAT[kind] or option.partition(".")[0] in FLAT[kind]:
+                # The route that leads to a pool by itself has no table.
+                own = tables["defaults"][one] if inherited or kind == "routes" else tables[kind][DEFAULT]
+                table, _, name = HOMES.get(option, option).rpartition(".")
+                (own.setdefault(table, {}) if table else own)[name] = value
+    flat = {"timeouts": {"drain_s": 0.25, "tunnel_drain_s": 1.25}, "log": {"requests": "all"}}
+    return LoadBalancerConfig.model_validate({**flat, **tables})
+
+
+@pytest.mark.parametrize("inherited", [False, True], ids=["table", "defaults"])
+@pytest.mark.parametrize(("option", "value", "place", "other"), PLACES, ids=[place[0] for place in PLACES])
+def test_an_option_arrives_in_the_plan_from_its_owner_s_table_and_from_defaults(option, value, place, other, inherited):
+    assert place(Places(in_tables(inherited=inherited))) == (value if other is None else other)
+
+
+def targets_plan(targets: dict[str, Any], backend: dict[str, Any]) -> TargetsPlan:
+    pools = {"api": {"targets": targets}}
+    plan = plan_of(LoadBalancerConfig.model_validate({"pools": pools, "defaults": {"backend": backend}}))
+    found = plan.pools["api"].targets
+    assert found is not None
+    return found
+
+
+def test_every_option_of_a_target_list_and_of_its_backends_has_its_place():
+    assert [option for option, *_ in TARGETS] == list(TargetsConfig.model_fields)
+    assert [option for option, *_ in LISTED] == list(BackendRulesConfig.model_fields)
+
+
+@pytest.mark.parametrize(("option", "value", "place", "other"), TARGETS, ids=[place[0] for place in TARGETS])
+def test_an_option_of_a_target_list_arrives_in_the_plan(option, value, place, other):
+    somewhere = {} if option in ("file", "url", "srv") else {"file": "/lists/api.json"}
+    assert place(targets_plan({**somewhere, option: value}, {})) == (value if other is None else other)
+
+
+@pytest.mark.parametrize(("option", "value", "place", "other"), LISTED, ids=[place[0] for place in LISTED])
+def test_a_default_of_backends_arrives_in_the_plan_of_a_target_list(option, value, place, other):
+    assert place(targets_plan({"file": "/lists/api.json"}, {option: value})) == value
 
 
 @pytest_twisted.ensureDeferred

@@ -7,10 +7,10 @@ import pytest
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.backend import BackendSpec
 from twisted_lb.core.never import NEVER
-from twisted_lb.errors import StartError
+from twisted_lb.errors import ConfigError
 from twisted_lb.http_check import HttpQuestion
 from twisted_lb.net.local_reply import HTML, JSON, TEXT
-from twisted_lb.plan import DEFAULT, CheckPlan, Plan, pages_of, plan_of
+from twisted_lb.plan import DEFAULT, CheckPlan, Files, Plan, plan_of
 
 GET = HttpQuestion(b"GET", b"/", b"", (), frozenset(range(200, 400)), b"")
 
@@ -22,7 +22,7 @@ def planned(**options) -> Plan:
 def test_there_is_one_listener_whose_route_leads_to_the_one_pool():
     plan = planned()
     assert [list(parts) for parts in (plan.listeners, plan.routes, plan.pools)] == [[DEFAULT]] * 3
-    assert (plan.listeners[DEFAULT].route, plan.routes[DEFAULT].pool) == (DEFAULT, DEFAULT)
+    assert (plan.listeners[DEFAULT].route, [lead.pool for lead in plan.routes[DEFAULT].leads]) == (DEFAULT, [DEFAULT])
     assert plan.pools[DEFAULT].backends == (BackendSpec.parse("a:80"), BackendSpec.parse("b:80"))
 
 
@@ -36,7 +36,7 @@ def test_a_plan_does_not_change():
 
 def test_what_is_not_bounded_says_so_as_the_parts_read_it():
     plan = planned()
-    route = plan.routes[DEFAULT].rules
+    route = plan.routes[DEFAULT].leads[0].rules
     assert (route.attempt_s, route.body_bytes) == (NEVER, -1)
     assert (plan.listeners[DEFAULT].connections, plan.listeners[DEFAULT].connections_per_client) == (None, 0)
 
@@ -73,18 +73,20 @@ def test_checks_are_planned_with_the_time_for_an_answer(check, planned_check):
 def test_whom_nobody_can_serve_is_told_to_come_back_after_the_next_check(interval_s, down_interval_s, retry_after_s):
     """Of a backend that is out, which is another interval; without checks requests try."""
     plan = planned(health_check={"interval_s": interval_s, "down_interval_s": down_interval_s})
-    assert plan.routes[DEFAULT].rules.retry_after_s == retry_after_s
+    assert plan.routes[DEFAULT].leads[0].rules.retry_after_s == retry_after_s
 
 
 def test_heads_of_requests_and_of_answers_have_the_same_limits():
     plan = planned(limits={"head_bytes": 5000, "request_line_bytes": 4000, "head_fields": 17, "trailer_bytes": 600})
     both = (plan.listeners[DEFAULT].rules.limits, plan.pools[DEFAULT].upstream.limits)
-    assert {(one.head_bytes, one.line_bytes, one.fields, one.trailer_bytes) for one in both} == {(5000, 4000, 17, 600)}
+    assert {(one.head_bytes, one.fields, one.trailer_bytes) for one in both} == {(5000, 17, 600)}
+    # Answers have no request line.
+    assert both[0].line_bytes == 4000
 
 
 def test_what_only_proxies_may_say_is_looked_for_in_requests_alone():
     plan = planned(forwarding={"only_from_proxies": ["X-User"]})
-    assert plan.listeners[DEFAULT].rules.limits.claims == (b"x-user",)
+    assert plan.listeners[DEFAULT].rules.limits.claims == (b"x-user", b"x-forwarded-prefix")
     assert plan.pools[DEFAULT].upstream.limits.claims == ()
 
 
@@ -94,14 +96,15 @@ def test_the_ending_of_an_error_page_says_what_it_is(tmp_path):
         (tmp_path / name).write_text(name)
     files = dict(zip(("400", "502", "503", "504"), kinds, strict=True))
     plan = planned(error_pages={status: str(tmp_path / name) for status, name in files.items()})
-    pages = plan.routes[DEFAULT].rules.pages
+    pages = plan.routes[DEFAULT].leads[0].rules.pages
     assert {status: page.body for status, page in pages.items()} == {int(s): n.encode() for s, n in files.items()}
     assert [pages[int(status)].content_type for status in files] == list(kinds.values())
-    assert plan.listeners[DEFAULT].rules.pages == pages
+    of_listener = plan.listeners[DEFAULT].rules.pages
+    assert {status: page.body for status, page in of_listener.items()} == {one: pages[one].body for one in pages}
 
 
 def test_an_error_page_that_cannot_be_read_is_named(tmp_path):
-    with pytest.raises(StartError, match=r"^error_pages\.503: .*: is a directory$"):
+    with pytest.raises(ConfigError, match=r"^error_pages\.503: .*: is a directory$"):
         planned(error_pages={"503": str(tmp_path)})
 
 
@@ -109,9 +112,10 @@ def test_pages_that_were_read_before_are_not_read_again(tmp_path):
     page = tmp_path / "sorry.html"
     page.write_text("sorry")
     config = LoadBalancerConfig(backends=["a:80"], error_pages={"503": str(page)})
-    pages = pages_of(config)
+    files = Files()
+    plan_of(config, files=files)
     page.unlink()
-    assert plan_of(config, pages).routes[DEFAULT].rules.pages[503].body == b"sorry"
+    assert plan_of(config, files=files).routes[DEFAULT].leads[0].rules.pages[503].body == b"sorry"
 
 
 def test_a_pool_has_no_backend_twice():

@@ -32,6 +32,16 @@ SHELL = [
     if line.startswith(("twistd", "python -m twisted_lb"))
 ]
 COMMANDS = [" ".join(words) for words in SHELL if not {"[HOST:PORT", "--version"} & set(words)]
+COMMANDS += sorted(
+    {found for text in TOML for found in re.findall(r"^# lb\.toml:  (python -m .*)$", text, re.MULTILINE)}
+)
+# What is typed to try a recipe: behind the file the commands, with what is in their output.
+RECIPES = {
+    title: (file, re.findall(r"^(curl .*?) +# (.*)$", typed, re.MULTILINE))
+    for title, file, typed in re.findall(
+        r"^\*\*([^*\n]*):\*\*\n\n```toml\n(.*?)```\n\n```\n(.*?)```", README, re.DOTALL | re.MULTILINE
+    )
+}
 # What is pasted into a shell to try it.
 BY_HAND = README.partition("Try it by hand:\n\n```\n")[2].partition("```")[0]
 # | `-b`, `--backend` | what it means | default |
@@ -39,9 +49,9 @@ OPTIONS = re.findall(r"^\| (?:`(-[a-z])`, )?`(--[a-z]+)` \| .* \| (.*?) \|$", RE
 
 
 def test_there_is_something_to_run():
-    assert (len(PYTHON), len(TOML)) == (2, 3)
+    assert (len(PYTHON), len(TOML), len(RECIPES)) == (2, 6, 5)
     assert len(COMMANDS) >= 5
-    assert len(OPTIONS) == 8
+    assert len(OPTIONS) == 9
 
 
 def test_the_class_does_what_the_readme_says():
@@ -111,10 +121,36 @@ def test_the_configuration_file_loads(tmp_path):
     file = tmp_path / "lb.toml"
     file.write_text(TOML[0])
     config = load_toml(file)
-    file.write_text(TOML[1])
-    assert load_toml(file).forwarding.trusted_proxies == ("10.0.0.0/8",)
     assert config.listen.port == 8000
     assert [spec.weight for spec in config.backends] == [1, 2]
+
+
+@pytest.fixture(scope="module")
+def ports(tmp_path_factory):
+    """The ports of the recipes, by those that they say: two backends, and one that nobody has."""
+    with stage(tmp_path_factory.mktemp("recipes")) as world:
+        moved = {said: str(world.backend()[1]) for said in ("8081", "8082")}
+        yield {**moved, "8000": str(free_port())}
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl")
+@pytest.mark.parametrize("title", RECIPES)
+def test_a_recipe_does_what_is_said_of_it(title, ports, tmp_path):
+    def moved(text: str) -> str:
+        return re.sub(r"\b80[0-9]{2}\b", lambda found: ports[found[0]], text)
+
+    file, typed = RECIPES[title]
+    (tmp_path / "lb.toml").write_text(moved(file.replace('":8000"', '"127.0.0.1:8000"')))
+    assert typed
+    with stage(tmp_path) as world:
+        running = world.twistd("lb", "lb", "--config", "lb.toml")
+        until(lambda: listening(int(ports["8000"])) or running.process.poll() is not None, "the balancer")
+        for command, expected in typed:
+            said = subprocess.run(
+                shlex.split(moved(command)), capture_output=True, text=True, timeout=PATIENCE_S, check=False
+            ).stdout
+            what, once = expected.removesuffix(" once"), expected.endswith(" once")
+            assert said.count(moved(what)) == 1 if once else moved(what) in said, running.log
 
 
 def test_its_policies_are_renewed_by_a_command():

@@ -395,3 +395,36 @@ def test_a_request_that_knocked_several_times_is_said_and_its_knocks_are_counted
     house.wait(2)
     [line] = [one for one in said.lines if " 502 " in one]
     assert line.endswith("a:80 REFUSED connection refused (5 times)"), line
+
+
+# Routes.
+
+
+def test_the_route_and_the_pool_are_named_where_they_are_not_the_default_ones(build, said):
+    house = build(
+        requests="all",
+        pools={"api": {"backends": ["api:80"], "health_check": {"interval_s": 0.0}}},
+        routes=[
+            {"name": "front", "path": "/x", "pool": "api"},
+            {"path": "/go", "redirect": {"to": "/x"}},
+            {"path": "/no", "deny": True},
+        ],
+    )
+    house.backend("a:80")
+    house.backend("api:80")
+    for target in (b"/x", b"/go", b"/no", b"/"):
+        house.ask(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % target)
+    assert said.lines == [
+        "127.0.0.1 GET /x 200 OK route=front pool=api backend=api:80 attempts=1 id=-",
+        "127.0.0.1 GET /go 308 REDIRECT route=route-2 backend=- attempts=0 id=ID",
+        "127.0.0.1 GET /no 403 FORBIDDEN route=route-3 backend=- attempts=0 id=ID: its route denies all",
+        "127.0.0.1 GET / 200 OK backend=a:80 attempts=1 id=-",
+    ]
+
+
+@pytest.mark.parametrize("requests", ["brief", "failed"])
+def test_what_a_route_answers_itself_is_no_failure(build, said, requests):
+    house = build(requests=requests, routes=[{"path": "/hi", "answer": {"status": 503}}, {"redirect": {"to": "/hi"}}])
+    for target in (b"/hi", b"/"):
+        house.ask(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % target)
+    assert said.lines == []

@@ -269,16 +269,20 @@ async def test_ordered_services_stop_one_after_the_other():
     assert told == ["first stops", "first has stopped", "second stops", "second has stopped"]
 
 
-def test_an_error_page_that_is_not_there_is_one_line(tmp_path, capsys):
+def test_an_error_page_that_is_not_there_is_shown_where_it_is_named(tmp_path, capsys):
     from twisted_lb.tap import load_balancer
 
     file = tmp_path / "lb.toml"
     file.write_text('backends = ["127.0.0.1:1"]\n[listen]\nport = 0\n[error_pages]\n503 = "/nowhere/503.html"\n')
     with pytest.raises(SystemExit) as caught:
         load_balancer("--config", str(file))
-    assert caught.value.code == 2
-    said = f"twistd lb: {file}: error_pages.503: /nowhere/503.html: no such file or directory\n"
-    assert capsys.readouterr().err == said
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == (
+        f"{file}:5:7: error_pages.503: /nowhere/503.html: no such file or directory\n"
+        '    5 | 503 = "/nowhere/503.html"\n'
+        "      |       ^^^^^^^^^^^^^^^^^^^\n"
+        "1 error; nothing was started\n"
+    )
 
 
 @pytest_twisted.ensureDeferred
@@ -485,7 +489,7 @@ async def test_the_line_at_the_start_names_the_status_listener_too():
 async def test_what_is_doubtful_is_said_behind_the_line_at_the_start():
     line, doubt = await start_lines(1, health_check={"interval_s": 1, "timeout_s": 5})
     assert line.startswith("twisted_lb ")
-    assert doubt.startswith("health_check.timeout_s = 5 is longer than interval_s = 1: ")
+    assert doubt.startswith("health_check.timeout_s: 5 is not shorter than interval_s = 1: ")
 
 
 @pytest_twisted.ensureDeferred
@@ -679,5 +683,5 @@ async def test_a_second_signal_ends_the_grace_and_the_drain(backend):
 
 @pytest_twisted.ensureDeferred
 async def test_a_pool_that_nobody_knows_cannot_be_required():
-    with pytest.raises(ValueError, match="no pool is called app; there is default"):
+    with pytest.raises(ValueError, match=r'there is no pool "app" \(pools: default\)'):
         config(1, ready_requires=["app"])

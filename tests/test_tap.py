@@ -2,14 +2,17 @@
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 from twisted.python.usage import Options as TwistedOptions
 
 from twisted_lb import __main__, tap
+from twisted_lb.config.addresses import ListenAddress
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.errors import StartError, listen_error, one_line, report_start_errors
+from twisted_lb.options import refuse_unlistenable
 from twisted_lb.sibling.tap import Options as SiblingOptions
 
 
@@ -94,7 +97,6 @@ def test_long_forms_are_the_same_options() -> None:
         ("-b a:1,b:2", "--backend: 'a:1,b:2': backends are separated by spaces"),
         ("--config= -b a:1", "--config: no file given"),
         ("-b a:1 -c -1", "--healthcheck: should be greater than or equal to 0, not -1"),
-        ("-b a:1 --config /nowhere/lb.toml", "/nowhere/lb.toml: No such file or directory"),
     ],
 )
 def test_a_mistake_ends_the_process_in_one_line(line: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,6 +106,35 @@ def test_a_mistake_ends_the_process_in_one_line(line: str, said: str, capsys: py
     message = capsys.readouterr().err
     assert message.startswith(f"twistd lb: {said}")
     assert message.index("\n") == len(message) - 1
+
+
+def test_a_file_that_is_not_there_is_one_line_too_and_what_this_machine_refuses(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parsed("-b a:1 --config /nowhere/lb.toml")
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == "twistd lb: /nowhere/lb.toml: No such file or directory\n"
+
+
+def test_what_is_wrong_in_a_file_is_shown_with_its_lines_and_what_was_typed_comes_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "lb.toml"
+    file.write_text('backends = ["a:80"]\n[listen]\nport = 80\ninterfac = "::1"\n\n[limits]\n  head_bytes = 1 # kB?\n')
+    with pytest.raises(SystemExit) as caught:
+        parsed(f"-c x --config {file}")
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == (
+        "--healthcheck: should be a valid number, not 'x'\n"
+        f'{file}:4:1: listen.interfac: unknown key; did you mean "interface"?\n'
+        '    4 | interfac = "::1"\n'
+        "      | ^^^^^^^^\n"
+        f"{file}:7:16: limits.head_bytes: should be greater than or equal to 256, not 1\n"
+        "    7 |   head_bytes = 1 # kB?\n"
+        "      |                ^\n"
+        "3 errors; nothing was started\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -214,6 +245,16 @@ def test_the_module_explains_itself(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 )
 def test_a_refused_bind_says_what_to_do(code: int, said: str) -> None:
     assert str(listen_error("port 80", OSError(code, "whatever"))) == said
+
+
+def test_an_address_that_is_refused_is_said_with_its_listener(capsys: pytest.CaptureFixture[str]) -> None:
+    def refused(_interface: str, _port: int) -> NoReturn:
+        raise OSError(98, "whatever")
+
+    for listener, said in (("web", "127.0.0.1:80 of listener web"), ("default", "127.0.0.1:80"), ("", "127.0.0.1:80")):
+        with pytest.raises(SystemExit):
+            refuse_unlistenable([(listener, ListenAddress("127.0.0.1", 80))], "lb", refused)
+        assert capsys.readouterr().err == f"twistd lb: {said}: already in use\n"
 
 
 def test_only_start_errors_are_shortened(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:

@@ -245,8 +245,13 @@ def settings(names: tuple[str, ...], options: dict[str, Any]) -> LoadBalancerCon
     timeouts = {name: float(value) for name, value in options.items() if name not in known}
     tables = {name: value for name, value in options.items() if name in known}
     # A body or an answer may drip, unless a test is about that.
-    tables["limits"] = {"client_bytes_per_s": 0, **tables.get("limits", {})}
-    return LoadBalancerConfig.model_validate({"backends": list(names), "timeouts": timeouts, **tables})
+    if "listeners" not in tables:
+        tables["limits"] = {"client_bytes_per_s": 0, **tables.get("limits", {})}
+    if names:
+        tables["backends"] = list(names)
+    if timeouts:
+        tables["timeouts"] = timeouts
+    return LoadBalancerConfig.model_validate(tables)
 
 
 class World:
@@ -281,22 +286,32 @@ class World:
         self.dial = FakeDial(self)
         self.runtime = runtime_of(self.time, self.dial, now=clock, poller=self.poller, seed=3)
         self.deadlines = self.runtime.deadlines
-        options.setdefault("queue", {"no_backend_s": 0.0})
+        if "pools" not in options:
+            options.setdefault("queue", {"no_backend_s": 0.0})
         self._names, self._options, self._checked = names, options, checked
         self.plane = DataPlane(
             self.runtime, self._plan(), {DEFAULT: sockets}, hear=self.events.append, observers=observers
         )
         self.engine = self.plane.frontends[DEFAULT]
-        self.cluster = self.plane.clusters[DEFAULT]
+        self.cluster = self.plane.clusters.get(DEFAULT) or next(iter(self.plane.clusters.values()))
         self.pool = self.cluster.pool
         self._clients: list[Peer] = []
         self._site: Any = None
 
     def _plan(self) -> Any:
         plan = plan_of(settings(self._names, self._options))
-        pool = plan.pools[DEFAULT]
-        settings_ = dataclasses.replace(pool.settings, checked=self._checked)
-        return dataclasses.replace(plan, pools={DEFAULT: dataclasses.replace(pool, settings=settings_, checks=None)})
+        pools = {
+            name: dataclasses.replace(
+                pool, settings=dataclasses.replace(pool.settings, checked=self._checked), checks=None
+            )
+            for name, pool in plan.pools.items()
+        }
+        return dataclasses.replace(plan, pools=pools)
+
+    def configure(self, **options: Any) -> None:
+        """Have other options from now on."""
+        self._options = {**self._options, **options}
+        self.plane.apply(self._plan())
 
     def set_timeouts(self, **timeouts: float) -> None:
         """Have other timeouts from now on."""
@@ -377,7 +392,8 @@ class World:
 
     def close(self) -> None:
         """End everything, and see that nothing is left."""
-        self.dial.refuse.update(self.pool.backends)
+        for cluster in self.plane.clusters.values():
+            self.dial.refuse.update(cluster.pool.backends)
         for peer in [*self._clients, *self.backend_connections]:
             peer.sock.close()
         for listener in self.plane.listeners[DEFAULT]:
@@ -388,10 +404,11 @@ class World:
         self.advance(5)
         left = {
             **running,
-            "connections": self.cluster.open,
+            "connections": sum(cluster.open for cluster in self.plane.clusters.values()),
             "descriptors": self.poller.watched,
-            "in flight": sum(backend.in_flight for backend in self.record),
+            "in flight": sum(cluster.pool.leases for cluster in self.plane.clusters.values()),
             "deadlines": self.deadlines.armed,
+            "counted requests": sum(len(running) for running in self.plane.routing.running.values()),
         }
         self.poller.stop()
         assert not any(left.values()), left

@@ -44,10 +44,10 @@ class Checks:
         down_interval_s: float | None = None,
         port: int | None = None,
     ) -> None:
-        self.interval_s: Final = interval_s
-        self.down_interval_s: Final = interval_s if down_interval_s is None else down_interval_s
-        self.timeout_s: Final = timeout_s
-        self.port: Final = port
+        self.interval_s: float = interval_s
+        self.down_interval_s: float = interval_s if down_interval_s is None else down_interval_s
+        self.timeout_s: float = timeout_s
+        self.port: int | None = port
         self._probe: Final = probe
         self._clock: Final = clock
         self._heard: Final = heard
@@ -67,6 +67,14 @@ class Checks:
             loop = self._loops[name] = _Loop(self, name, wanted[name])
             # One in each slice, at random within it: spread, however many there are.
             loop.start(within * (index + self._rng.random()) / len(new))
+
+    def configure(self, *, interval_s: float, timeout_s: float, down_interval_s: float, port: int | None) -> None:
+        """Ask by another schedule: a pause that has begun is over after the new one at the latest. Another `port` holds with
+        the next `update`.
+        """
+        self.interval_s, self.down_interval_s, self.timeout_s, self.port = interval_s, down_interval_s, timeout_s, port
+        for name, loop in self._loops.items():
+            loop.shorten(self.pause_s(name))
 
     def check_soon(self, name: str) -> None:
         """Probe this backend at once, because something happened; nothing if a probe is under way."""

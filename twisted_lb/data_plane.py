@@ -1,5 +1,6 @@
 """The data plane: a runtime and a plan become frontends, clusters and listeners. The one place where each part is made."""
 
+import dataclasses
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
@@ -9,35 +10,46 @@ from twisted.internet.task import LoopingCall
 
 from twisted_lb import __version__
 from twisted_lb.checks import Checks
-from twisted_lb.core.backend import BackendSpec
-from twisted_lb.core.events import Event, PoolExhausted
+from twisted_lb.core.backend import AdminState, BackendSpec
+from twisted_lb.core.events import Event, LimitSpared, PoolExhausted
 from twisted_lb.core.gate import Gate
 from twisted_lb.core.never import NEVER
+from twisted_lb.core.overlay import Overlay
 from twisted_lb.core.record import Observer, Observers
+from twisted_lb.core.snapshot import PoolSnapshot
 from twisted_lb.draining import Drain
 from twisted_lb.http_check import HttpCheck
+from twisted_lb.leaving import Leaving
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.frontend import Frontend
 from twisted_lb.net.http1 import Http1
+from twisted_lb.net.interfaces import StreamProtocol
 from twisted_lb.net.listener import Listener
-from twisted_lb.net.route import Route
+from twisted_lb.net.routing import Action, RouteTable
 from twisted_lb.net.runtime import Runtime
-from twisted_lb.plan import ListenerPlan, Plan, PoolPlan
+from twisted_lb.plan import CheckPlan, ListenerPlan, Plan, PoolPlan
+from twisted_lb.plan_diff import PlanDiff, plan_diff
 from twisted_lb.probes import Connecting, NetworkProbe, ProbeResult, Question
 from twisted_lb.request_log import BriefRequestLog, log_request
+from twisted_lb.routes import Routes
+from twisted_lb.target_lists import Provide, TargetLists, nobody
 
 # How often pools look for what time makes due: trials of ejected backends, say.
 _TICK_S: Final = 0.25
-_NO_LIMIT: Final = 1 << 62
 _AGENT: Final = f"twisted_lb-check/{__version__}"
+
+
+def _no_limit(_backends: int) -> int:
+    return 1 << 62
 
 
 class DataPlane:
     """The parts that move requests, from their making to `close`. It knows no Twisted service and no global reactor.
 
     `sockets` are the bound ones of each listener, by its name; a listener without sockets gets its requests from a
-    resource that brings them to its frontend. `room` is how many connections clients may have where the plan names no
-    number. With `accepting` off clients are taken in from `accept` on. `hear` is told every change of state of the
+    resource that brings them to its frontend. `room` says how many connections clients may have where the plan names no
+    number, beside so many backends. `overlay`: what was changed at run time before this one began, of which `dropped` does not hold any more; `changed`
+    is called whenever it is another one. `provide` makes what follows a pool's target list. With `accepting` off clients are taken in from `accept` on. `hear` is told every change of state of the
     backends, `observers` the record of each request that has ended, or was refused.
     """
 
@@ -49,149 +61,371 @@ class DataPlane:
         *,
         hear: Callable[[Event], None],
         observers: tuple[Observer, ...] = (),
-        room: int = _NO_LIMIT,
+        room: Callable[[int], int] = _no_limit,
         accepting: bool = True,
+        overlay: Overlay | None = None,
+        changed: Callable[[], None] = lambda: None,
+        provide: Provide = nobody,
     ) -> None:
         self.runtime: Final = runtime
         self.plan: Plan = plan
+        self.leaving: Final = Leaving()
+        self.overlay: Overlay = Overlay() if overlay is None else overlay
+        self._changed: Final = changed
+        # By pool: what the file says, or an update has; that and what its list says; and that with what was changed at run time.
+        self._own: dict[str, tuple[BackendSpec, ...]] = {}
+        self._bases: dict[str, tuple[BackendSpec, ...]] = {}
+        self._specs: dict[str, list[BackendSpec]] = {}
         self._hear: Final = hear
-        self._telling = False  # what adds the first and removes the last backends is no news
-        self._brief_log: Final = BriefRequestLog() if plan.log_requests == "brief" else None
-        told = self._observers(plan.log_requests, observers)
-        self._probes: Final[dict[str, NetworkProbe]] = {}
-        self.clusters: Final = {name: self._cluster(name, pool) for name, pool in plan.pools.items()}
-        self.routes: dict[str, Route] = self._routes(plan)
-        self.frontends: Final = {
-            name: self._frontend(name, listener, told, room) for name, listener in plan.listeners.items()
-        }
-        self.listeners: Final = {
-            name: [self._listener(self.frontends[name], sock) for sock in socks]
-            for name, socks in (sockets or {}).items()
-        }
+        self._telling = True
+        self._accepting = accepting
+        self._given: Final = observers
+        self._room: Final = room
+        self._brief_log: BriefRequestLog | None = None
+        self._probes: Final[dict[Cluster, NetworkProbe]] = {}
+        self.clusters: dict[str, Cluster] = {}
+        self.targets: Final = TargetLists(provide, self._listed)
+        self.routing: Final = Routes(runtime)
+        self.frontends: dict[str, Frontend] = {}
+        self.listeners: dict[str, list[Listener]] = {}
         self._ticking: Final = LoopingCall(self._tick)
         self._ticking.clock = runtime.time
         self._draining: Drain | None = None
-        self._start()
-        if accepting:
-            self.accept()
+        self._begin(plan, None, sockets or {})
+        self._ticking.start(_TICK_S, now=False)
 
     # The parts.
 
-    def _observers(self, log_requests: str, observers: tuple[Observer, ...]) -> Observers:
+    def _observers(self, log_requests: str) -> Observers:
         """Who is told of requests: those that were given, and the log."""
+        before = self._brief_log
+        if (before is not None) is not (log_requests == "brief"):
+            self._brief_log = BriefRequestLog() if log_requests == "brief" else None
+            if before is not None:
+                before.tick(NEVER)
         if log_requests == "all":
-            return Observers((*observers, log_request))
+            return Observers((*self._given, log_request))
         if log_requests == "failed":
-            return Observers(observers, (log_request,))
-        return Observers(observers, () if self._brief_log is None else (self._brief_log,))
+            return Observers(self._given, (log_request,))
+        return Observers(self._given, () if self._brief_log is None else (self._brief_log,))
 
     def _cluster(self, name: str, pool: PoolPlan) -> Cluster:
-        cluster = Cluster(name, self.runtime, pool.upstream, pool.policy, pool.settings, self._heard_event)
-        if pool.checks is not None:
-            runtime, plan = self.runtime, pool.checks
-            probe = self._probes[name] = NetworkProbe(
-                runtime.dial, runtime.deadlines, runtime.clock.read, _question(pool)
-            )
+        return Cluster(name, self.runtime, pool.upstream, pool.policy, pool.settings, self._heard_event)
 
-            def heard(backend: str, result: ProbeResult) -> None:
-                cluster.observe_probe(
-                    backend, result.passed, result.reason, silent=result.silent, asked_at=result.asked_at
-                )
+    def _checks(self, cluster: Cluster, pool: PoolPlan, plan: CheckPlan) -> Checks:
+        runtime = self.runtime
+        probe = self._probes[cluster] = NetworkProbe(
+            runtime.dial, runtime.deadlines, runtime.clock.read, _question(pool)
+        )
 
-            rng = runtime.stream(f"checks {name}")
-            cluster.checks = Checks(
-                probe,
-                runtime.time,
-                heard,
-                rng,
-                interval_s=plan.interval_s,
-                timeout_s=plan.timeout_s,
-                down_interval_s=plan.down_interval_s,
-                port=plan.port,
-            )
-        return cluster
+        def heard(backend: str, result: ProbeResult) -> None:
+            cluster.observe_probe(backend, result.passed, result.reason, silent=result.silent, asked_at=result.asked_at)
 
-    def _routes(self, plan: Plan) -> dict[str, Route]:
-        return {
-            name: Route(name, route.rules, self.clusters[route.pool], self.runtime)
-            for name, route in plan.routes.items()
-        }
+        return Checks(
+            probe,
+            runtime.time,
+            heard,
+            runtime.stream(f"checks {cluster.name}"),
+            interval_s=plan.interval_s,
+            timeout_s=plan.timeout_s,
+            down_interval_s=plan.down_interval_s,
+            port=plan.port,
+        )
 
-    def _frontend(self, name: str, listener: ListenerPlan, observers: Observers, room: int) -> Frontend:
-        most = room if listener.connections is None else listener.connections
-        gate = Gate(most, listener.connections_per_client)
-        return Frontend(name, self.runtime, listener.rules, self.routes[listener.route], gate, observers)
+    def _frontend(self, name: str, listener: ListenerPlan, table: RouteTable, told: Observers) -> Frontend:
+        gate = Gate(self._most(listener), listener.connections_per_client)
+        return Frontend(name, self.runtime, listener.rules, table, gate, told)
+
+    def _most(self, listener: ListenerPlan) -> int:
+        if listener.connections is not None:
+            return listener.connections
+        return self._room(sum(map(len, self._specs.values())))
 
     def _listener(self, frontend: Frontend, sock: socket.socket) -> Listener:
         runtime = self.runtime
         assert runtime.poller is not None, "sockets need a poller"
-        return Listener(runtime.poller, sock, lambda: Http1(frontend), runtime.later, frontend.gate, frontend.make_room)
+        return Listener(runtime.poller, sock, _builder(frontend), runtime.later, frontend.gate, frontend.make_room)
 
     # Its life.
 
-    def _start(self) -> None:
-        for name, pool in self.plan.pools.items():
-            self.clusters[name].update(pool.backends)
-        self._telling = True
-        for name, cluster in self.clusters.items():
-            if cluster.pool.exhausted:  # as with health_check.initial "down"
-                self._hear(PoolExhausted(name, self.runtime.clock.now))
-        self._ticking.start(_TICK_S, now=False)
+    @property
+    def accepting(self) -> bool:
+        """Whether clients are taken in."""
+        return self._accepting
 
     def accept(self) -> None:
         """Accept clients from now on. Harmless when it does."""
+        self._accepting = True
         for listener in self._all_listeners:
             listener.start()
 
     def _tick(self) -> None:
         for cluster in self.clusters.values():
             cluster.tick()
+        plan, now = self.plan, self.runtime.clock.read()
+        times = plan.drain_s, plan.tunnel_drain_s
+        for cluster in self.leaving.tick(now, *times, self.frontends.values(), self.clusters.values()):
+            self._end_probe(cluster)
+        for news in self.routing.tick(now):
+            self._hear(news)
         if self._brief_log is not None:
             self._brief_log.tick(self.runtime.clock.read())
 
     def _heard_event(self, event: Event) -> None:
-        if self._telling:
+        # The first backends of a pool, and the last ones of one that goes, are no news.
+        if self._telling and (isinstance(event, LimitSpared) or event.pool in self.clusters):
             self._hear(event)
 
-    def apply(self, plan: Plan) -> None:
-        """Apply another generation of the configuration (reload).
+    # Another generation of the configuration.
 
-        An exchange that runs keeps the route it was led by, a connection goes by its listener's rules from its next
-        request on, pools claim and connect by theirs at once. What is equal is not touched. ValueError, and nothing
-        changed, when listeners or pools come or go, or for other bounds of connections, checks or logs: not yet.
+    def apply(self, plan: Plan, sockets: Mapping[str, Sequence[socket.socket]] | None = None) -> None:
+        """Apply another generation of the configuration (reload), in one step.
+
+        Which parts have changed is told by identity: what is the same object in the plan before is not touched. An exchange
+        that runs keeps the route it was led by, a connection goes by its listener's rules from its next request on, pools
+        claim and connect by theirs at once. What is taken away is leaving: see `Leaving`.
+
+        `sockets` are those of each listener from now on, as at the start; left out: listeners that stay keep theirs. One that
+        is open stays open, also where it is another listener's now: whom it has accepted stays where he is. One that is not
+        wanted any more is accepted empty and closed.
         """
-        old = self.plan
-        if _for_good(plan) != _for_good(old):
-            raise ValueError("listeners, their bounds, pools, checks and the log are only changed by a restart")
-        self.plan = plan
+        if sockets is None:
+            sockets = {name: [one.sock for one in self.listeners.get(name, ())] for name in plan.listeners}
+        before, self.plan = self.plan, plan
+        self._begin(plan, before, sockets)
+
+    def diff(self, plan: Plan) -> PlanDiff:
+        """What `apply` will do with this plan."""
+        left, dropped = self.overlay.followed(self._bases_by(plan, self.plan), self.targets.unknown(plan.pools))
+        return plan_diff(self.plan, plan, dropped=dropped, kept_changes=left.lines())
+
+    def _bases_by(self, plan: Plan, before: Plan | None) -> dict[str, tuple[BackendSpec, ...]]:
+        """By pool, the backends without runtime changes."""
+        own = self._own_by(plan, before)
+        return {name: self.targets.joined(name, pool.targets, own[name]) for name, pool in plan.pools.items()}
+
+    def _own_by(self, plan: Plan, before: Plan | None) -> dict[str, tuple[BackendSpec, ...]]:
+        """By pool, the backends without those of its list. A plan that says nothing new of them leaves what an update has said."""
+        own = {name: pool.backends for name, pool in plan.pools.items()}
+        for name, backends in self._own.items():
+            if before is not None and name in own and before.pools[name].backends == own[name]:
+                own[name] = backends
+        return own
+
+    def _begin(self, plan: Plan, before: Plan | None, sockets: Mapping[str, Sequence[socket.socket]]) -> None:
+        now = self.runtime.clock.read()
+        own, bases = self._own_by(plan, before), self._bases_by(plan, before)
+        overlay, dropped = self.overlay.followed(bases, self.targets.unknown(plan.pools))
+        # First everything is made, which touches nothing that runs.
+        providers = self.targets.made(plan.pools)
+        made = {name: self._cluster(name, pool) for name, pool in plan.pools.items() if name not in self.clusters}
+        clusters = {name: made.get(name) or self.clusters[name] for name in plan.pools}
+        told = self._observers(plan.log_requests)
+        tables = self.routing.follow(plan, clusters)
+        frontends = {
+            name: self.frontends.get(name) or self._frontend(name, listener, tables[name], told)
+            for name, listener in plan.listeners.items()
+        }
+        gone = [one for name, one in self.frontends.items() if name not in plan.listeners]
+        retired = [one for name, one in self.clusters.items() if name not in plan.pools]
+        # And now nothing can fail any more.
+        self._own, self._bases, self.overlay = own, bases, overlay
+        self.targets.follow(plan.pools, providers)
         for name, pool in plan.pools.items():
-            if name in self._probes:
-                self._probes[name].question = _question(pool)
-            self.clusters[name].pool.choose_by(pool.policy)
-            others = pool.backends if pool.backends != old.pools[name].backends else None
-            self.clusters[name].configure(pool.upstream, pool.settings, others)
-        self.routes = self._routes(plan)
+            self._begin_pool(clusters[name], pool, None if before is None else before.pools.get(name))
+        self.clusters = clusters
+        for name in made:
+            if clusters[name].pool.exhausted:  # as with health_check.initial "down"
+                self._hear(PoolExhausted(name, now))
+        for cluster in retired:
+            self._specs.pop(cluster.name, None)
         for name, listener in plan.listeners.items():
-            frontend = self.frontends[name]
-            frontend.client_rules = listener.rules
-            frontend.default_route = self.routes[listener.route]
+            self._lead(frontends[name], listener, tables[name], told)
+        self._serve_on(sockets, frontends)
+        for frontend in gone:
+            self.leaving.close(frontend, now)
+        for cluster in retired:
+            self.leaving.retire(cluster)
+        if dropped:
+            self._changed()
+
+    def _begin_pool(self, cluster: Cluster, pool: PoolPlan, before: PoolPlan | None) -> None:
+        """Have a pool's plan in force; `before` is the one that was."""
+        name = cluster.name
+        specs = self.overlay.over(name, self._bases[name])
+        others = None if specs == self._specs.get(name) else specs
+        self._specs[name] = specs
+        if before is None:
+            self._check(cluster, pool, None)
+            cluster.update(specs)
+        elif before is not pool:
+            cluster.pool.choose_by(pool.policy)
+            cluster.configure(pool.upstream, pool.settings, others)
+            self._check(cluster, pool, before.checks)
+        self.targets.say_twice(name, self._own[name])
+        self._command(cluster)
+
+    def _command(self, cluster: Cluster) -> None:
+        """Have the admin states in force that were set at run time, also of backends that have just come."""
+        for backend, admin in self.overlay.of(cluster.name).admin.items():
+            cluster.expect(backend, admin)  # a list or a name server may have yet to name it
+
+    def _check(self, cluster: Cluster, pool: PoolPlan, before: CheckPlan | None) -> None:
+        """Have a pool's checks in force; those that go on keep their turns."""
+        plan, checks = pool.checks, cluster.checks
+        if plan is None:
+            if checks is not None:
+                cluster.check_by(None)
+                self._end_probe(cluster)
+        elif not isinstance(checks, Checks):
+            cluster.check_by(self._checks(cluster, pool, plan))
+        else:
+            self._probes[cluster].question = _question(pool)
+            if plan != before:
+                checks.configure(
+                    interval_s=plan.interval_s,
+                    timeout_s=plan.timeout_s,
+                    down_interval_s=plan.down_interval_s,
+                    port=plan.port,
+                )
+                cluster.point_checks()
+
+    def _end_probe(self, cluster: Cluster) -> None:
+        probe = self._probes.pop(cluster, None)
+        if probe is not None:
+            probe.close()
+
+    def _lead(self, frontend: Frontend, listener: ListenerPlan, table: RouteTable, told: Observers) -> None:
+        """Have a listener's plan in force."""
+        frontend.client_rules = listener.rules
+        frontend.go_by(table)
+        frontend.observers = told
+        frontend.gate.configure(self._most(listener), listener.connections_per_client)
+
+    def _serve_on(self, sockets: Mapping[str, Sequence[socket.socket]], frontends: dict[str, Frontend]) -> None:
+        """Serve clients at these sockets and no others: O(sockets)."""
+        before = self.frontends
+        open_ = {one.sock: (one, before[name]) for name, ones in self.listeners.items() for one in ones}
+        listeners: dict[str, list[Listener]] = {}
+        for name, wanted in sockets.items():
+            frontend = frontends[name]
+            listeners[name] = []
+            for sock in wanted:
+                listener, owner = open_.pop(sock, (None, None))
+                if listener is None:
+                    listener = self._listener(frontend, sock)
+                elif owner is not frontend:
+                    listener.lead_to(_builder(frontend), frontend.gate, frontend.make_room)
+                listeners[name].append(listener)
+        self.frontends, self.listeners = frontends, listeners
+        for listener, _ in open_.values():
+            listener.stop()
+        if self._accepting:
+            self.accept()
 
     def update(self, pool: str, backends: Iterable[BackendSpec]) -> None:
-        """Replace the backends of a pool: its picker, connections and checks are told alike."""
-        self.clusters[pool].update(backends)
+        """Replace the backends of a pool that are its own, until a plan has others: its picker, connections and checks are told
+        alike. Those of its list stay. What was changed at run time stays changed, as it does with a plan.
+        """
+        self._rebase(pool, tuple(backends))
+
+    def _listed(self, pool: str) -> list[str]:
+        """The list of a pool says something else: see `TargetLists`."""
+        return self._rebase(pool, self._own[pool])
+
+    def _rebase(self, pool: str, own: tuple[BackendSpec, ...]) -> list[str]:
+        """Have these backends of its own in a pool, those of its list and what was changed at run time; what is dropped of that."""
+        base = self.targets.joined(pool, self.plan.pools[pool].targets, own)
+        overlay, dropped = self.overlay.followed({**self._bases, pool: base}, self.targets.unknown(self.plan.pools))
+        self._have(pool, overlay.over(pool, base))
+        self._own[pool], self._bases[pool], self.overlay = own, base, overlay
+        self.targets.say_twice(pool, own)
+        self._command(self.clusters[pool])
+        if dropped:
+            self._changed()
+        return dropped
+
+    def _have(self, pool: str, specs: list[BackendSpec]) -> None:
+        """Have these backends in a pool, and as many clients as there is room for beside them."""
+        self.clusters[pool].update(specs)
+        before, self._specs[pool] = self._specs[pool], specs
+        if len(specs) != len(before):
+            for name, listener in self.plan.listeners.items():
+                self.frontends[name].gate.configure(self._most(listener), listener.connections_per_client)
+
+    # What is changed at run time.
+
+    def command(self, pool: str, backend: str, admin: AdminState) -> None:
+        """Set what the operator wants of a backend, until it is set to READY, or reset. KeyError when there is none."""
+        self._cluster_of(pool).command(backend, admin)
+        self.overlay.command(pool, backend, admin)
+        self._changed()
+
+    def set_weight(self, pool: str, backend: str, weight: int) -> None:
+        """Set a backend's weight, until the file says another one than now; 0: it gets no new requests. KeyError when there is
+        none, ValueError for what is no weight.
+        """
+        self._cluster_of(pool)
+        self.overlay.weigh(pool, backend, weight, self._bases[pool])
+        self._respecify(pool)
+
+    def add_backend(self, pool: str, spec: BackendSpec) -> None:
+        """Add a backend, or take one back that was removed at run time; once it is in the file it is the file's. ValueError
+        when its name or address is there already.
+        """
+        self._cluster_of(pool)
+        self.overlay.add(pool, spec, self._bases[pool])
+        self._respecify(pool)
+
+    def remove_backend(self, pool: str, backend: str) -> None:
+        """Remove a backend, until it is added again or reset, or the file does not have it any more. KeyError when there is
+        none.
+        """
+        self._cluster_of(pool)
+        self.overlay.remove(pool, backend, self._bases[pool])
+        self._respecify(pool)
+
+    def reset(self, pool: str, backend: str) -> None:
+        """Go by the file again in all that concerns a backend. KeyError when there is no such pool."""
+        cluster = self._cluster_of(pool)
+        if self.overlay.reset(pool, backend):
+            cluster.expect(backend, self.overlay.admin(pool, backend))
+            self._respecify(pool)
+
+    def source(self, pool: str, backend: str, key: str) -> str:
+        """Where a value of a backend comes from (`admin`, `weight`, or `backend`: whether it is there): "runtime", or empty
+        for what the configuration says.
+        """
+        return self.overlay.source(pool, backend, key)
+
+    def _cluster_of(self, pool: str) -> Cluster:
+        if pool not in self.clusters:
+            raise KeyError(f"no pool is called {pool}")
+        return self.clusters[pool]
+
+    def _respecify(self, pool: str) -> None:
+        """The overlay has changed: have the backends that follow from it."""
+        specs = self.overlay.over(pool, self._bases[pool])
+        if specs != self._specs[pool]:
+            self._have(pool, specs)
+        self._changed()
+
+    # A stop.
 
     def drain(self, max_s: float, *, handed_on: bool = False) -> Deferred[None]:
         """Graceful drain: stop listening, let exchanges finish, fire when no client is left, after `max_s` seconds, or
         at `hurry`. Who is left then is cut by `close`. `handed_on`: see `Listener.stop`.
         """
         self.runtime.clock.read()  # nothing may have happened for a while
-        for frontend in self.frontends.values():
+        self.targets.stop()
+        self._accepting = False
+        for frontend in self._all_frontends:
             frontend.draining = True
         for listener in self._all_listeners:
             listener.stop(handed_on=handed_on)
         if self.runtime.poller is not None:
             self.runtime.poller.flush()
-        for frontend in self.frontends.values():
+        for frontend in self._all_frontends:
             frontend.drain()
         self._draining = Drain(self, self.runtime.time, max_s)
         return self._draining.done
@@ -203,45 +437,62 @@ class DataPlane:
 
     def tell_good_bye(self) -> None:
         """Tell the clients of tunnels that we go away, where the protocol has words for it (WebSocket)."""
-        for frontend in self.frontends.values():
+        for frontend in self._all_frontends:
             frontend.tell_good_bye()
 
     def close(self) -> None:
         """Cut the clients and exchanges that are left, and let go of everything but the runtime."""
-        for frontend in self.frontends.values():
+        self.targets.stop()
+        for frontend in self._all_frontends:
             frontend.kill()
         # A resource may outlive the data plane: its requests get a local reply from now on. No news of the backends.
         self._telling = False
-        for cluster in self.clusters.values():
+        clusters = [*self.clusters.values(), *self.leaving.clusters]
+        for cluster in clusters:
             cluster.update(())
             if cluster.checks is not None:
                 cluster.checks.stop()
         for probe in self._probes.values():
             probe.close()
         self._ticking.stop()
-        for cluster in self.clusters.values():
+        for cluster in clusters:
             cluster.close_all()
+        self.leaving.forget()
         if self._brief_log is not None:
             self._brief_log.tick(NEVER)
+
+    def snapshot(self, pool: str) -> PoolSnapshot:
+        """The state of a pool, its backends and its list now. KeyError when there is no such pool."""
+        targets = self.targets.snapshot(pool, self.runtime.time.seconds())
+        return dataclasses.replace(self._cluster_of(pool).snapshot(), targets=targets)
+
+    @property
+    def routes(self) -> dict[str, Action]:
+        """What becomes of the requests of each route, by its name."""
+        return self.routing.actions
 
     @property
     def _all_listeners(self) -> list[Listener]:
         return [listener for listeners in self.listeners.values() for listener in listeners]
 
     @property
+    def _all_frontends(self) -> list[Frontend]:
+        return [*self.frontends.values(), *self.leaving.frontends]
+
+    @property
     def clients(self) -> int:
         """How many clients are connected, or have a request under way that a resource brought."""
-        return sum(len(frontend.clients) for frontend in self.frontends.values())
+        return sum(len(frontend.clients) for frontend in self._all_frontends)
 
     @property
     def exchanges(self) -> int:
         """How many exchanges run."""
-        return sum(frontend.exchanges for frontend in self.frontends.values())
+        return sum(frontend.exchanges for frontend in self._all_frontends)
 
     @property
     def tunnels(self) -> int:
         """How many of the exchanges have switched protocols."""
-        return sum(frontend.tunnels for frontend in self.frontends.values())
+        return sum(frontend.tunnels for frontend in self._all_frontends)
 
     def __repr__(self) -> str:
         return f"<DataPlane: {list(self.frontends.values())}, {list(self.clusters.values())}>"
@@ -253,7 +504,6 @@ def _question(pool: PoolPlan) -> Question:
     return Connecting() if asked is None else HttpCheck(asked, _AGENT, pool.upstream.limits)
 
 
-def _for_good(plan: Plan) -> tuple[object, ...]:
-    """The parts of a plan that cannot be changed while it runs."""
-    bounds = {name: (one.connections, one.connections_per_client) for name, one in plan.listeners.items()}
-    return bounds, {name: pool.checks for name, pool in plan.pools.items()}, plan.log_requests
+def _builder(frontend: Frontend) -> Callable[[], StreamProtocol]:
+    """What makes a protocol for each client of a frontend."""
+    return lambda: Http1(frontend)

@@ -10,6 +10,8 @@ from twisted.logger import Logger
 
 # How often the end of a drain is looked for.
 _LOOK_S: Final = 0.02
+# A look that comes so late follows a pause of the whole process (a machine that was suspended, SIGSTOP).
+_PAUSE_S: Final = 1.0
 # How often a long one says what it still waits for.
 _SAY_S: Final = 60.0
 # For the close frame of a WebSocket's client to come back before the end; of a short drain a quarter.
@@ -40,7 +42,8 @@ class Drained(Protocol):
 class Drain:
     """A drain, from its beginning: `done` fires when nobody is left, after `most_s` seconds, or at `hurry`.
 
-    Shortly before its end the clients of tunnels are told good-bye. Whoever is left then is the caller's to cut.
+    Shortly before its end the clients of tunnels are told good-bye. Whoever is left then is the caller's to cut. After a pause
+    of the whole process it ends a look later: what has come meanwhile is read first.
     """
 
     def __init__(self, drained: Drained, time: IReactorTime, most_s: float) -> None:
@@ -52,6 +55,8 @@ class Drain:
         self._good_bye_at: Final = self._ends_at - min(_GOOD_BYE_S, most_s / 4)
         self._said_good_bye: bool = False
         self._say_at: float = self._began + _SAY_S
+        self._looked_at: float = self._began
+        self._graced: bool = False
         self._say("drain begins: {waits_for}, at most {most_s:g} s", most_s=most_s)
         self._looking: Final = LoopingCall(self._look)
         self._looking.clock = time
@@ -63,7 +68,9 @@ class Drain:
 
     def _look(self) -> None:
         now = self._time.seconds()
-        if not self._waiting or now >= self._ends_at:
+        self._graced = now - self._looked_at > _PAUSE_S and not self._graced
+        self._looked_at = now
+        if not self._waiting or (now >= self._ends_at and not self._graced):
             self._end()
             return
         if now >= self._good_bye_at:

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from twisted.logger import Logger
 
@@ -26,11 +26,13 @@ LISTEN_REFUSALS = {
 
 
 class ConfigError(ValueError):
-    """A configuration that was refused; `problems` are all of them, one line each, never empty."""
+    """A configuration that was refused. `problems` are all of them, never empty: `config.problems.Problem`s, or sentences; each
+    is one line as a string, and so is the error.
+    """
 
-    def __init__(self, problems: Iterable[str]) -> None:
-        self.problems = tuple(one_line(problem) for problem in problems)
-        super().__init__("; ".join(self.problems))
+    def __init__(self, problems: Iterable[Any]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(one_line(str(problem)) for problem in self.problems))
 
 
 class StartError(Exception):
@@ -65,6 +67,11 @@ def listen_error(where: str, error: Exception, command: str = "lb") -> StartErro
     # Name resolution has errors of its own, with numbers below 0.
     reason = LISTEN_REFUSALS.get(code, os.strerror(code)) if code > 0 else str(cause)
     return StartError(f"{where}: {reason}", command)
+
+
+def called(listener: str, where: str) -> str:
+    """An address as messages call it that is a listener's: with its name, unless that is `default`."""
+    return where if listener in ("", "default") else f"{where} of listener {listener}"
 
 
 def report_start_errors() -> None:

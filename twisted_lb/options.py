@@ -17,14 +17,26 @@ from typing import NoReturn
 from twisted.python import usage
 
 import twisted
-from twisted_lb.config import ListenConfig
-from twisted_lb.errors import START_ERROR, StartError, fail, listen_error
+from twisted_lb.config.addresses import ListenAddress
+from twisted_lb.config.problems import report
+from twisted_lb.errors import START_ERROR, USAGE_ERROR, ConfigError, StartError, called, fail, listen_error
 from twisted_lb.pid_file import prepare
 
 # A function that binds an interface and a port as the service is going to.
 Bind = Callable[[str, int], socket.socket]
 
 NO_KEYS: Mapping[str, str] = MappingProxyType({})
+
+
+def refuse(command: str, error: ConfigError) -> NoReturn:
+    """End the process with what is wrong with a configuration: in one line if that is about flags, with the status of what was
+    typed, or about a file that cannot be read; else each with its FILE:LINE:COLUMN, where editors look for it.
+    """
+    places = [problem.place for problem in error.problems if problem.place is not None]
+    if any(place.line for place in places):
+        sys.stderr.write(report(error.problems, "nothing was started"))
+        raise SystemExit(START_ERROR) from None
+    fail(command, error, START_ERROR if places else USAGE_ERROR)
 
 
 class CommandOptions(usage.Options):
@@ -42,7 +54,7 @@ class CommandOptions(usage.Options):
         raise NotImplementedError
 
     def accept(self, flags: argparse.Namespace) -> None:
-        """Take what was typed; ValueError, ConfigError included, ends the process in one line."""
+        """Take what was typed; ValueError ends the process in one line, ConfigError with all that is wrong."""
         raise NotImplementedError
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
@@ -56,6 +68,8 @@ class CommandOptions(usage.Options):
         flags = self.make_parser().parse(words[:-1] if words[-1:] == ["--"] else words)
         try:
             self.accept(flags)
+        except ConfigError as error:
+            refuse(self.command, error)
         except ValueError as error:
             fail(self.command, error)
         self._look_at_files()
@@ -174,8 +188,9 @@ def version_line() -> str:
     return f"twisted_lb {ours} ({build_info.build()}), Twisted {twisted.__version__}, {python}"
 
 
-def refuse_unlistenable(wanted: Iterable[ListenConfig], command: str, bind: Bind) -> None:
-    """End the process in one line, with status 1, if `bind` cannot have these addresses now, all at once, for want of port or permission.
+def refuse_unlistenable(wanted: Iterable[tuple[str, ListenAddress]], command: str, bind: Bind) -> None:
+    """End the process in one line, with status 1, if `bind` cannot have these addresses now, all at once, for want of port or
+    permission; each comes with the name of its listener, if it has one.
 
     A hint and no reservation: the sockets are closed again, and the service binds after the fork. A daemon that only fails
     then answers with two lines of Twisted's, the second one useless. They must not listen: who connected to one of them
@@ -183,16 +198,12 @@ def refuse_unlistenable(wanted: Iterable[ListenConfig], command: str, bind: Bind
     """
     some = list(wanted)
     with contextlib.ExitStack() as had:
-        for i, listen in enumerate(some):
-            if any(_overlap(listen, other) for other in some[:i]):  # as long as nobody listens, both can be had
+        for i, (listener, listen) in enumerate(some):
+            where = called(listener, listen.where)
+            if any(listen.overlaps(other) for _, other in some[:i]):  # as long as nobody listens, both can be had
                 in_use = OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-                fail(command, listen_error(listen.where, in_use, command), START_ERROR)
+                fail(command, listen_error(where, in_use, command), START_ERROR)
             try:
                 had.enter_context(bind(listen.interface, listen.port))
             except OSError as error:
-                fail(command, listen_error(listen.where, error, command), START_ERROR)
-
-
-def _overlap(one: ListenConfig, other: ListenConfig) -> bool:
-    """Whether two cannot both listen: at the same port, one at all addresses or both at the same. Port 0 is always another."""
-    return one.port == other.port != 0 and (one.interface == other.interface or not (one.interface and other.interface))
+                fail(command, listen_error(where, error, command), START_ERROR)

@@ -1,48 +1,132 @@
-"""The plan: one generation of the configuration in the form that the running parts read. This is its only translator."""
+"""The plan: one generation of the configuration in the form that the running parts read. This is its only translator.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from ipaddress import ip_network
+What is made of equal parts of the configuration is the same object from one generation to the next: what is not the same is
+what has changed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import ceil
+from mimetypes import guess_type
 from pathlib import Path
+from typing import Final, TypeVar
 
 from twisted_lb.config import HealthCheckConfig, LoadBalancerConfig
+from twisted_lb.config.access import AccessConfig, RateLimitConfig
+from twisted_lb.config.addresses import ListenAddress
+from twisted_lb.config.base import DEFAULT, KeyPath
+from twisted_lb.config.files import Home, contents, digest_of
+from twisted_lb.config.keys import KeyTable
+from twisted_lb.config.limits import HeadLimitsConfig
+from twisted_lb.config.listeners import ListenerConfig
+from twisted_lb.config.matching import match_of
+from twisted_lb.config.objects import Objects, objects_of
+from twisted_lb.config.pools import BackendRulesConfig, PoolConfig
+from twisted_lb.config.problems import Problem
+from twisted_lb.config.routes import AnswerConfig, RouteConfig
+from twisted_lb.config.targets import TargetsConfig
+from twisted_lb.core.access import AccessRule, AccessRules
+from twisted_lb.core.address import TcpAddress, is_name
 from twisted_lb.core.backend import BackendSpec
-from twisted_lb.core.networks import Networks
+from twisted_lb.core.networks import Network, Networks, network_of, networks_in
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pickers.base import Policy
-from twisted_lb.core.retry import RetryRules
+from twisted_lb.core.rate import Rate
+from twisted_lb.core.rate_limits import RateKey, RateLimit
+from twisted_lb.core.retry import IDEMPOTENT, RetryRules
+from twisted_lb.core.routing import RouteMatch
 from twisted_lb.core.settings import PoolSettings
-from twisted_lb.errors import StartError
+from twisted_lb.discovery.provider import ListRules
+from twisted_lb.errors import ConfigError
 from twisted_lb.http_check import HttpQuestion
 from twisted_lb.net.local_reply import HTML, JSON, TEXT, ErrorPage
+from twisted_lb.net.own_answers import Answer, OwnAnswer, Redirect
+from twisted_lb.net.path_edit import PathEdit
+from twisted_lb.net.request_keys import RequestKey
 from twisted_lb.net.settings import AUTO, ClientRules, RouteRules, UpstreamRules
+from twisted_lb.wire.edits import NO_EDITS, FieldEdits
 from twisted_lb.wire.grammar import Limits
 from twisted_lb.wire.origin import Trust
 from twisted_lb.wire.rewrite import Forwarding
 
-DEFAULT = "default"
+__all__ = [
+    "DEFAULT",
+    "AdmissionPlan",
+    "CheckPlan",
+    "LeadPlan",
+    "ListenerPlan",
+    "Plan",
+    "PoolPlan",
+    "RoutePlan",
+    "TargetsPlan",
+    "plan_of",
+]
+
+# Of answers, which have no request line.
+_NO_LINE = 8192
+
+# Among what a route is made of: what it takes from its pools.
+OF_POOLS: Final = "pools"
+
+ANYTHING = RouteMatch()
+
+P = TypeVar("P", "ListenerPlan", "RoutePlan", "PoolPlan")
 
 
 @dataclass(frozen=True)
+class AdmissionPlan:
+    """What is asked of requests before they go on: access by network (None: all have it), how many of one client may run at
+    once (0: any number), and how often they may come.
+    """
+
+    access: AccessRules | None = None
+    requests_per_client: int = 0
+    limits: tuple[RateLimit, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
 class ListenerPlan:
-    """The plan of a listener: its rules, the route of its requests, and how many connections its clients may have
-    (None: as many as there is room for; per client 0: no limit).
+    """The plan of a listener: where it listens, its rules, the names of its routes in their order, that of the route which
+    takes what none of them does (None: nothing does), how many connections its clients may have (None: as many as there
+    is room for; per client 0: no limit), and what is asked of their requests. `made_of` is compared when the next plan is
+    made: parts of the configuration, by the key that they have below it.
     """
 
     rules: ClientRules
-    route: str
-    connections: int | None
-    connections_per_client: int
+    routes: tuple[str, ...] = ()
+    route: str | None = None
+    addresses: tuple[ListenAddress, ...] = ()
+    connections: int | None = None
+    connections_per_client: int = 0
+    admission: AdmissionPlan = AdmissionPlan()
+    made_of: Mapping[str, object] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
-class RoutePlan:
-    """The plan of a route: its rules, and the pool that it leads to."""
+class LeadPlan:
+    """One way that a route leads: to a pool, with a share of the requests by weight, and the rules that hold there."""
 
-    rules: RouteRules
     pool: str
+    weight: int
+    rules: RouteRules
+
+
+@dataclass(frozen=True, eq=False)
+class RoutePlan:
+    """The plan of a route: what it takes, and what becomes of that: it goes to a pool, or by weight to one of several (`split_by`: for
+    the same one always to the same), and, while those have nobody, to the fallback, or it gets an answer, or 403 where there is
+    neither. `rules` are those that hold for what goes to no pool. `made_of` is compared when the next plan is made.
+    """
+
+    leads: tuple[LeadPlan, ...]
+    rules: RouteRules
+    match: RouteMatch = ANYTHING
+    split_by: RequestKey | None = None
+    fallback: LeadPlan | OwnAnswer | None = None
+    answer: OwnAnswer | None = None
+    admission: AdmissionPlan = AdmissionPlan()
+    made_of: Mapping[str, object] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -59,16 +143,49 @@ class CheckPlan:
 
 
 @dataclass(frozen=True)
+class TargetsPlan:
+    """The plan of a target list: where it is, by which rules it is followed, and what holds for a backend in it for which it does
+    not say so itself.
+    """
+
+    where: str
+    rules: ListRules
+    check_port: int | None = None
+    resolve: str = ""
+    family: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def completed(self, spec: BackendSpec) -> BackendSpec:
+        """A backend of the list with all that holds for it, as far as that means anything: a unix socket has no port to ask,
+        and what is no name is not resolved.
+        """
+        if not (self.check_port or self.resolve or self.family or self.labels):
+            return spec  # of thousands
+        named = is_name(spec.address)
+        check_port = self.check_port if isinstance(spec.address, TcpAddress) else None
+        return replace(
+            spec,
+            check_port=spec.check_port or check_port,
+            resolve=spec.resolve or (self.resolve if named else ""),
+            family=spec.family or (self.family if named else ""),
+            labels=tuple({**self.labels, **dict(spec.labels)}.items()),
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class PoolPlan:
-    """The plan of a pool: its members, policy and settings, the rules of connections to them, and their checks (None:
-    no checks). ValueError when a name is there twice.
+    """The plan of a pool: its members, policy and settings, the rules of connections to them, their checks (None: no checks),
+    and the list that has more members (None: there is none). ValueError when a name is there twice.
     """
 
     backends: tuple[BackendSpec, ...]
     policy: Policy
+    policy_name: str
     settings: PoolSettings
     upstream: UpstreamRules
     checks: CheckPlan | None
+    targets: TargetsPlan | None = None
+    made_of: Mapping[str, object] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
@@ -93,86 +210,318 @@ class Plan:
 
     def __post_init__(self) -> None:
         for name, listener in self.listeners.items():
-            if listener.route not in self.routes:
-                raise ValueError(f"listener {name}: no route is called {listener.route}")
+            wanted = listener.routes if listener.route is None else (*listener.routes, listener.route)
+            for route_name in wanted:
+                if route_name not in self.routes:
+                    raise ValueError(f"listener {name}: no route is called {route_name}")
         for name, route in self.routes.items():
-            if route.pool not in self.pools:
-                raise ValueError(f"route {name}: no pool is called {route.pool}")
+            fallback = (route.fallback,) if isinstance(route.fallback, LeadPlan) else ()
+            for lead in (*route.leads, *fallback):
+                if lead.pool not in self.pools:
+                    raise ValueError(f"route {name}: no pool is called {lead.pool}")
 
 
-def plan_of(config: LoadBalancerConfig, pages: Mapping[int, ErrorPage] | None = None) -> Plan:
-    """The plan of a configuration: one listener, one route and one pool, called `default`. `pages` are the error pages
-    as they were read before; StartError names one that cannot be read.
+class Files:
+    """The files that a configuration names, each read once: a service that has given up its privileges cannot read again."""
+
+    def __init__(self, home: Home | None = None) -> None:
+        self._home: Final = Home() if home is None else home
+        self._read: dict[str, bytes] = {}
+        self._unread: dict[str, Problem] = {}
+        self._missing: set[str] = set()
+
+    def anew(self) -> "Files":
+        """The same, to be read anew."""
+        return Files(self._home)
+
+    def read(self, path: str, place: KeyPath) -> bytes:
+        """What is in a file that is named at a place; nothing of one that cannot be read, see `refuse_unread`."""
+        if path not in self._read and path not in self._unread:
+            try:
+                self._read[path] = contents(self._home.at(Path(path)))
+            except (OSError, ValueError) as error:
+                # ValueError: a NUL in the path.
+                reason = (getattr(error, "strerror", None) or str(error)).lower()
+                self._unread[path] = Problem(place, f"{path}: {reason}")
+                self._missing.add(path)
+        return self._read.get(path, b"")
+
+    def networks(self, path: str, place: KeyPath) -> list[Network]:
+        """The networks in a file, one a line; a line that is none is refused with the files that cannot be read."""
+        try:
+            return networks_in(self.read(path, place).decode("utf-8", "replace"))
+        except ValueError as error:
+            self._unread[path] = Problem(place, f"{path}: {error}")
+            return []
+
+    def refuse_unread(self) -> None:
+        """ConfigError with all files that could not be read since the last look, or are not what they should be."""
+        unread, self._unread = self._unread, {}
+        if unread:
+            raise ConfigError(unread.values())
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The SHA-256 of each file, in hexadecimal, by path; empty of one that could not be read."""
+        digests = {**dict.fromkeys(self._missing, ""), **{path: digest_of(data) for path, data in self._read.items()}}
+        return {str(self._home.at(Path(path))): digest for path, digest in digests.items()}
+
+
+def plan_of(config: LoadBalancerConfig, before: Plan | None = None, files: Files | None = None) -> Plan:
+    """The plan of a configuration; what is equal to a part of the plan `before` is that part. `files` are those that were
+    read already. ConfigError names those that cannot be read.
     """
-    pages = pages_of(config) if pages is None else pages
-    listener = ListenerPlan(
-        _client_rules(config, pages), DEFAULT, config.limits.connections, config.limits.connections_per_client
-    )
+    objects = objects_of(config)
+    files = Files() if files is None else files
+    # A field that the balancer writes itself for one of its routes is taken from nobody.
+    real_ip = any(one.forwarding.real_ip for one in (*objects.routes.values(), *objects.to_default.values()))
+    pools = {name: _pool(pool, config.defaults.backend) for name, pool in objects.pools.items()}
+    routes = {
+        name: _route(name, route, objects, files, ("routes", number))
+        for number, (name, route) in enumerate(objects.routes.items())
+    }
+    defaults = {
+        _default_route(pool): _route(_default_route(pool), route, objects, files, ())
+        for pool, route in objects.to_default.items()
+    }
+    listeners = {
+        name: _listener(name, objects, files, ("listeners", name) if name in config.listeners else (), real_ip=real_ip)
+        for name in objects.listeners
+    }
+    files.refuse_unread()
     return Plan(
-        listeners={DEFAULT: listener},
-        routes={DEFAULT: RoutePlan(_route_rules(config, pages), DEFAULT)},
-        pools={DEFAULT: _pool(config)},
+        listeners=_kept(listeners, None if before is None else before.listeners),
+        routes=_kept({**routes, **defaults}, None if before is None else before.routes),
+        pools=_kept(pools, None if before is None else before.pools),
         log_requests=config.log.requests,
         drain_s=config.timeouts.drain_s,
         tunnel_drain_s=config.timeouts.tunnel_drain_s,
     )
 
 
-def _limits(config: LoadBalancerConfig, claims: tuple[bytes, ...] = ()) -> Limits:
+def _kept(parts: dict[str, P], before: Mapping[str, P] | None) -> dict[str, P]:
+    """The parts, each as it was before where it is made of the same."""
+    if before is None:
+        return parts
+    return {
+        name: before[name] if name in before and before[name].made_of == part.made_of else part
+        for name, part in parts.items()
+    }
+
+
+def _default_route(pool: str) -> str:
+    """What the route is called that leads whatever no other one takes to a pool: no route of a file can be called so."""
+    return pool if pool == DEFAULT else f"to {pool}"
+
+
+def _listener(name: str, objects: Objects, files: Files, place: KeyPath, *, real_ip: bool) -> ListenerPlan:
+    config = objects.listeners[name]
+    pages = _pages(config.error_pages, files, place)
+    pool = config.default_pool or DEFAULT
+    routes = tuple(one for one, route in objects.routes.items() if not route.listeners or name in route.listeners)
+    route = _default_route(pool) if pool in objects.to_default else None
+    return ListenerPlan(
+        rules=_client_rules(config, pages, real_ip=real_ip),
+        routes=routes,
+        route=route,
+        addresses=config.addresses,
+        connections=config.limits.connections,
+        connections_per_client=config.limits.connections_per_client,
+        admission=_admission(config, f"listener {name}"),
+        made_of={
+            "": config,
+            "routes": routes,
+            "default_route": route,
+            "real_ip": real_ip,
+            "error_pages": _bytes_of(pages),
+        },
+    )
+
+
+def _bytes_of(pages: Mapping[int, ErrorPage]) -> object:
+    return {status: (page.content_type, page.body) for status, page in pages.items()}
+
+
+def _limits(config: HeadLimitsConfig, line_bytes: int, claims: tuple[bytes, ...] = ()) -> Limits:
     return Limits(
-        line_bytes=config.limits.request_line_bytes,
-        head_bytes=config.limits.head_bytes,
-        fields=config.limits.head_fields,
-        trailer_bytes=config.limits.trailer_bytes,
+        line_bytes=line_bytes,
+        head_bytes=config.head_bytes,
+        fields=config.head_fields,
+        trailer_bytes=config.trailer_bytes,
         claims=claims,
     )
 
 
-def _claims(config: LoadBalancerConfig) -> tuple[bytes, ...]:
+def _claims(config: ListenerConfig, *, real_ip: bool) -> tuple[bytes, ...]:
     """The fields that pass from trusted proxies alone, in lower case."""
-    names = [name.lower().encode("ascii") for name in config.forwarding.only_from_proxies]
-    if config.forwarding.real_ip:
+    names = [name.lower().encode("ascii") for name in config.only_from_proxies]
+    names.append(b"x-forwarded-prefix")  # what a route cuts is told in it
+    if real_ip:
         names.append(b"x-real-ip")  # we write it ourselves
     return tuple(names)
 
 
-def _client_rules(config: LoadBalancerConfig, pages: Mapping[int, ErrorPage]) -> ClientRules:
-    timeouts = config.timeouts
+def _client_rules(config: ListenerConfig, pages: Mapping[int, ErrorPage], *, real_ip: bool) -> ClientRules:
+    timeouts, limits = config.timeouts, config.limits
     return ClientRules(
-        limits=_limits(config, _claims(config)),
+        limits=_limits(limits, limits.request_line_bytes, _claims(config, real_ip=real_ip)),
         first_byte_s=timeouts.first_byte_s,
         head_s=timeouts.head_s,
         body_idle_s=timeouts.body_idle_s,
         idle_s=timeouts.client_idle_s,
         taking_idle_s=timeouts.response_idle_s,
-        client_bytes_per_s=config.limits.client_bytes_per_s,
-        trust=Trust(
-            Networks(ip_network(text) for text in config.forwarding.trusted_proxies), config.forwarding.trusted_fields
-        ),
+        client_bytes_per_s=limits.client_bytes_per_s,
+        max_age_s=config.client_max_age_s,
+        most_requests=config.client_requests,
+        trust=Trust(Networks(config.trusted_proxies), config.trusted_fields),
         finish_half_closed=config.client_half_close == "finish",
         pages=pages,
     )
 
 
-def _route_rules(config: LoadBalancerConfig, pages: Mapping[int, ErrorPage]) -> RouteRules:
+def _route(name: str, config: RouteConfig, objects: Objects, files: Files, place: KeyPath) -> RoutePlan:
+    pages = _pages(config.error_pages, files, place)
+    fallback = config.fallback if isinstance(config.fallback, str) else None
+    pools = {name: objects.pools[name] for name in (*config.pools, *([fallback] if fallback else []))}
+    leads = {
+        one: LeadPlan(one, config.pools.get(one, 0), _route_rules(config, pool, pages)) for one, pool in pools.items()
+    }
+    clients, answer, other_answer = _clients(config, files, place), _answer(config, files, place), None
+    if isinstance(config.fallback, AnswerConfig):
+        other_answer = _fixed_answer(config.fallback, files, (*place, "fallback"))
+    return RoutePlan(
+        leads=tuple(leads[one] for one in config.pools),
+        rules=_route_rules(config, None, pages),
+        match=match_of(config, Networks(clients) if config.clients else None),
+        split_by=None if config.split_by is None else _key(config.split_by),
+        fallback=leads[fallback] if fallback else other_answer,
+        answer=answer,
+        admission=_admission(config, f"route {name}"),
+        made_of={
+            "": config,
+            OF_POOLS: {name: (one.retry, _retry_after_s(one.health_check)) for name, one in pools.items()},
+            "error_pages": _bytes_of(pages),
+            "clients": clients,
+            "files": _contents(config, files, place),
+        },
+    )
+
+
+def _clients(config: RouteConfig, files: Files, place: KeyPath) -> tuple[Network, ...]:
+    """The networks that a route takes clients of, those in files among them."""
+    found: list[Network] = []
+    for number, one in enumerate(config.clients):
+        if isinstance(one, str):
+            found.append(network_of(one))
+        else:
+            found += files.networks(one.file, (*place, "clients", number, "file"))
+    return tuple(found)
+
+
+def _answer(config: RouteConfig, files: Files, place: KeyPath) -> OwnAnswer | None:
+    if config.redirect is not None:
+        return Redirect(config.redirect.status, config.redirect.to.encode("ascii"))
+    return None if config.answer is None else _fixed_answer(config.answer, files, (*place, "answer"))
+
+
+def _fixed_answer(config: AnswerConfig, files: Files, place: KeyPath) -> Answer:
+    kind = config.content_type
+    body: bytes | None
+    if config.file is not None:
+        body = files.read(config.file, (*place, "file"))
+        kind = kind or guess_type(config.file)[0] or "application/octet-stream"
+    else:
+        body = None if config.text is None else config.text.encode()
+    kind = kind or "text/plain"
+    if kind.startswith("text/") and ";" not in kind:
+        kind += "; charset=utf-8"
+    return Answer(config.status, body, kind.encode("ascii"), config.retry_after_s)
+
+
+def _contents(config: RouteConfig, files: Files, place: KeyPath) -> object:
+    """What is in the files of a route's answers: where it has changed, so has the route."""
+    answers = {key: getattr(config, key) for key in ("answer", "fallback")}
+    return [
+        files.read(one.file, (*place, key, "file"))
+        for key, one in answers.items()
+        if isinstance(one, AnswerConfig) and one.file is not None
+    ]
+
+
+def _admission(config: AccessConfig, owner: str) -> AdmissionPlan:
+    rules = [
+        AccessRule(Networks(texts), allow=allow)
+        for texts, allow in ((config.deny_clients, False), (config.allow_clients, True))
+        if texts
+    ]
+    return AdmissionPlan(
+        access=AccessRules(rules, otherwise=not config.allow_clients) if rules else None,
+        requests_per_client=config.requests_per_client,
+        limits=tuple(_rate_limit(f"{owner}, number {at}", one) for at, one in enumerate(config.rate_limits, 1)),
+    )
+
+
+def _rate_limit(name: str, config: RateLimitConfig) -> RateLimit:
+    key = _key(config.key)
+    rate = Rate(config.per_s, config.burst)
+    return RateLimit(name, rate, key.kind, field=key.name, dry_run=config.dry_run)
+
+
+def _key(config: KeyTable) -> RequestKey:
+    name = config.name.lower() if config.source == "header" else config.name
+    return RequestKey(RateKey(config.source), name.encode())
+
+
+def _route_rules(config: RouteConfig, pool: PoolConfig | None, pages: Mapping[int, ErrorPage]) -> RouteRules:
+    """The rules of a route where it leads to a pool; None: those of what goes to none."""
     timeouts, forwarding = config.timeouts, config.forwarding
+    retry = RetryRules(0, frozenset())
+    if pool is not None:
+        retry = RetryRules(pool.retry.more_attempts, frozenset(pool.retry.bad_statuses))
+    edits = _edits(config.set_request_headers, config.remove_request_headers)
     return RouteRules(
         response_head_s=timeouts.response_head_s,
         attempt_s=NEVER if timeouts.attempt_s is None else timeouts.attempt_s,
         response_idle_s=timeouts.response_idle_s,
         tunnel_idle_s=timeouts.tunnel_idle_s,
-        retries=RetryRules(config.retry.more_attempts, frozenset(config.retry.bad_statuses)),
+        retries=retry,
         body_bytes=-1 if config.limits.body_bytes is None else config.limits.body_bytes,
         replay_bytes=config.limits.replay_body_bytes,
         forwarding=Forwarding(
-            forwarded=forwarding.forwarded, real_ip=forwarding.real_ip, via=forwarding.via.encode("ascii")
+            forwarded=forwarding.forwarded,
+            real_ip=forwarding.real_ip and b"x-real-ip" not in edits.removed,
+            via=forwarding.via.encode("ascii"),
         ),
         upgrades=frozenset(token.encode("ascii") for token in config.upgrades),
         make_request_id=forwarding.request_id == "make",
         make_traceparent=forwarding.traceparent == "make",
+        repeatable=IDEMPOTENT | {method.encode("ascii") for method in config.repeatable},
+        request_edits=edits,
+        response_edits=_edits(config.set_response_headers, config.remove_response_headers),
+        path_edit=_path_edit(config),
+        refuse_escaped_slash=config.encoded_slash == "refuse",
+        host=_told_host(forwarding.host),
         pages=pages,
-        retry_after_s=_retry_after_s(config.health_check),
+        retry_after_s=1 if pool is None else _retry_after_s(pool.health_check),
     )
+
+
+def _edits(set_: Mapping[str, str], removed: Sequence[str]) -> FieldEdits:
+    if not set_ and not removed:
+        return NO_EDITS
+    fields = [(name.encode("ascii"), value.encode("ascii")) for name, value in set_.items()]
+    return FieldEdits(fields, [name.encode("ascii") for name in removed])
+
+
+def _path_edit(config: RouteConfig) -> PathEdit | None:
+    cut, put = next(iter((config.replace_prefix or {}).items()), (config.strip_prefix or "", ""))
+    added = config.add_prefix or ""
+    return PathEdit(cut.encode(), put.encode(), added.encode()) if cut or added else None
+
+
+def _told_host(host: str) -> bytes | None:
+    """The Host that backends get; see RouteRules."""
+    return None if host == "keep" else b"" if host == "backend" else host.encode("ascii")
 
 
 def _retry_after_s(check: HealthCheckConfig) -> int:
@@ -180,11 +529,12 @@ def _retry_after_s(check: HealthCheckConfig) -> int:
     return max(1, ceil(check.out_interval_s)) if check.enabled else 1
 
 
-def _pool(config: LoadBalancerConfig) -> PoolPlan:
+def _pool(config: PoolConfig, backend: BackendRulesConfig) -> PoolPlan:
     check, upstream, retry = config.health_check, config.upstream, config.retry
     return PoolPlan(
         backends=tuple(config.backends),
         policy=POLICIES[config.policy],
+        policy_name=config.policy,
         settings=PoolSettings(
             rise=check.rise,
             fall=check.fall,
@@ -198,7 +548,7 @@ def _pool(config: LoadBalancerConfig) -> PoolPlan:
         ),
         upstream=UpstreamRules(
             connect_s=config.timeouts.connect_s,
-            limits=_limits(config),
+            limits=_limits(config.limits, _NO_LINE),
             max_idle=AUTO if upstream.max_idle == "auto" else upstream.max_idle,
             idle_s=upstream.idle_s,
             max_requests=upstream.max_requests,
@@ -209,6 +559,25 @@ def _pool(config: LoadBalancerConfig) -> PoolPlan:
             family=config.family,
         ),
         checks=_checks(check) if check.enabled else None,
+        targets=None if config.targets is None else _targets(config.targets, backend),
+        # What its backends inherit is in them; those of a list come without.
+        made_of={"": config, **({} if config.targets is None else {"defaults.backend": backend})},
+    )
+
+
+def _targets(config: TargetsConfig, backend: BackendRulesConfig) -> TargetsPlan:
+    return TargetsPlan(
+        where=config.where,
+        rules=ListRules(
+            refresh_s=config.pause_s,
+            allow_empty=config.allow_empty,
+            max_shrink=config.max_shrink,
+            weight=1 if backend.weight is None else backend.weight,
+        ),
+        check_port=backend.check_port,
+        resolve=backend.resolve or "",
+        family=backend.family or "",
+        labels=backend.labels,
     )
 
 
@@ -230,14 +599,13 @@ def _checks(check: HealthCheckConfig) -> CheckPlan:
     )
 
 
-def pages_of(config: LoadBalancerConfig) -> dict[int, ErrorPage]:
-    """The error pages, by status, read now. StartError names one that cannot be read."""
-    return {int(status): _page(status, path) for status, path in config.error_pages.items()}
+def _pages(pages: Mapping[str, str], files: Files, place: KeyPath) -> dict[int, ErrorPage]:
+    """The error pages, by status, of the object at a place."""
+    return {
+        int(status): ErrorPage(_kind(path), files.read(path, (*place, "error_pages", status)))
+        for status, path in pages.items()
+    }
 
 
-def _page(status: str, path: str) -> ErrorPage:
-    kind = {".html": HTML, ".json": JSON}.get(Path(path).suffix, TEXT)
-    try:
-        return ErrorPage(kind, Path(path).read_bytes())
-    except OSError as error:
-        raise StartError(f"error_pages.{status}: {path}: {(error.strerror or str(error)).lower()}") from None
+def _kind(path: str) -> bytes:
+    return {".html": HTML, ".json": JSON}.get(Path(path).suffix, TEXT)

@@ -31,6 +31,11 @@ def room_for_clients(descriptors: int, backends: int) -> int:
     return max(1, (descriptors - _OWN_DESCRIPTORS - backends) // 2)
 
 
+def descriptor_limit() -> int:
+    """How many descriptors the process may open once `raise_descriptor_limit` was called, as far as that can be said."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+
 def raise_descriptor_limit() -> int:
     """Raise the soft limit of descriptors, often 1,024, to the hard one, far above it; returns what it is now."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

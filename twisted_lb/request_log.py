@@ -6,7 +6,8 @@ from typing import Final, cast
 from twisted.logger import Logger
 
 from twisted_lb.core.attempts import Attempt
-from twisted_lb.core.outcome import Outcome, Refusal
+from twisted_lb.core.events import DEFAULT_POOL
+from twisted_lb.core.outcome import Outcome, Refusal, Reply
 from twisted_lb.core.record import Record
 from twisted_lb.core.suppression import Suppression
 
@@ -58,7 +59,7 @@ def _kinds(record: Record) -> list[Kind]:
     return [kind for kind in dict.fromkeys(kinds) if kind[0] != Outcome.CLIENT_GONE.name]
 
 
-def _of_nobody(outcome: Outcome) -> bool:
+def _of_nobody(outcome: Outcome | Reply) -> bool:
     """Whether an outcome is not of the backend that was asked, nor of the way there."""
     return outcome in (Outcome.CLIENT_GONE, Outcome.CLIENT_FAULT, Outcome.CANCELLED)
 
@@ -75,7 +76,7 @@ def log_request(record: Record, left_out: str = "") -> None:
     No line can be forged: what clients send is validated characters, and all else is escaped here.
     """
     _log.info(
-        "{client} {method} {target} {status} {ended_by} backend={backend} attempts={attempts} {took_ms} ms "
+        "{client} {method} {target} {status} {ended_by} {where}backend={backend} attempts={attempts} {took_ms} ms "
         "id={request_id}{reasons}{left_out}",
         client=_one_word(record.client),
         method=_one_word(record.method.decode("latin-1")),
@@ -83,6 +84,9 @@ def log_request(record: Record, left_out: str = "") -> None:
         # nginx's number for a client that left, where it was told nothing.
         status=record.status or (499 if record.ended_by is Outcome.CLIENT_GONE else 0),
         ended_by="-" if record.ended_by is None else record.ended_by.name,
+        where=_where(record),
+        route=record.route,
+        pool=record.pool,
         backend=record.backend_name or "-",
         attempts=len(record.attempts),
         took_ms=round(record.took_s * 1000, 1),
@@ -93,6 +97,12 @@ def log_request(record: Record, left_out: str = "") -> None:
         tried=[(attempt.lease.backend.name, _name(attempt), attempt.detail) for attempt in record.attempts],
         detail=record.detail,
     )
+
+
+def _where(record: Record) -> str:
+    """By which route a request went, and to which pool, as far as they are not those that nobody has named."""
+    named = (("route", record.route), ("pool", record.pool))
+    return "".join(f"{what}={_one_word(name)} " for what, name in named if name not in ("", DEFAULT_POOL))
 
 
 def _reasons(record: Record) -> str:

@@ -8,7 +8,8 @@
 import contextlib
 import os
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from twisted.application.service import MultiService
@@ -20,10 +21,15 @@ from twisted_lb import __version__
 from twisted_lb.admin.readiness import Readiness, Verdict
 from twisted_lb.admin.status import StatusSite
 from twisted_lb.build_info import build
-from twisted_lb.config import ListenConfig, LoadBalancerConfig, TimeoutsConfig
+from twisted_lb.config import LoadBalancerConfig, TimeoutsConfig
+from twisted_lb.config.addresses import ListenAddress
 from twisted_lb.config.doubts import doubts
+from twisted_lb.config.replacing import backend_of, with_backends, with_timeouts
 from twisted_lb.core.backend import BackendSpec, refuse_twice, specs_of
+from twisted_lb.core.overlay import Overlay
 from twisted_lb.data_plane import DataPlane
+from twisted_lb.discovery.provider import Means, Provider
+from twisted_lb.discovery.providers import make_provider
 from twisted_lb.draining import Grace
 from twisted_lb.errors import report_start_errors
 from twisted_lb.event_log import log_event
@@ -35,11 +41,18 @@ from twisted_lb.net.over_reactor import make_monotonic, release, runtime_of
 from twisted_lb.net.sockets import Held
 from twisted_lb.openings import STATUS, Openings, openings
 from twisted_lb.own_process import OwnProcess
-from twisted_lb.plan import DEFAULT, Plan, pages_of, plan_of
+from twisted_lb.plan import DEFAULT, Files, Plan, PoolPlan, TargetsPlan, plan_of
+from twisted_lb.plan_diff import PlanDiff, of_process, plan_diff
 from twisted_lb.process import raise_descriptor_limit, room_for_clients
+from twisted_lb.reload import Reload, Source
+from twisted_lb.resolving import Resolving, names_in
 from twisted_lb.signals import while_stopping
+from twisted_lb.state_file import StateFile, load_overlay
+from twisted_lb.watch import Watch
 
 _SEED_BITS: Final = 32
+# Of a pool with more backends the line at start has their number.
+_MOST_NAMED: Final = 8
 
 _log = Logger()
 
@@ -52,7 +65,7 @@ class LoadBalancerService(MultiService):
     for `tunnel_drain_s`. `reactor` is the global one unless given. With `listening` off it has no port of its own: a
     resource brings the requests to its `engine`. With `whole_process` it is what the process is for: it hears the signals,
     takes sockets of a service manager and of a running instance, hands them on, tunes the process, and lets the reactor
-    count by the monotonic clock. Everything that is decided by chance follows from `seed`, which the line at start names.
+    count by the monotonic clock. `source` is where the configuration comes from again at a reload. Everything that is decided by chance follows from `seed`, which the line at start names.
     Raises StartError when it cannot listen.
     """
 
@@ -64,6 +77,7 @@ class LoadBalancerService(MultiService):
         listening: bool = True,
         seed: int | None = None,
         whole_process: bool = False,
+        source: Source | None = None,
     ) -> None:
         super().__init__()
         if reactor is None:
@@ -73,8 +87,9 @@ class LoadBalancerService(MultiService):
         if whole_process:
             make_monotonic(reactor)
         self.config = config
-        self._pages: Final = pages_of(config)
-        self._plan: Plan = plan_of(config, self._pages)
+        self._files: Files = Files()
+        self._tried: Files = self._files  # those of the last reload, applied or not
+        self._plan: Plan = plan_of(config, files=self._files)
         self._reactor: Final = reactor
         self._listening: Final = listening
         self._whole_process: Final = whole_process
@@ -88,6 +103,15 @@ class LoadBalancerService(MultiService):
         self._plane: DataPlane | None = None
         self._draining: DataPlane | None = None
         self._grace: Grace | None = None
+        self._source: Final = source
+        self._reload: Final = (
+            None if source is None else Reload(source, self._prepare, self._reloaded, reactor, self._files.anew)
+        )
+        self._watch: Watch | None = None
+        self._state: StateFile | None = None
+        self._resolving: Resolving | None = None
+        self._limit: int = 0  # of descriptors
+        self._doubted: dict[str, None] = {}  # what was said of the configuration, an ordered set
         self._patient: bool = False  # the next stop gives tunnels and endless answers their time
 
     def privilegedStartService(self) -> None:
@@ -100,11 +124,13 @@ class LoadBalancerService(MultiService):
         if self._openings is not None:
             return
         if self._own is None:
-            self._openings = openings(self._wanted, DEFAULT)
+            self._openings = openings(self._wanted(self.config, self._plan))
         else:
             self._own.refuse_shared()
             self._own.hear_signals()
-            self._openings = openings(self._wanted, DEFAULT, takeover=self.config.takeover, environ=os.environ)
+            self._openings = openings(
+                self._wanted(self.config, self._plan), takeover=self.config.takeover, environ=os.environ
+            )
 
     def _all_own(self) -> list[OwnProcess]:
         """Of this balancer, and of the others that have the process together with it: those of one application."""
@@ -120,13 +146,13 @@ class LoadBalancerService(MultiService):
                 services += service
         return found
 
-    @property
-    def _wanted(self) -> dict[str, ListenConfig]:
+    def _wanted(self, config: LoadBalancerConfig, plan: Plan) -> dict[str, tuple[ListenAddress, ...]]:
         """Where it listens, by what for."""
         if not self._listening:
             return {}
-        status = self.config.status
-        return {DEFAULT: self.config.listen, **({} if status is None else {STATUS: status})}
+        status = config.status
+        wanted = {name: listener.addresses for name, listener in plan.listeners.items()}
+        return {**wanted, **({} if status is None else {STATUS: (status.address,)})}
 
     def startService(self) -> None:
         """Begin to balance."""
@@ -136,41 +162,49 @@ class LoadBalancerService(MultiService):
         self._bind()
         assert self._openings is not None
         opened = self._openings
-        limit = raise_descriptor_limit()
+        limit = self._limit = raise_descriptor_limit()
         runtime = runtime_of(self._reactor, self._seed, self._nothing_moves, whole_process=self._whole_process)
-        room = room_for_clients(limit, len(self.config.backends))
+
+        def provide(pool: str, targets: TargetsPlan) -> Provider:
+            means = Means(runtime.time, runtime.stream(f"targets {pool}"), self._reactor)
+            return make_provider(targets.where, targets.rules, means)
+
         plane = self._plane = DataPlane(
             runtime,
             self._plan,
-            {DEFAULT: [one.sock for one in opened.of(DEFAULT)]},
+            {name: [one.sock for one in opened.of(name)] for name in self._plan.listeners},
             hear=log_event,
-            room=room,
+            room=lambda backends: room_for_clients(limit, backends),
             accepting=opened.predecessor is None,
+            overlay=self._remembered(),
+            changed=self._remember,
+            provide=provide,
         )
+        if self.config.state_file is not None:
+            self._state = StateFile(self.config.state_file, lambda: plane.overlay, runtime.time)
+        self._watch_files(runtime.time)
         self._readiness = Readiness(
             lambda: {name: cluster.pool for name, cluster in plane.clusters.items()},
             runtime.time.seconds,
             start_s=self.config.ready_start_s,
             requires=self.config.ready_requires,
             unresolved=lambda: [name for cluster in plane.clusters.values() for name in cluster.unresolved],
+            unlisted=lambda: plane.targets.unknown(plane.plan.pools),
         )
-        for one in opened.of(STATUS):
-            self._serve_status(plane, one)
+        self._serve_status(plane, opened.of(STATUS))
         super().startService()
         _log.info(
-            "twisted_lb {version} ({build}) on {listeners}: {policy} over {backends}; "
-            "{status}{descriptors} descriptors, seed {seed}",
+            "twisted_lb {version} ({build}) on {listeners}: {pools}; {status}{descriptors} descriptors, seed {seed}",
             version=__version__,
             build=build(),
-            listeners=", ".join(one.address for one in plane.listeners[DEFAULT]) or "no port of its own",
-            policy=self.config.policy,
-            backends=", ".join(spec.name for spec in self.config.backends),
+            listeners=_places(plane),
+            pools=", ".join(_said_of(name, pool) for name, pool in self._plan.pools.items()) or "no pool",
             status="".join(f"status on {one.address}, " for one in self._status),
             descriptors=limit,
             seed=self._seed,
         )
-        for doubt in doubts(self.config, limit, room):
-            _log.warn("{doubt}", doubt=doubt)
+        self._doubted.clear()
+        self._say_doubts(self.config, self._room(self._plan))
         if opened.predecessor is None:
             self._accept(plane)
         if self._own is not None:
@@ -182,13 +216,60 @@ class LoadBalancerService(MultiService):
         for listener in self._status:
             listener.start()
 
-    def _serve_status(self, plane: DataPlane, held: Held) -> None:
-        """Answer `/-/ready` and `/-/live` on a socket."""
+    def _room(self, plan: Plan) -> int:
+        return room_for_clients(self._limit, sum(len(pool.backends) for pool in plan.pools.values()))
+
+    def _remembered(self) -> Overlay:
+        """The runtime changes that outlive a restart, as far as the configuration leaves them."""
+        path = self.config.state_file
+        if path is None:
+            return Overlay()
+        overlay = load_overlay(path)
+        pools = self._plan.pools
+        listed = [name for name, pool in pools.items() if pool.targets is not None]
+        _, dropped = overlay.followed({name: pool.backends for name, pool in pools.items()}, listed)
+        for line in dropped:
+            _log.info("state_file {path}: drops: {line}", path=path, line=line)
+        return overlay
+
+    def _remember(self) -> None:
+        if self._state is not None:
+            self._state.changed()
+
+    def _digests(self) -> dict[str, str]:
+        """The SHA-256 of all that was read for what is in force, and at the last reload, by path."""
+        assert self._source is not None
+        return {
+            **self._files.digests,
+            **self._tried.digests,
+            **{str(path): digest for path, digest in self._source.files().items()},
+        }
+
+    def _watch_files(self, time: Any) -> None:
+        """Watch what was read, where that is wanted."""
+        if self._source is not None and self.config.watch:
+            if self._watch is None:
+                self._watch = Watch(self._digests, time, self.reload)
+            self._watch.start()
+            self._watch.settle()
+        elif self._watch is not None:
+            self._watch.stop()
+
+    def _serve_status(self, plane: DataPlane, held: Iterable[Held]) -> None:
+        """Answer `/-/ready` and `/-/live` on these sockets and no others."""
         runtime = plane.runtime
         assert runtime.poller is not None
-        if self._status_site is None:
-            self._status_site = StatusSite(self.readiness, self._reactor)
-        self._status.append(Listener(runtime.poller, held.sock, self._status_site.build, runtime.later))
+        before = {listener.sock: listener for listener in self._status}
+        self._status = []
+        for one in held:
+            if self._status_site is None:
+                self._status_site = StatusSite(self.readiness, self._reactor)
+            listener = before.pop(one.sock, None)
+            if listener is None:
+                listener = Listener(runtime.poller, one.sock, self._status_site.build, runtime.later)
+            self._status.append(listener)
+        for listener in before.values():
+            listener.stop()
 
     def readiness(self) -> Verdict:
         """Whether traffic is wanted, and why not, in the words of `/-/ready`."""
@@ -210,11 +291,32 @@ class LoadBalancerService(MultiService):
     # What signals ask for.
 
     def reload(self) -> None:
-        """Reload the configuration: there is nothing yet that could be, and the log says so."""
-        _log.info("there is nothing to reload yet (SIGHUP): a restart reads the configuration anew")
+        """Read the configuration anew and go by it (SIGHUP), or change nothing and say why in the log. A reload that is asked
+        for while one is under way follows it; none begins before the start or during a stop.
+        """
+        if self._reload is None:
+            _log.info("reload: nothing has changed: the configuration is a program's, and no file's")
+        elif self._plane is None:
+            _log.warn("reload: refused, the balancer is not running or stops; nothing was changed")
+        else:
+            self._tell_reload(begins=True)
+            self._reload.ask().addBoth(lambda _: self._reload_ended())
+            return
+        self._tell_reload(begins=True)
+        self._tell_reload(begins=False)
+
+    def _reload_ended(self) -> None:
+        self._tell_reload(begins=False)
+        if self._watch is not None and self._source is not None:
+            self._watch.tried({str(path): digest for path, digest in self._source.files().items()})
+
+    def _tell_reload(self, *, begins: bool) -> None:
+        """Tell a service manager of a reload, unless a stop has told it more meanwhile."""
         if self._own is not None and self._plane is not None:
-            self._own.reloading()
-            self._own.reloaded()
+            if begins:
+                self._own.reloading()
+            else:
+                self._own.reloaded()
 
     def reopen_logs(self) -> None:
         """Open the log files anew, by their names: somebody has renamed them (SIGUSR1, logrotate)."""
@@ -240,25 +342,102 @@ class LoadBalancerService(MultiService):
         self.leave_patiently(f"process {pid} has taken over")
 
     def set_timeouts(self, timeouts: TimeoutsConfig) -> None:
-        """Replace the timeouts, also under load: a wait that has begun lasts as long as it was told."""
-        self._apply(self.config.model_copy(update={"timeouts": timeouts}))
+        """Replace the timeouts of what is called `default`, also under load: a wait that has begun lasts as long as it was told."""
+        self._change_to(with_timeouts(self.config, timeouts), self._files)
 
     def update(self, backends: Iterable[BackendSpec | str]) -> None:
-        """Replace the backends (`"host:port,weight=2"` or specs): new ones are checked and used, those that are gone
-        finish what they have. ValueError, and nothing changed, for one that is none or is there twice, or for no backend.
+        """Replace the backends of the pool `default` (`"host:port,weight=2"` or specs): new ones are checked and used, those
+        that are gone finish what they have. ValueError, and nothing changed, for one that is none or is there twice, for no
+        backend, or where there is no such pool.
         """
         specs = tuple(specs_of(backends, "backends"))
         if not specs:
             raise ValueError("no backend: at least one is needed")
         refuse_twice(specs)
-        self._apply(self.config.model_copy(update={"backends": specs}))
+        self._change_to(with_backends(self.config, specs), self._files)
 
-    def _apply(self, config: LoadBalancerConfig) -> None:
-        plan = plan_of(config, self._pages)
+    def add_backend(self, pool: str, backend: str | Mapping[str, Any]) -> None:
+        """Add a backend to a pool at run time, a text or a table as in the file, with what `[defaults.backend]` says. ValueError
+        for what is none, or is there already; KeyError when there is no such pool.
+        """
+        self.data_plane.add_backend(pool, backend_of(self.config, backend))
+
+    def apply(self, config: LoadBalancerConfig) -> PlanDiff:
+        """Go by another configuration, also under load, and say what that did; files that it names are read anew. ConfigError
+        where one cannot be read, StartError where an address cannot be had, and nothing changed; ValueError during a stop.
+        """
+        return self._reloaded(config, self._files.anew())
+
+    @inlineCallbacks
+    def _prepare(self, config: LoadBalancerConfig, files: Files) -> Any:
+        """Look names up that another configuration brings, so that nobody has to wait for them when it is in force. Fires with
+        what is to be called then.
+        """
+        if self._plane is None:
+            return _nothing
+        self._tried = files
+        plan = plan_of(config, self._plan, files)
+        resolving = self._resolving = Resolving(self._plane.runtime, names_in(plan))
+        yield resolving.done
+        return resolving.close
+
+    def _reloaded(self, config: LoadBalancerConfig, files: Files) -> PlanDiff:
+        diff = self._change_to(config, files)
         if self._plane is not None:
-            self._plane.apply(plan)
-        self.config = config
-        self._plan = plan
+            self._watch_files(self._plane.runtime.time)
+        return diff
+
+    def _change_to(self, config: LoadBalancerConfig, files: Files) -> PlanDiff:
+        """Have a configuration in force: everything is planned and bound first, and then changed in one step."""
+        if self._draining is not None:
+            raise ValueError("the balancer stops")
+        plan = plan_of(config, self._plan, files)
+        change = None if self._openings is None else self._openings.change(self._wanted(config, plan))
+        if self._plane is None:
+            diff = plan_diff(self._plan, plan)
+            if change is not None:
+                change.commit_unused()
+        else:
+            assert change is not None
+            sockets = {name: [one.sock for one in change.of(name)] for name in plan.listeners}
+            try:
+                diff = self._plane.diff(plan)
+                self._plane.apply(plan, sockets)
+            except BaseException:
+                change.undo()
+                raise
+            self._serve_status(self._plane, change.of(STATUS))
+            if self._plane.accepting:  # else the instance before this one answers there
+                for listener in self._status:
+                    listener.start()
+            change.commit(files_stay=self._own is not None and self._own.preparing)
+            self._say_doubts(config, self._room(plan))
+        self._say_what_stays(config)
+        diff = diff.beside(of_process(self.config, config))
+        self.config, self._plan, self._files, self._tried = config, plan, files, files
+        if self._readiness is not None:
+            self._readiness.requires = config.ready_requires
+        return diff
+
+    def _say_doubts(self, config: LoadBalancerConfig, room: int) -> None:
+        """Log what is doubtful about a configuration and was not about the one before, wherever it stood there."""
+        found = [one.problem() for one in doubts(config, self._limit, room)]
+        if self._source is not None:
+            found = [*self._source.placed(config, found), *self._source.warnings(config)]
+        said = {str(replace(one, place=None)): one for one in found}
+        for text, doubt in said.items():
+            if text not in self._doubted:
+                _log.warn("{doubt}", doubt=doubt)
+        self._doubted = dict.fromkeys(said)
+
+    def _say_what_stays(self, config: LoadBalancerConfig) -> None:
+        """Name the keys that say another thing from now on, and are read at a start alone."""
+        for key in ("takeover", "state_file"):
+            if self._plane is not None and getattr(config, key) != getattr(self.config, key):
+                _log.warn("{key} is only changed by a restart", key=key)
+        before, now = self.config.log, config.log
+        if self._plane is not None and (before.file_bytes, before.old_files) != (now.file_bytes, now.old_files):
+            _log.warn("log.file_bytes and log.old_files are only changed by a restart")
 
     @property
     def data_plane(self) -> DataPlane:
@@ -286,14 +465,20 @@ class LoadBalancerService(MultiService):
     def stopService(self) -> Any:
         """Stop gracefully: not ready; listeners; exchanges; connections; checks; the rest: one after the other."""
         plane, self._plane = self._plane, None
+        handed_on = self._handed_on
         if plane is not None:
             if self._own is not None:
                 self._own.stopping()
+            if self._watch is not None:
+                self._watch.stop()
+                self._watch = None
+            if self._resolving is not None:
+                self._resolving.hurry()
             yield self._left(plane)
             if self._own is not None:
                 self._own.ended()
         if self._openings is not None:
-            self._openings.close()
+            self._openings.close(handed_on=handed_on)
             self._openings = None
         yield maybeDeferred(super().stopService)
 
@@ -319,6 +504,9 @@ class LoadBalancerService(MultiService):
         if self._status_site is not None:
             self._status_site.close()
         self._status, self._status_site, self._readiness = [], None, None
+        if self._state is not None:
+            self._state.close(write=not handed_on)
+            self._state = None
         plane.close()
         release(plane.runtime, self._reactor)
 
@@ -346,6 +534,32 @@ class LoadBalancerService(MultiService):
             self._grace.hurry()
         if self._draining is not None:
             self._draining.hurry()
+
+
+def _nothing() -> None:
+    """Nothing is to be done."""
+
+
+def _places(plane: DataPlane) -> str:
+    """Where a data plane listens; listeners that have a name by it."""
+    places = [
+        one.address if name == DEFAULT else f"{name} {one.address}"
+        for name, listeners in plane.listeners.items()
+        for one in listeners
+    ]
+    return ", ".join(places) or "no port of its own"
+
+
+def _said_of(name: str, pool: PoolPlan) -> str:
+    """A pool in the line at start: `rr over b1, b2`, with its name unless it is `default`; of many backends their number; and
+    where its list is.
+    """
+    backends = [spec.name for spec in pool.backends]
+    if name != DEFAULT and len(backends) > _MOST_NAMED:
+        backends = [f"{len(backends)} backends"]
+    over = ", ".join(backends + ([] if pool.targets is None else [f"those of {pool.targets.where}"]))
+    said = f"{pool.policy_name} over {over}"
+    return said if name == DEFAULT else f"{name} {said}"
 
 
 class OrderedServices(MultiService):

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_lb.net.sockets import BUSY, GIVE, TAKEN, Held, hand, may_meet, peer_of
+from twisted_lb.net.sockets import BUSY, GIVE, TAKEN, Held, hand, inode_of, may_meet, peer_of
 
 _BACKLOG: Final = 8
 _READ_BYTES: Final = 64
@@ -51,7 +51,7 @@ class Takeover:
         sock = _listening_in_place(self.path)
         if self._door is not None:
             self._door.close()
-        self._inode = _inode_of(self.path)
+        self._inode = inode_of(self.path)
         self._door = _Door(self, sock)
         self.reactor.addReader(self._door)
 
@@ -62,7 +62,7 @@ class Takeover:
             self.successor.close()
         if door is not None:
             door.close()
-            if self._inode == _inode_of(self.path):
+            if self._inode == inode_of(self.path):
                 os.unlink(self.path)
 
 
@@ -86,14 +86,6 @@ def _listening_in_place(path: str) -> socket.socket:
             os.unlink(own)
         raise
     return sock
-
-
-def _inode_of(path: str) -> tuple[int, int] | None:
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 @implementer(IReadDescriptor)

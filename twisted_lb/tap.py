@@ -2,16 +2,20 @@
 
 import argparse
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from twisted_lb.config import HealthCheckConfig, ListenConfig, LoadBalancerConfig
-from twisted_lb.config.load import from_flags, keys_of_the_file
+from twisted_lb.config.addresses import ListenAddress
+from twisted_lb.config.load import Source, keys_of_the_file
+from twisted_lb.config.objects import objects_of
 from twisted_lb.core.pickers import POLICIES
-from twisted_lb.errors import StartError, fail
+from twisted_lb.errors import ConfigError
 from twisted_lb.net.sockets import bound_tcp
 from twisted_lb.openings import handed
-from twisted_lb.options import CommandOptions, Parser, refuse_unlistenable
+from twisted_lb.options import CommandOptions, Parser, refuse, refuse_unlistenable
 
 if TYPE_CHECKING:
     from twisted_lb.service import LoadBalancerService
@@ -40,6 +44,8 @@ examples:
       a unix socket and an IPv6 address, never checked
   twistd lb --config /etc/lb.toml
       as a daemon, everything else from a file; flags win over the file
+  twistd lb --config /etc/lb.toml --check
+      only look at the file, and say what is wrong with it
 
 Without -n twistd becomes a daemon with twistd.pid and twistd.log. To try it out, start backends
 with `twistd -n be -p 8081`. `python -m twisted_lb lb` is the same as `twistd -n lb`, without a
@@ -63,11 +69,11 @@ STRATEGY_HELP = (
 
 
 class Options(CommandOptions):
-    """The flags of `twistd lb`; `config` is what they amount to once they are parsed, `source` begins errors in its file."""
+    """The flags of `twistd lb`; `config` is what they amount to once they are parsed, `source` loads the same again."""
 
     command = "lb"
     config: LoadBalancerConfig
-    source: str
+    source: Source
 
     def make_parser(self) -> Parser:
         """The parser of the flags; their values are the configuration's business."""
@@ -85,6 +91,11 @@ class Options(CommandOptions):
             help="unix socket on which the next instance takes the sockets of this one over",
         )
         add("--config", metavar="FILE", help="TOML file with all of these and many more options")
+        add(
+            "--check", action="store_true", help="say what is wrong and doubtful, bind nothing, and exit: 0 fine, 1 not"
+        )
+        add("--strict", action="store_true", help="with --check: 1 for warnings too")
+        add("--json", action="store_true", help="with --check: say it for programs")
         return parser
 
     def accept(self, flags: argparse.Namespace) -> None:
@@ -93,26 +104,44 @@ class Options(CommandOptions):
         file = typed.pop("config", None)
         if file == "":
             raise ValueError("--config: no file given")
-        self.source = "" if file is None else f"{file}: "
-        self.config = from_flags(
-            {f"--{name}": text for name, text in typed.items()},
-            None if file is None else Path(file),
-        )
+        looks = {name: bool(typed.pop(name, False)) for name in ("check", "strict", "json")}
+        if not looks["check"] and any(looks.values()):
+            raise ValueError(f"--{'strict' if looks['strict'] else 'json'}: is for --check")
+        given = {f"--{name}": text for name, text in typed.items()}
+        self.source = Source(given, None if file is None else Path(file))
+        if looks["check"]:
+            self._check(strict=looks["strict"], json=looks["json"])
+        self.config = self.source.load()
+
+    def _check(self, *, strict: bool, json: bool) -> NoReturn:
+        # Late, as the plan needs most of the balancer: not for `--help`.
+        from twisted_lb.check import check
+
+        status, said = check(self.source, strict=strict, json=json)
+        sys.stderr.write(said)
+        raise SystemExit(status)
 
 
 def makeService(options: Options) -> "LoadBalancerService":
     """The service twistd runs; ends the process in one line if it cannot listen, or a file that it needs is missing."""
-    wanted = (options.config.listen, options.config.status)
     if not handed(options.config.takeover, os.environ):
-        refuse_unlistenable((listen for listen in wanted if listen is not None), options.command, bound_tcp)
+        refuse_unlistenable(_addresses(options.config), options.command, bound_tcp)
     # Late, as it is the one import that may name a reactor, and slow: not for `--help`.
     from twisted_lb.service import LoadBalancerService
 
+    loaded = options.source.loaded
     try:
-        return LoadBalancerService(options.config, whole_process=True)
-    except StartError as error:
-        # An error page, which only the file can name.
-        fail(options.command, f"{options.source}{error}")
+        return LoadBalancerService(options.config, whole_process=True, source=options.source)
+    except ConfigError as error:
+        # Files that only the configuration names, which are read now.
+        refuse(options.command, ConfigError(loaded.placed(error.problems) if loaded else error.problems))
+
+
+def _addresses(config: LoadBalancerConfig) -> Iterator[tuple[str, ListenAddress]]:
+    for name, listener in objects_of(config).listeners.items():
+        yield from ((name, one) for one in listener.addresses if not one.path)
+    if config.status is not None:
+        yield "", config.status.address
 
 
 def load_balancer(*words: str) -> "LoadBalancerService":

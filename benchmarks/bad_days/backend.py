@@ -3,7 +3,7 @@
     python backend.py PORT NAME [--address IP] [--idle-s S] [--deaf-s S] [--close-share P] [--close-later-s S]
 
 GET answers its name, with `?size=N` that many bytes of `pattern`, with `?delay=S` later, with `?last=S` in pieces that take so
-long; a body is answered with its length and CRC-32. It prints a line once it is ready. On its standard input it takes orders,
+long; a body is answered with its length and CRC-32. An `Upgrade` is agreed to, and everything echoed from there on. It prints a line once it is ready. On its standard input it takes orders,
 and answers each with a line when it is done:
 
     accept    listen, or accept again
@@ -28,6 +28,7 @@ import zlib
 from collections.abc import Iterator
 
 BLOCK = 65536
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: %b\r\nConnection: Upgrade\r\n\r\n"
 PIECE_S = 0.1
 _NOISE = bytes((n * n ^ n >> 3) & 255 for n in range(BLOCK))
 
@@ -71,6 +72,7 @@ class Serving(asyncio.Protocol):
         self._answering = False
         self._status = settings.status
         self._leaving = False
+        self._switched = False
         self._idle: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
@@ -90,6 +92,9 @@ class Serving(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._leaving:
+            return
+        if self._switched:
+            self._transport.write(data)
             return
         self._wake()
         self._unread += data
@@ -137,6 +142,11 @@ class Serving(asyncio.Protocol):
         length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
         self._status = self._settings.status
         method, target, _ = head.split(b" ", 2)
+        upgrade = re.search(rb"\r\nupgrade: *(\w+)", head, re.IGNORECASE)
+        if upgrade is not None:
+            self._switched = True
+            self._transport.write(SWITCH % upgrade[1])
+            return
         if length is not None and int(length[1]):
             self._left, self._length, self._sum = int(length[1]), 0, 0
         else:

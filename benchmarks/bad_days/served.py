@@ -1,10 +1,12 @@
 """The balancer in a process of its own, which tells what it holds: `python served.py CONFIG.toml`.
 
-Each line on its standard input is answered with a line of JSON, the counters of that moment; the end of the input ends it.
+Each line on its standard input is answered with a line of JSON, the counters of that moment; the end of the input ends it. At
+SIGHUP it reads its configuration anew.
 """
 
 import json
 import re
+import signal
 import sys
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.stdio import StandardIO
 from twisted.logger import globalLogBeginner, textFileLogObserver
 
-from twisted_lb.config.load import load_toml
+from twisted_lb.config.load import Source
 from twisted_lb.service import LoadBalancerService
 
 
@@ -32,6 +34,7 @@ def counters(service: LoadBalancerService) -> dict[str, int]:
         "upstreams": cluster.open,
         "idle_upstreams": cluster.idle,
         "leases": sum(backend.in_flight for backend in cluster.pool.backends.values()),
+        "leaving": len(service.data_plane.leaving.clusters) + len(service.data_plane.leaving.frontends),
     }
 
 
@@ -52,8 +55,10 @@ class Orders(Protocol):
 
 def main() -> None:
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
-    service = LoadBalancerService(load_toml(sys.argv[1]))
+    source = Source({}, Path(sys.argv[1]))
+    service = LoadBalancerService(source.load(), source=source)
     service.startService()
+    signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(service.reload))
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     StandardIO(Orders(service))
     reactor.run()

@@ -54,10 +54,11 @@ class Served:
 
     def __init__(self, stage: Stage, contender: Contender, backends: list[Backend]) -> None:
         self.port = free_port()
-        config = stage.folder / "soak.toml"
-        config.write_text(our_config(self.port, [one.address for one in backends], PATIENCE))
+        self.backends = backends
+        self.config = stage.folder / "soak.toml"
+        self.config.write_text(our_config(self.port, [one.address for one in backends], PATIENCE))
         python = contender.program.with_name("python")
-        self._process: Process = stage.start([python, "-P", SERVED, config], talks=True)
+        self._process: Process = stage.start([python, "-P", SERVED, self.config], talks=True)
 
     def counters(self) -> dict[str, int]:
         pipe = self._process.popen
@@ -82,6 +83,10 @@ class Served:
     @property
     def log(self) -> str:
         return self._process.log
+
+    @property
+    def pid(self) -> int:
+        return self._process.popen.pid
 
 
 def soak(stage: Stage, contender: Contender, *, seconds: int) -> Soaked:

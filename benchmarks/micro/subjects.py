@@ -167,14 +167,15 @@ def lease_and_settle() -> Callable[[], object]:
     return run
 
 
-def exchange(sent: list[bytes]) -> Subject:
+def exchange(sent: list[bytes], config: Callable[[], LoadBalancerConfig] | None = None) -> Subject:
     """One of these requests, by turns, through a balancer to a scripted backend and its answer back, over the network in memory."""
 
     def prepare() -> Callable[[], object]:
         clock = HeapClock(1000.0)
         network = MemoryNetwork(clock)
         backend = ScriptedBackend(network, "a:80")
-        Balanced(balance(), network, observers=())  # as it is unless requests are logged
+        # As it is unless requests are logged.
+        Balanced(balance() if config is None else config(), network, observers=())
         client = ScriptedClient(network, "lb:8080")
         turns = itertools.cycle(sent)
 
@@ -196,17 +197,57 @@ def exchange(sent: list[bytes]) -> Subject:
     return prepare
 
 
-def balance() -> LoadBalancerConfig:
+# Never checked; what is kept open stays so.
+POOL: dict[str, Any] = {
+    "health_check": {"interval_s": 0.0},
+    "upstream": {"max_idle": 8, "idle_s": 3600.0, "max_requests": 1 << 30, "max_age_s": 86400.0},
+}
+
+
+def balance(**options: Any) -> LoadBalancerConfig:
     """A balancer in front of one backend, a:80, that is never checked; what is kept open stays so."""
     return LoadBalancerConfig.model_validate(
         {
+            **POOL,
             "backends": ["a:80"],
-            "health_check": {"interval_s": 0.0},
             "timeouts": {"client_idle_s": 3600.0},
             "limits": {"client_bytes_per_s": 0},
-            "upstream": {"max_idle": 8, "idle_s": 3600.0, "max_requests": 1 << 30, "max_age_s": 86400.0},
+            **options,
         }
     )
+
+
+def by_path(number: int) -> Subject:
+    """So many routes by path, and requests for eight of them by turns; the last is the most specific of its path."""
+    routes = [{"path_prefix": f"/{at}", "pool": "default"} for at in range(number)]
+    asked = [b"GET /%d/x HTTP/1.1\r\nHost: shop.example.com" % at for at in _eight_of(number)]
+    return exchange(requests(*asked), lambda: balance(routes=routes))
+
+
+def by_host(number: int) -> Subject:
+    """So many hosts with a route each, and requests for eight of them by turns."""
+    routes = [{"host": f"h{at}.example.com", "pool": "default"} for at in range(number)]
+    asked = [b"GET / HTTP/1.1\r\nHost: h%d.example.com" % at for at in _eight_of(number)]
+    return exchange(requests(*asked), lambda: balance(routes=routes))
+
+
+def by_header(number: int) -> Subject:
+    """So many routes by the value of a header field, and requests for the last of them: these are looked at one by one."""
+    routes = [{"headers": {"X-Tenant": f"t{at}"}, "pool": "default"} for at in range(number)]
+    asked = [b"GET /%d HTTP/1.1\r\nHost: x\r\nX-Tenant: t%d" % (at, number - 1) for at in range(8)]
+    return exchange(requests(*asked), lambda: balance(routes=routes))
+
+
+def by_pool(number: int) -> Subject:
+    """So many pools with a route and a backend each, and requests for eight of them by turns; all backends are one."""
+    pools = {f"p{at}": {**POOL, "backends": ["a:80"]} for at in range(number)}
+    routes = [{"path_prefix": f"/{at}", "pool": f"p{at}"} for at in range(number)]
+    asked = [b"GET /%d/x HTTP/1.1\r\nHost: shop.example.com" % at for at in _eight_of(number)]
+    return exchange(requests(*asked), lambda: balance(pools=pools, routes=routes))
+
+
+def _eight_of(number: int) -> list[int]:
+    return [at * (number - 1) // 7 for at in range(8)]
 
 
 class Door:
@@ -372,6 +413,10 @@ SUBJECTS: dict[str, Subject] = {
     "exchange, small": exchange(SMALL_ONE),
     "exchange, browser": exchange(BROWSER_ONE),
     "exchange, browser heads, varying": exchange(BROWSER_VARYING),
+    **{f"exchange, {number} routes by path": by_path(number) for number in (10, 1000)},
+    **{f"exchange, {number} routes by host": by_host(number) for number in (10, 1000)},
+    **{f"exchange, {number} pools": by_pool(number) for number in (10, 1000)},
+    **{f"exchange, {number} routes by header": by_header(number) for number in (1, 10)},
     "socketpairs, small": lambda: OverSockets(SMALL_ONE),
     "socketpairs, browser, varying": lambda: OverSockets(BROWSER_VARYING),
     "socketpairs, small, new connection": lambda: OverNewSockets(SMALL_LAST),

@@ -96,6 +96,13 @@ def test_one_pool_of_two_is_enough_and_the_other_is_named(build):
     )
 
 
+def test_a_balancer_that_answers_everything_itself_needs_no_pool(build):
+    """Redirects alone, say."""
+    house = build("a:80")
+    one = Readiness(dict, house.clock.seconds, start_s=0)
+    assert one.verdict() == (True, "ready\n")
+
+
 def test_a_pool_that_is_required_must_have_one(build):
     house, other = build("a:80"), build("b:80")
     one = ready(house, other, requires=("other1",))

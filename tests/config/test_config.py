@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from twisted_lb.config import HealthCheckConfig, ListenConfig, LoadBalancerConfig, Model
+from twisted_lb.config import (
+    HealthCheckConfig,
+    ListenConfig,
+    ListenerConfig,
+    LoadBalancerConfig,
+    Model,
+    PoolConfig,
+    RouteConfig,
+)
 from twisted_lb.config.load import from_flags, load_toml, sibling_from_flags
 from twisted_lb.config.reference import reference
 from twisted_lb.core.address import TcpAddress
@@ -165,91 +173,138 @@ def test_flags_win_over_the_file_and_the_rest_of_it_stays(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("x = 1\nbackends = ?", "lb.toml: Invalid value (at line 2, column 12)"),
-        ('backends = "a:80"', "lb.toml: backends: should be a list"),
-        ("backends = [80]", "lb.toml: backends.0: should be a string or a table, not 80"),
-        ('backends = ["a"]', "lb.toml: backends.0: "),
-        ("backends = []", "lb.toml: no backend: give at least one"),
-        ("", "lb.toml: no backend: give at least one"),
-        ("[[backends]]\nweight = 1", "lb.toml: backends.0.address: is missing"),
-        ('[[backends]]\naddress = "a:80"\nweight = -1', "lb.toml: backends.0.weight: "),
-        ('[[backends]]\naddress = "a:80"\nport = 1', "lb.toml: backends.0.port: unknown key"),
-        ('backends = ["a:80"]\nresolve = "all"', "lb.toml: resolve: should be 'auto' or 'first'"),
+        ("x = 1\nbackends = ?", "lb.toml:2:12: Invalid value; a text needs quotes"),
+        ('backends = ["a:80"', "lb.toml:1:19: Unclosed array; the file ends before that is complete"),
+        (
+            'backends = ["a:80"\npolicy = "rr"',
+            "lb.toml:2:1: Unclosed array; a comma or a ] is missing before this, or the quotes of a text",
+        ),
+        (
+            'policy = "rr\nversion = 1',
+            "lb.toml:1:13: Illegal character '\\n'; the quote at the end of a text is missing",
+        ),
+        (
+            "status = 127.0.0.1:80",
+            (
+                "lb.toml:1:15: Expected newline or end of document after a statement; "
+                "a text needs quotes, and each key a line of its own"
+            ),
+        ),
+        (
+            "policy: rr",
+            "lb.toml:1:7: Expected '=' after a key in a key/value pair; TOML is written key = value, and tables [so]",
+        ),
+        (
+            "retry = { budget_percent = 1 budget_per_s = 2 }",
+            "lb.toml:1:30: Unclosed inline table; a comma or a } is missing before this, or the quotes of a text",
+        ),
+        ('backends = "a:80"', "lb.toml:1:12: backends: should be a list"),
+        ("backends = [80]", "lb.toml:1:13: backends[0]: should be a string or a table, not 80"),
+        ('backends = ["a"]', "lb.toml:1:13: backends[0]: "),
+        ("backends = []", "lb.toml:1:12: backends: no backend: give at least one, such as 127.0.0.1:8081"),
+        ("", "lb.toml:1:1: no backend: give at least one"),
+        ("[[backends]]\nweight = 1", "lb.toml:1:3: backends[0].address: is missing"),
+        ('[[backends]]\naddress = "a:80"\nweight = -1', "lb.toml:3:10: backends[0].weight: "),
+        ('[[backends]]\naddress = "a:80"\nport = 1', "lb.toml:3:1: backends[0].port: unknown key"),
+        ('backends = ["a:80"]\nresolve = "all"', "lb.toml:2:11: resolve: should be 'auto' or 'first'"),
         (
             '[backends]\naddress = "a:80"',
-            "lb.toml: backends: should be a list: of tables [[backends]], in double brackets",
+            "lb.toml:1:2: backends: should be a list: of tables [[backends]], in double brackets",
+        ),
+        (
+            'backends = ["a:80"]\n[routes]\npool = "default"',
+            "lb.toml:2:2: routes: should be a list: of tables [[routes]], in double brackets",
         ),
         (
             'backends = ["a:80,check_port=81"]',
-            "lb.toml: backends.0: 'a:80,check_port=81': check_port is for a backend that is a table of the file, [[backends]]",
+            "lb.toml:1:13: backends[0]: 'a:80,check_port=81': check_port is for a backend that is a table of the file, [[backends]]",
         ),
-        ('backends = ["a:80"]\nfamily = 4', "lb.toml: family: should be 'auto', 'ipv4' or 'ipv6', not 4"),
-        ('backends = ["a:80"]\nfamily = "inet"', "lb.toml: family: should be 'auto', 'ipv4' or 'ipv6'"),
-        ('[[backends]]\naddress = "a:80"\nresolve = "all"', "lb.toml: backends.0.resolve: should be 'auto' or 'first'"),
+        ('backends = ["a:80"]\nfamily = 4', "lb.toml:2:10: family: should be 'auto', 'ipv4' or 'ipv6', not 4"),
+        ('backends = ["a:80"]\nfamily = "inet"', "lb.toml:2:10: family: should be 'auto', 'ipv4' or 'ipv6'"),
+        (
+            '[[backends]]\naddress = "a:80"\nresolve = "all"',
+            "lb.toml:3:11: backends[0].resolve: should be 'auto' or 'first'",
+        ),
         (
             '[[backends]]\naddress = "1.2.3.4:80"\nresolve = "first"',
-            "lb.toml: backends.0: resolve is for host names, and 1.2.3.4:80 has none",
+            "lb.toml:1:3: backends[0]: resolve is for host names, and 1.2.3.4:80 has none",
         ),
         (
             '[[backends]]\naddress = "[::1]:80"\nfamily = "ipv6"',
-            "lb.toml: backends.0: family is for host names, and [::1]:80 has none",
+            "lb.toml:1:3: backends[0]: family is for host names, and [::1]:80 has none",
         ),
         (
             '[[backends]]\naddress = "unix:/a"\nfamily = "ipv4"',
-            "lb.toml: backends.0: family is for host names, and unix:/a has none",
+            "lb.toml:1:3: backends[0]: family is for host names, and unix:/a has none",
         ),
         (
             'backends = [{address = "a:80", name = "x"}, {address = "b:80", name = "x"}]',
-            "lb.toml: backends: the name x is there twice",
+            "lb.toml:1:45: backends[1]: the name x is there twice (",
         ),
-        ('backends = ["a:80"]\nlisten = 80', "lb.toml: listen: should be a table"),
-        ('backends = ["a:80"]\n[listen]\nport = "80"', "lb.toml: listen.port: should be a valid"),
-        ('backends = ["a:80"]\n[listen]\nport = true', "lb.toml: listen.port: should be a valid"),
-        ('backends = ["a:80"]\n[listen]\nprot = 80', "lb.toml: listen.prot: unknown key"),
+        ('backends = ["a:80"]\nlisten = 80', "lb.toml:2:10: listen: should be a table"),
+        ('backends = ["a:80"]\n[listen]\nport = "80"', "lb.toml:3:8: listen.port: should be a valid"),
+        ('backends = ["a:80"]\n[listen]\nport = true', "lb.toml:3:8: listen.port: should be a valid"),
+        ('backends = ["a:80"]\n[listen]\nprot = 80', "lb.toml:3:1: listen.prot: unknown key"),
         ('backends = ["a:80"]\n[health_check]\ninterval_s = nan', "should be a finite number"),
         ('backends = ["a:80"]\n[health_check]\npath = "x"', "should begin with /"),
         ('backends = ["a:80"]\n[health_check]\npath = "/a b"', "should begin with /"),
         ('backends = ["a:80"]\n[health_check]\nkind = "udp"', "should be 'http' or 'tcp'"),
-        ('backends = ["a:80"]\n[timeouts]\ndrain_s = 0', "lb.toml: timeouts.drain_s: "),
-        ('backends = ["a:80"]\n[retry]\nbad_statuses = [404]', "lb.toml: retry.bad_statuses.0: should be greater "),
-        ('backends = ["a:80"]\n[retry]\nbad_statuses = ["503"]', "lb.toml: retry.bad_statuses.0: should be a valid "),
+        ('backends = ["a:80"]\n[timeouts]\ndrain_s = 0', "lb.toml:3:11: timeouts.drain_s: "),
+        (
+            'backends = ["a:80"]\n[retry]\nbad_statuses = [404]',
+            "lb.toml:3:17: retry.bad_statuses[0]: should be greater ",
+        ),
+        (
+            'backends = ["a:80"]\n[retry]\nbad_statuses = ["503"]',
+            "lb.toml:3:17: retry.bad_statuses[0]: should be a valid ",
+        ),
         (
             'backends = ["a:80"]\n[forwarding]\nonly_from_proxies = ["X Y"]',
-            "lb.toml: forwarding.only_from_proxies: 'X Y' should be a field name, such as X-Real-IP or X-Auth-*",
+            "lb.toml:3:21: forwarding.only_from_proxies: 'X Y' should be a field name, such as X-Real-IP or X-Auth-*",
         ),
         (
             'backends = ["a:80"]\n[forwarding]\nonly_from_proxies = ["X-*-Y"]',
-            "lb.toml: forwarding.only_from_proxies: 'X-*-Y' should be a field name, such as ",
+            "lb.toml:3:21: forwarding.only_from_proxies: 'X-*-Y' should be a field name, such as ",
         ),
         (
             'backends = ["a:80"]\n[forwarding]\nonly_from_proxies = ["HOST"]',
-            "lb.toml: forwarding.only_from_proxies: HOST cannot be one of them: no request is understood without it",
+            "lb.toml:3:21: forwarding.only_from_proxies: HOST cannot be one of them: no request is understood without it",
         ),
         (
             'backends = ["a:80"]\n[forwarding]\ntrusted_fields = "x-real-ip"',
-            "lb.toml: forwarding.trusted_fields: should be 'any', 'x-forwarded' or 'forwarded'",
+            "lb.toml:3:18: forwarding.trusted_fields: should be 'any', 'x-forwarded' or 'forwarded'",
         ),
-        ('backends = ["a:80", "A.:80"]', "lb.toml: backends: A.:80 is there twice, also as a:80"),
-        ('backends = ["LocalHost:80"]', "lb.toml: backend LocalHost:80 is this balancer itself"),
+        (
+            'backends = ["a:80"]\nerror_pages = { 503 = "a", 999 = "b" }',
+            "lb.toml:2:28: error_pages.999: should be a status from 400 to 599, not '999'",
+        ),
+        ('backends = ["a:80", "A.:80"]', "lb.toml:1:21: backends[1]: A.:80 is there twice, also as a:80 ("),
+        ('backends = ["LocalHost:80"]', "lb.toml:1:13: backends[0]: backend LocalHost:80 is this balancer itself"),
         ('[[backends]]\naddress = "a:80,weight=2"\nweight = 3', "twice: in 'a:80,weight=2', and as weight = 3"),
         (
             '[[backends]]\naddress = "a:80"\ncheck_port = 0',
-            "lb.toml: backends.0.check_port: should be greater than or equal to 1",
+            "lb.toml:3:14: backends[0].check_port: should be greater than or equal to 1",
         ),
         ('[[backends]]\naddress = "unix:/x"\ncheck_port = 81', "'unix:/x': a unix socket has no check_port"),
         ('[[backends]]\naddress = "a:80"\nname = "a b\\n"', "printable ASCII characters without spaces, not 'a b\\n'"),
         (
             'backends = ["a:80"]\nstatus = 9000',
-            'lb.toml: status: should be a string HOST:PORT, such as "127.0.0.1:9000"',
+            'lb.toml:2:10: status: should be a string HOST:PORT, such as "127.0.0.1:9000"',
         ),
-        ('backends = ["a:80"]\n[status]\nprot = 1', "lb.toml: status.prot: unknown key, did you mean port?"),
-        ('backends = ["a:80"]\nerror_pages = "x"', "lb.toml: error_pages: should be a table, not 'x'"),
-        ('backends = ["a:80"]\nerror_pages = {503 = 5}', "lb.toml: error_pages.503: should be a string, not 5"),
+        ('backends = ["a:80"]\n[status]\nprot = 1', 'lb.toml:3:1: status.prot: unknown key; did you mean "port"?'),
+        ('backends = ["a:80"]\nerror_pages = "x"', "lb.toml:2:15: error_pages: should be a table, not 'x'"),
+        ('backends = ["a:80"]\nerror_pages = {503 = 5}', "lb.toml:2:22: error_pages.503: should be a string, not 5"),
         ('backends = ["a:80"]\n[log]\nrequests = true', "should be 'none', 'brief', 'failed' or 'all', not true"),
-        ('backends = ["a:80"]\n[listen]\nport = false', "lb.toml: listen.port: should be a valid integer, not false"),
+        (
+            'backends = ["a:80"]\n[listen]\nport = false',
+            "lb.toml:3:8: listen.port: should be a valid integer, not false",
+        ),
         ('backends = ["a:80"]\n[forwarding]\nforwarded = 1', "should be true or false, not 1"),
-        ('backends = ["a:80"]\n[forwarding]\nvia = "a b"', "lb.toml: forwarding.via: should be at most 100 letters, "),
-        ("a = " + "[" * 5000, "lb.toml: "),
+        (
+            'backends = ["a:80"]\n[forwarding]\nvia = "a b"',
+            "lb.toml:3:7: forwarding.via: should be at most 100 letters, ",
+        ),
+        ("a = " + "[" * 5000, "lb.toml:1:1: "),
     ],
 )
 def test_a_wrong_file_is_named_with_its_place(tmp_path: Path, text: str, said: str) -> None:
@@ -266,44 +321,49 @@ def test_a_table_says_what_is_made_of_its_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('backends = ["a:80"]\nhelth_check = 1', "helth_check: unknown key, did you mean health_check?"),
-        ('backends = ["a:80"]\n[health-check]\npath = "/"', "health-check: unknown key, did you mean health_check?"),
-        ('backends = ["a:80"]\nPolicy = "rr"', "Policy: unknown key, did you mean policy?"),
-        ('backends = ["a:80"]\n[listen]\nprot = 1', "listen.prot: unknown key, did you mean port?"),
-        ('backends = ["a:80"]\n[upstream]\nfresh = 1', "upstream.fresh: unknown key, did you mean fresh_s?"),
-        ('[[backends]]\naddress = "a:80"\nwieght = 1', "backends.0.wieght: unknown key, did you mean weight?"),
-        ('[[backends]]\naddress = "a:80"\nport = 1', "backends.0.port: unknown key"),
-        ('backend = ["a:80"]', "backend: unknown key, did you mean backends?"),
-        ('[listen]\nbackends = ["a:80"]', "listen.backends: unknown key: it belongs above the first [table]"),
-        ('backends = ["a:80"]\nport = 80', "port: unknown key: it belongs into [listen] or [health_check]"),
-        ('backends = ["a:80"]\nweight = 2', "weight: unknown key: it belongs into [[backends]]"),
+        ('backends = ["a:80"]\nhelth_check = 1', '2:1: helth_check: unknown key; did you mean "health_check"?'),
+        (
+            'backends = ["a:80"]\n[health-check]\npath = "/"',
+            '2:2: health-check: unknown key; did you mean "health_check"?',
+        ),
+        ('backends = ["a:80"]\nPolicy = "rr"', '2:1: Policy: unknown key; did you mean "policy"?'),
+        ('backends = ["a:80"]\n[listen]\nprot = 1', '3:1: listen.prot: unknown key; did you mean "port"?'),
+        ('backends = ["a:80"]\n[upstream]\nfresh = 1', '3:1: upstream.fresh: unknown key; did you mean "fresh_s"?'),
+        ('[[backends]]\naddress = "a:80"\nwieght = 1', '3:1: backends[0].wieght: unknown key; did you mean "weight"?'),
+        ('[[backends]]\naddress = "a:80"\nport = 1', "3:1: backends[0].port: unknown key"),
+        ('backend = ["a:80"]', '1:1: backend: unknown key; did you mean "backends"?'),
+        ('[listen]\nbackends = ["a:80"]', "2:1: listen.backends: unknown key; it belongs above the first [table]"),
+        ('[pool.a]\nbackends = ["a:80"]', '1:2: pool: unknown key; did you mean "pools"?'),
+        ('backends = ["a:80"]\npool = "a"', "2:1: pool: unknown key; it belongs into [[routes]]"),
+        ('backends = ["a:80"]\nport = 80', "2:1: port: unknown key; it belongs into [listen] or [health_check]"),
+        ('backends = ["a:80"]\nweight = 2', "2:1: weight: unknown key; it belongs into [[backends]]"),
         (
             'backends = ["a:80"]\n[limits]\ninterval_s = 1',
-            "limits.interval_s: unknown key: it belongs into [health_check]",
+            "3:1: limits.interval_s: unknown key; it belongs into [health_check]",
         ),
-        ('backends = ["a:80"]\nxyzzy = 1', "xyzzy: unknown key"),
+        ('backends = ["a:80"]\nxyzzy = 1', "2:1: xyzzy: unknown key"),
     ],
 )
 def test_an_unknown_key_comes_with_what_was_probably_meant(tmp_path: Path, text: str, said: str) -> None:
     file = written(tmp_path, text)
-    assert refusal({}, file) == f"{file}: {said}"
+    assert refusal({}, file) == f"{file}:{said}"
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('backends = ["a:80"]\nbackends = ["b:80"]', "backends is there twice (at end of document)"),
-        ('backends = ["a:80"]\npolicy = "rr"\npolicy = "rr"\n', "policy is there twice (at line 3, column 14)"),
-        ('backends = [\n"a:80",\n]\nbackends = [\n"b:80",\n]\n', "backends is there twice (at line 6, column 2)"),
-        ('"a b" = 1\n"a b" = 2\n', '"a b" is there twice (at line 2, column 10)'),
-        ("[listen]\nport = 1\n[listen]\n", "[listen] is there twice (at line 3, column 8)"),
-        ("listen = {port = 1}\n[listen]\n", "[listen] is there twice (at line 2, column 8)"),
-        ("listen = {port = 1}\nlisten.interface = 'x'\n", "listen.interface is there twice (at line 2, column 23)"),
+        ('backends = ["a:80"]\nbackends = ["b:80"]', "2:1: backends: already set in lb.toml:1"),
+        ('backends = ["a:80"]\npolicy = "rr"\npolicy = "rr"\n', "3:1: policy: already set in lb.toml:2"),
+        ('backends = [\n"a:80",\n]\nbackends = [\n"b:80",\n]\n', "4:1: backends: already set in lb.toml:1"),
+        ('"a b" = 1\n"a b" = 2\n', '2:1: "a b": already set in lb.toml:1'),
+        ("[listen]\nport = 1\n[listen]\n", "3:2: listen: already set in lb.toml:1"),
+        ("listen = {port = 1}\n[listen]\n", "2:2: listen: already set in lb.toml:1"),
+        ("listen = {port = 1}\nlisten.interface = 'x'\n", "2:8: listen.interface: listen is already set in lb.toml:1"),
     ],
 )
 def test_what_is_there_twice_is_named(tmp_path: Path, text: str, said: str) -> None:
     file = written(tmp_path, text)
-    assert refusal({}, file) == f"{file}: {said}"
+    assert refusal({}, file).replace(str(file), "lb.toml") == f"lb.toml:{said}"
 
 
 @pytest.mark.parametrize(
@@ -317,16 +377,18 @@ def test_what_is_there_twice_is_named(tmp_path: Path, text: str, said: str) -> N
 def test_a_file_in_another_encoding_is_named_so(tmp_path: Path, encoding: str, said: str) -> None:
     file = tmp_path / "lb.toml"
     file.write_bytes('backends = ["a:80"]'.encode(encoding))
-    assert refusal({}, file) == f"{file}: {said}"
+    assert refusal({}, file) == f"{file}:1:1: {said}"
 
 
 def test_a_wrong_flag_and_a_wrong_file_are_both_said(tmp_path: Path) -> None:
     file = written(tmp_path, 'backends = ["a:80"]\nx = 1\n[limits]\nhead_bytes = 1')
-    said = refusal({"--port": "-1"}, file)
-    assert said.startswith("--port: ")
-    assert said.count("lb.toml: ") == 1
-    assert "limits.head_bytes: should be greater" in said
-    assert said.endswith("x: unknown key")
+    with pytest.raises(ConfigError) as caught:
+        from_flags({"--port": "-1"}, file)
+    assert list(map(str, caught.value.problems)) == [
+        "--port: should be greater than or equal to 0, not -1",
+        f"{file}:2:1: x: unknown key",
+        f"{file}:4:14: limits.head_bytes: should be greater than or equal to 256, not 1",
+    ]
 
 
 def test_a_file_that_is_not_there_or_no_text_is_one_line(tmp_path: Path) -> None:
@@ -335,7 +397,7 @@ def test_a_file_that_is_not_there_or_no_text_is_one_line(tmp_path: Path) -> None
     with pytest.raises(ConfigError, match=r": Is a directory$"):
         load_toml(tmp_path)
     (tmp_path / "lb.toml").write_bytes(b"x = '\xff'")
-    with pytest.raises(ConfigError, match=r"lb.toml: not UTF-8 at byte 5$"):
+    with pytest.raises(ConfigError, match=r"lb.toml:1:6: not UTF-8 at byte 5$"):
         load_toml(tmp_path / "lb.toml")
 
 
@@ -381,18 +443,18 @@ def test_a_key_is_accepted_under_its_older_name(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('strategy = "best"', f"strategy: should be one of {', '.join(POLICIES)}, not 'best'"),
-        ('strategy = "rr"\npolicy = "rand"', "policy and strategy are the same key: give policy alone"),
-        ("[upstream]\nfresh_s = -1", "upstream.fresh_s: should be greater than or equal to 0, not -1"),
+        ('strategy = "best"', f"2:12: strategy: should be one of {', '.join(POLICIES)}, not 'best'"),
+        ('strategy = "rr"\npolicy = "rand"', "2:1: strategy: policy and strategy are the same key: give policy alone"),
+        ("[upstream]\nfresh_s = -1", "3:11: upstream.fresh_s: should be greater than or equal to 0, not -1"),
         (
             "[upstream]\nreuse_unsafe_within_s = 1\nfresh_s = 1",
-            "upstream: reuse_unsafe_within_s and fresh_s are the same key: give reuse_unsafe_within_s alone",
+            "4:1: upstream.fresh_s: reuse_unsafe_within_s and fresh_s are the same key: give reuse_unsafe_within_s alone",
         ),
     ],
 )
 def test_an_error_names_the_key_that_was_typed(tmp_path: Path, text: str, said: str) -> None:
     file = written(tmp_path, f'backends = ["a:80"]\n{text}')
-    assert refusal({}, file) == f"{file}: {said}"
+    assert refusal({}, file) == f"{file}:{said}"
 
 
 def test_an_error_in_python_names_the_argument_that_was_typed() -> None:
@@ -415,7 +477,7 @@ def test_a_value_can_be_read_by_the_older_name_of_its_key() -> None:
 
 
 def test_the_reference_tells_a_key_s_older_name() -> None:
-    (row,) = [line for line in reference().splitlines() if line.startswith("| `policy`")]
+    row = next(line for line in reference().splitlines() if line.startswith("| `policy`"))
     assert row.endswith(" Older name: `strategy`. |")
 
 
@@ -423,26 +485,48 @@ def keys_of(model: type[Model], prefix: str = "") -> Iterator[str]:
     for key, field in model.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, Model):
-            yield from keys_of(kind, f"{key}.")
+            yield from keys_of(kind, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}"
 
 
-@pytest.mark.parametrize("key", sorted(keys_of(LoadBalancerConfig)))
+# A file of each kind, with what it needs to be one; the key is set on top of it, or in place of it.
+OWNERS: dict[str, tuple[type[Model], str]] = {
+    "": (LoadBalancerConfig, 'backends = ["a:80"]\n'),
+    "listeners.web.": (ListenerConfig, 'backends = ["a:80"]\nlisteners.web.address = ":81"\n'),
+    "pools.api.": (PoolConfig, 'pools.api.backends = ["a:80"]\n'),
+    "checks.slow.": (HealthCheckConfig, 'backends = ["a:80"]\n'),
+}
+WRONG = [f"{prefix}{key}" for prefix, (model, _) in OWNERS.items() for key in sorted(keys_of(model))]
+
+
+@pytest.mark.parametrize("key", WRONG)
 @pytest.mark.parametrize("value", ["nan", "[[1]]", "{x = 1}", "1979-05-27"])
-def test_a_value_of_a_wrong_kind_is_one_problem_by_the_name_of_its_key(tmp_path: Path, key: str, value: str) -> None:
-    head, _, name = key.rpartition(".")
-    table = f"[{head}]\n" if head else ""
-    backends = "" if key == "backends" else 'backends = ["a:80"]\n'
+def test_a_value_of_a_wrong_kind_is_a_problem_by_the_name_of_its_key(tmp_path: Path, key: str, value: str) -> None:
+    prefix = max((one for one in OWNERS if key.startswith(one)), key=len)
+    needed = "".join(f"{line}\n" for line in OWNERS[prefix][1].splitlines() if not line.startswith(f"{key} ="))
+    named_by(f"{needed}{key} = {value}", key, tmp_path)
+
+
+# A split of `{ x = 1 }` is one.
+@pytest.mark.parametrize("key", [one for one in keys_of(RouteConfig) if one not in ("deny", "split")])
+@pytest.mark.parametrize("value", ["nan", "[[1]]", "{x = 1}", "1979-05-27"])
+def test_a_wrong_value_of_a_route_is_a_problem_by_the_name_of_its_key(tmp_path: Path, key: str, value: str) -> None:
+    named_by(f"[[routes]]\ndeny = true\n{key} = {value}", f"routes[0].{key}", tmp_path)
+
+
+def named_by(text: str, key: str, folder: Path) -> None:
+    """One problem, or, of a table, one for each of its keys that is wrong or missing."""
     with pytest.raises(ConfigError) as caught:
-        load_toml(written(tmp_path, f"{backends}{table}{name} = {value}"))
-    [problem] = caught.value.problems
-    assert re.search(rf"lb\.toml: {re.escape(key)}(\.0|\.x)?: ", problem)
+        load_toml(written(folder, text))
+    places = [re.sub(r"^.*lb\.toml:[0-9]+:[0-9]+: ", "", str(one)).partition(": ")[0] for one in caught.value.problems]
+    assert all(place == key or place.startswith((f"{key}.", f"{key}[")) for place in places)
+    assert len(places) == 1 or "= {x = 1}" in text
 
 
 def test_the_reference_speaks_as_the_file_does() -> None:
     text = reference()
-    assert '| `max_idle` | integer from 0 to 100000 or `"auto"` | `"auto"` |' in text
+    assert '| `upstream.max_idle` | integer from 0 to 100000 or `"auto"` | `"auto"` |' in text
     assert "| `move` | boolean | `true` |" in text
     assert "| `headers` | table | `{}` |" in text
     # A summary goes on to the end of its paragraph.

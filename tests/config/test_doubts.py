@@ -5,45 +5,162 @@ from typing import Any
 import pytest
 
 from twisted_lb.config import LoadBalancerConfig
-from twisted_lb.config.doubts import doubts
+from twisted_lb.config.doubts import CODES, doubts, older_names
+
+WEB = {"web": {"address": ":1"}}
+APP = {"app": {"backends": ["a:80", "b:80"]}}
+TO_APP = [{"pool": "app"}]
 
 
 def doubted(**tables: Any) -> list[str]:
-    return list(doubts(LoadBalancerConfig(backends=["a:80"], **tables), 20_000, 9_980))
-
-
-def test_nothing_is_doubtful_about_the_defaults():
-    assert doubted() == []
+    if "pools" not in tables:
+        tables = {"backends": ["a:80"], **tables}
+    return [str(one) for one in doubts(LoadBalancerConfig.model_validate(tables), 20_000, 9_980)]
 
 
 @pytest.mark.parametrize(
-    ("tables", "said"),
+    "tables",
     [
-        (
-            {"health_check": {"interval_s": 1, "timeout_s": 5}},
-            "health_check.timeout_s = 5 is longer than interval_s = 1",
-        ),
-        (
-            {"health_check": {"kind": "tcp", "path": "/up"}},
-            'health_check.path has no effect: kind = "tcp" only connects',
-        ),
-        (
-            {"timeouts": {"attempt_s": 100, "response_head_s": 10}},
-            "timeouts.attempt_s = 100 has no effect: response_head_s = 10 bounds all attempts together",
-        ),
-        (
-            {"limits": {"connections": 15_000}},
-            "limits.connections = 15000 is more than 20000 descriptors are enough for: above 9980 clients",
-        ),
-        (
-            {"limits": {"connections": 10, "connections_per_client": 11}},
-            "limits.connections_per_client = 11 has no effect: connections = 10 is less",
-        ),
+        {},
+        {"listeners": WEB, "pools": APP, "routes": TO_APP},
+        {"listeners": {"web": {"address": ":1", "default_pool": "app"}}, "pools": APP},
     ],
+    ids=["flat", "by name", "a pool by default"],
 )
-def test_a_doubt_names_both_values_and_what_comes_of_it(tables, said):
-    [doubt] = doubted(**tables)
-    assert doubt.startswith(said)
+def test_nothing_is_doubtful_about_the_defaults(tables):
+    assert doubted(**tables) == []
+
+
+DOUBTFUL: list[tuple[dict[str, Any], str]] = [
+    (
+        {"health_check": {"interval_s": 1, "timeout_s": 5}},
+        "health_check.timeout_s: 5 is not shorter than interval_s = 1: a backend that does not answer is checked more seldom   [W07]",
+    ),
+    (
+        {"health_check": {"interval_s": 5, "timeout_s": 5}},
+        "health_check.timeout_s: 5 is not shorter than interval_s = 5: a backend that does not answer is checked more seldom   [W07]",
+    ),
+    (
+        {"pools": {"default": {"backends": ["a:80"], "health_check": {"interval_s": 1, "timeout_s": 5}}}},
+        (
+            "pools.default.health_check.timeout_s: 5 is not shorter than interval_s = 1: a backend that does not answer is checked "
+            "more seldom   [W07]"
+        ),
+    ),
+    (
+        {"health_check": {"kind": "tcp", "path": "/up"}},
+        'health_check.path: has no effect: kind = "tcp" only connects   [W08]',
+    ),
+    (
+        {"timeouts": {"attempt_s": 100, "response_head_s": 10}},
+        "timeouts.attempt_s: 100 has no effect: response_head_s = 10 bounds all attempts together   [W09]",
+    ),
+    (
+        {"routes": [{"path": "/x", "pool": "default", "timeouts": {"attempt_s": 60}}]},
+        "routes[0].timeouts.attempt_s: 60 has no effect: response_head_s = 60 bounds all attempts together   [W09]",
+    ),
+    (
+        {"limits": {"connections": 15_000}},
+        (
+            "limits.connections: 15000 is more than 20000 descriptors are enough for: above 9980 clients, each with a connection to "
+            "a backend, requests get a 503   [W12]"
+        ),
+    ),
+    (
+        {
+            "listeners": {
+                "a": {"address": ":1", "limits": {"connections": 5_000}},
+                "b": {"address": ":2", "limits": {"connections": 6_000}},
+            }
+        },
+        (
+            "listeners.b.limits.connections: 6000, 11000 with those of the other listeners, is more than 20000 descriptors are "
+            "enough for: above 9980 clients, each with a connection to a backend, requests get a 503   [W12]"
+        ),
+    ),
+    (
+        {"limits": {"connections": 10, "connections_per_client": 11}},
+        "limits.connections_per_client: 11 has no effect: connections = 10 is less   [W13]",
+    ),
+    (
+        {"forwarding": {"trusted_proxies": ["10.0.0.0/8", "0.0.0.0/0"]}},
+        "forwarding.trusted_proxies: 0.0.0.0/0 is everybody: each client can say to be anybody   [W10]",
+    ),
+    (
+        {"listeners": {"web": {"address": ":1", "trusted_proxies": ["::/0"]}}},
+        "listeners.web.trusted_proxies: ::/0 is everybody: each client can say to be anybody   [W10]",
+    ),
+    (
+        {"backends": ["10.0.0.1:80"], "retry": {"bad_statuses": [503]}},
+        "retry.bad_statuses: has no effect: 10.0.0.1:80 is the only backend   [W14]",
+    ),
+    (
+        {"pools": APP, "routes": [{"pool": "app", "fallback": "app"}], "listeners": WEB},
+        "routes[0].fallback: app is the pool that the route leads to   [W15]",
+    ),
+    ({"checks": {"x": {}}}, "checks.x: no pool names them   [W16]"),
+    # Ways.
+    (
+        {"routes": [{"path_prefix": "/a", "pool": "default"}, {"path": "/a/b", "pool": "default"}]},
+        "routes[1]: never reached: routes[0] takes every request that it could   [W03]",
+    ),
+    (
+        {
+            "listeners": {"a": {"address": ":1"}, "b": {"address": ":2"}},
+            "pools": APP,
+            "routes": [{"listeners": ["a", "b"], "pool": "app"}, {"host": "x.example.com", "pool": "app"}],
+        },
+        "routes[1]: never reached: routes[0] takes every request that it could   [W03]",
+    ),
+    (
+        {
+            "listeners": {"web": {"address": ":1", "default_pool": "app"}},
+            "pools": {**APP, "other": {"backends": ["c:80"]}},
+            "routes": [{"pool": "other"}],
+        },
+        "listeners.web.default_pool: app gets nothing: routes[0] takes every request   [W04]",
+    ),
+    (
+        {"listeners": WEB, "pools": {**APP, "other": {"backends": ["c:80"]}}, "routes": TO_APP},
+        "pools.other: nothing leads to the pool other   [W05]",
+    ),
+    (
+        {"pools": APP, "routes": [{"pool": "app"}], "backends": ["a:80"]},
+        "backends: nothing leads to the pool default   [W05]",
+    ),
+    (
+        {
+            "listeners": {"web": {"address": ":1"}, "other": {"address": ":2"}},
+            "pools": APP,
+            "routes": [{"listeners": ["web"], "pool": "app"}],
+        },
+        "listeners.other: leads to no pool   [W06]",
+    ),
+    (
+        {"backends": [], "routes": [{"redirect": {"to": "https://x.example.com"}}]},
+        "listen: leads to no pool   [W06]",
+    ),
+    (
+        {
+            "listeners": {"web": {"address": ":1"}, "inner": {"address": "unix:/run/lb"}},
+            "pools": {"app": {"backends": ["unix:/run/lb"]}},
+            "routes": TO_APP,
+        },
+        "pools.app.backends[0]: unix:/run/lb is the listener inner   [W11]",
+    ),
+]
+
+
+@pytest.mark.parametrize(("tables", "said"), DOUBTFUL)
+def test_a_doubt_says_where_it_is_and_what_comes_of_it(tables, said):
+    assert said in doubted(**tables)
+
+
+@pytest.mark.parametrize(("tables", "said"), DOUBTFUL)
+def test_what_is_doubtful_for_one_reason_is_doubted_once(tables, said):
+    others = [one for one in doubted(**tables) if one != said]
+    # A pool that gets nothing because of a route is used by nobody, and a listener that a backend is leads round.
+    assert all(one.endswith(("[W05]", "[W11]")) for one in others)
 
 
 @pytest.mark.parametrize(
@@ -51,11 +168,44 @@ def test_a_doubt_names_both_values_and_what_comes_of_it(tables, said):
     [
         {"health_check": {"interval_s": 0, "timeout_s": 5}},  # nobody is checked
         {"health_check": {"interval_s": 0.1}},
-        {"health_check": {"interval_s": 5, "timeout_s": 5}},
+        {"health_check": {"interval_s": 5, "timeout_s": 4.9}},
         {"timeouts": {"attempt_s": 9, "response_head_s": 10}},
         {"limits": {"connections": 9_980, "connections_per_client": 9_980}},
         {"limits": {"connections_per_client": 100_000}},
+        {"forwarding": {"trusted_proxies": ["10.0.0.0/8", "fd00::/8"]}},
+        {"backends": ["app.internal:80"], "retry": {"bad_statuses": [503]}},  # a name may be several
+        # A route of another listener hides nothing, and one of each of two hides it only together.
+        {
+            "listeners": {"a": {"address": ":1"}, "b": {"address": ":2"}},
+            "pools": APP,
+            "routes": [{"listeners": ["a"], "pool": "app"}, {"host": "x.example.com", "pool": "app"}],
+        },
+        {"routes": [{"clients": ["10.0.0.0/8"], "pool": "default"}, {"clients": ["10.0.0.1"], "pool": "default"}]},
+        {"checks": {"default": {}}},
+        {"pools": {"app": {"targets": {"file": "a.json"}, "retry": {"bad_statuses": [503]}}}, "routes": TO_APP},
+        {"pools": {"app": {"backends": ["127.0.0.1:8080"]}}, "listeners": {"web": {"address": "10.0.0.1:8080", "default_pool": "app"}}},
     ],
-)
+)  # fmt: skip
 def test_what_has_its_effect_is_not_doubted(tables):
     assert doubted(**tables) == []
+
+
+def test_an_older_name_of_a_key_is_told_wherever_it_stands():
+    values = {
+        "strategy": "rr",
+        "upstream": {"fresh_s": 1},
+        "pools": {"strategy": {"upstream": {"fresh_s": 1}, "strategy": "rr"}},
+        "routes": [{"set_request_headers": {"strategy": "x"}}],
+        "defaults": {"pool": {"strategy": "rr"}},
+    }
+    assert [str(one) for one in older_names(values)] == [
+        "strategy: is called policy now; this name is understood for two releases   [W02]",
+        "upstream.fresh_s: is called reuse_unsafe_within_s now; this name is understood for two releases   [W02]",
+        "pools.strategy.upstream.fresh_s: is called reuse_unsafe_within_s now; this name is understood for two releases   [W02]",
+        "pools.strategy.strategy: is called policy now; this name is understood for two releases   [W02]",
+        "defaults.pool.strategy: is called policy now; this name is understood for two releases   [W02]",
+    ]
+
+
+def test_every_code_but_that_of_secrets_and_names_is_doubted_in_a_test():
+    assert sorted({said[-4:-1] for _, said in DOUBTFUL}) == sorted(set(CODES) - {"W01", "W02"})

@@ -33,9 +33,9 @@ def test_a_bad_option_is_named(text, why):
         BackendSpec.parse(text)
 
 
-@pytest.mark.parametrize("weight", [0, -3, 257])
-def test_a_spec_made_by_hand_has_the_same_bounds(weight):
-    with pytest.raises(ValueError, match=f"'x': {weight} is not a weight between 1 and 256"):
+@pytest.mark.parametrize("weight", [-1, -3, 257])
+def test_a_spec_made_by_hand_has_bounds_too(weight):
+    with pytest.raises(ValueError, match=f"'x': {weight} is not a weight between 0 and 256"):
         BackendSpec("x", TcpAddress("h", 1), weight)
 
 

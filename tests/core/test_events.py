@@ -13,6 +13,7 @@ from twisted_lb.core.events import (
     BackendReturned,
     BackendUp,
     Event,
+    LimitSpared,
     PoolExhausted,
     PoolRecovered,
 )
@@ -36,6 +37,10 @@ SHOWN = [
     (AdminChanged("default", "a:1", AdminState.DRAIN, 7.0), "a:1 is set to drain"),
     (PoolExhausted("p", 7.0), "pool p has no usable backend"),
     (PoolRecovered("p", 7.0), "pool p has a usable backend again"),
+    (
+        LimitSpared("listener web, number 1", 3, 7.0),
+        "the rate limit listener web, number 1 would have refused 3 requests (dry run)",
+    ),
 ]
 
 

@@ -77,11 +77,44 @@ def test_the_share_of_a_client_counts_what_it_claims_through_a_proxy_and_what_is
     assert repr(gate) == "<Gate 0 of 100 open, 0 clients>"
 
 
-def test_without_a_limit_nobody_is_counted_by_name():
+def test_without_a_limit_nobody_is_refused():
     gate = Gate(100)
     assert all(gate.claim("a") for _ in range(5))
+
+
+def test_other_bounds_leave_everybody_in_and_hold_for_who_comes():
+    gate = Gate(100, per_client=2)
+    assert gate.enter("a")
+    assert gate.enter("a")
+    gate.configure(2, 1)
+    assert gate.full
+    assert not gate.enter("a")
+    gate.leave("a")
+    assert not gate.enter("a")
+    gate.leave("a")
+    assert gate.enter("a")
+
+
+def test_a_client_that_was_counted_is_uncounted_though_there_is_no_limit_any_more():
+    gate = Gate(100, per_client=1)
+    gate.enter("a")
+    gate.configure(100, 0)
+    assert gate.claim("a")
+    gate.leave("a")
     gate.release("a")
-    assert repr(gate) == "<Gate 0 of 100 open, 0 clients>"
+    gate.configure(100, 1)
+    assert gate.enter("a")
+
+
+def test_who_waits_for_room_is_told_when_there_may_be_more():
+    told: list[str] = []
+    gate = Gate(1)
+    gate.enter("")
+    gate.wait(lambda: told.append("room"))
+    gate.configure(1, 0)
+    assert told == []
+    gate.configure(2, 0)
+    assert told == ["room"]
 
 
 @pytest.mark.parametrize(

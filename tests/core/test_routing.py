@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from route_tables import OFFICE, REQUESTS, TABLES
 from routing_oracle import Request, expected, routed
 
 from twisted_lb.build_info import build
 from twisted_lb.core import routing
-from twisted_lb.core.routing import FieldRule, How, RouteMatch, Router, parameters, without_parameters
+from twisted_lb.core.routing import AROUND, FieldRule, How, RouteMatch, Router, parameters, without_parameters
 
 # In order: the first one that matches counts.
 ROUTES = {
@@ -45,7 +46,7 @@ ROUTES = {
     "matrix": RouteMatch(paths=(b"/m;v=1",)),
     "root": RouteMatch(prefixes=(b"/",), methods=(b"GET",)),
 }
-NAMES = [*ROUTES, "none"]
+NAMES = [*ROUTES, "around", "none"]
 MATCHES = list(ROUTES.values())
 ROUTER = Router(MATCHES)
 
@@ -88,7 +89,7 @@ CASES = [
     (API, b"http://api.example.com", "api"),
     (API, b"http://api.example.com?x", "api"),
     (b"www.example.com", b"http://www.example.com/%61", "wild"),
-    (b"www.example.com", b"https://www.example.com:443/x/../a?q", "wild"),
+    (b"www.example.com", b"https://www.example.com:443/a/x/../a?q", "wild"),
     # Prefixes: on the border of segments.
     (API, b"/v1", "v1"),
     (API, b"/v1/", "v1"),
@@ -133,12 +134,15 @@ CASES = [
     (API, b"/%761", "v1"),
     (API, b"//v1", "v1"),
     (API, b"/./v1/./x", "v1"),
-    (API, b"/x/../v1", "v1"),
-    (API, b"/v1/..", "v1"),
-    (API, b"/v1/../x", "v1"),
-    (API, b"/v1;x/../x", "v1"),
+    (API, b"/v1/x/../y", "v1"),
+    (API, b"/v1/x;y/..", "v1"),
     (API, b"/x/../x", "api"),
-    (API, b"/v1/../closed", "closed"),
+    # To servers that resolve no dots these are another route's.
+    (API, b"/x/../v1", "around"),
+    (API, b"/v1/..", "around"),
+    (API, b"/v1/../x", "around"),
+    (API, b"/v1;x/../x", "around"),
+    (API, b"/v1/../closed", "around"),
     (API, b"/%63losed", "closed"),
     (API, b"/closed/.", "api"),
     (API, b"/v1%2Fx", "api"),
@@ -232,10 +236,27 @@ def test_conditions_lead_to_the_first_route_that_matches(request_, name):
     assert NAMES[expected(MATCHES, request_)] == name
 
 
+def test_a_path_that_is_two_routes_is_the_one_with_its_dots_resolved_where_the_other_is_open():
+    matches = [RouteMatch(prefixes=(b"/v1",)), RouteMatch(paths=(b"/closed",)), RouteMatch()]
+    for target, open_routes, index in [
+        (b"/x/../v1", (2,), 0),
+        (b"/v1/../x", (0,), 2),
+        (b"/v1/../closed", (0,), 1),
+        (b"/x/../v1", (0, 1), AROUND),
+        (b"/v1/../x", (1, 2), AROUND),
+    ]:
+        request = Request(target=target)
+        assert routed(Router(matches, open_routes), request) == expected(matches, request, open_routes) == index
+
+
+def test_a_path_that_is_nobodys_without_its_dots_resolved_is_nobodys():
+    assert routed(Router([RouteMatch(prefixes=(b"/public",))], (0,)), Request(target=b"/x/../public")) == AROUND
+
+
 @settings(max_examples=200)
-@given(TABLES, REQUESTS)
-def test_random_tables_lead_where_the_oracle_does(matches, request_):
-    assert routed(Router(matches), request_) == expected(matches, request_)
+@given(TABLES, REQUESTS, st.sets(st.integers(0, 5)))
+def test_random_tables_lead_where_the_oracle_does(matches, request_, open_routes):
+    assert routed(Router(matches, open_routes), request_) == expected(matches, request_, tuple(open_routes))
 
 
 @given(TABLES, REQUESTS)

@@ -12,21 +12,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twisted_lb.core.routing import RouteMatch, Router
+from twisted_lb.core.routing import AROUND, RouteMatch, Router
 from twisted_lb.wire.grammar import BadMessage
 from twisted_lb.wire.paths import escaped_slash, matching_path, unresolved_path
 
 PROTECTED = (b"/admin", b"/a/admin")
-ROUTER = Router([RouteMatch(prefixes=PROTECTED), RouteMatch(paths=(b"/secret",)), RouteMatch()])
+# What is closed stands before what is open to all (deny list), or what is open before all that is closed (allow list).
+CLOSED_FIRST = Router([RouteMatch(prefixes=PROTECTED), RouteMatch(paths=(b"/secret",)), RouteMatch()], open_routes=(2,))
+OPEN_FIRST = Router([RouteMatch(prefixes=(b"/x", b"/a/x")), RouteMatch()], open_routes=(0,))
+
+
+def leads_to(router: Router, target: bytes) -> int:
+    try:
+        path = matching_path(target)
+    except BadMessage:
+        return AROUND
+    return router.find(b"h", path, b"GET", b"", b"", "", unresolved_path(target))
 
 
 def unprotected(target: bytes) -> bool:
     """Whether a request gets past the routes that protect."""
-    try:
-        path = matching_path(target)
-    except BadMessage:
-        return False
-    return ROUTER.find(b"h", path, b"GET", b"", b"", "", unresolved_path(target)) == 2
+    return leads_to(CLOSED_FIRST, target) == 2 or leads_to(OPEN_FIRST, target) == 0
 
 
 def is_protected(path: bytes) -> bool:
@@ -204,4 +210,16 @@ def test_known_ways_around_lead_nowhere(target):
     "target", [b"/", b"/x", b"/adminx", b"/x/admin", b"/a", b"/.well-known/admin", b"/x;y=/admin?/admin", b"/x/../a"]
 )
 def test_others_are_led_on(target):
-    assert unprotected(target)
+    assert leads_to(CLOSED_FIRST, target) == 2
+
+
+@pytest.mark.parametrize(
+    "target", [b"/x/../admin", b"/admin/../x", b"/x/../../x", b"/x;y/../admin", b"/x/..", b"/y/../x", b"/x/y/../../z"]
+)
+def test_what_is_open_is_no_way_to_what_is_not(target):
+    assert leads_to(OPEN_FIRST, target) != 0
+
+
+@pytest.mark.parametrize("target", [b"/x", b"/x/../x", b"/x/y/..", b"/x/./y", b"//x", b"/x;y"])
+def test_what_is_open_stays_open(target):
+    assert leads_to(OPEN_FIRST, target) == 0

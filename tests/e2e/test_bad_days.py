@@ -5,11 +5,11 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from bad_days import bulk, clock, closers, crowds, faults, moves, returns, successions
+from bad_days import bulk, clock, closers, crowds, faults, moves, reloads, returns, successions
 from bad_days.proxies import under_test
 from bad_days.recipes import Patience, our_config
 from bad_days.scenarios import SCENARIOS
-from bad_days.soak import leftovers, soak, trends
+from bad_days.soak import PATIENCE, leftovers, soak, trends
 from bad_days.stage import Stage, stage, until
 from ports import free_port
 
@@ -100,6 +100,12 @@ def test_no_client_notices_takeovers(world):
     assert seen.errors == {}
 
 
+def test_no_client_notices_reloads(world):
+    seen = reloads.reloaded(world, under_test(), PATIENCE, times=12, clients=8, standing=5, downloads=4, last_s=0.5)
+    assert seen.requests > 30
+    assert (seen.errors, seen.note) == ({}, "")
+
+
 def test_idle_connections_cost_little_and_keep_nobody_out(world):
     seen = crowds.idle(world, under_test(), FULL, connections=400, requests=100)
     assert seen.errors == {}
@@ -153,6 +159,12 @@ def test_a_soak_sees_what_grows(name):
     assert trends(flat) == []
     growing = [{**sample, name: sample[name] + n * 1000} for n, sample in enumerate(flat)]
     assert len(trends(growing)) == 1
+
+
+@pytest.mark.long
+def test_200_reloads_in_a_row_lose_nothing_and_leave_nothing(world):
+    seen = reloads.reloaded(world, under_test(), PATIENCE, times=200, clients=64, standing=50, downloads=20, last_s=10)
+    assert (seen.errors, seen.note) == ({}, "")
 
 
 @pytest.mark.long

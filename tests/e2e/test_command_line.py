@@ -144,6 +144,7 @@ WRONG_TOML = {
     "syntax.toml": "backends = [",
     "page.toml": 'error_pages = {503 = "/nowhere"}\n[listen]\nport = 0\n',
     "key.toml": 'backends = ["a:80"]\nretries = 3\n[listen]\nport = "x"\n',
+    "include.toml": 'include = ["none.toml"]\n',
 }
 
 B = ["-b", "127.0.0.1:8081"]
@@ -162,25 +163,49 @@ WRONG: list[tuple[Words, str]] = [
     ([*B, "-p", "8080", "-p", "8081"], "argument -p/--port: given twice: 8080 and 8081"),
     ([*B, "-p", "8080", "b:1"], "unrecognized arguments: b:1 (backends need -b)"),
     (["-b", "http://127.0.0.1:8081"], "--backend: 'http://127.0.0.1:8081': no http://, expected HOST:PORT"),
-    (
-        [*B, "--config", "{folder}/page.toml"],
-        "{folder}/page.toml: error_pages.503: /nowhere: no such file or directory",
-    ),
-    ([*B, "--config", "{folder}/syntax.toml"], "{folder}/syntax.toml: "),
-    (["--config", "{folder}/key.toml"], "{folder}/key.toml: listen.port: should be a valid "),
     (["--config", "{folder}/none.toml"], "{folder}/none.toml: No such file or directory"),
     ([*B, "-p", "{taken}", "--interface", "127.0.0.1"], "127.0.0.1:{taken}: already in use"),
     ([*B, "--interface", "192.0.2.1"], "192.0.2.1:80: not an address of this machine"),
     (
         [*B, "--interface", "127.0.0.1", "-p", "{free}", "--status", "127.0.0.1:{free}"],
-        "127.0.0.1:{free}: already in use",
+        "--status: 127.0.0.1:{free} is taken by listen",
     ),
 ]
 
 
+# What is in a file, and all that is said of it on stderr.
+WRONG_FILES = {
+    "page.toml": """\
+{folder}/page.toml:1:22: error_pages.503: /nowhere: no such file or directory
+    1 | error_pages = {{503 = "/nowhere"}}
+      |                      ^^^^^^^^^^
+1 error; nothing was started
+""",
+    "syntax.toml": """\
+{folder}/syntax.toml:1:13: Invalid value; the file ends before that is complete
+    1 | backends = [
+      |             ^
+1 error; nothing was started
+""",
+    "key.toml": """\
+{folder}/key.toml:2:1: retries: unknown key; did you mean "retry"?
+    2 | retries = 3
+      | ^^^^^^^
+{folder}/key.toml:4:8: listen.port: should be a valid integer, not 'x'
+    4 | port = "x"
+      |        ^^^
+2 errors; nothing was started
+""",
+    "include.toml": """\
+{folder}/include.toml:1:12: {folder}/none.toml: No such file or directory
+    1 | include = ["none.toml"]
+      |            ^^^^^^^^^^^
+1 error; nothing was started
+""",
+}
+
+
 def test_wrong_input_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
-    for name, text in WRONG_TOML.items():
-        (tmp_path / name).write_text(text)
     said: dict[str, str] = {}
 
     def starts(values: dict[str, object]) -> Iterator[Start]:
@@ -201,17 +226,55 @@ def test_wrong_input_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     assert len(runs) == len(WRONG) * len(WAYS)
 
 
+def test_a_wrong_file_is_shown_with_its_lines_and_leaves_nothing(tmp_path: Path) -> None:
+    starts = []
+    for file, text in WRONG_TOML.items():
+        (tmp_path / file).write_text(text)
+        for way, make in WAYS.items():
+            folder = tmp_path / f"{way}{file}".replace(" ", "")
+            words = [*(B if file != "key.toml" else []), "--config", str(tmp_path / file)]
+            starts.append(Start(file, folder, make(folder, "lb", words)))
+    for run in finished(starts):
+        assert run.stderr == WRONG_FILES[run.name].format(folder=tmp_path)
+        assert list(faults_of(run, "", lines=run.stderr.count("\n"))) == []
+
+
+# What a look at a file says, and how it ends.
+LOOKS = {
+    "fine.toml": (0, "no problem; {file} can be loaded\n"),
+    "key.toml": (1, WRONG_FILES["key.toml"].replace("nothing was started", "{file} is refused")),
+    "none.toml": (3, "{file}: No such file or directory\n1 error; {file} is refused\n"),
+}
+
+
+def test_a_look_at_a_file_binds_nothing_and_ends_with_its_status_whatever_the_way(tmp_path: Path) -> None:
+    (tmp_path / "key.toml").write_text(WRONG_TOML["key.toml"])
+    starts = []
+    with taken_port() as port:
+        text = f'backends = ["nowhere.invalid:1"]\n[listen]\ninterface = "127.0.0.1"\nport = {port}\n'
+        (tmp_path / "fine.toml").write_text(text)
+        for file in LOOKS:
+            for way, make in WAYS.items():
+                folder = tmp_path / f"{way}{file}".replace(" ", "")
+                starts.append(Start(file, folder, make(folder, "lb", ["--config", str(tmp_path / file), "--check"])))
+        for run in finished(starts):
+            status, said = LOOKS[run.name]
+            assert run.stderr == said.format(folder=tmp_path, file=tmp_path / run.name)
+            assert list(faults_of(run, "", status, run.stderr.count("\n"))) == []
+
+
 def status_of(line: str) -> int:
     """1 for what this machine refuses, 2 for what is wrong anywhere."""
-    return 1 if line.endswith(("already in use", "not an address of this machine")) else 2
+    refused = "already in use", "not an address of this machine", "No such file or directory"
+    return 1 if line.endswith(refused) else 2
 
 
-def faults_of(run: Run, line: str, status: int = 1) -> Iterator[str]:
-    """What is not as it should be about a process that was to fail with that line."""
+def faults_of(run: Run, line: str, status: int = 1, lines: int = 1) -> Iterator[str]:
+    """What is not as it should be about a process that was to fail with that line, or so many."""
     where = f"{run.name}: {run.stderr!r}"
     if run.status != status:
         yield f"status {run.status}, {where}"
-    if not run.stderr.startswith(line) or run.stderr.count("\n") != 1:
+    if not run.stderr.startswith(line) or run.stderr.count("\n") != lines:
         yield f"expected {line!r}, {where}"
     if "Traceback" in run.stdout + logged(run.folder):
         yield f"traceback in the log, {where}"

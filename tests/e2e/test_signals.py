@@ -70,9 +70,9 @@ def test_what_runs_goes_on(busy, number):
     assert listening(busy.port)
 
 
-def test_hangup_says_that_there_is_nothing_to_reload(busy):
+def test_hangup_is_a_reload_that_says_whether_anything_has_changed(busy):
     busy.balancer.signal(HUP)
-    busy.balancer.wait_for("there is nothing to reload yet")
+    busy.balancer.wait_for("reload: nothing has changed")
 
 
 def test_quit_waits_for_what_runs_however_long_and_ends_well(busy):
@@ -137,7 +137,7 @@ def test_a_terminal_that_goes_away_is_a_graceful_stop(world):
     until(lambda: listening(port), "the balancer")
     client = busy.ask(1.0)
     balancer.signal(HUP)
-    balancer.wait_for("there is nothing to reload yet")
+    balancer.wait_for("reload: nothing has changed")
     os.close(balancer.master)
     balancer.wait_for("its terminal is gone")
     assert answered(client)

@@ -4,6 +4,7 @@ import random
 from collections.abc import Sequence
 
 from twisted_lb.config import LoadBalancerConfig
+from twisted_lb.config.routes import RouteRulesConfig
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.testing import Chances
 
@@ -54,8 +55,10 @@ def settings(rng: random.Random, names: Sequence[str], *, finish_half_closed: bo
     reuse = apart.choice(["safe", "always", "always"])
     auto = {"max_idle": "auto"} if apart.random() < 0.3 else {}
     budget = {} if apart.random() < 0.7 else {"budget_percent": 0, "budget_per_s": 0}
+    roads = routes(apart)
     return LoadBalancerConfig.model_validate(
         {
+            **roads,
             "backends": names,
             "policy": rng.choice(sorted(POLICIES)),
             "timeouts": TIMEOUTS,
@@ -80,6 +83,40 @@ def settings(rng: random.Random, names: Sequence[str], *, finish_half_closed: bo
             "client_half_close": "finish" if finish_half_closed else "abort",
         }
     )
+
+
+def routes(rng: random.Random) -> dict[str, object]:
+    """Routes by chance, in most towns none: whichever a request takes, it leads to the one pool, by the same rules. What edits
+    they make shows nowhere but in fields that nobody reads.
+    """
+    if rng.random() < 0.6:
+        return {}
+    matches: list[dict[str, object]] = [
+        {"path": [f"/r/c{client}r{ask}" for client in range(4) for ask in range(3)]},
+        {"path_prefix": "/r", "method": ["POST", "PUT"]},
+        {"path_prefix": "/r", "clients": ["10.0.0.1", "10.0.0.3"]},
+        {"host": ["app", "*.app"], "headers": {"X-Filler-0": {"present": True}}},
+        {"host": "app"},
+    ]
+    edits: list[dict[str, object]] = [
+        {},
+        {"set_request_headers": {"X-Route": "{client} {backend} {pool} {host}"}},
+        {"set_response_headers": {"X-Backend": "{backend}", "X-Pool": "{pool}"}, "remove_response_headers": "Server"},
+        {"set_request_headers": {"X-Pool": "{pool}"}, "rate_limits": [{"per_s": 0.1, "dry_run": True}]},
+        {"requests_per_client": 1000, "rate_limits": [{"per_s": 1000.0, "burst": 1000}], "encoded_slash": "refuse"},
+    ]
+    taken = rng.sample(matches, rng.randrange(1, len(matches)))
+    deny = {"path_prefix": "/elsewhere", "deny": True}
+    return {
+        "routes": [*({**match, **rng.choice(edits), "pool": "default"} for match in taken), deny],
+        "defaults": {"route": of_routes(TIMEOUTS, {"replay_body_bytes": 8192})},
+    }
+
+
+def of_routes(timeouts: dict[str, float], limits: dict[str, object]) -> dict[str, object]:
+    """What of these is a route's."""
+    ours = ("response_head_s", "response_idle_s", "tunnel_idle_s")
+    return {"timeouts": {name: timeouts[name] for name in ours}, "limits": limits}
 
 
 def other_settings(rng: random.Random, now: LoadBalancerConfig) -> LoadBalancerConfig:
@@ -109,4 +146,10 @@ def other_settings(rng: random.Random, now: LoadBalancerConfig) -> LoadBalancerC
         changes["client_half_close"] = rng.choice(["finish", "abort"])
     if rng.random() < 0.3:
         changes["policy"] = rng.choice(sorted(POLICIES))
+    if now.routes:
+        after = now.model_copy(update=changes)
+        timeouts = {name: getattr(after.timeouts, name) for name in TIMEOUTS}
+        limits = {name: getattr(after.limits, name) for name in ("replay_body_bytes", "body_bytes")}
+        route = RouteRulesConfig.model_validate(of_routes(timeouts, limits))
+        changes["defaults"] = now.defaults.model_copy(update={"route": route})
     return now.model_copy(update=changes)

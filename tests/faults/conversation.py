@@ -123,17 +123,30 @@ class Conversation:
 
     @property
     def _cut(self) -> bool:
-        """Whether a stop has ended it, at its own end."""
+        """Whether a stop has ended it, at its own end, or the end of the time that a request had at a backend which is gone."""
         ended = None if self._town.operator.stop is None else self._town.operator.stop.ended
-        return ended is not None and any(
-            entry.what in (SAID_FIN, SAID_RST) and entry.at > ended.at and entry.when == ended.when
+        ends = [(record.at, record.when) for record in self._records if self._taken_back(record)]
+        ends += [] if ended is None else [(ended.at, ended.when)]
+        return any(
+            entry.what in (SAID_FIN, SAID_RST) and entry.at > at and entry.when == when
             for entry in self._tape.entries
+            for at, when in ends
         )
 
+    @property
+    def _records(self) -> list[Record]:
+        """What the balancer says of the requests on it."""
+        names = [name_of(request) for request in self._asked.messages if request.target]
+        return [self._oracle.records[name] for name in names if name in self._oracle.records]
+
+    def _taken_back(self, record: Record) -> bool:
+        """Whether its backend was gone and its time over, which its client may hear of later."""
+        return record.ended_by == "CANCELLED" and self._oracle.left_behind(record)
+
     def _last(self, record: Record) -> bool:
-        """Whether it was ended at the end of a stop, which its client may hear of later."""
+        """Whether it was ended at the end of a stop, or of its time, which its client may hear of later."""
         ended = None if self._town.operator.stop is None else self._town.operator.stop.ended
-        return ended is not None and record.when == ended.when
+        return (ended is not None and record.when == ended.when) or self._taken_back(record)
 
     def _excused(self, index: int, request: Message) -> bool:
         """Whether a request may stay without an answer."""
@@ -287,7 +300,8 @@ class Conversation:
         closed = self._town.closed
         if self._cut and closed is not None and record.when == closed.when:
             allowed |= {"CANCELLED"}
-        if answer.status == 101 and said_good_bye(self._town):
+        # Tunnels have more time at a backend that is gone.
+        if said_good_bye(self._town) if answer.status == 101 else self._oracle.left_behind(record):
             allowed |= {"CANCELLED"}
         if not request.complete or True in self._too_large(name, request):
             allowed |= {"CLIENT_FAULT"}

@@ -15,6 +15,7 @@ def happenings(town: Town) -> Counter[str]:
             **{f"the operator {what}": count for what, count in town.operator.done.items()},
             **_members(town),
             "an endpoint is back": town.members.back,
+            "a request is led by a route": town.led,
             **_settings(town),
             **_stop(town),
             **_time(town),

@@ -26,7 +26,7 @@ class Member:
     """A backend, from when it came until it went, or its name got another address. `record` is what the balancer has of it.
 
     When it went, `begun` requests were under way or over on each of its connections, and `busy` were those in use, or with
-    something left to send.
+    something left to send; it `rests` if it is an endpoint that may return, to all that is known of it.
     """
 
     spec: BackendSpec
@@ -35,6 +35,7 @@ class Member:
     until: Moment | None = None
     begun: dict[Tape, int] = field(default_factory=dict)
     busy: set[Tape] = field(default_factory=set)
+    rests: bool = False
 
     @property
     def address(self) -> str:
@@ -88,8 +89,18 @@ class Members:
         self.now = {spec.name: self.now[spec.name] for spec in specs}
 
     def stay(self, tell: Callable[[], None]) -> None:
-        """Have whom there is, though the balancer is told something."""
-        self.rename([member.spec for member in self.now.values()], tell, {})
+        """Have whom there is, though the balancer is told something. What a name server answers in the middle of that is a
+        change of its own, see `rename`: whoever it leaves alone stays.
+        """
+        policy = self._pool.policy
+        before = [(member, _facts(member.record)) for member in self.now.values()]
+        tell()
+        if sorted(self._pool.backends) != sorted(self.now):
+            self.complaints.append(f"there should be {list(self.now)}, there are {list(self._pool.backends)}")
+            return
+        for member, facts in before:
+            if self.now.get(member.spec.name) is member:
+                self._stay(member.spec, facts, same_policy=self._pool.policy is policy)
 
     def rename(
         self, specs: Sequence[BackendSpec], tell: Callable[[], None], origins: Mapping[str, tuple[str, str]]
@@ -118,6 +129,7 @@ class Members:
         for member, _ in gone:
             if member.spec.name != BACKEND and member.spec.name not in heirs:
                 self._away[member.spec.name] = member
+                member.rests = True
 
     def _join(
         self, spec: BackendSpec, moment: Moment, how: str, origin: tuple[Member, tuple[object, ...]] | None

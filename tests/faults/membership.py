@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 
 from faults.attempts import Attempt
 from faults.climate import CHECK_INTERVAL_S, CHECK_TIMEOUT_S
-from faults.ledger import Member
+from faults.ledger import Member, Record
 from faults.naming import LONGEST_ANSWER_S
 from faults.reader import UNTIL_CLOSE
 from faults.tape import HEARD_FIN, HEARD_RST, PUT, SAID_FIN, SAID_RST, TOOK, Tape
+from faults.timing import LONG_S
 
 if TYPE_CHECKING:
     from faults.oracle import Oracle
@@ -18,6 +19,8 @@ AT_ONCE_S = 0.001
 # The first check of a backend comes within a second, the next ones after the interval and a tenth of it at most, and a
 # deadline may be a tick late.
 FIRST_CHECK_S = 1.0 + AT_ONCE_S
+# It is looked a few times a second whose time is over.
+CUT_S = 0.25 + AT_ONCE_S
 LOOKED_UP_S = 5.0 + LONGEST_ANSWER_S + 0.5
 NEXT_CHECK_S = max(CHECK_INTERVAL_S * 1.1, CHECK_TIMEOUT_S) + 0.11
 
@@ -41,6 +44,8 @@ class Membership:
             member = self._town.members.asked(dialled)
             if member is not None and member.until is not None and dialled.tape is not None:
                 self._judge_left(member, dialled.tape)
+        for record in self._town.records:
+            self._judge_time(record)
         self._judge_checks()
         if self._town.naming.on:
             self._judge_names()
@@ -58,6 +63,22 @@ class Membership:
             begun += attempt.dialled.claimed_at <= member.until.when  # it is dialled a moment after the claim
         if member.until is not None and attempt.at > member.until.at and attempt.index >= begun:
             self.complain(f"{name}: {member} was asked when it was gone")
+
+    def _judge_time(self, record: Record) -> None:
+        """What runs at whoever goes has its time, and then is cut; a tunnel has more of it than a story is long."""
+        member, attempts = record.member, self._oracle.backends.attempts.get(record.name, [])
+        if member is None or member.until is None or member.rests:
+            return
+        tape = attempts[-1].tape if attempts else None
+        if tape is not None and self._oracle.backends.readers[tape][1].tunnel is not None:
+            return
+        due = member.until.when + max(one.timeouts.drain_s for _, one in self._town.generations.all) + CUT_S
+        if record.when > due + self._lost_s(member.until.when, record.when):
+            self.complain(f"{record.name} ran until {record.when} at {member}, which had gone at {member.until.when}")
+        # Its answer may have come meanwhile, and is read first.
+        went_on = any(begins + LONG_S <= ends == record.when for begins, ends in self._town.process.held)
+        if record.ended_by == "CANCELLED" and went_on and self._oracle.left_behind(record):
+            self.complain(f"{record.name} at {member}, which had gone, is cut as soon as the process goes on")
 
     # Connections.
 

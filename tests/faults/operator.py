@@ -15,6 +15,7 @@ from faults.ledger import Moment
 from faults.reader import read_both
 from faults.tape import HEARD_FIN, HEARD_RST, PUT, SAID_FIN, SAID_RST, TOOK, Tape
 
+from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.address import parse_address
 from twisted_lb.core.backend import BackendSpec
 from twisted_lb.plan import DEFAULT, plan_of
@@ -47,7 +48,8 @@ class Stop:
 
 class Operator:
     """The operator of one town. `web`: whether clients come to a resource in twisted.web, and `bulky`: for large answers;
-    `members`, `settings`: whether those are changed; `logins`: chance, where clients log in (NTLM); `stop` is None where the balancer runs to the end.
+    `members`, `settings`: whether those are changed; `reloads`: whether listeners, routes and pools come and go beside what
+    everybody uses; `logins`: chance, where clients log in (NTLM); `stop` is None where the balancer runs to the end.
     """
 
     def __init__(self, seed: int) -> None:
@@ -66,6 +68,9 @@ class Operator:
         if rng.random() < (0.5 if self.web else 0.3):
             # What a resource serves does not wait for its clients, and is soon over.
             self.stop = Stop(rng.choice([0.05, 0.1, 0.3] if self.web else [0.05, 0.3, 1.0, 3.0, 10.0]))
+        self._reloads_rng = rng = random.Random(f"{seed}/reloads")
+        self.reloads = rng.random() < 0.35
+        self._beside: dict[str, object] = {}  # what there is beside what is called default
         rng = random.Random(f"{seed}/logins")
         self.logins = rng if rng.random() < 0.2 else None
         self._heard: Counter[str] = Counter()
@@ -100,6 +105,10 @@ class Operator:
             town.clock.callLater(0.0, self._change_settings)  # before anybody asks
             for _ in range(rng.choice([1, 2, 3, 5])):
                 self._sometime(rng, 9.0, self._change_settings)
+        if self.reloads:
+            rng = self._reloads_rng
+            for _ in range(rng.choice([2, 5, 10, 20])):
+                self._sometime(rng, 9.0, self._reload)
         if self.stop is not None:
             self._sometime(self._stop_rng, 7.0, self._close_the_door)
             town.clock.callLater(8.0, town.process.run, self._close_the_door)
@@ -197,7 +206,39 @@ class Operator:
         """As a service does: a whole configuration, whatever is new in it."""
         town = self._town
         self._planned = backends
-        town.balanced.data_plane.apply(plan_of(town.generations.now.model_copy(update={"backends": backends})))
+        plane = town.balanced.data_plane
+        config = town.generations.now.model_copy(update={"backends": backends, **self._beside})
+        plane.apply(plan_of(config, plane.plan))
+
+    def _reload(self) -> None:
+        """What is beside is another thing from now on: listeners, routes, pools, in any order, with who is there already."""
+        town, rng = self._town, self._reloads_rng
+        if town.closed is not None:
+            return
+        pools = rng.sample(["one", "two", "three"], rng.choice([0, 1, 2, 3]))
+        servers = [server.address for server in town.servers]
+        values = {
+            "backends": servers[:1],
+            "listen": {"port": 8080},
+            "pools": {
+                pool: {
+                    "backends": rng.sample(servers, rng.randrange(1, len(servers) + 1)),
+                    "policy": rng.choice(["rr", "rand"]),
+                    "health_check": {"interval_s": 0.0},
+                }
+                for pool in pools
+            },
+            "routes": [{"name": f"to-{pool}", "path_prefix": f"/beside/{pool}", "pool": pool} for pool in pools],
+            "listeners": {
+                f"for-{pool}": {"address": f"127.0.0.1:{port}", "default_pool": pool}
+                for port, pool in enumerate(pools, 90)
+                if rng.random() < 0.7
+            },
+        }
+        other = LoadBalancerConfig.model_validate(values)
+        self._beside = {key: getattr(other, key) for key in ("listen", "pools", "routes", "listeners")}
+        self._did("reloads", f": {', '.join(pools) or 'nothing'} beside")
+        town.members.stay(partial(self._apply, backends=self._planned))
 
     # The stop.
 

@@ -99,6 +99,13 @@ class Oracle:
         """Those that this request may have been led by: in force at some moment between which it began."""
         return list(self.town.generations.between(*self._spans.get(name, (0, float("inf")))))
 
+    def left_behind(self, record: Record) -> bool:
+        """Whether its backend had been gone for so long, when it ended, that what still ran there was cut."""
+        member = record.member
+        if member is None or member.until is None or member.rests:
+            return False
+        return record.when >= member.until.when + min(one.timeouts.drain_s for _, one in self.town.generations.all)
+
     # Attempts.
 
     def _judge_attempts(self, name: str, attempts: list[Attempt]) -> None:

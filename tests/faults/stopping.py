@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from faults.ledger import Moment
 from faults.operator import Stop
 from faults.tape import HEARD_FIN, HEARD_RST, SAID_FIN, SAID_RST, TOOK, Tape
+from faults.timing import LONG_S
 
 if TYPE_CHECKING:
     from faults.oracle import Oracle
@@ -36,6 +37,7 @@ class Stopping:
             return
         began, ended = stop.began, stop.ended
         self._judge_length(stop, began, ended)
+        self._judge_pause(stop, began, ended)
         if self._town.web:
             self._judge_requests(stop, began, ended)
         else:
@@ -52,6 +54,13 @@ class Stopping:
         by = began.when + stop.most_s if stop.hurried is None else stop.hurried.when
         if ended.when > by + LOOK_S + self._lost_s(by, ended.when):
             self.complain(f"a stop of {stop.most_s} s took {ended.when - began.when}")
+
+    def _judge_pause(self, stop: Stop, began: Moment, ended: Moment) -> None:
+        """What has come while the process was held is read before anything is cut."""
+        held = [ends for begins, ends in self._town.process.held if begins >= began.when and ends - begins >= LONG_S]
+        for record in self._town.records:
+            if stop.hurried is None and ended.when in held and record.at > ended.at and record.when == ended.when:
+                self.complain(f"{record.name} is cut at the end of a stop, as soon as the process goes on")
 
     def _judge_clients(self, stop: Stop, began: Moment, ended: Moment) -> None:
         """Our own connections are waited for, from the first to the last one."""

@@ -30,6 +30,8 @@ AT_LEAST = {
     "somebody who comes back is asked": 15,
     "somebody goes who serves": 12,
     "somebody goes with idle connections": 8,
+    # Routes.
+    "a request is led by a route": 250,
     # Names move.
     "the operator lets the name mean somebody else": 160,
     "the operator sees the name go from 1 to 1": 20,
@@ -40,6 +42,8 @@ AT_LEAST = {
     # Other settings.
     "the operator changes settings": 60,
     "settings change while a request runs": 30,
+    # Reloads of what is beside.
+    "the operator reloads": 150,
     # Stops in the middle.
     "the operator has stopped it": 30,
     "the operator is in a hurry": 4,

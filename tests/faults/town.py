@@ -27,6 +27,7 @@ from twisted_lb.net.clock import Clock
 from twisted_lb.net.over_reactor import release
 from twisted_lb.net.poller import EpollPoller
 from twisted_lb.net.runtime import Runtime
+from twisted_lb.plan import DEFAULT
 from twisted_lb.testing import Balanced, Faults, HeapClock
 from twisted_lb.testing.balanced import runtime_of
 
@@ -49,6 +50,7 @@ class Town:
         self.clock = HeapClock(START)
         self._hear = hear
         self.records: list[Record] = []
+        self.led = 0  # by a route that a request has to be like
         self.refused: dict[str, int] = {}  # what got no exchange: the ids in the log, with their status
         self.changes: list[Change] = []
         # When a backend was ejected, wherever it may have been asked, and for what; and when checks took one out.
@@ -197,6 +199,7 @@ class Town:
             self.refused[ended.request_id.decode()] = ended.status
             self.note("balancer", f"refuses what is no request: {ended.status}, {ended.detail}")
             return
+        self.led += ended.route.startswith("route-")
         name = ended.target.decode().removeprefix("/r/")
         last = ended.attempts[-1] if ended.attempts else None
         member = None if last is None else self.members.of(last.lease.backend)
@@ -341,7 +344,11 @@ class Town:
         self.network.connects.full_share = 0.0
         for client in self.clients:
             client.stop()
-            if client.transport is not None:
+            if client.transport is not None and self.web and client.transport.disconnecting:
+                # Transports as Twisted's read no more once they close: two that have more to send than there is room for wait
+                # for one another, and twisted.web does not limit the time of that.
+                client.transport.abortConnection()
+            elif client.transport is not None:
                 client.transport.loseConnection()
                 client.transport.resumeProducing()
         self.clock.advance(12.0)
@@ -351,6 +358,13 @@ class Town:
             inside=self.frontend.gate.open,
             in_flight=sum(member.record.in_flight for member in self.members.all),
             busy_connections=self.cluster.open - self.cluster.idle,
+        )
+        plane = self.balanced.data_plane
+        self._leftover(
+            frontends_leaving=len(plane.leaving.frontends),
+            clusters_leaving=len(plane.leaving.clusters),
+            another_frontend=plane.frontends[DEFAULT] is not self.frontend,
+            another_cluster=plane.clusters[DEFAULT] is not self.cluster,
         )
         if self.closed is None:
             self.close()

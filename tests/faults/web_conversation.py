@@ -16,12 +16,10 @@ class WebConversation(Conversation):
 
     @property
     def _cut(self) -> bool:
-        """A stop takes back what still runs: a refusal where nothing was said, else what there is of an answer."""
-        ended = None if self._town.operator.stop is None else self._town.operator.stop.ended
-        records = [self._oracle.records.get(name_of(request)) for request in self._asked.messages if request.target]
-        return ended is not None and any(
-            record is not None and record.ended_by == "CANCELLED" and record.when == ended.when for record in records
-        )
+        """A stop takes back what still runs: a refusal where nothing was said, else what there is of an answer. So does the end
+        of the time that a request had at a backend which is gone.
+        """
+        return any(record.ended_by == "CANCELLED" and self._last(record) for record in self._records)
 
     def _excused(self, index: int, request: Message) -> bool:
         hung_up = not request.complete and self._said is not None and self._said.what in (SAID_FIN, SAID_RST)

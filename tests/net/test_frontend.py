@@ -5,8 +5,6 @@ from house import GET, House
 
 from twisted_lb.net.frontend import Frontend
 from twisted_lb.testing import NEVER_ANSWER, Wait, response
-from twisted_lb.wire.grammar import Limits
-from twisted_lb.wire.request import parse_request
 
 
 @pytest.fixture
@@ -26,7 +24,7 @@ class Guest:
     def drain(self) -> None:
         self.told.append(f"{self.name} drains")
 
-    def kill(self) -> None:
+    def kill(self, why: str) -> None:
         self.told.append(f"{self.name} is killed")
         self.frontend.clients.pop(self, None)
 
@@ -39,11 +37,10 @@ def test_a_frontend_says_how_it_is(house):
     assert repr(house.frontend) == "<Frontend default: draining, 1 clients, 1 exchanges>"
 
 
-def test_every_request_is_led_to_the_default_route(house):
+def test_where_one_route_has_all_requests_nobody_looks_for_it(house):
     house.backend()
     house.ask()
-    head = parse_request(b"GET / HTTP/1.1\r\nHost: x", Limits())
-    assert house.frontend.route(head) is house.frontend.default_route
+    assert house.frontend.straight is house.plane.routes["default"].only
     assert house.record.route == "default"
 
 

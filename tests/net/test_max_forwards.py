@@ -1,6 +1,7 @@
 """OPTIONS and TRACE count the proxies on their way (Max-Forwards): each takes one off, and at nothing it answers itself."""
 
 import pytest
+from crossroads import SIDES, Crossroads, get
 from world import World
 
 OK = b"HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 5\r\n\r\nhello"
@@ -110,3 +111,32 @@ def test_the_same_block_is_counted_for_one_method_and_passed_for_another():
         one.backend().send(OK)
         client.read()
     one.close()
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("method", ["OPTIONS", "TRACE"])
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [
+        ({"listener": {"deny_clients": "127.0.0.1"}}, 403),
+        ({"listener": {"rate_limits": {"per_s": 0.001}}}, 429),
+        ({"routes": [{"method": ["OPTIONS", "TRACE"], "deny": True}]}, 403),
+        ({"routes": [{"host": "other", "pool": "api"}]}, 404),
+        ({"routes": [{"path": "/", "answer": {"status": 410}}]}, 410),
+    ],
+)
+def test_at_nothing_only_who_would_be_let_through_is_answered(side, method, options, status):
+    routes = options.get("routes", [{"pool": "api"}])
+    roads = Crossroads(side, *routes, listener=options.get("listener", {}))
+    request = get("/", "x", "Max-Forwards: 0", method=method)
+    seen = [roads.ask(request).status for _ in range(2)]
+    assert seen == [200 if status == 429 else status, status]
+    roads.close()
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_at_nothing_the_answer_of_our_own_is_counted_for_its_client_while_it_runs(side):
+    roads = Crossroads(side, {"pool": "api", "requests_per_client": 1})
+    request = get("/", "x", "Max-Forwards: 0", method="OPTIONS")
+    assert [roads.ask(request).status for _ in range(3)] == [200, 200, 200]
+    roads.close()

@@ -330,6 +330,19 @@ def test_who_watches_no_more_is_told_nothing_and_nobody_is_asked(book, watching)
     assert (watching.told, book.names.unheard(watching)) == ([], [])
 
 
+def test_who_watches_no_more_has_no_name_of_others_looked_up(book, watching):
+    """At the end of a balancer nobody is to wait for a name server."""
+    book.resolver.answer("10.0.0.1")
+    other = Watching()
+    book.names.watch(other, [TcpAddress("api", 80)])
+    book.resolver.answer("10.0.0.2")
+    book.time.advance(REFRESH_S)
+    book.clock.read()
+    book.names.watch(other, [])
+    assert book.resolver.asked == ["app", "api"]
+    assert refresh(book, 0) == 1, "it is due all the same"
+
+
 def test_an_answer_to_who_watched_before_is_not_one_to_who_watches_anew(book, watching):
     book.names.watch(watching, [])
     book.names.watch(watching, [APP])

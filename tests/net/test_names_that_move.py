@@ -7,7 +7,9 @@ from twisted_lb.core.address import TcpAddress
 from twisted_lb.core.backend import AdminState, BackendSpec
 from twisted_lb.core.endpoints import LEAVES_AFTER
 from twisted_lb.core.outcome import Outcome
+from twisted_lb.core.succession import RETURNS_WITHIN_S
 from twisted_lb.net.names import AGAIN_S, REFRESH_S
+from twisted_lb.plan import DEFAULT
 from twisted_lb.testing import NEVER_ANSWER, ScriptedBackend, Wait, response
 
 CHECKED = {"interval_s": 2.0, "path": "/well", "rise": 1, "fall": 1}
@@ -459,6 +461,56 @@ def test_a_command_for_nobody_is_refused(town):
     for name in ("app:81", "app:80@10.0.0.7:80"):
         with pytest.raises(KeyError, match="no backend is called"):
             house.cluster.command(name, AdminState.DRAIN)
+
+
+def test_a_drain_of_an_endpoint_that_has_left_stands_in_the_way_of_no_reload(town):
+    """And it holds when the endpoint is back, however long that took."""
+    house = town("10.0.0.1", "10.0.0.2", "10.0.0.3")
+    house.plane.command(DEFAULT, V4[0], AdminState.DRAIN)
+    house.network.name("app", "10.0.0.2", "10.0.0.3")
+    house.wait(20)
+    house.apply(backends=["app:80", "10.0.0.9:80"])
+    assert members(house) == [V4[1], "app:80@10.0.0.3:80", "10.0.0.9:80"]
+    house.apply(backends=["app:80"], resolve="first")
+    house.apply(resolve="auto")
+    house.wait(RETURNS_WITHIN_S)
+    house.network.name("app", "10.0.0.1", "10.0.0.2", "10.0.0.3")
+    house.wait(SOON)
+    assert {one.name for one in house.members if one.admin is AdminState.DRAIN} == {V4[0]}
+
+
+def test_a_drain_of_an_endpoint_holds_for_a_pool_that_begins_as_one_of_a_name_does(build):
+    """As after a restart with a state file: names are not known yet then."""
+    house = build("a:80", resolved={"app": ["10.0.0.1", "10.0.0.2"]})
+    house.plane.overlay.command("api", V4[1], AdminState.MAINT)
+    house.apply(pools={"api": {"backends": ["app:80"], "health_check": {"interval_s": 0.0}}})
+    house.wait(SOON)
+    admins = {name: one.admin for name, one in house.plane.clusters["api"].pool.backends.items()}
+    assert admins == {V4[0]: AdminState.READY, V4[1]: AdminState.MAINT}
+
+
+def test_an_endpoint_that_is_ready_though_its_name_is_drained_stays_so_over_reloads(town):
+    house = town("10.0.0.1", "10.0.0.2")
+    house.plane.command(DEFAULT, V4[1], AdminState.MAINT)
+    house.plane.command(DEFAULT, "app:80", AdminState.DRAIN)
+    house.plane.command(DEFAULT, V4[0], AdminState.READY)
+    for _ in range(2):
+        assert [one.admin for one in house.members] == [AdminState.READY, AdminState.DRAIN]
+        house.apply(timeouts={"connect_s": 1.0})
+    house.plane.command(DEFAULT, "app:80", AdminState.READY)
+    assert house.plane.overlay.pools == {}
+
+
+def test_a_reset_of_a_name_is_for_all_its_endpoints_and_one_of_an_endpoint_goes_by_the_name(town):
+    house = town("10.0.0.1", "10.0.0.2")
+    house.plane.command(DEFAULT, "app:80", AdminState.DRAIN)
+    house.plane.command(DEFAULT, V4[0], AdminState.READY)
+    house.plane.reset(DEFAULT, V4[0])
+    assert [one.admin for one in house.members] == [AdminState.DRAIN] * 2
+    house.plane.command(DEFAULT, V4[0], AdminState.MAINT)
+    house.plane.reset(DEFAULT, "app:80")
+    assert [one.admin for one in house.members] == [AdminState.READY] * 2
+    assert house.plane.overlay.pools == {}
 
 
 def test_an_update_that_names_it_again_changes_nothing_and_one_that_does_not_removes_all(town):

@@ -20,7 +20,7 @@ def route_of():
 
     def one(**options) -> Route:
         houses.append(House(**options))
-        return houses[-1].plane.routes[DEFAULT]
+        return houses[-1].plane.routes[DEFAULT].only
 
     yield one
     for house in houses:

@@ -1,6 +1,7 @@
 """Listening sockets: inherited from a service manager, and handed from one process to another."""
 
 import errno
+import grp
 import os
 import socket
 import threading
@@ -83,6 +84,18 @@ def test_names_may_be_left_out(given):
 def test_a_unix_socket_is_one_too(given, tmp_path):
     given(bind_unix(str(tmp_path / "lb")))
     assert closed(inherited(environ(1, "lb"), PID)) == ["lb"]
+
+
+def test_who_may_not_say_who_may_connect_leaves_no_file(monkeypatch, tmp_path):
+    """As a process that has given up its privileges, for a group that is not its own."""
+
+    def refuse(path, uid, gid):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chown", refuse)
+    with pytest.raises(PermissionError):
+        bind_unix(str(tmp_path / "lb"), 0o660, grp.getgrgid(os.getgid()).gr_name)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("variables", [{}, environ(1, pid=PID + 1), environ(0), {**environ(1), "LISTEN_FDS": "many"}])

@@ -236,3 +236,20 @@ def test_x_real_ip_is_the_clients_and_nobody_elses():
     assert b"X-Real-IP" not in upstream_tail(fields, Client(b"unix"), told)
     assert b"\r\nX-Real-IP: 6.6.6.6\r\nX-Forwarded-Prefix: /app\r\n\r\n" in upstream_tail(fields, proxy())
     assert b"6.6.6.6" not in upstream_tail(fields, Client(b"192.0.2.1"))
+
+
+@pytest.mark.parametrize("zone", [b"eth0", b"\xe9", b'x";host="evil.example', b"a;b=c", b""])
+@pytest.mark.parametrize("node", [b"2001:db8::1%%%b", b"[2001:db8::1%%%b]", b"[2001:db8::1%%%b]:443"])
+def test_a_zone_is_nobodys_address_and_cannot_end_a_quoted_value(node, zone):
+    claims = b"X-Forwarded-For: " + node % zone
+    told = said(claims)
+    if zone:
+        assert origin(claims).address == b"2001:db8::1"
+        assert told[b"Forwarded"].startswith(b'for="[2001:db8::1]";proto=http;host="inner:9100", ')
+    else:
+        assert origin(claims).address == b"10.0.0.1"
+        assert told[b"Forwarded"].startswith(b"for=unknown, ")
+
+
+def test_a_zone_in_forwarded_is_nobodys_address():
+    assert origin(b'Forwarded: for="[2001:db8::1%\xe9]:443"').address == b"2001:db8::1"

@@ -16,8 +16,10 @@ class Verdict(NamedTuple):
 class Readiness:
     """Readiness of the pools at work, as told by `verdict` (readiness probe).
 
-    Not ready: at the start, until the names of all backends were resolved or were found not to be (`unresolved` are the
-    others), and each backend of each checked pool has had its first check, for `start_s` seconds at most; while `leaving`; when no pool has a usable backend, or one of those that are required has none.
+    Not ready: at the start, until the target list of each pool that has one is known (`unlisted` are the other pools), the names
+    of all backends were resolved or were found not to be (`unresolved` are the others), and each backend of each checked pool
+    has had its first check, for `start_s` seconds at most; while `leaving`; when there are pools and none has a usable backend,
+    or one of those that are required has none.
     """
 
     def __init__(
@@ -28,20 +30,22 @@ class Readiness:
         start_s: float,
         requires: tuple[str, ...] = (),
         unresolved: Callable[[], Iterable[str]] = tuple,
+        unlisted: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         self.leaving: bool = False
         self._pools: Final = pools
         self._seconds: Final = seconds
         self._starts_until: Final = seconds() + start_s
-        self._requires: Final = requires
+        self.requires: tuple[str, ...] = requires
         self._unresolved: Final = unresolved
+        self._unlisted: Final = unlisted
         self._started: bool = False
 
     @property
     def starting(self) -> bool:
-        """Whether names and first checks are still waited for; once over, it is over for good."""
+        """Whether lists, names and first checks are still waited for; once over, it is over for good."""
         if not self._started:
-            waiting = any(self._unresolved()) or any(self._unknown())
+            waiting = any(self._unlisted()) or any(self._unresolved()) or any(self._unknown())
             self._started = self._seconds() >= self._starts_until or not waiting
         return not self._started
 
@@ -55,7 +59,7 @@ class Readiness:
         """Whether traffic is wanted now: one line, and one more that names the pools without a usable backend."""
         pools = self._pools()
         without = [name for name, pool in pools.items() if not any(one.usable for one in pool.backends.values())]
-        reason = self._reason(without, nowhere=len(without) == len(pools))
+        reason = self._reason(without, nowhere=bool(pools) and len(without) == len(pools))
         text = f"not ready: {reason}\n" if reason else "ready\n"
         if without:
             text += f"without a usable backend: {', '.join(without)}\n"
@@ -65,11 +69,14 @@ class Readiness:
         if self.leaving:
             return "stopping"
         if self.starting:
+            unlisted = ", ".join(self._unlisted())
+            if unlisted:
+                return f"starting, no list yet of the backends of {unlisted}"
             unresolved = ", ".join(self._unresolved())
             if unresolved:
                 return f"starting, no answer yet for the name {unresolved}"
             return f"starting, no check yet of {', '.join(self._unknown())}"
-        missing = [name for name in self._requires if name in without]
+        missing = [name for name in self.requires if name in without]
         if missing:
             return f"{', '.join(missing)} required"
         return "no pool has a usable backend" if nowhere else ""

@@ -8,22 +8,27 @@ editors.
 from twisted_lb.config.balancer import LoadBalancerConfig
 from twisted_lb.config.base import Model
 from twisted_lb.config.health_check import HealthCheckConfig
+from twisted_lb.config.inheritance import DefaultsConfig
 from twisted_lb.config.limits import LimitsConfig, TimeoutsConfig
-from twisted_lb.config.listeners import ListenConfig, SiblingConfig
+from twisted_lb.config.listeners import ListenConfig, ListenerConfig, SiblingConfig
 from twisted_lb.config.observe import LogConfig
-from twisted_lb.config.pools import BackendTable, RetryConfig, UpstreamConfig
-from twisted_lb.config.routes import ForwardingConfig
+from twisted_lb.config.pools import BackendTable, PoolConfig, RetryConfig, UpstreamConfig
+from twisted_lb.config.routes import ForwardingConfig, RouteConfig
 
 __all__ = [
     "BackendTable",
+    "DefaultsConfig",
     "ForwardingConfig",
     "HealthCheckConfig",
     "LimitsConfig",
     "ListenConfig",
+    "ListenerConfig",
     "LoadBalancerConfig",
     "LogConfig",
     "Model",
+    "PoolConfig",
     "RetryConfig",
+    "RouteConfig",
     "SiblingConfig",
     "TimeoutsConfig",
     "UpstreamConfig",

@@ -1,53 +1,32 @@
 """The whole configuration of a load balancer: its top level, and the tables in it."""
 
 import os
-import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import AliasChoices, Field, field_validator, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, ValidationError, field_validator, model_validator
+from pydantic_core import InitErrorDetails
 
-from twisted_lb.config.base import Model, SecondsOrNone
-from twisted_lb.config.health_check import HealthCheckConfig
-from twisted_lb.config.limits import LimitsConfig, TimeoutsConfig
-from twisted_lb.config.listeners import ListenConfig
+from twisted_lb.config.base import SecondsOrNone, again, error_of
+from twisted_lb.config.described import DescribedConfig
+from twisted_lb.config.inheritance import with_backend_defaults
+from twisted_lb.config.loops import loops
+from twisted_lb.config.objects import objects_of, unfit
 from twisted_lb.config.observe import LogConfig, StatusAddress
-from twisted_lb.config.pools import NO_BACKEND, Backend, Family, QueueConfig, Resolve, RetryConfig, UpstreamConfig
-from twisted_lb.config.routes import ForwardingConfig
-from twisted_lb.core.address import TcpAddress, same_place
-from twisted_lb.core.backend import BackendSpec, refuse_twice
-from twisted_lb.core.pickers import POLICIES
-
-# The names of the pools that a configuration describes.
-POOLS = ("default",)
-
-_POLICIES = "; ".join(f"`{name}`, {policy.describe}" for name, policy in POLICIES.items())
+from twisted_lb.config.references import misfits
+from twisted_lb.core.backend import BackendSpec
 
 
-class LoadBalancerConfig(Model):
-    """The configuration of a load balancer: listener, policy, backends, and tables for the rest."""
+class LoadBalancerConfig(DescribedConfig):
+    """The configuration of a load balancer: listeners, routes and pools by name, or, in flat keys, one of each that is called
+    `default`; and what holds for the whole process.
+    """
 
-    backends: tuple[Backend, ...] = Field(
-        strict=False,
-        description="The backends, as strings or tables; at least one, none twice.",
-    )
-    policy: str = Field(
-        default="rr",
-        validation_alias=AliasChoices("policy", "strategy"),
-        description=f"How a client finds its backend: {_POLICIES}.",
-        json_schema_extra={"enum": list(POLICIES)},
-    )
-    resolve: Resolve = Field(
-        default="auto",
-        description="What is made of a backend's host name: `auto`: where it has several addresses of one family, as a headless "
-        "service or a scaled container has, each of them is a backend called NAME@ADDRESS, and others are tried in turn for "
-        "each connection; `first`: all are tried in turn, the one that worked last first. Names are resolved every 5 s. Danger: "
-        "each address has the weight that the backend has.",
-    )
-    family: Family = Field(
-        default="auto",
-        description="Which addresses of host names are used: `ipv4`, `ipv6`, or `auto`: those that there are, and to spread over "
-        "them the IPv4 ones where there is any.",
+    version: int = Field(
+        default=1,
+        ge=1,
+        description="Version of this form of the file; this release knows 1.",
+        json_schema_extra={"maximum": 1},
     )
     status: StatusAddress | None = Field(
         default=None,
@@ -56,14 +35,14 @@ class LoadBalancerConfig(Model):
     )
     ready_start_s: SecondsOrNone = Field(
         default=5,
-        description="How long `/-/ready` says no after the start, at most, while the name of a backend is being "
-        "resolved for the first time, or a checked backend has not had its first check; 0: it does not wait for that.",
+        description="How long `/-/ready` says no after the start, at most, while a target list is not known, the name of a backend "
+        "is being resolved for the first time, or a checked backend has not had its first check; 0: it does not wait for that.",
     )
     ready_requires: tuple[str, ...] = Field(
         default=(),
         strict=False,
-        description="Pools (so far there is one, `default`) without which `/-/ready` says no; left out: it says no when no "
-        "pool has a usable backend. Danger: one pool that is down takes the whole instance out.",
+        description="Pools without which `/-/ready` says no; left out: it says no when no pool has a usable backend. Danger: "
+        "one pool that is down takes the whole instance out.",
     )
     ready_grace_s: SecondsOrNone = Field(
         default=0,
@@ -77,51 +56,51 @@ class LoadBalancerConfig(Model):
         "twisted_lb` and `load_balancer` in a .tac file; left out: a restart has a gap. Danger: whoever may write in its "
         "directory can put another socket there.",
     )
-    upgrades: tuple[str, ...] = Field(
-        default=("websocket",),
-        strict=False,
-        description="Protocols that a client may switch its connection to (`Upgrade`); other offers "
-        "are removed and the request goes on as plain HTTP. Danger: what a tunnel carries is not looked at.",
+    watch: bool = Field(
+        default=False,
+        description="Reload when a file that was read says another thing, as SIGHUP does: the content of each is looked at once a "
+        "second, and counts once it has stayed for 200 ms. Danger: a file that is saved half done, and is right all the same, is "
+        "applied.",
     )
-    client_half_close: Literal["abort", "finish"] = Field(
-        default="abort",
-        description="What a client's half-close means while it is answered: "
-        "`abort`: it has left, and its request is taken back; `finish`: answer it all the same.",
+    state_file: str | None = Field(
+        default=None,
+        description="Path of a file for what was changed at run time (a backend drained, weighed, added or removed): it holds on "
+        "after a restart as after a reload. Written in place of the old one, with mode 0600, soon after each change; a broken one "
+        "is a warning. Left out: a restart forgets. Only changed by a restart.",
     )
-    error_pages: dict[str, str] = Field(
-        default={},
-        description="Files that replace local replies (error answers of our own), by status: "
-        '`503 = "/etc/lb/503.html"`; the ending (.html, .json, else text) says the type. Read once, at the start.',
-    )
-    listen: ListenConfig = ListenConfig()
-    health_check: HealthCheckConfig = HealthCheckConfig()
-    queue: QueueConfig = QueueConfig()
-    retry: RetryConfig = RetryConfig()
-    timeouts: TimeoutsConfig = TimeoutsConfig()
-    limits: LimitsConfig = LimitsConfig()
-    upstream: UpstreamConfig = UpstreamConfig()
-    forwarding: ForwardingConfig = ForwardingConfig()
     log: LogConfig = LogConfig()
 
     if TYPE_CHECKING:
         # What type checkers would not know: backends may be texts, tables mappings, and keys have older names.
-        def __init__(self, *, backends: Iterable[str | BackendSpec | Mapping[str, object]], **keys: Any) -> None: ...
+        def __init__(
+            self, *, backends: Iterable[str | BackendSpec | Mapping[str, object]] = (), **keys: Any
+        ) -> None: ...
 
-    @property
-    def strategy(self) -> str:
-        """`policy`, by the older name of its key."""
-        return self.policy
-
-    @field_validator("upgrades")
+    @model_validator(mode="wrap")
     @classmethod
-    def _are_tokens(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for token in value:
-            if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z/-]+", token):
-                raise ValueError(f"{token!r} should be a protocol name, such as websocket")
-            if token.lower() in ("h2c", "h2") or token.lower().startswith(("http/", "tls/")):
-                # Such a switch carries requests, which would pass unseen (request smuggling).
-                raise ValueError(f"{token} cannot be allowed: requests inside it would bypass every rule")
-        return tuple(token.lower() for token in value)
+    def _fits_together(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Everything that is wrong at once: in each table, and between them."""
+        if not isinstance(values, Mapping):
+            return handler(values)
+        errors = [
+            error_of("misfit_key" if one.about_key else "misfit", one.path, one.text, other=one.other)
+            for one in misfits(values)
+        ]
+        try:
+            config = handler(with_backend_defaults(values))
+            errors += [again(one, place) for place, one in unfit(config)] or _own_backends(config)
+        except ValidationError as error:
+            errors += [again(one) for one in error.errors()]
+        if errors:
+            raise ValidationError.from_exception_data(cls.__name__, errors)
+        return config
+
+    @field_validator("version")
+    @classmethod
+    def _is_known(cls, value: int) -> int:
+        if value > 1:
+            raise ValueError("written for a newer release: this one knows version 1")
+        return value
 
     @field_validator("takeover")
     @classmethod
@@ -131,43 +110,18 @@ class LoadBalancerConfig(Model):
             raise ValueError("should be a path of 1 to 96 bytes")
         return value
 
-    @field_validator("ready_requires")
+    @field_validator("state_file")
     @classmethod
-    def _are_pools(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for name in value:
-            if name not in POOLS:
-                raise ValueError(f"no pool is called {name}; there is {', '.join(POOLS)}")
+    def _is_a_file(cls, value: str | None) -> str | None:
+        if value is not None and (not value or "\0" in value or value.endswith("/")):
+            raise ValueError("should be the path of a file")
         return value
 
-    @field_validator("error_pages")
-    @classmethod
-    def _are_statuses(cls, value: dict[str, str]) -> dict[str, str]:
-        for status in value:
-            if not re.fullmatch("[45][0-9][0-9]", status):
-                raise ValueError(f"{status} should be a status from 400 to 599")
-        return value
 
-    @field_validator("policy")
-    @classmethod
-    def _is_known(cls, value: str) -> str:
-        if value not in POLICIES:
-            raise ValueError(f"should be one of {', '.join(POLICIES)}")
-        return value
-
-    @field_validator("backends")
-    @classmethod
-    def _are_some_and_distinct(cls, value: tuple[BackendSpec, ...]) -> tuple[BackendSpec, ...]:
-        if not value:
-            raise ValueError(NO_BACKEND)
-        refuse_twice(value)
-        return value
-
-    @model_validator(mode="after")
-    def _does_not_feed_itself(self) -> Self:
-        own = {self.listen.interface} if self.listen.interface else {"127.0.0.1", "::1"}
-        own |= {"localhost"} if own & {"127.0.0.1", "::1"} else set()
-        for spec in self.backends:
-            place = same_place(spec.address)
-            if isinstance(place, TcpAddress) and place.port == self.listen.port and place.host in own:
-                raise ValueError(f"backend {spec.address} is this balancer itself")
-        return self
+def _own_backends(config: LoadBalancerConfig) -> list[InitErrorDetails]:
+    """The error of each listener that leads to itself."""
+    return [
+        error_of("loop", loop.path, f"backend {loop.address} is this balancer itself")
+        for loop in loops(config, objects_of(config))
+        if loop.sure
+    ]

@@ -1,32 +1,249 @@
-"""Doubts: what a configuration may say, and probably does not mean; a line each, for the log at start."""
+"""Doubts: what a configuration may say, and probably does not mean; each a warning with a code of its own."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from ipaddress import ip_network
+from typing import Any, Final, NamedTuple
 
 from twisted_lb.config.balancer import LoadBalancerConfig
+from twisted_lb.config.base import DEFAULT, KeyPath, Model, names_of
+from twisted_lb.config.health_check import HealthCheckConfig
+from twisted_lb.config.listeners import ListenerConfig
+from twisted_lb.config.loops import loops
+from twisted_lb.config.matching import match_of
+from twisted_lb.config.objects import Objects, check_of, name_of, objects_of
+from twisted_lb.config.pools import PoolConfig
+from twisted_lb.config.problems import Problem, Severity
+from twisted_lb.config.routes import RouteConfig
+from twisted_lb.config.shape import field_of, model_at
+from twisted_lb.config.trust import TrustConfig
+from twisted_lb.core.address import is_name
+from twisted_lb.core.routing import RouteMatch
+from twisted_lb.core.shadowing import never_reached
+
+# What each code means. A code keeps its meaning for ever; one that is gone is not given again.
+CODES: Final = {
+    "W01": "A file with a secret can be read by everybody on the machine.",
+    "W02": "A key has an older name, which is understood for two releases.",
+    "W03": "A route is never reached: an earlier one takes every request that it could.",
+    "W04": "`default_pool` gets nothing: a route takes every request before.",
+    "W05": "A pool is used by nobody: no route and no listener leads there.",
+    "W06": "A listener leads to no pool: whatever comes there gets an answer of our own, 404 where no route takes it.",
+    "W07": "A check may wait for its answer until the next one is due, or longer.",
+    "W08": 'A key of checks has no effect: `kind = "tcp"` only connects.',
+    "W09": "`timeouts.attempt_s` has no effect: `response_head_s` bounds all attempts together.",
+    "W10": "Everybody is a trusted proxy, and can say to be anybody.",
+    "W11": "A backend is one of this balancer's own listeners: requests may come back again and again.",
+    "W12": "More connections are allowed than the descriptors of the process are enough for.",
+    "W13": "`limits.connections_per_client` has no effect: `connections` is less.",
+    "W14": "`retry.bad_statuses` has no effect: there is no second backend to ask.",
+    "W15": "`fallback` is the pool that has nobody itself.",
+    "W16": "Checks are used by nobody: no pool names them.",
+}
 
 
-def doubts(config: LoadBalancerConfig, descriptors: int, room: int) -> Iterator[str]:
+# Where it is a key that is doubtful, and no value.
+_ABOUT_KEYS: Final = ("W02", "W03", "W05", "W06", "W16")
+
+
+class Doubt(NamedTuple):
+    """One thing that is doubtful: its code, the path of the key in the file, and what is so. `other` is the path of what it is
+    doubtful because of, if that is one place.
+    """
+
+    code: str
+    path: KeyPath
+    text: str
+    other: KeyPath = ()
+
+    def __str__(self) -> str:
+        return str(self.problem())
+
+    def problem(self) -> Problem:
+        """It as a warning among other problems."""
+        about_key = self.code in _ABOUT_KEYS
+        return Problem(self.path, self.text, self.code, Severity.WARNING, about_key=about_key, other=self.other)
+
+
+def doubts(config: LoadBalancerConfig, descriptors: int, room: int) -> Iterator[Doubt]:
     """What is doubtful about a configuration, in a process that may open so many `descriptors`, enough for `room` clients."""
-    checks, timeouts, limits = config.health_check, config.timeouts, config.limits
-    if checks.enabled and checks.answer_timeout_s > checks.interval_s:
-        yield (
-            f"health_check.timeout_s = {checks.answer_timeout_s:g} is longer than interval_s = {checks.interval_s:g}: "
-            "a backend that does not answer is checked more seldom than that"
+    objects = objects_of(config)
+    ways = _Ways(config, objects)
+    yield from ways.doubts()
+    for name, pool in objects.pools.items():
+        yield from _of_checks(_home(config.pools, "pools", name), pool.health_check)
+        yield from _of_retries(_home(config.pools, "pools", name), pool)
+    yield from _of_unused_checks(config)
+    for index, route in enumerate(config.routes):
+        effective = objects.routes[name_of(route, index + 1)]
+        yield from _of_attempts(("routes", index), effective)
+        if isinstance(route.fallback, str) and route.fallback in route.pools and len(route.pools) == 1:
+            yield Doubt("W15", ("routes", index, "fallback"), f"{route.fallback} is the pool that the route leads to")
+    for name, route in objects.to_default.items():
+        if name == DEFAULT:
+            yield from _of_attempts((), route)
+    for name, listener in objects.listeners.items():
+        yield from _of_trust(_home(config.listeners, "listeners", name), listener)
+        yield from _of_limits(_home(config.listeners, "listeners", name), listener)
+    yield from _of_room(config, objects, descriptors, room)
+    yield from (
+        Doubt("W11", loop.path, f"{loop.address} is the listener {loop.listener}")
+        for loop in loops(config, objects)
+        if not loop.sure
+    )
+
+
+def older_names(values: Mapping[str, Any]) -> Iterator[Doubt]:
+    """The keys of a file that have older names there."""
+    yield from _older(values, ())
+
+
+def _older(values: Any, path: KeyPath) -> Iterator[Doubt]:
+    if isinstance(values, list | tuple):
+        for index, one in enumerate(values):
+            yield from _older(one, (*path, index))
+    elif isinstance(values, Mapping):
+        model = model_at(LoadBalancerConfig, path)
+        for name, value in values.items():
+            key = field_of(model, name) if model is not None else None
+            if model is not None and key is not None and name != names_of(model, key)[0]:
+                yield Doubt("W02", (*path, name), f"is called {key} now; this name is understood for two releases")
+            yield from _older(value, (*path, name))
+
+
+def _home(tables: Mapping[str, Model], kind: str, name: str) -> KeyPath:
+    """Where the keys of an object stand: in its table, or, flat, at the top."""
+    return (kind, name) if name in tables else ()
+
+
+class _Ways:
+    """The ways from listeners over routes to pools."""
+
+    def __init__(self, config: LoadBalancerConfig, objects: Objects) -> None:
+        self._config: Final = config
+        self._objects: Final = objects
+        # By listener: its routes' numbers in the file, in their order.
+        self._routes: Final = {
+            listener: [
+                index for index, route in enumerate(config.routes) if not route.listeners or listener in route.listeners
+            ]
+            for listener in objects.listeners
+        }
+        self._matches: Final = [match_of(route) for route in config.routes]
+        self._hidden: Final = {listener: self._hidden_at(listener) for listener in objects.listeners}
+
+    def _hidden_at(self, listener: str) -> dict[int | None, int]:
+        """What is never reached at a listener, by what takes it all; None is whatever no route takes."""
+        numbers: list[int | None] = [*self._routes[listener], None]
+        found = never_reached([*(self._matches[number] for number in self._routes[listener]), RouteMatch()])
+        return {numbers[index]: self._routes[listener][by] for index, by in found}
+
+    def doubts(self) -> Iterator[Doubt]:
+        """All that is doubtful about them."""
+        yield from self._routes_never_reached()
+        for name, listener in self._objects.listeners.items():
+            yield from self._of_listener(name, listener)
+        used = {pool for route in self._config.routes for pool in _pools(route)}
+        used |= {pool for name in self._objects.listeners if (pool := self._pool_of_the_rest(name)) is not None}
+        for pool in self._objects.pools:
+            if pool not in used:
+                path = ("pools", pool) if pool in self._config.pools else ("backends",)
+                yield Doubt("W05", path, f"nothing leads to the pool {pool}")
+
+    def _routes_never_reached(self) -> Iterator[Doubt]:
+        for number in range(len(self._config.routes)):
+            by = [self._hidden[listener].get(number) for listener, routes in self._routes.items() if number in routes]
+            first = by[0] if by else None
+            if first is not None and None not in by:
+                text = f"never reached: routes[{first}] takes every request that it could"
+                yield Doubt("W03", ("routes", number), text, ("routes", first))
+
+    def _of_listener(self, name: str, listener: ListenerConfig) -> Iterator[Doubt]:
+        path = _home(self._config.listeners, "listeners", name)
+        by = self._hidden[name].get(None)
+        if by is not None and "default_pool" in listener.model_fields_set:
+            text = f"{listener.default_pool} gets nothing: routes[{by}] takes every request"
+            yield Doubt("W04", (*path, "default_pool"), text, ("routes", by))
+        pools = [pool for number in self._routes[name] for pool in _pools(self._config.routes[number])]
+        if not pools and self._pool_of_the_rest(name) is None:
+            yield Doubt("W06", path or ("listen",), "leads to no pool")
+
+    def _pool_of_the_rest(self, listener: str) -> str | None:
+        """The pool that has what no route takes, where that is anything."""
+        pool = self._objects.listeners[listener].default_pool or DEFAULT
+        return pool if pool in self._objects.pools and None not in self._hidden[listener] else None
+
+
+def _pools(route: RouteConfig) -> Iterator[str]:
+    yield from route.pools
+    if isinstance(route.fallback, str):
+        yield route.fallback
+
+
+def _of_checks(path: KeyPath, checks: HealthCheckConfig) -> Iterator[Doubt]:
+    if checks.enabled and checks.answer_timeout_s >= checks.interval_s:
+        yield Doubt(
+            "W07",
+            (*path, "health_check", "timeout_s"),
+            f"{checks.answer_timeout_s:g} is not shorter than interval_s = {checks.interval_s:g}: "
+            "a backend that does not answer is checked more seldom",
         )
     if checks.kind == "tcp" and "path" in checks.model_fields_set:
-        yield 'health_check.path has no effect: kind = "tcp" only connects'
+        yield Doubt("W08", (*path, "health_check", "path"), 'has no effect: kind = "tcp" only connects')
+
+
+def _of_retries(path: KeyPath, pool: PoolConfig) -> Iterator[Doubt]:
+    alone = len(pool.backends) == 1 and not is_name(pool.backends[0].address) and pool.targets is None
+    if alone and pool.retry.bad_statuses:
+        text = f"has no effect: {pool.backends[0].name} is the only backend"
+        yield Doubt("W14", (*path, "retry", "bad_statuses"), text)
+
+
+def _of_unused_checks(config: LoadBalancerConfig) -> Iterator[Doubt]:
+    objects = objects_of(config)
+    used = {check_of(pool, config) for pool in objects.pools.values()}
+    yield from (Doubt("W16", ("checks", name), "no pool names them") for name in config.checks if name not in used)
+
+
+def _of_attempts(path: KeyPath, route: RouteConfig) -> Iterator[Doubt]:
+    timeouts = route.timeouts
     if timeouts.attempt_s is not None and timeouts.attempt_s >= timeouts.response_head_s:
-        yield (
-            f"timeouts.attempt_s = {timeouts.attempt_s:g} has no effect: "
-            f"response_head_s = {timeouts.response_head_s:g} bounds all attempts together"
+        yield Doubt(
+            "W09",
+            (*path, "timeouts", "attempt_s"),
+            f"{timeouts.attempt_s:g} has no effect: response_head_s = {timeouts.response_head_s:g} bounds all attempts together",
         )
-    if limits.connections is not None and limits.connections > room:
-        yield (
-            f"limits.connections = {limits.connections} is more than {descriptors} descriptors are enough for: "
-            f"above {room} clients, each with a connection to a backend, requests get a 503"
-        )
+
+
+def _of_trust(path: KeyPath, trust: TrustConfig) -> Iterator[Doubt]:
+    for network in trust.trusted_proxies:
+        if ip_network(network).prefixlen == 0:
+            yield Doubt(
+                "W10",
+                (*(path or ("forwarding",)), "trusted_proxies"),
+                f"{network} is everybody: each client can say to be anybody",
+            )
+
+
+def _of_limits(path: KeyPath, listener: ListenerConfig) -> Iterator[Doubt]:
+    limits = listener.limits
     if limits.connections is not None and limits.connections_per_client > limits.connections:
-        yield (
-            f"limits.connections_per_client = {limits.connections_per_client} has no effect: "
-            f"connections = {limits.connections} is less"
+        yield Doubt(
+            "W13",
+            (*path, "limits", "connections_per_client"),
+            f"{limits.connections_per_client} has no effect: connections = {limits.connections} is less",
         )
+
+
+def _of_room(config: LoadBalancerConfig, objects: Objects, descriptors: int, room: int) -> Iterator[Doubt]:
+    wanted = Counter({name: one.limits.connections or 0 for name, one in objects.listeners.items()})
+    if wanted.total() <= room:
+        return
+    name, connections = wanted.most_common(1)[0]
+    together = f", {wanted.total()} with those of the other listeners," if wanted.total() > connections else ""
+    yield Doubt(
+        "W12",
+        (*_home(config.listeners, "listeners", name), "limits", "connections"),
+        f"{connections}{together} is more than {descriptors} descriptors are enough for: above {room} clients, each with a "
+        "connection to a backend, requests get a 503",
+    )

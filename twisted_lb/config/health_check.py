@@ -5,7 +5,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from twisted_lb.config.base import Model, Seconds
+from twisted_lb.config.base import Model, Seconds, error_at
+from twisted_lb.config.secret import HIDDEN
 from twisted_lb.core.address import TcpAddress, parse_address
 
 # Probes closer together than this measure the balancer and not the backend.
@@ -89,7 +90,7 @@ class HealthCheckConfig(Model):
         "host as it is configured, with the port that is asked; `localhost` for a unix socket. Applications that know their names (Django's `ALLOWED_HOSTS`, Rails' "
         "`config.hosts`) answer an unknown one with 400 or 403.",
     )
-    headers: dict[str, str] = Field(
+    headers: Annotated[dict[str, str], HIDDEN] = Field(
         default={},
         description='Header fields that `http` sends besides, by name: `Authorization = "Bearer ..."`; `User-Agent` and '
         "`Accept` in place of ours. Danger: whoever answers at that address learns what they say.",
@@ -206,15 +207,15 @@ class HealthCheckConfig(Model):
         for name, text in value.items():
             # The value may be a secret, and is not shown.
             if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
-                raise ValueError(f"{name!r} should be the name of a header field")
+                raise error_at(f"{name!r} should be the name of a header field", name)
             if not re.fullmatch("[!-~]([ -~\t]*[!-~])?|", text):
-                raise ValueError(f"{name} should have a value in ASCII, on one line, without space around it")
+                raise error_at(f"{name} should have a value in ASCII, on one line, without space around it", name)
             if name.lower() == "host":
-                raise ValueError("Host is set by health_check.host")
+                raise error_at(f"{name} is set by health_check.host", name)
             if name.lower() in _OURS:
-                raise ValueError(f"{name} cannot be set: it is ours to say how a check is framed and ends")
+                raise error_at(f"{name} cannot be set: it is ours to say how a check is framed and ends", name)
             if name.lower() in seen:
-                raise ValueError(f"{name} is there twice")
+                raise error_at(f"{name} is there twice", name)
             seen.add(name.lower())
         if sum(len(name) + len(text) + 4 for name, text in value.items()) > _HEADERS_BYTES:
             raise ValueError(f"should be at most {_HEADERS_BYTES} bytes together")
@@ -232,7 +233,7 @@ class HealthCheckConfig(Model):
         if self.kind == "tcp":
             for key in ("method", "host", "headers", "expect_statuses", "expect_text"):
                 if getattr(self, key) != type(self).model_fields[key].default:
-                    raise ValueError(f'{key} needs kind = "http": a tcp check only connects')
+                    raise error_at(f'{key} needs kind = "http": a tcp check only connects', key)
         if self.expect_text is not None and self.method == "HEAD":
-            raise ValueError("expect_text needs another method: an answer to HEAD has no body")
+            raise error_at("expect_text needs another method: an answer to HEAD has no body", "expect_text")
         return self

@@ -1,12 +1,22 @@
-"""Timeouts and limits: how long each wait may last, and how much of a message is taken."""
+"""Timeouts and limits: how long each wait may last, and how much of a message is taken; by their owners."""
 
 from pydantic import Field
 
 from twisted_lb.config.base import Bytes, Model, Seconds
 
 
-class TimeoutsConfig(Model):
-    """Timeouts: how long each kind of waiting may last; nothing waits for ever."""
+class IdleAnswerConfig(Model):
+    """The wait for the next byte of an answer, which a listener's clients and a route's backends both have."""
+
+    response_idle_s: Seconds = Field(
+        default=60,
+        description="For the next byte of an answer that has begun, and for a client to take what it was sent. "
+        "Danger: shorter than the silences of an event stream cuts it.",
+    )
+
+
+class ClientTimeoutsConfig(IdleAnswerConfig):
+    """Timeouts of a listener's clients."""
 
     first_byte_s: Seconds = Field(
         default=10,
@@ -23,10 +33,16 @@ class TimeoutsConfig(Model):
         description="For the next byte of a request body, and how late a slow body (slower than "
         "`limits.client_bytes_per_s`) may be. Danger: short values cut uploads over bad networks.",
     )
-    connect_s: Seconds = Field(
-        default=5,
-        description="For a backend to accept a connection, all addresses of its name together.",
+    client_idle_s: Seconds = Field(
+        default=75,
+        description="For the next request on a client's connection (keep-alive); at `limits.connections` one second, where "
+        "others wait.",
     )
+
+
+class RouteTimeoutsConfig(IdleAnswerConfig):
+    """Timeouts of the exchanges that a route leads."""
+
     response_head_s: Seconds = Field(
         default=60,
         description="For a backend to begin its answer, after it has the whole request; over all attempts together. "
@@ -38,21 +54,27 @@ class TimeoutsConfig(Model):
         "that is safe; left out: an attempt may take all of it. Danger: shorter than the slowest page asks every "
         "backend for it.",
     )
-    response_idle_s: Seconds = Field(
-        default=60,
-        description="For the next byte of an answer that has begun, and for a client to take what it was sent. "
-        "Danger: shorter than the silences of an event stream cuts it.",
-    )
-    client_idle_s: Seconds = Field(
-        default=75,
-        description="For the next request on a client's connection (keep-alive); at `limits.connections` one second, where "
-        "others wait.",
-    )
     tunnel_idle_s: Seconds = Field(
         default=3600,
         description="For the next byte in either direction of a tunnel, such as a WebSocket. Danger: "
         "shorter than the application's own pings cuts quiet clients off.",
     )
+
+
+class PoolTimeoutsConfig(Model):
+    """Timeouts of a pool's connections to its backends."""
+
+    connect_s: Seconds = Field(
+        default=5,
+        description="For a backend to accept a connection, all addresses of its name together.",
+    )
+
+
+class TimeoutsConfig(ClientTimeoutsConfig, RouteTimeoutsConfig, PoolTimeoutsConfig):
+    """Timeouts: how long each kind of waiting may last; nothing waits for ever. Those of a stop are for the whole process, the
+    others for what is called `default`.
+    """
+
     drain_s: Seconds = Field(
         default=8,
         description="For running exchanges to finish when the balancer is stopped (graceful drain); what is not "
@@ -65,15 +87,9 @@ class TimeoutsConfig(Model):
     )
 
 
-class LimitsConfig(Model):
-    """Limits: how much of a message is held, or accepted at all; beyond it the client gets a 4xx."""
+class HeadLimitsConfig(Model):
+    """Limits of heads: of requests, where a listener has them, and of answers, where a pool has."""
 
-    request_line_bytes: int = Field(
-        default=8192,
-        ge=64,
-        le=2**20,
-        description="Longest request line (414 beyond it). Danger: below 8000 breaks real URLs.",
-    )
     head_bytes: int = Field(
         default=32768,
         ge=256,
@@ -94,15 +110,16 @@ class LimitsConfig(Model):
         le=2**20,
         description="Longest trailer section of a chunked body.",
     )
-    replay_body_bytes: Bytes = Field(
-        default=65536,
-        description="How much of a request body is held for a retry (replay buffer); a longer one is not retried "
-        "once sent. Danger: every running request may hold this much.",
-    )
-    body_bytes: Bytes | None = Field(
-        default=None,
-        description="Longest request body (413 beyond it); left out: no limit, bodies are "
-        "streamed and never held whole. Danger: without a limit the backends must have one.",
+
+
+class ClientLimitsConfig(HeadLimitsConfig):
+    """Limits of a listener's clients."""
+
+    request_line_bytes: int = Field(
+        default=8192,
+        ge=64,
+        le=2**20,
+        description="Longest request line (414 beyond it). Danger: below 8000 breaks real URLs.",
     )
     connections: int | None = Field(
         default=None,
@@ -119,7 +136,7 @@ class LimitsConfig(Model):
         ge=0,
         le=10_000_000,
         description="Connections that one address may have open (an IPv6 one: its whole /64); more get a 429 and are "
-        "closed. `forwarding.trusted_proxies` have no such limit; behind them each client may have so many requests under "
+        "closed. `trusted_proxies` have no such limit; behind them each client may have so many requests under "
         "way, more get a 429. 0: no limit. Danger: many people share one address.",
     )
     client_bytes_per_s: int = Field(
@@ -129,3 +146,22 @@ class LimitsConfig(Model):
         description="The slowest a client may send its body or take its answer, on average: a slow body (slowloris) is "
         "408, a slow read is cut. 0: no bound. Danger: uploads that trickle by design need 0.",
     )
+
+
+class BodyLimitsConfig(Model):
+    """Limits of the request bodies that a route takes."""
+
+    replay_body_bytes: Bytes = Field(
+        default=65536,
+        description="How much of a request body is held for a retry (replay buffer); a longer one is not retried "
+        "once sent. Danger: every running request may hold this much.",
+    )
+    body_bytes: Bytes | None = Field(
+        default=None,
+        description="Longest request body (413 beyond it); left out: no limit, bodies are "
+        "streamed and never held whole. Danger: without a limit the backends must have one.",
+    )
+
+
+class LimitsConfig(ClientLimitsConfig, BodyLimitsConfig):
+    """Limits: how much of a message is held, or accepted at all; beyond it the client gets a 4xx."""

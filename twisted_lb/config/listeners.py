@@ -1,10 +1,15 @@
-"""Listeners: where sockets listen."""
+"""Listeners: where sockets listen, and the rules of the clients that connect there."""
 
-import ipaddress
+import re
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from twisted_lb.config.base import Label, Model
+from twisted_lb.config.access import AccessConfig
+from twisted_lb.config.addresses import DEFAULT_MODE, ListenAddress, interface_of
+from twisted_lb.config.base import SEVERAL, ErrorPages, Label, Model, Name, SecondsOrNone, TextOrTable
+from twisted_lb.config.limits import ClientLimitsConfig, ClientTimeoutsConfig
+from twisted_lb.config.trust import TrustConfig
 
 
 class ListenConfig(Model):
@@ -24,24 +29,19 @@ class ListenConfig(Model):
     )
 
     @property
+    def address(self) -> ListenAddress:
+        """The place to listen at."""
+        return ListenAddress(self.interface, self.port)
+
+    @property
     def where(self) -> str:
         """The address as messages call it: `port 80`, `127.0.0.1:80`, `[::1]:80`."""
-        if not self.interface:
-            return f"port {self.port}"
-        host = f"[{self.interface}]" if ":" in self.interface else self.interface
-        return f"{host}:{self.port}"
+        return self.address.where
 
     @field_validator("interface")
     @classmethod
     def _is_an_address(cls, value: str) -> str:
-        if value in ("", "*"):
-            return ""
-        if value == "localhost":
-            return "127.0.0.1"
-        try:
-            return str(ipaddress.ip_address(value.removeprefix("[").removesuffix("]")))
-        except ValueError:
-            raise ValueError("should be an IP address, such as 127.0.0.1 or ::1") from None
+        return interface_of(value)
 
 
 class SiblingConfig(ListenConfig):
@@ -52,3 +52,93 @@ class SiblingConfig(ListenConfig):
         default=None,
         description="What its answers call it; left out: `be-` and its port.",
     )
+
+
+class AddressTable(TextOrTable):
+    """One address of a listener as a table, for what a unix socket needs beside its path."""
+
+    _key = "address"
+
+    address: str = Field(description="`IP:PORT`, `[IPv6]:PORT`, `:PORT` (all addresses) or `unix:/path`.")
+    mode: str = Field(
+        default=f"{DEFAULT_MODE:04o}",
+        description="Mode of a unix socket's file, in octal. Danger: whoever may write to it is a client.",
+    )
+    group: str = Field(default="", description="Group of a unix socket's file, by name; empty: the process's own.")
+
+    @field_validator("mode")
+    @classmethod
+    def _is_octal(cls, value: str) -> str:
+        if not re.fullmatch("0?[0-7]{3}", value):
+            raise ValueError('should be a file mode in octal, such as "0660"')
+        return value
+
+    @model_validator(mode="after")
+    def _is_a_place(self) -> Self:
+        place = self.parsed()
+        for key in ("mode", "group"):
+            if not place.path and key in self.model_fields_set:
+                raise ValueError(f"{key} is for unix sockets, and {place.text} is none")
+        return self
+
+    def parsed(self) -> ListenAddress:
+        """The place; ValueError for what is none."""
+        return ListenAddress.parse(self.address, mode=int(self.mode, 8), group=self.group)
+
+
+Addresses = Annotated[tuple[AddressTable, ...], SEVERAL]
+
+
+class ListenerRulesConfig(AccessConfig, TrustConfig):
+    """What holds for the connections of a listener's clients."""
+
+    default_pool: Name | None = Field(
+        default=None,
+        description="The pool of requests that no route takes; left out: the pool `default`, and where there is none they "
+        "get 404.",
+    )
+    client_half_close: Literal["abort", "finish"] = Field(
+        default="abort",
+        description="What a client's half-close means while it is answered: "
+        "`abort`: it has left, and its request is taken back; `finish`: answer it all the same.",
+    )
+    client_max_age_s: SecondsOrNone = Field(
+        default=0,
+        description="Age at which a client's connection is closed after its current answer, give or take a tenth, so that "
+        "clients spread anew over several balancers; 0: at no age.",
+    )
+    client_requests: int = Field(
+        default=0,
+        ge=0,
+        le=2**31,
+        description="Requests of one connection after which it is closed, give or take a tenth; 0: no bound.",
+    )
+    error_pages: ErrorPages = Field(
+        default={},
+        description="Files that replace local replies to what has no route, by status.",
+    )
+    timeouts: ClientTimeoutsConfig = ClientTimeoutsConfig()
+    limits: ClientLimitsConfig = ClientLimitsConfig()
+
+
+class ListenerConfig(ListenerRulesConfig):
+    """A listener: where clients connect, and what holds for their connections."""
+
+    address: Addresses = Field(
+        strict=False,
+        description="Where it listens, one or a list: `IP:PORT`, `[IPv6]:PORT`, `:PORT` (all addresses), `unix:/path`, or a "
+        'table of that with `mode` and `group`: `{ address = "unix:/run/lb.sock", mode = "0660", group = "www" }`. Danger: '
+        "all addresses is everybody who can reach this machine.",
+    )
+
+    @field_validator("address")
+    @classmethod
+    def _are_some(cls, value: tuple[AddressTable, ...]) -> tuple[AddressTable, ...]:
+        if not value:
+            raise ValueError("should be at least one address")
+        return value
+
+    @property
+    def addresses(self) -> tuple[ListenAddress, ...]:
+        """Where it listens."""
+        return tuple(one.parsed() for one in self.address)

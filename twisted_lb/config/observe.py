@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from twisted_lb.config.base import Model
 from twisted_lb.config.listeners import ListenConfig
@@ -49,4 +49,4 @@ def _split_listen_address(value: object) -> object:
     return {"interface": host, "port": int(port)}
 
 
-StatusAddress = Annotated[ListenConfig, BeforeValidator(_split_listen_address)]
+StatusAddress = Annotated[ListenConfig, BeforeValidator(_split_listen_address), WithJsonSchema({"type": "string"})]

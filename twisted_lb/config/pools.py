@@ -1,15 +1,18 @@
 """Pools: backends, retries, and the connections to them that are kept alive. Their checks: `health_check.py`."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, Field, GetCoreSchemaHandler, field_validator, model_validator
+from pydantic import AfterValidator, AliasChoices, Field, GetCoreSchemaHandler, field_validator, model_validator
 from pydantic_core import core_schema
 
-from twisted_lb.config.base import Label, Model, Seconds
+from twisted_lb.config.base import Label, Model, Name, Seconds, TextOrTable, error_at
+from twisted_lb.config.health_check import HealthCheckConfig
+from twisted_lb.config.limits import HeadLimitsConfig, PoolTimeoutsConfig
+from twisted_lb.config.targets import TargetsConfig
 from twisted_lb.core.address import is_name
-from twisted_lb.core.backend import HEAVIEST, MOST_PORT, BackendSpec
+from twisted_lb.core.backend import HEAVIEST, MOST_PORT, BackendSpec, ThereTwice, refuse_twice
+from twisted_lb.core.pickers import POLICIES
 
 NO_BACKEND = "no backend: give at least one, such as 127.0.0.1:8081"
 
@@ -21,22 +24,14 @@ Resolve = Literal["auto", "first"]
 Family = Literal["auto", "ipv4", "ipv6"]
 
 
-class BackendTable(Model):
-    """One backend as a table: `address`, and if wanted the other keys."""
+class BackendRulesConfig(Model):
+    """What holds for a backend, beside its address and name."""
 
-    address: str = Field(
-        description="`HOST:PORT` (name or IPv4), `[IPv6]:PORT` or `unix:/path`; a string in place "
-        "of the table may add `,weight=3`."
-    )
     weight: int | None = Field(
         default=None,
         ge=1,
         le=HEAVIEST,
         description="Its share of the clients relative to the others; left out: 1.",
-    )
-    name: Label | None = Field(
-        default=None,
-        description="What logs call it; left out: its address.",
     )
     check_port: int | None = Field(
         default=None,
@@ -47,21 +42,32 @@ class BackendTable(Model):
     )
     resolve: Resolve | None = Field(
         default=None,
-        description="`resolve` of the top level, for this backend.",
+        description="What is made of its host name, in place of the pool's `resolve`.",
     )
     family: Family | None = Field(
         default=None,
-        description="`family` of the top level, for this backend.",
+        description="Which addresses of its host name are used, in place of the pool's `family`.",
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: object) -> object:
-        if isinstance(value, str):
-            return {"address": value}
-        if not isinstance(value, Mapping | cls):
-            raise ValueError("should be a string or a table")  # noqa: TRY004, pydantic takes no other error
-        return value
+    labels: dict[Label, Label] = Field(
+        default={},
+        description='What tells it from others, in metrics and by policies: `{ zone = "a" }`.',
+    )
+
+
+class BackendTable(BackendRulesConfig, TextOrTable):
+    """One backend as a table: `address`, and if wanted the other keys."""
+
+    _key = "address"
+
+    address: str = Field(
+        description="`HOST:PORT` (name or IPv4), `[IPv6]:PORT` or `unix:/path`; a string in place "
+        "of the table may add `,weight=3`."
+    )
+    name: Label | None = Field(
+        default=None,
+        description="What logs call it; left out: its address.",
+    )
 
     @model_validator(mode="after")
     def _says_weight_once(self) -> Self:
@@ -84,6 +90,7 @@ class BackendTable(Model):
             check_port=self.check_port,
             resolve=self.resolve or "",
             family=self.family or "",
+            labels=tuple(self.labels.items()),
         )
 
 
@@ -108,6 +115,14 @@ class _ReadAsTable:
 
 
 Backend = Annotated[BackendSpec, _ReadAsTable]
+
+
+def refuse_twice_in_a_list(backends: tuple[BackendSpec, ...]) -> None:
+    """The error of a backend that is in a list already, at its place there."""
+    try:
+        refuse_twice(backends)
+    except ThereTwice as error:
+        raise error_at(str(error), error.number, beside=(error.first,)) from None
 
 
 class QueueConfig(Model):
@@ -217,3 +232,80 @@ class UpstreamConfig(Model):
     def fresh_s(self) -> float:
         """`reuse_unsafe_within_s`, by the older name of its key."""
         return self.reuse_unsafe_within_s
+
+
+_POLICIES = "; ".join(f"`{name}`, {policy.describe}" for name, policy in POLICIES.items())
+
+
+def _is_a_policy(value: str) -> str:
+    if value not in POLICIES:
+        raise ValueError(f"should be one of {', '.join(POLICIES)}")
+    return value
+
+
+class ChoiceConfig(Model):
+    """How a pool finds a backend for a request, and what is made of host names."""
+
+    policy: Annotated[str, AfterValidator(_is_a_policy)] = Field(
+        default="rr",
+        validation_alias=AliasChoices("policy", "strategy"),
+        description=f"How a client finds its backend: {_POLICIES}.",
+        json_schema_extra={"enum": list(POLICIES)},
+    )
+    resolve: Resolve = Field(
+        default="auto",
+        description="What is made of a backend's host name: `auto`: where it has several addresses of one family, as a headless "
+        "service or a scaled container has, each of them is a backend called NAME@ADDRESS, and others are tried in turn for "
+        "each connection; `first`: all are tried in turn, the one that worked last first. Names are resolved every 5 s. Danger: "
+        "each address has the weight that the backend has.",
+    )
+    family: Family = Field(
+        default="auto",
+        description="Which addresses of host names are used: `ipv4`, `ipv6`, or `auto`: those that there are, and to spread over "
+        "them the IPv4 ones where there is any.",
+    )
+
+    @property
+    def strategy(self) -> str:
+        """`policy`, by the older name of its key."""
+        return self.policy
+
+
+class PoolRulesConfig(ChoiceConfig):
+    """What holds for a pool, whoever its backends are."""
+
+    check: Name | None = Field(
+        default=None, description="Checks of `[checks.NAME]`; what `health_check` says here is said in their place."
+    )
+    health_check: HealthCheckConfig = HealthCheckConfig()
+    queue: QueueConfig = QueueConfig()
+    retry: RetryConfig = RetryConfig()
+    upstream: UpstreamConfig = UpstreamConfig()
+    timeouts: PoolTimeoutsConfig = PoolTimeoutsConfig()
+    limits: HeadLimitsConfig = HeadLimitsConfig()
+
+
+class PoolConfig(PoolRulesConfig):
+    """A pool: interchangeable backends behind one policy."""
+
+    backends: tuple[Backend, ...] = Field(
+        default=(),
+        strict=False,
+        description="The backends, as strings or tables; none twice. May be left out beside `targets`, whose backends come "
+        "besides.",
+    )
+    targets: TargetsConfig | None = Field(
+        default=None, description="Where a list of backends is kept that somebody else changes; left out: nowhere."
+    )
+
+    @field_validator("backends")
+    @classmethod
+    def _are_some_and_distinct(cls, value: tuple[BackendSpec, ...]) -> tuple[BackendSpec, ...]:
+        refuse_twice_in_a_list(value)
+        return value
+
+    @model_validator(mode="after")
+    def _has_backends(self) -> Self:
+        if not self.backends and self.targets is None:
+            raise ValueError(NO_BACKEND)
+        return self

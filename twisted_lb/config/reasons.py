@@ -1,14 +1,20 @@
 """Reasons: what is wrong with a configuration, in words that speak of the file and the flags and not of pydantic."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, get_args
+from typing import Any
 
 from pydantic_core import ErrorDetails
 
-from twisted_lb.config.base import Model, names_of
-from twisted_lb.config.pools import NO_BACKEND
+from twisted_lb.config.base import KeyPath, Model
+from twisted_lb.config.flags import flag_at
+from twisted_lb.config.listeners import ListenerConfig
+from twisted_lb.config.pools import NO_BACKEND, BackendTable, PoolConfig
+from twisted_lb.config.problems import Code, Problem
+from twisted_lb.config.routes import RouteConfig
+from twisted_lb.config.secret import hides
+from twisted_lb.config.shape import NAME, keys, model_at, tables
 
 # Pydantic's texts speak of Python; these speak of the file.
 REASONS = {
@@ -17,27 +23,63 @@ REASONS = {
     "missing": "is missing",
     "model_type": "should be a table",
     "string_type": "should be a string",
+    "too_short": "should not be empty",
     "tuple_type": "should be a list",
+}
+
+# Where objects stand by name.
+_BY_NAME = ("listeners", "routes", "pools", "checks")
+
+# By what its defaults are called, the table of an object.
+_OBJECTS: Mapping[str, tuple[type[Model], str]] = {
+    "listener": (ListenerConfig, f"[listeners.{NAME}]"),
+    "route": (RouteConfig, "[[routes]]"),
+    "pool": (PoolConfig, f"[pools.{NAME}]"),
+    "backend": (BackendTable, "the backend itself"),
 }
 
 # What to say of a value is said when it is at most as long.
 _LONGEST = 60
 
+# What a problem is called by what pydantic calls it.
+CODES = {"extra_forbidden": Code.UNKNOWN_KEY, "missing": Code.MISSING}
+
 
 def problems(
-    model: type[Model], errors: Sequence[ErrorDetails], typed: Mapping[str, str], source: str
-) -> Iterator[str]:
-    """The problems of the flags, then those of the file, which is named once. `typed`: the flag, by the key that it set."""
-    in_file = []
+    model: type[Model], errors: Sequence[ErrorDetails], values: Mapping[str, Any], typed: Mapping[KeyPath, str]
+) -> Iterator[Problem]:
+    """The problems that pydantic has with some values. `typed`: the flag, by the key that it set."""
     for error in _telling(errors):
-        dotted = ".".join(str(part) for part in error["loc"])
-        reason = _reason(model, error)
-        flag = typed.get(dotted) or typed.get(dotted.partition(".")[0])
-        if flag is not None:
-            yield f"{flag}: {reason}"
-        else:
-            in_file.append(f"{dotted}: {reason}" if dotted and reason != NO_BACKEND else reason)
-    yield from (source + problem if i == 0 else problem for i, problem in enumerate(in_file))
+        kind = error["type"]
+        context = error.get("ctx", {})
+        loc = (*error["loc"], *context.get("path", ()))
+        message, hint = _reason(model, error)
+        yield Problem(
+            ()
+            if _is_without_backends(error) and loc == ("backends",) and loc[0] not in values
+            else _path(loc, values, kind),
+            message,
+            CODES.get(kind, Code.VALUE),
+            hint=hint,
+            flag=flag_at(loc, typed) or "",
+            about_key=kind in (*CODES, "error_at", "misfit_key") or loc[-1:] == ("[key]",),
+            other=context.get("other") or ((*error["loc"], *beside) if (beside := context.get("beside")) else ()),
+        )
+
+
+def _path(loc: KeyPath, values: Any, kind: str) -> KeyPath:
+    """The path of an error in the file: pydantic's, without what names a kind of a union, or a key as such."""
+    path: KeyPath = ()
+    for number, part in enumerate(loc):
+        is_list = isinstance(values, list)
+        there = (
+            isinstance(part, int) and part < len(values) if is_list else isinstance(values, Mapping) and part in values
+        )
+        if there:
+            path, values = (*path, part), values[part]
+        elif kind == "missing" and number == len(loc) - 1:
+            path = (*path, part)
+    return path
 
 
 def similar(name: str, names: Iterable[str]) -> str | None:
@@ -50,27 +92,28 @@ def similar(name: str, names: Iterable[str]) -> str | None:
 def _telling(errors: Sequence[ErrorDetails]) -> Iterator[ErrorDetails]:
     """The errors, but for backends that are missing only because their key is mistyped or misplaced."""
     strangers = [str(error["loc"][-1]) for error in errors if error["type"] == "extra_forbidden"]
-    mistyped = any(similar(name, ["backends"]) for name in strangers)
+    mistyped = any(similar(name, ["backends", "pools"]) for name in strangers)
     return (error for error in errors if not (mistyped and _is_without_backends(error)))
 
 
 def _is_without_backends(error: ErrorDetails) -> bool:
-    return error["type"] == "missing" and error["loc"] == ("backends",)
+    return error["msg"].endswith(NO_BACKEND)
 
 
-def _reason(model: type[Model], error: ErrorDetails) -> str:
+def _reason(model: type[Model], error: ErrorDetails) -> tuple[str, str]:
+    """What is wrong, and what to do about it, if that can be told."""
     if _is_without_backends(error):
-        return NO_BACKEND
+        return NO_BACKEND, ""
     if error["type"] == "extra_forbidden":
-        return f"unknown key{_advice(model, error['loc'])}"
+        return "unknown key", _advice(model, error["loc"], is_table=isinstance(error["input"], Mapping | list))
     # "Input should be", "String should have": the key is named already.
     text = REASONS.get(error["type"]) or re.sub(r"^(Value error, |\w+ (?=should ))", "", error["msg"])
     got = error["input"]
-    if error["type"] == "tuple_type" and error["loc"] == ("backends",) and isinstance(got, Mapping):
-        return f"{text}: of tables [[backends]], in double brackets"
-    if error["type"] != "missing" and isinstance(got, str | int | float) and not _is_said(got, text):
+    if error["type"] == "tuple_type" and error["loc"] in (("backends",), ("routes",)) and isinstance(got, Mapping):
+        return f"{text}: of tables [[{error['loc'][0]}]], in double brackets", ""
+    if isinstance(got, str | int | float) and not hides(model, error["loc"]) and not _is_said(got, text):
         text += f", not {_short(got)}"
-    return text
+    return text, ""
 
 
 def _is_said(got: str | float, text: str) -> bool:
@@ -89,41 +132,48 @@ def _short(value: str | float) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
-def _advice(model: type[Model], place: Sequence[int | str]) -> str:
+def _advice(model: type[Model], place: KeyPath, *, is_table: bool) -> str:
     """What to do about an unknown key: the name or the table that was probably meant."""
-    *parents, key = (str(part) for part in place if isinstance(part, str))
-    tables = _tables(model)
-    if parents and key in _keys(model):
-        return ": it belongs above the first [table]"
-    # A backend's `port` is no listener's. Where two keys are the same table, the last one is its own name.
-    homes = {one: name for name, one in tables.items() if key in _keys(one)} if parents != ["backends"] else {}
+    parents, key = place[:-1], str(place[-1])
+    # `[pool.api]`: the name of a table, though `pool` is also a key of routes.
+    if is_table and not parents and f"{key}s" in keys(model):
+        return f'did you mean "{key}s"?'
+    homes = _own_tables(str(parents[1]), key) if parents[:1] == ("defaults",) and len(parents) == 2 else []
+    if parents and not homes and key in keys(model):
+        return "it belongs above the first [table]"
+    homes = homes or _homes(model, parents, key)
     if homes:
-        return f": it belongs into {' or '.join(map(_header, homes.values()))}"
-    meant = similar(key, _keys(tables.get(".".join(parents), model)))
-    return f", did you mean {meant}?" if meant else ""
+        return f"it belongs into {' or '.join(homes)}"
+    meant = similar(key, keys(model_at(model, parents) or model))
+    return f'did you mean "{meant}"?' if meant else ""
 
 
-def _header(table: str) -> str:
-    return "[[backends]]" if table == "backends" else f"[{table}]"
+def _own_tables(kind: str, key: str) -> list[str]:
+    """The table of an object that has a key which its defaults do not: nobody inherits an address."""
+    model, header = _OBJECTS.get(kind, (Model, ""))
+    return [header] if key in keys(model) else []
 
 
-def _keys(model: type[Model]) -> list[str]:
-    return [name for key in model.model_fields for name in names_of(model, key)]
+def _homes(model: type[Model], parents: KeyPath, key: str) -> list[str]:
+    """The headers of the tables that have a key: those of the object that it stands in, else those of a file that is written
+    so, flat or by name, else any.
+    """
+    if parents[-2:-1] == ("backends",):
+        return []  # a backend's `port` is no listener's
+    root = str(parents[0]) if parents else ""
+    by_name = root in _BY_NAME
+    same = _with_key(model, key, lambda one: one == root) if by_name else []
+    if same:
+        return [one.replace(NAME, str(parents[1])) for one in same]
+    others = _with_key(model, key, lambda one: (one in _BY_NAME) is by_name)
+    return others or _with_key(model, key, lambda one: (one in _BY_NAME) is not by_name)
 
 
-def _tables(model: type[Model]) -> dict[str, type[Model]]:
-    """The tables in a table, by their keys."""
-    found = {}
-    for key, field in model.model_fields.items():
-        for table in _tables_in(field.annotation):
-            found[key] = table
-    return found
-
-
-def _tables_in(annotation: Any) -> Iterator[type[Model]]:
-    """The tables that an annotation speaks of, whatever is around them."""
-    kind = getattr(annotation, "table", annotation)
-    if isinstance(kind, type) and issubclass(kind, Model):
-        yield kind
-    for part in get_args(annotation):
-        yield from _tables_in(part)
+def _with_key(model: type[Model], key: str, wanted: Callable[[str], bool]) -> list[str]:
+    found: dict[type[Model], str] = {}
+    for header, table in tables(model):
+        root = header.strip("[]").partition(".")[0]
+        # The status address is written as one string.
+        if key in keys(table) and root not in ("defaults", "status") and wanted(root):
+            found[table] = header
+    return list(found.values())

@@ -1,42 +1,43 @@
-"""Routes: what backends are told about a request and its client, and which claims of clients count."""
+"""Routes: which requests go where, what is changed on the way, and what backends are told about clients."""
 
-import ipaddress
 import re
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, Tag, field_validator, model_validator
 
-from twisted_lb.config.base import Model
+from twisted_lb.config.access import AccessConfig, Network
+from twisted_lb.config.base import SEVERAL, ErrorPages, Model, Name, TextOrTable, Token, either
+from twisted_lb.config.keys import Key
+from twisted_lb.config.limits import BodyLimitsConfig, RouteTimeoutsConfig
+from twisted_lb.config.secret import HIDDEN
+from twisted_lb.config.trust import TrustConfig
 
-# Fields that route a message, frame it, or belong to a connection: a client has to be able to send them.
-_NEEDED = frozenset(
-    ("host", "content-length", "transfer-encoding", "connection", "expect", "upgrade", "te", "trailer", "date")
-)
+# What a value of a header field may name, and is put in for each request.
+PLACEHOLDERS = ("client", "host", "request_id", "backend", "pool")
 
-
-class ForwardingConfig(Model):
-    """Forwarding: what backends are told about clients, and which clients' own claims count."""
-
-    trusted_proxies: tuple[str, ...] = Field(
-        default=(),
-        strict=False,
-        description="Addresses and networks (`10.0.0.0/8`) of proxies in front of this one, whose "
-        "X-Forwarded-* and Forwarded count: by them the client is whoever the last one of them names that is not listed. "
-        "Danger: whoever is listed can say to be anybody.",
+# What frames a message, belongs to a connection, or is written by the balancer itself.
+_OURS = frozenset(
+    (
+        "host", "content-length", "transfer-encoding", "connection", "expect", "upgrade", "te", "trailer", "date",
+        "keep-alive", "proxy-connection", "forwarded", "via",
     )
-    trusted_fields: Literal["any", "x-forwarded", "forwarded"] = Field(
-        default="any",
-        description="The fields in which `trusted_proxies` tell about their clients: `x-forwarded` (X-Forwarded-*), "
-        "`forwarded` (RFC 7239), or `any`: X-Forwarded-* where a request has one, else Forwarded. What is not believed is "
-        "removed, and what is sent on never contradicts what is. Danger: most proxies pass on what clients send of the other.",
+)  # fmt: skip
+
+# What belongs to a connection, and what is told in other words.
+_OF_A_CONNECTION = frozenset(
+    (
+        "connection", "keep-alive", "proxy-connection", "proxy-authorization", "proxy-authenticate", "te",
+        "transfer-encoding", "http2-settings", "forwarded",
     )
-    only_from_proxies: tuple[str, ...] = Field(
-        default=("X-Forwarded-*", "X-Real-IP"),
-        strict=False,
-        description="Further fields that only `trusted_proxies` may send; `*` at the end stands for any rest. Of all other "
-        "clients they are removed, in every spelling (`X_Real.IP`), as the X-Forwarded-* that the balancer writes itself are "
-        "anyway. Danger: backends may take what is not listed from anybody.",
-    )
+)  # fmt: skip
+
+_AUTHORITY = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_HOST = re.compile(r"(?:\*\.)?(?:[A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+\.?|\[[0-9A-Fa-f:.]+\]")
+
+
+class ToldConfig(Model):
+    """What backends are told about a request and its client."""
+
     forwarded: bool = Field(default=False, description="Send RFC 7239 `Forwarded` beside X-Forwarded-*.")
     real_ip: bool = Field(
         default=False,
@@ -54,16 +55,11 @@ class ForwardingConfig(Model):
         default="pass",
         description="`make` gives requests that come without W3C `traceparent` one, not sampled.",
     )
-
-    @field_validator("only_from_proxies")
-    @classmethod
-    def _are_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for name in value:
-            if not re.fullmatch(r"[!#$%&'+.^_`|~0-9A-Za-z-]+\*?", name):
-                raise ValueError(f"{name!r} should be a field name, such as X-Real-IP or X-Auth-*")
-            if name.lower() in _NEEDED:
-                raise ValueError(f"{name} cannot be one of them: no request is understood without it")
-        return value
+    host: str = Field(
+        default="keep",
+        description="The `Host` that backends get: `keep`, the client's; `backend`, the backend's own name as it is configured; "
+        "any other is sent as it is. X-Forwarded-Host is the client's in any case.",
+    )
 
     @field_validator("via")
     @classmethod
@@ -73,12 +69,328 @@ class ForwardingConfig(Model):
             raise ValueError("should be at most 100 letters, digits and !#$%&'*+-.^_`|~, without spaces")
         return value
 
-    @field_validator("trusted_proxies")
+    @field_validator("host")
     @classmethod
-    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for text in value:
-            try:
-                ipaddress.ip_network(text)
-            except ValueError:
-                raise ValueError(f"{text} should be an address or a network, such as 10.0.0.0/8") from None
+    def _is_an_authority(cls, value: str) -> str:
+        if not _AUTHORITY.fullmatch(value):
+            raise ValueError('should be "keep", "backend", or a name such as app.internal or app.internal:8000')
         return value
+
+
+class ForwardingConfig(TrustConfig, ToldConfig):
+    """Forwarding: what backends are told about clients, and which clients' own claims count."""
+
+
+class ValueRule(TextOrTable):
+    """A rule about a value: `"x"` or `{ exact = "x" }`, `{ prefix = "x" }`, or `{ present = true }`."""
+
+    _key = "exact"
+
+    exact: str | None = Field(default=None, description="The whole value.")
+    prefix: str | None = Field(default=None, min_length=1, description="What the value begins with.")
+    present: Literal[True] | None = Field(default=None, description="There is one, whatever it says.")
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if len(self.model_fields_set) != 1:
+            raise ValueError("should be one of exact, prefix and present")
+        return self
+
+
+def _is_a_host(text: str) -> str:
+    if not _HOST.fullmatch(text):
+        raise ValueError("should be a host name without port, such as api.example.com or *.example.com")
+    return text.lower().removesuffix(".")
+
+
+def _is_a_path(text: str) -> str:
+    if not text.startswith("/") or "?" in text or "#" in text or "%" in text or "\\" in text:
+        raise ValueError("should be a path, as it is without percent-encoding, such as /v1")
+    parts = text[1:].split("/")
+    if "." in parts or ".." in parts or "" in parts[:-1]:
+        raise ValueError("should be a path without empty and dot segments")
+    if any(one < " " or one == "\x7f" for one in text):
+        raise ValueError("should be a path without control characters: a request with one is refused")
+    return text
+
+
+Host = Annotated[str, AfterValidator(_is_a_host)]
+PathText = Annotated[str, AfterValidator(_is_a_path)]
+
+
+class NetworksFile(Model):
+    """Networks in a file, one a line; `#` begins a comment."""
+
+    file: str = Field(min_length=1, description="Path of the file; read at the start and at each reload.")
+
+
+NetworkOrFile = Annotated[
+    Annotated[Network, Tag("text")] | Annotated[NetworksFile, Tag("table")],
+    either('a network, or a table such as { file = "office.txt" }'),
+]
+
+
+def _is_of_the_request(name: str) -> str:
+    if name.lower() in _OF_A_CONNECTION:
+        raise ValueError("should be the name of a field that is passed on")
+    return name
+
+
+Matched = Annotated[Token, AfterValidator(_is_of_the_request)]
+
+
+class MatchConfig(Model):
+    """Which requests a route takes: those for which all of it holds; what is left out holds for all."""
+
+    listeners: Annotated[tuple[Name, ...], SEVERAL] = Field(
+        default=(), strict=False, description="Listeners, by name; left out: all."
+    )
+    host: Annotated[tuple[Host, ...], SEVERAL] = Field(
+        default=(),
+        strict=False,
+        description="Host names, without port, in any case; `*.example.com` is any name below example.com.",
+    )
+    path: Annotated[tuple[PathText, ...], SEVERAL] = Field(
+        default=(), strict=False, description="Whole paths, without query, as they are when nothing is percent-encoded."
+    )
+    path_prefix: Annotated[tuple[PathText, ...], SEVERAL] = Field(
+        default=(),
+        strict=False,
+        description="What paths begin with, by whole segments: `/v1` takes `/v1` and `/v1/x`, and not `/v1x`.",
+    )
+    method: Annotated[tuple[Token, ...], SEVERAL] = Field(
+        default=(), strict=False, description="Methods, such as `POST`; left out: all."
+    )
+    headers: dict[Matched, ValueRule] = Field(
+        default={},
+        description='Header fields: `{ X-Beta = "1" }`, or `{ prefix = "1" }`, or `{ present = true }` in place of the text. '
+        "X-Forwarded-* are those that a backend would be told, after `trusted_proxies`; `Upgrade` is what the client offers, in "
+        "lower case.",
+    )
+    query: dict[str, ValueRule] = Field(
+        default={}, description="Parameters of the query, decoded, by the same rules as headers."
+    )
+    clients: Annotated[tuple[NetworkOrFile, ...], SEVERAL] = Field(
+        default=(),
+        strict=False,
+        description='Addresses and networks of clients, or `{ file = "PATH" }` with one a line. The client is the one that '
+        "`trusted_proxies` name.",
+    )
+
+
+class RedirectConfig(Model):
+    """A redirect: the client is sent elsewhere."""
+
+    status: Literal[301, 302, 303, 307, 308] = Field(default=308, description="Status of the answer.")
+    to: str = Field(
+        description="Where to: `https://new.example.com` keeps path and query, a target with a path does not; `/path` is on the "
+        "same host. `{host}` stands for the host that was asked.",
+    )
+
+    @field_validator("to")
+    @classmethod
+    def _is_a_target(cls, value: str) -> str:
+        if (
+            not re.fullmatch(
+                r"(?:https?://(?:\{host\}|[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?)?(?:/[!-~]*)?", value
+            )
+            or not value
+        ):
+            raise ValueError("should be http://HOST, https://HOST, with a path if wanted, or a path")
+        return value
+
+
+class AnswerConfig(Model):
+    """An answer of our own."""
+
+    status: int = Field(default=200, ge=200, le=599, description="Status of the answer.")
+    text: str | None = Field(default=None, max_length=65536, description="Its text; left out: that of its status.")
+    file: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Path of a file in place of `text`, read at the start and at each reload.",
+    )
+    content_type: str | None = Field(
+        default=None,
+        pattern=r"^[!-~]+/[ -~]+$",
+        description="Content-Type; left out: text/plain, or by the ending of the file.",
+    )
+    retry_after_s: int = Field(default=0, ge=0, le=2**31, description="Retry-After in seconds; 0: none.")
+
+    @model_validator(mode="after")
+    def _says_one(self) -> Self:
+        if self.text is not None and self.file is not None:
+            raise ValueError("text and file are both given")
+        # RFC 9110 6.4.1.
+        if self.status in (204, 205, 304) and (self.text or self.file is not None):
+            raise ValueError(f"an answer of {self.status} has no body")
+        return self
+
+
+PoolOrAnswer = Annotated[
+    Annotated[Name, Tag("text")] | Annotated[AnswerConfig, Tag("table")],
+    either("the name of a pool, or an answer such as { status = 503 }"),
+]
+
+
+def _is_a_value(value: str) -> str:
+    if not all(" " <= one <= "~" or one == "\t" for one in value):
+        raise ValueError("should be printable ASCII")
+    for name in re.findall(r"\{([^{}]*)\}", value):
+        if name not in PLACEHOLDERS:
+            raise ValueError(f"{{{name}}} is none of {', '.join(f'{{{one}}}' for one in PLACEHOLDERS)}")
+    return value
+
+
+def _as_backends_read(name: str) -> str:
+    """`Content_Length` is Content-Length to many."""
+    return re.sub("[^a-z0-9]", "-", name.lower())
+
+
+def _is_settable(name: str) -> str:
+    plain = _as_backends_read(name)
+    if plain in _OURS or plain.startswith("x-forwarded-"):
+        raise ValueError("is not for anybody to set: the balancer writes it itself")
+    return name
+
+
+Value = Annotated[str, AfterValidator(_is_a_value)]
+Settable = Annotated[Token, AfterValidator(_is_settable)]
+
+
+def _are_each_once(fields: dict[str, str]) -> dict[str, str]:
+    """Defaults and a route's own may spell a field in two ways, and both would be sent."""
+    seen: dict[str, str] = {}
+    for name in fields:
+        other = seen.setdefault(_as_backends_read(name), name)
+        if other != name:
+            raise ValueError(f"{other} and {name} are the same field")
+    return fields
+
+
+SetFields = Annotated[dict[Settable, Value], AfterValidator(_are_each_once)]
+
+
+# What a route does with its requests.
+ACTIONS = ("pool", "split", "redirect", "answer", "deny")
+
+
+def protocols(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of protocols, in lower case; ValueError for one that is none, or that carries requests of its own."""
+    for token in value:
+        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z/-]+", token):
+            raise ValueError(f"{token!r} should be a protocol name, such as websocket")
+        if token.lower() in ("h2c", "h2") or token.lower().startswith(("http/", "tls/")):
+            # Such a switch carries requests, which would pass unseen (request smuggling).
+            raise ValueError(f"{token} cannot be allowed: requests inside it would bypass every rule")
+    return tuple(token.lower() for token in value)
+
+
+class RouteRulesConfig(AccessConfig):
+    """What holds for the requests of a route, wherever they go."""
+
+    strip_prefix: PathText | None = Field(
+        default=None,
+        description="What is cut from the beginning of the path, by whole segments; backends are told it as "
+        "`X-Forwarded-Prefix`. Paths with empty or dot segments in that part get 400.",
+    )
+    add_prefix: PathText | None = Field(default=None, description="What is put before the path.")
+    replace_prefix: Annotated[dict[PathText, PathText], Field(min_length=1, max_length=1)] | None = Field(
+        default=None, description='What is put in the place of a prefix: `{ "/old" = "/new" }`.'
+    )
+    set_request_headers: Annotated[SetFields, HIDDEN] = Field(
+        default={},
+        description="Header fields that backends get, in place of the client's in every spelling; in a value `{client}`, "
+        "`{host}`, `{request_id}`, `{backend}` and `{pool}` are put in.",
+    )
+    remove_request_headers: Annotated[tuple[Settable, ...], SEVERAL] = Field(
+        default=(), strict=False, description="Header fields that backends do not get."
+    )
+    set_response_headers: SetFields = Field(
+        default={}, description="Header fields that clients get, in place of the backend's, with the same placeholders."
+    )
+    remove_response_headers: Annotated[tuple[Settable, ...], SEVERAL] = Field(
+        default=(), strict=False, description="Header fields that clients do not get."
+    )
+    repeatable: Annotated[tuple[Token, ...], SEVERAL] = Field(
+        default=(),
+        strict=False,
+        description="Methods that may be sent twice here, beside those that always may (RFC 9110 9.2.2). Danger: what such a "
+        "request does may be done twice.",
+    )
+    upgrades: tuple[str, ...] = Field(
+        default=("websocket",),
+        strict=False,
+        description="Protocols that a client may switch its connection to (`Upgrade`); other offers "
+        "are removed and the request goes on as plain HTTP. Danger: what a tunnel carries is not looked at.",
+    )
+    encoded_slash: Literal["keep", "refuse"] = Field(
+        default="keep",
+        description="What is made of `%2F` in a path: it is kept as it is and never separates segments, or the request gets 400.",
+    )
+    error_pages: ErrorPages = Field(default={}, description="Files that replace local replies, by status.")
+    timeouts: RouteTimeoutsConfig = RouteTimeoutsConfig()
+    limits: BodyLimitsConfig = BodyLimitsConfig()
+    forwarding: ToldConfig = ToldConfig()
+
+    @field_validator("upgrades")
+    @classmethod
+    def _are_protocols(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return protocols(value)
+
+    @model_validator(mode="after")
+    def _cuts_once(self) -> Self:
+        if self.strip_prefix is not None and self.replace_prefix is not None:
+            raise ValueError("strip_prefix and replace_prefix are both given")
+        return self
+
+
+class RouteConfig(MatchConfig, RouteRulesConfig):
+    """A route: which requests it takes, where they go, and what holds for them. The first route that takes a request has it."""
+
+    name: Name | None = Field(
+        default=None, description="What logs call it; left out: `route-` and its number in the file."
+    )
+    pool: Name | None = Field(default=None, description="The pool that has the requests.")
+    split: dict[Name, Annotated[int, Field(ge=0, le=1_000_000)]] | None = Field(
+        default=None, description="Pools that share the requests, with their weights: `{ api = 90, canary = 10 }`."
+    )
+    split_by: Key | None = Field(
+        default=None,
+        description='What always goes to the same pool of `split`: `"client"` (of an IPv6 one its /64), `{ header = NAME }`, `{ cookie = NAME }` or '
+        "`{ query = NAME }`; left out: each request is counted for itself, exactly by the weights.",
+    )
+    fallback: PoolOrAnswer | None = Field(
+        default=None, description="Another pool, or an answer, while the pool has no usable backend."
+    )
+    redirect: RedirectConfig | None = Field(
+        default=None, description='The client is sent elsewhere: `{ to = "https://new.example.com" }`, see below.'
+    )
+    answer: AnswerConfig | None = Field(
+        default=None, description='An answer of our own: `{ status = 503, text = "closed for repairs" }`, see below.'
+    )
+    deny: bool = Field(default=False, description="All of these requests get 403.")
+
+    @model_validator(mode="after")
+    def _has_one_action(self) -> Self:
+        given = [name for name in ACTIONS if getattr(self, name)]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} are both given: a route has one of {', '.join(ACTIONS)}")
+        if not given:
+            raise ValueError(f"leads nowhere: it needs one of {', '.join(ACTIONS)}")
+        if self.split is not None and not any(self.split.values()):
+            raise ValueError("split: all weights are 0")
+        if self.split_by is not None and self.split is None:
+            raise ValueError("split_by is for a split")
+        if self.split_by is not None and self.split_by.source == "route":
+            raise ValueError("split_by: by route all requests would go to the same pool")
+        if self.fallback is not None and self.pool is None and self.split is None:
+            raise ValueError("fallback is for a pool or a split")
+        return self
+
+    @property
+    def pools(self) -> dict[str, int]:
+        """The pools that it leads to, with their weights; the fallback is not among them."""
+        if self.pool is not None:
+            return {self.pool: 1}
+        return dict(self.split or {})

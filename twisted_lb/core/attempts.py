@@ -64,8 +64,8 @@ class Attempts:
     )  # fmt: skip
 
     def __init__(self, pool: Pool, retries: RetryRules, ask: Ask, *, idempotent: bool) -> None:
-        self.pool: Final = pool
-        self.retries: Final = retries
+        self.pool: Pool = pool
+        self.retries: RetryRules = retries
         self.ask: Final = ask
         self.idempotent: Final = idempotent
         self.due: float = NEVER
@@ -131,6 +131,23 @@ class Attempts:
             return None
         self._remember(current, outcome)
         return self._take_up(self.pool.claim(self.ask, now, self.tried, self._wait_until), now)
+
+    def fall_back(
+        self, pool: Pool, retries: RetryRules, now: float, own: Backend | None = None
+    ) -> Lease | Refusal | Ticket:
+        """Go on in another pool, by these rules, as a request that is new there: nobody is left in its own. What was tried
+        stays on record. `own`: the backend to which its client has a connection of its own, as for `begin_on`; any other one
+        where that is not to be used.
+        """
+        self.withdraw()
+        self.pool = pool
+        self.retries = retries
+        self.tried = ()
+        self._free = self.count
+        self._wait_until = NEVER
+        pool.budget.deposit(now)
+        verdict = None if own is None else pool.claim_on(own, self.ask, now)
+        return self._take_up(pool.claim(self.ask, now) if verdict is None else verdict, now)
 
     def may_move(self, now: float, *, replayable: bool) -> bool:
         """Whether the request may leave the backend of its current attempt, which owes it the whole answer, for another

@@ -15,6 +15,7 @@ from twisted_lb.core.load import Load
 from twisted_lb.core.outcome import Outcome
 
 HEAVIEST: Final = 256
+LIGHTEST: Final = 0
 MOST_PORT: Final = 65535
 # What a backend's text cannot say.
 _KEYS_OF_A_TABLE: Final = ("name", "check_port", "resolve", "family")
@@ -24,8 +25,8 @@ _KEYS_OF_A_TABLE: Final = ("name", "check_port", "resolve", "family")
 class BackendSpec:
     """The configuration of a backend. Names are unique within a pool; the default is the address. `check_port`: the port of
     its host that checks ask, None for theirs, or the one that traffic goes to. `resolve` and `family` say what is made of a
-    host name, see `endpoints.py`; empty: what the pool says. ValueError for a weight outside 1 to 256 (a backend that should
-    get no requests is drained), and for a check's port that is none, or of a unix socket.
+    host name, see `endpoints.py`; empty: what the pool says. `labels`: names and values. A backend of weight 0 gets no requests.
+    ValueError for a weight outside 0 to 256, and for a check's port that is none, or of a unix socket.
     """
 
     name: str
@@ -34,10 +35,11 @@ class BackendSpec:
     check_port: int | None = None
     resolve: str = ""
     family: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
-        if not 1 <= self.weight <= HEAVIEST:
-            raise ValueError(f"{self.name!r}: {self.weight} is not a weight between 1 and {HEAVIEST}")
+        if not LIGHTEST <= self.weight <= HEAVIEST:
+            raise ValueError(f"{self.name!r}: {self.weight} is not a weight between {LIGHTEST} and {HEAVIEST}")
         if self.check_port is None:
             return
         if not isinstance(self.address, TcpAddress):
@@ -97,20 +99,30 @@ def _spec_of(one: object) -> BackendSpec:
     raise ValueError(f"{one!r}: should be a string, as 10.0.0.1:80, or a BackendSpec")
 
 
+class ThereTwice(ValueError):
+    """A backend that is there already: the one of this `number` is the `first` one again."""
+
+    def __init__(self, text: str, number: int, first: int) -> None:
+        super().__init__(text)
+        self.number = number
+        self.first = first
+
+
 def refuse_twice(specs: Iterable[BackendSpec]) -> None:
-    """ValueError for a name or an address that is there twice, whatever its spelling."""
-    names: set[str] = set()
-    places: dict[Address, str] = {}
-    for spec in specs:
-        place = same_place(spec.address)
+    """ThereTwice for a name or an address that is there twice, whatever its spelling."""
+    names: dict[str, int] = {}
+    places: dict[Address, tuple[int, str]] = {}
+    for number, spec in enumerate(specs):
+        place, where = same_place(spec.address), str(spec.address)
         if place in places:
-            other = places[place]
-            where = str(spec.address)
-            raise ValueError(f"{where} is there twice" + ("" if other == where else f", also as {other}"))
+            first, other = places[place]
+            raise ThereTwice(
+                f"{where} is there twice" + ("" if other == where else f", also as {other}"), number, first
+            )
         if spec.name in names:
-            raise ValueError(f"the name {spec.name} is there twice")
-        names.add(spec.name)
-        places[place] = str(spec.address)
+            raise ThereTwice(f"the name {spec.name} is there twice", number, names[spec.name])
+        names[spec.name] = number
+        places[place] = number, where
 
 
 class AdminState(enum.Enum):
@@ -144,6 +156,7 @@ class Backend:
         "requests",
         "resting",
         "slot",
+        "tunnels",
         "usable",
         "weight",
     )
@@ -165,6 +178,7 @@ class Backend:
         self.resting: bool = False
         self.requests: int = 0
         self.failures: int = 0  # outcomes that blame it
+        self.tunnels: int = 0  # of those in flight
         self.outcomes: list[int] = [0] * len(Outcome)
 
     @property
@@ -205,6 +219,11 @@ class Backend:
         self.refresh_usable()
 
     @property
+    def wanted(self) -> bool:
+        """Whether the operator wants it to get requests: it is READY, and has a weight."""
+        return self.admin is AdminState.READY and self.weight > 0
+
+    @property
     def full(self) -> bool:
         """Whether the backend has as many requests in flight as it may."""
         return 0 < self.counts.most <= self.load_now
@@ -212,7 +231,7 @@ class Backend:
     def refresh_usable(self) -> None:
         """Update `usable` and `available`. An ejected backend is available for one trial request, once that is due."""
         ejection = self.ejection
-        wanted = self.admin is AdminState.READY and self.health.up
+        wanted = self.wanted and self.health.up
         self.usable = wanted and not ejection.active
         self.available = wanted and not self.removed and (ejection.due or not ejection.active) and not self.full
 

@@ -11,6 +11,7 @@ class Skipped(enum.Enum):
     """Why a backend is skipped; the first reason that holds."""
 
     ADMIN = "taken out by the operator"
+    WEIGHT = "of weight 0"
     DOWN = "down by its checks"
     EJECTED = "ejected by traffic"
     FULL = "as many requests in flight as it may have"
@@ -60,6 +61,8 @@ def skipped(backend: Backend, tried: Sequence[Backend]) -> Skipped | None:
     ejection = backend.ejection
     if backend.admin is not AdminState.READY:
         return Skipped.ADMIN
+    if not backend.weight:
+        return Skipped.WEIGHT
     if not backend.health.up:
         return Skipped.DOWN
     if ejection.active and not ejection.due:

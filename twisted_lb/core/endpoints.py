@@ -144,7 +144,7 @@ class Endpoints:
         for spec in specs:
             if spec.name in configured:
                 raise ValueError(f"{spec.name} is there twice")
-            address = _address_of(spec, family)
+            address = address_of_spec(spec, family)
             member = before = self._configured.get(spec.name)
             if member is None or member.address != address:
                 member = _Member(spec, address)
@@ -160,7 +160,9 @@ class Endpoints:
         for one in configured.values():
             self._at.setdefault(one.address, []).append(one)
         self.by = resolve, family
-        self._admin = {name: admin for name, admin in self._admin.items() if name in configured}
+        self._admin = {
+            name: admin for name, admin in self._admin.items() if name in configured or _name_of(name) in configured
+        }
 
     @property
     def names(self) -> list[TcpAddress]:
@@ -191,12 +193,18 @@ class Endpoints:
         address = None if one is None else one.address
         return address if isinstance(address, TcpAddress) and is_name(address) else None
 
+    def knows(self, name: str) -> bool:
+        """Whether somebody is called so: what is configured, or a member."""
+        return name in self._configured or name in self._present
+
     def command(self, name: str, admin: AdminState) -> list[str]:
-        """The members that a command for this name is for; it also holds for endpoints of it that come later."""
-        if name not in self._configured:
-            return [name]
+        """The members that a command for this name is for; it also holds for endpoints that come later: those of this name, or
+        the one that is called so.
+        """
+        if name in self._configured:
+            self._admin = {one: state for one, state in self._admin.items() if _name_of(one) != name}
         self._admin[name] = admin
-        return [member for member, one in self._present.items() if one.spec.name == name]
+        return [member for member, one in self._present.items() if name in (member, one.spec.name)]
 
     def members(self) -> tuple[list[BackendSpec], Succession]:
         """The members from now on, and what becomes of the records of those who were there at the last call."""
@@ -219,14 +227,20 @@ class Endpoints:
         name = one.spec.name
         if spec.name in before:
             return
-        if name in self._admin:
-            succession.admin[spec.name] = self._admin[name]
+        admin = self._admin.get(spec.name) or self._admin.get(name)
+        if admin is not None:
+            succession.admin[spec.name] = admin
         if one.sole:
             other = name if one.absent else one.endpoint(one.sole)
             if before.get(other) is one and (not one.absent or spec.name == one.endpoint(one.sole)):
                 succession.heirs[spec.name] = other
         if one in before.values() and one.spreads:
             succession.reasons[spec.name] = _why_new(spec.address)
+
+
+def _name_of(endpoint: str) -> str:
+    """The configured backend that a member is an endpoint of, by the name of the member; empty for others."""
+    return endpoint.rpartition("@")[0]
 
 
 def _why_new(address: Address) -> str:
@@ -250,7 +264,7 @@ def _tell_gone(succession: Succession, one: _Member, member: str) -> None:
         succession.reasons[member] = f"{LEAVES_AFTER} answers for {host} came without it"
 
 
-def _address_of(spec: BackendSpec, family: str) -> Address:
+def address_of_spec(spec: BackendSpec, family: str) -> Address:
     """Where a configured backend is, and in which family; a literal address has one already."""
     wanted = spec.family or family
     if wanted == AUTO or not isinstance(spec.address, TcpAddress) or not is_name(spec.address):

@@ -155,6 +155,19 @@ class PoolRecovered:
         return f"pool {self.pool} has a usable backend again"
 
 
+@dataclass(frozen=True)
+class LimitSpared:
+    """A rate limit in dry run has let requests pass that it would refuse: so many since it was said last."""
+
+    limit: str
+    requests: int
+    at: float
+
+    def __str__(self) -> str:
+        what = "a request" if self.requests == 1 else f"{self.requests} requests"
+        return f"the rate limit {self.limit} would have refused {what} (dry run)"
+
+
 Event = (
     BackendDown
     | BackendUp
@@ -166,4 +179,5 @@ Event = (
     | AdminChanged
     | PoolExhausted
     | PoolRecovered
+    | LimitSpared
 )

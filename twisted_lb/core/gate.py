@@ -58,18 +58,22 @@ def client_key(address: str) -> str:
     return f"{int(ip) >> _SITE_BITS:x}/{_SITE_BITS}"
 
 
+_NO_LIMIT: Final = 1 << 62
+
+
 class Gate:
     """Connection limits: counts the connections that are open. At `most` of them listeners stop accepting, and the
     kernel's accept queue holds the rest; `per_client` bounds those of one client, 0 for no limit.
 
-    The table of clients holds those that are connected, so it is bounded by `most`.
+    The table of clients holds those that are connected, so it is bounded by `most`. Both bounds may change: whoever is
+    there stays.
     """
 
     def __init__(self, most: int, per_client: int = 0) -> None:
-        self.most: Final = most
-        self.per_client: Final = per_client
+        self.most: int = most
+        self.per_client: int = per_client
         self.open: int = 0
-        self._clients: Final = Running(per_client)
+        self._clients: Final = Running(per_client or _NO_LIMIT)
         self._waiting: list[Callable[[], None]] = []
 
     @property
@@ -97,18 +101,29 @@ class Gate:
         """Count a client of a trusted proxy while its request holds the proxy's connection; `release` ends it. False as
         of `enter`.
         """
-        return not self.per_client or self._clients.claim(client)
+        return self._clients.claim(client)
 
     def release(self, client: str) -> None:
         """Count the end of what `claim` granted to this client."""
-        if self.per_client:
-            self._clients.release(client)
+        self._clients.release(client)
 
     def leave(self, client: str) -> None:
         """Count the end of a connection, once for each that entered; listeners that wait for room go on."""
         self.release(client)
         self.open -= 1
-        if self._waiting and not self.full:
+        if self._waiting:
+            self._go_on()
+
+    def configure(self, most: int, per_client: int) -> None:
+        """Have other bounds. Over a lower one nobody new comes until enough have left; clients that came while there was no
+        bound for each are not counted.
+        """
+        self.most, self.per_client = most, per_client
+        self._clients.most = per_client or _NO_LIMIT
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if not self.full:
             waiting = self._waiting
             self._waiting = []
             for go_on in waiting:

@@ -118,6 +118,13 @@ class Refusal(enum.Enum):
         return self.value[1]
 
 
+class Reply(enum.Enum):
+    """A local reply that is what the route is for: nothing has gone wrong."""
+
+    ANSWER = "answer"
+    REDIRECT = "redirect"
+
+
 _BY_STATUS: Final = {refusal.status: refusal for refusal in Refusal if refusal.status != 503}
 
 

@@ -63,6 +63,8 @@ class Pool:
         self._selection: Final = Selection(policy, rng)
         self._queue: Final = Queue()
         self._resting: Final = Resting()
+        # Members that were removed and have something in flight, with when they were. Who rests and may return is not here.
+        self.leaving: Final[dict[Backend, float]] = {}
         self._exhausted: bool = False
         self._wake_at: float = NEVER  # when the next trial is due
 
@@ -87,16 +89,26 @@ class Pool:
                 if name in succession.resting:
                     self._resting.rest(backend, succession.resting[name], now)
                 backend.leave()
-        self._resting.forget(now, succession.names)
+                if not backend.resting:
+                    self._leaves(backend, now)
+        for backend in self._resting.forget(now, succession.names):
+            self._leaves(backend, now)
         for event in news:
             self._on_event(event)
         self._announce_exhaustion(now)
+
+    def _leaves(self, backend: Backend, now: float) -> None:
+        """A backend was removed for good, and may have something in flight."""
+        if backend.in_flight:
+            self.leaving[backend] = now
 
     def _adopt(self, spec: BackendSpec, old: Mapping[str, Backend], now: float, succession: Succession) -> Backend:
         backend = old.get(spec.name)
         if backend is None or backend.address != spec.address:
             return self._begin(spec, backend, old.get(succession.heirs.get(spec.name, "")), now, succession)
-        backend.weight = spec.weight
+        if backend.weight != spec.weight:
+            backend.weight = spec.weight
+            self._refresh(backend)
         return backend
 
     def _begin(
@@ -126,7 +138,8 @@ class Pool:
         self.budget.configure(settings.budget_percent, settings.budget_per_s)
         up: list[Backend] = []
         if before.checked != settings.checked:
-            self._resting.forget(NEVER)
+            for backend in self._resting.forget(NEVER):
+                self._leaves(backend, now)
         for backend in self.backends.values():
             if before.checked != settings.checked:
                 backend.ejection.follow(now, checked=settings.checked)
@@ -232,7 +245,7 @@ class Pool:
 
     def _may_wait(self, tried: Sequence[Backend]) -> bool:
         """Whether the queue has room, and there is somebody to wait for: a usable backend that is full and was not tried,
-        or, where nobody is usable, any that is READY. Whoever is served before this turn is over takes no room.
+        or, where nobody is usable, any that is wanted. Whoever is served before this turn is over takes no room.
         """
         settings = self.settings
         most = settings.max_queued
@@ -243,7 +256,7 @@ class Pool:
             return False
         members = self.backends.values()
         if self._exhausted:
-            return any(one.admin is AdminState.READY for one in members)
+            return any(one.wanted for one in members)
         return any(one.usable and one not in tried for one in members)
 
     def _room(self, tried: Sequence[Backend]) -> int:
@@ -268,6 +281,13 @@ class Pool:
     def withdraw(self, ticket: Ticket) -> None:
         """Take a ticket out of the queue; harmless when its verdict was told already."""
         self._queue.leave(ticket)
+
+    def refuse_waiting(self) -> list[tuple[Ticket, Refusal]]:
+        """The verdicts on all queued requests when the pool itself goes: a refusal for each, at once."""
+        tickets = list(self._queue.tickets)
+        for ticket in tickets:
+            self._queue.leave(ticket)
+        return [(ticket, Refusal.NO_BACKEND) for ticket in tickets]
 
     def grants(self, now: float) -> list[tuple[Ticket, Lease | Refusal]]:
         """The verdicts on queued requests that are due: a lease, or a refusal after too long a wait; see `Queue.serve`.
@@ -322,6 +342,8 @@ class Pool:
             backend.load.settled(outcome, now)
         if backend.removed:
             backend.leave()
+            if not backend.in_flight:
+                self.leaving.pop(backend, None)
         elif self.counts.most:
             backend.refresh_usable()
         backend.outcomes[outcome] += 1
@@ -351,7 +373,8 @@ class Pool:
     def snapshot(self) -> PoolSnapshot:
         """The state of the pool and its backends now."""
         backends = tuple(snapshot_of(backend) for backend in self.backends.values())
-        return PoolSnapshot(self.name, backends, len(self._queue.tickets))
+        leaving = tuple(snapshot_of(backend) for backend in self.leaving)
+        return PoolSnapshot(self.name, backends, len(self._queue.tickets), leaving)
 
     def observe_probe(
         self,
@@ -412,7 +435,8 @@ class Pool:
         if self.counts.most:
             for backend in self.backends.values():
                 backend.refresh_usable()
-        self._resting.forget(now)
+        for backend in self._resting.forget(now):
+            self._leaves(backend, now)
         self._selection.tick(now)
 
     def _changed(self, backend: Backend, event: Event, now: float) -> None:

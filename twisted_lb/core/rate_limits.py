@@ -18,6 +18,7 @@ class RateKey(enum.Enum):
     CLIENT = "client"  # one client's, an IPv6 site's /64 as one
     HEADER = "header"  # those with the same value of a field
     COOKIE = "cookie"  # those with the same value of a cookie
+    QUERY = "query"  # those with the same value of a parameter of the query
     ROUTE = "route"  # all of the route
 
 
@@ -25,7 +26,7 @@ class RateLimit:
     """A rate limit as it is configured. `name` is its identity: over a reload, what was spent in a limit stays spent in the one
     of the same name, whatever its rate and burst are by then; two routes that name the same limit share it.
 
-    `field`: the name of the header or the cookie. `cost`: what a request spends of the burst; ValueError where that is more
+    `field`: the name of the header, the cookie or the parameter. `cost`: what a request spends of the burst; ValueError where that is more
     than the burst, since it would never be admitted. `dry_run`: requests over the limit are counted, and admitted.
     """
 
@@ -36,7 +37,7 @@ class RateLimit:
     ) -> None:
         if not 1 <= cost <= rate.burst:
             raise ValueError(f"{name}: a cost of {cost} is not between 1 and the burst, {rate.burst}")
-        if bool(field) != (key in (RateKey.HEADER, RateKey.COOKIE)):
+        if bool(field) != (key in (RateKey.HEADER, RateKey.COOKIE, RateKey.QUERY)):
             raise ValueError(f"{name}: by {key.value} it has {'no' if field else 'to have the'} name of a field")
         self.name: Final = name
         self.rate: Final = rate
@@ -46,10 +47,10 @@ class RateLimit:
         self.dry_run: Final = dry_run
 
     def key_of(self, client: str, value: bytes | None) -> bytes:
-        """The key of a request: `client` is its client's (`gate.client_key`), `value` that of the header or the cookie, None
-        where it has none.
+        """The key of a request: `client` is its client's (`gate.client_key`), `value` that of the header, the cookie or the
+        parameter, None where it has none.
 
-        Who leaves the header or the cookie out is counted as a client: otherwise that would be the way around the limit.
+        Who leaves it out is counted as a client: otherwise that would be the way around the limit.
         Nobody can name a value that counts as somebody's address. Empty, and without a limit, where the client has no IP
         address (a unix socket).
         """

@@ -5,7 +5,7 @@ from typing import Final
 
 from twisted_lb.core.attempts import Attempt
 from twisted_lb.core.never import NEVER
-from twisted_lb.core.outcome import Outcome, Refusal
+from twisted_lb.core.outcome import Outcome, Refusal, Reply
 
 
 class Record:
@@ -74,8 +74,8 @@ class Record:
         self.pool: str = ""
         self.attempts: Sequence[Attempt] = ()
         self.status: int = 0
-        self.local_reply: Refusal | Outcome | None = None
-        self.ended_by: Refusal | Outcome | None = None
+        self.local_reply: Refusal | Outcome | Reply | None = None
+        self.ended_by: Refusal | Outcome | Reply | None = None
         self.detail: str = ""
 
     @property
@@ -90,8 +90,8 @@ class Record:
 
     @property
     def plain(self) -> bool:
-        """Whether the client simply got the answer of the first backend that was asked."""
-        return self.ended_by is Outcome.OK and len(self.attempts) == 1
+        """Whether the client simply got the answer of the first backend that was asked, or the one that its route gives."""
+        return isinstance(self.ended_by, Reply) or (self.ended_by is Outcome.OK and len(self.attempts) == 1)
 
     @property
     def backend_name(self) -> str:

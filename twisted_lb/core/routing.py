@@ -5,13 +5,16 @@ at one by one, and only of routes whose host and path match. Host and path of a 
 without port, query, escapes and dot segments.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol
 from urllib.parse import unquote_to_bytes
 
 from mypy_extensions import mypyc_attr
+
+# In the place of a route's index: a path that servers read as those of two routes.
+AROUND: Final = -2
 
 
 class How(Enum):
@@ -258,14 +261,18 @@ class Router:
     its labels; in what it has found the path, and as many of its segments as the longest prefix has. It is O(n) in those
     routes with conditions that match host and path alike, up to the first that matches.
 
+    `open_routes` ask nothing of their requests and change nothing in them, so that it does no harm to miss one of them.
+
     `sole`: the first route takes every request, so that nobody need ask. `looks_at_path`, `looks_at_query` and
-    `looks_at_client`: whether these decide anything; else they may be left empty.
+    `looks_at_client`: whether these decide anything; else they may be left empty. `fields` are the names that rules go by.
     """
 
-    __slots__ = ("_asks", "_table", "looks_at_client", "looks_at_path", "looks_at_query", "sole")
+    __slots__ = ("_asks", "_open", "_table", "fields", "looks_at_client", "looks_at_path", "looks_at_query", "sole")
 
-    def __init__(self, matches: Sequence[RouteMatch]) -> None:
+    def __init__(self, matches: Sequence[RouteMatch], open_routes: Iterable[int] = ()) -> None:
         self._table: Final = HostTable(matches)
+        self._open: Final = frozenset(open_routes)
+        self.fields: Final = frozenset(rule.name for match in matches for rule in match.headers)
         self._asks: Final = any(match.conditional for match in matches)
         self.sole: Final = len(matches) > 0 and matches[0].everything
         self.looks_at_path: Final = any(match.paths or match.prefixes for match in matches)
@@ -285,17 +292,26 @@ class Router:
         """The index of the first route that matches, -1 for none. `lines` are header lines, each ended by CRLF; `client` is
         an address; `unresolved` is the path with its `..` segments where it has some.
 
-        Some backends ignore the parameters in a path (`/a;x=1/b`), and some resolve no dot segments. So that neither gets
-        anybody around a route, such a path is matched in both ways, and the first route of all counts.
+        Some servers resolve no dot segments. Where to those the path would be another route's, or nobody's, that one must be
+        open: else the index is AROUND, since whichever of the two has the request, a server could be led to what the other
+        one keeps (path traversal).
         """
         asked = RequestConditions(method, query, lines, client) if self._asks else None
+        index = self._first(host, path, asked)
+        if unresolved and self.looks_at_path:
+            other = self._first(host, unresolved, asked)
+            if other != index and other not in self._open:
+                return AROUND
+        return index
+
+    def _first(self, host: bytes, path: bytes, asked: Conditions | None) -> int:
+        """The first route of a path, read in one way, or -1. Some servers ignore the parameters in it (`/a;x=1/b`): so that
+        nobody gets around a route by them, it is matched with and without, and the first route of all counts.
+        """
         table = self._table
         best = table.first(host, path, table.size, asked)
-        if self.looks_at_path and (unresolved or b";" in path):
+        if self.looks_at_path and b";" in path:
             best = table.first(host, without_parameters(path), best, asked)
-            if unresolved:
-                best = table.first(host, unresolved, best, asked)
-                best = table.first(host, without_parameters(unresolved), best, asked)
         return best if best < table.size else -1
 
     def __repr__(self) -> str:

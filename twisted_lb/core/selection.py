@@ -5,12 +5,12 @@ from random import Random
 from typing import Final
 
 from twisted_lb.core.ask import Ask
-from twisted_lb.core.backend import AdminState, Backend
+from twisted_lb.core.backend import Backend
 from twisted_lb.core.pickers.base import Picker, Policy
 
 
 class Selection:
-    """The policy of a pool and its picker, over all backends that are READY.
+    """The policy of a pool and its picker, over all backends that are READY and have a weight.
 
     Health flips and full backends are no reason to rebuild: `available` says which may be picked. `stale` is set when a
     weight or an admin state has changed; the next claim rebuilds, once, or the next tick if the policy is not eager.
@@ -23,7 +23,7 @@ class Selection:
         self.stale: bool = False
         self.rng: Final = rng
         self._backends: list[Backend] = []
-        self.picker: Picker | None = None  # None while no backend is READY
+        self.picker: Picker | None = None  # None while no backend is wanted
         self._before: Picker | None = None  # the last one, for what it knows of turns owed
 
     def follow(self, backends: Iterable[Backend]) -> None:
@@ -38,7 +38,7 @@ class Selection:
 
     def renewed(self, now: float) -> Picker | None:
         """The picker for a claim when the selection is stale: a new one, or still the old one where the policy is not
-        eager. None while no backend is READY.
+        eager. None while no backend is wanted.
         """
         if self.policy.eager or self.picker is None:
             self._rebuild(now)
@@ -87,6 +87,6 @@ class Selection:
         self.stale = False
 
     def _build(self, rng: Random, now: float) -> Picker | None:
-        members = [backend for backend in self._backends if backend.admin is AdminState.READY]
+        members = [backend for backend in self._backends if backend.wanted]
         previous = self._before if self.picker is None else self.picker
         return self.policy.build(members, previous, rng, now) if members else None

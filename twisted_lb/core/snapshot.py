@@ -8,7 +8,7 @@ from twisted_lb.core.outcome import Outcome
 
 @dataclass(frozen=True)
 class BackendSnapshot:
-    """The state of a backend. `outcomes` counts settled attempts by the name of their outcome, `failures` those that
+    """The state of a backend; `tunnels` are those in flight that have switched protocols. `outcomes` counts settled attempts by the name of their outcome, `failures` those that
     blame the backend.
     """
 
@@ -25,15 +25,35 @@ class BackendSnapshot:
     requests: int
     failures: int
     outcomes: dict[str, int]
+    tunnels: int = 0
+
+
+@dataclass(frozen=True)
+class TargetsSnapshot:
+    """The state of the list that a pool has backends from: where it is; how many it has, None while that is not known; whether
+    the last look failed, and the last error, also after it has passed; why the last list was not taken yet, empty where none
+    waits; and for how many seconds nobody has found it to be true, None if nobody ever has.
+    """
+
+    where: str
+    backends: int | None
+    failing: bool
+    error: str
+    doubt: str
+    age_s: float | None
 
 
 @dataclass(frozen=True)
 class PoolSnapshot:
-    """The state of a pool: its backends in the order of the configuration, and how many requests wait in its queue."""
+    """The state of a pool: its backends in the order of the configuration, how many requests wait in its queue, the backends
+    that were removed and are *leaving*, with what they still have in flight, and its target list, if it has one.
+    """
 
     name: str
     backends: tuple[BackendSnapshot, ...]
     waiting: int
+    leaving: tuple[BackendSnapshot, ...] = ()
+    targets: TargetsSnapshot | None = None
 
 
 def snapshot_of(backend: Backend) -> BackendSnapshot:
@@ -52,4 +72,5 @@ def snapshot_of(backend: Backend) -> BackendSnapshot:
         requests=backend.requests,
         failures=backend.failures,
         outcomes={outcome.name: backend.outcomes[outcome] for outcome in Outcome if backend.outcomes[outcome]},
+        tunnels=backend.tunnels,
     )

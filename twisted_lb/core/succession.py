@@ -52,19 +52,20 @@ class Resting:
         del self._rests[spec.name]
         return rest.backend
 
-    def command(self, of: str, admin: AdminState) -> None:
-        """Set what the operator wants of all endpoints of a name."""
-        for rest in self._rests.values():
-            if rest.of == of:
+    def command(self, name: str, admin: AdminState) -> None:
+        """Set what the operator wants of all endpoints of a name, or of one endpoint."""
+        for endpoint, rest in self._rests.items():
+            if name in (endpoint, rest.of):
                 rest.backend.admin = admin
 
-    def forget(self, now: float, names: frozenset[str] | None = None) -> None:
-        """Forget those that were away for too long, and those that are an endpoint of none of these names."""
-        if not self._rests:
-            return
-        for name, rest in list(self._rests.items()):
+    def forget(self, now: float, names: frozenset[str] | None = None) -> list[Backend]:
+        """Forget those that were away for too long, and those that are an endpoint of none of these names: who they are."""
+        forgotten: list[Backend] = []
+        for name, rest in list(self._rests.items()) if self._rests else ():
             if now - rest.since >= RETURNS_WITHIN_S or (names is not None and rest.of not in names):
                 self._drop(name)
+                forgotten.append(rest.backend)
+        return forgotten
 
     def _drop(self, name: str) -> None:
         rest = self._rests.pop(name, None)

@@ -1,14 +1,17 @@
 """A client's connection, whatever protocol it speaks: gate, deadlines, slow clients, lingering close and drain."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from mypy_extensions import mypyc_attr, trait
 
+from twisted_lb.core.backend import Backend
 from twisted_lb.core.gate import client_key
 from twisted_lb.core.never import NEVER
+from twisted_lb.core.running import Running
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.deadlines import Deadline
-from twisted_lb.net.frontend import Frontend
+from twisted_lb.net.frontend import STOPS, Frontend
 from twisted_lb.net.interfaces import UNKNOWN, Producer, StreamTransport
 from twisted_lb.net.settings import ClientRules
 from twisted_lb.net.upstream import Upstream
@@ -39,8 +42,16 @@ class Speaker:
         """Tell the client that we go away, where that can be said: in a tunnel whose protocol has words for it."""
         raise NotImplementedError
 
-    def kill(self) -> None:
+    def kill(self, why: str = STOPS) -> None:
         """Cancel what is under way, tell the client so if nothing was said yet, and close the connection: at once."""
+        raise NotImplementedError
+
+    def at(self) -> Backend | None:
+        """The backend that the request under way is at, or that the tunnel leads to; None where there is none."""
+        raise NotImplementedError
+
+    def relayed(self) -> bool:
+        """Whether the connection has switched protocols: a tunnel."""
         raise NotImplementedError
 
     def kept(self) -> bool:
@@ -61,8 +72,8 @@ class ClientConnection:
     """
 
     __slots__ = (
-        "_asking", "_bound_to", "_deadline", "_frontend", "_inside", "_patience_s", "_speaker", "_unread", "bound", "client",
-        "clock", "full", "rules", "shared", "transport",
+        "_asking", "_bound_to", "_deadline", "_frontend", "_inside", "_opened_at", "_patience_s", "_running", "_running_for",
+        "_speaker", "_spread", "_unread", "bound", "client", "clock", "counted", "full", "rules", "shared", "transport",
     )  # fmt: skip
 
     def __init__(self, frontend: Frontend, speaker: Speaker) -> None:
@@ -75,6 +86,12 @@ class ClientConnection:
         self.full: bool = False  # the client does not take what was written
         # A trusted proxy's, whose clients are limited one by one: each request is counted for the client that it is of.
         self.shared: bool = False
+        # Whether the request that is under way is counted for its client, by a limit of such requests.
+        self.counted: bool = False
+        self._running: Sequence[Running] = ()
+        self._running_for: str = ""
+        self._opened_at: float = NEVER
+        self._spread: float = 0.0  # of the bounds of its life; 0.0 while nobody asked
         self._frontend: Final = frontend
         self._speaker: Speaker | None = speaker
         self._deadline: Final = Deadline(speaker.timed_out)
@@ -86,6 +103,7 @@ class ClientConnection:
     def open(self, transport: StreamTransport, scheme: bytes, producer: Producer) -> bool:
         """Take in a client that has connected; False when it is over the per-client limit, and is to be told so."""
         self.transport = transport
+        self._opened_at = self.clock.now
         address = transport.peer_name()
         rules = self.rules = self._frontend.client_rules
         client = self.client = self._frontend.client_at(address, scheme, transport.port_name())
@@ -101,6 +119,15 @@ class ClientConnection:
         self.arm(min(rules.first_byte_s, rules.idle_s))
         return True
 
+    def go_by(self, rules: ClientRules) -> None:
+        """Go by other rules, between two requests. Whom they trust may be another one; how the gate counts the connection stays."""
+        self.rules = rules
+        transport = self.transport
+        if transport is not None:
+            frontend = self._frontend
+            self.client = frontend.client_at(transport.peer_name(), self.client.scheme, transport.port_name())
+            self.shared = frontend.gate.per_client > 0 and self.client.trusted
+
     def lost(self) -> None:
         """The connection is gone."""
         self.transport = None
@@ -112,23 +139,52 @@ class ClientConnection:
         if self._inside is not None:
             self._frontend.gate.leave(self._inside)
             self._inside = None
-        self._end_request()
+        if self.counted:
+            self.end_request()
 
     def admits(self, address: str) -> bool:
         """Whether a request may begin on a shared connection, for the client at this address; False when that is over the
         per-client limit. A trusted proxy has none, also as a client of the one that is connected.
         """
-        self._end_request()
+        self._release_asking()
         key = "" if self.client.trust.covers(address) else client_key(address)
         if not self._frontend.gate.claim(key):
             return False
         self._asking = key
+        self.counted = True
         return True
 
-    def _end_request(self) -> None:
+    def count(self, running: Sequence[Running], key: str) -> None:
+        """Count the request that begins, for the client with this key; there is room for it."""
+        for one in running:
+            one.claim(key)
+        self._running = running
+        self._running_for = key
+        self.counted = True
+
+    def end_request(self) -> None:
+        """The request has ended: it is counted for nobody any more. Harmless when none was."""
+        self._release_asking()
+        for one in self._running:
+            one.release(self._running_for)
+        self._running = ()
+        self.counted = False
+
+    def _release_asking(self) -> None:
         if self._asking:
             self._frontend.gate.release(self._asking)
             self._asking = ""
+
+    def lasts(self, requests: int) -> bool:
+        """Whether the connection goes on behind the answer to its request of this number: its listener may bound its age and
+        its requests, for each connection a bit otherwise (jitter), so that clients spread anew over several balancers.
+        """
+        rules = self.rules
+        if rules.lasting:
+            return True
+        if not self._spread:
+            self._spread = self._frontend.spread()
+        return not rules.last(requests, self.clock.now - self._opened_at, self._spread)
 
     # A connection to a backend that is the client's alone.
 
@@ -171,12 +227,14 @@ class ClientConnection:
 
     def await_request(self) -> None:
         """Wait for the next request (keep-alive), by the rules as they are now; not long while the frontend drains."""
-        if self.shared:
-            self._end_request()
+        if self.counted:
+            self.end_request()
         if self.full:
             return  # first it has to take the last response
         frontend = self._frontend
-        rules = self.rules = frontend.client_rules
+        rules = frontend.client_rules
+        if rules is not self.rules:
+            self.go_by(rules)
         patience_s = LAST_REQUEST_S if frontend.draining else rules.idle_s
         frontend.deadlines.arm(self._deadline, self.clock.now + patience_s)
 
@@ -234,6 +292,8 @@ class ClientConnection:
         """
         if self.bound is not None:
             self._close_bound()
+        if self.counted:
+            self.end_request()
         transport = self.transport
         if transport is None:
             return
@@ -285,10 +345,18 @@ class ClientConnection:
         if self._speaker is not None:
             self._speaker.tell_good_bye()
 
-    def kill(self) -> None:
+    def kill(self, why: str = STOPS) -> None:
         """See FrontendClient."""
         if self._speaker is not None:
-            self._speaker.kill()
+            self._speaker.kill(why)
+
+    def at(self) -> Backend | None:
+        """See FrontendClient."""
+        return None if self._speaker is None else self._speaker.at()
+
+    def relayed(self) -> bool:
+        """See FrontendClient."""
+        return self._speaker is not None and self._speaker.relayed()
 
     def client_key(self) -> str:
         """See FrontendClient."""

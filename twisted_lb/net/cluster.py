@@ -83,10 +83,12 @@ class Cluster(Keeper):
         self._open: dict[Upstream, None] = {}  # an ordered set
         self._bound: dict[Upstream, None] = {}  # those that belong to one client each, and were used
         self._specs: list[BackendSpec] = []
+        self._members: list[BackendSpec] = []  # what they and their names mean
         self._endpoints: Final = Endpoints()
         self._places: dict[str, str] = {}  # of a member that is a name: the address in force
         self._updating: bool = False
         self._closed: bool = False
+        self._retired: bool = False
         self.waiting: dict[Ticket, Waiter] = {}
         self._serving: bool = False
         self._serve_timer: Timer | None = None
@@ -115,9 +117,9 @@ class Cluster(Keeper):
         members, succession = self._endpoints.members()
         present = {one.name for one in members}
         self._places = {name: place for name, place in self._places.items() if name in present}
+        self._members = members
         self.pool.update(members, now, succession)
-        if self.checks is not None:
-            self.checks.update((one.name, one.check_address(self.checks.port)) for one in members)
+        self.point_checks()
 
     def name_answered(self, address: TcpAddress, hosts: list[str]) -> None:
         """See Watcher: other endpoints may follow, or another address of the one backend."""
@@ -169,12 +171,15 @@ class Cluster(Keeper):
         """Set what the operator wants of a backend; of a name it is wanted of all its endpoints, those to come among them.
         KeyError when there is no such backend.
         """
-        now = self.clock.read() if now is None else now
-        names = self._endpoints.command(name, admin)
-        if not all(one in self.pool.backends for one in names):
+        if not self._endpoints.knows(name):
             raise KeyError(f"no backend is called {name}")
+        self.expect(name, admin, now)
+
+    def expect(self, name: str, admin: AdminState, now: float | None = None) -> None:
+        """Set what the operator wants of a backend as above, or of an endpoint that may come."""
+        now = self.clock.read() if now is None else now
         self.pool.command_resting(name, admin)
-        for one in names:
+        for one in self._endpoints.command(name, admin):
             self.pool.command(self.pool.backends[one], admin, now)
 
     def observe_probe(
@@ -217,6 +222,37 @@ class Cluster(Keeper):
         elif (rules.resolve, rules.family) != self._endpoints.by:
             self.update(self._specs)
 
+    def check_by(self, checks: Checking | None) -> None:
+        """Have these checks from now on, or none; those before them end."""
+        if self.checks is not None:
+            self.checks.stop()
+        self.checks = checks
+        self.point_checks()
+        self._watch_closely()
+
+    def point_checks(self) -> None:
+        """Tell the checks whom to ask, and where: members have changed, or their port has, or they are new."""
+        if self.checks is not None:
+            self.checks.update((one.name, one.check_address(self.checks.port)) for one in self._members)
+
+    def retire(self) -> None:
+        """The pool goes: it has no members any more, whoever waits for one is refused at once, and what runs goes on.
+        From now on it tells no news.
+        """
+        self._retired = True
+        self.update(())
+        self.check_by(None)
+        for ticket, refusal in self.pool.refuse_waiting():
+            waiter = self.waiting.pop(ticket, None)
+            if waiter is not None:
+                waiter.granted(ticket, refusal)
+        self._nobody_waits()
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing of a pool that went is left."""
+        return self._retired and not self.pool.leaving and not self._open
+
     def snapshot(self) -> PoolSnapshot:
         """The state of the pool and its backends now."""
         return self.pool.snapshot()
@@ -233,7 +269,8 @@ class Cluster(Keeper):
                 self._fallen_silent(self.pool.backends[event.backend_name], event.reason)
         elif isinstance(event, (BackendChanged, BackendRemoved)):
             self._close_removed()
-        self._hear(event)
+        if not self._retired:
+            self._hear(event)
         self._watch_closely()
         self.freed()
 
@@ -255,7 +292,7 @@ class Cluster(Keeper):
             out = [
                 one.name
                 for one in self.pool.backends.values()
-                if one.admin is AdminState.READY and (one.ejection.active or not one.health.up)
+                if one.wanted and (one.ejection.active or not one.health.up)
             ]
             checks.watch_closely(out, awaited=bool(self.waiting))
 

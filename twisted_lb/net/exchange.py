@@ -13,25 +13,28 @@ from twisted_lb.core.address import TcpAddress
 from twisted_lb.core.ask import ANY
 from twisted_lb.core.attempts import Attempt as AttemptRecord
 from twisted_lb.core.attempts import Attempts
+from twisted_lb.core.backend import Backend
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.never import NEVER
-from twisted_lb.core.outcome import CONSEQUENCE, Outcome, Refusal
+from twisted_lb.core.outcome import CONSEQUENCE, Outcome, Refusal, Reply
 from twisted_lb.core.queue import Ticket
 from twisted_lb.core.record import Record
-from twisted_lb.core.retry import IDEMPOTENT
 from twisted_lb.net.client_side import ClientSide
+from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.dialer import Attempt as Dialling
 from twisted_lb.net.frontend import Frontend
 from twisted_lb.net.local_reply import safe_id
+from twisted_lb.net.own_answers import OwnAnswer, answer_for
 from twisted_lb.net.relay import Relay
 from twisted_lb.net.replay import Replay
-from twisted_lb.net.route import Lead
+from twisted_lb.net.route import Fallback, Lead, Route
 from twisted_lb.net.upstream import Requester, Upstream
+from twisted_lb.wire.edits import Words
 from twisted_lb.wire.fields import tokens
 from twisted_lb.wire.grammar import CHUNKED, BadMessage
 from twisted_lb.wire.request import RequestHead
 from twisted_lb.wire.response import ResponseHead
-from twisted_lb.wire.rewrite import with_host, with_lines
+from twisted_lb.wire.rewrite import with_lines
 
 # Looked up once, not in each exchange.
 _OK: Final = Outcome.OK
@@ -39,7 +42,8 @@ _OK: Final = Outcome.OK
 
 @mypyc_attr(free_list_len=1)
 class Exchange(Requester):
-    """One request, from its head to the end of its response. It keeps its route, and the route's rules, to the end.
+    """One request, from its head to the end of its response. It keeps its route, and the route's rules, to the end, unless it
+    falls back to another pool, whose rules hold from there on.
 
     The request body is held up to the route's `replay_bytes`, so that another attempt can send it again (replay
     buffer); reading from the client stops there until a backend is connected, after that the hold is dropped and the
@@ -61,11 +65,11 @@ class Exchange(Requester):
         lead: Lead,
     ) -> None:
         route = lead.route
-        self.route: Final = route
+        self.route: Route = route
         self.client: Final = client
         self.head: Final = head
         self.attempts: Final = Attempts(
-            route.cluster.pool, route.rules.retries, ANY, idempotent=head.method in IDEMPOTENT
+            route.cluster.pool, route.rules.retries, ANY, idempotent=head.method in route.rules.repeatable
         )
         # For the record: what status the client was told, 0 for none; when things happened, and how many bytes.
         self.status: int = 0
@@ -81,11 +85,11 @@ class Exchange(Requester):
         self.over: bool = False
         frontend.exchanges += 1
         self._frontend: Final = frontend
-        self._cluster: Final = route.cluster
+        self._cluster: Cluster = route.cluster
         self._clock: Final = frontend.clock
         lines = head.lines
-        self._upstream_head: Final = lead.last_head if lines is lead.last_lines else lead.upstream_head(lines)
-        self._lead: Final = lead
+        self._upstream_head: bytes = lead.last_head if lines is lead.last_lines else lead.upstream_head(lines)
+        self._lead: Lead = lead
         self._replay: Replay | None = None
         self._trailers: bytes = b""
         self._request_ended: bool = head.fields.framing == 0
@@ -95,7 +99,7 @@ class Exchange(Requester):
         # Whether somebody wants to know how it ends: they want all, or something has gone wrong.
         self._recorded: bool = frontend.observers.watching
         self._relay: Relay | None = None
-        self._local_reply: Refusal | Outcome | None = None  # why there was a local reply
+        self._local_reply: Refusal | Outcome | Reply | None = None  # why there was a local reply
 
     # From the client side.
 
@@ -118,7 +122,9 @@ class Exchange(Requester):
         client = self.client
         now = self._clock.now
         own = client.take_kept()
-        if own is None:
+        if own is None or not own.belongs_to(self._cluster):
+            if own is not None:
+                client.keep(own)  # another pool's: there it will be asked for
             self.begin()
             return
         self.attempts.due = now + self.route.rules.response_head_s
@@ -133,9 +139,11 @@ class Exchange(Requester):
             self._go(verdict, new_connection=False)
 
     def _go(self, verdict: Lease | Refusal | Ticket | None, *, new_connection: bool) -> None:
-        """Go where the pool's verdict says: to a backend, into the queue, or back to the client."""
+        """Go where the pool's verdict says: to a backend, into the queue, to the fallback, or back to the client."""
         if isinstance(verdict, Lease):
             self._attempt(verdict, new_connection=new_connection)
+        elif verdict is not None and self.route.fallback is not None and self._cluster.pool.exhausted:
+            self._fall_back(self.route.fallback)
         elif isinstance(verdict, Ticket):
             self._cluster.wait(verdict, self)
         else:
@@ -149,13 +157,59 @@ class Exchange(Requester):
         if not attempts.count:
             attempts.due = now + self.route.rules.response_head_s
         attempts.granted(ticket, verdict, now)
-        own = self.client.take_kept() if isinstance(verdict, Lease) else None
+        own = self._own_connection(now) if isinstance(verdict, Lease) else None
         if own is not None and isinstance(verdict, Lease):
-            if own.backend is verdict.backend and now < own.reuse_until:
+            if own.backend is verdict.backend:
                 self.connected(own)
                 return
             own.close()
         self._go(verdict, new_connection=False)
+
+    def _fall_back(self, fallback: Fallback) -> None:
+        """The pool has nobody, and waiting for one is not what the route wants: on to the other pool, or to the answer."""
+        self._recorded = True
+        if self.attempts.waiting is not None:
+            self.attempts.withdraw()
+        route = fallback.route
+        if route is None:
+            assert fallback.answer is not None
+            self._answer_instead(fallback.answer)
+            return
+        lead = self._lead = self._lead.to(route)
+        self._upstream_head = lead.upstream_head(self.head.lines)
+        self.route = route
+        self._cluster = route.cluster
+        now = self._clock.now
+        self.attempts.due = now + route.rules.response_head_s
+        own = self._own_connection(now)
+        backend = None if own is None else own.backend
+        verdict = self.attempts.fall_back(route.cluster.pool, route.rules.retries, now, backend)
+        if own is not None:
+            if isinstance(verdict, Lease) and verdict.backend is backend:
+                self.connected(own)
+                return
+            if isinstance(verdict, Ticket):
+                self.client.keep(own)  # asked for by `granted`
+            else:
+                own.close()
+        self._go(verdict, new_connection=False)
+
+    def _own_connection(self, now: float) -> Upstream | None:
+        """The client's own connection to a backend (NTLM), if it may be used here; that to another pool stays its own."""
+        own = self.client.take_kept()
+        if own is not None and not own.belongs_to(self._cluster):
+            self.client.keep(own)
+        elif own is not None and now < own.reuse_until:
+            return own
+        elif own is not None:
+            own.close()
+        return None
+
+    def _answer_instead(self, own: OwnAnswer) -> None:
+        """Answer with what the route has for the time when its pool has nobody."""
+        self.request_id = safe_id(self.request_id) or self._frontend.runtime.new_id()
+        head, body = answer_for(own, self.head, self.route.rules, self._lead.client_name(), self.request_id)
+        self._send_reply(Refusal.NO_BACKEND, head, body)
 
     def receive(self, payload: bytes) -> None:
         """Take a piece of the request body, never empty."""
@@ -186,6 +240,9 @@ class Exchange(Requester):
         if self.over:
             return
         self._request_ended = True
+        if trailers and self.route.rules.edits_head:
+            # A backend may merge them into the head.
+            trailers = self.route.rules.request_edits.kept(trailers)
         self._trailers = trailers
         if self._upstream is not None:
             self._postpone_response()
@@ -259,6 +316,12 @@ class Exchange(Requester):
         self._settle(outcome, detail)
         self._tell_end(outcome, detail)
 
+    @property
+    def backend(self) -> Backend | None:
+        """The backend that it is at: that of the attempt which runs."""
+        attempt = self.attempts.current
+        return attempt.lease.backend if attempt is not None and attempt.lease.open else None
+
     # Attempts.
 
     def _attempt(self, lease: Lease, *, new_connection: bool) -> None:
@@ -306,19 +369,35 @@ class Exchange(Requester):
             self._cluster.pool.reached(attempt.lease, now)
         head = self.head
         rules = self.route.rules
+        if rules.fits or not head.fields.has_host:
+            sent = self._fitted(upstream.backend)
+        else:
+            sent = head.line + self._upstream_head
+        # No longer than all attempts together may take, and each of them.
+        due = attempt.due = min(attempts.due, now + rules.attempt_s)
+        upstream.begin(self, sent, head, due)
+        if head.fields.framing != 0:
+            self._send_held(upstream)
+
+    def _fitted(self, backend: Backend) -> bytes:
+        """The whole head for one backend, where it is not the same for all."""
+        head, rules = self.head, self.route.rules
         upstream_head = self._upstream_head
         if rules.make_request_id or rules.make_traceparent:
             upstream_head = self._stamped(upstream_head)
-        if not head.fields.has_host:
-            # RFC 9112 3.2.2: an absolute target stands for the Host that a client of HTTP/1.0 need not send.
-            address = upstream.backend.address
-            own = address.authority.encode("ascii", "replace") if isinstance(address, TcpAddress) else b"localhost"
-            upstream_head = with_host(upstream_head, head.authority or own)
-        # No longer than all attempts together may take, and each of them.
-        due = attempt.due = min(attempts.due, now + rules.attempt_s)
-        upstream.begin(self, head.line + upstream_head, head, due)
-        if head.fields.framing != 0:
-            self._send_held(upstream)
+        if not rules.fits_backend and head.fields.has_host:
+            return head.line + upstream_head
+        address = backend.address
+        own = address.authority.encode("ascii", "replace") if isinstance(address, TcpAddress) else b"localhost"
+        return self._lead.fitted(
+            head, upstream_head, self._words(backend.name, wants_id=rules.request_edits.wants_id), own
+        )
+
+    def _words(self, backend: str, *, wants_id: bool) -> Words:
+        """What placeholders stand for, at this backend; an id is made where one is wanted and the client brought none."""
+        if wants_id:
+            self.request_id = safe_id(self.request_id) or self._frontend.runtime.new_id()
+        return self._lead.words(self.request_id if wants_id else b"", backend, self.head.authority)
 
     def _stamped(self, upstream_head: bytes) -> bytes:
         """The upstream head with the ids that the client did not bring; the same request id for every attempt."""
@@ -384,7 +463,11 @@ class Exchange(Requester):
 
     def informed(self, head: ResponseHead) -> None:
         """See Requester."""
-        self.client.inform(head, self.route.rules.response_lines)
+        rules = self.route.rules
+        if rules.edits_answers:
+            # Set is what the final answer says; what is not for clients is for none of them.
+            head = head.with_lines(rules.response_edits.kept(head.lines))
+        self.client.inform(head, rules.response_lines)
 
     def response_started(self, head: ResponseHead, framing: int) -> None:
         """See Requester: from here on there is no retry."""
@@ -399,9 +482,23 @@ class Exchange(Requester):
         attempt = self.attempts.current
         if attempt is not None and attempt.lease.backend.load is not None:
             self._cluster.pool.responded(attempt.lease, self._clock.now)
-        self.client.start(head, framing, rules.response_lines)
+        if rules.edits_answers:
+            self._start_edited(head, framing)
+        else:
+            self.client.start(head, framing, rules.response_lines)
         if self._client_full and self._upstream is not None:
             self._upstream.pause()
+
+    def _start_edited(self, head: ResponseHead, framing: int) -> None:
+        """Send the final head with what the route edits in it; its framing stays what it is."""
+        edits = self.route.rules.response_edits
+        words = self._answer_words()
+        self.client.start(self._lead.answer_head(head, words), framing, edits.varying(words))
+
+    def _answer_words(self) -> Words:
+        attempt = self.attempts.current
+        assert attempt is not None
+        return self._words(attempt.lease.backend.name, wants_id=self.route.rules.response_edits.wants_id)
 
     def _retry_bad_status(self, head: ResponseHead) -> bool:
         """Retry for a status that counts as a failure, and leave this response; or relay it, and blame its backend."""
@@ -473,6 +570,8 @@ class Exchange(Requester):
             self._cluster.freed()
         if self._recorded:
             self._tell_end()
+        if trailers and self.route.rules.edits_answers:
+            trailers = self.route.rules.response_edits.kept(trailers)
         self.client.finish(trailers)
 
     def keep(self, upstream: Upstream) -> bool:
@@ -500,17 +599,24 @@ class Exchange(Requester):
         self.status = head.status
         self.responded_at = self._clock.now
         switch = b"Upgrade: %b\r\nConnection: Upgrade\r\n" % b", ".join(to)
-        self.client.inform(head, self.route.rules.response_lines + switch)
+        rules = self.route.rules
+        lines = rules.response_lines + switch
+        if rules.edits_answers:
+            edits, words = rules.response_edits, self._answer_words()
+            head = head.with_lines(edits.kept(head.lines))
+            lines += edits.constant(words) + edits.varying(words)
+        self.client.inform(head, lines)
         relay = self._relay = Relay(
             self,
             self.client.release(),
             upstream.release(rest),
-            idle_s=self.route.rules.tunnel_idle_s,
+            idle_s=rules.tunnel_idle_s,
             clock=self._clock,
             deadlines=self._frontend.deadlines,
             websocket=to == [b"websocket"],
         )
         self._frontend.tunnels += 1
+        upstream.backend.tunnels += 1
         relay.begin(client_full=self._client_full)
 
     def relay_ended(self, *, client_gone: bool) -> None:
@@ -528,6 +634,8 @@ class Exchange(Requester):
         self.response_bytes += relay.bytes_down
         self.last_byte_at = self._clock.now
         self._frontend.tunnels -= 1
+        if (backend := self.backend) is not None:
+            backend.tunnels -= 1
         self._end()
         self._settle(outcome, "")
         self._tell_end()
@@ -567,22 +675,26 @@ class Exchange(Requester):
             assert refusal is not None
             self._reply_locally(refusal, refusal.status)
 
-    def _note_reply(self, why: Refusal | Outcome, status: int, body: bytes) -> None:
+    def _note_reply(self, why: Refusal | Outcome | Reply, status: int, body: bytes) -> None:
         """What is to be known of a local reply."""
         self._local_reply = why
         self.status = status
         self.response_bytes = 0 if self.head.method == b"HEAD" else len(body)
 
     def _reply_locally(self, why: Refusal | Outcome, status: int) -> None:
-        self._end()
         head, body = self.local_reply(status)
-        self._note_reply(why, status, body)
+        self._send_reply(why, head, body)
+
+    def _send_reply(self, why: Refusal | Outcome | Reply, head: ResponseHead, body: bytes) -> None:
+        self._end()
+        self._note_reply(why, head.status, body)
         self._tell_end()
         if self.head.method == b"HEAD":
             self.client.start(head, 0, b"")
         else:
             self.client.start(head, len(body), b"")
-            self.client.write(body)
+            if body:
+                self.client.write(body)
         self.client.finish(b"")
 
     def _end(self) -> None:

@@ -1,15 +1,20 @@
 """A frontend (HAProxy's word): everything behind one listener that all of its clients share."""
 
+from random import Random
 from typing import Final, Protocol
 
+from twisted_lb.core.backend import Backend
 from twisted_lb.core.gate import SPARE_AFTER_S, Gate, spare_first
 from twisted_lb.core.never import NEVER
-from twisted_lb.core.outcome import Refusal
+from twisted_lb.core.outcome import Outcome, Refusal, Reply, refusal_of
 from twisted_lb.core.record import Observers, Record
 from twisted_lb.net.local_reply import Claim, accept_of, local_reply, safe_id
+from twisted_lb.net.own_answers import answer_for, asked_host
 from twisted_lb.net.route import Lead, Route
+from twisted_lb.net.routing import Action, Found, RouteTable
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.settings import ClientRules
+from twisted_lb.wire.grammar import BadMessage
 from twisted_lb.wire.http1_reader import SharedFields
 from twisted_lb.wire.origin import Client
 from twisted_lb.wire.request import RequestFields, RequestHead
@@ -17,6 +22,10 @@ from twisted_lb.wire.response import ResponseHead
 
 # How often all clients may be looked at for one that makes room: in a crowd a look takes a millisecond.
 _LOOK_S: Final = 0.1
+# So much of a host is said in a log: the longest name (RFC 1035 2.3.4).
+_LONGEST_HOST: Final = 253
+# Why clients are cut at the end of a stop.
+STOPS: Final = "the balancer stops"
 
 
 class FrontendClient(Protocol):
@@ -28,10 +37,16 @@ class FrontendClient(Protocol):
     def tell_good_bye(self) -> None:
         """Tell a client of a tunnel that the time for finishing is nearly over, where its protocol has words for it."""
 
-    def kill(self) -> None:
-        """End the client: the time for finishing is over. What it had under way ends as CANCELLED, by a local reply where
-        nothing of an answer had been relayed, and else by a cut.
+    def kill(self, why: str = STOPS) -> None:
+        """End the client: the time for finishing is over, `why` says whose. What it had under way ends as CANCELLED, by a
+        local reply where nothing of an answer had been relayed, and else by a cut.
         """
+
+    def at(self) -> Backend | None:
+        """The backend that its request is at, or that its tunnel leads to; None where there is none."""
+
+    def relayed(self) -> bool:
+        """Whether it has switched protocols: a tunnel."""
 
     def client_key(self) -> str:
         """By what the connections of one client are told from those of others; "" for what is no connection of ours."""
@@ -46,8 +61,9 @@ class FrontendClient(Protocol):
 class Frontend:
     """A frontend: one listener's rules and state. `draining`: every response from now on ends its connection.
 
-    `client_rules` and `default_route` may be replaced while it runs: a connection goes by the new ones from its next
-    request on. `gate` counts the clients' connections. `exchanges` are those that run, on whatever client side, and
+    `client_rules` and, by `go_by`, `table` may be replaced while it runs: a connection goes by the new ones from its next
+    request on; so may `observers`. `straight`: the one route that all requests have, None where one is to be found for each.
+    `gate` counts the clients' connections. `exchanges` are those that run, on whatever client side, and
     `tunnels` those of them that have switched protocols; `observers` are told how they end, and of what was refused before
     there was one.
     """
@@ -57,7 +73,7 @@ class Frontend:
         name: str,
         runtime: Runtime,
         rules: ClientRules,
-        default_route: Route,
+        table: RouteTable,
         gate: Gate,
         observers: Observers,
     ) -> None:
@@ -66,14 +82,16 @@ class Frontend:
         self.clock: Final = runtime.clock
         self.deadlines: Final = runtime.deadlines
         self.client_rules: ClientRules = rules
-        self.default_route: Route = default_route
+        self.table: RouteTable = table
+        self.straight: Route | None = table.straight
         self.gate: Final = gate
-        self.observers: Final = observers
+        self.observers: Observers = observers
         self.draining: bool = False
         # An ordered set: at a drain, and at its end, whoever came first hears first.
         self.clients: dict[FrontendClient, None] = {}
         self.exchanges: int = 0
         self.tunnels: int = 0
+        self.unrouted: int = 0  # requests that no route took
         self.shared_fields: Final = SharedFields()
         # Memories of pure functions: many new connections come from one address, with the same few fields.
         self._last_address: str = ""
@@ -81,6 +99,7 @@ class Frontend:
         self._last_rules: ClientRules | None = None
         self._last_client: Client | None = None
         self._last_lead: Lead | None = None
+        self._rng: Random | None = None
         # Who makes room at the limit of connections, the next one last; found at that moment.
         self._spare: list[FrontendClient] = []
         self._looked_at: float = -NEVER
@@ -128,11 +147,52 @@ class Frontend:
             last = self._last_lead = Lead(fields, client, route, may_switch=True)
         return last
 
-    def route(self, head: RequestHead) -> Route:
-        """The route of a request: always the default one, as long as there are no others."""
-        return self.default_route
+    def go_by(self, table: RouteTable) -> None:
+        """Go by these routes from now on."""
+        self.table = table
+        self.straight = table.straight
 
-    def local_reply(self, status: int, lines: bytes = b"", request_id: bytes = b"") -> tuple[ResponseHead, bytes]:
+    def turn_away(self, found: Found, peer: str) -> tuple[ResponseHead, bytes] | None:
+        """The local reply to a request that goes to no backend: it is not admitted, or its route answers by itself. None where
+        it goes on; then its limits are charged.
+        """
+        denial = found.denied(self.clock.now)
+        action = found.action
+        if denial is not None:
+            return self.refuse(denial.refusal, denial.detail, found.claim(peer), action, denial.retry_after_s)
+        if action is None:
+            self.unrouted += 1
+            return self.refuse(Refusal.NO_ROUTE, self._unrouted(found.head), found.claim(peer))
+        if action.forbidden:
+            return self.refuse(Refusal.FORBIDDEN, "its route denies all", found.claim(peer), action)
+        if found.flaw is not None:
+            return self.refuse(refusal_of(found.flaw.status), found.flaw.reason, found.claim(peer), action)
+        if action.answer is None:
+            return None
+        claim = found.claim(peer)
+        claim.request_id = safe_id(claim.request_id) or self.runtime.new_id()
+        try:
+            reply = answer_for(action.answer, found.head, action.rules, found.address, claim.request_id)
+        except BadMessage as bad:
+            return self.refuse(refusal_of(bad.status), bad.reason, claim, action)
+        self._tell(claim, action.answer.kind, reply, action)
+        return reply
+
+    def _unrouted(self, head: RequestHead) -> str:
+        """Why a request has no route: mostly it is the host that nobody has thought of."""
+        host = asked_host(head)[:_LONGEST_HOST].decode("ascii", "backslashreplace")
+        whose = "" if self.name == "default" else f" of listener {self.name}"
+        return f"no route{whose} takes it, {f'host {host}' if host else 'without a host'}"
+
+    def spread(self) -> float:
+        """A factor between 0.9 and 1.1: what is bounded for all connections alike must not end for all at once."""
+        if self._rng is None:
+            self._rng = self.runtime.stream(f"clients {self.name}")
+        return self._rng.uniform(0.9, 1.1)
+
+    def local_reply(
+        self, status: int, lines: bytes = b"", request_id: bytes = b"", retry_after_s: int = 0
+    ) -> tuple[ResponseHead, bytes]:
         """Head and body of a local reply to what has no route: as a rule it is no request. `lines` and `request_id` are
         what is known of its fields.
         """
@@ -141,30 +201,50 @@ class Frontend:
             safe_id(request_id) or self.runtime.new_id(),
             accept_of(lines),
             self.client_rules.pages.get(status),
+            retry_after_s,
         )
 
     def refuse(
-        self, refusal: Refusal, detail: str, claim: Claim, route: Route | None = None
+        self,
+        refusal: Refusal,
+        detail: str,
+        claim: Claim,
+        route: Route | Action | None = None,
+        retry_after_s: int = 0,
     ) -> tuple[ResponseHead, bytes]:
         """Refuse what gets no exchange: head and body of a local reply, of its route where it was led to one. `detail` is
-        what is wrong with it.
+        what is wrong with it; `retry_after_s`: in how many seconds it may be asked again, 0 where nobody knows.
         """
-        request_id = safe_id(claim.request_id) or self.runtime.new_id()
+        claim.request_id = safe_id(claim.request_id) or self.runtime.new_id()
         owner = self if route is None else route
-        reply = owner.local_reply(refusal.status, claim.lines, request_id)
-        if self.observers.anybody:
-            record = Record(self.clock.now)
-            record.ended_at = self.clock.now
-            record.client, record.peer = claim.client, claim.peer
-            record.method, record.target, record.request_id = claim.method, claim.target, request_id
-            if route is not None:
-                record.route, record.pool = route.name, route.cluster.name
-            record.status = refusal.status
-            record.response_bytes = 0 if claim.method == b"HEAD" else len(reply[1])
-            record.local_reply = record.ended_by = refusal
-            record.detail = detail
-            self.observers.tell(record)
+        reply = owner.local_reply(refusal.status, claim.lines, claim.request_id, retry_after_s)
+        self._tell(claim, refusal, reply, route, detail)
         return reply
+
+    def _tell(
+        self,
+        claim: Claim,
+        why: Refusal | Outcome | Reply,
+        reply: tuple[ResponseHead, bytes],
+        route: Route | Action | None,
+        detail: str = "",
+    ) -> None:
+        """Tell observers of a request that got a local reply and no exchange."""
+        if not self.observers.anybody:
+            return
+        record = Record(self.clock.now)
+        record.ended_at = self.clock.now
+        record.client, record.peer = claim.client, claim.peer
+        record.method, record.target, record.request_id = claim.method, claim.target, claim.request_id
+        if route is not None:
+            record.route = route.name
+        if isinstance(route, Route):
+            record.pool = route.cluster.name
+        record.status = reply[0].status
+        record.response_bytes = 0 if claim.method == b"HEAD" else len(reply[1])
+        record.local_reply = record.ended_by = why
+        record.detail = detail
+        self.observers.tell(record)
 
     def drain(self) -> None:
         """Graceful drain: finish what has begun, and begin nothing new on the connections that are here."""
@@ -177,10 +257,24 @@ class Frontend:
         for client in list(self.clients):
             client.tell_good_bye()
 
-    def kill(self) -> None:
+    def kill(self, why: str = STOPS) -> None:
         """Cut the clients off that have not finished."""
         for client in list(self.clients):
-            client.kill()
+            client.kill(why)
+
+    def cut_requests(self, why: str) -> None:
+        """Cut the clients off that have not finished, but for those in tunnels."""
+        for client in list(self.clients):
+            if not client.relayed():
+                client.kill(why)
+
+    def cut_at(self, backend: Backend, why: str, *, tunnels: bool) -> None:
+        """Cut the clients off whose requests are at this backend, and those whose tunnels lead there if `tunnels` is set:
+        O(clients).
+        """
+        for client in list(self.clients):
+            if client.at() is backend and (tunnels or not client.relayed()):
+                client.kill(why)
 
     def __repr__(self) -> str:
         state = "draining" if self.draining else "open"

@@ -8,16 +8,18 @@ from typing import Final
 from mypy_extensions import mypyc_attr
 from twisted.python.failure import Failure
 
+from twisted_lb.core.backend import Backend
 from twisted_lb.core.outcome import Refusal, refusal_of
 from twisted_lb.net.client_connection import LAST_REQUEST_S, LINGER_S, ClientConnection, Speaker
 from twisted_lb.net.client_side import ClientSide
 from twisted_lb.net.exchange import Exchange
-from twisted_lb.net.frontend import Frontend
+from twisted_lb.net.frontend import STOPS, Frontend
 from twisted_lb.net.interfaces import Receiver, StreamTransport
 from twisted_lb.net.local_reply import Claim, final_answer
 from twisted_lb.net.outgoing import Outgoing
 from twisted_lb.net.relay import Leg
-from twisted_lb.net.route import Lead, Route
+from twisted_lb.net.route import Lead, Route, client_name
+from twisted_lb.net.routing import Found
 from twisted_lb.net.upstream import Upstream
 from twisted_lb.wire.grammar import CRLF, BadMessage
 from twisted_lb.wire.http1_reader import Http1Reader
@@ -55,8 +57,8 @@ class Http1(ClientSide, Receiver, Speaker):
     """HTTP/1.1 on one connection of a client, driven by its transport and by the exchange (a ClientSide)."""
 
     __slots__ = (
-        "_advancing", "_ahead_paused", "_connection", "_exchange", "_frontend", "_going_on_later", "_lead",
-        "_out", "_paused", "_persist", "_read_ended", "_reader", "_scheme", "_started", "_state",
+        "_advancing", "_ahead_paused", "_connection", "_exchange", "_found", "_frontend", "_going_on_later",
+        "_lead", "_out", "_paused", "_persist", "_read_ended", "_reader", "_scheme", "_started", "_state",
         "_until_close", "_version", "requests",
     )  # fmt: skip
 
@@ -73,6 +75,7 @@ class Http1(ClientSide, Receiver, Speaker):
         self._going_on_later: bool = False
         # The request: its route, and what follows from that; mostly the same as for the last one.
         self._lead: Lead | None = None
+        self._found: Found | None = None
         self._paused: bool = False  # the exchange takes no more of the body
         self._ahead_paused: bool = False  # too much was sent ahead
         self._read_ended: bool = False  # the client said that it will send no more
@@ -145,7 +148,9 @@ class Http1(ClientSide, Receiver, Speaker):
     def _take_head(self) -> bool:
         """Begin the next request; False when its head is not complete yet, or is not one."""
         # The rules as they are now: they hold until the exchange is over.
-        rules = self._connection.rules = self._frontend.client_rules
+        rules = self._frontend.client_rules
+        if rules is not self._connection.rules:
+            self._connection.go_by(rules)
         try:
             head = self._reader.take_head(rules.limits)
         except BadMessage as bad:
@@ -155,10 +160,14 @@ class Http1(ClientSide, Receiver, Speaker):
             self._wait_for_head()
             return False
         fields = head.fields
+        route = self._frontend.straight
+        if route is None:
+            route = self._find_route(head)
+            if route is None:
+                return True
         if fields.max_forwards == 0 and head.goes_no_further:
             self._answer(head, final_answer(head))
             return True
-        route = self._frontend.route(head)
         framing = fields.framing
         if framing > 0 and not route.takes(framing):
             lead = self._frontend.lead(fields, self._connection.client, route)
@@ -169,6 +178,36 @@ class Http1(ClientSide, Receiver, Speaker):
             return False
         self._begin(head, route)
         return True
+
+    def _find_route(self, head: RequestHead) -> Route | None:
+        """Find the route of a request that is admitted to one; None when it was answered. The same head on the same connection
+        is not looked at again.
+        """
+        frontend = self._frontend
+        connection = self._connection
+        found = self._found
+        if found is None or head is not found.head or found.table is not frontend.table:
+            try:
+                found = self._found = frontend.table.find(head, connection.client)
+            except BadMessage as bad:
+                client = client_name(connection.client, head.fields)
+                claim = Claim(self.who(), head.line, head.lines, head.fields.request_id, client)
+                reply = frontend.refuse(refusal_of(bad.status), bad.reason, claim)
+                self._refuse_with(reply, heading=head.method == b"HEAD")
+                return None
+        turned_away = frontend.turn_away(found, self.who())
+        if turned_away is not None:
+            if found.flaw is None:
+                self._answer(head, turned_away)
+            else:
+                self._refuse_with(turned_away, heading=head.method == b"HEAD")
+            return None
+        action, admission = found.action, found.admission
+        assert action is not None
+        if admission is not None and admission.running:
+            connection.count(admission.running, found.client_key)
+        bound = connection.bound
+        return action.route(found.split_key) if bound is None else action.route_of(bound, found.split_key)
 
     def _wait_for_head(self) -> None:
         """Slow-head (slowloris) protection: a head has `head_s` from its first byte, however slowly it comes."""
@@ -181,16 +220,17 @@ class Http1(ClientSide, Receiver, Speaker):
     def _begin(self, head: RequestHead, route: Route) -> None:
         fields = head.fields
         lead = self._lead
-        if lead is None or fields is not lead.fields or route is not lead.route:
-            lead = self._lead = self._frontend.lead(fields, self._connection.client, route)
         connection = self._connection
+        client = connection.client
+        if lead is None or fields is not lead.fields or route is not lead.route or client is not lead.client:
+            lead = self._lead = self._frontend.lead(fields, client, route)
         if connection.shared and not connection.admits(lead.client_name()):
             detail = "too many requests of one client at a time"
             self._answer(head, self._frontend.refuse(Refusal.RATE_LIMITED, detail, self._claim(head, lead), route))
             return
         self.requests += 1
         self._version = fields.version
-        self._persist = fields.keep_alive
+        self._persist = fields.keep_alive and (connection.rules.lasting or connection.lasts(self.requests))
         self._started = False
         self._until_close = False
         connection.begin_request()
@@ -415,11 +455,14 @@ class Http1(ClientSide, Receiver, Speaker):
         self._refuse_with(reply, heading=claim.method == b"HEAD")
 
     def _answer(self, head: RequestHead, reply: tuple[ResponseHead, bytes]) -> None:
-        """Send a local reply to a request that goes nowhere, and keep the connection, unless a body comes behind it."""
+        """Send a local reply to a request that goes nowhere, and keep the connection, unless a body comes behind it, or what was
+        sent ahead for a tunnel: it must not be read as requests (smuggling).
+        """
         fields = head.fields
         self.requests += 1
         self._version = fields.version
-        self._persist = fields.keep_alive and fields.framing == 0
+        ends = fields.framing != 0 or (fields.upgrade and self._reader.buffer)
+        self._persist = fields.keep_alive and not ends and self._connection.lasts(self.requests)
         reply_head, body = reply
         self._say(reply_head, b"" if head.method == b"HEAD" else body, len(body))
         if self._persist:
@@ -533,7 +576,15 @@ class Http1(ClientSide, Receiver, Speaker):
         if self._exchange is not None:
             self._exchange.tell_good_bye()
 
-    def kill(self) -> None:
+    def at(self) -> Backend | None:
+        """See Speaker."""
+        return None if self._exchange is None else self._exchange.backend
+
+    def relayed(self) -> bool:
+        """See Speaker."""
+        return self._state is State.RELEASED
+
+    def kill(self, why: str = STOPS) -> None:
         """See Speaker: a local reply where nothing was said, a cut where something was."""
         exchange = self._exchange
         self._exchange = None
@@ -544,15 +595,15 @@ class Http1(ClientSide, Receiver, Speaker):
         elif exchange is None:
             connection.end()
         else:
-            self._refuse_at_last(exchange)
+            self._refuse_at_last(exchange, why)
         self._state = State.GONE
 
-    def _refuse_at_last(self, exchange: Exchange) -> None:
-        """End an exchange at the end of a stop: whatever is said is said now, and nothing is waited for."""
+    def _refuse_at_last(self, exchange: Exchange, why: str) -> None:
+        """End an exchange whose time is over: whatever is said is said now, and nothing is waited for."""
         connection = self._connection
         reply = None
         if connection.takes_more:
-            reply = exchange.refuse("the balancer stops")
+            reply = exchange.refuse(why)
         else:
             exchange.cancel()
         if reply is None:

@@ -69,10 +69,10 @@ class Listener(Pollable):
         self._family: Final = sock.family
         # Every connection comes to the same port.
         self._port_name: Final = "" if sock.family == socket.AF_UNIX else str(sock.getsockname()[1])
-        self._build: Final = build
+        self._build: Callable[[], StreamProtocol] = build
         self._later: Final = later
-        self._gate: Final = gate
-        self._make_room: Final = make_room
+        self._gate: Gate | None = gate
+        self._make_room: Callable[[], bool] | None = make_room
         self._asking: Timer | None = None  # asks for room again
         self._expected: int = _BATCH
         self._all_came: int = 0  # events in a row in which as many came as were expected
@@ -88,6 +88,13 @@ class Listener(Pollable):
         if not self._listening:
             self._listening = True
             self._poller.add(self._sock.fileno(), self, READ)
+
+    def lead_to(self, build: Callable[[], StreamProtocol], gate: Gate, make_room: Callable[[], bool]) -> None:
+        """Give connections that are accepted from now on to other protocols, behind another gate: the address has changed
+        hands.
+        """
+        self._build, self._gate, self._make_room = build, gate, make_room
+        self._room()
 
     def ready(self, flags: int) -> None:
         """See Pollable."""

@@ -1,5 +1,6 @@
 """Local replies: responses of our own, short, in the form the client prefers, and nothing about the inside."""
 
+from http import HTTPStatus
 from typing import Final
 
 from twisted_lb.wire.grammar import CRLF
@@ -62,7 +63,7 @@ class Claim:
         self.method: Final = method[:_METHOD_SHOWN].translate(_SHOWN)
         self.target: Final = rest.partition(b" ")[0][:_TARGET_SHOWN].translate(_SHOWN)
         self.lines: Final = lines
-        self.request_id: Final = request_id
+        self.request_id: bytes = request_id
 
 
 class ErrorPage:
@@ -80,7 +81,7 @@ def local_reply(
 
     The id must be fit for a field value, HTML and JSON alike: `safe_id` sees to that.
     """
-    reason = _REASONS.get(status, b"Error")
+    reason = _REASONS.get(status) or reason_of(status)
     if page is not None:
         kind, body = page.content_type, page.body
     else:
@@ -97,6 +98,14 @@ def local_reply(
     if retry_after_s > 0:
         lines += b"Retry-After: %d\r\n" % retry_after_s
     return ResponseHead(status, b"%d %b" % (status, reason), lines, len(body), persistent=True, dated=False), body
+
+
+def reason_of(status: int) -> bytes:
+    """The reason phrase of a status; empty for one that nobody has registered."""
+    try:
+        return HTTPStatus(status).phrase.encode("ascii")
+    except ValueError:
+        return b""
 
 
 def final_answer(head: RequestHead) -> tuple[ResponseHead, bytes]:

@@ -128,7 +128,8 @@ class Names:
             known = self._known.setdefault(address, _Known())
             if address not in before and known.addresses:
                 watcher.name_answered(address, _hosts(known))
-        self.refresh()
+        if wanted:
+            self.refresh()
 
     def refresh(self) -> None:
         """Look up the watched names whose answers are old, a few at a time."""

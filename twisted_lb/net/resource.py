@@ -1,7 +1,8 @@
 """A `ReverseProxyResource` that picks a backend for each request: the balancer inside any twisted.web tree."""
 
+from collections.abc import Sequence
 from typing import IO, Any, Final, cast
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
@@ -10,16 +11,19 @@ from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
+from twisted_lb.core.backend import Backend
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Refusal, refusal_of
+from twisted_lb.core.running import Running
 from twisted_lb.net.client_side import ClientSide
 from twisted_lb.net.deadlines import Deadline
 from twisted_lb.net.exchange import Exchange
-from twisted_lb.net.frontend import Frontend
+from twisted_lb.net.frontend import STOPS, Frontend
 from twisted_lb.net.local_reply import Claim, final_answer
 from twisted_lb.net.relay import Leg
-from twisted_lb.net.route import Lead, Route
+from twisted_lb.net.route import Lead, Route, client_name
 from twisted_lb.wire.grammar import CRLF, BadMessage
+from twisted_lb.wire.origin import Client
 from twisted_lb.wire.request import RequestHead, parse_request_fields, parse_request_line, resolve_target
 from twisted_lb.wire.response import ResponseHead
 
@@ -34,7 +38,7 @@ class BalancedReverseProxyResource(ReverseProxyResource):
     """A reverse proxy resource: relays what is asked below its place in the tree to a backend, each request anew, as if
     it had come to the listener of `engine`, a Frontend (`LoadBalancerService.engine`).
 
-    The bytes of the target behind the mount point go on unchanged, behind `path`. It is a leaf. Two limits are those of
+    The bytes of the target behind the mount point go on unchanged, behind `path`; routes see the target so. It is a leaf. Two limits are those of
     twisted.web: an upload arrives here whole (it spools the body, on disk from 100 kB), and interim responses, trailers
     and switches of protocol cannot be passed to the client.
     """
@@ -48,7 +52,7 @@ class BalancedReverseProxyResource(ReverseProxyResource):
         super().__init__("", 0, path)
         self.engine: Final = engine
         # The connections of clients that have asked here; twisted.web does not count their requests.
-        self._known: Final[WeakSet[Any]] = WeakSet()
+        self._known: Final[WeakKeyDictionary[Any, _Life]] = WeakKeyDictionary()
 
     def getChild(self, path: bytes, request: Request) -> IResource:
         """The resource itself: everything below its place is its own."""
@@ -57,22 +61,25 @@ class BalancedReverseProxyResource(ReverseProxyResource):
     def render(self, request: Request) -> int:
         """Begin an exchange for the request; the response comes when it comes."""
         self.engine.clock.read()
-        channel = request.channel
-        client = _RequestClient(self.engine, request, first=channel not in self._known)
-        self._known.add(channel)
+        life = self._known.get(request.channel)
+        if life is None:
+            life = self._known[request.channel] = _Life(self.engine)
+        life.requests += 1
+        client = _RequestClient(self.engine, request, life)
         try:
             head = self._head(request)
         except BadMessage as bad:
             client.refuse(refusal_of(bad.status), bad.reason)
             return NOT_DONE_YET
+        route = self.engine.straight or client.find_route(head)
+        if route is None:
+            return NOT_DONE_YET
         if head.goes_no_further:
             client.answer(final_answer(head))
-            return NOT_DONE_YET
-        route = self.engine.route(head)
-        if route.takes(head.fields.framing):
+        elif route.takes(head.fields.framing):
             client.begin(head, route)
         else:
-            client.refuse(Refusal.BODY_TOO_LARGE, "the body is beyond the limit", route)
+            client.refuse(Refusal.BODY_TOO_LARGE, "the body is beyond the limit", head, route)
         return NOT_DONE_YET
 
     def _head(self, request: Request) -> RequestHead:
@@ -111,15 +118,36 @@ def _below(target: bytes, segments: int) -> bytes:
     return b"/" + b"/".join(parts[1 + segments :]) + mark + query
 
 
+class _Life:
+    """The life of a client's connection, from its first request here on."""
+
+    def __init__(self, frontend: Frontend) -> None:
+        self.requests = 0
+        self._frontend: Final = frontend
+        self._began_at: Final = frontend.clock.now
+        self._spread = 0.0
+
+    @property
+    def over(self) -> bool:
+        """Whether the answer to its present request is its last one (`client_requests`, `client_max_age_s`)."""
+        rules = self._frontend.client_rules
+        if rules.lasting:
+            return False
+        self._spread = self._spread or self._frontend.spread()
+        return rules.last(self.requests, self._frontend.clock.now - self._began_at, self._spread)
+
+
 @implementer(IPushProducer)
 class _RequestClient(ClientSide):
-    """A twisted.web request as the client side of an exchange."""
+    """A twisted.web request as the client side of an exchange, on a connection with this life."""
 
-    def __init__(self, frontend: Frontend, request: Request, *, first: bool) -> None:
-        self._first: Final = first
+    def __init__(self, frontend: Frontend, request: Request, life: _Life) -> None:
+        self._life: Final = life
         self._frontend: Final = frontend
         self._request: Final = request
         self._exchange: Exchange | None = None
+        self._running: Sequence[Running] = ()
+        self._running_for = ""
         self._paused = False
         self._pumping = False
         self._body_ended = False
@@ -127,15 +155,43 @@ class _RequestClient(ClientSide):
         # twisted.web has no time limit while a request is answered.
         self._deadline: Final = Deadline(self._too_slow)
 
+    def find_route(self, head: RequestHead) -> Route | None:
+        """The route of a request that is admitted to one; None when it was answered."""
+        frontend = self._frontend
+        try:
+            found = frontend.table.find(head, self._client())
+        except BadMessage as bad:
+            self.refuse(refusal_of(bad.status), bad.reason, head)
+            return None
+        reply = frontend.turn_away(found, self.who())
+        if reply is not None:
+            if found.flaw is None:
+                self.answer(reply, heading=head.method == b"HEAD")
+            else:
+                self._answer_and_close(*reply)
+            return None
+        action, admission = found.action, found.admission
+        assert action is not None
+        if admission is not None:
+            for one in admission.running:
+                one.claim(found.client_key)
+            self._running, self._running_for = admission.running, found.client_key
+        return action.route(found.split_key)
+
+    def _client(self) -> Client:
+        """Who asks, as listeners know it."""
+        request = self._request
+        address = str(getattr(request.getClientAddress(), "host", "unknown"))
+        port = str(getattr(request.getHost(), "port", ""))
+        return self._frontend.client_at(address, b"https" if request.isSecure() else b"http", port)
+
     def begin(self, head: RequestHead, route: Route) -> None:
         """Begin the exchange with the request's body, as far as it is taken."""
         request = self._request
         frontend = self._frontend
         request.notifyFinish().addErrback(self._left)
         request.registerProducer(self, True)
-        address = str(getattr(request.getClientAddress(), "host", "unknown"))
-        port = str(getattr(request.getHost(), "port", ""))
-        client = frontend.client_at(address, b"https" if request.isSecure() else b"http", port)
+        client = self._client()
         # twisted.web cannot switch protocols.
         self._exchange = Exchange(frontend, self, head, Lead(head.fields, client, route, may_switch=False))
         self._body_ended = head.fields.framing == 0
@@ -161,17 +217,26 @@ class _RequestClient(ClientSide):
                 self._exchange.end_request(b"")
         self._pumping = False
 
-    def refuse(self, refusal: Refusal, detail: str, route: Route | None = None) -> None:
-        """Refuse the request before there is an exchange, and read no more of this client."""
+    def refuse(
+        self, refusal: Refusal, detail: str, head: RequestHead | None = None, route: Route | None = None
+    ) -> None:
+        """Refuse the request before there is an exchange, and read no more of this client; `head` where it is one."""
+        self._answer_and_close(*self._frontend.refuse(refusal, detail, self._claim(head), route))
+        self._release()
+
+    def _claim(self, head: RequestHead | None) -> Claim:
+        """What is known of a request that gets no exchange."""
+        if head is not None:
+            client = client_name(self._client(), head.fields)
+            return Claim(self.who(), head.line, head.lines, head.fields.request_id, client)
         request = self._request
         fields = request.requestHeaders
-        claim = Claim(
+        return Claim(
             self.who(),
             b"%b %b" % (request.method, request.uri),
             b"Accept: %b\r\n" % b", ".join(fields.getRawHeaders(b"accept", ())),
             b", ".join(fields.getRawHeaders(b"x-request-id", ())),
         )
-        self._answer_and_close(*self._frontend.refuse(refusal, detail, claim, route))
 
     def _answer_and_close(self, head: ResponseHead, body: bytes) -> None:
         """Send a local reply, and close."""
@@ -180,12 +245,19 @@ class _RequestClient(ClientSide):
         self.write(body)
         self.finish(b"")
 
-    def answer(self, reply: tuple[ResponseHead, bytes]) -> None:
-        """Send a local reply to a request that goes nowhere."""
+    def answer(self, reply: tuple[ResponseHead, bytes], *, heading: bool = False) -> None:
+        """Send a local reply to a request that goes nowhere; without its body to a HEAD."""
         head, body = reply
         self.start(head, len(body), b"")
-        self.write(body)
+        if body and not heading:
+            self.write(body)
         self.finish(b"")
+
+    def _release(self) -> None:
+        """The request is counted for its client no more."""
+        for one in self._running:
+            one.release(self._running_for)
+        self._running = ()
 
     def _close_behind(self) -> None:
         """Let the answer end its connection; in other versions than 1.1 it does so anyway, or cannot."""
@@ -199,7 +271,7 @@ class _RequestClient(ClientSide):
     @property
     def first(self) -> bool:
         """See ClientSide: what the client asked other resources for is not known, nor which streams of HTTP/2 are one's."""
-        return self._first
+        return self._life.requests == 1
 
     def who(self) -> str:
         """See ClientSide."""
@@ -221,7 +293,7 @@ class _RequestClient(ClientSide):
         for line in (head.lines + extra).split(CRLF)[:-1]:
             name, _, value = line.partition(b":")
             headers.addRawHeader(name, value.strip(b" \t"))
-        if self._frontend.draining:
+        if self._frontend.draining or self._life.over:
             self._close_behind()
 
     def write(self, payload: bytes) -> None:
@@ -272,6 +344,7 @@ class _RequestClient(ClientSide):
     def _end(self) -> None:
         self._over = True
         self._deadline.end()
+        self._release()
         self._frontend.clients.pop(self, None)
         if self._exchange is not None:
             self._request.unregisterProducer()
@@ -282,12 +355,20 @@ class _RequestClient(ClientSide):
     def tell_good_bye(self) -> None:
         """See FrontendClient: nothing to do, since twisted.web has no tunnels."""
 
-    def kill(self) -> None:
+    def at(self) -> Backend | None:
+        """See FrontendClient."""
+        return None if self._exchange is None else self._exchange.backend
+
+    def relayed(self) -> bool:
+        """See FrontendClient: twisted.web has no tunnels."""
+        return False
+
+    def kill(self, why: str = STOPS) -> None:
         """See FrontendClient: a local reply where nothing was said, a cut where something was."""
         exchange = self._exchange
         if exchange is None or self._over:
             return
-        reply = exchange.refuse("the balancer stops")
+        reply = exchange.refuse(why)
         if reply is None:
             self.abort()
         else:
@@ -340,5 +421,6 @@ class _RequestClient(ClientSide):
         self._deadline.end()
         if exchange is not None and not self._over:
             self._over = True
+            self._release()
             self._frontend.clients.pop(self, None)
             exchange.client_gone()

@@ -4,12 +4,19 @@ from typing import Final
 
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.local_reply import accept_of, local_reply, safe_id
+from twisted_lb.net.own_answers import OwnAnswer
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.settings import RouteRules
+from twisted_lb.wire.edits import Words
+from twisted_lb.wire.fields import without
+from twisted_lb.wire.grammar import CRLF
 from twisted_lb.wire.origin import Client, Origin
-from twisted_lb.wire.request import RequestFields
+from twisted_lb.wire.paths import matching_host
+from twisted_lb.wire.request import RequestFields, RequestHead
 from twisted_lb.wire.response import ResponseHead
-from twisted_lb.wire.rewrite import upstream_head, upstream_tail
+from twisted_lb.wire.rewrite import upstream_head, upstream_tail, with_host, with_lines
+
+_PREFIX: Final = b"x-forwarded-prefix"
 
 
 # Not acyclic: a route leads to all there is, and a frontend keeps its last lead.
@@ -18,56 +25,168 @@ class Lead:
     function of header block, client and route, so that it may be kept for as long as these stay.
     """
 
-    __slots__ = ("_tail", "client", "fields", "last_head", "last_lines", "route", "upgrade")
+    __slots__ = (
+        "_answer", "_edited", "_may_switch", "_tail", "_words", "client", "fields", "last_head", "last_lines", "route",
+        "upgrade",
+    )  # fmt: skip
 
     def __init__(self, fields: RequestFields, client: Client, route: "Route", *, may_switch: bool) -> None:
         self.fields: Final = fields
         self.client: Final = client
         self.route: Final = route
         self.upgrade: Final = route.rules.allowed_upgrade(fields) if may_switch else b""
-        self._tail: Final = upstream_tail(fields, client, route.rules.forwarding, self.upgrade)
+        self._may_switch: Final = may_switch
+        self._words: Words | None = None
+        tail = upstream_tail(fields, client, route.rules.forwarding, self.upgrade)
+        self._tail: Final = self._edited_tail(tail) if route.rules.edits_head else tail
         # The last upstream head, and the lines it was made of: those of the next request are mostly the same object.
         self.last_lines: bytes | None = None
         self.last_head: bytes = b""
+        # The same of an answer: its head, and what became of it.
+        self._answer: ResponseHead | None = None
+        self._edited: ResponseHead | None = None
 
     def upstream_head(self, lines: bytes) -> bytes:
         """The request head for a backend behind its first line, of a request with these lines."""
         if lines is not self.last_lines:
             self.last_lines = lines
-            self.last_head = upstream_head(lines, self._tail)
+            self.last_head = upstream_head(
+                self._edited_lines(lines) if self.route.rules.edits_head else lines, self._tail
+            )
         return self.last_head
+
+    def _edited_lines(self, lines: bytes) -> bytes:
+        rules = self.route.rules
+        return rules.request_edits.kept(lines if rules.host is None else without(lines, b"host"))
+
+    def _edited_tail(self, tail: bytes) -> bytes:
+        rules = self.route.rules
+        tail = rules.request_edits.kept(tail)
+        if rules.path_edit is not None:
+            tail = without(tail, _PREFIX)  # told by `fitted`
+        lines = rules.request_edits.constant(self.words()) if self.fields.has_host else b""
+        if rules.host:
+            lines = b"Host: " + rules.host + CRLF + lines
+        return with_lines(tail, lines)
+
+    def words(self, request_id: bytes = b"", backend: str = "", authority: bytes = b"") -> Words:
+        """What placeholders stand for: in every request, or, where more is known of one, in that."""
+        words = self._words
+        if words is None:
+            host = matching_host(self.fields.host)
+            pool = self.route.cluster.name.encode("ascii", "replace")
+            words = self._words = Words(client=self.client_name().encode("ascii", "replace"), host=host, pool=pool)
+        if not (request_id or backend or authority):
+            return words
+        return Words(
+            client=words.client,
+            host=words.host or matching_host(authority),
+            pool=words.pool,
+            request_id=request_id,
+            backend=backend.encode("ascii", "replace"),
+        )
+
+    def fitted(self, head: RequestHead, upstream_head: bytes, words: Words, authority: bytes) -> bytes:
+        """The whole head, first line included, of a request for one backend: what differs from one attempt to the next is
+        put in. `authority` is the backend's own, for a request without Host or a route that wants it.
+        """
+        rules = self.route.rules
+        edits = rules.request_edits
+        lines = edits.varying(words)
+        if not self.fields.has_host:
+            lines = edits.constant(words) + lines  # of which the host was not known
+        line = head.line
+        edit = rules.path_edit
+        if edit is not None:
+            line = b"%b %b HTTP/1.1\r\n" % (head.method, edit.target(head.target))
+            prefix = _prefix_in(self.fields.claimed) if self.client.trusted else b""
+            if edit.cuts(head.target):
+                prefix += edit.cut_prefix
+            if prefix:
+                lines += b"X-Forwarded-Prefix: " + prefix + CRLF
+        if lines:
+            upstream_head = with_lines(upstream_head, lines)
+        if rules.host == b"" or (not self.fields.has_host and not rules.host):
+            # RFC 9112 3.2.2: an absolute target stands for the Host that a client of HTTP/1.0 need not send.
+            upstream_head = with_host(upstream_head, authority if rules.host == b"" else head.authority or authority)
+        return line + upstream_head
+
+    def answer_head(self, head: ResponseHead, words: Words) -> ResponseHead:
+        """The head of an answer with what the route edits in it, and with its lines. What does not differ from one request to the
+        next is kept for as long as the answer is the same.
+        """
+        rules = self.route.rules
+        edits = rules.response_edits
+        # Without a Host it is each request that says which host is asked.
+        if head is not self._answer or self._edited is None or not self.fields.has_host:
+            self._answer = head
+            self._edited = head.with_lines(edits.kept(head.lines) + edits.constant(words) + rules.response_lines)
+        return self._edited
+
+    def to(self, route: "Route") -> "Lead":
+        """The lead of the same requests to another route."""
+        return Lead(self.fields, self.client, route, may_switch=self._may_switch)
 
     def client_name(self) -> str:
         """The address that the requests come from: that of the connection, or whom its trusted proxy names."""
-        client, fields = self.client, self.fields
-        if client.trusted and fields.claims is not None:
-            return Origin(client, fields.host, fields.claims).address.decode("ascii")
-        return client.address.decode("ascii")
+        return client_name(self.client, self.fields)
+
+
+def client_name(client: Client, fields: RequestFields) -> str:
+    """The address that requests with these fields come from: that of the connection, or whom its trusted proxy names."""
+    if client.trusted and fields.claims is not None:
+        return Origin(client, fields.host, fields.claims).address.decode("ascii")
+    return client.address.decode("ascii")
+
+
+def _prefix_in(claimed: bytes) -> bytes:
+    """The prefix that a trusted proxy has cut (X-Forwarded-Prefix): ours comes behind it. Nothing where it is no path."""
+    for line in claimed.split(CRLF):
+        name, _, value = line.partition(b":")
+        if name.lower() == _PREFIX:
+            prefix = value.strip(b" \t").rstrip(b"/")
+            return prefix if prefix[:1] == b"/" else b""
+    return b""
+
+
+class Fallback:
+    """Where requests go while a pool has nobody: on another route, or to an answer of our own."""
+
+    __slots__ = ("answer", "route")
+
+    def __init__(self, route: "Route | None" = None, answer: OwnAnswer | None = None) -> None:
+        self.route: Final = route
+        self.answer: Final = answer
 
 
 class Route:
-    """A route of one generation of the configuration. It never changes: a new generation has new ones, and an exchange
-    keeps the one it was led by.
+    """A route of one generation of the configuration to one of its pools. It never changes: a new generation has new ones, and
+    an exchange keeps the one it was led by, or fell back to.
     """
 
-    def __init__(self, name: str, rules: RouteRules, cluster: Cluster, runtime: Runtime) -> None:
+    def __init__(
+        self, name: str, rules: RouteRules, cluster: Cluster, runtime: Runtime, fallback: Fallback | None = None
+    ) -> None:
         self.name: Final = name
         self.rules: Final = rules
         self.cluster: Final = cluster
+        self.fallback: Final = fallback
         self._runtime: Final = runtime
 
     def takes(self, body_bytes: int) -> bool:
         """Whether a request body of this size, or larger, is still within the route's limit."""
         return self.rules.body_bytes < 0 or body_bytes <= self.rules.body_bytes
 
-    def local_reply(self, status: int, lines: bytes, request_id: bytes) -> tuple[ResponseHead, bytes]:
+    def local_reply(
+        self, status: int, lines: bytes, request_id: bytes, retry_after_s: int = 0
+    ) -> tuple[ResponseHead, bytes]:
         """Head and body of a local reply to a request with these field lines and this id."""
         return local_reply(
             status,
             safe_id(request_id) or self._runtime.new_id(),
             accept_of(lines),
             self.rules.pages.get(status),
-            self.rules.retry_after_s if status == 503 else 0,
+            retry_after_s or (self.rules.retry_after_s if status == 503 else 0),
         )
 
     def __repr__(self) -> str:

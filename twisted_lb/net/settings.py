@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from twisted_lb.core.never import NEVER
-from twisted_lb.core.retry import RetryRules
+from twisted_lb.core.retry import IDEMPOTENT, RetryRules
 from twisted_lb.net.local_reply import ErrorPage
+from twisted_lb.net.path_edit import PathEdit
+from twisted_lb.wire.edits import NO_EDITS, FieldEdits
 from twisted_lb.wire.fields import tokens
 from twisted_lb.wire.grammar import Limits
 from twisted_lb.wire.origin import Client, Trust
@@ -26,6 +28,9 @@ class ClientRules:
 
     `client_bytes_per_s` is the slowest a client may send a body or take an answer, on average (slowloris, slow read; 0: no
     bound); `taking_idle_s` how long it may take nothing at all. They apply from a connection's next request on.
+
+    A connection ends with its answer number `most_requests`, or the first one at the age of `max_age_s`, both give or take a
+    tenth; 0: with none.
     """
 
     def __init__(
@@ -38,6 +43,8 @@ class ClientRules:
         idle_s: float,
         taking_idle_s: float,
         client_bytes_per_s: int = 0,
+        max_age_s: float = 0.0,
+        most_requests: int = 0,
         trust: Trust = _NOBODY,
         finish_half_closed: bool = False,
         pages: Mapping[int, ErrorPage],
@@ -52,9 +59,21 @@ class ClientRules:
         self.seconds_per_byte: Final = 1 / client_bytes_per_s if client_bytes_per_s else body_idle_s
         # Slow read: what a client has to take of its response within taking_idle_s.
         self.min_bytes_per_idle: Final = max(1, int(client_bytes_per_s * taking_idle_s))
+        self.max_age_s: Final = max_age_s if max_age_s > 0 else NEVER
+        self.most_requests: Final = most_requests
+        # Whether connections last for as long as their clients want.
+        self.lasting: Final = max_age_s <= 0 and not most_requests
         self.trust: Final = trust
         self.finish_half_closed: Final = finish_half_closed
         self.pages: Final = pages
+
+    def last(self, requests: int, age_s: float, spread: float) -> bool:
+        """Whether the answer to its request of this number is the last one on a connection of this age; `spread` is a factor for
+        both bounds.
+        """
+        if self.most_requests and requests >= max(round(self.most_requests * spread), 1):
+            return True
+        return age_s >= self.max_age_s * spread
 
     def client(self, address: str, scheme: bytes, port: bytes) -> Client:
         """The client of a connection, and whether it is a trusted proxy."""
@@ -71,7 +90,12 @@ def _plain_address(address: str) -> str:
 class RouteRules:
     """A route's rules, for the exchanges that it leads: timeouts in seconds, retries, sizes in bytes, what is forwarded.
 
-    `body_bytes` -1 means no limit. An exchange keeps the rules with which its head was routed to its end, retries included.
+    `body_bytes` -1 means no limit. `repeatable` are the methods that may be sent twice. `host` is what backends get as Host: None:
+    the client's; empty: the backend's own name. An exchange keeps the rules with which its head was routed to its end, retries
+    included.
+
+    What follows: `edits_head`: a backend's head is more than the client's lines and what is said of the client; `fits_backend`: it may be
+    another one at each attempt; `fits`: or at each request; `edits_answers`: an answer's head is not just passed on.
     """
 
     def __init__(
@@ -88,6 +112,12 @@ class RouteRules:
         upgrades: frozenset[bytes] = frozenset(),
         make_request_id: bool = False,
         make_traceparent: bool = False,
+        repeatable: frozenset[bytes] = IDEMPOTENT,
+        request_edits: FieldEdits = NO_EDITS,
+        response_edits: FieldEdits = NO_EDITS,
+        path_edit: PathEdit | None = None,
+        refuse_escaped_slash: bool = False,
+        host: bytes | None = None,
         pages: Mapping[int, ErrorPage],
         retry_after_s: int,
     ) -> None:
@@ -100,12 +130,23 @@ class RouteRules:
         self.replay_bytes: Final = replay_bytes
         self.forwarding: Final = forwarding
         self.upgrades: Final = upgrades
-        self.make_request_id: Final = make_request_id
-        self.make_traceparent: Final = make_traceparent
+        # Not beside what an edit sets.
+        self.make_request_id: Final = make_request_id and b"x-request-id" not in request_edits.removed
+        self.make_traceparent: Final = make_traceparent and b"traceparent" not in request_edits.removed
+        self.repeatable: Final = repeatable
+        self.request_edits: Final = request_edits
+        self.response_edits: Final = response_edits
+        self.path_edit: Final = path_edit
+        self.refuse_escaped_slash: Final = refuse_escaped_slash
+        self.host: Final = host
+        self.edits_head: Final = request_edits is not NO_EDITS or host is not None or path_edit is not None
+        self.fits_backend: Final = request_edits.varies or path_edit is not None or host == b""
+        self.fits: Final = self.make_request_id or self.make_traceparent or self.fits_backend
         self.pages: Final = pages
         self.retry_after_s: Final = retry_after_s
         # RFC 9110 7.6.3: a gateway may say Via on responses too.
         self.response_lines: Final = b"Via: 1.1 %b\r\n" % forwarding.via if forwarding.via else b""
+        self.edits_answers: Final = response_edits is not NO_EDITS
 
     def allowed_upgrade(self, fields: RequestFields) -> bytes:
         """The protocols that a client may switch to (Upgrade), out of those it offers."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import grp
 import json
 import os
 import socket
@@ -78,19 +79,59 @@ def _bound(family: int, address: tuple[str, int], *, dual: bool) -> socket.socke
     return sock
 
 
-def bind_unix(path: str, mode: int = 0o666) -> socket.socket:
-    """A listening unix socket; a stale one at the path, on which no server listens, is replaced."""
+def bind_unix(path: str, mode: int = 0o666, group: str = "") -> socket.socket:
+    """A listening unix socket; a stale one at the path, on which no server listens, is replaced. LookupError when there is no
+    such group.
+    """
+    if group:
+        _gid(group)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         if _is_stale(path):
             os.unlink(path)
         sock.bind(path)
-        os.chmod(path, mode)  # a daemon's umask is 077
-        sock.listen(BACKLOG)
+        try:
+            allow(path, mode, group)
+            sock.listen(BACKLOG)
+        except BaseException:
+            unlink_own(path, inode_of(path))
+            raise
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+def allow(path: str, mode: int, group: str = "") -> None:
+    """Say who may connect at this path, whatever the umask is (a daemon's is 077). LookupError when there is no such group."""
+    if group:
+        os.chown(path, -1, _gid(group))
+    os.chmod(path, mode)
+
+
+def inode_of(path: str) -> tuple[int, int] | None:
+    """The file at this path: device and inode; None where there is none."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def unlink_own(path: str, inode: tuple[int, int] | None) -> None:
+    """Remove the file at this path if it is still this one: another program may listen there by now. What may not be removed
+    stays: the next who listens there replaces it.
+    """
+    if inode is not None and inode_of(path) == inode:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+
+
+def _gid(group: str) -> int:
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise LookupError(f"there is no group {group}") from None
 
 
 def _is_stale(path: str) -> bool:
@@ -159,10 +200,12 @@ class Predecessor:
     def __init__(self, connection: socket.socket, held: Sequence[Held]) -> None:
         self.pid: Final = peer_of(connection)[0]
         self.held: Final = list(held)
+        self.relieved: bool = False
         self._connection: Final = connection
 
     def relieve(self) -> None:
         """Tell it that this instance accepts now. It may have ended meanwhile: its sockets are here."""
+        self.relieved = True
         try:
             self._connection.sendall(TAKEN)
         except OSError:

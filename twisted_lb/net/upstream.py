@@ -407,6 +407,10 @@ class Upstream(Receiver):
         """Whether a request is on its way, and not one byte of its answer has come."""
         return self._state is _HEAD and self.requester is not None and not (self._buffer or self._informed)
 
+    def belongs_to(self, keeper: Keeper) -> bool:
+        """Whether it is a connection of this keeper, to a backend of its pool."""
+        return self._keeper is keeper
+
     @property
     def idle(self) -> bool:
         """Whether it is open, and nothing is asked of it."""

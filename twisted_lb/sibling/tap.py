@@ -54,7 +54,7 @@ def makeService(options: Options) -> "BackendService":
     from twisted_lb.sibling.service import BackendService
 
     config = options.config
-    refuse_unlistenable([config], options.command, _bound)
+    refuse_unlistenable([("", config.address)], options.command, _bound)
     return BackendService(config.port, config.interface, config.name, whole_process=True)
 
 

@@ -26,6 +26,7 @@ from twisted_lb.testing.chances import Chances
 from twisted_lb.testing.clients import ScriptedClient
 from twisted_lb.testing.clock import HeapClock
 from twisted_lb.testing.faults import Fault, Faults
+from twisted_lb.testing.lists import ScriptedList
 from twisted_lb.testing.network import MemoryListener, MemoryNetwork
 from twisted_lb.testing.resolver import MemoryResolver
 from twisted_lb.testing.transport import MemoryTransport
@@ -48,6 +49,7 @@ __all__ = [
     "MemoryTransport",
     "ScriptedBackend",
     "ScriptedClient",
+    "ScriptedList",
     "Wait",
     "response",
 ]

@@ -20,9 +20,10 @@ from twisted_lb.net.interfaces import StreamProtocol
 from twisted_lb.net.names import Names
 from twisted_lb.net.poller import Poller
 from twisted_lb.net.runtime import Runtime
-from twisted_lb.plan import DEFAULT, plan_of
+from twisted_lb.plan import DEFAULT, TargetsPlan, plan_of
+from twisted_lb.testing.lists import ScriptedList
 from twisted_lb.testing.names import NamedDial
-from twisted_lb.testing.network import MemoryNetwork
+from twisted_lb.testing.network import MemoryListener, MemoryNetwork
 
 # Sun, 06 Nov 1994 08:49:37 GMT, the example of RFC 9110 5.6.7.
 WALL_TIME: Final = 784111777.0
@@ -60,7 +61,7 @@ class Balanced:
     """A balancer with this configuration on a MemoryNetwork, at `address`; its backends are those of the test.
 
     `events` are the changes of state so far, `records` those of the requests that have ended, or were refused,
-    unless there are other `observers`. `close` ends it; exchanges that are still running then are cut.
+    unless there are other `observers`. `lists` are the target lists, by pool: they tell what the test says. `close` ends it; exchanges that are still running then are cut.
     """
 
     def __init__(
@@ -78,18 +79,28 @@ class Balanced:
         self.network: Final = network
         self.events: list[Event] = []
         self.records: list[Record] = []
+        self.lists: Final[dict[str, ScriptedList]] = {}
         self.runtime: Final = runtime_of(network.clock, network, seed=seed) if runtime is None else runtime
         self.data_plane: Final = DataPlane(
             self.runtime,
             plan_of(config),
             hear=self.events.append if hear is None else hear,
             observers=(self.records.append,) if observers is None else observers,
+            provide=self._list,
         )
         self.listener: Final = network.listen(address, self.build)
 
-    def build(self) -> StreamProtocol:
-        """A protocol for one client's connection."""
-        protocol = Http1(self.frontend)
+    def _list(self, pool: str, targets: TargetsPlan) -> ScriptedList:
+        self.lists[pool] = ScriptedList(targets.where, targets.rules, self.runtime.time)
+        return self.lists[pool]
+
+    def listen(self, address: str, listener: str) -> MemoryListener:
+        """Listen at another address, for this listener of the configuration."""
+        return self.network.listen(address, lambda: self.build(listener))
+
+    def build(self, listener: str = DEFAULT) -> StreamProtocol:
+        """A protocol for the connection of one client of a listener."""
+        protocol = Http1(self.data_plane.frontends[listener])
         return protocol if self.runtime.poller is not None else Foreign(self.runtime.clock, protocol)
 
     @property

@@ -223,15 +223,17 @@ def _port_in(host: bytes) -> bytes:
 
 
 def _address_in(node: bytes) -> bytes:
-    """The IP address in a node, without brackets and port; nothing where it is none."""
+    """The IP address in a node, without brackets, port and zone; nothing where it is none."""
     match = _WITH_PORT.fullmatch(node)
     text = (node if match is None else match[1] or match[2]).decode("latin-1")
     try:
         ip = ip_address(text)
     except ValueError:
         return b""
-    mapped = ip.ipv4_mapped if isinstance(ip, IPv6Address) else None
-    return str(mapped or ip).encode("ascii")
+    if isinstance(ip, IPv6Address):
+        # What follows a `%` is of use to that proxy alone, and may be any text.
+        ip = ip.ipv4_mapped or IPv6Address(int(ip))
+    return str(ip).encode("ascii")
 
 
 def _member_for(node: bytes) -> bytes:
@@ -245,7 +247,7 @@ def _node_of(member: bytes) -> bytes:
     if not plain:
         # So comes a client of a unix socket, too.
         return member if _OBFUSCATED.fullmatch(member) else _UNKNOWN
-    if member[:1] == b"[" or member.count(b":") <= 1:
+    if b"%" not in member and (member[:1] == b"[" or member.count(b":") <= 1):
         return member
     return b"[%b]" % plain if b":" in plain else plain
 

@@ -53,6 +53,20 @@ class ResponseHead:
             return 0
         return self.framing
 
+    def with_lines(self, lines: bytes) -> "ResponseHead":
+        """The same head with other lines, each ended by CRLF; its framing is not among what they may change."""
+        return ResponseHead(
+            self.status,
+            self.line,
+            lines,
+            self.framing,
+            persistent=self.persistent,
+            dated=self.dated,
+            upgrade=self.upgrade,
+            keep_s=self.keep_s,
+            binds=self.binds,
+        )
+
     def __repr__(self) -> str:
         return f"<ResponseHead {self.line.decode('latin-1')} framing={self.framing}>"
 

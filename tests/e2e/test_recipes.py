@@ -1,0 +1,149 @@
+"""The files of docs/examples and of docs/recipes.md run: a balancer goes by each, and each of its routes does what it is for."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from documented import Row
+from processes import until
+from standing import Standing, standing
+
+from twisted_lb import tap
+from twisted_lb.config.load import load_toml
+
+DOCS = Path(__file__).parent.parent.parent / "docs"
+RECIPES = (DOCS / "recipes.md").read_text()
+TOML = re.findall(r"```toml\n(.*?)```", RECIPES, re.DOTALL)
+COMMANDS = re.findall(r"^python -m twisted_lb (.*)$", RECIPES, re.MULTILINE)
+EXAMPLES = sorted(str(path.relative_to(DOCS / "examples")) for path in (DOCS / "examples").rglob("*.toml"))
+
+# By example: requests, and what becomes of them.
+ASKED = {
+    "minimal.toml": [("`/a?b=c`", "`default`, as `/a?b=c`")],
+    "two-services.toml": [
+        ("`shop.example.com/`", "`shop`"),
+        ("`eu.shop.example.com/`", "`shop`"),
+        ("`blog.example.com/`", "`blog`"),
+        ("`www.example.com/cart?id=1`", "308 to `https://shop.example.com/cart?id=1`"),
+        ("`example.org/`", "404"),
+    ],
+    "api-and-static.toml": [("`/api/users`", "`api`, as `/users`"), ("`/logo.svg`", "`files`, as `/logo.svg`")],
+    "canary.toml": [("`/` with `X-Canary: 1`", "`canary`"), ("`/`", "`stable`")],
+    "maintenance.toml": [
+        ("`/checkout/pay`", "`shop`"),
+        ("`/checkout/pay` from `127.0.0.2`", "503"),
+        ("`/` from `127.0.0.2`", "`shop`"),
+    ],
+    "rate-limit.toml": [
+        *[("`POST /login`", "`app`")] * 5,
+        ("`POST /login`", "429"),
+        ("`GET /login`", "`app`"),
+        ("`/api` with `X-API-Key: 1`", "`app`"),
+        ("`/internal`", "`app`"),
+        ("`/internal` from `127.0.0.2`", "403"),
+    ],
+    "unix-sockets.toml": [("`/a`", "`workers`, as `/a`")],
+    "many-listeners.toml": [
+        ("`/`", "`api`"),
+        ("`/admin/users`", "403"),
+        ("`/admin/users` at `internal`", "`admin`"),
+        ("`/` at `internal`", "`api`"),
+        ("`/` at `local`", "`api`"),
+    ],
+    "includes/lb.toml": [
+        ("`api.example.com/`", "`api`"),
+        ("`www.example.com/`", "`site`"),
+        ("`example.org/`", "404"),
+    ],
+}
+
+# Whose backends are kept elsewhere.
+LISTED = "target-list.toml"
+
+
+def texts_of(example: str) -> dict[str, str]:
+    """The files of an example by their names, the first one being that which includes the others."""
+    path = DOCS / "examples" / example
+    included = sorted((path.parent / "conf.d").glob("*.toml"))
+    return {str(one.relative_to(path.parent)): one.read_text() for one in (path, *included)}
+
+
+@pytest.mark.parametrize("example", ASKED)
+def test_an_example_runs_and_each_of_its_routes_does_what_it_is_for(example, tmp_path):
+    with standing(tmp_path, texts_of(example)) as (balancer, _):
+        for request, becomes in ASKED[example]:
+            balancer.holds(Row.read(request, becomes))
+
+
+def test_there_is_no_example_that_nobody_runs():
+    whole = {example for example in EXAMPLES if "conf.d" not in example}
+    assert whole == {*ASKED, LISTED}
+
+
+def test_the_example_of_a_list_has_the_backends_of_the_list(tmp_path):
+    (text,) = texts_of(LISTED).values()
+    texts = {
+        "lb.toml": text.replace("/tmp/targets.json", str(tmp_path / "targets.json")),
+        "targets.json": '[{"targets": ["127.0.0.1:8081"]}]',
+    }
+    with standing(tmp_path, texts) as (balancer, running):
+        row = Row.read("`/a`", "`app`")
+        until(lambda: balancer.ask(row).headers["X-Answered-By"] == "127.0.0.1:8081", running.log)
+
+
+def test_what_is_cut_of_a_path_is_told(tmp_path):
+    with standing(tmp_path, texts_of("api-and-static.toml")) as (balancer, _):
+        response = balancer.ask(Row.read("`/api/users`", "`api`"))
+    assert response.headers["X-Told-Prefix"] == "/api"
+    assert response.headers["Cache-Control"] == "no-store"
+
+
+def with_page(text: str, folder: Path) -> str:
+    """The file with its error page, which is in another folder."""
+    (folder / "503.html").write_text("<p>sorry</p>")
+    return text.replace("/etc/lb/503.html", str(folder / "503.html"))
+
+
+@pytest.mark.parametrize("text", TOML, ids=range(len(TOML)))
+def test_a_recipe_runs(text, tmp_path):
+    # Without a port it would be 80.
+    text = f"{with_page(text, tmp_path)}\n[listen]\nport = 8000\n"
+    with standing(tmp_path, {"lb.toml": text}) as (balancer, _):
+        balancer.holds(Row.read("`/a`", "`default`, as `/a`"))
+
+
+def test_the_recipes_say_what_they_are_for(tmp_path):
+    configs = []
+    for text in TOML:
+        (tmp_path / "lb.toml").write_text(with_page(text, tmp_path))
+        configs.append(load_toml(tmp_path / "lb.toml"))
+    proxied, bounded = configs
+    assert proxied.forwarding.trusted_proxies == ("10.0.0.0/8",)
+    assert bounded.limits.connections_per_client == 100
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_is_understood(line):
+    [_, *words] = shlex.split(line)
+    options = tap.Options()
+    options.parseOptions(words)
+    assert options.config.backends
+
+
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", RECIPES))))
+def test_a_file_that_it_links_exists(link):
+    assert (DOCS / link).exists()
+
+
+def test_addresses_are_moved_and_nothing_else(tmp_path):
+    text = 'backends = ["app1:8000,weight=2", { address = "unix:/run/a.sock" }]\n[health_check]\npath = "/a:1"\n'
+    one = Standing(tmp_path, {"lb.toml": text})
+    moved = (tmp_path / "lb.toml").read_text()
+    one.close()
+    assert re.fullmatch(
+        rf'backends = \["127\.0\.0\.1:\d+,weight=2", {{ address = "unix:{tmp_path}/1\.sock" }}\]\n'
+        r'\[health_check\]\npath = "/a:1"\n',
+        moved,
+    )
+    assert one.pools == {"app1:8000": "default", "unix:/run/a.sock": "default"}

@@ -1,0 +1,564 @@
+"""A service goes by another configuration while it runs: read anew, by a program, or not at all."""
+
+import os
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+from test_service import ask, status_of
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectError
+from twisted.internet.task import deferLater
+from twisted.logger import formatEvent, globalLogPublisher
+
+from twisted_lb.config import LoadBalancerConfig, TimeoutsConfig
+from twisted_lb.config.load import Source
+from twisted_lb.core.backend import AdminState
+from twisted_lb.errors import ConfigError
+from twisted_lb.net.listener import bind_tcp
+from twisted_lb.service import LoadBalancerService
+from twisted_lb.sibling.service import BackendService
+from twisted_lb.watch import digest
+
+
+class Paper:
+    """A source whose file says what the test wants."""
+
+    def __init__(self, **values) -> None:
+        self.values = values
+        self.loads = 0
+        self.digests: dict[Path, str] = {}
+        self.gate: threading.Event | None = None
+
+    def load(self) -> LoadBalancerConfig:
+        self.loads += 1
+        if self.gate is not None:
+            self.gate.wait(30)
+        if "broken" in self.values:
+            raise ConfigError(self.values["broken"])
+        return LoadBalancerConfig.model_validate(self.values)
+
+    def files(self) -> dict[Path, str]:
+        return self.digests
+
+    def placed(self, config, found):
+        return list(found)
+
+    def warnings(self, config):
+        return ()
+
+
+class Own:
+    """A process of its own that notes what it tells its service manager."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.handed_on = False
+        self.preparing = False
+
+    def reloading(self):
+        self.told.append("reloading")
+
+    def reloaded(self):
+        self.told.append("ready")
+
+    def stopping(self):
+        self.told.append("stopping")
+
+    def ended(self):
+        pass
+
+
+@pytest.fixture
+def said():
+    lines: list[str] = []
+
+    def observe(event):
+        if event["log_namespace"] in ("twisted_lb.service", "twisted_lb.reload"):
+            lines.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observe)
+    yield lines
+    globalLogPublisher.removeObserver(observe)
+
+
+@pytest_twisted.async_yield_fixture
+async def backends():
+    """Two of them, as `127.0.0.1:PORT`."""
+    services = [BackendService(0, "127.0.0.1", "sibling") for _ in range(2)]
+    for service in services:
+        service.privilegedStartService()
+        service.startService()
+    yield [f"127.0.0.1:{service.site.port}" for service in services]
+    for service in services:
+        await service.stopService()
+
+
+def paper(*names: str, **more) -> Paper:
+    more.setdefault("health_check", {"interval_s": 0.0})
+    return Paper(backends=list(names), listen={"port": 0, "interface": "127.0.0.1"}, **more)
+
+
+def started(source: Paper) -> LoadBalancerService:
+    service = LoadBalancerService(source.load(), source=source)
+    source.loads = 0
+    service.startService()
+    return service
+
+
+async def reload(service: LoadBalancerService) -> None:
+    service.reload()
+    done: Deferred = Deferred()
+    service._reload._running.chainDeferred(done)
+    await done
+
+
+def port_of(service: LoadBalancerService, listener: str) -> int:
+    return service.data_plane.listeners[listener][0].port
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_the_file_says_now_holds(backends, said):
+    source = paper(backends[0])
+    service = started(source)
+    port, frontend, cluster = service.port, service.engine, service.balancer
+    source.values["backends"] = [backends[1]]
+    await reload(service)
+    assert [*service.balancer.pool.backends] == [backends[1]]
+    assert (service.port, service.engine, service.balancer) == (port, frontend, cluster)
+    assert (await ask(port)).startswith(b"HTTP/1.1 200 ")
+    assert f"reload: changes pool default: +{backends[1]}, -{backends[0]}" in said
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_listener_comes_and_goes_and_the_others_keep_their_sockets(backends):
+    pools = {"api": {"backends": [backends[1]], "health_check": {"interval_s": 0.0}}}
+    source = paper(backends[0])
+    service = started(source)
+    sock = service.data_plane.listeners["default"][0].sock
+    source.values.update(pools=pools, listeners={"web": {"address": "127.0.0.1:0", "default_pool": "api"}})
+    await reload(service)
+    web = port_of(service, "web")
+    assert (await ask(web)).startswith(b"HTTP/1.1 200 ")
+    assert service.data_plane.listeners["default"][0].sock is sock
+    del source.values["listeners"], source.values["pools"]
+    await reload(service)
+    await deferLater(reactor, 0)
+    with pytest.raises(ConnectError):
+        await ask(web)
+    assert (await ask(service.port)).startswith(b"HTTP/1.1 200 ")
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_address_changes_hands_with_its_socket(backends):
+    check = {"interval_s": 0.0}
+    pools = {name: {"backends": [address], "health_check": check} for name, address in zip("ab", backends, strict=True)}
+    with bind_tcp("127.0.0.1", 0) as free:
+        port = free.getsockname()[1]
+    web = {"address": f"127.0.0.1:{port}", "default_pool": "a"}
+    source = Paper(pools=pools, listeners={"web": web})
+    service = started(source)
+    sock = service.data_plane.listeners["web"][0].sock
+    source.values["listeners"] = {"other": {**web, "default_pool": "b"}}
+    await reload(service)
+    assert [*service.data_plane.listeners] == ["other"]
+    assert service.data_plane.listeners["other"][0].sock is sock
+    before = service.data_plane.clusters["b"].pool.backends[backends[1]].requests
+    assert (await ask(port)).startswith(b"HTTP/1.1 200 ")
+    assert service.data_plane.clusters["b"].pool.backends[backends[1]].requests == before + 1
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_waits_to_be_accepted_at_an_address_that_goes_is_served(backends):
+    source = paper(backends[0])
+    source.values["listeners"] = {"web": {"address": "127.0.0.1:0", "default_pool": "default"}}
+    service = started(source)
+    with socket.create_connection(("127.0.0.1", port_of(service, "web"))) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        config = LoadBalancerConfig.model_validate({k: v for k, v in source.values.items() if k != "listeners"})
+        service.apply(config)  # before the reactor could accept it
+        client.setblocking(False)
+        heard = b""
+        while b"\r\n\r\n" not in heard:
+            await deferLater(reactor, 0.01)
+            try:
+                heard += client.recv(65536)
+            except BlockingIOError:
+                continue
+        assert heard.startswith(b"HTTP/1.1 200 ")
+        assert b"Connection: close" in heard
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_file_with_mistakes_changes_nothing_and_all_of_them_are_said(backends, said):
+    source = paper(backends[0])
+    service = started(source)
+    plan = service._plan
+    source.values["broken"] = ["lb.toml:1: one", "lb.toml:2: two"]
+    said.clear()
+    await reload(service)
+    assert said[:3] == ["reload: lb.toml:1: one", "reload: lb.toml:2: two", "reload: nothing was changed"]
+    assert service._plan is plan
+    assert service.data_plane.plan is plan
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_address_that_cannot_be_had_changes_nothing(backends, said):
+    source = paper(backends[0])
+    service = started(source)
+    with bind_tcp("127.0.0.1", 0) as taken:
+        where = f"127.0.0.1:{taken.getsockname()[1]}"
+        source.values.update(backends=[backends[1]], listeners={"web": {"address": where, "default_pool": "default"}})
+        said.clear()
+        await reload(service)
+    assert said[:2] == [f"reload: {where} of listener web: already in use", "reload: nothing was changed"]
+    assert [*service.balancer.pool.backends] == [backends[0]]
+    assert [*service.data_plane.frontends] == ["default"]
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_error_page_is_read_anew_and_one_that_is_not_there_changes_nothing(tmp_path, said):
+    page = tmp_path / "502.html"
+    page.write_text("old")
+    source = paper("127.0.0.1:1", error_pages={"502": str(page)})
+    service = started(source)
+    page.write_text("new")
+    await reload(service)
+    assert (await ask(service.port)).endswith(b"new")
+    page.unlink()
+    await reload(service)
+    assert f"reload: error_pages.502: {page}: no such file or directory" in said
+    assert (await ask(service.port)).endswith(b"new")
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_second_reload_waits_for_the_first_and_a_third_is_the_second(backends):
+    source = paper(backends[0])
+    service = started(source)
+    source.gate = threading.Event()
+    for _ in range(3):
+        service.reload()
+    source.gate.set()
+    await service._reload._running
+    assert source.loads == 2
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_service_manager_is_told_of_a_reload_from_its_beginning_to_its_end(backends):
+    source = paper(backends[0])
+    service = started(source)
+    own = service._own = Own()
+    service.reload()
+    assert own.told == ["reloading"]
+    await service._reload._running
+    await deferLater(reactor, 0)
+    assert own.told == ["reloading", "ready"]
+    service._own = None
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_during_a_stop_a_reload_is_refused_and_one_that_has_begun_changes_nothing(backends, said):
+    source = paper(backends[0], ready_grace_s=60.0)
+    service = started(source)
+    source.gate = threading.Event()
+    service.reload()
+    running = service._reload._running
+    stopped = service.stopService()
+    service.reload()
+    assert "reload: refused, the balancer is not running or stops; nothing was changed" in said
+    source.gate.set()
+    await running
+    assert said[-2:] == ["reload: the balancer stops", "reload: nothing was changed"]
+    service.leave_patiently("enough")
+    await stopped
+
+
+def test_what_a_program_has_configured_has_nothing_to_reload(said):
+    service = LoadBalancerService(paper("127.0.0.1:1").load())
+    service.reload()
+    assert said == ["reload: nothing has changed: the configuration is a program's, and no file's"]
+
+
+# Watched files.
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_file_that_changes_is_reloaded_while_that_is_wanted(backends, tmp_path):
+    path = tmp_path / "lb.toml"
+    path.write_text("one")
+    source = paper(backends[0], watch=True)
+    source.digests = {path: "what was read before"}
+    service = started(source)
+    while not source.loads:
+        await deferLater(reactor, 0.05)
+    source.values["watch"] = False
+    await reload(service)
+    assert not service._watch._looking.running
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_was_read_is_known_to_the_watch_with_the_files_that_are_named_there(backends, tmp_path):
+    path, page = tmp_path / "lb.toml", tmp_path / "502.html"
+    path.write_text("one")
+    page.write_text("sorry")
+    source = paper(backends[0], watch=True, error_pages={"502": str(page)})
+    source.digests = {path: digest(path)}
+    service = started(source)
+    watch = service._watch
+    assert watch._known == watch._now() == {str(path): digest(path), str(page): digest(page)}
+    path.write_text("two")
+    page.write_text("oh")
+    source.digests = {path: digest(path)}
+    await reload(service)
+    assert watch._known == watch._now() == {str(path): digest(path), str(page): digest(page)}
+    source.values["broken"] = ["bad"]
+    path.write_text("bad")
+    await reload(service)
+    assert watch._known != watch._now()  # it is tried once more, and then known
+    await service.stopService()
+
+
+# By a program.
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_program_may_have_another_configuration_applied(backends):
+    source = paper(backends[0])
+    service = started(source)
+    source.values["backends"] = backends
+    assert service.apply(source.load()).changes == (f"changes pool default: +{backends[1]}",)
+    assert [*service.balancer.pool.backends] == backends
+    source.values["error_pages"] = {"502": "/nowhere/502.html"}
+    with pytest.raises(ConfigError, match=r"error_pages.502: /nowhere/502.html: no such file"):
+        service.apply(source.load())
+    assert service.config.error_pages == {}
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_applied_before_the_start_holds_from_it_on(backends):
+    source = paper(backends[0])
+    service = LoadBalancerService(source.load())
+    service.privilegedStartService()
+    source.values["listen"] = {"port": 0, "interface": "127.0.0.2"}
+    service.apply(source.load())
+    service.startService()
+    assert service.data_plane.listeners["default"][0].address.startswith("127.0.0.2:")
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_backends_and_timeouts_of_what_is_called_default_are_replaced_in_tables_too(backends):
+    check = {"interval_s": 0.0}
+    source = Paper(
+        pools={"default": {"backends": [backends[0]], "health_check": check}},
+        listeners={"default": {"address": "127.0.0.1:0"}},
+    )
+    service = started(source)
+    service.update([backends[1]])
+    service.set_timeouts(TimeoutsConfig(connect_s=7, head_s=9))
+    assert [*service.balancer.pool.backends] == [backends[1]]
+    assert (service.balancer.upstream_rules.connect_s, service.engine.client_rules.head_s) == (7, 9)
+    await service.stopService()
+
+
+def test_an_update_replaces_a_target_list_too():
+    table = {"backends": ["a:1"], "targets": {"file": "/lists/default.json"}}
+    service = LoadBalancerService(LoadBalancerConfig(pools={"default": table}))
+    service.update(["b:1"])
+    pool = service.config.pools["default"]
+    assert ([spec.name for spec in pool.backends], pool.targets) == (["b:1"], None)
+
+
+def test_where_no_pool_is_called_default_there_is_none_to_update():
+    source = Paper(
+        pools={"api": {"backends": ["127.0.0.1:1"]}},
+        listeners={"web": {"address": "127.0.0.1:0", "default_pool": "api"}},
+    )
+    with pytest.raises(ValueError, match=r"there is no pool default \(pools: api\)"):
+        LoadBalancerService(source.load()).update(["127.0.0.1:2"])
+
+
+# The status site, and what needs a restart.
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_status_site_moves_comes_and_goes(backends):
+    source = paper(backends[0])
+    service = started(source)
+    source.values["status"] = "127.0.0.1:0"
+    await reload(service)
+    first = status_of(service)
+    assert (await ask(first, b"/-/ready")).startswith(b"HTTP/1.1 200 ")
+    await reload(service)
+    assert status_of(service) == first
+    source.values["status"] = "127.0.0.2:0"
+    await reload(service)
+    assert service._status[0].address.startswith("127.0.0.2:")
+    del source.values["status"]
+    await reload(service)
+    assert service._status == []
+    await deferLater(reactor, 0)
+    with pytest.raises(ConnectError):
+        await ask(first, b"/-/ready")
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_doubtful_is_said_when_it_comes_and_once(backends, said):
+    source = paper(backends[0])
+    service = started(source)
+    source.values["forwarding"] = {"trusted_proxies": ["0.0.0.0/0"]}
+    for _ in range(2):
+        await reload(service)
+    assert len([line for line in said if "0.0.0.0/0" in line and not line.startswith("reload:")]) == 1
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_only_a_restart_changes_is_said(backends, said, tmp_path):
+    source = paper(backends[0])
+    service = started(source)
+    source.values.update(state_file=str(tmp_path / "state"), takeover="/run/lb", log={"old_files": 2})
+    await reload(service)
+    assert {
+        "takeover is only changed by a restart",
+        "state_file is only changed by a restart",
+        "log.file_bytes and log.old_files are only changed by a restart",
+    } <= {*said}
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_changes_beside_listeners_routes_and_pools_is_said_too(backends, said):
+    source = paper(backends[0], status="127.0.0.1:0")
+    service = started(source)
+    said.clear()
+    source.values.update(status=None, ready_requires=["default"], ready_grace_s=0.01)
+    await reload(service)
+    assert said == [
+        "reload: changes status 127.0.0.1:0 -> none",
+        "reload: changes ready_requires [] -> [default]",
+        "reload: changes ready_grace_s 0 -> 0.01",
+        "reload: keeps 1 listener, 1 route, 1 pool as before; connections cut: 0",
+    ]
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_files_that_are_missing_and_doubts_are_told_with_their_places(backends, said, tmp_path, monkeypatch):
+    """At the start, and at a reload what is new."""
+    monkeypatch.chdir(tmp_path)
+    path = Path("lb.toml")
+    text = f'strategy = "rr"\nbackends = ["{backends[0]}"]\nlisten = {{ port = 0, interface = "127.0.0.1" }}\n'
+    path.write_text(text)
+    service = started(Source({}, path))
+    older = "strategy: is called policy now; this name is understood for two releases   [W02]"
+    assert said[1:] == [f"lb.toml:1:1: {older}"]
+    said.clear()
+    path.write_text(f'{text}error_pages.503 = "503.html"\n')
+    await reload(service)
+    assert said == [
+        "reload: lb.toml:4:19: error_pages.503: 503.html: no such file or directory",
+        "reload: nothing was changed",
+    ]
+    said.clear()
+    path.write_text(f"# moved\n{text}[health_check]\ninterval_s = 1\ntimeout_s = 2\n")
+    await reload(service)
+    [doubt, *_] = said
+    assert doubt.startswith("lb.toml:7:13: health_check.timeout_s: 2 is not shorter than interval_s = 1: ")
+    assert len(said) == 3
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_pools_that_are_required_for_readiness_are_those_of_the_file(backends):
+    api = {"backends": ["127.0.0.1:1"], "health_check": {"interval_s": 60.0, "initial": "down"}}
+    source = paper(backends[0], pools={"api": api}, ready_start_s=0.0)
+    service = started(source)
+    assert service.ready
+    source.values["ready_requires"] = ["api"]
+    await reload(service)
+    assert not service.ready
+    await service.stopService()
+
+
+# What was changed at run time.
+
+
+@pytest_twisted.ensureDeferred
+async def test_runtime_changes_outlive_a_restart_by_the_rule_of_a_reload(backends, said, tmp_path):
+    path = tmp_path / "lb.state"
+    source = paper(*backends, state_file=str(path))
+    service = started(source)
+    service.data_plane.command("default", backends[0], AdminState.DRAIN)
+    service.data_plane.set_weight("default", backends[1], 0)
+    await service.stopService()
+    assert path.stat().st_mode & 0o777 == 0o600
+    source.values["backends"] = [backends[0], f"{backends[1]},weight=2"]
+    service = started(source)
+    assert [(one.admin, one.weight) for one in service.balancer.pool.backends.values()] == [
+        (AdminState.DRAIN, 1),
+        (AdminState.READY, 2),
+    ]
+    assert f"state_file {path}: drops: weight 0 of {backends[1]}" in said
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_added_at_run_time_inherits_the_defaults_of_the_file(backends):
+    source = paper(backends[0], defaults={"backend": {"weight": 5}})
+    service = started(source)
+    service.add_backend("default", backends[1])
+    service.add_backend("default", {"address": "127.0.0.1:1", "name": "one", "weight": 2})
+    assert [(one.name, one.weight) for one in service.balancer.pool.backends.values()] == [
+        (backends[0], 5), (backends[1], 5), ("one", 2),
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match=r"^[^\n]*'nowhere'[^\n]*$"):
+        service.add_backend("default", "nowhere")
+    with pytest.raises(ValueError, match=f"pool default: {backends[0]} at {backends[0]} is there already"):
+        service.add_backend("default", backends[0])
+    with pytest.raises(KeyError, match="no pool is called api"):
+        service.add_backend("api", backends[0])
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_broken_state_file_is_no_reason_not_to_start(backends, tmp_path):
+    path = tmp_path / "lb.state"
+    path.write_text("{")
+    service = started(paper(backends[0], state_file=str(path)))
+    assert (await ask(service.port)).startswith(b"HTTP/1.1 200 ")
+    await service.stopService()
+    assert path.read_text() == "{"
+
+
+# Unix sockets.
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_file_of_a_unix_socket_is_gone_with_its_listener_and_at_the_end(backends, tmp_path):
+    one, other = (str(tmp_path / name) for name in ("one", "other"))
+    source = paper(backends[0])
+    source.values["listeners"] = {
+        name: {"address": f"unix:{path}", "default_pool": "default"} for name, path in (("a", one), ("b", other))
+    }
+    service = started(source)
+    del source.values["listeners"]["a"]
+    await reload(service)
+    assert (os.path.exists(one), os.path.exists(other)) == (False, True)
+    await service.stopService()
+    assert not os.path.exists(other)

@@ -1,0 +1,148 @@
+"""Listeners, routes and pools of a configuration as they are in force: flat keys, tables and defaults made one."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from twisted_lb.config.base import DEFAULT, KeyPath, Model
+from twisted_lb.config.described import DescribedConfig
+from twisted_lb.config.inheritance import inherited
+from twisted_lb.config.listeners import AddressTable, ListenerConfig, ListenerRulesConfig
+from twisted_lb.config.pools import PoolConfig, PoolRulesConfig
+from twisted_lb.config.routes import RouteConfig, RouteRulesConfig
+
+M = TypeVar("M", bound=Model)
+# How each object of a kind is made, by its name, and where it stands.
+Makers = dict[str, tuple[KeyPath, Callable[[], M]]]
+
+
+@dataclass(frozen=True)
+class Objects:
+    """What a configuration describes, by name; routes in their order. `to_default` are the routes, by pool, that lead
+    requests there which no other route takes.
+    """
+
+    listeners: dict[str, ListenerConfig]
+    routes: dict[str, RouteConfig]
+    pools: dict[str, PoolConfig]
+    to_default: dict[str, RouteConfig]
+
+
+def objects_of(config: DescribedConfig) -> Objects:
+    """The objects that a configuration describes; ValidationError where one does not go together with what it inherits,
+    which no LoadBalancerConfig has.
+    """
+    return Objects(
+        listeners=_made(_listeners(config)),
+        routes=_made(_routes(config)),
+        pools=_made(_pools(config)),
+        to_default=_made(_to_default(config)),
+    )
+
+
+def unfit(config: DescribedConfig) -> Iterator[tuple[KeyPath, ErrorDetails]]:
+    """What does not go together with what it inherits: the place of the object, and what is wrong there."""
+    for kind in (_listeners(config), _routes(config), _pools(config), _to_default(config)):
+        for place, make in kind.values():
+            try:
+                make()
+            except ValidationError as error:
+                yield from ((place, one) for one in error.errors())
+
+
+def name_of(route: RouteConfig, number: int) -> str:
+    """What a route is called that is the `number`th in the file, counted from 1."""
+    return route.name or f"route-{number}"
+
+
+def check_of(pool: PoolConfig, config: DescribedConfig) -> str | None:
+    """The name of a pool's checks among those of the configuration: what it says, else `default`, where that is there."""
+    return pool.check or (DEFAULT if DEFAULT in config.checks else None)
+
+
+def _made(makers: Makers[M]) -> dict[str, M]:
+    return {name: make() for name, (_, make) in makers.items()}
+
+
+def _listeners(config: DescribedConfig) -> Makers[ListenerConfig]:
+    base = config.defaults.listener
+    found: Makers[ListenerConfig] = {
+        name: (("listeners", name), partial(inherited, one, base)) for name, one in config.listeners.items()
+    }
+    if not config.listeners or "listen" in config.model_fields_set:
+        found[DEFAULT] = (), lambda: inherited(_flat_listener(config), base)
+    return found
+
+
+def _routes(config: DescribedConfig) -> Makers[RouteConfig]:
+    base = config.defaults.route
+    return {
+        name_of(one, index + 1): (("routes", index), partial(inherited, one, base))
+        for index, one in enumerate(config.routes)
+    }
+
+
+def _pools(config: DescribedConfig) -> Makers[PoolConfig]:
+    found: Makers[PoolConfig] = {
+        name: (("pools", name), partial(_pool, config, pool)) for name, pool in config.pools.items()
+    }
+    if config.backends:
+        found[DEFAULT] = (), lambda: _pool(config, _flat_pool(config))
+    return found
+
+
+def _pool(config: DescribedConfig, pool: PoolConfig) -> PoolConfig:
+    check = check_of(pool, config)
+    if check not in config.checks:  # a name that means nothing is told where it stands
+        return inherited(pool, config.defaults.pool)
+    return inherited(pool, PoolRulesConfig(health_check=config.checks[check]), config.defaults.pool)
+
+
+def _to_default(config: DescribedConfig) -> Makers[RouteConfig]:
+    listeners = [one.default_pool for one in config.listeners.values()]
+    if not config.listeners or "listen" in config.model_fields_set:
+        listeners.append(None)
+    wanted = [pool or config.defaults.listener.default_pool or DEFAULT for pool in listeners]
+    there = {*config.pools, *([DEFAULT] if config.backends else [])}
+    return {pool: ((), partial(_route_to, pool, config)) for pool in dict.fromkeys(wanted) if pool in there}
+
+
+def _route_to(pool: str, config: DescribedConfig) -> RouteConfig:
+    values = _given(config, RouteRulesConfig) if pool == DEFAULT else {}
+    return inherited(RouteConfig.model_validate({**values, "name": pool, "pool": pool}), config.defaults.route)
+
+
+def _flat_pool(config: DescribedConfig) -> PoolConfig:
+    return PoolConfig.model_validate({**_given(config, PoolRulesConfig), "backends": config.backends})
+
+
+def _flat_listener(config: DescribedConfig) -> ListenerConfig:
+    trust = {key: getattr(config.forwarding, key) for key in config.forwarding.model_fields_set}
+    values = {
+        **{key: value for key, value in trust.items() if key in ListenerRulesConfig.model_fields},
+        **_given(config, ListenerRulesConfig),
+        "address": AddressTable(address=config.listen.address.text),
+    }
+    return ListenerConfig.model_validate(values)
+
+
+def _given(config: DescribedConfig, owner: type[Model]) -> dict[str, Any]:
+    """The flat keys that are given and that an owner has, in the owner's own tables."""
+    values: dict[str, Any] = {}
+    for key, field in owner.model_fields.items():
+        if key not in config.model_fields_set or key not in type(config).model_fields:
+            continue
+        value, kind = getattr(config, key), field.annotation
+        values[key] = _part(value, kind) if isinstance(value, Model) and isinstance(kind, type) else value
+    return values
+
+
+def _part(value: Model, kind: type[Any]) -> Model:
+    """The part of a flat table that an owner's table has."""
+    given = {key: getattr(value, key) for key in kind.model_fields if key in value.model_fields_set}
+    part: Model = kind.model_validate(given)
+    return part
