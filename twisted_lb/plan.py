@@ -24,6 +24,7 @@ from twisted_lb.config.objects import Objects, objects_of
 from twisted_lb.config.pools import BackendRulesConfig, PoolConfig
 from twisted_lb.config.problems import Problem
 from twisted_lb.config.routes import AnswerConfig, RouteConfig
+from twisted_lb.config.secret import revealed
 from twisted_lb.config.targets import TargetsConfig
 from twisted_lb.core.access import AccessRule, AccessRules
 from twisted_lb.core.address import TcpAddress, is_name
@@ -586,7 +587,7 @@ def _checks(check: HealthCheckConfig) -> CheckPlan:
         method=check.method.encode("ascii"),
         path=check.path.encode("ascii"),
         host=(check.host or "").encode("ascii"),
-        fields=tuple(f"{name}: {value}".encode("ascii") for name, value in check.headers.items()),
+        fields=tuple(f"{name}: {revealed(value)}".encode("ascii") for name, value in check.headers.items()),
         statuses=check.statuses,
         text=(check.expect_text or "").encode(),
     )

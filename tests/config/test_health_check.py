@@ -9,6 +9,8 @@ from twisted_lb.config import HealthCheckConfig
 from twisted_lb.config.load import load_toml
 from twisted_lb.config.problems import report
 from twisted_lb.errors import ConfigError
+from twisted_lb.plan import DEFAULT, plan_of
+from twisted_lb.plan_diff import plan_diff
 
 
 def written(path: Path, *lines: str) -> Path:
@@ -177,3 +179,53 @@ def test_a_tcp_check_may_have_a_path_and_another_port() -> None:
 def test_in_python_a_mistake_is_one_too() -> None:
     with pytest.raises(ValidationError, match="expect_text needs another method"):
         HealthCheckConfig(method="HEAD", expect_text="x")
+
+
+def secretly(tmp_path: Path, value: str) -> Path:
+    return written(tmp_path, "[health_check.headers]", f"Authorization = {value}")
+
+
+@pytest.mark.parametrize("kind", ["file", "env", "credential"])
+def test_what_a_check_says_may_be_kept_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    (tmp_path / "token").write_text("Bearer s3cret\n")
+    (tmp_path / "token").chmod(0o600)
+    monkeypatch.setenv("TOKEN", "Bearer s3cret")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    name = "TOKEN" if kind == "env" else "token"
+    config = load_toml(secretly(tmp_path, f'{{ {kind} = "{name}" }}'))
+    checks = plan_of(config).pools[DEFAULT].checks
+    assert checks is not None
+    assert checks.http is not None
+    assert checks.http.fields == (b"Authorization: Bearer s3cret",)
+    assert "s3cret" not in repr(config) + str(config.model_dump()) + config.model_dump_json()
+
+
+def test_another_secret_is_another_plan_and_the_same_one_is_not(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("Bearer one")
+    token.chmod(0o600)
+    file = secretly(tmp_path, '{ file = "token" }')
+    before = plan_of(load_toml(file))
+    assert plan_of(load_toml(file), before).pools[DEFAULT] is before.pools[DEFAULT]
+    token.write_text("Bearer two")
+    after = plan_of(load_toml(file), before)
+    assert plan_diff(before, after).changes == ("changes pool default: health_check.headers: other values",)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ('{ file = "nowhere" }', "nowhere: No such file or directory"),
+        ('{ env = "NOT_SET_HERE" }', "there is no NOT_SET_HERE in the environment"),
+        ('{ vault = "x" }', "should be a string, or a table such as"),
+        ("5", "should be a string, or a table such as"),
+        ('"s3cret\\n"', "Authorization: should have a value in ASCII, on one line, without space around it"),
+    ],
+)
+def test_a_secret_that_cannot_be_had_is_told_at_its_place_and_not_shown(tmp_path: Path, value: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_toml(secretly(tmp_path, value))
+    text = report(caught.value.problems, "nothing was started")
+    assert said in text
+    assert "lb.toml:4:" in text
+    assert "s3cret" not in text

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from twisted_lb.config.base import Model, Seconds, error_at
-from twisted_lb.config.secret import HIDDEN
+from twisted_lb.config.secret import HIDDEN, Secret, TextOrSecret, revealed
 from twisted_lb.core.address import TcpAddress, parse_address
 
 # Probes closer together than this measure the balancer and not the backend.
@@ -90,10 +90,12 @@ class HealthCheckConfig(Model):
         "host as it is configured, with the port that is asked; `localhost` for a unix socket. Applications that know their names (Django's `ALLOWED_HOSTS`, Rails' "
         "`config.hosts`) answer an unknown one with 400 or 403.",
     )
-    headers: Annotated[dict[str, str], HIDDEN] = Field(
+    headers: Annotated[dict[str, TextOrSecret], HIDDEN] = Field(
         default={},
         description='Header fields that `http` sends besides, by name: `Authorization = "Bearer ..."`; `User-Agent` and '
-        "`Accept` in place of ours. Danger: whoever answers at that address learns what they say.",
+        '`Accept` in place of ours. In place of a text, which is never shown, a table says where it is kept: `{ file = "PATH" }`, '
+        "`{ env = NAME }` or `{ credential = NAME }` (systemd's), read at the start and at each reload. Danger: whoever answers "
+        "at that address learns what they say.",
     )
     expect_statuses: tuple[Statuses, ...] = Field(
         default=("200-399",),
@@ -202,9 +204,9 @@ class HealthCheckConfig(Model):
 
     @field_validator("headers")
     @classmethod
-    def _are_fields(cls, value: dict[str, str]) -> dict[str, str]:
+    def _are_fields(cls, value: dict[str, str | Secret]) -> dict[str, str | Secret]:
         seen: set[str] = set()
-        for name, text in value.items():
+        for name, text in ((name, revealed(one)) for name, one in value.items()):
             # The value may be a secret, and is not shown.
             if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
                 raise error_at(f"{name!r} should be the name of a header field", name)
@@ -217,7 +219,7 @@ class HealthCheckConfig(Model):
             if name.lower() in seen:
                 raise error_at(f"{name} is there twice", name)
             seen.add(name.lower())
-        if sum(len(name) + len(text) + 4 for name, text in value.items()) > _HEADERS_BYTES:
+        if sum(len(name) + len(revealed(one)) + 4 for name, one in value.items()) > _HEADERS_BYTES:
             raise ValueError(f"should be at most {_HEADERS_BYTES} bytes together")
         return value
 

@@ -11,9 +11,9 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeGuard, get_args, get_origin
+from typing import Annotated, Any, TypeGuard, get_args, get_origin
 
-from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
+from pydantic import BaseModel, BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import core_schema
@@ -114,6 +114,19 @@ def _read(value: object, info: ValidationInfo) -> Secret:
     if kind == "credential":
         return _from_file(_credential(name, sources.environment), may_be_open=True)
     return _from_file(sources.folder / name)
+
+
+def _read_unless_text(value: object, info: ValidationInfo) -> object:
+    return value if isinstance(value, str) else _read(value, info)
+
+
+# A text that may be a secret: one that stands in the file itself stays a text.
+TextOrSecret = Annotated[str | Secret, BeforeValidator(_read_unless_text)]
+
+
+def revealed(value: str | Secret) -> str:
+    """The text itself, for whoever needs it."""
+    return value.reveal() if isinstance(value, Secret) else value
 
 
 def _credential(name: str, environment: Mapping[str, str]) -> Path:
