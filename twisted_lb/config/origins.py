@@ -1,12 +1,13 @@
 """Origins: where each value that is in force comes from: `default`, a place in the file, or a flag."""
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from typing import Any, Final
 
 from twisted_lb.config.balancer import LoadBalancerConfig
 from twisted_lb.config.base import DEFAULT, KeyPath, Model, names_of
 from twisted_lb.config.flags import flag_at
-from twisted_lb.config.objects import check_of, name_of, objects_of
+from twisted_lb.config.objects import Objects, check_of, name_of, objects_of
 from twisted_lb.config.shape import field_of, model_at
 from twisted_lb.config.trust import TrustConfig
 
@@ -26,7 +27,11 @@ class Origins:
         self._given: Final = given
         self._typed: Final = typed
         self._placing: Final = placing
-        self._objects: Final = objects_of(config)
+
+    @cached_property
+    def _objects(self) -> Objects:
+        # Only when somebody asks: a start does not.
+        return objects_of(self._config)
 
     def of(self, path: KeyPath) -> str:
         """Where what is in force at a path comes from. Objects are named as in a plan: `("pools", "api", "queue", "most")`,

@@ -217,7 +217,7 @@ def _overlaps(values: Mapping[str, Any], flat: list[str]) -> Iterator[Misfit]:
         try:
             taken.append((ListenConfig.model_validate(listen).address, "listen", ("listen",)))
         except ValueError:
-            pass
+            pass  # it is told where it stands
     for name, listener in _items(values, "listeners"):
         place: KeyPath = ("listeners", name, "address")
         for at, address in _addresses(_get(listener, "address"), place):
