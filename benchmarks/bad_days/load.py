@@ -73,7 +73,12 @@ class Asker:
 
     def _was_closed(self) -> bool:
         """Whether the other end closed the connection since the last answer: a pool of connections looks before it uses one."""
-        return self._connection.sock is not None and bool(select.select([self._connection.sock], [], [], 0)[0])
+        sock = self._connection.sock
+        if sock is None:
+            return False
+        poll = select.poll()  # a crowd has more descriptors than select knows
+        poll.register(sock, select.POLLIN)
+        return bool(poll.poll(0))
 
     def close(self) -> None:
         self._connection.close()

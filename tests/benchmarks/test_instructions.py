@@ -83,7 +83,7 @@ def test_instructions_repeat():
     build = instructions.Build("compiled", Path(sys.executable))
     first, second = (build.count("exchange, small")["instructions"] for _ in range(2))
     assert first > 10_000
-    assert second == pytest.approx(first, rel=1e-4)
+    assert second == pytest.approx(first, rel=1e-3)  # dicts and memory lie elsewhere
 
 
 def run_counted(*words: str) -> str:

@@ -75,6 +75,9 @@ class Membership:
         due = member.until.when + max(one.timeouts.drain_s for _, one in self._town.generations.all) + CUT_S
         if record.when > due + self._lost_s(member.until.when, record.when):
             self.complain(f"{record.name} ran until {record.when} at {member}, which had gone at {member.until.when}")
+        stop = self._town.operator.stop
+        if stop is not None and stop.hurried is not None and stop.hurried.at < record.at:
+            return  # who is in a hurry cuts it himself
         # Its answer may have come meanwhile, and is read first.
         went_on = any(begins + LONG_S <= ends == record.when for begins, ends in self._town.process.held)
         if record.ended_by == "CANCELLED" and went_on and self._oracle.left_behind(record):

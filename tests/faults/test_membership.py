@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from faults.ledger import Member, Moment, Record
 from faults.membership import Membership
+from faults.operator import Stop
 from faults.oracle import Oracle
 from faults.timing import Process
 
@@ -27,12 +28,14 @@ class Case:
         self.tunnel: object = None
         process = Process(HeapClock(1000.0), lambda held: None)
         self.held = process.held
+        self.stop: Stop | None = None
         self.town = SimpleNamespace(process=process, generations=SimpleNamespace(all=[(Moment(0, 1000.0), CONFIG)]))
 
     def judge(self, when: float, ended_by: str = "CANCELLED") -> list[str]:
         """What is said of a request that ended then."""
         values: dict[str, Any] = dict.fromkeys(field.name for field in dataclasses.fields(Record))
-        record = Record(**{**values, "name": "r", "when": when, "ended_by": ended_by, "member": self.member})
+        record = Record(**{**values, "name": "r", "at": 9, "when": when, "ended_by": ended_by, "member": self.member})
+        self.town.operator = SimpleNamespace(stop=self.stop)
         tape = object()
         backends = SimpleNamespace(
             attempts={"r": [SimpleNamespace(tape=tape)]},
@@ -78,6 +81,13 @@ def test_what_is_cut_as_soon_as_the_process_goes_on_is_a_complaint(case):
     assert case.judge(GONE + 11) == [
         "r at <Member a:80 at a:80>, which had gone, is cut as soon as the process goes on"
     ]
+
+
+@pytest.mark.parametrize(("at", "complaints"), [(8, 0), (10, 1)], ids=["before", "behind it"])
+def test_whoever_is_in_a_hurry_cuts_it_himself(case, at, complaints):
+    case.held.append((GONE + 1, GONE + 11))
+    case.stop = Stop(10.0, hurried=Moment(at, GONE + 11))
+    assert len(case.judge(GONE + 11)) == complaints
 
 
 @pytest.mark.parametrize(
