@@ -14,8 +14,10 @@ from twisted.logger import LogLevel, globalLogPublisher
 settings.register_profile("ours", deadline=None, derandomize=True)
 settings.load_profile("ours")
 
-# Under nohup a hangup is ignored, by whoever is started too; what it does is a subject of tests.
+# Under nohup a hangup is ignored, in the background of a script an interrupt, by whoever is started too; what they do is a
+# subject of tests.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class LoggedErrors:
