@@ -29,6 +29,7 @@ PARTS = {
     "twisted_lb.net.listener.Listener": {
         "twisted_lb/data_plane.py": "for clients",
         "twisted_lb/service.py": "for the status site",
+        "twisted_lb/admin/door.py": "for operators",
     },
     "twisted_lb.core.gate.Gate": {"twisted_lb/data_plane.py": ""},
     "twisted_lb.checks.Checks": {"twisted_lb/data_plane.py": ""},

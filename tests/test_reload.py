@@ -50,6 +50,9 @@ class Paper:
     def warnings(self, config):
         return ()
 
+    def origins(self, config):
+        return None
+
 
 class Own:
     """A process of its own that notes what it tells its service manager."""

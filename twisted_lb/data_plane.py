@@ -10,7 +10,7 @@ from twisted.internet.task import LoopingCall
 
 from twisted_lb import __version__
 from twisted_lb.checks import Checks
-from twisted_lb.core.backend import AdminState, BackendSpec
+from twisted_lb.core.backend import AdminState, Backend, BackendSpec
 from twisted_lb.core.events import Event, LimitSpared, PoolExhausted
 from twisted_lb.core.gate import Gate
 from twisted_lb.core.never import NEVER
@@ -43,13 +43,17 @@ def _no_limit(_backends: int) -> int:
     return 1 << 62
 
 
+def _not_told(_pool: str, _backend: str, _result: ProbeResult) -> None:
+    """Nobody wants to know."""
+
+
 class DataPlane:
     """The parts that move requests, from their making to `close`. It knows no Twisted service and no global reactor.
 
     `sockets` are the bound ones of each listener, by its name; a listener without sockets gets its requests from a
     resource that brings them to its frontend. `room` says how many connections clients may have where the plan names no
     number, beside so many backends. `overlay`: what was changed at run time before this one began, of which `dropped` does not hold any more; `changed`
-    is called whenever it is another one. `provide` makes what follows a pool's target list. With `accepting` off clients are taken in from `accept` on. `hear` is told every change of state of the
+    is called whenever it is another one. `probed` is told each result of a check: pool, backend, and what it was. `provide` makes what follows a pool's target list. With `accepting` off clients are taken in from `accept` on. `hear` is told every change of state of the
     backends, `observers` the record of each request that has ended, or was refused.
     """
 
@@ -66,12 +70,14 @@ class DataPlane:
         overlay: Overlay | None = None,
         changed: Callable[[], None] = lambda: None,
         provide: Provide = nobody,
+        probed: Callable[[str, str, ProbeResult], None] = _not_told,
     ) -> None:
         self.runtime: Final = runtime
         self.plan: Plan = plan
         self.leaving: Final = Leaving()
         self.overlay: Overlay = Overlay() if overlay is None else overlay
         self._changed: Final = changed
+        self._probed: Final = probed
         # By pool: what the file says, or an update has; that and what its list says; and that with what was changed at run time.
         self._own: dict[str, tuple[BackendSpec, ...]] = {}
         self._bases: dict[str, tuple[BackendSpec, ...]] = {}
@@ -119,6 +125,7 @@ class DataPlane:
         )
 
         def heard(backend: str, result: ProbeResult) -> None:
+            self._probed(cluster.name, backend, result)
             cluster.observe_probe(backend, result.passed, result.reason, silent=result.silent, asked_at=result.asked_at)
 
         return Checks(
@@ -465,6 +472,14 @@ class DataPlane:
         """The state of a pool, its backends and its list now. KeyError when there is no such pool."""
         targets = self.targets.snapshot(pool, self.runtime.time.seconds())
         return dataclasses.replace(self._cluster_of(pool).snapshot(), targets=targets)
+
+    def specs_of(self, pool: str) -> list[BackendSpec]:
+        """The backends of a pool in force, as configured, listed and changed at run time."""
+        return list(self._specs.get(pool, ()))
+
+    def unsent_at(self, backend: Backend) -> int:
+        """How many requests are at this backend and have not been sent to it yet: O(clients)."""
+        return sum(frontend.unsent_at(backend) for frontend in self._all_frontends)
 
     @property
     def routes(self) -> dict[str, Action]:

@@ -1,6 +1,7 @@
 """Reloads: the configuration is read anew and applied, one reload after the other, or nothing is changed and the log says why."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -8,11 +9,15 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
+from twisted_lb.admin.operator import Reloaded
 from twisted_lb.config import LoadBalancerConfig
-from twisted_lb.config.problems import Problem
+from twisted_lb.config.origins import Origins
+from twisted_lb.config.problems import Problem, report
 from twisted_lb.errors import ConfigError, StartError
 from twisted_lb.plan import Files
 from twisted_lb.plan_diff import PlanDiff
+
+_BUG: Final = "a bug: the log of the balancer says more"
 
 _log = Logger()
 
@@ -31,6 +36,9 @@ class Source(Protocol):
 
     def warnings(self, config: LoadBalancerConfig) -> Sequence[Problem]:
         """What is doubtful about how a configuration is written there; nothing for another one."""
+
+    def origins(self, config: LoadBalancerConfig) -> Origins | None:
+        """Where each value of a configuration comes from that was read there last; None for another one."""
 
 
 class Reload:
@@ -52,12 +60,14 @@ class Reload:
         self._apply: Final = apply
         self._reactor: Final = reactor
         self._files: Final = files
-        self._running: Deferred[None] | None = None
+        self._running: Deferred[Reloaded] | None = None
         self._again: bool = False
 
-    def ask(self) -> Deferred[None]:
-        """Reload; while one is under way another one follows it. Fires when none is under way any more."""
-        done: Deferred[None] = Deferred()
+    def ask(self) -> "Deferred[Reloaded]":
+        """Reload; while one is under way another one follows it. Fires when none is under way any more, with what the last one
+        did.
+        """
+        done: Deferred[Reloaded] = Deferred()
         if self._running is not None:
             self._again = True
             self._running.chainDeferred(done)
@@ -72,28 +82,47 @@ class Reload:
         while True:
             self._again = False
             try:
-                yield self._once()
+                reloaded = yield self._once()
             except Exception:
                 _log.failure("reload: nothing was changed, because of a bug")
+                reloaded = _refused([_BUG])
             if not self._again:
                 break
         running, self._running = self._running, None
         assert running is not None
-        running.callback(None)
+        running.callback(reloaded)
 
     @inlineCallbacks
     def _once(self) -> Any:
         try:
-            pool = self._reactor.getThreadPool()
-            config = yield deferToThreadPool(self._reactor, pool, self._source.load)
+            config = yield self._read(self._source)
             diff = yield self._in_force(config)
         except (ConfigError, StartError, ValueError) as error:
-            for problem in error.problems if isinstance(error, ConfigError) else [str(error)]:
+            problems = error.problems if isinstance(error, ConfigError) else [str(error)]
+            for problem in problems:
                 _log.error("reload: {problem}", problem=problem)
             _log.error("reload: nothing was changed")
-            return
+            return _refused(problems)
         for line in diff.lines:
             _log.info("reload: {line}", line=line)
+        return Reloaded(applied=True, lines=diff.lines, changed=not diff.empty)
+
+    @inlineCallbacks
+    def look(self, diff_of: Callable[[LoadBalancerConfig, Files], PlanDiff]) -> Any:
+        """Read the configuration, and say what it would do (dry run): fires with a Reloaded. `diff_of` may raise ConfigError."""
+        source = copy(self._source)  # what was read last is what reloads go by
+        try:
+            config = yield self._read(source)
+            try:
+                diff = diff_of(config, self._files())
+            except ConfigError as error:
+                raise ConfigError(source.placed(config, error.problems)) from None
+        except (ConfigError, StartError, ValueError) as error:
+            return _refused(error.problems if isinstance(error, ConfigError) else [str(error)])
+        return Reloaded(applied=False, lines=diff.lines, changed=not diff.empty)
+
+    def _read(self, source: Source) -> "Deferred[LoadBalancerConfig]":
+        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), source.load)
 
     @inlineCallbacks
     def _in_force(self, config: LoadBalancerConfig) -> Any:
@@ -106,3 +135,16 @@ class Reload:
                 prepared()
         except ConfigError as error:
             raise ConfigError(self._source.placed(config, error.problems)) from None
+
+
+def _refused(problems: Sequence[Any]) -> Reloaded:
+    """Nothing was done, because of these problems."""
+    told = [
+        {"place": str(one.place or ""), "text": str(one), "code": one.code}
+        if isinstance(one, Problem)
+        else {"text": one}
+        for one in problems
+    ]
+    known = [one for one in problems if isinstance(one, Problem)]
+    text = report(known, "nothing was changed") if len(known) == len(problems) else ""
+    return Reloaded(applied=False, problems=told, report=text)

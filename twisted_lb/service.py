@@ -8,30 +8,40 @@
 import contextlib
 import os
 import random
+import socket
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
-from twisted.application.service import MultiService
+from twisted.application.service import IProcess, MultiService
 from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 
 from twisted_lb import __version__
+from twisted_lb.admin.door import AdminDoor, Doors
+from twisted_lb.admin.doors import default_path
+from twisted_lb.admin.operator import Refused, Reloaded
 from twisted_lb.admin.readiness import Readiness, Verdict
 from twisted_lb.admin.status import StatusSite
 from twisted_lb.build_info import build
 from twisted_lb.config import LoadBalancerConfig, TimeoutsConfig
 from twisted_lb.config.addresses import ListenAddress
+from twisted_lb.config.base import KeyPath
 from twisted_lb.config.doubts import doubts
+from twisted_lb.config.origins import Origins
 from twisted_lb.config.replacing import backend_of, with_backends, with_timeouts
+from twisted_lb.config.secret import hides
 from twisted_lb.core.backend import BackendSpec, refuse_twice, specs_of
+from twisted_lb.core.events import Event
 from twisted_lb.core.overlay import Overlay
 from twisted_lb.data_plane import DataPlane
 from twisted_lb.discovery.provider import Means, Provider
 from twisted_lb.discovery.providers import make_provider
 from twisted_lb.draining import Grace
-from twisted_lb.errors import report_start_errors
+from twisted_lb.errors import StartError, report_start_errors
 from twisted_lb.event_log import log_event
 from twisted_lb.log_files import LogFiles
 from twisted_lb.net.cluster import Cluster
@@ -40,6 +50,7 @@ from twisted_lb.net.listener import Listener
 from twisted_lb.net.over_reactor import make_monotonic, release, runtime_of
 from twisted_lb.net.sockets import Held
 from twisted_lb.openings import STATUS, Openings, openings
+from twisted_lb.operating import Operating
 from twisted_lb.own_process import OwnProcess
 from twisted_lb.plan import DEFAULT, Files, Plan, PoolPlan, TargetsPlan, plan_of
 from twisted_lb.plan_diff import PlanDiff, of_process, plan_diff
@@ -48,7 +59,7 @@ from twisted_lb.reload import Reload, Source
 from twisted_lb.resolving import Resolving, names_in
 from twisted_lb.signals import while_stopping
 from twisted_lb.state_file import StateFile, load_overlay
-from twisted_lb.watch import Watch
+from twisted_lb.watch import Watch, digest
 
 _SEED_BITS: Final = 32
 # Of a pool with more backends the line at start has their number.
@@ -65,7 +76,7 @@ class LoadBalancerService(MultiService):
     for `tunnel_drain_s`. `reactor` is the global one unless given. With `listening` off it has no port of its own: a
     resource brings the requests to its `engine`. With `whole_process` it is what the process is for: it hears the signals,
     takes sockets of a service manager and of a running instance, hands them on, tunes the process, and lets the reactor
-    count by the monotonic clock. `source` is where the configuration comes from again at a reload. Everything that is decided by chance follows from `seed`, which the line at start names.
+    count by the monotonic clock. `source` is where the configuration comes from again at a reload; `user` is whom the process is going to be, if that is another one. Everything that is decided by chance follows from `seed`, which the line at start names.
     Raises StartError when it cannot listen.
     """
 
@@ -78,6 +89,7 @@ class LoadBalancerService(MultiService):
         seed: int | None = None,
         whole_process: bool = False,
         source: Source | None = None,
+        user: int | None = None,
     ) -> None:
         super().__init__()
         if reactor is None:
@@ -87,6 +99,7 @@ class LoadBalancerService(MultiService):
         if whole_process:
             make_monotonic(reactor)
         self.config = config
+        self.user: Final = user
         self._files: Files = Files()
         self._tried: Files = self._files  # those of the last reload, applied or not
         self._plan: Plan = plan_of(config, files=self._files)
@@ -112,6 +125,11 @@ class LoadBalancerService(MultiService):
         self._resolving: Resolving | None = None
         self._limit: int = 0  # of descriptors
         self._doubted: dict[str, None] = {}  # what was said of the configuration, an ordered set
+        self._operating: Operating | None = None
+        self._admin: AdminDoor | None = None
+        self._origins: Origins | None = None
+        self._read: dict[str, str] = {}  # the files that what is in force was read from, and their SHA-256
+        self._note_source(config)
         self._patient: bool = False  # the next stop gives tunnels and endless answers their time
 
     def privilegedStartService(self) -> None:
@@ -131,6 +149,55 @@ class LoadBalancerService(MultiService):
             self._openings = openings(
                 self._wanted(self.config, self._plan), takeover=self.config.takeover, environ=os.environ
             )
+        self._bind_admin(self._openings)
+
+    def _bind_admin(self, opened: Openings) -> None:
+        """Open the admin door, as far as that has to be done while the process has the privilege to."""
+        door = self._admin = AdminDoor(self._doors(opened), self._reactor, self._user())
+        if opened.predecessor is None:
+            try:
+                door.bind()
+            except StartError:
+                opened.close()
+                self._openings = None
+                raise
+
+    def _doors(self, opened: Openings) -> Doors:
+        """Where the admin door is to be. A socket that nobody has asked for is only for a process of our own."""
+        admin, place = self.config.admin, self.config.admin.place
+        path = admin.socket
+        if path is None:
+            path = default_path(self._called(opened), os.environ) if self._whole_process else ""
+        return Doors(
+            path=path,
+            explicit=admin.socket is not None,
+            mode=int(admin.mode, 8),
+            group=admin.group,
+            interface=None if place is None else place.interface,
+            port=0 if place is None else place.port,
+            where="" if place is None else place.where,
+            local=admin.local,
+            hosts=frozenset(admin.hosts),
+            tokens={name: token.reveal() for name, token in admin.tokens.items()},
+            read_tokens={name: token.reveal() for name, token in admin.read_tokens.items()},
+        )
+
+    def _called(self, opened: Openings) -> str:
+        """What this balancer is called: by its file, or after the port of its first listener."""
+        if self.config.name is not None:
+            return self.config.name
+        for one in opened.held:
+            if one.name != STATUS and one.sock.family != socket.AF_UNIX:
+                return str(one.sock.getsockname()[1])
+        return "lb"
+
+    def _user(self) -> int | None:
+        """The user that the process is going to be: twistd's --uid, or that of the application."""
+        root: Any = self
+        while getattr(root, "parent", None) is not None:
+            root = root.parent
+        found = self.user if self.user is not None else getattr(IProcess(root, None), "uid", None)
+        return found if isinstance(found, int) else None
 
     def _all_own(self) -> list[OwnProcess]:
         """Of this balancer, and of the others that have the process together with it: those of one application."""
@@ -169,17 +236,20 @@ class LoadBalancerService(MultiService):
             means = Means(runtime.time, runtime.stream(f"targets {pool}"), self._reactor)
             return make_provider(targets.where, targets.rules, means)
 
+        operating = self._operating = Operating(self, runtime.wall.read, runtime.time)
         plane = self._plane = DataPlane(
             runtime,
             self._plan,
             {name: [one.sock for one in opened.of(name)] for name in self._plan.listeners},
-            hear=log_event,
+            hear=self._hear,
             room=lambda backends: room_for_clients(limit, backends),
             accepting=opened.predecessor is None,
             overlay=self._remembered(),
             changed=self._remember,
             provide=provide,
+            probed=operating.probed,
         )
+        operating.begin(plane)
         if self.config.state_file is not None:
             self._state = StateFile(self.config.state_file, lambda: plane.overlay, runtime.time)
         self._watch_files(runtime.time)
@@ -192,6 +262,8 @@ class LoadBalancerService(MultiService):
             unlisted=lambda: plane.targets.unknown(plane.plan.pools),
         )
         self._serve_status(plane, opened.of(STATUS))
+        if self._admin is not None and self._admin.wanted:
+            self._admin.begin(operating, runtime)
         super().startService()
         _log.info(
             "twisted_lb {version} ({build}) on {listeners}: {pools}; {status}{descriptors} descriptors, seed {seed}",
@@ -215,6 +287,13 @@ class LoadBalancerService(MultiService):
         plane.accept()
         for listener in self._status:
             listener.start()
+        if self._admin is not None and self._openings is not None:
+            self._admin.accept(instead=self._openings.predecessor is not None)
+
+    def _hear(self, event: Event) -> None:
+        log_event(event)
+        if self._operating is not None:
+            self._operating.hear(event)
 
     def _room(self, plan: Plan) -> int:
         return room_for_clients(self._limit, sum(len(pool.backends) for pool in plan.pools.values()))
@@ -233,6 +312,8 @@ class LoadBalancerService(MultiService):
         return overlay
 
     def _remember(self) -> None:
+        if self._operating is not None:
+            self._operating.overlay_changed()
         if self._state is not None:
             self._state.changed()
 
@@ -417,6 +498,9 @@ class LoadBalancerService(MultiService):
         self.config, self._plan, self._files, self._tried = config, plan, files, files
         if self._readiness is not None:
             self._readiness.requires = config.ready_requires
+        self._note_source(config)
+        if self._operating is not None and self._plane is not None:
+            self._operating.loaded(diff.lines)
         return diff
 
     def _say_doubts(self, config: LoadBalancerConfig, room: int) -> None:
@@ -432,12 +516,86 @@ class LoadBalancerService(MultiService):
 
     def _say_what_stays(self, config: LoadBalancerConfig) -> None:
         """Name the keys that say another thing from now on, and are read at a start alone."""
-        for key in ("takeover", "state_file"):
+        for key in ("takeover", "state_file", "name", "admin"):
             if self._plane is not None and getattr(config, key) != getattr(self.config, key):
                 _log.warn("{key} is only changed by a restart", key=key)
         before, now = self.config.log, config.log
         if self._plane is not None and (before.file_bytes, before.old_files) != (now.file_bytes, now.old_files):
             _log.warn("log.file_bytes and log.old_files are only changed by a restart")
+
+    # What an operator is told and asks for.
+
+    @property
+    def operator(self) -> Operating:
+        """The operator of this balancer, while it runs."""
+        if self._operating is None:
+            raise RuntimeError("the load balancer is not running")
+        return self._operating
+
+    @property
+    def operated_name(self) -> str:
+        """What this balancer is called."""
+        return "lb" if self._openings is None else self._called(self._openings)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it stops: nothing is changed any more."""
+        return self._draining is not None or self._plane is None
+
+    def reload_now(self, *, dry_run: bool) -> "Deferred[Reloaded]":
+        """Read the configuration anew, and go by it unless it is a dry run; fires with what that did, or why it did nothing.
+        Refused where there is no file, or a reload is under way.
+        """
+        if self._reload is None:
+            raise Refused("busy", "the configuration is a program's, and no file's: there is nothing to read anew")
+        if dry_run:
+            return self._reload.look(self._diff_of)
+        self._tell_reload(begins=True)
+        done = self._reload.ask()
+        done.addBoth(self._after_reload)
+        return done
+
+    def _after_reload(self, result: Any) -> Any:
+        self._reload_ended()
+        return result
+
+    def _diff_of(self, config: LoadBalancerConfig, files: Files) -> PlanDiff:
+        """What a configuration would do in place of the one in force."""
+        plane = self.data_plane
+        return plane.diff(plan_of(config, self._plan, files)).beside(of_process(self.config, config))
+
+    def _note_source(self, config: LoadBalancerConfig) -> None:
+        """Remember where a configuration comes from; that of a program from nowhere."""
+        found = None if self._source is None else self._source.origins(config)
+        if found is not None or self._source is None:
+            self._origins = found
+        if found is not None and self._source is not None:
+            self._read = {str(path): digest for path, digest in self._source.files().items()}
+
+    def values_in_force(self) -> Iterable[tuple[str, object, str]]:
+        """All values of the configuration in force: key, value, source."""
+        origins = self._origins
+        if origins is None:
+            return ()
+        return (
+            (_dotted(path), "***" if hides(LoadBalancerConfig, path) else value, source)
+            for path, value, source in origins.every()
+        )
+
+    def changed_file(self) -> tuple[str, float | None] | None:
+        """The configuration file, and for how many seconds it has said something else than what is in force."""
+        first = next(iter(self._read), None)
+        if first is None:
+            return None
+        changed = [at for path, was in self._read.items() if (at := _changed_at(path, was)) is not None]
+        return first, max(0.0, time.time() - min(changed)) if changed else None
+
+    def source_of(self, path: KeyPath) -> str:
+        """Where what is in force at a path of the configuration comes from; empty where nobody knows."""
+        try:
+            return "" if self._origins is None else self._origins.of(path)
+        except (KeyError, IndexError):
+            return ""
 
     @property
     def data_plane(self) -> DataPlane:
@@ -504,6 +662,12 @@ class LoadBalancerService(MultiService):
         if self._status_site is not None:
             self._status_site.close()
         self._status, self._status_site, self._readiness = [], None, None
+        if self._admin is not None:
+            self._admin.close()
+            self._admin = None
+        if self._operating is not None:
+            self._operating.end()
+            self._operating = None
         if self._state is not None:
             self._state.close(write=not handed_on)
             self._state = None
@@ -521,6 +685,8 @@ class LoadBalancerService(MultiService):
             listener.stop(handed_on=True)
         if self._status_site is not None:
             self._status_site.leave()
+        if self._admin is not None:
+            self._admin.leave()
 
     def _accepting_on(self, plane: DataPlane) -> Deferred[bool]:
         """Accept for a while though traffic is not wanted any more; fires with whether a second signal ended that."""
@@ -538,6 +704,18 @@ class LoadBalancerService(MultiService):
 
 def _nothing() -> None:
     """Nothing is to be done."""
+
+
+def _changed_at(path: str, was: str) -> float | None:
+    """Since when a file says another thing than it did; None while it does not, or is not there."""
+    try:
+        return os.stat(path).st_mtime if digest(Path(path)) != was else None
+    except OSError:
+        return None
+
+
+def _dotted(path: KeyPath) -> str:
+    return ".".join(map(str, path))
 
 
 def _places(plane: DataPlane) -> str:

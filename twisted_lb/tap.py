@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -85,6 +85,7 @@ class Options(CommandOptions):
         add("-p", "--port", help=f"port for the clients, {ListenConfig().port} if not given")
         add("--interface", metavar="ADDRESS", help="IP address to listen on, all if not given")
         add("--status", metavar="HOST:PORT", help="answer /-/ready and /-/live there")
+        add("--admin", metavar="unix:PATH|HOST:PORT", help="API, page and metrics for operators there; see lbctl")
         add(
             "--takeover",
             metavar="PATH",
@@ -131,10 +132,18 @@ def makeService(options: Options) -> "LoadBalancerService":
 
     loaded = options.source.loaded
     try:
-        return LoadBalancerService(options.config, whole_process=True, source=options.source)
+        return LoadBalancerService(
+            options.config, whole_process=True, source=options.source, user=_user(getattr(options, "parent", None))
+        )
     except ConfigError as error:
         # Files that only the configuration names, which are read now.
         refuse(options.command, ConfigError(loaded.placed(error.problems) if loaded else error.problems))
+
+
+def _user(twistd: object) -> int | None:
+    """Twistd's --uid."""
+    found = twistd.get("uid") if isinstance(twistd, Mapping) else None
+    return found if isinstance(found, int) else None
 
 
 def _addresses(config: LoadBalancerConfig) -> Iterator[tuple[str, ListenAddress]]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
+from twisted_lb.core.backend import AdminState, Backend
 from twisted_lb.core.pool import Pool
 
 
@@ -53,7 +54,7 @@ class Readiness:
         """The backends of which no check has told anything yet."""
         for pool in self._pools().values():
             if pool.settings.checked:
-                yield from (name for name, backend in pool.backends.items() if not backend.health.known)
+                yield from (name for name, backend in pool.backends.items() if _awaited(backend))
 
     def verdict(self) -> Verdict:
         """Whether traffic is wanted now: one line, and one more that names the pools without a usable backend."""
@@ -80,3 +81,8 @@ class Readiness:
         if missing:
             return f"{', '.join(missing)} required"
         return "no pool has a usable backend" if nowhere else ""
+
+
+def _awaited(backend: Backend) -> bool:
+    """Whether a first check of it is to come."""
+    return not backend.health.known and backend.admin is not AdminState.MAINT

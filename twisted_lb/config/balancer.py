@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import Field, ModelWrapValidatorHandler, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails
 
-from twisted_lb.config.base import SecondsOrNone, again, error_of
+from twisted_lb.config.admin import AdminConfig
+from twisted_lb.config.base import Name, SecondsOrNone, again, error_of
 from twisted_lb.config.described import DescribedConfig
 from twisted_lb.config.inheritance import with_backend_defaults
 from twisted_lb.config.loops import loops
@@ -68,6 +69,12 @@ class LoadBalancerConfig(DescribedConfig):
         "after a restart as after a reload. Written in place of the old one, with mode 0600, soon after each change; a broken one "
         "is a warning. Left out: a restart forgets. Only changed by a restart.",
     )
+    name: Name | None = Field(
+        default=None,
+        description="What this balancer is called, on its page and by its admin socket; left out: the port of its first listener. "
+        "Only changed by a restart.",
+    )
+    admin: AdminConfig = AdminConfig()
     log: LogConfig = LogConfig()
 
     if TYPE_CHECKING:

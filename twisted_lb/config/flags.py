@@ -19,6 +19,7 @@ FLAGS: Final = {
     "--interface": "listen.interface",
     "--status": "status",
     "--takeover": "takeover",
+    "--admin": "admin.address",
 }
 
 NUMERIC_FLAGS: Final = {"--healthcheck", "--port"}
@@ -42,6 +43,8 @@ class Flagged:
 
     def _follow(self, flag: str, value: Any) -> None:
         key = tuple(FLAGS[flag].split("."))
+        if flag == "--admin" and isinstance(value, str) and value.startswith("unix:"):
+            key = ("admin", "socket")
         if flag in ("--port", "--interface"):
             self._listen(flag, key, value)
         elif flag == "--healthcheck":

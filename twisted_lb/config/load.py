@@ -95,6 +95,11 @@ class Source:
         loaded = self.loaded
         return list(found) if loaded is None or config is not loaded.config else loaded.placed(found)
 
+    def origins(self, config: LoadBalancerConfig) -> Origins | None:
+        """Where each value of a configuration comes from, if it is the one that was loaded last."""
+        loaded = self.loaded
+        return None if loaded is None or config is not loaded.config else loaded.origins
+
     def warnings(self, config: LoadBalancerConfig) -> tuple[Problem, ...]:
         """What is doubtful about how a configuration is written, if it is the one that was loaded last."""
         loaded = self.loaded

@@ -40,6 +40,10 @@ class PoolOverlay:
         self.added: Final[dict[str, BackendSpec]] = {}
         self.removed: Final[dict[str, None]] = {}  # an ordered set
 
+    def weight_of(self, name: str) -> int:
+        """The weight that was set for a backend. KeyError where none was."""
+        return self.weights[name].weight
+
     @property
     def empty(self) -> bool:
         """Whether nothing is changed."""

@@ -50,6 +50,10 @@ class Speaker:
         """The backend that the request under way is at, or that the tunnel leads to; None where there is none."""
         raise NotImplementedError
 
+    def unsent(self) -> bool:
+        """Whether the request under way is still to be sent to the backend that it is at."""
+        raise NotImplementedError
+
     def relayed(self) -> bool:
         """Whether the connection has switched protocols: a tunnel."""
         raise NotImplementedError
@@ -353,6 +357,10 @@ class ClientConnection:
     def at(self) -> Backend | None:
         """See FrontendClient."""
         return None if self._speaker is None else self._speaker.at()
+
+    def unsent(self) -> bool:
+        """See FrontendClient."""
+        return self._speaker is not None and self._speaker.unsent()
 
     def relayed(self) -> bool:
         """See FrontendClient."""

@@ -181,6 +181,7 @@ class Cluster(Keeper):
         self.pool.command_resting(name, admin)
         for one in self._endpoints.command(name, admin):
             self.pool.command(self.pool.backends[one], admin, now)
+        self.point_checks()
 
     def observe_probe(
         self,
@@ -231,9 +232,13 @@ class Cluster(Keeper):
         self._watch_closely()
 
     def point_checks(self) -> None:
-        """Tell the checks whom to ask, and where: members have changed, or their port has, or they are new."""
+        """Tell the checks whom to ask, and where: members have changed, or their port has, or they are new. Who is in maintenance
+        is not asked.
+        """
         if self.checks is not None:
-            self.checks.update((one.name, one.check_address(self.checks.port)) for one in self._members)
+            port, backends = self.checks.port, self.pool.backends
+            asked = [one for one in self._members if backends[one.name].admin is not AdminState.MAINT]
+            self.checks.update((one.name, one.check_address(port)) for one in asked)
 
     def retire(self) -> None:
         """The pool goes: it has no members any more, whoever waits for one is refused at once, and what runs goes on.

@@ -322,6 +322,12 @@ class Exchange(Requester):
         attempt = self.attempts.current
         return attempt.lease.backend if attempt is not None and attempt.lease.open else None
 
+    @property
+    def unsent(self) -> bool:
+        """Whether its request is still to be sent to the backend that it is at: a connection is being made."""
+        attempt = self.attempts.current
+        return attempt is not None and attempt.lease.open and attempt.connected_at == NEVER
+
     # Attempts.
 
     def _attempt(self, lease: Lease, *, new_connection: bool) -> None:

@@ -45,6 +45,9 @@ class FrontendClient(Protocol):
     def at(self) -> Backend | None:
         """The backend that its request is at, or that its tunnel leads to; None where there is none."""
 
+    def unsent(self) -> bool:
+        """Whether its request is still to be sent to the backend that it is at."""
+
     def relayed(self) -> bool:
         """Whether it has switched protocols: a tunnel."""
 
@@ -267,6 +270,10 @@ class Frontend:
         for client in list(self.clients):
             if not client.relayed():
                 client.kill(why)
+
+    def unsent_at(self, backend: Backend) -> int:
+        """How many requests are at this backend and have not been sent to it yet: O(clients)."""
+        return sum(1 for client in self.clients if client.at() is backend and client.unsent())
 
     def cut_at(self, backend: Backend, why: str, *, tunnels: bool) -> None:
         """Cut the clients off whose requests are at this backend, and those whose tunnels lead there if `tunnels` is set:

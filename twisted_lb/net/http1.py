@@ -580,6 +580,10 @@ class Http1(ClientSide, Receiver, Speaker):
         """See Speaker."""
         return None if self._exchange is None else self._exchange.backend
 
+    def unsent(self) -> bool:
+        """See Speaker."""
+        return self._exchange is not None and self._exchange.unsent
+
     def relayed(self) -> bool:
         """See Speaker."""
         return self._state is State.RELEASED

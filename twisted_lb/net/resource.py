@@ -359,6 +359,10 @@ class _RequestClient(ClientSide):
         """See FrontendClient."""
         return None if self._exchange is None else self._exchange.backend
 
+    def unsent(self) -> bool:
+        """See FrontendClient."""
+        return self._exchange is not None and self._exchange.unsent
+
     def relayed(self) -> bool:
         """See FrontendClient: twisted.web has no tunnels."""
         return False

@@ -512,6 +512,10 @@ class Transport(Pollable, StreamTransport):
         except OSError:
             return "" if self._family == socket.AF_UNIX else ("unknown", 0)
 
+    def getHandle(self) -> Any:
+        """Twisted's name for the socket itself, to be asked about its peer."""
+        return self._sock
+
     def setTcpNoDelay(self, enabled: bool) -> None:
         """Twisted's name for TCP_NODELAY."""
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, int(enabled))

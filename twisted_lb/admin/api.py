@@ -1,0 +1,192 @@
+"""The API: what each endpoint answers, as values for JSON. It speaks to an Operator and knows no HTTP."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.task import LoopingCall
+
+from twisted_lb.admin.endpoints import Call
+from twisted_lb.admin.openapi import document
+from twisted_lb.admin.operator import Actor, BackendView, Changed, Command, NotFound, Operator, Refused, Reloaded
+from twisted_lb.core.backend import AdminState
+
+# How often it is looked whether what is waited for is so.
+_LOOK_S: Final = 0.02
+# Requests whose connection is being made reach a backend that is taken out; so long an answer waits for them at most.
+_MOST_UNSENT_S: Final = 30.0
+
+Answer = dict[str, Any]
+
+
+class Api:
+    """The answers of the API. `time` (IReactorTime) is for answers that wait."""
+
+    def __init__(self, operator: Operator, time: Any) -> None:
+        self._operator: Final = operator
+        self._time: Final = time
+
+    def answer(self, name: str, call: Call) -> Deferred[Answer]:
+        """The answer of the endpoint with this call; fires with Refused where there is none."""
+        return maybeDeferred(getattr(self, name), call)
+
+    @property
+    def etag(self) -> str:
+        """Changes with everything that can be changed here."""
+        return self._operator.etag
+
+    # What is.
+
+    def status(self, call: Call) -> Answer:
+        """The state of everything."""
+        return {**asdict(self._operator.snapshot()), "scope": call.scope, "actor": call.actor.name}
+
+    def backends(self, _: Call) -> Answer:
+        """All backends."""
+        snapshot = self._operator.snapshot()
+        return {"backends": [asdict(one) for pool in snapshot.pools for one in pool.backends]}
+
+    def backend(self, call: Call) -> Answer:
+        """One backend."""
+        return asdict(self._view(call.names["pool"], call.names["backend"]))
+
+    def _view(self, pool: str, backend: str) -> BackendView:
+        name = f"{pool}/{backend}"
+        found = self._operator.snapshot().backend(name)
+        if found is None:
+            self._operator.command(Command(pool, backend), Actor(""), dry_run=True)  # it says what is wrong
+            raise NotFound("no_such_backend", f'"{name}" stands for several backends', f"such as those of {pool}")
+        return found
+
+    def config(self, _: Call) -> Answer:
+        """The configuration in force."""
+        return {"values": [asdict(one) for one in self._operator.config()]}
+
+    def events(self, call: Call) -> Answer:
+        """What has happened."""
+        every = self._operator.events(int(call.query.get("after", "0")))
+        kind = call.query.get("kind")
+        return {
+            "events": [asdict(one) for one in every if kind in (None, one.kind)],
+            "last": every[-1].id if every else int(call.query.get("after", "0")),
+        }
+
+    def openapi(self, _: Call) -> Answer:
+        """The description of all of this."""
+        return document()
+
+    def plan(self, _: Call) -> Deferred[Answer]:
+        """What a reload would do."""
+        return self._operator.plan().addCallback(self._reloaded)
+
+    # What is changed.
+
+    def change(self, call: Call) -> Answer | Deferred[Answer]:
+        """Set what is wanted of a backend."""
+        pool, backend, body = call.names["pool"], call.names["backend"], call.body
+        if not {"admin", "weight"} & set(body):
+            raise Refused("bad_value", "nothing to change: admin or weight is wanted")
+        admin = AdminState(body["admin"]) if "admin" in body else None
+        command = Command(pool, backend, admin, body.get("weight"), force=bool(body.get("force")))
+        dry_run = call.flag("dry_run")
+        changed = self._operator.command(command, call.actor, dry_run=dry_run)
+        if dry_run:
+            return self._changed(pool, backend, changed)
+        out = admin in (AdminState.DRAIN, AdminState.MAINT) or command.weight == 0
+        return self._when_out(pool, backend, call.wait_s if out else None, sent=out).addCallback(
+            lambda over: {**self._changed(pool, backend, changed), **over}
+        )
+
+    def _changed(self, pool: str, backend: str, changed: Changed) -> Answer:
+        views = [
+            asdict(one)
+            for one_pool in self._operator.snapshot().pools
+            for one in one_pool.backends
+            if one.pool == pool and backend in (one.backend, one.backend.rpartition("@")[0])
+        ]
+        more = {"backends": views} if len(views) > 1 else {}
+        return {"backend": views[0] if views else None, **more, **asdict(changed)}
+
+    def add(self, call: Call) -> Answer | Deferred[Answer]:
+        """Add a backend."""
+        pool = call.names["pool"]
+        table = {key: value for key, value in call.body.items() if key != "reason"}
+        name = self._operator.add(pool, table, call.actor)
+        return self._changed(pool, name, Changed([f"added {pool}/{name}"], []))
+
+    def remove(self, call: Call) -> Deferred[Answer]:
+        """Remove a backend."""
+        pool, backend = call.names["pool"], call.names["backend"]
+        changed = self._operator.remove(pool, backend, call.actor, force=call.flag("force"))
+
+        def removed(over: Answer) -> Answer:
+            left = self._operator.left(pool, backend)
+            return {
+                "removed": f"{pool}/{backend}",
+                "left": {"requests": left.requests, "tunnels": left.tunnels},
+                "follows": list(changed.follows),
+                **over,
+            }
+
+        return self._when_out(pool, backend, call.wait_s, sent=True).addCallback(removed)
+
+    def reset_one(self, call: Call) -> Answer:
+        """Drop the runtime changes of a backend."""
+        pool, backend = call.names["pool"], call.names["backend"]
+        lines = self._operator.reset(pool, backend, call.actor)
+        return self._changed(pool, backend, Changed(lines, []))
+
+    def reset(self, call: Call) -> Answer:
+        """Drop all runtime changes."""
+        return {"changes": list(self._operator.reset(None, None, call.actor))}
+
+    def reload(self, call: Call) -> Deferred[Answer]:
+        """Read the configuration anew."""
+        dry_run = bool(call.body.get("dry_run"))
+        done = self._operator.plan() if dry_run else self._operator.apply(call.actor)
+        return done.addCallback(self._reloaded)
+
+    def _reloaded(self, reloaded: Reloaded) -> Answer:
+        if reloaded.problems:
+            raise BadConfiguration(reloaded.problems, reloaded.report)
+        return {
+            "applied": reloaded.applied,
+            "changed": reloaded.changed,
+            "lines": list(reloaded.lines),
+            "generation": int(self.etag.partition(".")[0]),
+            "etag": self.etag,
+        }
+
+    def _when_out(self, pool: str, backend: str, wait_s: float | None, *, sent: bool) -> Deferred[Answer]:
+        """Fires when no new request can arrive at a backend, and, with `wait_s`, when it is empty or that time is over."""
+        began = self._time.seconds()
+        done: Deferred[Answer] = Deferred()
+
+        def look() -> None:
+            left = self._operator.left(pool, backend)
+            waited_s = self._time.seconds() - began
+            over = wait_s is not None and waited_s >= wait_s
+            if sent and left.unsent and waited_s < _MOST_UNSENT_S and not over:
+                return
+            if wait_s is None or left.empty or over:
+                loop.stop()
+                late = {"time_over": True} if wait_s is not None and not left.empty else {}
+                done.callback({"waited_s": round(waited_s, 3), **late})
+
+        loop = LoopingCall(look)
+        loop.clock = self._time
+        # It only fails when nobody is there any more to be asked.
+        loop.start(_LOOK_S).addErrback(done.errback)
+        return done
+
+
+class BadConfiguration(Refused):
+    """A configuration that is not applied, with everything that is wrong in it."""
+
+    def __init__(self, problems: Sequence[Mapping[str, str]], report: str) -> None:
+        first = problems[0]["text"]
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        super().__init__("bad_configuration", f"{first}{more}", "lbctl check says all of it; nothing was changed")
+        self.problems: Final = [dict(one) for one in problems]
+        self.report: Final = report

@@ -1,0 +1,172 @@
+"""The admin door at work: the sockets, the site on each of them, and who is let in where."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from twisted.logger import Logger
+from twisted.web.resource import Resource
+from twisted.web.server import Request
+
+from twisted_lb.admin.api import Api
+from twisted_lb.admin.doors import PortDoor, UnixDoor
+from twisted_lb.admin.operator import Operator
+from twisted_lb.admin.scopes import Tokens, Visitor, user_at
+from twisted_lb.admin.site import AdminSite, Admit, ApiResource, admit_to
+from twisted_lb.net.listener import Listener
+from twisted_lb.net.runtime import Runtime
+
+_log = Logger()
+
+
+@dataclass(frozen=True)
+class Doors:
+    """Where the admin door is. `path` empty: no socket; `explicit`: it was asked for. `interface` None: no port, of which `where`
+    is how messages call it. `local`: only this machine reaches the port. `tokens` and `read_tokens` are texts by their names.
+    """
+
+    path: str = ""
+    explicit: bool = False
+    mode: int = 0o600
+    group: str = ""
+    interface: str | None = None
+    port: int = 0
+    where: str = ""
+    local: bool = True
+    hosts: frozenset[str] = frozenset()
+    tokens: Mapping[str, str] = field(default_factory=dict, repr=False)
+    read_tokens: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+class AdminDoor:
+    """The admin door of a balancer. `bind`, while the process may; `begin`, when there is somebody to ask; `accept` once this
+    instance is the one that clients come to; `close`. `owner`: the user that the process is going to be, if it is another one.
+    """
+
+    def __init__(self, doors: Doors, reactor: Any, owner: int | None = None) -> None:
+        self._doors: Final = doors
+        self._reactor: Final = reactor
+        self._unix: Final = (
+            UnixDoor(doors.path, doors.mode, doors.group, explicit=doors.explicit, owner=owner) if doors.path else None
+        )
+        self._port: PortDoor | None = None
+        self._listeners: Final[list[Listener]] = []
+        self._sites: Final[list[AdminSite]] = []
+        self._apis: Final[list[ApiResource]] = []
+        self._begun: Callable[[bool], None] | None = None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is any."""
+        return self._unix is not None or self._doors.interface is not None
+
+    @property
+    def places(self) -> list[str]:
+        """Where it is open."""
+        return [one.address for one in self._listeners]
+
+    def bind(self) -> None:
+        """Listen on the unix socket, unless another instance does, that this one is about to relieve. StartError: see UnixDoor."""
+        if self._unix is not None:
+            self._unix.open()
+
+    def begin(self, operator: Operator, runtime: Runtime, page: Callable[[Admit], Resource] | None = None) -> None:
+        """There is an operator to speak to."""
+        poller = runtime.poller
+        assert poller is not None
+        doors = self._doors
+
+        def serve(sock: Any, root: Resource) -> None:
+            site = AdminSite(root, self._reactor)
+            listener = Listener(poller, sock, lambda: site.factory.buildProtocol(None), runtime.later)
+            self._sites.append(site)
+            self._listeners.append(listener)
+            listener.start()
+
+        def api(admit: Admit) -> ApiResource:
+            resource = ApiResource(Api(operator, runtime.time), operator, admit, runtime.time)
+            self._apis.append(resource)
+            return resource
+
+        def opened(sock: Any) -> None:
+            tokens = Tokens(doors.tokens, doors.read_tokens, local=doors.local)
+            admit = admit_to(lambda request: _by_token(tokens, request), doors.hosts)
+            serve(sock, _Root(api(admit), None if page is None else page(admit)))
+            _log.info("admin page on http://{address}/", address=self._listeners[-1].address)
+            if tokens.made:
+                _log.info("admin: to change something there, the token of this start is {token}", token=tokens.made)
+
+        def accept(instead: bool) -> None:
+            unix = self._unix
+            if unix is not None and unix.open(instead=instead):
+                admit = admit_to(_by_user, None)
+                serve(unix.sock, _Root(api(admit), None if page is None else page(admit)))
+                _log.info("admin socket at {path}", path=unix.path)
+            if doors.interface is not None:
+                self._port = PortDoor(doors.interface, doors.port, doors.where, runtime.later)
+                self._port.open(opened, instead=instead)
+
+        self._begun = accept
+
+    def accept(self, *, instead: bool = False) -> None:
+        """Take visitors in; `instead` of another instance, which leaves now. Harmless when it does."""
+        if self._begun is not None:
+            begun, self._begun = self._begun, None
+            begun(instead)
+
+    def leave(self) -> None:
+        """Take nobody in any more: another instance does."""
+        self._stop()
+        for site in self._sites:
+            site.leave()
+
+    def close(self) -> None:
+        """Close everything."""
+        self._stop()
+        for site in self._sites:
+            site.close()
+        self._sites.clear()
+
+    def _stop(self) -> None:
+        self._begun = None
+        for api in self._apis:
+            api.close()
+        for listener in self._listeners:
+            listener.stop()
+        self._apis.clear()
+        self._listeners.clear()
+        if self._port is not None:
+            self._port.close()
+            self._port = None
+        if self._unix is not None:
+            self._unix.close()
+
+
+class _Root(Resource):
+    """What is at the door: the API under `/v1`, and whatever the page has."""
+
+    def __init__(self, api: ApiResource, page: Resource | None) -> None:
+        super().__init__()
+        self._api: Final = api
+        self._page: Final = page
+
+    def getChild(self, path: bytes, request: Request) -> Resource:
+        """See IResource."""
+        if path == b"v1" or self._page is None:
+            return self._api
+        found: Resource = self._page.getChildWithDefault(path, request)
+        return found
+
+
+def _by_user(request: Request) -> Visitor:
+    """Whoever may write to the socket's file may change things."""
+    transport: Any = request.transport
+    while not hasattr(transport, "getHandle") and getattr(transport, "transport", None) is not None:
+        transport = transport.transport
+    return user_at(transport.getHandle())
+
+
+def _by_token(tokens: Tokens, request: Request) -> Visitor:
+    field_ = request.getHeader(b"authorization")
+    address = getattr(request.getClientAddress(), "host", "") or "?"
+    return tokens.visitor(None if field_ is None else field_.decode("latin-1"), address)

@@ -1,0 +1,217 @@
+"""History for operators: what happened (events, bounded), since when each backend is as it is, and how much went on a minute ago."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final
+
+from twisted.logger import Logger
+
+from twisted_lb.admin.operator import By, CheckView, EventView, Hear
+from twisted_lb.core.events import (
+    AdminChanged,
+    BackendAdded,
+    BackendChanged,
+    BackendDown,
+    BackendEjected,
+    BackendRemoved,
+    BackendReturned,
+    BackendUp,
+    Event,
+    LimitSpared,
+    PoolExhausted,
+    PoolRecovered,
+)
+
+# So many events are remembered.
+MOST_EVENTS: Final = 1000
+# And so many checks of each backend.
+MOST_CHECKS: Final = 20
+# What is said of the last minute goes by counts of so many seconds, one a second.
+WINDOW_S: Final = 60
+
+Key = tuple[str, str]  # pool, backend
+
+_log = Logger()
+
+_KINDS: Final[dict[type, str]] = {
+    BackendDown: "down",
+    BackendUp: "up",
+    BackendEjected: "ejected",
+    BackendReturned: "returned",
+    BackendAdded: "added",
+    BackendRemoved: "removed",
+    BackendChanged: "changed",
+    AdminChanged: "admin",
+    PoolExhausted: "exhausted",
+    PoolRecovered: "recovered",
+    LimitSpared: "limit_spared",
+}
+
+
+class Events:
+    """The events of a balancer, the last MOST_EVENTS of them. `wall` gives epoch seconds."""
+
+    def __init__(self, wall: Callable[[], float]) -> None:
+        self._wall: Final = wall
+        self._kept: Final[deque[EventView]] = deque(maxlen=MOST_EVENTS)
+        self._hearing: Final[dict[int, Hear]] = {}
+        self.last: int = 0
+
+    def add(self, kind: str, subject: str, text: str, actor: str = "") -> EventView:
+        """Remember an event, and tell whoever listens; one that raises is told no more."""
+        self.last += 1
+        event = EventView(self.last, self._wall(), kind, subject, text, actor)
+        self._kept.append(event)
+        for key, hear in list(self._hearing.items()):
+            try:
+                hear(event)
+            except Exception:
+                self._hearing.pop(key, None)
+                _log.failure("an event could not be told")
+        return event
+
+    def after(self, number: int) -> list[EventView]:
+        """Those behind the event of this number, oldest first."""
+        return [one for one in self._kept if one.id > number]
+
+    def listen(self, hear: Hear) -> Hear:
+        """Tell of each event from now on."""
+        self._hearing[id(hear)] = hear
+        return hear
+
+    def unlisten(self, hear: Hear) -> None:
+        """Tell no more."""
+        self._hearing.pop(id(hear), None)
+
+
+class States:
+    """Since when each backend is what it is, and why: what events say of it, and who has changed what."""
+
+    def __init__(self, wall: Callable[[], float]) -> None:
+        self._wall: Final = wall
+        self._began: Final = wall()
+        self._since: Final[dict[Key, float]] = {}
+        self._down: Final[dict[Key, str]] = {}
+        self._ejected: Final[dict[Key, tuple[str, float | None]]] = {}
+        self._by: Final[dict[Key, By]] = {}
+        self._checks: Final[dict[Key, deque[CheckView]]] = {}
+
+    def hear(self, event: Event) -> tuple[str, str, str]:
+        """Take an event of the core; its kind, subject and text."""
+        kind = _KINDS[type(event)]
+        if isinstance(event, LimitSpared):
+            return kind, event.limit, str(event)
+        if isinstance(event, PoolExhausted | PoolRecovered):
+            return kind, event.pool, str(event)
+        key = (event.pool, event.backend_name)
+        self._since[key] = self._wall()
+        if isinstance(event, BackendDown):
+            self._down[key] = event.reason
+        elif isinstance(event, BackendUp):
+            self._down.pop(key, None)
+        elif isinstance(event, BackendEjected):
+            until = None if event.until is None else self._wall() + event.until - event.at
+            self._ejected[key] = (event.detail or event.outcome.name, until)
+        elif isinstance(event, BackendReturned):
+            self._ejected.pop(key, None)
+        elif isinstance(event, BackendRemoved):
+            for kept in (self._down, self._ejected, self._by, self._checks, self._since):
+                kept.pop(key, None)
+        return kind, f"{event.pool}/{event.backend_name}", _text(event)
+
+    def checked(self, pool: str, backend: str, *, passed: bool, what: str, ms: float | None) -> None:
+        """Remember the result of a check."""
+        checks = self._checks.setdefault((pool, backend), deque(maxlen=MOST_CHECKS))
+        checks.appendleft(CheckView(self._wall(), passed, what, ms))
+
+    def checks(self, pool: str, backend: str) -> Sequence[CheckView]:
+        """The last checks of a backend, the newest first."""
+        return tuple(self._checks.get((pool, backend), ()))
+
+    def changed(self, pool: str, backend: str, by: By) -> None:
+        """Remember who has changed something of a backend."""
+        self._by[pool, backend] = by
+
+    def forget(self, pool: str, backend: str) -> None:
+        """What was changed of a backend is no more."""
+        self._by.pop((pool, backend), None)
+
+    def by(self, pool: str, backend: str) -> By | None:
+        """Who has changed something of a backend last."""
+        return self._by.get((pool, backend))
+
+    def since_s(self, pool: str, backend: str) -> float:
+        """For how long nothing has changed at a backend."""
+        return max(0.0, self._wall() - self._since.get((pool, backend), self._began))
+
+    def down(self, pool: str, backend: str) -> str:
+        """Why checks took a backend out; after how many failures in a row, as far as those are remembered."""
+        reason = self._down.get((pool, backend), "")
+        failed = 0
+        for check in self._checks.get((pool, backend), ()):
+            if check.passed:
+                break
+            failed += 1
+        times = "" if failed < 2 else f", {failed} times" if failed < MOST_CHECKS else f", over {MOST_CHECKS - 1} times"
+        return f"check: {reason}{times}" if reason else ""
+
+    def ejected(self, pool: str, backend: str) -> str:
+        """Why traffic took a backend out, and for how long still."""
+        reason, until = self._ejected.get((pool, backend), ("", None))
+        if not reason:
+            return ""
+        left_s = None if until is None else until - self._wall()
+        when = "until checks pass" if left_s is None else f"back in {left_s:.0f} s" if left_s >= 1 else "on trial"
+        return f"{reason}; {when}"
+
+
+def _text(event: Event) -> str:
+    """What an event says, less what it is about."""
+    if isinstance(event, AdminChanged):
+        return event.admin.value
+    text = str(event)
+    return text.partition(" is ")[2] or text.partition(" has changed: ")[2] or text
+
+
+class Rates:
+    """Counts of the last minute: of whatever has a name, sampled once a second. A count may only grow; what begins anew, at 0,
+    is another one.
+    """
+
+    def __init__(self, read: Callable[[], Mapping[object, int]]) -> None:
+        self._read: Final = read
+        self._samples: Final[deque[Mapping[object, int]]] = deque(maxlen=WINDOW_S + 1)
+
+    def sample(self) -> None:
+        """Take the counts; to be called once a second."""
+        self._samples.append(self._read())
+
+    def within(self, what: object) -> tuple[int, int] | None:
+        """How much was added in the time that is remembered, a minute at most, and in how many seconds; None if it is not
+        known yet.
+        """
+        known = [sample[what] for sample in self._tail(what)]
+        if len(known) < 2:
+            return None
+        return known[-1] - known[0], len(known) - 1
+
+    def per_s(self, what: object) -> float | None:
+        """How much is added in a second."""
+        found = self.within(what)
+        return None if found is None else found[0] / found[1]
+
+    def _tail(self, what: object) -> list[Mapping[object, int]]:
+        """The newest samples that have it, oldest first."""
+        tail = list(_while_there(reversed(self._samples), what))
+        tail.reverse()
+        return tail
+
+
+def _while_there(samples: Iterator[Mapping[object, int]], what: object) -> Iterator[Mapping[object, int]]:
+    last: int | None = None
+    for sample in samples:
+        count = sample.get(what)
+        if count is None or (last is not None and count > last):
+            return
+        last = count
+        yield sample

@@ -1,0 +1,380 @@
+"""The operator's side of a balancer: all that API, page, metrics and command line ask and tell, as one protocol.
+
+A data plane fills it; with several processes their parent does, and merges what each of them answers: what is counted is
+added up, what is set is the same everywhere.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol
+
+from twisted.internet.defer import Deferred
+
+from twisted_lb.core.backend import AdminState
+
+
+class Refused(Exception):
+    """What an operator asked for is not done. `code` is for programs, `hint` says what may help."""
+
+    def __init__(self, code: str, detail: str, hint: str = "") -> None:
+        super().__init__(detail)
+        self.code: Final = code
+        self.detail: Final = detail
+        self.hint: Final = hint
+
+
+class NotFound(Refused):
+    """There is no such backend, pool or request."""
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Who asks: a user of this machine, or the name of a token; `where` he is: a process, an address; and why he does."""
+
+    name: str
+    reason: str = ""
+    where: str = ""
+
+
+@dataclass(frozen=True)
+class By:
+    """Who has changed something at run time: when (epoch seconds), and why."""
+
+    actor: str
+    at: float
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class CheckView:
+    """One check: when it was answered (epoch seconds), whether it passed, what was said, how long it took (None: nobody knows)."""
+
+    at: float
+    passed: bool
+    what: str
+    ms: float | None = None
+
+
+@dataclass(frozen=True)
+class BackendView:
+    """A backend, as an operator sees it. `name` is `POOL/BACKEND`; `state` the gravest of what the operator wants, checks say
+    and traffic says, with its `reason`, for `since_s` seconds. `rate` is in requests a second, `share` and `intended` in per
+    cent of the pool's requests, both of the last minute; None: nobody knows. `limit` 0: no bound.
+    """
+
+    name: str
+    pool: str
+    backend: str
+    address: str
+    labels: Mapping[str, str]
+    weight: int
+    weight_effective: float
+    limit: int
+    in_flight: int
+    tunnels: int
+    requests: int
+    failures: int
+    outcomes: Mapping[str, int]
+    admin: str
+    up: bool
+    known: bool
+    ejected: bool
+    usable: bool
+    available: bool
+    state: str
+    since_s: float
+    reason: str
+    by: By | None
+    rate: float | None
+    share: float | None
+    intended: float | None
+    errors_60s: int | None
+    checks: Sequence[CheckView]
+    sources: Mapping[str, str]
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+    reuse: float | None = None
+
+    def with_more(self, other: "BackendView") -> "BackendView":
+        """The same backend as another process sees it too."""
+        outcomes = {
+            name: self.outcomes.get(name, 0) + other.outcomes.get(name, 0)
+            for name in {**self.outcomes, **other.outcomes}
+        }
+        return replace(
+            self,
+            in_flight=self.in_flight + other.in_flight,
+            tunnels=self.tunnels + other.tunnels,
+            requests=self.requests + other.requests,
+            failures=self.failures + other.failures,
+            outcomes=outcomes,
+            rate=_sum(self.rate, other.rate),
+            errors_60s=None
+            if None in (self.errors_60s, other.errors_60s)
+            else int(_sum(self.errors_60s, other.errors_60s) or 0),
+            ejected=self.ejected or other.ejected,
+            usable=self.usable and other.usable,
+            available=self.available or other.available,
+        )
+
+
+@dataclass(frozen=True)
+class PoolView:
+    """A pool: `check` in words, `queued` of at most `queue` requests, `usable` backends."""
+
+    name: str
+    policy: str
+    check: str
+    queued: int
+    queue: int
+    usable: int
+    in_flight: int
+    rate: float | None
+    errors_60s: int | None
+    backends: Sequence[BackendView]
+    leaving: Sequence[BackendView]
+    targets: Mapping[str, Any] | None = None
+    p99_ms: float | None = None
+
+    def with_more(self, other: "PoolView") -> "PoolView":
+        """The same pool as another process sees it too."""
+        theirs = {one.name: one for one in other.backends}
+        backends = [one.with_more(theirs[one.name]) if one.name in theirs else one for one in self.backends]
+        return replace(
+            self,
+            queued=self.queued + other.queued,
+            in_flight=self.in_flight + other.in_flight,
+            rate=_sum(self.rate, other.rate),
+            backends=backends,
+            usable=sum(one.usable for one in backends),
+            leaving=[*self.leaving, *other.leaving],
+        )
+
+
+@dataclass(frozen=True)
+class ListenerView:
+    """A listener: clients connected of at most `limit`, accepted since its start, `rate` of them in the last minute a second."""
+
+    name: str
+    addresses: Sequence[str]
+    connections: int
+    limit: int
+    accepted: int
+    rate: float | None
+
+    def with_more(self, other: "ListenerView") -> "ListenerView":
+        """The same listener as another process sees it too."""
+        return replace(
+            self,
+            connections=self.connections + other.connections,
+            limit=self.limit + other.limit,
+            accepted=self.accepted + other.accepted,
+            rate=_sum(self.rate, other.rate),
+        )
+
+
+@dataclass(frozen=True)
+class RouteView:
+    """A route: its place in the order, what it matches, where it leads, where it stands."""
+
+    name: str
+    n: int
+    listeners: Sequence[str]
+    host: Sequence[str]
+    path: Sequence[str]
+    path_prefix: Sequence[str]
+    method: Sequence[str]
+    to: str
+    place: str
+
+
+@dataclass(frozen=True)
+class Clause:
+    """What is to be said of one backend or pool: it is in that state, for these reasons."""
+
+    subject: str
+    state: str
+    text: str
+
+
+@dataclass(frozen=True)
+class VerdictView:
+    """How it is, in words: `level` is "well", "partly" or "failing"."""
+
+    level: str
+    text: str
+    clauses: Sequence[Clause] = ()
+
+
+@dataclass(frozen=True)
+class ChangeView:
+    """A runtime change that is in force: when and by whom, to what."""
+
+    at: float | None
+    actor: str
+    subject: str
+    change: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The state of a balancer at one moment. Moments are epoch seconds."""
+
+    now: float
+    name: str
+    version: str
+    build: str
+    pid: int
+    ready: bool
+    ready_text: str
+    uptime_s: float
+    generation: int
+    loaded_at: float
+    loaded_by: str
+    etag: str
+    file: Mapping[str, Any] | None
+    verdict: VerdictView
+    listeners: Sequence[ListenerView]
+    routes: Sequence[RouteView]
+    pools: Sequence[PoolView]
+    changes: Sequence[ChangeView]
+
+    def backend(self, name: str) -> BackendView | None:
+        """The backend of this name, `POOL/BACKEND`."""
+        return next((one for pool in self.pools for one in pool.backends if one.name == name), None)
+
+
+def merged(snapshots: Sequence[Snapshot]) -> Snapshot:
+    """What several processes say of one balancer: counts are added up, the first one tells the rest."""
+    first, *others = snapshots
+    for other in others:
+        listeners, pools = {one.name: one for one in other.listeners}, {one.name: one for one in other.pools}
+        first = replace(
+            first,
+            ready=first.ready and other.ready,
+            ready_text=first.ready_text if not first.ready else other.ready_text,
+            listeners=[one.with_more(listeners[one.name]) if one.name in listeners else one for one in first.listeners],
+            pools=[one.with_more(pools[one.name]) if one.name in pools else one for one in first.pools],
+        )
+    return first
+
+
+@dataclass(frozen=True)
+class EventView:
+    """Something that has happened: a number that grows, when (epoch seconds), its kind, what it is about, in words, and who did it."""
+
+    id: int
+    at: float
+    kind: str
+    subject: str
+    text: str
+    actor: str = ""
+
+
+@dataclass(frozen=True)
+class Command:
+    """What is wanted of one backend: an admin state, a weight, or both. `force`: also if its pool has nobody then."""
+
+    pool: str
+    backend: str
+    admin: AdminState | None = None
+    weight: int | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Changed:
+    """What a change did, or would do: each one as `before → after`, and what follows from it in words."""
+
+    changes: Sequence[str]
+    follows: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Left:
+    """What still runs at a backend, and how many of its requests have not been sent there yet."""
+
+    requests: int
+    tunnels: int
+    unsent: int = 0
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing does."""
+        return not self.requests and not self.tunnels
+
+
+@dataclass(frozen=True)
+class ConfigValue:
+    """A value in force, as text, secrets hidden, and where it comes from."""
+
+    key: str
+    value: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Reloaded:
+    """What a reload did, or would do: one line each. `problems`: why it did nothing, with `report` as `--check` prints it."""
+
+    applied: bool
+    lines: Sequence[str] = ()
+    changed: bool = False
+    problems: Sequence[Mapping[str, str]] = ()
+    report: str = ""
+
+
+class Operator(Protocol):
+    """All that an operator can ask and do. What cannot be done raises Refused, or NotFound."""
+
+    def snapshot(self) -> Snapshot:
+        """The state now."""
+
+    @property
+    def etag(self) -> str:
+        """Changes with everything that an operator can change: `GENERATION.CHANGES`."""
+
+    def events(self, after: int) -> Sequence[EventView]:
+        """What has happened behind the event of this number, as far as it is remembered, oldest first."""
+
+    def listen(self, hear: "Hear") -> "Hear":
+        """Tell of each event from now on; what is returned goes to `unlisten`."""
+
+    def unlisten(self, hear: "Hear") -> None:
+        """Tell of no event any more."""
+
+    def command(self, command: Command, actor: Actor, *, dry_run: bool = False) -> Changed:
+        """Set what is wanted of a backend."""
+
+    def add(self, pool: str, backend: Mapping[str, Any], actor: Actor) -> str:
+        """Add a backend, a table as in the file; its name."""
+
+    def remove(self, pool: str, backend: str, actor: Actor, *, force: bool = False) -> Changed:
+        """Remove a backend."""
+
+    def reset(self, pool: str | None, backend: str | None, actor: Actor) -> Sequence[str]:
+        """Drop the runtime changes of a backend, or all of them; one line each."""
+
+    def left(self, pool: str, backend: str) -> Left:
+        """What runs at a backend, also when it was removed."""
+
+    def plan(self) -> "Deferred[Reloaded]":
+        """What a reload would do."""
+
+    def apply(self, actor: Actor) -> "Deferred[Reloaded]":
+        """Reload."""
+
+    def config(self) -> Sequence[ConfigValue]:
+        """The configuration in force, each value with its source."""
+
+
+class Hear(Protocol):
+    """Told of an event."""
+
+    def __call__(self, event: EventView) -> None:
+        """Take it."""
+
+
+def _sum(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one + other

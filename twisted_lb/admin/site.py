@@ -1,0 +1,351 @@
+"""The site of the admin door: requests become calls of the API, and what it says becomes JSON or a stream of events."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any, Final
+from urllib.parse import parse_qs, unquote
+
+from twisted.internet.interfaces import IAddress
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.protocols.policies import WrappingFactory
+from twisted.web import http
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request, Site
+
+from twisted_lb.admin.api import Api, BadConfiguration
+from twisted_lb.admin.endpoints import (
+    ENDPOINTS,
+    MOST_BODY,
+    MOST_REASON,
+    Call,
+    Endpoint,
+    checked_body,
+    checked_query,
+    endpoint_of,
+    methods_at,
+)
+from twisted_lb.admin.operator import Actor, EventView, Operator, Refused
+from twisted_lb.admin.scopes import CHANGE, READ, Visitor, refuse_stranger
+
+# So many connections a door has at most, and so many of them listen to events.
+_MOST_CONNECTIONS: Final = 100
+_MOST_LISTENING: Final = 20
+# So much of a stream may wait for a listener that does not read; then it is over, and he resumes.
+_MOST_BEHIND: Final = 1 << 20
+_BEAT_S: Final = 15.0
+_IDLE_S: Final = 60
+
+_STATUS: Final = {
+    "bad_request": 400,
+    "no_token": 401,
+    "read_only": 403,
+    "bad_host": 403,
+    "cross_site": 403,
+    "no_such_backend": 404,
+    "no_such_pool": 404,
+    "no_such_path": 404,
+    "not_held": 404,
+    "no_such_method": 405,
+    "last_usable": 409,
+    "exists": 409,
+    "busy": 409,
+    "changed_meanwhile": 412,
+    "too_large": 413,
+    "no_json": 415,
+    "bad_value": 422,
+    "bad_configuration": 422,
+    "too_many": 503,
+    "stopping": 503,
+}
+
+_log = Logger()
+
+# Who asks with this request; Refused for who may not.
+Admit = Callable[[Request], Visitor]
+
+
+class AdminRequest(Request):
+    """A request whose body is no longer than it may be."""
+
+    too_large = False
+
+    def gotLength(self, length: int | None) -> None:
+        """See http.Request."""
+        self.too_large = length is not None and length > MOST_BODY
+        super().gotLength(0 if self.too_large else length)
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """See http.Request: what is too long is not kept."""
+        if self.too_large or (self.content is not None and self.content.tell() + len(data) > MOST_BODY):
+            self.too_large = True
+            return
+        super().handleContentChunk(data)
+
+    def parseCookies(self) -> None:
+        """See http.Request: there are none."""
+
+
+class ApiResource(Resource):
+    """The API under `/v1`. `admit` says who asks."""
+
+    isLeaf = True
+
+    def __init__(self, api: Api, operator: Operator, admit: Admit, time: Any) -> None:
+        super().__init__()
+        self._api: Final = api
+        self._operator: Final = operator
+        self._admit: Final = admit
+        self._time: Final = time
+        self._streams: Final[dict[_Stream, None]] = {}
+
+    def render(self, request: Request) -> Any:
+        """Answer a request, now or later."""
+        request.setHeader(b"cache-control", b"no-store")
+        request.setHeader(b"x-content-type-options", b"nosniff")
+        try:
+            endpoint, names = self._endpoint(request)
+            visitor = self._admit(request)
+            call = self._call(request, endpoint, names, visitor)
+            self._refuse_others(request, endpoint)
+            if endpoint.call == "events" and b"text/event-stream" in (request.getHeader(b"accept") or b""):
+                return self._stream(request, call)
+        except Refused as refused:
+            return _problem(request, refused)
+        gone: list[bool] = []
+        request.notifyFinish().addErrback(lambda _: gone.append(True))
+        self._api.answer(endpoint.call, call).addCallbacks(
+            lambda answer: None if gone else self._tell(request, endpoint, answer),
+            lambda failure: None if gone else _finish(request, _refused(failure, endpoint)),
+        )
+        return NOT_DONE_YET
+
+    def _endpoint(self, request: Request) -> tuple[Endpoint, Mapping[str, str]]:
+        segments = _segments(request.path)
+        method = (request.method or b"").decode("latin-1")
+        found = None if segments is None else endpoint_of("GET" if method == "HEAD" else method, segments)
+        if found is None:
+            allowed = [] if segments is None else methods_at(segments)
+            if allowed:
+                request.setHeader(b"allow", ", ".join(allowed).encode("ascii"))
+                raise Refused("no_such_method", f"this path has {', '.join(allowed)}")
+            raise Refused("no_such_path", "there is no such path", "all paths: /v1/openapi.json")
+        return found
+
+    def _call(self, request: Request, endpoint: Endpoint, names: Mapping[str, str], visitor: Visitor) -> Call:
+        query = checked_query(endpoint, _query(request.uri))
+        if endpoint.scope == CHANGE and visitor.scope == READ and query.get("dry_run") not in ("1", "true"):
+            raise Refused("read_only", "this changes something, and the scope is: read", "a token of [admin] tokens")
+        body = checked_body(endpoint, _body(request)) if endpoint.body is not None else {}
+        reason = " ".join(str(body.get("reason") or query.get("reason") or "").split())[:MOST_REASON]
+        return Call(names, query, body, Actor(visitor.name, reason, visitor.where), visitor.scope)
+
+    def _refuse_others(self, request: Request, endpoint: Endpoint) -> None:
+        """Refuse a change by somebody who has seen another state."""
+        wanted = request.getHeader(b"if-match")
+        if endpoint.scope != CHANGE or wanted is None or wanted.strip() == b"*":
+            return
+        tags = [tag.strip().removeprefix(b"W/").strip(b'"').decode("latin-1") for tag in wanted.split(b",")]
+        if self._api.etag not in tags:
+            raise Refused("changed_meanwhile", f"it is {self._api.etag} by now", "look again, and then decide")
+
+    def _tell(self, request: Request, endpoint: Endpoint, answer: Mapping[str, Any]) -> None:
+        request.setResponseCode(endpoint.status)
+        request.setHeader(b"content-type", b"application/json")
+        request.setHeader(b"etag", f'"{self._api.etag}"'.encode("ascii"))
+        _finish(request, json.dumps(answer, ensure_ascii=False).encode() + b"\n")
+
+    def _stream(self, request: Request, call: Call) -> Any:
+        if len(self._streams) >= _MOST_LISTENING:
+            raise Refused("too_many", f"{_MOST_LISTENING} listen already")
+        last = (request.getHeader(b"last-event-id") or b"").decode("latin-1")
+        after = int(last) if last.isdecimal() and len(last) < 16 else int(call.query.get("after", "0"))
+        stream = _Stream(request, self._operator, after, call.query.get("kind"), self._time)
+        self._streams[stream] = None
+        request.notifyFinish().addBoth(lambda _: self._over(stream))
+        stream.begin()
+        return NOT_DONE_YET
+
+    def _over(self, stream: "_Stream") -> None:
+        self._streams.pop(stream, None)
+        stream.end()
+
+    def close(self) -> None:
+        """End all streams."""
+        for stream in list(self._streams):
+            stream.close()
+
+
+class _Stream:
+    """One listener of the events (server-sent events)."""
+
+    def __init__(self, request: Request, operator: Operator, after: int, kind: str | None, time: Any) -> None:
+        self._request: Final = request
+        self._operator: Final = operator
+        self._after: Final = after
+        self._kind: Final = kind
+        self._beat: Final = LoopingCall(lambda: self._write(b": still here\n\n"))
+        self._beat.clock = time
+        self._over = False
+
+    def begin(self) -> None:
+        """Tell what has happened, and what happens from now on."""
+        self._request.setHeader(b"content-type", b"text/event-stream")
+        self._write(b"retry: 1000\n\n")
+        for event in self._operator.events(self._after):
+            self.hear(event)
+        self._operator.listen(self.hear)
+        self._beat.start(_BEAT_S, now=False)
+
+    def hear(self, event: EventView) -> None:
+        """Pass an event on."""
+        if self._kind in (None, event.kind):
+            data = json.dumps(asdict(event), ensure_ascii=False)
+            self._write(f"id: {event.id}\nevent: {event.kind}\ndata: {data}\n\n".encode())
+
+    def _write(self, data: bytes) -> None:
+        if self._over:
+            return
+        self._request.write(data)
+        transport = self._request.transport
+        behind = len(getattr(transport, "dataBuffer", b"")) + getattr(transport, "_tempDataLen", 0)
+        if behind > _MOST_BEHIND:
+            self.close()
+
+    def close(self) -> None:
+        """End the stream; whoever listens comes again, and resumes."""
+        transport: Any = self._request.transport
+        if not self._over and transport is not None:
+            transport.abortConnection()
+
+    def end(self) -> None:
+        """The listener is gone."""
+        self._over = True
+        self._operator.unlisten(self.hear)
+        if self._beat.running:
+            self._beat.stop()
+
+
+class AdminSite:
+    """The door's site on one kind of socket. `build` makes a protocol for a connection."""
+
+    def __init__(self, root: Resource, reactor: Any) -> None:
+        site = _Quiet(root, requestFactory=AdminRequest, timeout=_IDLE_S, reactor=reactor)
+        self.factory: Final = _Bounded(site)
+
+    def leave(self) -> None:
+        """Close the connections, each after what it is being answered."""
+        for protocol in list(self.factory.protocols):
+            protocol.transport.loseConnection()
+
+    def close(self) -> None:
+        """Cut all connections."""
+        for protocol in list(self.factory.protocols):
+            protocol.transport.abortConnection()
+
+
+class _Bounded(WrappingFactory):
+    """So many connections, and no more."""
+
+    noisy = False
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """See IProtocolFactory."""
+        return None if len(self.protocols) >= _MOST_CONNECTIONS else super().buildProtocol(addr)
+
+
+class _Quiet(Site):
+    """A site without an access log: changes are in the audit log."""
+
+    noisy = False
+
+    def log(self, request: http.Request) -> None:
+        """See HTTPFactory."""
+
+
+def admit_to(visitor: Callable[[Request], Visitor], hosts: frozenset[str] | None) -> Admit:
+    """Admit requests; with `hosts` only those for one of them, and from no other site."""
+
+    def admit(request: Request) -> Visitor:
+        if hosts is not None:
+            host, origin, site = (
+                (request.getHeader(name) or b"").decode("latin-1") for name in (b"host", b"origin", b"sec-fetch-site")
+            )
+            refuse_stranger(host, origin or None, site or None, hosts)
+        return visitor(request)
+
+    return admit
+
+
+def paths() -> list[str]:
+    """All paths, for who looks for one."""
+    return sorted({one.path for one in ENDPOINTS})
+
+
+def _segments(path: bytes | None) -> list[str] | None:
+    """The segments of a path, each unescaped once; None for what is none."""
+    try:
+        return [unquote(part, errors="strict") for part in (path or b"/").decode("ascii").lstrip("/").split("/")]
+    except UnicodeDecodeError:
+        return None
+
+
+def _query(uri: bytes | None) -> dict[str, list[str]]:
+    text = (uri or b"").partition(b"?")[2].decode("latin-1")
+    try:
+        return parse_qs(text, keep_blank_values=True, errors="strict", max_num_fields=50)
+    except ValueError:
+        raise Refused("bad_request", "the query is none") from None
+
+
+def _body(request: Request) -> object:
+    if getattr(request, "too_large", False):
+        raise Refused("too_large", f"a body may have {MOST_BODY} bytes")
+    kind = (request.getHeader(b"content-type") or b"").partition(b";")[0].strip().lower()
+    if kind != b"application/json":
+        raise Refused("no_json", "the body should be application/json")
+    content: Any = request.content
+    try:
+        return json.loads(content.read() or b"{}")
+    except (ValueError, RecursionError):
+        raise Refused("bad_request", "the body is no JSON") from None
+
+
+def _refused(failure: Any, endpoint: Endpoint) -> Any:
+    if failure.check(Refused):
+        return failure.value
+    _log.failure("admin: {call} failed, a bug", failure=failure, call=endpoint.call)
+    return Refused("bug", "the balancer has made a mistake; its log says which")
+
+
+def _problem(request: Request, refused: Refused) -> bytes:
+    """What is wrong (RFC 9457)."""
+    status = _STATUS.get(refused.code, 500)
+    request.setResponseCode(status)
+    request.setHeader(b"content-type", b"application/problem+json")
+    if status == 401:
+        request.setHeader(b"www-authenticate", b'Bearer realm="twisted_lb"')
+    title = http.RESPONSES.get(status, b"").decode("ascii") or "Error"
+    said: dict[str, Any] = {
+        "type": "about:blank",
+        "title": title,
+        "status": status,
+        "detail": refused.detail,
+        "code": refused.code,
+        "hint": refused.hint,
+    }
+    if isinstance(refused, BadConfiguration):
+        said |= {"problems": refused.problems, "report": refused.report}
+    body = json.dumps(said, ensure_ascii=False).encode() + b"\n"
+    request.setHeader(b"content-length", b"%d" % len(body))
+    return b"" if request.method == b"HEAD" else body
+
+
+def _finish(request: Request, said: Any) -> None:
+    body = _problem(request, said) if isinstance(said, Refused) else said
+    if not isinstance(said, Refused):
+        request.setHeader(b"content-length", b"%d" % len(body))
+    if request.method != b"HEAD":
+        request.write(body)
+    request.finish()

@@ -1,0 +1,101 @@
+"""Words: how it is, and what follows from a change, in sentences that page, command line and log share."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from twisted_lb.admin.operator import BackendView, Clause, PoolView, VerdictView
+
+# States that ask for attention although the backend gets requests.
+_STRAINED: Final = ("full", "slow start")
+_NUMBERS: Final = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+def duration(seconds: float) -> str:
+    """`41 s`, `5 min`, `3 h`, `6 d`."""
+    if seconds < 100:
+        return f"{max(0, round(seconds))} s"
+    if seconds < 100 * 60:
+        return f"{round(seconds / 60)} min"
+    if seconds < 48 * 3600:
+        return f"{round(seconds / 3600)} h"
+    return f"{round(seconds / 86400)} d"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 request`, `4 requests`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def left(requests: int, tunnels: int) -> str:
+    """`4 requests and 2 tunnels`; empty for nothing."""
+    parts = [counted(requests, "request")] if requests else []
+    parts += [counted(tunnels, "tunnel")] if tunnels else []
+    return " and ".join(parts)
+
+
+def verdict(pools: Sequence[PoolView], *, ready: bool, ready_text: str) -> VerdictView:
+    """The verdict on these pools: one sentence with counts, and a clause for each backend that is not simply used."""
+    backends = [one for pool in pools for one in pool.backends]
+    clauses = [_clause(one) for one in backends if not one.usable or one.state in _STRAINED]
+    silent = [pool for pool in pools if not pool.usable]
+    unused = sum(not one.usable for one in backends)
+    if silent:
+        return VerdictView("failing", " ".join(_silent(pool) for pool in silent), clauses)
+    if unused:
+        text = f"{unused} of {counted(len(backends), 'backend')} {'is' if unused == 1 else 'are'} not used; every pool answers."
+        return VerdictView("partly", text, clauses)
+    if not ready:
+        return VerdictView("partly", f"{ready_text[:1].upper()}{ready_text[1:].rstrip()}.", clauses)
+    if not backends:
+        return VerdictView("well", "There is no pool; routes answer themselves.", clauses)
+    if not any(one.requests for one in backends):
+        text = f"Ready, and nobody has asked yet: {counted(len(backends), 'backend')} in {counted(len(pools), 'pool')}."
+        return VerdictView("well", text, clauses)
+    every = "The one backend is used." if len(backends) == 1 else f"All {len(backends)} backends are used."
+    return VerdictView("well", every, clauses)
+
+
+def _silent(pool: PoolView) -> str:
+    count = len(pool.backends)
+    if not count:
+        return f"{pool.name} answers nothing: it has no backend."
+    whose = "its one backend is not" if count == 1 else f"none of its {count} backends is"
+    return f"{pool.name} answers nothing: {whose} usable."
+
+
+def _clause(backend: BackendView) -> Clause:
+    reason = f", {backend.reason}" if backend.reason else ""
+    return Clause(backend.name, backend.state, f"for {duration(backend.since_s)}{reason}")
+
+
+def consequences(pool: PoolView, gone: BackendView) -> list[str]:
+    """What follows when a backend gets no new requests any more: what goes on, what the pool keeps, what moves to whom."""
+    others = [one for one in pool.backends if one.usable and one.name != gone.name]
+    lines = []
+    running = left(gone.in_flight - gone.tunnels, gone.tunnels)
+    if running:
+        lines.append(f"{running} {'goes' if gone.in_flight == 1 else 'go'} on")
+    if not gone.usable:
+        return [
+            *lines,
+            f"{gone.name} gets no requests as it is ({gone.state}); {pool.name} keeps {len(others)} of {len(pool.backends)}",
+        ]
+    if not others:
+        rate = f" ({pool.rate:.0f} a second now)" if pool.rate else ""
+        return [
+            *lines,
+            f"{gone.name} is the last usable backend of {pool.name}; every request to {pool.name} would get a 503{rate}",
+        ]
+    lines.append(f"{pool.name} keeps {len(others)} of {len(pool.backends)}")
+    weight = sum(one.weight_effective for one in others)
+    if weight and gone.weight_effective:
+        more = f"+{gone.weight_effective / weight:.0%}".replace("%", " %")
+        whose = (
+            f"the other {_NUMBERS[len(others)]}"
+            if 1 < len(others) < len(_NUMBERS)
+            else "the other"
+            if len(others) == 1
+            else "the others"
+        )
+        lines.append(f"new load on {whose} {more}")
+    return lines
