@@ -31,6 +31,13 @@ def test_nothing_is_doubtful_about_the_defaults(tables):
     assert doubted(**tables) == []
 
 
+def passed_as(path: str, who: str, remedy: str = "there", number: int = 0) -> str:
+    return (
+        f"routes[{number}]: {path} is led past it by {who}, and many servers read %2F as a slash: "
+        f'encoded_slash = "refuse" {remedy} gives it 400   [W17]'
+    )
+
+
 DOUBTFUL: list[tuple[dict[str, Any], str]] = [
     (
         {"health_check": {"interval_s": 1, "timeout_s": 5}},
@@ -129,6 +136,57 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
         "backends: nothing leads to the pool default   [W05]",
     ),
     (
+        {"routes": [{"path_prefix": "/admin", "deny": True}, {"pool": "default"}]},
+        passed_as("/admin%2Fx", "routes[1]"),
+    ),
+    (
+        {"routes": [{"path_prefix": "/admin", "answer": {"status": 404}}]},
+        passed_as("/admin%2Fx", "the default pool of default", "of [defaults.route]"),
+    ),
+    (
+        {
+            "routes": [
+                {"path_prefix": "/admin", "pool": "default", "allow_clients": ["10.0.0.0/8"]},
+                {"pool": "default"},
+            ]
+        },
+        passed_as("/admin%2Fx", "routes[1]"),
+    ),
+    # Of those between, one leads to no pool, one refuses it, and one takes only some.
+    (
+        {
+            "routes": [
+                {"path_prefix": "/admin", "deny": True},
+                {"method": "GET", "redirect": {"to": "https://x.example.com"}},
+                {"path_prefix": ["/admin", "/b"], "pool": "default"},
+                {"host": "a.example.com", "pool": "default", "encoded_slash": "refuse"},
+                {"host": "*.example.com", "pool": "default"},
+            ]
+        },
+        passed_as("/admin%2Fx", "routes[4]"),
+    ),
+    # Of a whole path another slash is left to escape, and further below the longest prefix.
+    ({"routes": [{"path": "/a/b", "deny": True}, {"pool": "default"}]}, passed_as("/a%2Fb", "routes[1]")),
+    (
+        {"routes": [{"path": "/a/b", "deny": True}, {"path_prefix": "/a", "pool": "default"}, {"deny": True}]},
+        passed_as("/a/%2Fb", "routes[1]"),
+    ),
+    ({"routes": [{"path": "/a", "deny": True}, {"pool": "default"}]}, passed_as("/%2Fa", "routes[1]")),
+    # Where the route is reached, and not only where it is hidden.
+    (
+        {
+            "listeners": {"a": {"address": ":1"}, "b": {"address": ":2"}},
+            "pools": APP,
+            "routes": [
+                {"listeners": ["a"], "pool": "app"},
+                {"path_prefix": "/x", "deny": True},
+                {"pool": "app", "encoded_slash": "refuse", "method": "GET"},
+                {"split": {"app": 1}},
+            ],
+        },
+        passed_as("/x%2Fx", "routes[3]", number=1),
+    ),
+    (
         {
             "listeners": {"web": {"address": ":1"}, "other": {"address": ":2"}},
             "pools": APP,
@@ -182,6 +240,19 @@ def test_what_is_doubtful_for_one_reason_is_doubted_once(tables, said):
         },
         {"routes": [{"clients": ["10.0.0.0/8"], "pool": "default"}, {"clients": ["10.0.0.1"], "pool": "default"}]},
         {"checks": {"default": {}}},
+        # What keeps clients out of a path has nobody behind it who takes the same in another spelling.
+        {"routes": [{"path_prefix": "/a", "deny": True}, {"pool": "default", "encoded_slash": "refuse"}]},
+        {"routes": [{"path_prefix": "/a", "deny": True}], "defaults": {"route": {"encoded_slash": "refuse"}}},
+        {"routes": [{"path_prefix": "/a", "deny": True}, {"path_prefix": ["/a", "/b"], "pool": "default"}, {"deny": True}]},
+        {"routes": [{"path_prefix": "/", "host": "a", "deny": True}]},
+        {"routes": [{"host": "a", "deny": True}]},
+        {"routes": [{"host": "a", "path": "/x", "deny": True}, {"host": ["b", "*.a"], "pool": "default"}, {"deny": True}]},
+        {"routes": [{"method": "PUT", "path": "/x", "deny": True}, {"method": "GET", "pool": "default"}, {"deny": True}]},
+        {"routes": [{"path_prefix": "/a", "answer": {"status": 503}}, {"path": "/b", "redirect": {"to": "/c"}}]},
+        {
+            "routes": [{"path_prefix": "/a", "timeouts": {"response_head_s": 9}, "pool": "default"}, {"pool": "default"}],
+            "defaults": {"route": {"allow_clients": ["10.0.0.0/8"]}},
+        },
         {"pools": {"app": {"targets": {"file": "a.json"}, "retry": {"bad_statuses": [503]}}}, "routes": TO_APP},
         {"pools": {"app": {"backends": ["127.0.0.1:8080"]}}, "listeners": {"web": {"address": "10.0.0.1:8080", "default_pool": "app"}}},
     ],
