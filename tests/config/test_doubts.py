@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from twisted_lb.config import LoadBalancerConfig
-from twisted_lb.config.doubts import CODES, doubts, older_names
+from twisted_lb.config.doubts import CODES, doubts, not_resolved, older_names
 
 WEB = {"web": {"address": ":1"}}
 APP = {"app": {"backends": ["a:80", "b:80"]}}
@@ -278,5 +278,24 @@ def test_an_older_name_of_a_key_is_told_wherever_it_stands():
     ]
 
 
+@pytest.mark.parametrize(
+    ("tables", "pool", "said"),
+    [
+        (
+            {"backends": ["a:80", "b:80"]},
+            "default",
+            "backends[1]: b:80 is down until its name resolves: it is so   [W18]",
+        ),
+        ({"pools": APP}, "app", "pools.app.backends[1]: app/b:80 is down until its name resolves: it is so   [W18]"),
+    ],
+    ids=["flat", "by name"],
+)
+def test_a_name_that_does_not_resolve_is_doubted_at_its_backend(tables, pool, said):
+    config = LoadBalancerConfig.model_validate(
+        {"listeners": {"web": {"address": ":1", "default_pool": pool}}, **tables}
+    )
+    assert str(not_resolved(config, pool, 1, "it is so")) == said
+
+
 def test_every_code_but_that_of_secrets_and_names_is_doubted_in_a_test():
-    assert sorted({said[-4:-1] for _, said in DOUBTFUL}) == sorted(set(CODES) - {"W01", "W02"})
+    assert sorted({said[-4:-1] for _, said in DOUBTFUL}) == sorted(set(CODES) - {"W01", "W02", "W18"})

@@ -42,6 +42,8 @@ CODES: Final = {
     "W16": "Checks are used by nobody: no pool names them.",
     "W17": "A route that keeps clients out is passed by `%2F` in the place of a slash, which many servers decode: a later route "
     'leads such a path to a pool without `encoded_slash = "refuse"`.',
+    "W18": "The name of a backend does not resolve: the backend is down until it does. In the log alone, at the start or after a "
+    "reload, once for each backend: `--check` looks no name up.",
 }
 
 
@@ -94,6 +96,14 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int) -> Iterator[
         for loop in loops(config, objects)
         if not loop.sure
     )
+
+
+def not_resolved(config: LoadBalancerConfig, pool: str, index: int, reason: str) -> Doubt:
+    """That the name of a pool's backend does not resolve, which somebody has found."""
+    path = (*_home(config.pools, "pools", pool), "backends", index)
+    backend = objects_of(config).pools[pool].backends[index]
+    called = backend.name if pool == DEFAULT else f"{pool}/{backend.name}"
+    return Doubt("W18", path, f"{called} is down until its name resolves: {reason}")
 
 
 def older_names(values: Mapping[str, Any]) -> Iterator[Doubt]:
