@@ -416,8 +416,8 @@ def test_the_route_and_the_pool_are_named_where_they_are_not_the_default_ones(bu
         house.ask(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % target)
     assert said.lines == [
         "127.0.0.1 GET /x 200 OK route=front pool=api backend=api:80 attempts=1 id=-",
-        "127.0.0.1 GET /go 308 REDIRECT route=route-2 backend=- attempts=0 id=ID: host x",
-        "127.0.0.1 GET /no 403 FORBIDDEN route=route-3 backend=- attempts=0 id=ID: its route denies all, host x",
+        "127.0.0.1 GET /go 308 REDIRECT route=routes[1] backend=- attempts=0 id=ID: host x",
+        "127.0.0.1 GET /no 403 FORBIDDEN route=routes[2] backend=- attempts=0 id=ID: its route denies all, host x",
         "127.0.0.1 GET / 200 OK backend=a:80 attempts=1 id=-",
     ]
 
@@ -439,7 +439,7 @@ def test_the_host_is_named_of_each_request_that_goes_to_no_backend(build, said):
         "host shop.example.com",
         "the client has no access, host shop.example.com",
         "",
-        "beyond the rate limit route route-3, number 1, host shop.example.com",
+        "beyond the rate limit route routes[2], number 1, host shop.example.com",
         "escaped slash in the path, host shop.example.com",
     ]
 

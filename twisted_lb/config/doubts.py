@@ -80,7 +80,7 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int) -> Iterator[
         yield from _of_retries(_home(config.pools, "pools", name), pool)
     yield from _of_unused_checks(config)
     for index, route in enumerate(config.routes):
-        effective = objects.routes[name_of(route, index + 1)]
+        effective = objects.routes[name_of(route, index)]
         yield from _of_attempts(("routes", index), effective)
         if isinstance(route.fallback, str) and route.fallback in route.pools and len(route.pools) == 1:
             yield Doubt("W15", ("routes", index, "fallback"), f"{route.fallback} is the pool that the route leads to")
@@ -198,7 +198,7 @@ class _Ways:
                 )
 
     def _effective(self, number: int) -> RouteConfig:
-        return self._objects.routes[name_of(self._config.routes[number], number + 1)]
+        return self._objects.routes[name_of(self._config.routes[number], number)]
 
     def _way_of_the_rest(self, listener: str) -> RouteConfig | None:
         pool = self._pool_of_the_rest(listener)

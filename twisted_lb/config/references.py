@@ -168,11 +168,12 @@ def _strangers(values: Mapping[str, Any], pools: list[str], listeners: list[str]
 
 
 def _namesakes(values: Mapping[str, Any]) -> Iterator[Misfit]:
-    """Routes that are called alike, also as one is that has no name of its own."""
+    """Routes that are called alike."""
     found: dict[str, int] = {}
     for index, route in enumerate(_list(values, "routes")):
-        own = _get(route, "name")
-        name = own if isinstance(own, str) else f"route-{index + 1}"
+        name = _get(route, "name")
+        if not isinstance(name, str):
+            continue
         if name == DEFAULT:
             yield Misfit(
                 ("routes", index, "name"),
