@@ -18,7 +18,9 @@ RESOLVE_S: Final = 2.0
 
 
 class Named(NamedTuple):
-    """A backend whose address is a name, in the family that it is wanted in: the one of this number, from 0, among those that its pool says itself."""
+    """A backend whose address is a name, in the family that it is wanted in: the one of this number, from 0, among those that
+    its pool says itself.
+    """
 
     pool: str
     backend: str

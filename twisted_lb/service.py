@@ -426,7 +426,7 @@ class LoadBalancerService(MultiService):
 
     def _say_doubts(self, config: LoadBalancerConfig, room: int) -> None:
         """Log what is doubtful about a configuration and was not about the one before, wherever it stood there."""
-        found = [one.problem() for one in doubts(config, self._limit, room)]
+        found = [one.problem() for one in doubts(config, self._limit, room, listening=self._listening)]
         if self._source is not None:
             found = [*self._source.placed(config, found), *self._source.warnings(config)]
         said = {str(replace(one, place=None)): one for one in found}

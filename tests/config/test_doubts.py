@@ -6,6 +6,7 @@ import pytest
 
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.config.doubts import CODES, doubts, not_resolved, older_names
+from twisted_lb.config.load import from_flags
 
 WEB = {"web": {"address": ":1"}}
 APP = {"app": {"backends": ["a:80", "b:80"]}}
@@ -38,6 +39,10 @@ def passed_as(path: str, who: str, remedy: str = "there", number: int = 0) -> st
     )
 
 
+UNSAID = "listeners: none is given: port 80 is listened on; [listeners.NAME], [listen] or --port says where   [W19]"
+
+FLAGGED: dict[str, dict[str, str | list[str]]] = {"none": {}, "port": {"--port": "8080"}}
+
 DOUBTFUL: list[tuple[dict[str, Any], str]] = [
     (
         {"health_check": {"interval_s": 1, "timeout_s": 5}},
@@ -48,7 +53,10 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
         "health_check.timeout_s: 5 is not shorter than interval_s = 5: a backend that does not answer is checked more seldom   [W07]",
     ),
     (
-        {"pools": {"default": {"backends": ["a:80"], "health_check": {"interval_s": 1, "timeout_s": 5}}}},
+        {
+            "listeners": WEB,
+            "pools": {"default": {"backends": ["a:80"], "health_check": {"interval_s": 1, "timeout_s": 5}}},
+        },
         (
             "pools.default.health_check.timeout_s: 5 is not shorter than interval_s = 1: a backend that does not answer is checked "
             "more seldom   [W07]"
@@ -106,6 +114,7 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
         "routes[0].fallback: app is the pool that the route leads to   [W15]",
     ),
     ({"checks": {"x": {}}}, "checks.x: no pool names them   [W16]"),
+    ({"pools": APP, "routes": TO_APP}, UNSAID),
     # Ways.
     (
         {"routes": [{"path_prefix": "/a", "pool": "default"}, {"path": "/a/b", "pool": "default"}]},
@@ -195,7 +204,7 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
         "listeners.other: leads to no pool   [W06]",
     ),
     (
-        {"backends": [], "routes": [{"redirect": {"to": "https://x.example.com"}}]},
+        {"backends": [], "listen": {"port": 81}, "routes": [{"redirect": {"to": "https://x.example.com"}}]},
         "listen: leads to no pool   [W06]",
     ),
     (
@@ -253,7 +262,7 @@ def test_what_is_doubtful_for_one_reason_is_doubted_once(tables, said):
             "routes": [{"path_prefix": "/a", "timeouts": {"response_head_s": 9}, "pool": "default"}, {"pool": "default"}],
             "defaults": {"route": {"allow_clients": ["10.0.0.0/8"]}},
         },
-        {"pools": {"app": {"targets": {"file": "a.json"}, "retry": {"bad_statuses": [503]}}}, "routes": TO_APP},
+        {"pools": {"app": {"targets": {"file": "a.json"}, "retry": {"bad_statuses": [503]}}}, "routes": TO_APP, "listeners": WEB},
         {"pools": {"app": {"backends": ["127.0.0.1:8080"]}}, "listeners": {"web": {"address": "10.0.0.1:8080", "default_pool": "app"}}},
     ],
 )  # fmt: skip
@@ -299,3 +308,19 @@ def test_a_name_that_does_not_resolve_is_doubted_at_its_backend(tables, pool, sa
 
 def test_every_code_but_that_of_secrets_and_names_is_doubted_in_a_test():
     assert sorted({said[-4:-1] for _, said in DOUBTFUL}) == sorted(set(CODES) - {"W01", "W02", "W18"})
+
+
+@pytest.mark.parametrize("flat", [{}, {"listen": {"port": 8080}}, {"listen": {"interface": "127.0.0.1"}}])
+def test_a_listener_that_nobody_names_is_doubted_unless_something_says_where_it_is(flat):
+    config = LoadBalancerConfig.model_validate({"pools": APP, "routes": TO_APP, **flat})
+    assert [one.code for one in doubts(config, 20_000, 9_980)] == ([] if flat else ["W19"])
+    assert list(doubts(config, 20_000, 9_980, listening=False)) == []
+
+
+def test_a_flag_that_says_the_port_leaves_no_doubt(tmp_path):
+    (tmp_path / "lb.toml").write_text('routes = [{ pool = "app" }]\n[pools.app]\nbackends = ["a:80", "b:80"]\n')
+    said = {
+        name: list(doubts(from_flags(flags, tmp_path / "lb.toml", {}), 20_000, 9_980))
+        for name, flags in FLAGGED.items()
+    }
+    assert [(name, [one.code for one in found]) for name, found in said.items()] == [("none", ["W19"]), ("port", [])]

@@ -44,11 +44,12 @@ CODES: Final = {
     'leads such a path to a pool without `encoded_slash = "refuse"`.',
     "W18": "The name of a backend does not resolve: the backend is down until it does. In the log alone, at the start or after a "
     "reload, once for each backend: `--check` looks no name up.",
+    "W19": "There are pools or routes by name and no listener: port 80 of all addresses is listened on.",
 }
 
 
 # Where it is a key that is doubtful, and no value.
-_ABOUT_KEYS: Final = ("W02", "W03", "W05", "W06", "W16", "W17")
+_ABOUT_KEYS: Final = ("W02", "W03", "W05", "W06", "W16", "W17", "W19")
 
 
 class Doubt(NamedTuple):
@@ -70,8 +71,10 @@ class Doubt(NamedTuple):
         return Problem(self.path, self.text, self.code, Severity.WARNING, about_key=about_key, other=self.other)
 
 
-def doubts(config: LoadBalancerConfig, descriptors: int, room: int) -> Iterator[Doubt]:
-    """What is doubtful about a configuration, in a process that may open so many `descriptors`, enough for `room` clients."""
+def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening: bool = True) -> Iterator[Doubt]:
+    """What is doubtful about a configuration, in a process that may open so many `descriptors`, enough for `room` clients.
+    Without `listening` it opens no port, whatever the configuration says.
+    """
     objects = objects_of(config)
     ways = _Ways(config, objects)
     yield from ways.doubts()
@@ -90,6 +93,8 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int) -> Iterator[
     for name, listener in objects.listeners.items():
         yield from _of_trust(_home(config.listeners, "listeners", name), listener)
         yield from _of_limits(_home(config.listeners, "listeners", name), listener)
+    if listening:
+        yield from _of_unsaid_listener(config)
     yield from _of_room(config, objects, descriptors, room)
     yield from (
         Doubt("W11", loop.path, f"{loop.address} is the listener {loop.listener}")
@@ -302,6 +307,18 @@ def _of_limits(path: KeyPath, listener: ListenerConfig) -> Iterator[Doubt]:
             "W13",
             (*path, "limits", "connections_per_client"),
             f"{limits.connections_per_client} has no effect: connections = {limits.connections} is less",
+        )
+
+
+def _of_unsaid_listener(config: LoadBalancerConfig) -> Iterator[Doubt]:
+    """A file of tables that forgot one; who writes flat keys, or says port or interface in a flag, has that listener in mind."""
+    by_name = config.pools or config.routes
+    if by_name and not (config.backends or config.listeners or "listen" in config.model_fields_set):
+        where = config.listen.address.where
+        yield Doubt(
+            "W19",
+            ("listeners",),
+            f"none is given: {where} is listened on; [listeners.NAME], [listen] or --port says where",
         )
 
 
