@@ -40,6 +40,17 @@ def test_where_all_is_well_nothing_is_left(folder, options):
     assert files(folder) == []
 
 
+@pytest.mark.parametrize(("path", "what"), [("twistd.pid", "pid file"), ("./x/../twistd.log", "log")])
+def test_a_file_that_is_ours_already_is_not_twistds_too(folder, path, what):
+    (folder / "x").mkdir()
+    (folder / path).write_text("1")
+    with pytest.raises(StartError) as refused:
+        prepare(DAEMON, "lb", {"lb.toml:3: state_file": path, "another": "lb.state"})
+    own = folder / path.rpartition("/")[2]
+    assert str(refused.value) == f"lb.toml:3: state_file: {path} is the {what} {own}"
+    assert (folder / path).read_text() == "1"
+
+
 @pytest.mark.parametrize("text", ["{own}", "{nobody}", "", "0", "99999999999999999999"])
 def test_a_pid_file_of_a_dead_or_our_own_process_is_removed(folder, text):
     (folder / "twistd.pid").write_text(text.format(own=os.getpid(), nobody=pid_of_nobody()))

@@ -565,3 +565,36 @@ async def test_the_file_of_a_unix_socket_is_gone_with_its_listener_and_at_the_en
     assert (os.path.exists(one), os.path.exists(other)) == (False, True)
     await service.stopService()
     assert not os.path.exists(other)
+
+
+class NoResolver:
+    """A resolver that knows no name."""
+
+    def resolveHostName(self, receiver, *_words, **_named):
+        receiver.resolutionBegan(None)
+        receiver.resolutionComplete()
+        return receiver
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_name_that_does_not_resolve_is_a_warning_with_its_place_at_start_and_reload(
+    said, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(reactor, "_nameResolver", NoResolver())
+    file = tmp_path / "lb.toml"
+    flat = '[listen]\nport = 0\ninterface = "127.0.0.1"\n[health_check]\ninterval_s = 0\n'
+    file.write_text('backends = [\n  "one.example:80",\n]\n' + flat)
+    source = Source({}, file, {})
+    service = LoadBalancerService(source.load(), source=source)
+    service.startService()
+    warned = [
+        f"{file}:2:3: backends[0]: one.example:80 is down until its name resolves: the name does not resolve   [W18]"
+    ]
+    assert [line for line in said if "[W18]" in line] == warned
+    file.write_text('backends = [\n  "two.example:80",\n  "one.example:80",\n]\n' + flat)
+    await reload(service)
+    warned += [
+        f"{file}:2:3: backends[0]: two.example:80 is down until its name resolves: the name does not resolve   [W18]"
+    ]
+    assert [line for line in said if "[W18]" in line] == warned
+    await service.stopService()

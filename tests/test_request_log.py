@@ -416,9 +416,31 @@ def test_the_route_and_the_pool_are_named_where_they_are_not_the_default_ones(bu
         house.ask(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % target)
     assert said.lines == [
         "127.0.0.1 GET /x 200 OK route=front pool=api backend=api:80 attempts=1 id=-",
-        "127.0.0.1 GET /go 308 REDIRECT route=route-2 backend=- attempts=0 id=ID",
-        "127.0.0.1 GET /no 403 FORBIDDEN route=route-3 backend=- attempts=0 id=ID: its route denies all",
+        "127.0.0.1 GET /go 308 REDIRECT route=routes[1] backend=- attempts=0 id=ID: host x",
+        "127.0.0.1 GET /no 403 FORBIDDEN route=routes[2] backend=- attempts=0 id=ID: its route denies all, host x",
         "127.0.0.1 GET / 200 OK backend=a:80 attempts=1 id=-",
+    ]
+
+
+def test_the_host_is_named_of_each_request_that_goes_to_no_backend(build, said):
+    house = build(
+        requests="all",
+        routes=[
+            {"path": "/hi", "answer": {"text": "hi"}},
+            {"path": "/no", "pool": "default", "allow_clients": ["10.0.0.1"]},
+            {"path": "/once", "pool": "default", "rate_limits": {"per_s": 0.1}},
+            {"path_prefix": "/slash", "encoded_slash": "refuse", "pool": "default"},
+        ],
+    )
+    house.backend("a:80")
+    for target in (b"/hi", b"/no", b"/once", b"/once", b"/slash/%2F"):
+        house.ask(b"GET %b HTTP/1.1\r\nHost: Shop.Example.com:80\r\n\r\n" % target)
+    assert [line.partition("id=")[2].partition(": ")[2] for line in said.lines] == [
+        "host shop.example.com",
+        "the client has no access, host shop.example.com",
+        "",
+        "beyond the rate limit route routes[2], number 1, host shop.example.com",
+        "escaped slash in the path, host shop.example.com",
     ]
 
 

@@ -3,7 +3,7 @@
 import pytest
 from house import House
 
-from twisted_lb.resolving import RESOLVE_S, Resolving, names_in
+from twisted_lb.resolving import RESOLVE_S, Resolving, Unresolved, names_in
 
 
 class Waiting:
@@ -80,3 +80,73 @@ def test_nobody_is_watched_any_more_when_it_is_closed(start):
     one.wait(1)
     one.resolving.close()
     assert one.resolving not in one.house.balanced.runtime.names._watched
+
+
+class Told:
+    """A house, and what is told of its backends' names."""
+
+    def __init__(self, *backends: str, **resolved) -> None:
+        self.house = House(*backends, resolved={"nowhere": [], "gone": [], **resolved})
+        self.lines: list[str] = []
+        self._unresolved = Unresolved(
+            self.house.balanced.runtime,
+            lambda one, reason: self.lines.append(f"{one.pool}/{one.backend} ({one.number}): {reason}"),
+        )
+        self._unresolved.follow(self.house.plane.plan)
+        self.house.wait(10)
+
+    def follow(self, *backends, **options) -> None:
+        self.house.apply(backends=list(backends), **options)
+        self._unresolved.follow(self.house.plane.plan)
+        self.house.wait(10)
+
+    def end(self) -> None:
+        self._unresolved.close()
+        self.house.close()
+
+
+@pytest.fixture
+def told():
+    ones: list[Told] = []
+
+    def one(*backends, **resolved):
+        ones.append(Told(*backends, **resolved))
+        return ones[-1]
+
+    yield one
+    for each in ones:
+        each.end()
+
+
+def test_each_backend_whose_name_does_not_resolve_is_told_once_however_often_it_is_looked_up(told):
+    one = told("app:80", "10.0.0.1:80", "nowhere:80", "nowhere:81", app=["10.0.0.2"])
+    one.house.wait(60)
+    assert one.lines == [
+        "default/nowhere:80 (2): the name does not resolve",
+        "default/nowhere:81 (3): the name does not resolve",
+    ]
+
+
+def test_what_another_plan_brings_is_told_and_what_stays_is_not_told_again(told):
+    one = told("nowhere:80")
+    one.follow("gone:80", "nowhere:80", {"address": "nowhere:81", "name": "two"})
+    assert one.lines[1:] == [
+        "default/gone:80 (0): the name does not resolve",
+        "default/two (2): the name does not resolve",
+    ]
+    one.follow("gone:80")
+    one.follow("gone:80", "nowhere:80")
+    assert one.lines[3:] == ["default/nowhere:80 (1): the name does not resolve"]
+
+
+def test_a_name_in_another_family_is_another_one(told):
+    one = told("app:80", app=["10.0.0.1"])
+    one.follow("app:80", family="ipv6")
+    assert one.lines == ["default/app:80 (0): the name does not resolve to an IPv6 address"]
+
+
+def test_a_name_that_has_resolved_keeps_its_addresses_and_is_not_told(told):
+    one = told("app:80", app=["10.0.0.1"])
+    one.house.network.name("app")
+    one.house.wait(60)
+    assert one.lines == []

@@ -275,3 +275,12 @@ def test_only_start_errors_are_shortened(monkeypatch: pytest.MonkeyPatch, capfd:
 
 def test_one_line_keeps_what_can_be_read() -> None:
     assert one_line(" a\tb\nc\x1b ü ") == "a\\tb\\nc\\x1b ü"
+
+
+def test_the_files_beside_twistds_are_known_with_their_places(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = 'backends = ["a:80"]\n'
+    for name, more in (("with.toml", 'state_file = "lb.state"\n'), ("without.toml", "")):
+        (tmp_path / name).write_text(text + more)
+    found = [parsed(f"--config {name}").files_of_its_own() for name in ("with.toml", "without.toml")]
+    assert found == [{"with.toml:2: state_file": "lb.state"}, {}]

@@ -74,12 +74,16 @@ class CommandOptions(usage.Options):
             fail(self.command, error)
         self._look_at_files()
 
+    def files_of_its_own(self) -> Mapping[str, str]:
+        """The files beside twistd's that the service is going to write, by what they are."""
+        return {}
+
     def _look_at_files(self) -> None:
         """End the process in one line if twistd, when it is the one who asks, cannot write its files."""
         twistd = getattr(self, "parent", None)
         if isinstance(twistd, Mapping) and "pidfile" in twistd:
             try:
-                prepare(twistd, self.command)
+                prepare(twistd, self.command, self.files_of_its_own())
             except StartError as error:
                 fail(self.command, error, START_ERROR)
 

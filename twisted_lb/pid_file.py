@@ -7,8 +7,9 @@ from typing import Any
 from twisted_lb.errors import StartError
 
 
-def prepare(twistd: Mapping[str, Any], command: str) -> None:
-    """Make way for the files that a twistd with these options is going to write. StartError for one that it cannot.
+def prepare(twistd: Mapping[str, Any], command: str, taken: Mapping[str, str] | None = None) -> None:
+    """Make way for the files that a twistd with these options is going to write. StartError for one that it cannot, and for one
+    that is another file of ours: `taken` has those by what they are.
 
     Removed is a pid file that names nobody, or this process: in a container that was killed and started again the process
     numbers are the same as before, and twistd would take itself for the server that is running already.
@@ -16,11 +17,20 @@ def prepare(twistd: Mapping[str, Any], command: str) -> None:
     pid_file = twistd.get("pidfile")
     if pid_file and not twistd.get("chroot"):
         path = os.path.abspath(pid_file)
+        _refuse_taken("pid file", path, taken or {}, command)
         _refuse_running(path, command)
         _refuse_unwritable("pid file", path, "--pidfile= does without one", command)
     log = twistd.get("logfile") or ("" if twistd.get("nodaemon") or twistd.get("debug") else "twistd.log")
     if log not in ("", "-") and not twistd.get("syslog") and not twistd.get("logger"):
+        _refuse_taken("log", os.path.abspath(log), taken or {}, command)
         _refuse_unwritable("log", os.path.abspath(log), "--logfile names another one", command)
+
+
+def _refuse_taken(what: str, path: str, taken: Mapping[str, str], command: str) -> None:
+    """StartError if one of our own files has this path."""
+    for whose, other in taken.items():
+        if os.path.realpath(other) == os.path.realpath(path):
+            raise StartError(f"{whose}: {other} is the {what} {path}", command)
 
 
 def _refuse_running(path: str, command: str) -> None:

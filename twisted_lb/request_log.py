@@ -106,8 +106,10 @@ def _where(record: Record) -> str:
 
 
 def _reasons(record: Record) -> str:
-    """What was wrong, at each backend that was asked, in their order; nothing for a plain request."""
-    if record.plain:
+    """What was wrong, at each backend that was asked, in their order, which is nothing for a plain request; or what is known
+    of a request that went to none.
+    """
+    if record.attempts and record.plain:
         return ""
     if record.attempts:
         tried = [f"{one.lease.backend.name} {_name(one)} {one.detail}".rstrip() for one in record.attempts]

@@ -30,7 +30,7 @@ from twisted_lb.build_info import build
 from twisted_lb.config import LoadBalancerConfig, TimeoutsConfig
 from twisted_lb.config.addresses import ListenAddress
 from twisted_lb.config.base import KeyPath
-from twisted_lb.config.doubts import doubts
+from twisted_lb.config.doubts import doubts, not_resolved
 from twisted_lb.config.origins import Origins
 from twisted_lb.config.replacing import backend_of, with_backends, with_timeouts
 from twisted_lb.config.secret import hides
@@ -56,7 +56,7 @@ from twisted_lb.plan import DEFAULT, Files, Plan, PoolPlan, TargetsPlan, plan_of
 from twisted_lb.plan_diff import PlanDiff, of_process, plan_diff
 from twisted_lb.process import raise_descriptor_limit, room_for_clients
 from twisted_lb.reload import Reload, Source
-from twisted_lb.resolving import Resolving, names_in
+from twisted_lb.resolving import Named, Resolving, Unresolved, names_in
 from twisted_lb.signals import while_stopping
 from twisted_lb.state_file import StateFile, load_overlay
 from twisted_lb.watch import Watch, digest
@@ -123,6 +123,7 @@ class LoadBalancerService(MultiService):
         self._watch: Watch | None = None
         self._state: StateFile | None = None
         self._resolving: Resolving | None = None
+        self._unresolved: Unresolved | None = None
         self._limit: int = 0  # of descriptors
         self._doubted: dict[str, None] = {}  # what was said of the configuration, an ordered set
         self._operating: Operating | None = None
@@ -277,6 +278,8 @@ class LoadBalancerService(MultiService):
         )
         self._doubted.clear()
         self._say_doubts(self.config, self._room(self._plan))
+        self._unresolved = Unresolved(runtime, self._say_unresolved)
+        self._unresolved.follow(self._plan)
         if opened.predecessor is None:
             self._accept(plane)
         if self._own is not None:
@@ -501,11 +504,13 @@ class LoadBalancerService(MultiService):
         self._note_source(config)
         if self._operating is not None and self._plane is not None:
             self._operating.loaded(diff.lines)
+        if self._unresolved is not None:
+            self._unresolved.follow(plan)
         return diff
 
     def _say_doubts(self, config: LoadBalancerConfig, room: int) -> None:
         """Log what is doubtful about a configuration and was not about the one before, wherever it stood there."""
-        found = [one.problem() for one in doubts(config, self._limit, room)]
+        found = [one.problem() for one in doubts(config, self._limit, room, listening=self._listening)]
         if self._source is not None:
             found = [*self._source.placed(config, found), *self._source.warnings(config)]
         said = {str(replace(one, place=None)): one for one in found}
@@ -513,6 +518,12 @@ class LoadBalancerService(MultiService):
             if text not in self._doubted:
                 _log.warn("{doubt}", doubt=doubt)
         self._doubted = dict.fromkeys(said)
+
+    def _say_unresolved(self, backend: Named, reason: str) -> None:
+        doubt = not_resolved(self.config, backend.pool, backend.number, reason).problem()
+        if self._source is not None:
+            [doubt] = self._source.placed(self.config, [doubt])
+        _log.warn("{doubt}", doubt=doubt)
 
     def _say_what_stays(self, config: LoadBalancerConfig) -> None:
         """Name the keys that say another thing from now on, and are read at a start alone."""
@@ -632,6 +643,9 @@ class LoadBalancerService(MultiService):
                 self._watch = None
             if self._resolving is not None:
                 self._resolving.hurry()
+            if self._unresolved is not None:
+                self._unresolved.close()
+                self._unresolved = None
             yield self._left(plane)
             if self._own is not None:
                 self._own.ended()

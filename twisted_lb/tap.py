@@ -114,6 +114,13 @@ class Options(CommandOptions):
             self._check(strict=looks["strict"], json=looks["json"])
         self.config = self.source.load()
 
+    def files_of_its_own(self) -> Mapping[str, str]:
+        """See CommandOptions."""
+        loaded, path = self.source.loaded, self.config.state_file
+        if path is None or loaded is None or loaded.document is None:
+            return {}
+        return {f"{loaded.document.place(('state_file',)).short}: state_file": path}
+
     def _check(self, *, strict: bool, json: bool) -> NoReturn:
         # Late, as the plan needs most of the balancer: not for `--help`.
         from twisted_lb.check import check

@@ -327,3 +327,23 @@ def test_what_is_hidden_in_a_line_is_looked_for_in_that_line_alone() -> None:
         asked.clear()
         assert document.place(key).line == line
         assert asked == there
+
+
+@pytest.mark.parametrize(
+    ("state_file", "which"), [("lb.toml", "lb.toml"), ("conf.d/../conf.d/a.toml", "conf.d/a.toml"), ("link", "lb.toml")]
+)
+def test_a_state_file_that_would_be_written_over_a_file_of_the_configuration_is_refused(
+    state_file: str, which: str
+) -> None:
+    document({"lb.toml": f'{MAIN}state_file = "{state_file}"\n', "conf.d/a.toml": 'backends = ["a:80"]\n'})
+    Path("link").symlink_to("lb.toml")
+    with pytest.raises(ConfigError) as caught:
+        from_flags({}, Path("lb.toml"), {})
+    assert [str(problem) for problem in caught.value.problems] == [
+        f"lb.toml:2:14: state_file: {state_file} is the configuration file {which}, which it would be written over"
+    ]
+
+
+def test_a_state_file_beside_the_configuration_is_fine() -> None:
+    document({"lb.toml": 'state_file = "lb.state"\nbackends = ["a:80"]\n'})
+    assert from_flags({}, Path("lb.toml"), {}).state_file == "lb.state"

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from twisted_lb.config import LoadBalancerConfig
-from twisted_lb.config.doubts import CODES, doubts, older_names
+from twisted_lb.config.doubts import CODES, doubts, not_resolved, older_names
+from twisted_lb.config.load import from_flags
 
 WEB = {"web": {"address": ":1"}}
 APP = {"app": {"backends": ["a:80", "b:80"]}}
@@ -31,6 +32,17 @@ def test_nothing_is_doubtful_about_the_defaults(tables):
     assert doubted(**tables) == []
 
 
+def passed_as(path: str, who: str, remedy: str = "there", number: int = 0) -> str:
+    return (
+        f"routes[{number}]: {path} is led past it by {who}, and many servers read %2F as a slash: "
+        f'encoded_slash = "refuse" {remedy} gives it 400   [W17]'
+    )
+
+
+UNSAID = "listeners: none is given: port 80 is listened on; [listeners.NAME], [listen] or --port says where   [W19]"
+
+FLAGGED: dict[str, dict[str, str | list[str]]] = {"none": {}, "port": {"--port": "8080"}}
+
 DOUBTFUL: list[tuple[dict[str, Any], str]] = [
     (
         {"health_check": {"interval_s": 1, "timeout_s": 5}},
@@ -41,7 +53,10 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
         "health_check.timeout_s: 5 is not shorter than interval_s = 5: a backend that does not answer is checked more seldom   [W07]",
     ),
     (
-        {"pools": {"default": {"backends": ["a:80"], "health_check": {"interval_s": 1, "timeout_s": 5}}}},
+        {
+            "listeners": WEB,
+            "pools": {"default": {"backends": ["a:80"], "health_check": {"interval_s": 1, "timeout_s": 5}}},
+        },
         (
             "pools.default.health_check.timeout_s: 5 is not shorter than interval_s = 1: a backend that does not answer is checked "
             "more seldom   [W07]"
@@ -99,6 +114,7 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
         "routes[0].fallback: app is the pool that the route leads to   [W15]",
     ),
     ({"checks": {"x": {}}}, "checks.x: no pool names them   [W16]"),
+    ({"pools": APP, "routes": TO_APP}, UNSAID),
     # Ways.
     (
         {"routes": [{"path_prefix": "/a", "pool": "default"}, {"path": "/a/b", "pool": "default"}]},
@@ -129,6 +145,57 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
         "backends: nothing leads to the pool default   [W05]",
     ),
     (
+        {"routes": [{"path_prefix": "/admin", "deny": True}, {"pool": "default"}]},
+        passed_as("/admin%2Fx", "routes[1]"),
+    ),
+    (
+        {"routes": [{"path_prefix": "/admin", "answer": {"status": 404}}]},
+        passed_as("/admin%2Fx", "the default pool of default", "of [defaults.route]"),
+    ),
+    (
+        {
+            "routes": [
+                {"path_prefix": "/admin", "pool": "default", "allow_clients": ["10.0.0.0/8"]},
+                {"pool": "default"},
+            ]
+        },
+        passed_as("/admin%2Fx", "routes[1]"),
+    ),
+    # Of those between, one leads to no pool, one refuses it, and one takes only some.
+    (
+        {
+            "routes": [
+                {"path_prefix": "/admin", "deny": True},
+                {"method": "GET", "redirect": {"to": "https://x.example.com"}},
+                {"path_prefix": ["/admin", "/b"], "pool": "default"},
+                {"host": "a.example.com", "pool": "default", "encoded_slash": "refuse"},
+                {"host": "*.example.com", "pool": "default"},
+            ]
+        },
+        passed_as("/admin%2Fx", "routes[4]"),
+    ),
+    # Of a whole path another slash is left to escape, and further below the longest prefix.
+    ({"routes": [{"path": "/a/b", "deny": True}, {"pool": "default"}]}, passed_as("/a%2Fb", "routes[1]")),
+    (
+        {"routes": [{"path": "/a/b", "deny": True}, {"path_prefix": "/a", "pool": "default"}, {"deny": True}]},
+        passed_as("/a/%2Fb", "routes[1]"),
+    ),
+    ({"routes": [{"path": "/a", "deny": True}, {"pool": "default"}]}, passed_as("/%2Fa", "routes[1]")),
+    # Where the route is reached, and not only where it is hidden.
+    (
+        {
+            "listeners": {"a": {"address": ":1"}, "b": {"address": ":2"}},
+            "pools": APP,
+            "routes": [
+                {"listeners": ["a"], "pool": "app"},
+                {"path_prefix": "/x", "deny": True},
+                {"pool": "app", "encoded_slash": "refuse", "method": "GET"},
+                {"split": {"app": 1}},
+            ],
+        },
+        passed_as("/x%2Fx", "routes[3]", number=1),
+    ),
+    (
         {
             "listeners": {"web": {"address": ":1"}, "other": {"address": ":2"}},
             "pools": APP,
@@ -137,7 +204,7 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
         "listeners.other: leads to no pool   [W06]",
     ),
     (
-        {"backends": [], "routes": [{"redirect": {"to": "https://x.example.com"}}]},
+        {"backends": [], "listen": {"port": 81}, "routes": [{"redirect": {"to": "https://x.example.com"}}]},
         "listen: leads to no pool   [W06]",
     ),
     (
@@ -182,7 +249,20 @@ def test_what_is_doubtful_for_one_reason_is_doubted_once(tables, said):
         },
         {"routes": [{"clients": ["10.0.0.0/8"], "pool": "default"}, {"clients": ["10.0.0.1"], "pool": "default"}]},
         {"checks": {"default": {}}},
-        {"pools": {"app": {"targets": {"file": "a.json"}, "retry": {"bad_statuses": [503]}}}, "routes": TO_APP},
+        # What keeps clients out of a path has nobody behind it who takes the same in another spelling.
+        {"routes": [{"path_prefix": "/a", "deny": True}, {"pool": "default", "encoded_slash": "refuse"}]},
+        {"routes": [{"path_prefix": "/a", "deny": True}], "defaults": {"route": {"encoded_slash": "refuse"}}},
+        {"routes": [{"path_prefix": "/a", "deny": True}, {"path_prefix": ["/a", "/b"], "pool": "default"}, {"deny": True}]},
+        {"routes": [{"path_prefix": "/", "host": "a", "deny": True}]},
+        {"routes": [{"host": "a", "deny": True}]},
+        {"routes": [{"host": "a", "path": "/x", "deny": True}, {"host": ["b", "*.a"], "pool": "default"}, {"deny": True}]},
+        {"routes": [{"method": "PUT", "path": "/x", "deny": True}, {"method": "GET", "pool": "default"}, {"deny": True}]},
+        {"routes": [{"path_prefix": "/a", "answer": {"status": 503}}, {"path": "/b", "redirect": {"to": "/c"}}]},
+        {
+            "routes": [{"path_prefix": "/a", "timeouts": {"response_head_s": 9}, "pool": "default"}, {"pool": "default"}],
+            "defaults": {"route": {"allow_clients": ["10.0.0.0/8"]}},
+        },
+        {"pools": {"app": {"targets": {"file": "a.json"}, "retry": {"bad_statuses": [503]}}}, "routes": TO_APP, "listeners": WEB},
         {"pools": {"app": {"backends": ["127.0.0.1:8080"]}}, "listeners": {"web": {"address": "10.0.0.1:8080", "default_pool": "app"}}},
     ],
 )  # fmt: skip
@@ -207,5 +287,40 @@ def test_an_older_name_of_a_key_is_told_wherever_it_stands():
     ]
 
 
+@pytest.mark.parametrize(
+    ("tables", "pool", "said"),
+    [
+        (
+            {"backends": ["a:80", "b:80"]},
+            "default",
+            "backends[1]: b:80 is down until its name resolves: it is so   [W18]",
+        ),
+        ({"pools": APP}, "app", "pools.app.backends[1]: app/b:80 is down until its name resolves: it is so   [W18]"),
+    ],
+    ids=["flat", "by name"],
+)
+def test_a_name_that_does_not_resolve_is_doubted_at_its_backend(tables, pool, said):
+    config = LoadBalancerConfig.model_validate(
+        {"listeners": {"web": {"address": ":1", "default_pool": pool}}, **tables}
+    )
+    assert str(not_resolved(config, pool, 1, "it is so")) == said
+
+
 def test_every_code_but_that_of_secrets_and_names_is_doubted_in_a_test():
-    assert sorted({said[-4:-1] for _, said in DOUBTFUL}) == sorted(set(CODES) - {"W01", "W02"})
+    assert sorted({said[-4:-1] for _, said in DOUBTFUL}) == sorted(set(CODES) - {"W01", "W02", "W18"})
+
+
+@pytest.mark.parametrize("flat", [{}, {"listen": {"port": 8080}}, {"listen": {"interface": "127.0.0.1"}}])
+def test_a_listener_that_nobody_names_is_doubted_unless_something_says_where_it_is(flat):
+    config = LoadBalancerConfig.model_validate({"pools": APP, "routes": TO_APP, **flat})
+    assert [one.code for one in doubts(config, 20_000, 9_980)] == ([] if flat else ["W19"])
+    assert list(doubts(config, 20_000, 9_980, listening=False)) == []
+
+
+def test_a_flag_that_says_the_port_leaves_no_doubt(tmp_path):
+    (tmp_path / "lb.toml").write_text('routes = [{ pool = "app" }]\n[pools.app]\nbackends = ["a:80", "b:80"]\n')
+    said = {
+        name: list(doubts(from_flags(flags, tmp_path / "lb.toml", {}), 20_000, 9_980))
+        for name, flags in FLAGGED.items()
+    }
+    assert [(name, [one.code for one in found]) for name, found in said.items()] == [("none", ["W19"]), ("port", [])]

@@ -366,7 +366,7 @@ def origins(given: dict[str, Any], flags: dict[str, str | list[str]]) -> Origins
         ("listeners.web.limits.head_fields", "defaults.listener.limits.head_fields"),
         ("routes.r.strip_prefix", "routes.1.strip_prefix"),
         ("routes.1.strip_prefix", "routes.1.strip_prefix"),
-        ("routes.route-1.strip_prefix", "default"),
+        ("routes.routes[0].strip_prefix", "default"),
         ("routes.r.timeouts.response_head_s", "defaults.route.timeouts.response_head_s"),
         ("routes.api.timeouts.response_head_s", "defaults.route.timeouts.response_head_s"),
         ("pools.api.policy", "pools.api.strategy"),

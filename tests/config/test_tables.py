@@ -67,8 +67,8 @@ def refusal(folder: Path, text: str) -> list[str]:
             "lb.toml:5:8: routes[1].name: a is routes[0] already (lb.toml:1)",
         ),
         (
-            "[[routes]]\nname = 'route-2'\ndeny = true\n[[routes]]\ndeny = true",
-            "lb.toml:4:3: routes[1]: route-2 is routes[0] already (lb.toml:1)",
+            "[[routes]]\nname = 'routes[1]'\ndeny = true\n[[routes]]\ndeny = true",
+            ("lb.toml:2:8: routes[0].name: should be 1 to 100 letters, digits and -_., a letter or digit first, not 'routes[1]'"),
         ),
         (
             "[[routes]]\nname = 'default'\ndeny = true",

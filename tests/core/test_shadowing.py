@@ -1,6 +1,7 @@
 """Which routes nobody can reach, and that only what is sure is said."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from routing_oracle import Those, expected
 from twisted_lb.build_info import build
 from twisted_lb.core import shadowing
 from twisted_lb.core.routing import FieldRule, How, RouteMatch
-from twisted_lb.core.shadowing import covers, never_reached
+from twisted_lb.core.shadowing import covers, never_reached, passed
 
 
 def taking(*hosts: bytes, **rest) -> RouteMatch:
@@ -132,6 +133,36 @@ def test_the_tables_find_what_comparing_each_with_each_finds(matches):
         if by is not None:
             found.append((index, by))
     assert never_reached(matches) == found
+
+
+def test_a_route_is_passed_by_each_later_one_that_may_take_its_path_with_an_escaped_slash():
+    matches = [
+        taking(b"a", prefixes=(b"/x/y",)),
+        taking(b"b"),
+        taking(b"a", prefixes=(b"/x/y", b"/z")),
+        taking(b"a", methods=(b"GET",)),
+        taking(b"*.b", b"a", prefixes=(b"/x",)),
+        RouteMatch(),
+    ]
+    assert list(passed(matches, 0)) == [(b"/x/y%2Fx", 3), (b"/x/y%2Fx", 4)]
+
+
+def test_what_an_earlier_route_takes_in_every_spelling_is_passed_by_nobody():
+    kept = taking(b"a", paths=(b"/x",), methods=(b"GET",))
+    assert list(passed([taking(b"a"), kept, RouteMatch()], 1)) == []
+    assert list(passed([RouteMatch(methods=(b"PUT",)), kept, RouteMatch()], 1)) == [(b"/%2Fx", 2)]
+
+
+@given(TABLES, REQUESTS)
+def test_no_route_is_passed_unsaid(matches, request_):
+    """By a request that the route takes, when it is spelled with its last slash escaped."""
+    index = expected(matches, request_)
+    if index < 0 or b"%" in request_.target or b";" in request_.target or b".." in request_.target:
+        return
+    for spelling in {spelling for spelling, _ in passed([*matches, RouteMatch()], index)}:
+        other = expected(matches, replace(request_, target=spelling))
+        if other > index:
+            assert (spelling, other) in passed(matches, index)
 
 
 @given(MATCH)

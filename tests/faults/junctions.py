@@ -292,7 +292,7 @@ class Junctions:
     def fallen_back(self) -> int:
         """How many requests went to the other pool, as far as that can be told."""
         [routes, *others] = self.generations
-        other = {f"route-{at}": route.get("fallback") for at, route in enumerate(routes, 1)}
+        other = {f"routes[{at}]": route.get("fallback") for at, route in enumerate(routes)}
         return 0 if others else sum(other.get(record.route) == record.pool for record in self.balanced.records)
 
     def _end(self) -> None:

@@ -199,7 +199,7 @@ class Town:
             self.refused[ended.request_id.decode()] = ended.status
             self.note("balancer", f"refuses what is no request: {ended.status}, {ended.detail}")
             return
-        self.led += ended.route.startswith("route-")
+        self.led += ended.route.startswith("routes[")
         name = ended.target.decode().removeprefix("/r/")
         last = ended.attempts[-1] if ended.attempts else None
         member = None if last is None else self.members.of(last.lease.backend)

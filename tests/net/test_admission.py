@@ -182,7 +182,7 @@ def test_who_is_refused_by_one_limit_is_not_charged_by_another(house):
     assert [asks(one, "192.0.2.1", first) for _ in range(5)] == [200, 429, 429, 429, 429]
     assert [asks(one, "192.0.2.1") for _ in range(3)] == [200, 200, 429]
     tallies = {name: tally.refused for name, tally in one.plane.routing.tallies.items()}
-    assert tallies == {"listener default, number 1": 1, "route route-1, number 1": 4}
+    assert tallies == {"listener default, number 1": 1, "route routes[0], number 1": 4}
 
 
 def test_a_request_is_charged_once_however_many_attempts_it_takes(house):

@@ -315,6 +315,13 @@ def test_who_watches_what_is_known_is_told_at_once_and_nobody_is_asked(book, wat
     assert (watching.told[-1], other.told[-1]) == ("app 10.0.0.2", "app 10.0.0.2")
 
 
+def test_who_watches_what_is_known_not_to_resolve_is_told_at_once_too(book, watching):
+    book.resolver.answer()
+    other = Watching()
+    book.names.watch(other, [APP])
+    assert other.told == ["app"]
+
+
 def test_who_goes_on_watching_is_not_told_twice(book, watching):
     book.resolver.answer("10.0.0.1")
     watching.take()

@@ -162,7 +162,7 @@ def test_each_request_of_a_connection_has_its_own_route(build, side):
     asked = [roads.ask(get(target), client).asked for target in ("/v1", "/", "/v1", "/v1", "/closed", "/")]
     assert asked == ["api:80", "web:80", "api:80", "api:80", "", "web:80"]
     assert [(one.route, one.pool) for one in roads.records] == [
-        ("route-1", "api"), ("route-3", "web"), ("route-1", "api"), ("route-1", "api"), ("route-2", ""), ("route-3", "web"),
+        ("routes[0]", "api"), ("routes[2]", "web"), ("routes[0]", "api"), ("routes[0]", "api"), ("routes[1]", ""), ("routes[2]", "web"),
     ]  # fmt: skip
 
 
@@ -227,7 +227,7 @@ def test_routes_of_other_listeners_do_not_count_here(build, side):
 def test_what_no_route_takes_has_the_listeners_default_pool(build, side):
     roads = build(side, {"host": "x", "pool": "api"}, listener={"default_pool": "web"})
     assert [roads.ask(get("/", host)).asked for host in ("x", "y")] == ["api:80", "web:80"]
-    assert [(record.route, record.pool) for record in roads.records] == [("route-1", "api"), ("to web", "web")]
+    assert [(record.route, record.pool) for record in roads.records] == [("routes[0]", "api"), ("to web", "web")]
 
 
 # Splits.
@@ -375,7 +375,7 @@ def test_a_redirect_leads_there(build, side, to, target, location):
     seen = roads.ask(get(target, "OLD.example.com:80"))
     assert (seen.status, seen.answered("Location"), seen.asked) == (307, location, "")
     [record] = roads.records
-    assert (record.ended_by, record.status, record.route, record.plain) == (Reply.REDIRECT, 307, "route-1", True)
+    assert (record.ended_by, record.status, record.route, record.plain) == (Reply.REDIRECT, 307, "routes[0]", True)
 
 
 @BOTH
@@ -472,7 +472,7 @@ def test_an_answer_may_be_a_file(build, side, tmp_path):
 def test_a_route_that_denies_is_403(build, side):
     roads = build(side, {"path_prefix": "/admin", "deny": True}, {"pool": "api"})
     assert [roads.ask(get(target)).status for target in ("/admin", "/x")] == [403, 200]
-    assert (roads.records[0].ended_by, roads.records[0].route) == (Refusal.FORBIDDEN, "route-1")
+    assert (roads.records[0].ended_by, roads.records[0].route) == (Refusal.FORBIDDEN, "routes[0]")
 
 
 @BOTH

@@ -67,7 +67,7 @@ class LoadBalancerConfig(DescribedConfig):
         default=None,
         description="Path of a file for what was changed at run time (a backend drained, weighed, added or removed): it holds on "
         "after a restart as after a reload. Written in place of the old one, with mode 0600, soon after each change; a broken one "
-        "is a warning. Left out: a restart forgets. Only changed by a restart.",
+        "is a warning, and a file of the configuration an error. Left out: a restart forgets. Only changed by a restart.",
     )
     name: Name | None = Field(
         default=None,

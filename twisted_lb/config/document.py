@@ -94,6 +94,11 @@ class Document:
         return self._files[0].path
 
     @property
+    def paths(self) -> tuple[Path, ...]:
+        """All its files."""
+        return tuple(file.path for file in self._files)
+
+    @property
     def values(self) -> dict[str, Any]:
         """A copy of everything that the files say, without `include`."""
         return copy.deepcopy(self._values)

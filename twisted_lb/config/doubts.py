@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_network
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from twisted_lb.config.balancer import LoadBalancerConfig
@@ -19,7 +20,7 @@ from twisted_lb.config.shape import field_of, model_at
 from twisted_lb.config.trust import TrustConfig
 from twisted_lb.core.address import is_name
 from twisted_lb.core.routing import RouteMatch
-from twisted_lb.core.shadowing import never_reached
+from twisted_lb.core.shadowing import never_reached, passed
 
 # What each code means. A code keeps its meaning for ever; one that is gone is not given again.
 CODES: Final = {
@@ -39,11 +40,16 @@ CODES: Final = {
     "W14": "`retry.bad_statuses` has no effect: there is no second backend to ask.",
     "W15": "`fallback` is the pool that has nobody itself.",
     "W16": "Checks are used by nobody: no pool names them.",
+    "W17": "A route that keeps clients out is passed by `%2F` in the place of a slash, which many servers decode: a later route "
+    'leads such a path to a pool without `encoded_slash = "refuse"`.',
+    "W18": "The name of a backend does not resolve: the backend is down until it does. In the log alone, at the start or after a "
+    "reload, once for each backend: `--check` looks no name up.",
+    "W19": "There are pools or routes by name and no listener: port 80 of all addresses is listened on.",
 }
 
 
 # Where it is a key that is doubtful, and no value.
-_ABOUT_KEYS: Final = ("W02", "W03", "W05", "W06", "W16")
+_ABOUT_KEYS: Final = ("W02", "W03", "W05", "W06", "W16", "W17", "W19")
 
 
 class Doubt(NamedTuple):
@@ -65,8 +71,10 @@ class Doubt(NamedTuple):
         return Problem(self.path, self.text, self.code, Severity.WARNING, about_key=about_key, other=self.other)
 
 
-def doubts(config: LoadBalancerConfig, descriptors: int, room: int) -> Iterator[Doubt]:
-    """What is doubtful about a configuration, in a process that may open so many `descriptors`, enough for `room` clients."""
+def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening: bool = True) -> Iterator[Doubt]:
+    """What is doubtful about a configuration, in a process that may open so many `descriptors`, enough for `room` clients.
+    Without `listening` it opens no port, whatever the configuration says.
+    """
     objects = objects_of(config)
     ways = _Ways(config, objects)
     yield from ways.doubts()
@@ -75,7 +83,7 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int) -> Iterator[
         yield from _of_retries(_home(config.pools, "pools", name), pool)
     yield from _of_unused_checks(config)
     for index, route in enumerate(config.routes):
-        effective = objects.routes[name_of(route, index + 1)]
+        effective = objects.routes[name_of(route, index)]
         yield from _of_attempts(("routes", index), effective)
         if isinstance(route.fallback, str) and route.fallback in route.pools and len(route.pools) == 1:
             yield Doubt("W15", ("routes", index, "fallback"), f"{route.fallback} is the pool that the route leads to")
@@ -85,12 +93,22 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int) -> Iterator[
     for name, listener in objects.listeners.items():
         yield from _of_trust(_home(config.listeners, "listeners", name), listener)
         yield from _of_limits(_home(config.listeners, "listeners", name), listener)
+    if listening:
+        yield from _of_unsaid_listener(config)
     yield from _of_room(config, objects, descriptors, room)
     yield from (
         Doubt("W11", loop.path, f"{loop.address} is the listener {loop.listener}")
         for loop in loops(config, objects)
         if not loop.sure
     )
+
+
+def not_resolved(config: LoadBalancerConfig, pool: str, index: int, reason: str) -> Doubt:
+    """That the name of a pool's backend does not resolve, which somebody has found."""
+    path = (*_home(config.pools, "pools", pool), "backends", index)
+    backend = objects_of(config).pools[pool].backends[index]
+    called = backend.name if pool == DEFAULT else f"{pool}/{backend.name}"
+    return Doubt("W18", path, f"{called} is down until its name resolves: {reason}")
 
 
 def older_names(values: Mapping[str, Any]) -> Iterator[Doubt]:
@@ -141,6 +159,7 @@ class _Ways:
     def doubts(self) -> Iterator[Doubt]:
         """All that is doubtful about them."""
         yield from self._routes_never_reached()
+        yield from self._routes_passed()
         for name, listener in self._objects.listeners.items():
             yield from self._of_listener(name, listener)
         used = {pool for route in self._config.routes for pool in _pools(route)}
@@ -158,6 +177,46 @@ class _Ways:
                 text = f"never reached: routes[{first}] takes every request that it could"
                 yield Doubt("W03", ("routes", number), text, ("routes", first))
 
+    def _routes_passed(self) -> Iterator[Doubt]:
+        for number, match in enumerate(self._matches):
+            if (match.paths or match.prefixes) and _keeps_out(self._effective(number)):
+                yield from islice((one for name in self._routes for one in self._passed(number, name)), 1)
+
+    def _passed(self, number: int, listener: str) -> Iterator[Doubt]:
+        """The ways past a route that keeps clients out of a path."""
+        routes = self._routes[listener]
+        if number not in routes or number in self._hidden[listener]:
+            return
+        kept = self._effective(number)
+        for spelling, at in passed([*(self._matches[one] for one in routes), RouteMatch()], routes.index(number)):
+            is_route = at < len(routes)
+            later = self._effective(routes[at]) if is_route else self._way_of_the_rest(listener)
+            if later is not None and _lets_in(later, kept):
+                who = f"routes[{routes[at]}]" if is_route else f"the default pool of {listener}"
+                remedy = "there" if is_route else "of [defaults.route]"
+                text = (
+                    f"{spelling.decode()} is led past it by {who}, and many servers read %2F as a slash: "
+                    f'encoded_slash = "refuse" {remedy} gives it 400'
+                )
+                yield Doubt(
+                    "W17", ("routes", number), text, self._place_of_way(listener, routes[at] if is_route else None)
+                )
+
+    def _effective(self, number: int) -> RouteConfig:
+        return self._objects.routes[name_of(self._config.routes[number], number)]
+
+    def _way_of_the_rest(self, listener: str) -> RouteConfig | None:
+        pool = self._pool_of_the_rest(listener)
+        return None if pool is None else self._objects.to_default[pool]
+
+    def _place_of_way(self, listener: str, number: int | None) -> KeyPath:
+        """Where it is written that requests go to a pool: in a route, or in a listener."""
+        if number is not None:
+            return ("routes", number)
+        home = _home(self._config.listeners, "listeners", listener)
+        given = home and self._config.listeners[listener].default_pool
+        return (*home, "default_pool") if given else home
+
     def _of_listener(self, name: str, listener: ListenerConfig) -> Iterator[Doubt]:
         path = _home(self._config.listeners, "listeners", name)
         by = self._hidden[name].get(None)
@@ -172,6 +231,22 @@ class _Ways:
         """The pool that has what no route takes, where that is anything."""
         pool = self._objects.listeners[listener].default_pool or DEFAULT
         return pool if pool in self._objects.pools and None not in self._hidden[listener] else None
+
+
+def _keeps_out(route: RouteConfig) -> bool:
+    """Whether a route is there to keep clients out of something: all of them, or some. An answer of 5xx says that something
+    is not there now, and a redirect where it is.
+    """
+    refuses = route.answer is not None and 400 <= route.answer.status < 500
+    return route.deny or refuses or bool(route.allow_clients or route.deny_clients)
+
+
+def _lets_in(route: RouteConfig, kept: RouteConfig) -> bool:
+    """Whether a route leads to a pool what another one keeps out: with an escaped slash, and whoever asks."""
+    if not any(_pools(route)) or route.encoded_slash == "refuse":
+        return False
+    same = (route.allow_clients, route.deny_clients) == (kept.allow_clients, kept.deny_clients)
+    return not (any(_pools(kept)) and same)
 
 
 def _pools(route: RouteConfig) -> Iterator[str]:
@@ -232,6 +307,18 @@ def _of_limits(path: KeyPath, listener: ListenerConfig) -> Iterator[Doubt]:
             "W13",
             (*path, "limits", "connections_per_client"),
             f"{limits.connections_per_client} has no effect: connections = {limits.connections} is less",
+        )
+
+
+def _of_unsaid_listener(config: LoadBalancerConfig) -> Iterator[Doubt]:
+    """A file of tables that forgot one; who writes flat keys, or says port or interface in a flag, has that listener in mind."""
+    by_name = config.pools or config.routes
+    if by_name and not (config.backends or config.listeners or "listen" in config.model_fields_set):
+        where = config.listen.address.where
+        yield Doubt(
+            "W19",
+            ("listeners",),
+            f"none is given: {where} is listened on; [listeners.NAME], [listen] or --port says where",
         )
 
 

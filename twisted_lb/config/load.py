@@ -157,9 +157,21 @@ def _validated(
     except ValidationError as error:
         found = problems(model, error.errors(), values, flagged.typed)
         every += [problem for problem in found if not _follows(problem, before)]
+    else:
+        every += _written_over(config, document)
     if every:
         raise ConfigError(in_order(document.placed(problem) if document else problem for problem in every)) from None
     return config
+
+
+def _written_over(config: Model, document: Document | None) -> Iterator[Problem]:
+    """A state file that is one of the files of the configuration."""
+    state_file = getattr(config, "state_file", None)
+    if state_file is not None and document is not None:
+        for path in document.paths:
+            if os.path.realpath(path) == os.path.realpath(state_file):
+                text = f"{state_file} is the configuration file {path}, which it would be written over"
+                yield Problem(("state_file",), text)
 
 
 def _follows(problem: Problem, others: Iterable[Problem]) -> bool:

@@ -13,6 +13,7 @@ from twisted_lb.config.described import DescribedConfig
 from twisted_lb.config.inheritance import inherited
 from twisted_lb.config.listeners import AddressTable, ListenerConfig, ListenerRulesConfig
 from twisted_lb.config.pools import PoolConfig, PoolRulesConfig
+from twisted_lb.config.problems import dotted
 from twisted_lb.config.routes import RouteConfig, RouteRulesConfig
 
 M = TypeVar("M", bound=Model)
@@ -54,9 +55,11 @@ def unfit(config: DescribedConfig) -> Iterator[tuple[KeyPath, ErrorDetails]]:
                 yield from ((place, one) for one in error.errors())
 
 
-def name_of(route: RouteConfig, number: int) -> str:
-    """What a route is called that is the `number`th in the file, counted from 1."""
-    return route.name or f"route-{number}"
+def name_of(route: RouteConfig, index: int) -> str:
+    """What a route is called that has this index among those of the configuration: by its name, or, as in errors, by its
+    path, which no name can be.
+    """
+    return route.name or dotted(("routes", index))
 
 
 def check_of(pool: PoolConfig, config: DescribedConfig) -> str | None:
@@ -81,7 +84,7 @@ def _listeners(config: DescribedConfig) -> Makers[ListenerConfig]:
 def _routes(config: DescribedConfig) -> Makers[RouteConfig]:
     base = config.defaults.route
     return {
-        name_of(one, index + 1): (("routes", index), partial(inherited, one, base))
+        name_of(one, index): (("routes", index), partial(inherited, one, base))
         for index, one in enumerate(config.routes)
     }
 

@@ -91,7 +91,7 @@ class Origins:
         yield ("defaults", "listener", *rest)
 
     def _of_route(self, name: str | int, rest: KeyPath) -> Iterator[KeyPath]:
-        numbers = {name_of(one, index + 1): index for index, one in enumerate(self._config.routes)}
+        numbers = {name_of(one, index): index for index, one in enumerate(self._config.routes)}
         if isinstance(name, int) or name in numbers:
             yield ("routes", name if isinstance(name, int) else numbers[name], *rest)
         elif name not in self._objects.to_default:

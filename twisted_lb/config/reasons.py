@@ -1,8 +1,7 @@
 """Reasons: what is wrong with a configuration, in words that speak of the file and the flags and not of pydantic."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic_core import ErrorDetails
@@ -15,6 +14,7 @@ from twisted_lb.config.problems import Code, Problem
 from twisted_lb.config.routes import RouteConfig
 from twisted_lb.config.secret import hides
 from twisted_lb.config.shape import NAME, keys, model_at, tables
+from twisted_lb.config.similar import similar
 
 # Pydantic's texts speak of Python; these speak of the file.
 REASONS = {
@@ -80,13 +80,6 @@ def _path(loc: KeyPath, values: Any, kind: str) -> KeyPath:
         elif kind == "missing" and number == len(loc) - 1:
             path = (*path, part)
     return path
-
-
-def similar(name: str, names: Iterable[str]) -> str | None:
-    """The one of some names that was probably meant, if any was."""
-    by_letters = {one.strip("-").replace("-", "_"): one for one in names}
-    found = get_close_matches(name.strip("-").replace("-", "_").lower(), by_letters, n=1)
-    return by_letters[found[0]] if found else None
 
 
 def _telling(errors: Sequence[ErrorDetails]) -> Iterator[ErrorDetails]:

@@ -5,7 +5,6 @@ These look at the values as they were given, so that everything that is wrong is
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from twisted_lb.config.addresses import ListenAddress
@@ -21,6 +20,7 @@ from twisted_lb.config.limits import (
 from twisted_lb.config.listeners import AddressTable, ListenConfig, ListenerRulesConfig
 from twisted_lb.config.pools import ChoiceConfig, PoolRulesConfig
 from twisted_lb.config.routes import RouteRulesConfig, ToldConfig
+from twisted_lb.config.similar import similar
 from twisted_lb.config.trust import TrustConfig
 
 
@@ -168,11 +168,12 @@ def _strangers(values: Mapping[str, Any], pools: list[str], listeners: list[str]
 
 
 def _namesakes(values: Mapping[str, Any]) -> Iterator[Misfit]:
-    """Routes that are called alike, also as one is that has no name of its own."""
+    """Routes that are called alike."""
     found: dict[str, int] = {}
     for index, route in enumerate(_list(values, "routes")):
-        own = _get(route, "name")
-        name = own if isinstance(own, str) else f"route-{index + 1}"
+        name = _get(route, "name")
+        if not isinstance(name, str):
+            continue
         if name == DEFAULT:
             yield Misfit(
                 ("routes", index, "name"),
@@ -203,8 +204,8 @@ def _pools_of(route: Any) -> Iterator[tuple[KeyPath, str]]:
 
 
 def _no(what: str, name: str, names: list[str]) -> str:
-    meant = get_close_matches(name, names, n=1)
-    advice = f'; did you mean "{meant[0]}"?' if meant else ""
+    meant = similar(name, names)
+    advice = f'; did you mean "{meant}"?' if meant else ""
     there = f" ({what}s: {', '.join(names)})" if names else f"; there is no {what} at all"
     return f'there is no {what} "{name}"{advice}{there}'
 

@@ -349,7 +349,8 @@ class RouteConfig(MatchConfig, RouteRulesConfig):
     """A route: which requests it takes, where they go, and what holds for them. The first route that takes a request has it."""
 
     name: Name | None = Field(
-        default=None, description="What logs call it; left out: `route-` and its number in the file."
+        default=None,
+        description="What logs call it; left out: `routes[0]` and so on, as errors do, by its place in the file.",
     )
     pool: Name | None = Field(default=None, description="The pool that has the requests.")
     split: dict[Name, Annotated[int, Field(ge=0, le=1_000_000)]] | None = Field(

@@ -28,7 +28,8 @@ class Record:
     `attempts` are those that were made, in order, each with its backend, its outcome and a reason. `status` is what the
     client was told, 0 for nothing. `local_reply`: why there was one (an answer of our own), or None. `ended_by`: that
     reason; else CLIENT_GONE, CLIENT_FAULT or CANCELLED, if that cut it short; else the outcome of its last attempt.
-    `detail` is what was wrong, in the words of whoever found it: a parser, the kernel; "" for nothing.
+    `detail` is what was wrong, in the words of whoever found it: a parser, the kernel; "" for nothing; of a request
+    that went to no backend the host, too.
     """
 
     __slots__ = (

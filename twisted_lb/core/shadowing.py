@@ -1,6 +1,9 @@
-"""Shadowed routes: those that no request can reach, because an earlier route takes whatever they could."""
+"""Shadowed routes: those that no request can reach, because an earlier route takes whatever they could; and routes that are
+passed by an escaped slash, on servers that read it as a slash.
+"""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from mypy_extensions import mypyc_attr
@@ -27,6 +30,37 @@ def never_reached(matches: Sequence[RouteMatch]) -> list[tuple[int, int]]:
     return found
 
 
+def passed(matches: Sequence[RouteMatch], index: int) -> Iterator[tuple[bytes, int]]:
+    """By which later routes one is passed, and how spelled: a path that it takes when `%2F` is read as a slash (as WSGI servers
+    read it, and NGINX), and that it does not take as it is. Each later route that may take some such request is one, up to
+    the one that surely takes them all.
+
+    A spelling escapes one slash, the last one that the route names, so that as much of the path as can be is still below the
+    prefixes of others. O(n) in routes.
+    """
+    for spelling in _spellings(matches[index]):
+        probe = replace(matches[index], paths=(spelling,), prefixes=())
+        if any(covers(before, probe) for before in matches[: index + 1]):
+            continue
+        for later in range(index + 1, len(matches)):
+            if _share(matches[later], probe):
+                yield spelling, later
+                if covers(matches[later], probe):
+                    break
+
+
+def _spellings(match: RouteMatch) -> Iterator[bytes]:
+    for prefix in match.prefixes:
+        if prefix != b"/":
+            yield prefix.removesuffix(b"/") + b"%2Fx"
+    for path in match.paths:
+        above, _, last = path.removesuffix(b"/").rpartition(b"/")
+        if above:
+            yield above + b"%2F" + last + path[len(above) + 1 + len(last) :]
+        if last:
+            yield above + b"/%2F" + last + path[len(above) + 1 + len(last) :]
+
+
 @mypyc_attr(acyclic=True)
 class _Covering(Conditions):
     """Asks routes whether they take every request of one."""
@@ -50,6 +84,23 @@ def covers(one: RouteMatch, other: RouteMatch) -> bool:
         and _follow(one.query, other.query)
         and (one.clients is None or one.clients == other.clients)
     )
+
+
+def _share(one: RouteMatch, other: RouteMatch) -> bool:
+    """Whether some request may be taken by both, `other` a route of one path: of the rules about headers, query and clients
+    that cannot be told.
+    """
+    return (
+        _share_hosts(one, other)
+        and _covers_paths(one, other)
+        and (not one.methods or not other.methods or not set(one.methods).isdisjoint(other.methods))
+    )
+
+
+def _share_hosts(one: RouteMatch, other: RouteMatch) -> bool:
+    if not one.hosts or not other.hosts:
+        return True
+    return any(a == b or _is_below(a, {b}) or _is_below(b, {a}) for a in one.hosts for b in other.hosts)
 
 
 def _covers_hosts(one: RouteMatch, other: RouteMatch) -> bool:

@@ -162,14 +162,19 @@ class Frontend:
         denial = found.denied(self.clock.now)
         action = found.action
         if denial is not None:
-            return self.refuse(denial.refusal, denial.detail, found.claim(peer), action, denial.retry_after_s)
+            detail = self._with_host(denial.detail, found.head)
+            return self.refuse(denial.refusal, detail, found.claim(peer), action, denial.retry_after_s)
         if action is None:
             self.unrouted += 1
-            return self.refuse(Refusal.NO_ROUTE, self._unrouted(found.head), found.claim(peer))
+            whose = "" if self.name == "default" else f" of listener {self.name}"
+            detail = self._with_host(f"no route{whose} takes it", found.head)
+            return self.refuse(Refusal.NO_ROUTE, detail, found.claim(peer))
         if action.forbidden:
-            return self.refuse(Refusal.FORBIDDEN, "its route denies all", found.claim(peer), action)
+            detail = self._with_host("its route denies all", found.head)
+            return self.refuse(Refusal.FORBIDDEN, detail, found.claim(peer), action)
         if found.flaw is not None:
-            return self.refuse(refusal_of(found.flaw.status), found.flaw.reason, found.claim(peer), action)
+            detail = self._with_host(found.flaw.reason, found.head)
+            return self.refuse(refusal_of(found.flaw.status), detail, found.claim(peer), action)
         if action.answer is None:
             return None
         claim = found.claim(peer)
@@ -177,15 +182,19 @@ class Frontend:
         try:
             reply = answer_for(action.answer, found.head, action.rules, found.address, claim.request_id)
         except BadMessage as bad:
-            return self.refuse(refusal_of(bad.status), bad.reason, claim, action)
-        self._tell(claim, action.answer.kind, reply, action)
+            return self.refuse(refusal_of(bad.status), self._with_host(bad.reason, found.head), claim, action)
+        self._tell(claim, action.answer.kind, reply, action, self._with_host("", found.head))
         return reply
 
-    def _unrouted(self, head: RequestHead) -> str:
-        """Why a request has no route: mostly it is the host that nobody has thought of."""
+    def _with_host(self, why: str, head: RequestHead) -> str:
+        """Why a request goes to no backend, and the host that it asks, where somebody observes: mostly it is that one which
+        nobody has thought of.
+        """
+        if not self.observers.anybody:
+            return why
         host = asked_host(head)[:_LONGEST_HOST].decode("ascii", "backslashreplace")
-        whose = "" if self.name == "default" else f" of listener {self.name}"
-        return f"no route{whose} takes it, {f'host {host}' if host else 'without a host'}"
+        whom = f"host {host}" if host else "without a host"
+        return f"{why}, {whom}" if why else whom
 
     def spread(self) -> float:
         """A factor between 0.9 and 1.1: what is bounded for all connections alike must not end for all at once."""

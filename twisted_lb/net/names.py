@@ -115,7 +115,9 @@ class Names:
     # Those who watch.
 
     def watch(self, watcher: Watcher, addresses: Iterable[TcpAddress]) -> None:
-        """Tell `watcher` what these names mean, and of no others, from now on; at once what is known."""
+        """Tell `watcher` what these names mean, and of no others, from now on; at once what is known, be it that a
+        name does not resolve.
+        """
         before = self._watched.pop(watcher, {})
         wanted = dict.fromkeys(addresses)
         if wanted:
@@ -126,7 +128,7 @@ class Names:
                 self._due.pop(address, None)
         for address in wanted:
             known = self._known.setdefault(address, _Known())
-            if address not in before and known.addresses:
+            if address not in before and known.heard and self._resolver is not None:
                 watcher.name_answered(address, _hosts(known))
         if wanted:
             self.refresh()
