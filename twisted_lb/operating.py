@@ -34,7 +34,7 @@ from twisted_lb.admin.operator import (
 from twisted_lb.admin.readiness import Verdict
 from twisted_lb.admin.words import consequences, counted, verdict
 from twisted_lb.build_info import build
-from twisted_lb.config.reasons import similar
+from twisted_lb.config.similar import similar
 from twisted_lb.core.backend import AdminState, Backend
 from twisted_lb.core.events import Event
 from twisted_lb.core.overlay import PoolOverlay
