@@ -93,7 +93,7 @@ class Operating:
         self._plane: DataPlane | None = None
         self._events: Final = Events(wall)
         self._states: Final = States(wall)
-        self._rates: Final = Rates(self._counts)
+        self._rates: Final = Rates(self._counts, time.seconds)
         self._began: Final = time.seconds()
         self._generation: int = 1
         self._changes: int = 0  # how often runtime changes were others
@@ -225,7 +225,8 @@ class Operating:
     def _pool(self, cluster: Cluster, plan: PoolPlan) -> PoolView:
         plane, name, pool = self._running, cluster.name, cluster.pool
         labels = {spec.name: dict(spec.labels) for spec in plane.specs_of(name)}
-        backends = [self._backend(cluster, one, labels, self._requests_of(cluster)) for one in pool.backends.values()]
+        asked = self._requests_of(cluster)
+        backends = [self._backend(cluster, one, labels, asked) for one in pool.backends.values()]
         backends = _intended(backends)
         targets = plane.snapshot(name).targets
         return PoolView(

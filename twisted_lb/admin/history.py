@@ -1,7 +1,7 @@
 """History for operators: what happened (events, bounded), since when each backend is as it is, and how much went on a minute ago."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from twisted.logger import Logger
@@ -175,43 +175,35 @@ def _text(event: Event) -> str:
 
 class Rates:
     """Counts of the last minute: of whatever has a name, sampled once a second. A count may only grow; what begins anew, at 0,
-    is another one.
+    is another one. `seconds` is the time, monotonic.
     """
 
-    def __init__(self, read: Callable[[], Mapping[object, int]]) -> None:
+    def __init__(self, read: Callable[[], Mapping[object, int]], seconds: Callable[[], float]) -> None:
         self._read: Final = read
-        self._samples: Final[deque[Mapping[object, int]]] = deque(maxlen=WINDOW_S + 1)
+        self._seconds: Final = seconds
+        self._samples: Final[deque[tuple[float, Mapping[object, int]]]] = deque(maxlen=WINDOW_S + 1)
 
     def sample(self) -> None:
         """Take the counts; to be called once a second."""
-        self._samples.append(self._read())
+        self._samples.append((self._seconds(), self._read()))
 
-    def within(self, what: object) -> tuple[int, int] | None:
+    def within(self, what: object) -> tuple[int, float] | None:
         """How much was added in the time that is remembered, a minute at most, and in how many seconds; None if it is not
         known yet.
         """
-        known = [sample[what] for sample in self._tail(what)]
-        if len(known) < 2:
+        newest: tuple[float, int] | None = None
+        oldest: tuple[float, int] | None = None
+        for at, sample in reversed(self._samples):
+            count = sample.get(what)
+            if count is None or at < self._samples[-1][0] - WINDOW_S - 1 or (oldest is not None and count > oldest[1]):
+                break
+            oldest = (at, count)
+            newest = newest or oldest
+        if newest is None or oldest is None or newest[0] <= oldest[0]:
             return None
-        return known[-1] - known[0], len(known) - 1
+        return newest[1] - oldest[1], newest[0] - oldest[0]
 
     def per_s(self, what: object) -> float | None:
         """How much is added in a second."""
         found = self.within(what)
         return None if found is None else found[0] / found[1]
-
-    def _tail(self, what: object) -> list[Mapping[object, int]]:
-        """The newest samples that have it, oldest first."""
-        tail = list(_while_there(reversed(self._samples), what))
-        tail.reverse()
-        return tail
-
-
-def _while_there(samples: Iterator[Mapping[object, int]], what: object) -> Iterator[Mapping[object, int]]:
-    last: int | None = None
-    for sample in samples:
-        count = sample.get(what)
-        if count is None or (last is not None and count > last):
-            return
-        last = count
-        yield sample
