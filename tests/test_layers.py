@@ -40,6 +40,7 @@ MAY_IMPORT = {
             "probes",
             "request_log",
             "routes",
+            "self_check",
             "target_lists",
         },
         {"twisted"},
@@ -48,6 +49,7 @@ MAY_IMPORT = {
     "target_lists": ({"core", "discovery", "plan"}, {"twisted"}),
     # Its routes.
     "routes": ({"core", "net", "plan"}, set()),
+    "self_check": ({"net"}, {"twisted"}),
     "draining": (set(), {"twisted"}),
     "leaving": ({"core", "net"}, {"twisted"}),
     "reload": ({"admin", "config", "errors", "plan", "plan_diff"}, {"twisted"}),

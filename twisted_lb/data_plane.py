@@ -32,6 +32,7 @@ from twisted_lb.plan_diff import PlanDiff, plan_diff
 from twisted_lb.probes import Connecting, NetworkProbe, ProbeResult, Question
 from twisted_lb.request_log import BriefRequestLog, log_request
 from twisted_lb.routes import Routes
+from twisted_lb.self_check import SelfCheck
 from twisted_lb.target_lists import Provide, TargetLists, nobody
 
 # How often pools look for what time makes due: trials of ejected backends, say.
@@ -53,7 +54,7 @@ class DataPlane:
     `sockets` are the bound ones of each listener, by its name; a listener without sockets gets its requests from a
     resource that brings them to its frontend. `room` says how many connections clients may have where the plan names no
     number, beside so many backends. `overlay`: what was changed at run time before this one began, of which `dropped` does not hold any more; `changed`
-    is called whenever it is another one. `probed` is told each result of a check: pool, backend, and what it was. `provide` makes what follows a pool's target list. With `accepting` off clients are taken in from `accept` on. `hear` is told every change of state of the
+    is called whenever it is another one. `probed` is told each result of a check: pool, backend, and what it was. `provide` makes what follows a pool's target list. With `accepting` off clients are taken in from `accept` on. `count_descriptors`: the process has those of its poller, and hardly any others. `hear` is told every change of state of the
     backends, `observers` the record of each request that has ended, or was refused.
     """
 
@@ -71,6 +72,7 @@ class DataPlane:
         changed: Callable[[], None] = lambda: None,
         provide: Provide = nobody,
         probed: Callable[[str, str, ProbeResult], None] = _not_told,
+        count_descriptors: bool = False,
     ) -> None:
         self.runtime: Final = runtime
         self.plan: Plan = plan
@@ -97,6 +99,11 @@ class DataPlane:
         self._ticking: Final = LoopingCall(self._tick)
         self._ticking.clock = runtime.time
         self._draining: Drain | None = None
+        poller = runtime.poller if count_descriptors else None
+        self.self_check: Final = SelfCheck(
+            lambda: (self._all_frontends, [*self.clusters.values(), *self.leaving.clusters]),
+            None if poller is None else lambda: poller.watched,
+        )
         self._begin(plan, None, sockets or {})
         self._ticking.start(_TICK_S, now=False)
 
@@ -177,6 +184,7 @@ class DataPlane:
             self._hear(news)
         if self._brief_log is not None:
             self._brief_log.tick(self.runtime.clock.read())
+        self.self_check.tick(now)
 
     def _heard_event(self, event: Event) -> None:
         # The first backends of a pool, and the last ones of one that goes, are no news.

@@ -249,6 +249,7 @@ class LoadBalancerService(MultiService):
             changed=self._remember,
             provide=provide,
             probed=operating.probed,
+            count_descriptors=self._whole_process,
         )
         operating.begin(plane)
         if self.config.state_file is not None:

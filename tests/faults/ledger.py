@@ -21,12 +21,16 @@ class Moment(NamedTuple):
     when: float
 
 
+FOREVER = float("inf")
+
+
 @dataclass(eq=False)
 class Member:
     """A backend, from when it came until it went, or its name got another address. `record` is what the balancer has of it.
 
     When it went, `begun` requests were under way or over on each of its connections, and `busy` were those in use, or with
-    something left to send; it `rests` if it is an endpoint that may return, to all that is known of it.
+    something left to send; it `rests` if it is an endpoint that may return, to all that is known of it. `maintained`: from when
+    until when it was in maintenance.
     """
 
     spec: BackendSpec
@@ -36,6 +40,14 @@ class Member:
     begun: dict[Tape, int] = field(default_factory=dict)
     busy: set[Tape] = field(default_factory=set)
     rests: bool = False
+    maintained: list[tuple[float, float]] = field(default_factory=list)
+
+    def wanted(self, admin: AdminState, when: float) -> None:
+        """The operator wants this of it from now on."""
+        if admin is AdminState.MAINT and not (self.maintained and self.maintained[-1][1] == FOREVER):
+            self.maintained.append((when, FOREVER))
+        elif admin is not AdminState.MAINT and self.maintained and self.maintained[-1][1] == FOREVER:
+            self.maintained[-1] = (self.maintained[-1][0], when)
 
     @property
     def address(self) -> str:
@@ -154,6 +166,7 @@ class Members:
             return
         self.now[spec.name] = member
         self.all.append(member)
+        member.wanted(record.admin, moment.when)
 
     def _moment(self) -> Moment:
         return Moment(self._network.tapes.tick(), self._network.clock.seconds())
@@ -164,6 +177,7 @@ class Members:
         fresh = not any(record.outcomes) and not record.requests and not record.in_flight
         known = any(record is one.record for one in self.all)
         self.all.append(member)
+        member.wanted(record.admin, moment.when)
         if known or not fresh:
             self.complaints.append(f"{member} begins with {_facts(record)}")
         if record.admin is not admin or record.usable is not (admin is AdminState.READY):

@@ -139,8 +139,18 @@ class Membership:
             assert member.until is not None
             ends_at = member.until.when
             first = moments[0] if moments else ends_at
-            if first - member.since.when > FIRST_CHECK_S + self._lost_s(member.since.when, first):
+            since = self._maintained_until(member, member.since.when, first)
+            if first - since > FIRST_CHECK_S + self._lost_s(since, first):
                 self.complain(f"{member} came at {member.since.when}, was checked first at {moments[:1]}")
             for before, after in pairwise([*moments, ends_at]):
-                if after - before > NEXT_CHECK_S + self._lost_s(before, after):
-                    self.complain(f"{member} was not checked between {before} and {after}")
+                since = self._maintained_until(member, before, after)
+                if after - since > NEXT_CHECK_S + self._lost_s(since, after):
+                    self.complain(f"{member} was not checked between {since} and {after}")
+            for begins, ends in member.maintained:
+                if any(begins < moment < ends for moment in moments):
+                    self.complain(f"{member} was checked in maintenance, from {begins} to {ends}")
+
+    def _maintained_until(self, member: Member, before: float, after: float) -> float:
+        """Until when nobody was to check it in this time; the beginning of it where nobody said so."""
+        ends = [min(end, after) for begin, end in member.maintained if begin <= after and end >= before]
+        return max([before, *ends])

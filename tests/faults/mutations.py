@@ -49,6 +49,12 @@ MUTATIONS = (
     once("a POST is sent again", "IDEMPOTENT", 'b"DELETE"', 'b"DELETE", b"POST"'),
     once("a request whose client left is not settled", "Exchange._drop", "self._settle(outcome, detail)"),
     once(
+        "who is in maintenance is checked",
+        "Cluster.point_checks",
+        "if backends[one.name].admin is not AdminState.MAINT",
+        "",
+    ),
+    once(
         "the deadline of an idle client stays armed while it is answered",
         "ClientConnection.begin_request",
         "self._deadline.due = NEVER",

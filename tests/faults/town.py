@@ -21,7 +21,7 @@ from twisted.logger import LogLevel, globalLogPublisher
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core import record as core_record
 from twisted_lb.core.backend import AdminState, BackendSpec
-from twisted_lb.core.events import BackendDown, BackendEjected, Event
+from twisted_lb.core.events import AdminChanged, BackendDown, BackendEjected, Event
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.over_reactor import release
@@ -182,6 +182,8 @@ class Town:
             self.ejections.append((self.moment(), self._places(event.backend_name), event.outcome.name))
         elif isinstance(event, BackendDown):
             self.downs.append((self.moment(), self._places(event.backend_name)))
+        elif isinstance(event, AdminChanged) and event.backend_name in self.members.now:
+            self.members.now[event.backend_name].wanted(event.admin, self.clock.seconds())
         self.note("balancer", f"{event}")
 
     def _places(self, name: str) -> set[str]:
@@ -288,6 +290,7 @@ class Town:
             self.clock.callLater(rng.uniform(0, 6.0) * (8 if self.naming.on else 1), client.connect)
         if rng.random() < 0.3:
             self.clock.callLater(rng.uniform(0, 5.0), self._told, self._command, rng.choice(ADMIN))
+        self.balanced.data_plane.self_check.every_s = 0.0  # with each tick
         self.operator.begin(self)
         if self.naming.on:
             self.naming.live()

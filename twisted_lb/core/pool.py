@@ -370,6 +370,34 @@ class Pool:
             candidates(self.backends, self._selection.ranking(ask, now), tried),
         )
 
+    @property
+    def records(self) -> list[Backend]:
+        """The living records: of members, of those that leave, and of those that may return: O(backends)."""
+        return list(dict.fromkeys((*self.backends.values(), *self.leaving, *self._resting.backends)))
+
+    def broken(self, waiters: int | None = None) -> list[str]:
+        """Of what must be so the identities that do not hold; none, always: O(backends and tickets). `waiters`: how many requests
+        wait for a verdict, as far as the shell knows.
+        """
+        found: list[str] = []
+        records = self.records
+        for one in records:
+            settled = sum(one.outcomes)
+            if one.requests != settled + one.in_flight:
+                found.append(f"{one.name} has {one.requests} leases, {settled} settled and {one.in_flight} open")
+            if not 0 <= one.tunnels <= one.in_flight:
+                found.append(f"{one.name} has {one.tunnels} tunnels of {one.in_flight} in flight")
+        here = sum(one.in_flight for one in records)
+        if self.counts.total != here:
+            found.append(f"{self.counts.total} are in flight, {here} of them at a backend")
+        tickets = self._queue.tickets
+        for_anyone = sum(1 for ticket in tickets if not ticket.tried)
+        if for_anyone != self._queue.for_anyone:
+            found.append(f"{for_anyone} of {len(tickets)} tickets are for anyone, {self._queue.for_anyone} are counted")
+        if waiters is not None and waiters != len(tickets):
+            found.append(f"{waiters} requests wait with {len(tickets)} tickets")
+        return [f"pool {self.name}: {one}" for one in found]
+
     def snapshot(self) -> PoolSnapshot:
         """The state of the pool and its backends now."""
         backends = tuple(snapshot_of(backend) for backend in self.backends.values())

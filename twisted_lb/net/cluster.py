@@ -512,6 +512,13 @@ class Cluster(Keeper):
         for upstream in list(self._open):
             upstream.abandon()
 
+    def broken(self) -> list[str]:
+        """Of what must be so the identities that do not hold; none, always: O(backends and tickets)."""
+        found = self.pool.broken(len(self.waiting))
+        if self.idle > self.open:
+            found.append(f"pool {self.name}: {self.idle} of {self.open} connections are idle")
+        return found
+
     @property
     def idle(self) -> int:
         """How many idle connections are kept: O(backends)."""

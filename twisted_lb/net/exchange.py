@@ -84,6 +84,7 @@ class Exchange(Requester):
         self.started: bool = False
         self.over: bool = False
         frontend.exchanges += 1
+        frontend.begun += 1
         self._frontend: Final = frontend
         self._cluster: Cluster = route.cluster
         self._clock: Final = frontend.clock
@@ -572,6 +573,7 @@ class Exchange(Requester):
         self.over = True
         frontend = self._frontend
         frontend.exchanges -= 1
+        frontend.ended += 1
         if self._cluster.waiting:
             self._cluster.freed()
         if self._recorded:
@@ -707,6 +709,7 @@ class Exchange(Requester):
         if not self.over:
             self.over = True
             self._frontend.exchanges -= 1
+            self._frontend.ended += 1
 
     def _tell_end(self, cut: Outcome | None = None, detail: str = "") -> None:
         """Tell observers the record: the exchange is over, and all that is to be known about it is known. `cut`: what cut

@@ -93,6 +93,9 @@ class Frontend:
         # An ordered set: at a drain, and at its end, whoever came first hears first.
         self.clients: dict[FrontendClient, None] = {}
         self.exchanges: int = 0
+        # And how many have begun and ended, ever.
+        self.begun: int = 0
+        self.ended: int = 0
         self.tunnels: int = 0
         self.unrouted: int = 0  # requests that no route took
         self.shared_fields: Final = SharedFields()
@@ -257,6 +260,15 @@ class Frontend:
         record.local_reply = record.ended_by = why
         record.detail = detail
         self.observers.tell(record)
+
+    def broken(self) -> list[str]:
+        """Of what must be so the identities that do not hold; none, always."""
+        found = []
+        if self.begun != self.ended + self.exchanges:
+            found.append(f"{self.begun} exchanges have begun, {self.ended} ended and {self.exchanges} run")
+        if not 0 <= self.tunnels <= self.exchanges:
+            found.append(f"{self.tunnels} of {self.exchanges} exchanges are tunnels")
+        return [f"listener {self.name}: {one}" for one in found]
 
     def drain(self) -> None:
         """Graceful drain: finish what has begun, and begin nothing new on the connections that are here."""
