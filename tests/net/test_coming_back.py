@@ -211,12 +211,22 @@ def test_down_interval_s_says_how_often(build):
     assert 4 <= probes(house, backend, 100) <= 6
 
 
-def test_who_is_taken_out_by_the_operator_is_checked_as_ever(build):
+def test_who_is_drained_by_the_operator_is_checked_as_ever(build):
     house = build("a:80", health_check={"interval_s": 10.0})
     backend = house.backend("a:80", [ILL] * 10_000)
-    house.cluster.command("a:80", AdminState.MAINT)
+    house.cluster.command("a:80", AdminState.DRAIN)
     house.wait(40)
     assert 9 <= probes(house, backend, 100) <= 11
+
+
+def test_who_is_in_maintenance_is_not_checked_and_soon_when_it_is_over(build):
+    house = build("a:80", "b:80", health_check={"interval_s": 10.0})
+    backend = house.backend("a:80")
+    house.wait(40)
+    house.cluster.command("a:80", AdminState.MAINT)
+    assert probes(house, backend, 100) == 0
+    house.cluster.command("a:80", AdminState.READY)
+    assert probes(house, backend, 1.1) == 1
 
 
 def test_while_another_one_serves_a_return_takes_as_many_checks_as_it_should(build):
