@@ -54,7 +54,7 @@ class UnixDoor:
         try:
             self.sock = self._bound(instead=instead)
         except (OSError, LookupError) as error:
-            reason = _reason(error)
+            reason = getattr(error, "strerror", None) or str(error)
             if self._explicit:
                 raise StartError(f"admin.socket {self.path}: {reason}") from None
             _log.warn("no admin socket at {path}: {reason}", path=self.path, reason=reason)
@@ -64,8 +64,7 @@ class UnixDoor:
 
     def _bound(self, *, instead: bool) -> socket.socket:
         if not self._explicit:
-            Path(self.path).parent.mkdir(mode=0o755, exist_ok=True)
-            self._own(str(Path(self.path).parent))
+            self._make_folder(Path(self.path).parent)
         if not instead and listens(self.path):
             raise OSError(0, "another process listens there")
         # Under its own name only when everything is right with it; the file of another instance is replaced in one step.
@@ -87,6 +86,13 @@ class UnixDoor:
                 os.unlink(new)
             raise
         return sock
+
+    def _make_folder(self, folder: Path) -> None:
+        """Make the folder of a default path, so that the group of a socket comes through, whatever the umask is."""
+        if not folder.exists():
+            folder.mkdir(mode=0o700)
+            folder.chmod(0o755)
+        self._own(str(folder))
 
     def _refuse_other(self) -> None:
         """Replace no file that is something else."""
@@ -127,7 +133,8 @@ class PortDoor:
                     _EVERY_S, lambda: self.open(opened, instead=True, waited_s=waited_s + _EVERY_S)
                 )
                 return
-            _log.warn("no admin page on {where}: {reason}", where=self.where, reason=_reason(error))
+            reason = LISTEN_REFUSALS.get(error.errno or 0, "") or error.strerror or str(error)
+            _log.warn("no admin page on {where}: {reason}", where=self.where, reason=reason)
             return
         opened(self.sock)
 
@@ -139,8 +146,3 @@ class PortDoor:
         if self.sock is not None:
             self.sock.close()
             self.sock = None
-
-
-def _reason(error: Exception) -> str:
-    code = getattr(error, "errno", None) or 0
-    return LISTEN_REFUSALS.get(code, "") or getattr(error, "strerror", None) or str(error)

@@ -54,7 +54,7 @@ class Events:
     def __init__(self, wall: Callable[[], float]) -> None:
         self._wall: Final = wall
         self._kept: Final[deque[EventView]] = deque(maxlen=MOST_EVENTS)
-        self._hearing: Final[dict[int, Hear]] = {}
+        self._hearing: Final[dict[Hear, None]] = {}
         self.last: int = 0
 
     def add(self, kind: str, subject: str, text: str, actor: str = "") -> EventView:
@@ -62,26 +62,28 @@ class Events:
         self.last += 1
         event = EventView(self.last, self._wall(), kind, subject, text, actor)
         self._kept.append(event)
-        for key, hear in list(self._hearing.items()):
+        for hear in list(self._hearing):
             try:
                 hear(event)
             except Exception:
-                self._hearing.pop(key, None)
+                self.unlisten(hear)
                 _log.failure("an event could not be told")
         return event
 
     def after(self, number: int) -> list[EventView]:
-        """Those behind the event of this number, oldest first."""
+        """Those behind the event of this number, oldest first; all of them behind one that is none of this start."""
+        if number > self.last:
+            number = 0
         return [one for one in self._kept if one.id > number]
 
     def listen(self, hear: Hear) -> Hear:
         """Tell of each event from now on."""
-        self._hearing[id(hear)] = hear
+        self._hearing[hear] = None
         return hear
 
     def unlisten(self, hear: Hear) -> None:
         """Tell no more."""
-        self._hearing.pop(id(hear), None)
+        self._hearing.pop(hear, None)
 
 
 class States:

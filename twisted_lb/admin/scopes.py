@@ -75,12 +75,19 @@ def user_at(connection: socket.socket) -> Visitor:
 
 def refuse_stranger(host: str, origin: str | None, site: str | None, hosts: frozenset[str]) -> None:
     """Refuse a request that a page of somebody else has sent: for another host (DNS rebinding), or from another site."""
-    name = urlsplit(f"//{host}").hostname or ""
+    name = _host_in(f"//{host}").rstrip(".")
     if not (name == "localhost" or name in hosts or _is_address(name)):
         raise Refused("bad_host", f"this is no host of the admin door: {host or 'none'}", "name it in admin.hosts")
     other = site is not None and site.lower() not in ("same-origin", "none")
-    if other or (origin is not None and urlsplit(origin).netloc.lower() != host.lower()):
+    if other or (origin is not None and origin.lower().partition("://")[2] != host.lower()):
         raise Refused("cross_site", "requests from other sites are refused")
+
+
+def _host_in(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _is_address(name: str) -> bool:

@@ -179,9 +179,13 @@ class Cluster(Keeper):
         """Set what the operator wants of a backend as above, or of an endpoint that may come."""
         now = self.clock.read() if now is None else now
         self.pool.command_resting(name, admin)
-        for one in self._endpoints.command(name, admin):
+        names = list(self._endpoints.command(name, admin))
+        for one in names:
             self.pool.command(self.pool.backends[one], admin, now)
         self.point_checks()
+        if admin is AdminState.READY and self.checks is not None:
+            for one in names:
+                self.checks.check_soon(one)  # what is known of it may be old: in maintenance it was not asked
 
     def observe_probe(
         self,
