@@ -55,6 +55,8 @@ MAY_IMPORT = {
     "state_file": ({"core"}, {"twisted"}),
     "watch": ({"config"}, {"twisted"}),
     "admin": ({"core"}, {"twisted"}),
+    # A client of the admin API: it shares nothing with the daemon but the check of a file.
+    "ctl": ({"__init__", "check", "config"}, set()),
     "event_log": ({"core"}, {"twisted"}),
     "log_files": (set(), {"twisted"}),
     "process": (set(), {"twisted"}),
