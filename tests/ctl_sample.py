@@ -200,3 +200,119 @@ admin.tokens.ops               ***             credential admin-token
 log.format                     json            env LB_LOG_FORMAT
 """
 VALUES = [dict(zip(("key", "value", "source"), line.split(None, 2), strict=True)) for line in CONFIG.splitlines()[1:]]
+
+
+def candidate(name: str, load: int, limit: int, **more: Any) -> dict[str, Any]:
+    return {"backend": name, "skipped": None, "rank": 1.0, "load": load, "limit": limit, **more}
+
+
+ROUTED = {
+    "listener": "web",
+    "looked_at": [
+        {"n": 1, "name": "v1", "matches": False, "why": "host is x.org, not api.example.com", "place": "lb.toml:34"},
+        {"n": 2, "name": "v2", "matches": False, "why": "path does not begin with /static/", "place": "lb.toml:39"},
+        {"n": 3, "name": "v3", "matches": True, "why": "POST /upload*", "place": "lb.toml:43"},
+    ],
+    "route": "v3",
+    "action": "pool",
+    "status": None,
+    "pool": "app",
+    "decision": {
+        "pool": "app",
+        "picked": "app/b3",
+        "waits": False,
+        "trial": False,
+        "rule": "least_requests; no key",
+        "candidates": [
+            candidate(f"app/{name}", load, 64) for name, load in (("b3", 4), ("b2", 5), ("b4", 6), ("b1", 7))
+        ],
+    },
+}
+DRAINED = "by alice (14:12, “deploy 2026.11.4”)"
+_TIMES = {"queue_s": 0.0, "connect_s": 0.001, "first_byte_s": 1.203, "rest_s": None}
+RETRIED = {
+    "id": "9f2c41d07be6a853",
+    "began_at": NOW - 47.896,
+    "method": "GET",
+    "path": "/v1/items",
+    "query": False,
+    "status": 200,
+    "outcome": "OK",
+    "running": False,
+    "local_reply": False,
+    "detail": "",
+    "client": "203.0.113.40",
+    "listener": "web",
+    "route": "v1",
+    "pool": "api",
+    "attempts": [
+        {
+            "backend": "a9",
+            "pool": "api",
+            "outcome": "NO_RESPONSE",
+            "reason": "closed before the head of its answer",
+            "number": 1,
+            "most": 3,
+            "retried": "",
+            "reused": False,
+            "budget_left": None,
+            **_TIMES,
+            "decision": {"rule": "its turn, the highest current value (12); next a2 (11), a1 (9)"},
+        },
+        {
+            "backend": "a2",
+            "pool": "api",
+            "outcome": "OK",
+            "reason": "",
+            "number": 2,
+            "most": 3,
+            "retried": "GET may be repeated",
+            "reused": True,
+            "budget_left": 14,
+            **_TIMES,
+            "first_byte_s": 0.031,
+            "rest_s": 0.002,
+            "decision": {"rule": "its turn without a9 (11)"},
+        },
+    ],
+    "skipped": [candidate("a4", 0, 32, admin="drain", reason=DRAINED) | {"skipped": "taken out by the operator"}],
+    "candidates": [
+        candidate(name, load, 64 if name in ("a1", "a2") else 32)
+        for name, load in zip(
+            ("a1", "a2", "a3", "a5", "a6", "a8", "a7", "a10", "a11", "a12"),
+            (6, 5, 3, 30, 2, 2, 2, 2, 2, 2),
+            strict=True,
+        )
+    ],
+    "note": ["a9 was ejected for 60 s: this was its 5th failure in a row"],
+    "queue_s": 0.0,
+    "head_s": 1.235,
+    "took_s": 1.237,
+    "response_bytes": 4198,
+}
+FULL = "as many requests in flight as it may have"
+OVERLOADED = RETRIED | {
+    "id": "c3519af07d2e8b64",
+    "began_at": NOW - 495.69,
+    "path": "/v1/search",
+    "status": 503,
+    "outcome": "OVERLOADED",
+    "local_reply": True,
+    "client": "198.51.100.23",
+    "attempts": [],
+    "skipped": [
+        *(
+            candidate(f"a{n}", limit, limit) | {"skipped": FULL, "rank": None}
+            for n, limit in [(1, 64), (2, 64), *((n, 32) for n in (3, 4, 5, 6, 7, 8, 10, 11, 12))]
+        ),
+        candidate("a9", 2, 32, reason="5 failures in a row: no response", left_s=17.2)
+        | {"skipped": "ejected by traffic"},
+    ],
+    "candidates": [],
+    "note": [
+        "it came to the queue as number 23, and waited 5.00 s",
+        "no backend was asked",
+        "11 of 12 usable, all full: 416 of 416 in flight",
+    ],
+    "took_s": 5.0,
+}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from ctl_house import Problem
-from ctl_sample import EVENTS, PLAN, VALUES, status
+from ctl_sample import EVENTS, OVERLOADED, PLAN, RETRIED, ROUTED, VALUES, status
 
 from twisted_lb.ctl.reference import renewed
 
@@ -38,6 +38,10 @@ def told(lbctl, api):
         "GET /v1/plan": PLAN,
         "POST /v1/reload": PLAN | {"generation": 43, "lines": lines},
         "GET /v1/config": {"values": VALUES},
+        "GET /v1/explain": {"requests": [RETRIED, OVERLOADED]},
+        f"GET /v1/explain/{RETRIED['id']}": RETRIED,
+        f"GET /v1/explain/{OVERLOADED['id']}": OVERLOADED,
+        "GET /v1/route": ROUTED,
         "GET /v1/events": {"events": EVENTS, "last": 809},
     }
     return lbctl

@@ -53,7 +53,5 @@ def _none(_: ArgumentParser) -> None:
     """No arguments."""
 
 
-VERBS = (
-    Verb("healthcheck", "healthcheck", "one line for Docker and systemd: 0 or 1", _none, _run_healthcheck),
-    Verb("version", "version", "of lbctl and of the daemon", _none, _run_version),
-)
+HEALTHCHECK = Verb("healthcheck", "healthcheck", "one line for Docker and systemd: 0 or 1", _none, _run_healthcheck)
+VERSION = Verb("version", "version", "of lbctl and of the daemon", _none, _run_version)
