@@ -150,6 +150,7 @@ class Api:
 
     def __init__(self, where: Where, token: str = "") -> None:
         self.where: Final = where
+        self.patience_s = PATIENCE_S
         self._token = token
 
     def get(self, path: str, query: Mapping[str, Any] | Sequence[tuple[str, Any]] = (), *, wait_s: float = 0) -> Answer:
@@ -166,12 +167,12 @@ class Api:
         wait_s: float = 0,
     ) -> Answer:
         """One request, and its answer as the object it is. `wait_s`: how much longer than usual that may take."""
-        raw = self._exchange(method, _with_query(path, query), body, PATIENCE_S + wait_s)
+        raw = self._exchange(method, _with_query(path, query), body, self.patience_s + wait_s)
         return self._object(raw)
 
     def text(self, path: str) -> str:
         """An answer that is text."""
-        return self._exchange("GET", path, None, PATIENCE_S).decode("utf-8", "replace")
+        return self._exchange("GET", path, None, self.patience_s).decode("utf-8", "replace")
 
     def events(self, after: int, kind: str = "") -> Iterator[Answer]:
         """Events as they happen, from behind the one with that id on; ends in a Failure when the daemon does."""

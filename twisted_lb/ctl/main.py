@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from traceback import extract_tb
 from typing import Final, NoReturn
 
-from twisted_lb.ctl import asking, backends, dump, events, files, status, steering, wellbeing
+from twisted_lb.ctl import asking, backends, dump, events, files, members, status, steering, tail, top, wellbeing
 from twisted_lb.ctl.console import Console
 from twisted_lb.ctl.failure import Failure, Status
 from twisted_lb.ctl.session import Clock, Session, Verb
@@ -15,9 +15,9 @@ from twisted_lb.ctl.text import did_you_mean, printable
 
 # Headings, and the verbs below each.
 GROUPS: Final[dict[str, tuple[Verb, ...]]] = {
-    "Look": (*status.VERBS, *backends.VERBS, *events.VERBS, files.CONFIG),
+    "Look": (*status.VERBS, *backends.VERBS, *top.VERBS, *events.VERBS, *tail.VERBS, files.CONFIG),
     "Ask": (*asking.VERBS, files.CHECK, files.DIFF),
-    "Steer (a reason is kept: --reason TEXT)": (*steering.VERBS, files.RELOAD),
+    "Steer (a reason is kept: --reason TEXT)": (*steering.VERBS, *members.VERBS, files.RELOAD),
     "Else": (wellbeing.HEALTHCHECK, *dump.VERBS, wellbeing.VERSION),
 }
 VERBS: Final[dict[str, Verb]] = {verb.name: verb for group in GROUPS.values() for verb in group}

@@ -32,7 +32,9 @@ def _row(verb: Verb) -> str:
 
 def _option(action: Action) -> str:
     names = ", ".join(action.option_strings)
-    value = f" {action.metavar or '|'.join(action.choices or [action.dest.upper()])}" if action.nargs != 0 else ""
+    value = (
+        f" {action.metavar or '|'.join(map(str, action.choices or [action.dest.upper()]))}" if action.nargs != 0 else ""
+    )
     said = action.help if action.help not in (None, SUPPRESS) else ""
     return f"`{names}{value}`" + (f" {said}" if said else "")
 

@@ -41,7 +41,7 @@ def run(session: Session, arguments: Namespace) -> int:
         console.say(_title(status), "")
         console.say(console.level(text_of(verdict, "level")) + Words(" ", (text_of(verdict, "text"), BOLD)))
         console.say_cut(_clauses(verdict, ascii_only=console.ascii_only))
-        for lines in (_listeners(status), pools(status), _notes(status)):
+        for lines in (listeners(status), pools(status), _notes(status)):
             if lines:
                 console.say("")
                 console.say_cut(lines)
@@ -80,7 +80,8 @@ def _clauses(verdict: Answer, *, ascii_only: bool) -> list[Words]:
     return aligned(rows, [False] * 3, ascii_only=ascii_only)
 
 
-def _listeners(status: Answer) -> list[Words]:
+def listeners(status: Answer) -> list[Words]:
+    """A table of the listeners."""
     rows: list[list[Cell]] = [
         [
             text_of(one, "name"),
