@@ -44,6 +44,20 @@ def test_what_is_typed_is_asked(lbctl, api):
     assert api.asked[-1][1] == "/v1/events?after=7&kind=down"
 
 
+def test_the_words_of_the_daemon_get_their_glyphs(lbctl, api):
+    said = [("admin", "drain"), ("admin", "maint"), ("admin", "ready"), ("changed", "weight 1 -> 3"), ("added", "")]
+    events = [EVENTS[0] | {"kind": kind, "text": text, "actor": "root (uid 0)"} for kind, text in said]
+    api.answers["GET /v1/events"] = {"events": events, "last": 1}
+    lbctl("events")
+    assert [line[10:] for line in lbctl.out.splitlines()] == [
+        "◐ api/a9 drain by root",
+        "■ api/a9 maint by root",
+        "● api/a9 ready by root",
+        "~ api/a9 weight 1 → 3 by root",
+        "+ api/a9 added by root",
+    ]
+
+
 def test_nothing_has_happened(lbctl, api):
     api.answers["GET /v1/events"] = {"events": [], "last": 0}
     assert lbctl("events") == 0

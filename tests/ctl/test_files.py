@@ -114,6 +114,15 @@ def test_config_without_sources_has_two_columns(lbctl, api):
     assert lbctl.out == 'KEY  VALUE\na    [1, "x"]\nb    –\nc    true\n'
 
 
+def test_a_long_value_moves_no_other_row_and_hides_no_source_on_a_terminal(lbctl, api):
+    values = [{"key": "a", "value": "x" * 200, "source": "lb.toml:1"}, {"key": "b", "value": "y", "source": "default"}]
+    api.answers["GET /v1/config"] = {"values": values}
+    lbctl("config", "--sources")
+    assert lbctl.out.splitlines()[1:] == [f"a    {'x' * 200}  lb.toml:1", f"b    y{' ' * 59}  default"]
+    lbctl("config", "--sources", "--color", "never", terminal=True)
+    assert lbctl.out.splitlines()[1:] == [f"a    {'x' * 29}…  lb.toml:1", f"b    y{' ' * 29}  default"]
+
+
 def test_config_styles_what_is_default_and_what_somebody_did(lbctl, api):
     api.answers["GET /v1/config"] = {"values": VALUES}
     lbctl("config", "--sources", "--color", "always")

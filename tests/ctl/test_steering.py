@@ -182,6 +182,34 @@ def test_one_of_several_that_is_refused_does_not_keep_the_others(api, lbctl):
     assert "is the last usable backend" in lbctl.err
 
 
+def test_a_pool_whose_only_usable_backend_is_among_several_is_refused_before_any(api, lbctl):
+    told = status()
+    for one in told["pools"][0]["backends"][1:]:
+        one["usable"] = False
+    api.answers["GET /v1/status"] = told
+    assert lbctl("drain", "b1", "b2") == 1
+    assert " ".join(lbctl.err.split()).startswith("lbctl: refused: app/b1 is the last usable backend of app; every")
+    assert [method for method, *_ in api.asked] == ["GET"]
+
+
+def test_what_the_api_says_itself_is_not_said_twice(api, lbctl):
+    detail = "app/b4 is the last usable backend of app. Nothing was changed."
+    api.answers["PATCH /v1/backends/app/b4"] = Problem(409, "last_usable", detail)
+    assert lbctl("drain", "b4") == 1
+    assert lbctl.err.count("Nothing was changed.") == 1
+
+
+def test_ready_in_vain_says_what_it_waits_for(api, lbctl):
+    down = B3 | {"usable": False, "state": "down"}
+    api.answers[PATCH] = {"backend": down, "changes": ["drain → ready"], "follows": []}
+    at(api, lbctl.clock, (0, [down]))
+    assert lbctl("ready", "app/b3", "--wait", "1s") == 5
+    assert lbctl.both.endswith(
+        "app/b3: 1 s are over; still: down\n"
+        "        Requests go there as soon as its state allows. Wait on: lbctl ready app/b3 --wait 5m\n"
+    )
+
+
 def test_a_name_that_is_not_there_ends_with_4_and_a_suggestion(lbctl):
     assert lbctl("drain", "app/b33") == 4
     assert lbctl.err == 'lbctl: there is no backend "app/b33"; did you mean "app/b3"?\n'
@@ -337,3 +365,35 @@ def test_reset_finds_a_backend_that_a_runtime_change_has_removed(api, lbctl):
     api.answers["GET /v1/status"] = told
     api.answers["DELETE /v1/backends/app/b0/changes"] = {"backend": B3, "changes": ["removal of app/b0"]}
     assert lbctl("reset", "app/b0") == 0
+
+
+@pytest.fixture
+def endpoints(api):
+    """A backend of two addresses."""
+    told = status()
+    found = [B3 | {"name": f"app/b3@10.0.0.{n}:80", "backend": f"b3@10.0.0.{n}:80", "in_flight": n} for n in (1, 2)]
+    told["pools"][0]["backends"][2:3] = found
+    api.answers["GET /v1/status"] = told
+    api.answers["GET /v1/backends"] = listed(*(one | {"in_flight": 0, "tunnels": 0} for one in found))
+    return found
+
+
+def test_a_backend_of_several_addresses_is_one_by_its_name(api, lbctl, endpoints):
+    api.answers[PATCH] = answer(endpoints[0]) | {"backends": endpoints}
+    for name in ("app/b3", "b3", "app/b3*"):
+        assert lbctl("drain", name, "--wait", "30s") == 0
+        assert lbctl.both == (
+            "app/b3: ready → drained\napp/b3: 3 requests and 4 tunnels left, 0.0 s\napp/b3: empty after 0.2 s\n"
+        )
+
+
+def test_and_each_of_its_addresses_can_be_drained_alone(api, lbctl, endpoints):
+    api.answers["PATCH /v1/backends/app/b3%4010.0.0.2%3A80"] = answer(endpoints[1])
+    assert lbctl("drain", "b3@10.0.0.2:80") == 0
+    assert lbctl.out == "app/b3@10.0.0.2:80: ready → drained\n"
+
+
+def test_a_weight_is_one_for_all_addresses(api, lbctl, endpoints):
+    api.answers[PATCH] = {"backend": endpoints[0], "backends": endpoints, "changes": ["weight 1 → 3"], "follows": []}
+    assert lbctl("weight", "app/b3", "3") == 0
+    assert lbctl.out == "app/b3: weight 1 → 3\n"

@@ -76,4 +76,5 @@ def test_an_interrupt_ends_it(lbctl, api):
 
 def test_a_daemon_that_explains_nothing_is_a_refusal(lbctl, api):
     api.answers["GET /v1/explain"] = Problem(404, "no_such_path", "there is no /v1/explain")
-    assert lbctl("tail") == 4
+    assert lbctl("tail") == 1
+    assert lbctl.err == "lbctl: this daemon knows no such question; see lbctl version\n"

@@ -257,7 +257,7 @@ def _reason(error: Exception) -> str:
     return str(error) or "it has hung up"
 
 
-_STATUSES: Final = {"no_such_backend", "no_such_pool", "not_held", "no_such_path"}
+_NO_SUCH: Final = {"no_such_backend", "no_such_pool", "not_held"}
 
 
 def refusal(problem: Answer) -> Failure:
@@ -265,8 +265,11 @@ def refusal(problem: Answer) -> Failure:
     detail = str(problem.get("detail") or problem.get("title") or "the daemon gives no reason").rstrip(". ")
     hint = str(problem.get("hint") or "")
     if problem["code"] == "last_usable":
-        told = f"refused: {detail}. Nothing was changed."
+        told = f"refused: {detail.removesuffix('Nothing was changed').rstrip('. ')}. Nothing was changed."
         return Failure(Status.REFUSED, told, "All the same: --force", problem=problem)
-    if problem["code"] in _STATUSES:
+    if problem["code"] == "no_such_path":
+        asked = "this daemon knows no such question; see lbctl version"
+        return Failure(Status.REFUSED, asked, problem=problem)
+    if problem["code"] in _NO_SUCH:
         return Failure(Status.NO_SUCH_NAME, f"{detail}; {hint}" if hint else detail, problem=problem)
     return Failure(Status.REFUSED, f"refused: {detail}", *filter(None, [hint]), problem=problem)

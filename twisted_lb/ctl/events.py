@@ -64,6 +64,7 @@ def line(event: Answer, now: float) -> Words:
     if kind not in _WORDLESS and not text.startswith(kind):
         said = kind.replace("_", " ")
         text = f"{said}: {text}" if text else said
+    text = text.replace(" -> ", " → ")
     when = time_of_day(event.get("at"), now=now, precise=True)
     spoken = Words((when, DIM), "  ") + _glyph(kind, text)
     if subject:
@@ -82,7 +83,7 @@ def _glyph(kind: str, text: str) -> Words:
         return Words(("△", YELLOW))
     if kind in _GLYPHS:
         return Words(_GLYPHS[kind])
-    wanted = text.partition("→ ")[2].partition(":")[0].partition(" ")[0].strip()
+    wanted = text.rpartition("→ ")[2].partition(":")[0].partition(" ")[0].strip()
     state = _WANTED.get(wanted)
     return Words(state_words(state).spans[0]) if state else Words(("~", YELLOW))
 

@@ -20,6 +20,8 @@ _SIGNS: Final = (
     ("keeps ", "= ", "keeps: "),
 )
 _STYLES: Final = {"+": GREEN, "-": RED, "~": YELLOW, "=": DIM}
+# So wide are values at most where they are cut.
+_VALUE: Final = 30
 # What a reload did is one line if that is no longer.
 _ONE_LINE: Final = 100
 _CARETS: Final = re.compile(r" +\| +\^+")
@@ -154,7 +156,9 @@ def _run_config(session: Session, arguments: Namespace) -> int:
         console.say_json(config)
         return Status.DONE
     values = items(config, "values")
-    rows: list[list[Cell]] = [[text_of(one, "key"), _shown(one.get("value"))] for one in values]
+    # On a terminal the source has to be seen too.
+    room = _VALUE if console.width and arguments.sources else 1 << 20
+    rows: list[list[Cell]] = [[text_of(one, "key"), Words(_shown(one.get("value"))).cut(room)] for one in values]
     if arguments.sources:
         rows = [[*row, _source(text_of(one, "source"))] for row, one in zip(rows, values, strict=True)]
     console.say_cut(table(columns(f"KEY  VALUE{'  SOURCE' * arguments.sources}"), rows, ascii_only=console.ascii_only))

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from twisted_lb.ctl.client import Answer, path_of
 from twisted_lb.ctl.failure import Failure, Status
-from twisted_lb.ctl.names import backends_of, resolve
+from twisted_lb.ctl.names import backends_of, endpoints_of, resolve, together
 from twisted_lb.ctl.session import Session, Verb, items, lines_of, number_of, part, text_of
 from twisted_lb.ctl.text import BOLD, Words, seconds_typed
 from twisted_lb.ctl.waiting import Waiting
@@ -41,13 +41,20 @@ def _set_state(session: Session, arguments: Namespace, wanted: str) -> int:
     for backend in meant:
         try:
             body = body_of(arguments, admin=wanted)
-            answers.append(session.api.ask("PATCH", backend_path(backend), body=body, wait_s=UNSENT_S))
+            answer = session.api.ask("PATCH", backend_path(backend), body=body, wait_s=UNSENT_S)
+            answers.append(_as_asked(answer, backend))
         except Failure as failure:
             if len(meant) == 1 or failure.status == Status.NOT_REACHED:
                 raise
             session.console.complain(failure.sentence, *failure.more)
             ending = Status(failure.status)
     return max(_changed(session, arguments, answers, wanted, began), ending)
+
+
+def _as_asked(answer: Answer, backend: Answer) -> Answer:
+    """An answer about the backend that was named, where that has several endpoints."""
+    members = items(answer, "backends")
+    return answer | {"backend": together(members, text_of(backend, "name"))} if members else answer
 
 
 def _changed(session: Session, arguments: Namespace, answers: Sequence[Answer], wanted: str, began: float) -> int:
@@ -91,18 +98,26 @@ def _as_states(change: str) -> str:
 
 def _refuse_whole_pools(status: Answer, meant: Sequence[Answer]) -> None:
     """Failure where several backends together are the last usable ones of a pool: it is not found out at the last one."""
-    names = {text_of(one, "name") for one in meant}
+    names = {name for one in meant for name in endpoints_of(one)}
     for pool in items(status, "pools"):
         usable = {text_of(one, "name") for one in items(pool, "backends") if one.get("usable")}
-        if len(usable) > 1 and usable <= names:
+        if usable and usable <= names and len(meant) > 1:
             rate = f" ({number_of(pool, 'rate'):.0f} a second now)" if pool.get("rate") else ""
             name = text_of(pool, "name")
             raise Failure(
                 Status.REFUSED,
-                f"refused: {', '.join(sorted(usable))} are the last usable backends of {name}; every request to {name} "
+                f"refused: {_last_ones(sorted(usable))} of {name}; every request to {name} "
                 f"would get a 503{rate}. Nothing was changed.",
                 "All the same: --force",
             )
+
+
+def _last_ones(names: Sequence[str]) -> str:
+    """Who they are: all of few."""
+    if len(names) == 1:
+        return f"{names[0]} is the last usable backend"
+    named = ", ".join(names) if len(names) <= 8 else f"these {len(names)}"
+    return f"{named} are the last usable backends"
 
 
 def body_of(arguments: Namespace, **changes: Any) -> Answer:
@@ -127,8 +142,9 @@ def _run_weight(session: Session, arguments: Namespace) -> int:
     """Give backends a weight."""
     meant = resolve(backends_of(session.status()), arguments.names)
     for backend in meant:
-        answer = session.api.ask("PATCH", backend_path(backend), body=body_of(arguments, weight=arguments.weight))
-        _say_change(session, answer, f"has weight {arguments.weight} already")
+        body = body_of(arguments, weight=arguments.weight)
+        answer = session.api.ask("PATCH", backend_path(backend), body=body, wait_s=UNSENT_S)
+        _say_change(session, _as_asked(answer, backend), f"has weight {arguments.weight} already")
     return Status.DONE
 
 

@@ -8,6 +8,8 @@ from twisted_lb.ctl.text import DIM, Words, words
 
 Cell = Words | str
 BETWEEN: Final = "  "
+# Wider columns are made by single cells: a list of backends, say.
+MOST: Final = 60
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,16 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], *, ascii_on
 
 
 def aligned(
-    rows: Sequence[Sequence[Cell]], right: Sequence[bool], *, between: str = BETWEEN, ascii_only: bool = False
+    rows: Sequence[Sequence[Cell]],
+    right: Sequence[bool],
+    *,
+    between: str = BETWEEN,
+    ascii_only: bool = False,
+    most: int = MOST,
 ) -> list[Words]:
-    """Rows of cells as lines whose columns stand below one another."""
+    """Rows of cells as lines whose columns stand below one another. A cell wider than `most` moves its own row alone."""
     cells = [[words(cell).ascii() if ascii_only else words(cell) for cell in row] for row in rows]
-    widths = [max((row[at].width for row in cells), default=0) for at in range(len(right))]
+    widths = [min(most, max((row[at].width for row in cells), default=0)) for at in range(len(right))]
     return [_line(row, widths, right, between) for row in cells]
 
 

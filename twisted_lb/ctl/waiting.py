@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from twisted_lb.ctl.client import Answer
+from twisted_lb.ctl.names import configured
 from twisted_lb.ctl.session import Session, items, number_of, part, text_of
 from twisted_lb.ctl.tables import Cell, aligned
 from twisted_lb.ctl.text import Words, both, glyph
@@ -14,7 +15,7 @@ INTERVAL_S: Final = 0.25
 # How long what was asked for is called; what the state's glyph is; what waits are for; what stays when the time is over.
 _GLYPHS: Final = {"drain": "drained", "maint": "maint", "ready": "ready"}
 _GOALS: Final = {"drain": "empty", "maint": "empty", "ready": "usable"}
-_STAYS: Final = {"drain": "drained", "maint": "in maintenance", "ready": "ready"}
+_STAYS: Final = {"drain": "drained", "maint": "in maintenance"}
 
 
 class Waiting:
@@ -40,7 +41,7 @@ class Waiting:
             over = self._waited()
         except KeyboardInterrupt:
             self._console.wipe(keep=True)
-            self._console.tell(f"{self._subject()} {_STAYS[self._wanted]}. Wait on: {self._words} 5m")
+            self._console.tell(self._wait_on())
             raise
         if not self._console.as_json:
             self._conclude(over)
@@ -58,7 +59,8 @@ class Waiting:
 
     def _look(self) -> None:
         """Ask for all of them at once; one that is gone meanwhile is empty."""
-        found = {text_of(one, "name"): one for one in items(self._session.api.get("/v1/backends"), "backends")}
+        backends = items(self._session.api.get("/v1/backends"), "backends")
+        found = {text_of(one, "name"): one for one in [*backends, *configured(backends)]}
         for name, answer in zip(self._names, self._answers, strict=True):
             gone = {"name": name, "in_flight": 0, "tunnels": 0, "usable": False, "gone": True}
             answer["backend"] = found.get(name, gone)
@@ -133,10 +135,15 @@ class Waiting:
                 left = self._left(answer).removesuffix(" left")
                 self._console.say(f"{name}: {length}; {'left' if self._wanted != 'ready' else 'still'}: {left}")
         indent = " " * (len(self._names[0]) + 2)
-        self._console.tell(f"{indent}{self._subject()} {_STAYS[self._wanted]}. Wait on: {self._words} 5m")
+        self._console.tell(f"{indent}{self._wait_on()}")
 
-    def _subject(self) -> str:
-        return "It stays" if len(self._names) == 1 else "They stay"
+    def _wait_on(self) -> str:
+        one = len(self._names) == 1
+        if self._wanted == "ready":
+            said = f"Requests go there as soon as {'its state allows' if one else 'their states allow'}."
+        else:
+            said = f"{'It stays' if one else 'They stay'} {_STAYS[self._wanted]}."
+        return f"{said} Wait on: {self._words} 5m"
 
 
 def _counts(backend: Answer) -> tuple[int, int]:
