@@ -165,6 +165,7 @@ distribution = setup(
             "websockets>=15",
         ],
     },
+    entry_points={"console_scripts": ["lbctl = twisted_lb.ctl.main:main"]},
     # What a wheel has for those without a checkout: the files that README.md tells to copy or to run.
     scripts=["run_parallel_clients.sh"],
     data_files=[("share/twisted-lb", ["lb.tac", "examples/service.tac", "examples/twisted-lb.service"])],

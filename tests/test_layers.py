@@ -62,6 +62,8 @@ MAY_IMPORT = {
         {"__init__", "admin", "build_info", "config", "core", "data_plane", "errors", "net", "plan", "probes"},
         {"twisted"},
     ),
+    # A client of the admin API: it shares nothing with the daemon but the check of a file.
+    "ctl": ({"__init__", "check", "config"}, set()),
     "event_log": ({"core"}, {"twisted"}),
     "log_files": (set(), {"twisted"}),
     "process": (set(), {"twisted"}),

@@ -1,0 +1,176 @@
+"""`lbctl route` and `explain`."""
+
+import json
+
+import pytest
+from ctl_house import Problem
+from ctl_sample import NOW, OVERLOADED, RETRIED, ROUTED
+
+CHOSEN = """\
+listener  web 0.0.0.0:8080
+1         no    host is x.org, not api.example.com       lb.toml:34
+2         no    path does not begin with /static/        lb.toml:39
+3         yes   POST /upload*                            lb.toml:43
+pool      app, least_requests; no key
+order     1 b3 4/64   2 b2 5/64   3 b4 6/64   4 b1 7/64
+Nothing was sent. The first that has room gets it: app/b3.
+"""
+
+
+def test_route_says_what_was_looked_at_and_who_would_get_it(lbctl, api):
+    api.answers["GET /v1/route"] = ROUTED
+    assert lbctl("route", "POST", "http://x.org/upload/a") == 0
+    assert lbctl.out == CHOSEN
+    assert api.asked[0][1] == "/v1/route?method=POST&url=http://x.org/upload/a"
+
+
+def test_route_hands_fields_client_and_listener_on(lbctl, api):
+    api.answers["GET /v1/route"] = ROUTED
+    lbctl("route", "get", "/x?a=1&b=2", "-H", "X-A: b:c", "-H", "Y:1", "--client", "10.0.0.1", "--listener", "web")
+    assert api.asked[0][1] == (
+        "/v1/route?method=GET&url=/x?a=1&b=2&header=X-A:b:c&header=Y:1&client=10.0.0.1&listener=web"
+    )
+    assert lbctl("route", "GET", "/", "-H", "nonsense") == 2
+
+
+def test_no_route_ends_with_1(lbctl, api):
+    no = [one | {"matches": False} for one in [*ROUTED["looked_at"], ROUTED["looked_at"][0] | {"n": 4}]]
+    api.answers["GET /v1/route"] = ROUTED | {"route": None, "action": "none", "looked_at": no, "decision": None}
+    assert lbctl("route", "GET", "http://x.org/") == 1
+    assert lbctl.out.splitlines()[-1] == "no route: the client would get a 404 (4 routes looked at)"
+
+
+@pytest.mark.parametrize(
+    ("decision", "said"),
+    [
+        ({"picked": None, "waits": True, "candidates": []}, "It would wait in the queue."),
+        ({"picked": None, "candidates": []}, "Nobody can take it: the client would get a 503."),
+        (
+            {"picked": "b3", "trial": True},
+            "The first that has room gets it: app/b3; it would find out whether that is back.",
+        ),
+    ],
+)
+def test_what_would_become_of_it_otherwise(lbctl, api, decision, said):
+    api.answers["GET /v1/route"] = ROUTED | {"decision": {"pool": "app"} | decision}
+    assert lbctl("route", "POST", "http://x.org/upload/a") == 0
+    assert lbctl.out.endswith(f"Nothing was sent. {said}\n")
+
+
+def test_a_route_that_answers_itself(lbctl, api):
+    own = {"pool": None, "decision": None}
+    api.answers["GET /v1/route"] = ROUTED | own | {"action": "redirect", "status": 301}
+    assert lbctl("route", "POST", "http://x.org/upload/a") == 0
+    assert lbctl.out.endswith("Nothing was sent. The client would get the route's own redirect: 301.\n")
+
+
+EXPLAINED = """\
+GET /v1/items  14:16:12.104  → 200 after 1.24 s, retried
+client 203.0.113.40 · listener web · route v1 · pool api
+
+1  api/a9  ✗ NO_RESPONSE  closed before the head of its answer
+           queue 0   connect 1.0 ms   first byte 1.20 s
+           chosen: its turn, the highest current value (12); next a2 (11), a1 (9)
+2  api/a2  ✓ OK           200, 4.1 KiB
+           queue 0   connect 0 (reused)   first byte 31 ms   rest 2.0 ms
+           retried: GET may be repeated; attempt 2 of 3; 14 more in the budget
+           chosen: its turn without a9 (11)
+
+skipped   ◐ a4 drained by alice (14:12, “deploy 2026.11.4”)
+also      a1 6/64, a3 3/32, a5 30/32, a6 2/32, a8 2/32 and 4 more had room
+so        a9 was ejected for 60 s: this was its 5th failure in a row
+"""
+STUCK = """\
+GET /v1/search  14:08:44.310  → 503 after 5.00 s, OVERLOADED
+client 198.51.100.23 · listener web · route v1 · pool api
+
+No backend was asked.
+queue     it came to the queue as number 23, and waited 5.00 s
+full      a1 64/64, a2 64/64, a3 32/32, a4 32/32, a5 32/32 and 6 more
+skipped   ⊘ a9 ejected, 17 s left (5 failures in a row: no response)
+so        11 of 12 usable, all full: 416 of 416 in flight
+"""
+
+
+def test_explain_tells_each_attempt_and_who_else_there_was(lbctl, api):
+    api.answers["GET /v1/explain/9f2c41d07be6a853"] = RETRIED
+    assert lbctl("explain", "9f2c41d07be6a853") == 0
+    assert lbctl.out == EXPLAINED
+
+
+def test_explain_of_what_reached_no_backend(lbctl, api):
+    api.answers["GET /v1/explain/c3519af07d2e8b64"] = OVERLOADED
+    assert lbctl("explain", "c3519af07d2e8b64") == 0
+    assert lbctl.out == STUCK
+
+
+def test_a_request_that_is_not_held_ends_with_4(lbctl, api):
+    detail = "no longer known: the ring holds 1,024 requests, the oldest of 14:16:59"
+    api.answers["GET /v1/explain/0000000000000000"] = Problem(404, "not_held", detail)
+    assert lbctl("explain", "0000000000000000") == 4
+    assert lbctl.err == (
+        "lbctl: no longer known: the ring holds 1,024 requests, the oldest of 14:16:59\n"
+        "       Failed and slow ones are kept longer: lbctl explain --failed\n"
+    )
+
+
+def test_a_request_that_still_runs(lbctl, api):
+    running = {"running": True, "status": 0, "outcome": "", "took_s": None, "note": [], "skipped": [], "candidates": []}
+    attempt = RETRIED["attempts"][0] | {"outcome": "", "reason": "", "first_byte_s": None, "rest_s": None}
+    api.answers["GET /v1/explain/x"] = RETRIED | running | {"attempts": [attempt], "began_at": NOW - 3.2}
+    assert lbctl("explain", "x") == 0
+    assert lbctl.out.startswith("GET /v1/items  14:16:56.799  still running for 3.20 s\n") or lbctl.out.startswith(
+        "GET /v1/items  14:16:56.800  still running for 3.20 s\n"
+    )
+    assert "1  api/a9  … running\n           queue 0   connect 1.0 ms\n" in lbctl.out
+
+
+def test_the_last_the_failed_and_the_slowest_are_a_line_each(lbctl, api):
+    api.answers["GET /v1/explain"] = {"requests": [RETRIED, OVERLOADED], "held": 1024, "oldest_at": NOW - 100}
+    assert lbctl("explain", "--last", "5") == 0
+    assert lbctl.out == (
+        "14:16:12  200  1.24 s  retried     GET /v1/items   api/a9 → api/a2  9f2c41d07be6a853\n"
+        "14:08:44  503  5.00 s  OVERLOADED  GET /v1/search                   c3519af07d2e8b64\n"
+    )
+    assert api.asked[-1][1] == "/v1/explain?last=5"
+    lbctl("explain", "--failed")
+    assert api.asked[-1][1] == "/v1/explain?failed=10"
+    api.answers["GET /v1/explain"] = {"requests": [RETRIED]}
+    lbctl("explain", "--slowest", "1")
+    assert lbctl.out == "14:16:12  200  1.24 s  retried  GET /v1/items  api/a9 → api/a2  9f2c41d07be6a853\n"
+
+
+def test_explain_wants_to_know_which(lbctl):
+    assert lbctl("explain") == 2
+    assert lbctl("explain", "--last", "0") == 2
+
+
+def test_explain_next_of_a_pool_or_a_path(lbctl, api):
+    api.answers["GET /v1/explain/next"] = ROUTED["decision"]
+    assert lbctl("explain", "--next", "app") == 0
+    assert lbctl.out == "".join(CHOSEN.splitlines(keepends=True)[-3:])
+    assert api.asked[-1][1] == "/v1/explain/next?pool=app"
+    lbctl("explain", "--next", "path=/x")
+    assert api.asked[-1][1] == "/v1/explain/next?method=GET&url=/x"
+
+
+def test_json_is_the_answer(lbctl, api):
+    api.answers["GET /v1/explain/x"] = RETRIED
+    lbctl("explain", "x", "--json")
+    assert json.loads(lbctl.out) == RETRIED
+    api.answers["GET /v1/route"] = ROUTED
+    lbctl("route", "GET", "/", "--json")
+    assert json.loads(lbctl.out) == ROUTED
+
+
+@pytest.mark.parametrize(
+    "words", [["explain", "x"], ["explain", "--last"], ["explain", "--next", "app"], ["route", "GET", "/"]]
+)
+@pytest.mark.parametrize(
+    "answer", [{}, {"attempts": [{}], "requests": [{}], "looked_at": [{}], "candidates": [{}], "route": "x"}]
+)
+def test_answers_that_lack_all_are_no_traceback(lbctl, api, words, answer):
+    for path in ("explain", "explain/x", "explain/next", "route"):
+        api.answers[f"GET /v1/{path}"] = answer
+    assert lbctl(*words) in (0, 1)
+    assert "mistake" not in lbctl.err

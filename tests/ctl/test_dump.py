@@ -1,0 +1,165 @@
+"""`lbctl support-dump`: all that a bug report needs, and no secret, whatever it hides in."""
+
+import json
+import stat
+
+import pytest
+from ctl_house import Problem, Raw
+from ctl_sample import EVENTS, RETRIED, VALUES, status
+
+from twisted_lb.ctl.dump import Anonymous, without_secrets
+
+SECRET = "hunter2SECRETabc"
+# Wherever a secret may stand, in texts that others have written.
+LEAKS = [
+    f"GET /login?password={SECRET}&x=1 HTTP/1.1",
+    f"http://x.org/a?{SECRET}",
+    f"x.org?{SECRET}",
+    f"/a#{SECRET}",
+    f"redis://user:{SECRET}@db.example.com:6379/0",
+    f"Authorization: Bearer {SECRET}",
+    f"authorization=Basic {SECRET}",
+    f"Bearer {SECRET}",
+    f"said: Cookie: a=1; sid={SECRET}; b=2",
+    f"Set-Cookie: sid={SECRET}; Path=/",
+    f"X-Api-Key: {SECRET}",
+    f"X-Auth-Token: {SECRET}",
+    f"api_key={SECRET}",
+    f"DB_PASSWORD={SECRET}",
+    f"client_secret: {SECRET}",
+    f"session_id={SECRET}",
+    f"Proxy-Authorization: Digest username=x, response={SECRET}",
+    f"eyJhbGciOiJIUzI1NiJ9.{SECRET}.sig",
+]
+KEYS = [
+    "authorization",
+    "Cookie",
+    "set-cookie",
+    "token",
+    "tokens",
+    "admin_password",
+    "api-key",
+    "query",
+    "client_secret",
+]
+
+
+@pytest.mark.parametrize("text", LEAKS)
+def test_no_text_keeps_a_secret(text):
+    for value in (text, [text], {"reason": text}, {"a": {"b": [f"x “{text}” y"]}}):
+        assert SECRET not in json.dumps(without_secrets(value)), value
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_no_key_of_a_secret_keeps_its_value(key):
+    for value in (SECRET, [SECRET], {"ops": SECRET}):
+        assert SECRET not in json.dumps(without_secrets({key: value}))
+    named = {"key": f"admin.{key}.ops", "value": SECRET, "source": "lb.toml:3"}
+    assert SECRET not in json.dumps(without_secrets(named)) or key == "query"
+
+
+def test_what_is_no_secret_stays():
+    told = status() | {"changes": []}
+    assert without_secrets(told) == told
+    assert without_secrets(RETRIED) == RETRIED
+    assert without_secrets(VALUES) == VALUES
+
+
+@pytest.fixture
+def asked(api):
+    """An API with secrets in all of its answers."""
+    event = EVENTS[0] | {"text": LEAKS[0]}
+    told = status()
+    told["pools"][0]["backends"][0]["reason"] = LEAKS[5]
+    told["pools"][0]["backends"][0]["labels"] = {"token": SECRET}
+    api.answers |= {
+        "GET /v1/status": told,
+        "GET /v1/config": {"values": [{"key": "admin.tokens.ops", "value": SECRET, "source": "default"}, *VALUES]},
+        "GET /v1/events": {"events": [event], "last": 1},
+        "GET /v1/explain": {"requests": [RETRIED | {"path": f"/x?{SECRET}", "detail": LEAKS[8]}]},
+        "GET /metrics": Raw(f'twisted_lb_x{{a="/b?{SECRET}"}} 1\n'.encode(), "text/plain"),
+    }
+    return api
+
+
+def test_the_dump_has_all_parts_and_no_secret(lbctl, asked):
+    assert lbctl("support-dump") == 0
+    dump = json.loads(lbctl.out)
+    assert set(dump) == {
+        *(
+            "lbctl",
+            "made_at",
+            "status",
+            "config",
+            "events",
+            "explain_last",
+            "explain_failed",
+            "explain_slowest",
+            "metrics",
+        )
+    }
+    assert SECRET not in lbctl.out
+    assert dump["status"]["pools"][0]["backends"][1]["address"] == "10.0.0.12:8000"
+    assert dump["config"]["values"][1]["key"] == "listeners.web.address"
+
+
+def test_an_anonymous_dump_names_no_machine_and_nobody(lbctl, asked):
+    told = status()
+    told["pools"][0]["backends"][0] |= {
+        "address": "db-7.internal.example.com:80",
+        "backend": "db-7.internal.example.com:80",
+    }
+    told["pools"][0]["backends"][1] |= {"address": "[2001:db8::17]:80"}
+    asked.answers["GET /v1/status"] = told
+    assert lbctl("support-dump", "--anonymous") == 0
+    for word in (
+        "10.0.",
+        "203.0.113",
+        "2001:db8",
+        "example.com",
+        "alice",
+        "bob",
+        "deploy 2026",
+        "/run/static",
+        "edge-1",
+    ):
+        assert word not in lbctl.out, word
+    backends = json.loads(lbctl.out)["status"]["pools"]
+    assert backends[0]["backends"][0]["address"] == "host-1:80"
+    # The same thing has the same name everywhere.
+    assert backends[0]["backends"][2]["address"].startswith("ip-")
+
+
+def test_a_name_stands_for_the_same_thing_everywhere():
+    names = Anonymous()
+    told = names.all_of({"a": "10.0.0.1:80 and 10.0.0.2", "b": ["x 10.0.0.2:1", {"client": "10.0.0.1"}]})
+    assert told == {"a": "ip-1:80 and ip-2", "b": ["x ip-2:1", {"client": "client-1"}]}
+
+
+def test_a_file_is_new_and_ones_own(lbctl, asked, tmp_path):
+    file = tmp_path / "dump.json"
+    assert lbctl("support-dump", str(file)) == 0
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert SECRET not in file.read_text()
+    assert lbctl.out.startswith(f"{file}: ")
+    assert lbctl("support-dump", str(file)) == 1
+    assert lbctl.err == f"lbctl: {file}: File exists\n"
+
+
+def test_on_a_terminal_it_is_a_file_with_a_name_of_its_own(lbctl, asked, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert lbctl("support-dump", terminal=True) == 0
+    assert [one.name for one in tmp_path.iterdir()] == ["support-dump-edge-1-1417.json"]
+
+
+def test_a_part_that_is_not_there_does_not_keep_the_others(lbctl, api):
+    api.answers["GET /v1/config"] = Problem(403, "read_only", "this token may only read")
+    assert lbctl("support-dump") == 0
+    dump = json.loads(lbctl.out)
+    assert dump["config"] == {"failed": "refused: this token may only read"}
+    assert dump["status"]["generation"] == 42
+
+
+def test_without_a_daemon_there_is_no_dump(lbctl, tmp_path):
+    assert lbctl("support-dump", "--admin", f"unix:{tmp_path}/none") == 3
+    assert lbctl.out == ""

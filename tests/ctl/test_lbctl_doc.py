@@ -1,0 +1,64 @@
+"""What docs/lbctl.md shows is what `lbctl` prints.
+
+`LBCTL_DOC=renew pytest tests/ctl/test_lbctl_doc.py` writes it anew.
+"""
+
+import os
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from ctl_house import Problem
+from ctl_sample import EVENTS, OVERLOADED, PLAN, RETRIED, ROUTED, VALUES, status
+
+from twisted_lb.ctl.reference import renewed
+
+DOC = Path(__file__).parent.parent.parent / "docs" / "lbctl.md"
+BLOCK = re.compile(r"```\n\$ (lbctl [^\n]*)\n(.*?)```\n", re.DOTALL)
+
+
+@pytest.fixture
+def told(lbctl, api):
+    """An API that has an answer to each command of the document."""
+    b3 = next(one for one in status()["pools"][0]["backends"] if one["name"] == "app/b3")
+    b3 |= {"admin": "drain", "state": "drained", "usable": False}
+    left = iter([(2, 2)] * 2 + [(0, 2)] * 4 + [(0, 1)] * 20 + [(0, 0)])
+
+    def emptier():
+        in_flight, tunnels = next(left)
+        return {"backends": [b3 | {"in_flight": in_flight, "tunnels": tunnels}]}
+
+    lines = ["+ app/b5", "~ pools.api.slow_start_s", "- static/s3 (leaving: 3 requests)"]
+    why = "app/b4 is the last usable backend of app; every request to app would get a 503 (353 a second now)"
+    api.answers |= {
+        "PATCH /v1/backends/app/b3": {"backend": b3, "changes": ["ready → drain"], "follows": []},
+        "PATCH /v1/backends/app/b4": Problem(409, "last_usable", why),
+        "GET /v1/backends": emptier,
+        "GET /v1/plan": PLAN,
+        "POST /v1/reload": PLAN | {"generation": 43, "lines": lines},
+        "GET /v1/config": {"values": VALUES},
+        "GET /v1/explain": {"requests": [RETRIED, OVERLOADED]},
+        f"GET /v1/explain/{RETRIED['id']}": RETRIED,
+        f"GET /v1/explain/{OVERLOADED['id']}": OVERLOADED,
+        "GET /v1/route": ROUTED,
+        "GET /v1/events": {"events": EVENTS, "last": 809},
+    }
+    return lbctl
+
+
+def test_the_outputs_are_those_of_lbctl(told):
+    def said(block):
+        told(*shlex.split(block[1])[1:])
+        return f"```\n$ {block[1]}\n{told.both}```\n"
+
+    text = DOC.read_text()
+    assert len(BLOCK.findall(text)) >= 10
+    made = BLOCK.sub(said, text)
+    if os.environ.get("LBCTL_DOC") == "renew":
+        DOC.write_text(made)
+    assert made == text or os.environ.get("LBCTL_DOC") == "renew"
+
+
+def test_the_table_of_verbs_is_that_of_the_parsers():
+    assert DOC.read_text() == renewed(DOC.read_text()), "scripts/docs renews it"
