@@ -105,6 +105,7 @@ class House:
         clusters = self.plane.clusters.values()
         left = {
             "exchanges": self.plane.exchanges,
+            "exchanges by count": sum(flow.open for one in self.plane.frontends.values() for flow in one.flows.all),
             "clients": self.plane.clients,
             "gate": self.frontend.gate.open,
             "connections": sum(cluster.open for cluster in clusters),

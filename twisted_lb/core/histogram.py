@@ -24,7 +24,7 @@ def slot_of(seconds: float) -> int:
     if units == scaled:  # an edge belongs to the slot below it, as `le` has it
         units -= 1
     if units < 8:
-        return max(units, 0)
+        return max(0, units)
     shift = units.bit_length() - _PER_DOUBLING_BITS - 1
     return (shift << _PER_DOUBLING_BITS) + (units >> shift)
 
@@ -156,3 +156,16 @@ class Reading:
 
 
 NOTHING: Final = Reading((0,) * SLOTS, 0.0)
+
+
+def reading_of(histogram: Histogram | None) -> Reading:
+    """What a histogram has counted now, if there is one."""
+    return NOTHING if histogram is None else histogram.reading()
+
+
+def counted_in(histograms: list[Histogram | None], at: int) -> Histogram:
+    """The histogram of this place, which is made when it is wanted."""
+    histogram = histograms[at]
+    if histogram is None:
+        histogram = histograms[at] = Histogram()
+    return histogram
