@@ -86,11 +86,10 @@ class Flow:
 
 
 class Flows:
-    """The flows of one listener, by route and pool. Of those that are gone it keeps the bytes, so that no total goes down."""
+    """The flows of one listener, by route and pool. `gone` are the bytes (up, down) of those that are gone, by pool."""
 
     def __init__(self) -> None:
-        self.bytes_up: int = 0
-        self.bytes_down: int = 0
+        self.gone: Final[dict[str, tuple[int, int]]] = {}
         self._flows: Final[dict[tuple[str, str], Flow]] = {}
 
     def of(self, route: str, pool: str) -> Flow:
@@ -110,9 +109,17 @@ class Flows:
         gone = [flow for key, flow in self._flows.items() if key not in kept and flow.open == 0]
         for flow in gone:
             del self._flows[flow.route, flow.pool]
-            self.bytes_up += flow.bytes_up
-            self.bytes_down += flow.bytes_down
+            up, down = self.gone.get(flow.pool, (0, 0))
+            self.gone[flow.pool] = up + flow.bytes_up, down + flow.bytes_down
         return gone
+
+    def bytes(self) -> dict[str, tuple[int, int]]:
+        """The bytes (up, down) of all, also of those that are gone, by pool; where no pool was asked, by an empty name."""
+        found = dict(self.gone)
+        for flow in self._flows.values():
+            up, down = found.get(flow.pool, (0, 0))
+            found[flow.pool] = up + flow.bytes_up, down + flow.bytes_down
+        return found
 
     def __repr__(self) -> str:
         return f"<Flows {self.all}>"

@@ -362,6 +362,16 @@ class Pool:
             if lease.trial and self._exhausted and self._queue.tickets:
                 self._hasten(now)
 
+    @property
+    def queued(self) -> int:
+        """How many requests wait."""
+        return len(self._queue.tickets)
+
+    @property
+    def resting(self) -> list[Backend]:
+        """Members that have left and may return."""
+        return self._resting.backends
+
     def explain(self, ask: Ask, now: float, tried: Sequence[Backend] = ()) -> Decision:
         """Explain what `claim` would do now, and why; nothing changes by it."""
         if now >= self._wake_at:

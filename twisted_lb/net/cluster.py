@@ -539,6 +539,14 @@ class Cluster(Keeper):
         """How many idle connections are kept: O(backends)."""
         return sum(len(kept.idle) for kept in self._kept.values())
 
+    def connections(self) -> dict[Backend, tuple[int, int]]:
+        """The connections to each backend: (open, idle). O(connections)."""
+        counts: dict[Backend, tuple[int, int]] = {}
+        for upstream in self._open:
+            opened, idle = counts.get(upstream.backend, (0, 0))
+            counts[upstream.backend] = opened + 1, idle + upstream.idle
+        return counts
+
     @property
     def open(self) -> int:
         """How many connections are open, idle or in use."""
