@@ -54,7 +54,7 @@ MAY_IMPORT = {
     "resolving": ({"core", "net", "plan"}, {"twisted"}),
     "state_file": ({"core"}, {"twisted"}),
     "watch": ({"config"}, {"twisted"}),
-    "admin": ({"core"}, {"twisted"}),
+    "admin": ({"core"}, {"prometheus_client", "twisted"}),
     "event_log": ({"core"}, {"twisted"}),
     "log_files": (set(), {"twisted"}),
     "process": (set(), {"twisted"}),
