@@ -141,7 +141,13 @@ distribution = setup(
     package_dir={"": "."},
     packages=[*find_packages(include=["twisted_lb", "twisted_lb.*"]), "twisted.plugins"],
     package_data={"twisted_lb": ["py.typed", "config/lb.schema.json"]},
-    install_requires=["Twisted>=26.10", "mypy-extensions>=1", "pydantic>=2.12,<3", "zope.interface>=8"],
+    install_requires=[
+        "Twisted>=26.10",
+        "mypy-extensions>=1",
+        "prometheus-client>=0.26",
+        "pydantic>=2.12,<3",
+        "zope.interface>=8",
+    ],
     extras_require={
         # What scripts/bench installs into an environment of its own, beside two contenders.
         "bench": ["matplotlib>=3.10", "pytest-benchmark>=5.1"],

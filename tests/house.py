@@ -62,6 +62,12 @@ class House:
     def plan(self, **options: Any) -> Plan:
         return plan_of(self.config(**options), self.plane.plan)
 
+    def plan_without(self, *tables: str) -> Plan:
+        """The plan without these tables, from now on."""
+        for table in tables:
+            del self._options[table]
+        return self.plan()
+
     def apply(self, **options: Any) -> None:
         """Go by other options from now on."""
         self.plane.apply(self.plan(**options))
@@ -105,6 +111,7 @@ class House:
         clusters = self.plane.clusters.values()
         left = {
             "exchanges": self.plane.exchanges,
+            "exchanges by count": sum(flow.open for one in self.plane.frontends.values() for flow in one.flows.all),
             "clients": self.plane.clients,
             "gate": self.frontend.gate.open,
             "connections": sum(cluster.open for cluster in clusters),

@@ -56,7 +56,7 @@ MAY_IMPORT = {
     "resolving": ({"core", "net", "plan"}, {"twisted"}),
     "state_file": ({"core"}, {"twisted"}),
     "watch": ({"config"}, {"twisted"}),
-    "admin": ({"__init__", "core", "errors", "net"}, {"twisted"}),
+    "admin": ({"__init__", "core", "errors", "net"}, {"prometheus_client", "twisted"}),
     # Fills what `admin` asks.
     "operating": (
         {"__init__", "admin", "build_info", "config", "core", "data_plane", "errors", "net", "plan", "probes"},

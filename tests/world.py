@@ -400,6 +400,7 @@ class World:
             listener.stop()
         self.run()
         running = {"exchanges": self.engine.exchanges, "clients": len(self.engine.clients)}
+        running["by count"] = sum(flow.open for flow in self.engine.flows.all)
         self.plane.close()
         self.advance(5)
         left = {

@@ -12,7 +12,9 @@ from twisted_lb import __version__
 from twisted_lb.checks import Checks
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
 from twisted_lb.core.events import Event, LimitSpared, PoolExhausted
+from twisted_lb.core.flow import Flow, bury
 from twisted_lb.core.gate import Gate
+from twisted_lb.core.measures import Measures, listener_measures, pool_measures
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.overlay import Overlay
 from twisted_lb.core.record import Observer, Observers
@@ -104,6 +106,7 @@ class DataPlane:
             lambda: (self._all_frontends, [*self.clusters.values(), *self.leaving.clusters]),
             None if poller is None else lambda: poller.watched,
         )
+        self._counting: Final[dict[Frontend, None]] = {}  # those with flows that no pool has taken over, an ordered set
         self._begin(plan, None, sockets or {})
         self._ticking.start(_TICK_S, now=False)
 
@@ -261,8 +264,25 @@ class DataPlane:
             self.leaving.close(frontend, now)
         for cluster in retired:
             self.leaving.retire(cluster)
+        self._counting.update(dict.fromkeys(frontends.values()))
+        self._bury_flows()
         if dropped:
             self._changed()
+
+    def _bury_flows(self) -> None:
+        """Let go of what was counted for routes and listeners that are gone; their pools keep the sums."""
+        kept = {(name, pool) for name, action in self.routes.items() for pool in (*action.pools, "")} | {("", "")}
+        present = set(self._all_frontends)
+        for frontend in list(self._counting):
+            gone = frontend not in present
+            for flow in frontend.flows.forget(() if gone else kept):
+                cluster = self.clusters.get(flow.pool)
+                if cluster is not None:
+                    bury(flow, cluster.pool.totals)
+            for pool in [one for one in frontend.flows.gone if one and one not in self.clusters]:
+                del frontend.flows.gone[pool]
+            if gone and not frontend.flows.all:
+                del self._counting[frontend]
 
     def _begin_pool(self, cluster: Cluster, pool: PoolPlan, before: PoolPlan | None) -> None:
         """Have a pool's plan in force; `before` is the one that was."""
@@ -488,6 +508,20 @@ class DataPlane:
     def unsent_at(self, backend: Backend) -> int:
         """How many requests are at this backend and have not been sent to it yet: O(clients)."""
         return sum(frontend.unsent_at(backend) for frontend in self._all_frontends)
+
+    def measures(self) -> Measures:
+        """Everything that is counted, by listener and pool, now. O(routes, backends and connections)."""
+        self._bury_flows()
+        flows: dict[str, list[Flow]] = {name: [] for name in self.clusters}
+        for frontend in self._counting:
+            for flow in frontend.flows.all:
+                if flow.pool in flows:
+                    flows[flow.pool].append(flow)
+        now = self.runtime.clock.read()
+        return Measures(
+            tuple(listener_measures(name, one.gate, one.refusals, one.flows) for name, one in self.frontends.items()),
+            tuple(pool_measures(one.pool, flows[name], one.connections(), now) for name, one in self.clusters.items()),
+        )
 
     @property
     def routes(self) -> dict[str, Action]:

@@ -5,6 +5,7 @@ import re
 import pytest
 from house import House
 
+from twisted_lb.core.flow import Flow
 from twisted_lb.net.route import Lead, Route
 from twisted_lb.plan import DEFAULT
 from twisted_lb.wire.grammar import Limits
@@ -50,15 +51,15 @@ def test_a_body_is_taken_up_to_the_limit(route_of, most, size, taken):
 def test_only_protocols_that_are_allowed_may_be_switched_to(route_of):
     route = route_of(upgrades=["websocket", "chess"])
     offer = fields(b"Connection: upgrade", b"Upgrade: h2c, WebSocket, chess")
-    assert Lead(offer, CLIENT, route, may_switch=True).upgrade == b"websocket, chess"
-    assert Lead(offer, CLIENT, route, may_switch=False).upgrade == b""
-    assert Lead(fields(), CLIENT, route, may_switch=True).upgrade == b""
+    assert Lead(offer, CLIENT, route, Flow("r", "p"), may_switch=True).upgrade == b"websocket, chess"
+    assert Lead(offer, CLIENT, route, Flow("r", "p"), may_switch=False).upgrade == b""
+    assert Lead(fields(), CLIENT, route, Flow("r", "p"), may_switch=True).upgrade == b""
 
 
 def test_a_backend_is_told_what_the_route_forwards(route_of):
-    plain = Lead(fields(), CLIENT, route_of(), may_switch=True).upstream_head(b"Host: a\r\n")
+    plain = Lead(fields(), CLIENT, route_of(), Flow("r", "p"), may_switch=True).upstream_head(b"Host: a\r\n")
     route = route_of(forwarding={"forwarded": True, "via": "lb"})
-    telling = Lead(fields(), CLIENT, route, may_switch=True).upstream_head(b"Host: a\r\n")
+    telling = Lead(fields(), CLIENT, route, Flow("r", "p"), may_switch=True).upstream_head(b"Host: a\r\n")
     assert b"X-Forwarded-For: 192.0.2.7\r\n" in plain
     assert b"Forwarded: " not in plain.replace(b"X-Forwarded", b"")
     assert b"\r\nForwarded: for=192.0.2.7" in b"\r\n" + telling

@@ -8,10 +8,11 @@ from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.never import NEVER
-from twisted_lb.core.outcome import CONSEQUENCE, Outcome, Refusal
+from twisted_lb.core.outcome import CONSEQUENCE, Outcome, Refusal, Retry
 from twisted_lb.core.pool import Pool
 from twisted_lb.core.queue import Ticket
 from twisted_lb.core.retry import RetryRules
+from twisted_lb.core.totals import Denied
 
 # Looked up once, not at the end of each attempt.
 _OK: Final = Outcome.OK
@@ -111,26 +112,44 @@ class Attempts:
         Refusal: a retry is allowed, but no backend is left.
         """
         current = self.current
-        if (
-            current is None
-            or now >= self.due
-            or not replayable
-            or not self.retries.allow(outcome, idempotent=self.idempotent)
-        ):
+        if current is None or CONSEQUENCE[outcome].retry is Retry.NEVER:
             return None
-        if CONSEQUENCE[outcome].alive is False and self.retries.more_attempts:
+        denied = self._barred(outcome, now, replayable=replayable)
+        if denied is None and CONSEQUENCE[outcome].alive is False and self.retries.more_attempts:
             verdict = self.pool.await_return(self.ask, now, self._wait_until)
             if verdict is not None:
                 self._free += 1
-                return self._take_up(verdict, now)
-        if outcome is _UNPROCESSED and _unprocessed_before(current) >= _MOST_UNPROCESSED:
-            return None
-        if (outcome is _STALE or outcome is _UNPROCESSED) and self.retries.more_attempts:
-            self._free += 1
-        elif self.count - self._free > self.retries.more_attempts or not self.pool.budget.withdraw(now):
+                return self._take_up(verdict, now, outcome)
+        if denied is None:
+            denied = self._unpaid(current, outcome, now)
+        if denied is not None:
+            self.pool.totals.denied[denied] += 1
             return None
         self._remember(current, outcome)
-        return self._take_up(self.pool.claim(self.ask, now, self.tried, self._wait_until), now)
+        again = self.pool.claim(self.ask, now, self.tried, self._wait_until)
+        if isinstance(again, Refusal):
+            self.pool.totals.denied[Denied.TRIED_ALL] += 1
+        return self._take_up(again, now, outcome)
+
+    def _barred(self, outcome: Outcome, now: float, *, replayable: bool) -> Denied | None:
+        """What rules another attempt out, whoever might be asked; None where nothing does."""
+        if now >= self.due:
+            return Denied.TIME
+        if not replayable:
+            return Denied.BODY_GONE
+        return None if self.retries.allow(outcome, idempotent=self.idempotent) else Denied.NOT_IDEMPOTENT
+
+    def _unpaid(self, current: Attempt, outcome: Outcome, now: float) -> Denied | None:
+        """Pay for another attempt; what it is that does not allow it, None where it is paid for."""
+        more = self.retries.more_attempts
+        if outcome is _UNPROCESSED and _unprocessed_before(current) >= _MOST_UNPROCESSED:
+            return Denied.ATTEMPTS
+        if (outcome is _STALE or outcome is _UNPROCESSED) and more:
+            self._free += 1
+            return None
+        if self.count - self._free > more:
+            return Denied.ATTEMPTS
+        return None if self.pool.budget.withdraw(now) else Denied.BUDGET
 
     def fall_back(
         self, pool: Pool, retries: RetryRules, now: float, own: Backend | None = None
@@ -198,10 +217,18 @@ class Attempts:
             self.pool.withdraw(self.waiting)
             self.waiting = None
 
-    def _take_up(self, verdict: Lease | Refusal | Ticket, now: float) -> Lease | Refusal | Ticket:
+    def _take_up(
+        self, verdict: Lease | Refusal | Ticket, now: float, after: Outcome | None = None
+    ) -> Lease | Refusal | Ticket:
+        """Take up a verdict. `after`: the outcome of the attempt before, where that has not ended yet."""
         self.waiting = None
         if isinstance(verdict, Lease):
             self.count += 1
+            before = self.current
+            if before is not None:
+                why = after if before.outcome is None else before.outcome
+                if why is not None:
+                    self.pool.totals.retries[why] += 1
             self.current = Attempt(verdict, now, self.current)
         elif isinstance(verdict, Ticket):
             self.waiting = verdict

@@ -13,6 +13,7 @@ from twisted_lb.core.ejection import Ejection
 from twisted_lb.core.health import Health
 from twisted_lb.core.load import Load
 from twisted_lb.core.outcome import Outcome
+from twisted_lb.core.totals import BackendTotals
 
 HEAVIEST: Final = 256
 LIGHTEST: Final = 0
@@ -156,6 +157,7 @@ class Backend:
         "requests",
         "resting",
         "slot",
+        "totals",
         "tunnels",
         "usable",
         "weight",
@@ -180,6 +182,7 @@ class Backend:
         self.failures: int = 0  # outcomes that blame it
         self.tunnels: int = 0  # of those in flight
         self.outcomes: list[int] = [0] * len(Outcome)
+        self.totals: Final = BackendTotals()
 
     @property
     def in_flight(self) -> int:

@@ -168,6 +168,19 @@ class LimitSpared:
         return f"the rate limit {self.limit} would have refused {what} (dry run)"
 
 
+def state_after(event: "Event") -> str:
+    """What a backend is from an event on, in a word; empty where the event says nothing of it."""
+    if isinstance(event, AdminChanged):
+        return event.admin.value
+    if isinstance(event, BackendDown):
+        return "down"
+    if isinstance(event, BackendUp):
+        return "up"
+    if isinstance(event, BackendEjected):
+        return "ejected"
+    return "returned" if isinstance(event, BackendReturned) else ""
+
+
 Event = (
     BackendDown
     | BackendUp

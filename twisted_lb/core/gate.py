@@ -66,13 +66,14 @@ class Gate:
     kernel's accept queue holds the rest; `per_client` bounds those of one client, 0 for no limit.
 
     The table of clients holds those that are connected, so it is bounded by `most`. Both bounds may change: whoever is
-    there stays.
+    there stays. `entered` are all that came in since it is there.
     """
 
     def __init__(self, most: int, per_client: int = 0) -> None:
         self.most: int = most
         self.per_client: int = per_client
         self.open: int = 0
+        self.entered: int = 0
         self._clients: Final = Running(per_client or _NO_LIMIT)
         self._waiting: list[Callable[[], None]] = []
 
@@ -95,6 +96,7 @@ class Gate:
         if not self.claim(client):
             return False
         self.open += 1
+        self.entered += 1
         return True
 
     def claim(self, client: str) -> bool:

@@ -29,6 +29,7 @@ from twisted_lb.core.selection import Selection
 from twisted_lb.core.settings import PoolSettings
 from twisted_lb.core.snapshot import PoolSnapshot, snapshot_of
 from twisted_lb.core.succession import Resting, Succession
+from twisted_lb.core.totals import PoolTotals
 
 # While nobody is usable and nobody checks, a request that waits is the trial of a backend that was refused, so often: one
 # refused connect costs it nothing.
@@ -58,6 +59,7 @@ class Pool:
         self.settings: PoolSettings = settings
         self.counts: Final = Counts() if counts is None else counts
         self.counts.most = settings.max_in_flight
+        self.totals: Final = PoolTotals()
         self.budget: Final = RetryBudget(settings.budget_percent, settings.budget_per_s)
         self._on_event: Final = on_event
         self._selection: Final = Selection(policy, rng)
@@ -101,6 +103,8 @@ class Pool:
         """A backend was removed for good, and may have something in flight."""
         if backend.in_flight:
             self.leaving[backend] = now
+        else:
+            self.totals.bury(backend.outcomes, backend.totals)
 
     def _adopt(self, spec: BackendSpec, old: Mapping[str, Backend], now: float, succession: Succession) -> Backend:
         backend = old.get(spec.name)
@@ -340,13 +344,15 @@ class Pool:
         self.counts.release(backend.slot)
         if backend.load is not None:
             backend.load.settled(outcome, now)
+        gone = False
         if backend.removed:
             backend.leave()
-            if not backend.in_flight:
-                self.leaving.pop(backend, None)
+            gone = not backend.in_flight and self.leaving.pop(backend, None) is not None
         elif self.counts.most:
             backend.refresh_usable()
         backend.outcomes[outcome] += 1
+        if gone:
+            self.totals.bury(backend.outcomes, backend.totals)
         if outcome is not _OK or lease.trial:
             event = apply_outcome(self.name, lease, outcome, detail, now, checked=self.settings.checked)
             if event is not None:
@@ -355,6 +361,16 @@ class Pool:
                 self._refresh(backend)
             if lease.trial and self._exhausted and self._queue.tickets:
                 self._hasten(now)
+
+    @property
+    def queued(self) -> int:
+        """How many requests wait."""
+        return len(self._queue.tickets)
+
+    @property
+    def resting(self) -> list[Backend]:
+        """Members that have left and may return."""
+        return self._resting.backends
 
     def explain(self, ask: Ask, now: float, tried: Sequence[Backend] = ()) -> Decision:
         """Explain what `claim` would do now, and why; nothing changes by it."""

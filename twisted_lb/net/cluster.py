@@ -6,7 +6,17 @@ from typing import Final, Protocol
 from twisted_lb.core.address import Address, TcpAddress
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
 from twisted_lb.core.endpoints import Endpoints
-from twisted_lb.core.events import BackendChanged, BackendDown, BackendEjected, BackendRemoved, Event
+from twisted_lb.core.events import (
+    AdminChanged,
+    BackendChanged,
+    BackendDown,
+    BackendEjected,
+    BackendRemoved,
+    BackendReturned,
+    BackendUp,
+    Event,
+    state_after,
+)
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Outcome, Refusal
@@ -203,6 +213,8 @@ class Cluster(Keeper):
         backend = self.pool.backends.get(name)
         if backend is not None:
             now = self.clock.read() if now is None else now
+            if asked_at is not None:
+                backend.totals.checked(now - asked_at, passed=passed)
             self.pool.observe_probe(backend, passed, reason, now, silent=silent, asked_at=asked_at)
 
     def tick(self) -> None:
@@ -267,7 +279,10 @@ class Cluster(Keeper):
         return self.pool.snapshot()
 
     def _heard(self, event: Event) -> None:
-        """Handle an event of the pool: first what follows from it for connections and checks, then the news."""
+        """Handle an event of the pool: first it is counted, then comes what follows from it for connections and checks, then the
+        news.
+        """
+        self._count(event)
         if isinstance(event, (BackendDown, BackendEjected)):
             self._forget_idle_timeout(event.backend_name)
             if (name := self._endpoints.name_of(event.backend_name)) is not None:
@@ -282,6 +297,16 @@ class Cluster(Keeper):
             self._hear(event)
         self._watch_closely()
         self.freed()
+
+    def _count(self, event: Event) -> None:
+        """Count a change of a backend's state."""
+        to = state_after(event)
+        if to and isinstance(event, (AdminChanged, BackendDown, BackendEjected, BackendReturned, BackendUp)):
+            backend = self.pool.backends.get(event.backend_name)
+            if backend is not None:
+                backend.totals.changed(to)
+                if isinstance(event, BackendEjected):
+                    backend.totals.ejections[event.outcome] += 1
 
     def _fallen_silent(self, backend: Backend, reason: str) -> None:
         """Probes took a backend out. Was it silent (frozen, gone), nothing is kept to it, and what it owes is moved."""
@@ -465,9 +490,11 @@ class Cluster(Keeper):
         left_s = max(due - self.clock.now, 0.0)
         return self.runtime.dial.dial(backend.address, upstream, min(self.upstream_rules.connect_s, left_s), failed)
 
-    def opened(self, upstream: Upstream) -> None:
-        """A connection is up. One that leads elsewhere than its backend's name by now serves once."""
+    def opened(self, upstream: Upstream, took_s: float) -> None:
+        """A connection is up, and is counted. One that leads elsewhere than its backend's name by now serves once."""
         self._open[upstream] = None
+        upstream.backend.totals.connections += 1
+        self.pool.totals.connect.add(took_s)
         place = self._places.get(upstream.backend.name)
         if place is not None and upstream.peer_name() != place:
             upstream.opened_at = -NEVER
@@ -527,6 +554,14 @@ class Cluster(Keeper):
     def idle(self) -> int:
         """How many idle connections are kept: O(backends)."""
         return sum(len(kept.idle) for kept in self._kept.values())
+
+    def connections(self) -> dict[Backend, tuple[int, int]]:
+        """The connections to each backend: (open, idle). O(connections)."""
+        counts: dict[Backend, tuple[int, int]] = {}
+        for upstream in self._open:
+            opened, idle = counts.get(upstream.backend, (0, 0))
+            counts[upstream.backend] = opened + 1, idle + upstream.idle
+        return counts
 
     @property
     def open(self) -> int:

@@ -14,11 +14,14 @@ from twisted_lb.core.ask import ANY
 from twisted_lb.core.attempts import Attempt as AttemptRecord
 from twisted_lb.core.attempts import Attempts
 from twisted_lb.core.backend import Backend
+from twisted_lb.core.flow import cell_of
+from twisted_lb.core.histogram import counted_in, slot_of
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.never import NEVER
-from twisted_lb.core.outcome import CONSEQUENCE, Outcome, Refusal, Reply
+from twisted_lb.core.outcome import CONSEQUENCE, Outcome, Refusal, Reply, refusal_of
 from twisted_lb.core.queue import Ticket
 from twisted_lb.core.record import Record
+from twisted_lb.core.totals import kind_of
 from twisted_lb.net.client_side import ClientSide
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.dialer import Attempt as Dialling
@@ -84,7 +87,7 @@ class Exchange(Requester):
         self.started: bool = False
         self.over: bool = False
         frontend.exchanges += 1
-        frontend.begun += 1
+        lead.flow.begun += 1
         self._frontend: Final = frontend
         self._cluster: Cluster = route.cluster
         self._clock: Final = frontend.clock
@@ -153,7 +156,7 @@ class Exchange(Requester):
     def granted(self, ticket: Ticket, verdict: Lease | Refusal) -> None:
         """See Waiter: the wait in the queue is over."""
         now = self._clock.now
-        self.queued_s += now - ticket.queued_at
+        self._waited(ticket, now)
         attempts = self.attempts
         if not attempts.count:
             attempts.due = now + self.route.rules.response_head_s
@@ -166,6 +169,12 @@ class Exchange(Requester):
             own.close()
         self._go(verdict, new_connection=False)
 
+    def _waited(self, ticket: Ticket, now: float) -> None:
+        """A wait in the queue is over, however it ends."""
+        waited_s = now - ticket.queued_at
+        self.queued_s += waited_s
+        self._cluster.pool.totals.queue.add(waited_s)
+
     def _fall_back(self, fallback: Fallback) -> None:
         """The pool has nobody, and waiting for one is not what the route wants: on to the other pool, or to the answer."""
         self._recorded = True
@@ -176,7 +185,10 @@ class Exchange(Requester):
             assert fallback.answer is not None
             self._answer_instead(fallback.answer)
             return
-        lead = self._lead = self._lead.to(route)
+        flow = self._frontend.flow(route)
+        flow.begun += 1
+        self._lead.flow.begun -= 1
+        lead = self._lead = self._lead.to(route, flow)
         self._upstream_head = lead.upstream_head(self.head.lines)
         self.route = route
         self._cluster = route.cluster
@@ -273,6 +285,8 @@ class Exchange(Requester):
         """The client broke its own message, how says `detail`: what its own side tells it (a local reply), None when an
         answer has begun.
         """
+        if not self.over:
+            self._frontend.refused(refusal_of(status))
         return self._cut(Outcome.CLIENT_FAULT, status, detail)
 
     def refuse(self, detail: str) -> tuple[ResponseHead, bytes] | None:
@@ -312,6 +326,7 @@ class Exchange(Requester):
         elif way is not None:
             cast(Dialling, way).cancel()
         if self.attempts.waiting is not None:
+            self._waited(self.attempts.waiting, self._clock.now)
             self._cluster.leave(self.attempts.waiting)
             self.attempts.withdraw()
         self._settle(outcome, detail)
@@ -519,6 +534,7 @@ class Exchange(Requester):
             self._bad_status = True
             return False
         assert attempt is not None
+        attempt.lease.backend.totals.unfinished[kind_of(head.status)] += 1
         self._leave(attempt, upstream, again, Outcome.BAD_STATUS, f"status {head.status}")
         return True
 
@@ -571,9 +587,8 @@ class Exchange(Requester):
         assert attempt is not None
         attempts.ended(attempt, Outcome.BAD_STATUS if self._bad_status else _OK, now)
         self.over = True
-        frontend = self._frontend
-        frontend.exchanges -= 1
-        frontend.ended += 1
+        self._frontend.exchanges -= 1
+        self._count(now)
         if self._cluster.waiting:
             self._cluster.freed()
         if self._recorded:
@@ -694,8 +709,10 @@ class Exchange(Requester):
         self._send_reply(why, head, body)
 
     def _send_reply(self, why: Refusal | Outcome | Reply, head: ResponseHead, body: bytes) -> None:
-        self._end()
         self._note_reply(why, head.status, body)
+        if isinstance(why, Refusal):
+            self._frontend.refused(why)
+        self._end()
         self._tell_end()
         if self.head.method == b"HEAD":
             self.client.start(head, 0, b"")
@@ -709,7 +726,57 @@ class Exchange(Requester):
         if not self.over:
             self.over = True
             self._frontend.exchanges -= 1
-            self._frontend.ended += 1
+            self._count(self._clock.now)
+
+    def _count(self, now: float) -> None:
+        """Count the exchange, which is over, for metrics: integers grow, and nothing is made or looked up by a name."""
+        took_s = now - self.began_at
+        slot = slot_of(took_s)
+        status = self.status
+        kind = status // 100 if status < 600 else 0
+        flow = self._lead.flow
+        if self.request_bytes:
+            flow.bytes_up += self.request_bytes
+        flow.bytes_down += self.response_bytes
+        if not self.started or self.head.method != b"GET":
+            flow.others[cell_of(self.head.method, kind, own=not self.started)] += 1
+        attempt = self.attempts.current
+        if (
+            self.first_byte_at == now
+            and self.responded_at == now
+            and attempt is not None
+            and attempt.connected_at == self.began_at
+            and attempt.outcome is _OK
+        ):
+            # As a rule all of it takes one time.
+            ours = flow.at_once[kind]
+            if ours is None:
+                ours = counted_in(flow.at_once, kind)
+            ours.slots[slot] += 1
+            ours.total_s += took_s
+            totals = attempt.lease.backend.totals
+            theirs = totals.lasted[kind]
+            if theirs is None:
+                theirs = counted_in(totals.lasted, kind)
+            theirs.slots[slot] += 1
+            theirs.total_s += took_s
+            return
+        counted_in(flow.lasted, kind).put(slot, took_s)
+        if self.started and attempt is not None:
+            self._count_phases(attempt, kind, now)
+
+    def _count_phases(self, attempt: AttemptRecord, kind: int, now: float) -> None:
+        """Count what took which part of the time, and the backend's part of it."""
+        pool = self._cluster.pool.totals
+        sent_at = attempt.connected_at
+        pool.first_byte.add(self.responded_at - sent_at)
+        if self.first_byte_at != NEVER:
+            pool.first_body.add(self.first_byte_at - sent_at)
+        totals = attempt.lease.backend.totals
+        if attempt.outcome is _OK or attempt.outcome is Outcome.BAD_STATUS:
+            counted_in(totals.lasted, kind).add(now - attempt.began)
+        else:
+            totals.unfinished[kind] += 1
 
     def _tell_end(self, cut: Outcome | None = None, detail: str = "") -> None:
         """Tell observers the record: the exchange is over, and all that is to be known about it is known. `cut`: what cut

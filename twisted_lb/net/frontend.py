@@ -4,6 +4,7 @@ from random import Random
 from typing import Final, Protocol
 
 from twisted_lb.core.backend import Backend
+from twisted_lb.core.flow import Flow, Flows
 from twisted_lb.core.gate import SPARE_AFTER_S, Gate, spare_first
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Outcome, Refusal, Reply, refusal_of
@@ -24,6 +25,8 @@ from twisted_lb.wire.response import ResponseHead
 _LOOK_S: Final = 0.1
 # So much of a host is said in a log: the longest name (RFC 1035 2.3.4).
 _LONGEST_HOST: Final = 253
+# The places of refusals in what is counted.
+REASONS: Final = tuple(Refusal)
 # Why clients are cut at the end of a stop.
 STOPS: Final = "the balancer stops"
 
@@ -66,7 +69,8 @@ class Frontend:
 
     `client_rules` and, by `go_by`, `table` may be replaced while it runs: a connection goes by the new ones from its next
     request on; so may `observers`. `straight`: the one route that all requests have, None where one is to be found for each.
-    `gate` counts the clients' connections. `exchanges` are those that run, on whatever client side, and
+    `gate` counts the clients' connections, `flows` requests by route and pool, and `refusals` those that were refused, by `REASONS`,
+    since it is there. `exchanges` are those that run, on whatever client side, and
     `tunnels` those of them that have switched protocols; `observers` are told how they end, and of what was refused before
     there was one.
     """
@@ -93,11 +97,10 @@ class Frontend:
         # An ordered set: at a drain, and at its end, whoever came first hears first.
         self.clients: dict[FrontendClient, None] = {}
         self.exchanges: int = 0
-        # And how many have begun and ended, ever.
-        self.begun: int = 0
-        self.ended: int = 0
         self.tunnels: int = 0
         self.unrouted: int = 0  # requests that no route took
+        self.flows: Final = Flows()
+        self.refusals: Final[list[int]] = [0] * len(REASONS)
         self.shared_fields: Final = SharedFields()
         # Memories of pure functions: many new connections come from one address, with the same few fields.
         self._last_address: str = ""
@@ -150,8 +153,26 @@ class Frontend:
         """The lead of a request to a route, mostly that of the last new connection."""
         last = self._last_lead
         if last is None or fields is not last.fields or client is not last.client or route is not last.route:
-            last = self._last_lead = Lead(fields, client, route, may_switch=True)
+            flow = self.flow(route) if last is None or route is not last.route else last.flow
+            last = self._last_lead = Lead(fields, client, route, flow, may_switch=True)
         return last
+
+    def lead_unswitched(self, fields: RequestFields, client: Client, route: Route) -> Lead:
+        """The lead of a request that cannot switch protocols."""
+        return Lead(fields, client, route, self.flow(route), may_switch=False)
+
+    def flow(self, route: Route) -> Flow:
+        """Where the requests of a route to its pool are counted."""
+        return self.flows.of(route.name, route.cluster.name)
+
+    def count(self, method: bytes, status: int, route: Route | Action | None, bytes_down: int = 0) -> None:
+        """Count a request that was answered without an exchange."""
+        pool = route.cluster.name if isinstance(route, Route) else ""
+        self.flows.of("" if route is None else route.name, pool).answered(method, status, bytes_down)
+
+    def refused(self, refusal: Refusal) -> None:
+        """Count a refusal."""
+        self.refusals[REASONS.index(refusal)] += 1
 
     def go_by(self, table: RouteTable) -> None:
         """Go by these routes from now on."""
@@ -244,7 +265,11 @@ class Frontend:
         route: Route | Action | None,
         detail: str = "",
     ) -> None:
-        """Tell observers of a request that got a local reply and no exchange."""
+        """Count a request that got a local reply and no exchange, and tell observers of it."""
+        sent_bytes = 0 if claim.method == b"HEAD" else len(reply[1])
+        self.count(claim.method, reply[0].status, route, sent_bytes)
+        if isinstance(why, Refusal):
+            self.refused(why)
         if not self.observers.anybody:
             return
         record = Record(self.clock.now)
@@ -256,16 +281,17 @@ class Frontend:
         if isinstance(route, Route):
             record.pool = route.cluster.name
         record.status = reply[0].status
-        record.response_bytes = 0 if claim.method == b"HEAD" else len(reply[1])
+        record.response_bytes = sent_bytes
         record.local_reply = record.ended_by = why
         record.detail = detail
         self.observers.tell(record)
 
     def broken(self) -> list[str]:
-        """Of what must be so the identities that do not hold; none, always."""
+        """Of what must be so the identities that do not hold; none, always: O(routes)."""
         found = []
-        if self.begun != self.ended + self.exchanges:
-            found.append(f"{self.begun} exchanges have begun, {self.ended} ended and {self.exchanges} run")
+        begun, ended = sum(one.begun for one in self.flows.all), sum(one.ended for one in self.flows.all)
+        if begun != ended + self.exchanges:
+            found.append(f"{begun} exchanges have begun, {ended} ended and {self.exchanges} run")
         if not 0 <= self.tunnels <= self.exchanges:
             found.append(f"{self.tunnels} of {self.exchanges} exchanges are tunnels")
         return [f"listener {self.name}: {one}" for one in found]

@@ -166,6 +166,7 @@ class Http1(ClientSide, Receiver, Speaker):
             if route is None:
                 return True
         if fields.max_forwards == 0 and head.goes_no_further:
+            self._frontend.count(head.method, 200, route)
             self._answer(head, final_answer(head))
             return True
         framing = fields.framing

@@ -21,7 +21,7 @@ from twisted_lb.net.exchange import Exchange
 from twisted_lb.net.frontend import STOPS, Frontend
 from twisted_lb.net.local_reply import Claim, final_answer
 from twisted_lb.net.relay import Leg
-from twisted_lb.net.route import Lead, Route, client_name
+from twisted_lb.net.route import Route, client_name
 from twisted_lb.wire.grammar import CRLF, BadMessage
 from twisted_lb.wire.origin import Client
 from twisted_lb.wire.request import RequestHead, parse_request_fields, parse_request_line, resolve_target
@@ -75,6 +75,7 @@ class BalancedReverseProxyResource(ReverseProxyResource):
         if route is None:
             return NOT_DONE_YET
         if head.goes_no_further:
+            self.engine.count(head.method, 200, route)
             client.answer(final_answer(head))
         elif route.takes(head.fields.framing):
             client.begin(head, route)
@@ -193,7 +194,7 @@ class _RequestClient(ClientSide):
         request.registerProducer(self, True)
         client = self._client()
         # twisted.web cannot switch protocols.
-        self._exchange = Exchange(frontend, self, head, Lead(head.fields, client, route, may_switch=False))
+        self._exchange = Exchange(frontend, self, head, frontend.lead_unswitched(head.fields, client, route))
         self._body_ended = head.fields.framing == 0
         # Sent ahead (pipelining) it may begin while the answer before it has not left: only whoever produced that was told.
         if getattr(request.channel, "_waitingForTransport", False):

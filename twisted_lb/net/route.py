@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from twisted_lb.core.flow import Flow
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.local_reply import accept_of, local_reply, safe_id
 from twisted_lb.net.own_answers import OwnAnswer
@@ -22,18 +23,20 @@ _PREFIX: Final = b"x-forwarded-prefix"
 # Not acyclic: a route leads to all there is, and a frontend keeps its last lead.
 class Lead:
     """A lead of requests to a route: the protocols they may switch to (`upgrade`), and their upstream head. A pure
-    function of header block, client and route, so that it may be kept for as long as these stay.
+    function of header block, client and route, so that it may be kept for as long as these stay. `flow` is where the requests
+    are counted.
     """
 
     __slots__ = (
-        "_answer", "_edited", "_may_switch", "_tail", "_words", "client", "fields", "last_head", "last_lines", "route",
-        "upgrade",
+        "_answer", "_edited", "_may_switch", "_tail", "_words", "client", "fields", "flow", "last_head", "last_lines",
+        "route", "upgrade",
     )  # fmt: skip
 
-    def __init__(self, fields: RequestFields, client: Client, route: "Route", *, may_switch: bool) -> None:
+    def __init__(self, fields: RequestFields, client: Client, route: "Route", flow: Flow, *, may_switch: bool) -> None:
         self.fields: Final = fields
         self.client: Final = client
         self.route: Final = route
+        self.flow: Final = flow
         self.upgrade: Final = route.rules.allowed_upgrade(fields) if may_switch else b""
         self._may_switch: Final = may_switch
         self._words: Words | None = None
@@ -123,9 +126,9 @@ class Lead:
             self._edited = head.with_lines(edits.kept(head.lines) + edits.constant(words) + rules.response_lines)
         return self._edited
 
-    def to(self, route: "Route") -> "Lead":
-        """The lead of the same requests to another route."""
-        return Lead(self.fields, self.client, route, may_switch=self._may_switch)
+    def to(self, route: "Route", flow: Flow) -> "Lead":
+        """The lead of the same requests to another route, where they are counted in this flow."""
+        return Lead(self.fields, self.client, route, flow, may_switch=self._may_switch)
 
     def client_name(self) -> str:
         """The address that the requests come from: that of the connection, or whom its trusted proxy names."""

@@ -56,6 +56,12 @@ class Action:
         self.passes: Final = bool(self.routes) and not (self.checks or rules.edits_head)
         self._runtime: Final = runtime
 
+    @property
+    def pools(self) -> list[str]:
+        """The names of all pools that requests of the route may get to, that of a fallback among them."""
+        fallbacks = [one.fallback.route for one in self.routes.values() if one.fallback is not None]
+        return [*self.routes, *(one.cluster.name for one in fallbacks if one is not None)]
+
     def route(self, split_key: int) -> Route:
         """The route of the next request that is led to a pool; each look is a turn of the split."""
         only = self.only

@@ -130,8 +130,8 @@ class Keeper:
         self.clock: Final = clock
         self.deadlines: Final = deadlines
 
-    def opened(self, upstream: "Upstream") -> None:
-        """A connection is up."""
+    def opened(self, upstream: "Upstream", took_s: float) -> None:
+        """A connection is up, so long after it was dialled."""
         raise NotImplementedError
 
     def put(self, upstream: "Upstream", now: float, announced_s: int) -> bool:
@@ -166,13 +166,14 @@ class Upstream(Receiver):
     __slots__ = (
         "_buffer", "_clock", "_deadline", "_deadlines", "_decoder", "_heads", "_informed", "_interim_bytes", "_keeper", "_left",
         "_method", "_out", "_paused", "_persistent", "_request_ended", "_state", "_transport", "_unmet",
-        "backend", "bound", "full", "idle_s", "idle_since", "opened_at", "requester", "requests", "reuse_until", "waiter",
+        "backend", "bound", "dialled_at", "full", "idle_s", "idle_since", "opened_at", "requester", "requests", "reuse_until", "waiter",
     )  # fmt: skip
 
     def __init__(self, keeper: Keeper, backend: Backend, waiter: Requester) -> None:
         self.backend: Final = backend
         self.waiter: Requester | None = waiter  # who waits for the connect
         self.requester: Requester | None = None
+        self.dialled_at: Final[float] = keeper.clock.now
         self.opened_at: float = NEVER
         self.idle_since: float = NEVER
         self.idle_s: float = 0.0  # how long it was idle before it was used last
@@ -558,7 +559,7 @@ class Upstream(Receiver):
         self._out.attach(transport)
         transport.registerProducer(self, True)
         self.opened_at = self._clock.now
-        self._keeper.opened(self)
+        self._keeper.opened(self, self.opened_at - self.dialled_at)
         waiter = self.waiter
         self.waiter = None
         if waiter is None:

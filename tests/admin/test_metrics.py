@@ -1,0 +1,279 @@
+"""Metrics, as Prometheus reads them."""
+
+import math
+import shutil
+import subprocess
+
+import pytest
+from house import GET, House
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
+from prometheus_client.parser import text_string_to_metric_families as prometheus
+
+from twisted_lb.admin.metrics import (
+    FAMILIES,
+    LES,
+    LES_OF_BACKENDS,
+    PREFIX,
+    WANTED_LES,
+    WANTED_LES_OF_BACKENDS,
+    metrics_text,
+    wants_openmetrics,
+)
+from twisted_lb.core.histogram import Histogram, edges
+from twisted_lb.core.measures import ProcessMeasures
+from twisted_lb.testing import CLOSE, NEVER_ANSWER, Wait, response
+
+PROCESS = ProcessMeasures("0.1.0", "3.11.7", False, 1_700_000_000.5)
+
+
+@pytest.fixture
+def house():
+    houses: list[House] = []
+
+    def one(*names, **options) -> House:
+        houses.append(House(*names, **options))
+        return houses[-1]
+
+    yield one
+    for each in houses:
+        each.close()
+
+
+def text(house, process=PROCESS, **named) -> str:
+    return metrics_text(house.plane.measures(), process, **named).decode()
+
+
+def samples(house, process=PROCESS) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """By name, without the prefix, and labels."""
+    found = {}
+    for family in prometheus(text(house, process)):
+        for sample in family.samples:
+            key = sample.name.removeprefix(PREFIX), tuple(sorted(sample.labels.items()))
+            assert key not in found, f"{key} is there twice"
+            found[key] = sample.value
+    return found
+
+
+def value(house, name, process=PROCESS, **labels) -> float:
+    return samples(house, process)[name, tuple(sorted(labels.items()))]
+
+
+def busy(house) -> House:
+    """A balancer to which most things have happened."""
+    lb = house("a:80", "b:80", "c:80", pools={"old": {"backends": ["d:80"]}})
+    lb.backend("a:80", [[Wait(0.02), response(b"hello")], CLOSE, NEVER_ANSWER])
+    lb.backend("b:80")
+    for request in (
+        GET,
+        GET,
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx",
+        b"nonsense\r\n\r\n",
+        GET,
+        GET,
+    ):
+        lb.ask(request)
+        lb.wait(0.1)
+    lb.cluster.observe_probe("a:80", True, "fine", asked_at=lb.clock.seconds() - 0.25)
+    return lb
+
+
+def test_requests_are_told_with_all_their_labels(house):
+    lb = house("a:80")
+    lb.backend("a:80")
+    lb.ask(GET)
+    lb.ask(b"nonsense\r\n\r\n")
+    plain = {"listener": "default", "route": "default", "pool": "default", "method": "GET"}
+    assert value(lb, "requests_total", **plain, code_class="2xx", source="backend") == 1
+    none = {"listener": "default", "route": "", "pool": "", "method": "_OTHER"}
+    assert value(lb, "requests_total", **none, code_class="4xx", source="proxy") == 1
+    assert value(lb, "refusals_total", listener="default", reason="bad_request") == 1
+    assert value(lb, "refusals_total", listener="default", reason="no_route") == 0
+    attempts = {"pool": "default", "backend": "a:80"}
+    assert value(lb, "attempts_total", **attempts, outcome="ok") == 1
+    assert value(lb, "backend_requests_total", **attempts, code_class="2xx") == 1
+    assert value(lb, "bytes_total", listener="default", pool="default", direction="down") == 3
+
+
+@pytest.mark.parametrize("seconds", [0.0004, 0.0009765625, 0.02, 0.2, 3.0, 250.0, 300.0])
+def test_a_duration_is_in_each_bucket_that_is_not_below_it(house, seconds):
+    lb = house("a:80", timeouts={"response_head_s": 600.0, "attempt_s": 600.0})
+    lb.backend("a:80", [[Wait(seconds), response(b"hello")]])
+    lb.ask(GET)
+    lb.wait(301.0)
+    took = lb.records[-1].took_s
+    found = samples(lb)
+    buckets = {
+        float(dict(labels)["le"]): count
+        for (name, labels), count in found.items()
+        if name == "request_duration_seconds_bucket" and dict(labels)["code_class"] == "2xx"
+    }
+    assert sorted(buckets) == [*LES, math.inf]
+    assert buckets == {le: float(took <= le) for le in buckets}
+    labels = {"pool": "default", "code_class": "2xx"}
+    assert value(lb, "request_duration_seconds_count", **labels) == 1
+    assert value(lb, "request_duration_seconds_sum", **labels) == took
+
+
+def test_every_bucket_ends_at_an_edge_of_the_histogram_and_near_to_what_is_usual():
+    for les, wanted in ((LES, WANTED_LES), (LES_OF_BACKENDS, WANTED_LES_OF_BACKENDS)):
+        assert set(les) < set(edges())
+        assert list(les) == sorted(set(les))
+        assert all(abs(le - want) / want < 0.0625 for le, want in zip(les, wanted, strict=True))
+    assert len(LES_OF_BACKENDS) + 1 == 12
+
+
+def test_the_three_facts_of_a_backend_are_never_merged(house):
+    lb = house("a:80", "b:80")
+    of = {"pool": "default", "backend": "a:80"}
+
+    def states():
+        return {
+            dict(labels)["state"]
+            for (name, labels), on in samples(lb).items()
+            if name == "backend_state" and dict(labels)["backend"] == "a:80" and on
+        }
+
+    assert states() == {"ready", "unknown"}
+    lb.cluster.observe_probe("a:80", True, "fine")
+    assert states() == {"ready", "up"}
+    lb.ask(GET)
+    assert states() == {"ready", "up", "ejected"}
+    lb.plane.command("default", "a:80", lb.members[0].admin.DRAIN)
+    assert states() == {"drain", "up", "ejected"}
+    assert value(lb, "backends", pool="default") == 2
+    assert value(lb, "backends_usable", pool="default") == 0
+    assert value(lb, "backend_weight", **of) == 1
+    assert value(lb, "backend_weight_effective", **of) == 0
+    assert value(lb, "state_changes_total", **of, to="drain") == 1
+    assert value(lb, "ejections_total", **of, reason="refused") == 1
+
+
+def test_checks_are_told_by_their_result(house):
+    lb = house("a:80")
+    lb.cluster.observe_probe("a:80", False, "no", asked_at=lb.clock.seconds() - 0.5)
+    of = {"pool": "default", "backend": "a:80"}
+    assert value(lb, "checks_total", **of, result="failed") == 1
+    assert value(lb, "checks_total", **of, result="passed") == 0
+    assert value(lb, "check_duration_seconds_sum", **of, result="failed") == 0.5
+
+
+def test_connections_are_told_and_reuse_follows(house):
+    lb = house("a:80")
+    lb.backend("a:80")
+    client = lb.ask(GET)
+    lb.ask(GET, client)
+    of = {"pool": "default", "backend": "a:80"}
+    assert value(lb, "upstream_connections_total", **of) == 1
+    assert value(lb, "upstream_connections", **of, kind="idle") == 1
+    assert value(lb, "upstream_connections", **of, kind="busy") == 0
+    assert value(lb, "client_connections", listener="default") == 1
+    assert value(lb, "client_connections_total", listener="default") == 1
+
+
+def test_retries_are_told_and_why_there_was_none(house):
+    lb = house("a:80", "b:80")
+    lb.backend("b:80", [CLOSE])
+    lb.ask(GET)
+    assert value(lb, "retries_total", pool="default", reason="refused") == 1
+    assert value(lb, "retries_denied_total", pool="default", reason="tried_all") == 1
+    assert value(lb, "retries_denied_total", pool="default", reason="budget") == 0
+
+
+def test_the_process_is_told(house):
+    lag = Histogram()
+    lag.add(0.3)
+    process = ProcessMeasures(
+        "0.1.0", "3.11.7", True, 5.5, 3, 2, 1, True, 7.25, lag.reading(), (("log_dropped_total", 4),)
+    )
+    lb = house("a:80")
+    assert value(lb, "build_info", process, version="0.1.0", python="3.11.7", compiled="yes") == 1
+    assert value(lb, "start_time_seconds", process) == 5.5
+    assert value(lb, "config_generation", process) == 3
+    assert value(lb, "config_reloads_total", process, result="ok") == 2
+    assert value(lb, "config_reloads_total", process, result="failed") == 1
+    assert value(lb, "config_last_reload_successful", process) == 0
+    assert value(lb, "config_last_reload_timestamp_seconds", process) == 7.25
+    assert value(lb, "config_last_reload_timestamp_seconds") == PROCESS.started_at
+    assert value(lb, "loop_lag_seconds_count", process) == 1
+    assert value(lb, "log_dropped_total", process) == 4
+    assert ("log_dropped_total", ()) not in samples(lb)
+    assert value(lb, "process_resident_memory_bytes", process) > 0
+
+
+def test_names_from_a_client_make_no_series(house):
+    lb = house("a:80", limits={"client_bytes_per_s": 0}, routes=[{"name": "r", "host": "x", "pool": "default"}])
+    lb.backend("a:80")
+    client = lb.client()
+
+    def hostile(number: int) -> bytes:
+        return (
+            b"BREW%d /%d%%22%%7D%%0a HTTP/1.1\r\nHost: h%d.example\r\n\r\n"
+            b'GET /%d?"}{=\\ HTTP/1.1\r\nHost: x\r\nX-Request-ID: "}%d\r\n\r\n' % ((number,) * 5)
+        )
+
+    lb.ask(hostile(0), client)
+    lb.ask(b'GET / HTTP/1.1\r\nHost: "}\r\n\r\n')
+    before = set(samples(lb))
+    for number in range(1, 10_001):
+        if not client.open:
+            client = lb.client()
+        lb.ask(hostile(number), client)
+        if number % 100 == 0:
+            lb.ask(b'GET /%d HTTP/1.1\r\nHost: h"}%d\r\n\r\n' % (number, number))
+        client.received = b""
+        lb.records.clear()
+    after = samples(lb)
+    assert set(after) == before
+    assert sum(count for (name, _), count in after.items() if name == "requests_total") >= 10_000
+
+
+def test_a_backend_that_was_removed_has_no_series_and_its_pool_has_all_that_it_did(house):
+    lb = house("a:80", "b:80")
+    lb.backend("a:80")
+    lb.ask(GET)
+    lb.apply(backends=["b:80"])
+    found = samples(lb)
+    assert not [labels for _, labels in found if ("backend", "a:80") in labels]
+    assert value(lb, "request_duration_seconds_count", pool="default", code_class="2xx") == 1
+
+
+def test_each_family_is_declared_once_and_told_in_both_formats(house):
+    lb = busy(house)
+    names = [family.name for family in FAMILIES]
+    assert len(set(names)) == len(names)
+    assert all(family.kind != "counter" or family.name.endswith("_total") for family in FAMILIES)
+    process = ProcessMeasures(
+        "0", "3", False, 1.0,
+        counters=(("log_dropped_total", 1), ("policy_errors_total", 0), ("invariant_violations_total", 0)),
+    )  # fmt: skip
+    told = {one.name.removeprefix(PREFIX) for one in prometheus(text(lb, process)) if one.name.startswith(PREFIX)}
+    assert told == {family.name.removesuffix("_total") for family in FAMILIES}
+    open_text = text(lb, process, openmetrics=True)
+    assert open_text.endswith("# EOF\n")
+    assert names_in(openmetrics(open_text)) == names_in(prometheus(text(lb, process)))
+
+
+def names_in(families) -> set[str]:
+    """The names of samples; those of OpenMetrics are the same."""
+    return {sample.name for one in families for sample in one.samples if not sample.name.endswith("_created")}
+
+
+def test_labels_are_those_that_are_declared(house):
+    labels = {family.name: set(family.labels) for family in FAMILIES}
+    for family in prometheus(text(busy(house))):
+        if family.name.startswith(PREFIX):
+            name = family.name.removeprefix(PREFIX) + ("_total" if family.type == "counter" else "")
+            for sample in family.samples:
+                assert set(sample.labels) - {"le"} == labels[name]
+
+
+def test_who_takes_openmetrics_says_so():
+    assert wants_openmetrics("application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
+    assert not wants_openmetrics("text/plain")
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is missing (Debian: apt install prometheus)")
+def test_promtool_finds_nothing_wrong(house):
+    given = text(busy(house))
+    done = subprocess.run(["promtool", "check", "metrics"], input=given, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -1,0 +1,350 @@
+"""Metrics for Prometheus: what a data plane has counted, as text, or as OpenMetrics. Rendered when somebody asks.
+
+Each metric is declared once, in `FAMILIES`, and that table is also where `docs/metrics.md` comes from. Label values come from
+the configuration and from closed sets alone: nothing that a client sends makes a series.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Final
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+    UnknownMetricFamily,
+)
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from twisted_lb.core.flow import METHODS, SOURCES
+from twisted_lb.core.histogram import Reading, nearest_edge
+from twisted_lb.core.measures import BackendMeasures, ListenerMeasures, Measures, PoolMeasures, ProcessMeasures
+from twisted_lb.core.outcome import Outcome, Refusal
+from twisted_lb.core.totals import KINDS, Denied
+
+PREFIX: Final = "twisted_lb_"
+TEXT: Final = "text/plain; version=1.0.0; charset=utf-8"
+OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+# What is asked for: OpenTelemetry's buckets of HTTP durations, and some on both sides for proxies and for streams.
+WANTED_LES: Final = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0, 300.0,
+)  # fmt: skip
+# Fewer for each backend: there may be many.
+WANTED_LES_OF_BACKENDS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+# And what is told: the nearest edges of our histograms, so that each bucket is exact.
+LES: Final = tuple(nearest_edge(le) for le in WANTED_LES)
+LES_OF_BACKENDS: Final = tuple(nearest_edge(le) for le in WANTED_LES_OF_BACKENDS)
+
+_ADMINS: Final = ("ready", "drain", "maint")
+_HEALTHS: Final = ("up", "down", "unknown")
+
+Labels = tuple[str, ...]
+Value = float | Reading
+Series = Iterator[tuple[Labels, Value]]
+
+
+@dataclass(frozen=True)
+class Family:
+    """A metric: its name without the prefix, its kind, its labels and what it means. `les` are the buckets of a histogram."""
+
+    name: str
+    kind: str
+    labels: Labels
+    meaning: str
+    series: Callable[[Measures, ProcessMeasures], Series]
+    les: tuple[float, ...] = LES
+
+
+def metrics_text(measures: Measures, process: ProcessMeasures, *, openmetrics: bool = False) -> bytes:
+    """All metrics: in Prometheus' text format (`TEXT`), or in OpenMetrics (`OPENMETRICS`)."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(measures, process, openmetrics=openmetrics))
+    ProcessCollector(registry=registry)
+    return generate_openmetrics(registry) if openmetrics else generate_latest(registry)
+
+
+def wants_openmetrics(accept: str) -> bool:
+    """Whether whoever asks with this Accept field takes OpenMetrics, as Prometheus does by default."""
+    return "application/openmetrics-text" in accept
+
+
+class _Collector(Collector):
+    """The metrics of one moment."""
+
+    def __init__(self, measures: Measures, process: ProcessMeasures, *, openmetrics: bool) -> None:
+        self._measures: Final = measures
+        self._process: Final = process
+        # A counter gives its name without `_total` to its family there, and two families of one name are none.
+        self._taken: Final = {one.name for one in FAMILIES if openmetrics and one.kind != "counter"}
+
+    def collect(self) -> Iterable[Metric]:
+        """See Collector: metrics without a series are left out."""
+        for family in FAMILIES:
+            made = self._metric(family, family.series(self._measures, self._process))
+            if made.samples:
+                yield made
+
+    def _metric(self, family: Family, series: Series) -> Metric:
+        name, meaning, labels = PREFIX + family.name, family.meaning, family.labels
+        if family.kind == "histogram":
+            histogram = HistogramMetricFamily(name, meaning, labels=labels)
+            for values, value in series:
+                assert isinstance(value, Reading)
+                histogram.add_metric(values, _buckets(value, family.les), value.total_s)
+            return histogram
+        made: CounterMetricFamily | GaugeMetricFamily | UnknownMetricFamily
+        if family.kind == "gauge":
+            made = GaugeMetricFamily(name, meaning, labels=labels)
+        elif family.name.removesuffix("_total") in self._taken:
+            made = UnknownMetricFamily(name, meaning, labels=labels)
+        else:
+            made = CounterMetricFamily(name, meaning, labels=labels)
+        for values, value in series:
+            assert not isinstance(value, Reading)
+            made.add_metric(values, value)
+        return made
+
+
+def _buckets(reading: Reading, les: Sequence[float]) -> list[tuple[str, float]]:
+    edges = (*les, inf)
+    return [(floatToGoString(le), float(count)) for le, count in zip(edges, reading.buckets(edges), strict=True)]
+
+
+# Where the series come from.
+
+
+def _listeners(value: Callable[[ListenerMeasures], float]) -> Callable[[Measures, ProcessMeasures], Series]:
+    return lambda measures, _: (((one.name,), value(one)) for one in measures.listeners)
+
+
+def _pools(value: Callable[[PoolMeasures], Value]) -> Callable[[Measures, ProcessMeasures], Series]:
+    return lambda measures, _: (((one.name,), value(one)) for one in measures.pools)
+
+
+def _backends(value: Callable[[BackendMeasures], Value]) -> Callable[[Measures, ProcessMeasures], Series]:
+    return lambda measures, _: (((pool.name, one.name), value(one)) for pool in measures.pools for one in pool.backends)
+
+
+def _process(value: Callable[[ProcessMeasures], Value]) -> Callable[[Measures, ProcessMeasures], Series]:
+    return lambda _, process: iter([((), value(process))])
+
+
+def _counter(name: str) -> Callable[[Measures, ProcessMeasures], Series]:
+    return lambda _, process: (((), float(count)) for known, count in process.counters if known == name)
+
+
+def _requests(measures: Measures, _: ProcessMeasures) -> Series:
+    for listener in measures.listeners:
+        for route in listener.routes:
+            for cell, count in enumerate(route.requests):
+                if count:
+                    method, rest = divmod(cell, len(SOURCES) * len(KINDS))
+                    source, kind = divmod(rest, len(KINDS))
+                    told = (METHODS[method], KINDS[kind], SOURCES[source])
+                    yield (listener.name, route.route, route.pool, *told), float(count)
+
+
+def _durations(measures: Measures, _: ProcessMeasures) -> Series:
+    for pool in measures.pools:
+        for kind, reading in zip(KINDS, pool.durations, strict=True):
+            if reading.count:
+                yield (pool.name, kind), reading
+
+
+def _answers(measures: Measures, _: ProcessMeasures) -> Series:
+    for pool in measures.pools:
+        for backend in pool.backends:
+            for kind, count in zip(KINDS, backend.answers, strict=True):
+                if count:
+                    yield (pool.name, backend.name, kind), float(count)
+
+
+def _attempts(measures: Measures, _: ProcessMeasures) -> Series:
+    for pool in measures.pools:
+        for backend in pool.backends:
+            for outcome in Outcome:
+                yield (pool.name, backend.name, outcome.name.lower()), float(backend.outcomes[outcome])
+
+
+def _ejections(measures: Measures, _: ProcessMeasures) -> Series:
+    for pool in measures.pools:
+        for backend in pool.backends:
+            for outcome in Outcome:
+                if backend.ejections[outcome]:
+                    yield (pool.name, backend.name, outcome.name.lower()), float(backend.ejections[outcome])
+
+
+def _changes(measures: Measures, _: ProcessMeasures) -> Series:
+    for pool in measures.pools:
+        for backend in pool.backends:
+            for to, count in backend.changes:
+                yield (pool.name, backend.name, to), float(count)
+
+
+def _retries(measures: Measures, _: ProcessMeasures) -> Series:
+    for pool in measures.pools:
+        for outcome in Outcome:
+            if pool.retries[outcome]:
+                yield (pool.name, outcome.name.lower()), float(pool.retries[outcome])
+
+
+def _denied(measures: Measures, _: ProcessMeasures) -> Series:
+    for pool in measures.pools:
+        for why in Denied:
+            yield (pool.name, why.name.lower()), float(pool.denied[why])
+
+
+def _refusals(measures: Measures, _: ProcessMeasures) -> Series:
+    for listener in measures.listeners:
+        for refusal, count in zip(Refusal, listener.refusals, strict=True):
+            yield (listener.name, refusal.name.lower()), float(count)
+
+
+def _states(measures: Measures, _: ProcessMeasures) -> Series:
+    for pool in measures.pools:
+        for one in pool.backends:
+            health = ("up" if one.up else "down") if one.known else "unknown"
+            for state in _ADMINS:
+                yield (pool.name, one.name, state), float(one.admin == state)
+            for state in _HEALTHS:
+                yield (pool.name, one.name, state), float(health == state)
+            yield (pool.name, one.name, "ejected"), float(one.ejected)
+
+
+def _checks(measures: Measures, _: ProcessMeasures) -> Series:
+    for labels, reading in _check_durations(measures, _):
+        assert isinstance(reading, Reading)
+        yield labels, float(reading.count)
+
+
+def _check_durations(measures: Measures, _: ProcessMeasures) -> Series:
+    for pool in measures.pools:
+        for one in pool.backends:
+            for result, reading in (("passed", one.checks_passed), ("failed", one.checks_failed)):
+                if one.known or reading.count:
+                    yield (pool.name, one.name, result), reading
+
+
+def _upstream_connections(measures: Measures, _: ProcessMeasures) -> Series:
+    for pool in measures.pools:
+        for one in pool.backends:
+            yield (pool.name, one.name, "idle"), float(one.idle_connections)
+            yield (pool.name, one.name, "busy"), float(one.busy_connections)
+
+
+def _bytes(measures: Measures, _: ProcessMeasures) -> Series:
+    for one in measures.listeners:
+        for pool, up, down in one.transferred:
+            yield (one.name, pool, "up"), float(up)
+            yield (one.name, pool, "down"), float(down)
+
+
+def _reloads(_: Measures, process: ProcessMeasures) -> Series:
+    yield ("ok",), float(process.reloads)
+    yield ("failed",), float(process.reloads_failed)
+
+
+def _build(_: Measures, process: ProcessMeasures) -> Series:
+    yield (process.version, process.python, "yes" if process.compiled else "no"), 1.0
+
+
+_P, _PB, _L = ("pool",), ("pool", "backend"), ("listener",)
+
+FAMILIES: Final = (
+    Family(
+        "requests_total", "counter", ("listener", "route", "pool", "method", "code_class", "source"),
+        "Requests that have ended; source says whose answer it was, other is no answer at all", _requests,
+    ),
+    Family(
+        "request_duration_seconds", "histogram", ("pool", "code_class"),
+        "From the arrival of a request's head to the last byte of its answer", _durations,
+    ),
+    Family("queue_seconds", "histogram", _P, "The waits of requests that had to wait for a backend", _pools(lambda one: one.queue)),
+    Family("connect_seconds", "histogram", _P, "How long new connections to backends took", _pools(lambda one: one.connect)),
+    Family(
+        "first_byte_seconds", "histogram", _P, "From sending a request to the head of its answer",
+        _pools(lambda one: one.first_byte),
+    ),
+    Family(
+        "first_body_seconds", "histogram", _P, "From sending a request to the first byte of the answer's body",
+        _pools(lambda one: one.first_body),
+    ),
+    Family(
+        "backend_requests_total", "counter", (*_PB, "code_class"), "Attempts that were answered by a backend", _answers,
+    ),
+    Family(
+        "backend_duration_seconds", "histogram", _PB, "Attempts that were answered completely, from lease to last byte",
+        _backends(lambda one: one.duration), LES_OF_BACKENDS,
+    ),
+    Family("attempts_total", "counter", (*_PB, "outcome"), "Attempts that have ended, by their one outcome", _attempts),
+    Family(
+        "retries_total", "counter", ("pool", "reason"), "Attempts after a first one, by the outcome of the one before", _retries,
+    ),
+    Family(
+        "retries_denied_total", "counter", ("pool", "reason"), "Attempts that failed and were not repeated, by what forbade it",
+        _denied,
+    ),
+    Family("refusals_total", "counter", ("listener", "reason"), "Requests that were refused, and reached no backend", _refusals),
+    Family("in_flight", "gauge", _P, "Attempts under way", _pools(lambda one: float(one.in_flight))),
+    Family("queued", "gauge", _P, "Requests that wait for a backend", _pools(lambda one: float(one.queued))),
+    Family("backend_in_flight", "gauge", _PB, "Attempts under way", _backends(lambda one: float(one.in_flight))),
+    Family("backend_load", "gauge", _PB, "What the pool's policy compares", _backends(lambda one: one.load)),
+    Family("backend_limit", "gauge", _PB, "How many attempts may be under way; 0: no bound", _backends(lambda one: float(one.limit))),
+    Family(
+        "backend_state", "gauge", (*_PB, "state"),
+        "1 for what it is: what the operator wants, what checks say, what traffic says", _states,
+    ),
+    Family("backends", "gauge", _P, "Backends of a pool", _pools(lambda one: float(len(one.backends)))),
+    Family("backends_usable", "gauge", _P, "Backends that may get requests", _pools(lambda one: float(one.usable))),
+    Family("backend_weight", "gauge", _PB, "The weight that is configured, or was set", _backends(lambda one: float(one.weight))),
+    Family(
+        "backend_weight_effective", "gauge", _PB, "The weight that counts now: 0 while it is not usable",
+        _backends(lambda one: float(one.weight_effective)),
+    ),
+    Family(
+        "check_duration_seconds", "histogram", (*_PB, "result"), "How long health checks took", _check_durations, LES_OF_BACKENDS,
+    ),
+    Family("checks_total", "counter", (*_PB, "result"), "Health checks", _checks),
+    Family("ejections_total", "counter", (*_PB, "reason"), "How often traffic took a backend out, by the outcome", _ejections),
+    Family("state_changes_total", "counter", (*_PB, "to"), "Changes of a backend's state", _changes),
+    Family("client_connections", "gauge", _L, "Connections of clients", _listeners(lambda one: float(one.connections))),
+    Family(
+        "client_connections_total", "counter", _L, "Connections of clients that were let in",
+        _listeners(lambda one: float(one.connections_total)),
+    ),
+    Family("upstream_connections", "gauge", (*_PB, "kind"), "Connections to backends, idle or busy", _upstream_connections),
+    Family(
+        "upstream_connections_total", "counter", _PB, "Connections to backends that were made",
+        _backends(lambda one: float(one.connections_total)),
+    ),
+    Family(
+        "bytes_total", "counter", ("listener", "pool", "direction"),
+        "Bytes of bodies and tunnels, up to backends and down to clients, of requests that have ended", _bytes,
+    ),
+    Family("config_reloads_total", "counter", ("result",), "Reloads of the configuration", _reloads),
+    Family(
+        "config_last_reload_successful", "gauge", (), "Whether the last reload was applied, or there was none",
+        _process(lambda one: float(not one.reload_failed)),
+    ),
+    Family(
+        "config_last_reload_timestamp_seconds", "gauge", (), "When the configuration in force was applied",
+        _process(lambda one: one.reloaded_at or one.started_at),
+    ),
+    Family("config_generation", "gauge", (), "How many configurations were in force", _process(lambda one: float(one.generation))),
+    Family("loop_lag_seconds", "histogram", (), "How late timers came", _process(lambda one: one.loop_lag)),
+    Family("log_dropped_total", "counter", (), "Lines of logs that were dropped", _counter("log_dropped_total")),
+    Family("policy_errors_total", "counter", (), "Errors in policies of users", _counter("policy_errors_total")),
+    Family(
+        "invariant_violations_total", "counter", (), "Identities between counters that did not hold",
+        _counter("invariant_violations_total"),
+    ),
+    Family("build_info", "gauge", ("version", "python", "compiled"), "Which program runs", _build),
+    Family("start_time_seconds", "gauge", (), "When the balancer began", _process(lambda one: one.started_at)),
+)  # fmt: skip
+"""All metrics, but for those of the process itself (`process_*`), which prometheus_client reads."""

@@ -1,0 +1,318 @@
+"""Measures: everything that is counted, at one moment and as plain data, for metrics and pages. Those of workers add up.
+
+Counters only grow; a window is the difference of two moments, of readings as of numbers.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from twisted_lb.core.backend import Backend
+from twisted_lb.core.flow import Flow, Flows
+from twisted_lb.core.gate import Gate
+from twisted_lb.core.histogram import NOTHING, Reading, reading_of
+from twisted_lb.core.outcome import Outcome
+from twisted_lb.core.pool import Pool
+from twisted_lb.core.totals import KINDS
+
+Numbers = tuple[int, ...]
+_One = TypeVar("_One")
+
+
+@dataclass(frozen=True)
+class RouteMeasures:
+    """What one listener led to one pool by one route. `requests` by cell (`flow.cell_of`), `durations` by `totals.KINDS`; `running`
+    are exchanges under way.
+    """
+
+    route: str
+    pool: str
+    running: int
+    requests: Numbers
+    durations: tuple[Reading, ...]
+
+    def merged(self, other: "RouteMeasures") -> "RouteMeasures":
+        """What two processes have counted."""
+        return replace(
+            self,
+            running=self.running + other.running,
+            requests=_sums(self.requests, other.requests),
+            durations=_readings(self.durations, other.durations),
+        )
+
+
+@dataclass(frozen=True)
+class ListenerMeasures:
+    """What a listener has: connections open now and since it is there, refusals in the order of `outcome.Refusal`, `transferred`
+    bytes of bodies as (pool, up to backends, down to clients).
+    """
+
+    name: str
+    connections: int
+    connections_total: int
+    refusals: Numbers
+    transferred: tuple[tuple[str, int, int], ...]
+    routes: tuple[RouteMeasures, ...]
+
+    def merged(self, other: "ListenerMeasures") -> "ListenerMeasures":
+        """What two processes have counted."""
+        return replace(
+            self,
+            connections=self.connections + other.connections,
+            connections_total=self.connections_total + other.connections_total,
+            refusals=_sums(self.refusals, other.refusals),
+            transferred=_merged(
+                self.transferred,
+                other.transferred,
+                lambda one: one[0],
+                lambda a, b: (a[0], a[1] + b[1], a[2] + b[2]),
+            ),
+            routes=_merged(self.routes, other.routes, lambda one: (one.route, one.pool), RouteMeasures.merged),
+        )
+
+
+@dataclass(frozen=True)
+class BackendMeasures:
+    """How a backend stands, and what it has done. `load` is what its policy compares, `limit` how much it may have in flight, 0
+    for no bound. `answers` by `KINDS`, `outcomes` and `ejections` in the order of `outcome.Outcome`; `changes` of its state by
+    what it became. `duration` is that of its complete answers, from lease to last byte.
+    """
+
+    name: str
+    admin: str
+    up: bool
+    known: bool
+    ejected: bool
+    usable: bool
+    weight: int
+    weight_effective: int
+    in_flight: int
+    load: float
+    limit: int
+    idle_connections: int
+    busy_connections: int
+    connections_total: int
+    answers: Numbers
+    outcomes: Numbers
+    duration: Reading
+    checks_passed: Reading
+    checks_failed: Reading
+    ejections: Numbers
+    changes: tuple[tuple[str, int], ...]
+
+    def merged(self, other: "BackendMeasures") -> "BackendMeasures":
+        """What two processes have counted. What is known of its state is this one's."""
+        changes = dict(self.changes)
+        for to, count in other.changes:
+            changes[to] = changes.get(to, 0) + count
+        return replace(
+            self,
+            in_flight=self.in_flight + other.in_flight,
+            load=self.load + other.load,
+            idle_connections=self.idle_connections + other.idle_connections,
+            busy_connections=self.busy_connections + other.busy_connections,
+            connections_total=self.connections_total + other.connections_total,
+            answers=_sums(self.answers, other.answers),
+            outcomes=_sums(self.outcomes, other.outcomes),
+            duration=self.duration + other.duration,
+            checks_passed=self.checks_passed + other.checks_passed,
+            checks_failed=self.checks_failed + other.checks_failed,
+            ejections=_sums(self.ejections, other.ejections),
+            changes=tuple(changes.items()),
+        )
+
+
+@dataclass(frozen=True)
+class PoolMeasures:
+    """What a pool has, and has done since it is there. `durations` of its exchanges by `KINDS`, from head to last byte; `queue` how
+    long those waited that had to; `connect` how long new connections took; `first_byte` and `first_body` from when a request
+    was sent. `retries` by `outcome.Outcome`, `denied` by `totals.Denied`. `outcomes` of all attempts and `backend_durations`
+    are sums that no removed backend takes away.
+    """
+
+    name: str
+    in_flight: int
+    queued: int
+    usable: int
+    durations: tuple[Reading, ...]
+    queue: Reading
+    connect: Reading
+    first_byte: Reading
+    first_body: Reading
+    retries: Numbers
+    denied: Numbers
+    bytes_up: int
+    bytes_down: int
+    outcomes: Numbers
+    backend_durations: Reading
+    backends: tuple[BackendMeasures, ...]
+
+    def merged(self, other: "PoolMeasures") -> "PoolMeasures":
+        """What two processes have counted. Who is usable is this one's."""
+        return replace(
+            self,
+            in_flight=self.in_flight + other.in_flight,
+            queued=self.queued + other.queued,
+            durations=_readings(self.durations, other.durations),
+            queue=self.queue + other.queue,
+            connect=self.connect + other.connect,
+            first_byte=self.first_byte + other.first_byte,
+            first_body=self.first_body + other.first_body,
+            retries=_sums(self.retries, other.retries),
+            denied=_sums(self.denied, other.denied),
+            bytes_up=self.bytes_up + other.bytes_up,
+            bytes_down=self.bytes_down + other.bytes_down,
+            outcomes=_sums(self.outcomes, other.outcomes),
+            backend_durations=self.backend_durations + other.backend_durations,
+            backends=_merged(self.backends, other.backends, lambda one: one.name, BackendMeasures.merged),
+        )
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What a data plane has counted, by listener and by pool, in the order of the configuration."""
+
+    listeners: tuple[ListenerMeasures, ...]
+    pools: tuple[PoolMeasures, ...]
+
+    def merged(self, other: "Measures") -> "Measures":
+        """What two processes have counted: numbers add up, states are this one's."""
+        return Measures(
+            _merged(self.listeners, other.listeners, lambda one: one.name, ListenerMeasures.merged),
+            _merged(self.pools, other.pools, lambda one: one.name, PoolMeasures.merged),
+        )
+
+
+@dataclass(frozen=True)
+class ProcessMeasures:
+    """What is known of the process: its versions, when it began (seconds of the epoch), reloads since then (the first
+    configuration is generation 1), how late timers came (loop lag), and `counters` of other parts, by the name of the metric.
+    """
+
+    version: str
+    python: str
+    compiled: bool
+    started_at: float
+    generation: int = 1
+    reloads: int = 0
+    reloads_failed: int = 0
+    reload_failed: bool = False
+    reloaded_at: float = 0.0
+    loop_lag: Reading = NOTHING
+    counters: tuple[tuple[str, int], ...] = ()
+
+
+def listener_measures(name: str, gate: Gate, refusals: Sequence[int], flows: Flows) -> ListenerMeasures:
+    """The measures of a listener: O(flows)."""
+    every = flows.all
+    return ListenerMeasures(
+        name,
+        gate.open,
+        gate.entered,
+        tuple(refusals),
+        tuple((pool, up, down) for pool, (up, down) in flows.bytes().items()),
+        tuple(_route_measures(one) for one in every),
+    )
+
+
+def _route_measures(flow: Flow) -> RouteMeasures:
+    durations = tuple(flow.durations(kind) for kind in range(len(KINDS)))
+    return RouteMeasures(flow.route, flow.pool, flow.open, tuple(flow.requests()), durations)
+
+
+def pool_measures(
+    pool: Pool, flows: Iterable[Flow], connections: Mapping[Backend, tuple[int, int]], now: float
+) -> PoolMeasures:
+    """The measures of a pool, to which these flows led. `connections` to each backend are (open, idle)."""
+    totals = pool.totals
+    durations = [one.reading() for one in totals.durations]
+    first_byte, first_body = totals.first_byte.reading(), totals.first_body.reading()
+    bytes_up, bytes_down = totals.bytes_up, totals.bytes_down
+    for flow in flows:
+        bytes_up += flow.bytes_up
+        bytes_down += flow.bytes_down
+        for kind in range(len(KINDS)):
+            at_once = reading_of(flow.at_once[kind])
+            durations[kind] += flow.durations(kind)
+            first_byte += at_once
+            first_body += at_once
+    members = list(pool.backends.values())
+    everybody = [*members, *pool.leaving, *pool.resting]
+    return PoolMeasures(
+        name=pool.name,
+        in_flight=pool.leases,
+        queued=pool.queued,
+        usable=sum(one.usable for one in members),
+        durations=tuple(durations),
+        queue=totals.queue.reading(),
+        connect=totals.connect.reading(),
+        first_byte=first_byte,
+        first_body=first_body,
+        retries=tuple(totals.retries),
+        denied=tuple(totals.denied),
+        bytes_up=bytes_up,
+        bytes_down=bytes_down,
+        outcomes=tuple(
+            totals.gone_outcomes[outcome] + sum(one.outcomes[outcome] for one in everybody) for outcome in Outcome
+        ),
+        backend_durations=_total([totals.gone_durations.reading(), *(_duration(one) for one in everybody)]),
+        backends=tuple(_backend_measures(one, connections.get(one, (0, 0)), now) for one in members),
+    )
+
+
+def _backend_measures(backend: Backend, connections: tuple[int, int], now: float) -> BackendMeasures:
+    totals = backend.totals
+    opened, idle = connections
+    return BackendMeasures(
+        name=backend.name,
+        admin=backend.admin.value,
+        up=backend.health.up,
+        known=backend.health.known,
+        ejected=backend.ejection.active,
+        usable=backend.usable,
+        weight=backend.weight,
+        weight_effective=backend.weight if backend.usable else 0,
+        in_flight=backend.in_flight,
+        load=float(backend.load_now) if backend.load is None else backend.load.value(now),
+        limit=backend.counts.most,
+        idle_connections=idle,
+        busy_connections=opened - idle,
+        connections_total=totals.connections,
+        answers=tuple(totals.answers()),
+        outcomes=tuple(backend.outcomes),
+        duration=_duration(backend),
+        checks_passed=reading_of(totals.checks[True]),
+        checks_failed=reading_of(totals.checks[False]),
+        ejections=tuple(totals.ejections),
+        changes=tuple(totals.changes.items()),
+    )
+
+
+def _duration(backend: Backend) -> Reading:
+    return _total([one.reading() for one in backend.totals.lasted if one is not None])
+
+
+def _total(readings: Iterable[Reading]) -> Reading:
+    total = NOTHING
+    for one in readings:
+        total += one
+    return total
+
+
+def _sums(one: Numbers, other: Numbers) -> Numbers:
+    return tuple(a + b for a, b in zip(one, other, strict=True))
+
+
+def _readings(one: tuple[Reading, ...], other: tuple[Reading, ...]) -> tuple[Reading, ...]:
+    return tuple(a + b for a, b in zip(one, other, strict=True))
+
+
+def _merged(
+    some: tuple[_One, ...], others: tuple[_One, ...], key: Callable[[_One], object], merge: Callable[[_One, _One], _One]
+) -> tuple[_One, ...]:
+    """Those of both, in the order of the first; who is in both is merged."""
+    found = {key(one): one for one in some}
+    for other in others:
+        mine = found.get(key(other))
+        found[key(other)] = other if mine is None else merge(mine, other)
+    return tuple(found.values())
