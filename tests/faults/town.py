@@ -290,7 +290,7 @@ class Town:
             self.clock.callLater(rng.uniform(0, 6.0) * (8 if self.naming.on else 1), client.connect)
         if rng.random() < 0.3:
             self.clock.callLater(rng.uniform(0, 5.0), self._told, self._command, rng.choice(ADMIN))
-        self.balanced.data_plane.self_check.every_s = 0.0  # with each tick
+        self.balanced.data_plane.self_check.every_s = 1.0
         self.operator.begin(self)
         if self.naming.on:
             self.naming.live()
