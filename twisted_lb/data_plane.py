@@ -509,6 +509,14 @@ class DataPlane:
         """How many requests are at this backend and have not been sent to it yet: O(clients)."""
         return sum(frontend.unsent_at(backend) for frontend in self._all_frontends)
 
+    def requests_by_route(self) -> dict[str, int]:
+        """How many exchanges have begun, by route: O(routes)."""
+        found: dict[str, int] = {}
+        for frontend in self._counting:
+            for flow in frontend.flows.all:
+                found[flow.route] = found.get(flow.route, 0) + flow.begun
+        return found
+
     def measures(self) -> Measures:
         """Everything that is counted, by listener and pool, now. O(routes, backends and connections)."""
         self._bury_flows()

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Final, Protocol
@@ -11,7 +12,8 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from twisted_lb import __version__
-from twisted_lb.admin.history import Events, Rates, States
+from twisted_lb.admin.history import Events, Rates, States, Windows
+from twisted_lb.admin.loop_lag import LoopLag, Watchdog
 from twisted_lb.admin.operator import (
     Actor,
     BackendView,
@@ -37,6 +39,8 @@ from twisted_lb.build_info import build
 from twisted_lb.config.similar import similar
 from twisted_lb.core.backend import AdminState, Backend
 from twisted_lb.core.events import Event
+from twisted_lb.core.histogram import NOTHING, Reading
+from twisted_lb.core.measures import Measures, ProcessMeasures, errors_of
 from twisted_lb.core.overlay import PoolOverlay
 from twisted_lb.core.snapshot import snapshot_of
 from twisted_lb.data_plane import DataPlane
@@ -46,6 +50,8 @@ from twisted_lb.plan import PoolPlan, RoutePlan
 from twisted_lb.probes import ProbeResult
 
 _SAMPLE_S: Final = 1.0
+# Histograms are larger.
+_SLOWLY_S: Final = 5.0
 MOST_REASON: Final = 200
 
 _log = Logger()
@@ -95,6 +101,7 @@ class Operating:
         self._states: Final = States(wall)
         self._rates: Final = Rates(self._counts, time.seconds)
         self._began: Final = time.seconds()
+        self._started_at: Final = wall()
         self._generation: int = 1
         self._changes: int = 0  # how often runtime changes were others
         self._loaded_at: float = wall()
@@ -103,18 +110,37 @@ class Operating:
         self._acting: str = ""  # who changes something just now
         self._sampling: Final = LoopingCall(self._rates.sample)
         self._sampling.clock = time
+        self._durations: Final = Windows(self._readings, time.seconds)
+        self._slowly: Final = LoopingCall(self._durations.sample)
+        self._slowly.clock = time
+        self._watchdog: Watchdog | None = None
+        self._lag: LoopLag | None = None
+        self._failed_reloads: int = 0
+        self._reload_failed: bool = False
 
     # The data plane's news.
 
-    def begin(self, plane: DataPlane) -> None:
-        """The data plane is there."""
+    def begin(self, plane: DataPlane, *, watched: bool = False) -> None:
+        """The data plane is there. `watched`: the process does nothing else, so that a turn that takes long is worth a line."""
         self._plane = plane
         self._sampling.start(_SAMPLE_S)
+        self._slowly.start(_SLOWLY_S)
+        watchdog = self._watchdog = Watchdog() if watched else None
+        self._lag = LoopLag(self._time, _nothing if watchdog is None else watchdog.beat)
+        self._lag.start()
+        if watchdog is not None:
+            watchdog.start()
 
     def end(self) -> None:
         """It is gone."""
-        if self._sampling.running:
-            self._sampling.stop()
+        for loop in (self._sampling, self._slowly):
+            if loop.running:
+                loop.stop()
+        if self._lag is not None:
+            self._lag.stop()
+        if self._watchdog is not None:
+            self._watchdog.stop()
+            self._watchdog = None
         self._plane = None
 
     def hear(self, event: Event) -> None:
@@ -139,6 +165,11 @@ class Operating:
         self._loaded_by = asking or "reload"
         self._events.add("reload", "", f"generation {self._generation}: {'; '.join(lines)[:500]}", asking)
 
+    def reload_ended(self, *, failed: bool) -> None:
+        """A reload is over."""
+        self._failed_reloads += failed
+        self._reload_failed = failed
+
     def _counts(self) -> dict[object, int]:
         plane = self._plane
         if plane is None:
@@ -150,7 +181,46 @@ class Operating:
                 counts["failures", name, backend.name] = backend.failures
         for name, listeners in plane.listeners.items():
             counts["accepted", name] = sum(one.accepted for one in listeners)
+        for name, requests in plane.requests_by_route().items():
+            counts["route", name] = requests
         return counts
+
+    def _readings(self) -> dict[object, Reading | int]:
+        plane = self._plane
+        if plane is None:
+            return {}
+        measures = plane.measures()
+        found: dict[object, Reading | int] = {}
+        for pool in measures.pools:
+            found["took", pool.name] = sum(pool.durations, NOTHING)
+            for backend in pool.backends:
+                found["took", pool.name, backend.name] = backend.duration
+                found["connected", pool.name, backend.name] = backend.connections_total
+                found["leases", pool.name, backend.name] = sum(backend.outcomes)
+        for listener in measures.listeners:
+            for route in listener.routes:
+                key = ("errors", route.route)
+                before = found.get(key, 0)
+                found[key] = errors_of(route) + (before if isinstance(before, int) else 0)
+        return found
+
+    def measures(self) -> tuple[Measures, ProcessMeasures]:
+        """See Operator."""
+        plane = self._running
+        process = ProcessMeasures(
+            version=__version__,
+            python=platform.python_version(),
+            compiled=build() == "compiled",
+            started_at=self._started_at,
+            generation=self._generation,
+            reloads=self._generation - 1,
+            reloads_failed=self._failed_reloads,
+            reload_failed=self._reload_failed,
+            reloaded_at=self._loaded_at,
+            loop_lag=NOTHING if self._lag is None else self._lag.lag.reading(),
+            counters=(("invariant_violations_total", plane.self_check.violations),),
+        )
+        return plane.measures(), process
 
     # What is.
 
@@ -215,6 +285,9 @@ class Operating:
             path_prefix=_texts(match.prefixes),
             method=_texts(match.methods),
             to=_target(route),
+            requests=self._running.requests_by_route().get(name, 0),
+            errors_60s=self._durations.added(("errors", name)),
+            rate=self._rates.per_s(("route", name)),
             place=self._place(n - 1),
         )
 
@@ -240,6 +313,7 @@ class Operating:
             in_flight=sum(one.in_flight for one in backends),
             rate=_total([one.rate for one in backends]),
             errors_60s=_total([one.errors_60s for one in backends]),
+            p99_ms=self._durations.quantile_ms(("took", name), 0.99),
             backends=backends,
             leaving=[self._backend(cluster, one, labels, None) for one in pool.leaving],
             targets=None if targets is None else asdict(targets),
@@ -288,8 +362,17 @@ class Operating:
             intended=None,
             errors_60s=None if failures is None else failures[0],
             checks=self._states.checks(pool, name),
+            p50_ms=self._durations.quantile_ms(("took", pool, name), 0.5),
+            p99_ms=self._durations.quantile_ms(("took", pool, name), 0.99),
+            reuse=self._reuse(pool, name),
             sources={key: plane.source(pool, owner, key) or self._source(pool, owner, key) for key in _KEYS},
         )
+
+    def _reuse(self, pool: str, backend: str) -> float | None:
+        """Which part of the attempts of the last minute had a connection that was there."""
+        connected = self._durations.added(("connected", pool, backend))
+        leases = self._durations.added(("leases", pool, backend))
+        return None if connected is None or not leases else max(0.0, round(1 - connected / leases, 4))
 
     def _source(self, pool: str, backend: str, key: str) -> str:
         rest = () if key == "backend" else (key,)
@@ -544,6 +627,10 @@ _KEYS: Final = ("admin", "weight", "backend")
 
 # What separates the fields of an audit line, and the quotes around its reason, as text from outside has them there.
 _KEPT: Final = {**dict.fromkeys(",=\t\r\n", " "), "“": '"', "”": '"'}
+
+
+def _nothing() -> None:
+    """Nobody watches."""
 
 
 def clean(text: str) -> str:

@@ -251,7 +251,7 @@ class LoadBalancerService(MultiService):
             probed=operating.probed,
             count_descriptors=self._whole_process,
         )
-        operating.begin(plane)
+        operating.begin(plane, watched=self._whole_process)
         if self.config.state_file is not None:
             self._state = StateFile(self.config.state_file, lambda: plane.overlay, runtime.time)
         self._watch_files(runtime.time)
@@ -385,15 +385,18 @@ class LoadBalancerService(MultiService):
             _log.warn("reload: refused, the balancer is not running or stops; nothing was changed")
         else:
             self._tell_reload(begins=True)
-            self._reload.ask().addBoth(lambda _: self._reload_ended())
+            self._reload.ask().addBoth(self._reload_ended)
             return
         self._tell_reload(begins=True)
         self._tell_reload(begins=False)
 
-    def _reload_ended(self) -> None:
+    def _reload_ended(self, result: Any) -> Any:
         self._tell_reload(begins=False)
+        if self._operating is not None:
+            self._operating.reload_ended(failed=not getattr(result, "applied", False))
         if self._watch is not None and self._source is not None:
             self._watch.tried({str(path): digest for path, digest in self._source.files().items()})
+        return result
 
     def _tell_reload(self, *, begins: bool) -> None:
         """Tell a service manager of a reload, unless a stop has told it more meanwhile."""
@@ -564,12 +567,8 @@ class LoadBalancerService(MultiService):
             return self._reload.look(self._diff_of)
         self._tell_reload(begins=True)
         done = self._reload.ask()
-        done.addBoth(self._after_reload)
+        done.addBoth(self._reload_ended)
         return done
-
-    def _after_reload(self, result: Any) -> Any:
-        self._reload_ended()
-        return result
 
     def _diff_of(self, config: LoadBalancerConfig, files: Files) -> PlanDiff:
         """What a configuration would do in place of the one in force."""

@@ -12,7 +12,7 @@ from twisted_lb.admin.api import Api
 from twisted_lb.admin.doors import PortDoor, UnixDoor
 from twisted_lb.admin.operator import Operator
 from twisted_lb.admin.scopes import Tokens, Visitor, user_at
-from twisted_lb.admin.site import AdminSite, Admit, ApiResource, admit_to
+from twisted_lb.admin.site import AdminSite, Admit, ApiResource, MetricsResource, admit_to
 from twisted_lb.errors import StartError
 from twisted_lb.net.listener import Listener
 from twisted_lb.net.runtime import Runtime
@@ -92,7 +92,7 @@ class AdminDoor:
         def opened(sock: Any) -> None:
             tokens = Tokens(doors.tokens, doors.read_tokens, local=doors.local)
             admit = admit_to(lambda request: _by_token(tokens, request), doors.hosts)
-            serve(sock, _Root(api(admit), None if page is None else page(admit)))
+            serve(sock, _Root(api(admit), MetricsResource(operator, admit), None if page is None else page(admit)))
             _log.info("admin page on http://{address}/", address=self._listeners[-1].address)
             if tokens.made:
                 _log.info("admin: to change something there, the token of this start is {token}", token=tokens.made)
@@ -101,7 +101,10 @@ class AdminDoor:
             unix = self._unix
             if unix is not None and self._opened(unix, instead=instead):
                 admit = admit_to(_by_user, None)
-                serve(unix.sock, _Root(api(admit), None if page is None else page(admit)))
+                serve(
+                    unix.sock,
+                    _Root(api(admit), MetricsResource(operator, admit), None if page is None else page(admit)),
+                )
                 _log.info("admin socket at {path}", path=unix.path)
             if doors.interface is not None:
                 self._port = PortDoor(doors.interface, doors.port, doors.where, runtime.later)
@@ -154,15 +157,18 @@ class AdminDoor:
 
 
 class _Root(Resource):
-    """What is at the door: the API under `/v1`, and whatever the page has."""
+    """What is at the door: the API under `/v1`, `/metrics`, and whatever the page has."""
 
-    def __init__(self, api: ApiResource, page: Resource | None) -> None:
+    def __init__(self, api: ApiResource, metrics: Resource, page: Resource | None) -> None:
         super().__init__()
         self._api: Final = api
+        self._metrics: Final = metrics
         self._page: Final = page
 
     def getChild(self, path: bytes, request: Request) -> Resource:
         """See IResource."""
+        if path == b"metrics" and not request.postpath:
+            return self._metrics
         if path == b"v1" or self._page is None:
             return self._api
         found: Resource = self._page.getChildWithDefault(path, request)

@@ -21,6 +21,7 @@ from twisted_lb.core.events import (
     PoolExhausted,
     PoolRecovered,
 )
+from twisted_lb.core.histogram import Reading
 
 # So many events are remembered.
 MOST_EVENTS: Final = 1000
@@ -209,3 +210,41 @@ class Rates:
         """How much is added in a second."""
         found = self.within(what)
         return None if found is None else found[0] / found[1]
+
+
+class Windows:
+    """Durations and counts of the last minute, of whatever has a name, sampled every few seconds: histograms are larger."""
+
+    def __init__(self, read: Callable[[], Mapping[object, Reading | int]], seconds: Callable[[], float]) -> None:
+        self._read: Final = read
+        self._seconds: Final = seconds
+        self._samples: Final[deque[tuple[float, Mapping[object, Reading | int]]]] = deque()
+
+    def sample(self) -> None:
+        """Take the counts; to be called every few seconds."""
+        now = self._seconds()
+        while self._samples and self._samples[0][0] < now - WINDOW_S - 1:
+            self._samples.popleft()
+        self._samples.append((now, self._read()))
+
+    def quantile_ms(self, what: object, q: float) -> float | None:
+        """The duration that a share `q` of those of the last minute are not beyond, in milliseconds; None where there was none."""
+        ends = self._ends(what)
+        if ends is None or not isinstance(ends[0], Reading) or not isinstance(ends[1], Reading):
+            return None
+        window = ends[1] - ends[0]
+        # What begins anew is another one.
+        window = ends[1] if min(window.counts) < 0 else window
+        return round(window.quantile(q) * 1000, 3) if window.count else None
+
+    def added(self, what: object) -> int | None:
+        """How much was added to a count in the last minute; None if it is not known yet."""
+        ends = self._ends(what)
+        if ends is None or not isinstance(ends[0], int) or not isinstance(ends[1], int):
+            return None
+        return ends[1] - ends[0] if ends[1] >= ends[0] else ends[1]
+
+    def _ends(self, what: object) -> tuple[Reading | int, Reading | int] | None:
+        """The oldest and the newest sample of it."""
+        known = [sample[what] for _, sample in self._samples if what in sample]
+        return (known[0], known[-1]) if len(known) > 1 else None

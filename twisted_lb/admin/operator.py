@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 from twisted.internet.defer import Deferred
 
 from twisted_lb.core.backend import AdminState
+from twisted_lb.core.measures import Measures, ProcessMeasures
 
 
 class Refused(Exception):
@@ -186,6 +187,9 @@ class RouteView:
     method: Sequence[str]
     to: str
     place: str
+    requests: int = 0
+    errors_60s: int | None = None
+    rate: float | None = None
 
 
 @dataclass(frozen=True)
@@ -364,6 +368,9 @@ class Operator(Protocol):
 
     def apply(self, actor: Actor) -> "Deferred[Reloaded]":
         """Reload."""
+
+    def measures(self) -> tuple[Measures, ProcessMeasures]:
+        """Everything that is counted, for metrics."""
 
     def config(self) -> Sequence[ConfigValue]:
         """The configuration in force, each value with its source."""

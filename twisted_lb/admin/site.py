@@ -27,6 +27,7 @@ from twisted_lb.admin.endpoints import (
     endpoint_of,
     methods_at,
 )
+from twisted_lb.admin.metrics import OPENMETRICS, TEXT, metrics_text, wants_openmetrics
 from twisted_lb.admin.operator import Actor, EventView, Operator, Refused
 from twisted_lb.admin.scopes import CHANGE, READ, Visitor, refuse_stranger
 
@@ -189,6 +190,29 @@ class ApiResource(Resource):
         """End all streams."""
         for stream in list(self._streams):
             stream.close()
+
+
+class MetricsResource(Resource):
+    """`/metrics`, for Prometheus: whoever may read."""
+
+    isLeaf = True
+
+    def __init__(self, operator: Operator, admit: Admit) -> None:
+        super().__init__()
+        self._operator: Final = operator
+        self._admit: Final = admit
+
+    def render_GET(self, request: Request) -> bytes:
+        """Render all metrics, in the format that is asked for."""
+        request.setHeader(b"cache-control", b"no-store")
+        try:
+            self._admit(request)
+            measures, process = self._operator.measures()
+        except Refused as refused:
+            return _problem(request, refused)
+        openmetrics = wants_openmetrics((request.getHeader(b"accept") or b"").decode("latin-1"))
+        request.setHeader(b"content-type", (OPENMETRICS if openmetrics else TEXT).encode("ascii"))
+        return metrics_text(measures, process, openmetrics=openmetrics)
 
 
 class _Stream:

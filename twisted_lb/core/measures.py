@@ -215,6 +215,12 @@ def listener_measures(name: str, gate: Gate, refusals: Sequence[int], flows: Flo
     )
 
 
+def errors_of(route: RouteMeasures) -> int:
+    """How many requests of a route got a 5xx, whoever said it."""
+    kind = KINDS.index("5xx")
+    return sum(route.requests[kind :: len(KINDS)])
+
+
 def _route_measures(flow: Flow) -> RouteMeasures:
     durations = tuple(flow.durations(kind) for kind in range(len(KINDS)))
     return RouteMeasures(flow.route, flow.pool, flow.open, tuple(flow.requests()), durations)
