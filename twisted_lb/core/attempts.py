@@ -1,11 +1,13 @@
 """The attempts at one request: which backend it goes to, and whether it may go to another one (retries)."""
 
+import enum
 from typing import Final
 
 from mypy_extensions import mypyc_attr
 
 from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import Backend
+from twisted_lb.core.decision import Refused
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import CONSEQUENCE, Outcome, Refusal
@@ -23,6 +25,18 @@ _UNPROCESSED: Final = Outcome.UNPROCESSED
 _MOST_UNPROCESSED: Final = 2
 
 
+class Stopped(enum.Enum):
+    """Why a request was not tried again (retry)."""
+
+    TIME = "its time was over"
+    SENT = "a part of the request is not held any more, or of the answer was relayed"
+    METHOD = "its method must not be repeated, and the backend may have begun"
+    OUTCOME = "what happened is nothing that another attempt could mend"
+    ATTEMPTS = "it had all the attempts that its route allows"
+    BUDGET = "the retry budget of the pool was spent"
+    UNPROCESSED = "it was turned away unbegun too often"
+
+
 # Not acyclic: the way may lead back to whoever holds the attempt, until it has ended.
 @mypyc_attr(free_list_len=1)
 class Attempt:
@@ -31,9 +45,15 @@ class Attempt:
     `way` belongs to the shell: the dial that is under way, then the connection; None again when the attempt has ended.
     `due`: how long the shell waits for this attempt, `connected_at`: since when it has a connection; NEVER while that
     is not known. `outcome` and `detail` are how it ended, None while it has not; `before` is the one before it.
+
+    `dialled`: a new connection was made for it, or was to be. `ended_at`: when it ended, if it was not well. `waited_s`: how
+    long the request was in the queue before. `budget_left`: how many retries were left behind this one, if it is one that was paid for; else -1.
     """
 
-    __slots__ = ("before", "began", "connected_at", "detail", "due", "lease", "outcome", "way")
+    __slots__ = (
+        "before", "began", "budget_left", "connected_at", "detail", "dialled", "due", "ended_at", "lease", "outcome",
+        "waited_s", "way",
+    )  # fmt: skip
 
     def __init__(self, lease: Lease, began: float, before: "Attempt | None") -> None:
         self.lease: Final = lease
@@ -44,6 +64,10 @@ class Attempt:
         self.connected_at: float = NEVER
         self.outcome: Outcome | None = None
         self.detail: str = ""
+        self.dialled: bool = False
+        self.ended_at: float = NEVER
+        self.waited_s: float = 0.0
+        self.budget_left: int = -1
 
     def __repr__(self) -> str:
         outcome = self.outcome
@@ -57,10 +81,14 @@ class Attempts:
     `begin` or `begin_on`, then for each attempt `ended`, and `again` for another one. A Lease is taken up at once: the new attempt is
     `current`. A Ticket is kept in `waiting` until `granted` or `withdraw` is called. `due` is the moment after which no
     attempt may begin, and `tried` are the backends not to ask; both may be set before the first.
+
+    For who asks later: `stopped` is why there was no further attempt, None where nobody wanted one, `refused` the pool that
+    had nobody, `came_as` which one in the queue the request was, 0 where it has not waited.
     """
 
     __slots__ = (
-        "_free", "_wait_until", "ask", "count", "current", "due", "idempotent", "pool", "retries", "tried", "waiting",
+        "_free", "_wait_until", "ask", "came_as", "count", "current", "due", "idempotent", "pool", "refused", "retries",
+        "stopped", "tried", "waiting",
     )  # fmt: skip
 
     def __init__(self, pool: Pool, retries: RetryRules, ask: Ask, *, idempotent: bool) -> None:
@@ -77,6 +105,9 @@ class Attempts:
         self._wait_until: float = NEVER  # the end of its wait, if it has begun one
         self.current: Attempt | None = None
         self.waiting: Ticket | None = None
+        self.stopped: Stopped | None = None
+        self.refused: Refused | None = None
+        self.came_as: int = 0
 
     def begin(self, now: float) -> Lease | Refusal | Ticket:
         """The first attempt. The request pays into the retry budget, whatever becomes of it."""
@@ -111,12 +142,10 @@ class Attempts:
         Refusal: a retry is allowed, but no backend is left.
         """
         current = self.current
-        if (
-            current is None
-            or now >= self.due
-            or not replayable
-            or not self.retries.allow(outcome, idempotent=self.idempotent)
-        ):
+        if current is None:
+            return None
+        self.stopped = self._barred(outcome, now, replayable=replayable)
+        if self.stopped is not None:
             return None
         if CONSEQUENCE[outcome].alive is False and self.retries.more_attempts:
             verdict = self.pool.await_return(self.ask, now, self._wait_until)
@@ -124,13 +153,34 @@ class Attempts:
                 self._free += 1
                 return self._take_up(verdict, now)
         if outcome is _UNPROCESSED and _unprocessed_before(current) >= _MOST_UNPROCESSED:
+            self.stopped = Stopped.UNPROCESSED
             return None
-        if (outcome is _STALE or outcome is _UNPROCESSED) and self.retries.more_attempts:
+        free = (outcome is _STALE or outcome is _UNPROCESSED) and self.retries.more_attempts > 0
+        if free:
             self._free += 1
-        elif self.count - self._free > self.retries.more_attempts or not self.pool.budget.withdraw(now):
+        elif self.count - self._free > self.retries.more_attempts:
+            self.stopped = Stopped.ATTEMPTS
+            return None
+        elif not self.pool.budget.withdraw(now):
+            self.stopped = Stopped.BUDGET
             return None
         self._remember(current, outcome)
-        return self._take_up(self.pool.claim(self.ask, now, self.tried, self._wait_until), now)
+        claimed = self._take_up(self.pool.claim(self.ask, now, self.tried, self._wait_until), now)
+        attempt = self.current
+        if isinstance(claimed, Lease) and attempt is not None and not free:
+            attempt.budget_left = self.pool.budget.left
+        return claimed
+
+    def _barred(self, outcome: Outcome, now: float, *, replayable: bool) -> "Stopped | None":
+        """Why there may be no other attempt after this outcome, whatever is left of attempts and budget."""
+        if now >= self.due:
+            return Stopped.TIME
+        if not replayable:
+            return Stopped.SENT
+        if not self.retries.allow(outcome, idempotent=self.idempotent):
+            repeatable = self.retries.allow(outcome, idempotent=True)
+            return Stopped.METHOD if repeatable else Stopped.OUTCOME
+        return None
 
     def fall_back(
         self, pool: Pool, retries: RetryRules, now: float, own: Backend | None = None
@@ -184,6 +234,7 @@ class Attempts:
         attempt.detail = detail
         attempt.way = None
         if outcome is not _OK:
+            attempt.ended_at = now
             self._remember(attempt, outcome)
         self.pool.settle(attempt.lease, outcome, now, detail)
 
@@ -191,6 +242,8 @@ class Attempts:
         """Take up the verdict of `Pool.grants`: the wait in the queue is over."""
         assert ticket is self.waiting, f"{ticket!r} is not what is waited for"
         self._take_up(verdict, now)
+        if isinstance(verdict, Lease) and self.current is not None:
+            self.current.waited_s = now - ticket.queued_at
 
     def withdraw(self) -> None:
         """Leave the queue; harmless when the request does not wait."""
@@ -206,6 +259,9 @@ class Attempts:
         elif isinstance(verdict, Ticket):
             self.waiting = verdict
             self._wait_until = min(self._wait_until, verdict.until)
+            self.came_as = self.pool.waiting
+        else:
+            self.refused = self.pool.refused(self.tried, now)
         return verdict
 
     @property
