@@ -37,6 +37,23 @@ class Stopped(enum.Enum):
     UNPROCESSED = "it was turned away unbegun too often"
 
 
+@mypyc_attr(acyclic=True)
+class Story:
+    """What is to be told later of attempts that were not plain: `stopped` is why there was no further one, None where nobody
+    wanted one; `refused` the pool that had nobody; `came_as` which one in the queue the request was, 0 where it has not waited;
+    `waiting` its place there, while it waits.
+    """
+
+    __slots__ = ("came_as", "more_attempts", "refused", "stopped", "waiting")
+
+    def __init__(self) -> None:
+        self.stopped: Stopped | None = None
+        self.refused: Refused | None = None
+        self.came_as: int = 0
+        self.more_attempts: int = 0
+        self.waiting: Ticket | None = None
+
+
 # Not acyclic: the way may lead back to whoever holds the attempt, until it has ended.
 @mypyc_attr(free_list_len=1)
 class Attempt:
@@ -81,14 +98,11 @@ class Attempts:
     `begin` or `begin_on`, then for each attempt `ended`, and `again` for another one. A Lease is taken up at once: the new attempt is
     `current`. A Ticket is kept in `waiting` until `granted` or `withdraw` is called. `due` is the moment after which no
     attempt may begin, and `tried` are the backends not to ask; both may be set before the first.
-
-    For who asks later: `stopped` is why there was no further attempt, None where nobody wanted one, `refused` the pool that
-    had nobody, `came_as` which one in the queue the request was, 0 where it has not waited.
     """
 
     __slots__ = (
-        "_free", "_wait_until", "ask", "came_as", "count", "current", "due", "idempotent", "pool", "refused", "retries",
-        "stopped", "tried", "waiting",
+        "_free", "_story", "_wait_until", "ask", "count", "current", "due", "idempotent", "pool", "retries", "tried",
+        "waiting",
     )  # fmt: skip
 
     def __init__(self, pool: Pool, retries: RetryRules, ask: Ask, *, idempotent: bool) -> None:
@@ -105,9 +119,7 @@ class Attempts:
         self._wait_until: float = NEVER  # the end of its wait, if it has begun one
         self.current: Attempt | None = None
         self.waiting: Ticket | None = None
-        self.stopped: Stopped | None = None
-        self.refused: Refused | None = None
-        self.came_as: int = 0
+        self._story: Story | None = None  # of none that is plain
 
     def begin(self, now: float) -> Lease | Refusal | Ticket:
         """The first attempt. The request pays into the retry budget, whatever becomes of it."""
@@ -144,8 +156,9 @@ class Attempts:
         current = self.current
         if current is None:
             return None
-        self.stopped = self._barred(outcome, now, replayable=replayable)
-        if self.stopped is not None:
+        tale = self._tale
+        tale.stopped = self._barred(outcome, now, replayable=replayable)
+        if tale.stopped is not None:
             return None
         if CONSEQUENCE[outcome].alive is False and self.retries.more_attempts:
             verdict = self.pool.await_return(self.ask, now, self._wait_until)
@@ -153,16 +166,16 @@ class Attempts:
                 self._free += 1
                 return self._take_up(verdict, now)
         if outcome is _UNPROCESSED and _unprocessed_before(current) >= _MOST_UNPROCESSED:
-            self.stopped = Stopped.UNPROCESSED
+            tale.stopped = Stopped.UNPROCESSED
             return None
         free = (outcome is _STALE or outcome is _UNPROCESSED) and self.retries.more_attempts > 0
         if free:
             self._free += 1
         elif self.count - self._free > self.retries.more_attempts:
-            self.stopped = Stopped.ATTEMPTS
+            tale.stopped = Stopped.ATTEMPTS
             return None
         elif not self.pool.budget.withdraw(now):
-            self.stopped = Stopped.BUDGET
+            tale.stopped = Stopped.BUDGET
             return None
         self._remember(current, outcome)
         claimed = self._take_up(self.pool.claim(self.ask, now, self.tried, self._wait_until), now)
@@ -245,6 +258,20 @@ class Attempts:
         if isinstance(verdict, Lease) and self.current is not None:
             self.current.waited_s = now - ticket.queued_at
 
+    def story(self) -> Story:
+        """What is to be told of them later, beside the attempts themselves."""
+        story = self._story or Story()
+        story.more_attempts = self.retries.more_attempts
+        story.waiting = self.waiting
+        return story
+
+    @property
+    def _tale(self) -> Story:
+        story = self._story
+        if story is None:
+            story = self._story = Story()
+        return story
+
     def withdraw(self) -> None:
         """Leave the queue; harmless when the request does not wait."""
         if self.waiting is not None:
@@ -259,9 +286,9 @@ class Attempts:
         elif isinstance(verdict, Ticket):
             self.waiting = verdict
             self._wait_until = min(self._wait_until, verdict.until)
-            self.came_as = self.pool.waiting
+            self._tale.came_as = self.pool.waiting
         else:
-            self.refused = self.pool.refused(self.tried, now)
+            self._tale.refused = self.pool.refused(self.tried, now)
         return verdict
 
     @property

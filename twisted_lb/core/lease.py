@@ -21,23 +21,15 @@ class Lease:
     __slots__ = ("backend", "loads", "mark", "open", "opened_at", "scene", "trial", "tried")
 
     def __init__(
-        self,
-        backend: Backend,
-        opened_at: float,
-        scene: Scene,
-        mark: object,
-        *,
-        trial: bool,
-        loads: tuple[int, ...] = (),
-        tried: Sequence[Backend] = (),
+        self, backend: Backend, opened_at: float, scene: Scene, mark: object, loads: tuple[int, ...] = ()
     ) -> None:
         self.backend: Final = backend
         self.opened_at: Final = opened_at
         self.scene: Final = scene
         self.mark: Final = mark
         self.loads: Final = loads
-        self.tried: Final = tried
-        self.trial: bool = trial
+        self.tried: Sequence[Backend] = ()
+        self.trial: bool = False
         self.open: bool = True
 
     def __repr__(self) -> str:

@@ -209,7 +209,7 @@ class Pool:
         if backend.load is not None:
             backend.load.leased(now)
         scene = self._scene or self._set(self._selection.picker)
-        return Lease(backend, now, scene, OWN, trial=False, loads=self._view(scene, now))
+        return Lease(backend, now, scene, OWN, self._view(scene, now))
 
     def await_return(self, ask: Ask, now: float, until: float = NEVER) -> Refusal | Ticket | None:
         """A ticket for a request that nobody has listened to, while nobody is usable: it waits like a new one, and any
@@ -249,7 +249,12 @@ class Pool:
         if backend.load is not None:
             backend.load.leased(now)
         loads = self.counts.view() if scene.small else self._view(scene, now)
-        return Lease(backend, now, scene, picker.mark, trial=trial, loads=loads, tried=had_tried)
+        lease = Lease(backend, now, scene, picker.mark, loads)
+        if trial:
+            lease.trial = True
+        if had_tried:
+            lease.tried = had_tried
+        return lease
 
     def _set(self, picker: Picker | None) -> Scene:
         """The scene of the claims from now on, until something changes. O(backends)."""

@@ -8,6 +8,7 @@ from mypy_extensions import mypyc_attr, trait
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.gate import client_key
 from twisted_lb.core.never import NEVER
+from twisted_lb.core.notes import Note
 from twisted_lb.core.running import Running
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.deadlines import Deadline
@@ -48,6 +49,10 @@ class Speaker:
 
     def at(self) -> Backend | None:
         """The backend that the request under way is at, or that the tunnel leads to; None where there is none."""
+        raise NotImplementedError
+
+    def note(self) -> Note | None:
+        """What is known so far of the request under way; None where there is none."""
         raise NotImplementedError
 
     def relayed(self) -> bool:
@@ -353,6 +358,10 @@ class ClientConnection:
     def at(self) -> Backend | None:
         """See FrontendClient."""
         return None if self._speaker is None else self._speaker.at()
+
+    def note(self) -> Note | None:
+        """See FrontendClient."""
+        return None if self._speaker is None else self._speaker.note()
 
     def relayed(self) -> bool:
         """See FrontendClient."""

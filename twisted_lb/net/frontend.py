@@ -6,6 +6,7 @@ from typing import Final, Protocol
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.gate import SPARE_AFTER_S, Gate, spare_first
 from twisted_lb.core.never import NEVER
+from twisted_lb.core.notes import TARGET_BYTES, WORD_BYTES, Note, Notes
 from twisted_lb.core.outcome import Outcome, Refusal, Reply, refusal_of
 from twisted_lb.core.record import Observers, Record
 from twisted_lb.net.local_reply import Claim, accept_of, local_reply, safe_id
@@ -45,6 +46,9 @@ class FrontendClient(Protocol):
     def at(self) -> Backend | None:
         """The backend that its request is at, or that its tunnel leads to; None where there is none."""
 
+    def note(self) -> Note | None:
+        """What is known so far of its request that is under way; None when there is none."""
+
     def relayed(self) -> bool:
         """Whether it has switched protocols: a tunnel."""
 
@@ -65,7 +69,7 @@ class Frontend:
     request on; so may `observers`. `straight`: the one route that all requests have, None where one is to be found for each.
     `gate` counts the clients' connections. `exchanges` are those that run, on whatever client side, and
     `tunnels` those of them that have switched protocols; `observers` are told how they end, and of what was refused before
-    there was one.
+    there was one. `notes` keeps what somebody may ask for later.
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class Frontend:
         table: RouteTable,
         gate: Gate,
         observers: Observers,
+        notes: Notes,
     ) -> None:
         self.name: Final = name
         self.runtime: Final = runtime
@@ -86,6 +91,7 @@ class Frontend:
         self.straight: Route | None = table.straight
         self.gate: Final = gate
         self.observers: Observers = observers
+        self.notes: Final = notes
         self.draining: bool = False
         # An ordered set: at a drain, and at its end, whoever came first hears first.
         self.clients: dict[FrontendClient, None] = {}
@@ -230,6 +236,7 @@ class Frontend:
         detail: str = "",
     ) -> None:
         """Tell observers of a request that got a local reply and no exchange."""
+        self._keep(claim, why, reply, route, detail)
         if not self.observers.anybody:
             return
         record = Record(self.clock.now)
@@ -245,6 +252,40 @@ class Frontend:
         record.local_reply = record.ended_by = why
         record.detail = detail
         self.observers.tell(record)
+
+    def _keep(
+        self,
+        claim: Claim,
+        why: Refusal | Outcome | Reply,
+        reply: tuple[ResponseHead, bytes],
+        route: Route | Action | None,
+        detail: str,
+    ) -> None:
+        """Keep a note of such a request."""
+        note = Note()
+        note.listener = self.name
+        note.route = "" if route is None else route.name
+        note.pool = route.cluster.name if isinstance(route, Route) else ""
+        note.client = claim.client.encode("ascii", "replace")
+        note.method = claim.method[:WORD_BYTES]
+        note.target = claim.target[:TARGET_BYTES]
+        note.request_id = safe_id(claim.request_id)
+        note.status = reply[0].status
+        note.response_bytes = 0 if claim.method == b"HEAD" else len(reply[1])
+        note.began = note.ended_at = self.clock.now
+        note.head_at = NEVER
+        note.waited_s = 0.0
+        note.attempt = None
+        note.story = None
+        note.local_reply = note.ended_by = why
+        note.detail = detail
+        note.number = 0
+        self.notes.add(note)
+
+    @property
+    def running(self) -> list[Note]:
+        """Notes of the requests that are under way: O(clients)."""
+        return [note for client in self.clients if (note := client.note()) is not None]
 
     def drain(self) -> None:
         """Graceful drain: finish what has begun, and begin nothing new on the connections that are here."""

@@ -9,6 +9,7 @@ from mypy_extensions import mypyc_attr
 from twisted.python.failure import Failure
 
 from twisted_lb.core.backend import Backend
+from twisted_lb.core.notes import Note
 from twisted_lb.core.outcome import Refusal, refusal_of
 from twisted_lb.net.client_connection import LAST_REQUEST_S, LINGER_S, ClientConnection, Speaker
 from twisted_lb.net.client_side import ClientSide
@@ -579,6 +580,10 @@ class Http1(ClientSide, Receiver, Speaker):
     def at(self) -> Backend | None:
         """See Speaker."""
         return None if self._exchange is None else self._exchange.backend
+
+    def note(self) -> Note | None:
+        """See Speaker."""
+        return None if self._exchange is None else self._exchange.note()
 
     def relayed(self) -> bool:
         """See Speaker."""
