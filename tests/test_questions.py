@@ -188,6 +188,22 @@ def test_a_request_that_waited_and_was_served_tells_how_long(make):
     assert any(one.startswith("it came to the queue as number 1") for one in told.note)
 
 
+def test_a_request_that_waited_and_met_nothing_else_tells_that_it_did(make):
+    house = make("a:80", queue={"no_backend_s": 5.0})
+    house.backend("a:80")
+    for _ in range(3):
+        house.cluster.observe_probe("a:80", False, "status 500")
+    house.ask(get())
+    house.wait(0.5)
+    house.cluster.observe_probe("a:80", True, "")
+    house.cluster.observe_probe("a:80", True, "")
+    house.wait(0.5)
+    told = house.plane.explain("mine")
+    assert (told.status, told.attempts[0].queue_s) == (200, pytest.approx(0.5, abs=0.1))
+    assert told.note == (f"it came to the queue as number 1, and waited {told.queue_s:.2f} s",)
+    assert house.plane.explained("failed", 9) == ()
+
+
 @pytest.mark.parametrize("state", [AdminState.DRAIN, AdminState.MAINT])
 def test_a_backend_that_is_taken_out_is_said_to_be_and_by_which_word(make, state):
     house = make("a:80", "b:80")

@@ -284,3 +284,17 @@ def test_of_many_backends_the_loads_are_remembered_while_somebody_looks_closely(
     pool.closely_until = 2.0
     assert {one.load for one in recalled(claim(pool, 1.0)).candidates} == {0, 1}
     assert {one.load for one in recalled(claim(pool, 2.0)).candidates} == {None}
+
+
+def test_of_many_backends_the_loads_are_remembered_of_who_was_retried_has_waited_or_found_nobody():
+    texts = [f"a{number}:1" for number in range(MOST_REMEMBERED + 1)]
+    pool, _ = make_pool(*texts, max_in_flight=1, max_queued=1, queue_wait_s=9.0)
+    first = claim(pool, tried=(pool.backends["a0:1"],))
+    assert {one.load for one in recalled(first).candidates} == {0}
+    for _ in range(MOST_REMEMBERED):
+        claim(pool)
+    assert {one.load for one in pool.refused((), 0.0).decision().candidates} == {1}
+    pool.claim(ANY, 0.0)
+    pool.settle(first, Outcome.OK, 1.0)
+    [(_, granted)] = pool.grants(1.0)
+    assert sorted({one.load for one in recalled(granted).candidates}) == [0, 1]

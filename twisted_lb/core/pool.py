@@ -248,12 +248,19 @@ class Pool:
         backend.requests += 1
         if backend.load is not None:
             backend.load.leased(now)
-        loads = self.counts.view() if scene.small else self._view(scene, now)
+        loads = self.counts.view() if scene.small or had_tried else self._view(scene, now)
         lease = Lease(backend, now, scene, picker.mark, loads)
         if trial:
             lease.trial = True
         if had_tried:
             lease.tried = had_tried
+        return lease
+
+    def _lease_waiting(self, ask: Ask, now: float, tried: Sequence[Backend]) -> Lease | None:
+        """A lease for a request that has waited: of such it is remembered what all had in flight."""
+        closely, self.closely_until = self.closely_until, NEVER
+        lease = self._lease(ask, now, tried)
+        self.closely_until = closely
         return lease
 
     def _set(self, picker: Picker | None) -> Scene:
@@ -334,7 +341,7 @@ class Pool:
         """
         if now >= self._wake_at:
             self._wake(now)
-        return self._queue.serve(self._lease, now)
+        return self._queue.serve(self._lease_waiting, now)
 
     @property
     def wait_due(self) -> float:

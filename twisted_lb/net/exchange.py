@@ -154,6 +154,7 @@ class Exchange(Requester):
         """See Waiter: the wait in the queue is over."""
         now = self._clock.now
         self.queued_s += now - ticket.queued_at
+        self._recorded = True
         attempts = self.attempts
         if not attempts.count:
             attempts.due = now + self.route.rules.response_head_s
@@ -718,7 +719,7 @@ class Exchange(Requester):
         frontend = self._frontend
         note = self._note(last, self._clock.now)
         note.ended_by, note.detail = ended_by, detail
-        if not note.plain:
+        if self.queued_s or not note.plain:
             note.story = self.attempts.story()
         frontend.notes.add(note)
         observers = frontend.observers
