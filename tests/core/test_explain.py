@@ -276,6 +276,7 @@ def test_who_is_full_is_counted_as_full():
     claim(pool)
     assert pool.claim(ANY, 0.0) is Refusal.NO_BACKEND
     assert [one.skipped_times for one in pool.backends.values()] == [{Skipped.FULL: 1}] * 2
+    assert [one.skips for one in pool.snapshot().backends] == [{"FULL": 1}] * 2
 
 
 def test_of_many_backends_the_loads_are_remembered_while_somebody_looks_closely():
