@@ -279,6 +279,7 @@ def test_a_policy_is_asked_with_the_stable_hash_of_the_client(monkeypatch):
 
     class First:
         eager = True
+        mark = None
 
         def load(self, counts, slot):
             return None

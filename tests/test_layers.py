@@ -38,6 +38,7 @@ MAY_IMPORT = {
             "plan",
             "plan_diff",
             "probes",
+            "questions",
             "request_log",
             "routes",
             "self_check",
@@ -47,6 +48,9 @@ MAY_IMPORT = {
     ),
     "discovery": ({"core"}, {"twisted", "zope"}),
     "target_lists": ({"core", "discovery", "plan"}, {"twisted"}),
+    # What an operator asks of it.
+    "questions": ({"core", "net", "wire"}, set()),
+    "answers": ({"core", "questions"}, set()),
     # Its routes.
     "routes": ({"core", "net", "plan"}, set()),
     "self_check": ({"net"}, {"twisted"}),

@@ -55,7 +55,10 @@ PARTS = {
         "twisted_lb/net/resource.py": "for a request of twisted.web",
     },
     "twisted_lb.net.client_connection.ClientConnection": {"twisted_lb/net/http1.py": ""},
-    "twisted_lb.wire.http1_reader.Http1Reader": {"twisted_lb/net/http1.py": ""},
+    "twisted_lb.wire.http1_reader.Http1Reader": {
+        "twisted_lb/net/http1.py": "of a client",
+        "twisted_lb/questions.py": "of a request that is asked about, and not sent",
+    },
     "twisted_lb.net.upstream.Upstream": {"twisted_lb/net/cluster.py": ""},
     "twisted_lb.net.relay.Relay": {"twisted_lb/net/exchange.py": ""},
     "twisted_lb.net.replay.Replay": {"twisted_lb/net/exchange.py": ""},

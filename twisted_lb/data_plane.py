@@ -11,11 +11,14 @@ from twisted.internet.task import LoopingCall
 from twisted_lb import __version__
 from twisted_lb.checks import Checks
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
+from twisted_lb.core.decision import Decision
 from twisted_lb.core.events import Event, LimitSpared, PoolExhausted
+from twisted_lb.core.explaining import Explained
 from twisted_lb.core.flow import Flow, bury
 from twisted_lb.core.gate import Gate
 from twisted_lb.core.measures import Measures, listener_measures, pool_measures
 from twisted_lb.core.never import NEVER
+from twisted_lb.core.notes import Notes
 from twisted_lb.core.overlay import Overlay
 from twisted_lb.core.record import Observer, Observers
 from twisted_lb.core.snapshot import PoolSnapshot
@@ -32,6 +35,7 @@ from twisted_lb.net.runtime import Runtime
 from twisted_lb.plan import CheckPlan, ListenerPlan, Plan, PoolPlan
 from twisted_lb.plan_diff import PlanDiff, plan_diff
 from twisted_lb.probes import Connecting, NetworkProbe, ProbeResult, Question
+from twisted_lb.questions import Questions, Routed
 from twisted_lb.request_log import BriefRequestLog, log_request
 from twisted_lb.routes import Routes
 from twisted_lb.self_check import SelfCheck
@@ -96,6 +100,7 @@ class DataPlane:
         self.clusters: dict[str, Cluster] = {}
         self.targets: Final = TargetLists(provide, self._listed)
         self.routing: Final = Routes(runtime)
+        self.notes: Final = Notes()
         self.frontends: dict[str, Frontend] = {}
         self.listeners: dict[str, list[Listener]] = {}
         self._ticking: Final = LoopingCall(self._tick)
@@ -151,7 +156,7 @@ class DataPlane:
 
     def _frontend(self, name: str, listener: ListenerPlan, table: RouteTable, told: Observers) -> Frontend:
         gate = Gate(self._most(listener), listener.connections_per_client)
-        return Frontend(name, self.runtime, listener.rules, table, gate, told)
+        return Frontend(name, self.runtime, listener.rules, table, gate, told, self.notes)
 
     def _most(self, listener: ListenerPlan) -> int:
         if listener.connections is not None:
@@ -183,6 +188,7 @@ class DataPlane:
         times = plan.drain_s, plan.tunnel_drain_s
         for cluster in self.leaving.tick(now, *times, self.frontends.values(), self.clusters.values()):
             self._end_probe(cluster)
+        self.notes.tick(now)
         for news in self.routing.tick(now):
             self._hear(news)
         if self._brief_log is not None:
@@ -530,6 +536,36 @@ class DataPlane:
             tuple(listener_measures(name, one.gate, one.refusals, one.flows) for name, one in self.frontends.items()),
             tuple(pool_measures(one.pool, flows[name], one.connections(), now) for name, one in self.clusters.items()),
         )
+
+    # What an operator asks; nothing changes by it.
+
+    @property
+    def questions(self) -> Questions:
+        """Why that backend, and where would this request go: see `Questions`."""
+        return Questions(self.runtime, self.notes, self.frontends, self.clusters)
+
+    def explain(self, request_id: str) -> Explained | None:
+        """A request by its id, explained; None when it is not held any more."""
+        return self.questions.explain(request_id, self.leaving.frontends)
+
+    def explained(self, kind: str, count: int) -> tuple[Explained, ...]:
+        """The last requests of a kind, explained: "recent", "failed", "refused", "slowest" or "running"."""
+        return self.questions.explained(kind, count, self.leaving.frontends)
+
+    def explain_next(self, pool: str) -> Decision:
+        """What the next claim in a pool would do, and why. KeyError when there is no such pool."""
+        return self.questions.next(pool)
+
+    def route(
+        self,
+        method: str,
+        url: str,
+        headers: Sequence[tuple[str, str]] = (),
+        client: str = "127.0.0.1",
+        listener: str | None = None,
+    ) -> Routed:
+        """Where a request would go: see `Questions.route`."""
+        return self.questions.route(method, url, headers, client, listener)
 
     @property
     def routes(self) -> dict[str, Action]:

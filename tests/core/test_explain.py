@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 
 from twisted_lb.core.ask import ANY
 from twisted_lb.core.backend import AdminState
-from twisted_lb.core.decision import Candidate, Decision, Skipped
+from twisted_lb.core.decision import Candidate, Decision, recalled
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.pickers import POLICIES
+from twisted_lb.core.pickers.base import MOST_REMEMBERED, open_to
 from twisted_lb.core.pool import Pool
 from twisted_lb.core.settings import PoolSettings
+from twisted_lb.core.standing import Skipped
 
 
 def test_each_reason_has_its_word():
@@ -48,7 +50,10 @@ def test_turns_are_ranked_by_how_far_away_they_are():
         order[at],
         trial=False,
         waits=False,
-        candidates=tuple(Candidate(name, None, float(away)) for away, name in enumerate(order[at : at + 3])),
+        candidates=tuple(
+            Candidate(name, None, float(away), load=int(name == first)) for away, name in enumerate(order[at : at + 3])
+        ),
+        rule=f"in turn: it was its turn, the {at % 3 + 1}. of 3",
     )
 
 
@@ -75,7 +80,9 @@ def test_nobody_left_is_no_pick_and_a_queue_is_a_wait():
     pool.claim(ANY, 0.0)
     assert not pool.explain(ANY, 0.0).waits  # the queue is full
     pool.update([], 0.0)
-    assert pool.explain(ANY, 0.0) == Decision("p", None, trial=False, waits=False, candidates=())
+    assert pool.explain(ANY, 0.0) == Decision(
+        "p", None, trial=False, waits=False, candidates=(), rule="the pool has no backend"
+    )
 
 
 def test_a_trial_that_is_due_is_said_to_be_one():
@@ -93,7 +100,12 @@ def test_who_is_new_to_a_policy_that_takes_long_has_no_rank_yet():
     claim(pool)
     pool.update(specs("b:1"), 1.0)
     assert pool.explain(ANY, 1.0) == Decision(
-        "p", None, trial=False, waits=False, candidates=(Candidate("b:1", None, None),)
+        "p",
+        None,
+        trial=False,
+        waits=False,
+        candidates=(Candidate("b:1", None, None),),
+        rule="of 1 none could be picked: 1 behind others that wait, or new to the policy",
     )
     assert pool.claim(ANY, 1.0) is Refusal.NO_BACKEND
 
@@ -130,7 +142,7 @@ def test_explain_names_whom_the_next_claim_takes(policy, eager, checked, most, q
         lambda event: None,
     )
     pool.update(specs("a:1", "b:1", "c:1,weight=2", "d:1"), 0.0)
-    now, leases = 0.0, []
+    now, leases, told = 0.0, [], []
     for kind, what in steps:
         backends = list(pool.backends.values())
         if kind == "claim":
@@ -139,15 +151,26 @@ def test_explain_names_whom_the_next_claim_takes(policy, eager, checked, most, q
             decision = pool.explain(ANY, now, tried)
             assert decision == pool.explain(ANY, now, tried)
             assert before[0] == repr(pool)
+            skips = {one.name: one.skipped_times for one in backends}
+            pool.explain(ANY, now, tried)
+            assert skips == {one.name: one.skipped_times for one in backends}
+            closed = {one.name for one in backends if not open_to(one, tried)}
             verdict = pool.claim(ANY, now, tried)
             if isinstance(verdict, Lease):
                 leases.append(verdict)
+                told.append((verdict, decision))
                 assert (decision.picked, decision.trial) == (verdict.backend.name, verdict.trial)
                 assert decision.waits is False
+                assert recalled(verdict) == decision
             else:
                 assert decision.picked is None
                 assert decision.waits == (verdict is not Refusal.NO_BACKEND)
+                skipped = pool.refused(tried, now).decision().skipped
+                assert {one.backend_name: one.skipped for one in skipped} == {
+                    one.backend_name: one.skipped for one in decision.skipped
+                }
             assert {one.backend_name for one in decision.candidates} == set(pool.backends)
+            assert {one.backend_name for one in decision.skipped} == closed
         elif kind == "settle" and leases:
             pool.settle(leases.pop(0), what, now)
         elif kind == "probe":
@@ -159,7 +182,18 @@ def test_explain_names_whom_the_next_claim_takes(policy, eager, checked, most, q
         elif kind == "pass":
             now += what
             pool.tick(now)
-            leases.extend(verdict for _, verdict in pool.grants(now) if isinstance(verdict, Lease))
+            granted = [verdict for _, verdict in pool.grants(now) if isinstance(verdict, Lease)]
+            for lease in granted:
+                leases.append(lease)
+                decision = recalled(lease)
+                told.append((lease, decision))
+                assert decision.picked == lease.backend.name
+                assert lease.backend.name not in {one.backend_name for one in decision.skipped}
+        for one in pool.backends.values():
+            assert (one.standing.why, one.standing.weight) == (one.out, one.weight)
+            assert one.available == (one.out is None and not one.full)
+    # Nothing that has happened since makes any difference to what was.
+    assert all(recalled(lease) == decision for lease, decision in told)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -169,3 +203,99 @@ def test_asking_why_changes_nothing(policy):
         for _ in range(step % 3):
             asked.explain(ANY, 0.0)
         assert claim(asked).backend.name == claim(plain).backend.name
+
+
+def rule_of(policy: str, *texts: str, down: str = "") -> str:
+    pool, _ = make_pool(*texts, policy=policy)
+    if down:
+        pool.observe_probe(pool.backends[down], False, "x", 0.0)
+    return recalled(claim(pool)).rule
+
+
+@pytest.mark.parametrize(
+    ("policy", "texts", "down", "rule"),
+    [
+        ("rr", ["a:1", "b:1"], "", "in turn: it was its turn, the 1. of 2"),
+        ("rr", ["a:1", "b:1"], "a:1", "in turn: it was the turn of a:1; the next that was open stood 1 further"),
+        ("rr", ["a:1,weight=3", "b:1"], "", "in turn by weight: it was owed most, 0.750 turns"),
+        (
+            "rr",
+            ["a:1,weight=3", "b:1"],
+            "a:1",
+            "in turn by weight: it was the turn of a:1; of those that were open it was owed most turns of others, 0.250",
+        ),
+        ("rand", ["a:1", "b:1"], "", "by chance: drew 0.1344, its share is 0.5000"),
+        ("rand", ["a:1,weight=3", "b:1"], "", "by chance: drew 0.1344, its share is 0.7500"),
+    ],
+)
+def test_the_rule_and_the_number_that_decided_are_told(policy, texts, down, rule):
+    assert rule_of(policy, *texts, down=down) == rule
+
+
+def test_the_number_that_was_drawn_falls_into_the_share_of_the_one_that_was_picked():
+    pool, _ = make_pool("a:1,weight=2", "b:1", "c:1", policy="rand")
+    ends = {"a:1": 0.5, "b:1": 0.75, "c:1": 1.0}
+    for _ in range(30):
+        lease = claim(pool)
+        end = ends[lease.backend.name]
+        assert end - (0.5 if end == 0.5 else 0.25) <= lease.mark < end
+
+
+def test_what_took_a_backend_out_is_told_with_how_long_it_was_so():
+    pool, _ = make_pool("admin:1", "down:1", "ejected:1", "free:1", checked=False)
+    leases = {lease.backend.name: lease for lease in (claim(pool) for _ in range(4))}
+    pool.command(pool.backends["admin:1"], AdminState.MAINT, 1.0)
+    pool.observe_probe(pool.backends["down:1"], False, "status 500", 2.0)
+    pool.settle(leases["ejected:1"], Outcome.REFUSED, 3.0, "connection refused")
+    found = {one.backend_name: one for one in pool.explain(ANY, 3.5).candidates}
+    assert (found["admin:1"].admin, found["admin:1"].for_s) == ("maint", 2.5)
+    assert (found["down:1"].reason, found["down:1"].for_s) == ("status 500", 1.5)
+    ejected = found["ejected:1"]
+    assert (ejected.reason, ejected.for_s, ejected.left_s) == ("connection refused", 0.5, 0.5)
+    assert (found["free:1"].reason, found["free:1"].for_s) == ("", 3.5)
+
+
+def test_who_is_stepped_over_is_counted_by_the_reason_and_not_by_who_only_asks():
+    pool, _ = make_pool("a:1", "b:1", "c:1")
+    a, b, _ = pool.backends.values()
+    pool.observe_probe(a, False, "x", 0.0)
+    for _ in range(4):
+        pool.explain(ANY, 0.0)
+        claim(pool)
+    assert a.skipped_times == {Skipped.DOWN: 2}
+    pool.observe_probe(a, True, "x", 0.0)
+    pool.observe_probe(a, True, "x", 0.0)
+    for _ in range(3):
+        claim(pool, tried=(b,))
+    assert (a.skipped_times, b.skipped_times) == ({Skipped.DOWN: 2}, {Skipped.TRIED: 1})
+
+
+def test_who_is_full_is_counted_as_full():
+    pool, _ = make_pool("a:1", "b:1", max_in_flight=1)
+    claim(pool)
+    claim(pool)
+    assert pool.claim(ANY, 0.0) is Refusal.NO_BACKEND
+    assert [one.skipped_times for one in pool.backends.values()] == [{Skipped.FULL: 1}] * 2
+    assert [one.skips for one in pool.snapshot().backends] == [{"FULL": 1}] * 2
+
+
+def test_of_many_backends_the_loads_are_remembered_while_somebody_looks_closely():
+    pool, _ = make_pool(*(f"a{number}:1" for number in range(MOST_REMEMBERED + 1)))
+    assert {one.load for one in recalled(claim(pool, 0.0)).candidates} == {None}
+    pool.closely_until = 2.0
+    assert {one.load for one in recalled(claim(pool, 1.0)).candidates} == {0, 1}
+    assert {one.load for one in recalled(claim(pool, 2.0)).candidates} == {None}
+
+
+def test_of_many_backends_the_loads_are_remembered_of_who_was_retried_has_waited_or_found_nobody():
+    texts = [f"a{number}:1" for number in range(MOST_REMEMBERED + 1)]
+    pool, _ = make_pool(*texts, max_in_flight=1, max_queued=1, queue_wait_s=9.0)
+    first = claim(pool, tried=(pool.backends["a0:1"],))
+    assert {one.load for one in recalled(first).candidates} == {0}
+    for _ in range(MOST_REMEMBERED):
+        claim(pool)
+    assert {one.load for one in pool.refused((), 0.0).decision().candidates} == {1}
+    pool.claim(ANY, 0.0)
+    pool.settle(first, Outcome.OK, 1.0)
+    [(_, granted)] = pool.grants(1.0)
+    assert sorted({one.load for one in recalled(granted).candidates}) == [0, 1]

@@ -1,11 +1,13 @@
 """The attempts at one request: which backend it goes to, and whether it may go to another one (retries)."""
 
+import enum
 from typing import Final
 
 from mypy_extensions import mypyc_attr
 
 from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import Backend
+from twisted_lb.core.decision import Refused
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import CONSEQUENCE, Outcome, Refusal, Retry
@@ -24,6 +26,46 @@ _UNPROCESSED: Final = Outcome.UNPROCESSED
 _MOST_UNPROCESSED: Final = 2
 
 
+class Stopped(enum.Enum):
+    """Why a request was not tried again (retry)."""
+
+    TIME = "its time was over"
+    SENT = "a part of the request is not held any more, or of the answer was relayed"
+    METHOD = "its method must not be repeated, and the backend may have begun"
+    OUTCOME = "what happened is nothing that another attempt could mend"
+    ATTEMPTS = "it had all the attempts that its route allows"
+    BUDGET = "the retry budget of the pool was spent"
+    UNPROCESSED = "it was turned away unbegun too often"
+
+
+@mypyc_attr(acyclic=True)
+class Story:
+    """What is to be told later of attempts that were not plain: `stopped` is why there was no further one, None where nobody
+    wanted one; `refused` the pool that had nobody; `came_as` which one in the queue the request was, 0 where it has not waited;
+    `waiting` its place there, while it waits.
+    """
+
+    __slots__ = ("came_as", "more_attempts", "refused", "stopped", "waiting")
+
+    def __init__(self) -> None:
+        self.stopped: Stopped | None = None
+        self.refused: Refused | None = None
+        self.came_as: int = 0
+        self.more_attempts: int = 0
+        self.waiting: Ticket | None = None
+
+
+# As metrics count it; whatever no other attempt could mend is nobody's denial.
+_DENIED: Final[dict[Stopped, Denied]] = {
+    Stopped.TIME: Denied.TIME,
+    Stopped.SENT: Denied.BODY_GONE,
+    Stopped.METHOD: Denied.NOT_IDEMPOTENT,
+    Stopped.ATTEMPTS: Denied.ATTEMPTS,
+    Stopped.UNPROCESSED: Denied.ATTEMPTS,
+    Stopped.BUDGET: Denied.BUDGET,
+}
+
+
 # Not acyclic: the way may lead back to whoever holds the attempt, until it has ended.
 @mypyc_attr(free_list_len=1)
 class Attempt:
@@ -32,9 +74,15 @@ class Attempt:
     `way` belongs to the shell: the dial that is under way, then the connection; None again when the attempt has ended.
     `due`: how long the shell waits for this attempt, `connected_at`: since when it has a connection; NEVER while that
     is not known. `outcome` and `detail` are how it ended, None while it has not; `before` is the one before it.
+
+    `dialled`: a new connection was made for it, or was to be. `ended_at`: when it ended, if it was not well. `waited_s`: how
+    long the request was in the queue before. `budget_left`: how many retries were left behind this one, if it is one that was paid for; else -1.
     """
 
-    __slots__ = ("before", "began", "connected_at", "detail", "due", "lease", "outcome", "way")
+    __slots__ = (
+        "before", "began", "budget_left", "connected_at", "detail", "dialled", "due", "ended_at", "lease", "outcome",
+        "waited_s", "way",
+    )  # fmt: skip
 
     def __init__(self, lease: Lease, began: float, before: "Attempt | None") -> None:
         self.lease: Final = lease
@@ -45,6 +93,10 @@ class Attempt:
         self.connected_at: float = NEVER
         self.outcome: Outcome | None = None
         self.detail: str = ""
+        self.dialled: bool = False
+        self.ended_at: float = NEVER
+        self.waited_s: float = 0.0
+        self.budget_left: int = -1
 
     def __repr__(self) -> str:
         outcome = self.outcome
@@ -61,7 +113,8 @@ class Attempts:
     """
 
     __slots__ = (
-        "_free", "_wait_until", "ask", "count", "current", "due", "idempotent", "pool", "retries", "tried", "waiting",
+        "_free", "_story", "_wait_until", "ask", "count", "current", "due", "idempotent", "pool", "retries", "tried",
+        "waiting",
     )  # fmt: skip
 
     def __init__(self, pool: Pool, retries: RetryRules, ask: Ask, *, idempotent: bool) -> None:
@@ -78,6 +131,7 @@ class Attempts:
         self._wait_until: float = NEVER  # the end of its wait, if it has begun one
         self.current: Attempt | None = None
         self.waiting: Ticket | None = None
+        self._story: Story | None = None  # of none that is plain
 
     def begin(self, now: float) -> Lease | Refusal | Ticket:
         """The first attempt. The request pays into the retry budget, whatever becomes of it."""
@@ -112,44 +166,55 @@ class Attempts:
         Refusal: a retry is allowed, but no backend is left.
         """
         current = self.current
-        if current is None or CONSEQUENCE[outcome].retry is Retry.NEVER:
+        if current is None:
             return None
-        denied = self._barred(outcome, now, replayable=replayable)
-        if denied is None and CONSEQUENCE[outcome].alive is False and self.retries.more_attempts:
+        stopped = self._barred(outcome, now, replayable=replayable)
+        if stopped is None and CONSEQUENCE[outcome].alive is False and self.retries.more_attempts:
             verdict = self.pool.await_return(self.ask, now, self._wait_until)
             if verdict is not None:
+                self._tale.stopped = None
                 self._free += 1
                 return self._take_up(verdict, now, outcome)
-        if denied is None:
-            denied = self._unpaid(current, outcome, now)
-        if denied is not None:
-            self.pool.totals.denied[denied] += 1
+        free = (outcome is _STALE or outcome is _UNPROCESSED) and self.retries.more_attempts > 0
+        if stopped is None:
+            stopped = self._unpaid(current, outcome, now, free=free)
+        self._tale.stopped = stopped
+        if stopped is not None:
+            denied = _DENIED.get(stopped)
+            if denied is not None and CONSEQUENCE[outcome].retry is not Retry.NEVER:
+                self.pool.totals.denied[denied] += 1
             return None
         self._remember(current, outcome)
         again = self.pool.claim(self.ask, now, self.tried, self._wait_until)
         if isinstance(again, Refusal):
             self.pool.totals.denied[Denied.TRIED_ALL] += 1
-        return self._take_up(again, now, outcome)
+        claimed = self._take_up(again, now, outcome)
+        attempt = self.current
+        if isinstance(claimed, Lease) and attempt is not None and not free:
+            attempt.budget_left = self.pool.budget.left
+        return claimed
 
-    def _barred(self, outcome: Outcome, now: float, *, replayable: bool) -> Denied | None:
-        """What rules another attempt out, whoever might be asked; None where nothing does."""
+    def _barred(self, outcome: Outcome, now: float, *, replayable: bool) -> Stopped | None:
+        """Why there may be no other attempt after this outcome, whatever is left of attempts and budget."""
         if now >= self.due:
-            return Denied.TIME
+            return Stopped.TIME
         if not replayable:
-            return Denied.BODY_GONE
-        return None if self.retries.allow(outcome, idempotent=self.idempotent) else Denied.NOT_IDEMPOTENT
+            return Stopped.SENT
+        if not self.retries.allow(outcome, idempotent=self.idempotent):
+            repeatable = self.retries.allow(outcome, idempotent=True)
+            return Stopped.METHOD if repeatable else Stopped.OUTCOME
+        return None
 
-    def _unpaid(self, current: Attempt, outcome: Outcome, now: float) -> Denied | None:
-        """Pay for another attempt; what it is that does not allow it, None where it is paid for."""
-        more = self.retries.more_attempts
+    def _unpaid(self, current: Attempt, outcome: Outcome, now: float, *, free: bool) -> Stopped | None:
+        """Pay for another attempt, unless it is `free`; why there may be none, None where it is paid for."""
         if outcome is _UNPROCESSED and _unprocessed_before(current) >= _MOST_UNPROCESSED:
-            return Denied.ATTEMPTS
-        if (outcome is _STALE or outcome is _UNPROCESSED) and more:
+            return Stopped.UNPROCESSED
+        if free:
             self._free += 1
             return None
-        if self.count - self._free > more:
-            return Denied.ATTEMPTS
-        return None if self.pool.budget.withdraw(now) else Denied.BUDGET
+        if self.count - self._free > self.retries.more_attempts:
+            return Stopped.ATTEMPTS
+        return None if self.pool.budget.withdraw(now) else Stopped.BUDGET
 
     def fall_back(
         self, pool: Pool, retries: RetryRules, now: float, own: Backend | None = None
@@ -203,6 +268,7 @@ class Attempts:
         attempt.detail = detail
         attempt.way = None
         if outcome is not _OK:
+            attempt.ended_at = now
             self._remember(attempt, outcome)
         self.pool.settle(attempt.lease, outcome, now, detail)
 
@@ -210,6 +276,22 @@ class Attempts:
         """Take up the verdict of `Pool.grants`: the wait in the queue is over."""
         assert ticket is self.waiting, f"{ticket!r} is not what is waited for"
         self._take_up(verdict, now)
+        if isinstance(verdict, Lease) and self.current is not None:
+            self.current.waited_s = now - ticket.queued_at
+
+    def story(self) -> Story:
+        """What is to be told of them later, beside the attempts themselves."""
+        story = self._story or Story()
+        story.more_attempts = self.retries.more_attempts
+        story.waiting = self.waiting
+        return story
+
+    @property
+    def _tale(self) -> Story:
+        story = self._story
+        if story is None:
+            story = self._story = Story()
+        return story
 
     def withdraw(self) -> None:
         """Leave the queue; harmless when the request does not wait."""
@@ -233,6 +315,9 @@ class Attempts:
         elif isinstance(verdict, Ticket):
             self.waiting = verdict
             self._wait_until = min(self._wait_until, verdict.until)
+            self._tale.came_as = self.pool.waiting
+        else:
+            self._tale.refused = self.pool.refused(self.tried, now)
         return verdict
 
     @property

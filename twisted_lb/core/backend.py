@@ -12,7 +12,9 @@ from twisted_lb.core.counts import Counts
 from twisted_lb.core.ejection import Ejection
 from twisted_lb.core.health import Health
 from twisted_lb.core.load import Load
+from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Outcome
+from twisted_lb.core.standing import Skipped, Standing
 from twisted_lb.core.totals import BackendTotals
 
 HEAVIEST: Final = 256
@@ -140,6 +142,9 @@ class Backend:
 
     `usable` and `available` are stored, so that a pick only reads them: `refresh_usable` derives them. `load` is what
     the policy compares; None when it does not. `up` is what it is taken for until its first probe.
+
+    `standing` is what decisions are explained by: `stand` follows each change. Pickers count in `passed_over` how often they
+    stepped over the backend because it was not available, and in `passed_as_tried` because the request had tried it.
     """
 
     __slots__ = (
@@ -153,10 +158,14 @@ class Backend:
         "load",
         "name",
         "outcomes",
+        "passed_as_tried",
+        "passed_over",
         "removed",
         "requests",
         "resting",
+        "skips",
         "slot",
+        "standing",
         "totals",
         "tunnels",
         "usable",
@@ -183,6 +192,10 @@ class Backend:
         self.tunnels: int = 0  # of those in flight
         self.outcomes: list[int] = [0] * len(Outcome)
         self.totals: Final = BackendTotals()
+        self.standing: Standing = Standing(None if up else Skipped.DOWN, AdminState.READY.value, spec.weight, -NEVER)
+        self.passed_over: int = 0  # since its standing has changed
+        self.passed_as_tried: int = 0
+        self.skips: Final[dict[Skipped, int]] = {}  # before that
 
     @property
     def in_flight(self) -> int:
@@ -237,6 +250,62 @@ class Backend:
         wanted = self.wanted and self.health.up
         self.usable = wanted and not ejection.active
         self.available = wanted and not self.removed and (ejection.due or not ejection.active) and not self.full
+
+    @property
+    def out(self) -> Skipped | None:
+        """Why it gets no requests, whatever it has in flight: the first reason that holds. None where it may get them."""
+        if self.admin is not AdminState.READY:
+            return Skipped.ADMIN
+        if not self.weight:
+            return Skipped.WEIGHT
+        if not self.health.up:
+            return Skipped.DOWN
+        return Skipped.EJECTED if self.ejection.active and not self.ejection.due else None
+
+    def stand(self, now: float, reason: str = "") -> bool:
+        """Follow a change: whether the standing is another one now, for this reason; empty: for the same as before, if it is
+        still the same that keeps it out.
+        """
+        why, was, ejection = self.out, self.standing, self.ejection
+        if (
+            why is was.why
+            and self.weight == was.weight
+            and self.admin.value == was.admin
+            and ejection.until == was.until
+            and ejection.due == was.trial
+            and (not reason or reason == was.reason)
+            and was.since > -NEVER
+        ):
+            return False
+        self._book_skips()
+        same = why is was.why and self.admin.value == was.admin and was.since > -NEVER
+        self.standing = Standing(
+            why,
+            self.admin.value,
+            self.weight,
+            was.since if same else now,
+            "" if why is None and not ejection.due else reason or (was.reason if same or ejection.active else ""),
+            ejection.until,
+            trial=ejection.due,
+        )
+        return True
+
+    def _book_skips(self) -> None:
+        if self.passed_over:
+            why = self.standing.why or Skipped.FULL
+            self.skips[why] = self.skips.get(why, 0) + self.passed_over
+            self.passed_over = 0
+        if self.passed_as_tried:
+            self.skips[Skipped.TRIED] = self.skips.get(Skipped.TRIED, 0) + self.passed_as_tried
+            self.passed_as_tried = 0
+
+    @property
+    def skipped_times(self) -> dict[Skipped, int]:
+        """How often a picker came to it and stepped over it, by the reason. Who is taken out by the operator, or has no weight,
+        is not among those that pickers come to.
+        """
+        self._book_skips()
+        return dict(self.skips)
 
     def __repr__(self) -> str:
         facts = [self.admin.value, "up" if self.health.up else "down"]

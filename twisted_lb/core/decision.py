@@ -1,38 +1,46 @@
-"""Decisions, explained: which backend is picked and why the others are not, as the values of `Pool.explain`."""
+"""Decisions, explained: which backend is picked and why the others are not, as the values of `Pool.explain` and `recalled`."""
 
-import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from twisted_lb.core.backend import AdminState, Backend
+from twisted_lb.core.backend import Backend
+from twisted_lb.core.lease import Lease
+from twisted_lb.core.never import NEVER
+from twisted_lb.core.scene import Scene
+from twisted_lb.core.standing import Skipped
 
-
-class Skipped(enum.Enum):
-    """Why a backend is skipped; the first reason that holds."""
-
-    ADMIN = "taken out by the operator"
-    WEIGHT = "of weight 0"
-    DOWN = "down by its checks"
-    EJECTED = "ejected by traffic"
-    FULL = "as many requests in flight as it may have"
-    TRIED = "tried by this request"
+# The mark of a claim that no picker was asked for, see `Pool.claim_on`.
+OWN: Final = "own"
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One backend of a decision: why it is skipped, or its rank by the policy; None when the picker lacks it still."""
+    """One backend of a decision: why it is skipped, or its rank by the policy; None when the picker lacks it still.
+
+    `load` is how many requests it had in flight, None where that was not kept, and `limit` how many it may have, 0 for no
+    bound. `reason` says what took it out, in the words of whoever found it, and `for_s` since how long; `left_s`: after how
+    long a trial may be made, None where time does not decide.
+    """
 
     backend_name: str
     skipped: Skipped | None
     rank: float | None
+    load: int | None = 0
+    limit: int = 0
+    weight: int = 1
+    admin: str = "ready"
+    reason: str = ""
+    for_s: float | None = 0.0
+    left_s: float | None = None
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What a claim would do now. Candidates stand in the order of the policy, those that the picker does not know last.
+    """What a claim would do, or did. Candidates stand in the order of the policy, those that the picker does not know last.
 
     `picked` is a backend's name, None when none is available; `trial`: the request would find out whether an ejected
-    backend is back; `waits`: the request would get a ticket of the queue.
+    backend is back; `waits`: the request would get a ticket of the queue. `rule` is what decided, with its number.
     """
 
     pool: str
@@ -40,33 +48,98 @@ class Decision:
     trial: bool
     waits: bool
     candidates: tuple[Candidate, ...]
+    rule: str = ""
+
+    @property
+    def skipped(self) -> tuple[Candidate, ...]:
+        """Those that could not be picked."""
+        return tuple(one for one in self.candidates if one.skipped is not None)
 
 
-def candidates(
-    backends: Mapping[str, Backend], ranking: Sequence[tuple[Backend, float]], tried: Sequence[Backend]
+def decided(
+    scene: Scene,
+    loads: Sequence[int],
+    tried: Sequence[Backend],
+    ranking: Sequence[tuple[Backend, float]],
+    now: float,
 ) -> tuple[Candidate, ...]:
-    """The candidates of a decision: each of these backends, in the order of the ranking."""
-    ranks = {backend.name: rank for backend, rank in ranking if backends.get(backend.name) is backend}
-    names = [*ranks, *(name for name in backends if name not in ranks)]
-    return tuple(_candidate(backends[name], ranks.get(name), tried) for name in names)
+    """The candidates of a decision: all members, in the order of the ranking. `loads` are by slot; empty: nobody knows."""
+    places = {backend: place for place, backend in enumerate(scene.backends)}
+    ranks = {places[backend]: rank for backend, rank in ranking if backend in places}
+    order = [*ranks, *(place for place in range(len(scene.backends)) if place not in ranks)]
+    return tuple(_candidate(scene, place, loads, tried, ranks.get(place), now) for place in order)
 
 
-def _candidate(backend: Backend, rank: float | None, tried: Sequence[Backend]) -> Candidate:
-    why = skipped(backend, tried)
-    return Candidate(backend.name, why, rank if why is None else None)
+def _candidate(
+    scene: Scene, place: int, loads: Sequence[int], tried: Sequence[Backend], rank: float | None, now: float
+) -> Candidate:
+    backend, standing = scene.backends[place], scene.standings[place]
+    load = loads[scene.slots[place]] if loads else None
+    why = standing.why
+    if why is None and load is not None and 0 < scene.most <= load:
+        why = Skipped.FULL
+    if why is None and backend in tried:
+        why = Skipped.TRIED
+    return Candidate(
+        backend.name,
+        why,
+        rank if why is None else None,
+        load,
+        scene.most,
+        standing.weight,
+        standing.admin,
+        standing.reason,
+        now - standing.since if standing.since > -NEVER else None,
+        max(standing.until - now, 0.0) if standing.until < NEVER and standing.why is Skipped.EJECTED else None,
+    )
 
 
-def skipped(backend: Backend, tried: Sequence[Backend]) -> Skipped | None:
-    """Why a backend may not be picked; None where `open_to` says that it may."""
-    ejection = backend.ejection
-    if backend.admin is not AdminState.READY:
-        return Skipped.ADMIN
-    if not backend.weight:
-        return Skipped.WEIGHT
-    if not backend.health.up:
-        return Skipped.DOWN
-    if ejection.active and not ejection.due:
-        return Skipped.EJECTED
-    if backend.full:
-        return Skipped.FULL
-    return Skipped.TRIED if backend in tried else None
+def recalled(lease: Lease) -> Decision:
+    """The decision that a lease came of, as it was then, whatever has become of pool and picker since."""
+    scene, backend = lease.scene, lease.backend
+    loads: Sequence[int] = lease.loads
+    if loads:
+        before = list(loads)
+        before[scene.slots[scene.backends.index(backend)]] -= 1  # this claim
+        loads = before
+    rule = ""
+    ranking: Sequence[tuple[Backend, float]] = ()
+    if lease.mark is OWN:
+        rule = "its client has a connection there that is its own"
+    elif scene.picker is not None:
+        told = scene.picker.recalled(lease.mark, backend)
+        rule, ranking = told.rule, told.ranking
+    trial = scene.standings[scene.backends.index(backend)].trial
+    candidates = decided(scene, loads, lease.tried, ranking, lease.opened_at)
+    return Decision(scene.pool, backend.name, trial=trial, waits=False, candidates=candidates, rule=rule)
+
+
+class Refused:
+    """What a claim was that found nobody: the pool then, and who was tried. For `refused`."""
+
+    __slots__ = ("at", "loads", "scene", "tried", "waiting")
+
+    def __init__(self, scene: Scene, loads: tuple[int, ...], tried: Sequence[Backend], at: float, waiting: int) -> None:
+        self.scene: Final = scene
+        self.loads: Final = loads
+        self.tried: Final = tried
+        self.at: Final = at
+        self.waiting: Final = waiting  # others in the queue
+
+    def decision(self) -> Decision:
+        """Why nobody was picked, as it was then."""
+        scene = self.scene
+        candidates = decided(scene, self.loads, self.tried, (), self.at)
+        return Decision(scene.pool, None, trial=False, waits=False, candidates=candidates, rule=why_nobody(candidates))
+
+
+def why_nobody(candidates: Sequence[Candidate]) -> str:
+    """Why none of them was picked, in a few words."""
+    if not candidates:
+        return "the pool has no backend"
+    counts: dict[str, int] = {}
+    for one in candidates:
+        word = one.skipped.value if one.skipped is not None else "behind others that wait, or new to the policy"
+        counts[word] = counts.get(word, 0) + 1
+    told = ", ".join(f"{count} {word}" for word, count in counts.items())
+    return f"of {len(candidates)} none could be picked: {told}"

@@ -61,9 +61,14 @@ class BackendEjected:
     check_wanted: bool
     at: float
 
+    @property
+    def because(self) -> str:
+        """What traffic met, in a few words."""
+        return self.detail or self.outcome.name
+
     def __str__(self) -> str:
         end = "until checks pass" if self.until is None else f"for {self.until - self.at:g} s"
-        return f"{_called(self.pool, self.backend_name)} is ejected {end}: {self.detail or self.outcome.name}"
+        return f"{_called(self.pool, self.backend_name)} is ejected {end}: {self.because}"
 
 
 @dataclass(frozen=True)

@@ -1,24 +1,35 @@
 """The lease: a claim on a backend, settled exactly once."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from mypy_extensions import mypyc_attr
 
 from twisted_lb.core.backend import Backend
+from twisted_lb.core.scene import Scene
 
 
 @mypyc_attr(acyclic=True, free_list_len=1)
 class Lease:
     """One attempt's claim on a backend, from `Pool.claim` to `Pool.settle`. `trial`: a trial of an ejected backend,
     until it is known whether somebody listens there.
+
+    `scene`, `mark`, `loads` and `tried` are what the pick went by, so that `decision.recalled` can tell it later: all of it
+    is shared, or small, and was there anyway. `loads` are by slot, this claim among them; empty where they are not kept.
     """
 
-    __slots__ = ("backend", "open", "opened_at", "trial")
+    __slots__ = ("backend", "loads", "mark", "open", "opened_at", "scene", "trial", "tried")
 
-    def __init__(self, backend: Backend, opened_at: float, *, trial: bool) -> None:
+    def __init__(
+        self, backend: Backend, opened_at: float, scene: Scene, mark: object, loads: tuple[int, ...] = ()
+    ) -> None:
         self.backend: Final = backend
         self.opened_at: Final = opened_at
-        self.trial: bool = trial
+        self.scene: Final = scene
+        self.mark: Final = mark
+        self.loads: Final = loads
+        self.tried: Sequence[Backend] = ()
+        self.trial: bool = False
         self.open: bool = True
 
     def __repr__(self) -> str:

@@ -8,11 +8,12 @@ from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
 from twisted_lb.core.changes import apply_outcome, membership_changes
 from twisted_lb.core.counts import Counts
-from twisted_lb.core.decision import Decision, candidates
+from twisted_lb.core.decision import OWN, Decision, Refused, decided, why_nobody
 from twisted_lb.core.events import (
     AdminChanged,
     BackendChanged,
     BackendDown,
+    BackendEjected,
     BackendReturned,
     BackendUp,
     Event,
@@ -22,9 +23,10 @@ from twisted_lb.core.events import (
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Outcome, Refusal
-from twisted_lb.core.pickers.base import Policy
+from twisted_lb.core.pickers.base import Picker, Policy
 from twisted_lb.core.queue import Queue, Ticket
 from twisted_lb.core.retry import RetryBudget
+from twisted_lb.core.scene import Scene
 from twisted_lb.core.selection import Selection
 from twisted_lb.core.settings import PoolSettings
 from twisted_lb.core.snapshot import PoolSnapshot, snapshot_of
@@ -69,6 +71,9 @@ class Pool:
         self.leaving: Final[dict[Backend, float]] = {}
         self._exhausted: bool = False
         self._wake_at: float = NEVER  # when the next trial is due
+        # What decisions are explained by; None after a change, until the next claim.
+        self._scene: Scene | None = None
+        self.closely_until: float = -NEVER  # until then each claim remembers all loads, however many there are
 
     def update(self, specs: Iterable[BackendSpec], now: float, succession: Succession | None = None) -> None:
         """Replace the members by these, in this order; ValueError, and nothing changed, when a name is there twice.
@@ -85,6 +90,7 @@ class Pool:
         old = self.backends
         news = membership_changes(self.name, wanted, old, now, succession)
         self.backends = {spec.name: self._adopt(spec, old, now, succession) for spec in wanted}
+        self._scene = None
         self._selection.follow(self.backends.values())
         for name, backend in old.items():
             if self.backends.get(name) is not backend:
@@ -112,7 +118,7 @@ class Pool:
             return self._begin(spec, backend, old.get(succession.heirs.get(spec.name, "")), now, succession)
         if backend.weight != spec.weight:
             backend.weight = spec.weight
-            self._refresh(backend)
+            self._refresh(backend, now)
         return backend
 
     def _begin(
@@ -123,7 +129,7 @@ class Pool:
         if record is not None:
             record.weight = spec.weight
             record.rejoin()
-            self._refresh(record)
+            self._refresh(record, now)
             return record
         up = self.settings.initially_up or not self.settings.checked
         record = Backend(spec, self.counts, up=up)
@@ -132,12 +138,13 @@ class Pool:
             record.inherit(heir_of, now, checked=self.settings.checked)
         else:
             record.admin = succession.admin.get(spec.name, record.admin) if replaced is None else replaced.admin
-        self._refresh(record)
+        self._refresh(record, now)
         return record
 
     def configure(self, settings: PoolSettings, now: float) -> None:
         """Replace the settings. Where checks are turned off, health is forgotten, and ejections end with time."""
         before, self.settings = self.settings, settings
+        self._scene = None
         self.counts.most = settings.max_in_flight
         self.budget.configure(settings.budget_percent, settings.budget_per_s)
         up: list[Backend] = []
@@ -149,7 +156,7 @@ class Pool:
                 backend.ejection.follow(now, checked=settings.checked)
                 if not settings.checked and backend.health.forget():
                     up.append(backend)
-            self._refresh(backend)
+            self._refresh(backend, now)
         for backend in up:
             self._on_event(BackendUp(self.name, backend.name, "nobody checks any more", now))
         self._announce_exhaustion(now)
@@ -169,6 +176,7 @@ class Pool:
         if policy is self._selection.policy:
             return
         self._selection.use(policy)
+        self._scene = None
         for backend in (*self.backends.values(), *self._resting.backends):
             backend.load = policy.load(self.counts, backend.slot)
 
@@ -204,7 +212,8 @@ class Pool:
         backend.requests += 1
         if backend.load is not None:
             backend.load.leased(now)
-        return Lease(backend, now, trial=False)
+        scene = self._scene or self._set(self._selection.picker)
+        return Lease(backend, now, scene, OWN, self._view(scene, now))
 
     def await_return(self, ask: Ask, now: float, until: float = NEVER) -> Refusal | Ticket | None:
         """A ticket for a request that nobody has listened to, while nobody is usable: it waits like a new one, and any
@@ -218,24 +227,59 @@ class Pool:
 
     def _lease(self, ask: Ask, now: float, tried: Sequence[Backend]) -> Lease | None:
         selection = self._selection
-        picker = selection.renewed(now) if selection.stale else selection.picker
+        picker = selection.picker
+        if selection.stale:
+            picker = selection.renewed(now)
+            self._scene = None
         if picker is None:
             return None
+        had_tried = tried
         backend = picker.pick(ask, now, selection.rng, tried)
         while backend is not None and not self.counts.claim(backend.slot):
             tried = (*tried, backend)  # another process was faster
             backend = picker.pick(ask, now, selection.rng, tried)
         if backend is None:
             return None
+        scene = self._scene
+        if scene is None:
+            scene = self._set(picker)
         trial = backend.ejection.active
         if trial:
             backend.ejection.begin_trial()
+            self._stand(backend, now)
         if trial or self.counts.most:
             backend.refresh_usable()
         backend.requests += 1
         if backend.load is not None:
             backend.load.leased(now)
-        return Lease(backend, now, trial=trial)
+        loads = self.counts.view() if scene.small or had_tried else self._view(scene, now)
+        lease = Lease(backend, now, scene, picker.mark, loads)
+        if trial:
+            lease.trial = True
+        if had_tried:
+            lease.tried = had_tried
+        return lease
+
+    def _lease_waiting(self, ask: Ask, now: float, tried: Sequence[Backend]) -> Lease | None:
+        """A lease for a request that has waited: of such it is remembered what all had in flight."""
+        closely, self.closely_until = self.closely_until, NEVER
+        lease = self._lease(ask, now, tried)
+        self.closely_until = closely
+        return lease
+
+    def _set(self, picker: Picker | None) -> Scene:
+        """The scene of the claims from now on, until something changes. O(backends)."""
+        scene = self._scene = Scene(self.name, self._selection.policy, picker, self.backends.values(), self.counts.most)
+        return scene
+
+    def _view(self, scene: Scene, now: float) -> tuple[int, ...]:
+        """All loads, if claims remember them: of few backends, or as long as somebody looks closely."""
+        return self.counts.view() if scene.small or now < self.closely_until else ()
+
+    def refused(self, tried: Sequence[Backend], now: float) -> Refused:
+        """What the pool is for a request that has just found nobody in it, to be told later."""
+        scene = self._scene or self._set(self._selection.picker)
+        return Refused(scene, self.counts.view(), tried, now, len(self._queue.tickets))
 
     def _wait(self, ask: Ask, now: float, tried: Sequence[Backend], until: float = NEVER) -> Refusal | Ticket:
         if now >= until or not self._may_wait(tried):
@@ -280,6 +324,7 @@ class Pool:
         """Requests wait, nobody is usable and nobody checks: trials come soon."""
         for backend in self.backends.values():
             backend.ejection.hasten(now, _TRIAL_EVERY_S)
+            self._stand(backend, now)
             self._wake_at = min(self._wake_at, backend.ejection.until)
 
     def withdraw(self, ticket: Ticket) -> None:
@@ -300,7 +345,7 @@ class Pool:
         """
         if now >= self._wake_at:
             self._wake(now)
-        return self._queue.serve(self._lease, now)
+        return self._queue.serve(self._lease_waiting, now)
 
     @property
     def wait_due(self) -> float:
@@ -318,6 +363,11 @@ class Pool:
         if lease.trial and backend.ejection.end_trial(now, listens=True, checked=self.settings.checked):
             lease.trial = False
             self._changed(backend, BackendReturned(self.name, backend.name, "it accepts connections again", now), now)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait in the queue."""
+        return len(self._queue.tickets)
 
     @property
     def leases(self) -> int:
@@ -358,7 +408,7 @@ class Pool:
             if event is not None:
                 self._changed(backend, event, now)
             elif lease.trial:
-                self._refresh(backend)
+                self._refresh(backend, now)
             if lease.trial and self._exhausted and self._queue.tickets:
                 self._hasten(now)
 
@@ -377,13 +427,20 @@ class Pool:
         if now >= self._wake_at:
             self._wake(now)
         first = not self._queue.for_anyone or not self.settings.max_queued
-        picked = self._selection.foreseen(ask, now, tried) if first else None
+        selection = self._selection
+        picker = selection.next_picker(now)
+        scene = Scene(self.name, selection.policy, picker, self.backends.values(), self.counts.most)
+        foreseen = selection.foreseen(picker, ask, now, tried) if first and picker is not None else None
+        picked = None if foreseen is None else foreseen.picked
+        ranking = () if picker is None else picker.ranking(ask, now)
+        candidates = decided(scene, self.counts.view(), tried, ranking, now)
         return Decision(
             self.name,
             None if picked is None else picked.name,
             picked is not None and picked.ejection.active,
             picked is None and self._may_wait(tried),
-            candidates(self.backends, self._selection.ranking(ask, now), tried),
+            candidates,
+            why_nobody(candidates) if foreseen is None or picked is None else foreseen.rule,
         )
 
     @property
@@ -441,7 +498,7 @@ class Pool:
         began = now if asked_at is None else asked_at
         news = health.observe(passed, rise, settings.fall, silent=silent, asked_at=began)
         ended = settings.checked and backend.ejection.observe(passed, 1 if soon else settings.rise, now)
-        self._refresh(backend)
+        self._refresh(backend, now, "" if passed or health.up else reason)
         if news:
             kind = BackendUp if backend.health.up else BackendDown
             self._on_event(kind(self.name, backend.name, reason, now))
@@ -466,7 +523,7 @@ class Pool:
         the next request. `change` tells it; empty: it is no news.
         """
         backend.ejection.hasten(now, 0.0)
-        self._refresh(backend)
+        self._refresh(backend, now)
         if change:
             self._on_event(BackendChanged(self.name, backend.name, change, now))
 
@@ -481,18 +538,25 @@ class Pool:
                 backend.refresh_usable()
         for backend in self._resting.forget(now):
             self._leaves(backend, now)
-        self._selection.tick(now)
+        if self._selection.tick(now):
+            self._scene = None
 
     def _changed(self, backend: Backend, event: Event, now: float) -> None:
         """Refresh a backend and announce its event, unless it was removed or replaced meanwhile."""
-        self._refresh(backend)
+        self._refresh(backend, now, event.because if isinstance(event, BackendEjected) else "")
         if self.backends.get(backend.name) is backend:
             self._on_event(event)
             self._announce_exhaustion(now)
 
-    def _refresh(self, backend: Backend) -> None:
+    def _refresh(self, backend: Backend, now: float, reason: str = "") -> None:
         backend.refresh_usable()
+        self._stand(backend, now, reason)
         self._wake_at = min(self._wake_at, backend.ejection.until)
+
+    def _stand(self, backend: Backend, now: float, reason: str = "") -> None:
+        """Follow a change of a backend in what decisions are explained by."""
+        if backend.stand(now, reason):
+            self._scene = None
 
     def _wake(self, now: float) -> None:
         """Make ejected backends available whose time has come, each for one trial request."""
@@ -502,6 +566,7 @@ class Pool:
             if now >= ejection.until:
                 ejection.wake()
                 backend.refresh_usable()
+                self._stand(backend, now)
             else:
                 self._wake_at = min(self._wake_at, ejection.until)
 

@@ -148,10 +148,26 @@ class RateLimits:
 
         A limit whose key is empty does not count. One in dry run refuses nobody, and is charged where it would not.
         """
+        charges: list[tuple[int, RateLimit]] = []
+        spared: list[RateLimit] = []
+        verdict = self._look(keys, now, charges, spared)
+        if verdict.limit is not None:
+            self.tallies[verdict.limit.name].refused += 1
+            return verdict
+        for slot_hash, limit in charges:
+            self._rates.charge(slot_hash, limit.rate, limit.cost, now)
+        return self._spared(spared) if spared else verdict
+
+    def foreseen(self, keys: Sequence[bytes], now: float) -> Verdict:
+        """What `admit` would say, for somebody who only asks: nothing is counted or charged."""
+        return self._look(keys, now, [], [])
+
+    def _look(
+        self, keys: Sequence[bytes], now: float, charges: list[tuple[int, RateLimit]], spared: list[RateLimit]
+    ) -> Verdict:
+        """Look at all limits: which one refuses, if any does, what is to be charged else, and what only counts."""
         refused: RateLimit | None = None
         wait_s = 0.0
-        spared: list[RateLimit] = []
-        charges: list[tuple[int, RateLimit]] = []
         for limit, hashes, key in zip(self.limits, self._hashes, keys, strict=True):
             if not key:
                 continue
@@ -163,12 +179,7 @@ class RateLimits:
                 spared.append(limit)
             elif one_s > wait_s:
                 wait_s, refused = one_s, limit
-        if refused is not None:
-            self.tallies[refused.name].refused += 1
-            return Verdict(wait_s, refused, None)
-        for slot_hash, limit in charges:
-            self._rates.charge(slot_hash, limit.rate, limit.cost, now)
-        return self._spared(spared) if spared else _ADMITTED
+        return _ADMITTED if refused is None else Verdict(wait_s, refused, None)
 
     def _spared(self, limits: list[RateLimit]) -> Verdict:
         for limit in limits:

@@ -59,6 +59,11 @@ class RetryBudget:
             return True
         return False
 
+    @property
+    def left(self) -> int:
+        """How many retries could be paid for now, as of the last one that was asked for."""
+        return (self._sum // self._cost if self._cost else 0) + self._reserve // _DEPOSIT
+
     def _spend(self, amount: int) -> None:
         """Take an amount from the oldest deposits, which would expire first."""
         self._sum -= amount

@@ -267,9 +267,12 @@ class Router:
     `looks_at_client`: whether these decide anything; else they may be left empty. `fields` are the names that rules go by.
     """
 
-    __slots__ = ("_asks", "_open", "_table", "fields", "looks_at_client", "looks_at_path", "looks_at_query", "sole")
+    __slots__ = (
+        "_asks", "_open", "_table", "fields", "looks_at_client", "looks_at_path", "looks_at_query", "matches", "sole",
+    )  # fmt: skip
 
     def __init__(self, matches: Sequence[RouteMatch], open_routes: Iterable[int] = ()) -> None:
+        self.matches: Final = tuple(matches)
         self._table: Final = HostTable(matches)
         self._open: Final = frozenset(open_routes)
         self.fields: Final = frozenset(rule.name for match in matches for rule in match.headers)

@@ -9,6 +9,16 @@ from twisted_lb.core.backend import Backend
 from twisted_lb.core.pickers.base import Picker, Policy
 
 
+class Foreseen:
+    """What a claim would take, and by which rule."""
+
+    __slots__ = ("picked", "rule")
+
+    def __init__(self, picked: Backend | None, rule: str) -> None:
+        self.picked: Final = picked
+        self.rule: Final = rule
+
+
 class Selection:
     """The policy of a pool and its picker, over all backends that are READY and have a weight.
 
@@ -44,36 +54,36 @@ class Selection:
             self._rebuild(now)
         return self.picker
 
-    def tick(self, now: float) -> None:
-        """Rebuild a stale picker whose policy is not eager: no claim waits for it."""
-        if self.stale and not self.policy.eager:
-            self._rebuild(now)
+    def tick(self, now: float) -> bool:
+        """Rebuild a stale picker whose policy is not eager: no claim waits for it. Whether it did."""
+        if not self.stale or self.policy.eager:
+            return False
+        self._rebuild(now)
+        return True
 
-    def foreseen(self, ask: Ask, now: float, tried: Sequence[Backend]) -> Backend | None:
-        """The backend that a claim would take: the same code, on copies of the picker and of the rng; nothing changes.
+    def next_picker(self, now: float) -> Picker | None:
+        """The picker that the next claim asks, or one that does as it would; nothing changes."""
+        if self.stale and (self.policy.eager or self.picker is None):
+            return self._build(self._forked_rng(), now)
+        return self.picker
+
+    def foreseen(self, picker: Picker, ask: Ask, now: float, tried: Sequence[Backend]) -> "Foreseen":
+        """What a claim would take by this `next_picker`: the same code, on copies of picker and rng; nothing changes.
 
         A backend that other processes have filled meanwhile is passed over, as in a claim.
         """
         rng = self._forked_rng()
-        picker = self._picker_for(rng, now)
-        if picker is None:
-            return None
+        if self.stale and (self.policy.eager or self.picker is None):
+            picker = self._build(rng, now) or picker  # which draws before the pick does
+        passed = [(one, one.passed_over, one.passed_as_tried) for one in self._backends]
         fork = picker.fork()
         backend = fork.pick(ask, now, rng, tried)
         while backend is not None and backend.full:
             tried = (*tried, backend)
             backend = fork.pick(ask, now, rng, tried)
-        return backend
-
-    def ranking(self, ask: Ask, now: float) -> Sequence[tuple[Backend, float]]:
-        """The ranking by the picker of the next claim; see `Picker.ranking`."""
-        picker = self._picker_for(self._forked_rng(), now)
-        return () if picker is None else picker.ranking(ask, now)
-
-    def _picker_for(self, rng: Random, now: float) -> Picker | None:
-        if self.stale and (self.policy.eager or self.picker is None):
-            return self._build(rng, now)
-        return self.picker
+        for one, over, as_tried in passed:
+            one.passed_over, one.passed_as_tried = over, as_tried
+        return Foreseen(backend, fork.recalled(fork.mark, backend).rule)
 
     def _forked_rng(self) -> Random:
         rng = Random(0)

@@ -1,6 +1,6 @@
 """Snapshots: the state of a pool and its backends at one moment, for status pages and metrics."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from twisted_lb.core.backend import AdminState, Backend
 from twisted_lb.core.outcome import Outcome
@@ -9,7 +9,7 @@ from twisted_lb.core.outcome import Outcome
 @dataclass(frozen=True)
 class BackendSnapshot:
     """The state of a backend; `tunnels` are those in flight that have switched protocols. `outcomes` counts settled attempts by the name of their outcome, `failures` those that
-    blame the backend.
+    blame the backend. `skips`: how often a policy had to step over it, by the name of the reason (`Skipped`).
     """
 
     name: str
@@ -26,6 +26,7 @@ class BackendSnapshot:
     failures: int
     outcomes: dict[str, int]
     tunnels: int = 0
+    skips: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -73,4 +74,5 @@ def snapshot_of(backend: Backend) -> BackendSnapshot:
         failures=backend.failures,
         outcomes={outcome.name: backend.outcomes[outcome] for outcome in Outcome if backend.outcomes[outcome]},
         tunnels=backend.tunnels,
+        skips={why.name: times for why, times in backend.skipped_times.items()},
     )

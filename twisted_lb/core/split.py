@@ -53,6 +53,12 @@ class Split:
         owed[best] -= self._total
         return self._names[best]
 
+    def foreseen(self, key: int) -> str:
+        """The pool that `take` would name; nothing changes."""
+        fork = Split([(name, weight // _GRAIN) for name, weight in zip(self._names, self._weights, strict=True)])
+        fork._credits[:] = self._credits
+        return fork.take(key)
+
     def take_over(self, previous: "Split") -> None:
         """Go on where another split stopped: pools of the same name are owed what they were. What is owed to or by those
         that are gone all share.
@@ -99,6 +105,10 @@ class StickySplit:
             if drawn < lowest:
                 best, lowest = index, drawn
         return self._names[best]
+
+    def foreseen(self, key: int) -> str:
+        """The same as `take`: nobody has turns."""
+        return self.take(key)
 
     def _draw(self, index: int, data: bytes) -> float:
         """The number that a pool draws for a key: exponentially distributed, with its weight for a rate."""

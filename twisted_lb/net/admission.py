@@ -5,9 +5,12 @@ from typing import Final
 
 from twisted_lb.core.access import AccessRules
 from twisted_lb.core.outcome import Refusal
-from twisted_lb.core.rate_limits import RateLimits, Tally
+from twisted_lb.core.rate_limits import RateLimits, Tally, Verdict
 from twisted_lb.core.running import Running
 from twisted_lb.net.request_keys import RequestKey
+
+_NO_ACCESS: Final = "the client has no access"
+_TOO_MANY: Final = "too many requests of one client at a time"
 
 
 class Denial:
@@ -59,20 +62,29 @@ class Admission:
 
     def denies(self, address: str, client_key: str, keys: Sequence[bytes], now: float) -> Denial | None:
         """Why a request of the client at this address does not go on; None where it does, and then it is paid for."""
-        for access in self._accesses:
-            if not access.allows(address):
-                self.denials.refused += 1
-                return Denial(Refusal.FORBIDDEN, "the client has no access")
+        if self._keeps_out(address):
+            self.denials.refused += 1
+            return Denial(Refusal.FORBIDDEN, _NO_ACCESS)
         for running in self.running:
             if running.full(client_key):
                 running.refused += 1
-                return Denial(Refusal.RATE_LIMITED, "too many requests of one client at a time")
-        if self.limits is None:
-            return None
-        verdict = self.limits.admit(keys, now)
-        limit = verdict.limit
-        return (
-            None
-            if limit is None
-            else Denial(Refusal.RATE_LIMITED, f"beyond the rate limit {limit.name}", verdict.retry_after_s)
-        )
+                return Denial(Refusal.RATE_LIMITED, _TOO_MANY)
+        return None if self.limits is None else _beyond(self.limits.admit(keys, now))
+
+    def would_deny(self, address: str, client_key: str, keys: Sequence[bytes], now: float) -> Denial | None:
+        """What `denies` would say, for somebody who only asks: nothing is counted, and nothing paid for."""
+        if self._keeps_out(address):
+            return Denial(Refusal.FORBIDDEN, _NO_ACCESS)
+        if any(running.full(client_key) for running in self.running):
+            return Denial(Refusal.RATE_LIMITED, _TOO_MANY)
+        return None if self.limits is None else _beyond(self.limits.foreseen(keys, now))
+
+    def _keeps_out(self, address: str) -> bool:
+        return not all(access.allows(address) for access in self._accesses)
+
+
+def _beyond(verdict: Verdict) -> Denial | None:
+    limit = verdict.limit
+    if limit is None:
+        return None
+    return Denial(Refusal.RATE_LIMITED, f"beyond the rate limit {limit.name}", verdict.retry_after_s)

@@ -8,6 +8,7 @@ from mypy_extensions import mypyc_attr, trait
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.gate import client_key
 from twisted_lb.core.never import NEVER
+from twisted_lb.core.notes import Note
 from twisted_lb.core.running import Running
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.deadlines import Deadline
@@ -52,6 +53,10 @@ class Speaker:
 
     def unsent(self) -> bool:
         """Whether the request under way is still to be sent to the backend that it is at."""
+        raise NotImplementedError
+
+    def note(self) -> Note | None:
+        """What is known so far of the request under way; None where there is none."""
         raise NotImplementedError
 
     def relayed(self) -> bool:
@@ -361,6 +366,10 @@ class ClientConnection:
     def unsent(self) -> bool:
         """See FrontendClient."""
         return self._speaker is not None and self._speaker.unsent()
+
+    def note(self) -> Note | None:
+        """See FrontendClient."""
+        return None if self._speaker is None else self._speaker.note()
 
     def relayed(self) -> bool:
         """See FrontendClient."""

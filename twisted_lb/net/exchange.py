@@ -18,6 +18,7 @@ from twisted_lb.core.flow import cell_of
 from twisted_lb.core.histogram import counted_in, slot_of
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.never import NEVER
+from twisted_lb.core.notes import SHORT_BYTES, TARGET_BYTES, WORD_BYTES, Note
 from twisted_lb.core.outcome import CONSEQUENCE, Outcome, Refusal, Reply, refusal_of
 from twisted_lb.core.queue import Ticket
 from twisted_lb.core.record import Record
@@ -157,6 +158,7 @@ class Exchange(Requester):
         """See Waiter: the wait in the queue is over."""
         now = self._clock.now
         self._waited(ticket, now)
+        self._recorded = True
         attempts = self.attempts
         if not attempts.count:
             attempts.due = now + self.route.rules.response_head_s
@@ -359,6 +361,7 @@ class Exchange(Requester):
         # No longer than a response is waited for, over all attempts.
         attempt = self.attempts.current
         assert attempt is not None
+        attempt.dialled = True
         attempt.way = cluster.dial(lease.backend, self, self.attempts.due)
 
     def _body_repeatable(self) -> bool:
@@ -593,6 +596,8 @@ class Exchange(Requester):
             self._cluster.freed()
         if self._recorded:
             self._tell_end()
+        else:
+            self._keep(attempt, now)
         if trailers and self.route.rules.edits_answers:
             trailers = self.route.rules.response_edits.kept(trailers)
         self.client.finish(trailers)
@@ -782,16 +787,72 @@ class Exchange(Requester):
         """Tell observers the record: the exchange is over, and all that is to be known about it is known. `cut`: what cut
         it short, rather than the outcome of an attempt.
         """
-        observers = self._frontend.observers
+        last = self.attempts.current
+        ended_by = self._local_reply
+        if ended_by is None:
+            ended_by = cut if cut is not None or last is None else last.outcome
+        detail = detail or ("" if last is None else last.detail)
+        frontend = self._frontend
+        note = self._note(last, self._clock.now)
+        note.ended_by, note.detail = ended_by, detail
+        if self.queued_s or not note.plain:
+            note.story = self.attempts.story()
+        frontend.notes.add(note)
+        observers = frontend.observers
         if not observers.anybody:
             return
         record = self._record()
-        last = record.attempts[-1] if record.attempts else None
-        record.ended_by = self._local_reply
-        if record.ended_by is None:
-            record.ended_by = cut if cut is not None or last is None else last.outcome
-        record.detail = detail or ("" if last is None else last.detail)
+        record.ended_by, record.detail = ended_by, detail
         observers.tell(record)
+
+    def _keep(self, attempt: AttemptRecord, now: float) -> None:
+        """Keep what somebody may ask of a request that went well: a tuple, and no more."""
+        head, client, frontend, request_id = self.head, self._lead.client, self._frontend, self.request_id
+        notes = frontend.notes
+        if client.trusted or len(head.line) > SHORT_BYTES:
+            note = self._note(attempt, now)
+            note.ended_by = _OK
+            notes.add(note)
+            return
+        plain = (
+            frontend.name, self.route.name, self._cluster.name, client.address, head.method, head.target,
+            safe_id(request_id) if request_id else request_id, self.status, self.response_bytes, self.began_at,
+            self.responded_at, now, self.queued_s, attempt,
+        )  # fmt: skip
+        notes.recent.append(plain)
+        if now - self.began_at > notes.slow_from_s:
+            notes.add_slow(plain)
+
+    def note(self) -> Note:
+        """A note of what is known so far, for somebody who asks while it runs."""
+        note = self._note(self.attempts.current, NEVER)
+        note.story = self.attempts.story()
+        return note
+
+    def _note(self, attempt: AttemptRecord | None, ended_at: float) -> Note:
+        """A note of the exchange, for somebody who may ask."""
+        head, client, request_id = self.head, self._lead.client, self.request_id
+        method, target = head.method, head.target
+        note = Note()
+        note.listener = self._frontend.name
+        note.route = self.route.name
+        note.pool = self._cluster.name
+        note.client = self._lead.client_name().encode("ascii") if client.trusted else client.address
+        note.method = method if len(method) <= WORD_BYTES else method[:WORD_BYTES]
+        note.target = target if len(target) <= TARGET_BYTES else target[:TARGET_BYTES]
+        note.request_id = safe_id(request_id) if request_id else request_id
+        note.status = self.status
+        note.response_bytes = self.response_bytes
+        note.began = self.began_at
+        note.head_at = self.responded_at
+        note.ended_at = ended_at
+        note.waited_s = self.queued_s
+        note.attempt = attempt
+        note.story = None
+        note.local_reply = note.ended_by = self._local_reply
+        note.detail = ""
+        note.number = 0
+        return note
 
     def _record(self) -> Record:
         record = Record(self.began_at)

@@ -7,6 +7,7 @@ from twisted_lb.core.backend import Backend
 from twisted_lb.core.flow import Flow, Flows
 from twisted_lb.core.gate import SPARE_AFTER_S, Gate, spare_first
 from twisted_lb.core.never import NEVER
+from twisted_lb.core.notes import TARGET_BYTES, WORD_BYTES, Note, Notes
 from twisted_lb.core.outcome import Outcome, Refusal, Reply, refusal_of
 from twisted_lb.core.record import Observers, Record
 from twisted_lb.net.local_reply import Claim, accept_of, local_reply, safe_id
@@ -51,6 +52,9 @@ class FrontendClient(Protocol):
     def unsent(self) -> bool:
         """Whether its request is still to be sent to the backend that it is at."""
 
+    def note(self) -> Note | None:
+        """What is known so far of its request that is under way; None when there is none."""
+
     def relayed(self) -> bool:
         """Whether it has switched protocols: a tunnel."""
 
@@ -72,7 +76,7 @@ class Frontend:
     `gate` counts the clients' connections, `flows` requests by route and pool, and `refusals` those that were refused, by `REASONS`,
     since it is there. `exchanges` are those that run, on whatever client side, and
     `tunnels` those of them that have switched protocols; `observers` are told how they end, and of what was refused before
-    there was one.
+    there was one. `notes` keeps what somebody may ask for later.
     """
 
     def __init__(
@@ -83,6 +87,7 @@ class Frontend:
         table: RouteTable,
         gate: Gate,
         observers: Observers,
+        notes: Notes,
     ) -> None:
         self.name: Final = name
         self.runtime: Final = runtime
@@ -93,6 +98,7 @@ class Frontend:
         self.straight: Route | None = table.straight
         self.gate: Final = gate
         self.observers: Observers = observers
+        self.notes: Final = notes
         self.draining: bool = False
         # An ordered set: at a drain, and at its end, whoever came first hears first.
         self.clients: dict[FrontendClient, None] = {}
@@ -270,6 +276,7 @@ class Frontend:
         self.count(claim.method, reply[0].status, route, sent_bytes)
         if isinstance(why, Refusal):
             self.refused(why)
+        self._keep(claim, why, reply, route, detail)
         if not self.observers.anybody:
             return
         record = Record(self.clock.now)
@@ -295,6 +302,40 @@ class Frontend:
         if not 0 <= self.tunnels <= self.exchanges:
             found.append(f"{self.tunnels} of {self.exchanges} exchanges are tunnels")
         return [f"listener {self.name}: {one}" for one in found]
+
+    def _keep(
+        self,
+        claim: Claim,
+        why: Refusal | Outcome | Reply,
+        reply: tuple[ResponseHead, bytes],
+        route: Route | Action | None,
+        detail: str,
+    ) -> None:
+        """Keep a note of such a request."""
+        note = Note()
+        note.listener = self.name
+        note.route = "" if route is None else route.name
+        note.pool = route.cluster.name if isinstance(route, Route) else ""
+        note.client = claim.client.encode("ascii", "replace")
+        note.method = claim.method[:WORD_BYTES]
+        note.target = claim.target[:TARGET_BYTES]
+        note.request_id = safe_id(claim.request_id)
+        note.status = reply[0].status
+        note.response_bytes = 0 if claim.method == b"HEAD" else len(reply[1])
+        note.began = note.ended_at = self.clock.now
+        note.head_at = NEVER
+        note.waited_s = 0.0
+        note.attempt = None
+        note.story = None
+        note.local_reply = note.ended_by = why
+        note.detail = detail
+        note.number = 0
+        self.notes.add(note)
+
+    @property
+    def running(self) -> list[Note]:
+        """Notes of the requests that are under way: O(clients)."""
+        return [note for client in self.clients if (note := client.note()) is not None]
 
     def drain(self) -> None:
         """Graceful drain: finish what has begun, and begin nothing new on the connections that are here."""

@@ -9,6 +9,7 @@ from mypy_extensions import mypyc_attr
 from twisted.python.failure import Failure
 
 from twisted_lb.core.backend import Backend
+from twisted_lb.core.notes import Note
 from twisted_lb.core.outcome import Refusal, refusal_of
 from twisted_lb.net.client_connection import LAST_REQUEST_S, LINGER_S, ClientConnection, Speaker
 from twisted_lb.net.client_side import ClientSide
@@ -584,6 +585,10 @@ class Http1(ClientSide, Receiver, Speaker):
     def unsent(self) -> bool:
         """See Speaker."""
         return self._exchange is not None and self._exchange.unsent
+
+    def note(self) -> Note | None:
+        """See Speaker."""
+        return None if self._exchange is None else self._exchange.note()
 
     def relayed(self) -> bool:
         """See Speaker."""

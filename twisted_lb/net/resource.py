@@ -13,6 +13,7 @@ from zope.interface import implementer
 
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.never import NEVER
+from twisted_lb.core.notes import Note
 from twisted_lb.core.outcome import Refusal, refusal_of
 from twisted_lb.core.running import Running
 from twisted_lb.net.client_side import ClientSide
@@ -363,6 +364,10 @@ class _RequestClient(ClientSide):
     def unsent(self) -> bool:
         """See FrontendClient."""
         return self._exchange is not None and self._exchange.unsent
+
+    def note(self) -> Note | None:
+        """See FrontendClient."""
+        return None if self._exchange is None else self._exchange.note()
 
     def relayed(self) -> bool:
         """See FrontendClient: twisted.web has no tunnels."""

@@ -5,6 +5,7 @@ from typing import Final
 
 from twisted_lb.core.ask import key_of
 from twisted_lb.core.gate import client_key
+from twisted_lb.core.route_reasons import Asked, why_not
 from twisted_lb.core.routing import AROUND, RouteMatch, Router
 from twisted_lb.core.split import Split, StickySplit
 from twisted_lb.net.admission import Admission, Denial
@@ -70,6 +71,15 @@ class Action:
         split = self.split
         assert split is not None
         return self.routes[split.take(split_key)]
+
+    def route_foreseen(self, split_key: int) -> Route:
+        """The route that the next request would have; it is nobody's turn."""
+        only = self.only
+        if only is not None:
+            return only
+        split = self.split
+        assert split is not None
+        return self.routes[split.foreseen(split_key)]
 
     def route_of(self, bound: Upstream, split_key: int) -> Route:
         """The same for a client with a connection to a backend of its own (NTLM): to whose pool it stays, where that is one of
@@ -145,10 +155,26 @@ class Found:
         head = self.head
         return Claim(peer, head.line, head.lines, head.fields.request_id, self.address)
 
+    def would_be_denied(self, now: float) -> Denial | None:
+        """Why the request would not go on, for somebody who only asks: nothing is counted or charged."""
+        admission = self.admission
+        return None if admission is None else admission.would_deny(self.address, self.client_key, self.keys, now)
+
     def denied(self, now: float) -> Denial | None:
         """Why the request does not go on; None where it does."""
         admission = self.admission
         return None if admission is None else admission.denies(self.address, self.client_key, self.keys, now)
+
+
+class LookedAt:
+    """A route that was looked at for a request: whether it matches, and why not."""
+
+    __slots__ = ("matches", "name", "why")
+
+    def __init__(self, name: str, matches: bool, why: str) -> None:
+        self.name: Final = name
+        self.matches: Final = matches
+        self.why: Final = why
 
 
 class RouteTable:
@@ -183,26 +209,46 @@ class RouteTable:
         Paths are looked at, and refused, where any route that can be reached goes by them: a spelling that one route cannot judge
         must not get to the next. Elsewhere they pass as they are.
         """
-        router = self.router
-        target = head.target
         address = client_name(client, head.fields)
-        lines = head.lines
-        if client.trusted and head.fields.claimed:
-            lines += head.fields.claimed
-        index = router.find(
-            asked_host(head),
-            matching_path(target) if router.looks_at_path else b"",
-            head.method,
-            target.partition(b"?")[2] if router.looks_at_query else b"",
-            self._told(head, lines, client) if router.fields else lines,
-            address,
-            unresolved_path(target) if router.looks_at_path else b"",
-        )
+        lines = self._lines(head, client)
+        host, path, query, told = self._asked(head, lines, client)
+        router = self.router
+        unresolved = unresolved_path(head.target) if router.looks_at_path else b""
+        index = router.find(host, path, head.method, query, told, address, unresolved)
         if index == AROUND:
             raise BadMessage(400, "path that servers read as those of two routes")
         if index < 0:
             return Found(self, head, lines, address, None, self._unrouted)
         return Found(self, head, lines, address, self.actions[index], self._admissions[index])
+
+    def explain(self, head: RequestHead, client: Client) -> list[LookedAt]:
+        """The routes that are looked at for a request, up to the first one that matches, with why the others do not. BadMessage
+        where `find` cannot judge the path.
+        """
+        host, path, query, told = self._asked(head, self._lines(head, client), client)
+        asked = Asked(host, path, head.method, query, told, client_name(client, head.fields))
+        looked_at: list[LookedAt] = []
+        for action, match in zip(self.actions, self.router.matches, strict=True):
+            why = why_not(match, asked)
+            looked_at.append(LookedAt(action.name, not why, why))
+            if not why:
+                break
+        return looked_at
+
+    def _asked(self, head: RequestHead, lines: bytes, client: Client) -> tuple[bytes, bytes, bytes, bytes]:
+        """Host, path, query and field lines of a request, as far as the routes go by them."""
+        router = self.router
+        target = head.target
+        return (
+            asked_host(head),
+            matching_path(target) if router.looks_at_path else b"",
+            target.partition(b"?")[2] if router.looks_at_query else b"",
+            self._told(head, lines, client) if router.fields else lines,
+        )
+
+    def _lines(self, head: RequestHead, client: Client) -> bytes:
+        """The field lines of a request, with what its trusted proxy claims."""
+        return head.lines + head.fields.claimed if client.trusted and head.fields.claimed else head.lines
 
     def _told(self, head: RequestHead, lines: bytes, client: Client) -> bytes:
         """The field lines that rules go by: what a backend would be told, and to what the client offers to switch (Upgrade)."""

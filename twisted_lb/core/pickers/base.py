@@ -2,25 +2,48 @@
 
 from collections.abc import Sequence
 from random import Random
-from typing import Protocol
+from typing import Final, Protocol
 
 from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.load import Load
 
+# Of so many backends each pick remembers what all of them had, and no more: a thousand picks are remembered.
+MOST_REMEMBERED: Final = 64
+
+
+class Recalled:
+    """A pick, told later: the rule and the number that decided, in words, and the members as `Picker.ranking` had them then."""
+
+    __slots__ = ("ranking", "rule")
+
+    def __init__(self, rule: str, ranking: Sequence[tuple[Backend, float]]) -> None:
+        self.rule: Final = rule
+        self.ranking: Final = ranking
+
 
 class Picker(Protocol):
     """A picker: a snapshot of a pool's members that answers one pick after the other. A pick copies and sorts nothing.
 
-    Members are all backends that are READY, whatever their health: `open_to` says which may be picked.
+    Members are all backends that are READY, whatever their health: `open_to` says which may be picked. Whoever is stepped over
+    is told to `step_over`.
     """
+
+    @property
+    def mark(self) -> object:
+        """For `explain`: what the last pick went by, small and never changed: numbers, or tuples of them, of all members where these
+        are MOST_REMEMBERED at most. `recalled` reads it.
+        """
 
     def pick(self, ask: Ask, now: float, rng: Random, tried: Sequence[Backend]) -> Backend | None:
         """The backend for a request, one that is `open_to` it; None without one. `tried` is () in the hot case."""
 
     def ranking(self, ask: Ask, now: float) -> Sequence[tuple[Backend, float]]:
         """For `explain`: every member, the likeliest first, with the number that puts it there. Nothing changes by it."""
+
+    def recalled(self, mark: object, picked: Backend | None) -> "Recalled":
+        """For `explain`: the pick that left this mark, and took this member or none. The picker may have gone on meanwhile."""
 
     def fork(self) -> "Picker":
         """For `explain`: a copy that picks what this one would, given the same `rng`, and leaves this one as it is."""
@@ -51,3 +74,11 @@ class Policy(Protocol):
 def open_to(backend: Backend, tried: Sequence[Backend]) -> bool:
     """Whether a request may go to a backend: available, and not one of its `tried`. The one filter of all policies."""
     return backend.available and (not tried or backend not in tried)
+
+
+def step_over(backend: Backend) -> None:
+    """Count that a picker has come to a backend which is not `open_to` the request: FULL and its like, or tried before."""
+    if backend.available:
+        backend.passed_as_tried += 1
+    else:
+        backend.passed_over += 1

@@ -12,7 +12,7 @@ from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.load import Load
-from twisted_lb.core.pickers.base import Picker, open_to
+from twisted_lb.core.pickers.base import MOST_REMEMBERED, Picker, Recalled, open_to, step_over
 
 # The first snapshot of unequal weights is turned on by at most this many looks at a member: 2 ms uncompiled.
 _SPIN_LOOKS: Final = 20_000
@@ -62,12 +62,13 @@ class Credits:
         """How many turns each member is owed."""
         return {backend: self._credits[index] / self._total for index, backend in enumerate(self._members)}
 
-    def due(self) -> list[tuple[Backend, float]]:
-        """What each member would be owed at the next turn, most first: the first one takes it."""
-        owed = [
-            (backend, (self._credits[index] + self._weights[index]) / self._total)
-            for index, backend in enumerate(self._members)
-        ]
+    def mark(self) -> tuple[int, ...]:
+        """What each member is owed, to be told later: see `due`. Nothing where there are too many."""
+        return tuple(self._credits) if len(self._credits) <= MOST_REMEMBERED else ()
+
+    def due(self, mark: Sequence[int]) -> list[tuple[Backend, float]]:
+        """What each member would be owed at the turn after this mark, most first: the first one takes it."""
+        owed = [(backend, (mark[at] + self._weights[at]) / self._total) for at, backend in enumerate(self._members)]
         return sorted(owed, key=lambda one: -one[1])
 
     def fork(self) -> "Credits":
@@ -87,12 +88,14 @@ class Rotation:
         self._owed_before: Final[dict[Backend, float]] = owed or {}
         self._begun_at: Final = start
         self._next: int = start
+        self.mark: object = start  # whose turn it was
 
     def pick(self, ask: Ask, now: float, rng: Random, tried: Sequence[Backend]) -> Backend | None:
         """The next member in turn. One that is not open forfeits its turn: the one that is picked instead has had its
         own, so that all others share what is forfeited.
         """
         index = self._next
+        self.mark = index
         backend = self._members[index]
         if backend.available and not tried:  # as `open_to`, without the call: as a rule
             self._next = index + 1 if index + 1 < self._size else 0
@@ -103,16 +106,34 @@ class Rotation:
             if open_to(backend, tried):
                 self._next = index
                 return backend
+            step_over(backend)
         return None
 
     def ranking(self, ask: Ask, now: float) -> Sequence[tuple[Backend, float]]:
         """The members by how many turns away they are."""
-        return [(self._members[(self._next + away) % self._size], float(away)) for away in range(self._size)]
+        return self._from(self._next)
+
+    def _from(self, start: int) -> list[tuple[Backend, float]]:
+        return [(self._members[(start + away) % self._size], float(away)) for away in range(self._size)]
+
+    def recalled(self, mark: object, picked: Backend | None) -> Recalled:
+        """See Picker: whose turn it was, and how many turns further the next open one was."""
+        assert isinstance(mark, int)
+        first = self._members[mark]
+        if picked is None:
+            rule = f"in turn: it was the turn of {first.name}, and nobody was open"
+        elif picked is first:
+            rule = f"in turn: it was its turn, the {mark + 1}. of {self._size}"
+        else:
+            further = (self._members.index(picked) - mark) % self._size
+            rule = f"in turn: it was the turn of {first.name}; the next that was open stood {further} further"
+        return Recalled(rule, self._from(mark))
 
     def fork(self) -> Picker:
         """A copy of the rotation at the same place."""
         copy = Rotation(self._members, self._begun_at, self._owed_before)
         copy._next = self._next
+        copy.mark = self.mark
         return copy
 
     def owed(self) -> dict[Backend, float]:
@@ -138,21 +159,46 @@ class SmoothRotation:
     ) -> None:
         self._turns: Credits = Credits(members, owed)
         self._spare: Credits = Credits(members, spare or {})
+        # What all were owed: turns of their own, and of others.
+        self.mark: object = (self._turns.mark(), self._spare.mark())
 
     def pick(self, ask: Ask, now: float, rng: Random, tried: Sequence[Backend]) -> Backend | None:
         """The member that is owed most; where it is not open, the one that is owed most turns of others."""
+        turns = self._turns.mark()
         backend = self._turns.take()
-        return backend if open_to(backend, tried) else self._spare.take_open(tried)
+        if open_to(backend, tried):
+            self.mark = (turns, ())
+            return backend
+        self.mark = (turns, self._spare.mark())
+        step_over(backend)
+        return self._spare.take_open(tried)
 
     def ranking(self, ask: Ask, now: float) -> Sequence[tuple[Backend, float]]:
         """The members by what they would be owed at the next turn."""
-        return self._turns.due()
+        return self._turns.due(self._turns.mark())
+
+    def recalled(self, mark: object, picked: Backend | None) -> Recalled:
+        """See Picker: what the one was owed whose turn it was, and the one that had it instead."""
+        assert isinstance(mark, tuple)
+        turns, spare = mark
+        if not turns:
+            return Recalled(f"in turn by weight; of more than {MOST_REMEMBERED} it is not kept what each was owed", ())
+        ranking = self._turns.due(turns)
+        first, most = ranking[0]
+        if picked is first:
+            return Recalled(f"in turn by weight: it was owed most, {most:.3f} turns", ranking)
+        whose = f"in turn by weight: it was the turn of {first.name}"
+        if picked is None:
+            return Recalled(f"{whose}, and nobody was open", ranking)
+        owed = dict(self._spare.due(spare))[picked]
+        return Recalled(f"{whose}; of those that were open it was owed most turns of others, {owed:.3f}", ranking)
 
     def fork(self) -> Picker:
         """A copy of the rotation that owes the same."""
         copy = SmoothRotation((), {})
         copy._turns = self._turns.fork()
         copy._spare = self._spare.fork()
+        copy.mark = self.mark
         return copy
 
     def spin(self, turns: int) -> None:

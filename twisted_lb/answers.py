@@ -1,0 +1,113 @@
+"""Answers to an operator's questions as JSON values, in the shapes of the admin API. Backends are called `pool/name` there."""
+
+from typing import Final
+
+from twisted_lb.core.decision import Candidate, Decision
+from twisted_lb.core.explaining import Explained, ExplainedAttempt
+from twisted_lb.core.standing import Skipped
+from twisted_lb.questions import Routed
+
+Json = dict[str, object]
+
+# A candidate's state in one word, where it is skipped.
+_STATES: Final = {
+    Skipped.WEIGHT: "weight 0",
+    Skipped.DOWN: "down",
+    Skipped.EJECTED: "ejected",
+    Skipped.FULL: "full",
+    Skipped.TRIED: "tried",
+}
+_ADMIN_STATES: Final = {"drain": "drained", "maint": "maint"}
+
+
+def decision_json(decision: Decision) -> Json:
+    """A decision: who is picked, by which rule, and each candidate."""
+    return {
+        "pool": decision.pool,
+        "picked": None if decision.picked is None else f"{decision.pool}/{decision.picked}",
+        "waits": decision.waits,
+        "trial": decision.trial,
+        "rule": decision.rule,
+        "candidates": [_candidate(decision.pool, one) for one in decision.candidates],
+    }
+
+
+def _candidate(pool: str, one: Candidate) -> Json:
+    return {
+        "backend": f"{pool}/{one.backend_name}",
+        "skipped": None if one.skipped is None else one.skipped.value,
+        "state": "ready"
+        if one.skipped is None
+        else _STATES.get(one.skipped) or _ADMIN_STATES.get(one.admin, one.admin),
+        "rank": one.rank,
+        "load": one.load,
+        "limit": one.limit,
+        "weight": one.weight,
+        "reason": one.reason,
+        "for_s": one.for_s,
+        "left_s": one.left_s,
+    }
+
+
+def explained_json(explained: Explained) -> Json:
+    """A request, explained. Its query is not in it."""
+    pool = explained.pool if explained.decision is None else explained.decision.pool
+    return {
+        "id": explained.id,
+        "at": explained.began_at,
+        "method": explained.method,
+        "path": explained.path,
+        "query": explained.query,
+        "status": explained.status or None,
+        "outcome": explained.outcome or None,
+        "running": explained.running,
+        "local_reply": explained.local_reply,
+        "detail": explained.detail,
+        "client": explained.client,
+        "listener": explained.listener,
+        "route": explained.route or None,
+        "pool": explained.pool or None,
+        "attempts": [_attempt(one) for one in explained.attempts],
+        "skipped": [_candidate(pool, one) for one in explained.skipped],
+        "candidates": [_candidate(pool, one) for one in explained.candidates],
+        "decision": None if explained.decision is None else decision_json(explained.decision),
+        "note": list(explained.note),
+        "queue_s": explained.queue_s,
+        "head_s": explained.head_s,
+        "took_s": explained.took_s,
+        "response_bytes": explained.response_bytes,
+    }
+
+
+def _attempt(one: ExplainedAttempt) -> Json:
+    return {
+        "backend": f"{one.pool}/{one.backend}",
+        "outcome": one.outcome or None,
+        "reason": one.reason,
+        "number": one.number,
+        "most": one.most,
+        "retried": one.retried,
+        "reused": one.reused,
+        "budget_left": one.budget_left,
+        "queue_s": one.queue_s,
+        "connect_s": one.connect_s,
+        "first_byte_s": one.first_byte_s,
+        "rest_s": one.rest_s,
+        "decision": decision_json(one.decision),
+    }
+
+
+def routed_json(routed: Routed) -> Json:
+    """Where a request would go. The places of routes in a file are not known here."""
+    return {
+        "listener": routed.listener,
+        "looked_at": [
+            {"n": one.n, "name": one.name, "matches": one.matches, "why": one.why} for one in routed.looked_at
+        ],
+        "route": routed.route,
+        "action": routed.action,
+        "status": routed.status,
+        "why": routed.why,
+        "pool": routed.pool,
+        "decision": None if routed.decision is None else decision_json(routed.decision),
+    }

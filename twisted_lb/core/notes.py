@@ -1,0 +1,214 @@
+"""Notes: what is kept of requests that have ended, so that somebody may ask later why; the recent, the failed, the slowest."""
+
+from collections import deque
+from collections.abc import Iterator
+from heapq import heappush, heapreplace
+from itertools import chain
+from typing import Final
+
+from mypy_extensions import mypyc_attr
+
+from twisted_lb.core.attempts import Attempt, Story
+from twisted_lb.core.never import NEVER
+from twisted_lb.core.outcome import Outcome, Refusal, Reply
+
+# How many requests are held, each kind for itself.
+RECENT: Final = 1024
+FAILED: Final = 256
+SLOWEST: Final = 64
+# The slowest of so long, and of as long before.
+SLOWEST_OF_S: Final = 3600.0
+# So much of a target, a method and an id is kept: what clients may make long.
+TARGET_BYTES: Final = 1024
+# A request line that is shorter is kept as it is.
+SHORT_BYTES: Final = 1024
+WORD_BYTES: Final = 128
+_SWITCHED: Final = 101
+
+
+# Of a request that went well no more than this is kept, so that a plain one costs a tuple of references: listener, route, pool,
+# client, method, target, id, status, bytes of the answer, began, head_at, ended_at, waited_s, and its attempt. `Note` has the
+# words for it.
+Plain = tuple[str, str, str, bytes, bytes, bytes, bytes, int, int, float, float, float, float, Attempt]
+
+
+@mypyc_attr(acyclic=True)
+class Note:
+    """A note of one request: references to what was there anyway, and numbers. Its head, its buffers and its connections are
+    not among them. Whoever makes it fills in all of it.
+
+    Moments are monotonic seconds as in `Record`, `head_at` that of the head of the answer; `ended_at` is NEVER while the
+    request runs. `attempt` is the last one, and leads to those before; `story` is kept only where more is to be told than the
+    one attempt at a request that went well. `client` is an address, `target` as the client sent it. `number`: what it is
+    called by who asks, where it has no id; 0 before.
+    """
+
+    __slots__ = (
+        "attempt", "began", "client", "detail", "ended_at", "ended_by", "head_at", "listener", "local_reply",
+        "method", "number", "pool", "request_id", "response_bytes", "route", "status", "story", "target", "waited_s",
+    )  # fmt: skip
+
+    listener: str
+    route: str
+    pool: str
+    client: bytes
+    method: bytes
+    target: bytes
+    request_id: bytes
+    status: int
+    response_bytes: int
+    began: float
+    head_at: float
+    ended_at: float
+    waited_s: float
+    attempt: Attempt | None
+    story: Story | None
+    local_reply: Refusal | Outcome | Reply | None
+    ended_by: Refusal | Outcome | Reply | None
+    detail: str
+    number: int
+
+    def __lt__(self, other: "Note") -> bool:
+        return self.took_s < other.took_s
+
+    @property
+    def took_s(self) -> float:
+        """How long it took, in seconds; infinite while it lasts."""
+        return self.ended_at - self.began
+
+    @property
+    def plain(self) -> bool:
+        """Whether the client simply got the answer of the first backend that was asked, or the one that its route gives."""
+        return isinstance(self.ended_by, Reply) or (
+            self.ended_by is Outcome.OK and self.attempt is not None and self.attempt.before is None
+        )
+
+    @property
+    def turned_away(self) -> bool:
+        """Whether the request was refused for what its client sent, or how often."""
+        if isinstance(self.ended_by, Refusal):
+            return self.ended_by.status < 500
+        return self.ended_by is Outcome.CLIENT_FAULT
+
+    @property
+    def left(self) -> bool:
+        """Whether the client has left, and nothing had gone wrong before."""
+        return self.ended_by is Outcome.CLIENT_GONE and (self.attempt is None or self.attempt.before is None)
+
+
+class Notes:
+    """The notes of a process, each kind bounded for itself: a flood of one kind takes no room of another.
+
+    `recent` are all, `failed` those that went wrong at a backend or here, `refused` those that were turned away, and the
+    slowest are those of this hour and the one before; tunnels are not among these.
+    """
+
+    __slots__ = ("_before", "_hour_ends", "_number", "_slow", "failed", "recent", "refused", "slow_from_s")
+
+    def __init__(self) -> None:
+        self.recent: Final[deque[Note | Plain]] = deque(maxlen=RECENT)
+        self.failed: Final[deque[Note]] = deque(maxlen=FAILED)
+        self.refused: Final[deque[Note]] = deque(maxlen=FAILED)
+        self.slow_from_s: float = 0.0
+        self._slow: list[Note] = []  # a heap, the fastest first
+        self._before: list[Note] = []
+        self._hour_ends: float = -NEVER
+        self._number: int = 0
+
+    def add(self, note: Note) -> None:
+        """Keep the note of a request that has ended. Of a plain one a `Plain` is as good: who is quick appends that to `recent`,
+        and tells `add_slow` where it took longer than `slow_from_s`.
+        """
+        self.recent.append(note)
+        if note.took_s > self.slow_from_s:
+            self._add_slow(note)
+        if note.plain or note.left:
+            return
+        if note.turned_away:
+            self.refused.append(note)
+        else:
+            self.failed.append(note)
+
+    def add_slow(self, plain: Plain) -> None:
+        """Keep a plain one that was slow."""
+        self._add_slow(_note_of(plain))
+
+    def _add_slow(self, note: Note) -> None:
+        if note.status == _SWITCHED:
+            return
+        if len(self._slow) < SLOWEST:
+            heappush(self._slow, note)
+        else:
+            heapreplace(self._slow, note)
+            self.slow_from_s = self._slow[0].took_s
+
+    def tick(self, now: float) -> None:
+        """Forget the slowest of the hour before the last, when an hour is over. To be called now and then."""
+        if now >= self._hour_ends:
+            if self._hour_ends > -NEVER:
+                self._before, self._slow = self._slow, []
+                self.slow_from_s = 0.0
+            self._hour_ends = now + SLOWEST_OF_S
+
+    def of_kind(self, kind: str) -> list[Note]:
+        """The notes of a kind, the newest first; of the slowest the slowest first. KeyError for what is no kind."""
+        if kind == "slowest":
+            return self.slowest
+        if kind == "recent":
+            return self._noted()[::-1]
+        return list({"failed": self.failed, "refused": self.refused}[kind])[::-1]
+
+    def _noted(self) -> list[Note]:
+        """The recent ones, all as notes, which they stay."""
+        noted = [one if isinstance(one, Note) else _note_of(one) for one in self.recent]
+        self.recent.clear()
+        self.recent.extend(noted)
+        return noted
+
+    @property
+    def slowest(self) -> list[Note]:
+        """The slowest, the slowest of all first."""
+        return sorted([*self._slow, *self._before], reverse=True)
+
+    def of(self, request_id: bytes) -> Note | None:
+        """The last request with this id, or called so by `named`; None when it is not held any more. O(notes)."""
+        found: Note | None = None
+        for note in self._all():
+            if request_id in (note.request_id, _called(note.number)) and (
+                found is None or note.ended_at > found.ended_at
+            ):
+                found = note
+        return found
+
+    def named(self, note: Note) -> bytes:
+        """The id of a request, or, where it has none, a name that no id can be: a number, given to it now."""
+        if note.request_id:
+            return note.request_id
+        if not note.number:
+            self._number += 1
+            note.number = self._number
+        return _called(note.number)
+
+    def _all(self) -> Iterator[Note]:
+        return chain(self._noted(), self.failed, self.refused, self._slow, self._before)
+
+    def __repr__(self) -> str:
+        return f"<Notes {len(self.recent)} recent, {len(self.failed)} failed, {len(self.refused)} refused>"
+
+
+def _note_of(plain: Plain) -> Note:
+    note = Note()
+    (
+        note.listener, note.route, note.pool, note.client, note.method, note.target, note.request_id, note.status,
+        note.response_bytes, note.began, note.head_at, note.ended_at, note.waited_s, note.attempt,
+    ) = plain  # fmt: skip
+    note.ended_by = Outcome.OK
+    note.story = note.local_reply = None
+    note.detail = ""
+    note.number = 0
+    return note
+
+
+def _called(number: int) -> bytes:
+    # No id has a tilde: see `safe_id`.
+    return b"~%d" % number if number else b"~"

@@ -1,0 +1,54 @@
+"""Standings: what a backend is to its pool from one change to the next, kept as values, so that a decision can be told later."""
+
+import enum
+from typing import Final
+
+from mypy_extensions import mypyc_attr
+
+from twisted_lb.core.never import NEVER
+
+
+class Skipped(enum.Enum):
+    """Why a backend is skipped; the first reason that holds."""
+
+    ADMIN = "taken out by the operator"
+    WEIGHT = "of weight 0"
+    DOWN = "down by its checks"
+    EJECTED = "ejected by traffic"
+    FULL = "as many requests in flight as it may have"
+    TRIED = "tried by this request"
+
+
+@mypyc_attr(acyclic=True)
+class Standing:
+    """What a backend is to its pool, whatever it has in flight; a change makes another one, and nobody changes this one.
+
+    `why`: for what reason it gets no requests, None where it may get them; `trial`: it is ejected, and may get one, to find
+    out whether it is back. `admin` is what the operator wants. `reason`: what brought it about, in the words of whoever found
+    it; `since` when, and `until` when a trial may be made, in monotonic seconds.
+    """
+
+    __slots__ = ("admin", "reason", "since", "trial", "until", "weight", "why")
+
+    def __init__(
+        self,
+        why: Skipped | None,
+        admin: str,
+        weight: int,
+        since: float,
+        reason: str = "",
+        until: float = NEVER,
+        *,
+        trial: bool = False,
+    ) -> None:
+        self.why: Final = why
+        self.admin: Final = admin
+        self.weight: Final = weight
+        self.since: Final = since
+        self.reason: Final = reason
+        self.until: Final = until
+        self.trial: Final = trial
+
+    def __repr__(self) -> str:
+        state = "trial" if self.trial else "open" if self.why is None else self.why.name
+        return f"<Standing {state}, weight {self.weight}>"
