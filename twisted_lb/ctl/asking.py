@@ -6,7 +6,7 @@ from typing import Any, Final
 from twisted_lb.ctl.client import Answer, path_of
 from twisted_lb.ctl.decisions import decision_lines, labelled, local_name, named, out_lines, outlook, split
 from twisted_lb.ctl.failure import Failure, Status
-from twisted_lb.ctl.session import Session, Verb, items, lines_of, part, text_of
+from twisted_lb.ctl.session import Session, Verb, items, lines_of, number_of, part, text_of
 from twisted_lb.ctl.tables import Cell, aligned
 from twisted_lb.ctl.text import BOLD, DIM, GREEN, RED, Words, count, join, plural, seconds, time_of_day, words
 
@@ -49,7 +49,7 @@ def _listener(session: Session, found: Answer) -> str:
     name = text_of(found, "listener")
     for one in items(session.status(), "listeners"):
         if text_of(one, "name") == name:
-            return " ".join([name, ", ".join(map(str, one.get("addresses") or []))]).rstrip()
+            return " ".join([name, ", ".join(lines_of(one, "addresses"))]).rstrip()
     return name
 
 
@@ -227,7 +227,8 @@ def one_line(told: Answer, now: float) -> list[Cell]:
     pool = text_of(told, "pool")
     names = [text_of(one, "backend") for one in items(told, "attempts")]
     tried = [name if name.startswith(f"{pool}/") or not pool else f"{pool}/{name}" for name in names]
-    failed = int(told.get("status") or 0) >= 500 or not told.get("status")
+    status = number_of(told, "status")
+    failed = status >= 500 or not status
     return [
         Words((time_of_day(told.get("began_at", told.get("at")), now=now, precise=True), DIM)),
         Words((str(told.get("status") or "–"), BOLD if failed else "")),

@@ -106,8 +106,8 @@ def weights(backend: Answer) -> str:
 
 def shares(pool: Answer, backend: Answer) -> Words:
     """The share of the pool's requests, and the one that is meant; marked where they are far apart."""
-    actual, meant = backend.get("share"), backend.get("intended")
-    said = f"{decimal(actual)} / {decimal(meant)}"
+    actual, meant = number_of(backend, "share"), number_of(backend, "intended")
+    said = f"{decimal(backend.get('share'))} / {decimal(backend.get('intended'))}"
     seen = sum(number_of(one, "rate") for one in items(pool, "backends")) * 60
     if not actual or not meant or seen < SEEN or abs(actual - meant) <= OFF * meant:
         return Words(said)
