@@ -203,7 +203,8 @@ VALUES = [dict(zip(("key", "value", "source"), line.split(None, 2), strict=True)
 
 
 def candidate(name: str, load: int, limit: int, **more: Any) -> dict[str, Any]:
-    return {"backend": name, "skipped": None, "rank": 1.0, "load": load, "limit": limit, **more}
+    told = {"backend": name, "skipped": None, "state": "ready", "rank": 1.0, "load": load, "limit": limit}
+    return told | {"weight": 1, "reason": "", "for_s": 0.0, "left_s": None} | more
 
 
 ROUTED = {
@@ -232,7 +233,7 @@ DRAINED = "by alice (14:12, “deploy 2026.11.4”)"
 _TIMES = {"queue_s": 0.0, "connect_s": 0.001, "first_byte_s": 1.203, "rest_s": None}
 RETRIED = {
     "id": "9f2c41d07be6a853",
-    "began_at": NOW - 47.896,
+    "at": NOW - 47.896,
     "method": "GET",
     "path": "/v1/items",
     "query": False,
@@ -247,8 +248,7 @@ RETRIED = {
     "pool": "api",
     "attempts": [
         {
-            "backend": "a9",
-            "pool": "api",
+            "backend": "api/a9",
             "outcome": "NO_RESPONSE",
             "reason": "closed before the head of its answer",
             "number": 1,
@@ -260,8 +260,7 @@ RETRIED = {
             "decision": {"rule": "its turn, the highest current value (12); next a2 (11), a1 (9)"},
         },
         {
-            "backend": "a2",
-            "pool": "api",
+            "backend": "api/a2",
             "outcome": "OK",
             "reason": "",
             "number": 2,
@@ -275,9 +274,9 @@ RETRIED = {
             "decision": {"rule": "its turn without a9 (11)"},
         },
     ],
-    "skipped": [candidate("a4", 0, 32, admin="drain", reason=DRAINED) | {"skipped": "taken out by the operator"}],
+    "skipped": [candidate("api/a4", 0, 32, skipped="taken out by the operator", state="drained", reason=DRAINED)],
     "candidates": [
-        candidate(name, load, 64 if name in ("a1", "a2") else 32)
+        candidate(f"api/{name}", load, 64 if name in ("a1", "a2") else 32)
         for name, load in zip(
             ("a1", "a2", "a3", "a5", "a6", "a8", "a7", "a10", "a11", "a12"),
             (6, 5, 3, 30, 2, 2, 2, 2, 2, 2),
@@ -290,10 +289,11 @@ RETRIED = {
     "took_s": 1.237,
     "response_bytes": 4198,
 }
+EJECTED = "5 failures in a row: no response"
 FULL = "as many requests in flight as it may have"
 OVERLOADED = RETRIED | {
     "id": "c3519af07d2e8b64",
-    "began_at": NOW - 495.69,
+    "at": NOW - 495.69,
     "path": "/v1/search",
     "status": 503,
     "outcome": "OVERLOADED",
@@ -302,11 +302,10 @@ OVERLOADED = RETRIED | {
     "attempts": [],
     "skipped": [
         *(
-            candidate(f"a{n}", limit, limit) | {"skipped": FULL, "rank": None}
+            candidate(f"api/a{n}", limit, limit, skipped=FULL, state="full")
             for n, limit in [(1, 64), (2, 64), *((n, 32) for n in (3, 4, 5, 6, 7, 8, 10, 11, 12))]
         ),
-        candidate("a9", 2, 32, reason="5 failures in a row: no response", left_s=17.2)
-        | {"skipped": "ejected by traffic"},
+        candidate("api/a9", 2, 32, skipped="ejected by traffic", state="ejected", reason=EJECTED, left_s=17.2),
     ],
     "candidates": [],
     "note": [

@@ -1,5 +1,6 @@
 """What a package of this is made of."""
 
+import importlib
 import re
 import shutil
 import subprocess
@@ -32,3 +33,8 @@ def test_a_wheel_has_what_users_are_told_to_copy_or_to_run():
     readme = (ROOT / "README.md").read_text()
     told = re.findall(r"\((lb\.tac|examples/[^)]+)\)", readme)
     assert {"run_parallel_clients.sh", "lb.tac", *told} <= set(named)
+
+
+def test_lbctl_is_a_command():
+    [(module, function)] = re.findall(r'"lbctl = ([\w.]+):(\w+)"', (ROOT / "setup.py").read_text())
+    assert callable(getattr(importlib.import_module(module), function))

@@ -57,11 +57,33 @@ def test_what_would_become_of_it_otherwise(lbctl, api, decision, said):
     assert lbctl.out.endswith(f"Nothing was sent. {said}\n")
 
 
-def test_a_route_that_answers_itself(lbctl, api):
-    own = {"pool": None, "decision": None}
-    api.answers["GET /v1/route"] = ROUTED | own | {"action": "redirect", "status": 301}
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ({"action": "redirect", "status": 301}, "The route answers itself: 301."),
+        (
+            {"action": "deny", "status": 403, "why": "its route denies all"},
+            "The client would get a 403: its route denies all.",
+        ),
+    ],
+)
+def test_a_route_that_asks_no_backend(lbctl, api, found, said):
+    api.answers["GET /v1/route"] = ROUTED | {"pool": None, "decision": None} | found
     assert lbctl("route", "POST", "http://x.org/upload/a") == 0
-    assert lbctl.out.endswith("Nothing was sent. The client would get the route's own redirect: 301.\n")
+    assert lbctl.out.endswith(f"Nothing was sent. {said}\n")
+
+
+def test_what_is_no_request_ends_with_1(lbctl, api):
+    no = {"looked_at": [], "route": None, "action": "refuse", "status": 400, "why": "no valid Host", "decision": None}
+    api.answers["GET /v1/route"] = ROUTED | no
+    assert lbctl("route", "GET", "http://x.org/") == 1
+    assert lbctl.out == "no request: the client would get a 400: no valid Host\n"
+
+
+def test_a_fallback_says_why(lbctl, api):
+    api.answers["GET /v1/route"] = ROUTED | {"why": "api has nobody: its fallback"}
+    lbctl("route", "GET", "/")
+    assert "because   api has nobody: its fallback\nNothing was sent." in lbctl.out
 
 
 EXPLAINED = """\
@@ -117,7 +139,7 @@ def test_a_request_that_is_not_held_ends_with_4(lbctl, api):
 def test_a_request_that_still_runs(lbctl, api):
     running = {"running": True, "status": 0, "outcome": "", "took_s": None, "note": [], "skipped": [], "candidates": []}
     attempt = RETRIED["attempts"][0] | {"outcome": "", "reason": "", "first_byte_s": None, "rest_s": None}
-    api.answers["GET /v1/explain/x"] = RETRIED | running | {"attempts": [attempt], "began_at": NOW - 3.2}
+    api.answers["GET /v1/explain/x"] = RETRIED | running | {"attempts": [attempt], "at": NOW - 3.2}
     assert lbctl("explain", "x") == 0
     assert lbctl.out.startswith("GET /v1/items  14:16:56.799  still running for 3.20 s\n") or lbctl.out.startswith(
         "GET /v1/items  14:16:56.800  still running for 3.20 s\n"

@@ -45,7 +45,14 @@ def test_what_is_typed_is_asked(lbctl, api):
 
 
 def test_the_words_of_the_daemon_get_their_glyphs(lbctl, api):
-    said = [("admin", "drain"), ("admin", "maint"), ("admin", "ready"), ("changed", "weight 1 -> 3"), ("added", "")]
+    said = [
+        ("admin", "drain"),
+        ("admin", "maint"),
+        ("admin", "ready"),
+        ("changed", "weight 1 -> 3"),
+        ("added", ""),
+        ("exhausted", "no usable backend"),
+    ]
     events = [EVENTS[0] | {"kind": kind, "text": text, "actor": "root (uid 0)"} for kind, text in said]
     api.answers["GET /v1/events"] = {"events": events, "last": 1}
     lbctl("events")
@@ -55,6 +62,7 @@ def test_the_words_of_the_daemon_get_their_glyphs(lbctl, api):
         "● api/a9 ready by root",
         "~ api/a9 weight 1 → 3 by root",
         "+ api/a9 added by root",
+        "✕ api/a9 exhausted: no usable backend",
     ]
 
 

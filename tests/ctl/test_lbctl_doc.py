@@ -22,12 +22,12 @@ BLOCK = re.compile(r"```\n\$ (lbctl [^\n]*)\n(.*?)```\n", re.DOTALL)
 def told(lbctl, api):
     """An API that has an answer to each command of the document."""
     b3 = next(one for one in status()["pools"][0]["backends"] if one["name"] == "app/b3")
-    b3 |= {"admin": "drain", "state": "drained", "usable": False}
+    b3 |= {"admin": "drain", "state": "drained", "usable": False, "in_flight": 6}
     left = iter([(2, 2)] * 2 + [(0, 2)] * 4 + [(0, 1)] * 20 + [(0, 0)])
 
     def emptier():
-        in_flight, tunnels = next(left)
-        return {"backends": [b3 | {"in_flight": in_flight, "tunnels": tunnels}]}
+        requests, tunnels = next(left)
+        return {"backends": [b3 | {"in_flight": requests + tunnels, "tunnels": tunnels}]}
 
     lines = ["+ app/b5", "~ pools.api.slow_start_s", "- static/s3 (leaving: 3 requests)"]
     why = "app/b4 is the last usable backend of app; every request to app would get a 503 (353 a second now)"

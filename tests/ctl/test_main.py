@@ -231,6 +231,14 @@ def test_a_process_of_its_own_and_a_reader_that_has_seen_enough(api):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("to", ["> /dev/full", ">&-", ">&- 2>&-"])
+def test_streams_that_are_full_or_closed_give_no_traceback(api, to):
+    command = f"{sys.executable} -m twisted_lb.ctl status -q {to}"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    full = "full" in to
+    assert (done.returncode, done.stderr) == (int(full), "lbctl: No space left on device\n" if full else "")
+
+
 def test_a_start_loads_neither_twisted_nor_the_core():
     program = (
         "import sys, twisted_lb.ctl.main\n"

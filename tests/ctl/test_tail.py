@@ -24,7 +24,7 @@ def test_each_request_is_a_line_once_and_the_daemons_end_is_3(lbctl, api):
 
 
 def test_two_requests_of_one_id_are_two(lbctl, api):
-    ending(api, [RETRIED], [RETRIED, RETRIED | {"began_at": RETRIED["began_at"] + 1}])
+    ending(api, [RETRIED], [RETRIED, RETRIED | {"at": RETRIED["at"] + 1}])
     lbctl("tail")
     assert len(lbctl.out.splitlines()) == 2
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 from twisted_lb.ctl.client import Answer, path_of
 from twisted_lb.ctl.decisions import decision_lines, labelled, local_name, named, out_lines, outlook, split
 from twisted_lb.ctl.failure import Failure, Status
-from twisted_lb.ctl.session import Session, Verb, items, lines_of, part, text_of
+from twisted_lb.ctl.session import Session, Verb, items, lines_of, number_of, part, text_of
 from twisted_lb.ctl.tables import Cell, aligned
 from twisted_lb.ctl.text import BOLD, DIM, GREEN, RED, Words, count, join, plural, seconds, time_of_day, words
 
@@ -22,6 +22,8 @@ def _run_route(session: Session, arguments: Namespace) -> int:
     found = session.api.get("/v1/route", _request(arguments))
     if console.as_json:
         console.say_json(found)
+    elif found.get("route") is None and found.get("action") == "refuse":
+        console.say(f"no request: the client would get a {count(found.get('status'))}: {text_of(found, 'why')}")
     elif found.get("route") is None:
         looked_at = plural(len(items(found, "looked_at")), "route")
         console.say_cut(_looked_at(found))
@@ -30,6 +32,8 @@ def _run_route(session: Session, arguments: Namespace) -> int:
         console.say_cut([*labelled("listener", [_listener(session, found)]), *_looked_at(found)])
         decision = part(found, "decision")
         console.say_cut(decision_lines(decision) if decision else [])
+        if decision and found.get("why"):
+            console.say_cut(labelled("because", [text_of(found, "why")]))
         console.say(f"Nothing was sent. {outlook(decision) if decision else _own_answer(found)}")
     return Status.REFUSED if found.get("route") is None else Status.DONE
 
@@ -49,7 +53,7 @@ def _listener(session: Session, found: Answer) -> str:
     name = text_of(found, "listener")
     for one in items(session.status(), "listeners"):
         if text_of(one, "name") == name:
-            return " ".join([name, ", ".join(map(str, one.get("addresses") or []))]).rstrip()
+            return " ".join([name, ", ".join(lines_of(one, "addresses"))]).rstrip()
     return name
 
 
@@ -71,9 +75,10 @@ def _looked_at(found: Answer) -> list[Words]:
 
 
 def _own_answer(found: Answer) -> str:
-    action, status = text_of(found, "action"), found.get("status")
-    told = f" {status}" if status else ""
-    return f"The client would get the route's own {action or 'answer'}:{told or ' nothing'}."
+    status, why = count(found.get("status")), text_of(found, "why")
+    if text_of(found, "action") in ("answer", "redirect"):
+        return f"The route answers itself: {status}."
+    return f"The client would get a {status}{': ' if why else ''}{why}."
 
 
 # -- explain
@@ -123,7 +128,7 @@ def explanation(told: Answer, now: float) -> list[Words]:
 
 
 def _title(told: Answer, now: float) -> Words:
-    moment = told.get("began_at", told.get("at"))
+    moment = told.get("at")
     when = time_of_day(moment, now=now, precise=True)
     if isinstance(moment, int | float):
         when += f".{int(moment * 1000) % 1000:03d}"
@@ -160,10 +165,7 @@ def _attempt(at: int, one: Answer, told: Answer, *, last: bool) -> list[Cell]:
     if good and last and not reason:
         reason = ", ".join(filter(None, [str(told.get("status") or ""), _size(told.get("response_bytes"))]))
     sign = Words(("✓", GREEN) if good else ("✗", RED) if outcome else "…")
-    backend = text_of(one, "backend")
-    pool = text_of(one, "pool") or text_of(told, "pool")
-    name = backend if not pool or backend.startswith(f"{pool}/") else f"{pool}/{backend}"
-    return [str(at), Words((name, BOLD)), sign + Words(" ", (outcome or "running", BOLD)), reason]
+    return [str(at), Words((text_of(one, "backend"), BOLD)), sign + Words(" ", (outcome or "running", BOLD)), reason]
 
 
 def _how(one: Answer) -> list[Words]:
@@ -224,12 +226,11 @@ def _several(session: Session, wanted: dict[str, int]) -> int:
 
 def one_line(told: Answer, now: float) -> list[Cell]:
     """A request as cells of a row."""
-    pool = text_of(told, "pool")
-    names = [text_of(one, "backend") for one in items(told, "attempts")]
-    tried = [name if name.startswith(f"{pool}/") or not pool else f"{pool}/{name}" for name in names]
-    failed = int(told.get("status") or 0) >= 500 or not told.get("status")
+    tried = [text_of(one, "backend") for one in items(told, "attempts")]
+    status = number_of(told, "status")
+    failed = status >= 500 or not status
     return [
-        Words((time_of_day(told.get("began_at", told.get("at")), now=now, precise=True), DIM)),
+        Words((time_of_day(told.get("at"), now=now, precise=True), DIM)),
         Words((str(told.get("status") or "–"), BOLD if failed else "")),
         seconds(told.get("took_s")),
         Words((word_of(told), BOLD)),

@@ -5,7 +5,7 @@ from argparse import ArgumentParser, Namespace
 from twisted_lb.ctl.client import Answer
 from twisted_lb.ctl.failure import Status
 from twisted_lb.ctl.names import backends_of, pool_of
-from twisted_lb.ctl.session import Session, Verb, items, number_of, part, text_of
+from twisted_lb.ctl.session import Session, Verb, items, left_at, number_of, part, text_of
 from twisted_lb.ctl.status import errors, in_flight
 from twisted_lb.ctl.tables import columns, table
 from twisted_lb.ctl.text import (
@@ -106,8 +106,8 @@ def weights(backend: Answer) -> str:
 
 def shares(pool: Answer, backend: Answer) -> Words:
     """The share of the pool's requests, and the one that is meant; marked where they are far apart."""
-    actual, meant = backend.get("share"), backend.get("intended")
-    said = f"{decimal(actual)} / {decimal(meant)}"
+    actual, meant = number_of(backend, "share"), number_of(backend, "intended")
+    said = f"{decimal(backend.get('share'))} / {decimal(backend.get('intended'))}"
     seen = sum(number_of(one, "rate") for one in items(pool, "backends")) * 60
     if not actual or not meant or seen < SEEN or abs(actual - meant) <= OFF * meant:
         return Words(said)
@@ -122,7 +122,7 @@ def why(backend: Answer) -> str:
     if backend.get("admin") == "ready" or not by:
         return ""
     said = f": “{text_of(by, 'reason')}”" if by.get("reason") else ""
-    left = both(int(number_of(backend, "in_flight")), int(number_of(backend, "tunnels")))
+    left = both(*left_at(backend))
     return f"{short_actor(by.get('actor'))}{said}" + (f"; {left} left" if left else "")
 
 

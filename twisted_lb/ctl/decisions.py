@@ -9,33 +9,16 @@ from twisted_lb.ctl.text import Words, count, duration, glyph, join
 
 # So many backends are named where there may be hundreds.
 MOST: Final = 5
-# What a reason to skip speaks of, by its name or its words -> how the state is called.
-_SKIPPED: Final = (
-    ("admin", "drained"),
-    ("operator", "drained"),
-    ("weight", "weight 0"),
-    ("down", "down"),
-    ("ejected", "ejected"),
-    ("full", "full"),
-    ("in flight", "full"),
-    ("tried", "tried"),
-)
 
 
 def local_name(candidate: Answer, pool: str) -> str:
     """A candidate's name without its pool, which is said beside."""
-    name = text_of(candidate, "backend") or text_of(candidate, "backend_name")
-    return name.removeprefix(f"{pool}/")
+    return text_of(candidate, "backend").removeprefix(f"{pool}/")
 
 
 def state_of(candidate: Answer) -> str:
     """Why a candidate was skipped, as the name of a state; empty where it was not."""
-    why = candidate.get("skipped")
-    if not why:
-        return ""
-    if candidate.get("admin") == "maint":
-        return "maint"
-    return next((state for word, state in _SKIPPED if word in str(why).lower()), "unknown")
+    return text_of(candidate, "state", "unknown") if candidate.get("skipped") else ""
 
 
 def load_of(candidate: Answer) -> str:

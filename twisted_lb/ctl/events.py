@@ -27,6 +27,8 @@ _GLYPHS: Final[dict[str, tuple[str, str]]] = {
 }
 # What a change by an operator ends in -> the state whose glyph it gets.
 _WANTED: Final = {"drain": "drained", "drained": "drained", "maint": "maint", "ready": "ready"}
+# What somebody does.
+_DEEDS: Final = {"admin", "changed", "added", "removed", "reload", "reset"}
 # Their text says it all.
 _WORDLESS: Final = {"admin", "changed"}
 
@@ -69,7 +71,9 @@ def line(event: Answer, now: float) -> Words:
     spoken = Words((when, DIM), "  ") + _glyph(kind, text)
     if subject:
         spoken += Words(" ", (subject, BOLD))
-    return spoken + f" {_with_actor(text, short_actor(event.get('actor')))}"
+    # What follows of a change is nobody's deed.
+    actor = short_actor(event.get("actor")) if kind in _DEEDS else ""
+    return spoken + f" {_with_actor(text, actor)}"
 
 
 def _with_actor(text: str, actor: str) -> str:

@@ -106,6 +106,7 @@ def _before_the_verb(argv: Sequence[str]) -> int:
 def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
     """One call; the status to end with."""
     words = sys.argv[1:] if argv is None else argv
+    _open_what_is_closed()
     console = Console(sys.stdout, sys.stderr)
     try:
         verb, arguments = parsed(words)
@@ -126,6 +127,13 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
         return Status.INTERRUPTED
     except SystemExit as error:  # argparse, after --help
         return error.code if isinstance(error.code, int) else Status.USAGE
+
+
+def _open_what_is_closed() -> None:
+    """Streams that the caller has closed (`>&-`) lead nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # until the end
 
 
 def _help(console: Console, *, asked: bool) -> int:
@@ -157,6 +165,9 @@ def _ended(console: Console, error: Exception) -> int:
                 console.say_json(error.problem)
             console.complain(error.sentence, *error.more)
             return error.status
+        if isinstance(error, OSError):  # what is written to is full, say
+            console.complain(f"{error.strerror or error}")
+            return Status.REFUSED
         place = extract_tb(error.__traceback__)[-1]
         where = f"{os.path.basename(place.filename)}:{place.lineno}"
         console.complain(f"{type(error).__name__}: {printable(str(error))} ({where}); this is a mistake of lbctl's")

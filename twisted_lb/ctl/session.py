@@ -90,6 +90,12 @@ def text_of(answer: Answer, key: str, default: str = "") -> str:
     return default if found is None else str(found)
 
 
+def left_at(backend: Answer) -> tuple[int, int]:
+    """What still runs at a backend: requests, and tunnels, which the API counts among those in flight."""
+    tunnels = int(number_of(backend, "tunnels"))
+    return max(0, int(number_of(backend, "in_flight")) - tunnels), tunnels
+
+
 def number_of(answer: Answer, key: str) -> float:
     """A number in an answer; 0 where it has none."""
     found = answer.get(key)

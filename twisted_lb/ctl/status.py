@@ -4,7 +4,7 @@ from argparse import ArgumentParser, Namespace
 
 from twisted_lb.ctl.client import Answer
 from twisted_lb.ctl.failure import Status
-from twisted_lb.ctl.session import Session, Verb, items, number_of, part, text_of
+from twisted_lb.ctl.session import Session, Verb, items, lines_of, number_of, part, text_of
 from twisted_lb.ctl.tables import Cell, aligned, columns, table
 from twisted_lb.ctl.text import (
     BOLD,
@@ -85,7 +85,7 @@ def listeners(status: Answer) -> list[Words]:
     rows: list[list[Cell]] = [
         [
             text_of(one, "name"),
-            Words((", ".join(map(str, one.get("addresses") or [])), DIM)),
+            Words((", ".join(lines_of(one, "addresses")), DIM)),
             of_limit(one.get("connections"), one.get("limit")),
             decimal(one.get("rate")),
         ]

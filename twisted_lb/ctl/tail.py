@@ -39,20 +39,18 @@ def run(session: Session, arguments: Namespace) -> int:
 
 def _key(told: Answer) -> _Key:
     """What tells a request from others: ids are also the clients'."""
-    return text_of(told, "id"), told.get("began_at"), told.get("took_s")
+    return text_of(told, "id"), told.get("at"), told.get("took_s")
 
 
 def _ended_at(told: Answer) -> float:
-    times = (told.get("began_at", told.get("at")), told.get("took_s"))
+    times = (told.get("at"), told.get("took_s"))
     return sum(one for one in times if isinstance(one, int | float))
 
 
 def _wanted(told: Answer, arguments: Namespace) -> bool:
     pool = text_of(told, "pool")
     names = [text_of(one, "backend") for one in items(told, "attempts")]
-    of_backend = arguments.backend is None or any(
-        arguments.backend in (name, f"{pool}/{name}", name.removeprefix(f"{pool}/")) for name in names
-    )
+    of_backend = arguments.backend is None or any(arguments.backend in (name, name.partition("/")[2]) for name in names)
     return of_backend and arguments.pool in (None, pool)
 
 

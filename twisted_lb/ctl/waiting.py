@@ -5,7 +5,7 @@ from typing import Final
 
 from twisted_lb.ctl.client import Answer
 from twisted_lb.ctl.names import configured
-from twisted_lb.ctl.session import Session, items, number_of, part, text_of
+from twisted_lb.ctl.session import Session, items, left_at, part, text_of
 from twisted_lb.ctl.tables import Cell, aligned
 from twisted_lb.ctl.text import Words, both, glyph
 
@@ -32,7 +32,7 @@ class Waiting:
         self._began = began
         self._words = words
         self._names = [text_of(part(answer, "backend"), "name") for answer in answers]
-        self._at_first = [_counts(part(answer, "backend")) for answer in answers]
+        self._at_first = [left_at(part(answer, "backend")) for answer in answers]
         self._said: dict[str, str] = {}
 
     def run(self) -> bool:
@@ -67,7 +67,7 @@ class Waiting:
 
     def _done(self, answer: Answer) -> bool:
         backend = part(answer, "backend")
-        return bool(backend.get("usable")) if self._wanted == "ready" else not any(_counts(backend))
+        return bool(backend.get("usable")) if self._wanted == "ready" else not any(left_at(backend))
 
     def _passed(self) -> float:
         return self._session.clock.monotonic() - self._began
@@ -94,7 +94,7 @@ class Waiting:
         backend = part(answer, "backend")
         if self._done(answer):
             return _GOALS[self._wanted]
-        return text_of(backend, "state") if self._wanted == "ready" else f"{both(*_counts(backend))} left"
+        return text_of(backend, "state") if self._wanted == "ready" else f"{both(*left_at(backend))} left"
 
     def _picture(self) -> list[Words]:
         time = f"{self._passed():.0f} s of {self._wait_s:g} s"
@@ -144,7 +144,3 @@ class Waiting:
         else:
             said = f"{'It stays' if one else 'They stay'} {_STAYS[self._wanted]}."
         return f"{said} Wait on: {self._words} 5m"
-
-
-def _counts(backend: Answer) -> tuple[int, int]:
-    return int(number_of(backend, "in_flight")), int(number_of(backend, "tunnels"))
