@@ -63,7 +63,19 @@ MAY_IMPORT = {
     "admin": ({"__init__", "core", "errors", "net"}, {"prometheus_client", "twisted"}),
     # Fills what `admin` asks.
     "operating": (
-        {"__init__", "admin", "build_info", "config", "core", "data_plane", "errors", "net", "plan", "probes"},
+        {
+            "__init__",
+            "admin",
+            "answers",
+            "build_info",
+            "config",
+            "core",
+            "data_plane",
+            "errors",
+            "net",
+            "plan",
+            "probes",
+        },
         {"twisted"},
     ),
     # A client of the admin API: it shares nothing with the daemon but the check of a file.

@@ -35,6 +35,7 @@ from twisted_lb.admin.operator import (
 )
 from twisted_lb.admin.readiness import Verdict
 from twisted_lb.admin.words import consequences, left, verdict
+from twisted_lb.answers import decision_json, explained_json, routed_json
 from twisted_lb.build_info import build
 from twisted_lb.config.similar import similar
 from twisted_lb.core.backend import AdminState, Backend
@@ -437,6 +438,41 @@ class Operating:
             tunnels=tunnels,
             unsent=sum(plane.unsent_at(one) for one in records),
         )
+
+    def explain(self, request_id: str) -> Mapping[str, Any] | None:
+        """See Operator."""
+        found = self._running.explain(request_id)
+        return None if found is None else explained_json(found)
+
+    def explained(self, kind: str, count: int) -> Mapping[str, Any]:
+        """See Operator."""
+        plane = self._running
+        held = plane.questions.held()
+        found = [explained_json(one) for one in plane.explained("recent" if kind == "last" else kind, count)]
+        return {"requests": found, "held": held.requests, "oldest_at": held.oldest_at}
+
+    def explain_next(self, pool: str) -> Mapping[str, Any]:
+        """See Operator."""
+        self._cluster(pool)
+        return decision_json(self._running.explain_next(pool))
+
+    def route(
+        self, method: str, url: str, headers: Sequence[tuple[str, str]], client: str, listener: str | None
+    ) -> Mapping[str, Any]:
+        """See Operator."""
+        plane = self._running
+        if listener is not None and listener not in plane.frontends:
+            detail = f'there is no listener "{one_line(listener)}"'
+            raise NotFound("no_such_listener", detail, _hint(listener, plane.frontends))
+        try:
+            routed = routed_json(plane.route(method, url, headers, client, listener))
+        except ValueError as error:
+            raise Refused("bad_value", one_line(str(error))) from None
+        except KeyError:
+            raise NotFound("no_such_listener", "no listener has clients of its own") from None
+        names = {name: self._place(number) for number, name in enumerate(plane.plan.routes)}
+        looked_at: Any = routed["looked_at"]
+        return {**routed, "looked_at": [{**one, "place": names.get(one["name"], "")} for one in looked_at]}
 
     def config(self) -> Sequence[ConfigValue]:
         """See Operator."""

@@ -7,7 +7,7 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import LoopingCall
 
-from twisted_lb.admin.endpoints import Call
+from twisted_lb.admin.endpoints import KINDS, Call
 from twisted_lb.admin.openapi import document
 from twisted_lb.admin.operator import Actor, BackendView, Changed, Command, NotFound, Operator, Refused, Reloaded
 from twisted_lb.core.backend import AdminState
@@ -16,6 +16,7 @@ from twisted_lb.core.backend import AdminState
 _LOOK_S: Final = 0.02
 # Requests whose connection is being made reach a backend that is taken out; so long an answer waits for them at most.
 _MOST_UNSENT_S: Final = 30.0
+_MOST_EXPLAINED: Final = 1000
 
 Answer = dict[str, Any]
 
@@ -71,6 +72,49 @@ class Api:
             "events": [asdict(one) for one in every if kind in (None, one.kind)],
             "last": every[-1].id if every else int(call.query.get("after", "0")),
         }
+
+    def explain(self, call: Call) -> Answer:
+        """One request, explained."""
+        found = self._operator.explain(call.names["id"])
+        if found is None:
+            held = self._operator.explained("last", 0)
+            detail = f"no longer known: {held['held']} requests are held"
+            raise NotFound("not_held", detail, "failed and slow ones are held longer")
+        return dict(found)
+
+    def explained(self, call: Call) -> Answer:
+        """The last requests of a kind, explained."""
+        asked = [(kind, int(count)) for kind, count in call.query.items()]
+        if len(asked) != 1:
+            raise Refused("bad_value", f"which requests? one of {', '.join(KINDS)} says so", "such as ?last=10")
+        kind, count = asked[0]
+        return dict(self._operator.explained(kind, min(count, _MOST_EXPLAINED)))
+
+    def explain_next(self, call: Call) -> Answer:
+        """Which backend the next request would get."""
+        pool = call.query.get("pool")
+        if (pool is None) is ("url" not in call.query):
+            raise Refused("bad_value", "a pool or a url is wanted, and one of them")
+        if pool is not None:
+            return dict(self._operator.explain_next(pool))
+        routed = self.route(call)
+        decision = routed["decision"]
+        if decision is None:
+            action = routed["action"]
+            raise Refused("bad_value", f"that request goes to no pool: {routed['why'] or action}", "see /v1/route")
+        return dict(decision)
+
+    def route(self, call: Call) -> Answer:
+        """Which route and backends a request would get."""
+        query = call.query
+        headers = []
+        for line in query["header"].split("\n") if "header" in query else []:
+            name, colon, value = line.partition(":")
+            if not colon:
+                raise Refused("bad_value", "header: should be NAME:VALUE")
+            headers.append((name.strip(), value.strip()))
+        client, listener = query.get("client", "127.0.0.1"), query.get("listener")
+        return dict(self._operator.route(query.get("method", "GET"), query["url"], headers, client, listener))
 
     def openapi(self, _: Call) -> Answer:
         """The description of all of this."""

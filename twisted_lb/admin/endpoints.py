@@ -4,7 +4,7 @@ that the OpenAPI document is made of.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from twisted_lb.admin.operator import Actor, Refused
@@ -27,6 +27,7 @@ class Value:
     most: int | None = None
     pattern: str = ""
     needed: bool = False
+    several: bool = False  # may be there several times
 
     def schema(self) -> dict[str, Any]:
         """It as JSON Schema."""
@@ -67,6 +68,23 @@ _DRY: Final = Value("string", "1: say what would follow, and change nothing.", p
 _AFTER: Final = Value(
     "string", "The number of the last event that is known already.", pattern=r"^[0-9]{1,15}$", most=15
 )
+# Kinds of requests that are remembered, by the parameter that asks for them.
+KINDS: Final = ("last", "failed", "refused", "slowest", "running")
+_MANY: Final = Value("string", "How many, 1,000 at most.", pattern=r"^[0-9]{1,4}$", most=4)
+_POOL: Final = Value("string", "The name of a pool.", most=100)
+_METHOD: Final = Value(
+    "string", "The method of the request; left out: GET.", pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}$", most=32
+)
+_URL: Final = Value("string", "Its URL, absolute, or a path.", pattern=r"^[!-~]{1,8000}$", most=8000)
+_HEADER: Final = Value(
+    "string",
+    "A field of it, NAME:VALUE; may be there several times.",
+    pattern=r"^[^\r\n]{1,8000}$",
+    most=8000,
+    several=True,
+)
+_CLIENT: Final = Value("string", "The address of its client.", pattern=r"^[0-9A-Fa-f:.]{2,45}$", most=45)
+_LISTENER: Final = Value("string", "The listener that it comes to; left out: the first one.", most=100)
 _KIND: Final = Value("string", "Only events of this kind.", most=32)
 
 
@@ -184,6 +202,44 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         query={"after": _AFTER, "kind": _KIND},
         refusals=(422, 503),
     ),
+    Endpoint(
+        "GET",
+        "/v1/explain",
+        "explained",
+        "Why those backends, why those answers: the last requests of a kind. One of the parameters says which, and how many.",
+        query=dict.fromkeys(KINDS, _MANY),
+        refusals=(422,),
+    ),
+    Endpoint(
+        "GET",
+        "/v1/explain/next",
+        "explain_next",
+        "Which backend the next request would get, in a pool, or with a URL; nothing is sent.",
+        query={
+            "pool": _POOL,
+            "method": _METHOD,
+            "url": _URL,
+            "header": _HEADER,
+            "client": _CLIENT,
+            "listener": _LISTENER,
+        },
+        refusals=(404, 422),
+    ),
+    Endpoint("GET", "/v1/explain/{id}", "explain", "One request, by its id.", refusals=(404,)),
+    Endpoint(
+        "GET",
+        "/v1/route",
+        "route",
+        "Which route and backends a request would get; nothing is sent, counted or charged.",
+        query={
+            "method": _METHOD,
+            "url": replace(_URL, needed=True),
+            "header": _HEADER,
+            "client": _CLIENT,
+            "listener": _LISTENER,
+        },
+        refusals=(404, 422),
+    ),
     Endpoint("GET", "/v1/openapi.json", "openapi", "This document."),
 )
 
@@ -265,10 +321,15 @@ def checked_query(endpoint: Endpoint, query: Mapping[str, Sequence[str]]) -> dic
         if name not in endpoint.query:
             known = f"parameters: {', '.join(endpoint.query)}" if endpoint.query else "there are none here"
             raise Refused("bad_value", f"{_called(name)}: unknown parameter", known)
-        if len(values) > 1:
+        known_as = endpoint.query[name]
+        if len(values) > 1 and not known_as.several:
             raise Refused("bad_value", f"{name}: given {len(values)} times")
-        endpoint.query[name].refuse(name, values[0])
-        found[name] = values[0]
+        for value in values:
+            known_as.refuse(name, value)
+        found[name] = "\n".join(values)
+    for name, wanted in endpoint.query.items():
+        if wanted.needed and name not in found:
+            raise Refused("bad_value", f"{name} is missing")
     return found
 
 

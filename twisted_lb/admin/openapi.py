@@ -83,6 +83,15 @@ ANSWERS: Final[dict[str, dict[str, Any]]] = {
         events={"type": "array", "items": {"$ref": "#/components/schemas/EventView"}},
         last={"type": "integer"},
     ),
+    "explain": {"type": "object"},
+    "explained": _object(
+        ("requests", "held", "oldest_at"),
+        requests={"type": "array", "items": {"type": "object"}},
+        held={"type": "integer"},
+        oldest_at={"type": ["number", "null"]},
+    ),
+    "explain_next": {"type": "object"},
+    "route": {"type": "object"},
     "openapi": {"type": "object"},
 }
 

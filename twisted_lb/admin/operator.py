@@ -369,6 +369,20 @@ class Operator(Protocol):
     def apply(self, actor: Actor) -> "Deferred[Reloaded]":
         """Reload."""
 
+    def explain(self, request_id: str) -> Mapping[str, Any] | None:
+        """One request, explained; None when it is not held any more."""
+
+    def explained(self, kind: str, count: int) -> Mapping[str, Any]:
+        """The last requests of a kind, explained, and how many are held."""
+
+    def explain_next(self, pool: str) -> Mapping[str, Any]:
+        """What the next claim in a pool would do."""
+
+    def route(
+        self, method: str, url: str, headers: Sequence[tuple[str, str]], client: str, listener: str | None
+    ) -> Mapping[str, Any]:
+        """Where a request would go; nothing is sent."""
+
     def measures(self) -> tuple[Measures, ProcessMeasures]:
         """Everything that is counted, for metrics."""
 

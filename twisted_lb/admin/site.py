@@ -49,6 +49,7 @@ _STATUS: Final = {
     "no_such_backend": 404,
     "no_such_pool": 404,
     "no_such_path": 404,
+    "no_such_listener": 404,
     "not_held": 404,
     "no_such_method": 405,
     "last_usable": 409,
