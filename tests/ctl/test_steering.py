@@ -361,8 +361,9 @@ def test_reset_of_one_and_of_all(api, lbctl):
     assert lbctl("reset", "api/a4") == 0
     assert lbctl.out == "api/a4: 1 runtime change dropped: drain of api/a4\n"
     api.answers["DELETE /v1/changes"] = {"changes": []}
-    assert lbctl("reset") == 0
+    assert lbctl("reset", "--reason", "over") == 0
     assert lbctl.out == "nothing to reset\n"
+    assert api.asked[-1][1] == "/v1/changes?reason=over"
 
 
 def test_reset_finds_a_backend_that_a_runtime_change_has_removed(api, lbctl):

@@ -70,15 +70,16 @@ def _what_is_left(answer: Answer, wait_s: float | None) -> str:
 
 def _run_reset(session: Session, arguments: Namespace) -> int:
     """Drop runtime changes: those of some backends, or all."""
+    query = {"reason": arguments.reason} if arguments.reason else {}
     if not arguments.names:
-        answer = session.api.ask("DELETE", "/v1/changes")
+        answer = session.api.ask("DELETE", "/v1/changes", query)
         _say_reset(session, answer, "")
         return Status.DONE
     status = session.status()
     known = [*backends_of(status), *(_gone(change) for change in items(status, "changes"))]
     unique = list({text_of(one, "name"): one for one in reversed(known)}.values())[::-1]
     for backend in resolve(unique, arguments.names):
-        answer = session.api.ask("DELETE", backend_path(backend, "changes"))
+        answer = session.api.ask("DELETE", backend_path(backend, "changes"), query)
         _say_reset(session, answer, f"{text_of(backend, 'name')}: ")
     return Status.DONE
 
@@ -113,6 +114,7 @@ def _remove_arguments(parser: ArgumentParser) -> None:
 
 def _reset_arguments(parser: ArgumentParser) -> None:
     names_argument(parser, "*")
+    reason_argument(parser)
 
 
 VERBS = (
