@@ -52,6 +52,10 @@ class Reload:
         self._apply: Final = apply
         self._reactor: Final = reactor
         self._files: Final = files
+        # How many there were; whether the last one changed nothing, since it could not.
+        self.applied: int = 0
+        self.refused: int = 0
+        self.failing: bool = False
         self._running: Deferred[None] | None = None
         self._again: bool = False
 
@@ -74,6 +78,7 @@ class Reload:
             try:
                 yield self._once()
             except Exception:
+                self._refused()
                 _log.failure("reload: nothing was changed, because of a bug")
             if not self._again:
                 break
@@ -91,9 +96,16 @@ class Reload:
             for problem in error.problems if isinstance(error, ConfigError) else [str(error)]:
                 _log.error("reload: {problem}", problem=problem)
             _log.error("reload: nothing was changed")
+            self._refused()
             return
+        self.applied += 1
+        self.failing = False
         for line in diff.lines:
             _log.info("reload: {line}", line=line)
+
+    def _refused(self) -> None:
+        self.refused += 1
+        self.failing = True
 
     @inlineCallbacks
     def _in_force(self, config: LoadBalancerConfig) -> Any:

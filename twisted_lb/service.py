@@ -7,7 +7,9 @@
 
 import contextlib
 import os
+import platform
 import random
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -18,6 +20,8 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 
 from twisted_lb import __version__
+from twisted_lb.admin.loop_lag import LoopLag, Watchdog
+from twisted_lb.admin.metrics import metrics_text
 from twisted_lb.admin.readiness import Readiness, Verdict
 from twisted_lb.admin.status import StatusSite
 from twisted_lb.build_info import build
@@ -26,6 +30,8 @@ from twisted_lb.config.addresses import ListenAddress
 from twisted_lb.config.doubts import doubts
 from twisted_lb.config.replacing import backend_of, with_backends, with_timeouts
 from twisted_lb.core.backend import BackendSpec, refuse_twice, specs_of
+from twisted_lb.core.histogram import reading_of
+from twisted_lb.core.measures import ProcessMeasures
 from twisted_lb.core.overlay import Overlay
 from twisted_lb.data_plane import DataPlane
 from twisted_lb.discovery.provider import Means, Provider
@@ -112,6 +118,11 @@ class LoadBalancerService(MultiService):
         self._resolving: Resolving | None = None
         self._limit: int = 0  # of descriptors
         self._doubted: dict[str, None] = {}  # what was said of the configuration, an ordered set
+        self._generation: int = 1
+        self._started_at: float = 0.0  # seconds of the epoch
+        self._changed_at: float = 0.0
+        self._lag: LoopLag | None = None
+        self._watchdog: Watchdog | None = None
         self._patient: bool = False  # the next stop gives tunnels and endless answers their time
 
     def privilegedStartService(self) -> None:
@@ -192,6 +203,12 @@ class LoadBalancerService(MultiService):
             unlisted=lambda: plane.targets.unknown(plane.plan.pools),
         )
         self._serve_status(plane, opened.of(STATUS))
+        self._started_at = time.time()
+        if self._whole_process:
+            watchdog = self._watchdog = Watchdog()
+            self._lag = LoopLag(runtime.time, watchdog.beat)
+            self._lag.start()
+            watchdog.start()
         super().startService()
         _log.info(
             "twisted_lb {version} ({build}) on {listeners}: {pools}; {status}{descriptors} descriptors, seed {seed}",
@@ -279,6 +296,26 @@ class LoadBalancerService(MultiService):
     def ready(self) -> bool:
         """Whether traffic is wanted."""
         return self.readiness().ready
+
+    def metrics(self, *, openmetrics: bool = False) -> bytes:
+        """What Prometheus reads, in its text format or in OpenMetrics, while the service runs: see `admin.metrics`."""
+        return metrics_text(self.data_plane.measures(), self.process_measures(), openmetrics=openmetrics)
+
+    def process_measures(self) -> ProcessMeasures:
+        """What is known of the process: its program, its reloads, its loop lag (in a process of our own)."""
+        reload = self._reload
+        return ProcessMeasures(
+            version=__version__,
+            python=platform.python_version(),
+            compiled=build() == "compiled",
+            started_at=self._started_at,
+            generation=self._generation,
+            reloads=0 if reload is None else reload.applied,
+            reloads_failed=0 if reload is None else reload.refused,
+            reload_failed=reload is not None and reload.failing,
+            reloaded_at=self._changed_at,
+            loop_lag=reading_of(None if self._lag is None else self._lag.lag),
+        )
 
     def _nothing_moves(self) -> None:
         _log.critical("nothing moves any more without the poller: stopping")
@@ -415,6 +452,8 @@ class LoadBalancerService(MultiService):
         self._say_what_stays(config)
         diff = diff.beside(of_process(self.config, config))
         self.config, self._plan, self._files, self._tried = config, plan, files, files
+        self._generation += 1
+        self._changed_at = time.time()
         if self._readiness is not None:
             self._readiness.requires = config.ready_requires
         return diff
@@ -507,6 +546,10 @@ class LoadBalancerService(MultiService):
         if self._state is not None:
             self._state.close(write=not handed_on)
             self._state = None
+        if self._lag is not None and self._watchdog is not None:
+            self._lag.stop()
+            self._watchdog.stop()
+        self._lag, self._watchdog = None, None
         plane.close()
         release(plane.runtime, self._reactor)
 
