@@ -116,6 +116,7 @@ class Operating:
         self._slowly.clock = time
         self._watchdog: Watchdog | None = None
         self._lag: LoopLag | None = None
+        self._reloads: int = 0
         self._failed_reloads: int = 0
         self._reload_failed: bool = False
 
@@ -168,6 +169,7 @@ class Operating:
 
     def reload_ended(self, *, failed: bool) -> None:
         """A reload is over."""
+        self._reloads += not failed
         self._failed_reloads += failed
         self._reload_failed = failed
 
@@ -214,7 +216,7 @@ class Operating:
             compiled=build() == "compiled",
             started_at=self._started_at,
             generation=self._generation,
-            reloads=self._generation - 1,
+            reloads=self._reloads,
             reloads_failed=self._failed_reloads,
             reload_failed=self._reload_failed,
             reloaded_at=self._loaded_at,

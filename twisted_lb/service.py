@@ -23,6 +23,7 @@ from twisted.logger import Logger
 from twisted_lb import __version__
 from twisted_lb.admin.door import AdminDoor, Doors
 from twisted_lb.admin.doors import default_path
+from twisted_lb.admin.metrics import metrics_text
 from twisted_lb.admin.operator import Refused, Reloaded
 from twisted_lb.admin.readiness import Readiness, Verdict
 from twisted_lb.admin.status import StatusSite
@@ -537,6 +538,11 @@ class LoadBalancerService(MultiService):
         before, now = self.config.log, config.log
         if self._plane is not None and (before.file_bytes, before.old_files) != (now.file_bytes, now.old_files):
             _log.warn("log.file_bytes and log.old_files are only changed by a restart")
+
+    def metrics(self, *, openmetrics: bool = False) -> bytes:
+        """What Prometheus reads, in its text format or in OpenMetrics, while the service runs: see `admin.metrics`."""
+        measures, process = self.operator.measures()
+        return metrics_text(measures, process, openmetrics=openmetrics)
 
     # What an operator is told and asks for.
 

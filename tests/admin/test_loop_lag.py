@@ -1,5 +1,6 @@
 """Loop lag: how late timers come, and what is said of a turn that takes long."""
 
+import itertools
 import threading
 
 import pytest
@@ -112,13 +113,24 @@ def test_nothing_is_said_of_a_thread_that_moves():
     assert held.said == []
 
 
+def test_nothing_is_said_after_a_pause_of_the_whole_process():
+    held = Held()
+    before = held.now
+    held.now += 60.0
+    held.dog.look_again(before)
+    held.look_from_elsewhere()
+    assert held.said == []
+    held.now += 5.0
+    held.dog.look_again(held.now - LONG_S / 4)
+    assert len(held.said) == 1
+
+
 def test_the_watchdogs_thread_says_it_by_itself_and_ends_when_it_is_stopped():
     said = threading.Event()
-    now = [0.0]
-    dog = Watchdog(lambda _held_s, _where: said.set(), lambda: now[0], long_s=0.01)
+    steps = itertools.count()  # time passes a little whenever it is asked for, and nobody beats
+    dog = Watchdog(lambda _held_s, _where: said.set(), lambda: next(steps) * 0.001, 0.01)
     dog.start()
     before = {one.name for one in threading.enumerate()}
-    now[0] = 10.0
     assert said.wait(60)
     dog.stop()
     dog.stop()

@@ -88,7 +88,18 @@ class Watchdog:
         self._beat_at = self._seconds()
 
     def _watch(self) -> None:
+        looked_at = self._seconds()
         while not self._over.wait(self._long_s / 4):
+            self.look_again(looked_at)
+            looked_at = self._seconds()
+
+    def look_again(self, before: float) -> None:
+        """Look, having looked `before`; unless that is long ago: then nobody could move (the whole process was stopped, or
+        something held Python's lock), and where the watched thread is by now says nothing.
+        """
+        if self._seconds() - before >= self._long_s:
+            self.beat()
+        else:
             self.look()
 
     def look(self) -> None:

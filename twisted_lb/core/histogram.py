@@ -11,18 +11,16 @@ from mypy_extensions import mypyc_attr
 _UNITS_PER_S: Final = 1048576.0
 _PER_DOUBLING_BITS: Final = 3
 # Up to 1,024 s; the last slot holds what is longer.
-_LONGEST_UNITS: Final = 1 << 30
+LONGEST_S: Final = 1024.0
 SLOTS: Final = ((30 - _PER_DOUBLING_BITS) << _PER_DOUBLING_BITS) + 9
 
 
 def slot_of(seconds: float) -> int:
     """The slot of a duration, O(1): the first one whose upper edge is not below it. What is below zero counts as zero."""
-    scaled = seconds * _UNITS_PER_S
-    if scaled > _LONGEST_UNITS:
+    if seconds > LONGEST_S:
         return SLOTS - 1
-    units = int(scaled)
-    if units == scaled:  # an edge belongs to the slot below it, as `le` has it
-        units -= 1
+    # Rounded up, less one: an edge belongs to the slot below it, as `le` has it.
+    units = ~int(seconds * -_UNITS_PER_S // 1.0)
     if units < 8:
         return max(0, units)
     shift = units.bit_length() - _PER_DOUBLING_BITS - 1

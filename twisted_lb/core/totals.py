@@ -15,6 +15,10 @@ def kind_of(status: int) -> int:
     return status // 100 if 100 <= status < 600 else 0
 
 
+# The same as a table, for each request.
+KIND_OF: Final = tuple(kind_of(status) for status in range(1000))
+
+
 class Denied(enum.IntEnum):
     """Why a request was not sent once more, though the outcome of its attempt would let some requests be."""
 

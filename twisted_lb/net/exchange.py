@@ -22,7 +22,7 @@ from twisted_lb.core.notes import SHORT_BYTES, TARGET_BYTES, WORD_BYTES, Note
 from twisted_lb.core.outcome import CONSEQUENCE, Outcome, Refusal, Reply, refusal_of
 from twisted_lb.core.queue import Ticket
 from twisted_lb.core.record import Record
-from twisted_lb.core.totals import kind_of
+from twisted_lb.core.totals import KIND_OF, kind_of
 from twisted_lb.net.client_side import ClientSide
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.dialer import Attempt as Dialling
@@ -737,8 +737,7 @@ class Exchange(Requester):
         """Count the exchange, which is over, for metrics: integers grow, and nothing is made or looked up by a name."""
         took_s = now - self.began_at
         slot = slot_of(took_s)
-        status = self.status
-        kind = status // 100 if status < 600 else 0
+        kind = KIND_OF[self.status]
         flow = self._lead.flow
         if self.request_bytes:
             flow.bytes_up += self.request_bytes
