@@ -32,7 +32,7 @@ from twisted_lb.admin.operator import (
     Snapshot,
 )
 from twisted_lb.admin.readiness import Verdict
-from twisted_lb.admin.words import consequences, counted, verdict
+from twisted_lb.admin.words import consequences, left, verdict
 from twisted_lb.build_info import build
 from twisted_lb.config.similar import similar
 from twisted_lb.core.backend import AdminState, Backend
@@ -99,7 +99,7 @@ class Operating:
         self._changes: int = 0  # how often runtime changes were others
         self._loaded_at: float = wall()
         self._loaded_by: str = "start"
-        self._asks: str = ""  # who asks for the reload that is under way
+        self._asking: Final[list[str]] = []  # who has asked for the reload that is under way, or for the next one
         self._acting: str = ""  # who changes something just now
         self._sampling: Final = LoopingCall(self._rates.sample)
         self._sampling.clock = time
@@ -135,8 +135,9 @@ class Operating:
         """Another configuration is in force."""
         self._generation += 1
         self._loaded_at = self._wall()
-        self._loaded_by = self._asks or "reload"
-        self._events.add("reload", "", f"generation {self._generation}: {'; '.join(lines)[:500]}", self._asks)
+        asking = " and ".join(dict.fromkeys(self._asking))
+        self._loaded_by = asking or "reload"
+        self._events.add("reload", "", f"generation {self._generation}: {'; '.join(lines)[:500]}", asking)
 
     def _counts(self) -> dict[object, int]:
         plane = self._plane
@@ -300,8 +301,8 @@ class Operating:
         by = self._states.by(pool, name) or self._states.by(pool, name.rpartition("@")[0])
         who = "" if by is None else by.actor + (f": “{by.reason}”" if by.reason else "")
         if backend.admin is not AdminState.READY:
-            still = backend.in_flight
-            running = f"; {counted(still, 'request')} left" if still else ""
+            still = left(backend.in_flight - backend.tunnels, backend.tunnels)
+            running = f"; {still} left" if still else ""
             found.append(({AdminState.DRAIN: "drained"}.get(backend.admin, "maint"), f"{who}{running}".lstrip("; ")))
         elif not backend.weight:
             found.append(("weight 0", who))
@@ -399,7 +400,7 @@ class Operating:
                 plane.command(pool, name, command.admin)
         if command.admin is AdminState.READY and not plane.source(pool, name, "weight"):
             self._states.forget(pool, name)
-        self._audit(actor, f"{pool}/{name}", ", ".join(changes) or "as it was")
+        self._audit(actor, f"{pool}/{name}", "; ".join(changes) or "as it was")
         return Changed(changes, follows)
 
     def _follows(self, cluster: Cluster, views: Sequence[BackendView], command: Command) -> list[str]:
@@ -453,6 +454,8 @@ class Operating:
             raise Refused("bad_value", f"{pool}/{backend}: an endpoint of a name cannot be removed alone") from None
         if plane.source(pool, backend, "backend"):  # else it was added at run time, and nothing of it is left
             self._states.changed(pool, backend, By(actor.name, self._wall(), actor.reason))
+        else:
+            self._states.forget(pool, backend)
         self._audit(actor, f"{pool}/{backend}", "removed")
         return Changed([f"removed {pool}/{backend}"], follows)
 
@@ -485,12 +488,12 @@ class Operating:
     def apply(self, actor: Actor) -> "Deferred[Reloaded]":
         """See Operator."""
         self._steerable  # noqa: B018, it refuses
-        self._asks = actor.name
-        self._audit(actor, "", "reload")
         done = self._owner.reload_now(dry_run=False)
+        self._asking.append(actor.name)
+        self._audit(actor, "", "reload")
 
         def over(result: Any) -> Any:
-            self._asks = ""
+            self._asking.remove(actor.name)
             return result
 
         return done.addBoth(over)
@@ -538,9 +541,13 @@ class Operating:
 _KEYS: Final = ("admin", "weight", "backend")
 
 
+# What separates the fields of an audit line, and the quotes around its reason, as text from outside has them there.
+_KEPT: Final = {**dict.fromkeys(",=\t\r\n", " "), "“": '"', "”": '"'}
+
+
 def clean(text: str) -> str:
     """Text from outside on one line, without what could pass for another field of it."""
-    return "".join(" " if c in ",=\t\r\n" else c if c.isprintable() else "?" for c in text)[:MOST_REASON]
+    return "".join(_KEPT.get(c, c) if c.isprintable() or c in _KEPT else "?" for c in text)[:MOST_REASON]
 
 
 def _hint(name: str, names: Iterable[str]) -> str:

@@ -134,7 +134,7 @@ def test_hosts_that_are_ours(host):
         "127.0.0.1 evil",
         "127.1",
         "0x7f000001",
-        "ｌｏｃａｌｈｏｓｔ/",
+        "\uff4cocalhost/",
         "\xff",
     ],
 )
