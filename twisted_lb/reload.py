@@ -142,7 +142,7 @@ def _refused(problems: Sequence[Any]) -> Reloaded:
     told = [
         {"place": str(one.place or ""), "text": str(one), "code": one.code}
         if isinstance(one, Problem)
-        else {"text": one}
+        else {"place": "", "text": str(one), "code": ""}
         for one in problems
     ]
     known = [one for one in problems if isinstance(one, Problem)]

@@ -142,7 +142,7 @@ def living(path):
 
 
 def test_a_living_one_is_an_error_where_it_was_asked_for(door, path, living, tmp_path):
-    with pytest.raises(StartError, match=f"^admin.socket {re.escape(path)}: another process listens there$"):
+    with pytest.raises(StartError, match=rf"^admin\.socket {re.escape(path)}: another process listens there$"):
         door(path).open()
     assert os.lstat(path).st_ino == living
     assert [one.name for one in tmp_path.iterdir()] == ["lb.sock"]
@@ -165,7 +165,7 @@ def test_a_living_one_is_a_warning_where_nobody_asked(door, path, living, said):
 
 def test_a_file_that_is_no_socket_stays(door, path, tmp_path, said):
     Path(path).write_text("precious")
-    with pytest.raises(StartError, match="there is a file that is no socket$"):
+    with pytest.raises(StartError, match=r"there is a file that is no socket$"):
         door(path).open()
     assert not door(path, explicit=False).open(instead=True)
     assert said == [f"warn: no admin socket at {path}: there is a file that is no socket"]

@@ -113,7 +113,7 @@ class Api:
         pool = call.names["pool"]
         table = {key: value for key, value in call.body.items() if key != "reason"}
         name = self._operator.add(pool, table, call.actor)
-        return self._changed(pool, name, Changed([f"added {pool}/{name}"], []))
+        return {"name": name, **self._changed(pool, name, Changed([f"added {pool}/{name}"], []))}
 
     def remove(self, call: Call) -> Deferred[Answer]:
         """Remove a backend."""
@@ -161,7 +161,7 @@ class Api:
     def _when_out(self, pool: str, backend: str, wait_s: float | None, *, sent: bool) -> Deferred[Answer]:
         """Fires when no new request can arrive at a backend, and, with `wait_s`, when it is empty or that time is over."""
         began = self._time.seconds()
-        done: Deferred[Answer] = Deferred()
+        done: Deferred[Answer] = Deferred(lambda _: loop.stop())
 
         def look() -> None:
             left = self._operator.left(pool, backend)

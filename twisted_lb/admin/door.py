@@ -13,6 +13,7 @@ from twisted_lb.admin.doors import PortDoor, UnixDoor
 from twisted_lb.admin.operator import Operator
 from twisted_lb.admin.scopes import Tokens, Visitor, user_at
 from twisted_lb.admin.site import AdminSite, Admit, ApiResource, admit_to
+from twisted_lb.errors import StartError
 from twisted_lb.net.listener import Listener
 from twisted_lb.net.runtime import Runtime
 
@@ -98,7 +99,7 @@ class AdminDoor:
 
         def accept(instead: bool) -> None:
             unix = self._unix
-            if unix is not None and unix.open(instead=instead):
+            if unix is not None and self._opened(unix, instead=instead):
                 admit = admit_to(_by_user, None)
                 serve(unix.sock, _Root(api(admit), None if page is None else page(admit)))
                 _log.info("admin socket at {path}", path=unix.path)
@@ -113,6 +114,16 @@ class AdminDoor:
         if self._begun is not None:
             begun, self._begun = self._begun, None
             begun(instead)
+
+    def _opened(self, unix: UnixDoor, *, instead: bool) -> bool:
+        """Whether the unix socket is open. Who takes over is past the point where a start may fail: an error in the log then."""
+        try:
+            return unix.open(instead=instead)
+        except StartError as error:
+            if not instead:
+                raise
+            _log.error("{error}", error=error)
+            return False
 
     def leave(self) -> None:
         """Take nobody in any more: another instance does."""

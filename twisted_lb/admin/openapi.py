@@ -64,7 +64,7 @@ ANSWERS: Final[dict[str, dict[str, Any]]] = {
     "backends": _object(("backends",), backends={"type": "array", "items": _BACKEND}),
     "backend": _BACKEND,
     "change": _CHANGED,
-    "add": _CHANGED,
+    "add": {"allOf": [_CHANGED, _object(("name",), name={"type": "string"})]},
     "reset_one": _CHANGED,
     "remove": _object(
         ("removed", "left", "follows"),

@@ -3,8 +3,9 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from http import HTTPStatus
 from typing import Any, Final
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs, quote, unquote
 
 from twisted.internet.interfaces import IAddress
 from twisted.internet.task import LoopingCall
@@ -109,17 +110,26 @@ class ApiResource(Resource):
             visitor = self._admit(request)
             call = self._call(request, endpoint, names, visitor)
             self._refuse_others(request, endpoint)
-            if endpoint.call == "events" and b"text/event-stream" in (request.getHeader(b"accept") or b""):
+            if endpoint.call == "events" and _wants_stream(request):
                 return self._stream(request, call)
         except Refused as refused:
             return _problem(request, refused)
-        gone: list[bool] = []
-        request.notifyFinish().addErrback(lambda _: gone.append(True))
-        self._api.answer(endpoint.call, call).addCallbacks(
-            lambda answer: None if gone else self._tell(request, endpoint, answer),
-            lambda failure: None if gone else _finish(request, _refused(failure, endpoint)),
-        )
+        self._answer(request, endpoint, call)
         return NOT_DONE_YET
+
+    def _answer(self, request: Request, endpoint: Endpoint, call: Call) -> None:
+        """Answer when the answer is there; nobody waits for one whose asker is gone."""
+        gone: list[bool] = []
+        answer = self._api.answer(endpoint.call, call)
+
+        def lost(_: object) -> None:
+            gone.append(True)
+            if "wait" in endpoint.query:
+                answer.cancel()
+
+        request.notifyFinish().addErrback(lost)
+        answer.addCallback(lambda said: None if gone else self._tell(request, endpoint, call, said))
+        answer.addErrback(lambda failure: None if gone else _finish(request, _refused(failure, endpoint)))
 
     def _endpoint(self, request: Request) -> tuple[Endpoint, Mapping[str, str]]:
         segments = _segments(request.path)
@@ -150,11 +160,15 @@ class ApiResource(Resource):
         if self._api.etag not in tags:
             raise Refused("changed_meanwhile", f"it is {self._api.etag} by now", "look again, and then decide")
 
-    def _tell(self, request: Request, endpoint: Endpoint, answer: Mapping[str, Any]) -> None:
+    def _tell(self, request: Request, endpoint: Endpoint, call: Call, answer: Mapping[str, Any]) -> None:
+        body = json.dumps(answer, ensure_ascii=False).encode() + b"\n"
         request.setResponseCode(endpoint.status)
+        if endpoint.status == http.CREATED:
+            parts = ("v1", "backends", call.names["pool"], str(answer["name"]))
+            request.setHeader(b"location", "".join(f"/{quote(part, safe='')}" for part in parts).encode("ascii"))
         request.setHeader(b"content-type", b"application/json")
         request.setHeader(b"etag", f'"{self._api.etag}"'.encode("ascii"))
-        _finish(request, json.dumps(answer, ensure_ascii=False).encode() + b"\n")
+        _finish(request, body)
 
     def _stream(self, request: Request, call: Call) -> Any:
         if len(self._streams) >= _MOST_LISTENING:
@@ -208,9 +222,8 @@ class _Stream:
         if self._over:
             return
         self._request.write(data)
-        transport = self._request.transport
-        behind = len(getattr(transport, "dataBuffer", b"")) + getattr(transport, "_tempDataLen", 0)
-        if behind > _MOST_BEHIND:
+        transport: Any = self._request.transport
+        if transport is not None and transport.unsent > _MOST_BEHIND:  # the Transport of the door's Listener
             self.close()
 
     def close(self) -> None:
@@ -307,9 +320,20 @@ def _body(request: Request) -> object:
         raise Refused("no_json", "the body should be application/json")
     content: Any = request.content
     try:
-        return json.loads(content.read() or b"{}")
+        found = json.loads(content.read() or b"{}", parse_constant=_no_json)
+        json.dumps(found, ensure_ascii=False).encode()  # halves of surrogate pairs are no text
     except (ValueError, RecursionError):
         raise Refused("bad_request", "the body is no JSON") from None
+    return found
+
+
+def _no_json(constant: str) -> None:
+    """NaN and the infinities, which Python would take."""
+    raise ValueError(constant)
+
+
+def _wants_stream(request: Request) -> bool:
+    return request.method == b"GET" and b"text/event-stream" in (request.getHeader(b"accept") or b"")
 
 
 def _refused(failure: Any, endpoint: Endpoint) -> Any:
@@ -326,10 +350,9 @@ def _problem(request: Request, refused: Refused) -> bytes:
     request.setHeader(b"content-type", b"application/problem+json")
     if status == 401:
         request.setHeader(b"www-authenticate", b'Bearer realm="twisted_lb"')
-    title = http.RESPONSES.get(status, b"").decode("ascii") or "Error"
     said: dict[str, Any] = {
         "type": "about:blank",
-        "title": title,
+        "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": refused.detail,
         "code": refused.code,
