@@ -112,11 +112,16 @@ def started(source: Paper) -> LoadBalancerService:
     return service
 
 
+def under_way(service: LoadBalancerService) -> Deferred:
+    """Fires when no reload is under way any more."""
+    done: Deferred = Deferred()
+    service._reload._waiting.append(done)
+    return done
+
+
 async def reload(service: LoadBalancerService) -> None:
     service.reload()
-    done: Deferred = Deferred()
-    service._reload._running.chainDeferred(done)
-    await done
+    await under_way(service)
 
 
 def port_of(service: LoadBalancerService, listener: str) -> int:
@@ -252,7 +257,7 @@ async def test_a_second_reload_waits_for_the_first_and_a_third_is_the_second(bac
     for _ in range(3):
         service.reload()
     source.gate.set()
-    await service._reload._running
+    await under_way(service)
     assert source.loads == 2
     await service.stopService()
 
@@ -264,7 +269,7 @@ async def test_a_service_manager_is_told_of_a_reload_from_its_beginning_to_its_e
     own = service._own = Own()
     service.reload()
     assert own.told == ["reloading"]
-    await service._reload._running
+    await under_way(service)
     await deferLater(reactor, 0)
     assert own.told == ["reloading", "ready"]
     service._own = None
@@ -277,7 +282,7 @@ async def test_during_a_stop_a_reload_is_refused_and_one_that_has_begun_changes_
     service = started(source)
     source.gate = threading.Event()
     service.reload()
-    running = service._reload._running
+    running = under_way(service)
     stopped = service.stopService()
     service.reload()
     assert "reload: refused, the balancer is not running or stops; nothing was changed" in said

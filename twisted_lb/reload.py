@@ -60,7 +60,7 @@ class Reload:
         self._apply: Final = apply
         self._reactor: Final = reactor
         self._files: Final = files
-        self._running: Deferred[Reloaded] | None = None
+        self._waiting: list[Deferred[Reloaded]] = []  # for the reload that is under way, and for one that follows it
         self._again: bool = False
 
     def ask(self) -> "Deferred[Reloaded]":
@@ -68,13 +68,10 @@ class Reload:
         did.
         """
         done: Deferred[Reloaded] = Deferred()
-        if self._running is not None:
-            self._again = True
-            self._running.chainDeferred(done)
-            return done
-        self._running = Deferred()
-        self._running.chainDeferred(done)
-        self._run()
+        self._again = bool(self._waiting)
+        self._waiting.append(done)
+        if not self._again:
+            self._run()
         return done
 
     @inlineCallbacks
@@ -88,9 +85,9 @@ class Reload:
                 reloaded = _refused([_BUG])
             if not self._again:
                 break
-        running, self._running = self._running, None
-        assert running is not None
-        running.callback(reloaded)
+        waiting, self._waiting = self._waiting, []
+        for done in waiting:
+            done.callback(reloaded)
 
     @inlineCallbacks
     def _once(self) -> Any:
