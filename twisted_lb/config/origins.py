@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from twisted_lb.config.balancer import LoadBalancerConfig
 from twisted_lb.config.base import DEFAULT, KeyPath, Model, names_of
+from twisted_lb.config.described import DescribedConfig
 from twisted_lb.config.flags import flag_at
 from twisted_lb.config.objects import Objects, check_of, name_of, objects_of
 from twisted_lb.config.shape import field_of, model_at
@@ -48,7 +49,10 @@ class Origins:
         return DEFAULT
 
     def every(self) -> Iterator[tuple[KeyPath, Any, str]]:
-        """All values in force: their paths, they themselves, and where they come from."""
+        """All values in force, those of the process first: their paths, they themselves, and where they come from."""
+        yield from (
+            found for found in self._leaves(self._config, ()) if found[0][0] not in DescribedConfig.model_fields
+        )
         objects = self._objects
         kinds: tuple[tuple[str, Mapping[str, Model]], ...] = (
             ("listeners", objects.listeners),
