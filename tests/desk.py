@@ -61,9 +61,8 @@ class Connection:
     def __init__(self, site: AdminSite) -> None:
         self.transport = Wire()
         self.protocol = site.factory.buildProtocol(None)
-        self.open = self.protocol is not None
-        if self.open:
-            self.protocol.makeConnection(self.transport)
+        self.protocol.makeConnection(self.transport)
+        self.open = not self.transport.disconnecting
 
     def send(self, data: bytes) -> None:
         self.protocol.dataReceived(data)

@@ -8,6 +8,7 @@ from typing import Any, Final
 from urllib.parse import parse_qs, quote, unquote
 
 from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Protocol
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.protocols.policies import WrappingFactory
@@ -258,6 +259,15 @@ class AdminSite:
             protocol.transport.abortConnection()
 
 
+class _Full(Protocol):
+    """A connection too many: it is closed at once."""
+
+    def connectionMade(self) -> None:
+        """See IProtocol."""
+        assert self.transport is not None
+        self.transport.loseConnection()
+
+
 class _Bounded(WrappingFactory):
     """So many connections, and no more."""
 
@@ -265,7 +275,7 @@ class _Bounded(WrappingFactory):
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """See IProtocolFactory."""
-        return None if len(self.protocols) >= _MOST_CONNECTIONS else super().buildProtocol(addr)
+        return _Full() if len(self.protocols) >= _MOST_CONNECTIONS else super().buildProtocol(addr)
 
 
 class _Quiet(Site):
