@@ -117,7 +117,3 @@ class AdminConfig(Model):
         """Whether only this machine reaches the port."""
         place = self.place
         return place is not None and bool(place.interface) and ip_address(place.interface).is_loopback
-
-    def at(self, path: str) -> ListenAddress:
-        """The address of the socket at a path."""
-        return ListenAddress(path=path, mode=int(self.mode, 8), group=self.group)
