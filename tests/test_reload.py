@@ -14,6 +14,7 @@ from twisted.internet.error import ConnectError
 from twisted.internet.task import deferLater
 from twisted.logger import formatEvent, globalLogPublisher
 
+from twisted_lb.admin.operator import Actor
 from twisted_lb.config import LoadBalancerConfig, TimeoutsConfig
 from twisted_lb.config.load import Source
 from twisted_lb.core.backend import AdminState
@@ -689,3 +690,19 @@ async def test_a_stop_refuses_a_reload_that_was_asked_for_and_its_asker_is_told(
     assert [one["text"] for one in found.problems] == ["the balancer stops"]
     service.leave_patiently("enough")
     await stopped
+
+
+@pytest_twisted.ensureDeferred
+async def test_operators_are_told_who_has_loaded_what_is_in_force(filed):
+    service, _, file = filed
+    seen = []
+    for number, by in ((2, "SIGHUP"), (3, "watch"), (4, "")):
+        file.write_text(f'backends = ["127.0.0.1:{number}"]\n' + FLAT)
+        if by:
+            service.reload(*[by] if by != "SIGHUP" else [])
+            await under_way(service)
+        else:
+            await service.operator.apply(Actor("alice"))
+        snapshot = service.operator.snapshot()
+        seen.append((snapshot.loaded_by, snapshot.generation))
+    assert seen == [("SIGHUP", 2), ("watch", 3), ("alice", 4)]
