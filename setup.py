@@ -165,6 +165,7 @@ distribution = setup(
             "pytest-twisted>=1.14.3",
             "requests>=2.32",
             "ruff>=0.17,<0.18",
+            "schemathesis>=4.32",
             "taplo>=0.9",
             "types-setuptools",
             "uvicorn>=0.35",

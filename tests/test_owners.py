@@ -74,10 +74,12 @@ BY_HAND = {
         "tests/world.py": "over real transports, on time that the test moves",
         "benchmarks/micro/subjects.py": "over sockets of the unix family",
         "tests/test_target_lists.py": "after a restart, and where nobody follows lists",
+        "tests/operated.py": "with an operator, who hears what it says",
     },
     "twisted_lb.net.http1.Http1": {
         "tests/world.py": "a client that comes without a listener",
         "tests/test_service.py": "over Twisted's own transports, as a program may",
+        "tests/operated.py": "over a network in memory, with an operator",
         "tests/net/test_found_by_faults.py": "over foreign transports",
     },
     "twisted_lb.core.pool.Pool": {

@@ -14,6 +14,7 @@ from twisted.internet.error import ConnectError
 from twisted.internet.task import deferLater
 from twisted.logger import formatEvent, globalLogPublisher
 
+from twisted_lb.admin.operator import Actor
 from twisted_lb.config import LoadBalancerConfig, TimeoutsConfig
 from twisted_lb.config.load import Source
 from twisted_lb.core.backend import AdminState
@@ -603,3 +604,105 @@ async def test_a_name_that_does_not_resolve_is_a_warning_with_its_place_at_start
     ]
     assert [line for line in said if "[W18]" in line] == warned
     await service.stopService()
+
+
+FLAT = '[listen]\nport = 0\ninterface = "127.0.0.1"\n[health_check]\ninterval_s = 0\n'
+
+
+@pytest_twisted.async_yield_fixture
+async def filed(tmp_path):
+    """A service that goes by a file, and the file."""
+    file = tmp_path / "lb.toml"
+    file.write_text('backends = ["127.0.0.1:1"]\n' + FLAT)
+    source = Source({}, file, {})
+    service = LoadBalancerService(source.load(), source=source)
+    service.startService()
+    yield service, source, file
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_look_says_what_a_reload_would_do_and_leaves_everything_as_it_was(filed):
+    service, source, file = filed
+    read, loaded = dict(source.files()), source.loaded
+    file.write_text('backends = ["127.0.0.1:1", "127.0.0.1:2"]\n' + FLAT)
+    found = await service.reload_now(dry_run=True)
+    assert (found.applied, found.changed, found.problems) == (False, True, ())
+    assert any("+127.0.0.1:2" in line for line in found.lines)
+    assert (dict(source.files()), source.loaded) == (read, loaded)
+    assert list(service.balancer.pool.backends) == ["127.0.0.1:1"]
+    applied = await service.reload_now(dry_run=False)
+    assert (applied.applied, applied.changed, applied.lines) == (True, True, found.lines)
+    again = await service.reload_now(dry_run=True)
+    assert (again.changed, again.applied) == (False, False)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_look_at_what_is_wrong_says_all_of_it_with_places(filed, said):
+    service, _, file = filed
+    file.write_text('polcy = "rr"\nbackends = ["127.0.0.1:1"]\nseed = "x"\n' + FLAT)
+    for dry_run in (True, False):
+        found = await service.reload_now(dry_run=dry_run)
+        assert not found.applied
+        assert [one["place"].rpartition("lb.toml:")[2].partition(":")[0] for one in found.problems] == ["1", "3"]
+        assert all(set(one) == {"place", "text", "code"} for one in found.problems)
+        assert "polcy" in found.report
+    file.write_text('backends = ["127.0.0.1:1"]\nerror_pages = { 503 = "/nowhere" }\n' + FLAT)
+    found = await service.reload_now(dry_run=True)
+    assert "/nowhere" in found.problems[0]["text"]
+    assert found.problems[0]["place"].rpartition("lb.toml:")[2].startswith("2:")
+
+
+@pytest_twisted.ensureDeferred
+async def test_everybody_who_asks_while_a_reload_is_under_way_is_told_what_was_done(filed):
+    service, _, file = filed
+    file.write_text('backends = ["127.0.0.1:2"]\n' + FLAT)
+    asked = [service.reload_now(dry_run=False) for _ in range(3)]
+    results = [await one for one in asked]
+    assert all(one is not None and one.applied for one in results)
+    assert list(service.balancer.pool.backends) == ["127.0.0.1:2"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_bug_in_a_reload_is_told_who_asked(backends, logged_errors):
+    source = paper(backends[0])
+    service = started(source)
+
+    def broken():
+        raise RuntimeError("no")
+
+    source.load = broken
+    found = await service.reload_now(dry_run=False)
+    assert found.problems == [{"place": "", "text": "a bug: the log of the balancer says more", "code": ""}]
+    assert len(logged_errors.take()) == 1
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_stop_refuses_a_reload_that_was_asked_for_and_its_asker_is_told(backends):
+    source = paper(backends[0], ready_grace_s=60.0)
+    service = started(source)
+    source.gate = threading.Event()
+    asked = service.reload_now(dry_run=False)
+    stopped = service.stopService()
+    source.gate.set()
+    found = await asked
+    assert [one["text"] for one in found.problems] == ["the balancer stops"]
+    service.leave_patiently("enough")
+    await stopped
+
+
+@pytest_twisted.ensureDeferred
+async def test_operators_are_told_who_has_loaded_what_is_in_force(filed):
+    service, _, file = filed
+    seen = []
+    for number, by in ((2, "SIGHUP"), (3, "watch"), (4, "")):
+        file.write_text(f'backends = ["127.0.0.1:{number}"]\n' + FLAT)
+        if by:
+            service.reload(*[by] if by != "SIGHUP" else [])
+            await under_way(service)
+        else:
+            await service.operator.apply(Actor("alice"))
+        snapshot = service.operator.snapshot()
+        seen.append((snapshot.loaded_by, snapshot.generation))
+    assert seen == [("SIGHUP", 2), ("watch", 3), ("alice", 4)]

@@ -159,6 +159,16 @@ class Operating:
         """Runtime changes are others."""
         self._changes += 1
 
+    def asked(self, who: str, done: "Deferred[Reloaded]") -> "Deferred[Reloaded]":
+        """Somebody has asked for a reload, which is over when this fires."""
+        self._asking.append(who)
+
+        def over(result: Any) -> Any:
+            self._asking.remove(who)
+            return result
+
+        return done.addBoth(over)
+
     def loaded(self, lines: Sequence[str]) -> None:
         """Another configuration is in force."""
         self._generation += 1
@@ -611,14 +621,8 @@ class Operating:
         """See Operator."""
         self._steerable  # noqa: B018, it refuses
         done = self._owner.reload_now(dry_run=False)
-        self._asking.append(actor.name)
         self._audit(actor, "", "reload")
-
-        def over(result: Any) -> Any:
-            self._asking.remove(actor.name)
-            return result
-
-        return done.addBoth(over)
+        return self.asked(actor.name, done)
 
     @property
     def _steerable(self) -> DataPlane:

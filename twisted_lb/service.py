@@ -335,7 +335,7 @@ class LoadBalancerService(MultiService):
         """Watch what was read, where that is wanted."""
         if self._source is not None and self.config.watch:
             if self._watch is None:
-                self._watch = Watch(self._digests, time, self.reload)
+                self._watch = Watch(self._digests, time, lambda: self.reload("watch"))
             self._watch.start()
             self._watch.settle()
         elif self._watch is not None:
@@ -376,9 +376,9 @@ class LoadBalancerService(MultiService):
 
     # What signals ask for.
 
-    def reload(self) -> None:
+    def reload(self, by: str = "SIGHUP") -> None:
         """Read the configuration anew and go by it (SIGHUP), or change nothing and say why in the log. A reload that is asked
-        for while one is under way follows it; none begins before the start or during a stop.
+        for while one is under way follows it; none begins before the start or during a stop. `by`: who asks, for operators.
         """
         if self._reload is None:
             _log.info("reload: nothing has changed: the configuration is a program's, and no file's")
@@ -386,7 +386,7 @@ class LoadBalancerService(MultiService):
             _log.warn("reload: refused, the balancer is not running or stops; nothing was changed")
         else:
             self._tell_reload(begins=True)
-            self._reload.ask().addBoth(self._reload_ended)
+            self.operator.asked(by, self._reload.ask()).addBoth(self._reload_ended)
             return
         self._tell_reload(begins=True)
         self._tell_reload(begins=False)

@@ -11,7 +11,7 @@ from twisted_lb.admin.door import _by_token
 from twisted_lb.admin.endpoints import ENDPOINTS, MOST_BODY
 from twisted_lb.admin.operator import Refused, Reloaded
 from twisted_lb.admin.scopes import CHANGE, Tokens
-from twisted_lb.admin.site import _MOST_BEHIND, _STATUS, admit_to, paths
+from twisted_lb.admin.site import _MOST_BEHIND, STATUS_OF, admit_to, paths
 from twisted_lb.testing.backends import NEVER_ANSWER
 
 A = "/v1/backends/app/a%3A80"
@@ -137,7 +137,7 @@ PROBLEMS = [
 def test_each_error_has_its_status_its_code_and_its_words(desk, method, path, body, status, code, detail):
     answer = desk.ask(method, path, body)
     assert answer.problem[:3] == (status, code, detail)
-    assert _STATUS[code] == status
+    assert STATUS_OF[code] == status
     assert desk.get("/v1/status").json["etag"] == "1.0"
 
 

@@ -7,8 +7,11 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
+from twisted.logger import formatEvent, globalLogPublisher
+from twisted.web.resource import Resource
+from twisted.web.test.requesthelper import DummyRequest
 
-from twisted_lb.admin.door import AdminDoor, Doors
+from twisted_lb.admin.door import AdminDoor, Doors, _Root
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.errors import StartError
 from twisted_lb.service import LoadBalancerService
@@ -144,3 +147,59 @@ async def test_a_programs_configuration_is_not_read_anew(service, guests):
     answer = await heard(guest(guests, service, head), b"}\n")
     assert answer.startswith(b"HTTP/1.1 409 ")
     assert b'"busy"' in answer
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_port_has_the_api_by_tokens_and_goes_with_the_service(guests):
+    lines = []
+
+    def observe(event):
+        if event["log_namespace"] == "twisted_lb.admin.door":
+            lines.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observe)
+    service = LoadBalancerService(configured("", address="127.0.0.1:0"))
+    service.privilegedStartService()
+    service.startService()
+    globalLogPublisher.removeObserver(observe)
+    (place,) = service._admin.places
+    assert lines[0] == f"admin page on http://{place}/"
+    token = lines[1].rpartition(" ")[2]
+    assert lines[1:] == [f"admin: to change something there, the token of this start is {token}"]
+    sock = guests.enter_context(closing(socket.create_connection(("127.0.0.1", int(place.rpartition(":")[2])))))
+    sock.setblocking(False)
+    sock.sendall(ASKS.replace(b"Host: x", b"Host: localhost"))
+    assert b'"scope": "read"' in await heard(sock, b"}\n")
+    sock.sendall(ASKS.replace(b"Host: x", f"Host: localhost\r\nAuthorization: Bearer {token}".encode()))
+    assert b'"scope": "change"' in await heard(sock, b"}\n")
+    await service.stopService()
+    assert await heard(sock) == b""
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_takes_over_and_cannot_have_the_socket_says_so(service, tmp_path, monkeypatch, logged_errors):
+    runtime = service.data_plane.runtime
+    door = AdminDoor(Doors(path=str(tmp_path / "none" / "x.sock"), explicit=True), reactor)
+    door.begin(service.operator, runtime)
+    said = []
+
+    def observe(event):
+        if event["log_namespace"] == "twisted_lb.admin.door":
+            said.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observe)
+    door.accept(instead=True)
+    globalLogPublisher.removeObserver(observe)
+    assert said == [f"admin.socket {tmp_path}/none/x.sock: No such file or directory"]
+    door.begin(service.operator, runtime)
+    with pytest.raises(StartError, match="No such file or directory"):
+        door.accept()
+    door.close()
+
+
+def test_a_page_stands_beside_the_api():
+    page, api = Resource(), Resource()
+    page.putChild(b"", page)
+    root = _Root(api, page)
+    assert root.getChild(b"v1", DummyRequest([b""])) is api
+    assert root.getChild(b"", DummyRequest([b""])) is page

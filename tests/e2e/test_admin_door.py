@@ -234,6 +234,7 @@ def test_a_look_at_what_would_change_does_not_keep_the_watch_from_changing_it(wa
     assert said["generation"] == 1
     running.wait_for("reload: ")
     until(lambda: asked(path)[1]["generation"] == 2, "the watch has applied it")
+    assert asked(path)[1]["loaded_by"] == "watch"
     status, said = asked(path, "GET", "/v1/plan")
     assert (said["changed"], said["generation"]) == (False, 2)
 

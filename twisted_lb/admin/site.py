@@ -40,7 +40,8 @@ _MOST_BEHIND: Final = 1 << 20
 _BEAT_S: Final = 15.0
 _IDLE_S: Final = 60
 
-_STATUS: Final = {
+# The status of each code of a refusal.
+STATUS_OF: Final = {
     "bad_request": 400,
     "no_token": 401,
     "read_only": 403,
@@ -380,7 +381,7 @@ def _refused(failure: Any, endpoint: Endpoint) -> Any:
 
 def _problem(request: Request, refused: Refused) -> bytes:
     """What is wrong (RFC 9457)."""
-    status = _STATUS.get(refused.code, 500)
+    status = STATUS_OF.get(refused.code, 500)
     request.setResponseCode(status)
     request.setHeader(b"content-type", b"application/problem+json")
     if status == 401:

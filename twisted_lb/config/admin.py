@@ -49,7 +49,7 @@ class AdminConfig(Model):
     tokens: dict[Name, Secret] = Field(
         default={},
         description="Tokens of those who may change things, by their names, which the audit log has: "
-        '`tokens = { ops = { file = "/etc/lb/ops.token" } }`; at least 16 characters each. None of both kinds: one is made '
+        '`tokens = { ops = { file = "/etc/lb/ops.token" } }`; at least 16 characters each. None at all, also where there are read_tokens: one is made '
         "at each start, and logged once. Only changed by a restart.",
     )
     read_tokens: dict[Name, Secret] = Field(
@@ -117,7 +117,3 @@ class AdminConfig(Model):
         """Whether only this machine reaches the port."""
         place = self.place
         return place is not None and bool(place.interface) and ip_address(place.interface).is_loopback
-
-    def at(self, path: str) -> ListenAddress:
-        """The address of the socket at a path."""
-        return ListenAddress(path=path, mode=int(self.mode, 8), group=self.group)
