@@ -30,10 +30,10 @@ class Attempt:
 
     `way` belongs to the shell: the dial that is under way, then the connection; None again when the attempt has ended.
     `due`: how long the shell waits for this attempt, `connected_at`: since when it has a connection; NEVER while that
-    is not known. `outcome` and `detail` are how it ended, None while it has not; `before` is the one before it.
+    is not known. `ended_at`: when it ended, of one that did not end well. `outcome` and `detail` are how it ended, None while it has not; `before` is the one before it.
     """
 
-    __slots__ = ("before", "began", "connected_at", "detail", "due", "lease", "outcome", "way")
+    __slots__ = ("before", "began", "connected_at", "detail", "due", "ended_at", "lease", "outcome", "way")
 
     def __init__(self, lease: Lease, began: float, before: "Attempt | None") -> None:
         self.lease: Final = lease
@@ -42,6 +42,7 @@ class Attempt:
         self.way: object | None = None
         self.due: float = NEVER
         self.connected_at: float = NEVER
+        self.ended_at: float = NEVER
         self.outcome: Outcome | None = None
         self.detail: str = ""
 
@@ -184,6 +185,7 @@ class Attempts:
         attempt.detail = detail
         attempt.way = None
         if outcome is not _OK:
+            attempt.ended_at = now
             self._remember(attempt, outcome)
         self.pool.settle(attempt.lease, outcome, now, detail)
 

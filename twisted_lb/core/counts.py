@@ -54,6 +54,11 @@ class Counts:
         """How many requests of this process are in flight."""
         return self._own[slot]
 
+    @property
+    def total(self) -> int:
+        """How many requests of this process are in flight in all slots: O(slots)."""
+        return sum(self._own)
+
     def elsewhere(self, slot: int) -> int:
         """How many requests of other processes are in flight: none, with one process."""
         return 0

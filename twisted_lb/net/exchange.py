@@ -53,8 +53,8 @@ class Exchange(Requester):
     __slots__ = (
         "_bad_status", "_client_full", "_client_paused", "_clock", "_cluster", "_frontend", "_lead",
         "_local_reply", "_recorded", "_relay", "_replay", "_request_ended", "_trailers", "_upstream_head", "attempts",
-        "began_at", "client", "first_byte_at", "head", "last_byte_at", "over", "queued_s", "request_bytes",
-        "request_id", "responded_at", "response_bytes", "route", "started", "status",
+        "began_at", "client", "first_byte_at", "head", "last_byte_at", "over", "queued_behind", "queued_s",
+        "request_bytes", "request_id", "responded_at", "response_bytes", "route", "started", "status", "trace_id",
     )  # fmt: skip
 
     def __init__(
@@ -78,9 +78,11 @@ class Exchange(Requester):
         self.first_byte_at: float = NEVER
         self.last_byte_at: float = NEVER
         self.queued_s: float = 0.0
+        self.queued_behind: int = 0
         self.request_bytes: int = 0
         self.response_bytes: int = 0
         self.request_id: bytes = head.fields.request_id
+        self.trace_id: bytes = b""
         self.started: bool = False
         self.over: bool = False
         frontend.exchanges += 1
@@ -152,7 +154,7 @@ class Exchange(Requester):
     def granted(self, ticket: Ticket, verdict: Lease | Refusal) -> None:
         """See Waiter: the wait in the queue is over."""
         now = self._clock.now
-        self.queued_s += now - ticket.queued_at
+        self._waited(ticket)
         attempts = self.attempts
         if not attempts.count:
             attempts.due = now + self.route.rules.response_head_s
@@ -164,6 +166,10 @@ class Exchange(Requester):
                 return
             own.close()
         self._go(verdict, new_connection=False)
+
+    def _waited(self, ticket: Ticket) -> None:
+        self.queued_s += self._clock.now - ticket.queued_at
+        self.queued_behind += ticket.behind
 
     def _fall_back(self, fallback: Fallback) -> None:
         """The pool has nobody, and waiting for one is not what the route wants: on to the other pool, or to the answer."""
@@ -311,6 +317,7 @@ class Exchange(Requester):
         elif way is not None:
             cast(Dialling, way).cancel()
         if self.attempts.waiting is not None:
+            self._waited(self.attempts.waiting)
             self._cluster.leave(self.attempts.waiting)
             self.attempts.withdraw()
         self._settle(outcome, detail)
@@ -409,6 +416,7 @@ class Exchange(Requester):
         if rules.make_traceparent and not fields.traced:
             # W3C trace context: version, trace, parent, and the flags: not sampled.
             trace, parent = runtime.new_id(), runtime.new_id(64)
+            self.trace_id = trace
             upstream_head = with_lines(upstream_head, b"traceparent: 00-%b-%b-00\r\n" % (trace, parent))
         return upstream_head
 
@@ -727,12 +735,21 @@ class Exchange(Requester):
         record.last_byte_at = self.last_byte_at if self.response_bytes else NEVER
         record.ended_at = self._clock.now
         record.queued_s = self.queued_s
+        record.queued_behind = self.queued_behind
         record.request_bytes = self.request_bytes
         record.response_bytes = self.response_bytes
         record.client = self._lead.client_name()
         record.peer = self.client.who()
-        record.method = self.head.method
-        record.target = self.head.target
+        record.peer_port = self.client.peer_port
+        record.scheme = self._lead.client.scheme
+        head = self.head
+        record.method = head.method
+        record.target = head.target
+        record.version = head.fields.version
+        record.host = head.authority or head.fields.host
+        record.fields = head.lines
+        record.trace_id = self.trace_id
+        record.listener = self._frontend.name
         record.request_id = safe_id(self.request_id)
         record.route = self.route.name
         record.pool = self._cluster.name
