@@ -87,7 +87,12 @@ BY_HAND = {
         "tests/core/test_queue.py": "the core by itself",
     },
     "twisted_lb.net.runtime.Runtime": {"tests/faults/timing.py": "production's timers, and a network in memory"},
-    "twisted_lb.core.record.Record": {"tests/test_request_log.py": "one that no client could bring about"},
+    "twisted_lb.core.record.Record": {
+        "tests/test_request_log.py": "one that no client could bring about",
+        "tests/access_log/test_forms.py": "one that no client could bring about",
+        "tests/access_log/test_termination.py": "outcomes that another attempt follows",
+        "tests/test_access_log_doc.py": "ways to end that its page tells",
+    },
     "twisted_lb.probes.NetworkProbe": {"tests/probing.py": "over a network in memory, without checks"},
     "twisted_lb.wire.http1_reader.Http1Reader": {"tests/wire/test_block_pattern.py": "what a reader learns"},
 }
