@@ -6,7 +6,10 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from twisted_lb.access_log.destinations import FileDestination
+from twisted_lb.access_log.writer import Writer
 from twisted_lb.config import LoadBalancerConfig
+from twisted_lb.config.log_format import FORMATS
 from twisted_lb.core.address import Address
 from twisted_lb.core.ask import ANY
 from twisted_lb.core.backend import Backend, BackendSpec
@@ -176,23 +179,43 @@ def exchange(sent: list[bytes], config: Callable[[], LoadBalancerConfig] | None 
         backend = ScriptedBackend(network, "a:80")
         # As it is unless requests are logged.
         Balanced(balance() if config is None else config(), network, observers=())
-        client = ScriptedClient(network, "lb:8080")
-        turns = itertools.cycle(sent)
+        return _asked(clock, backend, ScriptedClient(network, "lb:8080"), sent)
 
-        def run() -> bytes:
-            client.send(next(turns))
-            clock.settle()
-            answer, client.received = client.received, b""
-            if not answer.endswith(b"ok\n"):
-                raise AssertionError(f"{client}: {answer!r}")
-            # What it remembers would be copied again at each request.
-            backend.requests.clear()
-            for connection in backend.connections:
-                connection.requests.clear()
-                connection.received = b""
-            return answer
+    return prepare
 
-        return run
+
+def _asked(
+    clock: HeapClock, backend: ScriptedBackend, client: ScriptedClient, sent: list[bytes]
+) -> Callable[[], object]:
+    turns = itertools.cycle(sent)
+
+    def run() -> bytes:
+        client.send(next(turns))
+        clock.settle()
+        answer, client.received = client.received, b""
+        if not answer.endswith(b"ok\n"):
+            raise AssertionError(f"{client}: {answer!r}")
+        # What it remembers would be copied again at each request.
+        backend.requests.clear()
+        for connection in backend.connections:
+            connection.requests.clear()
+            connection.received = b""
+        return answer
+
+    return run
+
+
+def logged(form: str, sent: list[bytes]) -> Subject:
+    """The same with a line in the access log for each request, written to nowhere at the end of its turn."""
+
+    def prepare() -> Callable[[], object]:
+        clock = HeapClock(1000.0)
+        network = MemoryNetwork(clock)
+        backend = ScriptedBackend(network, "a:80")
+        plane = Balanced(balance(log={"file": "/dev/null", "format": form}), network, observers=()).data_plane
+        writer = Writer(FileDestination("/dev/null"), plane.runtime.soon, plane.runtime.later)
+        plane.access_log.line = writer.line
+        return _asked(clock, backend, ScriptedClient(network, "lb:8080"), sent)
 
     return prepare
 
@@ -411,6 +434,8 @@ SUBJECTS: dict[str, Subject] = {
     },
     "lease and settle": lease_and_settle,
     "exchange, small": exchange(SMALL_ONE),
+    **{f"exchange, small, logged as {form}": logged(form, SMALL_ONE) for form in FORMATS},
+    **{f"exchange, varying, logged as {form}": logged(form, BROWSER_VARYING) for form in FORMATS},
     "exchange, browser": exchange(BROWSER_ONE),
     "exchange, browser heads, varying": exchange(BROWSER_VARYING),
     **{f"exchange, {number} routes by path": by_path(number) for number in (10, 1000)},
