@@ -497,11 +497,16 @@ class DataPlane:
     @property
     def clients(self) -> int:
         """How many clients are connected, or have a request under way that a resource brought."""
-        return sum(len(frontend.clients) for frontend in self._all_frontends)
+        return sum([len(frontend.clients) for frontend in self._all_frontends])
 
     def clients_of(self, listener: str) -> int:
         """See Standing: one that was taken away counts as long as it has clients."""
-        return sum(len(frontend.clients) for frontend in self._all_frontends if frontend.name == listener)
+        frontend = self.frontends.get(listener)
+        count = 0 if frontend is None else len(frontend.clients)
+        for one in self.leaving.frontends:
+            if one.name == listener:
+                count += len(one.clients)
+        return count
 
     def requests_of(self, pool: str) -> int:
         """See Standing: O(backends), and 0 for one that was taken away."""

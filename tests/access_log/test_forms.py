@@ -343,3 +343,13 @@ def test_hostile_bytes_of_a_real_client_stay_in_their_fields(build):
             assert json.loads(line)["user_agent.original"] == 'a" 200 1 "\\�'
         if form == "combined":
             assert line.count(b'"') == 6
+
+
+def test_what_json_remembers_is_bounded():
+    form = form_of("json", around())
+    for number in range(3000):
+        record = Record(0.0)
+        record.ended_at, record.host, record.route = 0.5, b"h%d" % number, f"r{number}"
+        said = json.loads(form(record))
+        assert (said["server.address"], said["http.route"]) == (f"h{number}", f"r{number}")
+    assert max(len(form._asked), len(form._named)) <= 1024

@@ -99,6 +99,15 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
         "routes[0].fallback: app is the pool that the route leads to   [W15]",
     ),
     ({"checks": {"x": {}}}, "checks.x: no pool names them   [W16]"),
+    ({"log": {"format": "json"}}, "log.format: has no effect: without log.file there is no access log   [W17]"),
+    (
+        {"routes": [{"path": "/x", "pool": "default", "log": "json"}]},
+        "routes[0].log: has no effect: without log.file there is no access log   [W17]",
+    ),
+    (
+        {"defaults": {"listener": {"log": "json"}}},
+        "defaults.listener.log: has no effect: without log.file there is no access log   [W17]",
+    ),
     # Ways.
     (
         {"routes": [{"path_prefix": "/a", "pool": "default"}, {"path": "/a/b", "pool": "default"}]},
@@ -209,3 +218,9 @@ def test_an_older_name_of_a_key_is_told_wherever_it_stands():
 
 def test_every_code_but_that_of_secrets_and_names_is_doubted_in_a_test():
     assert sorted({said[-4:-1] for _, said in DOUBTFUL}) == sorted(set(CODES) - {"W01", "W02"})
+
+
+def test_who_is_not_to_be_in_an_access_log_may_say_so_where_there_is_none():
+    routes = [{"path": "/x", "pool": "default", "log": False}, {"path": "/y", "pool": "default", "log": True}]
+    assert doubted(routes=routes) == []
+    assert doubted(routes=[{"path": "/x", "pool": "default", "log": "json"}], log={"file": "stdout"}) == []

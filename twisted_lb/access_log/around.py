@@ -49,7 +49,7 @@ def told_status(record: Record) -> int:
 
 def request_line(record: Record, uri: bytes) -> bytes:
     """The request line, as far as it is known; empty where nothing is."""
-    words = [record.method, uri]
-    if record.version:
-        words.append(b"HTTP/1.1" if record.version == 11 else b"HTTP/1.0")
-    return b" ".join(word for word in words if word)
+    method, version = record.method, record.version
+    if version and method and uri:
+        return b"%b %b HTTP/1.%d" % (method, uri, version - 10)
+    return b" ".join(word for word in (method, uri) if word)

@@ -109,9 +109,8 @@ class StreamDestination:
     def __init__(self, descriptor: int | None = None) -> None:
         self.lost: int = 0
         self.where: Final = STDOUT
-        self._descriptor: Final = os.dup(
-            sys.__stdout__.fileno() if descriptor is None and sys.__stdout__ else descriptor or 1
-        )
+        # twistd puts its log in the place of sys.stdout.
+        self._descriptor: Final = os.dup(_stdout() if descriptor is None else descriptor)
         kind = os.fstat(self._descriptor).st_mode
         self._socket: Final = socket.socket(fileno=self._descriptor) if stat.S_ISSOCK(kind) else None
         self.may_block: Final = stat.S_ISREG(kind)
@@ -215,6 +214,11 @@ class SyslogDestination:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+
+def _stdout() -> int:
+    """The descriptor of standard output, also where there is no such file object."""
+    return 1 if sys.__stdout__ is None else sys.__stdout__.fileno()
 
 
 def destination_of(file: str) -> Destination:

@@ -12,6 +12,9 @@ from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.record import Record
 
+# So many are kept: combinations of listener, route, pool and backend, and of method, version, scheme and host.
+_MOST_KEPT: Final = 1024
+
 
 class JsonForm:
     """An object of flat, dotted keys; what is not known is left out."""
@@ -19,6 +22,9 @@ class JsonForm:
     def __init__(self, around: Around) -> None:
         self._around: Final = around
         self._stamps: Final = Stamps(iso)
+        # Where requests go, and how they come, repeats: what is said of it is kept, bounded.
+        self._named: Final[dict[tuple[str, str, str, str], str]] = {}
+        self._asked: Final[dict[tuple[bytes, int, bytes, bytes], str]] = {}
 
     def __call__(self, record: Record) -> bytes:
         """The line of a request."""
@@ -28,7 +34,7 @@ class JsonForm:
         line = (
             f'{{"@timestamp":"{self._stamps.at(second)}.{micros:06}Z",'
             f'"client.address":{_text(around.privacy.address(record.client))},'
-            f'"http.request.method":{as_json(record.method)},"url.path":{as_json(path)}'
+            f'"url.path":{as_json(path)}'
         )
         if mark and around.privacy.query:
             line += f',"url.query":{as_json(query)}'
@@ -58,16 +64,19 @@ class JsonForm:
 
     def _places(self, record: Record) -> str:
         """Where it came to, and where it went."""
-        said = f',"lb.listener":{_text(record.listener)}'
-        if record.route:
-            said += f',"http.route":{_text(record.route)}'
-        if record.pool:
-            said += f',"lb.pool":{_text(record.pool)}'
-        if record.attempts:
-            backend = record.attempts[-1].lease.backend
-            said += f',"lb.backend":{_text(backend.name)},"lb.attempt_count":{len(record.attempts)}'
+        backend = record.attempts[-1].lease.backend.name if record.attempts else ""
+        names = record.listener, record.route, record.pool, backend
+        said = self._named.get(names)
+        if said is None:
+            if len(self._named) >= _MOST_KEPT:
+                self._named.clear()
+            keys = "lb.listener", "http.route", "lb.pool", "lb.backend"
+            said = "".join(f',"{key}":{_text(name)}' for key, name in zip(keys, names, strict=True) if name)
+            self._named[names] = said
+        if backend:
+            said = f'{said},"lb.attempt_count":{len(record.attempts)}'
         if record.ended_by is not None:
-            said += f',"lb.outcome":"{record.ended_by.name}"'
+            said = f'{said},"lb.outcome":"{record.ended_by.name}"'
         return said
 
     def _origin(self, record: Record) -> str:
@@ -77,12 +86,13 @@ class JsonForm:
             said = f',"client.port":{record.peer_port}'
         elif record.peer != record.client:
             said = f',"network.peer.address":{_text(self._around.privacy.address(record.peer))}'
-        if record.version:
-            said += f',"network.protocol.version":"{"1.1" if record.version == 11 else "1.0"}"'
-        if record.scheme:
-            said += f',"url.scheme":{as_json(record.scheme)}'
-        if record.host:
-            said += f',"server.address":{as_json(record.host)}'
+        key = record.method, record.version, record.scheme, record.host
+        asked = self._asked.get(key)
+        if asked is None:
+            if len(self._asked) >= _MOST_KEPT:
+                self._asked.clear()
+            asked = self._asked[key] = _asked(record)
+        said += asked
         if record.request_id:
             said += f',"http.request.id":{as_json(record.request_id)}'
         head = self._around.heads.of(record.fields)
@@ -113,6 +123,18 @@ class JsonForm:
             tried = ",".join(_attempt(one, record) for one in record.attempts)
             said += f',"lb.attempts":[{tried}]'
         return said
+
+
+def _asked(record: Record) -> str:
+    """By which method, how and for what host a request came."""
+    said = f',"http.request.method":{as_json(record.method)}'
+    if record.version:
+        said += f',"network.protocol.version":"{"1.1" if record.version == 11 else "1.0"}"'
+    if record.scheme:
+        said += f',"url.scheme":{as_json(record.scheme)}'
+    if record.host:
+        said += f',"server.address":{as_json(record.host)}'
+    return said
 
 
 def _failed(record: Record) -> bool:

@@ -12,6 +12,7 @@ from twisted_lb.config.listeners import ListenerConfig
 from twisted_lb.config.loops import loops
 from twisted_lb.config.matching import match_of
 from twisted_lb.config.objects import Objects, check_of, name_of, objects_of
+from twisted_lb.config.observe import OF_ACCESS_LOG
 from twisted_lb.config.pools import PoolConfig
 from twisted_lb.config.problems import Problem, Severity
 from twisted_lb.config.routes import RouteConfig
@@ -39,6 +40,7 @@ CODES: Final = {
     "W14": "`retry.bad_statuses` has no effect: there is no second backend to ask.",
     "W15": "`fallback` is the pool that has nobody itself.",
     "W16": "Checks are used by nobody: no pool names them.",
+    "W17": "A key of the access log has no effect: without `log.file` there is none.",
 }
 
 
@@ -86,6 +88,8 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int) -> Iterator[
         yield from _of_trust(_home(config.listeners, "listeners", name), listener)
         yield from _of_limits(_home(config.listeners, "listeners", name), listener)
     yield from _of_room(config, objects, descriptors, room)
+    if config.log.file is None:
+        yield from _of_access_log(config)
     yield from (
         Doubt("W11", loop.path, f"{loop.address} is the listener {loop.listener}")
         for loop in loops(config, objects)
@@ -233,6 +237,19 @@ def _of_limits(path: KeyPath, listener: ListenerConfig) -> Iterator[Doubt]:
             (*path, "limits", "connections_per_client"),
             f"{limits.connections_per_client} has no effect: connections = {limits.connections} is less",
         )
+
+
+def _of_access_log(config: LoadBalancerConfig) -> Iterator[Doubt]:
+    """What is said of an access log that there is not; that somebody is not in it is no doubt."""
+    places: list[KeyPath] = [("log", key) for key in OF_ACCESS_LOG if key in config.log.model_fields_set]
+    owners: dict[KeyPath, object] = {
+        **{("listeners", name): one.log for name, one in config.listeners.items()},
+        **{("routes", index): one.log for index, one in enumerate(config.routes)},
+        ("defaults", "listener"): config.defaults.listener.log,
+        ("defaults", "route"): config.defaults.route.log,
+    }
+    places += [(*path, "log") for path, log in owners.items() if isinstance(log, str)]
+    yield from (Doubt("W17", path, "has no effect: without log.file there is no access log") for path in places)
 
 
 def _of_room(config: LoadBalancerConfig, objects: Objects, descriptors: int, room: int) -> Iterator[Doubt]:

@@ -2,13 +2,16 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
 
-from twisted_lb.config.base import Model, error_at
+from twisted_lb.config.base import Model
 from twisted_lb.config.listeners import ListenConfig
 from twisted_lb.config.log_format import LogFormat
+
+# Keys that say something of the access log, beside where it goes.
+OF_ACCESS_LOG = ("format", "query", "addresses", "sample", "slow_s")
 
 
 class LogConfig(Model):
@@ -75,13 +78,6 @@ class LogConfig(Model):
         if value is not None and (not value or "\0" in value or value.endswith("/")):
             raise ValueError('should be the path of a file, "stdout" or "syslog"')
         return value
-
-    @model_validator(mode="after")
-    def _goes_somewhere(self) -> Self:
-        for key in ("format", "query", "addresses", "sample", "slow_s"):
-            if self.file is None and key in self.model_fields_set:
-                raise error_at(f"{key} is for the access log: say with file where that goes", key)
-        return self
 
 
 def _split_listen_address(value: object) -> object:
