@@ -23,12 +23,14 @@ MAY_IMPORT = {
     "http_check": ({"core", "probes", "wire"}, set()),
     "checks": ({"core", "probes"}, {"twisted"}),
     "request_log": ({"core"}, {"twisted"}),
-    "plan_diff": ({"config", "core", "errors", "plan"}, set()),
-    "plan": ({"config", "core", "discovery", "errors", "http_check", "net", "wire"}, set()),
+    "access_log": ({"core", "errors", "log_files"}, {"twisted"}),
+    "plan_diff": ({"access_log", "config", "core", "errors", "plan"}, set()),
+    "plan": ({"access_log", "config", "core", "discovery", "errors", "http_check", "net", "wire"}, set()),
     # Where every part of the data path is made.
     "data_plane": (
         {
             "__init__",
+            "access_log",
             "checks",
             "core",
             "draining",
@@ -105,6 +107,7 @@ MAY_IMPORT = {
     "service": (
         {
             "__init__",
+            "access_log",
             "admin",
             "build_info",
             "config",

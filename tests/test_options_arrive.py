@@ -106,6 +106,12 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("forwarding.traceparent", "make", lambda p: p.route.make_traceparent, True),
     ("forwarding.host", "backend", lambda p: p.config.to_default[DEFAULT].forwarding.host, None),
     ("log.requests", "all", lambda p: p.plan.log_requests, None),
+    ("log.file", "/dev/null", lambda p: p.plan.access_log.file, None),
+    ("log.format", "{client}", lambda p: p.plan.access_log.format, None),
+    ("log.query", False, lambda p: p.plan.access_log.query, None),
+    ("log.addresses", "network", lambda p: p.plan.access_log.network, True),
+    ("log.sample", 0.5, lambda p: p.plan.access_log.sample, None),
+    ("log.slow_s", 7.5, lambda p: p.plan.access_log.slow_s, None),
 ]  # fmt: skip
 
 # What the service itself goes by: where it listens.
@@ -218,7 +224,10 @@ def in_tables(*, inherited: bool) -> LoadBalancerConfig:
                 own = tables["defaults"][one] if inherited or kind == "routes" else tables[kind][DEFAULT]
                 table, _, name = HOMES.get(option, option).rpartition(".")
                 (own.setdefault(table, {}) if table else own)[name] = value
-    flat = {"timeouts": {"drain_s": 0.25, "tunnel_drain_s": 1.25}, "log": {"requests": "all"}}
+    flat: dict[str, dict[str, Any]] = {"timeouts": {"drain_s": 0.25, "tunnel_drain_s": 1.25}, "log": {}}
+    for option, value, *_ in PLACES:
+        if option.startswith("log."):
+            flat["log"][option.removeprefix("log.")] = value
     return LoadBalancerConfig.model_validate({**flat, **tables})
 
 

@@ -93,7 +93,12 @@ BY_HAND = {
         "tests/core/test_queue.py": "the core by itself",
     },
     "twisted_lb.net.runtime.Runtime": {"tests/faults/timing.py": "production's timers, and a network in memory"},
-    "twisted_lb.core.record.Record": {"tests/test_request_log.py": "one that no client could bring about"},
+    "twisted_lb.core.record.Record": {
+        "tests/test_request_log.py": "one that no client could bring about",
+        "tests/access_log/test_forms.py": "one that no client could bring about",
+        "tests/access_log/test_termination.py": "outcomes that another attempt follows",
+        "tests/test_access_log_doc.py": "ways to end that its page tells",
+    },
     "twisted_lb.probes.NetworkProbe": {"tests/probing.py": "over a network in memory, without checks"},
     "twisted_lb.wire.http1_reader.Http1Reader": {"tests/wire/test_block_pattern.py": "what a reader learns"},
 }
@@ -278,7 +283,8 @@ def test_the_check_sees_rules_under_another_name():
 def test_a_client_side_gives_its_connection_away_and_knows_nothing_of_tunnels():
     methods = {name for name in vars(ClientSide) if not name.startswith("_")}
     assert methods == {
-        "abort", "finish", "first", "flush", "inform", "keep", "pause", "release", "resume", "start", "take_kept", "who",
+        "abort", "finish", "first", "flush", "inform", "keep", "pause", "peer_port", "release", "resume", "start",
+        "take_kept", "who",
         "write",
     }  # fmt: skip
 

@@ -1,5 +1,7 @@
 """What the record of a request says, for each way in which one can end. The balancer is a whole one, in memory."""
 
+import dataclasses
+
 import pytest
 from house import GET, House
 
@@ -278,3 +280,79 @@ def test_who_is_refused_behind_a_trusted_proxy_is_whom_it_names_too(build):
     assert (record.status, record.client, record.peer) == (429, "192.0.2.9", "127.0.0.1")
     assert (record.target, record.local_reply) == (b"/2", Refusal.RATE_LIMITED)
     under_way.reset()
+
+
+# What an access log wants of it.
+
+
+def test_it_says_how_the_request_came_and_what_it_was(build):
+    house = build()
+    house.backend()
+    house.ask(
+        b"GET /x HTTP/1.0\r\nHost: shop.example.com:8080\r\nUser-Agent: me \xff\r\nConnection: keep-alive\r\n\r\n"
+    )
+    record = house.record
+    assert (record.listener, record.version, record.scheme, record.host) == (
+        "default", 10, b"http", b"shop.example.com:8080",
+    )  # fmt: skip
+    assert b"User-Agent: me \xff\r\n" in record.fields
+    assert record.peer_port == house.frontend.clients.popitem()[0].peer_port > 0
+
+
+def test_an_absolute_target_says_which_host_was_asked(build):
+    house = build()
+    house.backend()
+    house.ask(b"GET http://a.example/x HTTP/1.1\r\nHost: a.example\r\n\r\n")
+    assert (house.record.host, house.record.target) == (b"a.example", b"/x")
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "version", "host"),
+    [
+        (b"POST /x HTTP/1.1\r\nHost: x\r\nUser-Agent: me\r\nContent-Length: 11\r\n\r\n", 413, 11, b"x"),
+        (b"GET /denied HTTP/1.0\r\nHost: y\r\nUser-Agent: me\r\n\r\n", 403, 10, b"y"),
+        (b"OPTIONS /x HTTP/1.1\r\nHost: x\r\nUser-Agent: me\r\nMax-Forwards: 0\r\n\r\n", 200, 11, b"x"),
+        (b"GET /x HTTP/3.0\r\nHost: x\r\nUser-Agent: me\r\n\r\n", 505, 0, b""),
+    ],
+    ids=["too large", "denied", "final recipient", "no head"],
+)
+def test_so_does_that_of_what_got_no_exchange(build, request_, status, version, host):
+    house = build(limits={"body_bytes": 10}, routes=[{"path": "/denied", "deny": True}])
+    house.ask(request_)
+    record = house.record
+    assert (record.status, record.version, record.host, record.listener) == (status, version, host, "default")
+    assert (b"User-Agent: me\r\n" in record.fields) == bool(version)
+    assert (record.peer_port > 0, record.scheme) == (True, b"http")
+
+
+def test_the_trace_that_we_begin_is_the_one_that_the_backend_got(build):
+    house = build(forwarding={"traceparent": "make"})
+    backend = house.backend()
+    house.ask()
+    assert len(house.record.trace_id) == 32
+    assert b"\r\ntraceparent: 00-%b-" % house.record.trace_id in backend.requests[0]
+
+
+def test_a_failed_attempt_says_when_it_ended(build):
+    house = build("a:80", "b:80")
+    house.backend("a:80", [[Wait(1), RESET]])
+    house.backend("b:80", [[Wait(2), response(b"fine")]])
+    house.ask()
+    house.wait(5)
+    assert [one.ended_at for one in house.record.attempts] == [START + 1, NEVER]
+
+
+def test_it_says_how_many_were_in_front_in_the_queue_and_how_long_it_waited_also_when_its_client_leaves(build):
+    house = build(queue={"no_backend_s": 10.0})
+    house.pool.configure(dataclasses.replace(house.pool.settings, max_in_flight=1), START)
+    house.backend("a:80", [[Wait(2), response(b"")]] * 3)
+    waiting = [house.ask() for _ in range(4)]
+    house.wait(1)
+    waiting[3].reset()
+    house.wait(9)
+    assert [(one.queued_behind, one.queued_s, one.ended_by) for one in house.records] == [
+        (2, 1.0, Outcome.CLIENT_GONE),
+        (0, 0.0, Outcome.OK),
+        (0, 2.0, Outcome.OK),
+        (1, 4.0, Outcome.OK),
+    ]

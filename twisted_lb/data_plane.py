@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 
 from twisted_lb import __version__
+from twisted_lb.access_log.log import AccessLog, Line
 from twisted_lb.checks import Checks
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
 from twisted_lb.core.decision import Decision
@@ -54,6 +55,10 @@ def _not_told(_pool: str, _backend: str, _result: ProbeResult) -> None:
     """Nobody wants to know."""
 
 
+def _nowhere(_line: bytes) -> None:
+    """Nobody takes lines of the access log."""
+
+
 class DataPlane:
     """The parts that move requests, from their making to `close`. It knows no Twisted service and no global reactor.
 
@@ -61,7 +66,7 @@ class DataPlane:
     resource that brings them to its frontend. `room` says how many connections clients may have where the plan names no
     number, beside so many backends. `overlay`: what was changed at run time before this one began, of which `dropped` does not hold any more; `changed`
     is called whenever it is another one. `probed` is told each result of a check: pool, backend, and what it was. `provide` makes what follows a pool's target list. With `accepting` off clients are taken in from `accept` on. `count_descriptors`: the process has those of its poller, and hardly any others. `hear` is told every change of state of the
-    backends, `observers` the record of each request that has ended, or was refused.
+    backends, `observers` the record of each request that has ended, or was refused; `log_line` the lines of the access log.
     """
 
     def __init__(
@@ -79,6 +84,7 @@ class DataPlane:
         provide: Provide = nobody,
         probed: Callable[[str, str, ProbeResult], None] = _not_told,
         count_descriptors: bool = False,
+        log_line: Line = _nowhere,
     ) -> None:
         self.runtime: Final = runtime
         self.plan: Plan = plan
@@ -96,6 +102,7 @@ class DataPlane:
         self._given: Final = observers
         self._room: Final = room
         self._brief_log: BriefRequestLog | None = None
+        self.access_log: Final = AccessLog(self, runtime.wall.read, runtime.stream("access log"), log_line)
         self._probes: Final[dict[Cluster, NetworkProbe]] = {}
         self.clusters: dict[str, Cluster] = {}
         self.targets: Final = TargetLists(provide, self._listed)
@@ -129,6 +136,11 @@ class DataPlane:
         if log_requests == "failed":
             return Observers(self._given, (log_request,))
         return Observers(self._given, () if self._brief_log is None else (self._brief_log,))
+
+    def _with_access_log(self, told: Observers, listener: ListenerPlan) -> Observers:
+        """The same, and the access log where it has requests of this listener."""
+        observer = self.access_log.observer(listener.log)
+        return told if observer is None else Observers((*told.of_all, observer), told.of_failures)
 
     def _cluster(self, name: str, pool: PoolPlan) -> Cluster:
         return Cluster(name, self.runtime, pool.upstream, pool.policy, pool.settings, self._heard_event)
@@ -194,6 +206,7 @@ class DataPlane:
         if self._brief_log is not None:
             self._brief_log.tick(self.runtime.clock.read())
         self.self_check.tick(now)
+        self.access_log.tick(now)
 
     def _heard_event(self, event: Event) -> None:
         # The first backends of a pool, and the last ones of one that goes, are no news.
@@ -263,8 +276,9 @@ class DataPlane:
                 self._hear(PoolExhausted(name, now))
         for cluster in retired:
             self._specs.pop(cluster.name, None)
+        self.access_log.follow(plan.access_log, {name: route.log for name, route in plan.routes.items()})
         for name, listener in plan.listeners.items():
-            self._lead(frontends[name], listener, tables[name], told)
+            self._lead(frontends[name], listener, tables[name], self._with_access_log(told, listener))
         self._serve_on(sockets, frontends)
         for frontend in gone:
             self.leaving.close(frontend, now)
@@ -501,6 +515,7 @@ class DataPlane:
         self.leaving.forget()
         if self._brief_log is not None:
             self._brief_log.tick(NEVER)
+        self.access_log.flush()
 
     def snapshot(self, pool: str) -> PoolSnapshot:
         """The state of a pool, its backends and its list now. KeyError when there is no such pool."""
@@ -583,7 +598,21 @@ class DataPlane:
     @property
     def clients(self) -> int:
         """How many clients are connected, or have a request under way that a resource brought."""
-        return sum(len(frontend.clients) for frontend in self._all_frontends)
+        return sum([len(frontend.clients) for frontend in self._all_frontends])
+
+    def clients_of(self, listener: str) -> int:
+        """See Standing: one that was taken away counts as long as it has clients."""
+        frontend = self.frontends.get(listener)
+        count = 0 if frontend is None else len(frontend.clients)
+        for one in self.leaving.frontends:
+            if one.name == listener:
+                count += len(one.clients)
+        return count
+
+    def requests_of(self, pool: str) -> int:
+        """See Standing: O(backends), and 0 for one that was taken away."""
+        cluster = self.clusters.get(pool)
+        return 0 if cluster is None else cluster.pool.counts.total + len(cluster.waiting)
 
     @property
     def exchanges(self) -> int:

@@ -64,9 +64,19 @@ class LogFile:
             if self._too_long(data) and self._look() and self._too_long(data):
                 self._rotate()
             while data:
-                sent = os.write(self._descriptor, data)
-                self._bytes += sent
-                data = data[sent:]
+                data = data[self._append(data) :]
+
+    def append(self, data: bytes) -> int:
+        """Append as many bytes as the kernel takes at once, and say how many. Raises OSError where it takes none."""
+        with self._lock:
+            if self._seconds() >= self._look_at:
+                self._look()
+            return self._append(data)
+
+    def _append(self, data: bytes) -> int:
+        sent = os.write(self._descriptor, data)
+        self._bytes += sent
+        return sent
 
     def _too_long(self, data: bytes) -> bool:
         return bool(self._most_bytes and self._bytes) and self._bytes + len(data) > self._rotate_from

@@ -11,6 +11,7 @@ from mimetypes import guess_type
 from pathlib import Path
 from typing import Final, TypeVar
 
+from twisted_lb.access_log.rules import LogRules
 from twisted_lb.config import HealthCheckConfig, LoadBalancerConfig
 from twisted_lb.config.access import AccessConfig, RateLimitConfig
 from twisted_lb.config.addresses import ListenAddress
@@ -21,6 +22,7 @@ from twisted_lb.config.limits import HeadLimitsConfig
 from twisted_lb.config.listeners import ListenerConfig
 from twisted_lb.config.matching import match_of
 from twisted_lb.config.objects import Objects, objects_of
+from twisted_lb.config.observe import LogConfig
 from twisted_lb.config.pools import BackendRulesConfig, PoolConfig
 from twisted_lb.config.problems import Problem
 from twisted_lb.config.routes import AnswerConfig, RouteConfig
@@ -90,8 +92,8 @@ class AdmissionPlan:
 class ListenerPlan:
     """The plan of a listener: where it listens, its rules, the names of its routes in their order, that of the route which
     takes what none of them does (None: nothing does), how many connections its clients may have (None: as many as there
-    is room for; per client 0: no limit), and what is asked of their requests. `made_of` is compared when the next plan is
-    made: parts of the configuration, by the key that they have below it.
+    is room for; per client 0: no limit), and what is asked of their requests; whether these are in the access log, or in which
+    form. `made_of` is compared when the next plan is made: parts of the configuration, by the key that they have below it.
     """
 
     rules: ClientRules
@@ -101,6 +103,7 @@ class ListenerPlan:
     connections: int | None = None
     connections_per_client: int = 0
     admission: AdmissionPlan = AdmissionPlan()
+    log: bool | str = True
     made_of: Mapping[str, object] = field(default_factory=dict, repr=False)
 
 
@@ -117,7 +120,7 @@ class LeadPlan:
 class RoutePlan:
     """The plan of a route: what it takes, and what becomes of that: it goes to a pool, or by weight to one of several (`split_by`: for
     the same one always to the same), and, while those have nobody, to the fallback, or it gets an answer, or 403 where there is
-    neither. `rules` are those that hold for what goes to no pool. `made_of` is compared when the next plan is made.
+    neither. `rules` are those that hold for what goes to no pool. `log`: as of a listener, None: as that says. `made_of` is compared when the next plan is made.
     """
 
     leads: tuple[LeadPlan, ...]
@@ -127,6 +130,7 @@ class RoutePlan:
     fallback: LeadPlan | OwnAnswer | None = None
     answer: OwnAnswer | None = None
     admission: AdmissionPlan = AdmissionPlan()
+    log: bool | str | None = None
     made_of: Mapping[str, object] = field(default_factory=dict, repr=False)
 
 
@@ -199,7 +203,7 @@ class PoolPlan:
 @dataclass(frozen=True)
 class Plan:
     """Listeners, routes and pools, by name; ValueError when a listener or a route leads nowhere. `log_requests` is "none",
-    "brief", "failed" or "all"; `drain_s` bounds a stop, `tunnel_drain_s` one that has time.
+    "brief", "failed" or "all"; `access_log` None: there is none; `drain_s` bounds a stop, `tunnel_drain_s` one that has time.
     """
 
     listeners: Mapping[str, ListenerPlan]
@@ -208,6 +212,7 @@ class Plan:
     log_requests: str
     drain_s: float
     tunnel_drain_s: float
+    access_log: LogRules | None = None
 
     def __post_init__(self) -> None:
         for name, listener in self.listeners.items():
@@ -297,6 +302,20 @@ def plan_of(config: LoadBalancerConfig, before: Plan | None = None, files: Files
         log_requests=config.log.requests,
         drain_s=config.timeouts.drain_s,
         tunnel_drain_s=config.timeouts.tunnel_drain_s,
+        access_log=_log_rules(config.log),
+    )
+
+
+def _log_rules(config: LogConfig) -> LogRules | None:
+    if config.file is None:
+        return None
+    return LogRules(
+        file=config.file,
+        format=config.format,
+        query=config.query,
+        network=config.addresses == "network",
+        sample=config.sample,
+        slow_s=config.slow_s,
     )
 
 
@@ -329,6 +348,7 @@ def _listener(name: str, objects: Objects, files: Files, place: KeyPath, *, real
         connections=config.limits.connections,
         connections_per_client=config.limits.connections_per_client,
         admission=_admission(config, f"listener {name}"),
+        log=config.log,
         made_of={
             "": config,
             "routes": routes,
@@ -398,6 +418,7 @@ def _route(name: str, config: RouteConfig, objects: Objects, files: Files, place
         fallback=leads[fallback] if fallback else other_answer,
         answer=answer,
         admission=_admission(config, f"route {name}"),
+        log=config.log,
         made_of={
             "": config,
             OF_POOLS: {name: (one.retry, _retry_after_s(one.health_check)) for name, one in pools.items()},

@@ -1,10 +1,11 @@
 """What a plan is going to do, before it is applied: what comes, goes, changes and stays (dry run, `terraform plan`)."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import chain
 from typing import Final
 
+from twisted_lb.access_log.rules import LogRules
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.config.base import Model
 from twisted_lb.config.described import DescribedConfig
@@ -233,6 +234,22 @@ def _of_process(before: Plan, after: Plan) -> Iterator[str]:
         was, now = getattr(before, key), getattr(after, key)
         if was != now:
             yield f"changes {name} {_shown(was)} -> {_shown(now)}"
+    yield from _of_access_log(before.access_log, after.access_log)
+
+
+def _of_access_log(before: LogRules | None, after: LogRules | None) -> Iterator[str]:
+    if before is None or after is None:
+        if before is not after:
+            was, now = ("none" if one is None else one.file for one in (before, after))
+            yield f"changes log.file {_cut(was)} -> {_cut(now)}"
+        return
+    for one in fields(LogRules):
+        was, now = getattr(before, one.name), getattr(after, one.name)
+        if was == now:
+            continue
+        if one.name == "network":
+            was, now = ("network" if is_network else "whole" for is_network in (was, now))
+        yield f"changes log.{'addresses' if one.name == 'network' else one.name} {_shown(was)} -> {_shown(now)}"
 
 
 def of_process(before: LoadBalancerConfig, after: LoadBalancerConfig) -> Iterator[str]:

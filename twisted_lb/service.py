@@ -21,6 +21,8 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 
 from twisted_lb import __version__
+from twisted_lb.access_log.destinations import Destination, destination_of
+from twisted_lb.access_log.writer import Writer
 from twisted_lb.admin.door import AdminDoor, Doors
 from twisted_lb.admin.doors import default_path
 from twisted_lb.admin.metrics import metrics_text
@@ -49,6 +51,7 @@ from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.frontend import Frontend
 from twisted_lb.net.listener import Listener
 from twisted_lb.net.over_reactor import make_monotonic, release, runtime_of
+from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.sockets import Held
 from twisted_lb.openings import STATUS, Openings, openings
 from twisted_lb.operating import Operating
@@ -109,6 +112,9 @@ class LoadBalancerService(MultiService):
         self._whole_process: Final = whole_process
         self._seed: Final = random.getrandbits(_SEED_BITS) if seed is None else seed
         self._log_files: Final = LogFiles(config.log.file_bytes, config.log.old_files)
+        self._log_to: Destination | None = None  # opened, and to be written to when it starts
+        self._log_writer: Writer | None = None
+        self._log_dropped: int = 0  # by writers before that one
         self._openings: Openings | None = None
         self._own: Final = OwnProcess(self, reactor, config.takeover, self._all_own) if whole_process else None
         self._status: list[Listener] = []
@@ -143,6 +149,9 @@ class LoadBalancerService(MultiService):
     def _bind(self) -> None:
         if self._openings is not None:
             return
+        rules = self._plan.access_log
+        if rules is not None and self._log_to is None:
+            self._log_to = destination_of(rules.file)
         if self._own is None:
             self._openings = openings(self._wanted(self.config, self._plan))
         else:
@@ -239,6 +248,7 @@ class LoadBalancerService(MultiService):
             return make_provider(targets.where, targets.rules, means)
 
         operating = self._operating = Operating(self, runtime.wall.read, runtime.time)
+        self._write_log(runtime)
         plane = self._plane = DataPlane(
             runtime,
             self._plan,
@@ -251,6 +261,7 @@ class LoadBalancerService(MultiService):
             provide=provide,
             probed=operating.probed,
             count_descriptors=self._whole_process,
+            log_line=self._log_line,
         )
         operating.begin(plane, watched=self._whole_process)
         if self.config.state_file is not None:
@@ -287,6 +298,27 @@ class LoadBalancerService(MultiService):
         if self._own is not None:
             readiness = self._readiness
             self._own.begin(runtime.time, opened, lambda: readiness.starting, lambda: self._accept(plane))
+
+    # The access log.
+
+    def _write_log(self, runtime: Runtime) -> None:
+        """Write the access log to what was opened for it; what waits for the destination before goes there."""
+        before, opened = self._log_writer, self._log_to
+        self._log_to = None
+        self._log_writer = None if opened is None else Writer(opened, runtime.soon, runtime.later)
+        if before is not None:
+            before.close()
+            self._log_dropped += before.dropped
+
+    def _log_line(self, line: bytes) -> None:
+        writer = self._log_writer
+        if writer is not None:
+            writer.line(line)
+
+    @property
+    def log_dropped(self) -> int:
+        """How many lines of the access log were dropped since the start: nobody took them fast enough, or at all."""
+        return self._log_dropped + (0 if self._log_writer is None else self._log_writer.dropped)
 
     def _accept(self, plane: DataPlane) -> None:
         plane.accept()
@@ -410,6 +442,8 @@ class LoadBalancerService(MultiService):
     def reopen_logs(self) -> None:
         """Open the log files anew, by their names: somebody has renamed them (SIGUSR1, logrotate)."""
         self._log_files.reopen()
+        if self._log_writer is not None:
+            self._log_writer.reopen()
 
     def leave(self, reason: str) -> None:
         """End the process gracefully: running exchanges have `drain_s`."""
@@ -481,7 +515,13 @@ class LoadBalancerService(MultiService):
         if self._draining is not None:
             raise ValueError("the balancer stops")
         plan = plan_of(config, self._plan, files)
-        change = None if self._openings is None else self._openings.change(self._wanted(config, plan))
+        opened = self._log_of(plan)
+        try:
+            change = None if self._openings is None else self._openings.change(self._wanted(config, plan))
+        except BaseException:
+            if opened is not None:
+                opened.close()
+            raise
         if self._plane is None:
             diff = plan_diff(self._plan, plan)
             if change is not None:
@@ -494,6 +534,8 @@ class LoadBalancerService(MultiService):
                 self._plane.apply(plan, sockets)
             except BaseException:
                 change.undo()
+                if opened is not None:
+                    opened.close()
                 raise
             self._serve_status(self._plane, change.of(STATUS))
             if self._plane.accepting:  # else the instance before this one answers there
@@ -501,6 +543,7 @@ class LoadBalancerService(MultiService):
                     listener.start()
             change.commit(files_stay=self._own is not None and self._own.preparing)
             self._say_doubts(config, self._room(plan))
+        self._log_to_file_of(plan, opened)
         self._say_what_stays(config)
         diff = diff.beside(of_process(self.config, config))
         self.config, self._plan, self._files, self._tried = config, plan, files, files
@@ -512,6 +555,21 @@ class LoadBalancerService(MultiService):
         if self._unresolved is not None:
             self._unresolved.follow(plan)
         return diff
+
+    def _log_of(self, plan: Plan) -> Destination | None:
+        """The destination of the access log of a plan, opened, if that is another one than what is open."""
+        file = _file_of(plan)
+        return None if self._openings is None or file in (None, _file_of(self._plan)) else destination_of(str(file))
+
+    def _log_to_file_of(self, plan: Plan, opened: Destination | None) -> None:
+        """Write the access log where this plan says; that is opened already, if it is another place."""
+        if self._openings is None or _file_of(plan) == _file_of(self._plan):
+            return
+        if self._log_to is not None:
+            self._log_to.close()
+        self._log_to = opened
+        if self._plane is not None:
+            self._write_log(self._plane.runtime)
 
     def _say_doubts(self, config: LoadBalancerConfig, room: int) -> None:
         """Log what is doubtful about a configuration and was not about the one before, wherever it stood there."""
@@ -659,6 +717,17 @@ class LoadBalancerService(MultiService):
             self._openings.close(handed_on=handed_on)
             self._openings = None
         yield maybeDeferred(super().stopService)
+        self._end_log()
+
+    def _end_log(self) -> None:
+        """Write what waits of the access log, and let go of it."""
+        if self._log_writer is not None:
+            self._log_writer.close()
+            self._log_dropped += self._log_writer.dropped
+            self._log_writer = None
+        if self._log_to is not None:
+            self._log_to.close()
+            self._log_to = None
 
     @inlineCallbacks
     def _left(self, plane: DataPlane) -> Any:
@@ -720,6 +789,11 @@ class LoadBalancerService(MultiService):
             self._grace.hurry()
         if self._draining is not None:
             self._draining.hurry()
+
+
+def _file_of(plan: Plan) -> str | None:
+    """Where the access log of a plan goes; None where there is none."""
+    return None if plan.access_log is None else plan.access_log.file
 
 
 def _nothing() -> None:

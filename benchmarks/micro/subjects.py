@@ -6,7 +6,10 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from twisted_lb.access_log.destinations import FileDestination
+from twisted_lb.access_log.writer import Writer
 from twisted_lb.config import LoadBalancerConfig
+from twisted_lb.config.log_format import FORMATS
 from twisted_lb.core.address import Address
 from twisted_lb.core.ask import ANY
 from twisted_lb.core.backend import Backend, BackendSpec
@@ -275,10 +278,11 @@ class Wires:
     """A balancer whose listener, transports and poller are the real ones; the far ends of its sockets are here.
 
     Sockets of the unix family deliver at once, so that one look of the poller finds what was sent, however busy the machine.
-    Only time is made up: it stands still. `backends` are the far ends of what the balancer dialled.
+    Only time is made up: it stands still. `backends` are the far ends of what the balancer dialled. `logged`: the form of an
+    access log, which goes nowhere.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, logged: str = "") -> None:
         self.backends: list[socket.socket] = []
         clock = HeapClock(1000.0)
         now = Clock(clock.seconds)
@@ -286,7 +290,11 @@ class Wires:
         self._door = Door()
         runtime = runtime_of(clock, self, now=now, poller=self.poller)
         door: Any = self._door
-        self._plane = DataPlane(runtime, plan_of(balance()), {DEFAULT: [door]}, hear=ignored)
+        log = {"log": {"file": "/dev/null", "format": logged}} if logged else {}
+        self._writer = Writer(FileDestination("/dev/null"), runtime.soon, runtime.later)
+        self._plane = DataPlane(
+            runtime, plan_of(balance(**log)), {DEFAULT: [door]}, hear=ignored, log_line=self._writer.line
+        )
 
     def connect(self) -> socket.socket:
         """A client's connection; the balancer has not seen it yet."""
@@ -314,6 +322,7 @@ class Wires:
             backend.close()
         self._plane.drain(0.0)
         self._plane.close()
+        self._writer.close()
         self.poller.doRead()
         self.poller.stop()
 
@@ -321,8 +330,8 @@ class Wires:
 class OverSockets:
     """One of these requests, by turns, from one far end of the wires to the other and the answer back."""
 
-    def __init__(self, sent: list[bytes]) -> None:
-        self._wires = Wires()
+    def __init__(self, sent: list[bytes], logged: str = "") -> None:
+        self._wires = Wires(logged)
         self._turns = itertools.cycle(sent)
         self._client = self._wires.connect()
 
@@ -345,6 +354,11 @@ class OverSockets:
     def __del__(self) -> None:
         self._client.close()
         self._wires.close()
+
+
+def over_logged(sent: list[bytes], form: str) -> Subject:
+    """The same with a line in an access log of this form for each request, written at the end of its turn."""
+    return lambda: OverSockets(sent, form)
 
 
 class OverNewSockets(OverSockets):
@@ -419,6 +433,8 @@ SUBJECTS: dict[str, Subject] = {
     **{f"exchange, {number} routes by header": by_header(number) for number in (1, 10)},
     "socketpairs, small": lambda: OverSockets(SMALL_ONE),
     "socketpairs, browser, varying": lambda: OverSockets(BROWSER_VARYING),
+    **{f"socketpairs, small, logged as {form}": over_logged(SMALL_ONE, form) for form in FORMATS},
+    **{f"socketpairs, browser, logged as {form}": over_logged(BROWSER_VARYING, form) for form in FORMATS},
     "socketpairs, small, new connection": lambda: OverNewSockets(SMALL_LAST),
     "poller, 64 events, a byte received for each": Dispatch,
 }

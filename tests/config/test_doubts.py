@@ -115,6 +115,15 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
     ),
     ({"checks": {"x": {}}}, "checks.x: no pool names them   [W16]"),
     ({"pools": APP, "routes": TO_APP}, UNSAID),
+    ({"log": {"format": "json"}}, "log.format: has no effect: without log.file there is no access log   [W20]"),
+    (
+        {"routes": [{"path": "/x", "pool": "default", "log": "json"}]},
+        "routes[0].log: has no effect: without log.file there is no access log   [W20]",
+    ),
+    (
+        {"defaults": {"listener": {"log": "json"}}},
+        "defaults.listener.log: has no effect: without log.file there is no access log   [W20]",
+    ),
     # Ways.
     (
         {"routes": [{"path_prefix": "/a", "pool": "default"}, {"path": "/a/b", "pool": "default"}]},
@@ -324,3 +333,10 @@ def test_a_flag_that_says_the_port_leaves_no_doubt(tmp_path):
         for name, flags in FLAGGED.items()
     }
     assert [(name, [one.code for one in found]) for name, found in said.items()] == [("none", ["W19"]), ("port", [])]
+    assert sorted({said[-4:-1] for _, said in DOUBTFUL}) == sorted(set(CODES) - {"W01", "W02"})
+
+
+def test_who_is_not_to_be_in_an_access_log_may_say_so_where_there_is_none():
+    routes = [{"path": "/x", "pool": "default", "log": False}, {"path": "/y", "pool": "default", "log": True}]
+    assert doubted(routes=routes) == []
+    assert doubted(routes=[{"path": "/x", "pool": "default", "log": "json"}], log={"file": "stdout"}) == []

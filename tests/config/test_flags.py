@@ -429,3 +429,9 @@ def test_all_values_can_be_listed():
 
 def path_of(text: str) -> tuple[str | int, ...]:
     return tuple(int(part) if part.isdigit() else part for part in text.split("."))
+
+
+def test_the_log_of_a_listener_and_that_of_the_process_have_origins_of_their_own():
+    found = origins({"backends": ["a:1"], "log": {"requests": "all"}}, {})
+    assert found.of(("listeners", "default", "log")) == found.of(("routes", "default", "log")) == "default"
+    assert found.of(("log", "requests")) == "log.requests"

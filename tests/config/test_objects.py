@@ -26,6 +26,7 @@ HEADS: dict[str, tuple[Any, Any]] = {
     "limits.trailer_bytes": (1, 2),
 }
 LISTENER: dict[str, tuple[Any, Any]] = {
+    "log": (False, "json"),
     **ACCESS,
     **HEADS,
     "trusted_proxies": (["10.0.0.1"], ["10.0.0.2"]),
@@ -47,6 +48,7 @@ LISTENER: dict[str, tuple[Any, Any]] = {
     "limits.client_bytes_per_s": (1, 2),
 }
 ROUTE: dict[str, tuple[Any, Any]] = {
+    "log": ("json", False),
     **ACCESS,
     "strip_prefix": ("/a", "/b"),
     "add_prefix": ("/a", "/b"),

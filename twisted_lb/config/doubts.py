@@ -13,6 +13,7 @@ from twisted_lb.config.listeners import ListenerConfig
 from twisted_lb.config.loops import loops
 from twisted_lb.config.matching import match_of
 from twisted_lb.config.objects import Objects, check_of, name_of, objects_of
+from twisted_lb.config.observe import OF_ACCESS_LOG
 from twisted_lb.config.pools import PoolConfig
 from twisted_lb.config.problems import Problem, Severity
 from twisted_lb.config.routes import RouteConfig
@@ -45,6 +46,7 @@ CODES: Final = {
     "W18": "The name of a backend does not resolve: the backend is down until it does. In the log alone, at the start or after a "
     "reload, once for each backend: `--check` looks no name up.",
     "W19": "There are pools or routes by name and no listener: port 80 of all addresses is listened on.",
+    "W20": "A key of the access log has no effect: without `log.file` there is none.",
 }
 
 
@@ -96,6 +98,8 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening
     if listening:
         yield from _of_unsaid_listener(config)
     yield from _of_room(config, objects, descriptors, room)
+    if config.log.file is None:
+        yield from _of_access_log(config)
     yield from (
         Doubt("W11", loop.path, f"{loop.address} is the listener {loop.listener}")
         for loop in loops(config, objects)
@@ -320,6 +324,19 @@ def _of_unsaid_listener(config: LoadBalancerConfig) -> Iterator[Doubt]:
             ("listeners",),
             f"none is given: {where} is listened on; [listeners.NAME], [listen] or --port says where",
         )
+
+
+def _of_access_log(config: LoadBalancerConfig) -> Iterator[Doubt]:
+    """What is said of an access log that there is not; that somebody is not in it is no doubt."""
+    places: list[KeyPath] = [("log", key) for key in OF_ACCESS_LOG if key in config.log.model_fields_set]
+    owners: dict[KeyPath, object] = {
+        **{("listeners", name): one.log for name, one in config.listeners.items()},
+        **{("routes", index): one.log for index, one in enumerate(config.routes)},
+        ("defaults", "listener"): config.defaults.listener.log,
+        ("defaults", "route"): config.defaults.route.log,
+    }
+    places += [(*path, "log") for path, log in owners.items() if isinstance(log, str)]
+    yield from (Doubt("W20", path, "has no effect: without log.file there is no access log") for path in places)
 
 
 def _of_room(config: LoadBalancerConfig, objects: Objects, descriptors: int, room: int) -> Iterator[Doubt]:

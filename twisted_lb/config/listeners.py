@@ -9,6 +9,7 @@ from twisted_lb.config.access import AccessConfig
 from twisted_lb.config.addresses import DEFAULT_MODE, ListenAddress, interface_of
 from twisted_lb.config.base import SEVERAL, ErrorPages, Label, Model, Name, SecondsOrNone, TextOrTable
 from twisted_lb.config.limits import ClientLimitsConfig, ClientTimeoutsConfig
+from twisted_lb.config.log_format import OwnLog
 from twisted_lb.config.trust import TrustConfig
 
 
@@ -116,6 +117,11 @@ class ListenerRulesConfig(AccessConfig, TrustConfig):
     error_pages: ErrorPages = Field(
         default={},
         description="Files that replace local replies to what has no route, by status.",
+    )
+    log: OwnLog = Field(
+        default=True,
+        description="Whether its requests are in the access log (`log.file`), or the format that they have there. A route may say "
+        "it otherwise.",
     )
     timeouts: ClientTimeoutsConfig = ClientTimeoutsConfig()
     limits: ClientLimitsConfig = ClientLimitsConfig()

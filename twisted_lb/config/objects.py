@@ -140,6 +140,8 @@ def _given(config: DescribedConfig, owner: type[Model]) -> dict[str, Any]:
         if key not in config.model_fields_set or key not in type(config).model_fields:
             continue
         value, kind = getattr(config, key), field.annotation
+        if isinstance(value, Model) and not (isinstance(kind, type) and issubclass(kind, Model)):
+            continue  # another thing of the same name, the process's own: `log`
         values[key] = _part(value, kind) if isinstance(value, Model) and isinstance(kind, type) else value
     return values
 

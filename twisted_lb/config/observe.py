@@ -4,15 +4,21 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
 
 from twisted_lb.config.base import Model
 from twisted_lb.config.listeners import ListenConfig
+from twisted_lb.config.log_format import LogFormat
+
+# Keys that say something of the access log, beside where it goes.
+OF_ACCESS_LOG = ("format", "query", "addresses", "sample", "slow_s")
 
 
 class LogConfig(Model):
     """The log: what is logged beside the start and the changes of state, and how long a log file may get. twistd's command
     line says where it goes: to a file (`--logfile`), to the system's log (`--syslog`), or, in the foreground, to standard output.
+    With `file` there is an access log as well, see [access-log.md](access-log.md): `format`, `query`, `addresses`, `sample` and
+    `slow_s` are about that one.
     """
 
     requests: Literal["none", "brief", "failed", "all"] = Field(
@@ -35,6 +41,43 @@ class LogConfig(Model):
         le=1000,
         description="So many renamed log files are kept, `NAME.1` being the youngest; older ones are removed.",
     )
+    file: str | None = Field(
+        default=None,
+        description="Where the access log goes, a line for each request: the path of a file, `stdout`, or `syslog`; left out: there "
+        "is none. A file is opened anew within a second after it was renamed, or at SIGUSR1, and is not bounded by `file_bytes`.",
+    )
+    format: LogFormat = Field(
+        default="combined",
+        description="Its form: `haproxy`, `combined`, `json`, or a template such as `{client} {method} {path} {status}`.",
+    )
+    query: bool = Field(
+        default=True,
+        description="Whether it has the query of targets and referrers. Danger: tokens that clients put there are in the log.",
+    )
+    addresses: Literal["whole", "network"] = Field(
+        default="whole",
+        description="Addresses of clients in it: `whole`, or `network`, of IPv4 the first 24 bits and of IPv6 the first 48.",
+    )
+    sample: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="The share of requests that it has. Those that did not go well, the slowest of each second, and those of "
+        "`slow_s` and more are always in it.",
+    )
+    slow_s: float = Field(
+        default=1.0,
+        ge=0,
+        le=86400,
+        description="From how many seconds on a request is slow, and in it whatever `sample` says.",
+    )
+
+    @field_validator("file")
+    @classmethod
+    def _is_somewhere(cls, value: str | None) -> str | None:
+        if value is not None and (not value or "\0" in value or value.endswith("/")):
+            raise ValueError('should be the path of a file, "stdout" or "syslog"')
+        return value
 
 
 def _split_listen_address(value: object) -> object:

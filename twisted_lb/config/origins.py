@@ -15,6 +15,9 @@ from twisted_lb.config.trust import TrustConfig
 # Tells a place in the file: `lb.toml:14`.
 Placing = Callable[[KeyPath], str]
 
+# Keys of listeners and routes that are called as a table of the process is, and are no flat keys.
+_OF_THE_PROCESS: Final = ("log",)
+
 
 class Origins:
     """The origins of a configuration's values. `given` is what the file says, before flags; `typed` the flags, by the paths
@@ -91,7 +94,8 @@ class Origins:
             if rest[0] == "address":
                 parts: tuple[KeyPath, ...] = (("listen", "port"), ("listen", "interface"))
                 yield from sorted(parts, key=lambda one: one not in self._typed)
-            yield ("forwarding", *rest) if rest[0] in TrustConfig.model_fields else rest
+            if rest[0] not in _OF_THE_PROCESS:
+                yield ("forwarding", *rest) if rest[0] in TrustConfig.model_fields else rest
         yield ("defaults", "listener", *rest)
 
     def _of_route(self, name: str | int, rest: KeyPath) -> Iterator[KeyPath]:
@@ -100,7 +104,7 @@ class Origins:
             yield ("routes", name if isinstance(name, int) else numbers[name], *rest)
         elif name not in self._objects.to_default:
             raise KeyError(f"routes.{name}")
-        elif name == DEFAULT and rest:
+        elif name == DEFAULT and rest and rest[0] not in _OF_THE_PROCESS:
             yield rest
         yield ("defaults", "route", *rest)
 

@@ -9,6 +9,7 @@ from twisted_lb.config.access import AccessConfig, Network
 from twisted_lb.config.base import SEVERAL, ErrorPages, Model, Name, TextOrTable, Token, either
 from twisted_lb.config.keys import Key
 from twisted_lb.config.limits import BodyLimitsConfig, RouteTimeoutsConfig
+from twisted_lb.config.log_format import OwnLog
 from twisted_lb.config.secret import HIDDEN
 from twisted_lb.config.trust import TrustConfig
 
@@ -329,6 +330,11 @@ class RouteRulesConfig(AccessConfig):
         description="What is made of `%2F` in a path: it is kept as it is and never separates segments, or the request gets 400.",
     )
     error_pages: ErrorPages = Field(default={}, description="Files that replace local replies, by status.")
+    log: OwnLog | None = Field(
+        default=None,
+        description="Whether its requests are in the access log (`log.file`), or the format that they have there; left out: as the "
+        "listener says.",
+    )
     timeouts: RouteTimeoutsConfig = RouteTimeoutsConfig()
     limits: BodyLimitsConfig = BodyLimitsConfig()
     forwarding: ToldConfig = ToldConfig()

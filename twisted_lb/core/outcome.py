@@ -28,6 +28,10 @@ class Outcome(enum.IntEnum):
     BACKLOG_FULL = 16
 
 
+# The detail of a CUT_SHORT whose backend has just gone silent: what tells it from one that has closed.
+STALLED: Final = "the response stalled"
+
+
 class Retry(enum.Enum):
     """When an outcome may be retried: followed by another attempt."""
 

@@ -13,16 +13,18 @@ from twisted_lb.core.outcome import Refusal
 class Ticket:
     """A place in a pool's queue, from `Pool.claim` until `Pool.grants` tells its verdict or it is withdrawn.
 
-    `queued_at` and `until` are monotonic seconds; a ticket that has no lease at `until` is refused.
+    `queued_at` and `until` are monotonic seconds; a ticket that has no lease at `until` is refused. `behind`: how many
+    others were in front of it when it joined.
     """
 
-    __slots__ = ("ask", "queued_at", "tried", "until")
+    __slots__ = ("ask", "behind", "queued_at", "tried", "until")
 
-    def __init__(self, ask: Ask, queued_at: float, until: float, tried: Sequence[Backend]) -> None:
+    def __init__(self, ask: Ask, queued_at: float, until: float, tried: Sequence[Backend], behind: int = 0) -> None:
         self.ask: Final = ask
         self.queued_at: Final = queued_at
         self.until: Final = until
         self.tried: Final = tried
+        self.behind: Final = behind
 
     def __repr__(self) -> str:
         return f"<Ticket {self.until - self.queued_at:g} s from {self.queued_at:g}>"
@@ -55,11 +57,11 @@ class Queue:
         ends_at = max(self.until, now + wait_s)
         if until >= ends_at:
             self.until = ends_at
-            ticket = Ticket(ask, now, ends_at, tried)
+            ticket = Ticket(ask, now, ends_at, tried, len(self.tickets))
             self.tickets[ticket] = None
             return ticket
-        ticket = Ticket(ask, now, until, tried)
         behind = [one for one in self.tickets if one.until >= until]
+        ticket = Ticket(ask, now, until, tried, len(self.tickets) - len(behind))
         self.tickets[ticket] = None
         for one in behind:  # to the end again, in their order
             del self.tickets[one]

@@ -17,13 +17,18 @@ class Record:
     and `last_byte_at` (the first and the last byte of the response body came from the backend), `ended_at` (the client
     has been told all, or has left).
 
-    `queued_s` is how long the request waited in the queue, in seconds. `request_bytes` and `response_bytes` are what
+    `queued_s` is how long the request waited in the queue, in seconds, `queued_behind` how many were in front of it when it
+    joined, each time. `request_bytes` and `response_bytes` are what
     was taken from the client and given to it: payload of the bodies without their framing, or all bytes of a tunnel.
 
     `client` is the address that sent the request, by the claims of trusted proxies; `peer`, the one that is connected
-    to us. Both are without port, or a word for those that have no address. `method`, `target` and `request_id` hold
-    validated characters only; `target` is as the client sent it, what was refused has `_` where it was not valid. The id
-    is the one that an error page shows. `route` and `pool` are names, "" where none was found.
+    to us. Both are without port, or a word for those that have no address; `peer_port` is that of the latter, 0 where it has
+    none. `method`, `target` and `request_id` hold validated characters only; `target` is as the client sent it, what was
+    refused has `_` where it was not valid. The id is the one that an error page shows. `version` is 10 or 11, 0 for what was
+    refused before its head was read; `scheme` that of the connection; `host` what was asked for, validated, "" where nothing
+    was said. `fields` are the lines of its head that go on to a backend, as the client sent them: these are its words, and
+    may hold any byte of a field's value. `trace_id` is that of a traceparent of our own. `listener`, `route` and `pool` are
+    names, "" where none was found.
 
     `attempts` are those that were made, in order, each with its backend, its outcome and a reason. `status` is what the
     client was told, 0 for nothing. `local_reply`: why there was one (an answer of our own), or None. `ended_by`: that
@@ -40,20 +45,28 @@ class Record:
         "detail",
         "ended_at",
         "ended_by",
+        "fields",
         "first_byte_at",
         "head_at",
+        "host",
         "last_byte_at",
+        "listener",
         "local_reply",
         "method",
         "peer",
+        "peer_port",
         "pool",
+        "queued_behind",
         "queued_s",
         "request_bytes",
         "request_id",
         "response_bytes",
         "route",
+        "scheme",
         "status",
         "target",
+        "trace_id",
+        "version",
     )
 
     def __init__(self, began: float) -> None:
@@ -64,10 +77,18 @@ class Record:
         self.last_byte_at: float = NEVER
         self.ended_at: float = NEVER
         self.queued_s: float = 0.0
+        self.queued_behind: int = 0
         self.request_bytes: int = 0
         self.response_bytes: int = 0
         self.client: str = ""
         self.peer: str = ""
+        self.peer_port: int = 0
+        self.version: int = 0
+        self.scheme: bytes = b""
+        self.host: bytes = b""
+        self.fields: bytes = b""
+        self.trace_id: bytes = b""
+        self.listener: str = ""
         self.method: bytes = b""
         self.target: bytes = b""
         self.request_id: bytes = b""

@@ -76,13 +76,15 @@ class Speaker:
 class ClientConnection:
     """One connection of a client of a frontend, from `open` to `lost`. It reads the rules of its listener alone.
 
-    `rules` are those of the present request: they are read anew when the next one is waited for. `bound` is the connection
+    `rules` are those of the present request: they are read anew when the next one is waited for. `peer_port` outlives the
+    connection. `bound` is the connection
     to a backend that is this client's alone (NTLM), while it is not in use: it is closed with the client's.
     """
 
     __slots__ = (
         "_asking", "_bound_to", "_deadline", "_frontend", "_inside", "_opened_at", "_patience_s", "_running", "_running_for",
-        "_speaker", "_spread", "_unread", "bound", "client", "clock", "counted", "full", "rules", "shared", "transport",
+        "_speaker", "_spread", "_unread", "bound", "client", "clock", "counted", "full", "peer_port", "rules",
+        "shared", "transport",
     )  # fmt: skip
 
     def __init__(self, frontend: Frontend, speaker: Speaker) -> None:
@@ -92,6 +94,7 @@ class ClientConnection:
         self.transport: StreamTransport | None = None
         self.bound: Upstream | None = None
         self._bound_to: str = ""  # of which client's request, behind a trusted proxy
+        self.peer_port: int = 0
         self.full: bool = False  # the client does not take what was written
         # A trusted proxy's, whose clients are limited one by one: each request is counted for the client that it is of.
         self.shared: bool = False
@@ -114,6 +117,7 @@ class ClientConnection:
         self.transport = transport
         self._opened_at = self.clock.now
         address = transport.peer_name()
+        self.peer_port = transport.peer_port()
         rules = self.rules = self._frontend.client_rules
         client = self.client = self._frontend.client_at(address, scheme, transport.port_name())
         self._frontend.clients[self] = None

@@ -25,6 +25,11 @@ class ClientSide:
         """The address that is connected to us: the client's, or that of a proxy in front of it."""
         raise NotImplementedError
 
+    @property
+    def peer_port(self) -> int:
+        """The port of whoever is connected to us; 0 where there is none."""
+        return 0
+
     def inform(self, head: ResponseHead, extra: bytes) -> None:
         """Send an interim response (1xx)."""
         raise NotImplementedError

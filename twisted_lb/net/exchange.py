@@ -57,8 +57,8 @@ class Exchange(Requester):
     __slots__ = (
         "_bad_status", "_client_full", "_client_paused", "_clock", "_cluster", "_frontend", "_lead",
         "_local_reply", "_recorded", "_relay", "_replay", "_request_ended", "_trailers", "_upstream_head", "attempts",
-        "began_at", "client", "first_byte_at", "head", "last_byte_at", "over", "queued_s", "request_bytes",
-        "request_id", "responded_at", "response_bytes", "route", "started", "status",
+        "began_at", "client", "first_byte_at", "head", "last_byte_at", "over", "queued_behind", "queued_s",
+        "request_bytes", "request_id", "responded_at", "response_bytes", "route", "started", "status", "trace_id",
     )  # fmt: skip
 
     def __init__(
@@ -82,9 +82,11 @@ class Exchange(Requester):
         self.first_byte_at: float = NEVER
         self.last_byte_at: float = NEVER
         self.queued_s: float = 0.0
+        self.queued_behind: int = 0
         self.request_bytes: int = 0
         self.response_bytes: int = 0
         self.request_id: bytes = head.fields.request_id
+        self.trace_id: bytes = b""
         self.started: bool = False
         self.over: bool = False
         frontend.exchanges += 1
@@ -175,6 +177,7 @@ class Exchange(Requester):
         """A wait in the queue is over, however it ends."""
         waited_s = now - ticket.queued_at
         self.queued_s += waited_s
+        self.queued_behind += ticket.behind
         self._cluster.pool.totals.queue.add(waited_s)
 
     def _fall_back(self, fallback: Fallback) -> None:
@@ -434,6 +437,7 @@ class Exchange(Requester):
         if rules.make_traceparent and not fields.traced:
             # W3C trace context: version, trace, parent, and the flags: not sampled.
             trace, parent = runtime.new_id(), runtime.new_id(64)
+            self.trace_id = trace
             upstream_head = with_lines(upstream_head, b"traceparent: 00-%b-%b-00\r\n" % (trace, parent))
         return upstream_head
 
@@ -863,12 +867,21 @@ class Exchange(Requester):
         record.last_byte_at = self.last_byte_at if self.response_bytes else NEVER
         record.ended_at = self._clock.now
         record.queued_s = self.queued_s
+        record.queued_behind = self.queued_behind
         record.request_bytes = self.request_bytes
         record.response_bytes = self.response_bytes
         record.client = self._lead.client_name()
         record.peer = self.client.who()
-        record.method = self.head.method
-        record.target = self.head.target
+        record.peer_port = self.client.peer_port
+        record.scheme = self._lead.client.scheme
+        head = self.head
+        record.method = head.method
+        record.target = head.target
+        record.version = head.fields.version
+        record.host = head.authority or head.fields.host
+        record.fields = head.lines
+        record.trace_id = self.trace_id
+        record.listener = self._frontend.name
         record.request_id = safe_id(self.request_id)
         record.route = self.route.name
         record.pool = self._cluster.name

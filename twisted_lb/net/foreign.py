@@ -124,6 +124,10 @@ class Foreign(StreamTransport):
         """See StreamTransport."""
         return str(getattr(self._transport.getPeer(), "host", "unknown"))
 
+    def peer_port(self) -> int:
+        """See StreamTransport."""
+        return int(getattr(self._transport.getPeer(), "port", 0) or 0)
+
     def port_name(self) -> str:
         """See StreamTransport."""
         return str(getattr(self._transport.getHost(), "port", ""))

@@ -10,7 +10,7 @@ from twisted_lb.core.never import NEVER
 from twisted_lb.core.notes import TARGET_BYTES, WORD_BYTES, Note, Notes
 from twisted_lb.core.outcome import Outcome, Refusal, Reply, refusal_of
 from twisted_lb.core.record import Observers, Record
-from twisted_lb.net.local_reply import Claim, accept_of, local_reply, safe_id
+from twisted_lb.net.local_reply import Claim, accept_of, final_answer, local_reply, safe_id
 from twisted_lb.net.own_answers import answer_for, asked_host
 from twisted_lb.net.route import Lead, Route
 from twisted_lb.net.routing import Action, Found, RouteTable
@@ -185,7 +185,7 @@ class Frontend:
         self.table = table
         self.straight = table.straight
 
-    def turn_away(self, found: Found, peer: str) -> tuple[ResponseHead, bytes] | None:
+    def turn_away(self, found: Found, client: Client, peer_port: int) -> tuple[ResponseHead, bytes] | None:
         """The local reply to a request that goes to no backend: it is not admitted, or its route answers by itself. None where
         it goes on; then its limits are charged.
         """
@@ -193,27 +193,33 @@ class Frontend:
         action = found.action
         if denial is not None:
             detail = self._with_host(denial.detail, found.head)
-            return self.refuse(denial.refusal, detail, found.claim(peer), action, denial.retry_after_s)
+            return self.refuse(denial.refusal, detail, found.claim(client, peer_port), action, denial.retry_after_s)
         if action is None:
             self.unrouted += 1
             whose = "" if self.name == "default" else f" of listener {self.name}"
             detail = self._with_host(f"no route{whose} takes it", found.head)
-            return self.refuse(Refusal.NO_ROUTE, detail, found.claim(peer))
+            return self.refuse(Refusal.NO_ROUTE, detail, found.claim(client, peer_port))
         if action.forbidden:
             detail = self._with_host("its route denies all", found.head)
-            return self.refuse(Refusal.FORBIDDEN, detail, found.claim(peer), action)
+            return self.refuse(Refusal.FORBIDDEN, detail, found.claim(client, peer_port), action)
         if found.flaw is not None:
             detail = self._with_host(found.flaw.reason, found.head)
-            return self.refuse(refusal_of(found.flaw.status), detail, found.claim(peer), action)
+            return self.refuse(refusal_of(found.flaw.status), detail, found.claim(client, peer_port), action)
         if action.answer is None:
             return None
-        claim = found.claim(peer)
+        claim = found.claim(client, peer_port)
         claim.request_id = safe_id(claim.request_id) or self.runtime.new_id()
         try:
             reply = answer_for(action.answer, found.head, action.rules, found.address, claim.request_id)
         except BadMessage as bad:
             return self.refuse(refusal_of(bad.status), self._with_host(bad.reason, found.head), claim, action)
         self._tell(claim, action.answer.kind, reply, action, self._with_host("", found.head))
+        return reply
+
+    def answer_finally(self, head: RequestHead, claim: Claim, route: Route) -> tuple[ResponseHead, bytes]:
+        """The local reply to a request whose hops are used up (Max-Forwards): we are its final recipient."""
+        reply = final_answer(head)
+        self._tell(claim, Reply.ANSWER, reply, route)
         return reply
 
     def _with_host(self, why: str, head: RequestHead) -> str:
@@ -282,7 +288,10 @@ class Frontend:
         record = Record(self.clock.now)
         record.ended_at = self.clock.now
         record.client, record.peer = claim.client, claim.peer
+        record.peer_port, record.scheme = claim.peer_port, claim.scheme
         record.method, record.target, record.request_id = claim.method, claim.target, claim.request_id
+        record.version, record.host, record.fields = claim.version, claim.host, claim.lines
+        record.listener = self.name
         if route is not None:
             record.route = route.name
         if isinstance(route, Route):

@@ -16,7 +16,7 @@ from twisted_lb.net.client_side import ClientSide
 from twisted_lb.net.exchange import Exchange
 from twisted_lb.net.frontend import STOPS, Frontend
 from twisted_lb.net.interfaces import Receiver, StreamTransport
-from twisted_lb.net.local_reply import Claim, final_answer
+from twisted_lb.net.local_reply import Claim, claim_of
 from twisted_lb.net.outgoing import Outgoing
 from twisted_lb.net.relay import Leg
 from twisted_lb.net.route import Lead, Route, client_name
@@ -94,7 +94,7 @@ class Http1(ClientSide, Receiver, Speaker):
         if not self._connection.open(transport, self._scheme, self):
             self._persist = False
             detail = "too many connections of one client"
-            self._say(*self._frontend.refuse(Refusal.RATE_LIMITED, detail, Claim(self.who())))
+            self._say(*self._frontend.refuse(Refusal.RATE_LIMITED, detail, self._claim_of_none(b"")))
             self._state = _LINGERING
             self._connection.arm(LINGER_S)
             transport.loseConnection()
@@ -167,14 +167,12 @@ class Http1(ClientSide, Receiver, Speaker):
             if route is None:
                 return True
         if fields.max_forwards == 0 and head.goes_no_further:
-            self._frontend.count(head.method, 200, route)
-            self._answer(head, final_answer(head))
+            self._answer(head, self._frontend.answer_finally(head, self._claim(head), route))
             return True
         framing = fields.framing
         if framing > 0 and not route.takes(framing):
-            lead = self._frontend.lead(fields, self._connection.client, route)
             reply = self._frontend.refuse(
-                Refusal.BODY_TOO_LARGE, "Content-Length is beyond the limit", self._claim(head, lead), route
+                Refusal.BODY_TOO_LARGE, "Content-Length is beyond the limit", self._claim(head), route
             )
             self._refuse_with(reply, heading=head.method == b"HEAD")
             return False
@@ -192,12 +190,10 @@ class Http1(ClientSide, Receiver, Speaker):
             try:
                 found = self._found = frontend.table.find(head, connection.client)
             except BadMessage as bad:
-                client = client_name(connection.client, head.fields)
-                claim = Claim(self.who(), head.line, head.lines, head.fields.request_id, client)
-                reply = frontend.refuse(refusal_of(bad.status), bad.reason, claim)
+                reply = frontend.refuse(refusal_of(bad.status), bad.reason, self._claim(head))
                 self._refuse_with(reply, heading=head.method == b"HEAD")
                 return None
-        turned_away = frontend.turn_away(found, self.who())
+        turned_away = frontend.turn_away(found, connection.client, connection.peer_port)
         if turned_away is not None:
             if found.flaw is None:
                 self._answer(head, turned_away)
@@ -228,7 +224,7 @@ class Http1(ClientSide, Receiver, Speaker):
             lead = self._lead = self._frontend.lead(fields, client, route)
         if connection.shared and not connection.admits(lead.client_name()):
             detail = "too many requests of one client at a time"
-            self._answer(head, self._frontend.refuse(Refusal.RATE_LIMITED, detail, self._claim(head, lead), route))
+            self._answer(head, self._frontend.refuse(Refusal.RATE_LIMITED, detail, self._claim(head), route))
             return
         self.requests += 1
         self._version = fields.version
@@ -263,8 +259,14 @@ class Http1(ClientSide, Receiver, Speaker):
         else:
             exchange.begin_bound()
 
-    def _claim(self, head: RequestHead, lead: Lead) -> Claim:
-        return Claim(self.who(), head.line, head.lines, head.fields.request_id, lead.client_name())
+    def _claim(self, head: RequestHead) -> Claim:
+        connection = self._connection
+        return claim_of(head, client_name(connection.client, head.fields), connection.client, connection.peer_port)
+
+    def _claim_of_none(self, start: bytes) -> Claim:
+        """The claim of what is no request; it starts like this."""
+        connection = self._connection
+        return Claim(self.who(), start).over(connection.client, connection.peer_port)
 
     def _read_body(self, data: bytes) -> None:
         exchange = self._exchange
@@ -329,6 +331,11 @@ class Http1(ClientSide, Receiver, Speaker):
     def who(self) -> str:
         """See ClientSide."""
         return self._connection.client.address.decode("ascii")
+
+    @property
+    def peer_port(self) -> int:
+        """See ClientSide."""
+        return self._connection.peer_port
 
     def inform(self, head: ResponseHead, extra: bytes) -> None:
         """See ClientSide. RFC 9110 15.2: not to a client of HTTP/1.0. One that does not take what it was sent gets no more of
@@ -452,7 +459,7 @@ class Http1(ClientSide, Receiver, Speaker):
     def _refuse(self, bad: BadMessage) -> None:
         """Refuse what came, which is no request: a local reply, and the close."""
         # RFC 9110 9.3.2: no body for a HEAD, even for one that is refused.
-        claim = Claim(self.who(), self._reader.buffer)
+        claim = self._claim_of_none(self._reader.buffer)
         reply = self._frontend.refuse(refusal_of(bad.status), bad.reason, claim)
         self._refuse_with(reply, heading=claim.method == b"HEAD")
 

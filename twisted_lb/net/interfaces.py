@@ -110,6 +110,10 @@ class StreamTransport:
         """The address of the peer without its port; "unix" for a unix socket."""
         raise NotImplementedError
 
+    def peer_port(self) -> int:
+        """The port of the peer; 0 for a unix socket, and where it is not known."""
+        raise NotImplementedError
+
     def port_name(self) -> str:
         """The port that the peer connected to; empty for a unix socket."""
         raise NotImplementedError

@@ -4,6 +4,7 @@ from http import HTTPStatus
 from typing import Final
 
 from twisted_lb.wire.grammar import CRLF
+from twisted_lb.wire.origin import Client
 from twisted_lb.wire.request import RequestHead
 from twisted_lb.wire.response import ResponseHead
 
@@ -49,10 +50,11 @@ _SECRET: Final = frozenset((b"authorization", b"cookie"))
 class Claim:
     """What is known of a request that is refused before there is an exchange: the address that is connected, its first
     line, or as much of it as came, its field lines and its id, where they were read; `client` is the client's address
-    where another one than the peer's is known (behind a trusted proxy).
+    where another one than the peer's is known (behind a trusted proxy). `peer_port`, `scheme`, and, where a head was read,
+    `version` and `host` are as a Record has them.
     """
 
-    __slots__ = ("client", "lines", "method", "peer", "request_id", "target")
+    __slots__ = ("client", "host", "lines", "method", "peer", "peer_port", "request_id", "scheme", "target", "version")
 
     def __init__(
         self, peer: str, line: bytes = b"", lines: bytes = b"", request_id: bytes = b"", client: str = ""
@@ -64,6 +66,24 @@ class Claim:
         self.target: Final = rest.partition(b" ")[0][:_TARGET_SHOWN].translate(_SHOWN)
         self.lines: Final = lines
         self.request_id: bytes = request_id
+        self.peer_port: int = 0
+        self.scheme: bytes = b""
+        self.version: int = 0
+        self.host: bytes = b""
+
+    def over(self, client: Client, peer_port: int) -> "Claim":
+        """The claim itself: it came over the connection of this client, from this port."""
+        self.scheme = client.scheme
+        self.peer_port = peer_port
+        return self
+
+
+def claim_of(head: RequestHead, address: str, client: Client, peer_port: int) -> Claim:
+    """What is known of a request whose head was read, of the client at this address, over the connection of this one."""
+    claim = Claim(client.address.decode("ascii"), head.line, head.lines, head.fields.request_id, address)
+    claim.version = head.fields.version
+    claim.host = head.authority or head.fields.host
+    return claim.over(client, peer_port)
 
 
 class ErrorPage:

@@ -20,7 +20,7 @@ from twisted_lb.net.client_side import ClientSide
 from twisted_lb.net.deadlines import Deadline
 from twisted_lb.net.exchange import Exchange
 from twisted_lb.net.frontend import STOPS, Frontend
-from twisted_lb.net.local_reply import Claim, final_answer
+from twisted_lb.net.local_reply import Claim, claim_of
 from twisted_lb.net.relay import Leg
 from twisted_lb.net.route import Route, client_name
 from twisted_lb.wire.grammar import CRLF, BadMessage
@@ -76,8 +76,7 @@ class BalancedReverseProxyResource(ReverseProxyResource):
         if route is None:
             return NOT_DONE_YET
         if head.goes_no_further:
-            self.engine.count(head.method, 200, route)
-            client.answer(final_answer(head))
+            client.answer_finally(head, route)
         elif route.takes(head.fields.framing):
             client.begin(head, route)
         else:
@@ -165,7 +164,7 @@ class _RequestClient(ClientSide):
         except BadMessage as bad:
             self.refuse(refusal_of(bad.status), bad.reason, head)
             return None
-        reply = frontend.turn_away(found, self.who())
+        reply = frontend.turn_away(found, self._client(), self.peer_port)
         if reply is not None:
             if found.flaw is None:
                 self.answer(reply, heading=head.method == b"HEAD")
@@ -229,8 +228,8 @@ class _RequestClient(ClientSide):
     def _claim(self, head: RequestHead | None) -> Claim:
         """What is known of a request that gets no exchange."""
         if head is not None:
-            client = client_name(self._client(), head.fields)
-            return Claim(self.who(), head.line, head.lines, head.fields.request_id, client)
+            client = self._client()
+            return claim_of(head, client_name(client, head.fields), client, self.peer_port)
         request = self._request
         fields = request.requestHeaders
         return Claim(
@@ -238,7 +237,7 @@ class _RequestClient(ClientSide):
             b"%b %b" % (request.method, request.uri),
             b"Accept: %b\r\n" % b", ".join(fields.getRawHeaders(b"accept", ())),
             b", ".join(fields.getRawHeaders(b"x-request-id", ())),
-        )
+        ).over(self._client(), self.peer_port)
 
     def _answer_and_close(self, head: ResponseHead, body: bytes) -> None:
         """Send a local reply, and close."""
@@ -246,6 +245,10 @@ class _RequestClient(ClientSide):
         self._close_behind()
         self.write(body)
         self.finish(b"")
+
+    def answer_finally(self, head: RequestHead, route: Route) -> None:
+        """Answer a request whose hops are used up."""
+        self.answer(self._frontend.answer_finally(head, self._claim(head), route))
 
     def answer(self, reply: tuple[ResponseHead, bytes], *, heading: bool = False) -> None:
         """Send a local reply to a request that goes nowhere; without its body to a HEAD."""
@@ -278,6 +281,11 @@ class _RequestClient(ClientSide):
     def who(self) -> str:
         """See ClientSide."""
         return str(getattr(self._request.getClientAddress(), "host", "unknown"))
+
+    @property
+    def peer_port(self) -> int:
+        """See ClientSide."""
+        return int(getattr(self._request.getClientAddress(), "port", 0) or 0)
 
     def inform(self, head: ResponseHead, extra: bytes) -> None:
         """See ClientSide; twisted.web cannot send an interim response."""

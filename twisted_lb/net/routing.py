@@ -9,7 +9,7 @@ from twisted_lb.core.route_reasons import Asked, why_not
 from twisted_lb.core.routing import AROUND, RouteMatch, Router
 from twisted_lb.core.split import Split, StickySplit
 from twisted_lb.net.admission import Admission, Denial
-from twisted_lb.net.local_reply import Claim, accept_of, local_reply, safe_id
+from twisted_lb.net.local_reply import Claim, accept_of, claim_of, local_reply, safe_id
 from twisted_lb.net.own_answers import OwnAnswer, asked_host
 from twisted_lb.net.request_keys import RequestKey
 from twisted_lb.net.route import Route, client_name
@@ -150,10 +150,9 @@ class Found:
         self.client_key: Final = client_key(address) if admission is not None else ""
         self.keys: Final = [] if admission is None else admission.keys(head.target, lines, self.client_key)
 
-    def claim(self, peer: str) -> Claim:
-        """What is to be said of the request in a local reply, over the connection of this peer."""
-        head = self.head
-        return Claim(peer, head.line, head.lines, head.fields.request_id, self.address)
+    def claim(self, client: Client, peer_port: int) -> Claim:
+        """What is to be said of the request in a local reply, over the connection of this client."""
+        return claim_of(self.head, self.address, client, peer_port)
 
     def would_be_denied(self, now: float) -> Denial | None:
         """Why the request would not go on, for somebody who only asks: nothing is counted or charged."""

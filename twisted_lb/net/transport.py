@@ -479,6 +479,10 @@ class Transport(Pollable, StreamTransport):
         """The address of the peer without its port; "unix" for a unix socket."""
         return "unix" if self._family == socket.AF_UNIX else str(self._peer_address()[0])
 
+    def peer_port(self) -> int:
+        """The port of the peer; 0 for a unix socket, and where it is not known."""
+        return 0 if self._family == socket.AF_UNIX else int(self._peer_address()[1])
+
     def port_name(self) -> str:
         """The port that the peer connected to; empty for a unix socket."""
         if self._port_name is not None:

@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.never import NEVER
-from twisted_lb.core.outcome import Outcome
+from twisted_lb.core.outcome import STALLED, Outcome
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.deadlines import Deadline, Deadlines
 from twisted_lb.net.interfaces import Receiver, StreamTransport
@@ -460,7 +460,7 @@ class Upstream(Receiver):
         elif self._state is _HEAD:
             self._fail(Outcome.TIMED_OUT, "no response head in time")
         else:
-            self._fail(Outcome.CUT_SHORT, "the response stalled")
+            self._fail(Outcome.CUT_SHORT, STALLED)
 
     def readConnectionLost(self) -> None:
         """The backend closed its side: the end of a response that is framed by the close, too early for all others."""

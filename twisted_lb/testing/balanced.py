@@ -61,7 +61,7 @@ class Balanced:
     """A balancer with this configuration on a MemoryNetwork, at `address`; its backends are those of the test.
 
     `events` are the changes of state so far, `records` those of the requests that have ended, or were refused,
-    unless there are other `observers`. `lists` are the target lists, by pool: they tell what the test says. `close` ends it; exchanges that are still running then are cut.
+    unless there are other `observers`, `log_lines` what the access log has of them. `lists` are the target lists, by pool: they tell what the test says. `close` ends it; exchanges that are still running then are cut.
     """
 
     def __init__(
@@ -79,6 +79,7 @@ class Balanced:
         self.network: Final = network
         self.events: list[Event] = []
         self.records: list[Record] = []
+        self.log_lines: list[bytes] = []
         self.lists: Final[dict[str, ScriptedList]] = {}
         self.runtime: Final = runtime_of(network.clock, network, seed=seed) if runtime is None else runtime
         self.data_plane: Final = DataPlane(
@@ -87,6 +88,7 @@ class Balanced:
             hear=self.events.append if hear is None else hear,
             observers=(self.records.append,) if observers is None else observers,
             provide=self._list,
+            log_line=self.log_lines.append,
         )
         self.listener: Final = network.listen(address, self.build)
 

@@ -1,0 +1,355 @@
+"""The forms of lines: what each says, and that nothing which a client sends can forge one."""
+
+import json
+import re
+import time
+
+import pytest
+from house import GET
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twisted_lb.access_log.around import Around
+from twisted_lb.access_log.forms import NAMED, form_of
+from twisted_lb.access_log.heads import Head, Heads
+from twisted_lb.access_log.privacy import Privacy
+from twisted_lb.access_log.rules import LogRules
+from twisted_lb.access_log.templates import VALUES
+from twisted_lb.config.log_format import FORMATS, LOG_PLACEHOLDERS
+from twisted_lb.core.outcome import Outcome
+from twisted_lb.core.record import Record
+from twisted_lb.testing import NEVER_ANSWER, RESET, Wait, response
+
+TRACE = b"0af7651916cd43dd8448eb211c80319c"
+BROWSER = (
+    b"GET /a%20b?token=secret HTTP/1.1\r\nHost: shop.example.com\r\nX-Request-ID: mine\r\nUser-Agent: Mozilla/5.0 (X11)\r\n"
+    b"Referer: https://x/y?token=secret\r\ntraceparent: 00-" + TRACE + b"-b7ad6b7169203331-01\r\n\r\n"
+)
+
+
+@pytest.fixture(autouse=True)
+def berlin(monkeypatch):
+    monkeypatch.setenv("TZ", "CET-1")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def logged(build, form: str, request: bytes = BROWSER, answer: object = None, **log) -> str:
+    """The line of a request that takes a quarter of a second."""
+    house = build(log={"file": "stdout", "format": form, **log})
+    house.backend("a:80", [[Wait(0.25), response(b"some body")] if answer is None else answer])
+    house.ask(request)
+    house.wait(1)
+    [line] = house.balanced.log_lines
+    assert line.endswith(b"\n")
+    return line[:-1].decode()
+
+
+def test_combined_to_the_byte(build):
+    assert logged(build, "combined") == (
+        '127.0.0.1 - - [06/Nov/1994:09:49:36 +0100] "GET /a%20b?token=secret HTTP/1.1" 200 9 "https://x/y?token=secret" '
+        '"Mozilla/5.0 (X11)" 250000'
+    )
+
+
+def test_combined_of_what_says_less(build):
+    line = logged(build, "combined", b"GET / HTTP/1.0\r\n\r\n")
+    assert line.endswith('"GET / HTTP/1.0" 200 9 "-" "-" 250000')
+    house = build(log={"file": "stdout"})
+    house.ask(b"\x16\x03\x01\r\n\r\n")
+    assert re.search(rb'"___" 400 \d+ "-" "-" 0\n', house.balanced.log_lines[0])
+
+
+def test_a_client_that_left_has_the_number_of_nginx(build):
+    house = build(log={"file": "stdout"})
+    house.backend("a:80", [NEVER_ANSWER])
+    house.ask().reset()
+    house.clock.settle()
+    assert b'"GET / HTTP/1.1" 499 0 ' in house.balanced.log_lines[0]
+
+
+def test_json_of_a_plain_request(build):
+    said = json.loads(logged(build, "json"))
+    assert said.pop("client.port") > 0
+    assert said == {
+        "@timestamp": "1994-11-06T08:49:36.750000Z",
+        "client.address": "127.0.0.1",
+        "http.request.method": "GET",
+        "url.path": "/a%20b",
+        "url.query": "token=secret",
+        "url.scheme": "http",
+        "server.address": "shop.example.com",
+        "network.protocol.version": "1.1",
+        "user_agent.original": "Mozilla/5.0 (X11)",
+        "http.request.referrer": "https://x/y?token=secret",
+        "http.request.id": "mine",
+        "http.request.body.size": 0,
+        "http.response.status_code": 200,
+        "http.response.body.size": 9,
+        "http.route": "default",
+        "trace_id": TRACE.decode(),
+        "lb.listener": "default",
+        "lb.pool": "default",
+        "lb.backend": "a:80",
+        "lb.attempt_count": 1,
+        "lb.outcome": "OK",
+        "lb.times.total": 0.25,
+        "lb.times.connect": 0.0,
+        "lb.times.head": 0.25,
+        "lb.times.first_byte": 0.25,
+    }
+
+
+def test_json_of_a_retry_has_each_attempt_with_its_times(build):
+    house = build("a:80", "b:80", log={"file": "stdout", "format": "json"})
+    house.backend("a:80", [[Wait(0.5), RESET]])
+    house.backend("b:80", [[Wait(0.25), response(b"")]])
+    house.ask()
+    house.wait(2)
+    said = json.loads(house.balanced.log_lines[0])
+    first, second = said["lb.attempts"]
+    assert first.pop("why")
+    assert first == {"backend": "a:80", "began": 0.0, "connected": 0.0, "ended": 0.5, "outcome": "NO_RESPONSE"}
+    assert second == {"backend": "b:80", "began": 0.5, "connected": 0.5, "ended": 0.75, "outcome": "OK"}
+    assert (said["lb.attempt_count"], said["lb.backend"]) == (2, "b:80")
+    assert "error.type" not in said
+
+
+@pytest.mark.parametrize(
+    ("request_", "answer", "kind"),
+    [
+        (BROWSER, [response(b"", 503)], "503"),
+        (BROWSER, [RESET], "NO_RESPONSE"),
+        (b"GET / HTTP/3.0\r\n\r\n", [], "VERSION"),
+        (BROWSER, [response(b"", 404)], None),
+    ],
+)
+def test_json_of_an_error_says_its_kind(build, request_, answer, kind):
+    house = build(log={"file": "stdout", "format": "json"}, retry={"more_attempts": 0})
+    house.backend("a:80", [answer])
+    house.ask(request_)
+    said = json.loads(house.balanced.log_lines[0])
+    assert said.get("error.type") == kind
+    assert ("lb.why" in said) == (kind in ("NO_RESPONSE", "VERSION"))
+
+
+def test_json_names_the_proxy_that_brought_a_request_and_the_trace_that_we_began(build):
+    house = build(
+        log={"file": "stdout", "format": "json"},
+        forwarding={"trusted_proxies": ["127.0.0.1"], "traceparent": "make"},
+    )
+    house.backend()
+    house.ask(GET[:-2] + b"X-Forwarded-For: 192.0.2.77\r\n\r\n")
+    said = json.loads(house.balanced.log_lines[0])
+    assert (said["client.address"], said["network.peer.address"]) == ("192.0.2.77", "127.0.0.1")
+    assert "client.port" not in said
+    assert said["trace_id"] == house.record.trace_id.decode()
+
+
+def test_a_template(build):
+    line = logged(
+        build,
+        '{time} {client} {method} {path} {status} {{{took_ms}}} "{user_agent}" {user_agent} {detail} {backend_address}',
+    )
+    assert line == (
+        "1994-11-06T08:49:36.750000Z 127.0.0.1 GET /a%20b 200 {250.000} "
+        r'"Mozilla/5.0 (X11)" Mozilla/5.0\x20(X11) - a:80'
+    )
+
+
+def test_every_placeholder_has_a_value_and_every_form_a_name(build):
+    assert (set(VALUES) | {"time"}, set(NAMED)) == (set(LOG_PLACEHOLDERS), set(FORMATS))
+    words = logged(build, " ".join(f"{{{name}}}" for name in LOG_PLACEHOLDERS)).split(" ")
+    told = dict(zip(LOG_PLACEHOLDERS, words, strict=True))
+    assert told["client_port"].isdigit()
+    assert {name: told[name] for name in ("query", "state", "attempts", "retries", "trace_id", "version", "took_us")} == {
+        "query": "token=secret", "state": "----", "attempts": "1", "retries": "0", "trace_id": TRACE.decode(),
+        "version": "1.1", "took_us": "250000",
+    }  # fmt: skip
+    assert {name for name, word in told.items() if word == "-"} == {"detail"}
+
+
+@pytest.mark.parametrize("form", [*FORMATS, "{target} {query} {referer}"])
+def test_the_query_can_be_left_out_everywhere(build, form):
+    line = logged(build, form, query=False)
+    assert "secret" not in line
+    assert "/a%20b" in line
+
+
+@pytest.mark.parametrize("form", [*FORMATS, "{client} {peer}"])
+def test_addresses_can_be_those_of_networks(build, form):
+    house = build(
+        log={"file": "stdout", "format": form, "addresses": "network"}, forwarding={"trusted_proxies": ["127.0.0.1"]}
+    )
+    house.backend("a:80", [response(b"")] * 2)
+    house.ask(GET[:-2] + b"X-Forwarded-For: 192.0.2.77\r\n\r\n")
+    house.ask(GET[:-2] + b"X-Forwarded-For: 2001:db8:1:2::3\r\n\r\n")
+    one, two = house.balanced.log_lines
+    assert (b"192.0.2.0" in one, b"2001:db8:1::" in two) == (True, True)
+    assert b".77" not in one
+    assert b"2::3" not in two
+    assert b"127.0.0.1" not in one + two
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.255", "192.0.2.0"),
+        ("2001:db8:ffff:1::1", "2001:db8:ffff::"),
+        ("::ffff:192.0.2.7", "::ffff:192.0.2.0"),
+        ("fe80::1%eth0", "fe80::"),
+        ("unix", "unix"),
+        ("unknown", "unknown"),
+    ],
+)
+def test_what_a_network_is(address, network):
+    privacy = Privacy(query=True, network=True)
+    assert [privacy.address(address) for _ in range(2)] == [network, network]
+
+
+def test_what_is_remembered_of_addresses_and_head_blocks_is_bounded():
+    privacy, heads = Privacy(query=True, network=True), Heads()
+    for number in range(10_000):
+        privacy.address(f"10.{number >> 8}.{number & 255}.1")
+        heads.of(b"User-Agent: %d\r\n" % number)
+    assert len(privacy._known) <= 4096
+    assert len(heads._known) <= 256
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        (b"User-Agent: a\r\nReferer: b\r\n", (b"a", b"b", b"")),
+        (b"user-AGENT:a\r\nX-Referer: no\r\n", (b"a", b"", b"")),
+        (b"Referer:\r\nUser-Agent: \t b c \t\r\nUser-Agent: second\r\n", (b"b c", b"", b"")),
+        (b"traceparent: 00-" + TRACE + b"-b7ad6b7169203331-01\r\n", (b"", b"", TRACE)),
+        (b"traceparent: 00-" + b"0" * 32 + b"-b7ad6b7169203331-01\r\n", (b"", b"", b"")),
+        (b"traceparent: 00-evil\r\n", (b"", b"", b"")),
+        (b"", (b"", b"", b"")),
+    ],
+)
+def test_what_is_read_of_a_header_block(lines, found):
+    head = Head(lines)
+    assert (head.user_agent, head.referer, head.trace_id) == found
+
+
+# Nothing can be forged. What a client may send gets here as validated characters, and as values of fields, which may hold any
+# byte but NUL, CR and LF; here all of it is as hostile as bytes can be.
+
+hostile = st.binary(max_size=40) | st.sampled_from(
+    [
+        b'" 200 0 "-" "-"',
+        b"\n127.0.0.1 - - forged",
+        b"\r\n",
+        b'","lb.backend":"x',
+        b"\\",
+        b"#22",
+        b"\x1b[2J",
+        b"\xff\xfe",
+        b"  ",
+    ]
+)
+hostile_text = st.text(max_size=20) | st.sampled_from(["\ud800", '"', "\n", "\x1b", "a b"])
+
+
+class Nothing:
+    clients = 1
+
+    def clients_of(self, listener: str) -> int:
+        return 1
+
+    def requests_of(self, pool: str) -> int:
+        return 0
+
+
+@st.composite
+def records(draw) -> Record:
+    record = Record(0.0)
+    record.ended_at = 0.5
+    record.version = draw(st.sampled_from([0, 10, 11]))
+    record.client = record.peer = draw(hostile_text)
+    record.method, record.target, record.host, record.request_id, record.scheme = (draw(hostile) for _ in range(5))
+    record.trace_id = draw(hostile)
+    clean = [draw(hostile).replace(b"\r", b"").replace(b"\n", b"") for _ in range(2)]
+    record.fields = b"User-Agent: %b\r\nReferer: %b\r\n" % tuple(clean)
+    record.detail = draw(hostile_text)
+    record.listener, record.route, record.pool = "web", "shop", "app"
+    record.status = draw(st.sampled_from([0, 200, 502]))
+    record.ended_by = draw(st.sampled_from([Outcome.OK, Outcome.CLIENT_GONE, Outcome.NO_RESPONSE]))
+    return record
+
+
+def around(**rules) -> Around:
+    return Around(LogRules("stdout", **rules), Nothing(), lambda: 784111777.0)
+
+
+def is_one_line(line: bytes) -> bool:
+    return line.endswith(b"\n") and line.decode("ascii")[:-1].isprintable()
+
+
+@given(records())
+def test_json_parses_and_is_one_line(record):
+    line = form_of("json", around())(record)
+    assert is_one_line(line)
+    said = json.loads(line)
+    assert len(said) == len(re.findall(rb'[{,]"[a-z_@.]+":', re.sub(rb':"(?:[^"\\]|\\.)*"', b":0", line)))
+    assert (said["lb.listener"], said["lb.pool"], said["http.route"]) == ("web", "app", "shop")
+    assert said["http.request.method"] == record.method.decode("utf-8", "replace")
+
+
+@given(records())
+def test_haproxy_s_line_has_as_many_fields_as_it_is_to_have(record):
+    record.client = "192.0.2.1"  # an address, or a word of ours
+    line = form_of("haproxy", around())(record)
+    assert is_one_line(line)
+    before, request, after = line.split(b'"')
+    assert after == b"\n"
+    assert len(before.split()) == 12
+    assert b'"' not in request
+
+
+@given(records())
+def test_combined_has_as_many_fields_as_it_is_to_have(record):
+    record.client = "192.0.2.1"
+    line = form_of("combined", around())(record)
+    assert is_one_line(line)
+    assert re.fullmatch(
+        rb'192\.0\.2\.1 - - \[[^]]+\] "(?:[^"\\]|\\x[0-9A-F]{2})*" \d+ 0 "(?:[^"\\]|\\x[0-9A-F]{2})*" '
+        rb'"(?:[^"\\]|\\x[0-9A-F]{2})*" 500000\n',
+        line,
+    )
+
+
+@given(records(), st.booleans())
+def test_a_template_has_as_many_words_as_placeholders(record, quoted):
+    names = LOG_PLACEHOLDERS
+    text = " ".join(f'"{{{name}}}"' if quoted else f"{{{name}}}" for name in names)
+    line = form_of(text, around())(record)
+    assert is_one_line(line)
+    assert len(re.findall(rb'"[^"]*"(?: |\n)', line) if quoted else line.split(b" ")) == len(names)
+
+
+def test_hostile_bytes_of_a_real_client_stay_in_their_fields(build):
+    hostile_head = b'GET /x HTTP/1.1\r\nHost: x\r\nUser-Agent: a" 200 1 "\\\xff\t\x7f\r\n\r\n'
+    for form in FORMATS:
+        house = build(log={"file": "stdout", "format": form})
+        house.backend()
+        house.ask(hostile_head.replace(b"\x7f", b""))
+        [line] = house.balanced.log_lines
+        assert is_one_line(line)
+        if form == "json":
+            assert json.loads(line)["user_agent.original"] == 'a" 200 1 "\\�'
+        if form == "combined":
+            assert line.count(b'"') == 6
+
+
+def test_what_json_remembers_is_bounded():
+    form = form_of("json", around())
+    for number in range(3000):
+        record = Record(0.0)
+        record.ended_at, record.host, record.route = 0.5, b"h%d" % number, f"r{number}"
+        said = json.loads(form(record))
+        assert (said["server.address"], said["http.route"]) == (f"h{number}", f"r{number}")
+    assert max(len(form._asked), len(form._named)) <= 1024
