@@ -547,14 +547,18 @@ class LoadBalancerService(MultiService):
         self._say_what_stays(config)
         diff = diff.beside(of_process(self.config, config))
         self.config, self._plan, self._files, self._tried = config, plan, files, files
-        if self._readiness is not None:
-            self._readiness.requires = config.ready_requires
         self._note_source(config)
+        self._tell_of(diff)
+        return diff
+
+    def _tell_of(self, diff: PlanDiff) -> None:
+        """Tell whom it concerns that another configuration is in force."""
+        if self._readiness is not None:
+            self._readiness.requires = self.config.ready_requires
         if self._operating is not None and self._plane is not None:
             self._operating.loaded(diff.lines)
         if self._unresolved is not None:
-            self._unresolved.follow(plan)
-        return diff
+            self._unresolved.follow(self._plan)
 
     def _log_of(self, plan: Plan) -> Destination | None:
         """The destination of the access log of a plan, opened, if that is another one than what is open."""
