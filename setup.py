@@ -140,7 +140,7 @@ distribution = setup(
     # Keeps an editable install a plain .pth file: with an import hook, Twisted does not find the plugin.
     package_dir={"": "."},
     packages=[*find_packages(include=["twisted_lb", "twisted_lb.*"]), "twisted.plugins"],
-    package_data={"twisted_lb": ["py.typed", "config/lb.schema.json"]},
+    package_data={"twisted_lb": ["py.typed", "config/lb.schema.json", "admin/page/*"]},
     install_requires=["Twisted>=26.10", "mypy-extensions>=1", "pydantic>=2.12,<3", "zope.interface>=8"],
     extras_require={
         # What scripts/bench installs into an environment of its own, beside two contenders.

@@ -32,3 +32,13 @@ def test_a_wheel_has_what_users_are_told_to_copy_or_to_run():
     readme = (ROOT / "README.md").read_text()
     told = re.findall(r"\((lb\.tac|examples/[^)]+)\)", readme)
     assert {"run_parallel_clients.sh", "lb.tac", *told} <= set(named)
+
+
+def test_a_wheel_has_all_that_the_package_reads_beside_its_code():
+    setup = (ROOT / "setup.py").read_text()
+    [named] = re.findall(r'package_data={"twisted_lb": \[(.*?)\]}', setup)
+    package = ROOT / "twisted_lb"
+    packaged = {one for pattern in re.findall('"(.*?)"', named) for one in package.glob(pattern)}
+    there = {one for one in package.rglob("*") if one.is_file() and one.suffix not in (".py", ".pyc", ".so")}
+    assert packaged == there
+    assert package / "admin" / "page" / "index.html" in packaged

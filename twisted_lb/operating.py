@@ -29,6 +29,7 @@ from twisted_lb.admin.operator import (
     Refused,
     Reloaded,
     RouteView,
+    Sample,
     Snapshot,
 )
 from twisted_lb.admin.readiness import Verdict
@@ -37,6 +38,7 @@ from twisted_lb.build_info import build
 from twisted_lb.config.similar import similar
 from twisted_lb.core.backend import AdminState, Backend
 from twisted_lb.core.events import Event
+from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.overlay import PoolOverlay
 from twisted_lb.core.snapshot import snapshot_of
 from twisted_lb.data_plane import DataPlane
@@ -183,6 +185,35 @@ class Operating:
             routes=[self._route(n, name, route) for n, (name, route) in enumerate(plane.plan.routes.items(), start=1)],
             pools=pools,
             changes=list(self._in_force(plane)),
+        )
+
+    def sample(self) -> Sample:
+        """See Operator. Costs a look at each backend."""
+        plane = self._running
+        counts: dict[tuple[str, str], int] = {}
+        in_flight = queued = room = 0
+        bounded = True
+        for cluster in plane.clusters.values():
+            pool = cluster.pool
+            for backend in (*pool.backends.values(), *pool.leaving):
+                whose = f"{id(backend):x}"
+                counts["ok", whose] = backend.outcomes[Outcome.OK]
+                counts["failed", whose] = backend.failures
+                in_flight += backend.in_flight
+            queued += pool.waiting
+            bounded = bounded and pool.settings.max_in_flight > 0
+            room += pool.settings.max_in_flight * sum(one.usable for one in pool.backends.values())
+        gates = [one.gate.most for one in plane.frontends.values()]
+        limits = {"in_flight_limit": room} if bounded and plane.clusters else {}
+        return Sample(
+            counts,
+            {
+                **limits,
+                "in_flight": in_flight,
+                "queued": queued,
+                "connections": sum(len(one.clients) for one in plane.frontends.values()),
+                "connections_limit": sum(gates),
+            },
         )
 
     @property
@@ -606,4 +637,8 @@ def _shown(value: object) -> str:
         return ", ".join(map(_shown, value))
     if isinstance(value, Mapping):
         return ", ".join(f"{key}: {_shown(one)}" for key, one in value.items())
+    address = getattr(value, "address", None)
+    if address is not None:  # a backend, a listener's place
+        name = getattr(value, "name", "")
+        return f"{name} {address}" if name not in ("", str(address)) else str(address)
     return "" if value is None else str(value)

@@ -7,7 +7,9 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import LoopingCall
 
+from twisted_lb.admin.chart_history import ChartHistory
 from twisted_lb.admin.endpoints import Call
+from twisted_lb.admin.feed import Feed
 from twisted_lb.admin.openapi import document
 from twisted_lb.admin.operator import Actor, BackendView, Changed, Command, NotFound, Operator, Refused, Reloaded
 from twisted_lb.core.backend import AdminState
@@ -21,10 +23,12 @@ Answer = dict[str, Any]
 
 
 class Api:
-    """The answers of the API. `time` (IReactorTime) is for answers that wait."""
+    """The answers of the API. `time` (IReactorTime) is for answers that wait, `history` and `feed` for those of the page."""
 
-    def __init__(self, operator: Operator, time: Any) -> None:
+    def __init__(self, operator: Operator, time: Any, history: ChartHistory, feed: Feed) -> None:
         self._operator: Final = operator
+        self._history: Final = history
+        self._feed: Final = feed
         self._time: Final = time
 
     def answer(self, name: str, call: Call) -> Deferred[Answer]:
@@ -71,6 +75,14 @@ class Api:
             "events": [asdict(one) for one in every if kind in (None, one.kind)],
             "last": every[-1].id if every else int(call.query.get("after", "0")),
         }
+
+    def history(self, call: Call) -> Answer:
+        """What the charts show."""
+        return self._history.window(int(call.query.get("window", "900")))
+
+    def stream(self, call: Call) -> Answer:
+        """All that the page shows."""
+        return self._feed.whole(call)
 
     def openapi(self, _: Call) -> Answer:
         """The description of all of this."""

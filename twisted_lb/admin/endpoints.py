@@ -67,6 +67,7 @@ _DRY: Final = Value("string", "1: say what would follow, and change nothing.", p
 _AFTER: Final = Value(
     "string", "The number of the last event that is known already.", pattern=r"^[0-9]{1,15}$", most=15
 )
+_WINDOW: Final = Value("string", "So many seconds; left out: 900.", pattern=r"^[1-9][0-9]{0,4}$", most=5)
 _KIND: Final = Value("string", "Only events of this kind.", most=32)
 
 
@@ -87,6 +88,8 @@ class Endpoint:
     open_body: bool = False
     status: int = 200
     refusals: Sequence[int] = ()
+    # Whether it is a stream of events for whoever accepts one.
+    streams: bool = False
 
     @property
     def parts(self) -> list[str]:
@@ -183,6 +186,21 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         "What has happened; as text/event-stream for whoever accepts that.",
         query={"after": _AFTER, "kind": _KIND},
         refusals=(422, 503),
+        streams=True,
+    ),
+    Endpoint(
+        "GET",
+        "/v1/history",
+        "history",
+        "What the charts show: each second of a quarter of an hour, ten seconds each of six hours.",
+        query={"window": _WINDOW},
+    ),
+    Endpoint(
+        "GET",
+        "/v1/stream",
+        "stream",
+        "All that the page shows; as text/event-stream for whoever accepts that: it once, then what changes, each second.",
+        streams=True,
     ),
     Endpoint("GET", "/v1/openapi.json", "openapi", "This document."),
 )

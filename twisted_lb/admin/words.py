@@ -68,6 +68,19 @@ def _clause(backend: BackendView) -> Clause:
     return Clause(backend.name, backend.state, f"for {duration(backend.since_s)}{reason}")
 
 
+_IS: Final = {
+    "slow start": "starts slowly",
+    "maint": "is out for maintenance",
+    "weight 0": "has weight 0",
+    "unknown": "was not checked yet",
+}
+
+
+def is_so(state: str) -> str:
+    """A state as the end of a sentence that begins with a name: `is down`."""
+    return _IS.get(state, f"is {state}")
+
+
 def consequences(pool: PoolView, gone: BackendView) -> list[str]:
     """What follows when a backend gets no new requests any more: what goes on, what the pool keeps, what moves to whom."""
     others = [one for one in pool.backends if one.usable and one.name != gone.name]
