@@ -103,6 +103,9 @@ class Operating:
         self._loaded_by: str = "start"
         self._asks: str = ""  # who asks for the reload that is under way
         self._acting: str = ""  # who changes something just now
+        # Of this generation: where what is in force comes from, and all of it; both take long to find out.
+        self._places: Final[dict[tuple[str | int, ...], str]] = {}
+        self._values: list[ConfigValue] = []
         self._sampling: Final = LoopingCall(self._rates.sample)
         self._sampling.clock = time
 
@@ -135,6 +138,8 @@ class Operating:
 
     def loaded(self, lines: Sequence[str]) -> None:
         """Another configuration is in force."""
+        self._places.clear()
+        self._values.clear()
         self._generation += 1
         self._loaded_at = self._wall()
         self._loaded_by = self._asks or "reload"
@@ -250,13 +255,14 @@ class Operating:
 
     def _place(self, number: int) -> str:
         """Where in the file a route stands; empty where it does not."""
-        place = self._owner.source_of(("routes", number))
+        place = self._source_of(("routes", number))
         return "" if place == "default" else place
 
     def _pool(self, cluster: Cluster, plan: PoolPlan) -> PoolView:
         plane, name, pool = self._running, cluster.name, cluster.pool
         labels = {spec.name: dict(spec.labels) for spec in plane.specs_of(name)}
-        backends = [self._backend(cluster, one, labels, self._requests_of(cluster)) for one in pool.backends.values()]
+        asked = self._requests_of(cluster)
+        backends = [self._backend(cluster, one, labels, asked) for one in pool.backends.values()]
         backends = _intended(backends)
         targets = plane.snapshot(name).targets
         return PoolView(
@@ -322,7 +328,13 @@ class Operating:
 
     def _source(self, pool: str, backend: str, key: str) -> str:
         rest = () if key == "backend" else (key,)
-        return "default" if key == "admin" else self._owner.source_of(("pools", pool, "backends", backend, *rest))
+        return "default" if key == "admin" else self._source_of(("pools", pool, "backends", backend, *rest))
+
+    def _source_of(self, path: tuple[str | int, ...]) -> str:
+        found = self._places.get(path)
+        if found is None:
+            found = self._places[path] = self._owner.source_of(path)
+        return found
 
     def _state(self, pool: str, backend: Backend) -> tuple[str, str]:
         """The gravest layer, and all reasons: operator, checks, ejection."""
@@ -387,7 +399,11 @@ class Operating:
     def config(self) -> Sequence[ConfigValue]:
         """See Operator."""
         plane = self._running
-        values = [ConfigValue(key, _shown(value), source) for key, value, source in self._owner.values_in_force()]
+        if not self._values:
+            self._values = [
+                ConfigValue(key, _shown(value), source) for key, value, source in self._owner.values_in_force()
+            ]
+        values = list(self._values)
         for change in self._in_force(plane):
             pool, _, backend = change.subject.partition("/")
             why = "".join(
