@@ -146,6 +146,7 @@ distribution = setup(
         # What scripts/bench installs into an environment of its own, beside two contenders.
         "bench": ["matplotlib>=3.10", "pytest-benchmark>=5.1"],
         "dev": [
+            "axe-playwright-python>=0.1.8",
             "coverage>=7.13",
             "gunicorn>=27",
             "h11>=0.16",
@@ -154,6 +155,7 @@ distribution = setup(
             "hypothesis>=6.150",
             "mypy>=2.4,<2.5",
             "mypy-zope>=1.0.17",
+            "playwright>=1.55",
             "pytest>=9",
             "pytest-xdist>=3.8",
             "pytest-twisted>=1.14.3",
