@@ -25,7 +25,8 @@ def test_a_count_becomes_a_rate_and_a_level_stays_what_it_is(watched, history):
     watched.counts, watched.levels = {("ok", "b1"): 107, ("ok", "b2"): 53}, {"in_flight": 5}
     watched.clock.advance(1)
     assert history.window(2)["series"] == {"ok": [0, 10], "in_flight": [3, 5]}
-    assert history.latest() == {"ok": 10, "in_flight": 5}
+    assert history.after(history.last - 1) == {"start": EPOCH + 2, "series": {"ok": [10], "in_flight": [5]}}
+    assert history.after(history.last)["series"] == {"ok": [], "in_flight": []}
 
 
 def test_who_has_come_just_now_is_counted_from_now_on(watched, history):
@@ -43,7 +44,20 @@ def test_a_count_that_begins_anew_or_goes_makes_no_rate_negative(watched, histor
     watched.clock.advance(1)
     watched.counts = {("ok", "b1"): 2}
     watched.clock.advance(1)
-    assert history.latest()["ok"] == 0
+    assert history.window(1)["series"]["ok"] == [0]
+
+
+@pytest.mark.parametrize("phase", [0.0, 0.001, 0.5, 0.999])
+def test_samples_that_tremble_leave_no_second_out(watched, phase):
+    watched.clock.advance(phase)
+    history = ChartHistory(watched, watched.clock, watched.wall)
+    history.begin()
+    history._sampling.stop()
+    for late in (0.99, 1.02, 1.0, 0.97, 1.02) * 4:  # each later or earlier than a second by a little
+        watched.clock.advance(late)
+        history.sample()
+    assert history.window(20)["series"]["in_flight"] == [0.0] * 20
+    watched.hearing.clear()
 
 
 def test_seconds_that_a_busy_loop_left_out_had_the_same_rate_and_no_known_level(watched, history):

@@ -125,6 +125,22 @@ def test_who_comes_later_begins_with_what_the_next_change_is_a_change_of(watched
     assert first.told() == second.told()
 
 
+def test_no_second_of_the_charts_is_left_out_however_late_a_turn_is(watched, site):
+    watched.levels = {"in_flight": 1}
+    watched.clock.advance(2.7)
+    look = site.look()
+    first = look.told()[0][1]["history"]
+    values = {round(first["start"] + n): value for n, value in enumerate(first["series"]["in_flight"])}
+    for passed in (1.0, 0.2, 3.4, 1.0, 0.9, 0.1):
+        watched.clock.advance(passed)
+        for _, delta in look.told():
+            start = delta["history"]["start"]
+            values |= {round(start + n): value for n, value in enumerate(delta["history"]["series"]["in_flight"])}
+    known = [second for second, value in sorted(values.items()) if value is not None]
+    assert known == list(range(known[0], known[0] + len(known)))
+    assert len(known) >= 9
+
+
 def test_at_most_twenty_look(watched, site):
     looks = [site.look() for _ in range(20)]
     assert all(look.told()[0][0] == "snapshot" for look in looks)

@@ -378,7 +378,7 @@ RENEWED = """async (change) => {
   watch.observe($("tables"), { childList: true, subtree: true, characterData: true, attributes: true });
   const backends = {};
   if (change) for (const [name, b] of D.backends) backends[name] = { rate: (b.rate || 0) + 7.5, in_flight: b.in_flight + 3 };
-  delta({ status: {}, pools: {}, backends, sample: {}, sparks: {} });
+  delta({ status: {}, pools: {}, backends, sparks: {} });
   later(); later();
   await frame();
   seen.push(...watch.takeRecords());

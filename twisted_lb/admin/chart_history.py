@@ -70,6 +70,9 @@ class ChartHistory:
         self._operator: Final = operator
         self._seconds: Final[Callable[[], float]] = time.seconds
         self._wall: Final = wall
+        self._zero: float = (
+            time.seconds()
+        )  # its seconds are counted from here, to the nearest: what samples tremble by skips none
         self._series: Final[dict[str, Series]] = {}
         self._counts: dict[tuple[str, str], int] = {}
         self._sparks: dict[str, deque[float | None]] = {}
@@ -81,6 +84,7 @@ class ChartHistory:
 
     def begin(self) -> None:
         """Remember from now on, and what has happened before."""
+        self._zero = self._seconds()
         for event in self._operator.events(0):
             self.hear(event)
         self._operator.listen(self.hear)
@@ -100,7 +104,7 @@ class ChartHistory:
     def sample(self) -> None:
         """Take a sample; twice in a second is once."""
         now = self._seconds()
-        second = math.floor(now)
+        second = math.floor(now - self._zero + 0.5)
         before = self._sampled_at
         if before is not None and second <= self._last:
             return
@@ -174,7 +178,7 @@ class ChartHistory:
             get = Series.at_step
         count = max(1, min(window_s, LONG_S) // step_s)
         numbers = range(last - count + 1, last + 1)
-        start = self._wall() - self._seconds() + numbers[0] * step_s
+        start = self._moment(numbers[0] * step_s)
         return {
             "start": round(start, 1),
             "step_s": step_s,
@@ -182,9 +186,22 @@ class ChartHistory:
             "marks": self.marks(start),
         }
 
-    def latest(self) -> dict[str, float | None]:
-        """The values of the last second."""
-        return {name: _shown(one.at(self._last)) for name, one in self._series.items()}
+    def _moment(self, second: int) -> float:
+        """When a second was, in epoch seconds."""
+        return self._wall() - self._seconds() + self._zero + second
+
+    @property
+    def last(self) -> int:
+        """The last second that is known."""
+        return self._last
+
+    def after(self, second: int) -> dict[str, Any]:
+        """The values of the seconds behind one, as `window` tells them."""
+        numbers = range(max(second, self._last - FINE_S) + 1, self._last + 1)
+        return {
+            "start": round(self._moment(numbers.start), 1),
+            "series": {name: [_shown(one.at(n)) for n in numbers] for name, one in self._series.items()},
+        }
 
     def marks(self, since: float = 0.0) -> list[dict[str, Any]]:
         """What stands on the charts, oldest first, since a moment (epoch seconds)."""

@@ -36,6 +36,7 @@ class Feed:
         self._told: Shown = {}
         self._config: list[Shown] = []
         self._last: int = 0
+        self._charted: int = 0  # the last second of the charts that was told
         self._ticking: Final = LoopingCall(self._tick)
         self._ticking.clock = time
 
@@ -48,6 +49,7 @@ class Feed:
         """All that the page shows to whom this call is of."""
         if not self._viewers:
             self._look()
+            self._charted = self._history.last
         events = [one for one in self._operator.events(self._last - _MOST_EVENTS) if one.id <= self._last]
         return {
             "status": self._told,
@@ -91,7 +93,8 @@ class Feed:
             for viewer in list(self._viewers):
                 viewer.tell("snapshot", self.whole(viewer.call))
             return
-        delta["sample"] = self._history.latest()
+        delta["history"] = self._history.after(self._charted)
+        self._charted = self._history.last
         delta["sparks"] = {name: values[-1] for name, values in self._history.sparks().items()}
         if happened:
             delta["events"] = [asdict(one) for one in happened]

@@ -109,7 +109,7 @@ function delta(v) {
   Object.assign(D.status, v.status);
   for (const p of pools()) Object.assign(p, v.pools[p.name]);
   for (const [name, more] of Object.entries(v.backends)) Object.assign(D.backends.get(name), more);
-  append(v.sample);
+  if (v.history) append(v.history);
   for (const [name, value] of Object.entries(v.sparks)) { const a = D.sparks[name] ||= Array(60).fill(null); a.push(value); if (a.length > 60) a.shift(); }
   if (v.events) { D.events.push(...v.events); D.events.splice(0, D.events.length - 50); }
   if (v.marks && v.marks.length) { D.marks.push(...v.marks); marks(); }
@@ -118,13 +118,16 @@ function delta(v) {
   if (v.events || v.config || v.status.changes || v.status.routes) slow();
   if (file !== JSON.stringify(D.status.file) || generation !== D.status.generation) followFile();
 }
-function append(sample) { // the history of this window goes on; seconds that were left out stay empty
-  const H = D.history, length = Math.max(0, ...Object.values(H.series).map((a) => a.length));
-  let at = Math.round(D.status.now - H.start);
-  if (at < length) at = length;
-  for (const name of Object.keys(sample)) H.series[name] ||= Array(length).fill(null);
-  for (const [name, a] of Object.entries(H.series)) { while (a.length < at) a.push(null); a.push(sample[name] ?? null); a.splice(0, a.length - 900); }
-  H.start += Math.max(0, at + 1 - 900);
+function append(more) { // the history of this window goes on; seconds that nobody knows stay empty
+  const H = D.history, at = Math.round(more.start - H.start);
+  let length = lengthOf(H);
+  for (const [name, values] of Object.entries(more.series)) {
+    const a = H.series[name] ||= Array(length).fill(null);
+    values.forEach((v, i) => { while (a.length < at + i) a.push(null); a[at + i] = v; });
+  }
+  length = lengthOf(H);
+  for (const a of Object.values(H.series)) { while (a.length < length) a.push(null); a.splice(0, length - 900); }
+  H.start += Math.max(0, length - 900);
 }
 function settle() { // a wish ends by the server's word
   for (const [name, wish] of D.wishes) { const b = D.backends.get(name); if (!b || wish.met(b)) D.wishes.delete(name); }
@@ -312,18 +315,20 @@ function columns(c, H, from, to) { // rates are means, latencies the worst of th
   return { xs: ends.map((i) => H.start + i * H.step_s), ys: c.list.map(([name]) => ends.map((i) => take(H.series[name], i))), line: spec.line && has(spec.line[0]) ? ends.map((i) => take(H.series[spec.line[0]], i)) : null };
 }
 function makeChart(c) {
-  const { spec } = c, area = (i) => spec.stack || spec.fill && !c.list[i][3], n = c.list.length;
-  const fill = (i) => () => faint(c.list[i][1], c.list[i][1] === "k-ok" ? .22 : .85);
+  const { spec } = c, parts = spec.stack ? [...c.list].reverse() : c.list; // of a stack the whole first, and then each part over it
+  const fill = ([, cls, , dash]) => spec.stack || spec.fill && !dash ? () => faint(cls, cls === "k-ok" ? .22 : .85) : undefined;
   // A part of a stack has a line only where there is any of it.
-  const some = (u, si) => { if (!spec.stack || c.list[si - 1][1] === "k-ok") return null; const gaps = []; const ys = c.cols[si - 1]; for (let i = 0; i < ys.length; i++) if (!(ys[i] > 0)) gaps.push([u.valToPos(u.data[0][Math.max(0, i - 1)], "x", true), u.valToPos(u.data[0][Math.min(ys.length - 1, i + 1)], "x", true)]); return gaps; };
+  const gaps = (u, si, a, b, found) => {
+    const part = parts[si - 1], ys = c.cols[spec.stack ? parts.length - si : si - 1], xs = u.data[0], left = (i) => u.valToPos(xs[Math.max(0, Math.min(xs.length - 1, i))], "x", true);
+    return !spec.stack || part[1] === "k-ok" ? found : [...found, ...ys.flatMap((v, i) => v > 0 ? [] : [[left(i - 1), left(i + 1)]])].sort((x, y) => x[0] - y[0]);
+  };
   const axis = { stroke: () => tint("k-ink2"), font: "11px system-ui, sans-serif", ticks: { show: false } };
-  const series = [{}, ...c.list.map(([, cls, , dash], i) => ({ stroke: () => tint(cls), width: cls === "k-ink" ? 1.5 : 1.3, dash: dash || undefined, points: { show: false }, fill: area(i) && (i === 0 || !spec.stack) ? fill(i) : undefined, gaps: (u, si, a, b, g) => { const more = some(u, si); return more && more.length ? more : g; } }))];
+  const series = [{}, ...parts.map((part) => ({ stroke: () => tint(part[1]), width: part[1] === "k-ink" ? 1.5 : 1.3, dash: part[3] || undefined, points: { show: false }, fill: fill(part), gaps }))];
   if (c.lined) series.push({ stroke: () => tint(spec.line[1]), width: 1.2, dash: spec.line[3], points: { show: false } });
   if (c.u) c.u.destroy();
   c.plot.replaceChildren();
   c.u = new uPlot({
     width: Math.max(80, c.plot.clientWidth), height: c.plot.clientHeight || 150, padding: [15, 2, 0, 0], legend: { show: false }, pxAlign: 1, series,
-    bands: spec.stack ? c.list.slice(1).map((_, i) => ({ series: [i + 2, i + 1], fill: fill(i + 1) })) : [],
     cursor: { y: false, drag: { x: false, y: false, setScale: false }, points: { show: false }, sync: { key: "x" } },
     scales: { x: { time: false, range: () => [c.from, c.to] }, y: { distr: spec.log ? 3 : 1, log: 10, range: () => [spec.log ? c.low : 0, c.top] } },
     axes: [
@@ -377,11 +382,12 @@ function drawChart(c) {
   const got = columns(c, H, c.from, c.to);
   c.cols = got.ys;
   const floor = got.xs.map(() => 0), stacked = got.ys.map((ys) => spec.stack ? ys.map((v, i) => { if (v != null) floor[i] += v; return got.ys.some((k) => k[i] != null) ? floor[i] : null; }) : ys.slice());
-  const most = Math.max(1, ...stacked.flat().filter((v) => v != null), ...(got.line || []).filter((v) => v != null)), need = nice(most * (spec.log ? 1 : 1.04));
+  const most = Math.max(1, ...stacked.flat().filter((v) => v != null), ...(got.line || []).filter((v) => v != null)), wants = most * (spec.log ? 1 : 1.04), need = c.fmt === num && wants <= 10 ? 2 * Math.ceil(wants / 2) : nice(wants);
   if (need > c.top || need < c.top * .45 || c.span !== view.span) { c.top = need; c.span = view.span; } // the scale never jumps for a little
   c.low = spec.log ? c.top > 50 ? 1 : .1 : 0;
   if (spec.log) for (const ys of stacked) ys.forEach((v, i) => { if (v != null && v < c.low) ys[i] = c.low; });
   if (!c.u || keys !== c.keys) { c.keys = keys; makeChart(c); c.legend.replaceChildren(); }
+  if (spec.stack) stacked.reverse();
   c.u.setData([got.xs, ...stacked, ...(c.lined ? [got.line] : [])], true);
   legend(c);
 }
