@@ -33,7 +33,7 @@ from twisted_lb.admin.operator import (
     Snapshot,
 )
 from twisted_lb.admin.readiness import Verdict
-from twisted_lb.admin.words import consequences, counted, verdict
+from twisted_lb.admin.words import admitted, consequences, counted, verdict
 from twisted_lb.build_info import build
 from twisted_lb.config.similar import similar
 from twisted_lb.core.backend import AdminState, Backend
@@ -452,9 +452,14 @@ class Operating:
     def _follows(self, cluster: Cluster, views: Sequence[BackendView], command: Command) -> list[str]:
         """What follows of it; Refused where the pool would have nobody left."""
         out = command.admin in (AdminState.DRAIN, AdminState.MAINT) or command.weight == 0
-        if not out or not views:
+        if not views:
             return []
         pool = self._pool(cluster, self._running.plan.pools[cluster.name])
+        if not out:
+            wanted = views[0].admin if command.admin is None else command.admin.value
+            weight = views[0].weight if command.weight is None else command.weight
+            # Several endpoints of one name are not said to take parts.
+            return admitted(pool, views[0], weight) if wanted == "ready" and weight and len(views) == 1 else []
         names = {one.name for one in views}
         gone = replace(
             views[0],
