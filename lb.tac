@@ -22,7 +22,10 @@ services.setServiceParent(application)
 
 # The words are those of `twistd lb`; `twistd lb --help` explains them.
 addresses = [f"127.0.0.1:{port}" for port in PORTS]
-load_balancer("--backend", *addresses, "--interface", "127.0.0.1", "--port", "8080").setServiceParent(services)
+load_balancer(
+    "--backend", *addresses, "--interface", "127.0.0.1", "--port", "8080",
+    # "--admin=127.0.0.1:8090",  # the dashboard
+).setServiceParent(services)
 
 for port in PORTS:
     backend("--port", port, "--interface", "127.0.0.1").setServiceParent(services)

@@ -140,7 +140,7 @@ distribution = setup(
     # Keeps an editable install a plain .pth file: with an import hook, Twisted does not find the plugin.
     package_dir={"": "."},
     packages=[*find_packages(include=["twisted_lb", "twisted_lb.*"]), "twisted.plugins"],
-    package_data={"twisted_lb": ["py.typed", "config/lb.schema.json"]},
+    package_data={"twisted_lb": ["py.typed", "config/lb.schema.json", "admin/page/*"]},
     install_requires=[
         "Twisted>=26.10",
         "mypy-extensions>=1",
@@ -152,6 +152,7 @@ distribution = setup(
         # What scripts/bench installs into an environment of its own, beside two contenders.
         "bench": ["matplotlib>=3.10", "pytest-benchmark>=5.1"],
         "dev": [
+            "axe-playwright-python>=0.1.8",
             "coverage>=7.13",
             "gunicorn>=27",
             "h11>=0.16",
@@ -160,6 +161,7 @@ distribution = setup(
             "hypothesis>=6.150",
             "mypy>=2.4,<2.5",
             "mypy-zope>=1.0.17",
+            "playwright>=1.55",
             "pytest>=9",
             "pytest-xdist>=3.8",
             "pytest-twisted>=1.14.3",

@@ -38,3 +38,13 @@ def test_a_wheel_has_what_users_are_told_to_copy_or_to_run():
 def test_lbctl_is_a_command():
     [(module, function)] = re.findall(r'"lbctl = ([\w.]+):(\w+)"', (ROOT / "setup.py").read_text())
     assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_a_wheel_has_all_that_the_package_reads_beside_its_code():
+    setup = (ROOT / "setup.py").read_text()
+    [named] = re.findall(r'package_data={"twisted_lb": \[(.*?)\]}', setup)
+    package = ROOT / "twisted_lb"
+    packaged = {one for pattern in re.findall('"(.*?)"', named) for one in package.glob(pattern)}
+    there = {one for one in package.rglob("*") if one.is_file() and one.suffix not in (".py", ".pyc", ".so")}
+    assert packaged == there
+    assert package / "admin" / "page" / "index.html" in packaged

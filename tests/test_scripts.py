@@ -180,6 +180,11 @@ def test_the_demonstration_moves_every_port_of_the_file_it_runs(machine):
         expected = expected.replace(digits, f"<{i}>")
     for i in range(4):
         expected = expected.replace(f"<{i}>", str(18081 + i))
-    assert done.stdout.endswith(expected)
+    page = '    "--admin=127.0.0.1:18091",  # the dashboard'
+    assert '    # "--admin=127.0.0.1:8090",  # the dashboard' in expected
+    expected = expected.replace('    # "--admin=127.0.0.1:8090",  # the dashboard', page)
+    visitors = 'Visitors("http://127.0.0.1:18081/").setServiceParent(application)\n'
+    assert f"{expected}\nfrom twisted_lb.sibling.visitors import Visitors\n\n{visitors}" in done.stdout
+    assert "http://127.0.0.1:18091/" in done.stdout
     assert "http://127.0.0.1:18081/ over three backends on ports 18082, 18083 and 18084." in done.stdout
     assert "./run_parallel_clients.sh -u http://127.0.0.1:18081/ " in done.stdout

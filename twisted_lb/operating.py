@@ -31,10 +31,11 @@ from twisted_lb.admin.operator import (
     Refused,
     Reloaded,
     RouteView,
+    Sample,
     Snapshot,
 )
 from twisted_lb.admin.readiness import Verdict
-from twisted_lb.admin.words import consequences, left, verdict
+from twisted_lb.admin.words import admitted, consequences, left, verdict
 from twisted_lb.answers import decision_json, explained_json, routed_json
 from twisted_lb.build_info import build
 from twisted_lb.config.similar import similar
@@ -42,6 +43,7 @@ from twisted_lb.core.backend import AdminState, Backend
 from twisted_lb.core.events import Event
 from twisted_lb.core.histogram import NOTHING, Reading
 from twisted_lb.core.measures import Measures, ProcessMeasures, errors_of
+from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.overlay import PoolOverlay
 from twisted_lb.core.snapshot import snapshot_of
 from twisted_lb.data_plane import DataPlane
@@ -68,6 +70,10 @@ class Owner(Protocol):
     @property
     def stopping(self) -> bool:
         """Whether it stops: nothing is changed any more."""
+
+    @property
+    def log_dropped(self) -> int:
+        """How many lines of the access log were dropped."""
 
     def readiness(self) -> Verdict:
         """Whether traffic is wanted, and why not."""
@@ -109,6 +115,9 @@ class Operating:
         self._loaded_by: str = "start"
         self._asking: Final[list[str]] = []  # who has asked for the reload that is under way, or for the next one
         self._acting: str = ""  # who changes something just now
+        # Of this generation: where what is in force comes from, and all of it; both take long to find out.
+        self._places: Final[dict[tuple[str | int, ...], str]] = {}
+        self._values: list[ConfigValue] = []
         self._sampling: Final = LoopingCall(self._rates.sample)
         self._sampling.clock = time
         self._durations: Final = Windows(self._readings, time.seconds)
@@ -171,6 +180,8 @@ class Operating:
 
     def loaded(self, lines: Sequence[str]) -> None:
         """Another configuration is in force."""
+        self._places.clear()
+        self._values.clear()
         self._generation += 1
         self._loaded_at = self._wall()
         asking = " and ".join(dict.fromkeys(self._asking))
@@ -231,7 +242,10 @@ class Operating:
             reload_failed=self._reload_failed,
             reloaded_at=self._loaded_at,
             loop_lag=NOTHING if self._lag is None else self._lag.lag.reading(),
-            counters=(("invariant_violations_total", plane.self_check.violations),),
+            counters=(
+                ("invariant_violations_total", plane.self_check.violations),
+                ("log_dropped_total", self._owner.log_dropped),
+            ),
         )
         return plane.measures(), process
 
@@ -267,6 +281,35 @@ class Operating:
             routes=[self._route(n, name, route) for n, (name, route) in enumerate(plane.plan.routes.items(), start=1)],
             pools=pools,
             changes=list(self._in_force(plane)),
+        )
+
+    def sample(self) -> Sample:
+        """See Operator. Costs a look at each backend."""
+        plane = self._running
+        counts: dict[tuple[str, str], int] = {}
+        in_flight = queued = room = 0
+        bounded = True
+        for cluster in plane.clusters.values():
+            pool = cluster.pool
+            for backend in (*pool.backends.values(), *pool.leaving):
+                whose = f"{id(backend):x}"
+                counts["ok", whose] = backend.outcomes[Outcome.OK]
+                counts["failed", whose] = backend.failures
+                in_flight += backend.in_flight
+            queued += pool.waiting
+            bounded = bounded and pool.settings.max_in_flight > 0
+            room += pool.settings.max_in_flight * sum(one.usable for one in pool.backends.values())
+        gates = [one.gate.most for one in plane.frontends.values()]
+        limits = {"in_flight_limit": room} if bounded and plane.clusters else {}
+        return Sample(
+            counts,
+            {
+                **limits,
+                "in_flight": in_flight,
+                "queued": queued,
+                "connections": sum(len(one.clients) for one in plane.frontends.values()),
+                "connections_limit": sum(gates),
+            },
         )
 
     @property
@@ -306,7 +349,7 @@ class Operating:
 
     def _place(self, number: int) -> str:
         """Where in the file a route stands; empty where it does not."""
-        place = self._owner.source_of(("routes", number))
+        place = self._source_of(("routes", number))
         return "" if place == "default" else place
 
     def _pool(self, cluster: Cluster, plan: PoolPlan) -> PoolView:
@@ -389,7 +432,13 @@ class Operating:
 
     def _source(self, pool: str, backend: str, key: str) -> str:
         rest = () if key == "backend" else (key,)
-        return "default" if key == "admin" else self._owner.source_of(("pools", pool, "backends", backend, *rest))
+        return "default" if key == "admin" else self._source_of(("pools", pool, "backends", backend, *rest))
+
+    def _source_of(self, path: tuple[str | int, ...]) -> str:
+        found = self._places.get(path)
+        if found is None:
+            found = self._places[path] = self._owner.source_of(path)
+        return found
 
     def _state(self, pool: str, backend: Backend) -> tuple[str, str]:
         """The gravest layer, and all reasons: operator, checks, ejection."""
@@ -489,7 +538,11 @@ class Operating:
     def config(self) -> Sequence[ConfigValue]:
         """See Operator."""
         plane = self._running
-        values = [ConfigValue(key, _shown(value), source) for key, value, source in self._owner.values_in_force()]
+        if not self._values:
+            self._values = [
+                ConfigValue(key, _shown(value), source) for key, value, source in self._owner.values_in_force()
+            ]
+        values = list(self._values)
         for change in self._in_force(plane):
             pool, _, backend = change.subject.partition("/")
             why = "".join(
@@ -538,9 +591,14 @@ class Operating:
     def _follows(self, cluster: Cluster, views: Sequence[BackendView], command: Command) -> list[str]:
         """What follows of it; Refused where the pool would have nobody left."""
         out = command.admin in (AdminState.DRAIN, AdminState.MAINT) or command.weight == 0
-        if not out or not views:
+        if not views:
             return []
         pool = self._pool(cluster, self._running.plan.pools[cluster.name])
+        if not out:
+            wanted = views[0].admin if command.admin is None else command.admin.value
+            weight = views[0].weight if command.weight is None else command.weight
+            # Several endpoints of one name are not said to take parts.
+            return admitted(pool, views[0], weight) if wanted == "ready" and weight and len(views) == 1 else []
         names = {one.name for one in views}
         gone = replace(
             views[0],
@@ -743,4 +801,8 @@ def _shown(value: object) -> str:
         return ", ".join(map(_shown, value))
     if isinstance(value, Mapping):
         return ", ".join(f"{key}: {_shown(one)}" for key, one in value.items())
+    address = getattr(value, "address", None)
+    if address is not None:  # a backend, a listener's place
+        name = getattr(value, "name", "")
+        return f"{name} {address}" if name not in ("", str(address)) else str(address)
     return "" if value is None else str(value)

@@ -23,6 +23,7 @@ from twisted.logger import Logger
 from twisted_lb import __version__
 from twisted_lb.access_log.destinations import Destination, destination_of
 from twisted_lb.access_log.writer import Writer
+from twisted_lb.admin.dashboard import Dashboard
 from twisted_lb.admin.door import AdminDoor, Doors
 from twisted_lb.admin.doors import default_path
 from twisted_lb.admin.metrics import metrics_text
@@ -277,7 +278,7 @@ class LoadBalancerService(MultiService):
         )
         self._serve_status(plane, opened.of(STATUS))
         if self._admin is not None and self._admin.wanted:
-            self._admin.begin(operating, runtime)
+            self._admin.begin(operating, runtime, Dashboard)
         super().startService()
         _log.info(
             "twisted_lb {version} ({build}) on {listeners}: {pools}; {status}{descriptors} descriptors, seed {seed}",

@@ -7,7 +7,9 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import LoopingCall
 
+from twisted_lb.admin.chart_history import ChartHistory
 from twisted_lb.admin.endpoints import KINDS, Call
+from twisted_lb.admin.feed import Feed
 from twisted_lb.admin.openapi import document
 from twisted_lb.admin.operator import Actor, BackendView, Changed, Command, NotFound, Operator, Refused, Reloaded
 from twisted_lb.core.backend import AdminState
@@ -22,10 +24,12 @@ Answer = dict[str, Any]
 
 
 class Api:
-    """The answers of the API. `time` (IReactorTime) is for answers that wait."""
+    """The answers of the API. `time` (IReactorTime) is for answers that wait, `history` and `feed` for those of the page."""
 
-    def __init__(self, operator: Operator, time: Any) -> None:
+    def __init__(self, operator: Operator, time: Any, history: ChartHistory, feed: Feed) -> None:
         self._operator: Final = operator
+        self._history: Final = history
+        self._feed: Final = feed
         self._time: Final = time
 
     def answer(self, name: str, call: Call) -> Deferred[Answer]:
@@ -115,6 +119,14 @@ class Api:
             headers.append((name.strip(), value.strip()))
         client, listener = query.get("client", "127.0.0.1"), query.get("listener")
         return dict(self._operator.route(query.get("method", "GET"), query["url"], headers, client, listener))
+
+    def history(self, call: Call) -> Answer:
+        """What the charts show."""
+        return self._history.window(int(call.query.get("window", "900")))
+
+    def stream(self, call: Call) -> Answer:
+        """All that the page shows."""
+        return self._feed.whole(call)
 
     def openapi(self, _: Call) -> Answer:
         """The description of all of this."""

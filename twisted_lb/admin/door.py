@@ -1,5 +1,6 @@
 """The admin door at work: the sockets, the site on each of them, and who is let in where."""
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -9,7 +10,9 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request
 
 from twisted_lb.admin.api import Api
+from twisted_lb.admin.chart_history import ChartHistory
 from twisted_lb.admin.doors import PortDoor, UnixDoor
+from twisted_lb.admin.feed import Feed
 from twisted_lb.admin.operator import Operator
 from twisted_lb.admin.scopes import Tokens, Visitor, user_at
 from twisted_lb.admin.site import AdminSite, Admit, ApiResource, MetricsResource, admit_to
@@ -55,6 +58,7 @@ class AdminDoor:
         self._sites: Final[list[AdminSite]] = []
         self._apis: Final[list[ApiResource]] = []
         self._begun: Callable[[bool], None] | None = None
+        self._history: ChartHistory | None = None
 
     @property
     def wanted(self) -> bool:
@@ -71,11 +75,17 @@ class AdminDoor:
         if self._unix is not None:
             self._unix.open()
 
-    def begin(self, operator: Operator, runtime: Runtime, page: Callable[[Admit], Resource] | None = None) -> None:
-        """There is an operator to speak to."""
+    def begin(
+        self, operator: Operator, runtime: Runtime, page: Callable[[Feed, Admit], Resource] | None = None
+    ) -> None:
+        """There is an operator to speak to; `page` makes what is at `/` and beside the API."""
         poller = runtime.poller
         assert poller is not None
         doors = self._doors
+
+        history = self._history = ChartHistory(operator, runtime.time, time.time)
+        history.begin()
+        feed = Feed(operator, history, runtime.time)
 
         def serve(sock: Any, root: Resource) -> None:
             site = AdminSite(root, self._reactor)
@@ -85,14 +95,14 @@ class AdminDoor:
             listener.start()
 
         def api(admit: Admit) -> ApiResource:
-            resource = ApiResource(Api(operator, runtime.time), operator, admit, runtime.time)
+            resource = ApiResource(Api(operator, runtime.time, history, feed), operator, admit, runtime.time, feed)
             self._apis.append(resource)
             return resource
 
         def opened(sock: Any) -> None:
             tokens = Tokens(doors.tokens, doors.read_tokens, local=doors.local)
             admit = admit_to(lambda request: _by_token(tokens, request), doors.hosts)
-            serve(sock, _Root(api(admit), MetricsResource(operator, admit), None if page is None else page(admit)))
+            serve(sock, Root(api(admit), MetricsResource(operator, admit), None if page is None else page(feed, admit)))
             _log.info("admin page on http://{address}/", address=self._listeners[-1].address)
             if tokens.made:
                 _log.info("admin: to change something there, the token of this start is {token}", token=tokens.made)
@@ -103,7 +113,7 @@ class AdminDoor:
                 admit = admit_to(_by_user, None)
                 serve(
                     unix.sock,
-                    _Root(api(admit), MetricsResource(operator, admit), None if page is None else page(admit)),
+                    Root(api(admit), MetricsResource(operator, admit), None if page is None else page(feed, admit)),
                 )
                 _log.info("admin socket at {path}", path=unix.path)
             if doors.interface is not None:
@@ -143,6 +153,9 @@ class AdminDoor:
 
     def _stop(self) -> None:
         self._begun = None
+        if self._history is not None:
+            self._history.end()
+            self._history = None
         for api in self._apis:
             api.close()
         for listener in self._listeners:
@@ -156,8 +169,8 @@ class AdminDoor:
             self._unix.close()
 
 
-class _Root(Resource):
-    """What is at the door: the API under `/v1`, `/metrics`, and whatever the page has."""
+class Root(Resource):
+    """What is at the door: whatever the page has, `/metrics`, and beside it the API, which also says what is not there."""
 
     def __init__(self, api: ApiResource, metrics: Resource, page: Resource | None) -> None:
         super().__init__()
@@ -169,9 +182,9 @@ class _Root(Resource):
         """See IResource."""
         if path == b"metrics" and not request.postpath:
             return self._metrics
-        if path == b"v1" or self._page is None:
+        if self._page is None:
             return self._api
-        found: Resource = self._page.getChildWithDefault(path, request)
+        found: Resource = self._page.children.get(path, self._api)
         return found
 
 

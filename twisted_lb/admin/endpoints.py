@@ -85,6 +85,7 @@ _HEADER: Final = Value(
 )
 _CLIENT: Final = Value("string", "The address of its client.", pattern=r"^[0-9A-Fa-f:.]{2,45}$", most=45)
 _LISTENER: Final = Value("string", "The listener that it comes to; left out: the first one.", most=100)
+_WINDOW: Final = Value("string", "So many seconds; left out: 900.", pattern=r"^[1-9][0-9]{0,4}$", most=5)
 _KIND: Final = Value("string", "Only events of this kind.", most=32)
 
 
@@ -105,6 +106,8 @@ class Endpoint:
     open_body: bool = False
     status: int = 200
     refusals: Sequence[int] = ()
+    # Whether it is a stream of events for whoever accepts one.
+    streams: bool = False
 
     @property
     def parts(self) -> list[str]:
@@ -201,6 +204,21 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         "What has happened; as text/event-stream for whoever accepts that.",
         query={"after": _AFTER, "kind": _KIND},
         refusals=(422, 503),
+        streams=True,
+    ),
+    Endpoint(
+        "GET",
+        "/v1/history",
+        "history",
+        "What the charts show: each second of a quarter of an hour, ten seconds each of six hours.",
+        query={"window": _WINDOW},
+    ),
+    Endpoint(
+        "GET",
+        "/v1/stream",
+        "stream",
+        "All that the page shows; as text/event-stream for whoever accepts that: it once, then what changes, each second.",
+        streams=True,
     ),
     Endpoint(
         "GET",

@@ -53,6 +53,9 @@ _RELOADED: Final = _object(
     generation={"type": "integer"},
     etag={"type": "string"},
 )
+_MARK: Final = _object(
+    ("at", "glyph", "text"), at={"type": "number"}, glyph={"type": "string"}, text={"type": "string"}
+)
 # What each call of the API answers.
 ANSWERS: Final[dict[str, dict[str, Any]]] = {
     "status": {
@@ -92,6 +95,26 @@ ANSWERS: Final[dict[str, dict[str, Any]]] = {
     ),
     "explain_next": {"type": "object"},
     "route": {"type": "object"},
+    "history": _object(
+        ("start", "step_s", "series", "marks"),
+        start={"type": "number"},
+        step_s={"type": "integer"},
+        series={
+            "type": "object",
+            "additionalProperties": {"type": "array", "items": {"type": ["number", "null"]}},
+        },
+        marks={"type": "array", "items": _MARK},
+    ),
+    "stream": _object(
+        ("status", "history", "events", "config", "sparks", "scope", "actor"),
+        status={"type": "object"},
+        history={"type": "object"},
+        events={"type": "array", "items": {"$ref": "#/components/schemas/EventView"}},
+        config={"type": "array", "items": {"$ref": "#/components/schemas/ConfigValue"}},
+        sparks={"type": "object"},
+        scope={"enum": ["read", "change"]},
+        actor={"type": "string"},
+    ),
     "openapi": {"type": "object"},
 }
 
@@ -145,7 +168,7 @@ def _operation(one: Endpoint) -> dict[str, Any]:
             {"name": "If-Match", "in": "header", "required": False, "schema": {"type": "string", "maxLength": 100}}
         )
     answer = {"description": one.summary, "content": {"application/json": {"schema": ANSWERS[one.call]}}}
-    if one.call == "events":
+    if one.streams:
         answer["content"]["text/event-stream"] = {"schema": {"type": "string"}}  # type: ignore[index]
     problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     responses: dict[str, Any] = {str(one.status): answer}

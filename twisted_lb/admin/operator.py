@@ -5,7 +5,7 @@ added up, what is set is the same everywhere.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred
@@ -277,6 +277,23 @@ class EventView:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """What charts are made of, at one moment. `counts` only grow: by series and by whose they are; what begins anew, at 0, or
+    has another owner, is another one. `levels` are what there is now. `latencies_ms` are quantiles of the last second, named
+    `PHASE.QUANTILE`, such as `total.p99`; `backend_p99_ms` those of each backend (`POOL/BACKEND`). None: nobody knows.
+
+    Series of counts: `ok` (answered by a backend), `failed` (attempts that failed), and where they are known `c4` and `c5`
+    (answers of backends with such a status, which `ok` does not count then), `own` (errors that the balancer answered),
+    `bytes_in`, `bytes_out`. Of levels: `in_flight`, `in_flight_limit`, `queued`, `connections`, `connections_limit`.
+    """
+
+    counts: Mapping[tuple[str, str], int]
+    levels: Mapping[str, float | None]
+    latencies_ms: Mapping[str, float | None] = field(default_factory=dict)
+    backend_p99_ms: Mapping[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Command:
     """What is wanted of one backend: an admin state, a weight, or both. `force`: also if its pool has nobody then."""
 
@@ -334,6 +351,9 @@ class Operator(Protocol):
 
     def snapshot(self) -> Snapshot:
         """The state now."""
+
+    def sample(self) -> Sample:
+        """What charts are made of, now; asked for once a second."""
 
     @property
     def etag(self) -> str:

@@ -9,7 +9,6 @@ from urllib.parse import parse_qs, quote, unquote
 
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Protocol
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.protocols.policies import WrappingFactory
 from twisted.web import http
@@ -28,16 +27,15 @@ from twisted_lb.admin.endpoints import (
     endpoint_of,
     methods_at,
 )
+from twisted_lb.admin.feed import Feed, Viewer
 from twisted_lb.admin.metrics import OPENMETRICS, TEXT, metrics_text, wants_openmetrics
 from twisted_lb.admin.operator import Actor, EventView, Operator, Refused
 from twisted_lb.admin.scopes import CHANGE, READ, Visitor, refuse_stranger
+from twisted_lb.admin.streams import EventStream
 
-# So many connections a door has at most, and so many of them listen to events.
+# So many connections a door has at most, and so many of them listen to events, or look at the page.
 _MOST_CONNECTIONS: Final = 100
 _MOST_LISTENING: Final = 20
-# So much of a stream may wait for a listener that does not read; then it is over, and he resumes.
-_MOST_BEHIND: Final = 1 << 20
-_BEAT_S: Final = 15.0
 _IDLE_S: Final = 60
 
 # The status of each code of a refusal.
@@ -97,13 +95,14 @@ class ApiResource(Resource):
 
     isLeaf = True
 
-    def __init__(self, api: Api, operator: Operator, admit: Admit, time: Any) -> None:
+    def __init__(self, api: Api, operator: Operator, admit: Admit, time: Any, feed: Feed) -> None:
         super().__init__()
+        self._feed: Final = feed
         self._api: Final = api
         self._operator: Final = operator
         self._admit: Final = admit
         self._time: Final = time
-        self._streams: Final[dict[_Stream, None]] = {}
+        self._streams: Final[dict[EventStream, None]] = {}
 
     def render(self, request: Request) -> Any:
         """Answer a request, now or later."""
@@ -114,10 +113,10 @@ class ApiResource(Resource):
             visitor = self._admit(request)
             call = self._call(request, endpoint, names, visitor)
             self._refuse_others(request, endpoint)
-            if endpoint.call == "events" and _wants_stream(request):
-                return self._stream(request, call)
+            if endpoint.streams and _wants_stream(request):
+                return self._stream(request, endpoint, call)
         except Refused as refused:
-            return _problem(request, refused)
+            return problem(request, refused)
         self._answer(request, endpoint, call)
         return NOT_DONE_YET
 
@@ -174,18 +173,22 @@ class ApiResource(Resource):
         request.setHeader(b"etag", f'"{self._api.etag}"'.encode("ascii"))
         _finish(request, body)
 
-    def _stream(self, request: Request, call: Call) -> Any:
-        if len(self._streams) >= _MOST_LISTENING:
+    def _stream(self, request: Request, endpoint: Endpoint, call: Call) -> Any:
+        alike = _Events if endpoint.call == "events" else Viewer
+        if sum(isinstance(one, alike) for one in self._streams) >= _MOST_LISTENING:
             raise Refused("too_many", f"{_MOST_LISTENING} listen already")
-        last = (request.getHeader(b"last-event-id") or b"").decode("latin-1")
-        after = int(last) if last.isdecimal() and len(last) < 16 else int(call.query.get("after", "0"))
-        stream = _Stream(request, self._operator, after, call.query.get("kind"), self._time)
+        stream = self._listener(request, call) if alike is _Events else Viewer(request, self._feed, call, self._time)
         self._streams[stream] = None
         request.notifyFinish().addBoth(lambda _: self._over(stream))
         stream.begin()
         return NOT_DONE_YET
 
-    def _over(self, stream: "_Stream") -> None:
+    def _listener(self, request: Request, call: Call) -> "_Events":
+        last = (request.getHeader(b"last-event-id") or b"").decode("latin-1")
+        after = int(last) if last.isdecimal() and len(last) < 16 else int(call.query.get("after", "0"))
+        return _Events(request, self._operator, after, call.query.get("kind"), self._time)
+
+    def _over(self, stream: EventStream) -> None:
         self._streams.pop(stream, None)
         stream.end()
 
@@ -212,59 +215,37 @@ class MetricsResource(Resource):
             self._admit(request)
             measures, process = self._operator.measures()
         except Refused as refused:
-            return _problem(request, refused)
+            return problem(request, refused)
         openmetrics = wants_openmetrics((request.getHeader(b"accept") or b"").decode("latin-1"))
         request.setHeader(b"content-type", (OPENMETRICS if openmetrics else TEXT).encode("ascii"))
         return metrics_text(measures, process, openmetrics=openmetrics)
 
 
-class _Stream:
-    """One listener of the events (server-sent events)."""
+class _Events(EventStream):
+    """One listener of the events."""
 
     def __init__(self, request: Request, operator: Operator, after: int, kind: str | None, time: Any) -> None:
-        self._request: Final = request
+        super().__init__(request, time)
         self._operator: Final = operator
         self._after: Final = after
         self._kind: Final = kind
-        self._beat: Final = LoopingCall(lambda: self._write(b": still here\n\n"))
-        self._beat.clock = time
-        self._over = False
 
     def begin(self) -> None:
         """Tell what has happened, and what happens from now on."""
-        self._request.setHeader(b"content-type", b"text/event-stream")
-        self._write(b"retry: 1000\n\n")
+        super().begin()
         for event in self._operator.events(self._after):
             self.hear(event)
         self._operator.listen(self.hear)
-        self._beat.start(_BEAT_S, now=False)
 
     def hear(self, event: EventView) -> None:
         """Pass an event on."""
         if self._kind in (None, event.kind):
-            data = json.dumps(asdict(event), ensure_ascii=False)
-            self._write(f"id: {event.id}\nevent: {event.kind}\ndata: {data}\n\n".encode())
-
-    def _write(self, data: bytes) -> None:
-        if self._over:
-            return
-        self._request.write(data)
-        transport: Any = self._request.transport
-        if transport is not None and transport.unsent > _MOST_BEHIND:  # the Transport of the door's Listener
-            self.close()
-
-    def close(self) -> None:
-        """End the stream; whoever listens comes again, and resumes."""
-        transport: Any = self._request.transport
-        if not self._over and transport is not None:
-            transport.abortConnection()
+            self.tell(event.kind, asdict(event), event.id)
 
     def end(self) -> None:
         """The listener is gone."""
-        self._over = True
+        super().end()
         self._operator.unlisten(self.hear)
-        if self._beat.running:
-            self._beat.stop()
 
 
 class AdminSite:
@@ -379,7 +360,7 @@ def _refused(failure: Any, endpoint: Endpoint) -> Any:
     return Refused("bug", "the balancer has made a mistake; its log says which")
 
 
-def _problem(request: Request, refused: Refused) -> bytes:
+def problem(request: Request, refused: Refused) -> bytes:
     """What is wrong (RFC 9457)."""
     status = STATUS_OF.get(refused.code, 500)
     request.setResponseCode(status)
@@ -402,7 +383,7 @@ def _problem(request: Request, refused: Refused) -> bytes:
 
 
 def _finish(request: Request, said: Any) -> None:
-    body = _problem(request, said) if isinstance(said, Refused) else said
+    body = problem(request, said) if isinstance(said, Refused) else said
     if not isinstance(said, Refused):
         request.setHeader(b"content-length", b"%d" % len(body))
     if request.method != b"HEAD":

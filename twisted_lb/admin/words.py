@@ -68,6 +68,19 @@ def _clause(backend: BackendView) -> Clause:
     return Clause(backend.name, backend.state, f"for {duration(backend.since_s)}{reason}")
 
 
+_IS: Final = {
+    "slow start": "starts slowly",
+    "maint": "is out for maintenance",
+    "weight 0": "has weight 0",
+    "unknown": "was not checked yet",
+}
+
+
+def is_so(state: str) -> str:
+    """A state as the end of a sentence that begins with a name: `is down`."""
+    return _IS.get(state, f"is {state}")
+
+
 def consequences(pool: PoolView, gone: BackendView) -> list[str]:
     """What follows when a backend gets no new requests any more: what goes on, what the pool keeps, what moves to whom."""
     others = [one for one in pool.backends if one.usable and one.name != gone.name]
@@ -99,3 +112,19 @@ def consequences(pool: PoolView, gone: BackendView) -> list[str]:
         )
         lines.append(f"new load on {whose} {more}")
     return lines
+
+
+def admitted(pool: PoolView, backend: BackendView, weight: int) -> list[str]:
+    """What follows when a backend is to get requests, with this weight: its part of them, or why it gets none all the same."""
+    if not backend.up or backend.ejected:
+        why = (
+            "down by its checks" if backend.known and not backend.up else "ejected" if backend.up else "not checked yet"
+        )
+        return [f"{backend.name} still gets nothing: it is {why}"]
+    others = sum(one.weight_effective for one in pool.backends if one.usable and one.name != backend.name)
+    part, before = weight / (others + weight), backend.weight_effective / (others + backend.weight_effective or 1)
+    if part == before:
+        return []
+    return [
+        f"{backend.name} is meant to take {part * 100:.1f} % of new requests to {pool.name}, now {before * 100:.1f} %"
+    ]

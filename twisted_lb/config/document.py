@@ -117,6 +117,11 @@ class Document:
         by_value = of_value and len(local) == len(path) and spot.value.start < spot.value.end
         return file.place(spot.value if by_value else spot.key)
 
+    def short(self, path: KeyPath) -> str:
+        """`place` in short, for whoever asks for many: nothing of the text is shown, so that nothing is looked for to hide."""
+        file, local = self._origin(path)
+        return file.short(file.spots[local].key) if local else Place(str(self.path), 1, 1).short
+
     def placed(self, problem: Problem) -> Problem:
         """A problem with its place; one of a flag has none."""
         if problem.place is not None or problem.flag:

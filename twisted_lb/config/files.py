@@ -74,6 +74,10 @@ class TomlFile:
             place = _without(place, Span(max(secret.start, begin) - begin, min(secret.end, end) - begin))
         return place
 
+    def short(self, span: Span) -> str:
+        """Where a part of its text begins, `lb.toml:14`."""
+        return _place(self.path, self.text, span).short
+
     @cached_property
     def _scalars(self) -> list[tuple[Span, KeyPath]]:
         """All values that are neither tables nor lists, in the order of the text."""

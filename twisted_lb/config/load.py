@@ -107,7 +107,7 @@ class Source:
 
 
 def _short_place(document: Document | None, path: KeyPath) -> str:
-    return "" if document is None else document.place(path).short
+    return "" if document is None else document.short(path)
 
 
 def _hides(path: KeyPath) -> bool:

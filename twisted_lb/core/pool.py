@@ -331,6 +331,11 @@ class Pool:
         """Take a ticket out of the queue; harmless when its verdict was told already."""
         self._queue.leave(ticket)
 
+    @property
+    def waiting(self) -> int:
+        """How many requests wait in the queue."""
+        return len(self._queue.tickets)
+
     def refuse_waiting(self) -> list[tuple[Ticket, Refusal]]:
         """The verdicts on all queued requests when the pool itself goes: a refusal for each, at once."""
         tickets = list(self._queue.tickets)
@@ -363,11 +368,6 @@ class Pool:
         if lease.trial and backend.ejection.end_trial(now, listens=True, checked=self.settings.checked):
             lease.trial = False
             self._changed(backend, BackendReturned(self.name, backend.name, "it accepts connections again", now), now)
-
-    @property
-    def waiting(self) -> int:
-        """How many requests wait in the queue."""
-        return len(self._queue.tickets)
 
     @property
     def leases(self) -> int:
@@ -475,7 +475,7 @@ class Pool:
         """The state of the pool and its backends now."""
         backends = tuple(snapshot_of(backend) for backend in self.backends.values())
         leaving = tuple(snapshot_of(backend) for backend in self.leaving)
-        return PoolSnapshot(self.name, backends, len(self._queue.tickets), leaving)
+        return PoolSnapshot(self.name, backends, self.waiting, leaving)
 
     def observe_probe(
         self,

@@ -1,0 +1,191 @@
+"""The page as the server makes it: what it says without a script, what it never lets through, and the files beside it."""
+
+import re
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from watched import Site, Watched, backend, pool
+
+from twisted_lb.admin import page_tables
+from twisted_lb.admin.dashboard import FILES, POLICY
+from twisted_lb.admin.operator import ChangeView, Refused
+from twisted_lb.admin.page_tables import filled, milliseconds, number
+from twisted_lb.testing import HeapClock
+
+PAGE = Path(page_tables.__file__).parent / "page"
+
+
+@pytest.fixture
+def watched():
+    return Watched()
+
+
+@pytest.fixture
+def site(watched):
+    site = Site(watched)
+    yield site
+    site.close()
+
+
+def text_of(page: bytes) -> str:
+    """What is read of a page."""
+    return " ".join(re.sub(r"<(?:script|style)[^>]*>.*?</|<[^>]+>", " ", page.decode()).split())
+
+
+def test_the_page_says_without_a_script_how_it_is(watched, site):
+    watched.down()
+    watched.happen("down", "app/b1", "down: refused")
+    text = text_of(site.ask("/")[2])
+    assert "1 of 2 backends is not used; every pool answers." in text
+    assert "app/b1 is down (for 1 s, check: refused)" in text
+    assert "1 of 2 used" in text
+    assert "pools.app.policy rr lb.toml:3" in text
+    assert "down app/b1 : refused" in text
+    assert "0.0.0.0:80 3 / 100" in text
+    assert "/* app" in text
+
+
+def test_the_page_is_renewed_by_itself_only_without_a_script(site):
+    assert '<noscript><meta http-equiv="refresh" content="10"></noscript>' in site.ask("/")[2].decode()
+
+
+@pytest.mark.parametrize("path", ["/", *(f"/{name}" for name in FILES)])
+def test_every_file_has_the_strict_policy(site, path):
+    status, fields, _ = site.ask(path)
+    assert status == 200
+    assert fields["content-security-policy"] == POLICY.lower()
+    assert fields["x-content-type-options"] == "nosniff"
+    assert fields["referrer-policy"] == "no-referrer"
+
+
+def test_the_policy_is_that_of_the_design():
+    assert POLICY == (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def test_nothing_is_inline_and_nothing_comes_from_elsewhere():
+    html = (PAGE / "index.html").read_text()
+    assert not re.search(r"<script(?![^>]*\bsrc=)", html)
+    assert not re.search(r"<style|\sstyle=|\son\w+=|javascript:", html)
+    for name in ("index.html", "style.css", "app.js"):
+        text = (PAGE / name).read_text().replace("http://www.w3.org/2000/svg", "")
+        assert re.findall(r"(?:https?:)?//[a-z0-9.-]+\.[a-z]{2,}", text) == [], name
+    assert not re.search(r"@import|url\(", (PAGE / "style.css").read_text())
+
+
+def test_the_script_writes_text_and_never_html():
+    script = (PAGE / "app.js").read_text()
+    assert not re.search(
+        r"\.(?:innerHTML|outerHTML)\s*\+?=|insertAdjacentHTML|document\.write|\beval\(|new Function", script
+    )
+
+
+def test_nobody_keeps_the_page_and_its_files_are_asked_for_by_their_tag(site):
+    assert site.ask("/")[1]["cache-control"] == "no-store"
+    _, fields, content = site.ask("/app.js")
+    assert fields["cache-control"] == "no-cache"
+    status, _, again = site.ask("/app.js", If_None_Match=fields["etag"])
+    assert content
+    assert (status, again) == (304, b"")
+
+
+def test_what_a_name_holds_is_text(watched, site):
+    evil = "<img src=x onerror=alert(1)>\"'&"
+    watched.pools = [pool(backend(evil, labels={evil: evil}, reason=evil, state="down", usable=False), check=evil)]
+    watched.happen("reload", evil, evil, evil)
+    snapshot = watched.snapshot
+
+    def changed():
+        from dataclasses import replace
+
+        return replace(snapshot(), name=evil, changes=[ChangeView(1.0, evil, evil, evil, evil)])
+
+    watched.snapshot = changed
+    page = site.ask("/")[2].decode()
+    assert "<img" not in page
+    # Nor does it end an attribute.
+    assert 'alert(1)>"' not in page
+    assert page.count("&lt;img src=x onerror=alert(1)&gt;") > 8
+
+
+def test_a_name_is_found_by_the_links_to_it(watched, site):
+    watched.pools = [pool(backend("unix:/run/a b.sock@%41"))]
+    watched.happen("down", "app/unix:/run/a b.sock@%41", "x")
+    page = site.ask("/")[2].decode()
+    assert 'id="b-app/unix:/run/a b.sock@%41"' in page
+    assert 'href="#b-app/unix%3A/run/a%20b.sock%40%2541"' in page
+
+
+@pytest.mark.parametrize("code", ["no_token", "cross_site"])
+def test_who_may_not_read_gets_a_page_without_anything_in_it(watched, code):
+    def nobody(request):
+        raise Refused(code, "no")
+
+    site = Site(watched, nobody)
+    watched.asked = 0
+    status, _, page = site.ask("/")
+    assert status == 200
+    assert b"edge-1" not in page
+    assert b"app/b1" not in page
+    assert watched.asked == 0
+    assert site.ask("/app.js")[0] == 200
+    assert site.ask("/v1/status")[0] in (401, 403)
+    site.close()
+
+
+def test_a_host_that_is_none_of_ours_gets_nothing(site):
+    for path in ("/", "/app.js", "/v1/stream"):
+        status, _, body = site.ask(path, Host="evil.example")
+        assert status == 403
+        assert b"bad_host" in body
+
+
+def test_there_is_nothing_else_beside_the_page(site):
+    for path in ("/index.html", "/..%2fapi.py", "/page/app.js", "/favicon.ico"):
+        status, fields, _ = site.ask(path)
+        assert (status, fields["content-type"]) == (404, "application/problem+json"), path
+    assert site.ask("/", method="POST")[0] == 405
+
+
+def test_a_head_request_gets_no_body(site):
+    assert site.ask("/", method="HEAD")[2] == b""
+
+
+def test_numbers_read_as_in_the_script():
+    assert [number(None), number(1234.56, 1), number(0)] == ["\N{EN DASH}", "1,234.6", "0"]
+    assert [milliseconds(one) for one in (None, 0.44, 9.0, 118.2, 1200)] == [
+        "\N{EN DASH}",
+        "0.4 ms",
+        "9.0 ms",
+        "118 ms",
+        "1.20 s",
+    ]
+
+
+def test_every_place_of_the_page_is_filled_and_every_value_has_a_place(site):
+    places = set(re.findall(r"{{(\w+)}}", (PAGE / "index.html").read_text()))
+    assert places == set(page_tables.nothing_known("x"))
+    assert b"{{" not in site.ask("/")[2]
+    assert filled("a {{x}} b{{y}}", {"x": "1", "y": "2"}) == "a 1 b2"
+
+
+def test_what_others_have_made_is_what_the_notice_says():
+    notice = (PAGE / "NOTICE").read_text()
+    for digest, name in re.findall(r"sha256 ([0-9a-f]{64})  (\S+)", notice):
+        assert sha256((PAGE / name).read_bytes()).hexdigest() == digest
+    assert len(re.findall(r"sha256 ", notice)) == 2
+    assert "MIT" in notice
+
+
+def test_all_files_of_the_page_are_served():
+    assert {one.name for one in PAGE.iterdir()} == {"index.html", *FILES}
+
+
+def test_a_pool_without_backends_and_a_backend_without_bounds_are_shown(watched):
+    watched = Watched(pool(name="empty"), clock=HeapClock(1000.0))
+    site = Site(watched)
+    assert "empty answers nothing" in text_of(site.ask("/")[2])
+    site.close()

@@ -1,0 +1,465 @@
+"""The page in a real browser, in front of a real balancer with real backends under load."""
+
+import itertools
+import os
+import signal
+import threading
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+from ports import free_port
+from processes import PATIENCE_S, Stage, listening, stage, until
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright here (the dev extra has it)")
+CHROMIUM = next((path for path in ("/usr/bin/chromium", "/usr/bin/chromium-browser") if os.path.exists(path)), "")
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium here (Debian: apt install chromium)")
+
+TOKEN = "a-token-of-the-tests"
+expect = sync_api.expect
+expect.set_options(timeout=PATIENCE_S * 1000)
+
+
+class Load:
+    """Requests one after the other, and who has answered how many of them."""
+
+    def __init__(self, port: int) -> None:
+        self.answered: Counter[str] = Counter()
+        self.failed = 0
+        self._over = threading.Event()
+        self._url = f"http://127.0.0.1:{port}/"
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._over.wait(0.02):
+            try:
+                with urllib.request.urlopen(self._url, timeout=PATIENCE_S) as answer:
+                    self.answered[answer.read().decode().split()[0]] += 1
+            except OSError:
+                self.failed += 1
+
+    def close(self) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+class Town:
+    """A balancer with its page, in front of backends that run, or of `nobody`: so many that nobody checks either."""
+
+    def __init__(self, stage: Stage, nobody: int = 0) -> None:
+        names = [] if nobody else ["1", "2", "3"]
+        ports = [stage.backend(name=f"be-{n}")[1] for n in names]
+        backends = [*zip(names, ports, strict=True), *((str(n), n) for n in range(1, nobody + 1))]
+        listed = ", ".join(f'{{ name = "b{n}", address = "127.0.0.1:{port}" }}' for n, port in backends)
+        self.port, self.admin = free_port(), free_port()
+        self.file = stage.folder / "lb.toml"
+        self.file.write_text(
+            f"""
+            name = "edge-1"
+            [admin]
+            socket = ""
+            address = "127.0.0.1:{self.admin}"
+            tokens = {{ tests = "{TOKEN}" }}
+            [listeners.web]
+            address = "127.0.0.1:{self.port}"
+            [pools.app]
+            backends = [{listed}]
+            health_check = {{ interval_s = {0 if nobody else 0.5} }}
+            [[routes]]
+            pool = "app"
+            """
+        )
+        self.balancer = stage.twistd("lb", "lb", "--config", str(self.file))
+        until(lambda: listening(self.admin) or self.balancer.process.poll() is not None, "the page")
+        assert self.balancer.process.poll() is None, self.balancer.log
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.admin}/"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["sync_api.Browser"]:
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory) -> Iterator[Town]:
+    with stage(tmp_path_factory.mktemp("town")) as one:
+        yield Town(one)
+
+
+@pytest.fixture
+def own_town(tmp_path) -> Iterator[Town]:
+    """One that a test may change."""
+    with stage(tmp_path) as one:
+        yield Town(one)
+
+
+@pytest.fixture
+def load(own_town) -> Iterator[Load]:
+    load = Load(own_town.port)
+    yield load
+    load.close()
+
+
+class Complaints:
+    """What a page has complained of, and whom it has asked for anything."""
+
+    def __init__(self, page: "sync_api.Page") -> None:
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        page.on("console", self._hear)
+        page.on("pageerror", lambda error: self.said.append(str(error)))
+        page.on("request", lambda request: self.asked.append(request.url))
+
+    def _hear(self, message: "sync_api.ConsoleMessage") -> None:
+        # An answer that is a refusal is one too; the page says so itself.
+        if message.type == "error" and not message.text.startswith("Failed to load resource"):
+            self.said.append(message.text)
+
+
+@pytest.fixture
+def page(browser) -> Iterator["sync_api.Page"]:
+    context = browser.new_context(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
+    page = context.new_page()
+    complaints = Complaints(page)
+    page.set_default_timeout(PATIENCE_S * 1000)
+    yield page
+    context.close()
+    assert complaints.said == []
+
+
+def live(page: "sync_api.Page", town: Town) -> None:
+    page.goto(town.url)
+    expect(page.locator("#linkword")).to_have_text("live")
+
+
+def give_token(page: "sync_api.Page") -> None:
+    page.get_by_role("button", name="Token…").click()
+    page.locator("#dialog input[type=password]").fill(TOKEN)
+    page.get_by_role("button", name="Use it").click()
+    expect(page.locator("#token")).to_be_hidden()
+    expect(page.get_by_role("button", name="Drain… app/b2")).to_be_enabled()
+
+
+def row(page: "sync_api.Page", name: str) -> "sync_api.Locator":
+    return page.locator(f'[id="b-app/{name}"]')
+
+
+def history(page: "sync_api.Page") -> list[float | None]:
+    return page.evaluate("() => D.history.series.ok || []")
+
+
+def test_a_backend_is_drained_by_clicking_and_traffic_moves(own_town, load, page):
+    live(page, own_town)
+    expect(page.get_by_role("button", name="Drain…")).to_have_count(0)  # not without a token
+    give_token(page)
+    until(lambda: load.answered["be-2"] > 5)
+    page.get_by_role("button", name="Drain… app/b2").click()
+    dialog = page.locator("#dialog")
+    expect(dialog.locator(".follows")).to_contain_text("app keeps 2 of 3")
+    expect(dialog.locator(".follows")).to_contain_text("new load on the other two +50 %")
+    dialog.get_by_label("Reason").fill("deploy of tests")
+    expect(dialog.locator(".cmd")).to_have_text("lbctl drain app/b2 --reason 'deploy of tests'")
+    dialog.get_by_role("button", name="Drain app/b2").click()
+    expect(row(page, "b2")).to_contain_text("drained")
+    expect(row(page, "b2")).to_contain_text("tests: “deploy of tests”")
+    expect(page.locator("#vhead")).to_have_text("1 of 3 backends is not used; every pool answers.")
+
+    load.answered.clear()
+    until(lambda: load.answered.total() > 30)
+    assert set(load.answered) == {"be-1", "be-3"}
+    assert load.failed == 0
+
+    expect(page.locator("#marks")).to_contain_text("drain app/b2")
+    assert page.evaluate(
+        "() => D.marks.some((m) => m.glyph === 'drain' && m.at > charts[0].from && m.at <= charts[0].to + 5)"
+    )
+    expect(page.locator("#events")).to_contain_text("drain")
+    expect(page.locator("#changes")).to_contain_text("app/b2 admin drain")
+    assert "admin: tests" in own_town.balancer.log
+
+    # The history is the balancer's, not the page's.
+    until(lambda: sum(v is not None and v > 0 for v in history(page)) >= 3)
+    known = sum(v is not None for v in history(page))
+    page.reload()
+    expect(page.locator("#linkword")).to_have_text("live")
+    assert sum(v is not None for v in history(page)) >= known
+    expect(page.locator("#marks")).to_contain_text("drain app/b2")
+
+    give_token_again = page.get_by_role("button", name="Token…")
+    expect(give_token_again).to_be_visible()  # it was in that page's memory only
+    assert (
+        page.evaluate("() => JSON.stringify(localStorage) + JSON.stringify(sessionStorage) + document.cookie").find(
+            TOKEN
+        )
+        < 0
+    )
+
+
+def test_it_is_taken_back_and_weighed_there_too(own_town, page):
+    live(page, own_town)
+    give_token(page)
+    for verb, sign in (("maint", "maint"), ("ready", "ready")):
+        row(page, "b3").get_by_role("button", name="…").last.click()
+        page.locator("#dialog").get_by_text(verb, exact=True).click()
+        go = page.locator("#dialog .go")
+        expect(go).to_be_enabled()
+        go.click()
+        expect(row(page, "b3").locator(".state")).to_contain_text(sign)
+    row(page, "b3").get_by_role("button", name="Drain").click()
+    page.locator("#dialog").get_by_text("weight", exact=True).click()
+    page.locator("#dialog input[type=number]").fill("3")
+    expect(page.locator("#dialog .follows")).to_contain_text("weight 1 → 3")
+    page.get_by_role("button", name="Set weight app/b3").click()
+    expect(row(page, "b3").locator(".c-share")).to_contain_text("60.0 %")
+    page.get_by_role("button", name="Reset all…").click()
+    page.locator("#dialog").get_by_role("button", name="Reset all").click()
+    expect(row(page, "b3").locator(".c-share")).to_contain_text("33.3 %")
+
+
+def test_a_wish_is_never_shown_as_a_fact(own_town, page):
+    live(page, own_town)
+    give_token(page)
+    held = []
+    page.route("**/v1/backends/app/b2", lambda route: held.extend([route]))
+    page.get_by_role("button", name="Drain… app/b2").click()
+    expect(page.locator("#dialog .go")).to_be_enabled()  # what follows is asked for at another address
+    page.locator("#dialog .go").click()
+    expect(row(page, "b2")).to_contain_text("drain asked, not confirmed yet")
+    expect(row(page, "b2").locator("span.s-ready")).to_have_text("ready")
+    expect(page.get_by_role("button", name="Drain… app/b2")).to_be_disabled()
+    held[0].abort()
+    expect(page.locator("#dialog")).to_contain_text("Not done")
+    expect(row(page, "b2")).not_to_contain_text("not confirmed")
+    page.unroute_all()
+
+
+def test_the_last_usable_backend_needs_the_name_of_its_pool(own_town, page):
+    live(page, own_town)
+    give_token(page)
+    page.get_by_label("Select all of app").check()
+    page.locator("#bulk").get_by_role("button", name="Drain…").click()
+    dialog, go = page.locator("#dialog"), page.locator("#dialog .go")
+    expect(dialog.locator(".grave").first).to_contain_text("app keeps none of 3")
+    expect(go).to_be_disabled()
+    field = dialog.get_by_label("This leaves no usable backend. Type app to go on")
+    field.fill("ap")
+    expect(go).to_be_disabled()
+    field.fill("app")
+    expect(go).to_be_enabled()
+    dialog.get_by_role("button", name="Leave as it is").click()
+    expect(row(page, "b1")).to_contain_text("ready")
+    page.locator("#bulk").get_by_role("button", name="Clear").click()
+    page.get_by_label("Select app/b1").check()
+    page.get_by_label("Select app/b3").check()
+    page.locator("#bulk").get_by_role("button", name="Drain…").click()
+    expect(dialog.locator(".follows")).to_contain_text("app keeps 1 of 3; new load on the others +200 %")
+    go.click()
+    expect(row(page, "b1")).to_contain_text("drained")
+    expect(row(page, "b3")).to_contain_text("drained")
+    page.get_by_role("button", name="Drain… app/b2").click()
+    expect(dialog.locator(".grave")).to_contain_text("app/b2 is the last usable backend of app")
+    dialog.get_by_label("Type app").fill("app")
+    expect(dialog.locator(".cmd")).to_contain_text("--force")
+    go.click()
+    expect(page.locator("#vhead")).to_contain_text("app answers nothing")
+    assert page.title().startswith("✕")
+
+
+def test_the_file_that_was_changed_is_loaded_from_the_page(own_town, page):
+    live(page, own_town)
+    give_token(page)
+    own_town.file.write_text(own_town.file.read_text().replace("interval_s = 0.5", "interval_s = 0.4"))
+    expect(page.locator("#facts .note")).to_contain_text("lb.toml changed")
+    expect(page.locator("#difflines")).to_contain_text("app")
+    page.get_by_role("button", name="Reload…").click()
+    page.locator("#dialog").get_by_role("button", name="Reload").click()
+    expect(page.locator("#facts")).to_contain_text("generation 2")
+    expect(page.locator("#facts .note")).to_be_hidden()
+    expect(page.locator("#marks")).to_contain_text("reload generation 2")
+
+
+def test_without_a_script_it_is_tables(town, browser):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(town.url)
+    expect(page.locator("#vhead")).to_contain_text("backends")
+    expect(row(page, "b2")).to_contain_text("ready")
+    expect(page.locator("#config")).to_contain_text("pools.app.backends")
+    assert page.locator("button:visible, input:visible, canvas:visible").count() == 0
+    context.close()
+
+
+def test_nothing_is_asked_of_anybody_else_and_nothing_is_inline(town, browser):
+    context = browser.new_context()
+    page = context.new_page()
+    complaints = Complaints(page)
+    live(page, town)
+    with page.expect_request("**/v1/history?window=21600"):
+        page.get_by_text("6 h", exact=True).click()
+    page.locator("#defaults").check()
+    page.get_by_text("The same as a table").click()
+    assert {urlsplit(url).netloc for url in complaints.asked if not url.startswith("data:")} == {
+        f"127.0.0.1:{town.admin}"
+    }
+    assert complaints.said == []
+    assert (
+        page.evaluate(
+            "() => document.querySelectorAll('[style]').length - document.querySelectorAll('.uplot [style], .uplot[style]').length"
+        )
+        == 0
+    )
+    context.close()
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 1440), ("light", 1024), ("dark", 390)])
+def test_axe_finds_nothing_serious(own_town, browser, scheme, width):
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="no axe here (the dev extra has it)"
+    ).Axe()
+    context = browser.new_context(
+        color_scheme=scheme, viewport={"width": width, "height": 900}, reduced_motion="reduce", bypass_csp=True
+    )
+    page = context.new_page()
+    live(page, own_town)
+    give_token(page)
+
+    def look() -> None:
+        found = axe.run(page).response["violations"]
+        serious = [one for one in found if one["impact"] in ("serious", "critical")]
+        assert [(one["id"], one["nodes"][0]["html"][:200]) for one in serious] == []
+
+    page.get_by_text("The same as a table").click()
+    look()
+    page.get_by_role("button", name="Drain… app/b1").click()
+    expect(page.locator("#dialog .go")).to_be_enabled()
+    look()
+    page.locator("#dialog .go").click()
+    expect(row(page, "b1")).to_contain_text("drained")
+    page.get_by_label("Select app/b2").check()
+    look()
+    context.close()
+
+
+def test_light_and_dark_are_those_of_the_system_or_of_the_reader(town, browser):
+    context = browser.new_context(color_scheme="dark")
+    page = context.new_page()
+    live(page, town)
+    background = "() => getComputedStyle(document.body).backgroundColor"
+    assert page.evaluate(background) == "rgb(15, 19, 23)"
+    dark = page.locator("#c-requests canvas").screenshot()
+    page.get_by_text("Light", exact=True).click()
+    assert page.evaluate(background) == "rgb(246, 247, 248)"
+    until(lambda: page.locator("#c-requests canvas").screenshot() != dark)
+    page.reload()
+    assert page.evaluate(background) == "rgb(246, 247, 248)"
+    page.get_by_text("System", exact=True).click()
+    page.emulate_media(color_scheme="light")
+    assert page.evaluate(background) == "rgb(246, 247, 248)"
+    page.emulate_media(color_scheme="dark")
+    assert page.evaluate(background) == "rgb(15, 19, 23)"
+    context.close()
+
+
+RENEWED = """async (change) => {
+  const frame = () => new Promise(requestAnimationFrame);
+  leave(); link = "paused";  // nothing else ticks meanwhile
+  await frame(); await frame();
+  const rows = [...document.querySelectorAll("#tables tr")], heights = rows.map((r) => r.offsetHeight), seen = [];
+  const watch = new MutationObserver((records) => seen.push(...records));
+  watch.observe($("tables"), { childList: true, subtree: true, characterData: true, attributes: true });
+  const backends = {};
+  if (change) for (const [name, b] of D.backends) backends[name] = { rate: (b.rate || 0) + 7.5, in_flight: b.in_flight + 3 };
+  delta({ status: {}, pools: {}, backends, sparks: {} });
+  later(); later();
+  await frame();
+  seen.push(...watch.takeRecords());
+  await frame();
+  const late = watch.takeRecords().length;
+  watch.disconnect();
+  const cells = new Set(seen.map((r) => (r.target.closest ? r.target : r.target.parentElement).closest("td, th")));
+  return { writes: seen.length, cells: cells.size, late, rows: D.backends.size, jumped: rows.some((r, i) => r.offsetHeight !== heights[i]) };
+}"""
+
+
+def test_200_backends_are_renewed_in_one_frame_and_only_where_they_changed(tmp_path, page):
+    with stage(tmp_path) as one:
+        live(page, Town(one, nobody=200))
+        # Of each row the two cells that have changed, once each, and not a row moves.
+        assert page.evaluate(RENEWED, True) == {"writes": 400, "cells": 400, "late": 0, "rows": 200, "jumped": False}
+        assert page.evaluate(RENEWED, False) == {"writes": 0, "cells": 0, "late": 0, "rows": 200, "jumped": False}
+
+
+def test_a_hidden_page_closes_its_stream_and_a_seen_one_begins_again(town, page):
+    live(page, town)
+    hide = "(hidden) => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true }); document.dispatchEvent(new Event('visibilitychange')); }"
+    with page.expect_event("requestfailed", lambda request: request.url.endswith("/v1/stream")):
+        page.evaluate(hide, True)
+    with page.expect_request("**/v1/stream"):
+        page.evaluate(hide, False)
+    expect(page.locator("#linkword")).to_have_text("live")
+    with page.expect_event("requestfailed", lambda request: request.url.endswith("/v1/stream")):
+        page.get_by_role("button", name="Pause").click()
+    expect(page.locator("#linkword")).to_contain_text("paused at")
+    with page.expect_request("**/v1/stream"):
+        page.get_by_role("button", name="Go on").click()
+    expect(page.locator("#linkword")).to_have_text("live")
+
+
+def test_without_news_the_page_says_so_and_lets_nobody_act(own_town, page):
+    live(page, own_town)
+    give_token(page)
+    own_town.balancer.signal(signal.SIGSTOP)
+    try:
+        expect(page.locator("#linkword")).to_contain_text("no news for")
+        expect(page.locator("#vhead")).to_contain_text("As of ")
+        expect(page.get_by_role("button", name="Drain… app/b2")).to_be_disabled()
+    finally:
+        own_town.balancer.signal(signal.SIGCONT)
+    expect(page.locator("#linkword")).to_have_text("live")
+    expect(page.get_by_role("button", name="Drain… app/b2")).to_be_enabled()
+
+
+def test_everything_is_done_with_the_keyboard(own_town, page):
+    live(page, own_town)
+    give_token(page)
+    page.locator("body").press("/")
+    expect(page.locator("#filter")).to_be_focused()
+    page.keyboard.type("b2")
+    expect(row(page, "b1")).to_be_hidden()
+    for _ in itertools.takewhile(
+        lambda _: not page.evaluate("() => document.activeElement.matches('.act-cell button')"), range(60)
+    ):
+        page.keyboard.press("Tab")
+    act = page.get_by_role("button", name="Drain… app/b2")
+    expect(act).to_be_focused()
+    now = page.evaluate("() => D.status.now")
+    until(lambda: page.evaluate("() => D.status.now") > now + 1.5)
+    expect(act).to_be_focused()  # numbers change, focus stays
+    page.keyboard.press("Enter")
+    expect(page.locator("#dialog")).to_be_visible()
+    expect(page.get_by_label("Reason")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.locator("#dialog")).to_be_hidden()
+    expect(act).to_be_focused()
+    plot = page.locator("#c-requests .plot")
+    plot.focus()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("PageUp")
+    assert ": " in plot.get_attribute("aria-valuetext")
+    expect(page.locator("#range")).to_contain_text("at ")
+    page.keyboard.press("Escape")
+    expect(page.locator("#range")).not_to_contain_text("at ")
+    head = page.locator("#tables th button").first
+    head.focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")
+    expect(page.locator("#tables th[aria-sort=descending]")).to_have_count(1)

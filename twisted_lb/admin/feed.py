@@ -1,0 +1,190 @@
+"""The feed of the page: all that it shows, and then, each second, what has changed; made once for all who look."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, Final
+
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.web.server import Request
+
+from twisted_lb.admin.chart_history import FINE_S, ChartHistory, marked
+from twisted_lb.admin.chart_history import MARKED as _MARKED
+from twisted_lb.admin.endpoints import Call
+from twisted_lb.admin.operator import EventView, Operator, Refused
+from twisted_lb.admin.streams import EventStream, encoded
+from twisted_lb.admin.words import is_so
+
+# So many events the page begins with.
+_MOST_EVENTS: Final = 50
+# Moments that are worked out from lengths tremble.
+_TREMBLES_S: Final = 1.5
+_MOMENTS: Final = ("since", "began", "changed_at")
+
+_log = Logger()
+
+Shown = dict[str, Any]
+
+
+class Feed:
+    """What the page shows. While somebody looks, a snapshot a second is compared with the one before."""
+
+    def __init__(self, operator: Operator, history: ChartHistory, time: Any) -> None:
+        self._operator: Final = operator
+        self._history: Final = history
+        self._viewers: Final[dict[Viewer, None]] = {}
+        self._told: Shown = {}
+        self._config: list[Shown] = []
+        self._last: int = 0
+        self._charted: int = 0  # the last second of the charts that was told
+        self._ticking: Final = LoopingCall(self._tick)
+        self._ticking.clock = time
+
+    @property
+    def viewers(self) -> int:
+        """How many look."""
+        return len(self._viewers)
+
+    def whole(self, call: Call) -> Shown:
+        """All that the page shows to whom this call is of."""
+        if not self._viewers:
+            self._look()
+            self._charted = self._history.last
+        events = [one for one in self._operator.events(self._last - _MOST_EVENTS) if one.id <= self._last]
+        return {
+            "status": self._told,
+            "history": self._history.window(FINE_S),
+            "events": [asdict(one) for one in events],
+            "config": self._config,
+            "sparks": self._history.sparks(),
+            "scope": call.scope,
+            "actor": call.actor.name,
+        }
+
+    def _look(self) -> tuple[Shown, bool, list[EventView]]:
+        """Look again; what was told before, whether the configuration is another one, and what has happened."""
+        before, happened = self._told, list(self._operator.events(self._last))
+        self._told = _steady(before, shown(asdict(self._operator.snapshot())))
+        self._last = happened[-1].id if happened else self._last
+        loaded = before.get("etag") != self._told["etag"]
+        if loaded:
+            self._config = [asdict(one) for one in self._operator.config()]
+        return before, loaded, happened
+
+    def add(self, viewer: "Viewer") -> None:
+        """Somebody looks."""
+        self._viewers[viewer] = None
+        if not self._ticking.running:
+            self._ticking.start(1.0, now=False).addErrback(_failed)
+
+    def remove(self, viewer: "Viewer") -> None:
+        """He looks no more."""
+        self._viewers.pop(viewer, None)
+        if not self._viewers and self._ticking.running:
+            self._ticking.stop()
+
+    def _tick(self) -> None:
+        try:
+            before, loaded, happened = self._look()
+        except Refused:  # it stops
+            return
+        delta = changed(before, self._told)
+        if delta is None:  # what there is, and not only how it is
+            for viewer in list(self._viewers):
+                viewer.tell("snapshot", self.whole(viewer.call))
+            return
+        delta["history"] = self._history.after(self._charted)
+        self._charted = self._history.last
+        delta["sparks"] = {name: values[-1] for name, values in self._history.sparks().items()}
+        if happened:
+            delta["events"] = [asdict(one) for one in happened]
+            delta["marks"] = [marked(one) for one in happened if one.kind in _MARKED]
+        if loaded:
+            delta["config"] = self._config
+        data = encoded("delta", delta)
+        for viewer in list(self._viewers):
+            viewer.write(data)
+
+
+class Viewer(EventStream):
+    """Somebody who looks at the page."""
+
+    def __init__(self, request: Request, feed: Feed, call: Call, time: Any) -> None:
+        super().__init__(request, time)
+        self.call: Final = call
+        self._feed: Final = feed
+
+    def begin(self) -> None:
+        """Show all, and then what changes."""
+        first = self._feed.whole(self.call)  # it may refuse
+        super().begin()
+        self.tell("snapshot", first)
+        self._feed.add(self)
+
+    def end(self) -> None:
+        """He is gone."""
+        super().end()
+        self._feed.remove(self)
+
+
+def shown(status: Shown) -> Shown:
+    """A snapshot as the page wants it: with moments in the place of lengths of time, which differ each second; with the last
+    check of each backend only; with the words of the verdict.
+    """
+    now = status["now"]
+    status["began"] = now - status.pop("uptime_s")
+    file = status["file"]
+    if file is not None and file.get("changed_s") is not None:
+        status["file"] = {"path": file["path"], "changed_at": round(now - file["changed_s"])}
+    for clause in status["verdict"]["clauses"]:
+        clause["is"] = is_so(clause["state"])
+    for pool in status["pools"]:
+        for backend in (*pool["backends"], *pool["leaving"]):
+            backend["since"] = now - backend.pop("since_s")
+            backend["checks"] = list(backend["checks"][:1])
+    return status
+
+
+def _steady(before: Shown, now: Shown) -> Shown:
+    """The new state, with moments that are those of before where they only tremble."""
+    for key in _MOMENTS:
+        if key in now and abs(now[key] - before.get(key, 0.0)) < _TREMBLES_S:
+            now[key] = before[key]
+    old = {one["name"]: one for pool in before.get("pools", ()) for one in pool["backends"]}
+    for pool in now.get("pools", ()):
+        for one in pool["backends"]:
+            if one["name"] in old:
+                _steady(old[one["name"]], one)
+    return now
+
+
+def changed(before: Shown, now: Shown) -> Shown | None:
+    """What has changed: the keys with another value, of pools and their backends by name. None where there are others now."""
+    pools, backends = {}, {}
+    if [_names(one) for one in before.get("pools", ())] != [_names(one) for one in now["pools"]]:
+        return None
+    if any(
+        [one["name"] for one in before[key]] != [one["name"] for one in now[key]] for key in ("routes", "listeners")
+    ):
+        return None
+    for old, new in zip(before["pools"], now["pools"], strict=True):
+        other = _others(old, new, ("backends",))
+        if other:
+            pools[new["name"]] = other
+        for was, one in zip(old["backends"], new["backends"], strict=True):
+            other = _others(was, one, ())
+            if other:
+                backends[one["name"]] = other
+    return {"status": _others(before, now, ("pools",)), "pools": pools, "backends": backends}
+
+
+def _names(pool: Mapping[str, Any]) -> tuple[str, list[str]]:
+    return pool["name"], [one["name"] for one in pool["backends"]]
+
+
+def _others(old: Shown, new: Shown, but: tuple[str, ...]) -> Shown:
+    return {key: value for key, value in new.items() if key not in but and old.get(key) != value}
+
+
+def _failed(failure: Any) -> None:
+    _log.failure("the feed of the page failed, a bug", failure=failure)

@@ -1,0 +1,701 @@
+"use strict";
+// The page on live data: one stream brings all there is, and then what changes, each second. Text enters by textContent only;
+// there is no inline style or script, and nothing is asked of any other host. A wish is never shown as a fact.
+
+const $ = (id) => document.getElementById(id);
+const build = (el, attrs, kids) => {
+  for (const [k, v] of Object.entries(attrs || {})) {
+    if (k.startsWith("on")) el.addEventListener(k.slice(2), v);
+    else if (v !== false && v != null) el.setAttribute(k, v === true ? "" : v);
+  }
+  el.append(...kids.flat(9).filter((k) => k != null && k !== false));
+  return el;
+};
+const h = (tag, attrs, ...kids) => build(document.createElement(tag), attrs, kids);
+const s = (tag, attrs, ...kids) => build(document.createElementNS("http://www.w3.org/2000/svg", tag), attrs, kids);
+const say = (el, text) => { if (el.textContent !== text) el.textContent = text; };
+
+// ---- words and numbers
+const DASH = "–";
+const num = (v, d = 0) => v == null ? DASH : v.toLocaleString("en-US", { minimumFractionDigits: d, maximumFractionDigits: d });
+const ms = (v) => v == null ? DASH : v >= 1000 ? num(v / 1000, 2) + " s" : num(v, v < 10 ? 1 : 0) + " ms";
+const bytes = (v) => v == null ? DASH : v >= 1e9 ? num(v / 1e9, 1) + " GB" : v >= 1e6 ? num(v / 1e6, 1) + " MB" : v >= 1000 ? num(v / 1000) + " kB" : num(v) + " B";
+const dur = (t) => t < 100 ? Math.max(0, Math.round(t)) + " s" : t < 6000 ? Math.round(t / 60) + " min" : t < 172800 ? Math.round(t / 3600) + " h" : Math.round(t / 86400) + " d";
+const clock = (t) => new Date(t * 1000).toISOString().slice(11, 19);
+const count = (n, one) => n + " " + one + (n === 1 ? "" : "s");
+const list = (a) => a.length < 3 ? a.join(" and ") : a.slice(0, -1).join(", ") + " and " + a[a.length - 1];
+const sum = (a, f) => a.reduce((n, x) => n + (f(x) || 0), 0);
+
+// ---- signs: each state is a shape and a word, and never a colour alone
+const KIND = { "slow start": "slow", drained: "drain", full: "limit", "weight 0": "weight" };
+const TONE = { limit: "s-slow", weight: "s-drain", reload: "", file: "" };
+const EVENT = { up: "ready", returned: "ready", recovered: "ready", exhausted: "down", added: "file", removed: "file", changed: "weight", limit_spared: "limit", reset: "reload", leak: "warn" };
+const kindOf = (state) => KIND[state] || state;
+const toneOf = (kind) => TONE[kind] ?? "s-" + kind;
+const known = (kind) => $("g-" + kind) ? kind : "unknown";
+const glyph = (kind, tone = toneOf(kind)) => s("svg", { class: "g " + tone, "aria-hidden": "true" }, s("use", { href: "#g-" + known(kind) }));
+const signOf = (e) => { const k = e.kind === "admin" ? { drain: "drain", maint: "maint" }[e.text] || "ready" : e.kind; return EVENT[k] || k; };
+const anchor = (name) => h("a", { href: "#b-" + encodeURI(name) }, name);
+const where = (name) => D.backends.has(name) ? anchor(name) : name;
+
+// ---- state
+const D = { status: null, backends: new Map(), history: null, long: null, events: [], marks: [], config: [], sparks: {}, scope: "read", actor: "", api: {}, plan: null, wishes: new Map() };
+let link = "waiting", problem = null, token = "", news = 0, heard = 0, view = { span: 900, end: null }, cross = null, asking = null;
+const picked = new Set();
+const pools = () => D.status ? D.status.pools : [];
+const rowsOf = () => tables.flatMap((t) => t.rows);
+const now = () => D.status ? D.status.now + (link === "live" ? Math.min(2, (performance.now() - heard) / 1000) : 0) : 0;
+const changing = () => D.scope === "change";
+const headers = (more) => ({ Accept: "application/json", ...(token ? { Authorization: "Bearer " + token } : {}), ...more });
+async function ask(path, method = "GET", body) {
+  const more = body === undefined ? {} : { "Content-Type": "application/json" };
+  const answer = await fetch(path, { method, headers: headers(more), body: body === undefined ? undefined : JSON.stringify(body), cache: "no-store" });
+  const value = await answer.json().catch(() => ({ detail: `${answer.status} ${answer.statusText}` }));
+  if (!answer.ok) throw Object.assign(new Error(value.detail || value.title), value, { status: answer.status });
+  return value;
+}
+const pathOf = (b) => `v1/backends/${encodeURIComponent(b.pool)}/${encodeURIComponent(b.backend)}`;
+
+// ---- the stream
+let stream = null, again = null;
+function leave() { clearTimeout(again); if (stream) { stream.abort(); stream = null; } }
+async function listen() {
+  leave();
+  const mine = stream = new AbortController();
+  try {
+    const answer = await fetch("v1/stream", { headers: headers({ Accept: "text/event-stream" }), signal: mine.signal, cache: "no-store" });
+    if (!answer.ok) throw Object.assign(new Error("refused"), { status: answer.status }, await answer.json().catch(() => ({})));
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    for (let held = ""; ;) {
+      const { value, done } = await reader.read();
+      if (done) break;
+      const parts = (held + value).split("\n\n");
+      held = parts.pop();
+      if (mine !== stream) return;
+      news = performance.now();
+      parts.forEach(take);
+    }
+  } catch (error) {
+    if (mine !== stream) return;
+    if (error.status) { problem = error; setLink("error"); }
+  }
+  if (mine !== stream) return;
+  if (link !== "error") setLink("stale");
+  if (!problem || problem.status >= 500) again = setTimeout(listen, 1000);
+}
+function take(text) {
+  const event = /^event: (.*)$/m.exec(text), data = /^data: (.*)$/m.exec(text);
+  if (!event || !data) return;
+  const value = JSON.parse(data[1]);
+  heard = performance.now();
+  if (event[1] === "snapshot") snapshot(value); else if (event[1] === "delta") delta(value);
+  problem = null;
+  if (link !== "live" && link !== "paused") setLink("live"); else later();
+}
+function snapshot(v) {
+  const before = shape();
+  D.status = v.status; D.history = v.history; D.long = null; D.events = v.events; D.marks = v.history.marks; D.sparks = v.sparks; D.scope = v.scope; D.actor = v.actor;
+  D.config = v.config;
+  D.backends = new Map(pools().flatMap((p) => p.backends.map((b) => [b.name, b])));
+  for (const name of [...picked]) if (!D.backends.has(name)) picked.delete(name);
+  settle();
+  if (before !== shape()) makeTables(); else for (const r of rowsOf()) { r.b = D.backends.get(r.b.name); r.p = pools().find((p) => p.name === r.b.pool); }
+  for (const t of tables) t.p = pools().find((p) => p.name === t.p.name);
+  bulk(); slow(); marks(); followFile();
+}
+const shape = () => D.status ? JSON.stringify([D.scope, pools().map((p) => [p.name, p.backends.map((b) => b.name)])]) : "";
+function delta(v) {
+  const file = JSON.stringify(D.status.file), generation = D.status.generation;
+  Object.assign(D.status, v.status);
+  for (const p of pools()) Object.assign(p, v.pools[p.name]);
+  for (const [name, more] of Object.entries(v.backends)) Object.assign(D.backends.get(name), more);
+  if (v.history) append(v.history);
+  for (const [name, value] of Object.entries(v.sparks)) { const a = D.sparks[name] ||= Array(60).fill(null); a.push(value); if (a.length > 60) a.shift(); }
+  if (v.events) { D.events.push(...v.events); D.events.splice(0, D.events.length - 50); }
+  if (v.marks && v.marks.length) { D.marks.push(...v.marks); marks(); }
+  if (v.config) D.config = v.config;
+  settle();
+  if (v.events || v.config || v.status.changes || v.status.routes) slow();
+  if (file !== JSON.stringify(D.status.file) || generation !== D.status.generation) followFile();
+}
+function append(more) { // the history of this window goes on; seconds that nobody knows stay empty
+  const H = D.history, at = Math.round(more.start - H.start);
+  let length = lengthOf(H);
+  for (const [name, values] of Object.entries(more.series)) {
+    const a = H.series[name] ||= Array(length).fill(null);
+    values.forEach((v, i) => { while (a.length < at + i) a.push(null); a[at + i] = v; });
+  }
+  length = lengthOf(H);
+  for (const a of Object.values(H.series)) { while (a.length < length) a.push(null); a.splice(0, length - 900); }
+  H.start += Math.max(0, length - 900);
+}
+function settle() { // a wish ends by the server's word
+  for (const [name, wish] of D.wishes) { const b = D.backends.get(name); if (!b || wish.met(b)) D.wishes.delete(name); }
+}
+let due = false;
+function later() { if (!due) { due = true; requestAnimationFrame(() => { due = false; draw(); }); } }
+function draw() { if (D.status) { bar(); update(); listeners(); drawAll(); } }
+
+// ---- bar, verdict, favicon
+const LEVEL = { well: "ready", partly: "warn", failing: "down" };
+let spoken = "";
+function bar() {
+  const S = D.status, old = link === "stale" || link === "error", k = LEVEL[S.verdict.level], shown = old ? "unknown" : k;
+  const tone = shown === "warn" ? "s-slow" : "s-" + shown, head = old ? `As of ${clock(S.now)}: ${S.verdict.text}` : S.verdict.text, items = S.verdict.clauses;
+  const key = JSON.stringify([old ? 0 : 1, k, head, items.map((i) => [i.subject, i.state])]);
+  if (key !== spoken) { // the live region speaks when a state changes, and not when a countdown counts
+    spoken = key;
+    say($("vhead"), head);
+    $("vlist").replaceChildren(...items.map((i) => h("li", null, glyph(kindOf(i.state)), h("span", null, anchor(i.subject), h("span", null, ` ${i.is} (${i.text})`)))));
+  } else items.forEach((i, n) => say($("vlist").children[n].querySelector("span > span"), ` ${i.is} (${i.text})`));
+  for (const id of ["vglyph", "brand"]) if ($(id).getAttribute("href") !== "#g-" + shown) { $(id).setAttribute("href", "#g-" + shown); $(id).parentNode.setAttribute("class", `g ${id === "vglyph" ? "big " : ""}${tone}`); }
+  icon(shown);
+  const title = `${old ? "? " : { ready: "", warn: "△ ", down: "✕ " }[k]}${S.name} · twisted_lb`;
+  if (document.title !== title) document.title = title;
+  const f = $("facts");
+  if (!f.dataset.made) { f.dataset.made = "1"; f.replaceChildren(h("span", null, h("b")), h("span"), h("span"), h("span", { class: "note" }, h("a", { href: "#diff" }))); say($("name"), S.name); say($("version"), `twisted_lb ${S.version} (${S.build}), pid ${S.pid}`); }
+  const stale = S.file && S.file.changed_at != null;
+  say(f.children[0].firstChild, S.ready ? "ready" : "not ready"); f.children[0].title = S.ready_text; say(f.children[1], "up " + dur(now() - S.began)); say(f.children[2], "generation " + S.generation);
+  f.children[3].hidden = !stale;
+  if (stale) say(f.children[3].firstChild, `${S.file.path} changed ${dur(now() - S.file.changed_at)} ago, not loaded`);
+  linkWord();
+  say($("pause"), link === "paused" ? "Go on" : "Pause");
+}
+function linkWord() {
+  say($("linkword"), { live: "live", waiting: "asking", paused: "paused at " + clock(now()), stale: `no news for ${dur((performance.now() - news) / 1000)}`, error: "cannot read" }[link]);
+}
+let iconed = "";
+function icon(shown) { // colour and shape
+  if (iconed === shown) return;
+  iconed = shown;
+  const color = { ready: "#009e73", warn: "#e69f00", down: "#d55e00", unknown: "#8a939c" }[shown];
+  $("icon").href = "data:image/svg+xml," + encodeURIComponent(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="1 1 14 14" color="${color}">${$("g-" + shown).innerHTML}</svg>`);
+}
+function setLink(to) {
+  link = to;
+  document.body.className = { error: "broken", stale: "stale", paused: "paused" }[to] || "";
+  const banner = $("banner"), refused = to === "error" && problem;
+  banner.hidden = !refused;
+  if (refused) banner.replaceChildren(glyph("down"), h("span", null, h("b", null, `This balancer does not answer the page: ${problem.status}, ${problem.detail || "no reason given"}. `), problem.status === 401 ? "Tokens are those of [admin] in its configuration; without one the first is in its log." : problem.hint || ""),
+    problem.status === 401 ? h("button", { type: "button", onclick: askToken }, "Token…") : h("button", { type: "button", onclick: listen }, "Try again"));
+  $("token").hidden = changing() || to === "waiting";
+  linkWord();
+  later();
+}
+
+// ---- backends
+const meter = (part, high, aim) => s("svg", { class: "meter", "aria-hidden": "true" }, s("rect", { class: "track", width: "100%", height: 7, rx: 2 }),
+  s("rect", { class: high ? "fill high" : "fill", width: Math.min(100, part || 0) + "%", height: 7, rx: 2 }), aim != null && s("rect", { class: "aim", x: `${Math.min(99, aim)}%`, width: 2, height: 7 }));
+function spark(a) {
+  if (!a || !a.some((v) => v != null)) return null;
+  const top = Math.max(...a.filter((v) => v != null), 1) * 1.1, x = (i) => (i / (a.length - 1) * 70 + 1).toFixed(1), y = (v) => (21 - v / top * 19).toFixed(1);
+  let d = "", area = "", pen = false, from = 0;
+  const close = (i) => { area += `L${x(i)} 22L${x(from)} 22Z`; };
+  a.forEach((v, i) => {
+    if (v == null) { if (pen) close(i - 1); pen = false; return; }
+    if (!pen) from = i;
+    area += `${pen ? "L" : "M"}${x(i)} ${y(v)}`; d += `${pen ? "L" : "M"}${x(i)} ${y(v)}`; pen = true;
+  });
+  if (pen) close(a.length - 1);
+  const end = a[a.length - 1];
+  return s("svg", { class: "spark", viewBox: "0 0 74 22", "aria-hidden": "true", preserveAspectRatio: "none" }, s("path", { class: "area", d: area }), s("path", { d }), end != null && s("circle", { class: "end", cx: x(a.length - 1), cy: y(end), r: 1.8 }));
+}
+const labelsOf = (b) => Object.entries(b.labels).map(([k, v]) => `${k} ${v}`).join(", ");
+const running = (b) => b.in_flight - b.tunnels;
+// Both are of the last minute only where nothing has changed in it.
+const calm = (p) => p.backends.every((b) => now() - b.since > 60);
+const off = (b, p) => b.intended && b.share != null && p.rate > 5 && calm(p) && Math.abs(b.share - b.intended) > Math.max(.5, b.intended * .08);
+const ORDER = ["down", "ejected", "unknown", "maint", "drain", "weight", "limit", "slow", "ready"];
+// [class, head, for sorting, key (unchanged: the cell is left alone, with its focus), content, number]
+const COLS = [
+  ["name", "Backend", (b) => b.backend, (b) => b.address + labelsOf(b), (b) => { const place = [b.address, labelsOf(b)].filter(Boolean).join(" · "); return [b.backend, h("small", { title: place }, place)]; }],
+  ["state", "State", (b) => ORDER.indexOf(kindOf(b.state)), (b) => [b.state, dur(now() - b.since), b.reason, D.wishes.has(b.name) && D.wishes.get(b.name).text].join("|"), (b) => {
+    const k = kindOf(b.state), wish = D.wishes.get(b.name);
+    return [glyph(k), h(b.state === "ready" ? "span" : "b", { class: toneOf(k) }, b.state), " for " + dur(now() - b.since), wish ? h("small", { class: "wish" }, wish.text) : h("small", { title: b.reason }, b.reason)]; }],
+  ["weight", "Weight", (b) => -b.weight_effective, (b) => b.weight + "," + b.weight_effective, (b) => [String(b.weight), b.weight_effective !== b.weight && h("small", null, "now " + num(b.weight_effective, b.weight_effective % 1 ? 1 : 0))]],
+  ["flight", "In flight", (b) => -(b.limit ? b.in_flight / b.limit : b.in_flight / 1e6), (b) => [b.in_flight, b.limit, b.tunnels] + "", (b) => {
+    const hot = b.limit && b.in_flight >= b.limit * .9;
+    return [h("span", { class: hot ? "hot" : b.in_flight ? "" : "zero" }, b.limit ? `${running(b)} / ${b.limit}` : String(running(b))), b.tunnels ? [` + ${b.tunnels} `, h("span", { class: "long" }, b.tunnels > 1 ? "tunnels" : "tunnel"), h("span", { class: "short", "aria-hidden": "true" }, "⇄")] : "", hot && " full", b.limit ? meter(100 * b.in_flight / b.limit, hot) : ""]; }],
+  ["rate", "Req/s, reuse", (b) => -b.rate, (b) => [num(b.rate, 1), b.reuse] + "", (b) => [h("span", { class: b.rate ? "" : "zero" }, num(b.rate, 1)), h("small", null, b.reuse == null ? DASH : num(b.reuse * 100) + " %")], "n"],
+  ["share", "Share is / meant", (b) => -b.share, (b, p) => [num(b.share, 1), num(b.intended, 1), off(b, p)] + "", (b, p) => {
+    const wrong = off(b, p), less = b.share < b.intended;
+    return [h("span", { class: wrong ? "hot" : b.share ? "" : "zero" }, num(b.share, 1)), ` / ${num(b.intended, 1)} %`, wrong && (less ? " ▼" : " ▲"), wrong && h("span", { class: "sr" }, less ? " less than meant" : " more than meant"), meter((b.share || 0) * p.scale, false, b.intended ? b.intended * p.scale : null)]; }],
+  ["err", "Err 1 m", (b) => -b.errors_60s, (b) => String(b.errors_60s), (b) => [h("span", { class: b.errors_60s > 4 ? "hot" : b.errors_60s ? "" : "zero" }, num(b.errors_60s))], "n"],
+  ["p50", "p50", (b) => -(b.p50_ms || 0), (b) => ms(b.p50_ms), (b) => [ms(b.p50_ms)], "n"],
+  ["p99", "p99, last minute", (b) => -(b.p99_ms || 0), (b) => b.p99_ms + "," + D.sparks[b.name], (b) => [h("span", { class: "v" }, ms(b.p99_ms)), spark(D.sparks[b.name])]],
+];
+const tables = [];
+function makeTables() {
+  tables.length = 0;
+  $("tables").replaceChildren(...pools().map((p) => {
+    const body = h("tbody"), t = { p, body, rows: p.backends.map((b) => row(p, b)), summary: h("span"), facts: h("span") };
+    const sortBy = (e, key) => {
+      const th = e.currentTarget.parentNode, dir = th.getAttribute("aria-sort") === "ascending" ? -1 : 1;
+      for (const o of th.parentNode.children) o.removeAttribute("aria-sort");
+      th.setAttribute("aria-sort", dir > 0 ? "ascending" : "descending"); // on a click only: rows never move by themselves
+      body.append(...[...t.rows].sort((x, y) => { const a = key(x.b), c = key(y.b); return dir * (typeof a === "string" ? a.localeCompare(c, "en", { numeric: true }) : a - c); }).map((r) => r.tr));
+    };
+    const everyone = h("input", { type: "checkbox", "aria-label": `Select all of ${p.name}`, onchange: (e) => { for (const r of t.rows) if (!r.tr.hidden) pick(r, e.target.checked); bulk(); } });
+    body.append(...t.rows.map((r) => r.tr));
+    tables.push(t);
+    return h("div", { class: "pool" }, h("div", { class: "scroll" }, h("table", null, h("caption", null, p.name, t.summary, t.facts),
+      h("thead", null, h("tr", null, changing() && h("td", { class: "w-pick" }, everyone), COLS.map(([c, head, key, , , n]) => h("th", { scope: "col", class: `w-${c} ${n || ""}` }, h("button", { type: "button", onclick: (e) => sortBy(e, key) }, head))),
+        h("th", { scope: "col", class: "w-check" }, "Last check"), changing() && h("th", { scope: "col", class: "w-act" }, h("span", { class: "sr" }, "Action")))), body)));
+  }));
+}
+const pick = (r, on) => { r.box.checked = on; if (on) picked.add(r.b.name); else picked.delete(r.b.name); };
+function row(p, b) {
+  const r = { p, b, keys: [], tr: h("tr", { id: "b-" + b.name, tabindex: -1 }) };
+  r.box = h("input", { type: "checkbox", "aria-label": "Select " + b.name, onchange: (e) => { pick(r, e.target.checked); bulk(); } });
+  r.box.checked = picked.has(b.name);
+  r.cells = COLS.map(([c, head, , , , n]) => c === "name" ? h("th", { scope: "row" }) : h("td", { class: `${c === "state" ? "state" : "c-" + c} ${n || ""}`, "data-l": c === "state" ? null : head }));
+  r.check = h("button", { type: "button", class: "checks", onclick: () => checksOf(r.b) }, h("span"), h("span", { class: "sr" }, ` last checks of ${b.name}`));
+  r.ago = h("small");
+  r.act = h("button", { type: "button", onclick: () => decide(r.b.admin === "ready" ? "drain" : "ready", [r]) });
+  r.tr.append(...(changing() ? [h("td", null, r.box)] : []), ...r.cells, h("td", { class: "c-check", "data-l": "Last check" }, r.check, r.ago), ...(changing() ? [h("td", { class: "act-cell" }, r.act)] : []));
+  return r;
+}
+const bad = (b) => b.state !== "ready" || b.errors_60s > 4;
+const still = () => link === "live"; // with no news, what would be acted upon is not what is there
+function update() {
+  const words = $("filter").value.toLowerCase().split(/\s+/), problems = $("problems").checked;
+  for (const t of tables) {
+    const p = t.p, n = p.usable, of = p.backends.length;
+    p.scale = Math.min(2, 95 / Math.max(1, ...p.backends.map((b) => Math.max(b.share || 0, b.intended || 0))));
+    const tone = n === 0 ? "s-down" : n < of ? "s-slow" : "s-ready";
+    if (t.summary.className !== tone) t.summary.className = tone;
+    say(t.summary, !n ? "answers nothing" : n === of ? `all ${of} used` : `${n} of ${of} used`);
+    say(t.facts, `${p.policy} · ${num(p.rate)} req/s · ${p.in_flight} in flight · ${p.queued} of ${p.queue} queued · ${p.check === "none" ? "no checks" : p.check}`);
+    for (const r of t.rows) {
+      const b = r.b, k = kindOf(b.state), last = b.checks[0], act = b.admin === "ready" ? "Drain…" : "Ready…";
+      COLS.forEach(([, , , key, make], i) => { const c = key(b, p); if (c !== r.keys[i]) { r.keys[i] = c; r.cells[i].replaceChildren(...make(b, p).flat(2).filter(Boolean)); } });
+      const tint = b.state === "ready" ? "" : "r-" + k;
+      if (r.tr.className !== tint && !r.tr.classList.contains("target")) r.tr.className = tint;
+      say(r.check.firstChild, last ? `${last.passed ? "✓" : "✗"} ${last.what.slice(0, 40)}` : DASH); say(r.ago, last ? `${last.ms == null ? "" : ms(last.ms) + ", "}${dur(now() - last.at)} ago` : "");
+      say(r.act, act);
+      const shut = D.wishes.has(b.name) || !still();
+      if (r.act.disabled !== shut) r.act.disabled = shut;
+      if (r.act.getAttribute("aria-label") !== `${act} ${b.name}`) r.act.setAttribute("aria-label", `${act} ${b.name}`);
+      const hide = problems && !bad(b) || !words.every((w) => `${b.name} ${b.address} ${labelsOf(b)} ${b.state}`.toLowerCase().includes(w));
+      if (r.tr.hidden !== hide) r.tr.hidden = hide;
+    }
+  }
+  const waiting = document.querySelectorAll("#dialog .go[data-live], #bulk button, #reload, #reset");
+  for (const b of waiting) if (b.dataset.shut === undefined && b.disabled !== !still()) b.disabled = !still();
+}
+
+// ---- charts
+const SPECS = {
+  requests: { stack: true, fmt: num, after: " /s", head: (v) => sum(v, (x) => x), of: () => [["own", "k-us", "own errors"], ["failed", "k-5xx", "failed attempts"], ["c5", "k-5xx", "5xx"], ["c4", "k-4xx", "4xx"], ["ok", "k-ok", has("c4") || has("c5") ? "2xx–3xx" : "answered"]] },
+  latency: { log: true, worst: true, fmt: ms, after: " p99", none: "not measured", head: (v) => v[v.length - 1], of: () => ["p50", "p90", "p99"].map((q, i) => [`${$("phase").value}.${q}`, ["k-ok", "k-us", "k-ink"][i], q, [[2, 3], [6, 3], null][i]]) },
+  flight: { stack: true, fmt: num, head: (v) => v[0], after: (v) => v.in_flight_limit == null ? "" : " of " + num(v.in_flight_limit), of: () => [["in_flight", "k-ok", "in flight"], ["queued", "k-4xx", "queued"]], line: ["in_flight_limit", "k-ink2", "limit", [5, 4]] },
+  last: { fmt: num, fill: true, head: (v) => v[0], of: () => has("bytes_out") ? [["bytes_out", "k-ok", "out, to clients"], ["bytes_in", "k-us", "in, from clients", [6, 3]]] : [["connections", "k-ok", "clients"]] },
+};
+const has = (name) => !!D.history && name in D.history.series;
+const probe = h("span", { hidden: true }), tints = {}, pictures = {};
+const tint = (cls) => { if (!tints[cls]) { probe.className = cls; tints[cls] = getComputedStyle(probe).color; } return tints[cls]; };
+const faint = (cls, alpha) => tint(cls).replace(/^rgb\((.*)\)$/, `rgba($1, ${alpha})`);
+function picture(kind, color) {
+  const key = kind + color;
+  if (!pictures[key]) { const im = new Image(); im.onload = later; im.src = "data:image/svg+xml," + encodeURIComponent(`<svg xmlns="http://www.w3.org/2000/svg" width="26" height="26" viewBox="0 0 16 16" color="${color}">${$("g-" + known(kind)).innerHTML}</svg>`); pictures[key] = im; }
+  return pictures[key];
+}
+const nice = (v) => { const e = 10 ** Math.floor(Math.log10(v)); return [1, 1.5, 2, 3, 4, 5, 8, 10].find((n) => n * e >= v * .9999) * e; };
+const charts = Object.entries(SPECS).map(([id, spec]) => { const fig = $("c-" + id); return { id, spec, fig, plot: fig.querySelector(".plot"), out: fig.querySelector("output"), name: fig.querySelector("b"), legend: fig.querySelector(".legend"), top: 0, keys: "" }; });
+const source = () => D.long && (view.span > 900 || view.end != null && view.end - view.span < D.history.start) ? D.long : D.history;
+const lengthOf = (H) => Math.max(0, ...Object.values(H.series).map((a) => a.length));
+const endOf = (H) => H.start + (lengthOf(H) - 1) * H.step_s;
+const lastAt = () => endOf(D.history);
+function columns(c, H, from, to) { // rates are means, latencies the worst of the seconds behind a pixel
+  const { spec } = c, width = Math.max(60, c.plot.clientWidth - 46), points = view.span / H.step_s, per = Math.max(1, Math.ceil(points / width * 1.5));
+  const first = Math.max(0, Math.ceil((from - H.start) / H.step_s)), last = Math.min(lengthOf(H) - 1, Math.floor((to - H.start) / H.step_s));
+  const ends = []; for (let i = first + (per - 1 - (first + Math.round(H.start / H.step_s)) % per); i <= last; i += per) ends.push(i);
+  if (ends[ends.length - 1] !== last && last >= first) ends.push(last);
+  const take = (a, i) => { let v = 0, n = 0; for (let k = i; k > i - per && k >= 0; k--) { const x = a && a[k]; if (x == null) continue; v = spec.worst ? Math.max(v, x) : v + x; n++; } return n ? spec.worst ? v : v / n : null; };
+  return { xs: ends.map((i) => H.start + i * H.step_s), ys: c.list.map(([name]) => ends.map((i) => take(H.series[name], i))), line: spec.line && has(spec.line[0]) ? ends.map((i) => take(H.series[spec.line[0]], i)) : null };
+}
+function makeChart(c) {
+  const { spec } = c, parts = spec.stack ? [...c.list].reverse() : c.list; // of a stack the whole first, and then each part over it
+  const fill = ([, cls, , dash]) => spec.stack || spec.fill && !dash ? () => faint(cls, cls === "k-ok" ? .22 : .85) : undefined;
+  // A part of a stack has a line only where there is any of it.
+  const gaps = (u, si, a, b, found) => {
+    const part = parts[si - 1], ys = c.cols[spec.stack ? parts.length - si : si - 1], xs = u.data[0], left = (i) => u.valToPos(xs[Math.max(0, Math.min(xs.length - 1, i))], "x", true);
+    return !spec.stack || part[1] === "k-ok" ? found : [...found, ...ys.flatMap((v, i) => v > 0 ? [] : [[left(i - 1), left(i + 1)]])].sort((x, y) => x[0] - y[0]);
+  };
+  const axis = { stroke: () => tint("k-ink2"), font: "11px system-ui, sans-serif", ticks: { show: false } };
+  const series = [{}, ...parts.map((part) => ({ stroke: () => tint(part[1]), width: part[1] === "k-ink" ? 1.5 : 1.3, dash: part[3] || undefined, points: { show: false }, fill: fill(part), gaps }))];
+  if (c.lined) series.push({ stroke: () => tint(spec.line[1]), width: 1.2, dash: spec.line[3], points: { show: false } });
+  if (c.u) c.u.destroy();
+  c.plot.replaceChildren();
+  c.u = new uPlot({
+    width: Math.max(80, c.plot.clientWidth), height: c.plot.clientHeight || 150, padding: [15, 2, 0, 0], legend: { show: false }, pxAlign: 1, series,
+    cursor: { y: false, drag: { x: false, y: false, setScale: false }, points: { show: false }, sync: { key: "x" } },
+    scales: { x: { time: false, range: () => [c.from, c.to] }, y: { distr: spec.log ? 3 : 1, log: 10, range: () => [spec.log ? c.low : 0, c.top] } },
+    axes: [
+      { ...axis, size: 20, gap: 4, grid: { show: false }, splits: () => { const step = { 60: 15, 300: 60, 900: 300, 3600: 1200, 21600: 7200 }[view.span], out = []; for (let t = Math.ceil(c.from / step) * step; t <= c.to; t += step) out.push(t); return out; }, values: (u, vs) => vs.map((t) => view.span > 300 ? clock(t).slice(0, 5) : clock(t).slice(3)) },
+      { ...axis, size: 44, gap: 5, grid: { stroke: () => tint("k-line"), width: 1 }, splits: () => spec.log ? [.1, 1, 10, 100, 1000, 10000, 1e5].filter((v) => v >= c.low && v <= c.top) : [0, c.top / 2, c.top], filter: (u, vs) => vs, values: (u, vs) => vs.map((v) => spec.log ? v >= 1000 ? v / 1000 + " s" : v + " ms" : c.fmt(v).replace(".0", "")) },
+    ],
+    hooks: { draw: [(u) => over(c, u)], setCursor: [(u) => { if (u.cursor.event || u.cursor.left >= 0 || cross != null) pointed(c, u); }] },
+  }, [[], ...c.list.map(() => []), ...(c.lined ? [[]] : [])], c.plot);
+}
+let setting = false;
+function pointed(c, u) { // one crosshair for all; where it is stands as a time
+  if (setting) return;
+  const left = u.cursor.left, t = left == null || left < 0 ? null : Math.round(u.posToVal(left, "x"));
+  if (t === cross) return;
+  cross = t == null ? null : Math.min(c.to, Math.max(c.from, t));
+  charts.forEach(legend); range();
+}
+function point(t) {
+  cross = t;
+  setting = true;
+  for (const c of charts) if (c.u) c.u.setCursor(t == null ? { left: -10, top: -10 } : { left: c.u.valToPos(t, "x"), top: 10 }, false, false);
+  setting = false;
+  charts.forEach(legend); range();
+}
+function over(c, u) { // marks, and what is not known
+  const g = u.ctx, R = devicePixelRatio || 1, { left, top, width, height } = u.bbox, x = (t) => u.valToPos(t, "x", true);
+  g.save(); g.font = `${11 * R}px system-ui, sans-serif`; g.fillStyle = tint("k-ink2"); g.textBaseline = "alphabetic";
+  const begins = source().start + firstKnown(source()) * source().step_s;
+  const empty = !c.cols.some((ys) => ys.some((v) => v != null));
+  if (empty) { g.textAlign = "center"; g.fillText(c.spec.none || "nothing yet", left + width / 2, top + height * .55); }
+  else if (c.from < begins - 1 && x(begins) > left + 90 * R) { g.textAlign = "left"; g.fillText("no history before " + clock(begins).slice(0, 5), left + 6 * R, top + 12 * R); }
+  const seen = D.marks.filter((m) => m.at > c.from && m.at <= c.to), size = 13 * R, places = seen.map((m) => x(m.at) - size / 2);
+  for (let i = 1; i < places.length; i++) places[i] = Math.max(places[i], places[i - 1] + size); // neighbours stand side by side
+  for (let i = places.length - 1, most = left + width - size; i >= 0; i--) { places[i] = Math.min(places[i], most); most = places[i] - size; }
+  seen.forEach((m, i) => {
+    const color = tint(toneOf(m.glyph) || "k-ink2"), im = picture(m.glyph, color), xx = Math.round(x(m.at)) + .5;
+    g.strokeStyle = color; g.globalAlpha = .6; g.setLineDash([2 * R, 2 * R]); g.lineWidth = R; g.beginPath(); g.moveTo(xx, top); g.lineTo(xx, top + height); g.stroke(); g.setLineDash([]); g.globalAlpha = 1;
+    if (places[i] >= left - size && im.complete && im.naturalWidth) g.drawImage(im, places[i], top - 15 * R, size, size);
+  });
+  g.restore();
+}
+const firstKnown = (H) => { const a = Object.values(H.series); const n = lengthOf(H); for (let i = 0; i < n; i++) if (a.some((s) => s[i] != null)) return i; return n; };
+function drawChart(c) {
+  const { spec } = c, H = source(), wanted = spec.of(), list = wanted.filter(([name]) => has(name)), keys = JSON.stringify([list, !!(spec.line && has(spec.line[0]))]);
+  if (!c.plot.clientWidth) return;
+  c.list = list.length ? list : wanted.slice(-1);
+  c.lined = !!(spec.line && has(spec.line[0]));
+  c.fmt = c.id === "last" && has("bytes_out") ? bytes : spec.fmt;
+  if (c.id === "last") say(c.name, has("bytes_out") ? "Bytes" : "Connections");
+  c.to = view.end ?? lastAt(); c.from = c.to - view.span;
+  const got = columns(c, H, c.from, c.to);
+  c.cols = got.ys;
+  const floor = got.xs.map(() => 0), stacked = got.ys.map((ys) => spec.stack ? ys.map((v, i) => { if (v != null) floor[i] += v; return got.ys.some((k) => k[i] != null) ? floor[i] : null; }) : ys.slice());
+  const most = Math.max(1, ...stacked.flat().filter((v) => v != null), ...(got.line || []).filter((v) => v != null)), wants = most * (spec.log ? 1 : 1.04), need = c.fmt === num && wants <= 10 ? 2 * Math.ceil(wants / 2) : nice(wants);
+  if (need > c.top || need < c.top * .45 || c.span !== view.span) { c.top = need; c.span = view.span; } // the scale never jumps for a little
+  c.low = spec.log ? c.top > 50 ? 1 : .1 : 0;
+  if (spec.log) for (const ys of stacked) ys.forEach((v, i) => { if (v != null && v < c.low) ys[i] = c.low; });
+  if (!c.u || keys !== c.keys) { c.keys = keys; makeChart(c); c.legend.replaceChildren(); }
+  if (spec.stack) stacked.reverse();
+  c.u.setData([got.xs, ...stacked, ...(c.lined ? [got.line] : [])], true);
+  legend(c);
+}
+function legend(c) {
+  if (!c.list) return;
+  const H = source(), at = cross != null && cross <= c.to ? cross : c.to, i = Math.max(0, Math.round((at - H.start) / H.step_s)), line = c.lined ? c.spec.line : null;
+  const value = (name) => { const a = H.series[name]; return a ? a[Math.min(i, a.length - 1)] ?? null : null; };
+  const shown = c.spec.stack ? [...c.list].reverse() : c.list, items = [...shown, ...(line ? [line] : [])];
+  if (c.legend.childElementCount !== items.length) c.legend.replaceChildren(...items.map(([, cls, word, dash]) => h("li", null, s("svg", { class: cls, viewBox: "0 0 14 10", "aria-hidden": "true" }, sign(c, cls, dash)), word, " ", h("b"))));
+  items.forEach(([name], n) => say(c.legend.children[n].querySelector("b"), c.fmt(value(name)) + (c.fmt === bytes && value(name) != null ? "/s" : "")));
+  const values = c.list.map(([name]) => value(name)), total = values.every((v) => v == null) ? null : c.spec.head(values);
+  const after = total == null ? "" : c.fmt === bytes ? "/s out" : typeof c.spec.after === "function" ? c.spec.after({ in_flight_limit: value("in_flight_limit") }) : c.spec.after || "", text = c.fmt(total) + "|" + after;
+  if (c.said !== text) { c.said = text; c.out.replaceChildren(c.fmt(total), h("small", null, after)); }
+  if (cross != null) { c.plot.setAttribute("aria-valuetext", `${clock(cross)}: ` + items.map(([name, , word]) => `${word} ${c.fmt(value(name))}`).join(", ")); c.plot.setAttribute("aria-valuenow", Math.round(cross)); }
+}
+function sign(c, cls, dash) {
+  if (!c.spec.stack || dash) return s("path", { d: "M0 5H14", stroke: "currentColor", "stroke-width": 2, "stroke-dasharray": dash ? dash.join(" ") : null });
+  if (cls === "k-ok") return s("rect", { x: 1, y: 1, width: 11, height: 8, fill: "currentColor", opacity: .6 });
+  if (cls === "k-4xx") return s("path", { d: "M6.5 0 12 9H1Z", fill: "currentColor" });
+  if (cls === "k-5xx") return s("path", { d: "m2 1 8 8m0-8-8 8", stroke: "currentColor", "stroke-width": 2.4 });
+  return s("path", { d: "M6.5 0 12 5 6.5 10 1 5Z", fill: "currentColor" });
+}
+function range() {
+  if (!D.history) return;
+  const to = view.end ?? lastAt();
+  say($("range"), cross != null ? "at " + clock(cross) : `${clock(to - view.span).slice(0, 5)}–${clock(to).slice(0, 5)}${view.end == null ? "" : ", not now"}`);
+}
+function drawAll() { if (D.history) { charts.forEach(drawChart); range(); if ($("asnumbers").open) numbers(); } }
+let longAsked = 0;
+async function lengthen() { // windows over a quarter of an hour, and steps back, use the history of ten seconds
+  const wanted = view.span > 900 || view.end != null;
+  if (!wanted || !D.history || link !== "live" || performance.now() - longAsked < 10000) return;
+  longAsked = performance.now();
+  try { D.long = await ask("v1/history?window=21600"); if (D.marks.length < D.long.marks.length) { D.marks = D.long.marks; marks(); } later(); } catch { /* the stream says what is wrong */ }
+}
+function step(dir) {
+  const last = lastAt(), t = (view.end ?? last) + dir * view.span / 2;
+  view.end = dir === 0 || t >= last ? null : Math.max(last - 21600 + view.span, t);
+  lengthen(); later();
+}
+function marks() {
+  $("marks").replaceChildren(...D.marks.slice(-5).map((m) => h("li", null, h("button", { type: "button", onfocus: () => point(m.at), onpointerenter: () => point(m.at), onpointerleave: () => point(null), onblur: () => point(null) }, glyph(m.glyph), ` ${clock(m.at).slice(0, 5)} ${m.text}`))));
+}
+function numbers() {
+  const H = source(), every = charts.flatMap((c) => (c.list || []).filter(([name]) => has(name)).map(([name, , word]) => [name, word, c])), per = 60 / H.step_s, rows = [];
+  $("numbershead").replaceChildren(h("tr", null, h("th", { scope: "col" }, "Minute"), every.map(([, word, c]) => h("th", { scope: "col" }, c.id === "latency" || c.id === "requests" ? `${word}${c.id === "requests" ? " /s" : ""}` : word))));
+  const to = view.end ?? endOf(H);
+  for (let t = Math.floor(to / 60) * 60; t > to - view.span && rows.length < 360; t -= 60) {
+    const i = Math.round((t - H.start) / H.step_s);
+    if (i < 0) break;
+    rows.push(h("tr", null, h("th", { scope: "row" }, clock(t).slice(0, 5)), every.map(([name, , c]) => { const a = H.series[name].slice(i, i + per).filter((v) => v != null); return h("td", null, !a.length ? DASH : c.id === "requests" ? num(sum(a, (v) => v) / a.length, 1) : c.fmt(c.spec.worst ? Math.max(...a) : sum(a, (v) => v) / a.length)); })));
+  }
+  $("numbers").replaceChildren(...rows);
+}
+for (const c of charts) {
+  for (const [k, v] of Object.entries({ tabindex: 0, role: "slider", "aria-label": `${c.id === "last" ? "Bytes or connections" : c.name.textContent}: time under the crosshair`, "aria-valuetext": "now", "aria-valuenow": 0, "aria-valuemin": 0 })) c.plot.setAttribute(k, v);
+  c.plot.addEventListener("keydown", (e) => {
+    if (!D.history) return;
+    const end = view.end ?? lastAt(), d = { ArrowLeft: -1, ArrowRight: 1, PageUp: -30, PageDown: 30 }[e.key];
+    if (d) point(Math.min(end, Math.max(end - view.span, (cross ?? end) + d * source().step_s))); else if (e.key === "Escape") point(null); else return;
+    e.preventDefault();
+  });
+  new ResizeObserver(() => { if (c.u && c.plot.clientWidth) { c.u.setSize({ width: c.plot.clientWidth, height: c.plot.clientHeight }); later(); } }).observe(c.plot);
+}
+
+// ---- lists
+const body = (id, rows) => $(id).querySelector("tbody").replaceChildren(...rows);
+const none = (columns, text) => h("tr", null, h("td", { colspan: columns, class: "none" }, text));
+const matches = (r) => [r.method.join(", "), r.host.join(", "), [...r.path, ...r.path_prefix.map((p) => p + "*")].join(", ")].filter(Boolean).join(" ") || "everything";
+function slow() {
+  const S = D.status;
+  body("routes", S.routes.length ? S.routes.map((r) => h("tr", null, h("td", null, String(r.n)), h("th", { scope: "row", class: "mono" }, matches(r)), h("td", null, r.to), h("td", { class: "n" }, num(r.rate, 1)), h("td", { class: "n " + (r.errors > 4 ? "hot" : "zero") }, num(r.errors)), h("td", { class: "nowrap" }, r.place))) : [none(6, "There is no route.")]);
+  body("events", D.events.length ? [...D.events].reverse().map((e) => { const admin = e.kind === "admin", said = e.kind + ": ", text = admin ? "" : e.text.startsWith(said) ? e.text.slice(said.length) : e.text; return h("tr", null, h("td", null, clock(e.at)), h("td", null, glyph(signOf(e)), (admin ? e.text : e.kind).replace("_", " ")), h("td", null, where(e.subject), e.subject && text ? ": " : "", text, e.actor && " · " + e.actor)); }) : [none(3, "Nothing yet.")]);
+  configuration();
+  body("changes", S.changes.length ? S.changes.map((c) => h("tr", null, h("td", null, c.at == null ? "" : clock(c.at)), h("td", null, where(c.subject), " ", c.change), h("td", null, c.actor, c.reason && h("small", null, `“${c.reason}”`)))) : [none(3, "None.")]);
+  $("resetact").hidden = !changing() || !S.changes.length;
+  listeners();
+}
+function configuration() {
+  const every = $("defaults").checked, shown = D.config.filter((c) => every || c.source !== "default");
+  body("config", shown.length ? shown.map((c) => h("tr", { class: c.source.startsWith("runtime") ? "runtime" : null }, h("th", { scope: "row", class: "mono" }, c.key), h("td", { class: "mono" }, c.value), h("td", null, c.source))) : [none(3, "Everything is by default.")]);
+}
+let listened = "";
+function listeners() {
+  const rows = D.status.listeners, key = JSON.stringify(rows.map((l) => [l.name, l.addresses, l.connections, l.limit, num(l.rate, 1)]));
+  if (key === listened) return;
+  listened = key;
+  body("listeners", rows.map((l) => { const bounded = l.limit < 2 ** 40; return h("tr", null, h("th", { scope: "row" }, l.name), h("td", { class: "mono" }, l.addresses.join(", ")), h("td", null, bounded ? `${num(l.connections)} / ${num(l.limit)}` : num(l.connections), bounded && meter(100 * l.connections / l.limit)), h("td", { class: "n" }, num(l.rate, 1))); }));
+}
+async function followFile() { // what a reload would do is asked for when there is anything that it would do
+  const file = D.status.file, differs = !!file && file.changed_at != null;
+  $("diffbox").hidden = !file; $("reloadact").hidden = !changing();
+  if (!file) return;
+  say($("diff").firstChild, `${file.path} against what runs `);
+  if (!differs) { $("difflines").replaceChildren(h("li", { class: "zero" }, "Nothing: what the file says is in force.")); return; }
+  try { D.plan = await ask("v1/plan"); $("difflines").replaceChildren(...(D.plan.lines.length ? D.plan.lines : ["nothing that matters here"]).map((l) => h("li", null, l))); }
+  catch (e) { D.plan = null; $("difflines").replaceChildren(...[e.message, ...(e.problems || []).slice(1).map((p) => p.text)].map((l) => h("li", { class: "d-del" }, l))); }
+}
+
+// ---- actions: they ask first, say what follows by the server's word, and wait for it
+const SAY = { drain: ["Drain", "Drain"], maint: ["Take out for maintenance:", "Take out"], ready: ["Make ready:", "Make ready"], weight: ["Weight of", "Set weight"] };
+const wanted = (verb, weight) => verb === "weight" ? { weight } : { admin: verb };
+const quoted = (text) => /^[\w./:@-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+async function consequences(verb, rows, weight) { // [text, class] each; whether it leaves a pool without anybody
+  const out = [], lasts = new Set();
+  for (const { b } of rows) {
+    const body = wanted(verb, weight);
+    let said;
+    try { said = await ask(pathOf(b) + "?dry_run=1", "PATCH", body); } catch (e) {
+      if (e.code !== "last_usable") throw e;
+      lasts.add(b.pool);
+      said = await ask(pathOf(b) + "?dry_run=1", "PATCH", { ...body, force: true });
+    }
+    const name = rows.length > 1 ? b.name + ": " : "";
+    if (!said.changes.length) out.push([`${name}nothing changes, it is so already`]);
+    for (const text of rows.length > 1 ? said.changes : [...said.changes, ...said.follows]) out.push([name + text, text.includes("would get a 503") ? "grave" : null]);
+  }
+  if (rows.length > 1 && (verb === "drain" || verb === "maint")) for (const p of new Set(rows.map((r) => r.p))) {
+    const gone = rows.filter((r) => r.p === p).map((r) => r.b), left = p.backends.filter((b) => b.usable && !gone.includes(b)), load = sum(gone.filter((b) => b.usable), (b) => b.weight_effective), kept = sum(left, (b) => b.weight_effective), go = sum(gone, (b) => b.in_flight);
+    if (go) out.push([`${count(go, "request")} of ${p.name} go on until they end; nothing is cut`]);
+    if (left.length) out.push([`${p.name} keeps ${left.length} of ${p.backends.length}${kept && load ? `; new load on the others +${Math.round(100 * load / kept)} %` : ""}`]);
+    else { lasts.add(p.name); out.push([`${p.name} keeps none of ${p.backends.length}: every request to it gets a 503${p.rate ? ` (${num(p.rate)} a second now)` : ""}`, "grave"]); }
+  }
+  return { out, lasts: [...lasts] };
+}
+function dialog(title, ...kids) {
+  const dlg = $("dialog");
+  dlg.className = "";
+  dlg.replaceChildren(h("h2", { id: "dtitle" }, title), ...kids.flat(2).filter(Boolean));
+  if (!dlg.open) dlg.showModal();
+  return dlg;
+}
+const stay = () => h("button", { type: "button", onclick: () => $("dialog").close() }, "Leave as it is");
+function decide(verb, rows) {
+  const one = rows.length === 1, verbs = ["drain", "maint", "ready", ...(one ? ["weight"] : [])];
+  let weight = rows[0].b.weight, lasts = [], turn = 0, ok = false;
+  const ul = h("ul", { class: "follows", "aria-live": "polite" }), cmd = h("p", { class: "cmd" }), go = h("button", { class: "go", "data-live": "", "data-shut": "" }), reason = h("input", { name: "reason", autocomplete: "off", maxlength: 200, placeholder: "goes to the audit log, and stands in the row", oninput: () => words() });
+  const wl = h("label", { class: "line" }, "Weight", h("input", { type: "number", min: 0, max: 256, value: weight, oninput: (e) => { weight = Math.min(256, Math.max(0, Math.round(+e.target.value) || 0)); show(); } }));
+  const typed = h("input", { autocomplete: "off", spellcheck: "false", oninput: () => words() }), ask2 = h("span"), tl = h("label", { class: "line" }, ask2, typed);
+  const words = () => {
+    say($("dtitle"), `${SAY[verb][0]} ${one ? rows[0].b.name : count(rows.length, "backend")}`);
+    say(go, SAY[verb][1] + (one ? ` ${rows[0].b.name}` : ` ${count(rows.length, "backend")}`));
+    wl.hidden = verb !== "weight"; tl.hidden = !lasts.length; say(ask2, `This leaves no usable backend. Type ${lasts.join(" ")} to go on`);
+    go.disabled = !ok || !still() || lasts.length > 0 && typed.value.trim() !== lasts.join(" ");
+    say(cmd, `lbctl ${verb} ${rows.map((r) => quoted(r.b.name)).join(" ")}${verb === "weight" ? " " + weight : ""}${reason.value ? ` --reason ${quoted(reason.value)}` : ""}${lasts.length ? " --force" : ""}`);
+  };
+  const show = async () => {
+    const mine = ++turn;
+    ok = false; lasts = []; words(); ul.replaceChildren(h("li", { class: "zero" }, "asking what follows …"));
+    try {
+      const f = await consequences(verb, rows, weight);
+      if (mine !== turn) return;
+      lasts = f.lasts; ok = true;
+      ul.replaceChildren(...f.out.map(([t, c]) => h("li", { class: c }, t)));
+    } catch (e) { if (mine === turn) ul.replaceChildren(h("li", { class: "grave" }, e.message), ...(e.hint ? [h("li", null, e.hint)] : [])); }
+    if (mine === turn) words();
+  };
+  const seg = h("fieldset", { class: "seg" }, h("legend", null, "Action"), verbs.map((v) => h("label", null, h("input", { type: "radio", name: "verb", checked: v === verb, onchange: () => { verb = v; show(); } }), h("span", null, v))));
+  dialog("", h("form", { onsubmit: (e) => { e.preventDefault(); if (go.disabled) return; $("dialog").close(); send(verb, rows, reason.value.trim(), weight, lasts.length > 0); } }, seg, ul, wl, tl, h("label", { class: "line" }, "Reason", reason), cmd, h("div", { class: "buttons" }, stay(), go)));
+  show(); reason.focus();
+}
+async function send(verb, rows, reason, weight, force) {
+  const met = (b) => verb === "weight" ? b.weight === weight : b.admin === verb, failed = [];
+  for (const { b } of rows) if (!met(b)) D.wishes.set(b.name, { text: `${verb} asked, not confirmed yet`, met });
+  later();
+  for (const { b } of rows) {
+    try { await ask(pathOf(b), "PATCH", { ...wanted(verb, weight), ...(reason ? { reason } : {}), ...(force ? { force } : {}) }); }
+    catch (e) { D.wishes.delete(b.name); failed.push(`${b.name}: ${e.message}`); later(); }
+  }
+  for (const r of rowsOf()) if (rows.some((x) => x.b.name === r.b.name)) pick(r, false);
+  bulk();
+  if (failed.length) dialog("Not done", h("ul", { class: "follows" }, failed.map((t) => h("li", { class: "grave" }, t))), h("form", { method: "dialog", class: "buttons" }, h("button", null, "Close")));
+}
+async function checksOf(b) {
+  let full = b;
+  try { full = await ask(pathOf(b)); } catch { /* what is here is shown */ }
+  const p = pools().find((x) => x.name === b.pool);
+  dialog(full.checks.length ? `The last ${count(full.checks.length, "check")} of ${b.name}` : `Nobody has checked ${b.name} yet`, h("div", { class: "scroll" }, h("table", null, h("caption", { class: "sr" }, p ? p.check : ""), h("thead", null, h("tr", null, h("th", { scope: "col" }, "When"), h("th", { scope: "col" }, "Result"), h("th", { scope: "col", class: "n" }, "Took"))), h("tbody", null, full.checks.map((c) => h("tr", null, h("td", null, clock(c.at)), h("td", null, glyph(c.passed ? "ready" : "down"), " " + c.what.slice(0, 120)), h("td", { class: "n nowrap" }, ms(c.ms))))))), h("form", { method: "dialog", class: "buttons" }, h("button", null, "Close"))).className = "broad";
+}
+function sure(title, lines, command, verb, act) { // ask first, then do it, and say what the server said
+  const said = h("p", { class: "said", role: "alert", hidden: true }), go = h("button", { type: "button", class: "go", "data-live": "", onclick: async () => {
+    go.disabled = true;
+    try { await act(); $("dialog").close(); } catch (e) { said.hidden = false; say(said, e.message); go.disabled = false; }
+  } }, verb);
+  dialog(title, h("ul", { class: "follows" }, lines.map((l) => h("li", null, l))), h("p", { class: "cmd" }, command), said, h("div", { class: "buttons" }, stay(), go));
+}
+function reload() {
+  const lines = D.plan && D.status.file && D.status.file.changed_at != null ? D.plan.lines : ["the file is read anew; where it says what is in force, nothing changes"];
+  sure(`Load ${D.status.file.path}`, lines, "lbctl reload", "Reload", () => ask("v1/reload", "POST", {}));
+}
+function reset() { sure("Drop all runtime changes", D.status.changes.map((c) => `${c.change} of ${c.subject}`), "lbctl reset", "Reset all", () => ask("v1/changes", "DELETE")); }
+function askToken() {
+  const said = h("p", { class: "said", role: "alert", hidden: true }), field = h("input", { type: "password", autocomplete: "off", spellcheck: "false" });
+  dialog("Token", h("form", { onsubmit: async (e) => {
+    e.preventDefault();
+    const before = token;
+    token = field.value.trim();
+    try { await ask("v1/status"); problem = null; $("dialog").close(); setLink("waiting"); listen(); } catch (x) { token = before; said.hidden = false; say(said, x.message); }
+  } }, h("p", null, "One of [admin] tokens; without any, the one in the log of this start. It is kept in this page's memory only, and gone with it."), h("label", { class: "line" }, "Token", field), said, h("div", { class: "buttons" }, stay(), h("button", { class: "go" }, "Use it"))));
+  field.focus();
+}
+function bulk() {
+  const rows = rowsOf().filter((r) => picked.has(r.b.name)), el = $("bulk");
+  el.hidden = !rows.length;
+  if (el.hidden) { el.replaceChildren(); return; }
+  el.replaceChildren(h("b", null, rows.length + " selected"), ...["Drain", "Maint", "Ready"].map((v) => h("button", { type: "button", onclick: () => decide(v.toLowerCase(), rows) }, v + "…")), h("button", { type: "button", "data-shut": "", onclick: () => { rows.forEach((r) => pick(r, false)); bulk(); } }, "Clear"));
+}
+
+// ---- try a request, and failures: where the balancer can tell
+async function attempt(e) {
+  e.preventDefault();
+  const f = $("try"), q = new URLSearchParams({ method: f.method.value, url: f.elements.url.value });
+  let lines;
+  try { lines = told(await ask("v1/route?" + q)); } catch (x) { lines = [["down", x.message], ...(x.hint ? [["unknown", x.hint]] : [])]; }
+  $("tried").replaceChildren(...lines.map(([k, t]) => h("li", null, glyph(k), t)));
+}
+function told(v) {
+  const out = [["ready", `Listener ${v.listener}`], ...v.looked_at.map((r) => [r.matches ? "ready" : "unknown", `Route ${r.n}${r.name ? `, ${r.name}` : ""}: ${r.matches ? "matches" : r.why}${r.place ? ` (${r.place})` : ""}`])];
+  if (v.action === "none" || !v.route) out.push(["down", `No route: the client would get a ${v.status || 404}`]);
+  else if (v.status) out.push([v.action === "deny" ? "down" : "ready", `${v.action}: the client would get a ${v.status}`]);
+  if (v.pool) out.push(["ready", `Pool ${v.pool}`]);
+  if (v.decision) out.push(...decision(v.decision));
+  return out;
+}
+function decision(d) {
+  const out = [[d.picked ? "ready" : "down", d.picked ? `${d.picked}: ${d.rule}` : d.waits ? "It would wait in the queue" : "No backend would be asked"]];
+  return [...out, ...d.candidates.filter((c) => c.skipped).map((c) => [kindOf((D.backends.get(c.backend) || {}).state || "unknown"), `Skipped ${c.backend}: ${c.skipped}`])];
+}
+let failed = "";
+async function failures() {
+  if (!D.api.explain || link !== "live") return;
+  try {
+    const [bad, long] = await Promise.all([ask("v1/explain?failed=20"), ask("v1/explain?slowest=10")]);
+    const seen = new Set(), all = [...bad.requests, ...long.requests].filter((r) => !seen.has(r.id) && seen.add(r.id)).sort((a, b) => b.at - a.at);
+    const key = JSON.stringify(all.map((r) => r.id));
+    if (key === failed) return;
+    failed = key;
+    const t = $("failures"), open = new Set([...t.querySelectorAll("details[open]")].map((d) => d.closest("tbody").id));
+    t.querySelectorAll("tbody").forEach((b) => b.remove());
+    t.append(...(all.length ? all.map((r) => request(r, open.has("r-" + r.id))) : [h("tbody", null, none(5, "Nothing failed."))]));
+  } catch { /* the stream says what is wrong */ }
+}
+function request(r, open) {
+  const attempts = r.attempts || [], way = attempts.map((a) => a.backend).join(" → ");
+  return h("tbody", { id: "r-" + r.id }, h("tr", { class: "req" }, h("td", null, clock(r.at)), h("th", { scope: "row" }, h("span", { class: "mono" }, `${r.method} ${r.path ?? r.target ?? ""}`)), h("td", null, h("span", { class: "status x" + String(r.status)[0] }, String(r.status || DASH))), h("td", null, [r.outcome, way].filter(Boolean).join(" · ")), h("td", { class: "n" }, ms(r.ms))),
+    h("tr", { class: "why" }, h("td", { colspan: 5 }, h("details", { open }, h("summary", null, "Why? ", h("span", { class: "id" }, r.id)), explained(r)))));
+}
+function explained(r) {
+  const attempts = r.attempts || [], text = [r.why, r.text, r.note].flat().filter(Boolean), d = r.decision;
+  return h("div", null, text.map((t) => h("p", null, t)),
+    attempts.length > 0 && h("table", null, h("caption", { class: "sr" }, "Attempts"), h("thead", null, h("tr", null, ["Attempt", "Ended", "Took"].map((x) => h("th", { scope: "col" }, x)))), h("tbody", null, attempts.map((a, i) => h("tr", null, h("th", { scope: "row", class: "nowrap" }, `${i + 1}  ${a.backend}`), h("td", null, `${a.outcome === "OK" ? "✓" : "✗"} ${a.outcome}`, a.reason && h("small", null, a.reason)), h("td", { class: "nowrap" }, ms(a.ms)))))),
+    d && d.candidates && h("ul", null, decision(d).map(([k, t]) => h("li", null, glyph(k), " ", t))));
+}
+async function byId() {
+  const q = $("rid").value.trim();
+  let hit = null;
+  for (const b of $("failures").tBodies) { const is = q.length > 3 && b.id.startsWith("r-" + q); b.classList.toggle("target", is); if (is) { b.querySelector("details").open = true; hit = b; } }
+  if (hit || q.length < 8) return;
+  try { const b = request(await ask("v1/explain/" + encodeURIComponent(q)), true); b.classList.add("target"); $("failures").tHead.after(b); } catch { /* not held, or not all of it typed */ }
+}
+async function abilities() { // what this balancer can tell is in its own document
+  try {
+    const paths = (await ask("v1/openapi.json")).paths;
+    D.api = { route: "/v1/route" in paths, explain: "/v1/explain" in paths };
+  } catch { return; }
+  $("tryit").hidden = !D.api.route; $("failing").hidden = !D.api.explain;
+  const l = D.status && D.status.listeners[0];
+  if (D.api.route && l && !$("try").elements.url.value) $("try").elements.url.value = `http://${(l.addresses[0] || "localhost").replace("0.0.0.0", location.hostname)}/`;
+  await failures();
+  hash();
+}
+
+// ---- begin
+function theme(t) {
+  if (t === "system") document.documentElement.removeAttribute("data-theme"); else document.documentElement.setAttribute("data-theme", t);
+  for (const k in tints) delete tints[k];
+  later();
+  try { localStorage.setItem("theme", t); } catch { /* a private window */ }
+}
+function hash() {
+  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (!target || !location.hash.startsWith("#r-")) return;
+  target.querySelector("details").open = true; target.classList.add("target"); target.scrollIntoView();
+}
+function start() {
+  document.documentElement.classList.add("on"); document.body.append(probe);
+  const own = (() => { try { return localStorage.getItem("theme"); } catch { return null; } })() || "system";
+  for (const i of $("themes").querySelectorAll("input")) { i.checked = i.value === own; i.addEventListener("change", () => theme(i.value)); }
+  theme(own);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => theme(document.querySelector("[name=t]:checked").value));
+  for (const i of $("windows").querySelectorAll("input")) i.addEventListener("change", () => { view = { span: +i.value, end: null }; longAsked = 0; lengthen(); later(); });
+  $("back").onclick = () => step(-1); $("fore").onclick = () => step(1); $("now").onclick = () => step(0); $("phase").onchange = later; $("reload").onclick = reload; $("reset").onclick = reset; $("token").onclick = askToken;
+  $("asnumbers").addEventListener("toggle", later); $("defaults").addEventListener("change", configuration);
+  $("pause").onclick = () => { if (link === "paused") { setLink("waiting"); listen(); } else { leave(); setLink("paused"); } };
+  for (const id of ["filter", "problems"]) $(id).addEventListener("input", later);
+  $("try").addEventListener("submit", attempt); $("rid").addEventListener("input", byId);
+  addEventListener("keydown", (e) => { if (e.key === "/" && !/INPUT|SELECT|TEXTAREA/.test(e.target.tagName) && !$("dialog").open) { e.preventDefault(); $("filter").focus(); } });
+  addEventListener("hashchange", hash);
+  document.addEventListener("visibilitychange", () => { if (document.hidden) leave(); else if (link !== "paused") listen(); });
+  setInterval(() => {
+    if (document.hidden || !D.status) return;
+    if (link === "live" && performance.now() - news > 3000) setLink("stale");
+    if (link !== "paused") later();
+    lengthen();
+  }, 1000);
+  setInterval(failures, 5000);
+  setLink("waiting");
+  listen().catch(() => setLink("stale"));
+  const once = setInterval(() => { if (D.status) { clearInterval(once); abilities(); } }, 100);
+}
+start();

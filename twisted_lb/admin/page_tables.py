@@ -1,0 +1,282 @@
+"""Tables of the page, as HTML that the server makes: what is seen without a script, and before it has begun."""
+
+import time
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any, Final
+from urllib.parse import quote
+
+from twisted_lb.admin.words import duration
+
+# What the page calls the signs of states; the others are called as the states are.
+_GLYPHS: Final = {"slow start": "slow", "drained": "drain", "full": "limit", "weight 0": "weight"}
+_TONES: Final = {"limit": "s-slow", "weight": "s-drain", "reload": "", "file": ""}
+_EVENT_GLYPHS: Final = {
+    "up": "ready",
+    "returned": "ready",
+    "recovered": "ready",
+    "exhausted": "down",
+    "added": "file",
+    "removed": "file",
+    "changed": "weight",
+    "limit_spared": "limit",
+    "reset": "reload",
+    "leak": "warn",
+}
+_LEVELS: Final = {"well": "ready", "partly": "warn", "failing": "down"}
+_LEVEL_TONES: Final = {"well": "s-ready", "partly": "s-slow", "failing": "s-down"}
+
+_COLUMNS: Final = (
+    ("name", "Backend"),
+    ("state", "State"),
+    ("weight", "Weight"),
+    ("flight", "In flight"),
+    ("rate n", "Req/s, reuse"),
+    ("share", "Share is / meant"),
+    ("err n", "Err 1 m"),
+    ("p50 n", "p50"),
+    ("p99", "p99, last minute"),
+    ("check", "Last check"),
+)
+
+NOBODY_KNOWS: Final = "\u2013"
+
+Value = Mapping[str, Any]
+
+
+def parts(whole: Value) -> dict[str, str]:
+    """What the page's text has in its places, for all that the page shows."""
+    status = whole["status"]
+    level = status["verdict"]["level"]
+    return {
+        "title": escape(f"{ {'well': '', 'partly': '△ ', 'failing': '✕ '}[level] }{status['name']} · twisted_lb"),
+        "name": escape(status["name"]),
+        "glyph": _LEVELS[level],
+        "tone": _LEVEL_TONES[level],
+        "facts": _facts(status),
+        "asof": f"as of {clock(status['now'])}, anew every 10 s",
+        "verdict": escape(status["verdict"]["text"]),
+        "clauses": "\n".join(map(_clause, status["verdict"]["clauses"])),
+        "pools": "\n".join(_pool(one, status["now"]) for one in status["pools"]),
+        "routes": "\n".join(map(_route, status["routes"])) or _nothing(6, "There is no route."),
+        "listeners": "\n".join(map(_listener, status["listeners"])),
+        "events": "\n".join(_event(one, status) for one in reversed(whole["events"])) or _nothing(3, "Nothing yet."),
+        "config": "\n".join(map(_config, whole["config"])),
+        "changes": "\n".join(_change(one, status) for one in status["changes"]) or _nothing(3, "None."),
+        "version": escape(f"twisted_lb {status['version']} ({status['build']}), pid {status['pid']}"),
+    }
+
+
+def nothing_known(why: str) -> dict[str, str]:
+    """The page for who may not read yet, and why: nothing of this balancer is in it."""
+    empty = dict.fromkeys(
+        ("facts", "clauses", "pools", "routes", "listeners", "events", "config", "changes", "version"), ""
+    )
+    return {
+        **empty,
+        "title": "twisted_lb",
+        "name": "",
+        "glyph": "unknown",
+        "tone": "s-unknown",
+        "asof": "",
+        "verdict": escape(why),
+    }
+
+
+# Words and numbers.
+
+
+def clock(at: float) -> str:
+    """`14:17:00`, UTC."""
+    return time.strftime("%H:%M:%S", time.gmtime(at))
+
+
+def number(value: float | None, digits: int = 0) -> str:
+    """`1,234.5`; a dash for what nobody knows."""
+    return NOBODY_KNOWS if value is None else f"{value:,.{digits}f}"
+
+
+def milliseconds(value: float | None) -> str:
+    """`9.0 ms`, `118 ms`, `1.20 s`."""
+    if value is None:
+        return NOBODY_KNOWS
+    return f"{value / 1000:.2f} s" if value >= 1000 else f"{value:.{1 if value < 10 else 0}f} ms"
+
+
+def glyph_of(state: str) -> str:
+    """The sign of a state."""
+    return _GLYPHS.get(state, state)
+
+
+def _glyph(kind: str, tone: str | None = None) -> str:
+    tone = _TONES.get(kind, f"s-{kind}") if tone is None else tone
+    return f'<svg aria-hidden="true" class="g {tone}"><use href="#g-{kind}"></use></svg>'
+
+
+def _nothing(columns: int, text: str) -> str:
+    return f'<tr><td colspan="{columns}" class="none">{text}</td></tr>'
+
+
+def _link(name: str) -> str:
+    return f'<a href="#b-{quote(name)}">{escape(name)}</a>'
+
+
+def _where(name: str, status: Value) -> str:
+    known = any(one["name"] == name for pool in status["pools"] for one in pool["backends"])
+    return _link(name) if known else escape(name)
+
+
+def _meter(part: float, *, high: bool = False, aim: float | None = None) -> str:
+    meant = "" if aim is None else f'<rect class="aim" x="{min(99.0, aim):.1f}%" width="2" height="7"></rect>'
+    return (
+        '<svg aria-hidden="true" class="meter"><rect class="track" height="7" rx="2" width="100%"></rect>'
+        f'<rect class="fill{" high" if high else ""}" height="7" rx="2" width="{min(100.0, part):.1f}%"></rect>{meant}</svg>'
+    )
+
+
+# The parts of the page.
+
+
+def _facts(status: Value) -> str:
+    ready = "ready" if status["ready"] else "not ready"
+    facts = [f"<b>{ready}</b>", f"up {duration(status['now'] - status['began'])}", f"generation {status['generation']}"]
+    spans = "".join(f"<span>{one}</span>" for one in facts)
+    file = status["file"]
+    if file is None or file.get("changed_at") is None:
+        return spans
+    ago = duration(status["now"] - file["changed_at"])
+    return f'{spans}<span class="note">{escape(file["path"])} changed {ago} ago, not loaded</span>'
+
+
+def _clause(clause: Value) -> str:
+    kind = glyph_of(clause["state"])
+    return (
+        f"<li>{_glyph(kind)}<span>{_link(clause['subject'])}<span> {escape(clause['is'])} ({escape(clause['text'])})</span>"
+        "</span></li>"
+    )
+
+
+def _pool(pool: Value, now: float) -> str:
+    used, every = pool["usable"], len(pool["backends"])
+    tone = "s-ready" if used == every and every else "s-slow" if used else "s-down"
+    said = f"all {every} used" if used == every and every else f"{used} of {every} used" if used else "answers nothing"
+    facts = (
+        f"{pool['policy']} · {number(pool['rate'])} req/s · {pool['in_flight']} in flight · "
+        f"{pool['queued']} of {pool['queue']} queued · {pool['check']}"
+    )
+    head = "".join(f'<th scope="col" class="w-{name}">{text}</th>' for name, text in _COLUMNS)
+    rows = "\n".join(_backend(one, now) for one in pool["backends"])
+    return (
+        f'<div class="pool"><div class="scroll"><table><caption>{escape(pool["name"])}<span class="{tone}">{said}</span>'
+        f"<span>{escape(facts)}</span></caption><thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody></table></div></div>"
+    )
+
+
+def _backend(one: Value, now: float) -> str:
+    state, kind = one["state"], glyph_of(one["state"])
+    labels = ", ".join(f"{key} {value}" for key, value in one["labels"].items())
+    place = " · ".join(filter(None, (one["address"], labels)))
+    word = f'<{"span" if state == "ready" else "b"} class="{_TONES.get(kind, f"s-{kind}")}">{escape(state)}'
+    word += "</span>" if state == "ready" else "</b>"
+    reason = escape(one["reason"], quote=True)
+    cells = (
+        f'<th scope="row">{escape(one["backend"])}<small title="{escape(place, quote=True)}">{escape(place)}</small></th>',
+        f'<td class="state">{_glyph(kind)}{word} for {duration(now - one["since"])}<small title="{reason}">{reason}</small></td>',
+        f'<td class="c-weight" data-l="Weight">{_weight(one)}</td>',
+        f'<td class="c-flight" data-l="In flight">{_flight(one)}</td>',
+        f'<td class="c-rate n" data-l="Req/s, reuse">{number(one["rate"], 1)}<small>{_reuse(one["reuse"])}</small></td>',
+        f'<td class="c-share" data-l="Share is / meant">{_share(one)}</td>',
+        f'<td class="c-err n" data-l="Err 1 m">{number(one["errors_60s"])}</td>',
+        f'<td class="c-p50 n" data-l="p50">{milliseconds(one["p50_ms"])}</td>',
+        f'<td class="c-p99" data-l="p99, last minute"><span class="v">{milliseconds(one["p99_ms"])}</span></td>',
+        f'<td class="c-check" data-l="Last check">{_check(one, now)}</td>',
+    )
+    tinted = "" if state == "ready" else f' class="r-{kind}"'
+    return f'<tr id="b-{escape(one["name"], quote=True)}"{tinted}>{"".join(cells)}</tr>'
+
+
+def _weight(one: Value) -> str:
+    now = one["weight_effective"]
+    return str(one["weight"]) + ("" if now == one["weight"] else f"<small>now {now:g}</small>")
+
+
+def _flight(one: Value) -> str:
+    running, limit, tunnels = one["in_flight"] - one["tunnels"], one["limit"], one["tunnels"]
+    text = f"{running} / {limit}" if limit else str(running)
+    text += f" + {tunnels} tunnel{'' if tunnels == 1 else 's'}" if tunnels else ""
+    return text + (_meter(100 * one["in_flight"] / limit, high=one["in_flight"] >= limit * 0.9) if limit else "")
+
+
+def _share(one: Value) -> str:
+    aim = one["intended"]
+    text = f"{number(one['share'], 1)} / {NOBODY_KNOWS if aim is None else f'{aim:.1f} %'}"
+    return text + _meter(2 * (one["share"] or 0), aim=None if not aim else 2 * aim)
+
+
+def _reuse(value: float | None) -> str:
+    return NOBODY_KNOWS if value is None else f"{value:.0%}".replace("%", " %")
+
+
+def _check(one: Value, now: float) -> str:
+    if not one["checks"]:
+        return NOBODY_KNOWS
+    last = one["checks"][0]
+    took = "" if last["ms"] is None else f"{milliseconds(last['ms'])}, "
+    return f"{'✓' if last['passed'] else '✗'} {escape(last['what'][:120])}<small>{took}{duration(now - last['at'])} ago</small>"
+
+
+def _route(route: Value) -> str:
+    paths = [*route["path"], *(f"{one}*" for one in route["path_prefix"])]
+    matches = " ".join((", ".join(route["method"]), ", ".join(route["host"]), ", ".join(paths))).strip() or "everything"
+    return (
+        f'<tr><td>{route["n"]}</td><th scope="row" class="mono">{escape(matches)}</th><td>{escape(route["to"])}</td>'
+        f'<td class="n">{number(route.get("rate"), 1)}</td><td class="n">{number(route.get("errors"))}</td>'
+        f'<td class="nowrap">{escape(route["place"])}</td></tr>'
+    )
+
+
+def _listener(one: Value) -> str:
+    bounded = one["limit"] < 1 << 40
+    limit = f" / {number(one['limit'])}" + _meter(100 * one["connections"] / one["limit"]) if bounded else ""
+    return (
+        f'<tr><th scope="row">{escape(one["name"])}</th><td class="mono">{escape(", ".join(one["addresses"]))}</td>'
+        f'<td>{number(one["connections"])}{limit}</td><td class="n">{number(one["rate"], 1)}</td></tr>'
+    )
+
+
+def _event(event: Value, status: Value) -> str:
+    kind = event["kind"]
+    sign = {"drain": "drain", "maint": "maint"}.get(event["text"], "ready") if kind == "admin" else kind
+    sign = _EVENT_GLYPHS.get(sign, sign)
+    word = event["text"] if kind == "admin" else kind
+    subject = _where(event["subject"], status)
+    said = "" if kind == "admin" else escape(event["text"].removeprefix(f"{kind}: "))
+    actor = f" · {escape(event['actor'])}" if event["actor"] else ""
+    between = ": " if subject and said else ""
+    return (
+        f"<tr><td>{clock(event['at'])}</td><td>{_glyph(sign)}{escape(word.replace('_', ' '))}</td>"
+        f"<td>{subject}{between}{said}{actor}</td></tr>"
+    )
+
+
+def _config(one: Value) -> str:
+    runtime = ' class="runtime"' if one["source"].startswith("runtime") else ""
+    return (
+        f'<tr{runtime}><th class="mono" scope="row">{escape(one["key"])}</th><td class="mono">{escape(one["value"])}</td>'
+        f"<td>{escape(one['source'])}</td></tr>"
+    )
+
+
+def _change(change: Value, status: Value) -> str:
+    at = "" if change["at"] is None else clock(change["at"])
+    reason = f"<small>“{escape(change['reason'])}”</small>" if change["reason"] else ""
+    return (
+        f"<tr><td>{at}</td><td>{_where(change['subject'], status)} {escape(change['change'])}</td>"
+        f"<td>{escape(change['actor'])}{reason}</td></tr>"
+    )
+
+
+def filled(text: str, values: Mapping[str, str]) -> str:
+    """The page's text with these values in its places, `{{name}}`, each of which is HTML."""
+    pieces: Sequence[str] = text.split("{{")
+    return pieces[0] + "".join(values[name] + rest for name, _, rest in (piece.partition("}}") for piece in pieces[1:]))
