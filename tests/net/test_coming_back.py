@@ -211,11 +211,25 @@ def test_down_interval_s_says_how_often(build):
     assert 4 <= probes(house, backend, 100) <= 6
 
 
-def test_who_is_taken_out_by_the_operator_is_checked_as_ever(build):
+def test_who_is_drained_by_the_operator_is_checked_as_ever(build):
     house = build("a:80", health_check={"interval_s": 10.0})
     backend = house.backend("a:80", [ILL] * 10_000)
-    house.cluster.command("a:80", AdminState.MAINT)
+    house.cluster.command("a:80", AdminState.DRAIN)
     house.wait(40)
+    assert 9 <= probes(house, backend, 100) <= 11
+
+
+def test_who_is_in_maintenance_is_not_checked_and_ready_again_he_is_at_once(build):
+    house = build("a:80", "b:80", health_check={"interval_s": 10.0})
+    backend = house.backend("a:80")
+    house.backend("b:80")
+    house.wait(40)
+    asked = len(backend.requests)
+    house.cluster.command("a:80", AdminState.MAINT)
+    assert probes(house, backend, 100) == 0
+    house.cluster.command("a:80", AdminState.READY)
+    house.wait(0.1)
+    assert len(backend.requests) == asked + 1
     assert 9 <= probes(house, backend, 100) <= 11
 
 
