@@ -2,6 +2,7 @@
 says of itself.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -36,6 +37,23 @@ class Member:
     begun: dict[Tape, int] = field(default_factory=dict)
     busy: set[Tape] = field(default_factory=set)
     rests: bool = False
+    # From when to when it was in maintenance, and so was not checked.
+    maintenance: list[list[float]] = field(default_factory=list)
+
+    def note_admin(self, when: float) -> None:
+        """What is wanted of it may be another thing since this moment."""
+        within = bool(self.maintenance) and self.maintenance[-1][1] == math.inf
+        if self.record.admin is AdminState.MAINT and not within:
+            self.maintenance.append([when, math.inf])
+        elif self.record.admin is not AdminState.MAINT and within:
+            self.maintenance[-1][1] = when
+
+    def maintained(self, since: float, until: float) -> list[float]:
+        """For how long it was in maintenance between these, each time that it was."""
+        spans = [
+            min(end, until) - max(begin, since) for begin, end in self.maintenance if begin < until and since < end
+        ]
+        return [one for one in spans if one > 0]
 
     @property
     def address(self) -> str:
@@ -154,6 +172,7 @@ class Members:
             return
         self.now[spec.name] = member
         self.all.append(member)
+        member.note_admin(moment.when)
 
     def _moment(self) -> Moment:
         return Moment(self._network.tapes.tick(), self._network.clock.seconds())
@@ -164,6 +183,7 @@ class Members:
         fresh = not any(record.outcomes) and not record.requests and not record.in_flight
         known = any(record is one.record for one in self.all)
         self.all.append(member)
+        member.note_admin(moment.when)
         if known or not fresh:
             self.complaints.append(f"{member} begins with {_facts(record)}")
         if record.admin is not admin or record.usable is not (admin is AdminState.READY):

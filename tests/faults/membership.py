@@ -19,6 +19,8 @@ AT_ONCE_S = 0.001
 # The first check of a backend comes within a second, the next ones after the interval and a tenth of it at most, and a
 # deadline may be a tick late.
 FIRST_CHECK_S = 1.0 + AT_ONCE_S
+# Behind maintenance it comes at once.
+SOON_S = 0.01 + AT_ONCE_S
 # It is looked a few times a second whose time is over.
 CUT_S = 0.25 + AT_ONCE_S
 LOOKED_UP_S = 5.0 + LONGEST_ANSWER_S + 0.5
@@ -135,12 +137,18 @@ class Membership:
                 self.complain(f"{check.address} was checked, and is no member")
             else:
                 checks[member].append(check.when)
+                if any(begin < check.when < end for begin, end in member.maintenance):
+                    self.complain(f"{member} was checked at {check.when}, in maintenance")
         for member, moments in checks.items():
             assert member.until is not None
             ends_at = member.until.when
             first = moments[0] if moments else ends_at
-            if first - member.since.when > FIRST_CHECK_S + self._lost_s(member.since.when, first):
+            if first - member.since.when > FIRST_CHECK_S + self._away_s(member, member.since.when, first):
                 self.complain(f"{member} came at {member.since.when}, was checked first at {moments[:1]}")
             for before, after in pairwise([*moments, ends_at]):
-                if after - before > NEXT_CHECK_S + self._lost_s(before, after):
+                if after - before > NEXT_CHECK_S + self._away_s(member, before, after):
                     self.complain(f"{member} was not checked between {before} and {after}")
+
+    def _away_s(self, member: Member, since: float, until: float) -> float:
+        """For how long between these nobody could check it, or should."""
+        return self._lost_s(since, until) + sum(one + SOON_S for one in member.maintained(since, until))

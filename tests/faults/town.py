@@ -323,6 +323,8 @@ class Town:
         if self.naming.on and name == BACKEND:
             self.members.admin = admin
         self.cluster.command(name, admin)
+        for member in self.members.now.values():
+            member.note_admin(self.clock.seconds())
 
     def _command_ready(self, name: str) -> None:
         if name in self.pool.backends or (self.naming.on and name == BACKEND and self.closed is None):
