@@ -11,7 +11,7 @@ from twisted.logger import formatEvent, globalLogPublisher
 from twisted.web.resource import Resource
 from twisted.web.test.requesthelper import DummyRequest
 
-from twisted_lb.admin.door import AdminDoor, Doors, _Root
+from twisted_lb.admin.door import AdminDoor, Doors, Root
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.errors import StartError
 from twisted_lb.service import LoadBalancerService
@@ -200,6 +200,6 @@ async def test_who_takes_over_and_cannot_have_the_socket_says_so(service, tmp_pa
 def test_a_page_stands_beside_the_api():
     page, api = Resource(), Resource()
     page.putChild(b"", page)
-    root = _Root(api, page)
+    root = Root(api, page)
     assert root.getChild(b"v1", DummyRequest([b""])) is api
     assert root.getChild(b"", DummyRequest([b""])) is page

@@ -227,12 +227,17 @@ class Counting:
 
     def __init__(self) -> None:
         self.counts = {"a": 0}
-        self.rates = Rates(lambda: dict(self.counts))
+        self.now = 0.0
+        self.rates = Rates(lambda: dict(self.counts), lambda: self.now)
+
+    def sample(self) -> None:
+        self.rates.sample()
+        self.now += 1.0
 
     def seconds(self, *values: int, what: str = "a") -> None:
         for value in values:
             self.counts[what] = value
-            self.rates.sample()
+            self.sample()
 
 
 def test_a_rate_is_known_from_the_second_sample_on():
@@ -262,7 +267,7 @@ def test_a_count_that_is_gone_is_not_known_and_back_it_begins():
     one = Counting()
     one.seconds(1, 2)
     del one.counts["a"]
-    one.rates.sample()
+    one.sample()
     assert one.rates.within("a") is None
     one.seconds(10, 11)
     assert one.rates.within("a") == (1, 1)

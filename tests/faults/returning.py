@@ -135,7 +135,8 @@ class Returning:
         """While somebody waits, whoever is out is checked several times a second."""
         for since, until in record.waits:
             for member in self._town.members.all:
-                if member.since.when < since and not self._in_between(member, since, until):
+                away = member.maintained(since, until) or self._in_between(member, since, until)
+                if member.since.when < since and not away:
                     self._judge_pace(member, since, until)
 
     def _in_between(self, member: Member, since: float, until: float) -> bool:

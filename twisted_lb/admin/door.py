@@ -102,7 +102,7 @@ class AdminDoor:
         def opened(sock: Any) -> None:
             tokens = Tokens(doors.tokens, doors.read_tokens, local=doors.local)
             admit = admit_to(lambda request: _by_token(tokens, request), doors.hosts)
-            serve(sock, Root(api(admit), MetricsResource(operator, admit), None if page is None else page(feed, admit)))
+            serve(sock, Root(api(admit), None if page is None else page(feed, admit), MetricsResource(operator, admit)))
             _log.info("admin page on http://{address}/", address=self._listeners[-1].address)
             if tokens.made:
                 _log.info("admin: to change something there, the token of this start is {token}", token=tokens.made)
@@ -113,7 +113,7 @@ class AdminDoor:
                 admit = admit_to(_by_user, None)
                 serve(
                     unix.sock,
-                    Root(api(admit), MetricsResource(operator, admit), None if page is None else page(feed, admit)),
+                    Root(api(admit), None if page is None else page(feed, admit), MetricsResource(operator, admit)),
                 )
                 _log.info("admin socket at {path}", path=unix.path)
             if doors.interface is not None:
@@ -172,15 +172,15 @@ class AdminDoor:
 class Root(Resource):
     """What is at the door: whatever the page has, `/metrics`, and beside it the API, which also says what is not there."""
 
-    def __init__(self, api: ApiResource, metrics: Resource, page: Resource | None) -> None:
+    def __init__(self, api: Resource, page: Resource | None, metrics: Resource | None = None) -> None:
         super().__init__()
         self._api: Final = api
-        self._metrics: Final = metrics
         self._page: Final = page
+        self._metrics: Final = metrics
 
     def getChild(self, path: bytes, request: Request) -> Resource:
         """See IResource."""
-        if path == b"metrics" and not request.postpath:
+        if path == b"metrics" and not request.postpath and self._metrics is not None:
             return self._metrics
         if self._page is None:
             return self._api
