@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from twisted_lb.admin.api import Api
 from twisted_lb.admin.chart_history import ChartHistory
 from twisted_lb.admin.dashboard import Dashboard
-from twisted_lb.admin.door import Root
+from twisted_lb.admin.door import _Root
 from twisted_lb.admin.feed import Feed
 from twisted_lb.admin.operator import (
     BackendView,
@@ -194,12 +194,13 @@ class Site:
         self.feed = Feed(operator, self.history, self.clock)
         admit = admit_to(visitor, frozenset())
         api = ApiResource(Api(operator, self.clock, self.history, self.feed), operator, admit, self.clock, self.feed)
-        self._site = AdminSite(Root(api, Dashboard(self.feed, admit)), self.clock)
+        self._site = AdminSite(_Root(api, Dashboard(self.feed, admit)), self.clock)
         self._open: list[Any] = []
 
     def connect(self) -> tuple[Any, StringTransport]:
         transport = StringTransport()
         transport.abortConnection = transport.loseConnection
+        transport.unsent = 0
         protocol = self._site.factory.buildProtocol(None)
         protocol.makeConnection(transport)
         self._open.append(protocol)

@@ -101,7 +101,7 @@ class AdminDoor:
         def opened(sock: Any) -> None:
             tokens = Tokens(doors.tokens, doors.read_tokens, local=doors.local)
             admit = admit_to(lambda request: _by_token(tokens, request), doors.hosts)
-            serve(sock, Root(api(admit), None if page is None else page(feed, admit)))
+            serve(sock, _Root(api(admit), None if page is None else page(feed, admit)))
             _log.info("admin page on http://{address}/", address=self._listeners[-1].address)
             if tokens.made:
                 _log.info("admin: to change something there, the token of this start is {token}", token=tokens.made)
@@ -110,7 +110,7 @@ class AdminDoor:
             unix = self._unix
             if unix is not None and unix.open(instead=instead):
                 admit = admit_to(_by_user, None)
-                serve(unix.sock, Root(api(admit), None if page is None else page(feed, admit)))
+                serve(unix.sock, _Root(api(admit), None if page is None else page(feed, admit)))
                 _log.info("admin socket at {path}", path=unix.path)
             if doors.interface is not None:
                 self._port = PortDoor(doors.interface, doors.port, doors.where, runtime.later)
@@ -155,7 +155,7 @@ class AdminDoor:
             self._unix.close()
 
 
-class Root(Resource):
+class _Root(Resource):
     """What is at the door: whatever the page has, and beside it the API, which also says what is not there."""
 
     def __init__(self, api: ApiResource, page: Resource | None) -> None:

@@ -42,9 +42,8 @@ class EventStream:
         if self._over:
             return
         self._request.write(data)
-        transport = self._request.transport
-        behind = len(getattr(transport, "dataBuffer", b"")) + getattr(transport, "_tempDataLen", 0)
-        if behind > _MOST_BEHIND:
+        transport: Any = self._request.transport
+        if transport is not None and transport.unsent > _MOST_BEHIND:  # the Transport of the door's Listener
             self.close()
 
     def close(self) -> None:
