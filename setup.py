@@ -124,8 +124,9 @@ class TrulyTagged(bdist_wheel):
 
 
 def readme() -> str:
-    """The README for an index, where links to files lead nowhere: only their words."""
+    """The README for an index, where links to files lead nowhere: only their words, and no pictures."""
     text = (HERE / "README.md").read_text(encoding="utf-8")
+    text = re.sub(r"!\[[^]]*\]\((?!https?:)[^)]*\)\n*", "", text)
     return re.sub(r"\[([^]]+)\]\((?!https?:)[^)]*\)", r"\1", text)
 
 

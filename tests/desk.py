@@ -9,7 +9,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from twisted_lb.admin.api import Api
-from twisted_lb.admin.door import _Root
+from twisted_lb.admin.door import Root
 from twisted_lb.admin.scopes import CHANGE, READ, Visitor
 from twisted_lb.admin.site import AdminSite, Admit, ApiResource
 
@@ -88,7 +88,7 @@ class Desk:
         self.visitor = MAY_CHANGE
         operating, clock = self.operated.operating, self.operated.clock
         self.resource = ApiResource(Api(operating, clock), operating, admit or (lambda _: self.visitor), clock)
-        self.site = AdminSite(_Root(self.resource, None), clock)
+        self.site = AdminSite(Root(self.resource, None), clock)
         self.connections: list[Connection] = []
 
     def connect(self) -> Connection:

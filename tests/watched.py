@@ -200,6 +200,7 @@ class Site:
     def connect(self) -> tuple[Any, StringTransport]:
         transport = StringTransport()
         transport.abortConnection = transport.loseConnection
+        transport.unsent = 0
         protocol = self._site.factory.buildProtocol(None)
         protocol.makeConnection(transport)
         self._open.append(protocol)

@@ -153,7 +153,7 @@ def test_at_most_twenty_look(watched, site):
 
 def test_who_does_not_read_is_cut(watched, site):
     look = site.look()
-    look.transport.dataBuffer = b"x" * (2 << 20)
+    look.transport.unsent = 2 << 20
     watched.clock.advance(2)
     assert look.transport.disconnecting
 

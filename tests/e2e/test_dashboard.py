@@ -287,6 +287,62 @@ def test_the_file_that_was_changed_is_loaded_from_the_page(own_town, page):
     expect(page.locator("#marks")).to_contain_text("reload generation 2")
 
 
+def test_what_the_api_cannot_tell_has_no_box_and_what_it_can_has_one(town, page):
+    live(page, town)
+    paths = page.evaluate("async () => Object.keys((await ask('v1/openapi.json')).paths)")
+    for path, box in (("/v1/route", "#tryit"), ("/v1/explain", "#failing")):
+        assert page.locator(box).is_visible() is (path in paths)
+
+    def tells(path: str, answer: object) -> None:
+        page.route(path, lambda route: route.fulfill(json=answer))
+
+    candidates = [{"backend": "app/b1", "skipped": None}, {"backend": "app/b2", "skipped": "as full as it may be"}]
+    decision = {"picked": "app/b1", "waits": False, "rule": "its turn", "candidates": candidates}
+    failed = {
+        "id": "9f2c41d07be6a853",
+        "at": 1.0,
+        "method": "GET",
+        "path": "/x",
+        "status": 502,
+        "outcome": "NO_RESPONSE",
+        "ms": 12.0,
+    }
+    failed |= {
+        "attempts": [{"backend": "app/b2", "outcome": "NO_RESPONSE", "reason": "closed", "ms": 11.0}],
+        "text": ["b2 was silent"],
+    }
+    looked = [
+        {"n": 1, "name": "v1", "matches": False, "why": "host is y", "place": "lb.toml:3"},
+        {"n": 2, "name": "rest", "matches": True},
+    ]
+    tells("**/v1/openapi.json", {"paths": {"/v1/route": {}, "/v1/explain": {}}})
+    tells("**/v1/explain?*", {"requests": [failed]})
+    tells(
+        "**/v1/route?*",
+        {
+            "listener": "web",
+            "looked_at": looked,
+            "route": "rest",
+            "action": "pool",
+            "status": None,
+            "pool": "app",
+            "decision": decision,
+        },
+    )
+    page.goto("about:blank")
+    # The link of an error page leads to its request, and opens it.
+    page.goto(f"{town.url}#r-9f2c41d07be6a853")
+    expect(page.locator("#failures")).to_contain_text("GET /x")
+    expect(page.locator("#failures .why p")).to_have_text("b2 was silent")
+    expect(page.locator("#failures .why p")).to_be_visible()
+    expect(page.locator("#failures .why table")).to_contain_text("✗ NO_RESPONSE")
+    page.get_by_role("button", name="Try", exact=True).click()
+    expect(page.locator("#tried")).to_contain_text("Route 1, v1: host is y (lb.toml:3)")
+    expect(page.locator("#tried")).to_contain_text("app/b1: its turn")
+    expect(page.locator("#tried")).to_contain_text("Skipped app/b2: as full as it may be")
+    page.unroute_all()
+
+
 def test_without_a_script_it_is_tables(town, browser):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()

@@ -44,6 +44,8 @@ def test_a_wheel_that_was_to_be_pure_is_complete_and_its_script_runs(clone, tmp_
     assert made.name.endswith("-py3-none-any.whl")
     assert "mypyc translates" not in said
     assert "twisted_lb is built pure, and slower: TWISTED_LB_PURE=1" in said
+    page = {name.rpartition("/")[2] for name in zipfile.ZipFile(made).namelist() if "/admin/page/" in name}
+    assert page == {one.name for one in (clone / "twisted_lb" / "admin" / "page").iterdir()}
     venv.create(tmp_path / "env")
     python = tmp_path / "env" / "bin" / "python"
     subprocess.run(

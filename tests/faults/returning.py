@@ -135,7 +135,9 @@ class Returning:
         """While somebody waits, whoever is out is checked several times a second."""
         for since, until in record.waits:
             for member in self._town.members.all:
-                away = member.maintained(since, until) or self._in_between(member, since, until)
+                away = any(begin <= until and end >= since for begin, end in member.maintained) or self._in_between(
+                    member, since, until
+                )
                 if member.since.when < since and not away:
                     self._judge_pace(member, since, until)
 

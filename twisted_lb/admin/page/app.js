@@ -215,7 +215,7 @@ const COLS = [
   ["weight", "Weight", (b) => -b.weight_effective, (b) => b.weight + "," + b.weight_effective, (b) => [String(b.weight), b.weight_effective !== b.weight && h("small", null, "now " + num(b.weight_effective, b.weight_effective % 1 ? 1 : 0))]],
   ["flight", "In flight", (b) => -(b.limit ? b.in_flight / b.limit : b.in_flight / 1e6), (b) => [b.in_flight, b.limit, b.tunnels] + "", (b) => {
     const hot = b.limit && b.in_flight >= b.limit * .9;
-    return [h("span", { class: hot ? "hot" : b.in_flight ? "" : "zero" }, b.limit ? `${running(b)} / ${b.limit}` : String(running(b))), b.tunnels ? [` + ${b.tunnels} `, h("span", { class: "long" }, b.tunnels > 1 ? "tunnels" : "tunnel"), h("span", { class: "short", "aria-hidden": "true" }, "⇄")] : "", hot && " full", b.limit ? meter(100 * b.in_flight / b.limit, hot) : ""]; }],
+    return [h("span", { class: hot ? "hot" : b.in_flight ? "" : "zero" }, b.limit ? `${running(b)} / ${b.limit}` : String(running(b))), b.tunnels ? [` + ${b.tunnels} `, h("span", { class: "long" }, b.tunnels > 1 ? "tunnels" : "tunnel"), h("span", { class: "short", "aria-hidden": "true" }, "⇄")] : "", hot && !b.tunnels && " full", b.limit ? meter(100 * b.in_flight / b.limit, hot) : ""]; }],
   ["rate", "Req/s, reuse", (b) => -b.rate, (b) => [num(b.rate, 1), b.reuse] + "", (b) => [h("span", { class: b.rate ? "" : "zero" }, num(b.rate, 1)), h("small", null, b.reuse == null ? DASH : num(b.reuse * 100) + " %")], "n"],
   ["share", "Share is / meant", (b) => -b.share, (b, p) => [num(b.share, 1), num(b.intended, 1), off(b, p)] + "", (b, p) => {
     const wrong = off(b, p), less = b.share < b.intended;
@@ -332,7 +332,7 @@ function makeChart(c) {
     cursor: { y: false, drag: { x: false, y: false, setScale: false }, points: { show: false }, sync: { key: "x" } },
     scales: { x: { time: false, range: () => [c.from, c.to] }, y: { distr: spec.log ? 3 : 1, log: 10, range: () => [spec.log ? c.low : 0, c.top] } },
     axes: [
-      { ...axis, size: 20, gap: 4, grid: { show: false }, splits: () => { const step = { 60: 15, 300: 60, 900: 300, 3600: 1200, 21600: 7200 }[view.span], out = []; for (let t = Math.ceil(c.from / step) * step; t <= c.to; t += step) out.push(t); return out; }, values: (u, vs) => vs.map((t) => view.span > 300 ? clock(t).slice(0, 5) : clock(t).slice(3)) },
+      { ...axis, size: 20, gap: 4, grid: { show: false }, splits: () => { const step = { 60: 15, 300: 60, 900: 300, 3600: 1200, 21600: 7200 }[view.span], out = []; for (let t = Math.ceil((c.from + view.span * .05) / step) * step; t <= c.to - view.span * .04; t += step) out.push(t); return out; }, values: (u, vs) => vs.map((t) => view.span > 300 ? clock(t).slice(0, 5) : clock(t).slice(3)) },
       { ...axis, size: 44, gap: 5, grid: { stroke: () => tint("k-line"), width: 1 }, splits: () => spec.log ? [.1, 1, 10, 100, 1000, 10000, 1e5].filter((v) => v >= c.low && v <= c.top) : [0, c.top / 2, c.top], filter: (u, vs) => vs, values: (u, vs) => vs.map((v) => spec.log ? v >= 1000 ? v / 1000 + " s" : v + " ms" : c.fmt(v).replace(".0", "")) },
     ],
     hooks: { draw: [(u) => over(c, u)], setCursor: [(u) => { if (u.cursor.event || u.cursor.left >= 0 || cross != null) pointed(c, u); }] },
