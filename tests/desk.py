@@ -9,7 +9,9 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from twisted_lb.admin.api import Api
+from twisted_lb.admin.chart_history import ChartHistory
 from twisted_lb.admin.door import Root
+from twisted_lb.admin.feed import Feed
 from twisted_lb.admin.scopes import CHANGE, READ, Visitor
 from twisted_lb.admin.site import AdminSite, Admit, ApiResource
 
@@ -87,7 +89,10 @@ class Desk:
         self.operated = Operated(*names, **options)
         self.visitor = MAY_CHANGE
         operating, clock = self.operated.operating, self.operated.clock
-        self.resource = ApiResource(Api(operating, clock), operating, admit or (lambda _: self.visitor), clock)
+        history = ChartHistory(operating, clock, clock.seconds)
+        feed = Feed(operating, history, clock)
+        api = Api(operating, clock, history, feed)
+        self.resource = ApiResource(api, operating, admit or (lambda _: self.visitor), clock, feed)
         self.site = AdminSite(Root(self.resource, None), clock)
         self.connections: list[Connection] = []
 

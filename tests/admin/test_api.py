@@ -11,7 +11,8 @@ from twisted_lb.admin.door import _by_token
 from twisted_lb.admin.endpoints import ENDPOINTS, MOST_BODY
 from twisted_lb.admin.operator import Refused, Reloaded
 from twisted_lb.admin.scopes import CHANGE, Tokens
-from twisted_lb.admin.site import _MOST_BEHIND, STATUS_OF, admit_to, paths
+from twisted_lb.admin.site import STATUS_OF, admit_to, paths
+from twisted_lb.admin.streams import _MOST_BEHIND
 from twisted_lb.testing.backends import NEVER_ANSWER
 
 A = "/v1/backends/app/a%3A80"

@@ -19,6 +19,7 @@ _LOOK_S: Final = 0.02
 # Requests whose connection is being made reach a backend that is taken out; so long an answer waits for them at most.
 _MOST_UNSENT_S: Final = 30.0
 _MOST_EXPLAINED: Final = 1000
+_EXPLAINED: Final = 10
 
 Answer = dict[str, Any]
 
@@ -89,9 +90,9 @@ class Api:
     def explained(self, call: Call) -> Answer:
         """The last requests of a kind, explained."""
         asked = [(kind, int(count)) for kind, count in call.query.items()]
-        if len(asked) != 1:
+        if len(asked) > 1:
             raise Refused("bad_value", f"which requests? one of {', '.join(KINDS)} says so", "such as ?last=10")
-        kind, count = asked[0]
+        kind, count = asked[0] if asked else ("last", _EXPLAINED)
         return dict(self._operator.explained(kind, min(count, _MOST_EXPLAINED)))
 
     def explain_next(self, call: Call) -> Answer:
