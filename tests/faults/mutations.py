@@ -200,7 +200,7 @@ MUTATIONS = (
     ),
     once(
         "a closed kept connection is paid for by the budget",
-        "Attempts._unpaid",
+        "Attempts.again",
         "(outcome is _STALE or outcome is _UNPROCESSED) and",
         "outcome is _UNPROCESSED and",
     ),

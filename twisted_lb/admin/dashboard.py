@@ -1,7 +1,7 @@
 """The dashboard: the page at `/`, with the files that it needs. Nothing comes from anywhere else, and nothing is inline."""
 
 from hashlib import sha256
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, Final
 
 from twisted.web.resource import Resource
@@ -23,6 +23,8 @@ _KINDS: Final = {
     "": "text/plain; charset=utf-8",
 }
 FILES: Final = ("style.css", "app.js", "uPlot.iife.min.js", "uPlot.min.css", "NOTICE")
+# Read at once: the user that a daemon becomes may not be allowed to.
+_CONTENT: Final = {name: (Path(__file__).parent / "page" / name).read_bytes() for name in ("index.html", *FILES)}
 # Who may not read gets the page without anything in it: a browser has no token until one was typed there. Nor has somebody
 # else's page led here for nothing: what it then shows is its own, asked for from here.
 _WITHOUT: Final = {
@@ -47,13 +49,12 @@ class Dashboard(_Read):
 
     def __init__(self, feed: Feed, admit: Admit) -> None:
         super().__init__()
-        folder = files("twisted_lb.admin") / "page"
         self._feed: Final = feed
         self._admit: Final = admit
-        self._text: Final = (folder / "index.html").read_text("utf-8")
+        self._text: Final = _CONTENT["index.html"].decode()
         self.putChild(b"", self)
         for name in FILES:
-            self.putChild(name.encode("ascii"), _File(name, (folder / name).read_bytes(), admit))
+            self.putChild(name.encode("ascii"), _File(name, _CONTENT[name], admit))
 
     def render_GET(self, request: Request) -> bytes:
         """The page, with tables of what is."""

@@ -75,12 +75,12 @@ _POOL: Final = Value("string", "The name of a pool.", most=100)
 _METHOD: Final = Value(
     "string", "The method of the request; left out: GET.", pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}$", most=32
 )
-_URL: Final = Value("string", "Its URL, absolute, or a path.", pattern=r"^[!-~]{1,8000}$", most=8000)
+_URL: Final = Value("string", "Its URL, absolute, or a path.", pattern=r"^[!-~]{1,1000}$", most=1000)
 _HEADER: Final = Value(
     "string",
     "A field of it, NAME:VALUE; may be there several times.",
-    pattern=r"^[^\r\n]{1,8000}$",
-    most=8000,
+    pattern=r"^[^\r\n]{1,1000}$",
+    most=1000,
     several=True,
 )
 _CLIENT: Final = Value("string", "The address of its client.", pattern=r"^[0-9A-Fa-f:.]{2,45}$", most=45)
