@@ -153,7 +153,8 @@ class Reading:
         return f"<Reading of {self.count}>"
 
 
-NOTHING: Final = Reading((0,) * SLOTS, 0.0)
+# A list: the type of a tuple times a constant is one of so many items, which a compiler takes minutes for.
+NOTHING: Final = Reading([0] * SLOTS, 0.0)
 
 
 def reading_of(histogram: Histogram | None) -> Reading:
