@@ -98,7 +98,7 @@ class Operated:
         globalLogPublisher.addObserver(self._observe)
 
     def _observe(self, event: dict[str, Any]) -> None:
-        if event["log_namespace"] == "twisted_lb.operating":
+        if event["log_namespace"] == "twisted_lb.operating.steering":
             self.said.append(formatEvent(event))
 
     def backend(self, address: str, *words: Any) -> ScriptedBackend:

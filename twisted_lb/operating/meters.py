@@ -1,0 +1,133 @@
+"""What is counted over time: rates and quantiles of the last minute, the loop's lag, values of the charts."""
+
+from typing import Any, Final
+
+from twisted.internet.task import LoopingCall
+
+from twisted_lb.admin.history import Rates, Windows
+from twisted_lb.admin.loop_lag import LoopLag, Watchdog
+from twisted_lb.admin.operator import Sample
+from twisted_lb.core.histogram import NOTHING, Reading
+from twisted_lb.core.measures import errors_of
+from twisted_lb.core.outcome import Outcome
+from twisted_lb.data_plane import DataPlane
+
+_SAMPLE_S: Final = 1.0
+# Histograms are larger.
+_SLOWLY_S: Final = 5.0
+
+
+class Meters:
+    """The meters of a data plane, read each second and, histograms, every five. `rates` by ("requests" or "failures", pool,
+    backend), ("accepted", listener), ("route", route); `durations` by ("took", pool[, backend]), ("connected" or "leases",
+    pool, backend), ("errors", route).
+    """
+
+    def __init__(self, time: Any) -> None:
+        self._time: Final = time
+        self._plane: DataPlane | None = None
+        self.rates: Final = Rates(self._counts, time.seconds)
+        self.durations: Final = Windows(self._readings, time.seconds)
+        self._loops: Final = (
+            (LoopingCall(self.rates.sample), _SAMPLE_S),
+            (LoopingCall(self.durations.sample), _SLOWLY_S),
+        )
+        for loop, _ in self._loops:
+            loop.clock = time
+        self._watchdog: Watchdog | None = None
+        self._lag: LoopLag | None = None
+
+    def begin(self, plane: DataPlane, *, watched: bool) -> None:
+        """The data plane is there. `watched`: a turn that takes long is worth a line."""
+        self._plane = plane
+        for loop, interval_s in self._loops:
+            loop.start(interval_s)
+        watchdog = self._watchdog = Watchdog() if watched else None
+        self._lag = LoopLag(self._time, _nothing if watchdog is None else watchdog.beat)
+        self._lag.start()
+        if watchdog is not None:
+            watchdog.start()
+
+    def end(self) -> None:
+        """It is gone."""
+        for loop, _ in self._loops:
+            if loop.running:
+                loop.stop()
+        if self._lag is not None:
+            self._lag.stop()
+        if self._watchdog is not None:
+            self._watchdog.stop()
+            self._watchdog = None
+        self._plane = None
+
+    @property
+    def loop_lag(self) -> Reading:
+        """How late timers came."""
+        return NOTHING if self._lag is None else self._lag.lag.reading()
+
+    def _counts(self) -> dict[object, int]:
+        plane = self._plane
+        if plane is None:
+            return {}
+        counts: dict[object, int] = {}
+        for name, cluster in plane.clusters.items():
+            for backend in cluster.pool.backends.values():
+                counts["requests", name, backend.name] = backend.requests
+                counts["failures", name, backend.name] = backend.failures
+        for name, listeners in plane.listeners.items():
+            counts["accepted", name] = sum(one.accepted for one in listeners)
+        for name, requests in plane.requests_by_route().items():
+            counts["route", name] = requests
+        return counts
+
+    def _readings(self) -> dict[object, Reading | int]:
+        plane = self._plane
+        if plane is None:
+            return {}
+        measures = plane.measures()
+        found: dict[object, Reading | int] = {}
+        for pool in measures.pools:
+            found["took", pool.name] = sum(pool.durations, NOTHING)
+            for backend in pool.backends:
+                found["took", pool.name, backend.name] = backend.duration
+                found["connected", pool.name, backend.name] = backend.connections_total
+                found["leases", pool.name, backend.name] = sum(backend.outcomes)
+        for listener in measures.listeners:
+            for route in listener.routes:
+                key = ("errors", route.route)
+                before = found.get(key, 0)
+                found[key] = errors_of(route) + (before if isinstance(before, int) else 0)
+        return found
+
+
+def _nothing() -> None:
+    """Nobody watches."""
+
+
+def sample_of(plane: DataPlane) -> Sample:
+    """What the charts show of a second, see `Sample`. Costs a look at each backend."""
+    counts: dict[tuple[str, str], int] = {}
+    in_flight = queued = room = 0
+    bounded = True
+    for cluster in plane.clusters.values():
+        pool = cluster.pool
+        for backend in (*pool.backends.values(), *pool.leaving):
+            whose = f"{id(backend):x}"
+            counts["ok", whose] = backend.outcomes[Outcome.OK]
+            counts["failed", whose] = backend.failures
+            in_flight += backend.in_flight
+        queued += pool.waiting
+        bounded = bounded and pool.settings.max_in_flight > 0
+        room += pool.settings.max_in_flight * sum(one.usable for one in pool.backends.values())
+    gates = [one.gate.most for one in plane.frontends.values()]
+    limits = {"in_flight_limit": room} if bounded and plane.clusters else {}
+    return Sample(
+        counts,
+        {
+            **limits,
+            "in_flight": in_flight,
+            "queued": queued,
+            "connections": sum(len(one.clients) for one in plane.frontends.values()),
+            "connections_limit": sum(gates),
+        },
+    )

@@ -1,0 +1,285 @@
+"""The `Operator` of a process that balances itself, made of what runs there anyway."""
+
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred
+
+from twisted_lb import __version__
+from twisted_lb.admin.history import Events, States
+from twisted_lb.admin.operator import (
+    Actor,
+    Changed,
+    Command,
+    ConfigValue,
+    EventView,
+    Hear,
+    Left,
+    NotFound,
+    Refused,
+    Reloaded,
+    Sample,
+    Snapshot,
+)
+from twisted_lb.admin.words import verdict
+from twisted_lb.answers import decision_json, explained_json, routed_json
+from twisted_lb.build_info import build
+from twisted_lb.core.events import Event
+from twisted_lb.core.measures import Measures, ProcessMeasures
+from twisted_lb.data_plane import DataPlane
+from twisted_lb.errors import one_line
+from twisted_lb.operating.meters import Meters, sample_of
+from twisted_lb.operating.owner import Owner
+from twisted_lb.operating.steering import Steering
+from twisted_lb.operating.texts import hint, shown
+from twisted_lb.operating.views import Views
+from twisted_lb.probes import ProbeResult
+
+
+class Operating:
+    """The operator of one data plane, see `Operator`. `changed` tells that runtime changes are others, `loaded` that a
+    configuration is in force, `hear` and `probed` what the data plane says.
+    """
+
+    def __init__(self, owner: Owner, wall: Callable[[], float], time: Any) -> None:
+        self._owner: Final = owner
+        self._wall: Final = wall
+        self._time: Final = time
+        self._plane: DataPlane | None = None
+        self._events: Final = Events(wall)
+        self._states: Final = States(wall)
+        self._meters: Final = Meters(time)
+        self._views: Final = Views(self._running, self._meters, self._states, owner.source_of)
+        self._steering: Final = Steering(owner, self._running, self._views, self._states, wall)
+        self._began: Final = time.seconds()
+        self._started_at: Final = wall()
+        self._generation: int = 1
+        self._changes: int = 0  # how often runtime changes were others
+        self._loaded_at: float = wall()
+        self._loaded_by: str = "start"
+        self._asking: Final[list[str]] = []  # who has asked for the reload that is under way, or for the next one
+        # All of this generation, which takes long to find out.
+        self._values: list[ConfigValue] = []
+        self._reloads: int = 0
+        self._failed_reloads: int = 0
+        self._reload_failed: bool = False
+
+    def begin(self, plane: DataPlane, *, watched: bool = False) -> None:
+        """The data plane is there. `watched`: the process does nothing else, so that a turn that takes long is worth a line."""
+        self._plane = plane
+        self._meters.begin(plane, watched=watched)
+
+    def end(self) -> None:
+        """It is gone."""
+        self._meters.end()
+        self._plane = None
+
+    def hear(self, event: Event) -> None:
+        """Hear a change of state."""
+        kind, subject, text = self._states.hear(event)
+        self._events.add(kind, subject, text, self._steering.acting)
+
+    def probed(self, pool: str, backend: str, result: ProbeResult) -> None:
+        """Hear the result of a check."""
+        took = None if result.asked_at is None else round((self._time.seconds() - result.asked_at) * 1000, 1)
+        self._states.checked(pool, backend, passed=result.passed, what=result.reason, ms=took)
+
+    def overlay_changed(self) -> None:
+        """Runtime changes are others."""
+        self._changes += 1
+
+    def asked(self, who: str, done: "Deferred[Reloaded]") -> "Deferred[Reloaded]":
+        """Somebody has asked for a reload, which is over when this fires."""
+        self._asking.append(who)
+
+        def over(result: Any) -> Any:
+            self._asking.remove(who)
+            return result
+
+        return done.addBoth(over)
+
+    def loaded(self, lines: Sequence[str]) -> None:
+        """Another configuration is in force."""
+        self._views.forget()
+        self._values.clear()
+        self._generation += 1
+        self._loaded_at = self._wall()
+        asking = " and ".join(dict.fromkeys(self._asking))
+        self._loaded_by = asking or "reload"
+        self._events.add("reload", "", f"generation {self._generation}: {'; '.join(lines)[:500]}", asking)
+
+    def reload_ended(self, *, failed: bool) -> None:
+        """A reload is over."""
+        self._reloads += not failed
+        self._failed_reloads += failed
+        self._reload_failed = failed
+
+    def measures(self) -> tuple[Measures, ProcessMeasures]:
+        """See Operator."""
+        plane = self._running()
+        process = ProcessMeasures(
+            version=__version__,
+            python=platform.python_version(),
+            compiled=build() == "compiled",
+            started_at=self._started_at,
+            generation=self._generation,
+            reloads=self._reloads,
+            reloads_failed=self._failed_reloads,
+            reload_failed=self._reload_failed,
+            reloaded_at=self._loaded_at,
+            loop_lag=self._meters.loop_lag,
+            counters=(
+                ("invariant_violations_total", plane.self_check.violations),
+                ("log_dropped_total", self._owner.log_dropped),
+            ),
+        )
+        return plane.measures(), process
+
+    @property
+    def etag(self) -> str:
+        """See Operator."""
+        return f"{self._generation}.{self._changes}"
+
+    def snapshot(self) -> Snapshot:
+        """See Operator."""
+        plane = self._running()
+        ready = self._owner.readiness()
+        pools = [self._views.pool(cluster, plane.plan.pools[name]) for name, cluster in plane.clusters.items()]
+        file = self._owner.changed_file()
+        return Snapshot(
+            now=self._wall(),
+            name=self._owner.operated_name,
+            version=__version__,
+            build=build(),
+            pid=os.getpid(),
+            ready=ready.ready,
+            ready_text=ready.text.strip(),
+            uptime_s=self._time.seconds() - self._began,
+            generation=self._generation,
+            loaded_at=self._loaded_at,
+            loaded_by=self._loaded_by,
+            etag=self.etag,
+            file=None if file is None else {"path": file[0], "changed_s": file[1]},
+            verdict=verdict(pools, ready=ready.ready, ready_text=ready.text.partition("\n")[0]),
+            listeners=[self._views.listener(plane, name) for name in plane.frontends],
+            routes=[
+                self._views.route(n, name, route) for n, (name, route) in enumerate(plane.plan.routes.items(), start=1)
+            ],
+            pools=pools,
+            changes=list(self._views.in_force(plane)),
+        )
+
+    def _running(self) -> DataPlane:
+        if self._plane is None:
+            raise Refused("stopping", "the balancer is not running")
+        return self._plane
+
+    def events(self, after: int) -> Sequence[EventView]:
+        """See Operator."""
+        return self._events.after(after)
+
+    def listen(self, hear: Hear) -> Hear:
+        """See Operator."""
+        return self._events.listen(hear)
+
+    def unlisten(self, hear: Hear) -> None:
+        """See Operator."""
+        self._events.unlisten(hear)
+
+    def left(self, pool: str, backend: str) -> Left:
+        """See Operator."""
+        plane = self._running()
+        cluster = self._steering.cluster(pool)
+        records = [one for one in cluster.pool.backends.values() if backend in (one.name, one.name.rpartition("@")[0])]
+        records += [one for one in cluster.pool.leaving if backend in (one.name, one.name.rpartition("@")[0])]
+        tunnels = sum(one.tunnels for one in records)
+        return Left(
+            requests=sum(one.in_flight for one in records) - tunnels,
+            tunnels=tunnels,
+            unsent=sum(plane.unsent_at(one) for one in records),
+        )
+
+    def explain(self, request_id: str) -> Mapping[str, Any] | None:
+        """See Operator."""
+        found = self._running().explain(request_id)
+        return None if found is None else explained_json(found)
+
+    def explained(self, kind: str, count: int) -> Mapping[str, Any]:
+        """See Operator."""
+        plane = self._running()
+        held = plane.questions.held()
+        found = [explained_json(one) for one in plane.explained("recent" if kind == "last" else kind, count)]
+        return {"requests": found, "held": held.requests, "oldest_at": held.oldest_at}
+
+    def explain_next(self, pool: str) -> Mapping[str, Any]:
+        """See Operator."""
+        self._steering.cluster(pool)
+        return decision_json(self._running().explain_next(pool))
+
+    def route(
+        self, method: str, url: str, headers: Sequence[tuple[str, str]], client: str, listener: str | None
+    ) -> Mapping[str, Any]:
+        """See Operator."""
+        plane = self._running()
+        if listener is not None and listener not in plane.frontends:
+            detail = f'there is no listener "{one_line(listener)}"'
+            raise NotFound("no_such_listener", detail, hint(listener, plane.frontends))
+        try:
+            routed = routed_json(plane.route(method, url, headers, client, listener))
+        except ValueError as error:
+            raise Refused("bad_value", one_line(str(error))) from None
+        except KeyError:
+            raise NotFound("no_such_listener", "no listener has clients of its own") from None
+        names = {name: self._views.place(number) for number, name in enumerate(plane.plan.routes)}
+        looked_at: Any = routed["looked_at"]
+        return {**routed, "looked_at": [{**one, "place": names.get(one["name"], "")} for one in looked_at]}
+
+    def config(self) -> Sequence[ConfigValue]:
+        """See Operator."""
+        plane = self._running()
+        if not self._values:
+            self._values = [
+                ConfigValue(key, shown(value), source) for key, value, source in self._owner.values_in_force()
+            ]
+        values = list(self._values)
+        for change in self._views.in_force(plane):
+            pool, _, backend = change.subject.partition("/")
+            why = "".join(
+                (f" by {change.actor}" if change.actor else "", f", “{change.reason}”" if change.reason else "")
+            )
+            key, _, value = change.change.partition(" ")
+            values.append(ConfigValue(f"pools.{pool}.backends.{backend}.{key}", value, f"runtime{why}"))
+        return values
+
+    def plan(self) -> "Deferred[Reloaded]":
+        """See Operator."""
+        return self._owner.reload_now(dry_run=True)
+
+    def apply(self, actor: Actor) -> "Deferred[Reloaded]":
+        """See Operator."""
+        self._steering.steerable  # noqa: B018, it refuses
+        done = self._owner.reload_now(dry_run=False)
+        self._steering.audit(actor, "", "reload")
+        return self.asked(actor.name, done)
+
+    def sample(self) -> Sample:
+        """See Operator."""
+        return sample_of(self._running())
+
+    def command(self, command: Command, actor: Actor, *, dry_run: bool = False) -> Changed:
+        """See Operator."""
+        return self._steering.command(command, actor, dry_run=dry_run)
+
+    def add(self, pool: str, backend: Mapping[str, Any], actor: Actor) -> str:
+        """See Operator."""
+        return self._steering.add(pool, backend, actor)
+
+    def remove(self, pool: str, backend: str, actor: Actor, *, force: bool = False) -> Changed:
+        """See Operator."""
+        return self._steering.remove(pool, backend, actor, force=force)
+
+    def reset(self, pool: str | None, backend: str | None, actor: Actor) -> Sequence[str]:
+        """See Operator."""
+        return self._steering.reset(pool, backend, actor)

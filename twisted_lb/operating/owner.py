@@ -1,0 +1,43 @@
+"""Who owns the data plane that is operated."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+
+from twisted_lb.admin.operator import Reloaded
+from twisted_lb.admin.readiness import Verdict
+
+
+class Owner(Protocol):
+    """The service whose data plane is operated."""
+
+    @property
+    def operated_name(self) -> str:
+        """What this balancer is called."""
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it stops: nothing is changed any more."""
+
+    @property
+    def log_dropped(self) -> int:
+        """How many lines of the access log were dropped."""
+
+    def readiness(self) -> Verdict:
+        """Whether traffic is wanted, and why not."""
+
+    def add_backend(self, pool: str, backend: str | Mapping[str, Any]) -> None:
+        """Add a backend, as the file has it."""
+
+    def reload_now(self, *, dry_run: bool) -> "Deferred[Reloaded]":
+        """Read the configuration anew, and go by it unless it is a dry run."""
+
+    def values_in_force(self) -> Iterable[tuple[str, object, str]]:
+        """All values of the configuration in force: key, value, source."""
+
+    def changed_file(self) -> tuple[str, float | None] | None:
+        """The configuration file, and for how many seconds it has said something else than what is in force."""
+
+    def source_of(self, path: tuple[str | int, ...]) -> str:
+        """Where what is in force at a path of the configuration comes from; empty where nobody knows."""

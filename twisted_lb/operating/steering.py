@@ -1,0 +1,199 @@
+"""What an operator changes: state and weight of backends, which there are, and the way back."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from twisted.logger import Logger
+
+from twisted_lb.admin.history import States
+from twisted_lb.admin.operator import Actor, BackendView, By, Changed, Command, NotFound, Refused
+from twisted_lb.admin.words import admitted, consequences
+from twisted_lb.core.backend import AdminState
+from twisted_lb.data_plane import DataPlane
+from twisted_lb.errors import one_line
+from twisted_lb.net.cluster import Cluster
+from twisted_lb.operating.owner import Owner
+from twisted_lb.operating.texts import changes_of, clean, hint, one_of
+from twisted_lb.operating.views import Views
+
+_log = Logger()
+
+
+class Steering:
+    """Carries out commands on the plane that `running` answers, each with its line in the log (audit). `acting` is who changes
+    something just now.
+    """
+
+    def __init__(
+        self, owner: Owner, running: Callable[[], DataPlane], views: Views, states: States, wall: Callable[[], float]
+    ) -> None:
+        self._owner: Final = owner
+        self._running: Final = running
+        self._views: Final = views
+        self._states: Final = states
+        self._wall: Final = wall
+        self.acting: str = ""
+
+    def command(self, command: Command, actor: Actor, *, dry_run: bool = False) -> Changed:
+        """See Operator."""
+        plane = self.steerable
+        pool, name = command.pool, command.backend
+        cluster = self.cluster(pool)
+        self._known(cluster, name)
+        views = [one for one in self._views.pool(cluster, plane.plan.pools[pool]).backends if _is_of(one, name)]
+        before = [(one.admin, one.weight) for one in views]
+        follows = self._follows(cluster, views, command)
+        changes = []
+        if command.admin is not None and any(admin != command.admin.value for admin, _ in before):
+            changes.append(f"{one_of([admin for admin, _ in before])} → {command.admin.value}")
+        if command.weight is not None and any(weight != command.weight for _, weight in before):
+            changes.append(f"weight {one_of([str(weight) for _, weight in before])} → {command.weight}")
+        if dry_run:
+            return Changed(changes, follows)
+        by = By(actor.name, self._wall(), actor.reason)
+        with self._by(actor):
+            if command.weight is not None:
+                try:
+                    plane.set_weight(pool, name, command.weight)
+                except ValueError as error:
+                    raise Refused("bad_value", one_line(str(error))) from None
+                except KeyError:
+                    raise Refused("bad_value", f"{pool}/{name}: an endpoint has no weight of its own") from None
+            if changes:
+                self._states.changed(pool, name, by)
+            if command.admin is not None:
+                plane.command(pool, name, command.admin)
+        if command.admin is AdminState.READY and not plane.source(pool, name, "weight"):
+            self._states.forget(pool, name)
+        self.audit(actor, f"{pool}/{name}", "; ".join(changes) or "as it was")
+        return Changed(changes, follows)
+
+    def _follows(self, cluster: Cluster, views: Sequence[BackendView], command: Command) -> list[str]:
+        """What follows of it; Refused where the pool would have nobody left."""
+        out = command.admin in (AdminState.DRAIN, AdminState.MAINT) or command.weight == 0
+        if not views:
+            return []
+        pool = self._views.pool(cluster, self._running().plan.pools[cluster.name])
+        if not out:
+            wanted = views[0].admin if command.admin is None else command.admin.value
+            weight = views[0].weight if command.weight is None else command.weight
+            # Several endpoints of one name are not said to take parts.
+            return admitted(pool, views[0], weight) if wanted == "ready" and weight and len(views) == 1 else []
+        names = {one.name for one in views}
+        gone = replace(
+            views[0],
+            in_flight=sum(one.in_flight for one in views),
+            tunnels=sum(one.tunnels for one in views),
+            usable=any(one.usable for one in views),
+            weight_effective=sum(one.weight_effective for one in views),
+        )
+        rest = [one for one in pool.backends if one.name not in names or one.name == gone.name]
+        said = consequences(replace(pool, backends=rest), gone)
+        others = any(one.usable for one in pool.backends if one.name not in names)
+        if gone.usable and not others and not command.force:
+            raise Refused("last_usable", f"{said[-1]}. Nothing was changed.", "All the same: --force")
+        return said
+
+    def add(self, pool: str, backend: Mapping[str, Any], actor: Actor) -> str:
+        """See Operator."""
+        plane = self.steerable
+        self.cluster(pool)
+        before = {spec.name for spec in plane.specs_of(pool)}
+        try:
+            with self._by(actor):
+                self._owner.add_backend(pool, backend)
+        except ValueError as error:
+            text = one_line(str(error))
+            raise Refused("exists" if "is there already" in text else "bad_value", text) from None
+        name = next(spec.name for spec in plane.specs_of(pool) if spec.name not in before)
+        self._states.changed(pool, name, By(actor.name, self._wall(), actor.reason))
+        self.audit(actor, f"{pool}/{name}", "added")
+        return name
+
+    def remove(self, pool: str, backend: str, actor: Actor, *, force: bool = False) -> Changed:
+        """See Operator."""
+        plane = self.steerable
+        cluster = self.cluster(pool)
+        self._known(cluster, backend)
+        views = [one for one in self._views.pool(cluster, plane.plan.pools[pool]).backends if _is_of(one, backend)]
+        follows = self._follows(cluster, views, Command(pool, backend, AdminState.DRAIN, force=force))
+        try:
+            with self._by(actor):
+                plane.remove_backend(pool, backend)
+        except KeyError:
+            raise Refused("bad_value", f"{pool}/{backend}: an endpoint of a name cannot be removed alone") from None
+        if plane.source(pool, backend, "backend"):  # else it was added at run time, and nothing of it is left
+            self._states.changed(pool, backend, By(actor.name, self._wall(), actor.reason))
+        else:
+            self._states.forget(pool, backend)
+        self.audit(actor, f"{pool}/{backend}", "removed")
+        return Changed([f"removed {pool}/{backend}"], follows)
+
+    def reset(self, pool: str | None, backend: str | None, actor: Actor) -> Sequence[str]:
+        """See Operator."""
+        plane = self.steerable
+        if pool is not None:
+            self.cluster(pool)
+        wanted = [
+            (name, one, change)
+            for name, changes in plane.overlay.pools.items()
+            for one, change in changes_of(changes)
+            if pool in (None, name) and (backend is None or one == backend)
+        ]
+        if backend is not None and not wanted:
+            self._known(self.cluster(pool or ""), backend)
+        lines = []
+        for name, one, change in wanted:
+            with self._by(actor):
+                plane.reset(name, one)
+            self._states.forget(name, one)
+            lines.append(f"{change} of {name}/{one}")
+            self.audit(actor, f"{name}/{one}", f"reset: {change}")
+        return lines
+
+    def cluster(self, pool: str) -> Cluster:
+        """The pool of that name; NotFound else."""
+        clusters = self._running().clusters
+        if pool not in clusters:
+            raise NotFound("no_such_pool", f'there is no pool "{one_line(pool)}"', hint(pool, clusters))
+        return clusters[pool]
+
+    def _known(self, cluster: Cluster, backend: str) -> None:
+        names = list(cluster.pool.backends)
+        if backend not in names and backend not in {spec.name for spec in self._running().specs_of(cluster.name)}:
+            full = [f"{pool.name}/{name}" for pool in self._running().clusters.values() for name in pool.pool.backends]
+            wanted = f"{cluster.name}/{backend}"
+            raise NotFound("no_such_backend", f'there is no backend "{one_line(wanted)}"', hint(wanted, full))
+
+    @contextlib.contextmanager
+    def _by(self, actor: Actor) -> Iterator[None]:
+        """What happens meanwhile this one has done."""
+        self.acting = actor.name
+        try:
+            yield
+        finally:
+            self.acting = ""
+
+    def audit(self, actor: Actor, subject: str, what: str) -> None:
+        """Say in the log who has changed what, and why."""
+        _log.info(
+            "admin: {actor}{where}: {subject}{what}{reason}",
+            actor=clean(actor.name),
+            where=f" ({clean(actor.where)})" if actor.where else "",
+            subject=f"{clean(subject)} " if subject else "",
+            what=clean(what),
+            reason=f": “{clean(actor.reason)}”" if actor.reason else "",
+        )
+
+    @property
+    def steerable(self) -> DataPlane:
+        """The plane, Refused where nothing is changed any more."""
+        if self._owner.stopping:
+            raise Refused("stopping", "the balancer stops; nothing is changed any more")
+        return self._running()
+
+
+def _is_of(view: BackendView, name: str) -> bool:
+    return name in (view.backend, view.backend.rpartition("@")[0])

@@ -1,0 +1,238 @@
+"""What an operator sees: listeners, routes, pools, backends, runtime changes in force."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any, Final
+
+from twisted_lb.admin.history import States
+from twisted_lb.admin.operator import BackendView, ChangeView, ListenerView, PoolView, RouteView
+from twisted_lb.admin.words import left
+from twisted_lb.core.backend import AdminState, Backend
+from twisted_lb.core.snapshot import snapshot_of
+from twisted_lb.data_plane import DataPlane
+from twisted_lb.net.cluster import Cluster
+from twisted_lb.operating.meters import Meters
+from twisted_lb.operating.texts import changes_of
+from twisted_lb.plan import PoolPlan, RoutePlan
+
+_KEYS: Final = ("admin", "weight", "backend")
+
+
+class Views:
+    """Makes the views of the plane that `running` answers. `find`: where what is in force at a path of the configuration comes
+    from, which takes long to find out and is kept until `forget`.
+    """
+
+    def __init__(
+        self,
+        running: Callable[[], DataPlane],
+        meters: Meters,
+        states: States,
+        find: Callable[[tuple[str | int, ...]], str],
+    ) -> None:
+        self._running: Final = running
+        self._meters: Final = meters
+        self._states: Final = states
+        self._find: Final = find
+        self._places: Final[dict[tuple[str | int, ...], str]] = {}
+
+    def forget(self) -> None:
+        """Another configuration is in force."""
+        self._places.clear()
+
+    def listener(self, plane: DataPlane, name: str) -> ListenerView:
+        """A listener."""
+        listeners, frontend = plane.listeners.get(name, []), plane.frontends[name]
+        return ListenerView(
+            name=name,
+            addresses=[one.address for one in listeners],
+            connections=len(frontend.clients),
+            limit=frontend.gate.most,
+            accepted=sum(one.accepted for one in listeners),
+            rate=self._meters.rates.per_s(("accepted", name)),
+        )
+
+    def route(self, n: int, name: str, route: RoutePlan) -> RouteView:
+        """The n-th route, from 1."""
+        match = route.match
+        plane = self._running()
+        return RouteView(
+            name=name,
+            n=n,
+            listeners=[one for one, listener in plane.plan.listeners.items() if name in listener.routes],
+            host=_texts(match.hosts),
+            path=_texts(match.paths),
+            path_prefix=_texts(match.prefixes),
+            method=_texts(match.methods),
+            to=_target(route),
+            requests=self._running().requests_by_route().get(name, 0),
+            errors_60s=self._meters.durations.added(("errors", name)),
+            rate=self._meters.rates.per_s(("route", name)),
+            place=self.place(n - 1),
+        )
+
+    def place(self, number: int) -> str:
+        """Where in the file a route stands; empty where it does not."""
+        place = self.source_of(("routes", number))
+        return "" if place == "default" else place
+
+    def pool(self, cluster: Cluster, plan: PoolPlan) -> PoolView:
+        """A pool with its backends."""
+        plane, name, pool = self._running(), cluster.name, cluster.pool
+        labels = {spec.name: dict(spec.labels) for spec in plane.specs_of(name)}
+        asked = self._requests_of(cluster)
+        backends = [self._backend(cluster, one, labels, asked) for one in pool.backends.values()]
+        backends = _intended(backends)
+        targets = plane.snapshot(name).targets
+        return PoolView(
+            name=name,
+            policy=plan.policy_name,
+            check=_checks_of(plan),
+            queued=plane.snapshot(name).waiting,
+            queue=pool.settings.max_queued,
+            usable=sum(one.usable for one in backends),
+            in_flight=sum(one.in_flight for one in backends),
+            rate=_total([one.rate for one in backends]),
+            errors_60s=_total([one.errors_60s for one in backends]),
+            p99_ms=self._meters.durations.quantile_ms(("took", name), 0.99),
+            backends=backends,
+            leaving=[self._backend(cluster, one, labels, None) for one in pool.leaving],
+            targets=None if targets is None else asdict(targets),
+        )
+
+    def _requests_of(self, cluster: Cluster) -> int | None:
+        """How many requests the backends of a pool had in the last minute."""
+        found = [self._meters.rates.within(("requests", cluster.name, name)) for name in cluster.pool.backends]
+        return sum(one[0] for one in found if one is not None) if any(found) else None
+
+    def _backend(
+        self, cluster: Cluster, backend: Backend, labels: Mapping[str, dict[str, str]], asked: int | None
+    ) -> BackendView:
+        plane, pool, name = self._running(), cluster.name, backend.name
+        owner = name if name in labels else name.rpartition("@")[0]
+        requests = self._meters.rates.within(("requests", pool, name))
+        failures = self._meters.rates.within(("failures", pool, name))
+        state, reason = self._state(pool, backend)
+        snapshot = snapshot_of(backend)
+        return BackendView(
+            name=f"{pool}/{name}",
+            pool=pool,
+            backend=name,
+            address=snapshot.address,
+            labels=labels.get(owner, {}),
+            weight=backend.weight,
+            weight_effective=float(backend.weight) if backend.usable else 0.0,
+            limit=cluster.pool.settings.max_in_flight,
+            in_flight=backend.in_flight,
+            tunnels=backend.tunnels,
+            requests=backend.requests,
+            failures=backend.failures,
+            outcomes=snapshot.outcomes,
+            admin=backend.admin.value,
+            up=backend.health.up,
+            known=backend.health.known,
+            ejected=backend.ejection.active,
+            usable=backend.usable,
+            available=backend.available,
+            state=state,
+            since_s=self._states.since_s(pool, name),
+            reason=reason,
+            by=self._states.by(pool, owner),
+            rate=None if requests is None else requests[0] / requests[1],
+            share=None if requests is None or not asked else requests[0] * 100 / asked,
+            intended=None,
+            errors_60s=None if failures is None else failures[0],
+            checks=self._states.checks(pool, name),
+            p50_ms=self._meters.durations.quantile_ms(("took", pool, name), 0.5),
+            p99_ms=self._meters.durations.quantile_ms(("took", pool, name), 0.99),
+            reuse=self._reuse(pool, name),
+            sources={key: plane.source(pool, owner, key) or self._source(pool, owner, key) for key in _KEYS},
+        )
+
+    def _reuse(self, pool: str, backend: str) -> float | None:
+        """Which part of the attempts of the last minute had a connection that was there."""
+        connected = self._meters.durations.added(("connected", pool, backend))
+        leases = self._meters.durations.added(("leases", pool, backend))
+        return None if connected is None or not leases else max(0.0, round(1 - connected / leases, 4))
+
+    def _source(self, pool: str, backend: str, key: str) -> str:
+        rest = () if key == "backend" else (key,)
+        return "default" if key == "admin" else self.source_of(("pools", pool, "backends", backend, *rest))
+
+    def source_of(self, path: tuple[str | int, ...]) -> str:
+        """Where what is in force at a path of the configuration comes from."""
+        found = self._places.get(path)
+        if found is None:
+            found = self._places[path] = self._find(path)
+        return found
+
+    def _state(self, pool: str, backend: Backend) -> tuple[str, str]:
+        """The gravest layer, and all reasons: operator, checks, ejection."""
+        name = backend.name
+        found: list[tuple[str, str]] = []
+        by = self._states.by(pool, name) or self._states.by(pool, name.rpartition("@")[0])
+        who = "" if by is None else by.actor + (f": “{by.reason}”" if by.reason else "")
+        if backend.admin is not AdminState.READY:
+            still = left(backend.in_flight - backend.tunnels, backend.tunnels)
+            running = f"; {still} left" if still else ""
+            found.append(({AdminState.DRAIN: "drained"}.get(backend.admin, "maint"), f"{who}{running}".lstrip("; ")))
+        elif not backend.weight:
+            found.append(("weight 0", who))
+        if not backend.health.up:
+            found.append(("down" if backend.health.known else "unknown", self._states.down(pool, name)))
+        if backend.ejection.active:
+            found.append(("ejected", self._states.ejected(pool, name)))
+        if not found and backend.full:
+            found.append(("full", f"{backend.load_now} in flight"))
+        if not found:
+            return "ready", ""
+        others = [f"also {state}" + (f" ({reason})" if reason else "") for state, reason in found[1:]]
+        return found[0][0], "; ".join(part for part in (found[0][1], *others) if part)
+
+    def in_force(self, plane: DataPlane) -> Iterable[ChangeView]:
+        """Runtime changes in force, with who made them."""
+        for pool, changes in plane.overlay.pools.items():
+            for backend, change in changes_of(changes):
+                by = self._states.by(pool, backend)
+                yield ChangeView(
+                    at=None if by is None else by.at,
+                    actor="" if by is None else by.actor,
+                    subject=f"{pool}/{backend}",
+                    change=change,
+                    reason="" if by is None else by.reason,
+                )
+
+
+def _texts(values: Iterable[bytes]) -> list[str]:
+    return [one.decode("latin-1") for one in values]
+
+
+def _target(route: RoutePlan) -> str:
+    if route.answer is not None:
+        return route.answer.kind.value
+    if not route.leads:
+        return "deny"
+    total = sum(lead.weight for lead in route.leads)
+    if len(route.leads) == 1:
+        return route.leads[0].pool
+    return ", ".join(f"{lead.pool} {lead.weight * 100 / total:g} %" for lead in route.leads)
+
+
+def _checks_of(plan: PoolPlan) -> str:
+    checks = plan.checks
+    if checks is None:
+        return "none"
+    http = checks.http
+    asked = "connect" if http is None else f"{http.method.decode('ascii')} {http.path.decode('latin-1')}"
+    return f"{asked} every {checks.interval_s:g} s"
+
+
+def _total(values: Sequence[Any]) -> Any:
+    known = [one for one in values if one is not None]
+    return sum(known) if known else None
+
+
+def _intended(backends: Sequence[BackendView]) -> list[BackendView]:
+    """The backends with the share that their weights mean."""
+    weight = sum(one.weight_effective for one in backends)
+    return [replace(one, intended=one.weight_effective * 100 / weight if weight else 0.0) for one in backends]
