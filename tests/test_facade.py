@@ -12,7 +12,7 @@ from twisted_lb import LoadBalancer, NoServerAvailable, facade
 from twisted_lb.core.address import TcpAddress
 from twisted_lb.core.ask import key_of
 from twisted_lb.core.backend import BackendSpec
-from twisted_lb.core.pickers import POLICIES
+from twisted_lb.core.pickers import POLICIES, Picker
 
 SERVERS = ["a:80", "b:80", "c:80"]
 
@@ -277,22 +277,25 @@ def test_clients_are_named_by_text_or_bytes_or_not_at_all():
 def test_a_policy_is_asked_with_the_stable_hash_of_the_client(monkeypatch):
     asked = []
 
-    class First:
-        eager = True
-        mark = None
-
-        def load(self, counts, slot):
-            return None
-
-        def build(self, members, previous, rng, now):
+    class First(Picker):
+        def __init__(self, members):
+            super().__init__()
             self.members = members
-            return self
 
         def pick(self, ask, now, rng, tried):
             asked.append(ask.key)
             return self.members[0]
 
-    monkeypatch.setitem(POLICIES, "first", First())
+    class Firsts:
+        eager = True
+
+        def load(self, counts, slot):
+            return None
+
+        def build(self, members, previous, rng, now):
+            return First(members)
+
+    monkeypatch.setitem(POLICIES, "first", Firsts())
     lb = LoadBalancer(["a:80"], "first")
     for client in ("é", "é".encode(), None):
         lb.assign(client)

@@ -39,16 +39,20 @@ class Counts:
         The own count is published first and withdrawn if the sum is over: two processes that claim the last place at
         the same time may both be refused, but never both get it.
         """
+        # In three steps: compiled, the sum of two ints is then no call.
         own = self._own
-        own[slot] += 1
+        count = own[slot]
+        own[slot] = count + 1
         if self.most and self.load(slot) > self.most:
-            own[slot] -= 1
+            own[slot] = count
             return False
         return True
 
     def release(self, slot: int) -> None:
         """A request of this process has ended."""
-        self._own[slot] -= 1
+        own = self._own
+        count = own[slot]
+        own[slot] = count - 1
 
     def own(self, slot: int) -> int:
         """How many requests of this process are in flight."""

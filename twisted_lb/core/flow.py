@@ -40,9 +40,12 @@ class Flow:
     when a request has ended.
     """
 
-    __slots__ = ("at_once", "begun", "bytes_down", "bytes_up", "lasted", "local", "others", "pool", "route")
+    __slots__ = (
+        "at_once", "begun", "bytes_down", "bytes_up", "lasted", "listener", "local", "others", "pool", "route",
+    )  # fmt: skip
 
-    def __init__(self, route: str, pool: str) -> None:
+    def __init__(self, route: str, pool: str, listener: str = "") -> None:
+        self.listener: Final = listener
         self.route: Final = route
         self.pool: Final = pool
         self.begun: int = 0
@@ -88,7 +91,8 @@ class Flow:
 class Flows:
     """The flows of one listener, by route and pool. `gone` are the bytes (up, down) of those that are gone, by pool."""
 
-    def __init__(self) -> None:
+    def __init__(self, listener: str = "") -> None:
+        self.listener: Final = listener
         self.gone: Final[dict[str, tuple[int, int]]] = {}
         self._flows: Final[dict[tuple[str, str], Flow]] = {}
 
@@ -96,7 +100,7 @@ class Flows:
         """The flow of a route to a pool."""
         flow = self._flows.get((route, pool))
         if flow is None:
-            flow = self._flows[route, pool] = Flow(route, pool)
+            flow = self._flows[route, pool] = Flow(route, pool, self.listener)
         return flow
 
     @property

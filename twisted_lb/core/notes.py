@@ -1,16 +1,20 @@
 """Notes: what is kept of requests that have ended, so that somebody may ask later why; the recent, the failed, the slowest."""
 
+import heapq
 from collections import deque
 from collections.abc import Iterator
-from heapq import heappush, heapreplace
 from itertools import chain
 from typing import Final
 
 from mypy_extensions import mypyc_attr
 
 from twisted_lb.core.attempts import Attempt, Story
+from twisted_lb.core.backend import Backend
+from twisted_lb.core.flow import Flow
+from twisted_lb.core.lease import Lease
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Outcome, Refusal, Reply
+from twisted_lb.core.scene import Scene
 
 # How many requests are held, each kind for itself.
 RECENT: Final = 1024
@@ -24,12 +28,6 @@ TARGET_BYTES: Final = 1024
 SHORT_BYTES: Final = 1024
 WORD_BYTES: Final = 128
 _SWITCHED: Final = 101
-
-
-# Of a request that went well no more than this is kept, so that a plain one costs a tuple of references: listener, route, pool,
-# client, method, target, id, status, bytes of the answer, began, head_at, ended_at, waited_s, and its attempt. `Note` has the
-# words for it.
-Plain = tuple[str, str, str, bytes, bytes, bytes, bytes, int, int, float, float, float, float, Attempt]
 
 
 @mypyc_attr(acyclic=True)
@@ -96,6 +94,36 @@ class Note:
         return self.ended_by is Outcome.CLIENT_GONE and (self.attempt is None or self.attempt.before is None)
 
 
+@mypyc_attr(acyclic=True)
+class Plain:
+    """What is kept of a request that went well at the first backend, at once and on a connection that was there: a note in the
+    making, which `Notes` fills in anew again and again. `began` is when its lease was given, too; `scene`, `mark` and `loads`
+    are the lease's.
+    """
+
+    __slots__ = (
+        "backend", "began", "client", "connected_at", "ended_at", "flow", "head_at", "loads", "mark", "method",
+        "request_id", "response_bytes", "scene", "status", "target",
+    )  # fmt: skip
+
+    def __init__(self, flow: Flow, lease: Lease) -> None:
+        self.flow: Flow = flow
+        self.backend: Backend = lease.backend
+        self.scene: Scene = lease.scene
+        self.mark: object = lease.mark
+        self.loads: tuple[int, ...] = lease.loads
+        self.client: bytes = b""
+        self.method: bytes = b""
+        self.target: bytes = b""
+        self.request_id: bytes = b""
+        self.status: int = 0
+        self.response_bytes: int = 0
+        self.began: float = NEVER
+        self.connected_at: float = NEVER
+        self.head_at: float = NEVER
+        self.ended_at: float = NEVER
+
+
 class Notes:
     """The notes of a process, each kind bounded for itself: a flood of one kind takes no room of another.
 
@@ -103,10 +131,17 @@ class Notes:
     slowest are those of this hour and the one before; tunnels are not among these.
     """
 
-    __slots__ = ("_before", "_hour_ends", "_number", "_slow", "failed", "recent", "refused", "slow_from_s")
+    __slots__ = (
+        "_before", "_hour_ends", "_kept", "_next", "_number", "_plain", "_recent", "_slow", "failed", "refused",
+        "slow_from_s",
+    )  # fmt: skip
 
     def __init__(self) -> None:
-        self.recent: Final[deque[Note | Plain]] = deque(maxlen=RECENT)
+        # Notes, with how many plain ones were kept before each since these were looked at; and plain ones, a ring.
+        self._recent: Final[deque[tuple[int, Note]]] = deque(maxlen=RECENT)
+        self._plain: Final[list[Plain]] = []
+        self._next: int = 0  # its place in the ring, once that is full
+        self._kept: int = 0
         self.failed: Final[deque[Note]] = deque(maxlen=FAILED)
         self.refused: Final[deque[Note]] = deque(maxlen=FAILED)
         self.slow_from_s: float = 0.0
@@ -116,10 +151,8 @@ class Notes:
         self._number: int = 0
 
     def add(self, note: Note) -> None:
-        """Keep the note of a request that has ended. Of a plain one a `Plain` is as good: who is quick appends that to `recent`,
-        and tells `add_slow` where it took longer than `slow_from_s`.
-        """
-        self.recent.append(note)
+        """Keep the note of a request that has ended. Of a plain one a `Plain` is as good: see `plain`."""
+        self._recent.append((self._kept, note))
         if note.took_s > self.slow_from_s:
             self._add_slow(note)
         if note.plain or note.left:
@@ -129,6 +162,25 @@ class Notes:
         else:
             self.failed.append(note)
 
+    def plain(self, flow: Flow, lease: Lease) -> Plain:
+        """The `Plain` of a request that has ended, to be filled in; where it took longer than `slow_from_s`, `add_slow` is
+        told. Nothing is made for it but the first times: the oldest one is taken.
+        """
+        ring, at = self._plain, self._next
+        self._kept += 1
+        if len(ring) < RECENT:
+            plain = Plain(flow, lease)
+            ring.append(plain)
+            return plain
+        self._next = at + 1 if at + 1 < RECENT else 0
+        plain = ring[at]
+        plain.flow = flow
+        plain.backend = lease.backend
+        plain.scene = lease.scene
+        plain.mark = lease.mark
+        plain.loads = lease.loads
+        return plain
+
     def add_slow(self, plain: Plain) -> None:
         """Keep a plain one that was slow."""
         self._add_slow(_note_of(plain))
@@ -137,9 +189,9 @@ class Notes:
         if note.status == _SWITCHED:
             return
         if len(self._slow) < SLOWEST:
-            heappush(self._slow, note)
+            heapq.heappush(self._slow, note)
         else:
-            heapreplace(self._slow, note)
+            heapq.heapreplace(self._slow, note)
             self.slow_from_s = self._slow[0].took_s
 
     def tick(self, now: float) -> None:
@@ -155,15 +207,21 @@ class Notes:
         if kind == "slowest":
             return self.slowest
         if kind == "recent":
-            return self._noted()[::-1]
+            return self.recent[::-1]
         return list({"failed": self.failed, "refused": self.refused}[kind])[::-1]
 
-    def _noted(self) -> list[Note]:
-        """The recent ones, all as notes, which they stay."""
-        noted = [one if isinstance(one, Note) else _note_of(one) for one in self.recent]
-        self.recent.clear()
-        self.recent.extend(noted)
-        return noted
+    @property
+    def recent(self) -> list[Note]:
+        """The recent ones, the oldest first: O(notes). All are notes from now on."""
+        if self._plain:
+            plain = self._plain[self._next :] + self._plain[: self._next]
+            # The number of each among all that were kept: a note stands behind as many.
+            kept = [(self._kept - len(plain) + at, 1, _note_of(one)) for at, one in enumerate(plain, start=1)]
+            noted = heapq.merge(kept, [(before, 2, note) for before, note in self._recent], key=lambda one: one[:2])
+            self._recent.extend([(0, note) for _, _, note in noted])  # of which the last ones stay
+            self._plain.clear()
+            self._next = self._kept = 0
+        return [note for _, note in self._recent]
 
     @property
     def slowest(self) -> list[Note]:
@@ -190,18 +248,31 @@ class Notes:
         return _called(note.number)
 
     def _all(self) -> Iterator[Note]:
-        return chain(self._noted(), self.failed, self.refused, self._slow, self._before)
+        return chain(self.recent, self.failed, self.refused, self._slow, self._before)
 
     def __repr__(self) -> str:
-        return f"<Notes {len(self.recent)} recent, {len(self.failed)} failed, {len(self.refused)} refused>"
+        return f"<Notes {len(self._recent) + len(self._plain)} recent, {len(self.failed)} failed, {len(self.refused)} refused>"
 
 
 def _note_of(plain: Plain) -> Note:
+    lease = Lease(plain.backend, plain.began, plain.scene, plain.mark, plain.loads)
+    lease.open = False
+    attempt = Attempt(lease, plain.began, None)
+    attempt.connected_at = plain.connected_at
+    attempt.outcome = Outcome.OK
     note = Note()
-    (
-        note.listener, note.route, note.pool, note.client, note.method, note.target, note.request_id, note.status,
-        note.response_bytes, note.began, note.head_at, note.ended_at, note.waited_s, note.attempt,
-    ) = plain  # fmt: skip
+    note.listener, note.route, note.pool = plain.flow.listener, plain.flow.route, plain.flow.pool
+    note.client = plain.client
+    note.method = plain.method
+    note.target = plain.target
+    note.request_id = plain.request_id
+    note.status = plain.status
+    note.response_bytes = plain.response_bytes
+    note.began = plain.began
+    note.head_at = plain.head_at
+    note.ended_at = plain.ended_at
+    note.waited_s = 0.0
+    note.attempt = attempt
     note.ended_by = Outcome.OK
     note.story = note.local_reply = None
     note.detail = ""

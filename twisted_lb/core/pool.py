@@ -400,7 +400,10 @@ class Pool:
             gone = not backend.in_flight and self.leaving.pop(backend, None) is not None
         elif self.counts.most:
             backend.refresh_usable()
-        backend.outcomes[outcome] += 1
+        # In three steps: compiled, the sum of two ints is then no call.
+        outcomes, index = backend.outcomes, 0 if outcome is _OK else int(outcome)
+        count = outcomes[index]
+        outcomes[index] = count + 1
         if gone:
             self.totals.bury(backend.outcomes, backend.totals)
         if outcome is not _OK or lease.trial:

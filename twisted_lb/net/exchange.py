@@ -760,13 +760,18 @@ class Exchange(Requester):
             ours = flow.at_once[kind]
             if ours is None:
                 ours = counted_in(flow.at_once, kind)
-            ours.slots[slot] += 1
+            # In three steps, as in Histogram.put, and without that call.
+            slots = ours.slots
+            count = slots[slot]
+            slots[slot] = count + 1
             ours.total_s += took_s
             totals = attempt.lease.backend.totals
             theirs = totals.lasted[kind]
             if theirs is None:
                 theirs = counted_in(totals.lasted, kind)
-            theirs.slots[slot] += 1
+            slots = theirs.slots
+            count = slots[slot]
+            slots[slot] = count + 1
             theirs.total_s += took_s
             return
         counted_in(flow.lasted, kind).put(slot, took_s)
@@ -809,21 +814,26 @@ class Exchange(Requester):
         observers.tell(record)
 
     def _keep(self, attempt: AttemptRecord, now: float) -> None:
-        """Keep what somebody may ask of a request that went well: a tuple, and no more."""
-        head, client, frontend, request_id = self.head, self._lead.client, self._frontend, self.request_id
-        notes = frontend.notes
-        if client.trusted or len(head.line) > SHORT_BYTES:
+        """Keep what somebody may ask of a request that went well: references, and no more."""
+        head, lead, request_id, began = self.head, self._lead, self.request_id, self.began_at
+        notes, client = self._frontend.notes, lead.client
+        if client.trusted or attempt.dialled or attempt.began != began or len(head.line) > SHORT_BYTES:
             note = self._note(attempt, now)
             note.ended_by = _OK
             notes.add(note)
             return
-        plain = (
-            frontend.name, self.route.name, self._cluster.name, client.address, head.method, head.target,
-            safe_id(request_id) if request_id else request_id, self.status, self.response_bytes, self.began_at,
-            self.responded_at, now, self.queued_s, attempt,
-        )  # fmt: skip
-        notes.recent.append(plain)
-        if now - self.began_at > notes.slow_from_s:
+        plain = notes.plain(lead.flow, attempt.lease)
+        plain.client = client.address
+        plain.method = head.method
+        plain.target = head.target
+        plain.request_id = safe_id(request_id) if request_id else request_id
+        plain.status = self.status
+        plain.response_bytes = self.response_bytes
+        plain.began = began
+        plain.connected_at = attempt.connected_at
+        plain.head_at = self.responded_at
+        plain.ended_at = now
+        if now - began > notes.slow_from_s:
             notes.add_slow(plain)
 
     def note(self) -> Note:

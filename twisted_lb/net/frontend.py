@@ -105,7 +105,7 @@ class Frontend:
         self.exchanges: int = 0
         self.tunnels: int = 0
         self.unrouted: int = 0  # requests that no route took
-        self.flows: Final = Flows()
+        self.flows: Final = Flows(name)
         self.refusals: Final[list[int]] = [0] * len(REASONS)
         self.shared_fields: Final = SharedFields()
         # Memories of pure functions: many new connections come from one address, with the same few fields.

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from random import Random
 from typing import Final, Protocol
 
+from mypy_extensions import mypyc_attr
+
 from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.counts import Counts
@@ -23,30 +25,36 @@ class Recalled:
         self.ranking: Final = ranking
 
 
-class Picker(Protocol):
+# A class and no protocol: compiled, a pick is then a call of C, and `mark` is no look-up by name.
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Picker:
     """A picker: a snapshot of a pool's members that answers one pick after the other. A pick copies and sorts nothing.
 
     Members are all backends that are READY, whatever their health: `open_to` says which may be picked. Whoever is stepped over
     is told to `step_over`.
+
+    `mark`, for `explain`: what the last pick went by, small and never changed: numbers, or tuples of them, of all members where
+    these are MOST_REMEMBERED at most. `recalled` reads it.
     """
 
-    @property
-    def mark(self) -> object:
-        """For `explain`: what the last pick went by, small and never changed: numbers, or tuples of them, of all members where these
-        are MOST_REMEMBERED at most. `recalled` reads it.
-        """
+    def __init__(self) -> None:
+        self.mark: object = None
 
     def pick(self, ask: Ask, now: float, rng: Random, tried: Sequence[Backend]) -> Backend | None:
         """The backend for a request, one that is `open_to` it; None without one. `tried` is () in the hot case."""
+        raise NotImplementedError
 
     def ranking(self, ask: Ask, now: float) -> Sequence[tuple[Backend, float]]:
         """For `explain`: every member, the likeliest first, with the number that puts it there. Nothing changes by it."""
+        raise NotImplementedError
 
     def recalled(self, mark: object, picked: Backend | None) -> "Recalled":
         """For `explain`: the pick that left this mark, and took this member or none. The picker may have gone on meanwhile."""
+        raise NotImplementedError
 
     def fork(self) -> "Picker":
         """For `explain`: a copy that picks what this one would, given the same `rng`, and leaves this one as it is."""
+        raise NotImplementedError
 
 
 class Policy(Protocol):

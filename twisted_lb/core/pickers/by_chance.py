@@ -16,17 +16,18 @@ from twisted_lb.core.pickers.base import Picker, Recalled, open_to, step_over
 _REDRAWS: Final = 4
 
 
-class Chance:
+class Chance(Picker):
     """A weighted random picker: O(1) with equal weights, O(log n) with others, O(n) where many members are out."""
 
     def __init__(self, members: Sequence[Backend]) -> None:
+        super().__init__()
         self._members: Final = list(members)
         self._weights: Final = [backend.weight for backend in members]
         self._equal: Final = len(set(self._weights)) == 1
         self._sums: Final = list(accumulate(self._weights))
         self._total: Final = self._sums[-1]
         # A number that was drawn; with a total, where it was one among those that were left.
-        self.mark: object = 0.0
+        self.mark = 0.0
 
     def pick(self, ask: Ask, now: float, rng: Random, tried: Sequence[Backend]) -> Backend | None:
         """A member by chance. One that is out is drawn again, which leaves the shares of the rest as they are."""

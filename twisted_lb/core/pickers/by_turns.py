@@ -79,16 +79,17 @@ class Credits:
         return copy
 
 
-class Rotation:
+class Rotation(Picker):
     """Round robin with equal weights: one member after the other, O(1) for each one looked at."""
 
     def __init__(self, members: Sequence[Backend], start: int = 0, owed: dict[Backend, float] | None = None) -> None:
+        super().__init__()
         self._members: Final = list(members)
         self._size: Final = len(members)
         self._owed_before: Final[dict[Backend, float]] = owed or {}
         self._begun_at: Final = start
         self._next: int = start
-        self.mark: object = start  # whose turn it was
+        self.mark = start  # whose turn it was
 
     def pick(self, ask: Ask, now: float, rng: Random, tried: Sequence[Backend]) -> Backend | None:
         """The next member in turn. One that is not open forfeits its turn: the one that is picked instead has had its
@@ -149,7 +150,7 @@ class Rotation:
         return owed
 
 
-class SmoothRotation:
+class SmoothRotation(Picker):
     """Smooth weighted round robin with unequal weights: the member that is owed most, O(n) a pick. Weights 5, 1, 1 give
     a a b a c a a. The turn of a member that is not open goes to the one of the others that is owed most such turns.
     """
@@ -157,10 +158,11 @@ class SmoothRotation:
     def __init__(
         self, members: Sequence[Backend], owed: dict[Backend, float], spare: dict[Backend, float] | None = None
     ) -> None:
+        super().__init__()
         self._turns: Credits = Credits(members, owed)
         self._spare: Credits = Credits(members, spare or {})
         # What all were owed: turns of their own, and of others.
-        self.mark: object = (self._turns.mark(), self._spare.mark())
+        self.mark = (self._turns.mark(), self._spare.mark())
 
     def pick(self, ask: Ask, now: float, rng: Random, tried: Sequence[Backend]) -> Backend | None:
         """The member that is owed most; where it is not open, the one that is owed most turns of others."""
