@@ -96,14 +96,14 @@ class Note:
 
 @mypyc_attr(acyclic=True)
 class Plain:
-    """What is kept of a request that went well at the first backend, at once and on a connection that was there: a note in the
-    making, which `Notes` fills in anew again and again. `began` is when its lease was given, too; `scene`, `mark` and `loads`
-    are the lease's.
+    """What is kept of a request that went well at the first backend, on a connection that was there, with an answer that came
+    whole in one moment, `ended_at`: a note in the making, which `Notes` fills in anew again and again. At `began` it had its
+    lease, of which `scene`, `mark` and `loads` are.
     """
 
     __slots__ = (
-        "backend", "began", "client", "connected_at", "ended_at", "flow", "head_at", "loads", "mark", "method",
-        "request_id", "response_bytes", "scene", "status", "target",
+        "backend", "began", "client", "ended_at", "flow", "loads", "mark", "method", "request_id", "response_bytes",
+        "scene", "status", "target",
     )  # fmt: skip
 
     def __init__(self, flow: Flow, lease: Lease) -> None:
@@ -119,8 +119,6 @@ class Plain:
         self.status: int = 0
         self.response_bytes: int = 0
         self.began: float = NEVER
-        self.connected_at: float = NEVER
-        self.head_at: float = NEVER
         self.ended_at: float = NEVER
 
 
@@ -258,7 +256,7 @@ def _note_of(plain: Plain) -> Note:
     lease = Lease(plain.backend, plain.began, plain.scene, plain.mark, plain.loads)
     lease.open = False
     attempt = Attempt(lease, plain.began, None)
-    attempt.connected_at = plain.connected_at
+    attempt.connected_at = plain.began
     attempt.outcome = Outcome.OK
     note = Note()
     note.listener, note.route, note.pool = plain.flow.listener, plain.flow.route, plain.flow.pool
@@ -269,7 +267,7 @@ def _note_of(plain: Plain) -> Note:
     note.status = plain.status
     note.response_bytes = plain.response_bytes
     note.began = plain.began
-    note.head_at = plain.head_at
+    note.head_at = plain.ended_at
     note.ended_at = plain.ended_at
     note.waited_s = 0.0
     note.attempt = attempt

@@ -595,10 +595,19 @@ class Exchange(Requester):
         attempts.ended(attempt, Outcome.BAD_STATUS if self._bad_status else _OK, now)
         self.over = True
         self._frontend.exchanges -= 1
-        self._count(now)
+        plain = (
+            self.responded_at == now
+            and self.first_byte_at == now
+            and attempt.connected_at == self.began_at
+            and not (self._recorded or self._bad_status or attempt.dialled)
+        )
+        if not plain:
+            self._count(now)
         if self._cluster.waiting:
             self._cluster.freed()
-        if self._recorded:
+        if plain:
+            self._end_plainly(attempt, now)
+        elif self._recorded:
             self._tell_end()
         else:
             self._keep(attempt, now)
@@ -749,34 +758,56 @@ class Exchange(Requester):
         if not self.started or self.head.method != b"GET":
             flow.others[cell_of(self.head.method, kind, own=not self.started)] += 1
         attempt = self.attempts.current
-        if (
-            self.first_byte_at == now
-            and self.responded_at == now
-            and attempt is not None
-            and attempt.connected_at == self.began_at
-            and attempt.outcome is _OK
-        ):
-            # As a rule all of it takes one time.
-            ours = flow.at_once[kind]
-            if ours is None:
-                ours = counted_in(flow.at_once, kind)
-            # In three steps, as in Histogram.put, and without that call.
-            slots = ours.slots
-            count = slots[slot]
-            slots[slot] = count + 1
-            ours.total_s += took_s
-            totals = attempt.lease.backend.totals
-            theirs = totals.lasted[kind]
-            if theirs is None:
-                theirs = counted_in(totals.lasted, kind)
-            slots = theirs.slots
-            count = slots[slot]
-            slots[slot] = count + 1
-            theirs.total_s += took_s
-            return
         counted_in(flow.lasted, kind).put(slot, took_s)
         if self.started and attempt is not None:
             self._count_phases(attempt, kind, now)
+
+    def _end_plainly(self, attempt: AttemptRecord, now: float) -> None:
+        """Count and keep a request that went as most do: its answer came whole in one moment, from the first backend, on a connection
+        that was there. As a rule, and so in one piece, without calls: all of it takes one time.
+        """
+        head, lead, began, sent, status = self.head, self._lead, self.began_at, self.response_bytes, self.status
+        flow, lease = lead.flow, attempt.lease
+        took_s = now - began
+        slot = slot_of(took_s)
+        kind = KIND_OF[status]
+        if self.request_bytes:
+            flow.bytes_up += self.request_bytes
+        flow.bytes_down += sent
+        if head.method != b"GET":
+            flow.others[cell_of(head.method, kind, own=False)] += 1
+        ours = flow.at_once[kind]
+        if ours is None:
+            ours = counted_in(flow.at_once, kind)
+        # In three steps, as in Histogram.put.
+        slots = ours.slots
+        count = slots[slot]
+        slots[slot] = count + 1
+        ours.total_s += took_s
+        lasted = lease.backend.totals.lasted
+        theirs = lasted[kind]
+        if theirs is None:
+            theirs = counted_in(lasted, kind)
+        slots = theirs.slots
+        count = slots[slot]
+        slots[slot] = count + 1
+        theirs.total_s += took_s
+        client, notes = lead.client, self._frontend.notes
+        if client.trusted or len(head.line) > SHORT_BYTES:
+            self._keep(attempt, now)
+            return
+        plain = notes.plain(flow, lease)
+        plain.client = client.address
+        plain.method = head.method
+        plain.target = head.target
+        request_id = self.request_id
+        plain.request_id = safe_id(request_id) if request_id else request_id
+        plain.status = status
+        plain.response_bytes = sent
+        plain.began = began
+        plain.ended_at = now
+        if took_s > notes.slow_from_s:
+            notes.add_slow(plain)
 
     def _count_phases(self, attempt: AttemptRecord, kind: int, now: float) -> None:
         """Count what took which part of the time, and the backend's part of it."""
@@ -814,27 +845,10 @@ class Exchange(Requester):
         observers.tell(record)
 
     def _keep(self, attempt: AttemptRecord, now: float) -> None:
-        """Keep what somebody may ask of a request that went well: references, and no more."""
-        head, lead, request_id, began = self.head, self._lead, self.request_id, self.began_at
-        notes, client = self._frontend.notes, lead.client
-        if client.trusted or attempt.dialled or attempt.began != began or len(head.line) > SHORT_BYTES:
-            note = self._note(attempt, now)
-            note.ended_by = _OK
-            notes.add(note)
-            return
-        plain = notes.plain(lead.flow, attempt.lease)
-        plain.client = client.address
-        plain.method = head.method
-        plain.target = head.target
-        plain.request_id = safe_id(request_id) if request_id else request_id
-        plain.status = self.status
-        plain.response_bytes = self.response_bytes
-        plain.began = began
-        plain.connected_at = attempt.connected_at
-        plain.head_at = self.responded_at
-        plain.ended_at = now
-        if now - began > notes.slow_from_s:
-            notes.add_slow(plain)
+        """Keep what somebody may ask of a request that went well."""
+        note = self._note(attempt, now)
+        note.ended_by = _OK
+        self._frontend.notes.add(note)
 
     def note(self) -> Note:
         """A note of what is known so far, for somebody who asks while it runs."""
