@@ -70,7 +70,7 @@ class Day:
             f'name = "edge-1"\n[admin]\nsocket = "{self.door}"\n'
             f'[log]\nfile = "{self.folder}/access.log"\nformat = "haproxy"\n'
             f'[listeners.web]\naddress = "127.0.0.1:{self.port}"\ndefault_pool = "app"\n'
-            f'[pools.app]\nhealth_check = {{ path = "/health", interval_s = 0.2 }}\nbackends = [{listed}]\n'
+            f'[pools.app]\nhealth_check = {{ path = "/health", interval_s = 0.2, timeout_s = 20 }}\nbackends = [{listed}]\n'
             "queue.no_backend_s = 0\n"
         )
         self.running = world.twistd("lb", "lb", "--config", str(self.file))
