@@ -258,8 +258,10 @@ def test_the_rolling_deploy_ends_where_something_is_wrong_and_says_what(day):
 def test_another_configuration_is_looked_at_loaded_and_reset(day):
     check, dry, reload, sources, reset = typed("Another configuration")
     assert day.run('lbctl drain app/b2 --reason "closes connections"').returncode == 0
-    text = day.file.read_text()
-    day.file.write_text(text.replace("interval_s = 0.2", "interval_s = 0.1"))
+    text = day.file.read_text().replace("interval_s = 0.2, timeout_s = 20", "interval_s = 2.0")
+    day.file.write_text(text)
+    assert day.run("lbctl reload").returncode == 0
+    day.file.write_text(text.replace("interval_s = 2.0", "interval_s = 1.0"))
     for one in (check, dry, reload, sources, reset):
         day.prints(one)
     assert day.admin.ask("GET", "/v1/status")[1]["changes"] == []
@@ -267,7 +269,7 @@ def test_another_configuration_is_looked_at_loaded_and_reset(day):
     wrong, not_loaded = day.run("lbctl check /etc/lb.toml"), day.run("lbctl reload")
     assert (wrong.returncode, not_loaded.returncode) == (1, 1)
     assert wrong.stdout.splitlines()[0] in not_loaded.stdout
-    assert day.admin.ask("GET", "/v1/status")[1]["generation"] == 2
+    assert day.admin.ask("GET", "/v1/status")[1]["generation"] == 3
 
 
 NEEDED = [name for name in ("halog", "jq", "column") if shutil.which(name) is None]
