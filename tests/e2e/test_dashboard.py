@@ -401,7 +401,16 @@ def test_nothing_is_asked_of_anybody_else_and_nothing_is_inline(town, browser):
     context.close()
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 1440), ("light", 1024), ("dark", 390)])
+@pytest.mark.parametrize(
+    ("scheme", "width"),
+    [
+        ("light", 1440),
+        ("dark", 390),
+        # Each scheme and each end of the widths is there already.
+        pytest.param("dark", 1440, marks=pytest.mark.long),
+        pytest.param("light", 1024, marks=pytest.mark.long),
+    ],
+)
 def test_axe_finds_nothing_serious(own_town, browser, scheme, width):
     axe = pytest.importorskip(
         "axe_playwright_python.sync_playwright", reason="no axe here (the dev extra has it)"
