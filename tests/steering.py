@@ -17,10 +17,14 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 class Counting:
-    """A backend that counts connections, requests, checks (`/health`) and tunnels. `delay_s`: how long a request takes."""
+    """A backend that counts connections, requests, checks (`/health`) and tunnels. `delay_s`: how long a request takes; `says`:
+    its answers, of which None is a connection that is closed without one; `checked`: its answer to checks.
+    """
 
     def __init__(self, delay_s: float) -> None:
         self.delay_s = delay_s
+        self.says: bytes | None = OK
+        self.checked = OK
         self.port = 0
         self.connections = self.requests = self.checks = self.tunnels = 0
         self.open: set[_Connection] = set()
@@ -59,14 +63,20 @@ class _Connection(asyncio.Protocol):
     def _answer(self, head: bytes) -> None:
         if head.startswith(b"GET /health "):
             self._backend.checks += 1
-            self.transport.write(OK)
+            self.transport.write(self._backend.checked)
         elif b"Upgrade: websocket" in head:
             self._backend.tunnels += 1
             self._tunnel = True
             self.transport.write(SWITCHED)
         else:
             self._backend.requests += 1
-            asyncio.get_running_loop().call_later(self._backend.delay_s, self.transport.write, OK)
+            asyncio.get_running_loop().call_later(self._backend.delay_s, self._say)
+
+    def _say(self) -> None:
+        if self._backend.says is None:
+            self.transport.close()
+        else:
+            self.transport.write(self._backend.says)
 
 
 class Tunnel:
@@ -107,15 +117,29 @@ class Load:
 
     def backend(self, delay_s: float = 0.002) -> Counting:
         one = Counting(delay_s)
-
-        async def listen() -> None:
-            one.server = await self.loop.create_server(lambda: _Connection(one), "127.0.0.1", 0)
-            one.socket = one.server.sockets[0]
-            one.port = one.socket.getsockname()[1]
-
-        self.do(listen())
+        self.do(self._listen(one))
         self.backends.append(one)
         return one
+
+    async def _listen(self, one: Counting) -> None:
+        one.server = await self.loop.create_server(lambda: _Connection(one), "127.0.0.1", one.port)
+        one.socket = one.server.sockets[0]
+        one.port = one.socket.getsockname()[1]
+
+    def restart(self, one: Counting, says: bytes) -> None:
+        """End a backend with all its connections, and begin it anew at the same port, with other answers."""
+
+        async def again() -> None:
+            self.loop.remove_reader(one.socket.fileno())
+            await _turns()  # what was accepted has found its server
+            one.server.close()
+            for connection in list(one.open):
+                connection.transport.abort()
+            await _turns()
+            one.says = says
+            await self._listen(one)
+
+        self.do(again())
 
     def settle(self) -> None:
         """Whatever was sent to a backend so far has been seen by it: on loopback it is in its sockets already."""

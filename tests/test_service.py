@@ -3,6 +3,7 @@
 import re
 import resource
 import socket
+from functools import partial
 
 import pytest
 import pytest_twisted
@@ -27,6 +28,7 @@ from twisted_lb.net.resource import BalancedReverseProxyResource
 from twisted_lb.process import room_for_clients
 from twisted_lb.service import LoadBalancerService, OrderedServices
 from twisted_lb.sibling.service import BackendService
+from twisted_lb.sibling.site import Pages, send
 
 
 class Asking(Protocol):
@@ -72,6 +74,20 @@ async def backend():
     service.startService()
     yield service
     await service.stopService()
+
+
+@pytest.fixture
+def held(monkeypatch):
+    """Answers of backends that were asked for with a delay: each goes out when the test calls it."""
+    answers = []
+    monkeypatch.setattr(Pages, "later", lambda _, *words: answers.append(partial(send, *words)))
+    return answers
+
+
+async def at_the_backend(held, count):
+    """So many requests are there that were asked for with a delay."""
+    while len(held) < count:
+        await deferLater(reactor, 0.01)
 
 
 @pytest_twisted.ensureDeferred
@@ -349,18 +365,17 @@ async def test_a_backend_that_is_added_is_checked_and_used(backend, newcomer):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_backend_that_is_removed_is_asked_nothing_more_and_what_runs_there_finishes(backend, newcomer):
+async def test_a_backend_that_is_removed_is_asked_nothing_more_and_what_runs_there_finishes(backend, newcomer, held):
     service = LoadBalancerService(config(backend.site.port))
     service.startService()
     await ask(service.port)
-    running = ask(service.port, b"/?delay=0.2&size=100000")
-    while not service.engine.exchanges:
-        await deferLater(reactor, 0.01)
-    another = ask(service.port, b"/?delay=0.1")
-    while service.engine.exchanges < 2:
-        await deferLater(reactor, 0.01)
+    running = ask(service.port, b"/?delay=1&size=100000")
+    another = ask(service.port, b"/?delay=1")
+    await at_the_backend(held, 2)
     service.update([address(newcomer)])
     assert b"X-Backend: newcomer" in await ask(service.port)
+    for go_on in reversed(held):
+        go_on()
     for answer in (await another, await running):
         assert answer.startswith(b"HTTP/1.1 200 ")
         assert b"X-Backend: sibling" in answer
@@ -369,17 +384,17 @@ async def test_a_backend_that_is_removed_is_asked_nothing_more_and_what_runs_the
 
 
 @pytest_twisted.ensureDeferred
-async def test_connections_to_a_backend_that_is_removed_are_closed_and_not_put_back(backend, newcomer):
+async def test_connections_to_a_backend_that_is_removed_are_closed_and_not_put_back(backend, newcomer, held):
     service = LoadBalancerService(config(backend.site.port))
     service.startService()
-    running = ask(service.port, b"/?delay=0.1")
-    while not service.engine.exchanges:
-        await deferLater(reactor, 0.01)
+    running = ask(service.port, b"/?delay=1")
+    await at_the_backend(held, 1)
     await ask(service.port)
     cluster = service.balancer
     assert (cluster.idle, cluster.open) == (1, 2)
     service.update([address(newcomer)])
     assert (cluster.idle, cluster.open) == (0, 1)
+    held.pop()()
     assert (await running).startswith(b"HTTP/1.1 200 ")
     assert (cluster.idle, cluster.open) == (0, 0)
     await service.stopService()
@@ -602,15 +617,14 @@ class StoppingProcess:
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_that_is_succeeded_leaves_its_probes_to_its_successor_at_once(backend):
+async def test_one_that_is_succeeded_leaves_its_probes_to_its_successor_at_once(backend, held):
     """Those that are connected too: a prober that keeps its connection would hear of a stop for as long as the drain lasts."""
     service = LoadBalancerService(config(backend.site.port, status="127.0.0.1:0"))
     service.startService()
     status = status_of(service)
     engine = service.engine
-    slow = ask(service.port, b"/?delay=0.5")
-    while not engine.exchanges:
-        await deferLater(reactor, 0.01)
+    slow = ask(service.port, b"/?delay=1")
+    await at_the_backend(held, 1)
     with socket.create_connection(("127.0.0.1", status)) as kept:
         kept.setblocking(False)
         while not service._status[0].accepted:
@@ -627,6 +641,7 @@ async def test_one_that_is_succeeded_leaves_its_probes_to_its_successor_at_once(
             except BlockingIOError:
                 await deferLater(reactor, 0.01)
         assert engine.exchanges == 1
+    held.pop()()
     await stopped
     assert (await slow).startswith(b"HTTP/1.1 200 ")
 

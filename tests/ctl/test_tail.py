@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from ctl_house import HangUp, Problem
 from ctl_sample import OVERLOADED, RETRIED
 
@@ -41,6 +42,7 @@ def test_only_the_failed_or_those_of_a_backend_or_pool(lbctl, api):
         (["--backend", "api/a2"], SECOND),
         (["--backend", "a9"], SECOND),
         (["--backend", "a3"], ""),
+        (["--backend", "api/*"], SECOND),
         (["--pool", "api"], FIRST + SECOND),
         (["--pool", "app"], ""),
     ):
@@ -50,6 +52,18 @@ def test_only_the_failed_or_those_of_a_backend_or_pool(lbctl, api):
     ending(api, [])
     lbctl("tail", "--failed")
     assert api.asked[-1][1] == "/v1/explain?failed=200"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--backend", "api/a99"], 'there is no backend "api/a99"; did you mean "api/a9"?'),
+        (["--pool", "apt"], 'there is no pool "apt"; did you mean "app"?'),
+    ],
+)
+def test_a_name_that_there_is_not_is_not_waited_for(lbctl, words, said):
+    assert lbctl("tail", *words) == 4
+    assert lbctl.err == f"lbctl: {said}\n"
 
 
 def test_more_than_can_be_shown_is_said(lbctl, api):

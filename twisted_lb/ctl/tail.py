@@ -5,6 +5,7 @@ from typing import Final
 
 from twisted_lb.ctl.asking import one_line
 from twisted_lb.ctl.client import Answer
+from twisted_lb.ctl.names import backends_of, endpoints_of, pool_of, resolve
 from twisted_lb.ctl.session import Session, Verb, items, text_of
 from twisted_lb.ctl.tables import Cell
 from twisted_lb.ctl.text import Words, join, words
@@ -21,6 +22,7 @@ _Key = tuple[str, object, object]
 
 def run(session: Session, arguments: Namespace) -> int:
     """Print requests as they end, until an interrupt or the daemon's end."""
+    wanted = _Wanted(session, arguments)
     which = "failed" if arguments.failed else "last"
     known: set[_Key] | None = None
     while True:
@@ -31,7 +33,7 @@ def run(session: Session, arguments: Namespace) -> int:
         if known and len(new) == _MOST:
             session.console.tell("more have ended than can be shown")
         for one in new:
-            if _wanted(one, arguments):
+            if wanted(one):
                 _say(session, one)
         known = keys
         session.clock.sleep(INTERVAL_S)
@@ -47,11 +49,20 @@ def _ended_at(told: Answer) -> float:
     return sum(one for one in times if isinstance(one, int | float))
 
 
-def _wanted(told: Answer, arguments: Namespace) -> bool:
-    pool = text_of(told, "pool")
-    names = [text_of(one, "backend") for one in items(told, "attempts")]
-    of_backend = arguments.backend is None or any(arguments.backend in (name, name.partition("/")[2]) for name in names)
-    return of_backend and arguments.pool in (None, pool)
+class _Wanted:
+    """Whether a request is one of those that were asked for; Failure for a backend or a pool that there is not."""
+
+    def __init__(self, session: Session, arguments: Namespace) -> None:
+        status = session.status() if arguments.backend or arguments.pool else {}
+        self._pool = arguments.pool
+        if self._pool:
+            pool_of(status, self._pool)
+        meant = resolve(backends_of(status), [arguments.backend]) if arguments.backend else []
+        self._backends = {name for one in meant for name in endpoints_of(one)}
+
+    def __call__(self, told: Answer) -> bool:
+        asked = {text_of(one, "backend") for one in items(told, "attempts")}
+        return (not self._backends or bool(asked & self._backends)) and self._pool in (None, text_of(told, "pool"))
 
 
 def _say(session: Session, told: Answer) -> None:
@@ -74,7 +85,7 @@ def _line(cells: list[Cell]) -> Words:
 def _arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("--failed", action="store_true", help="only those that have failed")
-    add("--backend", metavar="NAME", help="only those that were sent there")
+    add("--backend", metavar="NAME", help="only those that were sent there: pool/backend, a unique backend, or a glob")
     add("--pool", metavar="NAME", help="only those of this pool")
 
 
