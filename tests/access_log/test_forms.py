@@ -148,6 +148,20 @@ def test_json_names_the_proxy_that_brought_a_request_and_the_trace_that_we_began
     assert said["trace_id"] == house.record.trace_id.decode()
 
 
+@pytest.mark.parametrize("form", ["json", "{trace_id}"])
+def test_a_request_that_was_tried_again_has_one_trace_in_the_log_and_at_both_backends(build, form):
+    house = build("a:80", "b:80", log={"file": "stdout", "format": form}, forwarding={"traceparent": "make"})
+    backends = [house.backend("a:80", [RESET]), house.backend("b:80")]
+    house.ask()
+    heads = [head for backend in backends for head in backend.requests]
+    traces = [re.search(rb"traceparent: 00-([0-9a-f]{32})-", head)[1] for head in heads]
+    assert len(traces) == 2
+    assert len(house.record.attempts) == 2
+    [line] = house.balanced.log_lines
+    told = json.loads(line)["trace_id"].encode() if form == "json" else line.strip()
+    assert traces == [told] * 2
+
+
 def test_a_template(build):
     line = logged(
         build,

@@ -428,7 +428,7 @@ class Exchange(Requester):
         return self._lead.words(self.request_id if wants_id else b"", backend, self.head.authority)
 
     def _stamped(self, upstream_head: bytes) -> bytes:
-        """The upstream head with the ids that the client did not bring; the same request id for every attempt."""
+        """The upstream head with the ids that the client did not bring; request and trace are the same for every attempt."""
         rules, fields = self.route.rules, self.head.fields
         runtime = self._frontend.runtime
         if rules.make_request_id and not fields.request_id:
@@ -436,9 +436,9 @@ class Exchange(Requester):
             upstream_head = with_lines(upstream_head, b"X-Request-ID: %b\r\n" % self.request_id)
         if rules.make_traceparent and not fields.traced:
             # W3C trace context: version, trace, parent, and the flags: not sampled.
-            trace, parent = runtime.new_id(), runtime.new_id(64)
-            self.trace_id = trace
-            upstream_head = with_lines(upstream_head, b"traceparent: 00-%b-%b-00\r\n" % (trace, parent))
+            # A trace is a request's, a span that of one attempt.
+            trace = self.trace_id = self.trace_id or runtime.new_id()
+            upstream_head = with_lines(upstream_head, b"traceparent: 00-%b-%b-00\r\n" % (trace, runtime.new_id(64)))
         return upstream_head
 
     def _send_held(self, upstream: Upstream) -> None:
