@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 
 from twisted_lb import __version__
+from twisted_lb.access_log.around import Standing
 from twisted_lb.access_log.log import AccessLog, Line
 from twisted_lb.checks import Checks
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
@@ -102,7 +103,8 @@ class DataPlane:
         self._given: Final = observers
         self._room: Final = room
         self._brief_log: BriefRequestLog | None = None
-        self.access_log: Final = AccessLog(self, runtime.wall.read, runtime.stream("access log"), log_line)
+        self._standing: Final = Standing()
+        self.access_log: Final = AccessLog(self._standing, runtime.wall.read, runtime.stream("access log"), log_line)
         self._probes: Final[dict[Cluster, NetworkProbe]] = {}
         self.clusters: dict[str, Cluster] = {}
         self.targets: Final = TargetLists(provide, self._listed)
@@ -287,6 +289,8 @@ class DataPlane:
         self._counting.update(dict.fromkeys(frontends.values()))
         self._bury_flows()
         if dropped:
+        pools = {name: one.pool for name, one in clusters.items()}
+        self._standing.follow([(one.name, one.clients) for one in self._all_frontends], pools)
             self._changed()
 
     def _bury_flows(self) -> None:
@@ -599,20 +603,6 @@ class DataPlane:
     def clients(self) -> int:
         """How many clients are connected, or have a request under way that a resource brought."""
         return sum([len(frontend.clients) for frontend in self._all_frontends])
-
-    def clients_of(self, listener: str) -> int:
-        """See Standing: one that was taken away counts as long as it has clients."""
-        frontend = self.frontends.get(listener)
-        count = 0 if frontend is None else len(frontend.clients)
-        for one in self.leaving.frontends:
-            if one.name == listener:
-                count += len(one.clients)
-        return count
-
-    def requests_of(self, pool: str) -> int:
-        """See Standing: O(backends), and 0 for one that was taken away."""
-        cluster = self.clusters.get(pool)
-        return 0 if cluster is None else cluster.pool.counts.total + len(cluster.waiting)
 
     @property
     def exchanges(self) -> int:

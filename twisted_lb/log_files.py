@@ -67,11 +67,12 @@ class LogFile:
                 data = data[self._append(data) :]
 
     def append(self, data: bytes) -> int:
-        """Append as many bytes as the kernel takes at once, and say how many. Raises OSError where it takes none."""
-        with self._lock:
-            if self._seconds() >= self._look_at:
-                self._look()
-            return self._append(data)
+        """Append as many bytes as the kernel takes at once, and say how many. Raises OSError where it takes none. For a file that
+        one thread has to itself at a time.
+        """
+        if self._seconds() >= self._look_at:
+            self._look()
+        return self._append(data)
 
     def _append(self, data: bytes) -> int:
         sent = os.write(self._descriptor, data)

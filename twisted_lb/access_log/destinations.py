@@ -180,7 +180,7 @@ class SyslogDestination:
 
     def write(self, data: bytes) -> int:
         """See Destination: all of it is taken, or lost."""
-        head = f"<{_PRIORITY}>{self._stamps.at(int(self._wall()))} twisted_lb[{os.getpid()}]: ".encode("ascii")
+        head = b"<%d>%b twisted_lb[%d]: " % (_PRIORITY, self._stamps.at(int(self._wall())), os.getpid())
         lines = data.split(b"\n")
         del lines[-1]
         for number, line in enumerate(lines):

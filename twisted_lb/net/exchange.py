@@ -103,8 +103,8 @@ class Exchange(Requester):
         self._client_paused: bool = False
         self._client_full: bool = False
         self._bad_status: bool = False
-        # Whether somebody wants to know how it ends: they want all, or something has gone wrong.
-        self._recorded: bool = frontend.observers.watching
+        # Whether there is more to be told of it than of a plain one.
+        self._recorded: bool = False
         self._relay: Relay | None = None
         self._local_reply: Refusal | Outcome | Reply | None = None  # why there was a local reply
 
@@ -616,6 +616,11 @@ class Exchange(Requester):
 
     def upstream_drained(self) -> None:
         """See Requester."""
+            observers = self._frontend.observers
+            if observers.watching:
+                record = self._record()
+                record.ended_by = _OK
+                observers.tell(record)
         self._resume_client()
 
     # A switch of protocols: from there on the two connections are a relay's.
@@ -859,9 +864,9 @@ class Exchange(Requester):
 
     def _record(self) -> Record:
         record = Record(self.began_at)
-        made = self.attempts.made
-        record.attempts = made
-        record.connected_at = made[-1].connected_at if made else NEVER
+        last = record.last = self.attempts.current
+        if last is not None:
+            record.connected_at = last.connected_at
         record.head_at = self.responded_at
         record.first_byte_at = self.first_byte_at
         record.last_byte_at = self.last_byte_at if self.response_bytes else NEVER
@@ -882,7 +887,8 @@ class Exchange(Requester):
         record.fields = head.lines
         record.trace_id = self.trace_id
         record.listener = self._frontend.name
-        record.request_id = safe_id(self.request_id)
+        if self.request_id:
+            record.request_id = safe_id(self.request_id)
         record.route = self.route.name
         record.pool = self._cluster.name
         record.status = self.status
