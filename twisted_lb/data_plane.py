@@ -15,6 +15,7 @@ from twisted_lb.checks import Checks
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
 from twisted_lb.core.decision import Decision
 from twisted_lb.core.events import Event, LimitSpared, PoolExhausted
+from twisted_lb.core.exemplars import exemplars_of
 from twisted_lb.core.explaining import Explained
 from twisted_lb.core.flow import Flow, bury
 from twisted_lb.core.gate import Gate
@@ -288,9 +289,9 @@ class DataPlane:
             self.leaving.retire(cluster)
         self._counting.update(dict.fromkeys(frontends.values()))
         self._bury_flows()
-        if dropped:
         pools = {name: one.pool for name, one in clusters.items()}
         self._standing.follow([(one.name, one.clients) for one in self._all_frontends], pools)
+        if dropped:
             self._changed()
 
     def _bury_flows(self) -> None:
@@ -542,8 +543,10 @@ class DataPlane:
                 found[flow.route] = found.get(flow.route, 0) + flow.begun
         return found
 
-    def measures(self) -> Measures:
-        """Everything that is counted, by listener and pool, now. O(routes, backends and connections)."""
+    def measures(self, *, exemplars: bool = False) -> Measures:
+        """Everything that is counted, by listener and pool, now: O(routes, backends and connections); with exemplars of it, if
+        they are wanted: O(requests that are remembered).
+        """
         self._bury_flows()
         flows: dict[str, list[Flow]] = {name: [] for name in self.clusters}
         for frontend in self._counting:
@@ -551,9 +554,11 @@ class DataPlane:
                 if flow.pool in flows:
                     flows[flow.pool].append(flow)
         now = self.runtime.clock.read()
+        ahead_s = self.runtime.wall.read() - now
         return Measures(
             tuple(listener_measures(name, one.gate, one.refusals, one.flows) for name, one in self.frontends.items()),
             tuple(pool_measures(one.pool, flows[name], one.connections(), now) for name, one in self.clusters.items()),
+            tuple(exemplars_of(self.notes, ahead_s)) if exemplars else (),
         )
 
     # What an operator asks; nothing changes by it.

@@ -31,6 +31,8 @@ _SWITCHED: Final = 101
 # words for it.
 Plain = tuple[str, str, str, bytes, bytes, bytes, bytes, int, int, float, float, float, float, Attempt]
 
+_REQUEST_ID: Final = 6
+
 
 @mypyc_attr(acyclic=True)
 class Note:
@@ -164,6 +166,15 @@ class Notes:
         self.recent.clear()
         self.recent.extend(noted)
         return noted
+
+    def identified(self) -> Iterator[Note]:
+        """All that have an id, in no order, and some of them twice; what is kept stays as it is."""
+        for one in chain(self.recent, self.failed, self._slow, self._before):
+            if isinstance(one, Note):
+                if one.request_id:
+                    yield one
+            elif one[_REQUEST_ID]:
+                yield _note_of(one)
 
     @property
     def slowest(self) -> list[Note]:

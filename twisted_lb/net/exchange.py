@@ -56,8 +56,8 @@ class Exchange(Requester):
 
     __slots__ = (
         "_bad_status", "_client_full", "_client_paused", "_clock", "_cluster", "_frontend", "_lead",
-        "_local_reply", "_recorded", "_relay", "_replay", "_request_ended", "_trailers", "_upstream_head", "attempts",
-        "began_at", "client", "first_byte_at", "head", "last_byte_at", "over", "queued_behind", "queued_s",
+        "_local_reply", "_piece_at", "_recorded", "_relay", "_replay", "_request_ended", "_trailers", "_upstream_head",
+        "attempts", "began_at", "client", "first_byte_at", "head", "last_byte_at", "over", "queued_behind", "queued_s",
         "request_bytes", "request_id", "responded_at", "response_bytes", "route", "started", "status", "trace_id",
     )  # fmt: skip
 
@@ -107,6 +107,8 @@ class Exchange(Requester):
         self._recorded: bool = False
         self._relay: Relay | None = None
         self._local_reply: Refusal | Outcome | Reply | None = None  # why there was a local reply
+        # When a piece of an answer of unknown length came last, or its head; NEVER for other answers.
+        self._piece_at: float = NEVER
 
     # From the client side.
 
@@ -506,6 +508,8 @@ class Exchange(Requester):
         self.started = True
         self.status = head.status
         self.responded_at = self._clock.now
+        if framing < 0:
+            self._piece_at = self.responded_at
         if self._replay is not None:
             self._replay.drop()
         attempt = self.attempts.current
@@ -579,8 +583,18 @@ class Exchange(Requester):
         """See Requester."""
         if not self.response_bytes:
             self.first_byte_at = self._clock.now
+        elif self._piece_at != NEVER:
+            self._streamed()
         self.response_bytes += len(data)
         self.client.write(data)
+
+    def _streamed(self) -> None:
+        """Count the gap before a further piece of a streamed answer. What came with one look at the socket has none."""
+        now = self._clock.now
+        before = max(self._piece_at, self.first_byte_at)
+        if now > before:
+            self._piece_at = now
+            self._cluster.pool.totals.stream_gap.add(now - before)
 
     def flush(self) -> None:
         """See Requester."""
@@ -602,6 +616,11 @@ class Exchange(Requester):
             self._tell_end()
         else:
             self._keep(attempt, now)
+            observers = self._frontend.observers
+            if observers.watching:
+                record = self._record()
+                record.ended_by = _OK
+                observers.tell(record)
         if trailers and self.route.rules.edits_answers:
             trailers = self.route.rules.response_edits.kept(trailers)
         self.client.finish(trailers)
@@ -616,11 +635,6 @@ class Exchange(Requester):
 
     def upstream_drained(self) -> None:
         """See Requester."""
-            observers = self._frontend.observers
-            if observers.watching:
-                record = self._record()
-                record.ended_by = _OK
-                observers.tell(record)
         self._resume_client()
 
     # A switch of protocols: from there on the two connections are a relay's.
