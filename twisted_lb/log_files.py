@@ -17,7 +17,7 @@ from twisted.python import logfile
 _LOOK_S: Final = 1.0
 _ANEW: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 
-_log = Logger()
+_log = Logger("twisted_lb.log_files")  # by name: compiled, there is no frame to learn it from
 
 
 class LogFile:

@@ -24,7 +24,7 @@ _LAST_S: Final = 2.0
 # Dropped lines are said so often.
 _SAY_EVERY_S: Final = 60.0
 
-_log = Logger()
+_log = Logger("twisted_lb.access_log.writer")  # by name: compiled, there is no frame to learn it from
 
 Seconds = Callable[[], float]
 
