@@ -21,6 +21,26 @@ COMPILED = sorted(
     [
         *(str(path.relative_to(HERE)) for path in (HERE / "twisted_lb" / "core").rglob("*.py")),
         *(str(path.relative_to(HERE)) for path in (HERE / "twisted_lb" / "wire").rglob("*.py")),
+        "twisted_lb/log_files.py",
+        *(
+            f"twisted_lb/access_log/{name}.py"
+            for name in (
+                "around",
+                "combined",
+                "destinations",
+                "digits",
+                "escapes",
+                "haproxy",
+                "heads",
+                "json_lines",
+                "log",
+                "moments",
+                "privacy",
+                "templates",
+                "termination",
+                "writer",
+            )
+        ),
         *(
             f"twisted_lb/net/{name}.py"
             for name in (

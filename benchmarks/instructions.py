@@ -22,9 +22,11 @@ FEW, MANY = 300, 1300
 BUILDS = {"compiled": ("need_compiled", ".venv-compiled"), "pure": ('need_pure ""', ".venv")}
 USUAL = (
     "exchange, small",
+    "exchange, small, with a JSON line",
     "exchange, browser heads, varying",
     "socketpairs, small",
     "socketpairs, browser, varying",
+    "socketpairs, small, logged as json",
     "socketpairs, small, new connection",
 )
 VALGRIND = ("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null")

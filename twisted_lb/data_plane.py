@@ -9,11 +9,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 
 from twisted_lb import __version__
+from twisted_lb.access_log.around import Standing
 from twisted_lb.access_log.log import AccessLog, Line
 from twisted_lb.checks import Checks
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
 from twisted_lb.core.decision import Decision
 from twisted_lb.core.events import Event, LimitSpared, PoolExhausted
+from twisted_lb.core.exemplars import exemplars_of
 from twisted_lb.core.explaining import Explained
 from twisted_lb.core.flow import Flow, bury
 from twisted_lb.core.gate import Gate
@@ -102,7 +104,8 @@ class DataPlane:
         self._given: Final = observers
         self._room: Final = room
         self._brief_log: BriefRequestLog | None = None
-        self.access_log: Final = AccessLog(self, runtime.wall.read, runtime.stream("access log"), log_line)
+        self._standing: Final = Standing()
+        self.access_log: Final = AccessLog(self._standing, runtime.wall.read, runtime.stream("access log"), log_line)
         self._probes: Final[dict[Cluster, NetworkProbe]] = {}
         self.clusters: dict[str, Cluster] = {}
         self.targets: Final = TargetLists(provide, self._listed)
@@ -286,6 +289,8 @@ class DataPlane:
             self.leaving.retire(cluster)
         self._counting.update(dict.fromkeys(frontends.values()))
         self._bury_flows()
+        pools = {name: one.pool for name, one in clusters.items()}
+        self._standing.follow([(one.name, one.clients) for one in self._all_frontends], pools)
         if dropped:
             self._changed()
 
@@ -538,8 +543,10 @@ class DataPlane:
                 found[flow.route] = found.get(flow.route, 0) + flow.begun
         return found
 
-    def measures(self) -> Measures:
-        """Everything that is counted, by listener and pool, now. O(routes, backends and connections)."""
+    def measures(self, *, exemplars: bool = False) -> Measures:
+        """Everything that is counted, by listener and pool, now: O(routes, backends and connections); with exemplars of it, if
+        they are wanted: O(requests that are remembered).
+        """
         self._bury_flows()
         flows: dict[str, list[Flow]] = {name: [] for name in self.clusters}
         for frontend in self._counting:
@@ -547,9 +554,11 @@ class DataPlane:
                 if flow.pool in flows:
                     flows[flow.pool].append(flow)
         now = self.runtime.clock.read()
+        ahead_s = self.runtime.wall.read() - now
         return Measures(
             tuple(listener_measures(name, one.gate, one.refusals, one.flows) for name, one in self.frontends.items()),
             tuple(pool_measures(one.pool, flows[name], one.connections(), now) for name, one in self.clusters.items()),
+            tuple(exemplars_of(self.notes, ahead_s)) if exemplars else (),
         )
 
     # What an operator asks; nothing changes by it.
@@ -599,20 +608,6 @@ class DataPlane:
     def clients(self) -> int:
         """How many clients are connected, or have a request under way that a resource brought."""
         return sum([len(frontend.clients) for frontend in self._all_frontends])
-
-    def clients_of(self, listener: str) -> int:
-        """See Standing: one that was taken away counts as long as it has clients."""
-        frontend = self.frontends.get(listener)
-        count = 0 if frontend is None else len(frontend.clients)
-        for one in self.leaving.frontends:
-            if one.name == listener:
-                count += len(one.clients)
-        return count
-
-    def requests_of(self, pool: str) -> int:
-        """See Standing: O(backends), and 0 for one that was taken away."""
-        cluster = self.clusters.get(pool)
-        return 0 if cluster is None else cluster.pool.counts.total + len(cluster.waiting)
 
     @property
     def exchanges(self) -> int:

@@ -17,7 +17,7 @@ from twisted.python import logfile
 _LOOK_S: Final = 1.0
 _ANEW: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 
-_log = Logger()
+_log = Logger("twisted_lb.log_files")  # by name: compiled, there is no frame to learn it from
 
 
 class LogFile:
@@ -67,11 +67,12 @@ class LogFile:
                 data = data[self._append(data) :]
 
     def append(self, data: bytes) -> int:
-        """Append as many bytes as the kernel takes at once, and say how many. Raises OSError where it takes none."""
-        with self._lock:
-            if self._seconds() >= self._look_at:
-                self._look()
-            return self._append(data)
+        """Append as many bytes as the kernel takes at once, and say how many. Raises OSError where it takes none. For a file that
+        one thread has to itself at a time.
+        """
+        if self._seconds() >= self._look_at:
+            self._look()
+        return self._append(data)
 
     def _append(self, data: bytes) -> int:
         sent = os.write(self._descriptor, data)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from pwd import getpwuid
 from typing import Any, Final
 
 from twisted.application.service import IProcess, MultiService
@@ -21,7 +22,7 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 
 from twisted_lb import __version__
-from twisted_lb.access_log.destinations import Destination, destination_of
+from twisted_lb.access_log.destinations import Destination, Owner, destination_of
 from twisted_lb.access_log.writer import Writer
 from twisted_lb.admin.dashboard import Dashboard
 from twisted_lb.admin.door import AdminDoor, Doors
@@ -95,6 +96,7 @@ class LoadBalancerService(MultiService):
         whole_process: bool = False,
         source: Source | None = None,
         user: int | None = None,
+        group: int | None = None,
     ) -> None:
         super().__init__()
         if reactor is None:
@@ -105,6 +107,7 @@ class LoadBalancerService(MultiService):
             make_monotonic(reactor)
         self.config = config
         self.user: Final = user
+        self.group: Final = group
         self._files: Files = Files()
         self._tried: Files = self._files  # those of the last reload, applied or not
         self._plan: Plan = plan_of(config, files=self._files)
@@ -152,7 +155,7 @@ class LoadBalancerService(MultiService):
             return
         rules = self._plan.access_log
         if rules is not None and self._log_to is None:
-            self._log_to = destination_of(rules.file)
+            self._log_to = destination_of(rules.file, self._owner())
         if self._own is None:
             self._openings = openings(self._wanted(self.config, self._plan))
         else:
@@ -205,10 +208,22 @@ class LoadBalancerService(MultiService):
 
     def _user(self) -> int | None:
         """The user that the process is going to be: twistd's --uid, or that of the application."""
+        return self._of_process("uid") if self.user is None else self.user
+
+    def _owner(self) -> Owner:
+        """The user and the group that the process is going to be, as twistd finds them: without a group that of the user."""
+        user, group = self._user(), self._of_process("gid") if self.group is None else self.group
+        if group is None and user is not None:
+            with contextlib.suppress(KeyError):
+                group = getpwuid(user).pw_gid
+        return -1 if user is None else user, -1 if group is None else group
+
+    def _of_process(self, name: str) -> int | None:
+        """What the application, if there is one, has twistd make of its process."""
         root: Any = self
         while getattr(root, "parent", None) is not None:
             root = root.parent
-        found = self.user if self.user is not None else getattr(IProcess(root, None), "uid", None)
+        found = getattr(IProcess(root, None), name, None)
         return found if isinstance(found, int) else None
 
     def _all_own(self) -> list[OwnProcess]:

@@ -139,17 +139,22 @@ def makeService(options: Options) -> "LoadBalancerService":
 
     loaded = options.source.loaded
     try:
+        twistd = getattr(options, "parent", None)
         return LoadBalancerService(
-            options.config, whole_process=True, source=options.source, user=_user(getattr(options, "parent", None))
+            options.config,
+            whole_process=True,
+            source=options.source,
+            user=_number(twistd, "uid"),
+            group=_number(twistd, "gid"),
         )
     except ConfigError as error:
         # Files that only the configuration names, which are read now.
         refuse(options.command, ConfigError(loaded.placed(error.problems) if loaded else error.problems))
 
 
-def _user(twistd: object) -> int | None:
-    """Twistd's --uid."""
-    found = twistd.get("uid") if isinstance(twistd, Mapping) else None
+def _number(twistd: object, name: str) -> int | None:
+    """Twistd's --uid or --gid."""
+    found = twistd.get(name) if isinstance(twistd, Mapping) else None
     return found if isinstance(found, int) else None
 
 

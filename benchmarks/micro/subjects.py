@@ -54,6 +54,7 @@ Cookie: session=002880e300009e37; seen=%06d""".replace(b"\n", CRLF)
 ANSWER = b"HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: text/plain\r\nContent-Length: 6"
 POOL_SIZES = (2, 10, 50, 200, 1000)
 VARIANTS = 1009
+JSON_LINES = {"file": "stdout", "format": "json"}
 WHOLE_ANSWER = ANSWER + BLANK_LINE + b"hello\n"
 
 
@@ -178,7 +179,7 @@ def exchange(sent: list[bytes], config: Callable[[], LoadBalancerConfig] | None 
         network = MemoryNetwork(clock)
         backend = ScriptedBackend(network, "a:80")
         # As it is unless requests are logged.
-        Balanced(balance() if config is None else config(), network, observers=())
+        balanced = Balanced(balance() if config is None else config(), network, observers=())
         client = ScriptedClient(network, "lb:8080")
         turns = itertools.cycle(sent)
 
@@ -189,6 +190,7 @@ def exchange(sent: list[bytes], config: Callable[[], LoadBalancerConfig] | None 
             if not answer.endswith(b"ok\n"):
                 raise AssertionError(f"{client}: {answer!r}")
             # What it remembers would be copied again at each request.
+            balanced.log_lines.clear()
             backend.requests.clear()
             for connection in backend.connections:
                 connection.requests.clear()
@@ -431,6 +433,7 @@ SUBJECTS: dict[str, Subject] = {
     },
     "lease and settle": lease_and_settle,
     "exchange, small": exchange(SMALL_ONE),
+    "exchange, small, with a JSON line": exchange(SMALL_ONE, lambda: balance(log=JSON_LINES)),
     "exchange, browser": exchange(BROWSER_ONE),
     "exchange, browser heads, varying": exchange(BROWSER_VARYING),
     **{f"exchange, {number} routes by path": by_path(number) for number in (10, 1000)},

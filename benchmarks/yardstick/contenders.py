@@ -15,6 +15,11 @@ from yardstick.place import CONF, Place
 ROOT = Path(__file__).parent.parent.parent
 
 
+def logging_of(name: str) -> str:
+    """What the contender of this name is called with its access log."""
+    return f"{name} logging"
+
+
 def twin_of(name: str) -> str:
     """What the contender of this name is called by default."""
     return f"{name} default"
@@ -35,6 +40,11 @@ class Contender:
     default_template = ""
     """And the one by default; "": there is nothing to tune."""
     by_default = False
+    log = ""
+    """What its file says to have a line of each request in a file of its own, in the form that is its usual one; "": it has none."""
+    no_log = ""
+    """And what, to have none."""
+    logs = False
 
     def twin(self) -> Self:
         """The same by default."""
@@ -43,14 +53,24 @@ class Contender:
         twin.name = twin_of(self.name)
         return twin
 
+    def logging(self) -> Self:
+        """The same with its access log."""
+        twin = copy.copy(self)
+        twin.logs = True
+        twin.name = logging_of(self.name)
+        return twin
+
     @property
     def called(self) -> str:
-        """The title, and that it runs by default."""
+        """The title, and that it runs by default, or logs."""
+        if self.logs:
+            return f"{self.title}, with its log"
         return f"{self.title}, by default" if self.by_default else self.title
 
     def conf(self, place: Place, backends: str) -> Path:
         """Its file, filled in."""
-        return place.conf(self.default_template if self.by_default else self.template, backends)
+        template = self.default_template if self.by_default else self.template
+        return place.conf(template, backends, self.log if self.logs else self.no_log)
 
     @property
     def usual(self) -> str | Path:
@@ -106,6 +126,7 @@ class Ours(Contender):
 
     template = "ours.toml"
     default_template = "ours.default.toml"
+    log = '[log]\nfile = "@FOLDER@/ours-@PORT@.access"\nformat = "json"'
 
     def __init__(self, build: str, venv: str, root: Path | None = None) -> None:
         self.name = build if root is None else f"beside-{build}"
@@ -150,6 +171,8 @@ class HAProxy(Contender):
     variable = "HAPROXY"
     template = "haproxy.cfg"
     default_template = "haproxy.default.cfg"
+    # It opens no file itself; its standard output is one here.
+    log = "    log stdout format raw local0\n    option httplog"
 
     def version(self) -> str:
         return self.version_in(r"version ([\d.]+)", "-v")
@@ -168,6 +191,8 @@ class Nginx(Contender):
     variable = "NGINX"
     template = "nginx.conf"
     default_template = "nginx.default.conf"
+    log = "access_log @FOLDER@/nginx-@PORT@.access;"
+    no_log = "access_log off;"
 
     def version(self) -> str:
         return self.version_in(r"nginx/([\d.]+)", "-v")
@@ -305,11 +330,15 @@ TWINS: dict[str, Contender] = {
     twin_of(name): contender.twin() for name, contender in CONTENDERS.items() if contender.default_template
 }
 """By default, those that can be tuned."""
+LOGGING: dict[str, Contender] = {
+    logging_of(name): contender.logging() for name, contender in CONTENDERS.items() if contender.log
+}
+"""With an access log, those that can write one."""
 
 
 def find(name: str) -> Contender:
     """The contender of that name. KeyError: nobody is called so."""
-    return TWINS[name] if name in TWINS else CONTENDERS[name]
+    return {**CONTENDERS, **TWINS, **LOGGING}[name]
 
 
 def chosen(asked: list[str], settings: str) -> list[str]:

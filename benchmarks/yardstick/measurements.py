@@ -8,7 +8,7 @@ from yardstick import resources, rounds, steady
 from yardstick.contenders import Contender
 from yardstick.figures import table
 from yardstick.place import Backends
-from yardstick.scenarios import BY_BACKENDS, BY_CONNECTIONS, RATE, SCENARIOS, Scenario
+from yardstick.scenarios import BY_BACKENDS, BY_CONNECTIONS, LOGGED, RATE, SCENARIOS, Scenario
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,14 @@ def one_scenario(scenario: Scenario) -> Callable[[Run], dict]:
         return {"title": scenario.title, "reference": scenario.reference, "rounds": played}
 
     return measure
+
+
+def logging(run: Run) -> dict:
+    """The same load with an access log and without one."""
+    some = [one for contender in run.tuned if contender.log for one in (contender, contender.logging())]
+    played = rounds.play(LOGGED, some, run.backends, run.rounds, run.seconds)
+    print(table(played, LOGGED.reference), flush=True)
+    return {"title": LOGGED.title, "reference": LOGGED.reference, "rounds": played}
 
 
 def rate(run: Run) -> dict:
@@ -95,6 +103,7 @@ def start(run: Run) -> dict:
 
 MEASUREMENTS: dict[str, tuple[str, Callable[[Run], dict]]] = {
     **{name: (scenario.title, one_scenario(scenario)) for name, scenario in SCENARIOS.items()},
+    "logging": (LOGGED.title, logging),
     "rate-70": ("latency at 70 % of the slower peer's capacity", rate),
     "by-connections": ("small, keep-alive, 64 at once on 1 to 10,000 connections", curve(BY_CONNECTIONS)),
     "by-backends": ("small, keep-alive, 64 connections, 2 to 1,000 backends", curve(BY_BACKENDS)),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from yardstick import defaults
-from yardstick.contenders import CONTENDERS, TWINS, find, twin_of
+from yardstick.contenders import CONTENDERS, LOGGING, TWINS, find, logging_of, twin_of
 from yardstick.figures import Figure, Rounds, figures
 from yardstick.goals import Verdict, ratio, verdicts
 from yardstick.resources import BARE
@@ -26,7 +26,7 @@ def text(name: str) -> str:
 
 def title(name: str) -> str:
     """What the page calls a contender."""
-    return find(name).called if name in CONTENDERS or name in TWINS else name
+    return find(name).called if name in CONTENDERS or name in TWINS or name in LOGGING else name
 
 
 def row(cells: Iterable[str]) -> str:
@@ -46,8 +46,8 @@ def digits(value: float | None, none: str = "-") -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def render(run: dict) -> str:
-    """The page."""
+def render(run: dict, logged: dict) -> str:
+    """The page: a run, and one in which access logs were measured."""
     measurements = run["measurements"]
     parts = [
         text("introduction"),
@@ -64,6 +64,7 @@ def render(run: dict) -> str:
         "## Every scenario",
         text("scenarios"),
         *scenarios(measurements),
+        *logging(logged),
         *steady(measurements),
         *resources(measurements),
         text("method"),
@@ -174,6 +175,28 @@ def one_line(reason: str) -> str:
     return re.sub(r"/\S+/", "", reason.splitlines()[0])[:160]
 
 
+def logging(run: dict) -> Iterator[str]:
+    """What a line of each request costs."""
+    rounds: Rounds = run["measurements"]["logging"]["rounds"]
+    rows = []
+    for name in CONTENDERS:
+        pairs = [
+            (one[name]["us"], one[logging_of(name)]["us"])
+            for one in rounds
+            if name in one and logging_of(name) in one and not one[name]["void"] and not one[logging_of(name)]["void"]
+        ]
+        if pairs:
+            medians = [statistics.median(one) for one in zip(*pairs, strict=True)]
+            more = statistics.median(after - before for before, after in pairs)
+            share = statistics.median(after / before - 1 for before, after in pairs)
+            rows.append([title(name), *map(digits, (*medians, more)), f"{share:.0%}"])
+    yield "## A line of each request"
+    yield text("logging")
+    yield machine({**run, "versions": {name: one for name, one in run["versions"].items() if name in CONTENDERS}})
+    yield table(["", "µs/request without", "with its log", "more", ""], rows)
+    yield "\n\n".join(f"{title(name)}: {why}" for name, why in voids(rounds))
+
+
 def steady(measurements: dict[str, dict]) -> Iterator[str]:
     """Latency at a constant rate."""
     measured = measurements.get("rate-70")
@@ -252,7 +275,7 @@ def readme(run: dict, now: str) -> str:
     return f"{before}{BEGIN}\n{readme_part(run)}\n{END}{after}"
 
 
-def write(run: dict) -> None:
+def write(run: dict, logged: dict) -> None:
     """The page and the README."""
-    PAGE.write_text(render(run))
+    PAGE.write_text(render(run, logged))
     README.write_text(readme(run, README.read_text()))

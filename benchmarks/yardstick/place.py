@@ -21,10 +21,11 @@ class Place:
     backends: tuple[str, ...]
     """As ADDRESS:PORT."""
 
-    def conf(self, template: str, backends: str = "") -> Path:
-        """A file of conf/ with its places filled in."""
+    def conf(self, template: str, backends: str = "", log: str = "") -> Path:
+        """A file of conf/ with its places filled in; `log` may have some too."""
         text = (CONF / template).read_text()
         for name, value in (
+            ("LOG", log),
             ("FOLDER", self.folder),
             ("ADDRESS", self.address),
             ("PORT", self.port),

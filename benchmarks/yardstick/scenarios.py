@@ -82,6 +82,7 @@ SCENARIOS = {
 }
 
 RATE = Scenario("rate-70", "small, keep-alive, 256 connections, at a constant rate", 256)
+LOGGED = Scenario("logging", "small, keep-alive, 64 connections, with an access log and without", 64)
 SLOW = Scenario("slow", "answers that are not over", 1, "/slow/65536", down_bytes=64 * KIB)
 
 BY_CONNECTIONS = {

@@ -9,7 +9,8 @@ from house import GET
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twisted_lb.access_log.around import Around
+from twisted_lb.access_log import digits
+from twisted_lb.access_log.around import Around, Standing
 from twisted_lb.access_log.forms import NAMED, form_of
 from twisted_lb.access_log.heads import Head, Heads
 from twisted_lb.access_log.privacy import Privacy
@@ -148,6 +149,20 @@ def test_json_names_the_proxy_that_brought_a_request_and_the_trace_that_we_began
     assert said["trace_id"] == house.record.trace_id.decode()
 
 
+@pytest.mark.parametrize("form", ["json", "{trace_id}"])
+def test_a_request_that_was_tried_again_has_one_trace_in_the_log_and_at_both_backends(build, form):
+    house = build("a:80", "b:80", log={"file": "stdout", "format": form}, forwarding={"traceparent": "make"})
+    backends = [house.backend("a:80", [RESET]), house.backend("b:80")]
+    house.ask()
+    heads = [head for backend in backends for head in backend.requests]
+    traces = [re.search(rb"traceparent: 00-([0-9a-f]{32})-", head)[1] for head in heads]
+    assert len(traces) == 2
+    assert len(house.record.attempts) == 2
+    [line] = house.balanced.log_lines
+    told = json.loads(line)["trace_id"].encode() if form == "json" else line.strip()
+    assert traces == [told] * 2
+
+
 def test_a_template(build):
     line = logged(
         build,
@@ -254,16 +269,6 @@ hostile = st.binary(max_size=40) | st.sampled_from(
 hostile_text = st.text(max_size=20) | st.sampled_from(["\ud800", '"', "\n", "\x1b", "a b"])
 
 
-class Nothing:
-    clients = 1
-
-    def clients_of(self, listener: str) -> int:
-        return 1
-
-    def requests_of(self, pool: str) -> int:
-        return 0
-
-
 @st.composite
 def records(draw) -> Record:
     record = Record(0.0)
@@ -282,7 +287,7 @@ def records(draw) -> Record:
 
 
 def around(**rules) -> Around:
-    return Around(LogRules("stdout", **rules), Nothing(), lambda: 784111777.0)
+    return Around(LogRules("stdout", **rules), Standing(), lambda: 784111777.0)
 
 
 def is_one_line(line: bytes) -> bool:
@@ -291,7 +296,7 @@ def is_one_line(line: bytes) -> bool:
 
 @given(records())
 def test_json_parses_and_is_one_line(record):
-    line = form_of("json", around())(record)
+    line = form_of("json", around()).line(record)
     assert is_one_line(line)
     said = json.loads(line)
     assert len(said) == len(re.findall(rb'[{,]"[a-z_@.]+":', re.sub(rb':"(?:[^"\\]|\\.)*"', b":0", line)))
@@ -302,7 +307,7 @@ def test_json_parses_and_is_one_line(record):
 @given(records())
 def test_haproxy_s_line_has_as_many_fields_as_it_is_to_have(record):
     record.client = "192.0.2.1"  # an address, or a word of ours
-    line = form_of("haproxy", around())(record)
+    line = form_of("haproxy", around()).line(record)
     assert is_one_line(line)
     before, request, after = line.split(b'"')
     assert after == b"\n"
@@ -313,7 +318,7 @@ def test_haproxy_s_line_has_as_many_fields_as_it_is_to_have(record):
 @given(records())
 def test_combined_has_as_many_fields_as_it_is_to_have(record):
     record.client = "192.0.2.1"
-    line = form_of("combined", around())(record)
+    line = form_of("combined", around()).line(record)
     assert is_one_line(line)
     assert re.fullmatch(
         rb'192\.0\.2\.1 - - \[[^]]+\] "(?:[^"\\]|\\x[0-9A-F]{2})*" \d+ 0 "(?:[^"\\]|\\x[0-9A-F]{2})*" '
@@ -326,7 +331,7 @@ def test_combined_has_as_many_fields_as_it_is_to_have(record):
 def test_a_template_has_as_many_words_as_placeholders(record, quoted):
     names = LOG_PLACEHOLDERS
     text = " ".join(f'"{{{name}}}"' if quoted else f"{{{name}}}" for name in names)
-    line = form_of(text, around())(record)
+    line = form_of(text, around()).line(record)
     assert is_one_line(line)
     assert len(re.findall(rb'"[^"]*"(?: |\n)', line) if quoted else line.split(b" ")) == len(names)
 
@@ -345,11 +350,42 @@ def test_hostile_bytes_of_a_real_client_stay_in_their_fields(build):
             assert line.count(b'"') == 6
 
 
+def test_clients_that_come_from_one_port_are_told_apart_and_what_is_known_of_ports_is_bounded():
+    form = form_of("json", around())
+    for number in range(10_000):
+        record = Record(0.0)
+        record.ended_at, record.peer_port = 0.5, number // 2 + 1
+        record.client = record.peer = f"10.0.0.{number % 2 + 1}"
+        if number % 3 == 0:
+            record.peer = "10.9.9.9"
+        said = json.loads(form.line(record))
+        assert said["client.address"] == record.client
+        assert said.get("client.port") == (None if number % 3 == 0 else record.peer_port)
+        assert said.get("network.peer.address") == ("10.9.9.9" if number % 3 == 0 else None)
+    assert len(form._connections) <= 4096
+
+
+@given(
+    st.floats(0.0, 3e9) | st.integers(0, 10**7).map(lambda us: us / 1e6),
+    st.integers(0, 10**8) | st.sampled_from([999, 1000, 999_999, 1_000_000, 10**15]),
+)
+def test_numbers_and_seconds_are_written_as_python_writes_them(seconds, value):
+    assert digits.number(value) == b"%d" % value
+    told = digits.seconds_of(seconds).decode()
+    assert re.fullmatch(r"\d+\.\d{6}", told)
+    # Half of the last digit, and what a float of this size cannot tell.
+    assert abs(float(told) - seconds) <= 0.000_000_5 + seconds * 2**-51
+
+
+def test_what_ended_before_it_began_took_no_time():
+    assert (digits.seconds_of(-0.25), digits.seconds_of(0.0)) == (b"0.000000", b"0.000000")
+
+
 def test_what_json_remembers_is_bounded():
     form = form_of("json", around())
     for number in range(3000):
         record = Record(0.0)
         record.ended_at, record.host, record.route = 0.5, b"h%d" % number, f"r{number}"
-        said = json.loads(form(record))
+        said = json.loads(form.line(record))
         assert (said["server.address"], said["http.route"]) == (f"h{number}", f"r{number}")
-    assert max(len(form._asked), len(form._named)) <= 1024
+    assert max(len(form._hows), len(form._places)) <= 1024

@@ -121,6 +121,21 @@ def test_connections_of_all_listeners_and_of_one_are_told_apart(build):
     ]  # fmt: skip
 
 
+def test_the_clients_of_a_listener_that_was_taken_away_are_counted_as_long_as_they_are_there(build):
+    web = {"default": {"address": ":8080"}, "web": {"address": ":80"}}
+    house = build(listeners=web)
+    house.open("web", "lb:80")
+    house.backend("a:80", [[Wait(1.0), response(b"")], [Wait(5.0), response(b"")]])
+    client = house.ask(client=house.client("lb:80"))
+    house.ask()
+    house.apply(listeners={"default": {"address": ":8080"}})
+    house.wait(2.0)
+    client.reset()
+    house.wait(10.0)
+    found = [LINE.fullmatch(line) for line in house.balanced.log_lines]
+    assert [(one["listener"], one["numbers"][:4]) for one in found] == [(b"web", b"2/1/"), (b"default", b"1/1/")]
+
+
 # What halog reads: a crowd of clients, most of whom get what they want.
 
 ENDS = [

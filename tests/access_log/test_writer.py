@@ -334,6 +334,20 @@ def test_what_cannot_be_opened_is_said_in_one_line(tmp_path, kind):
         destination_of(str(path))
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_a_file_that_is_made_is_its_owners_and_one_that_was_there_stays_whose_it_is(tmp_path):
+    new, old = tmp_path / "new", tmp_path / "old"
+    old.write_bytes(b"")
+    os.chown(old, 12346, 12347)
+    aim = tmp_path / "aim"
+    aim.write_bytes(b"")
+    (tmp_path / "link").symlink_to(aim)
+    for path in (new, old, tmp_path / "link"):
+        destination_of(str(path), (12345, 12344)).close()
+    owners = {path.name: (path.stat().st_uid, path.stat().st_gid) for path in (new, old, aim)}
+    assert owners == {"new": (12345, 12344), "old": (12346, 12347), "aim": (os.geteuid(), os.getegid())}
+
+
 def test_a_pipe_that_nobody_reads_holds_nothing_up(tmp_path):
     path = tmp_path / "pipe"
     os.mkfifo(path)

@@ -1,6 +1,7 @@
 """Metrics, as Prometheus reads them."""
 
 import math
+import random
 import shutil
 import subprocess
 
@@ -8,6 +9,7 @@ import pytest
 from house import GET, House
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as prometheus
+from prometheus_client.utils import floatToGoString
 
 from twisted_lb.admin.metrics import (
     FAMILIES,
@@ -40,7 +42,7 @@ def house():
 
 
 def text(house, process=PROCESS, **named) -> str:
-    return metrics_text(house.plane.measures(), process, **named).decode()
+    return metrics_text(house.plane.measures(exemplars=True), process, **named).decode()
 
 
 def samples(house, process=PROCESS) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -177,6 +179,135 @@ def test_retries_are_told_and_why_there_was_none(house):
     assert value(lb, "retries_total", pool="default", reason="refused") == 1
     assert value(lb, "retries_denied_total", pool="default", reason="tried_all") == 1
     assert value(lb, "retries_denied_total", pool="default", reason="budget") == 0
+
+
+def test_who_was_stepped_over_is_told_with_the_reason(house):
+    lb = house("a:80", "b:80", "c:80")
+    lb.backend("b:80")
+    lb.plane.command("default", "c:80", lb.members[0].admin.MAINT)
+    for _ in range(4):
+        lb.ask(GET)  # nobody listens at a:80: it is ejected by the first of them
+    told = {labels: count for (name, labels), count in samples(lb).items() if name == "skips_total"}
+    snapshot = {one.name: one.skips for one in lb.plane.snapshot("default").backends}
+    assert told == {(("backend", "a:80"), ("pool", "default"), ("reason", "ejected")): snapshot["a:80"]["EJECTED"]}
+    assert snapshot["a:80"]["EJECTED"] > 0
+
+
+def test_the_gaps_in_a_streamed_answer_are_told_and_of_others_none(house):
+    lb = house("a:80")
+    head = b"HTTP/1.1 200 OK\r\n"
+    streamed = head + b"Transfer-Encoding: chunked\r\n\r\n"
+    end = b"0\r\n\r\n"
+    lb.backend("a:80", [
+        [streamed, Wait(7.0), b"1\r\na\r\n", Wait(0.5), b"1\r\nb\r\n1\r\nc\r\n", Wait(0.25), b"1\r\nd\r\n" + end],
+        [streamed, b"1\r\na\r\n1\r\nb\r\n" + end],
+        [head + b"Content-Length: 2\r\n\r\na", Wait(3.0), b"b"],
+        [b"HTTP/1.0 200 OK\r\n\r\na", Wait(2.0), b"b", CLOSE],
+    ])  # fmt: skip
+    client = lb.client()
+    for _ in range(4):
+        lb.ask(GET, client)
+        lb.wait(20.0)
+    assert client.received.count(b"200 OK") == 4
+    assert value(lb, "stream_gap_seconds_count", pool="default") == 3
+    assert value(lb, "stream_gap_seconds_sum", pool="default") == 2.75
+
+
+# Exemplars: a bucket leads to a request that was counted in it.
+
+
+def exemplars(lb) -> dict[tuple[str, tuple[tuple[str, str], ...], float], tuple[str, float, float]]:
+    """By name, labels and bucket."""
+    return {
+        (sample.name.removeprefix(PREFIX), tuple(sorted(set(sample.labels.items()) - {("le", sample.labels["le"])})), float(sample.labels["le"])): (
+            sample.exemplar.labels["request_id"], sample.exemplar.value, sample.exemplar.timestamp
+        )
+        for family in openmetrics(text(lb, openmetrics=True))
+        for sample in family.samples
+        if sample.exemplar
+    }  # fmt: skip
+
+
+def asked(lb, request_id: bytes, wait_s: float = 1.0) -> None:
+    lb.ask(GET[:-2] + b"X-Request-ID: %b\r\n\r\n" % request_id)
+    lb.wait(wait_s)
+
+
+def test_each_bucket_leads_to_the_last_request_that_was_counted_in_it(house):
+    lb = house("a:80", log={"requests": "none"})
+    lb.backend("a:80", [[Wait(0.02), response(b"1")], [Wait(0.021), response(b"2")], [Wait(0.2), response(b"3", 404)]])
+    for number in range(3):
+        asked(lb, b"r%d" % number)
+    found = exemplars(lb)
+    pool, backend = ("pool", "default"), ("backend", "a:80")
+    of_requests = {key[1:]: told[0] for key, told in found.items() if key[0] == "request_duration_seconds_bucket"}
+    edge, late = 0.025390625, 0.25
+    assert of_requests == {
+        ((("code_class", "2xx"), pool), edge): "r1",
+        ((("code_class", "4xx"), pool), late): "r2",
+    }
+    assert found["first_byte_seconds_bucket", (pool,), edge][0] == "r1"
+    assert found["backend_duration_seconds_bucket", (backend, pool), edge][0] == "r1"
+    for (_, _, le), (_, seconds, at) in found.items():
+        assert le / 2 < seconds <= le
+        # By the clock on the wall: all of it took three seconds.
+        now = lb.plane.runtime.wall.read()
+        assert now - 3.0 < float(at) < now
+
+
+def test_every_exemplar_was_counted_in_its_bucket_whatever_has_happened(house):
+    lb = house("a:80", "b:80", retry={"bad_statuses": [503], "more_attempts": 1}, limits={"client_bytes_per_s": 0})
+    kinds = [
+        [Wait(0.02), response(b"ok")], [response(b"no", 503)], CLOSE, [Wait(0.3), response(b"0123456789")[:-4], CLOSE],
+        [b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n", Wait(0.1), CLOSE],
+    ]  # fmt: skip
+    rng = random.Random(13)
+    for name in ("a:80", "b:80"):
+        lb.backend(name, (rng.choice(kinds) for _ in range(300)))
+    for number in range(200):
+        upgrade = b"Connection: Upgrade\r\nUpgrade: x\r\n" if number % 2 else b""
+        client = lb.ask(GET[:-2] + upgrade + b"X-Request-ID: r%d\r\n\r\n" % number)
+        if number % 7 == 0:
+            client.reset()
+        lb.wait(0.05)
+    lb.wait(60.0)
+    counts = samples(lb)
+    les = {
+        name: sorted({float(dict(labels)["le"]) for key, labels in counts if key == name})
+        for name, _ in counts
+        if name.endswith("_bucket")
+    }
+    found = exemplars(lb)
+    assert {name for name, _, _ in found} == {
+        "request_duration_seconds_bucket", "first_byte_seconds_bucket", "backend_duration_seconds_bucket",
+    }  # fmt: skip
+    for (name, labels, le), (_, seconds, _) in found.items():
+        below = [one for one in les[name] if one < le]
+        assert seconds > (below[-1] if below else -1.0)
+
+        def count(edge: float, name=name, labels=labels) -> float:
+            return counts[name, tuple(sorted((*labels, ("le", floatToGoString(edge)))))]
+
+        assert count(le) > (count(below[-1]) if below else 0.0), (name, labels, le)
+
+
+def test_ids_that_are_too_long_for_an_exemplar_and_requests_without_one_are_none(house):
+    lb = house("a:80")
+    lb.backend("a:80")
+    asked(lb, b"x" * 119)
+    lb.ask(GET)
+    assert exemplars(lb) == {}
+    asked(lb, b"x" * 118)
+    assert {told[0] for told in exemplars(lb).values()} == {"x" * 118}
+
+
+def test_text_has_no_exemplars_and_what_a_client_calls_itself_cannot_end_one(house):
+    lb = house("a:80")
+    lb.backend("a:80")
+    asked(lb, b'a"} 1 # {b="')
+    assert "request_id" not in text(lb)
+    [name] = {told[0] for told in exemplars(lb).values()}
+    assert not set(name) & set('"{}# ')
 
 
 def test_the_process_is_told(house):

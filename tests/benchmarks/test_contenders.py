@@ -7,7 +7,7 @@ from pathlib import Path
 
 import bench
 import pytest
-from yardstick.contenders import CONTENDERS
+from yardstick.contenders import CONTENDERS, LOGGING, TWINS, find
 from yardstick.place import Place
 
 NEWER = {"haproxy": "HAProxy version 3.4.1-0123456 2026/10/01", "nginx": "nginx version: nginx/1.31.2"}
@@ -93,3 +93,28 @@ def said(name: str = "haproxy", **env: str) -> list[str]:
     clean = {key: value for key, value in os.environ.items() if key not in {"HAPROXY", "NGINX", "PYTHONSAFEPATH"}}
     done = subprocess.run(words, cwd=folder, env={**clean, **env}, capture_output=True, text=True, check=True)
     return done.stderr.splitlines()
+
+
+LOGS = {"compiled": "ours-19000.access", "haproxy": "log stdout", "nginx": "nginx-19000.access;"}
+
+
+@pytest.mark.parametrize("name", LOGS)
+def test_who_logs_differs_from_who_does_not_in_that_alone(name, tmp_path):
+    place = Place(tmp_path, "127.0.0.1", 19000, ("127.0.0.1:2",))
+
+    def lines(contender) -> list[str]:
+        text = contender.conf(place, "").read_text()
+        assert "@" not in text.replace("@BACKENDS@", "")
+        return text.splitlines()
+
+    plain, logging = lines(CONTENDERS[name]), lines(find(f"{name} logging"))
+    more = [line for line in logging if line not in plain]
+    assert LOGS[name] in "\n".join(more)
+    assert [line for line in plain if line not in logging] in ([], ["    access_log off;"], [""])
+    assert not any("access" in line for line in plain if "off" not in line)
+
+
+def test_what_logs_can_be_told_from_the_others():
+    assert find("haproxy logging").called == "HAProxy, with its log"
+    assert {*LOGGING} == {f"{name} logging" for name in (*LOGS, "pure")}
+    assert not {*LOGGING} & {*CONTENDERS, *TWINS}

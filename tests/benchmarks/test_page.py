@@ -12,10 +12,11 @@ from yardstick.rounds import Sample
 
 RENEW = "scripts/bench --render"
 NEWEST = results.newest()
+LOGGED = results.newest("logging")
 
 
 def test_the_page_is_what_was_measured():
-    assert page.PAGE.read_text() == page.render(NEWEST), RENEW
+    assert page.PAGE.read_text() == page.render(NEWEST, LOGGED), RENEW
 
 
 def test_the_ratios_in_the_readme_are_what_was_measured():
@@ -25,7 +26,7 @@ def test_the_ratios_in_the_readme_are_what_was_measured():
 
 
 def test_everything_was_measured_of_everybody():
-    assert set(NEWEST["measurements"]) == set(MEASUREMENTS)
+    assert {*NEWEST["measurements"], *LOGGED["measurements"]} == {*MEASUREMENTS}
     assert set(CONTENDERS) <= set(NEWEST["versions"]) <= {*CONTENDERS, *TWINS}
 
 
@@ -43,13 +44,25 @@ def test_what_the_defaults_cost_has_a_table_of_its_own():
         "versions": versions,
         "measurements": {n: {**m, "reference": "haproxy"} for n, m in measurements.items()},
     }
-    told = page.render(run)
+    told = page.render(run, LOGGED)
     assert "| tuned over default | ours, compiled | HAProxy |" in told
     assert "| small, keep-alive, 64 connections | 0.80 (0.80 to 0.80) | 1.00 (1.00 to 1.00) |" in told
     assert "| small, keep-alive, 1 connection | void | 1.00 (1.00 to 1.00) |" in told
     assert "| scenario | HAProxy | ours, compiled | bare relay in C |" in told
     assert "| HAProxy, by default | 20.0 |" in told
     assert "| tuned over our defaults in every scenario, worst in small-64, compiled | - | >= 0.95 | 0.80 |" in told
+
+
+def test_what_a_line_costs_is_the_median_of_what_it_cost_in_each_round():
+    def one(without: float, logged: float) -> dict:
+        return {name: asdict(Sample(us=us)) for name, us in (("nginx", without), ("nginx logging", logged))}
+
+    void = {**one(20, 90), "nginx logging": asdict(Sample(void="ended"))}
+    measured = {"rounds": [one(20, 22), one(10, 13), one(40, 41), void], "reference": "haproxy"}
+    told = "\n".join(page.logging({**NEWEST, "versions": {"nginx": "1.0"}, "measurements": {"logging": measured}}))
+    assert "| NGINX | 20.0 | 22.0 | 2.00 | 10% |" in told
+    assert "NGINX, with its log: 1 of 4 rounds void (ended)" in told
+    assert "| NGINX | 1.0 |" in told
 
 
 def test_a_run_without_defaults_says_nothing_of_them():

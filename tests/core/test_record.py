@@ -27,7 +27,7 @@ def test_the_last_attempt_says_how_it_went():
     attempts.ended(attempts.current, Outcome.OK, 2.0)
     record = Record(0.0)
     record.method, record.target, record.status = b"GET", b"/", 200
-    record.attempts = attempts.made
+    record.last = attempts.current
     record.ended_at = 2.0
     assert [(one.outcome, one.detail) for one in record.attempts] == [
         (Outcome.REFUSED, "connection refused"),

@@ -2,15 +2,18 @@
 
 import http.client
 import json
+import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from processes import Stage, stage, until
+from ports import free_port
+from processes import Stage, listening, stage, until
 
 HALOG = shutil.which("halog")
 TOML = """\
@@ -84,6 +87,33 @@ def test_every_request_is_in_one_of_the_files_over_a_rotation_a_reload_and_a_sto
         [HALOG, "-q", "-s", "-4", "-st"], input="\n".join(haproxy) + "\n", capture_output=True, text=True, check=True
     )
     assert counted.stdout.split() == ["200", str(len(haproxy))]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_the_file_is_that_of_the_user_that_the_daemon_becomes_and_is_opened_anew_by_it(world):
+    user, group = 65534, 65533
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)  # pytest's are for root alone
+        os.chown(folder, user, -1)
+        log, moved = folder / "access.log", folder / "access.log.1"
+        toml = world.folder / "lb.toml"
+        toml.write_text(TOML.format(file=log, form="{path}"))
+        port = free_port()
+        running = world.twistd(
+            "lb", "--uid", str(user), "--gid", str(group),
+            "lb", "-p", str(port), "--interface", "127.0.0.1", "-b", "127.0.0.1:9", "-c", "0", "--config", str(toml),
+        )  # fmt: skip
+        until(lambda: listening(port) or running.process.poll() is not None, "the balancer")
+        assert (log.stat().st_uid, log.stat().st_gid, log.stat().st_mode & 0o777) == (user, group, 0o640)
+        ask(port, "/before")
+        until(lambda: log.read_text() == "/before\n", "a line")
+        log.rename(moved)
+        running.signal(signal.SIGUSR1)
+        until(log.exists, "a new file")
+        ask(port, "/behind")
+        until(lambda: log.read_text() == "/behind\n", "a line in the new file")
+        assert (log.stat().st_uid, log.stat().st_gid, log.stat().st_mode & 0o777) == (user, group, 0o640)
+        assert moved.read_text() == "/before\n"
 
 
 def test_standard_output_has_it_beside_the_log(world):

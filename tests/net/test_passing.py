@@ -175,6 +175,19 @@ def test_every_attempt_has_the_same_id(make):
     assert fields_of(world.backend().read())[b"x-request-id"] == first
 
 
+def test_every_attempt_has_the_same_trace_and_a_span_of_its_own(make):
+    # W3C trace context: the trace is that of the request, the parent id that of who sends it.
+    world = make(traceparent="make")
+    world.client().send(REQUEST % b"")
+    spans = [fields_of(world.backend().read())[b"traceparent"].split(b"-")]
+    world.update("a:80", "b:80")
+    world.backend().close()
+    spans.append(fields_of(world.backend().read())[b"traceparent"].split(b"-"))
+    (_, trace, span, _), (_, again, other, _) = spans
+    assert again == trace
+    assert other != span
+
+
 def refused(world: World, more: bytes) -> bytes:
     world.dial.refuse.update({"a:80"})
     return world.client().send(REQUEST % more).read()

@@ -1,31 +1,56 @@
 """What all forms of a line ask beside the record: how things stand, when it was, what may be said."""
 
-from collections.abc import Callable
-from typing import Final, Protocol
+from collections.abc import Callable, Mapping, Sequence, Sized
+from typing import Final
+
+from mypy_extensions import mypyc_attr
 
 from twisted_lb.access_log.heads import Heads
 from twisted_lb.access_log.moments import Moments
 from twisted_lb.access_log.privacy import Privacy
 from twisted_lb.access_log.rules import LogRules
 from twisted_lb.core.outcome import Outcome
+from twisted_lb.core.pool import Pool
 from twisted_lb.core.record import Record
 
 # NGINX's number for a client that left, where it was told nothing.
 _CLIENT_GONE: Final = 499
 
 
-class Standing(Protocol):
+class Standing:
     """How things stand when a request has ended: numbers that somebody counts anyway."""
 
-    @property
+    def __init__(self) -> None:
+        self._clients: list[Sized] = []
+        self._by_listener: dict[str, list[Sized]] = {}
+        self._pools: Mapping[str, Pool] = {}
+
+    def follow(self, clients: Sequence[tuple[str, Sized]], pools: Mapping[str, Pool]) -> None:
+        """Look at these from now on: the clients of listeners by name, of those too that were taken away, and pools."""
+        self._clients = [ones for _, ones in clients]
+        self._by_listener = {}
+        for name, ones in clients:
+            self._by_listener.setdefault(name, []).append(ones)
+        self._pools = dict(pools)
+
     def clients(self) -> int:
         """How many clients are connected, to all listeners together."""
+        count = 0
+        for ones in self._clients:
+            count += len(ones)
+        return count
 
     def clients_of(self, listener: str) -> int:
-        """How many clients a listener has."""
+        """How many clients a listener has; one that was taken away counts as long as it has some."""
+        count = 0
+        for ones in self._by_listener.get(listener, ()):
+            count += len(ones)
+        return count
 
     def requests_of(self, pool: str) -> int:
-        """How many requests a pool has at its backends and in its queue."""
+        """How many requests a pool has at its backends and in its queue: O(backends), and 0 for one that was taken away."""
+        found = self._pools.get(pool)
+        return 0 if found is None else found.counts.total + found.waiting
 
 
 class Around:
@@ -38,8 +63,13 @@ class Around:
         self.privacy: Final = Privacy(query=rules.query, network=rules.network)
 
 
-# A form of a line: what is made of a record, its line feed included.
-Form = Callable[[Record], bytes]
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Form:
+    """A form of a line."""
+
+    def line(self, record: Record) -> bytes:
+        """The line of a request, its line feed included."""
+        raise NotImplementedError
 
 
 def told_status(record: Record) -> int:
@@ -52,4 +82,4 @@ def request_line(record: Record, uri: bytes) -> bytes:
     method, version = record.method, record.version
     if version and method and uri:
         return b"%b %b HTTP/1.%d" % (method, uri, version - 10)
-    return b" ".join(word for word in (method, uri) if word)
+    return b" ".join([word for word in (method, uri) if word])

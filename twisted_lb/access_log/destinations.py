@@ -27,6 +27,10 @@ _PRIORITY: Final = 16 * 8 + 6
 # rsyslog cuts a message that is longer.
 _DATAGRAM_BYTES: Final = 8192
 
+# A user and a group, by their numbers; -1 is whoever opens it.
+Owner = tuple[int, int]
+NOBODY: Final[Owner] = (-1, -1)
+
 
 class Destination(Protocol):
     """Where lines go.
@@ -64,8 +68,8 @@ class FileDestination:
 
     may_block = True
 
-    def __init__(self, path: str) -> None:
-        """StartError where it cannot be opened."""
+    def __init__(self, path: str, owner: Owner = NOBODY) -> None:
+        """StartError where it cannot be opened. A file that is made is this owner's."""
         self.lost: int = 0
         self.where: Final = path
         try:
@@ -74,6 +78,9 @@ class FileDestination:
             except FileExistsError:
                 descriptor = os.open(path, _OPEN, _MODE)
             else:
+                # Not one that was there: who may write to its folder could have put a link to any file in its place.
+                with contextlib.suppress(OSError):
+                    os.fchown(descriptor, *owner)
                 with contextlib.suppress(OSError):
                     os.fchmod(descriptor, _MODE)  # whatever the umask is: a daemon's is 077
         except (OSError, ValueError) as error:
@@ -180,7 +187,7 @@ class SyslogDestination:
 
     def write(self, data: bytes) -> int:
         """See Destination: all of it is taken, or lost."""
-        head = f"<{_PRIORITY}>{self._stamps.at(int(self._wall()))} twisted_lb[{os.getpid()}]: ".encode("ascii")
+        head = b"<%d>%b twisted_lb[%d]: " % (_PRIORITY, self._stamps.at(int(self._wall())), os.getpid())
         lines = data.split(b"\n")
         del lines[-1]
         for number, line in enumerate(lines):
@@ -221,8 +228,8 @@ def _stdout() -> int:
     return 1 if sys.__stdout__ is None else sys.__stdout__.fileno()
 
 
-def destination_of(file: str) -> Destination:
-    """The destination of this name; StartError where it cannot be had."""
+def destination_of(file: str, owner: Owner = NOBODY) -> Destination:
+    """The destination of this name; StartError where it cannot be had. A file that is made is this owner's."""
     if file == SYSLOG:
         return SyslogDestination()
-    return StreamDestination() if file == STDOUT else FileDestination(file)
+    return StreamDestination() if file == STDOUT else FileDestination(file, owner)

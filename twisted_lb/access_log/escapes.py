@@ -36,9 +36,7 @@ def as_word(data: bytes) -> str:
 
 def as_json(data: bytes) -> str:
     """A string of JSON, quotes included, in ASCII; what is no UTF-8 becomes U+FFFD."""
-    if data.translate(None, _CLEAN_OR_SPACE):
-        return encode_basestring_ascii(data.decode("utf-8", "replace"))
-    return f'"{data.decode("ascii")}"'
+    return encode_basestring_ascii(data.decode("utf-8", "replace"))
 
 
 def _hexed(found: re.Match[bytes]) -> bytes:

@@ -2,68 +2,132 @@
 
 from typing import Final
 
-from twisted_lb.access_log.around import Around, request_line
+from mypy_extensions import i64
+
+from twisted_lb.access_log.around import Around, Form, Standing, request_line
+from twisted_lb.access_log.digits import THREE, millis, number
 from twisted_lb.access_log.escapes import hashed
-from twisted_lb.access_log.moments import Stamps, day_and_time
+from twisted_lb.access_log.moments import Moments, Stamps, day_and_time
+from twisted_lb.access_log.privacy import Privacy
 from twisted_lb.access_log.termination import termination
+from twisted_lb.core.attempts import Attempt
 from twisted_lb.core.never import NEVER
+from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.record import Record
 
+_BAD: Final = b'"<BADREQ>"\n'
+_PLAIN: Final = b" - - ---- "
+_OK: Final = Outcome.OK
+_NO_BACKEND: Final = "<NOSRV>"
+# So many combinations of listener, pool and backend are kept.
+_MOST_KEPT: Final = 1024
 
-class HaproxyForm:
+
+class HaproxyForm(Form):
     """`%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %CC %CS %tsc %ac/%fc/%bc/%sc/%rc %sq/%bq %{+Q}r`.
 
     No captured fields (`%hr %hs`) and no cookies are there: HAProxy writes nothing for the former, `-` for the latter.
     """
 
     def __init__(self, around: Around) -> None:
-        self._around: Final = around
-        self._stamps: Final = Stamps(day_and_time)
+        self._standing: Final[Standing] = around.standing
+        self._moments: Final[Moments] = around.moments
+        self._privacy: Final[Privacy] = around.privacy
+        self._stamps: Final = Stamps(_stamp)
+        # Of the last request: clients ask for the same again, and to look is cheaper than to escape.
+        self._method: bytes = b""
+        self._target: bytes = b""
+        self._version: int = 0
+        self._asked: bytes = _BAD
+        # By listener, scheme, pool and backend: what is said of them.
+        self._places: Final[dict[tuple[str, bytes, str, str], bytes]] = {}
 
-    def __call__(self, record: Record) -> bytes:
-        """The line of a request."""
-        around = self._around
+    def line(self, record: Record) -> bytes:
+        """See Form."""
         # As of HAProxy's `set-src`: the port of somebody else is not this client's.
-        port = record.peer_port if record.client == record.peer else 0
-        second, millis = divmod(round(around.moments.began(record) * 1000), 1000)
-        listener = record.listener + ("~" if record.scheme == b"https" else "")
-        request = hashed(request_line(record, around.privacy.uri(record.target))) if record.version else "<BADREQ>"
-        return (
-            f"{around.privacy.address(record.client)}:{port} [{self._stamps.at(second)}.{millis:03}] "
-            f"{listener} {record.pool or listener}/{record.backend_name or '<NOSRV>'} {_times(record)} "
-            f"{record.status or -1} {record.response_bytes} - - {termination(record)}-- {self._numbers(record)} "
-            f'0/{record.queued_behind} "{request}"\n'
-        ).encode("ascii", "backslashreplace")
-
-    def _numbers(self, record: Record) -> str:
-        """Connections to the process and to the listener, requests in the pool and at the backend, retries."""
-        standing, attempts = self._around.standing, record.attempts
-        at_backend, retries = 0, "0"
-        if attempts:
-            last = attempts[-1].lease.backend
-            at_backend = last.in_flight
-            if len(attempts) > 1:
-                # A plus: another backend was asked.
-                moved = any(one.lease.backend is not last for one in attempts)
-                retries = f"{'+' if moved else ''}{len(attempts) - 1}"
-        in_pool = standing.requests_of(record.pool) if record.pool else 0
-        return f"{standing.clients}/{standing.clients_of(record.listener)}/{in_pool}/{at_backend}/{retries}"
-
-
-def _times(record: Record) -> str:
-    """Milliseconds for the head, in the queue, to connect, for the answer's head, and all in all; -1 for what never was."""
-    took = round(record.took_s * 1000)
-    if not record.version:
-        return f"-1/-1/-1/-1/{took}"
-    began = record.began
-    if not record.attempts:
-        waited = (
-            round(record.queued_s * 1000) if record.queued_s or (record.pool and record.local_reply is None) else -1
+        port: i64 = record.peer_port if record.client == record.peer else 0
+        at: i64 = millis(self._moments.began(record))
+        standing, last = self._standing, record.last
+        at_backend: i64 = 0
+        retries = b"0"
+        if last is not None:
+            at_backend = last.lease.backend.in_flight
+            if last.before is not None:
+                retries = _retries(last)
+        in_pool: i64 = standing.requests_of(record.pool) if record.pool else 0
+        return b"%b:%b%b%b%b%b%b %b%b%b/%b/%b/%b/%b 0/%b %b" % (
+            self._privacy.address(record.client).encode("ascii", "backslashreplace"),
+            number(port),
+            self._stamps.at(at // 1000),
+            THREE[at % 1000],
+            self._where(record),
+            _times(record),
+            number(record.status) if record.status else b"-1",
+            number(record.response_bytes),
+            _PLAIN if record.ended_by is _OK else f" - - {termination(record)}-- ".encode("ascii"),
+            number(standing.clients()),
+            number(standing.clients_of(record.listener)),
+            number(in_pool),
+            number(at_backend),
+            retries,
+            number(record.queued_behind),
+            self._request(record),
         )
-        return f"0/{waited}/-1/-1/{took}"
-    queued, connected_at, head_at = record.queued_s, record.connected_at, record.head_at
+
+    def _where(self, record: Record) -> bytes:
+        """Listener, pool and backend, with what stands around them."""
+        last = record.last
+        key = record.listener, record.scheme, record.pool, _NO_BACKEND if last is None else last.lease.backend.name
+        said = self._places.get(key)
+        if said is None:
+            if len(self._places) >= _MOST_KEPT:
+                self._places.clear()
+            listener = record.listener + ("~" if record.scheme == b"https" else "")
+            told = f"] {listener} {record.pool or listener}/{key[3]} "
+            said = self._places[key] = told.encode("ascii", "backslashreplace")
+        return said
+
+    def _request(self, record: Record) -> bytes:
+        """The request line in quotes, and the end of the line."""
+        version, method, target = record.version, record.method, record.target
+        if not version:
+            return _BAD
+        if target != self._target or method != self._method or version != self._version:
+            request = hashed(request_line(record, self._privacy.uri(target)))
+            self._asked = f'"{request}"\n'.encode("ascii")
+            self._target, self._method, self._version = target, method, version
+        return self._asked
+
+
+def _stamp(second: int) -> str:
+    return f" [{day_and_time(second)}."
+
+
+def _retries(last: Attempt) -> bytes:
+    """How often it was tried again; with a plus where another backend was asked."""
+    count, moved, before = 0, False, last.before
+    while before is not None:
+        count += 1
+        moved |= before.lease.backend is not last.lease.backend
+        before = before.before
+    return b"+%d" % count if moved else b"%d" % count
+
+
+def _times(record: Record) -> bytes:
+    """Milliseconds for the head, in the queue, to connect, for the answer's head, and all in all; -1 for what never was. A space
+    behind them.
+    """
+    began, connected_at, head_at = record.began, record.connected_at, record.head_at
+    took = number(millis(record.ended_at - began))
+    if not record.version:
+        return b"-1/-1/-1/-1/%b " % took
+    queued = number(millis(record.queued_s))
+    if record.last is None:
+        if not record.queued_s and not (record.pool and record.local_reply is None):
+            queued = b"-1"
+        return b"0/%b/-1/-1/%b " % (queued, took)
     if connected_at == NEVER:
-        return f"0/{round(queued * 1000)}/-1/-1/{took}"
-    connect = round((connected_at - began - queued) * 1000)
-    answer = -1 if head_at == NEVER else round((head_at - connected_at) * 1000)
-    return f"0/{round(queued * 1000)}/{connect}/{answer}/{took}"
+        return b"0/%b/-1/-1/%b " % (queued, took)
+    connect = number(millis(connected_at - began - record.queued_s))
+    answer = b"-1" if head_at == NEVER else number(millis(head_at - connected_at))
+    return b"0/%b/%b/%b/%b " % (queued, connect, answer, took)

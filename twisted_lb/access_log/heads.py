@@ -3,6 +3,8 @@
 import re
 from typing import Final
 
+from twisted_lb.core.record import Record
+
 # Header blocks repeat, on a connection and over many: what was found is kept for so many of them.
 _MOST: Final = 256
 # W3C trace context: version, trace, parent, flags.
@@ -10,23 +12,60 @@ _TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]
 
 
 class Head:
-    """What a header block says: User-Agent, Referer and the trace; empty where it says nothing. `json` is for whoever wants
-    to keep what was made of it.
+    """What a header block says: User-Agent, Referer and the trace; empty where it says nothing.
+
+    A form keeps here what it has made of the last request with this block (`asked`), and may keep what it has made of the block
+    alone (`words`): most clients ask with the same block again, and often for the same.
     """
 
-    __slots__ = ("json", "referer", "trace_id", "user_agent")
+    __slots__ = (
+        "_host",
+        "_method",
+        "_scheme",
+        "_target",
+        "_version",
+        "asked",
+        "referer",
+        "trace_id",
+        "user_agent",
+        "words",
+    )
 
     def __init__(self, lines: bytes) -> None:
         folded = b"\n" + lines.lower()
         self.user_agent: Final = _value(lines, folded, b"\nuser-agent:")
         self.referer: Final = _value(lines, folded, b"\nreferer:")
         traced = _TRACEPARENT.fullmatch(_value(lines, folded, b"\ntraceparent:"))
-        self.trace_id: Final = b"" if traced is None else traced[1]
-        self.json: str | None = None
+        self.trace_id: Final[bytes] = b"" if traced is None else traced[1]
+        self.words: bytes | None = None
+        self.asked: bytes = b""
+        self._method: bytes = b""
+        self._target: bytes | None = None
+        self._host: bytes = b""
+        self._scheme: bytes = b""
+        self._version: int = 0
+
+    def repeats(self, record: Record) -> bool:
+        """Whether a request asks the same as the last one with this block, so that `asked` is true of it too."""
+        return (
+            record.target == self._target
+            and record.method == self._method
+            and record.host == self._host
+            and record.scheme == self._scheme
+            and record.version == self._version
+        )
+
+    def keep(self, record: Record, asked: bytes) -> None:
+        """Keep what was made of a request with this block."""
+        self._target, self._method, self._host = record.target, record.method, record.host
+        self._scheme, self._version = record.scheme, record.version
+        self.asked = asked
 
 
 class Heads:
-    """What header blocks say, each read once while it is known: a bounded memory of a pure function."""
+    """What header blocks say, each read once while it is known: a bounded memory of a pure function. A form that keeps
+    something there has one of its own.
+    """
 
     def __init__(self) -> None:
         self._known: Final[dict[bytes, Head]] = {}

@@ -73,7 +73,7 @@ class AccessLog:
 
     def _all(self, form: Form) -> Observer:
         def observe(record: Record) -> None:
-            self.line(form(record))
+            self.line(form.line(record))
 
         return observe
 
@@ -85,10 +85,10 @@ class AccessLog:
             if form is None:
                 return
             if everything or self._keeps(record, rules):
-                self.line(form(record))
+                self.line(form.line(record))
             elif record.took_s > self._slowest_s:
                 self._slowest_s = record.took_s
-                self._slowest = form(record)
+                self._slowest = form.line(record)
 
         return observe
 

@@ -35,13 +35,13 @@ class Stamps:
     def __init__(self, made: Callable[[int], str]) -> None:
         self._made: Final = made
         self._second: int = -1
-        self._text: str = ""
+        self._text: bytes = b""
 
-    def at(self, second: int) -> str:
+    def at(self, second: int) -> bytes:
         """The text for this second since 1970."""
         if second != self._second:
             self._second = second
-            self._text = self._made(second)
+            self._text = self._made(second).encode("ascii")
         return self._text
 
 

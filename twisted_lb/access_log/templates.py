@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from twisted_lb.access_log.around import Around, told_status
+from twisted_lb.access_log.around import Around, Form, told_status
 from twisted_lb.access_log.escapes import as_word, in_quotes
 from twisted_lb.access_log.moments import Stamps, iso
 from twisted_lb.access_log.termination import termination
@@ -23,7 +23,7 @@ def _port(_: Around, record: Record) -> object:
 
 
 def _last_address(_: Around, record: Record) -> object:
-    return str(record.attempts[-1].lease.backend.address) if record.attempts else ""
+    return "" if record.last is None else str(record.last.lease.backend.address)
 
 
 def _since(moment: float, record: Record, before: float = 0.0) -> object:
@@ -80,7 +80,7 @@ VALUES: Final[dict[str, Value]] = {
 }
 
 
-class TemplateForm:
+class TemplateForm(Form):
     """A line by a template, which the configuration has checked. What stands in double quotes there may have spaces; elsewhere
     they are escaped, so that a line has as many words as its template.
     """
@@ -106,10 +106,10 @@ class TemplateForm:
     def _time(self, around: Around, record: Record) -> object:
         """When it began, as RFC 3339 has it, in UTC."""
         second, micros = divmod(round(around.moments.began(record) * _MICROS), _MICROS)
-        return f"{self._stamps.at(second)}.{micros:06}Z"
+        return b"%b.%06dZ" % (self._stamps.at(second), micros)
 
-    def __call__(self, record: Record) -> bytes:
-        """The line of a request."""
+    def line(self, record: Record) -> bytes:
+        """See Form."""
         around = self._around
         words: list[str] = []
         for literal, value, quoted in self._parts:

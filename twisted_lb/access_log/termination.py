@@ -44,6 +44,8 @@ STATES: Final[dict[Outcome | Refusal | Reply, str]] = {
     Reply.REDIRECT: "LR",
 }
 
+_OK: Final = Outcome.OK
+
 # The side that was too slow, in place of the side that did something.
 SLOW_CLIENT: Final = "c"
 STALLED_ANSWER: Final = "sD"
@@ -54,7 +56,7 @@ _REQUEST_TIMEOUT: Final = 408
 def termination(record: Record) -> str:
     """The two letters of a request's end."""
     ended_by = record.ended_by
-    if ended_by is None or ended_by is Outcome.OK:
+    if ended_by is None or ended_by is _OK:
         return "--"
     state = STATES[ended_by]
     if state[1] == BY_PHASE:
@@ -70,11 +72,10 @@ def termination(record: Record) -> str:
 
 def _phase(record: Record) -> str:
     """What a request was at that was cut short from outside."""
-    attempts = record.attempts
-    if not attempts:
+    last = record.last
+    if last is None:
         # Its body is read before anybody is asked.
         return "R" if record.ended_by is Outcome.CLIENT_FAULT else "Q"
-    last = attempts[-1]
     if last.outcome is not record.ended_by:
         return "Q"  # it waited for the next one
     if last.connected_at == NEVER:

@@ -24,7 +24,7 @@ _LAST_S: Final = 2.0
 # Dropped lines are said so often.
 _SAY_EVERY_S: Final = 60.0
 
-_log = Logger()
+_log = Logger("twisted_lb.access_log.writer")  # by name: compiled, there is no frame to learn it from
 
 Seconds = Callable[[], float]
 
@@ -55,6 +55,7 @@ class Writer:
         seconds: Seconds = time.monotonic,
     ) -> None:
         self.destination: Final = destination
+        self._may_block: Final[bool] = destination.may_block
         self._soon: Final = soon
         self._later: Final = later
         self._most_bytes: Final = most_bytes
@@ -64,6 +65,7 @@ class Writer:
         self._rest: bytes = b""  # of a batch that was not taken whole
         self._torn: bool = False  # what was written last is a part of a line whose rest is lost
         self._due: bool = False
+        self._end_turn: Final = self._turn_ends  # bound once, and not for each turn
         self._retry: Timer | None = None
         self._behind: Behind | None = None
         self._lock: Final = Lock()  # whoever drops, here or behind
@@ -87,7 +89,7 @@ class Writer:
         self._bytes = waits
         if not self._due:
             self._due = True
-            self._soon(self._turn_ends)
+            self._soon(self._end_turn)
         elif waits >= _BATCH_BYTES and not self._rest:
             self.flush()
 
@@ -98,9 +100,11 @@ class Writer:
 
     def flush(self) -> None:
         """Write all that waits, as far as it is taken."""
-        data = b"".join((self._rest, *self._lines))
-        self._lines.clear()
-        self._rest = b""
+        lines, self._lines = self._lines, []
+        if self._rest:
+            lines.insert(0, self._rest)
+            self._rest = b""
+        data = lines[0] if len(lines) == 1 else b"".join(lines)
         self._bytes = 0
         if not data:
             return
@@ -111,9 +115,12 @@ class Writer:
                 return
             behind.close(_LAST_S)
             self._behind = None
+        if not self._may_block:
+            self._write(data)
+            return
         began = self._seconds()
         self._write(data)
-        if self.destination.may_block and self._seconds() - began >= SLOW_S and not self._closed:
+        if self._seconds() - began >= SLOW_S and not self._closed:
             self._behind = Behind(self._write_behind, self._seconds)
 
     def _give(self, behind: "Behind", data: bytes) -> None:
@@ -143,20 +150,19 @@ class Writer:
 
     def _written(self, data: bytes) -> bytes:
         """What is not taken of some lines. What can never be is dropped."""
-        destination, lost, lines = self.destination, self.destination.lost, data.count(b"\n")
+        destination, lost = self.destination, self.destination.lost
+        most = len(data)
         if self._torn:
-            data = b"\n" + data
+            data = b"\n" + data  # the end of a line whose rest is lost already
         try:
             while data:
                 taken = destination.write(data)
                 if not taken:
                     break
-                self._torn = False
-                data, before = data[taken:], data
-                if data:
-                    self._torn = before[taken - 1 : taken] != b"\n"
+                self._torn = data[taken - 1 : taken] != b"\n"
+                data = data[taken:]
         except OSError as error:
-            self._drop(min(lines, data.count(b"\n")), (error.strerror or str(error)).lower())
+            self._drop(data[-most:].count(b"\n"), (error.strerror or str(error)).lower())
             return b""
         if destination.lost > lost:
             self._tell("the system's log does not take them")
@@ -226,8 +232,8 @@ class Behind:
         self._lock: Final = Lock()
         self._waits: int = 0
         self._fast: bool = False
-        self._thread: Final = Thread(target=self._run, name="access log", daemon=True)
-        self._thread.start()
+        self._at_work: Final = Thread(target=self._run, name="access log", daemon=True)
+        self._at_work.start()
 
     @property
     def waits(self) -> int:
@@ -253,8 +259,8 @@ class Behind:
     def close(self, most_s: float) -> bool:
         """Write what waits and end; False when that takes longer."""
         self._tasks.put(None)
-        self._thread.join(most_s)
-        return not self._thread.is_alive()
+        self._at_work.join(most_s)
+        return not self._at_work.is_alive()
 
     def _run(self) -> None:
         while (task := self._tasks.get()) is not None:

@@ -4,7 +4,8 @@ Each metric is declared once, in `FAMILIES`, and that table is also where `docs/
 the configuration and from closed sets alone: nothing that a client sends makes a series.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Final
@@ -19,12 +20,15 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar as Told
 from prometheus_client.utils import floatToGoString
 
+from twisted_lb.core.exemplars import Exemplar
 from twisted_lb.core.flow import METHODS, SOURCES
 from twisted_lb.core.histogram import Reading, nearest_edge
 from twisted_lb.core.measures import BackendMeasures, ListenerMeasures, Measures, PoolMeasures, ProcessMeasures
 from twisted_lb.core.outcome import Outcome, Refusal
+from twisted_lb.core.standing import Skipped
 from twisted_lb.core.totals import KINDS, Denied
 
 PREFIX: Final = "twisted_lb_"
@@ -45,13 +49,22 @@ _ADMINS: Final = ("ready", "drain", "maint")
 _HEALTHS: Final = ("up", "down", "unknown")
 
 Labels = tuple[str, ...]
+Bucket = tuple[str, float] | tuple[str, float, Told]
 Value = float | Reading
 Series = Iterator[tuple[Labels, Value]]
+# The series of a histogram that a request was counted in, and the seconds that were; None for one that was not.
+Exemplary = Callable[[Exemplar], tuple[Labels, float | None]]
+
+# OpenMetrics 1.0: the labels of an exemplar have no more characters than this, names and values together.
+_MOST_OF_AN_EXEMPLAR: Final = 128
+_REQUEST_ID: Final = "request_id"
 
 
 @dataclass(frozen=True)
 class Family:
-    """A metric: its name without the prefix, its kind, its labels and what it means. `les` are the buckets of a histogram."""
+    """A metric: its name without the prefix, its kind, its labels and what it means. `les` are the buckets of a histogram, `exemplars`
+    by what a request that stands for others is found in one of its series.
+    """
 
     name: str
     kind: str
@@ -59,6 +72,7 @@ class Family:
     meaning: str
     series: Callable[[Measures, ProcessMeasures], Series]
     les: tuple[float, ...] = LES
+    exemplars: Exemplary | None = None
 
 
 def metrics_text(measures: Measures, process: ProcessMeasures, *, openmetrics: bool = False) -> bytes:
@@ -80,6 +94,7 @@ class _Collector(Collector):
     def __init__(self, measures: Measures, process: ProcessMeasures, *, openmetrics: bool) -> None:
         self._measures: Final = measures
         self._process: Final = process
+        self._openmetrics: Final = openmetrics
         # A counter gives its name without `_total` to its family there, and two families of one name are none.
         self._taken: Final = {one.name for one in FAMILIES if openmetrics and one.kind != "counter"}
 
@@ -90,13 +105,27 @@ class _Collector(Collector):
             if made.samples:
                 yield made
 
+    def _exemplars(self, family: Family, exemplary: Exemplary) -> dict[Labels, dict[int, Told]]:
+        """By series and bucket, the request that ended last of those that are remembered."""
+        found: dict[Labels, dict[int, Told]] = {}
+        for one in sorted(self._measures.exemplars, key=lambda one: one.at):
+            labels, seconds = exemplary(one)
+            if seconds is None or len(_REQUEST_ID) + len(one.request_id) > _MOST_OF_AN_EXEMPLAR:
+                continue
+            told = Told({_REQUEST_ID: one.request_id}, seconds, one.at)
+            found.setdefault(labels, {})[bisect_left(family.les, seconds)] = told
+        return found
+
     def _metric(self, family: Family, series: Series) -> Metric:
         name, meaning, labels = PREFIX + family.name, family.meaning, family.labels
         if family.kind == "histogram":
             histogram = HistogramMetricFamily(name, meaning, labels=labels)
+            told = (
+                {} if family.exemplars is None or not self._openmetrics else self._exemplars(family, family.exemplars)
+            )
             for values, value in series:
                 assert isinstance(value, Reading)
-                histogram.add_metric(values, _buckets(value, family.les), value.total_s)
+                histogram.add_metric(values, _buckets(value, family.les, told.get(values, {})), value.total_s)
             return histogram
         made: CounterMetricFamily | GaugeMetricFamily | UnknownMetricFamily
         if family.kind == "gauge":
@@ -111,9 +140,13 @@ class _Collector(Collector):
         return made
 
 
-def _buckets(reading: Reading, les: Sequence[float]) -> list[tuple[str, float]]:
+def _buckets(reading: Reading, les: Sequence[float], exemplars: Mapping[int, Told]) -> list[Bucket]:
     edges = (*les, inf)
-    return [(floatToGoString(le), float(count)) for le, count in zip(edges, reading.buckets(edges), strict=True)]
+    found: list[Bucket] = []
+    for at, (le, count) in enumerate(zip(edges, reading.buckets(edges), strict=True)):
+        bucket = floatToGoString(le), float(count)
+        found.append((*bucket, exemplars[at]) if at in exemplars else bucket)
+    return found
 
 
 # Where the series come from.
@@ -206,6 +239,14 @@ def _refusals(measures: Measures, _: ProcessMeasures) -> Series:
             yield (listener.name, refusal.name.lower()), float(count)
 
 
+def _skips(measures: Measures, _: ProcessMeasures) -> Series:
+    for pool in measures.pools:
+        for backend in pool.backends:
+            for why, count in zip(Skipped, backend.skips, strict=True):
+                if count:
+                    yield (pool.name, backend.name, why.name.lower()), float(count)
+
+
 def _states(measures: Measures, _: ProcessMeasures) -> Series:
     for pool in measures.pools:
         for one in pool.backends:
@@ -264,23 +305,28 @@ FAMILIES: Final = (
     Family(
         "request_duration_seconds", "histogram", ("pool", "code_class"),
         "From the arrival of a request's head to the last byte of its answer", _durations,
+        exemplars=lambda one: ((one.pool, one.code_class), one.took_s),
     ),
     Family("queue_seconds", "histogram", _P, "The waits of requests that had to wait for a backend", _pools(lambda one: one.queue)),
     Family("connect_seconds", "histogram", _P, "How long new connections to backends took", _pools(lambda one: one.connect)),
     Family(
         "first_byte_seconds", "histogram", _P, "From sending a request to the head of its answer",
-        _pools(lambda one: one.first_byte),
+        _pools(lambda one: one.first_byte), exemplars=lambda one: ((one.pool,), one.first_byte_s),
     ),
     Family(
         "first_body_seconds", "histogram", _P, "From sending a request to the first byte of the answer's body",
         _pools(lambda one: one.first_body),
     ),
     Family(
+        "stream_gap_seconds", "histogram", _P, "The gaps between pieces of answers that came without a length, as streams do",
+        _pools(lambda one: one.stream_gap),
+    ),
+    Family(
         "backend_requests_total", "counter", (*_PB, "code_class"), "Attempts that were answered by a backend", _answers,
     ),
     Family(
         "backend_duration_seconds", "histogram", _PB, "Attempts that were answered completely, from lease to last byte",
-        _backends(lambda one: one.duration), LES_OF_BACKENDS,
+        _backends(lambda one: one.duration), LES_OF_BACKENDS, lambda one: ((one.pool, one.backend), one.backend_s),
     ),
     Family("attempts_total", "counter", (*_PB, "outcome"), "Attempts that have ended, by their one outcome", _attempts),
     Family(
@@ -291,6 +337,9 @@ FAMILIES: Final = (
         _denied,
     ),
     Family("refusals_total", "counter", ("listener", "reason"), "Requests that were refused, and reached no backend", _refusals),
+    Family(
+        "skips_total", "counter", (*_PB, "reason"), "How often a policy came to a backend and stepped over it, by why", _skips,
+    ),
     Family("in_flight", "gauge", _P, "Attempts under way", _pools(lambda one: float(one.in_flight))),
     Family("queued", "gauge", _P, "Requests that wait for a backend", _pools(lambda one: float(one.queued))),
     Family("backend_in_flight", "gauge", _PB, "Attempts under way", _backends(lambda one: float(one.in_flight))),

@@ -13,6 +13,7 @@ from twisted_lb.admin.metrics import (
 )
 from twisted_lb.core.flow import METHODS, SOURCES
 from twisted_lb.core.outcome import Outcome, Refusal
+from twisted_lb.core.standing import Skipped
 from twisted_lb.core.totals import KINDS, Denied
 
 # What HAProxy's exporter tells (2.6), and where the same stands here; names of ours without their prefix, in PromQL.
@@ -76,6 +77,7 @@ _VALUES: Final = (
     ("reason of a refusal", tuple(one.name.lower() for one in Refusal)),
     ("reason of a retry, or of an ejection", ("an outcome",)),
     ("reason why there was no retry", tuple(one.name.lower() for one in Denied)),
+    ("reason of a skip", tuple(one.name.lower() for one in Skipped)),
     ("state", ("ready", "drain", "maint", "up", "down", "unknown", "ejected")),
     ("to", ("ready", "drain", "maint", "up", "down", "ejected", "returned")),
     ("direction", ("up", "down")),
@@ -94,6 +96,11 @@ Label values come from the configuration (names of listeners, routes, pools and 
 that a client sends makes a series. A request without a route has an empty `route`, one that no pool was asked for an empty
 `pool`. Counters begin when what they count begins, outlive reloads, and only grow; what is removed has no series any more, and
 what is counted by pool stays with the pool. Requests, and their bytes, are counted when they have ended: a tunnel when it is over.
+
+In OpenMetrics the buckets of `request_duration_seconds`, `backend_duration_seconds` and `first_byte_seconds` have exemplars, each
+the request that was counted there last of those that `lbctl explain` remembers: `# {{request_id="…"}}`, the seconds it took and
+when it ended. `lbctl explain` takes that id. Requests have ids where clients send them, or with `forwarding.request_id = "make"`;
+Prometheus keeps exemplars with `--enable-feature=exemplar-storage`.
 """
 
 BUCKETS: Final = """\

@@ -323,13 +323,7 @@ class Attempts:
     @property
     def made(self) -> list[Attempt]:
         """All attempts so far, in order: O(attempts), made anew at each call."""
-        made: list[Attempt] = []
-        attempt = self.current
-        while attempt is not None:
-            made.append(attempt)
-            attempt = attempt.before
-        made.reverse()
-        return made
+        return up_to(self.current)
 
     def _remember(self, attempt: Attempt, outcome: Outcome) -> None:
         """Remember a backend as tried, unless a new connection might still reach it."""
@@ -339,6 +333,16 @@ class Attempts:
 
     def __repr__(self) -> str:
         return f"<Attempts {self.count} made{', waiting' if self.waiting else ''}>"
+
+
+def up_to(last: Attempt | None) -> list[Attempt]:
+    """All attempts at a request of which this is the last one, in order: O(attempts), made anew at each call."""
+    made: list[Attempt] = []
+    while last is not None:
+        made.append(last)
+        last = last.before
+    made.reverse()
+    return made
 
 
 def _unprocessed_before(attempt: Attempt) -> int:

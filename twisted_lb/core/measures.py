@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from twisted_lb.core.backend import Backend
+from twisted_lb.core.exemplars import Exemplar
 from twisted_lb.core.flow import Flow, Flows
 from twisted_lb.core.gate import Gate
 from twisted_lb.core.histogram import NOTHING, Reading, reading_of
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.pool import Pool
+from twisted_lb.core.standing import Skipped
 from twisted_lb.core.totals import KINDS
 
 Numbers = tuple[int, ...]
@@ -75,7 +77,7 @@ class ListenerMeasures:
 class BackendMeasures:
     """How a backend stands, and what it has done. `load` is what its policy compares, `limit` how much it may have in flight, 0
     for no bound. `answers` by `KINDS`, `outcomes` and `ejections` in the order of `outcome.Outcome`; `changes` of its state by
-    what it became. `duration` is that of its complete answers, from lease to last byte.
+    what it became; `skips` in the order of `standing.Skipped`, how often a policy came to it and stepped over it. `duration` is that of its complete answers, from lease to last byte.
     """
 
     name: str
@@ -99,6 +101,7 @@ class BackendMeasures:
     checks_failed: Reading
     ejections: Numbers
     changes: tuple[tuple[str, int], ...]
+    skips: Numbers
 
     def merged(self, other: "BackendMeasures") -> "BackendMeasures":
         """What two processes have counted. What is known of its state is this one's."""
@@ -119,6 +122,7 @@ class BackendMeasures:
             checks_failed=self.checks_failed + other.checks_failed,
             ejections=_sums(self.ejections, other.ejections),
             changes=tuple(changes.items()),
+            skips=_sums(self.skips, other.skips),
         )
 
 
@@ -126,7 +130,7 @@ class BackendMeasures:
 class PoolMeasures:
     """What a pool has, and has done since it is there. `durations` of its exchanges by `KINDS`, from head to last byte; `queue` how
     long those waited that had to; `connect` how long new connections took; `first_byte` and `first_body` from when a request
-    was sent. `retries` by `outcome.Outcome`, `denied` by `totals.Denied`. `outcomes` of all attempts and `backend_durations`
+    was sent; `stream_gap` between the pieces of streamed answers. `retries` by `outcome.Outcome`, `denied` by `totals.Denied`. `outcomes` of all attempts and `backend_durations`
     are sums that no removed backend takes away.
     """
 
@@ -139,6 +143,7 @@ class PoolMeasures:
     connect: Reading
     first_byte: Reading
     first_body: Reading
+    stream_gap: Reading
     retries: Numbers
     denied: Numbers
     bytes_up: int
@@ -158,6 +163,7 @@ class PoolMeasures:
             connect=self.connect + other.connect,
             first_byte=self.first_byte + other.first_byte,
             first_body=self.first_body + other.first_body,
+            stream_gap=self.stream_gap + other.stream_gap,
             retries=_sums(self.retries, other.retries),
             denied=_sums(self.denied, other.denied),
             bytes_up=self.bytes_up + other.bytes_up,
@@ -170,16 +176,20 @@ class PoolMeasures:
 
 @dataclass(frozen=True)
 class Measures:
-    """What a data plane has counted, by listener and by pool, in the order of the configuration."""
+    """What a data plane has counted, by listener and by pool, in the order of the configuration. `exemplars` are requests that
+    it remembers, where they are asked for.
+    """
 
     listeners: tuple[ListenerMeasures, ...]
     pools: tuple[PoolMeasures, ...]
+    exemplars: tuple[Exemplar, ...] = ()
 
     def merged(self, other: "Measures") -> "Measures":
         """What two processes have counted: numbers add up, states are this one's."""
         return Measures(
             _merged(self.listeners, other.listeners, lambda one: one.name, ListenerMeasures.merged),
             _merged(self.pools, other.pools, lambda one: one.name, PoolMeasures.merged),
+            self.exemplars + other.exemplars,
         )
 
 
@@ -254,6 +264,7 @@ def pool_measures(
         connect=totals.connect.reading(),
         first_byte=first_byte,
         first_body=first_body,
+        stream_gap=totals.stream_gap.reading(),
         retries=tuple(totals.retries),
         denied=tuple(totals.denied),
         bytes_up=bytes_up,
@@ -267,7 +278,7 @@ def pool_measures(
 
 
 def _backend_measures(backend: Backend, connections: tuple[int, int], now: float) -> BackendMeasures:
-    totals = backend.totals
+    totals, skipped = backend.totals, backend.skipped_times
     opened, idle = connections
     return BackendMeasures(
         name=backend.name,
@@ -291,6 +302,7 @@ def _backend_measures(backend: Backend, connections: tuple[int, int], now: float
         checks_failed=reading_of(totals.checks[False]),
         ejections=tuple(totals.ejections),
         changes=tuple(totals.changes.items()),
+        skips=tuple(skipped.get(why, 0) for why in Skipped),
     )
 
 

@@ -221,6 +221,18 @@ class Notes:
             self._next = self._kept = 0
         return [note for _, note in self._recent]
 
+    def identified(self) -> Iterator[Note]:
+        """All that have an id, in no order, and some of them twice; what is kept stays as it is."""
+        for _, note in self._recent:
+            if note.request_id:
+                yield note
+        for plain in self._plain:
+            if plain.request_id:
+                yield _note_of(plain)
+        for note in chain(self.failed, self._slow, self._before):
+            if note.request_id:
+                yield note
+
     @property
     def slowest(self) -> list[Note]:
         """The slowest, the slowest of all first."""

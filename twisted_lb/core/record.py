@@ -3,11 +3,18 @@
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from twisted_lb.core.attempts import Attempt
+from mypy_extensions import mypyc_attr
+
+from twisted_lb.core.attempts import Attempt, up_to
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Outcome, Refusal, Reply
 
+# Looked up once, not for each request.
+_OK: Final = Outcome.OK
 
+
+# No cycle leads through it: what it refers to knows nothing of it.
+@mypyc_attr(acyclic=True, free_list_len=1)
 class Record:
     """The record of one request, from its head to its end; also of what was refused before it became one. Its server
     fills it in; observers read it, and may keep it.
@@ -30,15 +37,14 @@ class Record:
     may hold any byte of a field's value. `trace_id` is that of a traceparent of our own. `listener`, `route` and `pool` are
     names, "" where none was found.
 
-    `attempts` are those that were made, in order, each with its backend, its outcome and a reason. `status` is what the
-    client was told, 0 for nothing. `local_reply`: why there was one (an answer of our own), or None. `ended_by`: that
+    `last` is the attempt that was made last, None where none was; `attempts` are all, in order, each with its backend, its
+    outcome and a reason. `status` is what the client was told, 0 for nothing. `local_reply`: why there was one (an answer of our own), or None. `ended_by`: that
     reason; else CLIENT_GONE, CLIENT_FAULT or CANCELLED, if that cut it short; else the outcome of its last attempt.
     `detail` is what was wrong, in the words of whoever found it: a parser, the kernel; "" for nothing; of a request
     that went to no backend the host, too.
     """
 
     __slots__ = (
-        "attempts",
         "began",
         "client",
         "connected_at",
@@ -49,6 +55,7 @@ class Record:
         "first_byte_at",
         "head_at",
         "host",
+        "last",
         "last_byte_at",
         "listener",
         "local_reply",
@@ -94,7 +101,7 @@ class Record:
         self.request_id: bytes = b""
         self.route: str = ""
         self.pool: str = ""
-        self.attempts: Sequence[Attempt] = ()
+        self.last: Attempt | None = None
         self.status: int = 0
         self.local_reply: Refusal | Outcome | Reply | None = None
         self.ended_by: Refusal | Outcome | Reply | None = None
@@ -106,19 +113,26 @@ class Record:
         return self.ended_at - self.began
 
     @property
+    def attempts(self) -> list[Attempt]:
+        """All attempts that were made, in order: O(attempts), made anew at each call."""
+        return up_to(self.last)
+
+    @property
     def outcome(self) -> Outcome | None:
         """The outcome of the last attempt; None when there was none."""
-        return self.attempts[-1].outcome if self.attempts else None
+        return None if self.last is None else self.last.outcome
 
     @property
     def plain(self) -> bool:
         """Whether the client simply got the answer of the first backend that was asked, or the one that its route gives."""
-        return isinstance(self.ended_by, Reply) or (self.ended_by is Outcome.OK and len(self.attempts) == 1)
+        if self.ended_by is _OK:
+            return self.last is not None and self.last.before is None
+        return isinstance(self.ended_by, Reply)
 
     @property
     def backend_name(self) -> str:
         """The name of the backend that was asked last; "" when none was."""
-        return self.attempts[-1].lease.backend.name if self.attempts else ""
+        return "" if self.last is None else self.last.lease.backend.name
 
     def __repr__(self) -> str:
         request = f"{self.method.decode('ascii', 'replace')} {self.target.decode('ascii', 'replace')}"

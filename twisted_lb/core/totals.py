@@ -62,8 +62,8 @@ class BackendTotals:
 
 class PoolTotals:
     """What a pool has done that no backend and no route alone has: attempts after a first one, by the outcome of the one before;
-    why there was no other one; and how long requests waited in the queue, connections took to be made, and the head and the
-    first byte of the body of answers took from when the request was sent.
+    why there was no other one; and how long requests waited in the queue, connections took to be made, the head and the
+    first byte of the body of answers took from when the request was sent, and the gaps between the pieces of streamed answers.
 
     Of those that are gone it keeps the sum, so that no total goes down: of removed backends the outcomes of their attempts, and
     the durations of their answers; of routes and listeners the durations of requests, by `KINDS`, and the bytes.
@@ -71,7 +71,7 @@ class PoolTotals:
 
     __slots__ = (
         "bytes_down", "bytes_up", "connect", "denied", "durations", "first_body", "first_byte", "gone_durations",
-        "gone_outcomes", "queue", "retries",
+        "gone_outcomes", "queue", "retries", "stream_gap",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -81,6 +81,7 @@ class PoolTotals:
         self.connect: Final = Histogram()
         self.first_byte: Final = Histogram()
         self.first_body: Final = Histogram()
+        self.stream_gap: Final = Histogram()
         self.gone_outcomes: Final[list[int]] = [0] * len(Outcome)
         self.gone_durations: Final = Histogram()
         self.durations: Final = [Histogram() for _ in KINDS]

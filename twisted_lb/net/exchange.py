@@ -56,8 +56,8 @@ class Exchange(Requester):
 
     __slots__ = (
         "_bad_status", "_client_full", "_client_paused", "_clock", "_cluster", "_frontend", "_lead",
-        "_local_reply", "_recorded", "_relay", "_replay", "_request_ended", "_trailers", "_upstream_head", "attempts",
-        "began_at", "client", "first_byte_at", "head", "last_byte_at", "over", "queued_behind", "queued_s",
+        "_local_reply", "_piece_at", "_recorded", "_relay", "_replay", "_request_ended", "_trailers", "_upstream_head",
+        "attempts", "began_at", "client", "first_byte_at", "head", "last_byte_at", "over", "queued_behind", "queued_s",
         "request_bytes", "request_id", "responded_at", "response_bytes", "route", "started", "status", "trace_id",
     )  # fmt: skip
 
@@ -103,10 +103,12 @@ class Exchange(Requester):
         self._client_paused: bool = False
         self._client_full: bool = False
         self._bad_status: bool = False
-        # Whether somebody wants to know how it ends: they want all, or something has gone wrong.
-        self._recorded: bool = frontend.observers.watching
+        # Whether there is more to be told of it than of a plain one.
+        self._recorded: bool = False
         self._relay: Relay | None = None
         self._local_reply: Refusal | Outcome | Reply | None = None  # why there was a local reply
+        # When a piece of an answer of unknown length came last, or its head; NEVER for other answers.
+        self._piece_at: float = NEVER
 
     # From the client side.
 
@@ -428,7 +430,7 @@ class Exchange(Requester):
         return self._lead.words(self.request_id if wants_id else b"", backend, self.head.authority)
 
     def _stamped(self, upstream_head: bytes) -> bytes:
-        """The upstream head with the ids that the client did not bring; the same request id for every attempt."""
+        """The upstream head with the ids that the client did not bring; request and trace are the same for every attempt."""
         rules, fields = self.route.rules, self.head.fields
         runtime = self._frontend.runtime
         if rules.make_request_id and not fields.request_id:
@@ -436,9 +438,9 @@ class Exchange(Requester):
             upstream_head = with_lines(upstream_head, b"X-Request-ID: %b\r\n" % self.request_id)
         if rules.make_traceparent and not fields.traced:
             # W3C trace context: version, trace, parent, and the flags: not sampled.
-            trace, parent = runtime.new_id(), runtime.new_id(64)
-            self.trace_id = trace
-            upstream_head = with_lines(upstream_head, b"traceparent: 00-%b-%b-00\r\n" % (trace, parent))
+            # A trace is a request's, a span that of one attempt.
+            trace = self.trace_id = self.trace_id or runtime.new_id()
+            upstream_head = with_lines(upstream_head, b"traceparent: 00-%b-%b-00\r\n" % (trace, runtime.new_id(64)))
         return upstream_head
 
     def _send_held(self, upstream: Upstream) -> None:
@@ -506,6 +508,8 @@ class Exchange(Requester):
         self.started = True
         self.status = head.status
         self.responded_at = self._clock.now
+        if framing < 0:
+            self._piece_at = self.responded_at
         if self._replay is not None:
             self._replay.drop()
         attempt = self.attempts.current
@@ -579,8 +583,18 @@ class Exchange(Requester):
         """See Requester."""
         if not self.response_bytes:
             self.first_byte_at = self._clock.now
+        elif self._piece_at != NEVER:
+            self._streamed()
         self.response_bytes += len(data)
         self.client.write(data)
+
+    def _streamed(self) -> None:
+        """Count the gap before a further piece of a streamed answer. What came with one look at the socket has none."""
+        now = self._clock.now
+        before = max(self._piece_at, self.first_byte_at)
+        if now > before:
+            self._piece_at = now
+            self._cluster.pool.totals.stream_gap.add(now - before)
 
     def flush(self) -> None:
         """See Requester."""
@@ -611,6 +625,11 @@ class Exchange(Requester):
             self._tell_end()
         else:
             self._keep(attempt, now)
+            observers = self._frontend.observers
+            if observers.watching:
+                record = self._record()
+                record.ended_by = _OK
+                observers.tell(record)
         if trailers and self.route.rules.edits_answers:
             trailers = self.route.rules.response_edits.kept(trailers)
         self.client.finish(trailers)
@@ -883,9 +902,9 @@ class Exchange(Requester):
 
     def _record(self) -> Record:
         record = Record(self.began_at)
-        made = self.attempts.made
-        record.attempts = made
-        record.connected_at = made[-1].connected_at if made else NEVER
+        last = record.last = self.attempts.current
+        if last is not None:
+            record.connected_at = last.connected_at
         record.head_at = self.responded_at
         record.first_byte_at = self.first_byte_at
         record.last_byte_at = self.last_byte_at if self.response_bytes else NEVER
@@ -906,7 +925,8 @@ class Exchange(Requester):
         record.fields = head.lines
         record.trace_id = self.trace_id
         record.listener = self._frontend.name
-        record.request_id = safe_id(self.request_id)
+        if self.request_id:
+            record.request_id = safe_id(self.request_id)
         record.route = self.route.name
         record.pool = self._cluster.name
         record.status = self.status

@@ -330,7 +330,7 @@ class Http1(ClientSide, Receiver, Speaker):
 
     def who(self) -> str:
         """See ClientSide."""
-        return self._connection.client.address.decode("ascii")
+        return self._connection.client.name
 
     @property
     def peer_port(self) -> int:

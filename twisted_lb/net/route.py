@@ -139,7 +139,7 @@ def client_name(client: Client, fields: RequestFields) -> str:
     """The address that requests with these fields come from: that of the connection, or whom its trusted proxy names."""
     if client.trusted and fields.claims is not None:
         return Origin(client, fields.host, fields.claims).address.decode("ascii")
-    return client.address.decode("ascii")
+    return client.name
 
 
 def _prefix_in(claimed: bytes) -> bytes:

@@ -135,7 +135,7 @@ class Operating:
                 ("log_dropped_total", self._owner.log_dropped),
             ),
         )
-        return plane.measures(), process
+        return plane.measures(exemplars=True), process
 
     @property
     def etag(self) -> str:

@@ -59,7 +59,7 @@ _NOBODY: Final = Trust()
 
 @mypyc_attr(acyclic=True, free_list_len=1)
 class Client:
-    """The client of a connection, as backends are told: its address, over which scheme and port it came, and whether it
+    """The client of a connection, as backends are told: its address, which is its `name` too, over which scheme and port it came, and whether it
     is a trusted proxy, whose claims about its own clients count; `trust` says who else is.
     """
 
@@ -73,6 +73,7 @@ class Client:
         trust: Trust = _NOBODY,
     ) -> None:
         self.address: Final = address
+        self.name: Final = address.decode("ascii")
         self.scheme: Final = scheme
         self.port: Final = port
         self.trusted: Final = trusted
