@@ -138,7 +138,7 @@ class Watched:
             file=self.file,
             verdict=self.verdict,
             listeners=[ListenerView("web", ["0.0.0.0:80"], 3, 100, 9, 0.5)],
-            routes=[RouteView("all", 1, ["web"], [], [], ["/"], [], "app", "lb.toml:9")],
+            routes=[RouteView("all", 1, ["web"], [], [], ["/"], [], "app", "lb.toml:9", errors_60s=7, rate=2.5)],
             pools=[
                 replace(one, backends=[replace(b, since_s=b.since_s + now - EPOCH) for b in one.backends])
                 for one in self.pools

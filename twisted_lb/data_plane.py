@@ -533,19 +533,22 @@ class DataPlane:
     def requests_by_route(self) -> dict[str, int]:
         """How many exchanges have begun, by route: O(routes)."""
         found: dict[str, int] = {}
-        for frontend in self._counting:
-            for flow in frontend.flows.all:
-                found[flow.route] = found.get(flow.route, 0) + flow.begun
+        for flow in self.flows:
+            found[flow.route] = found.get(flow.route, 0) + flow.begun
         return found
+
+    @property
+    def flows(self) -> list[Flow]:
+        """What was counted by listener, route and pool, those among them that are gone and of which something runs."""
+        return [flow for frontend in self._counting for flow in frontend.flows.all]
 
     def measures(self) -> Measures:
         """Everything that is counted, by listener and pool, now. O(routes, backends and connections)."""
         self._bury_flows()
         flows: dict[str, list[Flow]] = {name: [] for name in self.clusters}
-        for frontend in self._counting:
-            for flow in frontend.flows.all:
-                if flow.pool in flows:
-                    flows[flow.pool].append(flow)
+        for flow in self.flows:
+            if flow.pool in flows:
+                flows[flow.pool].append(flow)
         now = self.runtime.clock.read()
         return Measures(
             tuple(listener_measures(name, one.gate, one.refusals, one.flows) for name, one in self.frontends.items()),

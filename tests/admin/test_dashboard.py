@@ -43,7 +43,7 @@ def test_the_page_says_without_a_script_how_it_is(watched, site):
     assert "pools.app.policy rr lb.toml:3" in text
     assert "down app/b1 : refused" in text
     assert "0.0.0.0:80 3 / 100" in text
-    assert "/* app" in text
+    assert "/* app 2.5 7 lb.toml:9" in text
 
 
 def test_the_page_is_renewed_by_itself_only_without_a_script(site):

@@ -282,9 +282,9 @@ class Sample:
     has another owner, is another one. `levels` are what there is now. `latencies_ms` are quantiles of the last second, named
     `PHASE.QUANTILE`, such as `total.p99`; `backend_p99_ms` those of each backend (`POOL/BACKEND`). None: nobody knows.
 
-    Series of counts: `ok` (answered by a backend), `failed` (attempts that failed), and where they are known `c4` and `c5`
-    (answers of backends with such a status, which `ok` does not count then), `own` (errors that the balancer answered),
-    `bytes_in`, `bytes_out`. Of levels: `in_flight`, `in_flight_limit`, `queued`, `connections`, `connections_limit`.
+    Series of counts: `ok` (answered by a backend), and where they are known `c4` and `c5` (answers of backends with such a
+    status, which `ok` does not count then), `own` (errors that the balancer answered), `own_ok` (its other answers, such as
+    redirects), `bytes_in`, `bytes_out`: those of bodies, counted when a request ends. Of levels: `in_flight`, `in_flight_limit`, `queued`, `connections`, `connections_limit`.
     """
 
     counts: Mapping[tuple[str, str], int]

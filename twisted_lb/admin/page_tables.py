@@ -230,7 +230,7 @@ def _route(route: Value) -> str:
     matches = " ".join((", ".join(route["method"]), ", ".join(route["host"]), ", ".join(paths))).strip() or "everything"
     return (
         f'<tr><td>{route["n"]}</td><th scope="row" class="mono">{escape(matches)}</th><td>{escape(route["to"])}</td>'
-        f'<td class="n">{number(route.get("rate"), 1)}</td><td class="n">{number(route.get("errors"))}</td>'
+        f'<td class="n">{number(route["rate"], 1)}</td><td class="n">{number(route["errors_60s"])}</td>'
         f'<td class="nowrap">{escape(route["place"])}</td></tr>'
     )
 

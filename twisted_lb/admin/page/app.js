@@ -286,7 +286,7 @@ function update() {
 
 // ---- charts
 const SPECS = {
-  requests: { stack: true, fmt: num, after: " /s", head: (v) => sum(v, (x) => x), of: () => [["own", "k-us", "own errors"], ["failed", "k-5xx", "failed attempts"], ["c5", "k-5xx", "5xx"], ["c4", "k-4xx", "4xx"], ["ok", "k-ok", has("c4") || has("c5") ? "2xx–3xx" : "answered"]] },
+  requests: { stack: true, fmt: num, after: " /s", head: (v) => sum(v, (x) => x), of: () => [["own", "k-us", "own errors"], ["c5", "k-5xx", "5xx"], ["c4", "k-4xx", "4xx"], ...(has("own_ok") && D.history.series.own_ok.some((v) => v) ? [["own_ok", "k-ink2", "own answers"]] : []), ["ok", "k-ok", has("c4") || has("c5") ? "2xx–3xx" : "answered"]] },
   latency: { log: true, worst: true, fmt: ms, after: " p99", none: "not measured", head: (v) => v[v.length - 1], of: () => ["p50", "p90", "p99"].map((q, i) => [`${$("phase").value}.${q}`, ["k-ok", "k-us", "k-ink"][i], q, [[2, 3], [6, 3], null][i]]) },
   flight: { stack: true, fmt: num, head: (v) => v[0], after: (v) => v.in_flight_limit == null ? "" : " of " + num(v.in_flight_limit), of: () => [["in_flight", "k-ok", "in flight"], ["queued", "k-4xx", "queued"]], line: ["in_flight_limit", "k-ink2", "limit", [5, 4]] },
   last: { fmt: num, fill: true, head: (v) => v[0], of: () => has("bytes_out") ? [["bytes_out", "k-ok", "out, to clients"], ["bytes_in", "k-us", "in, from clients", [6, 3]]] : [["connections", "k-ok", "clients"]] },
@@ -408,6 +408,7 @@ function sign(c, cls, dash) {
   if (cls === "k-ok") return s("rect", { x: 1, y: 1, width: 11, height: 8, fill: "currentColor", opacity: .6 });
   if (cls === "k-4xx") return s("path", { d: "M6.5 0 12 9H1Z", fill: "currentColor" });
   if (cls === "k-5xx") return s("path", { d: "m2 1 8 8m0-8-8 8", stroke: "currentColor", "stroke-width": 2.4 });
+  if (cls === "k-ink2") return s("path", { d: "M6.5 1 11 5 6.5 9 2 5Z", fill: "none", stroke: "currentColor", "stroke-width": 1.6 });
   return s("path", { d: "M6.5 0 12 5 6.5 10 1 5Z", fill: "currentColor" });
 }
 function range() {
@@ -459,7 +460,7 @@ const none = (columns, text) => h("tr", null, h("td", { colspan: columns, class:
 const matches = (r) => [r.method.join(", "), r.host.join(", "), [...r.path, ...r.path_prefix.map((p) => p + "*")].join(", ")].filter(Boolean).join(" ") || "everything";
 function slow() {
   const S = D.status;
-  body("routes", S.routes.length ? S.routes.map((r) => h("tr", null, h("td", null, String(r.n)), h("th", { scope: "row", class: "mono" }, matches(r)), h("td", null, r.to), h("td", { class: "n" }, num(r.rate, 1)), h("td", { class: "n " + (r.errors > 4 ? "hot" : "zero") }, num(r.errors)), h("td", { class: "nowrap" }, r.place))) : [none(6, "There is no route.")]);
+  body("routes", S.routes.length ? S.routes.map((r) => h("tr", null, h("td", null, String(r.n)), h("th", { scope: "row", class: "mono" }, matches(r)), h("td", null, r.to), h("td", { class: "n" }, num(r.rate, 1)), h("td", { class: "n " + (r.errors_60s > 4 ? "hot" : r.errors_60s ? "" : "zero") }, num(r.errors_60s)), h("td", { class: "nowrap" }, r.place))) : [none(6, "There is no route.")]);
   body("events", D.events.length ? [...D.events].reverse().map((e) => { const admin = e.kind === "admin", said = e.kind + ": ", text = admin ? "" : e.text.startsWith(said) ? e.text.slice(said.length) : e.text; return h("tr", null, h("td", null, clock(e.at)), h("td", null, glyph(signOf(e)), (admin ? e.text : e.kind).replace("_", " ")), h("td", null, where(e.subject), e.subject && text ? ": " : "", text, e.actor && " · " + e.actor)); }) : [none(3, "Nothing yet.")]);
   configuration();
   body("changes", S.changes.length ? S.changes.map((c) => h("tr", null, h("td", null, c.at == null ? "" : clock(c.at)), h("td", null, where(c.subject), " ", c.change), h("td", null, c.actor, c.reason && h("small", null, `“${c.reason}”`)))) : [none(3, "None.")]);
