@@ -107,6 +107,7 @@ class Watched:
         self.generation = 1
         self.values = [ConfigValue("pools.app.policy", "rr", "lb.toml:3")]
         self.file: Mapping[str, Any] | None = None
+        self.requests: dict[str, list[dict[str, Any]]] = {"failed": [], "slowest": []}
         self.stopped = False
         self.asked = 0
 
@@ -150,6 +151,9 @@ class Watched:
         if self.stopped:
             raise Refused("stopping", "the balancer is not running")
         return Sample(self.counts, self.levels, self.latencies, self.backend_p99)
+
+    def explained(self, kind: str, count: int) -> dict[str, Any]:
+        return {"requests": self.requests[kind][:count], "held": {}, "oldest_at": None}
 
     def config(self) -> list[ConfigValue]:
         return self.values

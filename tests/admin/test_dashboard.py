@@ -10,7 +10,8 @@ from watched import Site, Watched, backend, pool
 from twisted_lb.admin import page_tables
 from twisted_lb.admin.dashboard import FILES, POLICY
 from twisted_lb.admin.operator import ChangeView, Refused
-from twisted_lb.admin.page_tables import filled, milliseconds, number
+from twisted_lb.admin.page_marks import milliseconds, number
+from twisted_lb.admin.page_tables import filled
 from twisted_lb.testing import HeapClock
 
 PAGE = Path(page_tables.__file__).parent / "page"
