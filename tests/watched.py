@@ -108,6 +108,7 @@ class Watched:
         self.values = [ConfigValue("pools.app.policy", "rr", "lb.toml:3")]
         self.file: Mapping[str, Any] | None = None
         self.requests: dict[str, list[dict[str, Any]]] = {"failed": [], "slowest": []}
+        self.warnings: list[str] = []
         self.stopped = False
         self.asked = 0
 
@@ -138,13 +139,14 @@ class Watched:
             etag=self.etag,
             file=self.file,
             verdict=self.verdict,
-            listeners=[ListenerView("web", ["0.0.0.0:80"], 3, 100, 9, 0.5)],
+            listeners=[ListenerView("web", ["0.0.0.0:80"], 3, 100, 9, 0.5, 4)],
             routes=[RouteView("all", 1, ["web"], [], [], ["/"], [], "app", "lb.toml:9", errors_60s=7, rate=2.5)],
             pools=[
                 replace(one, backends=[replace(b, since_s=b.since_s + now - EPOCH) for b in one.backends])
                 for one in self.pools
             ],
             changes=[],
+            warnings=self.warnings,
         )
 
     def sample(self) -> Sample:

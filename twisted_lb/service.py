@@ -133,7 +133,7 @@ class LoadBalancerService(MultiService):
         self._resolving: Resolving | None = None
         self._unresolved: Unresolved | None = None
         self._limit: int = 0  # of descriptors
-        self._doubted: dict[str, None] = {}  # what was said of the configuration, an ordered set
+        self._doubted: dict[str, str] = {}  # what was said of the configuration, by what it is wherever it stands
         self._operating: Operating | None = None
         self._admin: AdminDoor | None = None
         self._origins: Origins | None = None
@@ -585,7 +585,7 @@ class LoadBalancerService(MultiService):
         for text, doubt in said.items():
             if text not in self._doubted:
                 _log.warn("{doubt}", doubt=doubt)
-        self._doubted = dict.fromkeys(said)
+        self._doubted = {text: str(doubt) for text, doubt in said.items()}
 
     def _say_unresolved(self, backend: Named, reason: str) -> None:
         doubt = not_resolved(self.config, backend.pool, backend.number, reason).problem()
@@ -625,6 +625,11 @@ class LoadBalancerService(MultiService):
     def stopping(self) -> bool:
         """Whether it stops: nothing is changed any more."""
         return self._draining is not None or self._plane is None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is doubtful about the configuration in force, one line each."""
+        return tuple(self._doubted.values())
 
     def reload_now(self, *, dry_run: bool) -> "Deferred[Reloaded]":
         """Read the configuration anew, and go by it unless it is a dry run; fires with what that did, or why it did nothing.

@@ -154,7 +154,9 @@ class PoolView:
 
 @dataclass(frozen=True)
 class ListenerView:
-    """A listener: clients connected of at most `limit`, accepted since its start, `rate` of them in the last minute a second."""
+    """A listener: clients connected of at most `limit`, accepted since its start, `rate` of them in the last minute a second;
+    `refused_60s`: how many of its requests were refused in that minute.
+    """
 
     name: str
     addresses: Sequence[str]
@@ -162,6 +164,7 @@ class ListenerView:
     limit: int
     accepted: int
     rate: float | None
+    refused_60s: int | None = None
 
     def with_more(self, other: "ListenerView") -> "ListenerView":
         """The same listener as another process sees it too."""
@@ -171,6 +174,9 @@ class ListenerView:
             limit=self.limit + other.limit,
             accepted=self.accepted + other.accepted,
             rate=_sum(self.rate, other.rate),
+            refused_60s=None
+            if None in (self.refused_60s, other.refused_60s)
+            else int(_sum(self.refused_60s, other.refused_60s) or 0),
         )
 
 
@@ -243,6 +249,7 @@ class Snapshot:
     routes: Sequence[RouteView]
     pools: Sequence[PoolView]
     changes: Sequence[ChangeView]
+    warnings: Sequence[str] = ()
 
     def backend(self, name: str) -> BackendView | None:
         """The backend of this name, `POOL/BACKEND`."""

@@ -61,6 +61,10 @@ def parts(whole: Value) -> dict[str, str]:
         "events": "\n".join(_event(one, status) for one in reversed(whole["events"])) or _nothing(3, "Nothing yet."),
         "config": "\n".join(map(_config, whole["config"])),
         "changes": "\n".join(_change(one, status) for one in status["changes"]) or _nothing(3, "None."),
+        "warned": "" if status["warnings"] else " hidden",
+        "warnings": "\n".join(
+            f"<li>{glyph('warn', 's-slow')}<span>{escape(one)}</span></li>" for one in status["warnings"]
+        ),
         "version": escape(f"twisted_lb {status['version']} ({status['build']}), pid {status['pid']}"),
     }
 
@@ -72,6 +76,8 @@ def nothing_known(why: str) -> dict[str, str]:
     )
     return {
         **empty,
+        "warned": " hidden",
+        "warnings": "",
         "title": "twisted_lb",
         "name": "",
         "glyph": "unknown",
@@ -208,7 +214,8 @@ def _listener(one: Value) -> str:
     limit = f" / {number(one['limit'])}" + _meter(100 * one["connections"] / one["limit"]) if bounded else ""
     return (
         f'<tr><th scope="row">{escape(one["name"])}</th><td class="mono">{escape(", ".join(one["addresses"]))}</td>'
-        f'<td>{number(one["connections"])}{limit}</td><td class="n">{number(one["rate"], 1)}</td></tr>'
+        f'<td>{number(one["connections"])}{limit}</td><td class="n">{number(one["rate"], 1)}</td>'
+        f'<td class="n">{number(one["refused_60s"])}</td></tr>'
     )
 
 

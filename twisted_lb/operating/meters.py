@@ -20,7 +20,7 @@ _SLOWLY_S: Final = 5.0
 
 class Meters:
     """The meters of a data plane, read each second and, histograms, every five. `rates` by ("requests" or "failures", pool,
-    backend), ("accepted", listener), ("route", route); `durations` by ("took", pool[, backend]), ("connected" or "leases",
+    backend), ("accepted" or "refused", listener), ("route", route); `durations` by ("took", pool[, backend]), ("connected" or "leases",
     pool, backend), ("errors", route).
     """
 
@@ -83,6 +83,8 @@ class Meters:
                 counts["failures", name, backend.name] = backend.failures
         for name, listeners in plane.listeners.items():
             counts["accepted", name] = sum(one.accepted for one in listeners)
+        for name, frontend in plane.frontends.items():
+            counts["refused", name] = sum(frontend.refusals)
         for name, requests in plane.requests_by_route().items():
             counts["route", name] = requests
         return counts

@@ -169,6 +169,7 @@ class Operating:
             ],
             pools=pools,
             changes=list(self._views.in_force(plane)),
+            warnings=self._owner.warnings,
         )
 
     def _running(self) -> DataPlane:

@@ -115,7 +115,7 @@ function delta(v) {
   if (v.marks && v.marks.length) { D.marks.push(...v.marks); marks(); }
   if (v.config) D.config = v.config;
   settle();
-  if (v.events || v.config || v.status.changes || v.status.routes) slow();
+  if (v.events || v.config || v.status.changes || v.status.routes || v.status.warnings) slow();
   if (file !== JSON.stringify(D.status.file) || generation !== D.status.generation) followFile();
 }
 function append(more) { // the history of this window goes on; seconds that nobody knows stay empty
@@ -464,6 +464,8 @@ function slow() {
   body("events", D.events.length ? [...D.events].reverse().map((e) => { const admin = e.kind === "admin", said = e.kind + ": ", text = admin ? "" : e.text.startsWith(said) ? e.text.slice(said.length) : e.text; return h("tr", null, h("td", null, clock(e.at)), h("td", null, glyph(signOf(e)), (admin ? e.text : e.kind).replace("_", " ")), h("td", null, where(e.subject), e.subject && text ? ": " : "", text, e.actor && " · " + e.actor)); }) : [none(3, "Nothing yet.")]);
   configuration();
   body("changes", S.changes.length ? S.changes.map((c) => h("tr", null, h("td", null, c.at == null ? "" : clock(c.at)), h("td", null, where(c.subject), " ", c.change), h("td", null, c.actor, c.reason && h("small", null, `“${c.reason}”`)))) : [none(3, "None.")]);
+  $("warnbox").hidden = !S.warnings.length;
+  $("warnings").replaceChildren(...S.warnings.map((t) => h("li", null, glyph("warn", "s-slow"), h("span", null, t))));
   $("resetact").hidden = !changing() || !S.changes.length;
   listeners();
 }
@@ -473,10 +475,10 @@ function configuration() {
 }
 let listened = "";
 function listeners() {
-  const rows = D.status.listeners, key = JSON.stringify(rows.map((l) => [l.name, l.addresses, l.connections, l.limit, num(l.rate, 1)]));
+  const rows = D.status.listeners, key = JSON.stringify(rows.map((l) => [l.name, l.addresses, l.connections, l.limit, num(l.rate, 1), l.refused_60s]));
   if (key === listened) return;
   listened = key;
-  body("listeners", rows.map((l) => { const bounded = l.limit < 2 ** 40; return h("tr", null, h("th", { scope: "row" }, l.name), h("td", { class: "mono" }, l.addresses.join(", ")), h("td", null, bounded ? `${num(l.connections)} / ${num(l.limit)}` : num(l.connections), bounded && meter(100 * l.connections / l.limit)), h("td", { class: "n" }, num(l.rate, 1))); }));
+  body("listeners", rows.map((l) => { const bounded = l.limit < 2 ** 40; return h("tr", null, h("th", { scope: "row" }, l.name), h("td", { class: "mono" }, l.addresses.join(", ")), h("td", null, bounded ? `${num(l.connections)} / ${num(l.limit)}` : num(l.connections), bounded && meter(100 * l.connections / l.limit)), h("td", { class: "n" }, num(l.rate, 1)), h("td", { class: "n" }, h("span", { class: l.refused_60s ? "" : "zero" }, num(l.refused_60s)))); }));
 }
 async function followFile() { // what a reload would do is asked for when there is anything that it would do
   const file = D.status.file, differs = !!file && file.changed_at != null;
