@@ -6,6 +6,7 @@ from typing import Final
 from twisted_lb.core.attempts import Attempt
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Outcome, Refusal, Reply
+from twisted_lb.core.trace import Trace
 
 
 class Record:
@@ -27,7 +28,7 @@ class Record:
     refused has `_` where it was not valid. The id is the one that an error page shows. `version` is 10 or 11, 0 for what was
     refused before its head was read; `scheme` that of the connection; `host` what was asked for, validated, "" where nothing
     was said. `fields` are the lines of its head that go on to a backend, as the client sent them: these are its words, and
-    may hold any byte of a field's value. `trace_id` is that of a traceparent of our own. `listener`, `route` and `pool` are
+    may hold any byte of a field's value. `trace` is what was found out of its trace, None where nobody looked. `listener`, `route` and `pool` are
     names, "" where none was found.
 
     `attempts` are those that were made, in order, each with its backend, its outcome and a reason. `status` is what the
@@ -65,7 +66,7 @@ class Record:
         "scheme",
         "status",
         "target",
-        "trace_id",
+        "trace",
         "version",
     )
 
@@ -87,7 +88,7 @@ class Record:
         self.scheme: bytes = b""
         self.host: bytes = b""
         self.fields: bytes = b""
-        self.trace_id: bytes = b""
+        self.trace: Trace | None = None
         self.listener: str = ""
         self.method: bytes = b""
         self.target: bytes = b""
@@ -104,6 +105,12 @@ class Record:
     def took_s(self) -> float:
         """How long the request took, in seconds; infinite while it lasts."""
         return self.ended_at - self.began
+
+    @property
+    def trace_id(self) -> bytes:
+        """That of the trace that was begun here and told to the backend; empty where there is none."""
+        trace = self.trace
+        return trace.trace_id if trace is not None and not trace.parent and trace.spans else b""
 
     @property
     def outcome(self) -> Outcome | None:

@@ -133,6 +133,8 @@ class Operating:
             counters=(
                 ("invariant_violations_total", plane.self_check.violations),
                 ("log_dropped_total", self._owner.log_dropped),
+                ("spans_sent_total", self._owner.spans_sent),
+                ("spans_dropped_total", self._owner.spans_dropped),
             ),
         )
         return plane.measures(), process

@@ -25,6 +25,14 @@ class Owner(Protocol):
         """How many lines of the access log were dropped."""
 
     @property
+    def spans_sent(self) -> int:
+        """How many spans a collector of traces has taken."""
+
+    @property
+    def spans_dropped(self) -> int:
+        """How many it has not."""
+
+    @property
     def warnings(self) -> Sequence[str]:
         """What is doubtful about the configuration in force, one line each."""
 
