@@ -118,6 +118,16 @@ def test_time_and_file_are_told(three):
     assert three.view("app/c").since_s == 41.0
 
 
+def test_the_first_errors_of_a_route_count(operate):
+    one = operate("a:80", routes=[{"name": "all", "pool": "app"}])
+    one.backend("a:80", [response(status=500)] * 3)
+    one.wait(1)
+    for _ in range(3):
+        one.ask()
+    one.wait(10)
+    assert one.operating.snapshot().routes[0].errors_60s == 3
+
+
 def test_refusals_and_warnings_are_told(operate):
     one = operate("a:80", routes=[{"path": "/", "deny": True}])
     one.owner.warnings = ["lb.toml:3: warning[W01]: x"]

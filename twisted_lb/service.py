@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.application.service import IProcess, MultiService
 from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
@@ -64,13 +64,15 @@ from twisted_lb.reload import Reload, Source
 from twisted_lb.resolving import Named, Resolving, Unresolved, names_in
 from twisted_lb.signals import while_stopping
 from twisted_lb.state_file import StateFile, load_overlay
-from twisted_lb.tracing.exporter import Exporter
 from twisted_lb.tracing.rules import TraceRules
 from twisted_lb.watch import Watch, digest
 
 _SEED_BITS: Final = 32
 # Of a pool with more backends the line at start has their number.
 _MOST_NAMED: Final = 8
+
+if TYPE_CHECKING:
+    from twisted_lb.tracing.exporter import Exporter
 
 _log = Logger()
 
@@ -334,7 +336,9 @@ class LoadBalancerService(MultiService):
         before = self._exporter
         self._exporter = None
         if rules is not None:
+            # Not above: endpoints take a service manager's sockets out of the environment.
             from twisted_lb.outgoing_http import OneOffClient
+            from twisted_lb.tracing.exporter import Exporter
 
             client, rng = OneOffClient(self._reactor), runtime.stream("traces")
             self._exporter = Exporter(rules, client, runtime.time, runtime.wall.read, rng)
@@ -357,7 +361,7 @@ class LoadBalancerService(MultiService):
         return sum(one.dropped for one in self._all_exporters)
 
     @property
-    def _all_exporters(self) -> list[Exporter]:
+    def _all_exporters(self) -> "list[Exporter]":
         return self._exporters if self._exporter is None else [*self._exporters, self._exporter]
 
     def _accept(self, plane: DataPlane) -> None:

@@ -4,7 +4,9 @@ import contextlib
 import http.client
 import itertools
 import os
+import re
 import signal
+import socket
 import threading
 import urllib.request
 from collections import Counter
@@ -337,6 +339,34 @@ def test_what_the_api_cannot_tell_has_no_box_and_what_it_can_has_one(town, page)
     page.unroute_all()
 
 
+SEEN = """(names) => names.every((name) => (D.history.series[name] || []).some((v) => v > 0))"""
+
+
+def test_the_charts_say_who_answered_and_how_long_it_took(own_town, page):
+    live(page, own_town)
+
+    def goes_on() -> bool:
+        """Some of everything, until the page has seen it."""
+        for query in ("", "?status=404", "?status=500"):
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"http://127.0.0.1:{own_town.port}/{query}", timeout=PATIENCE_S).close()
+        with socket.create_connection(("127.0.0.1", own_town.port), PATIENCE_S) as client:
+            client.sendall(b"no request\r\n\r\n")
+            client.recv(1000)
+        return page.evaluate(SEEN, ["ok", "c4", "c5", "own", "bytes_out", "total.p50", "first_byte.p99"])
+
+    until(goes_on, "all series")
+    for word in ("2xx–3xx", "4xx", "5xx", "own errors"):
+        expect(page.locator("#c-requests .legend")).to_contain_text(word)
+    expect(page.locator("#c-last")).to_contain_text("out, to clients")
+    expect(page.locator("#c-latency .legend")).to_contain_text("p90")
+    page.locator("#phase").select_option("connect")
+    until(lambda: page.evaluate("() => charts[1].list.every(([name]) => name.startsWith('connect.'))"))
+    expect(row(page, "b1").locator(".spark path").last).to_be_visible()
+    expect(page.locator("#routes tbody td:nth-child(5)")).to_have_text(re.compile("[1-9]"))
+    expect(page.locator("#listeners tbody td").last).to_have_text(re.compile("[1-9]"))
+
+
 def test_a_failed_request_is_explained_with_the_waterfall_of_its_phases_with_and_without_a_script(
     own_town, page, browser
 ):
@@ -361,18 +391,30 @@ def test_a_failed_request_is_explained_with_the_waterfall_of_its_phases_with_and
     expect(told["late-1"].locator("summary")).to_be_focused()
     expect(bar).to_be_visible()
 
+    # The link of an error page leads to its request also where that neither failed nor was slow.
+    plain = [f"plain-request-{n}" for n in range(12)]
+    for name in plain:
+        request = urllib.request.Request(f"http://127.0.0.1:{own_town.port}/", headers={"X-Request-ID": name})
+        urllib.request.urlopen(request, timeout=PATIENCE_S).close()
+    slow = page.evaluate("async () => (await ask('v1/explain?slowest=10')).requests.map((r) => r.id)")
+    quick = next(name for name in plain if name not in slow)
+    other = page.context.new_page()
+    other.goto(f"{own_town.url}#r-{quick}")
+    expect(other.locator(f'[id="r-{quick}"] .why details > div')).to_be_visible()
+    other.close()
+
     # The script and the server make the same of the same answers, word by word and bar by bar.
     shown = """() => [...document.querySelectorAll("#failures > tbody")].map((b) => [b.id, b.textContent,
         [...b.querySelectorAll("rect")].map((r) => ["class", "x", "width"].map((k) => r.getAttribute(k)))])"""
     context = browser.new_context(java_script_enabled=False)
-    plain = context.new_page()
-    plain.goto(own_town.url)
-    assert {one for one, _, _ in plain.evaluate(shown)} >= {"r-cut-1", "r-late-1"}
-    with_script = {one: rest for one, *rest in page.evaluate(shown)}
-    for one, *rest in plain.evaluate(shown):
-        assert rest == with_script[one]
-    plain.locator('[id="r-cut-1"] summary').click()
-    expect(plain.locator('[id="r-cut-1"] .attempts')).to_contain_text("✗ CUT_SHORT")
+    bare = context.new_page()
+    bare.goto(own_town.url)
+    served = bare.evaluate(shown)
+    assert {one for one, *_ in served} >= {"r-cut-1", "r-late-1"}
+    until(lambda: {one for one, *_ in page.evaluate(shown)} == {one for one, *_ in served}, "the same requests")
+    assert page.evaluate(shown) == served
+    bare.locator('[id="r-cut-1"] summary').click()
+    expect(bare.locator('[id="r-cut-1"] .attempts')).to_contain_text("✗ CUT_SHORT")
     context.close()
 
 

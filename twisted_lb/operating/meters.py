@@ -104,7 +104,8 @@ class Meters:
                 found["took", name, backend.name] = _reading(backend.totals.lasted)
                 found["connected", name, backend.name] = backend.totals.connections
                 found["leases", name, backend.name] = sum(backend.outcomes)
-        errors: dict[object, int] = {}
+        # A route that nobody has asked for has none, and its first ones count.
+        errors: dict[object, int] = {("errors", name): 0 for name in plane.plan.routes}
         for flow in flows:
             key = ("errors", flow.route)
             errors[key] = errors.get(key, 0) + errors_in(flow.requests())

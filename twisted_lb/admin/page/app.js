@@ -699,7 +699,7 @@ async function byId() {
   let hit = null;
   for (const b of $("failures").tBodies) { const is = q.length > 3 && b.id.startsWith("r-" + q); b.classList.toggle("target", is); if (is) { b.querySelector("details").open = true; hit = b; } }
   if (hit || q.length < 8) return;
-  try { const b = request(await ask("v1/explain/" + encodeURIComponent(q)), true); b.classList.add("target"); $("failures").tHead.after(b); } catch { /* not held, or not all of it typed */ }
+  try { const b = request(await ask("v1/explain/" + encodeURIComponent(q)), true); b.classList.add("target"); $("failures").tHead.after(b); if (location.hash === "#r-" + encodeURI(q)) b.scrollIntoView(); } catch { /* not held, or not all of it typed */ }
 }
 async function abilities() { // what this balancer can tell is in its own document
   try {
@@ -721,8 +721,9 @@ function theme(t) {
   try { localStorage.setItem("theme", t); } catch { /* a private window */ }
 }
 function hash() {
-  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
-  if (!target || !location.hash.startsWith("#r-")) return;
+  if (!location.hash.startsWith("#r-")) return;
+  const name = decodeURIComponent(location.hash.slice(1)), target = document.getElementById(name);
+  if (!target) { $("rid").value = name.slice(2); byId(); return; } // neither failed nor slow, or long ago
   target.querySelector("details").open = true; target.classList.add("target"); target.scrollIntoView();
 }
 function start() {
