@@ -140,7 +140,7 @@ def shoot(town: Town, folder: Path) -> None:
             clip = {"x": 0, "y": 0, "width": 1440, "height": bottom["y"] + bottom["height"] + 16}
             page.screenshot(path=folder / f"dashboard-{scheme}.png", full_page=True, clip=clip)  # type: ignore[arg-type]
             if scheme == "light":
-                retried = page.locator("#failures > tbody").filter(has_text=" → ").filter(has_text="NO_RESPONSE").first
+                retried = page.locator("#failures > tbody").filter(has_text="retried, then well").first
                 retried.locator("summary").click()
                 page.evaluate("() => document.querySelector('.bar').hidden = true")  # it would lie over it
                 retried.screenshot(path=folder / "dashboard-request.png")

@@ -156,3 +156,14 @@ def test_what_failed_and_was_slow_is_there_once_and_the_newest_first():
     bad = [{"id": "b", "at": 2.0}, {"id": "c", "at": 3.0}]
     slow = [{"id": "c", "at": 3.0}, {"id": "a", "at": 1.0}]
     assert [(one["id"], one["slow"]) for one in bad_and_slow(bad, slow)] == [("c", True), ("b", False), ("a", True)]
+
+
+def test_an_attempt_that_cost_none_is_not_the_fourth_of_three(house):
+    lb = house("a:80", "b:80")
+    lb.backend("a:80", [CLOSE])
+    lb.backend("b:80")
+    lb.ask(NAMED)
+    told = explained_json(lb.plane.explain("mine"))
+    first, other = told["attempts"]
+    assert "attempt 2 of 3" in request_html(told)
+    assert " of 3" not in request_html({**told, "attempts": [first, {**other, "number": 4}]})

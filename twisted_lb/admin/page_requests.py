@@ -83,9 +83,11 @@ def _how(attempt: Value) -> str:
     """Why an attempt was made, and there."""
     told = [f"{attempt['number']}  {attempt['backend']}"]
     if attempt["retried"]:
-        left = attempt["budget_left"]
+        number, most, left = attempt["number"], attempt["most"], attempt["budget_left"]
+        # Some attempts cost none: there may be more of them than the route allows.
+        of = f"; attempt {number} of {most}" if number <= most else ""
         more = "" if left is None else f"; {left} more in the budget"
-        told.append(f"retried: {attempt['retried']}; attempt {attempt['number']} of {attempt['most']}{more}")
+        told.append(f"retried: {attempt['retried']}{of}{more}")
     rule = attempt["decision"]["rule"]
     return " · ".join([*told, f"chosen: {rule}"] if rule else told)
 
