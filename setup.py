@@ -182,6 +182,7 @@ distribution = setup(
             "hypothesis>=6.150",
             "mypy>=2.4,<2.5",
             "mypy-zope>=1.0.17",
+            "opentelemetry-proto>=1.40",
             "playwright>=1.55",
             "pytest>=9",
             "pytest-xdist>=3.8",

@@ -230,7 +230,14 @@ ROUTED = {
     },
 }
 DRAINED = "by alice (14:12, “deploy 2026.11.4”)"
-_TIMES = {"queue_s": 0.0, "connect_s": 0.001, "first_byte_s": 1.203, "rest_s": None}
+_TIMES = {
+    "queue_s": 0.0,
+    "connect_s": 0.001,
+    "first_byte_s": 1.203,
+    "rest_s": None,
+    "began_s": 0.0,
+    "took_s": 1.204,
+}
 RETRIED = {
     "id": "9f2c41d07be6a853",
     "at": NOW - 47.896,
@@ -271,6 +278,8 @@ RETRIED = {
             **_TIMES,
             "first_byte_s": 0.031,
             "rest_s": 0.002,
+            "began_s": 1.204,
+            "took_s": 0.033,
             "decision": {"rule": "its turn without a9 (11)"},
         },
     ],

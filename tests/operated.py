@@ -36,6 +36,7 @@ class Owner:
     def __init__(self, operated: "Operated") -> None:
         self._operated = operated
         self.stopping = False
+        self.warnings: list[str] = []
         self.verdict = Verdict(True, "ready\n")
         self.reloads: list[tuple[bool, Deferred[Reloaded]]] = []
         self.values: list[tuple[str, object, str]] = []

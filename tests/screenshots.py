@@ -1,5 +1,7 @@
 """Pictures of the dashboard, of real traffic: `scripts/screenshots`."""
 
+import contextlib
+import http.client
 import json
 import sys
 import tempfile
@@ -82,6 +84,16 @@ name = "rest"
 pool = "app"
 """
 
+    def suffer(self) -> None:
+        """Requests that are slow, wrong, cut short, or lead from a backend that closes to another one."""
+        for path in ("v1/?delay=0.7", "?status=404", "?status=500", "v1/?close=head&delay=0.2", "?size=5000&close=900"):
+            request = urllib.request.Request(f"http://127.0.0.1:{self.port}/{path}")
+            with (
+                contextlib.suppress(OSError, http.client.HTTPException),
+                urllib.request.urlopen(request, timeout=60) as one,
+            ):
+                one.read()
+
     def change(self, path: str, body: dict[str, object]) -> None:
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.admin}/v1/{path}",
@@ -102,6 +114,7 @@ def main() -> None:
         time.sleep(AFTER_S)
         town.change("backends/api/a2", {"admin": "drain", "reason": "deploy 2026.11.4"})
         time.sleep(AFTER_S)
+        town.suffer()
         urllib.request.urlopen(f"http://127.0.0.1:{town.backends['s2']}/down?seconds=600", timeout=60).close()
         time.sleep(AFTER_S / 2)
         shoot(town, folder)
@@ -126,6 +139,11 @@ def shoot(town: Town, folder: Path) -> None:
             assert bottom is not None
             clip = {"x": 0, "y": 0, "width": 1440, "height": bottom["y"] + bottom["height"] + 16}
             page.screenshot(path=folder / f"dashboard-{scheme}.png", full_page=True, clip=clip)  # type: ignore[arg-type]
+            if scheme == "light":
+                retried = page.locator("#failures > tbody").filter(has_text="retried, then well").first
+                retried.locator("summary").click()
+                page.evaluate("() => document.querySelector('.bar').hidden = true")  # it would lie over it
+                retried.screenshot(path=folder / "dashboard-request.png")
             context.close()
         browser.close()
 

@@ -24,8 +24,8 @@ MAY_IMPORT = {
     "checks": ({"core", "probes"}, {"twisted"}),
     "request_log": ({"core"}, {"twisted"}),
     "access_log": ({"core", "errors", "log_files"}, {"mypy_extensions", "twisted"}),
-    "plan_diff": ({"access_log", "config", "core", "errors", "plan"}, set()),
-    "plan": ({"access_log", "config", "core", "discovery", "errors", "http_check", "net", "wire"}, set()),
+    "plan_diff": ({"access_log", "config", "core", "errors", "plan", "tracing"}, set()),
+    "plan": ({"access_log", "config", "core", "discovery", "errors", "http_check", "net", "tracing", "wire"}, set()),
     # Where every part of the data path is made.
     "data_plane": (
         {
@@ -45,10 +45,14 @@ MAY_IMPORT = {
             "routes",
             "self_check",
             "target_lists",
+            "tracing",
         },
         {"twisted"},
     ),
-    "discovery": ({"core"}, {"twisted", "zope"}),
+    # Spans, and whoever else is asked over HTTP.
+    "tracing": ({"__init__", "core", "outgoing_http"}, {"twisted"}),
+    "outgoing_http": (set(), {"twisted", "zope"}),
+    "discovery": ({"core", "outgoing_http"}, {"twisted"}),
     "target_lists": ({"core", "discovery", "plan"}, {"twisted"}),
     # What an operator asks of it.
     "questions": ({"core", "net", "wire"}, set()),
@@ -122,6 +126,7 @@ MAY_IMPORT = {
             "plan",
             "plan_diff",
             "openings",
+            "outgoing_http",
             "operating",
             "own_process",
             "process",
@@ -129,6 +134,7 @@ MAY_IMPORT = {
             "resolving",
             "signals",
             "state_file",
+            "tracing",
             "watch",
         },
         {"twisted"},

@@ -118,6 +118,27 @@ def test_time_and_file_are_told(three):
     assert three.view("app/c").since_s == 41.0
 
 
+def test_the_first_errors_of_a_route_count(operate):
+    one = operate("a:80", routes=[{"name": "all", "pool": "app"}])
+    one.backend("a:80", [response(status=500)] * 3)
+    one.wait(1)
+    for _ in range(3):
+        one.ask()
+    one.wait(10)
+    assert one.operating.snapshot().routes[0].errors_60s == 3
+
+
+def test_refusals_and_warnings_are_told(operate):
+    one = operate("a:80", routes=[{"path": "/", "deny": True}])
+    one.owner.warnings = ["lb.toml:3: warning[W01]: x"]
+    one.wait(1)
+    for _ in range(3):
+        one.ask()
+    one.wait(1)
+    seen = one.operating.snapshot()
+    assert (seen.listeners[0].refused_60s, seen.warnings) == (3, ["lb.toml:3: warning[W01]: x"])
+
+
 def test_requests_of_the_last_minute_are_rates_and_shares(operate):
     two = operate("a:80", "b:80")
     two.backend("a:80", [response(status=500), *[response()] * 9])

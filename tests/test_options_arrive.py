@@ -112,6 +112,10 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("log.addresses", "network", lambda p: p.plan.access_log.network, True),
     ("log.sample", 0.5, lambda p: p.plan.access_log.sample, None),
     ("log.slow_s", 7.5, lambda p: p.plan.access_log.slow_s, None),
+    ("traces.endpoint", "http://c:4318", lambda p: p.plan.traces.endpoint, "http://c:4318/v1/traces"),
+    ("traces.ratio", 0.5, lambda p: (p.plan.traces.ratio, p.route.trace_ratio), (0.5, 0.5)),
+    ("traces.service", "edge", lambda p: p.plan.traces.service, None),
+    ("traces.headers", {"X-Key": "k"}, lambda p: p.plan.traces.headers, None),
 ]  # fmt: skip
 
 # What the service itself goes by: where it listens.
@@ -224,10 +228,11 @@ def in_tables(*, inherited: bool) -> LoadBalancerConfig:
                 own = tables["defaults"][one] if inherited or kind == "routes" else tables[kind][DEFAULT]
                 table, _, name = HOMES.get(option, option).rpartition(".")
                 (own.setdefault(table, {}) if table else own)[name] = value
-    flat: dict[str, dict[str, Any]] = {"timeouts": {"drain_s": 0.25, "tunnel_drain_s": 1.25}, "log": {}}
+    flat: dict[str, dict[str, Any]] = {"timeouts": {"drain_s": 0.25, "tunnel_drain_s": 1.25}, "log": {}, "traces": {}}
     for option, value, *_ in PLACES:
-        if option.startswith("log."):
-            flat["log"][option.removeprefix("log.")] = value
+        table, _, name = option.partition(".")
+        if table in ("log", "traces"):
+            flat[table][name] = value
     return LoadBalancerConfig.model_validate({**flat, **tables})
 
 

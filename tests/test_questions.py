@@ -101,6 +101,7 @@ def test_the_times_of_a_request_are_told_part_by_part(make):
     [attempt] = told.attempts
     assert (attempt.queue_s, attempt.connect_s) == (0.0, pytest.approx(0.0, abs=0.1))
     assert (attempt.first_byte_s, attempt.rest_s) == (pytest.approx(2.0, abs=0.1), pytest.approx(0.5, abs=0.1))
+    assert (attempt.began_s, attempt.took_s) == (0.0, pytest.approx(2.5, abs=0.1))
     assert told.took_s == pytest.approx(2.5, abs=0.1)
     assert told.head_s == pytest.approx(2.0, abs=0.1)
 

@@ -107,6 +107,8 @@ class Watched:
         self.generation = 1
         self.values = [ConfigValue("pools.app.policy", "rr", "lb.toml:3")]
         self.file: Mapping[str, Any] | None = None
+        self.requests: dict[str, list[dict[str, Any]]] = {"failed": [], "slowest": []}
+        self.warnings: list[str] = []
         self.stopped = False
         self.asked = 0
 
@@ -137,19 +139,23 @@ class Watched:
             etag=self.etag,
             file=self.file,
             verdict=self.verdict,
-            listeners=[ListenerView("web", ["0.0.0.0:80"], 3, 100, 9, 0.5)],
-            routes=[RouteView("all", 1, ["web"], [], [], ["/"], [], "app", "lb.toml:9")],
+            listeners=[ListenerView("web", ["0.0.0.0:80"], 3, 100, 9, 0.5, 4)],
+            routes=[RouteView("all", 1, ["web"], [], [], ["/"], [], "app", "lb.toml:9", errors_60s=7, rate=2.5)],
             pools=[
                 replace(one, backends=[replace(b, since_s=b.since_s + now - EPOCH) for b in one.backends])
                 for one in self.pools
             ],
             changes=[],
+            warnings=self.warnings,
         )
 
     def sample(self) -> Sample:
         if self.stopped:
             raise Refused("stopping", "the balancer is not running")
         return Sample(self.counts, self.levels, self.latencies, self.backend_p99)
+
+    def explained(self, kind: str, count: int) -> dict[str, Any]:
+        return {"requests": self.requests[kind][:count], "held": {}, "oldest_at": None}
 
     def config(self) -> list[ConfigValue]:
         return self.values

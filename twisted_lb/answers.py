@@ -93,6 +93,8 @@ def _attempt(one: ExplainedAttempt) -> Json:
         "connect_s": one.connect_s,
         "first_byte_s": one.first_byte_s,
         "rest_s": one.rest_s,
+        "began_s": one.began_s,
+        "took_s": one.took_s,
         "decision": decision_json(one.decision),
     }
 

@@ -25,6 +25,7 @@ from twisted_lb.core.notes import Notes
 from twisted_lb.core.overlay import Overlay
 from twisted_lb.core.record import Observer, Observers
 from twisted_lb.core.snapshot import PoolSnapshot
+from twisted_lb.core.trace import Trace
 from twisted_lb.draining import Drain
 from twisted_lb.http_check import HttpCheck
 from twisted_lb.leaving import Leaving
@@ -43,6 +44,7 @@ from twisted_lb.request_log import BriefRequestLog, log_request
 from twisted_lb.routes import Routes
 from twisted_lb.self_check import SelfCheck
 from twisted_lb.target_lists import Provide, TargetLists, nobody
+from twisted_lb.tracing.spans import Tracer
 
 # How often pools look for what time makes due: trials of ejected backends, say.
 _TICK_S: Final = 0.25
@@ -61,6 +63,10 @@ def _nowhere(_line: bytes) -> None:
     """Nobody takes lines of the access log."""
 
 
+def _no_spans(_texts: bytes, _count: int) -> None:
+    """Nobody takes spans."""
+
+
 class DataPlane:
     """The parts that move requests, from their making to `close`. It knows no Twisted service and no global reactor.
 
@@ -68,7 +74,8 @@ class DataPlane:
     resource that brings them to its frontend. `room` says how many connections clients may have where the plan names no
     number, beside so many backends. `overlay`: what was changed at run time before this one began, of which `dropped` does not hold any more; `changed`
     is called whenever it is another one. `probed` is told each result of a check: pool, backend, and what it was. `provide` makes what follows a pool's target list. With `accepting` off clients are taken in from `accept` on. `count_descriptors`: the process has those of its poller, and hardly any others. `hear` is told every change of state of the
-    backends, `observers` the record of each request that has ended, or was refused; `log_line` the lines of the access log.
+    backends, `observers` the record of each request that has ended, or was refused; `log_line` the lines of the access log, `send_spans` the spans of a request,
+    where the plan wants any, as JSON, and their number.
     """
 
     def __init__(
@@ -87,6 +94,7 @@ class DataPlane:
         probed: Callable[[str, str, ProbeResult], None] = _not_told,
         count_descriptors: bool = False,
         log_line: Line = _nowhere,
+        send_spans: Callable[[bytes, int], None] = _no_spans,
     ) -> None:
         self.runtime: Final = runtime
         self.plan: Plan = plan
@@ -106,6 +114,7 @@ class DataPlane:
         self._brief_log: BriefRequestLog | None = None
         self._standing: Final = Standing()
         self.access_log: Final = AccessLog(self._standing, runtime.wall.read, runtime.stream("access log"), log_line)
+        self._tracer: Final = Tracer(send_spans, runtime.wall.read, runtime.clock.read, runtime.new_id, self._trace)
         self._probes: Final[dict[Cluster, NetworkProbe]] = {}
         self.clusters: dict[str, Cluster] = {}
         self.targets: Final = TargetLists(provide, self._listed)
@@ -144,6 +153,15 @@ class DataPlane:
         """The same, and the access log where it has requests of this listener."""
         observer = self.access_log.observer(listener.log)
         return told if observer is None else Observers((*told.of_all, observer), told.of_failures)
+
+    def _with_tracer(self, told: Observers, plan: Plan) -> Observers:
+        """The same, and whoever makes spans, where they are wanted."""
+        return told if plan.traces is None else Observers((*told.of_all, self._tracer.observe), told.of_failures)
+
+    def _trace(self, fields: bytes) -> Trace:
+        """The trace of a request that went to no backend."""
+        rules = self.plan.traces
+        return self.runtime.trace(fields, -1.0 if rules is None else rules.ratio)
 
     def _cluster(self, name: str, pool: PoolPlan) -> Cluster:
         return Cluster(name, self.runtime, pool.upstream, pool.policy, pool.settings, self._heard_event)
@@ -260,7 +278,7 @@ class DataPlane:
         providers = self.targets.made(plan.pools)
         made = {name: self._cluster(name, pool) for name, pool in plan.pools.items() if name not in self.clusters}
         clusters = {name: made.get(name) or self.clusters[name] for name in plan.pools}
-        told = self._observers(plan.log_requests)
+        told = self._with_tracer(self._observers(plan.log_requests), plan)
         tables = self.routing.follow(plan, clusters)
         frontends = {
             name: self.frontends.get(name) or self._frontend(name, listener, tables[name], told)
@@ -538,10 +556,14 @@ class DataPlane:
     def requests_by_route(self) -> dict[str, int]:
         """How many exchanges have begun, by route: O(routes)."""
         found: dict[str, int] = {}
-        for frontend in self._counting:
-            for flow in frontend.flows.all:
-                found[flow.route] = found.get(flow.route, 0) + flow.begun
+        for flow in self.flows:
+            found[flow.route] = found.get(flow.route, 0) + flow.begun
         return found
+
+    @property
+    def flows(self) -> list[Flow]:
+        """What was counted by listener, route and pool, those among them that are gone and of which something runs."""
+        return [flow for frontend in self._counting for flow in frontend.flows.all]
 
     def measures(self, *, exemplars: bool = False) -> Measures:
         """Everything that is counted, by listener and pool, now: O(routes, backends and connections); with exemplars of it, if
@@ -549,10 +571,9 @@ class DataPlane:
         """
         self._bury_flows()
         flows: dict[str, list[Flow]] = {name: [] for name in self.clusters}
-        for frontend in self._counting:
-            for flow in frontend.flows.all:
-                if flow.pool in flows:
-                    flows[flow.pool].append(flow)
+        for flow in self.flows:
+            if flow.pool in flows:
+                flows[flow.pool].append(flow)
         now = self.runtime.clock.read()
         ahead_s = self.runtime.wall.read() - now
         return Measures(

@@ -28,6 +28,7 @@ from twisted_lb.config.problems import Problem
 from twisted_lb.config.routes import AnswerConfig, RouteConfig
 from twisted_lb.config.secret import revealed
 from twisted_lb.config.targets import TargetsConfig
+from twisted_lb.config.traces import TracesConfig
 from twisted_lb.core.access import AccessRule, AccessRules
 from twisted_lb.core.address import TcpAddress, is_name
 from twisted_lb.core.backend import BackendSpec
@@ -48,6 +49,7 @@ from twisted_lb.net.own_answers import Answer, OwnAnswer, Redirect
 from twisted_lb.net.path_edit import PathEdit
 from twisted_lb.net.request_keys import RequestKey
 from twisted_lb.net.settings import AUTO, ClientRules, RouteRules, UpstreamRules
+from twisted_lb.tracing.rules import TraceRules
 from twisted_lb.wire.edits import NO_EDITS, FieldEdits
 from twisted_lb.wire.grammar import Limits
 from twisted_lb.wire.origin import Trust
@@ -203,7 +205,7 @@ class PoolPlan:
 @dataclass(frozen=True)
 class Plan:
     """Listeners, routes and pools, by name; ValueError when a listener or a route leads nowhere. `log_requests` is "none",
-    "brief", "failed" or "all"; `access_log` None: there is none; `drain_s` bounds a stop, `tunnel_drain_s` one that has time.
+    "brief", "failed" or "all"; `access_log` None: there is none; `traces` None: no spans are made; `drain_s` bounds a stop, `tunnel_drain_s` one that has time.
     """
 
     listeners: Mapping[str, ListenerPlan]
@@ -213,6 +215,7 @@ class Plan:
     drain_s: float
     tunnel_drain_s: float
     access_log: LogRules | None = None
+    traces: TraceRules | None = None
 
     def __post_init__(self) -> None:
         for name, listener in self.listeners.items():
@@ -281,13 +284,14 @@ def plan_of(config: LoadBalancerConfig, before: Plan | None = None, files: Files
     files = Files() if files is None else files
     # A field that the balancer writes itself for one of its routes is taken from nobody.
     real_ip = any(one.forwarding.real_ip for one in (*objects.routes.values(), *objects.to_default.values()))
+    ratio = -1.0 if config.traces.url is None else config.traces.ratio
     pools = {name: _pool(pool, config.defaults.backend) for name, pool in objects.pools.items()}
     routes = {
-        name: _route(name, route, objects, files, ("routes", number))
+        name: _route(name, route, objects, files, ("routes", number), ratio)
         for number, (name, route) in enumerate(objects.routes.items())
     }
     defaults = {
-        _default_route(pool): _route(_default_route(pool), route, objects, files, ())
+        _default_route(pool): _route(_default_route(pool), route, objects, files, (), ratio)
         for pool, route in objects.to_default.items()
     }
     listeners = {
@@ -303,6 +307,7 @@ def plan_of(config: LoadBalancerConfig, before: Plan | None = None, files: Files
         drain_s=config.timeouts.drain_s,
         tunnel_drain_s=config.timeouts.tunnel_drain_s,
         access_log=_log_rules(config.log),
+        traces=_trace_rules(config.traces),
     )
 
 
@@ -317,6 +322,13 @@ def _log_rules(config: LogConfig) -> LogRules | None:
         sample=config.sample,
         slow_s=config.slow_s,
     )
+
+
+def _trace_rules(config: TracesConfig) -> TraceRules | None:
+    if config.url is None:
+        return None
+    headers = {name: revealed(value) for name, value in config.headers.items()}
+    return TraceRules(endpoint=config.url, ratio=config.ratio, service=config.service, headers=headers)
 
 
 def _kept(parts: dict[str, P], before: Mapping[str, P] | None) -> dict[str, P]:
@@ -400,19 +412,22 @@ def _client_rules(config: ListenerConfig, pages: Mapping[int, ErrorPage], *, rea
     )
 
 
-def _route(name: str, config: RouteConfig, objects: Objects, files: Files, place: KeyPath) -> RoutePlan:
+def _route(
+    name: str, config: RouteConfig, objects: Objects, files: Files, place: KeyPath, trace_ratio: float
+) -> RoutePlan:
     pages = _pages(config.error_pages, files, place)
     fallback = config.fallback if isinstance(config.fallback, str) else None
     pools = {name: objects.pools[name] for name in (*config.pools, *([fallback] if fallback else []))}
     leads = {
-        one: LeadPlan(one, config.pools.get(one, 0), _route_rules(config, pool, pages)) for one, pool in pools.items()
+        one: LeadPlan(one, config.pools.get(one, 0), _route_rules(config, pool, pages, trace_ratio))
+        for one, pool in pools.items()
     }
     clients, answer, other_answer = _clients(config, files, place), _answer(config, files, place), None
     if isinstance(config.fallback, AnswerConfig):
         other_answer = _fixed_answer(config.fallback, files, (*place, "fallback"))
     return RoutePlan(
         leads=tuple(leads[one] for one in config.pools),
-        rules=_route_rules(config, None, pages),
+        rules=_route_rules(config, None, pages, trace_ratio),
         match=match_of(config, Networks(clients) if config.clients else None),
         split_by=None if config.split_by is None else _key(config.split_by),
         fallback=leads[fallback] if fallback else other_answer,
@@ -425,6 +440,7 @@ def _route(name: str, config: RouteConfig, objects: Objects, files: Files, place
             "error_pages": _bytes_of(pages),
             "clients": clients,
             "files": _contents(config, files, place),
+            "traces": trace_ratio,
         },
     )
 
@@ -494,7 +510,9 @@ def _key(config: KeyTable) -> RequestKey:
     return RequestKey(RateKey(config.source), name.encode())
 
 
-def _route_rules(config: RouteConfig, pool: PoolConfig | None, pages: Mapping[int, ErrorPage]) -> RouteRules:
+def _route_rules(
+    config: RouteConfig, pool: PoolConfig | None, pages: Mapping[int, ErrorPage], trace_ratio: float
+) -> RouteRules:
     """The rules of a route where it leads to a pool; None: those of what goes to none."""
     timeouts, forwarding = config.timeouts, config.forwarding
     retry = RetryRules(0, frozenset())
@@ -517,6 +535,7 @@ def _route_rules(config: RouteConfig, pool: PoolConfig | None, pages: Mapping[in
         upgrades=frozenset(token.encode("ascii") for token in config.upgrades),
         make_request_id=forwarding.request_id == "make",
         make_traceparent=forwarding.traceparent == "make",
+        trace_ratio=trace_ratio,
         repeatable=IDEMPOTENT | {method.encode("ascii") for method in config.repeatable},
         request_edits=edits,
         response_edits=_edits(config.set_response_headers, config.remove_response_headers),

@@ -14,6 +14,7 @@ from twisted_lb.config.secret import hides
 from twisted_lb.core.backend import BackendSpec
 from twisted_lb.errors import one_line
 from twisted_lb.plan import OF_POOLS, ListenerPlan, Plan, PoolPlan, RoutePlan
+from twisted_lb.tracing.rules import TraceRules
 
 Parts = Mapping[str, ListenerPlan] | Mapping[str, RoutePlan] | Mapping[str, PoolPlan]
 
@@ -235,6 +236,7 @@ def _of_process(before: Plan, after: Plan) -> Iterator[str]:
         if was != now:
             yield f"changes {name} {_shown(was)} -> {_shown(now)}"
     yield from _of_access_log(before.access_log, after.access_log)
+    yield from _of_traces(before.traces, after.traces)
 
 
 def _of_access_log(before: LogRules | None, after: LogRules | None) -> Iterator[str]:
@@ -252,10 +254,24 @@ def _of_access_log(before: LogRules | None, after: LogRules | None) -> Iterator[
         yield f"changes log.{'addresses' if one.name == 'network' else one.name} {_shown(was)} -> {_shown(now)}"
 
 
+def _of_traces(before: TraceRules | None, after: TraceRules | None) -> Iterator[str]:
+    if before is None or after is None:
+        if before is not after:
+            was, now = ("none" if one is None else one.endpoint for one in (before, after))
+            yield f"changes traces.endpoint {_cut(was)} -> {_cut(now)}"
+        return
+    for key in ("endpoint", "ratio", "service"):
+        was, now = getattr(before, key), getattr(after, key)
+        if was != now:
+            yield f"changes traces.{key} {_shown(was)} -> {_shown(now)}"
+    if before.headers != after.headers:
+        yield "changes traces.headers"  # they may be secret
+
+
 def of_process(before: LoadBalancerConfig, after: LoadBalancerConfig) -> Iterator[str]:
     """What changes in the process around a plan: the status address, say."""
     for key in LoadBalancerConfig.model_fields:
-        if key not in DescribedConfig.model_fields and key not in AT_START:
+        if key not in DescribedConfig.model_fields and key not in AT_START and key != "traces":
             was, now = getattr(before, key), getattr(after, key)
             if was != now:
                 yield f"changes {key} {_placed(was)} -> {_placed(now)}"

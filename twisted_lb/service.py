@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from pwd import getpwuid
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.application.service import IProcess, MultiService
 from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
@@ -65,11 +65,15 @@ from twisted_lb.reload import Reload, Source
 from twisted_lb.resolving import Named, Resolving, Unresolved, names_in
 from twisted_lb.signals import while_stopping
 from twisted_lb.state_file import StateFile, load_overlay
+from twisted_lb.tracing.rules import TraceRules
 from twisted_lb.watch import Watch, digest
 
 _SEED_BITS: Final = 32
 # Of a pool with more backends the line at start has their number.
 _MOST_NAMED: Final = 8
+
+if TYPE_CHECKING:
+    from twisted_lb.tracing.exporter import Exporter
 
 _log = Logger()
 
@@ -119,6 +123,8 @@ class LoadBalancerService(MultiService):
         self._log_to: Destination | None = None  # opened, and to be written to when it starts
         self._log_writer: Writer | None = None
         self._log_dropped: int = 0  # by writers before that one
+        self._exporter: Exporter | None = None
+        self._exporters: Final[list[Exporter]] = []  # those before, for their counts
         self._openings: Openings | None = None
         self._own: Final = OwnProcess(self, reactor, config.takeover, self._all_own) if whole_process else None
         self._status: list[Listener] = []
@@ -136,7 +142,7 @@ class LoadBalancerService(MultiService):
         self._resolving: Resolving | None = None
         self._unresolved: Unresolved | None = None
         self._limit: int = 0  # of descriptors
-        self._doubted: dict[str, None] = {}  # what was said of the configuration, an ordered set
+        self._doubted: dict[str, str] = {}  # what was said of the configuration, by what it is wherever it stands
         self._operating: Operating | None = None
         self._admin: AdminDoor | None = None
         self._origins: Origins | None = None
@@ -265,6 +271,7 @@ class LoadBalancerService(MultiService):
 
         operating = self._operating = Operating(self, runtime.wall.read, runtime.time)
         self._write_log(runtime)
+        self._export(self._plan.traces, runtime)
         plane = self._plane = DataPlane(
             runtime,
             self._plan,
@@ -278,6 +285,7 @@ class LoadBalancerService(MultiService):
             probed=operating.probed,
             count_descriptors=self._whole_process,
             log_line=self._log_line,
+            send_spans=self._send_spans,
         )
         operating.begin(plane, watched=self._whole_process)
         if self.config.state_file is not None:
@@ -335,6 +343,41 @@ class LoadBalancerService(MultiService):
     def log_dropped(self) -> int:
         """How many lines of the access log were dropped since the start: nobody took them fast enough, or at all."""
         return self._log_dropped + (0 if self._log_writer is None else self._log_writer.dropped)
+
+    # Traces.
+
+    def _export(self, rules: TraceRules | None, runtime: Runtime) -> None:
+        """Send spans where these rules say from now on; what waits for the collector before still goes there."""
+        before = self._exporter
+        self._exporter = None
+        if rules is not None:
+            # Not above: endpoints take a service manager's sockets out of the environment.
+            from twisted_lb.outgoing_http import OneOffClient
+            from twisted_lb.tracing.exporter import Exporter
+
+            client, rng = OneOffClient(self._reactor), runtime.stream("traces")
+            self._exporter = Exporter(rules, client, runtime.time, runtime.wall.read, rng)
+        if before is not None:
+            before.close().addErrback(lambda failure: _log.failure("spans that were left", failure=failure))
+            self._exporters.append(before)
+
+    def _send_spans(self, texts: bytes, count: int) -> None:
+        if self._exporter is not None:
+            self._exporter.take(texts, count)
+
+    @property
+    def spans_sent(self) -> int:
+        """How many spans a collector has taken since the start."""
+        return sum(one.sent for one in self._all_exporters)
+
+    @property
+    def spans_dropped(self) -> int:
+        """How many spans were dropped since the start: too many waited, or no collector took them."""
+        return sum(one.dropped for one in self._all_exporters)
+
+    @property
+    def _all_exporters(self) -> "list[Exporter]":
+        return self._exporters if self._exporter is None else [*self._exporters, self._exporter]
 
     def _accept(self, plane: DataPlane) -> None:
         plane.accept()
@@ -560,6 +603,8 @@ class LoadBalancerService(MultiService):
             change.commit(files_stay=self._own is not None and self._own.preparing)
             self._say_doubts(config, self._room(plan))
         self._log_to_file_of(plan, opened)
+        if self._plane is not None and plan.traces != self._plan.traces:
+            self._export(plan.traces, self._plane.runtime)
         self._say_what_stays(config)
         diff = diff.beside(of_process(self.config, config))
         self.config, self._plan, self._files, self._tried = config, plan, files, files
@@ -600,7 +645,7 @@ class LoadBalancerService(MultiService):
         for text, doubt in said.items():
             if text not in self._doubted:
                 _log.warn("{doubt}", doubt=doubt)
-        self._doubted = dict.fromkeys(said)
+        self._doubted = {text: str(doubt) for text, doubt in said.items()}
 
     def _say_unresolved(self, backend: Named, reason: str) -> None:
         doubt = not_resolved(self.config, backend.pool, backend.number, reason).problem()
@@ -640,6 +685,11 @@ class LoadBalancerService(MultiService):
     def stopping(self) -> bool:
         """Whether it stops: nothing is changed any more."""
         return self._draining is not None or self._plane is None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is doubtful about the configuration in force, one line each."""
+        return tuple(self._doubted.values())
 
     def reload_now(self, *, dry_run: bool) -> "Deferred[Reloaded]":
         """Read the configuration anew, and go by it unless it is a dry run; fires with what that did, or why it did nothing.
@@ -736,6 +786,8 @@ class LoadBalancerService(MultiService):
         if self._openings is not None:
             self._openings.close(handed_on=handed_on)
             self._openings = None
+        if self._exporter is not None:
+            yield self._exporter.close()
         yield maybeDeferred(super().stopService)
         self._end_log()
 

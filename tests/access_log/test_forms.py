@@ -19,6 +19,7 @@ from twisted_lb.access_log.templates import VALUES
 from twisted_lb.config.log_format import FORMATS, LOG_PLACEHOLDERS
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.record import Record
+from twisted_lb.core.trace import Trace
 from twisted_lb.testing import NEVER_ANSWER, RESET, Wait, response
 
 TRACE = b"0af7651916cd43dd8448eb211c80319c"
@@ -276,7 +277,8 @@ def records(draw) -> Record:
     record.version = draw(st.sampled_from([0, 10, 11]))
     record.client = record.peer = draw(hostile_text)
     record.method, record.target, record.host, record.request_id, record.scheme = (draw(hostile) for _ in range(5))
-    record.trace_id = draw(hostile)
+    trace = record.trace = Trace(draw(hostile), b"", b"", sampled=False)
+    trace.spans[object()] = b"1" * 16  # it was told to a backend
     clean = [draw(hostile).replace(b"\r", b"").replace(b"\n", b"") for _ in range(2)]
     record.fields = b"User-Agent: %b\r\nReferer: %b\r\n" % tuple(clean)
     record.detail = draw(hostile_text)

@@ -10,7 +10,8 @@ from watched import Site, Watched, backend, pool
 from twisted_lb.admin import page_tables
 from twisted_lb.admin.dashboard import FILES, POLICY
 from twisted_lb.admin.operator import ChangeView, Refused
-from twisted_lb.admin.page_tables import filled, milliseconds, number
+from twisted_lb.admin.page_marks import milliseconds, number
+from twisted_lb.admin.page_tables import filled
 from twisted_lb.testing import HeapClock
 
 PAGE = Path(page_tables.__file__).parent / "page"
@@ -42,8 +43,16 @@ def test_the_page_says_without_a_script_how_it_is(watched, site):
     assert "1 of 2 used" in text
     assert "pools.app.policy rr lb.toml:3" in text
     assert "down app/b1 : refused" in text
-    assert "0.0.0.0:80 3 / 100" in text
-    assert "/* app" in text
+    assert "0.0.0.0:80 3 / 100 0.5 4" in text
+    assert "/* app 2.5 7 lb.toml:9" in text
+
+
+def test_what_is_doubtful_about_the_configuration_is_told(watched, site):
+    assert 'id="warnbox" hidden' in site.ask("/")[2].decode()
+    watched.warnings = ["lb.toml:31: warning[W07]: pools.<b>: a check may take as long as its interval"]
+    page = site.ask("/")[2]
+    assert 'id="warnbox">' in page.decode()
+    assert "Warnings of the configuration in effect lb.toml:31: warning[W07]: pools.&lt;b&gt;: a check" in text_of(page)
 
 
 def test_the_page_is_renewed_by_itself_only_without_a_script(site):

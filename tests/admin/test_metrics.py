@@ -375,7 +375,10 @@ def test_each_family_is_declared_once_and_told_in_both_formats(house):
     assert all(family.kind != "counter" or family.name.endswith("_total") for family in FAMILIES)
     process = ProcessMeasures(
         "0", "3", False, 1.0,
-        counters=(("log_dropped_total", 1), ("policy_errors_total", 0), ("invariant_violations_total", 0)),
+        counters=(
+            ("log_dropped_total", 1), ("policy_errors_total", 0), ("invariant_violations_total", 0),
+            ("spans_sent_total", 2), ("spans_dropped_total", 3),
+        ),
     )  # fmt: skip
     told = {one.name.removeprefix(PREFIX) for one in prometheus(text(lb, process)) if one.name.startswith(PREFIX)}
     assert told == {family.name.removesuffix("_total") for family in FAMILIES}

@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twisted_lb.core.histogram import NOTHING, SLOTS, Histogram, Reading, edges, nearest_edge, slot_of, upper_edge
+from twisted_lb.core.histogram import (
+    NOTHING,
+    SLOTS,
+    Histogram,
+    Reading,
+    edges,
+    nearest_edge,
+    slot_of,
+    together,
+    upper_edge,
+)
 
 EDGES = edges()
 # From nothing to beyond the last edge, the edges themselves among them, and what is next to one.
@@ -101,6 +111,21 @@ def test_readings_add_up_and_take_in_alike(one, other):
             more.add(value)
         grown.take_in(more)
     assert grown.reading() == both
+
+
+@given(st.lists(st.lists(durations, max_size=30), max_size=4))
+def test_many_together_are_the_sum_of_their_readings(all_values):
+    histograms = [Histogram() for _ in all_values]
+    for histogram, values in zip(histograms, all_values, strict=True):
+        for value in values:
+            histogram.add(value)
+    found = together([None, *histograms, None])
+    if found is None:
+        assert not histograms
+    else:
+        assert tuple(found) == sum((one.reading() for one in histograms), NOTHING).counts
+        found[0] += 1
+        assert tuple(found) != sum((one.reading() for one in histograms), NOTHING).counts
 
 
 @given(st.lists(durations, max_size=30), st.lists(durations, max_size=30))

@@ -1,8 +1,12 @@
 """The page in a real browser, in front of a real balancer with real backends under load."""
 
+import contextlib
+import http.client
 import itertools
 import os
+import re
 import signal
+import socket
 import threading
 import urllib.request
 from collections import Counter
@@ -11,6 +15,7 @@ from contextlib import closing
 from urllib.parse import urlsplit
 
 import pytest
+from ctl_sample import OVERLOADED, RETRIED
 from ports import free_port
 from processes import PATIENCE_S, Stage, listening, stage, until
 from steering import Admin
@@ -323,25 +328,13 @@ def test_what_the_api_cannot_tell_has_no_box_and_what_it_can_has_one(town, page)
 
     candidates = [{"backend": "app/b1", "skipped": None}, {"backend": "app/b2", "skipped": "as full as it may be"}]
     decision = {"picked": "app/b1", "waits": False, "rule": "its turn", "candidates": candidates}
-    failed = {
-        "id": "9f2c41d07be6a853",
-        "at": 1.0,
-        "method": "GET",
-        "path": "/x",
-        "status": 502,
-        "outcome": "NO_RESPONSE",
-        "ms": 12.0,
-    }
-    failed |= {
-        "attempts": [{"backend": "app/b2", "outcome": "NO_RESPONSE", "reason": "closed", "ms": 11.0}],
-        "text": ["b2 was silent"],
-    }
     looked = [
         {"n": 1, "name": "v1", "matches": False, "why": "host is y", "place": "lb.toml:3"},
         {"n": 2, "name": "rest", "matches": True},
     ]
     tells("**/v1/openapi.json", {"paths": {"/v1/route": {}, "/v1/explain": {}}})
-    tells("**/v1/explain?*", {"requests": [failed]})
+    tells("**/v1/explain?failed=*", {"requests": [RETRIED]})
+    tells("**/v1/explain?slowest=*", {"requests": [OVERLOADED]})
     tells(
         "**/v1/route?*",
         {
@@ -357,15 +350,97 @@ def test_what_the_api_cannot_tell_has_no_box_and_what_it_can_has_one(town, page)
     page.goto("about:blank")
     # The link of an error page leads to its request, and opens it.
     page.goto(f"{town.url}#r-9f2c41d07be6a853")
-    expect(page.locator("#failures")).to_contain_text("GET /x")
-    expect(page.locator("#failures .why p")).to_have_text("b2 was silent")
-    expect(page.locator("#failures .why p")).to_be_visible()
-    expect(page.locator("#failures .why table")).to_contain_text("✗ NO_RESPONSE")
+    told = page.locator(f'[id="r-{RETRIED["id"]}"]')
+    expect(told.locator(".req")).to_contain_text("GET /v1/items")
+    expect(told.locator(".req")).to_contain_text("retried, then well · api/a9 → api/a2")
+    expect(told.locator(".why p").last).to_be_visible()
+    expect(told).to_contain_text("a9 was ejected for 60 s")
+    expect(told.locator(".attempts tbody tr").first).to_contain_text("✗ NO_RESPONSE")
+    expect(page.locator(f'[id="r-{OVERLOADED["id"]}"] .why div')).to_be_hidden()
     page.get_by_role("button", name="Try", exact=True).click()
     expect(page.locator("#tried")).to_contain_text("Route 1, v1: host is y (lb.toml:3)")
     expect(page.locator("#tried")).to_contain_text("app/b1: its turn")
     expect(page.locator("#tried")).to_contain_text("Skipped app/b2: as full as it may be")
     page.unroute_all()
+
+
+SEEN = """(names) => names.every((name) => (D.history.series[name] || []).some((v) => v > 0))"""
+
+
+def test_the_charts_say_who_answered_and_how_long_it_took(own_town, page):
+    live(page, own_town)
+
+    def goes_on() -> bool:
+        """Some of everything, until the page has seen it."""
+        for query in ("", "?status=404", "?status=500"):
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"http://127.0.0.1:{own_town.port}/{query}", timeout=PATIENCE_S).close()
+        with socket.create_connection(("127.0.0.1", own_town.port), PATIENCE_S) as client:
+            client.sendall(b"no request\r\n\r\n")
+            client.recv(1000)
+        return page.evaluate(SEEN, ["ok", "c4", "c5", "own", "bytes_out", "total.p50", "first_byte.p99"])
+
+    until(goes_on, "all series")
+    for word in ("2xx–3xx", "4xx", "5xx", "own errors"):
+        expect(page.locator("#c-requests .legend")).to_contain_text(word)
+    expect(page.locator("#c-last")).to_contain_text("out, to clients")
+    expect(page.locator("#c-latency .legend")).to_contain_text("p90")
+    page.locator("#phase").select_option("connect")
+    until(lambda: page.evaluate("() => charts[1].list.every(([name]) => name.startsWith('connect.'))"))
+    expect(row(page, "b1").locator(".spark path").last).to_be_visible()
+    expect(page.locator("#routes tbody td:nth-child(5)")).to_have_text(re.compile("[1-9]"))
+    expect(page.locator("#listeners tbody td").last).to_have_text(re.compile("[1-9]"))
+
+
+def test_a_failed_request_is_explained_with_the_waterfall_of_its_phases_with_and_without_a_script(
+    own_town, page, browser
+):
+    live(page, own_town)
+    for target, name in (("?size=1000&close=10", "cut-1"), ("?delay=0.4", "late-1")):
+        request = urllib.request.Request(f"http://127.0.0.1:{own_town.port}/{target}", headers={"X-Request-ID": name})
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            urllib.request.urlopen(request, timeout=PATIENCE_S).read()
+    told = {name: page.locator(f'[id="r-{name}"]') for name in ("cut-1", "late-1")}
+    expect(told["cut-1"].locator(".req")).to_contain_text("failed · CUT_SHORT")
+    expect(told["late-1"].locator(".req")).to_contain_text("slow")
+    told["late-1"].locator("summary").click()
+    bar = told["late-1"].locator(".water rect.f-first")
+    expect(bar).to_be_visible()
+    whole = told["late-1"].locator(".water").bounding_box()["width"]
+    assert 0.5 * whole < bar.bounding_box()["width"] <= whole
+    # News of other requests closes nothing that somebody reads, and takes no focus.
+    told["late-1"].locator("summary").focus()
+    expect(page.locator("#failures > tbody")).to_have_count(2)
+    urllib.request.urlopen(f"http://127.0.0.1:{own_town.port}/?delay=0.3", timeout=PATIENCE_S).close()
+    expect(page.locator("#failures > tbody")).to_have_count(3)
+    expect(told["late-1"].locator("summary")).to_be_focused()
+    expect(bar).to_be_visible()
+
+    # The link of an error page leads to its request also where that neither failed nor was slow.
+    plain = [f"plain-request-{n}" for n in range(12)]
+    for name in plain:
+        request = urllib.request.Request(f"http://127.0.0.1:{own_town.port}/", headers={"X-Request-ID": name})
+        urllib.request.urlopen(request, timeout=PATIENCE_S).close()
+    slow = page.evaluate("async () => (await ask('v1/explain?slowest=10')).requests.map((r) => r.id)")
+    quick = next(name for name in plain if name not in slow)
+    other = page.context.new_page()
+    other.goto(f"{own_town.url}#r-{quick}")
+    expect(other.locator(f'[id="r-{quick}"] .why details > div')).to_be_visible()
+    other.close()
+
+    # The script and the server make the same of the same answers, word by word and bar by bar.
+    shown = """() => [...document.querySelectorAll("#failures > tbody")].map((b) => [b.id, b.textContent,
+        [...b.querySelectorAll("rect")].map((r) => ["class", "x", "width"].map((k) => r.getAttribute(k)))])"""
+    context = browser.new_context(java_script_enabled=False)
+    bare = context.new_page()
+    bare.goto(own_town.url)
+    served = bare.evaluate(shown)
+    assert {one for one, *_ in served} >= {"r-cut-1", "r-late-1"}
+    until(lambda: {one for one, *_ in page.evaluate(shown)} == {one for one, *_ in served}, "the same requests")
+    assert page.evaluate(shown) == served
+    bare.locator('[id="r-cut-1"] summary').click()
+    expect(bare.locator('[id="r-cut-1"] .attempts')).to_contain_text("✗ CUT_SHORT")
+    context.close()
 
 
 def test_without_a_script_it_is_tables(town, browser):

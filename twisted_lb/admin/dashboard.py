@@ -74,7 +74,7 @@ class Dashboard(_Read):
                 raise
             return nothing_known(_WITHOUT[refused.code])
         call = Call({}, {}, {}, Actor(visitor.name, "", visitor.where), visitor.scope)
-        return parts(self._feed.whole(call))
+        return parts({**self._feed.whole(call), "requests": self._feed.requests()})
 
 
 class _File(_Read):

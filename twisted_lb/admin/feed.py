@@ -12,9 +12,13 @@ from twisted_lb.admin.chart_history import FINE_S, ChartHistory, marked
 from twisted_lb.admin.chart_history import MARKED as _MARKED
 from twisted_lb.admin.endpoints import Call
 from twisted_lb.admin.operator import EventView, Operator, Refused
+from twisted_lb.admin.page_requests import bad_and_slow
 from twisted_lb.admin.streams import EventStream, encoded
 from twisted_lb.admin.words import is_so
 
+# So many requests are explained on the page.
+MOST_BAD: Final = 20
+MOST_SLOW: Final = 10
 # So many events the page begins with.
 _MOST_EVENTS: Final = 50
 # Moments that are worked out from lengths tremble.
@@ -60,6 +64,11 @@ class Feed:
             "scope": call.scope,
             "actor": call.actor.name,
         }
+
+    def requests(self) -> list[Mapping[str, Any]]:
+        """Requests that went wrong, and the slowest, explained."""
+        bad, slow = self._operator.explained("failed", MOST_BAD), self._operator.explained("slowest", MOST_SLOW)
+        return bad_and_slow(bad["requests"], slow["requests"])
 
     def _look(self) -> tuple[Shown, bool, list[EventView]]:
         """Look again; what was told before, whether the configuration is another one, and what has happened."""

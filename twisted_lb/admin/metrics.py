@@ -388,6 +388,14 @@ FAMILIES: Final = (
     Family("config_generation", "gauge", (), "How many configurations were in force", _process(lambda one: float(one.generation))),
     Family("loop_lag_seconds", "histogram", (), "How late timers came", _process(lambda one: one.loop_lag)),
     Family("log_dropped_total", "counter", (), "Lines of logs that were dropped", _counter("log_dropped_total")),
+    Family("spans_sent_total", "counter", (), "Spans that a collector of traces has taken", _counter("spans_sent_total")),
+    Family(
+        "spans_dropped_total",
+        "counter",
+        (),
+        "Spans that were dropped: too many waited, or the collector did not take them",
+        _counter("spans_dropped_total"),
+    ),
     Family("policy_errors_total", "counter", (), "Errors in policies of users", _counter("policy_errors_total")),
     Family(
         "invariant_violations_total", "counter", (), "Identities between counters that did not hold",

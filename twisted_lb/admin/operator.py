@@ -154,7 +154,9 @@ class PoolView:
 
 @dataclass(frozen=True)
 class ListenerView:
-    """A listener: clients connected of at most `limit`, accepted since its start, `rate` of them in the last minute a second."""
+    """A listener: clients connected of at most `limit`, accepted since its start, `rate` of them in the last minute a second;
+    `refused_60s`: how many of its requests were refused in that minute.
+    """
 
     name: str
     addresses: Sequence[str]
@@ -162,6 +164,7 @@ class ListenerView:
     limit: int
     accepted: int
     rate: float | None
+    refused_60s: int | None = None
 
     def with_more(self, other: "ListenerView") -> "ListenerView":
         """The same listener as another process sees it too."""
@@ -171,6 +174,9 @@ class ListenerView:
             limit=self.limit + other.limit,
             accepted=self.accepted + other.accepted,
             rate=_sum(self.rate, other.rate),
+            refused_60s=None
+            if None in (self.refused_60s, other.refused_60s)
+            else int(_sum(self.refused_60s, other.refused_60s) or 0),
         )
 
 
@@ -243,6 +249,7 @@ class Snapshot:
     routes: Sequence[RouteView]
     pools: Sequence[PoolView]
     changes: Sequence[ChangeView]
+    warnings: Sequence[str] = ()
 
     def backend(self, name: str) -> BackendView | None:
         """The backend of this name, `POOL/BACKEND`."""
@@ -282,9 +289,9 @@ class Sample:
     has another owner, is another one. `levels` are what there is now. `latencies_ms` are quantiles of the last second, named
     `PHASE.QUANTILE`, such as `total.p99`; `backend_p99_ms` those of each backend (`POOL/BACKEND`). None: nobody knows.
 
-    Series of counts: `ok` (answered by a backend), `failed` (attempts that failed), and where they are known `c4` and `c5`
-    (answers of backends with such a status, which `ok` does not count then), `own` (errors that the balancer answered),
-    `bytes_in`, `bytes_out`. Of levels: `in_flight`, `in_flight_limit`, `queued`, `connections`, `connections_limit`.
+    Series of counts: `ok` (answered by a backend), and where they are known `c4` and `c5` (answers of backends with such a
+    status, which `ok` does not count then), `own` (errors that the balancer answered), `own_ok` (its other answers, such as
+    redirects), `bytes_in`, `bytes_out`: those of bodies, counted when a request ends. Of levels: `in_flight`, `in_flight_limit`, `queued`, `connections`, `connections_limit`.
     """
 
     counts: Mapping[tuple[str, str], int]

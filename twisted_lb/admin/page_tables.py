@@ -1,16 +1,14 @@
 """Tables of the page, as HTML that the server makes: what is seen without a script, and before it has begun."""
 
-import time
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, Final
 from urllib.parse import quote
 
+from twisted_lb.admin.page_marks import NOBODY_KNOWS, TONES, clock, glyph, glyph_of, milliseconds, number
+from twisted_lb.admin.page_requests import request_html
 from twisted_lb.admin.words import duration
 
-# What the page calls the signs of states; the others are called as the states are.
-_GLYPHS: Final = {"slow start": "slow", "drained": "drain", "full": "limit", "weight 0": "weight"}
-_TONES: Final = {"limit": "s-slow", "weight": "s-drain", "reload": "", "file": ""}
 _EVENT_GLYPHS: Final = {
     "up": "ready",
     "returned": "ready",
@@ -39,8 +37,6 @@ _COLUMNS: Final = (
     ("check", "Last check"),
 )
 
-NOBODY_KNOWS: Final = "\u2013"
-
 Value = Mapping[str, Any]
 
 
@@ -60,9 +56,15 @@ def parts(whole: Value) -> dict[str, str]:
         "pools": "\n".join(_pool(one, status["now"]) for one in status["pools"]),
         "routes": "\n".join(map(_route, status["routes"])) or _nothing(6, "There is no route."),
         "listeners": "\n".join(map(_listener, status["listeners"])),
+        "requests": "\n".join(map(request_html, whole["requests"]))
+        or f"<tbody>{_nothing(5, 'Nothing failed.')}</tbody>",
         "events": "\n".join(_event(one, status) for one in reversed(whole["events"])) or _nothing(3, "Nothing yet."),
         "config": "\n".join(map(_config, whole["config"])),
         "changes": "\n".join(_change(one, status) for one in status["changes"]) or _nothing(3, "None."),
+        "warned": "" if status["warnings"] else " hidden",
+        "warnings": "\n".join(
+            f"<li>{glyph('warn', 's-slow')}<span>{escape(one)}</span></li>" for one in status["warnings"]
+        ),
         "version": escape(f"twisted_lb {status['version']} ({status['build']}), pid {status['pid']}"),
     }
 
@@ -70,10 +72,12 @@ def parts(whole: Value) -> dict[str, str]:
 def nothing_known(why: str) -> dict[str, str]:
     """The page for who may not read yet, and why: nothing of this balancer is in it."""
     empty = dict.fromkeys(
-        ("facts", "clauses", "pools", "routes", "listeners", "events", "config", "changes", "version"), ""
+        ("facts", "clauses", "pools", "routes", "listeners", "requests", "events", "config", "changes", "version"), ""
     )
     return {
         **empty,
+        "warned": " hidden",
+        "warnings": "",
         "title": "twisted_lb",
         "name": "",
         "glyph": "unknown",
@@ -81,36 +85,6 @@ def nothing_known(why: str) -> dict[str, str]:
         "asof": "",
         "verdict": escape(why),
     }
-
-
-# Words and numbers.
-
-
-def clock(at: float) -> str:
-    """`14:17:00`, UTC."""
-    return time.strftime("%H:%M:%S", time.gmtime(at))
-
-
-def number(value: float | None, digits: int = 0) -> str:
-    """`1,234.5`; a dash for what nobody knows."""
-    return NOBODY_KNOWS if value is None else f"{value:,.{digits}f}"
-
-
-def milliseconds(value: float | None) -> str:
-    """`9.0 ms`, `118 ms`, `1.20 s`."""
-    if value is None:
-        return NOBODY_KNOWS
-    return f"{value / 1000:.2f} s" if value >= 1000 else f"{value:.{1 if value < 10 else 0}f} ms"
-
-
-def glyph_of(state: str) -> str:
-    """The sign of a state."""
-    return _GLYPHS.get(state, state)
-
-
-def _glyph(kind: str, tone: str | None = None) -> str:
-    tone = _TONES.get(kind, f"s-{kind}") if tone is None else tone
-    return f'<svg aria-hidden="true" class="g {tone}"><use href="#g-{kind}"></use></svg>'
 
 
 def _nothing(columns: int, text: str) -> str:
@@ -151,7 +125,7 @@ def _facts(status: Value) -> str:
 def _clause(clause: Value) -> str:
     kind = glyph_of(clause["state"])
     return (
-        f"<li>{_glyph(kind)}<span>{_link(clause['subject'])}<span> {escape(clause['is'])} ({escape(clause['text'])})</span>"
+        f"<li>{glyph(kind)}<span>{_link(clause['subject'])}<span> {escape(clause['is'])} ({escape(clause['text'])})</span>"
         "</span></li>"
     )
 
@@ -176,12 +150,12 @@ def _backend(one: Value, now: float) -> str:
     state, kind = one["state"], glyph_of(one["state"])
     labels = ", ".join(f"{key} {value}" for key, value in one["labels"].items())
     place = " · ".join(filter(None, (one["address"], labels)))
-    word = f'<{"span" if state == "ready" else "b"} class="{_TONES.get(kind, f"s-{kind}")}">{escape(state)}'
+    word = f'<{"span" if state == "ready" else "b"} class="{TONES.get(kind, f"s-{kind}")}">{escape(state)}'
     word += "</span>" if state == "ready" else "</b>"
     reason = escape(one["reason"], quote=True)
     cells = (
         f'<th scope="row">{escape(one["backend"])}<small title="{escape(place, quote=True)}">{escape(place)}</small></th>',
-        f'<td class="state">{_glyph(kind)}{word} for {duration(now - one["since"])}<small title="{reason}">{reason}</small></td>',
+        f'<td class="state">{glyph(kind)}{word} for {duration(now - one["since"])}<small title="{reason}">{reason}</small></td>',
         f'<td class="c-weight" data-l="Weight">{_weight(one)}</td>',
         f'<td class="c-flight" data-l="In flight">{_flight(one)}</td>',
         f'<td class="c-rate n" data-l="Req/s, reuse">{number(one["rate"], 1)}<small>{_reuse(one["reuse"])}</small></td>',
@@ -230,7 +204,7 @@ def _route(route: Value) -> str:
     matches = " ".join((", ".join(route["method"]), ", ".join(route["host"]), ", ".join(paths))).strip() or "everything"
     return (
         f'<tr><td>{route["n"]}</td><th scope="row" class="mono">{escape(matches)}</th><td>{escape(route["to"])}</td>'
-        f'<td class="n">{number(route.get("rate"), 1)}</td><td class="n">{number(route.get("errors"))}</td>'
+        f'<td class="n">{number(route["rate"], 1)}</td><td class="n">{number(route["errors_60s"])}</td>'
         f'<td class="nowrap">{escape(route["place"])}</td></tr>'
     )
 
@@ -240,7 +214,8 @@ def _listener(one: Value) -> str:
     limit = f" / {number(one['limit'])}" + _meter(100 * one["connections"] / one["limit"]) if bounded else ""
     return (
         f'<tr><th scope="row">{escape(one["name"])}</th><td class="mono">{escape(", ".join(one["addresses"]))}</td>'
-        f'<td>{number(one["connections"])}{limit}</td><td class="n">{number(one["rate"], 1)}</td></tr>'
+        f'<td>{number(one["connections"])}{limit}</td><td class="n">{number(one["rate"], 1)}</td>'
+        f'<td class="n">{number(one["refused_60s"])}</td></tr>'
     )
 
 
@@ -254,7 +229,7 @@ def _event(event: Value, status: Value) -> str:
     actor = f" · {escape(event['actor'])}" if event["actor"] else ""
     between = ": " if subject and said else ""
     return (
-        f"<tr><td>{clock(event['at'])}</td><td>{_glyph(sign)}{escape(word.replace('_', ' '))}</td>"
+        f"<tr><td>{clock(event['at'])}</td><td>{glyph(sign)}{escape(word.replace('_', ' '))}</td>"
         f"<td>{subject}{between}{said}{actor}</td></tr>"
     )
 

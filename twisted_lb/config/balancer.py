@@ -15,6 +15,7 @@ from twisted_lb.config.loops import loops
 from twisted_lb.config.objects import objects_of, unfit
 from twisted_lb.config.observe import LogConfig, StatusAddress
 from twisted_lb.config.references import misfits
+from twisted_lb.config.traces import TracesConfig
 from twisted_lb.core.backend import BackendSpec
 
 
@@ -76,6 +77,7 @@ class LoadBalancerConfig(DescribedConfig):
     )
     admin: AdminConfig = AdminConfig()
     log: LogConfig = LogConfig()
+    traces: TracesConfig = TracesConfig()
 
     if TYPE_CHECKING:
         # What type checkers would not know: backends may be texts, tables mappings, and keys have older names.

@@ -10,7 +10,8 @@ from twisted_lb.config.base import Model, Seconds
 from twisted_lb.core.address import TcpAddress, is_name, parse_address
 
 
-def _names_a_host(url: str) -> bool:
+def names_a_host(url: str) -> bool:
+    """Whether a URL has a host that can be asked."""
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
@@ -96,7 +97,7 @@ class TargetsConfig(Model):
             raise ValueError("should have no # in it: it is never sent")
         if re.match("[a-z]+://[^/?]*@", value):
             raise ValueError("should have no user and no password in it: they are not sent")
-        if not _names_a_host(value):
+        if not names_a_host(value):
             raise ValueError("should name a host, with a port if wanted, such as https://registry.internal:8443/api")
         return value
 

@@ -26,7 +26,8 @@ class ExplainedAttempt:
 
     `outcome` is a name of the table of outcomes, "" while it runs, and `reason` what was wrong. Lengths are seconds, None for
     what did not happen: in the queue, until there was a connection (`reused`: a kept one, which takes no time), from there to
-    the head of the answer, and the rest. `retried` says why there was another attempt after the one before, "" for the
+    the head of the answer, and the rest; `began_s` is when it began, behind the head of the request, and `took_s` how long it
+    took from there, None while it runs. `retried` says why there was another attempt after the one before, "" for the
     first; `number` of `most` attempts. `budget_left`: how many retries the pool's budget allowed behind this one, None where
     it was not asked. `decision` is why this backend, as it was then.
     """
@@ -44,6 +45,8 @@ class ExplainedAttempt:
     connect_s: float | None
     first_byte_s: float | None
     rest_s: float | None
+    began_s: float
+    took_s: float | None
     decision: Decision
 
 
@@ -151,6 +154,8 @@ def _attempt(note: Note, made: Sequence[Attempt], index: int) -> ExplainedAttemp
         connect_s=_between(attempt.began, attempt.connected_at),
         first_byte_s=_between(attempt.connected_at, answered),
         rest_s=_between(head_at, ended_at),
+        began_s=max(attempt.began - note.began, 0.0),
+        took_s=_between(attempt.began, ended_at),
         decision=recalled(attempt.lease),
     )
 

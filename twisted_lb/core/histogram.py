@@ -2,7 +2,7 @@
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from mypy_extensions import mypyc_attr
@@ -172,6 +172,16 @@ NOTHING: Final = Reading([0] * SLOTS, 0.0)
 def reading_of(histogram: Histogram | None) -> Reading:
     """What a histogram has counted now, if there is one."""
     return NOTHING if histogram is None else histogram.reading()
+
+
+def together(histograms: Iterable[Histogram | None]) -> list[int] | None:
+    """By slot, what these have counted now, all of them together; None where there is none of them. For many of them that is
+    several times cheaper than to add up their readings.
+    """
+    slots = [one.slots for one in histograms if one is not None]
+    if not slots:
+        return None
+    return slots[0].copy() if len(slots) == 1 else list(map(sum, zip(*slots, strict=True)))
 
 
 def counted_in(histograms: list[Histogram | None], at: int) -> Histogram:

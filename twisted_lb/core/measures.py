@@ -225,10 +225,9 @@ def listener_measures(name: str, gate: Gate, refusals: Sequence[int], flows: Flo
     )
 
 
-def errors_of(route: RouteMeasures) -> int:
-    """How many requests of a route got a 5xx, whoever said it."""
-    kind = KINDS.index("5xx")
-    return sum(route.requests[kind :: len(KINDS)])
+def errors_in(requests: Sequence[int]) -> int:
+    """How many of these, by cell, got a 5xx, whoever said it."""
+    return sum(requests[KINDS.index("5xx") :: len(KINDS)])
 
 
 def _route_measures(flow: Flow) -> RouteMeasures:

@@ -8,6 +8,7 @@ from mypy_extensions import mypyc_attr
 from twisted_lb.core.attempts import Attempt, up_to
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Outcome, Refusal, Reply
+from twisted_lb.core.trace import Trace
 
 # Looked up once, not for each request.
 _OK: Final = Outcome.OK
@@ -34,7 +35,7 @@ class Record:
     refused has `_` where it was not valid. The id is the one that an error page shows. `version` is 10 or 11, 0 for what was
     refused before its head was read; `scheme` that of the connection; `host` what was asked for, validated, "" where nothing
     was said. `fields` are the lines of its head that go on to a backend, as the client sent them: these are its words, and
-    may hold any byte of a field's value. `trace_id` is that of a traceparent of our own. `listener`, `route` and `pool` are
+    may hold any byte of a field's value. `trace` is what was found out of its trace, None where nobody looked. `listener`, `route` and `pool` are
     names, "" where none was found.
 
     `last` is the attempt that was made last, None where none was; `attempts` are all, in order, each with its backend, its
@@ -72,7 +73,7 @@ class Record:
         "scheme",
         "status",
         "target",
-        "trace_id",
+        "trace",
         "version",
     )
 
@@ -94,7 +95,7 @@ class Record:
         self.scheme: bytes = b""
         self.host: bytes = b""
         self.fields: bytes = b""
-        self.trace_id: bytes = b""
+        self.trace: Trace | None = None
         self.listener: str = ""
         self.method: bytes = b""
         self.target: bytes = b""
@@ -116,6 +117,12 @@ class Record:
     def attempts(self) -> list[Attempt]:
         """All attempts that were made, in order: O(attempts), made anew at each call."""
         return up_to(self.last)
+
+    @property
+    def trace_id(self) -> bytes:
+        """That of the trace that was begun here and told to the backend; empty where there is none."""
+        trace = self.trace
+        return trace.trace_id if trace is not None and not trace.parent and trace.spans else b""
 
     @property
     def outcome(self) -> Outcome | None:

@@ -26,7 +26,8 @@ def _file(where: str, rules: ListRules, means: Means) -> Provider:
 def _url(where: str, rules: ListRules, means: Means) -> Provider:
     # Late: with Twisted's HTTP client comes its parser of `systemd:` addresses, which takes the sockets of a service manager
     # (LISTEN_FDS) out of the environment as soon as it is imported.
-    from twisted_lb.discovery.url import OneOffClient, UrlSource
+    from twisted_lb.discovery.url import UrlSource
+    from twisted_lb.outgoing_http import OneOffClient
 
     source = UrlSource(where, OneOffClient(means.reactor), rules.refresh_s, weight=rules.weight)
     return Following(source, rules, means)

@@ -2,35 +2,22 @@
 (conditional requests, RFC 9110 13).
 """
 
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol as TwistedProtocol
-from twisted.python.failure import Failure
-from twisted.web.client import URI, Agent, BrowserLikePolicyForHTTPS, ResponseDone
+from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import UNKNOWN_LENGTH, IAgentEndpointFactory, IResponse
-from zope.interface import implementer
+from twisted.web.iweb import UNKNOWN_LENGTH
 
 from twisted_lb.core.backend import BackendSpec
 from twisted_lb.discovery.prometheus import MOST_BYTES, Malformed, read_targets
-from twisted_lb.discovery.provider import NoList, text_of
+from twisted_lb.discovery.provider import NoList
+from twisted_lb.outgoing_http import Client, words_of
 
 # What a server is asked with, beside the conditions.
 _ASKED: Final = {b"User-Agent": [b"twisted_lb"], b"Accept": [b"application/json"]}
-
-
-class Client(Protocol):
-    """An HTTP client, as Twisted's IAgent, that can cut what it has open."""
-
-    def request(self, method: bytes, uri: bytes, headers: Headers) -> Deferred[IResponse]:
-        """See IAgent."""
-
-    def hang_up(self) -> None:
-        """Abort all connections."""
 
 
 class UrlSource:
@@ -63,10 +50,8 @@ class UrlSource:
             return await self._take(response)
         except (CancelledError, NoList):
             raise
-        except NotImplementedError:
-            raise NoList('https needs pyOpenSSL: pip install "twisted[tls]"') from None
         except Exception as error:
-            raise NoList(_words(error)) from None
+            raise NoList(words_of(error)) from None
         finally:
             self._client.hang_up()
 
@@ -123,68 +108,3 @@ class _Body(TwistedProtocol):
             self.done.callback(b"".join(self._parts))
         else:
             self.done.errback(NoList("the answer was cut short"))
-
-
-def _words(error: Exception) -> str:
-    """What went wrong with a request, without what Twisted wraps it in."""
-    reasons = getattr(error, "reasons", None)
-    if not isinstance(reasons, list):
-        return text_of(error)
-    inner = [reason.value for reason in reasons if isinstance(reason, Failure) and reason.value is not None]
-    return _tls_words(inner[0]) or text_of(inner[0]) if inner else type(error).__name__
-
-
-def _tls_words(error: BaseException) -> str:
-    """What pyOpenSSL says: its errors hold a list of (library, function, reason). Empty for any other error."""
-    found = error.args[0] if error.args else None
-    if not isinstance(found, list):
-        return ""
-    return "TLS: " + ", ".join(str(one[-1]) for one in found if isinstance(one, tuple) and one)
-
-
-@implementer(IStreamClientEndpoint)
-class _Watched:
-    """An endpoint whose connections are noted."""
-
-    def __init__(self, endpoint: Any, noted: list[Any]) -> None:
-        self._endpoint: Final = endpoint
-        self._noted: Final = noted
-
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        connecting: Deferred[IProtocol] = self._endpoint.connect(protocolFactory)
-        return connecting.addCallback(self._note)
-
-    def _note(self, protocol: Any) -> Any:
-        self._noted.append(protocol)
-        return protocol
-
-
-@implementer(IAgentEndpointFactory)
-class OneOffClient:
-    """Twisted's Agent with a connection of its own for each request, all of which can be aborted: Twisted closes one in order,
-    which over TLS needs the server. Certificates are checked by what the system trusts.
-    """
-
-    def __init__(self, reactor: Any) -> None:
-        self._reactor: Final = reactor
-        self._agent: Final = Agent.usingEndpointFactory(reactor, self)
-        self._open: list[Any] = []
-
-    def request(self, method: bytes, uri: bytes, headers: Headers) -> Deferred[IResponse]:
-        """See Client."""
-        asking: Deferred[IResponse] = self._agent.request(method, uri, headers)
-        return asking
-
-    def hang_up(self) -> None:
-        """See Client."""
-        for protocol in self._open:
-            if protocol.transport is not None:
-                protocol.transport.abortConnection()
-        self._open.clear()
-
-    def endpointForURI(self, uri: URI) -> _Watched:
-        """See IAgentEndpointFactory."""
-        endpoint: Any = HostnameEndpoint(self._reactor, uri.host.decode("ascii"), uri.port)
-        if uri.scheme == b"https":
-            endpoint = wrapClientTLS(BrowserLikePolicyForHTTPS().creatorForNetloc(uri.host, uri.port), endpoint)
-        return _Watched(endpoint, self._open)

@@ -23,6 +23,7 @@ from twisted_lb.core.outcome import CONSEQUENCE, Outcome, Refusal, Reply, refusa
 from twisted_lb.core.queue import Ticket
 from twisted_lb.core.record import Record
 from twisted_lb.core.totals import KIND_OF, kind_of
+from twisted_lb.core.trace import Trace
 from twisted_lb.net.client_side import ClientSide
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.dialer import Attempt as Dialling
@@ -34,11 +35,12 @@ from twisted_lb.net.replay import Replay
 from twisted_lb.net.route import Fallback, Lead, Route
 from twisted_lb.net.upstream import Requester, Upstream
 from twisted_lb.wire.edits import Words
-from twisted_lb.wire.fields import tokens
+from twisted_lb.wire.fields import tokens, without
 from twisted_lb.wire.grammar import CHUNKED, BadMessage
 from twisted_lb.wire.request import RequestHead
 from twisted_lb.wire.response import ResponseHead
 from twisted_lb.wire.rewrite import with_lines
+from twisted_lb.wire.trace_context import trace_line
 
 # Looked up once, not in each exchange.
 _OK: Final = Outcome.OK
@@ -58,7 +60,7 @@ class Exchange(Requester):
         "_bad_status", "_client_full", "_client_paused", "_clock", "_cluster", "_frontend", "_lead",
         "_local_reply", "_piece_at", "_recorded", "_relay", "_replay", "_request_ended", "_trailers", "_upstream_head",
         "attempts", "began_at", "client", "first_byte_at", "head", "last_byte_at", "over", "queued_behind", "queued_s",
-        "request_bytes", "request_id", "responded_at", "response_bytes", "route", "started", "status", "trace_id",
+        "request_bytes", "request_id", "responded_at", "response_bytes", "route", "started", "status", "trace",
     )  # fmt: skip
 
     def __init__(
@@ -86,7 +88,7 @@ class Exchange(Requester):
         self.request_bytes: int = 0
         self.response_bytes: int = 0
         self.request_id: bytes = head.fields.request_id
-        self.trace_id: bytes = b""
+        self.trace: Trace | None = None
         self.started: bool = False
         self.over: bool = False
         frontend.exchanges += 1
@@ -413,7 +415,7 @@ class Exchange(Requester):
         """The whole head for one backend, where it is not the same for all."""
         head, rules = self.head, self.route.rules
         upstream_head = self._upstream_head
-        if rules.make_request_id or rules.make_traceparent:
+        if rules.make_request_id or rules.traces:
             upstream_head = self._stamped(upstream_head)
         if not rules.fits_backend and head.fields.has_host:
             return head.line + upstream_head
@@ -436,12 +438,30 @@ class Exchange(Requester):
         if rules.make_request_id and not fields.request_id:
             self.request_id = self.request_id or runtime.new_id()
             upstream_head = with_lines(upstream_head, b"X-Request-ID: %b\r\n" % self.request_id)
-        if rules.make_traceparent and not fields.traced:
-            # W3C trace context: version, trace, parent, and the flags: not sampled.
-            # A trace is a request's, a span that of one attempt.
-            trace = self.trace_id = self.trace_id or runtime.new_id()
-            upstream_head = with_lines(upstream_head, b"traceparent: 00-%b-%b-00\r\n" % (trace, runtime.new_id(64)))
-        return upstream_head
+        return self._traced(upstream_head) if rules.traces else upstream_head
+
+    def _traced(self, upstream_head: bytes) -> bytes:
+        """The upstream head with the attempt's span, where the trace begins here or somebody wants its spans: the backend's own
+        are parts of it. A traceparent of a client passes where nobody does.
+        """
+        rules, runtime = self.route.rules, self._frontend.runtime
+        trace = self.trace
+        if trace is None:
+            trace = self.trace = runtime.trace(self.head.lines if self.head.fields.traced else b"", rules.trace_ratio)
+        if not rules.tells_trace:
+            return upstream_head
+        if not trace.sampled and (self.head.fields.traced or not rules.make_traceparent):
+            return upstream_head
+        span = runtime.new_id(64)
+        attempt = self.attempts.current
+        if attempt is not None:
+            trace.spans[attempt] = span
+        if self.head.fields.traced:
+            upstream_head = without(upstream_head, b"traceparent")
+            if not trace.parent:
+                # What was said was not right; its state belongs to no trace (W3C trace context 4.2).
+                upstream_head = without(upstream_head, b"tracestate")
+        return with_lines(upstream_head, trace_line(trace.trace_id, span, int(trace.sampled)))
 
     def _send_held(self, upstream: Upstream) -> None:
         replay = self._replay
@@ -923,7 +943,7 @@ class Exchange(Requester):
         record.version = head.fields.version
         record.host = head.authority or head.fields.host
         record.fields = head.lines
-        record.trace_id = self.trace_id
+        record.trace = self.trace
         record.listener = self._frontend.name
         if self.request_id:
             record.request_id = safe_id(self.request_id)

@@ -4,11 +4,13 @@ from email.utils import formatdate
 from random import Random
 from typing import Any, Final
 
+from twisted_lb.core.trace import Trace, chosen
 from twisted_lb.net.clock import Clock, Later, Soon
 from twisted_lb.net.deadlines import Deadlines
 from twisted_lb.net.dialer import Dial
 from twisted_lb.net.names import Names
 from twisted_lb.net.poller import Poller
+from twisted_lb.wire.trace_context import trace_parent
 
 
 class Runtime:
@@ -53,6 +55,17 @@ class Runtime:
     def new_id(self, bits: int = 128) -> bytes:
         """A random id in hexadecimal, never all zeros."""
         return b"%0*x" % (bits // 4, self._ids.getrandbits(bits) or 1)
+
+    def trace(self, lines: bytes, ratio: float) -> Trace:
+        """The trace of a request with these field lines: its caller's, whose decision about spans holds, or one that begins here,
+        whose spans are wanted of the share `ratio` (below zero: of none).
+        """
+        told = trace_parent(lines) if lines else None
+        if told is not None:
+            sampled = told.sampled and ratio >= 0.0
+            return Trace(told.trace_id, told.span_id, self.new_id(64) if sampled else b"", sampled=sampled)
+        trace_id = self.new_id()
+        return Trace(trace_id, b"", self.new_id(64), sampled=ratio > 0.0 and chosen(trace_id, ratio))
 
     def http_date(self) -> bytes:
         """Now, as a Date field wants it (RFC 9110 5.6.7), made once a second."""

@@ -91,11 +91,12 @@ class RouteRules:
     """A route's rules, for the exchanges that it leads: timeouts in seconds, retries, sizes in bytes, what is forwarded.
 
     `body_bytes` -1 means no limit. `repeatable` are the methods that may be sent twice. `host` is what backends get as Host: None:
-    the client's; empty: the backend's own name. An exchange keeps the rules with which its head was routed to its end, retries
+    the client's; empty: the backend's own name. `trace_ratio`: the share of traces that begin here whose spans are wanted, below
+    zero where nobody wants any. An exchange keeps the rules with which its head was routed to its end, retries
     included.
 
     What follows: `edits_head`: a backend's head is more than the client's lines and what is said of the client; `fits_backend`: it may be
-    another one at each attempt; `fits`: or at each request; `edits_answers`: an answer's head is not just passed on.
+    another one at each attempt; `fits`: or at each request; `traces`: because of the trace that it belongs to; `edits_answers`: an answer's head is not just passed on.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class RouteRules:
         upgrades: frozenset[bytes] = frozenset(),
         make_request_id: bool = False,
         make_traceparent: bool = False,
+        trace_ratio: float = -1.0,
         repeatable: frozenset[bytes] = IDEMPOTENT,
         request_edits: FieldEdits = NO_EDITS,
         response_edits: FieldEdits = NO_EDITS,
@@ -132,7 +134,9 @@ class RouteRules:
         self.upgrades: Final = upgrades
         # Not beside what an edit sets.
         self.make_request_id: Final = make_request_id and b"x-request-id" not in request_edits.removed
-        self.make_traceparent: Final = make_traceparent and b"traceparent" not in request_edits.removed
+        self.tells_trace: Final = b"traceparent" not in request_edits.removed
+        self.make_traceparent: Final = make_traceparent and self.tells_trace
+        self.trace_ratio: Final = trace_ratio
         self.repeatable: Final = repeatable
         self.request_edits: Final = request_edits
         self.response_edits: Final = response_edits
@@ -141,7 +145,8 @@ class RouteRules:
         self.host: Final = host
         self.edits_head: Final = request_edits is not NO_EDITS or host is not None or path_edit is not None
         self.fits_backend: Final = request_edits.varies or path_edit is not None or host == b""
-        self.fits: Final = self.make_request_id or self.make_traceparent or self.fits_backend
+        self.traces: Final = self.make_traceparent or trace_ratio >= 0.0
+        self.fits: Final = self.make_request_id or self.traces or self.fits_backend
         self.pages: Final = pages
         self.retry_after_s: Final = retry_after_s
         # RFC 9110 7.6.3: a gateway may say Via on responses too.

@@ -1,5 +1,6 @@
 """What is counted over time: rates and quantiles of the last minute, the loop's lag, values of the charts."""
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from twisted.internet.task import LoopingCall
@@ -7,10 +8,10 @@ from twisted.internet.task import LoopingCall
 from twisted_lb.admin.history import Rates, Windows
 from twisted_lb.admin.loop_lag import LoopLag, Watchdog
 from twisted_lb.admin.operator import Sample
-from twisted_lb.core.histogram import NOTHING, Reading
-from twisted_lb.core.measures import errors_of
-from twisted_lb.core.outcome import Outcome
+from twisted_lb.core.histogram import NOTHING, Histogram, Reading, together
+from twisted_lb.core.measures import errors_in
 from twisted_lb.data_plane import DataPlane
+from twisted_lb.operating.seconds import Seconds
 
 _SAMPLE_S: Final = 1.0
 # Histograms are larger.
@@ -19,7 +20,7 @@ _SLOWLY_S: Final = 5.0
 
 class Meters:
     """The meters of a data plane, read each second and, histograms, every five. `rates` by ("requests" or "failures", pool,
-    backend), ("accepted", listener), ("route", route); `durations` by ("took", pool[, backend]), ("connected" or "leases",
+    backend), ("accepted" or "refused", listener), ("route", route); `durations` by ("took", pool[, backend]), ("connected" or "leases",
     pool, backend), ("errors", route).
     """
 
@@ -34,12 +35,14 @@ class Meters:
         )
         for loop, _ in self._loops:
             loop.clock = time
+        self._seconds: Seconds = Seconds()
         self._watchdog: Watchdog | None = None
         self._lag: LoopLag | None = None
 
     def begin(self, plane: DataPlane, *, watched: bool) -> None:
         """The data plane is there. `watched`: a turn that takes long is worth a line."""
         self._plane = plane
+        self._seconds = Seconds()
         for loop, interval_s in self._loops:
             loop.start(interval_s)
         watchdog = self._watchdog = Watchdog() if watched else None
@@ -65,6 +68,10 @@ class Meters:
         """How late timers came."""
         return NOTHING if self._lag is None else self._lag.lag.reading()
 
+    def sample(self, plane: DataPlane) -> Sample:
+        """What charts show of the second just gone."""
+        return self._seconds.sample(plane)
+
     def _counts(self) -> dict[object, int]:
         plane = self._plane
         if plane is None:
@@ -76,6 +83,8 @@ class Meters:
                 counts["failures", name, backend.name] = backend.failures
         for name, listeners in plane.listeners.items():
             counts["accepted", name] = sum(one.accepted for one in listeners)
+        for name, frontend in plane.frontends.items():
+            counts["refused", name] = sum(frontend.refusals)
         for name, requests in plane.requests_by_route().items():
             counts["route", name] = requests
         return counts
@@ -84,19 +93,23 @@ class Meters:
         plane = self._plane
         if plane is None:
             return {}
-        measures = plane.measures()
+        # Not of all measures, which take several times as long.
+        flows = plane.flows
         found: dict[object, Reading | int] = {}
-        for pool in measures.pools:
-            found["took", pool.name] = sum(pool.durations, NOTHING)
-            for backend in pool.backends:
-                found["took", pool.name, backend.name] = backend.duration
-                found["connected", pool.name, backend.name] = backend.connections_total
-                found["leases", pool.name, backend.name] = sum(backend.outcomes)
-        for listener in measures.listeners:
-            for route in listener.routes:
-                key = ("errors", route.route)
-                before = found.get(key, 0)
-                found[key] = errors_of(route) + (before if isinstance(before, int) else 0)
+        for name, cluster in plane.clusters.items():
+            pool = cluster.pool
+            led = [one for flow in flows if flow.pool == name for one in (*flow.at_once, *flow.lasted)]
+            found["took", name] = _reading([*led, *pool.totals.durations])
+            for backend in pool.backends.values():
+                found["took", name, backend.name] = _reading(backend.totals.lasted)
+                found["connected", name, backend.name] = backend.totals.connections
+                found["leases", name, backend.name] = sum(backend.outcomes)
+        # A route that nobody has asked for has none, and its first ones count.
+        errors: dict[object, int] = {("errors", name): 0 for name in plane.plan.routes}
+        for flow in flows:
+            key = ("errors", flow.route)
+            errors[key] = errors.get(key, 0) + errors_in(flow.requests())
+        found |= errors
         return found
 
 
@@ -104,30 +117,6 @@ def _nothing() -> None:
     """Nobody watches."""
 
 
-def sample_of(plane: DataPlane) -> Sample:
-    """What the charts show of a second, see `Sample`. Costs a look at each backend."""
-    counts: dict[tuple[str, str], int] = {}
-    in_flight = queued = room = 0
-    bounded = True
-    for cluster in plane.clusters.values():
-        pool = cluster.pool
-        for backend in (*pool.backends.values(), *pool.leaving):
-            whose = f"{id(backend):x}"
-            counts["ok", whose] = backend.outcomes[Outcome.OK]
-            counts["failed", whose] = backend.failures
-            in_flight += backend.in_flight
-        queued += pool.waiting
-        bounded = bounded and pool.settings.max_in_flight > 0
-        room += pool.settings.max_in_flight * sum(one.usable for one in pool.backends.values())
-    gates = [one.gate.most for one in plane.frontends.values()]
-    limits = {"in_flight_limit": room} if bounded and plane.clusters else {}
-    return Sample(
-        counts,
-        {
-            **limits,
-            "in_flight": in_flight,
-            "queued": queued,
-            "connections": sum(len(one.clients) for one in plane.frontends.values()),
-            "connections_limit": sum(gates),
-        },
-    )
+def _reading(histograms: Iterable[Histogram | None]) -> Reading:
+    slots = together(histograms)
+    return NOTHING if slots is None else Reading(slots, 0.0)  # nobody asks for the sum

@@ -30,7 +30,7 @@ from twisted_lb.core.events import Event
 from twisted_lb.core.measures import Measures, ProcessMeasures
 from twisted_lb.data_plane import DataPlane
 from twisted_lb.errors import one_line
-from twisted_lb.operating.meters import Meters, sample_of
+from twisted_lb.operating.meters import Meters
 from twisted_lb.operating.owner import Owner
 from twisted_lb.operating.steering import Steering
 from twisted_lb.operating.texts import hint, shown
@@ -133,6 +133,8 @@ class Operating:
             counters=(
                 ("invariant_violations_total", plane.self_check.violations),
                 ("log_dropped_total", self._owner.log_dropped),
+                ("spans_sent_total", self._owner.spans_sent),
+                ("spans_dropped_total", self._owner.spans_dropped),
             ),
         )
         return plane.measures(exemplars=True), process
@@ -169,6 +171,7 @@ class Operating:
             ],
             pools=pools,
             changes=list(self._views.in_force(plane)),
+            warnings=self._owner.warnings,
         )
 
     def _running(self) -> DataPlane:
@@ -266,7 +269,7 @@ class Operating:
 
     def sample(self) -> Sample:
         """See Operator."""
-        return sample_of(self._running())
+        return self._meters.sample(self._running())
 
     def command(self, command: Command, actor: Actor, *, dry_run: bool = False) -> Changed:
         """See Operator."""

@@ -1,6 +1,6 @@
 """Who owns the data plane that is operated."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -23,6 +23,18 @@ class Owner(Protocol):
     @property
     def log_dropped(self) -> int:
         """How many lines of the access log were dropped."""
+
+    @property
+    def spans_sent(self) -> int:
+        """How many spans a collector of traces has taken."""
+
+    @property
+    def spans_dropped(self) -> int:
+        """How many it has not."""
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What is doubtful about the configuration in force, one line each."""
 
     def readiness(self) -> Verdict:
         """Whether traffic is wanted, and why not."""

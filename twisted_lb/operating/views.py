@@ -43,6 +43,7 @@ class Views:
     def listener(self, plane: DataPlane, name: str) -> ListenerView:
         """A listener."""
         listeners, frontend = plane.listeners.get(name, []), plane.frontends[name]
+        refused = self._meters.rates.within(("refused", name))
         return ListenerView(
             name=name,
             addresses=[one.address for one in listeners],
@@ -50,6 +51,7 @@ class Views:
             limit=frontend.gate.most,
             accepted=sum(one.accepted for one in listeners),
             rate=self._meters.rates.per_s(("accepted", name)),
+            refused_60s=None if refused is None else refused[0],
         )
 
     def route(self, n: int, name: str, route: RoutePlan) -> RouteView:

@@ -1,7 +1,8 @@
 """A whole balancer in two lines: the data plane of production, on a network in memory."""
 
+import json
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -61,7 +62,7 @@ class Balanced:
     """A balancer with this configuration on a MemoryNetwork, at `address`; its backends are those of the test.
 
     `events` are the changes of state so far, `records` those of the requests that have ended, or were refused,
-    unless there are other `observers`, `log_lines` what the access log has of them. `lists` are the target lists, by pool: they tell what the test says. `close` ends it; exchanges that are still running then are cut.
+    unless there are other `observers`, `log_lines` what the access log has of them, `spans` what traces have, as in OTLP. `lists` are the target lists, by pool: they tell what the test says. `close` ends it; exchanges that are still running then are cut.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Balanced:
         self.events: list[Event] = []
         self.records: list[Record] = []
         self.log_lines: list[bytes] = []
+        self.spans: list[dict[str, Any]] = []
         self.lists: Final[dict[str, ScriptedList]] = {}
         self.runtime: Final = runtime_of(network.clock, network, seed=seed) if runtime is None else runtime
         self.data_plane: Final = DataPlane(
@@ -89,6 +91,7 @@ class Balanced:
             observers=(self.records.append,) if observers is None else observers,
             provide=self._list,
             log_line=self.log_lines.append,
+            send_spans=lambda texts, _: self.spans.extend(json.loads(b"[%b]" % texts)),
         )
         self.listener: Final = network.listen(address, self.build)
 

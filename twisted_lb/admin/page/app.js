@@ -115,7 +115,7 @@ function delta(v) {
   if (v.marks && v.marks.length) { D.marks.push(...v.marks); marks(); }
   if (v.config) D.config = v.config;
   settle();
-  if (v.events || v.config || v.status.changes || v.status.routes) slow();
+  if (v.events || v.config || v.status.changes || v.status.routes || v.status.warnings) slow();
   if (file !== JSON.stringify(D.status.file) || generation !== D.status.generation) followFile();
 }
 function append(more) { // the history of this window goes on; seconds that nobody knows stay empty
@@ -286,7 +286,7 @@ function update() {
 
 // ---- charts
 const SPECS = {
-  requests: { stack: true, fmt: num, after: " /s", head: (v) => sum(v, (x) => x), of: () => [["own", "k-us", "own errors"], ["failed", "k-5xx", "failed attempts"], ["c5", "k-5xx", "5xx"], ["c4", "k-4xx", "4xx"], ["ok", "k-ok", has("c4") || has("c5") ? "2xx–3xx" : "answered"]] },
+  requests: { stack: true, fmt: num, after: " /s", head: (v) => sum(v, (x) => x), of: () => [["own", "k-us", "own errors"], ["c5", "k-5xx", "5xx"], ["c4", "k-4xx", "4xx"], ...(has("own_ok") && D.history.series.own_ok.some((v) => v) ? [["own_ok", "k-ink2", "own answers"]] : []), ["ok", "k-ok", has("c4") || has("c5") ? "2xx–3xx" : "answered"]] },
   latency: { log: true, worst: true, fmt: ms, after: " p99", none: "not measured", head: (v) => v[v.length - 1], of: () => ["p50", "p90", "p99"].map((q, i) => [`${$("phase").value}.${q}`, ["k-ok", "k-us", "k-ink"][i], q, [[2, 3], [6, 3], null][i]]) },
   flight: { stack: true, fmt: num, head: (v) => v[0], after: (v) => v.in_flight_limit == null ? "" : " of " + num(v.in_flight_limit), of: () => [["in_flight", "k-ok", "in flight"], ["queued", "k-4xx", "queued"]], line: ["in_flight_limit", "k-ink2", "limit", [5, 4]] },
   last: { fmt: num, fill: true, head: (v) => v[0], of: () => has("bytes_out") ? [["bytes_out", "k-ok", "out, to clients"], ["bytes_in", "k-us", "in, from clients", [6, 3]]] : [["connections", "k-ok", "clients"]] },
@@ -408,6 +408,7 @@ function sign(c, cls, dash) {
   if (cls === "k-ok") return s("rect", { x: 1, y: 1, width: 11, height: 8, fill: "currentColor", opacity: .6 });
   if (cls === "k-4xx") return s("path", { d: "M6.5 0 12 9H1Z", fill: "currentColor" });
   if (cls === "k-5xx") return s("path", { d: "m2 1 8 8m0-8-8 8", stroke: "currentColor", "stroke-width": 2.4 });
+  if (cls === "k-ink2") return s("path", { d: "M6.5 1 11 5 6.5 9 2 5Z", fill: "none", stroke: "currentColor", "stroke-width": 1.6 });
   return s("path", { d: "M6.5 0 12 5 6.5 10 1 5Z", fill: "currentColor" });
 }
 function range() {
@@ -459,10 +460,12 @@ const none = (columns, text) => h("tr", null, h("td", { colspan: columns, class:
 const matches = (r) => [r.method.join(", "), r.host.join(", "), [...r.path, ...r.path_prefix.map((p) => p + "*")].join(", ")].filter(Boolean).join(" ") || "everything";
 function slow() {
   const S = D.status;
-  body("routes", S.routes.length ? S.routes.map((r) => h("tr", null, h("td", null, String(r.n)), h("th", { scope: "row", class: "mono" }, matches(r)), h("td", null, r.to), h("td", { class: "n" }, num(r.rate, 1)), h("td", { class: "n " + (r.errors > 4 ? "hot" : "zero") }, num(r.errors)), h("td", { class: "nowrap" }, r.place))) : [none(6, "There is no route.")]);
+  body("routes", S.routes.length ? S.routes.map((r) => h("tr", null, h("td", null, String(r.n)), h("th", { scope: "row", class: "mono" }, matches(r)), h("td", null, r.to), h("td", { class: "n" }, num(r.rate, 1)), h("td", { class: "n " + (r.errors_60s > 4 ? "hot" : r.errors_60s ? "" : "zero") }, num(r.errors_60s)), h("td", { class: "nowrap" }, r.place))) : [none(6, "There is no route.")]);
   body("events", D.events.length ? [...D.events].reverse().map((e) => { const admin = e.kind === "admin", said = e.kind + ": ", text = admin ? "" : e.text.startsWith(said) ? e.text.slice(said.length) : e.text; return h("tr", null, h("td", null, clock(e.at)), h("td", null, glyph(signOf(e)), (admin ? e.text : e.kind).replace("_", " ")), h("td", null, where(e.subject), e.subject && text ? ": " : "", text, e.actor && " · " + e.actor)); }) : [none(3, "Nothing yet.")]);
   configuration();
   body("changes", S.changes.length ? S.changes.map((c) => h("tr", null, h("td", null, c.at == null ? "" : clock(c.at)), h("td", null, where(c.subject), " ", c.change), h("td", null, c.actor, c.reason && h("small", null, `“${c.reason}”`)))) : [none(3, "None.")]);
+  $("warnbox").hidden = !S.warnings.length;
+  $("warnings").replaceChildren(...S.warnings.map((t) => h("li", null, glyph("warn", "s-slow"), h("span", null, t))));
   $("resetact").hidden = !changing() || !S.changes.length;
   listeners();
 }
@@ -472,10 +475,10 @@ function configuration() {
 }
 let listened = "";
 function listeners() {
-  const rows = D.status.listeners, key = JSON.stringify(rows.map((l) => [l.name, l.addresses, l.connections, l.limit, num(l.rate, 1)]));
+  const rows = D.status.listeners, key = JSON.stringify(rows.map((l) => [l.name, l.addresses, l.connections, l.limit, num(l.rate, 1), l.refused_60s]));
   if (key === listened) return;
   listened = key;
-  body("listeners", rows.map((l) => { const bounded = l.limit < 2 ** 40; return h("tr", null, h("th", { scope: "row" }, l.name), h("td", { class: "mono" }, l.addresses.join(", ")), h("td", null, bounded ? `${num(l.connections)} / ${num(l.limit)}` : num(l.connections), bounded && meter(100 * l.connections / l.limit)), h("td", { class: "n" }, num(l.rate, 1))); }));
+  body("listeners", rows.map((l) => { const bounded = l.limit < 2 ** 40; return h("tr", null, h("th", { scope: "row" }, l.name), h("td", { class: "mono" }, l.addresses.join(", ")), h("td", null, bounded ? `${num(l.connections)} / ${num(l.limit)}` : num(l.connections), bounded && meter(100 * l.connections / l.limit)), h("td", { class: "n" }, num(l.rate, 1)), h("td", { class: "n" }, h("span", { class: l.refused_60s ? "" : "zero" }, num(l.refused_60s)))); }));
 }
 async function followFile() { // what a reload would do is asked for when there is anything that it would do
   const file = D.status.file, differs = !!file && file.changed_at != null;
@@ -621,32 +624,82 @@ async function failures() {
   if (!D.api.explain || link !== "live") return;
   try {
     const [bad, long] = await Promise.all([ask("v1/explain?failed=20"), ask("v1/explain?slowest=10")]);
-    const seen = new Set(), all = [...bad.requests, ...long.requests].filter((r) => !seen.has(r.id) && seen.add(r.id)).sort((a, b) => b.at - a.at);
-    const key = JSON.stringify(all.map((r) => r.id));
+    const slow = new Set(long.requests.map((r) => r.id)), every = new Map([...long.requests, ...bad.requests].map((r) => [r.id, { ...r, slow: slow.has(r.id) }]));
+    const all = [...every.values()].sort((a, b) => b.at - a.at), key = JSON.stringify(all.map((r) => r.id));
     if (key === failed) return;
     failed = key;
-    const t = $("failures"), open = new Set([...t.querySelectorAll("details[open]")].map((d) => d.closest("tbody").id));
-    t.querySelectorAll("tbody").forEach((b) => b.remove());
-    t.append(...(all.length ? all.map((r) => request(r, open.has("r-" + r.id))) : [h("tbody", null, none(5, "Nothing failed."))]));
+    const t = $("failures"), before = new Map([...t.tBodies].map((b) => [b.id, b]));
+    for (const b of t.tBodies) if (!every.has(b.id.slice(2)) && !b.querySelector("details[open]")) before.delete(b.id);
+    // Those that are known stay what they are, with their focus; what somebody reads stays too.
+    const bodies = all.map((r) => { const held = before.get("r-" + r.id); before.delete("r-" + r.id); return held && made.has(held) ? held : request(r, !!held && held.querySelector("details").open); });
+    const read = [...before.values()].filter((b) => b.id && b.querySelector("details[open]"));
+    const wanted = bodies.length + read.length ? [...read, ...bodies] : [h("tbody", null, none(5, "Nothing failed."))], present = new Set(wanted);
+    for (const b of [...t.tBodies]) if (!present.has(b)) b.remove();
+    wanted.forEach((b, i) => { if (t.tBodies[i] !== b) t.insertBefore(b, t.tBodies[i] || null); });
   } catch { /* the stream says what is wrong */ }
 }
+const made = new WeakSet(); // rows of this script: what the server has rendered is replaced
+const WELL = ["OK", "ANSWER", "REDIRECT"], SHORTEST = 5e-5, MOST_CANDIDATES = 8;
+const took = (t) => t == null ? DASH : t < SHORTEST ? "0" : ms(t * 1000);
+const wordOf = (r) => r.running ? "running" : !WELL.includes(r.outcome) ? r.local_reply && (r.status || 500) < 500 ? "refused" : "failed" : r.attempts.length > 1 ? "retried, then well" : r.slow ? "slow" : "";
 function request(r, open) {
-  const attempts = r.attempts || [], way = attempts.map((a) => a.backend).join(" → ");
-  return h("tbody", { id: "r-" + r.id }, h("tr", { class: "req" }, h("td", null, clock(r.at)), h("th", { scope: "row" }, h("span", { class: "mono" }, `${r.method} ${r.path ?? r.target ?? ""}`)), h("td", null, h("span", { class: "status x" + String(r.status)[0] }, String(r.status || DASH))), h("td", null, [r.outcome, way].filter(Boolean).join(" · ")), h("td", { class: "n" }, ms(r.ms))),
+  const said = [wordOf(r), WELL.includes(r.outcome) ? "" : r.outcome, r.attempts.map((a) => a.backend).join(" → ")].filter(Boolean).join(" · ");
+  const body = h("tbody", { id: "r-" + r.id }, h("tr", { class: "req" }, h("td", null, clock(r.at)), h("th", { scope: "row" }, h("span", { class: "mono" }, `${r.method} ${r.path}${r.query ? "?…" : ""}`)), h("td", null, h("span", { class: "status x" + String(r.status || DASH)[0] }, String(r.status || DASH))), h("td", null, said), h("td", { class: "n" }, took(r.took_s))),
     h("tr", { class: "why" }, h("td", { colspan: 5 }, h("details", { open }, h("summary", null, "Why? ", h("span", { class: "id" }, r.id)), explained(r)))));
+  made.add(body);
+  return body;
 }
 function explained(r) {
-  const attempts = r.attempts || [], text = [r.why, r.text, r.note].flat().filter(Boolean), d = r.decision;
-  return h("div", null, text.map((t) => h("p", null, t)),
-    attempts.length > 0 && h("table", null, h("caption", { class: "sr" }, "Attempts"), h("thead", null, h("tr", null, ["Attempt", "Ended", "Took"].map((x) => h("th", { scope: "col" }, x)))), h("tbody", null, attempts.map((a, i) => h("tr", null, h("th", { scope: "row", class: "nowrap" }, `${i + 1}  ${a.backend}`), h("td", null, `${a.outcome === "OK" ? "✓" : "✗"} ${a.outcome}`, a.reason && h("small", null, a.reason)), h("td", { class: "nowrap" }, ms(a.ms)))))),
-    d && d.candidates && h("ul", null, decision(d).map(([k, t]) => h("li", null, glyph(k), " ", t))));
+  const reasons = r.attempts.map((a) => a.reason), texts = [["client", "listener", "route", "pool"].filter((k) => r[k]).map((k) => `${k} ${r[k]}`).join(" · "), ...r.attempts.map(how),
+    r.attempts.length || r.running ? "" : "No backend was asked.", ...r.note.filter((t) => t !== "no backend was asked"), reasons.includes(r.detail) ? "" : r.detail].filter(Boolean);
+  return h("div", null, texts.map((t) => h("p", null, t)), waterfall(r), candidates(r));
+}
+const how = (a) => [`${a.number}  ${a.backend}`, a.retried && `retried: ${a.retried}${a.number <= a.most ? `; attempt ${a.number} of ${a.most}` : ""}${a.budget_left == null ? "" : `; ${a.budget_left} more in the budget`}`, a.decision.rule && `chosen: ${a.decision.rule}`].filter(Boolean).join(" · ");
+const PHASES = [["queue", "queue"], ["connect", "connect"], ["first", "first byte"], ["rest", "rest"], ["bad", "where it failed"]];
+function phases(a) { // behind its wait, in their order; in the last one it failed, if it did
+  const known = (a.connect_s == null ? [["connect", a.took_s]] : [["connect", a.connect_s], ["first", a.first_byte_s], ["rest", a.rest_s]]).filter(([, t]) => t != null);
+  if (known.length && a.outcome != null && a.outcome !== "OK") known[known.length - 1][0] = "bad";
+  return known;
+}
+function water(begin, parts, whole) { // the bar of one attempt on the time of the whole request, and when it was in words
+  const from = Math.max(0, begin), bars = [];
+  let at = from;
+  for (const [kind, t] of parts) {
+    if (t >= SHORTEST) { const width = Math.max(.4, 100 * t / whole); bars.push(s("rect", { class: "f-" + kind, x: Math.min(100 * at / whole, 100 - width).toFixed(2) + "%", width: width.toFixed(2) + "%", height: 9 })); }
+    at += t;
+  }
+  return h("td", { class: "w-water" }, s("svg", { class: "water", "aria-hidden": "true" }, s("rect", { class: "track", width: "100%", height: 9, rx: 2 }), bars), h("small", null, `at ${took(from)}, for ${took(at - from)}`));
+}
+function waterfall(r) {
+  const waited = r.queue_s - sum(r.attempts, (a) => a.queue_s), whole = Math.max(r.took_s || 0, r.queue_s, SHORTEST, ...r.attempts.map((a) => a.began_s + sum(phases(a), ([, t]) => t)));
+  const line = (name, ended, times, bar) => h("tr", null, h("th", { scope: "row", class: "nowrap" }, name), h("td", null, ended), times.map((t) => h("td", { class: "n nowrap" }, t)), bar);
+  const rows = r.attempts.map((a) => {
+    const connect = a.connect_s == null ? a.took_s : a.connect_s, sign = !a.outcome ? "…" : a.outcome === "OK" ? "✓" : "✗";
+    return line(`${a.number}  ${a.backend}`, [`${sign} ${a.outcome || "running"}`, a.reason && h("small", null, a.reason)].filter(Boolean), [took(a.queue_s), a.reused && !connect ? "reused" : took(connect), took(a.first_byte_s), took(a.rest_s)], water(a.began_s - a.queue_s, [["queue", a.queue_s], ...phases(a)], whole));
+  });
+  if (waited > SHORTEST) rows.push(line("in the queue", r.running ? "… waits" : "✗ no attempt", [took(waited), DASH, DASH, DASH], water(whole - waited, [["queue", waited]], whole)));
+  if (!rows.length) return null;
+  const heads = ["Attempt", "Ended", "Queue", "Connect", "First byte", "Rest", "When"].map((t, i) => h("th", { scope: "col", class: i > 1 && i < 6 ? "n" : null }, t));
+  return [h("table", { class: "attempts" }, h("caption", { class: "sr" }, "Attempts"), h("thead", null, h("tr", null, heads)), h("tbody", null, rows)),
+    h("p", { class: "key", "aria-hidden": "true" }, PHASES.map(([kind, name]) => h("span", null, s("svg", { "aria-hidden": "true", viewBox: "0 0 9 9" }, s("rect", { class: "f-" + kind, width: 9, height: 9 })), name)))];
+}
+function candidates(r) { // those that were asked, those that were out, and then others
+  const tried = r.attempts.map((a) => a.backend), found = new Map([...r.skipped, ...r.candidates].map((c) => [c.backend, c])), picked = r.decision && r.decision.picked;
+  if (!found.size) return null;
+  const others = [...found.values()].filter((c) => !tried.includes(c.backend));
+  const all = [...[...new Set(tried)].map((name) => found.get(name)).filter(Boolean), ...others.filter((c) => c.skipped), ...others.filter((c) => !c.skipped)], more = all.length - MOST_CANDIDATES;
+  const note = (c) => c.backend === picked ? "taken" : tried.includes(c.backend) ? "tried before" : [c.skipped, c.reason, c.left_s != null && `${Math.round(c.left_s)} s left`].filter(Boolean).join(", ");
+  const heads = ["Candidate", "State", "In flight", "Weight", "Value"].map((t, i) => h("th", { scope: "col", class: i > 1 ? "n" : null }, t));
+  return h("table", null, h("caption", { class: "sr" }, "Candidates"), h("thead", null, h("tr", null, heads, h("th", { scope: "col" }, h("span", { class: "sr" }, "Note")))),
+    h("tbody", null, all.slice(0, MOST_CANDIDATES).map((c) => h("tr", null, h("th", { scope: "row" }, c.backend), h("td", null, glyph(kindOf(c.state)), " " + c.state), h("td", { class: "n" }, c.load == null ? DASH : c.limit ? `${c.load} / ${c.limit}` : String(c.load)), h("td", { class: "n" }, String(c.weight)), h("td", { class: "n" }, c.rank == null ? DASH : c.rank.toFixed(2).replace(/\.?0+$/, "")), h("td", null, note(c)))),
+      more > 0 && h("tr", null, h("td", { colspan: 6, class: "zero" }, `and ${more} more`))));
 }
 async function byId() {
   const q = $("rid").value.trim();
   let hit = null;
   for (const b of $("failures").tBodies) { const is = q.length > 3 && b.id.startsWith("r-" + q); b.classList.toggle("target", is); if (is) { b.querySelector("details").open = true; hit = b; } }
   if (hit || q.length < 8) return;
-  try { const b = request(await ask("v1/explain/" + encodeURIComponent(q)), true); b.classList.add("target"); $("failures").tHead.after(b); } catch { /* not held, or not all of it typed */ }
+  try { const b = request(await ask("v1/explain/" + encodeURIComponent(q)), true); b.classList.add("target"); $("failures").tHead.after(b); if (location.hash === "#r-" + encodeURI(q)) b.scrollIntoView(); } catch { /* not held, or not all of it typed */ }
 }
 async function abilities() { // what this balancer can tell is in its own document
   try {
@@ -668,8 +721,9 @@ function theme(t) {
   try { localStorage.setItem("theme", t); } catch { /* a private window */ }
 }
 function hash() {
-  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
-  if (!target || !location.hash.startsWith("#r-")) return;
+  if (!location.hash.startsWith("#r-")) return;
+  const name = decodeURIComponent(location.hash.slice(1)), target = document.getElementById(name);
+  if (!target) { $("rid").value = name.slice(2); byId(); return; } // neither failed nor slow, or long ago
   target.querySelector("details").open = true; target.classList.add("target"); target.scrollIntoView();
 }
 function start() {

@@ -1,0 +1,1 @@
+"""Traces (OpenTelemetry): spans of requests, sent over OTLP/HTTP as JSON, without an SDK."""
