@@ -59,7 +59,7 @@ def test_a_backend_that_nobody_has_touched_is_what_the_file_says(three):
     assert (one.name, one.pool, one.backend, one.address) == ("app/c", "app", "c", "c:80")
     assert (one.labels, one.weight, one.weight_effective, one.limit) == ({"zone": "b"}, 2, 2.0, 0)
     assert (one.admin, one.state, one.reason, one.by, one.usable) == ("ready", "ready", "", None, True)
-    assert one.sources == {"admin": "default", "weight": "default", "backend": "default"}
+    assert one.sources == {"admin": "default", "weight": "default", "limit": "default", "backend": "default"}
     assert (one.rate, one.share, one.errors_60s) == (None, None, None)
     assert one.intended == 50.0
 
@@ -171,7 +171,7 @@ def test_a_drain_is_in_force_with_who_and_why(three):
     assert one.by is not None
     assert (one.by.actor, one.by.reason, one.by.at) == ("alice", "deploy", 1_000_000.0)
     assert one.sources["admin"] == "runtime"
-    assert kinds(three) == [("admin", "app/a:80", "drain", "alice")]
+    assert kinds(three) == [("admin", "app/a:80", "ready → drain: “deploy”", "alice")]
     assert three.said == ["admin: alice (uid 1004 pid 7): app/a:80 ready → drain: “deploy”"]
     seen = three.operating.snapshot()
     assert [(one.subject, one.change, one.actor, one.reason) for one in seen.changes] == [
@@ -208,6 +208,135 @@ def test_weights_alone_and_beside_a_state(three):
     assert three.view("app/c").by is not None  # the weight is still somebody's
     assert command(three, "app/c", weight=2).changes == ["weight 3 → 2"]
     assert three.operating.snapshot().changes == []
+
+
+def test_a_limit_is_a_change_like_a_weight(three):
+    assert command(three, "app/c", limit=50).changes == ["limit 0 → 50"]
+    one = three.view("app/c")
+    assert (one.limit, one.state, one.sources["limit"], one.sources["weight"]) == (50, "ready", "runtime", "default")
+    assert three.said == ["admin: alice (uid 1004 pid 7): app/c limit 0 → 50: “deploy”"]
+    assert kinds(three) == [("changed", "app/c", "limit 0 → 50: “deploy”", "alice")]
+    assert [(one.subject, one.change, one.actor) for one in three.operating.snapshot().changes] == [
+        ("app/c", "limit 50", "alice")
+    ]
+    assert [(one.key, one.value, one.source) for one in three.operating.config()] == [
+        ("pools.app.backends.c.limit", "50", "runtime by alice, “deploy”")
+    ]
+    assert command(three, "app/c", limit=50).changes == []
+    assert command(three, "app/c", DRAIN, weight=5, limit=7).changes == [
+        "ready → drain",
+        "weight 2 → 5",
+        "limit 50 → 7",
+    ]
+    assert three.operating.reset("app", "c", ALICE) == [
+        "admin drain of app/c",
+        "weight 5 of app/c",
+        "limit 7 of app/c",
+    ]
+    one = three.view("app/c")
+    assert (one.limit, one.weight, one.by, one.sources["limit"]) == (0, 2, None, "default")
+
+
+def test_no_bound_again_is_what_the_file_says_and_nobodys(three):
+    command(three, "app/c", limit=5)
+    assert command(three, "app/c", limit=0).changes == ["limit 5 → 0"]
+    assert (three.operating.snapshot().changes, three.view("app/c").by) == ([], None)
+
+
+def test_the_limit_of_the_configuration_is_what_a_runtime_limit_is_over(operate):
+    one = operate("a:80", "b:80", max_in_flight=3)
+    assert command(one, "app/a:80", limit=0).changes == ["limit 3 → 0"]
+    assert [view.limit for view in one.operating.snapshot().pools[0].backends] == [0, 3]
+    assert command(one, "app/a:80", limit=3).changes == ["limit 0 → 3"]
+    assert one.operating.snapshot().changes == []
+
+
+def test_who_is_full_by_a_runtime_limit_is_skipped_by_name_and_the_rest_goes_on(operate):
+    two = operate("a:80", "b:80")
+    two.backend("a:80", [NEVER_ANSWER] * 9)
+    two.backend("b:80", [NEVER_ANSWER] * 9)
+    for _ in range(4):
+        two.ask()
+    assert command(two, "app/a:80", limit=1).follows == [
+        "app/a:80 has 2 requests in flight: they go on, and no new one comes before fewer than 1 are left"
+    ]
+    view = two.view("app/a:80")
+    assert (view.state, view.reason, view.in_flight, view.usable) == ("full", "2 of 1 in flight", 2, True)
+    for _ in range(3):
+        two.ask()
+    assert [one.in_flight for one in two.operating.snapshot().pools[0].backends] == [2, 5]
+    skipped = [one for one in two.operating.explain_next("app")["candidates"] if one["skipped"]]
+    assert [(one["backend"], one["state"], one["load"], one["limit"]) for one in skipped] == [
+        ("app/a:80", "full", 2, 1)
+    ]
+    command(two, "app/b:80", limit=5)
+    two.ask()
+    assert two.operating.snapshot().pools[0].queued == 1
+    command(two, "app/a:80", limit=3)
+    two.wait(0)
+    assert (two.operating.snapshot().pools[0].queued, two.view("app/a:80").in_flight) == (0, 3)
+
+
+def test_where_all_are_full_and_nobody_waits_a_request_is_refused_and_says_why(operate):
+    one = operate(pools={"app": {"backends": ["a:80"], "health_check": {"interval_s": 0.0}, "queue": {"most": 0}}})
+    one.backend("a:80", [NEVER_ANSWER])
+    command(one, "app/a:80", limit=1)
+    one.ask()
+    assert one.ask().received.startswith(b"HTTP/1.1 503 ")
+    [told] = one.operating.explained("last", 1)["requests"]
+    assert told["outcome"] == "NO_BACKEND"
+    assert [(each["backend"], each["state"], each["load"], each["limit"]) for each in told["skipped"]] == [
+        ("app/a:80", "full", 1, 1)
+    ]
+
+
+def test_a_reload_keeps_a_limit_and_drops_it_with_its_backend(three):
+    command(three, "app/c", limit=50)
+    plan = three.plane.plan
+    pool = plan.pools["app"]
+    three.plane.apply(dataclasses.replace(plan, pools={"app": dataclasses.replace(pool)}))
+    assert three.view("app/c").limit == 50
+    less = dataclasses.replace(pool, backends=pool.backends[:2])
+    changed = dataclasses.replace(plan, pools={"app": less})
+    assert "limit 50 of c in app" in "\n".join(three.plane.diff(changed).lines)
+    three.plane.apply(changed)
+    assert three.operating.snapshot().changes == []
+
+
+@pytest.mark.parametrize("wanted", [{"weight": 3}, {"limit": 3}])
+def test_an_endpoint_has_no_numbers_of_its_own_and_a_dry_run_says_so_too(named, wanted):
+    for dry_run in (True, False):
+        refused = refusal(command, named, "app/web:80@10.0.0.1:80", dry_run=dry_run, **wanted)
+        assert refused.detail == f"app/web:80@10.0.0.1:80: an endpoint has no {next(iter(wanted))} of its own"
+    assert named.said == []
+
+
+@pytest.mark.parametrize(("wanted", "what"), [({"weight": 257}, "weight"), ({"limit": -1}, "limit")])
+def test_a_number_that_is_none_is_refused_by_a_dry_run_too(three, wanted, what):
+    for dry_run in (True, False):
+        refused = refusal(command, three, "app/a:80", DRAIN, dry_run=dry_run, **wanted)
+        assert (refused.code, f"is not a {what} between" in refused.detail) == ("bad_value", True)
+    assert (three.view("app/a:80").admin, three.said) == ("ready", [])
+
+
+def test_a_limit_holds_for_each_endpoint_of_a_name(named):
+    assert command(named, "app/web:80", limit=4).changes == ["limit 0 → 4"]
+    limits = {one.backend: one.limit for one in named.operating.snapshot().pools[0].backends}
+    assert limits == {"web:80@10.0.0.1:80": 4, "web:80@10.0.0.2:80": 4, "z:80": 0}
+
+
+def test_what_follows_of_a_change_is_nobodys_deed(operate):
+    two = operate("a:80", "b:80")
+    command(two, "app/a:80", DRAIN)
+    command(two, "app/b:80", MAINT, BOB, force=True)
+    command(two, "app/b:80", READY)
+    assert kinds(two) == [
+        ("admin", "app/a:80", "ready → drain: “deploy”", "alice"),
+        ("admin", "app/b:80", "ready → maint", "bob"),
+        ("exhausted", "app", "pool app has no usable backend", ""),
+        ("admin", "app/b:80", "maint → ready: “deploy”", "alice"),
+        ("recovered", "app", "pool app has a usable backend again", ""),
+    ]
 
 
 def test_what_would_follow_is_said_and_nothing_is_done(three):
@@ -427,7 +556,7 @@ def test_full_is_a_state_and_no_reason_to_be_unusable(operate):
     one.backend("a:80", [NEVER_ANSWER])
     one.ask()
     view = one.view("app/a:80")
-    assert (view.state, view.reason, view.usable, view.limit) == ("full", "1 in flight", True, 1)
+    assert (view.state, view.reason, view.usable, view.limit) == ("full", "1 of 1 in flight", True, 1)
 
 
 def test_drained_with_something_under_way_says_what(operate):
@@ -449,7 +578,7 @@ def test_added_it_is_there_and_in_the_books(three):
     assert (one.weight, one.address, one.sources["backend"]) == (2, "10.0.0.9:80", "runtime")
     assert one.by is not None
     assert [(one.subject, one.change) for one in three.operating.snapshot().changes] == [("app/b9", "added")]
-    assert kinds(three) == [("added", "app/b9", "added", "alice")]
+    assert kinds(three) == [("added", "app/b9", "added: “deploy”", "alice")]
     assert three.said == ["admin: alice (uid 1004 pid 7): app/b9 added: “deploy”"]
 
 

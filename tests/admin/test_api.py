@@ -103,8 +103,8 @@ PROBLEMS = [
     ("DELETE", "/v1/backends/app/x", None, 404, "no_such_backend", 'there is no backend "app/x"'),
     ("DELETE", "/v1/backends/app/x/changes", None, 404, "no_such_backend", 'there is no backend "app/x"'),
     ("POST", "/v1/pools/ap/backends", {"address": "n:80"}, 404, "no_such_pool", 'there is no pool "ap"'),
-    ("PATCH", A, {}, 422, "bad_value", "nothing to change: admin or weight is wanted"),
-    ("PATCH", A, {"reason": "x"}, 422, "bad_value", "nothing to change: admin or weight is wanted"),
+    ("PATCH", A, {}, 422, "bad_value", "nothing to change: admin, weight or limit is wanted"),
+    ("PATCH", A, {"reason": "x"}, 422, "bad_value", "nothing to change: admin, weight or limit is wanted"),
     ("PATCH", A, {"admin": "off"}, 422, "bad_value", "admin: should be one of ready, drain, maint"),
     ("PATCH", A, [], 422, "bad_value", "the body should be a JSON object"),
     (
@@ -149,7 +149,7 @@ def test_a_wrong_method_is_told_the_right_ones(desk):
 def test_hints_say_what_was_meant(desk):
     assert desk.get("/v1/backends/app/a%3A81").problem[3] == 'did you mean "app/a:80"?'
     assert desk.get("/v1/nothing").problem[3] == "all paths: /v1/openapi.json"
-    assert desk.ask("PATCH", A, {"wieght": 1}).problem[3] == "keys: admin, weight, force, reason"
+    assert desk.ask("PATCH", A, {"wieght": 1}).problem[3] == "keys: admin, weight, limit, force, reason"
 
 
 @pytest.mark.parametrize(
@@ -609,7 +609,7 @@ def test_events_are_told_from_a_number_on(desk):
         "at": 1_000_000.0,
         "kind": "admin",
         "subject": "app/a:80",
-        "text": "ready",
+        "text": "drain → ready",
         "actor": "alice",
     }
     assert desk.get("/v1/events?after=3").json == {"events": [], "last": 3}

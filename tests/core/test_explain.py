@@ -1,6 +1,7 @@
 """Why a backend is picked: read off what picks, so that it cannot lie."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from builders import CountingPolicy, claim, make_pool, specs
@@ -116,7 +117,10 @@ STEPS = st.lists(
         st.tuples(st.just("settle"), st.sampled_from([Outcome.OK, Outcome.REFUSED, Outcome.TIMED_OUT])),
         st.tuples(st.just("probe"), st.tuples(st.integers(0, 3), st.booleans())),
         st.tuples(st.just("command"), st.tuples(st.integers(0, 3), st.sampled_from(list(AdminState)))),
-        st.tuples(st.just("weights"), st.lists(st.integers(1, 3), min_size=1, max_size=4)),
+        st.tuples(
+            st.just("weights"),
+            st.lists(st.tuples(st.integers(1, 3), st.sampled_from([None, 0, 1, 2])), min_size=1, max_size=4),
+        ),
         st.tuples(st.just("pass"), st.sampled_from([0.5, 1.0, 3.0])),
     ),
     max_size=30,
@@ -157,6 +161,7 @@ def test_explain_names_whom_the_next_claim_takes(policy, eager, checked, most, q
             closed = {one.name for one in backends if not open_to(one, tried)}
             verdict = pool.claim(ANY, now, tried)
             if isinstance(verdict, Lease):
+                assert not verdict.backend.limit or verdict.backend.in_flight <= verdict.backend.limit
                 leases.append(verdict)
                 told.append((verdict, decision))
                 assert (decision.picked, decision.trial) == (verdict.backend.name, verdict.trial)
@@ -178,7 +183,10 @@ def test_explain_names_whom_the_next_claim_takes(policy, eager, checked, most, q
         elif kind == "command":
             pool.command(backends[what[0] % len(backends)], what[1], now)
         elif kind == "weights":
-            pool.update(specs(*(f"{'abcd'[at]}:1,weight={weight}" for at, weight in enumerate(what))), now)
+            before = {one: one.in_flight for one in backends}
+            members = specs(*(f"{'abcd'[at]}:1,weight={weight}" for at, (weight, _) in enumerate(what)))
+            pool.update([replace(one, limit=limit) for one, (_, limit) in zip(members, what, strict=True)], now)
+            assert {one: one.in_flight for one in before} == before
         elif kind == "pass":
             now += what
             pool.tick(now)

@@ -142,10 +142,10 @@ class Api:
     def change(self, call: Call) -> Answer | Deferred[Answer]:
         """Set what is wanted of a backend."""
         pool, backend, body = call.names["pool"], call.names["backend"], call.body
-        if not {"admin", "weight"} & set(body):
-            raise Refused("bad_value", "nothing to change: admin or weight is wanted")
+        if not {"admin", "weight", "limit"} & set(body):
+            raise Refused("bad_value", "nothing to change: admin, weight or limit is wanted")
         admin = AdminState(body["admin"]) if "admin" in body else None
-        command = Command(pool, backend, admin, body.get("weight"), force=bool(body.get("force")))
+        command = Command(pool, backend, admin, body.get("weight"), body.get("limit"), force=bool(body.get("force")))
         dry_run = call.flag("dry_run")
         changed = self._operator.command(command, call.actor, dry_run=dry_run)
         if dry_run:

@@ -171,9 +171,9 @@ class States:
 def _text(event: Event) -> str:
     """What an event says, less what it is about."""
     if isinstance(event, AdminChanged):
-        return event.admin.value
+        return f"{event.before.value} → {event.admin.value}"
     text = str(event)
-    return text.partition(" is ")[2] or text.partition(" has changed: ")[2] or text
+    return text.partition(" is ")[2] or text.partition(" has changed: ")[2].replace(" -> ", " → ") or text
 
 
 class Rates:

@@ -295,12 +295,15 @@ class Sample:
 
 @dataclass(frozen=True)
 class Command:
-    """What is wanted of one backend: an admin state, a weight, or both. `force`: also if its pool has nobody then."""
+    """What is wanted of one backend: an admin state, a weight, a limit of requests in flight (0: no bound), or several of them.
+    `force`: also if its pool has nobody then.
+    """
 
     pool: str
     backend: str
     admin: AdminState | None = None
     weight: int | None = None
+    limit: int | None = None
     force: bool = False
 
 

@@ -6,7 +6,7 @@ from html import escape
 from typing import Any, Final
 from urllib.parse import quote
 
-from twisted_lb.admin.words import duration
+from twisted_lb.admin.words import became, duration
 
 # What the page calls the signs of states; the others are called as the states are.
 _GLYPHS: Final = {"slow start": "slow", "drained": "drain", "full": "limit", "weight 0": "weight"}
@@ -246,11 +246,10 @@ def _listener(one: Value) -> str:
 
 def _event(event: Value, status: Value) -> str:
     kind = event["kind"]
-    sign = {"drain": "drain", "maint": "maint"}.get(event["text"], "ready") if kind == "admin" else kind
-    sign = _EVENT_GLYPHS.get(sign, sign)
-    word = event["text"] if kind == "admin" else kind
+    word = became(event["text"]) if kind == "admin" else kind
+    sign = _EVENT_GLYPHS.get(word, word)
     subject = _where(event["subject"], status)
-    said = "" if kind == "admin" else escape(event["text"].removeprefix(f"{kind}: "))
+    said = escape(event["text"].removeprefix(f"{kind}: "))
     actor = f" · {escape(event['actor'])}" if event["actor"] else ""
     between = ": " if subject and said else ""
     return (

@@ -68,6 +68,11 @@ def _clause(backend: BackendView) -> Clause:
     return Clause(backend.name, backend.state, f"for {duration(backend.since_s)}{reason}")
 
 
+def became(change: str) -> str:
+    """What it is behind a change of admin state: `drain` of `ready → drain: “deploy”`."""
+    return change.partition(": “")[0].rpartition("→ ")[2]
+
+
 _IS: Final = {
     "slow start": "starts slowly",
     "maint": "is out for maintenance",
@@ -112,6 +117,18 @@ def consequences(pool: PoolView, gone: BackendView) -> list[str]:
         )
         lines.append(f"new load on {whose} {more}")
     return lines
+
+
+def limited(backend: BackendView, limit: int) -> list[str]:
+    """What follows when a backend may have so many requests in flight, 0 for no bound, and has more."""
+    if not 0 < limit < backend.in_flight:
+        return []
+    return [
+        (
+            f"{backend.name} has {counted(backend.in_flight, 'request')} in flight: they go on, and no new one comes before "
+            f"fewer than {limit} are left"
+        )
+    ]
 
 
 def admitted(pool: PoolView, backend: BackendView, weight: int) -> list[str]:

@@ -28,7 +28,8 @@ class ExplainedAttempt:
     what did not happen: in the queue, until there was a connection (`reused`: a kept one, which takes no time), from there to
     the head of the answer, and the rest. `retried` says why there was another attempt after the one before, "" for the
     first; `number` of `most` attempts. `budget_left`: how many retries the pool's budget allowed behind this one, None where
-    it was not asked. `decision` is why this backend, as it was then.
+    it was not asked. `decision` is why this backend, as it was then. `then` is what it has brought about, as `ejected for 1 s:
+    connection refused`; "" for nothing, or what is not remembered any more.
     """
 
     backend: str
@@ -45,6 +46,7 @@ class ExplainedAttempt:
     first_byte_s: float | None
     rest_s: float | None
     decision: Decision
+    then: str = ""
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,7 @@ def _attempt(note: Note, made: Sequence[Attempt], index: int) -> ExplainedAttemp
         first_byte_s=_between(attempt.connected_at, answered),
         rest_s=_between(head_at, ended_at),
         decision=recalled(attempt.lease),
+        then=attempt.lease.backend.brought_about(attempt.lease.opened_at, attempt.connected_at, ended_at),
     )
 
 

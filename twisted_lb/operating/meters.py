@@ -107,8 +107,8 @@ def _nothing() -> None:
 def sample_of(plane: DataPlane) -> Sample:
     """What the charts show of a second, see `Sample`. Costs a look at each backend."""
     counts: dict[tuple[str, str], int] = {}
-    in_flight = queued = room = 0
-    bounded = True
+    in_flight = queued = 0
+    limits: list[int] = []  # of those that are used
     for cluster in plane.clusters.values():
         pool = cluster.pool
         for backend in (*pool.backends.values(), *pool.leaving):
@@ -117,14 +117,12 @@ def sample_of(plane: DataPlane) -> Sample:
             counts["failed", whose] = backend.failures
             in_flight += backend.in_flight
         queued += pool.waiting
-        bounded = bounded and pool.settings.max_in_flight > 0
-        room += pool.settings.max_in_flight * sum(one.usable for one in pool.backends.values())
+        limits += [one.limit for one in pool.backends.values() if one.usable]
     gates = [one.gate.most for one in plane.frontends.values()]
-    limits = {"in_flight_limit": room} if bounded and plane.clusters else {}
     return Sample(
         counts,
         {
-            **limits,
+            **({"in_flight_limit": sum(limits)} if limits and all(limits) else {}),
             "in_flight": in_flight,
             "queued": queued,
             "connections": sum(len(one.clients) for one in plane.frontends.values()),

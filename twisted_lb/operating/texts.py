@@ -31,7 +31,7 @@ def one_of(values: Sequence[str]) -> str:
 def changes_of(changes: PoolOverlay) -> list[tuple[str, str]]:
     """Runtime changes of a pool: backend and what is other."""
     found = [(name, f"admin {admin.value}") for name, admin in changes.admin.items()]
-    found += [(name, f"weight {changes.weight_of(name)}") for name in changes.weights]
+    found += [(name, f"{word} {one.now}") for word, numbers in changes.numbers for name, one in numbers.items()]
     found += [(name, "added") for name in changes.added]
     return found + [(name, "removed") for name in changes.removed]
 

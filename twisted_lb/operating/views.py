@@ -15,7 +15,9 @@ from twisted_lb.operating.meters import Meters
 from twisted_lb.operating.texts import changes_of
 from twisted_lb.plan import PoolPlan, RoutePlan
 
-_KEYS: Final = ("admin", "weight", "backend")
+_KEYS: Final = ("admin", "weight", "limit", "backend")
+# Those of which the file says nothing of its own.
+_RUNTIME_ONLY: Final = ("admin", "limit")
 
 
 class Views:
@@ -122,7 +124,7 @@ class Views:
             labels=labels.get(owner, {}),
             weight=backend.weight,
             weight_effective=float(backend.weight) if backend.usable else 0.0,
-            limit=cluster.pool.settings.max_in_flight,
+            limit=backend.limit,
             in_flight=backend.in_flight,
             tunnels=backend.tunnels,
             requests=backend.requests,
@@ -157,7 +159,7 @@ class Views:
 
     def _source(self, pool: str, backend: str, key: str) -> str:
         rest = () if key == "backend" else (key,)
-        return "default" if key == "admin" else self.source_of(("pools", pool, "backends", backend, *rest))
+        return "default" if key in _RUNTIME_ONLY else self.source_of(("pools", pool, "backends", backend, *rest))
 
     def source_of(self, path: tuple[str | int, ...]) -> str:
         """Where what is in force at a path of the configuration comes from."""
@@ -183,7 +185,7 @@ class Views:
         if backend.ejection.active:
             found.append(("ejected", self._states.ejected(pool, name)))
         if not found and backend.full:
-            found.append(("full", f"{backend.load_now} in flight"))
+            found.append(("full", f"{backend.load_now} of {backend.limit} in flight"))
         if not found:
             return "ready", ""
         others = [f"also {state}" + (f" ({reason})" if reason else "") for state, reason in found[1:]]

@@ -34,7 +34,9 @@ const kindOf = (state) => KIND[state] || state;
 const toneOf = (kind) => TONE[kind] ?? "s-" + kind;
 const known = (kind) => $("g-" + kind) ? kind : "unknown";
 const glyph = (kind, tone = toneOf(kind)) => s("svg", { class: "g " + tone, "aria-hidden": "true" }, s("use", { href: "#g-" + known(kind) }));
-const signOf = (e) => { const k = e.kind === "admin" ? { drain: "drain", maint: "maint" }[e.text] || "ready" : e.kind; return EVENT[k] || k; };
+const became = (text) => text.split(": “")[0].split("→ ").pop(); // "drain" of "ready → drain: “deploy”"
+const wordOf = (e) => e.kind === "admin" ? became(e.text) : e.kind;
+const signOf = (e) => EVENT[wordOf(e)] || wordOf(e);
 const anchor = (name) => h("a", { href: "#b-" + encodeURI(name) }, name);
 const where = (name) => D.backends.has(name) ? anchor(name) : name;
 
@@ -460,7 +462,7 @@ const matches = (r) => [r.method.join(", "), r.host.join(", "), [...r.path, ...r
 function slow() {
   const S = D.status;
   body("routes", S.routes.length ? S.routes.map((r) => h("tr", null, h("td", null, String(r.n)), h("th", { scope: "row", class: "mono" }, matches(r)), h("td", null, r.to), h("td", { class: "n" }, num(r.rate, 1)), h("td", { class: "n " + (r.errors > 4 ? "hot" : "zero") }, num(r.errors)), h("td", { class: "nowrap" }, r.place))) : [none(6, "There is no route.")]);
-  body("events", D.events.length ? [...D.events].reverse().map((e) => { const admin = e.kind === "admin", said = e.kind + ": ", text = admin ? "" : e.text.startsWith(said) ? e.text.slice(said.length) : e.text; return h("tr", null, h("td", null, clock(e.at)), h("td", null, glyph(signOf(e)), (admin ? e.text : e.kind).replace("_", " ")), h("td", null, where(e.subject), e.subject && text ? ": " : "", text, e.actor && " · " + e.actor)); }) : [none(3, "Nothing yet.")]);
+  body("events", D.events.length ? [...D.events].reverse().map((e) => { const said = e.kind + ": ", text = e.text.startsWith(said) ? e.text.slice(said.length) : e.text; return h("tr", null, h("td", null, clock(e.at)), h("td", null, glyph(signOf(e)), wordOf(e).replace("_", " ")), h("td", null, where(e.subject), e.subject && text ? ": " : "", text, e.actor && " · " + e.actor)); }) : [none(3, "Nothing yet.")]);
   configuration();
   body("changes", S.changes.length ? S.changes.map((c) => h("tr", null, h("td", null, c.at == null ? "" : clock(c.at)), h("td", null, where(c.subject), " ", c.change), h("td", null, c.actor, c.reason && h("small", null, `“${c.reason}”`)))) : [none(3, "None.")]);
   $("resetact").hidden = !changing() || !S.changes.length;
