@@ -229,7 +229,7 @@ ROUTED = {
         ],
     },
 }
-DRAINED = "by alice (14:12, “deploy 2026.11.4”)"
+DRAINED = "by alice: “deploy 2026.11.4”"
 _TIMES = {"queue_s": 0.0, "connect_s": 0.001, "first_byte_s": 1.203, "rest_s": None}
 RETRIED = {
     "id": "9f2c41d07be6a853",
@@ -257,6 +257,7 @@ RETRIED = {
             "reused": False,
             "budget_left": None,
             **_TIMES,
+            "then": "ejected for 60 s: 5 failures in a row",
             "decision": {"rule": "its turn, the highest current value (12); next a2 (11), a1 (9)"},
         },
         {
@@ -274,7 +275,9 @@ RETRIED = {
             "decision": {"rule": "its turn without a9 (11)"},
         },
     ],
-    "skipped": [candidate("api/a4", 0, 32, skipped="taken out by the operator", state="drained", reason=DRAINED)],
+    "skipped": [
+        candidate("api/a4", 0, 32, skipped="taken out by the operator", state="drained", reason=DRAINED, for_s=248.0)
+    ],
     "candidates": [
         candidate(f"api/{name}", load, 64 if name in ("a1", "a2") else 32)
         for name, load in zip(
@@ -283,7 +286,7 @@ RETRIED = {
             strict=True,
         )
     ],
-    "note": ["a9 was ejected for 60 s: this was its 5th failure in a row"],
+    "note": [],
     "queue_s": 0.0,
     "head_s": 1.235,
     "took_s": 1.237,

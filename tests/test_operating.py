@@ -413,6 +413,45 @@ def test_a_weight_that_is_none_is_refused_and_the_state_stays(three):
     assert (refused.code, three.view("app/a:80").admin) == ("bad_value", "ready")
 
 
+# Who and why, in explanations.
+
+
+def test_who_took_a_backend_out_is_told_by_explanations(three):
+    command(three, "app/a:80", DRAIN)
+    command(three, "app/c", weight=0, actor=BOB)
+    three.wait(300)
+    three.backend("b:80")
+    three.ask()
+    told = three.operating.explained("last", 1)["requests"][0]
+    command(three, "app/a:80", READY, BOB)
+    for skipped in (told["skipped"], three.operating.explained("last", 1)["requests"][0]["skipped"]):
+        assert {one["backend"]: (one["state"], one["reason"], one["for_s"]) for one in skipped} == {
+            "app/a:80": ("drained", "by alice: “deploy”", 300.0),
+            "app/c": ("weight 0", "by bob", 300.0),
+        }
+    out = [one for one in three.operating.explain_next("app")["candidates"] if one["skipped"]]
+    assert [(one["backend"], one["reason"]) for one in out] == [("app/c", "by bob")]
+
+
+def test_what_an_attempt_has_brought_about_is_told(operate):
+    two = operate("a:80", "b:80")
+    two.backend("b:80")
+    two.ask()
+    two.ask()
+    attempts = [one for told in two.operating.explained("last", 2)["requests"] for one in told["attempts"]]
+    assert [(one["backend"], one["outcome"], one["then"]) for one in attempts if one["then"]] == [
+        ("app/a:80", "REFUSED", "ejected for 1 s: connection refused")
+    ]
+    two.backend("a:80")
+    two.wait(1)
+    for _ in range(2):
+        two.ask()
+    attempts = [one for told in two.operating.explained("last", 2)["requests"] for one in told["attempts"]]
+    assert [(one["backend"], one["then"]) for one in attempts if one["then"]] == [
+        ("app/a:80", "used again: it accepts connections again")
+    ]
+
+
 # Names that stand for several.
 
 

@@ -93,6 +93,7 @@ def _attempt(one: ExplainedAttempt) -> Json:
         "connect_s": one.connect_s,
         "first_byte_s": one.first_byte_s,
         "rest_s": one.rest_s,
+        "then": one.then,
         "decision": decision_json(one.decision),
     }
 

@@ -614,9 +614,14 @@ function told(v) {
   if (v.decision) out.push(...decision(v.decision));
   return out;
 }
-function decision(d) {
+// "drained by alice: “deploy”, 5 min ago", "ejected, 17 s left (connection refused)", as lbctl says it.
+function outWords(c, ago) {
+  const left = c.left_s == null ? "" : `, ${dur(c.left_s)} left`, why = c.reason || "";
+  return (c.state || c.skipped) + left + (why.startsWith("by ") ? ` ${why}` + (c.for_s == null ? "" : `, ${dur(c.for_s)} ${ago}`) : why && ` (${why})`);
+}
+function decision(d, ago = "ago") {
   const out = [[d.picked ? "ready" : "down", d.picked ? `${d.picked}: ${d.rule}` : d.waits ? "It would wait in the queue" : "No backend would be asked"]];
-  return [...out, ...d.candidates.filter((c) => c.skipped).map((c) => [kindOf((D.backends.get(c.backend) || {}).state || "unknown"), `Skipped ${c.backend}: ${c.skipped}`])];
+  return [...out, ...d.candidates.filter((c) => c.skipped).map((c) => [kindOf(c.state), `Skipped ${c.backend}: ${outWords(c, ago)}`])];
 }
 let failed = "";
 async function failures() {
@@ -640,8 +645,8 @@ function request(r, open) {
 function explained(r) {
   const attempts = r.attempts || [], text = [r.why, r.text, r.note].flat().filter(Boolean), d = r.decision;
   return h("div", null, text.map((t) => h("p", null, t)),
-    attempts.length > 0 && h("table", null, h("caption", { class: "sr" }, "Attempts"), h("thead", null, h("tr", null, ["Attempt", "Ended", "Took"].map((x) => h("th", { scope: "col" }, x)))), h("tbody", null, attempts.map((a, i) => h("tr", null, h("th", { scope: "row", class: "nowrap" }, `${i + 1}  ${a.backend}`), h("td", null, `${a.outcome === "OK" ? "✓" : "✗"} ${a.outcome}`, a.reason && h("small", null, a.reason)), h("td", { class: "nowrap" }, ms(a.ms)))))),
-    d && d.candidates && h("ul", null, decision(d).map(([k, t]) => h("li", null, glyph(k), " ", t))));
+    attempts.length > 0 && h("table", null, h("caption", { class: "sr" }, "Attempts"), h("thead", null, h("tr", null, ["Attempt", "Ended", "Took"].map((x) => h("th", { scope: "col" }, x)))), h("tbody", null, attempts.map((a, i) => h("tr", null, h("th", { scope: "row", class: "nowrap" }, `${i + 1}  ${a.backend}`), h("td", null, `${a.outcome === "OK" ? "✓" : "✗"} ${a.outcome}`, a.reason && h("small", null, a.reason), a.then && h("small", null, `then it was ${a.then}`)), h("td", { class: "nowrap" }, ms(a.ms)))))),
+    d && d.candidates && h("ul", null, decision(d, "before").map(([k, t]) => h("li", null, glyph(k), " ", t))));
 }
 async function byId() {
   const q = $("rid").value.trim();
