@@ -105,7 +105,7 @@ def test_the_verdict_speaks_of_readiness_and_of_backends(three):
     assert three.operating.snapshot().verdict.level == "well"
     three.owner.verdict = Verdict(False, "not ready: stopping\n")
     seen = three.operating.snapshot()
-    assert (seen.ready, seen.ready_text, seen.verdict.text) == (False, "not ready: stopping", "Not ready: stopping.")
+    assert (seen.ready, seen.ready_text, seen.verdict.text) == (False, "stopping", "Not ready: stopping.")
 
 
 def test_time_and_file_are_told(three):
@@ -880,7 +880,7 @@ def test_what_several_see_is_added_up(operate):
         for _ in range(4):
             each.ask()
         each.wait(1)
-    other.owner.verdict = Verdict(False, "not ready: stopping")
+    other.owner.verdict = Verdict(False, "not ready: stopping\n")
     command(other, "app/b:80", DRAIN)
     both = merged([one.operating.snapshot(), other.operating.snapshot()])
     a, b = both.pools[0].backends
@@ -893,7 +893,7 @@ def test_what_several_see_is_added_up(operate):
     assert a.rate is not None
     assert b.rate is not None
     assert a.rate + b.rate == 4.0
-    assert (both.ready, both.ready_text) == (False, "not ready: stopping")
+    assert (both.ready, both.ready_text) == (False, "stopping")
     assert both.listeners[0].connections == 8
     assert both.pools[0].in_flight == 2
     assert (both.pools[0].errors_60s, a.errors_60s) == (0, 0)

@@ -410,6 +410,45 @@ def test_a_drain_answers_only_when_what_is_being_connected_was_sent(open_desk):
     assert connection.take().startswith(b"HTTP/1.1 200 ")
 
 
+@pytest.mark.parametrize(("method", "body"), [("PATCH", {"admin": "drain"}), ("DELETE", None)])
+def test_who_waits_is_told_what_is_so_when_another_instance_takes_over(busy, method, body):
+    desk, _ = busy
+    connection = desk.begin(method, f"{A}?wait=60m", body)
+    desk.operated.wait(7)
+    desk.resource.close()
+    desk.site.leave()
+    said = json.loads(connection.take().partition(b"\r\n\r\n")[2])
+    assert (said["time_over"], round(said["waited_s"])) == (True, 7)
+    assert connection.transport.disconnecting
+    assert not desk.operated.operating.snapshot().pools[0].backends[0].usable or method == "DELETE"
+
+
+def test_who_waits_for_what_is_being_connected_is_told_that_it_is_not_over_at_a_takeover(open_desk):
+    desk = open_desk("a:80", "b:80")
+    desk.operated.network.hang("a:80")
+    desk.operated.network.hang("b:80")
+    clients = [desk.operated.ask() for _ in range(2)]
+    connection = desk.begin("PATCH", A, {"admin": "drain"})
+    desk.resource.close()
+    assert json.loads(connection.take().partition(b"\r\n\r\n")[2])["time_over"] is True
+    for client in clients:
+        client.transport.abortConnection()
+
+
+def test_no_answer_names_the_program_that_gives_it(desk):
+    for connection in (
+        desk.begin("GET", "/v1/status"),
+        desk.begin("GET", "/nothing"),
+        desk.begin("OPTIONS", "*"),
+        desk.begin("PATCH", A, b"{"),
+        desk.begin("GET", "/v1/events", accept="text/event-stream"),
+    ):
+        head = connection.take().partition(b"\r\n\r\n")[0].lower()
+        assert head.startswith(b"http/1.1 ")
+        assert b"\r\nserver:" not in head
+        assert b"twisted" not in head
+
+
 def test_a_stop_ends_waits_with_an_answer(busy):
     desk, _ = busy
     connection = desk.begin("PATCH", f"{A}?wait=60m", {"admin": "drain"})

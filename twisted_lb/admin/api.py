@@ -1,11 +1,12 @@
 """The API: what each endpoint answers, as values for JSON. It speaks to an Operator and knows no HTTP."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import LoopingCall
+from twisted.python.failure import Failure
 
 from twisted_lb.admin.chart_history import ChartHistory
 from twisted_lb.admin.endpoints import KINDS, Call
@@ -32,6 +33,7 @@ class Api:
         self._history: Final = history
         self._feed: Final = feed
         self._time: Final = time
+        self._waiting: Final[dict[Deferred[Answer], Callable[[], None]]] = {}  # and what ends the wait
 
     def answer(self, name: str, call: Call) -> Deferred[Answer]:
         """The answer of the endpoint with this call; fires with Refused where there is none."""
@@ -218,24 +220,47 @@ class Api:
     def _when_out(self, pool: str, backend: str, wait_s: float | None, *, sent: bool) -> Deferred[Answer]:
         """Fires when no new request can arrive at a backend, and, with `wait_s`, when it is empty or that time is over."""
         began = self._time.seconds()
-        done: Deferred[Answer] = Deferred(lambda _: loop.stop())
 
-        def look() -> None:
+        def stop() -> None:
+            self._waiting.pop(done, None)
+            if loop.running:
+                loop.stop()
+
+        done: Deferred[Answer] = Deferred(lambda _: stop())
+
+        def look(*, now: bool = False) -> None:
             left = self._operator.left(pool, backend)
             waited_s = self._time.seconds() - began
-            over = wait_s is not None and waited_s >= wait_s
+            over = now or (wait_s is not None and waited_s >= wait_s)
             if sent and left.unsent and waited_s < _MOST_UNSENT_S and not over:
                 return
             if wait_s is None or left.empty or over:
-                loop.stop()
-                late = {"time_over": True} if wait_s is not None and not left.empty else {}
+                stop()
+                late = {"time_over": True} if over and not left.empty else {}
                 done.callback({"waited_s": round(waited_s, 3), **late})
 
         loop = LoopingCall(look)
         loop.clock = self._time
-        # It only fails when nobody is there any more to be asked.
-        loop.start(_LOOK_S).addErrback(done.errback)
+
+        def failed(why: Any) -> None:
+            # Nobody is there any more to be asked.
+            stop()
+            done.errback(why)
+
+        def end() -> None:
+            try:
+                look(now=True)
+            except Refused:
+                failed(Failure())
+
+        self._waiting[done] = end
+        loop.start(_LOOK_S).addErrback(failed)
         return done
+
+    def close(self) -> None:
+        """Whoever waits is answered with what is so now: another instance answers from now on."""
+        for end in list(self._waiting.values()):
+            end()
 
 
 class BadConfiguration(Refused):

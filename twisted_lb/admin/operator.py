@@ -223,7 +223,7 @@ class ChangeView:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state of a balancer at one moment. Moments are epoch seconds."""
+    """The state of a balancer at one moment. Moments are epoch seconds. `ready_text`: why it is not ready, on one line, or `ready`."""
 
     now: float
     name: str

@@ -157,14 +157,14 @@ class Operating:
             build=build(),
             pid=os.getpid(),
             ready=ready.ready,
-            ready_text=ready.text.strip(),
+            ready_text=ready.reason or "ready",
             uptime_s=self._time.seconds() - self._began,
             generation=self._generation,
             loaded_at=self._loaded_at,
             loaded_by=self._loaded_by,
             etag=self.etag,
             file=None if file is None else {"path": file[0], "changed_s": file[1]},
-            verdict=verdict(pools, ready=ready.ready, ready_text=ready.text.partition("\n")[0]),
+            verdict=verdict(pools, ready=ready.ready, why_not=ready.reason),
             listeners=[self._views.listener(plane, name) for name in plane.frontends],
             routes=[
                 self._views.route(n, name, route) for n, (name, route) in enumerate(plane.plan.routes.items(), start=1)

@@ -16,6 +16,8 @@ from twisted_lb.operating.texts import changes_of
 from twisted_lb.plan import PoolPlan, RoutePlan
 
 _KEYS: Final = ("admin", "weight", "limit", "backend")
+# States as one says them beside another one.
+_SAID: Final = {"unknown": "not checked yet"}
 # Those of which the file says nothing of its own.
 _RUNTIME_ONLY: Final = ("admin", "limit")
 
@@ -178,8 +180,8 @@ class Views:
             still = left(backend.in_flight - backend.tunnels, backend.tunnels)
             running = f"; {still} left" if still else ""
             found.append(({AdminState.DRAIN: "drained"}.get(backend.admin, "maint"), f"{who}{running}".lstrip("; ")))
-        elif not backend.weight:
-            found.append(("weight 0", who))
+        if not backend.weight:
+            found.append(("weight 0", "" if found else who))
         if not backend.health.up:
             found.append(("down" if backend.health.known else "unknown", self._states.down(pool, name)))
         if backend.ejection.active:
@@ -188,7 +190,7 @@ class Views:
             found.append(("full", f"{backend.load_now} of {backend.limit} in flight"))
         if not found:
             return "ready", ""
-        others = [f"also {state}" + (f" ({reason})" if reason else "") for state, reason in found[1:]]
+        others = [f"also {_SAID.get(one, one)}" + (f" ({reason})" if reason else "") for one, reason in found[1:]]
         return found[0][0], "; ".join(part for part in (found[0][1], *others) if part)
 
     def in_force(self, plane: DataPlane) -> Iterable[ChangeView]:
