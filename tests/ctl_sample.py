@@ -132,7 +132,7 @@ def status() -> dict[str, Any]:
         "generation": 42,
         "loaded_at": 1795615510.0,
         "loaded_by": "bob (uid 1005)",
-        "etag": "42.2",
+        "etag": "19ab1f2.42.2",
         "scope": "change",
         "actor": "alice (uid 1004)",
         "file": {"path": "lb.toml", "changed_s": 178.0},
@@ -177,7 +177,7 @@ LINES = [
     "= keeps: drain of api/a4, weight 2 of api/a1 (alice)",
     "0 connections are cut, 0 % of hash keys move, no listener changes",
 ]
-PLAN = {"applied": False, "changed": True, "lines": LINES, "generation": 42, "etag": "42.2"}
+PLAN = {"applied": False, "changed": True, "lines": LINES, "generation": 42, "etag": "19ab1f2.42.2"}
 
 # The configuration as `lbctl config --sources` prints it.
 CONFIG = """\

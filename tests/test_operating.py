@@ -9,7 +9,7 @@ from twisted.python.failure import Failure
 
 from twisted_lb.admin.operator import Actor, Command, NotFound, Refused, Reloaded, merged
 from twisted_lb.admin.readiness import Verdict
-from twisted_lb.operating import clean
+from twisted_lb.operating import Operating, clean
 from twisted_lb.testing import response
 from twisted_lb.testing.backends import NEVER_ANSWER
 
@@ -113,7 +113,7 @@ def test_time_and_file_are_told(three):
     three.wait(41)
     seen = three.operating.snapshot()
     assert (seen.now, seen.uptime_s, seen.loaded_at) == (1_000_041.0, 41.0, 1_000_000.0)
-    assert (seen.loaded_by, seen.generation, seen.etag) == ("start", 1, "1.0")
+    assert (seen.loaded_by, seen.generation, seen.etag) == ("start", 1, "3b9aca00.1.0")
     assert seen.file == {"path": "lb.toml", "changed_s": 178.0}
     assert three.view("app/c").since_s == 41.0
 
@@ -220,7 +220,7 @@ def test_a_limit_is_a_change_like_a_weight(three):
         ("app/c", "limit 50", "alice")
     ]
     assert [(one.key, one.value, one.source) for one in three.operating.config()] == [
-        ("pools.app.backends.c.limit", "50", "runtime by alice, “deploy”")
+        ("pools.app.backends.c.limit", "50", "runtime by alice, “deploy”; by default 0")
     ]
     assert command(three, "app/c", limit=50).changes == []
     assert command(three, "app/c", DRAIN, weight=5, limit=7).changes == [
@@ -674,7 +674,7 @@ def test_what_cannot_be_added_says_why_on_one_line(three, table, code):
     refused = refusal(three.operating.add, "app", table, ALICE)
     assert refused.code == code
     assert refused.detail.isprintable()
-    assert three.operating.etag == "1.0"
+    assert three.operating.etag == "3b9aca00.1.0"
     assert (three.said, kinds(three)) == ([], [])
 
 
@@ -762,6 +762,15 @@ def test_every_change_is_another_etag_and_looking_is_none(three):
     three.operating.config()
     three.operating.reset(None, None, ALICE)
     assert three.operating.etag == seen[-1]
+
+
+def test_another_start_has_no_etag_of_this_one(operate):
+    one = operate("a:80")
+    before = one.operating.etag
+    one.wait(1)
+    other = Operating(one.owner, lambda: 999_000.0 + one.clock.seconds(), one.clock)
+    assert before.split(".")[1:] == other.etag.split(".")[1:]
+    assert before != other.etag
 
 
 # Reloads.
@@ -854,7 +863,9 @@ def test_values_are_texts_with_their_sources_and_those_of_run_time(three):
         ("listen.port", 8080, "--port"),
         ("hosts", ("a", "b"), "lb.toml:3"),
         ("labels", {"zone": "b", "x": True}, "lb.toml:4"),
+        ("pools.app.backends.c.weight", 2, "lb.toml:9"),
     ]
+    three.owner.sources["pools", "app", "backends", "c", "weight"] = "lb.toml:9"
     command(three, "app/a:80", DRAIN)
     command(three, "app/c", weight=5, actor=BOB)
     assert [(one.key, one.value, one.source) for one in three.operating.config()] == [
@@ -864,7 +875,16 @@ def test_values_are_texts_with_their_sources_and_those_of_run_time(three):
         ("hosts", "a, b", "lb.toml:3"),
         ("labels", "zone: b, x: true", "lb.toml:4"),
         ("pools.app.backends.a:80.admin", "drain", "runtime by alice, “deploy”"),
-        ("pools.app.backends.c.weight", "5", "runtime by bob"),
+        ("pools.app.backends.c.weight", "5", "runtime by bob; 2 in lb.toml:9"),
+    ]
+
+
+def test_who_was_added_or_removed_at_run_time_is_a_value_too(three):
+    three.operating.add("app", {"address": "n:80", "name": "n"}, BOB)
+    three.operating.remove("app", "a:80", ALICE)
+    assert [(one.key, one.value, one.source) for one in three.operating.config()] == [
+        ("pools.app.backends.n", "added", "runtime by bob"),
+        ("pools.app.backends.a:80", "removed", "runtime by alice, “deploy”"),
     ]
 
 

@@ -213,7 +213,7 @@ class Api:
             "applied": reloaded.applied,
             "changed": reloaded.changed,
             "lines": list(reloaded.lines),
-            "generation": int(self.etag.partition(".")[0]),
+            "generation": int(self.etag.split(".")[-2]),
             "etag": self.etag,
         }
 

@@ -360,7 +360,7 @@ class Operator(Protocol):
 
     @property
     def etag(self) -> str:
-        """Changes with everything that an operator can change: `GENERATION.CHANGES`."""
+        """Changes with everything that an operator can change, and with each start: `START.GENERATION.CHANGES`."""
 
     def events(self, after: int) -> Sequence[EventView]:
         """What has happened behind the event of this number, as far as it is remembered, oldest first."""

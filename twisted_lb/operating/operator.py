@@ -12,6 +12,7 @@ from twisted_lb.admin.history import Events, States
 from twisted_lb.admin.operator import (
     Actor,
     Changed,
+    ChangeView,
     Command,
     ConfigValue,
     EventView,
@@ -142,7 +143,8 @@ class Operating:
     @property
     def etag(self) -> str:
         """See Operator."""
-        return f"{self._generation}.{self._changes}"
+        # What another start had is none of this one's.
+        return f"{int(self._started_at * 1000):x}.{self._generation}.{self._changes}"
 
     def snapshot(self) -> Snapshot:
         """See Operator."""
@@ -245,15 +247,20 @@ class Operating:
             self._values = [
                 ConfigValue(key, shown(value), source) for key, value, source in self._owner.values_in_force()
             ]
-        values = list(self._values)
-        for change in self._views.in_force(plane):
-            pool, _, backend = change.subject.partition("/")
-            why = "".join(
-                (f" by {change.actor}" if change.actor else "", f", “{change.reason}”" if change.reason else "")
-            )
-            key, _, value = change.change.partition(" ")
-            values.append(ConfigValue(f"pools.{pool}.backends.{backend}.{key}", value, f"runtime{why}"))
-        return values
+        changed = {one.key: one for one in map(self._changed, self._views.in_force(plane))}
+        # Each key once: what was changed stands for what the file says.
+        return [*(one for one in self._values if one.key not in changed), *changed.values()]
+
+    def _changed(self, change: ChangeView) -> ConfigValue:
+        """A runtime change as a value in force, with what the configuration says of it."""
+        pool, _, backend = change.subject.partition("/")
+        by = f" by {change.actor}" if change.actor else ""
+        why = f", “{change.reason}”" if change.reason else ""
+        key, _, value = change.change.partition(" ")
+        path = f"pools.{pool}.backends.{backend}"
+        else_ = self._views.said(pool, backend, key)
+        said = f"; {else_}" if else_ else ""
+        return ConfigValue(f"{path}.{key}" if value else path, value or key, f"runtime{by}{why}{said}")
 
     def plan(self) -> "Deferred[Reloaded]":
         """See Operator."""

@@ -163,6 +163,14 @@ class Views:
         rest = () if key == "backend" else (key,)
         return "default" if key in _RUNTIME_ONLY else self.source_of(("pools", pool, "backends", backend, *rest))
 
+    def said(self, pool: str, backend: str, key: str) -> str:
+        """What the configuration says where a value of a backend was changed at run time: `1 in lb.toml:23`, `by default 1`."""
+        numbers = dict(self._running().overlay.of(pool).numbers).get(key, {})
+        if backend not in numbers:
+            return ""
+        was, place = numbers[backend].was, self._source(pool, backend, key)
+        return f"{was} in {place}" if place not in ("", "default") else f"by default {was}"
+
     def source_of(self, path: tuple[str | int, ...]) -> str:
         """Where what is in force at a path of the configuration comes from."""
         found = self._places.get(path)
