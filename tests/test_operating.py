@@ -136,6 +136,34 @@ def test_requests_of_the_last_minute_are_rates_and_shares(operate):
     assert two.view("app/a:80").share is None
 
 
+def test_a_share_stands_beside_what_was_meant_of_the_same_requests(operate):
+    """A backend that was drained a moment ago had its share of the last minute; nobody else is short of anything."""
+    three = operate("a:80", "b:80", {"name": "c", "address": "c:80", "weight": 2})
+    for name in ("a:80", "b:80", "c:80"):
+        three.backend(name)
+    three.wait(1)
+    for _ in range(3):
+        for _ in range(8):
+            three.ask()
+        three.wait(1)
+    assert shares_of(three) == {"a:80": (25.0, 25.0), "b:80": (25.0, 25.0), "c": (50.0, 50.0)}
+    command(three, "app/a:80", DRAIN)
+    assert shares_of(three) == {"a:80": (25.0, 25.0), "b:80": (25.0, 25.0), "c": (50.0, 50.0)}
+    for _ in range(24):
+        three.ask()
+    three.wait(1)
+    assert shares_of(three) == {"a:80": (12.5, 12.5), "b:80": (29.2, 29.2), "c": (58.3, 58.3)}
+    three.wait(65)
+    assert shares_of(three) == {"a:80": (None, 0.0), "b:80": (None, 33.3), "c": (None, 66.7)}
+
+
+def shares_of(operated):
+    return {
+        one.backend: (None if one.share is None else round(one.share, 1), round(one.intended, 1))
+        for one in operated.operating.snapshot().pools[0].backends
+    }
+
+
 def test_what_runs_is_counted_with_its_tunnels_apart(operate):
     one = operate("a:80")
     one.backend("a:80", [NEVER_ANSWER, SWITCHED])

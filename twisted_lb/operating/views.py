@@ -86,7 +86,7 @@ class Views:
         labels = {spec.name: dict(spec.labels) for spec in plane.specs_of(name)}
         asked = self._requests_of(cluster)
         backends = [self._backend(cluster, one, labels, asked) for one in pool.backends.values()]
-        backends = _intended(backends)
+        backends = self._intended(backends, asked)
         targets = plane.snapshot(name).targets
         return PoolView(
             name=name,
@@ -103,6 +103,17 @@ class Views:
             leaving=[self._backend(cluster, one, labels, None) for one in pool.leaving],
             targets=None if targets is None else asdict(targets),
         )
+
+    def _intended(self, backends: Sequence[BackendView], asked: int | None) -> list[BackendView]:
+        """The backends with the share that their weights mean: of what was asked in the last minute as they were then, else now."""
+        weight = sum(one.weight_effective for one in backends)
+        meant = {one.name: self._meters.rates.within(("meant", one.pool, one.backend)) for one in backends}
+        return [
+            replace(one, intended=found[0] / 10 / asked)
+            if asked and (found := meant[one.name]) is not None
+            else replace(one, intended=one.weight_effective * 100 / weight if weight else 0.0)
+            for one in backends
+        ]
 
     def _requests_of(self, cluster: Cluster) -> int | None:
         """How many requests the backends of a pool had in the last minute."""
@@ -242,9 +253,3 @@ def _checks_of(plan: PoolPlan) -> str:
 def _total(values: Sequence[Any]) -> Any:
     known = [one for one in values if one is not None]
     return sum(known) if known else None
-
-
-def _intended(backends: Sequence[BackendView]) -> list[BackendView]:
-    """The backends with the share that their weights mean."""
-    weight = sum(one.weight_effective for one in backends)
-    return [replace(one, intended=one.weight_effective * 100 / weight if weight else 0.0) for one in backends]
