@@ -34,7 +34,7 @@ from twisted_lb.errors import one_line
 from twisted_lb.operating.meters import Meters, sample_of
 from twisted_lb.operating.owner import Owner
 from twisted_lb.operating.steering import Steering
-from twisted_lb.operating.texts import clean, hint, shown
+from twisted_lb.operating.texts import hint, quoted, shown
 from twisted_lb.operating.views import Views
 from twisted_lb.probes import ProbeResult
 
@@ -81,8 +81,8 @@ class Operating:
         """Hear a change of state."""
         kind, subject, text = self._states.hear(event)
         actor = self._steering.whose(kind, subject)
-        why = f": “{clean(actor.reason)}”" if actor is not None and actor.reason else ""
-        self._events.add(kind, subject, f"{text}{why}", "" if actor is None else actor.name)
+        why = "" if actor is None else quoted(actor.reason)
+        self._events.add(kind, subject, f"{text}: {why}" if why else text, "" if actor is None else actor.name)
 
     def probed(self, pool: str, backend: str, result: ProbeResult) -> None:
         """Hear the result of a check."""

@@ -15,7 +15,7 @@ from twisted_lb.data_plane import DataPlane
 from twisted_lb.errors import one_line
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.operating.owner import Owner
-from twisted_lb.operating.texts import changes_of, clean, hint, one_of
+from twisted_lb.operating.texts import changes_of, clean, hint, one_of, quoted
 from twisted_lb.operating.views import Views
 
 # What may be changed of a backend that is there.
@@ -230,7 +230,8 @@ class Steering:
 
 def _told(actor: Actor) -> str:
     """Who it was, and why, for whoever asks what took a backend out: `by alice: “deploy”`."""
-    return f"by {clean(actor.name)}" + (f": “{clean(actor.reason)}”" if actor.reason else "")
+    why = quoted(actor.reason)
+    return f"by {clean(actor.name)}" + (f": {why}" if why else "")
 
 
 def _is_of(view: BackendView, name: str) -> bool:

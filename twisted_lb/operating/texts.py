@@ -17,6 +17,12 @@ def clean(text: str) -> str:
     return "".join(_KEPT.get(c, c) if c.isprintable() or c in _KEPT else "?" for c in text)[:MOST_REASON]
 
 
+def quoted(text: str) -> str:
+    """A reason in its quotes, on one line; empty for none."""
+    said = "".join(c if c in ",=" else clean(c) for c in text)[:MOST_REASON]
+    return f"“{said}”" if said else ""
+
+
 def hint(name: str, names: Iterable[str]) -> str:
     """The name that was perhaps meant, as a question; empty where none is near."""
     found = similar(name, names)
