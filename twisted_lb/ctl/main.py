@@ -7,7 +7,20 @@ from collections.abc import Sequence
 from traceback import extract_tb
 from typing import Final, NoReturn
 
-from twisted_lb.ctl import asking, backends, dump, events, files, members, status, steering, tail, top, wellbeing
+from twisted_lb.ctl import (
+    asking,
+    backends,
+    doctor,
+    dump,
+    events,
+    files,
+    members,
+    status,
+    steering,
+    tail,
+    top,
+    wellbeing,
+)
 from twisted_lb.ctl.completion import completion
 from twisted_lb.ctl.console import Console
 from twisted_lb.ctl.failure import Failure, Status
@@ -21,6 +34,7 @@ GROUPS: Final[dict[str, tuple[Verb, ...]]] = {
     "Steer (a reason is kept: --reason TEXT)": (*steering.VERBS, *members.VERBS, files.RELOAD),
     "Else": (
         wellbeing.HEALTHCHECK,
+        *doctor.VERBS,
         *dump.VERBS,
         completion(lambda: VERBS, lambda verb: parser_of(verb)),  # noqa: PLW0108  # it stands below
         wellbeing.VERSION,
