@@ -132,7 +132,7 @@ def status() -> dict[str, Any]:
         "generation": 42,
         "loaded_at": 1795615510.0,
         "loaded_by": "bob (uid 1005)",
-        "etag": "42.2",
+        "etag": "19ab1f2.42.2",
         "scope": "change",
         "actor": "alice (uid 1004)",
         "file": {"path": "lb.toml", "changed_s": 178.0},
@@ -177,7 +177,7 @@ LINES = [
     "= keeps: drain of api/a4, weight 2 of api/a1 (alice)",
     "0 connections are cut, 0 % of hash keys move, no listener changes",
 ]
-PLAN = {"applied": False, "changed": True, "lines": LINES, "generation": 42, "etag": "42.2"}
+PLAN = {"applied": False, "changed": True, "lines": LINES, "generation": 42, "etag": "19ab1f2.42.2"}
 
 # The configuration as `lbctl config --sources` prints it.
 CONFIG = """\
@@ -229,7 +229,7 @@ ROUTED = {
         ],
     },
 }
-DRAINED = "by alice (14:12, “deploy 2026.11.4”)"
+DRAINED = "by alice: “deploy 2026.11.4”"
 _TIMES = {
     "queue_s": 0.0,
     "connect_s": 0.001,
@@ -264,6 +264,7 @@ RETRIED = {
             "reused": False,
             "budget_left": None,
             **_TIMES,
+            "then": "ejected for 60 s: 5 failures in a row",
             "decision": {"rule": "its turn, the highest current value (12); next a2 (11), a1 (9)"},
         },
         {
@@ -283,7 +284,9 @@ RETRIED = {
             "decision": {"rule": "its turn without a9 (11)"},
         },
     ],
-    "skipped": [candidate("api/a4", 0, 32, skipped="taken out by the operator", state="drained", reason=DRAINED)],
+    "skipped": [
+        candidate("api/a4", 0, 32, skipped="taken out by the operator", state="drained", reason=DRAINED, for_s=248.0)
+    ],
     "candidates": [
         candidate(f"api/{name}", load, 64 if name in ("a1", "a2") else 32)
         for name, load in zip(
@@ -292,7 +295,7 @@ RETRIED = {
             strict=True,
         )
     ],
-    "note": ["a9 was ejected for 60 s: this was its 5th failure in a row"],
+    "note": [],
     "queue_s": 0.0,
     "head_s": 1.235,
     "took_s": 1.237,

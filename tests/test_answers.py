@@ -5,7 +5,8 @@ import json
 import pytest
 from house import House
 
-from twisted_lb.answers import decision_json, explained_json, routed_json
+from twisted_lb.admin.openapi import document
+from twisted_lb.answers import _ADMIN_STATES, _STATES, decision_json, explained_json, routed_json
 from twisted_lb.core.backend import AdminState
 from twisted_lb.testing import CLOSE
 
@@ -55,3 +56,63 @@ def test_where_a_request_would_go_has_its_decision(house):
     assert told["looked_at"] == [{"n": 1, "name": "default", "matches": True, "why": ""}]
     assert told["decision"]["picked"] == "default/a:80"
     json.dumps(told, allow_nan=False)
+
+
+SCHEMAS = document()["components"]["schemas"]
+TYPES = {
+    "string": str,
+    "integer": int,
+    "number": (int, float),
+    "boolean": bool,
+    "null": type(None),
+    "object": dict,
+    "array": list,
+}
+
+
+def misfits(value, schema, where=""):
+    """In what a value is not of a schema: as much of JSON Schema as the document uses."""
+    if "$ref" in schema:
+        return misfits(value, SCHEMAS[schema["$ref"].rpartition("/")[2]], where)
+    if "anyOf" in schema:
+        found = [misfits(value, one, where) for one in schema["anyOf"]]
+        return [] if [] in found else found[0]
+    kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    if not any(isinstance(value, TYPES[kind]) and isinstance(value, bool) == (kind == "boolean") for kind in kinds):
+        return [f"{where}: {value!r} is no {kinds}"]
+    if isinstance(value, dict):
+        wrong = [f"{where}.{key}" for key in value.keys() ^ schema["properties"].keys()]
+        return wrong + [
+            line
+            for key, one in value.items()
+            if key in schema["properties"]
+            for line in misfits(one, schema["properties"][key], f"{where}.{key}")
+        ]
+    if isinstance(value, list):
+        return [line for n, one in enumerate(value) for line in misfits(one, schema["items"], f"{where}[{n}]")]
+    return []
+
+
+def test_what_is_told_has_the_shape_that_the_document_says(house):
+    house.ask(GET)
+    house.ask(b"GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n")
+    told = [explained_json(one) for one in house.plane.explained("recent", 9)]
+    assert [len(one["attempts"]) for one in told] == [1, 2]
+    assert any(attempt["then"] for one in told for attempt in one["attempts"]) is False
+    for one in told:
+        assert misfits(one, {"$ref": "Explanation"}) == []
+    assert misfits(decision_json(house.plane.explain_next("default")), {"$ref": "Decision"}) == []
+    routed = routed_json(house.plane.route("GET", "http://x/"))
+    for one in routed["looked_at"]:
+        one["place"] = ""  # the operator's side knows it
+    assert misfits(routed, {"$ref": "Routed"}) == []
+    assert misfits(routed | {"more": 1, "status": "x"}, {"$ref": "Routed"}) == [
+        ".more",
+        ".status: 'x' is no ['integer', 'null']",
+    ]
+
+
+def test_each_state_of_a_backend_is_named_in_the_document(house):
+    said = SCHEMAS["Candidate"]["properties"]["state"]["description"]
+    states = {*_STATES.values(), *_ADMIN_STATES.values(), "ready"}
+    assert {word for word in states if word in said} == states

@@ -48,8 +48,8 @@ def test_an_event_is_one_line_with_the_event_as_a_field(event, line, logged):
             {"kind": "BackendEjected", "backend_name": "a:1", "outcome": "REFUSED", "detail": "permission denied"},
         ),
         (
-            AdminChanged("p", "a:1", AdminState.DRAIN, 7.0),
-            {"kind": "AdminChanged", "pool": "p", "backend_name": "a:1", "admin": "DRAIN"},
+            AdminChanged("p", "a:1", AdminState.READY, AdminState.DRAIN, 7.0),
+            {"kind": "AdminChanged", "pool": "p", "backend_name": "a:1", "before": "READY", "admin": "DRAIN"},
         ),
         (PoolExhausted("p", 7.0), {"kind": "PoolExhausted", "pool": "p"}),
     ],

@@ -85,7 +85,7 @@ MAY_IMPORT = {
         {"twisted"},
     ),
     # A client of the admin API: it shares nothing with the daemon but the check of a file.
-    "ctl": ({"__init__", "check", "config"}, set()),
+    "ctl": ({"__init__", "check", "config", "errors"}, set()),
     "event_log": ({"core"}, {"twisted"}),
     "log_files": (set(), {"twisted"}),
     "process": (set(), {"twisted"}),
@@ -104,7 +104,7 @@ MAY_IMPORT = {
     "options": ({"build_info", "config", "errors", "pid_file"}, {"twisted"}),
     "pid_file": ({"errors"}, set()),
     "backend_tap": ({"sibling"}, set()),
-    "check": ({"config", "errors", "plan", "process"}, set()),
+    "check": ({"config", "errors", "plan", "plan_diff", "process"}, set()),
     "tap": ({"check", "options", "config", "core", "net", "errors", "openings", "service"}, set()),
     "__main__": ({"options", "errors"}, {"twisted"}),
     # The life of the data plane as a Twisted service.

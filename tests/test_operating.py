@@ -9,7 +9,7 @@ from twisted.python.failure import Failure
 
 from twisted_lb.admin.operator import Actor, Command, NotFound, Refused, Reloaded, merged
 from twisted_lb.admin.readiness import Verdict
-from twisted_lb.operating import clean
+from twisted_lb.operating import Operating, clean
 from twisted_lb.testing import response
 from twisted_lb.testing.backends import NEVER_ANSWER
 
@@ -59,7 +59,7 @@ def test_a_backend_that_nobody_has_touched_is_what_the_file_says(three):
     assert (one.name, one.pool, one.backend, one.address) == ("app/c", "app", "c", "c:80")
     assert (one.labels, one.weight, one.weight_effective, one.limit) == ({"zone": "b"}, 2, 2.0, 0)
     assert (one.admin, one.state, one.reason, one.by, one.usable) == ("ready", "ready", "", None, True)
-    assert one.sources == {"admin": "default", "weight": "default", "backend": "default"}
+    assert one.sources == {"admin": "default", "weight": "default", "limit": "default", "backend": "default"}
     assert (one.rate, one.share, one.errors_60s) == (None, None, None)
     assert one.intended == 50.0
 
@@ -105,7 +105,7 @@ def test_the_verdict_speaks_of_readiness_and_of_backends(three):
     assert three.operating.snapshot().verdict.level == "well"
     three.owner.verdict = Verdict(False, "not ready: stopping\n")
     seen = three.operating.snapshot()
-    assert (seen.ready, seen.ready_text, seen.verdict.text) == (False, "not ready: stopping", "Not ready: stopping.")
+    assert (seen.ready, seen.ready_text, seen.verdict.text) == (False, "stopping", "Not ready: stopping.")
 
 
 def test_time_and_file_are_told(three):
@@ -113,7 +113,7 @@ def test_time_and_file_are_told(three):
     three.wait(41)
     seen = three.operating.snapshot()
     assert (seen.now, seen.uptime_s, seen.loaded_at) == (1_000_041.0, 41.0, 1_000_000.0)
-    assert (seen.loaded_by, seen.generation, seen.etag) == ("start", 1, "1.0")
+    assert (seen.loaded_by, seen.generation, seen.etag) == ("start", 1, "3b9aca00.1.0")
     assert seen.file == {"path": "lb.toml", "changed_s": 178.0}
     assert three.view("app/c").since_s == 41.0
 
@@ -157,6 +157,34 @@ def test_requests_of_the_last_minute_are_rates_and_shares(operate):
     assert two.view("app/a:80").share is None
 
 
+def test_a_share_stands_beside_what_was_meant_of_the_same_requests(operate):
+    """A backend that was drained a moment ago had its share of the last minute; nobody else is short of anything."""
+    three = operate("a:80", "b:80", {"name": "c", "address": "c:80", "weight": 2})
+    for name in ("a:80", "b:80", "c:80"):
+        three.backend(name)
+    three.wait(1)
+    for _ in range(3):
+        for _ in range(8):
+            three.ask()
+        three.wait(1)
+    assert shares_of(three) == {"a:80": (25.0, 25.0), "b:80": (25.0, 25.0), "c": (50.0, 50.0)}
+    command(three, "app/a:80", DRAIN)
+    assert shares_of(three) == {"a:80": (25.0, 25.0), "b:80": (25.0, 25.0), "c": (50.0, 50.0)}
+    for _ in range(24):
+        three.ask()
+    three.wait(1)
+    assert shares_of(three) == {"a:80": (12.5, 12.5), "b:80": (29.2, 29.2), "c": (58.3, 58.3)}
+    three.wait(65)
+    assert shares_of(three) == {"a:80": (None, 0.0), "b:80": (None, 33.3), "c": (None, 66.7)}
+
+
+def shares_of(operated):
+    return {
+        one.backend: (None if one.share is None else round(one.share, 1), round(one.intended, 1))
+        for one in operated.operating.snapshot().pools[0].backends
+    }
+
+
 def test_what_runs_is_counted_with_its_tunnels_apart(operate):
     one = operate("a:80")
     one.backend("a:80", [NEVER_ANSWER, SWITCHED])
@@ -192,7 +220,7 @@ def test_a_drain_is_in_force_with_who_and_why(three):
     assert one.by is not None
     assert (one.by.actor, one.by.reason, one.by.at) == ("alice", "deploy", 1_000_000.0)
     assert one.sources["admin"] == "runtime"
-    assert kinds(three) == [("admin", "app/a:80", "drain", "alice")]
+    assert kinds(three) == [("admin", "app/a:80", "ready → drain: “deploy”", "alice")]
     assert three.said == ["admin: alice (uid 1004 pid 7): app/a:80 ready → drain: “deploy”"]
     seen = three.operating.snapshot()
     assert [(one.subject, one.change, one.actor, one.reason) for one in seen.changes] == [
@@ -229,6 +257,135 @@ def test_weights_alone_and_beside_a_state(three):
     assert three.view("app/c").by is not None  # the weight is still somebody's
     assert command(three, "app/c", weight=2).changes == ["weight 3 → 2"]
     assert three.operating.snapshot().changes == []
+
+
+def test_a_limit_is_a_change_like_a_weight(three):
+    assert command(three, "app/c", limit=50).changes == ["limit 0 → 50"]
+    one = three.view("app/c")
+    assert (one.limit, one.state, one.sources["limit"], one.sources["weight"]) == (50, "ready", "runtime", "default")
+    assert three.said == ["admin: alice (uid 1004 pid 7): app/c limit 0 → 50: “deploy”"]
+    assert kinds(three) == [("changed", "app/c", "limit 0 → 50: “deploy”", "alice")]
+    assert [(one.subject, one.change, one.actor) for one in three.operating.snapshot().changes] == [
+        ("app/c", "limit 50", "alice")
+    ]
+    assert [(one.key, one.value, one.source) for one in three.operating.config()] == [
+        ("pools.app.backends.c.limit", "50", "runtime by alice, “deploy”; by default 0")
+    ]
+    assert command(three, "app/c", limit=50).changes == []
+    assert command(three, "app/c", DRAIN, weight=5, limit=7).changes == [
+        "ready → drain",
+        "weight 2 → 5",
+        "limit 50 → 7",
+    ]
+    assert three.operating.reset("app", "c", ALICE) == [
+        "admin drain of app/c",
+        "weight 5 of app/c",
+        "limit 7 of app/c",
+    ]
+    one = three.view("app/c")
+    assert (one.limit, one.weight, one.by, one.sources["limit"]) == (0, 2, None, "default")
+
+
+def test_no_bound_again_is_what_the_file_says_and_nobodys(three):
+    command(three, "app/c", limit=5)
+    assert command(three, "app/c", limit=0).changes == ["limit 5 → 0"]
+    assert (three.operating.snapshot().changes, three.view("app/c").by) == ([], None)
+
+
+def test_the_limit_of_the_configuration_is_what_a_runtime_limit_is_over(operate):
+    one = operate("a:80", "b:80", max_in_flight=3)
+    assert command(one, "app/a:80", limit=0).changes == ["limit 3 → 0"]
+    assert [view.limit for view in one.operating.snapshot().pools[0].backends] == [0, 3]
+    assert command(one, "app/a:80", limit=3).changes == ["limit 0 → 3"]
+    assert one.operating.snapshot().changes == []
+
+
+def test_who_is_full_by_a_runtime_limit_is_skipped_by_name_and_the_rest_goes_on(operate):
+    two = operate("a:80", "b:80")
+    two.backend("a:80", [NEVER_ANSWER] * 9)
+    two.backend("b:80", [NEVER_ANSWER] * 9)
+    for _ in range(4):
+        two.ask()
+    assert command(two, "app/a:80", limit=1).follows == [
+        "app/a:80 has 2 requests in flight: they go on, and no new one comes before fewer than 1 are left"
+    ]
+    view = two.view("app/a:80")
+    assert (view.state, view.reason, view.in_flight, view.usable) == ("full", "2 of 1 in flight", 2, True)
+    for _ in range(3):
+        two.ask()
+    assert [one.in_flight for one in two.operating.snapshot().pools[0].backends] == [2, 5]
+    skipped = [one for one in two.operating.explain_next("app")["candidates"] if one["skipped"]]
+    assert [(one["backend"], one["state"], one["load"], one["limit"]) for one in skipped] == [
+        ("app/a:80", "full", 2, 1)
+    ]
+    command(two, "app/b:80", limit=5)
+    two.ask()
+    assert two.operating.snapshot().pools[0].queued == 1
+    command(two, "app/a:80", limit=3)
+    two.wait(0)
+    assert (two.operating.snapshot().pools[0].queued, two.view("app/a:80").in_flight) == (0, 3)
+
+
+def test_where_all_are_full_and_nobody_waits_a_request_is_refused_and_says_why(operate):
+    one = operate(pools={"app": {"backends": ["a:80"], "health_check": {"interval_s": 0.0}, "queue": {"most": 0}}})
+    one.backend("a:80", [NEVER_ANSWER])
+    command(one, "app/a:80", limit=1)
+    one.ask()
+    assert one.ask().received.startswith(b"HTTP/1.1 503 ")
+    [told] = one.operating.explained("last", 1)["requests"]
+    assert told["outcome"] == "NO_BACKEND"
+    assert [(each["backend"], each["state"], each["load"], each["limit"]) for each in told["skipped"]] == [
+        ("app/a:80", "full", 1, 1)
+    ]
+
+
+def test_a_reload_keeps_a_limit_and_drops_it_with_its_backend(three):
+    command(three, "app/c", limit=50)
+    plan = three.plane.plan
+    pool = plan.pools["app"]
+    three.plane.apply(dataclasses.replace(plan, pools={"app": dataclasses.replace(pool)}))
+    assert three.view("app/c").limit == 50
+    less = dataclasses.replace(pool, backends=pool.backends[:2])
+    changed = dataclasses.replace(plan, pools={"app": less})
+    assert "limit 50 of c in app" in "\n".join(three.plane.diff(changed).lines)
+    three.plane.apply(changed)
+    assert three.operating.snapshot().changes == []
+
+
+@pytest.mark.parametrize("wanted", [{"weight": 3}, {"limit": 3}])
+def test_an_endpoint_has_no_numbers_of_its_own_and_a_dry_run_says_so_too(named, wanted):
+    for dry_run in (True, False):
+        refused = refusal(command, named, "app/web:80@10.0.0.1:80", dry_run=dry_run, **wanted)
+        assert refused.detail == f"app/web:80@10.0.0.1:80: an endpoint has no {next(iter(wanted))} of its own"
+    assert named.said == []
+
+
+@pytest.mark.parametrize(("wanted", "what"), [({"weight": 257}, "weight"), ({"limit": -1}, "limit")])
+def test_a_number_that_is_none_is_refused_by_a_dry_run_too(three, wanted, what):
+    for dry_run in (True, False):
+        refused = refusal(command, three, "app/a:80", DRAIN, dry_run=dry_run, **wanted)
+        assert (refused.code, f"is not a {what} between" in refused.detail) == ("bad_value", True)
+    assert (three.view("app/a:80").admin, three.said) == ("ready", [])
+
+
+def test_a_limit_holds_for_each_endpoint_of_a_name(named):
+    assert command(named, "app/web:80", limit=4).changes == ["limit 0 → 4"]
+    limits = {one.backend: one.limit for one in named.operating.snapshot().pools[0].backends}
+    assert limits == {"web:80@10.0.0.1:80": 4, "web:80@10.0.0.2:80": 4, "z:80": 0}
+
+
+def test_what_follows_of_a_change_is_nobodys_deed(operate):
+    two = operate("a:80", "b:80")
+    command(two, "app/a:80", DRAIN)
+    command(two, "app/b:80", MAINT, BOB, force=True)
+    command(two, "app/b:80", READY)
+    assert kinds(two) == [
+        ("admin", "app/a:80", "ready → drain: “deploy”", "alice"),
+        ("admin", "app/b:80", "ready → maint", "bob"),
+        ("exhausted", "app", "pool app has no usable backend", ""),
+        ("admin", "app/b:80", "maint → ready: “deploy”", "alice"),
+        ("recovered", "app", "pool app has a usable backend again", ""),
+    ]
 
 
 def test_what_would_follow_is_said_and_nothing_is_done(three):
@@ -303,6 +460,45 @@ def test_what_there_is_not_is_named_with_what_was_meant(three, name, code, detai
 def test_a_weight_that_is_none_is_refused_and_the_state_stays(three):
     refused = refusal(command, three, "app/a:80", DRAIN, weight=257)
     assert (refused.code, three.view("app/a:80").admin) == ("bad_value", "ready")
+
+
+# Who and why, in explanations.
+
+
+def test_who_took_a_backend_out_is_told_by_explanations(three):
+    command(three, "app/a:80", DRAIN)
+    command(three, "app/c", weight=0, actor=BOB)
+    three.wait(300)
+    three.backend("b:80")
+    three.ask()
+    told = three.operating.explained("last", 1)["requests"][0]
+    command(three, "app/a:80", READY, BOB)
+    for skipped in (told["skipped"], three.operating.explained("last", 1)["requests"][0]["skipped"]):
+        assert {one["backend"]: (one["state"], one["reason"], one["for_s"]) for one in skipped} == {
+            "app/a:80": ("drained", "by alice: “deploy”", 300.0),
+            "app/c": ("weight 0", "by bob", 300.0),
+        }
+    out = [one for one in three.operating.explain_next("app")["candidates"] if one["skipped"]]
+    assert [(one["backend"], one["reason"]) for one in out] == [("app/c", "by bob")]
+
+
+def test_what_an_attempt_has_brought_about_is_told(operate):
+    two = operate("a:80", "b:80")
+    two.backend("b:80")
+    two.ask()
+    two.ask()
+    attempts = [one for told in two.operating.explained("last", 2)["requests"] for one in told["attempts"]]
+    assert [(one["backend"], one["outcome"], one["then"]) for one in attempts if one["then"]] == [
+        ("app/a:80", "REFUSED", "ejected for 1 s: connection refused")
+    ]
+    two.backend("a:80")
+    two.wait(1)
+    for _ in range(2):
+        two.ask()
+    attempts = [one for told in two.operating.explained("last", 2)["requests"] for one in told["attempts"]]
+    assert [(one["backend"], one["then"]) for one in attempts if one["then"]] == [
+        ("app/a:80", "used again: it accepts connections again")
+    ]
 
 
 # Names that stand for several.
@@ -448,7 +644,7 @@ def test_full_is_a_state_and_no_reason_to_be_unusable(operate):
     one.backend("a:80", [NEVER_ANSWER])
     one.ask()
     view = one.view("app/a:80")
-    assert (view.state, view.reason, view.usable, view.limit) == ("full", "1 in flight", True, 1)
+    assert (view.state, view.reason, view.usable, view.limit) == ("full", "1 of 1 in flight", True, 1)
 
 
 def test_drained_with_something_under_way_says_what(operate):
@@ -470,7 +666,7 @@ def test_added_it_is_there_and_in_the_books(three):
     assert (one.weight, one.address, one.sources["backend"]) == (2, "10.0.0.9:80", "runtime")
     assert one.by is not None
     assert [(one.subject, one.change) for one in three.operating.snapshot().changes] == [("app/b9", "added")]
-    assert kinds(three) == [("added", "app/b9", "added", "alice")]
+    assert kinds(three) == [("added", "app/b9", "added: “deploy”", "alice")]
     assert three.said == ["admin: alice (uid 1004 pid 7): app/b9 added: “deploy”"]
 
 
@@ -527,7 +723,7 @@ def test_what_cannot_be_added_says_why_on_one_line(three, table, code):
     refused = refusal(three.operating.add, "app", table, ALICE)
     assert refused.code == code
     assert refused.detail.isprintable()
-    assert three.operating.etag == "1.0"
+    assert three.operating.etag == "3b9aca00.1.0"
     assert (three.said, kinds(three)) == ([], [])
 
 
@@ -615,6 +811,15 @@ def test_every_change_is_another_etag_and_looking_is_none(three):
     three.operating.config()
     three.operating.reset(None, None, ALICE)
     assert three.operating.etag == seen[-1]
+
+
+def test_another_start_has_no_etag_of_this_one(operate):
+    one = operate("a:80")
+    before = one.operating.etag
+    one.wait(1)
+    other = Operating(one.owner, lambda: 999_000.0 + one.clock.seconds(), one.clock)
+    assert before.split(".")[1:] == other.etag.split(".")[1:]
+    assert before != other.etag
 
 
 # Reloads.
@@ -707,7 +912,9 @@ def test_values_are_texts_with_their_sources_and_those_of_run_time(three):
         ("listen.port", 8080, "--port"),
         ("hosts", ("a", "b"), "lb.toml:3"),
         ("labels", {"zone": "b", "x": True}, "lb.toml:4"),
+        ("pools.app.backends.c.weight", 2, "lb.toml:9"),
     ]
+    three.owner.sources["pools", "app", "backends", "c", "weight"] = "lb.toml:9"
     command(three, "app/a:80", DRAIN)
     command(three, "app/c", weight=5, actor=BOB)
     assert [(one.key, one.value, one.source) for one in three.operating.config()] == [
@@ -717,7 +924,16 @@ def test_values_are_texts_with_their_sources_and_those_of_run_time(three):
         ("hosts", "a, b", "lb.toml:3"),
         ("labels", "zone: b, x: true", "lb.toml:4"),
         ("pools.app.backends.a:80.admin", "drain", "runtime by alice, “deploy”"),
-        ("pools.app.backends.c.weight", "5", "runtime by bob"),
+        ("pools.app.backends.c.weight", "5", "runtime by bob; 2 in lb.toml:9"),
+    ]
+
+
+def test_who_was_added_or_removed_at_run_time_is_a_value_too(three):
+    three.operating.add("app", {"address": "n:80", "name": "n"}, BOB)
+    three.operating.remove("app", "a:80", ALICE)
+    assert [(one.key, one.value, one.source) for one in three.operating.config()] == [
+        ("pools.app.backends.n", "added", "runtime by bob"),
+        ("pools.app.backends.a:80", "removed", "runtime by alice, “deploy”"),
     ]
 
 
@@ -733,7 +949,7 @@ def test_what_several_see_is_added_up(operate):
         for _ in range(4):
             each.ask()
         each.wait(1)
-    other.owner.verdict = Verdict(False, "not ready: stopping")
+    other.owner.verdict = Verdict(False, "not ready: stopping\n")
     command(other, "app/b:80", DRAIN)
     both = merged([one.operating.snapshot(), other.operating.snapshot()])
     a, b = both.pools[0].backends
@@ -746,7 +962,7 @@ def test_what_several_see_is_added_up(operate):
     assert a.rate is not None
     assert b.rate is not None
     assert a.rate + b.rate == 4.0
-    assert (both.ready, both.ready_text) == (False, "not ready: stopping")
+    assert (both.ready, both.ready_text) == (False, "stopping")
     assert both.listeners[0].connections == 8
     assert both.pools[0].in_flight == 2
     assert (both.pools[0].errors_60s, a.errors_60s) == (0, 0)

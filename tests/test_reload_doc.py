@@ -114,12 +114,12 @@ def test_its_numbers_are_those_of_the_code():
 def test_what_it_names_exists():
     methods = set(re.findall(r"`(?:LoadBalancerService\.)?([a-z_]+)(?:\([a-z]\w*(?:, .*?)?\))", PAGE))
     assert methods == {"apply", "update", "set_timeouts", "command"}
-    for name in methods | {"set_weight", "add_backend", "remove_backend", "reset", "data_plane"}:
+    for name in methods | {"set_weight", "set_limit", "add_backend", "remove_backend", "reset", "data_plane"}:
         assert hasattr(LoadBalancerService, name) or hasattr(DataPlane, name)
     models = [LoadBalancerConfig, *(model for _, model in tables(LoadBalancerConfig))]
     keys = {key for model in models for key in model.model_fields}
     named = set(re.findall(r"`(?:(?:timeouts|log|limits|health_check)\.)?([a-z]+_[a-z_]+)`", PAGE))
-    assert named - {"set_weight", "add_backend", "remove_backend", "data_plane"} <= keys
+    assert named - {"set_weight", "set_limit", "add_backend", "remove_backend", "data_plane"} <= keys
     assert {"drain_s", "tunnel_drain_s"} <= set(TimeoutsConfig.model_fields) & named
 
 

@@ -95,6 +95,7 @@ def _attempt(one: ExplainedAttempt) -> Json:
         "rest_s": one.rest_s,
         "began_s": one.began_s,
         "took_s": one.took_s,
+        "then": one.then,
         "decision": decision_json(one.decision),
     }
 

@@ -8,7 +8,8 @@ from twisted_lb.config.load import Source
 from twisted_lb.config.objects import objects_of
 from twisted_lb.config.problems import Code, Problem, Severity, as_json, report
 from twisted_lb.errors import START_ERROR, USAGE_ERROR, ConfigError
-from twisted_lb.plan import plan_of
+from twisted_lb.plan import Plan, plan_of
+from twisted_lb.plan_diff import PlanDiff, of_process, plan_diff
 from twisted_lb.process import descriptor_limit, room_for_clients
 
 # What cannot be read is neither right nor wrong.
@@ -41,6 +42,23 @@ def problems_of(source: Source) -> list[Problem]:
     except ConfigError as error:
         return loaded.placed([*error.problems, *_doubts(config), *loaded.warnings])
     return loaded.placed([*_doubts(config), *loaded.warnings])
+
+
+def compared(before: Source, after: Source) -> PlanDiff:
+    """What one configuration would do in place of another one, with the files that both name; no name is looked up. ConfigError
+    with everything that is wrong in one of them, with its places.
+    """
+    config, plan = _planned(before, None)
+    other, instead = _planned(after, plan)
+    return plan_diff(plan, instead).beside(of_process(config, other))
+
+
+def _planned(source: Source, before: Plan | None) -> tuple[LoadBalancerConfig, Plan]:
+    config = source.load()
+    try:
+        return config, plan_of(config, before)
+    except ConfigError as error:
+        raise ConfigError(source.placed(config, error.problems)) from None
 
 
 def _doubts(config: LoadBalancerConfig) -> list[Problem]:

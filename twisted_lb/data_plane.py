@@ -260,7 +260,16 @@ class DataPlane:
     def _bases_by(self, plan: Plan, before: Plan | None) -> dict[str, tuple[BackendSpec, ...]]:
         """By pool, the backends without runtime changes."""
         own = self._own_by(plan, before)
-        return {name: self.targets.joined(name, pool.targets, own[name]) for name, pool in plan.pools.items()}
+        return {name: self._joined(name, pool, own[name]) for name, pool in plan.pools.items()}
+
+    def _joined(self, name: str, pool: PoolPlan, own: tuple[BackendSpec, ...]) -> tuple[BackendSpec, ...]:
+        """The backends of a pool, its own and those of its list, each with its limit."""
+        found, most = self.targets.joined(name, pool.targets, own), pool.settings.max_in_flight
+        return (
+            tuple([one if one.limit is not None else dataclasses.replace(one, limit=most) for one in found])
+            if most
+            else found
+        )
 
     def _own_by(self, plan: Plan, before: Plan | None) -> dict[str, tuple[BackendSpec, ...]]:
         """By pool, the backends without those of its list. A plan that says nothing new of them leaves what an update has said."""
@@ -413,7 +422,7 @@ class DataPlane:
 
     def _rebase(self, pool: str, own: tuple[BackendSpec, ...]) -> list[str]:
         """Have these backends of its own in a pool, those of its list and what was changed at run time; what is dropped of that."""
-        base = self.targets.joined(pool, self.plan.pools[pool].targets, own)
+        base = self._joined(pool, self.plan.pools[pool], own)
         overlay, dropped = self.overlay.followed({**self._bases, pool: base}, self.targets.unknown(self.plan.pools))
         self._have(pool, overlay.over(pool, base))
         self._own[pool], self._bases[pool], self.overlay = own, base, overlay
@@ -433,18 +442,29 @@ class DataPlane:
 
     # What is changed at run time.
 
-    def command(self, pool: str, backend: str, admin: AdminState) -> None:
-        """Set what the operator wants of a backend, until it is set to READY, or reset. KeyError when there is none."""
-        self._cluster_of(pool).command(backend, admin)
+    def command(self, pool: str, backend: str, admin: AdminState, by: str = "") -> None:
+        """Set what the operator wants of a backend, until it is set to READY, or reset. `by` says who it was, and why, for
+        explanations: `by alice: “deploy”`. KeyError when there is none.
+        """
+        self._cluster_of(pool).command(backend, admin, by=by)
         self.overlay.command(pool, backend, admin)
         self._changed()
 
-    def set_weight(self, pool: str, backend: str, weight: int) -> None:
-        """Set a backend's weight, until the file says another one than now; 0: it gets no new requests. KeyError when there is
-        none, ValueError for what is no weight.
+    def set_weight(self, pool: str, backend: str, weight: int, by: str = "") -> None:
+        """Set a backend's weight, until the file says another one than now; 0: it gets no new requests. `by`: as above. KeyError
+        when there is none, ValueError for what is no weight.
+        """
+        cluster = self._cluster_of(pool)
+        self.overlay.weigh(pool, backend, weight, self._bases[pool])
+        self._respecify(pool)
+        cluster.weighed(backend, by)
+
+    def set_limit(self, pool: str, backend: str, limit: int) -> None:
+        """Set how many requests a backend may have in flight, until the file says another number than now; 0: no bound. What is
+        beyond a lower one goes on. KeyError when there is none, ValueError for what is no limit.
         """
         self._cluster_of(pool)
-        self.overlay.weigh(pool, backend, weight, self._bases[pool])
+        self.overlay.limit(pool, backend, limit, self._bases[pool])
         self._respecify(pool)
 
     def add_backend(self, pool: str, spec: BackendSpec) -> None:
@@ -471,8 +491,8 @@ class DataPlane:
             self._respecify(pool)
 
     def source(self, pool: str, backend: str, key: str) -> str:
-        """Where a value of a backend comes from (`admin`, `weight`, or `backend`: whether it is there): "runtime", or empty
-        for what the configuration says.
+        """Where a value of a backend comes from (`admin`, `weight`, `limit`, or `backend`: whether it is there): "runtime", or
+        empty for what the configuration says.
         """
         return self.overlay.source(pool, backend, key)
 

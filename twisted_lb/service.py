@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from pwd import getpwuid
 from typing import TYPE_CHECKING, Any, Final
@@ -722,8 +723,9 @@ class LoadBalancerService(MultiService):
         origins = self._origins
         if origins is None:
             return ()
+        hidden = cache(partial(hides, LoadBalancerConfig))
         return (
-            (_dotted(path), "***" if hides(LoadBalancerConfig, path) else value, source)
+            (_dotted(path), "***" if hidden(_of_any(path)) else value, source)
             for path, value, source in origins.every()
         )
 
@@ -878,6 +880,11 @@ def _changed_at(path: str, was: str) -> float | None:
         return os.stat(path).st_mtime if digest(Path(path)) != was else None
     except OSError:
         return None
+
+
+def _of_any(path: KeyPath) -> KeyPath:
+    """The path of the same value of any listener, route or pool: whether it is hidden does not depend on their names."""
+    return (path[0], "", *path[2:]) if len(path) > 2 and path[0] in ("listeners", "routes", "pools") else path
 
 
 def _dotted(path: KeyPath) -> str:

@@ -41,7 +41,7 @@ def desk(open_desk):
 
 def test_the_status_says_who_asks_and_what_he_may(desk):
     said = desk.get("/v1/status").json
-    assert (said["scope"], said["actor"], said["etag"], said["name"]) == ("change", "alice", "1.0", "8080")
+    assert (said["scope"], said["actor"], said["etag"], said["name"]) == ("change", "alice", "3b9aca00.1.0", "8080")
     assert [one["name"] for one in said["pools"][0]["backends"]] == ["app/a:80", "app/b:80", "app/unix:/run/a.sock"]
     desk.as_reader()
     assert desk.get("/v1/status").json["scope"] == "read"
@@ -49,7 +49,7 @@ def test_the_status_says_who_asks_and_what_he_may(desk):
 
 def test_answers_are_nobodys_to_keep_and_have_the_etag(desk):
     headers = desk.get("/v1/backends").headers
-    assert headers["etag"] == '"1.0"'
+    assert headers["etag"] == '"3b9aca00.1.0"'
     assert headers["cache-control"] == "no-store"
     assert headers["x-content-type-options"] == "nosniff"
 
@@ -103,8 +103,8 @@ PROBLEMS = [
     ("DELETE", "/v1/backends/app/x", None, 404, "no_such_backend", 'there is no backend "app/x"'),
     ("DELETE", "/v1/backends/app/x/changes", None, 404, "no_such_backend", 'there is no backend "app/x"'),
     ("POST", "/v1/pools/ap/backends", {"address": "n:80"}, 404, "no_such_pool", 'there is no pool "ap"'),
-    ("PATCH", A, {}, 422, "bad_value", "nothing to change: admin or weight is wanted"),
-    ("PATCH", A, {"reason": "x"}, 422, "bad_value", "nothing to change: admin or weight is wanted"),
+    ("PATCH", A, {}, 422, "bad_value", "nothing to change: admin, weight or limit is wanted"),
+    ("PATCH", A, {"reason": "x"}, 422, "bad_value", "nothing to change: admin, weight or limit is wanted"),
     ("PATCH", A, {"admin": "off"}, 422, "bad_value", "admin: should be one of ready, drain, maint"),
     ("PATCH", A, [], 422, "bad_value", "the body should be a JSON object"),
     (
@@ -139,7 +139,7 @@ def test_each_error_has_its_status_its_code_and_its_words(desk, method, path, bo
     answer = desk.ask(method, path, body)
     assert answer.problem[:3] == (status, code, detail)
     assert STATUS_OF[code] == status
-    assert desk.get("/v1/status").json["etag"] == "1.0"
+    assert desk.get("/v1/status").json["etag"] == "3b9aca00.1.0"
 
 
 def test_a_wrong_method_is_told_the_right_ones(desk):
@@ -149,7 +149,7 @@ def test_a_wrong_method_is_told_the_right_ones(desk):
 def test_hints_say_what_was_meant(desk):
     assert desk.get("/v1/backends/app/a%3A81").problem[3] == 'did you mean "app/a:80"?'
     assert desk.get("/v1/nothing").problem[3] == "all paths: /v1/openapi.json"
-    assert desk.ask("PATCH", A, {"wieght": 1}).problem[3] == "keys: admin, weight, force, reason"
+    assert desk.ask("PATCH", A, {"wieght": 1}).problem[3] == "keys: admin, weight, limit, force, reason"
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_an_answer_that_is_no_json_is_a_bug_and_answered(desk, logged_errors):
 def test_a_drain_is_answered_with_what_is_in_force(desk):
     answer = desk.ask("PATCH", A, {"admin": "drain", "weight": 4, "reason": "  de\n\tploy "})
     said = answer.json
-    assert (answer.status, answer.headers["etag"]) == (200, '"1.2"')
+    assert (answer.status, answer.headers["etag"]) == (200, '"3b9aca00.1.2"')
     assert (said["backend"]["state"], said["backend"]["weight"]) == ("drained", 4)
     assert said["changes"] == ["ready → drain", "weight 1 → 4"]
     assert said["follows"] == ["app keeps 2 of 3", "new load on the other two +50 %"]
@@ -229,7 +229,7 @@ def test_what_would_follow_is_there_for_readers_too(desk):
         assert (said["changes"], said["backend"]["state"]) == (["ready → drain"], "ready")
     for no in ("0", "false"):
         assert desk.ask("PATCH", f"{A}?dry_run={no}", {"admin": "drain"}).problem[:2] == (403, "read_only")
-    assert desk.get("/v1/status").json["etag"] == "1.0"
+    assert desk.get("/v1/status").json["etag"] == "3b9aca00.1.0"
 
 
 def test_the_last_usable_one_is_a_conflict_unless_forced(desk):
@@ -295,12 +295,12 @@ def test_a_name_that_stands_for_several_answers_with_all_of_them(open_desk):
 # Etag.
 
 
-@pytest.mark.parametrize("tag", ['"1.0"', "*", ' "0.0", W/"1.0"', "1.0"])
+@pytest.mark.parametrize("tag", ['"3b9aca00.1.0"', "*", ' "0.0", W/"3b9aca00.1.0"', "3b9aca00.1.0"])
 def test_who_has_seen_what_is_may_change_it(desk, tag):
     assert desk.ask("PATCH", A, {"admin": "drain"}, if_match=tag).status == 200
 
 
-@pytest.mark.parametrize("tag", ['"1.1"', '"0.0"', "", '"*"', "x, y"])
+@pytest.mark.parametrize("tag", ['"3b9aca00.1.1"', '"1.0"', '"3b9aca01.1.0"', "", '"*"', "x, y"])
 def test_who_has_seen_something_else_may_not(desk, tag):
     for method, path, body in (
         ("PATCH", A, {"admin": "drain"}),
@@ -311,7 +311,7 @@ def test_who_has_seen_something_else_may_not(desk, tag):
         ("POST", "/v1/pools/app/backends", {"address": "n:80"}),
     ):
         answer = desk.ask(method, path, body, if_match=tag)
-        assert answer.problem == (412, "changed_meanwhile", "it is 1.0 by now", "look again, and then decide")
+        assert answer.problem == (412, "changed_meanwhile", "it is 3b9aca00.1.0 by now", "look again, and then decide")
     assert desk.operated.said == []
     assert desk.get("/v1/status", if_match=tag).status == 200
 
@@ -408,6 +408,45 @@ def test_a_drain_answers_only_when_what_is_being_connected_was_sent(open_desk):
         client.transport.abortConnection()
     desk.operated.wait(0.5)
     assert connection.take().startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(("method", "body"), [("PATCH", {"admin": "drain"}), ("DELETE", None)])
+def test_who_waits_is_told_what_is_so_when_another_instance_takes_over(busy, method, body):
+    desk, _ = busy
+    connection = desk.begin(method, f"{A}?wait=60m", body)
+    desk.operated.wait(7)
+    desk.resource.close()
+    desk.site.leave()
+    said = json.loads(connection.take().partition(b"\r\n\r\n")[2])
+    assert (said["time_over"], round(said["waited_s"])) == (True, 7)
+    assert connection.transport.disconnecting
+    assert not desk.operated.operating.snapshot().pools[0].backends[0].usable or method == "DELETE"
+
+
+def test_who_waits_for_what_is_being_connected_is_told_that_it_is_not_over_at_a_takeover(open_desk):
+    desk = open_desk("a:80", "b:80")
+    desk.operated.network.hang("a:80")
+    desk.operated.network.hang("b:80")
+    clients = [desk.operated.ask() for _ in range(2)]
+    connection = desk.begin("PATCH", A, {"admin": "drain"})
+    desk.resource.close()
+    assert json.loads(connection.take().partition(b"\r\n\r\n")[2])["time_over"] is True
+    for client in clients:
+        client.transport.abortConnection()
+
+
+def test_no_answer_names_the_program_that_gives_it(desk):
+    for connection in (
+        desk.begin("GET", "/v1/status"),
+        desk.begin("GET", "/nothing"),
+        desk.begin("OPTIONS", "*"),
+        desk.begin("PATCH", A, b"{"),
+        desk.begin("GET", "/v1/events", accept="text/event-stream"),
+    ):
+        head = connection.take().partition(b"\r\n\r\n")[0].lower()
+        assert head.startswith(b"http/1.1 ")
+        assert b"\r\nserver:" not in head
+        assert b"twisted" not in head
 
 
 def test_a_stop_ends_waits_with_an_answer(busy):
@@ -515,7 +554,7 @@ def test_a_reload_answers_with_what_it_did(desk):
         "changed": True,
         "lines": ["changes pool app: +n:80"],
         "generation": 2,
-        "etag": "2.0",
+        "etag": "3b9aca00.2.0",
     }
     assert desk.operated.said == ["admin: alice (uid 1004 pid 7): reload: “new file”"]
 
@@ -529,7 +568,7 @@ def test_a_plan_answers_with_what_it_would_do(desk, method, path, body):
     assert dry_run
     deferred.callback(Reloaded(False, ["x"], True))
     said = json.loads(connection.take().partition(b"\r\n\r\n")[2])
-    assert (said["applied"], said["lines"], said["etag"]) == (False, ["x"], "1.0")
+    assert (said["applied"], said["lines"], said["etag"]) == (False, ["x"], "3b9aca00.1.0")
     assert desk.operated.said == []
 
 
@@ -609,7 +648,7 @@ def test_events_are_told_from_a_number_on(desk):
         "at": 1_000_000.0,
         "kind": "admin",
         "subject": "app/a:80",
-        "text": "ready",
+        "text": "drain → ready",
         "actor": "alice",
     }
     assert desk.get("/v1/events?after=3").json == {"events": [], "last": 3}

@@ -150,7 +150,7 @@ def test_queries_that_are_wrong_say_where(query, detail):
 def test_hints_name_what_there_is():
     assert refusal(checked_query, CHANGES, {"x": ["1"]}).hint == "parameters: wait, dry_run"
     assert refusal(checked_query, Endpoint("GET", "/v1/x", "x", ""), {"x": ["1"]}).hint == "there are none here"
-    assert refusal(checked_body, CHANGES, {"x": 1}).hint == "keys: admin, weight, force, reason"
+    assert refusal(checked_body, CHANGES, {"x": 1}).hint == "keys: admin, weight, limit, force, reason"
 
 
 @pytest.mark.parametrize("after", ["", "-1", "1e3", "1" * 16, "٣"])

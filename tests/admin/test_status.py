@@ -42,6 +42,7 @@ def test_nobody_may_keep_an_answer():
     probe = Probe(True, "ready\n")
     probe.ask(b"/-/ready")
     assert b"\r\nCache-Control: no-store" in probe.head
+    assert b"\r\nserver:" not in probe.head.lower()
 
 
 def test_a_head_request_gets_the_status():

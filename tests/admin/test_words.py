@@ -34,8 +34,8 @@ def test_what_is_left_names_only_what_there_is():
     assert [left(0, 0), left(1, 0), left(0, 2), left(4, 1)] == ["", "1 request", "2 tunnels", "4 requests and 1 tunnel"]
 
 
-def judged(*pools, ready=True, ready_text="ready"):
-    said = verdict(pools, ready=ready, ready_text=ready_text)
+def judged(*pools, why_not=""):
+    said = verdict(pools, ready=not why_not, why_not=why_not)
     return said.level, said.text
 
 
@@ -57,7 +57,7 @@ def test_without_a_pool_there_is_nothing_to_say_about_backends():
 def test_who_is_not_used_is_counted_and_has_a_clause():
     down = backend("app/b2", usable=False, state="down", since_s=41.2, reason="check: 500")
     drained = backend("app/b3", usable=False, state="drained", since_s=300.0)
-    said = verdict([pool(backend(), down, drained)], ready=True, ready_text="ready")
+    said = verdict([pool(backend(), down, drained)], ready=True, why_not="")
     assert (said.level, said.text) == ("partly", "2 of 3 backends are not used; every pool answers.")
     assert [(one.subject, one.state, one.text) for one in said.clauses] == [
         ("app/b2", "down", "for 41 s, check: 500"),
@@ -68,7 +68,7 @@ def test_who_is_not_used_is_counted_and_has_a_clause():
 
 @pytest.mark.parametrize("state", ["full", "slow start"])
 def test_who_is_strained_has_a_clause_and_is_used(state):
-    said = verdict([pool(backend(state=state, requests=1))], ready=True, ready_text="ready")
+    said = verdict([pool(backend(state=state, requests=1))], ready=True, why_not="")
     assert (said.level, [one.state for one in said.clauses]) == ("well", [state])
 
 
@@ -82,7 +82,7 @@ def test_pools_that_answer_nothing_are_named_before_all_else():
 
 
 def test_not_ready_although_all_are_used_says_why():
-    assert judged(pool(backend()), ready=False, ready_text="not ready: stopping") == ("partly", "Not ready: stopping.")
+    assert judged(pool(backend()), why_not="stopping") == ("partly", "Not ready: stopping.")
 
 
 def four(**changed):

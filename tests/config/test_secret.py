@@ -14,6 +14,7 @@ from twisted_lb.config import LoadBalancerConfig, Model
 from twisted_lb.config.document import read_document
 from twisted_lb.config.load import from_flags
 from twisted_lb.config.locator import KeyPath
+from twisted_lb.config.origins import Origins
 from twisted_lb.config.problems import report
 from twisted_lb.config.reasons import problems
 from twisted_lb.config.secret import HIDDEN, Secret, Sources, exposed, hides, secrets_in
@@ -291,3 +292,25 @@ def test_editors_are_told_what_a_secret_may_be() -> None:
     assert '{"type": "string"}' in schema
     for kind in ("file", "env", "credential"):
         assert f'"required": ["{kind}"]' in schema
+
+
+def test_what_is_hidden_does_not_depend_on_the_names_of_listeners_routes_and_pools():
+    """So that it is found out once for all of them."""
+    config = LoadBalancerConfig.model_validate(
+        {
+            "listeners": {"web": {"address": "127.0.0.1:8080"}},
+            "routes": [{"path": "/a", "pool": "app"}, {"name": "status", "path": "/b", "pool": "app"}],
+            "pools": {"app": {"backends": ["a:80"], "health_check": {"headers": {"Authorization": "x"}}}},
+        }
+    )
+    paths = [path for path, _, _ in Origins(config, {}, {}, str).every()]
+    named = [path for path in paths if path[0] in ("listeners", "routes", "pools")]
+    assert {path[:2] for path in named} == {
+        ("listeners", "web"),
+        ("routes", "status"),
+        ("routes", "routes[0]"),
+        ("pools", "app"),
+    }
+    for path in named:
+        assert hides(LoadBalancerConfig, path) == hides(LoadBalancerConfig, (path[0], "", *path[2:]))
+    assert hides(LoadBalancerConfig, ("pools", "", "health_check", "headers"))

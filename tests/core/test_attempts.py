@@ -1,5 +1,7 @@
 """The attempts at one request."""
 
+from dataclasses import replace
+
 import pytest
 from builders import make_pool
 
@@ -327,7 +329,7 @@ def test_where_a_request_cannot_move_its_attempt_goes_on(why):
     if why == "spent":
         saved(pool, 0.0)
     elif why == "others wait":
-        pool.counts.most = 1
+        pool.configure(replace(pool.settings, max_in_flight=1), 0.0)
         assert isinstance(attempts_at(pool).begin(0.0), Lease)
         assert isinstance(attempts_at(pool).begin(0.0), Ticket)
     attempt = attempts.current

@@ -57,7 +57,7 @@ def test_usable_is_three_facts_and_nothing_else(admin, up, ejected):
 
 def test_available_is_usable_and_not_full():
     backend = make()
-    backend.counts.most = 1
+    backend.bound(1, 0)
     assert backend.available
     backend.counts.claim(backend.slot)
     backend.refresh_usable()
@@ -89,7 +89,7 @@ def test_a_trial_that_is_due_does_not_overrule_anything_else(fact):
     elif fact == "health":
         backend.health.up = False
     else:
-        backend.counts.most = 1
+        backend.bound(1, 0)
         backend.counts.claim(backend.slot)
     backend.refresh_usable()
     assert not backend.available

@@ -49,12 +49,38 @@ def test_a_slot_where_something_is_in_flight_is_not_given_back():
 
 def test_a_bound_holds_and_a_claim_that_is_refused_counts_nothing():
     counts = Counts()
-    counts.most = 2
     slot = counts.open()
+    counts.bound(slot, 2)
     assert [counts.claim(slot) for _ in range(4)] == [True, True, False, False]
     assert counts.own(slot) == 2
     counts.release(slot)
     assert counts.claim(slot)
+
+
+def test_each_slot_has_a_bound_of_its_own_until_it_is_given_back():
+    counts = Counts()
+    one, two = counts.open(), counts.open()
+    counts.bound(one, 1)
+    assert [counts.claim(one), counts.claim(one), counts.claim(two), counts.claim(two)] == [True, False, True, True]
+    assert (counts.bounded, counts.most(one), counts.most(two)) == (True, 1, 0)
+    counts.release(one)
+    counts.close(one)
+    assert (counts.bounded, counts.open(), counts.most(one)) == (False, one, 0)
+    assert [counts.claim(one), counts.claim(one)] == [True, True]
+
+
+def test_a_lower_bound_than_what_is_in_flight_takes_nothing_away():
+    counts = Counts()
+    slot = counts.open()
+    for _ in range(3):
+        counts.claim(slot)
+    counts.bound(slot, 1)
+    assert (counts.own(slot), counts.claim(slot)) == (3, False)
+    for _ in range(3):
+        counts.release(slot)
+    assert [counts.claim(slot), counts.claim(slot)] == [True, False]
+    counts.bound(slot, 0)
+    assert (counts.bounded, counts.claim(slot)) == (False, True)
 
 
 def test_without_a_bound_everybody_is_let_in():
@@ -65,8 +91,8 @@ def test_without_a_bound_everybody_is_let_in():
 
 def test_a_bound_counts_what_others_have_too():
     table = Table()
-    table.most = 3
     slot = table.open()
+    table.bound(slot, 3)
     table.others[slot] = 2
     assert [table.claim(slot), table.claim(slot)] == [True, False]
     assert (table.own(slot), table.load(slot)) == (1, 3)

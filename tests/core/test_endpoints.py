@@ -264,12 +264,21 @@ def test_a_members_name_leads_back_to_what_was_resolved():
 
 def test_what_the_operator_wants_of_a_name_holds_for_those_who_come():
     made = Made()
-    assert made.endpoints.command("app:80", AdminState.DRAIN) == ["app:80"]
+    assert made.endpoints.command("app:80", AdminState.DRAIN, "by alice") == ["app:80"]
     made.hear("10.0.0.1", "10.0.0.2")
-    assert set(made.succession.admin.values()) == {AdminState.DRAIN}
+    assert set(made.succession.admin.values()) == {(AdminState.DRAIN, "by alice")}
     assert made.endpoints.command("app:80", AdminState.MAINT) == spread("10.0.0.1", "10.0.0.2")
     made.hear("10.0.0.1", "10.0.0.2", "10.0.0.3")
-    assert made.succession.admin == {"app:80@10.0.0.3:80": AdminState.MAINT}
+    assert made.succession.admin == {"app:80@10.0.0.3:80": (AdminState.MAINT, "")}
+
+
+def test_who_wanted_it_is_kept_where_the_same_is_wanted_again_by_nobody():
+    """As a reload does, which sets again what was set."""
+    made = Made()
+    made.endpoints.command("app:80", AdminState.DRAIN, "by alice")
+    made.endpoints.command("app:80", AdminState.DRAIN)
+    made.hear("10.0.0.1", "10.0.0.2")
+    assert set(made.succession.admin.values()) == {(AdminState.DRAIN, "by alice")}
 
 
 def test_of_one_endpoint_it_is_wanted_of_that_one_alone():

@@ -34,7 +34,11 @@ SHOWN = [
     (BackendAdded("default", "a:1", 7.0), "a:1 is added"),
     (BackendRemoved("default", "a:1", 7.0), "a:1 is removed"),
     (BackendChanged("default", "a:1", "weight 1 -> 2", 7.0), "a:1 has changed: weight 1 -> 2"),
-    (AdminChanged("default", "a:1", AdminState.DRAIN, 7.0), "a:1 is set to drain"),
+    (AdminChanged("default", "a:1", AdminState.READY, AdminState.DRAIN, 7.0), "a:1 is set from ready to drain"),
+    (
+        AdminChanged("default", "a:1", AdminState.DRAIN, AdminState.MAINT, 7.0, "by alice: “deploy”"),
+        "a:1 is set from drain to maint by alice: “deploy”",
+    ),
     (PoolExhausted("p", 7.0), "pool p has no usable backend"),
     (PoolRecovered("p", 7.0), "pool p has a usable backend again"),
     (

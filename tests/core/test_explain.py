@@ -1,6 +1,7 @@
 """Why a backend is picked: read off what picks, so that it cannot lie."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from builders import CountingPolicy, claim, make_pool, specs
@@ -116,7 +117,10 @@ STEPS = st.lists(
         st.tuples(st.just("settle"), st.sampled_from([Outcome.OK, Outcome.REFUSED, Outcome.TIMED_OUT])),
         st.tuples(st.just("probe"), st.tuples(st.integers(0, 3), st.booleans())),
         st.tuples(st.just("command"), st.tuples(st.integers(0, 3), st.sampled_from(list(AdminState)))),
-        st.tuples(st.just("weights"), st.lists(st.integers(1, 3), min_size=1, max_size=4)),
+        st.tuples(
+            st.just("weights"),
+            st.lists(st.tuples(st.integers(1, 3), st.sampled_from([None, 0, 1, 2])), min_size=1, max_size=4),
+        ),
         st.tuples(st.just("pass"), st.sampled_from([0.5, 1.0, 3.0])),
     ),
     max_size=30,
@@ -157,6 +161,7 @@ def test_explain_names_whom_the_next_claim_takes(policy, eager, checked, most, q
             closed = {one.name for one in backends if not open_to(one, tried)}
             verdict = pool.claim(ANY, now, tried)
             if isinstance(verdict, Lease):
+                assert not verdict.backend.limit or verdict.backend.in_flight <= verdict.backend.limit
                 leases.append(verdict)
                 told.append((verdict, decision))
                 assert (decision.picked, decision.trial) == (verdict.backend.name, verdict.trial)
@@ -178,7 +183,10 @@ def test_explain_names_whom_the_next_claim_takes(policy, eager, checked, most, q
         elif kind == "command":
             pool.command(backends[what[0] % len(backends)], what[1], now)
         elif kind == "weights":
-            pool.update(specs(*(f"{'abcd'[at]}:1,weight={weight}" for at, weight in enumerate(what))), now)
+            before = {one: one.in_flight for one in backends}
+            members = specs(*(f"{'abcd'[at]}:1,weight={weight}" for at, (weight, _) in enumerate(what)))
+            pool.update([replace(one, limit=limit) for one, (_, limit) in zip(members, what, strict=True)], now)
+            assert {one: one.in_flight for one in before} == before
         elif kind == "pass":
             now += what
             pool.tick(now)
@@ -299,3 +307,73 @@ def test_of_many_backends_the_loads_are_remembered_of_who_was_retried_has_waited
     pool.settle(first, Outcome.OK, 1.0)
     [(_, granted)] = pool.grants(1.0)
     assert sorted({one.load for one in recalled(granted).candidates}) == [0, 1]
+
+
+def reasons(pool: Pool, now: float) -> dict[str, tuple[Skipped | None, str]]:
+    return {one.backend_name: (one.skipped, one.reason) for one in pool.explain(ANY, now).candidates}
+
+
+def test_who_took_it_out_is_told_as_long_as_that_is_what_keeps_it_out():
+    pool, _ = make_pool("a:1", "b:1")
+    a = pool.backends["a:1"]
+    pool.command(a, AdminState.DRAIN, 1.0, "by alice: “deploy”")
+    for at in (2.0, 3.0, 4.0):
+        pool.observe_probe(a, False, "status 500", at)
+    assert reasons(pool, 5.0)["a:1"] == (Skipped.ADMIN, "by alice: “deploy”")
+    pool.command(a, AdminState.MAINT, 6.0, "by bob")
+    assert reasons(pool, 6.0)["a:1"] == (Skipped.ADMIN, "by bob")
+    pool.command(a, AdminState.READY, 7.0, "by bob")
+    assert reasons(pool, 7.0)["a:1"] == (Skipped.DOWN, "status 500")
+    for at in (8.0, 9.0):
+        pool.observe_probe(a, True, "status 200", at)
+    assert reasons(pool, 9.0)["a:1"] == (None, "")
+    pool.command(a, AdminState.DRAIN, 10.0)
+    assert reasons(pool, 10.0)["a:1"] == (Skipped.ADMIN, "")
+
+
+def test_who_gave_it_no_weight_is_told():
+    pool, _ = make_pool("a:1", "b:1")
+    a, b = pool.backends.values()
+    pool.update([replace(specs("a:1")[0], weight=0), *specs("b:1")], 1.0)
+    pool.weighed(a, 1.0, "by alice")
+    assert reasons(pool, 2.0) == {"a:1": (Skipped.WEIGHT, "by alice"), "b:1": (None, "")}
+    claimed = claim(pool, 2.0)
+    pool.update(specs("a:1", "b:1"), 3.0)
+    assert reasons(pool, 3.0) == {"a:1": (None, ""), "b:1": (None, "")}
+    assert {one.reason for one in recalled(claimed).candidates} == {"by alice", ""}
+    assert claimed.backend is b
+
+
+def test_a_decision_of_then_tells_who_it_was_then():
+    pool, _ = make_pool("a:1", "b:1")
+    a = pool.backends["a:1"]
+    pool.command(a, AdminState.DRAIN, 1.0, "by alice")
+    lease = claim(pool, 3.0)
+    pool.command(a, AdminState.READY, 4.0, "by bob")
+    pool.command(a, AdminState.MAINT, 5.0, "by bob")
+    found = next(one for one in recalled(lease).candidates if one.backend_name == "a:1")
+    assert (found.admin, found.reason, found.for_s) == ("drain", "by alice", 2.0)
+
+
+def test_what_an_attempt_has_brought_about_is_remembered_of_the_last_few():
+    pool, _ = make_pool("a:1", "b:1", checked=False)
+    a = pool.backends["a:1"]
+    first = claim(pool, 1.0, tried=(pool.backends["b:1"],))
+    pool.settle(first, Outcome.REFUSED, 2.0, "connection refused")
+    assert a.brought_about(1.0, 1.5, 2.0) == "ejected for 1 s: connection refused"
+    assert (a.brought_about(1.0, 3.0), a.brought_about(0.5, 2.0)) == ("", "")
+    trial = claim(pool, 3.0, tried=(pool.backends["b:1"],))
+    assert trial.trial
+    pool.reached(trial, 3.5)
+    pool.settle(trial, Outcome.OK, 4.0)
+    assert a.brought_about(3.0, 3.5, 4.0) == "used again: it accepts connections again"
+    for at in range(10, 50):
+        a.remember(at, at, "x")
+    assert (len(a.aftermath), a.brought_about(1.0, 2.0)) == (32, "")
+
+
+def test_an_attempt_after_which_nothing_happened_has_brought_about_nothing():
+    pool, _ = make_pool("a:1")
+    lease = claim(pool, 1.0)
+    pool.settle(lease, Outcome.OK, 2.0)
+    assert (lease.backend.aftermath, lease.backend.brought_about(1.0, 2.0)) == ([], "")

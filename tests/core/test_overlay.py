@@ -1,6 +1,7 @@
 """What is changed at run time, and until when it wins over the file."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from builders import specs
@@ -59,6 +60,42 @@ def test_where_not_all_backends_are_known_yet_what_is_about_others_is_left():
     assert said(left.over("p", known)) == [("b:1", 4)]
     _, dropped = left.followed({"p": known})
     assert dropped == ["removed gone in p", "drain of later in p", "weight 5 of later in p"]
+
+
+def limits(one: Overlay, file=FILE) -> list[tuple[str, int | None]]:
+    return [(spec.name, spec.limit) for spec in one.over("p", file)]
+
+
+def test_a_limit_wins_over_the_file_as_a_weight_does_beside_it():
+    one = overlay(weight=7)
+    one.limit("p", "b:1", 50, FILE)
+    assert limits(one) == [("a:1", None), ("b:1", 50)]
+    assert said(one.over("p", FILE)) == [("a:1", 1), ("b:1", 7)]
+    assert (one.source("p", "b:1", "limit"), one.source("p", "a:1", "limit")) == ("runtime", "")
+    assert one.lines() == ["weight 7 of b:1 in p", "limit 50 of b:1 in p"]
+    left, dropped = one.followed({"p": specs("b:1,weight=4")})
+    assert (left.lines(), dropped) == (["limit 50 of b:1 in p"], ["weight 7 of b:1 in p"])
+    assert one.reset("p", "b:1")
+    assert one.pools == {}
+
+
+def test_a_limit_wins_as_long_as_the_file_says_what_it_said():
+    file = [replace(FILE[1], limit=32)]
+    one = Overlay()
+    one.limit("p", "b:1", 0, file)
+    left, dropped = one.followed({"p": file})
+    assert (limits(left, file), dropped) == ([("b:1", 0)], [])
+    for other in ([replace(FILE[1], limit=33)], list(FILE), specs("a:1")):
+        assert one.followed({"p": other})[1] == ["limit 0 of b:1 in p"]
+    one.limit("p", "b:1", 32, file)
+    assert one.pools == {}
+
+
+def test_no_bound_is_what_a_file_says_that_says_nothing():
+    one = Overlay()
+    one.limit("p", "a:1", 5, FILE)
+    one.limit("p", "a:1", 0, FILE)
+    assert one.pools == {}
 
 
 def test_the_weight_of_the_file_is_no_change():
@@ -177,18 +214,26 @@ def test_a_reset_goes_by_the_file_in_all_that_concerns_a_backend():
 
 def test_what_is_not_there_cannot_be_changed():
     one = Overlay()
-    for change in (lambda: one.weigh("p", "z:1", 1, FILE), lambda: one.remove("p", "z:1", FILE)):
+    for change in (
+        lambda: one.weigh("p", "z:1", 1, FILE),
+        lambda: one.limit("p", "z:1", 1, FILE),
+        lambda: one.remove("p", "z:1", FILE),
+    ):
         with pytest.raises(KeyError, match="pool p: no backend is called z:1"):
             change()
     with pytest.raises(ValueError, match="257 is not a weight"):
         one.weigh("p", "a:1", 257, FILE)
+    for number in (-1, 1_000_001):
+        with pytest.raises(ValueError, match=f"{number} is not a limit between 0 and 1000000"):
+            one.limit("p", "a:1", number, FILE)
     assert one.pools == {}
 
 
 def test_it_is_the_same_after_it_was_written_and_read():
     one = overlay(weight=0)
     one.command("p", "a:1", AdminState.MAINT)
-    spec = BackendSpec("c", parse_address("unix:/run/c"), 4, labels=(("zone", "x"),))
+    one.limit("p", "b:1", 9, FILE)
+    spec = BackendSpec("c", parse_address("unix:/run/c"), 4, labels=(("zone", "x"),), limit=3)
     one.add("p", spec, FILE)
     one.remove("q", "a:1", FILE)
     again = Overlay.of_values(json.loads(json.dumps(one.values())))
@@ -209,6 +254,12 @@ GOOD = {"admin": {}, "weights": {}, "added": [], "removed": []}
         ({"version": 1, "pools": {"p": {}}}, "is not complete"),
         ({"version": 1, "pools": {"p": {**GOOD, "weights": {"a": [999, 1]}}}}, "999 is not a weight"),
         ({"version": 1, "pools": {"p": {**GOOD, "weights": {"a": ["x", 1]}}}}, "is not complete"),
+        ({"version": 1, "pools": {"p": {**GOOD, "limits": {"a": [-1, 1]}}}}, "-1 is not a limit"),
+        ({"version": 1, "pools": {"p": {**GOOD, "limits": {"a": [True, 1]}}}}, "is not complete"),
+        (
+            {"version": 1, "pools": {"p": {**GOOD, "added": [{"name": "x", "address": "a:1", "limit": "9"}]}}},
+            "is not complete",
+        ),
         ({"version": 1, "pools": {"p": {**GOOD, "weights": {"a": 1}}}}, "is not complete"),
         ({"version": 1, "pools": {"p": {**GOOD, "admin": {"a": "gone"}}}}, "gone"),
         ({"version": 1, "pools": {"p": {**GOOD, "added": [{"name": "x", "address": "nowhere"}]}}}, "no port"),

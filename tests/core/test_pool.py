@@ -225,9 +225,9 @@ def test_exhaustion_is_told_after_its_cause_and_recovery_after_its_own():
     assert told == [
         BackendEjected("p", "a:1", Outcome.REFUSED, "no", None, True, 1.0),
         PoolExhausted("p", 1.0),
-        AdminChanged("p", "a:1", AdminState.DRAIN, 2.0),
+        AdminChanged("p", "a:1", AdminState.READY, AdminState.DRAIN, 2.0),
         BackendReturned("p", "a:1", "checks pass", 3.0),
-        AdminChanged("p", "a:1", AdminState.READY, 5.0),
+        AdminChanged("p", "a:1", AdminState.DRAIN, AdminState.READY, 5.0),
         PoolRecovered("p", 5.0),
     ]
 
@@ -273,7 +273,10 @@ def test_what_the_operator_takes_out_gets_nobody_until_it_is_ready(admin):
     assert names(pool, 6) == {"b:1"}
     pool.command(a, AdminState.READY, 2.0)
     assert names(pool, 6) == {"a:1", "b:1"}
-    assert told == [AdminChanged("p", "a:1", admin, 1.0), AdminChanged("p", "a:1", AdminState.READY, 2.0)]
+    assert told == [
+        AdminChanged("p", "a:1", AdminState.READY, admin, 1.0),
+        AdminChanged("p", "a:1", admin, AdminState.READY, 2.0),
+    ]
 
 
 def test_probes_take_out_and_bring_back_with_the_reason():

@@ -69,7 +69,7 @@ class Listener:
                 if "address" in event.change:
                     known.up, known.heard, known.ejected = self.initially_up, False, False
             case events.AdminChanged():
-                assert known.admin is not event.admin
+                assert known.admin is event.before is not event.admin
                 known.admin = event.admin
             case events.BackendDown() | events.BackendUp():
                 up = isinstance(event, events.BackendUp)
@@ -130,17 +130,24 @@ class PoolMachine(RuleBasedStateMachine):
 
     # What can happen.
 
-    @rule(names=st.lists(st.sampled_from(NAMES), unique=True), weight=st.integers(1, 3), moved=st.booleans())
-    def update(self, names, weight, moved):
+    @rule(
+        names=st.lists(st.sampled_from(NAMES), unique=True),
+        weight=st.integers(1, 3),
+        moved=st.booleans(),
+        limit=st.sampled_from([None, None, 0, 1, 2]),
+    )
+    def update(self, names, weight, moved, limit):
         address = parse_address("elsewhere:9" if moved else "here:1")
         before = dict(self.pool.backends)
         self.changed = True
-        self.pool.update([BackendSpec(name, address, weight) for name in names], self.now)
+        running = {backend: backend.in_flight for backend in before.values()}
+        self.pool.update([BackendSpec(name, address, weight, limit=limit) for name in names], self.now)
+        assert {backend: backend.in_flight for backend in running} == running, "a lower limit has cut somebody"
         assert list(self.pool.backends) == names
         for name, backend in self.pool.backends.items():
             if name in before and before[name].address == address:
                 assert backend is before[name]
-            assert (backend.address, backend.weight) == (address, weight)
+            assert (backend.address, backend.weight, backend.own_limit) == (address, weight, limit)
 
     @rule(name=st.sampled_from(NAMES))
     def update_with_one_twice(self, name):
@@ -180,11 +187,18 @@ class PoolMachine(RuleBasedStateMachine):
 
     def room(self, tried):
         """How many of those that wait are served as soon as they are asked."""
-        most = self.pool.settings.max_in_flight
         return sum(
-            1 if backend.ejection.active else most - backend.in_flight if most else len(self.tickets) + 1
+            1
+            if backend.ejection.active
+            else self.most(backend) - backend.in_flight
+            if self.most(backend)
+            else len(self.tickets) + 1
             for backend in self.open_to(tried)
         )
+
+    def most(self, backend):
+        """How many requests it may have: as its spec says, else as the pool does."""
+        return self.pool.settings.max_in_flight if backend.own_limit is None else backend.own_limit
 
     @precondition(lambda self: self.pool.backends or self.leases)
     @rule(which=WHICH)
@@ -216,6 +230,7 @@ class PoolMachine(RuleBasedStateMachine):
         backend = lease.backend
         assert backend not in avoid
         assert self.pool.backends[backend.name] is backend
+        assert not self.most(backend) or backend.in_flight <= self.most(backend)
         assert allowed(backend)
         assert backend.usable != lease.trial
         if lease.trial:
@@ -357,8 +372,8 @@ class PoolMachine(RuleBasedStateMachine):
 
     @invariant()
     def available_is_usable_or_due_and_not_full(self):
-        most = self.pool.settings.max_in_flight
         for backend in self.seen | set(self.pool.backends.values()):
+            most = self.most(backend)
             full = bool(most) and backend.in_flight >= most
             member = self.pool.backends.get(backend.name) is backend
             due = allowed(backend) and backend.ejection.due
@@ -395,6 +410,9 @@ class PoolMachine(RuleBasedStateMachine):
         if not hasattr(self, "pool"):
             return
         self.pool.configure(replace(self.pool.settings, max_in_flight=0), self.now)
+        self.pool.update(
+            [BackendSpec(one.name, one.address, one.weight) for one in self.pool.backends.values()], self.now
+        )
         for ticket in self.tickets:
             self.pool.withdraw(ticket)
         for lease in self.leases:

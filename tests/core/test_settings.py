@@ -1,18 +1,19 @@
 """What a pool is configured to do is read at use, so that other settings hold at once."""
 
-import dataclasses
+from dataclasses import replace
 
 import pytest
 from builders import claim, make_pool, names
 
 from twisted_lb.core.ask import ANY
+from twisted_lb.core.backend import BackendSpec
 from twisted_lb.core.events import BackendDown, BackendEjected, BackendReturned, BackendUp, PoolExhausted, PoolRecovered
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.settings import PoolSettings
 
 
 def change(pool, now=0.0, **settings):
-    pool.configure(dataclasses.replace(pool.settings, **settings), now)
+    pool.configure(replace(pool.settings, **settings), now)
 
 
 @pytest.mark.parametrize(
@@ -117,6 +118,68 @@ def test_nobody_gets_more_at_a_time_than_the_bound_and_others_get_the_rest():
     assert pool.claim(ANY, 0.0) is Refusal.NO_BACKEND
     pool.settle(leases[0], Outcome.OK, 0.0)
     assert claim(pool).backend is leases[0].backend
+
+
+def limited(pool, now=0.0, **limits):
+    """Give backends limits of their own, None for that of the pool."""
+    found = [BackendSpec(one.name, one.address, one.weight, limit=one.own_limit) for one in pool.backends.values()]
+    pool.update([replace(one, limit=limits.get(one.name[0], one.limit)) for one in found], now)
+
+
+def test_a_limit_of_its_own_wins_over_that_of_the_pool_in_both_directions():
+    pool, told = make_pool("a:1", "b:1", "c:1", max_in_flight=2)
+    limited(pool, a=1, b=3)
+    assert [str(event) for event in told] == ["p/a:1 has changed: limit 2 -> 1", "p/b:1 has changed: limit 2 -> 3"]
+    for _ in range(6):
+        claim(pool)
+    assert pool.claim(ANY, 0.0) is Refusal.NO_BACKEND
+    assert [one.in_flight for one in pool.backends.values()] == [1, 3, 2]
+    limited(pool, a=None, b=0)
+    assert [one.limit for one in pool.backends.values()] == [2, 0, 2]
+    claim(pool, tried=(pool.backends["b:1"],))
+    assert {claim(pool).backend.name for _ in range(5)} == {"b:1"}
+
+
+def test_who_is_limited_costs_the_others_nothing():
+    pool, _ = make_pool("a:1", "b:1")
+    limited(pool, a=1)
+    assert [claim(pool).backend.name for _ in range(4)].count("b:1") == 3
+    assert [one.full for one in pool.backends.values()] == [True, False]
+
+
+def test_a_limit_below_what_is_in_flight_cuts_nobody_and_lets_nobody_in_before_there_is_room():
+    pool, _ = make_pool("a:1")
+    leases = [claim(pool) for _ in range(3)]
+    limited(pool, a=2)
+    assert pool.backends["a:1"].in_flight == 3
+    for lease in leases[:2]:
+        assert pool.claim(ANY, 0.0) is Refusal.NO_BACKEND
+        pool.settle(lease, Outcome.OK, 0.0)
+    claim(pool)
+    assert pool.claim(ANY, 0.0) is Refusal.NO_BACKEND
+
+
+def test_a_higher_limit_lets_in_who_waits():
+    pool, _ = make_pool("a:1", max_queued=3, queue_wait_s=5.0)
+    limited(pool, a=1)
+    claim(pool)
+    tickets = [pool.claim(ANY, 0.0) for _ in range(2)]
+    limited(pool, a=2)
+    assert [ticket for ticket, _ in pool.grants(0.0)] == tickets[:1]
+    limited(pool, a=0)
+    assert [ticket for ticket, _ in pool.grants(0.0)] == tickets[1:]
+
+
+def test_whoever_comes_back_has_the_limit_of_its_new_spec():
+    pool, _ = make_pool("a:1", "b:1")
+    limited(pool, a=1)
+    a, b = pool.backends.values()
+    pool.update([BackendSpec(b.name, b.address)], 0.0)
+    pool.update([BackendSpec(b.name, b.address), BackendSpec(a.name, a.address, limit=2)], 0.0)
+    assert [one.limit for one in pool.backends.values()] == [0, 2]
+    assert pool.counts.bounded
+    limited(pool, a=0)
+    assert not pool.counts.bounded
 
 
 def test_another_bound_holds_for_the_next_requests():

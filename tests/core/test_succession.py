@@ -178,11 +178,12 @@ def test_an_heir_is_ejected_as_who_it_follows_and_nobody_waits_for_the_others_tr
 
 def test_an_heir_is_wanted_as_who_it_follows():
     pool, _ = make_pool("app:80")
-    pool.command(pool.backends["app:80"], AdminState.MAINT, 1.0)
+    pool.command(pool.backends["app:80"], AdminState.MAINT, 1.0, "by alice")
     succession = heir("x:80", "app:80")
-    succession.admin["y:80"] = AdminState.DRAIN
+    succession.admin["y:80"] = AdminState.DRAIN, "by bob"
     pool.update(specs("x:80", "y:80", "z:80"), 2.0, succession)
     assert [one.admin.value for one in pool.backends.values()] == ["maint", "drain", "ready"]
+    assert [one.standing.reason for one in pool.backends.values()] == ["by alice", "by bob", ""]
 
 
 def test_the_news_say_why():

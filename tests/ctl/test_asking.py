@@ -98,9 +98,9 @@ client 203.0.113.40 · listener web · route v1 · pool api
            retried: GET may be repeated; attempt 2 of 3; 14 more in the budget
            chosen: its turn without a9 (11)
 
-skipped   ◐ a4 drained by alice (14:12, “deploy 2026.11.4”)
+skipped   ◐ a4 drained by alice: “deploy 2026.11.4”, 4 min before
 also      a1 6/64, a3 3/32, a5 30/32, a6 2/32, a8 2/32 and 4 more had room
-so        a9 was ejected for 60 s: this was its 5th failure in a row
+then      a9 was ejected for 60 s: 5 failures in a row
 """
 STUCK = """\
 GET /v1/search  14:08:44.310  → 503 after 5.00 s, OVERLOADED

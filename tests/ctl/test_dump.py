@@ -30,6 +30,14 @@ LEAKS = [
     f"session_id={SECRET}",
     f"Proxy-Authorization: Digest username=x, response={SECRET}",
     f"eyJhbGciOiJIUzI1NiJ9.{SECRET}.sig",
+    f"/encoded%3Fpassword%3D{SECRET}",
+    f"/a%23{SECRET}",
+    f"/page;jsessionid={SECRET}",
+    f"/page%3Bsid%3D{SECRET}/x",
+    f"/reset/token/{SECRET}",
+    f"token%3D{SECRET}",
+    f"the password is {SECRET}",
+    f"api-key {SECRET}",
 ]
 KEYS = [
     "authorization",
@@ -128,6 +136,12 @@ def test_an_anonymous_dump_names_no_machine_and_nobody(lbctl, asked):
     assert backends[0]["backends"][0]["address"] == "host-1:80"
     # The same thing has the same name everywhere.
     assert backends[0]["backends"][2]["address"].startswith("ip-")
+
+
+def test_a_url_keeps_neither_its_host_nor_its_path():
+    names = Anonymous()
+    said = "from http://lists.corp.example:8080/teams/a.json and https://10.0.0.9/x, then http://***@db.corp/y?***"
+    assert names.all_of(said) == "from http://url-1 and https://url-2, then http://url-3?***"
 
 
 def test_a_name_stands_for_the_same_thing_everywhere():

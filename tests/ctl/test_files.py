@@ -162,3 +162,72 @@ def test_a_file_that_is_not_there_is_a_mistake_of_usage(lbctl, monkeypatch, tmp_
     monkeypatch.chdir(tmp_path)
     assert lbctl("check", "lb.toml") == 2
     assert "lb.toml" in lbctl.out
+
+
+OTHER = FINE.replace('["127.0.0.1:1"]', '["127.0.0.1:1", "127.0.0.1:2"]') + "[timeouts]\nconnect_s = 2\n"
+
+
+def written(monkeypatch, folder, **files):
+    monkeypatch.chdir(folder)
+    for name, text in files.items():
+        (folder / f"{name}.toml").write_text(text)
+
+
+def test_diff_of_two_files_needs_no_daemon(lbctl, monkeypatch, tmp_path):
+    monkeypatch.setenv("TWISTED_LB_ADMIN", "unix:/nowhere")
+    written(monkeypatch, tmp_path, old=FINE, new=OTHER, same=FINE)
+    assert lbctl("diff", "new.toml", "--against", "old.toml") == 1
+    first, *changes = lbctl.out.splitlines()
+    assert first == "new.toml against old.toml"
+    assert [line for line in changes if "127.0.0.1:2" in line and line.startswith("~ pool")]
+    assert changes[-1].startswith("= keeps: ")
+    assert lbctl("diff", "same.toml", "--against", "old.toml") == 0
+    assert lbctl.out == "same.toml is what old.toml says\n"
+    assert lbctl("--json", "diff", "new.toml", "--against", "old.toml") == 1
+    said = json.loads(lbctl.out)
+    assert (said["file"], said["against"], said["changed"]) == ("new.toml", "old.toml", True)
+    assert any("+127.0.0.1:2" in line for line in said["lines"])
+
+
+def test_diff_of_a_file_is_against_that_of_the_daemon_and_says_what_it_does_not_look_at(
+    lbctl, api, monkeypatch, tmp_path
+):
+    written(monkeypatch, tmp_path, lb=FINE, new=OTHER)
+    told = api.answers["GET /v1/status"]()
+    told["file"] = {"path": str(tmp_path / "lb.toml"), "changed_s": 178.0}
+    api.answers["GET /v1/status"] = told
+    api.answers["GET /v1/config"] = {"values": VALUES}
+    assert lbctl("diff", "new.toml") == 1
+    assert lbctl.out.startswith(f"new.toml against {tmp_path}/lb.toml\n~ ")
+    assert lbctl.err == (
+        f"{tmp_path}/lb.toml has changed since it was loaded: it is compared as it is now\n"
+        "2 runtime changes in force: what becomes of them is not looked at\n"
+        "the daemon has flags, which hold over every file: --admin, --attempt-timeout\n"
+    )
+    api.answers["GET /v1/status"] = told | {"file": None}
+    assert lbctl("diff", "new.toml") == 1
+    assert lbctl.err == (
+        "lbctl: the daemon has no configuration file; name one to compare with\n       --against FILE\n"
+    )
+
+
+def test_diff_of_files_that_cannot_be_loaded_says_what_is_wrong_in_which_and_ends_with_2(lbctl, monkeypatch, tmp_path):
+    written(monkeypatch, tmp_path, old=FINE, new=FINE.replace("[listen]", 'polcy = "rr"\n[listen]'))
+    for one, other in (("new", "old"), ("old", "new")):
+        assert lbctl("diff", f"{one}.toml", "--against", f"{other}.toml") == 2
+        assert lbctl.out.startswith('new.toml:2:1: polcy: unknown key; did you mean "policy"?\n')
+        assert lbctl.out.endswith("1 error; nothing was compared\n")
+    assert lbctl("diff", "old.toml", "--against", "gone.toml") == 2
+    assert "gone.toml" in lbctl.out
+    assert lbctl("diff", "--json", "gone.toml", "--against", "old.toml") == 2
+    assert len(json.loads(lbctl.out)["problems"]) == 1
+    assert lbctl("diff", "--against", "old.toml") == 2
+    assert "lbctl diff NEW --against OLD" in lbctl.err
+
+
+def test_diff_names_a_page_that_cannot_be_read_with_its_place(lbctl, monkeypatch, tmp_path):
+    """What a plan reads beside the file is looked at too."""
+    written(monkeypatch, tmp_path, old=FINE, new=FINE + '[error_pages]\n502 = "gone.html"\n')
+    assert lbctl("diff", "new.toml", "--against", "old.toml") == 2
+    assert lbctl.out.startswith("new.toml:5:")
+    assert "gone.html" in lbctl.out

@@ -1,4 +1,4 @@
-"""`lbctl drain`, `maint`, `ready`, `weight`, `add`, `remove`, `reset`: what is asked of the API, and what is said."""
+"""`lbctl drain`, `maint`, `ready`, `weight`, `limit`, `add`, `remove`, `reset`: what is asked of the API, and what is said."""
 
 import json
 
@@ -318,6 +318,25 @@ def test_weight_says_what_it_was_and_is(api, lbctl):
 def test_a_weight_is_a_whole_number(lbctl, typed):
     assert lbctl("weight", "app/b3", typed) == 2
     assert "a weight is a whole number from 0 to 256" in " ".join(lbctl.err.split())
+
+
+def test_limit_says_what_it_was_and_is(api, lbctl):
+    api.answers[PATCH] = {"backend": B3 | {"limit": 50}, "changes": ["limit 0 → 50"], "follows": []}
+    assert lbctl("limit", "app/b3", "50", "--reason", "small machine") == 0
+    assert lbctl.out == "app/b3: limit 0 → 50\n"
+    assert api.asked[-1][2] == {"limit": 50, "reason": "small machine"}
+
+
+def test_a_limit_that_it_has_is_said(api, lbctl):
+    api.answers[PATCH] = {"backend": B3 | {"limit": 50}, "changes": [], "follows": []}
+    assert lbctl("limit", "app/b3", "50") == 0
+    assert lbctl.out == "app/b3: has limit 50 already\n"
+
+
+@pytest.mark.parametrize("typed", ["-1", "1000001", "1.5", "x", "", "٣"])
+def test_a_limit_is_a_whole_number(lbctl, typed):
+    assert lbctl("limit", "app/b3", typed) == 2
+    assert "a limit is a whole number from 0 to 1000000" in " ".join(lbctl.err.split())
 
 
 def test_add_hands_on_what_was_typed_alone(api, lbctl):

@@ -126,7 +126,7 @@ def test_two_hundred_changes_in_a_row_under_load_are_noticed_by_nobody_and_leave
         ("PATCH", "/v1/backends/app/b3", {"admin": "maint", "reason": "disk"}),
         ("PATCH", "/v1/backends/app/extra", {"weight": 0}),
         ("PATCH", "/v1/backends/app/b2", {"admin": "ready", "weight": 7}),
-        ("PATCH", "/v1/backends/app/extra", {"weight": 1}),
+        ("PATCH", "/v1/backends/app/extra", {"weight": 1, "limit": 2}),
         ("DELETE", "/v1/backends/app/b1", None),
         ("DELETE", "/v1/backends/app/extra", None),
         ("DELETE", "/v1/backends/app/b1/changes", None),

@@ -1,11 +1,12 @@
 """The API: what each endpoint answers, as values for JSON. It speaks to an Operator and knows no HTTP."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import LoopingCall
+from twisted.python.failure import Failure
 
 from twisted_lb.admin.chart_history import ChartHistory
 from twisted_lb.admin.endpoints import KINDS, Call
@@ -32,6 +33,7 @@ class Api:
         self._history: Final = history
         self._feed: Final = feed
         self._time: Final = time
+        self._waiting: Final[dict[Deferred[Answer], Callable[[], None]]] = {}  # and what ends the wait
 
     def answer(self, name: str, call: Call) -> Deferred[Answer]:
         """The answer of the endpoint with this call; fires with Refused where there is none."""
@@ -142,10 +144,10 @@ class Api:
     def change(self, call: Call) -> Answer | Deferred[Answer]:
         """Set what is wanted of a backend."""
         pool, backend, body = call.names["pool"], call.names["backend"], call.body
-        if not {"admin", "weight"} & set(body):
-            raise Refused("bad_value", "nothing to change: admin or weight is wanted")
+        if not {"admin", "weight", "limit"} & set(body):
+            raise Refused("bad_value", "nothing to change: admin, weight or limit is wanted")
         admin = AdminState(body["admin"]) if "admin" in body else None
-        command = Command(pool, backend, admin, body.get("weight"), force=bool(body.get("force")))
+        command = Command(pool, backend, admin, body.get("weight"), body.get("limit"), force=bool(body.get("force")))
         dry_run = call.flag("dry_run")
         changed = self._operator.command(command, call.actor, dry_run=dry_run)
         if dry_run:
@@ -211,31 +213,54 @@ class Api:
             "applied": reloaded.applied,
             "changed": reloaded.changed,
             "lines": list(reloaded.lines),
-            "generation": int(self.etag.partition(".")[0]),
+            "generation": int(self.etag.split(".")[-2]),
             "etag": self.etag,
         }
 
     def _when_out(self, pool: str, backend: str, wait_s: float | None, *, sent: bool) -> Deferred[Answer]:
         """Fires when no new request can arrive at a backend, and, with `wait_s`, when it is empty or that time is over."""
         began = self._time.seconds()
-        done: Deferred[Answer] = Deferred(lambda _: loop.stop())
 
-        def look() -> None:
+        def stop() -> None:
+            self._waiting.pop(done, None)
+            if loop.running:
+                loop.stop()
+
+        done: Deferred[Answer] = Deferred(lambda _: stop())
+
+        def look(*, now: bool = False) -> None:
             left = self._operator.left(pool, backend)
             waited_s = self._time.seconds() - began
-            over = wait_s is not None and waited_s >= wait_s
+            over = now or (wait_s is not None and waited_s >= wait_s)
             if sent and left.unsent and waited_s < _MOST_UNSENT_S and not over:
                 return
             if wait_s is None or left.empty or over:
-                loop.stop()
-                late = {"time_over": True} if wait_s is not None and not left.empty else {}
+                stop()
+                late = {"time_over": True} if over and not left.empty else {}
                 done.callback({"waited_s": round(waited_s, 3), **late})
 
         loop = LoopingCall(look)
         loop.clock = self._time
-        # It only fails when nobody is there any more to be asked.
-        loop.start(_LOOK_S).addErrback(done.errback)
+
+        def failed(why: Any) -> None:
+            # Nobody is there any more to be asked.
+            stop()
+            done.errback(why)
+
+        def end() -> None:
+            try:
+                look(now=True)
+            except Refused:
+                failed(Failure())
+
+        self._waiting[done] = end
+        loop.start(_LOOK_S).addErrback(failed)
         return done
+
+    def close(self) -> None:
+        """Whoever waits is answered with what is so now: another instance answers from now on."""
+        for end in list(self._waiting.values()):
+            end()
 
 
 class BadConfiguration(Refused):

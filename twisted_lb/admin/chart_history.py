@@ -12,6 +12,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from twisted_lb.admin.operator import EventView, Operator, Refused, Sample
+from twisted_lb.admin.words import became
 
 FINE_S: Final = 900
 STEP_S: Final = 10
@@ -214,8 +215,9 @@ class ChartHistory:
 
 def marked(event: EventView) -> dict[str, Any]:
     """An event as a mark: `glyph` names its sign."""
-    glyph = {"admin": {"drain": "drain", "maint": "maint"}.get(event.text, "ready"), "exhausted": "down"}
-    word = event.text if event.kind == "admin" else event.kind
+    state = became(event.text)
+    glyph = {"admin": state if state in ("drain", "maint") else "ready", "exhausted": "down"}
+    word = state if event.kind == "admin" else event.kind
     told = event.text.partition(":")[0] if event.kind == "reload" else event.subject
     return {"at": event.at, "glyph": glyph.get(event.kind, event.kind), "text": f"{word} {told}".strip()}
 

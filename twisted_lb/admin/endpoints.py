@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from twisted_lb.admin.operator import Actor, Refused
 from twisted_lb.admin.scopes import CHANGE, READ
+from twisted_lb.core.backend import MOST_LIMIT
 
 MOST_BODY: Final = 65536
 MOST_REASON: Final = 200
@@ -128,12 +129,15 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         "PATCH",
         "/v1/backends/{pool}/{backend}",
         "change",
-        "Take a backend out, back in, or set its weight. Answers when no new request can arrive there any more.",
+        "Take a backend out, back in, or set its weight or its limit. Answers when no new request can arrive there any more.",
         CHANGE,
         query={"wait": _WAIT, "dry_run": _DRY},
         body={
             "admin": Value("string", "What is wanted of it.", choices=("ready", "drain", "maint")),
             "weight": Value("integer", "Its share of requests; 0: none.", least=0, most=256),
+            "limit": Value(
+                "integer", "How many requests it may have in flight; 0: no bound.", least=0, most=MOST_LIMIT
+            ),
             "force": _FORCE,
             "reason": _REASON,
         },

@@ -1,5 +1,6 @@
 """History for operators: what happened (events, bounded), since when each backend is as it is, and how much went on a minute ago."""
 
+import re
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
@@ -107,7 +108,8 @@ class States:
         if isinstance(event, PoolExhausted | PoolRecovered):
             return kind, event.pool, str(event)
         key = (event.pool, event.backend_name)
-        self._since[key] = self._wall()
+        if not isinstance(event, BackendChanged) or _is_another(event.change):
+            self._since[key] = self._wall()
         if isinstance(event, BackendDown):
             self._down[key] = event.reason
         elif isinstance(event, BackendUp):
@@ -168,12 +170,18 @@ class States:
         return f"{reason}; {when}"
 
 
+def _is_another(change: str) -> bool:
+    """Whether a change of a backend is one of its state too: it is elsewhere, or has a weight and had none, or the other way round."""
+    kept = re.compile(r"limit .*|weight [1-9]\d* -> [1-9]\d*")
+    return any(kept.fullmatch(part) is None for part in change.split(", "))
+
+
 def _text(event: Event) -> str:
     """What an event says, less what it is about."""
     if isinstance(event, AdminChanged):
-        return event.admin.value
+        return f"{event.before.value} → {event.admin.value}"
     text = str(event)
-    return text.partition(" is ")[2] or text.partition(" has changed: ")[2] or text
+    return text.partition(" is ")[2] or text.partition(" has changed: ")[2].replace(" -> ", " → ") or text
 
 
 class Rates:

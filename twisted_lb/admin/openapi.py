@@ -2,7 +2,7 @@
 
 import dataclasses
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 
@@ -10,6 +10,7 @@ from twisted_lb import __version__
 from twisted_lb.admin.endpoints import ENDPOINTS, Endpoint
 from twisted_lb.admin.operator import BackendView, ConfigValue, EventView, Snapshot
 from twisted_lb.admin.scopes import CHANGE
+from twisted_lb.admin.shapes import SHAPES, shape
 
 _STATUS: Final = {
     400: "The request is none.",
@@ -32,11 +33,7 @@ _BACKEND: Final = {"$ref": "#/components/schemas/BackendView"}
 _BACKEND_OR_NONE: Final = {"anyOf": [_BACKEND, {"type": "null"}]}
 
 
-def _object(needed: Sequence[str], **properties: Any) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": list(needed)}
-
-
-_CHANGED: Final = _object(
+_CHANGED: Final = shape(
     ("backend", "changes", "follows"),
     backend=_BACKEND_OR_NONE,
     backends={"type": "array", "items": _BACKEND},
@@ -45,7 +42,7 @@ _CHANGED: Final = _object(
     waited_s={"type": "number"},
     time_over={"type": "boolean"},
 )
-_RELOADED: Final = _object(
+_RELOADED: Final = shape(
     ("applied", "changed", "lines", "generation", "etag"),
     applied={"type": "boolean"},
     changed={"type": "boolean"},
@@ -53,49 +50,47 @@ _RELOADED: Final = _object(
     generation={"type": "integer"},
     etag={"type": "string"},
 )
-_MARK: Final = _object(
-    ("at", "glyph", "text"), at={"type": "number"}, glyph={"type": "string"}, text={"type": "string"}
-)
+_MARK: Final = shape(("at", "glyph", "text"), at={"type": "number"}, glyph={"type": "string"}, text={"type": "string"})
 # What each call of the API answers.
 ANSWERS: Final[dict[str, dict[str, Any]]] = {
     "status": {
         "allOf": [
             {"$ref": "#/components/schemas/Snapshot"},
-            _object(("scope", "actor"), scope={"enum": ["read", "change"]}, actor={"type": "string"}),
+            shape(("scope", "actor"), scope={"enum": ["read", "change"]}, actor={"type": "string"}),
         ]
     },
-    "backends": _object(("backends",), backends={"type": "array", "items": _BACKEND}),
+    "backends": shape(("backends",), backends={"type": "array", "items": _BACKEND}),
     "backend": _BACKEND,
     "change": _CHANGED,
-    "add": {"allOf": [_CHANGED, _object(("name",), name={"type": "string"})]},
+    "add": {"allOf": [_CHANGED, shape(("name",), name={"type": "string"})]},
     "reset_one": _CHANGED,
-    "remove": _object(
+    "remove": shape(
         ("removed", "left", "follows"),
         removed={"type": "string"},
-        left=_object(("requests", "tunnels"), requests={"type": "integer"}, tunnels={"type": "integer"}),
+        left=shape(("requests", "tunnels"), requests={"type": "integer"}, tunnels={"type": "integer"}),
         follows=_TEXTS,
         waited_s={"type": "number"},
         time_over={"type": "boolean"},
     ),
-    "reset": _object(("changes",), changes=_TEXTS),
+    "reset": shape(("changes",), changes=_TEXTS),
     "reload": _RELOADED,
     "plan": _RELOADED,
-    "config": _object(("values",), values={"type": "array", "items": {"$ref": "#/components/schemas/ConfigValue"}}),
-    "events": _object(
+    "config": shape(("values",), values={"type": "array", "items": {"$ref": "#/components/schemas/ConfigValue"}}),
+    "events": shape(
         ("events", "last"),
         events={"type": "array", "items": {"$ref": "#/components/schemas/EventView"}},
         last={"type": "integer"},
     ),
-    "explain": {"type": "object"},
-    "explained": _object(
+    "explain": {"$ref": "#/components/schemas/Explanation"},
+    "explained": shape(
         ("requests", "held", "oldest_at"),
-        requests={"type": "array", "items": {"type": "object"}},
+        requests={"type": "array", "items": {"$ref": "#/components/schemas/Explanation"}},
         held={"type": "integer"},
         oldest_at={"type": ["number", "null"]},
     ),
-    "explain_next": {"type": "object"},
-    "route": {"type": "object"},
-    "history": _object(
+    "explain_next": {"$ref": "#/components/schemas/Decision"},
+    "route": {"$ref": "#/components/schemas/Routed"},
+    "history": shape(
         ("start", "step_s", "series", "marks"),
         start={"type": "number"},
         step_s={"type": "integer"},
@@ -105,7 +100,7 @@ ANSWERS: Final[dict[str, dict[str, Any]]] = {
         },
         marks={"type": "array", "items": _MARK},
     ),
-    "stream": _object(
+    "stream": shape(
         ("status", "history", "events", "config", "sparks", "scope", "actor"),
         status={"type": "object"},
         history={"type": "object"},
@@ -127,8 +122,9 @@ def _document() -> dict[str, Any]:
     schemas: dict[str, Any] = {}
     for kind in (Snapshot, BackendView, ConfigValue, EventView):
         _add(kind, schemas)
+    schemas |= SHAPES
     schemas["Problem"] = {
-        **_object(
+        **shape(
             ("type", "title", "status", "detail", "code"),
             type={"type": "string"},
             title={"type": "string"},
@@ -182,8 +178,8 @@ def _operation(one: Endpoint) -> dict[str, Any]:
         "security": [{"token": []}] if one.scope == CHANGE else [{}, {"token": []}],
     }
     if one.body is not None:
-        schema = _object(
-            [name for name, value in one.body.items() if value.needed],
+        schema = shape(
+            tuple(name for name, value in one.body.items() if value.needed),
             **{name: value.schema() for name, value in one.body.items()},
         )
         if not one.open_body:

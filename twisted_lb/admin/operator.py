@@ -229,7 +229,7 @@ class ChangeView:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state of a balancer at one moment. Moments are epoch seconds."""
+    """The state of a balancer at one moment. Moments are epoch seconds. `ready_text`: why it is not ready, on one line, or `ready`."""
 
     now: float
     name: str
@@ -302,12 +302,15 @@ class Sample:
 
 @dataclass(frozen=True)
 class Command:
-    """What is wanted of one backend: an admin state, a weight, or both. `force`: also if its pool has nobody then."""
+    """What is wanted of one backend: an admin state, a weight, a limit of requests in flight (0: no bound), or several of them.
+    `force`: also if its pool has nobody then.
+    """
 
     pool: str
     backend: str
     admin: AdminState | None = None
     weight: int | None = None
+    limit: int | None = None
     force: bool = False
 
 
@@ -364,7 +367,7 @@ class Operator(Protocol):
 
     @property
     def etag(self) -> str:
-        """Changes with everything that an operator can change: `GENERATION.CHANGES`."""
+        """Changes with everything that an operator can change, and with each start: `START.GENERATION.CHANGES`."""
 
     def events(self, after: int) -> Sequence[EventView]:
         """What has happened behind the event of this number, as far as it is remembered, oldest first."""

@@ -140,13 +140,14 @@ def _attempt(attempt: Value, whole_s: float) -> str:
     outcome = attempt["outcome"]
     sign = "…" if not outcome else "✓" if outcome == "OK" else "✗"
     reason = f"<small>{escape(attempt['reason'])}</small>" if attempt["reason"] else ""
+    then = f"<small>then it was {escape(attempt['then'])}</small>" if attempt["then"] else ""
     connect_s = attempt["took_s"] if attempt["connect_s"] is None else attempt["connect_s"]
     connect = "reused" if attempt["reused"] and not connect_s else _took(connect_s)
     times = (_took(attempt["queue_s"]), connect, _took(attempt["first_byte_s"]), _took(attempt["rest_s"]))
     parts = [("queue", attempt["queue_s"]), *_phases(attempt)]
     return _row(
         f"{attempt['number']}  {escape(attempt['backend'])}",
-        f"{sign} {outcome or 'running'}{reason}",
+        f"{sign} {outcome or 'running'}{reason}{then}",
         times,
         _water(attempt["began_s"] - attempt["queue_s"], parts, whole_s),
     )

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from twisted_lb.admin.page_marks import NOBODY_KNOWS, TONES, clock, glyph, glyph_of, milliseconds, number
 from twisted_lb.admin.page_requests import request_html
-from twisted_lb.admin.words import duration
+from twisted_lb.admin.words import became, duration
 
 _EVENT_GLYPHS: Final = {
     "up": "ready",
@@ -221,11 +221,10 @@ def _listener(one: Value) -> str:
 
 def _event(event: Value, status: Value) -> str:
     kind = event["kind"]
-    sign = {"drain": "drain", "maint": "maint"}.get(event["text"], "ready") if kind == "admin" else kind
-    sign = _EVENT_GLYPHS.get(sign, sign)
-    word = event["text"] if kind == "admin" else kind
+    word = became(event["text"]) if kind == "admin" else kind
+    sign = _EVENT_GLYPHS.get(word, word)
     subject = _where(event["subject"], status)
-    said = "" if kind == "admin" else escape(event["text"].removeprefix(f"{kind}: "))
+    said = escape(event["text"].removeprefix(f"{kind}: "))
     actor = f" · {escape(event['actor'])}" if event["actor"] else ""
     between = ": " if subject and said else ""
     return (

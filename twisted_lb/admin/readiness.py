@@ -13,6 +13,11 @@ class Verdict(NamedTuple):
     ready: bool
     text: str
 
+    @property
+    def reason(self) -> str:
+        """Why it is not ready, on one line; empty where it is."""
+        return "" if self.ready else self.text.partition("\n")[0].removeprefix("not ready: ")
+
 
 class Readiness:
     """Readiness of the pools at work, as told by `verdict` (readiness probe).

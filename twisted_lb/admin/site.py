@@ -31,6 +31,7 @@ from twisted_lb.admin.feed import Feed, Viewer
 from twisted_lb.admin.metrics import OPENMETRICS, TEXT, metrics_text, wants_openmetrics
 from twisted_lb.admin.operator import Actor, EventView, Operator, Refused
 from twisted_lb.admin.scopes import CHANGE, READ, Visitor, refuse_stranger
+from twisted_lb.admin.status import NamelessRequest
 from twisted_lb.admin.streams import EventStream
 
 # So many connections a door has at most, and so many of them listen to events, or look at the page.
@@ -69,7 +70,7 @@ _log = Logger()
 Admit = Callable[[Request], Visitor]
 
 
-class AdminRequest(Request):
+class AdminRequest(NamelessRequest):
     """A request whose body is no longer than it may be."""
 
     too_large = False
@@ -193,9 +194,10 @@ class ApiResource(Resource):
         stream.end()
 
     def close(self) -> None:
-        """End all streams."""
+        """End all streams, and answer whoever waits."""
         for stream in list(self._streams):
             stream.close()
+        self._api.close()
 
 
 class MetricsResource(Resource):

@@ -1,7 +1,7 @@
 """The status listener: `/-/live` says that the process runs, `/-/ready` whether it wants traffic."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, AnyStr, Final
 
 from twisted.protocols.policies import WrappingFactory
 from twisted.web import http
@@ -32,6 +32,15 @@ class _Answers(Resource):
         return text.encode()
 
 
+class NamelessRequest(Request):
+    """A request whose answer does not say what program, and which version of it, has answered."""
+
+    def setHeader(self, name: AnyStr, value: AnyStr) -> None:
+        """See http.Request."""
+        if name.lower() not in (b"server", "server"):
+            super().setHeader(name, value)
+
+
 class _Quiet(Site):
     """A site without an access log: probes come every few seconds."""
 
@@ -44,7 +53,7 @@ class StatusSite:
 
     def __init__(self, readiness: Callable[[], Verdict], reactor: Any) -> None:
         root = _Answers({b"/-/live": lambda: _LIVE, b"/-/ready": readiness})
-        self._factory: Final = WrappingFactory(_Quiet(root, reactor=reactor))
+        self._factory: Final = WrappingFactory(_Quiet(root, requestFactory=NamelessRequest, reactor=reactor))
 
     def build(self) -> Any:
         """A protocol for one connection."""

@@ -33,8 +33,10 @@ def left(requests: int, tunnels: int) -> str:
     return " and ".join(parts)
 
 
-def verdict(pools: Sequence[PoolView], *, ready: bool, ready_text: str) -> VerdictView:
-    """The verdict on these pools: one sentence with counts, and a clause for each backend that is not simply used."""
+def verdict(pools: Sequence[PoolView], *, ready: bool, why_not: str) -> VerdictView:
+    """The verdict on these pools: one sentence with counts, and a clause for each backend that is not simply used. `why_not` says
+    why the balancer is not ready, where it is not.
+    """
     backends = [one for pool in pools for one in pool.backends]
     clauses = [_clause(one) for one in backends if not one.usable or one.state in _STRAINED]
     silent = [pool for pool in pools if not pool.usable]
@@ -45,7 +47,7 @@ def verdict(pools: Sequence[PoolView], *, ready: bool, ready_text: str) -> Verdi
         text = f"{unused} of {counted(len(backends), 'backend')} {'is' if unused == 1 else 'are'} not used; every pool answers."
         return VerdictView("partly", text, clauses)
     if not ready:
-        return VerdictView("partly", f"{ready_text[:1].upper()}{ready_text[1:].rstrip()}.", clauses)
+        return VerdictView("partly", f"Not ready: {why_not}.", clauses)
     if not backends:
         return VerdictView("well", "There is no pool; routes answer themselves.", clauses)
     if not any(one.requests for one in backends):
@@ -64,8 +66,14 @@ def _silent(pool: PoolView) -> str:
 
 
 def _clause(backend: BackendView) -> Clause:
-    reason = f", {backend.reason}" if backend.reason else ""
-    return Clause(backend.name, backend.state, f"for {duration(backend.since_s)}{reason}")
+    # Who is full is so from moment to moment.
+    since = [] if backend.state == "full" else [f"for {duration(backend.since_s)}"]
+    return Clause(backend.name, backend.state, ", ".join([*since, *([backend.reason] if backend.reason else [])]))
+
+
+def became(change: str) -> str:
+    """What it is behind a change of admin state: `drain` of `ready → drain: “deploy”`."""
+    return change.partition(": “")[0].rpartition("→ ")[2]
 
 
 _IS: Final = {
@@ -112,6 +120,18 @@ def consequences(pool: PoolView, gone: BackendView) -> list[str]:
         )
         lines.append(f"new load on {whose} {more}")
     return lines
+
+
+def limited(backend: BackendView, limit: int) -> list[str]:
+    """What follows when a backend may have so many requests in flight, 0 for no bound, and has more."""
+    if not 0 < limit < backend.in_flight:
+        return []
+    return [
+        (
+            f"{backend.name} has {counted(backend.in_flight, 'request')} in flight: they go on, and no new one comes before "
+            f"fewer than {limit} are left"
+        )
+    ]
 
 
 def admitted(pool: PoolView, backend: BackendView, weight: int) -> list[str]:

@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeGuard, get_args, get_origin
 
@@ -211,16 +212,28 @@ def hides(annotation: Any, path: KeyPath) -> bool:
 
 def _hides_in(kind: Any, part: str | int, rest: KeyPath) -> bool:
     if _is_table(kind):
-        names = {name: key for key in kind.model_fields for name in names_of(kind, key)}
+        names = _keys_of(kind)
         if part in names:
             return hides(kind.model_fields[names[str(part)]], rest)
         # A value in place of one of its own, or of a table in place of one of its tables'.
-        in_table = any(isinstance(one, str) for one in rest)
-        return any(_has_secret(field, within_tables=in_table) for field in kind.model_fields.values())
+        return _may_have_secret(kind, within_tables=any(isinstance(one, str) for one in rest))
     inner = get_args(kind)
     if get_origin(kind) is dict:
         return hides(inner[1], rest)
     return get_origin(kind) in (list, tuple) and any(hides(one, rest) for one in inner)
+
+
+# A few thousand paths of a configuration are asked for, of a few dozen models.
+@cache
+def _keys_of(kind: type[Model]) -> Mapping[str, str]:
+    """The fields of a model, by each of their names."""
+    return {name: key for key in kind.model_fields for name in names_of(kind, key)}
+
+
+@cache
+def _may_have_secret(kind: type[Model], *, within_tables: bool) -> bool:
+    """Whether there may be a secret in a field of a model."""
+    return any(_has_secret(field, within_tables=within_tables) for field in kind.model_fields.values())
 
 
 def _has_secret(annotation: Any, *, within_tables: bool = True) -> bool:

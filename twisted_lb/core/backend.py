@@ -20,6 +20,10 @@ from twisted_lb.core.totals import BackendTotals
 HEAVIEST: Final = 256
 LIGHTEST: Final = 0
 MOST_PORT: Final = 65535
+# The largest limit: more than one machine has connections.
+MOST_LIMIT: Final = 1_000_000
+# So much of what attempts have brought about is remembered of each backend.
+_MOST_REMEMBERED: Final = 32
 # What a backend's text cannot say.
 _KEYS_OF_A_TABLE: Final = ("name", "check_port", "resolve", "family")
 
@@ -29,7 +33,9 @@ class BackendSpec:
     """The configuration of a backend. Names are unique within a pool; the default is the address. `check_port`: the port of
     its host that checks ask, None for theirs, or the one that traffic goes to. `resolve` and `family` say what is made of a
     host name, see `endpoints.py`; empty: what the pool says. `labels`: names and values. A backend of weight 0 gets no requests.
-    ValueError for a weight outside 0 to 256, and for a check's port that is none, or of a unix socket.
+    `limit`: how many requests it may have in flight, 0: no bound, None: as many as its pool says.
+    ValueError for a weight outside 0 to 256 or a limit outside 0 to 1,000,000, and for a check's port that is none, or of a
+    unix socket.
     """
 
     name: str
@@ -39,10 +45,13 @@ class BackendSpec:
     resolve: str = ""
     family: str = ""
     labels: tuple[tuple[str, str], ...] = ()
+    limit: int | None = None
 
     def __post_init__(self) -> None:
         if not LIGHTEST <= self.weight <= HEAVIEST:
             raise ValueError(f"{self.name!r}: {self.weight} is not a weight between {LIGHTEST} and {HEAVIEST}")
+        if self.limit is not None and not 0 <= self.limit <= MOST_LIMIT:
+            raise ValueError(f"{self.name!r}: {self.limit} is not a limit between 0 and {MOST_LIMIT}")
         if self.check_port is None:
             return
         if not isinstance(self.address, TcpAddress):
@@ -143,6 +152,12 @@ class Backend:
     `usable` and `available` are stored, so that a pick only reads them: `refresh_usable` derives them. `load` is what
     the policy compares; None when it does not. `up` is what it is taken for until its first probe.
 
+    `limit` is how many requests it may have in flight, 0 for no bound, and `own_limit` what its spec says of that, None for
+    nothing; `bound` sets both.
+
+    `reasons` are what took it out, in the words of whoever did: by the operator, its checks, its traffic. `aftermath` is what
+    its last attempts have brought about: the moments of the lease and of that, and what it was.
+
     `standing` is what decisions are explained by: `stand` follows each change. Pickers count in `passed_over` how often they
     stepped over the backend because it was not available, and in `passed_as_tried` because the request had tried it.
     """
@@ -150,16 +165,20 @@ class Backend:
     __slots__ = (
         "address",
         "admin",
+        "aftermath",
         "available",
         "counts",
         "ejection",
         "failures",
         "health",
+        "limit",
         "load",
         "name",
         "outcomes",
+        "own_limit",
         "passed_as_tried",
         "passed_over",
+        "reasons",
         "removed",
         "requests",
         "resting",
@@ -185,6 +204,8 @@ class Backend:
         # Where its requests in flight are counted, and in which slot; -1 when it is gone for good.
         self.counts: Final = counts
         self.slot: int = counts.open()
+        self.limit: int = 0
+        self.own_limit: int | None = None
         self.removed: bool = False
         self.resting: bool = False
         self.requests: int = 0
@@ -196,6 +217,8 @@ class Backend:
         self.passed_over: int = 0  # since its standing has changed
         self.passed_as_tried: int = 0
         self.skips: Final[dict[Skipped, int]] = {}  # before that
+        self.reasons: Final[dict[Skipped, str]] = {}
+        self.aftermath: Final[list[tuple[float, float, str]]] = []
 
     @property
     def in_flight(self) -> int:
@@ -206,6 +229,15 @@ class Backend:
     def load_now(self) -> int:
         """How many requests the backend has in flight, those of other processes among them."""
         return 0 if self.slot < 0 else self.counts.load(self.slot)
+
+    def bound(self, own: int | None, most: int) -> None:
+        """Set its limit: its `own`, or as much as its pool lets each have. What is in flight beyond that goes on. To be followed
+        by `refresh_usable`.
+        """
+        self.own_limit = own
+        self.limit = most if own is None else own
+        if self.slot >= 0:
+            self.counts.bound(self.slot, self.limit)
 
     def leave(self) -> None:
         """Retire a backend that was removed: its slot is given back when nothing is in flight any more. To be called
@@ -229,6 +261,7 @@ class Backend:
         """
         self.admin = other.admin
         self.health = other.health
+        self.reasons.update(other.reasons)
         self.ejection, other.ejection = other.ejection, self.ejection
         if self.ejection.on_trial:
             self.ejection.end_trial(now, listens=False, checked=checked)
@@ -242,7 +275,7 @@ class Backend:
     @property
     def full(self) -> bool:
         """Whether the backend has as many requests in flight as it may."""
-        return 0 < self.counts.most <= self.load_now
+        return 0 < self.limit <= self.load_now
 
     def refresh_usable(self) -> None:
         """Update `usable` and `available`. An ejected backend is available for one trial request, once that is due."""
@@ -262,18 +295,30 @@ class Backend:
             return Skipped.DOWN
         return Skipped.EJECTED if self.ejection.active and not self.ejection.due else None
 
-    def stand(self, now: float, reason: str = "") -> bool:
-        """Follow a change: whether the standing is another one now, for this reason; empty: for the same as before, if it is
-        still the same that keeps it out.
+    def remember(self, opened_at: float, now: float, what: str) -> None:
+        """Remember what an attempt has brought about, whose lease was opened then."""
+        self.aftermath.append((opened_at, now, what))
+        del self.aftermath[:-_MOST_REMEMBERED]
+
+    def brought_about(self, opened_at: float, *moments: float) -> str:
+        """What an attempt has brought about at one of these moments, whose lease was opened then; empty for nothing, or what is
+        not remembered.
         """
+        found = [what for opened, at, what in self.aftermath if opened == opened_at and at in moments]
+        return "; ".join(dict.fromkeys(found))
+
+    def stand(self, now: float) -> bool:
+        """Follow a change: whether the standing is another one now, or has another reason."""
         why, was, ejection = self.out, self.standing, self.ejection
+        cause = Skipped.EJECTED if why is None and ejection.due else why
+        reason = "" if cause is None else self.reasons.get(cause, "")
         if (
             why is was.why
             and self.weight == was.weight
             and self.admin.value == was.admin
             and ejection.until == was.until
             and ejection.due == was.trial
-            and (not reason or reason == was.reason)
+            and reason == was.reason
             and was.since > -NEVER
         ):
             return False
@@ -284,7 +329,7 @@ class Backend:
             self.admin.value,
             self.weight,
             was.since if same else now,
-            "" if why is None and not ejection.due else reason or (was.reason if same or ejection.active else ""),
+            reason,
             ejection.until,
             trial=ejection.due,
         )

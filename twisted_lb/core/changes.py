@@ -19,7 +19,7 @@ def membership_changes(
         backend = old.get(spec.name)
         if backend is None:
             news.append(BackendAdded(pool, spec.name, now, succession.reasons.get(spec.name, "")))
-        elif backend.address != spec.address or backend.weight != spec.weight:
+        elif _difference(backend, spec):
             news.append(BackendChanged(pool, spec.name, _difference(backend, spec), now))
     names = {spec.name for spec in wanted}
     reasons = succession.reasons
@@ -28,7 +28,7 @@ def membership_changes(
 
 
 def _difference(backend: Backend, spec: BackendSpec) -> str:
-    """In what a backend differs from its new spec: `address a:1 -> b:1, weight 1 -> 2`."""
+    """In what a backend differs from its new spec: `address a:1 -> b:1, weight 1 -> 2`; empty where it does not."""
     parts = []
     if str(backend.address) != str(spec.address):
         parts.append(f"address {backend.address} -> {spec.address}")
@@ -36,6 +36,8 @@ def _difference(backend: Backend, spec: BackendSpec) -> str:
         parts.append(f"family {_family(backend.address)} -> {_family(spec.address)}")
     if backend.weight != spec.weight:
         parts.append(f"weight {backend.weight} -> {spec.weight}")
+    if backend.own_limit != spec.limit:
+        parts.append(f"limit {backend.limit} -> {'that of its pool' if spec.limit is None else spec.limit}")
     return ", ".join(parts)
 
 
@@ -57,8 +59,11 @@ def apply_outcome(
     if consequence.blame is Blame.EJECT or (lease.trial and consequence.alive is False):
         if ejection.eject(now, checked=checked, trial=lease.trial, began_at=lease.opened_at):
             until = None if checked else ejection.until
-            return BackendEjected(pool, backend.name, outcome, detail, until, checked, now)
+            ejected = BackendEjected(pool, backend.name, outcome, detail, until, checked, now)
+            backend.remember(lease.opened_at, now, f"ejected {ejected.how_long}: {ejected.because}")
+            return ejected
     elif lease.trial and ejection.end_trial(now, listens=consequence.alive is True, checked=checked):
         reason = "a trial request found it busy" if outcome is Outcome.BACKLOG_FULL else "a trial request was answered"
+        backend.remember(lease.opened_at, now, f"used again: {reason}")
         return BackendReturned(pool, backend.name, reason, now)
     return None

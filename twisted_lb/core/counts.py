@@ -11,14 +11,16 @@ from mypy_extensions import mypyc_attr
 class Counts:
     """Requests in flight by slot; a backend has a slot until it is removed and its last request has ended.
 
-    `most`: how many a slot may have, all processes together; 0 for no bound.
+    `bounded`: whether any slot has a bound; a claim looks at the bound of its slot only then.
     """
 
-    __slots__ = ("_free", "_own", "most")
+    __slots__ = ("_bounds", "_free", "_most", "_own", "bounded")
 
     def __init__(self) -> None:
-        self.most: int = 0
+        self.bounded: bool = False
+        self._bounds: int = 0  # how many slots have one
         self._own: list[int] = []
+        self._most: list[int] = []
         self._free: list[int] = []
 
     def open(self) -> int:
@@ -26,15 +28,29 @@ class Counts:
         if self._free:
             return self._free.pop()
         self._own.append(0)
+        self._most.append(0)
         return len(self._own) - 1
 
     def close(self, slot: int) -> None:
         """Give a slot back; an AssertionError when a request of this process is in flight there."""
         assert self._own[slot] == 0, f"slot {slot} has {self._own[slot]} in flight"
+        self.bound(slot, 0)
         self._free.append(slot)
 
+    def bound(self, slot: int, most: int) -> None:
+        """Set how many requests a slot may have, those of all processes together; 0 for no bound, as a slot has none when it
+        is taken. Where more are in flight, they end as they would.
+        """
+        self._bounds += (most > 0) - (self._most[slot] > 0)
+        self._most[slot] = most
+        self.bounded = self._bounds > 0
+
+    def most(self, slot: int) -> int:
+        """How many requests a slot may have; 0 for no bound."""
+        return self._most[slot]
+
     def claim(self, slot: int) -> bool:
-        """Count one more request; False, and nothing counted, when that would be more than `most`.
+        """Count one more request; False, and nothing counted, when that would be more than the slot's bound.
 
         The own count is published first and withdrawn if the sum is over: two processes that claim the last place at
         the same time may both be refused, but never both get it.
@@ -43,7 +59,7 @@ class Counts:
         own = self._own
         count = own[slot]
         own[slot] = count + 1
-        if self.most and self.load(slot) > self.most:
+        if self.bounded and 0 < self._most[slot] < self.load(slot):
             own[slot] = count
             return False
         return True

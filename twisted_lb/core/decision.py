@@ -74,9 +74,9 @@ def _candidate(
     scene: Scene, place: int, loads: Sequence[int], tried: Sequence[Backend], rank: float | None, now: float
 ) -> Candidate:
     backend, standing = scene.backends[place], scene.standings[place]
-    load = loads[scene.slots[place]] if loads else None
+    load, limit = loads[scene.slots[place]] if loads else None, scene.limits[place]
     why = standing.why
-    if why is None and load is not None and 0 < scene.most <= load:
+    if why is None and load is not None and 0 < limit <= load:
         why = Skipped.FULL
     if why is None and backend in tried:
         why = Skipped.TRIED
@@ -85,7 +85,7 @@ def _candidate(
         why,
         rank if why is None else None,
         load,
-        scene.most,
+        limit,
         standing.weight,
         standing.admin,
         standing.reason,

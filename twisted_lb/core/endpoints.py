@@ -132,7 +132,7 @@ class Endpoints:
         self.by: tuple[str, str] = ("", "")  # the pool's `resolve` and `family`
         self._configured: dict[str, _Member] = {}
         self._at: dict[Address, list[_Member]] = {}
-        self._admin: dict[str, AdminState] = {}
+        self._admin: dict[str, tuple[AdminState, str]] = {}  # and who has said so
         self._present: dict[str, _Member] = {}  # what each member is, or is an endpoint of
 
     def configure(self, specs: Sequence[BackendSpec], *, resolve: str, family: str) -> None:
@@ -197,13 +197,18 @@ class Endpoints:
         """Whether somebody is called so: what is configured, or a member."""
         return name in self._configured or name in self._present
 
-    def command(self, name: str, admin: AdminState) -> list[str]:
+    def command(self, name: str, admin: AdminState, by: str = "") -> list[str]:
         """The members that a command for this name is for; it also holds for endpoints that come later: those of this name, or
-        the one that is called so.
+        the one that is called so. `by`: see `Pool.command`; the same again, by nobody, is still whose it was.
         """
+        before, who = self._admin.get(name, (AdminState.READY, ""))
         if name in self._configured:
             self._admin = {one: state for one, state in self._admin.items() if _name_of(one) != name}
-        self._admin[name] = admin
+        self._admin[name] = admin, by or (who if before is admin else "")
+        return self.members_of(name)
+
+    def members_of(self, name: str) -> list[str]:
+        """The members of this name: those that are called so, and the endpoints of a backend that is."""
         return [member for member, one in self._present.items() if name in (member, one.spec.name)]
 
     def members(self) -> tuple[list[BackendSpec], Succession]:

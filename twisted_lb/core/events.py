@@ -66,9 +66,13 @@ class BackendEjected:
         """What traffic met, in a few words."""
         return self.detail or self.outcome.name
 
+    @property
+    def how_long(self) -> str:
+        """Until when it is out."""
+        return "until checks pass" if self.until is None else f"for {self.until - self.at:g} s"
+
     def __str__(self) -> str:
-        end = "until checks pass" if self.until is None else f"for {self.until - self.at:g} s"
-        return f"{_called(self.pool, self.backend_name)} is ejected {end}: {self.because}"
+        return f"{_called(self.pool, self.backend_name)} is ejected {self.how_long}: {self.because}"
 
 
 @dataclass(frozen=True)
@@ -127,15 +131,20 @@ class BackendChanged:
 
 @dataclass(frozen=True)
 class AdminChanged:
-    """The operator changed what is wanted of a backend: ready, drain or maintenance."""
+    """The operator changed what is wanted of a backend: ready, drain or maintenance. `by` says who did it, and why: `by alice:
+    “deploy”`; empty where nobody is known.
+    """
 
     pool: str
     backend_name: str
+    before: AdminState
     admin: AdminState
     at: float
+    by: str = ""
 
     def __str__(self) -> str:
-        return f"{_called(self.pool, self.backend_name)} is set to {self.admin.value}"
+        who = f" {self.by}" if self.by else ""
+        return f"{_called(self.pool, self.backend_name)} is set from {self.before.value} to {self.admin.value}{who}"
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ class ExplainedAttempt:
     the head of the answer, and the rest; `began_s` is when it began, behind the head of the request, and `took_s` how long it
     took from there, None while it runs. `retried` says why there was another attempt after the one before, "" for the
     first; `number` of `most` attempts. `budget_left`: how many retries the pool's budget allowed behind this one, None where
-    it was not asked. `decision` is why this backend, as it was then.
+    it was not asked. `decision` is why this backend, as it was then. `then` is what it has brought about, as `ejected for 1 s:
+    connection refused`; "" for nothing, or what is not remembered any more.
     """
 
     backend: str
@@ -48,6 +49,7 @@ class ExplainedAttempt:
     began_s: float
     took_s: float | None
     decision: Decision
+    then: str = ""
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,7 @@ def _attempt(note: Note, made: Sequence[Attempt], index: int) -> ExplainedAttemp
         began_s=max(attempt.began - note.began, 0.0),
         took_s=_between(attempt.began, ended_at),
         decision=recalled(attempt.lease),
+        then=attempt.lease.backend.brought_about(attempt.lease.opened_at, attempt.connected_at, ended_at),
     )
 
 

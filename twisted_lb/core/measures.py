@@ -290,7 +290,7 @@ def _backend_measures(backend: Backend, connections: tuple[int, int], now: float
         weight_effective=backend.weight if backend.usable else 0,
         in_flight=backend.in_flight,
         load=float(backend.load_now) if backend.load is None else backend.load.value(now),
-        limit=backend.counts.most,
+        limit=backend.limit,
         idle_connections=idle,
         busy_connections=opened - idle,
         connections_total=totals.connections,

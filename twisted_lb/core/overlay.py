@@ -15,55 +15,62 @@ from twisted_lb.core.backend import AdminState, BackendSpec
 VERSION: Final = 1
 # Where an effective value comes from when it was changed at run time.
 RUNTIME: Final = "runtime"
+# Where a backend is that only checks a number.
+_ANYWHERE: Final = parse_address("x:1")
 
-_DEFAULTS: Final = {"weight": 1, "check_port": None, "resolve": "", "family": ""}
+_DEFAULTS: Final = {"weight": 1, "check_port": None, "resolve": "", "family": "", "limit": None}
 
 
-class _Weight:
-    """A weight, and what the file said when it was set."""
+class _Number:
+    """A weight or a limit, and what the file said when it was set."""
 
-    __slots__ = ("was", "weight")
+    __slots__ = ("now", "was")
 
-    def __init__(self, weight: int, was: int) -> None:
-        self.weight: Final = weight
+    def __init__(self, now: int, was: int) -> None:
+        self.now: Final = now
         self.was: Final = was
 
 
 class PoolOverlay:
     """The runtime changes to the backends of one pool."""
 
-    __slots__ = ("added", "admin", "removed", "weights")
+    __slots__ = ("added", "admin", "limits", "removed", "weights")
 
     def __init__(self) -> None:
         self.admin: Final[dict[str, AdminState]] = {}
-        self.weights: Final[dict[str, _Weight]] = {}
+        self.weights: Final[dict[str, _Number]] = {}
+        self.limits: Final[dict[str, _Number]] = {}
         self.added: Final[dict[str, BackendSpec]] = {}
         self.removed: Final[dict[str, None]] = {}  # an ordered set
 
-    def weight_of(self, name: str) -> int:
-        """The weight that was set for a backend. KeyError where none was."""
-        return self.weights[name].weight
+    @property
+    def numbers(self) -> tuple[tuple[str, dict[str, _Number]], ...]:
+        """Weights and limits, each with its word."""
+        return ("weight", self.weights), ("limit", self.limits)
 
     @property
     def empty(self) -> bool:
         """Whether nothing is changed."""
-        return not (self.admin or self.weights or self.added or self.removed)
+        return not (self.admin or self.weights or self.limits or self.added or self.removed)
 
     def over(self, base: Sequence[BackendSpec]) -> list[BackendSpec]:
         """The backends in force, where the file has those of `base`; those that were added stand behind them."""
         names = {one.name for one in base}
         specs = [one for one in base if one.name not in self.removed]
         specs += [one for name, one in self.added.items() if name not in names]
-        return [self._weighed(one) for one in specs]
+        return [self._changed(one) for one in specs]
 
-    def _weighed(self, spec: BackendSpec) -> BackendSpec:
-        changed = self.weights.get(spec.name)
-        return spec if changed is None else replace(spec, weight=changed.weight)
+    def _changed(self, spec: BackendSpec) -> BackendSpec:
+        weight, limit = self.weights.get(spec.name), self.limits.get(spec.name)
+        if weight is not None:
+            spec = replace(spec, weight=weight.now)
+        return spec if limit is None else replace(spec, limit=limit.now)
 
     def lines(self) -> Iterator[str]:
         """The changes, one each: `weight 0 of b3`."""
         yield from (f"{admin.value} of {name}" for name, admin in self.admin.items())
-        yield from (f"weight {one.weight} of {name}" for name, one in self.weights.items())
+        for word, numbers in self.numbers:
+            yield from (f"{word} {one.now} of {name}" for name, one in numbers.items())
         yield from (f"added {name}" for name in self.added)
         yield from (f"removed {name}" for name in self.removed)
 
@@ -71,8 +78,8 @@ class PoolOverlay:
         """What is left of the changes where the file has these backends, and what is dropped, one line each. Where they are not
         the `whole`, since a list is not known yet, what is about one that is not among them is left.
 
-        A weight is dropped when the file says another one than it did, whatever is about a backend that is gone with it; a
-        backend that was added and is in the file now is the file's.
+        A weight or a limit is dropped when the file says another one than it did, whatever is about a backend that is gone with
+        it; a backend that was added and is in the file now is the file's.
         """
         file = {one.name: one for one in base}
         left, dropped = PoolOverlay(), []
@@ -91,17 +98,18 @@ class PoolOverlay:
                 left.admin[name] = admin
             else:
                 dropped.append(f"{admin.value} of {name}")
-        for name, one in self.weights.items():
-            said = file.get(name, left.added.get(name))
-            if not whole if said is None else said.weight == one.was:
-                left.weights[name] = one
-            else:
-                dropped.append(f"weight {one.weight} of {name}")
+        for (word, numbers), (_, kept) in zip(self.numbers, left.numbers, strict=True):
+            for name, one in numbers.items():
+                said = file.get(name, left.added.get(name))
+                if not whole if said is None else _said(said, word) == one.was:
+                    kept[name] = one
+                else:
+                    dropped.append(f"{word} {one.now} of {name}")
         return left, dropped
 
     def reset(self, name: str) -> bool:
         """Forget what was changed of this backend, and of its endpoints; whether anything was."""
-        found = [part.pop(name, None) for part in (self.admin, self.weights, self.added)]
+        found = [part.pop(name, None) for part in (self.admin, self.weights, self.limits, self.added)]
         found += [self.admin.pop(one) for one in list(self.admin) if _name_of(one) == name]
         removed = name in self.removed
         self.removed.pop(name, None)
@@ -146,13 +154,23 @@ class Overlay:
         """Set a backend's weight, until the file says another one than now. KeyError when there is no such backend, ValueError
         for what is no weight.
         """
+        self._set(pool, name, "weight", weight, base)
+
+    def limit(self, pool: str, name: str, limit: int, base: Sequence[BackendSpec]) -> None:
+        """Set how many requests a backend may have in flight, 0 for no bound, until the file says another number than now.
+        KeyError when there is no such backend, ValueError for what is no limit.
+        """
+        self._set(pool, name, "limit", limit, base)
+
+    def _set(self, pool: str, name: str, word: str, number: int, base: Sequence[BackendSpec]) -> None:
         spec = self._spec(pool, name, base)
-        replace(spec, weight=weight)
-        changes = self._changes(pool)
-        if weight == spec.weight:
-            changes.weights.pop(name, None)
+        replace(spec, **{word: number})  # type: ignore[arg-type]  # it is checked there
+        said = _said(spec, word)
+        numbers = dict(self._changes(pool).numbers)[word]
+        if number == said:
+            numbers.pop(name, None)
         else:
-            changes.weights[name] = _Weight(weight, spec.weight)
+            numbers[name] = _Number(number, said)
         self._forget_empty(pool)
 
     def add(self, pool: str, spec: BackendSpec, base: Sequence[BackendSpec]) -> None:
@@ -203,13 +221,14 @@ class Overlay:
     # What is in force, and why.
 
     def source(self, pool: str, name: str, key: str) -> str:
-        """RUNTIME where this value of a backend (`admin`, `weight`, or `backend`: whether it is there) was changed at run
-        time, else empty.
+        """RUNTIME where this value of a backend (`admin`, `weight`, `limit`, or `backend`: whether it is there) was changed at
+        run time, else empty.
         """
         changes = self.of(pool)
         changed = {
             "admin": name in changes.admin,
             "weight": name in changes.weights,
+            "limit": name in changes.limits,
             "backend": name in changes.added or name in changes.removed,
         }
         return RUNTIME if changed[key] or name in changes.added else ""
@@ -258,6 +277,11 @@ def _name_of(endpoint: str) -> str:
     return endpoint.rpartition("@")[0]
 
 
+def _said(spec: BackendSpec, word: str) -> int:
+    """A weight or a limit as the file has it."""
+    return spec.weight if word == "weight" else spec.limit or 0
+
+
 def _in_pool(line: str, pool: str) -> str:
     return line if pool == "default" else f"{line} in {pool}"
 
@@ -265,7 +289,9 @@ def _in_pool(line: str, pool: str) -> str:
 def _values_of(changes: PoolOverlay) -> dict[str, Any]:
     return {
         "admin": {name: admin.value for name, admin in changes.admin.items()},
-        "weights": {name: [one.weight, one.was] for name, one in changes.weights.items()},
+        **{
+            f"{word}s": {name: [one.now, one.was] for name, one in numbers.items()} for word, numbers in changes.numbers
+        },
         "added": [_spec_values(spec) for spec in changes.added.values()],
         "removed": list(changes.removed),
     }
@@ -274,11 +300,16 @@ def _values_of(changes: PoolOverlay) -> dict[str, Any]:
 def _changes_of(values: dict[str, Any]) -> PoolOverlay:
     changes = PoolOverlay()
     changes.admin.update({str(name): AdminState(admin) for name, admin in values["admin"].items()})
-    for name, (weight, was) in values["weights"].items():
-        if type(weight) is not int or type(was) is not int:
-            raise TypeError
-        replace(BackendSpec(name, parse_address("x:1")), weight=weight)
-        changes.weights[str(name)] = _Weight(weight, was)
+    # Files of versions that knew no limits have none.
+    for numbers, said in ((changes.weights, values["weights"]), (changes.limits, values.get("limits", {}))):
+        for name, (now, was) in said.items():
+            if type(now) is not int or type(was) is not int:
+                raise TypeError
+            numbers[str(name)] = _Number(now, was)
+    for name, one in changes.weights.items():
+        BackendSpec(name, _ANYWHERE, weight=one.now)
+    for name, one in changes.limits.items():
+        BackendSpec(name, _ANYWHERE, limit=one.now)
     changes.added.update({spec.name: spec for spec in map(_spec_of, values["added"])})
     changes.removed.update(dict.fromkeys(map(str, values["removed"])))
     return changes
@@ -304,4 +335,5 @@ def _spec_of(values: dict[str, Any]) -> BackendSpec:
         resolve=str(values.get("resolve", "")),
         family=str(values.get("family", "")),
         labels=tuple((str(key), str(value)) for key, value in labels),
+        limit=values.get("limit"),
     )

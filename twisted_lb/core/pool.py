@@ -30,6 +30,7 @@ from twisted_lb.core.scene import Scene
 from twisted_lb.core.selection import Selection
 from twisted_lb.core.settings import PoolSettings
 from twisted_lb.core.snapshot import PoolSnapshot, snapshot_of
+from twisted_lb.core.standing import Skipped
 from twisted_lb.core.succession import Resting, Succession
 from twisted_lb.core.totals import PoolTotals
 
@@ -60,7 +61,6 @@ class Pool:
         self.backends: dict[str, Backend] = {}
         self.settings: PoolSettings = settings
         self.counts: Final = Counts() if counts is None else counts
-        self.counts.most = settings.max_in_flight
         self.totals: Final = PoolTotals()
         self.budget: Final = RetryBudget(settings.budget_percent, settings.budget_per_s)
         self._on_event: Final = on_event
@@ -116,8 +116,9 @@ class Pool:
         backend = old.get(spec.name)
         if backend is None or backend.address != spec.address:
             return self._begin(spec, backend, old.get(succession.heirs.get(spec.name, "")), now, succession)
-        if backend.weight != spec.weight:
+        if backend.weight != spec.weight or backend.own_limit != spec.limit:
             backend.weight = spec.weight
+            backend.bound(spec.limit, self.settings.max_in_flight)
             self._refresh(backend, now)
         return backend
 
@@ -128,16 +129,21 @@ class Pool:
         record = self._resting.take(spec) if heir_of is None else None
         if record is not None:
             record.weight = spec.weight
+            record.bound(spec.limit, self.settings.max_in_flight)
             record.rejoin()
             self._refresh(record, now)
             return record
         up = self.settings.initially_up or not self.settings.checked
         record = Backend(spec, self.counts, up=up)
+        record.bound(spec.limit, self.settings.max_in_flight)
         record.load = self._selection.policy.load(self.counts, record.slot)
         if heir_of is not None:
             record.inherit(heir_of, now, checked=self.settings.checked)
-        else:
-            record.admin = succession.admin.get(spec.name, record.admin) if replaced is None else replaced.admin
+        elif replaced is not None:
+            record.admin = replaced.admin
+            record.reasons[Skipped.ADMIN] = replaced.reasons.get(Skipped.ADMIN, "")
+        elif spec.name in succession.admin:
+            record.admin, record.reasons[Skipped.ADMIN] = succession.admin[spec.name]
         self._refresh(record, now)
         return record
 
@@ -145,7 +151,6 @@ class Pool:
         """Replace the settings. Where checks are turned off, health is forgotten, and ejections end with time."""
         before, self.settings = self.settings, settings
         self._scene = None
-        self.counts.most = settings.max_in_flight
         self.budget.configure(settings.budget_percent, settings.budget_per_s)
         up: list[Backend] = []
         if before.checked != settings.checked:
@@ -156,6 +161,7 @@ class Pool:
                 backend.ejection.follow(now, checked=settings.checked)
                 if not settings.checked and backend.health.forget():
                     up.append(backend)
+            backend.bound(backend.own_limit, settings.max_in_flight)
             self._refresh(backend, now)
         for backend in up:
             self._on_event(BackendUp(self.name, backend.name, "nobody checks any more", now))
@@ -199,7 +205,7 @@ class Pool:
         """A lease on this backend and no other one: its client has a connection there that is its own (NTLM). None where the
         backend is not to be used now, whoever takes it out: any other one will do then.
 
-        Within `max_in_flight` like any other: while the backend is full, a ticket for a lease on it; None if the queue has
+        Within its limit like any other: while the backend is full, a ticket for a lease on it; None if the queue has
         no room either.
         """
         if self.backends.get(backend.name) is not backend or not backend.usable:
@@ -207,7 +213,7 @@ class Pool:
         if (self._queue.for_anyone and self.settings.max_queued) or not self.counts.claim(backend.slot):
             verdict = self._wait(ask, now, tuple(one for one in self.backends.values() if one is not backend))
             return verdict if isinstance(verdict, Ticket) else None
-        if self.counts.most:
+        if backend.limit:
             backend.refresh_usable()
         backend.requests += 1
         if backend.load is not None:
@@ -247,7 +253,7 @@ class Pool:
         if trial:
             backend.ejection.begin_trial()
             self._stand(backend, now)
-        if trial or self.counts.most:
+        if trial or backend.limit:
             backend.refresh_usable()
         backend.requests += 1
         if backend.load is not None:
@@ -269,7 +275,7 @@ class Pool:
 
     def _set(self, picker: Picker | None) -> Scene:
         """The scene of the claims from now on, until something changes. O(backends)."""
-        scene = self._scene = Scene(self.name, self._selection.policy, picker, self.backends.values(), self.counts.most)
+        scene = self._scene = Scene(self.name, self._selection.policy, picker, self.backends.values())
         return scene
 
     def _view(self, scene: Scene, now: float) -> tuple[int, ...]:
@@ -314,8 +320,8 @@ class Pool:
             if one.available and one not in tried:
                 if one.ejection.active:
                     room += 1  # a trial
-                elif self.counts.most:
-                    room += self.counts.most - one.load_now
+                elif one.limit:
+                    room += one.limit - one.load_now
                 else:
                     return len(self._queue.tickets)
         return room
@@ -367,6 +373,7 @@ class Pool:
         backend = lease.backend
         if lease.trial and backend.ejection.end_trial(now, listens=True, checked=self.settings.checked):
             lease.trial = False
+            backend.remember(lease.opened_at, now, "used again: it accepts connections again")
             self._changed(backend, BackendReturned(self.name, backend.name, "it accepts connections again", now), now)
 
     @property
@@ -398,7 +405,7 @@ class Pool:
         if backend.removed:
             backend.leave()
             gone = not backend.in_flight and self.leaving.pop(backend, None) is not None
-        elif self.counts.most:
+        elif backend.limit:
             backend.refresh_usable()
         # In three steps: compiled, the sum of two ints is then no call.
         outcomes, index = backend.outcomes, 0 if outcome is _OK else int(outcome)
@@ -432,7 +439,7 @@ class Pool:
         first = not self._queue.for_anyone or not self.settings.max_queued
         selection = self._selection
         picker = selection.next_picker(now)
-        scene = Scene(self.name, selection.policy, picker, self.backends.values(), self.counts.most)
+        scene = Scene(self.name, selection.policy, picker, self.backends.values())
         foreseen = selection.foreseen(picker, ask, now, tried) if first and picker is not None else None
         picked = None if foreseen is None else foreseen.picked
         ranking = () if picker is None else picker.ranking(ask, now)
@@ -501,7 +508,9 @@ class Pool:
         began = now if asked_at is None else asked_at
         news = health.observe(passed, rise, settings.fall, silent=silent, asked_at=began)
         ended = settings.checked and backend.ejection.observe(passed, 1 if soon else settings.rise, now)
-        self._refresh(backend, now, "" if passed or health.up else reason)
+        if not passed and not health.up:
+            backend.reasons[Skipped.DOWN] = reason
+        self._refresh(backend, now)
         if news:
             kind = BackendUp if backend.health.up else BackendDown
             self._on_event(kind(self.name, backend.name, reason, now))
@@ -509,17 +518,26 @@ class Pool:
             self._on_event(BackendReturned(self.name, backend.name, "checks pass", now))
         self._announce_exhaustion(now)
 
-    def command(self, backend: Backend, admin: AdminState, now: float) -> None:
-        """Set what the operator wants of a backend; running requests end as they would."""
-        if backend.admin is admin:
+    def command(self, backend: Backend, admin: AdminState, now: float, by: str = "") -> None:
+        """Set what the operator wants of a backend; running requests end as they would. `by` says who it was, and why, for whoever
+        asks what took it out: `by alice: “deploy”`.
+        """
+        before = backend.admin
+        if before is admin:
             return
         backend.admin = admin
+        backend.reasons[Skipped.ADMIN] = by
         self._selection.stale = True
-        self._changed(backend, AdminChanged(self.name, backend.name, admin, now), now)
+        self._changed(backend, AdminChanged(self.name, backend.name, before, admin, now, by), now)
 
-    def command_resting(self, name: str, admin: AdminState) -> None:
+    def weighed(self, backend: Backend, now: float, by: str) -> None:
+        """Somebody has set a backend's weight: who, and why, as above."""
+        backend.reasons[Skipped.WEIGHT] = by
+        self._stand(backend, now)
+
+    def command_resting(self, name: str, admin: AdminState, by: str = "") -> None:
         """Set what the operator wants of the endpoints of a name that have left and may return."""
-        self._resting.command(name, admin)
+        self._resting.command(name, admin, by)
 
     def moved(self, backend: Backend, change: str, now: float) -> None:
         """A backend's name leads to another address: without checks an ejection, which speaks of the old one, ends with
@@ -536,7 +554,7 @@ class Pool:
         """
         if now >= self._wake_at:
             self._wake(now)
-        if self.counts.most:
+        if self.counts.bounded:
             for backend in self.backends.values():
                 backend.refresh_usable()
         for backend in self._resting.forget(now):
@@ -546,19 +564,21 @@ class Pool:
 
     def _changed(self, backend: Backend, event: Event, now: float) -> None:
         """Refresh a backend and announce its event, unless it was removed or replaced meanwhile."""
-        self._refresh(backend, now, event.because if isinstance(event, BackendEjected) else "")
+        if isinstance(event, BackendEjected):
+            backend.reasons[Skipped.EJECTED] = event.because
+        self._refresh(backend, now)
         if self.backends.get(backend.name) is backend:
             self._on_event(event)
             self._announce_exhaustion(now)
 
-    def _refresh(self, backend: Backend, now: float, reason: str = "") -> None:
+    def _refresh(self, backend: Backend, now: float) -> None:
         backend.refresh_usable()
-        self._stand(backend, now, reason)
+        self._stand(backend, now)
         self._wake_at = min(self._wake_at, backend.ejection.until)
 
-    def _stand(self, backend: Backend, now: float, reason: str = "") -> None:
+    def _stand(self, backend: Backend, now: float) -> None:
         """Follow a change of a backend in what decisions are explained by."""
-        if backend.stand(now, reason):
+        if backend.stand(now):
             self._scene = None
 
     def _wake(self, now: float) -> None:

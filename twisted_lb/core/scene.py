@@ -14,18 +14,16 @@ class Scene:
     `small`: each claim remembers all loads.
     """
 
-    __slots__ = ("backends", "most", "picker", "policy", "pool", "slots", "small", "standings")
+    __slots__ = ("backends", "limits", "picker", "policy", "pool", "slots", "small", "standings")
 
-    def __init__(
-        self, pool: str, policy: Policy, picker: Picker | None, backends: Iterable[Backend], most: int
-    ) -> None:
+    def __init__(self, pool: str, policy: Policy, picker: Picker | None, backends: Iterable[Backend]) -> None:
         self.pool: Final = pool
         self.policy: Final = policy
         self.picker: Final = picker
         self.backends: Final[tuple[Backend, ...]] = tuple(backends)
         self.standings: Final[tuple[Standing, ...]] = tuple([one.standing for one in self.backends])
         self.slots: Final[tuple[int, ...]] = tuple([one.slot for one in self.backends])
-        self.most: Final = most
+        self.limits: Final[tuple[int, ...]] = tuple([one.limit for one in self.backends])
         self.small: Final = len(self.backends) <= MOST_REMEMBERED
 
     def __repr__(self) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
+from twisted_lb.core.standing import Skipped
 
 # An endpoint that is back within this time finds its record again.
 RETURNS_WITHIN_S: Final = 600.0
@@ -12,14 +13,14 @@ RETURNS_WITHIN_S: Final = 600.0
 class Succession:
     """What an update makes of records, by the names of members. A new member `heirs[name]` takes over the health, the
     ejection and the admin state of that member; those that go and are `resting`, by the name they are endpoints of, may
-    return. `admin` is what the operator wants of new members, `reasons` why somebody comes or goes.
+    return. `admin` is what the operator wants of new members, and who has said so; `reasons` why somebody comes or goes.
     """
 
     def __init__(self, names: Iterable[str] = ()) -> None:
         self.names: Final = frozenset(names)  # those that are configured
         self.heirs: Final[dict[str, str]] = {}
         self.resting: Final[dict[str, str]] = {}
-        self.admin: Final[dict[str, AdminState]] = {}
+        self.admin: Final[dict[str, tuple[AdminState, str]]] = {}
         self.reasons: Final[dict[str, str]] = {}
 
 
@@ -52,11 +53,12 @@ class Resting:
         del self._rests[spec.name]
         return rest.backend
 
-    def command(self, name: str, admin: AdminState) -> None:
-        """Set what the operator wants of all endpoints of a name, or of one endpoint."""
+    def command(self, name: str, admin: AdminState, by: str = "") -> None:
+        """Set what the operator wants of all endpoints of a name, or of one endpoint; `by`: see `Pool.command`."""
         for endpoint, rest in self._rests.items():
-            if name in (endpoint, rest.of):
+            if name in (endpoint, rest.of) and rest.backend.admin is not admin:
                 rest.backend.admin = admin
+                rest.backend.reasons[Skipped.ADMIN] = by
 
     def forget(self, now: float, names: frozenset[str] | None = None) -> list[Backend]:
         """Forget those that were away for too long, and those that are an endpoint of none of these names: who they are."""

@@ -197,9 +197,10 @@ def _beside(told: Answer) -> list[Words]:
         notes.append(detail)
     lines = labelled("queue", queue)
     lines += labelled("full", [named(full, pool)]) if full else []
-    lines += labelled("skipped", out_lines(out, pool))
+    lines += labelled("skipped", out_lines(out, pool, "before"))
     lines += labelled("also", [f"{named(others, pool)} had room"]) if others else []
-    return [*lines, *labelled("so", notes)]
+    then = [f"{local_name(one, pool)} was {one['then']}" for one in items(told, "attempts") if one.get("then")]
+    return [*lines, *labelled("so", notes), *labelled("then", then)]
 
 
 def _size(number: Any) -> str:

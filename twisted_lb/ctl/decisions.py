@@ -48,19 +48,22 @@ def split(candidates: Iterable[Answer]) -> tuple[list[Answer], list[Answer], lis
     return free, full, out
 
 
-def out_words(candidate: Answer, pool: str) -> Words:
-    """One that was out, and why: `⊘ a9 ejected, 17 s left (5 failures in a row)`."""
+def out_words(candidate: Answer, pool: str, ago: str) -> Words:
+    """One that was out, and why: `⊘ a9 ejected, 17 s left (5 failures in a row)`, `◐ a4 drained by alice: “deploy”, 5 min ago`."""
     state, reason = state_of(candidate), text_of(candidate, "reason")
     left = f", {duration(candidate['left_s'])} left" if candidate.get("left_s") is not None else ""
-    said = f" {reason}" if reason.startswith("by ") else f" ({reason})" if reason else ""
+    said = f" ({reason})" if reason else ""
+    if reason.startswith("by "):
+        when = f", {duration(candidate['for_s'])} {ago}" if candidate.get("for_s") is not None else ""
+        said = f" {reason}{when}"
     return glyph(state) + f" {local_name(candidate, pool)} {state}{left}{said}"
 
 
-def out_lines(out: Sequence[Answer], pool: str) -> list[Words]:
-    """Those that were out, one a line as far as there are few."""
+def out_lines(out: Sequence[Answer], pool: str, ago: str = "ago") -> list[Words]:
+    """Those that were out, one a line as far as there are few. `ago`: from when on it is counted how long somebody is out."""
     if len(out) <= MOST:
-        return [out_words(one, pool) for one in out]
-    first = [out_words(one, pool) for one in out[: MOST - 1]]
+        return [out_words(one, pool, ago) for one in out]
+    first = [out_words(one, pool, ago) for one in out[: MOST - 1]]
     return [*first, Words(f"and {len(out) - len(first)} more")]
 
 

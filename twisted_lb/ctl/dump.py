@@ -28,6 +28,7 @@ _SECRET_KEY: Final = re.compile(
     r"authorization|cookie|token|secret|passw|passphrase|credential|api.?key|private.?key|session|signature|csrf|jwt",
     re.IGNORECASE,
 )
+_NAME: Final = r"[\w.-]*(?:token|secret|passw(?:or)?d|passphrase|api[_-]?key|session(?:_?id)?)[\w-]*"
 _SECRETS: Final = (
     # A field of a head, in any text.
     (
@@ -39,15 +40,18 @@ _SECRETS: Final = (
     (re.compile(r"(?i)\b(bearer|basic|digest|negotiate)\s+[\w.~+/=-]{4,}"), rf"\1 {HIDDEN}"),
     # Who logs in by a URL.
     (re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^/\s@]*@"), rf"\1{HIDDEN}@"),
-    # A query, or a fragment, behind anything that is a path.
-    (re.compile(r"(/[^\s?#\"'“”]*|\b[a-z0-9-]+(?:\.[a-z0-9-]+)+)[?#][^\s\"'“”]*", re.IGNORECASE), rf"\1?{HIDDEN}"),
-    # What was assigned to a name that sounds secret.
+    # A query, a fragment or parameters behind anything that is a path, also where it is escaped.
     (
         re.compile(
-            r"(?i)\b([\w.-]*(?:token|secret|passw(?:or)?d|passphrase|api_?key|session(?:_?id)?)[\w-]*)\s*[=:]\s*\S+"
+            r"(/[^\s?#;\"'“”]*?|\b[a-z0-9-]+(?:\.[a-z0-9-]+)+)(?:[?#]|%3f|%23|(?:;|%3b)[\w.-]+(?:=|%3d))[^\s\"'“”]*",
+            re.IGNORECASE,
         ),
-        rf"\1={HIDDEN}",
+        rf"\1?{HIDDEN}",
     ),
+    # What was assigned to a name that sounds secret.
+    (re.compile(rf"(?i)\b({_NAME})\s*(?:[=:]|%3d|%3a)\s*\S+"), rf"\1={HIDDEN}"),
+    # What stands behind such a word, and is no word.
+    (re.compile(rf"(?i)\b({_NAME})(\s+(?:is\s+)?|/)(?=[^\s/]{{6}})(?=[^\s/]*[\d+=])[^\s/]+"), rf"\1\2{HIDDEN}"),
     (re.compile(r"\beyJ[\w-]{5,}\.[\w-]{5,}\.[\w-]*"), HIDDEN),
 )
 
@@ -71,7 +75,8 @@ def without_secrets(value: Any, key: str = "") -> Any:
 # What names a machine or a place on it, wherever it stands.
 _NAMES: Final = re.compile(
     r"""
-    (?P<ip> (?<![\w:.]) (?=[0-9a-f:.]*:[0-9a-f]*:) [0-9a-f:]{2,}(?:\d+\.\d+\.\d+\.\d+)?(?:%\w+)? (?![\w:])
+    (?P<url> (?<=://) [^\s\"'“”?#,;)]+ )
+  | (?P<ip> (?<![\w:.]) (?=[0-9a-f:.]*:[0-9a-f]*:) [0-9a-f:]{2,}(?:\d+\.\d+\.\d+\.\d+)?(?:%\w+)? (?![\w:])
           | (?<![\d.]) (?:\d{1,3}\.){3}\d{1,3} (?![\d.]) )
   | (?P<file> (?<![\w.@/-]) [\w-]+\.(?:toml|py|log|json|pem|conf)\b )
   | (?P<host> (?<![\w.@/-]) (?:[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?\.)+ [a-z][a-z0-9-]*[a-z0-9] (?=[:/\s"'”,;)\]]|$)

@@ -9,7 +9,7 @@ from twisted_lb.ctl.client import Answer
 from twisted_lb.ctl.failure import Failure, Status
 from twisted_lb.ctl.session import Session, Verb, items, lines_of, part, text_of
 from twisted_lb.ctl.tables import Cell, columns, table
-from twisted_lb.ctl.text import BLUE_BOLD, BOLD, DIM, GREEN, NONE, RED, YELLOW, Words, count
+from twisted_lb.ctl.text import BLUE_BOLD, BOLD, DIM, GREEN, NONE, RED, YELLOW, Words, count, plural
 
 # How a line of a plan begins -> its sign, and what that replaces.
 _SIGNS: Final = (
@@ -28,14 +28,70 @@ _CARETS: Final = re.compile(r" +\| +\^+")
 _PLACED: Final = re.compile(r"(\S+:\d+:\d+)(: .*?)(   \[\w+\])?")
 
 
-def _run_diff(session: Session, _: Namespace) -> int:
-    """Print what a reload would do; 1 where that is something, 2 where the file cannot be loaded."""
+def _run_diff(session: Session, arguments: Namespace) -> int:
+    """Print what a reload would do, or another file in the place of the daemon's; 1 where that is something, 2 where a file cannot
+    be loaded.
+    """
+    if arguments.file is not None:
+        return _compare(session, arguments.file, arguments.against)
+    if arguments.against is not None:
+        raise Failure(Status.USAGE, "--against FILE is for another FILE: lbctl diff NEW --against OLD")
     try:
         return Status.REFUSED if _say_plan(session) else Status.DONE
     except Failure as failure:
         if failure.code == "bad_configuration":
             return _say_bad(session, failure, Status.USAGE)
         raise
+
+
+def _compare(session: Session, file: str, against: str | None) -> int:
+    """Print what a file would change in the place of another one, which is the daemon's unless it is named; both are read here."""
+    # Late: they need most of the balancer.
+    from twisted_lb.check import compared
+    from twisted_lb.config.load import Source
+    from twisted_lb.config.problems import report
+    from twisted_lb.errors import ConfigError
+
+    console = session.console
+    if against is None:
+        against = _file_in_force(session)
+    try:
+        diff = compared(Source({}, _path(against)), Source({}, _path(file)))
+    except ConfigError as error:
+        said = report(error.problems, "nothing was compared").rstrip("\n")
+        if console.as_json:
+            console.say_json({"file": file, "against": against, "problems": [str(one) for one in error.problems]})
+        else:
+            console.say(*map(_styled_report, said.split("\n")))
+        return Status.USAGE
+    if console.as_json:
+        lines = list(diff.lines)
+        console.say_json({"file": file, "against": against, "changed": not diff.empty, "lines": lines})
+    elif diff.empty:
+        console.say(f"{file} is what {against} says")
+    else:
+        console.say(f"{file} against {against}")
+        console.say_cut([styled_change(line) for line in diff.lines])
+    return Status.DONE if diff.empty else Status.REFUSED
+
+
+def _file_in_force(session: Session) -> str:
+    """The daemon's file. What it says by now may not be in force, and flags are laid over both: that is told."""
+    status = session.status()
+    file = part(status, "file")
+    if not file.get("path"):
+        raise Failure(
+            Status.REFUSED, "the daemon has no configuration file; name one to compare with", "--against FILE"
+        )
+    if file.get("changed_s") is not None:
+        session.console.tell(f"{text_of(file, 'path')} has changed since it was loaded: it is compared as it is now")
+    if changes := len(items(status, "changes")):
+        session.console.tell(f"{plural(changes, 'runtime change')} in force: what becomes of them is not looked at")
+    flags = {text_of(one, "source") for one in items(session.api.get("/v1/config"), "values")}
+    typed = sorted(one for one in flags if one.startswith("-"))
+    if typed:
+        session.console.tell(f"the daemon has flags, which hold over every file: {', '.join(typed)}")
+    return text_of(file, "path")
 
 
 def _say_plan(session: Session) -> bool:
@@ -177,8 +233,14 @@ def _source(source: str) -> Words:
     return Words((source, style))
 
 
-def _none(_: ArgumentParser) -> None:
-    """No arguments."""
+def _diff_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "file",
+        nargs="?",
+        metavar="FILE",
+        help="instead of the daemon's; left out: the daemon's, against what is in force",
+    )
+    parser.add_argument("--against", metavar="FILE", help="compare with this one (no daemon is needed)")
 
 
 def _check_arguments(parser: ArgumentParser) -> None:
@@ -199,5 +261,5 @@ CONFIG = Verb(
     "config", "config [--sources]", "what is in effect, and where it comes from", _config_arguments, _run_config
 )
 CHECK = Verb("check", "check FILE", "is this file well? (no daemon is needed)", _check_arguments, _run_check)
-DIFF = Verb("diff", "diff", "what would a reload change?", _none, _run_diff)
+DIFF = Verb("diff", "diff [FILE]", "what would a reload, or that file, change?", _diff_arguments, _run_diff)
 RELOAD = Verb("reload", "reload [--dry-run]", "load the file again", _reload_arguments, _run_reload)

@@ -7,7 +7,21 @@ from collections.abc import Sequence
 from traceback import extract_tb
 from typing import Final, NoReturn
 
-from twisted_lb.ctl import asking, backends, dump, events, files, members, status, steering, tail, top, wellbeing
+from twisted_lb.ctl import (
+    asking,
+    backends,
+    doctor,
+    dump,
+    events,
+    files,
+    members,
+    status,
+    steering,
+    tail,
+    top,
+    wellbeing,
+)
+from twisted_lb.ctl.completion import completion
 from twisted_lb.ctl.console import Console
 from twisted_lb.ctl.failure import Failure, Status
 from twisted_lb.ctl.session import Clock, Session, Verb
@@ -18,7 +32,13 @@ GROUPS: Final[dict[str, tuple[Verb, ...]]] = {
     "Look": (*status.VERBS, *backends.VERBS, *top.VERBS, *events.VERBS, *tail.VERBS, files.CONFIG),
     "Ask": (*asking.VERBS, files.CHECK, files.DIFF),
     "Steer (a reason is kept: --reason TEXT)": (*steering.VERBS, *members.VERBS, files.RELOAD),
-    "Else": (wellbeing.HEALTHCHECK, *dump.VERBS, wellbeing.VERSION),
+    "Else": (
+        wellbeing.HEALTHCHECK,
+        *doctor.VERBS,
+        *dump.VERBS,
+        completion(lambda: VERBS, lambda verb: parser_of(verb)),  # noqa: PLW0108  # it stands below
+        wellbeing.VERSION,
+    ),
 }
 VERBS: Final[dict[str, Verb]] = {verb.name: verb for group in GROUPS.values() for verb in group}
 

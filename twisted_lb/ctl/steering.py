@@ -1,4 +1,4 @@
-"""`lbctl drain`, `maint`, `ready`, `weight`, `add`, `remove` and `reset`: changes of what runs, until the next one."""
+"""`lbctl drain`, `maint`, `ready`, `weight` and `limit`: changes of what runs, until the next one."""
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
@@ -19,8 +19,9 @@ _CERTAIN: Final = {
     "maint": "no new request can arrive now, and nobody checks it",
     "ready": "new requests may arrive",
 }
-# A weight is at most that.
+# A weight is at most that, and so is a limit.
 _MOST: Final = 256
+_MOST_LIMIT: Final = 1_000_000
 # The API answers when no new request can arrive: it waits for those whose connection is just being made.
 UNSENT_S: Final = 30.0
 
@@ -148,6 +149,15 @@ def _run_weight(session: Session, arguments: Namespace) -> int:
     return Status.DONE
 
 
+def _run_limit(session: Session, arguments: Namespace) -> int:
+    """Give backends a limit of requests in flight."""
+    meant = resolve(backends_of(session.status()), arguments.names)
+    for backend in meant:
+        answer = session.api.ask("PATCH", backend_path(backend), body=body_of(arguments, limit=arguments.limit))
+        _say_change(session, _as_asked(answer, backend), f"has limit {arguments.limit} already")
+    return Status.DONE
+
+
 def _say_change(session: Session, answer: Answer, unchanged: str) -> None:
     if session.console.as_json:
         session.console.say_json(answer)
@@ -177,6 +187,13 @@ def weight_typed(typed: str) -> int:
 def names_argument(parser: ArgumentParser, some: str = "+") -> None:
     """Names of backends."""
     parser.add_argument("names", nargs=some, metavar="NAME", help="pool/backend, a unique backend, or a glob: 'app/b*'")
+
+
+def limit_typed(typed: str) -> int:
+    """An argument that is a limit."""
+    if not (typed.isascii() and typed.isdigit() and int(typed) <= _MOST_LIMIT):
+        raise ArgumentTypeError(f"a limit is a whole number from 0 to {_MOST_LIMIT}, not {typed!r}")
+    return int(typed)
 
 
 def reason_argument(parser: ArgumentParser) -> None:
@@ -218,6 +235,12 @@ def _weight_arguments(parser: ArgumentParser) -> None:
     force_argument(parser)
 
 
+def _limit_arguments(parser: ArgumentParser) -> None:
+    names_argument(parser)
+    parser.add_argument("limit", type=limit_typed, metavar="N", help="0: no bound; what is beyond it goes on")
+    reason_argument(parser)
+
+
 VERBS = (
     Verb(
         "drain",
@@ -229,4 +252,5 @@ VERBS = (
     Verb("maint", "maint NAME…", "drain, and no checks", state_arguments, _run_state("maint")),
     Verb("ready", "ready NAME…", "back again", _ready_arguments, _run_state("ready")),
     Verb("weight", "weight NAME… N", "another share of new requests", _weight_arguments, _run_weight),
+    Verb("limit", "limit NAME… N", "at most so many requests at a time", _limit_arguments, _run_limit),
 )

@@ -177,25 +177,31 @@ class Cluster(Keeper):
         """The names of backends of which the resolver has said nothing yet."""
         return self.runtime.names.unheard(self)
 
-    def command(self, name: str, admin: AdminState, now: float | None = None) -> None:
+    def command(self, name: str, admin: AdminState, now: float | None = None, by: str = "") -> None:
         """Set what the operator wants of a backend; of a name it is wanted of all its endpoints, those to come among them.
-        KeyError when there is no such backend.
+        `by`: see `Pool.command`. KeyError when there is no such backend.
         """
         if not self._endpoints.knows(name):
             raise KeyError(f"no backend is called {name}")
-        self.expect(name, admin, now)
+        self.expect(name, admin, now, by)
 
-    def expect(self, name: str, admin: AdminState, now: float | None = None) -> None:
+    def expect(self, name: str, admin: AdminState, now: float | None = None, by: str = "") -> None:
         """Set what the operator wants of a backend as above, or of an endpoint that may come."""
         now = self.clock.read() if now is None else now
-        self.pool.command_resting(name, admin)
-        names = list(self._endpoints.command(name, admin))
+        self.pool.command_resting(name, admin, by)
+        names = list(self._endpoints.command(name, admin, by))
         for one in names:
-            self.pool.command(self.pool.backends[one], admin, now)
+            self.pool.command(self.pool.backends[one], admin, now, by)
         self.point_checks()
         if admin is AdminState.READY and self.checks is not None:
             for one in names:
                 self.checks.check_soon(one)  # what is known of it may be old: in maintenance it was not asked
+
+    def weighed(self, name: str, by: str) -> None:
+        """Somebody has set a backend's weight, which is that of all its endpoints: who, and why."""
+        now = self.clock.read()
+        for one in self._endpoints.members_of(name):
+            self.pool.weighed(self.pool.backends[one], now, by)
 
     def observe_probe(
         self,

@@ -1,6 +1,6 @@
 """What is counted over time: rates and quantiles of the last minute, the loop's lag, values of the charts."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Final
 
 from twisted.internet.task import LoopingCall
@@ -8,6 +8,7 @@ from twisted.internet.task import LoopingCall
 from twisted_lb.admin.history import Rates, Windows
 from twisted_lb.admin.loop_lag import LoopLag, Watchdog
 from twisted_lb.admin.operator import Sample
+from twisted_lb.core.backend import Backend
 from twisted_lb.core.histogram import NOTHING, Histogram, Reading, together
 from twisted_lb.core.measures import errors_in
 from twisted_lb.data_plane import DataPlane
@@ -20,7 +21,8 @@ _SLOWLY_S: Final = 5.0
 
 class Meters:
     """The meters of a data plane, read each second and, histograms, every five. `rates` by ("requests" or "failures", pool,
-    backend), ("accepted" or "refused", listener), ("route", route); `durations` by ("took", pool[, backend]), ("connected" or "leases",
+    backend), ("meant", pool, backend) in thousandths of requests, ("accepted" or "refused", listener), ("route", route);
+    `durations` by ("took", pool[, backend]), ("connected" or "leases",
     pool, backend), ("errors", route).
     """
 
@@ -36,6 +38,9 @@ class Meters:
         for loop, _ in self._loops:
             loop.clock = time
         self._seconds: Seconds = Seconds()
+        # By pool and backend: how many requests it should have had, by the weights of each second.
+        self._meant: Final[dict[tuple[str, str], float]] = {}
+        self._asked: Final[dict[str, int]] = {}  # by pool, at the last look
         self._watchdog: Watchdog | None = None
         self._lag: LoopLag | None = None
 
@@ -81,6 +86,10 @@ class Meters:
             for backend in cluster.pool.backends.values():
                 counts["requests", name, backend.name] = backend.requests
                 counts["failures", name, backend.name] = backend.failures
+            for backend_name, meant in self._meant_of(name, cluster.pool.backends.values()):
+                counts["meant", name, backend_name] = round(meant * 1000)
+        for gone in [one for one in self._meant if ("meant", *one) not in counts]:
+            del self._meant[gone]
         for name, listeners in plane.listeners.items():
             counts["accepted", name] = sum(one.accepted for one in listeners)
         for name, frontend in plane.frontends.items():
@@ -88,6 +97,16 @@ class Meters:
         for name, requests in plane.requests_by_route().items():
             counts["route", name] = requests
         return counts
+
+    def _meant_of(self, pool: str, backends: Collection[Backend]) -> list[tuple[str, float]]:
+        """How many of a pool's requests each of its backends should have had so far, by the weights that were in force as they came."""
+        asked, weights = sum(one.requests for one in backends), sum(one.weight for one in backends if one.usable)
+        came = max(0, asked - self._asked.get(pool, 0))
+        self._asked[pool] = asked
+        for one in backends:
+            part = one.weight / weights if one.usable and weights else 0.0
+            self._meant[pool, one.name] = self._meant.get((pool, one.name), 0.0) + came * part
+        return [(one.name, self._meant[pool, one.name]) for one in backends]
 
     def _readings(self) -> dict[object, Reading | int]:
         plane = self._plane

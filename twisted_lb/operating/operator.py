@@ -12,6 +12,7 @@ from twisted_lb.admin.history import Events, States
 from twisted_lb.admin.operator import (
     Actor,
     Changed,
+    ChangeView,
     Command,
     ConfigValue,
     EventView,
@@ -33,7 +34,7 @@ from twisted_lb.errors import one_line
 from twisted_lb.operating.meters import Meters
 from twisted_lb.operating.owner import Owner
 from twisted_lb.operating.steering import Steering
-from twisted_lb.operating.texts import hint, shown
+from twisted_lb.operating.texts import hint, quoted, shown
 from twisted_lb.operating.views import Views
 from twisted_lb.probes import ProbeResult
 
@@ -79,7 +80,9 @@ class Operating:
     def hear(self, event: Event) -> None:
         """Hear a change of state."""
         kind, subject, text = self._states.hear(event)
-        self._events.add(kind, subject, text, self._steering.acting)
+        actor = self._steering.whose(kind, subject)
+        why = "" if actor is None else quoted(actor.reason)
+        self._events.add(kind, subject, f"{text}: {why}" if why else text, "" if actor is None else actor.name)
 
     def probed(self, pool: str, backend: str, result: ProbeResult) -> None:
         """Hear the result of a check."""
@@ -142,7 +145,8 @@ class Operating:
     @property
     def etag(self) -> str:
         """See Operator."""
-        return f"{self._generation}.{self._changes}"
+        # What another start had is none of this one's.
+        return f"{int(self._started_at * 1000):x}.{self._generation}.{self._changes}"
 
     def snapshot(self) -> Snapshot:
         """See Operator."""
@@ -157,14 +161,14 @@ class Operating:
             build=build(),
             pid=os.getpid(),
             ready=ready.ready,
-            ready_text=ready.text.strip(),
+            ready_text=ready.reason or "ready",
             uptime_s=self._time.seconds() - self._began,
             generation=self._generation,
             loaded_at=self._loaded_at,
             loaded_by=self._loaded_by,
             etag=self.etag,
             file=None if file is None else {"path": file[0], "changed_s": file[1]},
-            verdict=verdict(pools, ready=ready.ready, ready_text=ready.text.partition("\n")[0]),
+            verdict=verdict(pools, ready=ready.ready, why_not=ready.reason),
             listeners=[self._views.listener(plane, name) for name in plane.frontends],
             routes=[
                 self._views.route(n, name, route) for n, (name, route) in enumerate(plane.plan.routes.items(), start=1)
@@ -246,15 +250,20 @@ class Operating:
             self._values = [
                 ConfigValue(key, shown(value), source) for key, value, source in self._owner.values_in_force()
             ]
-        values = list(self._values)
-        for change in self._views.in_force(plane):
-            pool, _, backend = change.subject.partition("/")
-            why = "".join(
-                (f" by {change.actor}" if change.actor else "", f", “{change.reason}”" if change.reason else "")
-            )
-            key, _, value = change.change.partition(" ")
-            values.append(ConfigValue(f"pools.{pool}.backends.{backend}.{key}", value, f"runtime{why}"))
-        return values
+        changed = {one.key: one for one in map(self._changed, self._views.in_force(plane))}
+        # Each key once: what was changed stands for what the file says.
+        return [*(one for one in self._values if one.key not in changed), *changed.values()]
+
+    def _changed(self, change: ChangeView) -> ConfigValue:
+        """A runtime change as a value in force, with what the configuration says of it."""
+        pool, _, backend = change.subject.partition("/")
+        by = f" by {change.actor}" if change.actor else ""
+        why = f", “{change.reason}”" if change.reason else ""
+        key, _, value = change.change.partition(" ")
+        path = f"pools.{pool}.backends.{backend}"
+        else_ = self._views.said(pool, backend, key)
+        said = f"; {else_}" if else_ else ""
+        return ConfigValue(f"{path}.{key}" if value else path, value or key, f"runtime{by}{why}{said}")
 
     def plan(self) -> "Deferred[Reloaded]":
         """See Operator."""

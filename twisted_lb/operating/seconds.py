@@ -152,16 +152,14 @@ def _answers(cells: Sequence[int], at: int) -> int:
 
 def levels(plane: DataPlane) -> dict[str, float | None]:
     """What there is now: requests in flight and waiting, connections of clients, and how many of them there may be."""
-    in_flight = queued = room = 0
-    bounded = bool(plane.clusters)
+    in_flight = queued = 0
+    limits: list[int] = []  # of those that are used
     for cluster in plane.clusters.values():
         pool = cluster.pool
-        most = pool.settings.max_in_flight
         in_flight += pool.leases + sum(one.in_flight for one in pool.leaving)
         queued += pool.waiting
-        bounded = bounded and most > 0
-        room += most * sum(one.usable for one in pool.backends.values())
-    found: dict[str, float | None] = {"in_flight_limit": room} if bounded else {}
+        limits += [one.limit for one in pool.backends.values() if one.usable]
+    found: dict[str, float | None] = {"in_flight_limit": sum(limits)} if limits and all(limits) else {}
     found |= {
         "in_flight": in_flight,
         "queued": queued,

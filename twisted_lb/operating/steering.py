@@ -9,22 +9,25 @@ from twisted.logger import Logger
 
 from twisted_lb.admin.history import States
 from twisted_lb.admin.operator import Actor, BackendView, By, Changed, Command, NotFound, Refused
-from twisted_lb.admin.words import admitted, consequences
+from twisted_lb.admin.words import admitted, consequences, limited
 from twisted_lb.core.backend import AdminState
 from twisted_lb.data_plane import DataPlane
 from twisted_lb.errors import one_line
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.operating.owner import Owner
-from twisted_lb.operating.texts import changes_of, clean, hint, one_of
+from twisted_lb.operating.texts import changes_of, clean, hint, one_of, quoted
 from twisted_lb.operating.views import Views
+
+# What may be changed of a backend that is there.
+_CHANGED: Final = ("admin", "weight", "limit", "backend")
+# Kinds of events that somebody brings about.
+_DEEDS: Final = ("admin", "changed", "added", "removed")
 
 _log = Logger()
 
 
 class Steering:
-    """Carries out commands on the plane that `running` answers, each with its line in the log (audit). `acting` is who changes
-    something just now.
-    """
+    """Carries out commands on the plane that `running` answers, each with its line in the log (audit)."""
 
     def __init__(
         self, owner: Owner, running: Callable[[], DataPlane], views: Views, states: States, wall: Callable[[], float]
@@ -34,7 +37,7 @@ class Steering:
         self._views: Final = views
         self._states: Final = states
         self._wall: Final = wall
-        self.acting: str = ""
+        self._acting: tuple[str, Actor] | None = None  # at which backend
 
     def command(self, command: Command, actor: Actor, *, dry_run: bool = False) -> Changed:
         """See Operator."""
@@ -43,32 +46,47 @@ class Steering:
         cluster = self.cluster(pool)
         self._known(cluster, name)
         views = [one for one in self._views.pool(cluster, plane.plan.pools[pool]).backends if _is_of(one, name)]
-        before = [(one.admin, one.weight) for one in views]
+        self._refuse_numbers(plane, command)
         follows = self._follows(cluster, views, command)
-        changes = []
-        if command.admin is not None and any(admin != command.admin.value for admin, _ in before):
-            changes.append(f"{one_of([admin for admin, _ in before])} → {command.admin.value}")
-        if command.weight is not None and any(weight != command.weight for _, weight in before):
-            changes.append(f"weight {one_of([str(weight) for _, weight in before])} → {command.weight}")
+        wanted = (
+            ("", None if command.admin is None else command.admin.value, [one.admin for one in views]),
+            ("weight ", command.weight, [one.weight for one in views]),
+            ("limit ", command.limit, [one.limit for one in views]),
+        )
+        changes = [
+            f"{word}{one_of([str(one) for one in before])} → {now}"
+            for word, now, before in wanted
+            if now is not None and any(one != now for one in before)
+        ]
         if dry_run:
             return Changed(changes, follows)
-        by = By(actor.name, self._wall(), actor.reason)
-        with self._by(actor):
+        with self._by(actor, pool, name):
             if command.weight is not None:
-                try:
-                    plane.set_weight(pool, name, command.weight)
-                except ValueError as error:
-                    raise Refused("bad_value", one_line(str(error))) from None
-                except KeyError:
-                    raise Refused("bad_value", f"{pool}/{name}: an endpoint has no weight of its own") from None
+                plane.set_weight(pool, name, command.weight, _told(actor))
+            if command.limit is not None:
+                plane.set_limit(pool, name, command.limit)
             if changes:
-                self._states.changed(pool, name, by)
+                self._states.changed(pool, name, By(actor.name, self._wall(), actor.reason))
             if command.admin is not None:
-                plane.command(pool, name, command.admin)
-        if command.admin is AdminState.READY and not plane.source(pool, name, "weight"):
+                plane.command(pool, name, command.admin, _told(actor))
+        if not any(plane.source(pool, name, key) for key in _CHANGED):
             self._states.forget(pool, name)
         self.audit(actor, f"{pool}/{name}", "; ".join(changes) or "as it was")
         return Changed(changes, follows)
+
+    def _refuse_numbers(self, plane: DataPlane, command: Command) -> None:
+        """Refused for a weight or a limit that is none, or of what has none of its own."""
+        found = next((one for one in plane.specs_of(command.pool) if one.name == command.backend), None)
+        for word, number in (("weight", command.weight), ("limit", command.limit)):
+            if number is None:
+                continue
+            if found is None:
+                detail = f"{command.pool}/{command.backend}: an endpoint has no {word} of its own"
+                raise Refused("bad_value", detail)
+            try:
+                replace(found, **{word: number})  # type: ignore[arg-type]  # it is checked there
+            except ValueError as error:
+                raise Refused("bad_value", one_line(str(error))) from None
 
     def _follows(self, cluster: Cluster, views: Sequence[BackendView], command: Command) -> list[str]:
         """What follows of it; Refused where the pool would have nobody left."""
@@ -79,8 +97,14 @@ class Steering:
         if not out:
             wanted = views[0].admin if command.admin is None else command.admin.value
             weight = views[0].weight if command.weight is None else command.weight
+            said = [] if command.limit is None else [line for one in views for line in limited(one, command.limit)]
+            if command.admin is None and command.weight is None:
+                return said
             # Several endpoints of one name are not said to take parts.
-            return admitted(pool, views[0], weight) if wanted == "ready" and weight and len(views) == 1 else []
+            return [
+                *(admitted(pool, views[0], weight) if wanted == "ready" and weight and len(views) == 1 else []),
+                *said,
+            ]
         names = {one.name for one in views}
         gone = replace(
             views[0],
@@ -102,7 +126,7 @@ class Steering:
         self.cluster(pool)
         before = {spec.name for spec in plane.specs_of(pool)}
         try:
-            with self._by(actor):
+            with self._by(actor, pool):
                 self._owner.add_backend(pool, backend)
         except ValueError as error:
             text = one_line(str(error))
@@ -120,7 +144,7 @@ class Steering:
         views = [one for one in self._views.pool(cluster, plane.plan.pools[pool]).backends if _is_of(one, backend)]
         follows = self._follows(cluster, views, Command(pool, backend, AdminState.DRAIN, force=force))
         try:
-            with self._by(actor):
+            with self._by(actor, pool, backend):
                 plane.remove_backend(pool, backend)
         except KeyError:
             raise Refused("bad_value", f"{pool}/{backend}: an endpoint of a name cannot be removed alone") from None
@@ -146,7 +170,7 @@ class Steering:
             self._known(self.cluster(pool or ""), backend)
         lines = []
         for name, one, change in wanted:
-            with self._by(actor):
+            with self._by(actor, name, one):
                 plane.reset(name, one)
             self._states.forget(name, one)
             lines.append(f"{change} of {name}/{one}")
@@ -168,13 +192,22 @@ class Steering:
             raise NotFound("no_such_backend", f'there is no backend "{one_line(wanted)}"', hint(wanted, full))
 
     @contextlib.contextmanager
-    def _by(self, actor: Actor) -> Iterator[None]:
-        """What happens meanwhile this one has done."""
-        self.acting = actor.name
+    def _by(self, actor: Actor, pool: str, backend: str = "") -> Iterator[None]:
+        """What happens meanwhile to this backend this one has done; without a name: to any of the pool."""
+        self._acting = f"{pool}/{backend}", actor
         try:
             yield
         finally:
-            self.acting = ""
+            self._acting = None
+
+    def whose(self, kind: str, subject: str) -> Actor | None:
+        """Who has done it, where an event of this kind about this subject is somebody's deed: not what follows of it, as that a
+        pool has nobody any more.
+        """
+        if self._acting is None or kind not in _DEEDS:
+            return None
+        at, actor = self._acting
+        return actor if at.endswith("/") or subject == at or subject.startswith(f"{at}@") else None
 
     def audit(self, actor: Actor, subject: str, what: str) -> None:
         """Say in the log who has changed what, and why."""
@@ -193,6 +226,12 @@ class Steering:
         if self._owner.stopping:
             raise Refused("stopping", "the balancer stops; nothing is changed any more")
         return self._running()
+
+
+def _told(actor: Actor) -> str:
+    """Who it was, and why, for whoever asks what took a backend out: `by alice: “deploy”`."""
+    why = quoted(actor.reason)
+    return f"by {clean(actor.name)}" + (f": {why}" if why else "")
 
 
 def _is_of(view: BackendView, name: str) -> bool:

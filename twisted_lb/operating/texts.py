@@ -17,6 +17,12 @@ def clean(text: str) -> str:
     return "".join(_KEPT.get(c, c) if c.isprintable() or c in _KEPT else "?" for c in text)[:MOST_REASON]
 
 
+def quoted(text: str) -> str:
+    """A reason in its quotes, on one line; empty for none."""
+    said = "".join(c if c in ",=" else clean(c) for c in text)[:MOST_REASON]
+    return f"“{said}”" if said else ""
+
+
 def hint(name: str, names: Iterable[str]) -> str:
     """The name that was perhaps meant, as a question; empty where none is near."""
     found = similar(name, names)
@@ -31,7 +37,7 @@ def one_of(values: Sequence[str]) -> str:
 def changes_of(changes: PoolOverlay) -> list[tuple[str, str]]:
     """Runtime changes of a pool: backend and what is other."""
     found = [(name, f"admin {admin.value}") for name, admin in changes.admin.items()]
-    found += [(name, f"weight {changes.weight_of(name)}") for name in changes.weights]
+    found += [(name, f"{word} {one.now}") for word, numbers in changes.numbers for name, one in numbers.items()]
     found += [(name, "added") for name in changes.added]
     return found + [(name, "removed") for name in changes.removed]
 

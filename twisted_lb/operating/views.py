@@ -15,7 +15,11 @@ from twisted_lb.operating.meters import Meters
 from twisted_lb.operating.texts import changes_of
 from twisted_lb.plan import PoolPlan, RoutePlan
 
-_KEYS: Final = ("admin", "weight", "backend")
+_KEYS: Final = ("admin", "weight", "limit", "backend")
+# States as one says them beside another one.
+_SAID: Final = {"unknown": "not checked yet"}
+# Those of which the file says nothing of its own.
+_RUNTIME_ONLY: Final = ("admin", "limit")
 
 
 class Views:
@@ -84,7 +88,7 @@ class Views:
         labels = {spec.name: dict(spec.labels) for spec in plane.specs_of(name)}
         asked = self._requests_of(cluster)
         backends = [self._backend(cluster, one, labels, asked) for one in pool.backends.values()]
-        backends = _intended(backends)
+        backends = self._intended(backends, asked)
         targets = plane.snapshot(name).targets
         return PoolView(
             name=name,
@@ -101,6 +105,17 @@ class Views:
             leaving=[self._backend(cluster, one, labels, None) for one in pool.leaving],
             targets=None if targets is None else asdict(targets),
         )
+
+    def _intended(self, backends: Sequence[BackendView], asked: int | None) -> list[BackendView]:
+        """The backends with the share that their weights mean: of what was asked in the last minute as they were then, else now."""
+        weight = sum(one.weight_effective for one in backends)
+        meant = {one.name: self._meters.rates.within(("meant", one.pool, one.backend)) for one in backends}
+        return [
+            replace(one, intended=found[0] / 10 / asked)
+            if asked and (found := meant[one.name]) is not None
+            else replace(one, intended=one.weight_effective * 100 / weight if weight else 0.0)
+            for one in backends
+        ]
 
     def _requests_of(self, cluster: Cluster) -> int | None:
         """How many requests the backends of a pool had in the last minute."""
@@ -124,7 +139,7 @@ class Views:
             labels=labels.get(owner, {}),
             weight=backend.weight,
             weight_effective=float(backend.weight) if backend.usable else 0.0,
-            limit=cluster.pool.settings.max_in_flight,
+            limit=backend.limit,
             in_flight=backend.in_flight,
             tunnels=backend.tunnels,
             requests=backend.requests,
@@ -159,7 +174,15 @@ class Views:
 
     def _source(self, pool: str, backend: str, key: str) -> str:
         rest = () if key == "backend" else (key,)
-        return "default" if key == "admin" else self.source_of(("pools", pool, "backends", backend, *rest))
+        return "default" if key in _RUNTIME_ONLY else self.source_of(("pools", pool, "backends", backend, *rest))
+
+    def said(self, pool: str, backend: str, key: str) -> str:
+        """What the configuration says where a value of a backend was changed at run time: `1 in lb.toml:23`, `by default 1`."""
+        numbers = dict(self._running().overlay.of(pool).numbers).get(key, {})
+        if backend not in numbers:
+            return ""
+        was, place = numbers[backend].was, self._source(pool, backend, key)
+        return f"{was} in {place}" if place not in ("", "default") else f"by default {was}"
 
     def source_of(self, path: tuple[str | int, ...]) -> str:
         """Where what is in force at a path of the configuration comes from."""
@@ -178,17 +201,17 @@ class Views:
             still = left(backend.in_flight - backend.tunnels, backend.tunnels)
             running = f"; {still} left" if still else ""
             found.append(({AdminState.DRAIN: "drained"}.get(backend.admin, "maint"), f"{who}{running}".lstrip("; ")))
-        elif not backend.weight:
-            found.append(("weight 0", who))
+        if not backend.weight:
+            found.append(("weight 0", "" if found else who))
         if not backend.health.up:
             found.append(("down" if backend.health.known else "unknown", self._states.down(pool, name)))
         if backend.ejection.active:
             found.append(("ejected", self._states.ejected(pool, name)))
         if not found and backend.full:
-            found.append(("full", f"{backend.load_now} in flight"))
+            found.append(("full", f"{backend.load_now} of {backend.limit} in flight"))
         if not found:
             return "ready", ""
-        others = [f"also {state}" + (f" ({reason})" if reason else "") for state, reason in found[1:]]
+        others = [f"also {_SAID.get(one, one)}" + (f" ({reason})" if reason else "") for one, reason in found[1:]]
         return found[0][0], "; ".join(part for part in (found[0][1], *others) if part)
 
     def in_force(self, plane: DataPlane) -> Iterable[ChangeView]:
@@ -232,9 +255,3 @@ def _checks_of(plan: PoolPlan) -> str:
 def _total(values: Sequence[Any]) -> Any:
     known = [one for one in values if one is not None]
     return sum(known) if known else None
-
-
-def _intended(backends: Sequence[BackendView]) -> list[BackendView]:
-    """The backends with the share that their weights mean."""
-    weight = sum(one.weight_effective for one in backends)
-    return [replace(one, intended=one.weight_effective * 100 / weight if weight else 0.0) for one in backends]

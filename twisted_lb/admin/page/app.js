@@ -34,7 +34,9 @@ const kindOf = (state) => KIND[state] || state;
 const toneOf = (kind) => TONE[kind] ?? "s-" + kind;
 const known = (kind) => $("g-" + kind) ? kind : "unknown";
 const glyph = (kind, tone = toneOf(kind)) => s("svg", { class: "g " + tone, "aria-hidden": "true" }, s("use", { href: "#g-" + known(kind) }));
-const signOf = (e) => { const k = e.kind === "admin" ? { drain: "drain", maint: "maint" }[e.text] || "ready" : e.kind; return EVENT[k] || k; };
+const became = (text) => text.split(": “")[0].split("→ ").pop(); // "drain" of "ready → drain: “deploy”"
+const eventWord = (e) => e.kind === "admin" ? became(e.text) : e.kind;
+const signOf = (e) => EVENT[eventWord(e)] || eventWord(e);
 const anchor = (name) => h("a", { href: "#b-" + encodeURI(name) }, name);
 const where = (name) => D.backends.has(name) ? anchor(name) : name;
 
@@ -461,7 +463,7 @@ const matches = (r) => [r.method.join(", "), r.host.join(", "), [...r.path, ...r
 function slow() {
   const S = D.status;
   body("routes", S.routes.length ? S.routes.map((r) => h("tr", null, h("td", null, String(r.n)), h("th", { scope: "row", class: "mono" }, matches(r)), h("td", null, r.to), h("td", { class: "n" }, num(r.rate, 1)), h("td", { class: "n " + (r.errors_60s > 4 ? "hot" : r.errors_60s ? "" : "zero") }, num(r.errors_60s)), h("td", { class: "nowrap" }, r.place))) : [none(6, "There is no route.")]);
-  body("events", D.events.length ? [...D.events].reverse().map((e) => { const admin = e.kind === "admin", said = e.kind + ": ", text = admin ? "" : e.text.startsWith(said) ? e.text.slice(said.length) : e.text; return h("tr", null, h("td", null, clock(e.at)), h("td", null, glyph(signOf(e)), (admin ? e.text : e.kind).replace("_", " ")), h("td", null, where(e.subject), e.subject && text ? ": " : "", text, e.actor && " · " + e.actor)); }) : [none(3, "Nothing yet.")]);
+  body("events", D.events.length ? [...D.events].reverse().map((e) => { const said = e.kind + ": ", text = e.text.startsWith(said) ? e.text.slice(said.length) : e.text; return h("tr", null, h("td", null, clock(e.at)), h("td", null, glyph(signOf(e)), eventWord(e).replace("_", " ")), h("td", null, where(e.subject), e.subject && text ? ": " : "", text, e.actor && " · " + e.actor)); }) : [none(3, "Nothing yet.")]);
   configuration();
   body("changes", S.changes.length ? S.changes.map((c) => h("tr", null, h("td", null, c.at == null ? "" : clock(c.at)), h("td", null, where(c.subject), " ", c.change), h("td", null, c.actor, c.reason && h("small", null, `“${c.reason}”`)))) : [none(3, "None.")]);
   $("warnbox").hidden = !S.warnings.length;
@@ -615,9 +617,14 @@ function told(v) {
   if (v.decision) out.push(...decision(v.decision));
   return out;
 }
-function decision(d) {
+// "drained by alice: “deploy”, 5 min ago", "ejected, 17 s left (connection refused)", as lbctl says it.
+function outWords(c, ago) {
+  const left = c.left_s == null ? "" : `, ${dur(c.left_s)} left`, why = c.reason || "";
+  return (c.state || c.skipped) + left + (why.startsWith("by ") ? ` ${why}` + (c.for_s == null ? "" : `, ${dur(c.for_s)} ${ago}`) : why && ` (${why})`);
+}
+function decision(d, ago = "ago") {
   const out = [[d.picked ? "ready" : "down", d.picked ? `${d.picked}: ${d.rule}` : d.waits ? "It would wait in the queue" : "No backend would be asked"]];
-  return [...out, ...d.candidates.filter((c) => c.skipped).map((c) => [kindOf((D.backends.get(c.backend) || {}).state || "unknown"), `Skipped ${c.backend}: ${c.skipped}`])];
+  return [...out, ...d.candidates.filter((c) => c.skipped).map((c) => [kindOf(c.state), `Skipped ${c.backend}: ${outWords(c, ago)}`])];
 }
 let failed = "";
 async function failures() {
@@ -675,7 +682,7 @@ function waterfall(r) {
   const line = (name, ended, times, bar) => h("tr", null, h("th", { scope: "row", class: "nowrap" }, name), h("td", null, ended), times.map((t) => h("td", { class: "n nowrap" }, t)), bar);
   const rows = r.attempts.map((a) => {
     const connect = a.connect_s == null ? a.took_s : a.connect_s, sign = !a.outcome ? "…" : a.outcome === "OK" ? "✓" : "✗";
-    return line(`${a.number}  ${a.backend}`, [`${sign} ${a.outcome || "running"}`, a.reason && h("small", null, a.reason)].filter(Boolean), [took(a.queue_s), a.reused && !connect ? "reused" : took(connect), took(a.first_byte_s), took(a.rest_s)], water(a.began_s - a.queue_s, [["queue", a.queue_s], ...phases(a)], whole));
+    return line(`${a.number}  ${a.backend}`, [`${sign} ${a.outcome || "running"}`, a.reason && h("small", null, a.reason), a.then && h("small", null, `then it was ${a.then}`)].filter(Boolean), [took(a.queue_s), a.reused && !connect ? "reused" : took(connect), took(a.first_byte_s), took(a.rest_s)], water(a.began_s - a.queue_s, [["queue", a.queue_s], ...phases(a)], whole));
   });
   if (waited > SHORTEST) rows.push(line("in the queue", r.running ? "… waits" : "✗ no attempt", [took(waited), DASH, DASH, DASH], water(whole - waited, [["queue", waited]], whole)));
   if (!rows.length) return null;
