@@ -645,11 +645,11 @@ class Exchange(Requester):
             self._tell_end()
         else:
             self._keep(attempt, now)
-            observers = self._frontend.observers
-            if observers.watching:
-                record = self._record()
-                record.ended_by = _OK
-                observers.tell(record)
+        observers = self._frontend.observers
+        if observers.watching and not self._recorded:
+            record = self._record()
+            record.ended_by = _OK
+            observers.tell(record)
         if trailers and self.route.rules.edits_answers:
             trailers = self.route.rules.response_edits.kept(trailers)
         self.client.finish(trailers)
