@@ -502,7 +502,7 @@ def test_light_and_dark_are_those_of_the_system_or_of_the_reader(town, browser):
 
 RENEWED = """async (change) => {
   const frame = () => new Promise(requestAnimationFrame);
-  leave(); link = "paused";  // nothing else ticks meanwhile
+  leave(); link = "paused"; later();  // nothing else ticks meanwhile, and what time says is as of then
   await frame(); await frame();
   const rows = [...document.querySelectorAll("#tables tr")], heights = rows.map((r) => r.offsetHeight), seen = [];
   const watch = new MutationObserver((records) => seen.push(...records));
