@@ -215,8 +215,10 @@ class Notes:
             plain = self._plain[self._next :] + self._plain[: self._next]
             # The number of each among all that were kept: a note stands behind as many.
             kept = [(self._kept - len(plain) + at, 1, _note_of(one)) for at, one in enumerate(plain, start=1)]
-            noted = heapq.merge(kept, [(before, 2, note) for before, note in self._recent], key=lambda one: one[:2])
-            self._recent.extend([(0, note) for _, _, note in noted])  # of which the last ones stay
+            known = [(before, 2, note) for before, note in self._recent]
+            self._recent.clear()
+            for _, _, note in heapq.merge(kept, known, key=lambda one: one[:2]):
+                self._recent.append((0, note))  # of which the last ones stay
             self._plain.clear()
             self._next = self._kept = 0
         return [note for _, note in self._recent]
