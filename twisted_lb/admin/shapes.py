@@ -74,6 +74,8 @@ SHAPES: Final[dict[str, Shape]] = {
         connect_s=_SECONDS,
         first_byte_s=_SECONDS,
         rest_s=_SECONDS,
+        began_s=_told("number", "When it began, from the head of the request on."),
+        took_s=_SECONDS,
         then=_told("string", "What became of the backend by it: ejected for 1 s: connection refused; used again: …"),
         decision=_ref("Decision"),
     ),
