@@ -341,7 +341,7 @@ class OverSockets:
         self._turns = itertools.cycle(sent)
         self._client = self._wires.connect()
         for _ in range(WARMED):
-            self._exchange(self._client)
+            self()
 
     def __call__(self) -> bytes:
         return self._exchange(self._client)

@@ -5,6 +5,7 @@ import pwd
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -150,7 +151,7 @@ def test_each_of_its_sections_has_something_that_is_tried():
 def test_the_sick_ones_are_found_and_taken_out(day):
     down, broken, _ = day.backends
     broken.says, down.checked = None, FAILING
-    until(lambda: day.admin.ask("GET", "/v1/backends/app/b1")[1]["state"] == "down", "its checks fail")
+    until(lambda: "times" in day.admin.ask("GET", "/v1/backends/app/b1")[1]["reason"], "its checks have failed")
 
     def newest():
         return day.admin.ask("GET", "/v1/explain?failed=1")[1]["requests"]
@@ -304,6 +305,8 @@ def test_the_log_is_counted_by_halog_and_by_jq(day):
     log.rename(day.folder / "access.log.1")
     done = day.run("lbctl reset && lbctl reload")
     assert done.returncode == 0, done.stdout
+    os.kill(day.admin.ask("GET", "/v1/status")[1]["pid"], signal.SIGUSR1)
+    until(log.exists, "the log is opened anew")
     all_say(OK)
     day.ask("GET", "/quick")
     day.backends[2].delay_s = 0.5

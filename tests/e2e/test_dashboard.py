@@ -354,7 +354,7 @@ def test_what_the_api_cannot_tell_has_no_box_and_what_it_can_has_one(town, page)
     expect(told.locator(".req")).to_contain_text("GET /v1/items")
     expect(told.locator(".req")).to_contain_text("retried, then well · api/a9 → api/a2")
     expect(told.locator(".why p").last).to_be_visible()
-    expect(told).to_contain_text("a9 was ejected for 60 s")
+    expect(told).to_contain_text("then it was ejected for 60 s: 5 failures in a row")
     expect(told.locator(".attempts tbody tr").first).to_contain_text("✗ NO_RESPONSE")
     expect(page.locator(f'[id="r-{OVERLOADED["id"]}"] .why div')).to_be_hidden()
     page.get_by_role("button", name="Try", exact=True).click()
@@ -393,11 +393,11 @@ def test_the_charts_say_who_answered_and_how_long_it_took(own_town, page):
 
 
 def test_a_failed_request_is_explained_with_the_waterfall_of_its_phases_with_and_without_a_script(
-    own_town, page, browser
+    new_town, page, browser
 ):
-    live(page, own_town)
+    live(page, new_town)
     for target, name in (("?size=1000&close=10", "cut-1"), ("?delay=0.4", "late-1")):
-        request = urllib.request.Request(f"http://127.0.0.1:{own_town.port}/{target}", headers={"X-Request-ID": name})
+        request = urllib.request.Request(f"http://127.0.0.1:{new_town.port}/{target}", headers={"X-Request-ID": name})
         with contextlib.suppress(OSError, http.client.HTTPException):
             urllib.request.urlopen(request, timeout=PATIENCE_S).read()
     told = {name: page.locator(f'[id="r-{name}"]') for name in ("cut-1", "late-1")}
@@ -411,7 +411,7 @@ def test_a_failed_request_is_explained_with_the_waterfall_of_its_phases_with_and
     # News of other requests closes nothing that somebody reads, and takes no focus.
     told["late-1"].locator("summary").focus()
     expect(page.locator("#failures > tbody")).to_have_count(2)
-    urllib.request.urlopen(f"http://127.0.0.1:{own_town.port}/?delay=0.3", timeout=PATIENCE_S).close()
+    urllib.request.urlopen(f"http://127.0.0.1:{new_town.port}/?delay=0.3", timeout=PATIENCE_S).close()
     expect(page.locator("#failures > tbody")).to_have_count(3)
     expect(told["late-1"].locator("summary")).to_be_focused()
     expect(bar).to_be_visible()
@@ -419,12 +419,12 @@ def test_a_failed_request_is_explained_with_the_waterfall_of_its_phases_with_and
     # The link of an error page leads to its request also where that neither failed nor was slow.
     plain = [f"plain-request-{n}" for n in range(12)]
     for name in plain:
-        request = urllib.request.Request(f"http://127.0.0.1:{own_town.port}/", headers={"X-Request-ID": name})
+        request = urllib.request.Request(f"http://127.0.0.1:{new_town.port}/", headers={"X-Request-ID": name})
         urllib.request.urlopen(request, timeout=PATIENCE_S).close()
     slow = page.evaluate("async () => (await ask('v1/explain?slowest=10')).requests.map((r) => r.id)")
     quick = next(name for name in plain if name not in slow)
     other = page.context.new_page()
-    other.goto(f"{own_town.url}#r-{quick}")
+    other.goto(f"{new_town.url}#r-{quick}")
     expect(other.locator(f'[id="r-{quick}"] .why details > div')).to_be_visible()
     other.close()
 
@@ -433,7 +433,7 @@ def test_a_failed_request_is_explained_with_the_waterfall_of_its_phases_with_and
         [...b.querySelectorAll("rect")].map((r) => ["class", "x", "width"].map((k) => r.getAttribute(k)))])"""
     context = browser.new_context(java_script_enabled=False)
     bare = context.new_page()
-    bare.goto(own_town.url)
+    bare.goto(new_town.url)
     served = bare.evaluate(shown)
     assert {one for one, *_ in served} >= {"r-cut-1", "r-late-1"}
     until(lambda: {one for one, *_ in page.evaluate(shown)} == {one for one, *_ in served}, "the same requests")
