@@ -7,7 +7,7 @@ from twisted_lb.core.backend import Backend, BackendSpec
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.outcome import Outcome
-from twisted_lb.core.pickers import POLICIES
+from twisted_lb.core.pickers import POLICIES, Picker, Policy
 from twisted_lb.core.pool import Pool
 from twisted_lb.core.settings import PoolSettings
 
@@ -18,6 +18,14 @@ def specs(*texts: str) -> list[BackendSpec]:
 
 def backends(**weights: int) -> list[Backend]:
     return [Backend(spec, Counts()) for spec in specs(*(f"{n}:80,weight={w}" for n, w in weights.items()))]
+
+
+def built(policy: str | Policy, members: list[Backend], rng: random.Random | None = None) -> Picker:
+    """A policy's first picker over members, each of which has what measures its load."""
+    made = POLICIES[policy] if isinstance(policy, str) else policy
+    for member in members:
+        member.load = made.load(member.counts, member.slot)
+    return made.build(members, None, rng or random.Random(1), 0.0)
 
 
 class Told(list):
@@ -45,9 +53,10 @@ class CountingPolicy:
         return self._policy.build(members, previous, rng, now)
 
 
-def make_pool(*texts: str, policy: str = "rr", checked: bool = True, **settings) -> tuple[Pool, Told]:
+def make_pool(*texts: str, policy: str | Policy = "rr", checked: bool = True, **settings) -> tuple[Pool, Told]:
     told = Told()
-    pool = Pool("p", POLICIES[policy], PoolSettings(2, 3, checked=checked, **settings), random.Random(1), told.append)
+    chosen = POLICIES[policy] if isinstance(policy, str) else policy
+    pool = Pool("p", chosen, PoolSettings(2, 3, checked=checked, **settings), random.Random(1), told.append)
     pool.update(specs(*texts), 0.0)
     told.clear()
     return pool, told

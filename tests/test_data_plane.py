@@ -371,6 +371,16 @@ def test_a_pool_has_another_policy_from_its_next_claim_on(build):
     assert house.pool.policy is POLICIES["rand"]
 
 
+def test_a_request_goes_to_whoever_is_less_loaded_once_the_policy_says_so(build):
+    house = build("a:80", "b:80")
+    slow, fast = house.backend("a:80", [NEVER_ANSWER]), house.backend("b:80")
+    waiting = house.ask()
+    assert not waiting.received
+    house.apply(policy="least")
+    assert [status(house.ask()) for _ in range(6)] == [200] * 6
+    assert (len(slow.requests), len(fast.requests)) == (1, 6)
+
+
 def test_backends_of_the_new_plan_are_there_at_once(build):
     house = build()
     house.backend("b:80")

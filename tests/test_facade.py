@@ -12,7 +12,7 @@ from twisted_lb import LoadBalancer, NoServerAvailable, facade
 from twisted_lb.core.address import TcpAddress
 from twisted_lb.core.ask import key_of
 from twisted_lb.core.backend import BackendSpec
-from twisted_lb.core.pickers import POLICIES, Picker
+from twisted_lb.core.pickers import POLICIES, Picker, policy_of
 
 SERVERS = ["a:80", "b:80", "c:80"]
 
@@ -26,6 +26,15 @@ def test_its_documentation_is_true():
 def test_clients_are_assigned_by_turns():
     lb = LoadBalancer(SERVERS)
     assert Counter(lb.assign().server for _ in range(9)) == dict.fromkeys(SERVERS, 3)
+
+
+def test_a_costly_client_counts_as_many_where_costs_are_compared():
+    lb = LoadBalancer(["a:80", "b:80"], policy_of("scan", "cost"))
+    costly = lb.assign(cost=3)
+    others = [lb.assign() for _ in range(3)]
+    assert {one.server for one in others} == {"a:80", "b:80"} - {costly.server}
+    costly.done()
+    assert {lb.assign().server for _ in range(2)} == {costly.server}
 
 
 def test_weights_and_chance():
@@ -184,6 +193,7 @@ def test_events_are_told():
         (lambda: LoadBalancer(["a:1"]).update("b:1"), ValueError, "a list of servers is wanted"),
         (lambda: LoadBalancer(["a:1"]).assign(avoid="a:1"), ValueError, "'a:1': a list of servers is wanted"),
         (lambda: LoadBalancer(["a:1"], "fastest"), ValueError, "'fastest' is not a strategy, expected one of rr, rand"),
+        (lambda: LoadBalancer(["a:1"]).assign(cost=0), ValueError, "cost should be 1 or more, not 0"),
         (lambda: LoadBalancer(["a:1"]).report_down("b:1"), KeyError, "b:1"),
         (lambda: LoadBalancer(["a:1"]).drain("b:1"), KeyError, "b:1"),
         (lambda: LoadBalancer([BackendSpec("x", TcpAddress("h", 1), -1)]), ValueError, "-1 is not a weight"),

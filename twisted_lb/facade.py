@@ -11,7 +11,7 @@ from twisted_lb.core.attempts import Attempt, Attempts
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec, specs_of
 from twisted_lb.core.events import DEFAULT_POOL, Event
 from twisted_lb.core.outcome import Outcome, Refusal
-from twisted_lb.core.pickers import POLICIES
+from twisted_lb.core.pickers import POLICIES, Policy
 from twisted_lb.core.pool import Pool
 from twisted_lb.core.retry import RetryRules
 from twisted_lb.core.settings import PoolSettings
@@ -99,7 +99,8 @@ class LoadBalancer:
     <LoadBalancer <Pool default: 1 usable of 2, 0 in flight>>
 
     `servers` are `HOST:PORT`, `[IPv6]:PORT` or `unix:/path`, each with `,weight=N` if wanted, or BackendSpecs;
-    ValueError says what is wrong with one. `strategy` names the policy, one of `twisted_lb.core.pickers.POLICIES`.
+    ValueError says what is wrong with one. `strategy` names the policy, one of `twisted_lb.core.pickers.POLICIES`, or is one:
+    `policy_of("two", "cost")` of that module.
     `seed` makes the balancer repeatable. `clock` gives monotonic seconds. `on_event` is told every change of a server's
     state. One thread at a time.
     """
@@ -107,30 +108,35 @@ class LoadBalancer:
     def __init__(
         self,
         servers: Iterable[Server],
-        strategy: str = "rr",
+        strategy: str | Policy = "rr",
         *,
         seed: int | None = None,
         clock: Callable[[], float] = time.monotonic,
         on_event: Callable[[Event], None] | None = None,
     ) -> None:
-        if strategy not in POLICIES:
+        if isinstance(strategy, str) and strategy not in POLICIES:
             raise ValueError(f"{strategy!r} is not a strategy, expected one of {', '.join(POLICIES)}")
+        policy = POLICIES[strategy] if isinstance(strategy, str) else strategy
         self._clock: Final = clock
         rng = random.Random(seed)
         settings = PoolSettings(checked=False)
-        self._pool: Final = Pool(DEFAULT_POOL, POLICIES[strategy], settings, rng, on_event or _ignore)
+        self._pool: Final = Pool(DEFAULT_POOL, policy, settings, rng, on_event or _ignore)
         self.update(servers)
 
-    def assign(self, client: str | bytes | None = None, *, avoid: Iterable[str] = ()) -> Assignment:
+    def assign(self, client: str | bytes | None = None, *, avoid: Iterable[str] = (), cost: int = 1) -> Assignment:
         """A server for a client, not one of those named in `avoid`; NoServerAvailable when there is none. The assignment
         counts until it is settled: use it in a `with`, or call `done` or `failed`.
 
         `client` is what hashing policies go by, text in UTF-8; the others ignore it. It is hashed once, to 64 bits, by
-        `twisted_lb.core.ask.key_of`: the same client is the same number in every process and on every machine.
+        `twisted_lb.core.ask.key_of`: the same client is the same number in every process and on every machine. `cost` is how
+        much work it is, an ordinary one being 1, for policies that compare costs.
         """
+        if cost < 1:
+            raise ValueError(f"cost should be 1 or more, not {cost}")
         if isinstance(avoid, str):
             raise ValueError(f"{avoid!r}: a list of servers is wanted, not one str")  # noqa: TRY004, as for any bad value
-        ask = ANY if client is None else Ask(key_of(client.encode() if isinstance(client, str) else client))
+        key = 0 if client is None else key_of(client.encode() if isinstance(client, str) else client)
+        ask = ANY if client is None and cost == 1 else Ask(key, cost)
         backends = self._pool.backends
         attempts = Attempts(self._pool, _ONE_ATTEMPT, ask, idempotent=False)
         attempts.tried = tuple(backends[name] for name in avoid if name in backends)

@@ -23,6 +23,7 @@ from twisted_lb.config.listeners import ListenerConfig
 from twisted_lb.config.matching import match_of
 from twisted_lb.config.objects import Objects, objects_of
 from twisted_lb.config.observe import LogConfig
+from twisted_lb.config.policies import policy_for
 from twisted_lb.config.pools import BackendRulesConfig, PoolConfig
 from twisted_lb.config.problems import Problem
 from twisted_lb.config.routes import AnswerConfig, RouteConfig
@@ -34,7 +35,6 @@ from twisted_lb.core.address import TcpAddress, is_name
 from twisted_lb.core.backend import BackendSpec
 from twisted_lb.core.networks import Network, Networks, network_of, networks_in
 from twisted_lb.core.never import NEVER
-from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pickers.base import Policy
 from twisted_lb.core.rate import Rate
 from twisted_lb.core.rate_limits import RateKey, RateLimit
@@ -574,8 +574,8 @@ def _pool(config: PoolConfig, backend: BackendRulesConfig) -> PoolPlan:
     check, upstream, retry = config.health_check, config.upstream, config.retry
     return PoolPlan(
         backends=tuple(config.backends),
-        policy=POLICIES[config.policy],
-        policy_name=config.policy,
+        policy=policy_for(config.policy),
+        policy_name=str(config.policy),
         settings=PoolSettings(
             rise=check.rise,
             fall=check.fall,

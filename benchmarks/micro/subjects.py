@@ -150,7 +150,10 @@ def pick(policy: str, number: int, weights: tuple[int, ...]) -> Subject:
 
     def prepare() -> Callable[[], object]:
         rng = random.Random(1)
-        backends = [Backend(spec, Counts()) for spec in specs(number, weights)]
+        counts = Counts()
+        backends = [Backend(spec, counts) for spec in specs(number, weights)]
+        for backend in backends:
+            backend.load = POLICIES[policy].load(counts, backend.slot)
         picker = POLICIES[policy].build(backends, None, rng, 0.0)
         return lambda: picker.pick(ANY, 1.0, rng, ())
 
@@ -171,15 +174,26 @@ def lease_and_settle() -> Callable[[], object]:
     return run
 
 
+def forget(backend: ScriptedBackend) -> None:
+    """Forget what it was sent."""
+    backend.requests.clear()
+    for connection in backend.connections:
+        connection.requests.clear()
+        connection.received = b""
+
+
 def exchange(sent: list[bytes], config: Callable[[], LoadBalancerConfig] | None = None) -> Subject:
     """One of these requests, by turns, through a balancer to a scripted backend and its answer back, over the network in memory."""
 
     def prepare() -> Callable[[], object]:
         clock = HeapClock(1000.0)
         network = MemoryNetwork(clock)
-        backend = ScriptedBackend(network, "a:80")
+        made = balance() if config is None else config()
+        backends = [
+            ScriptedBackend(network, str(spec.address)) for spec in made.backends or [BackendSpec.parse("a:80")]
+        ]
         # As it is unless requests are logged.
-        balanced = Balanced(balance() if config is None else config(), network, observers=())
+        balanced = Balanced(made, network, observers=())
         client = ScriptedClient(network, "lb:8080")
         turns = itertools.cycle(sent)
 
@@ -191,10 +205,9 @@ def exchange(sent: list[bytes], config: Callable[[], LoadBalancerConfig] | None 
                 raise AssertionError(f"{client}: {answer!r}")
             # What it remembers would be copied again at each request.
             balanced.log_lines.clear()
-            backend.requests.clear()
-            for connection in backend.connections:
-                connection.requests.clear()
-                connection.received = b""
+            for backend in backends:
+                if backend.requests:
+                    forget(backend)
             return answer
 
         return run
@@ -220,6 +233,11 @@ def balance(**options: Any) -> LoadBalancerConfig:
             **options,
         }
     )
+
+
+def among(policy: str) -> LoadBalancerConfig:
+    """A balancer in front of ten backends of a policy."""
+    return balance(policy=policy, backends=[f"b{at}:80" for at in range(10)])
 
 
 def by_path(number: int) -> Subject:
@@ -433,6 +451,10 @@ SUBJECTS: dict[str, Subject] = {
     },
     "lease and settle": lease_and_settle,
     "exchange, small": exchange(SMALL_ONE),
+    **{
+        f"exchange, small, {policy} among 10": exchange(SMALL_ONE, lambda policy=policy: among(policy))
+        for policy in POLICIES
+    },
     "exchange, small, with a JSON line": exchange(SMALL_ONE, lambda: balance(log=JSON_LINES)),
     "exchange, browser": exchange(BROWSER_ONE),
     "exchange, browser heads, varying": exchange(BROWSER_VARYING),

@@ -234,6 +234,21 @@ def rule_of(policy: str, *texts: str, down: str = "") -> str:
         ),
         ("rand", ["a:1", "b:1"], "", "by chance: drew 0.1344, its share is 0.5000"),
         ("rand", ["a:1,weight=3", "b:1"], "", "by chance: drew 0.1344, its share is 0.7500"),
+        ("least", ["a:1"], "", "least of all: 0 requests in flight by weight"),
+        (
+            "least",
+            ["a:1", "b:1", "c:1"],
+            "a:1",
+            "least of all: 0 requests in flight by weight, drawn by chance among 2 that had as little",
+        ),
+        (
+            "p2c",
+            ["a:1", "b:1"],
+            "",
+            "two choices: 0 requests in flight by weight; b:1 had 0, as much, and was drawn later",
+        ),
+        ("p2c", ["a:1", "b:1"], "a:1", "two choices: nobody else was open"),
+        ("p2c", ["a:1"], "", "two choices: nobody else was open"),
     ],
 )
 def test_the_rule_and_the_number_that_decided_are_told(policy, texts, down, rule):

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 
 import pytest
-from builders import backends
+from builders import backends, built
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -224,7 +224,7 @@ def test_a_policy_describes_itself_in_one_line_the_fields_word_first(policy):
 @pytest.mark.parametrize("weights", [{"a": 1, "b": 1}, {"a": 2, "b": 1}], ids=["equal", "unequal"])
 def test_none_is_picked_when_all_are_to_be_avoided(policy, weights):
     members = backends(**weights)
-    picker = POLICIES[policy].build(members, None, RNG, 0.0)
+    picker = built(policy, members, RNG)
     assert picks(picker, 5, members) == "-----"
     assert set(picks(picker, 5, members[:1])) == {"b"}
 
@@ -249,7 +249,7 @@ def test_chance_gives_each_its_share_by_weight(weights, avoid):
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_one_member_gets_everything(policy):
-    assert set(picks(POLICIES[policy].build(backends(a=3), None, RNG, 0.0), 20)) == {"a"}
+    assert set(picks(built(policy, backends(a=3), RNG), 20)) == {"a"}
 
 
 WEIGHTS = st.one_of(
@@ -416,7 +416,7 @@ def test_two_avoided_ones_leave_all_turns_to_the_rest_by_weight():
 def test_who_is_avoided_but_is_no_member_changes_nothing(policy):
     members = backends(a=1, b=1, c=1)
     stranger = backends(x=1)
-    plain, avoiding = (POLICIES[policy].build(members, None, random.Random(3), 0.0) for _ in range(2))
+    plain, avoiding = (built(policy, members, random.Random(3)) for _ in range(2))
     left, right = random.Random(4), random.Random(4)
     for _ in range(50):
         assert plain.pick(ANY, 0.0, left, ()) is avoiding.pick(ANY, 0.0, right, stranger)

@@ -7,7 +7,7 @@ import pytest
 from builders import CountingPolicy, claim, make_pool, names, specs
 
 from twisted_lb.core.address import parse_address
-from twisted_lb.core.ask import ANY
+from twisted_lb.core.ask import ANY, Ask
 from twisted_lb.core.backend import AdminState, BackendSpec
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.events import (
@@ -23,7 +23,7 @@ from twisted_lb.core.events import (
     PoolRecovered,
 )
 from twisted_lb.core.lease import Lease
-from twisted_lb.core.load import Requests
+from twisted_lb.core.load import Load, Requests
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pool import Pool
@@ -514,20 +514,21 @@ def test_until_then_nobody_goes_to_who_was_removed_or_taken_out():
     assert names(pool, 8) == {"c:1"}
 
 
-class Sensed:
-    """A measure that tells what it was told."""
+class Sensed(Load):
+    """A measure that tells what it was told, and counts its leases in its notes."""
 
     def __init__(self, told):
         self.told = told
 
-    def leased(self, now):
-        self.told.append(("leased", now))
+    def leased(self, cost, now):
+        self.told.append(("leased", cost, now))
+        return len(self.told)
 
-    def responded(self, elapsed_s, now):
-        self.told.append(("responded", elapsed_s, now))
+    def responded(self, note, elapsed_s, now):
+        self.told.append(("responded", note, elapsed_s, now))
 
-    def settled(self, outcome, now):
-        self.told.append(("settled", outcome, now))
+    def settled(self, note, outcome, elapsed_s, now):
+        self.told.append(("settled", note, outcome, elapsed_s, now))
 
 
 def test_a_load_is_told_of_each_lease_its_answer_and_its_end():
@@ -539,7 +540,37 @@ def test_a_load_is_told_of_each_lease_its_answer_and_its_end():
     lease = claim(pool, 1.0)
     pool.responded(lease, 1.5)
     pool.settle(lease, Outcome.CUT_SHORT, 4.0)
-    assert told == [("leased", 1.0), ("responded", 0.5, 1.5), ("settled", Outcome.CUT_SHORT, 4.0)]
+    assert told == [("leased", 1, 1.0), ("responded", 1, 0.5, 1.5), ("settled", 1, Outcome.CUT_SHORT, 3.0, 4.0)]
+
+
+def test_a_lease_tells_the_load_that_it_was_leased_under_whatever_the_policy_is_by_then():
+    first, second = [], []
+    one, other = CountingPolicy(), CountingPolicy()
+    one.load = lambda counts, slot: Sensed(first)
+    other.load = lambda counts, slot: Sensed(second)
+    pool = Pool("p", CountingPolicy(), PoolSettings(), random.Random(1), lambda event: None)
+    pool.update(specs("a:1"), 0.0)
+    before = claim(pool, 1.0)  # of turns, which know no load
+    pool.choose_by(one)
+    lease = claim(pool, 2.0)
+    pool.choose_by(other)
+    pool.responded(lease, 3.0)
+    pool.settle(before, Outcome.OK, 4.0)
+    pool.settle(lease, Outcome.OK, 5.0)
+    assert first == [("leased", 1, 2.0), ("responded", 1, 1.0, 3.0), ("settled", 1, Outcome.OK, 3.0, 5.0)]
+    assert second == []
+
+
+def test_a_client_on_a_connection_of_its_own_is_a_load_too():
+    told = []
+    policy = CountingPolicy()
+    policy.load = lambda counts, slot: Sensed(told)
+    pool = Pool("p", policy, PoolSettings(), random.Random(1), lambda event: None)
+    pool.update(specs("a:1"), 0.0)
+    lease = pool.claim_on(pool.backends["a:1"], Ask(cost=7), 1.0)
+    assert isinstance(lease, Lease)
+    pool.settle(lease, Outcome.OK, 2.0)
+    assert told == [("leased", 7, 1.0), ("settled", 1, Outcome.OK, 1.0, 2.0)]
 
 
 @pytest.mark.parametrize("policy", ["rr", "rand"])
@@ -558,9 +589,9 @@ def test_another_policy_brings_its_own_load():
     other.load = Requests
     pool.choose_by(other)
     lease = claim(pool)
-    assert lease.backend.load.value(0.0) == 1
+    assert lease.backend.load.value(1, 0.0) == 1
     pool.settle(lease, Outcome.OK, 0.0)
-    assert lease.backend.load.value(0.0) == 0
+    assert lease.backend.load.value(1, 0.0) == 0
 
 
 class Table(Counts):

@@ -3,16 +3,16 @@
 import dataclasses
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, AliasChoices, Field, GetCoreSchemaHandler, field_validator, model_validator
+from pydantic import AliasChoices, Field, GetCoreSchemaHandler, field_validator, model_validator
 from pydantic_core import core_schema
 
 from twisted_lb.config.base import Label, Model, Name, Seconds, TextOrTable, error_at
 from twisted_lb.config.health_check import HealthCheckConfig
 from twisted_lb.config.limits import HeadLimitsConfig, PoolTimeoutsConfig
+from twisted_lb.config.policies import DESCRIBED, PolicyChoice, PolicyTable
 from twisted_lb.config.targets import TargetsConfig
 from twisted_lb.core.address import is_name
 from twisted_lb.core.backend import HEAVIEST, MOST_PORT, BackendSpec, ThereTwice, refuse_twice
-from twisted_lb.core.pickers import POLICIES
 
 NO_BACKEND = "no backend: give at least one, such as 127.0.0.1:8081"
 
@@ -234,23 +234,11 @@ class UpstreamConfig(Model):
         return self.reuse_unsafe_within_s
 
 
-_POLICIES = "; ".join(f"`{name}`, {policy.describe}" for name, policy in POLICIES.items())
-
-
-def _is_a_policy(value: str) -> str:
-    if value not in POLICIES:
-        raise ValueError(f"should be one of {', '.join(POLICIES)}")
-    return value
-
-
 class ChoiceConfig(Model):
     """How a pool finds a backend for a request, and what is made of host names."""
 
-    policy: Annotated[str, AfterValidator(_is_a_policy)] = Field(
-        default="rr",
-        validation_alias=AliasChoices("policy", "strategy"),
-        description=f"How a client finds its backend: {_POLICIES}.",
-        json_schema_extra={"enum": list(POLICIES)},
+    policy: PolicyChoice = Field(
+        default="rr", validation_alias=AliasChoices("policy", "strategy"), description=DESCRIBED
     )
     resolve: Resolve = Field(
         default="auto",
@@ -266,7 +254,7 @@ class ChoiceConfig(Model):
     )
 
     @property
-    def strategy(self) -> str:
+    def strategy(self) -> str | PolicyTable:
         """`policy`, by the older name of its key."""
         return self.policy
 

@@ -6,6 +6,7 @@ from typing import Final
 from mypy_extensions import mypyc_attr
 
 from twisted_lb.core.backend import Backend
+from twisted_lb.core.load import Load
 from twisted_lb.core.scene import Scene
 
 
@@ -34,3 +35,24 @@ class Lease:
 
     def __repr__(self) -> str:
         return f"<Lease {self.backend.name} {'open' if self.open else 'settled'}>"
+
+
+@mypyc_attr(acyclic=True, free_list_len=1)
+class LoadLease(Lease):
+    """A lease that a load was told of, which is told its end too, and gets back the `note` that it gave: see `Load`."""
+
+    __slots__ = ("load", "note")
+
+    def __init__(
+        self,
+        backend: Backend,
+        opened_at: float,
+        scene: Scene,
+        mark: object,
+        loads: tuple[int, ...],
+        load: Load,
+        note: int,
+    ) -> None:
+        super().__init__(backend, opened_at, scene, mark, loads)
+        self.load: Final = load
+        self.note: Final = note

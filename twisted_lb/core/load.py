@@ -1,32 +1,44 @@
 """Load: the number by which a policy compares backends. How it chooses among them is another axis, see `pickers`."""
 
-from typing import Final, Protocol
+from typing import Final
+
+from mypy_extensions import mypyc_attr
 
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.outcome import Outcome
 
 
-class Load(Protocol):
-    """The load of one backend, for as long as the backend is in its pool. All times are monotonic seconds.
+# A class and no protocol: compiled, `value` is then a call of C, and a scan makes one for each backend.
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Load:
+    """The load of one backend, for as long as the backend is in its pool and the policy compares this. All times are monotonic
+    seconds.
 
-    Each lease calls `leased`, `responded` if the head of a response came, and `settled`, in this order. For a lease
-    from before a change of policy the first call is `responded` or `settled`.
+    A lease calls `leased`, `responded` if the head of a response came, and `settled`, in this order. It keeps the load that
+    it told, and the note that it got: a load hears the end of exactly those leases whose beginning it heard, whatever the
+    policy is by then. Requests in flight need not be counted here: the pool does.
     """
 
-    def leased(self, now: float) -> None:
-        """A request was given to the backend."""
+    __slots__ = ()
 
-    def responded(self, elapsed_s: float, now: float) -> None:
+    def leased(self, cost: int, now: float) -> int:
+        """A request was given to the backend, and is counted as in flight. What is returned comes back at the end."""
+        return 0
+
+    def responded(self, note: int, elapsed_s: float, now: float) -> None:
         """The head of a response came, so long after its lease: latency, without the time that a body takes."""
 
-    def settled(self, outcome: Outcome, now: float) -> None:
-        """An attempt ended, with the last byte of its response or without."""
+    def settled(self, note: int, outcome: Outcome, elapsed_s: float, now: float) -> None:
+        """An attempt ended so long after its lease, with the last byte of its response or without."""
 
-    def value(self, now: float) -> float:
-        """The load now; less is better."""
+    def value(self, weight: int, now: float) -> float:
+        """The load now, of a backend of this weight (1 to 256): twice the weight bears twice as much. Less is better, 0 is least.
+        Nothing changes by it.
+        """
+        raise NotImplementedError
 
 
-class Requests:
+class Requests(Load):
     """Least requests: the load is the number of requests in flight in all processes, from lease to end of body."""
 
     __slots__ = ("_counts", "_slot")
@@ -35,15 +47,32 @@ class Requests:
         self._counts: Final = counts
         self._slot: Final = slot
 
-    def leased(self, now: float) -> None:
-        """Nothing to do: the pool counts requests in flight."""
+    def value(self, weight: int, now: float) -> float:
+        """How many requests are in flight, for each unit of weight."""
+        return self._counts.load(self._slot) / weight
 
-    def responded(self, elapsed_s: float, now: float) -> None:
-        """Nothing to do: a request is in flight until its response is complete."""
 
-    def settled(self, outcome: Outcome, now: float) -> None:
-        """Nothing to do: the pool counts requests in flight."""
+class Cost(Load):
+    """Outstanding cost: the load is the sum of the costs of all requests in flight. Those that were in flight before, and
+    those of other processes, cost 1 each.
+    """
 
-    def value(self, now: float) -> float:
-        """How many requests are in flight."""
-        return self._counts.load(self._slot)
+    __slots__ = ("_beyond", "_counts", "_slot")
+
+    def __init__(self, counts: Counts, slot: int) -> None:
+        self._counts: Final = counts
+        self._slot: Final = slot
+        self._beyond: int = 0  # what open leases cost beyond 1 each
+
+    def leased(self, cost: int, now: float) -> int:
+        """Add what it costs."""
+        self._beyond += cost - 1
+        return cost
+
+    def settled(self, note: int, outcome: Outcome, elapsed_s: float, now: float) -> None:
+        """Take off what it cost."""
+        self._beyond -= note - 1
+
+    def value(self, weight: int, now: float) -> float:
+        """What all requests in flight cost, for each unit of weight."""
+        return (self._counts.load(self._slot) + self._beyond) / weight

@@ -289,7 +289,7 @@ def _backend_measures(backend: Backend, connections: tuple[int, int], now: float
         weight=backend.weight,
         weight_effective=backend.weight if backend.usable else 0,
         in_flight=backend.in_flight,
-        load=float(backend.load_now) if backend.load is None else backend.load.value(now),
+        load=float(backend.load_now) if backend.load is None else backend.load.value(max(backend.weight, 1), now),
         limit=backend.limit,
         idle_connections=idle,
         busy_connections=opened - idle,

@@ -20,7 +20,7 @@ from twisted_lb.core.events import (
     PoolExhausted,
     PoolRecovered,
 )
-from twisted_lb.core.lease import Lease
+from twisted_lb.core.lease import Lease, LoadLease
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.pickers.base import Picker, Policy
@@ -216,10 +216,11 @@ class Pool:
         if backend.limit:
             backend.refresh_usable()
         backend.requests += 1
-        if backend.load is not None:
-            backend.load.leased(now)
         scene = self._scene or self._set(self._selection.picker)
-        return Lease(backend, now, scene, OWN, self._view(scene, now))
+        loads, load = self._view(scene, now), backend.load
+        if load is not None:
+            return LoadLease(backend, now, scene, OWN, loads, load, load.leased(ask.cost, now))
+        return Lease(backend, now, scene, OWN, loads)
 
     def await_return(self, ask: Ask, now: float, until: float = NEVER) -> Refusal | Ticket | None:
         """A ticket for a request that nobody has listened to, while nobody is usable: it waits like a new one, and any
@@ -256,10 +257,12 @@ class Pool:
         if trial or backend.limit:
             backend.refresh_usable()
         backend.requests += 1
-        if backend.load is not None:
-            backend.load.leased(now)
         loads = self.counts.view() if scene.small or had_tried else self._view(scene, now)
-        lease = Lease(backend, now, scene, picker.mark, loads)
+        load = backend.load
+        if load is None:
+            lease = Lease(backend, now, scene, picker.mark, loads)
+        else:
+            lease = LoadLease(backend, now, scene, picker.mark, loads, load, load.leased(ask.cost, now))
         if trial:
             lease.trial = True
         if had_tried:
@@ -389,9 +392,8 @@ class Pool:
 
     def responded(self, lease: Lease, now: float) -> None:
         """The head of a response came; once a lease at most, and before it is settled."""
-        load = lease.backend.load
-        if load is not None:
-            load.responded(now - lease.opened_at, now)
+        if isinstance(lease, LoadLease):
+            lease.load.responded(lease.note, now - lease.opened_at, now)
 
     def settle(self, lease: Lease, outcome: Outcome, now: float, detail: str = "") -> None:
         """End a lease with the outcome of its attempt; a second time is an AssertionError."""
@@ -399,8 +401,8 @@ class Pool:
         lease.open = False
         backend = lease.backend
         self.counts.release(backend.slot)
-        if backend.load is not None:
-            backend.load.settled(outcome, now)
+        if backend.load is not None and isinstance(lease, LoadLease):
+            lease.load.settled(lease.note, outcome, now - lease.opened_at, now)
         gone = False
         if backend.removed:
             backend.leave()

@@ -1,0 +1,201 @@
+"""By load: least of all (a full scan), and the lesser of two that were drawn (power of two choices). What is compared is the
+other axis, see `load`.
+"""
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Final
+
+from twisted_lb.core.ask import Ask
+from twisted_lb.core.backend import Backend
+from twisted_lb.core.counts import Counts
+from twisted_lb.core.load import Load
+from twisted_lb.core.pickers.base import MOST_REMEMBERED, Picker, Recalled, open_to, step_over
+from twisted_lb.core.pickers.shares import REDRAWS, Shares
+
+
+def loads_of(members: Sequence[Backend]) -> list[Load]:
+    """What measures the load of each member; an AssertionError where the policy that builds has not given it one."""
+    loads: list[Load] = []
+    for backend in members:
+        load = backend.load
+        assert load is not None, f"{backend.name} has no load"
+        loads.append(load)
+    return loads
+
+
+class Scan(Picker):
+    """Least loaded of all (join the shortest queue, least connections): O(n) a pick.
+
+    Of those with equally little one is drawn by weight: whoever takes the first one, as many balancers beside one another
+    would, sends all of them to the same backend.
+    """
+
+    def __init__(self, members: Sequence[Backend], loads: Sequence[Load], unit: str) -> None:
+        super().__init__()
+        self._members: Final = list(members)
+        self._loads: Final = list(loads)
+        self._weights: Final = [backend.weight for backend in members]
+        self._unit: Final = unit
+        self._small: Final = len(members) <= MOST_REMEMBERED
+        self._values: Final = [0.0] * len(members)  # of the last pick
+        # The load of each, nothing where there are too many, and how many had the least.
+        self.mark = ((), 0)
+
+    def pick(self, ask: Ask, now: float, rng: Random, tried: Sequence[Backend]) -> Backend | None:
+        """The open member with the least load for its weight."""
+        values = self._values
+        best, alike, shares, least = -1, 0, 0, 0.0
+        for index in range(len(values)):
+            backend = self._members[index]
+            weight = self._weights[index]
+            value = values[index] = self._loads[index].value(weight, now)
+            if not backend.available or (tried and backend in tried):  # as `open_to`, without the call
+                step_over(backend)
+            elif best < 0 or value < least:
+                best, alike, shares, least = index, 1, weight, value
+            elif value == least:
+                alike += 1
+                shares += weight
+        self.mark = (tuple(values) if self._small else (), alike)
+        if best < 0:
+            return None
+        return self._members[best] if alike == 1 else self._drawn(least, rng.random() * shares, tried)
+
+    def _drawn(self, least: float, point: float, tried: Sequence[Backend]) -> Backend | None:
+        """The one at this point of the shares of those that have the least."""
+        found: Backend | None = None
+        for index in range(len(self._values)):
+            if self._values[index] == least and open_to(self._members[index], tried):
+                found = self._members[index]
+                point -= self._weights[index]
+                if point < 0:
+                    break
+        return found
+
+    def ranking(self, ask: Ask, now: float) -> Sequence[tuple[Backend, float]]:
+        """The members by their load, the least first."""
+        return self._ranked([load.value(self._weights[index], now) for index, load in enumerate(self._loads)])
+
+    def _ranked(self, values: Sequence[float]) -> list[tuple[Backend, float]]:
+        return sorted(zip(self._members, values, strict=True), key=lambda one: one[1])
+
+    def recalled(self, mark: object, picked: Backend | None) -> Recalled:
+        """See Picker: the load that it had, and how many others had as little."""
+        assert isinstance(mark, tuple)
+        values, alike = mark
+        ranking = self._ranked(values) if values else ()
+        if picked is None:
+            return Recalled("least of all: nobody was open", ranking)
+        drawn = f", drawn by chance among {alike} that had as little" if alike > 1 else ""
+        if not values:
+            return Recalled(f"least of all{drawn}; of more than {MOST_REMEMBERED} it is not kept what each had", ())
+        value = values[self._members.index(picked)]
+        return Recalled(f"least of all: {value:.6g} {self._unit}{drawn}", ranking)
+
+    def fork(self) -> Picker:
+        """A copy: the picker has no memory but of its last pick."""
+        return Scan(self._members, self._loads, self._unit)
+
+
+class Two(Picker):
+    """Power of two choices: two members are drawn by weight, never the same one twice, and the less loaded of them is picked,
+    the first one of two that are alike. O(1) with equal weights, O(log n) with others, O(n) where many members are out.
+
+    Idle backends therefore get their shares exactly by weight. Two that are distinct balance small pools better than draws
+    with replacement (Mitzenmacher 2001 has the distinct ones in his tables).
+    """
+
+    def __init__(self, shares: Shares, loads: Sequence[Load], unit: str) -> None:
+        super().__init__()
+        self._shares: Final = shares
+        self._loads: Final = list(loads)
+        self._unit: Final = unit
+        self._pairs: Final = len(loads) * (len(loads) - 1) if shares.equal else 0
+        # Who were drawn, -1 for nobody, and their loads.
+        self.mark = (-1, -1, 0.0, 0.0)
+
+    def pick(self, ask: Ask, now: float, rng: Random, tried: Sequence[Backend]) -> Backend | None:
+        """The less loaded of two open members."""
+        shares = self._shares
+        first = second = -1
+        if self._pairs:
+            first, second = self._draw_pair(rng, tried)
+        if first < 0:
+            first = shares.draw_open(rng, tried, -1)
+            if first < 0:
+                self.mark = (-1, -1, 0.0, 0.0)
+                return None
+            second = shares.draw_open(rng, tried, first)
+        value = self._loads[first].value(shares.weights[first], now)
+        if second < 0:
+            self.mark = (first, -1, value, 0.0)
+            return shares.members[first]
+        other = self._loads[second].value(shares.weights[second], now)
+        self.mark = (first, second, value, other)
+        return shares.members[second if other < value else first]
+
+    def _draw_pair(self, rng: Random, tried: Sequence[Backend]) -> tuple[int, int]:
+        """Two distinct open members of equal weight, of one random number; -1 where that fails."""
+        members = self._shares.members
+        rest = len(members) - 1
+        for _ in range(1 + REDRAWS):
+            pair = int(rng.random() * self._pairs)
+            first = pair // rest
+            second = pair - first * rest
+            if second >= first:
+                second += 1
+            one, other = members[first], members[second]
+            if one.available and other.available and not tried:  # as `open_to`, without the calls: as a rule
+                return first, second
+            if open_to(one, tried):
+                if open_to(other, tried):
+                    return first, second
+                step_over(other)
+            else:
+                step_over(one)
+        return -1, -1
+
+    def ranking(self, ask: Ask, now: float) -> Sequence[tuple[Backend, float]]:
+        """The members by their chance to be drawn first."""
+        return self._shares.ranking()
+
+    def recalled(self, mark: object, picked: Backend | None) -> Recalled:
+        """See Picker: the two that were drawn, and their loads."""
+        assert isinstance(mark, tuple)
+        first, second, value, other = mark
+        shares = self._shares
+        ranking = shares.ranking()
+        if picked is None:
+            return Recalled("two choices: nobody was open", ranking)
+        if second < 0:
+            return Recalled("two choices: nobody else was open", ranking)
+        its, theirs, rival = (value, other, second) if picked is shares.members[first] else (other, value, first)
+        alike = ", as much, and was drawn later" if its == theirs else ""
+        return Recalled(
+            f"two choices: {its:.6g} {self._unit}; {shares.members[rival].name} had {theirs:.6g}{alike}", ranking
+        )
+
+    def fork(self) -> Picker:
+        """A copy: the picker has no memory but of its last pick."""
+        return Two(self._shares, self._loads, self._unit)
+
+
+class LoadPolicy:
+    """A policy that compares loads: how it chooses, and what it compares, `unit` in words."""
+
+    def __init__(self, describe: str, choose: str, load: Callable[[Counts, int], Load], unit: str) -> None:
+        self.describe: Final = describe
+        self.eager: Final = True
+        self._scans: Final = choose == "scan"
+        self._load: Final = load
+        self._unit: Final = unit
+
+    def load(self, counts: Counts, slot: int) -> Load | None:
+        """What measures a backend."""
+        return self._load(counts, slot)
+
+    def build(self, members: Sequence[Backend], previous: Picker | None, rng: Random, now: float) -> Picker:
+        """A picker over these members; what is known of loads is the backends'."""
+        loads = loads_of(members)
+        return Scan(members, loads, self._unit) if self._scans else Two(Shares(members), loads, self._unit)
