@@ -381,6 +381,18 @@ def test_a_request_goes_to_whoever_is_less_loaded_once_the_policy_says_so(build)
     assert (len(slow.requests), len(fast.requests)) == (1, 6)
 
 
+def test_latency_is_measured_to_the_head_of_an_answer_and_the_slower_one_left_alone(build):
+    slow_head = [Wait(0.5), response(b"slow")]
+    slow_body = [b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no", Wait(0.5), b"k"]
+    house = build("a:80", "b:80", policy="latency")
+    slow = house.backend("a:80", lambda request: slow_head)
+    fast = house.backend("b:80", lambda request: slow_body)
+    for _ in range(10):
+        house.ask()
+        house.wait(0.6)
+    assert (len(slow.requests), len(fast.requests)) == (1, 9)
+
+
 def test_backends_of_the_new_plan_are_there_at_once(build):
     house = build()
     house.backend("b:80")

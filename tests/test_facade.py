@@ -37,6 +37,17 @@ def test_a_costly_client_counts_as_many_where_costs_are_compared():
     assert {lb.assign().server for _ in range(2)} == {costly.server}
 
 
+def test_what_an_assignment_takes_is_the_latency_of_its_server():
+    time = [0.0]
+    lb = LoadBalancer(["slow:80", "b:80"], "latency", clock=lambda: time[0])
+    got = Counter()
+    for _ in range(20):
+        with lb.assign() as assignment:
+            got[assignment.server] += 1
+            time[0] += 0.2 if assignment.server == "slow:80" else 0.1
+    assert got == {"slow:80": 1, "b:80": 19}
+
+
 def test_weights_and_chance():
     lb = LoadBalancer(["a:80,weight=3", "b:80"], "rand", seed=4)
     counts = Counter(lb.assign().server for _ in range(4000))

@@ -52,6 +52,7 @@ class Assignment:
     def done(self, *, ok: bool = True) -> None:
         """Settle the assignment: the server served the client; `ok=False`: it did not, as `failed`."""
         if ok:
+            self._attempts.pool.responded(self._attempt.lease, self._clock())
             self._settle(Outcome.OK)
         else:
             self.failed()

@@ -237,3 +237,40 @@ def test_what_is_made_of_a_choice_and_a_load_has_its_name():
     assert policy_of("two", "cost") is policy_of("two", "cost")
     with pytest.raises(KeyError):
         policy_of("two", "luck")
+
+
+def test_a_backend_ten_times_as_slow_is_left_to_the_others():
+    """One request at a time: in flight is nothing then, and latency all. Of the pairs the slow one is in one of two; it is tried
+    when it is expected to be as fast as the others, once in 10 s * ln(10).
+    """
+    pool, _ = make_pool("slow:1", "b:1", "c:1", "d:1", policy="latency")
+    now, got = 0.0, Counter()
+    for _ in range(3000):
+        lease = claim(pool, now)
+        got[lease.backend.name] += 1
+        now += 0.1 if lease.backend.name == "slow:1" else 0.01
+        pool.responded(lease, now)
+        pool.settle(lease, Outcome.OK, now)
+    assert 1 <= got["slow:1"] <= 1 + now / (10 * math.log(10)) + 1
+    assert min(got[name] for name in ("b:1", "c:1", "d:1")) > 600
+
+
+@pytest.mark.parametrize("policy", ["latency"])
+def test_who_fails_at_once_draws_no_requests_by_being_fast(policy):
+    """Sinkhole: by requests in flight alone it would get more than its share."""
+    pool, _ = make_pool(*(f"b{at}:1" for at in range(10)), policy=policy)
+    rng, now, got, open_ = random.Random(5), 0.0, Counter(), []
+    for _ in range(5000):
+        now += 0.002
+        lease = claim(pool, now)
+        got[lease.backend.name] += 1
+        if lease.backend.name == "b0:1":
+            pool.settle(lease, Outcome.BAD_RESPONSE, now + 0.0001)
+        else:
+            open_.append((now + rng.expovariate(1 / 0.01), lease))
+        for due, one in [pair for pair in open_ if pair[0] <= now]:
+            pool.responded(one, due)
+            pool.settle(one, Outcome.OK, due)
+            open_.remove((due, one))
+    # In ten seconds of 500 requests each fails for a second at least: it is looked at again a few times.
+    assert got["b0:1"] < 5000 * 0.02

@@ -68,7 +68,8 @@ _CHOICES: Final = "; ".join(f"`{name}`, {text}" for name, text in BY_LOAD.items(
 _LOADS: Final = "; ".join(f"`{name}`, {kind.describe}" for name, kind in LOADS.items())
 DESCRIBED: Final = (
     f"How a client finds its backend: {_NAMES}. Or a table of how to `choose` ({_CHOICES}) and what `load` is ({_LOADS}), left out: "
-    f'`"{_DEFAULT_LOAD}"`: `{{ choose = "two", load = "cost" }}`. Loads are compared for each unit of weight.'
+    f'`"{_DEFAULT_LOAD}"`: `{{ choose = "two", load = "cost" }}`. Loads are compared for each unit of weight. Danger: where latency '
+    "is compared, a backend that answers errors at once is the fastest, unless `retry.bad_statuses` names them."
 )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from twisted_lb.core.counts import Counts
+from twisted_lb.core.latency import PeakEwma
 from twisted_lb.core.load import Cost, Load, Requests
 from twisted_lb.core.pickers.base import Picker, Policy
 from twisted_lb.core.pickers.by_chance import RandomPolicy
@@ -25,6 +26,11 @@ class LoadKind:
 
 LOADS: Final[dict[str, LoadKind]] = {
     "requests": LoadKind(Requests, "requests in flight by weight", "how many requests are in flight"),
+    "peak_ewma": LoadKind(
+        PeakEwma,
+        "s expected by weight",
+        "the average latency, peaks at once, times what is in flight and one; a failure counts as slow",
+    ),
     "cost": LoadKind(Cost, "cost in flight by weight", "what all requests in flight cost, an ordinary one 1"),
 }
 
@@ -38,6 +44,7 @@ BY_LOAD: Final[dict[str, str]] = {
 NAMED: Final[dict[str, tuple[str, str]]] = {
     "least": ("scan", "requests"),
     "p2c": ("two", "requests"),
+    "latency": ("two", "peak_ewma"),
 }
 
 
@@ -51,6 +58,9 @@ POLICIES: Final[dict[str, Policy]] = {
     "rand": RandomPolicy(),
     "least": _by_load("least", "least requests: fewest in flight for its weight, ties by chance"),
     "p2c": _by_load("p2c", "power of two choices: of two drawn by weight the one with fewer requests in flight"),
+    "latency": _by_load(
+        "latency", "peak ewma: of two drawn by weight the one expected to be faster, failures count as slow"
+    ),
 }
 
 # Whatever else can be made of a choice and a load. Each is one object, so that a reload sees what is equal.
