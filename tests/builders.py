@@ -17,14 +17,16 @@ def specs(*texts: str) -> list[BackendSpec]:
 
 
 def backends(**weights: int) -> list[Backend]:
-    return [Backend(spec, Counts()) for spec in specs(*(f"{n}:80,weight={w}" for n, w in weights.items()))]
+    counts = Counts()
+    return [Backend(spec, counts) for spec in specs(*(f"{n}:80,weight={w}" for n, w in weights.items()))]
 
 
 def built(policy: str | Policy, members: list[Backend], rng: random.Random | None = None) -> Picker:
     """A policy's first picker over members, each of which has what measures its load."""
     made = POLICIES[policy] if isinstance(policy, str) else policy
+    loads = made.loads(members[0].counts)
     for member in members:
-        member.load = made.load(member.counts, member.slot)
+        member.load = loads and loads.of(member.slot)
     return made.build(members, None, rng or random.Random(1), 0.0)
 
 
@@ -45,8 +47,8 @@ class CountingPolicy:
         self._policy = POLICIES[policy]
         self.eager = eager
 
-    def load(self, counts, slot):
-        return self._policy.load(counts, slot)
+    def loads(self, counts):
+        return self._policy.loads(counts)
 
     def build(self, members, previous, rng, now):
         self.built += 1

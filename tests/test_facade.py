@@ -310,7 +310,7 @@ def test_a_policy_is_asked_with_the_stable_hash_of_the_client(monkeypatch):
     class Firsts:
         eager = True
 
-        def load(self, counts, slot):
+        def loads(self, counts):
             return None
 
         def build(self, members, previous, rng, now):

@@ -152,8 +152,9 @@ def pick(policy: str, number: int, weights: tuple[int, ...]) -> Subject:
         rng = random.Random(1)
         counts = Counts()
         backends = [Backend(spec, counts) for spec in specs(number, weights)]
+        loads = POLICIES[policy].loads(counts)
         for backend in backends:
-            backend.load = POLICIES[policy].load(counts, backend.slot)
+            backend.load = loads and loads.of(backend.slot)
         picker = POLICIES[policy].build(backends, None, rng, 0.0)
         return lambda: picker.pick(ANY, 1.0, rng, ())
 

@@ -15,8 +15,6 @@ from twisted_lb.core.lease import Lease
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.pickers import LOADS, POLICIES, name_of, policy_of
 from twisted_lb.core.pickers.base import MOST_REMEMBERED
-from twisted_lb.core.pickers.by_load import Two
-from twisted_lb.core.pickers.shares import Shares
 
 
 def busy(members, *loads):
@@ -144,7 +142,7 @@ def test_a_backend_of_half_the_weight_is_drawn_as_often_as_finagle_says(size, pu
     drawn_peer = (2 - drawn_light) / others
     assert float(drawn_light / drawn_peer) == pytest.approx(published, abs=0.0006)
     members = backends(light=1, **{f"peer{at}": 2 for at in range(others)})
-    picker = Two(Shares(members), [POLICIES["p2c"].load(one.counts, one.slot) for one in members], "x")
+    picker = built("p2c", members)
     rng, count, seen = random.Random(3), 20_000, 0
     for _ in range(count):
         picker.pick(ANY, 0.0, rng, ())
@@ -219,7 +217,9 @@ def test_what_was_compared_is_told_later_though_it_has_changed_since():
     while pool.leases < 9:
         claim(pool)
     assert first.backend is not second.backend
-    assert recalled(second).rule == f"two choices: 0 requests in flight by weight; {first.backend.name} had 1"
+    assert (
+        recalled(second).rule == f"two choices: 0 in flight by weight; {first.backend.name} has 1 in flight by weight"
+    )
 
 
 def test_a_scan_ranks_by_load():
@@ -231,6 +231,22 @@ def test_a_scan_ranks_by_load():
     assert all(one <= other for one, other in pairwise(ranks))
 
 
+@pytest.mark.parametrize("policy", ["least", "p2c", "latency", "prequal"])
+def test_a_trial_that_is_due_is_made_though_others_have_less_load(policy):
+    """Who was refused is slow to a policy that compares latency, and might be left alone for long."""
+    pool, _ = make_pool("a:1", "b:1", policy=policy, checked=False)
+    first = claim(pool, 0.0)
+    for at in (0.0, 1.0):
+        other = claim(pool, at)
+        pool.responded(other, at)
+        pool.settle(other, Outcome.OK, at)
+    pool.settle(first, Outcome.REFUSED, 1.0)
+    assert {claim(pool, 1.5).backend for _ in range(4)} == set(pool.backends.values()) - {first.backend}
+    trial = claim(pool, 2.0)
+    assert (trial.backend, trial.trial) == (first.backend, True)
+    assert recalled(trial).rule == "a trial was due: one request finds out whether it is back, whatever its load is"
+
+
 def test_what_is_made_of_a_choice_and_a_load_has_its_name():
     assert {name_of(choose, load) for choose in ("scan", "two") for load in LOADS} >= {"least", "p2c", "two by cost"}
     assert policy_of("scan", "requests") is POLICIES["least"]
@@ -239,11 +255,12 @@ def test_what_is_made_of_a_choice_and_a_load_has_its_name():
         policy_of("two", "luck")
 
 
-def test_a_backend_ten_times_as_slow_is_left_to_the_others():
+@pytest.mark.parametrize("policy", ["latency", "prequal"])
+def test_a_backend_ten_times_as_slow_is_left_to_the_others(policy):
     """One request at a time: in flight is nothing then, and latency all. Of the pairs the slow one is in one of two; it is tried
     when it is expected to be as fast as the others, once in 10 s * ln(10).
     """
-    pool, _ = make_pool("slow:1", "b:1", "c:1", "d:1", policy="latency")
+    pool, _ = make_pool("slow:1", "b:1", "c:1", "d:1", policy=policy)
     now, got = 0.0, Counter()
     for _ in range(3000):
         lease = claim(pool, now)
@@ -255,7 +272,7 @@ def test_a_backend_ten_times_as_slow_is_left_to_the_others():
     assert min(got[name] for name in ("b:1", "c:1", "d:1")) > 600
 
 
-@pytest.mark.parametrize("policy", ["latency"])
+@pytest.mark.parametrize("policy", ["latency", "prequal"])
 def test_who_fails_at_once_draws_no_requests_by_being_fast(policy):
     """Sinkhole: by requests in flight alone it would get more than its share."""
     pool, _ = make_pool(*(f"b{at}:1" for at in range(10)), policy=policy)

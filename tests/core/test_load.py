@@ -21,7 +21,7 @@ class Server:
 
     def lease(self, now=0.0, cost=1):
         self.counts.claim(self.slot)
-        return self.load.leased(cost, now), now
+        return self.load.leased(self.weight, cost, now), now
 
     def respond(self, lease, now):
         note, opened_at = lease

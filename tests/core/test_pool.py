@@ -23,7 +23,7 @@ from twisted_lb.core.events import (
     PoolRecovered,
 )
 from twisted_lb.core.lease import Lease
-from twisted_lb.core.load import Load, Requests
+from twisted_lb.core.load import Apart, Load, Requests
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pool import Pool
@@ -520,8 +520,8 @@ class Sensed(Load):
     def __init__(self, told):
         self.told = told
 
-    def leased(self, cost, now):
-        self.told.append(("leased", cost, now))
+    def leased(self, weight, cost, now):
+        self.told.append(("leased", weight, cost, now))
         return len(self.told)
 
     def responded(self, note, elapsed_s, now):
@@ -534,20 +534,20 @@ class Sensed(Load):
 def test_a_load_is_told_of_each_lease_its_answer_and_its_end():
     told = []
     policy = CountingPolicy()
-    policy.load = lambda counts, slot: Sensed(told)
+    policy.loads = lambda counts: Apart(counts, lambda *_: Sensed(told))
     pool = Pool("p", policy, PoolSettings(), random.Random(1), lambda event: None)
     pool.update(specs("a:1"), 0.0)
     lease = claim(pool, 1.0)
     pool.responded(lease, 1.5)
     pool.settle(lease, Outcome.CUT_SHORT, 4.0)
-    assert told == [("leased", 1, 1.0), ("responded", 1, 0.5, 1.5), ("settled", 1, Outcome.CUT_SHORT, 3.0, 4.0)]
+    assert told == [("leased", 1, 1, 1.0), ("responded", 1, 0.5, 1.5), ("settled", 1, Outcome.CUT_SHORT, 3.0, 4.0)]
 
 
 def test_a_lease_tells_the_load_that_it_was_leased_under_whatever_the_policy_is_by_then():
     first, second = [], []
     one, other = CountingPolicy(), CountingPolicy()
-    one.load = lambda counts, slot: Sensed(first)
-    other.load = lambda counts, slot: Sensed(second)
+    one.loads = lambda counts: Apart(counts, lambda *_: Sensed(first))
+    other.loads = lambda counts: Apart(counts, lambda *_: Sensed(second))
     pool = Pool("p", CountingPolicy(), PoolSettings(), random.Random(1), lambda event: None)
     pool.update(specs("a:1"), 0.0)
     before = claim(pool, 1.0)  # of turns, which know no load
@@ -557,20 +557,20 @@ def test_a_lease_tells_the_load_that_it_was_leased_under_whatever_the_policy_is_
     pool.responded(lease, 3.0)
     pool.settle(before, Outcome.OK, 4.0)
     pool.settle(lease, Outcome.OK, 5.0)
-    assert first == [("leased", 1, 2.0), ("responded", 1, 1.0, 3.0), ("settled", 1, Outcome.OK, 3.0, 5.0)]
+    assert first == [("leased", 1, 1, 2.0), ("responded", 1, 1.0, 3.0), ("settled", 1, Outcome.OK, 3.0, 5.0)]
     assert second == []
 
 
 def test_a_client_on_a_connection_of_its_own_is_a_load_too():
     told = []
     policy = CountingPolicy()
-    policy.load = lambda counts, slot: Sensed(told)
+    policy.loads = lambda counts: Apart(counts, lambda *_: Sensed(told))
     pool = Pool("p", policy, PoolSettings(), random.Random(1), lambda event: None)
     pool.update(specs("a:1"), 0.0)
     lease = pool.claim_on(pool.backends["a:1"], Ask(cost=7), 1.0)
     assert isinstance(lease, Lease)
     pool.settle(lease, Outcome.OK, 2.0)
-    assert told == [("leased", 7, 1.0), ("settled", 1, Outcome.OK, 1.0, 2.0)]
+    assert told == [("leased", 1, 7, 1.0), ("settled", 1, Outcome.OK, 1.0, 2.0)]
 
 
 @pytest.mark.parametrize("policy", ["rr", "rand"])
@@ -586,7 +586,7 @@ def test_another_policy_brings_its_own_load():
     pool, _ = counted("a:1")
     assert pool.backends["a:1"].load is None
     other = CountingPolicy()
-    other.load = Requests
+    other.loads = lambda counts: Apart(counts, Requests)
     pool.choose_by(other)
     lease = claim(pool)
     assert lease.backend.load.value(1, 0.0) == 1

@@ -3,8 +3,10 @@
 import pytest
 from builders import claim, make_pool, specs
 
+from twisted_lb.core.ask import ANY
 from twisted_lb.core.backend import AdminState
 from twisted_lb.core.events import BackendAdded, BackendRemoved
+from twisted_lb.core.load import Apart, Requests
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.settings import PoolSettings
@@ -125,16 +127,17 @@ def test_a_policy_that_is_new_compares_one_that_is_back_as_well():
     class Policy:
         eager = True
 
-        def load(self, counts, slot):
-            return f"load {slot}"
+        def loads(self, counts):
+            return Apart(counts, Requests)
 
         def build(self, *words):
             return POLICIES["rr"].build(*words)
 
     pool.choose_by(Policy())
     pool.update(specs("a:80", "b:80"), 3.0, home())
-    record = pool.backends["b:80"]
-    assert record.load == f"load {record.slot}"
+    lease = pool.claim_on(pool.backends["b:80"], ANY, 3.0)
+    assert pool.backends["b:80"].load.value(1, 3.0) == 1
+    assert lease.backend is pool.backends["b:80"]
 
 
 def test_what_is_wanted_of_the_name_holds_for_one_that_is_back(pool):

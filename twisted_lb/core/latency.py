@@ -14,6 +14,17 @@ FAILURE_S: Final = 1.0
 _MOST_S: Final = 60.0
 # What is in flight where no latency is known yet: more than any latency, so that one request finds out (Finagle: 2**47 ns).
 UNKNOWN_S: Final = float(1 << 17)
+# Looking a member up in its enumeration costs more than all else here.
+_OK: Final = Outcome.OK
+
+
+def charged(outcome: Outcome, elapsed_s: float, known_s: float) -> float:
+    """What an attempt that ended so counts for as a latency, where this much is known of its backend: twice that for a failure,
+    1 s at least, so that it is slow in a pool of slow ones too. -1 where it is no failure.
+    """
+    if outcome is _OK or CONSEQUENCE[outcome].blame is Blame.NONE:
+        return -1.0
+    return max(elapsed_s, known_s, FAILURE_S, min(2 * known_s, _MOST_S))
 
 
 class PeakEwma(Load):
@@ -24,7 +35,7 @@ class PeakEwma(Load):
 
     While nothing is in flight the average decays, so that who was slow is tried again; what is in flight then has the whole of it:
     one request tries, and neither a backend that came to rest nor one that hangs draws a burst. A failure counts as slow, however
-    fast it was (sinkhole): twice the average, 1 s at least, so that it is slow in a pool of slow ones too.
+    fast it was (sinkhole), see `charged`.
     """
 
     __slots__ = ("_at", "_average_s", "_counts", "_slot")
@@ -41,9 +52,9 @@ class PeakEwma(Load):
 
     def settled(self, note: int, outcome: Outcome, elapsed_s: float, now: float) -> None:
         """A failure is as slow as can be told; other ends say nothing of latency."""
-        if outcome is not Outcome.OK and CONSEQUENCE[outcome].blame is not Blame.NONE:
-            average = self._average_s
-            self._observe(max(elapsed_s, average, FAILURE_S, min(2 * average, _MOST_S)), now)
+        latency = charged(outcome, elapsed_s, self._average_s)
+        if latency >= 0:
+            self._observe(latency, now)
 
     def _observe(self, latency_s: float, now: float) -> None:
         average = self._average_s

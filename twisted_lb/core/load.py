@@ -1,5 +1,6 @@
 """Load: the number by which a policy compares backends. How it chooses among them is another axis, see `pickers`."""
 
+from collections.abc import Callable
 from typing import Final
 
 from mypy_extensions import mypyc_attr
@@ -21,8 +22,10 @@ class Load:
 
     __slots__ = ()
 
-    def leased(self, cost: int, now: float) -> int:
-        """A request was given to the backend, and is counted as in flight. What is returned comes back at the end."""
+    def leased(self, weight: int, cost: int, now: float) -> int:
+        """A request of this cost was given to the backend, which has this weight, and is counted as in flight. What is returned
+        comes back at the end.
+        """
         return 0
 
     def responded(self, note: int, elapsed_s: float, now: float) -> None:
@@ -36,6 +39,27 @@ class Load:
         Nothing changes by it.
         """
         raise NotImplementedError
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Loads:
+    """What measures the loads of one pool, for as long as its policy compares this."""
+
+    def of(self, slot: int) -> Load:
+        """The load of a backend that is counted in this slot, and of which nothing is known yet."""
+        raise NotImplementedError
+
+
+class Apart(Loads):
+    """Loads that know nothing of one another."""
+
+    def __init__(self, counts: Counts, measure: Callable[[Counts, int], Load]) -> None:
+        self._counts: Final = counts
+        self._measure: Final = measure
+
+    def of(self, slot: int) -> Load:
+        """What measures it."""
+        return self._measure(self._counts, slot)
 
 
 class Requests(Load):
@@ -64,7 +88,7 @@ class Cost(Load):
         self._slot: Final = slot
         self._beyond: int = 0  # what open leases cost beyond 1 each
 
-    def leased(self, cost: int, now: float) -> int:
+    def leased(self, weight: int, cost: int, now: float) -> int:
         """Add what it costs."""
         self._beyond += cost - 1
         return cost

@@ -21,6 +21,7 @@ from twisted_lb.core.events import (
     PoolRecovered,
 )
 from twisted_lb.core.lease import Lease, LoadLease
+from twisted_lb.core.load import Loads
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.pickers.base import Picker, Policy
@@ -65,6 +66,7 @@ class Pool:
         self.budget: Final = RetryBudget(settings.budget_percent, settings.budget_per_s)
         self._on_event: Final = on_event
         self._selection: Final = Selection(policy, rng)
+        self._loads: Loads | None = policy.loads(self.counts)
         self._queue: Final = Queue()
         self._resting: Final = Resting()
         # Members that were removed and have something in flight, with when they were. Who rests and may return is not here.
@@ -136,7 +138,7 @@ class Pool:
         up = self.settings.initially_up or not self.settings.checked
         record = Backend(spec, self.counts, up=up)
         record.bound(spec.limit, self.settings.max_in_flight)
-        record.load = self._selection.policy.load(self.counts, record.slot)
+        record.load = self._loads.of(record.slot) if self._loads is not None else None
         if heir_of is not None:
             record.inherit(heir_of, now, checked=self.settings.checked)
         elif replaced is not None:
@@ -183,8 +185,9 @@ class Pool:
             return
         self._selection.use(policy)
         self._scene = None
+        loads = self._loads = policy.loads(self.counts)
         for backend in (*self.backends.values(), *self._resting.backends):
-            backend.load = policy.load(self.counts, backend.slot)
+            backend.load = loads.of(backend.slot) if loads is not None else None
 
     def claim(
         self, ask: Ask, now: float, tried: Sequence[Backend] = (), until: float = NEVER
@@ -219,7 +222,7 @@ class Pool:
         scene = self._scene or self._set(self._selection.picker)
         loads, load = self._view(scene, now), backend.load
         if load is not None:
-            return LoadLease(backend, now, scene, OWN, loads, load, load.leased(ask.cost, now))
+            return LoadLease(backend, now, scene, OWN, loads, load, load.leased(backend.weight, ask.cost, now))
         return Lease(backend, now, scene, OWN, loads)
 
     def await_return(self, ask: Ask, now: float, until: float = NEVER) -> Refusal | Ticket | None:
@@ -262,7 +265,7 @@ class Pool:
         if load is None:
             lease = Lease(backend, now, scene, picker.mark, loads)
         else:
-            lease = LoadLease(backend, now, scene, picker.mark, loads, load, load.leased(ask.cost, now))
+            lease = LoadLease(backend, now, scene, picker.mark, loads, load, load.leased(backend.weight, ask.cost, now))
         if trial:
             lease.trial = True
         if had_tried:

@@ -3,35 +3,51 @@
 A new load, way to choose or name is a line below, and a module here or in `core`.
 """
 
-from collections.abc import Callable
 from typing import Final
 
-from twisted_lb.core.counts import Counts
-from twisted_lb.core.latency import PeakEwma
-from twisted_lb.core.load import Cost, Load, Requests
+from twisted_lb.core.hot_cold import HOT, Heat
+from twisted_lb.core.latency import UNKNOWN_S, PeakEwma
+from twisted_lb.core.load import Apart, Cost, Requests
 from twisted_lb.core.pickers.base import Picker, Policy
 from twisted_lb.core.pickers.by_chance import RandomPolicy
-from twisted_lb.core.pickers.by_load import LoadPolicy
+from twisted_lb.core.pickers.by_load import LoadKind, LoadPolicy
 from twisted_lb.core.pickers.by_turns import RoundRobinPolicy
 
 
-class LoadKind:
-    """What load is: how it is measured, its `unit` in the words of an explanation, and what it is in those of help."""
+def _in_flight(value: float) -> str:
+    return f"{value:.6g} in flight by weight"
 
-    def __init__(self, measure: Callable[[Counts, int], Load], unit: str, describe: str) -> None:
-        self.measure: Final = measure
-        self.unit: Final = unit
-        self.describe: Final = describe
+
+def _cost(value: float) -> str:
+    return f"cost {value:.6g} in flight by weight"
+
+
+def _latency(value: float) -> str:
+    return "no latency known, one finds out" if value > UNKNOWN_S else f"{value:.6g} s"
+
+
+def _expected(value: float) -> str:
+    return f"{_latency(value)} expected by weight" if value <= UNKNOWN_S else _latency(value)
+
+
+def _hot_or_cold(value: float) -> str:
+    return f"hot, {value - HOT:.6g} in flight by weight" if value >= HOT else f"cold, {_latency(value)}"
 
 
 LOADS: Final[dict[str, LoadKind]] = {
-    "requests": LoadKind(Requests, "requests in flight by weight", "how many requests are in flight"),
+    "requests": LoadKind(lambda counts: Apart(counts, Requests), _in_flight, "how many requests are in flight"),
+    "cost": LoadKind(lambda counts: Apart(counts, Cost), _cost, "what all requests in flight cost, an ordinary one 1"),
     "peak_ewma": LoadKind(
-        PeakEwma,
-        "s expected by weight",
+        lambda counts: Apart(counts, PeakEwma),
+        _expected,
         "the average latency, peaks at once, times what is in flight and one; a failure counts as slow",
     ),
-    "cost": LoadKind(Cost, "cost in flight by weight", "what all requests in flight cost, an ordinary one 1"),
+    "hot_cold": LoadKind(
+        Heat,
+        _hot_or_cold,
+        "latency of those that have no more in flight than most, what is in flight of the others, which come last; a failure counts "
+        "as slow",
+    ),
 }
 
 # Ways to choose by load.
@@ -45,12 +61,13 @@ NAMED: Final[dict[str, tuple[str, str]]] = {
     "least": ("scan", "requests"),
     "p2c": ("two", "requests"),
     "latency": ("two", "peak_ewma"),
+    "prequal": ("two", "hot_cold"),
 }
 
 
 def _by_load(name: str, describe: str) -> Policy:
     choose, load = NAMED[name]
-    return LoadPolicy(describe, choose, LOADS[load].measure, LOADS[load].unit)
+    return LoadPolicy(describe, choose, LOADS[load])
 
 
 POLICIES: Final[dict[str, Policy]] = {
@@ -61,11 +78,14 @@ POLICIES: Final[dict[str, Policy]] = {
     "latency": _by_load(
         "latency", "peak ewma: of two drawn by weight the one expected to be faster, failures count as slow"
     ),
+    "prequal": _by_load(
+        "prequal", "prequal: of two drawn by weight the faster one, unless it has more in flight than most"
+    ),
 }
 
 # Whatever else can be made of a choice and a load. Each is one object, so that a reload sees what is equal.
 _OTHERS: Final[dict[tuple[str, str], Policy]] = {
-    (choose, load): LoadPolicy(f"{choose} by {load}: {BY_LOAD[choose]}", choose, kind.measure, kind.unit)
+    (choose, load): LoadPolicy(f"{choose} by {load}: {BY_LOAD[choose]}", choose, kind)
     for choose in BY_LOAD
     for load, kind in LOADS.items()
     if (choose, load) not in NAMED.values()

@@ -9,7 +9,7 @@ from mypy_extensions import mypyc_attr
 from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.counts import Counts
-from twisted_lb.core.load import Load
+from twisted_lb.core.load import Loads
 
 # Of so many backends each pick remembers what all of them had, and no more: a thousand picks are remembered.
 MOST_REMEMBERED: Final = 64
@@ -70,8 +70,10 @@ class Policy(Protocol):
         pool's ticks, and meanwhile the old picker serves, which does not know new members.
         """
 
-    def load(self, counts: Counts, slot: int) -> Load | None:
-        """The load of one backend, which is counted in that slot; None when the policy does not look at load."""
+    def loads(self, counts: Counts) -> Loads | None:
+        """What measures the loads of a pool, whose requests in flight are counted there; None when the policy does not look at
+        load.
+        """
 
     def build(self, members: Sequence[Backend], previous: Picker | None, rng: Random, now: float) -> Picker:
         """A picker over these members (never empty). What `previous` knows of turns owed is carried over; `previous`

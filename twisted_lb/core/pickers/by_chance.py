@@ -7,7 +7,7 @@ from typing import Final
 from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.counts import Counts
-from twisted_lb.core.load import Load
+from twisted_lb.core.load import Loads
 from twisted_lb.core.pickers.base import Picker, Recalled, open_to, step_over
 from twisted_lb.core.pickers.shares import REDRAWS, Shares
 
@@ -70,7 +70,7 @@ class RandomPolicy:
         self.describe: Final = "random: by chance, in proportion to weight"
         self.eager: Final = True
 
-    def load(self, counts: Counts, slot: int) -> Load | None:
+    def loads(self, counts: Counts) -> Loads | None:
         """None: chance does not look at load."""
         return None
 

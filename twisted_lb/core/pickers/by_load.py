@@ -9,9 +9,13 @@ from typing import Final
 from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.counts import Counts
-from twisted_lb.core.load import Load
+from twisted_lb.core.load import Load, Loads
 from twisted_lb.core.pickers.base import MOST_REMEMBERED, Picker, Recalled, open_to, step_over
 from twisted_lb.core.pickers.shares import REDRAWS, Shares
+
+# In a mark, in the place of a number: a trial was due.
+_TRIAL: Final = -2
+_TRIED: Final = "a trial was due: one request finds out whether it is back, whatever its load is"
 
 
 def loads_of(members: Sequence[Backend]) -> list[Load]:
@@ -31,33 +35,39 @@ class Scan(Picker):
     would, sends all of them to the same backend.
     """
 
-    def __init__(self, members: Sequence[Backend], loads: Sequence[Load], unit: str) -> None:
+    def __init__(self, members: Sequence[Backend], loads: Sequence[Load], tell: Callable[[float], str]) -> None:
         super().__init__()
         self._members: Final = list(members)
         self._loads: Final = list(loads)
         self._weights: Final = [backend.weight for backend in members]
-        self._unit: Final = unit
+        self._tell: Final = tell
         self._small: Final = len(members) <= MOST_REMEMBERED
         self._values: Final = [0.0] * len(members)  # of the last pick
         # The load of each, nothing where there are too many, and how many had the least.
         self.mark = ((), 0)
 
     def pick(self, ask: Ask, now: float, rng: Random, tried: Sequence[Backend]) -> Backend | None:
-        """The open member with the least load for its weight."""
+        """The open member with the least load for its weight; one whose trial is due before that, since by load it might never
+        be tried.
+        """
         values = self._values
-        best, alike, shares, least = -1, 0, 0, 0.0
+        best, alike, shares, least, trial = -1, 0, 0, 0.0, -1
         for index in range(len(values)):
             backend = self._members[index]
             weight = self._weights[index]
             value = values[index] = self._loads[index].value(weight, now)
             if not backend.available or (tried and backend in tried):  # as `open_to`, without the call
                 step_over(backend)
+            elif not backend.usable:
+                trial = index
             elif best < 0 or value < least:
                 best, alike, shares, least = index, 1, weight, value
             elif value == least:
                 alike += 1
                 shares += weight
-        self.mark = (tuple(values) if self._small else (), alike)
+        self.mark = (tuple(values) if self._small else (), alike if trial < 0 else _TRIAL)
+        if trial >= 0:
+            return self._members[trial]
         if best < 0:
             return None
         return self._members[best] if alike == 1 else self._drawn(least, rng.random() * shares, tried)
@@ -87,15 +97,17 @@ class Scan(Picker):
         ranking = self._ranked(values) if values else ()
         if picked is None:
             return Recalled("least of all: nobody was open", ranking)
+        if alike == _TRIAL:
+            return Recalled(_TRIED, ranking)
         drawn = f", drawn by chance among {alike} that had as little" if alike > 1 else ""
         if not values:
             return Recalled(f"least of all{drawn}; of more than {MOST_REMEMBERED} it is not kept what each had", ())
         value = values[self._members.index(picked)]
-        return Recalled(f"least of all: {value:.6g} {self._unit}{drawn}", ranking)
+        return Recalled(f"least of all: {self._tell(value)}{drawn}", ranking)
 
     def fork(self) -> Picker:
         """A copy: the picker has no memory but of its last pick."""
-        return Scan(self._members, self._loads, self._unit)
+        return Scan(self._members, self._loads, self._tell)
 
 
 class Two(Picker):
@@ -106,17 +118,17 @@ class Two(Picker):
     with replacement (Mitzenmacher 2001 has the distinct ones in his tables).
     """
 
-    def __init__(self, shares: Shares, loads: Sequence[Load], unit: str) -> None:
+    def __init__(self, shares: Shares, loads: Sequence[Load], tell: Callable[[float], str]) -> None:
         super().__init__()
         self._shares: Final = shares
         self._loads: Final = list(loads)
-        self._unit: Final = unit
+        self._tell: Final = tell
         self._pairs: Final = len(loads) * (len(loads) - 1) if shares.equal else 0
         # Who were drawn, -1 for nobody, and their loads.
         self.mark = (-1, -1, 0.0, 0.0)
 
     def pick(self, ask: Ask, now: float, rng: Random, tried: Sequence[Backend]) -> Backend | None:
-        """The less loaded of two open members."""
+        """The less loaded of two open members; one whose trial is due before that, since by load it might never be tried."""
         shares = self._shares
         first = second = -1
         if self._pairs:
@@ -127,6 +139,10 @@ class Two(Picker):
                 self.mark = (-1, -1, 0.0, 0.0)
                 return None
             second = shares.draw_open(rng, tried, first)
+        if not shares.members[first].usable:
+            return self._try(first)
+        if second >= 0 and not shares.members[second].usable:
+            return self._try(second)
         value = self._loads[first].value(shares.weights[first], now)
         if second < 0:
             self.mark = (first, -1, value, 0.0)
@@ -134,6 +150,10 @@ class Two(Picker):
         other = self._loads[second].value(shares.weights[second], now)
         self.mark = (first, second, value, other)
         return shares.members[second if other < value else first]
+
+    def _try(self, index: int) -> Backend:
+        self.mark = (index, _TRIAL, 0.0, 0.0)
+        return self._shares.members[index]
 
     def _draw_pair(self, rng: Random, tried: Sequence[Backend]) -> tuple[int, int]:
         """Two distinct open members of equal weight, of one random number; -1 where that fails."""
@@ -168,34 +188,45 @@ class Two(Picker):
         ranking = shares.ranking()
         if picked is None:
             return Recalled("two choices: nobody was open", ranking)
+        if second == _TRIAL:
+            return Recalled(_TRIED, ranking)
         if second < 0:
             return Recalled("two choices: nobody else was open", ranking)
         its, theirs, rival = (value, other, second) if picked is shares.members[first] else (other, value, first)
         alike = ", as much, and was drawn later" if its == theirs else ""
         return Recalled(
-            f"two choices: {its:.6g} {self._unit}; {shares.members[rival].name} had {theirs:.6g}{alike}", ranking
+            f"two choices: {self._tell(its)}; {shares.members[rival].name} has {self._tell(theirs)}{alike}", ranking
         )
 
     def fork(self) -> Picker:
         """A copy: the picker has no memory but of its last pick."""
-        return Two(self._shares, self._loads, self._unit)
+        return Two(self._shares, self._loads, self._tell)
+
+
+class LoadKind:
+    """What load is: how it is measured, what a value of it is in the words of an explanation, and what load is in those of help."""
+
+    def __init__(self, loads: Callable[[Counts], Loads], tell: Callable[[float], str], describe: str) -> None:
+        self.loads: Final = loads
+        self.tell: Final = tell
+        self.describe: Final = describe
 
 
 class LoadPolicy:
-    """A policy that compares loads: how it chooses, and what it compares, `unit` in words."""
+    """A policy that compares loads: how it chooses, and what it compares."""
 
-    def __init__(self, describe: str, choose: str, load: Callable[[Counts, int], Load], unit: str) -> None:
+    def __init__(self, describe: str, choose: str, kind: LoadKind) -> None:
         self.describe: Final = describe
         self.eager: Final = True
         self._scans: Final = choose == "scan"
-        self._load: Final = load
-        self._unit: Final = unit
+        self._kind: Final = kind
 
-    def load(self, counts: Counts, slot: int) -> Load | None:
-        """What measures a backend."""
-        return self._load(counts, slot)
+    def loads(self, counts: Counts) -> Loads | None:
+        """What measures the backends."""
+        return self._kind.loads(counts)
 
     def build(self, members: Sequence[Backend], previous: Picker | None, rng: Random, now: float) -> Picker:
         """A picker over these members; what is known of loads is the backends'."""
         loads = loads_of(members)
-        return Scan(members, loads, self._unit) if self._scans else Two(Shares(members), loads, self._unit)
+        tell = self._kind.tell
+        return Scan(members, loads, tell) if self._scans else Two(Shares(members), loads, tell)

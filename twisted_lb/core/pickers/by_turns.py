@@ -11,7 +11,7 @@ from typing import Final
 from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.counts import Counts
-from twisted_lb.core.load import Load
+from twisted_lb.core.load import Loads
 from twisted_lb.core.pickers.base import MOST_REMEMBERED, Picker, Recalled, open_to, step_over
 
 # The first snapshot of unequal weights is turned on by at most this many looks at a member: 2 ms uncompiled.
@@ -224,7 +224,7 @@ class RoundRobinPolicy:
         self.describe: Final = "round robin: by turns, smoothly by weight"
         self.eager: Final = True
 
-    def load(self, counts: Counts, slot: int) -> Load | None:
+    def loads(self, counts: Counts) -> Loads | None:
         """None: turns do not look at load."""
         return None
 
