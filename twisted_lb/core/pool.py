@@ -261,11 +261,11 @@ class Pool:
             backend.refresh_usable()
         backend.requests += 1
         loads = self.counts.view() if scene.small or had_tried else self._view(scene, now)
-        load = backend.load
-        if load is None:
+        if backend.load is None:
             lease = Lease(backend, now, scene, picker.mark, loads)
         else:
-            lease = LoadLease(backend, now, scene, picker.mark, loads, load, load.leased(backend.weight, ask.cost, now))
+            note = backend.load.leased(backend.weight, ask.cost, now)
+            lease = LoadLease(backend, now, scene, picker.mark, loads, backend.load, note)
         if trial:
             lease.trial = True
         if had_tried:
