@@ -7,9 +7,11 @@ from fractions import Fraction
 from itertools import pairwise
 
 import pytest
-from builders import backends, built, claim, make_pool
+from builders import backends, built, claim, make_pool, specs
 
 from twisted_lb.core.ask import ANY, Ask
+from twisted_lb.core.backend import Backend
+from twisted_lb.core.counts import Counts
 from twisted_lb.core.decision import recalled
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.outcome import Outcome
@@ -291,3 +293,25 @@ def test_who_fails_at_once_draws_no_requests_by_being_fast(policy):
             open_.remove((due, one))
     # In ten seconds of 500 requests each fails for a second at least: it is looked at again a few times.
     assert got["b0:1"] < 5000 * 0.02
+
+
+def test_what_is_read_all_at_once_is_what_each_load_says():
+    """Other processes count too: `Counts.view` has them as `Counts.load` does."""
+
+    class Shared(Counts):
+        def elsewhere(self, slot):
+            return 3 * slot
+
+        def view(self):
+            return tuple(self.load(slot) for slot in range(len(super().view())))
+
+    counts = Shared()
+    members = [Backend(spec, counts) for spec in specs("a:1,weight=2", "b:1", "c:1,weight=5")]
+    loads = POLICIES["least"].loads(counts)
+    for member in members:
+        member.load = loads.of(member.slot)
+    busy(members, 3, 1, 4)
+    picker = POLICIES["least"].build(members, None, random.Random(1), 0.0)
+    ranking = picker.ranking(ANY, 0.0)
+    assert dict(ranking) == {member: member.load.value(member.weight, 0.0) for member in members}
+    assert [member.name for member, _ in ranking] == ["a:1", "c:1", "b:1"]

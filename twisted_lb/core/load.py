@@ -65,15 +65,15 @@ class Apart(Loads):
 class Requests(Load):
     """Least requests: the load is the number of requests in flight in all processes, from lease to end of body."""
 
-    __slots__ = ("_counts", "_slot")
+    __slots__ = ("counts", "slot")
 
     def __init__(self, counts: Counts, slot: int) -> None:
-        self._counts: Final = counts
-        self._slot: Final = slot
+        self.counts: Final = counts
+        self.slot: Final = slot
 
     def value(self, weight: int, now: float) -> float:
         """How many requests are in flight, for each unit of weight."""
-        return self._counts.load(self._slot) / weight
+        return self.counts.load(self.slot) / weight
 
 
 class Cost(Load):

@@ -9,7 +9,7 @@ from typing import Final
 from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.counts import Counts
-from twisted_lb.core.load import Load, Loads
+from twisted_lb.core.load import Load, Loads, Requests
 from twisted_lb.core.pickers.base import MOST_REMEMBERED, Picker, Recalled, open_to, step_over
 from twisted_lb.core.pickers.shares import REDRAWS, Shares
 
@@ -28,6 +28,31 @@ def loads_of(members: Sequence[Backend]) -> list[Load]:
     return loads
 
 
+class InFlight:
+    """Loads that are requests in flight and nothing else: a scan reads them all at once, and not by two calls each."""
+
+    def __init__(self, counts: Counts, slots: Sequence[int]) -> None:
+        self._counts: Final = counts
+        self._slots: Final = list(slots)
+
+    @classmethod
+    def of(cls, loads: Sequence[Load]) -> "InFlight | None":
+        """These loads, if they are that."""
+        slots: list[int] = []
+        counts: Counts | None = None
+        for load in loads:
+            if type(load) is not Requests or (counts is not None and load.counts is not counts):
+                return None
+            counts = load.counts
+            slots.append(load.slot)
+        return None if counts is None else cls(counts, slots)
+
+    def values(self, weights: Sequence[int]) -> list[float]:
+        """What each has in flight for each unit of these weights."""
+        view, slots = self._counts.view(), self._slots
+        return [view[slots[index]] / weight for index, weight in enumerate(weights)]
+
+
 class Scan(Picker):
     """Least loaded of all (join the shortest queue, least connections): O(n) a pick.
 
@@ -42,7 +67,8 @@ class Scan(Picker):
         self._weights: Final = [backend.weight for backend in members]
         self._tell: Final = tell
         self._small: Final = len(members) <= MOST_REMEMBERED
-        self._values: Final = [0.0] * len(members)  # of the last pick
+        self._in_flight: Final = InFlight.of(loads)
+        self._values: list[float] = []  # of the last pick
         # The load of each, nothing where there are too many, and how many had the least.
         self.mark = ((), 0)
 
@@ -50,12 +76,12 @@ class Scan(Picker):
         """The open member with the least load for its weight; one whose trial is due before that, since by load it might never
         be tried.
         """
-        values = self._values
+        values = self._values = self._now(now)
         best, alike, shares, least, trial = -1, 0, 0, 0.0, -1
         for index in range(len(values)):
             backend = self._members[index]
             weight = self._weights[index]
-            value = values[index] = self._loads[index].value(weight, now)
+            value = values[index]
             if not backend.available or (tried and backend in tried):  # as `open_to`, without the call
                 step_over(backend)
             elif not backend.usable:
@@ -72,6 +98,12 @@ class Scan(Picker):
             return None
         return self._members[best] if alike == 1 else self._drawn(least, rng.random() * shares, tried)
 
+    def _now(self, now: float) -> list[float]:
+        """The load of each member."""
+        if self._in_flight is not None:
+            return self._in_flight.values(self._weights)
+        return [self._loads[index].value(weight, now) for index, weight in enumerate(self._weights)]
+
     def _drawn(self, least: float, point: float, tried: Sequence[Backend]) -> Backend | None:
         """The one at this point of the shares of those that have the least."""
         found: Backend | None = None
@@ -85,7 +117,7 @@ class Scan(Picker):
 
     def ranking(self, ask: Ask, now: float) -> Sequence[tuple[Backend, float]]:
         """The members by their load, the least first."""
-        return self._ranked([load.value(self._weights[index], now) for index, load in enumerate(self._loads)])
+        return self._ranked(self._now(now))
 
     def _ranked(self, values: Sequence[float]) -> list[tuple[Backend, float]]:
         return sorted(zip(self._members, values, strict=True), key=lambda one: one[1])
