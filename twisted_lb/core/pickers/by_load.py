@@ -47,10 +47,14 @@ class InFlight:
             slots.append(load.slot)
         return None if counts is None else cls(counts, slots)
 
+    def numbers(self) -> tuple[int, ...]:
+        """What each has in flight."""
+        view = self._counts.view()
+        return tuple([view[slot] for slot in self._slots])
+
     def values(self, weights: Sequence[int]) -> list[float]:
         """What each has in flight for each unit of these weights."""
-        view, slots = self._counts.view(), self._slots
-        return [view[slots[index]] / weight for index, weight in enumerate(weights)]
+        return [number / weights[index] for index, number in enumerate(self.numbers())]
 
 
 class Scan(Picker):
@@ -68,14 +72,19 @@ class Scan(Picker):
         self._tell: Final = tell
         self._small: Final = len(members) <= MOST_REMEMBERED
         self._in_flight: Final = InFlight.of(loads)
+        self._equal: Final = len(set(self._weights)) == 1
         self._values: list[float] = []  # of the last pick
-        # The load of each, nothing where there are too many, and how many had the least.
+        # The load of each (whole numbers: not by weight yet), nothing where there are too many, and how many had the least.
         self.mark = ((), 0)
 
     def pick(self, ask: Ask, now: float, rng: Random, tried: Sequence[Backend]) -> Backend | None:
         """The open member with the least load for its weight; one whose trial is due before that, since by load it might never
         be tried.
         """
+        if self._in_flight is not None and self._equal and not tried:
+            backend = self._pick_alike(self._in_flight, rng)
+            if backend is not None:
+                return backend
         values = self._values = self._now(now)
         best, alike, shares, least, trial = -1, 0, 0, 0.0, -1
         for index in range(len(values)):
@@ -97,6 +106,23 @@ class Scan(Picker):
         if best < 0:
             return None
         return self._members[best] if alike == 1 else self._drawn(least, rng.random() * shares, tried)
+
+    def _pick_alike(self, in_flight: InFlight, rng: Random) -> Backend | None:
+        """Requests in flight of equal weights, at C's speed: one of those with the fewest. None where the one that was drawn is
+        not open, or due for a trial: then all are looked at, and the draw begins anew, so that each has its share.
+        """
+        numbers = in_flight.numbers()
+        least = min(numbers)
+        alike = numbers.count(least)
+        index = numbers.index(least)
+        if alike > 1:
+            for _ in range(int(rng.random() * alike)):
+                index = numbers.index(least, index + 1)
+        backend = self._members[index]
+        if not (backend.available and backend.usable):
+            return None
+        self.mark = (numbers if self._small else (), alike)
+        return backend
 
     def _now(self, now: float) -> list[float]:
         """The load of each member."""
@@ -126,6 +152,8 @@ class Scan(Picker):
         """See Picker: the load that it had, and how many others had as little."""
         assert isinstance(mark, tuple)
         values, alike = mark
+        if values and isinstance(values[0], int):
+            values = tuple([number / self._weights[0] for number in values])
         ranking = self._ranked(values) if values else ()
         if picked is None:
             return Recalled("least of all: nobody was open", ranking)
