@@ -416,10 +416,10 @@ async def test_the_status_site_moves_comes_and_goes(backends):
     assert status_of(service) == first
     source.values["status"] = "127.0.0.2:0"
     await reload(service)
-    assert service._status[0].address.startswith("127.0.0.2:")
+    assert service._status.listeners[0].address.startswith("127.0.0.2:")
     del source.values["status"]
     await reload(service)
-    assert service._status == []
+    assert service._status.listeners == []
     await deferLater(reactor, 0)
     with pytest.raises(ConnectError):
         await ask(first, b"/-/ready")
