@@ -112,6 +112,7 @@ WRONG = [
     ("explain", 2, "which request?"),
     ("explain --next nothing", 4, 'there is no pool "nothing"'),
     ("route GET nowhere", 1, "nowhere"),
+    ("route GET / --listener wbe", 4, 'there is no listener "wbe"'),
     ("drain lone/l1", 1, "last usable backend of lone"),
     ("drain app/a1 app/a2", 1, "last usable backends of app"),
     ("drain app/b1", 4, 'there is no backend "app/b1"'),
