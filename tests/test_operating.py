@@ -292,6 +292,15 @@ def test_no_bound_again_is_what_the_file_says_and_nobodys(three):
     assert (three.operating.snapshot().changes, three.view("app/c").by) == ([], None)
 
 
+def test_a_backend_that_was_added_can_be_without_the_bound_of_its_pool(operate):
+    one = operate("a:80", "b:80", max_in_flight=3)
+    one.operating.add("app", {"address": "c:80"}, ALICE)
+    assert command(one, "app/c:80", limit=0).changes == ["limit 3 → 0"]
+    assert (one.view("app/c:80").limit, one.view("app/c:80").sources["limit"]) == (0, "runtime")
+    assert command(one, "app/c:80", limit=3).changes == ["limit 0 → 3"]
+    assert [change.change for change in one.operating.snapshot().changes] == ["added"]
+
+
 def test_the_limit_of_the_configuration_is_what_a_runtime_limit_is_over(operate):
     one = operate("a:80", "b:80", max_in_flight=3)
     assert command(one, "app/a:80", limit=0).changes == ["limit 3 → 0"]

@@ -254,8 +254,13 @@ class DataPlane:
 
     def diff(self, plan: Plan) -> PlanDiff:
         """What `apply` will do with this plan."""
-        left, dropped = self.overlay.followed(self._bases_by(plan, self.plan), self.targets.unknown(plan.pools))
+        left, dropped = self._followed(plan, self._bases_by(plan, self.plan))
         return plan_diff(self.plan, plan, dropped=dropped, kept_changes=left.lines())
+
+    def _followed(self, plan: Plan, bases: Mapping[str, Sequence[BackendSpec]]) -> tuple[Overlay, list[str]]:
+        """What is left of the runtime changes where a plan's pools have these backends, and what is dropped."""
+        most = {name: pool.settings.max_in_flight for name, pool in plan.pools.items()}
+        return self.overlay.followed(bases, self.targets.unknown(plan.pools), most)
 
     def _bases_by(self, plan: Plan, before: Plan | None) -> dict[str, tuple[BackendSpec, ...]]:
         """By pool, the backends without runtime changes."""
@@ -282,7 +287,7 @@ class DataPlane:
     def _begin(self, plan: Plan, before: Plan | None, sockets: Mapping[str, Sequence[socket.socket]]) -> None:
         now = self.runtime.clock.read()
         own, bases = self._own_by(plan, before), self._bases_by(plan, before)
-        overlay, dropped = self.overlay.followed(bases, self.targets.unknown(plan.pools))
+        overlay, dropped = self._followed(plan, bases)
         # First everything is made, which touches nothing that runs.
         providers = self.targets.made(plan.pools)
         made = {name: self._cluster(name, pool) for name, pool in plan.pools.items() if name not in self.clusters}
@@ -423,7 +428,7 @@ class DataPlane:
     def _rebase(self, pool: str, own: tuple[BackendSpec, ...]) -> list[str]:
         """Have these backends of its own in a pool, those of its list and what was changed at run time; what is dropped of that."""
         base = self._joined(pool, self.plan.pools[pool], own)
-        overlay, dropped = self.overlay.followed({**self._bases, pool: base}, self.targets.unknown(self.plan.pools))
+        overlay, dropped = self._followed(self.plan, {**self._bases, pool: base})
         self._have(pool, overlay.over(pool, base))
         self._own[pool], self._bases[pool], self.overlay = own, base, overlay
         self.targets.say_twice(pool, own)
@@ -464,7 +469,7 @@ class DataPlane:
         beyond a lower one goes on. KeyError when there is none, ValueError for what is no limit.
         """
         self._cluster_of(pool)
-        self.overlay.limit(pool, backend, limit, self._bases[pool])
+        self.overlay.limit(pool, backend, limit, self._bases[pool], self.plan.pools[pool].settings.max_in_flight)
         self._respecify(pool)
 
     def add_backend(self, pool: str, spec: BackendSpec) -> None:

@@ -403,7 +403,8 @@ class LoadBalancerService(MultiService):
         overlay = load_overlay(path)
         pools = self._plan.pools
         listed = [name for name, pool in pools.items() if pool.targets is not None]
-        _, dropped = overlay.followed({name: pool.backends for name, pool in pools.items()}, listed)
+        most = {name: pool.settings.max_in_flight for name, pool in pools.items()}
+        _, dropped = overlay.followed({name: pool.backends for name, pool in pools.items()}, listed, most)
         for line in dropped:
             _log.info("state_file {path}: drops: {line}", path=path, line=line)
         return overlay
