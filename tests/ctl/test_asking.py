@@ -120,6 +120,14 @@ def test_explain_tells_each_attempt_and_who_else_there_was(lbctl, api):
     assert lbctl.out == EXPLAINED
 
 
+def test_an_attempt_beyond_those_that_a_route_allows_has_no_number(lbctl, api):
+    """One that lost a keep-alive race costs none."""
+    first, second = RETRIED["attempts"]
+    api.answers["GET /v1/explain/x"] = RETRIED | {"attempts": [first, second | {"number": 4, "most": 3}]}
+    assert lbctl("explain", "x") == 0
+    assert "           retried: GET may be repeated; 14 more in the budget\n" in lbctl.out
+
+
 def test_explain_of_what_reached_no_backend(lbctl, api):
     api.answers["GET /v1/explain/c3519af07d2e8b64"] = OVERLOADED
     assert lbctl("explain", "c3519af07d2e8b64") == 0

@@ -175,7 +175,9 @@ def _how(one: Answer) -> list[Words]:
     times += [(label, seconds(one.get(key))) for label, key in (("first byte", "first_byte_s"), ("rest", "rest_s"))]
     lines = [join((Words((label, DIM), f" {took}") for label, took in times if took not in ("–", "")), "   ")]
     if retried := text_of(one, "retried"):
-        more = [f"attempt {count(one.get('number'))} of {count(one.get('most'))}"] if one.get("most") else []
+        number, most = number_of(one, "number"), number_of(one, "most")
+        # Some attempts cost none, as one that lost a keep-alive race: there may be more than the route allows.
+        more = [f"attempt {count(number)} of {count(most)}"] if 0 < number <= most else []
         more += (
             [f"{one['budget_left']:g} more in the budget"] if isinstance(one.get("budget_left"), int | float) else []
         )
