@@ -264,9 +264,10 @@ function update() {
   for (const t of tables) {
     const p = t.p, n = p.usable, of = p.backends.length;
     p.scale = Math.min(2, 95 / Math.max(1, ...p.backends.map((b) => Math.max(b.share || 0, b.intended || 0))));
-    const tone = n === 0 ? "s-down" : n < of ? "s-slow" : "s-ready";
+    const awaited = !n && p.backends.some((b) => b.state === "unknown"); // as at a start
+    const tone = !n && !awaited ? "s-down" : n < of ? "s-slow" : "s-ready";
     if (t.summary.className !== tone) t.summary.className = tone;
-    say(t.summary, !n ? "answers nothing" : n === of ? `all ${of} used` : `${n} of ${of} used`);
+    say(t.summary, !n ? awaited ? "waits for a first check" : "answers nothing" : n === of ? `all ${of} used` : `${n} of ${of} used`);
     say(t.facts, `${p.policy} · ${num(p.rate)} req/s · ${p.in_flight} in flight · ${p.queued} of ${p.queue} queued · ${p.check === "none" ? "no checks" : p.check}`);
     for (const r of t.rows) {
       const b = r.b, k = kindOf(b.state), last = b.checks[0], act = b.admin === "ready" ? "Drain…" : "Ready…";
