@@ -75,7 +75,7 @@ class DataPlane:
     number, beside so many backends. `overlay`: what was changed at run time before this one began, of which `dropped` does not hold any more; `changed`
     is called whenever it is another one. `probed` is told each result of a check: pool, backend, and what it was. `provide` makes what follows a pool's target list. With `accepting` off clients are taken in from `accept` on. `count_descriptors`: the process has those of its poller, and hardly any others. `hear` is told every change of state of the
     backends, `observers` the record of each request that has ended, or was refused; `log_line` the lines of the access log, `send_spans` the spans of a request,
-    where the plan wants any, as JSON, and their number.
+    where the plan wants any, as JSON, and their number. `whose` says who has changed a backend at run time, and why: `by alice: “deploy”`.
     """
 
     def __init__(
@@ -95,12 +95,14 @@ class DataPlane:
         count_descriptors: bool = False,
         log_line: Line = _nowhere,
         send_spans: Callable[[bytes, int], None] = _no_spans,
+        whose: Callable[[str, str], str] = lambda _pool, _backend: "",
     ) -> None:
         self.runtime: Final = runtime
         self.plan: Plan = plan
         self.leaving: Final = Leaving()
         self.overlay: Overlay = Overlay() if overlay is None else overlay
         self._changed: Final = changed
+        self._whose: Final = whose
         self._probed: Final = probed
         # By pool: what the file says, or an update has; that and what its list says; and that with what was changed at run time.
         self._own: dict[str, tuple[BackendSpec, ...]] = {}
@@ -359,8 +361,13 @@ class DataPlane:
 
     def _command(self, cluster: Cluster) -> None:
         """Have the admin states in force that were set at run time, also of backends that have just come."""
-        for backend, admin in self.overlay.of(cluster.name).admin.items():
-            cluster.expect(backend, admin)  # a list or a name server may have yet to name it
+        changes = self.overlay.of(cluster.name)
+        for backend, admin in changes.admin.items():
+            # A list or a name server may have yet to name it.
+            cluster.expect(backend, admin, by=self._whose(cluster.name, backend))
+        for backend in changes.weights:
+            if by := self._whose(cluster.name, backend):
+                cluster.weighed(backend, by)
 
     def _check(self, cluster: Cluster, pool: PoolPlan, before: CheckPlan | None) -> None:
         """Have a pool's checks in force; those that go on keep their turns."""

@@ -65,7 +65,7 @@ from twisted_lb.process import raise_descriptor_limit, room_for_clients
 from twisted_lb.reload import Reload, Source
 from twisted_lb.resolving import Named, Resolving, Unresolved, names_in
 from twisted_lb.signals import while_stopping
-from twisted_lb.state_file import StateFile, load_overlay
+from twisted_lb.state_file import StateFile, load_state
 from twisted_lb.tracing.rules import TraceRules
 from twisted_lb.watch import Watch, digest
 
@@ -280,17 +280,18 @@ class LoadBalancerService(MultiService):
             hear=self._hear,
             room=lambda backends: room_for_clients(limit, backends),
             accepting=opened.predecessor is None,
-            overlay=self._remembered(),
+            overlay=self._remembered(operating),
             changed=self._remember,
             provide=provide,
             probed=operating.probed,
             count_descriptors=self._whole_process,
             log_line=self._log_line,
             send_spans=self._send_spans,
+            whose=operating.whose,
         )
         operating.begin(plane, watched=self._whole_process)
         if self.config.state_file is not None:
-            self._state = StateFile(self.config.state_file, lambda: plane.overlay, runtime.time)
+            self._state = StateFile(self.config.state_file, lambda: plane.overlay, runtime.time, operating.signatures)
         self._watch_files(runtime.time)
         self._readiness = Readiness(
             lambda: {name: cluster.pool for name, cluster in plane.clusters.items()},
@@ -395,12 +396,13 @@ class LoadBalancerService(MultiService):
     def _room(self, plan: Plan) -> int:
         return room_for_clients(self._limit, sum(len(pool.backends) for pool in plan.pools.values()))
 
-    def _remembered(self) -> Overlay:
+    def _remembered(self, operating: Operating) -> Overlay:
         """The runtime changes that outlive a restart, as far as the configuration leaves them."""
         path = self.config.state_file
         if path is None:
             return Overlay()
-        overlay = load_overlay(path)
+        overlay, signatures = load_state(path)
+        operating.recall(signatures)
         pools = self._plan.pools
         listed = [name for name, pool in pools.items() if pool.targets is not None]
         most = {name: pool.settings.max_in_flight for name, pool in pools.items()}
