@@ -986,3 +986,17 @@ def test_whom_only_one_process_has_is_told_as_it_is(operate):
     one, other = operate("a:80", "b:80"), operate("a:80")
     both = merged([one.operating.snapshot(), other.operating.snapshot()])
     assert [view.name for view in both.pools[0].backends] == ["app/a:80", "app/b:80"]
+
+
+@pytest.mark.parametrize(
+    ("backend", "said"),
+    [
+        ({"address": "nonsense"}, "'nonsense': no port, expected HOST:PORT"),
+        ({"address": "c:80", "wieght": 2}, 'wieght: unknown key; did you mean "weight"?'),
+        ({"address": "c:80", "weight": -1}, "weight: should be"),
+        ({}, "address: is missing"),
+    ],
+)
+def test_what_is_no_backend_is_refused_in_words_that_name_the_key(three, backend, said):
+    refused = refusal(three.operating.add, "app", backend, ALICE)
+    assert (refused.code, said in str(refused)) == ("bad_value", True), str(refused)
