@@ -73,6 +73,12 @@ def test_a_route_that_asks_no_backend(lbctl, api, found, said):
     assert lbctl.out.endswith(f"Nothing was sent. {said}\n")
 
 
+def test_a_route_that_asks_for_nothing_takes_everything(lbctl, api):
+    api.answers["GET /v1/route"] = ROUTED | {"looked_at": [{"n": 1, "matches": True, "why": "", "place": ""}]}
+    assert lbctl("route", "GET", "http://x.org/") == 0
+    assert "\n1         yes  it takes everything\n" in lbctl.out.replace("yes   it", "yes  it")
+
+
 def test_what_is_no_request_ends_with_1(lbctl, api):
     no = {"looked_at": [], "route": None, "action": "refuse", "status": 400, "why": "no valid Host", "decision": None}
     api.answers["GET /v1/route"] = ROUTED | no

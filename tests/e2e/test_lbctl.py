@@ -124,7 +124,7 @@ WRONG = [
     ("weight app/a3 2", 4, 'there is no backend "app/a3"'),
     ("weight lone/l1 0", 1, "last usable backend of lone"),
     ("add nothing 127.0.0.1:81", 4, 'there is no pool "nothing"'),
-    ("add app nonsense", 1, "nonsense"),
+    ("add app nonsense", 1, "refused: 'nonsense': no port"),
     ("add app 127.0.0.1:81 --name a1", 1, "a1"),
     ("remove app/a3", 4, 'there is no backend "app/a3"'),
     ("remove lone/l1", 1, "last usable backend of lone"),

@@ -63,7 +63,12 @@ def _looked_at(found: Answer) -> list[Words]:
         yes = bool(one.get("matches"))
         answer = Words(("yes", BOLD) if yes else "no")
         rows.append(
-            [count(one.get("n")).ljust(8), answer, f" {text_of(one, 'why')}", Words((text_of(one, "place"), DIM))]
+            [
+                count(one.get("n")).ljust(8),
+                answer,
+                f" {text_of(one, 'why') or ('it takes everything' if yes else '')}",
+                Words((text_of(one, "place"), DIM)),
+            ]
         )
     lines = aligned([[row[0], row[1], row[2]] for row in rows], [False] * 3)
     # Places stand far enough to the right not to be read as a part of the reason.
