@@ -759,6 +759,7 @@ function start() {
   }, 1000);
   setInterval(failures, 5000);
   setLink("waiting");
+  say($("cli"), `lbctl --admin ${location.origin} status`);
   listen().catch(() => setLink("stale"));
   const once = setInterval(() => { if (D.status) { clearInterval(once); abilities(); } }, 100);
 }
