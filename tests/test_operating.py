@@ -292,6 +292,15 @@ def test_no_bound_again_is_what_the_file_says_and_nobodys(three):
     assert (three.operating.snapshot().changes, three.view("app/c").by) == ([], None)
 
 
+def test_a_backend_that_was_added_can_be_without_the_bound_of_its_pool(operate):
+    one = operate("a:80", "b:80", max_in_flight=3)
+    one.operating.add("app", {"address": "c:80"}, ALICE)
+    assert command(one, "app/c:80", limit=0).changes == ["limit 3 → 0"]
+    assert (one.view("app/c:80").limit, one.view("app/c:80").sources["limit"]) == (0, "runtime")
+    assert command(one, "app/c:80", limit=3).changes == ["limit 0 → 3"]
+    assert [change.change for change in one.operating.snapshot().changes] == ["added"]
+
+
 def test_the_limit_of_the_configuration_is_what_a_runtime_limit_is_over(operate):
     one = operate("a:80", "b:80", max_in_flight=3)
     assert command(one, "app/a:80", limit=0).changes == ["limit 3 → 0"]
@@ -977,3 +986,17 @@ def test_whom_only_one_process_has_is_told_as_it_is(operate):
     one, other = operate("a:80", "b:80"), operate("a:80")
     both = merged([one.operating.snapshot(), other.operating.snapshot()])
     assert [view.name for view in both.pools[0].backends] == ["app/a:80", "app/b:80"]
+
+
+@pytest.mark.parametrize(
+    ("backend", "said"),
+    [
+        ({"address": "nonsense"}, "'nonsense': no port, expected HOST:PORT"),
+        ({"address": "c:80", "wieght": 2}, 'wieght: unknown key; did you mean "weight"?'),
+        ({"address": "c:80", "weight": -1}, "weight: should be"),
+        ({}, "address: is missing"),
+    ],
+)
+def test_what_is_no_backend_is_refused_in_words_that_name_the_key(three, backend, said):
+    refused = refusal(three.operating.add, "app", backend, ALICE)
+    assert (refused.code, said in str(refused)) == ("bad_value", True), str(refused)

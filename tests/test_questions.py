@@ -78,7 +78,7 @@ def test_a_plain_request_tells_its_backend_and_why_it_was_that_one(make):
     assert told.client == house.record.client
     [attempt] = told.attempts
     assert (attempt.backend, attempt.outcome, attempt.number, attempt.reused) == ("a:80", "OK", 1, False)
-    assert attempt.decision.rule == "in turn: it was its turn, the 1. of 2"
+    assert attempt.decision.rule == "in turn: its turn, number 1 of 2"
     assert [(one.backend_name, one.load) for one in told.candidates] == [("a:80", 0), ("b:80", 0)]
     assert (told.skipped, told.note) == ((), ())
 

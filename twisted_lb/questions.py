@@ -99,18 +99,14 @@ class Questions:
     def held(self) -> Held:
         """How many recent requests are held, and since when."""
         recent = self._notes.of_kind("recent")
-        return Held(len(recent), recent[-1].began + self._epoch if recent else None)
+        return Held(len(recent), recent[-1].began + self._runtime.epoch() if recent else None)
 
     def _running(self, others: Iterable[Frontend]) -> list[Note]:
         return [note for frontend in (*self._frontends.values(), *others) for note in frontend.running]
 
     def _explained(self, notes: Sequence[Note]) -> tuple[Explained, ...]:
-        epoch, now = self._epoch, self._runtime.clock.read()
+        epoch, now = self._runtime.epoch(), self._runtime.clock.read()
         return tuple(explained(note, self._notes, epoch, now) for note in notes)
-
-    @property
-    def _epoch(self) -> float:
-        return self._runtime.wall.read() - self._runtime.clock.read()
 
     # Where it would go.
 

@@ -197,4 +197,9 @@ def test_a_pool_without_backends_and_a_backend_without_bounds_are_shown(watched)
     watched = Watched(pool(name="empty"), clock=HeapClock(1000.0))
     site = Site(watched)
     assert "empty answers nothing" in text_of(site.ask("/")[2])
+
+
+def test_a_pool_whose_first_checks_are_awaited_does_not_answer_nothing():
+    site = Site(Watched(pool(backend("app/b1", usable=False, state="unknown")), clock=HeapClock(1000.0)))
+    assert "app waits for a first check" in text_of(site.ask("/")[2])
     site.close()

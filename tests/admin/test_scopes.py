@@ -59,7 +59,7 @@ def test_where_there_is_no_token_for_changes_one_is_made():
     one, other = (Tokens({}, {"see": SEE}, local=True) for _ in range(2))
     assert one.made != other.made
     assert len(one.made) >= 32
-    assert one.visitor(f"Bearer {one.made}", "::1").scope == CHANGE
+    assert one.visitor(f"Bearer {one.made}", "::1") == Visitor(CHANGE, "start-token", "::1")
     assert Tokens({"ops": OPS}, {}, local=True).made == ""
 
 

@@ -73,6 +73,12 @@ def test_a_route_that_asks_no_backend(lbctl, api, found, said):
     assert lbctl.out.endswith(f"Nothing was sent. {said}\n")
 
 
+def test_a_route_that_asks_for_nothing_takes_everything(lbctl, api):
+    api.answers["GET /v1/route"] = ROUTED | {"looked_at": [{"n": 1, "matches": True, "why": "", "place": ""}]}
+    assert lbctl("route", "GET", "http://x.org/") == 0
+    assert "\n1         yes  it takes everything\n" in lbctl.out.replace("yes   it", "yes  it")
+
+
 def test_what_is_no_request_ends_with_1(lbctl, api):
     no = {"looked_at": [], "route": None, "action": "refuse", "status": 400, "why": "no valid Host", "decision": None}
     api.answers["GET /v1/route"] = ROUTED | no
@@ -118,6 +124,14 @@ def test_explain_tells_each_attempt_and_who_else_there_was(lbctl, api):
     api.answers["GET /v1/explain/9f2c41d07be6a853"] = RETRIED
     assert lbctl("explain", "9f2c41d07be6a853") == 0
     assert lbctl.out == EXPLAINED
+
+
+def test_an_attempt_beyond_those_that_a_route_allows_has_no_number(lbctl, api):
+    """One that lost a keep-alive race costs none."""
+    first, second = RETRIED["attempts"]
+    api.answers["GET /v1/explain/x"] = RETRIED | {"attempts": [first, second | {"number": 4, "most": 3}]}
+    assert lbctl("explain", "x") == 0
+    assert "           retried: GET may be repeated; 14 more in the budget\n" in lbctl.out
 
 
 def test_explain_of_what_reached_no_backend(lbctl, api):

@@ -38,6 +38,12 @@ def test_the_last_of_them(lbctl, api):
     assert lbctl.out == ""
 
 
+def test_a_kind_that_has_not_happened_is_named(lbctl, api):
+    api.answers["GET /v1/events"] = {"events": [], "last": 0}
+    assert lbctl("events", "--kind", "dwon") == 0
+    assert lbctl.err == "nothing of kind 'dwon' has happened\n"
+
+
 def test_what_is_typed_is_asked(lbctl, api):
     known(api)
     lbctl("events", "--after", "7", "--kind", "down")

@@ -20,7 +20,7 @@ def test_not_reached_names_what_was_tried(lbctl, tmp_path, monkeypatch):
     assert lbctl.err == (
         "lbctl: no daemon answers; tried\n"
         "       unix:/run/twisted_lb/8080.admin.sock.none: no such file\n"
-        "       Name one with --admin or TWISTED_LB_ADMIN; lb.toml wants an [admin] table.\n"
+        "       Name one with --admin or TWISTED_LB_ADMIN; a daemon has one with --admin HOST:PORT, or [admin] in its file.\n"
     )
     assert lbctl.out == ""
 

@@ -141,6 +141,11 @@ class States:
         """What was changed of a backend is no more."""
         self._by.pop((pool, backend), None)
 
+    @property
+    def signed(self) -> Mapping[Key, By]:
+        """Who has changed something of which backend last."""
+        return self._by
+
     def by(self, pool: str, backend: str) -> By | None:
         """Who has changed something of a backend last."""
         return self._by.get((pool, backend))

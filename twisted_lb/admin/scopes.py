@@ -15,6 +15,8 @@ from twisted_lb.admin.operator import Refused
 
 READ: Final = "read"
 CHANGE: Final = "change"
+# What the audit log calls whoever has the token that is made at a start; `start` alone is the start itself.
+MADE: Final = "start-token"
 
 _CREDENTIALS: Final = struct.Struct("3i")
 
@@ -35,7 +37,7 @@ class Tokens:
 
     def __init__(self, change: Mapping[str, str], read: Mapping[str, str], *, local: bool) -> None:
         self.made: Final = "" if change else secrets.token_urlsafe(24)
-        self._change: Final = dict(change) or {"start": self.made}
+        self._change: Final = dict(change) or {MADE: self.made}
         self._read: Final = dict(read)
         self._local: Final = local
 

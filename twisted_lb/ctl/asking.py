@@ -63,7 +63,12 @@ def _looked_at(found: Answer) -> list[Words]:
         yes = bool(one.get("matches"))
         answer = Words(("yes", BOLD) if yes else "no")
         rows.append(
-            [count(one.get("n")).ljust(8), answer, f" {text_of(one, 'why')}", Words((text_of(one, "place"), DIM))]
+            [
+                count(one.get("n")).ljust(8),
+                answer,
+                f" {text_of(one, 'why') or ('it takes everything' if yes else '')}",
+                Words((text_of(one, "place"), DIM)),
+            ]
         )
     lines = aligned([[row[0], row[1], row[2]] for row in rows], [False] * 3)
     # Places stand far enough to the right not to be read as a part of the reason.
@@ -175,7 +180,9 @@ def _how(one: Answer) -> list[Words]:
     times += [(label, seconds(one.get(key))) for label, key in (("first byte", "first_byte_s"), ("rest", "rest_s"))]
     lines = [join((Words((label, DIM), f" {took}") for label, took in times if took not in ("–", "")), "   ")]
     if retried := text_of(one, "retried"):
-        more = [f"attempt {count(one.get('number'))} of {count(one.get('most'))}"] if one.get("most") else []
+        number, most = number_of(one, "number"), number_of(one, "most")
+        # Some attempts cost none, as one that lost a keep-alive race: there may be more than the route allows.
+        more = [f"attempt {count(number)} of {count(most)}"] if 0 < number <= most else []
         more += (
             [f"{one['budget_left']:g} more in the budget"] if isinstance(one.get("budget_left"), int | float) else []
         )

@@ -23,7 +23,7 @@ PATIENCE_S: Final = 10.0
 STREAM_PATIENCE_S: Final = 60.0
 
 _NAME_ONE: Final = "Name one with --admin or TWISTED_LB_ADMIN"
-_WANTS: Final = f"{_NAME_ONE}; lb.toml wants an [admin] table."
+_WANTS: Final = f"{_NAME_ONE}; a daemon has one with --admin HOST:PORT, or [admin] in its file."
 # What most people want to know of an errno, in fewer words than the kernel's.
 _REASONS: Final = {
     errno.ENOENT: "no such file",
@@ -257,7 +257,7 @@ def _reason(error: Exception) -> str:
     return str(error) or "it has hung up"
 
 
-_NO_SUCH: Final = {"no_such_backend", "no_such_pool", "not_held"}
+_NO_SUCH: Final = {"no_such_backend", "no_such_pool", "no_such_listener", "not_held"}
 
 
 def refusal(problem: Answer) -> Failure:

@@ -49,7 +49,9 @@ def run(session: Session, arguments: Namespace) -> int:
         for event in session.api.events(int(number_of(answer, "last")), arguments.kind or ""):
             _say(session, event)
     elif not events:
-        session.console.tell("nothing has happened")
+        session.console.tell(
+            f"nothing of kind {arguments.kind!r} has happened" if arguments.kind else "nothing has happened"
+        )
     return Status.DONE
 
 

@@ -29,12 +29,14 @@ from twisted_lb.answers import decision_json, explained_json, routed_json
 from twisted_lb.build_info import build
 from twisted_lb.core.events import Event
 from twisted_lb.core.measures import Measures, ProcessMeasures
+from twisted_lb.core.overlay import Overlay
 from twisted_lb.data_plane import DataPlane
 from twisted_lb.errors import one_line
 from twisted_lb.operating.meters import Meters
 from twisted_lb.operating.owner import Owner
+from twisted_lb.operating.signatures import is_changed, signature_values, signatures_of
 from twisted_lb.operating.steering import Steering
-from twisted_lb.operating.texts import hint, quoted, shown
+from twisted_lb.operating.texts import hint, quoted, shown, told
 from twisted_lb.operating.views import Views
 from twisted_lb.probes import ProbeResult
 
@@ -70,7 +72,24 @@ class Operating:
     def begin(self, plane: DataPlane, *, watched: bool = False) -> None:
         """The data plane is there. `watched`: the process does nothing else, so that a turn that takes long is worth a line."""
         self._plane = plane
+        for pool, backend in list(self._states.signed):  # those of a restart before this one, as far as they still hold
+            if not is_changed(plane.overlay, pool, backend):
+                self._states.forget(pool, backend)
         self._meters.begin(plane, watched=watched)
+
+    def recall(self, values: Any) -> None:
+        """Who has changed what before this start, as `signatures` said then; to be called before the data plane is there."""
+        for (pool, backend), by in signatures_of(values).items():
+            self._states.changed(pool, backend, by)
+
+    def signatures(self, overlay: Overlay) -> dict[str, Any]:
+        """Who has made the changes of an overlay, as plain values; also after the end."""
+        return signature_values(self._states.signed, overlay)
+
+    def whose(self, pool: str, backend: str) -> str:
+        """Who has changed something of a backend, for explanations: `by alice: “deploy”`; empty where nobody knows."""
+        by = self._states.by(pool, backend)
+        return "" if by is None else told(by.actor, by.reason)
 
     def end(self) -> None:
         """It is gone."""

@@ -15,11 +15,10 @@ from twisted_lb.data_plane import DataPlane
 from twisted_lb.errors import one_line
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.operating.owner import Owner
-from twisted_lb.operating.texts import changes_of, clean, hint, one_of, quoted
+from twisted_lb.operating.signatures import is_changed
+from twisted_lb.operating.texts import changes_of, clean, hint, one_of, told
 from twisted_lb.operating.views import Views
 
-# What may be changed of a backend that is there.
-_CHANGED: Final = ("admin", "weight", "limit", "backend")
 # Kinds of events that somebody brings about.
 _DEEDS: Final = ("admin", "changed", "added", "removed")
 
@@ -62,14 +61,14 @@ class Steering:
             return Changed(changes, follows)
         with self._by(actor, pool, name):
             if command.weight is not None:
-                plane.set_weight(pool, name, command.weight, _told(actor))
+                plane.set_weight(pool, name, command.weight, told(actor.name, actor.reason))
             if command.limit is not None:
                 plane.set_limit(pool, name, command.limit)
             if changes:
                 self._states.changed(pool, name, By(actor.name, self._wall(), actor.reason))
             if command.admin is not None:
-                plane.command(pool, name, command.admin, _told(actor))
-        if not any(plane.source(pool, name, key) for key in _CHANGED):
+                plane.command(pool, name, command.admin, told(actor.name, actor.reason))
+        if not is_changed(plane.overlay, pool, name):
             self._states.forget(pool, name)
         self.audit(actor, f"{pool}/{name}", "; ".join(changes) or "as it was")
         return Changed(changes, follows)
@@ -226,12 +225,6 @@ class Steering:
         if self._owner.stopping:
             raise Refused("stopping", "the balancer stops; nothing is changed any more")
         return self._running()
-
-
-def _told(actor: Actor) -> str:
-    """Who it was, and why, for whoever asks what took a backend out: `by alice: “deploy”`."""
-    why = quoted(actor.reason)
-    return f"by {clean(actor.name)}" + (f": {why}" if why else "")
 
 
 def _is_of(view: BackendView, name: str) -> bool:

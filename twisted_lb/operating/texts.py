@@ -23,6 +23,12 @@ def quoted(text: str) -> str:
     return f"“{said}”" if said else ""
 
 
+def told(actor: str, reason: str) -> str:
+    """Who it was, and why, for whoever asks what took a backend out: `by alice: “deploy”`."""
+    why = quoted(reason)
+    return f"by {clean(actor)}" + (f": {why}" if why else "")
+
+
 def hint(name: str, names: Iterable[str]) -> str:
     """The name that was perhaps meant, as a question; empty where none is near."""
     found = similar(name, names)

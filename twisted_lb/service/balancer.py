@@ -61,7 +61,7 @@ from twisted_lb.service.span_export import SpanExport
 from twisted_lb.service.status_door import StatusDoor
 from twisted_lb.service.words import places, said_of
 from twisted_lb.signals import while_stopping
-from twisted_lb.state_file import StateFile, load_overlay
+from twisted_lb.state_file import StateFile, load_state
 from twisted_lb.watch import Watch
 
 _SEED_BITS: Final = 32
@@ -253,7 +253,7 @@ class LoadBalancerService(MultiService):
         plane = self._plane = self._made(runtime, operating, opened)
         operating.begin(plane, watched=self._whole_process)
         if self.config.state_file is not None:
-            self._state = StateFile(self.config.state_file, lambda: plane.overlay, runtime.time)
+            self._state = StateFile(self.config.state_file, lambda: plane.overlay, runtime.time, operating.signatures)
         self._watch_files(runtime.time)
         readiness = self._readiness = Readiness(
             lambda: {name: cluster.pool for name, cluster in plane.clusters.items()},
@@ -289,13 +289,14 @@ class LoadBalancerService(MultiService):
             hear=self._hear,
             room=lambda backends: room_for_clients(self._limit, backends),
             accepting=opened.predecessor is None,
-            overlay=self._remembered(),
+            overlay=self._remembered(operating),
             changed=self._remember,
             provide=provide,
             probed=operating.probed,
             count_descriptors=self._whole_process,
             log_line=self._log_file.line,
             send_spans=self._spans.take,
+            whose=operating.whose,
         )
 
     def _say_start(self, plane: DataPlane) -> None:
@@ -327,15 +328,17 @@ class LoadBalancerService(MultiService):
     def _room(self, plan: Plan) -> int:
         return room_for_clients(self._limit, sum(len(pool.backends) for pool in plan.pools.values()))
 
-    def _remembered(self) -> Overlay:
+    def _remembered(self, operating: Operating) -> Overlay:
         """The runtime changes that outlive a restart, as far as the configuration leaves them."""
         path = self.config.state_file
         if path is None:
             return Overlay()
-        overlay = load_overlay(path)
+        overlay, signatures = load_state(path)
+        operating.recall(signatures)
         pools = self._plan.pools
         listed = [name for name, pool in pools.items() if pool.targets is not None]
-        _, dropped = overlay.followed({name: pool.backends for name, pool in pools.items()}, listed)
+        most = {name: pool.settings.max_in_flight for name, pool in pools.items()}
+        _, dropped = overlay.followed({name: pool.backends for name, pool in pools.items()}, listed, most)
         for line in dropped:
             _log.info("state_file {path}: drops: {line}", path=path, line=line)
         return overlay
