@@ -104,6 +104,20 @@ async def test_a_crowd_has_so_many_connections_and_then_there_is_room_again(serv
     assert answer.startswith(b"HTTP/1.1 200 ")
 
 
+@pytest.mark.parametrize("path", ["/v1/openapi.json", "/v1/status", "/metrics", "/", "/app.js", "/none"])
+@pytest_twisted.ensureDeferred
+async def test_a_segment_full_of_requests_is_one_answer(service, guests, path):
+    asks = f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    heap = guest(guests, service, asks * 1000)
+    answers = await heard(heap, b"nothing of the kind")
+    assert answers.startswith(b"HTTP/1.1 ")
+    assert answers.count(b"HTTP/1.1 ") == 1
+    patient = guest(guests, service, ASKS)
+    assert (await heard(patient, b"}\n")).startswith(b"HTTP/1.1 200 ")
+    patient.sendall(ASKS)
+    assert (await heard(patient, b"}\n")).startswith(b"HTTP/1.1 200 ")
+
+
 @pytest_twisted.ensureDeferred
 async def test_the_user_of_a_unix_connection_may_change_things(service, guests):
     body = b'{"weight": 3}'

@@ -31,7 +31,7 @@ from twisted_lb.admin.feed import Feed, Viewer
 from twisted_lb.admin.metrics import OPENMETRICS, TEXT, metrics_text, wants_openmetrics
 from twisted_lb.admin.operator import Actor, EventView, Operator, Refused
 from twisted_lb.admin.scopes import CHANGE, READ, Visitor, refuse_stranger
-from twisted_lb.admin.status import NamelessRequest
+from twisted_lb.admin.status import Channel, NamelessRequest
 from twisted_lb.admin.streams import EventStream
 
 # So many connections a door has at most, and so many of them listen to events, or look at the page.
@@ -291,6 +291,7 @@ class _Quiet(Site):
     """A site without an access log: changes are in the audit log."""
 
     noisy = False
+    protocol = Channel
 
     def log(self, request: http.Request) -> None:
         """See HTTPFactory."""

@@ -41,8 +41,22 @@ class NamelessRequest(Request):
             super().setHeader(name, value)
 
 
+class Channel(http.HTTPChannel):
+    """A connection on which one request comes after the other. Who sends the next one before he has his answer (pipelining) gets
+    this one only: else a segment full of requests is a thousand answers, made in one turn of the reactor and kept for him.
+    """
+
+    def requestDone(self, request: http.Request) -> None:
+        """See HTTPChannel."""
+        if self.clearLineBuffer():
+            self.persistent = False
+        super().requestDone(request)
+
+
 class _Quiet(Site):
     """A site without an access log: probes come every few seconds."""
+
+    protocol = Channel
 
     def log(self, request: http.Request) -> None:
         """See HTTPFactory."""
