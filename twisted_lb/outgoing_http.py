@@ -58,7 +58,9 @@ class _Watched:
         self._noted: Final = noted
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        connecting: Deferred[IProtocol] = self._endpoint.connect(protocolFactory)
+        factory: Any = protocolFactory
+        factory.noisy = False  # else Twisted logs that it starts and stops, of each request
+        connecting: Deferred[IProtocol] = self._endpoint.connect(factory)
         return connecting.addCallback(self._note)
 
     def _note(self, protocol: Any) -> Any:
