@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, quote, unquote
 
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Protocol
+from twisted.internet.task import Cooperator, TaskStopped
 from twisted.logger import Logger
 from twisted.protocols.policies import WrappingFactory
 from twisted.web import http
@@ -28,7 +29,7 @@ from twisted_lb.admin.endpoints import (
     methods_at,
 )
 from twisted_lb.admin.feed import Feed, Viewer
-from twisted_lb.admin.metrics import OPENMETRICS, TEXT, metrics_text, wants_openmetrics
+from twisted_lb.admin.metrics import OPENMETRICS, TEXT, metrics_pieces, wants_openmetrics
 from twisted_lb.admin.operator import Actor, EventView, Operator, Refused
 from twisted_lb.admin.scopes import CHANGE, READ, Visitor, refuse_stranger
 from twisted_lb.admin.status import Channel, NamelessRequest
@@ -201,17 +202,20 @@ class ApiResource(Resource):
 
 
 class MetricsResource(Resource):
-    """`/metrics`, for Prometheus: whoever may read."""
+    """`/metrics`, for Prometheus: whoever may read. Those of thousands of backends take a second to render, and are made a bit at a
+    turn of the reactor (`time`, IReactorTime).
+    """
 
     isLeaf = True
 
-    def __init__(self, operator: Operator, admit: Admit) -> None:
+    def __init__(self, operator: Operator, admit: Admit, time: Any) -> None:
         super().__init__()
         self._operator: Final = operator
         self._admit: Final = admit
+        self._cooperator: Final = Cooperator(scheduler=lambda go_on: time.callLater(0, go_on))
 
-    def render_GET(self, request: Request) -> bytes:
-        """Render all metrics, in the format that is asked for."""
+    def render_GET(self, request: Request) -> Any:
+        """Render all metrics of this moment, in the format that is asked for."""
         request.setHeader(b"cache-control", b"no-store")
         try:
             self._admit(request)
@@ -220,7 +224,19 @@ class MetricsResource(Resource):
             return problem(request, refused)
         openmetrics = wants_openmetrics((request.getHeader(b"accept") or b"").decode("latin-1"))
         request.setHeader(b"content-type", (OPENMETRICS if openmetrics else TEXT).encode("ascii"))
-        return metrics_text(measures, process, openmetrics=openmetrics)
+        made: list[bytes] = []
+        making = self._cooperator.cooperate(
+            map(made.append, metrics_pieces(measures, process, openmetrics=openmetrics))
+        )
+        gone = request.notifyFinish()
+        gone.addErrback(lambda _: making.stop())
+        making.whenDone().addCallbacks(lambda _: _finish(request, b"".join(made)), _not_made)
+        return NOT_DONE_YET
+
+
+def _not_made(failure: Any) -> None:
+    if not failure.check(TaskStopped):
+        _log.failure("admin: metrics failed, a bug", failure=failure)
 
 
 class _Events(EventStream):
@@ -291,7 +307,7 @@ class _Quiet(Site):
     """A site without an access log: changes are in the audit log."""
 
     noisy = False
-    protocol = Channel
+    protocol: Any = Channel
 
     def log(self, request: http.Request) -> None:
         """See HTTPFactory."""
