@@ -36,7 +36,7 @@ def _set_state(session: Session, arguments: Namespace, wanted: str) -> int:
     status = session.status()
     meant = resolve(backends_of(status), arguments.names)
     if wanted != "ready" and not arguments.force:
-        _refuse_whole_pools(status, meant)
+        refuse_whole_pools(status, meant)
     began = session.clock.monotonic()
     answers, ending = [], Status.DONE
     for backend in meant:
@@ -97,7 +97,7 @@ def _as_states(change: str) -> str:
     return " → ".join(STATES.get(one, one) for one in change.split(" → "))
 
 
-def _refuse_whole_pools(status: Answer, meant: Sequence[Answer]) -> None:
+def refuse_whole_pools(status: Answer, meant: Sequence[Answer]) -> None:
     """Failure where several backends together are the last usable ones of a pool: it is not found out at the last one."""
     names = {name for one in meant for name in endpoints_of(one)}
     for pool in items(status, "pools"):
@@ -141,7 +141,10 @@ def _run_state(wanted: str) -> Callable[[Session, Namespace], int]:
 
 def _run_weight(session: Session, arguments: Namespace) -> int:
     """Give backends a weight."""
-    meant = resolve(backends_of(session.status()), arguments.names)
+    status = session.status()
+    meant = resolve(backends_of(status), arguments.names)
+    if not arguments.weight and not arguments.force:
+        refuse_whole_pools(status, meant)
     for backend in meant:
         body = body_of(arguments, weight=arguments.weight)
         answer = session.api.ask("PATCH", backend_path(backend), body=body, wait_s=UNSENT_S)
