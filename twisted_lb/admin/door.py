@@ -193,7 +193,7 @@ class Root(Resource):
         """See IResource."""
         if path == b"metrics" and not request.postpath and self._metrics is not None:
             return self._metrics
-        if self._page is None:
+        if self._page is None or request.postpath:
             return self._api
         found: Resource = self._page.children.get(path, self._api)
         return found

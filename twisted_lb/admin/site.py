@@ -23,6 +23,7 @@ from twisted_lb.admin.endpoints import (
     MOST_REASON,
     Call,
     Endpoint,
+    called,
     checked_body,
     checked_query,
     endpoint_of,
@@ -201,7 +202,23 @@ class ApiResource(Resource):
         self._api.close()
 
 
-class MetricsResource(Resource):
+class ReadOnly(Resource):
+    """What can only be read."""
+
+    def render(self, request: Request) -> Any:
+        """See IResource."""
+        if request.method not in (b"GET", b"HEAD"):
+            request.setHeader(b"allow", b"GET, HEAD")
+            return problem(request, Refused("no_such_method", "this path has GET"))
+        body = super().render(request)
+        if request.method == b"GET" or not body or body is NOT_DONE_YET:
+            return body
+        # Else Twisted says in the log that it leaves it out.
+        request.setHeader(b"content-length", b"%d" % len(body))
+        return b""
+
+
+class MetricsResource(ReadOnly):
     """`/metrics`, for Prometheus: whoever may read. Those of thousands of backends take a second to render, and are made a bit at a
     turn of the reactor (`time`, IReactorTime).
     """
@@ -335,7 +352,7 @@ def paths() -> list[str]:
 def _segments(path: bytes | None) -> list[str] | None:
     """The segments of a path, each unescaped once; None for what is none."""
     try:
-        return [unquote(part, errors="strict") for part in (path or b"/").decode("ascii").lstrip("/").split("/")]
+        return [unquote(part, errors="strict") for part in (path or b"/").decode("ascii").removeprefix("/").split("/")]
     except UnicodeDecodeError:
         return None
 
@@ -356,7 +373,7 @@ def _body(request: Request) -> object:
         raise Refused("no_json", "the body should be application/json")
     content: Any = request.content
     try:
-        found = json.loads(content.read() or b"{}", parse_constant=_no_json)
+        found = json.loads(content.read() or b"{}", parse_constant=_no_json, object_pairs_hook=_each_once)
         json.dumps(found, ensure_ascii=False).encode()  # halves of surrogate pairs are no text
     except (ValueError, RecursionError):
         raise Refused("bad_request", "the body is no JSON") from None
@@ -366,6 +383,16 @@ def _body(request: Request) -> object:
 def _no_json(constant: str) -> None:
     """NaN and the infinities, which Python would take."""
     raise ValueError(constant)
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys are there once (RFC 8259 4: else each reader takes another one)."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise Refused("bad_request", f"{called(twice)}: is there twice")
+    return found
 
 
 def _wants_stream(request: Request) -> bool:
@@ -382,13 +409,14 @@ def _refused(failure: Any, endpoint: Endpoint) -> Any:
 def problem(request: Request, refused: Refused) -> bytes:
     """What is wrong (RFC 9457)."""
     status = STATUS_OF.get(refused.code, 500)
-    request.setResponseCode(status)
+    phrase = HTTPStatus(status).phrase
+    request.setResponseCode(status, phrase.encode("ascii"))  # Twisted has none for 422
     request.setHeader(b"content-type", b"application/problem+json")
     if status == 401:
         request.setHeader(b"www-authenticate", b'Bearer realm="twisted_lb"')
     said: dict[str, Any] = {
         "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
+        "title": phrase,
         "status": status,
         "detail": refused.detail,
         "code": refused.code,
