@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "http_check": ({"core", "probes", "wire"}, set()),
     "checks": ({"core", "probes"}, {"twisted"}),
     "request_log": ({"core"}, {"twisted"}),
-    "access_log": ({"core", "errors", "log_files"}, {"mypy_extensions", "twisted"}),
+    "access_log": ({"core", "errors", "log_files", "wire"}, {"mypy_extensions", "twisted"}),
     "plan_diff": ({"access_log", "config", "core", "errors", "plan", "tracing"}, set()),
     "plan": ({"access_log", "config", "core", "discovery", "errors", "http_check", "net", "tracing", "wire"}, set()),
     # Where every part of the data path is made.

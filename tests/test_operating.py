@@ -701,6 +701,54 @@ def test_removed_it_is_gone_until_it_is_reset(three):
     assert kinds(three)[-1] == ("added", "app/a:80", "added", "bob")
 
 
+NOBODY = "app has no usable backend without these changes; every request to app would get a 503. Nothing was changed."
+
+
+def test_a_reset_that_would_leave_nobody_is_refused_unless_forced(operate):
+    one = operate("a:80")
+    one.operating.add("app", {"address": "n:80", "name": "n"}, ALICE)
+    command(one, "app/a:80", DRAIN)
+    caught = refusal(one.operating.reset, "app", "n", ALICE)
+    assert (caught.code, caught.detail, caught.hint) == ("last_usable", NOBODY, "All the same: --force")
+    assert one.view("app/n").usable
+    assert one.operating.reset("app", "n", ALICE, force=True) == ["added of app/n"]
+    assert one.operating.reset(None, None, ALICE) == ["admin drain of app/a:80"]
+
+
+def test_a_reset_of_a_weight_that_was_none_brings_somebody_back(operate):
+    one = operate("a:80")
+    command(one, "app/a:80", weight=0, force=True)
+    one.operating.add("app", {"address": "n:80", "name": "n"}, ALICE)
+    assert refusal(one.operating.reset, "app", "n", ALICE).code == "last_usable"
+    assert one.operating.reset(None, None, ALICE) == ["weight 0 of app/a:80", "added of app/n"]
+    assert one.view("app/a:80").usable
+
+
+def test_a_reset_of_all_counts_who_comes_back(operate):
+    two = operate("a:80", "b:80")
+    two.operating.add("app", {"address": "n:80", "name": "n"}, ALICE)
+    command(two, "app/a:80", DRAIN)
+    two.operating.remove("app", "b:80", ALICE)
+    assert refusal(two.operating.reset, "app", "n", ALICE).code == "last_usable"
+    assert len(two.operating.reset(None, None, ALICE)) == 3
+    assert two.view("app/b:80").usable
+
+
+def test_where_nobody_is_usable_anyway_a_reset_is_free(operate):
+    one = operate("a:80")
+    one.operating.add("app", {"address": "n:80", "name": "n"}, ALICE)
+    command(one, "app/n", DRAIN)
+    command(one, "app/a:80", DRAIN, force=True)
+    assert one.operating.reset("app", "n", ALICE) == ["admin drain of app/n", "added of app/n"]
+
+
+def test_a_reset_of_one_address_leaves_what_was_wanted_of_its_name(named):
+    command(named, "app/z:80", DRAIN)
+    command(named, "app/web:80@10.0.0.2:80", MAINT)
+    assert named.operating.reset("app", "web:80@10.0.0.2:80", ALICE)
+    assert named.operating.reset("app", "z:80", ALICE)
+
+
 def test_what_runs_at_a_removed_one_is_seen_leaving(operate):
     two = operate("a:80", "b:80")
     two.backend("a:80", [NEVER_ANSWER])

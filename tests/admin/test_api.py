@@ -2,6 +2,7 @@
 
 import json
 import re
+from urllib.parse import quote
 
 import pytest
 from desk import Desk
@@ -128,6 +129,25 @@ PROBLEMS = [
     ("PATCH", A, b'{"weight": ' + b"9" * 5000 + b"}", 400, "bad_request", "the body is no JSON"),
     ("PATCH", A, b'{"admin": "drain", "reason": "\\ud800"}', 400, "bad_request", "the body is no JSON"),
     ("POST", "/v1/pools/app/backends", b'{"address": "n:80", "\\udfff": 1}', 400, "bad_request", "the body is no JSON"),
+    ("PATCH", A, b'{"admin": "drain", "admin": "ready"}', 400, "bad_request", "admin: is there twice"),
+    ("PATCH", A, b'{"weight": 1, "x": [{"\\n": 1, "\\n": 1}]}', 400, "bad_request", "?: is there twice"),
+    (
+        "POST",
+        "/v1/pools/app/backends",
+        {"address": "n:80", "wieght": 2},
+        422,
+        "bad_value",
+        'wieght: unknown key; did you mean "weight"?',
+    ),
+    (
+        "POST",
+        "/v1/pools/app/backends",
+        {"address": "n:80", "labels": {"zone": 3}},
+        422,
+        "bad_value",
+        "labels.zone: should be a string, not 3",
+    ),
+    ("POST", "/v1/pools/app/backends", {"address": "n"}, 422, "bad_value", "'n': no port, expected HOST:PORT"),
     ("PATCH", A, b"[" * 60000, 400, "bad_request", "the body is no JSON"),
     ("PATCH", A, b'{"a":' * 12000, 400, "bad_request", "the body is no JSON"),
     ("PATCH", A, b"x" * (MOST_BODY + 1), 413, "too_large", "a body may have 65536 bytes"),
@@ -139,6 +159,7 @@ def test_each_error_has_its_status_its_code_and_its_words(desk, method, path, bo
     answer = desk.ask(method, path, body)
     assert answer.problem[:3] == (status, code, detail)
     assert STATUS_OF[code] == status
+    assert answer.phrase == answer.json["title"]
     assert desk.get("/v1/status").json["etag"] == "3b9aca00.1.0"
 
 
@@ -175,7 +196,7 @@ def test_a_long_body_in_chunks_is_refused_and_not_kept(desk):
     connection.send(head.encode())
     for _ in range(40):
         connection.send(b"2000\r\n" + b"x" * 0x2000 + b"\r\n")
-    request = connection.protocol.wrappedProtocol._channel.requests[0]
+    request = connection.protocol.wrappedProtocol.requests[0]
     assert request.content.tell() <= MOST_BODY
     connection.send(b"0\r\n\r\n")
     desk.operated.clock.settle()
@@ -274,6 +295,16 @@ def test_changes_are_reset_one_and_all(desk):
 def test_an_added_one_that_is_reset_is_gone(desk):
     desk.ask("POST", "/v1/pools/app/backends", {"address": "n:80"})
     assert desk.ask("DELETE", "/v1/backends/app/n%3A80/changes").json["backend"] is None
+
+
+def test_a_reset_that_leaves_nobody_is_a_conflict_unless_forced(desk):
+    desk.ask("POST", "/v1/pools/app/backends", {"address": "n:80", "name": "n"})
+    for one in desk.get("/v1/backends").json["backends"]:
+        if one["backend"] != "n":
+            desk.ask("PATCH", f"/v1/backends/app/{quote(one['backend'], safe='')}", {"admin": "drain"})
+    path = "/v1/backends/app/n/changes"
+    assert desk.ask("DELETE", path).problem[:2] == (409, "last_usable")
+    assert desk.ask("DELETE", f"{path}?force=1").json["changes"] == ["added of app/n"]
 
 
 def test_a_name_that_stands_for_several_answers_with_all_of_them(open_desk):

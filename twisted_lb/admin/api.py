@@ -193,12 +193,12 @@ class Api:
     def reset_one(self, call: Call) -> Answer:
         """Drop the runtime changes of a backend."""
         pool, backend = call.names["pool"], call.names["backend"]
-        lines = self._operator.reset(pool, backend, call.actor)
+        lines = self._operator.reset(pool, backend, call.actor, force=call.flag("force"))
         return self._changed(pool, backend, Changed(lines, []))
 
     def reset(self, call: Call) -> Answer:
         """Drop all runtime changes."""
-        return {"changes": list(self._operator.reset(None, None, call.actor))}
+        return {"changes": list(self._operator.reset(None, None, call.actor, force=call.flag("force")))}
 
     def reload(self, call: Call) -> Deferred[Answer]:
         """Read the configuration anew."""

@@ -65,6 +65,7 @@ _FORCE: Final = Value("boolean", "Also if it is the last usable backend of its p
 WAIT: Final = r"^[0-9]{1,6}(\.[0-9]{1,3})?(ms|s|m)$"
 _WAIT: Final = Value("string", "Answer when it is empty, or that time is over: 500ms, 30s, 5m.", pattern=WAIT, most=12)
 _ONCE: Final = r"^(0|1|true|false)$"
+_FORCED: Final = Value("string", "1: also the last usable one.", pattern=_ONCE, most=5)
 _DRY: Final = Value("string", "1: say what would follow, and change nothing.", pattern=_ONCE, most=5)
 _AFTER: Final = Value(
     "string", "The number of the last event that is known already.", pattern=r"^[0-9]{1,15}$", most=15
@@ -151,7 +152,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         CHANGE,
         query={
             "wait": _WAIT,
-            "force": Value("string", "1: also the last usable one.", pattern=_ONCE, most=5),
+            "force": _FORCED,
             "reason": _REASON,
         },
         refusals=(404, 409, 412, 422),
@@ -162,8 +163,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         "reset_one",
         "Drop the runtime changes of a backend: it is what the file says.",
         CHANGE,
-        query={"reason": _REASON},
-        refusals=(404, 412, 422),
+        query={"force": _FORCED, "reason": _REASON},
+        refusals=(404, 409, 412, 422),
     ),
     Endpoint(
         "POST",
@@ -187,8 +188,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         "reset",
         "Drop all runtime changes.",
         CHANGE,
-        query={"reason": _REASON},
-        refusals=(412, 422),
+        query={"force": _FORCED, "reason": _REASON},
+        refusals=(409, 412, 422),
     ),
     Endpoint(
         "POST",
@@ -327,7 +328,7 @@ def checked_body(endpoint: Endpoint, body: object) -> dict[str, Any]:
         raise Refused("bad_value", "the body should be a JSON object")
     for name in body:
         if name not in endpoint.body and not endpoint.open_body:
-            raise Refused("bad_value", f"{_called(name)}: unknown key", f"keys: {', '.join(endpoint.body)}")
+            raise Refused("bad_value", f"{called(name)}: unknown key", f"keys: {', '.join(endpoint.body)}")
     for name, value in endpoint.body.items():
         if name in body:
             value.refuse(name, body[name])
@@ -342,7 +343,7 @@ def checked_query(endpoint: Endpoint, query: Mapping[str, Sequence[str]]) -> dic
     for name, values in query.items():
         if name not in endpoint.query:
             known = f"parameters: {', '.join(endpoint.query)}" if endpoint.query else "there are none here"
-            raise Refused("bad_value", f"{_called(name)}: unknown parameter", known)
+            raise Refused("bad_value", f"{called(name)}: unknown parameter", known)
         known_as = endpoint.query[name]
         if len(values) > 1 and not known_as.several:
             raise Refused("bad_value", f"{name}: given {len(values)} times")
@@ -355,5 +356,6 @@ def checked_query(endpoint: Endpoint, query: Mapping[str, Sequence[str]]) -> dic
     return found
 
 
-def _called(name: object) -> str:
+def called(name: object) -> str:
+    """A name from outside as messages have it."""
     return "".join(c if c.isprintable() else "?" for c in str(name))[:100]

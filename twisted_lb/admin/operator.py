@@ -387,8 +387,10 @@ class Operator(Protocol):
     def remove(self, pool: str, backend: str, actor: Actor, *, force: bool = False) -> Changed:
         """Remove a backend."""
 
-    def reset(self, pool: str | None, backend: str | None, actor: Actor) -> Sequence[str]:
-        """Drop the runtime changes of a backend, or all of them; one line each."""
+    def reset(self, pool: str | None, backend: str | None, actor: Actor, *, force: bool = False) -> Sequence[str]:
+        """Drop the runtime changes of a backend, or all of them; one line each. Refused where a pool would have nobody usable by that,
+        unless `force`.
+        """
 
     def left(self, pool: str, backend: str) -> Left:
         """What runs at a backend, also when it was removed."""

@@ -96,7 +96,7 @@ class PoolOverlay:
                 dropped.append(f"removed {name}")
         there = {*file, *left.added} - left.removed.keys()
         for name, admin in self.admin.items():
-            if not whole or name in there or _name_of(name) in there:
+            if not whole or name in there or name_of(name) in there:
                 left.admin[name] = admin
             else:
                 dropped.append(f"{admin.value} of {name}")
@@ -112,7 +112,7 @@ class PoolOverlay:
     def reset(self, name: str) -> bool:
         """Forget what was changed of this backend, and of its endpoints; whether anything was."""
         found = [part.pop(name, None) for part in (self.admin, self.weights, self.limits, self.added)]
-        found += [self.admin.pop(one) for one in list(self.admin) if _name_of(one) == name]
+        found += [self.admin.pop(one) for one in list(self.admin) if name_of(one) == name]
         removed = name in self.removed
         self.removed.pop(name, None)
         return removed or any(one is not None for one in found)
@@ -141,16 +141,16 @@ class Overlay:
         says, and ends the change, unless it is an endpoint whose name is changed.
         """
         changes = self._changes(pool)
-        for one in [one for one in changes.admin if name in (one, _name_of(one))]:
+        for one in [one for one in changes.admin if name in (one, name_of(one))]:
             del changes.admin[one]
-        if admin is not AdminState.READY or _name_of(name) in changes.admin:
+        if admin is not AdminState.READY or name_of(name) in changes.admin:
             changes.admin[name] = admin  # behind that of its name: they are followed in this order
         self._forget_empty(pool)
 
     def admin(self, pool: str, name: str) -> AdminState:
         """What the operator wants of a backend, or of an endpoint."""
         admin = self.of(pool).admin
-        return admin.get(name) or admin.get(_name_of(name)) or AdminState.READY
+        return admin.get(name) or admin.get(name_of(name)) or AdminState.READY
 
     def weigh(self, pool: str, name: str, weight: int, base: Sequence[BackendSpec]) -> None:
         """Set a backend's weight, until the file says another one than now. KeyError when there is no such backend, ValueError
@@ -278,7 +278,7 @@ class Overlay:
             raise ValueError("is not complete") from None
 
 
-def _name_of(endpoint: str) -> str:
+def name_of(endpoint: str) -> str:
     """The backend that a member is an endpoint of, by the name of the member; empty for others."""
     return endpoint.rpartition("@")[0]
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 from twisted_lb.ctl.client import Answer, path_of
 from twisted_lb.ctl.decisions import decision_lines, labelled, local_name, named, out_lines, outlook, split
 from twisted_lb.ctl.failure import Failure, Status
+from twisted_lb.ctl.numbers import whole
 from twisted_lb.ctl.session import Session, Verb, items, lines_of, number_of, part, text_of
 from twisted_lb.ctl.tables import Cell, aligned
 from twisted_lb.ctl.text import BOLD, DIM, GREEN, RED, Words, count, join, plural, seconds, time_of_day, words
@@ -278,15 +279,8 @@ def _explain_arguments(parser: ArgumentParser) -> None:
         ("failed", "that have failed last"),
         ("slowest", "that took longest"),
     ):
-        add(f"--{key}", nargs="?", type=_how_many, const=10, metavar="N", help=f"those {which}, 10 if not given")
+        add(f"--{key}", nargs="?", type=whole(1, 1000), const=10, metavar="N", help=f"those {which}, 10 if not given")
     add("--next", metavar="WHAT", help="what would be decided now: a pool, or 'path=/x'")
-
-
-def _how_many(typed: str) -> int:
-    number = int(typed)
-    if number < 1:
-        raise ValueError(typed)
-    return number
 
 
 EXPLAIN = Verb(

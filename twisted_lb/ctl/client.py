@@ -130,14 +130,19 @@ def _may_live(path: str) -> bool:
 
 
 def token(file: str | None, environ: Mapping[str, str]) -> str:
-    """The token to show: that of a file, else of the environment; empty for none."""
-    if file is None:
-        return environ.get("TWISTED_LB_TOKEN", "").strip()
+    """The token to show: that of a file, else of the environment; empty for none. Failure for what is none, which it does not say."""
     try:
-        with open(file, encoding="utf-8") as opened:
-            return opened.read().strip()
+        if file is None:
+            found = environ.get("TWISTED_LB_TOKEN", "").strip()
+        else:
+            with open(file, encoding="utf-8") as opened:
+                found = opened.read().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise Failure(Status.USAGE, f"--token-file {file}: {_reason(error)}") from None
+    if not all("!" <= one <= "~" for one in found):
+        where = "TWISTED_LB_TOKEN" if file is None else f"--token-file {file}"
+        raise Failure(Status.USAGE, f"{where}: a token is printable ASCII without spaces")
+    return found
 
 
 def path_of(*parts: str) -> str:

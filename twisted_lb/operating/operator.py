@@ -311,6 +311,6 @@ class Operating:
         """See Operator."""
         return self._steering.remove(pool, backend, actor, force=force)
 
-    def reset(self, pool: str | None, backend: str | None, actor: Actor) -> Sequence[str]:
+    def reset(self, pool: str | None, backend: str | None, actor: Actor, *, force: bool = False) -> Sequence[str]:
         """See Operator."""
-        return self._steering.reset(pool, backend, actor)
+        return self._steering.reset(pool, backend, actor, force=force)

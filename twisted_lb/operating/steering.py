@@ -11,6 +11,7 @@ from twisted_lb.admin.history import States
 from twisted_lb.admin.operator import Actor, BackendView, By, Changed, Command, NotFound, Refused
 from twisted_lb.admin.words import admitted, consequences, limited
 from twisted_lb.core.backend import AdminState
+from twisted_lb.core.overlay import name_of
 from twisted_lb.data_plane import DataPlane
 from twisted_lb.errors import one_line
 from twisted_lb.net.cluster import Cluster
@@ -154,7 +155,7 @@ class Steering:
         self.audit(actor, f"{pool}/{backend}", "removed")
         return Changed([f"removed {pool}/{backend}"], follows)
 
-    def reset(self, pool: str | None, backend: str | None, actor: Actor) -> Sequence[str]:
+    def reset(self, pool: str | None, backend: str | None, actor: Actor, *, force: bool = False) -> Sequence[str]:
         """See Operator."""
         plane = self.steerable
         if pool is not None:
@@ -167,6 +168,9 @@ class Steering:
         ]
         if backend is not None and not wanted:
             self._known(self.cluster(pool or ""), backend)
+        if not force:
+            for name in dict.fromkeys(name for name, _, _ in wanted):
+                self._refuse_nobody(name, {one for at, one, _ in wanted if at == name})
         lines = []
         for name, one, change in wanted:
             with self._by(actor, name, one):
@@ -175,6 +179,27 @@ class Steering:
             lines.append(f"{change} of {name}/{one}")
             self.audit(actor, f"{name}/{one}", f"reset: {change}")
         return lines
+
+    def _refuse_nobody(self, pool: str, reset: set[str]) -> None:
+        """Refuse to drop the changes of these backends where the pool has somebody usable, and would have nobody by the file. Who is
+        back at all counts as somebody.
+        """
+        plane = self._running()
+        changes = plane.overlay.of(pool)
+        views = self._views.pool(self.cluster(pool), plane.plan.pools[pool]).backends
+        if changes.removed.keys() & reset or not any(one.usable for one in views):
+            return
+        admin = {name: one for name, one in changes.admin.items() if not {name, name_of(name)} & reset}
+        for one in views:
+            owner = name_of(one.backend) or one.backend
+            # The file has no weight 0.
+            weight = one.weight or owner in changes.weights.keys() & reset
+            gone = owner in reset and owner in changes.added
+            ready = admin.get(one.backend, admin.get(owner, AdminState.READY)) is AdminState.READY
+            if ready and not gone and weight and one.up and not one.ejected:
+                return
+        detail = f"{pool} has no usable backend without these changes; every request to {pool} would get a 503. Nothing was changed."
+        raise Refused("last_usable", detail, "All the same: --force")
 
     def cluster(self, pool: str) -> Cluster:
         """The pool of that name; NotFound else."""

@@ -89,12 +89,12 @@ class Views:
         asked = self._requests_of(cluster)
         backends = [self._backend(cluster, one, labels, asked) for one in pool.backends.values()]
         backends = self._intended(backends, asked)
-        targets = plane.snapshot(name).targets
+        targets = plane.targets.snapshot(name, plane.runtime.time.seconds())
         return PoolView(
             name=name,
             policy=plan.policy_name,
             check=_checks_of(plan),
-            queued=plane.snapshot(name).waiting,
+            queued=pool.waiting,
             queue=pool.settings.max_queued,
             usable=sum(one.usable for one in backends),
             in_flight=sum(one.in_flight for one in backends),

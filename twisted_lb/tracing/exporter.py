@@ -266,5 +266,5 @@ def _rejected(content: bytes) -> int:
     try:
         told = json.loads(content or b"{}")
         return max(0, int(told.get("partialSuccess", {}).get("rejectedSpans", 0)))
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return 0  # it said 200
