@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from route_tables import MATCH, REQUESTS
 from routing_oracle import LIMITS
 
+from twisted_lb.answers import explained_json
 from twisted_lb.build_info import build
 from twisted_lb.config import LoadBalancerConfig
+from twisted_lb.core.address import parse_address
 from twisted_lb.core.attempts import Attempts
-from twisted_lb.core.backend import AdminState
+from twisted_lb.core.backend import AdminState, BackendSpec
 from twisted_lb.core.notes import FAILED, RECENT, SLOWEST, SLOWEST_OF_S
 from twisted_lb.core.standing import Skipped
 from twisted_lb.net.client_connection import ClientConnection
@@ -323,6 +325,20 @@ def test_a_fallback_is_told(two_pools):
     asked = balanced.data_plane.route("GET", "/")
     assert (asked.action, asked.pool, asked.why) == ("pool", "two", "one has nobody: its fallback")
     assert asked.decision.picked == "two:80"
+    client.close()
+    network.clock.settle()
+
+
+def test_who_was_out_is_called_by_the_pool_that_it_is_of_and_not_by_the_fallback(two_pools):
+    balanced, network = two_pools(pool="one", fallback="two")
+    balanced.data_plane.add_backend("one", BackendSpec("gone:80", parse_address("gone:80")))
+    balanced.data_plane.command("one", "gone:80", AdminState.DRAIN)
+    client = ScriptedClient(network, "lb:8080")
+    client.send(get())
+    network.clock.settle()
+    told = explained_json(balanced.data_plane.explain("mine"))
+    assert [one["backend"] for one in told["attempts"]] == ["one/one:80", "two/two:80"]
+    assert [one["backend"] for one in told["skipped"]] == ["one/gone:80"]
     client.close()
     network.clock.settle()
 

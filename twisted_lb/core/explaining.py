@@ -183,7 +183,7 @@ def _skipped(decisions: Sequence[Decision]) -> tuple[Candidate, ...]:
     found: dict[tuple[str, str], Candidate] = {}
     for decision in decisions:
         for one in decision.skipped:
-            found.setdefault((decision.pool, one.backend_name), one)
+            found.setdefault((one.pool, one.backend_name), one)
     return tuple(found.values())
 
 
