@@ -24,6 +24,14 @@ def test_route_says_what_was_looked_at_and_who_would_get_it(lbctl, api):
     assert api.asked[0][1] == "/v1/route?method=POST&url=http://x.org/upload/a"
 
 
+def test_a_listener_that_there_is_not_is_no_such_name(lbctl, api):
+    api.answers["GET /v1/route"] = Problem(
+        404, "no_such_listener", 'there is no listener "wbe"', hint='did you mean "web"?'
+    )
+    assert lbctl("route", "GET", "/", "--listener", "wbe") == 4
+    assert lbctl.err == 'lbctl: there is no listener "wbe"; did you mean "web"?\n'
+
+
 def test_route_hands_fields_client_and_listener_on(lbctl, api):
     api.answers["GET /v1/route"] = ROUTED
     lbctl("route", "get", "/x?a=1&b=2", "-H", "X-A: b:c", "-H", "Y:1", "--client", "10.0.0.1", "--listener", "web")

@@ -257,7 +257,7 @@ def _reason(error: Exception) -> str:
     return str(error) or "it has hung up"
 
 
-_NO_SUCH: Final = {"no_such_backend", "no_such_pool", "not_held"}
+_NO_SUCH: Final = {"no_such_backend", "no_such_pool", "no_such_listener", "not_held"}
 
 
 def refusal(problem: Answer) -> Failure:
