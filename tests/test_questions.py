@@ -360,6 +360,30 @@ def test_a_request_without_a_route_says_so(two_pools):
     network.clock.settle()
 
 
+def test_without_decisions_a_request_tells_all_but_who_else_there_was(make):
+    house = make("a:80", "b:80")
+    house.backend("a:80", [CLOSE])
+    house.backend("b:80", [OK])
+    house.ask(get())
+    [whole] = house.plane.explained("recent", 9)
+    [told] = house.plane.explained("recent", 9, decisions=False)
+    assert [one.decision for one in told.attempts] == [None, None]
+    assert (told.decision, told.skipped, told.candidates) == (None, (), ())
+    assert [one.decision.picked for one in whole.attempts] == ["a:80", "b:80"]
+    attempts = tuple(dataclasses.replace(one, decision=None) for one in whole.attempts)
+    assert told == dataclasses.replace(
+        whole, attempts=attempts, decision=None, skipped=(), candidates=(), note=told.note
+    )
+
+
+def test_without_decisions_nothing_is_recalled_for_a_request_that_nobody_took(make):
+    house = make("a:80")
+    house.plane.command("default", "a:80", AdminState.DRAIN)
+    house.ask(get())
+    [told] = house.plane.explained("failed", 9, decisions=False)
+    assert (told.outcome, told.decision, told.skipped) == ("NO_BACKEND", None, ())
+
+
 def test_what_the_next_claim_would_do_is_told_and_changes_nothing(make):
     house = make("a:80", "b:80")
     house.backend("a:80", [OK])

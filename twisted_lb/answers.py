@@ -95,7 +95,7 @@ def _attempt(one: ExplainedAttempt) -> Json:
         "began_s": one.began_s,
         "took_s": one.took_s,
         "then": one.then,
-        "decision": decision_json(one.decision),
+        "decision": None if one.decision is None else decision_json(one.decision),
     }
 
 

@@ -613,9 +613,11 @@ class DataPlane:
         """A request by its id, explained; None when it is not held any more."""
         return self.questions.explain(request_id, self.leaving.frontends)
 
-    def explained(self, kind: str, count: int) -> tuple[Explained, ...]:
-        """The last requests of a kind, explained: "recent", "failed", "refused", "slowest" or "running"."""
-        return self.questions.explained(kind, count, self.leaving.frontends)
+    def explained(self, kind: str, count: int, *, decisions: bool = True) -> tuple[Explained, ...]:
+        """The last requests of a kind, explained: "recent", "failed", "refused", "slowest" or "running"; with `decisions` why those
+        backends, which is O(requests and backends).
+        """
+        return self.questions.explained(kind, count, self.leaving.frontends, decisions=decisions)
 
     def explain_next(self, pool: str) -> Decision:
         """What the next claim in a pool would do, and why. KeyError when there is no such pool."""

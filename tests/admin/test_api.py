@@ -76,6 +76,19 @@ def test_the_configuration_and_the_document(desk):
     assert set(paths()) == set(desk.get("/v1/openapi.json").json["paths"])
 
 
+def test_requests_are_told_without_decisions_where_nobody_wants_them(desk):
+    desk.operated.backend("a:80")
+    desk.operated.ask()
+    [whole] = desk.get("/v1/explain?last=5&decisions=1").json["requests"]
+    assert desk.get("/v1/explain?last=5").json["requests"] == [whole]
+    assert whole["decision"]["picked"] == "app/a:80"
+    [told] = desk.get("/v1/explain?decisions=0&last=5").json["requests"]
+    assert (told["decision"], told["candidates"], told["skipped"]) == (None, [], [])
+    assert [(one["backend"], one["outcome"], one["decision"]) for one in told["attempts"]] == [("app/a:80", "OK", None)]
+    assert desk.get("/v1/explain?decisions=0").json["requests"] == [told]
+    assert desk.get("/v1/explain?decisions=none").json["code"] == "bad_value"
+
+
 def test_one_connection_asks_again_and_again(desk):
     connection = desk.connect()
     for _ in range(3):

@@ -162,9 +162,9 @@ def test_the_last_the_failed_and_the_slowest_are_a_line_each(lbctl, api):
         "14:16:12  200  1.24 s  retried     GET /v1/items   api/a9 → api/a2  9f2c41d07be6a853\n"
         "14:08:44  503  5.00 s  OVERLOADED  GET /v1/search                   c3519af07d2e8b64\n"
     )
-    assert api.asked[-1][1] == "/v1/explain?last=5"
+    assert api.asked[-1][1] == "/v1/explain?last=5&decisions=0"
     lbctl("explain", "--failed")
-    assert api.asked[-1][1] == "/v1/explain?failed=10"
+    assert api.asked[-1][1] == "/v1/explain?failed=10&decisions=0"
     api.answers["GET /v1/explain"] = {"requests": [RETRIED]}
     lbctl("explain", "--slowest", "1")
     assert lbctl.out == "14:16:12  200  1.24 s  retried  GET /v1/items  api/a9 → api/a2  9f2c41d07be6a853\n"

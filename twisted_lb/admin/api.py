@@ -91,11 +91,12 @@ class Api:
 
     def explained(self, call: Call) -> Answer:
         """The last requests of a kind, explained."""
-        asked = [(kind, int(count)) for kind, count in call.query.items()]
+        asked = [(kind, int(call.query[kind])) for kind in KINDS if kind in call.query]
         if len(asked) > 1:
             raise Refused("bad_value", f"which requests? one of {', '.join(KINDS)} says so", "such as ?last=10")
         kind, count = asked[0] if asked else ("last", _EXPLAINED)
-        return dict(self._operator.explained(kind, min(count, _MOST_EXPLAINED)))
+        decisions = call.query.get("decisions") not in ("0", "false")
+        return dict(self._operator.explained(kind, min(count, _MOST_EXPLAINED), decisions=decisions))
 
     def explain_next(self, call: Call) -> Answer:
         """Which backend the next request would get."""

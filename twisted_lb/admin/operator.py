@@ -402,8 +402,8 @@ class Operator(Protocol):
     def explain(self, request_id: str) -> Mapping[str, Any] | None:
         """One request, explained; None when it is not held any more."""
 
-    def explained(self, kind: str, count: int) -> Mapping[str, Any]:
-        """The last requests of a kind, explained, and how many are held."""
+    def explained(self, kind: str, count: int, *, decisions: bool = True) -> Mapping[str, Any]:
+        """The last requests of a kind, explained, with all candidates unless `decisions` are left out, and how many are held."""
 
     def explain_next(self, pool: str) -> Mapping[str, Any]:
         """What the next claim in a pool would do."""

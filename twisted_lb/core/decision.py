@@ -16,9 +16,9 @@ OWN: Final = "own"
 
 @dataclass(frozen=True)
 class Candidate:
-    """One backend of a decision, of this `pool`: why it is skipped, or its rank by the policy; None when the picker lacks it still.
+    """One backend of a decision: why it is skipped, or its rank by the policy; None when the picker lacks it still.
 
-    `load` is how many requests it had in flight, None where that was not kept, and `limit` how many it may have, 0 for no
+    `pool` is its own, also where a request went on to another one (fallback). `load` is how many requests it had in flight, None where that was not kept, and `limit` how many it may have, 0 for no
     bound. `reason` says what took it out, in the words of whoever found it, and `for_s` since how long; `left_s`: after how
     long a trial may be made, None where time does not decide.
     """
