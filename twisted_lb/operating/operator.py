@@ -203,7 +203,7 @@ class Operating:
         return Left(
             requests=sum(one.in_flight for one in records) - tunnels,
             tunnels=tunnels,
-            unsent=sum(plane.unsent_at(one) for one in records),
+            unsent=sum(plane.unsent_at(one) for one in records if one.in_flight),
         )
 
     def explain(self, request_id: str) -> Mapping[str, Any] | None:
