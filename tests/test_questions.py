@@ -295,6 +295,14 @@ def test_who_has_no_id_gets_a_name_when_somebody_asks(make):
     assert house.plane.explain("") is None
 
 
+def test_a_request_that_runs_without_an_id_is_nobody_elses_name(make):
+    house = make("a:80")
+    house.backend("a:80", [NEVER_ANSWER, OK])
+    house.ask(get("/slow", request_id=""))
+    [running] = house.plane.explained("running", 9)
+    assert house.plane.explain(f"~{int(running.id[1:]) + 1}") is None
+
+
 @pytest.fixture
 def two_pools():
     """A data plane in front of the pools one, where nobody is, and two; a route `r` with these keys."""

@@ -80,7 +80,7 @@ class Questions:
         held. `others`: frontends that are leaving. O(clients).
         """
         wanted = request_id.encode("ascii", "replace")
-        running = (note for note in self._running(others) if self._notes.named(note) == wanted)
+        running = (note for note in self._running(others) if note.request_id == wanted)
         note = next(running, None) or self._notes.of(wanted) if wanted else None
         return None if note is None else self._explained([note])[0]
 
