@@ -256,7 +256,7 @@ def pool_measures(
     return PoolMeasures(
         name=pool.name,
         in_flight=pool.leases,
-        queued=pool.queued,
+        queued=pool.waiting,
         usable=sum(one.usable for one in members),
         durations=tuple(durations),
         queue=totals.queue.reading(),
