@@ -72,10 +72,12 @@ class DataPlane:
 
     `sockets` are the bound ones of each listener, by its name; a listener without sockets gets its requests from a
     resource that brings them to its frontend. `room` says how many connections clients may have where the plan names no
-    number, beside so many backends. `overlay`: what was changed at run time before this one began, of which `dropped` does not hold any more; `changed`
-    is called whenever it is another one. `probed` is told each result of a check: pool, backend, and what it was. `provide` makes what follows a pool's target list. With `accepting` off clients are taken in from `accept` on. `count_descriptors`: the process has those of its poller, and hardly any others. `hear` is told every change of state of the
-    backends, `observers` the record of each request that has ended, or was refused; `log_line` the lines of the access log, `send_spans` the spans of a request,
-    where the plan wants any, as JSON, and their number.
+    number, beside so many backends. `overlay`: what was changed at run time before this one began, of which `dropped` does not
+    hold any more; `changed` is called whenever it is another one. `probed` is told each result of a check: pool, backend, and
+    what it was. `provide` makes what follows a pool's target list. With `accepting` off clients are taken in from `accept` on.
+    `count_descriptors`: the process has those of its poller, and hardly any others. `hear` is told every change of state of
+    the backends, `observers` the record of each request that has ended, or was refused; `log_line` the lines of the access log,
+    `send_spans` the spans of a request, where the plan wants any, as JSON, and their number.
     """
 
     def __init__(

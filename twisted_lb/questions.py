@@ -138,8 +138,8 @@ class Questions:
         client: str = "127.0.0.1",
         listener: str | None = None,
     ) -> Routed:
-        """Where a request would go; nothing is sent, counted or charged. `url` is absolute, or a path, for a request that names no host. `listener`: by default the
-        first one. KeyError when there is no such listener, ValueError for what cannot be asked.
+        """Where a request would go; nothing is sent, counted or charged. `url` is absolute, or a path, for a request that names no
+        host. `listener`: by default the first one. KeyError when there is no such listener, ValueError for what cannot be asked.
         """
         if listener is not None and listener not in self._frontends:
             raise KeyError(f"no listener is called {listener}")

@@ -299,7 +299,8 @@ class Sample:
 
     Series of counts: `ok` (answered by a backend), and where they are known `c4` and `c5` (answers of backends with such a
     status, which `ok` does not count then), `own` (errors that the balancer answered), `own_ok` (its other answers, such as
-    redirects), `bytes_in`, `bytes_out`: those of bodies, counted when a request ends. Of levels: `in_flight`, `in_flight_limit`, `queued`, `connections`, `connections_limit`.
+    redirects), `bytes_in`, `bytes_out`: those of bodies, counted when a request ends. Of levels: `in_flight`,
+    `in_flight_limit`, `queued`, `connections`, `connections_limit`.
     """
 
     counts: Mapping[tuple[str, str], int]
