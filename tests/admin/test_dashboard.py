@@ -108,7 +108,6 @@ def test_a_pool_that_nobody_checks_says_so_with_and_without_a_script(watched, si
     assert '"none" ? "no checks"' in (PAGE / "app.js").read_text()
 
 
-
 def test_what_a_name_holds_is_text(watched, site):
     evil = "<img src=x onerror=alert(1)>\"'&"
     watched.pools = [pool(backend(evil, labels={evil: evil}, reason=evil, state="down", usable=False), check=evil)]
