@@ -6,7 +6,6 @@ import re
 from types import FunctionType, ModuleType
 
 import pytest
-from house import House
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from route_tables import MATCH, REQUESTS
@@ -54,16 +53,8 @@ def get(path: str = "/", *lines: str, request_id: str = "mine", host: str = "x",
 
 
 @pytest.fixture
-def make():
-    houses: list[House] = []
-
-    def one(*names, **named) -> House:
-        houses.append(House(*names, **named))
-        return houses[-1]
-
-    yield one
-    for house in houses:
-        house.close()
+def make(build):
+    return build
 
 
 # Why that backend.
