@@ -1023,6 +1023,23 @@ def test_what_several_see_is_added_up(operate):
     assert both.listeners[0].connections == 8
     assert both.pools[0].in_flight == 2
     assert (both.pools[0].errors_60s, a.errors_60s) == (0, 0)
+    route, alone = both.routes[0], one.operating.snapshot().routes[0]
+    assert (route.requests, alone.requests) == (8, 4)
+
+
+def test_errors_of_a_pool_and_of_a_route_are_added_up(operate):
+    one, other = (operate("a:80").operating.snapshot() for _ in range(2))
+
+    def counted(snapshot, errors):
+        pools = [dataclasses.replace(snapshot.pools[0], errors_60s=errors)]
+        return dataclasses.replace(
+            snapshot, pools=pools, routes=[dataclasses.replace(snapshot.routes[0], errors_60s=errors, rate=2.5)]
+        )
+
+    both = merged([counted(one, 3), counted(other, 4)])
+    assert (both.pools[0].errors_60s, both.routes[0].errors_60s, both.routes[0].rate) == (7, 7, 5.0)
+    unknown = merged([counted(one, 3), counted(other, None)])
+    assert (unknown.pools[0].errors_60s, unknown.routes[0].errors_60s) == (None, None)
 
 
 def test_of_one_alone_nothing_changes(three):

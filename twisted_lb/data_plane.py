@@ -72,10 +72,13 @@ class DataPlane:
 
     `sockets` are the bound ones of each listener, by its name; a listener without sockets gets its requests from a
     resource that brings them to its frontend. `room` says how many connections clients may have where the plan names no
-    number, beside so many backends. `overlay`: what was changed at run time before this one began, of which `dropped` does not hold any more; `changed`
-    is called whenever it is another one. `probed` is told each result of a check: pool, backend, and what it was. `provide` makes what follows a pool's target list. With `accepting` off clients are taken in from `accept` on. `count_descriptors`: the process has those of its poller, and hardly any others. `hear` is told every change of state of the
-    backends, `observers` the record of each request that has ended, or was refused; `log_line` the lines of the access log, `send_spans` the spans of a request,
-    where the plan wants any, as JSON, and their number. `whose` says who has changed a backend at run time, and why: `by alice: “deploy”`.
+    number, beside so many backends. `overlay`: what was changed at run time before this one began, of which `dropped` does not
+    hold any more; `changed` is called whenever it is another one. `probed` is told each result of a check: pool, backend, and
+    what it was. `provide` makes what follows a pool's target list. With `accepting` off clients are taken in from `accept` on.
+    `count_descriptors`: the process has those of its poller, and hardly any others. `hear` is told every change of state of
+    the backends, `observers` the record of each request that has ended, or was refused; `log_line` the lines of the access log,
+    `send_spans` the spans of a request, where the plan wants any, as JSON, and their number. `whose` says who has changed a
+    backend at run time, and why: `by alice: “deploy”`.
     """
 
     def __init__(
@@ -625,9 +628,11 @@ class DataPlane:
         """A request by its id, explained; None when it is not held any more."""
         return self.questions.explain(request_id, self.leaving.frontends)
 
-    def explained(self, kind: str, count: int) -> tuple[Explained, ...]:
-        """The last requests of a kind, explained: "recent", "failed", "refused", "slowest" or "running"."""
-        return self.questions.explained(kind, count, self.leaving.frontends)
+    def explained(self, kind: str, count: int, *, decisions: bool = True) -> tuple[Explained, ...]:
+        """The last requests of a kind, explained: "recent", "failed", "refused", "slowest" or "running"; with `decisions` why those
+        backends, which is O(requests and backends).
+        """
+        return self.questions.explained(kind, count, self.leaving.frontends, decisions=decisions)
 
     def explain_next(self, pool: str) -> Decision:
         """What the next claim in a pool would do, and why. KeyError when there is no such pool."""

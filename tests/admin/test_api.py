@@ -14,6 +14,7 @@ from twisted_lb.admin.operator import Refused, Reloaded
 from twisted_lb.admin.scopes import CHANGE, Tokens
 from twisted_lb.admin.site import STATUS_OF, admit_to, paths
 from twisted_lb.admin.streams import _MOST_BEHIND
+from twisted_lb.operating import Operating
 from twisted_lb.testing.backends import NEVER_ANSWER
 
 A = "/v1/backends/app/a%3A80"
@@ -75,6 +76,19 @@ def test_the_configuration_and_the_document(desk):
     assert desk.get("/v1/config").json == {"values": [{"key": "watch", "value": "false", "source": "default"}]}
     assert desk.get("/v1/openapi.json").json["openapi"] == "3.1.0"
     assert set(paths()) == set(desk.get("/v1/openapi.json").json["paths"])
+
+
+def test_requests_are_told_without_decisions_where_nobody_wants_them(desk):
+    desk.operated.backend("a:80")
+    desk.operated.ask()
+    [whole] = desk.get("/v1/explain?last=5&decisions=1").json["requests"]
+    assert desk.get("/v1/explain?last=5").json["requests"] == [whole]
+    assert whole["decision"]["picked"] == "app/a:80"
+    [told] = desk.get("/v1/explain?decisions=0&last=5").json["requests"]
+    assert (told["decision"], told["candidates"], told["skipped"]) == (None, [], [])
+    assert [(one["backend"], one["outcome"], one["decision"]) for one in told["attempts"]] == [("app/a:80", "OK", None)]
+    assert desk.get("/v1/explain?decisions=0").json["requests"] == [told]
+    assert desk.get("/v1/explain?decisions=none").json["code"] == "bad_value"
 
 
 def test_one_connection_asks_again_and_again(desk):
@@ -389,6 +403,27 @@ def test_a_wait_ends_when_the_backend_is_empty(busy):
     assert "time_over" not in said
     assert said["backend"]["in_flight"] == 0
     assert said["waited_s"] >= 5
+
+
+def test_a_long_wait_looks_less_and_less_often_and_still_ends_in_time(busy, monkeypatch):
+    desk, clients = busy
+    looks, left = [], Operating.left
+
+    def counted(self, pool, backend):
+        looks.append(backend)
+        return left(self, pool, backend)
+
+    monkeypatch.setattr(Operating, "left", counted)
+    connection = desk.begin("PATCH", f"{A}?wait=5m", {"admin": "drain"})
+    desk.operated.wait(0.5)
+    assert len(looks) >= 8  # a drain of what is short is answered soon
+    looks.clear()
+    desk.operated.wait(60)
+    assert 60 <= len(looks) <= 250  # every 20 ms it would be 3,000
+    for client in clients:
+        client.transport.abortConnection()
+    desk.operated.wait(0.3)
+    assert "time_over" not in json.loads(connection.take().partition(b"\r\n\r\n")[2])
 
 
 def test_a_wait_ends_when_its_time_is_over(busy):

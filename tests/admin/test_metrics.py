@@ -31,16 +31,8 @@ PROCESS = ProcessMeasures("0.1.0", "3.11.7", False, 1_700_000_000.5)
 
 
 @pytest.fixture
-def house():
-    houses: list[House] = []
-
-    def one(*names, **options) -> House:
-        houses.append(House(*names, **options))
-        return houses[-1]
-
-    yield one
-    for each in houses:
-        each.close()
+def house(build):
+    return build
 
 
 def text(house, process=PROCESS, **named) -> str:

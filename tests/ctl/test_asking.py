@@ -24,6 +24,14 @@ def test_route_says_what_was_looked_at_and_who_would_get_it(lbctl, api):
     assert api.asked[0][1] == "/v1/route?method=POST&url=http://x.org/upload/a"
 
 
+def test_a_listener_that_there_is_not_is_no_such_name(lbctl, api):
+    api.answers["GET /v1/route"] = Problem(
+        404, "no_such_listener", 'there is no listener "wbe"', hint='did you mean "web"?'
+    )
+    assert lbctl("route", "GET", "/", "--listener", "wbe") == 4
+    assert lbctl.err == 'lbctl: there is no listener "wbe"; did you mean "web"?\n'
+
+
 def test_route_hands_fields_client_and_listener_on(lbctl, api):
     api.answers["GET /v1/route"] = ROUTED
     lbctl("route", "get", "/x?a=1&b=2", "-H", "X-A: b:c", "-H", "Y:1", "--client", "10.0.0.1", "--listener", "web")
@@ -168,9 +176,9 @@ def test_the_last_the_failed_and_the_slowest_are_a_line_each(lbctl, api):
         "14:16:12  200  1.24 s  retried     GET /v1/items   api/a9 → api/a2  9f2c41d07be6a853\n"
         "14:08:44  503  5.00 s  OVERLOADED  GET /v1/search                   c3519af07d2e8b64\n"
     )
-    assert api.asked[-1][1] == "/v1/explain?last=5"
+    assert api.asked[-1][1] == "/v1/explain?last=5&decisions=0"
     lbctl("explain", "--failed")
-    assert api.asked[-1][1] == "/v1/explain?failed=10"
+    assert api.asked[-1][1] == "/v1/explain?failed=10&decisions=0"
     api.answers["GET /v1/explain"] = {"requests": [RETRIED]}
     lbctl("explain", "--slowest", "1")
     assert lbctl.out == "14:16:12  200  1.24 s  retried  GET /v1/items  api/a9 → api/a2  9f2c41d07be6a853\n"

@@ -73,6 +73,9 @@ _AFTER: Final = Value(
 # Kinds of requests that are remembered, by the parameter that asks for them.
 KINDS: Final = ("last", "failed", "refused", "slowest", "running")
 _MANY: Final = Value("string", "How many, 1,000 at most.", pattern=r"^[0-9]{1,4}$", most=4)
+_DECISIONS: Final = Value(
+    "string", "0: without decisions and candidates, of which there may be thousands.", pattern=_ONCE, most=5
+)
 _POOL: Final = Value("string", "The name of a pool.", most=100)
 _METHOD: Final = Value(
     "string", "The method of the request; left out: GET.", pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}$", most=32
@@ -230,7 +233,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         "/v1/explain",
         "explained",
         "Why those backends, why those answers: the last requests of a kind. One of the parameters says which, and how many.",
-        query=dict.fromkeys(KINDS, _MANY),
+        query={**dict.fromkeys(KINDS, _MANY), "decisions": _DECISIONS},
         refusals=(422,),
     ),
     Endpoint(

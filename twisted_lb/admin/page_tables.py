@@ -137,7 +137,7 @@ def _pool(pool: Value, now: float) -> str:
     said = f"all {every} used" if used == every and every else f"{used} of {every} used" if used else none
     facts = (
         f"{pool['policy']} · {number(pool['rate'])} req/s · {pool['in_flight']} in flight · "
-        f"{pool['queued']} of {pool['queue']} queued · {pool['check']}"
+        f"{pool['queued']} of {pool['queue']} queued · {'no checks' if pool['check'] == 'none' else pool['check']}"
     )
     head = "".join(f'<th scope="col" class="w-{name}">{text}</th>' for name, text in _COLUMNS)
     rows = "\n".join(_backend(one, now) for one in pool["backends"])

@@ -222,7 +222,8 @@ def _size(number: Any) -> str:
 
 
 def _several(session: Session, wanted: dict[str, int]) -> int:
-    console, told = session.console, session.api.get("/v1/explain", wanted)
+    console = session.console
+    told = session.api.get("/v1/explain", wanted | ({} if console.as_json else {"decisions": 0}))
     if console.as_json:
         console.say_json(told)
         return Status.DONE

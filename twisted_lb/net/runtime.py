@@ -20,7 +20,8 @@ class Runtime:
     """What all parts of one process share. Durations are monotonic seconds; `wall` is for Date fields and logs alone.
 
     `later` calls back after a time, `soon` when all others had their turn. `time` is the same time as Twisted's
-    IReactorTime, for LoopingCalls. `dial` connects, and goes by `names`. `poller` drives sockets; None where the network is in memory and has none.
+    IReactorTime, for LoopingCalls. `dial` connects, and goes by `names`. `poller` drives sockets; None where the network is in
+    memory and has none.
     """
 
     def __init__(

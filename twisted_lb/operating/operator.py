@@ -189,9 +189,7 @@ class Operating:
             file=None if file is None else {"path": file[0], "changed_s": file[1]},
             verdict=verdict(pools, ready=ready.ready, why_not=ready.reason),
             listeners=[self._views.listener(plane, name) for name in plane.frontends],
-            routes=[
-                self._views.route(n, name, route) for n, (name, route) in enumerate(plane.plan.routes.items(), start=1)
-            ],
+            routes=self._views.routes(plane),
             pools=pools,
             changes=list(self._views.in_force(plane)),
             warnings=self._owner.warnings,
@@ -224,7 +222,7 @@ class Operating:
         return Left(
             requests=sum(one.in_flight for one in records) - tunnels,
             tunnels=tunnels,
-            unsent=sum(plane.unsent_at(one) for one in records),
+            unsent=sum(plane.unsent_at(one) for one in records if one.in_flight),
         )
 
     def explain(self, request_id: str) -> Mapping[str, Any] | None:
@@ -232,11 +230,12 @@ class Operating:
         found = self._running().explain(request_id)
         return None if found is None else explained_json(found)
 
-    def explained(self, kind: str, count: int) -> Mapping[str, Any]:
+    def explained(self, kind: str, count: int, *, decisions: bool = True) -> Mapping[str, Any]:
         """See Operator."""
         plane = self._running()
         held = plane.questions.held()
-        found = [explained_json(one) for one in plane.explained("recent" if kind == "last" else kind, count)]
+        told = plane.explained("recent" if kind == "last" else kind, count, decisions=decisions)
+        found = [explained_json(one) for one in told]
         return {"requests": found, "held": held.requests, "oldest_at": held.oldest_at}
 
     def explain_next(self, pool: str) -> Mapping[str, Any]:

@@ -4,10 +4,10 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
+from twisted_lb.admin.endpoints import MOST_REASON
 from twisted_lb.admin.history import Key
 from twisted_lb.admin.operator import By
 from twisted_lb.core.overlay import Overlay
-from twisted_lb.operating.texts import MOST_REASON
 
 _KEYS: Final = ("admin", "weight", "limit", "backend")
 

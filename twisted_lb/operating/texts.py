@@ -3,10 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from twisted_lb.admin.endpoints import MOST_REASON
 from twisted_lb.config.similar import similar
 from twisted_lb.core.overlay import PoolOverlay
-
-MOST_REASON: Final = 200
 
 # What separates the fields of an audit line, and the quotes around its reason, as text from outside has them there.
 _KEPT: Final = {**dict.fromkeys(",=\t\r\n", " "), "“": '"', "”": '"'}

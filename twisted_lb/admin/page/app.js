@@ -114,7 +114,7 @@ function delta(v) {
   if (v.history) append(v.history);
   for (const [name, value] of Object.entries(v.sparks)) { const a = D.sparks[name] ||= Array(60).fill(null); a.push(value); if (a.length > 60) a.shift(); }
   if (v.events) { D.events.push(...v.events); D.events.splice(0, D.events.length - 50); }
-  if (v.marks && v.marks.length) { D.marks.push(...v.marks); marks(); }
+  if (v.marks && v.marks.length) { D.marks.push(...v.marks); D.marks.splice(0, D.marks.length - 200); marks(); }
   if (v.config) D.config = v.config;
   settle();
   if (v.events || v.config || v.status.changes || v.status.routes || v.status.warnings) slow();
