@@ -206,7 +206,10 @@ def test_an_interrupt_ends_with_130(lbctl, monkeypatch):
         (["statsu"], 'there is no verb "statsu"; did you mean "status"?; see lbctl --help'),
         (["status", "--jsno"], "unrecognized arguments: --jsno; see lbctl status --help"),
         (["drain"], "the following arguments are required: NAME; see lbctl drain --help"),
-        (["--columns", "x", "status"], "argument --columns: it is a whole number from 1 to 10000, not 'x'; see lbctl --help"),
+        (
+            ["--columns", "x", "status"],
+            "argument --columns: it is a whole number from 1 to 10000, not 'x'; see lbctl --help",
+        ),
     ],
 )
 def test_mistakes_of_usage_are_one_sentence(lbctl, words, said):

@@ -180,7 +180,7 @@ class Api:
         changed = self._operator.remove(pool, backend, call.actor, force=call.flag("force"))
 
         def removed(over: Answer) -> Answer:
-            left = self._operator.left(pool, backend)
+            left = self._operator.left(pool, backend, removed=True)
             return {
                 "removed": f"{pool}/{backend}",
                 "left": {"requests": left.requests, "tunnels": left.tunnels},
@@ -188,7 +188,7 @@ class Api:
                 **over,
             }
 
-        return self._when_out(pool, backend, call.wait_s, sent=True).addCallback(removed)
+        return self._when_out(pool, backend, call.wait_s, sent=True, removed=True).addCallback(removed)
 
     def reset_one(self, call: Call) -> Answer:
         """Drop the runtime changes of a backend."""
@@ -217,7 +217,9 @@ class Api:
             "etag": self.etag,
         }
 
-    def _when_out(self, pool: str, backend: str, wait_s: float | None, *, sent: bool) -> Deferred[Answer]:
+    def _when_out(
+        self, pool: str, backend: str, wait_s: float | None, *, sent: bool, removed: bool = False
+    ) -> Deferred[Answer]:
         """Fires when no new request can arrive at a backend, and, with `wait_s`, when it is empty or that time is over."""
         began = self._time.seconds()
 
@@ -229,7 +231,7 @@ class Api:
         done: Deferred[Answer] = Deferred(lambda _: stop())
 
         def look(*, now: bool = False) -> None:
-            left = self._operator.left(pool, backend)
+            left = self._operator.left(pool, backend, removed=removed)
             waited_s = self._time.seconds() - began
             over = now or (wait_s is not None and waited_s >= wait_s)
             if sent and left.unsent and waited_s < _MOST_UNSENT_S and not over:
