@@ -446,6 +446,24 @@ def test_a_removal_waits_too_and_says_what_is_left(busy):
     assert said["follows"][0] == "1 request and 1 tunnel go on"
 
 
+def test_a_removal_waits_for_what_was_removed_and_not_for_one_that_was_added_under_its_name(open_desk):
+    desk = open_desk("a:80", "b:80")
+    for name in ("a:80", "b:80"):
+        desk.operated.backend(name, [NEVER_ANSWER] * 3)
+    first = desk.operated.ask()
+    desk.operated.ask()
+    connection = desk.begin("DELETE", f"{A}?wait=1m")
+    assert desk.ask("POST", "/v1/pools/app/backends", {"address": "a:80"}).status == 201
+    for _ in range(2):
+        desk.operated.ask()
+    first.reset()
+    desk.operated.wait(1)
+    assert desk.get(A).json["in_flight"] == 1
+    said = json.loads(connection.take().partition(b"\r\n\r\n")[2])
+    assert said["left"] == {"requests": 0, "tunnels": 0}
+    assert "time_over" not in said
+
+
 def test_there_is_nothing_to_wait_for_where_nobody_is_sent_away(busy):
     desk, _ = busy
     assert "time_over" not in desk.ask("PATCH", f"{A}?wait=30s", {"weight": 3}).json

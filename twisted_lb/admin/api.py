@@ -184,7 +184,7 @@ class Api:
         changed = self._operator.remove(pool, backend, call.actor, force=call.flag("force"))
 
         def removed(over: Answer) -> Answer:
-            left = self._operator.left(pool, backend)
+            left = self._operator.left(pool, backend, removed=True)
             return {
                 "removed": f"{pool}/{backend}",
                 "left": {"requests": left.requests, "tunnels": left.tunnels},
@@ -192,7 +192,7 @@ class Api:
                 **over,
             }
 
-        return self._when_out(pool, backend, call.wait_s, sent=True).addCallback(removed)
+        return self._when_out(pool, backend, call.wait_s, sent=True, removed=True).addCallback(removed)
 
     def reset_one(self, call: Call) -> Answer:
         """Drop the runtime changes of a backend."""
@@ -221,7 +221,9 @@ class Api:
             "etag": self.etag,
         }
 
-    def _when_out(self, pool: str, backend: str, wait_s: float | None, *, sent: bool) -> Deferred[Answer]:
+    def _when_out(
+        self, pool: str, backend: str, wait_s: float | None, *, sent: bool, removed: bool = False
+    ) -> Deferred[Answer]:
         """Fires when no new request can arrive at a backend, and, with `wait_s`, when it is empty or that time is over."""
         began, seen_s = self._time.seconds(), 0.0
 
@@ -239,7 +241,7 @@ class Api:
             if not over and waited_s - seen_s < min(_PART * waited_s, _SELDOM_S):
                 return
             seen_s = waited_s
-            left = self._operator.left(pool, backend)
+            left = self._operator.left(pool, backend, removed=removed)
             if sent and left.unsent and waited_s < _MOST_UNSENT_S and not over:
                 return
             if wait_s is None or left.empty or over:

@@ -401,8 +401,8 @@ class Operator(Protocol):
         unless `force`.
         """
 
-    def left(self, pool: str, backend: str) -> Left:
-        """What runs at a backend, also when it was removed."""
+    def left(self, pool: str, backend: str, *, removed: bool = False) -> Left:
+        """What runs at a backend, also when it was removed. `removed`: only at the one that was, whoever has its name by now."""
 
     def plan(self) -> "Deferred[Reloaded]":
         """What a reload would do."""

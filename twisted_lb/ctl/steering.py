@@ -21,8 +21,10 @@ _CERTAIN: Final = {
     "ready": "new requests may arrive",
 }
 # A weight is at most that, and so is a limit.
-weight_typed: Final = whole(0, 256, "a weight")
-_limit_typed: Final = whole(0, 1_000_000, "a limit")
+_MOST: Final = 256
+_MOST_LIMIT: Final = 1_000_000
+weight_typed: Final = whole(0, _MOST, "a weight")
+limit_typed: Final = whole(0, _MOST_LIMIT, "a limit")
 # The API answers when no new request can arrive: it waits for those whose connection is just being made.
 UNSENT_S: Final = 30.0
 
@@ -227,7 +229,7 @@ def _weight_arguments(parser: ArgumentParser) -> None:
 
 def _limit_arguments(parser: ArgumentParser) -> None:
     names_argument(parser)
-    parser.add_argument("limit", type=_limit_typed, metavar="N", help="0: no bound; what is beyond it goes on")
+    parser.add_argument("limit", type=limit_typed, metavar="N", help="0: no bound; what is beyond it goes on")
     reason_argument(parser)
 
 

@@ -212,12 +212,12 @@ class Operating:
         """See Operator."""
         self._events.unlisten(hear)
 
-    def left(self, pool: str, backend: str) -> Left:
+    def left(self, pool: str, backend: str, *, removed: bool = False) -> Left:
         """See Operator."""
         plane = self._running()
         cluster = self._steering.cluster(pool)
-        records = [one for one in cluster.pool.backends.values() if backend in (one.name, one.name.rpartition("@")[0])]
-        records += [one for one in cluster.pool.leaving if backend in (one.name, one.name.rpartition("@")[0])]
+        every = [*cluster.pool.leaving, *(() if removed else cluster.pool.backends.values())]
+        records = [one for one in every if backend in (one.name, one.name.rpartition("@")[0])]
         tunnels = sum(one.tunnels for one in records)
         return Left(
             requests=sum(one.in_flight for one in records) - tunnels,
