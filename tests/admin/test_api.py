@@ -409,9 +409,9 @@ def test_a_long_wait_looks_less_and_less_often_and_still_ends_in_time(busy, monk
     desk, clients = busy
     looks, left = [], Operating.left
 
-    def counted(self, pool, backend):
+    def counted(self, pool, backend, **how):
         looks.append(backend)
-        return left(self, pool, backend)
+        return left(self, pool, backend, **how)
 
     monkeypatch.setattr(Operating, "left", counted)
     connection = desk.begin("PATCH", f"{A}?wait=5m", {"admin": "drain"})
