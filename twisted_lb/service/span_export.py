@@ -20,7 +20,9 @@ class SpanExport:
     def __init__(self, reactor: Any) -> None:
         self._reactor: Final = reactor
         self._exporter: Exporter | None = None
-        self._before: Final[list[Exporter]] = []
+        self._before: Final[list[Exporter]] = []  # which still send what waited
+        self._sent: int = 0  # by those that have ended
+        self._dropped: int = 0
 
     def follow(self, rules: TraceRules | None, runtime: Runtime) -> None:
         """Send spans where these rules say from now on; what waits for the collector before still goes there."""
@@ -34,8 +36,16 @@ class SpanExport:
             client, rng = OneOffClient(self._reactor), runtime.stream("traces")
             self._exporter = Exporter(rules, client, runtime.time, runtime.wall.read, rng)
         if before is not None:
-            before.close().addErrback(lambda failure: _log.failure("spans that were left", failure=failure))
             self._before.append(before)
+            done = before.close()
+            done.addErrback(lambda failure: _log.failure("spans that were left", failure=failure))
+            done.addBoth(lambda _: self._ended(before))
+
+    def _ended(self, exporter: "Exporter") -> None:
+        """One of those before has nothing left."""
+        self._before.remove(exporter)
+        self._sent += exporter.sent
+        self._dropped += exporter.dropped
 
     def take(self, texts: bytes, count: int) -> None:
         """Take so many spans, as JSON."""
@@ -45,12 +55,12 @@ class SpanExport:
     @property
     def sent(self) -> int:
         """How many spans a collector has taken."""
-        return sum(one.sent for one in self._all)
+        return self._sent + sum(one.sent for one in self._all)
 
     @property
     def dropped(self) -> int:
         """How many spans were dropped: too many waited, or no collector took them."""
-        return sum(one.dropped for one in self._all)
+        return self._dropped + sum(one.dropped for one in self._all)
 
     @property
     def _all(self) -> "list[Exporter]":
