@@ -40,6 +40,7 @@ class Answer:
         head, _, self.body = text.partition(b"\r\n\r\n")
         first, *fields = head.decode("latin-1").split("\r\n")
         self.status = int(first.split()[1])
+        self.phrase = first.split(" ", 2)[2]
         self.headers = {name.lower(): value for name, _, value in (one.partition(": ") for one in fields)}
 
     @property

@@ -12,6 +12,7 @@ from twisted_lb.admin.readiness import Verdict
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.config.replacing import backend_of
 from twisted_lb.core.backend import AdminState
+from twisted_lb.core.overlay import Overlay
 from twisted_lb.data_plane import DataPlane
 from twisted_lb.net.foreign import Foreign
 from twisted_lb.net.http1 import Http1
@@ -65,11 +66,17 @@ class Owner:
 
 class Operated:
     """A balancer with a pool `app` of these backends, nobody checks them, unless options say more. Time stands at 1000, and at the
-    epoch's 1,000,000.
+    epoch's 1,000,000. `overlay` and `signatures` are what was changed before, and who has done it.
     """
 
     def __init__(
-        self, *names: Any, resolved: Mapping[str, Sequence[str]] | None = None, max_in_flight: int = 0, **options: Any
+        self,
+        *names: Any,
+        resolved: Mapping[str, Sequence[str]] | None = None,
+        max_in_flight: int = 0,
+        overlay: Overlay | None = None,
+        signatures: object = None,
+        **options: Any,
     ) -> None:
         self.clock = HeapClock(1000.0)
         self.network = MemoryNetwork(self.clock)
@@ -85,11 +92,14 @@ class Operated:
             for name, pool in plan.pools.items()
         }
         self.operating = Operating(self.owner, lambda: 999_000.0 + self.clock.seconds(), self.clock)
+        self.operating.recall(signatures)
         self.plane = DataPlane(
             runtime_of(self.clock, self.network, seed=2),
             dataclasses.replace(plan, pools=pools),
             hear=self.operating.hear,
+            overlay=overlay,
             changed=self.operating.overlay_changed,
+            whose=self.operating.whose,
             probed=self.operating.probed,
         )
         self.operating.begin(self.plane)

@@ -1,7 +1,7 @@
 """Measures of a whole data plane: sums over everything, which no reload takes away, and which add up over processes."""
 
 import pytest
-from house import GET, House
+from house import GET
 
 from twisted_lb.core.histogram import NOTHING, Histogram
 from twisted_lb.core.measures import Measures
@@ -11,16 +11,8 @@ from twisted_lb.testing import NEVER_ANSWER, Wait, response
 
 
 @pytest.fixture
-def house():
-    houses: list[House] = []
-
-    def one(*names, **options) -> House:
-        houses.append(House(*names, **options))
-        return houses[-1]
-
-    yield one
-    for each in houses:
-        each.close()
+def house(build):
+    return build
 
 
 def pool_of(measures: Measures, name: str = "default"):

@@ -292,6 +292,15 @@ def test_no_bound_again_is_what_the_file_says_and_nobodys(three):
     assert (three.operating.snapshot().changes, three.view("app/c").by) == ([], None)
 
 
+def test_a_backend_that_was_added_can_be_without_the_bound_of_its_pool(operate):
+    one = operate("a:80", "b:80", max_in_flight=3)
+    one.operating.add("app", {"address": "c:80"}, ALICE)
+    assert command(one, "app/c:80", limit=0).changes == ["limit 3 → 0"]
+    assert (one.view("app/c:80").limit, one.view("app/c:80").sources["limit"]) == (0, "runtime")
+    assert command(one, "app/c:80", limit=3).changes == ["limit 0 → 3"]
+    assert [change.change for change in one.operating.snapshot().changes] == ["added"]
+
+
 def test_the_limit_of_the_configuration_is_what_a_runtime_limit_is_over(operate):
     one = operate("a:80", "b:80", max_in_flight=3)
     assert command(one, "app/a:80", limit=0).changes == ["limit 3 → 0"]
@@ -692,6 +701,54 @@ def test_removed_it_is_gone_until_it_is_reset(three):
     assert kinds(three)[-1] == ("added", "app/a:80", "added", "bob")
 
 
+NOBODY = "app has no usable backend without these changes; every request to app would get a 503. Nothing was changed."
+
+
+def test_a_reset_that_would_leave_nobody_is_refused_unless_forced(operate):
+    one = operate("a:80")
+    one.operating.add("app", {"address": "n:80", "name": "n"}, ALICE)
+    command(one, "app/a:80", DRAIN)
+    caught = refusal(one.operating.reset, "app", "n", ALICE)
+    assert (caught.code, caught.detail, caught.hint) == ("last_usable", NOBODY, "All the same: --force")
+    assert one.view("app/n").usable
+    assert one.operating.reset("app", "n", ALICE, force=True) == ["added of app/n"]
+    assert one.operating.reset(None, None, ALICE) == ["admin drain of app/a:80"]
+
+
+def test_a_reset_of_a_weight_that_was_none_brings_somebody_back(operate):
+    one = operate("a:80")
+    command(one, "app/a:80", weight=0, force=True)
+    one.operating.add("app", {"address": "n:80", "name": "n"}, ALICE)
+    assert refusal(one.operating.reset, "app", "n", ALICE).code == "last_usable"
+    assert one.operating.reset(None, None, ALICE) == ["weight 0 of app/a:80", "added of app/n"]
+    assert one.view("app/a:80").usable
+
+
+def test_a_reset_of_all_counts_who_comes_back(operate):
+    two = operate("a:80", "b:80")
+    two.operating.add("app", {"address": "n:80", "name": "n"}, ALICE)
+    command(two, "app/a:80", DRAIN)
+    two.operating.remove("app", "b:80", ALICE)
+    assert refusal(two.operating.reset, "app", "n", ALICE).code == "last_usable"
+    assert len(two.operating.reset(None, None, ALICE)) == 3
+    assert two.view("app/b:80").usable
+
+
+def test_where_nobody_is_usable_anyway_a_reset_is_free(operate):
+    one = operate("a:80")
+    one.operating.add("app", {"address": "n:80", "name": "n"}, ALICE)
+    command(one, "app/n", DRAIN)
+    command(one, "app/a:80", DRAIN, force=True)
+    assert one.operating.reset("app", "n", ALICE) == ["admin drain of app/n", "added of app/n"]
+
+
+def test_a_reset_of_one_address_leaves_what_was_wanted_of_its_name(named):
+    command(named, "app/z:80", DRAIN)
+    command(named, "app/web:80@10.0.0.2:80", MAINT)
+    assert named.operating.reset("app", "web:80@10.0.0.2:80", ALICE)
+    assert named.operating.reset("app", "z:80", ALICE)
+
+
 def test_what_runs_at_a_removed_one_is_seen_leaving(operate):
     two = operate("a:80", "b:80")
     two.backend("a:80", [NEVER_ANSWER])
@@ -966,6 +1023,23 @@ def test_what_several_see_is_added_up(operate):
     assert both.listeners[0].connections == 8
     assert both.pools[0].in_flight == 2
     assert (both.pools[0].errors_60s, a.errors_60s) == (0, 0)
+    route, alone = both.routes[0], one.operating.snapshot().routes[0]
+    assert (route.requests, alone.requests) == (8, 4)
+
+
+def test_errors_of_a_pool_and_of_a_route_are_added_up(operate):
+    one, other = (operate("a:80").operating.snapshot() for _ in range(2))
+
+    def counted(snapshot, errors):
+        pools = [dataclasses.replace(snapshot.pools[0], errors_60s=errors)]
+        return dataclasses.replace(
+            snapshot, pools=pools, routes=[dataclasses.replace(snapshot.routes[0], errors_60s=errors, rate=2.5)]
+        )
+
+    both = merged([counted(one, 3), counted(other, 4)])
+    assert (both.pools[0].errors_60s, both.routes[0].errors_60s, both.routes[0].rate) == (7, 7, 5.0)
+    unknown = merged([counted(one, 3), counted(other, None)])
+    assert (unknown.pools[0].errors_60s, unknown.routes[0].errors_60s) == (None, None)
 
 
 def test_of_one_alone_nothing_changes(three):
@@ -977,3 +1051,17 @@ def test_whom_only_one_process_has_is_told_as_it_is(operate):
     one, other = operate("a:80", "b:80"), operate("a:80")
     both = merged([one.operating.snapshot(), other.operating.snapshot()])
     assert [view.name for view in both.pools[0].backends] == ["app/a:80", "app/b:80"]
+
+
+@pytest.mark.parametrize(
+    ("backend", "said"),
+    [
+        ({"address": "nonsense"}, "'nonsense': no port, expected HOST:PORT"),
+        ({"address": "c:80", "wieght": 2}, 'wieght: unknown key; did you mean "weight"?'),
+        ({"address": "c:80", "weight": -1}, "weight: should be"),
+        ({}, "address: is missing"),
+    ],
+)
+def test_what_is_no_backend_is_refused_in_words_that_name_the_key(three, backend, said):
+    refused = refusal(three.operating.add, "app", backend, ALICE)
+    assert (refused.code, said in str(refused)) == ("bad_value", True), str(refused)

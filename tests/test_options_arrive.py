@@ -120,7 +120,7 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
 
 # What the service itself goes by: where it listens.
 AT_THE_SERVICE: list[tuple[str, Any, Callable[[LoadBalancerService], Any], Any]] = [
-    ("status", "127.0.0.1:0", lambda s: s._status[0].address.partition(":")[0], "127.0.0.1"),
+    ("status", "127.0.0.1:0", lambda s: s._status.listeners[0].address.partition(":")[0], "127.0.0.1"),
     ("takeover", "/run/lb.sock", lambda s: s.config.takeover, None),
     ("watch", True, lambda s: s.config.watch, None),
     ("name", "edge-1", lambda s: s.operator.snapshot().name, None),

@@ -16,7 +16,7 @@ NET = ROOT / "twisted_lb" / "net"
 # Where each part is made: the only place in the package, but for those that say why they are another one.
 PARTS = {
     "twisted_lb.data_plane.DataPlane": {
-        "twisted_lb/service.py": "in a process",
+        "twisted_lb/service/balancer.py": "in a process",
         "twisted_lb/testing/balanced.py": "in a test",
     },
     "twisted_lb.net.runtime.Runtime": {
@@ -28,7 +28,7 @@ PARTS = {
     "twisted_lb.net.route.Route": {"twisted_lb/routes.py": ""},
     "twisted_lb.net.listener.Listener": {
         "twisted_lb/data_plane.py": "for clients",
-        "twisted_lb/service.py": "for the status site",
+        "twisted_lb/service/status_door.py": "for the status site",
         "twisted_lb/admin/door.py": "for operators",
     },
     "twisted_lb.core.gate.Gate": {"twisted_lb/data_plane.py": ""},

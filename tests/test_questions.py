@@ -6,16 +6,17 @@ import re
 from types import FunctionType, ModuleType
 
 import pytest
-from house import House
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from route_tables import MATCH, REQUESTS
 from routing_oracle import LIMITS
 
+from twisted_lb.answers import explained_json
 from twisted_lb.build_info import build
 from twisted_lb.config import LoadBalancerConfig
+from twisted_lb.core.address import parse_address
 from twisted_lb.core.attempts import Attempts
-from twisted_lb.core.backend import AdminState
+from twisted_lb.core.backend import AdminState, BackendSpec
 from twisted_lb.core.notes import FAILED, RECENT, SLOWEST, SLOWEST_OF_S
 from twisted_lb.core.standing import Skipped
 from twisted_lb.net.client_connection import ClientConnection
@@ -52,16 +53,8 @@ def get(path: str = "/", *lines: str, request_id: str = "mine", host: str = "x",
 
 
 @pytest.fixture
-def make():
-    houses: list[House] = []
-
-    def one(*names, **named) -> House:
-        houses.append(House(*names, **named))
-        return houses[-1]
-
-    yield one
-    for house in houses:
-        house.close()
+def make(build):
+    return build
 
 
 # Why that backend.
@@ -78,7 +71,7 @@ def test_a_plain_request_tells_its_backend_and_why_it_was_that_one(make):
     assert told.client == house.record.client
     [attempt] = told.attempts
     assert (attempt.backend, attempt.outcome, attempt.number, attempt.reused) == ("a:80", "OK", 1, False)
-    assert attempt.decision.rule == "in turn: it was its turn, the 1. of 2"
+    assert attempt.decision.rule == "in turn: its turn, number 1 of 2"
     assert [(one.backend_name, one.load) for one in told.candidates] == [("a:80", 0), ("b:80", 0)]
     assert (told.skipped, told.note) == ((), ())
 
@@ -293,6 +286,14 @@ def test_who_has_no_id_gets_a_name_when_somebody_asks(make):
     assert house.plane.explain("") is None
 
 
+def test_a_request_that_runs_without_an_id_is_nobody_elses_name(make):
+    house = make("a:80")
+    house.backend("a:80", [NEVER_ANSWER, OK])
+    house.ask(get("/slow", request_id=""))
+    [running] = house.plane.explained("running", 9)
+    assert house.plane.explain(f"~{int(running.id[1:]) + 1}") is None
+
+
 @pytest.fixture
 def two_pools():
     """A data plane in front of the pools one, where nobody is, and two; a route `r` with these keys."""
@@ -327,6 +328,20 @@ def test_a_fallback_is_told(two_pools):
     network.clock.settle()
 
 
+def test_who_was_out_is_called_by_the_pool_that_it_is_of_and_not_by_the_fallback(two_pools):
+    balanced, network = two_pools(pool="one", fallback="two")
+    balanced.data_plane.add_backend("one", BackendSpec("gone:80", parse_address("gone:80")))
+    balanced.data_plane.command("one", "gone:80", AdminState.DRAIN)
+    client = ScriptedClient(network, "lb:8080")
+    client.send(get())
+    network.clock.settle()
+    told = explained_json(balanced.data_plane.explain("mine"))
+    assert [one["backend"] for one in told["attempts"]] == ["one/one:80", "two/two:80"]
+    assert [one["backend"] for one in told["skipped"]] == ["one/gone:80"]
+    client.close()
+    network.clock.settle()
+
+
 def test_a_request_without_a_route_says_so(two_pools):
     balanced, network = two_pools(pool="one", host="other")
     client = ScriptedClient(network, "lb:8080")
@@ -342,6 +357,30 @@ def test_a_request_without_a_route_says_so(two_pools):
     assert balanced.data_plane.route("GET", "/", [("Host", "other")]).route == "r"
     client.close()
     network.clock.settle()
+
+
+def test_without_decisions_a_request_tells_all_but_who_else_there_was(make):
+    house = make("a:80", "b:80")
+    house.backend("a:80", [CLOSE])
+    house.backend("b:80", [OK])
+    house.ask(get())
+    [whole] = house.plane.explained("recent", 9)
+    [told] = house.plane.explained("recent", 9, decisions=False)
+    assert [one.decision for one in told.attempts] == [None, None]
+    assert (told.decision, told.skipped, told.candidates) == (None, (), ())
+    assert [one.decision.picked for one in whole.attempts] == ["a:80", "b:80"]
+    attempts = tuple(dataclasses.replace(one, decision=None) for one in whole.attempts)
+    assert told == dataclasses.replace(
+        whole, attempts=attempts, decision=None, skipped=(), candidates=(), note=told.note
+    )
+
+
+def test_without_decisions_nothing_is_recalled_for_a_request_that_nobody_took(make):
+    house = make("a:80")
+    house.plane.command("default", "a:80", AdminState.DRAIN)
+    house.ask(get())
+    [told] = house.plane.explained("failed", 9, decisions=False)
+    assert (told.outcome, told.decision, told.skipped) == ("NO_BACKEND", None, ())
 
 
 def test_what_the_next_claim_would_do_is_told_and_changes_nothing(make):

@@ -14,7 +14,7 @@ from twisted.internet.error import ConnectError
 from twisted.internet.task import deferLater
 from twisted.logger import formatEvent, globalLogPublisher
 
-from twisted_lb.admin.operator import Actor
+from twisted_lb.admin.operator import Actor, Command
 from twisted_lb.config import LoadBalancerConfig, TimeoutsConfig
 from twisted_lb.config.load import Source
 from twisted_lb.core.backend import AdminState
@@ -416,10 +416,10 @@ async def test_the_status_site_moves_comes_and_goes(backends):
     assert status_of(service) == first
     source.values["status"] = "127.0.0.2:0"
     await reload(service)
-    assert service._status[0].address.startswith("127.0.0.2:")
+    assert service._status.listeners[0].address.startswith("127.0.0.2:")
     del source.values["status"]
     await reload(service)
-    assert service._status == []
+    assert service._status.listeners == []
     await deferLater(reactor, 0)
     with pytest.raises(ConnectError):
         await ask(first, b"/-/ready")
@@ -513,7 +513,7 @@ async def test_runtime_changes_outlive_a_restart_by_the_rule_of_a_reload(backend
     path = tmp_path / "lb.state"
     source = paper(*backends, state_file=str(path))
     service = started(source)
-    service.data_plane.command("default", backends[0], AdminState.DRAIN)
+    service._operating.command(Command("default", backends[0], AdminState.DRAIN), Actor("alice", "deploy"))
     service.data_plane.set_weight("default", backends[1], 0)
     await service.stopService()
     assert path.stat().st_mode & 0o777 == 0o600
@@ -524,6 +524,8 @@ async def test_runtime_changes_outlive_a_restart_by_the_rule_of_a_reload(backend
         (AdminState.READY, 2),
     ]
     assert f"state_file {path}: drops: weight 0 of {backends[1]}" in said
+    change = service._operating.snapshot().changes[0]
+    assert (change.change, change.actor, change.reason) == ("admin drain", "alice", "deploy")
     await service.stopService()
 
 

@@ -51,18 +51,13 @@ def said(events):
 
 
 @pytest.fixture
-def build():
+def build(build):
     """Houses that log as they are told, by default `failed`."""
-    houses: list[House] = []
 
     def one(*names: str, requests: str = "failed", **options) -> House:
-        house = House(*names, log={"requests": requests}, **options)
-        houses.append(house)
-        return house
+        return build(*names, log={"requests": requests}, **options)
 
-    yield one
-    for house in houses:
-        house.close()
+    return one
 
 
 @contextlib.contextmanager

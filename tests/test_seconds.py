@@ -12,16 +12,8 @@ POST = b"POST /up HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nabcd"
 
 
 @pytest.fixture
-def house():
-    houses: list[House] = []
-
-    def one(*names, **options) -> House:
-        houses.append(House(*names, **options))
-        return houses[-1]
-
-    yield one
-    for each in houses:
-        each.close()
+def house(build):
+    return build
 
 
 def full_at_one(lb: House) -> None:

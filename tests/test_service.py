@@ -553,7 +553,7 @@ def test_clients_their_backends_checks_and_the_process_itself_fit_into_the_descr
 
 
 def status_of(service: LoadBalancerService) -> int:
-    return service._status[0].port
+    return service._status.listeners[0].port
 
 
 @pytest_twisted.ensureDeferred
@@ -627,7 +627,7 @@ async def test_one_that_is_succeeded_leaves_its_probes_to_its_successor_at_once(
     await at_the_backend(held, 1)
     with socket.create_connection(("127.0.0.1", status)) as kept:
         kept.setblocking(False)
-        while not service._status[0].accepted:
+        while not service._status.listeners[0].accepted:
             await deferLater(reactor, 0.01)
         own = service._own = StoppingProcess()
         stopped = service.stopService()

@@ -10,7 +10,7 @@ from twisted.logger import formatEvent, globalLogPublisher
 
 from twisted_lb.core.backend import AdminState
 from twisted_lb.core.overlay import Overlay
-from twisted_lb.state_file import StateFile, load_overlay, write_atomically
+from twisted_lb.state_file import StateFile, load_state, write_atomically
 from twisted_lb.testing import HeapClock
 
 
@@ -52,7 +52,7 @@ def test_what_was_written_is_what_is_loaded(tmp_path, said):
     file.changed()
     assert not os.path.exists(path)
     clock.advance(1)
-    assert load_overlay(path).lines() == ["drain of a:1", "removed b:1"]
+    assert load_state(path)[0].lines() == ["drain of a:1", "removed b:1"]
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
     assert names(tmp_path) == ["state"]
     assert not clock.getDelayedCalls()
@@ -65,7 +65,7 @@ def test_at_the_end_what_was_to_be_written_is(tmp_path):
     file = StateFile(path, drained, clock)
     file.changed()
     file.close()
-    assert load_overlay(path).lines() == ["drain of a:1"]
+    assert load_state(path)[0].lines() == ["drain of a:1"]
     assert not clock.getDelayedCalls()
     os.unlink(path)
     file.close()
@@ -81,7 +81,7 @@ def test_what_is_another_instances_to_write_is_left_to_it(tmp_path):
 
 
 def test_without_a_file_there_are_no_changes(tmp_path, said):
-    assert load_overlay(str(tmp_path / "state")).pools == {}
+    assert load_state(str(tmp_path / "state"))[0].pools == {}
     assert said == []
 
 
@@ -101,7 +101,7 @@ def test_without_a_file_there_are_no_changes(tmp_path, said):
 def test_a_broken_file_is_a_warning_and_no_changes(tmp_path, said, text, why):
     path = tmp_path / "state"
     path.write_bytes(text)
-    assert load_overlay(str(path)).pools == {}
+    assert load_state(str(path))[0].pools == {}
     [line] = said
     assert line.startswith(f"state_file {path}: ")
     assert why in line
@@ -120,7 +120,7 @@ def test_a_file_that_cannot_be_written_is_said_once(tmp_path, said):
     (tmp_path / "nowhere").mkdir()
     file.changed()
     clock.advance(1)
-    assert load_overlay(file.path).lines() == ["drain of a:1"]
+    assert load_state(file.path)[0].lines() == ["drain of a:1"]
 
 
 def test_the_old_file_stays_whole_where_the_new_one_cannot_be_written(tmp_path, monkeypatch):

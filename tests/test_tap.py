@@ -71,6 +71,11 @@ def test_long_forms_are_the_same_options() -> None:
         ("-- -b a:1", "unrecognized arguments: "),
         ("-b a:1 -- b:2", "unrecognized arguments: "),
         ("-b a:1 -x", "unrecognized arguments: -x"),
+        ("-n -b a:1", "unrecognized arguments: -n (-n is an option of twistd's, and stands before lb)"),
+        (
+            "-b a:1 --pidfile=",
+            "unrecognized arguments: --pidfile= (--pidfile is an option of twistd's, and stands before lb)",
+        ),
         ("-b a:1 --heal 1", "unrecognized arguments: --heal 1 (did you mean --healthcheck?)"),
         ("--backends a:1", "unrecognized arguments: --backends a:1 (did you mean --backend?)"),
         (

@@ -154,7 +154,7 @@ class Watched:
             raise Refused("stopping", "the balancer is not running")
         return Sample(self.counts, self.levels, self.latencies, self.backend_p99)
 
-    def explained(self, kind: str, count: int) -> dict[str, Any]:
+    def explained(self, kind: str, count: int, *, decisions: bool = True) -> dict[str, Any]:
         return {"requests": self.requests[kind][:count], "held": {}, "oldest_at": None}
 
     def config(self) -> list[ConfigValue]:

@@ -28,13 +28,13 @@ def decision_json(decision: Decision) -> Json:
         "waits": decision.waits,
         "trial": decision.trial,
         "rule": decision.rule,
-        "candidates": [_candidate(decision.pool, one) for one in decision.candidates],
+        "candidates": [_candidate(one) for one in decision.candidates],
     }
 
 
-def _candidate(pool: str, one: Candidate) -> Json:
+def _candidate(one: Candidate) -> Json:
     return {
-        "backend": f"{pool}/{one.backend_name}",
+        "backend": f"{one.pool}/{one.backend_name}",
         "skipped": None if one.skipped is None else one.skipped.value,
         "state": "ready"
         if one.skipped is None
@@ -51,7 +51,6 @@ def _candidate(pool: str, one: Candidate) -> Json:
 
 def explained_json(explained: Explained) -> Json:
     """A request, explained. Its query is not in it."""
-    pool = explained.pool if explained.decision is None else explained.decision.pool
     return {
         "id": explained.id,
         "at": explained.began_at,
@@ -68,8 +67,8 @@ def explained_json(explained: Explained) -> Json:
         "route": explained.route or None,
         "pool": explained.pool or None,
         "attempts": [_attempt(one) for one in explained.attempts],
-        "skipped": [_candidate(pool, one) for one in explained.skipped],
-        "candidates": [_candidate(pool, one) for one in explained.candidates],
+        "skipped": [_candidate(one) for one in explained.skipped],
+        "candidates": [_candidate(one) for one in explained.candidates],
         "decision": None if explained.decision is None else decision_json(explained.decision),
         "note": list(explained.note),
         "queue_s": explained.queue_s,
@@ -96,7 +95,7 @@ def _attempt(one: ExplainedAttempt) -> Json:
         "began_s": one.began_s,
         "took_s": one.took_s,
         "then": one.then,
-        "decision": decision_json(one.decision),
+        "decision": None if one.decision is None else decision_json(one.decision),
     }
 
 

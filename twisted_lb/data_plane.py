@@ -72,10 +72,13 @@ class DataPlane:
 
     `sockets` are the bound ones of each listener, by its name; a listener without sockets gets its requests from a
     resource that brings them to its frontend. `room` says how many connections clients may have where the plan names no
-    number, beside so many backends. `overlay`: what was changed at run time before this one began, of which `dropped` does not hold any more; `changed`
-    is called whenever it is another one. `probed` is told each result of a check: pool, backend, and what it was. `provide` makes what follows a pool's target list. With `accepting` off clients are taken in from `accept` on. `count_descriptors`: the process has those of its poller, and hardly any others. `hear` is told every change of state of the
-    backends, `observers` the record of each request that has ended, or was refused; `log_line` the lines of the access log, `send_spans` the spans of a request,
-    where the plan wants any, as JSON, and their number.
+    number, beside so many backends. `overlay`: what was changed at run time before this one began, of which `dropped` does not
+    hold any more; `changed` is called whenever it is another one. `probed` is told each result of a check: pool, backend, and
+    what it was. `provide` makes what follows a pool's target list. With `accepting` off clients are taken in from `accept` on.
+    `count_descriptors`: the process has those of its poller, and hardly any others. `hear` is told every change of state of
+    the backends, `observers` the record of each request that has ended, or was refused; `log_line` the lines of the access log,
+    `send_spans` the spans of a request, where the plan wants any, as JSON, and their number. `whose` says who has changed a
+    backend at run time, and why: `by alice: “deploy”`.
     """
 
     def __init__(
@@ -95,12 +98,14 @@ class DataPlane:
         count_descriptors: bool = False,
         log_line: Line = _nowhere,
         send_spans: Callable[[bytes, int], None] = _no_spans,
+        whose: Callable[[str, str], str] = lambda _pool, _backend: "",
     ) -> None:
         self.runtime: Final = runtime
         self.plan: Plan = plan
         self.leaving: Final = Leaving()
         self.overlay: Overlay = Overlay() if overlay is None else overlay
         self._changed: Final = changed
+        self._whose: Final = whose
         self._probed: Final = probed
         # By pool: what the file says, or an update has; that and what its list says; and that with what was changed at run time.
         self._own: dict[str, tuple[BackendSpec, ...]] = {}
@@ -254,8 +259,13 @@ class DataPlane:
 
     def diff(self, plan: Plan) -> PlanDiff:
         """What `apply` will do with this plan."""
-        left, dropped = self.overlay.followed(self._bases_by(plan, self.plan), self.targets.unknown(plan.pools))
+        left, dropped = self._followed(plan, self._bases_by(plan, self.plan))
         return plan_diff(self.plan, plan, dropped=dropped, kept_changes=left.lines())
+
+    def _followed(self, plan: Plan, bases: Mapping[str, Sequence[BackendSpec]]) -> tuple[Overlay, list[str]]:
+        """What is left of the runtime changes where a plan's pools have these backends, and what is dropped."""
+        most = {name: pool.settings.max_in_flight for name, pool in plan.pools.items()}
+        return self.overlay.followed(bases, self.targets.unknown(plan.pools), most)
 
     def _bases_by(self, plan: Plan, before: Plan | None) -> dict[str, tuple[BackendSpec, ...]]:
         """By pool, the backends without runtime changes."""
@@ -282,7 +292,7 @@ class DataPlane:
     def _begin(self, plan: Plan, before: Plan | None, sockets: Mapping[str, Sequence[socket.socket]]) -> None:
         now = self.runtime.clock.read()
         own, bases = self._own_by(plan, before), self._bases_by(plan, before)
-        overlay, dropped = self.overlay.followed(bases, self.targets.unknown(plan.pools))
+        overlay, dropped = self._followed(plan, bases)
         # First everything is made, which touches nothing that runs.
         providers = self.targets.made(plan.pools)
         made = {name: self._cluster(name, pool) for name, pool in plan.pools.items() if name not in self.clusters}
@@ -354,8 +364,13 @@ class DataPlane:
 
     def _command(self, cluster: Cluster) -> None:
         """Have the admin states in force that were set at run time, also of backends that have just come."""
-        for backend, admin in self.overlay.of(cluster.name).admin.items():
-            cluster.expect(backend, admin)  # a list or a name server may have yet to name it
+        changes = self.overlay.of(cluster.name)
+        for backend, admin in changes.admin.items():
+            # A list or a name server may have yet to name it.
+            cluster.expect(backend, admin, by=self._whose(cluster.name, backend))
+        for backend in changes.weights:
+            if by := self._whose(cluster.name, backend):
+                cluster.weighed(backend, by)
 
     def _check(self, cluster: Cluster, pool: PoolPlan, before: CheckPlan | None) -> None:
         """Have a pool's checks in force; those that go on keep their turns."""
@@ -423,7 +438,7 @@ class DataPlane:
     def _rebase(self, pool: str, own: tuple[BackendSpec, ...]) -> list[str]:
         """Have these backends of its own in a pool, those of its list and what was changed at run time; what is dropped of that."""
         base = self._joined(pool, self.plan.pools[pool], own)
-        overlay, dropped = self.overlay.followed({**self._bases, pool: base}, self.targets.unknown(self.plan.pools))
+        overlay, dropped = self._followed(self.plan, {**self._bases, pool: base})
         self._have(pool, overlay.over(pool, base))
         self._own[pool], self._bases[pool], self.overlay = own, base, overlay
         self.targets.say_twice(pool, own)
@@ -464,7 +479,7 @@ class DataPlane:
         beyond a lower one goes on. KeyError when there is none, ValueError for what is no limit.
         """
         self._cluster_of(pool)
-        self.overlay.limit(pool, backend, limit, self._bases[pool])
+        self.overlay.limit(pool, backend, limit, self._bases[pool], self.plan.pools[pool].settings.max_in_flight)
         self._respecify(pool)
 
     def add_backend(self, pool: str, spec: BackendSpec) -> None:
@@ -613,9 +628,11 @@ class DataPlane:
         """A request by its id, explained; None when it is not held any more."""
         return self.questions.explain(request_id, self.leaving.frontends)
 
-    def explained(self, kind: str, count: int) -> tuple[Explained, ...]:
-        """The last requests of a kind, explained: "recent", "failed", "refused", "slowest" or "running"."""
-        return self.questions.explained(kind, count, self.leaving.frontends)
+    def explained(self, kind: str, count: int, *, decisions: bool = True) -> tuple[Explained, ...]:
+        """The last requests of a kind, explained: "recent", "failed", "refused", "slowest" or "running"; with `decisions` why those
+        backends, which is O(requests and backends).
+        """
+        return self.questions.explained(kind, count, self.leaving.frontends, decisions=decisions)
 
     def explain_next(self, pool: str) -> Decision:
         """What the next claim in a pool would do, and why. KeyError when there is no such pool."""

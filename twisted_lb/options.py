@@ -26,6 +26,24 @@ from twisted_lb.pid_file import prepare
 Bind = Callable[[str, int], socket.socket]
 
 NO_KEYS: Mapping[str, str] = MappingProxyType({})
+# Options of twistd's own that people type behind the command.
+_TWISTDS = frozenset(
+    (
+        "-n",
+        "--nodaemon",
+        "--pidfile",
+        "-l",
+        "--logfile",
+        "--syslog",
+        "--prefix",
+        "--rundir",
+        "-u",
+        "--uid",
+        "-g",
+        "--gid",
+        "--umask",
+    )
+)
 
 
 def refuse(command: str, error: ConfigError) -> NoReturn:
@@ -147,6 +165,8 @@ class Parser(argparse.ArgumentParser):
         known = self._option_string_actions
         for word in strays:
             name = word.partition("=")[0]
+            if name in _TWISTDS:
+                return f" ({name} is an option of twistd's, and stands before {self.command})"
             if word.startswith("--") and name not in known:
                 key = self._keys.get(re.sub("[-.]", "_", name[2:]))
                 if key is not None:

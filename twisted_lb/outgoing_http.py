@@ -11,6 +11,8 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer, IResponse
 from zope.interface import implementer
 
+# An answer whose head is longer is given up; one read more may have come.
+HEAD_BYTES: Final = 65536
 NO_TLS: Final = 'https needs pyOpenSSL: pip install "twisted[tls]"'
 
 
@@ -49,6 +51,39 @@ class Whole:
         """See IPushProducer."""
 
 
+class _Head:
+    """The head of an answer, while it comes: one that is too long ends the connection. Twisted bounds each line, and neither their
+    number nor that of interim answers.
+    """
+
+    def __init__(self, protocol: Any) -> None:
+        self._protocol: Final = protocol
+        self._receive: Final = protocol.dataReceived
+        self._ask: Final = protocol.request
+        self._left: int = HEAD_BYTES
+        protocol.dataReceived, protocol.request = self._received, self._asked
+
+    def _asked(self, request: object) -> "Deferred[IResponse]":
+        asking: Deferred[IResponse] = self._ask(request)
+        return asking.addCallbacks(self._complete, self._failed)
+
+    def _received(self, data: bytes) -> None:
+        if self._left <= 0:
+            self._protocol.transport.abortConnection()
+        else:
+            self._left -= len(data)
+            self._receive(data)
+
+    def _complete(self, response: IResponse) -> IResponse:
+        self._protocol.dataReceived = self._receive
+        return response
+
+    def _failed(self, failure: Failure) -> Failure:
+        if self._left <= 0:
+            raise ValueError(f"the head of the answer has more than {HEAD_BYTES} bytes")
+        return failure
+
+
 @implementer(IStreamClientEndpoint)
 class _Watched:
     """An endpoint whose connections are noted."""
@@ -58,11 +93,14 @@ class _Watched:
         self._noted: Final = noted
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        connecting: Deferred[IProtocol] = self._endpoint.connect(protocolFactory)
+        factory: Any = protocolFactory
+        factory.noisy = False  # else Twisted logs that it starts and stops, of each request
+        connecting: Deferred[IProtocol] = self._endpoint.connect(factory)
         return connecting.addCallback(self._note)
 
     def _note(self, protocol: Any) -> Any:
         self._noted.append(protocol)
+        _Head(protocol)
         return protocol
 
 

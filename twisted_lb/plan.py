@@ -122,7 +122,8 @@ class LeadPlan:
 class RoutePlan:
     """The plan of a route: what it takes, and what becomes of that: it goes to a pool, or by weight to one of several (`split_by`: for
     the same one always to the same), and, while those have nobody, to the fallback, or it gets an answer, or 403 where there is
-    neither. `rules` are those that hold for what goes to no pool. `log`: as of a listener, None: as that says. `made_of` is compared when the next plan is made.
+    neither. `rules` are those that hold for what goes to no pool. `log`: as of a listener, None: as that says. `made_of` is
+    compared when the next plan is made.
     """
 
     leads: tuple[LeadPlan, ...]
@@ -205,7 +206,8 @@ class PoolPlan:
 @dataclass(frozen=True)
 class Plan:
     """Listeners, routes and pools, by name; ValueError when a listener or a route leads nowhere. `log_requests` is "none",
-    "brief", "failed" or "all"; `access_log` None: there is none; `traces` None: no spans are made; `drain_s` bounds a stop, `tunnel_drain_s` one that has time.
+    "brief", "failed" or "all"; `access_log` None: there is none; `traces` None: no spans are made; `drain_s` bounds a stop,
+    `tunnel_drain_s` one that has time.
     """
 
     listeners: Mapping[str, ListenerPlan]

@@ -80,13 +80,15 @@ class Questions:
         held. `others`: frontends that are leaving. O(clients).
         """
         wanted = request_id.encode("ascii", "replace")
-        running = (note for note in self._running(others) if self._notes.named(note) == wanted)
+        running = (note for note in self._running(others) if note.request_id == wanted)
         note = next(running, None) or self._notes.of(wanted) if wanted else None
         return None if note is None else self._explained([note])[0]
 
-    def explained(self, kind: str, count: int, others: Iterable[Frontend] = ()) -> tuple[Explained, ...]:
+    def explained(
+        self, kind: str, count: int, others: Iterable[Frontend] = (), *, decisions: bool = True
+    ) -> tuple[Explained, ...]:
         """The last requests of a kind (see KINDS), the newest first; of the slowest the slowest first, of those that run those
-        first that began first. ValueError for what is no kind.
+        first that began first. `decisions`: see `core.explaining.explained`. ValueError for what is no kind.
         """
         if kind == "running":
             found = sorted(self._running(others), key=lambda note: note.began)
@@ -94,23 +96,19 @@ class Questions:
             found = self._notes.of_kind(kind)
         else:
             raise ValueError(f"{kind!r} is no kind of requests: {', '.join(KINDS)}")
-        return self._explained(found[: max(count, 0)])
+        return self._explained(found[: max(count, 0)], decisions=decisions)
 
     def held(self) -> Held:
         """How many recent requests are held, and since when."""
         recent = self._notes.of_kind("recent")
-        return Held(len(recent), recent[-1].began + self._epoch if recent else None)
+        return Held(len(recent), recent[-1].began + self._runtime.epoch() if recent else None)
 
     def _running(self, others: Iterable[Frontend]) -> list[Note]:
         return [note for frontend in (*self._frontends.values(), *others) for note in frontend.running]
 
-    def _explained(self, notes: Sequence[Note]) -> tuple[Explained, ...]:
-        epoch, now = self._epoch, self._runtime.clock.read()
-        return tuple(explained(note, self._notes, epoch, now) for note in notes)
-
-    @property
-    def _epoch(self) -> float:
-        return self._runtime.wall.read() - self._runtime.clock.read()
+    def _explained(self, notes: Sequence[Note], *, decisions: bool = True) -> tuple[Explained, ...]:
+        epoch, now = self._runtime.epoch(), self._runtime.clock.read()
+        return tuple(explained(note, self._notes, epoch, now, decisions=decisions) for note in notes)
 
     # Where it would go.
 
@@ -136,8 +134,8 @@ class Questions:
         client: str = "127.0.0.1",
         listener: str | None = None,
     ) -> Routed:
-        """Where a request would go; nothing is sent, counted or charged. `url` is absolute, or a path, for a request that names no host. `listener`: by default the
-        first one. KeyError when there is no such listener, ValueError for what cannot be asked.
+        """Where a request would go; nothing is sent, counted or charged. `url` is absolute, or a path, for a request that names no
+        host. `listener`: by default the first one. KeyError when there is no such listener, ValueError for what cannot be asked.
         """
         if listener is not None and listener not in self._frontends:
             raise KeyError(f"no listener is called {listener}")

@@ -37,8 +37,8 @@ def broken(frontends: Iterable[Frontend], clusters: Iterable[Cluster]) -> list[s
 
 
 class SelfCheck:
-    """The self-check of a process. `tick` often: it looks every `every_s`; `violations` counts what was seen, once a look. `parts` gives all that
-    runs; `watched` how many descriptors the poller has, None where the process has others too.
+    """The self-check of a process. `tick` often: it looks every `every_s`; `violations` counts what was seen, once a look. `parts`
+    gives all that runs; `watched` how many descriptors the poller has, None where the process has others too.
     """
 
     def __init__(

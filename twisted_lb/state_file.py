@@ -15,30 +15,42 @@ from twisted_lb.core.overlay import Overlay
 
 # Changes within this time are written once.
 _QUIET_S: Final = 0.5
+# The key of who has made the changes; files of older versions have none.
+SIGNATURES: Final = "by"
 
 _log = Logger()
 
 
-def load_overlay(path: str) -> Overlay:
-    """The runtime changes in a state file; none where there is no file, or a broken one, which is a warning: a balancer
-    starts by its configuration all the same.
+def load_state(path: str) -> tuple[Overlay, Any]:
+    """The runtime changes in a state file, and what it says of who has made them; none where there is no file, or a broken one,
+    which is a warning: a balancer starts by its configuration all the same.
     """
     try:
-        return Overlay.of_values(json.loads(Path(path).read_bytes()))
+        values = json.loads(Path(path).read_bytes())
+        return Overlay.of_values(values), values.get(SIGNATURES)
     except FileNotFoundError:
-        return Overlay()
+        return Overlay(), None
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         _log.warn("state_file {path}: {reason}; nothing of it is taken over", path=path, reason=reason)
-        return Overlay()
+        return Overlay(), None
 
 
 class StateFile:
-    """The state file of a balancer. `overlay` gives what is to be written: soon after `changed`, and at `close`."""
+    """The state file of a balancer. `overlay` gives what is to be written, and `signatures` who has made those changes, as plain
+    values: soon after `changed`, and at `close`.
+    """
 
-    def __init__(self, path: str, overlay: Callable[[], Overlay], time: IReactorTime) -> None:
+    def __init__(
+        self,
+        path: str,
+        overlay: Callable[[], Overlay],
+        time: IReactorTime,
+        signatures: Callable[[Overlay], dict[str, Any]] = lambda _overlay: {},
+    ) -> None:
         self.path: Final = path
         self._overlay: Final = overlay
+        self._signatures: Final = signatures
         self._time: Final = time
         self._due: IDelayedCall | None = None
         self._failed: bool = False
@@ -59,7 +71,8 @@ class StateFile:
     def _write(self) -> None:
         self._due = None
         try:
-            write_atomically(self.path, self._overlay().values())
+            overlay = self._overlay()
+            write_atomically(self.path, {**overlay.values(), SIGNATURES: self._signatures(overlay)})
             self._failed = False
         except OSError as error:
             if not self._failed:

@@ -176,7 +176,7 @@ def one_line(reason: str) -> str:
 
 
 def logging(run: dict) -> Iterator[str]:
-    """What a line of each request costs."""
+    """What a line of each request costs, and what is kept of each."""
     rounds: Rounds = run["measurements"]["logging"]["rounds"]
     rows = []
     for name in CONTENDERS:
@@ -195,6 +195,8 @@ def logging(run: dict) -> Iterator[str]:
     yield machine({**run, "versions": {name: one for name, one in run["versions"].items() if name in CONTENDERS}})
     yield table(["", "µs/request without", "with its log", "more", ""], rows)
     yield "\n\n".join(f"{title(name)}: {why}" for name, why in voids(rounds))
+    yield "## What metrics and explanations cost"
+    yield text("counting")
 
 
 def steady(measurements: dict[str, dict]) -> Iterator[str]:

@@ -150,6 +150,32 @@ def test_json_names_the_proxy_that_brought_a_request_and_the_trace_that_we_began
     assert said["trace_id"] == house.record.trace_id.decode()
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"ff-" + TRACE + b"-b7ad6b7169203331-01",
+        b"00-" + TRACE + b"-0000000000000000-01",
+        b"00-" + TRACE + b"-b7ad6b7169203331-01-more",
+        b"00-" + TRACE + b"-b7ad6b7169203331-01\r\ntraceparent: 00-" + TRACE + b"-b7ad6b7169203331-01",
+        b"00-" + TRACE.upper() + b"-b7ad6b7169203331-01",
+        b"01-" + TRACE + b"-b7ad6b7169203331-01-more",
+        b"00-" + TRACE + b"-b7ad6b7169203331-00",
+    ],
+)
+def test_a_line_has_one_trace_and_it_is_the_backends_whatever_traceparent_says(build, said):
+    house = build(
+        log={"file": "stdout", "format": "json"}, traces={"endpoint": "http://127.0.0.1:4318/v1/traces", "ratio": 1.0}
+    )
+    backend = house.backend()
+    house.ask(GET[:-2] + b"traceparent: " + said + b"\r\n\r\n")
+    [line] = house.balanced.log_lines
+    keys = json.loads(line, object_pairs_hook=lambda pairs: [key for key, _ in pairs])
+    assert keys.count("trace_id") == 1
+    # The version of a caller is passed on where nobody wants spans.
+    [told] = re.findall(rb"traceparent: [0-9a-f]{2}-([0-9a-f]{32})-", backend.requests[0])
+    assert json.loads(line)["trace_id"].encode() == told
+
+
 @pytest.mark.parametrize("form", ["json", "{trace_id}"])
 def test_a_request_that_was_tried_again_has_one_trace_in_the_log_and_at_both_backends(build, form):
     house = build("a:80", "b:80", log={"file": "stdout", "format": form}, forwarding={"traceparent": "make"})

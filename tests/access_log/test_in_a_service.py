@@ -56,7 +56,7 @@ async def test_a_reload_changes_form_and_file_and_loses_no_line(log, tmp_path):
     service = await running(of_one(log))
     try:
         await ask(service.port, b"/1")
-        service._log_line(b"held back\n")  # as what was logged in this very turn
+        service._log_file.line(b"held back\n")  # as what was logged in this very turn
         goes_to(service, of_one(other, "json"))
         await ask(service.port, b"/2")
         goes_to(service, of_one(other, "{path}"))

@@ -5,7 +5,7 @@ import json
 import pytest
 from house import GET, House
 
-from twisted_lb.testing import RESET, Wait, response
+from twisted_lb.testing import CLOSE, RESET, Wait, response
 
 PATH = {"file": "stdout", "format": "{path}"}
 
@@ -78,6 +78,17 @@ def test_local_replies_and_refusals_are_in_it(build):
 
 def sampled(build, share: float, **log) -> House:
     return build(log={**PATH, "sample": share, "slow_s": 10.0, **log}, retry={"more_attempts": 0})
+
+
+def test_what_was_retried_or_cut_short_is_in_every_sample_though_its_status_is_200(build):
+    log = {"file": "stdout", "format": "{path} {status} {outcome}", "sample": 0.0, "slow_s": 10.0}
+    house = build("a:80", "b:80", log=log)
+    house.backend("a:80", [[RESET], [b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", CLOSE]])
+    house.backend("b:80")
+    for path in ("retried", "cut"):
+        house.ask(at(path))
+    # At once, and not as the slowest of their second.
+    assert paths(house) == ["/retried 200 OK", "/cut 200 CUT_SHORT"]
 
 
 def test_a_sample_has_its_share(build):

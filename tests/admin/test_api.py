@@ -2,6 +2,7 @@
 
 import json
 import re
+from urllib.parse import quote
 
 import pytest
 from desk import Desk
@@ -13,6 +14,7 @@ from twisted_lb.admin.operator import Refused, Reloaded
 from twisted_lb.admin.scopes import CHANGE, Tokens
 from twisted_lb.admin.site import STATUS_OF, admit_to, paths
 from twisted_lb.admin.streams import _MOST_BEHIND
+from twisted_lb.operating import Operating
 from twisted_lb.testing.backends import NEVER_ANSWER
 
 A = "/v1/backends/app/a%3A80"
@@ -76,6 +78,19 @@ def test_the_configuration_and_the_document(desk):
     assert set(paths()) == set(desk.get("/v1/openapi.json").json["paths"])
 
 
+def test_requests_are_told_without_decisions_where_nobody_wants_them(desk):
+    desk.operated.backend("a:80")
+    desk.operated.ask()
+    [whole] = desk.get("/v1/explain?last=5&decisions=1").json["requests"]
+    assert desk.get("/v1/explain?last=5").json["requests"] == [whole]
+    assert whole["decision"]["picked"] == "app/a:80"
+    [told] = desk.get("/v1/explain?decisions=0&last=5").json["requests"]
+    assert (told["decision"], told["candidates"], told["skipped"]) == (None, [], [])
+    assert [(one["backend"], one["outcome"], one["decision"]) for one in told["attempts"]] == [("app/a:80", "OK", None)]
+    assert desk.get("/v1/explain?decisions=0").json["requests"] == [told]
+    assert desk.get("/v1/explain?decisions=none").json["code"] == "bad_value"
+
+
 def test_one_connection_asks_again_and_again(desk):
     connection = desk.connect()
     for _ in range(3):
@@ -128,6 +143,25 @@ PROBLEMS = [
     ("PATCH", A, b'{"weight": ' + b"9" * 5000 + b"}", 400, "bad_request", "the body is no JSON"),
     ("PATCH", A, b'{"admin": "drain", "reason": "\\ud800"}', 400, "bad_request", "the body is no JSON"),
     ("POST", "/v1/pools/app/backends", b'{"address": "n:80", "\\udfff": 1}', 400, "bad_request", "the body is no JSON"),
+    ("PATCH", A, b'{"admin": "drain", "admin": "ready"}', 400, "bad_request", "admin: is there twice"),
+    ("PATCH", A, b'{"weight": 1, "x": [{"\\n": 1, "\\n": 1}]}', 400, "bad_request", "?: is there twice"),
+    (
+        "POST",
+        "/v1/pools/app/backends",
+        {"address": "n:80", "wieght": 2},
+        422,
+        "bad_value",
+        'wieght: unknown key; did you mean "weight"?',
+    ),
+    (
+        "POST",
+        "/v1/pools/app/backends",
+        {"address": "n:80", "labels": {"zone": 3}},
+        422,
+        "bad_value",
+        "labels.zone: should be a string, not 3",
+    ),
+    ("POST", "/v1/pools/app/backends", {"address": "n"}, 422, "bad_value", "'n': no port, expected HOST:PORT"),
     ("PATCH", A, b"[" * 60000, 400, "bad_request", "the body is no JSON"),
     ("PATCH", A, b'{"a":' * 12000, 400, "bad_request", "the body is no JSON"),
     ("PATCH", A, b"x" * (MOST_BODY + 1), 413, "too_large", "a body may have 65536 bytes"),
@@ -139,6 +173,7 @@ def test_each_error_has_its_status_its_code_and_its_words(desk, method, path, bo
     answer = desk.ask(method, path, body)
     assert answer.problem[:3] == (status, code, detail)
     assert STATUS_OF[code] == status
+    assert answer.phrase == answer.json["title"]
     assert desk.get("/v1/status").json["etag"] == "3b9aca00.1.0"
 
 
@@ -175,7 +210,7 @@ def test_a_long_body_in_chunks_is_refused_and_not_kept(desk):
     connection.send(head.encode())
     for _ in range(40):
         connection.send(b"2000\r\n" + b"x" * 0x2000 + b"\r\n")
-    request = connection.protocol.wrappedProtocol._channel.requests[0]
+    request = connection.protocol.wrappedProtocol.requests[0]
     assert request.content.tell() <= MOST_BODY
     connection.send(b"0\r\n\r\n")
     desk.operated.clock.settle()
@@ -276,6 +311,16 @@ def test_an_added_one_that_is_reset_is_gone(desk):
     assert desk.ask("DELETE", "/v1/backends/app/n%3A80/changes").json["backend"] is None
 
 
+def test_a_reset_that_leaves_nobody_is_a_conflict_unless_forced(desk):
+    desk.ask("POST", "/v1/pools/app/backends", {"address": "n:80", "name": "n"})
+    for one in desk.get("/v1/backends").json["backends"]:
+        if one["backend"] != "n":
+            desk.ask("PATCH", f"/v1/backends/app/{quote(one['backend'], safe='')}", {"admin": "drain"})
+    path = "/v1/backends/app/n/changes"
+    assert desk.ask("DELETE", path).problem[:2] == (409, "last_usable")
+    assert desk.ask("DELETE", f"{path}?force=1").json["changes"] == ["added of app/n"]
+
+
 def test_a_name_that_stands_for_several_answers_with_all_of_them(open_desk):
     desk = open_desk("web:80", "z:80", resolved={"web": ["10.0.0.1", "10.0.0.2"]})
     desk.operated.wait(1)
@@ -360,6 +405,27 @@ def test_a_wait_ends_when_the_backend_is_empty(busy):
     assert said["waited_s"] >= 5
 
 
+def test_a_long_wait_looks_less_and_less_often_and_still_ends_in_time(busy, monkeypatch):
+    desk, clients = busy
+    looks, left = [], Operating.left
+
+    def counted(self, pool, backend, **how):
+        looks.append(backend)
+        return left(self, pool, backend, **how)
+
+    monkeypatch.setattr(Operating, "left", counted)
+    connection = desk.begin("PATCH", f"{A}?wait=5m", {"admin": "drain"})
+    desk.operated.wait(0.5)
+    assert len(looks) >= 8  # a drain of what is short is answered soon
+    looks.clear()
+    desk.operated.wait(60)
+    assert 60 <= len(looks) <= 250  # every 20 ms it would be 3,000
+    for client in clients:
+        client.transport.abortConnection()
+    desk.operated.wait(0.3)
+    assert "time_over" not in json.loads(connection.take().partition(b"\r\n\r\n")[2])
+
+
 def test_a_wait_ends_when_its_time_is_over(busy):
     desk, _ = busy
     connection = desk.begin("PATCH", f"{A}?wait=2s", {"admin": "drain"})
@@ -378,6 +444,24 @@ def test_a_removal_waits_too_and_says_what_is_left(busy):
     said = json.loads(connection.take().partition(b"\r\n\r\n")[2])
     assert (said["left"], said["time_over"]) == ({"requests": 1, "tunnels": 1}, True)
     assert said["follows"][0] == "1 request and 1 tunnel go on"
+
+
+def test_a_removal_waits_for_what_was_removed_and_not_for_one_that_was_added_under_its_name(open_desk):
+    desk = open_desk("a:80", "b:80")
+    for name in ("a:80", "b:80"):
+        desk.operated.backend(name, [NEVER_ANSWER] * 3)
+    first = desk.operated.ask()
+    desk.operated.ask()
+    connection = desk.begin("DELETE", f"{A}?wait=1m")
+    assert desk.ask("POST", "/v1/pools/app/backends", {"address": "a:80"}).status == 201
+    for _ in range(2):
+        desk.operated.ask()
+    first.reset()
+    desk.operated.wait(1)
+    assert desk.get(A).json["in_flight"] == 1
+    said = json.loads(connection.take().partition(b"\r\n\r\n")[2])
+    assert said["left"] == {"requests": 0, "tunnels": 0}
+    assert "time_over" not in said
 
 
 def test_there_is_nothing_to_wait_for_where_nobody_is_sent_away(busy):

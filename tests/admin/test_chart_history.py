@@ -109,6 +109,16 @@ def test_the_oldest_second_is_a_quarter_of_an_hour_old(watched, history):
     assert history.window(FINE_S)["series"]["in_flight"] == [2.0] * FINE_S
 
 
+def test_what_is_not_known_any_more_is_not_what_it_was_a_quarter_of_an_hour_ago(watched, history):
+    watched.levels, watched.latencies = {"in_flight": 1, "queued": 5}, {"total.p99": 7.0}
+    watched.clock.advance(10)
+    watched.levels, watched.latencies = {"in_flight": 2}, {}
+    watched.clock.advance(FINE_S)
+    series = history.window(FINE_S)["series"]
+    assert series["in_flight"] == [2] * FINE_S
+    assert set(series["queued"]) == set(series["total.p99"]) == {None}
+
+
 def test_after_a_longer_stop_the_history_begins_anew(watched, history):
     watched.levels = {"in_flight": 1}
     watched.clock.advance(5)

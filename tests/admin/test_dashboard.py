@@ -101,6 +101,13 @@ def test_nobody_keeps_the_page_and_its_files_are_asked_for_by_their_tag(site):
     assert (status, again) == (304, b"")
 
 
+def test_a_pool_that_nobody_checks_says_so_with_and_without_a_script(watched, site):
+    watched.pools = [pool(backend("b1"), check="none")]
+    _, _, page = site.ask("/")
+    assert " queued · no checks<" in page.decode()
+    assert '"none" ? "no checks"' in (PAGE / "app.js").read_text()
+
+
 def test_what_a_name_holds_is_text(watched, site):
     evil = "<img src=x onerror=alert(1)>\"'&"
     watched.pools = [pool(backend(evil, labels={evil: evil}, reason=evil, state="down", usable=False), check=evil)]
@@ -197,4 +204,9 @@ def test_a_pool_without_backends_and_a_backend_without_bounds_are_shown(watched)
     watched = Watched(pool(name="empty"), clock=HeapClock(1000.0))
     site = Site(watched)
     assert "empty answers nothing" in text_of(site.ask("/")[2])
+
+
+def test_a_pool_whose_first_checks_are_awaited_does_not_answer_nothing():
+    site = Site(Watched(pool(backend("app/b1", usable=False, state="unknown")), clock=HeapClock(1000.0)))
+    assert "app waits for a first check" in text_of(site.ask("/")[2])
     site.close()

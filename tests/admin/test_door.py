@@ -1,5 +1,6 @@
 """The admin door of a service: guests over real sockets who do not read, do not leave, or are too many."""
 
+import re
 import socket
 from contextlib import ExitStack, closing
 
@@ -104,6 +105,46 @@ async def test_a_crowd_has_so_many_connections_and_then_there_is_room_again(serv
     assert answer.startswith(b"HTTP/1.1 200 ")
 
 
+@pytest.mark.parametrize("path", ["/v1/openapi.json", "/v1/status", "/metrics", "/", "/app.js", "/none"])
+@pytest_twisted.ensureDeferred
+async def test_a_segment_full_of_requests_is_one_answer(service, guests, path):
+    asks = f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    heap = guest(guests, service, asks * 1000)
+    answers = await heard(heap, b"nothing of the kind")
+    assert answers.startswith(b"HTTP/1.1 ")
+    assert answers.count(b"HTTP/1.1 ") == 1
+    patient = guest(guests, service, ASKS)
+    assert (await heard(patient, b"}\n")).startswith(b"HTTP/1.1 200 ")
+    patient.sendall(ASKS)
+    assert (await heard(patient, b"}\n")).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("path", ["//v1/status", "/app.js/x", "//", "/style.css/", "/metrics/x"])
+@pytest_twisted.ensureDeferred
+async def test_what_is_not_there_is_said_as_json_also_where_a_page_is_near(service, guests, path):
+    answer = await heard(guest(guests, service, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()), b"}\n")
+    assert answer.startswith(b"HTTP/1.1 404 Not Found\r\n")
+    assert b'"code": "no_such_path"' in answer
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/app.js"])
+@pytest_twisted.ensureDeferred
+async def test_what_can_only_be_read_says_so_and_its_head_alone_writes_no_line(service, guests, path):
+    answer = await heard(guest(guests, service, f"PUT {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()), b"}\n")
+    assert answer.startswith(b"HTTP/1.1 405 Method Not Allowed\r\n")
+    assert b'"code": "no_such_method"' in answer
+    said = []
+    globalLogPublisher.addObserver(said.append)
+    asks = f"HEAD {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+    answer = await heard(guest(guests, service, asks), b"nothing of the kind")
+    globalLogPublisher.removeObserver(said.append)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert int(re.search(rb"(?i)content-length: (\d+)", head)[1]) > 1000
+    assert body == b""
+    assert [formatEvent(one) for one in said if one["log_namespace"].startswith(("twisted_lb", "twisted.web"))] == []
+
+
 @pytest_twisted.ensureDeferred
 async def test_the_user_of_a_unix_connection_may_change_things(service, guests):
     body = b'{"weight": 3}'
@@ -202,5 +243,5 @@ def test_a_page_stands_beside_the_api():
     page, api = Resource(), Resource()
     page.putChild(b"", page)
     root = Root(api, page)
-    assert root.getChild(b"v1", DummyRequest([b""])) is api
-    assert root.getChild(b"", DummyRequest([b""])) is page
+    assert root.getChild(b"v1", DummyRequest([])) is api
+    assert root.getChild(b"", DummyRequest([])) is page

@@ -166,6 +166,25 @@ def test_a_balancer_that_stops_is_no_bug(watched, site):
     assert look.told() == []
 
 
+def test_a_feed_that_fails_cuts_whoever_looks_and_whoever_comes_is_told_all(watched, site, logged_errors, monkeypatch):
+    look = site.look()
+    look.told()
+
+    def blow_up():
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(watched, "snapshot", blow_up)
+    watched.clock.advance(1)
+    assert look.transport.disconnecting
+    look.leave()
+    monkeypatch.undo()
+    again = site.look()
+    assert [kind for kind, _ in again.told()] == ["snapshot"]
+    watched.clock.advance(1)
+    assert [kind for kind, _ in again.told()] == ["delta"]
+    assert [one["log_format"] for one in logged_errors.take()] == ["the feed of the page failed, a bug"]
+
+
 def test_a_first_look_at_a_balancer_that_stops_is_refused(watched, site):
     watched.stopped = True
     status, _, body = site.ask("/v1/stream", Accept="text/event-stream")

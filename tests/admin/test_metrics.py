@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 import shutil
 import subprocess
 
@@ -18,6 +19,7 @@ from twisted_lb.admin.metrics import (
     PREFIX,
     WANTED_LES,
     WANTED_LES_OF_BACKENDS,
+    metrics_pieces,
     metrics_text,
     wants_openmetrics,
 )
@@ -29,16 +31,8 @@ PROCESS = ProcessMeasures("0.1.0", "3.11.7", False, 1_700_000_000.5)
 
 
 @pytest.fixture
-def house():
-    houses: list[House] = []
-
-    def one(*names, **options) -> House:
-        houses.append(House(*names, **options))
-        return houses[-1]
-
-    yield one
-    for each in houses:
-        each.close()
+def house(build):
+    return build
 
 
 def text(house, process=PROCESS, **named) -> str:
@@ -390,6 +384,26 @@ def test_each_family_is_declared_once_and_told_in_both_formats(house):
 def names_in(families) -> set[str]:
     """The names of samples; those of OpenMetrics are the same."""
     return {sample.name for one in families for sample in one.samples if not sample.name.endswith("_created")}
+
+
+@pytest.mark.parametrize("open_", [False, True])
+def test_thousands_of_series_come_in_pieces_that_make_one_text(house, open_):
+    lb = house(*(f"b{number}:80" for number in range(300)))
+    measures = lb.plane.measures()
+    pieces = list(metrics_pieces(measures, PROCESS, openmetrics=open_))
+    most = max(len([line for line in one.splitlines() if not line.startswith(b"#")]) for one in pieces)
+    assert most <= 200 * (len(LES_OF_BACKENDS) + 3)
+    whole = b"".join(pieces).decode()
+    at_once = metrics_text(measures, PROCESS, openmetrics=open_).decode()
+    assert whole.partition("# HELP process_")[0] == at_once.partition("# HELP process_")[0]
+    types = re.findall("^# TYPE (\\S+)", whole, re.MULTILINE)
+    assert len(set(types)) == len(types)
+    assert len(re.findall("^# HELP (\\S+)", whole, re.MULTILINE)) == len(types)
+    told = {one.name: one for one in (openmetrics if open_ else prometheus)(whole)}
+    states = told[f"{PREFIX}backend_state"].samples
+    assert len(states) == 300 * 7
+    assert len({tuple(one.labels.items()) for one in states}) == len(states)
+    assert whole.count("# EOF") == open_
 
 
 def test_labels_are_those_that_are_declared(house):

@@ -17,16 +17,8 @@ BARS = re.compile(r'class="f-(\w+)" x="([0-9.]+)%" width="([0-9.]+)%"')
 
 
 @pytest.fixture
-def house():
-    houses: list[House] = []
-
-    def one(*names, **options) -> House:
-        houses.append(House(*names, **options))
-        return houses[-1]
-
-    yield one
-    for each in houses:
-        each.close()
+def house(build):
+    return build
 
 
 def shown(lb: House) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from twisted_lb.admin import scopes
 from twisted_lb.admin.operator import Refused
-from twisted_lb.admin.scopes import CHANGE, READ, Tokens, Visitor, refuse_stranger, user_at
+from twisted_lb.admin.scopes import CHANGE, READ, Tokens, Visitor, _name_of, refuse_stranger, user_at
 
 OPS, SEE = "the-token-of-ops", "the-token-of-see"
 
@@ -59,7 +59,7 @@ def test_where_there_is_no_token_for_changes_one_is_made():
     one, other = (Tokens({}, {"see": SEE}, local=True) for _ in range(2))
     assert one.made != other.made
     assert len(one.made) >= 32
-    assert one.visitor(f"Bearer {one.made}", "::1").scope == CHANGE
+    assert one.visitor(f"Bearer {one.made}", "::1") == Visitor(CHANGE, "start-token", "::1")
     assert Tokens({"ops": OPS}, {}, local=True).made == ""
 
 
@@ -86,14 +86,26 @@ def test_the_other_end_of_a_unix_connection_may_change_things_under_its_users_na
         assert user_at(near) == Visitor(CHANGE, mine, f"uid {os.geteuid()} pid {os.getpid()}")
 
 
-def test_a_user_without_a_name_is_called_by_number(monkeypatch):
+@pytest.fixture
+def asked(monkeypatch):
+    """Who was looked up, in a directory of users that knows nobody."""
+    uids = []
+
     def nobody(uid):
+        uids.append(uid)
         raise KeyError(uid)
 
     monkeypatch.setattr(pwd, "getpwuid", nobody)
+    _name_of.cache_clear()
+    yield uids
+    _name_of.cache_clear()
+
+
+def test_a_user_without_a_name_is_called_by_number_and_is_looked_up_once(asked):
     near, far = socket.socketpair()
     with near, far:
-        assert user_at(near).name == f"uid {os.geteuid()}"
+        assert [user_at(near).name for _ in range(3)] == [f"uid {os.geteuid()}"] * 3
+    assert asked == [os.geteuid()]
 
 
 HOSTS = frozenset({"lb.example"})

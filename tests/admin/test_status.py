@@ -64,6 +64,14 @@ def test_probes_write_no_log_lines():
     assert events == []
 
 
+def test_who_does_not_wait_for_his_answer_has_one_and_no_more():
+    probe = Probe(True, "ready\n")
+    probe.protocol.dataReceived(b"GET /-/live HTTP/1.1\r\nHost: x\r\n\r\n" * 1000)
+    probe.clock.settle()
+    assert probe.transport.value().count(b"HTTP/1.1 200 ") == 1
+    assert probe.transport.disconnecting
+
+
 def test_closed_it_cuts_its_connections():
     probe = Probe(True, "ready\n")
     probe.ask(b"/-/live")

@@ -81,6 +81,15 @@ def test_pools_that_answer_nothing_are_named_before_all_else():
     assert judged(pool(gone, gone, name="api"))[1] == "api answers nothing: none of its 2 backends is usable."
 
 
+def test_a_pool_whose_first_checks_are_awaited_is_said_to_wait():
+    new, down = backend("api/a1", usable=False, state="unknown"), backend("api/a2", usable=False, state="down")
+    assert judged(pool(new, name="api")) == ("partly", "api waits for the first check of its backend.")
+    assert judged(pool(new, new, name="api"))[1] == "api waits for the first check of its 2 backends."
+    assert judged(pool(new, down, name="api")) == ("partly", "api waits for the first check of 1 of its 2 backends.")
+    level, said = judged(pool(new, name="api"), pool(down))
+    assert (level, said.endswith("app answers nothing: its one backend is not usable.")) == ("failing", True)
+
+
 def test_not_ready_although_all_are_used_says_why():
     assert judged(pool(backend()), why_not="stopping") == ("partly", "Not ready: stopping.")
 

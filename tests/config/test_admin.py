@@ -21,6 +21,14 @@ TOKEN = "0123456789abcdef"
         ({"hosts": ["x:80"]}, "'x:80' is no host name"),
         ({"tokens": {"ops": "short"}}, "ops should have at least 16 characters"),
         ({"read_tokens": {"see": TOKEN[:15]}}, "see should have at least 16 characters"),
+        (
+            {"tokens": {"ops": "pässwört" * 3}},
+            "ops should be printable ASCII without spaces: others come in several encodings, or not at all",
+        ),
+        (
+            {"read_tokens": {"see": f"{TOKEN} {TOKEN}"}},
+            "see should be printable ASCII without spaces: others come in several encodings, or not at all",
+        ),
         ({"tokens": {"a": TOKEN}, "read_tokens": {"a": TOKEN}}, "a is among tokens and read_tokens"),
         ({"tokens": {"a b": TOKEN}}, "should be 1 to 100 letters, digits and -_., a letter or digit first"),
     ],

@@ -246,7 +246,15 @@ def refusal(folder: Path, text: str) -> list[str]:
             ('lb.toml:3:34: routes[0].rate_limits.key: should be "client", "route", or a table with one of header, cookie and '
             'query, as { header = "X-User" }'),
         ),
-        # Keys that stand elsewhere.
+        # Keys that stand elsewhere, or nowhere.
+        (
+            "[[routes]]\ndeny = true\nrate_limits = [{ per_s = 1, requests = 1 }]",
+            "lb.toml:3:29: routes[0].rate_limits[0].requests: unknown key; there are per_s, burst, key, dry_run",
+        ),
+        (
+            "[[routes]]\ndeny = true\nrate_limits = { per_s = 1, requests = 1 }",
+            "lb.toml:3:28: routes[0].rate_limits.requests: unknown key; there are per_s, burst, key, dry_run",
+        ),
         (
             f"{POOL}interval_s = 3",
             "lb.toml:3:1: pools.api.interval_s: unknown key; it belongs into [pools.api.health_check]",

@@ -52,9 +52,10 @@ def test_turns_are_ranked_by_how_far_away_they_are():
         trial=False,
         waits=False,
         candidates=tuple(
-            Candidate(name, None, float(away), load=int(name == first)) for away, name in enumerate(order[at : at + 3])
+            Candidate(name, None, float(away), load=int(name == first), pool="p")
+            for away, name in enumerate(order[at : at + 3])
         ),
-        rule=f"in turn: it was its turn, the {at % 3 + 1}. of 3",
+        rule=f"in turn: its turn, number {at % 3 + 1} of 3",
     )
 
 
@@ -105,7 +106,7 @@ def test_who_is_new_to_a_policy_that_takes_long_has_no_rank_yet():
         None,
         trial=False,
         waits=False,
-        candidates=(Candidate("b:1", None, None),),
+        candidates=(Candidate("b:1", None, None, pool="p"),),
         rule="of 1 none could be picked: 1 behind others that wait, or new to the policy",
     )
     assert pool.claim(ANY, 1.0) is Refusal.NO_BACKEND
@@ -223,7 +224,7 @@ def rule_of(policy: str, *texts: str, down: str = "") -> str:
 @pytest.mark.parametrize(
     ("policy", "texts", "down", "rule"),
     [
-        ("rr", ["a:1", "b:1"], "", "in turn: it was its turn, the 1. of 2"),
+        ("rr", ["a:1", "b:1"], "", "in turn: its turn, number 1 of 2"),
         ("rr", ["a:1", "b:1"], "a:1", "in turn: it was the turn of a:1; the next that was open stood 1 further"),
         ("rr", ["a:1,weight=3", "b:1"], "", "in turn by weight: it was owed most, 0.750 turns"),
         (

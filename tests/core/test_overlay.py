@@ -98,6 +98,19 @@ def test_no_bound_is_what_a_file_says_that_says_nothing():
     assert one.pools == {}
 
 
+def test_of_a_backend_without_a_limit_the_bound_of_its_pool_is_what_the_file_says():
+    one = Overlay()
+    one.add("p", specs("c:1")[0], FILE)
+    for name in ("a:1", "c:1"):
+        one.limit("p", name, 0, FILE, most=64)
+    assert limits(one) == [("a:1", 0), ("b:1", None), ("c:1", 0)]
+    assert one.followed({"p": FILE}, most={"p": 64})[1] == []
+    assert one.followed({"p": FILE}, most={"p": 32})[1] == ["limit 0 of a:1 in p", "limit 0 of c:1 in p"]
+    for name in ("a:1", "c:1"):
+        one.limit("p", name, 64, FILE, most=64)
+    assert one.lines() == ["added c:1 in p"]
+
+
 def test_the_weight_of_the_file_is_no_change():
     one = overlay(weight=7)
     one.weigh("p", "b:1", 3, FILE)

@@ -24,6 +24,14 @@ def test_route_says_what_was_looked_at_and_who_would_get_it(lbctl, api):
     assert api.asked[0][1] == "/v1/route?method=POST&url=http://x.org/upload/a"
 
 
+def test_a_listener_that_there_is_not_is_no_such_name(lbctl, api):
+    api.answers["GET /v1/route"] = Problem(
+        404, "no_such_listener", 'there is no listener "wbe"', hint='did you mean "web"?'
+    )
+    assert lbctl("route", "GET", "/", "--listener", "wbe") == 4
+    assert lbctl.err == 'lbctl: there is no listener "wbe"; did you mean "web"?\n'
+
+
 def test_route_hands_fields_client_and_listener_on(lbctl, api):
     api.answers["GET /v1/route"] = ROUTED
     lbctl("route", "get", "/x?a=1&b=2", "-H", "X-A: b:c", "-H", "Y:1", "--client", "10.0.0.1", "--listener", "web")
@@ -73,6 +81,12 @@ def test_a_route_that_asks_no_backend(lbctl, api, found, said):
     assert lbctl.out.endswith(f"Nothing was sent. {said}\n")
 
 
+def test_a_route_that_asks_for_nothing_takes_everything(lbctl, api):
+    api.answers["GET /v1/route"] = ROUTED | {"looked_at": [{"n": 1, "matches": True, "why": "", "place": ""}]}
+    assert lbctl("route", "GET", "http://x.org/") == 0
+    assert "\n1         yes  it takes everything\n" in lbctl.out.replace("yes   it", "yes  it")
+
+
 def test_what_is_no_request_ends_with_1(lbctl, api):
     no = {"looked_at": [], "route": None, "action": "refuse", "status": 400, "why": "no valid Host", "decision": None}
     api.answers["GET /v1/route"] = ROUTED | no
@@ -120,6 +134,14 @@ def test_explain_tells_each_attempt_and_who_else_there_was(lbctl, api):
     assert lbctl.out == EXPLAINED
 
 
+def test_an_attempt_beyond_those_that_a_route_allows_has_no_number(lbctl, api):
+    """One that lost a keep-alive race costs none."""
+    first, second = RETRIED["attempts"]
+    api.answers["GET /v1/explain/x"] = RETRIED | {"attempts": [first, second | {"number": 4, "most": 3}]}
+    assert lbctl("explain", "x") == 0
+    assert "           retried: GET may be repeated; 14 more in the budget\n" in lbctl.out
+
+
 def test_explain_of_what_reached_no_backend(lbctl, api):
     api.answers["GET /v1/explain/c3519af07d2e8b64"] = OVERLOADED
     assert lbctl("explain", "c3519af07d2e8b64") == 0
@@ -154,9 +176,9 @@ def test_the_last_the_failed_and_the_slowest_are_a_line_each(lbctl, api):
         "14:16:12  200  1.24 s  retried     GET /v1/items   api/a9 → api/a2  9f2c41d07be6a853\n"
         "14:08:44  503  5.00 s  OVERLOADED  GET /v1/search                   c3519af07d2e8b64\n"
     )
-    assert api.asked[-1][1] == "/v1/explain?last=5"
+    assert api.asked[-1][1] == "/v1/explain?last=5&decisions=0"
     lbctl("explain", "--failed")
-    assert api.asked[-1][1] == "/v1/explain?failed=10"
+    assert api.asked[-1][1] == "/v1/explain?failed=10&decisions=0"
     api.answers["GET /v1/explain"] = {"requests": [RETRIED]}
     lbctl("explain", "--slowest", "1")
     assert lbctl.out == "14:16:12  200  1.24 s  retried  GET /v1/items  api/a9 → api/a2  9f2c41d07be6a853\n"

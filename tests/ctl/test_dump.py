@@ -38,6 +38,15 @@ LEAKS = [
     f"token%3D{SECRET}",
     f"the password is {SECRET}",
     f"api-key {SECRET}",
+    f"https://user:p@{SECRET}@db.example.com/",
+    f"https://user:p?{SECRET}@db.example.com/",
+    f"/a;b?x={SECRET}",
+    f"/it's?x={SECRET}",
+    f"/x?q='{SECRET}'&t=1",
+    f"PGPASSWORD={SECRET}",
+    f"pwd={SECRET}",
+    f"aws_access_key={SECRET}",
+    f"{'long_' * 40}token={SECRET}",
 ]
 KEYS = [
     "authorization",
@@ -56,6 +65,37 @@ KEYS = [
 def test_no_text_keeps_a_secret(text):
     for value in (text, [text], {"reason": text}, {"a": {"b": [f"x “{text}” y"]}}):
         assert SECRET not in json.dumps(without_secrets(value)), value
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "/",
+        "/a",
+        "a.",
+        "a-",
+        "x-",
+        "1.",
+        "_.",
+        "a+",
+        "a:",
+        ":",
+        "%3",
+        ";a",
+        "token",
+        "token%3a",
+        "token is ",
+        "session",
+        "eyJ.",
+        "basic ",
+        "a://",
+    ],
+)
+def test_no_path_that_a_client_chooses_makes_a_dump_long(piece):
+    """A look that is not linear in this text would not come back."""
+    text = piece * 20_000
+    assert without_secrets([text])
+    assert Anonymous().all_of(text)
 
 
 @pytest.mark.parametrize("key", KEYS)

@@ -38,6 +38,12 @@ def test_the_last_of_them(lbctl, api):
     assert lbctl.out == ""
 
 
+def test_a_kind_that_has_not_happened_is_named(lbctl, api):
+    api.answers["GET /v1/events"] = {"events": [], "last": 0}
+    assert lbctl("events", "--kind", "dwon") == 0
+    assert lbctl.err == "nothing of kind 'dwon' has happened\n"
+
+
 def test_what_is_typed_is_asked(lbctl, api):
     known(api)
     lbctl("events", "--after", "7", "--kind", "down")
@@ -132,3 +138,9 @@ def test_version_tells_both(lbctl, api, tmp_path):
     assert lbctl.err.startswith("They are not the same")
     assert lbctl("--version", "--admin", f"unix:{tmp_path}/none") == 0
     assert (lbctl.out, lbctl.err) == (f"lbctl {__version__}\n", "no daemon answers\n")
+
+
+def test_version_says_why_a_daemon_does_not_tell_its_own(lbctl, api):
+    api.answers["GET /v1/status"] = Problem(401, "no_token", "a token is needed")
+    assert lbctl("version") == 0
+    assert (lbctl.out, lbctl.err) == (f"lbctl {__version__}\n", "refused: a token is needed\n")

@@ -20,7 +20,7 @@ def test_not_reached_names_what_was_tried(lbctl, tmp_path, monkeypatch):
     assert lbctl.err == (
         "lbctl: no daemon answers; tried\n"
         "       unix:/run/twisted_lb/8080.admin.sock.none: no such file\n"
-        "       Name one with --admin or TWISTED_LB_ADMIN; lb.toml wants an [admin] table.\n"
+        "       Name one with --admin or TWISTED_LB_ADMIN; a daemon has one with --admin HOST:PORT, or [admin] in its file.\n"
     )
     assert lbctl.out == ""
 
@@ -115,6 +115,40 @@ def test_the_token_is_shown_and_may_come_from_a_file(lbctl, api, tmp_path, monke
 
 
 @pytest.mark.parametrize(
+    "token", ["hunter2\u20ac", "hunter2\npw", "hunter2 \x1b[31m", "hunter2\r\nX-More: 1", "pässwört"]
+)
+def test_what_cannot_be_a_token_is_refused_and_not_repeated(api, lbctl, monkeypatch, tmp_path, token):
+    monkeypatch.setenv("TWISTED_LB_TOKEN", token)
+    assert lbctl("status") == 2
+    assert lbctl.err == "lbctl: TWISTED_LB_TOKEN: a token is printable ASCII without spaces\n"
+    (tmp_path / "t").write_text(token)
+    assert lbctl("--token-file", str(tmp_path / "t"), "status") == 2
+    assert "a token is printable ASCII without spaces" in " ".join(lbctl.err.split())
+    assert "hunter2" not in lbctl.err
+    assert api.asked == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("explain", "--last", "-1"),
+        ("explain", "--failed", "1001"),
+        ("explain", "--slowest", "9" * 5000),
+        ("events", "--last", "x"),
+        ("events", "--after", "\u0663"),
+        ("--columns", "0", "status"),
+        ("top", "--lines", "\u00b2"),
+        ("top", "--frames", "1.5"),
+        ("add", "app", "x:1", "--weight", "257"),
+    ],
+)
+def test_a_number_that_is_none_is_said_to_be_one_in_words_of_ours(api, lbctl, words):
+    assert lbctl(*words) == 2
+    assert " is a whole number from " in " ".join(lbctl.err.split())
+    assert api.asked == []
+
+
+@pytest.mark.parametrize(
     "answer",
     [
         HangUp(),
@@ -172,7 +206,10 @@ def test_an_interrupt_ends_with_130(lbctl, monkeypatch):
         (["statsu"], 'there is no verb "statsu"; did you mean "status"?; see lbctl --help'),
         (["status", "--jsno"], "unrecognized arguments: --jsno; see lbctl status --help"),
         (["drain"], "the following arguments are required: NAME; see lbctl drain --help"),
-        (["--columns", "x", "status"], "argument --columns: invalid int value: 'x'; see lbctl --help"),
+        (
+            ["--columns", "x", "status"],
+            "argument --columns: it is a whole number from 1 to 10000, not 'x'; see lbctl --help",
+        ),
     ],
 )
 def test_mistakes_of_usage_are_one_sentence(lbctl, words, said):

@@ -180,6 +180,13 @@ def test_a_whole_pool_is_refused_before_its_first_backend_is_touched(api, lbctl)
     assert [method for method, *_ in api.asked] == ["GET"]
 
 
+@pytest.mark.parametrize("words", [("weight", "app/*", "0"), ("remove", "app/*"), ("maint", "app/*")])
+def test_so_is_one_that_is_taken_out_in_another_way(api, lbctl, words):
+    assert lbctl(*words) == 1
+    assert "are the last usable backends of" in lbctl.err
+    assert [method for method, *_ in api.asked] == ["GET"]
+
+
 def test_one_of_several_that_is_refused_does_not_keep_the_others(api, lbctl):
     api.answers[PATCH] = answer(drained(0, 0))
     api.answers["PATCH /v1/backends/app/b4"] = LAST
@@ -383,6 +390,19 @@ def test_reset_of_one_and_of_all(api, lbctl):
     assert lbctl("reset", "--reason", "over") == 0
     assert lbctl.out == "nothing to reset\n"
     assert api.asked[-1][1] == "/v1/changes?reason=over"
+
+
+def test_a_reset_that_leaves_nobody_is_refused_unless_forced(api, lbctl):
+    refused = Problem(409, "last_usable", "app has no usable backend without these changes. Nothing was changed.")
+    api.answers["DELETE /v1/changes"] = refused
+    assert lbctl("reset") == 1
+    assert "All the same: --force" in lbctl.err
+    api.answers["DELETE /v1/changes"] = {"changes": ["added of app/x"]}
+    assert lbctl("reset", "--force") == 0
+    assert api.asked[-1][1] == "/v1/changes?force=1"
+    api.answers["DELETE /v1/backends/api/a4/changes"] = {"backend": None, "changes": ["drain of api/a4"]}
+    assert lbctl("reset", "api/a4", "--force", "--reason", "x") == 0
+    assert api.asked[-1][1] == "/v1/backends/api/a4/changes?reason=x&force=1"
 
 
 def test_reset_finds_a_backend_that_a_runtime_change_has_removed(api, lbctl):

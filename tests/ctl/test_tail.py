@@ -21,7 +21,7 @@ def test_each_request_is_a_line_once_and_the_daemons_end_is_3(lbctl, api):
     assert lbctl.out == FIRST + SECOND
     assert "no daemon answers" in lbctl.err
     assert lbctl.clock.now == 1003.0
-    assert api.asked[0][1] == "/v1/explain?last=200"
+    assert api.asked[0][1] == "/v1/explain?last=200&decisions=0"
 
 
 def test_two_requests_of_one_id_are_two(lbctl, api):
@@ -51,7 +51,7 @@ def test_only_the_failed_or_those_of_a_backend_or_pool(lbctl, api):
         assert lbctl.out == said
     ending(api, [])
     lbctl("tail", "--failed")
-    assert api.asked[-1][1] == "/v1/explain?failed=200"
+    assert api.asked[-1][1] == "/v1/explain?failed=200&decisions=0"
 
 
 @pytest.mark.parametrize(

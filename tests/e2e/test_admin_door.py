@@ -118,7 +118,7 @@ def test_a_port_is_read_by_all_and_changed_with_the_token_that_was_logged_once(w
     status, said = asked(port, "PATCH", path, {"weight": 2}, Authorization=f"Bearer {token}x")
     assert (status, said["code"]) == (401, "no_token")
     assert asked(port, "PATCH", path, {"weight": 2}, Authorization=f"Bearer {token}")[0] == 200
-    running.wait_for(r"admin: start \(127\.0\.0\.1\): default/127\.0\.0\.1:9 weight 1 → 2")
+    running.wait_for(r"admin: start-token \(127\.0\.0\.1\): default/127\.0\.0\.1:9 weight 1 → 2")
     assert asked(port, Host="evil.example")[1]["code"] == "bad_host"
     assert running.log.count(token) == 1
 

@@ -99,7 +99,7 @@ def test_a_backend_that_cannot_be_connected_to_is_left_out_whatever_the_reason(w
 
 
 @needs_wrk
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("host", ["127.0.0.1", pytest.param("localhost", marks=pytest.mark.long)])
 def test_a_killed_backend_is_not_noticed_by_any_client(world, host):
     ports = [free_port() for _ in range(3)]
     victim, *_ = [world.backend(port, f"be-{port}")[0] for port in ports]

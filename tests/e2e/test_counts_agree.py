@@ -147,15 +147,16 @@ class Run:
         return sum(times for _, _, times, _ in ASKED) + len(RAW) + 2
 
     def _leave(self, raw: bytes) -> None:
-        """A client that leaves as soon as its request is at a backend."""
+        """A client that leaves as soon as its request is at a backend, where nobody else's is."""
+
+        def in_flight() -> float:
+            self.text = self.scraped()
+            return self.sum("in_flight")
+
+        until(lambda: in_flight() == 0, "those before have ended")
         with socket.create_connection(("127.0.0.1", self._port), timeout=PATIENCE_S) as one:
             one.sendall(raw)
-
-            def under_way() -> bool:
-                self.text = self.scraped()
-                return self.sum("in_flight") == 1
-
-            until(under_way, "it is at a backend")
+            until(lambda: in_flight() == 1, "it is at a backend")
 
     def samples(self, name: str) -> list[tuple[dict[str, str], float]]:
         """The samples of a name, by their labels."""

@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import threading
+import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
@@ -245,10 +246,18 @@ def test_it_is_taken_back_and_weighed_there_too(own_town, page):
         expect(row(page, "b3").locator(".state")).to_contain_text(sign)
     row(page, "b3").get_by_role("button", name="Drain").click()
     page.locator("#dialog").get_by_text("weight", exact=True).click()
-    page.locator("#dialog input[type=number]").fill("3")
+    page.locator("#dialog input[name=weight]").fill("3")
     expect(page.locator("#dialog .follows")).to_contain_text("weight 1 → 3")
     page.get_by_role("button", name="Set weight app/b3").click()
     expect(row(page, "b3").locator(".c-share")).to_contain_text("60.0 %")
+    row(page, "b3").get_by_role("button", name="Drain").click()
+    page.locator("#dialog").get_by_text("limit", exact=True).click()
+    expect(page.locator("#dialog input[name=weight]")).to_be_hidden()
+    page.locator("#dialog input[name=limit]").fill("7")
+    expect(page.locator("#dialog .follows")).to_contain_text("limit 0 → 7")
+    expect(page.locator("#dialog .cmd")).to_have_text("lbctl limit app/b3 7")
+    page.get_by_role("button", name="Set limit app/b3").click()
+    expect(row(page, "b3").locator(".c-flight")).to_contain_text("/ 7")
     page.get_by_role("button", name="Reset all…").click()
     page.locator("#dialog").get_by_role("button", name="Reset all").click()
     expect(row(page, "b3").locator(".c-share")).to_contain_text("33.3 %")
@@ -512,6 +521,21 @@ def test_axe_finds_nothing_serious(own_town, browser, scheme, width):
     page.get_by_label("Select app/b2").check()
     look()
     context.close()
+
+
+def test_a_waterfall_needs_no_sideways_scroll_on_a_telephone(own_town, browser):
+    page = browser.new_page(viewport={"width": 390, "height": 900})
+    asked = urllib.request.Request(
+        f"http://127.0.0.1:{own_town.port}/?close=head", headers={"X-Request-ID": "a-failed-request"}
+    )
+    with pytest.raises(urllib.error.HTTPError, match="502"):
+        urllib.request.urlopen(asked, timeout=PATIENCE_S)
+    page.goto(f"{own_town.url}#r-a-failed-request")
+    told = page.locator('[id="r-a-failed-request"] .why details > div')
+    expect(told.locator(".attempts svg").first).to_be_visible()
+    beyond = "box => [box.scrollWidth - box.clientWidth, Math.max(0, box.getBoundingClientRect().right - innerWidth)]"
+    assert told.evaluate(beyond) == [0, 0]
+    page.close()
 
 
 def test_light_and_dark_are_those_of_the_system_or_of_the_reader(town, browser):

@@ -58,6 +58,11 @@ def test_the_demonstration_does_what_it_says(tmp_path):
             with closing(http.client.HTTPConnection("127.0.0.1", 8090, timeout=PATIENCE_S)) as connection:
                 connection.request("GET", "/")
                 assert b"All 3 backends are used." in connection.getresponse().read()
+            command = next(line for line in (tmp_path / "out").read_text().splitlines() if "/lbctl " in line).split()[
+                :4
+            ]
+            said = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, timeout=PATIENCE_S)
+            assert "All 3 backends are used." in said.stdout
             with closing(http.client.HTTPConnection("127.0.0.1", 8082, timeout=PATIENCE_S)) as connection:
                 connection.request("GET", "/down?seconds=3")
                 assert connection.getresponse().status == 200

@@ -1,7 +1,7 @@
 """What is counted of requests: each once, whatever becomes of it, and with what happened to it."""
 
 import pytest
-from house import GET, House
+from house import GET
 
 from twisted_lb.core.flow import METHODS, SOURCES
 from twisted_lb.core.outcome import Outcome, Refusal
@@ -12,16 +12,8 @@ from twisted_lb.testing import CLOSE, NEVER_ANSWER, Wait, response
 
 
 @pytest.fixture
-def house():
-    houses: list[House] = []
-
-    def one(*names, **options) -> House:
-        houses.append(House(*names, **options))
-        return houses[-1]
-
-    yield one
-    for each in houses:
-        each.close()
+def house(build):
+    return build
 
 
 def frontend(house):

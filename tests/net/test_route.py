@@ -3,7 +3,6 @@
 import re
 
 import pytest
-from house import House
 
 from twisted_lb.core.flow import Flow
 from twisted_lb.net.route import Lead, Route
@@ -16,16 +15,11 @@ CLIENT = Client(b"192.0.2.7", b"http", b"8080")
 
 
 @pytest.fixture
-def route_of():
-    houses: list[House] = []
-
+def route_of(build):
     def one(**options) -> Route:
-        houses.append(House(**options))
-        return houses[-1].plane.routes[DEFAULT].only
+        return build(**options).plane.routes[DEFAULT].only
 
-    yield one
-    for house in houses:
-        house.close()
+    return one
 
 
 def fields(*lines: bytes) -> RequestFields:

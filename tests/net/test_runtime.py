@@ -98,3 +98,16 @@ def test_the_date_follows_a_wall_clock_that_is_set():
     dated.after(0)
     dated.wall += 3600
     assert dated.after(1) == b"Sun, 06 Nov 1994 09:49:38 GMT"
+
+
+def test_a_moment_is_called_the_same_whenever_it_is_asked_for_until_the_wall_clock_steps():
+    """Two clocks are never read at one moment, and who tells requests of one id apart goes by when they began."""
+    clock, off = HeapClock(), [1e9]
+    one = runtime_of(clock, MemoryNetwork(clock), wall=Clock(lambda: off[0] + clock.seconds()))
+    first = one.epoch()
+    for late in (0.0004, -0.0003, 0.02):
+        off[0] = 1e9 + late
+        clock.advance(1.0)
+        assert one.epoch() == first
+    off[0] = 1e9 + 60
+    assert one.epoch() == 1e9 + 60

@@ -243,6 +243,27 @@ def test_spans_that_were_rejected_are_counted_as_dropped(office):
     assert (one.exporter.sent, one.exporter.dropped) == (2, 2)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>",
+        b"\xff",
+        b"[" * 60_000,
+        b'{"partialSuccess": {"rejectedSpans": 1e999}}',
+        b'{"partialSuccess": {"rejectedSpans": NaN}}',
+        b'{"partialSuccess": {"rejectedSpans": -3}}',
+        b'{"partialSuccess": []}',
+    ],
+)
+def test_what_was_taken_is_sent_once_whatever_else_the_collector_says(office, body):
+    one = office(Answer(200, body))
+    one.take("a", "b")
+    one.wait(INTERVAL_S)
+    one.wait(60)
+    assert one.collector.batches == [["a", "b"]]
+    assert (one.exporter.sent, one.exporter.dropped, one.said) == (2, 0, [])
+
+
 def test_a_slow_collector_is_given_up_and_hung_up_on(office):
     one = office(Deferred(), Answer())
     one.take("a")

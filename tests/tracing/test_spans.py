@@ -20,17 +20,12 @@ def get(flags: str = "", target: str = "/v1?secret=1", method: str = "GET", more
 
 
 @pytest.fixture
-def house():
-    houses: list[House] = []
-
+def house(build):
     def one(*names, ratio=0.0, **options) -> House:
         traces = {"endpoint": "http://collector:4318", "ratio": ratio}
-        houses.append(House(*(names or ("a:80",)), traces=traces, **options))
-        return houses[-1]
+        return build(*(names or ("a:80",)), traces=traces, **options)
 
-    yield one
-    for each in houses:
-        each.close()
+    return one
 
 
 def told(backend) -> list[bytes]:

@@ -1,14 +1,12 @@
 """What access logs want of a request's header block: who says to ask, from where, and which trace it belongs to."""
 
-import re
 from typing import Final
 
 from twisted_lb.core.record import Record
+from twisted_lb.wire.trace_context import trace_parent
 
 # Header blocks repeat, on a connection and over many: what was found is kept for so many of them.
 _MOST: Final = 256
-# W3C trace context: version, trace, parent, flags.
-_TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 
 
 class Head:
@@ -35,8 +33,9 @@ class Head:
         folded = b"\n" + lines.lower()
         self.user_agent: Final = _value(lines, folded, b"\nuser-agent:")
         self.referer: Final = _value(lines, folded, b"\nreferer:")
-        traced = _TRACEPARENT.fullmatch(_value(lines, folded, b"\ntraceparent:"))
-        self.trace_id: Final[bytes] = b"" if traced is None else traced[1]
+        # By the rule that also says whether a trace of our own begins: a line has one of the two.
+        traced = trace_parent(lines) if b"\ntraceparent:" in folded else None
+        self.trace_id: Final[bytes] = b"" if traced is None else traced.trace_id
         self.words: bytes | None = None
         self.asked: bytes = b""
         self._method: bytes = b""

@@ -15,8 +15,11 @@ from twisted_lb.admin.openapi import document
 from twisted_lb.admin.operator import Actor, BackendView, Changed, Command, NotFound, Operator, Refused, Reloaded
 from twisted_lb.core.backend import AdminState
 
-# How often it is looked whether what is waited for is so.
+# How often it is looked whether what is waited for is so: at first, and less often the longer it takes already, since a look
+# costs more the more clients there are.
 _LOOK_S: Final = 0.02
+_SELDOM_S: Final = 0.25
+_PART: Final = 0.1
 # Requests whose connection is being made reach a backend that is taken out; so long an answer waits for them at most.
 _MOST_UNSENT_S: Final = 30.0
 _MOST_EXPLAINED: Final = 1000
@@ -91,11 +94,12 @@ class Api:
 
     def explained(self, call: Call) -> Answer:
         """The last requests of a kind, explained."""
-        asked = [(kind, int(count)) for kind, count in call.query.items()]
+        asked = [(kind, int(call.query[kind])) for kind in KINDS if kind in call.query]
         if len(asked) > 1:
             raise Refused("bad_value", f"which requests? one of {', '.join(KINDS)} says so", "such as ?last=10")
         kind, count = asked[0] if asked else ("last", _EXPLAINED)
-        return dict(self._operator.explained(kind, min(count, _MOST_EXPLAINED)))
+        decisions = call.query.get("decisions") not in ("0", "false")
+        return dict(self._operator.explained(kind, min(count, _MOST_EXPLAINED), decisions=decisions))
 
     def explain_next(self, call: Call) -> Answer:
         """Which backend the next request would get."""
@@ -180,7 +184,7 @@ class Api:
         changed = self._operator.remove(pool, backend, call.actor, force=call.flag("force"))
 
         def removed(over: Answer) -> Answer:
-            left = self._operator.left(pool, backend)
+            left = self._operator.left(pool, backend, removed=True)
             return {
                 "removed": f"{pool}/{backend}",
                 "left": {"requests": left.requests, "tunnels": left.tunnels},
@@ -188,17 +192,17 @@ class Api:
                 **over,
             }
 
-        return self._when_out(pool, backend, call.wait_s, sent=True).addCallback(removed)
+        return self._when_out(pool, backend, call.wait_s, sent=True, removed=True).addCallback(removed)
 
     def reset_one(self, call: Call) -> Answer:
         """Drop the runtime changes of a backend."""
         pool, backend = call.names["pool"], call.names["backend"]
-        lines = self._operator.reset(pool, backend, call.actor)
+        lines = self._operator.reset(pool, backend, call.actor, force=call.flag("force"))
         return self._changed(pool, backend, Changed(lines, []))
 
     def reset(self, call: Call) -> Answer:
         """Drop all runtime changes."""
-        return {"changes": list(self._operator.reset(None, None, call.actor))}
+        return {"changes": list(self._operator.reset(None, None, call.actor, force=call.flag("force")))}
 
     def reload(self, call: Call) -> Deferred[Answer]:
         """Read the configuration anew."""
@@ -217,9 +221,11 @@ class Api:
             "etag": self.etag,
         }
 
-    def _when_out(self, pool: str, backend: str, wait_s: float | None, *, sent: bool) -> Deferred[Answer]:
+    def _when_out(
+        self, pool: str, backend: str, wait_s: float | None, *, sent: bool, removed: bool = False
+    ) -> Deferred[Answer]:
         """Fires when no new request can arrive at a backend, and, with `wait_s`, when it is empty or that time is over."""
-        began = self._time.seconds()
+        began, seen_s = self._time.seconds(), 0.0
 
         def stop() -> None:
             self._waiting.pop(done, None)
@@ -229,9 +235,13 @@ class Api:
         done: Deferred[Answer] = Deferred(lambda _: stop())
 
         def look(*, now: bool = False) -> None:
-            left = self._operator.left(pool, backend)
+            nonlocal seen_s
             waited_s = self._time.seconds() - began
             over = now or (wait_s is not None and waited_s >= wait_s)
+            if not over and waited_s - seen_s < min(_PART * waited_s, _SELDOM_S):
+                return
+            seen_s = waited_s
+            left = self._operator.left(pool, backend, removed=removed)
             if sent and left.unsent and waited_s < _MOST_UNSENT_S and not over:
                 return
             if wait_s is None or left.empty or over:

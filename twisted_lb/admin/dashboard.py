@@ -4,14 +4,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
-from twisted.web.resource import Resource
 from twisted.web.server import Request
 
 from twisted_lb.admin.endpoints import Call
 from twisted_lb.admin.feed import Feed
 from twisted_lb.admin.operator import Actor, Refused
 from twisted_lb.admin.page_tables import filled, nothing_known, parts
-from twisted_lb.admin.site import Admit, problem
+from twisted_lb.admin.site import Admit, ReadOnly, problem
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -33,18 +32,7 @@ _WITHOUT: Final = {
 }
 
 
-class _Read(Resource):
-    """What can only be read."""
-
-    def render(self, request: Request) -> Any:
-        """See IResource."""
-        if request.method in (b"GET", b"HEAD"):
-            return super().render(request)
-        request.setHeader(b"allow", b"GET, HEAD")
-        return problem(request, Refused("no_such_method", "this path has GET"))
-
-
-class Dashboard(_Read):
+class Dashboard(ReadOnly):
     """The page, and the files beside it. `admit` says who asks, `feed` what there is to see."""
 
     def __init__(self, feed: Feed, admit: Admit) -> None:
@@ -77,7 +65,7 @@ class Dashboard(_Read):
         return parts({**self._feed.whole(call), "requests": self._feed.requests()})
 
 
-class _File(_Read):
+class _File(ReadOnly):
     """A file of the page. It holds nothing of this balancer."""
 
     isLeaf = True

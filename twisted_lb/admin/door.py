@@ -99,10 +99,14 @@ class AdminDoor:
             self._apis.append(resource)
             return resource
 
+        def root(admit: Admit) -> Root:
+            return Root(
+                api(admit), None if page is None else page(feed, admit), MetricsResource(operator, admit, runtime.time)
+            )
+
         def opened(sock: Any) -> None:
             tokens = Tokens(doors.tokens, doors.read_tokens, local=doors.local)
-            admit = admit_to(lambda request: _by_token(tokens, request), doors.hosts)
-            serve(sock, Root(api(admit), None if page is None else page(feed, admit), MetricsResource(operator, admit)))
+            serve(sock, root(admit_to(lambda request: _by_token(tokens, request), doors.hosts)))
             _log.info("admin page on http://{address}/", address=self._listeners[-1].address)
             if tokens.made:
                 _log.info("admin: to change something there, the token of this start is {token}", token=tokens.made)
@@ -110,11 +114,7 @@ class AdminDoor:
         def accept(instead: bool) -> None:
             unix = self._unix
             if unix is not None and self._opened(unix, instead=instead):
-                admit = admit_to(_by_user, None)
-                serve(
-                    unix.sock,
-                    Root(api(admit), None if page is None else page(feed, admit), MetricsResource(operator, admit)),
-                )
+                serve(unix.sock, root(admit_to(_by_user, None)))
                 _log.info("admin socket at {path}", path=unix.path)
             if doors.interface is not None:
                 self._port = PortDoor(doors.interface, doors.port, doors.where, runtime.later)
@@ -182,7 +182,7 @@ class Root(Resource):
         """See IResource."""
         if path == b"metrics" and not request.postpath and self._metrics is not None:
             return self._metrics
-        if self._page is None:
+        if self._page is None or request.postpath:
             return self._api
         found: Resource = self._page.children.get(path, self._api)
         return found

@@ -65,6 +65,7 @@ _FORCE: Final = Value("boolean", "Also if it is the last usable backend of its p
 WAIT: Final = r"^[0-9]{1,6}(\.[0-9]{1,3})?(ms|s|m)$"
 _WAIT: Final = Value("string", "Answer when it is empty, or that time is over: 500ms, 30s, 5m.", pattern=WAIT, most=12)
 _ONCE: Final = r"^(0|1|true|false)$"
+_FORCED: Final = Value("string", "1: also the last usable one.", pattern=_ONCE, most=5)
 _DRY: Final = Value("string", "1: say what would follow, and change nothing.", pattern=_ONCE, most=5)
 _AFTER: Final = Value(
     "string", "The number of the last event that is known already.", pattern=r"^[0-9]{1,15}$", most=15
@@ -72,6 +73,9 @@ _AFTER: Final = Value(
 # Kinds of requests that are remembered, by the parameter that asks for them.
 KINDS: Final = ("last", "failed", "refused", "slowest", "running")
 _MANY: Final = Value("string", "How many, 1,000 at most.", pattern=r"^[0-9]{1,4}$", most=4)
+_DECISIONS: Final = Value(
+    "string", "0: without decisions and candidates, of which there may be thousands.", pattern=_ONCE, most=5
+)
 _POOL: Final = Value("string", "The name of a pool.", most=100)
 _METHOD: Final = Value(
     "string", "The method of the request; left out: GET.", pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}$", most=32
@@ -151,7 +155,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         CHANGE,
         query={
             "wait": _WAIT,
-            "force": Value("string", "1: also the last usable one.", pattern=_ONCE, most=5),
+            "force": _FORCED,
             "reason": _REASON,
         },
         refusals=(404, 409, 412, 422),
@@ -162,8 +166,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         "reset_one",
         "Drop the runtime changes of a backend: it is what the file says.",
         CHANGE,
-        query={"reason": _REASON},
-        refusals=(404, 412, 422),
+        query={"force": _FORCED, "reason": _REASON},
+        refusals=(404, 409, 412, 422),
     ),
     Endpoint(
         "POST",
@@ -187,8 +191,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         "reset",
         "Drop all runtime changes.",
         CHANGE,
-        query={"reason": _REASON},
-        refusals=(412, 422),
+        query={"force": _FORCED, "reason": _REASON},
+        refusals=(409, 412, 422),
     ),
     Endpoint(
         "POST",
@@ -229,7 +233,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         "/v1/explain",
         "explained",
         "Why those backends, why those answers: the last requests of a kind. One of the parameters says which, and how many.",
-        query=dict.fromkeys(KINDS, _MANY),
+        query={**dict.fromkeys(KINDS, _MANY), "decisions": _DECISIONS},
         refusals=(422,),
     ),
     Endpoint(
@@ -327,7 +331,7 @@ def checked_body(endpoint: Endpoint, body: object) -> dict[str, Any]:
         raise Refused("bad_value", "the body should be a JSON object")
     for name in body:
         if name not in endpoint.body and not endpoint.open_body:
-            raise Refused("bad_value", f"{_called(name)}: unknown key", f"keys: {', '.join(endpoint.body)}")
+            raise Refused("bad_value", f"{called(name)}: unknown key", f"keys: {', '.join(endpoint.body)}")
     for name, value in endpoint.body.items():
         if name in body:
             value.refuse(name, body[name])
@@ -342,7 +346,7 @@ def checked_query(endpoint: Endpoint, query: Mapping[str, Sequence[str]]) -> dic
     for name, values in query.items():
         if name not in endpoint.query:
             known = f"parameters: {', '.join(endpoint.query)}" if endpoint.query else "there are none here"
-            raise Refused("bad_value", f"{_called(name)}: unknown parameter", known)
+            raise Refused("bad_value", f"{called(name)}: unknown parameter", known)
         known_as = endpoint.query[name]
         if len(values) > 1 and not known_as.several:
             raise Refused("bad_value", f"{name}: given {len(values)} times")
@@ -355,5 +359,6 @@ def checked_query(endpoint: Endpoint, query: Mapping[str, Sequence[str]]) -> dic
     return found
 
 
-def _called(name: object) -> str:
+def called(name: object) -> str:
+    """A name from outside as messages have it."""
     return "".join(c if c.isprintable() else "?" for c in str(name))[:100]

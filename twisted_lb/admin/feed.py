@@ -8,8 +8,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.web.server import Request
 
-from twisted_lb.admin.chart_history import FINE_S, ChartHistory, marked
-from twisted_lb.admin.chart_history import MARKED as _MARKED
+from twisted_lb.admin.chart_history import FINE_S, MARKED, ChartHistory, marked
 from twisted_lb.admin.endpoints import Call
 from twisted_lb.admin.operator import EventView, Operator, Refused
 from twisted_lb.admin.page_requests import bad_and_slow
@@ -84,7 +83,7 @@ class Feed:
         """Somebody looks."""
         self._viewers[viewer] = None
         if not self._ticking.running:
-            self._ticking.start(1.0, now=False).addErrback(_failed)
+            self._ticking.start(1.0, now=False).addErrback(self._failed)
 
     def remove(self, viewer: "Viewer") -> None:
         """He looks no more."""
@@ -107,12 +106,18 @@ class Feed:
         delta["sparks"] = {name: values[-1] for name, values in self._history.sparks().items()}
         if happened:
             delta["events"] = [asdict(one) for one in happened]
-            delta["marks"] = [marked(one) for one in happened if one.kind in _MARKED]
+            delta["marks"] = [marked(one) for one in happened if one.kind in MARKED]
         if loaded:
             delta["config"] = self._config
         data = encoded("delta", delta)
         for viewer in list(self._viewers):
             viewer.write(data)
+
+    def _failed(self, failure: Any) -> None:
+        """Nobody is to take what stands there for the present: each page is cut off, says so, and asks again."""
+        _log.failure("the feed of the page failed, a bug", failure=failure)
+        for viewer in list(self._viewers):
+            viewer.close()
 
 
 class Viewer(EventStream):
@@ -193,7 +198,3 @@ def _names(pool: Mapping[str, Any]) -> tuple[str, list[str]]:
 
 def _others(old: Shown, new: Shown, but: tuple[str, ...]) -> Shown:
     return {key: value for key, value in new.items() if key not in but and old.get(key) != value}
-
-
-def _failed(failure: Any) -> None:
-    _log.failure("the feed of the page failed, a bug", failure=failure)

@@ -33,6 +33,9 @@ WINDOW_S: Final = 60
 
 Key = tuple[str, str]  # pool, backend
 
+# Changes of a backend by which it is the same: what it gets is more or less.
+_SAME: Final = re.compile(r"limit .*|weight [1-9]\d* -> [1-9]\d*")
+
 _log = Logger()
 
 _KINDS: Final[dict[type, str]] = {
@@ -141,6 +144,11 @@ class States:
         """What was changed of a backend is no more."""
         self._by.pop((pool, backend), None)
 
+    @property
+    def signed(self) -> Mapping[Key, By]:
+        """Who has changed something of which backend last."""
+        return self._by
+
     def by(self, pool: str, backend: str) -> By | None:
         """Who has changed something of a backend last."""
         return self._by.get((pool, backend))
@@ -172,8 +180,7 @@ class States:
 
 def _is_another(change: str) -> bool:
     """Whether a change of a backend is one of its state too: it is elsewhere, or has a weight and had none, or the other way round."""
-    kept = re.compile(r"limit .*|weight [1-9]\d* -> [1-9]\d*")
-    return any(kept.fullmatch(part) is None for part in change.split(", "))
+    return any(_SAME.fullmatch(part) is None for part in change.split(", "))
 
 
 def _text(event: Event) -> str:

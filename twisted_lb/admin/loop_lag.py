@@ -39,7 +39,8 @@ class LoopLag:
         """Measure from now on."""
         self._due_at = self._clock.seconds() + INTERVAL_S
         self._beat()
-        self._call.start(INTERVAL_S, now=False)
+        loop = self._call.start(INTERVAL_S, now=False)
+        loop.addErrback(lambda failure: _log.failure("the lag of the loop is measured no more", failure=failure))
 
     def _look(self) -> None:
         now = self._clock.seconds()

@@ -7,6 +7,7 @@ the configuration and from closed sets alone: nothing that a client sends makes 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from math import inf
 from typing import Final
 
@@ -19,7 +20,6 @@ from prometheus_client.metrics_core import (
     UnknownMetricFamily,
 )
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
-from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar as Told
 from prometheus_client.utils import floatToGoString
 
@@ -45,6 +45,9 @@ WANTED_LES_OF_BACKENDS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5
 LES: Final = tuple(nearest_edge(le) for le in WANTED_LES)
 LES_OF_BACKENDS: Final = tuple(nearest_edge(le) for le in WANTED_LES_OF_BACKENDS)
 
+# So many series are rendered at once: some milliseconds, where a pool of thousands has a hundred series for each backend.
+_AT_ONCE: Final = 200
+
 _ADMINS: Final = ("ready", "drain", "maint")
 _HEALTHS: Final = ("up", "down", "unknown")
 
@@ -58,6 +61,9 @@ Exemplary = Callable[[Exemplar], tuple[Labels, float | None]]
 # OpenMetrics 1.0: the labels of an exemplar have no more characters than this, names and values together.
 _MOST_OF_AN_EXEMPLAR: Final = 128
 _REQUEST_ID: Final = "request_id"
+# HELP and TYPE, before the samples of a metric; what OpenMetrics ends with.
+_HEAD_LINES: Final = 2
+_END: Final = b"# EOF\n"
 
 
 @dataclass(frozen=True)
@@ -75,12 +81,23 @@ class Family:
     exemplars: Exemplary | None = None
 
 
-def metrics_text(measures: Measures, process: ProcessMeasures, *, openmetrics: bool = False) -> bytes:
-    """All metrics: in Prometheus' text format (`TEXT`), or in OpenMetrics (`OPENMETRICS`)."""
+def metrics_pieces(measures: Measures, process: ProcessMeasures, *, openmetrics: bool = False) -> Iterator[bytes]:
+    """All metrics of one moment, in Prometheus' text format (`TEXT`), or in OpenMetrics (`OPENMETRICS`): in pieces, none of which
+    takes long to make, so that others have their turn between them.
+    """
+    generate = generate_openmetrics if openmetrics else generate_latest
+    for metric, first in _Collector(measures, process, openmetrics=openmetrics).pieces():
+        text = generate(_One([metric])).removesuffix(_END)
+        # What it is and means is said once.
+        yield text if first else text.split(b"\n", _HEAD_LINES)[-1]
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(measures, process, openmetrics=openmetrics))
     ProcessCollector(registry=registry)
-    return generate_openmetrics(registry) if openmetrics else generate_latest(registry)
+    yield generate(registry)
+
+
+def metrics_text(measures: Measures, process: ProcessMeasures, *, openmetrics: bool = False) -> bytes:
+    """The pieces together."""
+    return b"".join(metrics_pieces(measures, process, openmetrics=openmetrics))
 
 
 def wants_openmetrics(accept: str) -> bool:
@@ -88,7 +105,19 @@ def wants_openmetrics(accept: str) -> bool:
     return "application/openmetrics-text" in accept
 
 
-class _Collector(Collector):
+class _One(CollectorRegistry):
+    """A registry of metrics that are there already."""
+
+    def __init__(self, metrics: Sequence[Metric]) -> None:
+        super().__init__(auto_describe=False)
+        self._metrics: Final = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        """See CollectorRegistry."""
+        return self._metrics
+
+
+class _Collector:
     """The metrics of one moment."""
 
     def __init__(self, measures: Measures, process: ProcessMeasures, *, openmetrics: bool) -> None:
@@ -98,12 +127,17 @@ class _Collector(Collector):
         # A counter gives its name without `_total` to its family there, and two families of one name are none.
         self._taken: Final = {one.name for one in FAMILIES if openmetrics and one.kind != "counter"}
 
-    def collect(self) -> Iterable[Metric]:
-        """See Collector: metrics without a series are left out."""
+    def pieces(self) -> Iterator[tuple[Metric, bool]]:
+        """All metrics, those with many series in several pieces, and whether it is the first one of its metric. Metrics without a
+        series are left out.
+        """
         for family in FAMILIES:
-            made = self._metric(family, family.series(self._measures, self._process))
-            if made.samples:
-                yield made
+            exemplary = family.exemplars
+            told = {} if exemplary is None or not self._openmetrics else self._exemplars(family, exemplary)
+            series, first = family.series(self._measures, self._process), True
+            for one in series:
+                yield self._metric(family, chain([one], islice(series, _AT_ONCE - 1)), told), first
+                first = False
 
     def _exemplars(self, family: Family, exemplary: Exemplary) -> dict[Labels, dict[int, Told]]:
         """By series and bucket, the request that ended last of those that are remembered."""
@@ -116,13 +150,10 @@ class _Collector(Collector):
             found.setdefault(labels, {})[bisect_left(family.les, seconds)] = told
         return found
 
-    def _metric(self, family: Family, series: Series) -> Metric:
+    def _metric(self, family: Family, series: Series, told: Mapping[Labels, Mapping[int, Told]]) -> Metric:
         name, meaning, labels = PREFIX + family.name, family.meaning, family.labels
         if family.kind == "histogram":
             histogram = HistogramMetricFamily(name, meaning, labels=labels)
-            told = (
-                {} if family.exemplars is None or not self._openmetrics else self._exemplars(family, family.exemplars)
-            )
             for values, value in series:
                 assert isinstance(value, Reading)
                 histogram.add_metric(values, _buckets(value, family.les, told.get(values, {})), value.total_s)

@@ -110,9 +110,7 @@ class BackendView:
             failures=self.failures + other.failures,
             outcomes=outcomes,
             rate=_sum(self.rate, other.rate),
-            errors_60s=None
-            if None in (self.errors_60s, other.errors_60s)
-            else int(_sum(self.errors_60s, other.errors_60s) or 0),
+            errors_60s=_count(self.errors_60s, other.errors_60s),
             ejected=self.ejected or other.ejected,
             usable=self.usable and other.usable,
             available=self.available or other.available,
@@ -146,6 +144,7 @@ class PoolView:
             queued=self.queued + other.queued,
             in_flight=self.in_flight + other.in_flight,
             rate=_sum(self.rate, other.rate),
+            errors_60s=_count(self.errors_60s, other.errors_60s),
             backends=backends,
             usable=sum(one.usable for one in backends),
             leaving=[*self.leaving, *other.leaving],
@@ -174,9 +173,7 @@ class ListenerView:
             limit=self.limit + other.limit,
             accepted=self.accepted + other.accepted,
             rate=_sum(self.rate, other.rate),
-            refused_60s=None
-            if None in (self.refused_60s, other.refused_60s)
-            else int(_sum(self.refused_60s, other.refused_60s) or 0),
+            refused_60s=_count(self.refused_60s, other.refused_60s),
         )
 
 
@@ -196,6 +193,15 @@ class RouteView:
     requests: int = 0
     errors_60s: int | None = None
     rate: float | None = None
+
+    def with_more(self, other: "RouteView") -> "RouteView":
+        """The same route as another process sees it too."""
+        return replace(
+            self,
+            requests=self.requests + other.requests,
+            errors_60s=_count(self.errors_60s, other.errors_60s),
+            rate=_sum(self.rate, other.rate),
+        )
 
 
 @dataclass(frozen=True)
@@ -261,11 +267,13 @@ def merged(snapshots: Sequence[Snapshot]) -> Snapshot:
     first, *others = snapshots
     for other in others:
         listeners, pools = {one.name: one for one in other.listeners}, {one.name: one for one in other.pools}
+        routes = {one.name: one for one in other.routes}
         first = replace(
             first,
             ready=first.ready and other.ready,
             ready_text=first.ready_text if not first.ready else other.ready_text,
             listeners=[one.with_more(listeners[one.name]) if one.name in listeners else one for one in first.listeners],
+            routes=[one.with_more(routes[one.name]) if one.name in routes else one for one in first.routes],
             pools=[one.with_more(pools[one.name]) if one.name in pools else one for one in first.pools],
         )
     return first
@@ -291,7 +299,8 @@ class Sample:
 
     Series of counts: `ok` (answered by a backend), and where they are known `c4` and `c5` (answers of backends with such a
     status, which `ok` does not count then), `own` (errors that the balancer answered), `own_ok` (its other answers, such as
-    redirects), `bytes_in`, `bytes_out`: those of bodies, counted when a request ends. Of levels: `in_flight`, `in_flight_limit`, `queued`, `connections`, `connections_limit`.
+    redirects), `bytes_in`, `bytes_out`: those of bodies, counted when a request ends. Of levels: `in_flight`,
+    `in_flight_limit`, `queued`, `connections`, `connections_limit`.
     """
 
     counts: Mapping[tuple[str, str], int]
@@ -387,11 +396,13 @@ class Operator(Protocol):
     def remove(self, pool: str, backend: str, actor: Actor, *, force: bool = False) -> Changed:
         """Remove a backend."""
 
-    def reset(self, pool: str | None, backend: str | None, actor: Actor) -> Sequence[str]:
-        """Drop the runtime changes of a backend, or all of them; one line each."""
+    def reset(self, pool: str | None, backend: str | None, actor: Actor, *, force: bool = False) -> Sequence[str]:
+        """Drop the runtime changes of a backend, or all of them; one line each. Refused where a pool would have nobody usable by that,
+        unless `force`.
+        """
 
-    def left(self, pool: str, backend: str) -> Left:
-        """What runs at a backend, also when it was removed."""
+    def left(self, pool: str, backend: str, *, removed: bool = False) -> Left:
+        """What runs at a backend, also when it was removed. `removed`: only at the one that was, whoever has its name by now."""
 
     def plan(self) -> "Deferred[Reloaded]":
         """What a reload would do."""
@@ -402,8 +413,8 @@ class Operator(Protocol):
     def explain(self, request_id: str) -> Mapping[str, Any] | None:
         """One request, explained; None when it is not held any more."""
 
-    def explained(self, kind: str, count: int) -> Mapping[str, Any]:
-        """The last requests of a kind, explained, and how many are held."""
+    def explained(self, kind: str, count: int, *, decisions: bool = True) -> Mapping[str, Any]:
+        """The last requests of a kind, explained, with all candidates unless `decisions` are left out, and how many are held."""
 
     def explain_next(self, pool: str) -> Mapping[str, Any]:
         """What the next claim in a pool would do."""
@@ -428,4 +439,8 @@ class Hear(Protocol):
 
 
 def _sum(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one + other
+
+
+def _count(one: int | None, other: int | None) -> int | None:
     return None if one is None or other is None else one + other

@@ -202,7 +202,7 @@ def _candidates(one: Value) -> str:
     heads = ("Candidate", "State", "In flight", "Weight", "Value")
     head = "".join(f'<th scope="col"{_N if name in heads[2:] else ""}>{name}</th>' for name in heads)
     return (
-        f'<table><caption class="sr">Candidates</caption><thead><tr>{head}<th scope="col"><span class="sr">Note</span></th>'
+        f'<table class="candidates"><caption class="sr">Candidates</caption><thead><tr>{head}<th scope="col"><span class="sr">Note</span></th>'
         f"</tr></thead><tbody>{rows}{rest}</tbody></table>"
     )
 

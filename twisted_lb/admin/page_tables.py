@@ -132,11 +132,12 @@ def _clause(clause: Value) -> str:
 
 def _pool(pool: Value, now: float) -> str:
     used, every = pool["usable"], len(pool["backends"])
-    tone = "s-ready" if used == every and every else "s-slow" if used else "s-down"
-    said = f"all {every} used" if used == every and every else f"{used} of {every} used" if used else "answers nothing"
+    tone = "s-ready" if used == every and every else "s-slow" if used or _awaited(pool) else "s-down"
+    none = "waits for a first check" if _awaited(pool) else "answers nothing"
+    said = f"all {every} used" if used == every and every else f"{used} of {every} used" if used else none
     facts = (
         f"{pool['policy']} · {number(pool['rate'])} req/s · {pool['in_flight']} in flight · "
-        f"{pool['queued']} of {pool['queue']} queued · {pool['check']}"
+        f"{pool['queued']} of {pool['queue']} queued · {'no checks' if pool['check'] == 'none' else pool['check']}"
     )
     head = "".join(f'<th scope="col" class="w-{name}">{text}</th>' for name, text in _COLUMNS)
     rows = "\n".join(_backend(one, now) for one in pool["backends"])
@@ -144,6 +145,10 @@ def _pool(pool: Value, now: float) -> str:
         f'<div class="pool"><div class="scroll"><table><caption>{escape(pool["name"])}<span class="{tone}">{said}</span>'
         f"<span>{escape(facts)}</span></caption><thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody></table></div></div>"
     )
+
+
+def _awaited(pool: Value) -> bool:
+    return any(one["state"] == "unknown" for one in pool["backends"])
 
 
 def _backend(one: Value, now: float) -> str:

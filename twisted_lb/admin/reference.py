@@ -32,7 +32,7 @@ refused. Each change is a line in the log: who, what, before → after, why.
 **Changes** are answered with what is in force then, and what follows from it. `ETag` changes with each of them and with each \
 configuration; with `If-Match` a change is made only if nobody has changed anything since. `PATCH` and `DELETE` of a backend answer when no \
 new request can arrive there; with `wait` when it is empty, or when that time, {MOST_WAIT_S / 60:.0f} minutes at most, is over: \
-`"time_over": true`. A body has {MOST_BODY} bytes at most.
+`"time_over": true`. A body has {MOST_BODY} bytes at most. Who sends the next request before the answer (pipelining) gets that answer, and the connection ends.
 
 **Events** are numbered. With `Accept: text/event-stream` they are a stream without end (server-sent events), which resumes \
 behind `Last-Event-ID`.

@@ -7,6 +7,7 @@ import socket
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
@@ -15,6 +16,8 @@ from twisted_lb.admin.operator import Refused
 
 READ: Final = "read"
 CHANGE: Final = "change"
+# What the audit log calls whoever has the token that is made at a start; `start` alone is the start itself.
+MADE: Final = "start-token"
 
 _CREDENTIALS: Final = struct.Struct("3i")
 
@@ -35,7 +38,7 @@ class Tokens:
 
     def __init__(self, change: Mapping[str, str], read: Mapping[str, str], *, local: bool) -> None:
         self.made: Final = "" if change else secrets.token_urlsafe(24)
-        self._change: Final = dict(change) or {"start": self.made}
+        self._change: Final = dict(change) or {MADE: self.made}
         self._read: Final = dict(read)
         self._local: Final = local
 
@@ -66,11 +69,16 @@ def _found(token: str, tokens: Mapping[str, str]) -> str:
 def user_at(connection: socket.socket) -> Visitor:
     """The user at the other end of a unix connection (SO_PEERCRED), who may change things."""
     pid, uid, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return Visitor(CHANGE, _name_of(uid), f"uid {uid} pid {pid}")
+
+
+@lru_cache(maxsize=64)
+def _name_of(uid: int) -> str:
+    """What a user is called, looked up once: where a directory of users (LDAP) is asked, everybody waits for its answer."""
     try:
-        name = pwd.getpwuid(uid).pw_name
+        return pwd.getpwuid(uid).pw_name
     except KeyError:
-        name = f"uid {uid}"
-    return Visitor(CHANGE, name, f"uid {uid} pid {pid}")
+        return f"uid {uid}"
 
 
 def refuse_stranger(host: str, origin: str | None, site: str | None, hosts: frozenset[str]) -> None:

@@ -77,7 +77,7 @@ SHAPES: Final[dict[str, Shape]] = {
         began_s=_told("number", "When it began, from the head of the request on."),
         took_s=_SECONDS,
         then=_told("string", "What became of the backend by it: ejected for 1 s: connection refused; used again: …"),
-        decision=_ref("Decision"),
+        decision=_or_none(_ref("Decision")),
     ),
     "Explanation": shape(
         None,

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, quote, unquote
 
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Protocol
+from twisted.internet.task import Cooperator, TaskStopped
 from twisted.logger import Logger
 from twisted.protocols.policies import WrappingFactory
 from twisted.web import http
@@ -22,16 +23,17 @@ from twisted_lb.admin.endpoints import (
     MOST_REASON,
     Call,
     Endpoint,
+    called,
     checked_body,
     checked_query,
     endpoint_of,
     methods_at,
 )
 from twisted_lb.admin.feed import Feed, Viewer
-from twisted_lb.admin.metrics import OPENMETRICS, TEXT, metrics_text, wants_openmetrics
+from twisted_lb.admin.metrics import OPENMETRICS, TEXT, metrics_pieces, wants_openmetrics
 from twisted_lb.admin.operator import Actor, EventView, Operator, Refused
 from twisted_lb.admin.scopes import CHANGE, READ, Visitor, refuse_stranger
-from twisted_lb.admin.status import NamelessRequest
+from twisted_lb.admin.status import Channel, NamelessRequest
 from twisted_lb.admin.streams import EventStream
 
 # So many connections a door has at most, and so many of them listen to events, or look at the page.
@@ -200,18 +202,37 @@ class ApiResource(Resource):
         self._api.close()
 
 
-class MetricsResource(Resource):
-    """`/metrics`, for Prometheus: whoever may read."""
+class ReadOnly(Resource):
+    """What can only be read."""
+
+    def render(self, request: Request) -> Any:
+        """See IResource."""
+        if request.method not in (b"GET", b"HEAD"):
+            request.setHeader(b"allow", b"GET, HEAD")
+            return problem(request, Refused("no_such_method", "this path has GET"))
+        body = super().render(request)
+        if request.method == b"GET" or not body or body is NOT_DONE_YET:
+            return body
+        # Else Twisted says in the log that it leaves it out.
+        request.setHeader(b"content-length", b"%d" % len(body))
+        return b""
+
+
+class MetricsResource(ReadOnly):
+    """`/metrics`, for Prometheus: whoever may read. Those of thousands of backends take a second to render, and are made a bit at a
+    turn of the reactor (`time`, IReactorTime).
+    """
 
     isLeaf = True
 
-    def __init__(self, operator: Operator, admit: Admit) -> None:
+    def __init__(self, operator: Operator, admit: Admit, time: Any) -> None:
         super().__init__()
         self._operator: Final = operator
         self._admit: Final = admit
+        self._cooperator: Final = Cooperator(scheduler=lambda go_on: time.callLater(0, go_on))
 
-    def render_GET(self, request: Request) -> bytes:
-        """Render all metrics, in the format that is asked for."""
+    def render_GET(self, request: Request) -> Any:
+        """Render all metrics of this moment, in the format that is asked for."""
         request.setHeader(b"cache-control", b"no-store")
         try:
             self._admit(request)
@@ -220,7 +241,19 @@ class MetricsResource(Resource):
             return problem(request, refused)
         openmetrics = wants_openmetrics((request.getHeader(b"accept") or b"").decode("latin-1"))
         request.setHeader(b"content-type", (OPENMETRICS if openmetrics else TEXT).encode("ascii"))
-        return metrics_text(measures, process, openmetrics=openmetrics)
+        made: list[bytes] = []
+        making = self._cooperator.cooperate(
+            map(made.append, metrics_pieces(measures, process, openmetrics=openmetrics))
+        )
+        gone = request.notifyFinish()
+        gone.addErrback(lambda _: making.stop())
+        making.whenDone().addCallbacks(lambda _: _finish(request, b"".join(made)), _not_made)
+        return NOT_DONE_YET
+
+
+def _not_made(failure: Any) -> None:
+    if not failure.check(TaskStopped):
+        _log.failure("admin: metrics failed, a bug", failure=failure)
 
 
 class _Events(EventStream):
@@ -291,6 +324,7 @@ class _Quiet(Site):
     """A site without an access log: changes are in the audit log."""
 
     noisy = False
+    protocol: Any = Channel
 
     def log(self, request: http.Request) -> None:
         """See HTTPFactory."""
@@ -318,7 +352,7 @@ def paths() -> list[str]:
 def _segments(path: bytes | None) -> list[str] | None:
     """The segments of a path, each unescaped once; None for what is none."""
     try:
-        return [unquote(part, errors="strict") for part in (path or b"/").decode("ascii").lstrip("/").split("/")]
+        return [unquote(part, errors="strict") for part in (path or b"/").decode("ascii").removeprefix("/").split("/")]
     except UnicodeDecodeError:
         return None
 
@@ -339,7 +373,7 @@ def _body(request: Request) -> object:
         raise Refused("no_json", "the body should be application/json")
     content: Any = request.content
     try:
-        found = json.loads(content.read() or b"{}", parse_constant=_no_json)
+        found = json.loads(content.read() or b"{}", parse_constant=_no_json, object_pairs_hook=_each_once)
         json.dumps(found, ensure_ascii=False).encode()  # halves of surrogate pairs are no text
     except (ValueError, RecursionError):
         raise Refused("bad_request", "the body is no JSON") from None
@@ -349,6 +383,16 @@ def _body(request: Request) -> object:
 def _no_json(constant: str) -> None:
     """NaN and the infinities, which Python would take."""
     raise ValueError(constant)
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys are there once (RFC 8259 4: else each reader takes another one)."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise Refused("bad_request", f"{called(twice)}: is there twice")
+    return found
 
 
 def _wants_stream(request: Request) -> bool:
@@ -365,13 +409,14 @@ def _refused(failure: Any, endpoint: Endpoint) -> Any:
 def problem(request: Request, refused: Refused) -> bytes:
     """What is wrong (RFC 9457)."""
     status = STATUS_OF.get(refused.code, 500)
-    request.setResponseCode(status)
+    phrase = HTTPStatus(status).phrase
+    request.setResponseCode(status, phrase.encode("ascii"))  # Twisted has none for 422
     request.setHeader(b"content-type", b"application/problem+json")
     if status == 401:
         request.setHeader(b"www-authenticate", b'Bearer realm="twisted_lb"')
     said: dict[str, Any] = {
         "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
+        "title": phrase,
         "status": status,
         "detail": refused.detail,
         "code": refused.code,

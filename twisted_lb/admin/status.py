@@ -41,8 +41,37 @@ class NamelessRequest(Request):
             super().setHeader(name, value)
 
 
+class Channel(http.HTTPChannel):
+    """A connection on which one request comes after the other. Who sends the next one before he has his answer (pipelining) gets
+    this one only: else a segment full of requests is a thousand answers, made in one turn of the reactor and kept for him.
+    """
+
+    _answering = False
+
+    def allContentReceived(self) -> None:
+        """See HTTPChannel."""
+        self._answering = True
+        super().allContentReceived()
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """See LineReceiver: what comes before the answer is not kept."""
+        if self._answering:
+            self.persistent = False
+        else:
+            super().rawDataReceived(data)
+
+    def requestDone(self, request: http.Request) -> None:
+        """See HTTPChannel."""
+        self._answering = False
+        if self.clearLineBuffer():
+            self.persistent = False
+        super().requestDone(request)
+
+
 class _Quiet(Site):
     """A site without an access log: probes come every few seconds."""
+
+    protocol: Any = Channel
 
     def log(self, request: http.Request) -> None:
         """See HTTPFactory."""

@@ -5,11 +5,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
 from twisted.web.server import Request
 
 # So much of a stream may wait for a listener that does not read; then it is over, and he comes again.
 _MOST_BEHIND: Final = 1 << 20
 _BEAT_S: Final = 15.0
+
+_log = Logger()
 
 
 def encoded(kind: str, data: Mapping[str, Any], number: int | None = None) -> bytes:
@@ -31,7 +34,11 @@ class EventStream:
         """Tell whatever there is to tell, and go on."""
         self._request.setHeader(b"content-type", b"text/event-stream")
         self.write(b"retry: 1000\n\n")
-        self._beat.start(_BEAT_S, now=False)
+        self._beat.start(_BEAT_S, now=False).addErrback(self._failed)
+
+    def _failed(self, failure: Any) -> None:
+        _log.failure("a stream of the admin door failed, a bug", failure=failure)
+        self.close()
 
     def tell(self, kind: str, data: Mapping[str, Any], number: int | None = None) -> None:
         """Tell of one event."""

@@ -42,7 +42,8 @@ def verdict(pools: Sequence[PoolView], *, ready: bool, why_not: str) -> VerdictV
     silent = [pool for pool in pools if not pool.usable]
     unused = sum(not one.usable for one in backends)
     if silent:
-        return VerdictView("failing", " ".join(_silent(pool) for pool in silent), clauses)
+        level = "partly" if all(awaited(pool) for pool in silent) else "failing"
+        return VerdictView(level, " ".join(_silent(pool) for pool in silent), clauses)
     if unused:
         text = f"{unused} of {counted(len(backends), 'backend')} {'is' if unused == 1 else 'are'} not used; every pool answers."
         return VerdictView("partly", text, clauses)
@@ -57,8 +58,23 @@ def verdict(pools: Sequence[PoolView], *, ready: bool, why_not: str) -> VerdictV
     return VerdictView("well", every, clauses)
 
 
+def awaited(pool: PoolView) -> bool:
+    """Whether nobody in a pool is used because first checks are still to come, as at a start."""
+    return not pool.usable and any(one.state == "unknown" for one in pool.backends)
+
+
 def _silent(pool: PoolView) -> str:
     count = len(pool.backends)
+    if awaited(pool):
+        unknown = sum(one.state == "unknown" for one in pool.backends)
+        whose = (
+            "its backend"
+            if count == 1
+            else f"its {count} backends"
+            if unknown == count
+            else f"{unknown} of its {count} backends"
+        )
+        return f"{pool.name} waits for the first check of {whose}."
     if not count:
         return f"{pool.name} answers nothing: it has no backend."
     whose = "its one backend is not" if count == 1 else f"none of its {count} backends is"

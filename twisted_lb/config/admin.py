@@ -13,6 +13,8 @@ from twisted_lb.config.secret import Secret
 
 _OWN_MODE = 0o600
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252})")
+# What an Authorization field holds as it is.
+_TOKEN = re.compile(r"[!-~]+")
 # Who guesses them would have a while to do it.
 LEAST_TOKEN = 16
 
@@ -49,7 +51,7 @@ class AdminConfig(Model):
     tokens: dict[Name, Secret] = Field(
         default={},
         description="Tokens of those who may change things, by their names, which the audit log has: "
-        '`tokens = { ops = { file = "/etc/lb/ops.token" } }`; at least 16 characters each. None at all, also where there are read_tokens: one is made '
+        '`tokens = { ops = { file = "/etc/lb/ops.token" } }`; at least 16 characters each, printable ASCII without spaces. None at all, also where there are read_tokens: one is made '
         "at each start, and logged once. Only changed by a restart.",
     )
     read_tokens: dict[Name, Secret] = Field(
@@ -98,6 +100,10 @@ class AdminConfig(Model):
         for name, secret in value.items():
             if len(secret.reveal()) < LEAST_TOKEN:
                 raise ValueError(f"{name} should have at least {LEAST_TOKEN} characters")
+            if not _TOKEN.fullmatch(secret.reveal()):
+                raise ValueError(
+                    f"{name} should be printable ASCII without spaces: others come in several encodings, or not at all"
+                )
         return value
 
     @model_validator(mode="after")

@@ -40,6 +40,8 @@ _OBJECTS: Mapping[str, tuple[type[Model], str]] = {
 
 # What to say of a value is said when it is at most as long.
 _LONGEST = 60
+# All keys of a table that has no more are told to whoever has typed one that it does not have.
+_FEW = 6
 
 # What a problem is called by what pydantic calls it.
 CODES = {"extra_forbidden": Code.UNKNOWN_KEY, "missing": Code.MISSING}
@@ -137,8 +139,18 @@ def _advice(model: type[Model], place: KeyPath, *, is_table: bool) -> str:
     homes = homes or _homes(model, parents, key)
     if homes:
         return f"it belongs into {' or '.join(homes)}"
-    meant = similar(key, keys(model_at(model, parents) or model))
-    return f'did you mean "{meant}"?' if meant else ""
+    there = keys(model_at(model, parents) or model)
+    meant = similar(key, there)
+    if meant:
+        return f'did you mean "{meant}"?'
+    return f"there are {', '.join(there)}" if _in_a_list(model, parents) and len(there) <= _FEW else ""
+
+
+def _in_a_list(model: type[Model], place: KeyPath) -> bool:
+    """Whether a table is one of several within an object, as a rate limit of a route is: what it has is no other table's."""
+    names = [str(one) for one in place if not isinstance(one, int)]
+    ending = f".{names[-1]}]]" if len(names) > 1 else ""
+    return bool(ending) and any(header.endswith(ending) for header, _ in tables(model))
 
 
 def _own_tables(kind: str, key: str) -> list[str]:
@@ -151,7 +163,7 @@ def _homes(model: type[Model], parents: KeyPath, key: str) -> list[str]:
     """The headers of the tables that have a key: those of the object that it stands in, else those of a file that is written
     so, flat or by name, else any.
     """
-    if parents[-2:-1] == ("backends",):
+    if parents[-2:-1] == ("backends",) or _in_a_list(model, parents):
         return []  # a backend's `port` is no listener's
     root = str(parents[0]) if parents else ""
     by_name = root in _BY_NAME

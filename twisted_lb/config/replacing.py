@@ -8,6 +8,8 @@ from pydantic import ValidationError
 from twisted_lb.config.balancer import LoadBalancerConfig
 from twisted_lb.config.base import DEFAULT, Model
 from twisted_lb.config.limits import TimeoutsConfig
+from twisted_lb.config.problems import dotted
+from twisted_lb.config.reasons import problems
 from twisted_lb.core.backend import BackendSpec
 from twisted_lb.errors import one_line
 
@@ -31,7 +33,9 @@ def backend_of(config: LoadBalancerConfig, backend: str | Mapping[str, Any]) -> 
     try:
         [spec] = LoadBalancerConfig(backends=[backend], defaults={"backend": defaults}).backends
     except ValidationError as error:
-        raise ValueError(one_line(str(error.errors()[0]["msg"]))) from None
+        first = next(problems(LoadBalancerConfig, error.errors(), {"backends": [backend]}, {}))
+        said = "; ".join(filter(None, [first.message, first.hint]))
+        raise ValueError(one_line(": ".join(filter(None, [dotted(first.path[2:]), said])))) from None
     return spec
 
 

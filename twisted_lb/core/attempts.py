@@ -76,7 +76,8 @@ class Attempt:
     is not known. `outcome` and `detail` are how it ended, None while it has not; `before` is the one before it.
 
     `dialled`: a new connection was made for it, or was to be. `ended_at`: when it ended, if it was not well. `waited_s`: how
-    long the request was in the queue before. `budget_left`: how many retries were left behind this one, if it is one that was paid for; else -1.
+    long the request was in the queue before. `budget_left`: how many retries were left behind this one, if it is one that was
+    paid for; else -1.
     """
 
     __slots__ = (

@@ -18,7 +18,7 @@ OWN: Final = "own"
 class Candidate:
     """One backend of a decision: why it is skipped, or its rank by the policy; None when the picker lacks it still.
 
-    `load` is how many requests it had in flight, None where that was not kept, and `limit` how many it may have, 0 for no
+    `pool` is its own, also where a request went on to another one (fallback). `load` is how many requests it had in flight, None where that was not kept, and `limit` how many it may have, 0 for no
     bound. `reason` says what took it out, in the words of whoever found it, and `for_s` since how long; `left_s`: after how
     long a trial may be made, None where time does not decide.
     """
@@ -33,6 +33,7 @@ class Candidate:
     reason: str = ""
     for_s: float | None = 0.0
     left_s: float | None = None
+    pool: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ def _candidate(
         standing.reason,
         now - standing.since if standing.since > -NEVER else None,
         max(standing.until - now, 0.0) if standing.until < NEVER and standing.why is Skipped.EJECTED else None,
+        scene.pool,
     )
 
 

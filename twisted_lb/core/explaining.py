@@ -29,8 +29,8 @@ class ExplainedAttempt:
     the head of the answer, and the rest; `began_s` is when it began, behind the head of the request, and `took_s` how long it
     took from there, None while it runs. `retried` says why there was another attempt after the one before, "" for the
     first; `number` of `most` attempts. `budget_left`: how many retries the pool's budget allowed behind this one, None where
-    it was not asked. `decision` is why this backend, as it was then. `then` is what it has brought about, as `ejected for 1 s:
-    connection refused`; "" for nothing, or what is not remembered any more.
+    it was not asked. `decision` is why this backend, as it was then, None where decisions are left out. `then` is what it has
+    brought about, as `ejected for 1 s: connection refused`; "" for nothing, or what is not remembered any more.
     """
 
     backend: str
@@ -48,7 +48,7 @@ class ExplainedAttempt:
     rest_s: float | None
     began_s: float
     took_s: float | None
-    decision: Decision
+    decision: Decision | None
     then: str = ""
 
 
@@ -87,17 +87,19 @@ class Explained:
     response_bytes: int
 
 
-def explained(note: Note, notes: Notes, epoch: float, now: float) -> Explained:
-    """A request, explained; `epoch` is what is to be added to monotonic seconds for those since 1970."""
+def explained(note: Note, notes: Notes, epoch: float, now: float, *, decisions: bool = True) -> Explained:
+    """A request, explained; `epoch` is what is to be added to monotonic seconds for those since 1970. Without `decisions` it costs
+    the same however many backends there are, and nothing is said of candidates.
+    """
     running = note.ended_at == NEVER
     made = _made(note.attempt)
-    attempts = tuple(_attempt(note, made, index) for index in range(len(made)))
+    attempts = tuple(_attempt(note, made, index, decided=decisions) for index in range(len(made)))
     stuck = note.story
-    refused = None if stuck is None or stuck.refused is None else stuck.refused.decision()
-    decisions = [one.decision for one in attempts]
+    refused = None if not decisions or stuck is None or stuck.refused is None else stuck.refused.decision()
+    known = [one.decision for one in attempts if one.decision is not None]
     if refused is not None and not _well(note):
-        decisions.append(refused)
-    last = decisions[-1] if decisions else None
+        known.append(refused)
+    last = known[-1] if known else None
     path, question, _ = note.target.partition(b"?")
     return Explained(
         id=notes.named(note).decode("ascii", "replace"),
@@ -116,7 +118,7 @@ def explained(note: Note, notes: Notes, epoch: float, now: float) -> Explained:
         pool=note.pool,
         attempts=attempts,
         decision=last,
-        skipped=_skipped(decisions),
+        skipped=_skipped(known),
         candidates=() if last is None else tuple(one for one in last.candidates if one.skipped is None),
         note=tuple(_notes(note, stuck, last, now)),
         queue_s=note.waited_s,
@@ -134,7 +136,7 @@ def _made(attempt: Attempt | None) -> list[Attempt]:
     return made[::-1]
 
 
-def _attempt(note: Note, made: Sequence[Attempt], index: int) -> ExplainedAttempt:
+def _attempt(note: Note, made: Sequence[Attempt], index: int, *, decided: bool) -> ExplainedAttempt:
     attempt = made[index]
     before = made[index - 1] if index else None
     last = index == len(made) - 1
@@ -158,7 +160,7 @@ def _attempt(note: Note, made: Sequence[Attempt], index: int) -> ExplainedAttemp
         rest_s=_between(head_at, ended_at),
         began_s=max(attempt.began - note.began, 0.0),
         took_s=_between(attempt.began, ended_at),
-        decision=recalled(attempt.lease),
+        decision=recalled(attempt.lease) if decided else None,
         then=attempt.lease.backend.brought_about(attempt.lease.opened_at, attempt.connected_at, ended_at),
     )
 
@@ -183,7 +185,7 @@ def _skipped(decisions: Sequence[Decision]) -> tuple[Candidate, ...]:
     found: dict[tuple[str, str], Candidate] = {}
     for decision in decisions:
         for one in decision.skipped:
-            found.setdefault((decision.pool, one.backend_name), one)
+            found.setdefault((one.pool, one.backend_name), one)
     return tuple(found.values())
 
 

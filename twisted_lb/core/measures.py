@@ -77,7 +77,8 @@ class ListenerMeasures:
 class BackendMeasures:
     """How a backend stands, and what it has done. `load` is what its policy compares, `limit` how much it may have in flight, 0
     for no bound. `answers` by `KINDS`, `outcomes` and `ejections` in the order of `outcome.Outcome`; `changes` of its state by
-    what it became; `skips` in the order of `standing.Skipped`, how often a policy came to it and stepped over it. `duration` is that of its complete answers, from lease to last byte.
+    what it became; `skips` in the order of `standing.Skipped`, how often a policy came to it and stepped over it. `duration` is
+    that of its complete answers, from lease to last byte.
     """
 
     name: str
@@ -130,8 +131,8 @@ class BackendMeasures:
 class PoolMeasures:
     """What a pool has, and has done since it is there. `durations` of its exchanges by `KINDS`, from head to last byte; `queue` how
     long those waited that had to; `connect` how long new connections took; `first_byte` and `first_body` from when a request
-    was sent; `stream_gap` between the pieces of streamed answers. `retries` by `outcome.Outcome`, `denied` by `totals.Denied`. `outcomes` of all attempts and `backend_durations`
-    are sums that no removed backend takes away.
+    was sent; `stream_gap` between the pieces of streamed answers. `retries` by `outcome.Outcome`, `denied` by `totals.Denied`.
+    `outcomes` of all attempts and `backend_durations` are sums that no removed backend takes away.
     """
 
     name: str
@@ -256,7 +257,7 @@ def pool_measures(
     return PoolMeasures(
         name=pool.name,
         in_flight=pool.leases,
-        queued=pool.queued,
+        queued=pool.waiting,
         usable=sum(one.usable for one in members),
         durations=tuple(durations),
         queue=totals.queue.reading(),

@@ -74,9 +74,11 @@ class PoolOverlay:
         yield from (f"added {name}" for name in self.added)
         yield from (f"removed {name}" for name in self.removed)
 
-    def followed(self, base: Sequence[BackendSpec], *, whole: bool = True) -> tuple["PoolOverlay", list[str]]:
+    def followed(
+        self, base: Sequence[BackendSpec], *, whole: bool = True, most: int = 0
+    ) -> tuple["PoolOverlay", list[str]]:
         """What is left of the changes where the file has these backends, and what is dropped, one line each. Where they are not
-        the `whole`, since a list is not known yet, what is about one that is not among them is left.
+        the `whole`, since a list is not known yet, what is about one that is not among them is left. `most`: see Overlay.limit.
 
         A weight or a limit is dropped when the file says another one than it did, whatever is about a backend that is gone with
         it; a backend that was added and is in the file now is the file's.
@@ -94,14 +96,14 @@ class PoolOverlay:
                 dropped.append(f"removed {name}")
         there = {*file, *left.added} - left.removed.keys()
         for name, admin in self.admin.items():
-            if not whole or name in there or _name_of(name) in there:
+            if not whole or name in there or name_of(name) in there:
                 left.admin[name] = admin
             else:
                 dropped.append(f"{admin.value} of {name}")
         for (word, numbers), (_, kept) in zip(self.numbers, left.numbers, strict=True):
             for name, one in numbers.items():
                 said = file.get(name, left.added.get(name))
-                if not whole if said is None else _said(said, word) == one.was:
+                if not whole if said is None else _said(said, word, most) == one.was:
                     kept[name] = one
                 else:
                     dropped.append(f"{word} {one.now} of {name}")
@@ -110,7 +112,7 @@ class PoolOverlay:
     def reset(self, name: str) -> bool:
         """Forget what was changed of this backend, and of its endpoints; whether anything was."""
         found = [part.pop(name, None) for part in (self.admin, self.weights, self.limits, self.added)]
-        found += [self.admin.pop(one) for one in list(self.admin) if _name_of(one) == name]
+        found += [self.admin.pop(one) for one in list(self.admin) if name_of(one) == name]
         removed = name in self.removed
         self.removed.pop(name, None)
         return removed or any(one is not None for one in found)
@@ -139,16 +141,16 @@ class Overlay:
         says, and ends the change, unless it is an endpoint whose name is changed.
         """
         changes = self._changes(pool)
-        for one in [one for one in changes.admin if name in (one, _name_of(one))]:
+        for one in [one for one in changes.admin if name in (one, name_of(one))]:
             del changes.admin[one]
-        if admin is not AdminState.READY or _name_of(name) in changes.admin:
+        if admin is not AdminState.READY or name_of(name) in changes.admin:
             changes.admin[name] = admin  # behind that of its name: they are followed in this order
         self._forget_empty(pool)
 
     def admin(self, pool: str, name: str) -> AdminState:
         """What the operator wants of a backend, or of an endpoint."""
         admin = self.of(pool).admin
-        return admin.get(name) or admin.get(_name_of(name)) or AdminState.READY
+        return admin.get(name) or admin.get(name_of(name)) or AdminState.READY
 
     def weigh(self, pool: str, name: str, weight: int, base: Sequence[BackendSpec]) -> None:
         """Set a backend's weight, until the file says another one than now. KeyError when there is no such backend, ValueError
@@ -156,16 +158,17 @@ class Overlay:
         """
         self._set(pool, name, "weight", weight, base)
 
-    def limit(self, pool: str, name: str, limit: int, base: Sequence[BackendSpec]) -> None:
-        """Set how many requests a backend may have in flight, 0 for no bound, until the file says another number than now.
-        KeyError when there is no such backend, ValueError for what is no limit.
+    def limit(self, pool: str, name: str, limit: int, base: Sequence[BackendSpec], most: int = 0) -> None:
+        """Set how many requests a backend may have in flight, 0 for no bound, until the file says another number than now. `most`
+        is what the pool says for those that have no limit of their own. KeyError when there is no such backend, ValueError for
+        what is no limit.
         """
-        self._set(pool, name, "limit", limit, base)
+        self._set(pool, name, "limit", limit, base, most)
 
-    def _set(self, pool: str, name: str, word: str, number: int, base: Sequence[BackendSpec]) -> None:
+    def _set(self, pool: str, name: str, word: str, number: int, base: Sequence[BackendSpec], most: int = 0) -> None:
         spec = self._spec(pool, name, base)
         replace(spec, **{word: number})  # type: ignore[arg-type]  # it is checked there
-        said = _said(spec, word)
+        said = _said(spec, word, most)
         numbers = dict(self._changes(pool).numbers)[word]
         if number == said:
             numbers.pop(name, None)
@@ -234,15 +237,18 @@ class Overlay:
         return RUNTIME if changed[key] or name in changes.added else ""
 
     def followed(
-        self, bases: Mapping[str, Sequence[BackendSpec]], partly: Collection[str] = ()
+        self,
+        bases: Mapping[str, Sequence[BackendSpec]],
+        partly: Collection[str] = (),
+        most: Mapping[str, int] | None = None,
     ) -> tuple["Overlay", list[str]]:
         """What is left of the changes where the file has these pools, and what is dropped, one line each. `partly`: the pools
-        whose backends are not all known yet.
+        whose backends are not all known yet. `most`: by pool, see `limit`.
         """
         left, dropped = Overlay(), []
         for pool, changes in self.pools.items():
             kept, gone = (
-                changes.followed(bases[pool], whole=pool not in partly)
+                changes.followed(bases[pool], whole=pool not in partly, most=(most or {}).get(pool, 0))
                 if pool in bases
                 else (PoolOverlay(), list(changes.lines()))
             )
@@ -272,14 +278,16 @@ class Overlay:
             raise ValueError("is not complete") from None
 
 
-def _name_of(endpoint: str) -> str:
+def name_of(endpoint: str) -> str:
     """The backend that a member is an endpoint of, by the name of the member; empty for others."""
     return endpoint.rpartition("@")[0]
 
 
-def _said(spec: BackendSpec, word: str) -> int:
+def _said(spec: BackendSpec, word: str, most: int) -> int:
     """A weight or a limit as the file has it."""
-    return spec.weight if word == "weight" else spec.limit or 0
+    if word == "weight":
+        return spec.weight
+    return most if spec.limit is None else spec.limit
 
 
 def _in_pool(line: str, pool: str) -> str:

@@ -428,11 +428,6 @@ class Pool:
                 self._hasten(now)
 
     @property
-    def queued(self) -> int:
-        """How many requests wait."""
-        return len(self._queue.tickets)
-
-    @property
     def resting(self) -> list[Backend]:
         """Members that have left and may return."""
         return self._resting.backends

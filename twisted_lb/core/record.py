@@ -35,12 +35,13 @@ class Record:
     refused has `_` where it was not valid. The id is the one that an error page shows. `version` is 10 or 11, 0 for what was
     refused before its head was read; `scheme` that of the connection; `host` what was asked for, validated, "" where nothing
     was said. `fields` are the lines of its head that go on to a backend, as the client sent them: these are its words, and
-    may hold any byte of a field's value. `trace` is what was found out of its trace, None where nobody looked. `listener`, `route` and `pool` are
-    names, "" where none was found.
+    may hold any byte of a field's value. `trace` is what was found out of its trace, None where nobody looked. `listener`,
+    `route` and `pool` are names, "" where none was found.
 
     `last` is the attempt that was made last, None where none was; `attempts` are all, in order, each with its backend, its
-    outcome and a reason. `status` is what the client was told, 0 for nothing. `local_reply`: why there was one (an answer of our own), or None. `ended_by`: that
-    reason; else CLIENT_GONE, CLIENT_FAULT or CANCELLED, if that cut it short; else the outcome of its last attempt.
+    outcome and a reason. `status` is what the client was told, 0 for nothing. `local_reply`: why there was one (an answer of our
+    own), or None. `ended_by`: that reason; else CLIENT_GONE, CLIENT_FAULT or CANCELLED, if that cut it short; else the outcome
+    of its last attempt.
     `detail` is what was wrong, in the words of whoever found it: a parser, the kernel; "" for nothing; of a request
     that went to no backend the host, too.
     """

@@ -6,6 +6,7 @@ from typing import Any, Final
 from twisted_lb.ctl.client import Answer, path_of
 from twisted_lb.ctl.decisions import decision_lines, labelled, local_name, named, out_lines, outlook, split
 from twisted_lb.ctl.failure import Failure, Status
+from twisted_lb.ctl.numbers import whole
 from twisted_lb.ctl.session import Session, Verb, items, lines_of, number_of, part, text_of
 from twisted_lb.ctl.tables import Cell, aligned
 from twisted_lb.ctl.text import BOLD, DIM, GREEN, RED, Words, count, join, plural, seconds, time_of_day, words
@@ -63,7 +64,12 @@ def _looked_at(found: Answer) -> list[Words]:
         yes = bool(one.get("matches"))
         answer = Words(("yes", BOLD) if yes else "no")
         rows.append(
-            [count(one.get("n")).ljust(8), answer, f" {text_of(one, 'why')}", Words((text_of(one, "place"), DIM))]
+            [
+                count(one.get("n")).ljust(8),
+                answer,
+                f" {text_of(one, 'why') or ('it takes everything' if yes else '')}",
+                Words((text_of(one, "place"), DIM)),
+            ]
         )
     lines = aligned([[row[0], row[1], row[2]] for row in rows], [False] * 3)
     # Places stand far enough to the right not to be read as a part of the reason.
@@ -175,7 +181,9 @@ def _how(one: Answer) -> list[Words]:
     times += [(label, seconds(one.get(key))) for label, key in (("first byte", "first_byte_s"), ("rest", "rest_s"))]
     lines = [join((Words((label, DIM), f" {took}") for label, took in times if took not in ("–", "")), "   ")]
     if retried := text_of(one, "retried"):
-        more = [f"attempt {count(one.get('number'))} of {count(one.get('most'))}"] if one.get("most") else []
+        number, most = number_of(one, "number"), number_of(one, "most")
+        # Some attempts cost none, as one that lost a keep-alive race: there may be more than the route allows.
+        more = [f"attempt {count(number)} of {count(most)}"] if 0 < number <= most else []
         more += (
             [f"{one['budget_left']:g} more in the budget"] if isinstance(one.get("budget_left"), int | float) else []
         )
@@ -214,7 +222,8 @@ def _size(number: Any) -> str:
 
 
 def _several(session: Session, wanted: dict[str, int]) -> int:
-    console, told = session.console, session.api.get("/v1/explain", wanted)
+    console = session.console
+    told = session.api.get("/v1/explain", wanted | ({} if console.as_json else {"decisions": 0}))
     if console.as_json:
         console.say_json(told)
         return Status.DONE
@@ -271,15 +280,8 @@ def _explain_arguments(parser: ArgumentParser) -> None:
         ("failed", "that have failed last"),
         ("slowest", "that took longest"),
     ):
-        add(f"--{key}", nargs="?", type=_how_many, const=10, metavar="N", help=f"those {which}, 10 if not given")
+        add(f"--{key}", nargs="?", type=whole(1, 1000), const=10, metavar="N", help=f"those {which}, 10 if not given")
     add("--next", metavar="WHAT", help="what would be decided now: a pool, or 'path=/x'")
-
-
-def _how_many(typed: str) -> int:
-    number = int(typed)
-    if number < 1:
-        raise ValueError(typed)
-    return number
 
 
 EXPLAIN = Verb(

@@ -23,7 +23,7 @@ PATIENCE_S: Final = 10.0
 STREAM_PATIENCE_S: Final = 60.0
 
 _NAME_ONE: Final = "Name one with --admin or TWISTED_LB_ADMIN"
-_WANTS: Final = f"{_NAME_ONE}; lb.toml wants an [admin] table."
+_WANTS: Final = f"{_NAME_ONE}; a daemon has one with --admin HOST:PORT, or [admin] in its file."
 # What most people want to know of an errno, in fewer words than the kernel's.
 _REASONS: Final = {
     errno.ENOENT: "no such file",
@@ -130,14 +130,19 @@ def _may_live(path: str) -> bool:
 
 
 def token(file: str | None, environ: Mapping[str, str]) -> str:
-    """The token to show: that of a file, else of the environment; empty for none."""
-    if file is None:
-        return environ.get("TWISTED_LB_TOKEN", "").strip()
+    """The token to show: that of a file, else of the environment; empty for none. Failure for what is none, which it does not say."""
     try:
-        with open(file, encoding="utf-8") as opened:
-            return opened.read().strip()
+        if file is None:
+            found = environ.get("TWISTED_LB_TOKEN", "").strip()
+        else:
+            with open(file, encoding="utf-8") as opened:
+                found = opened.read().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise Failure(Status.USAGE, f"--token-file {file}: {_reason(error)}") from None
+    if not all("!" <= one <= "~" for one in found):
+        where = "TWISTED_LB_TOKEN" if file is None else f"--token-file {file}"
+        raise Failure(Status.USAGE, f"{where}: a token is printable ASCII without spaces")
+    return found
 
 
 def path_of(*parts: str) -> str:
@@ -257,7 +262,7 @@ def _reason(error: Exception) -> str:
     return str(error) or "it has hung up"
 
 
-_NO_SUCH: Final = {"no_such_backend", "no_such_pool", "not_held"}
+_NO_SUCH: Final = {"no_such_backend", "no_such_pool", "no_such_listener", "not_held"}
 
 
 def refusal(problem: Answer) -> Failure:

@@ -28,32 +28,46 @@ _SECRET_KEY: Final = re.compile(
     r"authorization|cookie|token|secret|passw|passphrase|credential|api.?key|private.?key|session|signature|csrf|jwt",
     re.IGNORECASE,
 )
-_NAME: Final = r"[\w.-]*(?:token|secret|passw(?:or)?d|passphrase|api[_-]?key|session(?:_?id)?)[\w-]*"
-_SECRETS: Final = (
+# What sounds secret, wherever it stands in a name; whatever precedes it in there stays as it is.
+_NAME: Final = r"(?:token|secret|passw(?:or)?d|pwd|passphrase|api[_-]?key|access[_-]?key|session(?:_?id)?)[\w-]{0,64}"
+# What is hidden behind a path: a query, a fragment, or parameters, also where their first character is escaped.
+_QUERY: Final = r"(?:[?#]|%3f|%23|(?:;|%3b)[\w.-]{1,64}(?:=|%3d))"
+# Each looks at a text once: paths that clients choose are long, and none of them makes a look long (ReDoS). So a repetition is
+# bounded, or possessive and the rest of its pattern optional.
+_SECRETS: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     # A field of a head, in any text.
     (
         re.compile(
-            r"(?i)\b((?:proxy-)?authorization|(?:set-)?cookie2?|x-[\w-]*(?:token|key|secret)[\w-]*)\s*[:=]\s*.*"
+            r"(?i)\b((?:proxy-)?authorization|(?:set-)?cookie2?|x-[\w-]{0,64}?(?:token|key|secret)[\w-]{0,64})"
+            r"\s{0,8}[:=]\s{0,8}.*"
         ),
         rf"\1: {HIDDEN}",
     ),
     (re.compile(r"(?i)\b(bearer|basic|digest|negotiate)\s+[\w.~+/=-]{4,}"), rf"\1 {HIDDEN}"),
-    # Who logs in by a URL.
-    (re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^/\s@]*@"), rf"\1{HIDDEN}@"),
-    # A query, a fragment or parameters behind anything that is a path, also where it is escaped.
-    (
-        re.compile(
-            r"(/[^\s?#;\"'“”]*?|\b[a-z0-9-]+(?:\.[a-z0-9-]+)+)(?:[?#]|%3f|%23|(?:;|%3b)[\w.-]+(?:=|%3d))[^\s\"'“”]*",
-            re.IGNORECASE,
-        ),
-        rf"\1?{HIDDEN}",
-    ),
     # What was assigned to a name that sounds secret.
-    (re.compile(rf"(?i)\b({_NAME})\s*(?:[=:]|%3d|%3a)\s*\S+"), rf"\1={HIDDEN}"),
+    (re.compile(rf"(?i)({_NAME})\s{{0,8}}(?:[=:]|%3d|%3a)\s{{0,8}}\S+"), rf"\1={HIDDEN}"),
     # What stands behind such a word, and is no word.
-    (re.compile(rf"(?i)\b({_NAME})(\s+(?:is\s+)?|/)(?=[^\s/]{{6}})(?=[^\s/]*[\d+=])[^\s/]+"), rf"\1\2{HIDDEN}"),
+    (
+        re.compile(rf"(?i)({_NAME})(\s{{1,8}}(?:is\s{{1,8}})?|/)(?=[^\s/]{{6}})(?=[^\s/]*[\d+=])[^\s/]+"),
+        rf"\1\2{HIDDEN}",
+    ),
     (re.compile(r"\beyJ[\w-]{5,}\.[\w-]{5,}\.[\w-]*"), HIDDEN),
 )
+# Who logs in by a URL: up to the last @ of its authority.
+_LOGIN: Final = re.compile(r"(?i)(?<![a-z0-9+.-])([a-z][a-z0-9+.-]{0,32}://)[^/\s]*@")
+_PATH: Final = re.compile(
+    rf"""
+    ( / (?: [^\s?\#;%"“”] | (?! {_QUERY} ) [;%] )*+
+    | (?<![a-z0-9.-]) [a-z0-9-]++ (?: \.[a-z0-9-]++ )++ )
+    ( {_QUERY} [^\s"“”]* )?
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+
+
+def _without_query(text: str) -> str:
+    """A text without the queries in it, whatever they are behind."""
+    return _PATH.sub(lambda found: f"{found[1]}?{HIDDEN}" if found[2] else found[1], text)
 
 
 def without_secrets(value: Any, key: str = "") -> Any:
@@ -67,6 +81,7 @@ def without_secrets(value: Any, key: str = "") -> Any:
     if isinstance(value, list):
         return [without_secrets(one, key) for one in value]
     if isinstance(value, str):
+        value = _without_query(_LOGIN.sub(rf"\1{HIDDEN}@", value))
         for pattern, instead in _SECRETS:
             value = pattern.sub(instead, value)
     return value

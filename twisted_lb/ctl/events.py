@@ -5,6 +5,7 @@ from typing import Final
 
 from twisted_lb.ctl.client import Answer
 from twisted_lb.ctl.failure import Status
+from twisted_lb.ctl.numbers import whole
 from twisted_lb.ctl.session import Session, Verb, items, number_of, text_of
 from twisted_lb.ctl.text import BOLD, DIM, GREEN, MAGENTA, RED, YELLOW, Words, short_actor, state_words, time_of_day
 
@@ -49,7 +50,9 @@ def run(session: Session, arguments: Namespace) -> int:
         for event in session.api.events(int(number_of(answer, "last")), arguments.kind or ""):
             _say(session, event)
     elif not events:
-        session.console.tell("nothing has happened")
+        session.console.tell(
+            f"nothing of kind {arguments.kind!r} has happened" if arguments.kind else "nothing has happened"
+        )
     return Status.DONE
 
 
@@ -95,8 +98,14 @@ def _glyph(kind: str, text: str) -> Words:
 def _arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("-f", "--follow", action="store_true", help="go on with what happens from now on, until an interrupt")
-    add("--last", type=int, metavar="N", help="only the last N of those that are known")
-    add("--after", type=int, default=0, metavar="ID", help="only those behind the event with that number")
+    add("--last", type=whole(0, 1_000_000), metavar="N", help="only the last N of those that are known")
+    add(
+        "--after",
+        type=whole(0, 10**15 - 1),
+        default=0,
+        metavar="ID",
+        help="only those behind the event with that number",
+    )
     add("--kind", metavar="KIND", help="only those of this kind: down, up, ejected, admin, reload, …")
 
 

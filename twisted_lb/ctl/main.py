@@ -24,6 +24,7 @@ from twisted_lb.ctl import (
 from twisted_lb.ctl.completion import completion
 from twisted_lb.ctl.console import Console
 from twisted_lb.ctl.failure import Failure, Status
+from twisted_lb.ctl.numbers import whole
 from twisted_lb.ctl.session import Clock, Session, Verb
 from twisted_lb.ctl.text import did_you_mean, printable
 
@@ -92,7 +93,13 @@ def _add_common(group: _ActionsContainer) -> None:
     add("--token-file", metavar="FILE", default=SUPPRESS, help="the token to show; else TWISTED_LB_TOKEN")
     add("--json", action="store_true", default=SUPPRESS, help="the API's answer, as it is")
     add("--color", choices=["always", "never", "auto"], default=SUPPRESS, help="auto: on a terminal, unless NO_COLOR")
-    add("--columns", type=int, metavar="N", default=SUPPRESS, help="cut tables at that width, on a terminal or not")
+    add(
+        "--columns",
+        type=whole(1, 10_000),
+        metavar="N",
+        default=SUPPRESS,
+        help="cut tables at that width, on a terminal or not",
+    )
 
 
 def parsed(argv: Sequence[str]) -> tuple[Verb | None, Namespace]:

@@ -11,8 +11,10 @@ from twisted_lb.ctl.steering import (
     UNSENT_S,
     backend_path,
     body_of,
+    force_argument,
     names_argument,
     reason_argument,
+    refuse_whole_pools,
     state_arguments,
     weight_typed,
 )
@@ -37,7 +39,11 @@ def _run_add(session: Session, arguments: Namespace) -> int:
 def _run_remove(session: Session, arguments: Namespace) -> int:
     """Remove backends, each in its turn."""
     ending: int = Status.DONE
-    for backend in resolve(backends_of(session.status()), arguments.names):
+    status = session.status()
+    meant = resolve(backends_of(status), arguments.names)
+    if not arguments.force:
+        refuse_whole_pools(status, meant)
+    for backend in meant:
         ending = max(ending, _remove(session, arguments, backend))
     return ending
 
@@ -70,7 +76,8 @@ def _what_is_left(answer: Answer, wait_s: float | None) -> str:
 
 def _run_reset(session: Session, arguments: Namespace) -> int:
     """Drop runtime changes: those of some backends, or all."""
-    query = {"reason": arguments.reason} if arguments.reason else {}
+    query: dict[str, Any] = {"reason": arguments.reason} if arguments.reason else {}
+    query |= {"force": 1} if arguments.force else {}
     if not arguments.names:
         answer = session.api.ask("DELETE", "/v1/changes", query)
         _say_reset(session, answer, "")
@@ -115,6 +122,7 @@ def _remove_arguments(parser: ArgumentParser) -> None:
 def _reset_arguments(parser: ArgumentParser) -> None:
     names_argument(parser, "*")
     reason_argument(parser)
+    force_argument(parser)
 
 
 VERBS = (

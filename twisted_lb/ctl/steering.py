@@ -7,6 +7,7 @@ from typing import Any, Final
 from twisted_lb.ctl.client import Answer, path_of
 from twisted_lb.ctl.failure import Failure, Status
 from twisted_lb.ctl.names import backends_of, endpoints_of, resolve, together
+from twisted_lb.ctl.numbers import whole
 from twisted_lb.ctl.session import Session, Verb, items, lines_of, number_of, part, text_of
 from twisted_lb.ctl.text import BOLD, Words, seconds_typed
 from twisted_lb.ctl.waiting import Waiting
@@ -22,6 +23,8 @@ _CERTAIN: Final = {
 # A weight is at most that, and so is a limit.
 _MOST: Final = 256
 _MOST_LIMIT: Final = 1_000_000
+weight_typed: Final = whole(0, _MOST, "a weight")
+limit_typed: Final = whole(0, _MOST_LIMIT, "a limit")
 # The API answers when no new request can arrive: it waits for those whose connection is just being made.
 UNSENT_S: Final = 30.0
 
@@ -36,7 +39,7 @@ def _set_state(session: Session, arguments: Namespace, wanted: str) -> int:
     status = session.status()
     meant = resolve(backends_of(status), arguments.names)
     if wanted != "ready" and not arguments.force:
-        _refuse_whole_pools(status, meant)
+        refuse_whole_pools(status, meant)
     began = session.clock.monotonic()
     answers, ending = [], Status.DONE
     for backend in meant:
@@ -97,7 +100,7 @@ def _as_states(change: str) -> str:
     return " → ".join(STATES.get(one, one) for one in change.split(" → "))
 
 
-def _refuse_whole_pools(status: Answer, meant: Sequence[Answer]) -> None:
+def refuse_whole_pools(status: Answer, meant: Sequence[Answer]) -> None:
     """Failure where several backends together are the last usable ones of a pool: it is not found out at the last one."""
     names = {name for one in meant for name in endpoints_of(one)}
     for pool in items(status, "pools"):
@@ -141,7 +144,10 @@ def _run_state(wanted: str) -> Callable[[Session, Namespace], int]:
 
 def _run_weight(session: Session, arguments: Namespace) -> int:
     """Give backends a weight."""
-    meant = resolve(backends_of(session.status()), arguments.names)
+    status = session.status()
+    meant = resolve(backends_of(status), arguments.names)
+    if not arguments.weight and not arguments.force:
+        refuse_whole_pools(status, meant)
     for backend in meant:
         body = body_of(arguments, weight=arguments.weight)
         answer = session.api.ask("PATCH", backend_path(backend), body=body, wait_s=UNSENT_S)
@@ -177,23 +183,9 @@ def duration_typed(typed: str) -> float:
         raise ArgumentTypeError(str(error)) from None
 
 
-def weight_typed(typed: str) -> int:
-    """An argument that is a weight."""
-    if not (typed.isascii() and typed.isdigit() and int(typed) <= _MOST):
-        raise ArgumentTypeError(f"a weight is a whole number from 0 to {_MOST}, not {typed!r}")
-    return int(typed)
-
-
 def names_argument(parser: ArgumentParser, some: str = "+") -> None:
     """Names of backends."""
     parser.add_argument("names", nargs=some, metavar="NAME", help="pool/backend, a unique backend, or a glob: 'app/b*'")
-
-
-def limit_typed(typed: str) -> int:
-    """An argument that is a limit."""
-    if not (typed.isascii() and typed.isdigit() and int(typed) <= _MOST_LIMIT):
-        raise ArgumentTypeError(f"a limit is a whole number from 0 to {_MOST_LIMIT}, not {typed!r}")
-    return int(typed)
 
 
 def reason_argument(parser: ArgumentParser) -> None:

@@ -23,10 +23,11 @@ _Key = tuple[str, object, object]
 def run(session: Session, arguments: Namespace) -> int:
     """Print requests as they end, until an interrupt or the daemon's end."""
     wanted = _Wanted(session, arguments)
-    which = "failed" if arguments.failed else "last"
+    # Lines say nothing of decisions, and each second a balancer with many backends would have much to tell.
+    query = {"failed" if arguments.failed else "last": _MOST} | ({} if session.console.as_json else {"decisions": 0})
     known: set[_Key] | None = None
     while True:
-        told = items(session.api.get("/v1/explain", {which: _MOST}), "requests")
+        told = items(session.api.get("/v1/explain", query), "requests")
         told.sort(key=_ended_at)
         keys = {_key(one) for one in told}
         new = told[-_AT_FIRST:] if known is None else [one for one in told if _key(one) not in known]

@@ -8,6 +8,7 @@ from typing import Final
 from twisted_lb.ctl.client import Answer
 from twisted_lb.ctl.failure import Failure, Status
 from twisted_lb.ctl.graphs import Ramp
+from twisted_lb.ctl.numbers import whole
 from twisted_lb.ctl.session import Session, Verb, items, lines_of, number_of, text_of
 from twisted_lb.ctl.steering import backend_path
 from twisted_lb.ctl.top_model import SORTS, Model
@@ -187,9 +188,9 @@ def ramp_of(ascii_only: bool) -> Ramp:
 def _arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("--once", action="store_true", help="one picture without control codes")
-    add("--frames", type=int, metavar="N", help="end after so many pictures, one a second")
+    add("--frames", type=whole(0, 10**9), metavar="N", help="end after so many pictures, one a second")
     add("--tab", type=int, choices=range(1, len(TABS) + 1), default=1, metavar="N", help="begin with that tab")
-    add("--lines", type=int, metavar="N", help="so high, where there is no terminal")
+    add("--lines", type=whole(1, 10_000), metavar="N", help="so high, where there is no terminal")
 
 
 VERBS = (Verb("top", "top", "the same, live", _arguments, run),)

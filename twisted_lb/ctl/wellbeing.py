@@ -3,6 +3,7 @@
 from argparse import ArgumentParser, Namespace
 
 from twisted_lb import __version__
+from twisted_lb.ctl.client import Answer
 from twisted_lb.ctl.failure import Failure, Status
 from twisted_lb.ctl.session import Session, Verb, text_of
 
@@ -30,18 +31,20 @@ def _run_healthcheck(session: Session, _: Namespace) -> int:
 
 def _run_version(session: Session, _: Namespace) -> int:
     """Print both versions; without a daemon its own."""
-    console = session.console
+    console, silent = session.console, "no daemon answers"
+    status: Answer = {}
     try:
         status = session.status()
-    except Failure:
-        status = {}
+    except Failure as failure:
+        if failure.status != Status.NOT_REACHED:
+            silent = failure.sentence
     daemon = status.get("version")
     if console.as_json:
         console.say_json({"lbctl": __version__, "daemon": daemon, "build": status.get("build")})
         return Status.DONE
     console.say(f"lbctl {__version__}")
     if daemon is None:
-        console.tell("no daemon answers")
+        console.tell(silent)
     else:
         console.say(f"twisted_lb {daemon} ({text_of(status, 'build')}) at {session.where.name}")
         if daemon != __version__:

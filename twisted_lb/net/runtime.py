@@ -12,12 +12,16 @@ from twisted_lb.net.names import Names
 from twisted_lb.net.poller import Poller
 from twisted_lb.wire.trace_context import trace_parent
 
+# By more than this the wall clock has stepped; less is what may pass between the readings of two clocks.
+_STEP_S: Final = 0.1
+
 
 class Runtime:
     """What all parts of one process share. Durations are monotonic seconds; `wall` is for Date fields and logs alone.
 
     `later` calls back after a time, `soon` when all others had their turn. `time` is the same time as Twisted's
-    IReactorTime, for LoopingCalls. `dial` connects, and goes by `names`. `poller` drives sockets; None where the network is in memory and has none.
+    IReactorTime, for LoopingCalls. `dial` connects, and goes by `names`. `poller` drives sockets; None where the network is in
+    memory and has none.
     """
 
     def __init__(
@@ -44,9 +48,19 @@ class Runtime:
         self.deadlines: Final = deadlines
         self.poller: Final = poller
         self.seed: Final = seed
+        self._epoch: float = float("-inf")
         self._ids: Final = self.stream("ids")
         self._date: bytes = b""
         self._date_until: float = float("-inf")
+
+    def epoch(self) -> float:
+        """What is to be added to monotonic seconds for those since 1970: the same each time until the wall clock steps, so that
+        a moment is called the same whenever somebody asks.
+        """
+        epoch = self.wall.read() - self.clock.read()
+        if abs(epoch - self._epoch) > _STEP_S:
+            self._epoch = epoch
+        return self._epoch
 
     def stream(self, name: str) -> Random:
         """A random stream of its own, the same for the same seed and name: a draw more in one stream moves no other."""

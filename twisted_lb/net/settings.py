@@ -92,11 +92,11 @@ class RouteRules:
 
     `body_bytes` -1 means no limit. `repeatable` are the methods that may be sent twice. `host` is what backends get as Host: None:
     the client's; empty: the backend's own name. `trace_ratio`: the share of traces that begin here whose spans are wanted, below
-    zero where nobody wants any. An exchange keeps the rules with which its head was routed to its end, retries
-    included.
+    zero where nobody wants any. An exchange keeps the rules with which its head was routed to its end, retries included.
 
-    What follows: `edits_head`: a backend's head is more than the client's lines and what is said of the client; `fits_backend`: it may be
-    another one at each attempt; `fits`: or at each request; `traces`: because of the trace that it belongs to; `edits_answers`: an answer's head is not just passed on.
+    What follows: `edits_head`: a backend's head is more than the client's lines and what is said of the client; `fits_backend`:
+    it may be another one at each attempt; `fits`: or at each request; `traces`: because of the trace that it belongs to;
+    `edits_answers`: an answer's head is not just passed on.
     """
 
     def __init__(

@@ -2,6 +2,6 @@
 
 from twisted_lb.operating.operator import Operating
 from twisted_lb.operating.owner import Owner
-from twisted_lb.operating.texts import MOST_REASON, clean
+from twisted_lb.operating.texts import clean
 
-__all__ = ["MOST_REASON", "Operating", "Owner", "clean"]
+__all__ = ["Operating", "Owner", "clean"]

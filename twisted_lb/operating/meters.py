@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable
 from typing import Any, Final
 
 from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
 
 from twisted_lb.admin.history import Rates, Windows
 from twisted_lb.admin.loop_lag import LoopLag, Watchdog
@@ -18,12 +19,13 @@ _SAMPLE_S: Final = 1.0
 # Histograms are larger.
 _SLOWLY_S: Final = 5.0
 
+_log = Logger()
+
 
 class Meters:
     """The meters of a data plane, read each second and, histograms, every five. `rates` by ("requests" or "failures", pool,
     backend), ("meant", pool, backend) in thousandths of requests, ("accepted" or "refused", listener), ("route", route);
-    `durations` by ("took", pool[, backend]), ("connected" or "leases",
-    pool, backend), ("errors", route).
+    `durations` by ("took", pool[, backend]), ("connected" or "leases", pool, backend), ("errors", route).
     """
 
     def __init__(self, time: Any) -> None:
@@ -49,7 +51,7 @@ class Meters:
         self._plane = plane
         self._seconds = Seconds()
         for loop, interval_s in self._loops:
-            loop.start(interval_s)
+            loop.start(interval_s).addErrback(lambda failure: _log.failure("no rates any more", failure=failure))
         watchdog = self._watchdog = Watchdog() if watched else None
         self._lag = LoopLag(self._time, _nothing if watchdog is None else watchdog.beat)
         self._lag.start()

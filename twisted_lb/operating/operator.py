@@ -29,12 +29,14 @@ from twisted_lb.answers import decision_json, explained_json, routed_json
 from twisted_lb.build_info import build
 from twisted_lb.core.events import Event
 from twisted_lb.core.measures import Measures, ProcessMeasures
+from twisted_lb.core.overlay import Overlay
 from twisted_lb.data_plane import DataPlane
 from twisted_lb.errors import one_line
 from twisted_lb.operating.meters import Meters
 from twisted_lb.operating.owner import Owner
+from twisted_lb.operating.signatures import is_changed, signature_values, signatures_of
 from twisted_lb.operating.steering import Steering
-from twisted_lb.operating.texts import hint, quoted, shown
+from twisted_lb.operating.texts import hint, quoted, shown, told
 from twisted_lb.operating.views import Views
 from twisted_lb.probes import ProbeResult
 
@@ -70,7 +72,24 @@ class Operating:
     def begin(self, plane: DataPlane, *, watched: bool = False) -> None:
         """The data plane is there. `watched`: the process does nothing else, so that a turn that takes long is worth a line."""
         self._plane = plane
+        for pool, backend in list(self._states.signed):  # those of a restart before this one, as far as they still hold
+            if not is_changed(plane.overlay, pool, backend):
+                self._states.forget(pool, backend)
         self._meters.begin(plane, watched=watched)
+
+    def recall(self, values: Any) -> None:
+        """Who has changed what before this start, as `signatures` said then; to be called before the data plane is there."""
+        for (pool, backend), by in signatures_of(values).items():
+            self._states.changed(pool, backend, by)
+
+    def signatures(self, overlay: Overlay) -> dict[str, Any]:
+        """Who has made the changes of an overlay, as plain values; also after the end."""
+        return signature_values(self._states.signed, overlay)
+
+    def whose(self, pool: str, backend: str) -> str:
+        """Who has changed something of a backend, for explanations: `by alice: “deploy”`; empty where nobody knows."""
+        by = self._states.by(pool, backend)
+        return "" if by is None else told(by.actor, by.reason)
 
     def end(self) -> None:
         """It is gone."""
@@ -170,9 +189,7 @@ class Operating:
             file=None if file is None else {"path": file[0], "changed_s": file[1]},
             verdict=verdict(pools, ready=ready.ready, why_not=ready.reason),
             listeners=[self._views.listener(plane, name) for name in plane.frontends],
-            routes=[
-                self._views.route(n, name, route) for n, (name, route) in enumerate(plane.plan.routes.items(), start=1)
-            ],
+            routes=self._views.routes(plane),
             pools=pools,
             changes=list(self._views.in_force(plane)),
             warnings=self._owner.warnings,
@@ -195,17 +212,17 @@ class Operating:
         """See Operator."""
         self._events.unlisten(hear)
 
-    def left(self, pool: str, backend: str) -> Left:
+    def left(self, pool: str, backend: str, *, removed: bool = False) -> Left:
         """See Operator."""
         plane = self._running()
         cluster = self._steering.cluster(pool)
-        records = [one for one in cluster.pool.backends.values() if backend in (one.name, one.name.rpartition("@")[0])]
-        records += [one for one in cluster.pool.leaving if backend in (one.name, one.name.rpartition("@")[0])]
+        every = [*cluster.pool.leaving, *(() if removed else cluster.pool.backends.values())]
+        records = [one for one in every if backend in (one.name, one.name.rpartition("@")[0])]
         tunnels = sum(one.tunnels for one in records)
         return Left(
             requests=sum(one.in_flight for one in records) - tunnels,
             tunnels=tunnels,
-            unsent=sum(plane.unsent_at(one) for one in records),
+            unsent=sum(plane.unsent_at(one) for one in records if one.in_flight),
         )
 
     def explain(self, request_id: str) -> Mapping[str, Any] | None:
@@ -213,11 +230,12 @@ class Operating:
         found = self._running().explain(request_id)
         return None if found is None else explained_json(found)
 
-    def explained(self, kind: str, count: int) -> Mapping[str, Any]:
+    def explained(self, kind: str, count: int, *, decisions: bool = True) -> Mapping[str, Any]:
         """See Operator."""
         plane = self._running()
         held = plane.questions.held()
-        found = [explained_json(one) for one in plane.explained("recent" if kind == "last" else kind, count)]
+        told = plane.explained("recent" if kind == "last" else kind, count, decisions=decisions)
+        found = [explained_json(one) for one in told]
         return {"requests": found, "held": held.requests, "oldest_at": held.oldest_at}
 
     def explain_next(self, pool: str) -> Mapping[str, Any]:
@@ -292,6 +310,6 @@ class Operating:
         """See Operator."""
         return self._steering.remove(pool, backend, actor, force=force)
 
-    def reset(self, pool: str | None, backend: str | None, actor: Actor) -> Sequence[str]:
+    def reset(self, pool: str | None, backend: str | None, actor: Actor, *, force: bool = False) -> Sequence[str]:
         """See Operator."""
-        return self._steering.reset(pool, backend, actor)
+        return self._steering.reset(pool, backend, actor, force=force)

@@ -11,15 +11,15 @@ from twisted_lb.admin.history import States
 from twisted_lb.admin.operator import Actor, BackendView, By, Changed, Command, NotFound, Refused
 from twisted_lb.admin.words import admitted, consequences, limited
 from twisted_lb.core.backend import AdminState
+from twisted_lb.core.overlay import name_of
 from twisted_lb.data_plane import DataPlane
 from twisted_lb.errors import one_line
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.operating.owner import Owner
-from twisted_lb.operating.texts import changes_of, clean, hint, one_of, quoted
+from twisted_lb.operating.signatures import is_changed
+from twisted_lb.operating.texts import changes_of, clean, hint, one_of, told
 from twisted_lb.operating.views import Views
 
-# What may be changed of a backend that is there.
-_CHANGED: Final = ("admin", "weight", "limit", "backend")
 # Kinds of events that somebody brings about.
 _DEEDS: Final = ("admin", "changed", "added", "removed")
 
@@ -62,14 +62,14 @@ class Steering:
             return Changed(changes, follows)
         with self._by(actor, pool, name):
             if command.weight is not None:
-                plane.set_weight(pool, name, command.weight, _told(actor))
+                plane.set_weight(pool, name, command.weight, told(actor.name, actor.reason))
             if command.limit is not None:
                 plane.set_limit(pool, name, command.limit)
             if changes:
                 self._states.changed(pool, name, By(actor.name, self._wall(), actor.reason))
             if command.admin is not None:
-                plane.command(pool, name, command.admin, _told(actor))
-        if not any(plane.source(pool, name, key) for key in _CHANGED):
+                plane.command(pool, name, command.admin, told(actor.name, actor.reason))
+        if not is_changed(plane.overlay, pool, name):
             self._states.forget(pool, name)
         self.audit(actor, f"{pool}/{name}", "; ".join(changes) or "as it was")
         return Changed(changes, follows)
@@ -155,7 +155,7 @@ class Steering:
         self.audit(actor, f"{pool}/{backend}", "removed")
         return Changed([f"removed {pool}/{backend}"], follows)
 
-    def reset(self, pool: str | None, backend: str | None, actor: Actor) -> Sequence[str]:
+    def reset(self, pool: str | None, backend: str | None, actor: Actor, *, force: bool = False) -> Sequence[str]:
         """See Operator."""
         plane = self.steerable
         if pool is not None:
@@ -168,6 +168,9 @@ class Steering:
         ]
         if backend is not None and not wanted:
             self._known(self.cluster(pool or ""), backend)
+        if not force:
+            for name in dict.fromkeys(name for name, _, _ in wanted):
+                self._refuse_nobody(name, {one for at, one, _ in wanted if at == name})
         lines = []
         for name, one, change in wanted:
             with self._by(actor, name, one):
@@ -176,6 +179,27 @@ class Steering:
             lines.append(f"{change} of {name}/{one}")
             self.audit(actor, f"{name}/{one}", f"reset: {change}")
         return lines
+
+    def _refuse_nobody(self, pool: str, reset: set[str]) -> None:
+        """Refuse to drop the changes of these backends where the pool has somebody usable, and would have nobody by the file. Who is
+        back at all counts as somebody.
+        """
+        plane = self._running()
+        changes = plane.overlay.of(pool)
+        views = self._views.pool(self.cluster(pool), plane.plan.pools[pool]).backends
+        if changes.removed.keys() & reset or not any(one.usable for one in views):
+            return
+        admin = {name: one for name, one in changes.admin.items() if not {name, name_of(name)} & reset}
+        for one in views:
+            owner = name_of(one.backend) or one.backend
+            # The file has no weight 0.
+            weight = one.weight or owner in changes.weights.keys() & reset
+            gone = owner in reset and owner in changes.added
+            ready = admin.get(one.backend, admin.get(owner, AdminState.READY)) is AdminState.READY
+            if ready and not gone and weight and one.up and not one.ejected:
+                return
+        detail = f"{pool} has no usable backend without these changes; every request to {pool} would get a 503. Nothing was changed."
+        raise Refused("last_usable", detail, "All the same: --force")
 
     def cluster(self, pool: str) -> Cluster:
         """The pool of that name; NotFound else."""
@@ -226,12 +250,6 @@ class Steering:
         if self._owner.stopping:
             raise Refused("stopping", "the balancer stops; nothing is changed any more")
         return self._running()
-
-
-def _told(actor: Actor) -> str:
-    """Who it was, and why, for whoever asks what took a backend out: `by alice: “deploy”`."""
-    why = quoted(actor.reason)
-    return f"by {clean(actor.name)}" + (f": {why}" if why else "")
 
 
 def _is_of(view: BackendView, name: str) -> bool:

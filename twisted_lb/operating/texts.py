@@ -3,10 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from twisted_lb.admin.endpoints import MOST_REASON
 from twisted_lb.config.similar import similar
 from twisted_lb.core.overlay import PoolOverlay
-
-MOST_REASON: Final = 200
 
 # What separates the fields of an audit line, and the quotes around its reason, as text from outside has them there.
 _KEPT: Final = {**dict.fromkeys(",=\t\r\n", " "), "“": '"', "”": '"'}
@@ -21,6 +20,12 @@ def quoted(text: str) -> str:
     """A reason in its quotes, on one line; empty for none."""
     said = "".join(c if c in ",=" else clean(c) for c in text)[:MOST_REASON]
     return f"“{said}”" if said else ""
+
+
+def told(actor: str, reason: str) -> str:
+    """Who it was, and why, for whoever asks what took a backend out: `by alice: “deploy”`."""
+    why = quoted(reason)
+    return f"by {clean(actor)}" + (f": {why}" if why else "")
 
 
 def hint(name: str, names: Iterable[str]) -> str:

@@ -58,20 +58,31 @@ class Views:
             refused_60s=None if refused is None else refused[0],
         )
 
-    def route(self, n: int, name: str, route: RoutePlan) -> RouteView:
+    def routes(self, plane: DataPlane) -> list[RouteView]:
+        """The routes, in their order: O(routes and listeners)."""
+        requests = plane.requests_by_route()
+        listeners: dict[str, list[str]] = {}
+        for listener, plan in plane.plan.listeners.items():
+            for name in plan.routes:
+                listeners.setdefault(name, []).append(listener)
+        return [
+            self._route(n, name, route, listeners.get(name, []), requests.get(name, 0))
+            for n, (name, route) in enumerate(plane.plan.routes.items(), start=1)
+        ]
+
+    def _route(self, n: int, name: str, route: RoutePlan, listeners: list[str], requests: int) -> RouteView:
         """The n-th route, from 1."""
         match = route.match
-        plane = self._running()
         return RouteView(
             name=name,
             n=n,
-            listeners=[one for one, listener in plane.plan.listeners.items() if name in listener.routes],
+            listeners=listeners,
             host=_texts(match.hosts),
             path=_texts(match.paths),
             path_prefix=_texts(match.prefixes),
             method=_texts(match.methods),
             to=_target(route),
-            requests=self._running().requests_by_route().get(name, 0),
+            requests=requests,
             errors_60s=self._meters.durations.added(("errors", name)),
             rate=self._meters.rates.per_s(("route", name)),
             place=self.place(n - 1),
@@ -89,12 +100,12 @@ class Views:
         asked = self._requests_of(cluster)
         backends = [self._backend(cluster, one, labels, asked) for one in pool.backends.values()]
         backends = self._intended(backends, asked)
-        targets = plane.snapshot(name).targets
+        targets = plane.targets.snapshot(name, plane.runtime.time.seconds())
         return PoolView(
             name=name,
             policy=plan.policy_name,
             check=_checks_of(plan),
-            queued=plane.snapshot(name).waiting,
+            queued=pool.waiting,
             queue=pool.settings.max_queued,
             usable=sum(one.usable for one in backends),
             in_flight=sum(one.in_flight for one in backends),

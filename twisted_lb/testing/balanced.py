@@ -31,9 +31,15 @@ WALL_TIME: Final = 784111777.0
 
 
 def runtime_of(
-    time: IReactorTime, dial: Dial, *, seed: int = 1, now: Clock | None = None, poller: Poller | None = None
+    time: IReactorTime,
+    dial: Dial,
+    *,
+    seed: int = 1,
+    now: Clock | None = None,
+    wall: Clock | None = None,
+    poller: Poller | None = None,
 ) -> Runtime:
-    """A runtime on a test's time (a HeapClock, as a rule) and a test's network; its wall clock stands at WALL_TIME.
+    """A runtime on a test's time (a HeapClock, as a rule) and a test's network; its wall clock stands at WALL_TIME, if none is given.
     Without a poller the network's transports are taken for foreign ones.
     """
     clock = Clock(time.seconds) if now is None else now
@@ -46,7 +52,7 @@ def runtime_of(
 
     return Runtime(
         clock=clock,
-        wall=Clock(lambda: WALL_TIME),
+        wall=wall or Clock(lambda: WALL_TIME),
         later=time.callLater,
         soon=soon if poller is None else poller.soon,
         time=time,

@@ -38,7 +38,7 @@ _log = Logger()
 
 
 class _Refused(Exception):
-    """The collector does not take a batch. `pause_s`: when it may be sent again, None for never."""
+    """The collector does not take a batch, which may be sent `again`, or not; `pause_s`: when, if the collector has said that."""
 
     def __init__(self, reason: str, pause_s: float | None = None, *, again: bool = False) -> None:
         super().__init__(reason)
@@ -266,5 +266,5 @@ def _rejected(content: bytes) -> int:
     try:
         told = json.loads(content or b"{}")
         return max(0, int(told.get("partialSuccess", {}).get("rejectedSpans", 0)))
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return 0  # it said 200

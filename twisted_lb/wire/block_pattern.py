@@ -20,7 +20,7 @@ class BlockPattern:
     meaning of the block, whatever stands in the gaps. A pure function of the two blocks that it was learnt from.
     """
 
-    __slots__ = ("_credentials", "_names", "_runs", "_sent", "fields", "version")
+    __slots__ = ("_begun", "_credentials", "_names", "_runs", "_sent", "fields", "version")
 
     def __init__(
         self, version: int, fields: RequestFields, runs: list[bytes], names: list[bytes], sent: list[bytes] | None
@@ -30,21 +30,20 @@ class BlockPattern:
         # The text before each gap, and behind the last one; `sent` is what goes on of it, None: all of it.
         self._runs: Final = runs
         self._names: Final = names
+        # Each run with the name behind it: one comparison.
+        self._begun: Final = [run + name for run, name in zip(runs, names, strict=False)]
         self._sent: Final = sent
         self._credentials: Final = _credentials_among(names)  # in which gap they vary; -1: in none
 
     def fill(self, block: bytes) -> bytes | None:
         """The lines that go on to a backend, of a block with its last CRLF; None when it is another block, or is none."""
         at = 0
-        runs, names = self._runs, self._names
+        runs, begun = self._runs, self._begun
         gaps: list[bytes] = []
-        for index in range(len(names)):
-            run = runs[index]
-            if not block.startswith(run, at):
+        for index in range(len(begun)):
+            if not block.startswith(begun[index], at):
                 return None
-            at += len(run)
-            if not block.startswith(names[index], at):
-                return None
+            at += len(runs[index])
             end = block.find(CRLF, at)
             gaps.append(block[at:end])
             at = end + 2

@@ -114,7 +114,7 @@ function delta(v) {
   if (v.history) append(v.history);
   for (const [name, value] of Object.entries(v.sparks)) { const a = D.sparks[name] ||= Array(60).fill(null); a.push(value); if (a.length > 60) a.shift(); }
   if (v.events) { D.events.push(...v.events); D.events.splice(0, D.events.length - 50); }
-  if (v.marks && v.marks.length) { D.marks.push(...v.marks); marks(); }
+  if (v.marks && v.marks.length) { D.marks.push(...v.marks); D.marks.splice(0, D.marks.length - 200); marks(); }
   if (v.config) D.config = v.config;
   settle();
   if (v.events || v.config || v.status.changes || v.status.routes || v.status.warnings) slow();
@@ -264,9 +264,10 @@ function update() {
   for (const t of tables) {
     const p = t.p, n = p.usable, of = p.backends.length;
     p.scale = Math.min(2, 95 / Math.max(1, ...p.backends.map((b) => Math.max(b.share || 0, b.intended || 0))));
-    const tone = n === 0 ? "s-down" : n < of ? "s-slow" : "s-ready";
+    const awaited = !n && p.backends.some((b) => b.state === "unknown"); // as at a start
+    const tone = !n && !awaited ? "s-down" : n < of ? "s-slow" : "s-ready";
     if (t.summary.className !== tone) t.summary.className = tone;
-    say(t.summary, !n ? "answers nothing" : n === of ? `all ${of} used` : `${n} of ${of} used`);
+    say(t.summary, !n ? awaited ? "waits for a first check" : "answers nothing" : n === of ? `all ${of} used` : `${n} of ${of} used`);
     say(t.facts, `${p.policy} · ${num(p.rate)} req/s · ${p.in_flight} in flight · ${p.queued} of ${p.queue} queued · ${p.check === "none" ? "no checks" : p.check}`);
     for (const r of t.rows) {
       const b = r.b, k = kindOf(b.state), last = b.checks[0], act = b.admin === "ready" ? "Drain…" : "Ready…";
@@ -493,13 +494,14 @@ async function followFile() { // what a reload would do is asked for when there 
 }
 
 // ---- actions: they ask first, say what follows by the server's word, and wait for it
-const SAY = { drain: ["Drain", "Drain"], maint: ["Take out for maintenance:", "Take out"], ready: ["Make ready:", "Make ready"], weight: ["Weight of", "Set weight"] };
-const wanted = (verb, weight) => verb === "weight" ? { weight } : { admin: verb };
+const SAY = { drain: ["Drain", "Drain"], maint: ["Take out for maintenance:", "Take out"], ready: ["Make ready:", "Make ready"], weight: ["Weight of", "Set weight"], limit: ["Limit of", "Set limit"] };
+const NUMBERS = { weight: ["Weight", 256], limit: ["Requests in flight at most, 0: no bound", 1e6] };
+const wanted = (verb, number) => verb in NUMBERS ? { [verb]: number } : { admin: verb };
 const quoted = (text) => /^[\w./:@-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
-async function consequences(verb, rows, weight) { // [text, class] each; whether it leaves a pool without anybody
+async function consequences(verb, rows, number) { // [text, class] each; whether it leaves a pool without anybody
   const out = [], lasts = new Set();
   for (const { b } of rows) {
-    const body = wanted(verb, weight);
+    const body = wanted(verb, number);
     let said;
     try { said = await ask(pathOf(b) + "?dry_run=1", "PATCH", body); } catch (e) {
       if (e.code !== "last_usable") throw e;
@@ -527,23 +529,24 @@ function dialog(title, ...kids) {
 }
 const stay = () => h("button", { type: "button", onclick: () => $("dialog").close() }, "Leave as it is");
 function decide(verb, rows) {
-  const one = rows.length === 1, verbs = ["drain", "maint", "ready", ...(one ? ["weight"] : [])];
-  let weight = rows[0].b.weight, lasts = [], turn = 0, ok = false;
+  const one = rows.length === 1, verbs = ["drain", "maint", "ready", ...(one ? Object.keys(NUMBERS) : [])], chosen = { weight: rows[0].b.weight, limit: rows[0].b.limit };
+  let lasts = [], turn = 0, ok = false;
   const ul = h("ul", { class: "follows", "aria-live": "polite" }), cmd = h("p", { class: "cmd" }), go = h("button", { class: "go", "data-live": "", "data-shut": "" }), reason = h("input", { name: "reason", autocomplete: "off", maxlength: 200, placeholder: "goes to the audit log, and stands in the row", oninput: () => words() });
-  const wl = h("label", { class: "line" }, "Weight", h("input", { type: "number", min: 0, max: 256, value: weight, oninput: (e) => { weight = Math.min(256, Math.max(0, Math.round(+e.target.value) || 0)); show(); } }));
+  const fields = Object.entries(NUMBERS).map(([v, [label, most]]) => [v, h("label", { class: "line" }, label, h("input", { type: "number", name: v, min: 0, max: most, value: chosen[v], oninput: (e) => { chosen[v] = Math.min(most, Math.max(0, Math.round(+e.target.value) || 0)); show(); } }))]);
   const typed = h("input", { autocomplete: "off", spellcheck: "false", oninput: () => words() }), ask2 = h("span"), tl = h("label", { class: "line" }, ask2, typed);
   const words = () => {
     say($("dtitle"), `${SAY[verb][0]} ${one ? rows[0].b.name : count(rows.length, "backend")}`);
     say(go, SAY[verb][1] + (one ? ` ${rows[0].b.name}` : ` ${count(rows.length, "backend")}`));
-    wl.hidden = verb !== "weight"; tl.hidden = !lasts.length; say(ask2, `This leaves no usable backend. Type ${lasts.join(" ")} to go on`);
+    for (const [v, label] of fields) label.hidden = v !== verb;
+    tl.hidden = !lasts.length; say(ask2, `This leaves no usable backend. Type ${lasts.join(" ")} to go on`);
     go.disabled = !ok || !still() || lasts.length > 0 && typed.value.trim() !== lasts.join(" ");
-    say(cmd, `lbctl ${verb} ${rows.map((r) => quoted(r.b.name)).join(" ")}${verb === "weight" ? " " + weight : ""}${reason.value ? ` --reason ${quoted(reason.value)}` : ""}${lasts.length ? " --force" : ""}`);
+    say(cmd, `lbctl ${verb} ${rows.map((r) => quoted(r.b.name)).join(" ")}${verb in NUMBERS ? " " + chosen[verb] : ""}${reason.value ? ` --reason ${quoted(reason.value)}` : ""}${lasts.length ? " --force" : ""}`);
   };
   const show = async () => {
     const mine = ++turn;
     ok = false; lasts = []; words(); ul.replaceChildren(h("li", { class: "zero" }, "asking what follows …"));
     try {
-      const f = await consequences(verb, rows, weight);
+      const f = await consequences(verb, rows, chosen[verb]);
       if (mine !== turn) return;
       lasts = f.lasts; ok = true;
       ul.replaceChildren(...f.out.map(([t, c]) => h("li", { class: c }, t)));
@@ -551,15 +554,15 @@ function decide(verb, rows) {
     if (mine === turn) words();
   };
   const seg = h("fieldset", { class: "seg" }, h("legend", null, "Action"), verbs.map((v) => h("label", null, h("input", { type: "radio", name: "verb", checked: v === verb, onchange: () => { verb = v; show(); } }), h("span", null, v))));
-  dialog("", h("form", { onsubmit: (e) => { e.preventDefault(); if (go.disabled) return; $("dialog").close(); send(verb, rows, reason.value.trim(), weight, lasts.length > 0); } }, seg, ul, wl, tl, h("label", { class: "line" }, "Reason", reason), cmd, h("div", { class: "buttons" }, stay(), go)));
+  dialog("", h("form", { onsubmit: (e) => { e.preventDefault(); if (go.disabled) return; $("dialog").close(); send(verb, rows, reason.value.trim(), chosen[verb], lasts.length > 0); } }, seg, ul, fields.map(([, label]) => label), tl, h("label", { class: "line" }, "Reason", reason), cmd, h("div", { class: "buttons" }, stay(), go)));
   show(); reason.focus();
 }
-async function send(verb, rows, reason, weight, force) {
-  const met = (b) => verb === "weight" ? b.weight === weight : b.admin === verb, failed = [];
+async function send(verb, rows, reason, number, force) {
+  const met = (b) => verb in NUMBERS ? b[verb] === number : b.admin === verb, failed = [];
   for (const { b } of rows) if (!met(b)) D.wishes.set(b.name, { text: `${verb} asked, not confirmed yet`, met });
   later();
   for (const { b } of rows) {
-    try { await ask(pathOf(b), "PATCH", { ...wanted(verb, weight), ...(reason ? { reason } : {}), ...(force ? { force } : {}) }); }
+    try { await ask(pathOf(b), "PATCH", { ...wanted(verb, number), ...(reason ? { reason } : {}), ...(force ? { force } : {}) }); }
     catch (e) { D.wishes.delete(b.name); failed.push(`${b.name}: ${e.message}`); later(); }
   }
   for (const r of rowsOf()) if (rows.some((x) => x.b.name === r.b.name)) pick(r, false);
@@ -697,7 +700,7 @@ function candidates(r) { // those that were asked, those that were out, and then
   const all = [...[...new Set(tried)].map((name) => found.get(name)).filter(Boolean), ...others.filter((c) => c.skipped), ...others.filter((c) => !c.skipped)], more = all.length - MOST_CANDIDATES;
   const note = (c) => c.backend === picked ? "taken" : tried.includes(c.backend) ? "tried before" : [c.skipped, c.reason, c.left_s != null && `${Math.round(c.left_s)} s left`].filter(Boolean).join(", ");
   const heads = ["Candidate", "State", "In flight", "Weight", "Value"].map((t, i) => h("th", { scope: "col", class: i > 1 ? "n" : null }, t));
-  return h("table", null, h("caption", { class: "sr" }, "Candidates"), h("thead", null, h("tr", null, heads, h("th", { scope: "col" }, h("span", { class: "sr" }, "Note")))),
+  return h("table", { class: "candidates" }, h("caption", { class: "sr" }, "Candidates"), h("thead", null, h("tr", null, heads, h("th", { scope: "col" }, h("span", { class: "sr" }, "Note")))),
     h("tbody", null, all.slice(0, MOST_CANDIDATES).map((c) => h("tr", null, h("th", { scope: "row" }, c.backend), h("td", null, glyph(kindOf(c.state)), " " + c.state), h("td", { class: "n" }, c.load == null ? DASH : c.limit ? `${c.load} / ${c.limit}` : String(c.load)), h("td", { class: "n" }, String(c.weight)), h("td", { class: "n" }, c.rank == null ? DASH : c.rank.toFixed(2).replace(/\.?0+$/, "")), h("td", null, note(c)))),
       more > 0 && h("tr", null, h("td", { colspan: 6, class: "zero" }, `and ${more} more`))));
 }
@@ -756,6 +759,7 @@ function start() {
   }, 1000);
   setInterval(failures, 5000);
   setLink("waiting");
+  say($("cli"), `lbctl --admin ${location.origin} status`);
   listen().catch(() => setLink("stale"));
   const once = setInterval(() => { if (D.status) { clearInterval(once); abilities(); } }, 100);
 }

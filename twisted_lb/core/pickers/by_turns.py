@@ -124,7 +124,7 @@ class Rotation(Picker):
         if picked is None:
             rule = f"in turn: it was the turn of {first.name}, and nobody was open"
         elif picked is first:
-            rule = f"in turn: it was its turn, the {mark + 1}. of {self._size}"
+            rule = f"in turn: its turn, number {mark + 1} of {self._size}"
         else:
             further = (self._members.index(picked) - mark) % self._size
             rule = f"in turn: it was the turn of {first.name}; the next that was open stood {further} further"

@@ -9,13 +9,10 @@ import contextlib
 import os
 import random
 import socket
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import cache, partial
-from pathlib import Path
 from pwd import getpwuid
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from twisted.application.service import IProcess, MultiService
 from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
@@ -23,23 +20,19 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 
 from twisted_lb import __version__
-from twisted_lb.access_log.destinations import Destination, Owner, destination_of
-from twisted_lb.access_log.writer import Writer
+from twisted_lb.access_log.destinations import Owner
 from twisted_lb.admin.dashboard import Dashboard
 from twisted_lb.admin.door import AdminDoor, Doors
 from twisted_lb.admin.doors import default_path
 from twisted_lb.admin.metrics import metrics_text
 from twisted_lb.admin.operator import Refused, Reloaded
 from twisted_lb.admin.readiness import Readiness, Verdict
-from twisted_lb.admin.status import StatusSite
 from twisted_lb.build_info import build
 from twisted_lb.config import LoadBalancerConfig, TimeoutsConfig
 from twisted_lb.config.addresses import ListenAddress
 from twisted_lb.config.base import KeyPath
 from twisted_lb.config.doubts import doubts, not_resolved
-from twisted_lb.config.origins import Origins
 from twisted_lb.config.replacing import backend_of, with_backends, with_timeouts
-from twisted_lb.config.secret import hides
 from twisted_lb.core.backend import BackendSpec, refuse_twice, specs_of
 from twisted_lb.core.events import Event
 from twisted_lb.core.overlay import Overlay
@@ -52,31 +45,28 @@ from twisted_lb.event_log import log_event
 from twisted_lb.log_files import LogFiles
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.frontend import Frontend
-from twisted_lb.net.listener import Listener
 from twisted_lb.net.over_reactor import make_monotonic, release, runtime_of
 from twisted_lb.net.runtime import Runtime
-from twisted_lb.net.sockets import Held
 from twisted_lb.openings import STATUS, Openings, openings
 from twisted_lb.operating import Operating
 from twisted_lb.own_process import OwnProcess
-from twisted_lb.plan import DEFAULT, Files, Plan, PoolPlan, TargetsPlan, plan_of
+from twisted_lb.plan import DEFAULT, Files, Plan, TargetsPlan, plan_of
 from twisted_lb.plan_diff import PlanDiff, of_process, plan_diff
 from twisted_lb.process import raise_descriptor_limit, room_for_clients
 from twisted_lb.reload import Reload, Source
 from twisted_lb.resolving import Named, Resolving, Unresolved, names_in
+from twisted_lb.service.in_force import InForce
+from twisted_lb.service.log_file import LogFile
+from twisted_lb.service.span_export import SpanExport
+from twisted_lb.service.status_door import StatusDoor
+from twisted_lb.service.words import places, said_of
 from twisted_lb.signals import while_stopping
-from twisted_lb.state_file import StateFile, load_overlay
-from twisted_lb.tracing.rules import TraceRules
-from twisted_lb.watch import Watch, digest
+from twisted_lb.state_file import StateFile, load_state
+from twisted_lb.watch import Watch
 
 _SEED_BITS: Final = 32
-# Of a pool with more backends the line at start has their number.
-_MOST_NAMED: Final = 8
 
-if TYPE_CHECKING:
-    from twisted_lb.tracing.exporter import Exporter
-
-_log = Logger()
+_log = Logger(namespace="twisted_lb.service")
 
 
 class LoadBalancerService(MultiService):
@@ -121,15 +111,11 @@ class LoadBalancerService(MultiService):
         self._whole_process: Final = whole_process
         self._seed: Final = random.getrandbits(_SEED_BITS) if seed is None else seed
         self._log_files: Final = LogFiles(config.log.file_bytes, config.log.old_files)
-        self._log_to: Destination | None = None  # opened, and to be written to when it starts
-        self._log_writer: Writer | None = None
-        self._log_dropped: int = 0  # by writers before that one
-        self._exporter: Exporter | None = None
-        self._exporters: Final[list[Exporter]] = []  # those before, for their counts
+        self._log_file: Final = LogFile(self._owner)
+        self._spans: Final = SpanExport(reactor)
         self._openings: Openings | None = None
         self._own: Final = OwnProcess(self, reactor, config.takeover, self._all_own) if whole_process else None
-        self._status: list[Listener] = []
-        self._status_site: StatusSite | None = None
+        self._status: Final = StatusDoor(self.readiness, reactor)
         self._readiness: Readiness | None = None
         self._plane: DataPlane | None = None
         self._draining: DataPlane | None = None
@@ -146,9 +132,7 @@ class LoadBalancerService(MultiService):
         self._doubted: dict[str, str] = {}  # what was said of the configuration, by what it is wherever it stands
         self._operating: Operating | None = None
         self._admin: AdminDoor | None = None
-        self._origins: Origins | None = None
-        self._read: dict[str, str] = {}  # the files that what is in force was read from, and their SHA-256
-        self._note_source(config)
+        self._in_force: Final = InForce(source, config)
         self._patient: bool = False  # the next stop gives tunnels and endless answers their time
 
     def privilegedStartService(self) -> None:
@@ -160,9 +144,7 @@ class LoadBalancerService(MultiService):
     def _bind(self) -> None:
         if self._openings is not None:
             return
-        rules = self._plan.access_log
-        if rules is not None and self._log_to is None:
-            self._log_to = destination_of(rules.file, self._owner())
+        self._log_file.open(self._plan)
         if self._own is None:
             self._openings = openings(self._wanted(self.config, self._plan))
         else:
@@ -263,36 +245,17 @@ class LoadBalancerService(MultiService):
         self._bind()
         assert self._openings is not None
         opened = self._openings
-        limit = self._limit = raise_descriptor_limit()
+        self._limit = raise_descriptor_limit()
         runtime = runtime_of(self._reactor, self._seed, self._nothing_moves, whole_process=self._whole_process)
-
-        def provide(pool: str, targets: TargetsPlan) -> Provider:
-            means = Means(runtime.time, runtime.stream(f"targets {pool}"), self._reactor)
-            return make_provider(targets.where, targets.rules, means)
-
         operating = self._operating = Operating(self, runtime.wall.read, runtime.time)
-        self._write_log(runtime)
-        self._export(self._plan.traces, runtime)
-        plane = self._plane = DataPlane(
-            runtime,
-            self._plan,
-            {name: [one.sock for one in opened.of(name)] for name in self._plan.listeners},
-            hear=self._hear,
-            room=lambda backends: room_for_clients(limit, backends),
-            accepting=opened.predecessor is None,
-            overlay=self._remembered(),
-            changed=self._remember,
-            provide=provide,
-            probed=operating.probed,
-            count_descriptors=self._whole_process,
-            log_line=self._log_line,
-            send_spans=self._send_spans,
-        )
+        self._log_file.write(runtime)
+        self._spans.follow(self._plan.traces, runtime)
+        plane = self._plane = self._made(runtime, operating, opened)
         operating.begin(plane, watched=self._whole_process)
         if self.config.state_file is not None:
-            self._state = StateFile(self.config.state_file, lambda: plane.overlay, runtime.time)
+            self._state = StateFile(self.config.state_file, lambda: plane.overlay, runtime.time, operating.signatures)
         self._watch_files(runtime.time)
-        self._readiness = Readiness(
+        readiness = self._readiness = Readiness(
             lambda: {name: cluster.pool for name, cluster in plane.clusters.items()},
             runtime.time.seconds,
             start_s=self.config.ready_start_s,
@@ -300,90 +263,60 @@ class LoadBalancerService(MultiService):
             unresolved=lambda: [name for cluster in plane.clusters.values() for name in cluster.unresolved],
             unlisted=lambda: plane.targets.unknown(plane.plan.pools),
         )
-        self._serve_status(plane, opened.of(STATUS))
+        self._status.serve(runtime, opened.of(STATUS))
         if self._admin is not None and self._admin.wanted:
             self._admin.begin(operating, runtime, Dashboard)
         super().startService()
-        _log.info(
-            "twisted_lb {version} ({build}) on {listeners}: {pools}; {status}{descriptors} descriptors, seed {seed}",
-            version=__version__,
-            build=build(),
-            listeners=_places(plane),
-            pools=", ".join(_said_of(name, pool) for name, pool in self._plan.pools.items()) or "no pool",
-            status="".join(f"status on {one.address}, " for one in self._status),
-            descriptors=limit,
-            seed=self._seed,
-        )
-        self._doubted.clear()
-        self._say_doubts(self.config, self._room(self._plan))
+        self._say_start(plane)
         self._unresolved = Unresolved(runtime, self._say_unresolved)
         self._unresolved.follow(self._plan)
         if opened.predecessor is None:
             self._accept(plane)
         if self._own is not None:
-            readiness = self._readiness
             self._own.begin(runtime.time, opened, lambda: readiness.starting, lambda: self._accept(plane))
 
-    # The access log.
+    def _made(self, runtime: Runtime, operating: Operating, opened: Openings) -> DataPlane:
+        """The data plane, on the sockets that were opened."""
 
-    def _write_log(self, runtime: Runtime) -> None:
-        """Write the access log to what was opened for it; what waits for the destination before goes there."""
-        before, opened = self._log_writer, self._log_to
-        self._log_to = None
-        self._log_writer = None if opened is None else Writer(opened, runtime.soon, runtime.later)
-        if before is not None:
-            before.close()
-            self._log_dropped += before.dropped
+        def provide(pool: str, targets: TargetsPlan) -> Provider:
+            means = Means(runtime.time, runtime.stream(f"targets {pool}"), self._reactor)
+            return make_provider(targets.where, targets.rules, means)
 
-    def _log_line(self, line: bytes) -> None:
-        writer = self._log_writer
-        if writer is not None:
-            writer.line(line)
+        return DataPlane(
+            runtime,
+            self._plan,
+            {name: [one.sock for one in opened.of(name)] for name in self._plan.listeners},
+            hear=self._hear,
+            room=lambda backends: room_for_clients(self._limit, backends),
+            accepting=opened.predecessor is None,
+            overlay=self._remembered(operating),
+            changed=self._remember,
+            provide=provide,
+            probed=operating.probed,
+            count_descriptors=self._whole_process,
+            log_line=self._log_file.line,
+            send_spans=self._spans.take,
+            whose=operating.whose,
+        )
 
-    @property
-    def log_dropped(self) -> int:
-        """How many lines of the access log were dropped since the start: nobody took them fast enough, or at all."""
-        return self._log_dropped + (0 if self._log_writer is None else self._log_writer.dropped)
-
-    # Traces.
-
-    def _export(self, rules: TraceRules | None, runtime: Runtime) -> None:
-        """Send spans where these rules say from now on; what waits for the collector before still goes there."""
-        before = self._exporter
-        self._exporter = None
-        if rules is not None:
-            # Not above: endpoints take a service manager's sockets out of the environment.
-            from twisted_lb.outgoing_http import OneOffClient
-            from twisted_lb.tracing.exporter import Exporter
-
-            client, rng = OneOffClient(self._reactor), runtime.stream("traces")
-            self._exporter = Exporter(rules, client, runtime.time, runtime.wall.read, rng)
-        if before is not None:
-            before.close().addErrback(lambda failure: _log.failure("spans that were left", failure=failure))
-            self._exporters.append(before)
-
-    def _send_spans(self, texts: bytes, count: int) -> None:
-        if self._exporter is not None:
-            self._exporter.take(texts, count)
-
-    @property
-    def spans_sent(self) -> int:
-        """How many spans a collector has taken since the start."""
-        return sum(one.sent for one in self._all_exporters)
-
-    @property
-    def spans_dropped(self) -> int:
-        """How many spans were dropped since the start: too many waited, or no collector took them."""
-        return sum(one.dropped for one in self._all_exporters)
-
-    @property
-    def _all_exporters(self) -> "list[Exporter]":
-        return self._exporters if self._exporter is None else [*self._exporters, self._exporter]
+    def _say_start(self, plane: DataPlane) -> None:
+        """Log where it listens and over what it balances, and what is doubtful about that."""
+        _log.info(
+            "twisted_lb {version} ({build}) on {listeners}: {pools}; {status}{descriptors} descriptors, seed {seed}",
+            version=__version__,
+            build=build(),
+            listeners=places(plane),
+            pools=", ".join(said_of(name, pool) for name, pool in self._plan.pools.items()) or "no pool",
+            status="".join(f"status on {one}, " for one in self._status.addresses),
+            descriptors=self._limit,
+            seed=self._seed,
+        )
+        self._doubted.clear()
+        self._say_doubts(self.config, self._room(self._plan))
 
     def _accept(self, plane: DataPlane) -> None:
         plane.accept()
-        for listener in self._status:
-            listener.start()
+        self._status.start()
         if self._admin is not None and self._openings is not None:
             self._admin.accept(instead=self._openings.predecessor is not None)
 
@@ -395,15 +328,17 @@ class LoadBalancerService(MultiService):
     def _room(self, plan: Plan) -> int:
         return room_for_clients(self._limit, sum(len(pool.backends) for pool in plan.pools.values()))
 
-    def _remembered(self) -> Overlay:
+    def _remembered(self, operating: Operating) -> Overlay:
         """The runtime changes that outlive a restart, as far as the configuration leaves them."""
         path = self.config.state_file
         if path is None:
             return Overlay()
-        overlay = load_overlay(path)
+        overlay, signatures = load_state(path)
+        operating.recall(signatures)
         pools = self._plan.pools
         listed = [name for name, pool in pools.items() if pool.targets is not None]
-        _, dropped = overlay.followed({name: pool.backends for name, pool in pools.items()}, listed)
+        most = {name: pool.settings.max_in_flight for name, pool in pools.items()}
+        _, dropped = overlay.followed({name: pool.backends for name, pool in pools.items()}, listed, most)
         for line in dropped:
             _log.info("state_file {path}: drops: {line}", path=path, line=line)
         return overlay
@@ -432,22 +367,6 @@ class LoadBalancerService(MultiService):
             self._watch.settle()
         elif self._watch is not None:
             self._watch.stop()
-
-    def _serve_status(self, plane: DataPlane, held: Iterable[Held]) -> None:
-        """Answer `/-/ready` and `/-/live` on these sockets and no others."""
-        runtime = plane.runtime
-        assert runtime.poller is not None
-        before = {listener.sock: listener for listener in self._status}
-        self._status = []
-        for one in held:
-            if self._status_site is None:
-                self._status_site = StatusSite(self.readiness, self._reactor)
-            listener = before.pop(one.sock, None)
-            if listener is None:
-                listener = Listener(runtime.poller, one.sock, self._status_site.build, runtime.later)
-            self._status.append(listener)
-        for listener in before.values():
-            listener.stop()
 
     def readiness(self) -> Verdict:
         """Whether traffic is wanted, and why not, in the words of `/-/ready`."""
@@ -502,8 +421,7 @@ class LoadBalancerService(MultiService):
     def reopen_logs(self) -> None:
         """Open the log files anew, by their names: somebody has renamed them (SIGUSR1, logrotate)."""
         self._log_files.reopen()
-        if self._log_writer is not None:
-            self._log_writer.reopen()
+        self._log_file.reopen()
 
     def leave(self, reason: str) -> None:
         """End the process gracefully: running exchanges have `drain_s`."""
@@ -575,7 +493,7 @@ class LoadBalancerService(MultiService):
         if self._draining is not None:
             raise ValueError("the balancer stops")
         plan = plan_of(config, self._plan, files)
-        opened = self._log_of(plan)
+        opened = None if self._openings is None else self._log_file.of(plan)
         try:
             change = None if self._openings is None else self._openings.change(self._wanted(config, plan))
         except BaseException:
@@ -597,19 +515,19 @@ class LoadBalancerService(MultiService):
                 if opened is not None:
                     opened.close()
                 raise
-            self._serve_status(self._plane, change.of(STATUS))
+            self._status.serve(self._plane.runtime, change.of(STATUS))
             if self._plane.accepting:  # else the instance before this one answers there
-                for listener in self._status:
-                    listener.start()
+                self._status.start()
             change.commit(files_stay=self._own is not None and self._own.preparing)
             self._say_doubts(config, self._room(plan))
-        self._log_to_file_of(plan, opened)
+        if self._openings is not None:
+            self._log_file.follow(plan, opened, None if self._plane is None else self._plane.runtime)
         if self._plane is not None and plan.traces != self._plan.traces:
-            self._export(plan.traces, self._plane.runtime)
+            self._spans.follow(plan.traces, self._plane.runtime)
         self._say_what_stays(config)
         diff = diff.beside(of_process(self.config, config))
         self.config, self._plan, self._files, self._tried = config, plan, files, files
-        self._note_source(config)
+        self._in_force.note(config)
         self._tell_of(diff)
         return diff
 
@@ -621,21 +539,6 @@ class LoadBalancerService(MultiService):
             self._operating.loaded(diff.lines)
         if self._unresolved is not None:
             self._unresolved.follow(self._plan)
-
-    def _log_of(self, plan: Plan) -> Destination | None:
-        """The destination of the access log of a plan, opened, if that is another one than what is open."""
-        file = _file_of(plan)
-        return None if self._openings is None or file in (None, _file_of(self._plan)) else destination_of(str(file))
-
-    def _log_to_file_of(self, plan: Plan, opened: Destination | None) -> None:
-        """Write the access log where this plan says; that is opened already, if it is another place."""
-        if self._openings is None or _file_of(plan) == _file_of(self._plan):
-            return
-        if self._log_to is not None:
-            self._log_to.close()
-        self._log_to = opened
-        if self._plane is not None:
-            self._write_log(self._plane.runtime)
 
     def _say_doubts(self, config: LoadBalancerConfig, room: int) -> None:
         """Log what is doubtful about a configuration and was not about the one before, wherever it stood there."""
@@ -669,6 +572,21 @@ class LoadBalancerService(MultiService):
         return metrics_text(measures, process, openmetrics=openmetrics)
 
     # What an operator is told and asks for.
+
+    @property
+    def log_dropped(self) -> int:
+        """How many lines of the access log were dropped since the start: nobody took them fast enough, or at all."""
+        return self._log_file.dropped
+
+    @property
+    def spans_sent(self) -> int:
+        """How many spans a collector has taken since the start."""
+        return self._spans.sent
+
+    @property
+    def spans_dropped(self) -> int:
+        """How many spans were dropped since the start: too many waited, or no collector took them."""
+        return self._spans.dropped
 
     @property
     def operator(self) -> Operating:
@@ -710,39 +628,17 @@ class LoadBalancerService(MultiService):
         plane = self.data_plane
         return plane.diff(plan_of(config, self._plan, files)).beside(of_process(self.config, config))
 
-    def _note_source(self, config: LoadBalancerConfig) -> None:
-        """Remember where a configuration comes from; that of a program from nowhere."""
-        found = None if self._source is None else self._source.origins(config)
-        if found is not None or self._source is None:
-            self._origins = found
-        if found is not None and self._source is not None:
-            self._read = {str(path): digest for path, digest in self._source.files().items()}
-
     def values_in_force(self) -> Iterable[tuple[str, object, str]]:
         """All values of the configuration in force: key, value, source."""
-        origins = self._origins
-        if origins is None:
-            return ()
-        hidden = cache(partial(hides, LoadBalancerConfig))
-        return (
-            (_dotted(path), "***" if hidden(_of_any(path)) else value, source)
-            for path, value, source in origins.every()
-        )
+        return self._in_force.values()
 
     def changed_file(self) -> tuple[str, float | None] | None:
         """The configuration file, and for how many seconds it has said something else than what is in force."""
-        first = next(iter(self._read), None)
-        if first is None:
-            return None
-        changed = [at for path, was in self._read.items() if (at := _changed_at(path, was)) is not None]
-        return first, max(0.0, time.time() - min(changed)) if changed else None
+        return self._in_force.changed_file()
 
     def source_of(self, path: KeyPath) -> str:
         """Where what is in force at a path of the configuration comes from; empty where nobody knows."""
-        try:
-            return "" if self._origins is None else self._origins.of(path)
-        except (KeyError, IndexError):
-            return ""
+        return self._in_force.source_of(path)
 
     @property
     def data_plane(self) -> DataPlane:
@@ -788,20 +684,9 @@ class LoadBalancerService(MultiService):
         if self._openings is not None:
             self._openings.close(handed_on=handed_on)
             self._openings = None
-        if self._exporter is not None:
-            yield self._exporter.close()
+        yield self._spans.close()
         yield maybeDeferred(super().stopService)
-        self._end_log()
-
-    def _end_log(self) -> None:
-        """Write what waits of the access log, and let go of it."""
-        if self._log_writer is not None:
-            self._log_writer.close()
-            self._log_dropped += self._log_writer.dropped
-            self._log_writer = None
-        if self._log_to is not None:
-            self._log_to.close()
-            self._log_to = None
+        self._log_file.close()
 
     @inlineCallbacks
     def _left(self, plane: DataPlane) -> Any:
@@ -810,7 +695,7 @@ class LoadBalancerService(MultiService):
             self._readiness.leaving = True
         handed_on = self._handed_on
         if handed_on:
-            self._leave_probes()
+            self._leave_doors()
         self._draining = plane
         restore = while_stopping(self._reactor, self._hurry)
         try:
@@ -820,11 +705,8 @@ class LoadBalancerService(MultiService):
         finally:
             restore()
             self._draining, self._grace, self._patient = None, None, False
-        for listener in self._status:
-            listener.stop()
-        if self._status_site is not None:
-            self._status_site.close()
-        self._status, self._status_site, self._readiness = [], None, None
+        self._status.close()
+        self._readiness = None
         if self._admin is not None:
             self._admin.close()
             self._admin = None
@@ -842,12 +724,9 @@ class LoadBalancerService(MultiService):
         """Whether another instance accepts on its sockets."""
         return self._own is not None and self._own.handed_on
 
-    def _leave_probes(self) -> None:
-        """Leave `/-/ready` to the instance that has taken over: it shares the status socket, and the drain may last long."""
-        for listener in self._status:
-            listener.stop(handed_on=True)
-        if self._status_site is not None:
-            self._status_site.leave()
+    def _leave_doors(self) -> None:
+        """Leave the status and the admin door to the instance that has taken over."""
+        self._status.leave()
         if self._admin is not None:
             self._admin.leave()
 
@@ -865,60 +744,5 @@ class LoadBalancerService(MultiService):
             self._draining.hurry()
 
 
-def _file_of(plan: Plan) -> str | None:
-    """Where the access log of a plan goes; None where there is none."""
-    return None if plan.access_log is None else plan.access_log.file
-
-
 def _nothing() -> None:
     """Nothing is to be done."""
-
-
-def _changed_at(path: str, was: str) -> float | None:
-    """Since when a file says another thing than it did; None while it does not, or is not there."""
-    try:
-        return os.stat(path).st_mtime if digest(Path(path)) != was else None
-    except OSError:
-        return None
-
-
-def _of_any(path: KeyPath) -> KeyPath:
-    """The path of the same value of any listener, route or pool: whether it is hidden does not depend on their names."""
-    return (path[0], "", *path[2:]) if len(path) > 2 and path[0] in ("listeners", "routes", "pools") else path
-
-
-def _dotted(path: KeyPath) -> str:
-    return ".".join(map(str, path))
-
-
-def _places(plane: DataPlane) -> str:
-    """Where a data plane listens; listeners that have a name by it."""
-    places = [
-        one.address if name == DEFAULT else f"{name} {one.address}"
-        for name, listeners in plane.listeners.items()
-        for one in listeners
-    ]
-    return ", ".join(places) or "no port of its own"
-
-
-def _said_of(name: str, pool: PoolPlan) -> str:
-    """A pool in the line at start: `rr over b1, b2`, with its name unless it is `default`; of many backends their number; and
-    where its list is.
-    """
-    backends = [spec.name for spec in pool.backends]
-    if name != DEFAULT and len(backends) > _MOST_NAMED:
-        backends = [f"{len(backends)} backends"]
-    over = ", ".join(backends + ([] if pool.targets is None else [f"those of {pool.targets.where}"]))
-    said = f"{pool.policy_name} over {over}"
-    return said if name == DEFAULT else f"{name} {said}"
-
-
-class OrderedServices(MultiService):
-    """Services that stop one after the other, first to last; a MultiService stops all at once."""
-
-    @inlineCallbacks
-    def stopService(self) -> Any:
-        """Fires when the last one has stopped."""
-        self.running = 0
-        for child in list(self):
-            yield maybeDeferred(child.stopService)

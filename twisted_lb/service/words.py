@@ -1,0 +1,29 @@
+"""What the line at the start says of listeners and pools."""
+
+from typing import Final
+
+from twisted_lb.data_plane import DataPlane
+from twisted_lb.plan import DEFAULT, PoolPlan
+
+# Of a pool with more backends the line at start has their number.
+_MOST_NAMED: Final = 8
+
+
+def places(plane: DataPlane) -> str:
+    """Where a data plane listens; listeners that have a name by it."""
+    found = [
+        one.address if name == DEFAULT else f"{name} {one.address}"
+        for name, listeners in plane.listeners.items()
+        for one in listeners
+    ]
+    return ", ".join(found) or "no port of its own"
+
+
+def said_of(name: str, pool: PoolPlan) -> str:
+    """A pool: `rr over b1, b2`, with its name unless it is `default`; of many backends their number; and where its list is."""
+    backends = [spec.name for spec in pool.backends]
+    if name != DEFAULT and len(backends) > _MOST_NAMED:
+        backends = [f"{len(backends)} backends"]
+    over = ", ".join(backends + ([] if pool.targets is None else [f"those of {pool.targets.where}"]))
+    said = f"{pool.policy_name} over {over}"
+    return said if name == DEFAULT else f"{name} {said}"
