@@ -706,9 +706,8 @@ function candidates(r) { // those that were asked, those that were out, and then
 }
 async function byId() {
   const q = $("rid").value.trim();
-  let hit = null;
-  for (const b of $("failures").tBodies) { const is = q.length > 3 && b.id.startsWith("r-" + q); b.classList.toggle("target", is); if (is) { b.querySelector("details").open = true; hit = b; } }
-  if (hit || q.length < 8) return;
+  for (const b of $("failures").tBodies) { const is = q.length > 3 && b.id.startsWith("r-" + q); b.classList.toggle("target", is); if (is) b.querySelector("details").open = true; }
+  if (document.getElementById("r-" + q) || q.length < 8) return; // what only begins like it is another one
   try { const b = request(await ask("v1/explain/" + encodeURIComponent(q)), true); b.classList.add("target"); $("failures").tHead.after(b); if (location.hash === "#r-" + encodeURI(q)) b.scrollIntoView(); } catch { /* not held, or not all of it typed */ }
 }
 async function abilities() { // what this balancer can tell is in its own document
