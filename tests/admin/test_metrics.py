@@ -370,7 +370,7 @@ def test_each_family_is_declared_once_and_told_in_both_formats(house):
     process = ProcessMeasures(
         "0", "3", False, 1.0,
         counters=(
-            ("log_dropped_total", 1), ("policy_errors_total", 0), ("invariant_violations_total", 0),
+            ("log_dropped_total", 1), ("invariant_violations_total", 0),
             ("spans_sent_total", 2), ("spans_dropped_total", 3),
         ),
     )  # fmt: skip

@@ -427,7 +427,6 @@ FAMILIES: Final = (
         "Spans that were dropped: too many waited, or the collector did not take them",
         _counter("spans_dropped_total"),
     ),
-    Family("policy_errors_total", "counter", (), "Errors in policies of users", _counter("policy_errors_total")),
     Family(
         "invariant_violations_total", "counter", (), "Identities between counters that did not hold",
         _counter("invariant_violations_total"),

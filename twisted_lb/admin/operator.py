@@ -424,8 +424,8 @@ class Operator(Protocol):
     ) -> Mapping[str, Any]:
         """Where a request would go; nothing is sent."""
 
-    def measures(self) -> tuple[Measures, ProcessMeasures]:
-        """Everything that is counted, for metrics."""
+    def measures(self, *, exemplars: bool = False) -> tuple[Measures, ProcessMeasures]:
+        """Everything that is counted, for metrics; with exemplars, if they are wanted."""
 
     def config(self) -> Sequence[ConfigValue]:
         """The configuration in force, each value with its source."""

@@ -234,12 +234,12 @@ class MetricsResource(ReadOnly):
     def render_GET(self, request: Request) -> Any:
         """Render all metrics of this moment, in the format that is asked for."""
         request.setHeader(b"cache-control", b"no-store")
+        openmetrics = wants_openmetrics((request.getHeader(b"accept") or b"").decode("latin-1"))
         try:
             self._admit(request)
-            measures, process = self._operator.measures()
+            measures, process = self._operator.measures(exemplars=openmetrics)
         except Refused as refused:
             return problem(request, refused)
-        openmetrics = wants_openmetrics((request.getHeader(b"accept") or b"").decode("latin-1"))
         request.setHeader(b"content-type", (OPENMETRICS if openmetrics else TEXT).encode("ascii"))
         made: list[bytes] = []
         making = self._cooperator.cooperate(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from twisted_lb.core.attempts import Attempt, Story
+from twisted_lb.core.attempts import Attempt, Story, up_to
 from twisted_lb.core.decision import Candidate, Decision, recalled
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.notes import Note, Notes
@@ -92,7 +92,7 @@ def explained(note: Note, notes: Notes, epoch: float, now: float, *, decisions: 
     the same however many backends there are, and nothing is said of candidates.
     """
     running = note.ended_at == NEVER
-    made = _made(note.attempt)
+    made = up_to(note.attempt)
     attempts = tuple(_attempt(note, made, index, decided=decisions) for index in range(len(made)))
     stuck = note.story
     refused = None if not decisions or stuck is None or stuck.refused is None else stuck.refused.decision()
@@ -126,14 +126,6 @@ def explained(note: Note, notes: Notes, epoch: float, now: float, *, decisions: 
         took_s=None if running else note.took_s,
         response_bytes=note.response_bytes,
     )
-
-
-def _made(attempt: Attempt | None) -> list[Attempt]:
-    made: list[Attempt] = []
-    while attempt is not None:
-        made.append(attempt)
-        attempt = attempt.before
-    return made[::-1]
 
 
 def _attempt(note: Note, made: Sequence[Attempt], index: int, *, decided: bool) -> ExplainedAttempt:

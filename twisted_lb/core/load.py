@@ -16,8 +16,8 @@ class Load:
     seconds.
 
     A lease calls `leased`, `responded` if the head of a response came, and `settled`, in this order. It keeps the load that
-    it told, and the note that it got: a load hears the end of exactly those leases whose beginning it heard, whatever the
-    policy is by then. Requests in flight need not be counted here: the pool does.
+    it told, and the note that it got: a load hears the end of exactly those leases whose beginning it heard, while its policy or
+    another one that looks at load is in force. Requests in flight need not be counted here: the pool does.
     """
 
     __slots__ = ()

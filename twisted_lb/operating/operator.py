@@ -138,7 +138,7 @@ class Operating:
         self._failed_reloads += failed
         self._reload_failed = failed
 
-    def measures(self) -> tuple[Measures, ProcessMeasures]:
+    def measures(self, *, exemplars: bool = False) -> tuple[Measures, ProcessMeasures]:
         """See Operator."""
         plane = self._running()
         process = ProcessMeasures(
@@ -159,7 +159,7 @@ class Operating:
                 ("spans_dropped_total", self._owner.spans_dropped),
             ),
         )
-        return plane.measures(exemplars=True), process
+        return plane.measures(exemplars=exemplars), process
 
     @property
     def etag(self) -> str:
@@ -289,7 +289,7 @@ class Operating:
 
     def apply(self, actor: Actor) -> "Deferred[Reloaded]":
         """See Operator."""
-        self._steering.steerable  # noqa: B018, it refuses
+        self._steering.steerable()
         done = self._owner.reload_now(dry_run=False)
         self._steering.audit(actor, "", "reload")
         return self.asked(actor.name, done)

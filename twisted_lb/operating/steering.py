@@ -41,7 +41,7 @@ class Steering:
 
     def command(self, command: Command, actor: Actor, *, dry_run: bool = False) -> Changed:
         """See Operator."""
-        plane = self.steerable
+        plane = self.steerable()
         pool, name = command.pool, command.backend
         cluster = self.cluster(pool)
         self._known(cluster, name)
@@ -122,7 +122,7 @@ class Steering:
 
     def add(self, pool: str, backend: Mapping[str, Any], actor: Actor) -> str:
         """See Operator."""
-        plane = self.steerable
+        plane = self.steerable()
         self.cluster(pool)
         before = {spec.name for spec in plane.specs_of(pool)}
         try:
@@ -138,7 +138,7 @@ class Steering:
 
     def remove(self, pool: str, backend: str, actor: Actor, *, force: bool = False) -> Changed:
         """See Operator."""
-        plane = self.steerable
+        plane = self.steerable()
         cluster = self.cluster(pool)
         self._known(cluster, backend)
         views = [one for one in self._views.pool(cluster, plane.plan.pools[pool]).backends if _is_of(one, backend)]
@@ -157,7 +157,7 @@ class Steering:
 
     def reset(self, pool: str | None, backend: str | None, actor: Actor, *, force: bool = False) -> Sequence[str]:
         """See Operator."""
-        plane = self.steerable
+        plane = self.steerable()
         if pool is not None:
             self.cluster(pool)
         wanted = [
@@ -244,7 +244,6 @@ class Steering:
             reason=f": “{clean(actor.reason)}”" if actor.reason else "",
         )
 
-    @property
     def steerable(self) -> DataPlane:
         """The plane, Refused where nothing is changed any more."""
         if self._owner.stopping:

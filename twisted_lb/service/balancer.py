@@ -568,7 +568,7 @@ class LoadBalancerService(MultiService):
 
     def metrics(self, *, openmetrics: bool = False) -> bytes:
         """What Prometheus reads, in its text format or in OpenMetrics, while the service runs: see `admin.metrics`."""
-        measures, process = self.operator.measures()
+        measures, process = self.operator.measures(exemplars=openmetrics)
         return metrics_text(measures, process, openmetrics=openmetrics)
 
     # What an operator is told and asks for.
