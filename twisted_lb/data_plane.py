@@ -609,12 +609,11 @@ class DataPlane:
         for flow in self.flows:
             if flow.pool in flows:
                 flows[flow.pool].append(flow)
-        now = self.runtime.clock.read()
-        ahead_s = self.runtime.wall.read() - now
+        epoch, now = self.runtime.epoch(), self.runtime.clock.read()
         return Measures(
             tuple(listener_measures(name, one.gate, one.refusals, one.flows) for name, one in self.frontends.items()),
             tuple(pool_measures(one.pool, flows[name], one.connections(), now) for name, one in self.clusters.items()),
-            tuple(exemplars_of(self.notes, ahead_s)) if exemplars else (),
+            tuple(exemplars_of(self.notes, epoch)) if exemplars else (),
         )
 
     # What an operator asks; nothing changes by it.

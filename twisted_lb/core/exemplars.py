@@ -31,8 +31,8 @@ class Exemplar:
     first_byte_s: float | None
 
 
-def exemplars_of(notes: Notes, ahead_s: float) -> Iterator[Exemplar]:
-    """Of all requests that are remembered: O(notes). The clock on the wall is ahead of the monotonic one by so much."""
+def exemplars_of(notes: Notes, epoch: float) -> Iterator[Exemplar]:
+    """Of all requests that are remembered: O(notes). `epoch` is what is to be added to monotonic seconds for those since 1970."""
     for note in notes.identified():
         attempt = note.attempt
         if attempt is None and note.began == note.ended_at:
@@ -48,7 +48,7 @@ def exemplars_of(notes: Notes, ahead_s: float) -> Iterator[Exemplar]:
             note.pool,
             "" if attempt is None else attempt.lease.backend.name,
             KINDS[kind_of(note.status)],
-            note.ended_at + ahead_s,
+            note.ended_at + epoch,
             note.took_s,
             backend_s,
             first_byte_s,
