@@ -172,7 +172,7 @@ class Scan(Picker):
 
 class Two(Picker):
     """Power of two choices: two members are drawn by weight, never the same one twice, and the less loaded of them is picked,
-    the first one of two that are alike. O(1) with equal weights, O(log n) with others, O(n) where many members are out.
+    the first one of two that are alike. O(1); O(n) where many members are out.
 
     Idle backends therefore get their shares exactly by weight. Two that are distinct balance small pools better than draws
     with replacement (Mitzenmacher 2001 has the distinct ones in his tables).
