@@ -316,8 +316,8 @@ def test_a_policy_is_asked_with_the_stable_hash_of_the_client(monkeypatch):
         def build(self, members, previous, rng, now):
             return First(members)
 
-    monkeypatch.setitem(POLICIES, "first", Firsts())
-    lb = LoadBalancer(["a:80"], "first")
+    monkeypatch.setitem(POLICIES, "mine", Firsts())
+    lb = LoadBalancer(["a:80"], "mine")
     for client in ("é", "é".encode(), None):
         lb.assign(client)
     assert asked == [key_of("é".encode()), key_of("é".encode()), 0]

@@ -582,6 +582,7 @@ def _pool(config: PoolConfig, backend: BackendRulesConfig) -> PoolPlan:
             rise=check.rise,
             fall=check.fall,
             checked=check.enabled,
+            max_in_flight=config.max_in_flight,
             max_queued=config.queue.most,
             queue_wait_s=config.queue.no_backend_s,
             initially_up=check.initial == "up",

@@ -12,6 +12,7 @@ from twisted_lb.core.pickers.base import Picker, Policy
 from twisted_lb.core.pickers.by_chance import RandomPolicy
 from twisted_lb.core.pickers.by_load import LoadKind, LoadPolicy
 from twisted_lb.core.pickers.by_turns import RoundRobinPolicy
+from twisted_lb.core.pickers.in_order import FirstPolicy
 
 
 def _in_flight(value: float) -> str:
@@ -81,6 +82,7 @@ POLICIES: Final[dict[str, Policy]] = {
     "prequal": _by_load(
         "prequal", "prequal: of two drawn by weight the faster one, unless it has more in flight than most"
     ),
+    "first": FirstPolicy(),
 }
 
 # Whatever else can be made of a choice and a load. Each is one object, so that a reload sees what is equal.
