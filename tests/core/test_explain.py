@@ -14,8 +14,8 @@ from twisted_lb.core.decision import Candidate, Decision, recalled
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.pickers import POLICIES
-from twisted_lb.core.pickers.shares import Shares
 from twisted_lb.core.pickers.base import MOST_REMEMBERED, open_to
+from twisted_lb.core.pickers.shares import Shares
 from twisted_lb.core.pool import Pool
 from twisted_lb.core.settings import PoolSettings
 from twisted_lb.core.standing import Skipped
