@@ -119,6 +119,13 @@ def test_what_backends_report_is_seen_with_its_age(operate):
     assert operate("a:80").view("app/a:80").reported is None
 
 
+def test_a_limit_of_the_file_is_the_files(operate):
+    one = operate(pools={"app": {"backends": ["a:80"], "max_in_flight": 7, "health_check": {"interval_s": 0.0}}})
+    assert one.config.pools["app"].max_in_flight == 7
+    one.owner.sources["pools", "app", "max_in_flight"] = "lb.toml:3"
+    assert one.view("app/a:80").sources["limit"] == "lb.toml:3"
+
+
 def test_the_verdict_speaks_of_readiness_and_of_backends(three):
     assert three.operating.snapshot().verdict.level == "well"
     three.owner.verdict = Verdict(False, "not ready: stopping\n")

@@ -20,7 +20,7 @@ _KEYS: Final = ("admin", "weight", "limit", "backend")
 # States as one says them beside another one.
 _SAID: Final = {"unknown": "not checked yet"}
 # Those of which the file says nothing of its own.
-_RUNTIME_ONLY: Final = ("admin", "limit")
+_RUNTIME_ONLY: Final = ("admin",)
 
 
 class Views:
@@ -187,6 +187,8 @@ class Views:
 
     def _source(self, pool: str, backend: str, key: str) -> str:
         rest = () if key == "backend" else (key,)
+        if key == "limit":
+            return self.source_of(("pools", pool, "max_in_flight"))
         return "default" if key in _RUNTIME_ONLY else self.source_of(("pools", pool, "backends", backend, *rest))
 
     def said(self, pool: str, backend: str, key: str) -> str:
