@@ -58,6 +58,7 @@ ROUTE: dict[str, tuple[Any, Any]] = {
     "set_response_headers": ({"X-A": "1"}, {"X-A": "2"}),
     "remove_response_headers": (["X-A"], ["X-B"]),
     "repeatable": (["POST"], ["PATCH"]),
+    "cost": (5, "bytes"),
     "upgrades": (["chess"], ["go"]),
     "encoded_slash": ("refuse", "refuse"),
     "error_pages": ({"503": "a"}, {"503": "b"}),

@@ -75,7 +75,10 @@ class Exchange(Requester):
         self.client: Final = client
         self.head: Final = head
         self.attempts: Final = Attempts(
-            route.cluster.pool, route.rules.retries, ANY, idempotent=head.method in route.rules.repeatable
+            route.cluster.pool,
+            route.rules.retries,
+            ANY if route.rules.cost is None else lead.costed(head),
+            idempotent=head.method in route.rules.repeatable,
         )
         # For the record: what status the client was told, 0 for none; when things happened, and how many bytes.
         self.status: int = 0
