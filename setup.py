@@ -68,6 +68,7 @@ COMPILED = sorted(
                 "reactor_poller",
                 "relay",
                 "replay",
+                "request_cost",
                 "request_keys",
                 "route",
                 "routing",

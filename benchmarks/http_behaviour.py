@@ -340,6 +340,7 @@ def render(known: dict) -> str:
         "- A head is checked as a whole before a byte of it goes on; what goes on is the same fields in the same order and case.",
         "- What only a proxy can know (`X-Forwarded-*`, `Forwarded`, `X-Real-IP`) passes from `trusted_proxies` alone, and no name",
         "  that we write passes in another spelling (`X.Forwarded.For`, `X_Request_Id`). Both families of fields say the same.",
+        "- `Endpoint-Load-Metrics` and `Endpoint-Load-Metrics-Bin` (ORCA) are for the balancer, and pass in no head and no trailers.",
         "- A refused message is answered once and the connection is closed; nothing behind it is read as a request.",
         "- An answer that is not beyond doubt is a 502, and its connection is never used again.",
         "- Of each direction at most 64 KiB wait in memory, and one receive (256 KiB) on top; a request is held for a retry up to",

@@ -2,6 +2,7 @@
 
 import asyncio
 import doctest
+import math
 import subprocess
 import sys
 from collections import Counter
@@ -316,8 +317,8 @@ def test_a_policy_is_asked_with_the_stable_hash_of_the_client(monkeypatch):
         def build(self, members, previous, rng, now):
             return First(members)
 
-    monkeypatch.setitem(POLICIES, "first", Firsts())
-    lb = LoadBalancer(["a:80"], "first")
+    monkeypatch.setitem(POLICIES, "mine", Firsts())
+    lb = LoadBalancer(["a:80"], "mine")
     for client in ("é", "é".encode(), None):
         lb.assign(client)
     assert asked == [key_of("é".encode()), key_of("é".encode()), 0]
@@ -334,6 +335,17 @@ def test_a_bad_update_changes_nothing(servers, why):
         lb.update(servers)
     assert [(name, server.weight) for name, server in lb.servers.items()] == [("a:80", 2)]
     assert told == []
+
+
+def test_clients_go_where_less_load_is_reported():
+    lb = LoadBalancer(["a:80", "b:80"], policy_of("scan", "reported"))
+    lb.report_load("a:80", {"cpu_utilization": 0.9})
+    lb.report_load("b:80", {"cpu_utilization": 0.1})
+    assert [lb.assign().server for _ in range(3)] == ["b:80"] * 3
+    with pytest.raises(KeyError, match="no server is called c:80"):
+        lb.report_load("c:80", {})
+    with pytest.raises(ValueError, match="cpu_utilization: nan is no load"):
+        lb.report_load("a:80", {"cpu_utilization": math.nan})
 
 
 def test_a_server_that_left_while_a_client_was_there_ends_quietly():

@@ -7,7 +7,7 @@ import pytest
 from operated import ALICE, DRAIN, MAINT, READY, SWITCHED, UPGRADE, Operated
 from twisted.python.failure import Failure
 
-from twisted_lb.admin.operator import Actor, Command, NotFound, Refused, Reloaded, merged
+from twisted_lb.admin.operator import Actor, Command, NotFound, Refused, Reloaded, ReportView, merged
 from twisted_lb.admin.readiness import Verdict
 from twisted_lb.operating import Operating, clean
 from twisted_lb.testing import response
@@ -99,6 +99,31 @@ def test_the_whole_is_seen(operate):
         ("tcp", "rr", "connect every 5 s"),
     ]
     assert json.dumps(dataclasses.asdict(seen))
+
+
+def test_what_backends_report_is_seen_with_its_age(operate):
+    pool = {
+        "backends": ["a:80", "b:80"],
+        "policy": {"choose": "two", "load": "reported"},
+        "health_check": {"interval_s": 0.0},
+    }
+    one = operate(pools={"app": pool})
+    pool = one.plane.clusters["app"].pool
+    for said in (b"TEXT cpu_utilization=0.25", b"nonsense"):
+        pool.hear_load(pool.backends["a:80"], said, one.clock.seconds())
+    one.wait(4.0)
+    assert one.view("app/a:80").reported == ReportView(0.25, 4.0, True, 1, 1)
+    assert one.view("app/b:80").reported == ReportView(None, None, False, 0, 0)
+    one.wait(6.0)
+    assert one.view("app/a:80").reported == ReportView(0.25, 10.0, False, 1, 1)
+    assert operate("a:80").view("app/a:80").reported is None
+
+
+def test_a_limit_of_the_file_is_the_files(operate):
+    one = operate(pools={"app": {"backends": ["a:80"], "max_in_flight": 7, "health_check": {"interval_s": 0.0}}})
+    assert one.config.pools["app"].max_in_flight == 7
+    one.owner.sources["pools", "app", "max_in_flight"] = "lb.toml:3"
+    assert one.view("app/a:80").sources["limit"] == "lb.toml:3"
 
 
 def test_the_verdict_speaks_of_readiness_and_of_backends(three):

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Final, Self
 
@@ -10,6 +10,7 @@ from twisted_lb.core.ask import ANY, Ask, key_of
 from twisted_lb.core.attempts import Attempt, Attempts
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec, specs_of
 from twisted_lb.core.events import DEFAULT_POOL, Event
+from twisted_lb.core.load_report import LoadReport
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.pickers import POLICIES, Policy
 from twisted_lb.core.pool import Pool
@@ -158,6 +159,12 @@ class LoadBalancer:
     def report_up(self, server: str, reason: str = "reported up") -> None:
         """Report a server that is well; one that was down is used again after the second report in a row."""
         self._pool.observe_probe(self._known(server), True, reason, self._clock())
+
+    def report_load(self, server: str, metrics: Mapping[str, float]) -> None:
+        """Report a server's load, for policies that compare what is reported: by ORCA's names, such as `cpu_utilization`. It counts
+        for 10 s. KeyError for a stranger, ValueError for what is no load.
+        """
+        self._pool.observe_load(self._known(server).name, LoadReport(metrics), self._clock())
 
     def drain(self, server: str) -> None:
         """Drain a server: it gets no new clients, whatever its health, until `ready`."""

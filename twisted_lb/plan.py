@@ -16,6 +16,7 @@ from twisted_lb.config import HealthCheckConfig, LoadBalancerConfig
 from twisted_lb.config.access import AccessConfig, RateLimitConfig
 from twisted_lb.config.addresses import ListenAddress
 from twisted_lb.config.base import DEFAULT, KeyPath
+from twisted_lb.config.costs import ORDINARY, CostOf
 from twisted_lb.config.files import Home, contents, digest_of
 from twisted_lb.config.keys import KeyTable
 from twisted_lb.config.limits import HeadLimitsConfig
@@ -47,6 +48,7 @@ from twisted_lb.http_check import HttpQuestion
 from twisted_lb.net.local_reply import HTML, JSON, TEXT, ErrorPage
 from twisted_lb.net.own_answers import Answer, OwnAnswer, Redirect
 from twisted_lb.net.path_edit import PathEdit
+from twisted_lb.net.request_cost import RequestCost
 from twisted_lb.net.request_keys import RequestKey
 from twisted_lb.net.settings import AUTO, ClientRules, RouteRules, UpstreamRules
 from twisted_lb.tracing.rules import TraceRules
@@ -544,9 +546,16 @@ def _route_rules(
         path_edit=_path_edit(config),
         refuse_escaped_slash=config.encoded_slash == "refuse",
         host=_told_host(forwarding.host),
+        cost=_cost(config.cost),
         pages=pages,
         retry_after_s=1 if pool is None else _retry_after_s(pool.health_check),
     )
+
+
+def _cost(cost: CostOf) -> RequestCost | None:
+    if cost == ORDINARY:
+        return None
+    return RequestCost(cost.number, by_bytes=cost.by_bytes, field=cost.header.lower().encode("ascii"))
 
 
 def _edits(set_: Mapping[str, str], removed: Sequence[str]) -> FieldEdits:
@@ -582,6 +591,7 @@ def _pool(config: PoolConfig, backend: BackendRulesConfig) -> PoolPlan:
             rise=check.rise,
             fall=check.fall,
             checked=check.enabled,
+            max_in_flight=config.max_in_flight,
             max_queued=config.queue.most,
             queue_wait_s=config.queue.no_backend_s,
             initially_up=check.initial == "up",

@@ -15,6 +15,7 @@ from twisted_lb.core.ask import ANY
 from twisted_lb.core.backend import Backend, BackendSpec
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.lease import Lease
+from twisted_lb.core.load_report import read_report
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pool import Pool
@@ -117,6 +118,12 @@ def response_head() -> Callable[[], object]:
     """An answer's head."""
     limits = Limits()
     return lambda: parse_response(ANSWER, limits)
+
+
+def load_report() -> Callable[[], object]:
+    """A report of load as vLLM writes it, read."""
+    said = b"TEXT named_metrics.kv_cache_usage_perc=0.4, named_metrics.num_requests_waiting=3"
+    return lambda: read_report(said)
 
 
 def chunks(size: int) -> Subject:
@@ -443,6 +450,7 @@ SUBJECTS: dict[str, Subject] = {
     "request head, browser, parse and rewrite": request_head(BROWSER % 1),
     "header block, browser, one line differs": request_again,
     "response head, parse": response_head,
+    "load report, read": load_report,
     **{f"chunk decode, 64 KiB in chunks of {size}": chunks(size) for size in (64, 1024, 16384)},
     **{
         f"pick, {policy}{by_weight}, {number}": pick(policy, number, weights)

@@ -24,6 +24,7 @@ from twisted_lb.admin.metrics import (
     wants_openmetrics,
 )
 from twisted_lb.core.histogram import Histogram, edges
+from twisted_lb.core.load_report import LoadReport
 from twisted_lb.core.measures import ProcessMeasures
 from twisted_lb.testing import CLOSE, NEVER_ANSWER, Wait, response
 
@@ -56,7 +57,9 @@ def value(house, name, process=PROCESS, **labels) -> float:
 
 def busy(house) -> House:
     """A balancer to which most things have happened."""
-    lb = house("a:80", "b:80", "c:80", pools={"old": {"backends": ["d:80"]}})
+    reported = {"choose": "two", "load": "reported"}
+    lb = house("a:80", "b:80", "c:80", pools={"old": {"backends": ["d:80"], "policy": reported}})
+    lb.plane.clusters["old"].pool.observe_load("d:80", LoadReport({"cpu_utilization": 0.5}), lb.clock.seconds())
     lb.backend("a:80", [[Wait(0.02), response(b"hello")], CLOSE, NEVER_ANSWER])
     lb.backend("b:80")
     for request in (
@@ -71,6 +74,16 @@ def busy(house) -> House:
         lb.wait(0.1)
     lb.cluster.observe_probe("a:80", True, "fine", asked_at=lb.clock.seconds() - 0.25)
     return lb
+
+
+def test_reports_of_load_are_told_where_they_are_compared(house):
+    lb = house("a:80", "b:80", policy={"choose": "scan", "load": "reported"})
+    for said in (b"TEXT cpu_utilization=0.25", b"nonsense"):
+        lb.pool.hear_load(lb.members[0], said, lb.clock.seconds())
+    one = {"pool": "default", "backend": "a:80"}
+    assert value(lb, "backend_reported_utilization", **one) == 0.25
+    assert [value(lb, "backend_load_reports_total", **one, result=result) for result in ("used", "ignored")] == [1, 1]
+    assert len([key for key in samples(lb) if key[0] == "backend_reported_utilization"]) == 1
 
 
 def test_requests_are_told_with_all_their_labels(house):

@@ -115,6 +115,10 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
     ),
     ({"checks": {"x": {}}}, "checks.x: no pool names them   [W16]"),
     ({"pools": APP, "routes": TO_APP}, UNSAID),
+    (
+        {"backends": ["10.0.0.1:80", "10.0.0.2:80"], "policy": "first"},
+        "policy: first without max_in_flight: the backends after the first one only stand by   [W21]",
+    ),
     ({"log": {"format": "json"}}, "log.format: has no effect: without log.file there is no access log   [W20]"),
     (
         {"routes": [{"path": "/x", "pool": "default", "log": "json"}]},
@@ -250,6 +254,8 @@ def test_what_is_doubtful_for_one_reason_is_doubted_once(tables, said):
         {"limits": {"connections_per_client": 100_000}},
         {"forwarding": {"trusted_proxies": ["10.0.0.0/8", "fd00::/8"]}},
         {"backends": ["app.internal:80"], "retry": {"bad_statuses": [503]}},  # a name may be several
+        {"backends": ["10.0.0.1:80", "10.0.0.2:80"], "policy": "first", "max_in_flight": 10},
+        {"backends": ["10.0.0.1:80"], "policy": "first"},
         # A route of another listener hides nothing, and one of each of two hides it only together.
         {
             "listeners": {"a": {"address": ":1"}, "b": {"address": ":2"}},

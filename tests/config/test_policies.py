@@ -25,6 +25,14 @@ def test_what_has_a_name_goes_by_it_and_requests_are_what_is_compared_unless_sai
     assert planned({"choose": "two", "load": "cost"}).policy_name == "two by cost"
 
 
+def test_what_is_reported_may_be_compared_by_a_metric_of_ones_own():
+    table = {"choose": "two", "load": "reported", "metric": "named_metrics.kv_cache_usage_perc"}
+    plan = planned(table)
+    assert plan.policy == policy_of("two", "reported", "named_metrics.kv_cache_usage_perc")
+    assert plan.policy != policy_of("two", "reported")
+    assert plan.policy_name == "two by reported (named_metrics.kv_cache_usage_perc)"
+
+
 def test_a_table_stands_in_a_file_for_a_pool_and_for_all_of_them(tmp_path):
     file = tmp_path / "lb.toml"
     file.write_text(
@@ -47,6 +55,21 @@ def test_a_table_stands_in_a_file_for_a_pool_and_for_all_of_them(tmp_path):
         ('{ choose = "three" }', "policy: choose should be one of scan, two, not 'three'"),
         ('{ choose = "two", load = "luck" }', f"policy: load should be one of {', '.join(LOADS)}, not 'luck'"),
         ('{ choose = ["two"] }', "policy: choose should be one of scan, two, not ['two']"),
+        (
+            '{ choose = "two", load = "reported", metric = "gpu" }',
+            (
+                "policy: metric should be named_metrics.NAME, or one of application_utilization, cpu_utilization, mem_utilization, "
+                "not 'gpu'"
+            ),
+        ),
+        (
+            '{ choose = "two", load = "reported", metric = 5 }',
+            "policy: metric should be named_metrics.NAME, or one of application_utilization, cpu_utilization, mem_utilization, not 5",
+        ),
+        (
+            '{ choose = "two", metric = "named_metrics.x" }',
+            'policy: metric is for load = "reported", and load is requests',
+        ),
         ('{ choose = "two", of = 3 }', "policy: of: unknown key; a policy has choose and load"),
     ],
 )

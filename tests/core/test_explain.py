@@ -15,6 +15,7 @@ from twisted_lb.core.lease import Lease
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pickers.base import MOST_REMEMBERED, open_to
+from twisted_lb.core.pickers.shares import Shares
 from twisted_lb.core.pool import Pool
 from twisted_lb.core.settings import PoolSettings
 from twisted_lb.core.standing import Skipped
@@ -256,13 +257,12 @@ def test_the_rule_and_the_number_that_decided_are_told(policy, texts, down, rule
     assert rule_of(policy, *texts, down=down) == rule
 
 
-def test_the_number_that_was_drawn_falls_into_the_share_of_the_one_that_was_picked():
+def test_the_number_that_was_drawn_leads_to_the_one_that_was_picked():
     pool, _ = make_pool("a:1,weight=2", "b:1", "c:1", policy="rand")
-    ends = {"a:1": 0.5, "b:1": 0.75, "c:1": 1.0}
+    shares = Shares(list(pool.backends.values()))
     for _ in range(30):
         lease = claim(pool)
-        end = ends[lease.backend.name]
-        assert end - (0.5 if end == 0.5 else 0.25) <= lease.mark < end
+        assert shares.members[shares.at(lease.mark)] is lease.backend
 
 
 def test_what_took_a_backend_out_is_told_with_how_long_it_was_so():

@@ -278,6 +278,21 @@ def _skips(measures: Measures, _: ProcessMeasures) -> Series:
                     yield (pool.name, backend.name, why.name.lower()), float(count)
 
 
+def _utilizations(measures: Measures, _: ProcessMeasures) -> Series:
+    for pool in measures.pools:
+        for backend in pool.backends:
+            if backend.utilization is not None:
+                yield (pool.name, backend.name), backend.utilization
+
+
+def _load_reports(measures: Measures, _: ProcessMeasures) -> Series:
+    for pool in measures.pools:
+        for backend in pool.backends:
+            if backend.reports is not None:
+                yield (pool.name, backend.name, "used"), float(backend.reports[0])
+                yield (pool.name, backend.name, "ignored"), float(backend.reports[1])
+
+
 def _states(measures: Measures, _: ProcessMeasures) -> Series:
     for pool in measures.pools:
         for one in pool.backends:
@@ -375,6 +390,16 @@ FAMILIES: Final = (
     Family("queued", "gauge", _P, "Requests that wait for a backend", _pools(lambda one: float(one.queued))),
     Family("backend_in_flight", "gauge", _PB, "Attempts under way", _backends(lambda one: float(one.in_flight))),
     Family("backend_load", "gauge", _PB, "What the pool's policy compares", _backends(lambda one: one.load)),
+    Family(
+        "backend_reported_utilization", "gauge", _PB,
+        "The utilization that the backend reports (ORCA), where the pool's policy compares it and it is no older than 10 s",
+        _utilizations,
+    ),
+    Family(
+        "backend_load_reports_total", "counter", (*_PB, "result"),
+        "Reports of load (ORCA) where the pool's policy compares them: those that were used, and those that were ignored",
+        _load_reports,
+    ),
     Family("backend_limit", "gauge", _PB, "How many attempts may be under way; 0: no bound", _backends(lambda one: float(one.limit))),
     Family(
         "backend_state", "gauge", (*_PB, "state"),

@@ -57,10 +57,24 @@ class CheckView:
 
 
 @dataclass(frozen=True)
+class ReportView:
+    """What a backend has said of its load last (ORCA): the utilization that its pool's policy compares, so long ago; whether that
+    still counts; how many reports were used, and how many ignored.
+    """
+
+    utilization: float | None
+    age_s: float | None
+    counts: bool
+    used: int
+    ignored: int
+
+
+@dataclass(frozen=True)
 class BackendView:
     """A backend, as an operator sees it. `name` is `POOL/BACKEND`; `state` the gravest of what the operator wants, checks say
     and traffic says, with its `reason`, for `since_s` seconds. `rate` is in requests a second, `share` and `intended` in per
-    cent of the pool's requests, both of the last minute; None: nobody knows. `limit` 0: no bound.
+    cent of the pool's requests, both of the last minute; None: nobody knows. `limit` 0: no bound. `reported` is what it says of
+    its load, and how old that is; None where it does not, or nobody compares that.
     """
 
     name: str
@@ -95,6 +109,7 @@ class BackendView:
     p50_ms: float | None = None
     p99_ms: float | None = None
     reuse: float | None = None
+    reported: "ReportView | None" = None
 
     def with_more(self, other: "BackendView") -> "BackendView":
         """The same backend as another process sees it too."""

@@ -47,6 +47,7 @@ CODES: Final = {
     "reload, once for each backend: `--check` looks no name up.",
     "W19": "There are pools or routes by name and no listener: port 80 of all addresses is listened on.",
     "W20": "A key of the access log has no effect: without `log.file` there is none.",
+    "W21": '`policy = "first"` without a limit: all requests go to the first backend that is usable, and the others only stand by.',
 }
 
 
@@ -83,6 +84,7 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening
     for name, pool in objects.pools.items():
         yield from _of_checks(_home(config.pools, "pools", name), pool.health_check)
         yield from _of_retries(_home(config.pools, "pools", name), pool)
+        yield from _of_order(_home(config.pools, "pools", name), pool)
     yield from _of_unused_checks(config)
     for index, route in enumerate(config.routes):
         effective = objects.routes[name_of(route, index)]
@@ -311,6 +313,15 @@ def _of_limits(path: KeyPath, listener: ListenerConfig) -> Iterator[Doubt]:
             "W13",
             (*path, "limits", "connections_per_client"),
             f"{limits.connections_per_client} has no effect: connections = {limits.connections} is less",
+        )
+
+
+def _of_order(path: KeyPath, pool: PoolConfig) -> Iterator[Doubt]:
+    """The policy that fills one backend after the other, where none is ever full."""
+    several = len(pool.backends) > 1 or pool.targets is not None
+    if pool.policy == "first" and several and not pool.max_in_flight and not any(one.limit for one in pool.backends):
+        yield Doubt(
+            "W21", (*path, "policy"), "first without max_in_flight: the backends after the first one only stand by"
         )
 
 

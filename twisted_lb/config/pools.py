@@ -12,7 +12,7 @@ from twisted_lb.config.limits import HeadLimitsConfig, PoolTimeoutsConfig
 from twisted_lb.config.policies import DESCRIBED, PolicyChoice, PolicyTable
 from twisted_lb.config.targets import TargetsConfig
 from twisted_lb.core.address import is_name
-from twisted_lb.core.backend import HEAVIEST, MOST_PORT, BackendSpec, ThereTwice, refuse_twice
+from twisted_lb.core.backend import HEAVIEST, MOST_LIMIT, MOST_PORT, BackendSpec, ThereTwice, refuse_twice
 
 NO_BACKEND = "no backend: give at least one, such as 127.0.0.1:8081"
 
@@ -126,13 +126,14 @@ def refuse_twice_in_a_list(backends: tuple[BackendSpec, ...]) -> None:
 
 
 class QueueConfig(Model):
-    """The queue of a pool: requests that wait while no backend is usable, first come, first served."""
+    """The queue of a pool: requests that wait while no backend is usable, or all are full, first come, first served."""
 
     no_backend_s: float = Field(
         default=1.0,
         ge=0,
         le=3600,
-        description="How long a request waits for a backend while none is usable, as during a restart; 0: not at all. One "
+        description="How long a request waits for a backend while none is usable, as during a restart, or all have as many as "
+        "`max_in_flight` lets them; 0: not at all. One "
         "whose backend was refused waits too. Danger: a long wait holds clients while nobody can serve them.",
     )
     most: int = Field(
@@ -239,6 +240,14 @@ class ChoiceConfig(Model):
 
     policy: PolicyChoice = Field(
         default="rr", validation_alias=AliasChoices("policy", "strategy"), description=DESCRIBED
+    )
+    max_in_flight: int = Field(
+        default=0,
+        ge=0,
+        le=MOST_LIMIT,
+        description="How many requests each backend may have at a time, from when it is given one to the end of the answer, tunnels "
+        "among them; 0: no bound. Where all have as many, requests wait in the queue. Danger: too few, and requests wait for backends "
+        "that have nothing to do.",
     )
     resolve: Resolve = Field(
         default="auto",

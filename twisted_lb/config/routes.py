@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, Tag, field_validator, model_validato
 
 from twisted_lb.config.access import AccessConfig, Network
 from twisted_lb.config.base import SEVERAL, ErrorPages, Model, Name, TextOrTable, Token, either
+from twisted_lb.config.costs import ORDINARY, Cost
 from twisted_lb.config.keys import Key
 from twisted_lb.config.limits import BodyLimitsConfig, RouteTimeoutsConfig
 from twisted_lb.config.log_format import OwnLog
@@ -312,6 +313,12 @@ class RouteRulesConfig(AccessConfig):
     )
     remove_response_headers: Annotated[tuple[Settable, ...], SEVERAL] = Field(
         default=(), strict=False, description="Header fields that clients do not get."
+    )
+    cost: Cost = Field(
+        default=ORDINARY,
+        description="How much work a request is, for policies whose `load` is `cost`; an ordinary one is 1, and none more than 1000: a "
+        'number; `"bytes"`: one more for each 4096 bytes of its body, as far as its length is announced; `{ header = NAME }`: what '
+        "that field says. Danger: whoever sends the field says it; `forwarding.only_from_proxies` takes it from proxies alone.",
     )
     repeatable: Annotated[tuple[Token, ...], SEVERAL] = Field(
         default=(),

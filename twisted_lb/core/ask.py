@@ -3,6 +3,9 @@
 from hashlib import blake2b
 from typing import Final
 
+# What a request costs at most: whoever may say it cannot make a backend look as if it were full for ever.
+MOST_COST: Final = 1000
+
 
 class Ask:
     """What a request asks of a policy: immutable, and the same for all its attempts.

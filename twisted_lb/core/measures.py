@@ -14,6 +14,7 @@ from twisted_lb.core.gate import Gate
 from twisted_lb.core.histogram import NOTHING, Reading, reading_of
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.pool import Pool
+from twisted_lb.core.reported import Reported
 from twisted_lb.core.standing import Skipped
 from twisted_lb.core.totals import KINDS
 
@@ -78,7 +79,8 @@ class BackendMeasures:
     """How a backend stands, and what it has done. `load` is what its policy compares, `limit` how much it may have in flight, 0
     for no bound. `answers` by `KINDS`, `outcomes` and `ejections` in the order of `outcome.Outcome`; `changes` of its state by
     what it became; `skips` in the order of `standing.Skipped`, how often a policy came to it and stepped over it. `duration` is
-    that of its complete answers, from lease to last byte.
+    that of its complete answers, from lease to last byte. `utilization` is what it reports, None where no report counts; `reports`
+    those that counted and those that did not, None where nobody compares them.
     """
 
     name: str
@@ -103,6 +105,8 @@ class BackendMeasures:
     ejections: Numbers
     changes: tuple[tuple[str, int], ...]
     skips: Numbers
+    utilization: float | None = None
+    reports: tuple[int, int] | None = None
 
     def merged(self, other: "BackendMeasures") -> "BackendMeasures":
         """What two processes have counted. What is known of its state is this one's."""
@@ -124,6 +128,10 @@ class BackendMeasures:
             ejections=_sums(self.ejections, other.ejections),
             changes=tuple(changes.items()),
             skips=_sums(self.skips, other.skips),
+            utilization=other.utilization if self.utilization is None else self.utilization,
+            reports=other.reports
+            if self.reports is None or other.reports is None
+            else (self.reports[0] + other.reports[0], self.reports[1] + other.reports[1]),
         )
 
 
@@ -278,7 +286,7 @@ def pool_measures(
 
 
 def _backend_measures(backend: Backend, connections: tuple[int, int], now: float) -> BackendMeasures:
-    totals, skipped = backend.totals, backend.skipped_times
+    totals, skipped, load = backend.totals, backend.skipped_times, backend.load
     opened, idle = connections
     return BackendMeasures(
         name=backend.name,
@@ -290,7 +298,7 @@ def _backend_measures(backend: Backend, connections: tuple[int, int], now: float
         weight=backend.weight,
         weight_effective=backend.weight if backend.usable else 0,
         in_flight=backend.in_flight,
-        load=float(backend.load_now) if backend.load is None else backend.load.value(max(backend.weight, 1), now),
+        load=float(backend.load_now) if load is None else load.value(max(backend.weight, 1), now),
         limit=backend.limit,
         idle_connections=idle,
         busy_connections=opened - idle,
@@ -303,6 +311,8 @@ def _backend_measures(backend: Backend, connections: tuple[int, int], now: float
         ejections=tuple(totals.ejections),
         changes=tuple(totals.changes.items()),
         skips=tuple(skipped.get(why, 0) for why in Skipped),
+        utilization=load.utilization if isinstance(load, Reported) and load.fresh(now) else None,
+        reports=(totals.reports, totals.bad_reports) if isinstance(load, Reported) else None,
     )
 
 

@@ -22,10 +22,12 @@ from twisted_lb.core.events import (
 )
 from twisted_lb.core.lease import Lease, LoadLease
 from twisted_lb.core.load import Loads
+from twisted_lb.core.load_report import LoadReport, read_report
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.pickers.base import Picker, Policy
 from twisted_lb.core.queue import Queue, Ticket
+from twisted_lb.core.reported import Reported
 from twisted_lb.core.retry import RetryBudget
 from twisted_lb.core.scene import Scene
 from twisted_lb.core.selection import Selection
@@ -181,7 +183,7 @@ class Pool:
 
     def choose_by(self, policy: Policy) -> None:
         """Replace the policy; what the old picker knows is carried over as far as the new one understands it."""
-        if policy is self._selection.policy:
+        if policy == self._selection.policy:
             return
         self._selection.use(policy)
         self._scene = None
@@ -397,6 +399,25 @@ class Pool:
         """The head of a response came; once a lease at most, and before it is settled."""
         if isinstance(lease, LoadLease):
             lease.load.responded(lease.note, now - lease.opened_at, now)
+
+    def hear_load(self, backend: Backend, said: bytes, now: float) -> None:
+        """A backend has said in the head of a response how loaded it is (ORCA, `endpoint-load-metrics`). Nobody reads that, and it
+        costs nothing, unless the policy compares what is reported.
+        """
+        if isinstance(backend.load, Reported):
+            self._hear(backend, backend.load, read_report(said), now)
+
+    def observe_load(self, name: str, report: LoadReport, now: float) -> None:
+        """A report of the load of a member, wherever it is from; nothing where there is no such member, or nobody compares that."""
+        backend = self.backends.get(name)
+        if backend is not None and isinstance(backend.load, Reported):
+            self._hear(backend, backend.load, report, now)
+
+    def _hear(self, backend: Backend, load: Reported, report: LoadReport | None, now: float) -> None:
+        if report is not None and load.hear(report, now):
+            backend.totals.reports += 1
+        else:
+            backend.totals.bad_reports += 1
 
     def settle(self, lease: Lease, outcome: Outcome, now: float, detail: str = "") -> None:
         """End a lease with the outcome of its attempt; a second time is an AssertionError."""

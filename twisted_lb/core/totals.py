@@ -33,10 +33,11 @@ class Denied(enum.IntEnum):
 class BackendTotals:
     """What a backend has done: how long complete answers took, from lease to last byte, by the `KINDS` of their status; `unfinished`
     answers, of which the head has come and not the end, tunnels among them; new connections; failed and passed checks by how
-    long they took (`checks[False]`, `checks[True]`); ejections by outcome, changes of state by what it became.
+    long they took (`checks[False]`, `checks[True]`); ejections by outcome, changes of state by what it became; `reports` of its load
+    that count, and `bad_reports`, which are none or do not say what is compared.
     """
 
-    __slots__ = ("changes", "checks", "connections", "ejections", "lasted", "unfinished")
+    __slots__ = ("bad_reports", "changes", "checks", "connections", "ejections", "lasted", "reports", "unfinished")
 
     def __init__(self) -> None:
         # None until there was one, as of checks: many backends have none.
@@ -46,6 +47,8 @@ class BackendTotals:
         self.checks: Final[list[Histogram | None]] = [None, None]
         self.ejections: Final[list[int]] = [0] * len(Outcome)
         self.changes: Final[dict[str, int]] = {}
+        self.reports: int = 0
+        self.bad_reports: int = 0
 
     def answers(self) -> list[int]:
         """The heads of answers that came, by kind: O(slots)."""

@@ -75,7 +75,10 @@ class Exchange(Requester):
         self.client: Final = client
         self.head: Final = head
         self.attempts: Final = Attempts(
-            route.cluster.pool, route.rules.retries, ANY, idempotent=head.method in route.rules.repeatable
+            route.cluster.pool,
+            route.rules.retries,
+            ANY if route.rules.cost is None else lead.costed(head),
+            idempotent=head.method in route.rules.repeatable,
         )
         # For the record: what status the client was told, 0 for none; when things happened, and how many bytes.
         self.status: int = 0
@@ -535,6 +538,8 @@ class Exchange(Requester):
         attempt = self.attempts.current
         if attempt is not None and attempt.lease.backend.load is not None:
             self._cluster.pool.responded(attempt.lease, self._clock.now)
+            if head.load_report:
+                self._cluster.pool.hear_load(attempt.lease.backend, head.load_report, self._clock.now)
         if rules.edits_answers:
             self._start_edited(head, framing)
         else:
@@ -565,6 +570,8 @@ class Exchange(Requester):
             self._bad_status = True
             return False
         assert attempt is not None
+        if head.load_report:
+            self._cluster.pool.hear_load(attempt.lease.backend, head.load_report, self._clock.now)
         attempt.lease.backend.totals.unfinished[kind_of(head.status)] += 1
         self._leave(attempt, upstream, again, Outcome.BAD_STATUS, f"status {head.status}")
         return True

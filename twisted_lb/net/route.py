@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from twisted_lb.core.ask import ANY, Ask
 from twisted_lb.core.flow import Flow
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.local_reply import accept_of, local_reply, safe_id
@@ -57,6 +58,14 @@ class Lead:
                 self._edited_lines(lines) if self.route.rules.edits_head else lines, self._tail
             )
         return self.last_head
+
+    def costed(self, head: RequestHead) -> Ask:
+        """What a request asks of a policy, on a route whose requests are not all as much work."""
+        cost = self.route.rules.cost
+        if cost is None:
+            return ANY
+        claimed = head.fields.claimed if self.client.trusted else b""
+        return cost.ask(head, head.lines + claimed)
 
     def _edited_lines(self, lines: bytes) -> bytes:
         rules = self.route.rules

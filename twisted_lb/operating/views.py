@@ -5,9 +5,10 @@ from dataclasses import asdict, replace
 from typing import Any, Final
 
 from twisted_lb.admin.history import States
-from twisted_lb.admin.operator import BackendView, ChangeView, ListenerView, PoolView, RouteView
+from twisted_lb.admin.operator import BackendView, ChangeView, ListenerView, PoolView, ReportView, RouteView
 from twisted_lb.admin.words import left
 from twisted_lb.core.backend import AdminState, Backend
+from twisted_lb.core.reported import Reported
 from twisted_lb.core.snapshot import snapshot_of
 from twisted_lb.data_plane import DataPlane
 from twisted_lb.net.cluster import Cluster
@@ -19,7 +20,7 @@ _KEYS: Final = ("admin", "weight", "limit", "backend")
 # States as one says them beside another one.
 _SAID: Final = {"unknown": "not checked yet"}
 # Those of which the file says nothing of its own.
-_RUNTIME_ONLY: Final = ("admin", "limit")
+_RUNTIME_ONLY: Final = ("admin",)
 
 
 class Views:
@@ -174,6 +175,7 @@ class Views:
             p50_ms=self._meters.durations.quantile_ms(("took", pool, name), 0.5),
             p99_ms=self._meters.durations.quantile_ms(("took", pool, name), 0.99),
             reuse=self._reuse(pool, name),
+            reported=_report_of(backend, plane.runtime.clock.now),
             sources={key: plane.source(pool, owner, key) or self._source(pool, owner, key) for key in _KEYS},
         )
 
@@ -185,6 +187,8 @@ class Views:
 
     def _source(self, pool: str, backend: str, key: str) -> str:
         rest = () if key == "backend" else (key,)
+        if key == "limit":
+            return self.source_of(("pools", pool, "max_in_flight"))
         return "default" if key in _RUNTIME_ONLY else self.source_of(("pools", pool, "backends", backend, *rest))
 
     def said(self, pool: str, backend: str, key: str) -> str:
@@ -237,6 +241,20 @@ class Views:
                     change=change,
                     reason="" if by is None else by.reason,
                 )
+
+
+def _report_of(backend: Backend, now: float) -> ReportView | None:
+    load = backend.load
+    if not isinstance(load, Reported):
+        return None
+    said = load.utilization >= 0
+    return ReportView(
+        utilization=load.utilization if said else None,
+        age_s=round(now - load.reported_at, 1) if said else None,
+        counts=load.fresh(now),
+        used=backend.totals.reports,
+        ignored=backend.totals.bad_reports,
+    )
 
 
 def _texts(values: Iterable[bytes]) -> list[str]:

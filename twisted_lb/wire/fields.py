@@ -21,6 +21,7 @@ from twisted_lb.wire.names import (
     FORWARDED,
     HOST,
     KEEP_ALIVE,
+    LOAD_REPORT,
     MAX_FORWARDS,
     PLAIN,
     PROXY_AUTHENTICATE,
@@ -107,6 +108,8 @@ class Fields:
         self.claimed: bytes = b""
         # Max-Forwards; -1: there is none, -2: what there is is no number, or more than one.
         self.max_forwards: int = -1
+        # What the sender says of its load (ORCA), empty for nothing.
+        self.load_report: bytes = b""
 
 
 @mypyc_attr(acyclic=True, free_list_len=1)
@@ -259,13 +262,21 @@ def _note_field(fields: Fields, kind: int, name: bytes, value: bytes) -> bool:
     if kind in (AUTHORIZATION, AUTHENTICATE, PROXY_AUTHENTICATE):
         fields.binds = fields.binds or kind == AUTHORIZATION or challenges_bind(value)
         return kind != PROXY_AUTHENTICATE
+    _note_hop(fields, kind, name, value)
+    return False
+
+
+def _note_hop(fields: Fields, kind: int, name: bytes, value: bytes) -> None:
+    """Note one special field that is for us alone."""
     if kind == FORWARDED:
         _claim(fields, name.lower(), value)
     elif kind == KEEP_ALIVE:
         fields.keep_s = keep_seconds(value)
+    elif kind == LOAD_REPORT:
+        # Two of them are no report, however they are read.
+        fields.load_report = value if not fields.load_report else fields.load_report + b", " + value
     elif kind == TE:
         fields.te_trailers = fields.te_trailers or b"trailers" in tokens(value)
-    return False
 
 
 def _hops(value: bytes) -> int:

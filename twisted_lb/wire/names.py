@@ -29,6 +29,7 @@ CLAIM: Final = 15
 AUTHORIZATION: Final = 16
 AUTHENTICATE: Final = 17
 PROXY_AUTHENTICATE: Final = 18
+LOAD_REPORT: Final = 19
 
 KINDS: Final[dict[bytes, int]] = {
     b"host": HOST,
@@ -60,6 +61,10 @@ KINDS: Final[dict[bytes, int]] = {
     b"traceparent": TRACEPARENT,
     b"max-forwards": MAX_FORWARDS,
     b"www-authenticate": AUTHENTICATE,
+    # What a backend says of its load (ORCA) is for whoever balances it, and for nobody behind that: a second balancer would take
+    # it for the load of all of us.
+    b"endpoint-load-metrics": LOAD_REPORT,
+    b"endpoint-load-metrics-bin": HOP,
 }
 
 # What we write ourselves, or frame a message by: nothing that a backend could take for it passes.

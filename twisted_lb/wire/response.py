@@ -15,7 +15,8 @@ class ResponseHead:
     `lines` are those for the client, each ended by CRLF, without framing of a chunked body. `framing` is the length of
     the body in bytes, CHUNKED or UNTIL_CLOSE, before method and status are considered (`body_of`). `keep_s` is the idle
     timeout that the backend announces (Keep-Alive: timeout), in seconds, -1 when it does not. `binds`: it asks the client to
-    authenticate the connection (401 or 407, NTLM or Negotiate), which is that client's alone from then on.
+    authenticate the connection (401 or 407, NTLM or Negotiate), which is that client's alone from then on. `load_report` is what
+    it says of its load (ORCA), which is not among the lines.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class ResponseHead:
         upgrade: bytes = b"",
         keep_s: int = -1,
         binds: bool = False,
+        load_report: bytes = b"",
     ) -> None:
         self.status: Final = status
         self.line: Final = line
@@ -40,6 +42,7 @@ class ResponseHead:
         self.upgrade: Final = upgrade
         self.keep_s: Final = keep_s
         self.binds: Final = binds
+        self.load_report: Final = load_report
         # The field line that frames a body without a length, for a client of HTTP/1.1.
         self.framed: Final = (
             b"Transfer-Encoding: chunked\r\n" if framing < 0 and status not in (204, 304) and status >= 200 else b""
@@ -65,6 +68,7 @@ class ResponseHead:
             upgrade=self.upgrade,
             keep_s=self.keep_s,
             binds=self.binds,
+            load_report=self.load_report,
         )
 
     def __repr__(self) -> str:
@@ -116,4 +120,5 @@ def parse_response(head: bytes, limits: Limits) -> ResponseHead:
         upgrade=fields.upgrade,
         keep_s=fields.keep_s,
         binds=fields.binds and status in (401, 407),
+        load_report=fields.load_report,
     )

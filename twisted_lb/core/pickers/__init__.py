@@ -12,6 +12,8 @@ from twisted_lb.core.pickers.base import Picker, Policy
 from twisted_lb.core.pickers.by_chance import RandomPolicy
 from twisted_lb.core.pickers.by_load import LoadKind, LoadPolicy
 from twisted_lb.core.pickers.by_turns import RoundRobinPolicy
+from twisted_lb.core.pickers.in_order import FirstPolicy
+from twisted_lb.core.reported import Reports
 
 
 def _in_flight(value: float) -> str:
@@ -34,6 +36,10 @@ def _hot_or_cold(value: float) -> str:
     return f"hot, {value - HOT:.6g} in flight by weight" if value >= HOT else f"cold, {_latency(value)}"
 
 
+def _utilization(value: float) -> str:
+    return f"utilization {value:.6g} with one more, by weight"
+
+
 LOADS: Final[dict[str, LoadKind]] = {
     "requests": LoadKind(lambda counts: Apart(counts, Requests), _in_flight, "how many requests are in flight"),
     "cost": LoadKind(lambda counts: Apart(counts, Cost), _cost, "what all requests in flight cost, an ordinary one 1"),
@@ -47,6 +53,12 @@ LOADS: Final[dict[str, LoadKind]] = {
         _hot_or_cold,
         "latency of those that have no more in flight than most, what is in flight of the others, which come last; a failure counts "
         "as slow",
+    ),
+    "reported": LoadKind(
+        Reports,
+        _utilization,
+        "the utilization that backends report in `endpoint-load-metrics` (ORCA) of their answers, as it would be with one request "
+        "more; who has reported nothing for 10 s is compared by what is in flight",
     ),
 }
 
@@ -81,6 +93,7 @@ POLICIES: Final[dict[str, Policy]] = {
     "prequal": _by_load(
         "prequal", "prequal: of two drawn by weight the faster one, unless it has more in flight than most"
     ),
+    "first": FirstPolicy(),
 }
 
 # Whatever else can be made of a choice and a load. Each is one object, so that a reload sees what is equal.
@@ -97,8 +110,15 @@ def name_of(choose: str, load: str) -> str:
     return next((name for name, parts in NAMED.items() if parts == (choose, load)), f"{choose} by {load}")
 
 
-def policy_of(choose: str, load: str) -> Policy:
-    """The policy of a choice and a load; KeyError for what is neither."""
+def policy_of(choose: str, load: str, metric: str = "") -> Policy:
+    """The policy of a choice and a load; KeyError for what is neither. `metric`: of reports this one is compared, see `LoadReport`;
+    such policies are equal, and not one object.
+    """
+    if metric:
+        kind = LOADS[load]
+        assert load == "reported", f"{load} has no metric"
+        of_metric = LoadKind(lambda counts: Reports(counts, metric), kind.tell, kind.describe, metric)
+        return LoadPolicy(f"{choose} by {load}: {BY_LOAD[choose]}", choose, of_metric)
     return POLICIES.get(name_of(choose, load)) or _OTHERS[choose, load]
 
 

@@ -13,7 +13,7 @@ from twisted_lb.core.pickers.shares import REDRAWS, Shares
 
 
 class Chance(Picker):
-    """A weighted random picker: O(1) with equal weights, O(log n) with others, O(n) where many members are out."""
+    """A weighted random picker: O(1), by an alias table where weights differ; O(n) where many members are out."""
 
     def __init__(self, shares: Shares) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Chance(Picker):
         return self._shares.ranking()
 
     def recalled(self, mark: object, picked: Backend | None) -> Recalled:
-        """See Picker: the number that was drawn, and the share that it fell into."""
+        """See Picker: the number that was drawn, and the share of the one that it led to."""
         shares = self._shares
         ranking = shares.ranking()
         if picked is None:

@@ -172,7 +172,7 @@ class Scan(Picker):
 
 class Two(Picker):
     """Power of two choices: two members are drawn by weight, never the same one twice, and the less loaded of them is picked,
-    the first one of two that are alike. O(1) with equal weights, O(log n) with others, O(n) where many members are out.
+    the first one of two that are alike. O(1); O(n) where many members are out.
 
     Idle backends therefore get their shares exactly by weight. Two that are distinct balance small pools better than draws
     with replacement (Mitzenmacher 2001 has the distinct ones in his tables).
@@ -264,22 +264,36 @@ class Two(Picker):
 
 
 class LoadKind:
-    """What load is: how it is measured, what a value of it is in the words of an explanation, and what load is in those of help."""
+    """What load is: how it is measured, what a value of it is in the words of an explanation, and what load is in those of help;
+    and which metric of several, if there are any.
+    """
 
-    def __init__(self, loads: Callable[[Counts], Loads], tell: Callable[[float], str], describe: str) -> None:
+    def __init__(
+        self, loads: Callable[[Counts], Loads], tell: Callable[[float], str], describe: str, metric: str = ""
+    ) -> None:
         self.loads: Final = loads
         self.tell: Final = tell
         self.describe: Final = describe
+        self.metric: Final = metric
 
 
 class LoadPolicy:
-    """A policy that compares loads: how it chooses, and what it compares."""
+    """A policy that compares loads: how it chooses, and what it compares. Two of the same description and metric are equal."""
 
     def __init__(self, describe: str, choose: str, kind: LoadKind) -> None:
         self.describe: Final = describe
         self.eager: Final = True
         self._scans: Final = choose == "scan"
         self._kind: Final = kind
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LoadPolicy) and (self.describe, self._kind.metric) == (
+            other.describe,
+            other._kind.metric,
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.describe, self._kind.metric))
 
     def loads(self, counts: Counts) -> Loads | None:
         """What measures the backends."""

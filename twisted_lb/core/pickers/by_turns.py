@@ -1,4 +1,5 @@
-"""Smooth weighted round robin: by turns, smoothly by weight (nginx's algorithm, commit 52327e0627f4).
+"""Smooth weighted round robin: by turns, smoothly by weight (nginx's algorithm, commit 52327e0627f4). Where there are many it is
+earliest deadline first, see `by_deadline`.
 
 After k picks of total weight W, a backend of weight w that was picked n times is owed k*w/W - n turns. That number is
 what survives a rebuild: the next picker goes on where this one stopped, whatever members came or left.
@@ -13,7 +14,10 @@ from twisted_lb.core.backend import Backend
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.load import Loads
 from twisted_lb.core.pickers.base import MOST_REMEMBERED, Picker, Recalled, open_to, step_over
+from twisted_lb.core.pickers.by_deadline import EarliestDeadline, phase
 
+# Of more members with unequal weights nobody looks at all for each turn; what each was owed is told of as many.
+_MOST_SMOOTH: Final = MOST_REMEMBERED
 # The first snapshot of unequal weights is turned on by at most this many looks at a member: 2 ms uncompiled.
 _SPIN_LOOKS: Final = 20_000
 # Credits are whole numbers of this part of a turn: in floats, ties would be broken by what is left of rounding.
@@ -130,6 +134,10 @@ class Rotation(Picker):
             rule = f"in turn: it was the turn of {first.name}; the next that was open stood {further} further"
         return Recalled(rule, self._from(mark))
 
+    def places(self) -> dict[Backend, float]:
+        """Where in the round each member is, from 0 to 1: those that began it first."""
+        return {self._members[(self._begun_at + step) % self._size]: step / self._size for step in range(self._size)}
+
     def fork(self) -> Picker:
         """A copy of the rotation at the same place."""
         copy = Rotation(self._members, self._begun_at, self._owed_before)
@@ -218,7 +226,9 @@ class SmoothRotation(Picker):
 
 
 class RoundRobinPolicy:
-    """The round robin policy: a plain rotation with equal weights, smooth weighted round robin with others."""
+    """The round robin policy: a plain rotation with equal weights; with others smooth weighted round robin, or earliest deadline
+    first where there are more than 64 members: O(1), O(n) and O(log n) a pick.
+    """
 
     def __init__(self) -> None:
         self.describe: Final = "round robin: by turns, smoothly by weight"
@@ -233,11 +243,15 @@ class RoundRobinPolicy:
         with the same backend (thundering herd).
         """
         equal = len({backend.weight for backend in members}) == 1
-        if not isinstance(previous, (Rotation, SmoothRotation)):
+        if not isinstance(previous, (Rotation, SmoothRotation, EarliestDeadline)):
             return _begin(members, rng, equal=equal)
+        if not equal and isinstance(previous, EarliestDeadline) and previous.is_over(members):
+            return previous.fork()  # to the last digit: nothing has changed
         owed = _carried(members, previous.owed())
         if equal:
             return Rotation(_in_turn(owed, previous), 0, owed)
+        if len(members) > _MOST_SMOOTH:
+            return EarliestDeadline(members, _phases(members, previous), owed)
         spare = _carried(members, previous.spare()) if isinstance(previous, SmoothRotation) else {}
         return SmoothRotation(members, owed, spare)
 
@@ -246,10 +260,25 @@ def _begin(members: Sequence[Backend], rng: Random, *, equal: bool) -> Picker:
     size = len(members)
     if equal:
         return Rotation(members, int(rng.random() * size))
+    if size > _MOST_SMOOTH:
+        earliest = EarliestDeadline(members, _phases(members, None), {})
+        earliest.advance(rng.random())
+        return earliest
     cycle = sum(backend.weight for backend in members)
     picker = SmoothRotation(members, {})
     picker.spin(int(rng.random() * min(cycle, _SPIN_LOOKS // size + 1)))
     return picker
+
+
+def _phases(members: Sequence[Backend], previous: Picker | None) -> dict[Backend, float]:
+    """The phases of these members: those that they had, or their places in a rotation, so that their turns go on as they were."""
+    before: dict[Backend, float] = {}
+    if isinstance(previous, EarliestDeadline):
+        before = previous.phases
+    elif isinstance(previous, Rotation):
+        before = previous.places()
+    size = len(members)
+    return {backend: before.get(backend, phase(index, size)) for index, backend in enumerate(members)}
 
 
 def _carried(members: Sequence[Backend], owed: dict[Backend, float]) -> dict[Backend, float]:
@@ -264,9 +293,9 @@ def _carried(members: Sequence[Backend], owed: dict[Backend, float]) -> dict[Bac
     return {backend: turns - surplus for backend, turns in kept.items()}
 
 
-def _in_turn(owed: dict[Backend, float], previous: Rotation | SmoothRotation) -> list[Backend]:
-    """The order of a rotation: as in the one before, new members before those that have had their turn; after a smooth
-    one by what is owed.
+def _in_turn(owed: dict[Backend, float], previous: Rotation | SmoothRotation | EarliestDeadline) -> list[Backend]:
+    """The order of a rotation: as in the one before, and by deadlines after such, new members before those that have had their
+    turn; after a smooth one by what is owed.
     """
     before = previous.owed()
     order = [backend for backend in owed if backend in before]

@@ -1,8 +1,6 @@
 """Shares: members drawn by chance, each in proportion to its weight."""
 
-from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import accumulate
 from random import Random
 from typing import Final
 
@@ -13,21 +11,48 @@ from twisted_lb.core.pickers.base import open_to, step_over
 REDRAWS: Final = 4
 
 
+def alias_table(weights: Sequence[int]) -> tuple[list[int], list[int]]:
+    """The alias table of these weights (Walker 1977, as Vose 1991 makes it): as many columns as weights, all as high as the sum of the
+    weights. A column is its own member's up to the first number, and from there on another's, which is the second. All of it is
+    whole numbers, so that each member has its share exactly: its weight times the number of columns. O(n).
+    """
+    size, height = len(weights), sum(weights)
+    own = [weight * size for weight in weights]
+    other = list(range(size))
+    low = [index for index in range(size) if own[index] < height]
+    high = [index for index in range(size) if own[index] > height]
+    while low:
+        index, giver = low.pop(), high[-1]
+        other[index] = giver
+        own[giver] -= height - own[index]
+        if own[giver] <= height:
+            high.pop()
+            if own[giver] < height:
+                low.append(giver)
+    return own, other
+
+
 class Shares:
-    """The shares of members by weight: O(1) a draw with equal weights, O(log n) with others."""
+    """The shares of members by weight: O(1) a draw, by an alias table where weights differ."""
 
     def __init__(self, members: Sequence[Backend]) -> None:
         self.members: Final = list(members)
         self.weights: Final = [backend.weight for backend in members]
         self.equal: Final = len(set(self.weights)) == 1
-        self._sums: Final = list(accumulate(self.weights))
-        self.total: Final = self._sums[-1]
+        self.total: Final = sum(self.weights)
+        self._size: Final = len(self.members)
+        own, other = ([], []) if self.equal else alias_table(self.weights)
+        # Where in a column of height 1 its own share ends.
+        self._ends: Final[list[float]] = [one / self.total for one in own]
+        self._others: Final[list[int]] = other
 
     def at(self, number: float) -> int:
         """Whose share a number from 0 to 1 falls into."""
-        if self.equal:
-            return int(number * len(self.members))
-        return bisect_right(self._sums, number * self.total, 0, len(self._sums) - 1)
+        point = number * self._size
+        column = int(point)
+        if self.equal or point - column < self._ends[column]:
+            return column
+        return self._others[column]
 
     def draw_open(self, rng: Random, tried: Sequence[Backend], but: int) -> int:
         """Draw a member that is open, and not this one; -1 without one. Whoever may not be drawn is drawn again, which leaves

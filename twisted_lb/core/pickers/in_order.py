@@ -1,0 +1,69 @@
+"""First available: in the order of the configuration, the next one where those before it are full (overflow, spill-over)."""
+
+from collections.abc import Sequence
+from random import Random
+from typing import Final
+
+from twisted_lb.core.ask import ANY, Ask
+from twisted_lb.core.backend import Backend
+from twisted_lb.core.counts import Counts
+from twisted_lb.core.load import Loads
+from twisted_lb.core.pickers.base import Picker, Recalled, open_to, step_over
+
+
+class InOrder(Picker):
+    """The first member that is open: O(1) while it is the first one, O(n) where those before it are full or out.
+
+    Weights say nothing here. With limits as few backends as possible are in use (HAProxy's `balance first`), and the rest can be
+    turned off; without them the later ones only stand by.
+    """
+
+    def __init__(self, members: Sequence[Backend]) -> None:
+        super().__init__()
+        self._members: Final = list(members)
+        self.mark = 0  # how many were not open before it
+
+    def pick(self, ask: Ask, now: float, rng: Random, tried: Sequence[Backend]) -> Backend | None:
+        """The first one in order that is open."""
+        for index, backend in enumerate(self._members):
+            if open_to(backend, tried):
+                self.mark = index
+                return backend
+            step_over(backend)
+        self.mark = len(self._members)
+        return None
+
+    def ranking(self, ask: Ask, now: float) -> Sequence[tuple[Backend, float]]:
+        """The members by their place."""
+        return [(backend, float(index)) for index, backend in enumerate(self._members)]
+
+    def recalled(self, mark: object, picked: Backend | None) -> Recalled:
+        """See Picker: how many were not open before it."""
+        assert isinstance(mark, int)
+        ranking = self.ranking(ANY, 0.0)
+        if picked is None:
+            return Recalled(f"first in order: none of {len(self._members)} was open", ranking)
+        if not mark:
+            return Recalled("first in order: the first one was open", ranking)
+        before = "the one before it was" if mark == 1 else f"the {mark} before it were"
+        return Recalled(f"first in order: number {mark + 1} of {len(self._members)}, {before} full or out", ranking)
+
+    def fork(self) -> Picker:
+        """A copy: the picker has no memory but of its last pick."""
+        return InOrder(self._members)
+
+
+class FirstPolicy:
+    """The first policy: in the order of the configuration."""
+
+    def __init__(self) -> None:
+        self.describe: Final = "first available: in the order of the configuration, full ones passed over"
+        self.eager: Final = True
+
+    def loads(self, counts: Counts) -> Loads | None:
+        """None: what is full is not the policy's to know."""
+        return None
+
+    def build(self, members: Sequence[Backend], previous: Picker | None, rng: Random, now: float) -> Picker:
+        """A picker over these members, which come in the order of the configuration."""
+        return InOrder(members)
