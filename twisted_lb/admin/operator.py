@@ -60,7 +60,8 @@ class CheckView:
 class BackendView:
     """A backend, as an operator sees it. `name` is `POOL/BACKEND`; `state` the gravest of what the operator wants, checks say
     and traffic says, with its `reason`, for `since_s` seconds. `rate` is in requests a second, `share` and `intended` in per
-    cent of the pool's requests, both of the last minute; None: nobody knows. `limit` 0: no bound.
+    cent of the pool's requests, both of the last minute; None: nobody knows. `limit` 0: no bound. `level` is its priority, None for a
+    backup.
     """
 
     name: str
@@ -95,6 +96,7 @@ class BackendView:
     p50_ms: float | None = None
     p99_ms: float | None = None
     reuse: float | None = None
+    level: int | None = 0
 
     def with_more(self, other: "BackendView") -> "BackendView":
         """The same backend as another process sees it too."""
@@ -118,8 +120,23 @@ class BackendView:
 
 
 @dataclass(frozen=True)
+class LevelView:
+    """A level of a pool: its priority, None for backups; its `share` in per cent of the requests; `panic`: others than usable ones
+    are used too.
+    """
+
+    level: int | None
+    backends: int
+    usable: int
+    share: int
+    panic: bool
+
+
+@dataclass(frozen=True)
 class PoolView:
-    """A pool: `check` in words, `queued` of at most `queue` requests, `usable` backends."""
+    """A pool: `check` in words, `queued` of at most `queue` requests, `usable` backends. `levels` where it has several; `panic` in
+    any.
+    """
 
     name: str
     policy: str
@@ -134,6 +151,8 @@ class PoolView:
     leaving: Sequence[BackendView]
     targets: Mapping[str, Any] | None = None
     p99_ms: float | None = None
+    levels: Sequence[LevelView] = ()
+    panic: bool = False
 
     def with_more(self, other: "PoolView") -> "PoolView":
         """The same pool as another process sees it too."""

@@ -18,7 +18,7 @@ class Shares:
 
     def __init__(self, members: Sequence[Backend]) -> None:
         self.members: Final = list(members)
-        self.weights: Final = [backend.weight for backend in members]
+        self.weights: Final = [backend.weighing.effective for backend in members]
         self.equal: Final = len(set(self.weights)) == 1
         self._sums: Final = list(accumulate(self.weights))
         self.total: Final = self._sums[-1]
@@ -44,9 +44,9 @@ class Shares:
         left = self.left(tried, but)
         return self.among(rng.random() * left, tried, but) if left else -1
 
-    def left(self, tried: Sequence[Backend], but: int) -> int:
+    def left(self, tried: Sequence[Backend], but: int) -> float:
         """The weight of all members that are open, this one left out: O(n)."""
-        total = 0
+        total = 0.0
         for index in range(len(self.members)):
             if index != but and open_to(self.members[index], tried):
                 total += self.weights[index]
