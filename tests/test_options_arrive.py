@@ -43,6 +43,12 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("max_in_flight", 12, lambda p: p.settings.max_in_flight, None),
     ("resolve", "first", lambda p: p.upstream.resolve, None),
     ("family", "ipv6", lambda p: p.upstream.family, None),
+    ("queue.when_full", "spill", lambda p: p.settings.spill, True),
+    ("slow_start.window_s", 60.0, lambda p: p.settings.slow_start.window_s, None),
+    ("slow_start.aggression", 2.0, lambda p: p.settings.slow_start.aggression, None),
+    ("slow_start.floor_percent", 25, lambda p: p.settings.slow_start.floor, 0.25),
+    ("panic.threshold_percent", 40, lambda p: p.settings.panic_percent, None),
+    ("panic.even_down", True, lambda p: p.settings.panic_even_down, True),
     ("upgrades", ["chess"], lambda p: p.route.upgrades, {b"chess"}),
     ("client_half_close", "finish", lambda p: p.client.finish_half_closed, True),
     ("error_pages", {"503": __file__}, lambda p: (list(p.client.pages), list(p.route.pages)), ([503], [503])),
@@ -164,6 +170,8 @@ TARGETS: list[tuple[str, Any, Callable[[TargetsPlan], Any], Any]] = [
 # What holds for a backend of a list for which it says nothing.
 LISTED: list[tuple[str, Any, Callable[[TargetsPlan], Any], Any]] = [
     ("weight", 7, lambda t: t.rules.weight, None),
+    ("priority", 3, lambda t: t.priority, None),
+    ("backup", True, lambda t: t.backup, None),
     ("check_port", 9, lambda t: t.check_port, None),
     ("resolve", "first", lambda t: t.resolve, None),
     ("family", "ipv6", lambda t: t.family, None),

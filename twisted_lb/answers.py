@@ -14,6 +14,7 @@ _STATES: Final = {
     Skipped.WEIGHT: "weight 0",
     Skipped.DOWN: "down",
     Skipped.EJECTED: "ejected",
+    Skipped.STANDBY: "standby",
     Skipped.FULL: "full",
     Skipped.TRIED: "tried",
 }
@@ -43,6 +44,8 @@ def _candidate(one: Candidate) -> Json:
         "load": one.load,
         "limit": one.limit,
         "weight": one.weight,
+        "weight_effective": one.weight_effective,
+        "panic": one.panic,
         "reason": one.reason,
         "for_s": one.for_s,
         "left_s": one.left_s,

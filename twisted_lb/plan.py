@@ -42,6 +42,7 @@ from twisted_lb.core.rate_limits import RateKey, RateLimit
 from twisted_lb.core.retry import IDEMPOTENT, RetryRules
 from twisted_lb.core.routing import RouteMatch
 from twisted_lb.core.settings import PoolSettings
+from twisted_lb.core.weighing import SlowStart
 from twisted_lb.discovery.provider import ListRules
 from twisted_lb.errors import ConfigError
 from twisted_lb.http_check import HttpQuestion
@@ -164,12 +165,14 @@ class TargetsPlan:
     resolve: str = ""
     family: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    priority: int = 0
+    backup: bool = False
 
     def completed(self, spec: BackendSpec) -> BackendSpec:
         """A backend of the list with all that holds for it, as far as that means anything: a unix socket has no port to ask,
         and what is no name is not resolved.
         """
-        if not (self.check_port or self.resolve or self.family or self.labels):
+        if not (self.check_port or self.resolve or self.family or self.labels or self.priority or self.backup):
             return spec  # of thousands
         named = is_name(spec.address)
         check_port = self.check_port if isinstance(spec.address, TcpAddress) else None
@@ -179,6 +182,8 @@ class TargetsPlan:
             resolve=spec.resolve or (self.resolve if named else ""),
             family=spec.family or (self.family if named else ""),
             labels=tuple({**self.labels, **dict(spec.labels)}.items()),
+            priority=self.priority,
+            backup=self.backup,
         )
 
 
@@ -598,6 +603,14 @@ def _pool(config: PoolConfig, backend: BackendRulesConfig) -> PoolPlan:
             move=check.move,
             budget_percent=retry.budget_percent,
             budget_per_s=retry.budget_per_s,
+            slow_start=SlowStart(
+                window_s=config.slow_start.window_s,
+                aggression=config.slow_start.aggression,
+                floor=config.slow_start.floor_percent / 100,
+            ),
+            spill=config.queue.when_full == "spill",
+            panic_percent=config.panic.threshold_percent,
+            panic_even_down=config.panic.even_down,
         ),
         upstream=UpstreamRules(
             connect_s=config.timeouts.connect_s,
@@ -631,6 +644,8 @@ def _targets(config: TargetsConfig, backend: BackendRulesConfig) -> TargetsPlan:
         resolve=backend.resolve or "",
         family=backend.family or "",
         labels=backend.labels,
+        priority=backend.priority or 0,
+        backup=bool(backend.backup),
     )
 
 

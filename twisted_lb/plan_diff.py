@@ -181,7 +181,7 @@ def _backends(before: Sequence[BackendSpec], after: Sequence[BackendSpec]) -> It
     yield from (f"-{name}" for name in old if name not in new)
     for name, spec in new.items():
         if name in old and old[name] != spec:
-            for key in ("address", "weight", "check_port", "resolve", "family", "labels"):
+            for key in ("address", "weight", "priority", "backup", "check_port", "resolve", "family", "labels"):
                 was, now = getattr(old[name], key), getattr(spec, key)
                 if was != now:
                     yield f"{name} {key} {_shown(was)} -> {_shown(now)}"

@@ -330,7 +330,7 @@ def test_a_table_says_what_is_made_of_its_name(tmp_path: Path) -> None:
         ('backends = ["a:80"]\n[listen]\nprot = 1', '3:1: listen.prot: unknown key; did you mean "port"?'),
         ('backends = ["a:80"]\n[upstream]\nfresh = 1', '3:1: upstream.fresh: unknown key; did you mean "fresh_s"?'),
         ('[[backends]]\naddress = "a:80"\nwieght = 1', '3:1: backends[0].wieght: unknown key; did you mean "weight"?'),
-        ('[[backends]]\naddress = "a:80"\nport = 1', "3:1: backends[0].port: unknown key"),
+        ('[[backends]]\naddress = "a:80"\nzone = 1', "3:1: backends[0].zone: unknown key"),
         ('backend = ["a:80"]', '1:1: backend: unknown key; did you mean "backends"?'),
         ('[listen]\nbackends = ["a:80"]', "2:1: listen.backends: unknown key; it belongs above the first [table]"),
         ('[pool.a]\nbackends = ["a:80"]', '1:2: pool: unknown key; did you mean "pools"?'),

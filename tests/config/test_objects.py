@@ -102,6 +102,12 @@ POOL: dict[str, tuple[Any, Any]] = {
     "check": ("one", "two"),
     "queue.no_backend_s": (2.0, 3.0),
     "queue.most": (2, 3),
+    "queue.when_full": ("spill", "spill"),
+    "slow_start.window_s": (1.0, 2.0),
+    "slow_start.aggression": (2.0, 3.0),
+    "slow_start.floor_percent": (20, 30),
+    "panic.threshold_percent": (20, 30),
+    "panic.even_down": (True, True),
     "retry.more_attempts": (3, 4),
     "retry.bad_statuses": ([500], [501]),
     "retry.budget_percent": (30, 40),
@@ -116,6 +122,8 @@ POOL: dict[str, tuple[Any, Any]] = {
 }
 BACKEND: dict[str, tuple[Any, Any]] = {
     "weight": (2, 3),
+    "priority": (1, 2),
+    "backup": (True, True),
     "check_port": (1, 2),
     "resolve": ("first", "auto"),
     "family": ("ipv4", "ipv6"),

@@ -9,13 +9,13 @@ from twisted_lb.core.counts import Counts
 
 def test_a_spec_has_a_weight_if_it_says_so():
     assert BackendSpec.parse("a:80") == BackendSpec("a:80", TcpAddress("a", 80), 1)
+    assert BackendSpec.parse("a:80,weight=0").weight == 0
     assert BackendSpec.parse("a:80,weight=3") == BackendSpec("a:80", TcpAddress("a", 80), 3)
 
 
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("a:80,weight=0", "not a weight"),
         ("a:80,weight=257", "not a weight"),
         ("a:80,weight=-1", "not a weight"),
         ("a:80,weight=1.5", "not a weight"),

@@ -13,7 +13,10 @@ from twisted_lb.core.events import (
     BackendReturned,
     BackendUp,
     Event,
+    LevelsShifted,
     LimitSpared,
+    PanicBegan,
+    PanicEnded,
     PoolExhausted,
     PoolRecovered,
 )
@@ -41,6 +44,10 @@ SHOWN = [
     ),
     (PoolExhausted("p", 7.0), "pool p has no usable backend"),
     (PoolRecovered("p", 7.0), "pool p has a usable backend again"),
+    (LevelsShifted("p", "level 0 (70 %), level 1 (30 %)", 7.0), "pool p uses level 0 (70 %), level 1 (30 %)"),
+    (LevelsShifted("p", "the backups", 7.0), "pool p uses the backups"),
+    (PanicBegan("p", 1, 4, 7.0), "pool p is in panic: 1 of 4 backends is usable, others are used too"),
+    (PanicEnded("p", 7.0), "pool p is not in panic any more"),
     (
         LimitSpared("listener web, number 1", 3, 7.0),
         "the rate limit listener web, number 1 would have refused 3 requests (dry run)",

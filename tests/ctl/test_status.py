@@ -106,3 +106,17 @@ def test_a_backend_without_a_bound_makes_a_pool_without_one(lbctl, api):
     api.answers["GET /v1/status"] = told
     lbctl("status")
     assert "static  rr              3 of 3   290.4          8  0 / 200" in lbctl.out
+
+
+def test_a_pool_whose_first_level_has_not_everything_says_who_has_what(lbctl, api):
+    told = status()
+    level = {"backends": 2, "usable": 1, "panic": False}
+    told["pools"][0]["levels"] = [{"level": 0, "share": 70, **level}, {"level": 1, "share": 30, **level}]
+    told["pools"][1]["levels"] = [{"level": 0, "share": 100, **level}, {"level": None, "share": 0, **level}]
+    told["pools"][2]["levels"] = [{"level": 0, "share": 0, **level}, {"level": None, "share": 100, **level}]
+    told["pools"][2]["panic"] = True
+    api.answers["GET /v1/status"] = told
+    lbctl("status")
+    assert "app     least_requests  4 of 4, level 0: 70 %, level 1: 30 %  " in lbctl.out
+    assert "api     rr              9 of 12  " in lbctl.out
+    assert "static  rr              3 of 3, backups: 100 %, panic  " in lbctl.out

@@ -26,6 +26,11 @@ def test_a_weight_that_no_label_says_is_the_usual_one():
     assert [spec.weight for spec in read_targets(data, sockets=True, weight=7)] == [7, 1]
 
 
+def test_a_weight_of_0_is_one_that_gets_no_new_requests():
+    [spec] = read_targets(b'[{"targets": ["a:1"], "labels": {"weight": "0"}}]', sockets=True)
+    assert spec.weight == 0
+
+
 def test_groups_share_their_labels_of_which_weight_and_name_are_the_backends():
     found = read(
         [
@@ -83,14 +88,14 @@ def test_a_byte_order_mark_is_no_mistake():
         ('[{"targets": [], "labels": {"weight": 2}}]', '[0].labels.weight: should be a string, as "2", not a number'),
         ('[{"targets": [], "labels": {"a b": true}}]', "[0].labels.'a b': should be a string, as \"2\", not true"),
         (
-            '[{"targets": ["a:1"], "labels": {"weight": "0"}}]',
-            "[0].labels.weight: '0' is not a weight between 1 and 256",
+            '[{"targets": ["a:1"], "labels": {"weight": "-1"}}]',
+            "[0].labels.weight: '-1' is not a weight between 0 and 256",
         ),
         (
             '[{"targets": [], "labels": {"weight": "257"}}]',
-            "[0].labels.weight: '257' is not a weight between 1 and 256",
+            "[0].labels.weight: '257' is not a weight between 0 and 256",
         ),
-        ('[{"targets": [], "labels": {"weight": "\\u0661"}}]', "is not a weight between 1 and 256"),
+        ('[{"targets": [], "labels": {"weight": "\\u0661"}}]', "is not a weight between 0 and 256"),
         ('[{"targets": ["a:1"], "labels": {"name": ""}}]', "[0].labels.name: '' should be 1 to 100 printable ASCII"),
         (
             '[{"targets": ["a:1"], "labels": {"name": "a b"}}]',

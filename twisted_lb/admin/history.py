@@ -18,7 +18,10 @@ from twisted_lb.core.events import (
     BackendReturned,
     BackendUp,
     Event,
+    LevelsShifted,
     LimitSpared,
+    PanicBegan,
+    PanicEnded,
     PoolExhausted,
     PoolRecovered,
 )
@@ -49,6 +52,9 @@ _KINDS: Final[dict[type, str]] = {
     AdminChanged: "admin",
     PoolExhausted: "exhausted",
     PoolRecovered: "recovered",
+    LevelsShifted: "levels",
+    PanicBegan: "panic",
+    PanicEnded: "panic_over",
     LimitSpared: "limit_spared",
 }
 
@@ -108,7 +114,7 @@ class States:
         kind = _KINDS[type(event)]
         if isinstance(event, LimitSpared):
             return kind, event.limit, str(event)
-        if isinstance(event, PoolExhausted | PoolRecovered):
+        if isinstance(event, PoolExhausted | PoolRecovered | LevelsShifted | PanicBegan | PanicEnded):
             return kind, event.pool, str(event)
         key = (event.pool, event.backend_name)
         if not isinstance(event, BackendChanged) or _is_another(event.change):

@@ -304,6 +304,18 @@ def _states(measures: Measures, _: ProcessMeasures) -> Series:
             yield (pool.name, one.name, "ejected"), float(one.ejected)
 
 
+def _level_shares(measures: Measures, _: ProcessMeasures) -> Series:
+    for pool in measures.pools:
+        for level, share, _usable in pool.levels:
+            yield (pool.name, level), share / 100
+
+
+def _level_usable(measures: Measures, _: ProcessMeasures) -> Series:
+    for pool in measures.pools:
+        for level, _share, usable in pool.levels:
+            yield (pool.name, level), float(usable)
+
+
 def _checks(measures: Measures, _: ProcessMeasures) -> Series:
     for labels, reading in _check_durations(measures, _):
         assert isinstance(reading, Reading)
@@ -407,10 +419,16 @@ FAMILIES: Final = (
     ),
     Family("backends", "gauge", _P, "Backends of a pool", _pools(lambda one: float(len(one.backends)))),
     Family("backends_usable", "gauge", _P, "Backends that may get requests", _pools(lambda one: float(one.usable))),
+ Family("panic", "gauge", _P, "Whether so few backends are usable that others are used too", _pools(lambda one: float(one.panic))),
+    Family(
+        "level_share", "gauge", ("pool", "level"), "Which part of the requests a level has, where there are several, from 0 to 1",
+        _level_shares,
+    ),
+    Family("level_usable", "gauge", ("pool", "level"), "Backends of a level that may get requests", _level_usable),
     Family("backend_weight", "gauge", _PB, "The weight that is configured, or was set", _backends(lambda one: float(one.weight))),
     Family(
-        "backend_weight_effective", "gauge", _PB, "The weight that counts now: 0 while it is not usable",
-        _backends(lambda one: float(one.weight_effective)),
+        "backend_weight_effective", "gauge", _PB, "The weight that counts now, by slow start too; 0 while it gets no requests",
+        _backends(lambda one: one.weight_effective),
     ),
     Family(
         "check_duration_seconds", "histogram", (*_PB, "result"), "How long health checks took", _check_durations, LES_OF_BACKENDS,

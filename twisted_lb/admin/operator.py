@@ -74,7 +74,7 @@ class BackendView:
     """A backend, as an operator sees it. `name` is `POOL/BACKEND`; `state` the gravest of what the operator wants, checks say
     and traffic says, with its `reason`, for `since_s` seconds. `rate` is in requests a second, `share` and `intended` in per
     cent of the pool's requests, both of the last minute; None: nobody knows. `limit` 0: no bound. `reported` is what it says of
-    its load, and how old that is; None where it does not, or nobody compares that.
+    its load, and how old that is; None where it does not, or nobody compares that. `level` is its priority, None for a backup.
     """
 
     name: str
@@ -110,6 +110,7 @@ class BackendView:
     p99_ms: float | None = None
     reuse: float | None = None
     reported: "ReportView | None" = None
+    level: int | None = 0
 
     def with_more(self, other: "BackendView") -> "BackendView":
         """The same backend as another process sees it too."""
@@ -133,8 +134,23 @@ class BackendView:
 
 
 @dataclass(frozen=True)
+class LevelView:
+    """A level of a pool: its priority, None for backups; its `share` in per cent of the requests; `panic`: others than usable ones
+    are used too.
+    """
+
+    level: int | None
+    backends: int
+    usable: int
+    share: int
+    panic: bool
+
+
+@dataclass(frozen=True)
 class PoolView:
-    """A pool: `check` in words, `queued` of at most `queue` requests, `usable` backends."""
+    """A pool: `check` in words, `queued` of at most `queue` requests, `usable` backends. `levels` where it has several; `panic` in
+    any.
+    """
 
     name: str
     policy: str
@@ -149,6 +165,8 @@ class PoolView:
     leaving: Sequence[BackendView]
     targets: Mapping[str, Any] | None = None
     p99_ms: float | None = None
+    levels: Sequence[LevelView] = ()
+    panic: bool = False
 
     def with_more(self, other: "PoolView") -> "PoolView":
         """The same pool as another process sees it too."""

@@ -4,7 +4,7 @@ import time
 from typing import Final
 
 # What the page calls the signs of states; the others are called as the states are.
-_GLYPHS: Final = {"slow start": "slow", "drained": "drain", "full": "limit", "weight 0": "weight"}
+_GLYPHS: Final = {"slow start": "slow", "drained": "drain", "full": "limit", "weight 0": "weight", "standby": "unknown"}
 TONES: Final = {"limit": "s-slow", "weight": "s-drain", "reload": "", "file": ""}
 # The signs that there are.
 _SIGNS: Final = frozenset(

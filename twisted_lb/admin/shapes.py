@@ -40,11 +40,15 @@ SHAPES: Final[dict[str, Shape]] = {
         "A backend of a decision, as it was then.",
         backend=_told("string", "POOL/BACKEND."),
         skipped=_told(["string", "null"], "Why it could not be picked; null where it could."),
-        state=_told("string", "The same in a word: ready, drained, maint, weight 0, down, ejected, full, tried."),
+        state=_told(
+            "string", "The same in a word: ready, drained, maint, weight 0, down, ejected, standby, full, tried."
+        ),
         rank=_told(["number", "null"], "What its policy ranked it by."),
         load=_told(["integer", "null"], "Requests in flight; null where that was not kept."),
         limit=_told("integer", "How many it may have; 0: no bound."),
         weight=_WHOLE,
+        weight_effective=_told("number", "The weight that counted, by slow start and the like."),
+        panic=_told("boolean", "Whether it was used although something takes it out: too few were usable."),
         reason=_told("string", "What took it out: what a check or a request has found, or who: by alice: “deploy”."),
         for_s=_told(["number", "null"], "For how long it had been so, in seconds."),
         left_s=_told(["number", "null"], "How long until a request may try it; null where time does not decide."),

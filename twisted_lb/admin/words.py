@@ -39,11 +39,14 @@ def verdict(pools: Sequence[PoolView], *, ready: bool, why_not: str) -> VerdictV
     """
     backends = [one for pool in pools for one in pool.backends]
     clauses = [_clause(one) for one in backends if not one.usable or one.state in _STRAINED]
+    panics = [pool for pool in pools if pool.panic]
     silent = [pool for pool in pools if not pool.usable]
     unused = sum(not one.usable for one in backends)
     if silent:
         level = "partly" if all(awaited(pool) for pool in silent) else "failing"
         return VerdictView(level, " ".join(_silent(pool) for pool in silent), clauses)
+    if panics:
+        return VerdictView("partly", " ".join(_in_panic(pool) for pool in panics), clauses)
     if unused:
         text = f"{unused} of {counted(len(backends), 'backend')} {'is' if unused == 1 else 'are'} not used; every pool answers."
         return VerdictView("partly", text, clauses)
@@ -81,6 +84,11 @@ def _silent(pool: PoolView) -> str:
     return f"{pool.name} answers nothing: {whose} usable."
 
 
+def _in_panic(pool: PoolView) -> str:
+    those = f"{pool.usable} of {len(pool.backends)} backends {'is' if pool.usable == 1 else 'are'} usable"
+    return f"{pool.name} is in panic: {those}, so others are used too."
+
+
 def _clause(backend: BackendView) -> Clause:
     # Who is full is so from moment to moment.
     since = [] if backend.state == "full" else [f"for {duration(backend.since_s)}"]
@@ -97,6 +105,7 @@ _IS: Final = {
     "maint": "is out for maintenance",
     "weight 0": "has weight 0",
     "unknown": "was not checked yet",
+    "standby": "stands by",
 }
 
 

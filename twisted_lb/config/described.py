@@ -13,9 +13,11 @@ from twisted_lb.config.pools import (
     NO_BACKEND,
     Backend,
     ChoiceConfig,
+    PanicConfig,
     PoolConfig,
     QueueConfig,
     RetryConfig,
+    SlowStartConfig,
     UpstreamConfig,
     refuse_twice_in_a_list,
 )
@@ -57,6 +59,8 @@ class DescribedConfig(ChoiceConfig):
     listen: ListenConfig = ListenConfig()
     health_check: HealthCheckConfig = HealthCheckConfig()
     queue: QueueConfig = QueueConfig()
+    slow_start: SlowStartConfig = SlowStartConfig()
+    panic: PanicConfig = PanicConfig()
     retry: RetryConfig = RetryConfig()
     timeouts: TimeoutsConfig = TimeoutsConfig()
     limits: LimitsConfig = LimitsConfig()

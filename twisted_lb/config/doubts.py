@@ -48,6 +48,8 @@ CODES: Final = {
     "W19": "There are pools or routes by name and no listener: port 80 of all addresses is listened on.",
     "W20": "A key of the access log has no effect: without `log.file` there is none.",
     "W21": '`policy = "first"` without a limit: all requests go to the first backend that is usable, and the others only stand by.',
+    "W23": "Nobody gets a request: every backend of a pool has weight 0.",
+    "W24": "Every backend of a pool is a backup: they are used like any others, and none is kept back.",
 }
 
 
@@ -85,6 +87,7 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening
         yield from _of_checks(_home(config.pools, "pools", name), pool.health_check)
         yield from _of_retries(_home(config.pools, "pools", name), pool)
         yield from _of_order(_home(config.pools, "pools", name), pool)
+        yield from _of_levels(_home(config.pools, "pools", name), pool)
     yield from _of_unused_checks(config)
     for index, route in enumerate(config.routes):
         effective = objects.routes[name_of(route, index)]
@@ -278,6 +281,15 @@ def _of_retries(path: KeyPath, pool: PoolConfig) -> Iterator[Doubt]:
     if alone and pool.retry.bad_statuses:
         text = f"has no effect: {pool.backends[0].name} is the only backend"
         yield Doubt("W14", (*path, "retry", "bad_statuses"), text)
+
+
+def _of_levels(path: KeyPath, pool: PoolConfig) -> Iterator[Doubt]:
+    if not pool.backends or pool.targets is not None:
+        return
+    if all(one.weight == 0 for one in pool.backends):
+        yield Doubt("W23", (*path, "backends"), "nobody gets a request: every weight is 0")
+    if all(one.backup for one in pool.backends):
+        yield Doubt("W24", (*path, "backends"), "every backend is a backup: none is kept back")
 
 
 def _of_unused_checks(config: LoadBalancerConfig) -> Iterator[Doubt]:

@@ -12,7 +12,16 @@ from twisted_lb.config.limits import HeadLimitsConfig, PoolTimeoutsConfig
 from twisted_lb.config.policies import DESCRIBED, PolicyChoice, PolicyTable
 from twisted_lb.config.targets import TargetsConfig
 from twisted_lb.core.address import is_name
-from twisted_lb.core.backend import HEAVIEST, MOST_LIMIT, MOST_PORT, BackendSpec, ThereTwice, refuse_twice
+from twisted_lb.core.backend import (
+    HEAVIEST,
+    LIGHTEST,
+    LOWEST,
+    MOST_LIMIT,
+    MOST_PORT,
+    BackendSpec,
+    ThereTwice,
+    refuse_twice,
+)
 
 NO_BACKEND = "no backend: give at least one, such as 127.0.0.1:8081"
 
@@ -29,9 +38,21 @@ class BackendRulesConfig(Model):
 
     weight: int | None = Field(
         default=None,
-        ge=1,
+        ge=LIGHTEST,
         le=HEAVIEST,
-        description="Its share of the clients relative to the others; left out: 1.",
+        description="Its share of the clients relative to the others; 0: no new requests; left out: 1.",
+    )
+    priority: int | None = Field(
+        default=None,
+        ge=0,
+        le=LOWEST,
+        description="Its level: 0, the first, has all requests as long as 5 in 7 of its backends are usable; what is missing then "
+        "goes to the next level. Left out: 0. Danger: each level should be able to bear everything.",
+    )
+    backup: bool | None = Field(
+        default=None,
+        description="Whether it is used only while no other backend is usable, of whatever priority; all backups are then used "
+        "together. Left out: `false`. Danger: nobody knows whether it works until it is needed: check it too.",
     )
     check_port: int | None = Field(
         default=None,
@@ -81,6 +102,10 @@ class BackendTable(BackendRulesConfig, TextOrTable):
             if "," in self.address:
                 raise ValueError(f"the weight is given twice: in {self.address!r}, and as weight = {self.weight}")
             spec = dataclasses.replace(spec, weight=self.weight)
+        if self.backup and self.priority:
+            raise ValueError(
+                f"a backup is behind all priorities: priority = {self.priority} has no meaning beside backup = true"
+            )
         for key in ("resolve", "family"):
             if getattr(self, key) is not None and not is_name(spec.address):
                 raise ValueError(f"{key} is for host names, and {spec.address} has none")
@@ -91,6 +116,8 @@ class BackendTable(BackendRulesConfig, TextOrTable):
             resolve=self.resolve or "",
             family=self.family or "",
             labels=tuple(self.labels.items()),
+            priority=self.priority or 0,
+            backup=bool(self.backup),
         )
 
 
@@ -142,6 +169,57 @@ class QueueConfig(Model):
         le=1_000_000,
         description="How many requests may wait; beyond that they get 503 at once. Danger: all of them come at once to "
         "the first backend that is back.",
+    )
+    when_full: Literal["wait", "spill"] = Field(
+        default="wait",
+        description="What becomes of a request where all backends of a level have as many requests in flight as they may: it waits "
+        "(`wait`), or goes on to a level that is not in use, backups at last (`spill`). Danger: `spill` takes load to where "
+        "nobody may have meant it to be, as another site.",
+    )
+
+
+class SlowStartConfig(Model):
+    """Slow start (warm-up): a backend that has come back, or is new, gets its share of the requests little by little."""
+
+    window_s: float = Field(
+        default=0.0,
+        ge=0,
+        le=3600,
+        description="How long it takes until a backend has its whole weight, and its whole limit of requests in flight: after its "
+        "checks found it up again, an ejection, maintenance, or when it is added; never at the start of the process, nor while "
+        "fewer than half of the usable weight of its level are past it. 0: at once. Policies by key do not follow it.",
+    )
+    aggression: float = Field(
+        default=1.0,
+        ge=0.1,
+        le=100,
+        description="How the ramp bends: 1 is a straight line; more begins steeper, with 2 a quarter of the time brings half of "
+        "the weight. Danger: less than 1 gives nearly everything at the end.",
+    )
+    floor_percent: int = Field(
+        default=10,
+        ge=1,
+        le=100,
+        description="The least part of its weight that it gets from the first moment on. Danger: too little to warm anything up.",
+    )
+
+
+class PanicConfig(Model):
+    """Panic: so few backends are usable that the others are used too, since those few would break down. Never used is what an
+    operator has taken out.
+    """
+
+    threshold_percent: int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="Where fewer of the backends of a level that the operator wants are usable than this, those that traffic has "
+        "ejected are used too; not as long as all levels together can bear everything, as they can with 5 in 7 of one level. 0: "
+        "never. Danger: some requests go to backends that fail.",
+    )
+    even_down: bool = Field(
+        default=False,
+        description="Whether those are used too that their checks have found unhealthy. Danger: they have said so themselves.",
     )
 
 
@@ -276,6 +354,8 @@ class PoolRulesConfig(ChoiceConfig):
     )
     health_check: HealthCheckConfig = HealthCheckConfig()
     queue: QueueConfig = QueueConfig()
+    slow_start: SlowStartConfig = SlowStartConfig()
+    panic: PanicConfig = PanicConfig()
     retry: RetryConfig = RetryConfig()
     upstream: UpstreamConfig = UpstreamConfig()
     timeouts: PoolTimeoutsConfig = PoolTimeoutsConfig()

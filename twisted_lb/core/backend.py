@@ -5,6 +5,7 @@ import enum
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import ceil
 from typing import Final
 
 from twisted_lb.core.address import Address, TcpAddress, parse_address, same_place
@@ -16,16 +17,23 @@ from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.standing import Skipped, Standing
 from twisted_lb.core.totals import BackendTotals
+from twisted_lb.core.weighing import Weighing
 
 HEAVIEST: Final = 256
 LIGHTEST: Final = 0
 MOST_PORT: Final = 65535
 # The largest limit: more than one machine has connections.
 MOST_LIMIT: Final = 1_000_000
+# The last level; more than a few nobody can think through.
+LOWEST: Final = 128
+# The level of backups: behind every priority.
+BACKUP: Final = LOWEST + 1
+# `Backend.panicked`, where those are used too that are down by their checks.
+_EVEN_DOWN: Final = 2
 # So much of what attempts have brought about is remembered of each backend.
 _MOST_REMEMBERED: Final = 32
 # What a backend's text cannot say.
-_KEYS_OF_A_TABLE: Final = ("name", "check_port", "resolve", "family")
+_KEYS_OF_A_TABLE: Final = ("name", "check_port", "resolve", "family", "priority", "backup")
 
 
 @dataclass(frozen=True)
@@ -33,9 +41,10 @@ class BackendSpec:
     """The configuration of a backend. Names are unique within a pool; the default is the address. `check_port`: the port of
     its host that checks ask, None for theirs, or the one that traffic goes to. `resolve` and `family` say what is made of a
     host name, see `endpoints.py`; empty: what the pool says. `labels`: names and values. A backend of weight 0 gets no requests.
-    `limit`: how many requests it may have in flight, 0: no bound, None: as many as its pool says.
-    ValueError for a weight outside 0 to 256 or a limit outside 0 to 1,000,000, and for a check's port that is none, or of a
-    unix socket.
+    `limit`: how many requests it may have in flight, 0: no bound, None: as many as its pool says. `priority`: its level, 0 first;
+    `backup`: it is behind all of them.
+    ValueError for a weight outside 0 to 256, a limit outside 0 to 1,000,000 or a priority outside 0 to 128, for a backup with a
+    priority, and for a check's port that is none, or of a unix socket.
     """
 
     name: str
@@ -46,18 +55,29 @@ class BackendSpec:
     family: str = ""
     labels: tuple[tuple[str, str], ...] = ()
     limit: int | None = None
+    priority: int = 0
+    backup: bool = False
 
     def __post_init__(self) -> None:
         if not LIGHTEST <= self.weight <= HEAVIEST:
             raise ValueError(f"{self.name!r}: {self.weight} is not a weight between {LIGHTEST} and {HEAVIEST}")
         if self.limit is not None and not 0 <= self.limit <= MOST_LIMIT:
             raise ValueError(f"{self.name!r}: {self.limit} is not a limit between 0 and {MOST_LIMIT}")
+        if not 0 <= self.priority <= LOWEST:
+            raise ValueError(f"{self.name!r}: {self.priority} is not a priority between 0 and {LOWEST}")
+        if self.backup and self.priority:
+            raise ValueError(f"{self.name!r}: a backup has no priority, it is behind all of them")
         if self.check_port is None:
             return
         if not isinstance(self.address, TcpAddress):
             raise ValueError(f"{self.name!r}: a unix socket has no check_port")  # noqa: TRY004, as for any bad value
         if not 1 <= self.check_port <= MOST_PORT:
             raise ValueError(f"{self.name!r}: {self.check_port} is not a port between 1 and {MOST_PORT}")
+
+    @property
+    def level(self) -> int:
+        """The level that it is of: its priority, or BACKUP."""
+        return BACKUP if self.backup else self.priority
 
     def check_address(self, port: int | None) -> Address:
         """Where checks ask that have this port, if any: at the backend's own port for them, else at this one of its host; a
@@ -88,8 +108,8 @@ class BackendSpec:
                 raise ValueError(f"{text!r}: {option!r} is not an option, expected weight=N")
             if weight is not None:
                 raise ValueError(f"{text!r}: weight is given twice")
-            if not re.fullmatch("[0-9]{1,6}", value) or not 1 <= int(value) <= HEAVIEST:
-                raise ValueError(f"{text!r}: {value!r} is not a weight between 1 and {HEAVIEST}")
+            if not re.fullmatch("[0-9]{1,6}", value) or not LIGHTEST <= int(value) <= HEAVIEST:
+                raise ValueError(f"{text!r}: {value!r} is not a weight between {LIGHTEST} and {HEAVIEST}")
             weight = int(value)
         return cls(str(address), address, 1 if weight is None else weight)
 
@@ -152,8 +172,11 @@ class Backend:
     `usable` and `available` are stored, so that a pick only reads them: `refresh_usable` derives them. `load` is what
     the policy compares; None when it does not. `up` is what it is taken for until its first probe.
 
-    `limit` is how many requests it may have in flight, 0 for no bound, and `own_limit` what its spec says of that, None for
-    nothing; `bound` sets both.
+    `weighing` is its weight, configured and now. `level` is its priority, or BACKUP; `standby`: that level is not in use.
+    `panicked`: so few of its level are usable that it is used while it is ejected (1), or also while it is down by its checks (2).
+
+    `limit` is how many requests it may have in flight now, 0 for no bound, `most` without slow start, and `own_limit` what its
+    spec says of that, None for nothing; `bound` sets them.
 
     `reasons` are what took it out, in the words of whoever did: by the operator, its checks, its traffic. `aftermath` is what
     its last attempts have brought about: the moments of the lease and of that, and what it was.
@@ -171,11 +194,14 @@ class Backend:
         "ejection",
         "failures",
         "health",
+        "level",
         "limit",
         "load",
+        "most",
         "name",
         "outcomes",
         "own_limit",
+        "panicked",
         "passed_as_tried",
         "passed_over",
         "reasons",
@@ -184,17 +210,21 @@ class Backend:
         "resting",
         "skips",
         "slot",
+        "standby",
         "standing",
         "totals",
         "tunnels",
         "usable",
-        "weight",
+        "weighing",
     )
 
     def __init__(self, spec: BackendSpec, counts: Counts, *, up: bool = True) -> None:
         self.name: Final = spec.name
         self.address: Address = spec.address
-        self.weight: int = spec.weight
+        self.weighing: Weighing = Weighing(spec.weight)
+        self.level: int = spec.level
+        self.standby: bool = False
+        self.panicked: int = 0
         self.admin: AdminState = AdminState.READY
         self.health: Health = Health(up=up)
         self.ejection: Ejection = Ejection()
@@ -205,6 +235,7 @@ class Backend:
         self.counts: Final = counts
         self.slot: int = counts.open()
         self.limit: int = 0
+        self.most: int = 0
         self.own_limit: int | None = None
         self.removed: bool = False
         self.resting: bool = False
@@ -213,12 +244,21 @@ class Backend:
         self.tunnels: int = 0  # of those in flight
         self.outcomes: list[int] = [0] * len(Outcome)
         self.totals: Final = BackendTotals()
-        self.standing: Standing = Standing(None if up else Skipped.DOWN, AdminState.READY.value, spec.weight, -NEVER)
+        self.standing: Standing = Standing(None if up else Skipped.DOWN, AdminState.READY.value, self.weighing, -NEVER)
         self.passed_over: int = 0  # since its standing has changed
         self.passed_as_tried: int = 0
         self.skips: Final[dict[Skipped, int]] = {}  # before that
         self.reasons: Final[dict[Skipped, str]] = {}
         self.aftermath: Final[list[tuple[float, float, str]]] = []
+
+    @property
+    def weight(self) -> int:
+        """The weight that is configured, or was set at run time."""
+        return self.weighing.configured
+
+    @weight.setter
+    def weight(self, weight: int) -> None:
+        self.weighing.configure(weight)
 
     @property
     def in_flight(self) -> int:
@@ -230,12 +270,25 @@ class Backend:
         """How many requests the backend has in flight, those of other processes among them."""
         return 0 if self.slot < 0 else self.counts.load(self.slot)
 
+    @property
+    def share(self) -> float:
+        """The weight that counts now: 0 while it gets no requests, or only those that try it."""
+        in_use = not self.standby and (self.usable or self.standing.panic)
+        return self.weighing.effective if in_use else 0.0
+
     def bound(self, own: int | None, most: int) -> None:
         """Set its limit: its `own`, or as much as its pool lets each have. What is in flight beyond that goes on. To be followed
         by `refresh_usable`.
         """
         self.own_limit = own
-        self.limit = most if own is None else own
+        self.most = most if own is None else own
+        self.follow_weight()
+
+    def follow_weight(self) -> None:
+        """Its weight is another one, and its limit with it: slow start bounds what is in flight too, or a backend that bounds
+        nobody else would be full at once. To be followed by `refresh_usable`.
+        """
+        self.limit = ceil(self.most * self.weighing.part)
         if self.slot >= 0:
             self.counts.bound(self.slot, self.limit)
 
@@ -261,6 +314,8 @@ class Backend:
         """
         self.admin = other.admin
         self.health = other.health
+        self.weighing.cold = other.weighing.cold
+        self.weighing.since = other.weighing.since
         self.reasons.update(other.reasons)
         self.ejection, other.ejection = other.ejection, self.ejection
         if self.ejection.on_trial:
@@ -270,7 +325,7 @@ class Backend:
     @property
     def wanted(self) -> bool:
         """Whether the operator wants it to get requests: it is READY, and has a weight."""
-        return self.admin is AdminState.READY and self.weight > 0
+        return self.admin is AdminState.READY and self.weighing.steady > 0
 
     @property
     def full(self) -> bool:
@@ -278,22 +333,33 @@ class Backend:
         return 0 < self.limit <= self.load_now
 
     def refresh_usable(self) -> None:
-        """Update `usable` and `available`. An ejected backend is available for one trial request, once that is due."""
+        """Update `usable` and `available`. An ejected backend is available for one trial request, once that is due; in panic for
+        any.
+        """
         ejection = self.ejection
         wanted = self.wanted and self.health.up
         self.usable = wanted and not ejection.active
         self.available = wanted and not self.removed and (ejection.due or not ejection.active) and not self.full
+        if self.panicked:
+            self.available = self.wanted and not self.removed and self.out is None and not self.full
+
+    @property
+    def cold(self) -> bool:
+        """Whether something takes it out, so that it will have to warm up. That nobody has asked it yet is no such thing."""
+        return not self.usable and (self.out is not Skipped.DOWN or self.health.known)
 
     @property
     def out(self) -> Skipped | None:
         """Why it gets no requests, whatever it has in flight: the first reason that holds. None where it may get them."""
         if self.admin is not AdminState.READY:
             return Skipped.ADMIN
-        if not self.weight:
+        if not self.weighing.steady > 0:
             return Skipped.WEIGHT
-        if not self.health.up:
+        if not self.health.up and self.panicked < _EVEN_DOWN:
             return Skipped.DOWN
-        return Skipped.EJECTED if self.ejection.active and not self.ejection.due else None
+        if self.ejection.active and not self.ejection.due and not self.panicked:
+            return Skipped.EJECTED
+        return Skipped.STANDBY if self.standby else None
 
     def remember(self, opened_at: float, now: float, what: str) -> None:
         """Remember what an attempt has brought about, whose lease was opened then."""
@@ -310,11 +376,13 @@ class Backend:
     def stand(self, now: float) -> bool:
         """Follow a change: whether the standing is another one now, or has another reason."""
         why, was, ejection = self.out, self.standing, self.ejection
-        cause = Skipped.EJECTED if why is None and ejection.due else why
-        reason = "" if cause is None else self.reasons.get(cause, "")
+        panic = why is None and self.panicked > 0 and not self.usable
+        reason = self.reasons.get(why, "") if why is not None else self._in_spite_of()
         if (
             why is was.why
+            and panic == was.panic
             and self.weight == was.weight
+            and self.weighing.effective == was.effective
             and self.admin.value == was.admin
             and ejection.until == was.until
             and ejection.due == was.trial
@@ -327,13 +395,20 @@ class Backend:
         self.standing = Standing(
             why,
             self.admin.value,
-            self.weight,
+            self.weighing,
             was.since if same else now,
             reason,
             ejection.until,
             trial=ejection.due,
+            panic=panic,
         )
         return True
+
+    def _in_spite_of(self) -> str:
+        """What would take it out, and does not: a trial is due, or there is panic."""
+        if not self.health.up:
+            return self.reasons.get(Skipped.DOWN, "")
+        return self.reasons.get(Skipped.EJECTED, "") if self.ejection.active else ""
 
     def _book_skips(self) -> None:
         if self.passed_over:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from twisted_lb.core.address import Address, TcpAddress
-from twisted_lb.core.backend import Backend, BackendSpec
+from twisted_lb.core.backend import BACKUP, Backend, BackendSpec
 from twisted_lb.core.events import BackendAdded, BackendChanged, BackendEjected, BackendRemoved, BackendReturned, Event
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.outcome import CONSEQUENCE, Blame, Outcome
@@ -37,8 +37,14 @@ def _difference(backend: Backend, spec: BackendSpec) -> str:
     if backend.weight != spec.weight:
         parts.append(f"weight {backend.weight} -> {spec.weight}")
     if backend.own_limit != spec.limit:
-        parts.append(f"limit {backend.limit} -> {'that of its pool' if spec.limit is None else spec.limit}")
+        parts.append(f"limit {backend.most} -> {'that of its pool' if spec.limit is None else spec.limit}")
+    if backend.level != spec.level:
+        parts.append(f"{_level(backend.level)} -> {_level(spec.level)}")
     return ", ".join(parts)
+
+
+def _level(level: int) -> str:
+    return "backup" if level == BACKUP else f"priority {level}"
 
 
 def _family(address: Address) -> str:

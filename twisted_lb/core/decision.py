@@ -1,7 +1,7 @@
 """Decisions, explained: which backend is picked and why the others are not, as the values of `Pool.explain` and `recalled`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from twisted_lb.core.backend import Backend
@@ -19,7 +19,8 @@ class Candidate:
     """One backend of a decision: why it is skipped, or its rank by the policy; None when the picker lacks it still.
 
     `pool` is its own, also where a request went on to another one (fallback). `load` is how many requests it had in flight, None where that was not kept, and `limit` how many it may have, 0 for no
-    bound. `reason` says what took it out, in the words of whoever found it, and `for_s` since how long; `left_s`: after how
+    bound. `weight` is configured, `weight_effective` what it was by slow start and the like. `panic`: it would be skipped, for this
+    `reason`, if more were usable. `reason` says what took it out, in the words of whoever found it, and `for_s` since how long; `left_s`: after how
     long a trial may be made, None where time does not decide.
     """
 
@@ -34,6 +35,8 @@ class Candidate:
     for_s: float | None = 0.0
     left_s: float | None = None
     pool: str = ""
+    weight_effective: float = 1.0
+    panic: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,21 @@ def decided(
     tried: Sequence[Backend],
     ranking: Sequence[tuple[Backend, float]],
     now: float,
+    picked: Backend | None = None,
 ) -> tuple[Candidate, ...]:
-    """The candidates of a decision: all members, in the order of the ranking. `loads` are by slot; empty: nobody knows."""
+    """The candidates of a decision: all members, in the order of the ranking. `loads` are by slot; empty: nobody knows. Who was
+    `picked` was not skipped, be it that its level was not in use.
+    """
     places = {backend: place for place, backend in enumerate(scene.backends)}
     ranks = {places[backend]: rank for backend, rank in ranking if backend in places}
     order = [*ranks, *(place for place in range(len(scene.backends)) if place not in ranks)]
-    return tuple(_candidate(scene, place, loads, tried, ranks.get(place), now) for place in order)
+    found: list[Candidate] = []
+    for place in order:
+        one = _candidate(scene, place, loads, tried, ranks.get(place), now)
+        if one.skipped is Skipped.STANDBY and scene.backends[place] is picked:
+            one = replace(one, skipped=None, rank=ranks.get(place))
+        found.append(one)
+    return tuple(found)
 
 
 def _candidate(
@@ -93,6 +105,8 @@ def _candidate(
         now - standing.since if standing.since > -NEVER else None,
         max(standing.until - now, 0.0) if standing.until < NEVER and standing.why is Skipped.EJECTED else None,
         scene.pool,
+        standing.effective,
+        panic=standing.panic,
     )
 
 
@@ -112,7 +126,7 @@ def recalled(lease: Lease) -> Decision:
         told = scene.picker.recalled(lease.mark, backend)
         rule, ranking = told.rule, told.ranking
     trial = scene.standings[scene.backends.index(backend)].trial
-    candidates = decided(scene, loads, lease.tried, ranking, lease.opened_at)
+    candidates = decided(scene, loads, lease.tried, ranking, lease.opened_at, backend)
     return Decision(scene.pool, backend.name, trial=trial, waits=False, candidates=candidates, rule=rule)
 
 

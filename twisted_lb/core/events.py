@@ -170,6 +170,42 @@ class PoolRecovered:
 
 
 @dataclass(frozen=True)
+class LevelsShifted:
+    """The requests of a pool go to other levels than before, its backups among them: `level 0 (70 %), level 1 (30 %)`."""
+
+    pool: str
+    in_use: str
+    at: float
+
+    def __str__(self) -> str:
+        return f"pool {self.pool} uses {self.in_use}"
+
+
+@dataclass(frozen=True)
+class PanicBegan:
+    """So few backends of a pool are usable that those are used too that traffic, or checks, have taken out."""
+
+    pool: str
+    usable: int
+    wanted: int
+    at: float
+
+    def __str__(self) -> str:
+        return f"pool {self.pool} is in panic: {self.usable} of {self.wanted} backends {'is' if self.usable == 1 else 'are'} usable, others are used too"
+
+
+@dataclass(frozen=True)
+class PanicEnded:
+    """Enough backends of a pool are usable again."""
+
+    pool: str
+    at: float
+
+    def __str__(self) -> str:
+        return f"pool {self.pool} is not in panic any more"
+
+
+@dataclass(frozen=True)
 class LimitSpared:
     """A rate limit in dry run has let requests pass that it would refuse: so many since it was said last."""
 
@@ -206,5 +242,8 @@ Event = (
     | AdminChanged
     | PoolExhausted
     | PoolRecovered
+    | LevelsShifted
+    | PanicBegan
+    | PanicEnded
     | LimitSpared
 )

@@ -30,7 +30,7 @@ class Heat(Loads):
     def __init__(self, counts: Counts) -> None:
         self._counts: Final = counts
         self._slots: Final[list[int]] = []
-        self._weights: Final[dict[int, int]] = {}
+        self._weights: Final[dict[int, float]] = {}
         self._turn: int = 0
         self._seen: Final[deque[float]] = deque(maxlen=_SEEN)
         self._since: int = 0
@@ -40,10 +40,10 @@ class Heat(Loads):
         """What measures it."""
         if slot not in self._weights:
             self._slots.append(slot)
-        self._weights[slot] = 1
+        self._weights[slot] = 1.0
         return HotCold(self, self._counts, slot)
 
-    def look(self, slot: int, weight: int) -> None:
+    def look(self, slot: int, weight: float) -> None:
         """A request was given to this one: see what the next in turn has in flight."""
         self._weights[slot] = weight
         self._turn = self._turn + 1 if self._turn + 1 < len(self._slots) else 0
@@ -85,7 +85,7 @@ class HotCold(Load):
         self._failures: int = 0  # in a row
         self._failed_at: float = 0.0
 
-    def leased(self, weight: int, cost: int, now: float) -> int:
+    def leased(self, weight: float, cost: int, now: float) -> int:
         """How many it has in flight, this one among them: what its latency belongs to."""
         self._heat.look(self._slot, weight)
         return self._counts.load(self._slot)
@@ -132,7 +132,7 @@ class HotCold(Load):
                 return medians[higher]
         return -1.0
 
-    def value(self, weight: int, now: float) -> float:
+    def value(self, weight: float, now: float) -> float:
         """HOT and what is in flight for each unit of weight; where it is cold the latency of one more, in seconds."""
         in_flight = self._counts.load(self._slot)
         crowd = in_flight / weight

@@ -64,7 +64,7 @@ class PeakEwma(Load):
         self._average_s = latency_s
         self._at = now
 
-    def value(self, weight: int, now: float) -> float:
+    def value(self, weight: float, now: float) -> float:
         """Seconds that a request would take, for each unit of weight; 0 where nothing is known, and nothing in flight."""
         pending = self._counts.load(self._slot)
         average = self._average_s

@@ -22,7 +22,7 @@ class Load:
 
     __slots__ = ()
 
-    def leased(self, weight: int, cost: int, now: float) -> int:
+    def leased(self, weight: float, cost: int, now: float) -> int:
         """A request of this cost was given to the backend, which has this weight, and is counted as in flight. What is returned
         comes back at the end.
         """
@@ -34,8 +34,8 @@ class Load:
     def settled(self, note: int, outcome: Outcome, elapsed_s: float, now: float) -> None:
         """An attempt ended so long after its lease, with the last byte of its response or without."""
 
-    def value(self, weight: int, now: float) -> float:
-        """The load now, of a backend of this weight (1 to 256): twice the weight bears twice as much. Less is better, 0 is least.
+    def value(self, weight: float, now: float) -> float:
+        """The load now, of a backend of this weight (more than 0): twice the weight bears twice as much. Less is better, 0 is least.
         Nothing changes by it.
         """
         raise NotImplementedError
@@ -71,7 +71,7 @@ class Requests(Load):
         self.counts: Final = counts
         self.slot: Final = slot
 
-    def value(self, weight: int, now: float) -> float:
+    def value(self, weight: float, now: float) -> float:
         """How many requests are in flight, for each unit of weight."""
         return self.counts.load(self.slot) / weight
 
@@ -88,7 +88,7 @@ class Cost(Load):
         self._slot: Final = slot
         self._beyond: int = 0  # what open leases cost beyond 1 each
 
-    def leased(self, weight: int, cost: int, now: float) -> int:
+    def leased(self, weight: float, cost: int, now: float) -> int:
         """Add what it costs."""
         self._beyond += cost - 1
         return cost
@@ -97,6 +97,6 @@ class Cost(Load):
         """Take off what it cost."""
         self._beyond -= note - 1
 
-    def value(self, weight: int, now: float) -> float:
+    def value(self, weight: float, now: float) -> float:
         """What all requests in flight cost, for each unit of weight."""
         return (self._counts.load(self._slot) + self._beyond) / weight

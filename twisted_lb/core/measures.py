@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from twisted_lb.core.backend import Backend
+from twisted_lb.core.backend import BACKUP, Backend
 from twisted_lb.core.exemplars import Exemplar
 from twisted_lb.core.flow import Flow, Flows
 from twisted_lb.core.gate import Gate
 from twisted_lb.core.histogram import NOTHING, Reading, reading_of
+from twisted_lb.core.levels import Levels
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.pool import Pool
 from twisted_lb.core.reported import Reported
@@ -90,7 +91,7 @@ class BackendMeasures:
     ejected: bool
     usable: bool
     weight: int
-    weight_effective: int
+    weight_effective: float
     in_flight: int
     load: float
     limit: int
@@ -140,6 +141,7 @@ class PoolMeasures:
     """What a pool has, and has done since it is there. `durations` of its exchanges by `KINDS`, from head to last byte; `queue` how
     long those waited that had to; `connect` how long new connections took; `first_byte` and `first_body` from when a request
     was sent; `stream_gap` between the pieces of streamed answers. `retries` by `outcome.Outcome`, `denied` by `totals.Denied`.
+    `panic`: others than usable backends are used too; `levels`, where there are several: (name, share in percent, usable).
     `outcomes` of all attempts and `backend_durations` are sums that no removed backend takes away.
     """
 
@@ -147,6 +149,8 @@ class PoolMeasures:
     in_flight: int
     queued: int
     usable: int
+    panic: bool
+    levels: tuple[tuple[str, int, int], ...]
     durations: tuple[Reading, ...]
     queue: Reading
     connect: Reading
@@ -267,6 +271,8 @@ def pool_measures(
         in_flight=pool.leases,
         queued=pool.waiting,
         usable=sum(one.usable for one in members),
+        panic=pool.panics,
+        levels=_levels(pool.levels),
         durations=tuple(durations),
         queue=totals.queue.reading(),
         connect=totals.connect.reading(),
@@ -285,6 +291,13 @@ def pool_measures(
     )
 
 
+def _levels(levels: Levels) -> tuple[tuple[str, int, int], ...]:
+    if not levels.several:
+        return ()
+    names = ["backup" if number == BACKUP else str(number) for number in levels.numbers]
+    return tuple(zip(names, levels.shares, levels.usable, strict=True))
+
+
 def _backend_measures(backend: Backend, connections: tuple[int, int], now: float) -> BackendMeasures:
     totals, skipped, load = backend.totals, backend.skipped_times, backend.load
     opened, idle = connections
@@ -296,9 +309,9 @@ def _backend_measures(backend: Backend, connections: tuple[int, int], now: float
         ejected=backend.ejection.active,
         usable=backend.usable,
         weight=backend.weight,
-        weight_effective=backend.weight if backend.usable else 0,
+        weight_effective=backend.share,
         in_flight=backend.in_flight,
-        load=float(backend.load_now) if load is None else load.value(max(backend.weight, 1), now),
+        load=float(backend.load_now) if load is None else load.value(backend.weighing.effective or 1.0, now),
         limit=backend.limit,
         idle_connections=idle,
         busy_connections=opened - idle,

@@ -18,7 +18,15 @@ RUNTIME: Final = "runtime"
 # Where a backend is that only checks a number.
 _ANYWHERE: Final = parse_address("x:1")
 
-_DEFAULTS: Final = {"weight": 1, "check_port": None, "resolve": "", "family": "", "limit": None}
+_DEFAULTS: Final = {
+    "weight": 1,
+    "check_port": None,
+    "resolve": "",
+    "family": "",
+    "limit": None,
+    "priority": 0,
+    "backup": False,
+}
 
 
 class _Number:
@@ -344,4 +352,6 @@ def _spec_of(values: dict[str, Any]) -> BackendSpec:
         family=str(values.get("family", "")),
         labels=tuple((str(key), str(value)) for key, value in labels),
         limit=values.get("limit"),
+        priority=values.get("priority", 0),
+        backup=bool(values.get("backup", False)),
     )

@@ -17,10 +17,14 @@ from twisted_lb.core.events import (
     BackendReturned,
     BackendUp,
     Event,
+    LevelsShifted,
+    PanicBegan,
+    PanicEnded,
     PoolExhausted,
     PoolRecovered,
 )
 from twisted_lb.core.lease import Lease, LoadLease
+from twisted_lb.core.levels import Levels
 from twisted_lb.core.load import Loads
 from twisted_lb.core.load_report import LoadReport, read_report
 from twisted_lb.core.never import NEVER
@@ -77,6 +81,13 @@ class Pool:
         self._wake_at: float = NEVER  # when the next trial is due
         # What decisions are explained by; None after a change, until the next claim.
         self._scene: Scene | None = None
+        self._ramping: bool = False  # somebody is in slow start
+        self._in_use: str = ""  # the levels that were announced
+        self._panics: bool = False
+        self._counted: bool = False  # it mattered how levels stand
+        self._updating: bool = False
+        self._selection.levels.percent = settings.panic_percent
+        self._selection.levels.spills = settings.spill
         self.closely_until: float = -NEVER  # until then each claim remembers all loads, however many there are
 
     def update(self, specs: Iterable[BackendSpec], now: float, succession: Succession | None = None) -> None:
@@ -93,6 +104,7 @@ class Pool:
         succession = Succession() if succession is None else succession
         old = self.backends
         news = membership_changes(self.name, wanted, old, now, succession)
+        self._updating = True
         self.backends = {spec.name: self._adopt(spec, old, now, succession) for spec in wanted}
         self._scene = None
         self._selection.follow(self.backends.values())
@@ -105,6 +117,9 @@ class Pool:
                     self._leaves(backend, now)
         for backend in self._resting.forget(now, succession.names):
             self._leaves(backend, now)
+        self._updating = False
+        self._follow_ramps(now)
+        self._count_levels(now)
         for event in news:
             self._on_event(event)
         self._announce_exhaustion(now)
@@ -119,24 +134,33 @@ class Pool:
     def _adopt(self, spec: BackendSpec, old: Mapping[str, Backend], now: float, succession: Succession) -> Backend:
         backend = old.get(spec.name)
         if backend is None or backend.address != spec.address:
-            return self._begin(spec, backend, old.get(succession.heirs.get(spec.name, "")), now, succession)
-        if backend.weight != spec.weight or backend.own_limit != spec.limit:
+            heir_of = old.get(succession.heirs.get(spec.name, ""))
+            return self._begin(spec, backend, heir_of, now, succession, first=not old)
+        if backend.weight != spec.weight or backend.own_limit != spec.limit or backend.level != spec.level:
             backend.weight = spec.weight
+            backend.level = spec.level
             backend.bound(spec.limit, self.settings.max_in_flight)
             self._refresh(backend, now)
         return backend
 
     def _begin(
-        self, spec: BackendSpec, replaced: Backend | None, heir_of: Backend | None, now: float, succession: Succession
+        self,
+        spec: BackendSpec,
+        replaced: Backend | None,
+        heir_of: Backend | None,
+        now: float,
+        succession: Succession,
+        *,
+        first: bool,
     ) -> Backend:
-        """The record of a new member: another one's, the one that it had, or a new one."""
+        """The record of a new member: another one's, the one that it had, or a new one. `first`: the pool had nobody before."""
         record = self._resting.take(spec) if heir_of is None else None
         if record is not None:
             record.weight = spec.weight
+            record.level = spec.level
             record.bound(spec.limit, self.settings.max_in_flight)
             record.rejoin()
-            self._refresh(record, now)
-            return record
+            return self._begun(record, now, cold=True)
         up = self.settings.initially_up or not self.settings.checked
         record = Backend(spec, self.counts, up=up)
         record.bound(spec.limit, self.settings.max_in_flight)
@@ -148,6 +172,17 @@ class Pool:
             record.reasons[Skipped.ADMIN] = replaced.reasons.get(Skipped.ADMIN, "")
         elif spec.name in succession.admin:
             record.admin, record.reasons[Skipped.ADMIN] = succession.admin[spec.name]
+        return self._begun(record, now, cold=not first and heir_of is None)
+
+    def _begun(self, record: Backend, now: float, *, cold: bool) -> Backend:
+        """A record that is a member from now on; who is there from the start is not cold."""
+        record.panicked, record.standby = 0, False
+        record.refresh_usable()
+        if cold and record.usable:
+            self._warm_up(record, now)
+        elif cold:
+            record.weighing.cold = True
+        self._ramping = self._ramping or record.weighing.ramping
         self._refresh(record, now)
         return record
 
@@ -155,6 +190,8 @@ class Pool:
         """Replace the settings. Where checks are turned off, health is forgotten, and ejections end with time."""
         before, self.settings = self.settings, settings
         self._scene = None
+        self._selection.levels.percent = settings.panic_percent
+        self._selection.levels.spills = settings.spill
         self.budget.configure(settings.budget_percent, settings.budget_per_s)
         up: list[Backend] = []
         if before.checked != settings.checked:
@@ -167,6 +204,8 @@ class Pool:
                     up.append(backend)
             backend.bound(backend.own_limit, settings.max_in_flight)
             self._refresh(backend, now)
+        self._follow_ramps(now)
+        self._count_levels(now)
         for backend in up:
             self._on_event(BackendUp(self.name, backend.name, "nobody checks any more", now))
         self._announce_exhaustion(now)
@@ -175,6 +214,26 @@ class Pool:
     def exhausted(self) -> bool:
         """Whether it has no usable backend."""
         return self._exhausted
+
+    @property
+    def panics(self) -> bool:
+        """Whether so few backends are usable that others are used too."""
+        return any(self._selection.levels.panics)
+
+    @property
+    def levels(self) -> Levels:
+        """How its levels stand, to be read; as of the last change where there are several, or panic is on."""
+        return self._selection.levels
+
+    def meant(self) -> dict[str, float]:
+        """Which part of the requests each backend should have now, by the shares of levels and by weights: O(backends)."""
+        levels, parts = self._selection.levels, dict.fromkeys(self.backends, 0.0)
+        for at, members in enumerate(levels.members):
+            level = levels.shares[at] / 100 if levels.several else 1.0
+            total = sum(one.share for one in members)
+            for one in members:
+                parts[one.name] = level * one.share / total if total else 0.0
+        return parts
 
     @property
     def policy(self) -> Policy:
@@ -224,7 +283,9 @@ class Pool:
         scene = self._scene or self._set(self._selection.picker)
         loads, load = self._view(scene, now), backend.load
         if load is not None:
-            return LoadLease(backend, now, scene, OWN, loads, load, load.leased(backend.weight, ask.cost, now))
+            return LoadLease(
+                backend, now, scene, OWN, loads, load, load.leased(backend.weighing.effective, ask.cost, now)
+            )
         return Lease(backend, now, scene, OWN, loads)
 
     def await_return(self, ask: Ask, now: float, until: float = NEVER) -> Refusal | Ticket | None:
@@ -255,7 +316,7 @@ class Pool:
         scene = self._scene
         if scene is None:
             scene = self._set(picker)
-        trial = backend.ejection.active
+        trial = backend.ejection.active and backend.ejection.due
         if trial:
             backend.ejection.begin_trial()
             self._stand(backend, now)
@@ -266,7 +327,7 @@ class Pool:
         if backend.load is None:
             lease = Lease(backend, now, scene, picker.mark, loads)
         else:
-            note = backend.load.leased(backend.weight, ask.cost, now)
+            note = backend.load.leased(backend.weighing.effective, ask.cost, now)
             lease = LoadLease(backend, now, scene, picker.mark, loads, backend.load, note)
         if trial:
             lease.trial = True
@@ -325,8 +386,8 @@ class Pool:
         """For how many requests the available backends have room now, those left out that were tried."""
         room = 0
         for one in self.backends.values():
-            if one.available and one not in tried:
-                if one.ejection.active:
+            if one.available and one not in tried and not one.standby:
+                if one.ejection.due:
                     room += 1  # a trial
                 elif one.limit:
                     room += one.limit - one.load_now
@@ -391,8 +452,10 @@ class Pool:
 
     def has_room(self, tried: Sequence[Backend]) -> bool:
         """Whether a claim would be served at once, by a backend that is not one of `tried`: O(backends)."""
+        spills = self.settings.spill
         return not self._queue.for_anyone and any(
-            one.available and one.usable and one not in tried for one in self.backends.values()
+            one.available and one.usable and one not in tried and (spills or not one.standby)
+            for one in self.backends.values()
         )
 
     def responded(self, lease: Lease, now: float) -> None:
@@ -464,11 +527,11 @@ class Pool:
         foreseen = selection.foreseen(picker, ask, now, tried) if first and picker is not None else None
         picked = None if foreseen is None else foreseen.picked
         ranking = () if picker is None else picker.ranking(ask, now)
-        candidates = decided(scene, self.counts.view(), tried, ranking, now)
+        candidates = decided(scene, self.counts.view(), tried, ranking, now, picked)
         return Decision(
             self.name,
             None if picked is None else picked.name,
-            picked is not None and picked.ejection.active,
+            picked is not None and picked.ejection.due,
             picked is None and self._may_wait(tried),
             candidates,
             why_nobody(candidates) if foreseen is None or picked is None else foreseen.rule,
@@ -556,6 +619,16 @@ class Pool:
         backend.reasons[Skipped.WEIGHT] = by
         self._stand(backend, now)
 
+    def hear_weight(self, backend: Backend, part: float, now: float, by: str = "") -> None:
+        """A backend's agent wants this part of its weight, 1 for all of it; 0: no new requests. `by`: who says so, as above."""
+        if part == backend.weighing.said:
+            return
+        backend.weighing.say(part)
+        backend.reasons[Skipped.WEIGHT] = by
+        self._selection.stale = True
+        self._refresh(backend, now)
+        self._announce_exhaustion(now)
+
     def command_resting(self, name: str, admin: AdminState, by: str = "") -> None:
         """Set what the operator wants of the endpoints of a name that have left and may return."""
         self._resting.command(name, admin, by)
@@ -575,6 +648,8 @@ class Pool:
         """
         if now >= self._wake_at:
             self._wake(now)
+        if self._ramping:
+            self._follow_ramps(now)
         if self.counts.bounded:
             for backend in self.backends.values():
                 backend.refresh_usable()
@@ -593,7 +668,15 @@ class Pool:
             self._announce_exhaustion(now)
 
     def _refresh(self, backend: Backend, now: float) -> None:
+        before = backend.usable
         backend.refresh_usable()
+        if before != backend.usable:
+            if backend.usable and backend.weighing.cold:
+                self._warm_up(backend, now)
+            if self._ramping:
+                self._follow_ramps(now)
+        if backend.cold:
+            backend.weighing.cold = True
         self._stand(backend, now)
         self._wake_at = min(self._wake_at, backend.ejection.until)
 
@@ -601,6 +684,87 @@ class Pool:
         """Follow a change of a backend in what decisions are explained by."""
         if backend.stand(now):
             self._scene = None
+            self._count_levels(now)
+
+    def _warm_up(self, backend: Backend, now: float) -> None:
+        """A backend is back: slow start begins, if there is any."""
+        if backend.weighing.begin(now, self.settings.slow_start):
+            self._ramping = True
+            self._weighs_anew(backend, now)
+
+    def _follow_ramps(self, now: float) -> None:
+        """Go on with slow start; or end it in levels of which fewer than half of the usable weight is past it: where nearly all are
+        cold, to spare some is to burden others that are as cold. O(backends).
+        """
+        if not self._ramping:
+            return
+        whole: dict[int, float] = {}
+        warm: dict[int, float] = {}
+        for one in self.backends.values():
+            if one.usable:
+                weight = one.weighing.steady
+                whole[one.level] = whole.get(one.level, 0.0) + weight
+                warm[one.level] = warm.get(one.level, 0.0) + (0.0 if one.weighing.ramping else weight)
+        self._ramping = False
+        for one in self.backends.values():
+            weighing = one.weighing
+            if not weighing.ramping:
+                continue
+            cold = one.usable and warm[one.level] * 2 < whole[one.level]
+            if weighing.end() if cold else weighing.follow(now, self.settings.slow_start):
+                self._weighs_anew(one, now)
+            self._ramping = self._ramping or weighing.ramping
+
+    def _weighs_anew(self, backend: Backend, now: float) -> None:
+        """A backend's weight is another one by slow start, or what its agent says."""
+        if backend.most:
+            backend.follow_weight()
+            backend.refresh_usable()
+        picker = self._selection.picker
+        if picker is None or picker.ramps:
+            self._selection.stale = True
+        if backend.stand(now):
+            self._scene = None
+
+    def _count_levels(self, now: float) -> None:
+        """Follow a change of who is usable in what levels have, and in who is in panic. O(backends), where there are levels or panic
+        at all.
+        """
+        levels = self._selection.levels
+        if self._updating or not (levels.watched or self._counted):
+            return
+        self._counted = levels.watched
+        settings = self.settings
+        levels.count(even_down=settings.panic_even_down)
+        used = any(levels.shares)
+        self._scene = None
+        for at, members in enumerate(levels.members):
+            panicked = 0 if not levels.panics[at] else 2 if settings.panic_even_down else 1
+            standby = used and not levels.shares[at]
+            why = levels.why_standby(at) if standby else ""
+            for one in members:
+                one.panicked, one.standby = panicked, standby
+                if standby:
+                    one.reasons[Skipped.STANDBY] = why
+                one.refresh_usable()
+                one.stand(now)
+
+    def _announce_levels(self, now: float) -> None:
+        """Announce that other levels are in use, or that panic has begun or ended."""
+        levels = self._selection.levels
+        before, in_use = self._in_use, levels.in_use() if levels.several else ""
+        if not levels.several:
+            self._in_use = ""
+        elif in_use and in_use != before:
+            self._in_use = in_use
+            if before:
+                self._on_event(LevelsShifted(self.name, in_use, now))
+        panics = any(levels.panics)
+        if panics != self._panics:
+            self._panics = panics
+            wanted = [one for one in self.backends.values() if one.wanted]
+            usable = sum(one.usable for one in wanted)
+            self._on_event(PanicBegan(self.name, usable, len(wanted), now) if panics else PanicEnded(self.name, now))
 
     def _wake(self, now: float) -> None:
         """Make ejected backends available whose time has come, each for one trial request."""
@@ -616,6 +780,8 @@ class Pool:
 
     def _announce_exhaustion(self, now: float) -> None:
         """Announce that the last usable backend is gone, or that the first one is back."""
+        if self._selection.levels.watched or self._panics or self._in_use:
+            self._announce_levels(now)
         exhausted = not any(backend.usable for backend in self.backends.values())
         if exhausted != self._exhausted:
             self._exhausted = exhausted

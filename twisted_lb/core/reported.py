@@ -78,7 +78,7 @@ class Reported(Load):
         """Whether there is a report that still counts."""
         return self.utilization >= 0 and now - self.reported_at < EXPIRES_S
 
-    def value(self, weight: int, now: float) -> float:
+    def value(self, weight: float, now: float) -> float:
         """The utilization with one more request, for each unit of weight."""
         each = self._each if self.fresh(now) else self._reports.usual
         return each * (self._counts.load(self._slot) + 1) / weight

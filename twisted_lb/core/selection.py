@@ -6,7 +6,9 @@ from typing import Final
 
 from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import Backend
+from twisted_lb.core.levels import Levels
 from twisted_lb.core.pickers.base import Picker, Policy
+from twisted_lb.core.pickers.by_level import ByLevel
 
 
 class Foreseen:
@@ -24,14 +26,17 @@ class Selection:
 
     Health flips and full backends are no reason to rebuild: `available` says which may be picked. `stale` is set when a
     weight or an admin state has changed; the next claim rebuilds, once, or the next tick if the policy is not eager.
+
+    Each of several levels has a picker of its own, built with the others, so that no claim waits for that of a backup.
     """
 
-    __slots__ = ("_backends", "_before", "picker", "policy", "rng", "stale")
+    __slots__ = ("_backends", "_before", "levels", "picker", "policy", "rng", "stale")
 
     def __init__(self, policy: Policy, rng: Random) -> None:
         self.policy: Policy = policy
         self.stale: bool = False
         self.rng: Final = rng
+        self.levels: Final = Levels()
         self._backends: list[Backend] = []
         self.picker: Picker | None = None  # None while no backend is wanted
         self._before: Picker | None = None  # the last one, for what it knows of turns owed
@@ -39,6 +44,7 @@ class Selection:
     def follow(self, backends: Iterable[Backend]) -> None:
         """Replace the backends to choose among."""
         self._backends = list(backends)
+        self.levels.follow(self._backends)
         self.stale = True
 
     def use(self, policy: Policy) -> None:
@@ -97,6 +103,21 @@ class Selection:
         self.stale = False
 
     def _build(self, rng: Random, now: float) -> Picker | None:
-        members = [backend for backend in self._backends if backend.wanted]
         previous = self._before if self.picker is None else self.picker
+        if self.levels.several:
+            return self._build_each(previous, rng, now)
+        if isinstance(previous, ByLevel):
+            previous = previous.known.get(self.levels.numbers[0]) if self.levels.numbers else None
+        members = [backend for backend in self._backends if backend.wanted]
         return self.policy.build(members, previous, rng, now) if members else None
+
+    def _build_each(self, previous: Picker | None, rng: Random, now: float) -> Picker | None:
+        """The pickers of several levels."""
+        known = previous.known if isinstance(previous, ByLevel) else {}
+        if previous is not None and not known:
+            known = {self.levels.numbers[0]: previous}
+        pickers: list[Picker | None] = []
+        for at, number in enumerate(self.levels.numbers):
+            members = [backend for backend in self.levels.members[at] if backend.wanted]
+            pickers.append(self.policy.build(members, known.get(number), rng, now) if members else None)
+        return ByLevel(self.levels, pickers, known) if any(one is not None for one in pickers) else None

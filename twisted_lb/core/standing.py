@@ -6,6 +6,7 @@ from typing import Final
 from mypy_extensions import mypyc_attr
 
 from twisted_lb.core.never import NEVER
+from twisted_lb.core.weighing import Weighing
 
 
 class Skipped(enum.Enum):
@@ -15,6 +16,7 @@ class Skipped(enum.Enum):
     WEIGHT = "of weight 0"
     DOWN = "down by its checks"
     EJECTED = "ejected by traffic"
+    STANDBY = "of a level that is not in use"
     FULL = "as many requests in flight as it may have"
     TRIED = "tried by this request"
 
@@ -24,30 +26,34 @@ class Standing:
     """What a backend is to its pool, whatever it has in flight; a change makes another one, and nobody changes this one.
 
     `why`: for what reason it gets no requests, None where it may get them; `trial`: it is ejected, and may get one, to find
-    out whether it is back. `admin` is what the operator wants. `reason`: what brought it about, in the words of whoever found
+    out whether it is back; `panic`: it would get none, but too few are usable. `admin` is what the operator wants, `weight` is
+    configured, and `effective` what it is by slow start and the like. `reason`: what brought it about, in the words of whoever found
     it; `since` when, and `until` when a trial may be made, in monotonic seconds.
     """
 
-    __slots__ = ("admin", "reason", "since", "trial", "until", "weight", "why")
+    __slots__ = ("admin", "effective", "panic", "reason", "since", "trial", "until", "weight", "why")
 
     def __init__(
         self,
         why: Skipped | None,
         admin: str,
-        weight: int,
+        weighing: Weighing,
         since: float,
         reason: str = "",
         until: float = NEVER,
         *,
         trial: bool = False,
+        panic: bool = False,
     ) -> None:
         self.why: Final = why
         self.admin: Final = admin
-        self.weight: Final = weight
+        self.weight: Final = weighing.configured
+        self.effective: Final = weighing.effective
         self.since: Final = since
         self.reason: Final = reason
         self.until: Final = until
         self.trial: Final = trial
+        self.panic: Final = panic
 
     def __repr__(self) -> str:
         state = "trial" if self.trial else "open" if self.why is None else self.why.name

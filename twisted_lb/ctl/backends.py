@@ -60,7 +60,8 @@ def run(session: Session, arguments: Namespace) -> int:
 def _problems(status: Answer) -> set[str]:
     """The names of backends that are not ready, or that the verdict speaks of."""
     spoken_of = {text_of(clause, "subject") for clause in items(part(status, "verdict"), "clauses")}
-    return spoken_of | {text_of(one, "name") for one in backends_of(status) if one.get("state") != "ready"}
+    well = ("ready", "standby")
+    return spoken_of | {text_of(one, "name") for one in backends_of(status) if one.get("state") not in well}
 
 
 def _narrow(backend: Answer) -> list[Words | str]:
@@ -100,7 +101,7 @@ def _wide(pool: Answer, backend: Answer) -> list[Words | str]:
 def weights(backend: Answer) -> str:
     """The weight; where another one is in effect, that too: `1→0.4`."""
     meant = backend.get("weight")
-    effective = backend.get("weight_effective") if backend.get("usable") else 0
+    effective = backend.get("weight_effective")
     return weight(meant) if meant is None or effective in (meant, None) else f"{weight(meant)}→{weight(effective)}"
 
 

@@ -102,7 +102,7 @@ def pools(status: Answer) -> list[Words]:
             [
                 text_of(pool, "name"),
                 text_of(pool, "policy"),
-                f"{count(pool.get('usable'))} of {count(len(items(pool, 'backends')))}",
+                used(pool),
                 decimal(pool.get("rate")),
                 in_flight(pool.get("in_flight"), _room(pool)),
                 of_limit(pool.get("queued"), pool.get("queue")),
@@ -112,6 +112,16 @@ def pools(status: Answer) -> list[Words]:
             for pool in items(status, "pools")
         ],
     )
+
+
+def used(pool: Answer) -> str:
+    """How many backends are usable, and which levels have the requests, where there are several: `2 of 4, level 1: 30 %, panic`."""
+    said = [f"{count(pool.get('usable'))} of {count(len(items(pool, 'backends')))}"]
+    levels = items(pool, "levels")
+    if any(one.get("share") for one in levels[1:]):
+        called = [(f"level {one['level']}" if one.get("level") is not None else "backups", one) for one in levels]
+        said += [f"{name}: {one['share']} %" for name, one in called if one.get("share")]
+    return ", ".join([*said, *(["panic"] if pool.get("panic") else [])])
 
 
 def _room(pool: Answer) -> float:

@@ -33,6 +33,7 @@ STATES: Final[dict[str, tuple[str, str, str]]] = {
     "down": ("✕", RED, BOLD),
     "unknown": ("◌", DIM, BOLD),
     "weight 0": ("◐", BLUE, BOLD),
+    "standby": ("◌", DIM, PLAIN),
 }
 _OTHER: Final = ("◌", DIM, BOLD)
 

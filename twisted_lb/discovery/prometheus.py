@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from twisted_lb.core.address import Address, UnixAddress, parse_address, same_place
-from twisted_lb.core.backend import HEAVIEST, BackendSpec
+from twisted_lb.core.backend import HEAVIEST, LIGHTEST, BackendSpec
 
 # 10,000 targets with addresses and some labels have about 1 MB.
 MOST_BYTES: Final = 4 * 1024 * 1024
@@ -134,8 +134,8 @@ def _name(labels: dict[str, str], place: str) -> str:
 
 def _weight(labels: dict[str, str], place: str, usual: int) -> int:
     text = labels.get("weight", str(usual))
-    if not re.fullmatch("[0-9]{1,6}", text) or not 1 <= int(text) <= HEAVIEST:
-        raise Malformed(f"{place}: {_short(text)} is not a weight between 1 and {HEAVIEST}")
+    if not re.fullmatch("[0-9]{1,6}", text) or not LIGHTEST <= int(text) <= HEAVIEST:
+        raise Malformed(f"{place}: {_short(text)} is not a weight between {LIGHTEST} and {HEAVIEST}")
     return int(text)
 
 

@@ -1,6 +1,6 @@
 """What is counted over time: rates and quantiles of the last minute, the loop's lag, values of the charts."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Any, Final
 
 from twisted.internet.task import LoopingCall
@@ -9,9 +9,9 @@ from twisted.logger import Logger
 from twisted_lb.admin.history import Rates, Windows
 from twisted_lb.admin.loop_lag import LoopLag, Watchdog
 from twisted_lb.admin.operator import Sample
-from twisted_lb.core.backend import Backend
 from twisted_lb.core.histogram import NOTHING, Histogram, Reading, together
 from twisted_lb.core.measures import errors_in
+from twisted_lb.core.pool import Pool
 from twisted_lb.data_plane import DataPlane
 from twisted_lb.operating.seconds import Seconds
 
@@ -88,7 +88,7 @@ class Meters:
             for backend in cluster.pool.backends.values():
                 counts["requests", name, backend.name] = backend.requests
                 counts["failures", name, backend.name] = backend.failures
-            for backend_name, meant in self._meant_of(name, cluster.pool.backends.values()):
+            for backend_name, meant in self._meant_of(cluster.pool):
                 counts["meant", name, backend_name] = round(meant * 1000)
         for gone in [one for one in self._meant if ("meant", *one) not in counts]:
             del self._meant[gone]
@@ -100,15 +100,14 @@ class Meters:
             counts["route", name] = requests
         return counts
 
-    def _meant_of(self, pool: str, backends: Collection[Backend]) -> list[tuple[str, float]]:
+    def _meant_of(self, pool: Pool) -> list[tuple[str, float]]:
         """How many of a pool's requests each of its backends should have had so far, by the weights that were in force as they came."""
-        asked, weights = sum(one.requests for one in backends), sum(one.weight for one in backends if one.usable)
-        came = max(0, asked - self._asked.get(pool, 0))
-        self._asked[pool] = asked
-        for one in backends:
-            part = one.weight / weights if one.usable and weights else 0.0
-            self._meant[pool, one.name] = self._meant.get((pool, one.name), 0.0) + came * part
-        return [(one.name, self._meant[pool, one.name]) for one in backends]
+        name, asked = pool.name, sum(one.requests for one in pool.backends.values())
+        came = max(0, asked - self._asked.get(name, 0))
+        self._asked[name] = asked
+        for backend, part in pool.meant().items():
+            self._meant[name, backend] = self._meant.get((name, backend), 0.0) + came * part
+        return [(backend, self._meant[name, backend]) for backend in pool.backends]
 
     def _readings(self) -> dict[object, Reading | int]:
         plane = self._plane

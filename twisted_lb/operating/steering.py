@@ -192,8 +192,7 @@ class Steering:
         admin = {name: one for name, one in changes.admin.items() if not {name, name_of(name)} & reset}
         for one in views:
             owner = name_of(one.backend) or one.backend
-            # The file has no weight 0.
-            weight = one.weight or owner in changes.weights.keys() & reset
+            weight = changes.weights[owner].was if owner in changes.weights.keys() & reset else one.weight
             gone = owner in reset and owner in changes.added
             ready = admin.get(one.backend, admin.get(owner, AdminState.READY)) is AdminState.READY
             if ready and not gone and weight and one.up and not one.ejected:

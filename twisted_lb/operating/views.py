@@ -5,9 +5,10 @@ from dataclasses import asdict, replace
 from typing import Any, Final
 
 from twisted_lb.admin.history import States
-from twisted_lb.admin.operator import BackendView, ChangeView, ListenerView, PoolView, ReportView, RouteView
+from twisted_lb.admin.operator import BackendView, ChangeView, LevelView, ListenerView, PoolView, ReportView, RouteView
 from twisted_lb.admin.words import left
-from twisted_lb.core.backend import AdminState, Backend
+from twisted_lb.core.backend import LOWEST, AdminState, Backend
+from twisted_lb.core.levels import Levels
 from twisted_lb.core.reported import Reported
 from twisted_lb.core.snapshot import snapshot_of
 from twisted_lb.data_plane import DataPlane
@@ -100,7 +101,7 @@ class Views:
         labels = {spec.name: dict(spec.labels) for spec in plane.specs_of(name)}
         asked = self._requests_of(cluster)
         backends = [self._backend(cluster, one, labels, asked) for one in pool.backends.values()]
-        backends = self._intended(backends, asked)
+        backends = self._intended(backends, asked, pool.meant())
         targets = plane.targets.snapshot(name, plane.runtime.time.seconds())
         return PoolView(
             name=name,
@@ -110,6 +111,8 @@ class Views:
             queue=pool.settings.max_queued,
             usable=sum(one.usable for one in backends),
             in_flight=sum(one.in_flight for one in backends),
+            levels=_levels_of(pool.levels),
+            panic=pool.panics,
             rate=_total([one.rate for one in backends]),
             errors_60s=_total([one.errors_60s for one in backends]),
             p99_ms=self._meters.durations.quantile_ms(("took", name), 0.99),
@@ -118,14 +121,15 @@ class Views:
             targets=None if targets is None else asdict(targets),
         )
 
-    def _intended(self, backends: Sequence[BackendView], asked: int | None) -> list[BackendView]:
+    def _intended(
+        self, backends: Sequence[BackendView], asked: int | None, now: Mapping[str, float]
+    ) -> list[BackendView]:
         """The backends with the share that their weights mean: of what was asked in the last minute as they were then, else now."""
-        weight = sum(one.weight_effective for one in backends)
         meant = {one.name: self._meters.rates.within(("meant", one.pool, one.backend)) for one in backends}
         return [
             replace(one, intended=found[0] / 10 / asked)
             if asked and (found := meant[one.name]) is not None
-            else replace(one, intended=one.weight_effective * 100 / weight if weight else 0.0)
+            else replace(one, intended=now[one.backend] * 100)
             for one in backends
         ]
 
@@ -150,8 +154,9 @@ class Views:
             address=snapshot.address,
             labels=labels.get(owner, {}),
             weight=backend.weight,
-            weight_effective=float(backend.weight) if backend.usable else 0.0,
-            limit=backend.limit,
+            weight_effective=backend.share,
+            level=backend.level if backend.level <= LOWEST else None,
+            limit=backend.most,
             in_flight=backend.in_flight,
             tunnels=backend.tunnels,
             requests=backend.requests,
@@ -222,10 +227,18 @@ class Views:
             found.append(("down" if backend.health.known else "unknown", self._states.down(pool, name)))
         if backend.ejection.active:
             found.append(("ejected", self._states.ejected(pool, name)))
+        if not found and backend.standby:
+            return "standby", backend.standing.reason
         if not found and backend.full:
             found.append(("full", f"{backend.load_now} of {backend.limit} in flight"))
+        if not found and backend.weighing.ramping:
+            rules = self._running().clusters[pool].pool.settings.slow_start
+            left_s = backend.weighing.left_s(self._running().runtime.clock.read(), rules)
+            return "slow start", f"{backend.weighing.part * 100:.0f} % of its weight, full in {left_s:.0f} s"
         if not found:
             return "ready", ""
+        if backend.standing.panic:
+            found[0] = (found[0][0], f"used all the same, in panic{': ' if found[0][1] else ''}{found[0][1]}")
         others = [f"also {_SAID.get(one, one)}" + (f" ({reason})" if reason else "") for one, reason in found[1:]]
         return found[0][0], "; ".join(part for part in (found[0][1], *others) if part)
 
@@ -270,6 +283,22 @@ def _target(route: RoutePlan) -> str:
     if len(route.leads) == 1:
         return route.leads[0].pool
     return ", ".join(f"{lead.pool} {lead.weight * 100 / total:g} %" for lead in route.leads)
+
+
+def _levels_of(levels: Levels) -> list[LevelView]:
+    """The levels, where there are several."""
+    if not levels.several:
+        return []
+    return [
+        LevelView(
+            level=number if number <= LOWEST else None,
+            backends=len(levels.members[at]),
+            usable=levels.usable[at],
+            share=levels.shares[at],
+            panic=levels.panics[at],
+        )
+        for at, number in enumerate(levels.numbers)
+    ]
 
 
 def _checks_of(plan: PoolPlan) -> str:

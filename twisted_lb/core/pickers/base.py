@@ -33,12 +33,16 @@ class Picker:
     Members are all backends that are READY, whatever their health: `open_to` says which may be picked. Whoever is stepped over
     is told to `step_over`.
 
+    `ramps`: whether it goes by what weighs now, and is to be built anew as slow start goes on. A picker by keys does not, and goes
+    by `Weighing.steady`: keys would move, and move on.
+
     `mark`, for `explain`: what the last pick went by, small and never changed: numbers, or tuples of them, of all members where
     these are MOST_REMEMBERED at most. `recalled` reads it.
     """
 
     def __init__(self) -> None:
         self.mark: object = None
+        self.ramps: bool = True
 
     def pick(self, ask: Ask, now: float, rng: Random, tried: Sequence[Backend]) -> Backend | None:
         """The backend for a request, one that is `open_to` it; None without one. `tried` is () in the hot case."""

@@ -36,8 +36,8 @@ class EarliestDeadline(Picker):
     def __init__(self, members: Sequence[Backend], phases: dict[Backend, float], owed: dict[Backend, float]) -> None:
         super().__init__()
         self._members: list[Backend] = list(members)
-        self._weights: list[int] = [backend.weight for backend in members]
-        self._total: int = sum(self._weights)
+        self._weights: list[float] = [backend.weighing.effective for backend in members]
+        self._total: float = sum(self._weights)
         self.phases: dict[Backend, float] = phases
         self._owed: dict[Backend, float] = owed
         # Turns taken and forfeited, of each and of all. A deadline is made of their number, not added to: nothing is rounded twice.
@@ -139,7 +139,7 @@ class EarliestDeadline(Picker):
 
     def is_over(self, members: Sequence[Backend]) -> bool:
         """Whether it is over these members, with the weights that they have."""
-        return self._members == members and self._weights == [backend.weight for backend in members]
+        return self._members == members and self._weights == [backend.weighing.effective for backend in members]
 
     def owed(self) -> dict[Backend, float]:
         """How many turns each member is owed, those that are due first before others."""

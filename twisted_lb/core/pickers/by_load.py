@@ -52,7 +52,7 @@ class InFlight:
         view = self._counts.view()
         return tuple([view[slot] for slot in self._slots])
 
-    def values(self, weights: Sequence[int]) -> list[float]:
+    def values(self, weights: Sequence[float]) -> list[float]:
         """What each has in flight for each unit of these weights."""
         return [number / weights[index] for index, number in enumerate(self.numbers())]
 
@@ -68,7 +68,7 @@ class Scan(Picker):
         super().__init__()
         self._members: Final = list(members)
         self._loads: Final = list(loads)
-        self._weights: Final = [backend.weight for backend in members]
+        self._weights: Final = [backend.weighing.effective for backend in members]
         self._tell: Final = tell
         self._small: Final = len(members) <= MOST_REMEMBERED
         self._in_flight: Final = InFlight.of(loads)
@@ -86,14 +86,14 @@ class Scan(Picker):
             if backend is not None:
                 return backend
         values = self._values = self._now(now)
-        best, alike, shares, least, trial = -1, 0, 0, 0.0, -1
+        best, alike, shares, least, trial = -1, 0, 0.0, 0.0, -1
         for index in range(len(values)):
             backend = self._members[index]
             weight = self._weights[index]
             value = values[index]
             if not backend.available or (tried and backend in tried):  # as `open_to`, without the call
                 step_over(backend)
-            elif not backend.usable:
+            elif not backend.usable and backend.ejection.due:  # in panic others that are not usable are open too
                 trial = index
             elif best < 0 or value < least:
                 best, alike, shares, least = index, 1, weight, value
@@ -119,7 +119,7 @@ class Scan(Picker):
             for _ in range(int(rng.random() * alike)):
                 index = numbers.index(least, index + 1)
         backend = self._members[index]
-        if not (backend.available and backend.usable):
+        if not (backend.available and (backend.usable or not backend.ejection.due)):
             return None
         self.mark = (numbers if self._small else (), alike)
         return backend
@@ -199,9 +199,9 @@ class Two(Picker):
                 self.mark = (-1, -1, 0.0, 0.0)
                 return None
             second = shares.draw_open(rng, tried, first)
-        if not shares.members[first].usable:
+        if not shares.members[first].usable and shares.members[first].ejection.due:
             return self._try(first)
-        if second >= 0 and not shares.members[second].usable:
+        if second >= 0 and not shares.members[second].usable and shares.members[second].ejection.due:
             return self._try(second)
         value = self._loads[first].value(shares.weights[first], now)
         if second < 0:

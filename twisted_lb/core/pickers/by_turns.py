@@ -29,7 +29,7 @@ class Credits:
 
     def __init__(self, members: Sequence[Backend], owed: dict[Backend, float]) -> None:
         self._members: list[Backend] = list(members)
-        self._weights: list[int] = [backend.weight * _GRAIN for backend in members]
+        self._weights: list[int] = [round(backend.weighing.effective * _GRAIN) for backend in members]
         self._total: int = sum(self._weights)
         self._credits: list[int] = [round(owed.get(backend, 0.0) * self._total) for backend in members]
 
@@ -242,7 +242,7 @@ class RoundRobinPolicy:
         """A picker over these members. The very first begins at any of them by chance: many balancers must not begin
         with the same backend (thundering herd).
         """
-        equal = len({backend.weight for backend in members}) == 1
+        equal = len({backend.weighing.effective for backend in members}) == 1
         if not isinstance(previous, (Rotation, SmoothRotation, EarliestDeadline)):
             return _begin(members, rng, equal=equal)
         if not equal and isinstance(previous, EarliestDeadline) and previous.is_over(members):
@@ -264,7 +264,7 @@ def _begin(members: Sequence[Backend], rng: Random, *, equal: bool) -> Picker:
         earliest = EarliestDeadline(members, _phases(members, None), {})
         earliest.advance(rng.random())
         return earliest
-    cycle = sum(backend.weight for backend in members)
+    cycle = sum(backend.weighing.effective for backend in members)
     picker = SmoothRotation(members, {})
     picker.spin(int(rng.random() * min(cycle, _SPIN_LOOKS // size + 1)))
     return picker

@@ -7,6 +7,8 @@ from typing import Final
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.pickers.base import open_to, step_over
 
+# Weights as whole numbers of this part of one: who is on its way back (slow start) has no whole weight.
+_GRAIN: Final = 1 << 20
 # Redraws before the rest is looked at as a whole; with one of two members out, 1 in 32 picks gets that far.
 REDRAWS: Final = 4
 
@@ -37,13 +39,15 @@ class Shares:
 
     def __init__(self, members: Sequence[Backend]) -> None:
         self.members: Final = list(members)
-        self.weights: Final = [backend.weight for backend in members]
+        self.weights: Final = [backend.weighing.effective for backend in members]
         self.equal: Final = len(set(self.weights)) == 1
         self.total: Final = sum(self.weights)
         self._size: Final = len(self.members)
-        own, other = ([], []) if self.equal else alias_table(self.weights)
+        grains = [] if self.equal else [round(weight * _GRAIN) for weight in self.weights]
+        own, other = alias_table(grains)
         # Where in a column of height 1 its own share ends.
-        self._ends: Final[list[float]] = [one / self.total for one in own]
+        height = sum(grains)
+        self._ends: Final[list[float]] = [one / height for one in own]
         self._others: Final[list[int]] = other
 
     def at(self, number: float) -> int:
@@ -69,9 +73,9 @@ class Shares:
         left = self.left(tried, but)
         return self.among(rng.random() * left, tried, but) if left else -1
 
-    def left(self, tried: Sequence[Backend], but: int) -> int:
+    def left(self, tried: Sequence[Backend], but: int) -> float:
         """The weight of all members that are open, this one left out: O(n)."""
-        total = 0
+        total = 0.0
         for index in range(len(self.members)):
             if index != but and open_to(self.members[index], tried):
                 total += self.weights[index]
