@@ -544,6 +544,7 @@ def _route_rules(
         path_edit=_path_edit(config),
         refuse_escaped_slash=config.encoded_slash == "refuse",
         host=_told_host(forwarding.host),
+        key=_key(config.key),
         pages=pages,
         retry_after_s=1 if pool is None else _retry_after_s(pool.health_check),
     )

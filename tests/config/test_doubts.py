@@ -115,6 +115,15 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
     ),
     ({"checks": {"x": {}}}, "checks.x: no pool names them   [W16]"),
     ({"pools": APP, "routes": TO_APP}, UNSAID),
+    ({"key": "path"}, "key: has no effect: default goes by rr, which looks at no key   [W23]"),
+    (
+        {"listeners": WEB, "pools": APP, "routes": [{"pool": "app", "key": "path"}]},
+        "routes[0].key: has no effect: app goes by rr, which looks at no key   [W23]",
+    ),
+    (
+        {"routes": [{"path": "/a", "answer": {"status": 503}, "key": "path"}]},
+        "routes[0].key: has no effect: the route leads to no pool   [W23]",
+    ),
     ({"log": {"format": "json"}}, "log.format: has no effect: without log.file there is no access log   [W20]"),
     (
         {"routes": [{"path": "/x", "pool": "default", "log": "json"}]},
@@ -258,6 +267,13 @@ def test_what_is_doubtful_for_one_reason_is_doubted_once(tables, said):
         },
         {"routes": [{"clients": ["10.0.0.0/8"], "pool": "default"}, {"clients": ["10.0.0.1"], "pool": "default"}]},
         {"checks": {"default": {}}},
+        {"policy": "ring", "key": "path"},
+        {"defaults": {"route": {"key": "path"}}},
+        {
+            "listeners": WEB,
+            "pools": {"app": {"backends": ["a:80"], "policy": {"choose": "ring", "bound": 2}}},
+            "routes": [{"pool": "app", "key": "path"}],
+        },
         # What keeps clients out of a path has nobody behind it who takes the same in another spelling.
         {"routes": [{"path_prefix": "/a", "deny": True}, {"pool": "default", "encoded_slash": "refuse"}]},
         {"routes": [{"path_prefix": "/a", "deny": True}], "defaults": {"route": {"encoded_slash": "refuse"}}},

@@ -17,6 +17,7 @@ class Skipped(enum.Enum):
     EJECTED = "ejected by traffic"
     FULL = "as many requests in flight as it may have"
     TRIED = "tried by this request"
+    BOUND = "more than its share in flight (bounded load)"
 
 
 @mypyc_attr(acyclic=True)

@@ -75,7 +75,10 @@ class Exchange(Requester):
         self.client: Final = client
         self.head: Final = head
         self.attempts: Final = Attempts(
-            route.cluster.pool, route.rules.retries, ANY, idempotent=head.method in route.rules.repeatable
+            route.cluster.pool,
+            route.rules.retries,
+            lead.ask(head) if route.cluster.pool.keyed else ANY,
+            idempotent=head.method in route.rules.repeatable,
         )
         # For the record: what status the client was told, 0 for none; when things happened, and how many bytes.
         self.status: int = 0
@@ -205,7 +208,9 @@ class Exchange(Requester):
         self.attempts.due = now + route.rules.response_head_s
         own = self._own_connection(now)
         backend = None if own is None else own.backend
-        verdict = self.attempts.fall_back(route.cluster.pool, route.rules.retries, now, backend)
+        pool = route.cluster.pool
+        ask = lead.ask(self.head) if pool.keyed else ANY
+        verdict = self.attempts.fall_back(pool, route.rules.retries, ask, now, backend)
         if own is not None:
             if isinstance(verdict, Lease) and verdict.backend is backend:
                 self.connected(own)
