@@ -46,6 +46,7 @@ class CountingPolicy:
         self.built = 0
         self._policy = POLICIES[policy]
         self.eager = eager
+        self.keyed = self._policy.keyed
 
     def loads(self, counts):
         return self._policy.loads(counts)

@@ -310,6 +310,7 @@ def test_a_policy_is_asked_with_the_stable_hash_of_the_client(monkeypatch):
 
     class Firsts:
         eager = True
+        keyed = True
 
         def loads(self, counts):
             return None

@@ -15,6 +15,7 @@ from twisted_lb.answers import explained_json
 from twisted_lb.build_info import build
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.address import parse_address
+from twisted_lb.core.ask import key_of
 from twisted_lb.core.attempts import Attempts
 from twisted_lb.core.backend import AdminState, BackendSpec
 from twisted_lb.core.notes import FAILED, RECENT, SLOWEST, SLOWEST_OF_S
@@ -505,6 +506,23 @@ def test_what_becomes_of_a_request_is_told(make, route, action, status):
     house = make("a:80", routes=[{"name": "r", **route}])
     told = house.plane.route("GET", "http://x/")
     assert (told.action, told.status) == (action, status)
+
+
+@pytest.mark.parametrize("policy", ["ring", "maglev", "rendezvous"])
+def test_where_a_request_would_go_by_its_key_is_told_without_the_value(make, policy):
+    house = make("a:80", "b:80", "c:80", policy=policy, routes=[{"pool": "default", "key": {"header": "X-User"}}])
+    for name in ("a:80", "b:80", "c:80"):
+        house.backend(name, [OK])
+    for user in ("ann", "bob", "eve"):
+        told = house.plane.route("GET", "http://x/", [("X-User", user)])
+        rule = f"{policy}: key header x-user, hash {key_of(user.encode()):016x}, is owned by {told.decision.picked}"
+        assert told.decision.rule == rule
+        house.ask(get("/", f"X-User: {user}", request_id=user))
+        explained = house.plane.explain(user)
+        assert (explained.decision.picked, explained.decision.rule) == (told.decision.picked, rule)
+        assert user not in explained.decision.rule.replace(told.decision.picked, "")
+    told = house.plane.route("GET", "http://x/", client="192.0.2.7")
+    assert f"key client, without header x-user, hash {key_of(b'192.0.2.7'):016x}" in told.decision.rule
 
 
 def test_a_pool_without_anybody_is_a_503(make):

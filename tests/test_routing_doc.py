@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from documented import Documented, Row, blocks
+from documented import Documented, Row, blocks, completed
 from twisted.logger import formatEvent, globalLogPublisher
 
 from twisted_lb import request_log, routes
@@ -12,6 +12,7 @@ from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.config.routes import PLACEHOLDERS, RedirectConfig
 from twisted_lb.config.shape import tables
 from twisted_lb.core import rate
+from twisted_lb.plan import plan_of
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "routing.md").read_text()
@@ -35,7 +36,7 @@ def build():
 
 
 def test_there_are_tables_to_look_at():
-    assert len(BLOCKS) == 13
+    assert len(BLOCKS) == 14
     assert len(ROWS) > 70
 
 
@@ -54,6 +55,18 @@ def test_a_row_of_a_table_is_so(build, block, number):
 def test_what_is_refused_for_its_spelling_closes_its_connection(build):
     [(text, row)] = [(text, row) for text, rows in BLOCKS for row in rows if row.target == "/%zz"]
     assert build(text).ask(row).fields["connection"] == "close"
+
+
+def test_the_same_key_meets_the_same_backend(build):
+    [(text, _)] = [(text, rows) for text, rows in BLOCKS if "maglev" in text]
+    documented = build(text)
+    for request, pool in (("/images/a?x", "images"), ("/x?room=7", "rooms")):
+        assert {documented.ask(Row.read(f"`{request}`", f"`{pool}`")).pool for _ in range(3)} == {pool}
+    plan = plan_of(LoadBalancerConfig.model_validate(completed(text)))
+    assert {name: one.policy_name for name, one in plan.pools.items()} == {
+        "images": "maglev",
+        "rooms": "ring, bound 1.5",
+    }
 
 
 def test_a_split_is_exact(build):

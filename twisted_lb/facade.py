@@ -129,7 +129,8 @@ class LoadBalancer:
         """A server for a client, not one of those named in `avoid`; NoServerAvailable when there is none. The assignment
         counts until it is settled: use it in a `with`, or call `done` or `failed`.
 
-        `client` is what hashing policies go by, text in UTF-8; the others ignore it. It is hashed once, to 64 bits, by
+        `client` is what the policies `ring`, `maglev` and `rendezvous` go by, text in UTF-8; without one they go by chance, and the
+        others ignore it. It is hashed once, to 64 bits, by
         `twisted_lb.core.ask.key_of`: the same client is the same number in every process and on every machine. `cost` is how
         much work it is, an ordinary one being 1, for policies that compare costs.
         """
@@ -138,7 +139,7 @@ class LoadBalancer:
         if isinstance(avoid, str):
             raise ValueError(f"{avoid!r}: a list of servers is wanted, not one str")  # noqa: TRY004, as for any bad value
         key = 0 if client is None else key_of(client.encode() if isinstance(client, str) else client)
-        ask = ANY if client is None and cost == 1 else Ask(key, cost)
+        ask = ANY if client is None and cost == 1 else Ask(key, cost, by="" if client is None else "client")
         backends = self._pool.backends
         attempts = Attempts(self._pool, _ONE_ATTEMPT, ask, idempotent=False)
         attempts.tried = tuple(backends[name] for name in avoid if name in backends)
@@ -168,18 +169,25 @@ class LoadBalancer:
 
     def drain(self, server: str) -> None:
         """Drain a server: it gets no new clients, whatever its health, until `ready`."""
-        self._pool.command(self._known(server), AdminState.DRAIN, self._clock())
+        self._command(server, AdminState.DRAIN)
 
     def ready(self, server: str) -> None:
         """Take a server's `drain` back."""
-        self._pool.command(self._known(server), AdminState.READY, self._clock())
+        self._command(server, AdminState.READY)
+
+    def _command(self, server: str, admin: AdminState) -> None:
+        now = self._clock()
+        self._pool.command(self._known(server), admin, now)
+        self._pool.tick(now)
 
     def update(self, servers: Iterable[Server]) -> None:
         """Replace the servers; those that stay keep their state. ValueError, and nothing changed, if there is none."""
         specs = specs_of(servers, "servers")
         if not specs:
             raise ValueError("no server: give at least one, such as 10.0.0.1:80")
-        self._pool.update(specs, self._clock())
+        now = self._clock()
+        self._pool.update(specs, now)
+        self._pool.tick(now)  # nobody else would, and a policy whose tables take long is built at ticks
 
     @property
     def servers(self) -> dict[str, BackendSnapshot]:

@@ -552,6 +552,7 @@ def _route_rules(
         refuse_escaped_slash=config.encoded_slash == "refuse",
         host=_told_host(forwarding.host),
         cost=_cost(config.cost),
+        key=_key(config.key),
         pages=pages,
         retry_after_s=1 if pool is None else _retry_after_s(pool.health_check),
     )

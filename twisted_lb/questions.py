@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from twisted_lb.core.ask import ANY
+from twisted_lb.core.ask import ANY, Ask
 from twisted_lb.core.decision import Decision
 from twisted_lb.core.explaining import Explained, explained
 from twisted_lb.core.notes import Note, Notes
 from twisted_lb.core.outcome import Refusal, refusal_of
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.frontend import Frontend
-from twisted_lb.net.route import Route
+from twisted_lb.net.route import Route, told_lines
 from twisted_lb.net.routing import Found
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.wire.grammar import CRLF, BadMessage, Limits
@@ -152,9 +152,9 @@ class Questions:
         except BadMessage as bad:
             status = refusal_of(bad.status).status
             return Routed(frontend.name, (), None, "refuse", status, bad.reason)
-        return self._routed(frontend.name, looked_at, found)
+        return self._routed(frontend.name, looked_at, found, told_lines(head, who))
 
-    def _routed(self, listener: str, looked_at: tuple[LookedAtRoute, ...], found: Found) -> Routed:
+    def _routed(self, listener: str, looked_at: tuple[LookedAtRoute, ...], found: Found, lines: bytes) -> Routed:
         action = found.action
         name = None if action is None else action.name
         denial = found.would_be_denied(self._runtime.clock.read())
@@ -169,13 +169,14 @@ class Questions:
         if action.answer is not None:
             return Routed(listener, looked_at, name, action.answer.kind.value, action.answer.status)
         route = action.route_foreseen(found.split_key)
-        return self._led(Routed(listener, looked_at, name, "pool" if action.only is not None else "split"), route)
+        ask = action.rules.key.ask(found.head.target, lines, found.address)
+        return self._led(Routed(listener, looked_at, name, "pool" if action.only is not None else "split"), route, ask)
 
-    def _led(self, routed: Routed, route: Route) -> Routed:
+    def _led(self, routed: Routed, route: Route, ask: Ask) -> Routed:
         """With the pool that it goes to, which is the fallback's while the first has nobody."""
         now = self._runtime.clock.read()
         pool = route.cluster.pool
-        decision = pool.explain(ANY, now)
+        decision = pool.explain(ask, now)
         action, status, why = routed.action, None, ""
         if decision.picked is None and route.fallback is not None and pool.exhausted:
             why = f"{pool.name} has nobody: its fallback"
@@ -183,7 +184,7 @@ class Questions:
                 action, status = route.fallback.answer.kind.value, route.fallback.answer.status
             elif route.fallback.route is not None:
                 pool = route.fallback.route.cluster.pool
-                decision = pool.explain(ANY, now)
+                decision = pool.explain(ask, now)
         if decision.picked is None and not decision.waits and status is None:
             status = Refusal.NO_BACKEND.status
         return Routed(routed.listener, routed.looked_at, routed.route, action, status, why, pool.name, decision)

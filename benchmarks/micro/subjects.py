@@ -11,7 +11,7 @@ from twisted_lb.access_log.writer import Writer
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.config.log_format import FORMATS
 from twisted_lb.core.address import Address
-from twisted_lb.core.ask import ANY
+from twisted_lb.core.ask import ANY, Ask, key_of
 from twisted_lb.core.backend import Backend, BackendSpec
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.lease import Lease
@@ -163,7 +163,8 @@ def pick(policy: str, number: int, weights: tuple[int, ...]) -> Subject:
         for backend in backends:
             backend.load = loads and loads.of(backend.slot)
         picker = POLICIES[policy].build(backends, None, rng, 0.0)
-        return lambda: picker.pick(ANY, 1.0, rng, ())
+        ask = Ask(key_of(b"192.0.2.1"), by="client") if POLICIES[policy].keyed else ANY
+        return lambda: picker.pick(ask, 1.0, rng, ())
 
     return prepare
 

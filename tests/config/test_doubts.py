@@ -124,6 +124,15 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
         {"backends": ["10.0.0.1:80", "10.0.0.2:80"], "policy": "first"},
         "policy: first without max_in_flight: the backends after the first one only stand by   [W21]",
     ),
+    ({"key": "path"}, "key: has no effect: default goes by rr, which looks at no key   [W25]"),
+    (
+        {"listeners": WEB, "pools": APP, "routes": [{"pool": "app", "key": "path"}]},
+        "routes[0].key: has no effect: app goes by rr, which looks at no key   [W25]",
+    ),
+    (
+        {"routes": [{"path": "/a", "answer": {"status": 503}, "key": "path"}]},
+        "routes[0].key: has no effect: the route leads to no pool   [W25]",
+    ),
     ({"log": {"format": "json"}}, "log.format: has no effect: without log.file there is no access log   [W20]"),
     (
         {"routes": [{"path": "/x", "pool": "default", "log": "json"}]},
@@ -269,6 +278,13 @@ def test_what_is_doubtful_for_one_reason_is_doubted_once(tables, said):
         },
         {"routes": [{"clients": ["10.0.0.0/8"], "pool": "default"}, {"clients": ["10.0.0.1"], "pool": "default"}]},
         {"checks": {"default": {}}},
+        {"policy": "ring", "key": "path"},
+        {"defaults": {"route": {"key": "path"}}},
+        {
+            "listeners": WEB,
+            "pools": {"app": {"backends": ["a:80"], "policy": {"choose": "ring", "bound": 2}}},
+            "routes": [{"pool": "app", "key": "path"}],
+        },
         # What keeps clients out of a path has nobody behind it who takes the same in another spelling.
         {"routes": [{"path_prefix": "/a", "deny": True}, {"pool": "default", "encoded_slash": "refuse"}]},
         {"routes": [{"path_prefix": "/a", "deny": True}], "defaults": {"route": {"encoded_slash": "refuse"}}},

@@ -57,6 +57,7 @@ ROUTE: dict[str, tuple[Any, Any]] = {
     "remove_request_headers": (["X-A"], ["X-B"]),
     "set_response_headers": ({"X-A": "1"}, {"X-A": "2"}),
     "remove_response_headers": (["X-A"], ["X-B"]),
+    "key": ("path", {"header": "X-User"}),
     "repeatable": (["POST"], ["PATCH"]),
     "cost": (5, "bytes"),
     "upgrades": (["chess"], ["go"]),

@@ -4,9 +4,11 @@ import pytest
 
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.config.load import from_flags
-from twisted_lb.core.pickers import BY_LOAD, LOADS, POLICIES, policy_of
+from twisted_lb.core.pickers import BY_KEY, BY_LOAD, LOADS, POLICIES, policy_of
 from twisted_lb.errors import ConfigError
 from twisted_lb.plan import plan_of
+
+WAYS = ", ".join((*BY_LOAD, *BY_KEY))
 
 
 def planned(policy):
@@ -33,6 +35,26 @@ def test_what_is_reported_may_be_compared_by_a_metric_of_ones_own():
     assert plan.policy_name == "two by reported (named_metrics.kv_cache_usage_perc)"
 
 
+@pytest.mark.parametrize("choose", BY_KEY)
+def test_a_way_by_key_has_a_bound_of_loads_unless_it_is_turned_off(choose):
+    assert planned(choose).policy.percent == planned({"choose": choose}).policy.percent == 125
+    assert planned({"choose": choose, "bound": 1.25}).policy is POLICIES[choose]
+    assert planned({"choose": choose, "bound": 1.5}).policy.percent == 150
+    assert planned({"choose": choose, "bound": 2}).policy_name == f"{choose}, bound 2"
+    for off in (0, 0.0, "off"):
+        made = planned({"choose": choose, "bound": off})
+        assert (made.policy.percent, made.policy_name) == (0, f"{choose}, no bound")
+
+
+def test_two_plans_with_the_same_bound_have_equal_policies():
+    """So a reload that changes something else of the pool builds no table."""
+    one, other = (planned({"choose": "ring", "bound": 1.5}).policy for _ in range(2))
+    assert (one == other, hash(one) == hash(other)) == (True, True)
+    assert one != planned({"choose": "maglev", "bound": 1.5}).policy
+    assert one != planned({"choose": "ring", "bound": 2}).policy
+    assert one != POLICIES["rr"]
+
+
 def test_a_table_stands_in_a_file_for_a_pool_and_for_all_of_them(tmp_path):
     file = tmp_path / "lb.toml"
     file.write_text(
@@ -51,10 +73,9 @@ def test_a_table_stands_in_a_file_for_a_pool_and_for_all_of_them(tmp_path):
             "5",
             f'policy: should be one of {", ".join(POLICIES)}, or a table such as {{ choose = "two", load = "cost" }}',
         ),
-        ('{ load = "cost" }', "policy: choose is missing: scan or two"),
-        ('{ choose = "three" }', "policy: choose should be one of scan, two, not 'three'"),
+        ('{ load = "cost" }', f"policy: choose is missing: one of {WAYS}"),
+        ('{ choose = "three" }', f"policy: choose should be one of {WAYS}, not 'three'"),
         ('{ choose = "two", load = "luck" }', f"policy: load should be one of {', '.join(LOADS)}, not 'luck'"),
-        ('{ choose = ["two"] }', "policy: choose should be one of scan, two, not ['two']"),
         (
             '{ choose = "two", load = "reported", metric = "gpu" }',
             (
@@ -70,7 +91,29 @@ def test_a_table_stands_in_a_file_for_a_pool_and_for_all_of_them(tmp_path):
             '{ choose = "two", metric = "named_metrics.x" }',
             'policy: metric is for load = "reported", and load is requests',
         ),
-        ('{ choose = "two", of = 3 }', "policy: of: unknown key; a policy has choose and load"),
+        ('{ choose = ["two"] }', f"policy: choose should be one of {WAYS}, not ['two']"),
+        ('{ choose = "two", of = 3 }', "policy: of: unknown key; a policy has choose, and load and metric, or bound"),
+        ('{ choose = "two", bound = 2 }', "policy: bound is for ring, maglev, rendezvous, and not for two"),
+        ('{ choose = "ring", load = "cost" }', "policy: load is for scan, two, and not for ring"),
+        *(
+            (
+                f'{{ choose = "maglev", bound = {bound} }}',
+                f'policy: bound should be "off", or a number from 1.01 to 1000 with two decimals, not {said}',
+            )
+            for bound, said in [
+                ("1", "1"),
+                ("1.001", "1.001"),
+                ("1.255", "1.255"),
+                ("1001", "1001"),
+                ("-2", "-2"),
+                ("true", "True"),
+                ("false", "False"),
+                ('"on"', "'on'"),
+                ("nan", "nan"),
+                ("inf", "inf"),
+                ("[2]", "[2]"),
+            ]
+        ),
     ],
 )
 def test_what_is_no_policy_is_said_in_one_line(tmp_path, policy, said):

@@ -8,7 +8,7 @@ from builders import CountingPolicy, claim, make_pool, specs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twisted_lb.core.ask import ANY
+from twisted_lb.core.ask import ANY, Ask, key_of
 from twisted_lb.core.backend import AdminState
 from twisted_lb.core.decision import Candidate, Decision, recalled
 from twisted_lb.core.lease import Lease
@@ -137,9 +137,11 @@ STEPS = st.lists(
     most=st.sampled_from([0, 1, 2]),
     queue=st.sampled_from([0, 2]),
     seed=st.integers(0, 20),
+    key=st.integers(0, 5),
     steps=STEPS,
 )
-def test_explain_names_whom_the_next_claim_takes(policy, eager, checked, most, queue, seed, steps):
+def test_explain_names_whom_the_next_claim_takes(policy, eager, checked, most, queue, seed, key, steps):
+    ask = Ask(key_of(b"%d" % key), by="path") if key else ANY
     pool = Pool(
         "p",
         CountingPolicy(policy, eager=eager),
@@ -154,14 +156,14 @@ def test_explain_names_whom_the_next_claim_takes(policy, eager, checked, most, q
         if kind == "claim":
             tried = tuple(backend for index, backend in enumerate(backends) if index in what)
             before = repr(pool), pool.snapshot()
-            decision = pool.explain(ANY, now, tried)
-            assert decision == pool.explain(ANY, now, tried)
+            decision = pool.explain(ask, now, tried)
+            assert decision == pool.explain(ask, now, tried)
             assert before[0] == repr(pool)
             skips = {one.name: one.skipped_times for one in backends}
-            pool.explain(ANY, now, tried)
+            pool.explain(ask, now, tried)
             assert skips == {one.name: one.skipped_times for one in backends}
             closed = {one.name for one in backends if not open_to(one, tried)}
-            verdict = pool.claim(ANY, now, tried)
+            verdict = pool.claim(ask, now, tried)
             if isinstance(verdict, Lease):
                 assert not verdict.backend.limit or verdict.backend.in_flight <= verdict.backend.limit
                 leases.append(verdict)

@@ -126,6 +126,7 @@ def test_a_policy_that_is_new_compares_one_that_is_back_as_well():
 
     class Policy:
         eager = True
+        keyed = False
 
         def loads(self, counts):
             return Apart(counts, Requests)

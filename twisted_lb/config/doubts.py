@@ -14,6 +14,7 @@ from twisted_lb.config.loops import loops
 from twisted_lb.config.matching import match_of
 from twisted_lb.config.objects import Objects, check_of, name_of, objects_of
 from twisted_lb.config.observe import OF_ACCESS_LOG
+from twisted_lb.config.policies import policy_for
 from twisted_lb.config.pools import PoolConfig
 from twisted_lb.config.problems import Problem, Severity
 from twisted_lb.config.routes import RouteConfig
@@ -50,6 +51,7 @@ CODES: Final = {
     "W21": '`policy = "first"` without a limit: all requests go to the first backend that is usable, and the others only stand by.',
     "W23": "Nobody gets a request: every backend of a pool has weight 0.",
     "W24": "Every backend of a pool is a backup: they are used like any others, and none is kept back.",
+    "W25": "`key` has no effect: no pool that the route leads to goes by keys.",
 }
 
 
@@ -92,8 +94,11 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening
     for index, route in enumerate(config.routes):
         effective = objects.routes[name_of(route, index)]
         yield from _of_attempts(("routes", index), effective)
+        yield from _of_key(("routes", index), route, objects)
         if isinstance(route.fallback, str) and route.fallback in route.pools and len(route.pools) == 1:
             yield Doubt("W15", ("routes", index, "fallback"), f"{route.fallback} is the pool that the route leads to")
+    if "key" in config.model_fields_set and DEFAULT in objects.to_default:
+        yield from _of_key((), objects.to_default[DEFAULT], objects)
     for name, route in objects.to_default.items():
         if name == DEFAULT:
             yield from _of_attempts((), route)
@@ -305,6 +310,20 @@ def _of_attempts(path: KeyPath, route: RouteConfig) -> Iterator[Doubt]:
             "W09",
             (*path, "timeouts", "attempt_s"),
             f"{timeouts.attempt_s:g} has no effect: response_head_s = {timeouts.response_head_s:g} bounds all attempts together",
+        )
+
+
+def _of_key(path: KeyPath, route: RouteConfig, objects: Objects) -> Iterator[Doubt]:
+    """What is said of a route's own key that nobody goes by; the defaults' is for whichever route has such a pool."""
+    pools = {name: objects.pools[name] for name in _pools(route) if name in objects.pools}
+    if "key" in route.model_fields_set and not any(policy_for(pool.policy).keyed for pool in pools.values()):
+        whose = (
+            ", ".join(f"{name} goes by {pool.policy}" for name, pool in pools.items()) or "the route leads to no pool"
+        )
+        yield Doubt(
+            "W25",
+            (*path, "key"),
+            f"has no effect: {whose}, which looks at no key" if pools else f"has no effect: {whose}",
         )
 
 

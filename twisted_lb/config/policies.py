@@ -7,30 +7,57 @@ from typing import Annotated, Final
 from pydantic import BeforeValidator, WithJsonSchema
 
 from twisted_lb.core.load_report import UTILIZATIONS, is_metric
-from twisted_lb.core.pickers import BY_LOAD, LOADS, POLICIES, Policy, name_of, policy_of
+from twisted_lb.core.pickers import (
+    BOUND_PERCENT,
+    BY_KEY,
+    BY_LOAD,
+    LOADS,
+    MOST_BOUND_PERCENT,
+    POLICIES,
+    Policy,
+    by_key,
+    name_of,
+    policy_of,
+)
 
 _DEFAULT_LOAD: Final = "requests"
-_KEYS: Final = {"choose": tuple(BY_LOAD), "load": tuple(LOADS)}
+_KEYS: Final = {"choose": (*BY_LOAD, *BY_KEY), "load": tuple(LOADS)}
+_OFF: Final = "off"
+_LEAST_PERCENT: Final = 101
 _SHAPE: Final = f"should be one of {', '.join(POLICIES)}"
 _TABLE: Final = 'or a table such as { choose = "two", load = "cost" }'
 
 
 @dataclass(frozen=True)
 class PolicyTable:
-    """A policy of two parts: the way to `choose`, and the `load` by which backends are compared, of what is reported this `metric`."""
+    """A policy of two parts: the way to `choose`, and the `load` by which backends are compared, of what is reported this `metric`;
+    or, where it is chosen by key, the bound of loads in percent, 0 for none.
+    """
 
     choose: str
     load: str
     metric: str = ""
+    bound_percent: int = BOUND_PERCENT
 
     def __str__(self) -> str:
+        if self.choose in BY_KEY:
+            return f"{self.choose}{_bound(self.bound_percent)}"
         name = name_of(self.choose, self.load)
         return f"{name} ({self.metric})" if self.metric else name
 
     @property
     def policy(self) -> Policy:
         """What decides."""
-        return policy_of(self.choose, self.load, self.metric)
+        if self.choose not in BY_KEY:
+            return policy_of(self.choose, self.load, self.metric)
+        return POLICIES[self.choose] if self.bound_percent == BOUND_PERCENT else by_key(self.choose, self.bound_percent)
+
+
+def _bound(percent: int) -> str:
+    """The words for a bound that is not the usual one."""
+    if percent == BOUND_PERCENT:
+        return ""
+    return f", bound {percent / 100:g}" if percent else ", no bound"
 
 
 def _read(value: object) -> object:
@@ -42,16 +69,20 @@ def _read(value: object) -> object:
         said = _SHAPE if isinstance(value, str) else f"{_SHAPE}, {_TABLE}"
         raise ValueError(said)  # noqa: TRY004, pydantic takes no other error
     for key, given in value.items():
-        if key == "metric":
-            continue
-        if key not in _KEYS:
-            raise ValueError(f"{key}: unknown key; a policy has choose and load")
-        if given not in _KEYS[key]:
+        if key not in _KEYS and key not in ("bound", "metric"):
+            raise ValueError(f"{key}: unknown key; a policy has choose, and load and metric, or bound")
+        if key in _KEYS and given not in _KEYS[key]:
             raise ValueError(f"{key} should be one of {', '.join(_KEYS[key])}, not {given!r}")
     if "choose" not in value:
-        raise ValueError(f"choose is missing: {' or '.join(BY_LOAD)}")
+        raise ValueError(f"choose is missing: one of {', '.join(_KEYS['choose'])}")
+    choose = value["choose"]
+    strange, its = (("load", "metric"), BY_LOAD) if choose in BY_KEY else (("bound",), BY_KEY)
+    for key in strange:
+        if key in value:
+            raise ValueError(f"{key} is for {', '.join(its)}, and not for {choose}")
     load = value.get("load", _DEFAULT_LOAD)
-    return PolicyTable(value["choose"], load, _metric(value["metric"], load) if "metric" in value else "")
+    metric = _metric(value["metric"], load) if "metric" in value else ""
+    return PolicyTable(choose, load, metric, _percent(value.get("bound", BOUND_PERCENT / 100)))
 
 
 def _metric(given: object, load: str) -> str:
@@ -62,15 +93,36 @@ def _metric(given: object, load: str) -> str:
     return given
 
 
+def _percent(bound: object) -> int:
+    """A bound in percent; 0 for none."""
+    if bound == _OFF or (bound == 0 and not isinstance(bound, bool)):
+        return 0
+    percent = bound * 100 if isinstance(bound, int | float) and not isinstance(bound, bool) else 0
+    if not _LEAST_PERCENT <= percent <= MOST_BOUND_PERCENT or abs(percent - round(percent)) > 1e-6:
+        least, most = _LEAST_PERCENT / 100, MOST_BOUND_PERCENT // 100
+        raise ValueError(
+            f'bound should be "{_OFF}", or a number from {least} to {most} with two decimals, not {bound!r}'
+        )
+    return round(percent)
+
+
+_BOUND: Final = {"type": "number", "minimum": _LEAST_PERCENT / 100, "maximum": MOST_BOUND_PERCENT // 100}
 _SCHEMA: Final = {
     "anyOf": [
         {"enum": list(POLICIES)},
         {
             "type": "object",
             "properties": {
-                **{key: {"enum": list(words)} for key, words in _KEYS.items()},
+                "choose": {"enum": list(BY_LOAD)},
+                "load": {"enum": list(LOADS)},
                 "metric": {"type": "string"},
             },
+            "required": ["choose"],
+            "additionalProperties": False,
+        },
+        {
+            "type": "object",
+            "properties": {"choose": {"enum": list(BY_KEY)}, "bound": {"anyOf": [{"enum": [0, _OFF]}, _BOUND]}},
             "required": ["choose"],
             "additionalProperties": False,
         },
@@ -82,13 +134,19 @@ PolicyChoice = Annotated[str | PolicyTable, BeforeValidator(_read), WithJsonSche
 
 _NAMES: Final = "; ".join(f"`{name}`, {policy.describe}" for name, policy in POLICIES.items())
 _CHOICES: Final = "; ".join(f"`{name}`, {text}" for name, text in BY_LOAD.items())
+_BY_KEY: Final = ", ".join(f"`{name}`" for name in BY_KEY)
 _LOADS: Final = "; ".join(f"`{name}`, {kind.describe}" for name, kind in LOADS.items())
 DESCRIBED: Final = (
     f"How a client finds its backend: {_NAMES}. Or a table of how to `choose` ({_CHOICES}) and what `load` is ({_LOADS}), left out: "
     f'`"{_DEFAULT_LOAD}"`: `{{ choose = "two", load = "cost" }}`. Of what is reported `metric` says what is compared, such as '
     '`"named_metrics.kv_cache_usage_perc"`; left out: `application_utilization`, else `cpu_utilization`. '
     "Loads are compared for each unit of weight. Danger: where latency "
-    "is compared, a backend that answers errors at once is the fastest, unless `retry.bad_statuses` names them."
+    "is compared, a backend that answers errors at once is the fastest, unless `retry.bad_statuses` names them. "
+    f"{_BY_KEY} go by the route's `key`: requests with the same one meet the same backend. None has more in flight than "
+    f"{BOUND_PERCENT / 100:g} times its share by weight (bounded load), beyond that they go to the next backend of their key: "
+    f'`{{ choose = "ring", bound = 1.5 }}`, 0 or `"{_OFF}"`: no bound. While a backend is out, its keys are spread over the others, and '
+    "no key of theirs moves. Backends are known by their names: one that is called anew gets other keys. Danger: without a bound "
+    "one key that many ask for falls on one backend."
 )
 
 

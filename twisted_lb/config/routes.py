@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, Tag, field_validator, model_validato
 from twisted_lb.config.access import AccessConfig, Network
 from twisted_lb.config.base import SEVERAL, ErrorPages, Model, Name, TextOrTable, Token, either
 from twisted_lb.config.costs import ORDINARY, Cost
-from twisted_lb.config.keys import Key
+from twisted_lb.config.keys import CLIENT, Key, PolicyKey
 from twisted_lb.config.limits import BodyLimitsConfig, RouteTimeoutsConfig
 from twisted_lb.config.log_format import OwnLog
 from twisted_lb.config.secret import HIDDEN
@@ -288,7 +288,20 @@ def protocols(value: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(token.lower() for token in value)
 
 
-class RouteRulesConfig(AccessConfig):
+class KeyConfig(Model):
+    """What policies by key go by."""
+
+    key: PolicyKey = Field(
+        default=CLIENT,
+        description='By what the policies `ring`, `maglev` and `rendezvous` find a backend: `"client"`, the address of the client (of '
+        'an IPv6 one its /64); `"path"`, without query; `{ header = NAME }`, `{ cookie = NAME }` or `{ query = NAME }`, and the '
+        "client where a request has none, or an empty one. A pool has no key of its own: what a request is about is known to the "
+        "route that took it, and `[defaults.route]` says it for all. Danger: where all clients come through one proxy that is "
+        "not in `trusted_proxies`, they are one client, and meet one backend.",
+    )
+
+
+class RouteRulesConfig(AccessConfig, KeyConfig):
     """What holds for the requests of a route, wherever they go."""
 
     strip_prefix: PathText | None = Field(

@@ -1,6 +1,6 @@
 """The ask of a request: what a policy may go by (hash key, cost, prefix), worked out once, before the first pick."""
 
-from hashlib import blake2b
+from hashlib import md5
 from typing import Final
 
 # What a request costs at most: whoever may say it cannot make a backend look as if it were full for ever.
@@ -10,17 +10,19 @@ MOST_COST: Final = 1000
 class Ask:
     """What a request asks of a policy: immutable, and the same for all its attempts.
 
-    `key`: requests with the same one should meet the same backend (consistent hashing); 0 when the route has none.
+    `key`: requests with the same one should meet the same backend (consistent hashing); 0 when the request has none. `by`
+    names what it is the hash of, as `header x-user`: never the value, which may be a credential.
     `cost`: how much work the request is, an ordinary one being 1. `prefix`: a hash of how the request begins, for
     backends that cache by it (the prompt cache of a language model); 0 when the route has none.
     """
 
-    __slots__ = ("cost", "key", "prefix")
+    __slots__ = ("by", "cost", "key", "prefix")
 
-    def __init__(self, key: int = 0, cost: int = 1, prefix: int = 0) -> None:
+    def __init__(self, key: int = 0, cost: int = 1, prefix: int = 0, by: str = "") -> None:
         self.key: Final = key
         self.cost: Final = cost
         self.prefix: Final = prefix
+        self.by: Final = by
 
     def __repr__(self) -> str:
         return f"<Ask key={self.key:016x} cost={self.cost} prefix={self.prefix:016x}>"
@@ -31,8 +33,10 @@ ANY: Final = Ask()
 
 
 def key_of(data: bytes) -> int:
-    """The hash key of these bytes: BLAKE2b (RFC 7693) with a digest of 8 bytes, read as a big-endian number.
+    """The hash key of these bytes: the first 8 bytes of their MD5 (RFC 1321), read as a little-endian number, and never 0, which
+    stands for no key. Its lower half is what libketama looks for on its ring.
 
-    The key is the same in every process, on every machine and after every start; Python's own hash is not.
+    The key is the same in every process, on every machine and after every start; Python's own hash is not. MD5 keeps no
+    secret here: who wants to meet one backend need only send the same key.
     """
-    return int.from_bytes(blake2b(data, digest_size=8).digest(), "big")
+    return int.from_bytes(md5(data, usedforsecurity=False).digest()[:8], "little") or 1

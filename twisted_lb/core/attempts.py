@@ -121,7 +121,7 @@ class Attempts:
     def __init__(self, pool: Pool, retries: RetryRules, ask: Ask, *, idempotent: bool) -> None:
         self.pool: Pool = pool
         self.retries: RetryRules = retries
-        self.ask: Final = ask
+        self.ask: Ask = ask
         self.idempotent: Final = idempotent
         self.due: float = NEVER
         self.tried: tuple[Backend, ...] = ()
@@ -218,15 +218,16 @@ class Attempts:
         return None if self.pool.budget.withdraw(now) else Stopped.BUDGET
 
     def fall_back(
-        self, pool: Pool, retries: RetryRules, now: float, own: Backend | None = None
+        self, pool: Pool, retries: RetryRules, ask: Ask, now: float, own: Backend | None = None
     ) -> Lease | Refusal | Ticket:
-        """Go on in another pool, by these rules, as a request that is new there: nobody is left in its own. What was tried
+        """Go on in another pool, by these rules and with this ask, as a request that is new there: nobody is left in its own. What was tried
         stays on record. `own`: the backend to which its client has a connection of its own, as for `begin_on`; any other one
         where that is not to be used.
         """
         self.withdraw()
         self.pool = pool
         self.retries = retries
+        self.ask = ask
         self.tried = ()
         self._free = self.count
         self._wait_until = NEVER

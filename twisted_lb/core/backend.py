@@ -182,7 +182,8 @@ class Backend:
     its last attempts have brought about: the moments of the lease and of that, and what it was.
 
     `standing` is what decisions are explained by: `stand` follows each change. Pickers count in `passed_over` how often they
-    stepped over the backend because it was not available, and in `passed_as_tried` because the request had tried it.
+    stepped over the backend because it was not available, in `passed_as_tried` because the request had tried it, and in
+    `passed_by_bound` because it had more than its share in flight.
     """
 
     __slots__ = (
@@ -203,6 +204,7 @@ class Backend:
         "own_limit",
         "panicked",
         "passed_as_tried",
+        "passed_by_bound",
         "passed_over",
         "reasons",
         "removed",
@@ -247,6 +249,7 @@ class Backend:
         self.standing: Standing = Standing(None if up else Skipped.DOWN, AdminState.READY.value, self.weighing, -NEVER)
         self.passed_over: int = 0  # since its standing has changed
         self.passed_as_tried: int = 0
+        self.passed_by_bound: int = 0
         self.skips: Final[dict[Skipped, int]] = {}  # before that
         self.reasons: Final[dict[Skipped, str]] = {}
         self.aftermath: Final[list[tuple[float, float, str]]] = []
@@ -418,6 +421,9 @@ class Backend:
         if self.passed_as_tried:
             self.skips[Skipped.TRIED] = self.skips.get(Skipped.TRIED, 0) + self.passed_as_tried
             self.passed_as_tried = 0
+        if self.passed_by_bound:
+            self.skips[Skipped.BOUND] = self.skips.get(Skipped.BOUND, 0) + self.passed_by_bound
+            self.passed_by_bound = 0
 
     @property
     def skipped_times(self) -> dict[Skipped, int]:

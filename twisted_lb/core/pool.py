@@ -70,6 +70,7 @@ class Pool:
         self.counts: Final = Counts() if counts is None else counts
         self.totals: Final = PoolTotals()
         self.budget: Final = RetryBudget(settings.budget_percent, settings.budget_per_s)
+        self.keyed: bool = policy.keyed  # whether it wants the keys of requests
         self._on_event: Final = on_event
         self._selection: Final = Selection(policy, rng)
         self._loads: Loads | None = policy.loads(self.counts)
@@ -108,6 +109,7 @@ class Pool:
         self.backends = {spec.name: self._adopt(spec, old, now, succession) for spec in wanted}
         self._scene = None
         self._selection.follow(self.backends.values())
+        self._selection.prepare(now)
         for name, backend in old.items():
             if self.backends.get(name) is not backend:
                 if name in succession.resting:
@@ -245,6 +247,7 @@ class Pool:
         if policy == self._selection.policy:
             return
         self._selection.use(policy)
+        self.keyed = policy.keyed
         self._scene = None
         loads = self._loads = policy.loads(self.counts)
         for backend in (*self.backends.values(), *self._resting.backends):
@@ -612,6 +615,7 @@ class Pool:
         backend.admin = admin
         backend.reasons[Skipped.ADMIN] = by
         self._selection.stale = True
+        self._selection.prepare(now)
         self._changed(backend, AdminChanged(self.name, backend.name, before, admin, now, by), now)
 
     def weighed(self, backend: Backend, now: float, by: str) -> None:

@@ -20,6 +20,7 @@ class RateKey(enum.Enum):
     COOKIE = "cookie"  # those with the same value of a cookie
     QUERY = "query"  # those with the same value of a parameter of the query
     ROUTE = "route"  # all of the route
+    PATH = "path"  # those for the same path, without its query: no limit's, but a policy's key
 
 
 class RateLimit:

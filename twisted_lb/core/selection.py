@@ -60,6 +60,11 @@ class Selection:
             self._rebuild(now)
         return self.picker
 
+    def prepare(self, now: float) -> None:
+        """Build the first picker of a policy that is not eager, where there is none yet, so that no claim has to."""
+        if self.picker is None and not self.policy.eager:
+            self._rebuild(now)
+
     def tick(self, now: float) -> bool:
         """Rebuild a stale picker whose policy is not eager: no claim waits for it. Whether it did."""
         if not self.stale or self.policy.eager:
@@ -81,14 +86,14 @@ class Selection:
         rng = self._forked_rng()
         if self.stale and (self.policy.eager or self.picker is None):
             picker = self._build(rng, now) or picker  # which draws before the pick does
-        passed = [(one, one.passed_over, one.passed_as_tried) for one in self._backends]
+        passed = [(one, one.passed_over, one.passed_as_tried, one.passed_by_bound) for one in self._backends]
         fork = picker.fork()
         backend = fork.pick(ask, now, rng, tried)
         while backend is not None and backend.full:
             tried = (*tried, backend)
             backend = fork.pick(ask, now, rng, tried)
-        for one, over, as_tried in passed:
-            one.passed_over, one.passed_as_tried = over, as_tried
+        for one, over, as_tried, by_bound in passed:
+            one.passed_over, one.passed_as_tried, one.passed_by_bound = over, as_tried, by_bound
         return Foreseen(backend, fork.recalled(fork.mark, backend).rule)
 
     def _forked_rng(self) -> Random:

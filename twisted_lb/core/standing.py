@@ -19,6 +19,7 @@ class Skipped(enum.Enum):
     STANDBY = "of a level that is not in use"
     FULL = "as many requests in flight as it may have"
     TRIED = "tried by this request"
+    BOUND = "more than its share in flight (bounded load)"
 
 
 @mypyc_attr(acyclic=True)

@@ -77,7 +77,7 @@ class Exchange(Requester):
         self.attempts: Final = Attempts(
             route.cluster.pool,
             route.rules.retries,
-            ANY if route.rules.cost is None else lead.costed(head),
+            ANY if route.rules.cost is None and not route.cluster.pool.keyed else lead.ask(head),
             idempotent=head.method in route.rules.repeatable,
         )
         # For the record: what status the client was told, 0 for none; when things happened, and how many bytes.
@@ -208,7 +208,8 @@ class Exchange(Requester):
         self.attempts.due = now + route.rules.response_head_s
         own = self._own_connection(now)
         backend = None if own is None else own.backend
-        verdict = self.attempts.fall_back(route.cluster.pool, route.rules.retries, now, backend)
+        pool = route.cluster.pool
+        verdict = self.attempts.fall_back(pool, route.rules.retries, lead.ask(self.head), now, backend)
         if own is not None:
             if isinstance(verdict, Lease) and verdict.backend is backend:
                 self.connected(own)

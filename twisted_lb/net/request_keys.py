@@ -1,22 +1,30 @@
-"""Keys of requests: by what of it a request is told from others, for rate limits and for splits that are to stay the same."""
+"""Keys of requests: by what of it a request is told from others, for rate limits, splits that are to stay the same, and policies
+by key.
+"""
 
 from typing import Final
 
+from twisted_lb.core.ask import Ask, key_of
+from twisted_lb.core.gate import client_key
 from twisted_lb.core.rate_limits import RateKey
 from twisted_lb.core.routing import parameters
 from twisted_lb.wire.grammar import CRLF
 
 
 class RequestKey:
-    """A key: the client, the route as a whole, or the value of a header field (its name in lower case), of a cookie or of a
-    parameter of the query.
+    """A key: the client, the route as a whole, the path without query, or the value of a header field (its name in lower case), of
+    a cookie or of a parameter of the query.
+
+    `label` is what explanations call it, and what a request has instead that lacks it; neither has a value in it.
     """
 
-    __slots__ = ("kind", "name")
+    __slots__ = ("instead", "kind", "label", "name")
 
     def __init__(self, kind: RateKey, name: bytes = b"") -> None:
         self.kind: Final = kind
         self.name: Final = name
+        self.label: Final = f"{kind.value} {name.decode('utf-8', 'replace')}".rstrip()
+        self.instead: Final = "client" if kind is RateKey.CLIENT else f"client, without {self.label}"
 
     def value(self, target: bytes, lines: bytes) -> bytes | None:
         """What a request with this target and these field lines has there; None where it has nothing, or the key is none of a
@@ -30,7 +38,17 @@ class RequestKey:
         if self.kind is RateKey.QUERY:
             found = parameters(target.partition(b"?")[2])
             return next((value for name, value in found if name == self.name), None)
-        return None
+        return target.partition(b"?")[0] if self.kind is RateKey.PATH else None
+
+    def ask(self, target: bytes, lines: bytes, address: str) -> Ask:
+        """What a request of the client at this address asks of a policy by key: the key's hash, the client's where it has no
+        value, or an empty one. Of an IPv6 client it is the /64, since its address may be another one every day.
+        """
+        value = self.value(target, lines)
+        if value:
+            return Ask(key_of(value), by=self.label)
+        client = client_key(address) if ":" in address else address
+        return Ask(key_of(client.encode("utf-8", "replace")), by=self.instead)
 
 
 def _field(lines: bytes, name: bytes, between: bytes) -> bytes | None:

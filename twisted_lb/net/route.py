@@ -4,6 +4,7 @@ from typing import Final
 
 from twisted_lb.core.ask import ANY, Ask
 from twisted_lb.core.flow import Flow
+from twisted_lb.core.rate_limits import RateKey
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.local_reply import accept_of, local_reply, safe_id
 from twisted_lb.net.own_answers import OwnAnswer
@@ -29,7 +30,7 @@ class Lead:
     """
 
     __slots__ = (
-        "_answer", "_edited", "_may_switch", "_tail", "_words", "client", "fields", "flow", "last_head", "last_lines",
+        "_answer", "_ask", "_asked_of", "_edited", "_may_switch", "_tail", "_words", "client", "fields", "flow", "last_head", "last_lines",
         "route", "upgrade",
     )  # fmt: skip
 
@@ -46,6 +47,9 @@ class Lead:
         # The last upstream head, and the lines it was made of: those of the next request are mostly the same object.
         self.last_lines: bytes | None = None
         self.last_head: bytes = b""
+        # What was asked of a policy by key last, and of which lines or target that is a function.
+        self._ask: Ask | None = None
+        self._asked_of: bytes = b""
         # The same of an answer: its head, and what became of it.
         self._answer: ResponseHead | None = None
         self._edited: ResponseHead | None = None
@@ -59,13 +63,31 @@ class Lead:
             )
         return self.last_head
 
-    def costed(self, head: RequestHead) -> Ask:
-        """What a request asks of a policy, on a route whose requests are not all as much work."""
-        cost = self.route.rules.cost
+    def ask(self, head: RequestHead) -> Ask:
+        """What a request asks of the policy of its pool: its key, where the policy goes by keys, and its cost, where not all
+        are as much work.
+        """
+        route = self.route
+        cost = route.rules.cost
+        keyed = self._keyed(head) if route.cluster.pool.keyed else ANY
         if cost is None:
-            return ANY
+            return keyed
         claimed = head.fields.claimed if self.client.trusted else b""
-        return cost.ask(head, head.lines + claimed)
+        costed = cost.ask(head, head.lines + claimed)
+        return costed if keyed is ANY else Ask(keyed.key, costed.cost, by=keyed.by)
+
+    def _keyed(self, head: RequestHead) -> Ask:
+        """The key of a request, mostly the same as the last one on its connection."""
+        key = self.route.rules.key
+        kind = key.kind
+        of_lines = kind is RateKey.HEADER or kind is RateKey.COOKIE
+        part = b"" if kind is RateKey.CLIENT else head.lines if of_lines else head.target
+        ask = self._ask
+        if ask is None or (part is not self._asked_of and part != self._asked_of):
+            self._asked_of = part
+            lines = told_lines(head, self.client) if of_lines else b""
+            ask = self._ask = key.ask(head.target, lines, self.client_name())
+        return ask
 
     def _edited_lines(self, lines: bytes) -> bytes:
         rules = self.route.rules
@@ -142,6 +164,11 @@ class Lead:
     def client_name(self) -> str:
         """The address that the requests come from: that of the connection, or whom its trusted proxy names."""
         return client_name(self.client, self.fields)
+
+
+def told_lines(head: RequestHead, client: Client) -> bytes:
+    """The field lines of a request, with what its trusted proxy claims."""
+    return head.lines + head.fields.claimed if client.trusted and head.fields.claimed else head.lines
 
 
 def client_name(client: Client, fields: RequestFields) -> str:

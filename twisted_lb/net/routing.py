@@ -12,7 +12,7 @@ from twisted_lb.net.admission import Admission, Denial
 from twisted_lb.net.local_reply import Claim, accept_of, claim_of, local_reply, safe_id
 from twisted_lb.net.own_answers import OwnAnswer, asked_host
 from twisted_lb.net.request_keys import RequestKey
-from twisted_lb.net.route import Route, client_name
+from twisted_lb.net.route import Route, client_name, told_lines
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.settings import RouteRules
 from twisted_lb.net.upstream import Upstream
@@ -209,7 +209,7 @@ class RouteTable:
         must not get to the next. Elsewhere they pass as they are.
         """
         address = client_name(client, head.fields)
-        lines = self._lines(head, client)
+        lines = told_lines(head, client)
         host, path, query, told = self._asked(head, lines, client)
         router = self.router
         unresolved = unresolved_path(head.target) if router.looks_at_path else b""
@@ -224,7 +224,7 @@ class RouteTable:
         """The routes that are looked at for a request, up to the first one that matches, with why the others do not. BadMessage
         where `find` cannot judge the path.
         """
-        host, path, query, told = self._asked(head, self._lines(head, client), client)
+        host, path, query, told = self._asked(head, told_lines(head, client), client)
         asked = Asked(host, path, head.method, query, told, client_name(client, head.fields))
         looked_at: list[LookedAt] = []
         for action, match in zip(self.actions, self.router.matches, strict=True):
@@ -244,10 +244,6 @@ class RouteTable:
             target.partition(b"?")[2] if router.looks_at_query else b"",
             self._told(head, lines, client) if router.fields else lines,
         )
-
-    def _lines(self, head: RequestHead, client: Client) -> bytes:
-        """The field lines of a request, with what its trusted proxy claims."""
-        return head.lines + head.fields.claimed if client.trusted and head.fields.claimed else head.lines
 
     def _told(self, head: RequestHead, lines: bytes, client: Client) -> bytes:
         """The field lines that rules go by: what a backend would be told, and to what the client offers to switch (Upgrade)."""

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from typing import Final
 
 from twisted_lb.core.never import NEVER
+from twisted_lb.core.rate_limits import RateKey
 from twisted_lb.core.retry import IDEMPOTENT, RetryRules
 from twisted_lb.net.local_reply import ErrorPage
 from twisted_lb.net.path_edit import PathEdit
 from twisted_lb.net.request_cost import RequestCost
+from twisted_lb.net.request_keys import RequestKey
 from twisted_lb.wire.edits import NO_EDITS, FieldEdits
 from twisted_lb.wire.fields import tokens
 from twisted_lb.wire.grammar import Limits
@@ -19,6 +21,7 @@ from twisted_lb.wire.request import RequestFields
 from twisted_lb.wire.rewrite import Forwarding
 
 _NOBODY: Final = Trust()
+_CLIENT: Final = RequestKey(RateKey.CLIENT)
 
 
 class ClientRules:
@@ -92,7 +95,8 @@ class RouteRules:
     """A route's rules, for the exchanges that it leads: timeouts in seconds, retries, sizes in bytes, what is forwarded.
 
     `body_bytes` -1 means no limit. `repeatable` are the methods that may be sent twice. `host` is what backends get as Host: None:
-    the client's; empty: the backend's own name. `cost`: how much work a request is; None: all are 1. `trace_ratio`: the share of traces that begin here whose spans are wanted, below
+    the client's; empty: the backend's own name. `key`: what policies by key go by. `cost`: how much work a request is; None: all are
+    1. `trace_ratio`: the share of traces that begin here whose spans are wanted, below
     zero where nobody wants any. An exchange keeps the rules with which its head was routed to its end, retries included.
 
     What follows: `edits_head`: a backend's head is more than the client's lines and what is said of the client; `fits_backend`:
@@ -122,6 +126,7 @@ class RouteRules:
         refuse_escaped_slash: bool = False,
         host: bytes | None = None,
         cost: RequestCost | None = None,
+        key: RequestKey = _CLIENT,
         pages: Mapping[int, ErrorPage],
         retry_after_s: int,
     ) -> None:
@@ -146,6 +151,7 @@ class RouteRules:
         self.refuse_escaped_slash: Final = refuse_escaped_slash
         self.host: Final = host
         self.cost: Final = cost
+        self.key: Final = key
         self.edits_head: Final = request_edits is not NO_EDITS or host is not None or path_edit is not None
         self.fits_backend: Final = request_edits.varies or path_edit is not None or host == b""
         self.traces: Final = self.make_traceparent or trace_ratio >= 0.0

@@ -10,9 +10,13 @@ from twisted_lb.core.latency import UNKNOWN_S, PeakEwma
 from twisted_lb.core.load import Apart, Cost, Requests
 from twisted_lb.core.pickers.base import Picker, Policy
 from twisted_lb.core.pickers.by_chance import RandomPolicy
+from twisted_lb.core.pickers.by_key import KeyPolicy
 from twisted_lb.core.pickers.by_load import LoadKind, LoadPolicy
 from twisted_lb.core.pickers.by_turns import RoundRobinPolicy
 from twisted_lb.core.pickers.in_order import FirstPolicy
+from twisted_lb.core.pickers.maglev import Maglev
+from twisted_lb.core.pickers.rendezvous import Rendezvous
+from twisted_lb.core.pickers.ring import Ring
 from twisted_lb.core.reported import Reports
 
 
@@ -77,6 +81,28 @@ NAMED: Final[dict[str, tuple[str, str]]] = {
 }
 
 
+# Ways to choose by the key of a request (consistent hashing).
+BY_KEY: Final[dict[str, str]] = {
+    "ring": "ring: by key, to whoever is next on a circle with 160 points each (ketama)",
+    "maglev": "maglev: by key, to whose entry of a table it falls on, in even shares",
+    "rendezvous": "rendezvous: by key, to whoever draws the highest number for it (highest random weight)",
+}
+# What a member may have at most of its share of all that is in flight, in percent (bounded load), unless it is said.
+BOUND_PERCENT: Final = 125
+# As much, at most, as whoever sets one can mean.
+MOST_BOUND_PERCENT: Final = 100_000
+
+
+def by_key(choose: str, percent: int) -> Policy:
+    """The policy of a way to choose by key, with a bound in percent, 0 for none; KeyError for what is none."""
+    describe = BY_KEY[choose]
+    if choose == "ring":
+        return KeyPolicy(choose, describe, percent, Ring.built, eager=False)
+    if choose == "maglev":
+        return KeyPolicy(choose, describe, percent, Maglev.built, eager=False)
+    return KeyPolicy(choose, describe, percent, Rendezvous.built, eager=True)
+
+
 def _by_load(name: str, describe: str) -> Policy:
     choose, load = NAMED[name]
     return LoadPolicy(describe, choose, LOADS[load])
@@ -94,6 +120,7 @@ POLICIES: Final[dict[str, Policy]] = {
         "prequal", "prequal: of two drawn by weight the faster one, unless it has more in flight than most"
     ),
     "first": FirstPolicy(),
+    **{name: by_key(name, BOUND_PERCENT) for name in BY_KEY},
 }
 
 # Whatever else can be made of a choice and a load. Each is one object, so that a reload sees what is equal.
@@ -122,4 +149,16 @@ def policy_of(choose: str, load: str, metric: str = "") -> Policy:
     return POLICIES.get(name_of(choose, load)) or _OTHERS[choose, load]
 
 
-__all__ = ["BY_LOAD", "LOADS", "POLICIES", "Picker", "Policy", "name_of", "policy_of"]
+__all__ = [
+    "BOUND_PERCENT",
+    "BY_KEY",
+    "BY_LOAD",
+    "LOADS",
+    "MOST_BOUND_PERCENT",
+    "POLICIES",
+    "Picker",
+    "Policy",
+    "by_key",
+    "name_of",
+    "policy_of",
+]

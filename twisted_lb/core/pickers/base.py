@@ -74,6 +74,10 @@ class Policy(Protocol):
         pool's ticks, and meanwhile the old picker serves, which does not know new members.
         """
 
+    @property
+    def keyed(self) -> bool:
+        """Whether it goes by the key of a request (`Ask.key`). If not, none is worked out."""
+
     def loads(self, counts: Counts) -> Loads | None:
         """What measures the loads of a pool, whose requests in flight are counted there; None when the policy does not look at
         load.

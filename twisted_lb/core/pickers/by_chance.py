@@ -69,6 +69,7 @@ class RandomPolicy:
     def __init__(self) -> None:
         self.describe: Final = "random: by chance, in proportion to weight"
         self.eager: Final = True
+        self.keyed: Final = False
 
     def loads(self, counts: Counts) -> Loads | None:
         """None: chance does not look at load."""

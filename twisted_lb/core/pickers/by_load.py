@@ -283,6 +283,7 @@ class LoadPolicy:
     def __init__(self, describe: str, choose: str, kind: LoadKind) -> None:
         self.describe: Final = describe
         self.eager: Final = True
+        self.keyed: Final = False
         self._scans: Final = choose == "scan"
         self._kind: Final = kind
 

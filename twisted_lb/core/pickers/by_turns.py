@@ -233,6 +233,7 @@ class RoundRobinPolicy:
     def __init__(self) -> None:
         self.describe: Final = "round robin: by turns, smoothly by weight"
         self.eager: Final = True
+        self.keyed: Final = False
 
     def loads(self, counts: Counts) -> Loads | None:
         """None: turns do not look at load."""

@@ -59,6 +59,7 @@ class FirstPolicy:
     def __init__(self) -> None:
         self.describe: Final = "first available: in the order of the configuration, full ones passed over"
         self.eager: Final = True
+        self.keyed: Final = False
 
     def loads(self, counts: Counts) -> Loads | None:
         """None: what is full is not the policy's to know."""
