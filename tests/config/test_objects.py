@@ -95,6 +95,7 @@ POOL: dict[str, tuple[Any, Any]] = {
     **HEADS,
     **{f"health_check.{key}": both for key, both in CHECK.items()},
     "policy": ("rand", "rand"),
+    "policy_budget_us": (600, 700),
     "resolve": ("first", "first"),
     "family": ("ipv4", "ipv6"),
     "check": ("one", "two"),

@@ -19,6 +19,10 @@ from twisted_lb.core.events import (
     BackendUp,
     Event,
     LimitSpared,
+    PolicyEvent,
+    PolicyFailed,
+    PolicyHandedOver,
+    PolicyTakenBack,
     PoolExhausted,
     PoolRecovered,
 )
@@ -50,6 +54,9 @@ _KINDS: Final[dict[type, str]] = {
     PoolExhausted: "exhausted",
     PoolRecovered: "recovered",
     LimitSpared: "limit_spared",
+    PolicyFailed: "policy_failed",
+    PolicyHandedOver: "policy_handed_over",
+    PolicyTakenBack: "policy_taken_back",
 }
 
 
@@ -108,7 +115,7 @@ class States:
         kind = _KINDS[type(event)]
         if isinstance(event, LimitSpared):
             return kind, event.limit, str(event)
-        if isinstance(event, PoolExhausted | PoolRecovered):
+        if isinstance(event, PoolExhausted | PoolRecovered | PolicyEvent):
             return kind, event.pool, str(event)
         key = (event.pool, event.backend_name)
         if not isinstance(event, BackendChanged) or _is_another(event.change):

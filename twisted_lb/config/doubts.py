@@ -12,8 +12,9 @@ from twisted_lb.config.health_check import HealthCheckConfig
 from twisted_lb.config.listeners import ListenerConfig
 from twisted_lb.config.loops import loops
 from twisted_lb.config.matching import match_of
-from twisted_lb.config.objects import Objects, check_of, name_of, objects_of
+from twisted_lb.config.objects import Objects, check_of, home_of_choice, name_of, objects_of
 from twisted_lb.config.observe import OF_ACCESS_LOG
+from twisted_lb.config.own_policies import OwnChoice
 from twisted_lb.config.pools import PoolConfig
 from twisted_lb.config.problems import Problem, Severity
 from twisted_lb.config.routes import RouteConfig
@@ -47,6 +48,9 @@ CODES: Final = {
     "reload, once for each backend: `--check` looks no name up.",
     "W19": "There are pools or routes by name and no listener: port 80 of all addresses is listened on.",
     "W20": "A key of the access log has no effect: without `log.file` there is none.",
+    "W25": "The module of a policy of one's own is another one on disk than was imported: a process imports it once, so that a restart, "
+    "or `takeover`, brings the new one.",
+    "W26": "`policy_budget_us` has no effect: the policy is a built-in.",
 }
 
 
@@ -83,6 +87,7 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening
     for name, pool in objects.pools.items():
         yield from _of_checks(_home(config.pools, "pools", name), pool.health_check)
         yield from _of_retries(_home(config.pools, "pools", name), pool)
+        yield from _of_policy(config, name, pool)
     yield from _of_unused_checks(config)
     for index, route in enumerate(config.routes):
         effective = objects.routes[name_of(route, index)]
@@ -105,6 +110,16 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening
         for loop in loops(config, objects)
         if not loop.sure
     )
+
+
+def _of_policy(config: LoadBalancerConfig, name: str, pool: PoolConfig) -> Iterator[Doubt]:
+    if isinstance(pool.policy, OwnChoice):
+        if pool.policy.stale:
+            text = f"{pool.policy.stale} has changed since it was imported; what runs is what it was: restart to run the new one"
+            yield Doubt("W25", home_of_choice(config, name, "policy"), text)
+    elif "policy_budget_us" in config.pools.get(name, config).model_fields_set:
+        path = home_of_choice(config, name, "policy_budget_us")
+        yield Doubt("W26", path, f"has no effect: {pool.policy} is a built-in, and no policy of your own")
 
 
 def not_resolved(config: LoadBalancerConfig, pool: str, index: int, reason: str) -> Doubt:

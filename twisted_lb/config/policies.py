@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import BeforeValidator, ValidationInfo, WithJsonSchema
 
+from twisted_lb.config.own_policies import GROUP, OWN, OwnChoice, choice_of, own_choice
+from twisted_lb.config.secret import Sources
 from twisted_lb.core.pickers import BY_LOAD, LOADS, POLICIES, Policy, name_of, policy_of
 
 _DEFAULT_LOAD: Final = "requests"
@@ -30,14 +33,15 @@ class PolicyTable:
         return policy_of(self.choose, self.load)
 
 
-def _read(value: object) -> object:
-    if isinstance(value, PolicyTable):
+def _read(value: object, info: ValidationInfo) -> object:
+    if isinstance(value, PolicyTable | OwnChoice):
         return value
-    if isinstance(value, str) and value in POLICIES:
-        return value
+    if isinstance(value, str):
+        return _named(value, info.context.folder if isinstance(info.context, Sources) else None)
+    if callable(value):
+        return choice_of(value)
     if not isinstance(value, Mapping):
-        said = _SHAPE if isinstance(value, str) else f"{_SHAPE}, {_TABLE}"
-        raise ValueError(said)  # noqa: TRY004, pydantic takes no other error
+        raise ValueError(f"{_SHAPE}, {_TABLE}")  # noqa: TRY004, pydantic takes no other error
     for key, given in value.items():
         if key not in _KEYS:
             raise ValueError(f"{key}: unknown key; a policy has choose and load")
@@ -48,9 +52,18 @@ def _read(value: object) -> object:
     return PolicyTable(value["choose"], value.get("load", _DEFAULT_LOAD))
 
 
+def _named(text: str, folder: Path | None) -> str | OwnChoice:
+    if text in POLICIES:
+        return text
+    if ":" not in text:
+        raise ValueError(_SHAPE)
+    return own_choice(text, folder)
+
+
 _SCHEMA: Final = {
     "anyOf": [
         {"enum": list(POLICIES)},
+        {"type": "string", "pattern": OWN},
         {
             "type": "object",
             "properties": {key: {"enum": list(words)} for key, words in _KEYS.items()},
@@ -60,8 +73,8 @@ _SCHEMA: Final = {
     ]
 }
 
-# A name of POLICIES, or a table.
-PolicyChoice = Annotated[str | PolicyTable, BeforeValidator(_read), WithJsonSchema(_SCHEMA)]
+# A name of POLICIES, a table, or a policy of one's own.
+PolicyChoice = Annotated[str | PolicyTable | OwnChoice, BeforeValidator(_read), WithJsonSchema(_SCHEMA)]
 
 _NAMES: Final = "; ".join(f"`{name}`, {policy.describe}" for name, policy in POLICIES.items())
 _CHOICES: Final = "; ".join(f"`{name}`, {text}" for name, text in BY_LOAD.items())
@@ -69,10 +82,14 @@ _LOADS: Final = "; ".join(f"`{name}`, {kind.describe}" for name, kind in LOADS.i
 DESCRIBED: Final = (
     f"How a client finds its backend: {_NAMES}. Or a table of how to `choose` ({_CHOICES}) and what `load` is ({_LOADS}), left out: "
     f'`"{_DEFAULT_LOAD}"`: `{{ choose = "two", load = "cost" }}`. Loads are compared for each unit of weight. Danger: where latency '
-    "is compared, a backend that answers errors at once is the fastest, unless `retry.bad_statuses` names them."
+    "is compared, a backend that answers errors at once is the fastest, unless `retry.bad_statuses` names them. Or a policy of your "
+    f"own: `package.module:Class`, or `entry-point:NAME` of the group `{GROUP}`, see "
+    "[writing-a-policy.md](writing-a-policy.md). Danger: that is code which runs in this process."
 )
 
 
-def policy_for(choice: str | PolicyTable) -> Policy:
-    """The policy of that name, or of that table."""
+def policy_for(choice: str | PolicyTable | OwnChoice, budget_us: int) -> Policy:
+    """The policy of that name, or of that table, or one's own, whose picks may take so many microseconds."""
+    if isinstance(choice, OwnChoice):
+        return choice.policy(budget_us)
     return POLICIES[choice] if isinstance(choice, str) else choice.policy

@@ -9,6 +9,7 @@ from pydantic_core import core_schema
 from twisted_lb.config.base import Label, Model, Name, Seconds, TextOrTable, error_at
 from twisted_lb.config.health_check import HealthCheckConfig
 from twisted_lb.config.limits import HeadLimitsConfig, PoolTimeoutsConfig
+from twisted_lb.config.own_policies import OwnChoice
 from twisted_lb.config.policies import DESCRIBED, PolicyChoice, PolicyTable
 from twisted_lb.config.targets import TargetsConfig
 from twisted_lb.core.address import is_name
@@ -253,8 +254,16 @@ class ChoiceConfig(Model):
         "them the IPv4 ones where there is any.",
     )
 
+    policy_budget_us: int = Field(
+        default=500,
+        ge=0,
+        le=1_000_000,
+        description="How many microseconds a pick of a policy of your own may take: one that takes longer is used and counted, and "
+        "after ten within a second `p2c` picks for 10 s; 0: as long as it likes. Danger: nothing else moves meanwhile.",
+    )
+
     @property
-    def strategy(self) -> str | PolicyTable:
+    def strategy(self) -> str | PolicyTable | OwnChoice:
         """`policy`, by the older name of its key."""
         return self.policy
 

@@ -171,6 +171,7 @@ class Backend:
         "ejection",
         "failures",
         "health",
+        "labels",
         "limit",
         "load",
         "name",
@@ -195,6 +196,7 @@ class Backend:
         self.name: Final = spec.name
         self.address: Address = spec.address
         self.weight: int = spec.weight
+        self.labels: tuple[tuple[str, str], ...] = spec.labels
         self.admin: AdminState = AdminState.READY
         self.health: Health = Health(up=up)
         self.ejection: Ejection = Ejection()

@@ -13,6 +13,7 @@ from twisted_lb.core.flow import Flow, Flows
 from twisted_lb.core.gate import Gate
 from twisted_lb.core.histogram import NOTHING, Reading, reading_of
 from twisted_lb.core.outcome import Outcome
+from twisted_lb.core.pickers.minding import NOT_MINDED, MindedMeasures
 from twisted_lb.core.pool import Pool
 from twisted_lb.core.standing import Skipped
 from twisted_lb.core.totals import KINDS
@@ -132,7 +133,8 @@ class PoolMeasures:
     """What a pool has, and has done since it is there. `durations` of its exchanges by `KINDS`, from head to last byte; `queue` how
     long those waited that had to; `connect` how long new connections took; `first_byte` and `first_body` from when a request
     was sent; `stream_gap` between the pieces of streamed answers. `retries` by `outcome.Outcome`, `denied` by `totals.Denied`.
-    `outcomes` of all attempts and `backend_durations` are sums that no removed backend takes away.
+    `outcomes` of all attempts and `backend_durations` are sums that no removed backend takes away. `minded`: what is known of a
+    policy of one's own, and of a shadow.
     """
 
     name: str
@@ -152,6 +154,7 @@ class PoolMeasures:
     outcomes: Numbers
     backend_durations: Reading
     backends: tuple[BackendMeasures, ...]
+    minded: MindedMeasures = NOT_MINDED
 
     def merged(self, other: "PoolMeasures") -> "PoolMeasures":
         """What two processes have counted. Who is usable is this one's."""
@@ -172,6 +175,7 @@ class PoolMeasures:
             outcomes=_sums(self.outcomes, other.outcomes),
             backend_durations=self.backend_durations + other.backend_durations,
             backends=_merged(self.backends, other.backends, lambda one: one.name, BackendMeasures.merged),
+            minded=self.minded.merged(other.minded),
         )
 
 
@@ -274,6 +278,7 @@ def pool_measures(
         ),
         backend_durations=_total([totals.gone_durations.reading(), *(_duration(one) for one in everybody)]),
         backends=tuple(_backend_measures(one, connections.get(one, (0, 0)), now) for one in members),
+        minded=pool.minded or NOT_MINDED,
     )
 
 

@@ -10,13 +10,14 @@ from twisted_lb.core.pickers.base import Picker, Policy
 
 
 class Foreseen:
-    """What a claim would take, and by which rule."""
+    """What a claim would take, and by which rule; `unknown`: nobody knows, and the rule says why."""
 
-    __slots__ = ("picked", "rule")
+    __slots__ = ("picked", "rule", "unknown")
 
-    def __init__(self, picked: Backend | None, rule: str) -> None:
+    def __init__(self, picked: Backend | None, rule: str, *, unknown: bool = False) -> None:
         self.picked: Final = picked
         self.rule: Final = rule
+        self.unknown: Final = unknown
 
 
 class Selection:
@@ -83,7 +84,8 @@ class Selection:
             backend = fork.pick(ask, now, rng, tried)
         for one, over, as_tried in passed:
             one.passed_over, one.passed_as_tried = over, as_tried
-        return Foreseen(backend, fork.recalled(fork.mark, backend).rule)
+        told = fork.recalled(fork.mark, backend)
+        return Foreseen(backend, told.rule, unknown=told.unknown)
 
     def _forked_rng(self) -> Random:
         rng = Random(0)
