@@ -41,6 +41,7 @@ PARTS = {
     "twisted_lb.core.pool.Pool": {
         "twisted_lb/net/cluster.py": "behind connections",
         "twisted_lb/facade.py": "of a program that sends its requests itself",
+        "twisted_lb/testing/policies.py": "of a policy that is tried out",
     },
     "twisted_lb.core.attempts.Attempts": {
         "twisted_lb/net/exchange.py": "of an exchange",
