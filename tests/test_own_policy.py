@@ -123,3 +123,18 @@ def test_one_that_is_slow_hands_over_and_is_taken_back():
     clock.settle()
     balanced.close()
     clock.advance(1)
+
+
+def test_a_shadow_is_in_metrics_and_explanations_and_routes_nothing(house):
+    lb = house("a:80", "b:80", policy="rr", shadow={"policy": Last})
+    rules = [asked(lb)[2] for _ in range(4)]
+    assert sum("; the shadow " in rule for rule in rules) == 4
+    assert sum(" agrees: " in rule for rule in rules) == 2
+    assert series(lb, "shadow_claims_total") == {'{pool="default"}': 4}
+    assert series(lb, "shadow_agreed_total") == {'{pool="default"}': 2}
+    assert set(series(lb, "shadow_in_flight").values()) == {0}
+    before = lb.plane.plan
+    lb.apply(shadow={"policy": None})
+    assert any("shadow.policy" in line for line in plan_diff(before, lb.plane.plan).lines)
+    assert "shadow" not in asked(lb)[2]
+    assert series(lb, "shadow_claims_total") == {}

@@ -19,6 +19,7 @@ from twisted_lb.core.ask import Ask
 from twisted_lb.core.pickers.minding import HANDED_OVER_S, LATE_WITHIN_S, MOST_LATE, Fault
 from twisted_lb.core.pickers.own_member import Member
 from twisted_lb.core.pickers.own_shape import HOOKS
+from twisted_lb.core.pickers.shadow import ShadowedPolicy
 from twisted_lb.plan import plan_of
 
 PAGE = (Path(__file__).parent.parent / "docs" / "writing-a-policy.md").read_text()
@@ -62,6 +63,8 @@ def test_each_configuration_is_one(told, text, monkeypatch):
     for module in ("fewer", "zones"):
         monkeypatch.setitem(sys.modules, module, types.SimpleNamespace(**names))
     policy = plan_of(LoadBalancerConfig.model_validate(tomllib.loads(text))).pools["default"].policy
+    if isinstance(policy, ShadowedPolicy):
+        policy = policy.shadow
     assert policy.name in ("fewer:Fewer", "zones:NearFirst")
 
 
@@ -101,7 +104,7 @@ def test_the_numbers_are_those_of_the_code():
     assert "Ten within a second, and `p2c` picks for 10 s." in PAGE
 
 
-@pytest.mark.parametrize("name", sorted(set(re.findall(r"`((?:policy|backend)_\w+)`", PAGE))))
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`((?:policy|backend|shadow)_\w+)`", PAGE))))
 def test_a_metric_a_key_or_an_event_that_it_names_is_there(name):
     assert name in {
         *(one.name for one in FAMILIES),

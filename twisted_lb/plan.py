@@ -38,6 +38,7 @@ from twisted_lb.core.networks import Network, Networks, network_of, networks_in
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.pickers.base import Policy
 from twisted_lb.core.pickers.own import OwnPolicy
+from twisted_lb.core.pickers.shadow import ShadowedPolicy
 from twisted_lb.core.rate import Rate
 from twisted_lb.core.rate_limits import RateKey, RateLimit
 from twisted_lb.core.retry import IDEMPOTENT, RetryRules
@@ -320,10 +321,13 @@ def _unmade(config: LoadBalancerConfig, pools: Mapping[str, PoolPlan]) -> Iterat
     """The policies of one's own that cannot be made over the backends of their pools: each is made once, to see."""
     for name, pool in pools.items():
         members = [Backend(spec, Counts()) for spec in pool.backends if spec.weight]
-        if isinstance(pool.policy, OwnPolicy) and members:
-            wrong = pool.policy.try_out(members)
+        policies: list[tuple[KeyPath, Policy]] = [(("policy",), pool.policy)]
+        if isinstance(pool.policy, ShadowedPolicy):
+            policies = [(("policy",), pool.policy.policy), (("shadow", "policy"), pool.policy.shadow)]
+        for key, policy in policies:
+            wrong = policy.try_out(members) if isinstance(policy, OwnPolicy) and members else ""
             if wrong:
-                yield Problem(home_of_choice(config, name, "policy"), f"{pool.policy.name}: {wrong}")
+                yield Problem((*home_of_choice(config, name, key[0]), *key[1:]), f"{policy}: {wrong}")
 
 
 def _log_rules(config: LogConfig) -> LogRules | None:
@@ -589,7 +593,7 @@ def _pool(config: PoolConfig, backend: BackendRulesConfig) -> PoolPlan:
     check, upstream, retry = config.health_check, config.upstream, config.retry
     return PoolPlan(
         backends=tuple(config.backends),
-        policy=policy_for(config.policy, config.policy_budget_us),
+        policy=_policy(config),
         policy_name=str(config.policy),
         settings=PoolSettings(
             rise=check.rise,
@@ -619,6 +623,14 @@ def _pool(config: PoolConfig, backend: BackendRulesConfig) -> PoolPlan:
         # What its backends inherit is in them; those of a list come without.
         made_of={"": config, **({} if config.targets is None else {"defaults.backend": backend})},
     )
+
+
+def _policy(config: PoolConfig) -> Policy:
+    """The policy that routes, with its shadow if it has one."""
+    policy, shadow = policy_for(config.policy, config.policy_budget_us), config.shadow.policy
+    if shadow is None:
+        return policy
+    return ShadowedPolicy(policy, policy_for(shadow, config.policy_budget_us), str(shadow))
 
 
 def _targets(config: TargetsConfig, backend: BackendRulesConfig) -> TargetsPlan:

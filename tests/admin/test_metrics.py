@@ -66,7 +66,9 @@ class Last:
 
 def busy(house) -> House:
     """A balancer to which most things have happened."""
-    lb = house("a:80", "b:80", "c:80", pools={"old": {"backends": ["d:80"], "policy": Last}})
+    lb = house(
+        "a:80", "b:80", "c:80", pools={"old": {"backends": ["d:80"], "policy": Last, "shadow": {"policy": "rr"}}}
+    )
     lb.backend("a:80", [[Wait(0.02), response(b"hello")], CLOSE, NEVER_ANSWER])
     lb.backend("b:80")
     for request in (

@@ -259,3 +259,14 @@ def test_a_reload_that_finds_the_same_policy_leaves_the_pool_as_it_is(folder, mo
     loading = source(folder, f'backends = ["a:80"]\npolicy = "{module}:Fewest"')
     before = plan_of(loading.load())
     assert plan_of(loading.load(), before).pools["default"] is before.pools["default"]
+
+
+def test_one_that_is_a_shadow_is_tried_and_its_budget_is_no_doubt(folder, module):
+    text = f'backends = ["a:80"]\nshadow.policy = "{module}:KIND"\npolicy_budget_us = 700'
+    config = source(folder, text.replace("KIND", "Fewest")).load()
+    assert codes(config) == []
+    policy = plan_of(config).pools["default"].policy
+    assert policy.shadow == own_policy(sys.modules[module].Fewest, f"{module}:Fewest", 0.0007)
+    with pytest.raises(ConfigError, match="cannot be made: it raised KeyError") as caught:
+        planned(source(folder, text.replace("KIND", "Zoned")))
+    assert f"{folder}/lb.toml:2:17: shadow.policy: {module}:Zoned: " in str(caught.value)

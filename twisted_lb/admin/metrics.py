@@ -28,7 +28,7 @@ from twisted_lb.core.flow import METHODS, SOURCES
 from twisted_lb.core.histogram import Reading, nearest_edge
 from twisted_lb.core.measures import BackendMeasures, ListenerMeasures, Measures, PoolMeasures, ProcessMeasures
 from twisted_lb.core.outcome import Outcome, Refusal
-from twisted_lb.core.pickers.minding import Fault, PolicyMeasures
+from twisted_lb.core.pickers.minding import Fault, PolicyMeasures, ShadowMeasures
 from twisted_lb.core.standing import Skipped
 from twisted_lb.core.totals import KINDS, Denied
 
@@ -293,6 +293,19 @@ def _policy_faults(measures: Measures, _: ProcessMeasures) -> Series:
                 yield (pool.name, role, fault.value), float(counts.get(fault.value, 0))
 
 
+def _shadows(value: Callable[[ShadowMeasures], float]) -> Callable[[Measures, ProcessMeasures], Series]:
+    return lambda measures, _: (
+        ((pool.name,), value(pool.minded.shadow)) for pool in measures.pools if pool.minded.shadow is not None
+    )
+
+
+def _shadow_in_flight(measures: Measures, _: ProcessMeasures) -> Series:
+    for pool in measures.pools:
+        if pool.minded.shadow is not None:
+            for backend, count in pool.minded.shadow.in_flight.items():
+                yield (pool.name, backend), float(count)
+
+
 def _states(measures: Measures, _: ProcessMeasures) -> Series:
     for pool in measures.pools:
         for one in pool.backends:
@@ -405,6 +418,13 @@ FAMILIES: Final = (
         "policy_resting", "gauge", ("pool", "role"), "Whether a built-in picks in its place now",
         _own(lambda one: float(one.resting)),
     ),
+    Family("shadow_claims_total", "counter", _P, "Claims that a shadow policy saw", _shadows(lambda one: float(one.claims))),
+    Family(
+        "shadow_agreed_total", "counter", _P, "Claims at which it would have picked the same backend",
+        _shadows(lambda one: float(one.agreed)),
+    ),
+    Family("shadow_failed_total", "counter", _P, "Claims at which it raised", _shadows(lambda one: float(one.failed))),
+    Family("shadow_in_flight", "gauge", _PB, "What it would have in flight", _shadow_in_flight),
     Family("backend_load", "gauge", _PB, "What the pool's policy compares", _backends(lambda one: one.load)),
     Family("backend_limit", "gauge", _PB, "How many attempts may be under way; 0: no bound", _backends(lambda one: float(one.limit))),
     Family(

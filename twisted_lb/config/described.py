@@ -16,6 +16,7 @@ from twisted_lb.config.pools import (
     PoolConfig,
     QueueConfig,
     RetryConfig,
+    ShadowConfig,
     UpstreamConfig,
     refuse_twice_in_a_list,
 )
@@ -58,6 +59,7 @@ class DescribedConfig(ChoiceConfig):
     health_check: HealthCheckConfig = HealthCheckConfig()
     queue: QueueConfig = QueueConfig()
     retry: RetryConfig = RetryConfig()
+    shadow: ShadowConfig = ShadowConfig()
     timeouts: TimeoutsConfig = TimeoutsConfig()
     limits: LimitsConfig = LimitsConfig()
     upstream: UpstreamConfig = UpstreamConfig()

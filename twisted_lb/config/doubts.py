@@ -113,11 +113,14 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening
 
 
 def _of_policy(config: LoadBalancerConfig, name: str, pool: PoolConfig) -> Iterator[Doubt]:
-    if isinstance(pool.policy, OwnChoice):
-        if pool.policy.stale:
-            text = f"{pool.policy.stale} has changed since it was imported; what runs is what it was: restart to run the new one"
-            yield Doubt("W25", home_of_choice(config, name, "policy"), text)
-    elif "policy_budget_us" in config.pools.get(name, config).model_fields_set:
+    shadow = (*home_of_choice(config, name, "shadow"), "policy")
+    own = {home_of_choice(config, name, "policy"): pool.policy, shadow: pool.shadow.policy}
+    for path, policy in own.items():
+        if isinstance(policy, OwnChoice) and policy.stale:
+            text = f"{policy.stale} has changed since it was imported; what runs is what it was: restart to run the new one"
+            yield Doubt("W25", path, text)
+    said = "policy_budget_us" in config.pools.get(name, config).model_fields_set
+    if said and not any(isinstance(one, OwnChoice) for one in own.values()):
         path = home_of_choice(config, name, "policy_budget_us")
         yield Doubt("W26", path, f"has no effect: {pool.policy} is a built-in, and no policy of your own")
 

@@ -76,6 +76,13 @@ _SCHEMA: Final = {
 # A name of POLICIES, a table, or a policy of one's own.
 PolicyChoice = Annotated[str | PolicyTable | OwnChoice, BeforeValidator(_read), WithJsonSchema(_SCHEMA)]
 
+# The same, or none.
+ShadowChoice = Annotated[
+    str | PolicyTable | OwnChoice | None,
+    BeforeValidator(lambda value, info: None if value is None else _read(value, info)),
+    WithJsonSchema(_SCHEMA),
+]
+
 _NAMES: Final = "; ".join(f"`{name}`, {policy.describe}" for name, policy in POLICIES.items())
 _CHOICES: Final = "; ".join(f"`{name}`, {text}" for name, text in BY_LOAD.items())
 _LOADS: Final = "; ".join(f"`{name}`, {kind.describe}" for name, kind in LOADS.items())

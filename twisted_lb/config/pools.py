@@ -10,7 +10,7 @@ from twisted_lb.config.base import Label, Model, Name, Seconds, TextOrTable, err
 from twisted_lb.config.health_check import HealthCheckConfig
 from twisted_lb.config.limits import HeadLimitsConfig, PoolTimeoutsConfig
 from twisted_lb.config.own_policies import OwnChoice
-from twisted_lb.config.policies import DESCRIBED, PolicyChoice, PolicyTable
+from twisted_lb.config.policies import DESCRIBED, PolicyChoice, PolicyTable, ShadowChoice
 from twisted_lb.config.targets import TargetsConfig
 from twisted_lb.core.address import is_name
 from twisted_lb.core.backend import HEAVIEST, MOST_PORT, BackendSpec, ThereTwice, refuse_twice
@@ -268,6 +268,16 @@ class ChoiceConfig(Model):
         return self.policy
 
 
+class ShadowConfig(Model):
+    """A second policy that sees the same claims and routes nothing (shadow mode)."""
+
+    policy: ShadowChoice = Field(
+        default=None,
+        description="What it would have picked, and what it would have in flight, is in metrics and in what explains requests; as "
+        "`policy`; left out: none. Danger: each claim takes the time of two.",
+    )
+
+
 class PoolRulesConfig(ChoiceConfig):
     """What holds for a pool, whoever its backends are."""
 
@@ -277,6 +287,7 @@ class PoolRulesConfig(ChoiceConfig):
     health_check: HealthCheckConfig = HealthCheckConfig()
     queue: QueueConfig = QueueConfig()
     retry: RetryConfig = RetryConfig()
+    shadow: ShadowConfig = ShadowConfig()
     upstream: UpstreamConfig = UpstreamConfig()
     timeouts: PoolTimeoutsConfig = PoolTimeoutsConfig()
     limits: HeadLimitsConfig = HeadLimitsConfig()

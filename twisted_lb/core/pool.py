@@ -204,7 +204,7 @@ class Pool:
     @property
     def minded(self) -> MindedMeasures | None:
         """What is known of a policy of one's own, or of a shadow; None where the pool has neither."""
-        return self._loads.minded() if isinstance(self._loads, Minded) else None
+        return self._loads.minded(self.backends.values()) if isinstance(self._loads, Minded) else None
 
     def claim(
         self, ask: Ask, now: float, tried: Sequence[Backend] = (), until: float = NEVER

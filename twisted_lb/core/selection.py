@@ -7,6 +7,7 @@ from typing import Final
 from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.pickers.base import Picker, Policy
+from twisted_lb.core.pickers.shadow import ShadowedPolicy, unshadowed
 
 
 class Foreseen:
@@ -101,4 +102,6 @@ class Selection:
     def _build(self, rng: Random, now: float) -> Picker | None:
         members = [backend for backend in self._backends if backend.wanted]
         previous = self._before if self.picker is None else self.picker
+        if not isinstance(self.policy, ShadowedPolicy):
+            previous = unshadowed(previous)
         return self.policy.build(members, previous, rng, now) if members else None

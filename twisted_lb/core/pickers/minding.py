@@ -1,10 +1,11 @@
 """Minding a policy: what it did wrong, how long it took, and what the pool tells of that. The pool's picks hold up whatever it does."""
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from twisted_lb.core.backend import Backend
 from twisted_lb.core.events import Event, PolicyFailed, PolicyHandedOver, PolicyTakenBack
 from twisted_lb.core.load import Loads
 from twisted_lb.core.never import NEVER
@@ -63,17 +64,44 @@ class PolicyMeasures:
 
 
 @dataclass(frozen=True)
+class ShadowMeasures:
+    """What is known of a shadow: how many claims it saw, at how many it would have picked the same backend, how often it raised, and
+    what it would have in flight, by backend.
+    """
+
+    name: str
+    claims: int
+    agreed: int
+    failed: int
+    in_flight: dict[str, int]
+
+    def merged(self, other: "ShadowMeasures") -> "ShadowMeasures":
+        """What two processes have counted."""
+        in_flight = dict(self.in_flight)
+        for backend, count in other.in_flight.items():
+            in_flight[backend] = in_flight.get(backend, 0) + count
+        return ShadowMeasures(
+            self.name, self.claims + other.claims, self.agreed + other.agreed, self.failed + other.failed, in_flight
+        )
+
+
+@dataclass(frozen=True)
 class MindedMeasures:
-    """What is known of the policies of a pool beside its backends' loads: of one of one's own, by its `role`, `policy` or `shadow`."""
+    """What is known of the policies of a pool beside its backends' loads: of one of one's own, by its `role`, `policy` or `shadow`,
+    and of a shadow, whoever's it is.
+    """
 
     own: dict[str, PolicyMeasures] = field(default_factory=dict)
+    shadow: ShadowMeasures | None = None
 
     def merged(self, other: "MindedMeasures") -> "MindedMeasures":
         """What two processes have counted."""
         own = dict(self.own)
         for role, one in other.own.items():
             own[role] = own[role].merged(one) if role in own else one
-        return MindedMeasures(own)
+        if self.shadow is None or other.shadow is None:
+            return MindedMeasures(own, self.shadow or other.shadow)
+        return MindedMeasures(own, self.shadow.merged(other.shadow))
 
 
 # Of a pool that has neither.
@@ -90,8 +118,8 @@ class Minded(Loads):
         """What has happened since the last call, to be told as events of this pool."""
         raise NotImplementedError
 
-    def minded(self) -> MindedMeasures:
-        """What is known by now."""
+    def minded(self, backends: Iterable[Backend]) -> MindedMeasures:
+        """What is known by now, of these backends."""
         raise NotImplementedError
 
 

@@ -91,6 +91,9 @@ class OwnPolicy:
     def __repr__(self) -> str:
         return f"<OwnPolicy {self.name}>"
 
+    def __str__(self) -> str:
+        return self.name
+
 
 def own_policy(target: object, name: str, budget_s: float) -> OwnPolicy:
     """The policy of a class, or of a function that makes objects: called with (members, previous), or with members alone. ValueError

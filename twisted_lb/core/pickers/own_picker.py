@@ -2,7 +2,7 @@
 pool has a pick.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from random import Random
 from typing import Any, Final
@@ -65,7 +65,7 @@ class OwnLoads(Minded):
         """See Minded."""
         return self.minder.news(pool, now)
 
-    def minded(self) -> MindedMeasures:
+    def minded(self, backends: Iterable[Backend]) -> MindedMeasures:
         """See Minded."""
         return MindedMeasures({"policy": self.minder.measures()})
 
