@@ -7,8 +7,7 @@ from itertools import count
 import pytest
 
 from twisted_lb.core.pickers import BY_LOAD, LOADS, POLICIES, policy_of
-from twisted_lb.core.pickers.by_chance import Chance, RandomPolicy
-from twisted_lb.core.pickers.shares import Shares
+from twisted_lb.core.pickers.base import Picker
 from twisted_lb.testing import check_policy
 
 # Where latencies are compared, weight alone does not say who gets what, not even of idle members.
@@ -256,22 +255,31 @@ def test_each_way_to_be_broken_is_caught(kind, said):
 # Policies that are written against the pool itself, and have nobody between.
 
 
-class Unguarded(Chance):
+class Unguarded(Picker):
     """Picks whoever is there."""
 
+    def __init__(self, members):
+        super().__init__()
+        self.members = members
+
     def pick(self, ask, now, rng, tried):
-        return rng.choice(self._shares.members)
+        return rng.choice(self.members)
 
 
-class Nobody(Chance):
+class Nobody(Unguarded):
     def pick(self, ask, now, rng, tried):
         return None
 
 
 def raw(picker):
-    class Raw(RandomPolicy):
+    class Raw:
+        describe, eager = "raw", True
+
+        def loads(self, counts):
+            return None
+
         def build(self, members, previous, rng, now):
-            return picker(Shares(members))
+            return picker(members)
 
     return Raw()
 
@@ -279,8 +287,8 @@ def raw(picker):
 @pytest.mark.parametrize(
     ("picker", "said"),
     [
-        (Unguarded, r"random: by chance, in proportion to weight: picked m\d, and m0 were open \(m0 alone is open"),
-        (Nobody, r"random: .*: picked nobody, and m0 were open \(m0 alone is open"),
+        (Unguarded, r"raw: picked m\d, and m0 were open \(m0 alone is open"),
+        (Nobody, r"raw: picked nobody, and m0 were open \(m0 alone is open"),
     ],
 )
 def test_a_picker_of_the_pool_itself_is_tried_out_too(picker, said):
