@@ -39,7 +39,9 @@ class Places:
 PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("backends", ["a.invalid:1", "b.invalid:2,weight=7"], lambda p: [(b.name, b.weight) for b in p.pool.backends],
      [("a.invalid:1", 1), ("b.invalid:2", 7)]),
-    ("policy", "rand", lambda p: p.pool.policy, POLICIES["rand"]),
+    ("policy", "rand", lambda p: p.pool.policy.policy, POLICIES["rand"]),
+    ("shadow.policy", "p2c", lambda p: (p.pool.policy.shadow, p.pool.policy.shadow_name), (POLICIES["p2c"], "p2c")),
+    ("policy_budget_us", 700, lambda p: p.config.pools[DEFAULT].policy_budget_us, None),
     ("max_in_flight", 12, lambda p: p.settings.max_in_flight, None),
     ("resolve", "first", lambda p: p.upstream.resolve, None),
     ("family", "ipv6", lambda p: p.upstream.family, None),

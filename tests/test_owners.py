@@ -41,6 +41,7 @@ PARTS = {
     "twisted_lb.core.pool.Pool": {
         "twisted_lb/net/cluster.py": "behind connections",
         "twisted_lb/facade.py": "of a program that sends its requests itself",
+        "twisted_lb/testing/policies.py": "of a policy that is tried out",
     },
     "twisted_lb.core.attempts.Attempts": {
         "twisted_lb/net/exchange.py": "of an exchange",
@@ -85,6 +86,7 @@ BY_HAND = {
     "twisted_lb.core.pool.Pool": {
         "tests/builders.py": "the core by itself",
         "tests/core/test_explain.py": "the core by itself",
+        "tests/core/test_own_policies.py": "the core by itself, with a stopwatch",
         "tests/core/test_pool_laws.py": "the core by itself",
         "benchmarks/micro/subjects.py": "a lease and its end, and nothing else",
     },

@@ -49,14 +49,15 @@ OPTIONS = re.findall(r"^\| (?:`(-[a-z])`, )?`(--[a-z]+)` \| .* \| (.*?) \|$", RE
 
 
 def test_there_is_something_to_run():
-    assert (len(PYTHON), len(TOML), len(RECIPES)) == (2, 6, 5)
+    assert (len(PYTHON), len(TOML), len(RECIPES)) == (3, 6, 5)
     assert len(COMMANDS) >= 5
     assert len(OPTIONS) == 9
 
 
 def test_the_class_does_what_the_readme_says():
     names = {"print": lambda *words: None}
-    exec(compile(PYTHON[0], "README.md", "exec"), names)
+    for block in PYTHON[:2]:
+        exec(compile(block, "README.md", "exec"), names)
     assert [server.in_flight for server in names["lb"].servers.values()] == [0, 0], "an assignment is not settled"
 
 
@@ -64,7 +65,7 @@ def test_the_embedding_example_balances(tmp_path):
     with stage(tmp_path) as world:
         names = {world.backend()[1] for _ in range(2)}
         port = free_port()
-        text = PYTHON[1]
+        text = PYTHON[2]
         for old, new in zip(["8081", "8082", "8000"], [*names, port], strict=True):
             text = text.replace(old, str(new))
         script = tmp_path / "embedded.py"

@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping
+from math import inf
 from types import TracebackType
 from typing import Final, Self
 
@@ -13,6 +14,7 @@ from twisted_lb.core.events import DEFAULT_POOL, Event
 from twisted_lb.core.load_report import LoadReport
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.pickers import POLICIES, Policy
+from twisted_lb.core.pickers.own import own_policy
 from twisted_lb.core.pool import Pool
 from twisted_lb.core.retry import RetryRules
 from twisted_lb.core.settings import PoolSettings
@@ -102,7 +104,7 @@ class LoadBalancer:
 
     `servers` are `HOST:PORT`, `[IPv6]:PORT` or `unix:/path`, each with `,weight=N` if wanted, or BackendSpecs;
     ValueError says what is wrong with one. `strategy` names the policy, one of `twisted_lb.core.pickers.POLICIES`, or is one:
-    `policy_of("two", "cost")` of that module.
+    `policy_of("two", "cost")` of that module, or a class of your own (docs/writing-a-policy.md).
     `seed` makes the balancer repeatable. `clock` gives monotonic seconds. `on_event` is told every change of a server's
     state. One thread at a time.
     """
@@ -110,7 +112,7 @@ class LoadBalancer:
     def __init__(
         self,
         servers: Iterable[Server],
-        strategy: str | Policy = "rr",
+        strategy: str | Policy | type = "rr",
         *,
         seed: int | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -118,7 +120,11 @@ class LoadBalancer:
     ) -> None:
         if isinstance(strategy, str) and strategy not in POLICIES:
             raise ValueError(f"{strategy!r} is not a strategy, expected one of {', '.join(POLICIES)}")
-        policy = POLICIES[strategy] if isinstance(strategy, str) else strategy
+        policy: Policy
+        if isinstance(strategy, type):
+            policy = own_policy(strategy, strategy.__qualname__, inf)
+        else:
+            policy = POLICIES[strategy] if isinstance(strategy, str) else strategy
         self._clock: Final = clock
         rng = random.Random(seed)
         settings = PoolSettings(checked=False)

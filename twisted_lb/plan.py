@@ -4,7 +4,7 @@ What is made of equal parts of the configuration is the same object from one gen
 what has changed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil
 from mimetypes import guess_type
@@ -22,7 +22,7 @@ from twisted_lb.config.keys import KeyTable
 from twisted_lb.config.limits import HeadLimitsConfig
 from twisted_lb.config.listeners import ListenerConfig
 from twisted_lb.config.matching import match_of
-from twisted_lb.config.objects import Objects, objects_of
+from twisted_lb.config.objects import Objects, home_of_choice, objects_of
 from twisted_lb.config.observe import LogConfig
 from twisted_lb.config.policies import policy_for
 from twisted_lb.config.pools import BackendRulesConfig, PoolConfig
@@ -33,10 +33,13 @@ from twisted_lb.config.targets import TargetsConfig
 from twisted_lb.config.traces import TracesConfig
 from twisted_lb.core.access import AccessRule, AccessRules
 from twisted_lb.core.address import TcpAddress, is_name
-from twisted_lb.core.backend import BackendSpec
+from twisted_lb.core.backend import Backend, BackendSpec
+from twisted_lb.core.counts import Counts
 from twisted_lb.core.networks import Network, Networks, network_of, networks_in
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.pickers.base import Policy
+from twisted_lb.core.pickers.own import OwnPolicy
+from twisted_lb.core.pickers.shadow import ShadowedPolicy
 from twisted_lb.core.rate import Rate
 from twisted_lb.core.rate_limits import RateKey, RateLimit
 from twisted_lb.core.retry import IDEMPOTENT, RetryRules
@@ -272,11 +275,12 @@ class Files:
             self._unread[path] = Problem(place, f"{path}: {error}")
             return []
 
-    def refuse_unread(self) -> None:
-        """ConfigError with all files that could not be read since the last look, or are not what they should be."""
+    def refuse_unread(self, others: Iterable[Problem] = ()) -> None:
+        """ConfigError with all files that could not be read since the last look, or are not what they should be, and with others."""
         unread, self._unread = self._unread, {}
-        if unread:
-            raise ConfigError(unread.values())
+        problems = [*unread.values(), *others]
+        if problems:
+            raise ConfigError(problems)
 
     @property
     def digests(self) -> dict[str, str]:
@@ -307,7 +311,7 @@ def plan_of(config: LoadBalancerConfig, before: Plan | None = None, files: Files
         name: _listener(name, objects, files, ("listeners", name) if name in config.listeners else (), real_ip=real_ip)
         for name in objects.listeners
     }
-    files.refuse_unread()
+    files.refuse_unread(_unmade(config, pools))
     return Plan(
         listeners=_kept(listeners, None if before is None else before.listeners),
         routes=_kept({**routes, **defaults}, None if before is None else before.routes),
@@ -318,6 +322,19 @@ def plan_of(config: LoadBalancerConfig, before: Plan | None = None, files: Files
         access_log=_log_rules(config.log),
         traces=_trace_rules(config.traces),
     )
+
+
+def _unmade(config: LoadBalancerConfig, pools: Mapping[str, PoolPlan]) -> Iterator[Problem]:
+    """The policies of one's own that cannot be made over the backends of their pools: each is made once, to see."""
+    for name, pool in pools.items():
+        members = [Backend(spec, Counts()) for spec in pool.backends if spec.weight]
+        policies: list[tuple[KeyPath, Policy]] = [(("policy",), pool.policy)]
+        if isinstance(pool.policy, ShadowedPolicy):
+            policies = [(("policy",), pool.policy.policy), (("shadow", "policy"), pool.policy.shadow)]
+        for key, policy in policies:
+            wrong = policy.try_out(members) if isinstance(policy, OwnPolicy) and members else ""
+            if wrong:
+                yield Problem((*home_of_choice(config, name, key[0]), *key[1:]), f"{policy}: {wrong}")
 
 
 def _log_rules(config: LogConfig) -> LogRules | None:
@@ -591,7 +608,7 @@ def _pool(config: PoolConfig, backend: BackendRulesConfig) -> PoolPlan:
     check, upstream, retry = config.health_check, config.upstream, config.retry
     return PoolPlan(
         backends=tuple(config.backends),
-        policy=policy_for(config.policy),
+        policy=_policy(config),
         policy_name=str(config.policy),
         settings=PoolSettings(
             rise=check.rise,
@@ -630,6 +647,14 @@ def _pool(config: PoolConfig, backend: BackendRulesConfig) -> PoolPlan:
         # What its backends inherit is in them; those of a list come without.
         made_of={"": config, **({} if config.targets is None else {"defaults.backend": backend})},
     )
+
+
+def _policy(config: PoolConfig) -> Policy:
+    """The policy that routes, with its shadow if it has one."""
+    policy, shadow = policy_for(config.policy, config.policy_budget_us), config.shadow.policy
+    if shadow is None:
+        return policy
+    return ShadowedPolicy(policy, policy_for(shadow, config.policy_budget_us), str(shadow))
 
 
 def _targets(config: TargetsConfig, backend: BackendRulesConfig) -> TargetsPlan:

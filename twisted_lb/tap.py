@@ -31,7 +31,11 @@ they answer again; a request that meets a dying backend is tried at another one 
 """
 
 STRATEGY_LIST = "\n".join(
-    ["strategies:", *(f"  {name:<{max(map(len, POLICIES))}}  {policy.describe}" for name, policy in POLICIES.items())]
+    [
+        "strategies:",
+        *(f"  {name:<{max(map(len, POLICIES))}}  {policy.describe}" for name, policy in POLICIES.items()),
+        "  package.module:Class, a policy of your own",
+    ]
 )
 
 EXAMPLES = """\

@@ -15,6 +15,8 @@ from twisted_lb.core.events import (
     BackendReturned,
     BackendUp,
     LimitSpared,
+    PolicyFailed,
+    PolicyTakenBack,
     PoolExhausted,
     PoolRecovered,
 )
@@ -124,6 +126,8 @@ def test_a_listener_that_fails_is_told_no_more_and_the_others_are(events, logged
         (AdminChanged("app", "b1", AdminState.READY, AdminState.MAINT, 7.0), ("admin", "app/b1", "ready → maint")),
         (PoolExhausted("app", 7.0), ("exhausted", "app", "pool app has no usable backend")),
         (PoolRecovered("app", 7.0), ("recovered", "app", "pool app has a usable backend again")),
+        (PolicyFailed("app", "x:X", "is wrong", 0, 7.0), ("policy_failed", "app", "pool app: policy x:X is wrong")),
+        (PolicyTakenBack("app", "x:X", 7.0), ("policy_taken_back", "app", "pool app: policy x:X picks again")),
     ],
 )
 def test_each_event_has_its_kind_its_subject_and_its_words(states, event, told):

@@ -55,11 +55,25 @@ def value(house, name, process=PROCESS, **labels) -> float:
     return samples(house, process)[name, tuple(sorted(labels.items()))]
 
 
+class Last:
+    """A policy of one's own."""
+
+    def __init__(self, members):
+        self.members = members
+
+    def pick(self, ask, now, rng, tried):
+        return self.members[-1]
+
+
 def busy(house) -> House:
     """A balancer to which most things have happened."""
     reported = {"choose": "two", "load": "reported"}
-    lb = house("a:80", "b:80", "c:80", pools={"old": {"backends": ["d:80"], "policy": reported}})
-    lb.plane.clusters["old"].pool.observe_load("d:80", LoadReport({"cpu_utilization": 0.5}), lb.clock.seconds())
+    pools = {
+        "old": {"backends": ["d:80"], "policy": Last, "shadow": {"policy": "rr"}},
+        "reporting": {"backends": ["e:80"], "policy": reported},
+    }
+    lb = house("a:80", "b:80", "c:80", pools=pools)
+    lb.plane.clusters["reporting"].pool.observe_load("e:80", LoadReport({"cpu_utilization": 0.5}), lb.clock.seconds())
     lb.backend("a:80", [[Wait(0.02), response(b"hello")], CLOSE, NEVER_ANSWER])
     lb.backend("b:80")
     for request in (

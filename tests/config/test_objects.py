@@ -98,6 +98,8 @@ POOL: dict[str, tuple[Any, Any]] = {
     **{f"health_check.{key}": both for key, both in CHECK.items()},
     "policy": ("rand", "rand"),
     "max_in_flight": (5, 6),
+    "policy_budget_us": (600, 700),
+    "shadow.policy": ("least", "p2c"),
     "resolve": ("first", "first"),
     "family": ("ipv4", "ipv6"),
     "check": ("one", "two"),

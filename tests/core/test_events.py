@@ -17,6 +17,9 @@ from twisted_lb.core.events import (
     LimitSpared,
     PanicBegan,
     PanicEnded,
+    PolicyFailed,
+    PolicyHandedOver,
+    PolicyTakenBack,
     PoolExhausted,
     PoolRecovered,
 )
@@ -52,6 +55,16 @@ SHOWN = [
         LimitSpared("listener web, number 1", 3, 7.0),
         "the rate limit listener web, number 1 would have refused 3 requests (dry run)",
     ),
+    (PolicyFailed("p", "x:X", "returned 7", 0, 7.0), "pool p: policy x:X returned 7"),
+    (
+        PolicyFailed("p", "x:X", "returned 7", 3, 7.0),
+        "pool p: policy x:X returned 7 (3 more since it was said last)",
+    ),
+    (
+        PolicyHandedOver("p", "x:X", "p2c", "it is slow", 10.0, 7.0),
+        "pool p: p2c picks for 10 s in place of policy x:X: it is slow",
+    ),
+    (PolicyTakenBack("p", "x:X", 7.0), "pool p: policy x:X picks again"),
 ]
 
 

@@ -118,11 +118,11 @@ def test_when_one_leaves_its_keys_move_and_a_few_more(number, beyond):
     """How many more is known of own measurements, of other names. Here the mean of four that leave is within a third of that."""
     those = members(number)
     before = unbounded("maglev", those)
-    names = [one.name for one in before._members.all]
+    names = [one.name for one in before.members.all]
     moved = []
     for gone in those[:: number // 4][:4]:
         after = unbounded("maglev", [one for one in those if one is not gone])
-        others = [one.name for one in after._members.all]
+        others = [one.name for one in after.members.all]
         pairs = [(names[old], others[new]) for old, new in zip(before.owners, after.owners, strict=True)]
         assert sum(old == gone.name for old, _ in pairs) in (SIZE // number, SIZE // number + 1)
         moved.append(sum(old not in (gone.name, new) for old, new in pairs) / SIZE)

@@ -22,6 +22,10 @@ from twisted_lb.core.events import (
     LimitSpared,
     PanicBegan,
     PanicEnded,
+    PolicyEvent,
+    PolicyFailed,
+    PolicyHandedOver,
+    PolicyTakenBack,
     PoolExhausted,
     PoolRecovered,
 )
@@ -56,6 +60,9 @@ _KINDS: Final[dict[type, str]] = {
     PanicBegan: "panic",
     PanicEnded: "panic_over",
     LimitSpared: "limit_spared",
+    PolicyFailed: "policy_failed",
+    PolicyHandedOver: "policy_handed_over",
+    PolicyTakenBack: "policy_taken_back",
 }
 
 
@@ -114,7 +121,7 @@ class States:
         kind = _KINDS[type(event)]
         if isinstance(event, LimitSpared):
             return kind, event.limit, str(event)
-        if isinstance(event, PoolExhausted | PoolRecovered | LevelsShifted | PanicBegan | PanicEnded):
+        if isinstance(event, PoolExhausted | PoolRecovered | PolicyEvent | LevelsShifted | PanicBegan | PanicEnded):
             return kind, event.pool, str(event)
         key = (event.pool, event.backend_name)
         if not isinstance(event, BackendChanged) or _is_another(event.change):

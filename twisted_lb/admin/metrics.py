@@ -28,6 +28,7 @@ from twisted_lb.core.flow import METHODS, SOURCES
 from twisted_lb.core.histogram import Reading, nearest_edge
 from twisted_lb.core.measures import BackendMeasures, ListenerMeasures, Measures, PoolMeasures, ProcessMeasures
 from twisted_lb.core.outcome import Outcome, Refusal
+from twisted_lb.core.pickers.minding import Fault, PolicyMeasures, ShadowMeasures
 from twisted_lb.core.standing import Skipped
 from twisted_lb.core.totals import KINDS, Denied
 
@@ -293,6 +294,33 @@ def _load_reports(measures: Measures, _: ProcessMeasures) -> Series:
                 yield (pool.name, backend.name, "ignored"), float(backend.reports[1])
 
 
+def _own(value: Callable[[PolicyMeasures], float]) -> Callable[[Measures, ProcessMeasures], Series]:
+    return lambda measures, _: (
+        ((pool.name, role), value(one)) for pool in measures.pools for role, one in pool.minded.own.items()
+    )
+
+
+def _policy_faults(measures: Measures, _: ProcessMeasures) -> Series:
+    for pool in measures.pools:
+        for role, one in pool.minded.own.items():
+            counts = dict(one.faults)
+            for fault in Fault:
+                yield (pool.name, role, fault.value), float(counts.get(fault.value, 0))
+
+
+def _shadows(value: Callable[[ShadowMeasures], float]) -> Callable[[Measures, ProcessMeasures], Series]:
+    return lambda measures, _: (
+        ((pool.name,), value(pool.minded.shadow)) for pool in measures.pools if pool.minded.shadow is not None
+    )
+
+
+def _shadow_in_flight(measures: Measures, _: ProcessMeasures) -> Series:
+    for pool in measures.pools:
+        if pool.minded.shadow is not None:
+            for backend, count in pool.minded.shadow.in_flight.items():
+                yield (pool.name, backend), float(count)
+
+
 def _states(measures: Measures, _: ProcessMeasures) -> Series:
     for pool in measures.pools:
         for one in pool.backends:
@@ -401,6 +429,29 @@ FAMILIES: Final = (
     Family("in_flight", "gauge", _P, "Attempts under way", _pools(lambda one: float(one.in_flight))),
     Family("queued", "gauge", _P, "Requests that wait for a backend", _pools(lambda one: float(one.queued))),
     Family("backend_in_flight", "gauge", _PB, "Attempts under way", _backends(lambda one: float(one.in_flight))),
+    Family(
+        "policy_faults_total", "counter", ("pool", "role", "reason"),
+        "What a policy of one's own did wrong; in each case but hook a built-in picked", _policy_faults,
+    ),
+    Family(
+        "policy_late_total", "counter", ("pool", "role"), "Picks of a policy of one's own that took longer than they may",
+        _own(lambda one: float(one.late)),
+    ),
+    Family(
+        "policy_handed_over_total", "counter", ("pool", "role"), "How often a built-in picked for a while in its place",
+        _own(lambda one: float(one.handed_over)),
+    ),
+    Family(
+        "policy_resting", "gauge", ("pool", "role"), "Whether a built-in picks in its place now",
+        _own(lambda one: float(one.resting)),
+    ),
+    Family("shadow_claims_total", "counter", _P, "Claims that a shadow policy saw", _shadows(lambda one: float(one.claims))),
+    Family(
+        "shadow_agreed_total", "counter", _P, "Claims at which it would have picked the same backend",
+        _shadows(lambda one: float(one.agreed)),
+    ),
+    Family("shadow_failed_total", "counter", _P, "Claims at which it raised", _shadows(lambda one: float(one.failed))),
+    Family("shadow_in_flight", "gauge", _PB, "What it would have in flight", _shadow_in_flight),
     Family("backend_load", "gauge", _PB, "What the pool's policy compares", _backends(lambda one: one.load)),
     Family(
         "backend_reported_utilization", "gauge", _PB,

@@ -23,6 +23,9 @@ _EVENT_GLYPHS: Final = {
     "limit_spared": "limit",
     "reset": "reload",
     "leak": "warn",
+    "policy_failed": "warn",
+    "policy_handed_over": "warn",
+    "policy_taken_back": "ready",
 }
 _LEVELS: Final = {"well": "ready", "partly": "warn", "failing": "down"}
 _LEVEL_TONES: Final = {"well": "s-ready", "partly": "s-slow", "failing": "s-down"}

@@ -17,6 +17,7 @@ from twisted_lb.config.pools import (
     PoolConfig,
     QueueConfig,
     RetryConfig,
+    ShadowConfig,
     SlowStartConfig,
     UpstreamConfig,
     refuse_twice_in_a_list,
@@ -62,6 +63,7 @@ class DescribedConfig(ChoiceConfig, KeyConfig):
     slow_start: SlowStartConfig = SlowStartConfig()
     panic: PanicConfig = PanicConfig()
     retry: RetryConfig = RetryConfig()
+    shadow: ShadowConfig = ShadowConfig()
     timeouts: TimeoutsConfig = TimeoutsConfig()
     limits: LimitsConfig = LimitsConfig()
     upstream: UpstreamConfig = UpstreamConfig()

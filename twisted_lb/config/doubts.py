@@ -12,8 +12,9 @@ from twisted_lb.config.health_check import HealthCheckConfig
 from twisted_lb.config.listeners import ListenerConfig
 from twisted_lb.config.loops import loops
 from twisted_lb.config.matching import match_of
-from twisted_lb.config.objects import Objects, check_of, name_of, objects_of
+from twisted_lb.config.objects import Objects, check_of, home_of_choice, name_of, objects_of
 from twisted_lb.config.observe import OF_ACCESS_LOG
+from twisted_lb.config.own_policies import OwnChoice
 from twisted_lb.config.policies import policy_for
 from twisted_lb.config.pools import PoolConfig
 from twisted_lb.config.problems import Problem, Severity
@@ -51,7 +52,10 @@ CODES: Final = {
     "W21": '`policy = "first"` without a limit: all requests go to the first backend that is usable, and the others only stand by.',
     "W23": "Nobody gets a request: every backend of a pool has weight 0.",
     "W24": "Every backend of a pool is a backup: they are used like any others, and none is kept back.",
-    "W25": "`key` has no effect: no pool that the route leads to goes by keys.",
+    "W25": "The module of a policy of one's own is another one on disk than was imported: a process imports it once, so that a restart, "
+    "or `takeover`, brings the new one.",
+    "W26": "`policy_budget_us` has no effect: the policy is a built-in.",
+    "W27": "`key` has no effect: no pool that the route leads to goes by keys.",
 }
 
 
@@ -90,6 +94,7 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening
         yield from _of_retries(_home(config.pools, "pools", name), pool)
         yield from _of_order(_home(config.pools, "pools", name), pool)
         yield from _of_levels(_home(config.pools, "pools", name), pool)
+        yield from _of_policy(config, name, pool)
     yield from _of_unused_checks(config)
     for index, route in enumerate(config.routes):
         effective = objects.routes[name_of(route, index)]
@@ -115,6 +120,19 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening
         for loop in loops(config, objects)
         if not loop.sure
     )
+
+
+def _of_policy(config: LoadBalancerConfig, name: str, pool: PoolConfig) -> Iterator[Doubt]:
+    shadow = (*home_of_choice(config, name, "shadow"), "policy")
+    own = {home_of_choice(config, name, "policy"): pool.policy, shadow: pool.shadow.policy}
+    for path, policy in own.items():
+        if isinstance(policy, OwnChoice) and policy.stale:
+            text = f"{policy.stale} has changed since it was imported; what runs is what it was: restart to run the new one"
+            yield Doubt("W25", path, text)
+    said = "policy_budget_us" in config.pools.get(name, config).model_fields_set
+    if said and not any(isinstance(one, OwnChoice) for one in own.values()):
+        path = home_of_choice(config, name, "policy_budget_us")
+        yield Doubt("W26", path, f"has no effect: {pool.policy} is a built-in, and no policy of your own")
 
 
 def not_resolved(config: LoadBalancerConfig, pool: str, index: int, reason: str) -> Doubt:
@@ -316,12 +334,14 @@ def _of_attempts(path: KeyPath, route: RouteConfig) -> Iterator[Doubt]:
 def _of_key(path: KeyPath, route: RouteConfig, objects: Objects) -> Iterator[Doubt]:
     """What is said of a route's own key that nobody goes by; the defaults' is for whichever route has such a pool."""
     pools = {name: objects.pools[name] for name in _pools(route) if name in objects.pools}
-    if "key" in route.model_fields_set and not any(policy_for(pool.policy).keyed for pool in pools.values()):
+    if "key" in route.model_fields_set and not any(
+        policy_for(pool.policy, pool.policy_budget_us).keyed for pool in pools.values()
+    ):
         whose = (
             ", ".join(f"{name} goes by {pool.policy}" for name, pool in pools.items()) or "the route leads to no pool"
         )
         yield Doubt(
-            "W25",
+            "W27",
             (*path, "key"),
             f"has no effect: {whose}, which looks at no key" if pools else f"has no effect: {whose}",
         )

@@ -35,8 +35,9 @@ class Loaded:
     origins: Origins
 
     def placed(self, found: Iterable[Problem]) -> list[Problem]:
-        """Problems with their places, in their order."""
-        return in_order(self.document.placed(one) if self.document else one for one in found)
+        """Problems with their places, or the flags that were typed, in their order."""
+        flagged = [self.origins.flagged(one) for one in found]
+        return in_order(self.document.placed(one) if self.document else one for one in flagged)
 
 
 def load_toml(path: Path | str, environment: Mapping[str, str] = os.environ) -> LoadBalancerConfig:

@@ -62,6 +62,14 @@ def name_of(route: RouteConfig, index: int) -> str:
     return route.name or dotted(("routes", index))
 
 
+def home_of_choice(config: DescribedConfig, pool: str, key: str | int) -> KeyPath:
+    """Where a key that a pool has in force is said: in its own table, in flat keys, or, where neither says it, in its defaults."""
+    own: Model = config.pools.get(pool, config)
+    if key not in own.model_fields_set and key in config.defaults.pool.model_fields_set:
+        return ("defaults", "pool", key)
+    return ("pools", pool, key) if pool in config.pools else (key,)
+
+
 def check_of(pool: PoolConfig, config: DescribedConfig) -> str | None:
     """The name of a pool's checks among those of the configuration: what it says, else `default`, where that is there."""
     return pool.check or (DEFAULT if DEFAULT in config.checks else None)

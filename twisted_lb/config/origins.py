@@ -1,6 +1,7 @@
 """Origins: where each value that is in force comes from: `default`, a place in the file, or a flag."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -9,6 +10,7 @@ from twisted_lb.config.base import DEFAULT, KeyPath, Model, names_of
 from twisted_lb.config.described import DescribedConfig
 from twisted_lb.config.flags import flag_at
 from twisted_lb.config.objects import Objects, check_of, name_of, objects_of
+from twisted_lb.config.problems import Problem
 from twisted_lb.config.shape import field_of, model_at
 from twisted_lb.config.trust import TrustConfig
 
@@ -50,6 +52,11 @@ class Origins:
             if found is not None:
                 return self._placing(found)
         return DEFAULT
+
+    def flagged(self, problem: Problem) -> Problem:
+        """A problem with the flag that set what it is about, if one did."""
+        flag = flag_at(problem.path, self._typed) if problem.place is None else None
+        return problem if flag is None else replace(problem, flag=flag)
 
     def every(self) -> Iterator[tuple[KeyPath, Any, str]]:
         """All values in force, those of the process first: their paths, they themselves, and where they come from."""

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import BeforeValidator, ValidationInfo, WithJsonSchema
 
+from twisted_lb.config.own_policies import GROUP, OWN, OwnChoice, choice_of, own_choice
+from twisted_lb.config.secret import Sources
 from twisted_lb.core.load_report import UTILIZATIONS, is_metric
 from twisted_lb.core.pickers import (
     BOUND_PERCENT,
@@ -60,14 +63,15 @@ def _bound(percent: int) -> str:
     return f", bound {percent / 100:g}" if percent else ", no bound"
 
 
-def _read(value: object) -> object:
-    if isinstance(value, PolicyTable):
+def _read(value: object, info: ValidationInfo) -> object:
+    if isinstance(value, PolicyTable | OwnChoice):
         return value
-    if isinstance(value, str) and value in POLICIES:
-        return value
+    if isinstance(value, str):
+        return _named(value, info.context.folder if isinstance(info.context, Sources) else None)
+    if callable(value):
+        return choice_of(value)
     if not isinstance(value, Mapping):
-        said = _SHAPE if isinstance(value, str) else f"{_SHAPE}, {_TABLE}"
-        raise ValueError(said)  # noqa: TRY004, pydantic takes no other error
+        raise ValueError(f"{_SHAPE}, {_TABLE}")  # noqa: TRY004, pydantic takes no other error
     for key, given in value.items():
         if key not in _KEYS and key not in ("bound", "metric"):
             raise ValueError(f"{key}: unknown key; a policy has choose, and load and metric, or bound")
@@ -83,6 +87,14 @@ def _read(value: object) -> object:
     load = value.get("load", _DEFAULT_LOAD)
     metric = _metric(value["metric"], load) if "metric" in value else ""
     return PolicyTable(choose, load, metric, _percent(value.get("bound", BOUND_PERCENT / 100)))
+
+
+def _named(text: str, folder: Path | None) -> str | OwnChoice:
+    if text in POLICIES:
+        return text
+    if ":" not in text:
+        raise ValueError(_SHAPE)
+    return own_choice(text, folder)
 
 
 def _metric(given: object, load: str) -> str:
@@ -110,6 +122,7 @@ _BOUND: Final = {"type": "number", "minimum": _LEAST_PERCENT / 100, "maximum": M
 _SCHEMA: Final = {
     "anyOf": [
         {"enum": list(POLICIES)},
+        {"type": "string", "pattern": OWN},
         {
             "type": "object",
             "properties": {
@@ -129,8 +142,15 @@ _SCHEMA: Final = {
     ]
 }
 
-# A name of POLICIES, or a table.
-PolicyChoice = Annotated[str | PolicyTable, BeforeValidator(_read), WithJsonSchema(_SCHEMA)]
+# A name of POLICIES, a table, or a policy of one's own.
+PolicyChoice = Annotated[str | PolicyTable | OwnChoice, BeforeValidator(_read), WithJsonSchema(_SCHEMA)]
+
+# The same, or none.
+ShadowChoice = Annotated[
+    str | PolicyTable | OwnChoice | None,
+    BeforeValidator(lambda value, info: None if value is None else _read(value, info)),
+    WithJsonSchema(_SCHEMA),
+]
 
 _NAMES: Final = "; ".join(f"`{name}`, {policy.describe}" for name, policy in POLICIES.items())
 _CHOICES: Final = "; ".join(f"`{name}`, {text}" for name, text in BY_LOAD.items())
@@ -146,10 +166,14 @@ DESCRIBED: Final = (
     f"{BOUND_PERCENT / 100:g} times its share by weight (bounded load), beyond that they go to the next backend of their key: "
     f'`{{ choose = "ring", bound = 1.5 }}`, 0 or `"{_OFF}"`: no bound. While a backend is out, its keys are spread over the others, and '
     "no key of theirs moves. Backends are known by their names: one that is called anew gets other keys. Danger: without a bound "
-    "one key that many ask for falls on one backend."
+    "one key that many ask for falls on one backend. Or a policy of your "
+    f"own: `package.module:Class`, or `entry-point:NAME` of the group `{GROUP}`, see "
+    "[writing-a-policy.md](writing-a-policy.md). Danger: that is code which runs in this process."
 )
 
 
-def policy_for(choice: str | PolicyTable) -> Policy:
-    """The policy of that name, or of that table."""
+def policy_for(choice: str | PolicyTable | OwnChoice, budget_us: int) -> Policy:
+    """The policy of that name, or of that table, or one's own, whose picks may take so many microseconds."""
+    if isinstance(choice, OwnChoice):
+        return choice.policy(budget_us)
     return POLICIES[choice] if isinstance(choice, str) else choice.policy

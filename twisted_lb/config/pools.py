@@ -9,7 +9,8 @@ from pydantic_core import core_schema
 from twisted_lb.config.base import Label, Model, Name, Seconds, TextOrTable, error_at
 from twisted_lb.config.health_check import HealthCheckConfig
 from twisted_lb.config.limits import HeadLimitsConfig, PoolTimeoutsConfig
-from twisted_lb.config.policies import DESCRIBED, PolicyChoice, PolicyTable
+from twisted_lb.config.own_policies import OwnChoice
+from twisted_lb.config.policies import DESCRIBED, PolicyChoice, PolicyTable, ShadowChoice
 from twisted_lb.config.targets import TargetsConfig
 from twisted_lb.core.address import is_name
 from twisted_lb.core.backend import (
@@ -340,10 +341,28 @@ class ChoiceConfig(Model):
         "them the IPv4 ones where there is any.",
     )
 
+    policy_budget_us: int = Field(
+        default=500,
+        ge=0,
+        le=1_000_000,
+        description="How many microseconds a pick of a policy of your own may take: one that takes longer is used and counted, and "
+        "after ten within a second `p2c` picks for 10 s; 0: as long as it likes. Danger: nothing else moves meanwhile.",
+    )
+
     @property
-    def strategy(self) -> str | PolicyTable:
+    def strategy(self) -> str | PolicyTable | OwnChoice:
         """`policy`, by the older name of its key."""
         return self.policy
+
+
+class ShadowConfig(Model):
+    """A second policy that sees the same claims and routes nothing (shadow mode)."""
+
+    policy: ShadowChoice = Field(
+        default=None,
+        description="What it would have picked, and what it would have in flight, is in metrics and in what explains requests; as "
+        "`policy`; left out: none. Danger: each claim takes the time of two.",
+    )
 
 
 class PoolRulesConfig(ChoiceConfig):
@@ -357,6 +376,7 @@ class PoolRulesConfig(ChoiceConfig):
     slow_start: SlowStartConfig = SlowStartConfig()
     panic: PanicConfig = PanicConfig()
     retry: RetryConfig = RetryConfig()
+    shadow: ShadowConfig = ShadowConfig()
     upstream: UpstreamConfig = UpstreamConfig()
     timeouts: PoolTimeoutsConfig = PoolTimeoutsConfig()
     limits: HeadLimitsConfig = HeadLimitsConfig()

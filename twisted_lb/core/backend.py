@@ -195,6 +195,7 @@ class Backend:
         "ejection",
         "failures",
         "health",
+        "labels",
         "level",
         "limit",
         "load",
@@ -224,6 +225,7 @@ class Backend:
         self.name: Final = spec.name
         self.address: Address = spec.address
         self.weighing: Weighing = Weighing(spec.weight)
+        self.labels: tuple[tuple[str, str], ...] = spec.labels
         self.level: int = spec.level
         self.standby: bool = False
         self.panicked: int = 0

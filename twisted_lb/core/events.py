@@ -218,6 +218,52 @@ class LimitSpared:
         return f"the rate limit {self.limit} would have refused {what} (dry run)"
 
 
+@dataclass(frozen=True)
+class PolicyFailed:
+    """A policy of one's own did something wrong, and as much `more` times since that was said last."""
+
+    pool: str
+    policy: str
+    what: str
+    more: int
+    at: float
+
+    def __str__(self) -> str:
+        times = f" ({self.more} more since it was said last)" if self.more else ""
+        return f"pool {self.pool}: policy {self.policy} {self.what}{times}"
+
+
+@dataclass(frozen=True)
+class PolicyHandedOver:
+    """A policy of one's own took too long, again and again: a built-in picks for a while."""
+
+    pool: str
+    policy: str
+    built_in: str
+    reason: str
+    for_s: float
+    at: float
+
+    def __str__(self) -> str:
+        return f"pool {self.pool}: {self.built_in} picks for {self.for_s:.0f} s in place of policy {self.policy}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class PolicyTakenBack:
+    """The time is over for which a built-in picked in place of a policy of one's own."""
+
+    pool: str
+    policy: str
+    at: float
+
+    def __str__(self) -> str:
+        return f"pool {self.pool}: policy {self.policy} picks again"
+
+
+# Events of a pool's policy, which are about no backend.
+PolicyEvent = PolicyFailed | PolicyHandedOver | PolicyTakenBack
+
+
 def state_after(event: "Event") -> str:
     """What a backend is from an event on, in a word; empty where the event says nothing of it."""
     if isinstance(event, AdminChanged):
@@ -246,4 +292,7 @@ Event = (
     | PanicBegan
     | PanicEnded
     | LimitSpared
+    | PolicyFailed
+    | PolicyHandedOver
+    | PolicyTakenBack
 )

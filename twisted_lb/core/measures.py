@@ -14,6 +14,7 @@ from twisted_lb.core.gate import Gate
 from twisted_lb.core.histogram import NOTHING, Reading, reading_of
 from twisted_lb.core.levels import Levels
 from twisted_lb.core.outcome import Outcome
+from twisted_lb.core.pickers.minding import NOT_MINDED, MindedMeasures
 from twisted_lb.core.pool import Pool
 from twisted_lb.core.reported import Reported
 from twisted_lb.core.standing import Skipped
@@ -142,7 +143,8 @@ class PoolMeasures:
     long those waited that had to; `connect` how long new connections took; `first_byte` and `first_body` from when a request
     was sent; `stream_gap` between the pieces of streamed answers. `retries` by `outcome.Outcome`, `denied` by `totals.Denied`.
     `panic`: others than usable backends are used too; `levels`, where there are several: (name, share in percent, usable).
-    `outcomes` of all attempts and `backend_durations` are sums that no removed backend takes away.
+    `outcomes` of all attempts and `backend_durations` are sums that no removed backend takes away. `minded`: what is known of a
+    policy of one's own, and of a shadow.
     """
 
     name: str
@@ -164,6 +166,7 @@ class PoolMeasures:
     outcomes: Numbers
     backend_durations: Reading
     backends: tuple[BackendMeasures, ...]
+    minded: MindedMeasures = NOT_MINDED
 
     def merged(self, other: "PoolMeasures") -> "PoolMeasures":
         """What two processes have counted. Who is usable is this one's."""
@@ -184,6 +187,7 @@ class PoolMeasures:
             outcomes=_sums(self.outcomes, other.outcomes),
             backend_durations=self.backend_durations + other.backend_durations,
             backends=_merged(self.backends, other.backends, lambda one: one.name, BackendMeasures.merged),
+            minded=self.minded.merged(other.minded),
         )
 
 
@@ -288,6 +292,7 @@ def pool_measures(
         ),
         backend_durations=_total([totals.gone_durations.reading(), *(_duration(one) for one in everybody)]),
         backends=tuple(_backend_measures(one, connections.get(one, (0, 0)), now) for one in members),
+        minded=pool.minded or NOT_MINDED,
     )
 
 

@@ -30,6 +30,7 @@ from twisted_lb.core.load_report import LoadReport, read_report
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.pickers.base import Picker, Policy
+from twisted_lb.core.pickers.minding import Minded, MindedMeasures, Stopwatch
 from twisted_lb.core.queue import Queue, Ticket
 from twisted_lb.core.reported import Reported
 from twisted_lb.core.retry import RetryBudget
@@ -52,7 +53,8 @@ class Pool:
     """A pool of backends behind one policy, with the queue for them and the retry budget that protects them.
 
     `on_event` is told every change of state, after it has happened. Requests in flight are counted in `counts`, the
-    pool's own unless given. All times are monotonic seconds.
+    pool's own unless given. `stopwatch` measures how long policies of one's own take; None: nothing does. All times are
+    monotonic seconds.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Pool:
         rng: Random,
         on_event: Callable[[Event], None],
         counts: Counts | None = None,
+        stopwatch: Stopwatch | None = None,
     ) -> None:
         self.name: Final = name
         self.backends: dict[str, Backend] = {}
@@ -73,7 +76,8 @@ class Pool:
         self.keyed: bool = policy.keyed  # whether it wants the keys of requests
         self._on_event: Final = on_event
         self._selection: Final = Selection(policy, rng)
-        self._loads: Loads | None = policy.loads(self.counts)
+        self._stopwatch: Final = stopwatch
+        self._loads: Loads | None = self._measuring(policy)
         self._queue: Final = Queue()
         self._resting: Final = Resting()
         # Members that were removed and have something in flight, with when they were. Who rests and may return is not here.
@@ -138,6 +142,7 @@ class Pool:
         if backend is None or backend.address != spec.address:
             heir_of = old.get(succession.heirs.get(spec.name, ""))
             return self._begin(spec, backend, heir_of, now, succession, first=not old)
+        backend.labels = spec.labels
         if backend.weight != spec.weight or backend.own_limit != spec.limit or backend.level != spec.level:
             backend.weight = spec.weight
             backend.level = spec.level
@@ -158,7 +163,7 @@ class Pool:
         """The record of a new member: another one's, the one that it had, or a new one. `first`: the pool had nobody before."""
         record = self._resting.take(spec) if heir_of is None else None
         if record is not None:
-            record.weight = spec.weight
+            record.weight, record.labels = spec.weight, spec.labels
             record.level = spec.level
             record.bound(spec.limit, self.settings.max_in_flight)
             record.rejoin()
@@ -249,9 +254,21 @@ class Pool:
         self._selection.use(policy)
         self.keyed = policy.keyed
         self._scene = None
-        loads = self._loads = policy.loads(self.counts)
+        loads = self._loads = self._measuring(policy)
         for backend in (*self.backends.values(), *self._resting.backends):
             backend.load = loads.of(backend.slot) if loads is not None else None
+
+    def _measuring(self, policy: Policy) -> Loads | None:
+        """What measures the loads of a policy."""
+        loads = policy.loads(self.counts)
+        if isinstance(loads, Minded):
+            loads.time_by(self._stopwatch)
+        return loads
+
+    @property
+    def minded(self) -> MindedMeasures | None:
+        """What is known of a policy of one's own, or of a shadow; None where the pool has neither."""
+        return self._loads.minded(self.backends.values()) if isinstance(self._loads, Minded) else None
 
     def claim(
         self, ask: Ask, now: float, tried: Sequence[Backend] = (), until: float = NEVER
@@ -531,13 +548,14 @@ class Pool:
         picked = None if foreseen is None else foreseen.picked
         ranking = () if picker is None else picker.ranking(ask, now)
         candidates = decided(scene, self.counts.view(), tried, ranking, now, picked)
+        known = foreseen is None or not foreseen.unknown
         return Decision(
             self.name,
             None if picked is None else picked.name,
             picked is not None and picked.ejection.due,
-            picked is None and self._may_wait(tried),
+            known and picked is None and self._may_wait(tried),
             candidates,
-            why_nobody(candidates) if foreseen is None or picked is None else foreseen.rule,
+            why_nobody(candidates) if foreseen is None or (known and picked is None) else foreseen.rule,
         )
 
     @property
@@ -648,7 +666,7 @@ class Pool:
 
     def tick(self, now: float) -> None:
         """Do what is due: wake ejections, look at what other processes have in flight, rebuild a picker that takes too
-        long to build in a claim.
+        long to build in a claim, tell what a policy of one's own did wrong.
         """
         if now >= self._wake_at:
             self._wake(now)
@@ -661,6 +679,9 @@ class Pool:
             self._leaves(backend, now)
         if self._selection.tick(now):
             self._scene = None
+        if isinstance(self._loads, Minded):
+            for event in self._loads.news(self.name, now):
+                self._on_event(event)
 
     def _changed(self, backend: Backend, event: Event, now: float) -> None:
         """Refresh a backend and announce its event, unless it was removed or replaced meanwhile."""

@@ -9,16 +9,18 @@ from twisted_lb.core.backend import Backend
 from twisted_lb.core.levels import Levels
 from twisted_lb.core.pickers.base import Picker, Policy
 from twisted_lb.core.pickers.by_level import ByLevel
+from twisted_lb.core.pickers.shadow import ShadowedPolicy, unshadowed
 
 
 class Foreseen:
-    """What a claim would take, and by which rule."""
+    """What a claim would take, and by which rule; `unknown`: nobody knows, and the rule says why."""
 
-    __slots__ = ("picked", "rule")
+    __slots__ = ("picked", "rule", "unknown")
 
-    def __init__(self, picked: Backend | None, rule: str) -> None:
+    def __init__(self, picked: Backend | None, rule: str, *, unknown: bool = False) -> None:
         self.picked: Final = picked
         self.rule: Final = rule
+        self.unknown: Final = unknown
 
 
 class Selection:
@@ -94,7 +96,8 @@ class Selection:
             backend = fork.pick(ask, now, rng, tried)
         for one, over, as_tried, by_bound in passed:
             one.passed_over, one.passed_as_tried, one.passed_by_bound = over, as_tried, by_bound
-        return Foreseen(backend, fork.recalled(fork.mark, backend).rule)
+        told = fork.recalled(fork.mark, backend)
+        return Foreseen(backend, told.rule, unknown=told.unknown)
 
     def _forked_rng(self) -> Random:
         rng = Random(0)
@@ -114,6 +117,7 @@ class Selection:
         if isinstance(previous, ByLevel):
             previous = previous.known.get(self.levels.numbers[0]) if self.levels.numbers else None
         members = [backend for backend in self._backends if backend.wanted]
+        previous = self._understood(previous)
         return self.policy.build(members, previous, rng, now) if members else None
 
     def _build_each(self, previous: Picker | None, rng: Random, now: float) -> Picker | None:
@@ -124,5 +128,10 @@ class Selection:
         pickers: list[Picker | None] = []
         for at, number in enumerate(self.levels.numbers):
             members = [backend for backend in self.levels.members[at] if backend.wanted]
-            pickers.append(self.policy.build(members, known.get(number), rng, now) if members else None)
+            before = self._understood(known.get(number))
+            pickers.append(self.policy.build(members, before, rng, now) if members else None)
         return ByLevel(self.levels, pickers, known) if any(one is not None for one in pickers) else None
+
+    def _understood(self, previous: Picker | None) -> Picker | None:
+        """The picker before, as the policy knows it: without the shadow that it has none of."""
+        return previous if isinstance(self.policy, ShadowedPolicy) else unshadowed(previous)

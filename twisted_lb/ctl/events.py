@@ -26,6 +26,9 @@ _GLYPHS: Final[dict[str, tuple[str, str]]] = {
     "full": ("≡", YELLOW),
     "limit_spared": ("△", YELLOW),
     "leak": ("△", YELLOW),
+    "policy_failed": ("△", YELLOW),
+    "policy_handed_over": ("△", YELLOW),
+    "policy_taken_back": ("●", GREEN),
     "reload": ("~", YELLOW),
     "reset": ("~", YELLOW),
 }

@@ -86,7 +86,9 @@ class Cluster(Keeper):
         super().__init__(rules, runtime.clock, runtime.deadlines)
         self.name: Final = name
         self.runtime: Final = runtime
-        self.pool: Final = Pool(name, policy, settings, runtime.stream(f"pool {name}"), self._heard)
+        self.pool: Final = Pool(
+            name, policy, settings, runtime.stream(f"pool {name}"), self._heard, stopwatch=runtime.stopwatch
+        )
         self.checks: Checking | None = None
         self._hear: Final = hear
         self._kept: dict[Backend, Kept] = {}

@@ -42,6 +42,7 @@ def runtime_of(reactor: Any, seed: int, lost: Callable[[], None], *, whole_proce
         deadlines=deadlines,
         poller=poller,
         seed=seed,
+        stopwatch=time.perf_counter,
     )
 
 

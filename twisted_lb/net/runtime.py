@@ -1,5 +1,6 @@
 """The runtime: time, chance, deadlines and the way to the network. One per process, test or simulation."""
 
+from collections.abc import Callable
 from email.utils import formatdate
 from random import Random
 from typing import Any, Final
@@ -21,7 +22,7 @@ class Runtime:
 
     `later` calls back after a time, `soon` when all others had their turn. `time` is the same time as Twisted's
     IReactorTime, for LoopingCalls. `dial` connects, and goes by `names`. `poller` drives sockets; None where the network is in
-    memory and has none.
+    memory and has none. `stopwatch` measures how long a call takes, in seconds; None: nobody measures that, as on virtual time.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Runtime:
         deadlines: Deadlines,
         poller: Poller | None,
         seed: int,
+        stopwatch: Callable[[], float] | None = None,
     ) -> None:
         self.clock: Final = clock
         self.wall: Final = wall
@@ -48,6 +50,7 @@ class Runtime:
         self.deadlines: Final = deadlines
         self.poller: Final = poller
         self.seed: Final = seed
+        self.stopwatch: Final = stopwatch
         self._epoch: float = float("-inf")
         self._ids: Final = self.stream("ids")
         self._date: bytes = b""

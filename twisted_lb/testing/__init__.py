@@ -28,6 +28,7 @@ from twisted_lb.testing.clock import HeapClock
 from twisted_lb.testing.faults import Fault, Faults
 from twisted_lb.testing.lists import ScriptedList
 from twisted_lb.testing.network import MemoryListener, MemoryNetwork
+from twisted_lb.testing.policies import check_policy
 from twisted_lb.testing.resolver import MemoryResolver
 from twisted_lb.testing.transport import MemoryTransport
 
@@ -51,5 +52,6 @@ __all__ = [
     "ScriptedClient",
     "ScriptedList",
     "Wait",
+    "check_policy",
     "response",
 ]

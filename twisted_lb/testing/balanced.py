@@ -38,9 +38,10 @@ def runtime_of(
     now: Clock | None = None,
     wall: Clock | None = None,
     poller: Poller | None = None,
+    stopwatch: Callable[[], float] | None = None,
 ) -> Runtime:
-    """A runtime on a test's time (a HeapClock, as a rule) and a test's network; its wall clock stands at WALL_TIME, if none is given.
-    Without a poller the network's transports are taken for foreign ones.
+    """A runtime on a test's time (a HeapClock, as a rule) and a test's network; its wall clock stands at WALL_TIME, if none is given,
+    and how long a pick takes is what the `stopwatch` says, if there is one. Without a poller the network's transports are taken for foreign ones.
     """
     clock = Clock(time.seconds) if now is None else now
     names = Names(dial.resolver if isinstance(dial, MemoryNetwork) else None, clock)
@@ -61,6 +62,7 @@ def runtime_of(
         deadlines=Deadlines(clock, time.callLater),
         poller=poller,
         seed=seed,
+        stopwatch=stopwatch,
     )
 
 

@@ -16,13 +16,16 @@ MOST_REMEMBERED: Final = 64
 
 
 class Recalled:
-    """A pick, told later: the rule and the number that decided, in words, and the members as `Picker.ranking` had them then."""
+    """A pick, told later: the rule and the number that decided, in words, and the members as `Picker.ranking` had them then.
+    `unknown`: nobody knows whom the picker would take, and the rule says why.
+    """
 
-    __slots__ = ("ranking", "rule")
+    __slots__ = ("ranking", "rule", "unknown")
 
-    def __init__(self, rule: str, ranking: Sequence[tuple[Backend, float]]) -> None:
+    def __init__(self, rule: str, ranking: Sequence[tuple[Backend, float]], *, unknown: bool = False) -> None:
         self.rule: Final = rule
         self.ranking: Final = ranking
+        self.unknown: Final = unknown
 
 
 # A class and no protocol: compiled, a pick is then a call of C, and `mark` is no look-up by name.

@@ -57,6 +57,7 @@ class ByKey(Picker):
 
     def __init__(self, members: Members, word: str) -> None:
         super().__init__()
+        self.ramps = False
         self.members: Final = members
         self._word: Final = word
         self.mark = KeyMark(0, "", 0, _OWNER)

@@ -113,7 +113,7 @@ class ByLevel(Picker):
             found = f"nobody was open in {label_of(self._numbers[int(point)])}, on to {label}"
         else:
             found = f"{label} has all requests"
-        return Recalled(f"{found}: {told.rule}", told.ranking)
+        return Recalled(f"{found}: {told.rule}", told.ranking, unknown=told.unknown)
 
     def fork(self) -> Picker:
         """A copy, with copies of its pickers."""

@@ -1,0 +1,288 @@
+"""Shadow (dark launch): a second policy is asked at the same claims, and routes nothing. What it would have picked is compared, and what
+it would have in flight is counted: a request that it would have sent elsewhere lasts there as long as it does where it is.
+
+It learns of an answer only where both have picked the same backend: how another one would have answered nobody knows.
+"""
+
+from collections.abc import Iterable, Sequence
+from random import Random
+from typing import Final
+
+from twisted_lb.core.ask import Ask
+from twisted_lb.core.backend import Backend
+from twisted_lb.core.counts import Counts
+from twisted_lb.core.events import Event
+from twisted_lb.core.load import Load, Loads
+from twisted_lb.core.outcome import Outcome
+from twisted_lb.core.pickers.base import Picker, Policy, Recalled
+from twisted_lb.core.pickers.minding import Minded, MindedMeasures, PolicyMeasures, ShadowMeasures, Stopwatch
+
+
+class _Open:
+    """A lease: with the note of the load of the policy that routes, and where the shadow has it, with the note of its load there;
+    None where it has it nowhere.
+    """
+
+    __slots__ = ("note", "slot", "would", "would_note")
+
+    def __init__(self, note: int, would: "ShadowLoad | None", slot: int, would_note: int) -> None:
+        self.note: Final = note
+        self.would: Final = would
+        self.slot: Final = slot
+        self.would_note: Final = would_note
+
+
+class ShadowLoads(Minded):
+    """The loads of both policies of one pool, and what is counted of the shadow."""
+
+    def __init__(self, name: str, loads: Loads | None, shadow: Policy, pool_counts: Counts) -> None:
+        self.name: Final = name
+        self.pool_counts: Final = pool_counts
+        self.counts: Final = Counts()  # as the shadow would have them, in the slots of the pool
+        self.loads: Final = loads
+        self.shadow: Final = shadow.loads(self.counts)
+        self.pending: tuple[Backend, Backend | None] | None = None  # the last pick, and the shadow's
+        self.rng: Random | None = None
+        self.failed: int = 0
+        self._claims: int = 0
+        self._agreed: int = 0
+        self._opened: int = 0
+        self._leases: Final[dict[int, _Open]] = {}
+        self._last: int = 0
+
+    def of(self, slot: int) -> Load:
+        """The loads of a backend, one for each policy."""
+        while self._opened <= slot:
+            self.counts.open()
+            self._opened += 1
+        real = None if self.loads is None else self.loads.of(slot)
+        return ShadowLoad(self, slot, real, None if self.shadow is None else self.shadow.of(slot))
+
+    def chance(self, rng: Random) -> Random:
+        """The chance of the shadow, which draws nothing from the pool's."""
+        if self.rng is None:
+            self.rng = Random(_forked(rng).getrandbits(64))
+        return self.rng
+
+    def opened(self, load: "ShadowLoad", note: int, cost: int, now: float) -> int:
+        """A lease on a backend, whose load has given this note; what it is known by."""
+        pending, self.pending = self.pending, None
+        would: ShadowLoad | None = load
+        if pending is not None and pending[0].load is load:
+            self._claims += 1
+            self._agreed += pending[1] is pending[0]
+            other = None if pending[1] is None else pending[1].load
+            would = other if isinstance(other, ShadowLoad) and other.loads is self else None
+        would_note = 0
+        if would is not None:
+            self.counts.claim(would.slot)
+            if would.shadow is not None:
+                would_note = would.shadow.leased(would.weight, cost, now)
+        self._last += 1
+        self._leases[self._last] = _Open(note, would, -1 if would is None else would.slot, would_note)
+        return self._last
+
+    def note_of(self, lease: int) -> _Open:
+        """A lease that is open."""
+        return self._leases[lease]
+
+    def closed(self, lease: int, load: "ShadowLoad", outcome: Outcome, elapsed_s: float, now: float) -> _Open:
+        """A lease has ended."""
+        one = self._leases.pop(lease)
+        if one.would is not None:
+            self.counts.release(one.slot)
+            if one.would.shadow is not None:
+                told = outcome if one.would is load else Outcome.CANCELLED
+                one.would.shadow.settled(one.would_note, told, elapsed_s, now)
+        return one
+
+    def time_by(self, stopwatch: Stopwatch | None) -> None:
+        """See Minded."""
+        for loads in (self.loads, self.shadow):
+            if isinstance(loads, Minded):
+                loads.time_by(stopwatch)
+
+    def news(self, pool: str, now: float) -> list[Event]:
+        """See Minded."""
+        told: list[Event] = []
+        for loads in (self.loads, self.shadow):
+            if isinstance(loads, Minded):
+                told.extend(loads.news(pool, now))
+        return told
+
+    def minded(self, backends: Iterable[Backend]) -> MindedMeasures:
+        """See Minded."""
+        own: dict[str, PolicyMeasures] = {}
+        for role, loads in (("policy", self.loads), ("shadow", self.shadow)):
+            if isinstance(loads, Minded):
+                for one in loads.minded(backends).own.values():
+                    own[role] = one
+        in_flight = {one.name: self.counts.load(one.slot) for one in backends if 0 <= one.slot < self._opened}
+        return MindedMeasures(own, ShadowMeasures(self.name, self._claims, self._agreed, self.failed, in_flight))
+
+
+class ShadowLoad(Load):
+    """The loads of one backend: of the policy that routes, and of the shadow."""
+
+    __slots__ = ("loads", "real", "shadow", "slot", "weight")
+
+    def __init__(self, loads: ShadowLoads, slot: int, real: Load | None, shadow: Load | None) -> None:
+        self.loads: Final = loads
+        self.slot: Final = slot
+        self.real: Final = real
+        self.shadow: Final = shadow
+        self.weight: float = 1.0  # as of the last build
+
+    def leased(self, weight: float, cost: int, now: float) -> int:
+        """Tell both."""
+        note = 0 if self.real is None else self.real.leased(weight, cost, now)
+        return self.loads.opened(self, note, cost, now)
+
+    def responded(self, note: int, elapsed_s: float, now: float) -> None:
+        """Tell both, the shadow where it has the lease here too."""
+        one = self.loads.note_of(note)
+        if self.real is not None:
+            self.real.responded(one.note, elapsed_s, now)
+        if one.would is self and self.shadow is not None:
+            self.shadow.responded(one.would_note, elapsed_s, now)
+
+    def settled(self, note: int, outcome: Outcome, elapsed_s: float, now: float) -> None:
+        """Tell both; for the shadow it is no outcome where it has the lease elsewhere."""
+        one = self.loads.closed(note, self, outcome, elapsed_s, now)
+        if self.real is not None:
+            self.real.settled(one.note, outcome, elapsed_s, now)
+
+    def value(self, weight: float, now: float) -> float:
+        """What the policy that routes compares; requests in flight where it compares nothing."""
+        if self.real is None:  # as where a backend has no load
+            return float(self.loads.pool_counts.load(self.slot))
+        return self.real.value(weight, now)
+
+
+class ShadowedPicker(Picker):
+    """The picker of a policy that routes, and that of its shadow, which is asked behind it."""
+
+    def __init__(
+        self,
+        name: str,
+        real: Picker,
+        shadow: Picker,
+        loads: ShadowLoads | None,
+        members: Sequence[Backend],
+        rng: Random,
+    ) -> None:
+        super().__init__()
+        self._name: Final = name
+        self.real: Final = real
+        self.shadow: Final = shadow
+        self._loads: Final = loads
+        self._members: Final = list(members)
+        self._rng: Final = rng
+        self.ramps = real.ramps or shadow.ramps
+        self.mark = (real.mark, None, None)
+
+    def pick(self, ask: Ask, now: float, rng: Random, tried: Sequence[Backend]) -> Backend | None:
+        """Whom the policy picks that routes."""
+        backend = self.real.pick(ask, now, rng, tried)
+        would: Backend | None = None
+        if backend is not None:
+            would = self._would(ask, now, tried)
+            if self._loads is not None:
+                self._loads.pending = (backend, would)
+        self.mark = (self.real.mark, would, self.shadow.mark)
+        return backend
+
+    def _would(self, ask: Ask, now: float, tried: Sequence[Backend]) -> Backend | None:
+        """Whom the shadow would pick; whoever it steps over is not counted as stepped over. O(n)."""
+        passed = [(one, one.passed_over, one.passed_as_tried) for one in self._members]
+        would: Backend | None = None
+        try:
+            would = self.shadow.pick(ask, now, self._rng, tried)
+        except Exception:
+            if self._loads is not None:
+                self._loads.failed += 1
+        for one, over, as_tried in passed:
+            one.passed_over, one.passed_as_tried = over, as_tried
+        return would
+
+    def ranking(self, ask: Ask, now: float) -> Sequence[tuple[Backend, float]]:
+        """That of the policy that routes."""
+        return self.real.ranking(ask, now)
+
+    def recalled(self, mark: object, picked: Backend | None) -> Recalled:
+        """See Picker: what decided, and what the shadow would have done."""
+        assert isinstance(mark, tuple)
+        real, would, inner = mark
+        told = self.real.recalled(real, picked)
+        if picked is None:
+            return told
+        if would is None:
+            said = "would have picked nobody"
+        else:
+            whom = "agrees" if would is picked else f"would have picked {would.name}"
+            said = f"{whom}: {self.shadow.recalled(inner, would).rule}"
+        return Recalled(f"{told.rule}; the shadow {self._name} {said}", told.ranking, unknown=told.unknown)
+
+    def fork(self) -> Picker:
+        """Copies of both."""
+        copy = ShadowedPicker(self._name, self.real.fork(), self.shadow.fork(), None, self._members, _forked(self._rng))
+        copy.mark = self.mark
+        return copy
+
+
+class ShadowedPolicy:
+    """A policy that routes, with a shadow. Where one of the two takes long to build, both are built at ticks."""
+
+    def __init__(self, policy: Policy, shadow: Policy, shadow_name: str) -> None:
+        self.describe: Final = policy.describe
+        self.eager: Final = policy.eager and shadow.eager
+        self.keyed: Final = policy.keyed or shadow.keyed
+        self.policy: Final = policy
+        self.shadow: Final = shadow
+        self.shadow_name: Final = shadow_name
+
+    def loads(self, counts: Counts) -> Loads | None:
+        """What measures both."""
+        return ShadowLoads(self.shadow_name, self.policy.loads(counts), self.shadow, counts)
+
+    def build(self, members: Sequence[Backend], previous: Picker | None, rng: Random, now: float) -> Picker:
+        """Both pickers, each from its own of before, and by its own loads."""
+        loads: list[ShadowLoad] = []
+        for backend in members:
+            load = backend.load
+            assert isinstance(load, ShadowLoad), f"{backend.name} has no loads of two policies"
+            load.weight = backend.weighing.effective
+            loads.append(load)
+        before = previous if isinstance(previous, ShadowedPicker) else None
+        chance = loads[0].loads.chance(rng)
+        try:
+            for backend, load in zip(members, loads, strict=True):
+                backend.load = load.real
+            real = self.policy.build(members, previous if before is None else before.real, rng, now)
+            for backend, load in zip(members, loads, strict=True):
+                backend.load = load.shadow
+            shadow = self.shadow.build(members, None if before is None else before.shadow, _forked(chance), now)
+        finally:
+            for backend, load in zip(members, loads, strict=True):
+                backend.load = load
+        return ShadowedPicker(self.shadow_name, real, shadow, loads[0].loads, members, chance)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ShadowedPolicy) and self._parts() == other._parts()
+
+    def __hash__(self) -> int:
+        return hash(self._parts())
+
+    def _parts(self) -> tuple[object, ...]:
+        return (self.policy, self.shadow, self.shadow_name)
+
+
+def unshadowed(picker: Picker | None) -> Picker | None:
+    """The picker of the policy that routes."""
+    return picker.real if isinstance(picker, ShadowedPicker) else picker
+
+
+def _forked(rng: Random) -> Random:
+    other = Random(0)
+    other.setstate(rng.getstate())
+    return other
