@@ -60,7 +60,8 @@ class CheckView:
 class BackendView:
     """A backend, as an operator sees it. `name` is `POOL/BACKEND`; `state` the gravest of what the operator wants, checks say
     and traffic says, with its `reason`, for `since_s` seconds. `rate` is in requests a second, `share` and `intended` in per
-    cent of the pool's requests, both of the last minute; None: nobody knows. `limit` 0: no bound.
+    cent of the pool's requests, both of the last minute; None: nobody knows. `limit` 0: no bound. `ejected_by` is the rule of an
+    ejection, empty where there is none; `failing` what it has failed since it was well last, empty for nothing.
     """
 
     name: str
@@ -95,6 +96,8 @@ class BackendView:
     p50_ms: float | None = None
     p99_ms: float | None = None
     reuse: float | None = None
+    ejected_by: str = ""
+    failing: str = ""
 
     def with_more(self, other: "BackendView") -> "BackendView":
         """The same backend as another process sees it too."""

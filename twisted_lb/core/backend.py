@@ -15,7 +15,9 @@ from twisted_lb.core.load import Load
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.standing import Skipped, Standing
+from twisted_lb.core.streak import Streak
 from twisted_lb.core.totals import BackendTotals
+from twisted_lb.core.window import Window
 
 HEAVIEST: Final = 256
 LIGHTEST: Final = 0
@@ -155,6 +157,8 @@ class Backend:
     `limit` is how many requests it may have in flight, 0 for no bound, and `own_limit` what its spec says of that, None for
     nothing; `bound` sets both.
 
+    `streak` are its failures in a row, None as a rule; `window` what it has answered of late, None where no rate is looked at.
+
     `reasons` are what took it out, in the words of whoever did: by the operator, its checks, its traffic. `aftermath` is what
     its last attempts have brought about: the moments of the lease and of that, and what it was.
 
@@ -185,10 +189,12 @@ class Backend:
         "skips",
         "slot",
         "standing",
+        "streak",
         "totals",
         "tunnels",
         "usable",
         "weight",
+        "window",
     )
 
     def __init__(self, spec: BackendSpec, counts: Counts, *, up: bool = True) -> None:
@@ -198,6 +204,8 @@ class Backend:
         self.admin: AdminState = AdminState.READY
         self.health: Health = Health(up=up)
         self.ejection: Ejection = Ejection()
+        self.streak: Streak | None = None
+        self.window: Window | None = None
         self.usable: bool = up
         self.available: bool = up
         self.load: Load | None = None
@@ -255,7 +263,7 @@ class Backend:
         self.refresh_usable()
 
     def inherit(self, other: "Backend", now: float, *, checked: bool) -> None:
-        """Take over what is known of the same server under another name, which is removed: health, ejection, admin. Of its
+        """Take over what is known of the same server under another name, which is removed: health, ejection, failures in a row, admin. Of its
         health both know what is found from now on, since it may still owe answers. A trial request that is under way tells
         `other` alone. `checked`: see `Ejection.eject`.
         """
@@ -263,6 +271,7 @@ class Backend:
         self.health = other.health
         self.reasons.update(other.reasons)
         self.ejection, other.ejection = other.ejection, self.ejection
+        self.streak, other.streak = other.streak, None
         if self.ejection.on_trial:
             self.ejection.end_trial(now, listens=False, checked=checked)
         self.refresh_usable()
@@ -276,6 +285,19 @@ class Backend:
     def full(self) -> bool:
         """Whether the backend has as many requests in flight as it may."""
         return 0 < self.limit <= self.load_now
+
+    @property
+    def failing(self) -> str:
+        """Why traffic would have taken it out, had others not been out already; else its failures in a row. Empty for none."""
+        if self.window is not None and self.window.withheld:
+            return self.window.withheld
+        return "" if self.streak is None else str(self.streak)
+
+    @property
+    def withheld(self) -> bool:
+        """Whether traffic would have taken it out, had others not been out already."""
+        streak, window = self.streak, self.window
+        return (streak is not None and streak.withheld) or (window is not None and bool(window.withheld))
 
     def refresh_usable(self) -> None:
         """Update `usable` and `available`. An ejected backend is available for one trial request, once that is due."""

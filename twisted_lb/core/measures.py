@@ -76,8 +76,8 @@ class ListenerMeasures:
 @dataclass(frozen=True)
 class BackendMeasures:
     """How a backend stands, and what it has done. `load` is what its policy compares, `limit` how much it may have in flight, 0
-    for no bound. `answers` by `KINDS`, `outcomes` and `ejections` in the order of `outcome.Outcome`; `changes` of its state by
-    what it became; `skips` in the order of `standing.Skipped`, how often a policy came to it and stepped over it. `duration` is
+    for no bound. `answers` by `KINDS`, `outcomes` in the order of `outcome.Outcome`; `ejections` in that of `ejection.EjectionRule`,
+    and how many were `withheld`; `changes` of its state by what it became; `skips` in the order of `standing.Skipped`, how often a policy came to it and stepped over it. `duration` is
     that of its complete answers, from lease to last byte.
     """
 
@@ -103,6 +103,7 @@ class BackendMeasures:
     ejections: Numbers
     changes: tuple[tuple[str, int], ...]
     skips: Numbers
+    withheld: int
 
     def merged(self, other: "BackendMeasures") -> "BackendMeasures":
         """What two processes have counted. What is known of its state is this one's."""
@@ -124,6 +125,7 @@ class BackendMeasures:
             ejections=_sums(self.ejections, other.ejections),
             changes=tuple(changes.items()),
             skips=_sums(self.skips, other.skips),
+            withheld=self.withheld + other.withheld,
         )
 
 
@@ -303,6 +305,7 @@ def _backend_measures(backend: Backend, connections: tuple[int, int], now: float
         ejections=tuple(totals.ejections),
         changes=tuple(totals.changes.items()),
         skips=tuple(skipped.get(why, 0) for why in Skipped),
+        withheld=totals.withheld,
     )
 
 

@@ -3,6 +3,7 @@
 import enum
 from typing import Final
 
+from twisted_lb.core.ejection import EjectionRule
 from twisted_lb.core.histogram import Histogram, counted_in, reading_of
 from twisted_lb.core.outcome import Outcome
 
@@ -33,10 +34,11 @@ class Denied(enum.IntEnum):
 class BackendTotals:
     """What a backend has done: how long complete answers took, from lease to last byte, by the `KINDS` of their status; `unfinished`
     answers, of which the head has come and not the end, tunnels among them; new connections; failed and passed checks by how
-    long they took (`checks[False]`, `checks[True]`); ejections by outcome, changes of state by what it became.
+    long they took (`checks[False]`, `checks[True]`); ejections by `EjectionRule`, and how many were `withheld`; changes of state by what
+    it became.
     """
 
-    __slots__ = ("changes", "checks", "connections", "ejections", "lasted", "unfinished")
+    __slots__ = ("changes", "checks", "connections", "ejections", "lasted", "unfinished", "withheld")
 
     def __init__(self) -> None:
         # None until there was one, as of checks: many backends have none.
@@ -44,7 +46,8 @@ class BackendTotals:
         self.unfinished: Final[list[int]] = [0] * len(KINDS)
         self.connections: int = 0
         self.checks: Final[list[Histogram | None]] = [None, None]
-        self.ejections: Final[list[int]] = [0] * len(Outcome)
+        self.ejections: Final[list[int]] = [0] * len(EjectionRule)
+        self.withheld: int = 0
         self.changes: Final[dict[str, int]] = {}
 
     def answers(self) -> list[int]:

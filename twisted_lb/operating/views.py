@@ -174,6 +174,8 @@ class Views:
             p50_ms=self._meters.durations.quantile_ms(("took", pool, name), 0.5),
             p99_ms=self._meters.durations.quantile_ms(("took", pool, name), 0.99),
             reuse=self._reuse(pool, name),
+            ejected_by=backend.ejection.rule.name.lower() if backend.ejection.active else "",
+            failing=backend.failing,
             sources={key: plane.source(pool, owner, key) or self._source(pool, owner, key) for key in _KEYS},
         )
 
@@ -221,7 +223,7 @@ class Views:
         if not found and backend.full:
             found.append(("full", f"{backend.load_now} of {backend.limit} in flight"))
         if not found:
-            return "ready", ""
+            return "ready", f"would be ejected: {backend.failing}" if backend.withheld else ""
         others = [f"also {_SAID.get(one, one)}" + (f" ({reason})" if reason else "") for one, reason in found[1:]]
         return found[0][0], "; ".join(part for part in (found[0][1], *others) if part)
 
