@@ -322,6 +322,22 @@ def test_each_healthy_interval_takes_one_back(healthy_s, rest_s):
     assert ejection.until - now == pytest.approx(rest_s)
 
 
+def test_who_was_out_for_serving_badly_and_is_refused_then_is_forgiven_from_its_return_on():
+    ejection = Ejection()
+    ejection.rest(EjectionRule.CONSECUTIVE_FAILURES, 0.0, 10.0, 300.0, 0.0)
+    ejection.rest(EjectionRule.CONSECUTIVE_FAILURES, 10.0, 10.0, 300.0, 0.0)
+    assert ejection.eject(15.0, checked=True)
+    assert ejection.observe(True, 1, 100.0)
+    ejection.rest(EjectionRule.CONSECUTIVE_FAILURES, 109.0, 10.0, 300.0, 0.0)
+    assert ejection.times == 3
+    ejection.end_trial(150.0, listens=True, checked=True)
+    # Refused meanwhile, it was not out for serving badly.
+    ejection.eject(155.0, checked=False)
+    ejection.end_trial(156.0, listens=True, checked=False)
+    ejection.rest(EjectionRule.CONSECUTIVE_FAILURES, 170.0, 10.0, 300.0, 0.0)
+    assert ejection.times == 2
+
+
 def test_after_long_trouble_it_is_forgiven_within_as_many_intervals_as_the_rest_grew():
     ejection, now = Ejection(), 0.0
     for _ in range(500):

@@ -56,7 +56,8 @@ class Ejection:
         self.ended_at: float = -NEVER
         self.rule: EjectionRule = _REFUSED
         self.times: int = 0
-        self._returned_at: float = -NEVER  # when an ejection by the other rules ended last
+        # When an ejection by the other rules ended last; NEVER while one lasts, be it that it is for a refused connection by now.
+        self._returned_at: float = -NEVER
         self._missed: bool = False  # a probe has failed since
         self._trial_s: float = 0.0  # after so long without an end a trial is followed by another one
 
@@ -101,6 +102,7 @@ class Ejection:
         self._passed = 0
         self._missed = False
         self._trial_s = base_s
+        self._returned_at = NEVER
         self.until = now + min(base_s * self.times, longest_s) * (1 + JITTER * chance)
         return news
 
@@ -166,7 +168,7 @@ class Ejection:
     def clear(self, now: float) -> None:
         """End the ejection, with nothing held against the backend."""
         self.ended_at = now
-        if self.active and self.rule is not _REFUSED:
+        if self._returned_at == NEVER:
             self._returned_at = now
         self.active = self.due = self.on_trial = self._hastened = False
         self.until = NEVER
