@@ -56,10 +56,18 @@ class CountingPolicy:
         return self._policy.build(members, previous, rng, now)
 
 
-def make_pool(*texts: str, policy: str | Policy = "rr", checked: bool = True, **settings) -> tuple[Pool, Told]:
+def make_pool(
+    *texts: str,
+    policy: str | Policy = "rr",
+    checked: bool = True,
+    chance: random.Random | None = None,
+    name: str = "p",
+    **settings,
+) -> tuple[Pool, Told]:
     told = Told()
     chosen = POLICIES[policy] if isinstance(policy, str) else policy
-    pool = Pool("p", chosen, PoolSettings(2, 3, checked=checked, **settings), random.Random(1), told.append)
+    by = PoolSettings(2, 3, checked=checked, **settings)
+    pool = Pool(name, chosen, by, random.Random(1), told.append, chance=chance)
     pool.update(specs(*texts), 0.0)
     told.clear()
     return pool, told

@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 from twisted_lb.admin.operator import Actor, Command, NotFound, Refused, Reloaded, ReportView, merged
 from twisted_lb.admin.readiness import Verdict
 from twisted_lb.operating import Operating, clean
-from twisted_lb.testing import response
+from twisted_lb.testing import CLOSE, response
 from twisted_lb.testing.backends import NEVER_ANSWER
 
 BOB = Actor("bob")
@@ -659,6 +659,24 @@ def test_drained_one_is_still_checked(checked):
     assert len(checked.view("app/a:80").checks) > asked
 
 
+def test_ejected_for_serving_badly_by_which_rule_and_who_stays_in(operate):
+    rules = {"ejection": {"min_clients": 1}, "retry": {"more_attempts": 0}}
+    two = operate("a:80", "b:80", defaults={"pool": rules})
+    for name in ("a:80", "b:80"):
+        two.backend(name, [CLOSE] * 100)
+    for _ in range(40):
+        two.ask()
+    out, stays = two.view("app/a:80"), two.view("app/b:80")
+    if stays.ejected:
+        out, stays = stays, out
+    assert (out.state, out.ejected_by, out.failing) == ("ejected", "consecutive_failures", "")
+    assert out.reason.startswith("5 failures in a row of 1 client: 5 NO_RESPONSE; back in ")
+    assert (stays.state, stays.usable, stays.ejected_by) == ("ready", True, "")
+    assert stays.failing.startswith("35 failures in a row of 1 client")
+    assert stays.reason == f"would be ejected: {stays.failing}"
+    assert [one[1] for one in kinds(two) if one[0] == "withheld"] == [stays.name]
+
+
 def test_ejected_by_its_traffic(operate):
     two = operate("a:80", "b:80")  # nobody is there
     two.backend("b:80")
@@ -667,6 +685,8 @@ def test_ejected_by_its_traffic(operate):
     one = two.view("app/a:80")
     assert (one.state, one.ejected, one.usable) == ("ejected", True, False)
     assert "back in" in one.reason
+    assert (one.ejected_by, one.failing) == ("refused", "")
+    assert two.view("app/b:80").ejected_by == ""
     assert ("ejected", "app/a:80") in [event[:2] for event in kinds(two)]
     command(two, "app/a:80", DRAIN)
     assert two.view("app/a:80").state == "drained"

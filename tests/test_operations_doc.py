@@ -10,12 +10,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from builders import claim, make_pool
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.scripts.twistd import ServerOptions
 
 from twisted_lb import tap
 from twisted_lb.config import LoadBalancerConfig
+from twisted_lb.config.doubts import doubts
+from twisted_lb.config.ejection import EjectionConfig
+from twisted_lb.config.load import load_toml
 from twisted_lb.core.outcome import CONSEQUENCE, Outcome, Refusal
+from twisted_lb.core.settings import EjectionRules
 from twisted_lb.testing import NEVER_ANSWER, Balanced, HeapClock, MemoryNetwork, ScriptedBackend, ScriptedClient
 
 ROOT = Path(__file__).parent.parent
@@ -94,6 +99,39 @@ def test_each_way_for_a_request_to_fail_is_explained_with_its_status():
         if re.fullmatch("[0-9]{3}", status) and int(status) != statuses[name] and name != "CLIENT_GONE"
     }
     assert wrong == {}
+
+
+OUT = TEXT.partition("## What takes a backend out, and how it returns")[2].partition("\n## ")[0]
+
+
+def test_the_rules_it_shows_load_and_can_take_somebody_out(tmp_path):
+    [text] = re.findall(r"```toml\n(.*?)```", OUT, re.DOTALL)
+    (tmp_path / "lb.toml").write_text(text)
+    config = load_toml(tmp_path / "lb.toml")
+    assert config.pools["app"].ejection.failure_percent == 50
+    codes = {doubt.code for doubt in doubts(config, 20_000, 9_980, listening=False)}
+    assert "W21" not in codes
+
+
+def test_the_numbers_of_ejection_that_it_tells_are_the_defaults():
+    rules = EjectionConfig()
+    assert f"`ejection.consecutive_failures` ({rules.consecutive_failures})" in OUT
+    assert f"`ejection.min_clients` ({rules.min_clients})" in OUT
+    assert f"`window_s` ({rules.window_s:g})" in OUT
+    assert f"{rules.base_s:g} s (`base_s`)" in OUT
+    assert f"up to {rules.longest_s:g} (`longest_s`)" in OUT
+    assert f"({rules.failure_percent_requests}, and {rules.success_rate_requests})" in OUT
+    assert (rules.min_backends, rules.max_percent, rules.checks_end) == (5, 50, True)
+
+
+def test_the_line_of_who_stays_in_is_the_one_that_is_shown():
+    pool, told = make_pool("b1:80", "b2:80", "b3:80", name="app", ejection=EjectionRules(5))
+    failures = [Outcome.TIMED_OUT] * 3 + [Outcome.NO_RESPONSE] * 2
+    for backend in (pool.backends["b1:80"], pool.backends["b3:80"]):
+        others = tuple(one for one in pool.backends.values() if one is not backend)
+        for client, outcome in enumerate(failures):
+            pool.settle(claim(pool, 0.0, others), outcome, 0.0, "", str(client % 4))
+    assert str(told[-1]).replace(":80", "") in OUT.splitlines()
 
 
 def line_of_a_request_that_timed_out() -> str:

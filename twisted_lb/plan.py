@@ -17,6 +17,7 @@ from twisted_lb.config.access import AccessConfig, RateLimitConfig
 from twisted_lb.config.addresses import ListenAddress
 from twisted_lb.config.base import DEFAULT, KeyPath
 from twisted_lb.config.costs import ORDINARY, CostOf
+from twisted_lb.config.ejection import EjectionConfig
 from twisted_lb.config.files import Home, contents, digest_of
 from twisted_lb.config.keys import KeyTable
 from twisted_lb.config.limits import HeadLimitsConfig
@@ -44,7 +45,7 @@ from twisted_lb.core.rate import Rate
 from twisted_lb.core.rate_limits import RateKey, RateLimit
 from twisted_lb.core.retry import IDEMPOTENT, RetryRules
 from twisted_lb.core.routing import RouteMatch
-from twisted_lb.core.settings import PoolSettings
+from twisted_lb.core.settings import EjectionRules, PoolSettings
 from twisted_lb.core.weighing import SlowStart
 from twisted_lb.discovery.provider import ListRules
 from twisted_lb.errors import ConfigError
@@ -619,6 +620,7 @@ def _pool(config: PoolConfig, backend: BackendRulesConfig) -> PoolPlan:
             queue_wait_s=config.queue.no_backend_s,
             initially_up=check.initial == "up",
             move=check.move,
+            ejection=_ejection(config.ejection),
             budget_percent=retry.budget_percent,
             budget_per_s=retry.budget_per_s,
             slow_start=SlowStart(
@@ -655,6 +657,23 @@ def _policy(config: PoolConfig) -> Policy:
     if shadow is None:
         return policy
     return ShadowedPolicy(policy, policy_for(shadow, config.policy_budget_us), str(shadow))
+
+
+def _ejection(config: EjectionConfig) -> EjectionRules:
+    return EjectionRules(
+        consecutive_failures=config.consecutive_failures,
+        min_clients=config.min_clients,
+        success_rate_factor=config.success_rate_factor,
+        success_rate_requests=config.success_rate_requests,
+        failure_percent=config.failure_percent,
+        failure_percent_requests=config.failure_percent_requests,
+        min_backends=config.min_backends,
+        window_s=config.window_s,
+        base_s=config.base_s,
+        longest_s=config.longest_s,
+        max_percent=config.max_percent,
+        checks_end=config.checks_end,
+    )
 
 
 def _targets(config: TargetsConfig, backend: BackendRulesConfig) -> TargetsPlan:

@@ -29,6 +29,10 @@ WRONG = {
         },
         {"pool": "app", "backend": "b1"},
     ),
+    "BackendStaysThoughItFails": (
+        {f"ejections_withheld_total{{{BACKEND}}}": "0x11 1x8"},
+        {"pool": "app", "backend": "b1"},
+    ),
     "SlowAnswers": (
         {
             f'request_duration_seconds_bucket{{{POOL},code_class="2xx",le="5.0"}}': "0+90x20",

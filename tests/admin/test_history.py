@@ -5,6 +5,7 @@ import pytest
 from twisted_lb.admin.history import MOST_CHECKS, MOST_EVENTS, WINDOW_S, Events, Rates, States
 from twisted_lb.admin.operator import By
 from twisted_lb.core.backend import AdminState
+from twisted_lb.core.ejection import EjectionRule
 from twisted_lb.core.events import (
     AdminChanged,
     BackendAdded,
@@ -14,6 +15,7 @@ from twisted_lb.core.events import (
     BackendRemoved,
     BackendReturned,
     BackendUp,
+    EjectionWithheld,
     LimitSpared,
     PolicyFailed,
     PolicyTakenBack,
@@ -124,6 +126,12 @@ def test_a_listener_that_fails_is_told_no_more_and_the_others_are(events, logged
         (BackendChanged("app", "b1", "weight 1 -> 2", 7.0), ("changed", "app/b1", "weight 1 → 2")),
         (BackendReturned("default", "b1", "checks pass", 7.0), ("returned", "default/b1", "used again: checks pass")),
         (AdminChanged("app", "b1", AdminState.READY, AdminState.MAINT, 7.0), ("admin", "app/b1", "ready → maint")),
+        (
+            EjectionWithheld(
+                "app", "b1", EjectionRule.CONSECUTIVE_FAILURES, "5 failures", "nobody else is usable", 7.0
+            ),
+            ("withheld", "app/b1", "not ejected, since nobody else is usable: 5 failures"),
+        ),
         (PoolExhausted("app", 7.0), ("exhausted", "app", "pool app has no usable backend")),
         (PoolRecovered("app", 7.0), ("recovered", "app", "pool app has a usable backend again")),
         (PolicyFailed("app", "x:X", "is wrong", 0, 7.0), ("policy_failed", "app", "pool app: policy x:X is wrong")),

@@ -9,6 +9,7 @@ from twisted_lb.config.doubts import CODES, doubts, not_resolved, older_names
 from twisted_lb.config.load import from_flags
 
 WEB = {"web": {"address": ":1"}}
+FOUR = [f"10.0.0.{n}:80" for n in range(1, 5)]
 APP = {"app": {"backends": ["a:80", "b:80"]}}
 TO_APP = [{"pool": "app"}]
 
@@ -113,6 +114,21 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
     (
         {"backends": [{"address": "a:80", "backup": True}, {"address": "b:80", "backup": True}]},
         "backends: every backend is a backup: none is kept back   [W24]",
+    ),
+    (
+        {"backends": FOUR, "ejection": {"success_rate_factor": 1.9}},
+        "ejection.success_rate_factor: has no effect: min_backends = 5, and the pool has 4   [W21]",
+    ),
+    (
+        {"backends": FOUR, "ejection": {"failure_percent": 85}},
+        "ejection.failure_percent: has no effect: min_backends = 5, and the pool has 4   [W21]",
+    ),
+    (
+        {"backends": FOUR, "ejection": {"success_rate_factor": 1.9, "min_backends": 3}},
+        (
+            "ejection.success_rate_factor: has no effect: of 4 backends none is ever more than 1.732 standard deviations below the "
+            "mean   [W21]"
+        ),
     ),
     (
         {"pools": APP, "routes": [{"pool": "app", "fallback": "app"}], "listeners": WEB},

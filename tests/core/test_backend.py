@@ -72,7 +72,7 @@ def test_who_is_ejected_is_available_for_one_trial_once_it_is_due():
     backend = make()
     backend.ejection.eject(1.0, checked=False)
     steps = []
-    for step in (lambda: None, backend.ejection.wake, backend.ejection.begin_trial):
+    for step in (lambda: None, backend.ejection.wake, lambda: backend.ejection.begin_trial(0.0)):
         step()
         backend.refresh_usable()
         steps.append((backend.usable, backend.available))

@@ -3,6 +3,7 @@
 import pytest
 
 from twisted_lb.core.backend import AdminState
+from twisted_lb.core.ejection import EjectionRule
 from twisted_lb.core.events import (
     AdminChanged,
     BackendAdded,
@@ -12,6 +13,7 @@ from twisted_lb.core.events import (
     BackendRemoved,
     BackendReturned,
     BackendUp,
+    EjectionWithheld,
     Event,
     LevelsShifted,
     LimitSpared,
@@ -35,6 +37,27 @@ SHOWN = [
     (
         BackendEjected("default", "a:1", Outcome.REFUSED, "", None, True, 7.0),
         "a:1 is ejected until checks pass: REFUSED",
+    ),
+    (
+        BackendEjected(
+            "default",
+            "a:1",
+            Outcome.TIMED_OUT,
+            "5 failures in a row",
+            17.4321,
+            True,
+            7.0,
+            EjectionRule.CONSECUTIVE_FAILURES,
+        ),
+        "a:1 is ejected for 10.4 s: 5 failures in a row",
+    ),
+    (
+        BackendEjected("default", "a:1", None, "50 of 100 failed", 336.3, True, 7.0, EjectionRule.FAILURE_PERCENT),
+        "a:1 is ejected for 329 s: 50 of 100 failed",
+    ),
+    (
+        EjectionWithheld("p", "a:1", EjectionRule.SUCCESS_RATE, "50 % is below 52 %", "nobody else is usable", 7.0),
+        "p/a:1 is not ejected, since nobody else is usable: 50 % is below 52 %",
     ),
     (BackendReturned("default", "a:1", "checks pass", 7.0), "a:1 is used again: checks pass"),
     (BackendAdded("default", "a:1", 7.0), "a:1 is added"),

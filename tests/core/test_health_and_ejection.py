@@ -100,7 +100,7 @@ def test_without_checks_each_failed_trial_rests_twice_as_long():
     rests = [ejection.until]
     for _ in range(6):
         now = ejection.until
-        ejection.begin_trial()
+        ejection.begin_trial(0.0)
         assert ejection.until == NEVER
         ejection.eject(now, checked=False, trial=True)
         rests.append(ejection.until - now)
@@ -110,7 +110,7 @@ def test_without_checks_each_failed_trial_rests_twice_as_long():
 def test_a_refusal_that_is_not_the_trials_changes_nothing():
     ejection = Ejection()
     ejection.eject(0.0, checked=False)
-    ejection.begin_trial()
+    ejection.begin_trial(0.0)
     assert not ejection.eject(1.5, checked=False)
     assert ejection.on_trial
     assert ejection.until == NEVER
@@ -119,11 +119,11 @@ def test_a_refusal_that_is_not_the_trials_changes_nothing():
 def test_a_trial_that_told_nothing_is_repeated_at_once_and_an_answer_clears_everything():
     ejection = Ejection()
     ejection.eject(0.0, checked=False)
-    ejection.begin_trial()
+    ejection.begin_trial(0.0)
     assert not ejection.end_trial(5.0, listens=False, checked=False)
     assert ejection.active
     assert ejection.until == 5.0
-    ejection.begin_trial()
+    ejection.begin_trial(0.0)
     assert ejection.end_trial(6.0, listens=True, checked=False)
     assert not ejection.active
     ejection.eject(7.0, checked=False)
@@ -148,7 +148,7 @@ def test_an_attempt_from_before_it_was_found_well_again_says_nothing(checked):
     if checked:
         ejection.observe(True, 1, 2.0)
     else:
-        ejection.begin_trial()
+        ejection.begin_trial(0.0)
         ejection.end_trial(2.0, listens=True, checked=checked)
     assert not ejection.eject(3.0, checked=checked, began_at=1.9)
     assert not ejection.active
@@ -175,7 +175,7 @@ def test_what_checks_were_to_end_ends_with_time_and_the_other_way_round():
 def test_a_trial_that_is_under_way_when_checks_begin_ends_as_it_would():
     ejection = Ejection()
     ejection.eject(0.0, checked=False)
-    ejection.begin_trial()
+    ejection.begin_trial(0.0)
     ejection.follow(1.5, checked=True)
     assert ejection.on_trial
     assert not ejection.end_trial(2.0, listens=False, checked=True)
@@ -187,7 +187,7 @@ def test_its_repr_shows_how_it_stands():
     assert repr(ejection) == "<Ejection none>"
     ejection.eject(0.0, checked=False)
     assert repr(ejection) == "<Ejection active>"
-    ejection.begin_trial()
+    ejection.begin_trial(0.0)
     assert repr(ejection) == "<Ejection on trial>"
     health = Health()
     assert repr(health) == "<Health unknown, 0 against>"

@@ -38,11 +38,12 @@ def test_every_outcome_has_its_row_and_nothing_else_has():
 
 @pytest.mark.parametrize("outcome", Outcome, ids=lambda outcome: outcome.name)
 def test_a_row_says_what_the_code_does(outcome):
-    _, retry, blame, alive, seen = documented()[outcome.name]
+    _, retry, blame, in_a_row, alive, seen = documented()[outcome.name]
     consequence = CONSEQUENCE[outcome]
     assert consequence.retry is RETRY[retry]
     assert consequence.blame is BLAME[blame]
     assert consequence.new_connection == ("new connection" in retry)
+    assert consequence.in_a_row is ALIVE[in_a_row]
     assert consequence.alive is ALIVE[alive]
     assert consequence.status == (int(seen) if re.fullmatch(r"\d+", seen) else None)
 

@@ -13,17 +13,22 @@ from twisted_lb.core import events
 from twisted_lb.core.address import parse_address
 from twisted_lb.core.ask import ANY
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
+from twisted_lb.core.ejection import EjectionRule
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pool import Pool
 from twisted_lb.core.queue import Ticket
-from twisted_lb.core.settings import PoolSettings
+from twisted_lb.core.settings import EjectionRules, PoolSettings
 
 NAMES = ["a:1", "b:1", "c:1"]
 WHICH = st.integers(0, 100)
 RISE, FALL = 2, 3
+ROW = EjectionRules(consecutive_failures=2)
+RATES = EjectionRules(
+    success_rate_factor=0.5, success_rate_requests=2, failure_percent=50, failure_percent_requests=2, min_backends=1
+)
 QUEUE, WAIT_S = 3, 2.0
 
 
@@ -35,6 +40,7 @@ class Known:
     heard: bool = False  # of its health
     ejected: bool = False
     until: float | None = None
+    rule: EjectionRule = EjectionRule.REFUSED
     admin: AdminState = AdminState.READY
     returned_at: float = -1.0
 
@@ -76,11 +82,16 @@ class Listener:
                 # The first result is news too where it only confirms that a backend is down.
                 assert known.up != up or not (known.up or known.heard)
                 known.up, known.heard = up, True
-            case events.BackendEjected():
-                # Again only after a trial, which ends later than it began.
-                assert not known.ejected or (event.until is not None and event.until > known.until)
+            case events.BackendEjected(rule=EjectionRule.REFUSED):
+                # Again only after a trial, which ends later than it began; or out for something else before.
+                again = known.ejected and known.rule is EjectionRule.REFUSED
+                assert not again or (event.until is not None and event.until > known.until)
                 assert event.check_wanted == (event.until is None)
-                known.ejected, known.until = True, event.until
+                known.ejected, known.until, known.rule = True, event.until, event.rule
+            case events.BackendEjected():
+                assert not known.ejected or event.detail.startswith("a trial request failed: ")
+                assert event.at + 10.0 <= event.until <= event.at + 300.0 * 1.1
+                known.ejected, known.until, known.rule = True, event.until, event.rule
             case events.BackendReturned():
                 assert known.ejected
                 known.ejected, known.returned_at = False, event.at
@@ -95,8 +106,9 @@ class PoolMachine(RuleBasedStateMachine):
         most=st.sampled_from([0, 0, 1, 3]),
         queued=st.booleans(),
         initially_up=st.booleans(),
+        ejection=st.sampled_from([EjectionRules(), ROW, RATES]),
     )
-    def begin(self, policy, checked, most, queued, initially_up):
+    def begin(self, policy, checked, most, queued, initially_up, ejection):
         self.now = 100.0
         self.checked = checked
         self.by_turns = policy == "rr"
@@ -115,13 +127,21 @@ class PoolMachine(RuleBasedStateMachine):
             max_in_flight=most,
             max_queued=QUEUE if queued else 0,
             queue_wait_s=WAIT_S,
+            ejection=ejection,
         )
         self.tickets: list[Ticket] = []
+        self.answering: set[Lease] = set()  # trials of which an answer is wanted
+        self.waited = False  # whether anybody ever did, which brings trials nearer
         self.pool = Pool("p", self.policy, settings_, random.Random(1), self.hear)
         self.pool.update(specs("a:1", "b:1,weight=2"), self.now)
 
     def hear(self, event):
         self.told.append(event)
+        badly = isinstance(event, events.BackendEjected) and event.rule is not EjectionRule.REFUSED
+        if badly and not self.listener.known[event.backend_name].ejected:
+            wanted = [backend for backend in self.pool.backends.values() if backend.wanted]
+            assert sum(backend.ejection.active for backend in wanted) <= len(wanted) // 2
+            assert any(backend.usable for backend in wanted)
         self.listener.hear(event)
 
     def one(self, which: int) -> Backend:
@@ -177,6 +197,7 @@ class PoolMachine(RuleBasedStateMachine):
             assert len(self.tickets) < QUEUE + self.room(avoid)
             assert verdict.until >= self.now + WAIT_S
             self.tickets.append(verdict)
+            self.waited = True
             return None
         if not isinstance(verdict, Lease):
             assert self.tickets or not self.open_to(avoid)
@@ -233,10 +254,15 @@ class PoolMachine(RuleBasedStateMachine):
         assert not self.most(backend) or backend.in_flight <= self.most(backend)
         assert allowed(backend)
         assert backend.usable != lease.trial
-        if lease.trial:
+        if lease.trial and backend.ejection.rule is EjectionRule.REFUSED:
             assert not self.checked
             assert backend not in on_trial
             assert self.listener.known[backend.name].until <= self.now
+        elif lease.trial:
+            # Of one that has no end another one, after as long as the first rest at least.
+            others = [one for one in self.leases if one.trial and one.backend is backend]
+            assert all(self.now >= one.opened_at + 10.0 for one in others) or self.waited
+            self.answering.add(lease)
         self.leases.append(lease)
         self.seen.add(backend)
 
@@ -278,9 +304,11 @@ class PoolMachine(RuleBasedStateMachine):
         backend = lease.backend
         current = self.pool.backends.get(backend.name) is backend
         returned_at = self.listener.known[backend.name].returned_at if current else 0.0
-        was_out = backend.ejection.active
+        was_out = backend.ejection.active and not (
+            outcome is Outcome.REFUSED and current and self.out_for_serving_badly(backend)
+        )
         self.told.clear()
-        self.pool.settle(lease, outcome, self.now)
+        self.pool.settle(lease, outcome, self.now, "", str(self.settled % 3))
         self.settled += 1
         if not current:
             assert self.told == []
@@ -288,6 +316,21 @@ class PoolMachine(RuleBasedStateMachine):
             assert self.told == [], "an attempt from before told something new"
         elif outcome is Outcome.REFUSED:
             assert isinstance(self.told[0], events.BackendEjected)
+
+    def out_for_serving_badly(self, backend):
+        return self.listener.known[backend.name].rule is not EjectionRule.REFUSED
+
+    @precondition(lambda self: self.pool.backends)
+    @rule(which=WHICH, times=st.integers(1, 4), outcome=st.sampled_from([Outcome.NO_RESPONSE, Outcome.TIMED_OUT]))
+    def serve_badly(self, which, times, outcome):
+        """One of them fails some requests, of several clients."""
+        backend = self.one(which)
+        others = tuple(one for one in self.pool.backends.values() if one is not backend)
+        for _ in range(times):
+            lease = self.lease_one(others)
+            if lease is not None:
+                self.leases.remove(lease)
+                self.end(lease, outcome)
 
     @precondition(lambda self: self.pool.backends)
     @rule(passed=st.booleans(), which=WHICH, times=st.integers(1, 3))
@@ -314,7 +357,7 @@ class PoolMachine(RuleBasedStateMachine):
     def bound(self, most):
         self.pool.configure(replace(self.pool.settings, max_in_flight=most), self.now)
 
-    @rule(seconds=st.sampled_from([0.0, 0.1, 1.0, 5.0, 60.0]))
+    @rule(seconds=st.sampled_from([0.0, 0.1, 1.0, 5.0, 11.0, 60.0]))
     def pass_time(self, seconds):
         self.now += seconds
         built = self.policy.built
@@ -394,10 +437,16 @@ class PoolMachine(RuleBasedStateMachine):
     @invariant()
     def an_ejected_one_rests_or_has_exactly_one_trial(self):
         for backend in self.pool.backends.values():
-            trials = sum(lease.trial for lease in self.leases if lease.backend is backend)
-            assert trials == backend.ejection.on_trial
-            if not self.checked and backend.ejection.active and not trials:
-                assert backend.ejection.due or backend.ejection.until <= self.now + 30
+            trials = sum(
+                lease.trial for lease in self.leases if lease.backend is backend and lease not in self.answering
+            )
+            ejection = backend.ejection
+            if ejection.rule is not EjectionRule.REFUSED:
+                assert not ejection.active or ejection.due or ejection.until <= self.now + 300 * 1.1
+                continue
+            assert trials == ejection.on_trial
+            if not self.checked and ejection.active and not trials:
+                assert ejection.due or ejection.until <= self.now + 30
 
     @invariant()
     def its_repr_counts(self):

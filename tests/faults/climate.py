@@ -56,6 +56,7 @@ def settings(rng: random.Random, names: Sequence[str], *, finish_half_closed: bo
     auto = {"max_idle": "auto"} if apart.random() < 0.3 else {}
     budget = {} if apart.random() < 0.7 else {"budget_percent": 0, "budget_per_s": 0}
     roads = routes(apart)
+    traffic = ejection(apart)
     return LoadBalancerConfig.model_validate(
         {
             **roads,
@@ -64,6 +65,7 @@ def settings(rng: random.Random, names: Sequence[str], *, finish_half_closed: bo
             "timeouts": TIMEOUTS,
             "limits": {"replay_body_bytes": 8192, "client_bytes_per_s": 0},
             "queue": queue,
+            "ejection": traffic,
             "retry": {"more_attempts": 2, **budget},
             "upstream": {
                 "max_idle": rng.choice([0, 1, 8]),
@@ -83,6 +85,26 @@ def settings(rng: random.Random, names: Sequence[str], *, finish_half_closed: bo
             "client_half_close": "finish" if finish_half_closed else "abort",
         }
     )
+
+
+def ejection(rng: random.Random) -> dict[str, object]:
+    """For what traffic takes a backend out: in half of the towns for what is usual, in the others for less, by all of the rules."""
+    if rng.random() < 0.5:
+        return {}
+    return {
+        "consecutive_failures": rng.choice([0, 1, 1, 2, 3]),
+        "min_clients": rng.choice([1, 1, 2]),
+        "failure_percent": rng.choice([0, 30, 60]),
+        "failure_percent_requests": rng.choice([1, 3]),
+        "success_rate_factor": rng.choice([0, 0.5, 0.9]),
+        "success_rate_requests": rng.choice([1, 3]),
+        "min_backends": rng.choice([1, 2]),
+        "window_s": rng.choice([1.0, 5.0, 30.0]),
+        "base_s": rng.choice([0.5, 2.0, 10.0]),
+        "longest_s": rng.choice([10.0, 300.0]),
+        "max_percent": rng.choice([30, 50, 100]),
+        "checks_end": rng.random() < 0.7,
+    }
 
 
 def routes(rng: random.Random) -> dict[str, object]:

@@ -1,5 +1,6 @@
 """What came about in a story, counted: so that a test can ask whether the stories have everything in them."""
 
+import math
 from collections import Counter
 
 from faults.logins import bound_from
@@ -20,6 +21,7 @@ def happenings(town: Town) -> Counter[str]:
             **_stop(town),
             **_time(town),
             **_backends(town),
+            **_taken_out(town),
             **_logins(town),
             **(_web(town) if town.web else {}),
         }
@@ -45,6 +47,16 @@ def _members(town: Town) -> Counter[str]:
             left = [tape for tape in member.begun if tape not in member.busy]
             seen["somebody goes who serves"] += bool(member.busy)
             seen["somebody goes with idle connections"] += any(_ended_at(tape) >= member.until.at for tape in left)
+    return seen
+
+
+def _taken_out(town: Town) -> Counter[str]:
+    seen: Counter[str] = Counter(
+        f"somebody is taken out: {one.event.rule.name}" for one in town.taken_out if not one.trial
+    )
+    seen["somebody is taken out by a trial"] = sum(one.trial for one in town.taken_out)
+    seen["who was taken out is back"] = sum(one.back < math.inf for one in town.taken_out)
+    seen["somebody is not taken out, since others are"] = town.withheld
     return seen
 
 

@@ -2,6 +2,7 @@
 says of itself.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from faults.tape import Dialled, Tape, TownNetwork
 
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
+from twisted_lb.core.events import BackendEjected
 from twisted_lb.core.pool import Pool
 
 
@@ -314,3 +316,26 @@ class Change:
     at: int
     when: float
     usable: frozenset[str]
+
+
+@dataclass
+class TakenOut:
+    """An ejection by another rule than a refused connection: whose, when, what was told, and how the pool stood right after. `trial`: it
+    was out, and a request has tried it. `back`: when that was over, by a trial or by checks.
+    """
+
+    record: Backend
+    moment: Moment
+    event: BackendEjected
+    wanted: int
+    out: int
+    usable: int
+    trial: bool
+    back: float = math.inf
+
+
+def taken_out(record: Backend, moment: Moment, event: BackendEjected, members: Sequence[Backend]) -> TakenOut:
+    """What is to be judged of it later."""
+    wanted = [one for one in members if one.wanted]
+    out, usable = sum(one.ejection.active for one in wanted), sum(one.usable for one in wanted)
+    return TakenOut(record, moment, event, len(wanted), out, usable, event.detail.startswith("a trial request"))

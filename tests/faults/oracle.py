@@ -14,6 +14,7 @@ from faults.keeping import Keeping
 from faults.ledger import Record
 from faults.logins import Logins
 from faults.membership import Membership
+from faults.outlying import Outlying
 from faults.patience import Patience
 from faults.reader import UNTIL_CLOSE
 from faults.returning import Returning
@@ -88,6 +89,7 @@ class Oracle:
         Membership(self).judge()
         Patience(self).judge()
         Returning(self).judge()
+        Outlying(self).judge()
         Stopping(self).judge()
         Logins(self).judge()
 
@@ -164,8 +166,17 @@ class Oracle:
         usable = self.usable(attempt.at)
         if attempt.dialled is not None and self.town.naming.on:
             usable |= self.usable_since(attempt.dialled.claimed_at, attempt.at)
-        if attempt.dialled is not None and attempt.backend not in usable:
+        if attempt.dialled is not None and attempt.backend not in usable and not self._may_try(attempt):
             self.complain(f"{name}: {attempt.backend} was asked, usable were {set(usable)}")
+
+    def _may_try(self, attempt: Attempt) -> bool:
+        """Whether an attempt may be the trial of a backend that served badly: its time is over, or nobody is usable."""
+        return attempt.member is not None and any(
+            attempt.member.record is ejected.record
+            and ejected.moment.at < attempt.at
+            and (ejected.event.until is None or attempt.when >= ejected.event.until or not self.usable(attempt.at))
+            for ejected in self.town.taken_out
+        )
 
     def usable(self, at: int) -> frozenset[str]:
         usable: frozenset[str] = frozenset()

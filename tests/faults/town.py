@@ -8,7 +8,7 @@ from typing import Any, cast
 from faults.clients import Client
 from faults.climate import settings, weather
 from faults.kernel import Kernel, ReactorDescriptor
-from faults.ledger import Change, Generations, Members, Moment, Record
+from faults.ledger import Change, Generations, Members, Moment, Record, TakenOut, taken_out
 from faults.naming import BACKEND, Naming
 from faults.operator import ASKED, ENDED, Operator
 from faults.servers import Server
@@ -21,7 +21,8 @@ from twisted.logger import LogLevel, globalLogPublisher
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core import record as core_record
 from twisted_lb.core.backend import AdminState, BackendSpec
-from twisted_lb.core.events import AdminChanged, BackendDown, BackendEjected, Event
+from twisted_lb.core.ejection import EjectionRule
+from twisted_lb.core.events import AdminChanged, BackendDown, BackendEjected, BackendReturned, EjectionWithheld, Event
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.over_reactor import release
@@ -56,6 +57,9 @@ class Town:
         # When a backend was ejected, wherever it may have been asked, and for what; and when checks took one out.
         self.ejections: list[tuple[Moment, set[str], str]] = []
         self.downs: list[tuple[Moment, set[str]]] = []
+        # Who was taken out for serving badly, and how often somebody would have been.
+        self.taken_out: list[TakenOut] = []
+        self.withheld = 0
         self.logged: list[dict[str, Any]] = []
         self.left: dict[str, object] = {}
         self.closed: Moment | None = None
@@ -178,8 +182,20 @@ class Town:
 
     def _heard_event(self, event: Event) -> None:
         self.note_usable()
-        if isinstance(event, BackendEjected):
+        if isinstance(event, BackendEjected) and event.rule is EjectionRule.REFUSED:
+            assert event.outcome is not None
             self.ejections.append((self.moment(), self._places(event.backend_name), event.outcome.name))
+        elif isinstance(event, BackendEjected):
+            backends = self.pool.backends
+            ejected = taken_out(backends[event.backend_name], self.moment(), event, list(backends.values()))
+            self.taken_out.append(ejected)
+        elif isinstance(event, BackendReturned):
+            record = self.pool.backends[event.backend_name]
+            for ejected in self.taken_out:
+                if ejected.record is record:
+                    ejected.back = min(ejected.back, event.at)
+        elif isinstance(event, EjectionWithheld):
+            self.withheld += 1
         elif isinstance(event, BackendDown):
             self.downs.append((self.moment(), self._places(event.backend_name)))
         elif isinstance(event, AdminChanged) and event.backend_name in self.members.now:

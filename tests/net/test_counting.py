@@ -3,6 +3,7 @@
 import pytest
 from house import GET
 
+from twisted_lb.core.ejection import EjectionRule
 from twisted_lb.core.flow import METHODS, SOURCES
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.totals import KINDS, Denied
@@ -257,7 +258,7 @@ def test_ejections_and_changes_of_state_are_counted_at_the_backend(house):
     lb = house("a:80")
     lb.ask(GET)
     [backend] = lb.members
-    assert backend.totals.ejections[Outcome.REFUSED] == 1
+    assert backend.totals.ejections[EjectionRule.REFUSED] == 1
     assert backend.totals.changes == {"ejected": 1}
     lb.cluster.observe_probe("a:80", False, "no", asked_at=lb.clock.seconds() - 0.5)
     lb.cluster.observe_probe("a:80", True, "yes", asked_at=lb.clock.seconds() - 0.25)

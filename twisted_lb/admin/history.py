@@ -17,6 +17,7 @@ from twisted_lb.core.events import (
     BackendRemoved,
     BackendReturned,
     BackendUp,
+    EjectionWithheld,
     Event,
     LevelsShifted,
     LimitSpared,
@@ -49,6 +50,7 @@ _KINDS: Final[dict[type, str]] = {
     BackendDown: "down",
     BackendUp: "up",
     BackendEjected: "ejected",
+    EjectionWithheld: "withheld",
     BackendReturned: "returned",
     BackendAdded: "added",
     BackendRemoved: "removed",
@@ -124,6 +126,8 @@ class States:
         if isinstance(event, PoolExhausted | PoolRecovered | PolicyEvent | LevelsShifted | PanicBegan | PanicEnded):
             return kind, event.pool, str(event)
         key = (event.pool, event.backend_name)
+        if isinstance(event, EjectionWithheld):
+            return kind, f"{event.pool}/{event.backend_name}", _text(event)
         if not isinstance(event, BackendChanged) or _is_another(event.change):
             self._since[key] = self._wall()
         if isinstance(event, BackendDown):
@@ -132,7 +136,7 @@ class States:
             self._down.pop(key, None)
         elif isinstance(event, BackendEjected):
             until = None if event.until is None else self._wall() + event.until - event.at
-            self._ejected[key] = (event.detail or event.outcome.name, until)
+            self._ejected[key] = (event.because, until)
         elif isinstance(event, BackendReturned):
             self._ejected.pop(key, None)
         elif isinstance(event, BackendRemoved):

@@ -23,6 +23,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.samples import Exemplar as Told
 from prometheus_client.utils import floatToGoString
 
+from twisted_lb.core.ejection import EjectionRule
 from twisted_lb.core.exemplars import Exemplar
 from twisted_lb.core.flow import METHODS, SOURCES
 from twisted_lb.core.histogram import Reading, nearest_edge
@@ -240,9 +241,9 @@ def _attempts(measures: Measures, _: ProcessMeasures) -> Series:
 def _ejections(measures: Measures, _: ProcessMeasures) -> Series:
     for pool in measures.pools:
         for backend in pool.backends:
-            for outcome in Outcome:
-                if backend.ejections[outcome]:
-                    yield (pool.name, backend.name, outcome.name.lower()), float(backend.ejections[outcome])
+            for rule in EjectionRule:
+                if backend.ejections[rule]:
+                    yield (pool.name, backend.name, rule.name.lower()), float(backend.ejections[rule])
 
 
 def _changes(measures: Measures, _: ProcessMeasures) -> Series:
@@ -485,7 +486,12 @@ FAMILIES: Final = (
         "check_duration_seconds", "histogram", (*_PB, "result"), "How long health checks took", _check_durations, LES_OF_BACKENDS,
     ),
     Family("checks_total", "counter", (*_PB, "result"), "Health checks", _checks),
-    Family("ejections_total", "counter", (*_PB, "reason"), "How often traffic took a backend out, by the outcome", _ejections),
+    Family("ejections_total", "counter", (*_PB, "reason"), "How often traffic took a backend out, by the rule", _ejections),
+    Family(
+        "ejections_withheld_total", "counter", _PB,
+        "How often traffic would have, and enough others were out, or nobody else was usable",
+        _backends(lambda one: float(one.withheld)),
+    ),
     Family("state_changes_total", "counter", (*_PB, "to"), "Changes of a backend's state", _changes),
     Family("client_connections", "gauge", _L, "Connections of clients", _listeners(lambda one: float(one.connections))),
     Family(

@@ -11,6 +11,7 @@ from twisted_lb.admin.metrics import (
     WANTED_LES_OF_BACKENDS,
     Family,
 )
+from twisted_lb.core.ejection import EjectionRule
 from twisted_lb.core.flow import METHODS, SOURCES
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.standing import Skipped
@@ -75,7 +76,8 @@ _VALUES: Final = (
     ("source", SOURCES),
     ("outcome", tuple(one.name.lower() for one in Outcome)),
     ("reason of a refusal", tuple(one.name.lower() for one in Refusal)),
-    ("reason of a retry, or of an ejection", ("an outcome",)),
+    ("reason of a retry", ("an outcome",)),
+    ("reason of an ejection", tuple(one.name.lower() for one in EjectionRule)),
     ("reason why there was no retry", tuple(one.name.lower() for one in Denied)),
     ("reason of a skip", tuple(one.name.lower() for one in Skipped)),
     ("state", ("ready", "drain", "maint", "up", "down", "unknown", "ejected")),

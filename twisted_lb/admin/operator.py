@@ -75,6 +75,8 @@ class BackendView:
     and traffic says, with its `reason`, for `since_s` seconds. `rate` is in requests a second, `share` and `intended` in per
     cent of the pool's requests, both of the last minute; None: nobody knows. `limit` 0: no bound. `reported` is what it says of
     its load, and how old that is; None where it does not, or nobody compares that. `level` is its priority, None for a backup.
+    `ejected_by` is the rule of an ejection, empty where there is none; `failing` what it has failed since it was well last, empty
+    for nothing.
     """
 
     name: str
@@ -111,6 +113,8 @@ class BackendView:
     reuse: float | None = None
     reported: "ReportView | None" = None
     level: int | None = 0
+    ejected_by: str = ""
+    failing: str = ""
 
     def with_more(self, other: "BackendView") -> "BackendView":
         """The same backend as another process sees it too."""

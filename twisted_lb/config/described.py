@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from twisted_lb.config.base import ErrorPages, Name
+from twisted_lb.config.ejection import EjectionConfig
 from twisted_lb.config.health_check import HealthCheckConfig
 from twisted_lb.config.inheritance import DefaultsConfig
 from twisted_lb.config.limits import LimitsConfig, TimeoutsConfig
@@ -59,6 +60,7 @@ class DescribedConfig(ChoiceConfig, KeyConfig):
     )
     listen: ListenConfig = ListenConfig()
     health_check: HealthCheckConfig = HealthCheckConfig()
+    ejection: EjectionConfig = EjectionConfig()
     queue: QueueConfig = QueueConfig()
     slow_start: SlowStartConfig = SlowStartConfig()
     panic: PanicConfig = PanicConfig()

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_network
 from itertools import islice
+from math import sqrt
 from typing import Any, Final, NamedTuple
 
 from twisted_lb.config.balancer import LoadBalancerConfig
@@ -50,6 +51,7 @@ CODES: Final = {
     "W19": "There are pools or routes by name and no listener: port 80 of all addresses is listened on.",
     "W20": "A key of the access log has no effect: without `log.file` there is none.",
     "W21": '`policy = "first"` without a limit: all requests go to the first backend that is usable, and the others only stand by.',
+    "W22": "A rule of `ejection` that looks at rates takes nobody out: its pool has too few backends.",
     "W23": "Nobody gets a request: every backend of a pool has weight 0.",
     "W24": "Every backend of a pool is a backup: they are used like any others, and none is kept back.",
     "W25": "The module of a policy of one's own is another one on disk than was imported: a process imports it once, so that a restart, "
@@ -95,6 +97,7 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening
         yield from _of_order(_home(config.pools, "pools", name), pool)
         yield from _of_levels(_home(config.pools, "pools", name), pool)
         yield from _of_policy(config, name, pool)
+        yield from _of_ejection(_home(config.pools, "pools", name), pool)
     yield from _of_unused_checks(config)
     for index, route in enumerate(config.routes):
         effective = objects.routes[name_of(route, index)]
@@ -300,8 +303,7 @@ def _of_checks(path: KeyPath, checks: HealthCheckConfig) -> Iterator[Doubt]:
 
 
 def _of_retries(path: KeyPath, pool: PoolConfig) -> Iterator[Doubt]:
-    alone = len(pool.backends) == 1 and not is_name(pool.backends[0].address) and pool.targets is None
-    if alone and pool.retry.bad_statuses:
+    if len(pool.backends) == 1 and _all_known(pool) and pool.retry.bad_statuses:
         text = f"has no effect: {pool.backends[0].name} is the only backend"
         yield Doubt("W14", (*path, "retry", "bad_statuses"), text)
 
@@ -313,6 +315,26 @@ def _of_levels(path: KeyPath, pool: PoolConfig) -> Iterator[Doubt]:
         yield Doubt("W23", (*path, "backends"), "nobody gets a request: every weight is 0")
     if all(one.backup for one in pool.backends):
         yield Doubt("W24", (*path, "backends"), "every backend is a backup: none is kept back")
+
+
+def _all_known(pool: PoolConfig) -> bool:
+    """Whether a pool has just as many backends as its file says: no name may mean several, and no list says more."""
+    return pool.targets is None and not any(is_name(one.address) for one in pool.backends)
+
+
+def _of_ejection(path: KeyPath, pool: PoolConfig) -> Iterator[Doubt]:
+    """Rates that are looked at in vain: too few are compared, or too few for anyone to be so far off (see `least_success_rate`)."""
+    rules, backends = pool.ejection, len(pool.backends)
+    if not _all_known(pool):
+        return
+    for key in ("success_rate_factor", "failure_percent"):
+        if getattr(rules, key) and backends < rules.min_backends:
+            text = f"has no effect: min_backends = {rules.min_backends}, and the pool has {backends}"
+            yield Doubt("W22", (*path, "ejection", key), text)
+    factor = rules.success_rate_factor
+    if rules.min_backends <= backends <= factor**2 + 1:
+        text = f"has no effect: of {backends} backends none is ever more than {sqrt(backends - 1):.4g} standard deviations below the mean"
+        yield Doubt("W22", (*path, "ejection", "success_rate_factor"), text)
 
 
 def _of_unused_checks(config: LoadBalancerConfig) -> Iterator[Doubt]:

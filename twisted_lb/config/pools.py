@@ -7,6 +7,7 @@ from pydantic import AliasChoices, Field, GetCoreSchemaHandler, field_validator,
 from pydantic_core import core_schema
 
 from twisted_lb.config.base import Label, Model, Name, Seconds, TextOrTable, error_at
+from twisted_lb.config.ejection import EjectionConfig
 from twisted_lb.config.health_check import HealthCheckConfig
 from twisted_lb.config.limits import HeadLimitsConfig, PoolTimeoutsConfig
 from twisted_lb.config.own_policies import OwnChoice
@@ -372,6 +373,7 @@ class PoolRulesConfig(ChoiceConfig):
         default=None, description="Checks of `[checks.NAME]`; what `health_check` says here is said in their place."
     )
     health_check: HealthCheckConfig = HealthCheckConfig()
+    ejection: EjectionConfig = EjectionConfig()
     queue: QueueConfig = QueueConfig()
     slow_start: SlowStartConfig = SlowStartConfig()
     panic: PanicConfig = PanicConfig()

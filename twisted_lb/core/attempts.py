@@ -264,15 +264,15 @@ class Attempts:
         self.withdraw()
         return None
 
-    def ended(self, attempt: Attempt, outcome: Outcome, now: float, detail: str = "") -> None:
-        """End an attempt with its outcome; exactly once for each, a second time is an AssertionError."""
+    def ended(self, attempt: Attempt, outcome: Outcome, now: float, detail: str = "", client: str = "") -> None:
+        """End an attempt with its outcome; exactly once for each, a second time is an AssertionError. `client`: see `Pool.settle`."""
         attempt.outcome = outcome
         attempt.detail = detail
         attempt.way = None
         if outcome is not _OK:
             attempt.ended_at = now
             self._remember(attempt, outcome)
-        self.pool.settle(attempt.lease, outcome, now, detail)
+        self.pool.settle(attempt.lease, outcome, now, detail, client)
 
     def granted(self, ticket: Ticket, verdict: Lease | Refusal, now: float) -> None:
         """Take up the verdict of `Pool.grants`: the wait in the queue is over."""

@@ -16,8 +16,10 @@ from twisted_lb.core.load import Load
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.standing import Skipped, Standing
+from twisted_lb.core.streak import Streak
 from twisted_lb.core.totals import BackendTotals
 from twisted_lb.core.weighing import Weighing
+from twisted_lb.core.window import Window
 
 HEAVIEST: Final = 256
 LIGHTEST: Final = 0
@@ -178,6 +180,8 @@ class Backend:
     `limit` is how many requests it may have in flight now, 0 for no bound, `most` without slow start, and `own_limit` what its
     spec says of that, None for nothing; `bound` sets them.
 
+    `streak` are its failures in a row, None as a rule; `window` what it has answered of late, None where no rate is looked at.
+
     `reasons` are what took it out, in the words of whoever did: by the operator, its checks, its traffic. `aftermath` is what
     its last attempts have brought about: the moments of the lease and of that, and what it was.
 
@@ -215,10 +219,12 @@ class Backend:
         "slot",
         "standby",
         "standing",
+        "streak",
         "totals",
         "tunnels",
         "usable",
         "weighing",
+        "window",
     )
 
     def __init__(self, spec: BackendSpec, counts: Counts, *, up: bool = True) -> None:
@@ -232,6 +238,8 @@ class Backend:
         self.admin: AdminState = AdminState.READY
         self.health: Health = Health(up=up)
         self.ejection: Ejection = Ejection()
+        self.streak: Streak | None = None
+        self.window: Window | None = None
         self.usable: bool = up
         self.available: bool = up
         self.load: Load | None = None
@@ -313,7 +321,7 @@ class Backend:
         self.refresh_usable()
 
     def inherit(self, other: "Backend", now: float, *, checked: bool) -> None:
-        """Take over what is known of the same server under another name, which is removed: health, ejection, admin. Of its
+        """Take over what is known of the same server under another name, which is removed: health, ejection, failures in a row, admin. Of its
         health both know what is found from now on, since it may still owe answers. A trial request that is under way tells
         `other` alone. `checked`: see `Ejection.eject`.
         """
@@ -323,6 +331,7 @@ class Backend:
         self.weighing.since = other.weighing.since
         self.reasons.update(other.reasons)
         self.ejection, other.ejection = other.ejection, self.ejection
+        self.streak, other.streak = other.streak, None
         if self.ejection.on_trial:
             self.ejection.end_trial(now, listens=False, checked=checked)
         self.refresh_usable()
@@ -336,6 +345,19 @@ class Backend:
     def full(self) -> bool:
         """Whether the backend has as many requests in flight as it may."""
         return 0 < self.limit <= self.load_now
+
+    @property
+    def failing(self) -> str:
+        """Why traffic would have taken it out, had others not been out already; else its failures in a row. Empty for none."""
+        if self.window is not None and self.window.withheld:
+            return self.window.withheld
+        return "" if self.streak is None else str(self.streak)
+
+    @property
+    def withheld(self) -> bool:
+        """Whether traffic would have taken it out, had others not been out already."""
+        streak, window = self.streak, self.window
+        return (streak is not None and streak.withheld) or (window is not None and bool(window.withheld))
 
     def refresh_usable(self) -> None:
         """Update `usable` and `available`. An ejected backend is available for one trial request, once that is due; in panic for

@@ -1,12 +1,21 @@
 """Changes of a pool's backends, as events: of its members by an update, of an ejection by the outcome of an attempt."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from twisted_lb.core.address import Address, TcpAddress
 from twisted_lb.core.backend import BACKUP, Backend, BackendSpec
-from twisted_lb.core.events import BackendAdded, BackendChanged, BackendEjected, BackendRemoved, BackendReturned, Event
-from twisted_lb.core.lease import Lease
+from twisted_lb.core.ejection import EjectionRule
+from twisted_lb.core.events import (
+    BackendAdded,
+    BackendChanged,
+    BackendEjected,
+    BackendRemoved,
+    BackendReturned,
+    EjectionWithheld,
+    Event,
+)
 from twisted_lb.core.outcome import CONSEQUENCE, Blame, Outcome
+from twisted_lb.core.outliers import Ended, Outliers
 from twisted_lb.core.succession import Succession
 
 
@@ -52,24 +61,30 @@ def _family(address: Address) -> str:
 
 
 def apply_outcome(
-    pool: str, lease: Lease, outcome: Outcome, detail: str, now: float, *, checked: bool
-) -> BackendEjected | BackendReturned | None:
-    """Apply the outcome of an attempt to its backend: passive ejection, or the end of one by a trial request; None when
-    neither has changed. `checked`: see `Ejection.eject`.
+    pool: str, ended: Ended, outliers: Outliers, members: Collection[Backend], *, checked: bool
+) -> BackendEjected | BackendReturned | EjectionWithheld | None:
+    """Apply the outcome of an attempt to its backend: passive ejection, or the end of one by a trial request; None when nothing
+    is to be told. `checked`: see `Ejection.eject`.
     """
-    backend = lease.backend
+    lease, outcome, now = ended.lease, ended.outcome, ended.at
+    backend, consequence = lease.backend, CONSEQUENCE[outcome]
     ejection = backend.ejection
-    consequence = CONSEQUENCE[outcome]
     if consequence.blame is not Blame.NONE:
         backend.failures += 1
-    if consequence.blame is Blame.EJECT or (lease.trial and consequence.alive is False):
+    refused = ejection.rule is EjectionRule.REFUSED
+    if consequence.blame is Blame.EJECT or (lease.trial and refused and consequence.alive is False):
         if ejection.eject(now, checked=checked, trial=lease.trial, began_at=lease.opened_at):
+            backend.streak = None
             until = None if checked else ejection.until
-            ejected = BackendEjected(pool, backend.name, outcome, detail, until, checked, now)
+            ejected = BackendEjected(pool, backend.name, outcome, ended.detail, until, checked, now)
             backend.remember(lease.opened_at, now, f"ejected {ejected.how_long}: {ejected.because}")
             return ejected
-    elif lease.trial and ejection.end_trial(now, listens=consequence.alive is True, checked=checked):
+    elif lease.trial and not refused and ejection.on_trial:
+        return outliers.judge_trial(ended, checked=checked)
+    elif lease.trial and refused and ejection.end_trial(now, listens=consequence.alive is True, checked=checked):
         reason = "a trial request found it busy" if outcome is Outcome.BACKLOG_FULL else "a trial request was answered"
         backend.remember(lease.opened_at, now, f"used again: {reason}")
         return BackendReturned(pool, backend.name, reason, now)
+    elif consequence.in_a_row:
+        return outliers.judge(ended, members, checked=checked)
     return None

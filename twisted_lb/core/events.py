@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from twisted_lb.core.backend import AdminState
+from twisted_lb.core.ejection import EjectionRule
 from twisted_lb.core.outcome import Outcome
 
 # The name of the pool of a balancer that has only one.
@@ -50,29 +51,48 @@ class BackendUp:
 @dataclass(frozen=True)
 class BackendEjected:
     """Traffic took a backend out (passive ejection). `until`: when a trial request may be made; None: checks decide,
-    and `check_wanted` asks for a probe at once.
+    and `check_wanted` asks for a probe at once. `rule` is which one did, with its figures in `detail`; `outcome` that of the attempt
+    which was the last straw, None where it was no attempt.
     """
 
     pool: str
     backend_name: str
-    outcome: Outcome
+    outcome: Outcome | None
     detail: str
     until: float | None
     check_wanted: bool
     at: float
+    rule: EjectionRule = EjectionRule.REFUSED
 
     @property
     def because(self) -> str:
         """What traffic met, in a few words."""
-        return self.detail or self.outcome.name
+        return self.detail or ("" if self.outcome is None else self.outcome.name)
 
     @property
     def how_long(self) -> str:
         """Until when it is out."""
-        return "until checks pass" if self.until is None else f"for {self.until - self.at:g} s"
+        return "until checks pass" if self.until is None else f"for {self.until - self.at:.3g} s"
 
     def __str__(self) -> str:
         return f"{_called(self.pool, self.backend_name)} is ejected {self.how_long}: {self.because}"
+
+
+@dataclass(frozen=True)
+class EjectionWithheld:
+    """By this rule traffic would have taken a backend out, for `because`, and it stays in, since `instead` says so: enough others
+    are out. Told once, until it is well again or has been taken out.
+    """
+
+    pool: str
+    backend_name: str
+    rule: EjectionRule
+    because: str
+    instead: str
+    at: float
+
+    def __str__(self) -> str:
+        return f"{_called(self.pool, self.backend_name)} is not ejected, since {self.instead}: {self.because}"
 
 
 @dataclass(frozen=True)
@@ -281,6 +301,7 @@ Event = (
     BackendDown
     | BackendUp
     | BackendEjected
+    | EjectionWithheld
     | BackendReturned
     | BackendAdded
     | BackendRemoved

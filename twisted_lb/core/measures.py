@@ -79,10 +79,11 @@ class ListenerMeasures:
 @dataclass(frozen=True)
 class BackendMeasures:
     """How a backend stands, and what it has done. `load` is what its policy compares, `limit` how much it may have in flight, 0
-    for no bound. `answers` by `KINDS`, `outcomes` and `ejections` in the order of `outcome.Outcome`; `changes` of its state by
-    what it became; `skips` in the order of `standing.Skipped`, how often a policy came to it and stepped over it. `duration` is
-    that of its complete answers, from lease to last byte. `utilization` is what it reports, None where no report counts; `reports`
-    those that counted and those that did not, None where nobody compares them.
+    for no bound. `answers` by `KINDS`, `outcomes` in the order of `outcome.Outcome`; `ejections` in that of `ejection.EjectionRule`,
+    and how many were `withheld`; `changes` of its state by what it became; `skips` in the order of `standing.Skipped`, how often a
+    policy came to it and stepped over it. `duration` is that of its complete answers, from lease to last byte. `utilization` is
+    what it reports, None where no report counts; `reports` those that counted and those that did not, None where nobody compares
+    them.
     """
 
     name: str
@@ -107,6 +108,7 @@ class BackendMeasures:
     ejections: Numbers
     changes: tuple[tuple[str, int], ...]
     skips: Numbers
+    withheld: int
     utilization: float | None = None
     reports: tuple[int, int] | None = None
 
@@ -134,6 +136,7 @@ class BackendMeasures:
             reports=other.reports
             if self.reports is None or other.reports is None
             else (self.reports[0] + other.reports[0], self.reports[1] + other.reports[1]),
+            withheld=self.withheld + other.withheld,
         )
 
 
@@ -331,6 +334,7 @@ def _backend_measures(backend: Backend, connections: tuple[int, int], now: float
         skips=tuple(skipped.get(why, 0) for why in Skipped),
         utilization=load.utilization if isinstance(load, Reported) and load.fresh(now) else None,
         reports=(totals.reports, totals.bad_reports) if isinstance(load, Reported) else None,
+        withheld=totals.withheld,
     )
 
 

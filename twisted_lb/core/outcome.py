@@ -54,17 +54,26 @@ class Consequence:
 
     `status` is what the client sees when nothing was relayed and nothing is retried; None: the response itself, or no
     client is left. `alive`: whether a server listens there, however badly; None: the outcome does not tell.
-    `new_connection`: another attempt needs a new connection, and may use it to the same backend.
+    `new_connection`: another attempt needs a new connection, and may use it to the same backend. `in_a_row`: it counts among
+    the failures in a row that eject a backend, where that is configured.
     """
 
     def __init__(
-        self, retry: Retry, blame: Blame, status: int | None, *, alive: bool | None, new_connection: bool = False
+        self,
+        retry: Retry,
+        blame: Blame,
+        status: int | None,
+        *,
+        alive: bool | None,
+        new_connection: bool = False,
+        in_a_row: bool = False,
     ) -> None:
         self.retry: Final = retry
         self.blame: Final = blame
         self.status: Final = status
         self.alive: Final = alive
         self.new_connection: Final = new_connection
+        self.in_a_row: Final = in_a_row
 
 
 _NEVER: Final = Retry.NEVER
@@ -72,14 +81,14 @@ _SAFE: Final = Retry.IF_IDEMPOTENT
 
 CONSEQUENCE: Final[dict[Outcome, Consequence]] = {
     Outcome.OK: Consequence(_NEVER, Blame.NONE, None, alive=True),
-    Outcome.BAD_STATUS: Consequence(Retry.IF_CONFIGURED, Blame.FAILURE, None, alive=True),
+    Outcome.BAD_STATUS: Consequence(Retry.IF_CONFIGURED, Blame.FAILURE, None, alive=True, in_a_row=True),
     Outcome.REFUSED: Consequence(Retry.ALWAYS, Blame.EJECT, 502, alive=False),
-    Outcome.CONNECT_TIMEOUT: Consequence(Retry.ALWAYS, Blame.FAILURE, 504, alive=False),
+    Outcome.CONNECT_TIMEOUT: Consequence(Retry.ALWAYS, Blame.FAILURE, 504, alive=False, in_a_row=True),
     Outcome.LOCAL_FAILURE: Consequence(_NEVER, Blame.NONE, 503, alive=None),
     Outcome.STALE_REUSE: Consequence(_SAFE, Blame.NONE, 502, alive=None, new_connection=True),
-    Outcome.NO_RESPONSE: Consequence(_SAFE, Blame.FAILURE, 502, alive=True),
-    Outcome.BAD_RESPONSE: Consequence(_SAFE, Blame.FAILURE, 502, alive=True),
-    Outcome.TIMED_OUT: Consequence(_SAFE, Blame.FAILURE, 504, alive=True),
+    Outcome.NO_RESPONSE: Consequence(_SAFE, Blame.FAILURE, 502, alive=True, in_a_row=True),
+    Outcome.BAD_RESPONSE: Consequence(_SAFE, Blame.FAILURE, 502, alive=True, in_a_row=True),
+    Outcome.TIMED_OUT: Consequence(_SAFE, Blame.FAILURE, 504, alive=True, in_a_row=True),
     Outcome.CUT_SHORT: Consequence(_NEVER, Blame.FAILURE, None, alive=True),
     Outcome.CLIENT_GONE: Consequence(_NEVER, Blame.NONE, None, alive=None),
     Outcome.CLIENT_FAULT: Consequence(_NEVER, Blame.NONE, None, alive=None),

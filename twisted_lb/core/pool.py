@@ -9,6 +9,7 @@ from twisted_lb.core.backend import AdminState, Backend, BackendSpec
 from twisted_lb.core.changes import apply_outcome, membership_changes
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.decision import OWN, Decision, Refused, decided, why_nobody
+from twisted_lb.core.ejection import EjectionRule
 from twisted_lb.core.events import (
     AdminChanged,
     BackendChanged,
@@ -29,6 +30,7 @@ from twisted_lb.core.load import Loads
 from twisted_lb.core.load_report import LoadReport, read_report
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Outcome, Refusal
+from twisted_lb.core.outliers import Ended, Outliers
 from twisted_lb.core.pickers.base import Picker, Policy
 from twisted_lb.core.pickers.minding import Minded, MindedMeasures, Stopwatch
 from twisted_lb.core.queue import Queue, Ticket
@@ -53,8 +55,8 @@ class Pool:
     """A pool of backends behind one policy, with the queue for them and the retry budget that protects them.
 
     `on_event` is told every change of state, after it has happened. Requests in flight are counted in `counts`, the
-    pool's own unless given. `stopwatch` measures how long policies of one's own take; None: nothing does. All times are
-    monotonic seconds.
+    pool's own unless given. `stopwatch` measures how long policies of one's own take; None: nothing does. `chance` is for how
+    long who was ejected rests, so that it moves no pick; `rng` unless given. All times are monotonic seconds.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Pool:
         on_event: Callable[[Event], None],
         counts: Counts | None = None,
         stopwatch: Stopwatch | None = None,
+        chance: Random | None = None,
     ) -> None:
         self.name: Final = name
         self.backends: dict[str, Backend] = {}
@@ -78,6 +81,7 @@ class Pool:
         self._selection: Final = Selection(policy, rng)
         self._stopwatch: Final = stopwatch
         self._loads: Loads | None = self._measuring(policy)
+        self._outliers: Final = Outliers(name, settings.ejection, rng if chance is None else chance)
         self._queue: Final = Queue()
         self._resting: Final = Resting()
         # Members that were removed and have something in flight, with when they were. Who rests and may return is not here.
@@ -200,6 +204,8 @@ class Pool:
         self._selection.levels.percent = settings.panic_percent
         self._selection.levels.spills = settings.spill
         self.budget.configure(settings.budget_percent, settings.budget_per_s)
+        if before.ejection != settings.ejection:
+            self._outliers.configure(settings.ejection, self.records)
         up: list[Backend] = []
         if before.checked != settings.checked:
             for backend in self._resting.forget(NEVER):
@@ -338,7 +344,8 @@ class Pool:
             scene = self._set(picker)
         trial = backend.ejection.active and backend.ejection.due
         if trial:
-            backend.ejection.begin_trial()
+            backend.ejection.begin_trial(now)
+            self._wake_at = min(self._wake_at, backend.ejection.until)
             self._stand(backend, now)
         if trial or backend.limit:
             backend.refresh_usable()
@@ -458,12 +465,22 @@ class Pool:
         return min(self._queue.next_due, self._wake_at) if self._queue.tickets else NEVER
 
     def reached(self, lease: Lease, now: float) -> None:
-        """A trial request was connected: somebody listens there, and the ejection is over, whatever becomes of it."""
+        """A trial request was connected: somebody listens there, and the ejection of whoever was refused is over, whatever becomes
+        of it.
+        """
         backend = lease.backend
-        if lease.trial and backend.ejection.end_trial(now, listens=True, checked=self.settings.checked):
+        refused = backend.ejection.rule is EjectionRule.REFUSED
+        if lease.trial and refused and backend.ejection.end_trial(now, listens=True, checked=self.settings.checked):
             lease.trial = False
             backend.remember(lease.opened_at, now, "used again: it accepts connections again")
             self._changed(backend, BackendReturned(self.name, backend.name, "it accepts connections again", now), now)
+
+    def answered(self, lease: Lease, now: float) -> None:
+        """The head of a good answer to a trial request came, of which the end may be far (a stream, a tunnel): the ejection is over."""
+        backend = lease.backend
+        if lease.trial and backend.ejection.on_trial:
+            lease.trial = False
+            self._changed(backend, self._outliers.returned(lease, now), now)
 
     @property
     def leases(self) -> int:
@@ -502,8 +519,10 @@ class Pool:
         else:
             backend.totals.bad_reports += 1
 
-    def settle(self, lease: Lease, outcome: Outcome, now: float, detail: str = "") -> None:
-        """End a lease with the outcome of its attempt; a second time is an AssertionError."""
+    def settle(self, lease: Lease, outcome: Outcome, now: float, detail: str = "", client: str = "") -> None:
+        """End a lease with the outcome of its attempt; a second time is an AssertionError. `client`: whose request it was, where
+        that was not well.
+        """
         assert lease.open, f"{lease!r} is settled twice"
         lease.open = False
         backend = lease.backend
@@ -523,13 +542,17 @@ class Pool:
         if gone:
             self.totals.bury(backend.outcomes, backend.totals)
         if outcome is not _OK or lease.trial:
-            event = apply_outcome(self.name, lease, outcome, detail, now, checked=self.settings.checked)
+            ended = Ended(lease, outcome, detail, client, now)
+            members = self.backends.values()
+            event = apply_outcome(self.name, ended, self._outliers, members, checked=self.settings.checked)
             if event is not None:
                 self._changed(backend, event, now)
             elif lease.trial:
                 self._refresh(backend, now)
             if lease.trial and self._exhausted and self._queue.tickets:
                 self._hasten(now)
+        elif backend.streak is not None:
+            backend.streak = None
 
     @property
     def resting(self) -> list[Backend]:
@@ -612,7 +635,7 @@ class Pool:
         rise = 1 if soon and health.silent else settings.rise
         began = now if asked_at is None else asked_at
         news = health.observe(passed, rise, settings.fall, silent=silent, asked_at=began)
-        ended = settings.checked and backend.ejection.observe(passed, 1 if soon else settings.rise, now)
+        ended = self._may_end(backend, began) and backend.ejection.observe(passed, 1 if soon else settings.rise, now)
         if not passed and not health.up:
             backend.reasons[Skipped.DOWN] = reason
         self._refresh(backend, now)
@@ -622,6 +645,13 @@ class Pool:
         if ended:
             self._on_event(BackendReturned(self.name, backend.name, "checks pass", now))
         self._announce_exhaustion(now)
+
+    def _may_end(self, backend: Backend, asked_at: float) -> bool:
+        """Whether a probe that was made then says something of the ejection of a backend: which checks may end, and not before it."""
+        settings, ejection = self.settings, backend.ejection
+        if ejection.rule is EjectionRule.REFUSED:
+            return settings.checked
+        return settings.checked and settings.ejection.checks_end and asked_at >= ejection.began_at
 
     def command(self, backend: Backend, admin: AdminState, now: float, by: str = "") -> None:
         """Set what the operator wants of a backend; running requests end as they would. `by` says who it was, and why, for whoever
@@ -677,11 +707,13 @@ class Pool:
                 backend.refresh_usable()
         for backend in self._resting.forget(now):
             self._leaves(backend, now)
+        for backend, event in self._outliers.look(self.backends.values(), now, checked=self.settings.checked):
+            self._changed(backend, event, now)
         if self._selection.tick(now):
             self._scene = None
         if isinstance(self._loads, Minded):
-            for event in self._loads.news(self.name, now):
-                self._on_event(event)
+            for told in self._loads.news(self.name, now):
+                self._on_event(told)
 
     def _changed(self, backend: Backend, event: Event, now: float) -> None:
         """Refresh a backend and announce its event, unless it was removed or replaced meanwhile."""

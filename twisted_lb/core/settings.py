@@ -6,16 +6,40 @@ from twisted_lb.core.weighing import AT_ONCE, SlowStart
 
 
 @dataclass(frozen=True)
+class EjectionRules:
+    """By which rules traffic takes a backend out of a pool, beside a refused connection, which always does; 0 turns one off.
+
+    `consecutive_failures` in a row, of `min_clients` at least. `success_rate_factor`: so many standard deviations below the mean
+    of the others and itself; `failure_percent`: so many of a hundred; each of as many requests as it says at least, within
+    `window_s`, and while `min_backends` had as many. For how long: `base_s` for each ejection, `longest_s` at most. `max_percent`:
+    how many of a hundred may be out at once; `checks_end`: whether checks end it before its time, see `Ejection.observe`.
+    """
+
+    consecutive_failures: int = 0
+    min_clients: int = 2
+    success_rate_factor: float = 0.0
+    success_rate_requests: int = 100
+    failure_percent: float = 0.0
+    failure_percent_requests: int = 50
+    min_backends: int = 5
+    window_s: float = 30.0
+    base_s: float = 10.0
+    longest_s: float = 300.0
+    max_percent: int = 50
+    checks_end: bool = True
+
+
+@dataclass(frozen=True)
 class PoolSettings:
     """The settings of a pool. Each is read where it is used, so that replacing them is one assignment.
 
     `rise` and `fall` are in probes; `checked`: whether the backends have checks at all; `initially_up`: whether one that
     has, and was not probed yet, is used; `move`: whether requests leave a backend that probes find silent.
     `max_in_flight`: requests at a time for each backend, 0 for no bound. `max_queued`: how many requests may wait for a backend, 0 for none;
-    `queue_wait_s`: for how long. `budget_percent` and `budget_per_s`: the retries that are allowed, see RetryBudget.
-    `slow_start`: how a backend that is back comes to its weight. `spill`: whether a request whose level is full goes on to one that
-    is not in use, or waits. `panic_percent`: where fewer of those that are wanted are usable, ejected ones are used too, 0:
-    never; `panic_even_down`: those too that are down by their checks.
+    `queue_wait_s`: for how long. `ejection`: when traffic takes a backend out. `budget_percent` and `budget_per_s`: the retries
+    that are allowed, see RetryBudget. `slow_start`: how a backend that is back comes to its weight. `spill`: whether a request whose
+    level is full goes on to one that is not in use, or waits. `panic_percent`: where fewer of those that are wanted are usable,
+    ejected ones are used too, 0: never; `panic_even_down`: those too that are down by their checks.
     """
 
     rise: int = 2
@@ -32,3 +56,4 @@ class PoolSettings:
     spill: bool = False
     panic_percent: int = 0
     panic_even_down: bool = False
+    ejection: EjectionRules = EjectionRules()

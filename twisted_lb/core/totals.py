@@ -3,6 +3,7 @@
 import enum
 from typing import Final
 
+from twisted_lb.core.ejection import EjectionRule
 from twisted_lb.core.histogram import Histogram, counted_in, reading_of
 from twisted_lb.core.outcome import Outcome
 
@@ -33,11 +34,21 @@ class Denied(enum.IntEnum):
 class BackendTotals:
     """What a backend has done: how long complete answers took, from lease to last byte, by the `KINDS` of their status; `unfinished`
     answers, of which the head has come and not the end, tunnels among them; new connections; failed and passed checks by how
-    long they took (`checks[False]`, `checks[True]`); ejections by outcome, changes of state by what it became; `reports` of its load
-    that count, and `bad_reports`, which are none or do not say what is compared.
+    long they took (`checks[False]`, `checks[True]`); ejections by `EjectionRule`, and how many were `withheld`; changes of state by what
+    it became; `reports` of its load that count, and `bad_reports`, which are none or do not say what is compared.
     """
 
-    __slots__ = ("bad_reports", "changes", "checks", "connections", "ejections", "lasted", "reports", "unfinished")
+    __slots__ = (
+        "bad_reports",
+        "changes",
+        "checks",
+        "connections",
+        "ejections",
+        "lasted",
+        "reports",
+        "unfinished",
+        "withheld",
+    )
 
     def __init__(self) -> None:
         # None until there was one, as of checks: many backends have none.
@@ -45,7 +56,8 @@ class BackendTotals:
         self.unfinished: Final[list[int]] = [0] * len(KINDS)
         self.connections: int = 0
         self.checks: Final[list[Histogram | None]] = [None, None]
-        self.ejections: Final[list[int]] = [0] * len(Outcome)
+        self.ejections: Final[list[int]] = [0] * len(EjectionRule)
+        self.withheld: int = 0
         self.changes: Final[dict[str, int]] = {}
         self.reports: int = 0
         self.bad_reports: int = 0

@@ -14,6 +14,7 @@ from twisted_lb.core.events import (
     BackendRemoved,
     BackendReturned,
     BackendUp,
+    EjectionWithheld,
     Event,
     state_after,
 )
@@ -87,7 +88,13 @@ class Cluster(Keeper):
         self.name: Final = name
         self.runtime: Final = runtime
         self.pool: Final = Pool(
-            name, policy, settings, runtime.stream(f"pool {name}"), self._heard, stopwatch=runtime.stopwatch
+            name,
+            policy,
+            settings,
+            runtime.stream(f"pool {name}"),
+            self._heard,
+            stopwatch=runtime.stopwatch,
+            chance=runtime.stream(f"ejection {name}"),
         )
         self.checks: Checking | None = None
         self._hear: Final = hear
@@ -314,7 +321,11 @@ class Cluster(Keeper):
             if backend is not None:
                 backend.totals.changed(to)
                 if isinstance(event, BackendEjected):
-                    backend.totals.ejections[event.outcome] += 1
+                    backend.totals.ejections[event.rule] += 1
+        elif isinstance(event, EjectionWithheld):
+            backend = self.pool.backends.get(event.backend_name)
+            if backend is not None:
+                backend.totals.withheld += 1
 
     def _fallen_silent(self, backend: Backend, reason: str) -> None:
         """Probes took a backend out. Was it silent (frozen, gone), nothing is kept to it, and what it owes is moved."""

@@ -15,6 +15,7 @@ from twisted_lb.core.attempts import Attempt as AttemptRecord
 from twisted_lb.core.attempts import Attempts
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.flow import cell_of
+from twisted_lb.core.gate import client_key
 from twisted_lb.core.histogram import counted_in, slot_of
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.never import NEVER
@@ -532,11 +533,13 @@ class Exchange(Requester):
         self.started = True
         self.status = head.status
         self.responded_at = self._clock.now
+        attempt = self.attempts.current
         if framing < 0:
             self._piece_at = self.responded_at
+            if attempt is not None and attempt.lease.trial:
+                self._answered(attempt)
         if self._replay is not None:
             self._replay.drop()
-        attempt = self.attempts.current
         if attempt is not None and attempt.lease.backend.load is not None:
             self._cluster.pool.responded(attempt.lease, self._clock.now)
             if head.load_report:
@@ -547,6 +550,11 @@ class Exchange(Requester):
             self.client.start(head, framing, rules.response_lines)
         if self._client_full and self._upstream is not None:
             self._upstream.pause()
+
+    def _answered(self, trial: AttemptRecord) -> None:
+        """An answer to a trial request has begun whose end may be far: nobody waits for that."""
+        if not self._bad_status:
+            self._cluster.pool.answered(trial.lease, self.responded_at)
 
     def _start_edited(self, head: ResponseHead, framing: int) -> None:
         """Send the final head with what the route edits in it; its framing stays what it is."""
@@ -584,7 +592,7 @@ class Exchange(Requester):
         self._recorded = True
         if upstream is not None:
             upstream.abandon()
-        self.attempts.ended(attempt, outcome, self._clock.now, detail)
+        self.attempts.ended(attempt, outcome, self._clock.now, detail, self._blaming(outcome))
         if self._cluster.waiting:
             self._cluster.freed()
         self._attempt(lease, new_connection=False)
@@ -634,7 +642,10 @@ class Exchange(Requester):
         attempts = self.attempts
         attempt = attempts.current
         assert attempt is not None
-        attempts.ended(attempt, Outcome.BAD_STATUS if self._bad_status else _OK, now)
+        if self._bad_status:
+            attempts.ended(attempt, Outcome.BAD_STATUS, now, "", self._blaming(Outcome.BAD_STATUS))
+        else:
+            attempts.ended(attempt, _OK, now)
         self.over = True
         self._frontend.exchanges -= 1
         plain = (
@@ -686,6 +697,9 @@ class Exchange(Requester):
         self.started = True
         self.status = head.status
         self.responded_at = self._clock.now
+        attempt = self.attempts.current
+        if attempt is not None and attempt.lease.trial:
+            self._answered(attempt)
         switch = b"Upgrade: %b\r\nConnection: Upgrade\r\n" % b", ".join(to)
         rules = self.route.rules
         lines = rules.response_lines + switch
@@ -744,9 +758,18 @@ class Exchange(Requester):
         attempts = self.attempts
         attempt = attempts.current
         if attempt is not None and attempt.outcome is None:
-            attempts.ended(attempt, outcome, self._clock.now, detail)
+            attempts.ended(attempt, outcome, self._clock.now, detail, self._blaming(outcome))
             if self._cluster.waiting:
                 self._cluster.freed()
+
+    def _blaming(self, outcome: Outcome) -> str:
+        """Whose request a backend has failed, as limits know clients: an address, of IPv6 its /64. All who come by a unix socket,
+        and are not named by a trusted proxy, are one.
+        """
+        if not CONSEQUENCE[outcome].in_a_row:
+            return ""
+        name = self._lead.client_name()
+        return client_key(name) or name
 
     def local_reply(self, status: int) -> tuple[ResponseHead, bytes]:
         """Head and body of a local reply to this request; its id is that of the record."""

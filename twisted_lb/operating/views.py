@@ -181,6 +181,8 @@ class Views:
             p99_ms=self._meters.durations.quantile_ms(("took", pool, name), 0.99),
             reuse=self._reuse(pool, name),
             reported=_report_of(backend, plane.runtime.clock.now),
+            ejected_by=backend.ejection.rule.name.lower() if backend.ejection.active else "",
+            failing=backend.failing,
             sources={key: plane.source(pool, owner, key) or self._source(pool, owner, key) for key in _KEYS},
         )
 
@@ -236,7 +238,7 @@ class Views:
             left_s = backend.weighing.left_s(self._running().runtime.clock.read(), rules)
             return "slow start", f"{backend.weighing.part * 100:.0f} % of its weight, full in {left_s:.0f} s"
         if not found:
-            return "ready", ""
+            return "ready", f"would be ejected: {backend.failing}" if backend.withheld else ""
         if backend.standing.panic:
             found[0] = (found[0][0], f"used all the same, in panic{': ' if found[0][1] else ''}{found[0][1]}")
         others = [f"also {_SAID.get(one, one)}" + (f" ({reason})" if reason else "") for one, reason in found[1:]]
