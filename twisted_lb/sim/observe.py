@@ -24,7 +24,7 @@ class Unstable(ValueError):
 
 @dataclass(frozen=True)
 class Served:
-    """A server in a run: how many requests it has `served`, how much of what it could have served it was `offered` (utilisation;
+    """A server in a run: how many `requests` have come to it, how much of what it could have served it was `offered` (utilisation;
     more than 1 where it could not), and for how long it served on when nobody came any more.
     """
 
@@ -93,12 +93,12 @@ class Run:
         return self.quantile(0.99)
 
     def share(self, name: str) -> float:
-        """The share of the requests that a server has served; also of a run that is unstable."""
+        """The share of the requests that came to a server; also in a run that is unstable."""
         return self.servers[name].requests / sum(server.requests for server in self.servers.values())
 
     @property
     def digest(self) -> str:
-        """A digest of every latency, to the last bit, and of who has served how many: equal where runs are."""
+        """A digest of every latency, to the last bit, and of who was asked how often: equal where runs are."""
         told = blake2b(self.latencies.tobytes(), digest_size=8)
         told.update(repr([(name, server.requests) for name, server in self.servers.items()]).encode())
         return told.hexdigest()
