@@ -29,6 +29,7 @@ from twisted_lb.testing.faults import Fault, Faults
 from twisted_lb.testing.lists import ScriptedList
 from twisted_lb.testing.network import MemoryListener, MemoryNetwork
 from twisted_lb.testing.resolver import MemoryResolver
+from twisted_lb.testing.staged import Actor, Answered, Staged
 from twisted_lb.testing.transport import MemoryTransport
 
 __all__ = [
@@ -36,6 +37,8 @@ __all__ = [
     "NEVER_ANSWER",
     "RESET",
     "Action",
+    "Actor",
+    "Answered",
     "BackendConnection",
     "Balanced",
     "Chances",
@@ -50,6 +53,7 @@ __all__ = [
     "ScriptedBackend",
     "ScriptedClient",
     "ScriptedList",
+    "Staged",
     "Wait",
     "response",
 ]
