@@ -83,6 +83,18 @@ def test_clients_of_a_listener_that_goes_are_drained(build):
     assert not house.plane.leaving.frontends
 
 
+def test_a_request_that_still_comes_to_a_listener_that_goes_is_counted_where_its_route_was(build):
+    house = two(build)
+    house.backend("b:80")
+    client = house.ask(GET, house.client("lb:80"))
+    assert status(client) == 200
+    frontend = house.plane.frontends["web"]
+    without_web(house)
+    assert status(house.ask(GET, client)) == 200
+    assert [(flow.route, flow.begun, flow.ended) for flow in frontend.flows.all] == [("to api", 2, 2)]
+    assert house.plane.self_check.look(house.clock.seconds()) == []
+
+
 def test_what_a_listener_that_goes_does_not_finish_in_its_time_is_cut_and_its_tunnels_later(build):
     house = two(build, timeouts={"drain_s": 5.0, "tunnel_drain_s": 20.0, "tunnel_idle_s": 60.0})
     house.backend("b:80", [TUNNEL, NEVER_ANSWER])

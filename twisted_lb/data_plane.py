@@ -334,9 +334,11 @@ class DataPlane:
     def _bury_flows(self) -> None:
         """Let go of what was counted for routes and listeners that are gone; their pools keep the sums."""
         kept = {(name, pool) for name, action in self.routes.items() for pool in (*action.pools, "")} | {("", "")}
-        present = set(self._all_frontends)
+        serving, present = set(self.frontends.values()), set(self._all_frontends)
         for frontend in list(self._counting):
             gone = frontend not in present
+            if not gone and frontend not in serving:
+                continue  # it leaves, and its clients may still ask by the routes that it had
             for flow in frontend.flows.forget(() if gone else kept):
                 cluster = self.clusters.get(flow.pool)
                 if cluster is not None:

@@ -121,8 +121,8 @@ MUTATIONS = (
     once("a backend that refuses stays in", "Backend.refresh_usable", " and (ejection.due or not ejection.active)", ""),
     once(
         "the header block of the last request is not compared",
-        "Http1Reader._parse_head",
-        " or block != self._block",
+        "Http1Reader._take_alike",
+        "rest != self._rest or ",
         "",
     ),
     once("a connect goes on when its client is gone", "Exchange._drop", "cast(Dialling, way).cancel()"),

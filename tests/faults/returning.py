@@ -75,6 +75,8 @@ class Returning:
             and (result := _result(check)) is not None
             # One that waited for the name when it moved is of the old server's checks, which are not heard any more.
             and check.when > member.since.when
+            # Maintenance ends the checks: of one that was under way nothing is heard.
+            and not any(begun <= result[1] and check.when <= ended for begun, ended in member.maintained)
         )
         fall = max(settings.health_check.fall for _, settings in self._town.generations.all)
         refused = [one for one in dials if one.failed == "REFUSED"]

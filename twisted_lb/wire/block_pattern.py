@@ -16,52 +16,61 @@ _AUTHORIZATION: Final = b"authorization:"
 
 @mypyc_attr(acyclic=True)
 class BlockPattern:
-    """A pattern of header blocks, with gaps, each for one line of a known name that a proxy passes untouched; and the
-    meaning of the block, whatever stands in the gaps. A pure function of the two blocks that it was learnt from.
+    """A pattern of header blocks, with gaps, each for the value of a field of a known name that a proxy passes untouched; and
+    the meaning of the block, whatever stands in the gaps. A pure function of the two blocks that it was learnt from.
     """
 
-    __slots__ = ("_begun", "_credentials", "_names", "_runs", "_sent", "fields", "version")
+    __slots__ = ("_begun", "_credentials", "_ended", "_names", "_sent", "fields", "version")
 
     def __init__(
         self, version: int, fields: RequestFields, runs: list[bytes], names: list[bytes], sent: list[bytes] | None
     ) -> None:
         self.version: Final = version
         self.fields: Final = fields
-        # The text before each gap, and behind the last one; `sent` is what goes on of it, None: all of it.
-        self._runs: Final = runs
         self._names: Final = names
-        # Each run with the name behind it: one comparison.
-        self._begun: Final = [run + name for run, name in zip(runs, names, strict=False)]
-        self._sent: Final = sent
+        # The text before each gap, the name of the field included, and behind the last one, up to the end of the head: a
+        # gap ends before a CR.
+        self._begun: Final = [b"\n" + run + name for run, name in zip(runs, names, strict=False)]
+        self._ended: Final = b"\n" + runs[-1] + CRLF
+        # What goes on of it, in the same way; None: all of it.
+        self._sent: Final = None if sent is None else _around_gaps(sent, names)
         self._credentials: Final = _credentials_among(names)  # in which gap they vary; -1: in none
 
-    def fill(self, block: bytes) -> bytes | None:
-        """The lines that go on to a backend, of a block with its last CRLF; None when it is another block, or is none."""
-        at = 0
-        runs, begun = self._runs, self._begun
+    def fill(self, rest: bytes) -> bytes | None:
+        """The lines that go on to a backend, of the `rest` of a head behind the CR of its first line; None when it has another
+        block, or none. Its end needs not be known: in what the pattern fits there is no blank line before it.
+        """
         gaps: list[bytes] = []
-        for index in range(len(begun)):
-            if not block.startswith(begun[index], at):
+        behind = rest
+        # These methods take one argument each, which costs a third of what `find` and `startswith` with a place do.
+        for begun in self._begun:
+            value = behind.removeprefix(begun)
+            if len(value) == len(behind):
                 return None
-            at += len(runs[index])
-            end = block.find(CRLF, at)
-            gaps.append(block[at:end])
-            at = end + 2
-        if not block.endswith(runs[-1]) or len(block) - at != len(runs[-1]):
+            gap, _, behind = value.partition(b"\r")
+            gaps.append(gap)
+        if behind != self._ended:
             return None
         varied = gaps[0] if len(gaps) == 1 else b"".join(gaps)
         if varied.translate(FIELD) != varied:
             return None  # an illegal character: the parser has the words for it
-        if self._credentials >= 0 and _binds(gaps[self._credentials]):
+        if self._credentials >= 0 and credentials_bind(gaps[self._credentials].strip(b" \t")):
             return None  # others authenticate a request, these a connection
         sent = self._sent
         if sent is None:
-            return block
+            return rest[1:-2]
         parts: list[bytes] = []
         for index in range(len(gaps)):
-            parts += (sent[index], gaps[index], CRLF)
+            parts.append(sent[index])
+            parts.append(gaps[index])
         parts.append(sent[-1])
         return b"".join(parts)
+
+
+def _around_gaps(texts: list[bytes], names: list[bytes]) -> list[bytes]:
+    """What stands before each gap and behind the last one, from a line's end to the name of a field."""
+    between = [CRLF + texts[index] + names[index] for index in range(1, len(names))]
+    return [texts[0] + names[0], *between, CRLF + texts[-1]]
 
 
 def _credentials_among(names: list[bytes]) -> int:

@@ -63,8 +63,8 @@ class Http1Reader:
     """
 
     __slots__ = (
-        "_block", "_decoder", "_fields", "_head", "_lessons", "_limits", "_lines", "_memory", "_pattern", "_remaining",
-        "_request", "_searched", "_shared", "_version", "body_bytes", "body_ended", "buffer", "trailers",
+        "_decoder", "_fields", "_head", "_lessons", "_limits", "_lines", "_memory", "_pattern", "_remaining", "_request",
+        "_rest", "_searched", "_shared", "_version", "body_bytes", "body_ended", "buffer", "trailers",
     )  # fmt: skip
 
     def __init__(self, shared: SharedFields) -> None:
@@ -78,7 +78,8 @@ class Http1Reader:
         self._head: bytes = b""
         self._request: RequestHead | None = None
         self._version: int = 0
-        self._block: bytes = b""
+        # Of the last head what stands behind the CR of its first line: LF, the header block, the blank line.
+        self._rest: bytes = b""
         self._fields: RequestFields | None = None
         self._lines: bytes = b""
         self._pattern: BlockPattern | None = None
@@ -98,6 +99,10 @@ class Http1Reader:
             self._searched = 0
             self.buffer = data[len(self._head) :]
             return request
+        if limits is self._limits and len(data) <= limits.head_bytes + 4 and data.endswith(BLANK_LINE):
+            request = self._take_alike(data, limits)
+            if request is not None:
+                return request
         if data[:2] == CRLF:
             if data in _EMPTY_LINE:
                 return None  # wherever it is cut: what follows may be a second one
@@ -125,23 +130,60 @@ class Http1Reader:
             self.buffer = data[end + 4 :]
         return request
 
+    def _take_alike(self, data: bytes, limits: Limits) -> RequestHead | None:
+        """Take the head that all of `data` is, where its block is the last one, or one of the pattern of this connection. Its
+        end is not looked for: there is no blank line in either, but at its end.
+        """
+        line, _, rest = data.partition(b"\r")
+        pattern, lines = self._pattern, self._lines
+        fields = self._fields
+        expected = self._version
+        if rest != self._rest or fields is None:
+            if pattern is None:
+                return None
+            filled = pattern.fill(rest)
+            if filled is None:
+                return None
+            lines, fields, expected = filled, pattern.fields, pattern.version
+        if not line:
+            return None  # an empty line before the request line
+        method, target, version = parse_request_line(line, limits)
+        if version != expected:
+            return None
+        self._searched = 0
+        self._version = version
+        self._rest = rest
+        self._lines = lines
+        self._fields = fields
+        request = self._head_of(method, target, fields)
+        self._request = request
+        self._head = data
+        self.buffer = b""
+        return request
+
     def _parse_head(self, data: bytes, end: int, limits: Limits) -> RequestHead:
         """Parse the head that `data` begins with, whose last line ends at `end`; its block only if it is not like the last
         one on this connection.
         """
         line_end = data.find(CRLF)
         method, target, version = parse_request_line(data[:line_end], limits)
-        block = data[line_end + 2 : end + 2]
+        rest = data[line_end + 1 : end + 4]
         fields = self._fields
-        if fields is None or block != self._block or version != self._version or limits is not self._limits:
-            fields = self._understand(version, block, limits)
+        if fields is None or rest != self._rest or version != self._version or limits is not self._limits:
+            fields = self._understand(version, rest, limits)
+        return self._head_of(method, target, fields)
+
+    def _head_of(self, method: bytes, target: bytes, fields: RequestFields) -> RequestHead:
+        """The head of a request line and the meaning of its block, whose lines are those of this connection."""
         authority = b""
         if target[:1] != b"/":
             target, authority = resolve_target(method, target, fields)
         return RequestHead(method, target, fields, self._lines, authority)
 
-    def _understand(self, version: int, block: bytes, limits: Limits) -> RequestFields:
-        """The meaning of a block that is not the last one: by the pattern of this connection, or the parser."""
+    def _understand(self, version: int, rest: bytes, limits: Limits) -> RequestFields:
+        """The meaning of a block that is not the last one, with what is around it: by the pattern of this connection, or the
+        parser.
+        """
         shared = self._shared
         same_limits = limits is self._limits
         if not same_limits:
@@ -149,19 +191,20 @@ class Http1Reader:
             self._memory.lines = []
         pattern = self._pattern
         if pattern is not None and pattern.version == version:
-            lines = pattern.fill(block)
+            lines = pattern.fill(rest)
             if lines is not None:
                 self._version = version
-                self._block = block
+                self._rest = rest
                 self._lines = lines
                 self._fields = pattern.fields
                 return pattern.fields
-        before = self._block if same_limits and version == self._version else b""
+        block = rest[1:-2]
+        before = self._rest[1:-2] if same_limits and version == self._version else b""
         fields = shared.understand(version, block, limits, self._memory)
         self._lines = shared.lines
         self._limits = limits
         self._version = version
-        self._block = block
+        self._rest = rest
         self._fields = fields
         if before and self._lessons < _LESSONS_MOST:
             self._lessons += 1
