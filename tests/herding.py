@@ -1,7 +1,6 @@
 """Policies that herd, for tests: ties to the first of equals, and loads that are read from a board which is old."""
 
 from twisted_lb.core.load import Load, Loads
-from twisted_lb.core.pickers import LOADS
 from twisted_lb.core.pickers.base import Picker
 from twisted_lb.core.pickers.by_load import LoadKind, LoadPolicy
 
@@ -21,14 +20,19 @@ class FirstOfEquals(Picker):
         return best
 
 
-class FirstOfEqualsPolicy(LoadPolicy):
-    """Its policy."""
+class FirstOfEqualsPolicy:
+    """Its policy, which looks at what is in flight."""
+
+    describe, eager = "least of all, the first of equals", True
+
+    def loads(self, counts):
+        return None
 
     def build(self, members, previous, rng, now):
         return FirstOfEquals(list(members))
 
 
-FIRST_OF_EQUALS = FirstOfEqualsPolicy("first of equals", "scan", LOADS["requests"])
+FIRST_OF_EQUALS = FirstOfEqualsPolicy()
 
 
 class Board(Loads):
