@@ -22,6 +22,7 @@ COMPILED = sorted(
         *(str(path.relative_to(HERE)) for path in (HERE / "twisted_lb" / "core").rglob("*.py")),
         *(str(path.relative_to(HERE)) for path in (HERE / "twisted_lb" / "wire").rglob("*.py")),
         "twisted_lb/log_files.py",
+        "twisted_lb/sim/kernel.py",
         *(
             f"twisted_lb/access_log/{name}.py"
             for name in (

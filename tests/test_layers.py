@@ -100,6 +100,7 @@ MAY_IMPORT = {
     "build_info": ({"core"}, set()),
     "__init__": ({"facade"}, set()),
     "testing": ({"config", "core", "data_plane", "discovery", "net", "plan", "wire"}, {"twisted", "zope"}),
+    "sim": ({"config", "core", "data_plane", "net", "plan", "testing"}, set()),
     "parallel_clients": (set(), set()),
     "sibling": ({"options", "config", "errors", "log_files"}, {"twisted", "zope"}),
     "options": ({"build_info", "config", "errors", "pid_file"}, {"twisted"}),

@@ -30,6 +30,7 @@ from twisted_lb.testing.lists import ScriptedList
 from twisted_lb.testing.network import MemoryListener, MemoryNetwork
 from twisted_lb.testing.policies import check_policy
 from twisted_lb.testing.resolver import MemoryResolver
+from twisted_lb.testing.staged import Actor, Answered, Staged
 from twisted_lb.testing.transport import MemoryTransport
 
 __all__ = [
@@ -37,6 +38,8 @@ __all__ = [
     "NEVER_ANSWER",
     "RESET",
     "Action",
+    "Actor",
+    "Answered",
     "BackendConnection",
     "Balanced",
     "Chances",
@@ -51,6 +54,7 @@ __all__ = [
     "ScriptedBackend",
     "ScriptedClient",
     "ScriptedList",
+    "Staged",
     "Wait",
     "check_policy",
     "response",

@@ -1,0 +1,112 @@
+"""docs/policies.md, out of docs/policies.json."""
+
+LOADS = ("0.5", "0.8", "0.9")
+SIZES = ("10", "100")
+
+HEAD = """\
+# Policies
+
+Which backend a request goes to is the policy of its pool: `policy = "least"`, or `-s least`. This page says what each does and when to use it, in figures that are simulated: the policies themselves, on virtual time, against servers with queues
+([twisted_lb.sim](testing.md#queues-on-virtual-time)). `benchmarks/policies.py` measures again and writes this page. Beside them stands theory where it has a number, and the tests hold both together.
+
+Unless a section says otherwise: ten backends with one worker each, 20 ms for a request on average (exponential), requests at random moments (Poisson), one balancer. “Load” is the share of what all backends together can serve.
+Times are in multiples of the mean time of service: 1.00 is a request that never waits. The mean, and behind the stroke the p99, which one request in a hundred exceeds. ± is half of a 95 % interval over 5 runs; all policies meet the same requests.
+"""
+
+# When to use what: by policy, in the order of the table.
+WHEN = {
+    "rr": "backends that are alike and requests that are alike; where a strict order is wanted. It looks at nothing: one slow backend is overloaded while the others rest",
+    "rand": "as a measure for the others; and where very many balancers share the backends, none of which knows much",
+    "least": "**what fits most**: requests that differ, backends that differ, one balancer or a few. O(n) a pick, which is nothing below some hundred backends. Give it `bad_statuses` or ejection against sinkholes",
+    "p2c": "many backends, or many balancers; O(1) a pick, and it does not herd: no backend gets more than twice its share at once, however old the news. Needs the same help against sinkholes",
+    "latency": "backends whose speed differs or changes, in other zones, or beside noisy neighbours; failures count as slow where `retry.bad_statuses` names them. Not for requests that take milliseconds and minutes in one pool",
+    "prequal": "as `latency`, with an eye on who is crowded first; for latencies that say more than counts do",
+    "ring": "caches: the same key always meets the same backend, and few keys move when one leaves. Not even: take a bound",
+    "maglev": "as `ring`, more even and O(1), a few more keys move",
+    "rendezvous": "as `ring`, for few backends: exactly the keys of who leaves move; O(n)",
+    "first": "as few backends as will do, in order: those at the end can be switched off. Needs limits",
+}
+
+
+def render(facts: dict) -> str:
+    """The page."""
+    parts = [HEAD, when(facts), even(facts), slow(facts), sinkhole(facts), join(facts), LIMITS]
+    return "\n".join(parts)
+
+
+def table(titles: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
+
+
+def when(facts: dict) -> str:
+    rows = [[f"`{name}`", one["described"], WHEN.get(name, "")] for name, one in facts.items()]
+    return "## When to use what\n\n" + table(["policy", "what it does", "when"], rows)
+
+
+def number(value: float) -> str:
+    return f"{value:.2f}" if value < 100 else f"{value:.0f}"
+
+
+def cell(one: dict) -> str:
+    if "unstable" in one:
+        return f"*unstable*: {one['unstable']}"
+    (mean, half), (tail, _) = one["mean"], one["p99"]
+    return f"{number(mean)} ± {number(half)} / {number(tail)}"
+
+
+def even(facts: dict) -> str:
+    text = """## Backends that are alike
+
+Chance is M/M/1 whatever the number of backends: 2, 5 and 10. Rotation is better since no backend gets two requests close together (E_n/M/1: 1.32, 2.92, 5.66 with ten). One queue for all of ten, which no policy that picks at arrival can beat, has 1.01, 1.20, 1.67.
+"""
+    for size in SIZES:
+        rows = [[f"`{name}`", *[cell(one["even"][size][load]) for load in LOADS]] for name, one in facts.items()]
+        text += f"\n{size} backends, mean / p99:\n\n" + table(["policy", *[f"load {load}" for load in LOADS]], rows)
+        text += f"\n![mean and p99 by load, {size} backends](policies-{size}.svg)\n"
+    return text
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def slow(facts: dict) -> str:
+    rows = [[f"`{name}`", cell(one["slow"]), percent(one["slow"]["share"])] for name, one in facts.items()]
+    return (
+        """## One backend is ten times slower
+
+Load 0.5 of all ten. An even share is 10 %; it can serve 1.1 % of all there is. *Unstable*: it is offered more than it can serve, its queue grows for as long as requests come, and no latency means anything.
+
+"""
+        + table(["policy", "mean / p99", "its share"], rows)
+        + "\n![shares of a slow backend and of one that fails](policies-shares.svg)\n"
+    )
+
+
+def sinkhole(facts: dict) -> str:
+    rows = [
+        [f"`{name}`", percent(one["sinkhole"]["does not"]["share"]), percent(one["sinkhole"]["counts"]["share"])]
+        for name, one in facts.items()
+    ]
+    return """## One backend fails at once (sinkhole)
+
+It answers 500 after 0.2 ms, load 0.5: its share of the requests. Who fails at once has nothing in flight and is the fastest of all. What helps: `retry.bad_statuses` names the status, so that it is a failure. (No retries here, and no checks.)
+
+""" + table(["policy", "500 is an answer like others", "500 counts as a failure"], rows)
+
+
+def join(facts: dict) -> str:
+    rows = [[f"`{name}`", str(one["join"]["first"]), number(one["join"]["p99"])] for name, one in facts.items()]
+    return """## A cold backend joins
+
+A tenth backend joins nine, each with 16 workers, at 0.7 of what the nine can do, and for half a second does a tenth of what it will. An even share of the first hundred requests is 10.
+
+""" + table(["policy", "of the first hundred requests", "p99 of that half second"], rows)
+
+
+LIMITS = """## What is not in these figures
+
+Several balancers before the same backends, each of which knows only what it has in flight itself, make every policy that looks at load worse (ten balancers at 0.9: `least` 3.8 instead of 1.9; chance stays 10). Service times with more variation make all of them slower, and those that look at nothing most.
+Caches, connections, the balancer's own CPU and your network are not modelled. `twisted_lb.sim` answers the same questions for your numbers of backends, speeds, loads and service times.
+"""

@@ -1,0 +1,124 @@
+"""The model of an exchange decides as the exchange does: every pick, attempt, status and latency of the whole engine, byte by byte in
+memory, is that of the simulated world. A simulator with logic of its own would drift from what it simulates.
+"""
+
+import random
+
+import pytest
+from whole_engine import Faults, Whole
+
+from twisted_lb.config import LoadBalancerConfig
+from twisted_lb.core.outcome import Outcome
+from twisted_lb.core.pickers import BY_LOAD, LOADS, POLICIES
+from twisted_lb.sim.laws import Exponential, Poisson
+from twisted_lb.sim.world import World
+
+NAMES = ["b0:80", "b1:80", "b2:80", "b3:80"]
+ARRIVALS, SERVICE = Poisson(150.0), Exponential(0.02)  # 0.75 of four
+TABLES = [{"choose": choose, "load": load} for choose in BY_LOAD for load in LOADS]
+# A wait in the script of the referee is rounded to the clock's last bit, and no latency is below a nanosecond.
+SAME_S = 1e-9
+
+
+def config(policy="rr", **options):
+    options = {"health_check": {"interval_s": 0.0}} | options
+    return LoadBalancerConfig.model_validate(
+        {"backends": NAMES, "policy": policy, "limits": {"client_bytes_per_s": 0}, "upstream": {"max_idle": 1000}}
+        | options
+    )
+
+
+def engine(policy, requests, seed, faults, **options):
+    whole = Whole(config(policy, **options), ARRIVALS, SERVICE, requests=requests, seed=seed)
+    whole.happen(faults)
+    return whole.run()
+
+
+def world(policy, requests, seed, faults, **options):
+    visits = {}
+    made = World(
+        config(policy, **options), ARRIVALS, SERVICE, seed=seed, observe=lambda one: visits.update({one.number: one})
+    )
+    for at, name in faults.down:
+        made.at(at, made.down, name)
+    for at, name in faults.up:
+        made.at(at, made.up, name)
+    for at, name, speed in faults.slow:
+        made.at(at, made.slow, name, speed)
+    for at, name, share in faults.errors:
+        made.at(at, made.errors, name, share)
+    made.run(requests)
+    assert made.cluster.pool.broken(0) == []
+    assert made.cluster.pool.leases == 0
+    return visits
+
+
+def compare(policy, requests, seed, faults=None, **options):
+    """What both say of each request; the engine's."""
+    faults = Faults() if faults is None else faults
+    told = engine(policy, requests, seed, faults, **options)
+    visits = world(policy, requests, seed, faults, **options)
+    assert len(told) == len(visits) == requests
+    for number in range(requests):
+        one, other = visits[number], told[number]
+        assert (one.status, one.outcomes) == (other.status, other.attempts), number
+        assert one.latency_s == pytest.approx(other.latency_s, abs=SAME_S), number
+    return told
+
+
+@pytest.mark.parametrize("policy", [*POLICIES, *TABLES], ids=str)
+def test_every_pick_is_the_engine_s(policy):
+    compare(policy, 800, seed=1)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("policy", [*POLICIES, *TABLES], ids=str)
+def test_every_pick_of_many_is_the_engine_s(policy):
+    compare(policy, 5_000, seed=2)
+
+
+def bad_day(seed):
+    """Two servers die for a while, one is slow, one fails fast."""
+    rng = random.Random(seed)
+    dead, gone, slow, bad = rng.sample(NAMES, 4)
+    begin = rng.uniform(0.3, 0.8)
+    return Faults(
+        down=[(begin, dead), (begin + 0.7, gone)],
+        up=[(begin + rng.uniform(0.5, 2.0), dead), (begin + rng.uniform(1.0, 2.0), gone)],
+        slow=[(rng.uniform(0.2, 1.0), slow, 0.3), (2.5, slow, 1.0)],
+        errors=[(rng.uniform(0.2, 1.0), bad, 0.3), (2.8, bad, 0.0)],
+    )
+
+
+BAD_DAY = {
+    "health_check": {"interval_s": 0.5},
+    "timeouts": {"attempt_s": 0.35, "response_head_s": 1.0},
+    "retry": {"bad_statuses": [500], "more_attempts": 2},
+    "queue": {"no_backend_s": 0.5, "most": 20},
+}
+
+
+def compare_bad_day(policy, seed, requests=500):
+    return compare(policy, requests, seed, bad_day(seed), **BAD_DAY)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_every_attempt_of_a_bad_day_is_the_engine_s(policy):
+    compare_bad_day(policy, seed=3)
+
+
+def test_bad_days_have_everything_that_is_compared():
+    """What the comparison is worth: retries for each reason, local replies, a queue."""
+    outcomes, statuses = set(), set()
+    for seed in (3, 4, 5):
+        for one in compare_bad_day("p2c", seed).values():
+            outcomes |= {outcome for _, outcome in one.attempts}
+            statuses.add(one.status)
+    assert outcomes >= {Outcome.OK, Outcome.BAD_STATUS, Outcome.STALE_REUSE, Outcome.REFUSED, Outcome.TIMED_OUT}
+    assert statuses >= {200, 504}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(100, 300))
+def test_every_attempt_of_many_bad_days_is_the_engine_s(seed):
+    compare_bad_day(list(POLICIES)[seed % len(POLICIES)], seed)

@@ -1,0 +1,222 @@
+"""A request in a simulated world, in the words of `net/exchange.py`: which decisions it asks of the core, and in which order.
+
+Bytes are left out, and decide nothing: heads, framing, back-pressure, what clients do. That both pick alike, request by request,
+is a test.
+"""
+
+from typing import Final, Protocol
+
+from twisted_lb.core.ask import Ask
+from twisted_lb.core.attempts import Attempt, Attempts
+from twisted_lb.core.lease import Lease
+from twisted_lb.core.never import NEVER
+from twisted_lb.core.outcome import CONSEQUENCE, Outcome, Refusal
+from twisted_lb.core.queue import Ticket
+from twisted_lb.net.cluster import Cluster
+from twisted_lb.net.deadlines import Deadline
+from twisted_lb.net.settings import RouteRules
+
+
+class Reached(Protocol):
+    """The machine that a request is sent to."""
+
+    def take(self) -> "Wire | None":
+        """An idle connection, None where a new one has to be made."""
+
+    def put(self, wire: "Wire") -> None:
+        """A connection is idle again."""
+
+    def dial(self, visit: "Visit") -> None:
+        """Connect: `visit.connected` or `visit.failed` follows."""
+
+    def send(self, visit: "Visit", wire: "Wire") -> None:
+        """Send a request: `visit.answered` or `visit.failed` follows."""
+
+    def leave(self, wire: "Wire") -> None:
+        """The answer is not wanted any more, and the connection of no use."""
+
+    def idle_out(self, wire: "Wire") -> None:
+        """An idle connection was not used for too long."""
+
+
+class Surroundings(Protocol):
+    """What a visit needs of its world."""
+
+    rules: RouteRules
+
+    @property
+    def cluster(self) -> Cluster:
+        """The cluster that it goes to."""
+
+    def machine(self, backend: str) -> Reached:
+        """The machine that is this backend."""
+
+    def now(self) -> float:
+        """The time, in seconds."""
+
+    def arm(self, wire: "Wire", due: float) -> None:
+        """Arm the deadline of a connection."""
+
+    def over(self, visit: "Visit") -> None:
+        """The request has ended."""
+
+
+class Wire:
+    """A connection to a machine, which carries one request at a time. `number`: which one of all it is. While it is idle: since
+    when, and until when it may be used again; `idle_s` is for how long it was before its last use.
+    """
+
+    __slots__ = ("deadline", "idle_s", "idle_since", "machine", "number", "requests", "reuse_until", "visit")
+
+    def __init__(self, machine: Reached, number: int) -> None:
+        self.machine: Final = machine
+        self.number: Final = number
+        self.requests: int = 0
+        self.visit: Visit | None = None
+        self.idle_since: float = 0.0
+        self.idle_s: float = 0.0
+        self.reuse_until: float = NEVER
+        self.deadline: Final = Deadline(self._too_late)
+
+    def _too_late(self) -> None:
+        if self.visit is not None:
+            self.visit.too_late()
+        else:
+            self.machine.idle_out(self)
+
+
+class Visit:
+    """One request from its arrival to its end. `number`: the how manieth it is; `demand`: its work, in seconds of a server of speed 1.
+
+    Once it is over: `status`, that of its backend or of a local reply; `backend`, whose answer it is, empty where nobody's;
+    `latency_s`; and `attempts` knows the rest.
+    """
+
+    __slots__ = ("attempts", "backend", "born", "demand", "latency_s", "number", "status", "wire", "world")
+
+    def __init__(self, world: Surroundings, number: int, ask: Ask, demand: float, *, idempotent: bool) -> None:
+        self.world: Final = world
+        self.number: Final = number
+        self.demand: Final = demand
+        self.born: Final = world.now()
+        self.attempts: Final = Attempts(world.cluster.pool, world.rules.retries, ask, idempotent=idempotent)
+        self.wire: Wire | None = None
+        self.status: int = 0
+        self.backend: str = ""
+        self.latency_s: float = 0.0
+
+    # The same steps as Exchange's, by the same names.
+
+    def begin(self) -> None:
+        """It arrives."""
+        self.attempts.due = self.born + self.world.rules.response_head_s
+        self._go(self.attempts.begin(self.born), None)
+
+    def _go(self, verdict: Lease | Refusal | Ticket | None, after: Outcome | None) -> None:
+        if isinstance(verdict, Lease):
+            self._attempt(verdict, new_connection=after is not None and CONSEQUENCE[after].new_connection)
+        elif isinstance(verdict, Ticket):
+            self.world.cluster.wait(verdict, self)
+        elif after is not None:
+            self._end(CONSEQUENCE[after].status or 502)
+        else:
+            assert verdict is not None, "a first attempt has a verdict"
+            self._end(verdict.status)
+
+    def granted(self, ticket: Ticket, verdict: Lease | Refusal) -> None:
+        """See Waiter: the wait in the queue is over."""
+        now, attempts = self.world.now(), self.attempts
+        if not attempts.count:
+            attempts.due = now + self.world.rules.response_head_s
+        attempts.granted(ticket, verdict, now)
+        last = attempts.current
+        self._go(verdict, None if isinstance(verdict, Lease) or last is None else last.outcome)
+
+    def _attempt(self, lease: Lease, *, new_connection: bool) -> None:
+        machine = self.world.machine(lease.backend.name)
+        wire = None if new_connection else machine.take()
+        if wire is not None:
+            self.connected(wire)
+            return
+        self._current.dialled = True
+        machine.dial(self)
+
+    def connected(self, wire: Wire) -> None:
+        """It has a connection: it is sent."""
+        now, attempt, rules = self.world.now(), self._current, self.world.rules
+        attempt.connected_at = now
+        if attempt.lease.trial:
+            self.world.cluster.pool.reached(attempt.lease, now)
+        attempt.due = min(self.attempts.due, now + rules.attempt_s)
+        self.wire, wire.visit = wire, self
+        wire.requests += 1
+        self.world.arm(wire, attempt.due)
+        wire.machine.send(self, wire)
+
+    def failed(self, outcome: Outcome, detail: str = "") -> None:
+        """An attempt came to nothing: another one, or a local reply."""
+        now = self.world.now()
+        self._hang_up()
+        self.attempts.ended(self._current, outcome, now, detail)
+        self._freed()
+        self._go(self.attempts.again(outcome, now, replayable=True), outcome)
+
+    def too_late(self) -> None:
+        """The deadline of its attempt: the backend may go on with it, nobody listens."""
+        wire = self.wire
+        assert wire is not None
+        wire.machine.leave(wire)
+        self.failed(Outcome.TIMED_OUT, "no answer in time")
+
+    def answered(self, status: int) -> None:
+        """A complete answer is here, its head and its end at once."""
+        world, attempts, attempt, now = self.world, self.attempts, self._current, self.world.now()
+        wire = self.wire
+        assert wire is not None
+        bad = status >= 500 and status in world.rules.retries.bad_statuses
+        if bad:
+            again = attempts.again(Outcome.BAD_STATUS, now, replayable=True)
+            if isinstance(again, Lease):
+                self._hang_up()
+                attempts.ended(attempt, Outcome.BAD_STATUS, now, f"status {status}")
+                self._freed()
+                self._attempt(again, new_connection=False)
+                return
+            attempts.withdraw()
+        if attempt.lease.backend.load is not None:
+            world.cluster.pool.responded(attempt.lease, now)
+        attempts.ended(attempt, Outcome.BAD_STATUS if bad else Outcome.OK, now)
+        self._freed()
+        wire.visit = self.wire = None
+        wire.machine.put(wire)
+        self.backend = attempt.lease.backend.name
+        self._end(status)
+
+    def _hang_up(self) -> None:
+        wire = self.wire
+        if wire is not None:
+            wire.deadline.end()
+            wire.visit = self.wire = None
+
+    def _freed(self) -> None:
+        if self.world.cluster.waiting:
+            self.world.cluster.freed()
+
+    def _end(self, status: int) -> None:
+        self.status = status
+        self.latency_s = self.world.now() - self.born
+        self.world.over(self)
+
+    @property
+    def _current(self) -> Attempt:
+        attempt = self.attempts.current
+        assert attempt is not None, f"{self!r} has no attempt"
+        return attempt
+
+    @property
+    def outcomes(self) -> list[tuple[str, Outcome | None]]:
+        """Its attempts so far: at which backend, and how it ended."""
+        return [(attempt.lease.backend.name, attempt.outcome) for attempt in self.attempts.made]
+
+    def __repr__(self) -> str:
+        return f"<Visit {self.number}: {self.status or 'under way'}, {self.attempts.count} attempts>"
