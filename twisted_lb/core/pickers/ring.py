@@ -28,7 +28,7 @@ def points_of(name: str, digests: int) -> list[int]:
     """The points of a member of this name: four of each digest."""
     found: list[int] = []
     for number in range(digests):
-        found += unpack("<4I", md5(f"{name}-{number}".encode(), usedforsecurity=False).digest())
+        found.extend(unpack("<4I", md5(f"{name}-{number}".encode(), usedforsecurity=False).digest()))
     return found
 
 
