@@ -228,8 +228,8 @@ def cold_pool(policy, now=15.0):
     return pool
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-def test_no_policy_gives_a_cold_backend_more_than_its_weight_is_worth(policy):
+@pytest.mark.parametrize("policy", sorted(POLICIES.keys() - {"first", "ring", "maglev", "rendezvous"}))
+def test_no_policy_by_weight_or_load_gives_a_cold_backend_more_than_its_weight_is_worth(policy):
     """A quarter of its weight, among three others: 0.25 of 3.25. Binomial: five standard deviations."""
     pool, count, share = cold_pool(policy), 2000, 0.25 / 3.25
     found = run(pool, count, 15.0)["a:1"]

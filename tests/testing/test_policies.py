@@ -12,7 +12,7 @@ from twisted_lb.testing import check_policy
 
 # Where latencies are compared, weight alone does not say who gets what, not even of idle members.
 BY_LATENCY = ("peak_ewma", "hot_cold")
-WITHIN = {"latency": None, "prequal": None}
+WITHIN = {"latency": None, "prequal": None, "first": None}
 
 
 @pytest.mark.parametrize("name", POLICIES)
@@ -189,7 +189,7 @@ CLOCK = count()
 class OwnTime(Good):
     def pick(self, ask, now, rng, tried):
         open_ = [one for one in self.members if one.open_to(tried)]
-        weighted = [one for one in open_ for _ in range(one.weight)]
+        weighted = [one for one in open_ for _ in range(int(one.weight))]
         return weighted[next(CLOCK) * 7919 % 104729 % len(weighted)] if weighted else None
 
 
@@ -202,7 +202,7 @@ class Shared(Good):
     def pick(self, ask, now, rng, tried):
         SHARED["picks"] = SHARED.get("picks", 0) + 1
         open_ = [one for one in self.members if one.open_to(tried)]
-        weighted = [one for one in open_ for _ in range(one.weight)]
+        weighted = [one for one in open_ for _ in range(int(one.weight))]
         return weighted[(SHARED["picks"] * 7919 + rng.getrandbits(16)) % len(weighted)] if weighted else None
 
 

@@ -44,7 +44,8 @@ class Reported(Load):
     The last report counts for what was in flight on average while it was made, so a request is of so much utilization, and
     those that are in flight now, and one, of so many times that: our own counts are fresh where reports are late, and many requests
     between two reports do not all go to the same backend (stale shared signals). Where the last report is older than
-    EXPIRES_S, or there was none, a request is what it usually is in the pool, so that our own counts decide.
+    EXPIRES_S, or there was none, a request is what it usually is in the pool, so that our own counts decide; and the one more is
+    not counted, so that whoever has nothing in flight is asked, and can report.
     """
 
     __slots__ = ("_counts", "_each", "_reports", "_running", "_slot", "reported_at", "utilization")
@@ -80,5 +81,5 @@ class Reported(Load):
 
     def value(self, weight: float, now: float) -> float:
         """The utilization with one more request, for each unit of weight."""
-        each = self._each if self.fresh(now) else self._reports.usual
-        return each * (self._counts.load(self._slot) + 1) / weight
+        load = self._counts.load(self._slot)
+        return self._each * (load + 1) / weight if self.fresh(now) else self._reports.usual * load / weight

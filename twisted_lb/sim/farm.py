@@ -71,7 +71,7 @@ class Farm:
         return self._seen(kernel)
 
     def _pool(self, seed: int, number: int) -> Pool:
-        policy = policy_for(self.policy) if isinstance(self.policy, str | PolicyTable) else self.policy
+        policy = policy_for(self.policy, 0) if isinstance(self.policy, str | PolicyTable) else self.policy
         settings = PoolSettings(checked=False, max_in_flight=self.max_in_flight)
         pool = Pool("farm", policy, settings, stream(seed, f"pool {number}"), _nobody_hears)
         pool.update(

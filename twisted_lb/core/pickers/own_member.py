@@ -29,9 +29,9 @@ class Member:
         return str(self._backend.address)
 
     @property
-    def weight(self) -> int:
-        """Its share relative to the others, 1 to 256."""
-        return self._backend.weight
+    def weight(self) -> float:
+        """Its share relative to the others: its weight, 1 to 256, and less while slow start lasts."""
+        return self._backend.weighing.effective
 
     @property
     def labels(self) -> dict[str, str]:

@@ -194,15 +194,15 @@ class ShadowedPicker(Picker):
 
     def _would(self, ask: Ask, now: float, tried: Sequence[Backend]) -> Backend | None:
         """Whom the shadow would pick; whoever it steps over is not counted as stepped over. O(n)."""
-        passed = [(one, one.passed_over, one.passed_as_tried) for one in self._members]
+        passed = [(one, one.passed_over, one.passed_as_tried, one.passed_by_bound) for one in self._members]
         would: Backend | None = None
         try:
             would = self.shadow.pick(ask, now, self._rng, tried)
         except Exception:
             if self._loads is not None:
                 self._loads.failed += 1
-        for one, over, as_tried in passed:
-            one.passed_over, one.passed_as_tried = over, as_tried
+        for one, over, as_tried, by_bound in passed:
+            one.passed_over, one.passed_as_tried, one.passed_by_bound = over, as_tried, by_bound
         return would
 
     def ranking(self, ask: Ask, now: float) -> Sequence[tuple[Backend, float]]:
