@@ -117,17 +117,17 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"backends": FOUR, "ejection": {"success_rate_factor": 1.9}},
-        "ejection.success_rate_factor: has no effect: min_backends = 5, and the pool has 4   [W21]",
+        "ejection.success_rate_factor: has no effect: min_backends = 5, and the pool has 4   [W22]",
     ),
     (
         {"backends": FOUR, "ejection": {"failure_percent": 85}},
-        "ejection.failure_percent: has no effect: min_backends = 5, and the pool has 4   [W21]",
+        "ejection.failure_percent: has no effect: min_backends = 5, and the pool has 4   [W22]",
     ),
     (
         {"backends": FOUR, "ejection": {"success_rate_factor": 1.9, "min_backends": 3}},
         (
             "ejection.success_rate_factor: has no effect: of 4 backends none is ever more than 1.732 standard deviations below the "
-            "mean   [W21]"
+            "mean   [W22]"
         ),
     ),
     (

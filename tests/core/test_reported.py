@@ -49,7 +49,12 @@ def test_the_load_is_the_reported_utilization_as_it_would_be_with_one_more():
 def test_without_any_report_requests_are_compared():
     backends = Backends(2)
     backends.busy(1, 2)
-    assert [backends.value(at) for at in (0, 1)] == [1.0, 3.0]
+    assert [backends.value(at) for at in (0, 1)] == [0.0, 2.0]
+
+
+def test_where_nobody_reports_idle_members_are_alike_whatever_their_weight():
+    backends = Backends(2)
+    assert [backends.value(at, weight=weight) for at, weight in ((0, 1), (1, 4))] == [0.0, 0.0]
 
 
 def test_a_report_that_is_too_old_counts_no_more_and_requests_do():
@@ -61,8 +66,8 @@ def test_a_report_that_is_too_old_counts_no_more_and_requests_do():
     assert backends.value(0) > backends.value(1)
     late = EXPIRES_S - 0.001
     assert backends.value(0, late) > backends.value(1, late)
-    # As many times more as there are requests: by what they were on average.
-    assert backends.value(1, EXPIRES_S) == pytest.approx(backends.value(0, EXPIRES_S) * 3 / 2)
+    # Nobody reports any more: as many times more as there are requests.
+    assert backends.value(1, EXPIRES_S) == pytest.approx(backends.value(0, EXPIRES_S) * 2)
 
 
 def test_who_is_silent_among_others_is_taken_for_one_whose_requests_are_as_usual():

@@ -273,7 +273,7 @@ class Nobody(Unguarded):
 
 def raw(picker):
     class Raw:
-        describe, eager = "raw", True
+        describe, eager, keyed = "raw", True, False
 
         def loads(self, counts):
             return None

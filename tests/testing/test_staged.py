@@ -89,7 +89,7 @@ def test_checks_see_what_they_are_to_see(staged):
 
 def test_a_policy_of_one_s_own_is_used(staged):
     class LastOne:
-        describe, eager = "the last one", True
+        describe, eager, keyed = "the last one", True, False
 
         def loads(self, counts):
             return None

@@ -6,6 +6,7 @@ from typing import Final
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.load import Load, Loads
 from twisted_lb.core.load_report import LoadReport
+from twisted_lb.core.never import NEVER
 
 # What was reported so long ago counts no more. Reports come with answers: of a backend without any nobody knows how it is.
 EXPIRES_S: Final = 10.0
@@ -26,14 +27,16 @@ class Reports(Loads):
         self._counts: Final = counts
         self.metric: Final = metric
         self.usual: float = 1.0  # nobody has reported yet: requests are compared
+        self.heard_at: float = -NEVER  # when anybody has reported last
         self._heard: int = 0
 
     def of(self, slot: int) -> Load:
         """What measures it."""
         return Reported(self, self._counts, slot)
 
-    def learn(self, each: float) -> None:
+    def learn(self, each: float, now: float) -> None:
         """A report came, by which a request is so much utilization."""
+        self.heard_at = now
         self._heard = min(self._heard + 1, _REMEMBERED)
         self.usual += (each - self.usual) / self._heard
 
@@ -44,8 +47,8 @@ class Reported(Load):
     The last report counts for what was in flight on average while it was made, so a request is of so much utilization, and
     those that are in flight now, and one, of so many times that: our own counts are fresh where reports are late, and many requests
     between two reports do not all go to the same backend (stale shared signals). Where the last report is older than
-    EXPIRES_S, or there was none, a request is what it usually is in the pool, so that our own counts decide; and the one more is
-    not counted, so that whoever has nothing in flight is asked, and can report.
+    EXPIRES_S, or there was none, a request is what it usually is in the pool, so that our own counts decide. Where nobody in the pool
+    reports, requests in flight are compared, without the one more: of idle members the heaviest would get all.
     """
 
     __slots__ = ("_counts", "_each", "_reports", "_running", "_slot", "reported_at", "utilization")
@@ -72,7 +75,7 @@ class Reported(Load):
         self.reported_at = now
         self._running = running
         self._each = max(utilization, LEAST) / running
-        self._reports.learn(self._each)
+        self._reports.learn(self._each, now)
         return True
 
     def fresh(self, now: float) -> bool:
@@ -82,4 +85,7 @@ class Reported(Load):
     def value(self, weight: float, now: float) -> float:
         """The utilization with one more request, for each unit of weight."""
         load = self._counts.load(self._slot)
-        return self._each * (load + 1) / weight if self.fresh(now) else self._reports.usual * load / weight
+        if self.fresh(now):
+            return self._each * (load + 1) / weight
+        reports = self._reports
+        return reports.usual * (load + 1 if now - reports.heard_at < EXPIRES_S else load) / weight
