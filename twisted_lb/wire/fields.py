@@ -233,7 +233,7 @@ def unsafe_framing(version: int, fields: Fields) -> str:
     return ""
 
 
-def _note_field(fields: Fields, kind: int, name: bytes, value: bytes) -> bool:
+def _note_field(fields: Fields, kind: int, name: bytes, value: bytes) -> bool:  # noqa: PLR0912 - one for each kind
     """Note one special field; True if its line goes on to the other side."""
     if kind == HOST:
         fields.hosts += 1
@@ -262,12 +262,6 @@ def _note_field(fields: Fields, kind: int, name: bytes, value: bytes) -> bool:
     if kind in (AUTHORIZATION, AUTHENTICATE, PROXY_AUTHENTICATE):
         fields.binds = fields.binds or kind == AUTHORIZATION or challenges_bind(value)
         return kind != PROXY_AUTHENTICATE
-    _note_hop(fields, kind, name, value)
-    return False
-
-
-def _note_hop(fields: Fields, kind: int, name: bytes, value: bytes) -> None:
-    """Note one special field that is for us alone."""
     if kind == FORWARDED:
         _claim(fields, name.lower(), value)
     elif kind == KEEP_ALIVE:
@@ -277,6 +271,7 @@ def _note_hop(fields: Fields, kind: int, name: bytes, value: bytes) -> None:
         fields.load_report = value if not fields.load_report else fields.load_report + b", " + value
     elif kind == TE:
         fields.te_trailers = fields.te_trailers or b"trailers" in tokens(value)
+    return False
 
 
 def _hops(value: bytes) -> int:
