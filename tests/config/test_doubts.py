@@ -109,10 +109,10 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
         {"backends": ["10.0.0.1:80"], "retry": {"bad_statuses": [503]}},
         "retry.bad_statuses: has no effect: 10.0.0.1:80 is the only backend   [W14]",
     ),
-    ({"backends": ["a:80,weight=0", "b:80,weight=0"]}, "backends: nobody gets a request: every weight is 0   [W23]"),
+    ({"backends": ["a:80,weight=0", "b:80,weight=0"]}, "backends: nobody gets a request: every weight is 0   [W27]"),
     (
         {"backends": [{"address": "a:80", "backup": True}, {"address": "b:80", "backup": True}]},
-        "backends: every backend is a backup: none is kept back   [W24]",
+        "backends: every backend is a backup: none is kept back   [W28]",
     ),
     (
         {"pools": APP, "routes": [{"pool": "app", "fallback": "app"}], "listeners": WEB},

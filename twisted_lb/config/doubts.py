@@ -47,8 +47,8 @@ CODES: Final = {
     "reload, once for each backend: `--check` looks no name up.",
     "W19": "There are pools or routes by name and no listener: port 80 of all addresses is listened on.",
     "W20": "A key of the access log has no effect: without `log.file` there is none.",
-    "W23": "Nobody gets a request: every backend of a pool has weight 0.",
-    "W24": "Every backend of a pool is a backup: they are used like any others, and none is kept back.",
+    "W27": "Nobody gets a request: every backend of a pool has weight 0.",
+    "W28": "Every backend of a pool is a backup: they are used like any others, and none is kept back.",
 }
 
 
@@ -285,9 +285,9 @@ def _of_levels(path: KeyPath, pool: PoolConfig) -> Iterator[Doubt]:
     if not pool.backends or pool.targets is not None:
         return
     if all(one.weight == 0 for one in pool.backends):
-        yield Doubt("W23", (*path, "backends"), "nobody gets a request: every weight is 0")
+        yield Doubt("W27", (*path, "backends"), "nobody gets a request: every weight is 0")
     if all(one.backup for one in pool.backends):
-        yield Doubt("W24", (*path, "backends"), "every backend is a backup: none is kept back")
+        yield Doubt("W28", (*path, "backends"), "every backend is a backup: none is kept back")
 
 
 def _of_unused_checks(config: LoadBalancerConfig) -> Iterator[Doubt]:
