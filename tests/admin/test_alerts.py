@@ -15,6 +15,8 @@ POOL, BACKEND, HERE = 'pool="app"', 'pool="app",backend="b1"', 'instance="edge-1
 WRONG = {
     "PoolWithoutBackend": ({f"backends_usable{{{POOL}}}": "0x20", f"backends{{{POOL}}}": "3x20"}, {"pool": "app"}),
     "PoolHalfDown": ({f"backends_usable{{{POOL}}}": "1x20", f"backends{{{POOL}}}": "3x20"}, {"pool": "app"}),
+    "PoolInPanic": ({f"panic{{{POOL}}}": "1x20"}, {"pool": "app"}),
+    "BackupsInUse": ({f'level_share{{{POOL},level="backup"}}': "1x20"}, {"pool": "app", "level": "backup"}),
     "TooManyErrors": (
         {
             f'requests_total{{{POOL},code_class="5xx"}}': "0+6x20",
@@ -62,6 +64,8 @@ WRONG = {
 # The same, and the other series of a daemon in order, a little on the right side of each bound.
 WELL = {
     f"backends_usable{{{POOL}}}": "2x20",
+    f"panic{{{POOL}}}": "0x20",
+    f'level_share{{{POOL},level="backup"}}': "0x20",
     f"backends{{{POOL}}}": "3x20",
     f'requests_total{{{POOL},code_class="5xx"}}': "0+4x20",
     f'requests_total{{{POOL},code_class="2xx"}}': "0+96x20",

@@ -57,10 +57,13 @@ def settings(rng: random.Random, names: Sequence[str], *, finish_half_closed: bo
     budget = {} if apart.random() < 0.7 else {"budget_percent": 0, "budget_per_s": 0}
     roads = routes(apart)
     traffic = ejection(apart)
+    slow_start = {"window_s": apart.choice([0.0, 0.5, 5.0])}
+    levels = apart.random() < 0.3
     return LoadBalancerConfig.model_validate(
         {
             **roads,
-            "backends": names,
+            "backends": [{"address": name, **level(apart)} for name in names] if levels else names,
+            "slow_start": slow_start,
             "policy": rng.choice(sorted(POLICIES)),
             "timeouts": TIMEOUTS,
             "limits": {"replay_body_bytes": 8192, "client_bytes_per_s": 0},
@@ -105,6 +108,11 @@ def ejection(rng: random.Random) -> dict[str, object]:
         "max_percent": rng.choice([30, 50, 100]),
         "checks_end": rng.random() < 0.7,
     }
+
+
+def level(rng: random.Random) -> dict[str, object]:
+    """The level of a backend by chance: requests go to others than they would, and nothing else is changed by it."""
+    return rng.choice([{}, {}, {"priority": 1}, {"backup": True}])
 
 
 def routes(rng: random.Random) -> dict[str, object]:

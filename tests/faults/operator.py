@@ -6,7 +6,7 @@ What is done is drawn from streams of its own: a town without any of it is as it
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -169,7 +169,7 @@ class Operator:
 
     def _weigh(self, specs: list[BackendSpec], free: list[str]) -> tuple[list[BackendSpec], str]:
         rng = self._members_rng
-        return [BackendSpec(spec.name, spec.address, rng.choice([spec.weight, 1, 2, 256])) for spec in specs], "weighs"
+        return [replace(spec, weight=rng.choice([spec.weight, 1, 2, 256])) for spec in specs], "weighs"
 
     def _move(self, specs: list[BackendSpec], free: list[str]) -> tuple[list[BackendSpec], str]:
         """One name, or two, get other addresses."""
@@ -181,7 +181,7 @@ class Operator:
             addresses = {rng.choice(specs).name: parse_address(rng.choice(free))}
         else:
             return specs, "changes nothing"
-        return [BackendSpec(s.name, addresses.get(s.name, s.address), s.weight) for s in specs], "moves"
+        return [replace(s, address=addresses.get(s.name, s.address)) for s in specs], "moves"
 
     def _replace(self, specs: list[BackendSpec], free: list[str]) -> tuple[list[BackendSpec], str]:
         return ([self._spec(self._members_rng.choice(free))], "replaces") if free else (specs, "changes nothing")
