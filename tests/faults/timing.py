@@ -130,7 +130,7 @@ def production_runtime(kind: str, reactor: Reactor, clock: HeapClock, wall: Wall
     def lost() -> None:
         raise AssertionError("the poller was lost")
 
-    time = SimpleNamespace(time=wall.read, monotonic=clock.seconds)
+    time = SimpleNamespace(time=wall.read, monotonic=clock.seconds, perf_counter=clock.seconds)
     epoll = kernel.epoll_class()
     with ExitStack() as patches:
         for where, name, instead in (
