@@ -320,11 +320,12 @@ class Change:
 
 @dataclass
 class TakenOut:
-    """An ejection by another rule than a refused connection: whose, when, what was told, and how the pool stood right after. `trial`: it
+    """An ejection by another rule than a refused connection: whose, at which places it may have been asked, when, what was told, and how the pool stood right after. `trial`: it
     was out, and a request has tried it. `back`: when that was over, by a trial or by checks.
     """
 
     record: Backend
+    places: set[str]
     moment: Moment
     event: BackendEjected
     wanted: int
@@ -334,8 +335,10 @@ class TakenOut:
     back: float = math.inf
 
 
-def taken_out(record: Backend, moment: Moment, event: BackendEjected, members: Sequence[Backend]) -> TakenOut:
+def taken_out(
+    record: Backend, places: set[str], moment: Moment, event: BackendEjected, members: Sequence[Backend]
+) -> TakenOut:
     """What is to be judged of it later."""
     wanted = [one for one in members if one.wanted]
     out, usable = sum(one.ejection.active for one in wanted), sum(one.usable for one in wanted)
-    return TakenOut(record, moment, event, len(wanted), out, usable, event.detail.startswith("a trial request"))
+    return TakenOut(record, places, moment, event, len(wanted), out, usable, event.detail.startswith("a trial request"))

@@ -170,11 +170,17 @@ class Oracle:
             self.complain(f"{name}: {attempt.backend} was asked, usable were {set(usable)}")
 
     def _may_try(self, attempt: Attempt) -> bool:
-        """Whether an attempt may be the trial of a backend that served badly: its time is over, or nobody is usable."""
+        """Whether an attempt may be the trial of a backend that served badly: its time is over, or nobody was usable since, which hastens it. It may have
+        another name by now, and what is known of it goes with the place.
+        """
         return attempt.member is not None and any(
-            attempt.member.record is ejected.record
+            attempt.backend in ejected.places
             and ejected.moment.at < attempt.at
-            and (ejected.event.until is None or attempt.when >= ejected.event.until or not self.usable(attempt.at))
+            and (
+                ejected.event.until is None
+                or attempt.when >= ejected.event.until
+                or self.exhausted_between(ejected.moment.at, attempt.at)
+            )
             for ejected in self.town.taken_out
         )
 

@@ -187,7 +187,13 @@ class Town:
             self.ejections.append((self.moment(), self._places(event.backend_name), event.outcome.name))
         elif isinstance(event, BackendEjected):
             backends = self.pool.backends
-            ejected = taken_out(backends[event.backend_name], self.moment(), event, list(backends.values()))
+            ejected = taken_out(
+                backends[event.backend_name],
+                self._places(event.backend_name),
+                self.moment(),
+                event,
+                list(backends.values()),
+            )
             self.taken_out.append(ejected)
         elif isinstance(event, BackendReturned):
             record = self.pool.backends[event.backend_name]

@@ -250,7 +250,8 @@ class Outliers:
             self._full = f"{most} of {len(wanted)} may be out by traffic, and {out} are"
             self._full_until = now + _FULL_FOR_S
             return self._full
-        return "" if any(one.usable and one is not backend for one in wanted) else "nobody else is usable"
+        others = [one for one in wanted if one.usable and one is not backend and not one.ejection.active]
+        return "" if others else "nobody else is usable"
 
     def _eject(
         self, backend: Backend, rule: EjectionRule, outcome: Outcome | None, because: str, now: float, *, checked: bool

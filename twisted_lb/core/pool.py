@@ -338,7 +338,12 @@ class Pool:
             tried = (*tried, backend)  # another process was faster
             backend = picker.pick(ask, now, selection.rng, tried)
         if backend is None:
-            return None
+            if not selection.stale:
+                return None
+            # Somebody may be there who is not in the table yet: to build it now takes less than the wait until the tick.
+            selection.rebuild(now)
+            self._scene = None
+            return self._lease(ask, now, had_tried)
         scene = self._scene
         if scene is None:
             scene = self._set(picker)

@@ -59,19 +59,19 @@ class Selection:
         eager. None while no backend is wanted.
         """
         if self.policy.eager or self.picker is None:
-            self._rebuild(now)
+            self.rebuild(now)
         return self.picker
 
     def prepare(self, now: float) -> None:
         """Build the first picker of a policy that is not eager, where there is none yet, so that no claim has to."""
         if self.picker is None and not self.policy.eager:
-            self._rebuild(now)
+            self.rebuild(now)
 
     def tick(self, now: float) -> bool:
         """Rebuild a stale picker whose policy is not eager: no claim waits for it. Whether it did."""
         if not self.stale or self.policy.eager:
             return False
-        self._rebuild(now)
+        self.rebuild(now)
         return True
 
     def next_picker(self, now: float) -> Picker | None:
@@ -89,22 +89,32 @@ class Selection:
         if self.stale and (self.policy.eager or self.picker is None):
             picker = self._build(rng, now) or picker  # which draws before the pick does
         passed = [(one, one.passed_over, one.passed_as_tried, one.passed_by_bound) for one in self._backends]
-        fork = picker.fork()
-        backend = fork.pick(ask, now, rng, tried)
-        while backend is not None and backend.full:
-            tried = (*tried, backend)
-            backend = fork.pick(ask, now, rng, tried)
+        fork, backend = self._picked(picker.fork(), ask, now, rng, tried)
+        if backend is None and self.stale and not self.policy.eager:
+            rebuilt = self._build(rng, now)
+            if rebuilt is not None:
+                fork, backend = self._picked(rebuilt, ask, now, rng, tried)
         for one, over, as_tried, by_bound in passed:
             one.passed_over, one.passed_as_tried, one.passed_by_bound = over, as_tried, by_bound
         told = fork.recalled(fork.mark, backend)
         return Foreseen(backend, told.rule, unknown=told.unknown)
+
+    def _picked(
+        self, picker: Picker, ask: Ask, now: float, rng: Random, tried: Sequence[Backend]
+    ) -> tuple[Picker, Backend | None]:
+        backend = picker.pick(ask, now, rng, tried)
+        while backend is not None and backend.full:
+            tried = (*tried, backend)
+            backend = picker.pick(ask, now, rng, tried)
+        return picker, backend
 
     def _forked_rng(self) -> Random:
         rng = Random(0)
         rng.setstate(self.rng.getstate())
         return rng
 
-    def _rebuild(self, now: float) -> None:
+    def rebuild(self, now: float) -> None:
+        """Build the picker anew, whatever that takes."""
         if self.picker is not None:
             self._before = self.picker
         self.picker = self._build(self.rng, now)
