@@ -36,7 +36,7 @@ _EVEN_DOWN: Final = 2
 # So much of what attempts have brought about is remembered of each backend.
 _MOST_REMEMBERED: Final = 32
 # What a backend's text cannot say.
-_KEYS_OF_A_TABLE: Final = ("name", "check_port", "resolve", "family", "priority", "backup")
+_KEYS_OF_A_TABLE: Final = ("name", "check_port", "resolve", "family", "priority", "backup", "labels")
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class BackendSpec:
                     f"{text!r}: backends are separated by spaces, and in a list each is a string of its own"
                 )
             key, equals, value = option.partition("=")
-            if key in _KEYS_OF_A_TABLE and equals:
+            if key in _KEYS_OF_A_TABLE:
                 raise ValueError(f"{text!r}: {key} is for a backend that is a table of the file, [[backends]]")
             if key != "weight" or not equals:
                 raise ValueError(f"{text!r}: {option!r} is not an option, expected weight=N")

@@ -186,8 +186,10 @@ def percent(fraction: Any) -> str:
 
 
 def weight(value: Any) -> str:
-    """`2`, `0.4`."""
-    return f"{value:g}" if _is_number(value) else NONE
+    """`2`, `0.4`, `0.32`: of one that is on its way two digits are enough."""
+    if not _is_number(value):
+        return NONE
+    return f"{value:.0f}" if value == int(value) or value >= 10 else f"{value:.2g}"
 
 
 def milliseconds(value: Any) -> str:
