@@ -33,6 +33,10 @@ STATES: Final[dict[str, tuple[str, str, str]]] = {
     "down": ("✕", RED, BOLD),
     "unknown": ("◌", DIM, BOLD),
     "weight 0": ("◐", BLUE, BOLD),
+    "drained by its agent": ("◐", BLUE, BOLD),
+    "in maintenance by its agent": ("■", PLAIN, BOLD),
+    "down by its agent": ("✕", RED, BOLD),
+    "busy": ("≡", YELLOW, BOLD),
     "standby": ("◌", DIM, PLAIN),
 }
 _OTHER: Final = ("◌", DIM, BOLD)
