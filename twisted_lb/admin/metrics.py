@@ -333,7 +333,7 @@ def _states(measures: Measures, _: ProcessMeasures) -> Series:
             for state in _HEALTHS:
                 yield (pool.name, one.name, state), float(health == state)
             yield (pool.name, one.name, "ejected"), float(one.ejected)
-            for state in _AGENTS:
+            for state in _AGENTS if one.agent is not None else ():
                 yield (pool.name, one.name, state), float(one.agent == state)
 
 
