@@ -241,7 +241,7 @@ def renewed(readme: str) -> str:
     """The README with the policies that there are: in the synopsis, and in the row of `-s`."""
     readme = re.sub(r"\[-s \{[^}]*\}\]", f"[-s {{{','.join(POLICIES)}}}]", readme)
     described = "; ".join(f"`{name}`, {policy.describe}" for name, policy in POLICIES.items())
-    described += "; or `package.module:Class`, a [policy of your own](docs/writing-a-policy.md)"
+    described += "; or `package.module:Class`, a [policy of your own](docs/writing-a-policy.md). [When to use what](docs/policies.md#when-to-use-what)"
     return re.sub(r"(the policy, in a file `policy`: ).*?( \| rr \|)", rf"\g<1>{described}\g<2>", readme)
 
 
