@@ -218,6 +218,30 @@ def test_what_no_header_can_say_is_refused(sibling: Sibling, says: str) -> None:
     assert "agent-check" not in sibling.ask("/health").fields
 
 
+def test_for_a_while_it_misbehaves_to_each_request_that_asks_for_nothing_and_its_checks_pass(sibling: Sibling) -> None:
+    assert sibling.ask("/misbehave?status=503&seconds=5").status == 200
+    assert sibling.ask("/any").status == 503
+    assert sibling.ask("/any?status=404").status == 404
+    assert sibling.ask("/", "User-Agent: twisted_lb-check/1.0").status == 200
+    assert sibling.ask("/health").status == 200
+    sibling.reactor.advance(5)
+    assert sibling.ask("/any").status == 200
+
+
+def test_what_tells_it_what_to_do_is_heard_while_it_misbehaves(sibling: Sibling) -> None:
+    sibling.ask("/misbehave?close=head&seconds=60")
+    assert sibling.send("/").value() == b""
+    assert sibling.ask("/sick?seconds=1").status == 200
+    assert sibling.ask("/misbehave?seconds=0").status == 200
+    assert sibling.ask("/").status == 200
+
+
+@pytest.mark.parametrize("query", ["status=99", "seconds=x", "seconds=3601", "delay=61"])
+def test_a_wrong_misbehaviour_is_refused_and_changes_nothing(sibling: Sibling, query: str) -> None:
+    assert sibling.ask(f"/misbehave?{query}").status == 400
+    assert sibling.ask("/").status == 200
+
+
 @pytest.mark.parametrize(
     ("query", "status", "fields"),
     [

@@ -57,6 +57,11 @@ def verdict(pools: Sequence[PoolView], *, ready: bool, why_not: str) -> VerdictV
     if not any(one.requests for one in backends):
         text = f"Ready, and nobody has asked yet: {counted(len(backends), 'backend')} in {counted(len(pools), 'pool')}."
         return VerdictView("well", text, clauses)
+    standing_by = sum(one.state == "standby" for one in backends)
+    if standing_by:
+        used = len(backends) - standing_by
+        text = f"{used} of {counted(len(backends), 'backend')} {'is' if used == 1 else 'are'} used, {standing_by} {'stands' if standing_by == 1 else 'stand'} by."
+        return VerdictView("well", text, clauses)
     every = "The one backend is used." if len(backends) == 1 else f"All {len(backends)} backends are used."
     return VerdictView("well", every, clauses)
 

@@ -193,12 +193,13 @@ ShadowChoice = Annotated[
     WithJsonSchema(_SCHEMA),
 ]
 
-_NAMES: Final = "; ".join(f"`{name}`, {policy.describe}" for name, policy in POLICIES.items())
+# Each policy in the words of help; what begins with the name does not say it twice.
+NAMES: Final = "; ".join(f"`{name}`, {policy.describe.removeprefix(f'{name}: ')}" for name, policy in POLICIES.items())
 _CHOICES: Final = "; ".join(f"`{name}`, {text}" for name, text in BY_LOAD.items())
 _BY_KEY: Final = ", ".join(f"`{name}`" for name in BY_KEY)
 _LOADS: Final = "; ".join(f"`{name}`, {kind.describe}" for name, kind in LOADS.items())
 DESCRIBED: Final = (
-    f"How a client finds its backend: {_NAMES}. Or a table of how to `choose` ({_CHOICES}) and what `load` is ({_LOADS}), left out: "
+    f"How a client finds its backend: {NAMES}. Or a table of how to `choose` ({_CHOICES}) and what `load` is ({_LOADS}), left out: "
     f'`"{_DEFAULT_LOAD}"`: `{{ choose = "two", load = "cost" }}`. Of what is reported `metric` says what is compared, such as '
     '`"named_metrics.kv_cache_usage_perc"`; left out: `application_utilization`, else `cpu_utilization`. '
     "Loads are compared for each unit of weight. Danger: where latency "

@@ -19,6 +19,7 @@ from twisted_lb.config.health_check import HealthCheckConfig
 from twisted_lb.config.limits import TimeoutsConfig
 from twisted_lb.config.listeners import AddressTable, ListenerConfig
 from twisted_lb.config.observe import LogConfig
+from twisted_lb.config.policies import NAMES
 from twisted_lb.config.pools import BackendTable, PoolConfig
 from twisted_lb.config.references import FLAT
 from twisted_lb.config.routes import AnswerConfig, RedirectConfig, RouteConfig
@@ -240,8 +241,8 @@ def _codes() -> list[str]:
 def renewed(readme: str) -> str:
     """The README with the policies that there are: in the synopsis, and in the row of `-s`."""
     readme = re.sub(r"\[-s \{[^}]*\}\]", f"[-s {{{','.join(POLICIES)}}}]", readme)
-    described = "; ".join(f"`{name}`, {policy.describe}" for name, policy in POLICIES.items())
-    described += "; or `package.module:Class`, a [policy of your own](docs/writing-a-policy.md)"
+    described = NAMES
+    described += "; or `package.module:Class`, a [policy of your own](docs/writing-a-policy.md). [When to use what](docs/policies.md#when-to-use-what)"
     return re.sub(r"(the policy, in a file `policy`: ).*?( \| rr \|)", rf"\g<1>{described}\g<2>", readme)
 
 

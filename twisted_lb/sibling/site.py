@@ -20,6 +20,7 @@ from zope.interface import implementer, provider
 
 from twisted_lb.sibling.behaviour import (
     BLOCK,
+    PLAIN,
     BadParameterError,
     Behaviour,
     behaviour,
@@ -36,6 +37,10 @@ IDLE_S = 120
 CLOSE_GRACE_S = 1.0
 
 LONGEST_DOWN_S = 3600.0
+
+# Where it is told what to do.
+MISBEHAVE = b"/misbehave"
+STEERING = (b"/down", b"/sick", MISBEHAVE)
 
 # Answers without a body, whatever else was asked for (RFC 9110 6.4.1).
 BODILESS = frozenset({204, 205, 304})
@@ -106,6 +111,7 @@ class Pages(Resource):
             b"/down": self.down,
             b"/sick": self.sick,
             b"/agent": self.agent,
+            MISBEHAVE: self.misbehave,
         }
 
     def render(self, request: Request) -> int:
@@ -118,6 +124,10 @@ class Pages(Resource):
         site.requests += not is_check
         try:
             asked = behaviour(request.args or {})
+            if request.path == MISBEHAVE:
+                asked = PLAIN  # that is for others
+            elif asked == PLAIN and not is_check and request.path not in STEERING:
+                asked = site.misbehaviour
             answer = self.pages.get(request.path, self.who)(request)
         except BadParameterError as error:
             asked = Behaviour()
@@ -205,6 +215,13 @@ class Pages(Resource):
         self.site.agent_says = words(request.args or {}, "says", 200)
         said = f"says {self.site.agent_says!r} to its checks" if self.site.agent_says else "says nothing to its checks"
         return self.done(request, f"{self.site.name} {said}")
+
+    def misbehave(self, request: Request) -> Answer:
+        """Do to requests that ask for nothing, for `seconds`, what the query says; probes are answered as ever."""
+        args = request.args or {}
+        pause_s = seconds(args, "seconds", LONGEST_DOWN_S, 20.0)
+        self.site.misbehave(behaviour(args), pause_s)
+        return self.done(request, f"{self.site.name} misbehaves for {pause_s:g} s")
 
     def done(self, request: Request, message: str) -> Answer:
         """What was done: for a browser as a page with a way back."""
@@ -329,6 +346,7 @@ class BackendSite(Site):
         self.channels: set[_Channel] = set()
         self.agent_says = ""
         self._sick_until = 0.0
+        self._misbehaviour, self._misbehaves_until = PLAIN, 0.0
         self._waiting: list[Deferred[None]] = []
         self._abort: IDelayedCall | None = None
 
@@ -353,6 +371,15 @@ class BackendSite(Site):
     def fail_checks(self, seconds: float) -> None:
         """Fail probes for that long from now on."""
         self._sick_until = self.reactor.seconds() + seconds
+
+    @property
+    def misbehaviour(self) -> Behaviour:
+        """What becomes now of requests that ask for nothing."""
+        return self._misbehaviour if self.reactor.seconds() < self._misbehaves_until else PLAIN
+
+    def misbehave(self, how: Behaviour, seconds: float) -> None:
+        """Misbehave like that for so long from now on."""
+        self._misbehaviour, self._misbehaves_until = how, self.reactor.seconds() + seconds
 
     def close_connections(self) -> Deferred[None]:
         """Close every connection, after what was written is sent; fires when all are gone."""

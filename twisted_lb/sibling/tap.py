@@ -16,7 +16,9 @@ SYNOPSIS = "twistd -n be [-h] [-p PORT] [--interface ADDRESS] [--name NAME]"
 DESCRIPTION = """\
 A small web server to balance over. Each answer says which backend gave it and how many requests it
 has served; whatever the address, ?delay=, ?status=, ?size=, ?chunked= and ?close= make it
-misbehave, and /down?seconds=20 makes it close its port and its connections for that long.
+misbehave for one request. At its own port, /misbehave?delay=0.5&seconds=60 makes it do so for each
+request of that time, while its checks pass; /sick?seconds=20 lets its checks fail, and
+/down?seconds=20 makes it close its port and its connections for that long.
 """
 
 EXAMPLES = """\
