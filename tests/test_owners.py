@@ -93,6 +93,7 @@ BY_HAND = {
         "tests/core/test_own_policies.py": "the core by itself, with a stopwatch",
         "tests/core/test_pool_laws.py": "the core by itself",
         "benchmarks/micro/subjects.py": "a lease and its end, and nothing else",
+        "benchmarks/policy_table/steps.py": "picks, and nothing else",
     },
     "twisted_lb.core.attempts.Attempts": {
         "tests/core/test_record.py": "the core by itself",
