@@ -110,7 +110,7 @@ def sinkhole(facts: dict) -> str:
     ]
     return """## One backend fails at once (sinkhole)
 
-It answers 500 after 0.2 ms, load 0.5: its share of the requests. Who fails at once has nothing in flight and is the fastest of all. What helps: `retry.bad_statuses` names the status, so that it is a failure. (No retries here, and no checks.)
+It answers 500 after 0.2 ms, load 0.5: its share of the requests. Who fails at once has nothing in flight and is the fastest of all. What helps: `retry.bad_statuses` names the status, so that it is a failure. No retries here, no checks, and no [ejection](operations.md#what-takes-a-backend-out-and-how-it-returns), which is on by default, and takes such a backend out after five failures that `retry.bad_statuses` names: it then gets next to nothing, whatever the policy is.
 
 """ + table(["policy", "500 is an answer like others", "500 counts as a failure"], rows)
 
