@@ -1,6 +1,7 @@
 """Levels: priorities, backups and panic, by Envoy's tables, and what pools make of them."""
 
 import math
+import random
 from collections import Counter
 
 import pytest
@@ -8,6 +9,7 @@ from builders import claim, make_pool
 from hypothesis import given
 from hypothesis import strategies as st
 
+from twisted_lb.core.address import parse_address
 from twisted_lb.core.ask import ANY, Ask, key_of
 from twisted_lb.core.backend import AdminState, BackendSpec
 from twisted_lb.core.decision import recalled
@@ -16,9 +18,11 @@ from twisted_lb.core.lease import Lease
 from twisted_lb.core.levels import Census, spread, spread_with_backups
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.pickers import POLICIES
+from twisted_lb.core.pool import Pool
 from twisted_lb.core.queue import Ticket
 from twisted_lb.core.settings import PoolSettings
 from twisted_lb.core.standing import Skipped
+from twisted_lb.core.weighing import SlowStart
 
 
 def census(usable, whole=100, *, wanted=None, willing=None):
@@ -489,3 +493,14 @@ def test_nobody_is_picked_who_must_not_be_and_somebody_is_where_somebody_may(
         assert abs(sum(pool.meant().values()) - 1.0) < 1e-9 or not any(
             one.usable or one.standing.panic for one in pool.backends.values()
         )
+
+
+def test_a_primary_that_returns_with_a_slow_start_has_its_level_again():
+    """Its ramp begins in that moment, which does not hide from the levels that it is back."""
+    settings = PoolSettings(1, 1, slow_start=SlowStart(5.0))
+    pool = Pool("p", POLICIES["rr"], settings, random.Random(1), lambda _event: None)
+    pool.update([BackendSpec.parse("a:80"), BackendSpec("b", parse_address("b:80"), backup=True)], 0.0)
+    pool.observe_probe(pool.backends["a:80"], False, "down", 1.0)
+    assert pool.levels.shares == (0, 100)
+    pool.observe_probe(pool.backends["a:80"], True, "up", 2.0)
+    assert pool.levels.shares == (100, 0)

@@ -311,11 +311,12 @@ class Record:
 
 @dataclass
 class Change:
-    """Who was usable from when on, by address."""
+    """Who was usable from when on, by address; and who of these is a backup that only stands by, since others are usable."""
 
     at: int
     when: float
     usable: frozenset[str]
+    standing_by: frozenset[str] = frozenset()
 
 
 @dataclass

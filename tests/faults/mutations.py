@@ -302,6 +302,31 @@ MUTATIONS = (
         "_RequestClient.pauseProducing",
         "self._exchange.client_full()",
     ),
+    once(
+        "the last usable one is taken out for serving badly",
+        "Outliers._stays",
+        'return "" if others else',
+        'return "" if True else',
+    ),
+    once("more are taken out for serving badly than may be", "Outliers._stays", "if out >= most:", "if False:"),
+    once(
+        "the trial of who serves badly never ends",
+        "Outliers.returned",
+        "backend.ejection.end_trial(now, listens=True, checked=False)",
+    ),
+    once("a slow start never ends", "Weighing.follow", "if part >= 1.0:", "if False:"),
+    once(
+        "one client alone has a backend taken out",
+        "Outliers.judge",
+        " or streak.clients < rules.min_clients",
+        "",
+    ),
+    once(
+        "a backup that stands by is asked",
+        "Levels.count",
+        "self.sole = next((at for at, share in enumerate(self.shares) if share == 100), -1)",
+        "self.sole = len(self.shares) - 1",
+    ),
 )
 
 

@@ -59,6 +59,9 @@ class Operator:
         self._members_rng = rng = random.Random(f"{seed}/membership")
         self.members = rng.random() < 0.35
         self.more_addresses = MORE_ADDRESSES[: rng.choice([1, 2, 3])] if self.members else ()
+        # A target list that flaps: as many changes in one second.
+        self._bursts_rng = rng = random.Random(f"{seed}/bursts")
+        self.burst = 1000 if self.members and rng.random() < 0.03 else 0
         self._settings_rng = rng = random.Random(f"{seed}/settings")
         self.settings = rng.random() < 0.25
         self.treatments = SLOW if self.settings else {}
@@ -100,6 +103,11 @@ class Operator:
             rng = self._members_rng
             for _ in range(rng.choice([2, 3, 4, 8])):
                 self._sometime(rng, rng.choice([4.0, 12.0]), self._change_members)
+        if self.burst:
+            self._did("has a list that flaps")
+            begins_s = self._bursts_rng.uniform(0.5, 5.0)
+            for number in range(self.burst):
+                town.clock.callLater(begins_s + number / self.burst, town.process.run, self._change_members)
         if self.settings:
             rng = self._settings_rng
             town.clock.callLater(0.0, self._change_settings)  # before anybody asks

@@ -137,6 +137,8 @@ class Oracle:
                 self.complain(f"{name}: {after.backend} is asked twice")
             if before.tape is not None and not self._over(before, after.at):
                 self.complain(f"{name}: another attempt before the one at {before.backend} had ended")
+        if attempts and record.attempts == len(attempts):
+            self._judge_level(name, attempts[0])
         for attempt in attempts:
             self._judge_request(name, ask, client, attempt)
             self._judge_choice(name, attempt)
@@ -168,6 +170,16 @@ class Oracle:
             usable |= self.usable_since(attempt.dialled.claimed_at, attempt.at)
         if attempt.dialled is not None and attempt.backend not in usable and not self._may_try(attempt):
             self.complain(f"{name}: {attempt.backend} was asked, usable were {set(usable)}")
+
+    def _judge_level(self, name: str, first: Attempt) -> None:
+        """A request that has tried nobody yet goes to no backup while others are usable. A name may move between claim and connect."""
+        if not self.town.naming.on and first.backend in self.standing_by(first.at):
+            self.complain(f"{name}: {first.backend} was asked, which stands by")
+
+    def standing_by(self, at: int) -> frozenset[str]:
+        """The backups that were not to be asked then."""
+        before = [change for change in self.town.changes if change.at <= at]
+        return before[-1].standing_by if before else frozenset()
 
     def _may_try(self, attempt: Attempt) -> bool:
         """Whether an attempt may be the trial of a backend that served badly: its time is over, or nobody was usable since, which hastens it. It may have

@@ -17,7 +17,7 @@ LONGER = 1.1
 
 class Outlying:
     """Nobody is taken out without as many failed attempts as a rule wants; of a pool no more than the share that may be, and never the
-    last usable one; and while it rests it gets nothing, unless nobody is usable and somebody waits.
+    last usable one, nor for the failures of fewer clients than it takes; whoever is told to be back is back; and while it rests it gets nothing, unless nobody is usable and somebody waits.
     """
 
     def __init__(self, oracle: "Oracle") -> None:
@@ -27,6 +27,8 @@ class Outlying:
         self.complain = oracle.complain
 
     def judge(self) -> None:
+        for told in self._town.still_out:
+            self.complain(told)
         for one in self._town.taken_out:
             self._judge_share(one)
             self._judge_time(one)
@@ -55,7 +57,20 @@ class Outlying:
             EjectionRule.SUCCESS_RATE: 1,
             EjectionRule.FAILURE_PERCENT: 1,
         }
-        failed = [one for one in self._attempts_at(ejected) if one.at < ejected.moment.at and not _good(one)]
+        asked = self._oracle.backends.attempts.items()
+        failed = [
+            self._oracle.asks[name][0]
+            for name, attempts in asked
+            for one in attempts
+            if one.member is not None
+            and one.member.record is ejected.record
+            and one.at < ejected.moment.at
+            and not _good(one)
+        ]
+        if not ejected.trial and ejected.event.rule is EjectionRule.CONSECUTIVE_FAILURES:
+            clients, least_clients = len({client.host for client in failed}), min(r.min_clients for r in self._rules)
+            if clients < least_clients:
+                self.complain(f"{ejected.event}: of {clients} clients, {least_clients} are needed")
         if len(failed) < (1 if ejected.trial else least[ejected.event.rule]):
             self.complain(f"{ejected.event}: {len(failed)} attempts there have not ended well")
 

@@ -31,6 +31,7 @@ AT_LEAST = {
     "somebody who comes back is asked": 15,
     "somebody goes who serves": 12,
     "somebody goes with idle connections": 8,
+    "the operator has a list that flaps": 1,
     # Routes.
     "a request is led by a route": 250,
     # Names move.

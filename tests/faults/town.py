@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any, cast
 
 from faults.clients import Client
@@ -20,7 +21,7 @@ from twisted.logger import LogLevel, globalLogPublisher
 
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core import record as core_record
-from twisted_lb.core.backend import AdminState, BackendSpec
+from twisted_lb.core.backend import BACKUP, AdminState, Backend, BackendSpec
 from twisted_lb.core.ejection import EjectionRule
 from twisted_lb.core.events import AdminChanged, BackendDown, BackendEjected, BackendReturned, EjectionWithheld, Event
 from twisted_lb.core.outcome import Outcome, Refusal
@@ -37,6 +38,7 @@ START = 1000.0
 WALL_CLOCK = "wall clock"
 WAITED = (Outcome.TIMED_OUT, Outcome.CUT_SHORT)
 UNHEARD = (Outcome.REFUSED, Outcome.CONNECT_TIMEOUT)  # nobody listened
+RAMP_LATE_S = 1.0
 ADMIN = [AdminState.DRAIN, AdminState.MAINT]
 
 
@@ -60,6 +62,7 @@ class Town:
         # Who was taken out for serving badly, and how often somebody would have been.
         self.taken_out: list[TakenOut] = []
         self.withheld = 0
+        self.still_out: list[str] = []  # of whom it was told that they are back, and are not
         self.logged: list[dict[str, Any]] = []
         self.left: dict[str, object] = {}
         self.closed: Moment | None = None
@@ -92,7 +95,11 @@ class Town:
         for address, temper in tempers(seed, names).items():
             server = next(one for one in self.servers if one.address == address)
             server.begin(temper, random.Random(f"{seed}/{address}"))
-        specs = self.operator.first_specs(names)
+        levels = {str(spec.address): spec for spec in config.backends}
+        specs = [
+            replace(one, priority=levels[str(one.address)].priority, backup=levels[str(one.address)].backup)
+            for one in self.operator.first_specs(names)
+        ]
         if self.naming.on:
             self.naming.begin(self, [server.address.removesuffix(":80") for server in self.servers])
             specs = [BackendSpec.parse(BACKEND)]
@@ -197,6 +204,8 @@ class Town:
             self.taken_out.append(ejected)
         elif isinstance(event, BackendReturned):
             record = self.pool.backends[event.backend_name]
+            if record.ejection.active:
+                self.still_out.append(f"{event}, and it is out")
             for ejected in self.taken_out:
                 if ejected.record is record:
                     ejected.back = min(ejected.back, event.at)
@@ -215,8 +224,10 @@ class Town:
 
     def note_usable(self) -> None:
         place = self.members.place if self.naming.on else lambda backend: str(backend.address)
-        usable = frozenset(place(b) for b in self.pool.backends.values() if b.usable)
-        self.changes.append(Change(*self.moment(), usable))
+        usable = [b for b in self.pool.backends.values() if b.usable]
+        primaries = any(b.level != BACKUP and b.weighing.configured for b in usable)
+        standing_by = frozenset(place(b) for b in usable if primaries and b.level == BACKUP)
+        self.changes.append(Change(*self.moment(), frozenset(map(place, usable)), standing_by))
 
     def _heard_end(self, ended: core_record.Record) -> None:
         if isinstance(ended.local_reply, Refusal) and ended.local_reply.status != 503:
@@ -384,6 +395,7 @@ class Town:
             in_flight=sum(member.record.in_flight for member in self.members.all),
             busy_connections=self.cluster.open - self.cluster.idle,
         )
+        self._leftover(ramps=[one for one in self.pool.backends.values() if self._ramps_on(one)])
         plane = self.balanced.data_plane
         self._leftover(
             frontends_leaving=len(plane.leaving.frontends),
@@ -415,6 +427,11 @@ class Town:
                 self.poller.stop()
             files = [file for file in self._kernel.files.values() if not isinstance(file, ReactorDescriptor)]
             self._leftover(files=files, watched=self.poller.watched)
+
+    def _ramps_on(self, backend: Backend) -> bool:
+        """Whether a slow start has not ended in its time; it goes on with each look at the pool."""
+        most = self.generations.now.slow_start.window_s + RAMP_LATE_S
+        return backend.weighing.ramping and self.clock.seconds() - backend.weighing.since > most
 
     def _calls_to_come(self) -> list[object]:
         """The alarm of production's timers may be set for a call that was taken back."""

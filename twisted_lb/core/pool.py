@@ -831,14 +831,20 @@ class Pool:
                 self._follow_ramps(now)
         if backend.cold:
             backend.weighing.cold = True
-        self._stand(backend, now)
-        self._wake_at = min(self._wake_at, backend.ejection.until)
-
-    def _stand(self, backend: Backend, now: float) -> None:
-        """Follow a change of a backend in what decisions are explained by."""
-        if backend.stand(now):
+        stood = self._stand(backend, now)
+        if before != backend.usable and not stood:
+            # A slow start that it began has told already how it stands.
             self._scene = None
             self._count_levels(now)
+        self._wake_at = min(self._wake_at, backend.ejection.until)
+
+    def _stand(self, backend: Backend, now: float) -> bool:
+        """Follow a change of a backend in what decisions are explained by; whether there is one."""
+        if not backend.stand(now):
+            return False
+        self._scene = None
+        self._count_levels(now)
+        return True
 
     def _warm_up(self, backend: Backend, now: float) -> None:
         """A backend is back: slow start begins, if there is any."""
