@@ -93,7 +93,9 @@ def extensions() -> list[Extension]:
     from mypyc.build import mypycify
 
     print(f"twisted_lb: mypyc translates {len(COMPILED)} modules")
-    made = mypycify(["--config-file=pyproject.toml", *COMPILED], opt_level="3", debug_level="0")
+    # Silent: of modules that are not compiled, which need more than there is in a build's environment, only the types are wanted.
+    options = ["--config-file=pyproject.toml", "--follow-imports=silent"]
+    made = mypycify([*options, *COMPILED], opt_level="3", debug_level="0")
     for extension in made:
         extension.optional = not REQUIRED
     return made

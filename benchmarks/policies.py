@@ -3,6 +3,7 @@
 
     benchmarks/policies.py              measures all policies, some minutes of one core; renders; draws, if there is matplotlib
     benchmarks/policies.py POLICY ...   measures these, and keeps the others as they were
+    benchmarks/policies.py --steps      counts only what a pick costs, with an interpreted core
     benchmarks/policies.py --render     only renders
     benchmarks/policies.py --draw       only draws (matplotlib: `scripts/bench` has it in .venv-bench)
 
@@ -43,6 +44,16 @@ def measure(names: list[str]) -> None:
     JSON.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
 
 
+def count(names: list[str]) -> None:
+    from policy_table.steps import steps_of
+
+    facts = known()
+    for name in names or facts:
+        print(name, flush=True)
+        facts[name]["steps"] = steps_of(name)
+    JSON.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+
+
 def draw() -> None:
     if importlib.util.find_spec("matplotlib") is None:
         print(
@@ -57,10 +68,13 @@ def draw() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("policies", nargs="*", metavar="POLICY")
+    parser.add_argument("--steps", action="store_true")
     parser.add_argument("--render", action="store_true")
     parser.add_argument("--draw", action="store_true")
     chosen = parser.parse_args()
-    if not chosen.render and not chosen.draw:
+    if chosen.steps:
+        count(chosen.policies)
+    elif not chosen.render and not chosen.draw:
         measure(chosen.policies)
     if not chosen.draw:
         PAGE.write_text(render(known()))

@@ -23,7 +23,7 @@ class FirstOfEquals(Picker):
 class FirstOfEqualsPolicy:
     """Its policy, which looks at what is in flight."""
 
-    describe, eager = "least of all, the first of equals", True
+    describe, eager, keyed = "least of all, the first of equals", True, False
 
     def loads(self, counts):
         return None

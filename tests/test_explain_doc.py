@@ -29,7 +29,7 @@ def test_each_kind_is_named():
 
 def test_each_reason_has_its_row():
     assert re.findall(
-        r"^\| ((?:taken|of weight|of a level|down|ejected|as many|tried|more than)[^|]*) \|", PAGE, re.MULTILINE
+        r"^\| ((?:taken|of weight|of a level|down|busy|ejected|as many|tried|more than)[^|]*) \|", PAGE, re.MULTILINE
     ) == [reason.value for reason in Skipped]
 
 

@@ -1,5 +1,7 @@
 """What docs/health-checks.md says: its recipes load, and its examples are what the program says."""
 
+import io
+import os
 import re
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 from twisted_lb.config import HealthCheckConfig
 from twisted_lb.config.load import load_toml
 from twisted_lb.core.address import parse_address
+from twisted_lb.core.agent import MOST_BYTES, line_in, read_agent
 from twisted_lb.core.events import BackendDown
 from twisted_lb.http_check import ANSWER_BYTES, HttpCheck
 from twisted_lb.plan import DEFAULT, plan_of
@@ -54,3 +57,48 @@ def test_its_defaults_are_the_defaults():
     config = HealthCheckConfig()
     assert f"`{config.method} {config.path}` every {config.interval_s:g} seconds" in DOC
     assert config.statuses == frozenset(range(200, 400))
+
+
+class Connection:
+    """What the agent's server gives to its handler."""
+
+    def __init__(self) -> None:
+        self.sent = b""
+
+    def makefile(self, *_: object) -> io.BytesIO:
+        return io.BytesIO()
+
+    def sendall(self, data: bytes) -> None:
+        self.sent += bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("load", "drained", "words"),
+    [
+        (0.0, False, (100, "ready", "")),
+        (1.0, True, (50, "drain", "there is a file drain")),
+        (80.0, False, (5, "ready", "")),
+    ],
+)
+def test_the_agent_that_is_shown_says_what_is_said_of_it(monkeypatch, tmp_path, load, drained, words):
+    [source] = re.findall(r"```python\n(.*?)```", DOC, re.DOTALL)
+    found: dict = {"__name__": "agent"}
+    exec(source, found)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, load, load))
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    if drained:
+        (tmp_path / "drain").touch()
+    connection = Connection()
+    found["Agent"](connection, ("10.0.0.1", 1), None)
+    line = line_in(connection.sent)
+    assert line is not None
+    said = read_agent(line)
+    assert (said.percent, said.wish, said.comment, said.garbled) == (*words, "")
+
+
+def test_its_table_has_each_word_of_agents():
+    words = re.findall(r"`([^`]+)`", "".join(re.findall(r"^\| (`.*?) \|", DOC, re.MULTILINE)))
+    assert words == ["ready", "drain", "maint", "up", "down", "fail", "stopped", "75%", "12", "maxconn:20", "# …"]
+    assert not any(read_agent(word.encode()).garbled for word in words)
+    assert f"{MOST_BYTES:,} bytes" in DOC

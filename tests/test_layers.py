@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "net": ({"core", "wire"}, {"mypy_extensions", "twisted", "zope"}),
     "probes": ({"core", "net"}, {"twisted"}),
     "http_check": ({"core", "probes", "wire"}, set()),
+    "agent_check": ({"core", "probes"}, set()),
     "checks": ({"core", "probes"}, {"twisted"}),
     "request_log": ({"core"}, {"twisted"}),
     "access_log": ({"core", "errors", "log_files", "wire"}, {"mypy_extensions", "twisted"}),
@@ -32,6 +33,7 @@ MAY_IMPORT = {
         {
             "__init__",
             "access_log",
+            "agent_check",
             "checks",
             "core",
             "draining",

@@ -110,7 +110,8 @@ def test_the_rules_it_shows_load_and_can_take_somebody_out(tmp_path):
     config = load_toml(tmp_path / "lb.toml")
     assert config.pools["app"].ejection.failure_percent == 50
     codes = {doubt.code for doubt in doubts(config, 20_000, 9_980, listening=False)}
-    assert "W21" not in codes
+    assert "W22" not in codes
+    assert "(W22)" in OUT
 
 
 def test_the_numbers_of_ejection_that_it_tells_are_the_defaults():

@@ -64,6 +64,10 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("health_check.headers", {"X-A": "b"}, lambda p: p.checks.http.fields, (b"X-A: b",)),
     ("health_check.expect_statuses", ["201-203", 401], lambda p: p.checks.http.statuses, {201, 202, 203, 401}),
     ("health_check.expect_text", "gut gemacht, süß", lambda p: p.checks.http.text, "gut gemacht, süß".encode()),
+    ("health_check.busy_statuses", [429, "502-503"], lambda p: (p.checks.http.busy, p.settings.busy), ({429, 502, 503}, True)),
+    ("health_check.agent", "off", lambda p: (p.checks.http.agent_body, p.checks.http.agent_header), (False, b"")),
+    ("health_check.agent_header", "X-State", lambda p: p.config.pools[DEFAULT].health_check.agent_header, None),
+    ("health_check.agent_port", 9, lambda p: (p.checks.agent_port, p.settings.agents), (9, True)),
     ("health_check.port", 9, lambda p: p.checks.port, None),
     ("health_check.timeout_s", 3.5, lambda p: p.checks.timeout_s, None),
     ("health_check.rise", 5, lambda p: p.settings.rise, None),
@@ -228,7 +232,8 @@ def test_every_option_has_its_place():
 
 @pytest.mark.parametrize(("option", "value"), [place[:2] for place in ALL], ids=[place[0] for place in ALL])
 def test_the_value_is_not_the_default(option, value):
-    assert default(option) != value or option == "health_check.kind"  # a TCP check has no path; see test_plan
+    # A TCP check has no path, see test_plan; and agents that have a port are not in answers, see test_agents.
+    assert default(option) != value or option in ("health_check.kind", "health_check.agent")
 
 
 @pytest.mark.parametrize(("option", "value", "place", "other"), PLACES, ids=[place[0] for place in PLACES])

@@ -18,6 +18,7 @@ PARTS = {
     "twisted_lb.data_plane.DataPlane": {
         "twisted_lb/service/balancer.py": "in a process",
         "twisted_lb/testing/balanced.py": "in a test",
+        "twisted_lb/sim/world.py": "in a simulated world",
     },
     "twisted_lb.net.runtime.Runtime": {
         "twisted_lb/net/over_reactor.py": "over a reactor",
@@ -42,10 +43,12 @@ PARTS = {
         "twisted_lb/net/cluster.py": "behind connections",
         "twisted_lb/facade.py": "of a program that sends its requests itself",
         "twisted_lb/testing/policies.py": "of a policy that is tried out",
+        "twisted_lb/sim/farm.py": "of a farm of simulated backends",
     },
     "twisted_lb.core.attempts.Attempts": {
         "twisted_lb/net/exchange.py": "of an exchange",
         "twisted_lb/facade.py": "of a program that sends its requests itself",
+        "twisted_lb/sim/visits.py": "of a simulated exchange",
     },
     "twisted_lb.net.http1.Http1": {
         "twisted_lb/data_plane.py": "behind a listener",
@@ -85,10 +88,12 @@ BY_HAND = {
     },
     "twisted_lb.core.pool.Pool": {
         "tests/builders.py": "the core by itself",
+        "tests/core/test_by_key.py": "the core by itself",
         "tests/core/test_explain.py": "the core by itself",
         "tests/core/test_own_policies.py": "the core by itself, with a stopwatch",
         "tests/core/test_pool_laws.py": "the core by itself",
         "benchmarks/micro/subjects.py": "a lease and its end, and nothing else",
+        "benchmarks/policy_table/steps.py": "picks, and nothing else",
     },
     "twisted_lb.core.attempts.Attempts": {
         "tests/core/test_record.py": "the core by itself",

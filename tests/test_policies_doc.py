@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from policy_table.page import LOADS, SIZES, WHEN, render
+from policy_table.page import EXCHANGES, LOADS, SIZES, WHEN, render
 
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.sim import theory
@@ -27,7 +27,7 @@ def test_each_has_advice_when_to_use_it(name):
     assert WHEN.get(name), "benchmarks/policy_table/page.py"
 
 
-@pytest.mark.parametrize("plot", ["10", "100", "shares"])
+@pytest.mark.parametrize("plot", ["10", "100", "shares", "steps"])
 def test_a_plot_that_it_shows_is_there(plot):
     assert f"(policies-{plot}.svg)" in (DOCS / "policies.md").read_text()
     assert (DOCS / f"policies-{plot}.svg").read_text().startswith("<?xml")
@@ -55,3 +55,7 @@ def test_failures_that_count_keep_those_out_of_a_sinkhole_that_look_at_latency()
     """An even share is 10 %."""
     for name in ("latency", "prequal"):
         assert MEASURED[name]["sinkhole"]["counts"]["share"] < 0.03
+
+
+def test_a_small_request_costs_little_more_by_load_than_by_turns():
+    assert all(count <= 1.05 * EXCHANGES["rr"] for count in EXCHANGES.values())

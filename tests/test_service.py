@@ -412,7 +412,7 @@ async def test_an_update_before_the_start_says_whom_it_starts_with(backend):
 
 @pytest.mark.parametrize("started", [False, True])
 @pytest.mark.parametrize(
-    "backends", [["nonsense"], ["a:1,weight=0"], ["a:1", "b:1", "a:1"], ["a:1", "A:1"], "a:1", [1]]
+    "backends", [["nonsense"], ["a:1,weight=257"], ["a:1", "b:1", "a:1"], ["a:1", "A:1"], "a:1", [1]]
 )
 @pytest_twisted.ensureDeferred
 async def test_an_update_that_cannot_be_changes_nothing(started, backends):

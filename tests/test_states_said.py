@@ -57,6 +57,15 @@ def restarting(operated):
     operated.plane.command("app", "a:80", DRAIN)  # as a state file has it: nobody knows who it was
 
 
+def agent(line):
+    return lambda operated: operated.plane.clusters["app"].hear_agent("a:80", line)
+
+
+def overloaded(operated):
+    operated.plane.clusters["app"].hear_busy("a:80", True, "status 429, which means busy")
+
+
+HEARD = {**CHECKED, "agent": "header", "busy_statuses": [429]}
 INITIALLY_DOWN = {**CHECKED, "initial": "down"}
 STATES = {
     "ready": ([asked()], {}, ""),
@@ -88,6 +97,19 @@ STATES = {
         {},
         "ejected for 0 s, connection refused; on trial",
     ),
+    "drained by its agent": (
+        [agent(b"drain 50% # deploy")],
+        {"checked": HEARD},
+        "drained by its agent for 0 s, drain 50%: deploy",
+    ),
+    "in maintenance by its agent": ([agent(b"maint")], {"checked": HEARD}, "in maintenance by its agent for 0 s, maint"),
+    "down by its agent": ([agent(b"stopped")], {"checked": HEARD}, "down by its agent for 0 s, stopped"),
+    "drained by both": (
+        [agent(b"drain"), wanted(DRAIN)],
+        {"checked": HEARD},
+        "drained for 0 s, alice: “deploy”; also drained by its agent (drain)",
+    ),
+    "busy": ([overloaded], {"checked": HEARD}, "busy for 0 s, status 429, which means busy"),
     "full": ([lambda operated: command(operated, limit=1), busy], {}, "full 1 of 1 in flight"),
     "ready again": ([wanted(DRAIN), wanted(READY), lambda operated: operated.backend("a:80")], {}, ""),
 }  # fmt: skip

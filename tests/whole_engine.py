@@ -64,9 +64,11 @@ class Queue:
 
 
 class Whole:
-    """A run of the whole engine: `told` is what became of each request, by number."""
+    """A run of the whole engine: `told` is what became of each request, by number. Each has one of so many `keys`, in X-Key."""
 
-    def __init__(self, config: LoadBalancerConfig, arrivals: Arrivals, service: Law, *, requests: int, seed: int):
+    def __init__(
+        self, config: LoadBalancerConfig, arrivals: Arrivals, service: Law, *, requests: int, seed: int, keys: int = 1
+    ):
         self.clock = HeapClock()
         self.network = MemoryNetwork(self.clock)
         self.told: dict[int, Told] = {}
@@ -74,6 +76,8 @@ class Whole:
         self.moments = [one for block in islice(blocks, -(-requests // BLOCK)) for one in block][:requests]
         rng = stream(seed, "service")
         self.demands = [one for _ in range(0, requests, BLOCK) for one in service.block(rng, BLOCK)]
+        chance = stream(seed, "keys")
+        self.keys = [int(chance.random() * keys) for _ in range(requests)]
         self.balanced = Balanced(config, self.network, seed=seed, observers=(self.ended,))
         self.servers = {name: Queue(self, name, seed) for name in self.balanced.cluster.pool.backends}
         self.idle: list[ScriptedClient] = []
@@ -102,7 +106,7 @@ class Whole:
             if client is None or not client.open or len(client.received) > 1 << 16:
                 client = ScriptedClient(self.network, "lb:8080")
             self.busy[number] = client
-            client.send(b"GET /n/%d HTTP/1.1\r\nHost: a\r\n\r\n" % number)
+            client.send(b"GET /n/%d HTTP/1.1\r\nHost: a\r\nX-Key: %d\r\n\r\n" % (number, self.keys[number]))
         self.clock.run_until(lambda: len(self.told) == len(self.moments))
         self.balanced.close()
         self.clock.settle()

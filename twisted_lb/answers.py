@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from twisted_lb.core.agent import STATES
 from twisted_lb.core.decision import Candidate, Decision
 from twisted_lb.core.explaining import Explained, ExplainedAttempt
 from twisted_lb.core.standing import Skipped
@@ -13,6 +14,7 @@ Json = dict[str, object]
 _STATES: Final = {
     Skipped.WEIGHT: "weight 0",
     Skipped.DOWN: "down",
+    Skipped.BUSY: "busy",
     Skipped.EJECTED: "ejected",
     Skipped.STANDBY: "standby",
     Skipped.FULL: "full",
@@ -39,6 +41,8 @@ def _candidate(one: Candidate) -> Json:
         "skipped": None if one.skipped is None else one.skipped.value,
         "state": "ready"
         if one.skipped is None
+        else STATES.get(one.agent, "")
+        if one.skipped is Skipped.AGENT
         else _STATES.get(one.skipped) or _ADMIN_STATES.get(one.admin, one.admin),
         "rank": one.rank,
         "load": one.load,

@@ -11,6 +11,7 @@ from twisted.internet.task import LoopingCall
 from twisted_lb import __version__
 from twisted_lb.access_log.around import Standing
 from twisted_lb.access_log.log import AccessLog, Line
+from twisted_lb.agent_check import AgentCheck
 from twisted_lb.checks import Checks
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
 from twisted_lb.core.decision import Decision
@@ -121,6 +122,7 @@ class DataPlane:
         self.access_log: Final = AccessLog(self._standing, runtime.wall.read, runtime.stream("access log"), log_line)
         self._tracer: Final = Tracer(send_spans, runtime.wall.read, runtime.clock.read, runtime.new_id, self._trace)
         self._probes: Final[dict[Cluster, NetworkProbe]] = {}
+        self._agents: Final[dict[Cluster, NetworkProbe]] = {}  # which ask agents at a port of their own
         self.clusters: dict[str, Cluster] = {}
         self.targets: Final = TargetLists(provide, self._listed)
         self.routing: Final = Routes(runtime)
@@ -172,25 +174,64 @@ class DataPlane:
         return Cluster(name, self.runtime, pool.upstream, pool.policy, pool.settings, self._heard_event)
 
     def _checks(self, cluster: Cluster, pool: PoolPlan, plan: CheckPlan) -> Checks:
-        runtime = self.runtime
-        probe = self._probes[cluster] = NetworkProbe(
-            runtime.dial, runtime.deadlines, runtime.clock.read, _question(pool)
-        )
+        probe = self._probes[cluster] = self._probe(_question(pool))
 
         def heard(backend: str, result: ProbeResult) -> None:
             self._probed(cluster.name, backend, result)
+            # First what it wants: who comes up and wants nothing gets nothing.
+            if cluster.agents is None:
+                cluster.hear_agent(backend, result.said)
+            if result.passed:
+                cluster.hear_busy(backend, result.busy, result.reason)
             cluster.observe_probe(backend, result.passed, result.reason, silent=result.silent, asked_at=result.asked_at)
 
+        return self._asking(probe, heard, f"checks {cluster.name}", plan, plan.port)
+
+    def _probe(self, question: Question) -> NetworkProbe:
+        runtime = self.runtime
+        return NetworkProbe(runtime.dial, runtime.deadlines, runtime.clock.read, question)
+
+    def _asking(
+        self,
+        probe: NetworkProbe,
+        heard: Callable[[str, ProbeResult], None],
+        stream: str,
+        plan: CheckPlan,
+        port: int | None,
+    ) -> Checks:
         return Checks(
             probe,
-            runtime.time,
+            self.runtime.time,
             heard,
-            runtime.stream(f"checks {cluster.name}"),
+            self.runtime.stream(stream),
             interval_s=plan.interval_s,
             timeout_s=plan.timeout_s,
             down_interval_s=plan.down_interval_s,
-            port=plan.port,
+            port=port,
         )
+
+    def _ask_agents(self, cluster: Cluster, plan: CheckPlan | None, before: CheckPlan | None) -> None:
+        """Have a pool's agents asked at their port, where it has one for them; who goes on keeps its turns."""
+        agents = cluster.agents
+        if plan is None or plan.agent_port is None:
+            if agents is not None:
+                cluster.ask_agents_by(None)
+                self._agents.pop(cluster).close()
+        elif not isinstance(agents, Checks):
+            probe = self._agents[cluster] = self._probe(AgentCheck())
+
+            def heard(backend: str, result: ProbeResult) -> None:
+                cluster.hear_agent(backend, result.said)
+
+            cluster.ask_agents_by(self._asking(probe, heard, f"agents {cluster.name}", plan, plan.agent_port))
+        elif plan != before:
+            agents.configure(
+                interval_s=plan.interval_s,
+                timeout_s=plan.timeout_s,
+                down_interval_s=plan.down_interval_s,
+                port=plan.agent_port,
+            )
+            cluster.point_checks()
 
     def _frontend(self, name: str, listener: ListenerPlan, table: RouteTable, told: Observers) -> Frontend:
         gate = Gate(self._most(listener), listener.connections_per_client)
@@ -377,6 +418,7 @@ class DataPlane:
     def _check(self, cluster: Cluster, pool: PoolPlan, before: CheckPlan | None) -> None:
         """Have a pool's checks in force; those that go on keep their turns."""
         plan, checks = pool.checks, cluster.checks
+        self._ask_agents(cluster, plan, before)
         if plan is None:
             if checks is not None:
                 cluster.check_by(None)
@@ -395,9 +437,10 @@ class DataPlane:
                 cluster.point_checks()
 
     def _end_probe(self, cluster: Cluster) -> None:
-        probe = self._probes.pop(cluster, None)
-        if probe is not None:
-            probe.close()
+        for probes in (self._probes, self._agents):
+            probe = probes.pop(cluster, None)
+            if probe is not None:
+                probe.close()
 
     def _lead(self, frontend: Frontend, listener: ListenerPlan, table: RouteTable, told: Observers) -> None:
         """Have a listener's plan in force."""
@@ -565,9 +608,10 @@ class DataPlane:
         clusters = [*self.clusters.values(), *self.leaving.clusters]
         for cluster in clusters:
             cluster.update(())
-            if cluster.checks is not None:
-                cluster.checks.stop()
-        for probe in self._probes.values():
+            for checks in (cluster.checks, cluster.agents):
+                if checks is not None:
+                    checks.stop()
+        for probe in (*self._probes.values(), *self._agents.values()):
             probe.close()
         self._ticking.stop()
         for cluster in clusters:

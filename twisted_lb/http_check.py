@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from twisted_lb.core.address import Address, TcpAddress
+from twisted_lb.core.agent import MOST_BYTES, line_in
 from twisted_lb.probes import Hearing, ProbeResult
 from twisted_lb.wire.chunked import ChunkDecoder
 from twisted_lb.wire.grammar import BLANK_LINE, CHUNKED, UNTIL_CLOSE, BadMessage, Limits
@@ -25,7 +26,9 @@ class HttpQuestion:
     """What an HTTP check asks, and what passes: an answer with one of these statuses whose body has the text in it.
 
     `host` empty: the address that is asked. `fields` are more lines of the head, each without its end, and in place of
-    ours where they have the same name. `text` empty: any body.
+    ours where they have the same name. `text` empty: any body. `busy`: statuses that pass and mean that it wants no new requests,
+    whatever the body is. `agent_header`: the field whose value an agent says, in lower case; `agent_body`: the first line of the body
+    is what it says.
     """
 
     method: bytes
@@ -34,6 +37,9 @@ class HttpQuestion:
     fields: tuple[bytes, ...]
     statuses: frozenset[int]
     text: bytes
+    busy: frozenset[int] = frozenset()
+    agent_header: bytes = b""
+    agent_body: bool = False
 
 
 class HttpCheck:
@@ -92,6 +98,8 @@ class _Answer:
         self._begin = 0  # of the head that is looked for
         self._body: _Body | None = None
         self._status = 0
+        self._verdict: ProbeResult | None = None  # told with the agent's line, where that is listened for
+        self._said: bytes | None = None
 
     def feed(self, data: bytes) -> None:
         """See Hearing."""
@@ -109,6 +117,7 @@ class _Answer:
         if self._body is None:
             self.cut("closed without an answer")
         elif self._body.until_close or self._body.complete:
+            self._body.end()
             self._end(self._without_text)
         else:
             self.cut("the answer is cut short")
@@ -139,23 +148,29 @@ class _Answer:
             head = parse_response(received[begin:end], self._limits)
             self._begin = end + len(BLANK_LINE)
             if head.status >= 200 or head.status == 101:
+                if self._question.agent_header:
+                    self._said = _value_of(self._question.agent_header, received[begin:end])
                 self._decide(head)
 
     def _decide(self, head: ResponseHead) -> None:
         question = self._question
         self._status = head.status
-        if head.status not in question.statuses:
-            self.result = ProbeResult(False, f"status {head.status}{self._hint(head.status)}")
+        if head.status in question.busy:
+            self._verdict = ProbeResult(True, f"status {head.status}, which means busy", busy=True)
+        elif head.status not in question.statuses:
+            self._verdict = ProbeResult(False, f"status {head.status}{self._hint(head.status)}")
         elif not question.text:
-            self.result = ProbeResult(True, f"status {head.status}")
-        self._body = _Body(head.body_of(question.method), question.text, self._limits)
+            self._verdict = ProbeResult(True, f"status {head.status}")
+        self._body = _Body(head.body_of(question.method), question.text, self._limits, lines=question.agent_body)
         rest, self._received = self._received[self._begin :], b""
         self._read(self._body, rest)
 
     def _read(self, body: "_Body", data: bytes) -> None:
         body.feed(data)
-        if body.found and self.result is None:
-            self.result = ProbeResult(True, f"status {self._status}, with the expected text")
+        if body.found and self._verdict is None:
+            self._verdict = ProbeResult(True, f"status {self._status}, with the expected text")
+        if self._verdict is not None and (body.line is not None or not self._question.agent_body):
+            self._tell(self._verdict)
         if body.complete:
             self._end(self._without_text)
 
@@ -188,17 +203,33 @@ class _Answer:
     def _conclude(self, result: ProbeResult) -> None:
         """It is over; with this result, unless there is one."""
         self.over = True
+        self._tell(self._verdict or result)
+
+    def _tell(self, result: ProbeResult) -> None:
         if self.result is None:
+            result.said = self._said
+            if self._question.agent_body and self._body is not None:
+                result.said = self._body.line
             self.result = result
+
+
+def _value_of(name: bytes, head: bytes) -> bytes | None:
+    """What the field of this name, in lower case, says in a head; None where it has none. Several are one list (RFC 9110 5.3)."""
+    lines = [line.partition(b":") for line in head.split(b"\r\n")[1:]]
+    values = [value.strip(b" \t") for field, _, value in lines if field.lower() == name]
+    return b", ".join(values) if values else None
 
 
 class _Body:
     """The body of an answer, up to ANSWER_BYTES of it: `found` says whether the text was in that much, `complete` that it
-    has ended, or that more than so much came.
+    has ended, or that more than so much came. `line` is its first line, once it is known, where `lines` are wanted; None where it
+    is longer than an agent's, or was cut off.
     """
 
-    def __init__(self, framing: int, text: bytes, limits: Limits) -> None:
+    def __init__(self, framing: int, text: bytes, limits: Limits, *, lines: bool) -> None:
         self.until_close: Final = framing == UNTIL_CLOSE
+        self.line: bytes | None = b"" if lines and framing == 0 else None
+        self._begun: bytes | None = b"" if lines else None  # of the line
         self.found = False
         self.complete = framing == 0
         self._text: Final = text
@@ -216,10 +247,20 @@ class _Body:
         payload = data if self._decoder is None else self._decoder.feed(data)
         if self._length > 0:
             payload = payload[: self._length - self._bytes]
+        if self._begun is not None and self.line is None:
+            self._begun = (self._begun + payload)[: MOST_BYTES + 1]
+            self.line = line_in(self._begun)
         self._look_through(payload[: ANSWER_BYTES - self._bytes])
         self._bytes += len(payload)
         ended = self._bytes == self._length if self._decoder is None else self._decoder.done
         self.complete = ended or self._bytes > ANSWER_BYTES
+        if ended:
+            self.end()
+
+    def end(self) -> None:
+        """The body has ended, and its first line with it."""
+        if self._begun is not None and self.line is None and len(self._begun) <= MOST_BYTES:
+            self.line = self._begun
 
     def _look_through(self, payload: bytes) -> None:
         text = self._text

@@ -147,7 +147,8 @@ class RoutePlan:
 @dataclass(frozen=True)
 class CheckPlan:
     """The plan of active checks: how often, in seconds, those that are out apart, what is asked, and at which port; `http`
-    None: connecting is the question; `port` None: the one that traffic goes to.
+    None: connecting is the question; `port` None: the one that traffic goes to. `agent_port`: where agents are asked besides, None:
+    nowhere.
     """
 
     interval_s: float
@@ -155,6 +156,7 @@ class CheckPlan:
     timeout_s: float
     http: HttpQuestion | None
     port: int | None
+    agent_port: int | None = None
 
 
 @dataclass(frozen=True)
@@ -620,6 +622,8 @@ def _pool(config: PoolConfig, backend: BackendRulesConfig) -> PoolPlan:
             queue_wait_s=config.queue.no_backend_s,
             initially_up=check.initial == "up",
             move=check.move,
+            agents=check.enabled and (check.agent != "off" or check.agent_port is not None),
+            busy=check.enabled and bool(check.busy_statuses),
             ejection=_ejection(config.ejection),
             budget_percent=retry.budget_percent,
             budget_per_s=retry.budget_per_s,
@@ -702,6 +706,9 @@ def _checks(check: HealthCheckConfig) -> CheckPlan:
         fields=tuple(f"{name}: {revealed(value)}".encode("ascii") for name, value in check.headers.items()),
         statuses=check.statuses,
         text=(check.expect_text or "").encode(),
+        busy=check.busy,
+        agent_header=check.agent_header.lower().encode("ascii") if check.agent == "header" else b"",
+        agent_body=check.agent == "body",
     )
     return CheckPlan(
         check.interval_s,
@@ -709,6 +716,7 @@ def _checks(check: HealthCheckConfig) -> CheckPlan:
         check.answer_timeout_s,
         http if check.kind == "http" else None,
         check.port,
+        check.agent_port,
     )
 
 

@@ -18,15 +18,20 @@ class ProbeResult:
     want of descriptors or ports of our own: it says nothing about the backend. A connect is conclusive where the table of
     outcomes says whether somebody listens there. A `silent` one failed without an answer: refused, reset, closed, or not in
     time; a backend that says that it is not well is not silent. `asked_at`: when it was made, in monotonic seconds; None if
-    nobody wrote it down.
+    nobody wrote it down. `busy`: it is well, and wants no new requests. `said`: the line that its agent says, None where it says
+    none, or was not listened to.
     """
 
-    def __init__(self, passed: bool, reason: str, *, conclusive: bool = True, silent: bool = False) -> None:
+    def __init__(
+        self, passed: bool, reason: str, *, conclusive: bool = True, silent: bool = False, busy: bool = False
+    ) -> None:
         self.passed: Final = passed
         self.reason: Final = reason
         self.conclusive: Final = conclusive
         self.silent: Final = silent
+        self.busy: Final = busy
         self.asked_at: float | None = None
+        self.said: bytes | None = None
 
 
 class Probe(Protocol):

@@ -1,7 +1,9 @@
 """What docs/policies.md says in figures: each policy in the same situations, with the same requests, on virtual time."""
 
 import math
+from typing import Any
 
+from policy_table.steps import steps_of
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.sim import Exponential, Farm, Poisson, Replications, Run, Workers, World, replicate
@@ -14,6 +16,8 @@ SEEDS = range(1, 6)
 # Policies that hash need something to hash: so many keys, each as likely as any other.
 KEYS = 10_000
 NAMES = [f"b{number}:80" for number in range(10)]
+# What a backend may have in flight for each of its workers, with policies that are of no use without a limit.
+PLACES = {"first": 4}
 
 
 def policies() -> list[str]:
@@ -25,14 +29,18 @@ def measured(policy: str) -> dict:
     """All that is measured of a policy."""
     return {
         "described": POLICIES[policy].describe,
-        "even": {
-            str(size): {str(load): cell(Farm(policy, size, load, REQUESTS[size], SERVICE, keys=KEYS)) for load in LOADS}
-            for size in REQUESTS
-        },
+        "even": {str(size): {str(load): cell(farm(policy, size, load)) for load in LOADS} for size in REQUESTS},
         "slow": slow(policy),
         "sinkhole": {"counts": sinkhole(policy, [500]), "does not": sinkhole(policy, [])},
         "join": join(policy),
+        "steps": steps_of(policy),
     }
+
+
+def farm(policy: str, size: int, load: float, **options: Any) -> Farm:
+    """So many backends behind the policy."""
+    places = PLACES.get(policy, 0)
+    return Farm(policy, size, load, REQUESTS[size], SERVICE, keys=KEYS, max_in_flight=places, **options)
 
 
 def cell(farm: Farm) -> dict:
@@ -58,12 +66,14 @@ def rounded(value: float) -> float:
 
 def slow(policy: str) -> dict:
     """One backend of ten is ten times slower, at half of what all can do."""
-    runs = replicate(Farm(policy, 10, 0.5, REQUESTS[10], SERVICE, speeds={9: 0.1}, keys=KEYS).run, SEEDS)
+    runs = replicate(farm(policy, 10, 0.5, speeds={9: 0.1}).run, SEEDS)
     return told(runs) | {"share": rounded(runs.share("b9").value)}
 
 
-def config(policy: str, names: list[str], **options: object) -> LoadBalancerConfig:
+def config(policy: str, names: list[str], workers: int = 1, **options: object) -> LoadBalancerConfig:
     given = {"backends": names, "policy": policy, "health_check": {"interval_s": 0.0}}
+    if policy in PLACES:
+        given["max_in_flight"] = PLACES[policy] * workers
     return LoadBalancerConfig.model_validate(given | options)
 
 
@@ -91,14 +101,14 @@ def join(policy: str) -> dict:
     """
     seen = []
     world = World(
-        config(policy, NAMES[:9]),
+        config(policy, NAMES[:9], 16),
         Poisson(RATE),
         SERVICE,
         server=lambda name: Workers(name, 16, speed=0.1 if name == "b9:80" else 1.0),
         observe=seen.append,
         keys=KEYS,
     )
-    world.at(JOINS_S, world.apply, config(policy, NAMES))
+    world.at(JOINS_S, world.apply, config(policy, NAMES, 16))
     world.at(JOINS_S + COLD_S, world.slow, "b9:80", 1.0)
     world.run(int((JOINS_S + COLD_S) * RATE), warm_up=0.0)
     since = sorted((one for one in seen if one.born >= JOINS_S), key=lambda one: one.number)

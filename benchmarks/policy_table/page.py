@@ -11,6 +11,9 @@ Which backend a request goes to is the policy of its pool: `policy = "least"`, o
 
 Unless a section says otherwise: ten backends with one worker each, 20 ms for a request on average (exponential), requests at random moments (Poisson), one balancer. “Load” is the share of what all backends together can serve.
 Times are in multiples of the mean time of service: 1.00 is a request that never waits. The mean, and behind the stroke the p99, which one request in a hundred exceeds. ± is half of a 95 % interval over 5 runs; all policies meet the same requests.
+
+Policies by key (`ring`, `maglev`, `rendezvous`) have 10,000 keys here, all asked for alike, and their usual bound. `first` has `max_in_flight`, four for each worker, without which all would go to one; what finds all of them full is refused and not in the figures, and the slow, the failing and the cold backend is its last.
+Tables are what they are made of: where each request costs the same, `load = "cost"` picks as `requests` does, and with `reported` it depends on what backends report.
 """
 
 # When to use what: by policy, in the order of the table.
@@ -21,16 +24,32 @@ WHEN = {
     "p2c": "many backends, or many balancers; O(1) a pick, and it does not herd: no backend gets more than twice its share at once, however old the news. Needs the same help against sinkholes",
     "latency": "backends whose speed differs or changes, in other zones, or beside noisy neighbours; failures count as slow where `retry.bad_statuses` names them. Not for requests that take milliseconds and minutes in one pool",
     "prequal": "as `latency`, with an eye on who is crowded first; for latencies that say more than counts do",
-    "ring": "caches: the same key always meets the same backend, and few keys move when one leaves. Not even: take a bound",
+    "ring": "caches: the same key always meets the same backend, and few keys move when one leaves. Shares differ by some percent; the bound (1.25) sends what is too much to others",
     "maglev": "as `ring`, more even and O(1), a few more keys move",
     "rendezvous": "as `ring`, for few backends: exactly the keys of who leaves move; O(n)",
     "first": "as few backends as will do, in order: those at the end can be switched off. Needs limits",
 }
 
+# What a pick costs where everybody is in, by the docstrings.
+PROMISED = {
+    "rr": "O(1); with unequal weights O(n) to 64 backends, O(log n) above",
+    "rand": "O(1)",
+    "least": "O(n)",
+    "p2c": "O(1)",
+    "latency": "O(1)",
+    "prequal": "O(1)",
+    "first": "O(1), O(n) past full ones",
+    "ring": "O(log n), O(n) past its owner",
+    "maglev": "O(1), O(n) past its owner",
+    "rendezvous": "O(n)",
+}
+KINDS = ("equal", "unequal")
+SHOWN = ("10", "100", "1000", "10000")
+
 
 def render(facts: dict) -> str:
     """The page."""
-    parts = [HEAD, when(facts), even(facts), slow(facts), sinkhole(facts), join(facts), LIMITS]
+    parts = [HEAD, when(facts), even(facts), slow(facts), sinkhole(facts), join(facts), steps(facts), LIMITS]
     return "\n".join(parts)
 
 
@@ -91,7 +110,7 @@ def sinkhole(facts: dict) -> str:
     ]
     return """## One backend fails at once (sinkhole)
 
-It answers 500 after 0.2 ms, load 0.5: its share of the requests. Who fails at once has nothing in flight and is the fastest of all. What helps: `retry.bad_statuses` names the status, so that it is a failure. (No retries here, and no checks.)
+It answers 500 after 0.2 ms, load 0.5: its share of the requests. Who fails at once has nothing in flight and is the fastest of all. What helps: `retry.bad_statuses` names the status, so that it is a failure. No retries here, no checks, and no [ejection](operations.md#what-takes-a-backend-out-and-how-it-returns), which is on by default, and takes such a backend out after five failures that `retry.bad_statuses` names: it then gets next to nothing, whatever the policy is.
 
 """ + table(["policy", "500 is an answer like others", "500 counts as a failure"], rows)
 
@@ -104,6 +123,33 @@ A tenth backend joins nine, each with 16 workers, at 0.7 of what the nine can do
 
 """ + table(["policy", "of the first hundred requests", "p99 of that half second"], rows)
 
+
+def steps(facts: dict) -> str:
+    rows = [
+        [f"`{name}`", PROMISED[name], *[f"{one['steps'][kind][size]['mean']:,}" for kind in KINDS for size in SHOWN]]
+        for name, one in facts.items()
+    ]
+    titles = ["policy", "a pick", *[f"{int(size):,}, {kind}" for kind in KINDS for size in SHOWN]]
+    return (
+        """## What a pick costs
+
+In steps of Python's interpreter (bytecodes) for a claim on the pool, the mean of twenty; a tenth of the backends are down, weights are equal or 1, 2 and 5 by turns. A compiled core takes other steps, and as many times more of them. n is the number of backends. Where the owner of a key is out or may be past its bound, `ring` and `maglev` look at what all have in flight, O(n), and that is the most of what they cost in large pools.
+
+"""
+        + table(titles, rows)
+        + "\n![steps by the size of the pool](policies-steps.svg)\n"
+    )
+
+
+# Counted by hand: `scripts/bench --count` of "exchange, small, POLICY among 10".
+EXCHANGES = {"rr": 450_339, "least": 457_802, "p2c": 452_113, "latency": 455_660}
+WHOLE = """
+Of a whole small request the pick is little. Instructions of the pure build for one among ten backends over the network in memory (`scripts/bench --count`, [how](benchmarks.md)):
+
+""" + table(
+    ["policy", "instructions", "against `rr`"],
+    [[f"`{name}`", f"{count:,}", f"{100 * count / EXCHANGES['rr'] - 100:+.1f} %"] for name, count in EXCHANGES.items()],
+)
 
 LIMITS = """## What is not in these figures
 

@@ -6,7 +6,7 @@ import matplotlib as mpl
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from policy_table.page import LOADS, SIZES
+from policy_table.page import KINDS, LOADS, SIZES
 
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
 
@@ -20,6 +20,7 @@ def draw(facts: dict) -> None:
     for size in SIZES:
         by_load(facts, size)
     shares(facts)
+    steps(facts)
 
 
 def save(name: str) -> None:
@@ -67,3 +68,25 @@ def shares(facts: dict) -> None:
     axes.set_ylabel("% of the requests; even: 10")
     axes.legend(frameon=False)
     save("shares")
+
+
+def steps(facts: dict) -> None:
+    """A line for each policy: what a pick costs by the size of the pool, with equal weights beside unequal ones."""
+    _, both = plt.subplots(1, 2, figsize=(8, 3.6), sharey=True)
+    for axes, kind in zip(both, KINDS, strict=True):
+        for name, one in facts.items():
+            seen = one["steps"][kind]
+            axes.plot(
+                [int(size) for size in seen],
+                [each["mean"] for each in seen.values()],
+                label=name,
+                marker="o",
+                markersize=3,
+                linewidth=1,
+            )
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel(f"backends, {kind} weights")
+    both[0].set_ylabel("steps a pick")
+    both[0].legend(frameon=False)
+    save("steps")

@@ -16,6 +16,7 @@ from twisted_lb.config import (
     Model,
     PoolConfig,
     RouteConfig,
+    policies,
 )
 from twisted_lb.config.load import from_flags, load_toml, sibling_from_flags
 from twisted_lb.config.reference import reference
@@ -115,7 +116,7 @@ def test_no_backend_at_all_is_refused() -> None:
 
 
 def test_all_errors_are_said_at_once() -> None:
-    said = refusal({**GOOD, "--port": "-1", "--strategy": "best", "--healthcheck": "nan"})
+    said = refusal({**GOOD, "--port": "-1", "--strategy": "good", "--healthcheck": "nan"})
     assert [part.split(":")[0] for part in said.split("; ")] == [
         "--strategy",
         "--port",
@@ -335,6 +336,10 @@ def test_a_table_says_what_is_made_of_its_name(tmp_path: Path) -> None:
         ('[listen]\nbackends = ["a:80"]', "2:1: listen.backends: unknown key; it belongs above the first [table]"),
         ('[pool.a]\nbackends = ["a:80"]', '1:2: pool: unknown key; did you mean "pools"?'),
         ('backends = ["a:80"]\npool = "a"', "2:1: pool: unknown key; it belongs into [[routes]]"),
+        (
+            '[pools.a]\nbackends = ["a:80"]\nkey = "path"',
+            "3:1: pools.a.key: unknown key; it belongs into [[routes]]: a route knows what its requests are about",
+        ),
         ('backends = ["a:80"]\nport = 80', "2:1: port: unknown key; it belongs into [listen] or [health_check]"),
         ('backends = ["a:80"]\nweight = 2', "2:1: weight: unknown key; it belongs into [[backends]]"),
         (
@@ -443,7 +448,7 @@ def test_a_key_is_accepted_under_its_older_name(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('strategy = "best"', f"2:12: strategy: should be one of {', '.join(POLICIES)}, not 'best'"),
+        ('strategy = "good"', f"2:12: strategy: should be one of {', '.join(POLICIES)}, not 'good'"),
         ('strategy = "rr"\npolicy = "rand"', "2:1: strategy: policy and strategy are the same key: give policy alone"),
         ("[upstream]\nfresh_s = -1", "3:11: upstream.fresh_s: should be greater than or equal to 0, not -1"),
         (
@@ -560,3 +565,33 @@ def test_the_sibling_has_flags_of_its_own() -> None:
     for flags, said in [({"--port": "x"}, "--port: "), ({"--name": "a b"}, "--name: ")]:
         with pytest.raises(ConfigError, match=said):
             sibling_from_flags(flags)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("leastconn", 'did you mean "least"?'),  # HAProxy
+        ("static-rr", 'did you mean "rr"?'),
+        ("source", 'that is maglev here, and key = "client" of the route'),
+        ("uri", 'that is maglev here, and key = "path" of the route'),
+        ("least_conn", 'did you mean "least"?'),  # NGINX
+        ("ip_hash", 'that is maglev here, and key = "client" of the route'),
+        ("RING_HASH", 'did you mean "ring"?'),  # Envoy
+        ("Least", 'did you mean "least"?'),
+        ("rendevous", 'did you mean "rendezvous"?'),
+        ("fewer.Fewer", "a class of your own is package.module:Class"),
+    ],
+)
+def test_a_policy_that_has_another_name_elsewhere_is_told_by_ours(name: str, said: str) -> None:
+    assert refusal({**GOOD, "--strategy": name}).endswith(f"not {name!r}; {said}")
+
+
+def test_the_reference_has_the_default_of_a_cost() -> None:
+    [line] = [line for line in reference().splitlines() if line.startswith("| `cost` |")]
+    assert line.split(" | ")[2] == "`1`"
+
+
+def test_every_name_from_elsewhere_leads_to_a_policy_that_there_is() -> None:
+    for name in policies._ELSEWHERE:
+        assert name not in POLICIES
+    assert set(policies._ELSEWHERE.values()) <= set(POLICIES)

@@ -141,6 +141,22 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
         {"backends": ["10.0.0.1:80", "10.0.0.2:80"], "policy": "first"},
         "policy: first without max_in_flight: the backends after the first one only stand by   [W21]",
     ),
+    (
+        {"health_check": {"interval_s": 0, "agent": "header"}},
+        "health_check.agent: has no effect: interval_s = 0 turns checks off   [W28]",
+    ),
+    (
+        {"health_check": {"interval_s": 0, "busy_statuses": [429]}},
+        "health_check.busy_statuses: has no effect: interval_s = 0 turns checks off   [W28]",
+    ),
+    (
+        {"health_check": {"agent": "body", "agent_header": "X-State"}},
+        'health_check.agent_header: has no effect: agent = "body" reads no header   [W28]',
+    ),
+    (
+        {"backends": ["a:80", "unix:/run/a"], "health_check": {"agent_port": 9999}},
+        "health_check.agent_port: has no effect: unix:/run/a is a unix socket   [W28]",
+    ),
     ({"key": "path"}, "key: has no effect: default goes by rr, which looks at no key   [W27]"),
     (
         {"listeners": WEB, "pools": APP, "routes": [{"pool": "app", "key": "path"}]},

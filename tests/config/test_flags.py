@@ -153,7 +153,7 @@ def test_how_often_is_checked_is_that_of_the_checks_default_and_the_pool_default
         ({"port": "70000"}, ["--port: should be from 0 to 65535, not 70000"]),
         ({"port": "x"}, ["--port: should be a valid integer, not 'x'"]),
         ({"interface": "here"}, ["--interface: should be an IP address, such as 127.0.0.1 or ::1"]),
-        ({"strategy": "best"}, [f"--strategy: should be one of {', '.join(POLICIES)}, not 'best'"]),
+        ({"strategy": "good"}, [f"--strategy: should be one of {', '.join(POLICIES)}, not 'good'"]),
         ({"healthcheck": "-1"}, ["--healthcheck: should be greater than or equal to 0, not -1"]),
         ({"backend": ["c:80", "c:80"]}, ["--backend: c:80 is there twice"]),
     ],

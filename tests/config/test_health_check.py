@@ -171,6 +171,39 @@ def test_a_value_that_may_be_a_secret_is_not_shown(tmp_path: Path) -> None:
     assert "Bearer" not in report(caught.value.problems, "nothing was started")
 
 
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (['agent = "trailer"'], "lb.toml:3:9: health_check.agent: should be 'off', 'header' or 'body'"),
+        (['agent_header = "X State"'], "lb.toml:3:16: health_check.agent_header: should be the name of a header field"),
+        (["agent_port = 0"], "lb.toml:3:14: health_check.agent_port: should be"),
+        (["agent_port = 70000"], "lb.toml:3:14: health_check.agent_port: should be"),
+        (["busy_statuses = [99]"], "lb.toml:3:18: health_check.busy_statuses[0]: " + STATUS),
+        (["busy_statuses = 429"], "lb.toml:3:17: health_check.busy_statuses: should be"),
+        (
+            ['kind = "tcp"', 'agent = "header"'],
+            'health_check.agent: agent needs kind = "http": a tcp check only connects',
+        ),
+        (['kind = "tcp"', "busy_statuses = [429]"], 'busy_statuses needs kind = "http": a tcp check only connects'),
+        (['agent = "body"', 'method = "HEAD"'], 'agent = "body" needs another method: an answer to HEAD has no body'),
+        (
+            ['agent = "body"', "agent_port = 9"],
+            'agent_port asks agents at a port of their own, and agent = "body" does not',
+        ),
+    ],
+    ids=repr,
+)
+def test_what_says_how_backends_are_heard_is_held_to_that(tmp_path: Path, lines: list[str], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_toml(written(tmp_path, *lines))
+    assert said in report(caught.value.problems, "nothing was started")
+
+
+def test_a_tcp_check_may_have_an_agent_at_a_port_of_its_own(tmp_path: Path) -> None:
+    check = load_toml(written(tmp_path, 'kind = "tcp"', "agent_port = 9999")).health_check
+    assert (check.kind, check.agent_port) == ("tcp", 9999)
+
+
 def test_a_tcp_check_may_have_a_path_and_another_port() -> None:
     config = HealthCheckConfig(kind="tcp", path="/health", port=9)
     assert (config.kind, config.port) == ("tcp", 9)

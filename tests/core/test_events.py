@@ -6,6 +6,8 @@ from twisted_lb.core.backend import AdminState
 from twisted_lb.core.ejection import EjectionRule
 from twisted_lb.core.events import (
     AdminChanged,
+    AgentChanged,
+    AgentGarbled,
     BackendAdded,
     BackendChanged,
     BackendDown,
@@ -58,6 +60,13 @@ SHOWN = [
     (
         EjectionWithheld("p", "a:1", EjectionRule.SUCCESS_RATE, "50 % is below 52 %", "nobody else is usable", 7.0),
         "p/a:1 is not ejected, since nobody else is usable: 50 % is below 52 %",
+    ),
+    (AgentChanged("p", "a:1", "", "drain", 7.0, "deploy"), "p/a:1 is drained by its agent: deploy"),
+    (AgentChanged("p", "a:1", "", "busy", 7.0), "p/a:1 is busy"),
+    (AgentChanged("p", "a:1", "maint", "", 7.0), "p/a:1 is not in maintenance by its agent any more"),
+    (
+        AgentGarbled("p", "a:1", "<html>", 7.0),
+        "p/a:1 has an agent that says what is no word of agents, and ignored: '<html>'",
     ),
     (BackendReturned("default", "a:1", "checks pass", 7.0), "a:1 is used again: checks pass"),
     (BackendAdded("default", "a:1", 7.0), "a:1 is added"),

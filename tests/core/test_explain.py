@@ -97,20 +97,17 @@ def test_a_trial_that_is_due_is_said_to_be_one():
     assert claim(pool, 1.0).trial
 
 
-def test_who_is_new_to_a_policy_that_takes_long_has_no_rank_yet():
+def test_who_is_new_to_a_policy_that_takes_long_has_no_rank_yet_and_gets_what_nobody_else_can_take():
+    """Its table is built at the next tick, or where otherwise a request would be refused, or wait."""
     pool = Pool("p", CountingPolicy(eager=False), PoolSettings(), random.Random(1), lambda event: None)
     pool.update(specs("a:1"), 0.0)
     claim(pool)
-    pool.update(specs("b:1"), 1.0)
-    assert pool.explain(ANY, 1.0) == Decision(
-        "p",
-        None,
-        trial=False,
-        waits=False,
-        candidates=(Candidate("b:1", None, None, pool="p"),),
-        rule="of 1 none could be picked: 1 behind others that wait, or new to the policy",
-    )
-    assert pool.claim(ANY, 1.0) is Refusal.NO_BACKEND
+    pool.update(specs("a:1", "b:1"), 1.0)
+    assert {one.backend_name: one.rank for one in pool.explain(ANY, 1.0).candidates} == {"a:1": 0.0, "b:1": None}
+    assert [claim(pool, now=1.0).backend.name for _ in range(2)] == ["a:1", "a:1"]
+    pool.update(specs("b:1"), 2.0)
+    assert pool.explain(ANY, 2.0).picked == "b:1"
+    assert claim(pool, now=2.0).backend.name == "b:1"
 
 
 STEPS = st.lists(

@@ -575,9 +575,9 @@ class NoMembers:
         (Yields, "x: pick is async or a generator: it has to answer at once"),
         (Short, "x: pick(self, ask) is called as pick(ask, now, rng, tried)"),
         (BadHook, "x: settled(self, member) is called as settled(member, cost, outcome, elapsed_s, now)"),
-        (NoMembers, "x() is called with (members, previous)"),
-        (lambda: None, "x() is called with (members, previous)"),
-        (lambda a, b, c: None, "x(a, b, c) is called with (members, previous)"),
+        (NoMembers, "x() cannot be called with (members, previous), nor with (members)"),
+        (lambda: None, "x() cannot be called with (members, previous), nor with (members)"),
+        (lambda a, b, c: None, "x(a, b, c) cannot be called with (members, previous), nor with (members)"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_a_policy_is_said_before_it_is_asked(target, said):

@@ -57,6 +57,7 @@ def test_no_route_ends_with_1(lbctl, api):
             {"picked": "b3", "trial": True},
             "The first that has room gets it: app/b3; it would find out whether that is back.",
         ),
+        ({"picked": "b2", "candidates": [{"backend": "b3"}, {"backend": "b2"}]}, "app/b2 gets it."),
     ],
 )
 def test_what_would_become_of_it_otherwise(lbctl, api, decision, said):

@@ -50,6 +50,8 @@ backends = ["127.0.0.1:{backend}"]
 backends = ["127.0.0.1:9"]
 [pools.twice]
 backends = ["127.0.0.1:9,weight=200", "127.0.0.1:{backend}"]
+[pools.kept_back]
+backends = ["127.0.0.1:9", {{ address = "127.0.0.1:10", backup = true }}]
 [[routes]]
 listeners = "web"
 path_prefix = "/app"

@@ -83,7 +83,9 @@ class Outlying:
             one
             for attempts in every
             for one in attempts
-            if one.member is not None and one.member.record is ejected.record
+            if one.member is not None
+            # What is known of a server goes with it to another name.
+            and (one.member.record is ejected.record or (self._town.naming.on and one.backend in ejected.places))
         ]
 
 

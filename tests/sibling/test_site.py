@@ -201,6 +201,23 @@ def test_health_is_ok_until_told_otherwise(sibling: Sibling) -> None:
     assert sibling.ask("/health").status == 200
 
 
+def test_checks_are_told_what_an_agent_would_say_once_it_was_told_to(sibling: Sibling) -> None:
+    assert "agent-check" not in sibling.ask("/health").fields
+    assert (
+        sibling.ask("/agent?says=drain%2050%25%20%23%20deploy").text == "blue says 'drain 50% # deploy' to its checks\n"
+    )
+    assert sibling.ask("/health").fields["agent-check"] == "drain 50% # deploy"
+    assert "agent-check" not in sibling.ask("/").fields
+    assert sibling.ask("/agent").text == "blue says nothing to its checks\n"
+    assert "agent-check" not in sibling.ask("/health").fields
+
+
+@pytest.mark.parametrize("says", ["up%0d%0aX:%20y", "%ff", "x" * 201])
+def test_what_no_header_can_say_is_refused(sibling: Sibling, says: str) -> None:
+    assert sibling.ask(f"/agent?says={says}").status == 400
+    assert "agent-check" not in sibling.ask("/health").fields
+
+
 @pytest.mark.parametrize(
     ("query", "status", "fields"),
     [

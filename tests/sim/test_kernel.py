@@ -75,7 +75,7 @@ def test_requests_with_keys_are_asked_for_with_them():
             return self.members[ask.key % len(self.members)]
 
     class Listening:
-        describe, eager = "listening", True
+        describe, eager, keyed = "listening", True, True
 
         def loads(self, counts):
             return None

@@ -9,7 +9,7 @@ from whole_engine import Faults, Whole
 
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.outcome import Outcome
-from twisted_lb.core.pickers import BY_LOAD, LOADS, POLICIES
+from twisted_lb.core.pickers import BY_KEY, BY_LOAD, LOADS, POLICIES
 from twisted_lb.sim.laws import Exponential, Poisson
 from twisted_lb.sim.world import World
 
@@ -20,16 +20,24 @@ TABLES = [{"choose": choose, "load": load} for choose in BY_LOAD for load in LOA
 SAME_S = 1e-9
 
 
+def keys_of(policy):
+    """How many keys requests have: some, where the policy goes by them."""
+    return 50 if isinstance(policy, str) and policy in BY_KEY else 0
+
+
 def config(policy="rr", **options):
     options = {"health_check": {"interval_s": 0.0}} | options
     return LoadBalancerConfig.model_validate(
         {"backends": NAMES, "policy": policy, "limits": {"client_bytes_per_s": 0}, "upstream": {"max_idle": 1000}}
+        | ({"key": {"header": "X-Key"}} if keys_of(policy) else {})
         | options
     )
 
 
 def engine(policy, requests, seed, faults, **options):
-    whole = Whole(config(policy, **options), ARRIVALS, SERVICE, requests=requests, seed=seed)
+    whole = Whole(
+        config(policy, **options), ARRIVALS, SERVICE, requests=requests, seed=seed, keys=max(keys_of(policy), 1)
+    )
     whole.happen(faults)
     return whole.run()
 
@@ -37,7 +45,12 @@ def engine(policy, requests, seed, faults, **options):
 def world(policy, requests, seed, faults, **options):
     visits = {}
     made = World(
-        config(policy, **options), ARRIVALS, SERVICE, seed=seed, observe=lambda one: visits.update({one.number: one})
+        config(policy, **options),
+        ARRIVALS,
+        SERVICE,
+        seed=seed,
+        keys=keys_of(policy),
+        observe=lambda one: visits.update({one.number: one}),
     )
     for at, name in faults.down:
         made.at(at, made.down, name)

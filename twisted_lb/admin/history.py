@@ -10,6 +10,8 @@ from twisted.logger import Logger
 from twisted_lb.admin.operator import By, CheckView, EventView, Hear
 from twisted_lb.core.events import (
     AdminChanged,
+    AgentChanged,
+    AgentGarbled,
     BackendAdded,
     BackendChanged,
     BackendDown,
@@ -56,6 +58,8 @@ _KINDS: Final[dict[type, str]] = {
     BackendRemoved: "removed",
     BackendChanged: "changed",
     AdminChanged: "admin",
+    AgentChanged: "agent",
+    AgentGarbled: "agent_garbled",
     PoolExhausted: "exhausted",
     PoolRecovered: "recovered",
     LevelsShifted: "levels",
@@ -126,7 +130,7 @@ class States:
         if isinstance(event, PoolExhausted | PoolRecovered | PolicyEvent | LevelsShifted | PanicBegan | PanicEnded):
             return kind, event.pool, str(event)
         key = (event.pool, event.backend_name)
-        if isinstance(event, EjectionWithheld):
+        if isinstance(event, EjectionWithheld | AgentGarbled):
             return kind, f"{event.pool}/{event.backend_name}", _text(event)
         if not isinstance(event, BackendChanged) or _is_another(event.change):
             self._since[key] = self._wall()
@@ -204,6 +208,8 @@ def _text(event: Event) -> str:
     """What an event says, less what it is about."""
     if isinstance(event, AdminChanged):
         return f"{event.before.value} → {event.admin.value}"
+    if isinstance(event, AgentGarbled):
+        return f"its agent says what is no word of agents, and ignored: {event.said!r}"
     text = str(event)
     return text.partition(" is ")[2] or text.partition(" has changed: ")[2].replace(" -> ", " → ") or text
 

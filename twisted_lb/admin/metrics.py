@@ -23,6 +23,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.samples import Exemplar as Told
 from prometheus_client.utils import floatToGoString
 
+from twisted_lb.core.agent import LABELS
 from twisted_lb.core.ejection import EjectionRule
 from twisted_lb.core.exemplars import Exemplar
 from twisted_lb.core.flow import METHODS, SOURCES
@@ -52,6 +53,7 @@ _AT_ONCE: Final = 200
 
 _ADMINS: Final = ("ready", "drain", "maint")
 _HEALTHS: Final = ("up", "down", "unknown")
+_AGENTS: Final = tuple(dict.fromkeys(LABELS.values()))
 
 Labels = tuple[str, ...]
 Bucket = tuple[str, float] | tuple[str, float, Told]
@@ -331,6 +333,15 @@ def _states(measures: Measures, _: ProcessMeasures) -> Series:
             for state in _HEALTHS:
                 yield (pool.name, one.name, state), float(health == state)
             yield (pool.name, one.name, "ejected"), float(one.ejected)
+            for state in _AGENTS if one.agent is not None else ():
+                yield (pool.name, one.name, state), float(one.agent == state)
+
+
+def _garbled(measures: Measures, _: ProcessMeasures) -> Series:
+    for pool in measures.pools:
+        for one in pool.backends:
+            if one.garbled:
+                yield (pool.name, one.name), float(one.garbled)
 
 
 def _level_shares(measures: Measures, _: ProcessMeasures) -> Series:
@@ -467,7 +478,10 @@ FAMILIES: Final = (
     Family("backend_limit", "gauge", _PB, "How many attempts may be under way; 0: no bound", _backends(lambda one: float(one.limit))),
     Family(
         "backend_state", "gauge", (*_PB, "state"),
-        "1 for what it is: what the operator wants, what checks say, what traffic says", _states,
+        "1 for what it is: what the operator wants, what checks say, what traffic says, what it says of itself", _states,
+    ),
+    Family(
+        "agent_garbled_total", "counter", _PB, "Answers of its agent with a word that is none, which was ignored", _garbled,
     ),
     Family("backends", "gauge", _P, "Backends of a pool", _pools(lambda one: float(len(one.backends)))),
     Family("backends_usable", "gauge", _P, "Backends that may get requests", _pools(lambda one: float(one.usable))),

@@ -11,6 +11,7 @@ from twisted_lb.admin.metrics import (
     WANTED_LES_OF_BACKENDS,
     Family,
 )
+from twisted_lb.core.agent import LABELS
 from twisted_lb.core.ejection import EjectionRule
 from twisted_lb.core.flow import METHODS, SOURCES
 from twisted_lb.core.outcome import Outcome, Refusal
@@ -70,6 +71,8 @@ OF_HAPROXY: Final = (
     ("haproxy_server_used_connections_current", 'upstream_connections{kind="busy"}'),
 )  # fmt: skip
 
+_AGENTS: Final = tuple(dict.fromkeys(LABELS.values()))
+
 _VALUES: Final = (
     ("method", METHODS),
     ("code_class", KINDS),
@@ -80,8 +83,8 @@ _VALUES: Final = (
     ("reason of an ejection", tuple(one.name.lower() for one in EjectionRule)),
     ("reason why there was no retry", tuple(one.name.lower() for one in Denied)),
     ("reason of a skip", tuple(one.name.lower() for one in Skipped)),
-    ("state", ("ready", "drain", "maint", "up", "down", "unknown", "ejected")),
-    ("to", ("ready", "drain", "maint", "up", "down", "ejected", "returned")),
+    ("state", ("ready", "drain", "maint", "up", "down", "unknown", "ejected", *_AGENTS)),
+    ("to", ("ready", "drain", "maint", "up", "down", "ejected", "returned", *_AGENTS, "agent_over")),
     ("direction", ("up", "down")),
     ("kind", ("idle", "busy")),
 )

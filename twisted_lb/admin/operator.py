@@ -76,7 +76,8 @@ class BackendView:
     cent of the pool's requests, both of the last minute; None: nobody knows. `limit` 0: no bound. `reported` is what it says of
     its load, and how old that is; None where it does not, or nobody compares that. `level` is its priority, None for a backup.
     `ejected_by` is the rule of an ejection, empty where there is none; `failing` what it has failed since it was well last, empty
-    for nothing.
+    for nothing. `agent` is what holds of what it says of itself: `drain 50% maxconn:20`; empty for nothing; `agent_state`: what that makes of it
+    where it takes it out.
     """
 
     name: str
@@ -115,6 +116,8 @@ class BackendView:
     level: int | None = 0
     ejected_by: str = ""
     failing: str = ""
+    agent: str = ""
+    agent_state: str = ""
 
     def with_more(self, other: "BackendView") -> "BackendView":
         """The same backend as another process sees it too."""

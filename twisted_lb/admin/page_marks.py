@@ -4,7 +4,17 @@ import time
 from typing import Final
 
 # What the page calls the signs of states; the others are called as the states are.
-_GLYPHS: Final = {"slow start": "slow", "drained": "drain", "full": "limit", "weight 0": "weight", "standby": "unknown"}
+_GLYPHS: Final = {
+    "slow start": "slow",
+    "drained": "drain",
+    "full": "limit",
+    "weight 0": "weight",
+    "standby": "unknown",
+    "drained by its agent": "drain",
+    "in maintenance by its agent": "maint",
+    "down by its agent": "down",
+    "busy": "limit",
+}
 TONES: Final = {"limit": "s-slow", "weight": "s-drain", "reload": "", "file": ""}
 # The signs that there are.
 _SIGNS: Final = frozenset(

@@ -12,6 +12,8 @@ from twisted_lb.admin.words import became, duration
 _EVENT_GLYPHS: Final = {
     "up": "ready",
     "returned": "ready",
+    "agent": "drain",
+    "agent_garbled": "warn",
     "recovered": "ready",
     "exhausted": "down",
     "levels": "warn",

@@ -41,7 +41,9 @@ SHAPES: Final[dict[str, Shape]] = {
         backend=_told("string", "POOL/BACKEND."),
         skipped=_told(["string", "null"], "Why it could not be picked; null where it could."),
         state=_told(
-            "string", "The same in a word: ready, drained, maint, weight 0, down, ejected, standby, full, tried."
+            "string",
+            "The same in a word: ready, drained, maint, weight 0, down, busy, ejected, standby, full, tried; or by its own word: "
+            "drained, in maintenance, down by its agent.",
         ),
         rank=_told(["number", "null"], "What its policy ranked it by."),
         load=_told(["integer", "null"], "Requests in flight; null where that was not kept."),

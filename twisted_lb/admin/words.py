@@ -166,6 +166,8 @@ def admitted(pool: PoolView, backend: BackendView, weight: int) -> list[str]:
             "down by its checks" if backend.known and not backend.up else "ejected" if backend.up else "not checked yet"
         )
         return [f"{backend.name} still gets nothing: it is {why}"]
+    if backend.agent_state:
+        return [f"{backend.name} still gets nothing: it is {backend.agent_state}"]
     others = sum(one.weight_effective for one in pool.backends if one.usable and one.name != backend.name)
     part, before = weight / (others + weight), backend.weight_effective / (others + backend.weight_effective or 1)
     if part == before:

@@ -22,7 +22,7 @@ from twisted_lb.config.problems import Problem, Severity
 from twisted_lb.config.routes import RouteConfig
 from twisted_lb.config.shape import field_of, model_at
 from twisted_lb.config.trust import TrustConfig
-from twisted_lb.core.address import is_name
+from twisted_lb.core.address import TcpAddress, is_name
 from twisted_lb.core.routing import RouteMatch
 from twisted_lb.core.shadowing import never_reached, passed
 
@@ -58,6 +58,7 @@ CODES: Final = {
     "or `takeover`, brings the new one.",
     "W26": "`policy_budget_us` has no effect: the policy is a built-in.",
     "W27": "`key` has no effect: no pool that the route leads to goes by keys.",
+    "W28": "Nobody is heard: checks are off, or backends on unix sockets have no port for an agent, or `agent` does not name a header.",
 }
 
 
@@ -92,7 +93,7 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening
     ways = _Ways(config, objects)
     yield from ways.doubts()
     for name, pool in objects.pools.items():
-        yield from _of_checks(_home(config.pools, "pools", name), pool.health_check)
+        yield from _of_checks(_home(config.pools, "pools", name), pool)
         yield from _of_retries(_home(config.pools, "pools", name), pool)
         yield from _of_order(_home(config.pools, "pools", name), pool)
         yield from _of_levels(_home(config.pools, "pools", name), pool)
@@ -290,7 +291,8 @@ def _pools(route: RouteConfig) -> Iterator[str]:
         yield route.fallback
 
 
-def _of_checks(path: KeyPath, checks: HealthCheckConfig) -> Iterator[Doubt]:
+def _of_checks(path: KeyPath, pool: PoolConfig) -> Iterator[Doubt]:
+    checks = pool.health_check
     if checks.enabled and checks.answer_timeout_s >= checks.interval_s:
         yield Doubt(
             "W07",
@@ -300,6 +302,22 @@ def _of_checks(path: KeyPath, checks: HealthCheckConfig) -> Iterator[Doubt]:
         )
     if checks.kind == "tcp" and "path" in checks.model_fields_set:
         yield Doubt("W08", (*path, "health_check", "path"), 'has no effect: kind = "tcp" only connects')
+    for key, why in _unheard(checks, pool).items():
+        yield Doubt("W28", (*path, "health_check", key), f"has no effect: {why}")
+
+
+def _unheard(checks: HealthCheckConfig, pool: PoolConfig) -> dict[str, str]:
+    """Which keys of checks speak of what backends say of themselves, and are not heard, and why."""
+    found: dict[str, str] = {}
+    if "agent_header" in checks.model_fields_set and checks.agent != "header":
+        found["agent_header"] = f'agent = "{checks.agent}" reads no header'
+    deaf = [one.name for one in pool.backends if not isinstance(one.address, TcpAddress)]
+    if checks.agent_port is not None and deaf:
+        found["agent_port"] = f"{deaf[0]} is a unix socket" if len(deaf) == 1 else f"{', '.join(deaf)} are unix sockets"
+    if not checks.enabled:
+        said = {"agent": checks.agent != "off", "agent_port": checks.agent_port, "busy_statuses": checks.busy_statuses}
+        found |= {key: "interval_s = 0 turns checks off" for key, there in said.items() if there}
+    return found
 
 
 def _of_retries(path: KeyPath, pool: PoolConfig) -> Iterator[Doubt]:

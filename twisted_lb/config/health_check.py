@@ -19,6 +19,7 @@ _OURS = {
 }  # fmt: skip
 # All lines of a check's head are with the kernel at once: a backend that reads nothing holds none of them up.
 _HEADERS_BYTES = 4096
+_FIELD_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 
 
 def _statuses(one: object) -> range:
@@ -110,6 +111,33 @@ class HealthCheckConfig(Model):
         description="Text, in UTF-8, that the body of a healthy answer has in its first 64 KiB; left out: its status is "
         "enough. Danger: a page that is worded anew takes all backends out.",
     )
+    busy_statuses: tuple[Statuses, ...] = Field(
+        default=(),
+        strict=False,
+        description="Statuses by which a backend says that it is well, and wants no new requests until a check is answered by another "
+        'one: `[429, "502-503"]`, as above; they pass, whatever `expect_statuses` and `expect_text` say. What runs there goes on. '
+        "Danger: a status that an overloaded proxy in front of it says keeps a dead backend from being found.",
+    )
+    agent: Literal["off", "header", "body"] = Field(
+        default="off",
+        description="Where the answer to `http` says what the backend wants, in the words of HAProxy's agent-check: `header`, in the field "
+        "`agent_header`, or `body`, in its first line, of 1,024 bytes at most. `up`, `down`, `fail`, `stopped`; `ready`, `drain`, `maint`; "
+        "`75%` of its weight, or a weight from 0 to 256 in its place; `maxconn:20` ([health-checks.md](health-checks.md#what-a-backend-says-of-itself)). "
+        "Danger: whoever answers the check steers how much it gets.",
+    )
+    agent_header: str = Field(
+        default="Agent-Check",
+        max_length=100,
+        description="Name of the field that `agent` = `header` reads.",
+    )
+    agent_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="Port of the backend's host where an agent says the same, in one line, to whoever connects, asked as often as checks ask, "
+        "and beside them; a unix socket has none, and no agent there. Danger: an agent that says `down`, and is wrong, takes a "
+        "backend out that is well; one that is not heard `fall` times in a row is as if it had said nothing.",
+    )
     port: int | None = Field(
         default=None,
         ge=1,
@@ -171,6 +199,18 @@ class HealthCheckConfig(Model):
         """`expect_statuses`, one by one."""
         return frozenset(status for one in self.expect_statuses for status in _statuses(one))
 
+    @property
+    def busy(self) -> frozenset[int]:
+        """`busy_statuses`, one by one."""
+        return frozenset(status for one in self.busy_statuses for status in _statuses(one))
+
+    @field_validator("agent_header")
+    @classmethod
+    def _is_a_field_name(cls, value: str) -> str:
+        if not re.fullmatch(_FIELD_NAME, value):
+            raise ValueError("should be the name of a header field, such as Agent-Check")
+        return value
+
     @field_validator("interval_s")
     @classmethod
     def _is_off_or_sane(cls, value: float) -> float:
@@ -208,7 +248,7 @@ class HealthCheckConfig(Model):
         seen: set[str] = set()
         for name, text in ((name, revealed(one)) for name, one in value.items()):
             # The value may be a secret, and is not shown.
-            if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+            if not re.fullmatch(_FIELD_NAME, name):
                 raise error_at(f"{name!r} should be the name of a header field", name)
             if not re.fullmatch("[!-~]([ -~\t]*[!-~])?|", text):
                 raise error_at(f"{name} should have a value in ASCII, on one line, without space around it", name)
@@ -233,9 +273,16 @@ class HealthCheckConfig(Model):
     @model_validator(mode="after")
     def _is_one_question(self) -> Self:
         if self.kind == "tcp":
-            for key in ("method", "host", "headers", "expect_statuses", "expect_text"):
+            for key in ("method", "host", "headers", "expect_statuses", "expect_text", "busy_statuses", "agent"):
                 if getattr(self, key) != type(self).model_fields[key].default:
                     raise error_at(f'{key} needs kind = "http": a tcp check only connects', key)
         if self.expect_text is not None and self.method == "HEAD":
             raise error_at("expect_text needs another method: an answer to HEAD has no body", "expect_text")
+        if self.agent == "body" and self.method == "HEAD":
+            raise error_at('agent = "body" needs another method: an answer to HEAD has no body', "agent")
+        if self.agent != "off" and self.agent_port is not None:
+            raise error_at(
+                f'agent_port asks agents at a port of their own, and agent = "{self.agent}" does not: say one',
+                "agent_port",
+            )
         return self

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, ValidationInfo, WithJsonSchema
 
 from twisted_lb.config.own_policies import GROUP, OWN, OwnChoice, choice_of, own_choice
 from twisted_lb.config.secret import Sources
+from twisted_lb.config.similar import similar
 from twisted_lb.core.load_report import UTILIZATIONS, is_metric
 from twisted_lb.core.pickers import (
     BOUND_PERCENT,
@@ -28,6 +29,35 @@ _KEYS: Final = {"choose": (*BY_LOAD, *BY_KEY), "load": tuple(LOADS)}
 _OFF: Final = "off"
 _LEAST_PERCENT: Final = 101
 _SHAPE: Final = f"should be one of {', '.join(POLICIES)}"
+# What HAProxy, NGINX and Envoy call them.
+_ELSEWHERE: Final = {
+    "roundrobin": "rr",
+    "round_robin": "rr",
+    "static_rr": "rr",
+    "random": "rand",
+    "leastconn": "least",
+    "least_conn": "least",
+    "least_request": "least",
+    "least_requests": "least",
+    "least_time": "latency",
+    "ewma": "latency",
+    "peak_ewma": "latency",
+    "ring_hash": "ring",
+    "ketama": "ring",
+    "consistent": "ring",
+    "hrw": "rendezvous",
+}
+# Whose name says by which key as well: the policy, and the key of the route.
+_BY_KEY_ELSEWHERE: Final = {
+    "source": '"client"',
+    "ip_hash": '"client"',
+    "uri": '"path"',
+    "hash": '"path"',
+    "url_param": "{ query = NAME }",
+    "hdr": "{ header = NAME }",
+    "cookie": "{ cookie = NAME }",
+    "sticky": "{ cookie = NAME }",
+}
 _TABLE: Final = 'or a table such as { choose = "two", load = "cost" }'
 
 
@@ -93,8 +123,19 @@ def _named(text: str, folder: Path | None) -> str | OwnChoice:
     if text in POLICIES:
         return text
     if ":" not in text:
-        raise ValueError(_SHAPE)
+        raise ValueError(f"{_SHAPE}, not {text!r}{_meant(text)}" if text else _SHAPE)
     return own_choice(text, folder)
+
+
+def _meant(text: str) -> str:
+    """What to say of a name that is no policy's: which one was probably meant."""
+    name = text.lower().replace("-", "_")
+    if name in _BY_KEY_ELSEWHERE:
+        return f"; that is maglev here, and key = {_BY_KEY_ELSEWHERE[name]} of the route"
+    if "." in text:
+        return "; a class of your own is package.module:Class"
+    meant = _ELSEWHERE.get(name) or similar(text, POLICIES)
+    return f'; did you mean "{meant}"?' if meant else ""
 
 
 def _metric(given: object, load: str) -> str:

@@ -134,6 +134,8 @@ def _advice(model: type[Model], place: KeyPath, *, is_table: bool) -> str:
     if is_table and not parents and f"{key}s" in keys(model):
         return f'did you mean "{key}s"?'
     homes = _own_tables(str(parents[1]), key) if parents[:1] == ("defaults",) and len(parents) == 2 else []
+    if key == "key" and parents[:1] == ("pools",):  # in a file with names a flat one speaks of nobody
+        return "it belongs into [[routes]]: a route knows what its requests are about"
     if parents and not homes and key in keys(model):
         return "it belongs above the first [table]"
     homes = homes or _homes(model, parents, key)

@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 from twisted_lb.config import LoadBalancerConfig, Model
 from twisted_lb.config.access import RateLimitConfig
 from twisted_lb.config.base import DEFAULT, names_of
+from twisted_lb.config.costs import CostOf
 from twisted_lb.config.described import DescribedConfig
 from twisted_lb.config.doubts import CODES
 from twisted_lb.config.health_check import HealthCheckConfig
@@ -154,6 +155,8 @@ def _is_written_whole(name: str) -> bool:
 def _toml(value: object) -> str:
     if value is None:
         return "left out"
+    if isinstance(value, CostOf):
+        return f"`{value}`"
     return f"`{json.dumps(value)}`" if isinstance(value, str | int | float | tuple | dict) else '`"client"`'
 
 

@@ -9,6 +9,7 @@ from math import ceil
 from typing import Final
 
 from twisted_lb.core.address import Address, TcpAddress, parse_address, same_place
+from twisted_lb.core.agent import Agent
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.ejection import Ejection
 from twisted_lb.core.health import Health
@@ -35,7 +36,7 @@ _EVEN_DOWN: Final = 2
 # So much of what attempts have brought about is remembered of each backend.
 _MOST_REMEMBERED: Final = 32
 # What a backend's text cannot say.
-_KEYS_OF_A_TABLE: Final = ("name", "check_port", "resolve", "family", "priority", "backup")
+_KEYS_OF_A_TABLE: Final = ("name", "check_port", "resolve", "family", "priority", "backup", "labels")
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,13 @@ class BackendSpec:
         assert isinstance(address, TcpAddress)
         return dataclasses.replace(address, port=port, traffic_port=address.port)
 
+    def agent_address(self, port: int) -> Address | None:
+        """Where its agent answers, at this port of its host; None for a unix socket, which has none."""
+        address = self.address
+        if not isinstance(address, TcpAddress) or port == address.port:
+            return address if isinstance(address, TcpAddress) else None
+        return dataclasses.replace(address, port=port, traffic_port=address.port)
+
     @classmethod
     def parse(cls, text: str) -> "BackendSpec":
         """`ADDRESS` or `ADDRESS,weight=N`; ValueError says in one line what is wrong."""
@@ -104,7 +112,7 @@ class BackendSpec:
                     f"{text!r}: backends are separated by spaces, and in a list each is a string of its own"
                 )
             key, equals, value = option.partition("=")
-            if key in _KEYS_OF_A_TABLE and equals:
+            if key in _KEYS_OF_A_TABLE:
                 raise ValueError(f"{text!r}: {key} is for a backend that is a table of the file, [[backends]]")
             if key != "weight" or not equals:
                 raise ValueError(f"{text!r}: {option!r} is not an option, expected weight=N")
@@ -180,6 +188,8 @@ class Backend:
     `limit` is how many requests it may have in flight now, 0 for no bound, `most` without slow start, and `own_limit` what its
     spec says of that, None for nothing; `bound` sets them.
 
+    `agent` is what it says of itself in answer to checks.
+
     `streak` are its failures in a row, None as a rule; `window` what it has answered of late, None where no rate is looked at.
 
     `reasons` are what took it out, in the words of whoever did: by the operator, its checks, its traffic. `aftermath` is what
@@ -194,6 +204,7 @@ class Backend:
         "address",
         "admin",
         "aftermath",
+        "agent",
         "available",
         "counts",
         "ejection",
@@ -236,6 +247,7 @@ class Backend:
         self.standby: bool = False
         self.panicked: int = 0
         self.admin: AdminState = AdminState.READY
+        self.agent: Agent = Agent()
         self.health: Health = Health(up=up)
         self.ejection: Ejection = Ejection()
         self.streak: Streak | None = None
@@ -290,11 +302,12 @@ class Backend:
         return self.weighing.effective if in_use else 0.0
 
     def bound(self, own: int | None, most: int) -> None:
-        """Set its limit: its `own`, or as much as its pool lets each have. What is in flight beyond that goes on. To be followed
-        by `refresh_usable`.
+        """Set its limit: its `own`, or as much as its pool lets each have, or what its agent wants, if that is less. What is in
+        flight beyond that goes on. To be followed by `refresh_usable`.
         """
         self.own_limit = own
-        self.most = most if own is None else own
+        limit, wanted = most if own is None else own, self.agent.limit
+        self.most = min(limit, wanted) if limit and wanted else limit or wanted
         self.follow_weight()
 
     def follow_weight(self) -> None:
@@ -321,12 +334,13 @@ class Backend:
         self.refresh_usable()
 
     def inherit(self, other: "Backend", now: float, *, checked: bool) -> None:
-        """Take over what is known of the same server under another name, which is removed: health, ejection, failures in a row, admin. Of its
+        """Take over what is known of the same server under another name, which is removed: health, agent, ejection, failures in a row, admin. Of its
         health both know what is found from now on, since it may still owe answers. A trial request that is under way tells
         `other` alone. `checked`: see `Ejection.eject`.
         """
         self.admin = other.admin
         self.health = other.health
+        self.agent = other.agent
         self.weighing.cold = other.weighing.cold
         self.weighing.since = other.weighing.since
         self.reasons.update(other.reasons)
@@ -364,7 +378,7 @@ class Backend:
         any.
         """
         ejection = self.ejection
-        wanted = self.wanted and self.health.up
+        wanted = self.wanted and self.health.up and not self.agent.away
         self.usable = wanted and not ejection.active
         self.available = wanted and not self.removed and (ejection.due or not ejection.active) and not self.full
         if self.panicked:
@@ -384,6 +398,9 @@ class Backend:
             return Skipped.WEIGHT
         if not self.health.up and self.panicked < _EVEN_DOWN:
             return Skipped.DOWN
+        agent = self.agent
+        if agent.away and (agent.withdrawn or self.panicked < _EVEN_DOWN):
+            return Skipped.AGENT if agent.word != "busy" else Skipped.BUSY
         if self.ejection.active and not self.ejection.due and not self.panicked:
             return Skipped.EJECTED
         return Skipped.STANDBY if self.standby else None
@@ -411,6 +428,7 @@ class Backend:
             and self.weight == was.weight
             and self.weighing.effective == was.effective
             and self.admin.value == was.admin
+            and self.agent.word == was.agent
             and ejection.until == was.until
             and ejection.due == was.trial
             and reason == was.reason
@@ -428,6 +446,7 @@ class Backend:
             ejection.until,
             trial=ejection.due,
             panic=panic,
+            agent=self.agent.word,
         )
         return True
 
@@ -435,6 +454,8 @@ class Backend:
         """What would take it out, and does not: a trial is due, or there is panic."""
         if not self.health.up:
             return self.reasons.get(Skipped.DOWN, "")
+        if self.agent.away:
+            return self.reasons.get(Skipped.AGENT, "")
         return self.reasons.get(Skipped.EJECTED, "") if self.ejection.active else ""
 
     def _book_skips(self) -> None:

@@ -20,7 +20,7 @@ class Candidate:
 
     `pool` is its own, also where a request went on to another one (fallback). `load` is how many requests it had in flight, None where that was not kept, and `limit` how many it may have, 0 for no
     bound. `weight` is configured, `weight_effective` what it was by slow start and the like. `panic`: it would be skipped, for this
-    `reason`, if more were usable. `reason` says what took it out, in the words of whoever found it, and `for_s` since how long; `left_s`: after how
+    `reason`, if more were usable. `agent`: what takes it out by its own word. `reason` says what took it out, in the words of whoever found it, and `for_s` since how long; `left_s`: after how
     long a trial may be made, None where time does not decide.
     """
 
@@ -37,6 +37,7 @@ class Candidate:
     pool: str = ""
     weight_effective: float = 1.0
     panic: bool = False
+    agent: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ def _candidate(
         scene.pool,
         standing.effective,
         panic=standing.panic,
+        agent=standing.agent,
     )
 
 

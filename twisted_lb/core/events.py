@@ -6,6 +6,7 @@ In the text of an event a backend is called `pool/name`, and by its name alone i
 from dataclasses import dataclass
 from typing import Final
 
+from twisted_lb.core.agent import LABELS, STATES
 from twisted_lb.core.backend import AdminState
 from twisted_lb.core.ejection import EjectionRule
 from twisted_lb.core.outcome import Outcome
@@ -168,6 +169,37 @@ class AdminChanged:
 
 
 @dataclass(frozen=True)
+class AgentChanged:
+    """A backend has taken itself out by the word of its agent, or by a status of a check that means busy, or that is over. `word` is
+    what holds now, empty for nothing (see `Agent.word`), `before` what held; `because`: what the agent says of it, or why that is over.
+    """
+
+    pool: str
+    backend_name: str
+    before: str
+    word: str
+    at: float
+    because: str = ""
+
+    def __str__(self) -> str:
+        state = STATES.get(self.word) or f"not {STATES[self.before]} any more"
+        return f"{_called(self.pool, self.backend_name)} is {state}{_because(self.because)}"
+
+
+@dataclass(frozen=True)
+class AgentGarbled:
+    """The agent of a backend has said what is no word of agents: it is ignored. Told once, and counted."""
+
+    pool: str
+    backend_name: str
+    said: str
+    at: float
+
+    def __str__(self) -> str:
+        return f"{_called(self.pool, self.backend_name)} has an agent that says what is no word of agents, and ignored: {self.said!r}"
+
+
+@dataclass(frozen=True)
 class PoolExhausted:
     """The last usable backend of a pool is gone; requests are refused from now on."""
 
@@ -288,6 +320,8 @@ def state_after(event: "Event") -> str:
     """What a backend is from an event on, in a word; empty where the event says nothing of it."""
     if isinstance(event, AdminChanged):
         return event.admin.value
+    if isinstance(event, AgentChanged):
+        return LABELS.get(event.word, "agent_over")
     if isinstance(event, BackendDown):
         return "down"
     if isinstance(event, BackendUp):
@@ -307,6 +341,8 @@ Event = (
     | BackendRemoved
     | BackendChanged
     | AdminChanged
+    | AgentChanged
+    | AgentGarbled
     | PoolExhausted
     | PoolRecovered
     | LevelsShifted

@@ -201,9 +201,9 @@ def _census(members: Sequence[Backend], *, even_down: bool) -> Census:
         if not one.weighing.steady > 0:
             continue
         whole += 1
-        if one.admin is not AdminState.READY:
+        if one.admin is not AdminState.READY or one.agent.withdrawn:
             continue
         wanted += 1
         usable += one.usable
-        willing += one.health.up or even_down
+        willing += (one.health.up and not one.agent.down) or even_down
     return Census(whole, wanted, usable, willing)

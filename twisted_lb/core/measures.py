@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from twisted_lb.core.agent import LABELS
 from twisted_lb.core.backend import BACKUP, Backend
 from twisted_lb.core.exemplars import Exemplar
 from twisted_lb.core.flow import Flow, Flows
@@ -83,7 +84,8 @@ class BackendMeasures:
     and how many were `withheld`; `changes` of its state by what it became; `skips` in the order of `standing.Skipped`, how often a
     policy came to it and stepped over it. `duration` is that of its complete answers, from lease to last byte. `utilization` is
     what it reports, None where no report counts; `reports` those that counted and those that did not, None where nobody compares
-    them.
+    them. `agent`: what takes it out by its own word (`agent.LABELS`), empty for nothing, None where nobody listens; `garbled`: how often its agent said what is no
+    word.
     """
 
     name: str
@@ -111,6 +113,8 @@ class BackendMeasures:
     withheld: int
     utilization: float | None = None
     reports: tuple[int, int] | None = None
+    agent: str | None = None
+    garbled: int = 0
 
     def merged(self, other: "BackendMeasures") -> "BackendMeasures":
         """What two processes have counted. What is known of its state is this one's."""
@@ -137,6 +141,7 @@ class BackendMeasures:
             if self.reports is None or other.reports is None
             else (self.reports[0] + other.reports[0], self.reports[1] + other.reports[1]),
             withheld=self.withheld + other.withheld,
+            garbled=self.garbled + other.garbled,
         )
 
 
@@ -271,7 +276,7 @@ def pool_measures(
             durations[kind] += flow.durations(kind)
             first_byte += at_once
             first_body += at_once
-    members = list(pool.backends.values())
+    members, heard = list(pool.backends.values()), pool.settings.agents or pool.settings.busy
     everybody = [*members, *pool.leaving, *pool.resting]
     return PoolMeasures(
         name=pool.name,
@@ -294,7 +299,7 @@ def pool_measures(
             totals.gone_outcomes[outcome] + sum(one.outcomes[outcome] for one in everybody) for outcome in Outcome
         ),
         backend_durations=_total([totals.gone_durations.reading(), *(_duration(one) for one in everybody)]),
-        backends=tuple(_backend_measures(one, connections.get(one, (0, 0)), now) for one in members),
+        backends=tuple(_backend_measures(one, connections.get(one, (0, 0)), now, heard=heard) for one in members),
         minded=pool.minded or NOT_MINDED,
     )
 
@@ -306,7 +311,7 @@ def _levels(levels: Levels) -> tuple[tuple[str, int, int], ...]:
     return tuple(zip(names, levels.shares, levels.usable, strict=True))
 
 
-def _backend_measures(backend: Backend, connections: tuple[int, int], now: float) -> BackendMeasures:
+def _backend_measures(backend: Backend, connections: tuple[int, int], now: float, *, heard: bool) -> BackendMeasures:
     totals, skipped, load = backend.totals, backend.skipped_times, backend.load
     opened, idle = connections
     return BackendMeasures(
@@ -335,6 +340,8 @@ def _backend_measures(backend: Backend, connections: tuple[int, int], now: float
         utilization=load.utilization if isinstance(load, Reported) and load.fresh(now) else None,
         reports=(totals.reports, totals.bad_reports) if isinstance(load, Reported) else None,
         withheld=totals.withheld,
+        agent=LABELS.get(backend.agent.word, "") if heard else None,
+        garbled=backend.agent.garbled,
     )
 
 

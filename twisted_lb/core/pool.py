@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
 from typing import Final
 
+from twisted_lb.core.agent import Said
 from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
 from twisted_lb.core.changes import apply_outcome, membership_changes
@@ -12,6 +13,8 @@ from twisted_lb.core.decision import OWN, Decision, Refused, decided, why_nobody
 from twisted_lb.core.ejection import EjectionRule
 from twisted_lb.core.events import (
     AdminChanged,
+    AgentChanged,
+    AgentGarbled,
     BackendChanged,
     BackendDown,
     BackendEjected,
@@ -49,6 +52,15 @@ from twisted_lb.core.totals import PoolTotals
 _TRIAL_EVERY_S: Final = 0.25
 # Looking a member up in its enumeration costs more than all else in `settle`.
 _OK: Final = Outcome.OK
+
+
+# What an agent brings about: the word that takes it out, its limit, its part of the weight.
+_Held = tuple[str, int, float]
+
+
+def _held(backend: Backend) -> _Held:
+    agent = backend.agent
+    return agent.word, agent.limit, agent.part_of(backend.weight)
 
 
 class Pool:
@@ -151,6 +163,7 @@ class Pool:
         backend.labels = spec.labels
         if backend.weight != spec.weight or backend.own_limit != spec.limit or backend.level != spec.level:
             backend.weight = spec.weight
+            self._weigh_by_agent(backend)
             backend.level = spec.level
             backend.bound(spec.limit, self.settings.max_in_flight)
             self._refresh(backend, now)
@@ -172,6 +185,7 @@ class Pool:
             record.weight, record.labels = spec.weight, spec.labels
             record.level = spec.level
             record.bound(spec.limit, self.settings.max_in_flight)
+            self._weigh_by_agent(record)
             record.rejoin()
             return self._begun(record, now, cold=True)
         up = self.settings.initially_up or not self.settings.checked
@@ -180,6 +194,8 @@ class Pool:
         record.load = self._loads.of(record.slot) if self._loads is not None else None
         if heir_of is not None:
             record.inherit(heir_of, now, checked=self.settings.checked)
+            record.weighing.say(record.agent.part_of(record.weight))
+            record.bound(spec.limit, self.settings.max_in_flight)
         elif replaced is not None:
             record.admin = replaced.admin
             record.reasons[Skipped.ADMIN] = replaced.reasons.get(Skipped.ADMIN, "")
@@ -212,11 +228,18 @@ class Pool:
         if before.checked != settings.checked:
             for backend in self._resting.forget(NEVER):
                 self._leaves(backend, now)
+        for backend in self._resting.backends if not (settings.checked and settings.agents) else ():
+            backend.agent.forget()
+            backend.weighing.say(1.0)
         for backend in self.backends.values():
             if before.checked != settings.checked:
                 backend.ejection.follow(now, checked=settings.checked)
                 if not settings.checked and backend.health.forget():
                     up.append(backend)
+            if not (settings.checked and settings.busy):
+                self.hear_busy(backend, False, "nobody asks any more", now)
+            if not (settings.checked and settings.agents):
+                self._forget_agent(backend, "nobody asks its agent any more", now)
             backend.bound(backend.own_limit, settings.max_in_flight)
             self._refresh(backend, now)
         self._follow_ramps(now)
@@ -671,6 +694,9 @@ class Pool:
         backend.reasons[Skipped.ADMIN] = by
         self._selection.stale = True
         self._selection.prepare(now)
+        if admin is AdminState.MAINT:
+            self.hear_busy(backend, False, "in maintenance it is not checked", now)
+            self._forget_agent(backend, "in maintenance its agent is not asked", now)
         self._changed(backend, AdminChanged(self.name, backend.name, before, admin, now, by), now)
 
     def weighed(self, backend: Backend, now: float, by: str) -> None:
@@ -683,10 +709,75 @@ class Pool:
         if part == backend.weighing.said:
             return
         backend.weighing.say(part)
-        backend.reasons[Skipped.WEIGHT] = by
+        if backend.weight:
+            backend.reasons[Skipped.WEIGHT] = by
         self._selection.stale = True
         self._refresh(backend, now)
         self._announce_exhaustion(now)
+
+    def hear_agent(self, backend: Backend, said: Said | None, now: float) -> None:
+        """A backend's agent was asked, and says this; None: it was not heard. What it has said holds until it was not heard `fall`
+        times in a row: an agent that is gone takes nobody out (HAProxy's stays as it said).
+
+        It takes out whom others want, and brings nobody back whom operator, checks or traffic have taken out. Its limit counts where
+        it is less than that of file and operator.
+        """
+        if not self.settings.agents:
+            return
+        agent = backend.agent
+        if said is None:
+            agent.unheard += 1
+            if agent.unheard >= self.settings.fall:
+                self._forget_agent(backend, "its agent is not heard", now)
+            return
+        held = _held(backend)
+        agent.hear(said)
+        because = agent.comment or ("" if agent.word else f"its agent says {said.words}")
+        self._follow_agent(backend, held, because, now)
+        if said.garbled:
+            agent.garbled += 1
+            if agent.garbled == 1:
+                self._on_event(AgentGarbled(self.name, backend.name, said.garbled, now))
+
+    def hear_busy(self, backend: Backend, busy: bool, reason: str, now: float) -> None:
+        """A check of a backend has passed, by a status that means busy or by another one."""
+        if busy is not backend.agent.busy and (self.settings.busy or not busy):
+            held = _held(backend)
+            backend.agent.hear_busy(busy=busy)
+            if busy:
+                backend.reasons[Skipped.BUSY] = reason
+            self._follow_agent(backend, held, reason, now)
+
+    def _forget_agent(self, backend: Backend, because: str, now: float) -> None:
+        """Nothing holds any more of what a backend's agent has said."""
+        if backend.agent.speaks:
+            held = _held(backend)
+            backend.agent.forget()
+            self._follow_agent(backend, held, because, now)
+
+    def _follow_agent(self, backend: Backend, held: _Held, because: str, now: float) -> None:
+        """Follow what holds by a backend's agent, and did not: its limit, its weight, and whether it is out."""
+        agent = backend.agent
+        word, limit, part = _held(backend)
+        before, limit_before, part_before = held
+        if limit != limit_before:
+            backend.bound(backend.own_limit, self.settings.max_in_flight)
+            self._scene = None
+            self._refresh(backend, now)
+        if part != part_before:
+            self.hear_weight(backend, part, now, f"its agent says {agent.words}")
+        if word:
+            backend.reasons[Skipped.AGENT] = f"{agent.words}: {agent.comment}" if agent.comment else agent.words
+        if word != before:
+            self._changed(backend, AgentChanged(self.name, backend.name, before, word, now, because), now)
+        elif word:
+            self._stand(backend, now)
+
+    def _weigh_by_agent(self, backend: Backend) -> None:
+        """A backend has another weight by file or operator: what its agent says of it is a part of that."""
+        agent = backend.agent
+        if agent.percent >= 0 or agent.weight >= 0:
+            backend.weighing.say(agent.part_of(backend.weight))
 
     def command_resting(self, name: str, admin: AdminState, by: str = "") -> None:
         """Set what the operator wants of the endpoints of a name that have left and may return."""
@@ -699,6 +790,7 @@ class Pool:
         backend.ejection.hasten(now, 0.0)
         self._refresh(backend, now)
         if change:
+            self._forget_agent(backend, "it is another server", now)
             self._on_event(BackendChanged(self.name, backend.name, change, now))
 
     def tick(self, now: float) -> None:
@@ -826,7 +918,7 @@ class Pool:
         panics = any(levels.panics)
         if panics != self._panics:
             self._panics = panics
-            wanted = [one for one in self.backends.values() if one.wanted]
+            wanted = [one for one in self.backends.values() if one.wanted and not one.agent.withdrawn]
             usable = sum(one.usable for one in wanted)
             self._on_event(PanicBegan(self.name, usable, len(wanted), now) if panics else PanicEnded(self.name, now))
 

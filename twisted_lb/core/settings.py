@@ -37,7 +37,8 @@ class PoolSettings:
     has, and was not probed yet, is used; `move`: whether requests leave a backend that probes find silent.
     `max_in_flight`: requests at a time for each backend, 0 for no bound. `max_queued`: how many requests may wait for a backend, 0 for none;
     `queue_wait_s`: for how long. `ejection`: when traffic takes a backend out. `budget_percent` and `budget_per_s`: the retries
-    that are allowed, see RetryBudget. `slow_start`: how a backend that is back comes to its weight. `spill`: whether a request whose
+    that are allowed, see RetryBudget. `agents`: whether what backends say of themselves is heard; `busy`: whether some statuses of
+    checks mean that they are busy. `slow_start`: how a backend that is back comes to its weight. `spill`: whether a request whose
     level is full goes on to one that is not in use, or waits. `panic_percent`: where fewer of those that are wanted are usable,
     ejected ones are used too, 0: never; `panic_even_down`: those too that are down by their checks.
     """
@@ -47,6 +48,8 @@ class PoolSettings:
     checked: bool = True
     initially_up: bool = True
     move: bool = True
+    agents: bool = False
+    busy: bool = False
     max_in_flight: int = 0
     max_queued: int = 0
     queue_wait_s: float = 0.0

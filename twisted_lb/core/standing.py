@@ -15,6 +15,8 @@ class Skipped(enum.Enum):
     ADMIN = "taken out by the operator"
     WEIGHT = "of weight 0"
     DOWN = "down by its checks"
+    AGENT = "taken out by its agent"
+    BUSY = "busy by its checks"
     EJECTED = "ejected by traffic"
     STANDBY = "of a level that is not in use"
     FULL = "as many requests in flight as it may have"
@@ -27,12 +29,12 @@ class Standing:
     """What a backend is to its pool, whatever it has in flight; a change makes another one, and nobody changes this one.
 
     `why`: for what reason it gets no requests, None where it may get them; `trial`: it is ejected, and may get one, to find
-    out whether it is back; `panic`: it would get none, but too few are usable. `admin` is what the operator wants, `weight` is
-    configured, and `effective` what it is by slow start and the like. `reason`: what brought it about, in the words of whoever found
+    out whether it is back; `panic`: it would get none, but too few are usable. `admin` is what the operator wants, `agent` what
+    takes it out by its own word (see `Agent.word`), `weight` is configured, and `effective` what it is by slow start and the like. `reason`: what brought it about, in the words of whoever found
     it; `since` when, and `until` when a trial may be made, in monotonic seconds.
     """
 
-    __slots__ = ("admin", "effective", "panic", "reason", "since", "trial", "until", "weight", "why")
+    __slots__ = ("admin", "agent", "effective", "panic", "reason", "since", "trial", "until", "weight", "why")
 
     def __init__(
         self,
@@ -45,9 +47,11 @@ class Standing:
         *,
         trial: bool = False,
         panic: bool = False,
+        agent: str = "",
     ) -> None:
         self.why: Final = why
         self.admin: Final = admin
+        self.agent: Final = agent
         self.weight: Final = weighing.configured
         self.effective: Final = weighing.effective
         self.since: Final = since

@@ -92,5 +92,8 @@ def outlook(decision: Answer) -> str:
         pool = text_of(decision, "pool")
         name = picked if str(picked).startswith(f"{pool}/") else f"{pool}/{picked}"
         trial = "; it would find out whether that is back" if decision.get("trial") else ""
-        return f"The first that has room gets it: {name}{trial}."
+        free, _, _ = split(items(decision, "candidates"))
+        # By chance it may be any of them.
+        first = not free or local_name(free[0], pool) == name.removeprefix(f"{pool}/")
+        return f"The first that has room gets it: {name}{trial}." if first else f"{name} gets it{trial}."
     return "It would wait in the queue." if decision.get("waits") else "Nobody can take it: the client would get a 503."

@@ -7,7 +7,19 @@ from twisted_lb.ctl.client import Answer
 from twisted_lb.ctl.failure import Status
 from twisted_lb.ctl.numbers import whole
 from twisted_lb.ctl.session import Session, Verb, items, number_of, text_of
-from twisted_lb.ctl.text import BOLD, DIM, GREEN, MAGENTA, RED, YELLOW, Words, short_actor, state_words, time_of_day
+from twisted_lb.ctl.text import (
+    BLUE,
+    BOLD,
+    DIM,
+    GREEN,
+    MAGENTA,
+    RED,
+    YELLOW,
+    Words,
+    short_actor,
+    state_words,
+    time_of_day,
+)
 
 # Kind of event -> its glyph; those of states are the states'.
 _GLYPHS: Final[dict[str, tuple[str, str]]] = {
@@ -15,6 +27,8 @@ _GLYPHS: Final[dict[str, tuple[str, str]]] = {
     "down": ("✕", RED),
     "ejected": ("⊘", MAGENTA),
     "returned": ("●", GREEN),
+    "agent": ("◐", BLUE),
+    "agent_garbled": ("△", YELLOW),
     "added": ("+", GREEN),
     "removed": ("-", RED),
     "changed": ("~", YELLOW),

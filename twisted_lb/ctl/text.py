@@ -33,6 +33,10 @@ STATES: Final[dict[str, tuple[str, str, str]]] = {
     "down": ("✕", RED, BOLD),
     "unknown": ("◌", DIM, BOLD),
     "weight 0": ("◐", BLUE, BOLD),
+    "drained by its agent": ("◐", BLUE, BOLD),
+    "in maintenance by its agent": ("■", PLAIN, BOLD),
+    "down by its agent": ("✕", RED, BOLD),
+    "busy": ("≡", YELLOW, BOLD),
     "standby": ("◌", DIM, PLAIN),
 }
 _OTHER: Final = ("◌", DIM, BOLD)
@@ -182,8 +186,10 @@ def percent(fraction: Any) -> str:
 
 
 def weight(value: Any) -> str:
-    """`2`, `0.4`."""
-    return f"{value:g}" if _is_number(value) else NONE
+    """`2`, `0.4`, `0.32`: of one that is on its way two digits are enough."""
+    if not _is_number(value):
+        return NONE
+    return f"{value:.0f}" if value == int(value) or value >= 10 else f"{value:.2g}"
 
 
 def milliseconds(value: Any) -> str:

@@ -4,10 +4,12 @@ from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from twisted_lb.core.address import Address, TcpAddress
+from twisted_lb.core.agent import read_agent
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
 from twisted_lb.core.endpoints import Endpoints
 from twisted_lb.core.events import (
     AdminChanged,
+    AgentChanged,
     BackendChanged,
     BackendDown,
     BackendEjected,
@@ -97,6 +99,7 @@ class Cluster(Keeper):
             chance=runtime.stream(f"ejection {name}"),
         )
         self.checks: Checking | None = None
+        self.agents: Checking | None = None  # at a port of their own
         self._hear: Final = hear
         self._kept: dict[Backend, Kept] = {}
         self._open: dict[Upstream, None] = {}  # an ordered set
@@ -180,6 +183,8 @@ class Cluster(Keeper):
             self.checks.check_anew(name)
         elif self.checks is not None:
             self.checks.check_soon(name)
+        if self.agents is not None and left:
+            self.agents.check_anew(name)
 
     @property
     def unresolved(self) -> list[str]:
@@ -202,9 +207,10 @@ class Cluster(Keeper):
         for one in names:
             self.pool.command(self.pool.backends[one], admin, now, by)
         self.point_checks()
-        if admin is AdminState.READY and self.checks is not None:
-            for one in names:
-                self.checks.check_soon(one)  # what is known of it may be old: in maintenance it was not asked
+        for checks in (self.checks, self.agents) if admin is AdminState.READY else ():
+            if checks is not None:
+                for one in names:
+                    checks.check_soon(one)  # what is known of it may be old: in maintenance it was not asked
 
     def weighed(self, name: str, by: str) -> None:
         """Somebody has set a backend's weight, which is that of all its endpoints: who, and why."""
@@ -231,6 +237,19 @@ class Cluster(Keeper):
             if asked_at is not None:
                 backend.totals.checked(now - asked_at, passed=passed)
             self.pool.observe_probe(backend, passed, reason, now, silent=silent, asked_at=asked_at)
+
+    def hear_agent(self, name: str, line: bytes | None) -> None:
+        """Take what the agent of this backend says, None where it was asked and not heard; nothing if it has been removed meanwhile."""
+        backend = self.pool.backends.get(name)
+        if backend is not None and self.pool.settings.agents:
+            self.pool.hear_agent(backend, None if line is None else read_agent(line), self.clock.read())
+            self.freed()  # its limit may be another one
+
+    def hear_busy(self, name: str, busy: bool, reason: str) -> None:
+        """A check of this backend has passed, by a status that means busy or by another one."""
+        backend = self.pool.backends.get(name)
+        if backend is not None:
+            self.pool.hear_busy(backend, busy, reason, self.clock.read())
 
     def tick(self) -> None:
         """Do what time makes due: trials of ejected backends, waits in the queue, names to be resolved anew; a few times a
@@ -262,14 +281,25 @@ class Cluster(Keeper):
         self.point_checks()
         self._watch_closely()
 
+    def ask_agents_by(self, agents: Checking | None) -> None:
+        """Have agents asked at a port of their own by these checks from now on, or by none; those before them end."""
+        if self.agents is not None:
+            self.agents.stop()
+        self.agents = agents
+        self.point_checks()
+
     def point_checks(self) -> None:
         """Tell the checks whom to ask, and where: members have changed, or their port has, or they are new. Who is in maintenance
-        is not asked.
+        is not asked, and a unix socket has no port for an agent.
         """
+        backends = self.pool.backends
+        asked = [one for one in self._members if backends[one.name].admin is not AdminState.MAINT]
         if self.checks is not None:
-            port, backends = self.checks.port, self.pool.backends
-            asked = [one for one in self._members if backends[one.name].admin is not AdminState.MAINT]
+            port = self.checks.port
             self.checks.update((one.name, one.check_address(port)) for one in asked)
+        if self.agents is not None and (port := self.agents.port) is not None:
+            places = [(one.name, one.agent_address(port)) for one in asked]
+            self.agents.update((name, place) for name, place in places if place is not None)
 
     def retire(self) -> None:
         """The pool goes: it has no members any more, whoever waits for one is refused at once, and what runs goes on.
@@ -278,6 +308,7 @@ class Cluster(Keeper):
         self._retired = True
         self.update(())
         self.check_by(None)
+        self.ask_agents_by(None)
         for ticket, refusal in self.pool.refuse_waiting():
             waiter = self.waiting.pop(ticket, None)
             if waiter is not None:
@@ -316,7 +347,9 @@ class Cluster(Keeper):
     def _count(self, event: Event) -> None:
         """Count a change of a backend's state."""
         to = state_after(event)
-        if to and isinstance(event, (AdminChanged, BackendDown, BackendEjected, BackendReturned, BackendUp)):
+        if to and isinstance(
+            event, (AdminChanged, AgentChanged, BackendDown, BackendEjected, BackendReturned, BackendUp)
+        ):
             backend = self.pool.backends.get(event.backend_name)
             if backend is not None:
                 backend.totals.changed(to)
@@ -340,14 +373,12 @@ class Cluster(Keeper):
 
     def _watch_closely(self) -> None:
         """Tell the checks who is out, and whether somebody waits."""
-        checks = self.checks
-        if checks is not None:
-            out = [
-                one.name
-                for one in self.pool.backends.values()
-                if one.wanted and (one.ejection.active or not one.health.up)
-            ]
-            checks.watch_closely(out, awaited=bool(self.waiting))
+        wanted = [one for one in self.pool.backends.values() if one.wanted] if self.checks is not None else []
+        if self.checks is not None:
+            out = [one.name for one in wanted if one.ejection.active or not one.health.up or one.agent.away]
+            self.checks.watch_closely(out, awaited=bool(self.waiting))
+        if self.agents is not None:
+            self.agents.watch_closely([one.name for one in wanted if one.agent.away], awaited=bool(self.waiting))
 
     # The queue.
 

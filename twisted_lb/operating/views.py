@@ -7,10 +7,12 @@ from typing import Any, Final
 from twisted_lb.admin.history import States
 from twisted_lb.admin.operator import BackendView, ChangeView, LevelView, ListenerView, PoolView, ReportView, RouteView
 from twisted_lb.admin.words import left
+from twisted_lb.core.agent import STATES
 from twisted_lb.core.backend import LOWEST, AdminState, Backend
 from twisted_lb.core.levels import Levels
 from twisted_lb.core.reported import Reported
 from twisted_lb.core.snapshot import snapshot_of
+from twisted_lb.core.standing import Skipped
 from twisted_lb.data_plane import DataPlane
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.operating.meters import Meters
@@ -183,6 +185,8 @@ class Views:
             reported=_report_of(backend, plane.runtime.clock.now),
             ejected_by=backend.ejection.rule.name.lower() if backend.ejection.active else "",
             failing=backend.failing,
+            agent=backend.agent.words,
+            agent_state=STATES.get(backend.agent.word, ""),
             sources={key: plane.source(pool, owner, key) or self._source(pool, owner, key) for key in _KEYS},
         )
 
@@ -227,6 +231,10 @@ class Views:
             found.append(("weight 0", "" if found else who))
         if not backend.health.up:
             found.append(("down" if backend.health.known else "unknown", self._states.down(pool, name)))
+        if backend.agent.away:
+            agent = backend.agent
+            why = Skipped.BUSY if agent.word == "busy" else Skipped.AGENT
+            found.append((STATES[agent.word], backend.reasons.get(why, "")))
         if backend.ejection.active:
             found.append(("ejected", self._states.ejected(pool, name)))
         if not found and backend.standby:
@@ -238,7 +246,8 @@ class Views:
             left_s = backend.weighing.left_s(self._running().runtime.clock.read(), rules)
             return "slow start", f"{backend.weighing.part * 100:.0f} % of its weight, full in {left_s:.0f} s"
         if not found:
-            return "ready", f"would be ejected: {backend.failing}" if backend.withheld else ""
+            heard = f"its agent says {backend.agent.words}" if backend.agent.words else ""
+            return "ready", f"would be ejected: {backend.failing}" if backend.withheld else heard
         if backend.standing.panic:
             found[0] = (found[0][0], f"used all the same, in panic{': ' if found[0][1] else ''}{found[0][1]}")
         others = [f"also {_SAID.get(one, one)}" + (f" ({reason})" if reason else "") for one, reason in found[1:]]

@@ -85,6 +85,14 @@ def seconds(args: Args, name: str, high: float, default: float) -> float:
     return value
 
 
+def words(args: Args, name: str, most: int) -> str:
+    """Words on one line out of a query string, none if it is not there; BadParameterError for what no header field can say."""
+    text = _one(args, name) or ""
+    if len(text) > most or not (text.isascii() and text.isprintable()):
+        raise BadParameterError(f"{name} should be at most {most} printable ASCII characters")
+    return text.strip()
+
+
 _NOISE = random.Random(26).randbytes(BLOCK)
 
 

@@ -26,6 +26,7 @@ from twisted_lb.sibling.behaviour import (
     pattern,
     seconds,
     up_to,
+    words,
 )
 from twisted_lb.sibling.page import done_page, facts_page
 
@@ -104,6 +105,7 @@ class Pages(Resource):
             b"/headers": self.headers,
             b"/down": self.down,
             b"/sick": self.sick,
+            b"/agent": self.agent,
         }
 
     def render(self, request: Request) -> int:
@@ -120,6 +122,8 @@ class Pages(Resource):
         except BadParameterError as error:
             asked = Behaviour()
             answer = _text(f"{error}\n", 400)
+        if is_check and site.agent_says:
+            request.setHeader(b"Agent-Check", site.agent_says.encode("ascii"))
         if is_check and site.sick and answer.status == 200:
             answer = _text("told to be sick\n", 503)
         if asked.delay_s:
@@ -193,6 +197,14 @@ class Pages(Resource):
         pause_s = seconds(request.args or {}, "seconds", LONGEST_DOWN_S, 20.0)
         self.site.fail_checks(pause_s)
         return self.done(request, f"{self.site.name} fails its checks for {pause_s:g} s")
+
+    def agent(self, request: Request) -> Answer:
+        """Have checks told these words of agents from now on (`says=drain`), in the header that the balancer reads by default; without
+        `says` none.
+        """
+        self.site.agent_says = words(request.args or {}, "says", 200)
+        said = f"says {self.site.agent_says!r} to its checks" if self.site.agent_says else "says nothing to its checks"
+        return self.done(request, f"{self.site.name} {said}")
 
     def done(self, request: Request, message: str) -> Answer:
         """What was done: for a browser as a page with a way back."""
@@ -315,6 +327,7 @@ class BackendSite(Site):
         self.requests = 0
         self.checks = 0
         self.channels: set[_Channel] = set()
+        self.agent_says = ""
         self._sick_until = 0.0
         self._waiting: list[Deferred[None]] = []
         self._abort: IDelayedCall | None = None

@@ -266,7 +266,7 @@ class _Tried:
         """How many steps of the interpreter a pick takes, on an average of so many."""
         total = 0
         for _ in range(picks):
-            with _Steps() as steps:
+            with Steps() as steps:
                 self.claimed()
             total += steps.count
             self.settle(self.leases[-1])
@@ -349,7 +349,7 @@ class _Churn:
         self._tried.pool.tick(self._tried.now)
 
 
-class _Steps:
+class Steps:
     """Counts the steps of the interpreter (bytecodes) in this thread; compiled code takes none."""
 
     def __init__(self) -> None:

@@ -34,6 +34,8 @@ class InFlight:
     def __init__(self, counts: Counts, slots: Sequence[int]) -> None:
         self._counts: Final = counts
         self._slots: Final = list(slots)
+        # As a rule the members are the pool's, in their order, and no slot is anybody else's.
+        self._in_order: Final = self._slots == list(range(len(self._slots)))
 
     @classmethod
     def of(cls, loads: Sequence[Load]) -> "InFlight | None":
@@ -50,6 +52,8 @@ class InFlight:
     def numbers(self) -> tuple[int, ...]:
         """What each has in flight."""
         view = self._counts.view()
+        if self._in_order and len(view) == len(self._slots):
+            return view
         return tuple([view[slot] for slot in self._slots])
 
     def values(self, weights: Sequence[float]) -> list[float]:
@@ -118,8 +122,12 @@ class Scan(Picker):
         alike = numbers.count(least)
         index = numbers.index(least)
         if alike > 1:
-            for _ in range(int(rng.random() * alike)):
-                index = numbers.index(least, index + 1)
+            further = int(rng.random() * alike)
+            if alike == len(numbers):
+                index = further
+            else:
+                for _ in range(further):
+                    index = numbers.index(least, index + 1)
         backend = self._members[index]
         if not (backend.available and (backend.usable or not backend.ejection.due)):
             return None

@@ -112,5 +112,5 @@ def own_policy(target: object, name: str, budget_s: float) -> OwnPolicy:
             raise ValueError(f"{name}: {wrong}")
     with_previous = takes(target, 2)
     if not with_previous and not takes(target, 1):
-        raise ValueError(f"{name}{signature_of(target)} is called with (members, previous)")
+        raise ValueError(f"{name}{signature_of(target)} cannot be called with (members, previous), nor with (members)")
     return OwnPolicy(target, name, budget_s, with_previous=with_previous)

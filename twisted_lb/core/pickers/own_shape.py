@@ -86,4 +86,6 @@ def raised(error: BaseException) -> str:
             where = "" if name in _OURS else f" ({name}:{trace.tb_lineno})"
         trace = trace.tb_next
     text = said(error)
+    if isinstance(error, SyntaxError):  # its text has its place; the trace ends where it was imported
+        where = ""
     return f"raised {type(error).__name__}{': ' if text else ''}{text}{where}"
