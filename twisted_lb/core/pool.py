@@ -133,7 +133,9 @@ class Pool:
         for name, backend in old.items():
             if self.backends.get(name) is not backend:
                 if name in succession.resting:
-                    self._resting.rest(backend, succession.resting[name], now)
+                    older = self._resting.rest(backend, succession.resting[name], now)
+                    if older is not None:
+                        self._leaves(older, now)
                 backend.leave()
                 if not backend.resting:
                     self._leaves(backend, now)

@@ -32,7 +32,7 @@ class Selection:
     Each of several levels has a picker of its own, built with the others, so that no claim waits for that of a backup.
     """
 
-    __slots__ = ("_backends", "_before", "levels", "picker", "policy", "rng", "stale")
+    __slots__ = ("_backends", "_before", "_over", "levels", "picker", "policy", "rng", "stale")
 
     def __init__(self, policy: Policy, rng: Random) -> None:
         self.policy: Policy = policy
@@ -42,6 +42,7 @@ class Selection:
         self._backends: list[Backend] = []
         self.picker: Picker | None = None  # None while no backend is wanted
         self._before: Picker | None = None  # the last one, for what it knows of turns owed
+        self._over: list[int] = []  # the levels that the picker is over
 
     def follow(self, backends: Iterable[Backend]) -> None:
         """Replace the backends to choose among."""
@@ -54,17 +55,24 @@ class Selection:
         self.policy = policy
         self.stale = True
 
+    @property
+    def _at_once(self) -> bool:
+        """Whether a stale picker is built anew before the next claim: the policy is eager, there is none yet, or it is over other levels
+        than there are, which it would look up by their places.
+        """
+        return self.policy.eager or self.picker is None or self._over != self.levels.numbers
+
     def renewed(self, now: float) -> Picker | None:
         """The picker for a claim when the selection is stale: a new one, or still the old one where the policy is not
         eager. None while no backend is wanted.
         """
-        if self.policy.eager or self.picker is None:
+        if self._at_once:
             self.rebuild(now)
         return self.picker
 
     def prepare(self, now: float) -> None:
-        """Build the first picker of a policy that is not eager, where there is none yet, so that no claim has to."""
-        if self.picker is None and not self.policy.eager:
+        """Build the picker of a policy that is not eager where the next claim would have to."""
+        if not self.policy.eager and self._at_once:
             self.rebuild(now)
 
     def tick(self, now: float) -> bool:
@@ -76,7 +84,7 @@ class Selection:
 
     def next_picker(self, now: float) -> Picker | None:
         """The picker that the next claim asks, or one that does as it would; nothing changes."""
-        if self.stale and (self.policy.eager or self.picker is None):
+        if self.stale and self._at_once:
             return self._build(self._forked_rng(), now)
         return self.picker
 
@@ -86,14 +94,14 @@ class Selection:
         A backend that other processes have filled meanwhile is passed over, as in a claim.
         """
         rng = self._forked_rng()
-        if self.stale and (self.policy.eager or self.picker is None):
+        if self.stale and self._at_once:
             picker = self._build(rng, now) or picker  # which draws before the pick does
         passed = [(one, one.passed_over, one.passed_as_tried, one.passed_by_bound) for one in self._backends]
         fork, backend = self._picked(picker.fork(), ask, now, rng, tried)
         if backend is None and self.stale and not self.policy.eager:
             rebuilt = self._build(rng, now)
             if rebuilt is not None:
-                fork, backend = self._picked(rebuilt, ask, now, rng, tried)
+                fork, backend = self._picked(rebuilt.fork(), ask, now, rng, tried)
         for one, over, as_tried, by_bound in passed:
             one.passed_over, one.passed_as_tried, one.passed_by_bound = over, as_tried, by_bound
         told = fork.recalled(fork.mark, backend)
@@ -118,6 +126,7 @@ class Selection:
         if self.picker is not None:
             self._before = self.picker
         self.picker = self._build(self.rng, now)
+        self._over = self.levels.numbers
         self.stale = False
 
     def _build(self, rng: Random, now: float) -> Picker | None:

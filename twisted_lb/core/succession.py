@@ -37,13 +37,14 @@ class Resting:
     def __init__(self) -> None:
         self._rests: dict[str, _Rest] = {}
 
-    def rest(self, backend: Backend, of: str, now: float) -> None:
+    def rest(self, backend: Backend, of: str, now: float) -> Backend | None:
         """Keep the record of an endpoint of the name `of`, which leaves; an older one of the same endpoint, which another
-        record has succeeded, is forgotten.
+        record has succeeded, is forgotten, and returned.
         """
-        self._drop(backend.name)
+        older = self._drop(backend.name)
         backend.resting = True
         self._rests[backend.name] = _Rest(backend, of, now)
+        return older
 
     def take(self, spec: BackendSpec) -> Backend | None:
         """The record of this endpoint, which is back; None when there is none."""
@@ -69,11 +70,13 @@ class Resting:
                 forgotten.append(rest.backend)
         return forgotten
 
-    def _drop(self, name: str) -> None:
+    def _drop(self, name: str) -> Backend | None:
         rest = self._rests.pop(name, None)
-        if rest is not None:
-            rest.backend.resting = False
-            rest.backend.leave()
+        if rest is None:
+            return None
+        rest.backend.resting = False
+        rest.backend.leave()
+        return rest.backend
 
     @property
     def backends(self) -> list[Backend]:

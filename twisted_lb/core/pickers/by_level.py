@@ -35,7 +35,7 @@ class ByLevel(Picker):
         super().__init__()
         self._levels: Final = levels
         self._numbers: Final = tuple(levels.numbers)
-        self._members: Final = tuple([tuple(members) for members in levels.members])
+        self._members: Sequence[Sequence[Backend]] = tuple([tuple(members) for members in levels.members])
         self._pickers: Final = list(pickers)
         before = {} if known is None else known
         self.known: Final = {number: before[number] for number in self._numbers if number in before}
@@ -116,7 +116,8 @@ class ByLevel(Picker):
         return Recalled(f"{found}: {told.rule}", told.ranking, unknown=told.unknown)
 
     def fork(self) -> Picker:
-        """A copy, with copies of its pickers."""
+        """A copy, with copies of its pickers, and the members that its levels had when it was built."""
         copy = ByLevel(self._levels, [None if picker is None else picker.fork() for picker in self._pickers])
+        copy._members = self._members
         copy.mark = self.mark
         return copy

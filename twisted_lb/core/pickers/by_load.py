@@ -68,11 +68,13 @@ class Scan(Picker):
     would, sends all of them to the same backend.
     """
 
-    def __init__(self, members: Sequence[Backend], loads: Sequence[Load], tell: Callable[[float], str]) -> None:
+    def __init__(
+        self, members: Sequence[Backend], loads: Sequence[Load], weights: Sequence[float], tell: Callable[[float], str]
+    ) -> None:
         super().__init__()
         self._members: Final = list(members)
         self._loads: Final = list(loads)
-        self._weights: Final = [backend.weighing.effective for backend in members]
+        self._weights: Final = list(weights)
         self._tell: Final = tell
         self._small: Final = len(members) <= MOST_REMEMBERED
         self._in_flight: Final = InFlight.of(loads)
@@ -175,7 +177,7 @@ class Scan(Picker):
 
     def fork(self) -> Picker:
         """A copy: the picker has no memory but of its last pick."""
-        return Scan(self._members, self._loads, self._tell)
+        return Scan(self._members, self._loads, self._weights, self._tell)
 
 
 class Two(Picker):
@@ -312,4 +314,6 @@ class LoadPolicy:
         """A picker over these members; what is known of loads is the backends'."""
         loads = loads_of(members)
         tell = self._kind.tell
-        return Scan(members, loads, tell) if self._scans else Two(Shares(members), loads, tell)
+        if self._scans:
+            return Scan(members, loads, [backend.weighing.effective for backend in members], tell)
+        return Two(Shares(members), loads, tell)

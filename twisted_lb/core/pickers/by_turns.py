@@ -29,7 +29,7 @@ class Credits:
 
     def __init__(self, members: Sequence[Backend], owed: dict[Backend, float]) -> None:
         self._members: list[Backend] = list(members)
-        self._weights: list[int] = [round(backend.weighing.effective * _GRAIN) for backend in members]
+        self._weights: list[int] = [max(round(backend.weighing.effective * _GRAIN), 1) for backend in members]
         self._total: int = sum(self._weights)
         self._credits: list[int] = [round(owed.get(backend, 0.0) * self._total) for backend in members]
 

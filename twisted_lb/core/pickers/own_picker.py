@@ -141,7 +141,7 @@ class OwnPicker(Picker):
         self._pick: Final[Any] = None if unmade else getattr(made, "pick", None)
         self._says_why: Final = not unmade and hasattr(made, "why")
         self._look_at: float = -NEVER
-        self._built_in: Two | None = None
+        self._built_in: Picker | None = None
         self._unknown: str = ""
         # _TRIAL; what the policy said; or why it was not followed, with the built-in's mark.
         self.mark = ""
@@ -152,7 +152,7 @@ class OwnPicker(Picker):
             return None
         if now >= self._look_at:
             for backend in self._members:
-                if backend.available and not backend.usable and backend not in tried:
+                if backend.ejection.due and backend.available and not backend.usable and backend not in tried:
                     self.mark = _TRIAL
                     return backend
             self._look_at = now + _TRIALS_EVERY_S
@@ -257,6 +257,7 @@ class OwnPicker(Picker):
         loads = OwnLoads(self._minder.aside(), self._loads.counts)
         copy = OwnPicker(self._members, loads, self._target, made, self._unmade)
         copy._look_at = self._look_at
+        copy._built_in = None if self._built_in is None else self._built_in.fork()
         copy._unknown = unknown
         copy.mark = self.mark
         return copy

@@ -43,7 +43,7 @@ class Shares:
         self.equal: Final = len(set(self.weights)) == 1
         self.total: Final = sum(self.weights)
         self._size: Final = len(self.members)
-        grains = [] if self.equal else [round(weight * _GRAIN) for weight in self.weights]
+        grains = [] if self.equal else [max(round(weight * _GRAIN), 1) for weight in self.weights]
         own, other = alias_table(grains)
         # Where in a column of height 1 its own share ends.
         height = sum(grains)
@@ -82,15 +82,18 @@ class Shares:
         return total
 
     def among(self, point: float, tried: Sequence[Backend], but: int) -> int:
-        """Who stands at this point, from 0 to `left`, of those that are left: O(n)."""
+        """Who stands at this point, from 0 to `left`, of those that are left: O(n). The last one where rounding leaves something."""
+        found = -1
         for index in range(len(self.members)):
             if index != but and open_to(self.members[index], tried):
+                found = index
                 point -= self.weights[index]
                 if point < 0:
-                    return index
-        return -1
+                    break
+        return found
 
     def ranking(self) -> list[tuple[Backend, float]]:
         """The members by their share, as if all were open."""
-        shares = [(backend, self.weights[index] / self.total) for index, backend in enumerate(self.members)]
+        total = self.total or 1.0  # of a picker that is made anew soon, nobody may have any weight by now
+        shares = [(backend, self.weights[index] / total) for index, backend in enumerate(self.members)]
         return sorted(shares, key=lambda one: -one[1])
