@@ -50,6 +50,11 @@ def test_all_are_used():
     assert judged(pool(backend(requests=1))) == ("well", "The one backend is used.")
 
 
+def test_a_backup_that_stands_by_is_not_used_and_all_is_well():
+    two = pool(backend("app/b1", requests=3), backend("app/b2", state="standby"))
+    assert judged(two) == ("well", "1 of 2 backends is used, 1 stands by.")
+
+
 def test_without_a_pool_there_is_nothing_to_say_about_backends():
     assert judged() == ("well", "There is no pool; routes answer themselves.")
 
