@@ -12,6 +12,8 @@ from twisted_lb.core.pickers.base import open_to
 _WORD: Final = 0xFFFFFFFF
 _WORD_BITS: Final = 32
 _MIX: Final = 0x45D9F3B
+# Where an agent wants a part of its backend's weight, weights are counted in thousandths.
+_PARTS: Final = 1000
 
 
 class Members:
@@ -25,7 +27,7 @@ class Members:
 
     def __init__(self, members: Sequence[Backend], percent: int) -> None:
         self.all: Final = sorted(members, key=lambda backend: backend.name)
-        self.weights: Final = [backend.weight for backend in self.all]
+        self.weights: Final = _whole([backend.weighing.steady for backend in self.all])
         self.equal: Final = len(set(self.weights)) == 1
         self.percent: Final = percent
         self._weight: Final = sum(self.weights)
@@ -96,6 +98,12 @@ class Members:
             if open_to(self.all[index], tried) and self.had(index) < room.most(index):
                 return self.all[index]
         return None
+
+
+def _whole(weights: Sequence[float]) -> list[int]:
+    """These weights in proportion, as whole numbers of at least 1; those that are whole as they are."""
+    grain = 1 if all(weight == int(weight) for weight in weights) else _PARTS
+    return [max(round(weight * grain), 1) for weight in weights]
 
 
 class Room:
