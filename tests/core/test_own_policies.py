@@ -364,10 +364,11 @@ def test_it_hears_of_its_leases_also_across_rebuilds():
     assert [rank for _, rank in pool._selection.picker.ranking(ANY, 3.0)] == [4.0]
 
 
+@pytest.mark.parametrize("error", [KeyError("zone"), SystemExit("zone")], ids=["KeyError", "SystemExit"])
 @pytest.mark.parametrize("hook", ["leased", "responded", "settled", "load"])
-def test_a_hook_that_raises_harms_nobody(hook):
+def test_a_hook_that_raises_harms_nobody(hook, error):
     def fails(self, *_):
-        raise KeyError("zone")
+        raise error
 
     pool, told = pool_of(type("Bad", (Hearing,), {hook: fails}), "a:80", "b:80")
     for _ in range(4):
@@ -376,7 +377,7 @@ def test_a_hook_that_raises_harms_nobody(hook):
         assert lease.backend.load.value(1, 1.0) >= 0
         pool.settle(lease, Outcome.OK, 1.0)
     [line] = told_by(pool, told, 1.0)
-    assert line.startswith(f"pool p: policy Bad {hook}() raised KeyError: 'zone' (test_own_policies.py:")
+    assert line.startswith(f"pool p: policy Bad {hook}() raised {type(error).__name__}: {error} (test_own_policies.py:")
     assert "picked" not in line
     assert dict(pool.minded.own["policy"].faults) == {"hook": 4}
     assert pool.broken() == []

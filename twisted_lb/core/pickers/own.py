@@ -60,7 +60,7 @@ class OwnPolicy:
         before = previous.made_by(self.target) if isinstance(previous, OwnPicker) else None
         try:
             return OwnPicker(members, loads, self.target, self.make(views, before), "")
-        except Exception as error:
+        except BaseException as error:
             return OwnPicker(members, loads, self.target, before, f"cannot be made: it {raised(error)}")
 
     def make(self, members: Sequence[Member], previous: object) -> object:
@@ -76,7 +76,7 @@ class OwnPolicy:
         counts = Counts()
         try:
             made = self.make([Member(one, counts) for one in members], None)
-        except Exception as error:
+        except BaseException as error:
             return f"cannot be made: it {raised(error)}"
         return wrong_methods(made)
 

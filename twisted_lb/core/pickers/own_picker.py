@@ -88,7 +88,7 @@ class OwnLoad(Load):
         if leased is not None:
             try:
                 leased(self.member, cost, now)
-            except Exception as error:
+            except BaseException as error:
                 self.loads.failed("leased", error, now)
         return cost
 
@@ -98,7 +98,7 @@ class OwnLoad(Load):
         if responded is not None and note >= 0:
             try:
                 responded(self.member, elapsed_s, now)
-            except Exception as error:
+            except BaseException as error:
                 self.loads.failed("responded", error, now)
 
     def settled(self, note: int, outcome: Outcome, elapsed_s: float, now: float) -> None:
@@ -107,7 +107,7 @@ class OwnLoad(Load):
         if settled is not None and note >= 0:
             try:
                 settled(self.member, note, outcome, elapsed_s, now)
-            except Exception as error:
+            except BaseException as error:
                 self.loads.failed("settled", error, now)
 
     def value(self, weight: float, now: float) -> float:
@@ -116,7 +116,7 @@ class OwnLoad(Load):
         if load is not None and self.member is not None:
             try:
                 return float(load(self.member, now))
-            except Exception as error:
+            except BaseException as error:
                 self.loads.failed("load", error, now)
         return self.loads.counts.load(self._slot) / weight
 
@@ -226,7 +226,7 @@ class OwnPicker(Picker):
             return ()
         try:
             loads = [(one, float(load(Member(one, self._loads.counts), now))) for one in self._members]
-        except Exception:
+        except BaseException:
             return ()
         return sorted(loads, key=lambda one: one[1])
 
@@ -252,7 +252,7 @@ class OwnPicker(Picker):
         made: object = None
         try:
             made = deepcopy(self._made)
-        except Exception as error:
+        except BaseException as error:
             unknown = f"cannot be copied to see what it would pick: {raised(error)}"
         loads = OwnLoads(self._minder.aside(), self._loads.counts)
         copy = OwnPicker(self._members, loads, self._target, made, self._unmade)

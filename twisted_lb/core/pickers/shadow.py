@@ -198,7 +198,7 @@ class ShadowedPicker(Picker):
         would: Backend | None = None
         try:
             would = self.shadow.pick(ask, now, self._rng, tried)
-        except Exception:
+        except BaseException:
             if self._loads is not None:
                 self._loads.failed += 1
         for one, over, as_tried, by_bound in passed:
