@@ -90,6 +90,7 @@ BY_HAND = {
         "tests/builders.py": "the core by itself",
         "tests/core/test_by_key.py": "the core by itself",
         "tests/core/test_explain.py": "the core by itself",
+        "tests/core/test_levels.py": "the core by itself",
         "tests/core/test_own_policies.py": "the core by itself, with a stopwatch",
         "tests/core/test_pool_laws.py": "the core by itself",
         "benchmarks/micro/subjects.py": "a lease and its end, and nothing else",
