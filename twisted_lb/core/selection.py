@@ -27,7 +27,8 @@ class Selection:
     """The policy of a pool and its picker, over all backends that are READY and have a weight.
 
     Health flips and full backends are no reason to rebuild: `available` says which may be picked. `stale` is set when a
-    weight or an admin state has changed; the next claim rebuilds, once, or the next tick if the policy is not eager.
+    weight or an admin state has changed; the next claim rebuilds, once, or the next tick if the policy is not eager: then a claim
+    does so only where it finds nobody, since the one who came may not be in the table yet.
 
     Each of several levels has a picker of its own, built with the others, so that no claim waits for that of a backup.
     """
