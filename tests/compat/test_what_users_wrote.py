@@ -183,7 +183,8 @@ def test_a_name_that_users_import_exists(name):
     assert callable(getattr(importlib.import_module(module), attribute))
 
 
-def test_the_command_that_the_documentation_named_renders_the_reference(capsys):
+def test_the_command_that_the_documentation_named_renders_the_reference(capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["config_reference"])
     runpy.run_module("twisted_lb.config_reference", run_name="__main__")
     assert capsys.readouterr().out == (ROOT / "docs" / "configuration.md").read_text()
 
