@@ -17,6 +17,7 @@ from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pickers.base import MOST_REMEMBERED, open_to
 from twisted_lb.core.pickers.shares import Shares
 from twisted_lb.core.pool import Pool
+from twisted_lb.core.queue import Ticket
 from twisted_lb.core.settings import PoolSettings
 from twisted_lb.core.standing import Skipped
 
@@ -76,7 +77,7 @@ def test_chance_is_ranked_by_the_share_of_each():
 
 
 def test_nobody_left_is_no_pick_and_a_queue_is_a_wait():
-    pool, _ = make_pool("a:1", max_in_flight=1, max_queued=1, queue_wait_s=1.0)
+    pool, _ = make_pool("a:1", max_in_flight=1, max_queued=1, queue_timeout_s=1.0, no_backend_s=1.0)
     claim(pool)
     decision = pool.explain(ANY, 0.0)
     assert (decision.picked, decision.waits) == (None, True)
@@ -142,7 +143,7 @@ def test_explain_names_whom_the_next_claim_takes(policy, eager, checked, most, q
     pool = Pool(
         "p",
         CountingPolicy(policy, eager=eager),
-        PoolSettings(1, 1, checked=checked, max_in_flight=most, max_queued=queue, queue_wait_s=2.0),
+        PoolSettings(1, 1, checked=checked, max_in_flight=most, max_queued=queue, queue_timeout_s=2.0, no_backend_s=2.0),
         random.Random(seed),
         lambda event: None,
     )
@@ -170,7 +171,7 @@ def test_explain_names_whom_the_next_claim_takes(policy, eager, checked, most, q
                 assert recalled(verdict) == decision
             else:
                 assert decision.picked is None
-                assert decision.waits == (verdict is not Refusal.NO_BACKEND)
+                assert decision.waits == isinstance(verdict, Ticket)
                 skipped = pool.refused(tried, now).decision().skipped
                 assert {one.backend_name: one.skipped for one in skipped} == {
                     one.backend_name: one.skipped for one in decision.skipped
@@ -297,7 +298,7 @@ def test_who_is_full_is_counted_as_full():
     pool, _ = make_pool("a:1", "b:1", max_in_flight=1)
     claim(pool)
     claim(pool)
-    assert pool.claim(ANY, 0.0) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 0.0) is Refusal.ALL_FULL
     assert [one.skipped_times for one in pool.backends.values()] == [{Skipped.FULL: 1}] * 2
     assert [one.skips for one in pool.snapshot().backends] == [{"FULL": 1}] * 2
 
@@ -312,7 +313,7 @@ def test_of_many_backends_the_loads_are_remembered_while_somebody_looks_closely(
 
 def test_of_many_backends_the_loads_are_remembered_of_who_was_retried_has_waited_or_found_nobody():
     texts = [f"a{number}:1" for number in range(MOST_REMEMBERED + 1)]
-    pool, _ = make_pool(*texts, max_in_flight=1, max_queued=1, queue_wait_s=9.0)
+    pool, _ = make_pool(*texts, max_in_flight=1, max_queued=1, queue_timeout_s=9.0, no_backend_s=9.0)
     first = claim(pool, tried=(pool.backends["a0:1"],))
     assert {one.load for one in recalled(first).candidates} == {0}
     for _ in range(MOST_REMEMBERED):

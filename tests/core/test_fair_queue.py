@@ -8,7 +8,6 @@ from builders import make_pool
 
 from twisted_lb.core.ask import USUAL, Ask
 from twisted_lb.core.never import NEVER
-from twisted_lb.core.outcome import Refusal
 from twisted_lb.core.queue import URGENCIES, Queue, Ticket
 
 
@@ -26,7 +25,7 @@ def order(queue: Queue, places: int | None = None) -> list[Ticket]:
         left[0] -= 1
         return object() if left[0] >= 0 else None
 
-    return [ticket for ticket, verdict in queue.serve(claim, 0.0) if not isinstance(verdict, Refusal)]
+    return [ticket for ticket, _ in queue.serve(claim, 0.0)]
 
 
 @pytest.fixture
@@ -186,22 +185,27 @@ def test_who_leaves_is_gone_at_once_wherever_it_stood(backends):
     assert queue.next_due == NEVER
 
 
-def test_who_has_waited_too_long_is_refused_whoever_stands_in_front():
+def test_who_has_waited_for_as_long_as_it_may_is_told_whoever_stands_in_front():
     queue = Queue()
     patient = joined(queue, urgency=0, until=9.0)
     hasty = [joined(queue, urgency=7, until=until) for until in (3.0, 2.0)]
     assert queue.next_due == 2.0
-    assert queue.serve(lambda _ticket, _now: None, 3.0) == [(hasty[1], Refusal.NO_BACKEND), (hasty[0], Refusal.NO_BACKEND)]
+    assert queue.overdue(1.9) == []
+    assert queue.overdue(3.0) == [hasty[1], hasty[0]] == queue.overdue(3.0)
+    for ticket in hasty:
+        queue.leave(ticket)
     assert list(queue) == [patient]
+    assert queue.overdue(8.9) == []
 
 
-def test_a_place_at_the_last_moment_is_taken():
+def test_who_may_wait_for_longer_keeps_its_place():
     queue = Queue()
-    ticket, late = joined(queue, until=1.0), joined(queue, until=1.0)
-    lease = object()
-    leases = [lease]
-    verdicts = queue.serve(lambda _ticket, _now: leases.pop() if leases else None, 1.0)
-    assert verdicts == [(ticket, lease), (late, Refusal.NO_BACKEND)]
+    first, second = joined(queue, until=1.0), joined(queue, until=2.0)
+    queue.prolong(first, 5.0)
+    assert (queue.next_due, queue.overdue(2.0), list(queue)) == (2.0, [second], [first, second])
+    queue.leave(second)
+    assert queue.next_due == 5.0
+    assert order(queue) == [first]
 
 
 def test_those_that_leave_do_not_stay_in_memory():
@@ -237,11 +241,16 @@ def test_whatever_is_done_in_whatever_order_nothing_is_lost_or_served_twice(back
                     places[0] -= 1
                     return object() if places[0] >= 0 else None
 
-                for ticket, verdict in queue.serve(claim, now):
+                served = [ticket for ticket, _ in queue.serve(claim, now)]
+                late = queue.overdue(now)
+                assert [one.until for one in late] == sorted(one.until for one in inside if one not in served and one.until <= now)
+                for ticket in late:
+                    queue.leave(ticket)
+                for ticket in (*served, *late):
                     del inside[ticket]
                     done[ticket] += 1
-                    assert (verdict is Refusal.NO_BACKEND) <= (now >= ticket.until)
-                assert all(ticket.until > now for ticket in inside)
+                for ticket in rng.sample(list(inside), len(inside) // 4):
+                    queue.prolong(ticket, ticket.until + rng.random())
             assert list(queue) == list(inside)
             assert queue.waiting == len(inside)
             assert queue.for_anyone == sum(not one.tried and one.only is None for one in inside)

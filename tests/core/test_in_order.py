@@ -15,7 +15,7 @@ def test_all_go_to_the_first_while_it_has_room_and_the_next_ones_when_it_is_full
     pool, _ = make_pool("a:1", "b:1", "c:1", policy="first", max_in_flight=2)
     leases = [claim(pool) for _ in range(6)]
     assert [lease.backend.name for lease in leases] == ["a:1", "a:1", "b:1", "b:1", "c:1", "c:1"]
-    assert pool.claim(ANY, 0.0) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 0.0) is Refusal.ALL_FULL
     pool.settle(leases[2], Outcome.OK, 0.0)
     assert claim(pool).backend.name == "b:1"
     pool.settle(leases[0], Outcome.OK, 0.0)

@@ -243,7 +243,7 @@ def test_a_retry_goes_to_a_backup_when_it_has_tried_everybody_else():
     assert [one.backend_name for one in told.candidates if one.skipped is None] == ["s"]
 
 
-QUEUE = {"max_in_flight": 1, "max_queued": 5, "queue_wait_s": 10.0}
+QUEUE = {"max_in_flight": 1, "max_queued": 5, "queue_timeout_s": 10.0, "no_backend_s": 10.0}
 
 
 def test_a_full_primary_queues_by_default_and_grants_go_to_it():
@@ -270,7 +270,7 @@ def test_a_full_primary_spills_where_that_is_wanted():
 def test_without_a_queue_a_full_primary_refuses_rather_than_spill():
     pool, _ = leveled(a=0, s="backup", settings={"max_in_flight": 1})
     claim(pool)
-    assert pool.claim(ANY, 0.0) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 0.0) is Refusal.ALL_FULL
 
 
 def test_levels_that_are_in_use_help_one_another_before_anybody_waits():

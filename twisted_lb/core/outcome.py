@@ -118,6 +118,8 @@ class Refusal(enum.Enum):
     NOT_IMPLEMENTED = (501, "not implemented")
     OVERLOADED = (503, "overloaded")
     NO_BACKEND = (503, "no usable backend")
+    ALL_FULL = (503, "all backends are full")
+    LATE = (504, "too late for its deadline")
     VERSION = (505, "HTTP version not supported")
 
     @property
@@ -138,7 +140,7 @@ class Reply(enum.Enum):
     REDIRECT = "redirect"
 
 
-_BY_STATUS: Final = {refusal.status: refusal for refusal in Refusal if refusal.status != 503}
+_BY_STATUS: Final = {refusal.status: refusal for refusal in Refusal if refusal.status not in (503, 504)}
 
 
 def refusal_of(status: int) -> Refusal:

@@ -34,6 +34,7 @@ from twisted_lb.core.load_report import LoadReport, read_report
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.outliers import Ended, Outliers
+from twisted_lb.core.pace import Pace
 from twisted_lb.core.pickers.base import Picker, Policy
 from twisted_lb.core.pickers.minding import Minded, MindedMeasures, Stopwatch
 from twisted_lb.core.queue import Queue, Ticket
@@ -95,6 +96,7 @@ class Pool:
         self._loads: Loads | None = self._measuring(policy)
         self._outliers: Final = Outliers(name, settings.ejection, rng if chance is None else chance)
         self._queue: Final = Queue()
+        self.pace: Final = Pace()
         self._resting: Final = Resting()
         # Members that were removed and have something in flight, with when they were. Who rests and may return is not here.
         self.leaving: Final[dict[Backend, float]] = {}
@@ -302,21 +304,32 @@ class Pool:
         return self._loads.minded(self.backends.values()) if isinstance(self._loads, Minded) else None
 
     def claim(
-        self, ask: Ask, now: float, tried: Sequence[Backend] = (), until: float = NEVER
+        self,
+        ask: Ask,
+        now: float,
+        tried: Sequence[Backend] = (),
+        until: float = NEVER,
+        deadline: float = NEVER,
+        *,
+        again: bool = False,
     ) -> Lease | Refusal | Ticket:
         """A lease on the backend that the policy picks, not one of `tried`; to be settled exactly once.
 
         When none is available, a ticket of the queue, or a refusal where there is no room in it. While requests wait for
         whoever is free first, new ones wait behind them. `until`: the end of the wait of a request that has waited before.
+        `deadline`: when its answer is of no use any more; one that nobody could give by then is not asked for (LATE). `again`: the
+        request has had an attempt, and is not behind those that have had none.
         """
+        if deadline != NEVER and now + self.quickest_s(now) > deadline:
+            return Refusal.LATE
         if self._queue.for_anyone and self.settings.max_queued:
-            return self._wait(ask, now, tried, until)
+            return self._wait(ask, now, tried, until, deadline, again=again)
         if now >= self._wake_at:
             self._wake(now)
         lease = self._lease(ask, now, tried)
-        return self._wait(ask, now, tried, until) if lease is None else lease
+        return self._wait(ask, now, tried, until, deadline, again=again) if lease is None else lease
 
-    def claim_on(self, backend: Backend, ask: Ask, now: float) -> Lease | Ticket | None:
+    def claim_on(self, backend: Backend, ask: Ask, now: float, deadline: float = NEVER) -> Lease | Ticket | None:
         """A lease on this backend and no other one: its client has a connection there that is its own (NTLM). None where the
         backend is not to be used now, whoever takes it out: any other one will do then.
 
@@ -326,8 +339,12 @@ class Pool:
         if self.backends.get(backend.name) is not backend or not backend.usable:
             return None
         if (self._queue.for_anyone and self.settings.max_queued) or not self.counts.claim(backend.slot):
-            verdict = self._wait(ask, now, tuple(one for one in self.backends.values() if one is not backend))
+            verdict = self._wait(ask, now, (), NEVER, deadline, only=backend)
             return verdict if isinstance(verdict, Ticket) else None
+        return self._lease_on(backend, ask, now)
+
+    def _lease_on(self, backend: Backend, ask: Ask, now: float) -> Lease:
+        """A lease on a backend that was claimed already, whatever the policy says."""
         if backend.limit:
             backend.refresh_usable()
         backend.requests += 1
@@ -339,15 +356,17 @@ class Pool:
             )
         return Lease(backend, now, scene, OWN, loads)
 
-    def await_return(self, ask: Ask, now: float, until: float = NEVER) -> Refusal | Ticket | None:
+    def await_return(
+        self, ask: Ask, now: float, until: float = NEVER, deadline: float = NEVER
+    ) -> Refusal | Ticket | None:
         """A ticket for a request that nobody has listened to, while nobody is usable: it waits like a new one, and any
         backend that comes back may have it. `until`: the end of its wait, if it has waited before. A refusal when that
         is over, or there is no room; None where somebody is usable, or nobody ever waits.
         """
         settings = self.settings
-        if not settings.max_queued or settings.queue_wait_s <= 0 or not self._exhausted:
+        if not settings.max_queued or settings.no_backend_s <= 0 or not self._exhausted:
             return None
-        return self._wait(ask, now, (), until)
+        return self._wait(ask, now, (), until, deadline, again=True)
 
     def _lease(self, ask: Ask, now: float, tried: Sequence[Backend]) -> Lease | None:
         selection = self._selection
@@ -392,10 +411,15 @@ class Pool:
             lease.tried = had_tried
         return lease
 
-    def _lease_waiting(self, ask: Ask, now: float, tried: Sequence[Backend]) -> Lease | None:
+    def _lease_waiting(self, ticket: Ticket, now: float) -> Lease | None:
         """A lease for a request that has waited: of such it is remembered what all had in flight."""
         closely, self.closely_until = self.closely_until, NEVER
-        lease = self._lease(ask, now, tried)
+        own = ticket.only
+        lease: Lease | None = None
+        if own is None:
+            lease = self._lease(ticket.ask, now, ticket.tried)
+        elif own.available and self.counts.claim(own.slot):
+            lease = self._lease_on(own, ticket.ask, now)
         self.closely_until = closely
         return lease
 
@@ -411,29 +435,57 @@ class Pool:
     def refused(self, tried: Sequence[Backend], now: float) -> Refused:
         """What the pool is for a request that has just found nobody in it, to be told later."""
         scene = self._scene or self._set(self._selection.picker)
-        return Refused(scene, self.counts.view(), tried, now, len(self._queue.tickets))
+        return Refused(scene, self.counts.view(), tried, now, self._queue.waiting)
 
-    def _wait(self, ask: Ask, now: float, tried: Sequence[Backend], until: float = NEVER) -> Refusal | Ticket:
-        if now >= until or not self._may_wait(tried):
-            return Refusal.NO_BACKEND
-        if not self._exhausted:
-            return self._queue.join(ask, now, self.settings.queue_wait_s, tried, until)
+    def _wait(
+        self,
+        ask: Ask,
+        now: float,
+        tried: Sequence[Backend],
+        until: float,
+        deadline: float,
+        *,
+        only: Backend | None = None,
+        again: bool = False,
+    ) -> Refusal | Ticket:
+        exhausted, settings = self._exhausted, self.settings
+        if now >= until or not self._may_wait(tried, only):
+            return self._refusal(tried, only)
         # Nobody is usable: whoever comes back first, be it one that was tried.
-        ticket = self._queue.join(ask, now, self.settings.queue_wait_s, (), until)
-        self._hasten(now)
+        until = min(until, now + (settings.no_backend_s if exhausted else settings.queue_timeout_s))
+        latest = NEVER if deadline == NEVER else deadline - self.quickest_s(now)
+        ticket = Ticket(
+            ask, now, min(until, latest), () if exhausted else tried, only, again=again, late=latest < until
+        )
+        self._queue.join(ticket)
+        if exhausted:
+            self._hasten(now)
         return ticket
 
-    def _may_wait(self, tried: Sequence[Backend]) -> bool:
+    def _refusal(self, tried: Sequence[Backend], only: Backend | None) -> Refusal:
+        """Why a request that may not wait, or has waited for too long, gets no backend."""
+        if only is not None:
+            return Refusal.ALL_FULL
+        there = any(one.usable and one not in tried for one in self.backends.values())
+        return Refusal.ALL_FULL if there else Refusal.NO_BACKEND
+
+    def quickest_s(self, now: float) -> float:
+        """How quickly it has answered at best of late; see `Pace`."""
+        return self.pace.quickest_s(list(self.backends.values()), self.totals.first_byte, now)
+
+    def _may_wait(self, tried: Sequence[Backend], only: Backend | None = None) -> bool:
         """Whether the queue has room, and there is somebody to wait for: a usable backend that is full and was not tried,
         or, where nobody is usable, any that is wanted. Whoever is served before this turn is over takes no room.
         """
         settings = self.settings
         most = settings.max_queued
-        if not most or settings.queue_wait_s <= 0:
+        if not most or (settings.no_backend_s if self._exhausted else settings.queue_timeout_s) <= 0:
             return False
-        waiting = len(self._queue.tickets)
+        waiting = self._queue.waiting
         if waiting >= most and waiting >= most + self._room(tried):
             return False
+        if only is not None:
+            return only.usable
         members = self.backends.values()
         if self._exhausted:
             return any(one.wanted for one in members)
@@ -449,7 +501,7 @@ class Pool:
                 elif one.limit:
                     room += one.limit - one.load_now
                 else:
-                    return len(self._queue.tickets)
+                    return self._queue.waiting
         return room
 
     def _hasten(self, now: float) -> None:
@@ -466,11 +518,11 @@ class Pool:
     @property
     def waiting(self) -> int:
         """How many requests wait in the queue."""
-        return len(self._queue.tickets)
+        return self._queue.waiting
 
     def refuse_waiting(self) -> list[tuple[Ticket, Refusal]]:
         """The verdicts on all queued requests when the pool itself goes: a refusal for each, at once."""
-        tickets = list(self._queue.tickets)
+        tickets = list(self._queue)
         for ticket in tickets:
             self._queue.leave(ticket)
         return [(ticket, Refusal.NO_BACKEND) for ticket in tickets]
@@ -482,7 +534,29 @@ class Pool:
         """
         if now >= self._wake_at:
             self._wake(now)
-        return self._queue.serve(self._lease_waiting, now)
+        queue = self._queue
+        verdicts: list[tuple[Ticket, Lease | Refusal]] = []
+        if queue.next_due < now:
+            # What is late is not asked for, even if somebody has just come free.
+            for ticket in queue.overdue(now):
+                if ticket.late and ticket.until < now:
+                    self._refuse(ticket, Refusal.LATE, verdicts)
+        verdicts.extend(queue.serve(self._lease_waiting, now))
+        if queue.next_due <= now:
+            for ticket in queue.overdue(now):
+                longer = ticket.queued_at + self.settings.queue_timeout_s
+                if ticket.late:
+                    self._refuse(ticket, Refusal.LATE, verdicts)
+                elif not self._exhausted and now < longer and not ticket.again:
+                    # It came when nobody was usable, and somebody is: it waits like those that come now.
+                    queue.prolong(ticket, longer)
+                else:
+                    self._refuse(ticket, self._refusal(ticket.tried, ticket.only), verdicts)
+        return verdicts
+
+    def _refuse(self, ticket: Ticket, refusal: Refusal, verdicts: list[tuple[Ticket, Lease | Refusal]]) -> None:
+        self._queue.leave(ticket)
+        verdicts.append((ticket, refusal))
 
     @property
     def wait_due(self) -> float:
@@ -492,7 +566,7 @@ class Pool:
     @property
     def grants_due(self) -> float:
         """When time alone may make `grants` give a verdict: at `wait_due`, or when a trial is due; NEVER when none waits."""
-        return min(self._queue.next_due, self._wake_at) if self._queue.tickets else NEVER
+        return min(self._queue.next_due, self._wake_at) if self._queue.waiting else NEVER
 
     def reached(self, lease: Lease, now: float) -> None:
         """A trial request was connected: somebody listens there, and the ejection of whoever was refused is over, whatever becomes
@@ -579,7 +653,7 @@ class Pool:
                 self._changed(backend, event, now)
             elif lease.trial:
                 self._refresh(backend, now)
-            if lease.trial and self._exhausted and self._queue.tickets:
+            if lease.trial and self._exhausted and self._queue.waiting:
                 self._hasten(now)
         elif backend.streak is not None:
             backend.streak = None
@@ -631,8 +705,8 @@ class Pool:
         here = sum(one.in_flight for one in records)
         if self.counts.total != here:
             found.append(f"{self.counts.total} are in flight, {here} of them at a backend")
-        tickets = self._queue.tickets
-        for_anyone = sum(1 for ticket in tickets if not ticket.tried)
+        tickets = list(self._queue)
+        for_anyone = sum(1 for ticket in tickets if not ticket.tried and ticket.only is None)
         if for_anyone != self._queue.for_anyone:
             found.append(f"{for_anyone} of {len(tickets)} tickets are for anyone, {self._queue.for_anyone} are counted")
         if waiters is not None and waiters != len(tickets):
@@ -801,6 +875,8 @@ class Pool:
             self._wake(now)
         if self._ramping:
             self._follow_ramps(now)
+        if self._queue.waiting:
+            self.pace.count(self.records, now)
         if self.counts.bounded:
             for backend in self.backends.values():
                 backend.refresh_usable()

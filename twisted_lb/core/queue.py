@@ -20,12 +20,13 @@ _SLACK: Final = 64
 class Ticket:
     """A place in a pool's queue, from `Pool.claim` until `Pool.grants` tells its verdict or it is withdrawn.
 
-    `queued_at` and `until` are monotonic seconds; a ticket that has no lease at `until` is refused. `behind`: how many
+    `queued_at` and `until` are monotonic seconds; a ticket that has no lease at `until` is refused. `late`: because its request could not
+    be answered in time any more (deadline). `behind`: how many
     others were in front of it when it joined, by urgency; turns are not foreseen. `only`: the one backend that will do; None for any but those that were `tried`.
     `again`: its request has had an attempt already.
     """
 
-    __slots__ = ("again", "ask", "behind", "joined", "only", "queued_at", "tried", "until")
+    __slots__ = ("again", "ask", "behind", "joined", "late", "only", "queued_at", "tried", "until")
 
     def __init__(
         self,
@@ -36,13 +37,15 @@ class Ticket:
         only: Backend | None = None,
         *,
         again: bool = False,
+        late: bool = False,
     ) -> None:
         self.ask: Final = ask
         self.queued_at: Final = queued_at
-        self.until: Final = until
+        self.until: float = until
+        self.late: Final = late
         self.tried: Final = tried
         self.only: Final = only
-        self.again: Final = again
+        self.again: Final = again or len(tried) > 0
         self.behind: int = 0
         self.joined: int = 0  # as which one it has joined; 0: it is not in a queue
 
@@ -52,6 +55,9 @@ class Ticket:
 
 # What serves a ticket: a lease for its request, or None while no backend is available for it.
 Claim = Callable[[Ticket, float], Lease | None]
+
+# When a ticket expires, as which one it has joined, itself.
+_Expiry = tuple[float, int, Ticket]
 
 # Tickets in their order. A dict as an ordered set: one in the middle leaves in O(1).
 _Line = dict[Ticket, None]
@@ -143,7 +149,7 @@ class Queue:
         self._own: Final[dict[Backend, _Line]] = {}
         self._classes: Final[list[_Turns]] = [_Turns() for _ in range(URGENCIES)]
         # A heap of when they expire; those that have left are in it until then, unless they are many.
-        self._expiring: list[tuple[float, int, Ticket]] = []
+        self._expiring: list[_Expiry] = []
 
     def join(self, ticket: Ticket) -> None:
         """Add a ticket, which is new."""
@@ -192,49 +198,38 @@ class Queue:
             if not line:
                 del self._own[ticket.only]
         if len(self._expiring) > 2 * self.waiting + _SLACK:
-            self._expiring = [entry for entry in self._expiring if entry[2].joined]
+            self._expiring = [entry for entry in self._expiring if _holds(entry)]
             heapify(self._expiring)
 
-    def serve(self, claim: Claim, now: float) -> list[tuple[Ticket, Lease | Refusal]]:
-        """The verdicts that are due: leases in the order in which they were served, then refusals for those that have waited too
-        long. A ticket with a verdict is out of the queue. O(verdicts), but for those that wait for some of the backends alone:
-        there one is asked for each set of them.
+    def serve(self, claim: Claim, now: float) -> list[tuple[Ticket, Lease]]:
+        """The leases that there are for tickets, in the order in which they were served; these are out of the queue. O(leases), but
+        for those that wait for some of the backends alone: there one is asked for each set of them.
         """
-        verdicts: list[tuple[Ticket, Lease | Refusal]] = []
+        granted: list[tuple[Ticket, Lease]] = []
         if self._retries:
             for line in list(self._retries.values()):
-                self._serve(line, claim, now, verdicts)
+                self._serve(line, claim, now, granted, NEVER)
         if self._own:
-            self._serve_own(claim, now, verdicts, until=self._first())
+            first = self._first()
+            self._serve_own(claim, now, granted, NEVER if first is None else first.joined)
         while (ticket := self._first()) is not None:
             lease = claim(ticket, now)
             if lease is None:
                 break
             self._classes[ticket.ask.urgency].served(ticket)
             self._take_out(ticket)
-            verdicts.append((ticket, lease))
+            granted.append((ticket, lease))
         if self._own:
-            self._serve_own(claim, now, verdicts, until=None)
-        while self.next_due <= now:
-            ticket = self._expiring[0][2]
-            self.leave(ticket)
-            verdicts.append((ticket, Refusal.NO_BACKEND))
-        return verdicts
+            self._serve_own(claim, now, granted, NEVER)
+        return granted
 
-    def _serve_own(
-        self, claim: Claim, now: float, verdicts: list[tuple[Ticket, Lease | Refusal]], until: Ticket | None
-    ) -> None:
-        """Serve those that wait for one backend alone, and came before this one; None: whenever they came."""
+    def _serve_own(self, claim: Claim, now: float, granted: list[tuple[Ticket, Lease]], before: float) -> None:
+        """Serve those that wait for one backend alone, and joined before this number."""
         for line in list(self._own.values()):
-            self._serve(line, claim, now, verdicts, NEVER if until is None else until.joined)
+            self._serve(line, claim, now, granted, before)
 
     def _serve(
-        self,
-        line: _Line,
-        claim: Claim,
-        now: float,
-        verdicts: list[tuple[Ticket, Lease | Refusal]],
-        before: float = NEVER,
+        self, line: _Line, claim: Claim, now: float, granted: list[tuple[Ticket, Lease]], before: float
     ) -> None:
         """Serve a line from its first one on, until somebody has to wait on."""
         while line:
@@ -243,7 +238,21 @@ class Queue:
             if lease is None:
                 return
             self._take_out(ticket)
-            verdicts.append((ticket, lease))
+            granted.append((ticket, lease))
+
+    def overdue(self, now: float) -> list[Ticket]:
+        """Those that have waited for as long as they may, who is due first in front. They stay in the queue."""
+        due: list[_Expiry] = []
+        while self.next_due <= now:
+            due.append(heappop(self._expiring))
+        for entry in due:
+            heappush(self._expiring, entry)
+        return [entry[2] for entry in due]
+
+    def prolong(self, ticket: Ticket, until: float) -> None:
+        """A ticket of the queue may wait for longer."""
+        ticket.until = until
+        heappush(self._expiring, (until, ticket.joined, ticket))
 
     def _first(self) -> Ticket | None:
         """Who is the first of those that have had no attempt, and wait for anyone."""
@@ -255,13 +264,19 @@ class Queue:
     @property
     def next_due(self) -> float:
         """When the next ticket expires; NEVER when the queue is empty."""
-        while self._expiring and not self._expiring[0][2].joined:
+        while self._expiring and not _holds(self._expiring[0]):
             heappop(self._expiring)
         return self._expiring[0][0] if self._expiring else NEVER
 
     def __iter__(self) -> Iterator[Ticket]:
         """All tickets, in the order in which they joined. O(n log n)."""
-        return iter(sorted((ticket for _, _, ticket in self._expiring if ticket.joined), key=lambda one: one.joined))
+        return iter(sorted((entry[2] for entry in self._expiring if _holds(entry)), key=lambda one: one.joined))
 
     def __repr__(self) -> str:
         return f"<Queue {self.waiting} waiting>"
+
+
+def _holds(entry: _Expiry) -> bool:
+    """Whether a ticket is still in the queue, and expires then."""
+    until, joined, ticket = entry
+    return ticket.joined == joined and ticket.until == until
