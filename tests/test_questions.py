@@ -149,7 +149,9 @@ def test_a_request_that_was_not_tried_again_says_why(make, method, retry, why):
 
 def test_a_refused_request_tells_that_it_has_waited_and_who_was_full(make):
     house = make("a:80")
-    bounded = dataclasses.replace(house.pool.settings, max_in_flight=1, max_queued=5, queue_timeout_s=2.0, no_backend_s=2.0)
+    bounded = dataclasses.replace(
+        house.pool.settings, max_in_flight=1, max_queued=5, queue_timeout_s=2.0, no_backend_s=2.0
+    )
     house.pool.configure(bounded, house.clock.seconds())
     house.backend("a:80", [NEVER_ANSWER])
     first = house.ask(get(request_id="first"))

@@ -171,7 +171,7 @@ class DataPlane:
         return self.runtime.trace(fields, -1.0 if rules is None else rules.ratio)
 
     def _cluster(self, name: str, pool: PoolPlan) -> Cluster:
-        return Cluster(name, self.runtime, pool.upstream, pool.policy, pool.settings, self._heard_event)
+        return Cluster(name, self.runtime, pool.upstream, pool.policy, pool.settings, self._heard_event, pool.queue)
 
     def _checks(self, cluster: Cluster, pool: PoolPlan, plan: CheckPlan) -> Checks:
         probe = self._probes[cluster] = self._probe(_question(pool))
@@ -400,7 +400,7 @@ class DataPlane:
             cluster.update(specs)
         elif before is not pool:
             cluster.pool.choose_by(pool.policy)
-            cluster.configure(pool.upstream, pool.settings, others)
+            cluster.configure(pool.upstream, pool.settings, others, pool.queue)
             self._check(cluster, pool, before.checks)
         self.targets.say_twice(name, self._own[name])
         self._command(cluster)

@@ -323,7 +323,9 @@ def test_an_attempt_that_has_ended_does_not_move():
 
 @pytest.mark.parametrize("why", ["nobody else", "spent", "others wait"])
 def test_where_a_request_cannot_move_its_attempt_goes_on(why):
-    pool, _ = make_pool(*(["a:1"] if why == "nobody else" else ["a:1", "b:1"]), max_queued=5, queue_timeout_s=5.0, no_backend_s=5.0)
+    pool, _ = make_pool(
+        *(["a:1"] if why == "nobody else" else ["a:1", "b:1"]), max_queued=5, queue_timeout_s=5.0, no_backend_s=5.0
+    )
     attempts = attempts_at(pool)
     attempts.begin(0.0)
     if why == "spent":

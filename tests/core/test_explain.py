@@ -143,7 +143,9 @@ def test_explain_names_whom_the_next_claim_takes(policy, eager, checked, most, q
     pool = Pool(
         "p",
         CountingPolicy(policy, eager=eager),
-        PoolSettings(1, 1, checked=checked, max_in_flight=most, max_queued=queue, queue_timeout_s=2.0, no_backend_s=2.0),
+        PoolSettings(
+            1, 1, checked=checked, max_in_flight=most, max_queued=queue, queue_timeout_s=2.0, no_backend_s=2.0
+        ),
         random.Random(seed),
         lambda event: None,
     )

@@ -173,7 +173,14 @@ def test_who_waits_for_one_backend_is_served_behind_nobody_else(backends):
 
 def test_who_leaves_is_gone_at_once_wherever_it_stood(backends):
     queue = Queue()
-    kinds = [{}, {"lane": 7}, {"urgency": 0}, {"only": backends[0]}, {"tried": (backends[1],), "again": True}, {"again": True}]
+    kinds = [
+        {},
+        {"lane": 7},
+        {"urgency": 0},
+        {"only": backends[0]},
+        {"tried": (backends[1],), "again": True},
+        {"again": True},
+    ]
     tickets = [joined(queue, until=9.0, **kind) for kind in kinds]
     stays = [joined(queue, until=10.0, **kind) for kind in kinds]
     for ticket in tickets:
@@ -224,7 +231,12 @@ def test_whatever_is_done_in_whatever_order_nothing_is_lost_or_served_twice(back
             draw = rng.random()
             if draw < 0.5:
                 kind = rng.choice(
-                    [{}, {"only": rng.choice(backends)}, {"tried": tuple(rng.sample(backends, 2)), "again": True}, {"again": True}]
+                    [
+                        {},
+                        {"only": rng.choice(backends)},
+                        {"tried": tuple(rng.sample(backends, 2)), "again": True},
+                        {"again": True},
+                    ]
                 )
                 ask = Ask(0, rng.randint(1, 9), lane=rng.randint(0, 5), urgency=rng.randrange(URGENCIES))
                 ticket = Ticket(ask, now, now + rng.choice((1.0, 5.0, 50.0)), **kind)
@@ -243,7 +255,9 @@ def test_whatever_is_done_in_whatever_order_nothing_is_lost_or_served_twice(back
 
                 served = [ticket for ticket, _ in queue.serve(claim, now)]
                 late = queue.overdue(now)
-                assert [one.until for one in late] == sorted(one.until for one in inside if one not in served and one.until <= now)
+                assert [one.until for one in late] == sorted(
+                    one.until for one in inside if one not in served and one.until <= now
+                )
                 for ticket in late:
                     queue.leave(ticket)
                 for ticket in (*served, *late):

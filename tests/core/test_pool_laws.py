@@ -126,7 +126,8 @@ class PoolMachine(RuleBasedStateMachine):
             initially_up=initially_up,
             max_in_flight=most,
             max_queued=QUEUE if queued else 0,
-            queue_timeout_s=WAIT_S, no_backend_s=WAIT_S,
+            queue_timeout_s=WAIT_S,
+            no_backend_s=WAIT_S,
             ejection=ejection,
         )
         self.tickets: list[Ticket] = []
@@ -202,7 +203,9 @@ class PoolMachine(RuleBasedStateMachine):
         if not isinstance(verdict, Lease):
             assert self.tickets or not self.open_to(avoid)
             return None
-        assert all(ticket.tried or ticket.only for ticket in self.tickets), "somebody went past those that wait for anyone"
+        assert all(ticket.tried or ticket.only for ticket in self.tickets), (
+            "somebody went past those that wait for anyone"
+        )
         self.leased(verdict, avoid, on_trial)
         return verdict
 

@@ -18,7 +18,9 @@ from twisted_lb.core.retry import RetryRules
 
 
 def waiting_pool(*texts: str, most: int = 1, max_queued: int = 3, wait_s: float = 5.0, checked: bool = True):
-    pool, _ = make_pool(*texts, max_in_flight=most, max_queued=max_queued, queue_timeout_s=wait_s, no_backend_s=wait_s, checked=checked)
+    pool, _ = make_pool(
+        *texts, max_in_flight=most, max_queued=max_queued, queue_timeout_s=wait_s, no_backend_s=wait_s, checked=checked
+    )
     return pool
 
 

@@ -9,10 +9,12 @@ from pydantic_core import core_schema
 from twisted_lb.config.base import Label, Model, Name, Seconds, TextOrTable, error_at
 from twisted_lb.config.ejection import EjectionConfig
 from twisted_lb.config.health_check import HealthCheckConfig
+from twisted_lb.config.keys import PolicyKey
 from twisted_lb.config.limits import HeadLimitsConfig, PoolTimeoutsConfig
 from twisted_lb.config.own_policies import OwnChoice
 from twisted_lb.config.policies import DESCRIBED, PolicyChoice, PolicyTable, ShadowChoice
 from twisted_lb.config.targets import TargetsConfig
+from twisted_lb.config.urgency import BY_ROUTE, Urgency
 from twisted_lb.core.address import is_name
 from twisted_lb.core.backend import (
     HEAVIEST,
@@ -72,6 +74,13 @@ class BackendRulesConfig(Model):
         description="Which addresses of its host name are used, in place of the pool's `family`.",
     )
 
+    max_in_flight: int | None = Field(
+        default=None,
+        ge=0,
+        le=MOST_LIMIT,
+        description="How many requests it may have at a time, in place of the pool's `max_in_flight`; 0: no bound. Left out: as many "
+        "as the pool says.",
+    )
     labels: dict[Label, Label] = Field(
         default={},
         description='What tells it from others, in metrics and by policies: `{ zone = "a" }`.',
@@ -118,6 +127,7 @@ class BackendTable(BackendRulesConfig, TextOrTable):
             resolve=self.resolve or "",
             family=self.family or "",
             labels=tuple(self.labels.items()),
+            limit=self.max_in_flight,
             priority=self.priority or 0,
             backup=bool(self.backup),
         )
@@ -155,22 +165,47 @@ def refuse_twice_in_a_list(backends: tuple[BackendSpec, ...]) -> None:
 
 
 class QueueConfig(Model):
-    """The queue of a pool: requests that wait while no backend is usable, or all are full, first come, first served."""
+    """The queue of a pool: requests that wait while no backend is usable, or all are full."""
+
+    length: int = Field(
+        default=1000,
+        validation_alias=AliasChoices("length", "most"),
+        ge=0,
+        le=1_000_000,
+        description="How many requests may wait; beyond that they are refused at once (`full_status`). Danger: all of them come at "
+        "once to the first backend that is back.",
+    )
+    timeout_s: float = Field(
+        default=10.0,
+        ge=0,
+        le=3600,
+        description="How long a request waits while all usable backends have as many as `max_in_flight` lets them; 0: not at all. "
+        "Danger: longer than clients wait, and backends work for those that have gone.",
+    )
 
     no_backend_s: float = Field(
         default=1.0,
         ge=0,
         le=3600,
-        description="How long a request waits for a backend while none is usable, as during a restart, or all have as many as "
-        "`max_in_flight` lets them; 0: not at all. One "
-        "whose backend was refused waits too. Danger: a long wait holds clients while nobody can serve them.",
+        description="How long a request waits for a backend while none is usable, as during a restart; 0: not at all. One whose backend was refused waits too. Danger: a long wait holds clients while nobody can serve them.",
     )
-    most: int = Field(
-        default=1000,
-        ge=0,
-        le=1_000_000,
-        description="How many requests may wait; beyond that they get 503 at once. Danger: all of them come at once to "
-        "the first backend that is back.",
+    fair_by: PolicyKey | None = Field(
+        default=None,
+        description='Whose requests are served by turns, so that who sends many does not hold up who sends few: `"client"`, `"path"`, '
+        "`{ header = NAME }`, `{ cookie = NAME }` or `{ query = NAME }`, as a route's `key`. A turn is of equal `cost` for each. Left "
+        "out: first come, first served.",
+    )
+    priority_by: Urgency = Field(
+        default=BY_ROUTE,
+        description='Who says how urgent a request is; the most urgent one is served first, whoever waits: `"route"`, its route\'s '
+        '`urgency`; `{ header = "Priority" }`, a header field as RFC 9218 has it (`u=0` to `u=7`); `{ header = NAME, classes = '
+        "{ interactive = 1, batch = 6 } }`, its words; what says nothing is as its route says. Danger: whoever sends the field says it, "
+        "and the least urgent may never be served in time.",
+    )
+    full_status: Literal[503, 429] = Field(
+        default=503,
+        description="Status of requests that find the queue full, or have waited for `timeout_s`. `Retry-After` says when those that "
+        "wait now will have been served, by how many requests ended in the last seconds.",
     )
     when_full: Literal["wait", "spill"] = Field(
         default="wait",

@@ -13,6 +13,8 @@ from twisted_lb.config.limits import BodyLimitsConfig, RouteTimeoutsConfig
 from twisted_lb.config.log_format import OwnLog
 from twisted_lb.config.secret import HIDDEN
 from twisted_lb.config.trust import TrustConfig
+from twisted_lb.config.urgency import LEAST_URGENT
+from twisted_lb.core.ask import USUAL
 
 # What a value of a header field may name, and is put in for each request.
 PLACEHOLDERS = ("client", "host", "request_id", "backend", "pool")
@@ -332,6 +334,13 @@ class RouteRulesConfig(AccessConfig, KeyConfig):
         description="How much work a request is, for policies whose `load` is `cost`; an ordinary one is 1, and none more than 1000: a "
         'number; `"bytes"`: one more for each 4096 bytes of its body, as far as its length is announced; `{ header = NAME }`: what '
         "that field says. Danger: whoever sends the field says it; `forwarding.only_from_proxies` takes it from proxies alone.",
+    )
+    urgency: int = Field(
+        default=USUAL,
+        ge=0,
+        le=LEAST_URGENT,
+        description="How urgent its requests are where they wait for a backend, 0 for those that are served first, to 7 (RFC 9218), "
+        "unless the pool goes by a header (`queue.priority_by`).",
     )
     repeatable: Annotated[tuple[Token, ...], SEVERAL] = Field(
         default=(),

@@ -190,7 +190,7 @@ class Attempts:
         self._remember(current, outcome)
         again = self.pool.claim(self.ask, now, self.tried, self._wait_until, self.deadline, again=True)
         if isinstance(again, Refusal):
-            self.pool.totals.denied[Denied.TRIED_ALL] += 1
+            self.pool.totals.denied[Denied.TIME if again is Refusal.LATE else Denied.TRIED_ALL] += 1
         claimed = self._take_up(again, now, outcome)
         attempt = self.current
         if isinstance(claimed, Lease) and attempt is not None and not free:

@@ -26,6 +26,7 @@ class Outcome(enum.IntEnum):
     BACKEND_DOWN = 14
     NO_PORT = 15
     BACKLOG_FULL = 16
+    LATE = 17
 
 
 # The detail of a CUT_SHORT whose backend has just gone silent: what tells it from one that has closed.
@@ -101,6 +102,8 @@ CONSEQUENCE: Final[dict[Outcome, Consequence]] = {
     Outcome.NO_PORT: Consequence(Retry.ALWAYS, Blame.NONE, 503, alive=None),
     # The queue of a unix socket stays full: who listens there is busy.
     Outcome.BACKLOG_FULL: Consequence(Retry.ALWAYS, Blame.FAILURE, 504, alive=True),
+    # The client's own deadline is over, however short it was.
+    Outcome.LATE: Consequence(_NEVER, Blame.NONE, 504, alive=None),
 }
 
 

@@ -90,6 +90,7 @@ class Pool:
         self.totals: Final = PoolTotals()
         self.budget: Final = RetryBudget(settings.budget_percent, settings.budget_per_s)
         self.keyed: bool = policy.keyed  # whether it wants the keys of requests
+        self.asks: bool = policy.keyed or settings.tells_apart  # whether it wants to know anything of them
         self._on_event: Final = on_event
         self._selection: Final = Selection(policy, rng)
         self._stopwatch: Final = stopwatch
@@ -220,6 +221,7 @@ class Pool:
     def configure(self, settings: PoolSettings, now: float) -> None:
         """Replace the settings. Where checks are turned off, health is forgotten, and ejections end with time."""
         before, self.settings = self.settings, settings
+        self.asks = self.keyed or settings.tells_apart
         self._scene = None
         self._selection.levels.percent = settings.panic_percent
         self._selection.levels.spills = settings.spill
@@ -286,6 +288,7 @@ class Pool:
             return
         self._selection.use(policy)
         self.keyed = policy.keyed
+        self.asks = policy.keyed or self.settings.tells_apart
         self._scene = None
         loads = self._loads = self._measuring(policy)
         for backend in (*self.backends.values(), *self._resting.backends):

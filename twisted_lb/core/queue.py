@@ -228,9 +228,7 @@ class Queue:
         for line in list(self._own.values()):
             self._serve(line, claim, now, granted, before)
 
-    def _serve(
-        self, line: _Line, claim: Claim, now: float, granted: list[tuple[Ticket, Lease]], before: float
-    ) -> None:
+    def _serve(self, line: _Line, claim: Claim, now: float, granted: list[tuple[Ticket, Lease]], before: float) -> None:
         """Serve a line from its first one on, until somebody has to wait on."""
         while line:
             ticket = next(iter(line))
