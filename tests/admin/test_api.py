@@ -631,12 +631,15 @@ def test_a_reload_answers_with_what_it_did(desk):
     connection = desk.begin("POST", "/v1/reload", {"reason": "new file"})
     assert connection.take() == b""
     desk.operated.operating.loaded(["changes pool app: +n:80"])
-    desk.operated.owner.reloads[0][1].callback(Reloaded(True, ["changes pool app: +n:80"], True))
+    desk.operated.owner.reloads[0][1].callback(
+        Reloaded(True, ["changes pool app: +n:80"], True, warnings=["lb.toml:3:1: key: …   [W27]"])
+    )
     said = json.loads(connection.take().partition(b"\r\n\r\n")[2])
     assert said == {
         "applied": True,
         "changed": True,
         "lines": ["changes pool app: +n:80"],
+        "warnings": ["lb.toml:3:1: key: …   [W27]"],
         "generation": 2,
         "etag": "3b9aca00.2.0",
     }

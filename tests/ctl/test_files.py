@@ -69,6 +69,17 @@ def test_reload_says_what_it_did(lbctl, api):
     assert api.asked[-1] == ("POST", "/v1/reload", {"dry_run": False, "reason": "deploy"})
 
 
+def test_diff_and_reload_say_what_is_doubtful_whether_anything_has_changed_or_not(lbctl, api):
+    doubt = "lb.toml:16:8: pools.app.policy: first without max_in_flight   [W21]"
+    for changed, status in ((True, 1), (False, 0)):
+        api.answers["GET /v1/plan"] = PLAN | {"changed": changed, "warnings": [doubt]}
+        assert lbctl("diff") == status
+        assert lbctl.out.endswith(f"{doubt}\n")
+        api.answers["POST /v1/reload"] = PLAN | {"changed": changed, "warnings": [doubt]}
+        assert lbctl("reload") == 0
+        assert lbctl.out.endswith(f"{doubt}\n")
+
+
 def test_a_reload_that_does_much_has_a_line_for_each(lbctl, api):
     lines = [f"adds pool {name * 40}: a:80" for name in "abc"]
     api.answers["POST /v1/reload"] = PLAN | {"generation": 43, "lines": lines}
