@@ -35,7 +35,7 @@ def test_a_bad_option_is_named(text, why):
 
 @pytest.mark.parametrize("weight", [-1, -3, 257])
 def test_a_spec_made_by_hand_has_bounds_too(weight):
-    with pytest.raises(ValueError, match=f"'x': {weight} is not a weight between 0 and 256"):
+    with pytest.raises(ValueError, match=f"'x': {weight} is not a weight, a whole number from 0 to 256"):
         BackendSpec("x", TcpAddress("h", 1), weight)
 
 

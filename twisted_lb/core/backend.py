@@ -63,7 +63,9 @@ class BackendSpec:
 
     def __post_init__(self) -> None:
         if not LIGHTEST <= self.weight <= HEAVIEST:
-            raise ValueError(f"{self.name!r}: {self.weight} is not a weight between {LIGHTEST} and {HEAVIEST}")
+            raise ValueError(
+                f"{self.name!r}: {self.weight} is not a weight, a whole number from {LIGHTEST} to {HEAVIEST}"
+            )
         if self.limit is not None and not 0 <= self.limit <= MOST_LIMIT:
             raise ValueError(f"{self.name!r}: {self.limit} is not a limit between 0 and {MOST_LIMIT}")
         if not 0 <= self.priority <= LOWEST:
@@ -119,7 +121,7 @@ class BackendSpec:
             if weight is not None:
                 raise ValueError(f"{text!r}: weight is given twice")
             if not re.fullmatch("[0-9]{1,6}", value) or not LIGHTEST <= int(value) <= HEAVIEST:
-                raise ValueError(f"{text!r}: {value!r} is not a weight between {LIGHTEST} and {HEAVIEST}")
+                raise ValueError(f"{text!r}: {value!r} is not a weight, a whole number from {LIGHTEST} to {HEAVIEST}")
             weight = int(value)
         return cls(str(address), address, 1 if weight is None else weight)
 
