@@ -218,3 +218,18 @@ def policy_for(choice: str | PolicyTable | OwnChoice, budget_us: int) -> Policy:
     if isinstance(choice, OwnChoice):
         return choice.policy(budget_us)
     return POLICIES[choice] if isinstance(choice, str) else choice.policy
+
+
+def policy_meant(given: object) -> Policy:
+    """What decides, of what a program names: as a file does, or a Policy itself. ValueError says in one line what is allowed."""
+    if isinstance(given, str):
+        try:
+            return policy_for(_named(given, None), 0)
+        except ValueError as error:
+            raise ValueError(f"policy {error}") from None
+    if isinstance(given, PolicyTable | OwnChoice):
+        return policy_for(given, 0)
+    if not hasattr(given, "build"):
+        raise ValueError(f"policy {_SHAPE}, a PolicyTable, a Policy or package.module:Class, not {given!r}")
+    policy: Policy = given
+    return policy
