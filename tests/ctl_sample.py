@@ -43,7 +43,7 @@ CLAUSES = [
     ("static/s2", "slow start", "for 24 s, 40 % of its weight, full in 36 s"),
 ]
 POOLS = {
-    "app": ("least_requests", "GET /health every 2 s", 200, 4, 352.6, 1, 126.0),
+    "app": ("least", "GET /health every 2 s", 200, 4, 352.6, 1, 126.0),
     "api": ("rr", "GET /ready every 1 s", 400, 9, 646.8, 42, 204.0),
     "static": ("rr", "GET / every 2 s", 200, 3, 290.4, 0, 19.0),
 }
@@ -186,7 +186,7 @@ listeners.web.address          0.0.0.0:8080    lb.toml:6
 listeners.internal.address     127.0.0.1:8081  lb.toml:9
 limits.connections_per_client  100             lb.toml:12
 limits.connections             8,112           default: half of the descriptors
-pools.app.policy               least_requests  lb.toml:16
+pools.app.policy               least           lb.toml:16
 pools.api.policy               rr              lb.toml:23
 pools.api.queue.timeout_s      5               lb.toml:27
 pools.api.backends.a1.weight   2               runtime by alice, 14:09, “bigger machine”
@@ -223,7 +223,7 @@ ROUTED = {
         "picked": "app/b3",
         "waits": False,
         "trial": False,
-        "rule": "least_requests; no key",
+        "rule": "least; no key",
         "candidates": [
             candidate(f"app/{name}", load, 64) for name, load in (("b3", 4), ("b2", 5), ("b4", 6), ("b1", 7))
         ],

@@ -35,10 +35,10 @@ PICTURE = """\
                                      ⢸
                                      ⢸                                       ⢀
 
- POOL    POLICY          USED     REQ/S  IN FLIGHT   QUEUED  ERR     P99
- app     least_requests  4 of 4   352.6   22 / 256  0 / 200    1  126 ms
- api     rr              9 of 12  646.8   64 / 352  0 / 400   42  204 ms
- static  rr              3 of 3   290.4    8 / 192  0 / 200    0   19 ms
+ POOL    POLICY  USED     REQ/S  IN FLIGHT   QUEUED  ERR     P99
+ app     least   4 of 4   352.6   22 / 256  0 / 200    1  126 ms
+ api     rr      9 of 12  646.8   64 / 352  0 / 400   42  204 ms
+ static  rr      3 of 3   290.4    8 / 192  0 / 200    0   19 ms
 
 
 
@@ -92,7 +92,7 @@ def test_a_low_terminal_loses_the_graphs(lbctl):
     lbctl("top", "--once", "--lines", "18")
     assert len(lbctl.out.splitlines()) == 18
     assert "⢸" not in lbctl.out
-    assert " static  rr              3 of 3" in lbctl.out
+    assert " static  rr      3 of 3" in lbctl.out
 
 
 @pytest.mark.parametrize("size", [(1, 1), (20, 3), (10, 7), (300, 100)])
