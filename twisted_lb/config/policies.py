@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, cast
 
 from pydantic import BeforeValidator, ValidationInfo, WithJsonSchema
 
@@ -231,5 +231,4 @@ def policy_meant(given: object) -> Policy:
         return policy_for(given, 0)
     if not hasattr(given, "build"):
         raise ValueError(f"policy {_SHAPE}, a PolicyTable, a Policy or package.module:Class, not {given!r}")
-    policy: Policy = given
-    return policy
+    return cast("Policy", given)
