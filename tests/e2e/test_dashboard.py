@@ -226,7 +226,7 @@ def test_a_backend_is_drained_by_clicking_and_traffic_moves(new_town, load, page
     known = sum(v is not None for v in history(page))
     page.reload()
     expect(page.locator("#linkword")).to_have_text("live")
-    assert sum(v is not None for v in history(page)) >= known
+    until(lambda: sum(v is not None for v in history(page)) >= known, "the history, which comes behind the first news")
     expect(page.locator("#marks")).to_contain_text("drain app/b2")
 
     give_token_again = page.get_by_role("button", name="Token…")
@@ -348,7 +348,7 @@ def test_what_the_api_cannot_tell_has_no_box_and_what_it_can_has_one(town, page)
     live(page, town)
     paths = page.evaluate("async () => Object.keys((await ask('v1/openapi.json')).paths)")
     for path, box in (("/v1/route", "#tryit"), ("/v1/explain", "#failing")):
-        assert page.locator(box).is_visible() is (path in paths)
+        expect(page.locator(box)).to_be_visible(visible=path in paths)
 
     def tells(path: str, answer: object) -> None:
         page.route(path, lambda route: route.fulfill(json=answer))
@@ -465,8 +465,7 @@ def test_a_failed_request_is_explained_with_the_waterfall_of_its_phases_with_and
     bare.goto(new_town.url)
     served = bare.evaluate(shown)
     assert {one for one, *_ in served} >= {"r-cut-1", "r-late-1"}
-    until(lambda: {one for one, *_ in page.evaluate(shown)} == {one for one, *_ in served}, "the same requests")
-    assert page.evaluate(shown) == served
+    until(lambda: page.evaluate(shown) == served, "the same words and bars")
     bare.locator('[id="r-cut-1"] summary').click()
     expect(bare.locator('[id="r-cut-1"] .attempts')).to_contain_text("✗ CUT_SHORT")
     context.close()
