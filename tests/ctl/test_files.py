@@ -62,10 +62,18 @@ def test_diff_of_a_bad_file_ends_with_2(lbctl, api):
 
 
 def test_reload_says_what_it_did(lbctl, api):
-    lines = ["+ app/b5", "~ pools.api.slow_start_s", "- static/s3 (leaving: 3 requests)", "keeps 2 pools as before"]
+    lines = [
+        "+ app/b5",
+        "~ pools.api.slow_start.window_s",
+        "- static/s3 (leaving: 3 requests)",
+        "keeps 2 pools as before",
+    ]
     api.answers["POST /v1/reload"] = PLAN | {"applied": True, "generation": 43, "lines": lines}
     assert lbctl("reload", "--reason", "deploy") == 0
-    assert lbctl.out == "generation 43 runs: + app/b5, ~ pools.api.slow_start_s, - static/s3 (leaving: 3 requests)\n"
+    assert (
+        lbctl.out
+        == "generation 43 runs: + app/b5, ~ pools.api.slow_start.window_s, - static/s3 (leaving: 3 requests)\n"
+    )
     assert api.asked[-1] == ("POST", "/v1/reload", {"dry_run": False, "reason": "deploy"})
 
 
