@@ -104,7 +104,8 @@ def test_with_a_shadow_the_same_is_picked_counted_and_skipped_as_without(name, s
                 pool.settle(open_.pop(0), chance.choice((Outcome.OK, Outcome.TIMED_OUT)), now)
             if step % 60 == 30:
                 pool.command(pool.backends["b:80"], chance.choice((AdminState.READY, AdminState.DRAIN)), now)
-                pool.tick(now)  # where one of the two takes long to build both are built there
+                pool.tick(now)
+                pool.finish_tables(now)  # where one of the two takes long to build both are built at ticks
             if step == 150:
                 pool.observe_probe(pool.backends["c:80"], False, "", now)
         stories.append(([one for one, _ in story], [one.skipped_times for one in pool.backends.values()]))

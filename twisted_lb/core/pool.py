@@ -248,6 +248,11 @@ class Pool:
             self._on_event(BackendUp(self.name, backend.name, "nobody checks any more", now))
         self._announce_exhaustion(now)
 
+    def finish_tables(self, now: float) -> None:
+        """Make at once what is made in slices else: before anybody is listened to, or where nobody ticks."""
+        self._selection.whole(now)
+        self._scene = None
+
     @property
     def exhausted(self) -> bool:
         """Whether it has no usable backend."""
@@ -692,7 +697,7 @@ class Pool:
             return
         backend.admin = admin
         backend.reasons[Skipped.ADMIN] = by
-        self._selection.stale = True
+        self._selection.outdate()
         self._selection.prepare(now)
         if admin is AdminState.MAINT:
             self.hear_busy(backend, False, "in maintenance it is not checked", now)
@@ -711,7 +716,7 @@ class Pool:
         backend.weighing.say(part)
         if backend.weight:
             backend.reasons[Skipped.WEIGHT] = by
-        self._selection.stale = True
+        self._selection.outdate()
         self._refresh(backend, now)
         self._announce_exhaustion(now)
 
@@ -884,7 +889,7 @@ class Pool:
             backend.refresh_usable()
         picker = self._selection.picker
         if picker is None or picker.ramps:
-            self._selection.stale = True
+            self._selection.outdate()
         if backend.stand(now):
             self._scene = None
 

@@ -26,8 +26,10 @@ class Members:
     """
 
     def __init__(self, members: Sequence[Backend], percent: int) -> None:
+        self._given: Final = list(members)
         self.all: Final = sorted(members, key=lambda backend: backend.name)
-        self.weights: Final = _whole([backend.weighing.steady for backend in self.all])
+        self._steady: Final = [backend.weighing.steady for backend in self.all]
+        self.weights: Final = _whole(self._steady)
         self.equal: Final = len(set(self.weights)) == 1
         self.percent: Final = percent
         self._weight: Final = sum(self.weights)
@@ -40,6 +42,15 @@ class Members:
     def alike(self, other: "Members") -> bool:
         """Whether keys are spread over the other ones as over these: names and weights are the same."""
         return self.weights == other.weights and [one.name for one in self.all] == [one.name for one in other.all]
+
+    def over(self, members: Sequence[Backend], percent: int) -> bool:
+        """Whether these would be the same ones, to the last number: O(n)."""
+        return (
+            percent == self.percent
+            and self._given == members
+            and self._steady == [backend.weighing.steady for backend in self.all]
+            and self._slots == [backend.slot for backend in self.all]
+        )
 
     def seed(self) -> None:
         """Have ready what numbers are drawn by: O(n)."""

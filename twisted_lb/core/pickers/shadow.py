@@ -15,6 +15,7 @@ from twisted_lb.core.events import Event
 from twisted_lb.core.load import Load, Loads
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.pickers.base import Picker, Policy, Recalled
+from twisted_lb.core.pickers.groundwork import Gradual, Groundwork
 from twisted_lb.core.pickers.minding import Minded, MindedMeasures, PolicyMeasures, ShadowMeasures, Stopwatch
 
 
@@ -230,7 +231,67 @@ class ShadowedPicker(Picker):
         return copy
 
 
-class ShadowedPolicy:
+class _Before(Picker):
+    """What two policies build upon; nobody is asked."""
+
+    def __init__(self, real: Picker | None, shadow: Picker | None) -> None:
+        super().__init__()
+        self.real: Final = real
+        self.shadow: Final = shadow
+
+
+def _each(picker: Picker | None) -> tuple[Picker | None, Picker | None]:
+    """What the policy that routes builds upon, and what its shadow does."""
+    if isinstance(picker, ShadowedPicker):
+        return picker.real, picker.shadow
+    if isinstance(picker, _Before):
+        return picker.real, picker.shadow
+    return picker, None
+
+
+class _BothWorks(Groundwork):
+    """The groundwork of both policies; None where one needs none."""
+
+    def __init__(self, real: Groundwork | None, shadow: Groundwork | None) -> None:
+        super().__init__()
+        self._real: Final = real
+        self._shadow: Final = shadow
+        self._sum()
+
+    def _sum(self) -> None:
+        self.cost = sum([one.cost for one in (self._real, self._shadow) if one is not None])
+
+    def work(self, steps: int) -> int:
+        """See Groundwork."""
+        for one in (self._real, self._shadow):
+            if one is not None:
+                steps = one.work(steps)
+        self._sum()
+        return steps
+
+    def under(self, picker: Picker | None) -> Picker | None:
+        """See Groundwork."""
+        real, shadow = _each(picker)
+        return _Before(
+            real if self._real is None else self._real.under(real),
+            shadow if self._shadow is None else self._shadow.under(shadow),
+        )
+
+    def coarse(self, picker: Picker | None) -> Picker | None:
+        """See Groundwork: what is done is not made coarser."""
+        real, shadow = _each(picker)
+        before = _Before(_best(self._real, real), _best(self._shadow, shadow))
+        self._sum()
+        return before
+
+
+def _best(work: Groundwork | None, picker: Picker | None) -> Picker | None:
+    if work is None:
+        return picker
+    return work.under(picker) if work.done else work.coarse(picker)
+
+
+class ShadowedPolicy(Gradual):
     """A policy that routes, with a shadow. Where one of the two takes long to build, both are built at ticks."""
 
     def __init__(self, policy: Policy, shadow: Policy, shadow_name: str) -> None:
@@ -245,6 +306,12 @@ class ShadowedPolicy:
         """What measures both."""
         return ShadowLoads(self.shadow_name, self.policy.loads(counts), self.shadow, counts)
 
+    def begin(self, members: Sequence[Backend], previous: Picker | None) -> Groundwork | None:
+        """See Gradual: what either needs."""
+        before_real, before_shadow = _each(previous)
+        real, shadow = _begun(self.policy, members, before_real), _begun(self.shadow, members, before_shadow)
+        return None if real is None and shadow is None else _BothWorks(real, shadow)
+
     def build(self, members: Sequence[Backend], previous: Picker | None, rng: Random, now: float) -> Picker:
         """Both pickers, each from its own of before, and by its own loads."""
         loads: list[ShadowLoad] = []
@@ -253,15 +320,15 @@ class ShadowedPolicy:
             assert isinstance(load, ShadowLoad), f"{backend.name} has no loads of two policies"
             load.weight = backend.weighing.effective
             loads.append(load)
-        before = previous if isinstance(previous, ShadowedPicker) else None
+        before_real, before_shadow = _each(previous)
         chance = loads[0].loads.chance(rng)
         try:
             for backend, load in zip(members, loads, strict=True):
                 backend.load = load.real
-            real = self.policy.build(members, previous if before is None else before.real, rng, now)
+            real = self.policy.build(members, before_real, rng, now)
             for backend, load in zip(members, loads, strict=True):
                 backend.load = load.shadow
-            shadow = self.shadow.build(members, None if before is None else before.shadow, _forked(chance), now)
+            shadow = self.shadow.build(members, before_shadow, _forked(chance), now)
         finally:
             for backend, load in zip(members, loads, strict=True):
                 backend.load = load
@@ -275,6 +342,10 @@ class ShadowedPolicy:
 
     def _parts(self) -> tuple[object, ...]:
         return (self.policy, self.shadow, self.shadow_name)
+
+
+def _begun(policy: Policy, members: Sequence[Backend], previous: Picker | None) -> Groundwork | None:
+    return policy.begin(members, previous) if isinstance(policy, Gradual) else None
 
 
 def unshadowed(picker: Picker | None) -> Picker | None:
