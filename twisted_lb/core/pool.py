@@ -36,6 +36,7 @@ from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.outliers import Ended, Outliers
 from twisted_lb.core.pickers.base import Picker, Policy
 from twisted_lb.core.pickers.minding import Minded, MindedMeasures, Stopwatch
+from twisted_lb.core.pickers.shadow import goes_on
 from twisted_lb.core.queue import Queue, Ticket
 from twisted_lb.core.reported import Reported
 from twisted_lb.core.retry import RetryBudget
@@ -285,11 +286,14 @@ class Pool:
 
     def choose_by(self, policy: Policy) -> None:
         """Replace the policy; what the old picker knows is carried over as far as the new one understands it."""
-        if policy == self._selection.policy:
+        before = self._selection.policy
+        if policy == before:
             return
         self._selection.use(policy)
-        self.keyed = policy.keyed
         self._scene = None
+        if goes_on(before, policy, self._loads):
+            return
+        self.keyed = policy.keyed
         loads = self._loads = self._measuring(policy)
         for backend in (*self.backends.values(), *self._resting.backends):
             backend.load = loads.of(backend.slot) if loads is not None else None
@@ -328,7 +332,7 @@ class Pool:
         Within its limit like any other: while the backend is full, a ticket for a lease on it; None if the queue has
         no room either.
         """
-        if self.backends.get(backend.name) is not backend or not backend.usable:
+        if self.backends.get(backend.name) is not backend or not (backend.usable or backend.used_in_panic):
             return None
         if (self._queue.for_anyone and self.settings.max_queued) or not self.counts.claim(backend.slot):
             verdict = self._wait(ask, now, tuple(one for one in self.backends.values() if one is not backend))
