@@ -27,6 +27,7 @@ from twisted_lb.core.events import (
     PoolExhausted,
     PoolRecovered,
 )
+from twisted_lb.core.identities import broken
 from twisted_lb.core.lease import Lease, LoadLease
 from twisted_lb.core.levels import Levels
 from twisted_lb.core.load import Loads
@@ -43,6 +44,7 @@ from twisted_lb.core.retry import RetryBudget
 from twisted_lb.core.scene import Scene
 from twisted_lb.core.selection import Selection
 from twisted_lb.core.settings import PoolSettings
+from twisted_lb.core.slow_start import follow_ramps
 from twisted_lb.core.snapshot import PoolSnapshot, snapshot_of
 from twisted_lb.core.standing import Skipped
 from twisted_lb.core.succession import Resting, Succession
@@ -629,23 +631,7 @@ class Pool:
         """Of what must be so the identities that do not hold; none, always: O(backends and tickets). `waiters`: how many requests
         wait for a verdict, as far as the shell knows.
         """
-        found: list[str] = []
-        records = self.records
-        for one in records:
-            settled = sum(one.outcomes)
-            if one.requests != settled + one.in_flight:
-                found.append(f"{one.name} has {one.requests} leases, {settled} settled and {one.in_flight} open")
-            if not 0 <= one.tunnels <= one.in_flight:
-                found.append(f"{one.name} has {one.tunnels} tunnels of {one.in_flight} in flight")
-        here = sum(one.in_flight for one in records)
-        if self.counts.total != here:
-            found.append(f"{self.counts.total} are in flight, {here} of them at a backend")
-        tickets = self._queue.tickets
-        for_anyone = sum(1 for ticket in tickets if not ticket.tried)
-        if for_anyone != self._queue.for_anyone:
-            found.append(f"{for_anyone} of {len(tickets)} tickets are for anyone, {self._queue.for_anyone} are counted")
-        if waiters is not None and waiters != len(tickets):
-            found.append(f"{waiters} requests wait with {len(tickets)} tickets")
+        found = broken(self.records, self.counts, self._queue, waiters)
         return [f"pool {self.name}: {one}" for one in found]
 
     def snapshot(self) -> PoolSnapshot:
@@ -864,27 +850,12 @@ class Pool:
             self._weighs_anew(backend, now)
 
     def _follow_ramps(self, now: float) -> None:
-        """Go on with slow start; or end it in levels of which fewer than half of the usable weight is past it: where nearly all are
-        cold, to spare some is to burden others that are as cold. O(backends).
-        """
+        """Go on with slow start, where somebody is on its way back. O(backends)."""
         if not self._ramping:
             return
-        whole: dict[int, float] = {}
-        warm: dict[int, float] = {}
-        for one in self.backends.values():
-            if one.usable:
-                weight = one.weighing.steady
-                whole[one.level] = whole.get(one.level, 0.0) + weight
-                warm[one.level] = warm.get(one.level, 0.0) + (0.0 if one.weighing.ramping else weight)
-        self._ramping = False
-        for one in self.backends.values():
-            weighing = one.weighing
-            if not weighing.ramping:
-                continue
-            cold = one.usable and warm[one.level] * 2 < whole[one.level]
-            if weighing.end() if cold else weighing.follow(now, self.settings.slow_start):
-                self._weighs_anew(one, now)
-            self._ramping = self._ramping or weighing.ramping
+        others, self._ramping = follow_ramps(self.backends.values(), self.settings.slow_start, now)
+        for one in others:
+            self._weighs_anew(one, now)
 
     def _weighs_anew(self, backend: Backend, now: float) -> None:
         """A backend's weight is another one by slow start, or what its agent says."""
@@ -907,18 +878,8 @@ class Pool:
         self._counted = levels.watched
         settings = self.settings
         levels.count(even_down=settings.panic_even_down)
-        used = any(levels.shares)
         self._scene = None
-        for at, members in enumerate(levels.members):
-            panicked = 0 if not levels.panics[at] else 2 if settings.panic_even_down else 1
-            standby = used and not levels.shares[at]
-            why = levels.why_standby(at) if standby else ""
-            for one in members:
-                one.panicked, one.standby = panicked, standby
-                if standby:
-                    one.reasons[Skipped.STANDBY] = why
-                one.refresh_usable()
-                one.stand(now)
+        levels.mark(now, even_down=settings.panic_even_down)
 
     def _announce_levels(self, now: float) -> None:
         """Announce that other levels are in use, or that panic has begun or ended."""
