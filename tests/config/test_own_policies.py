@@ -10,6 +10,7 @@ from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.config.doubts import doubts
 from twisted_lb.config.load import Source
 from twisted_lb.config.own_policies import GROUP
+from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pickers.own import own_policy
 from twisted_lb.errors import ConfigError
 from twisted_lb.plan import plan_of
@@ -229,6 +230,32 @@ def test_how_long_a_pick_may_take_is_said_of_the_pool(folder, module):
     target = sys.modules[module].Fewest
     assert (first, second) == tuple(own_policy(target, f"{module}:Fewest", us / 1e6) for us in (500, 700))
     assert never == own_policy(target, f"{module}:Fewest", float("inf"))
+
+
+def test_as_a_default_it_is_that_of_each_pool_that_says_no_other_one(folder, module):
+    pools = '[pools.a]\nbackends = ["a:80"]\n[pools.b]\nbackends = ["b:80"]\npolicy = "rr"\n[listeners.web]\naddress = ":1"\ndefault_pool = "a"'
+    text = f'[defaults.pool]\npolicy = "{module}:Fewest"\npolicy_budget_us = 700\nshadow.policy = "{module}:Fewest"\n{pools}'
+    plan = planned(source(folder, text))
+    own = own_policy(sys.modules[module].Fewest, f"{module}:Fewest", 0.0007)
+    assert [plan.pools[name].policy.policy for name in "ab"] == [own, POLICIES["rr"]]
+    assert [plan.pools[name].policy.shadow for name in "ab"] == [own, own]
+
+
+class Here:
+    def __init__(self, members, previous=None):
+        self.members = members
+
+    def pick(self, ask, now, rng, tried):
+        return next((one for one in self.members if one.open_to(tried)), None)
+
+
+def test_from_python_a_class_is_a_default_too():
+    pools = {"a": {"backends": ["a:80"]}, "b": {"backends": ["b:80"], "policy": "rr"}}
+    listeners = {"web": {"address": ":1", "default_pool": "a"}}
+    described = {"defaults": {"pool": {"policy": Here}}, "pools": pools, "listeners": listeners}
+    plan = plan_of(LoadBalancerConfig.model_validate(described))
+    assert plan.pools["a"].policy.target is Here
+    assert plan.pools["b"].policy == POLICIES["rr"]
 
 
 def codes(config):

@@ -297,6 +297,19 @@ def test_a_client_with_a_connection_of_its_own_stays_on_a_backup():
     assert recalled(lease).picked == "s"
 
 
+def test_in_panic_a_client_with_a_connection_of_its_own_stays_at_whom_panic_uses():
+    pool, _ = panicking(a=0, b=0, c=0, d=0)
+    for _ in range(3):
+        pool.settle(claim(pool), Outcome.REFUSED, 0.0)
+    assert pool.panics
+    out = next(one for one in pool.backends.values() if not one.usable)
+    lease = pool.claim_on(out, ANY, 0.1)
+    assert isinstance(lease, Lease)
+    assert not lease.trial
+    pool.command(out, AdminState.DRAIN, 0.2)
+    assert pool.claim_on(out, ANY, 0.2) is None
+
+
 def test_an_ejected_primary_is_tried_while_backups_serve_and_is_left_to_when_it_answers():
     pool, told = leveled(a=0, s="backup", checked=False)
     pool.settle(claim(pool, 1.0), Outcome.REFUSED, 1.0)

@@ -384,7 +384,12 @@ class Backend:
         self.usable = wanted and not ejection.active
         self.available = wanted and not self.removed and (ejection.due or not ejection.active) and not self.full
         if self.panicked:
-            self.available = self.wanted and not self.removed and self.out is None and not self.full
+            self.available = self.used_in_panic and not self.removed and not self.full
+
+    @property
+    def used_in_panic(self) -> bool:
+        """Whether panic lets it get requests, be it usable or not."""
+        return self.panicked > 0 and self.out is None
 
     @property
     def cold(self) -> bool:

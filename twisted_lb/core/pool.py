@@ -27,6 +27,7 @@ from twisted_lb.core.events import (
     PoolExhausted,
     PoolRecovered,
 )
+from twisted_lb.core.identities import broken
 from twisted_lb.core.lease import Lease, LoadLease
 from twisted_lb.core.levels import Levels
 from twisted_lb.core.load import Loads
@@ -36,12 +37,14 @@ from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.outliers import Ended, Outliers
 from twisted_lb.core.pickers.base import Picker, Policy
 from twisted_lb.core.pickers.minding import Minded, MindedMeasures, Stopwatch
+from twisted_lb.core.pickers.shadow import goes_on
 from twisted_lb.core.queue import Queue, Ticket
 from twisted_lb.core.reported import Reported
 from twisted_lb.core.retry import RetryBudget
 from twisted_lb.core.scene import Scene
 from twisted_lb.core.selection import Selection
 from twisted_lb.core.settings import PoolSettings
+from twisted_lb.core.slow_start import follow_ramps
 from twisted_lb.core.snapshot import PoolSnapshot, snapshot_of
 from twisted_lb.core.standing import Skipped
 from twisted_lb.core.succession import Resting, Succession
@@ -248,6 +251,11 @@ class Pool:
             self._on_event(BackendUp(self.name, backend.name, "nobody checks any more", now))
         self._announce_exhaustion(now)
 
+    def finish_tables(self, now: float) -> None:
+        """Make at once what is made in slices else: before anybody is listened to, or where nobody ticks."""
+        self._selection.whole(now)
+        self._scene = None
+
     @property
     def exhausted(self) -> bool:
         """Whether it has no usable backend."""
@@ -280,11 +288,14 @@ class Pool:
 
     def choose_by(self, policy: Policy) -> None:
         """Replace the policy; what the old picker knows is carried over as far as the new one understands it."""
-        if policy == self._selection.policy:
+        before = self._selection.policy
+        if policy == before:
             return
         self._selection.use(policy)
-        self.keyed = policy.keyed
         self._scene = None
+        if goes_on(before, policy, self._loads):
+            return
+        self.keyed = policy.keyed
         loads = self._loads = self._measuring(policy)
         for backend in (*self.backends.values(), *self._resting.backends):
             backend.load = loads.of(backend.slot) if loads is not None else None
@@ -323,7 +334,7 @@ class Pool:
         Within its limit like any other: while the backend is full, a ticket for a lease on it; None if the queue has
         no room either.
         """
-        if self.backends.get(backend.name) is not backend or not backend.usable:
+        if self.backends.get(backend.name) is not backend or not (backend.usable or backend.used_in_panic):
             return None
         if (self._queue.for_anyone and self.settings.max_queued) or not self.counts.claim(backend.slot):
             verdict = self._wait(ask, now, tuple(one for one in self.backends.values() if one is not backend))
@@ -620,23 +631,7 @@ class Pool:
         """Of what must be so the identities that do not hold; none, always: O(backends and tickets). `waiters`: how many requests
         wait for a verdict, as far as the shell knows.
         """
-        found: list[str] = []
-        records = self.records
-        for one in records:
-            settled = sum(one.outcomes)
-            if one.requests != settled + one.in_flight:
-                found.append(f"{one.name} has {one.requests} leases, {settled} settled and {one.in_flight} open")
-            if not 0 <= one.tunnels <= one.in_flight:
-                found.append(f"{one.name} has {one.tunnels} tunnels of {one.in_flight} in flight")
-        here = sum(one.in_flight for one in records)
-        if self.counts.total != here:
-            found.append(f"{self.counts.total} are in flight, {here} of them at a backend")
-        tickets = self._queue.tickets
-        for_anyone = sum(1 for ticket in tickets if not ticket.tried)
-        if for_anyone != self._queue.for_anyone:
-            found.append(f"{for_anyone} of {len(tickets)} tickets are for anyone, {self._queue.for_anyone} are counted")
-        if waiters is not None and waiters != len(tickets):
-            found.append(f"{waiters} requests wait with {len(tickets)} tickets")
+        found = broken(self.records, self.counts, self._queue, waiters)
         return [f"pool {self.name}: {one}" for one in found]
 
     def snapshot(self) -> PoolSnapshot:
@@ -692,7 +687,7 @@ class Pool:
             return
         backend.admin = admin
         backend.reasons[Skipped.ADMIN] = by
-        self._selection.stale = True
+        self._selection.outdate()
         self._selection.prepare(now)
         if admin is AdminState.MAINT:
             self.hear_busy(backend, False, "in maintenance it is not checked", now)
@@ -711,7 +706,7 @@ class Pool:
         backend.weighing.say(part)
         if backend.weight:
             backend.reasons[Skipped.WEIGHT] = by
-        self._selection.stale = True
+        self._selection.outdate()
         self._refresh(backend, now)
         self._announce_exhaustion(now)
 
@@ -855,27 +850,12 @@ class Pool:
             self._weighs_anew(backend, now)
 
     def _follow_ramps(self, now: float) -> None:
-        """Go on with slow start; or end it in levels of which fewer than half of the usable weight is past it: where nearly all are
-        cold, to spare some is to burden others that are as cold. O(backends).
-        """
+        """Go on with slow start, where somebody is on its way back. O(backends)."""
         if not self._ramping:
             return
-        whole: dict[int, float] = {}
-        warm: dict[int, float] = {}
-        for one in self.backends.values():
-            if one.usable:
-                weight = one.weighing.steady
-                whole[one.level] = whole.get(one.level, 0.0) + weight
-                warm[one.level] = warm.get(one.level, 0.0) + (0.0 if one.weighing.ramping else weight)
-        self._ramping = False
-        for one in self.backends.values():
-            weighing = one.weighing
-            if not weighing.ramping:
-                continue
-            cold = one.usable and warm[one.level] * 2 < whole[one.level]
-            if weighing.end() if cold else weighing.follow(now, self.settings.slow_start):
-                self._weighs_anew(one, now)
-            self._ramping = self._ramping or weighing.ramping
+        others, self._ramping = follow_ramps(self.backends.values(), self.settings.slow_start, now)
+        for one in others:
+            self._weighs_anew(one, now)
 
     def _weighs_anew(self, backend: Backend, now: float) -> None:
         """A backend's weight is another one by slow start, or what its agent says."""
@@ -884,7 +864,7 @@ class Pool:
             backend.refresh_usable()
         picker = self._selection.picker
         if picker is None or picker.ramps:
-            self._selection.stale = True
+            self._selection.outdate()
         if backend.stand(now):
             self._scene = None
 
@@ -898,18 +878,8 @@ class Pool:
         self._counted = levels.watched
         settings = self.settings
         levels.count(even_down=settings.panic_even_down)
-        used = any(levels.shares)
         self._scene = None
-        for at, members in enumerate(levels.members):
-            panicked = 0 if not levels.panics[at] else 2 if settings.panic_even_down else 1
-            standby = used and not levels.shares[at]
-            why = levels.why_standby(at) if standby else ""
-            for one in members:
-                one.panicked, one.standby = panicked, standby
-                if standby:
-                    one.reasons[Skipped.STANDBY] = why
-                one.refresh_usable()
-                one.stand(now)
+        levels.mark(now, even_down=settings.panic_even_down)
 
     def _announce_levels(self, now: float) -> None:
         """Announce that other levels are in use, or that panic has begun or ended."""
