@@ -858,7 +858,7 @@ class Pool:
         """Go on with slow start; or end it in levels of which fewer than half of the usable weight is past it: where nearly all are
         cold, to spare some is to burden others that are as cold. O(backends).
         """
-        if not self._ramping:
+        if not self._ramping or self._updating:
             return
         whole: dict[int, float] = {}
         warm: dict[int, float] = {}
