@@ -119,7 +119,7 @@ class BackendSpec:
             if weight is not None:
                 raise ValueError(f"{text!r}: weight is given twice")
             if not re.fullmatch("[0-9]{1,6}", value) or not LIGHTEST <= int(value) <= HEAVIEST:
-                raise ValueError(f"{text!r}: {value!r} is not a weight between {LIGHTEST} and {HEAVIEST}")
+                raise ValueError(f"{text!r}: a weight is a whole number from {LIGHTEST} to {HEAVIEST}, not {value!r}")
             weight = int(value)
         return cls(str(address), address, 1 if weight is None else weight)
 
