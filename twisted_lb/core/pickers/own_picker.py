@@ -190,8 +190,17 @@ class OwnPicker(Picker):
             return self._fault(Fault.UNAVAILABLE, told, ask, now, rng, tried)
         if tried and backend in tried:
             return self._fault(Fault.TRIED, f"returned {backend.name}, which was tried before", ask, now, rng, tried)
-        self.mark = f": {said(getattr(self._made, 'why', ''))}" if self._says_why else ""
+        self.mark = f": {self._why()}" if self._says_why else ""
         return backend
+
+    def _why(self) -> str:
+        """What the policy says of its last pick; how it cannot be told, where that raises."""
+        try:
+            return said(getattr(self._made, "why", ""))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            return f"its why {raised(error)}"
 
     def _nobody(self, ask: Ask, now: float, rng: Random, tried: Sequence[Backend]) -> Backend | None:
         """The policy says that nobody is open: true, or a fault."""
