@@ -100,7 +100,7 @@ class Selection:
         passed = [(one, one.passed_over, one.passed_as_tried, one.passed_by_bound) for one in self._backends]
         fork, backend = self._picked(picker.fork(), ask, now, rng, tried)
         if backend is None and self.stale and not self.policy.eager:
-            rebuilt = self._build(rng, now)
+            rebuilt = self._build(rng, now, fork)  # which has had its turn, in vain
             if rebuilt is not None:
                 fork, backend = self._picked(rebuilt.fork(), ask, now, rng, tried)
         for one, over, as_tried, by_bound in passed:
@@ -130,8 +130,10 @@ class Selection:
         self._over = self.levels.numbers
         self.stale = False
 
-    def _build(self, rng: Random, now: float) -> Picker | None:
-        previous = self._before if self.picker is None else self.picker
+    def _build(self, rng: Random, now: float, previous: Picker | None = None) -> Picker | None:
+        """A picker that follows the `previous` one: the one there is, or was last, unless it is given."""
+        if previous is None:
+            previous = self._before if self.picker is None else self.picker
         if self.levels.several:
             return self._build_each(previous, rng, now)
         if isinstance(previous, ByLevel):
