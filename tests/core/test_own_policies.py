@@ -291,6 +291,17 @@ def test_a_why_that_raises_costs_no_request(leaving):
     assert f"its why raised {leaving.__name__}: no" in recalled([claim(pool) for _ in range(2)][1]).rule
 
 
+@pytest.mark.parametrize("leaving", [SystemExit, GeneratorExit, RuntimeError])
+@pytest.mark.parametrize("hook", ["leased", "responded", "settled", "load"])
+def test_a_hook_that_cannot_be_looked_up_costs_no_request(hook, leaving):
+    def raises(policy):
+        raise leaving("no")
+
+    pool, told = pool_of(type("Hooked", (Fewest,), {hook: property(raises)}), "a:80")
+    pool.settle(claim(pool), Outcome.OK, 0.0)
+    assert f"{hook}() raised {leaving.__name__}: no" in told_by(pool, told)[0]
+
+
 def test_it_is_made_anew_with_its_last_object():
     class Counting(Fewest):
         def __init__(self, members, previous=None):

@@ -43,15 +43,25 @@ class OwnLoads(Minded):
         """What tells the policy of its leases."""
         return OwnLoad(self, slot)
 
-    def tell(self, made: object) -> None:
+    def tell(self, made: object, now: float) -> None:
         """From now on this object of the policy hears of leases."""
         if made is self._told:
             return
         self._told = made
-        self.leased = getattr(made, "leased", None)
-        self.responded = getattr(made, "responded", None)
-        self.settled = getattr(made, "settled", None)
-        self.load = getattr(made, "load", None)
+        self.leased = self._hook(made, "leased", now)
+        self.responded = self._hook(made, "responded", now)
+        self.settled = self._hook(made, "settled", now)
+        self.load = self._hook(made, "load", now)
+
+    def _hook(self, made: object, name: str, now: float) -> Any:
+        """What the object has of this name; None, and a fault, where it cannot even be looked up."""
+        try:
+            return getattr(made, name, None)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            self.failed(name, error, now)
+            return None
 
     def failed(self, hook: str, error: BaseException, now: float) -> None:
         """A hook has raised."""
@@ -156,7 +166,7 @@ class OwnPicker(Picker):
                     self.mark = _TRIAL
                     return backend
             self._look_at = now + _TRIALS_EVERY_S
-        self._loads.tell(self._made)
+        self._loads.tell(self._made, now)
         if self._unmade:
             return self._fault(Fault.NOT_MADE, self._unmade, ask, now, rng, tried)
         if now < self._minder.rests_until:
