@@ -135,6 +135,42 @@ def test_an_entry_point_names_one(folder, module, monkeypatch):
         assert said in str(caught.value)
 
 
+def test_an_entry_point_whose_module_leaves_is_one_line(folder, monkeypatch):
+    name = f"leaving_{next(NUMBER)}"
+    (folder / f"{name}.py").write_text("import sys\nsys.exit('see you')\n")
+    known = EntryPoints([EntryPoint("leaves", f"{name}:Class", GROUP)])
+    monkeypatch.setattr("twisted_lb.config.own_policies.entry_points", known.select)
+    monkeypatch.syspath_prepend(folder)
+    with pytest.raises(
+        ConfigError, match=rf"policy: .*cannot be loaded: it raised SystemExit: see you \({name}.py:2\)"
+    ):
+        source(folder, 'backends = ["a:80"]\npolicy = "entry-point:leaves"').load()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("class Meta(type):\n    def __getattr__(cls, name):\n        raise SystemExit(name)\nclass P(metaclass=Meta): pass", "P cannot be looked at: it raised SystemExit: pick"),
+        ("def __getattr__(name):\n    raise SystemExit(name)", "P cannot be looked up: it raised SystemExit: P"),
+    ],
+)  # fmt: skip
+def test_what_leaves_as_soon_as_it_is_looked_at_is_one_line(folder, text, said):
+    name = f"leaving_{next(NUMBER)}"
+    (folder / f"{name}.py").write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        source(folder, f'backends = ["a:80"]\npolicy = "{name}:P"').load()
+
+
+def test_one_that_looks_at_its_members_as_it_is_made_is_fine(folder):
+    name = f"looking_{next(NUMBER)}"
+    looks = "        self.known = [(one.in_flight, one.limit, one.available, repr(one)) for one in members]\n"
+    (folder / f"{name}.py").write_text(
+        FEWEST.replace("        self.members = members\n", f"        self.members = members\n{looks}", 1)
+    )
+    plan = planned(source(folder, f'backends = ["a:80", "b:80"]\npolicy = "{name}:Fewest"'))
+    assert plan.pools["default"].policy_name == f"{name}:Fewest"
+
+
 def test_no_package_that_is_installed_names_a_built_in():
     assert not importlib.metadata.entry_points(group=GROUP)
 

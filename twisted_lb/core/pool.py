@@ -851,7 +851,7 @@ class Pool:
 
     def _follow_ramps(self, now: float) -> None:
         """Go on with slow start, where somebody is on its way back. O(backends)."""
-        if not self._ramping:
+        if not self._ramping or self._updating:
             return
         others, self._ramping = follow_ramps(self.backends.values(), self.settings.slow_start, now)
         for one in others:

@@ -168,7 +168,7 @@ class Selection:
         passed = [(one, one.passed_over, one.passed_as_tried, one.passed_by_bound) for one in self._backends]
         fork, backend = self._picked(picker.fork(), ask, now, rng, tried)
         if backend is None and self.stale and not self.policy.eager:
-            rebuilt = self._build(rng, now)[0]
+            rebuilt = self._build(rng, now, fork)[0]  # which has had its turn, in vain
             if rebuilt is not None:
                 fork, backend = self._picked(rebuilt.fork(), ask, now, rng, tried)
         for one, over, as_tried, by_bound in passed:
@@ -226,14 +226,16 @@ class Selection:
             for at, number in enumerate(numbers)
         ]
 
-    def _build(self, rng: Random, now: float) -> tuple[Picker | None, bool]:
-        """A picker of what is there now, and whether its tables are coarse."""
+    def _build(self, rng: Random, now: float, previous: Picker | None = None) -> tuple[Picker | None, bool]:
+        """A picker of what is there now, and whether its tables are coarse; it follows the `previous` one: the one there is, or was
+        last, unless it is given.
+        """
         works, outdated = self._works, self._outdated
         if outdated:
             works = self._begun()
             self._outdated = True
         coarse = False
-        previous = self._previous
+        previous = self._previous if previous is None else previous
         pickers: list[Picker | None] = []
         for number, members, before in self._parts(previous):
             work = works.get(number)

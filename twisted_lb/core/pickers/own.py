@@ -73,9 +73,8 @@ class OwnPolicy:
 
     def try_out(self, members: Sequence[Backend]) -> str:
         """What is wrong with an object of it over these members: made once, and thrown away; empty for nothing."""
-        counts = Counts()
         try:
-            made = self.make([Member(one, counts) for one in members], None)
+            made = self.make([Member(one, one.counts) for one in members], None)
         except BaseException as error:
             return f"cannot be made: it {raised(error)}"
         return wrong_methods(made)
