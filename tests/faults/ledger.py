@@ -311,12 +311,21 @@ class Record:
 
 @dataclass
 class Change:
-    """Who was usable from when on, by address; and who of these is a backup that only stands by, since others are usable."""
+    """Who was usable from when on, by address; who of these is a backup that only stands by, since others are usable; who else may be
+    asked, since there is panic; and who of all the operator wants to be asked for nothing.
+    """
 
     at: int
     when: float
     usable: frozenset[str]
     standing_by: frozenset[str] = frozenset()
+    panicked: frozenset[str] = frozenset()
+    unwanted: frozenset[str] = frozenset()
+
+    @property
+    def open(self) -> frozenset[str]:
+        """Who may be asked, and has to be before anybody waits."""
+        return self.usable | self.panicked
 
 
 @dataclass

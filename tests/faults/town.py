@@ -12,6 +12,7 @@ from faults.kernel import Kernel, ReactorDescriptor
 from faults.ledger import Change, Generations, Members, Moment, Record, TakenOut, taken_out
 from faults.naming import BACKEND, Naming
 from faults.operator import ASKED, ENDED, Operator
+from faults.panicking import panicked, with_panic
 from faults.servers import Server
 from faults.tape import PUT, Tape, TownNetwork
 from faults.tempers import tempers
@@ -103,7 +104,7 @@ class Town:
         if self.naming.on:
             self.naming.begin(self, [server.address.removesuffix(":80") for server in self.servers])
             specs = [BackendSpec.parse(BACKEND)]
-        self._build(config.model_copy(update={"backends": tuple(specs)}))
+        self._build(with_panic(seed, config).model_copy(update={"backends": tuple(specs)}))
         self.clients = [self._client(f"c{index}") for index in range(rng.choice([1, 2, 4, 6, 8]))]
         for client in self.clients:
             client.eager = self.operator.bulky
@@ -227,7 +228,11 @@ class Town:
         usable = [b for b in self.pool.backends.values() if b.usable]
         primaries = any(b.level != BACKUP and b.weighing.configured for b in usable)
         standing_by = frozenset(place(b) for b in usable if primaries and b.level == BACKUP)
-        self.changes.append(Change(*self.moment(), frozenset(map(place, usable)), standing_by))
+        # What it says while it is made is said before anything is settled for the town.
+        rules = self.generations.now.panic
+        others = frozenset(map(place, panicked(self.pool.backends.values(), rules)))
+        unwanted = frozenset(place(b) for b in self.pool.backends.values() if b.admin is not AdminState.READY)
+        self.changes.append(Change(*self.moment(), frozenset(map(place, usable)), standing_by, others, unwanted))
 
     def _heard_end(self, ended: core_record.Record) -> None:
         if isinstance(ended.local_reply, Refusal) and ended.local_reply.status != 503:
