@@ -349,6 +349,19 @@ MUTATIONS = (
         "True",
     ),
     once("there is no panic below the threshold", "Census.fewer_than", "percent > 0 and", "False and"),
+    once("the agent of a backend is not heeded", "Agent._follow", "bool(self.down) or self.withdrawn", "False"),
+    once(
+        "an agent takes nothing back",
+        "Agent.hear",
+        '"" if said.wish == "ready" else said.wish',
+        'self.wish if said.wish == "ready" else said.wish',
+    ),
+    once(
+        "who wants no weight by its agent is asked",
+        "Agent._weightless",
+        "return self.percent == 0 or self.weight == 0",
+        "return False",
+    ),
 )
 
 

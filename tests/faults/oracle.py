@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections import Counter
 from itertools import pairwise
 
+from faults.agents import Agreeing
 from faults.attempts import Attempt, Backends, name_of
 from faults.clients import Ask, Client
 from faults.conversation import Conversation
@@ -91,6 +92,7 @@ class Oracle:
         Patience(self).judge()
         Returning(self).judge()
         Outlying(self).judge()
+        Agreeing(self).judge()
         Stopping(self).judge()
         Logins(self).judge()
 

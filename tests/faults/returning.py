@@ -4,6 +4,7 @@ import math
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from faults.agents import BUSY
 from faults.ledger import Member, Record
 from faults.reader import Reader
 from faults.tape import HEARD_FIN, HEARD_RST, SAID_FIN, SAID_RST, TOOK, Check, Dialled
@@ -220,7 +221,7 @@ def _result(check: Check) -> tuple[int, float, bool] | None:
     if answer is not None and answer.head_ends_at is not None:
         head = tape.entry_of(TOOK, answer.head_ends_at - 1)
         assert head is not None
-        return head.at, head.when, 200 <= answer.status < 400
+        return head.at, head.when, 200 <= answer.status < 400 or answer.status == BUSY
     # What is heard is not known before it is looked at.
     over = tape.first(SAID_FIN, SAID_RST) or tape.first(HEARD_FIN, HEARD_RST)
     return None if over is None else (over.at, over.when, False)
