@@ -362,6 +362,7 @@ MUTATIONS = (
         "return self.percent == 0 or self.weight == 0",
         "return False",
     ),
+    once("who says that it is busy is asked", "Agent.withdrawn", "self.busy or ", ""),
 )
 
 
