@@ -350,13 +350,17 @@ class Pool:
             )
         return Lease(backend, now, scene, OWN, loads)
 
-    def await_return(self, ask: Ask, now: float, until: float = NEVER) -> Refusal | Ticket | None:
+    def await_return(
+        self, ask: Ask, now: float, until: float = NEVER, tried: Sequence[Backend] = ()
+    ) -> Refusal | Ticket | None:
         """A ticket for a request that nobody has listened to, while nobody is usable: it waits like a new one, and any
         backend that comes back may have it. `until`: the end of its wait, if it has waited before. A refusal when that
-        is over, or there is no room; None where somebody is usable, or nobody ever waits.
+        is over, or there is no room; None where somebody is usable, or is used in panic and was not `tried`, or nobody ever waits.
         """
         settings = self.settings
         if not settings.max_queued or settings.queue_wait_s <= 0 or not self._exhausted:
+            return None
+        if self._panics and any(one.panicked and one.available and one not in tried for one in self.backends.values()):
             return None
         return self._wait(ask, now, (), until)
 
