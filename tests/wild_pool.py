@@ -304,7 +304,6 @@ class WildPool:
         self.tell("claim_on", one.name, verdict)
         if isinstance(verdict, Lease):
             assert verdict.backend is one
-            assert before[one].ejected is False, "panic is for whoever has no connection of its own"
             self.leased(verdict, before, ())
         elif verdict is not None:
             self.tickets.append(verdict)

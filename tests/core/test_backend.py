@@ -16,10 +16,10 @@ def test_a_spec_has_a_weight_if_it_says_so():
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("a:80,weight=257", "a whole number from 0 to 256, not '257'"),
-        ("a:80,weight=-1", "a whole number from 0 to 256, not '-1'"),
-        ("a:80,weight=1.5", "a whole number from 0 to 256, not '1.5'"),
-        ("a:80,weight=", "a whole number from 0 to 256, not ''"),
+        ("a:80,weight=257", "a whole number from 0 to 256"),
+        ("a:80,weight=-1", "a whole number from 0 to 256"),
+        ("a:80,weight=1.5", "a whole number from 0 to 256"),
+        ("a:80,weight=", "a whole number from 0 to 256"),
         ("a:80,weight", "not an option"),
         ("a:80,wait=1", "not an option"),
         ("a:80,", "not an option"),

@@ -212,10 +212,15 @@ class _Tried:
             where = f"{self.situation}; pick {self.number}" if self.number else self.situation
             raise AssertionError(f"{self.name}: {what} ({where}; check_policy(…, seed={self._seed}))")
 
+    def look_after(self) -> None:
+        """What ticks do in a while: trials that are due are available, and what is not built in a claim is built, whole."""
+        self.pool.tick(self.now)
+        self.pool.finish_tables(self.now)
+
     def claim(self, tried: Sequence[Backend] = ()) -> Lease | None:
         """Claim a backend, and see that it may be picked; None where nobody is open."""
         self.number += 1
-        self.pool.tick(self.now)  # trials that are due are available, and what is not built in a claim is built
+        self.look_after()
         open_ = [one for one in self.pool.backends.values() if one.available and one not in tried]
         chance = self.chance
         verdict = self.pool.claim(
@@ -305,7 +310,7 @@ class _Churn:
         before = chance.sample(members, min(len(members), chance.choice((0, 0, 0, 1, 2))))
         foreseen = None
         if self._ask:
-            tried.pool.tick(tried.now)
+            tried.look_after()
             state = chance.getstate()
             ask = Ask(chance.getrandbits(64), chance.randint(1, 4), chance.getrandbits(64))
             chance.setstate(state)
