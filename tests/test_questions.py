@@ -395,6 +395,19 @@ def test_what_the_next_claim_would_do_is_told_and_changes_nothing(make):
         house.plane.explain_next("other")
 
 
+def test_what_a_pool_by_key_would_do_with_no_request_says_that_no_key_is_assumed(make):
+    house = make("a:80", "b:80", policy="rendezvous", key="path")
+    decision = house.plane.explain_next("default")
+    assert decision.picked in ("a:80", "b:80")
+    assert decision.rule.startswith("rendezvous: no key, by chance, hash ")
+    assert decision.rule.endswith(
+        "; no request was given, so its place is drawn: with a path (path=/x) the key of its route is looked at"
+    )
+    routed = house.plane.route("GET", "http://x/a").decision.rule
+    assert "key path" in routed
+    assert "no request" not in routed
+
+
 # What is kept.
 
 

@@ -256,6 +256,10 @@ class DataPlane:
 
     def accept(self) -> None:
         """Accept clients from now on. Harmless when it does."""
+        if not self._accepting:
+            now = self.runtime.clock.read()
+            for cluster in self.clusters.values():
+                cluster.pool.finish_tables(now)  # nobody waits yet
         self._accepting = True
         for listener in self._all_listeners:
             listener.start()

@@ -54,10 +54,10 @@ from twisted_lb.http_check import HttpQuestion
 from twisted_lb.net.local_reply import HTML, JSON, TEXT, ErrorPage
 from twisted_lb.net.own_answers import Answer, OwnAnswer, Redirect
 from twisted_lb.net.path_edit import PathEdit
+from twisted_lb.net.queueing import QueueRules, UrgencyField
 from twisted_lb.net.request_cost import RequestCost
 from twisted_lb.net.request_keys import RequestKey
 from twisted_lb.net.settings import AUTO, ClientRules, RouteRules, UpstreamRules
-from twisted_lb.net.queueing import QueueRules, UrgencyField
 from twisted_lb.tracing.rules import TraceRules
 from twisted_lb.wire.edits import NO_EDITS, FieldEdits
 from twisted_lb.wire.grammar import Limits

@@ -116,6 +116,22 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
         "backends: every backend is a backup: none is kept back   [W24]",
     ),
     (
+        {"panic": {"even_down": True}},
+        "panic.even_down: has no effect: threshold_percent is 0, and there is no panic   [W29]",
+    ),
+    (
+        {"backends": ["a:80", "b:80"], "queue": {"when_full": "spill"}},
+        "queue.when_full: spill has no effect: all backends are of one level, and there is none to go on to   [W30]",
+    ),
+    (
+        {"policy": {"choose": "two", "load": "cost"}},
+        "policy: counts requests: no route that leads here gives a cost   [W31]",
+    ),
+    (
+        {"shadow": {"policy": {"choose": "scan", "load": "cost"}}},
+        "shadow.policy: counts requests: no route that leads here gives a cost   [W31]",
+    ),
+    (
         {"backends": FOUR, "ejection": {"success_rate_factor": 1.9}},
         "ejection.success_rate_factor: has no effect: min_backends = 5, and the pool has 4   [W22]",
     ),
@@ -312,6 +328,16 @@ def test_what_is_doubtful_for_one_reason_is_doubted_once(tables, said):
         {"routes": [{"clients": ["10.0.0.0/8"], "pool": "default"}, {"clients": ["10.0.0.1"], "pool": "default"}]},
         {"checks": {"default": {}}},
         {"policy": "ring", "key": "path"},
+        {"panic": {"even_down": True, "threshold_percent": 50}},
+        {"backends": ["a:80", {"address": "b:80", "backup": True}], "queue": {"when_full": "spill"}},
+        {"backends": ["a:80", {"address": "b:80", "priority": 1}], "queue": {"when_full": "spill"}},
+        {"policy": {"choose": "two", "load": "cost"}, "cost": "bytes"},
+        {"policy": {"choose": "two", "load": "cost"}, "defaults": {"route": {"cost": 5}}},
+        {
+            "listeners": WEB,
+            "pools": {"app": {**APP["app"], "policy": {"choose": "two", "load": "cost"}}},
+            "routes": [{"path": "/a", "pool": "app", "cost": 5}, {"pool": "app"}],
+        },
         {"defaults": {"route": {"key": "path"}}},
         {
             "listeners": WEB,

@@ -15,6 +15,7 @@ from twisted_lb.core.lease import Lease
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pickers.base import MOST_REMEMBERED, open_to
+from twisted_lb.core.pickers.shadow import ShadowedPolicy
 from twisted_lb.core.pickers.shares import Shares
 from twisted_lb.core.pool import Pool
 from twisted_lb.core.queue import Ticket
@@ -395,3 +396,16 @@ def test_an_attempt_after_which_nothing_happened_has_brought_about_nothing():
     lease = claim(pool, 1.0)
     pool.settle(lease, Outcome.OK, 2.0)
     assert (lease.backend.aftermath, lease.backend.brought_about(1.0, 2.0)) == ([], "")
+
+
+def test_a_picker_that_is_built_in_a_claim_follows_the_turn_that_was_in_vain():
+    """A shadow whose tables are built at ticks: the claim asks the old rotation, finds nobody, and builds the next one after it."""
+    policy = ShadowedPolicy(POLICIES["rr"], POLICIES["maglev"], "maglev")
+    pool, _ = make_pool("a:80,weight=5", "b:80,weight=2", policy=policy)
+    for _ in range(3):
+        pool.settle(claim(pool), Outcome.OK, 0.0)
+    pool.update(specs("a:80,weight=5", "b:80,weight=2", "c:80,weight=3", "d:80,weight=3"), 0.0)
+    tried = [pool.backends["a:80"], pool.backends["b:80"]]
+    told = pool.explain(ANY, 0.0, tried)
+    lease = claim(pool, tried=tried)
+    assert (told.picked, told.rule) == (lease.backend.name, recalled(lease).rule)

@@ -67,7 +67,7 @@ def test_turns_are_of_equal_cost_not_of_equal_number():
     for _ in range(2000):
         joined(queue, lane=2, cost=1)
     spent = Counter()
-    while queue._classes[USUAL].lanes.keys() == {1, 2}:  # noqa: SLF001
+    while queue._classes[USUAL].lanes.keys() == {1, 2}:
         (ticket,) = order(queue, 1)
         spent[ticket.ask.lane] += ticket.ask.cost
         assert abs(spent[1] - spent[2]) <= 27
@@ -219,7 +219,7 @@ def test_those_that_leave_do_not_stay_in_memory():
     queue = Queue()
     for _ in range(10_000):
         queue.leave(joined(queue, until=1e9))
-    assert len(queue._expiring) < 100  # noqa: SLF001
+    assert len(queue._expiring) < 100
 
 
 def test_whatever_is_done_in_whatever_order_nothing_is_lost_or_served_twice(backends):

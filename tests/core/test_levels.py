@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from twisted_lb.core.address import parse_address
 from twisted_lb.core.ask import ANY, Ask, key_of
+from twisted_lb.core.attempts import Attempts
 from twisted_lb.core.backend import AdminState, BackendSpec
 from twisted_lb.core.decision import recalled
 from twisted_lb.core.events import LevelsShifted, PanicBegan, PanicEnded, PoolExhausted
@@ -20,6 +21,7 @@ from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pool import Pool
 from twisted_lb.core.queue import Ticket
+from twisted_lb.core.retry import RetryRules
 from twisted_lb.core.settings import PoolSettings
 from twisted_lb.core.standing import Skipped
 from twisted_lb.core.weighing import SlowStart
@@ -297,6 +299,19 @@ def test_a_client_with_a_connection_of_its_own_stays_on_a_backup():
     assert recalled(lease).picked == "s"
 
 
+def test_in_panic_a_client_with_a_connection_of_its_own_stays_at_whom_panic_uses():
+    pool, _ = panicking(a=0, b=0, c=0, d=0)
+    for _ in range(3):
+        pool.settle(claim(pool), Outcome.REFUSED, 0.0)
+    assert pool.panics
+    out = next(one for one in pool.backends.values() if not one.usable)
+    lease = pool.claim_on(out, ANY, 0.1)
+    assert isinstance(lease, Lease)
+    assert not lease.trial
+    pool.command(out, AdminState.DRAIN, 0.2)
+    assert pool.claim_on(out, ANY, 0.2) is None
+
+
 def test_an_ejected_primary_is_tried_while_backups_serve_and_is_left_to_when_it_answers():
     pool, told = leveled(a=0, s="backup", checked=False)
     pool.settle(claim(pool, 1.0), Outcome.REFUSED, 1.0)
@@ -422,6 +437,21 @@ def test_in_panic_with_nobody_usable_requests_go_out_instead_of_waiting():
     eject(pool, "a", "b")
     assert pool.exhausted
     assert set(run(pool, 4)) == {"a", "b"}
+
+
+def test_in_panic_whoever_is_refused_goes_on_to_others_that_are_out_instead_of_waiting():
+    pool, _ = panicking(a=0, b=0, checked=True)
+    attempts = Attempts(pool, RetryRules(2, frozenset()), ANY, idempotent=True)
+    eject(pool, "a", "b")
+    first = attempts.begin(1.1)
+    assert isinstance(first, Lease)
+    assert attempts.current is not None
+    attempts.ended(attempts.current, Outcome.REFUSED, 1.1)
+    second = attempts.again(Outcome.REFUSED, 1.1, replayable=True)
+    assert isinstance(second, Lease)
+    assert second.backend is not first.backend
+    attempts.ended(attempts.current, Outcome.REFUSED, 1.1)
+    assert attempts.again(Outcome.REFUSED, 1.1, replayable=True) is Refusal.NO_BACKEND
 
 
 def test_a_trial_that_is_due_is_made_in_panic_too():

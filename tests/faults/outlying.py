@@ -81,6 +81,8 @@ class Outlying:
         ends = min(until, ejected.back)
         for attempt in [] if self._town.naming.on else self._attempts_at(ejected):
             early = ejected.moment.at < attempt.at and attempt.when < ends - ROUNDED_S
+            if early and attempt.backend in self._oracle.change(attempt.at).panicked:
+                continue
             if early and not self._exhausted(ejected.moment.when, attempt.when):
                 self.complain(f"{attempt.backend} is asked at {attempt.when}, and rests until {ends}: {ejected.event}")
 

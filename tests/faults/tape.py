@@ -255,6 +255,7 @@ class TownNetwork(MemoryNetwork):
         self.asked: Callable[[], None] = lambda: None  # told each of `dials`
         self.dials: list[Dialled] = []
         self.checked: list[Check] = []  # the dials of checks
+        self.agents: list[Check] = []  # those that ask agents, at a port of their own
         self.connects = Connects(clock, side)
         self.largest_unsent = 0
         self._wanted: Dialled | Check | None = None
@@ -275,7 +276,7 @@ class TownNetwork(MemoryNetwork):
             self.asked()
         else:
             dialled = Check(self.tapes.tick(), self.clock.seconds(), str(address))
-            self.checked.append(dialled)
+            (self.agents if port else self.checked).append(dialled)
 
         def told(trouble: Outcome, detail: str) -> None:
             self.process.run(lambda: tell(trouble, detail))

@@ -396,13 +396,16 @@ class ConfigValue:
 
 @dataclass(frozen=True)
 class Reloaded:
-    """What a reload did, or would do: one line each. `problems`: why it did nothing, with `report` as `--check` prints it."""
+    """What a reload did, or would do: one line each. `problems`: why it did nothing, with `report` as `--check` prints it.
+    `warnings`: what is doubtful about the configuration, all that `--check` says of it, one line each.
+    """
 
     applied: bool
     lines: Sequence[str] = ()
     changed: bool = False
     problems: Sequence[Mapping[str, str]] = ()
     report: str = ""
+    warnings: Sequence[str] = ()
 
 
 class Operator(Protocol):

@@ -23,11 +23,11 @@ from twisted_lb.config.pools import (
     UpstreamConfig,
     refuse_twice_in_a_list,
 )
-from twisted_lb.config.routes import ForwardingConfig, KeyConfig, RouteConfig, protocols
+from twisted_lb.config.routes import AskConfig, ForwardingConfig, RouteConfig, protocols
 from twisted_lb.core.backend import BackendSpec
 
 
-class DescribedConfig(ChoiceConfig, KeyConfig):
+class DescribedConfig(ChoiceConfig, AskConfig):
     """Listeners, routes and pools by name, and the flat keys, which are one of each."""
 
     listeners: dict[Name, ListenerConfig] = Field(default={}, description="Listeners, by name.")

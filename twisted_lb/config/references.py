@@ -50,7 +50,7 @@ FLAT: Mapping[str, frozenset[str]] = {
     | _keys("timeouts", ClientTimeoutsConfig)
     | _keys("limits", ClientLimitsConfig)
     | _keys("forwarding", TrustConfig),
-    "routes": _whole(RouteRulesConfig, "key", "upgrades", "error_pages")
+    "routes": _whole(RouteRulesConfig, "key", "cost", "upgrades", "error_pages")
     | _keys("timeouts", RouteTimeoutsConfig)
     | _keys("limits", BodyLimitsConfig)
     | _keys("forwarding", ToldConfig),

@@ -173,7 +173,8 @@ class Attempts:
             return None
         stopped = self._barred(outcome, now, replayable=replayable)
         if stopped is None and CONSEQUENCE[outcome].alive is False and self.retries.more_attempts:
-            verdict = self.pool.await_return(self.ask, now, self._wait_until, self.deadline)
+            tried = (*self.tried, current.lease.backend)
+            verdict = self.pool.await_return(self.ask, now, self._wait_until, self.deadline, tried)
             if verdict is not None:
                 self._tale.stopped = None
                 self._free += 1

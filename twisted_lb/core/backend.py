@@ -63,7 +63,9 @@ class BackendSpec:
 
     def __post_init__(self) -> None:
         if not LIGHTEST <= self.weight <= HEAVIEST:
-            raise ValueError(f"{self.name!r}: {self.weight} is not a weight between {LIGHTEST} and {HEAVIEST}")
+            raise ValueError(
+                f"{self.name!r}: {self.weight} is not a weight, a whole number from {LIGHTEST} to {HEAVIEST}"
+            )
         if self.limit is not None and not 0 <= self.limit <= MOST_LIMIT:
             raise ValueError(f"{self.name!r}: {self.limit} is not a limit between 0 and {MOST_LIMIT}")
         if not 0 <= self.priority <= LOWEST:
@@ -119,7 +121,7 @@ class BackendSpec:
             if weight is not None:
                 raise ValueError(f"{text!r}: weight is given twice")
             if not re.fullmatch("[0-9]{1,6}", value) or not LIGHTEST <= int(value) <= HEAVIEST:
-                raise ValueError(f"{text!r}: {value!r} is not a weight between {LIGHTEST} and {HEAVIEST}")
+                raise ValueError(f"{text!r}: {value!r} is not a weight, a whole number from {LIGHTEST} to {HEAVIEST}")
             weight = int(value)
         return cls(str(address), address, 1 if weight is None else weight)
 
@@ -382,7 +384,12 @@ class Backend:
         self.usable = wanted and not ejection.active
         self.available = wanted and not self.removed and (ejection.due or not ejection.active) and not self.full
         if self.panicked:
-            self.available = self.wanted and not self.removed and self.out is None and not self.full
+            self.available = self.used_in_panic and not self.removed and not self.full
+
+    @property
+    def used_in_panic(self) -> bool:
+        """Whether panic lets it get requests, be it usable or not."""
+        return self.panicked > 0 and self.out is None
 
     @property
     def cold(self) -> bool:

@@ -27,6 +27,7 @@ from twisted_lb.core.events import (
     PoolExhausted,
     PoolRecovered,
 )
+from twisted_lb.core.identities import broken
 from twisted_lb.core.lease import Lease, LoadLease
 from twisted_lb.core.levels import Levels
 from twisted_lb.core.load import Loads
@@ -37,12 +38,14 @@ from twisted_lb.core.outliers import Ended, Outliers
 from twisted_lb.core.pace import Pace
 from twisted_lb.core.pickers.base import Picker, Policy
 from twisted_lb.core.pickers.minding import Minded, MindedMeasures, Stopwatch
+from twisted_lb.core.pickers.shadow import goes_on
 from twisted_lb.core.queue import Queue, Ticket
 from twisted_lb.core.reported import Reported
 from twisted_lb.core.retry import RetryBudget
 from twisted_lb.core.scene import Scene
 from twisted_lb.core.selection import Selection
 from twisted_lb.core.settings import PoolSettings
+from twisted_lb.core.slow_start import follow_ramps
 from twisted_lb.core.snapshot import PoolSnapshot, snapshot_of
 from twisted_lb.core.standing import Skipped
 from twisted_lb.core.succession import Resting, Succession
@@ -252,6 +255,11 @@ class Pool:
             self._on_event(BackendUp(self.name, backend.name, "nobody checks any more", now))
         self._announce_exhaustion(now)
 
+    def finish_tables(self, now: float) -> None:
+        """Make at once what is made in slices else: before anybody is listened to, or where nobody ticks."""
+        self._selection.whole(now)
+        self._scene = None
+
     @property
     def exhausted(self) -> bool:
         """Whether it has no usable backend."""
@@ -284,12 +292,15 @@ class Pool:
 
     def choose_by(self, policy: Policy) -> None:
         """Replace the policy; what the old picker knows is carried over as far as the new one understands it."""
-        if policy == self._selection.policy:
+        before = self._selection.policy
+        if policy == before:
             return
         self._selection.use(policy)
+        self._scene = None
+        if goes_on(before, policy, self._loads):
+            return
         self.keyed = policy.keyed
         self.asks = policy.keyed or self.settings.tells_apart
-        self._scene = None
         loads = self._loads = self._measuring(policy)
         for backend in (*self.backends.values(), *self._resting.backends):
             backend.load = loads.of(backend.slot) if loads is not None else None
@@ -339,7 +350,7 @@ class Pool:
         Within its limit like any other: while the backend is full, a ticket for a lease on it; None if the queue has
         no room either.
         """
-        if self.backends.get(backend.name) is not backend or not backend.usable:
+        if self.backends.get(backend.name) is not backend or not (backend.usable or backend.used_in_panic):
             return None
         if (self._queue.for_anyone and self.settings.max_queued) or not self.counts.claim(backend.slot):
             verdict = self._wait(ask, now, (), NEVER, deadline, only=backend)
@@ -360,14 +371,16 @@ class Pool:
         return Lease(backend, now, scene, OWN, loads)
 
     def await_return(
-        self, ask: Ask, now: float, until: float = NEVER, deadline: float = NEVER
+        self, ask: Ask, now: float, until: float = NEVER, deadline: float = NEVER, tried: Sequence[Backend] = ()
     ) -> Refusal | Ticket | None:
         """A ticket for a request that nobody has listened to, while nobody is usable: it waits like a new one, and any
         backend that comes back may have it. `until`: the end of its wait, if it has waited before. A refusal when that
-        is over, or there is no room; None where somebody is usable, or nobody ever waits.
+        is over, or there is no room; None where somebody is usable, or is used in panic and was not `tried`, or nobody ever waits.
         """
         settings = self.settings
         if not settings.max_queued or settings.no_backend_s <= 0 or not self._exhausted:
+            return None
+        if self._panics and any(one.panicked and one.available and one not in tried for one in self.backends.values()):
             return None
         return self._wait(ask, now, (), until, deadline, again=True)
 
@@ -488,7 +501,7 @@ class Pool:
         if waiting >= most and waiting >= most + self._room(tried):
             return False
         if only is not None:
-            return only.usable
+            return only.usable or only.used_in_panic
         members = self.backends.values()
         if self._exhausted:
             return any(one.wanted for one in members)
@@ -697,23 +710,7 @@ class Pool:
         """Of what must be so the identities that do not hold; none, always: O(backends and tickets). `waiters`: how many requests
         wait for a verdict, as far as the shell knows.
         """
-        found: list[str] = []
-        records = self.records
-        for one in records:
-            settled = sum(one.outcomes)
-            if one.requests != settled + one.in_flight:
-                found.append(f"{one.name} has {one.requests} leases, {settled} settled and {one.in_flight} open")
-            if not 0 <= one.tunnels <= one.in_flight:
-                found.append(f"{one.name} has {one.tunnels} tunnels of {one.in_flight} in flight")
-        here = sum(one.in_flight for one in records)
-        if self.counts.total != here:
-            found.append(f"{self.counts.total} are in flight, {here} of them at a backend")
-        tickets = list(self._queue)
-        for_anyone = sum(1 for ticket in tickets if not ticket.tried and ticket.only is None)
-        if for_anyone != self._queue.for_anyone:
-            found.append(f"{for_anyone} of {len(tickets)} tickets are for anyone, {self._queue.for_anyone} are counted")
-        if waiters is not None and waiters != len(tickets):
-            found.append(f"{waiters} requests wait with {len(tickets)} tickets")
+        found = broken(self.records, self.counts, self._queue, waiters)
         return [f"pool {self.name}: {one}" for one in found]
 
     def snapshot(self) -> PoolSnapshot:
@@ -769,7 +766,7 @@ class Pool:
             return
         backend.admin = admin
         backend.reasons[Skipped.ADMIN] = by
-        self._selection.stale = True
+        self._selection.outdate()
         self._selection.prepare(now)
         if admin is AdminState.MAINT:
             self.hear_busy(backend, False, "in maintenance it is not checked", now)
@@ -788,7 +785,7 @@ class Pool:
         backend.weighing.say(part)
         if backend.weight:
             backend.reasons[Skipped.WEIGHT] = by
-        self._selection.stale = True
+        self._selection.outdate()
         self._refresh(backend, now)
         self._announce_exhaustion(now)
 
@@ -934,27 +931,12 @@ class Pool:
             self._weighs_anew(backend, now)
 
     def _follow_ramps(self, now: float) -> None:
-        """Go on with slow start; or end it in levels of which fewer than half of the usable weight is past it: where nearly all are
-        cold, to spare some is to burden others that are as cold. O(backends).
-        """
-        if not self._ramping:
+        """Go on with slow start, where somebody is on its way back. O(backends)."""
+        if not self._ramping or self._updating:
             return
-        whole: dict[int, float] = {}
-        warm: dict[int, float] = {}
-        for one in self.backends.values():
-            if one.usable:
-                weight = one.weighing.steady
-                whole[one.level] = whole.get(one.level, 0.0) + weight
-                warm[one.level] = warm.get(one.level, 0.0) + (0.0 if one.weighing.ramping else weight)
-        self._ramping = False
-        for one in self.backends.values():
-            weighing = one.weighing
-            if not weighing.ramping:
-                continue
-            cold = one.usable and warm[one.level] * 2 < whole[one.level]
-            if weighing.end() if cold else weighing.follow(now, self.settings.slow_start):
-                self._weighs_anew(one, now)
-            self._ramping = self._ramping or weighing.ramping
+        others, self._ramping = follow_ramps(self.backends.values(), self.settings.slow_start, now)
+        for one in others:
+            self._weighs_anew(one, now)
 
     def _weighs_anew(self, backend: Backend, now: float) -> None:
         """A backend's weight is another one by slow start, or what its agent says."""
@@ -963,7 +945,7 @@ class Pool:
             backend.refresh_usable()
         picker = self._selection.picker
         if picker is None or picker.ramps:
-            self._selection.stale = True
+            self._selection.outdate()
         if backend.stand(now):
             self._scene = None
 
@@ -977,18 +959,8 @@ class Pool:
         self._counted = levels.watched
         settings = self.settings
         levels.count(even_down=settings.panic_even_down)
-        used = any(levels.shares)
         self._scene = None
-        for at, members in enumerate(levels.members):
-            panicked = 0 if not levels.panics[at] else 2 if settings.panic_even_down else 1
-            standby = used and not levels.shares[at]
-            why = levels.why_standby(at) if standby else ""
-            for one in members:
-                one.panicked, one.standby = panicked, standby
-                if standby:
-                    one.reasons[Skipped.STANDBY] = why
-                one.refresh_usable()
-                one.stand(now)
+        levels.mark(now, even_down=settings.panic_even_down)
 
     def _announce_levels(self, now: float) -> None:
         """Announce that other levels are in use, or that panic has begun or ended."""

@@ -8,7 +8,6 @@ from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.never import NEVER
-from twisted_lb.core.outcome import Refusal
 
 # RFC 9218, 4.1: how urgent a request is, 0 for what is served first.
 URGENCIES: Final = 8
