@@ -42,7 +42,7 @@ def _read(value: object) -> object:
         raise ValueError(_SHAPE)
     name, classes = value["header"], value.get("classes", {})
     if not isinstance(name, str) or not isinstance(classes, Mapping):
-        raise ValueError(_SHAPE)
+        raise ValueError(_SHAPE)  # noqa: TRY004, as for any bad value
     if not TOKEN.fullmatch(name):
         raise ValueError(f"{name!r} should be the name of a header: letters, digits and !#$%&'*+-.^_`|~")
     for word, urgency in classes.items():
