@@ -88,7 +88,7 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("ejection.max_percent", 17, lambda p: p.settings.ejection.max_percent, None),
     ("ejection.checks_end", False, lambda p: p.settings.ejection.checks_end, None),
     ("queue.no_backend_s", 2.5, lambda p: p.settings.no_backend_s, None),
-    ("queue.most", 17, lambda p: p.settings.max_queued, None),
+    ("queue.length", 17, lambda p: p.settings.max_queued, None),
     ("retry.more_attempts", 4, lambda p: p.route.retries.more_attempts, None),
     ("retry.bad_statuses", [599], lambda p: p.route.retries.bad_statuses, {599}),
     ("retry.budget_percent", 33, lambda p: p.settings.budget_percent, None),

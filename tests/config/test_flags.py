@@ -372,7 +372,7 @@ def origins(given: dict[str, Any], flags: dict[str, str | list[str]]) -> Origins
         ("routes.api.timeouts.response_head_s", "defaults.route.timeouts.response_head_s"),
         ("pools.api.policy", "pools.api.strategy"),
         ("pools.api.upstream.reuse_unsafe_within_s", "pools.api.upstream.fresh_s"),
-        ("pools.api.queue.most", "defaults.pool.queue.most"),
+        ("pools.api.queue.length", "defaults.pool.queue.length"),
         ("pools.api.health_check.fall", "pools.api.health_check.fall"),
         ("pools.api.health_check.rise", "checks.x.rise"),
         ("pools.api.health_check.path", "defaults.pool.health_check.path"),
@@ -402,7 +402,7 @@ def test_every_value_in_force_has_its_origin(path, origin):
         ("pools.default.policy", "--strategy"),
         ("pools.default.backends.0.address", "--backend"),
         ("pools.default.health_check.interval_s", "health_check.interval_s"),
-        ("pools.default.queue.most", "defaults.pool.queue.most"),
+        ("pools.default.queue.length", "defaults.pool.queue.length"),
     ],
 )
 def test_flat_keys_are_the_origin_of_what_is_called_default(path, origin):

@@ -120,7 +120,7 @@ POOL: dict[str, tuple[Any, Any]] = {
     "ejection.max_percent": (20, 30),
     "ejection.checks_end": (False, False),
     "queue.no_backend_s": (2.0, 3.0),
-    "queue.most": (2, 3),
+    "queue.length": (2, 3),
     "queue.when_full": ("spill", "spill"),
     "slow_start.window_s": (1.0, 2.0),
     "slow_start.aggression": (2.0, 3.0),
@@ -310,7 +310,7 @@ def test_flat_keys_inherit_what_they_do_not_say():
     objects = objects_of(config)
     limits = objects.listeners["default"].limits
     assert (limits.head_bytes, limits.head_fields) == (600, 10)
-    assert objects.pools["default"].queue.most == 3
+    assert objects.pools["default"].queue.length == 3
     assert objects.to_default["default"].upgrades == ("go",)
     assert [spec.weight for spec in config.backends] == [9]
 

@@ -125,7 +125,7 @@ class Oracle:
         generations = self.settings(name)
         # What met a closed kept connection is no attempt. Where it may wait, nor is what nobody has listened to: it waits as
         # if it were new.
-        waits = any(settings.queue.no_backend_s and settings.queue.most for settings in generations)
+        waits = any(settings.queue.no_backend_s and settings.queue.length for settings in generations)
         counted = [attempt for attempt in attempts if (attempt.reached or not waits) and not stale(attempt)]
         if len(counted) > 1 + max(settings.retry.more_attempts for settings in generations):
             self.complain(f"{name}: {len(counted)} attempts")

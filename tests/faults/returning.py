@@ -187,7 +187,7 @@ class Returning:
                 if usable and served_late > (AGAIN_IN_PANIC_S if panics else AT_ONCE_S):
                     self.complain(f"{record.name} waited {served_late} s more while {set(usable)} were usable")
         queues = [settings.queue for _, settings in self._town.generations.all]
-        if record.somebody_ready and record.waiting < min(queue.most for queue in queues) and self._gave_up(record):
+        if record.somebody_ready and record.waiting < min(queue.length for queue in queues) and self._gave_up(record):
             waited = record.when - record.waits[0][0] if record.waits else 0.0
             if waited < min(queue.no_backend_s for queue in queues) - ROUNDED_S:
                 self.complain(f"{record.name} was refused after {waited} s, and might have waited")
