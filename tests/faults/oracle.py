@@ -12,7 +12,7 @@ from faults.conversation import Conversation
 from faults.dates import Dates
 from faults.keeping import Keeping
 from faults.ledger import Record
-from faults.logins import Logins
+from faults.logins import Logins, bound_from
 from faults.membership import Membership
 from faults.outlying import Outlying
 from faults.patience import Patience
@@ -172,8 +172,13 @@ class Oracle:
             self.complain(f"{name}: {attempt.backend} was asked, usable were {set(usable)}")
 
     def _judge_level(self, name: str, first: Attempt) -> None:
-        """A request that has tried nobody yet goes to no backup while others are usable. A name may move between claim and connect."""
-        if not self.town.naming.on and first.backend in self.standing_by(first.at):
+        """A request that has tried nobody yet goes to no backup while others are usable, unless its client is logged in there. A name
+        may move between claim and connect.
+        """
+        if self.town.naming.on or first.backend not in self.standing_by(first.at):
+            return
+        bound = None if first.tape is None else bound_from(*self.backends.readers[first.tape])
+        if bound is None or bound >= first.index:
             self.complain(f"{name}: {first.backend} was asked, which stands by")
 
     def standing_by(self, at: int) -> frozenset[str]:
