@@ -339,9 +339,7 @@ MUTATIONS = (
         "self.panicked > 0 and self.out is None",
         "self.panicked > 0 and self.wanted",
     ),
-    once(
-        "panic never ends", "Levels.mark", "0 if not self.panics[at] else", "1 if not self.panics[at] else"
-    ),
+    once("panic never ends", "Levels.mark", "0 if not self.panics[at] else", "1 if not self.panics[at] else"),
     once(
         "there is panic though enough are usable",
         "Census.fewer_than",
