@@ -398,7 +398,7 @@ def test_an_endpoint_has_no_numbers_of_its_own_and_a_dry_run_says_so_too(named, 
 def test_a_number_that_is_none_is_refused_by_a_dry_run_too(three, wanted, what):
     for dry_run in (True, False):
         refused = refusal(command, three, "app/a:80", DRAIN, dry_run=dry_run, **wanted)
-        assert (refused.code, f"is not a {what} between" in refused.detail) == ("bad_value", True)
+        assert (refused.code, f"is not a {what}" in refused.detail) == ("bad_value", True)
     assert (three.view("app/a:80").admin, three.said) == ("ready", [])
 
 

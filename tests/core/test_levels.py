@@ -325,6 +325,24 @@ def test_an_ejected_primary_is_tried_while_backups_serve_and_is_left_to_when_it_
     assert [one.in_use for one in told if isinstance(one, LevelsShifted)] == ["the backups", "level 0"]
 
 
+@pytest.mark.parametrize("spill", [False, True], ids=["waits", "spills"])
+@pytest.mark.parametrize("policy", ["ring", "maglev"])
+@pytest.mark.parametrize("how", ["added", "ready again"])
+def test_a_backup_stands_by_though_the_only_usable_primary_is_in_no_table_yet(policy, spill, how):
+    """Tables that take long are built at a tick: until then the one who came is in none, and its level is in use all the same."""
+    pool, _ = leveled(policy, settings={"spill": spill, "max_queued": 1, "queue_wait_s": 1.0}, a=0, b=0, s="backup")
+    if how == "added":
+        pool.update(members(a=0, b=0, c=0, s="backup"), 2.0)
+    else:
+        pool.update(members(a=0, b=0, c=0, s="backup"), 0.5)
+        pool.command(pool.backends["c"], AdminState.DRAIN, 0.6)
+        pool.tick(0.7)
+        pool.command(pool.backends["c"], AdminState.READY, 2.0)
+    down(pool, "a", "b")
+    assert pool.explain(ANY, 2.1).picked == "c"
+    assert set(run(pool, now=2.1)) == {"c"}
+
+
 def test_an_explanation_says_why_backups_stand_by():
     pool, _ = leveled(a=0, b=0, c=1, s="backup")
     down(pool, "b")

@@ -335,13 +335,11 @@ MUTATIONS = (
     ),
     once(
         "who is down by checks is asked in panic",
-        "Backend.refresh_usable",
-        "self.wanted and not self.removed and self.out is None",
-        "self.wanted and not self.removed",
+        "Backend.used_in_panic",
+        "self.panicked > 0 and self.out is None",
+        "self.panicked > 0 and self.wanted",
     ),
-    once(
-        "panic never ends", "Pool._count_levels", "0 if not levels.panics[at] else", "1 if not levels.panics[at] else"
-    ),
+    once("panic never ends", "Levels.mark", "0 if not self.panics[at] else", "1 if not self.panics[at] else"),
     once(
         "there is panic though enough are usable",
         "Census.fewer_than",
