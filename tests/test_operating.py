@@ -367,7 +367,7 @@ def test_where_all_are_full_and_nobody_waits_a_request_is_refused_and_says_why(o
     one.ask()
     assert one.ask().received.startswith(b"HTTP/1.1 503 ")
     [told] = one.operating.explained("last", 1)["requests"]
-    assert told["outcome"] == "NO_BACKEND"
+    assert told["outcome"] == "ALL_FULL"
     assert [(each["backend"], each["state"], each["load"], each["limit"]) for each in told["skipped"]] == [
         ("app/a:80", "full", 1, 1)
     ]

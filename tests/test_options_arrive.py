@@ -24,6 +24,7 @@ class Places:
         self.config = objects_of(config)
         self.plan = plan_of(config)
         self.listener = self.plan.listeners[DEFAULT]
+        self.queue = self.plan.pools[DEFAULT].queue
         self.client = self.listener.rules
         [lead] = self.plan.routes[self.listener.route].leads
         self.route = lead.rules
@@ -87,6 +88,11 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("ejection.longest_s", 160.5, lambda p: p.settings.ejection.longest_s, None),
     ("ejection.max_percent", 17, lambda p: p.settings.ejection.max_percent, None),
     ("ejection.checks_end", False, lambda p: p.settings.ejection.checks_end, None),
+    ("queue.timeout_s", 3.5, lambda p: p.settings.queue_timeout_s, None),
+    ("queue.fair_by", {"header": "X-Tenant"}, lambda p: (p.queue.fair.label, p.settings.tells_apart), ("header x-tenant", True)),
+    ("queue.priority_by", {"header": "X-Class", "classes": {"batch": 6}},
+     lambda p: p.queue.urgent.urgency(b"X-Class: Batch\r\n", 3), 6),
+    ("queue.full_status", 429, lambda p: p.queue.full_status, None),
     ("queue.no_backend_s", 2.5, lambda p: p.settings.no_backend_s, None),
     ("queue.length", 17, lambda p: p.settings.max_queued, None),
     ("retry.more_attempts", 4, lambda p: p.route.retries.more_attempts, None),
@@ -99,6 +105,8 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("timeouts.client_idle_s", 23.0, lambda p: p.client.idle_s, None),
     ("timeouts.response_head_s", 24.0, lambda p: p.route.response_head_s, None),
     ("timeouts.attempt_s", 25.0, lambda p: p.route.attempt_s, None),
+    ("timeouts.deadline_s", 25.5, lambda p: p.route.deadline_s, None),
+    ("timeouts.deadline_header", "X-Wait", lambda p: p.route.deadline.seconds(b"X-Wait: 250\r\n"), 0.25),
     # Of the backend, which sends nothing, and of the client, which takes nothing.
     ("timeouts.response_idle_s", 26.0, lambda p: (p.route.response_idle_s, p.client.taking_idle_s), (26.0, 26.0)),
     ("timeouts.tunnel_idle_s", 27.0, lambda p: p.route.tunnel_idle_s, None),
@@ -190,6 +198,7 @@ TARGETS: list[tuple[str, Any, Callable[[TargetsPlan], Any], Any]] = [
 # What holds for a backend of a list for which it says nothing.
 LISTED: list[tuple[str, Any, Callable[[TargetsPlan], Any], Any]] = [
     ("weight", 7, lambda t: t.rules.weight, None),
+    ("max_in_flight", 8, lambda t: t.limit, None),
     ("priority", 3, lambda t: t.priority, None),
     ("backup", True, lambda t: t.backup, None),
     ("check_port", 9, lambda t: t.check_port, None),

@@ -161,7 +161,7 @@ def test_a_refused_request_tells_that_it_has_waited_and_who_was_full(make):
     assert waiting.note[0].startswith("it waits in the queue for 0.00 s, and may for 2.00 s more")
     house.wait(3.0)
     told = house.plane.explain("mine")
-    assert (told.status, told.outcome, told.local_reply, told.attempts) == (503, "NO_BACKEND", True, ())
+    assert (told.status, told.outcome, told.local_reply, told.attempts) == (503, "ALL_FULL", True, ())
     assert [(one.backend_name, one.skipped, one.load, one.limit) for one in told.skipped] == [
         ("a:80", Skipped.FULL, 1, 1)
     ]

@@ -335,7 +335,7 @@ FILE: dict[str, Any] = {
     "checks": {"x": {"rise": 5, "fall": 6}},
     "defaults": {
         "listener": {"limits": {"head_fields": 20}, "default_pool": "api"},
-        "pool": {"queue": {"most": 3}, "health_check": {"path": "/x"}},
+        "pool": {"queue": {"length": 3}, "health_check": {"path": "/x"}},
         "route": {"timeouts": {"response_head_s": 4}},
         "backend": {"check_port": 9},
     },
@@ -346,7 +346,7 @@ FLAT_FILE: dict[str, Any] = {
     "timeouts": {"head_s": 1, "response_head_s": 2},
     "forwarding": {"trusted_proxies": ["10.0.0.1"], "real_ip": True},
     "health_check": {"interval_s": 9},
-    "defaults": {"pool": {"queue": {"most": 3}}},
+    "defaults": {"pool": {"queue": {"length": 3}}},
 }
 
 

@@ -123,7 +123,7 @@ BAD_DAY = {
     "health_check": {"interval_s": 0.5},
     "timeouts": {"attempt_s": 0.35, "response_head_s": 1.0},
     "retry": {"bad_statuses": [500], "more_attempts": 2},
-    "queue": {"no_backend_s": 0.5, "most": 20},
+    "queue": {"no_backend_s": 0.5, "length": 20},
 }
 
 

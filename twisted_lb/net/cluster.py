@@ -390,6 +390,11 @@ class Cluster(Keeper):
 
     # The queue.
 
+    @property
+    def full_status(self) -> int:
+        """The status of requests that find it full, or have waited for too long."""
+        return self.queue_rules.full_status
+
     def wait(self, ticket: Ticket, waiter: Waiter) -> None:
         """Tell `waiter` when the pool has a verdict on its ticket."""
         self.waiting[ticket] = waiter

@@ -810,7 +810,7 @@ class Exchange(Requester):
             self._reply_locally(refusal, refusal.status)
             return
         pool = self._cluster.pool
-        self._reply_locally(refusal, self._cluster.queue_rules.full_status, pool.pace.retry_after_s(pool.waiting))
+        self._reply_locally(refusal, self._cluster.full_status, pool.pace.retry_after_s(pool.waiting))
 
     def _note_reply(self, why: Refusal | Outcome | Reply, status: int, body: bytes) -> None:
         """What is to be known of a local reply."""
