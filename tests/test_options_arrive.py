@@ -198,12 +198,12 @@ TARGETS: list[tuple[str, Any, Callable[[TargetsPlan], Any], Any]] = [
 # What holds for a backend of a list for which it says nothing.
 LISTED: list[tuple[str, Any, Callable[[TargetsPlan], Any], Any]] = [
     ("weight", 7, lambda t: t.rules.weight, None),
-    ("max_in_flight", 8, lambda t: t.limit, None),
     ("priority", 3, lambda t: t.priority, None),
     ("backup", True, lambda t: t.backup, None),
     ("check_port", 9, lambda t: t.check_port, None),
     ("resolve", "first", lambda t: t.resolve, None),
     ("family", "ipv6", lambda t: t.family, None),
+    ("max_in_flight", 8, lambda t: t.limit, None),
     ("labels", {"zone": "a"}, lambda t: t.labels, None),
 ]
 

@@ -54,7 +54,7 @@ from twisted_lb.http_check import HttpQuestion
 from twisted_lb.net.local_reply import HTML, JSON, TEXT, ErrorPage
 from twisted_lb.net.own_answers import Answer, OwnAnswer, Redirect
 from twisted_lb.net.path_edit import PathEdit
-from twisted_lb.net.queueing import QueueRules, UrgencyField
+from twisted_lb.net.queueing import Queueing, UrgencyField
 from twisted_lb.net.request_cost import RequestCost
 from twisted_lb.net.request_keys import RequestKey
 from twisted_lb.net.settings import AUTO, ClientRules, RouteRules, UpstreamRules
@@ -216,7 +216,7 @@ class PoolPlan:
     policy_name: str
     settings: PoolSettings
     upstream: UpstreamRules
-    queue: QueueRules
+    queue: Queueing
     checks: CheckPlan | None
     targets: TargetsPlan | None = None
     made_of: Mapping[str, object] = field(default_factory=dict, repr=False)
@@ -674,9 +674,9 @@ def _pool(config: PoolConfig, backend: BackendRulesConfig) -> PoolPlan:
     )
 
 
-def _queue(config: QueueConfig) -> QueueRules:
+def _queue(config: QueueConfig) -> Queueing:
     by = config.priority_by
-    return QueueRules(
+    return Queueing(
         fair=None if config.fair_by is None else _key(config.fair_by),
         urgent=UrgencyField(by.header.lower().encode("ascii"), {word.encode("ascii"): n for word, n in by.classes})
         if by.header

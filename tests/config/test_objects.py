@@ -212,7 +212,7 @@ def of(objects: Objects, owner: str, key: str) -> Any:
     """What is in force, as a file would say it."""
     if owner == "backend":
         [spec] = objects.pools["app"].backends
-        return dict(spec.labels) if key == "labels" else getattr(spec, key)
+        return dict(spec.labels) if key == "labels" else getattr(spec, {"max_in_flight": "limit"}.get(key, key))
     one: Any = {"listener": objects.listeners, "route": objects.routes, "pool": objects.pools}[owner]
     one = one[{"listener": "web", "route": "r", "pool": "app"}[owner]]
     for part in key.split("."):

@@ -37,8 +37,8 @@ class UrgencyField:
         return int(found[-1]) if found else otherwise
 
 
-class QueueRules:
-    """A pool's rules for the requests that wait in its queue: what lane each is in (`fair`; None: all are in one), how urgent each
+class Queueing:
+    """How requests wait in a pool's queue: what lane each is in (`fair`; None: all are in one), how urgent each
     is (`urgent`; None: as its route says), and the status of those that find it full.
     """
 
@@ -54,7 +54,7 @@ class QueueRules:
 
 
 # Those of a queue in which all wait in one lane.
-NO_LANES: Final = QueueRules()
+NO_LANES: Final = Queueing()
 
 
 class DeadlineField:

@@ -69,7 +69,7 @@ class Lead:
         """
         route = self.route
         rules, cluster = route.rules, route.cluster
-        cost, queue = rules.cost, cluster.queue_rules
+        cost, queue = rules.cost, cluster.queueing
         keyed = self._keyed(head) if cluster.pool.keyed else ANY
         if cost is None and rules.urgency == USUAL and not queue.tells_apart:
             return keyed
