@@ -17,7 +17,7 @@ from twisted_lb.config.objects import Objects, check_of, home_of_choice, name_of
 from twisted_lb.config.observe import OF_ACCESS_LOG
 from twisted_lb.config.own_policies import OwnChoice
 from twisted_lb.config.policies import policy_for
-from twisted_lb.config.pools import PoolConfig
+from twisted_lb.config.pools import AdaptiveConfig, PoolConfig
 from twisted_lb.config.problems import Problem, Severity
 from twisted_lb.config.routes import RouteConfig
 from twisted_lb.config.shape import field_of, model_at
@@ -59,6 +59,7 @@ CODES: Final = {
     "W26": "`policy_budget_us` has no effect: the policy is a built-in.",
     "W27": "`key` has no effect: no pool that the route leads to goes by keys.",
     "W28": "Nobody is heard: checks are off, or backends on unix sockets have no port for an agent, or `agent` does not name a header.",
+    "W32": "`adaptive` has no effect, since `max_in_flight` is a number; or refuses requests while it measures, since none may wait.",
 }
 
 
@@ -98,6 +99,7 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening
         yield from _of_order(_home(config.pools, "pools", name), pool)
         yield from _of_levels(_home(config.pools, "pools", name), pool)
         yield from _of_policy(config, name, pool)
+        yield from _of_adaptive(_home(config.pools, "pools", name), config.pools.get(name, config).adaptive, pool)
         yield from _of_ejection(_home(config.pools, "pools", name), pool)
     yield from _of_unused_checks(config)
     for index, route in enumerate(config.routes):
@@ -414,6 +416,19 @@ def _of_order(path: KeyPath, pool: PoolConfig) -> Iterator[Doubt]:
         yield Doubt(
             "W21", (*path, "policy"), "first without max_in_flight: the backends after the first one only stand by"
         )
+
+
+def _of_adaptive(path: KeyPath, said: AdaptiveConfig, pool: PoolConfig) -> Iterator[Doubt]:
+    if pool.max_in_flight != "adaptive":
+        for key in said.model_fields_set:
+            text = f'has no effect: max_in_flight = {pool.max_in_flight}, and not "adaptive"'
+            yield Doubt("W32", (*path, "adaptive", key), text)
+    elif not (pool.queue.most and pool.queue.no_backend_s):
+        key = "no_backend_s" if pool.queue.most else "most"
+        text = (
+            "adaptive without a queue: while a limit is low, as it is when it is measured, what is beyond it gets 503"
+        )
+        yield Doubt("W32", (*path, "max_in_flight"), text, (*path, "queue", key))
 
 
 def _of_unsaid_listener(config: LoadBalancerConfig) -> Iterator[Doubt]:

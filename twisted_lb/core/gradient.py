@@ -129,10 +129,14 @@ class Gradient:
         """The backend has got a request, and has so many now."""
         self._peak = max(self._peak, in_flight)
 
-    def observe(self, latency_s: float, in_flight: int, now: float) -> bool:
-        """A request was answered, so long after it was sent; so many are still in flight, itself among them. Whether the limit is
-        another one now.
+    def observe(self, latency_s: float, in_flight: int, now: float, *, answered: bool = True) -> bool:
+        """A request was answered, so long after it was sent, or was not in time; so many are still in flight, itself among them.
+        Whether the limit is another one now.
+
+        What was not answered measures no unloaded latency: a server that hangs is not taken for one that is slow by nature.
         """
+        if self._probe and not answered:
+            return False
         began = now - latency_s
         if began < self._counted_from:
             if in_flight > self.limit or self._counted_from == NEVER:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from twisted_lb.core.gradient import AdaptiveRules
 from twisted_lb.core.weighing import AT_ONCE, SlowStart
 
 
@@ -35,7 +36,7 @@ class PoolSettings:
 
     `rise` and `fall` are in probes; `checked`: whether the backends have checks at all; `initially_up`: whether one that
     has, and was not probed yet, is used; `move`: whether requests leave a backend that probes find silent.
-    `max_in_flight`: requests at a time for each backend, 0 for no bound. `max_queued`: how many requests may wait for a backend, 0 for none;
+    `max_in_flight`: requests at a time for each backend, 0 for no bound; where `adaptive` is set it is learnt instead. `max_queued`: how many requests may wait for a backend, 0 for none;
     `queue_wait_s`: for how long. `ejection`: when traffic takes a backend out. `budget_percent` and `budget_per_s`: the retries
     that are allowed, see RetryBudget. `agents`: whether what backends say of themselves is heard; `busy`: whether some statuses of
     checks mean that they are busy. `slow_start`: how a backend that is back comes to its weight. `spill`: whether a request whose
@@ -51,6 +52,7 @@ class PoolSettings:
     agents: bool = False
     busy: bool = False
     max_in_flight: int = 0
+    adaptive: AdaptiveRules | None = None
     max_queued: int = 0
     queue_wait_s: float = 0.0
     budget_percent: int = 20

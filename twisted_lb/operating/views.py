@@ -187,6 +187,7 @@ class Views:
             failing=backend.failing,
             agent=backend.agent.words,
             agent_state=STATES.get(backend.agent.word, ""),
+            limit_why=backend.limit_why,
             sources={key: plane.source(pool, owner, key) or self._source(pool, owner, key) for key in _KEYS},
         )
 
