@@ -62,3 +62,10 @@ class PoolSettings:
     panic_percent: int = 0
     panic_even_down: bool = False
     ejection: EjectionRules = EjectionRules()
+
+    @property
+    def said_limit(self) -> int:
+        """What the configuration says of the limit of a backend that has none of its own: a number, 0 for no bound, or -1 where it
+        is adaptive.
+        """
+        return self.max_in_flight if self.adaptive is None else -1
