@@ -19,7 +19,7 @@ measure_s = 60          # how often the unloaded latency is measured anew
 ```
 
 In `[pools.NAME]` and `[defaults.pool]` too. Each backend has a limit of its own, between `least` and `most`, found from latency alone: the time until the head of an answer, of whatever status.
-It is in force where limits are shown (`lbctl backends`, `/v1/status`, `backend_limit` in metrics, `lbctl explain`), and `limit_why` says why it is what it is. That it moves is no event: it does so several times a minute.
+Where limits are shown it is the one in force: `lbctl backends`, `/v1/status`, the dashboard, `backend_limit` in metrics, `lbctl explain`. Why it is what it is, `limit_why` says, and `lbctl backends -o wide`. That it moves is no event: it does so several times a minute.
 
 ## What it does
 
