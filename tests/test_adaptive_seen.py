@@ -8,7 +8,7 @@ from twisted_lb.admin.operator import Command
 from twisted_lb.answers import decision_json
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.ask import ANY
-from twisted_lb.core.gradient import START
+from twisted_lb.core.gradient import SAMPLES, START
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.measures import ProcessMeasures
 from twisted_lb.core.outcome import Outcome
@@ -107,3 +107,11 @@ def test_a_number_has_no_why():
 )
 def test_lbctl_says_it_where_nothing_else_is_to_be_said(backend, said):
     assert why(backend) == said
+
+
+def test_the_engine_tells_it_of_each_answer(lb):
+    [backend] = lb.plane.clusters["app"].pool.backends.values()
+    for _ in range(SAMPLES + 1):
+        lb.ask()
+    assert backend.in_flight == 0
+    assert (backend.gradient.windows, backend.limit) == (1, START // 2)

@@ -117,6 +117,17 @@ def test_other_rules_keep_what_was_learnt_within_their_bounds():
     assert one.limit == 7
 
 
+def test_other_rules_hold_during_a_measurement_too():
+    one = Gradient(RULES)
+    one.observe(S, START, 0.0)
+    window(one, S, START, 1.0)
+    assert one.limit == START // 2
+    one.configure(AdaptiveRules(least=6))
+    assert one.limit == 6
+    one.configure(AdaptiveRules(most=2))
+    assert one.limit == 2
+
+
 def test_bounds_of_one_number_leave_nothing_to_measure():
     one = learnt(AdaptiveRules(least=3, most=3))
     for moment in range(2, 9):

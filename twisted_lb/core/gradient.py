@@ -123,7 +123,9 @@ class Gradient:
         """Go by other rules: what was learnt stays, within their bounds."""
         self.rules = rules
         self._estimate = self._within(self._estimate)
-        self.limit = min(self._probe, int(self._estimate)) if self._probe else int(self._estimate)
+        self.limit = int(self._estimate)
+        if self._probe:
+            self.limit = max(rules.least, min(self._probe, self.limit))
 
     def leased(self, in_flight: int) -> None:
         """The backend has got a request, and has so many now."""
