@@ -68,7 +68,11 @@ def test_the_whole_is_seen(operate):
     two = operate(
         listeners={"web": {"address": "127.0.0.1:8080"}},
         pools={
-            "app": {"backends": ["a:80"], "health_check": {"path": "/health", "interval_s": 2.0}, "queue": {"most": 9}},
+            "app": {
+                "backends": ["a:80"],
+                "health_check": {"path": "/health", "interval_s": 2.0},
+                "queue": {"length": 9},
+            },
             "api": {"backends": ["b:80"], "health_check": {"interval_s": 0.0}, "policy": "rand"},
             "tcp": {"backends": ["c:80"], "health_check": {"kind": "tcp", "interval_s": 5.0}},
         },
@@ -361,7 +365,7 @@ def test_who_is_full_by_a_runtime_limit_is_skipped_by_name_and_the_rest_goes_on(
 
 
 def test_where_all_are_full_and_nobody_waits_a_request_is_refused_and_says_why(operate):
-    one = operate(pools={"app": {"backends": ["a:80"], "health_check": {"interval_s": 0.0}, "queue": {"most": 0}}})
+    one = operate(pools={"app": {"backends": ["a:80"], "health_check": {"interval_s": 0.0}, "queue": {"length": 0}}})
     one.backend("a:80", [NEVER_ANSWER])
     command(one, "app/a:80", limit=1)
     one.ask()

@@ -309,7 +309,7 @@ class DataPlane:
 
     def _followed(self, plan: Plan, bases: Mapping[str, Sequence[BackendSpec]]) -> tuple[Overlay, list[str]]:
         """What is left of the runtime changes where a plan's pools have these backends, and what is dropped."""
-        most = {name: pool.settings.max_in_flight for name, pool in plan.pools.items()}
+        most = {name: pool.settings.said_limit for name, pool in plan.pools.items()}
         return self.overlay.followed(bases, self.targets.unknown(plan.pools), most)
 
     def _bases_by(self, plan: Plan, before: Plan | None) -> dict[str, tuple[BackendSpec, ...]]:
@@ -528,7 +528,7 @@ class DataPlane:
         beyond a lower one goes on. KeyError when there is none, ValueError for what is no limit.
         """
         self._cluster_of(pool)
-        self.overlay.limit(pool, backend, limit, self._bases[pool], self.plan.pools[pool].settings.max_in_flight)
+        self.overlay.limit(pool, backend, limit, self._bases[pool], self.plan.pools[pool].settings.said_limit)
         self._respecify(pool)
 
     def add_backend(self, pool: str, spec: BackendSpec) -> None:

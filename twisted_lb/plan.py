@@ -37,6 +37,7 @@ from twisted_lb.core.access import AccessRule, AccessRules
 from twisted_lb.core.address import TcpAddress, is_name
 from twisted_lb.core.backend import Backend, BackendSpec
 from twisted_lb.core.counts import Counts
+from twisted_lb.core.gradient import AdaptiveRules
 from twisted_lb.core.networks import Network, Networks, network_of, networks_in
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.pickers.base import Policy
@@ -618,6 +619,13 @@ def _told_host(host: str) -> bytes | None:
     return None if host == "keep" else b"" if host == "backend" else host.encode("ascii")
 
 
+def _adaptive(config: PoolConfig) -> AdaptiveRules | None:
+    given = config.adaptive
+    if config.max_in_flight != "adaptive":
+        return None
+    return AdaptiveRules(given.least, given.most, given.tolerance_percent, given.measure_s)
+
+
 def _retry_after_s(check: HealthCheckConfig) -> int:
     """When to ask again where nobody is usable: after the next check of those that are out, or, without checks, the next trial."""
     return max(1, ceil(check.out_interval_s)) if check.enabled else 1
@@ -633,7 +641,8 @@ def _pool(config: PoolConfig, backend: BackendRulesConfig) -> PoolPlan:
             rise=check.rise,
             fall=check.fall,
             checked=check.enabled,
-            max_in_flight=config.max_in_flight,
+            max_in_flight=0 if config.max_in_flight == "adaptive" else config.max_in_flight,
+            adaptive=_adaptive(config),
             max_queued=config.queue.length,
             queue_timeout_s=config.queue.timeout_s,
             no_backend_s=config.queue.no_backend_s,

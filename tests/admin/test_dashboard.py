@@ -231,3 +231,11 @@ def test_a_pool_whose_first_checks_are_awaited_does_not_answer_nothing():
     site = Site(Watched(pool(backend("app/b1", usable=False, state="unknown")), clock=HeapClock(1000.0)))
     assert "app waits for a first check" in text_of(site.ask("/")[2])
     site.close()
+
+
+def test_an_adaptive_limit_says_why_it_is_what_it_is_with_and_without_a_script(watched, site):
+    watched.pools = [pool(backend("b1", limit=12, limit_why="it follows latency: <130 ms"), backend("b2", limit=9))]
+    _, _, page = site.ask("/")
+    assert '<span title="it follows latency: &lt;130 ms">0 / 12</span>' in page.decode()
+    assert page.decode().count("<span title=") == 1
+    assert "title: b.limit_why || null" in (PAGE / "app.js").read_text()

@@ -151,6 +151,28 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
         "routes[0].fallback: app is the pool that the route leads to   [W15]",
     ),
     ({"policy_budget_us": 5}, "policy_budget_us: has no effect: rr is a built-in, and no policy of your own   [W26]"),
+    (
+        {"backends": ["a:80"], "max_in_flight": 8, "adaptive": {"least": 2}},
+        'adaptive.least: has no effect: max_in_flight = 8, and not "adaptive"   [W32]',
+    ),
+    (
+        {"pools": {"app": {"backends": ["a:80"], "adaptive": {"most": 9}}}, "routes": TO_APP, "listeners": WEB},
+        'pools.app.adaptive.most: has no effect: max_in_flight = 0, and not "adaptive"   [W32]',
+    ),
+    (
+        {"backends": ["a:80"], "max_in_flight": "adaptive", "queue": {"length": 0}},
+        (
+            "max_in_flight: adaptive without a queue: while a limit is low, as it is when it is measured, what is beyond it gets 503"
+            "   [W32]"
+        ),
+    ),
+    (
+        {"backends": ["a:80"], "max_in_flight": "adaptive", "queue": {"no_backend_s": 0}},
+        (
+            "max_in_flight: adaptive without a queue: while a limit is low, as it is when it is measured, what is beyond it gets 503"
+            "   [W32]"
+        ),
+    ),
     ({"checks": {"x": {}}}, "checks.x: no pool names them   [W16]"),
     ({"pools": APP, "routes": TO_APP}, UNSAID),
     (
@@ -318,6 +340,7 @@ def test_what_is_doubtful_for_one_reason_is_doubted_once(tables, said):
         {"forwarding": {"trusted_proxies": ["10.0.0.0/8", "fd00::/8"]}},
         {"backends": ["app.internal:80"], "retry": {"bad_statuses": [503]}},  # a name may be several
         {"backends": ["10.0.0.1:80", "10.0.0.2:80"], "policy": "first", "max_in_flight": 10},
+        {"backends": ["10.0.0.1:80", "10.0.0.2:80"], "policy": "first", "max_in_flight": "adaptive", "adaptive": {"most": 9}},
         {"backends": ["10.0.0.1:80"], "policy": "first"},
         # A route of another listener hides nothing, and one of each of two hides it only together.
         {

@@ -330,7 +330,13 @@ def test_an_ejected_primary_is_tried_while_backups_serve_and_is_left_to_when_it_
 @pytest.mark.parametrize("how", ["added", "ready again"])
 def test_a_backup_stands_by_though_the_only_usable_primary_is_in_no_table_yet(policy, spill, how):
     """Tables that take long are built at a tick: until then the one who came is in none, and its level is in use all the same."""
-    pool, _ = leveled(policy, settings={"spill": spill, "max_queued": 1, "queue_wait_s": 1.0}, a=0, b=0, s="backup")
+    pool, _ = leveled(
+        policy,
+        settings={"spill": spill, "max_queued": 1, "queue_timeout_s": 1.0, "no_backend_s": 1.0},
+        a=0,
+        b=0,
+        s="backup",
+    )
     if how == "added":
         pool.update(members(a=0, b=0, c=0, s="backup"), 2.0)
     else:

@@ -204,6 +204,8 @@ def _weight(one: Value) -> str:
 def _flight(one: Value) -> str:
     running, limit, tunnels = one["in_flight"] - one["tunnels"], one["limit"], one["tunnels"]
     text = f"{running} / {limit}" if limit else str(running)
+    if one.get("limit_why"):
+        text = f'<span title="{escape(one["limit_why"], quote=True)}">{text}</span>'
     text += f" + {tunnels} tunnel{'' if tunnels == 1 else 's'}" if tunnels else ""
     return text + (_meter(100 * one["in_flight"] / limit, high=one["in_flight"] >= limit * 0.9) if limit else "")
 

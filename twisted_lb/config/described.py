@@ -12,6 +12,7 @@ from twisted_lb.config.limits import LimitsConfig, TimeoutsConfig
 from twisted_lb.config.listeners import ListenConfig, ListenerConfig
 from twisted_lb.config.pools import (
     NO_BACKEND,
+    AdaptiveConfig,
     Backend,
     ChoiceConfig,
     PanicConfig,
@@ -62,6 +63,7 @@ class DescribedConfig(ChoiceConfig, AskConfig):
     health_check: HealthCheckConfig = HealthCheckConfig()
     ejection: EjectionConfig = EjectionConfig()
     queue: QueueConfig = QueueConfig()
+    adaptive: AdaptiveConfig = AdaptiveConfig()
     slow_start: SlowStartConfig = SlowStartConfig()
     panic: PanicConfig = PanicConfig()
     retry: RetryConfig = RetryConfig()

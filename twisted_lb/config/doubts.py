@@ -18,7 +18,7 @@ from twisted_lb.config.objects import Objects, check_of, home_of_choice, name_of
 from twisted_lb.config.observe import OF_ACCESS_LOG
 from twisted_lb.config.own_policies import OwnChoice
 from twisted_lb.config.policies import PolicyTable, policy_for
-from twisted_lb.config.pools import PoolConfig
+from twisted_lb.config.pools import AdaptiveConfig, PoolConfig
 from twisted_lb.config.problems import Problem, Severity
 from twisted_lb.config.routes import RouteConfig
 from twisted_lb.config.shape import field_of, model_at
@@ -63,6 +63,7 @@ CODES: Final = {
     "W29": "`panic.even_down` has no effect: without `threshold_percent` there is no panic.",
     "W30": '`queue.when_full = "spill"` has no effect: all backends of the pool are of one level.',
     "W31": '`load = "cost"` counts requests: no route that leads to the pool gives them a `cost`.',
+    "W32": "`adaptive` has no effect, since `max_in_flight` is a number; or refuses requests while it measures, since none may wait.",
 }
 
 
@@ -104,6 +105,7 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening
         yield from _of_panic(_home(config.pools, "pools", name), pool)
         yield from _of_policy(config, name, pool)
         yield from _of_cost(config, name, objects)
+        yield from _of_adaptive(_home(config.pools, "pools", name), config.pools.get(name, config).adaptive, pool)
         yield from _of_ejection(_home(config.pools, "pools", name), pool)
     yield from _of_unused_checks(config)
     for index, route in enumerate(config.routes):
@@ -445,6 +447,19 @@ def _of_order(path: KeyPath, pool: PoolConfig) -> Iterator[Doubt]:
         yield Doubt(
             "W21", (*path, "policy"), "first without max_in_flight: the backends after the first one only stand by"
         )
+
+
+def _of_adaptive(path: KeyPath, said: AdaptiveConfig, pool: PoolConfig) -> Iterator[Doubt]:
+    if pool.max_in_flight != "adaptive":
+        for key in said.model_fields_set:
+            text = f'has no effect: max_in_flight = {pool.max_in_flight}, and not "adaptive"'
+            yield Doubt("W32", (*path, "adaptive", key), text)
+    elif not (pool.queue.length and pool.queue.timeout_s):
+        key = "timeout_s" if pool.queue.length else "length"
+        text = (
+            "adaptive without a queue: while a limit is low, as it is when it is measured, what is beyond it gets 503"
+        )
+        yield Doubt("W32", (*path, "max_in_flight"), text, (*path, "queue", key))
 
 
 def _of_unsaid_listener(config: LoadBalancerConfig) -> Iterator[Doubt]:

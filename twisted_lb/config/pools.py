@@ -215,6 +215,46 @@ class QueueConfig(Model):
     )
 
 
+class AdaptiveConfig(Model):
+    """The adaptive limit (gradient): how many requests each backend may have at a time is learnt from its latency, where
+    `max_in_flight` is `adaptive`. Latency is until the head of an answer.
+    """
+
+    least: int = Field(
+        default=1,
+        ge=1,
+        le=MOST_LIMIT,
+        description="What the limit never falls below. Danger: more than a backend has workers, and its unloaded latency is never seen.",
+    )
+    most: int = Field(
+        default=1000,
+        ge=1,
+        le=MOST_LIMIT,
+        description="What the limit never grows beyond.",
+    )
+    tolerance_percent: float = Field(
+        default=25,
+        ge=0,
+        le=1000,
+        description="How much slower than unloaded a backend may get before its limit falls. Where latency grows with each request "
+        "long before throughput is full, as with batches on a GPU, 50 to 100. Danger: much of it is a queue inside the backend.",
+    )
+    measure_s: float = Field(
+        default=60,
+        ge=1,
+        le=86_400,
+        description="How often the unloaded latency is measured anew: for 50 requests the limit is half of what it was, less only "
+        "where that has brought latency down; requests wait for it in the queue. Backends that have little to do are measured "
+        "without that. Danger: seldom, and a backend that has become slower at everything is held back for as long.",
+    )
+
+    @model_validator(mode="after")
+    def _has_room(self) -> Self:
+        if self.least > self.most:
+            raise ValueError(f"least = {self.least} is more than most = {self.most}")
+        return self
+
+
 class SlowStartConfig(Model):
     """Slow start (warm-up): a backend that has come back, or is new, gets its share of the requests little by little."""
 
@@ -356,12 +396,10 @@ class ChoiceConfig(Model):
     policy: PolicyChoice = Field(
         default="rr", validation_alias=AliasChoices("policy", "strategy"), description=DESCRIBED
     )
-    max_in_flight: int = Field(
+    max_in_flight: Annotated[int, Field(ge=0, le=MOST_LIMIT)] | Literal["adaptive"] = Field(
         default=0,
-        ge=0,
-        le=MOST_LIMIT,
         description="How many requests each backend may have at a time, from when it is given one to the end of the answer, tunnels "
-        "among them; 0: no bound. Where all have as many, requests wait in the queue. Danger: too few, and requests wait for backends "
+        "among them; 0: no bound; `adaptive`: as many as its latency shows it to have workers for, see `adaptive`. Where all have as many, requests wait in the queue. Danger: too few, and requests wait for backends "
         "that have nothing to do.",
     )
     resolve: Resolve = Field(
@@ -384,6 +422,14 @@ class ChoiceConfig(Model):
         description="How many microseconds a pick of a policy of your own may take: one that takes longer is used and counted, and "
         "after ten within a second `p2c` picks for 10 s; 0: as long as it likes. Danger: nothing else moves meanwhile.",
     )
+
+    @field_validator("max_in_flight", mode="before")
+    @classmethod
+    def _is_a_number_or_adaptive(cls, value: object) -> object:
+        # Of a union pydantic would say what is wrong with each of its kinds.
+        if value == "adaptive" or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_LIMIT):
+            return value
+        raise ValueError(f'should be "adaptive" or a whole number from 0 to {MOST_LIMIT}')
 
     @property
     def strategy(self) -> str | PolicyTable | OwnChoice:
@@ -410,6 +456,7 @@ class PoolRulesConfig(ChoiceConfig):
     health_check: HealthCheckConfig = HealthCheckConfig()
     ejection: EjectionConfig = EjectionConfig()
     queue: QueueConfig = QueueConfig()
+    adaptive: AdaptiveConfig = AdaptiveConfig()
     slow_start: SlowStartConfig = SlowStartConfig()
     panic: PanicConfig = PanicConfig()
     retry: RetryConfig = RetryConfig()

@@ -55,7 +55,8 @@ FLAT: Mapping[str, frozenset[str]] = {
     | _keys("limits", BodyLimitsConfig)
     | _keys("forwarding", ToldConfig),
     "pools": _whole(ChoiceConfig, *ChoiceConfig.model_fields)
-    | _whole(PoolRulesConfig, "health_check", "ejection", "queue", "slow_start", "panic", "retry", "shadow", "upstream")
+    | _whole(PoolRulesConfig, "health_check", "ejection", "queue", "adaptive")
+    | _whole(PoolRulesConfig, "slow_start", "panic", "retry", "shadow", "upstream")
     | {"backends"}
     | _keys("timeouts", PoolTimeoutsConfig)
     | _keys("limits", HeadLimitsConfig),

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
 from typing import Final
 
+from twisted_lb.core.adaptive import Limiting
 from twisted_lb.core.agent import Said
 from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
@@ -30,7 +31,7 @@ from twisted_lb.core.events import (
 from twisted_lb.core.identities import broken
 from twisted_lb.core.lease import Lease, LoadLease
 from twisted_lb.core.levels import Levels
-from twisted_lb.core.load import Loads
+from twisted_lb.core.load import Load, Loads
 from twisted_lb.core.load_report import LoadReport, read_report
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Outcome, Refusal
@@ -196,8 +197,9 @@ class Pool:
             return self._begun(record, now, cold=True)
         up = self.settings.initially_up or not self.settings.checked
         record = Backend(spec, self.counts, up=up)
+        record.adapt(self.settings.adaptive)
         record.bound(spec.limit, self.settings.max_in_flight)
-        record.load = self._loads.of(record.slot) if self._loads is not None else None
+        self._measure(record, self._loads)
         if heir_of is not None:
             record.inherit(heir_of, now, checked=self.settings.checked)
             record.weighing.say(record.agent.part_of(record.weight))
@@ -232,6 +234,10 @@ class Pool:
         if before.ejection != settings.ejection:
             self._outliers.configure(settings.ejection, self.records)
         up: list[Backend] = []
+        if before.adaptive != settings.adaptive:
+            for backend in (*self.backends.values(), *self._resting.backends):
+                backend.adapt(settings.adaptive)
+                self._tell(backend)
         if before.checked != settings.checked:
             for backend in self._resting.forget(NEVER):
                 self._leaves(backend, now)
@@ -303,7 +309,24 @@ class Pool:
         self.asks = policy.keyed or self.settings.tells_apart
         loads = self._loads = self._measuring(policy)
         for backend in (*self.backends.values(), *self._resting.backends):
-            backend.load = loads.of(backend.slot) if loads is not None else None
+            self._measure(backend, loads)
+
+    def _measure(self, backend: Backend, loads: Loads | None) -> None:
+        """Have a backend's load measured by these, of which nothing is known yet, and its leases told."""
+        backend.load = loads.of(backend.slot) if loads is not None else None
+        self._tell(backend)
+
+    def _tell(self, backend: Backend) -> None:
+        """Who hears of a backend's leases from now on."""
+        load: Load | None = backend.load
+        backend.told = load if backend.gradient is None else Limiting(backend, load, self._limit_moved)
+
+    def _limit_moved(self, backend: Backend, now: float) -> None:
+        """A backend's adaptive limit is another one. It is no event: that would be several a minute."""
+        if backend.slot >= 0:
+            backend.bound(backend.own_limit, self.settings.max_in_flight)
+            backend.refresh_usable()
+            self._scene = None
 
     def _measuring(self, policy: Policy) -> Loads | None:
         """What measures the loads of a policy."""
@@ -363,7 +386,7 @@ class Pool:
             backend.refresh_usable()
         backend.requests += 1
         scene = self._scene or self._set(self._selection.picker)
-        loads, load = self._view(scene, now), backend.load
+        loads, load = self._view(scene, now), backend.told
         if load is not None:
             return LoadLease(
                 backend, now, scene, OWN, loads, load, load.leased(backend.weighing.effective, ask.cost, now)
@@ -416,11 +439,11 @@ class Pool:
             backend.refresh_usable()
         backend.requests += 1
         loads = self.counts.view() if scene.small or had_tried else self._view(scene, now)
-        if backend.load is None:
+        if backend.told is None:
             lease = Lease(backend, now, scene, picker.mark, loads)
         else:
-            note = backend.load.leased(backend.weighing.effective, ask.cost, now)
-            lease = LoadLease(backend, now, scene, picker.mark, loads, backend.load, note)
+            note = backend.told.leased(backend.weighing.effective, ask.cost, now)
+            lease = LoadLease(backend, now, scene, picker.mark, loads, backend.told, note)
         if trial:
             lease.trial = True
         if had_tried:
@@ -647,7 +670,7 @@ class Pool:
         lease.open = False
         backend = lease.backend
         self.counts.release(backend.slot)
-        if backend.load is not None and isinstance(lease, LoadLease):
+        if backend.told is not None and isinstance(lease, LoadLease):
             lease.load.settled(lease.note, outcome, now - lease.opened_at, now)
         gone = False
         if backend.removed:

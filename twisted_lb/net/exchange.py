@@ -558,7 +558,7 @@ class Exchange(Requester):
                 self._answered(attempt)
         if self._replay is not None:
             self._replay.drop()
-        if attempt is not None and attempt.lease.backend.load is not None:
+        if attempt is not None and attempt.lease.backend.told is not None:
             self._cluster.pool.responded(attempt.lease, self._clock.now)
             if head.load_report:
                 self._cluster.pool.hear_load(attempt.lease.backend, head.load_report, self._clock.now)

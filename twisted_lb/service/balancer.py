@@ -338,7 +338,7 @@ class LoadBalancerService(MultiService):
         operating.recall(signatures)
         pools = self._plan.pools
         listed = [name for name, pool in pools.items() if pool.targets is not None]
-        most = {name: pool.settings.max_in_flight for name, pool in pools.items()}
+        most = {name: pool.settings.said_limit for name, pool in pools.items()}
         _, dropped = overlay.followed({name: pool.backends for name, pool in pools.items()}, listed, most)
         for line in dropped:
             _log.info("state_file {path}: drops: {line}", path=path, line=line)

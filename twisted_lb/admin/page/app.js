@@ -218,9 +218,9 @@ const COLS = [
     const k = kindOf(b.state), wish = D.wishes.get(b.name);
     return [glyph(k), h(b.state === "ready" ? "span" : "b", { class: toneOf(k) }, b.state), " for " + dur(now() - b.since), wish ? h("small", { class: "wish" }, wish.text) : h("small", { title: b.reason }, b.reason)]; }],
   ["weight", "Weight", (b) => -b.weight_effective, (b) => b.weight + "," + b.weight_effective, (b) => [String(b.weight), b.weight_effective !== b.weight && h("small", null, "now " + num(b.weight_effective, b.weight_effective % 1 ? 1 : 0))]],
-  ["flight", "In flight", (b) => -(b.limit ? b.in_flight / b.limit : b.in_flight / 1e6), (b) => [b.in_flight, b.limit, b.tunnels] + "", (b) => {
+  ["flight", "In flight", (b) => -(b.limit ? b.in_flight / b.limit : b.in_flight / 1e6), (b) => [b.in_flight, b.limit, b.tunnels, b.limit_why] + "", (b) => {
     const hot = b.limit && b.in_flight >= b.limit * .9;
-    return [h("span", { class: hot ? "hot" : b.in_flight ? "" : "zero" }, b.limit ? `${running(b)} / ${b.limit}` : String(running(b))), b.tunnels ? [` + ${b.tunnels} `, h("span", { class: "long" }, b.tunnels > 1 ? "tunnels" : "tunnel"), h("span", { class: "short", "aria-hidden": "true" }, "⇄")] : "", hot && !b.tunnels && " full", b.limit ? meter(100 * b.in_flight / b.limit, hot) : ""]; }],
+    return [h("span", { class: hot ? "hot" : b.in_flight ? "" : "zero", title: b.limit_why || null }, b.limit ? `${running(b)} / ${b.limit}` : String(running(b))), b.tunnels ? [` + ${b.tunnels} `, h("span", { class: "long" }, b.tunnels > 1 ? "tunnels" : "tunnel"), h("span", { class: "short", "aria-hidden": "true" }, "⇄")] : "", hot && !b.tunnels && " full", b.limit ? meter(100 * b.in_flight / b.limit, hot) : ""]; }],
   ["rate", "Req/s, reuse", (b) => -b.rate, (b) => [num(b.rate, 1), b.reuse] + "", (b) => [h("span", { class: b.rate ? "" : "zero" }, num(b.rate, 1)), h("small", null, b.reuse == null ? DASH : num(b.reuse * 100) + " %")], "n"],
   ["share", "Share is / meant", (b) => -b.share, (b, p) => [num(b.share, 1), num(b.intended, 1), off(b, p)] + "", (b, p) => {
     const wrong = off(b, p), less = b.share < b.intended;
