@@ -167,7 +167,7 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
         ),
     ),
     (
-        {"backends": ["a:80"], "max_in_flight": "adaptive", "queue": {"no_backend_s": 0}},
+        {"backends": ["a:80"], "max_in_flight": "adaptive", "queue": {"timeout_s": 0}},
         (
             "max_in_flight: adaptive without a queue: while a limit is low, as it is when it is measured, what is beyond it gets 503"
             "   [W32]"

@@ -180,7 +180,7 @@ MUTATIONS = (
     once(
         "a request that nobody has listened to does not wait",
         "Attempts.again",
-        "self.pool.await_return(self.ask, now, self._wait_until, tried)",
+        "self.pool.await_return(self.ask, now, self._wait_until, self.deadline, tried)",
         "None",
     ),
     once(
