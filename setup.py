@@ -70,6 +70,7 @@ COMPILED = sorted(
                 "relay",
                 "replay",
                 "request_cost",
+                "queueing",
                 "request_keys",
                 "route",
                 "routing",

@@ -43,7 +43,7 @@ CLAUSES = [
     ("static/s2", "slow start", "for 24 s, 40 % of its weight, full in 36 s"),
 ]
 POOLS = {
-    "app": ("least_requests", "GET /health every 2 s", 200, 4, 352.6, 1, 126.0),
+    "app": ("least", "GET /health every 2 s", 200, 4, 352.6, 1, 126.0),
     "api": ("rr", "GET /ready every 1 s", 400, 9, 646.8, 42, 204.0),
     "static": ("rr", "GET / every 2 s", 200, 3, 290.4, 0, 19.0),
 }
@@ -163,7 +163,7 @@ EVENTS = [
             (100, "down", "static/s2", "3 checks failed in a row: connection refused", ""),
             (48, "ejected", "api/a9", "5 failures in a row: no response; out for 60 s (2nd time)", ""),
             (41, "down", "api/a7", "3 checks failed in a row: 500 Internal Server Error", ""),
-            (24, "up", "static/s2", "2 checks passed in a row; slow start for 60 s", ""),
+            (24, "up", "static/s2", "2 checks passed in a row", ""),
         ],
         start=801,
     )
@@ -172,7 +172,7 @@ EVENTS = [
 # What a reload would do.
 LINES = [
     "+ backend app/b5 10.0.0.15:8000           shares in app 25 % → 20 % each",
-    "~ pools.api.slow_start_s 60 → 30          from the next start of a backend on",
+    "~ pool api: slow_start.window_s 60.0 -> 30.0",
     "- backend static/s3                       3 requests go on; the other two +71 %",
     "= keeps: drain of api/a4, weight 2 of api/a1 (alice)",
     "0 connections are cut, 0 % of hash keys move, no listener changes",
@@ -186,12 +186,12 @@ listeners.web.address          0.0.0.0:8080    lb.toml:6
 listeners.internal.address     127.0.0.1:8081  lb.toml:9
 limits.connections_per_client  100             lb.toml:12
 limits.connections             8,112           default: half of the descriptors
-pools.app.policy               least_requests  lb.toml:16
+pools.app.policy               least           lb.toml:16
 pools.api.policy               rr              lb.toml:23
-pools.api.queue.timeout_s      5               lb.toml:27
+pools.api.queue.no_backend_s   5               lb.toml:27
 pools.api.backends.a1.weight   2               runtime by alice, 14:09, “bigger machine”
 pools.api.backends.a4.admin    drain           runtime by alice, 14:12, “deploy 2026.11.4”
-pools.api.slow_start_s         60              lb.toml:28
+pools.api.slow_start.window_s  60              lb.toml:28
 retry.more_attempts            2               default
 retry.budget_percent           20              default
 timeouts.attempt_s             30              --attempt-timeout
@@ -223,7 +223,7 @@ ROUTED = {
         "picked": "app/b3",
         "waits": False,
         "trial": False,
-        "rule": "least_requests; no key",
+        "rule": "least; no key",
         "candidates": [
             candidate(f"app/{name}", load, 64) for name, load in (("b3", 4), ("b2", 5), ("b4", 6), ("b1", 7))
         ],

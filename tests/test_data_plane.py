@@ -325,7 +325,9 @@ def test_a_claim_goes_by_the_new_settings_of_its_pool(build):
     house.ask()
     plan = house.plan()
     pool = plan.pools[DEFAULT]
-    bounded = dataclasses.replace(pool, settings=dataclasses.replace(pool.settings, max_in_flight=1))
+    bounded = dataclasses.replace(
+        pool, settings=dataclasses.replace(pool.settings, max_in_flight=1, queue_timeout_s=0.0)
+    )
     house.plane.apply(dataclasses.replace(plan, pools={DEFAULT: bounded}))
     assert status(house.ask()) == 503
     house.wait(3)

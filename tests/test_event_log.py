@@ -7,7 +7,16 @@ import pytest
 from twisted.logger import LogLevel, eventAsJSON, formatEvent, globalLogPublisher
 
 from twisted_lb.core.backend import AdminState
-from twisted_lb.core.events import AdminChanged, BackendChanged, BackendDown, BackendEjected, PoolExhausted
+from twisted_lb.core.events import (
+    AdminChanged,
+    AgentGarbled,
+    BackendChanged,
+    BackendDown,
+    BackendEjected,
+    PolicyFailed,
+    PolicyHandedOver,
+    PoolExhausted,
+)
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.event_log import log_event
 
@@ -38,6 +47,20 @@ def test_an_event_is_one_line_with_the_event_as_a_field(event, line, logged):
     assert logged[0]["event"] is event
     assert logged[0]["log_level"] is LogLevel.info
     assert logged[0]["log_namespace"] == "twisted_lb.event_log"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        AgentGarbled("p", "a:1", "hm", 7.0),
+        PolicyFailed("p", "mine:Mine", "raised KeyError", 0, 7.0),
+        PolicyHandedOver("p", "mine:Mine", "p2c", "slow", 10.0, 7.0),
+    ],
+    ids=["garbled", "failed", "handed over"],
+)
+def test_what_somebody_has_to_mend_is_a_warning(event, logged):
+    log_event(event)
+    assert logged[0]["log_level"] is LogLevel.warn
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ class Places:
         self.config = objects_of(config)
         self.plan = plan_of(config)
         self.listener = self.plan.listeners[DEFAULT]
+        self.queue = self.plan.pools[DEFAULT].queue
         self.client = self.listener.rules
         [lead] = self.plan.routes[self.listener.route].leads
         self.route = lead.rules
@@ -46,6 +47,10 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("resolve", "first", lambda p: p.upstream.resolve, None),
     ("family", "ipv6", lambda p: p.upstream.family, None),
     ("queue.when_full", "spill", lambda p: p.settings.spill, True),
+    ("adaptive.least", 3, lambda p: p.config.pools[DEFAULT].adaptive.least, None),
+    ("adaptive.most", 77, lambda p: p.config.pools[DEFAULT].adaptive.most, None),
+    ("adaptive.tolerance_percent", 60.5, lambda p: p.config.pools[DEFAULT].adaptive.tolerance_percent, None),
+    ("adaptive.measure_s", 33.0, lambda p: p.config.pools[DEFAULT].adaptive.measure_s, None),
     ("slow_start.window_s", 60.0, lambda p: p.settings.slow_start.window_s, None),
     ("slow_start.aggression", 2.0, lambda p: p.settings.slow_start.aggression, None),
     ("slow_start.floor_percent", 25, lambda p: p.settings.slow_start.floor, 0.25),
@@ -53,6 +58,7 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("panic.even_down", True, lambda p: p.settings.panic_even_down, True),
     ("upgrades", ["chess"], lambda p: p.route.upgrades, {b"chess"}),
     ("key", {"header": "X-User"}, lambda p: (p.route.key.kind.value, p.route.key.name), ("header", b"x-user")),
+    ("cost", 7, lambda p: p.route.cost.ask(None, b"").cost, None),
     ("client_half_close", "finish", lambda p: p.client.finish_half_closed, True),
     ("error_pages", {"503": __file__}, lambda p: (list(p.client.pages), list(p.route.pages)), ([503], [503])),
     ("health_check.interval_s", 900.0, lambda p: p.checks.interval_s, None),
@@ -86,8 +92,13 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("ejection.longest_s", 160.5, lambda p: p.settings.ejection.longest_s, None),
     ("ejection.max_percent", 17, lambda p: p.settings.ejection.max_percent, None),
     ("ejection.checks_end", False, lambda p: p.settings.ejection.checks_end, None),
-    ("queue.no_backend_s", 2.5, lambda p: p.settings.queue_wait_s, None),
-    ("queue.most", 17, lambda p: p.settings.max_queued, None),
+    ("queue.timeout_s", 3.5, lambda p: p.settings.queue_timeout_s, None),
+    ("queue.fair_by", {"header": "X-Tenant"}, lambda p: (p.queue.fair.label, p.settings.tells_apart), ("header x-tenant", True)),
+    ("queue.priority_by", {"header": "X-Class", "classes": {"batch": 6}},
+     lambda p: p.queue.urgent.urgency(b"X-Class: Batch\r\n", 3), 6),
+    ("queue.full_status", 429, lambda p: p.queue.full_status, None),
+    ("queue.no_backend_s", 2.5, lambda p: p.settings.no_backend_s, None),
+    ("queue.length", 17, lambda p: p.settings.max_queued, None),
     ("retry.more_attempts", 4, lambda p: p.route.retries.more_attempts, None),
     ("retry.bad_statuses", [599], lambda p: p.route.retries.bad_statuses, {599}),
     ("retry.budget_percent", 33, lambda p: p.settings.budget_percent, None),
@@ -98,6 +109,8 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("timeouts.client_idle_s", 23.0, lambda p: p.client.idle_s, None),
     ("timeouts.response_head_s", 24.0, lambda p: p.route.response_head_s, None),
     ("timeouts.attempt_s", 25.0, lambda p: p.route.attempt_s, None),
+    ("timeouts.deadline_s", 25.5, lambda p: p.route.deadline_s, None),
+    ("timeouts.deadline_header", "X-Wait", lambda p: p.route.deadline.seconds(b"X-Wait: 250\r\n"), 0.25),
     # Of the backend, which sends nothing, and of the client, which takes nothing.
     ("timeouts.response_idle_s", 26.0, lambda p: (p.route.response_idle_s, p.client.taking_idle_s), (26.0, 26.0)),
     ("timeouts.tunnel_idle_s", 27.0, lambda p: p.route.tunnel_idle_s, None),
@@ -194,6 +207,7 @@ LISTED: list[tuple[str, Any, Callable[[TargetsPlan], Any], Any]] = [
     ("check_port", 9, lambda t: t.check_port, None),
     ("resolve", "first", lambda t: t.resolve, None),
     ("family", "ipv6", lambda t: t.family, None),
+    ("max_in_flight", 8, lambda t: t.limit, None),
     ("labels", {"zone": "a"}, lambda t: t.labels, None),
 ]
 

@@ -93,12 +93,14 @@ BY_HAND = {
         "tests/core/test_levels.py": "the core by itself",
         "tests/core/test_own_policies.py": "the core by itself, with a stopwatch",
         "tests/core/test_pool_laws.py": "the core by itself",
+        "tests/wild_pool.py": "the core by itself, in the hands of chance",
         "benchmarks/micro/subjects.py": "a lease and its end, and nothing else",
         "benchmarks/policy_table/steps.py": "picks, and nothing else",
     },
     "twisted_lb.core.attempts.Attempts": {
         "tests/core/test_record.py": "the core by itself",
         "tests/core/test_queue.py": "the core by itself",
+        "tests/core/test_levels.py": "the core by itself",
     },
     "twisted_lb.net.runtime.Runtime": {"tests/faults/timing.py": "production's timers, and a network in memory"},
     "twisted_lb.core.record.Record": {

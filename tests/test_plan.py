@@ -3,9 +3,11 @@
 import dataclasses
 
 import pytest
+from pydantic import ValidationError
 
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.backend import BackendSpec
+from twisted_lb.core.gradient import AdaptiveRules
 from twisted_lb.core.never import NEVER
 from twisted_lb.errors import ConfigError
 from twisted_lb.http_check import HttpQuestion
@@ -127,3 +129,31 @@ def test_a_pool_has_no_backend_twice():
 def test_two_plans_of_one_configuration_agree_on_who_is_there_and_how_to_ask_and_choose():
     one, two = planned().pools[DEFAULT], planned().pools[DEFAULT]
     assert (one.backends, one.policy, one.settings, one.checks) == (two.backends, two.policy, two.settings, two.checks)
+
+
+def test_an_adaptive_limit_arrives_with_its_rules_and_a_number_without():
+    config = LoadBalancerConfig(
+        backends=["a:1"],
+        max_in_flight="adaptive",
+        adaptive={"least": 2, "most": 90, "tolerance_percent": 50, "measure_s": 30},
+    )
+    settings = plan_of(config).pools[DEFAULT].settings
+    assert (settings.max_in_flight, settings.adaptive) == (0, AdaptiveRules(2, 90, 50.0, 30.0))
+    settings = plan_of(LoadBalancerConfig(backends=["a:1"], max_in_flight=7)).pools[DEFAULT].settings
+    assert (settings.max_in_flight, settings.adaptive) == (7, None)
+
+
+def test_the_defaults_of_adaptive_limits_are_those_of_the_configuration():
+    settings = plan_of(LoadBalancerConfig(backends=["a:1"], max_in_flight="adaptive")).pools[DEFAULT].settings
+    assert settings.adaptive == AdaptiveRules()
+
+
+@pytest.mark.parametrize("wrong", ["fast", -1, 1_000_001, True, 2.5])
+def test_a_limit_is_a_number_or_adaptive(wrong):
+    with pytest.raises(ValidationError, match=r'should be "adaptive" or a whole number from 0 to 1000000'):
+        LoadBalancerConfig(backends=["a:1"], max_in_flight=wrong)
+
+
+def test_the_least_of_an_adaptive_limit_is_not_more_than_the_most():
+    with pytest.raises(ValidationError, match="least = 9 is more than most = 3"):
+        LoadBalancerConfig(backends=["a:1"], max_in_flight="adaptive", adaptive={"least": 9, "most": 3})

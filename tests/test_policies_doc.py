@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from policy_table.page import EXCHANGES, LOADS, SIZES, WHEN, render
 
-from twisted_lb.core.pickers import POLICIES
+from twisted_lb.core.pickers import BY_KEY, BY_LOAD, POLICIES
+from twisted_lb.core.pickers import LOADS as LOAD_KINDS
 from twisted_lb.sim import theory
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -25,6 +26,12 @@ def test_every_policy_was_measured_and_is_what_it_was():
 @pytest.mark.parametrize("name", POLICIES)
 def test_each_has_advice_when_to_use_it(name):
     assert WHEN.get(name), "benchmarks/policy_table/page.py"
+
+
+@pytest.mark.parametrize("part", [*BY_LOAD, *LOAD_KINDS, *BY_KEY])
+def test_every_part_of_a_table_is_told(part):
+    section = (DOCS / "policies.md").read_text().partition("## Tables of two parts")[2].partition("\n## ")[0]
+    assert f"`{part}`" in section
 
 
 @pytest.mark.parametrize("plot", ["10", "100", "shares", "steps"])

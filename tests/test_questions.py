@@ -149,7 +149,9 @@ def test_a_request_that_was_not_tried_again_says_why(make, method, retry, why):
 
 def test_a_refused_request_tells_that_it_has_waited_and_who_was_full(make):
     house = make("a:80")
-    bounded = dataclasses.replace(house.pool.settings, max_in_flight=1, max_queued=5, queue_wait_s=2.0)
+    bounded = dataclasses.replace(
+        house.pool.settings, max_in_flight=1, max_queued=5, queue_timeout_s=2.0, no_backend_s=2.0
+    )
     house.pool.configure(bounded, house.clock.seconds())
     house.backend("a:80", [NEVER_ANSWER])
     first = house.ask(get(request_id="first"))
@@ -159,7 +161,7 @@ def test_a_refused_request_tells_that_it_has_waited_and_who_was_full(make):
     assert waiting.note[0].startswith("it waits in the queue for 0.00 s, and may for 2.00 s more")
     house.wait(3.0)
     told = house.plane.explain("mine")
-    assert (told.status, told.outcome, told.local_reply, told.attempts) == (503, "NO_BACKEND", True, ())
+    assert (told.status, told.outcome, told.local_reply, told.attempts) == (503, "ALL_FULL", True, ())
     assert [(one.backend_name, one.skipped, one.load, one.limit) for one in told.skipped] == [
         ("a:80", Skipped.FULL, 1, 1)
     ]
@@ -391,6 +393,19 @@ def test_what_the_next_claim_would_do_is_told_and_changes_nothing(make):
     assert house.plane.explain_next("default").picked == "a:80"
     with pytest.raises(KeyError, match="no pool is called other"):
         house.plane.explain_next("other")
+
+
+def test_what_a_pool_by_key_would_do_with_no_request_says_that_no_key_is_assumed(make):
+    house = make("a:80", "b:80", policy="rendezvous", key="path")
+    decision = house.plane.explain_next("default")
+    assert decision.picked in ("a:80", "b:80")
+    assert decision.rule.startswith("rendezvous: no key, by chance, hash ")
+    assert decision.rule.endswith(
+        "; no request was given, so its place is drawn: with a path (path=/x) the key of its route is looked at"
+    )
+    routed = house.plane.route("GET", "http://x/a").decision.rule
+    assert "key path" in routed
+    assert "no request" not in routed
 
 
 # What is kept.

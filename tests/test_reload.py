@@ -1,6 +1,7 @@
 """A service goes by another configuration while it runs: read anew, by a program, or not at all."""
 
 import os
+import re
 import socket
 import threading
 from pathlib import Path
@@ -15,6 +16,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import formatEvent, globalLogPublisher
 
 from twisted_lb.admin.operator import Actor, Command
+from twisted_lb.check import problems_of
 from twisted_lb.config import LoadBalancerConfig, TimeoutsConfig
 from twisted_lb.config.load import Source
 from twisted_lb.core.backend import AdminState
@@ -653,6 +655,30 @@ async def test_a_look_at_what_is_wrong_says_all_of_it_with_places(filed, said):
     found = await service.reload_now(dry_run=True)
     assert "/nowhere" in found.problems[0]["text"]
     assert found.problems[0]["place"].rpartition("lb.toml:")[2].startswith("2:")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_reload_and_a_look_say_every_doubt_that_a_check_says_each_time(filed, tmp_path, monkeypatch):
+    service, _, file = filed
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = tmp_path / "doubted_policy.py"
+    policy = (
+        "class Mine:\n    def __init__(self, members, previous=None):\n        self.members = members\n"
+        "    def pick(self, ask, now, rng, tried):\n        return next((one for one in self.members if one.open_to(tried)), None)\n"
+    )
+    module.write_text(policy)
+    file.write_text(
+        'backends = ["127.0.0.1:1"]\npolicy = "doubted_policy:Mine"\n'
+        "retry.bad_statuses = [503]\nupstream.fresh_s = 2\n" + FLAT
+    )
+    assert (await service.reload_now(dry_run=False)).applied
+    module.write_text(policy + "# another one\n")
+    look = await service.reload_now(dry_run=True)
+    done = await service.reload_now(dry_run=False)
+    again = await service.reload_now(dry_run=False)
+    checked = [str(one) for one in problems_of(Source({}, file, {}))]
+    assert [re.search(r"\[(W\d+)\]", one)[1] for one in checked] == ["W25", "W14", "W02"]
+    assert look.warnings == done.warnings == again.warnings == checked
 
 
 @pytest_twisted.ensureDeferred

@@ -17,7 +17,9 @@ def house(build):
 
 
 def full_at_one(lb: House) -> None:
-    settings = dataclasses.replace(lb.pool.settings, max_in_flight=1, max_queued=9, queue_wait_s=5.0)
+    settings = dataclasses.replace(
+        lb.pool.settings, max_in_flight=1, max_queued=9, queue_timeout_s=5.0, no_backend_s=5.0
+    )
     lb.pool.configure(settings, lb.clock.seconds())
 
 

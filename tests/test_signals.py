@@ -1,6 +1,5 @@
 """Signals: each of those that daemons are sent does what it is for, and none ends the process at once."""
 
-import os
 import signal
 import threading
 
@@ -71,7 +70,8 @@ class Process:
 
     def send(self, *numbers: int) -> list[str]:
         for number in numbers:
-            os.kill(os.getpid(), number)
+            # Not os.kill: that may wake another thread, and whoever has sent it goes on before the handler was called.
+            signal.raise_signal(number)
             self.reactor.settle()
         return self.life.told
 
@@ -118,7 +118,7 @@ def test_a_signal_without_a_meaning_says_so(start):
 
 def test_nothing_is_done_within_a_handler(start):
     process = start()
-    os.kill(os.getpid(), HUP)
+    signal.raise_signal(HUP)
     assert process.life.told == []
     process.reactor.settle()
     assert process.life.told == ["reload"]
@@ -145,7 +145,7 @@ def test_two_balancers_in_one_process_both_hear(start):
 
 def test_before_the_reactor_hears_it_sigterm_is_kept_for_it(start):
     process = start()
-    os.kill(os.getpid(), TERM)
+    signal.raise_signal(TERM)
     assert process.reactor.stopped_by == []
     [(call, arguments)] = process.reactor.when_running
     call(*arguments)
@@ -220,7 +220,7 @@ def early():
 
 
 def test_a_hangup_while_the_process_starts_is_told_when_it_runs(early, start):
-    os.kill(os.getpid(), HUP)
+    signal.raise_signal(HUP)
     process = start()
     assert process.life.told == []
     for call, arguments in process.reactor.when_running:
@@ -263,11 +263,11 @@ def test_while_stopping_the_reactors_signals_end_the_wait():
     try:
         hurried: list[str] = []
         restore = while_stopping(reactor, lambda: hurried.append("hurry"))
-        os.kill(os.getpid(), TERM)
+        signal.raise_signal(TERM)
         reactor.settle()
         assert (hurried, reactor.stopped_by) == (["hurry"], [])
         restore()
-        os.kill(os.getpid(), TERM)
+        signal.raise_signal(TERM)
         assert reactor.stopped_by == [TERM]
     finally:
         signal.signal(TERM, before)
@@ -280,15 +280,15 @@ def test_while_several_stop_a_signal_ends_the_wait_of_each_that_still_stops():
         hurried: list[str] = []
         restore_first = while_stopping(reactor, lambda: hurried.append("first"))
         restore_second = while_stopping(reactor, lambda: hurried.append("second"))
-        os.kill(os.getpid(), TERM)
+        signal.raise_signal(TERM)
         reactor.settle()
         assert hurried == ["first", "second"]
         restore_first()
-        os.kill(os.getpid(), TERM)
+        signal.raise_signal(TERM)
         reactor.settle()
         assert (hurried, reactor.stopped_by) == (["first", "second", "second"], [])
         restore_second()
-        os.kill(os.getpid(), TERM)
+        signal.raise_signal(TERM)
         assert reactor.stopped_by == [TERM]
     finally:
         signal.signal(TERM, before)
@@ -299,7 +299,7 @@ def test_while_stopping_handlers_of_others_stay():
     before = signal.signal(TERM, lambda number, frame: called.append(number))
     try:
         restore = while_stopping(Reactor(), lambda: called.append(-1))
-        os.kill(os.getpid(), TERM)
+        signal.raise_signal(TERM)
         restore()
         assert called == [TERM]
     finally:

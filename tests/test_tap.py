@@ -87,8 +87,8 @@ def test_long_forms_are_the_same_options() -> None:
             "unrecognized arguments: --no-backend-s=1 (queue.no_backend_s is a key of the file, see --config)",
         ),
         (
-            "-b a:1 --queue.most 1",
-            "unrecognized arguments: --queue.most 1 (queue.most is a key of the file, see --config)",
+            "-b a:1 --queue.length 1",
+            "unrecognized arguments: --queue.length 1 (queue.length is a key of the file, see --config)",
         ),
         ("-b a:1 --prot=80", "unrecognized arguments: --prot=80 (did you mean --port?)"),
         ("-b a:1 --zzz", "unrecognized arguments: --zzz"),

@@ -1,5 +1,6 @@
 """The referee of the simulation: the same requests through the whole engine, byte by byte, on a network in memory."""
 
+from collections import deque
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -8,7 +9,16 @@ from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.record import Record
 from twisted_lb.sim.laws import BLOCK, Arrivals, Law, stream
 from twisted_lb.sim.machines import RESET_S
-from twisted_lb.testing import Balanced, HeapClock, MemoryNetwork, ScriptedBackend, ScriptedClient, Wait, response
+from twisted_lb.testing import (
+    RESET,
+    Balanced,
+    HeapClock,
+    MemoryNetwork,
+    ScriptedBackend,
+    ScriptedClient,
+    Wait,
+    response,
+)
 
 
 @dataclass
@@ -31,10 +41,14 @@ class Faults:
 
 
 class Queue:
-    """A server with one worker, as a script: FIFO, each request at the speed that holds when it begins."""
+    """A server with one worker, as a script: FIFO, each request at the speed that holds when it begins. Who comes while its backlog
+    is full is reset.
+    """
 
-    def __init__(self, whole, name, seed):
+    def __init__(self, whole, name, seed, backlog):
         self.whole, self.name = whole, name
+        self.most = 1 + backlog
+        self.ends = deque()  # of those who are there, when they will have been served
         self.free, self.share = 0.0, 0.0
         self.speeds = [(0.0, 1.0)]
         self.chance = stream(seed, f"errors {name}")
@@ -43,11 +57,13 @@ class Queue:
 
     def up(self):
         self.free = self.whole.clock.seconds()
+        self.ends.clear()
         self.backend = ScriptedBackend(self.whole.network, self.name, self.answer)
 
     def down(self):
         self.backend.listener.stop()
         for number, connection in enumerate([one for one in self.backend.connections if one.open]):
+            connection.fall_silent()
             self.whole.clock.callLater(number * RESET_S, connection.transport.abortConnection)
 
     def answer(self, request):
@@ -57,17 +73,32 @@ class Queue:
         if self.share and self.chance.random() < self.share:
             return [Wait(0.001), response(b"", 500)]
         now = self.whole.clock.seconds()
+        while self.ends and self.ends[0] <= now:
+            self.ends.popleft()
+        if len(self.ends) >= self.most:
+            return [RESET]
         begins = max(self.free, now)
         speed = [speed for at, speed in self.speeds if at <= begins][-1]
         self.free = begins + self.whole.demands[int(target[3:])] / speed
+        self.ends.append(self.free)
         return [Wait(self.free - now), response(b"")]
 
 
 class Whole:
-    """A run of the whole engine: `told` is what became of each request, by number. Each has one of so many `keys`, in X-Key."""
+    """A run of the whole engine: `told` is what became of each request, by number. Each has one of so many `keys`, in X-Key. So many
+    may wait in the `backlog` of each server.
+    """
 
     def __init__(
-        self, config: LoadBalancerConfig, arrivals: Arrivals, service: Law, *, requests: int, seed: int, keys: int = 1
+        self,
+        config: LoadBalancerConfig,
+        arrivals: Arrivals,
+        service: Law,
+        *,
+        requests: int,
+        seed: int,
+        keys: int = 1,
+        backlog: int = 2048,
     ):
         self.clock = HeapClock()
         self.network = MemoryNetwork(self.clock)
@@ -79,7 +110,7 @@ class Whole:
         chance = stream(seed, "keys")
         self.keys = [int(chance.random() * keys) for _ in range(requests)]
         self.balanced = Balanced(config, self.network, seed=seed, observers=(self.ended,))
-        self.servers = {name: Queue(self, name, seed) for name in self.balanced.cluster.pool.backends}
+        self.servers = {name: Queue(self, name, seed, backlog) for name in self.balanced.cluster.pool.backends}
         self.idle: list[ScriptedClient] = []
         self.busy: dict[int, ScriptedClient] = {}
 

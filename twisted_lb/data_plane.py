@@ -171,7 +171,7 @@ class DataPlane:
         return self.runtime.trace(fields, -1.0 if rules is None else rules.ratio)
 
     def _cluster(self, name: str, pool: PoolPlan) -> Cluster:
-        return Cluster(name, self.runtime, pool.upstream, pool.policy, pool.settings, self._heard_event)
+        return Cluster(name, self.runtime, pool.upstream, pool.policy, pool.settings, self._heard_event, pool.queue)
 
     def _checks(self, cluster: Cluster, pool: PoolPlan, plan: CheckPlan) -> Checks:
         probe = self._probes[cluster] = self._probe(_question(pool))
@@ -256,6 +256,10 @@ class DataPlane:
 
     def accept(self) -> None:
         """Accept clients from now on. Harmless when it does."""
+        if not self._accepting:
+            now = self.runtime.clock.read()
+            for cluster in self.clusters.values():
+                cluster.pool.finish_tables(now)  # nobody waits yet
         self._accepting = True
         for listener in self._all_listeners:
             listener.start()
@@ -305,7 +309,7 @@ class DataPlane:
 
     def _followed(self, plan: Plan, bases: Mapping[str, Sequence[BackendSpec]]) -> tuple[Overlay, list[str]]:
         """What is left of the runtime changes where a plan's pools have these backends, and what is dropped."""
-        most = {name: pool.settings.max_in_flight for name, pool in plan.pools.items()}
+        most = {name: pool.settings.said_limit for name, pool in plan.pools.items()}
         return self.overlay.followed(bases, self.targets.unknown(plan.pools), most)
 
     def _bases_by(self, plan: Plan, before: Plan | None) -> dict[str, tuple[BackendSpec, ...]]:
@@ -400,7 +404,7 @@ class DataPlane:
             cluster.update(specs)
         elif before is not pool:
             cluster.pool.choose_by(pool.policy)
-            cluster.configure(pool.upstream, pool.settings, others)
+            cluster.configure(pool.upstream, pool.settings, others, pool.queue)
             self._check(cluster, pool, before.checks)
         self.targets.say_twice(name, self._own[name])
         self._command(cluster)
@@ -524,7 +528,7 @@ class DataPlane:
         beyond a lower one goes on. KeyError when there is none, ValueError for what is no limit.
         """
         self._cluster_of(pool)
-        self.overlay.limit(pool, backend, limit, self._bases[pool], self.plan.pools[pool].settings.max_in_flight)
+        self.overlay.limit(pool, backend, limit, self._bases[pool], self.plan.pools[pool].settings.said_limit)
         self._respecify(pool)
 
     def add_backend(self, pool: str, spec: BackendSpec) -> None:

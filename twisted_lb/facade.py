@@ -185,6 +185,7 @@ class LoadBalancer:
         now = self._clock()
         self._pool.command(self._known(server), admin, now)
         self._pool.tick(now)
+        self._pool.finish_tables(now)
 
     def update(self, servers: Iterable[Server]) -> None:
         """Replace the servers; those that stay keep their state. ValueError, and nothing changed, if there is none."""
@@ -193,7 +194,8 @@ class LoadBalancer:
             raise ValueError("no server: give at least one, such as 10.0.0.1:80")
         now = self._clock()
         self._pool.update(specs, now)
-        self._pool.tick(now)  # nobody else would, and a policy whose tables take long is built at ticks
+        self._pool.tick(now)
+        self._pool.finish_tables(now)  # nobody else would
 
     @property
     def servers(self) -> dict[str, BackendSnapshot]:

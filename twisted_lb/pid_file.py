@@ -48,7 +48,7 @@ def _refuse_running(path: str, command: str) -> None:
     try:
         os.unlink(path)
     except OSError:
-        pass  # see above
+        pass  # Twisted looks at it next, and says what is wrong with it
 
 
 def _lives(pid: int) -> bool:

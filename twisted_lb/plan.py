@@ -26,16 +26,18 @@ from twisted_lb.config.matching import match_of
 from twisted_lb.config.objects import Objects, home_of_choice, objects_of
 from twisted_lb.config.observe import LogConfig
 from twisted_lb.config.policies import policy_for
-from twisted_lb.config.pools import BackendRulesConfig, PoolConfig
+from twisted_lb.config.pools import BackendRulesConfig, PoolConfig, QueueConfig
 from twisted_lb.config.problems import Problem
 from twisted_lb.config.routes import AnswerConfig, RouteConfig
 from twisted_lb.config.secret import revealed
 from twisted_lb.config.targets import TargetsConfig
 from twisted_lb.config.traces import TracesConfig
+from twisted_lb.config.urgency import BY_ROUTE
 from twisted_lb.core.access import AccessRule, AccessRules
 from twisted_lb.core.address import TcpAddress, is_name
 from twisted_lb.core.backend import Backend, BackendSpec
 from twisted_lb.core.counts import Counts
+from twisted_lb.core.gradient import AdaptiveRules
 from twisted_lb.core.networks import Network, Networks, network_of, networks_in
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.pickers.base import Policy
@@ -53,6 +55,7 @@ from twisted_lb.http_check import HttpQuestion
 from twisted_lb.net.local_reply import HTML, JSON, TEXT, ErrorPage
 from twisted_lb.net.own_answers import Answer, OwnAnswer, Redirect
 from twisted_lb.net.path_edit import PathEdit
+from twisted_lb.net.queueing import Queueing, UrgencyField
 from twisted_lb.net.request_cost import RequestCost
 from twisted_lb.net.request_keys import RequestKey
 from twisted_lb.net.settings import AUTO, ClientRules, RouteRules, UpstreamRules
@@ -171,6 +174,7 @@ class TargetsPlan:
     resolve: str = ""
     family: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    limit: int | None = None
     priority: int = 0
     backup: bool = False
 
@@ -178,7 +182,15 @@ class TargetsPlan:
         """A backend of the list with all that holds for it, as far as that means anything: a unix socket has no port to ask,
         and what is no name is not resolved.
         """
-        if not (self.check_port or self.resolve or self.family or self.labels or self.priority or self.backup):
+        if not (
+            self.check_port
+            or self.resolve
+            or self.family
+            or self.labels
+            or self.limit is not None
+            or self.priority
+            or self.backup
+        ):
             return spec  # of thousands
         named = is_name(spec.address)
         check_port = self.check_port if isinstance(spec.address, TcpAddress) else None
@@ -188,6 +200,7 @@ class TargetsPlan:
             resolve=spec.resolve or (self.resolve if named else ""),
             family=spec.family or (self.family if named else ""),
             labels=tuple({**self.labels, **dict(spec.labels)}.items()),
+            limit=self.limit if spec.limit is None else spec.limit,
             priority=self.priority,
             backup=self.backup,
         )
@@ -204,6 +217,7 @@ class PoolPlan:
     policy_name: str
     settings: PoolSettings
     upstream: UpstreamRules
+    queue: Queueing
     checks: CheckPlan | None
     targets: TargetsPlan | None = None
     made_of: Mapping[str, object] = field(default_factory=dict, repr=False)
@@ -573,6 +587,9 @@ def _route_rules(
         host=_told_host(forwarding.host),
         cost=_cost(config.cost),
         key=_key(config.key),
+        urgency=config.urgency,
+        deadline_s=NEVER if config.timeouts.deadline_s is None else config.timeouts.deadline_s,
+        deadline_field=(config.timeouts.deadline_header or "").lower().encode("ascii"),
         pages=pages,
         retry_after_s=1 if pool is None else _retry_after_s(pool.health_check),
     )
@@ -602,6 +619,13 @@ def _told_host(host: str) -> bytes | None:
     return None if host == "keep" else b"" if host == "backend" else host.encode("ascii")
 
 
+def _adaptive(config: PoolConfig) -> AdaptiveRules | None:
+    given = config.adaptive
+    if config.max_in_flight != "adaptive":
+        return None
+    return AdaptiveRules(given.least, given.most, given.tolerance_percent, given.measure_s)
+
+
 def _retry_after_s(check: HealthCheckConfig) -> int:
     """When to ask again where nobody is usable: after the next check of those that are out, or, without checks, the next trial."""
     return max(1, ceil(check.out_interval_s)) if check.enabled else 1
@@ -617,9 +641,12 @@ def _pool(config: PoolConfig, backend: BackendRulesConfig) -> PoolPlan:
             rise=check.rise,
             fall=check.fall,
             checked=check.enabled,
-            max_in_flight=config.max_in_flight,
-            max_queued=config.queue.most,
-            queue_wait_s=config.queue.no_backend_s,
+            max_in_flight=0 if config.max_in_flight == "adaptive" else config.max_in_flight,
+            adaptive=_adaptive(config),
+            max_queued=config.queue.length,
+            queue_timeout_s=config.queue.timeout_s,
+            no_backend_s=config.queue.no_backend_s,
+            tells_apart=config.queue.fair_by is not None or config.queue.priority_by != BY_ROUTE,
             initially_up=check.initial == "up",
             move=check.move,
             agents=check.enabled and (check.agent != "off" or check.agent_port is not None),
@@ -648,10 +675,22 @@ def _pool(config: PoolConfig, backend: BackendRulesConfig) -> PoolPlan:
             resolve=config.resolve,
             family=config.family,
         ),
+        queue=_queue(config.queue),
         checks=_checks(check) if check.enabled else None,
         targets=None if config.targets is None else _targets(config.targets, backend),
         # What its backends inherit is in them; those of a list come without.
         made_of={"": config, **({} if config.targets is None else {"defaults.backend": backend})},
+    )
+
+
+def _queue(config: QueueConfig) -> Queueing:
+    by = config.priority_by
+    return Queueing(
+        fair=None if config.fair_by is None else _key(config.fair_by),
+        urgent=UrgencyField(by.header.lower().encode("ascii"), {word.encode("ascii"): n for word, n in by.classes})
+        if by.header
+        else None,
+        full_status=config.full_status,
     )
 
 
@@ -693,6 +732,7 @@ def _targets(config: TargetsConfig, backend: BackendRulesConfig) -> TargetsPlan:
         resolve=backend.resolve or "",
         family=backend.family or "",
         labels=backend.labels,
+        limit=backend.max_in_flight,
         priority=backend.priority or 0,
         backup=bool(backend.backup),
     )

@@ -1,7 +1,7 @@
 """What an operator asks of a running data plane: why that backend, and where would this request go. Nothing changes by it."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -62,6 +62,12 @@ class Routed:
     decision: Decision | None = None
 
 
+# Said of a pool by key, asked about without a request.
+_OF_NO_REQUEST: Final = (
+    "no request was given, so its place is drawn: with a path (path=/x) the key of its route is looked at"
+)
+
+
 class Questions:
     """The questions to a data plane. `frontends` and `clusters` are those that run now, by name."""
 
@@ -113,10 +119,16 @@ class Questions:
     # Where it would go.
 
     def next(self, pool: str) -> Decision:
-        """What the next claim in a pool would do, and why. KeyError when there is no such pool."""
+        """What the next claim in a pool would do, and why. By key no key is assumed: a request has one, and a pool has none.
+        KeyError when there is no such pool.
+        """
         if pool not in self._clusters:
             raise KeyError(f"no pool is called {pool}")
-        return self._clusters[pool].pool.explain(ANY, self._runtime.clock.read())
+        asked = self._clusters[pool].pool
+        decision = asked.explain(ANY, self._runtime.clock.read())
+        if not asked.policy.keyed or decision.picked is None:
+            return decision
+        return replace(decision, rule=f"{decision.rule}; {_OF_NO_REQUEST}")
 
     def look_closely(self, pool: str, seconds: float) -> None:
         """For so long, ten minutes at most, have each claim in a pool remember what every backend had in flight, also where it

@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from twisted_lb.admin.operator import Reloaded
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.config.origins import Origins
-from twisted_lb.config.problems import Problem, report
+from twisted_lb.config.problems import Problem, in_order, report
 from twisted_lb.errors import ConfigError, StartError
 from twisted_lb.plan import Files
 from twisted_lb.plan_diff import PlanDiff
@@ -43,8 +43,8 @@ class Source(Protocol):
 
 class Reload:
     """The reloads of a service. `prepare` does beforehand what takes time, and fires with what is to be called behind that;
-    `apply` has a configuration and the files that it names in force, and says what that did. `files` makes those of each
-    reload.
+    `apply` has a configuration and the files that it names in force, and says what that did. `doubts` tells what is doubtful about
+    one that a source has read. `files` makes those of each reload.
     """
 
     def __init__(
@@ -52,12 +52,14 @@ class Reload:
         source: Source,
         prepare: Callable[[LoadBalancerConfig, Files], Deferred[Callable[[], None]]],
         apply: Callable[[LoadBalancerConfig, Files], PlanDiff],
+        doubts: Callable[[LoadBalancerConfig, Source], Iterable[Problem]],
         reactor: Any,
         files: Callable[[], Files] = Files,
     ) -> None:
         self._source: Final = source
         self._prepare: Final = prepare
         self._apply: Final = apply
+        self._doubts: Final = doubts
         self._reactor: Final = reactor
         self._files: Final = files
         self._waiting: list[Deferred[Reloaded]] = []  # for the reload that is under way, and for one that follows it
@@ -102,7 +104,9 @@ class Reload:
             return _refused(problems)
         for line in diff.lines:
             _log.info("reload: {line}", line=line)
-        return Reloaded(applied=True, lines=diff.lines, changed=not diff.empty)
+        return Reloaded(
+            applied=True, lines=diff.lines, changed=not diff.empty, warnings=self._warnings(config, self._source)
+        )
 
     @inlineCallbacks
     def look(self, diff_of: Callable[[LoadBalancerConfig, Files], PlanDiff]) -> Any:
@@ -116,7 +120,12 @@ class Reload:
                 raise ConfigError(source.placed(config, error.problems)) from None
         except (ConfigError, StartError, ValueError) as error:
             return _refused(error.problems if isinstance(error, ConfigError) else [str(error)])
-        return Reloaded(applied=False, lines=diff.lines, changed=not diff.empty)
+        return Reloaded(
+            applied=False, lines=diff.lines, changed=not diff.empty, warnings=self._warnings(config, source)
+        )
+
+    def _warnings(self, config: LoadBalancerConfig, source: Source) -> list[str]:
+        return [str(one) for one in in_order(self._doubts(config, source))]
 
     def _read(self, source: Source) -> "Deferred[LoadBalancerConfig]":
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), source.load)

@@ -72,7 +72,7 @@ def _listening_in_place(path: str) -> socket.socket:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             raise FileExistsError(17, "not a socket")
     except FileNotFoundError:
-        pass
+        pass  # there is none: nobody was here before
     own = f"{path}.{os.getpid()}"
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:

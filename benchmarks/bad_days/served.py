@@ -1,7 +1,7 @@
 """The balancer in a process of its own, which tells what it holds: `python served.py CONFIG.toml`.
 
-Each line on its standard input is answered with a line of JSON, the counters of that moment; the end of the input ends it. At
-SIGHUP it reads its configuration anew.
+Each line on its standard input is answered with a line of JSON, the counters of that moment, and after `held` what the process
+holds as well; the end of the input ends it. At SIGHUP it reads its configuration anew.
 """
 
 import json
@@ -17,6 +17,10 @@ from twisted.logger import globalLogBeginner, textFileLogObserver
 
 from twisted_lb.config.load import Source
 from twisted_lb.service import LoadBalancerService
+
+sys.path.append(str(Path(__file__).resolve().parent.parent))
+
+from bad_days.held import held_kib
 
 
 def counters(service: LoadBalancerService) -> dict[str, int]:
@@ -35,6 +39,7 @@ def counters(service: LoadBalancerService) -> dict[str, int]:
         "idle_upstreams": cluster.idle,
         "leases": sum(backend.in_flight for backend in cluster.pool.backends.values()),
         "leaving": len(service.data_plane.leaving.clusters) + len(service.data_plane.leaving.frontends),
+        "events": len(service.operator.events(0)),
     }
 
 
@@ -45,8 +50,11 @@ class Orders(Protocol):
         self._service = service
 
     def dataReceived(self, data: bytes) -> None:
-        for _ in data.splitlines():
-            self.transport.write(json.dumps(counters(self._service)).encode() + b"\n")
+        for order in data.splitlines():
+            told = counters(self._service)
+            if order == b"held":
+                told["held_kib"] = held_kib()
+            self.transport.write(json.dumps(told).encode() + b"\n")
 
     def connectionLost(self, _: object) -> None:
         if reactor.running:

@@ -49,7 +49,7 @@ SHOWN = ("10", "100", "1000", "10000")
 
 def render(facts: dict) -> str:
     """The page."""
-    parts = [HEAD, when(facts), even(facts), slow(facts), sinkhole(facts), join(facts), steps(facts), LIMITS]
+    parts = [HEAD, when(facts), tables(), even(facts), slow(facts), sinkhole(facts), join(facts), steps(facts), LIMITS]
     return "\n".join(parts)
 
 
@@ -61,6 +61,33 @@ def table(titles: list[str], rows: list[list[str]]) -> str:
 def when(facts: dict) -> str:
     rows = [[f"`{name}`", one["described"], WHEN.get(name, "")] for name, one in facts.items()]
     return "## When to use what\n\n" + table(["policy", "what it does", "when"], rows)
+
+
+def tables() -> str:
+    """What a policy may say that is a table, out of the package."""
+    from twisted_lb.core.pickers import BOUND_PERCENT, BY_KEY, BY_LOAD, LOADS, NAMED
+
+    names = {parts: name for name, parts in NAMED.items()}
+    choices = [[f"`{name}`", text] for name, text in BY_LOAD.items()]
+    loads = [[f"`{name}`", kind.describe] for name, kind in LOADS.items()]
+    called = ", ".join(
+        f'`{name}` is `{{ choose = "{choose}", load = "{load}" }}`' for (choose, load), name in names.items()
+    )
+    return (
+        f"""## Tables of two parts
+
+A policy by load is two things: how to `choose`, and which `load` is compared. `policy = {{ choose = "two", load = "cost" }}` says both; `load` left out is `requests`. {called}. Loads are compared for each unit of weight.
+
+"""
+        + table(["`choose`", "who is picked"], choices)
+        + "\n"
+        + table(["`load`", "what is compared"], loads)
+        + f"""
+With `load = "reported"`, `metric` says what of a report is compared, as `"named_metrics.kv_cache_usage_perc"`; left out: `application_utilization`, else `cpu_utilization`. With `load = "cost"` a route says what its requests [cost](configuration.md#routes): `cost = 5`, `"bytes"`, or what a header field says; where none does, each is 1.
+
+Policies by key ({", ".join(f"`{name}`" for name in BY_KEY)}) go by the `key` of the [route](configuration.md#routes): requests with the same one meet the same backend. None has more in flight than {BOUND_PERCENT / 100:g} times its share by weight (bounded load); beyond that requests go to the next backend of their key. `{{ choose = "ring", bound = 1.5 }}` says another bound, 0 or `"off"` none: then one key that many ask for falls on one backend. While a backend is out its keys are spread over the others, and no key of theirs moves. Backends are known by their names: one that is called anew gets other keys.
+"""
+    )
 
 
 def number(value: float) -> str:

@@ -55,7 +55,7 @@ def waiting(*, leaves=False, stops=False):
     """A request that waits for three seconds until a backend has room, which never has."""
 
     def scene(build):
-        house = build(queue={"no_backend_s": 3.0})
+        house = build(queue={"timeout_s": 3.0})
         house.pool.configure(dataclasses.replace(house.pool.settings, max_in_flight=1), 1000.0)
         house.backend("a:80", [NEVER_ANSWER])
         house.ask()

@@ -297,6 +297,16 @@ def test_added_it_has_a_place_and_removed_it_has_none(desk):
     assert desk.operated.said[-1] == "admin: alice (uid 1004 pid 7): app/[::1]:81 removed: “enough”"
 
 
+def test_an_added_one_has_its_level(desk):
+    path = "/v1/pools/app/backends"
+    said = desk.ask("POST", path, {"address": "n:80", "priority": 3}).json["backend"]
+    assert (said["level"], said["state"]) == (3, "standby")
+    said = desk.ask("POST", path, {"address": "o:80", "backup": True}).json["backend"]
+    assert (said["level"], said["state"]) == (None, "standby")
+    assert desk.ask("POST", path, {"address": "p:80", "priority": 129}).problem[:2] == (422, "bad_value")
+    assert desk.ask("POST", path, {"address": "p:80", "backup": True, "priority": 1}).problem[:2] == (422, "bad_value")
+
+
 def test_changes_are_reset_one_and_all(desk):
     desk.ask("PATCH", A, {"admin": "drain"})
     desk.ask("PATCH", "/v1/backends/app/b%3A80", {"weight": 5})
@@ -631,12 +641,15 @@ def test_a_reload_answers_with_what_it_did(desk):
     connection = desk.begin("POST", "/v1/reload", {"reason": "new file"})
     assert connection.take() == b""
     desk.operated.operating.loaded(["changes pool app: +n:80"])
-    desk.operated.owner.reloads[0][1].callback(Reloaded(True, ["changes pool app: +n:80"], True))
+    desk.operated.owner.reloads[0][1].callback(
+        Reloaded(True, ["changes pool app: +n:80"], True, warnings=["lb.toml:3:1: key: …   [W27]"])
+    )
     said = json.loads(connection.take().partition(b"\r\n\r\n")[2])
     assert said == {
         "applied": True,
         "changed": True,
         "lines": ["changes pool app: +n:80"],
+        "warnings": ["lb.toml:3:1: key: …   [W27]"],
         "generation": 2,
         "etag": "3b9aca00.2.0",
     }

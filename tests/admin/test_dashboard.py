@@ -9,7 +9,7 @@ from watched import Site, Watched, backend, pool
 
 from twisted_lb.admin import page_tables
 from twisted_lb.admin.dashboard import FILES, POLICY
-from twisted_lb.admin.operator import ChangeView, Refused
+from twisted_lb.admin.operator import ChangeView, LevelView, Refused
 from twisted_lb.admin.page_marks import milliseconds, number
 from twisted_lb.admin.page_tables import filled
 from twisted_lb.testing import HeapClock
@@ -206,7 +206,36 @@ def test_a_pool_without_backends_and_a_backend_without_bounds_are_shown(watched)
     assert "empty answers nothing" in text_of(site.ask("/")[2])
 
 
+def test_levels_are_shown_where_there_are_several_and_who_stands_by_is_not_used():
+    first, second, backup = (
+        backend("b1", labels={"zone": "a"}),
+        backend("b2", level=1, state="standby"),
+        backend("b3", level=None, state="standby"),
+    )
+    levels = [LevelView(0, 1, 1, 100, False), LevelView(1, 1, 1, 0, False), LevelView(None, 1, 1, 0, False)]
+    site = Site(Watched(pool(first, second, backup, levels=levels, panic=True), clock=HeapClock(1000.0)))
+    told = text_of(site.ask("/")[2])
+    assert "1 of 3 used, 2 stand by" in told
+    assert "level 0 100 %, level 1 0 %, backups 0 % · in panic" in told
+    assert all(place in told for place in ("b1:80 · level 0 · zone a", "b2:80 · level 1", "b3:80 · backup"))
+    site.close()
+
+
+def test_a_pool_of_one_level_has_no_word_of_it():
+    site = Site(Watched(pool(backend("b1")), clock=HeapClock(1000.0)))
+    assert "level 0" not in text_of(site.ask("/")[2])
+    site.close()
+
+
 def test_a_pool_whose_first_checks_are_awaited_does_not_answer_nothing():
     site = Site(Watched(pool(backend("app/b1", usable=False, state="unknown")), clock=HeapClock(1000.0)))
     assert "app waits for a first check" in text_of(site.ask("/")[2])
     site.close()
+
+
+def test_an_adaptive_limit_says_why_it_is_what_it_is_with_and_without_a_script(watched, site):
+    watched.pools = [pool(backend("b1", limit=12, limit_why="it follows latency: <130 ms"), backend("b2", limit=9))]
+    _, _, page = site.ask("/")
+    assert '<span title="it follows latency: &lt;130 ms">0 / 12</span>' in page.decode()
+    assert page.decode().count("<span title=") == 1
+    assert "title: b.limit_why || null" in (PAGE / "app.js").read_text()

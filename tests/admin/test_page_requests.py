@@ -85,7 +85,9 @@ def test_an_answer_that_was_cut_failed_in_its_last_phase(house):
 
 def test_a_wait_that_led_nowhere_has_a_row_of_its_own(house):
     lb = house("a:80")
-    settings = dataclasses.replace(lb.pool.settings, max_in_flight=1, max_queued=9, queue_wait_s=4.0)
+    settings = dataclasses.replace(
+        lb.pool.settings, max_in_flight=1, max_queued=9, queue_timeout_s=4.0, no_backend_s=4.0
+    )
     lb.pool.configure(settings, lb.clock.seconds())
     lb.backend("a:80", [NEVER_ANSWER])
     lb.ask(GET)

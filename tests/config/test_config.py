@@ -587,8 +587,9 @@ def test_a_policy_that_has_another_name_elsewhere_is_told_by_ours(name: str, sai
 
 
 def test_the_reference_has_the_default_of_a_cost() -> None:
-    [line] = [line for line in reference().splitlines() if line.startswith("| `cost` |")]
-    assert line.split(" | ")[2] == "`1`"
+    of_a_route, flat = [line for line in reference().splitlines() if line.startswith("| `cost` |")]
+    assert of_a_route.split(" | ")[2] == "`1`"
+    assert flat == "| `cost` | `cost` of the route |"
 
 
 def test_every_name_from_elsewhere_leads_to_a_policy_that_there_is() -> None:

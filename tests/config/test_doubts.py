@@ -116,6 +116,22 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
         "backends: every backend is a backup: none is kept back   [W24]",
     ),
     (
+        {"panic": {"even_down": True}},
+        "panic.even_down: has no effect: threshold_percent is 0, and there is no panic   [W29]",
+    ),
+    (
+        {"backends": ["a:80", "b:80"], "queue": {"when_full": "spill"}},
+        "queue.when_full: spill has no effect: all backends are of one level, and there is none to go on to   [W30]",
+    ),
+    (
+        {"policy": {"choose": "two", "load": "cost"}},
+        "policy: counts requests: no route that leads here gives a cost   [W31]",
+    ),
+    (
+        {"shadow": {"policy": {"choose": "scan", "load": "cost"}}},
+        "shadow.policy: counts requests: no route that leads here gives a cost   [W31]",
+    ),
+    (
         {"backends": FOUR, "ejection": {"success_rate_factor": 1.9}},
         "ejection.success_rate_factor: has no effect: min_backends = 5, and the pool has 4   [W22]",
     ),
@@ -135,6 +151,28 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
         "routes[0].fallback: app is the pool that the route leads to   [W15]",
     ),
     ({"policy_budget_us": 5}, "policy_budget_us: has no effect: rr is a built-in, and no policy of your own   [W26]"),
+    (
+        {"backends": ["a:80"], "max_in_flight": 8, "adaptive": {"least": 2}},
+        'adaptive.least: has no effect: max_in_flight = 8, and not "adaptive"   [W32]',
+    ),
+    (
+        {"pools": {"app": {"backends": ["a:80"], "adaptive": {"most": 9}}}, "routes": TO_APP, "listeners": WEB},
+        'pools.app.adaptive.most: has no effect: max_in_flight = 0, and not "adaptive"   [W32]',
+    ),
+    (
+        {"backends": ["a:80"], "max_in_flight": "adaptive", "queue": {"length": 0}},
+        (
+            "max_in_flight: adaptive without a queue: while a limit is low, as it is when it is measured, what is beyond it gets 503"
+            "   [W32]"
+        ),
+    ),
+    (
+        {"backends": ["a:80"], "max_in_flight": "adaptive", "queue": {"timeout_s": 0}},
+        (
+            "max_in_flight: adaptive without a queue: while a limit is low, as it is when it is measured, what is beyond it gets 503"
+            "   [W32]"
+        ),
+    ),
     ({"checks": {"x": {}}}, "checks.x: no pool names them   [W16]"),
     ({"pools": APP, "routes": TO_APP}, UNSAID),
     (
@@ -302,6 +340,7 @@ def test_what_is_doubtful_for_one_reason_is_doubted_once(tables, said):
         {"forwarding": {"trusted_proxies": ["10.0.0.0/8", "fd00::/8"]}},
         {"backends": ["app.internal:80"], "retry": {"bad_statuses": [503]}},  # a name may be several
         {"backends": ["10.0.0.1:80", "10.0.0.2:80"], "policy": "first", "max_in_flight": 10},
+        {"backends": ["10.0.0.1:80", "10.0.0.2:80"], "policy": "first", "max_in_flight": "adaptive", "adaptive": {"most": 9}},
         {"backends": ["10.0.0.1:80"], "policy": "first"},
         # A route of another listener hides nothing, and one of each of two hides it only together.
         {
@@ -312,6 +351,16 @@ def test_what_is_doubtful_for_one_reason_is_doubted_once(tables, said):
         {"routes": [{"clients": ["10.0.0.0/8"], "pool": "default"}, {"clients": ["10.0.0.1"], "pool": "default"}]},
         {"checks": {"default": {}}},
         {"policy": "ring", "key": "path"},
+        {"panic": {"even_down": True, "threshold_percent": 50}},
+        {"backends": ["a:80", {"address": "b:80", "backup": True}], "queue": {"when_full": "spill"}},
+        {"backends": ["a:80", {"address": "b:80", "priority": 1}], "queue": {"when_full": "spill"}},
+        {"policy": {"choose": "two", "load": "cost"}, "cost": "bytes"},
+        {"policy": {"choose": "two", "load": "cost"}, "defaults": {"route": {"cost": 5}}},
+        {
+            "listeners": WEB,
+            "pools": {"app": {**APP["app"], "policy": {"choose": "two", "load": "cost"}}},
+            "routes": [{"path": "/a", "pool": "app", "cost": 5}, {"pool": "app"}],
+        },
         {"defaults": {"route": {"key": "path"}}},
         {
             "listeners": WEB,

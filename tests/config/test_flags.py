@@ -335,7 +335,7 @@ FILE: dict[str, Any] = {
     "checks": {"x": {"rise": 5, "fall": 6}},
     "defaults": {
         "listener": {"limits": {"head_fields": 20}, "default_pool": "api"},
-        "pool": {"queue": {"most": 3}, "health_check": {"path": "/x"}},
+        "pool": {"queue": {"length": 3}, "health_check": {"path": "/x"}},
         "route": {"timeouts": {"response_head_s": 4}},
         "backend": {"check_port": 9},
     },
@@ -346,7 +346,7 @@ FLAT_FILE: dict[str, Any] = {
     "timeouts": {"head_s": 1, "response_head_s": 2},
     "forwarding": {"trusted_proxies": ["10.0.0.1"], "real_ip": True},
     "health_check": {"interval_s": 9},
-    "defaults": {"pool": {"queue": {"most": 3}}},
+    "defaults": {"pool": {"queue": {"length": 3}}},
 }
 
 
@@ -372,7 +372,7 @@ def origins(given: dict[str, Any], flags: dict[str, str | list[str]]) -> Origins
         ("routes.api.timeouts.response_head_s", "defaults.route.timeouts.response_head_s"),
         ("pools.api.policy", "pools.api.strategy"),
         ("pools.api.upstream.reuse_unsafe_within_s", "pools.api.upstream.fresh_s"),
-        ("pools.api.queue.most", "defaults.pool.queue.most"),
+        ("pools.api.queue.length", "defaults.pool.queue.length"),
         ("pools.api.health_check.fall", "pools.api.health_check.fall"),
         ("pools.api.health_check.rise", "checks.x.rise"),
         ("pools.api.health_check.path", "defaults.pool.health_check.path"),
@@ -402,7 +402,7 @@ def test_every_value_in_force_has_its_origin(path, origin):
         ("pools.default.policy", "--strategy"),
         ("pools.default.backends.0.address", "--backend"),
         ("pools.default.health_check.interval_s", "health_check.interval_s"),
-        ("pools.default.queue.most", "defaults.pool.queue.most"),
+        ("pools.default.queue.length", "defaults.pool.queue.length"),
     ],
 )
 def test_flat_keys_are_the_origin_of_what_is_called_default(path, origin):

@@ -58,6 +58,7 @@ ROUTE: dict[str, tuple[Any, Any]] = {
     "set_response_headers": ({"X-A": "1"}, {"X-A": "2"}),
     "remove_response_headers": (["X-A"], ["X-B"]),
     "key": ("path", {"header": "X-User"}),
+    "urgency": (1, 6),
     "repeatable": (["POST"], ["PATCH"]),
     "cost": (5, "bytes"),
     "upgrades": (["chess"], ["go"]),
@@ -66,6 +67,8 @@ ROUTE: dict[str, tuple[Any, Any]] = {
     "timeouts.response_idle_s": (1.0, 2.0),
     "timeouts.response_head_s": (1.0, 2.0),
     "timeouts.attempt_s": (1.0, 2.0),
+    "timeouts.deadline_s": (1.0, 2.0),
+    "timeouts.deadline_header": ("X-A", "X-B"),
     "timeouts.tunnel_idle_s": (1.0, 2.0),
     "limits.replay_body_bytes": (1, 2),
     "limits.body_bytes": (1, 2),
@@ -119,9 +122,17 @@ POOL: dict[str, tuple[Any, Any]] = {
     "ejection.longest_s": (100.0, 200.0),
     "ejection.max_percent": (20, 30),
     "ejection.checks_end": (False, False),
+    "queue.timeout_s": (2.0, 3.0),
+    "queue.fair_by": ("client", {"header": "X-Tenant"}),
+    "queue.priority_by": ({"header": "Priority"}, {"header": "X-Class", "classes": {"batch": 6}}),
+    "queue.full_status": (429, 429),
     "queue.no_backend_s": (2.0, 3.0),
-    "queue.most": (2, 3),
+    "queue.length": (2, 3),
     "queue.when_full": ("spill", "spill"),
+    "adaptive.least": (2, 3),
+    "adaptive.most": (20, 30),
+    "adaptive.tolerance_percent": (50.0, 60.0),
+    "adaptive.measure_s": (20.0, 30.0),
     "slow_start.window_s": (1.0, 2.0),
     "slow_start.aggression": (2.0, 3.0),
     "slow_start.floor_percent": (20, 30),
@@ -144,6 +155,7 @@ BACKEND: dict[str, tuple[Any, Any]] = {
     "priority": (1, 2),
     "backup": (True, True),
     "check_port": (1, 2),
+    "max_in_flight": (5, 6),
     "resolve": ("first", "auto"),
     "family": ("ipv4", "ipv6"),
     "labels": ({"zone": "a"}, {"zone": "b"}),
@@ -204,7 +216,7 @@ def of(objects: Objects, owner: str, key: str) -> Any:
     """What is in force, as a file would say it."""
     if owner == "backend":
         [spec] = objects.pools["app"].backends
-        return dict(spec.labels) if key == "labels" else getattr(spec, key)
+        return dict(spec.labels) if key == "labels" else getattr(spec, {"max_in_flight": "limit"}.get(key, key))
     one: Any = {"listener": objects.listeners, "route": objects.routes, "pool": objects.pools}[owner]
     one = one[{"listener": "web", "route": "r", "pool": "app"}[owner]]
     for part in key.split("."):
@@ -301,7 +313,7 @@ def test_flat_keys_inherit_what_they_do_not_say():
             "limits": {"head_bytes": 600},
             "defaults": {
                 "listener": {"limits": {"head_bytes": 500, "head_fields": 10}},
-                "pool": {"queue": {"most": 3}},
+                "pool": {"queue": {"length": 3}},
                 "route": {"upgrades": ["go"]},
                 "backend": {"weight": 9},
             },
@@ -310,7 +322,7 @@ def test_flat_keys_inherit_what_they_do_not_say():
     objects = objects_of(config)
     limits = objects.listeners["default"].limits
     assert (limits.head_bytes, limits.head_fields) == (600, 10)
-    assert objects.pools["default"].queue.most == 3
+    assert objects.pools["default"].queue.length == 3
     assert objects.to_default["default"].upgrades == ("go",)
     assert [spec.weight for spec in config.backends] == [9]
 

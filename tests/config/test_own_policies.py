@@ -10,6 +10,7 @@ from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.config.doubts import doubts
 from twisted_lb.config.load import Source
 from twisted_lb.config.own_policies import GROUP
+from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pickers.own import own_policy
 from twisted_lb.errors import ConfigError
 from twisted_lb.plan import plan_of
@@ -134,6 +135,42 @@ def test_an_entry_point_names_one(folder, module, monkeypatch):
         assert said in str(caught.value)
 
 
+def test_an_entry_point_whose_module_leaves_is_one_line(folder, monkeypatch):
+    name = f"leaving_{next(NUMBER)}"
+    (folder / f"{name}.py").write_text("import sys\nsys.exit('see you')\n")
+    known = EntryPoints([EntryPoint("leaves", f"{name}:Class", GROUP)])
+    monkeypatch.setattr("twisted_lb.config.own_policies.entry_points", known.select)
+    monkeypatch.syspath_prepend(folder)
+    with pytest.raises(
+        ConfigError, match=rf"policy: .*cannot be loaded: it raised SystemExit: see you \({name}.py:2\)"
+    ):
+        source(folder, 'backends = ["a:80"]\npolicy = "entry-point:leaves"').load()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("class Meta(type):\n    def __getattr__(cls, name):\n        raise SystemExit(name)\nclass P(metaclass=Meta): pass", "P cannot be looked at: it raised SystemExit: pick"),
+        ("def __getattr__(name):\n    raise SystemExit(name)", "P cannot be looked up: it raised SystemExit: P"),
+    ],
+)  # fmt: skip
+def test_what_leaves_as_soon_as_it_is_looked_at_is_one_line(folder, text, said):
+    name = f"leaving_{next(NUMBER)}"
+    (folder / f"{name}.py").write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        source(folder, f'backends = ["a:80"]\npolicy = "{name}:P"').load()
+
+
+def test_one_that_looks_at_its_members_as_it_is_made_is_fine(folder):
+    name = f"looking_{next(NUMBER)}"
+    looks = "        self.known = [(one.in_flight, one.limit, one.available, repr(one)) for one in members]\n"
+    (folder / f"{name}.py").write_text(
+        FEWEST.replace("        self.members = members\n", f"        self.members = members\n{looks}", 1)
+    )
+    plan = planned(source(folder, f'backends = ["a:80", "b:80"]\npolicy = "{name}:Fewest"'))
+    assert plan.pools["default"].policy_name == f"{name}:Fewest"
+
+
 def test_no_package_that_is_installed_names_a_built_in():
     assert not importlib.metadata.entry_points(group=GROUP)
 
@@ -229,6 +266,32 @@ def test_how_long_a_pick_may_take_is_said_of_the_pool(folder, module):
     target = sys.modules[module].Fewest
     assert (first, second) == tuple(own_policy(target, f"{module}:Fewest", us / 1e6) for us in (500, 700))
     assert never == own_policy(target, f"{module}:Fewest", float("inf"))
+
+
+def test_as_a_default_it_is_that_of_each_pool_that_says_no_other_one(folder, module):
+    pools = '[pools.a]\nbackends = ["a:80"]\n[pools.b]\nbackends = ["b:80"]\npolicy = "rr"\n[listeners.web]\naddress = ":1"\ndefault_pool = "a"'
+    text = f'[defaults.pool]\npolicy = "{module}:Fewest"\npolicy_budget_us = 700\nshadow.policy = "{module}:Fewest"\n{pools}'
+    plan = planned(source(folder, text))
+    own = own_policy(sys.modules[module].Fewest, f"{module}:Fewest", 0.0007)
+    assert [plan.pools[name].policy.policy for name in "ab"] == [own, POLICIES["rr"]]
+    assert [plan.pools[name].policy.shadow for name in "ab"] == [own, own]
+
+
+class Here:
+    def __init__(self, members, previous=None):
+        self.members = members
+
+    def pick(self, ask, now, rng, tried):
+        return next((one for one in self.members if one.open_to(tried)), None)
+
+
+def test_from_python_a_class_is_a_default_too():
+    pools = {"a": {"backends": ["a:80"]}, "b": {"backends": ["b:80"], "policy": "rr"}}
+    listeners = {"web": {"address": ":1", "default_pool": "a"}}
+    described = {"defaults": {"pool": {"policy": Here}}, "pools": pools, "listeners": listeners}
+    plan = plan_of(LoadBalancerConfig.model_validate(described))
+    assert plan.pools["a"].policy.target is Here
+    assert plan.pools["b"].policy == POLICIES["rr"]
 
 
 def codes(config):

@@ -4,6 +4,7 @@ import pytest
 
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.config.load import from_flags
+from twisted_lb.config.policies import DESCRIBED
 from twisted_lb.core.pickers import BY_KEY, BY_LOAD, LOADS, POLICIES, policy_of
 from twisted_lb.errors import ConfigError
 from twisted_lb.plan import plan_of
@@ -13,6 +14,13 @@ WAYS = ", ".join((*BY_LOAD, *BY_KEY))
 
 def planned(policy):
     return plan_of(LoadBalancerConfig.model_validate({"backends": ["a:80"], "policy": policy})).pools["default"]
+
+
+def test_the_reference_names_every_policy_in_a_cell_that_can_be_read_and_says_where_more_is():
+    assert all(f"`{name}`" in DESCRIBED for name in POLICIES)
+    assert "(policies.md)" in DESCRIBED
+    assert "(writing-a-policy.md)" in DESCRIBED
+    assert len(DESCRIBED) < 1000  # as long as any other cell
 
 
 @pytest.mark.parametrize("choose", BY_LOAD)

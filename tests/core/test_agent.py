@@ -183,7 +183,7 @@ def test_what_holds_is_told_once_with_its_reason():
 
 def test_an_agent_takes_the_last_one_out_and_requests_may_wait_for_it():
     told = Heard()
-    pool = agents("a:1", told=told, max_queued=1, queue_wait_s=5.0)
+    pool = agents("a:1", told=told, max_queued=1, queue_timeout_s=5.0, no_backend_s=5.0)
     say(pool, "a:1", b"drain")
     assert [type(event) for event in told.take()] == [AgentChanged, PoolExhausted]
     ticket = pool.claim(ANY, 1.0)

@@ -229,7 +229,7 @@ def test_who_wants_no_retries_gets_none_that_are_free_either(outcome):
 
 def waiting():
     """A request that waits, and the lease that it waits for."""
-    pool, _ = make_pool("a:1", max_in_flight=1, max_queued=1, queue_wait_s=5.0)
+    pool, _ = make_pool("a:1", max_in_flight=1, max_queued=1, queue_timeout_s=5.0, no_backend_s=5.0)
     lease = pool.claim(ANY, 0.0)
     attempts = attempts_at(pool)
     assert isinstance(attempts.begin(1.0), Ticket)
@@ -270,7 +270,7 @@ def test_what_is_granted_to_others_is_not_taken():
 
 
 def test_another_attempt_may_have_to_wait_too():
-    pool, _ = make_pool("a:1", "b:1", max_in_flight=1, max_queued=1, queue_wait_s=5.0)
+    pool, _ = make_pool("a:1", "b:1", max_in_flight=1, max_queued=1, queue_timeout_s=5.0, no_backend_s=5.0)
     attempts = attempts_at(pool)
     attempts.begin(0.0)
     other = pool.claim(ANY, 0.0)
@@ -323,7 +323,9 @@ def test_an_attempt_that_has_ended_does_not_move():
 
 @pytest.mark.parametrize("why", ["nobody else", "spent", "others wait"])
 def test_where_a_request_cannot_move_its_attempt_goes_on(why):
-    pool, _ = make_pool(*(["a:1"] if why == "nobody else" else ["a:1", "b:1"]), max_queued=5, queue_wait_s=5.0)
+    pool, _ = make_pool(
+        *(["a:1"] if why == "nobody else" else ["a:1", "b:1"]), max_queued=5, queue_timeout_s=5.0, no_backend_s=5.0
+    )
     attempts = attempts_at(pool)
     attempts.begin(0.0)
     if why == "spent":

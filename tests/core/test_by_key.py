@@ -244,7 +244,7 @@ def test_a_limit_of_a_backend_holds_beside_the_bound(choose):
     pool.update(specs("a:1", "b:1"), 0.0)
     got = Counter(pool.claim(ASKS[0], 0.0).backend.name for _ in range(6))
     assert set(got.values()) == {3}
-    assert pool.claim(ASKS[0], 0.0) is Refusal.NO_BACKEND
+    assert pool.claim(ASKS[0], 0.0) is Refusal.ALL_FULL
 
 
 def test_how_often_each_was_stepped_over_is_counted_by_why():

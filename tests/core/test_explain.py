@@ -15,8 +15,10 @@ from twisted_lb.core.lease import Lease
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pickers.base import MOST_REMEMBERED, open_to
+from twisted_lb.core.pickers.shadow import ShadowedPolicy
 from twisted_lb.core.pickers.shares import Shares
 from twisted_lb.core.pool import Pool
+from twisted_lb.core.queue import Ticket
 from twisted_lb.core.settings import PoolSettings
 from twisted_lb.core.standing import Skipped
 
@@ -76,7 +78,7 @@ def test_chance_is_ranked_by_the_share_of_each():
 
 
 def test_nobody_left_is_no_pick_and_a_queue_is_a_wait():
-    pool, _ = make_pool("a:1", max_in_flight=1, max_queued=1, queue_wait_s=1.0)
+    pool, _ = make_pool("a:1", max_in_flight=1, max_queued=1, queue_timeout_s=1.0, no_backend_s=1.0)
     claim(pool)
     decision = pool.explain(ANY, 0.0)
     assert (decision.picked, decision.waits) == (None, True)
@@ -142,7 +144,9 @@ def test_explain_names_whom_the_next_claim_takes(policy, eager, checked, most, q
     pool = Pool(
         "p",
         CountingPolicy(policy, eager=eager),
-        PoolSettings(1, 1, checked=checked, max_in_flight=most, max_queued=queue, queue_wait_s=2.0),
+        PoolSettings(
+            1, 1, checked=checked, max_in_flight=most, max_queued=queue, queue_timeout_s=2.0, no_backend_s=2.0
+        ),
         random.Random(seed),
         lambda event: None,
     )
@@ -170,7 +174,7 @@ def test_explain_names_whom_the_next_claim_takes(policy, eager, checked, most, q
                 assert recalled(verdict) == decision
             else:
                 assert decision.picked is None
-                assert decision.waits == (verdict is not Refusal.NO_BACKEND)
+                assert decision.waits == isinstance(verdict, Ticket)
                 skipped = pool.refused(tried, now).decision().skipped
                 assert {one.backend_name: one.skipped for one in skipped} == {
                     one.backend_name: one.skipped for one in decision.skipped
@@ -297,7 +301,7 @@ def test_who_is_full_is_counted_as_full():
     pool, _ = make_pool("a:1", "b:1", max_in_flight=1)
     claim(pool)
     claim(pool)
-    assert pool.claim(ANY, 0.0) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 0.0) is Refusal.ALL_FULL
     assert [one.skipped_times for one in pool.backends.values()] == [{Skipped.FULL: 1}] * 2
     assert [one.skips for one in pool.snapshot().backends] == [{"FULL": 1}] * 2
 
@@ -312,7 +316,7 @@ def test_of_many_backends_the_loads_are_remembered_while_somebody_looks_closely(
 
 def test_of_many_backends_the_loads_are_remembered_of_who_was_retried_has_waited_or_found_nobody():
     texts = [f"a{number}:1" for number in range(MOST_REMEMBERED + 1)]
-    pool, _ = make_pool(*texts, max_in_flight=1, max_queued=1, queue_wait_s=9.0)
+    pool, _ = make_pool(*texts, max_in_flight=1, max_queued=1, queue_timeout_s=9.0, no_backend_s=9.0)
     first = claim(pool, tried=(pool.backends["a0:1"],))
     assert {one.load for one in recalled(first).candidates} == {0}
     for _ in range(MOST_REMEMBERED):
@@ -392,3 +396,16 @@ def test_an_attempt_after_which_nothing_happened_has_brought_about_nothing():
     lease = claim(pool, 1.0)
     pool.settle(lease, Outcome.OK, 2.0)
     assert (lease.backend.aftermath, lease.backend.brought_about(1.0, 2.0)) == ([], "")
+
+
+def test_a_picker_that_is_built_in_a_claim_follows_the_turn_that_was_in_vain():
+    """A shadow whose tables are built at ticks: the claim asks the old rotation, finds nobody, and builds the next one after it."""
+    policy = ShadowedPolicy(POLICIES["rr"], POLICIES["maglev"], "maglev")
+    pool, _ = make_pool("a:80,weight=5", "b:80,weight=2", policy=policy)
+    for _ in range(3):
+        pool.settle(claim(pool), Outcome.OK, 0.0)
+    pool.update(specs("a:80,weight=5", "b:80,weight=2", "c:80,weight=3", "d:80,weight=3"), 0.0)
+    tried = [pool.backends["a:80"], pool.backends["b:80"]]
+    told = pool.explain(ANY, 0.0, tried)
+    lease = claim(pool, tried=tried)
+    assert (told.picked, told.rule) == (lease.backend.name, recalled(lease).rule)

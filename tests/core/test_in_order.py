@@ -15,7 +15,7 @@ def test_all_go_to_the_first_while_it_has_room_and_the_next_ones_when_it_is_full
     pool, _ = make_pool("a:1", "b:1", "c:1", policy="first", max_in_flight=2)
     leases = [claim(pool) for _ in range(6)]
     assert [lease.backend.name for lease in leases] == ["a:1", "a:1", "b:1", "b:1", "c:1", "c:1"]
-    assert pool.claim(ANY, 0.0) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 0.0) is Refusal.ALL_FULL
     pool.settle(leases[2], Outcome.OK, 0.0)
     assert claim(pool).backend.name == "b:1"
     pool.settle(leases[0], Outcome.OK, 0.0)
@@ -61,3 +61,22 @@ def test_it_says_how_many_were_passed_over():
         "first in order: none of 3 was open",
     ]
     assert [one.passed_as_tried for one in members] == [3, 2, 1]
+
+
+def test_who_stands_behind_an_open_one_is_tried_when_its_time_is_over_once():
+    pool, _ = make_pool("a:1", "b:1", "c:1", policy="first", checked=False, max_in_flight=1)
+    first, second = claim(pool), claim(pool)
+    assert second.backend.name == "b:1"
+    pool.settle(second, Outcome.REFUSED, 0.0, "refused")
+    pool.settle(first, Outcome.OK, 0.0)
+    assert claim(pool, now=0.5).backend.name == "a:1"
+    pool.settle(pool_lease := claim(pool, now=0.5), Outcome.OK, 0.5)
+    assert pool_lease.backend.name == "c:1"
+    said = pool.explain(ANY, 2.0)
+    assert (said.picked, said.trial) == ("b:1", True)
+    assert said.rule == "a trial was due: one request finds out whether it is back, wherever it stands"
+    trial = claim(pool, now=2.0)
+    assert (trial.backend.name, trial.trial) == ("b:1", True)
+    assert claim(pool, now=2.0).backend.name == "c:1"
+    pool.settle(trial, Outcome.OK, 2.1)
+    assert pool.backends["b:1"].usable

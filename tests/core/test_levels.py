@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from twisted_lb.core.address import parse_address
 from twisted_lb.core.ask import ANY, Ask, key_of
+from twisted_lb.core.attempts import Attempts
 from twisted_lb.core.backend import AdminState, BackendSpec
 from twisted_lb.core.decision import recalled
 from twisted_lb.core.events import LevelsShifted, PanicBegan, PanicEnded, PoolExhausted
@@ -20,6 +21,7 @@ from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pool import Pool
 from twisted_lb.core.queue import Ticket
+from twisted_lb.core.retry import RetryRules
 from twisted_lb.core.settings import PoolSettings
 from twisted_lb.core.standing import Skipped
 from twisted_lb.core.weighing import SlowStart
@@ -243,7 +245,7 @@ def test_a_retry_goes_to_a_backup_when_it_has_tried_everybody_else():
     assert [one.backend_name for one in told.candidates if one.skipped is None] == ["s"]
 
 
-QUEUE = {"max_in_flight": 1, "max_queued": 5, "queue_wait_s": 10.0}
+QUEUE = {"max_in_flight": 1, "max_queued": 5, "queue_timeout_s": 10.0, "no_backend_s": 10.0}
 
 
 def test_a_full_primary_queues_by_default_and_grants_go_to_it():
@@ -270,7 +272,7 @@ def test_a_full_primary_spills_where_that_is_wanted():
 def test_without_a_queue_a_full_primary_refuses_rather_than_spill():
     pool, _ = leveled(a=0, s="backup", settings={"max_in_flight": 1})
     claim(pool)
-    assert pool.claim(ANY, 0.0) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 0.0) is Refusal.ALL_FULL
 
 
 def test_levels_that_are_in_use_help_one_another_before_anybody_waits():
@@ -297,6 +299,19 @@ def test_a_client_with_a_connection_of_its_own_stays_on_a_backup():
     assert recalled(lease).picked == "s"
 
 
+def test_in_panic_a_client_with_a_connection_of_its_own_stays_at_whom_panic_uses():
+    pool, _ = panicking(a=0, b=0, c=0, d=0)
+    for _ in range(3):
+        pool.settle(claim(pool), Outcome.REFUSED, 0.0)
+    assert pool.panics
+    out = next(one for one in pool.backends.values() if not one.usable)
+    lease = pool.claim_on(out, ANY, 0.1)
+    assert isinstance(lease, Lease)
+    assert not lease.trial
+    pool.command(out, AdminState.DRAIN, 0.2)
+    assert pool.claim_on(out, ANY, 0.2) is None
+
+
 def test_an_ejected_primary_is_tried_while_backups_serve_and_is_left_to_when_it_answers():
     pool, told = leveled(a=0, s="backup", checked=False)
     pool.settle(claim(pool, 1.0), Outcome.REFUSED, 1.0)
@@ -308,6 +323,30 @@ def test_an_ejected_primary_is_tried_while_backups_serve_and_is_left_to_when_it_
     pool.settle(trial, Outcome.OK, 2.7)
     assert set(run(pool, 10, now=2.8)) == {"a"}
     assert [one.in_use for one in told if isinstance(one, LevelsShifted)] == ["the backups", "level 0"]
+
+
+@pytest.mark.parametrize("spill", [False, True], ids=["waits", "spills"])
+@pytest.mark.parametrize("policy", ["ring", "maglev"])
+@pytest.mark.parametrize("how", ["added", "ready again"])
+def test_a_backup_stands_by_though_the_only_usable_primary_is_in_no_table_yet(policy, spill, how):
+    """Tables that take long are built at a tick: until then the one who came is in none, and its level is in use all the same."""
+    pool, _ = leveled(
+        policy,
+        settings={"spill": spill, "max_queued": 1, "queue_timeout_s": 1.0, "no_backend_s": 1.0},
+        a=0,
+        b=0,
+        s="backup",
+    )
+    if how == "added":
+        pool.update(members(a=0, b=0, c=0, s="backup"), 2.0)
+    else:
+        pool.update(members(a=0, b=0, c=0, s="backup"), 0.5)
+        pool.command(pool.backends["c"], AdminState.DRAIN, 0.6)
+        pool.tick(0.7)
+        pool.command(pool.backends["c"], AdminState.READY, 2.0)
+    down(pool, "a", "b")
+    assert pool.explain(ANY, 2.1).picked == "c"
+    assert set(run(pool, now=2.1)) == {"c"}
 
 
 def test_an_explanation_says_why_backups_stand_by():
@@ -422,6 +461,21 @@ def test_in_panic_with_nobody_usable_requests_go_out_instead_of_waiting():
     eject(pool, "a", "b")
     assert pool.exhausted
     assert set(run(pool, 4)) == {"a", "b"}
+
+
+def test_in_panic_whoever_is_refused_goes_on_to_others_that_are_out_instead_of_waiting():
+    pool, _ = panicking(a=0, b=0, checked=True)
+    attempts = Attempts(pool, RetryRules(2, frozenset()), ANY, idempotent=True)
+    eject(pool, "a", "b")
+    first = attempts.begin(1.1)
+    assert isinstance(first, Lease)
+    assert attempts.current is not None
+    attempts.ended(attempts.current, Outcome.REFUSED, 1.1)
+    second = attempts.again(Outcome.REFUSED, 1.1, replayable=True)
+    assert isinstance(second, Lease)
+    assert second.backend is not first.backend
+    attempts.ended(attempts.current, Outcome.REFUSED, 1.1)
+    assert attempts.again(Outcome.REFUSED, 1.1, replayable=True) is Refusal.NO_BACKEND
 
 
 def test_a_trial_that_is_due_is_made_in_panic_too():

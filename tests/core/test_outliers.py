@@ -527,7 +527,7 @@ def test_checks_that_are_turned_off_leave_its_time_as_it_was():
 
 
 def test_who_waits_while_nobody_is_usable_tries_it_soon_and_that_is_no_news():
-    pool, told = pool_of("a:1", "b:1", max_queued=5, queue_wait_s=5.0)
+    pool, told = pool_of("a:1", "b:1", max_queued=5, queue_timeout_s=5.0, no_backend_s=5.0)
     fail(pool, "a:1", *[Outcome.NO_RESPONSE] * 5)
     pool.settle(lease_on(pool, "b:1", 1.0), Outcome.REFUSED, 1.0)
     told.clear()

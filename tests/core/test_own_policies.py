@@ -253,6 +253,55 @@ def test_what_cannot_tell_what_went_wrong_harms_nobody(picks):
     assert "returned a Silent, which is no member" in second
 
 
+@pytest.mark.parametrize("leaving", [SystemExit, GeneratorExit, RuntimeError])
+def test_whatever_cannot_be_shown_is_passed_over_even_where_it_leaves(picks, leaving):
+    class Mute(Exception):
+        def __str__(self):
+            raise leaving
+
+    class Silent:
+        def __repr__(self):
+            raise leaving
+
+    def fails(policy, tried):
+        raise Mute
+
+    pool, told = pool_of(Naming, "a:80")
+    for does in (fails, lambda policy, tried: Silent()):
+        picks(does)
+        claim(pool)
+    first, second = told_by(pool, told)
+    assert "raised Mute: <Mute>" in first
+    assert "returned a Silent, which is no member" in second
+
+
+@pytest.mark.parametrize("leaving", [SystemExit, GeneratorExit, RuntimeError])
+def test_a_why_that_raises_costs_no_request(leaving):
+    class Unsaid(Fewest):
+        looked = 0
+
+        @property
+        def why(self):
+            Unsaid.looked += 1
+            if Unsaid.looked > 1:  # not when it is made
+                raise leaving("no")
+            return ""
+
+    pool, _ = pool_of(Unsaid, "a:80")
+    assert f"its why raised {leaving.__name__}: no" in recalled([claim(pool) for _ in range(2)][1]).rule
+
+
+@pytest.mark.parametrize("leaving", [SystemExit, GeneratorExit, RuntimeError])
+@pytest.mark.parametrize("hook", ["leased", "responded", "settled", "load"])
+def test_a_hook_that_cannot_be_looked_up_costs_no_request(hook, leaving):
+    def raises(policy):
+        raise leaving("no")
+
+    pool, told = pool_of(type("Hooked", (Fewest,), {hook: property(raises)}), "a:80")
+    pool.settle(claim(pool), Outcome.OK, 0.0)
+    assert f"{hook}() raised {leaving.__name__}: no" in told_by(pool, told)[0]
+
+
 def test_it_is_made_anew_with_its_last_object():
     class Counting(Fewest):
         def __init__(self, members, previous=None):

@@ -612,7 +612,7 @@ def test_who_was_filled_by_another_process_is_passed_over_and_seen_again_at_a_ti
     a, b = pool.backends.values()
     table.others[a.slot] = 2
     assert {claim(pool).backend for _ in range(2)} == {b}
-    assert pool.claim(ANY, 0.0) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 0.0) is Refusal.ALL_FULL
     pool.tick(0.25)
     assert not a.available
     table.others[a.slot] = 1

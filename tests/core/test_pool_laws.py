@@ -126,7 +126,8 @@ class PoolMachine(RuleBasedStateMachine):
             initially_up=initially_up,
             max_in_flight=most,
             max_queued=QUEUE if queued else 0,
-            queue_wait_s=WAIT_S,
+            queue_timeout_s=WAIT_S,
+            no_backend_s=WAIT_S,
             ejection=ejection,
         )
         self.tickets: list[Ticket] = []
@@ -202,7 +203,9 @@ class PoolMachine(RuleBasedStateMachine):
         if not isinstance(verdict, Lease):
             assert self.tickets or not self.open_to(avoid)
             return None
-        assert all(ticket.tried for ticket in self.tickets), "somebody went past those that wait for anyone"
+        assert all(ticket.tried or ticket.only for ticket in self.tickets), (
+            "somebody went past those that wait for anyone"
+        )
         self.leased(verdict, avoid, on_trial)
         return verdict
 
@@ -232,9 +235,8 @@ class PoolMachine(RuleBasedStateMachine):
         verdict = self.pool.claim_on(backend, ANY, self.now)
         if isinstance(verdict, Ticket):
             assert member
-            assert full or any(not ticket.tried for ticket in self.tickets)
-            assert backend not in verdict.tried
-            assert len(verdict.tried) == len(self.pool.backends) - 1
+            assert full or any(not ticket.tried and ticket.only is None for ticket in self.tickets)
+            assert verdict.only is backend
             self.tickets.append(verdict)
         elif verdict is None:
             assert not member or not backend.usable or full or self.tickets
@@ -274,16 +276,23 @@ class PoolMachine(RuleBasedStateMachine):
         assert self.policy.built <= built + self.changed
         self.changed = self.changed and self.policy.built == built
         told = [ticket for ticket, _ in verdicts]
-        assert told == [ticket for ticket in self.tickets if ticket in told], "in the order they came"
+        served = [ticket for ticket, verdict in verdicts if isinstance(verdict, Lease)]
+        for alike in (
+            lambda one: not one.tried and one.only is None,
+            *(lambda one, only=only: one.only is only for only in self.pool.backends.values()),
+        ):
+            came = [ticket for ticket in self.tickets if ticket in served and alike(ticket)]
+            assert [ticket for ticket in served if alike(ticket)] == came, "in the order they came"
         self.tickets = [ticket for ticket in self.tickets if ticket not in told]
         for ticket, verdict in verdicts:
             if isinstance(verdict, Lease):
+                assert ticket.only in (None, verdict.backend)
                 self.leased(verdict, ticket.tried, on_trial)
             else:
                 assert ticket.until <= self.now
         for ticket in self.tickets:
             assert ticket.until > self.now
-            assert not self.open_to(ticket.tried)
+            assert not self.open_to(ticket.tried) if ticket.only is None else not ticket.only.available
 
     @precondition(lambda self: self.tickets)
     @rule(which=WHICH)
@@ -399,8 +408,7 @@ class PoolMachine(RuleBasedStateMachine):
     def those_that_wait_are_counted_and_the_first_expires_first(self):
         assert self.pool.snapshot().waiting == len(self.tickets)
         untils = [ticket.until for ticket in self.tickets]
-        assert untils == sorted(untils)
-        assert self.pool.wait_due == (untils[0] if untils else NEVER)
+        assert self.pool.wait_due == min(untils, default=NEVER)
 
     @invariant()
     def every_attempt_ended_once(self):

@@ -8,6 +8,7 @@ from builders import claim, make_pool, specs
 from twisted_lb.core.ask import ANY, Ask
 from twisted_lb.core.attempts import Attempts
 from twisted_lb.core.backend import AdminState
+from twisted_lb.core.histogram import Histogram
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Outcome, Refusal
@@ -17,7 +18,9 @@ from twisted_lb.core.retry import RetryRules
 
 
 def waiting_pool(*texts: str, most: int = 1, max_queued: int = 3, wait_s: float = 5.0, checked: bool = True):
-    pool, _ = make_pool(*texts, max_in_flight=most, max_queued=max_queued, queue_wait_s=wait_s, checked=checked)
+    pool, _ = make_pool(
+        *texts, max_in_flight=most, max_queued=max_queued, queue_timeout_s=wait_s, no_backend_s=wait_s, checked=checked
+    )
     return pool
 
 
@@ -30,7 +33,7 @@ def wait(pool, now: float = 0.0, tried=(), ask: Ask = ANY) -> Ticket:
 def test_with_the_defaults_nobody_waits():
     pool, _ = make_pool("a:1", max_in_flight=1)
     claim(pool)
-    assert pool.claim(ANY, 0.0) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 0.0) is Refusal.ALL_FULL
     assert pool.grants(0.0) == []
     assert pool.wait_due == NEVER
 
@@ -76,7 +79,7 @@ def test_the_queue_is_bounded():
     claim(pool)
     wait(pool)
     wait(pool)
-    assert pool.claim(ANY, 0.0) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 0.0) is Refusal.ALL_FULL
 
 
 def test_who_has_waited_too_long_is_refused_in_the_order_they_came():
@@ -85,7 +88,7 @@ def test_who_has_waited_too_long_is_refused_in_the_order_they_came():
     tickets = [wait(pool, now) for now in (1.0, 2.0, 4.0)]
     assert pool.wait_due == 6.0
     assert pool.grants(5.9) == []
-    assert pool.grants(7.0) == [(ticket, Refusal.NO_BACKEND) for ticket in tickets[:2]]
+    assert pool.grants(7.0) == [(ticket, Refusal.ALL_FULL) for ticket in tickets[:2]]
     assert pool.wait_due == 9.0
 
 
@@ -260,12 +263,12 @@ def test_nor_is_one_whose_backend_has_room_again():
     pool = waiting_pool("a:1", max_queued=1)
     lease = claim(pool)
     first = wait(pool)
-    assert pool.claim(ANY, 1.0) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 1.0) is Refusal.ALL_FULL
     pool.settle(lease, Outcome.OK, 1.0)
     second = wait(pool, 1.0)
-    assert pool.claim(ANY, 1.0) is Refusal.NO_BACKEND, "there is room for one, and one waits for that"
+    assert pool.claim(ANY, 1.0) is Refusal.ALL_FULL, "there is room for one, and one waits for that"
     assert [ticket for ticket, _ in pool.grants(1.0)] == [first]
-    assert pool.claim(ANY, 1.0) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 1.0) is Refusal.ALL_FULL
     pool.withdraw(second)
 
 
@@ -372,13 +375,14 @@ def test_a_backend_that_comes_is_for_those_that_wait():
     assert verdict.backend.name == "b:1"
 
 
-def test_a_shorter_wait_holds_for_whoever_comes_but_nobody_expires_before_those_in_front():
+def test_a_shorter_wait_holds_for_whoever_comes_and_who_waits_keeps_the_time_that_it_was_given():
     pool = waiting_pool("a:1", wait_s=10.0)
     claim(pool)
-    wait(pool)
-    pool.configure(dataclasses.replace(pool.settings, queue_wait_s=1.0), 1.0)
-    assert wait(pool, 1.0).until == 10.0
-    assert wait(pool, 9.5).until == 10.5
+    before = wait(pool)
+    pool.configure(dataclasses.replace(pool.settings, queue_timeout_s=1.0), 1.0)
+    after = wait(pool, 1.0)
+    assert (before.until, after.until, pool.wait_due) == (10.0, 2.0, 2.0)
+    assert pool.grants(2.0) == [(after, Refusal.ALL_FULL)]
 
 
 def test_without_a_queue_any_more_those_in_it_wait_on_and_whoever_comes_goes_straight():
@@ -386,7 +390,7 @@ def test_without_a_queue_any_more_those_in_it_wait_on_and_whoever_comes_goes_str
     lease = claim(pool)
     ticket = wait(pool)
     pool.configure(dataclasses.replace(pool.settings, max_queued=0), 1.0)
-    assert pool.claim(ANY, 1.0) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 1.0) is Refusal.ALL_FULL
     pool.settle(lease, Outcome.OK, 1.0)
     straight = claim(pool, 1.0)
     pool.settle(straight, Outcome.OK, 1.0)
@@ -395,13 +399,75 @@ def test_without_a_queue_any_more_those_in_it_wait_on_and_whoever_comes_goes_str
 
 def test_it_shows_who_waits():
     queue = Queue()
-    ticket = queue.join(ANY, 1.0, 5.0, ())
+    ticket = Ticket(ANY, 1.0, 6.0)
+    queue.join(ticket)
     assert repr(queue) == "<Queue 1 waiting>"
     assert repr(ticket) == "<Ticket 5 s from 1>"
 
 
+def test_who_waits_while_nobody_is_usable_waits_as_long_as_that_says():
+    pool, _ = make_pool("a:1", max_in_flight=1, max_queued=3, queue_timeout_s=10.0, no_backend_s=2.0)
+    a = pool.backends["a:1"]
+    pool.observe_probe(a, False, "x", 0.0, silent=True)
+    for _ in range(3):
+        pool.observe_probe(a, False, "x", 0.0, silent=True)
+    first = wait(pool)
+    assert first.until == 2.0
+    assert pool.grants(2.0) == [(first, Refusal.NO_BACKEND)]
+
+
+def test_who_came_while_nobody_was_usable_waits_as_long_as_others_once_somebody_is():
+    pool, _ = make_pool("a:1", max_in_flight=1, max_queued=3, queue_timeout_s=10.0, no_backend_s=2.0)
+    a = pool.backends["a:1"]
+    for _ in range(3):
+        pool.observe_probe(a, False, "x", 0.0, silent=True)
+    first, second = wait(pool), wait(pool)
+    pool.observe_probe(a, True, "x", 1.0)
+    ((served, lease),) = pool.grants(1.0)
+    assert (served, isinstance(lease, Lease)) == (first, True)
+    assert pool.grants(2.0) == []
+    assert pool.wait_due == 10.0
+    assert pool.grants(10.0) == [(second, Refusal.ALL_FULL)]
+
+
+def test_what_nobody_could_answer_in_time_any_more_is_not_sent():
+    pool = waiting_pool("a:1", wait_s=10.0)
+    pool.backends["a:1"].totals.lasted[2] = Histogram()
+    pool.backends["a:1"].totals.lasted[2].add(1.0)
+    lease = claim(pool)
+    assert pool.claim(ANY, 0.0, deadline=0.9) is Refusal.LATE
+    ticket = pool.claim(ANY, 0.0, deadline=5.0)
+    assert (ticket.until, ticket.late) == (pytest.approx(4.0, abs=0.15), True)
+    pool.settle(lease, Outcome.OK, 4.5)
+    assert pool.grants(4.5) == [(ticket, Refusal.LATE)]
+    assert pool.leases == 0
+
+
+def test_a_deadline_that_is_far_shortens_no_wait():
+    pool = waiting_pool("a:1", wait_s=10.0)
+    claim(pool)
+    ticket = pool.claim(ANY, 0.0, deadline=60.0)
+    assert (ticket.until, ticket.late) == (10.0, False)
+
+
+def test_the_wait_is_foretold_by_how_many_end_in_a_second():
+    pool = waiting_pool("a:1", max_queued=10)
+    lease = claim(pool)
+    for _ in range(5):
+        wait(pool)
+    assert pool.pace.retry_after_s(pool.waiting) == 1, "nothing is known yet"
+    for now in range(1, 6):
+        pool.tick(float(now))
+        pool.settle(lease, Outcome.OK, now + 0.5)
+        ((_, lease),) = pool.grants(now + 0.5)
+    assert pool.pace.per_s == 1.0
+    for _ in range(7):
+        wait(pool, 6.0)
+    assert pool.pace.retry_after_s(pool.waiting) == 8
+
+
 def test_a_knock_in_vain_is_no_news_and_makes_no_rest_longer():
-    pool, told = make_pool("a:1", max_queued=3, queue_wait_s=5.0, checked=False)
+    pool, told = make_pool("a:1", max_queued=3, queue_timeout_s=5.0, no_backend_s=5.0, checked=False)
     pool.settle(claim(pool), Outcome.REFUSED, 0.0)
     told.clear()
     wait(pool)
@@ -421,7 +487,7 @@ def test_who_waits_for_one_backend_alone_delays_nobody_who_would_take_another():
     a, b, c = pool.backends.values()
     leases = [pool.claim_on(a, ANY, 0.0) for _ in range(2)]
     ticket = pool.claim_on(a, ANY, 1.0)
-    assert ticket.tried == (b, c)
+    assert ticket.only is a
     assert {claim(pool, 1.0).backend for _ in range(4)} == {b, c}
     behind = wait(pool, 2.0)
     assert isinstance(pool.claim_on(b, ANY, 2.0), Ticket), "now somebody waits for whoever is free first"
@@ -460,7 +526,7 @@ def out(pool, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["drain", "maint", "down", "ejected", "removed", "moved"])
 def test_a_backend_that_is_out_is_not_claimed_for_anybody(how):
-    pool, _ = make_pool("a:1", "b:1", max_in_flight=1, max_queued=3, queue_wait_s=5.0)
+    pool, _ = make_pool("a:1", "b:1", max_in_flight=1, max_queued=3, queue_timeout_s=5.0, no_backend_s=5.0)
     a, _ = pool.backends.values()
     out(pool, how)
     assert pool.claim_on(a, ANY, 0.0) is None

@@ -146,7 +146,7 @@ def test_a_ring_that_takes_over_points_is_the_one_that_is_made_anew(weights):
         made = ring(some, made)
         fresh = ring(some)
         assert [made.owner(key) for key in KEYS[:300]] == [fresh.owner(key) for key in KEYS[:300]]
-        assert list(made.owners) == list(fresh.owners)
+        assert made.whose(made.owners) == fresh.whose(fresh.owners)
 
 
 def test_what_is_made_of_many_is_counted():
@@ -155,10 +155,8 @@ def test_what_is_made_of_many_is_counted():
     those = [*members(250), Backend(BackendSpec.parse("new:80"), Counts())]
     first = ring(those[:250])
     assert len(first.owners) == 160 * 250
-    assert len(first.kept({(one.name, 40): at for at, one in enumerate(those)})) == 160 * 250
     second = ring(those, first)
     assert len(second.owners) - len(first.owners) == 160
-    assert second.named() - first.named() == {("new:80", 40)}
 
 
 def test_a_point_takes_8_bytes():

@@ -25,7 +25,8 @@ def change(pool, now=0.0, **settings):
         ("initially_up", True),
         ("max_in_flight", 0),
         ("max_queued", 0),
-        ("queue_wait_s", 0.0),
+        ("queue_timeout_s", 0.0),
+        ("no_backend_s", 0.0),
         ("budget_percent", 20),
         ("budget_per_s", 10),
     ],
@@ -115,7 +116,7 @@ def test_nobody_gets_more_at_a_time_than_the_bound_and_others_get_the_rest():
     pool, _ = make_pool("a:1,weight=9", "b:1", max_in_flight=2)
     leases = [claim(pool) for _ in range(4)]
     assert [backend.in_flight for backend in pool.backends.values()] == [2, 2]
-    assert pool.claim(ANY, 0.0) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 0.0) is Refusal.ALL_FULL
     pool.settle(leases[0], Outcome.OK, 0.0)
     assert claim(pool).backend is leases[0].backend
 
@@ -132,7 +133,7 @@ def test_a_limit_of_its_own_wins_over_that_of_the_pool_in_both_directions():
     assert [str(event) for event in told] == ["p/a:1 has changed: limit 2 -> 1", "p/b:1 has changed: limit 2 -> 3"]
     for _ in range(6):
         claim(pool)
-    assert pool.claim(ANY, 0.0) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 0.0) is Refusal.ALL_FULL
     assert [one.in_flight for one in pool.backends.values()] == [1, 3, 2]
     limited(pool, a=None, b=0)
     assert [one.limit for one in pool.backends.values()] == [2, 0, 2]
@@ -153,14 +154,14 @@ def test_a_limit_below_what_is_in_flight_cuts_nobody_and_lets_nobody_in_before_t
     limited(pool, a=2)
     assert pool.backends["a:1"].in_flight == 3
     for lease in leases[:2]:
-        assert pool.claim(ANY, 0.0) is Refusal.NO_BACKEND
+        assert pool.claim(ANY, 0.0) is Refusal.ALL_FULL
         pool.settle(lease, Outcome.OK, 0.0)
     claim(pool)
-    assert pool.claim(ANY, 0.0) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 0.0) is Refusal.ALL_FULL
 
 
 def test_a_higher_limit_lets_in_who_waits():
-    pool, _ = make_pool("a:1", max_queued=3, queue_wait_s=5.0)
+    pool, _ = make_pool("a:1", max_queued=3, queue_timeout_s=5.0, no_backend_s=5.0)
     limited(pool, a=1)
     claim(pool)
     tickets = [pool.claim(ANY, 0.0) for _ in range(2)]
@@ -189,6 +190,6 @@ def test_another_bound_holds_for_the_next_requests():
     leases += [claim(pool), claim(pool)]
     change(pool, max_in_flight=2)
     pool.settle(leases.pop(), Outcome.OK, 0.0)
-    assert pool.claim(ANY, 0.0) is Refusal.NO_BACKEND
+    assert pool.claim(ANY, 0.0) is Refusal.ALL_FULL
     pool.settle(leases.pop(), Outcome.OK, 0.0)
     assert claim(pool)

@@ -5,12 +5,12 @@ import random
 import pytest
 from builders import make_pool, specs
 
-from twisted_lb.core.ask import ANY
+from twisted_lb.core.ask import ANY, Ask, key_of
 from twisted_lb.core.backend import AdminState
 from twisted_lb.core.decision import recalled
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.outcome import Outcome
-from twisted_lb.core.pickers import POLICIES, policy_of
+from twisted_lb.core.pickers import BY_KEY, POLICIES, policy_of
 from twisted_lb.core.pickers.base import Picker
 from twisted_lb.core.pickers.own import own_policy
 from twisted_lb.core.pickers.shadow import ShadowedPolicy
@@ -104,7 +104,8 @@ def test_with_a_shadow_the_same_is_picked_counted_and_skipped_as_without(name, s
                 pool.settle(open_.pop(0), chance.choice((Outcome.OK, Outcome.TIMED_OUT)), now)
             if step % 60 == 30:
                 pool.command(pool.backends["b:80"], chance.choice((AdminState.READY, AdminState.DRAIN)), now)
-                pool.tick(now)  # where one of the two takes long to build both are built there
+                pool.tick(now)
+                pool.finish_tables(now)  # where one of the two takes long to build both are built at ticks
             if step == 150:
                 pool.observe_probe(pool.backends["c:80"], False, "", now)
         stories.append(([one for one, _ in story], [one.skipped_times for one in pool.backends.values()]))
@@ -216,3 +217,59 @@ def test_shadowed_policies_are_equal_where_both_are():
     assert len({shadowed("rr", "least"), shadowed("rr", "least"), shadowed("least", "rr")}) == 2
     assert shadowed("rr", "least") != POLICIES["rr"]
     assert shadowed("rr", policy_of("two", "cost")) != shadowed("rr", "least")
+
+
+@pytest.mark.parametrize("choose", BY_KEY)
+def test_a_shadow_by_key_bounds_what_it_would_have_itself(choose):
+    """One hot key: the shadow fills 13 of each of ten at 125 percent, as it would if it routed; all that is really somewhere else."""
+    pool, _ = make_pool(*(f"b{at}:80" for at in range(10)), policy=shadowed("first", choose), checked=False)
+    ask = Ask(key_of(b"hot"))
+    for _ in range(100):
+        assert isinstance(pool.claim(ask, 0.0), Lease)
+    would = pool.minded.shadow.in_flight
+    assert (max(would.values()), sum(1 for one in would.values() if one), sum(would.values())) == (13, 8, 100)
+    assert pool.backends["b0:80"].in_flight == 100
+
+
+@pytest.mark.parametrize("shadow", ["least", "latency", FIRST], ids=str)
+def test_who_has_the_slot_of_one_that_has_left_inherits_nothing(shadow):
+    pool, _ = make_pool("a:80", "b:80", policy=shadowed("rr", shadow))
+    leases = [leased(pool) for _ in range(8)]
+    a = pool.backends["a:80"]
+    for lease in [one for one in leases if one.backend is a]:
+        pool.settle(lease, Outcome.OK, 1.0)
+    assert shadow is not FIRST or pool.minded.shadow.in_flight["a:80"] == 4
+    slot = a.slot
+    pool.update(specs("b:80"), 2.0)
+    pool.update(specs("b:80", "c:80"), 3.0)
+    assert pool.backends["c:80"].slot == slot
+    assert pool.minded.shadow.in_flight["c:80"] == 0
+    for lease in leases:
+        if lease.open:
+            pool.settle(lease, Outcome.OK, 4.0)
+    assert pool.minded.shadow.in_flight == {"b:80": 0, "c:80": 0}
+    assert pool._loads.counts.total == 0
+    for at in range(20):
+        pool.update(specs("b:80", f"d{at}:80"), 5.0)
+    assert len(pool._loads.counts.view()) <= 3
+
+
+@pytest.mark.parametrize("policy", [FIRST, shadowed("rr", FIRST)], ids=["routes", "shadow"])
+def test_a_policy_that_may_take_longer_has_the_same_members_and_hears_of_all_that_is_open(policy):
+    pool, _ = make_pool("a:80", "b:80", policy=policy)
+    lease = leased(pool)
+
+    def made():
+        picker = pool._selection.picker
+        return (picker.shadow if policy is not FIRST else picker)._made
+
+    before = made()
+    slower = own_policy(First, "first", 2.0)
+    pool.choose_by(slower if policy is FIRST else shadowed("rr", slower))
+    other = leased(pool)
+    assert [new is old for new, old in zip(made().members, before.members, strict=True)] == [True, True]
+    for one in (lease, other):
+        pool.settle(one, Outcome.OK, 1.0)
+    assert sum(one[0] != "leased" for one in made().heard) == 2
+    loads = pool._loads if policy is FIRST else pool._loads.shadow
+    assert loads.minder.budget_s == 2.0

@@ -158,6 +158,14 @@ def test_whoever_is_added_or_replaced_by_another_server_starts_slowly():
     assert parts(pool) == [1, 0.1, 1, 1]
 
 
+def test_whoever_is_added_comes_to_its_weight_though_another_one_loses_its_own_with_the_same_change():
+    pool, _ = slow("a:1,weight=8", "c:1")
+    pool.update(specs("a:1,weight=8", "b:1", "c:1,weight=0"), 10.0)
+    assert parts(pool) == [1, 0.1, 1]
+    pool.tick(70.0)
+    assert parts(pool) == [1, 1, 1]
+
+
 def test_whoever_is_added_and_waits_for_its_first_check_starts_slowly_with_that():
     pool, _ = slow("a:1", "b:1", initially_up=False)
     for backend in pool.backends.values():

@@ -11,7 +11,7 @@ listener  web 0.0.0.0:8080
 1         no    host is x.org, not api.example.com       lb.toml:34
 2         no    path does not begin with /static/        lb.toml:39
 3         yes   POST /upload*                            lb.toml:43
-pool      app, least_requests; no key
+pool      app, least; no key
 order     1 b3 4/64   2 b2 5/64   3 b4 6/64   4 b1 7/64
 Nothing was sent. The first that has room gets it: app/b3.
 """

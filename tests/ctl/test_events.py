@@ -16,7 +16,7 @@ LINES = """\
 14:15:20  ✕ static/s2 down: 3 checks failed in a row: connection refused
 14:16:12  ⊘ api/a9 ejected: 5 failures in a row: no response; out for 60 s (2nd time)
 14:16:19  ✕ api/a7 down: 3 checks failed in a row: 500 Internal Server Error
-14:16:36  ● static/s2 up: 2 checks passed in a row; slow start for 60 s
+14:16:36  ● static/s2 up: 2 checks passed in a row
 """
 
 

@@ -62,11 +62,30 @@ def test_diff_of_a_bad_file_ends_with_2(lbctl, api):
 
 
 def test_reload_says_what_it_did(lbctl, api):
-    lines = ["+ app/b5", "~ pools.api.slow_start_s", "- static/s3 (leaving: 3 requests)", "keeps 2 pools as before"]
+    lines = [
+        "+ app/b5",
+        "~ pools.api.slow_start.window_s",
+        "- static/s3 (leaving: 3 requests)",
+        "keeps 2 pools as before",
+    ]
     api.answers["POST /v1/reload"] = PLAN | {"applied": True, "generation": 43, "lines": lines}
     assert lbctl("reload", "--reason", "deploy") == 0
-    assert lbctl.out == "generation 43 runs: + app/b5, ~ pools.api.slow_start_s, - static/s3 (leaving: 3 requests)\n"
+    assert (
+        lbctl.out
+        == "generation 43 runs: + app/b5, ~ pools.api.slow_start.window_s, - static/s3 (leaving: 3 requests)\n"
+    )
     assert api.asked[-1] == ("POST", "/v1/reload", {"dry_run": False, "reason": "deploy"})
+
+
+def test_diff_and_reload_say_what_is_doubtful_whether_anything_has_changed_or_not(lbctl, api):
+    doubt = "lb.toml:16:8: pools.app.policy: first without max_in_flight   [W21]"
+    for changed, status in ((True, 1), (False, 0)):
+        api.answers["GET /v1/plan"] = PLAN | {"changed": changed, "warnings": [doubt]}
+        assert lbctl("diff") == status
+        assert lbctl.out.endswith(f"{doubt}\n")
+        api.answers["POST /v1/reload"] = PLAN | {"changed": changed, "warnings": [doubt]}
+        assert lbctl("reload") == 0
+        assert lbctl.out.endswith(f"{doubt}\n")
 
 
 def test_a_reload_that_does_much_has_a_line_for_each(lbctl, api):

@@ -3,47 +3,25 @@
 `LBCTL_DOC=renew pytest tests/ctl/test_lbctl_doc.py` writes it anew.
 """
 
-import json
 import os
 import re
 import shlex
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import pytest
 from ctl_house import Problem
 from ctl_sample import EVENTS, OVERLOADED, PLAN, RETRIED, ROUTED, VALUES, status
 
+from twisted_lb.admin.words import verdict
+from twisted_lb.config.base import Model
+from twisted_lb.config.pools import PoolConfig
+from twisted_lb.core.pickers import POLICIES
 from twisted_lb.ctl.reference import renewed
+from twisted_lb.ctl.text import STATES
 
 DOC = Path(__file__).parent.parent.parent / "docs" / "lbctl.md"
 BLOCK = re.compile(r"```\n\$ (lbctl [^\n]*)\n(.*?)```\n", re.DOTALL)
-
-
-# The sample is of a balancer that knows slow start; what people read shows what there is.
-TO_COME = {
-    "; slow start for 60 s": "",
-    "~ pools.api.slow_start_s 60 → 30          from the next start of a backend on": "~ pools.api.queue.no_backend_s 5 → 10",
-    "pools.api.slow_start_s": "pools.api.queue.most",
-    "pools.api.queue.timeout_s": "pools.api.queue.no_backend_s",
-}
-
-
-def as_it_is(sample: Any) -> Any:
-    """A sample without what is still to come."""
-    text = json.dumps(sample, ensure_ascii=False)
-    for word, now in TO_COME.items():
-        text = text.replace(word, now)
-    return json.loads(text)
-
-
-def status_as_it_is() -> Any:
-    told = as_it_is(status())
-    told["verdict"]["clauses"] = [one for one in told["verdict"]["clauses"] if one["state"] != "slow start"]
-    for one in told["pools"][2]["backends"]:
-        if one["state"] == "slow start":
-            one |= {"state": "ready", "reason": "", "weight_effective": 1.0}
-    return told
 
 
 @pytest.fixture
@@ -60,18 +38,18 @@ def told(lbctl, api):
     lines = ["+ app/b5", "~ pools.api.queue.no_backend_s", "- static/s3 (leaving: 3 requests)"]
     why = "app/b4 is the last usable backend of app; every request to app would get a 503 (353 a second now)"
     api.answers |= {
-        "GET /v1/status": status_as_it_is,
+        "GET /v1/status": status,
         "PATCH /v1/backends/app/b3": {"backend": b3, "changes": ["ready → drain"], "follows": []},
         "PATCH /v1/backends/app/b4": Problem(409, "last_usable", why),
         "GET /v1/backends": emptier,
-        "GET /v1/plan": as_it_is(PLAN),
-        "POST /v1/reload": as_it_is(PLAN) | {"generation": 43, "lines": lines},
-        "GET /v1/config": {"values": as_it_is(VALUES)},
+        "GET /v1/plan": PLAN,
+        "POST /v1/reload": PLAN | {"generation": 43, "lines": lines},
+        "GET /v1/config": {"values": VALUES},
         "GET /v1/explain": {"requests": [RETRIED, OVERLOADED]},
         f"GET /v1/explain/{RETRIED['id']}": RETRIED,
         f"GET /v1/explain/{OVERLOADED['id']}": OVERLOADED,
         "GET /v1/route": ROUTED,
-        "GET /v1/events": {"events": as_it_is(EVENTS), "last": 809},
+        "GET /v1/events": {"events": EVENTS, "last": 809},
     }
     return lbctl
 
@@ -87,6 +65,38 @@ def test_the_outputs_are_those_of_lbctl(told):
     if os.environ.get("LBCTL_DOC") == "renew":
         DOC.write_text(made)
     assert made == text or os.environ.get("LBCTL_DOC") == "renew"
+
+
+def test_the_sample_says_what_a_daemon_can_say():
+    told = status()
+    backends = [one for pool in told["pools"] for one in pool["backends"]]
+    assert {pool["policy"] for pool in told["pools"]} <= set(POLICIES)
+    assert all(one["value"] in POLICIES for one in VALUES if one["key"].endswith(".policy"))
+    keys = set(_keys(PoolConfig))
+    assert {
+        one["key"].split(".", 2)[2]
+        for one in VALUES
+        if one["key"].startswith("pools.") and ".backends." not in one["key"]
+    } <= keys
+    assert {one["state"] for one in backends} <= set(STATES)
+    # The verdict is what the daemon makes of these backends, and clauses are of those that are not simply used.
+    pools = [
+        SimpleNamespace(**{**pool, "panic": False, "backends": [SimpleNamespace(**one) for one in pool["backends"]]})
+        for pool in told["pools"]
+    ]
+    said = verdict(pools, ready=True, why_not="")
+    assert (said.level, said.text) == (told["verdict"]["level"], told["verdict"]["text"])
+    assert {(one.subject, one.state) for one in said.clauses} <= {
+        (one["subject"], one["state"]) for one in told["verdict"]["clauses"]
+    }
+
+
+def _keys(model, prefix=""):
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Model):
+            yield from _keys(field.annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name
 
 
 def test_the_table_of_verbs_is_that_of_the_parsers():

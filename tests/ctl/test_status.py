@@ -1,6 +1,7 @@
 """`lbctl status`: one screen, and whether every pool can answer."""
 
 import json
+import re
 
 from ctl_sample import status
 
@@ -18,10 +19,10 @@ LISTENER  ADDRESS         CONNECTIONS  NEW/S
 web       0.0.0.0:8080    412 / 8,112   37.0
 internal  127.0.0.1:8081    9 / 8,112    0.4
 
-POOL    POLICY          USED     REQ/S  IN FLIGHT   QUEUED  ERR     P99
-app     least_requests  4 of 4   352.6   22 / 256  0 / 200    1  126 ms
-api     rr              9 of 12  646.8   64 / 352  0 / 400   42  204 ms
-static  rr              3 of 3   290.4    8 / 192  0 / 200    0   19 ms
+POOL    POLICY  USED     REQ/S  IN FLIGHT   QUEUED  ERR     P99
+app     least   4 of 4   352.6   22 / 256  0 / 200    1  126 ms
+api     rr      9 of 12  646.8   64 / 352  0 / 400   42  204 ms
+static  rr      3 of 3   290.4    8 / 192  0 / 200    0   19 ms
 
 2 runtime changes over the file         lbctl config --sources, lbctl reset
 lb.toml changed 3 min ago, not loaded   lbctl diff
@@ -84,7 +85,7 @@ def test_what_has_no_number_yet_is_a_dash(lbctl, api):
         one |= {"rate": None, "p99_ms": None, "errors_60s": None}
     api.answers["GET /v1/status"] = told
     assert lbctl("status") == 0
-    assert "app     least_requests  4 of 4       –   22 / 256  0 / 200    –    –\n" in lbctl.out
+    assert "app     least   4 of 4       –   22 / 256  0 / 200    –    –\n" in lbctl.out
     assert "edge-1  ready for –  generation 42, loaded – by bob" in lbctl.out
 
 
@@ -105,7 +106,18 @@ def test_a_backend_without_a_bound_makes_a_pool_without_one(lbctl, api):
     told["pools"][2]["backends"][0]["limit"] = 0
     api.answers["GET /v1/status"] = told
     lbctl("status")
-    assert "static  rr              3 of 3   290.4          8  0 / 200" in lbctl.out
+    assert "static  rr      3 of 3   290.4          8  0 / 200" in lbctl.out
+
+
+def test_who_stands_by_is_not_used_and_brings_no_room(lbctl, api):
+    told = status()
+    for pool, standing in ((0, 1), (2, 2)):
+        for one in told["pools"][pool]["backends"][-standing:]:
+            one["state"] = "standby"
+    api.answers["GET /v1/status"] = told
+    lbctl("status")
+    assert re.search(r"^app +least +3 of 4, 1 stands by +352\.6 +22 / 192 ", lbctl.out, re.MULTILINE)
+    assert re.search(r"^static +rr +1 of 3, 2 stand by +290\.4 +8 / 64 ", lbctl.out, re.MULTILINE)
 
 
 def test_a_pool_whose_first_level_has_not_everything_says_who_has_what(lbctl, api):
@@ -117,6 +129,6 @@ def test_a_pool_whose_first_level_has_not_everything_says_who_has_what(lbctl, ap
     told["pools"][2]["panic"] = True
     api.answers["GET /v1/status"] = told
     lbctl("status")
-    assert "app     least_requests  4 of 4, level 0: 70 %, level 1: 30 %  " in lbctl.out
-    assert "api     rr              9 of 12  " in lbctl.out
-    assert "static  rr              3 of 3, backups: 100 %, panic  " in lbctl.out
+    assert "app     least   4 of 4, level 0: 70 %, level 1: 30 %  " in lbctl.out
+    assert "api     rr      9 of 12  " in lbctl.out
+    assert "static  rr      3 of 3, backups: 100 %, panic  " in lbctl.out

@@ -356,6 +356,28 @@ def test_add_hands_on_what_was_typed_alone(api, lbctl):
     assert lbctl.err == 'lbctl: there is no pool "ap"; did you mean "app"?\n'
 
 
+def test_add_hands_on_level_and_labels(api, lbctl):
+    new = backend("app/b9 10.0.0.19:8000 2 64 0 0 0 0 0 0 - - - 1.0") | {"state": "standby"}
+    api.answers["POST /v1/pools/app/backends"] = {"backend": new}
+    assert lbctl("add", "app", "b9:80", "--priority", "1", "--label", "zone=a", "--label", "rack=r=1") == 0
+    assert api.asked[-1][2] == {"address": "b9:80", "priority": 1, "labels": {"zone": "a", "rack": "r=1"}}
+    assert lbctl("add", "app", "b9:80", "--backup") == 0
+    assert api.asked[-1][2] == {"address": "b9:80", "backup": True}
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (("--priority", "129"), "a priority is a whole number from 0 to 128, not '129'"),
+        (("--label", "zone"), "a label is NAME=VALUE, not 'zone'"),
+        (("--label", "=a"), "a label is NAME=VALUE, not '=a'"),
+    ],
+)
+def test_add_says_what_is_no_level_and_no_label(lbctl, typed, said):
+    assert lbctl("add", "app", "b9:80", *typed) == 2
+    assert said in " ".join(lbctl.err.split())
+
+
 def test_add_refused_says_the_words_of_the_api(api, lbctl):
     api.answers["POST /v1/pools/app/backends"] = Problem(409, "exists", 'pool app has a backend "b3"', hint="--name")
     assert lbctl("add", "app", "10.0.0.13:8000") == 1

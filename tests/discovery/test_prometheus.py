@@ -89,13 +89,13 @@ def test_a_byte_order_mark_is_no_mistake():
         ('[{"targets": [], "labels": {"a b": true}}]', "[0].labels.'a b': should be a string, as \"2\", not true"),
         (
             '[{"targets": ["a:1"], "labels": {"weight": "-1"}}]',
-            "[0].labels.weight: '-1' is not a weight between 0 and 256",
+            "[0].labels.weight: '-1' is not a weight, a whole number from 0 to 256",
         ),
         (
             '[{"targets": [], "labels": {"weight": "257"}}]',
-            "[0].labels.weight: '257' is not a weight between 0 and 256",
+            "[0].labels.weight: '257' is not a weight, a whole number from 0 to 256",
         ),
-        ('[{"targets": [], "labels": {"weight": "\\u0661"}}]', "is not a weight between 0 and 256"),
+        ('[{"targets": [], "labels": {"weight": "\\u0661"}}]', "is not a weight, a whole number from 0 to 256"),
         ('[{"targets": ["a:1"], "labels": {"name": ""}}]', "[0].labels.name: '' should be 1 to 100 printable ASCII"),
         (
             '[{"targets": ["a:1"], "labels": {"name": "a b"}}]',

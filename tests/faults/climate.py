@@ -51,7 +51,7 @@ def settings(rng: random.Random, names: Sequence[str], *, finish_half_closed: bo
     checked = rng.random() < 0.7
     apart = random.Random()  # what it draws moves nothing else of the story
     apart.setstate(rng.getstate())
-    queue = {"no_backend_s": apart.choice([0.0, 0.3, 1.0, 1.0, 3.0]), "most": apart.choice([1, 3, 1000])}
+    queue = {"no_backend_s": apart.choice([0.0, 0.3, 1.0, 1.0, 3.0]), "length": apart.choice([1, 3, 1000])}
     reuse = apart.choice(["safe", "always", "always"])
     auto = {"max_idle": "auto"} if apart.random() < 0.3 else {}
     budget = {} if apart.random() < 0.7 else {"budget_percent": 0, "budget_per_s": 0}

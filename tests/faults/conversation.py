@@ -356,8 +356,8 @@ class Conversation:
         if not record.attempts:
             if answer.status != 503 or attempts:
                 self.complain(f"{name} got {answer.status} without an attempt")
-            elif self._oracle.usable(record.at):
-                self.complain(f"{name} got 503, usable were {set(self._oracle.usable(record.at))}")
+            elif self._oracle.open(record.at):
+                self.complain(f"{name} got 503, open were {set(self._oracle.open(record.at))}")
             return
         if STATUS.get(record.ended_by) != answer.status:
             self.complain(f"{name} got {answer.status} for {record.ended_by}")

@@ -53,7 +53,7 @@ class Keeping:
             if record.when - attempts[0].when >= settings.timeouts.response_head_s - NEARLY_S:
                 return
         tried = {one.backend for one in attempts if one.member and one.member.there(record.at) and not met_closed(one)}
-        left = self._oracle.usable(record.at) - tried
+        left = self._oracle.open(record.at) - tried
         if left:
             self.complain(f"{name}, a {ask.method}, met a closed kept connection and was not repeated at {set(left)}")
 

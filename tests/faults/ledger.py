@@ -32,7 +32,7 @@ class Member:
 
     When it went, `begun` requests were under way or over on each of its connections, and `busy` were those in use, or with
     something left to send; it `rests` if it is an endpoint that may return, to all that is known of it. `maintained`: from when
-    until when it was in maintenance.
+    until when it was in maintenance, `rested` the moments at which that began.
     """
 
     spec: BackendSpec
@@ -43,9 +43,12 @@ class Member:
     busy: set[Tape] = field(default_factory=set)
     rests: bool = False
     maintained: list[tuple[float, float]] = field(default_factory=list)
+    rested: list[tuple[int, float]] = field(default_factory=list)
 
-    def wanted(self, admin: AdminState, when: float) -> None:
+    def wanted(self, admin: AdminState, when: float, at: int = 0) -> None:
         """The operator wants this of it from now on."""
+        if admin is AdminState.MAINT and at:
+            self.rested.append((at, when))
         if admin is AdminState.MAINT and not (self.maintained and self.maintained[-1][1] == FOREVER):
             self.maintained.append((when, FOREVER))
         elif admin is not AdminState.MAINT and self.maintained and self.maintained[-1][1] == FOREVER:
@@ -311,12 +314,22 @@ class Record:
 
 @dataclass
 class Change:
-    """Who was usable from when on, by address; and who of these is a backup that only stands by, since others are usable."""
+    """Who was usable from when on, by address; who of these is a backup that only stands by, since others are usable; who else may be
+    asked, since there is panic; who of all the operator wants to be asked for nothing; and who is `well`, whatever it says of itself.
+    """
 
     at: int
     when: float
     usable: frozenset[str]
     standing_by: frozenset[str] = frozenset()
+    panicked: frozenset[str] = frozenset()
+    unwanted: frozenset[str] = frozenset()
+    well: frozenset[str] = frozenset()
+
+    @property
+    def open(self) -> frozenset[str]:
+        """Who may be asked, and has to be before anybody waits."""
+        return self.usable | self.panicked
 
 
 @dataclass

@@ -180,7 +180,7 @@ MUTATIONS = (
     once(
         "a request that nobody has listened to does not wait",
         "Attempts.again",
-        "self.pool.await_return(self.ask, now, self._wait_until)",
+        "self.pool.await_return(self.ask, now, self._wait_until, self.deadline, tried)",
         "None",
     ),
     once(
@@ -327,6 +327,40 @@ MUTATIONS = (
         "self.sole = next((at for at, share in enumerate(self.shares) if share == 100), -1)",
         "self.sole = len(self.shares) - 1",
     ),
+    once(
+        "who is in maintenance is asked in panic",
+        "Backend.wanted",
+        "self.admin is AdminState.READY",
+        "(self.admin is AdminState.READY or self.panicked > 0)",
+    ),
+    once(
+        "who is down by checks is asked in panic",
+        "Backend.used_in_panic",
+        "self.panicked > 0 and self.out is None",
+        "self.panicked > 0 and self.wanted",
+    ),
+    once("panic never ends", "Levels.mark", "0 if not self.panics[at] else", "1 if not self.panics[at] else"),
+    once(
+        "there is panic though enough are usable",
+        "Census.fewer_than",
+        "100 * self.usable < percent * self.wanted",
+        "True",
+    ),
+    once("there is no panic below the threshold", "Census.fewer_than", "percent > 0 and", "False and"),
+    once("the agent of a backend is not heeded", "Agent._follow", "bool(self.down) or self.withdrawn", "False"),
+    once(
+        "an agent takes nothing back",
+        "Agent.hear",
+        '"" if said.wish == "ready" else said.wish',
+        'self.wish if said.wish == "ready" else said.wish',
+    ),
+    once(
+        "who wants no weight by its agent is asked",
+        "Agent._weightless",
+        "return self.percent == 0 or self.weight == 0",
+        "return False",
+    ),
+    once("who says that it is busy is asked", "Agent.withdrawn", "self.busy or ", ""),
 )
 
 

@@ -3,16 +3,18 @@
 Nothing of the package decides here: the outcome table stands below once more.
 """
 
+from bisect import bisect_right
 from collections import Counter
 from itertools import pairwise
 
+from faults.agents import Agreeing
 from faults.attempts import Attempt, Backends, name_of
 from faults.clients import Ask, Client
 from faults.conversation import Conversation
 from faults.dates import Dates
 from faults.keeping import Keeping
-from faults.ledger import Record
-from faults.logins import Logins
+from faults.ledger import Change, Record
+from faults.logins import Logins, bound_from
 from faults.membership import Membership
 from faults.outlying import Outlying
 from faults.patience import Patience
@@ -90,6 +92,7 @@ class Oracle:
         Patience(self).judge()
         Returning(self).judge()
         Outlying(self).judge()
+        Agreeing(self).judge()
         Stopping(self).judge()
         Logins(self).judge()
 
@@ -122,7 +125,7 @@ class Oracle:
         generations = self.settings(name)
         # What met a closed kept connection is no attempt. Where it may wait, nor is what nobody has listened to: it waits as
         # if it were new.
-        waits = any(settings.queue.no_backend_s and settings.queue.most for settings in generations)
+        waits = any(settings.queue.no_backend_s and settings.queue.length for settings in generations)
         counted = [attempt for attempt in attempts if (attempt.reached or not waits) and not stale(attempt)]
         if len(counted) > 1 + max(settings.retry.more_attempts for settings in generations):
             self.complain(f"{name}: {len(counted)} attempts")
@@ -163,23 +166,29 @@ class Oracle:
             self.complain(f"{attempt.backend} was sent {len(request.body)} bytes as the whole body of {name}")
 
     def _judge_choice(self, name: str, attempt: Attempt) -> None:
+        if (
+            attempt.dialled is not None
+            and not self.town.naming.on
+            and attempt.backend in self.change(attempt.at).unwanted
+        ):
+            self.complain(f"{name}: {attempt.backend} was asked, and is drained or in maintenance")
         if not self.town.checked:
             return  # then a request tries whether somebody is back
-        usable = self.usable(attempt.at)
+        usable = self.open(attempt.at)
         if attempt.dialled is not None and self.town.naming.on:
-            usable |= self.usable_since(attempt.dialled.claimed_at, attempt.at)
+            usable |= self.open_since(attempt.dialled.claimed_at, attempt.at)
         if attempt.dialled is not None and attempt.backend not in usable and not self._may_try(attempt):
             self.complain(f"{name}: {attempt.backend} was asked, usable were {set(usable)}")
 
     def _judge_level(self, name: str, first: Attempt) -> None:
-        """A request that has tried nobody yet goes to no backup while others are usable. A name may move between claim and connect."""
-        if not self.town.naming.on and first.backend in self.standing_by(first.at):
+        """A request that has tried nobody yet goes to no backup while others are usable, unless its client is logged in there. A name
+        may move between claim and connect.
+        """
+        if self.town.naming.on or first.backend not in self.change(first.at).standing_by:
+            return
+        bound = None if first.tape is None else bound_from(*self.backends.readers[first.tape])
+        if bound is None or bound >= first.index:
             self.complain(f"{name}: {first.backend} was asked, which stands by")
-
-    def standing_by(self, at: int) -> frozenset[str]:
-        """The backups that were not to be asked then."""
-        before = [change for change in self.town.changes if change.at <= at]
-        return before[-1].standing_by if before else frozenset()
 
     def _may_try(self, attempt: Attempt) -> bool:
         """Whether an attempt may be the trial of a backend that served badly: its time is over, or nobody was usable since, which hastens it. It may have
@@ -196,13 +205,17 @@ class Oracle:
             for ejected in self.town.taken_out
         )
 
+    def change(self, at: int) -> Change:
+        """How the backends stood then."""
+        last = bisect_right(self.town.changes, at, key=lambda change: change.at)
+        return self.town.changes[last - 1] if last else Change(0, 0.0, frozenset())
+
     def usable(self, at: int) -> frozenset[str]:
-        usable: frozenset[str] = frozenset()
-        for change in self.town.changes:
-            if change.at > at:
-                break
-            usable = change.usable
-        return usable
+        return self.change(at).usable
+
+    def open(self, at: int) -> frozenset[str]:
+        """Who might have been asked then: who was usable, and in panic others."""
+        return self.change(at).open
 
     def exhausted_between(self, first: int, last: int) -> bool:
         """Whether nobody was usable at some moment of these."""
@@ -210,10 +223,10 @@ class Oracle:
             first < change.at <= last and not change.usable for change in self.town.changes
         )
 
-    def usable_since(self, when: float, at: int) -> frozenset[str]:
-        """Who was usable at any moment from this one on: a name is asked for between a claim and its connect."""
-        usable = [change.usable for change in self.town.changes if change.when >= when and change.at <= at]
-        before = [change.usable for change in self.town.changes if change.when < when]
+    def open_since(self, when: float, at: int) -> frozenset[str]:
+        """Who might have been asked at any moment from this one on: a name is asked for between a claim and its connect."""
+        usable = [change.open for change in self.town.changes if change.when >= when and change.at <= at]
+        before = [change.open for change in self.town.changes if change.when < when]
         return frozenset().union(*usable, *before[-1:])
 
     # Outcomes.
@@ -307,7 +320,7 @@ class Oracle:
         tried = {member.address for member in asked if member.there(record.at)}
         # Where its name has moved it is still the same backend.
         tried |= {one.address for one in self.town.members.all if any(one.record is member.record for member in asked)}
-        return self.usable(record.at) - tried
+        return self.open(record.at) - tried
 
 
 def _matches(counts: Counter, attempts: list[set[str]]) -> bool:

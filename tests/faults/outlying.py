@@ -57,15 +57,10 @@ class Outlying:
             EjectionRule.SUCCESS_RATE: 1,
             EjectionRule.FAILURE_PERCENT: 1,
         }
-        asked = self._oracle.backends.attempts.items()
         failed = [
             self._oracle.asks[name][0]
-            for name, attempts in asked
-            for one in attempts
-            if one.member is not None
-            and one.member.record is ejected.record
-            and one.at < ejected.moment.at
-            and not _good(one)
+            for name, one in self._attempts_at(ejected)
+            if one.at < ejected.moment.at and not _good(one)
         ]
         if not ejected.trial and ejected.event.rule is EjectionRule.CONSECUTIVE_FAILURES:
             clients, least_clients = len({client.host for client in failed}), min(r.min_clients for r in self._rules)
@@ -79,8 +74,10 @@ class Outlying:
         until = ejected.event.until
         assert until is not None
         ends = min(until, ejected.back)
-        for attempt in [] if self._town.naming.on else self._attempts_at(ejected):
+        for _, attempt in [] if self._town.naming.on else self._attempts_at(ejected):
             early = ejected.moment.at < attempt.at and attempt.when < ends - ROUNDED_S
+            if early and attempt.backend in self._oracle.change(attempt.at).panicked:
+                continue
             if early and not self._exhausted(ejected.moment.when, attempt.when):
                 self.complain(f"{attempt.backend} is asked at {attempt.when}, and rests until {ends}: {ejected.event}")
 
@@ -92,11 +89,11 @@ class Outlying:
             for change, later in zip(changes, [*changes[1:], None], strict=True)
         )
 
-    def _attempts_at(self, ejected: TakenOut) -> list[Attempt]:
-        every = self._oracle.backends.attempts.values()
+    def _attempts_at(self, ejected: TakenOut) -> list[tuple[str, Attempt]]:
+        """Those at the server that was taken out, with the names of their requests."""
         return [
-            one
-            for attempts in every
+            (name, one)
+            for name, attempts in self._oracle.backends.attempts.items()
             for one in attempts
             if one.member is not None
             # What is known of a server goes with it to another name.

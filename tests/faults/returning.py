@@ -4,6 +4,7 @@ import math
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from faults.agents import BUSY
 from faults.ledger import Member, Record
 from faults.reader import Reader
 from faults.tape import HEARD_FIN, HEARD_RST, SAID_FIN, SAID_RST, TOOK, Check, Dialled
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 # From the return of a backend to a request that waited for it no time passes.
 AT_ONCE_S = 0.001
+# While there is panic, and nobody usable, whoever was refused by all is tried again with a tick of the pool.
+AGAIN_IN_PANIC_S = 0.25 + AT_ONCE_S
 ROUNDED_S = 1e-6
 # Where time is running out a request is given up, be it as soon as it may.
 NEARLY_S = 0.5
@@ -35,8 +38,10 @@ class Returning:
         self.complain = oracle.complain
         changes = self._town.changes
         moments = [*(change.when for change in changes), math.inf]
-        # From when until when who was usable.
-        self._usable = [(*span, change.usable) for span, change in zip(pairwise(moments), changes, strict=True)]
+        # From when until when who was usable, or asked in panic.
+        self._usable = [
+            (*span, change.open, not change.usable) for span, change in zip(pairwise(moments), changes, strict=True)
+        ]
         self._dials: dict[Member, list[Dialled]] = {}
         for dialled in self._town.network.dials:
             member = self._town.members.at(dialled.address, dialled.at)
@@ -81,6 +86,8 @@ class Returning:
         fall = max(settings.health_check.fall for _, settings in self._town.generations.all)
         refused = [one for one in dials if one.failed == "REFUSED"]
         for dialled in dials:
+            if self._panics(member, dialled):
+                continue
             # A check that fails in this moment may be told a little later.
             heard = [passed for at, when, passed in results if at < dialled.at and (passed or when < dialled.when)]
             if len(heard) >= fall and not any(heard[-fall:]):
@@ -104,6 +111,10 @@ class Returning:
         for at, what, dialled in sorted(moments, key=lambda moment: moment[0]):
             if out and self._used_again(member, at):
                 out = False
+            if what in ("begins", "connects") and out and self._panics(member, dialled):
+                # Whether it is the trial too is not seen; who listens may end it.
+                out, trial = what == "begins", None
+                continue
             if what == "begins" and out:
                 if dialled.when < last + TRIAL_EVERY_S - ROUNDED_S:
                     self.complain(f"{member} is tried again {dialled.when - last} s after it was found gone")
@@ -122,6 +133,14 @@ class Returning:
                 out, trial = False, None
             if trial is not None and trial.failed_at is None and trial.tape is None:
                 trial = None  # its client has left, and another one tries
+
+    def _panics(self, member: Member, dialled: Dialled) -> bool:
+        """Whether it may have been asked because there was panic."""
+        changes = self._town.changes
+        return any(
+            member.address in change.panicked and change.at <= dialled.at and dialled.claimed_at <= ends
+            for change, ends in zip(changes, [*(later.when for later in changes[1:]), math.inf], strict=True)
+        )
 
     def _used_again(self, member: Member, before: int) -> bool:
         """Whether a kept connection has served as a trial."""
@@ -147,7 +166,7 @@ class Returning:
         """Whether it was usable, or left, at some moment between these."""
         gone = member.until is not None and member.until.when < until
         return gone or any(
-            member.address in usable and begins <= until and since <= ends for begins, ends, usable in self._usable
+            member.address in usable and begins <= until and since <= ends for begins, ends, usable, _ in self._usable
         )
 
     def _judge_pace(self, member: Member, since: float, until: float) -> None:
@@ -162,13 +181,13 @@ class Returning:
 
     def _judge_wait(self, record: Record) -> None:
         for since, until in record.waits:
-            for begins, ends, usable in self._usable:
+            for begins, ends, usable, panics in self._usable:
                 first, last = max(begins, since), min(ends, until)
                 served_late = last - first - self._town.process.lost_s(first, last)
-                if usable and served_late > AT_ONCE_S:
+                if usable and served_late > (AGAIN_IN_PANIC_S if panics else AT_ONCE_S):
                     self.complain(f"{record.name} waited {served_late} s more while {set(usable)} were usable")
         queues = [settings.queue for _, settings in self._town.generations.all]
-        if record.somebody_ready and record.waiting < min(queue.most for queue in queues) and self._gave_up(record):
+        if record.somebody_ready and record.waiting < min(queue.length for queue in queues) and self._gave_up(record):
             waited = record.when - record.waits[0][0] if record.waits else 0.0
             if waited < min(queue.no_backend_s for queue in queues) - ROUNDED_S:
                 self.complain(f"{record.name} was refused after {waited} s, and might have waited")
@@ -178,7 +197,7 @@ class Returning:
         if record.refused_by_pool:
             return True
         attempts = self._oracle.backends.attempts.get(record.name, [])
-        if record.outcome not in EJECTS or record.status not in (502, 504) or self._oracle.usable(record.at):
+        if record.outcome not in EJECTS or record.status not in (502, 504) or self._oracle.open(record.at):
             return False
         if any(attempt.reached for attempt in attempts):
             return False  # it may have waited behind that one already, and has no other time for that
@@ -202,7 +221,7 @@ def _result(check: Check) -> tuple[int, float, bool] | None:
     if answer is not None and answer.head_ends_at is not None:
         head = tape.entry_of(TOOK, answer.head_ends_at - 1)
         assert head is not None
-        return head.at, head.when, 200 <= answer.status < 400
+        return head.at, head.when, 200 <= answer.status < 400 or answer.status == BUSY
     # What is heard is not known before it is looked at.
     over = tape.first(SAID_FIN, SAID_RST) or tape.first(HEARD_FIN, HEARD_RST)
     return None if over is None else (over.at, over.when, False)

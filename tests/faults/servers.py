@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from faults.actor import Actor, Story
+from faults.agents import PORT, Agents, Line
 from faults.pattern import in_chunks, in_pieces, pattern, size
 from faults.reader import Message, Reader
 from faults.tempers import Temper, begin_spells
@@ -81,6 +82,7 @@ class Server:
         self.address = address
         self.connections: list[Serving] = []
         self.answers: dict[str, Answer] = {}
+        self.agents = Agents(0, wanted=False)
         self.calm = False
         self.logins: random.Random | None = None  # chance, where it asks for a login
         self.bulky = False  # whether its answers are mostly beyond every buffer
@@ -98,6 +100,12 @@ class Server:
         self.note = note
         self._listener: MemoryListener | None = None
         self.start()
+
+    def say_of_themselves(self, agents: Agents) -> None:
+        """Have an agent from now on, if there are any in this town."""
+        self.agents = agents
+        if agents.kind == "port":
+            self.network.listen(f"{self.address.removesuffix(':80')}:{PORT}", lambda: Line(agents, self))
 
     def start(self) -> None:
         if self._listener is None:
@@ -290,7 +298,7 @@ class Serving(Actor):
         status = "200 OK" if self._server.calm or self._rng.random() < 0.9 else self._rng.choice(["503 No", "204 Fine"])
         if not self._server.calm and self._rng.random() < 0.05:
             yield self._rng.uniform(0, 2.0)
-        self._say(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
+        self._say(self._server.agents.answer(status, calm=self._server.calm))
         return True
 
     def _say(self, data: bytes) -> None:

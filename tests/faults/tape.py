@@ -124,6 +124,7 @@ class TapedPipe(FaultyPipe):
     outwards = False  # the balancer writes
     held_at = (0.0, 0)  # when it was cut, and how many bytes were on their way then
     landed_when = 0.0  # when the last bytes arrived
+    said = ""  # how the balancer has ended it, be it after the network has torn it
 
     def put(self, data: bytes | bytearray) -> int:
         taken = super().put(data)
@@ -138,15 +139,18 @@ class TapedPipe(FaultyPipe):
         return data
 
     def end(self) -> None:
-        if self.tape is not None and self.outwards and self._marked is None:
-            self.tape.note(SAID_FIN)
+        self._say(SAID_FIN)
         super().end()
 
     def cut(self) -> None:
         self.held_at = (self._clock.seconds(), self.queued)
-        if self.tape is not None and self.outwards and self._marked is not _Mark.RST:
-            self.tape.note(SAID_RST)
+        self._say(SAID_RST)
         super().cut()
+
+    def _say(self, what: str) -> None:
+        if self.tape is not None and self.outwards and self.said not in (what, SAID_RST):
+            self.said = what
+            self.tape.note(what)
 
     def _land(self, what: Any) -> None:
         super()._land(what)
@@ -255,6 +259,7 @@ class TownNetwork(MemoryNetwork):
         self.asked: Callable[[], None] = lambda: None  # told each of `dials`
         self.dials: list[Dialled] = []
         self.checked: list[Check] = []  # the dials of checks
+        self.agents: list[Check] = []  # those that ask agents, at a port of their own
         self.connects = Connects(clock, side)
         self.largest_unsent = 0
         self._wanted: Dialled | Check | None = None
@@ -275,7 +280,7 @@ class TownNetwork(MemoryNetwork):
             self.asked()
         else:
             dialled = Check(self.tapes.tick(), self.clock.seconds(), str(address))
-            self.checked.append(dialled)
+            (self.agents if port else self.checked).append(dialled)
 
         def told(trouble: Outcome, detail: str) -> None:
             self.process.run(lambda: tell(trouble, detail))

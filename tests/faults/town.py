@@ -6,12 +6,14 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, cast
 
+from faults.agents import Agents
 from faults.clients import Client
 from faults.climate import settings, weather
 from faults.kernel import Kernel, ReactorDescriptor
 from faults.ledger import Change, Generations, Members, Moment, Record, TakenOut, taken_out
 from faults.naming import BACKEND, Naming
 from faults.operator import ASKED, ENDED, Operator
+from faults.panicking import panicked, with_panic
 from faults.servers import Server
 from faults.tape import PUT, Tape, TownNetwork
 from faults.tempers import tempers
@@ -50,6 +52,7 @@ class Town:
         self.rng = rng = random.Random(seed)
         self.operator = Operator(seed)
         self.naming = Naming(seed, wanted=not self.operator.members)
+        self.agents = Agents(seed, wanted=not self.naming.on)
         self.clock = HeapClock(START)
         self._hear = hear
         self.records: list[Record] = []
@@ -92,6 +95,7 @@ class Town:
             server.bulky = self.operator.bulky
             server.manners.treatments |= self.operator.treatments
             server.logins = self.operator.logins
+            server.say_of_themselves(self.agents)
         for address, temper in tempers(seed, names).items():
             server = next(one for one in self.servers if one.address == address)
             server.begin(temper, random.Random(f"{seed}/{address}"))
@@ -103,7 +107,7 @@ class Town:
         if self.naming.on:
             self.naming.begin(self, [server.address.removesuffix(":80") for server in self.servers])
             specs = [BackendSpec.parse(BACKEND)]
-        self._build(config.model_copy(update={"backends": tuple(specs)}))
+        self._build(self.agents.configured(with_panic(seed, config)).model_copy(update={"backends": tuple(specs)}))
         self.clients = [self._client(f"c{index}") for index in range(rng.choice([1, 2, 4, 6, 8]))]
         for client in self.clients:
             client.eager = self.operator.bulky
@@ -214,7 +218,8 @@ class Town:
         elif isinstance(event, BackendDown):
             self.downs.append((self.moment(), self._places(event.backend_name)))
         elif isinstance(event, AdminChanged) and event.backend_name in self.members.now:
-            self.members.now[event.backend_name].wanted(event.admin, self.clock.seconds())
+            moment = self.moment()
+            self.members.now[event.backend_name].wanted(event.admin, moment.when, moment.at)
         self.note("balancer", f"{event}")
 
     def _places(self, name: str) -> set[str]:
@@ -227,7 +232,16 @@ class Town:
         usable = [b for b in self.pool.backends.values() if b.usable]
         primaries = any(b.level != BACKUP and b.weighing.configured for b in usable)
         standing_by = frozenset(place(b) for b in usable if primaries and b.level == BACKUP)
-        self.changes.append(Change(*self.moment(), frozenset(map(place, usable)), standing_by))
+        # What it says while it is made is said before anything is settled for the town.
+        rules = self.generations.now.panic
+        others = frozenset(map(place, panicked(self.pool.backends.values(), rules)))
+        unwanted = frozenset(place(b) for b in self.pool.backends.values() if b.admin is not AdminState.READY)
+        well = frozenset(
+            place(b)
+            for b in self.pool.backends.values()
+            if b.admin is AdminState.READY and b.weighing.configured and b.health.up and not b.ejection.active
+        )
+        self.changes.append(Change(*self.moment(), frozenset(map(place, usable)), standing_by, others, unwanted, well))
 
     def _heard_end(self, ended: core_record.Record) -> None:
         if isinstance(ended.local_reply, Refusal) and ended.local_reply.status != 503:

@@ -343,7 +343,9 @@ def test_what_a_backend_announces_is_honoured(build, timeout, waits, user):
 
 
 def full_but_for(house: House, most: int, wait_s: float) -> None:
-    settings = dataclasses.replace(house.pool.settings, max_in_flight=most, max_queued=10, queue_wait_s=wait_s)
+    settings = dataclasses.replace(
+        house.pool.settings, max_in_flight=most, max_queued=10, queue_timeout_s=wait_s, no_backend_s=wait_s
+    )
     house.pool.configure(settings, house.clock.seconds())
 
 

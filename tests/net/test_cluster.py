@@ -207,7 +207,9 @@ def test_after_everything_was_closed_nothing_is_kept(build):
 
 def queue(house: House, most: int = 2, wait_s: float = 1.0, **settings) -> House:
     cluster = house.cluster
-    wanted = dataclasses.replace(house.pool.settings, max_queued=most, queue_wait_s=wait_s, **settings)
+    wanted = dataclasses.replace(
+        house.pool.settings, max_queued=most, queue_timeout_s=wait_s, no_backend_s=wait_s, **settings
+    )
     cluster.configure(cluster.upstream_rules, wanted)
     return house
 

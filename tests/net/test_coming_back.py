@@ -120,7 +120,7 @@ def test_who_waits_is_served_by_a_backend_that_is_added_as_soon_as_it_may_be(lon
 
 
 def test_more_than_may_wait_are_refused_at_once(lonely):
-    house = lonely(10.0, queue={"no_backend_s": 1.0, "most": 3})
+    house = lonely(10.0, queue={"no_backend_s": 1.0, "length": 3})
     house.server.stop()
     house.ask()
     clients = [house.ask() for _ in range(5)]

@@ -198,7 +198,7 @@ def test_a_request_that_comes_in_the_turn_in_which_a_backend_is_back_is_not_refu
         if isinstance(event, PoolRecovered):
             late.dataReceived(GET % 2)
 
-    config = LoadBalancerConfig(backends=["a:80"], queue={"most": 1}, health_check={"interval_s": 1000.0})
+    config = LoadBalancerConfig(backends=["a:80"], queue={"length": 1}, health_check={"interval_s": 1000.0})
     balanced = Balanced(config, network, hear=hear)
     ScriptedBackend(network, "a:80")
     late = Foreign(balanced.runtime.clock, Http1(balanced.frontend))

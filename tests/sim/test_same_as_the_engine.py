@@ -11,10 +11,13 @@ from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.pickers import BY_KEY, BY_LOAD, LOADS, POLICIES
 from twisted_lb.sim.laws import Exponential, Poisson
+from twisted_lb.sim.servers import Workers
 from twisted_lb.sim.world import World
 
 NAMES = ["b0:80", "b1:80", "b2:80", "b3:80"]
 ARRIVALS, SERVICE = Poisson(150.0), Exponential(0.02)  # 0.75 of four
+# As many as a kernel lets wait.
+BACKLOG = 2048
 TABLES = [{"choose": choose, "load": load} for choose in BY_LOAD for load in LOADS]
 # A wait in the script of the referee is rounded to the clock's last bit, and no latency is below a nanosecond.
 SAME_S = 1e-9
@@ -34,21 +37,28 @@ def config(policy="rr", **options):
     )
 
 
-def engine(policy, requests, seed, faults, **options):
+def engine(policy, requests, seed, faults, backlog=BACKLOG, **options):
     whole = Whole(
-        config(policy, **options), ARRIVALS, SERVICE, requests=requests, seed=seed, keys=max(keys_of(policy), 1)
+        config(policy, **options),
+        ARRIVALS,
+        SERVICE,
+        requests=requests,
+        seed=seed,
+        keys=max(keys_of(policy), 1),
+        backlog=backlog,
     )
     whole.happen(faults)
     return whole.run()
 
 
-def world(policy, requests, seed, faults, **options):
+def world(policy, requests, seed, faults, backlog=BACKLOG, **options):
     visits = {}
     made = World(
         config(policy, **options),
         ARRIVALS,
         SERVICE,
         seed=seed,
+        server=lambda name: Workers(name, backlog=backlog),
         keys=keys_of(policy),
         observe=lambda one: visits.update({one.number: one}),
     )
@@ -90,6 +100,12 @@ def test_every_pick_of_many_is_the_engine_s(policy):
     compare(policy, 5_000, seed=2)
 
 
+@pytest.mark.parametrize("backlog", [0, 1, 20])
+def test_who_finds_a_backlog_full_goes_on_as_the_engine_does(backlog):
+    outcomes = {outcome for one in compare("first", 300, 1, backlog=backlog).values() for _, outcome in one.attempts}
+    assert outcomes == {Outcome.OK, Outcome.NO_RESPONSE}
+
+
 def bad_day(seed):
     """Two servers die for a while, one is slow, one fails fast."""
     rng = random.Random(seed)
@@ -107,7 +123,7 @@ BAD_DAY = {
     "health_check": {"interval_s": 0.5},
     "timeouts": {"attempt_s": 0.35, "response_head_s": 1.0},
     "retry": {"bad_statuses": [500], "more_attempts": 2},
-    "queue": {"no_backend_s": 0.5, "most": 20},
+    "queue": {"no_backend_s": 0.5, "length": 20},
 }
 
 
@@ -129,6 +145,19 @@ def test_bad_days_have_everything_that_is_compared():
             statuses.add(one.status)
     assert outcomes >= {Outcome.OK, Outcome.BAD_STATUS, Outcome.STALE_REUSE, Outcome.REFUSED, Outcome.TIMED_OUT}
     assert statuses >= {200, 504}
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0], ids=["serving", "failing fast"])
+def test_a_server_that_has_died_answers_nothing_while_its_connections_are_reset(share):
+    """Each in its turn, a microsecond after the other: what would have been answered meanwhile is not."""
+    options = {"retry": {"bad_statuses": [500], "more_attempts": 2}}
+    errors = [(0.0, "b0:80", share)]
+    visits = world("rand", 60, 4, Faults(errors=errors), **options).values()
+    asked = [one for one in visits if one.outcomes[0][0] == "b0:80"]
+    for one in asked[-6:]:
+        answered_at = one.born + (0.001 if share else one.latency_s)
+        told = compare("rand", 60, 4, Faults(down=[(answered_at - 0.5e-6, "b0:80")], errors=errors), **options)
+        assert told[one.number].attempts[0] in [("b0:80", Outcome.STALE_REUSE), ("b0:80", Outcome.NO_RESPONSE)]
 
 
 @pytest.mark.long

@@ -4,7 +4,7 @@ from heapq import heappop, heappush
 
 import pytest
 
-from twisted_lb.sim.servers import Delay, Sharing, Workers
+from twisted_lb.sim.servers import Batches, Delay, Sharing, Workers
 
 
 class Clock:
@@ -139,3 +139,31 @@ def test_late_in_a_long_run_a_shared_server_forgets_nobody():
 def test_what_is_no_server_is_refused(make, problem):
     with pytest.raises(ValueError, match=problem):
         make()
+
+
+def test_a_batch_slows_down_with_each_job_and_is_shared_beyond_its_size():
+    """Alone 1 s; two of them, each job more 50 %: 1.5 s; four in a batch of two: 3 s."""
+    batches = lambda: Batches("s", 2, slower=0.5)  # noqa: E731, a server each
+    assert ends(batches(), ("a", 1.0, 0.0)) == [("a", 1.0)]
+    assert ends(batches(), ("a", 1.0, 0.0), ("b", 1.0, 0.0)) == [("a", 1.5), ("b", 1.5)]
+    assert [at for _, at in ends(batches(), *((name, 1.0, 0.0) for name in "abcd"))] == pytest.approx([3.0] * 4)
+    assert batches().capacity == pytest.approx(4 / 3)
+
+
+@pytest.mark.parametrize("slower", [-0.1, -1.0])
+def test_a_batch_is_not_faster_than_a_job_alone(slower):
+    with pytest.raises(ValueError, match="s: slower should not be less than 0"):
+        Batches("s", 2, slower=slower)
+
+
+def test_no_job_is_forgotten_however_many_moments_were_asked_for_in_vain():
+    """Each job that comes makes the moment stale that was asked for; all of them round."""
+    clock = Clock(Batches("s", 32))
+    begun, now = 0, 0.0
+    while len(clock.done) < 1000:
+        while begun < len(clock.done) + 32:
+            clock.take(begun, 0.1, now)
+            begun += 1
+        assert clock.wakes, f"{len(clock.done)} done, and nobody is going to look"
+        now = clock.wakes[0]
+        clock.to(now)

@@ -16,7 +16,7 @@ from twisted_lb.sim.world import World
 
 
 def config(*backends, **options):
-    options = {"health_check": {"interval_s": 0.0}, "queue": {"no_backend_s": 0.0}} | options
+    options = {"health_check": {"interval_s": 0.0}, "queue": {"no_backend_s": 0.0, "timeout_s": 0.0}} | options
     return LoadBalancerConfig.model_validate({"backends": list(backends or ("a:80",))} | options)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from twisted_lb.core.pickers import BY_LOAD, LOADS, POLICIES, policy_of
 from twisted_lb.core.pickers.base import Picker
+from twisted_lb.sim import Farm
 from twisted_lb.testing import check_policy
 
 # Where latencies are compared, weight alone does not say who gets what, not even of idle members.
@@ -77,6 +78,26 @@ def test_good_ones_hold():
 
 def test_one_that_hears_holds_and_is_told_all_ends():
     check_policy(Hearing)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (5, f"policy should be one of {', '.join(POLICIES)}, a PolicyTable, a Policy or package.module:Class, not 5"),
+        ("leastconn", f"policy should be one of {', '.join(POLICIES)}, not 'leastconn'; did you mean \"least\"?"),
+        ("nowhere:Mine", "policy nowhere:Mine: no module nowhere, neither where Python looks"),
+        (
+            None,
+            f"policy should be one of {', '.join(POLICIES)}, a PolicyTable, a Policy or package.module:Class, not None",
+        ),
+    ],
+)
+def test_what_is_no_policy_is_told_with_what_is_allowed_to_who_tries_or_simulates_it(given, said):
+    for tried in (check_policy, Farm):
+        with pytest.raises(ValueError, match="policy") as caught:
+            tried(given)
+        assert str(caught.value).startswith(said)
+        assert "\n" not in str(caught.value)
 
 
 # Deliberately broken ones.

@@ -28,6 +28,7 @@ STATES: Final[dict[Outcome | Refusal | Reply, str]] = {
     Outcome.BACKEND_DOWN: "DH",
     Outcome.NO_PORT: "RC",
     Outcome.BACKLOG_FULL: "sC",
+    Outcome.LATE: "sH",
     Refusal.BAD_REQUEST: "PR",
     Refusal.FORBIDDEN: "PR",
     Refusal.NO_ROUTE: "PR",
@@ -39,6 +40,8 @@ STATES: Final[dict[Outcome | Refusal | Reply, str]] = {
     Refusal.NOT_IMPLEMENTED: "PR",
     Refusal.OVERLOADED: "PR",
     Refusal.NO_BACKEND: "SC",
+    Refusal.ALL_FULL: "SC",
+    Refusal.LATE: "PR",
     Refusal.VERSION: "PR",
     Reply.ANSWER: "LR",
     Reply.REDIRECT: "LR",
@@ -50,6 +53,7 @@ _OK: Final = Outcome.OK
 SLOW_CLIENT: Final = "c"
 STALLED_ANSWER: Final = "sD"
 WAITED_TOO_LONG: Final = "sQ"
+_BY_QUEUE: Final = (Refusal.NO_BACKEND, Refusal.ALL_FULL, Refusal.LATE)
 _REQUEST_TIMEOUT: Final = 408
 
 
@@ -63,7 +67,7 @@ def termination(record: Record) -> str:
         phase = _phase(record)
         side = SLOW_CLIENT if _client_was_slow(record, phase) else state[0]
         return side + phase
-    if ended_by is Refusal.NO_BACKEND and record.queued_s > 0:
+    if ended_by in _BY_QUEUE and record.queued_s > 0:
         return WAITED_TOO_LONG
     if ended_by is Outcome.CUT_SHORT and record.detail == STALLED:
         return STALLED_ANSWER

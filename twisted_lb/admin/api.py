@@ -217,6 +217,7 @@ class Api:
             "applied": reloaded.applied,
             "changed": reloaded.changed,
             "lines": list(reloaded.lines),
+            "warnings": list(reloaded.warnings),
             "generation": int(self.etag.split(".")[-2]),
             "etag": self.etag,
         }

@@ -43,10 +43,11 @@ _CHANGED: Final = shape(
     time_over={"type": "boolean"},
 )
 _RELOADED: Final = shape(
-    ("applied", "changed", "lines", "generation", "etag"),
+    ("applied", "changed", "lines", "warnings", "generation", "etag"),
     applied={"type": "boolean"},
     changed={"type": "boolean"},
     lines=_TEXTS,
+    warnings=_TEXTS,
     generation={"type": "integer"},
     etag={"type": "string"},
 )

@@ -73,8 +73,8 @@ class ReportView:
 class BackendView:
     """A backend, as an operator sees it. `name` is `POOL/BACKEND`; `state` the gravest of what the operator wants, checks say
     and traffic says, with its `reason`, for `since_s` seconds. `rate` is in requests a second, `share` and `intended` in per
-    cent of the pool's requests, both of the last minute; None: nobody knows. `limit` 0: no bound. `reported` is what it says of
-    its load, and how old that is; None where it does not, or nobody compares that. `level` is its priority, None for a backup.
+    cent of the pool's requests, both of the last minute; None: nobody knows. `limit` 0: no bound; `limit_why` says of an adaptive one
+    why it is what it is, empty for any other. `reported` is what it says of its load, and how old that is; None where it does not, or nobody compares that. `level` is its priority, None for a backup.
     `ejected_by` is the rule of an ejection, empty where there is none; `failing` what it has failed since it was well last, empty
     for nothing. `agent` is what holds of what it says of itself: `drain 50% maxconn:20`; empty for nothing; `agent_state`: what that makes of it
     where it takes it out.
@@ -118,6 +118,7 @@ class BackendView:
     failing: str = ""
     agent: str = ""
     agent_state: str = ""
+    limit_why: str = ""
 
     def with_more(self, other: "BackendView") -> "BackendView":
         """The same backend as another process sees it too."""
@@ -396,13 +397,16 @@ class ConfigValue:
 
 @dataclass(frozen=True)
 class Reloaded:
-    """What a reload did, or would do: one line each. `problems`: why it did nothing, with `report` as `--check` prints it."""
+    """What a reload did, or would do: one line each. `problems`: why it did nothing, with `report` as `--check` prints it.
+    `warnings`: what is doubtful about the configuration, all that `--check` says of it, one line each.
+    """
 
     applied: bool
     lines: Sequence[str] = ()
     changed: bool = False
     problems: Sequence[Mapping[str, str]] = ()
     report: str = ""
+    warnings: Sequence[str] = ()
 
 
 class Operator(Protocol):

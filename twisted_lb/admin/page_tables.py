@@ -139,30 +139,44 @@ def _clause(clause: Value) -> str:
 
 
 def _pool(pool: Value, now: float) -> str:
-    used, every = pool["usable"], len(pool["backends"])
-    tone = "s-ready" if used == every and every else "s-slow" if used or _awaited(pool) else "s-down"
+    usable, every = pool["usable"], len(pool["backends"])
+    standing = sum(one["state"] == "standby" for one in pool["backends"])
+    used = usable - standing
+    tone = "s-ready" if usable == every and every else "s-slow" if usable or _awaited(pool) else "s-down"
     none = "waits for a first check" if _awaited(pool) else "answers nothing"
-    said = f"all {every} used" if used == every and every else f"{used} of {every} used" if used else none
+    said = f"all {every} used" if used == every and every else f"{used} of {every} used" if usable else none
+    said += f", {standing} {'stands' if standing == 1 else 'stand'} by" if standing else ""
     facts = (
         f"{pool['policy']} · {number(pool['rate'])} req/s · {pool['in_flight']} in flight · "
         f"{pool['queued']} of {pool['queue']} queued · {'no checks' if pool['check'] == 'none' else pool['check']}"
+        f"{_levels(pool)}"
     )
     head = "".join(f'<th scope="col" class="w-{name}">{text}</th>' for name, text in _COLUMNS)
-    rows = "\n".join(_backend(one, now) for one in pool["backends"])
+    rows = "\n".join(_backend(one, now, leveled=bool(pool["levels"])) for one in pool["backends"])
     return (
         f'<div class="pool"><div class="scroll"><table><caption>{escape(pool["name"])}<span class="{tone}">{said}</span>'
         f"<span>{escape(facts)}</span></caption><thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody></table></div></div>"
     )
 
 
+def _levels(pool: Value) -> str:
+    """Which level has what part of the requests, where there are several, and whether others than usable ones are used."""
+    parts = [f"{_level(one) + 's' * (one['level'] is None)} {one['share']} %" for one in pool["levels"]]
+    return "".join(f" · {part}" for part in (", ".join(parts), "in panic" if pool["panic"] else "") if part)
+
+
+def _level(one: Value) -> str:
+    return "backup" if one["level"] is None else f"level {one['level']}"
+
+
 def _awaited(pool: Value) -> bool:
     return any(one["state"] == "unknown" for one in pool["backends"])
 
 
-def _backend(one: Value, now: float) -> str:
+def _backend(one: Value, now: float, *, leveled: bool) -> str:
     state, kind = one["state"], glyph_of(one["state"])
     labels = ", ".join(f"{key} {value}" for key, value in one["labels"].items())
-    place = " · ".join(filter(None, (one["address"], labels)))
+    place = " · ".join(filter(None, (one["address"], _level(one) if leveled else "", labels)))
     word = f'<{"span" if state == "ready" else "b"} class="{TONES.get(kind, f"s-{kind}")}">{escape(state)}'
     word += "</span>" if state == "ready" else "</b>"
     reason = escape(one["reason"], quote=True)
@@ -190,6 +204,8 @@ def _weight(one: Value) -> str:
 def _flight(one: Value) -> str:
     running, limit, tunnels = one["in_flight"] - one["tunnels"], one["limit"], one["tunnels"]
     text = f"{running} / {limit}" if limit else str(running)
+    if one.get("limit_why"):
+        text = f'<span title="{escape(one["limit_why"], quote=True)}">{text}</span>'
     text += f" + {tunnels} tunnel{'' if tunnels == 1 else 's'}" if tunnels else ""
     return text + (_meter(100 * one["in_flight"] / limit, high=one["in_flight"] >= limit * 0.9) if limit else "")
 

@@ -12,6 +12,7 @@ from twisted_lb.config.limits import LimitsConfig, TimeoutsConfig
 from twisted_lb.config.listeners import ListenConfig, ListenerConfig
 from twisted_lb.config.pools import (
     NO_BACKEND,
+    AdaptiveConfig,
     Backend,
     ChoiceConfig,
     PanicConfig,
@@ -23,11 +24,11 @@ from twisted_lb.config.pools import (
     UpstreamConfig,
     refuse_twice_in_a_list,
 )
-from twisted_lb.config.routes import ForwardingConfig, KeyConfig, RouteConfig, protocols
+from twisted_lb.config.routes import AskConfig, ForwardingConfig, RouteConfig, protocols
 from twisted_lb.core.backend import BackendSpec
 
 
-class DescribedConfig(ChoiceConfig, KeyConfig):
+class DescribedConfig(ChoiceConfig, AskConfig):
     """Listeners, routes and pools by name, and the flat keys, which are one of each."""
 
     listeners: dict[Name, ListenerConfig] = Field(default={}, description="Listeners, by name.")
@@ -62,6 +63,7 @@ class DescribedConfig(ChoiceConfig, KeyConfig):
     health_check: HealthCheckConfig = HealthCheckConfig()
     ejection: EjectionConfig = EjectionConfig()
     queue: QueueConfig = QueueConfig()
+    adaptive: AdaptiveConfig = AdaptiveConfig()
     slow_start: SlowStartConfig = SlowStartConfig()
     panic: PanicConfig = PanicConfig()
     retry: RetryConfig = RetryConfig()

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from twisted_lb.config.balancer import LoadBalancerConfig
 from twisted_lb.config.base import DEFAULT, KeyPath, Model, names_of
+from twisted_lb.config.costs import ORDINARY
 from twisted_lb.config.health_check import HealthCheckConfig
 from twisted_lb.config.listeners import ListenerConfig
 from twisted_lb.config.loops import loops
@@ -16,8 +17,8 @@ from twisted_lb.config.matching import match_of
 from twisted_lb.config.objects import Objects, check_of, home_of_choice, name_of, objects_of
 from twisted_lb.config.observe import OF_ACCESS_LOG
 from twisted_lb.config.own_policies import OwnChoice
-from twisted_lb.config.policies import policy_for
-from twisted_lb.config.pools import PoolConfig
+from twisted_lb.config.policies import PolicyTable, policy_for
+from twisted_lb.config.pools import AdaptiveConfig, PoolConfig
 from twisted_lb.config.problems import Problem, Severity
 from twisted_lb.config.routes import RouteConfig
 from twisted_lb.config.shape import field_of, model_at
@@ -59,6 +60,10 @@ CODES: Final = {
     "W26": "`policy_budget_us` has no effect: the policy is a built-in.",
     "W27": "`key` has no effect: no pool that the route leads to goes by keys.",
     "W28": "Nobody is heard: checks are off, or backends on unix sockets have no port for an agent, or `agent` does not name a header.",
+    "W29": "`panic.even_down` has no effect: without `threshold_percent` there is no panic.",
+    "W30": '`queue.when_full = "spill"` has no effect: all backends of the pool are of one level.',
+    "W31": '`load = "cost"` counts requests: no route that leads to the pool gives them a `cost`.',
+    "W32": "`adaptive` has no effect, since `max_in_flight` is a number; or refuses requests while it measures, since none may wait.",
 }
 
 
@@ -97,7 +102,10 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening
         yield from _of_retries(_home(config.pools, "pools", name), pool)
         yield from _of_order(_home(config.pools, "pools", name), pool)
         yield from _of_levels(_home(config.pools, "pools", name), pool)
+        yield from _of_panic(_home(config.pools, "pools", name), pool)
         yield from _of_policy(config, name, pool)
+        yield from _of_cost(config, name, objects)
+        yield from _of_adaptive(_home(config.pools, "pools", name), config.pools.get(name, config).adaptive, pool)
         yield from _of_ejection(_home(config.pools, "pools", name), pool)
     yield from _of_unused_checks(config)
     for index, route in enumerate(config.routes):
@@ -127,8 +135,7 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening
 
 
 def _of_policy(config: LoadBalancerConfig, name: str, pool: PoolConfig) -> Iterator[Doubt]:
-    shadow = (*home_of_choice(config, name, "shadow"), "policy")
-    own = {home_of_choice(config, name, "policy"): pool.policy, shadow: pool.shadow.policy}
+    own = _policies(config, name, pool)
     for path, policy in own.items():
         if isinstance(policy, OwnChoice) and policy.stale:
             text = f"{policy.stale} has changed since it was imported; what runs is what it was: restart to run the new one"
@@ -137,6 +144,23 @@ def _of_policy(config: LoadBalancerConfig, name: str, pool: PoolConfig) -> Itera
     if said and not any(isinstance(one, OwnChoice) for one in own.values()):
         path = home_of_choice(config, name, "policy_budget_us")
         yield Doubt("W26", path, f"has no effect: {pool.policy} is a built-in, and no policy of your own")
+
+
+def _policies(config: LoadBalancerConfig, name: str, pool: PoolConfig) -> dict[KeyPath, object]:
+    """A pool's policy and its shadow, each by where it is said."""
+    shadow = (*home_of_choice(config, name, "shadow"), "policy")
+    return {home_of_choice(config, name, "policy"): pool.policy, shadow: pool.shadow.policy}
+
+
+def _of_cost(config: LoadBalancerConfig, name: str, objects: Objects) -> Iterator[Doubt]:
+    """The cost of requests, compared where nobody says what they cost."""
+    routes = [one for one in (*objects.routes.values(), *objects.to_default.values()) if name in _pools(one)]
+    if not routes or any(one.cost != ORDINARY for one in routes):
+        return
+    pool = objects.pools[name]
+    for path, policy in _policies(config, name, pool).items():
+        if isinstance(policy, PolicyTable) and policy.load == "cost":
+            yield Doubt("W31", path, "counts requests: no route that leads here gives a cost")
 
 
 def not_resolved(config: LoadBalancerConfig, pool: str, index: int, reason: str) -> Doubt:
@@ -333,6 +357,15 @@ def _of_levels(path: KeyPath, pool: PoolConfig) -> Iterator[Doubt]:
         yield Doubt("W23", (*path, "backends"), "nobody gets a request: every weight is 0")
     if all(one.backup for one in pool.backends):
         yield Doubt("W24", (*path, "backends"), "every backend is a backup: none is kept back")
+    if pool.queue.when_full == "spill" and len({(one.backup, one.priority) for one in pool.backends}) == 1:
+        text = "spill has no effect: all backends are of one level, and there is none to go on to"
+        yield Doubt("W30", (*path, "queue", "when_full"), text)
+
+
+def _of_panic(path: KeyPath, pool: PoolConfig) -> Iterator[Doubt]:
+    if pool.panic.even_down and not pool.panic.threshold_percent:
+        text = "has no effect: threshold_percent is 0, and there is no panic"
+        yield Doubt("W29", (*path, "panic", "even_down"), text)
 
 
 def _all_known(pool: PoolConfig) -> bool:
@@ -414,6 +447,19 @@ def _of_order(path: KeyPath, pool: PoolConfig) -> Iterator[Doubt]:
         yield Doubt(
             "W21", (*path, "policy"), "first without max_in_flight: the backends after the first one only stand by"
         )
+
+
+def _of_adaptive(path: KeyPath, said: AdaptiveConfig, pool: PoolConfig) -> Iterator[Doubt]:
+    if pool.max_in_flight != "adaptive":
+        for key in said.model_fields_set:
+            text = f'has no effect: max_in_flight = {pool.max_in_flight}, and not "adaptive"'
+            yield Doubt("W32", (*path, "adaptive", key), text)
+    elif not (pool.queue.length and pool.queue.timeout_s):
+        key = "timeout_s" if pool.queue.length else "length"
+        text = (
+            "adaptive without a queue: while a limit is low, as it is when it is measured, what is beyond it gets 503"
+        )
+        yield Doubt("W32", (*path, "max_in_flight"), text, (*path, "queue", key))
 
 
 def _of_unsaid_listener(config: LoadBalancerConfig) -> Iterator[Doubt]:

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from twisted_lb.config.base import Bytes, Model, Seconds
+from twisted_lb.config.base import Bytes, Model, Seconds, Token
 
 
 class IdleAnswerConfig(Model):
@@ -53,6 +53,16 @@ class RouteTimeoutsConfig(IdleAnswerConfig):
         description="For a single attempt to begin its answer, so that time is left to ask another backend where "
         "that is safe; left out: an attempt may take all of it. Danger: shorter than the slowest page asks every "
         "backend for it.",
+    )
+    deadline_s: Seconds | None = Field(
+        default=None,
+        description="For an answer to begin, from the request's head on: waits in the queue and all attempts included; then 504. "
+        "What no backend has answered in the time that is left, of late, is not sent any more. Left out: none.",
+    )
+    deadline_header: Token | None = Field(
+        default=None,
+        description="A header field in which clients say for how long they wait, in milliseconds, or as gRPC has it (`100m`, `2S`): "
+        "a deadline, where it is before that of `deadline_s`. Left out: none.",
     )
     tunnel_idle_s: Seconds = Field(
         default=3600,

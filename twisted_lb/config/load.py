@@ -127,7 +127,7 @@ def sibling_from_flags(flags: Mapping[str, str]) -> SiblingConfig:
 
 
 def keys_of_the_file() -> dict[str, str]:
-    """The keys of the file that no flag sets, such as `queue.most`: by `most`, where the first one of that name is meant, and
+    """The keys of the file that no flag sets, such as `queue.length`: by `most`, where the first one of that name is meant, and
     by `queue_most`.
     """
     found: dict[str, str] = {}

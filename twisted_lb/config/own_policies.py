@@ -67,6 +67,8 @@ def own_choice(text: str, folder: Path | None) -> OwnChoice:
             target = getattr(target, part)
         except AttributeError:
             raise ValueError(f"{text}: {found[1]} ({_file_of(found[1]) or 'built in'}) has no {found[2]}") from None
+        except BaseException as error:  # of a module or class with a __getattr__ of its own
+            raise ValueError(f"{text}: {found[2]} cannot be looked up: it {raised(error)}") from None
     return _checked(text, target)
 
 
@@ -76,7 +78,9 @@ def _entry(text: str) -> OwnChoice:
     for one in known.select(name=name):
         try:
             target = one.load()
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # sys.exit() in somebody's module
             raise ValueError(f"{text} ({one.value}) cannot be loaded: it {raised(error)}") from None
         _remember(one.module)
         return _checked(text, target)
@@ -90,7 +94,12 @@ def choice_of(target: Callable[..., Any]) -> OwnChoice:
 
 
 def _checked(text: str, target: Any) -> OwnChoice:
-    own_policy(target, text, _NEVER_LATE_S)
+    try:
+        own_policy(target, text, _NEVER_LATE_S)
+    except ValueError:
+        raise
+    except BaseException as error:  # of a class whose metaclass has attributes of its own
+        raise ValueError(f"{text} cannot be looked at: it {raised(error)}") from None
     return OwnChoice(text, target)
 
 

@@ -1,9 +1,9 @@
 """The policy of a pool: a name, or a table of how to choose and what to compare."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, cast
 
 from pydantic import BeforeValidator, ValidationInfo, WithJsonSchema
 
@@ -17,6 +17,7 @@ from twisted_lb.core.pickers import (
     BY_LOAD,
     LOADS,
     MOST_BOUND_PERCENT,
+    NAMED,
     POLICIES,
     Policy,
     by_key,
@@ -195,22 +196,20 @@ ShadowChoice = Annotated[
 
 # Each policy in the words of help; what begins with the name does not say it twice.
 NAMES: Final = "; ".join(f"`{name}`, {policy.describe.removeprefix(f'{name}: ')}" for name, policy in POLICIES.items())
-_CHOICES: Final = "; ".join(f"`{name}`, {text}" for name, text in BY_LOAD.items())
-_BY_KEY: Final = ", ".join(f"`{name}`" for name in BY_KEY)
-_LOADS: Final = "; ".join(f"`{name}`, {kind.describe}" for name, kind in LOADS.items())
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+_PLAIN: Final = [name for name in POLICIES if name not in NAMED and name not in BY_KEY]
 DESCRIBED: Final = (
-    f"How a client finds its backend: {NAMES}. Or a table of how to `choose` ({_CHOICES}) and what `load` is ({_LOADS}), left out: "
-    f'`"{_DEFAULT_LOAD}"`: `{{ choose = "two", load = "cost" }}`. Of what is reported `metric` says what is compared, such as '
-    '`"named_metrics.kv_cache_usage_perc"`; left out: `application_utilization`, else `cpu_utilization`. '
-    "Loads are compared for each unit of weight. Danger: where latency "
-    "is compared, a backend that answers errors at once is the fastest, unless `retry.bad_statuses` names them. "
-    f"{_BY_KEY} go by the route's `key`: requests with the same one meet the same backend. None has more in flight than "
-    f"{BOUND_PERCENT / 100:g} times its share by weight (bounded load), beyond that they go to the next backend of their key: "
-    f'`{{ choose = "ring", bound = 1.5 }}`, 0 or `"{_OFF}"`: no bound. While a backend is out, its keys are spread over the others, and '
-    "no key of theirs moves. Backends are known by their names: one that is called anew gets other keys. Danger: without a bound "
-    "one key that many ask for falls on one backend. Or a policy of your "
-    f"own: `package.module:Class`, or `entry-point:NAME` of the group `{GROUP}`, see "
-    "[writing-a-policy.md](writing-a-policy.md). Danger: that is code which runs in this process."
+    f"How a client finds its backend. By turns, by chance or in order: {_listed(_PLAIN)}; by load: {_listed(NAMED)}; by the `key` of "
+    f'the route (consistent hashing): {_listed(BY_KEY)}. Or a table of two parts, `{{ choose = "two", load = "cost" }}` or '
+    '`{ choose = "ring", bound = 1.5 }`. Or a policy of your own, `package.module:Class`, or `entry-point:NAME` of the group '
+    f"`{GROUP}` ([writing-a-policy.md](writing-a-policy.md)). What each does, when to use which, and what tables may say: "
+    "[policies.md](policies.md). Danger: where latency is compared, a backend that answers errors at once is the fastest, unless "
+    "`retry.bad_statuses` names them; a policy of your own is code that runs in this process."
 )
 
 
@@ -219,3 +218,17 @@ def policy_for(choice: str | PolicyTable | OwnChoice, budget_us: int) -> Policy:
     if isinstance(choice, OwnChoice):
         return choice.policy(budget_us)
     return POLICIES[choice] if isinstance(choice, str) else choice.policy
+
+
+def policy_meant(given: object) -> Policy:
+    """What decides, of what a program names: as a file does, or a Policy itself. ValueError says in one line what is allowed."""
+    if isinstance(given, str):
+        try:
+            return policy_for(_named(given, None), 0)
+        except ValueError as error:
+            raise ValueError(f"policy {error}") from None
+    if isinstance(given, PolicyTable | OwnChoice):
+        return policy_for(given, 0)
+    if not hasattr(given, "build"):
+        raise ValueError(f"policy {_SHAPE}, a PolicyTable, a Policy or package.module:Class, not {given!r}")
+    return cast("Policy", given)

@@ -9,10 +9,12 @@ from pydantic_core import core_schema
 from twisted_lb.config.base import Label, Model, Name, Seconds, TextOrTable, error_at
 from twisted_lb.config.ejection import EjectionConfig
 from twisted_lb.config.health_check import HealthCheckConfig
+from twisted_lb.config.keys import PolicyKey
 from twisted_lb.config.limits import HeadLimitsConfig, PoolTimeoutsConfig
 from twisted_lb.config.own_policies import OwnChoice
 from twisted_lb.config.policies import DESCRIBED, PolicyChoice, PolicyTable, ShadowChoice
 from twisted_lb.config.targets import TargetsConfig
+from twisted_lb.config.urgency import BY_ROUTE, Urgency
 from twisted_lb.core.address import is_name
 from twisted_lb.core.backend import (
     HEAVIEST,
@@ -72,6 +74,13 @@ class BackendRulesConfig(Model):
         description="Which addresses of its host name are used, in place of the pool's `family`.",
     )
 
+    max_in_flight: int | None = Field(
+        default=None,
+        ge=0,
+        le=MOST_LIMIT,
+        description="How many requests it may have at a time, in place of the pool's `max_in_flight`; 0: no bound. Left out: as many "
+        "as the pool says.",
+    )
     labels: dict[Label, Label] = Field(
         default={},
         description='What tells it from others, in metrics and by policies: `{ zone = "a" }`.',
@@ -118,6 +127,7 @@ class BackendTable(BackendRulesConfig, TextOrTable):
             resolve=self.resolve or "",
             family=self.family or "",
             labels=tuple(self.labels.items()),
+            limit=self.max_in_flight,
             priority=self.priority or 0,
             backup=bool(self.backup),
         )
@@ -155,22 +165,47 @@ def refuse_twice_in_a_list(backends: tuple[BackendSpec, ...]) -> None:
 
 
 class QueueConfig(Model):
-    """The queue of a pool: requests that wait while no backend is usable, or all are full, first come, first served."""
+    """The queue of a pool: requests that wait while no backend is usable, or all are full."""
+
+    length: int = Field(
+        default=1000,
+        validation_alias=AliasChoices("length", "most"),
+        ge=0,
+        le=1_000_000,
+        description="How many requests may wait; beyond that they are refused at once (`full_status`). Danger: all of them come at "
+        "once to the first backend that is back.",
+    )
+    timeout_s: float = Field(
+        default=10.0,
+        ge=0,
+        le=3600,
+        description="How long a request waits while all usable backends have as many as `max_in_flight` lets them; 0: not at all. "
+        "Danger: longer than clients wait, and backends work for those that have gone.",
+    )
 
     no_backend_s: float = Field(
         default=1.0,
         ge=0,
         le=3600,
-        description="How long a request waits for a backend while none is usable, as during a restart, or all have as many as "
-        "`max_in_flight` lets them; 0: not at all. One "
-        "whose backend was refused waits too. Danger: a long wait holds clients while nobody can serve them.",
+        description="How long a request waits for a backend while none is usable, as during a restart; 0: not at all. One whose backend was refused waits too. Danger: a long wait holds clients while nobody can serve them.",
     )
-    most: int = Field(
-        default=1000,
-        ge=0,
-        le=1_000_000,
-        description="How many requests may wait; beyond that they get 503 at once. Danger: all of them come at once to "
-        "the first backend that is back.",
+    fair_by: PolicyKey | None = Field(
+        default=None,
+        description='Whose requests are served by turns, so that who sends many does not hold up who sends few: `"client"`, `"path"`, '
+        "`{ header = NAME }`, `{ cookie = NAME }` or `{ query = NAME }`, as a route's `key`. A turn is of equal `cost` for each. Left "
+        "out: first come, first served.",
+    )
+    priority_by: Urgency = Field(
+        default=BY_ROUTE,
+        description='Who says how urgent a request is; the most urgent one is served first, whoever waits: `"route"`, its route\'s '
+        '`urgency`; `{ header = "Priority" }`, a header field as RFC 9218 has it (`u=0` to `u=7`); `{ header = NAME, classes = '
+        "{ interactive = 1, batch = 6 } }`, its words; what says nothing is as its route says. Danger: whoever sends the field says it, "
+        "and the least urgent may never be served in time.",
+    )
+    full_status: Literal[503, 429] = Field(
+        default=503,
+        description="Status of requests that find the queue full, or have waited for `timeout_s`. `Retry-After` says when those that "
+        "wait now will have been served, by how many requests ended in the last seconds.",
     )
     when_full: Literal["wait", "spill"] = Field(
         default="wait",
@@ -178,6 +213,46 @@ class QueueConfig(Model):
         "(`wait`), or goes on to a level that is not in use, backups at last (`spill`). Danger: `spill` takes load to where "
         "nobody may have meant it to be, as another site.",
     )
+
+
+class AdaptiveConfig(Model):
+    """The adaptive limit (gradient): how many requests each backend may have at a time is learnt from its latency, where
+    `max_in_flight` is `adaptive`. Latency is until the head of an answer.
+    """
+
+    least: int = Field(
+        default=1,
+        ge=1,
+        le=MOST_LIMIT,
+        description="What the limit never falls below. Danger: more than a backend has workers, and its unloaded latency is never seen.",
+    )
+    most: int = Field(
+        default=1000,
+        ge=1,
+        le=MOST_LIMIT,
+        description="What the limit never grows beyond.",
+    )
+    tolerance_percent: float = Field(
+        default=25,
+        ge=0,
+        le=1000,
+        description="How much slower than unloaded a backend may get before its limit falls. Where latency grows with each request "
+        "long before throughput is full, as with batches on a GPU, 50 to 100. Danger: much of it is a queue inside the backend.",
+    )
+    measure_s: float = Field(
+        default=60,
+        ge=1,
+        le=86_400,
+        description="How often the unloaded latency is measured anew: for 50 requests the limit is half of what it was, less only "
+        "where that has brought latency down; requests wait for it in the queue. Backends that have little to do are measured "
+        "without that. Danger: seldom, and a backend that has become slower at everything is held back for as long.",
+    )
+
+    @model_validator(mode="after")
+    def _has_room(self) -> Self:
+        if self.least > self.most:
+            raise ValueError(f"least = {self.least} is more than most = {self.most}")
+        return self
 
 
 class SlowStartConfig(Model):
@@ -321,12 +396,10 @@ class ChoiceConfig(Model):
     policy: PolicyChoice = Field(
         default="rr", validation_alias=AliasChoices("policy", "strategy"), description=DESCRIBED
     )
-    max_in_flight: int = Field(
+    max_in_flight: Annotated[int, Field(ge=0, le=MOST_LIMIT)] | Literal["adaptive"] = Field(
         default=0,
-        ge=0,
-        le=MOST_LIMIT,
         description="How many requests each backend may have at a time, from when it is given one to the end of the answer, tunnels "
-        "among them; 0: no bound. Where all have as many, requests wait in the queue. Danger: too few, and requests wait for backends "
+        "among them; 0: no bound; `adaptive`: as many as its latency shows it to have workers for, see `adaptive`. Where all have as many, requests wait in the queue. Danger: too few, and requests wait for backends "
         "that have nothing to do.",
     )
     resolve: Resolve = Field(
@@ -349,6 +422,14 @@ class ChoiceConfig(Model):
         description="How many microseconds a pick of a policy of your own may take: one that takes longer is used and counted, and "
         "after ten within a second `p2c` picks for 10 s; 0: as long as it likes. Danger: nothing else moves meanwhile.",
     )
+
+    @field_validator("max_in_flight", mode="before")
+    @classmethod
+    def _is_a_number_or_adaptive(cls, value: object) -> object:
+        # Of a union pydantic would say what is wrong with each of its kinds.
+        if value == "adaptive" or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_LIMIT):
+            return value
+        raise ValueError(f'should be "adaptive" or a whole number from 0 to {MOST_LIMIT}')
 
     @property
     def strategy(self) -> str | PolicyTable | OwnChoice:
@@ -375,6 +456,7 @@ class PoolRulesConfig(ChoiceConfig):
     health_check: HealthCheckConfig = HealthCheckConfig()
     ejection: EjectionConfig = EjectionConfig()
     queue: QueueConfig = QueueConfig()
+    adaptive: AdaptiveConfig = AdaptiveConfig()
     slow_start: SlowStartConfig = SlowStartConfig()
     panic: PanicConfig = PanicConfig()
     retry: RetryConfig = RetryConfig()

@@ -50,12 +50,13 @@ FLAT: Mapping[str, frozenset[str]] = {
     | _keys("timeouts", ClientTimeoutsConfig)
     | _keys("limits", ClientLimitsConfig)
     | _keys("forwarding", TrustConfig),
-    "routes": _whole(RouteRulesConfig, "key", "upgrades", "error_pages")
+    "routes": _whole(RouteRulesConfig, "key", "cost", "upgrades", "error_pages")
     | _keys("timeouts", RouteTimeoutsConfig)
     | _keys("limits", BodyLimitsConfig)
     | _keys("forwarding", ToldConfig),
     "pools": _whole(ChoiceConfig, *ChoiceConfig.model_fields)
-    | _whole(PoolRulesConfig, "health_check", "ejection", "queue", "slow_start", "panic", "retry", "shadow", "upstream")
+    | _whole(PoolRulesConfig, "health_check", "ejection", "queue", "adaptive")
+    | _whole(PoolRulesConfig, "slow_start", "panic", "retry", "shadow", "upstream")
     | {"backends"}
     | _keys("timeouts", PoolTimeoutsConfig)
     | _keys("limits", HeadLimitsConfig),

@@ -13,6 +13,8 @@ from twisted_lb.config.limits import BodyLimitsConfig, RouteTimeoutsConfig
 from twisted_lb.config.log_format import OwnLog
 from twisted_lb.config.secret import HIDDEN
 from twisted_lb.config.trust import TrustConfig
+from twisted_lb.config.urgency import LEAST_URGENT
+from twisted_lb.core.ask import USUAL
 
 # What a value of a header field may name, and is put in for each request.
 PLACEHOLDERS = ("client", "host", "request_id", "backend", "pool")
@@ -288,8 +290,8 @@ def protocols(value: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(token.lower() for token in value)
 
 
-class KeyConfig(Model):
-    """What policies by key go by."""
+class AskConfig(Model):
+    """What policies know of a request: by which key they find a backend, and how much work it is."""
 
     key: PolicyKey = Field(
         default=CLIENT,
@@ -299,9 +301,15 @@ class KeyConfig(Model):
         "route that took it, and `[defaults.route]` says it for all. Danger: where all clients come through one proxy that is "
         "not in `trusted_proxies`, they are one client, and meet one backend.",
     )
+    cost: Cost = Field(
+        default=ORDINARY,
+        description="How much work a request is, for policies whose `load` is `cost`; an ordinary one is 1, and none more than 1000: a "
+        'number; `"bytes"`: one more for each 4096 bytes of its body, as far as its length is announced; `{ header = NAME }`: what '
+        "that field says. Danger: whoever sends the field says it; `forwarding.only_from_proxies` takes it from proxies alone.",
+    )
 
 
-class RouteRulesConfig(AccessConfig, KeyConfig):
+class RouteRulesConfig(AccessConfig, AskConfig):
     """What holds for the requests of a route, wherever they go."""
 
     strip_prefix: PathText | None = Field(
@@ -327,11 +335,12 @@ class RouteRulesConfig(AccessConfig, KeyConfig):
     remove_response_headers: Annotated[tuple[Settable, ...], SEVERAL] = Field(
         default=(), strict=False, description="Header fields that clients do not get."
     )
-    cost: Cost = Field(
-        default=ORDINARY,
-        description="How much work a request is, for policies whose `load` is `cost`; an ordinary one is 1, and none more than 1000: a "
-        'number; `"bytes"`: one more for each 4096 bytes of its body, as far as its length is announced; `{ header = NAME }`: what '
-        "that field says. Danger: whoever sends the field says it; `forwarding.only_from_proxies` takes it from proxies alone.",
+    urgency: int = Field(
+        default=USUAL,
+        ge=0,
+        le=LEAST_URGENT,
+        description="How urgent its requests are where they wait for a backend, 0 for those that are served first, to 7 (RFC 9218), "
+        "unless the pool goes by a header (`queue.priority_by`).",
     )
     repeatable: Annotated[tuple[Token, ...], SEVERAL] = Field(
         default=(),

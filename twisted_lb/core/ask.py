@@ -5,6 +5,8 @@ from typing import Final
 
 # What a request costs at most: whoever may say it cannot make a backend look as if it were full for ever.
 MOST_COST: Final = 1000
+# RFC 9218, 4.1: the urgency of a request that says none.
+USUAL: Final = 3
 
 
 class Ask:
@@ -14,15 +16,22 @@ class Ask:
     names what it is the hash of, as `header x-user`: never the value, which may be a credential.
     `cost`: how much work the request is, an ordinary one being 1. `prefix`: a hash of how the request begins, for
     backends that cache by it (the prompt cache of a language model); 0 when the route has none.
+
+    In the queue, requests of one `lane` wait in one line, and lanes are served by turns; `urgency`: 0 for what is served before
+    all others, to 7 (RFC 9218, 4.1).
     """
 
-    __slots__ = ("by", "cost", "key", "prefix")
+    __slots__ = ("by", "cost", "key", "lane", "prefix", "urgency")
 
-    def __init__(self, key: int = 0, cost: int = 1, prefix: int = 0, by: str = "") -> None:
+    def __init__(
+        self, key: int = 0, cost: int = 1, prefix: int = 0, by: str = "", lane: int = 0, urgency: int = USUAL
+    ) -> None:
         self.key: Final = key
         self.cost: Final = cost
         self.prefix: Final = prefix
         self.by: Final = by
+        self.lane: Final = lane
+        self.urgency: Final = urgency
 
     def __repr__(self) -> str:
         return f"<Ask key={self.key:016x} cost={self.cost} prefix={self.prefix:016x}>"

@@ -110,11 +110,12 @@ class Attempts:
 
     `begin` or `begin_on`, then for each attempt `ended`, and `again` for another one. A Lease is taken up at once: the new attempt is
     `current`. A Ticket is kept in `waiting` until `granted` or `withdraw` is called. `due` is the moment after which no
-    attempt may begin, and `tried` are the backends not to ask; both may be set before the first.
+    attempt may begin, `deadline` when an answer is of no use any more, and `tried` are the backends not to ask; all may be set before
+    the first.
     """
 
     __slots__ = (
-        "_free", "_story", "_wait_until", "ask", "count", "current", "due", "idempotent", "pool", "retries", "tried",
+        "_free", "_story", "_wait_until", "ask", "count", "current", "deadline", "due", "idempotent", "pool", "retries", "tried",
         "waiting",
     )  # fmt: skip
 
@@ -124,6 +125,7 @@ class Attempts:
         self.ask: Ask = ask
         self.idempotent: Final = idempotent
         self.due: float = NEVER
+        self.deadline: float = NEVER
         self.tried: tuple[Backend, ...] = ()
         self.count: int = 0  # attempts that were made
         # Of these, such as cost nothing: nobody listened to them, and the request waited as if new; or they met a kept
@@ -138,7 +140,7 @@ class Attempts:
         """The first attempt. The request pays into the retry budget, whatever becomes of it."""
         pool = self.pool
         pool.budget.deposit(now)
-        verdict = pool.claim(self.ask, now, self.tried)
+        verdict = pool.claim(self.ask, now, self.tried, NEVER, self.deadline)
         if isinstance(verdict, Lease):  # as a rule, and then without a detour
             self.count = 1
             self.current = Attempt(verdict, now, None)
@@ -149,7 +151,7 @@ class Attempts:
         """The first attempt, on this backend and no other one; see `Pool.claim_on`. None, and nothing has begun, where it is
         not to be used.
         """
-        verdict = self.pool.claim_on(backend, self.ask, now)
+        verdict = self.pool.claim_on(backend, self.ask, now, self.deadline)
         if verdict is None:
             return None
         self.pool.budget.deposit(now)
@@ -171,7 +173,8 @@ class Attempts:
             return None
         stopped = self._barred(outcome, now, replayable=replayable)
         if stopped is None and CONSEQUENCE[outcome].alive is False and self.retries.more_attempts:
-            verdict = self.pool.await_return(self.ask, now, self._wait_until)
+            tried = (*self.tried, current.lease.backend)
+            verdict = self.pool.await_return(self.ask, now, self._wait_until, self.deadline, tried)
             if verdict is not None:
                 self._tale.stopped = None
                 self._free += 1
@@ -186,9 +189,9 @@ class Attempts:
                 self.pool.totals.denied[denied] += 1
             return None
         self._remember(current, outcome)
-        again = self.pool.claim(self.ask, now, self.tried, self._wait_until)
+        again = self.pool.claim(self.ask, now, self.tried, self._wait_until, self.deadline, again=True)
         if isinstance(again, Refusal):
-            self.pool.totals.denied[Denied.TRIED_ALL] += 1
+            self.pool.totals.denied[Denied.TIME if again is Refusal.LATE else Denied.TRIED_ALL] += 1
         claimed = self._take_up(again, now, outcome)
         attempt = self.current
         if isinstance(claimed, Lease) and attempt is not None and not free:
@@ -232,8 +235,8 @@ class Attempts:
         self._free = self.count
         self._wait_until = NEVER
         pool.budget.deposit(now)
-        verdict = None if own is None else pool.claim_on(own, self.ask, now)
-        return self._take_up(pool.claim(self.ask, now) if verdict is None else verdict, now)
+        verdict = None if own is None else pool.claim_on(own, self.ask, now, self.deadline)
+        return self._take_up(pool.claim(self.ask, now, (), NEVER, self.deadline) if verdict is None else verdict, now)
 
     def may_move(self, now: float, *, replayable: bool) -> bool:
         """Whether the request may leave the backend of its current attempt, which owes it the whole answer, for another

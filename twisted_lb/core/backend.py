@@ -12,6 +12,7 @@ from twisted_lb.core.address import Address, TcpAddress, parse_address, same_pla
 from twisted_lb.core.agent import Agent
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.ejection import Ejection
+from twisted_lb.core.gradient import AdaptiveRules, Gradient
 from twisted_lb.core.health import Health
 from twisted_lb.core.load import Load
 from twisted_lb.core.never import NEVER
@@ -63,7 +64,9 @@ class BackendSpec:
 
     def __post_init__(self) -> None:
         if not LIGHTEST <= self.weight <= HEAVIEST:
-            raise ValueError(f"{self.name!r}: {self.weight} is not a weight between {LIGHTEST} and {HEAVIEST}")
+            raise ValueError(
+                f"{self.name!r}: {self.weight} is not a weight, a whole number from {LIGHTEST} to {HEAVIEST}"
+            )
         if self.limit is not None and not 0 <= self.limit <= MOST_LIMIT:
             raise ValueError(f"{self.name!r}: {self.limit} is not a limit between 0 and {MOST_LIMIT}")
         if not 0 <= self.priority <= LOWEST:
@@ -119,7 +122,7 @@ class BackendSpec:
             if weight is not None:
                 raise ValueError(f"{text!r}: weight is given twice")
             if not re.fullmatch("[0-9]{1,6}", value) or not LIGHTEST <= int(value) <= HEAVIEST:
-                raise ValueError(f"{text!r}: {value!r} is not a weight between {LIGHTEST} and {HEAVIEST}")
+                raise ValueError(f"{text!r}: {value!r} is not a weight, a whole number from {LIGHTEST} to {HEAVIEST}")
             weight = int(value)
         return cls(str(address), address, 1 if weight is None else weight)
 
@@ -185,6 +188,8 @@ class Backend:
     `weighing` is its weight, configured and now. `level` is its priority, or BACKUP; `standby`: that level is not in use.
     `panicked`: so few of its level are usable that it is used while it is ejected (1), or also while it is down by its checks (2).
 
+    `told` hears of each lease: `load`, or what tells its adaptive limit, `gradient`, too; None where there is neither.
+
     `limit` is how many requests it may have in flight now, 0 for no bound, `most` without slow start, and `own_limit` what its
     spec says of that, None for nothing; `bound` sets them.
 
@@ -209,6 +214,7 @@ class Backend:
         "counts",
         "ejection",
         "failures",
+        "gradient",
         "health",
         "labels",
         "level",
@@ -231,6 +237,7 @@ class Backend:
         "standby",
         "standing",
         "streak",
+        "told",
         "totals",
         "tunnels",
         "usable",
@@ -255,6 +262,8 @@ class Backend:
         self.usable: bool = up
         self.available: bool = up
         self.load: Load | None = None
+        self.told: Load | None = None
+        self.gradient: Gradient | None = None
         # Where its requests in flight are counted, and in which slot; -1 when it is gone for good.
         self.counts: Final = counts
         self.slot: int = counts.open()
@@ -302,13 +311,24 @@ class Backend:
         return self.weighing.effective if in_use else 0.0
 
     def bound(self, own: int | None, most: int) -> None:
-        """Set its limit: its `own`, or as much as its pool lets each have, or what its agent wants, if that is less. What is in
+        """Set its limit: its `own`, or as much as its pool lets each have, which may be adaptive, or what its agent wants, if that is less. What is in
         flight beyond that goes on. To be followed by `refresh_usable`.
         """
         self.own_limit = own
+        if self.gradient is not None:
+            most = self.gradient.limit
         limit, wanted = most if own is None else own, self.agent.limit
         self.most = min(limit, wanted) if limit and wanted else limit or wanted
         self.follow_weight()
+
+    def adapt(self, rules: AdaptiveRules | None) -> None:
+        """Learn its limit by these rules, going on from what was learnt, or not any more. To be followed by `bound`."""
+        if rules is None:
+            self.gradient = None
+        elif self.gradient is None:
+            self.gradient = Gradient(rules)
+        elif self.gradient.rules != rules:
+            self.gradient.configure(rules)
 
     def follow_weight(self) -> None:
         """Its weight is another one, and its limit with it: slow start bounds what is in flight too, or a backend that bounds
@@ -334,13 +354,14 @@ class Backend:
         self.refresh_usable()
 
     def inherit(self, other: "Backend", now: float, *, checked: bool) -> None:
-        """Take over what is known of the same server under another name, which is removed: health, agent, ejection, failures in a row, admin. Of its
+        """Take over what is known of the same server under another name, which is removed: health, agent, adaptive limit, ejection, failures in a row, admin. Of its
         health both know what is found from now on, since it may still owe answers. A trial request that is under way tells
         `other` alone. `checked`: see `Ejection.eject`.
         """
         self.admin = other.admin
         self.health = other.health
         self.agent = other.agent
+        self.gradient = other.gradient
         self.weighing.cold = other.weighing.cold
         self.weighing.since = other.weighing.since
         self.reasons.update(other.reasons)
@@ -359,6 +380,18 @@ class Backend:
     def full(self) -> bool:
         """Whether the backend has as many requests in flight as it may."""
         return 0 < self.limit <= self.load_now
+
+    @property
+    def limit_why(self) -> str:
+        """Why its adaptive limit is what it is; empty where it has none, or another one stands in its place."""
+        gradient = self.gradient
+        if gradient is None or self.own_limit is not None:
+            return ""
+        if self.most != gradient.limit:
+            return f"its agent wants less than the {gradient.limit} that were found"
+        if self.limit != self.most:
+            return f"slow start, on the way to {self.most}"
+        return gradient.because
 
     @property
     def failing(self) -> str:
@@ -382,7 +415,12 @@ class Backend:
         self.usable = wanted and not ejection.active
         self.available = wanted and not self.removed and (ejection.due or not ejection.active) and not self.full
         if self.panicked:
-            self.available = self.wanted and not self.removed and self.out is None and not self.full
+            self.available = self.used_in_panic and not self.removed and not self.full
+
+    @property
+    def used_in_panic(self) -> bool:
+        """Whether panic lets it get requests, be it usable or not."""
+        return self.panicked > 0 and self.out is None
 
     @property
     def cold(self) -> bool:

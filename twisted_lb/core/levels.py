@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from twisted_lb.core.backend import BACKUP, AdminState, Backend
+from twisted_lb.core.standing import Skipped
 
 # In percent, Envoy's factor.
 _OVERPROVISIONED: Final = 140
@@ -160,6 +161,20 @@ class Levels:
         self.panics = tuple([on and counted[at].willing > counted[at].usable for at, on in enumerate(now.panics)])
         self.sole = next((at for at, share in enumerate(self.shares) if share == 100), -1)
         self.trial = next((at for at in range(len(counted)) if self._tries(at)), -1)
+
+    def mark(self, now: float, *, even_down: bool) -> None:
+        """Have each member know whether its level panics or stands by, as of the last `count`. O(members)."""
+        used = any(self.shares)
+        for at, members in enumerate(self.members):
+            panicked = 0 if not self.panics[at] else 2 if even_down else 1
+            standby = used and not self.shares[at]
+            why = self.why_standby(at) if standby else ""
+            for one in members:
+                one.panicked, one.standby = panicked, standby
+                if standby:
+                    one.reasons[Skipped.STANDBY] = why
+                one.refresh_usable()
+                one.stand(now)
 
     def _tries(self, at: int) -> bool:
         return not self.usable[at] and any(one.available and one.ejection.due for one in self.members[at])

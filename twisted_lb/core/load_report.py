@@ -74,7 +74,7 @@ def read_report(said: bytes) -> LoadReport | None:
         if form == b"JSON":
             return LoadReport(_json(text))
     except (ValueError, RecursionError):
-        pass
+        pass  # no report: whoever asked counts it
     return None
 
 

@@ -26,6 +26,7 @@ class Outcome(enum.IntEnum):
     BACKEND_DOWN = 14
     NO_PORT = 15
     BACKLOG_FULL = 16
+    LATE = 17
 
 
 # The detail of a CUT_SHORT whose backend has just gone silent: what tells it from one that has closed.
@@ -101,6 +102,8 @@ CONSEQUENCE: Final[dict[Outcome, Consequence]] = {
     Outcome.NO_PORT: Consequence(Retry.ALWAYS, Blame.NONE, 503, alive=None),
     # The queue of a unix socket stays full: who listens there is busy.
     Outcome.BACKLOG_FULL: Consequence(Retry.ALWAYS, Blame.FAILURE, 504, alive=True),
+    # The client's own deadline is over, however short it was.
+    Outcome.LATE: Consequence(_NEVER, Blame.NONE, 504, alive=None),
 }
 
 
@@ -118,6 +121,8 @@ class Refusal(enum.Enum):
     NOT_IMPLEMENTED = (501, "not implemented")
     OVERLOADED = (503, "overloaded")
     NO_BACKEND = (503, "no usable backend")
+    ALL_FULL = (503, "all backends are full")
+    LATE = (504, "too late for its deadline")
     VERSION = (505, "HTTP version not supported")
 
     @property
@@ -138,7 +143,7 @@ class Reply(enum.Enum):
     REDIRECT = "redirect"
 
 
-_BY_STATUS: Final = {refusal.status: refusal for refusal in Refusal if refusal.status != 503}
+_BY_STATUS: Final = {refusal.status: refusal for refusal in Refusal if refusal.status not in (503, 504)}
 
 
 def refusal_of(status: int) -> Refusal:

@@ -168,7 +168,7 @@ class Overlay:
 
     def limit(self, pool: str, name: str, limit: int, base: Sequence[BackendSpec], most: int = 0) -> None:
         """Set how many requests a backend may have in flight, 0 for no bound, until the file says another number than now. `most`
-        is what the pool says for those that have no limit of their own. KeyError when there is no such backend, ValueError for
+        is what the pool says for those that have no limit of their own, -1 where that is adaptive. KeyError when there is no such backend, ValueError for
         what is no limit.
         """
         self._set(pool, name, "limit", limit, base, most)

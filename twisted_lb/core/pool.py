@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
 from typing import Final
 
+from twisted_lb.core.adaptive import Limiting
 from twisted_lb.core.agent import Said
 from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
@@ -27,21 +28,25 @@ from twisted_lb.core.events import (
     PoolExhausted,
     PoolRecovered,
 )
+from twisted_lb.core.identities import broken
 from twisted_lb.core.lease import Lease, LoadLease
 from twisted_lb.core.levels import Levels
-from twisted_lb.core.load import Loads
+from twisted_lb.core.load import Load, Loads
 from twisted_lb.core.load_report import LoadReport, read_report
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.outliers import Ended, Outliers
+from twisted_lb.core.pace import Pace
 from twisted_lb.core.pickers.base import Picker, Policy
 from twisted_lb.core.pickers.minding import Minded, MindedMeasures, Stopwatch
+from twisted_lb.core.pickers.shadow import goes_on
 from twisted_lb.core.queue import Queue, Ticket
 from twisted_lb.core.reported import Reported
 from twisted_lb.core.retry import RetryBudget
 from twisted_lb.core.scene import Scene
 from twisted_lb.core.selection import Selection
 from twisted_lb.core.settings import PoolSettings
+from twisted_lb.core.slow_start import follow_ramps
 from twisted_lb.core.snapshot import PoolSnapshot, snapshot_of
 from twisted_lb.core.standing import Skipped
 from twisted_lb.core.succession import Resting, Succession
@@ -89,12 +94,14 @@ class Pool:
         self.totals: Final = PoolTotals()
         self.budget: Final = RetryBudget(settings.budget_percent, settings.budget_per_s)
         self.keyed: bool = policy.keyed  # whether it wants the keys of requests
+        self.asks: bool = policy.keyed or settings.tells_apart  # whether it wants to know anything of them
         self._on_event: Final = on_event
         self._selection: Final = Selection(policy, rng)
         self._stopwatch: Final = stopwatch
         self._loads: Loads | None = self._measuring(policy)
         self._outliers: Final = Outliers(name, settings.ejection, rng if chance is None else chance)
         self._queue: Final = Queue()
+        self.pace: Final = Pace()
         self._resting: Final = Resting()
         # Members that were removed and have something in flight, with when they were. Who rests and may return is not here.
         self.leaving: Final[dict[Backend, float]] = {}
@@ -190,8 +197,9 @@ class Pool:
             return self._begun(record, now, cold=True)
         up = self.settings.initially_up or not self.settings.checked
         record = Backend(spec, self.counts, up=up)
+        record.adapt(self.settings.adaptive)
         record.bound(spec.limit, self.settings.max_in_flight)
-        record.load = self._loads.of(record.slot) if self._loads is not None else None
+        self._measure(record, self._loads)
         if heir_of is not None:
             record.inherit(heir_of, now, checked=self.settings.checked)
             record.weighing.say(record.agent.part_of(record.weight))
@@ -218,6 +226,7 @@ class Pool:
     def configure(self, settings: PoolSettings, now: float) -> None:
         """Replace the settings. Where checks are turned off, health is forgotten, and ejections end with time."""
         before, self.settings = self.settings, settings
+        self.asks = self.keyed or settings.tells_apart
         self._scene = None
         self._selection.levels.percent = settings.panic_percent
         self._selection.levels.spills = settings.spill
@@ -225,6 +234,10 @@ class Pool:
         if before.ejection != settings.ejection:
             self._outliers.configure(settings.ejection, self.records)
         up: list[Backend] = []
+        if before.adaptive != settings.adaptive:
+            for backend in (*self.backends.values(), *self._resting.backends):
+                backend.adapt(settings.adaptive)
+                self._tell(backend)
         if before.checked != settings.checked:
             for backend in self._resting.forget(NEVER):
                 self._leaves(backend, now)
@@ -247,6 +260,11 @@ class Pool:
         for backend in up:
             self._on_event(BackendUp(self.name, backend.name, "nobody checks any more", now))
         self._announce_exhaustion(now)
+
+    def finish_tables(self, now: float) -> None:
+        """Make at once what is made in slices else: before anybody is listened to, or where nobody ticks."""
+        self._selection.whole(now)
+        self._scene = None
 
     @property
     def exhausted(self) -> bool:
@@ -280,14 +298,35 @@ class Pool:
 
     def choose_by(self, policy: Policy) -> None:
         """Replace the policy; what the old picker knows is carried over as far as the new one understands it."""
-        if policy == self._selection.policy:
+        before = self._selection.policy
+        if policy == before:
             return
         self._selection.use(policy)
-        self.keyed = policy.keyed
         self._scene = None
+        if goes_on(before, policy, self._loads):
+            return
+        self.keyed = policy.keyed
+        self.asks = policy.keyed or self.settings.tells_apart
         loads = self._loads = self._measuring(policy)
         for backend in (*self.backends.values(), *self._resting.backends):
-            backend.load = loads.of(backend.slot) if loads is not None else None
+            self._measure(backend, loads)
+
+    def _measure(self, backend: Backend, loads: Loads | None) -> None:
+        """Have a backend's load measured by these, of which nothing is known yet, and its leases told."""
+        backend.load = loads.of(backend.slot) if loads is not None else None
+        self._tell(backend)
+
+    def _tell(self, backend: Backend) -> None:
+        """Who hears of a backend's leases from now on."""
+        load: Load | None = backend.load
+        backend.told = load if backend.gradient is None else Limiting(backend, load, self._limit_moved)
+
+    def _limit_moved(self, backend: Backend, now: float) -> None:
+        """A backend's adaptive limit is another one. It is no event: that would be several a minute."""
+        if backend.slot >= 0:
+            backend.bound(backend.own_limit, self.settings.max_in_flight)
+            backend.refresh_usable()
+            self._scene = None
 
     def _measuring(self, policy: Policy) -> Loads | None:
         """What measures the loads of a policy."""
@@ -302,52 +341,71 @@ class Pool:
         return self._loads.minded(self.backends.values()) if isinstance(self._loads, Minded) else None
 
     def claim(
-        self, ask: Ask, now: float, tried: Sequence[Backend] = (), until: float = NEVER
+        self,
+        ask: Ask,
+        now: float,
+        tried: Sequence[Backend] = (),
+        until: float = NEVER,
+        deadline: float = NEVER,
+        *,
+        again: bool = False,
     ) -> Lease | Refusal | Ticket:
         """A lease on the backend that the policy picks, not one of `tried`; to be settled exactly once.
 
         When none is available, a ticket of the queue, or a refusal where there is no room in it. While requests wait for
         whoever is free first, new ones wait behind them. `until`: the end of the wait of a request that has waited before.
+        `deadline`: when its answer is of no use any more; one that nobody could give by then is not asked for (LATE). `again`: the
+        request has had an attempt, and is not behind those that have had none.
         """
+        if deadline != NEVER and now + self.quickest_s(now) > deadline:
+            return Refusal.LATE
         if self._queue.for_anyone and self.settings.max_queued:
-            return self._wait(ask, now, tried, until)
+            return self._wait(ask, now, tried, until, deadline, again=again)
         if now >= self._wake_at:
             self._wake(now)
         lease = self._lease(ask, now, tried)
-        return self._wait(ask, now, tried, until) if lease is None else lease
+        return self._wait(ask, now, tried, until, deadline, again=again) if lease is None else lease
 
-    def claim_on(self, backend: Backend, ask: Ask, now: float) -> Lease | Ticket | None:
+    def claim_on(self, backend: Backend, ask: Ask, now: float, deadline: float = NEVER) -> Lease | Ticket | None:
         """A lease on this backend and no other one: its client has a connection there that is its own (NTLM). None where the
         backend is not to be used now, whoever takes it out: any other one will do then.
 
         Within its limit like any other: while the backend is full, a ticket for a lease on it; None if the queue has
         no room either.
         """
-        if self.backends.get(backend.name) is not backend or not backend.usable:
+        if self.backends.get(backend.name) is not backend or not (backend.usable or backend.used_in_panic):
             return None
         if (self._queue.for_anyone and self.settings.max_queued) or not self.counts.claim(backend.slot):
-            verdict = self._wait(ask, now, tuple(one for one in self.backends.values() if one is not backend))
+            verdict = self._wait(ask, now, (), NEVER, deadline, only=backend)
             return verdict if isinstance(verdict, Ticket) else None
+        return self._lease_on(backend, ask, now)
+
+    def _lease_on(self, backend: Backend, ask: Ask, now: float) -> Lease:
+        """A lease on a backend that was claimed already, whatever the policy says."""
         if backend.limit:
             backend.refresh_usable()
         backend.requests += 1
         scene = self._scene or self._set(self._selection.picker)
-        loads, load = self._view(scene, now), backend.load
+        loads, load = self._view(scene, now), backend.told
         if load is not None:
             return LoadLease(
                 backend, now, scene, OWN, loads, load, load.leased(backend.weighing.effective, ask.cost, now)
             )
         return Lease(backend, now, scene, OWN, loads)
 
-    def await_return(self, ask: Ask, now: float, until: float = NEVER) -> Refusal | Ticket | None:
+    def await_return(
+        self, ask: Ask, now: float, until: float = NEVER, deadline: float = NEVER, tried: Sequence[Backend] = ()
+    ) -> Refusal | Ticket | None:
         """A ticket for a request that nobody has listened to, while nobody is usable: it waits like a new one, and any
         backend that comes back may have it. `until`: the end of its wait, if it has waited before. A refusal when that
-        is over, or there is no room; None where somebody is usable, or nobody ever waits.
+        is over, or there is no room; None where somebody is usable, or is used in panic and was not `tried`, or nobody ever waits.
         """
         settings = self.settings
-        if not settings.max_queued or settings.queue_wait_s <= 0 or not self._exhausted:
+        if not settings.max_queued or settings.no_backend_s <= 0 or not self._exhausted:
             return None
-        return self._wait(ask, now, (), until)
+        if self._panics and any(one.panicked and one.available and one not in tried for one in self.backends.values()):
+            return None
+        return self._wait(ask, now, (), until, deadline, again=True)
 
     def _lease(self, ask: Ask, now: float, tried: Sequence[Backend]) -> Lease | None:
         selection = self._selection
@@ -381,21 +439,26 @@ class Pool:
             backend.refresh_usable()
         backend.requests += 1
         loads = self.counts.view() if scene.small or had_tried else self._view(scene, now)
-        if backend.load is None:
+        if backend.told is None:
             lease = Lease(backend, now, scene, picker.mark, loads)
         else:
-            note = backend.load.leased(backend.weighing.effective, ask.cost, now)
-            lease = LoadLease(backend, now, scene, picker.mark, loads, backend.load, note)
+            note = backend.told.leased(backend.weighing.effective, ask.cost, now)
+            lease = LoadLease(backend, now, scene, picker.mark, loads, backend.told, note)
         if trial:
             lease.trial = True
         if had_tried:
             lease.tried = had_tried
         return lease
 
-    def _lease_waiting(self, ask: Ask, now: float, tried: Sequence[Backend]) -> Lease | None:
+    def _lease_waiting(self, ticket: Ticket, now: float) -> Lease | None:
         """A lease for a request that has waited: of such it is remembered what all had in flight."""
         closely, self.closely_until = self.closely_until, NEVER
-        lease = self._lease(ask, now, tried)
+        own = ticket.only
+        lease: Lease | None = None
+        if own is None:
+            lease = self._lease(ticket.ask, now, ticket.tried)
+        elif own.available and self.counts.claim(own.slot):
+            lease = self._lease_on(own, ticket.ask, now)
         self.closely_until = closely
         return lease
 
@@ -411,29 +474,57 @@ class Pool:
     def refused(self, tried: Sequence[Backend], now: float) -> Refused:
         """What the pool is for a request that has just found nobody in it, to be told later."""
         scene = self._scene or self._set(self._selection.picker)
-        return Refused(scene, self.counts.view(), tried, now, len(self._queue.tickets))
+        return Refused(scene, self.counts.view(), tried, now, self._queue.waiting)
 
-    def _wait(self, ask: Ask, now: float, tried: Sequence[Backend], until: float = NEVER) -> Refusal | Ticket:
-        if now >= until or not self._may_wait(tried):
-            return Refusal.NO_BACKEND
-        if not self._exhausted:
-            return self._queue.join(ask, now, self.settings.queue_wait_s, tried, until)
+    def _wait(
+        self,
+        ask: Ask,
+        now: float,
+        tried: Sequence[Backend],
+        until: float,
+        deadline: float,
+        *,
+        only: Backend | None = None,
+        again: bool = False,
+    ) -> Refusal | Ticket:
+        exhausted, settings = self._exhausted, self.settings
+        if now >= until or not self._may_wait(tried, only):
+            return self._refusal(tried, only)
         # Nobody is usable: whoever comes back first, be it one that was tried.
-        ticket = self._queue.join(ask, now, self.settings.queue_wait_s, (), until)
-        self._hasten(now)
+        until = min(until, now + (settings.no_backend_s if exhausted else settings.queue_timeout_s))
+        latest = NEVER if deadline == NEVER else deadline - self.quickest_s(now)
+        ticket = Ticket(
+            ask, now, min(until, latest), () if exhausted else tried, only, again=again, late=latest < until
+        )
+        self._queue.join(ticket)
+        if exhausted:
+            self._hasten(now)
         return ticket
 
-    def _may_wait(self, tried: Sequence[Backend]) -> bool:
+    def _refusal(self, tried: Sequence[Backend], only: Backend | None) -> Refusal:
+        """Why a request that may not wait, or has waited for too long, gets no backend."""
+        if only is not None:
+            return Refusal.ALL_FULL
+        there = any(one.usable and one not in tried for one in self.backends.values())
+        return Refusal.ALL_FULL if there else Refusal.NO_BACKEND
+
+    def quickest_s(self, now: float) -> float:
+        """How quickly it has answered at best of late; see `Pace`."""
+        return self.pace.quickest_s(list(self.backends.values()), self.totals.first_byte, now)
+
+    def _may_wait(self, tried: Sequence[Backend], only: Backend | None = None) -> bool:
         """Whether the queue has room, and there is somebody to wait for: a usable backend that is full and was not tried,
         or, where nobody is usable, any that is wanted. Whoever is served before this turn is over takes no room.
         """
         settings = self.settings
         most = settings.max_queued
-        if not most or settings.queue_wait_s <= 0:
+        if not most or (settings.no_backend_s if self._exhausted else settings.queue_timeout_s) <= 0:
             return False
-        waiting = len(self._queue.tickets)
+        waiting = self._queue.waiting
         if waiting >= most and waiting >= most + self._room(tried):
             return False
+        if only is not None:
+            return only.usable or only.used_in_panic
         members = self.backends.values()
         if self._exhausted:
             return any(one.wanted for one in members)
@@ -449,7 +540,7 @@ class Pool:
                 elif one.limit:
                     room += one.limit - one.load_now
                 else:
-                    return len(self._queue.tickets)
+                    return self._queue.waiting
         return room
 
     def _hasten(self, now: float) -> None:
@@ -466,11 +557,11 @@ class Pool:
     @property
     def waiting(self) -> int:
         """How many requests wait in the queue."""
-        return len(self._queue.tickets)
+        return self._queue.waiting
 
     def refuse_waiting(self) -> list[tuple[Ticket, Refusal]]:
         """The verdicts on all queued requests when the pool itself goes: a refusal for each, at once."""
-        tickets = list(self._queue.tickets)
+        tickets = list(self._queue)
         for ticket in tickets:
             self._queue.leave(ticket)
         return [(ticket, Refusal.NO_BACKEND) for ticket in tickets]
@@ -482,7 +573,29 @@ class Pool:
         """
         if now >= self._wake_at:
             self._wake(now)
-        return self._queue.serve(self._lease_waiting, now)
+        queue = self._queue
+        verdicts: list[tuple[Ticket, Lease | Refusal]] = []
+        if queue.next_due < now:
+            # What is late is not asked for, even if somebody has just come free.
+            for ticket in queue.overdue(now):
+                if ticket.late and ticket.until < now:
+                    self._refuse(ticket, Refusal.LATE, verdicts)
+        verdicts.extend(queue.serve(self._lease_waiting, now))
+        if queue.next_due <= now:
+            for ticket in queue.overdue(now):
+                longer = ticket.queued_at + self.settings.queue_timeout_s
+                if ticket.late:
+                    self._refuse(ticket, Refusal.LATE, verdicts)
+                elif not self._exhausted and now < longer and not ticket.again:
+                    # It came when nobody was usable, and somebody is: it waits like those that come now.
+                    queue.prolong(ticket, longer)
+                else:
+                    self._refuse(ticket, self._refusal(ticket.tried, ticket.only), verdicts)
+        return verdicts
+
+    def _refuse(self, ticket: Ticket, refusal: Refusal, verdicts: list[tuple[Ticket, Lease | Refusal]]) -> None:
+        self._queue.leave(ticket)
+        verdicts.append((ticket, refusal))
 
     @property
     def wait_due(self) -> float:
@@ -492,7 +605,7 @@ class Pool:
     @property
     def grants_due(self) -> float:
         """When time alone may make `grants` give a verdict: at `wait_due`, or when a trial is due; NEVER when none waits."""
-        return min(self._queue.next_due, self._wake_at) if self._queue.tickets else NEVER
+        return min(self._queue.next_due, self._wake_at) if self._queue.waiting else NEVER
 
     def reached(self, lease: Lease, now: float) -> None:
         """A trial request was connected: somebody listens there, and the ejection of whoever was refused is over, whatever becomes
@@ -557,7 +670,7 @@ class Pool:
         lease.open = False
         backend = lease.backend
         self.counts.release(backend.slot)
-        if backend.load is not None and isinstance(lease, LoadLease):
+        if backend.told is not None and isinstance(lease, LoadLease):
             lease.load.settled(lease.note, outcome, now - lease.opened_at, now)
         gone = False
         if backend.removed:
@@ -579,7 +692,7 @@ class Pool:
                 self._changed(backend, event, now)
             elif lease.trial:
                 self._refresh(backend, now)
-            if lease.trial and self._exhausted and self._queue.tickets:
+            if lease.trial and self._exhausted and self._queue.waiting:
                 self._hasten(now)
         elif backend.streak is not None:
             backend.streak = None
@@ -620,23 +733,7 @@ class Pool:
         """Of what must be so the identities that do not hold; none, always: O(backends and tickets). `waiters`: how many requests
         wait for a verdict, as far as the shell knows.
         """
-        found: list[str] = []
-        records = self.records
-        for one in records:
-            settled = sum(one.outcomes)
-            if one.requests != settled + one.in_flight:
-                found.append(f"{one.name} has {one.requests} leases, {settled} settled and {one.in_flight} open")
-            if not 0 <= one.tunnels <= one.in_flight:
-                found.append(f"{one.name} has {one.tunnels} tunnels of {one.in_flight} in flight")
-        here = sum(one.in_flight for one in records)
-        if self.counts.total != here:
-            found.append(f"{self.counts.total} are in flight, {here} of them at a backend")
-        tickets = self._queue.tickets
-        for_anyone = sum(1 for ticket in tickets if not ticket.tried)
-        if for_anyone != self._queue.for_anyone:
-            found.append(f"{for_anyone} of {len(tickets)} tickets are for anyone, {self._queue.for_anyone} are counted")
-        if waiters is not None and waiters != len(tickets):
-            found.append(f"{waiters} requests wait with {len(tickets)} tickets")
+        found = broken(self.records, self.counts, self._queue, waiters)
         return [f"pool {self.name}: {one}" for one in found]
 
     def snapshot(self) -> PoolSnapshot:
@@ -692,7 +789,7 @@ class Pool:
             return
         backend.admin = admin
         backend.reasons[Skipped.ADMIN] = by
-        self._selection.stale = True
+        self._selection.outdate()
         self._selection.prepare(now)
         if admin is AdminState.MAINT:
             self.hear_busy(backend, False, "in maintenance it is not checked", now)
@@ -711,7 +808,7 @@ class Pool:
         backend.weighing.say(part)
         if backend.weight:
             backend.reasons[Skipped.WEIGHT] = by
-        self._selection.stale = True
+        self._selection.outdate()
         self._refresh(backend, now)
         self._announce_exhaustion(now)
 
@@ -801,6 +898,8 @@ class Pool:
             self._wake(now)
         if self._ramping:
             self._follow_ramps(now)
+        if self._queue.waiting:
+            self.pace.count(self.records, now)
         if self.counts.bounded:
             for backend in self.backends.values():
                 backend.refresh_usable()
@@ -855,27 +954,12 @@ class Pool:
             self._weighs_anew(backend, now)
 
     def _follow_ramps(self, now: float) -> None:
-        """Go on with slow start; or end it in levels of which fewer than half of the usable weight is past it: where nearly all are
-        cold, to spare some is to burden others that are as cold. O(backends).
-        """
-        if not self._ramping:
+        """Go on with slow start, where somebody is on its way back. O(backends)."""
+        if not self._ramping or self._updating:
             return
-        whole: dict[int, float] = {}
-        warm: dict[int, float] = {}
-        for one in self.backends.values():
-            if one.usable:
-                weight = one.weighing.steady
-                whole[one.level] = whole.get(one.level, 0.0) + weight
-                warm[one.level] = warm.get(one.level, 0.0) + (0.0 if one.weighing.ramping else weight)
-        self._ramping = False
-        for one in self.backends.values():
-            weighing = one.weighing
-            if not weighing.ramping:
-                continue
-            cold = one.usable and warm[one.level] * 2 < whole[one.level]
-            if weighing.end() if cold else weighing.follow(now, self.settings.slow_start):
-                self._weighs_anew(one, now)
-            self._ramping = self._ramping or weighing.ramping
+        others, self._ramping = follow_ramps(self.backends.values(), self.settings.slow_start, now)
+        for one in others:
+            self._weighs_anew(one, now)
 
     def _weighs_anew(self, backend: Backend, now: float) -> None:
         """A backend's weight is another one by slow start, or what its agent says."""
@@ -884,7 +968,7 @@ class Pool:
             backend.refresh_usable()
         picker = self._selection.picker
         if picker is None or picker.ramps:
-            self._selection.stale = True
+            self._selection.outdate()
         if backend.stand(now):
             self._scene = None
 
@@ -898,18 +982,8 @@ class Pool:
         self._counted = levels.watched
         settings = self.settings
         levels.count(even_down=settings.panic_even_down)
-        used = any(levels.shares)
         self._scene = None
-        for at, members in enumerate(levels.members):
-            panicked = 0 if not levels.panics[at] else 2 if settings.panic_even_down else 1
-            standby = used and not levels.shares[at]
-            why = levels.why_standby(at) if standby else ""
-            for one in members:
-                one.panicked, one.standby = panicked, standby
-                if standby:
-                    one.reasons[Skipped.STANDBY] = why
-                one.refresh_usable()
-                one.stand(now)
+        levels.mark(now, even_down=settings.panic_even_down)
 
     def _announce_levels(self, now: float) -> None:
         """Announce that other levels are in use, or that panic has begun or ended."""

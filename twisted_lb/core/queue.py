@@ -1,106 +1,279 @@
-"""The queue of a pool: requests that wait for a backend, first in first out, bounded in number and in time."""
+"""The queue of a pool: requests that wait for a backend, bounded in number and in time; fair between clients, urgent ones first."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from heapq import heapify, heappop, heappush
 from typing import Final
 
 from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.never import NEVER
-from twisted_lb.core.outcome import Refusal
+
+# RFC 9218, 4.1: how urgent a request is, 0 for what is served first.
+URGENCIES: Final = 8
+
+# So many dead entries a heap may have beside one for each ticket.
+_SLACK: Final = 64
 
 
 class Ticket:
     """A place in a pool's queue, from `Pool.claim` until `Pool.grants` tells its verdict or it is withdrawn.
 
-    `queued_at` and `until` are monotonic seconds; a ticket that has no lease at `until` is refused. `behind`: how many
-    others were in front of it when it joined.
+    `queued_at` and `until` are monotonic seconds; a ticket that has no lease at `until` is refused. `late`: because its request could not
+    be answered in time any more (deadline). `behind`: how many
+    others were in front of it when it joined, by urgency; turns are not foreseen. `only`: the one backend that will do; None for any but those that were `tried`.
+    `again`: its request has had an attempt already.
     """
 
-    __slots__ = ("ask", "behind", "queued_at", "tried", "until")
+    __slots__ = ("again", "ask", "behind", "joined", "late", "only", "queued_at", "tried", "until")
 
-    def __init__(self, ask: Ask, queued_at: float, until: float, tried: Sequence[Backend], behind: int = 0) -> None:
+    def __init__(
+        self,
+        ask: Ask,
+        queued_at: float,
+        until: float,
+        tried: Sequence[Backend] = (),
+        only: Backend | None = None,
+        *,
+        again: bool = False,
+        late: bool = False,
+    ) -> None:
         self.ask: Final = ask
         self.queued_at: Final = queued_at
-        self.until: Final = until
+        self.until: float = until
+        self.late: Final = late
         self.tried: Final = tried
-        self.behind: Final = behind
+        self.only: Final = only
+        self.again: Final = again or len(tried) > 0
+        self.behind: int = 0
+        self.joined: int = 0  # as which one it has joined; 0: it is not in a queue
 
     def __repr__(self) -> str:
         return f"<Ticket {self.until - self.queued_at:g} s from {self.queued_at:g}>"
 
 
 # What serves a ticket: a lease for its request, or None while no backend is available for it.
-Claim = Callable[[Ask, float, Sequence[Backend]], Lease | None]
+Claim = Callable[[Ticket, float], Lease | None]
+
+# When a ticket expires, as which one it has joined, itself.
+_Expiry = tuple[float, int, Ticket]
+
+# Tickets in their order. A dict as an ordered set: one in the middle leaves in O(1).
+_Line = dict[Ticket, None]
+
+
+class _Lane:
+    """The tickets of one client, or of whatever else is served by turns, and what is left of its turn (deficit)."""
+
+    __slots__ = ("deficit", "tickets", "visited")
+
+    def __init__(self) -> None:
+        self.tickets: Final[_Line] = {}
+        self.deficit: int = 0
+        self.visited: bool = False  # its turn has begun
+
+
+class _Turns:
+    """Lanes that are served by turns, deficit round robin (Shreedhar and Varghese, 1995): each turn gives a lane as much cost as the
+    dearest request that waits, so that it serves one at least, and what it does not use is kept for its next turn. O(1) a ticket.
+    Tickets that are all of one lane are first in, first out.
+    """
+
+    __slots__ = ("dearest", "lanes", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: int = 0
+        self.dearest: int = 1  # the cost
+        # In the order of their turns.
+        self.lanes: Final[dict[int, _Lane]] = {}
+
+    def join(self, ticket: Ticket) -> None:
+        """Add a ticket at the end of its lane; a new lane is the last one to have its turn."""
+        lane = self.lanes.get(ticket.ask.lane)
+        if lane is None:
+            lane = self.lanes[ticket.ask.lane] = _Lane()
+        lane.tickets[ticket] = None
+        self.waiting += 1
+        self.dearest = max(self.dearest, ticket.ask.cost)
+
+    def first(self) -> Ticket | None:
+        """Whose turn it is; the same one until it leaves."""
+        while self.lanes:
+            number = next(iter(self.lanes))
+            lane = self.lanes[number]
+            if not lane.visited:
+                lane.visited = True
+                lane.deficit += self.dearest
+            ticket = next(iter(lane.tickets))
+            if ticket.ask.cost <= lane.deficit:
+                return ticket
+            lane.visited = False
+            del self.lanes[number]
+            self.lanes[number] = lane
+        return None
+
+    def served(self, ticket: Ticket) -> None:
+        """The first one has its lease, which its lane pays for."""
+        self.lanes[ticket.ask.lane].deficit -= ticket.ask.cost
+        self.leave(ticket)
+
+    def leave(self, ticket: Ticket) -> None:
+        """Take a ticket out; a lane that is empty keeps nothing for later."""
+        lane = self.lanes[ticket.ask.lane]
+        del lane.tickets[ticket]
+        self.waiting -= 1
+        if not lane.tickets:
+            del self.lanes[ticket.ask.lane]
+            if not self.lanes:
+                self.dearest = 1
 
 
 class Queue:
-    """A first-in-first-out queue of tickets, of which the first also expires first. `for_anyone`: how many of them wait for
-    whoever is free first, and not for some of the backends alone (`tried`).
+    """The queue. Requests that have had an attempt are at its head, in the order in which they came back; behind them come the others,
+    by urgency, and of one urgency the lanes by turns. Who waits for one backend alone lets all others go past it to other backends,
+    and at its own is served in the order of arrival.
+
+    `for_anyone`: how many wait for whoever is free first, and not for some of the backends alone (`tried`, `only`).
     """
 
-    __slots__ = ("for_anyone", "tickets", "until")
+    __slots__ = ("_again", "_classes", "_expiring", "_joined", "_own", "_retries", "for_anyone", "waiting")
 
     def __init__(self) -> None:
-        # A dict as an ordered set: a ticket in the middle leaves in O(1).
-        self.tickets: Final[dict[Ticket, None]] = {}
+        self.waiting: int = 0
         self.for_anyone: int = 0
-        self.until: float = -NEVER  # when the last one expires
+        self._joined: int = 0
+        self._again: int = 0  # how many have had an attempt
+        # By the backends that were tried: who is first there stands for all of them.
+        self._retries: Final[dict[tuple[Backend, ...], _Line]] = {}
+        self._own: Final[dict[Backend, _Line]] = {}
+        self._classes: Final[list[_Turns]] = [_Turns() for _ in range(URGENCIES)]
+        # A heap of when they expire; those that have left are in it until then, unless they are many.
+        self._expiring: list[_Expiry] = []
 
-    def join(self, ask: Ask, now: float, wait_s: float, tried: Sequence[Backend], until: float = NEVER) -> Ticket:
-        """Add a ticket. It expires after `wait_s`, but never before those in front of it, which had longer when the time
-        was cut. One that has waited before expires at `until` all the same, and stands where it would have stood: in
-        front of those that expire later.
-        """
-        if not tried:
+    def join(self, ticket: Ticket) -> None:
+        """Add a ticket, which is new."""
+        self._joined += 1
+        ticket.joined = self._joined
+        ticket.behind = self.waiting
+        if ticket.again:
+            self._retries.setdefault(tuple(ticket.tried), {})[ticket] = None
+            ticket.behind = self._again
+            self._again += 1
+        elif ticket.only is not None:
+            self._own.setdefault(ticket.only, {})[ticket] = None
+        else:
+            urgency = ticket.ask.urgency
+            for turns in self._classes[urgency + 1 :]:
+                ticket.behind -= turns.waiting
+            self._classes[urgency].join(ticket)
+        self.waiting += 1
+        if ticket.only is None and not ticket.tried:
             self.for_anyone += 1
-        ends_at = max(self.until, now + wait_s)
-        if until >= ends_at:
-            self.until = ends_at
-            ticket = Ticket(ask, now, ends_at, tried, len(self.tickets))
-            self.tickets[ticket] = None
-            return ticket
-        behind = [one for one in self.tickets if one.until >= until]
-        ticket = Ticket(ask, now, until, tried, len(self.tickets) - len(behind))
-        self.tickets[ticket] = None
-        for one in behind:  # to the end again, in their order
-            del self.tickets[one]
-            self.tickets[one] = None
-        self.until = max(self.until, until)
-        return ticket
+        heappush(self._expiring, (ticket.until, ticket.joined, ticket))
 
     def leave(self, ticket: Ticket) -> None:
-        """Take a ticket out; harmless when it is out already."""
-        if ticket in self.tickets:
-            del self.tickets[ticket]
-            if not ticket.tried:
-                self.for_anyone -= 1
-        if not self.tickets:
-            self.until = -NEVER
+        """Take a ticket out; harmless when it is out already. O(1), as a rule."""
+        if ticket.joined:
+            self._take_out(ticket)
+            if not (ticket.again or ticket.only is not None):
+                self._classes[ticket.ask.urgency].leave(ticket)
 
-    def serve(self, claim: Claim, now: float) -> list[tuple[Ticket, Lease | Refusal]]:
-        """The verdicts that are due, in the order of the tickets: a lease, or a refusal for one that has waited too
-        long. A ticket with a verdict is out of the queue.
+    def _take_out(self, ticket: Ticket) -> None:
+        """Take a ticket out of everything but its turns."""
+        ticket.joined = 0
+        self.waiting -= 1
+        if ticket.only is None and not ticket.tried:
+            self.for_anyone -= 1
+        if ticket.again:
+            self._again -= 1
+            tried = tuple(ticket.tried)
+            line = self._retries[tried]
+            del line[ticket]
+            if not line:
+                del self._retries[tried]
+        elif ticket.only is not None:
+            line = self._own[ticket.only]
+            del line[ticket]
+            if not line:
+                del self._own[ticket.only]
+        if len(self._expiring) > 2 * self.waiting + _SLACK:
+            self._expiring = [entry for entry in self._expiring if _holds(entry)]
+            heapify(self._expiring)
+
+    def serve(self, claim: Claim, now: float) -> list[tuple[Ticket, Lease]]:
+        """The leases that there are for tickets, in the order in which they were served; these are out of the queue. O(leases), but
+        for those that wait for some of the backends alone: there one is asked for each set of them.
         """
-        verdicts: list[tuple[Ticket, Lease | Refusal]] = []
-        for ticket in self.tickets:
-            lease = claim(ticket.ask, now, ticket.tried)
-            if lease is not None:
-                verdicts.append((ticket, lease))
-            elif now >= ticket.until:
-                verdicts.append((ticket, Refusal.NO_BACKEND))
-            elif not ticket.tried:
-                break  # no backend is available, and all behind it expire later
-        for ticket, _ in verdicts:
-            self.leave(ticket)
-        return verdicts
+        granted: list[tuple[Ticket, Lease]] = []
+        if self._retries:
+            for line in list(self._retries.values()):
+                self._serve(line, claim, now, granted, NEVER)
+        if self._own:
+            first = self._first()
+            self._serve_own(claim, now, granted, NEVER if first is None else first.joined)
+        while (ticket := self._first()) is not None:
+            lease = claim(ticket, now)
+            if lease is None:
+                break
+            self._classes[ticket.ask.urgency].served(ticket)
+            self._take_out(ticket)
+            granted.append((ticket, lease))
+        if self._own:
+            self._serve_own(claim, now, granted, NEVER)
+        return granted
+
+    def _serve_own(self, claim: Claim, now: float, granted: list[tuple[Ticket, Lease]], before: float) -> None:
+        """Serve those that wait for one backend alone, and joined before this number."""
+        for line in list(self._own.values()):
+            self._serve(line, claim, now, granted, before)
+
+    def _serve(self, line: _Line, claim: Claim, now: float, granted: list[tuple[Ticket, Lease]], before: float) -> None:
+        """Serve a line from its first one on, until somebody has to wait on."""
+        while line:
+            ticket = next(iter(line))
+            lease = claim(ticket, now) if ticket.joined < before else None
+            if lease is None:
+                return
+            self._take_out(ticket)
+            granted.append((ticket, lease))
+
+    def overdue(self, now: float) -> list[Ticket]:
+        """Those that have waited for as long as they may, who is due first in front. They stay in the queue."""
+        due: list[_Expiry] = []
+        while self.next_due <= now:
+            due.append(heappop(self._expiring))
+        for entry in due:
+            heappush(self._expiring, entry)
+        return [entry[2] for entry in due]
+
+    def prolong(self, ticket: Ticket, until: float) -> None:
+        """A ticket of the queue may wait for longer."""
+        ticket.until = until
+        heappush(self._expiring, (until, ticket.joined, ticket))
+
+    def _first(self) -> Ticket | None:
+        """Who is the first of those that have had no attempt, and wait for anyone."""
+        for turns in self._classes:
+            if turns.lanes:
+                return turns.first()
+        return None
 
     @property
     def next_due(self) -> float:
-        """When the first ticket expires; NEVER when the queue is empty."""
-        for ticket in self.tickets:
-            return ticket.until
-        return NEVER
+        """When the next ticket expires; NEVER when the queue is empty."""
+        while self._expiring and not _holds(self._expiring[0]):
+            heappop(self._expiring)
+        return self._expiring[0][0] if self._expiring else NEVER
+
+    def __iter__(self) -> Iterator[Ticket]:
+        """All tickets, in the order in which they joined. O(n log n)."""
+        return iter(sorted((entry[2] for entry in self._expiring if _holds(entry)), key=lambda one: one.joined))
 
     def __repr__(self) -> str:
-        return f"<Queue {len(self.tickets)} waiting>"
+        return f"<Queue {self.waiting} waiting>"
+
+
+def _holds(entry: _Expiry) -> bool:
+    """Whether a ticket is still in the queue, and expires then."""
+    until, joined, ticket = entry
+    return ticket.joined == joined and ticket.until == until

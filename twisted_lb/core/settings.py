@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from twisted_lb.core.gradient import AdaptiveRules
 from twisted_lb.core.weighing import AT_ONCE, SlowStart
 
 
@@ -35,8 +36,10 @@ class PoolSettings:
 
     `rise` and `fall` are in probes; `checked`: whether the backends have checks at all; `initially_up`: whether one that
     has, and was not probed yet, is used; `move`: whether requests leave a backend that probes find silent.
-    `max_in_flight`: requests at a time for each backend, 0 for no bound. `max_queued`: how many requests may wait for a backend, 0 for none;
-    `queue_wait_s`: for how long. `ejection`: when traffic takes a backend out. `budget_percent` and `budget_per_s`: the retries
+    `max_in_flight`: requests at a time for each backend, 0 for no bound; where `adaptive` is set it is learnt instead. `max_queued`:
+    how many requests may wait for a backend, 0 for none; `queue_timeout_s`: for how long while those that are usable are full,
+    `no_backend_s` while none is; `tells_apart`: whether it is fair between lanes, or goes by what requests say of how urgent they are.
+    `ejection`: when traffic takes a backend out. `budget_percent` and `budget_per_s`: the retries
     that are allowed, see RetryBudget. `agents`: whether what backends say of themselves is heard; `busy`: whether some statuses of
     checks mean that they are busy. `slow_start`: how a backend that is back comes to its weight. `spill`: whether a request whose
     level is full goes on to one that is not in use, or waits. `panic_percent`: where fewer of those that are wanted are usable,
@@ -51,8 +54,11 @@ class PoolSettings:
     agents: bool = False
     busy: bool = False
     max_in_flight: int = 0
+    adaptive: AdaptiveRules | None = None
     max_queued: int = 0
-    queue_wait_s: float = 0.0
+    queue_timeout_s: float = 0.0
+    no_backend_s: float = 0.0
+    tells_apart: bool = False
     budget_percent: int = 20
     budget_per_s: int = 10
     slow_start: SlowStart = AT_ONCE
@@ -60,3 +66,10 @@ class PoolSettings:
     panic_percent: int = 0
     panic_even_down: bool = False
     ejection: EjectionRules = EjectionRules()
+
+    @property
+    def said_limit(self) -> int:
+        """What the configuration says of the limit of a backend that has none of its own: a number, 0 for no bound, or -1 where it
+        is adaptive.
+        """
+        return self.max_in_flight if self.adaptive is None else -1

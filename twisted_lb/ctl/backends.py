@@ -121,7 +121,8 @@ def why(backend: Answer) -> str:
         return reason
     by = part(backend, "by")
     if backend.get("admin") == "ready" or not by:
-        return ""
+        limited = text_of(backend, "limit_why")
+        return f"limit: {limited}" if limited else ""
     said = f": “{text_of(by, 'reason')}”" if by.get("reason") else ""
     left = both(*left_at(backend))
     return f"{short_actor(by.get('actor'))}{said}" + (f"; {left} left" if left else "")

@@ -107,6 +107,7 @@ def _say_plan(session: Session) -> bool:
         console.say_cut([styled_change(line) for line in lines_of(plan, "lines")])
     else:
         console.say(f"{file} is what generation {count(status.get('generation'))} has in force")
+    console.say(*map(_styled_report, lines_of(plan, "warnings")))
     return bool(plan.get("changed"))
 
 
@@ -155,7 +156,7 @@ def _run_reload(session: Session, arguments: Namespace) -> int:
     if session.console.as_json:
         session.console.say_json(answer)
     else:
-        session.console.say(*_done(answer))
+        session.console.say(*_done(answer), *map(_styled_report, lines_of(answer, "warnings")))
     return Status.DONE
 
 

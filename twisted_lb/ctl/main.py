@@ -212,6 +212,6 @@ def _nobody_reads() -> int:
         try:
             os.dup2(nowhere, stream.fileno())
         except (OSError, ValueError):
-            pass
+            pass  # closed, or no file: it is not flushed either
     os.close(nowhere)
     return Status.DONE

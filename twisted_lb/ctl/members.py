@@ -1,11 +1,12 @@
 """`lbctl add`, `remove` and `reset`: who belongs to a pool, and an end to all runtime changes."""
 
-from argparse import ArgumentParser, Namespace
-from typing import Any
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from typing import Any, Final
 
 from twisted_lb.ctl.client import Answer, path_of
 from twisted_lb.ctl.failure import Status
 from twisted_lb.ctl.names import backends_of, pool_of, resolve
+from twisted_lb.ctl.numbers import whole
 from twisted_lb.ctl.session import Session, Verb, items, lines_of, number_of, part, text_of
 from twisted_lb.ctl.steering import (
     UNSENT_S,
@@ -20,12 +21,17 @@ from twisted_lb.ctl.steering import (
 )
 from twisted_lb.ctl.text import BOLD, Words, both, plural
 
+_PRIORITY: Final = whole(0, 128, "a priority")
+
 
 def _run_add(session: Session, arguments: Namespace) -> int:
     """Add a backend to a pool."""
     pool = pool_of(session.status(), arguments.pool)
     body = body_of(arguments, address=arguments.address)
-    body |= {key: value for key in ("name", "weight") if (value := getattr(arguments, key)) is not None}
+    given = {key: getattr(arguments, key) for key in ("name", "weight", "priority")}
+    body |= {key: value for key, value in given.items() if value is not None}
+    body |= {"backup": True} if arguments.backup else {}
+    body |= {"labels": dict(arguments.label)} if arguments.label else {}
     answer = session.api.ask("POST", path_of("pools", text_of(pool, "name"), "backends"), body=body)
     backend = part(answer, "backend")
     if session.console.as_json:
@@ -34,6 +40,13 @@ def _run_add(session: Session, arguments: Namespace) -> int:
         state = text_of(backend, "state")
         session.console.say(Words((text_of(backend, "name"), BOLD), f": added, {text_of(backend, 'address')}; {state}"))
     return Status.DONE
+
+
+def _label(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise ArgumentTypeError(f"a label is NAME=VALUE, not {text!r}")
+    return name, value
 
 
 def _run_remove(session: Session, arguments: Namespace) -> int:
@@ -112,6 +125,9 @@ def _add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("address", metavar="ADDRESS", help="HOST:PORT or unix:PATH")
     parser.add_argument("--name", help="how it is called; its address, if not given")
     parser.add_argument("--weight", type=weight_typed, metavar="N")
+    parser.add_argument("--priority", type=_PRIORITY, metavar="N", help="its level; 0 is the first")
+    parser.add_argument("--backup", action="store_true", help="used only while no other one is usable")
+    parser.add_argument("--label", type=_label, action="append", metavar="NAME=VALUE", help="may be repeated")
     reason_argument(parser)
 
 

@@ -97,8 +97,8 @@ def screen(out: TextIO) -> Iterator[Screen]:
         try:
             out.write(_END)
             out.flush()
-        except OSError:  # the terminal is gone
-            pass
+        except OSError:
+            pass  # the terminal is gone, and nobody is left to set it right for
         for number, handler in heard.items():
             signal.signal(number, handler)
 

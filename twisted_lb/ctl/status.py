@@ -115,8 +115,12 @@ def pools(status: Answer) -> list[Words]:
 
 
 def used(pool: Answer) -> str:
-    """How many backends are usable, and which levels have the requests, where there are several: `2 of 4, level 1: 30 %, panic`."""
-    said = [f"{count(pool.get('usable'))} of {count(len(items(pool, 'backends')))}"]
+    """How many backends get requests, how many stand by, and which levels have the requests, where there are several: `2 of 4,
+    1 stands by, level 1: 30 %, panic`.
+    """
+    standing = sum(_stands_by(one) for one in items(pool, "backends"))
+    said = [f"{count(number_of(pool, 'usable') - standing)} of {count(len(items(pool, 'backends')))}"]
+    said += [f"{count(standing)} {'stands' if standing == 1 else 'stand'} by"] if standing else []
     levels = items(pool, "levels")
     if any(one.get("share") for one in levels[1:]):
         called = [(f"level {one['level']}" if one.get("level") is not None else "backups", one) for one in levels]
@@ -124,9 +128,14 @@ def used(pool: Answer) -> str:
     return ", ".join([*said, *(["panic"] if pool.get("panic") else [])])
 
 
+def _stands_by(backend: Answer) -> bool:
+    return text_of(backend, "state") == "standby"
+
+
 def _room(pool: Answer) -> float:
-    """How many requests may run at its usable backends at once; 0 for no bound."""
-    limits = [number_of(one, "limit") for one in items(pool, "backends") if one.get("usable")]
+    """How many requests may run at once at the backends that get any; 0 for no bound."""
+    backends = [one for one in items(pool, "backends") if one.get("usable") and not _stands_by(one)]
+    limits = [number_of(one, "limit") for one in backends]
     return sum(limits) if all(limits) else 0
 
 

@@ -135,7 +135,7 @@ def _name(labels: dict[str, str], place: str) -> str:
 def _weight(labels: dict[str, str], place: str, usual: int) -> int:
     text = labels.get("weight", str(usual))
     if not re.fullmatch("[0-9]{1,6}", text) or not LIGHTEST <= int(text) <= HEAVIEST:
-        raise Malformed(f"{place}: {_short(text)} is not a weight between {LIGHTEST} and {HEAVIEST}")
+        raise Malformed(f"{place}: {_short(text)} is not a weight, a whole number from {LIGHTEST} to {HEAVIEST}")
     return int(text)
 
 

@@ -32,6 +32,7 @@ from twisted_lb.net.clock import Timer
 from twisted_lb.net.dialer import Attempt
 from twisted_lb.net.kept import EARLY_S, IDLE_TIMEOUT_MARGIN, LEARNED_FOR_S, LEAST_S, Kept
 from twisted_lb.net.moving import Moving
+from twisted_lb.net.queueing import NO_LANES, Queueing
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.settings import AUTO, UpstreamRules
 from twisted_lb.net.upstream import Keeper, Requester, Upstream
@@ -85,10 +86,12 @@ class Cluster(Keeper):
         policy: Policy,
         settings: PoolSettings,
         hear: Callable[[Event], None],
+        queue: Queueing = NO_LANES,
     ) -> None:
         super().__init__(rules, runtime.clock, runtime.deadlines)
         self.name: Final = name
         self.runtime: Final = runtime
+        self.queueing: Queueing = queue
         self.pool: Final = Pool(
             name,
             policy,
@@ -260,12 +263,17 @@ class Cluster(Keeper):
         self.freed()
 
     def configure(
-        self, rules: UpstreamRules, settings: PoolSettings, backends: Iterable[BackendSpec] | None = None
+        self,
+        rules: UpstreamRules,
+        settings: PoolSettings,
+        backends: Iterable[BackendSpec] | None = None,
+        queue: Queueing = NO_LANES,
     ) -> None:
         """Replace the rules and settings: they are read at each claim, probe or connect. And the backends, if there are
         others: with the rules at once, since what both say together may be what they said before.
         """
         self.upstream_rules = rules
+        self.queueing = queue
         if settings != self.pool.settings:
             self.pool.configure(settings, self.clock.read())
         if backends is not None:
@@ -381,6 +389,11 @@ class Cluster(Keeper):
             self.agents.watch_closely([one.name for one in wanted if one.agent.away], awaited=bool(self.waiting))
 
     # The queue.
+
+    @property
+    def full_status(self) -> int:
+        """The status of requests that find it full, or have waited for too long."""
+        return self.queueing.full_status
 
     def wait(self, ticket: Ticket, waiter: Waiter) -> None:
         """Tell `waiter` when the pool has a verdict on its ticket."""

@@ -33,7 +33,7 @@ from twisted_lb.net.local_reply import safe_id
 from twisted_lb.net.own_answers import OwnAnswer, answer_for
 from twisted_lb.net.relay import Relay
 from twisted_lb.net.replay import Replay
-from twisted_lb.net.route import Fallback, Lead, Route
+from twisted_lb.net.route import Fallback, Lead, Route, told_lines
 from twisted_lb.net.upstream import Requester, Upstream
 from twisted_lb.wire.edits import Words
 from twisted_lb.wire.fields import tokens, without
@@ -45,6 +45,8 @@ from twisted_lb.wire.trace_context import trace_line
 
 # Looked up once, not in each exchange.
 _OK: Final = Outcome.OK
+# What a request's own deadline brings about, and is then no fault of the backend.
+_TOO_SLOW: Final = (Outcome.TIMED_OUT, Outcome.CONNECT_TIMEOUT)
 
 
 @mypyc_attr(free_list_len=1)
@@ -78,7 +80,7 @@ class Exchange(Requester):
         self.attempts: Final = Attempts(
             route.cluster.pool,
             route.rules.retries,
-            ANY if route.rules.cost is None and not route.cluster.pool.keyed else lead.ask(head),
+            lead.ask(head) if route.rules.asks or route.cluster.pool.asks else ANY,
             idempotent=head.method in route.rules.repeatable,
         )
         # For the record: what status the client was told, 0 for none; when things happened, and how many bytes.
@@ -121,8 +123,10 @@ class Exchange(Requester):
     def begin(self) -> None:
         """Begin the exchange: claim a backend and send the request there."""
         now = self._clock.now
-        self.attempts.due = now + self.route.rules.response_head_s
-        attempts = self.attempts
+        attempts, rules = self.attempts, self.route.rules
+        attempts.due = now + rules.response_head_s
+        if rules.hurries:
+            self._hurry(now)
         verdict = attempts.begin(now)
         attempt = attempts.current
         if attempt is not None:  # as a rule, and then without a detour
@@ -143,6 +147,8 @@ class Exchange(Requester):
             self.begin()
             return
         self.attempts.due = now + self.route.rules.response_head_s
+        if self.route.rules.hurries:
+            self._hurry(now)
         verdict = self.attempts.begin_on(own.backend, now) if now < own.reuse_until else None
         if isinstance(verdict, Lease):
             self.connected(own)
@@ -152,6 +158,16 @@ class Exchange(Requester):
         else:
             client.keep(own)
             self._go(verdict, new_connection=False)
+
+    def _hurry(self, now: float) -> None:
+        """Find out by when the answer should begin, from when the request came; the first time, it holds for all of it."""
+        attempts, rules = self.attempts, self.route.rules
+        if attempts.deadline == NEVER:
+            wait_s = rules.deadline_s
+            if rules.deadline is not None:
+                wait_s = min(wait_s, rules.deadline.seconds(told_lines(self.head, self._lead.client)))
+            attempts.deadline = now + wait_s
+        attempts.due = min(attempts.due, attempts.deadline)
 
     def _go(self, verdict: Lease | Refusal | Ticket | None, *, new_connection: bool) -> None:
         """Go where the pool's verdict says: to a backend, into the queue, to the fallback, or back to the client."""
@@ -171,7 +187,7 @@ class Exchange(Requester):
         self._recorded = True
         attempts = self.attempts
         if not attempts.count:
-            attempts.due = now + self.route.rules.response_head_s
+            attempts.due = min(now + self.route.rules.response_head_s, attempts.deadline)
         attempts.granted(ticket, verdict, now)
         own = self._own_connection(now) if isinstance(verdict, Lease) else None
         if own is not None and isinstance(verdict, Lease):
@@ -206,7 +222,7 @@ class Exchange(Requester):
         self.route = route
         self._cluster = route.cluster
         now = self._clock.now
-        self.attempts.due = now + route.rules.response_head_s
+        self.attempts.due = min(now + route.rules.response_head_s, self.attempts.deadline)
         own = self._own_connection(now)
         backend = None if own is None else own.backend
         pool = route.cluster.pool
@@ -493,6 +509,8 @@ class Exchange(Requester):
         """See Requester: a retry, a local reply, or a response that is cut short."""
         if self.over:
             return
+        if self._clock.now >= self.attempts.deadline and not self.started and outcome in _TOO_SLOW:
+            outcome, detail = Outcome.LATE, "the deadline of the request"
         self._settle(outcome, detail)
         if self.started:
             self._end()
@@ -505,7 +523,7 @@ class Exchange(Requester):
 
     def _postpone_response(self) -> None:
         """Postpone the deadline of the response: it counts from the last piece of the request."""
-        self.attempts.due = self._clock.now + self.route.rules.response_head_s
+        self.attempts.due = min(self._clock.now + self.route.rules.response_head_s, self.attempts.deadline)
         attempt = self.attempts.current
         if self._upstream is not None and attempt is not None and not self.started:
             attempt.due = min(self.attempts.due, self._clock.now + self.route.rules.attempt_s)
@@ -540,7 +558,7 @@ class Exchange(Requester):
                 self._answered(attempt)
         if self._replay is not None:
             self._replay.drop()
-        if attempt is not None and attempt.lease.backend.load is not None:
+        if attempt is not None and attempt.lease.backend.told is not None:
             self._cluster.pool.responded(attempt.lease, self._clock.now)
             if head.load_report:
                 self._cluster.pool.hear_load(attempt.lease.backend, head.load_report, self._clock.now)
@@ -771,10 +789,10 @@ class Exchange(Requester):
         name = self._lead.client_name()
         return client_key(name) or name
 
-    def local_reply(self, status: int) -> tuple[ResponseHead, bytes]:
+    def local_reply(self, status: int, retry_after_s: int = 0) -> tuple[ResponseHead, bytes]:
         """Head and body of a local reply to this request; its id is that of the record."""
         self.request_id = safe_id(self.request_id) or self._frontend.runtime.new_id()
-        return self.route.local_reply(status, self.head.lines, self.request_id)
+        return self.route.local_reply(status, self.head.lines, self.request_id, retry_after_s)
 
     def _reply_for(self, refusal: Refusal | None) -> None:
         """Send a local reply: for the outcome of the last attempt, or, where there was none, for the pool's refusal."""
@@ -784,7 +802,15 @@ class Exchange(Requester):
             self._reply_locally(outcome, CONSEQUENCE[outcome].status or 502)
         else:
             assert refusal is not None
+            self._refuse(refusal)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer for a pool that takes no request now: one that is full says when to come again."""
+        if refusal is not Refusal.ALL_FULL:
             self._reply_locally(refusal, refusal.status)
+            return
+        pool = self._cluster.pool
+        self._reply_locally(refusal, self._cluster.full_status, pool.pace.retry_after_s(pool.waiting))
 
     def _note_reply(self, why: Refusal | Outcome | Reply, status: int, body: bytes) -> None:
         """What is to be known of a local reply."""
@@ -792,8 +818,8 @@ class Exchange(Requester):
         self.status = status
         self.response_bytes = 0 if self.head.method == b"HEAD" else len(body)
 
-    def _reply_locally(self, why: Refusal | Outcome, status: int) -> None:
-        head, body = self.local_reply(status)
+    def _reply_locally(self, why: Refusal | Outcome, status: int, retry_after_s: int = 0) -> None:
+        head, body = self.local_reply(status, retry_after_s)
         self._send_reply(why, head, body)
 
     def _send_reply(self, why: Refusal | Outcome | Reply, head: ResponseHead, body: bytes) -> None:

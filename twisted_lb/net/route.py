@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from twisted_lb.core.ask import ANY, Ask
+from twisted_lb.core.ask import ANY, USUAL, Ask
 from twisted_lb.core.flow import Flow
 from twisted_lb.core.rate_limits import RateKey
 from twisted_lb.net.cluster import Cluster
@@ -64,17 +64,22 @@ class Lead:
         return self.last_head
 
     def ask(self, head: RequestHead) -> Ask:
-        """What a request asks of the policy of its pool: its key, where the policy goes by keys, and its cost, where not all
-        are as much work.
+        """What a request asks of its pool: its key, where the policy goes by keys, its cost, where not all are as much work, and
+        where it waits, if it has to.
         """
         route = self.route
-        cost = route.rules.cost
-        keyed = self._keyed(head) if route.cluster.pool.keyed else ANY
-        if cost is None:
+        rules, cluster = route.rules, route.cluster
+        cost, queue = rules.cost, cluster.queueing
+        keyed = self._keyed(head) if cluster.pool.keyed else ANY
+        if cost is None and rules.urgency == USUAL and not queue.tells_apart:
             return keyed
-        claimed = head.fields.claimed if self.client.trusted else b""
-        costed = cost.ask(head, head.lines + claimed)
-        return costed if keyed is ANY else Ask(keyed.key, costed.cost, by=keyed.by)
+        lines = told_lines(head, self.client)
+        costed = ANY if cost is None else cost.ask(head, lines)
+        urgency = rules.urgency if queue.urgent is None else queue.urgent.urgency(lines, rules.urgency)
+        lane = 0 if queue.fair is None else queue.fair.ask(head.target, lines, self.client_name()).key
+        if not lane and urgency == USUAL:
+            return costed if keyed is ANY else Ask(keyed.key, costed.cost, by=keyed.by)
+        return Ask(keyed.key, costed.cost, by=keyed.by, lane=lane, urgency=urgency)
 
     def _keyed(self, head: RequestHead) -> Ask:
         """The key of a request, mostly the same as the last one on its connection."""

@@ -6,11 +6,13 @@ They are values, made by `plan.py` from one generation of the configuration, and
 from collections.abc import Mapping
 from typing import Final
 
+from twisted_lb.core.ask import USUAL
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.rate_limits import RateKey
 from twisted_lb.core.retry import IDEMPOTENT, RetryRules
 from twisted_lb.net.local_reply import ErrorPage
 from twisted_lb.net.path_edit import PathEdit
+from twisted_lb.net.queueing import DeadlineField
 from twisted_lb.net.request_cost import RequestCost
 from twisted_lb.net.request_keys import RequestKey
 from twisted_lb.wire.edits import NO_EDITS, FieldEdits
@@ -96,7 +98,8 @@ class RouteRules:
 
     `body_bytes` -1 means no limit. `repeatable` are the methods that may be sent twice. `host` is what backends get as Host: None:
     the client's; empty: the backend's own name. `key`: what policies by key go by. `cost`: how much work a request is; None: all are
-    1. `trace_ratio`: the share of traces that begin here whose spans are wanted, below
+    1. `urgency`: how urgent it is in a queue. `deadline_s`: by when its answer should begin; `deadline_field`: a field (its name in lower
+    case) in which the client says that; empty: none. `trace_ratio`: the share of traces that begin here whose spans are wanted, below
     zero where nobody wants any. An exchange keeps the rules with which its head was routed to its end, retries included.
 
     What follows: `edits_head`: a backend's head is more than the client's lines and what is said of the client; `fits_backend`:
@@ -127,6 +130,9 @@ class RouteRules:
         host: bytes | None = None,
         cost: RequestCost | None = None,
         key: RequestKey = _CLIENT,
+        urgency: int = USUAL,
+        deadline_s: float = NEVER,
+        deadline_field: bytes = b"",
         pages: Mapping[int, ErrorPage],
         retry_after_s: int,
     ) -> None:
@@ -152,6 +158,12 @@ class RouteRules:
         self.host: Final = host
         self.cost: Final = cost
         self.key: Final = key
+        self.urgency: Final = urgency
+        # Whether its requests ask for more than any backend, whatever their pool goes by.
+        self.asks: Final = cost is not None or urgency != USUAL
+        self.deadline_s: Final = deadline_s
+        self.deadline: Final = DeadlineField(deadline_field) if deadline_field else None
+        self.hurries: Final = deadline_s != NEVER or bool(deadline_field)
         self.edits_head: Final = request_edits is not NO_EDITS or host is not None or path_edit is not None
         self.fits_backend: Final = request_edits.varies or path_edit is not None or host == b""
         self.traces: Final = self.make_traceparent or trace_ratio >= 0.0

@@ -209,7 +209,7 @@ class Predecessor:
         try:
             self._connection.sendall(TAKEN)
         except OSError:
-            pass
+            pass  # it has ended, and nobody has to be told
         self.close()
 
     def close(self) -> None:

@@ -187,6 +187,7 @@ class Views:
             failing=backend.failing,
             agent=backend.agent.words,
             agent_state=STATES.get(backend.agent.word, ""),
+            limit_why=backend.limit_why,
             sources={key: plane.source(pool, owner, key) or self._source(pool, owner, key) for key in _KEYS},
         )
 
@@ -207,7 +208,8 @@ class Views:
         numbers = dict(self._running().overlay.of(pool).numbers).get(key, {})
         if backend not in numbers:
             return ""
-        was, place = numbers[backend].was, self._source(pool, backend, key)
+        number, place = numbers[backend].was, self._source(pool, backend, key)
+        was = "adaptive" if number < 0 else str(number)
         return f"{was} in {place}" if place not in ("", "default") else f"by default {was}"
 
     def source_of(self, path: tuple[str | int, ...]) -> str:

@@ -32,6 +32,8 @@ from twisted_lb.config import LoadBalancerConfig, TimeoutsConfig
 from twisted_lb.config.addresses import ListenAddress
 from twisted_lb.config.base import KeyPath
 from twisted_lb.config.doubts import doubts, not_resolved
+from twisted_lb.config.objects import objects_of
+from twisted_lb.config.problems import Problem
 from twisted_lb.config.replacing import backend_of, with_backends, with_timeouts
 from twisted_lb.core.backend import BackendSpec, refuse_twice, specs_of
 from twisted_lb.core.events import Event
@@ -122,7 +124,9 @@ class LoadBalancerService(MultiService):
         self._grace: Grace | None = None
         self._source: Final = source
         self._reload: Final = (
-            None if source is None else Reload(source, self._prepare, self._reloaded, reactor, self._files.anew)
+            None
+            if source is None
+            else Reload(source, self._prepare, self._reloaded, self._doubts, reactor, self._files.anew)
         )
         self._watch: Watch | None = None
         self._state: StateFile | None = None
@@ -312,7 +316,7 @@ class LoadBalancerService(MultiService):
             seed=self._seed,
         )
         self._doubted.clear()
-        self._say_doubts(self.config, self._room(self._plan))
+        self._say_doubts(self.config)
 
     def _accept(self, plane: DataPlane) -> None:
         plane.accept()
@@ -325,9 +329,6 @@ class LoadBalancerService(MultiService):
         if self._operating is not None:
             self._operating.hear(event)
 
-    def _room(self, plan: Plan) -> int:
-        return room_for_clients(self._limit, sum(len(pool.backends) for pool in plan.pools.values()))
-
     def _remembered(self, operating: Operating) -> Overlay:
         """The runtime changes that outlive a restart, as far as the configuration leaves them."""
         path = self.config.state_file
@@ -337,7 +338,7 @@ class LoadBalancerService(MultiService):
         operating.recall(signatures)
         pools = self._plan.pools
         listed = [name for name, pool in pools.items() if pool.targets is not None]
-        most = {name: pool.settings.max_in_flight for name, pool in pools.items()}
+        most = {name: pool.settings.said_limit for name, pool in pools.items()}
         _, dropped = overlay.followed({name: pool.backends for name, pool in pools.items()}, listed, most)
         for line in dropped:
             _log.info("state_file {path}: drops: {line}", path=path, line=line)
@@ -519,7 +520,7 @@ class LoadBalancerService(MultiService):
             if self._plane.accepting:  # else the instance before this one answers there
                 self._status.start()
             change.commit(files_stay=self._own is not None and self._own.preparing)
-            self._say_doubts(config, self._room(plan))
+            self._say_doubts(config)
         if self._openings is not None:
             self._log_file.follow(plan, opened, None if self._plane is None else self._plane.runtime)
         if self._plane is not None and plan.traces != self._plan.traces:
@@ -540,12 +541,16 @@ class LoadBalancerService(MultiService):
         if self._unresolved is not None:
             self._unresolved.follow(self._plan)
 
-    def _say_doubts(self, config: LoadBalancerConfig, room: int) -> None:
-        """Log what is doubtful about a configuration and was not about the one before, wherever it stood there."""
+    def _doubts(self, config: LoadBalancerConfig, source: Source | None) -> list[Problem]:
+        """What is doubtful about a configuration in this process, with its places where a source has read it."""
+        backends = sum(len(pool.backends) for pool in objects_of(config).pools.values())
+        room = room_for_clients(self._limit, backends)
         found = [one.problem() for one in doubts(config, self._limit, room, listening=self._listening)]
-        if self._source is not None:
-            found = [*self._source.placed(config, found), *self._source.warnings(config)]
-        said = {str(replace(one, place=None)): one for one in found}
+        return found if source is None else [*source.placed(config, found), *source.warnings(config)]
+
+    def _say_doubts(self, config: LoadBalancerConfig) -> None:
+        """Log what is doubtful about a configuration and was not about the one before, wherever it stood there."""
+        said = {str(replace(one, place=None)): one for one in self._doubts(config, self._source)}
         for text, doubt in said.items():
             if text not in self._doubted:
                 _log.warn("{doubt}", doubt=doubt)

@@ -13,12 +13,13 @@ from twisted_lb.sim.farm import Farm
 from twisted_lb.sim.laws import Empirical, Exponential, Fixed, Lognormal, Pareto, Poisson, Steps, Trace
 from twisted_lb.sim.machines import Network
 from twisted_lb.sim.observe import Run, Unstable
-from twisted_lb.sim.servers import Delay, Sharing, Workers
+from twisted_lb.sim.servers import Batches, Delay, Sharing, Workers
 from twisted_lb.sim.stats import Estimate, Replications, replicate
 from twisted_lb.sim.visits import Visit
 from twisted_lb.sim.world import World
 
 __all__ = [
+    "Batches",
     "Delay",
     "Empirical",
     "Estimate",

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
-from twisted_lb.config.policies import PolicyTable, policy_for
+from twisted_lb.config.policies import PolicyTable, policy_meant
 from twisted_lb.core.address import TcpAddress
 from twisted_lb.core.ask import Ask, key_of
 from twisted_lb.core.backend import BackendSpec
@@ -32,7 +32,7 @@ class Farm:
     `load` is the traffic's share of what all of them together can serve (rho), as Poisson arrivals; or give `arrivals`. `service`
     is the work of a request; `speeds` and `weights`, by number, are those of backends that are not as the others, which have 1.
     With several `balancers` a request comes to one of them by chance, and each knows only what it has in flight itself.
-    `keys`: of how many different keys each request has one, all alike, for policies that hash.
+    `keys`: of how many different keys each request has one, all alike, for policies that hash. ValueError for what is no policy.
     """
 
     policy: str | PolicyTable | Policy
@@ -48,6 +48,9 @@ class Farm:
     max_in_flight: int = 0
     warm_up: float = 0.1
     arrivals: Arrivals | None = None
+
+    def __post_init__(self) -> None:
+        policy_meant(self.policy)  # what is none is told here
 
     @property
     def rate(self) -> float:
@@ -71,9 +74,8 @@ class Farm:
         return self._seen(kernel)
 
     def _pool(self, seed: int, number: int) -> Pool:
-        policy = policy_for(self.policy, 0) if isinstance(self.policy, str | PolicyTable) else self.policy
         settings = PoolSettings(checked=False, max_in_flight=self.max_in_flight)
-        pool = Pool("farm", policy, settings, stream(seed, f"pool {number}"), _nobody_hears)
+        pool = Pool("farm", policy_meant(self.policy), settings, stream(seed, f"pool {number}"), _nobody_hears)
         pool.update(
             [
                 BackendSpec(f"b{one}", TcpAddress("farm", one + 1), self.weights.get(one, 1))

@@ -207,8 +207,7 @@ class Machine:
         self.server.asked += 1
         fault = self.failing
         if fault is not None and self._chance.random() < fault.share:
-            back = now + fault.within_s + self._stage.network.to_backend_s
-            self._stage.event(back, self._come_back, (wire, fault.status))
+            self._stage.event(now + fault.within_s, self._fail, (wire, fault.status))
         elif not self.server.take(wire, visit.demand, now):
             self._stage.event(now, self._reset, wire)
 
@@ -216,14 +215,23 @@ class Machine:
         if self.server.up:
             self.server.turn(now)
 
+    def _fail(self, answer: tuple[Wire, int], now: float) -> None:
+        """A request is answered fast, unless the server has died meanwhile."""
+        if self.server.up:
+            self._answer(*answer, now)
+
     def _served(self, wire: Wire, now: float) -> None:
-        """The work for a request is done, of which nobody may want to know any more."""
+        """The work for a request is done."""
+        self._answer(wire, 200, now)
+
+    def _answer(self, wire: Wire, status: int, now: float) -> None:
+        """An answer leaves, of which nobody may want to know any more."""
         if wire.visit is None:
             return
         if self._stage.network.to_backend_s:
-            self._stage.event(now + self._stage.network.to_backend_s, self._come_back, (wire, 200))
+            self._stage.event(now + self._stage.network.to_backend_s, self._come_back, (wire, status))
         else:
-            wire.visit.answered(200)
+            wire.visit.answered(status)
 
     def _come_back(self, answer: tuple[Wire, int], now: float) -> None:
         wire, status = answer

@@ -164,6 +164,7 @@ class Sharing(Server[J]):
         # Virtual time: the seconds of work that a job has had which was there all along.
         self._virtual = 0.0
         self._at = 0.0
+        self._asked = NEVER  # the moment that was asked for last: those before it are stale
         self._running: list[tuple[float, int, J]] = []
         self._number = 0
 
@@ -184,7 +185,8 @@ class Sharing(Server[J]):
     def _ask(self) -> None:
         if self._running:
             left = max(self._running[0][0] - self._virtual, 0.0)
-            self._wake(self, self._at + left / self._rate)
+            self._asked = self._at + left / self._rate
+            self._wake(self, self._asked)
 
     def take(self, job: J, demand: float, now: float) -> bool:
         """See Server: there is always room."""
@@ -203,7 +205,8 @@ class Sharing(Server[J]):
         ended = []
         while self._running and self._running[0][0] <= due:
             ended.append(heappop(self._running)[2])
-        if ended:
+        if ended or now >= self._asked:
+            # Stale moments round too: where many of them were, the job is not due yet at its own.
             self._ask()
         for job in ended:
             self._ends(job, now)
@@ -230,6 +233,30 @@ class Sharing(Server[J]):
         jobs = [job for _, _, job in sorted(self._running, key=lambda one: one[1])]
         self._running.clear()
         return jobs
+
+
+class Batches(Sharing[J]):
+    """A GPU that runs a batch: each job more makes all of it slower by `slower` of a job alone, up to `size` of them; more than that
+    share what there is.
+    """
+
+    def __init__(self, name: str, size: int = 32, *, slower: float = 0.01, speed: float = 1.0) -> None:
+        super().__init__(name, size, speed=speed)
+        if slower < 0:
+            raise ValueError(f"{name}: slower should not be less than 0, not {slower:g}")
+        self.slower: Final = slower
+
+    @property
+    def capacity(self) -> float:
+        """What a whole batch does in a second."""
+        return self.cores / (1.0 + self.slower * (self.cores - 1))
+
+    @property
+    def _rate(self) -> float:
+        jobs = len(self._running)
+        return (
+            self.speed / (1.0 + self.slower * (jobs - 1)) if jobs <= self.cores else self.speed * self.capacity / jobs
+        )
 
 
 class Delay(Server[J]):

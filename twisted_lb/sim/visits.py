@@ -183,7 +183,7 @@ class Visit:
                 self._attempt(again, new_connection=False)
                 return
             attempts.withdraw()
-        if attempt.lease.backend.load is not None:
+        if attempt.lease.backend.told is not None:
             world.cluster.pool.responded(attempt.lease, now)
         attempts.ended(attempt, Outcome.BAD_STATUS if bad else Outcome.OK, now)
         self._freed()

@@ -115,6 +115,11 @@ class BackendConnection:
     def connectionLost(self, reason: Failure) -> None:
         """The connection is gone."""
         self.lost = reason
+        self.fall_silent()
+
+    def fall_silent(self) -> None:
+        """Answer nothing any more, nor go on with what is under way: whoever did has frozen, or died."""
+        self._silent = True
         self._steps.clear()
         if self._waiting is not None:
             self._waiting.cancel()

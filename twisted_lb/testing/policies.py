@@ -8,13 +8,14 @@ from math import inf
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
+from twisted_lb.config.policies import policy_meant
 from twisted_lb.core.address import parse_address
 from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
 from twisted_lb.core.events import Event, PolicyFailed
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.outcome import Outcome
-from twisted_lb.core.pickers import POLICIES, Policy
+from twisted_lb.core.pickers import Policy
 from twisted_lb.core.pickers.own import OwnPolicy, own_policy
 from twisted_lb.core.pool import Pool
 from twisted_lb.core.settings import PoolSettings
@@ -48,7 +49,7 @@ def check_policy(
     labels: Labels = (),
 ) -> None:
     """Try a policy out: a class of one's own, the name of a built-in, or a Policy. AssertionError says what it does not hold, in which
-    situation, with the seed.
+    situation, with the seed; ValueError that this is no policy.
 
     It picks only who is open, and somebody whenever somebody is. In idle and in busy pools of members that are alike each has its
     share by weight, at most so many times as much and as little (`within`; None: it goes by something else, shares are not looked
@@ -62,10 +63,8 @@ def check_policy(
 
 
 def _policy_of(given: str | Policy | Callable[..., object]) -> Policy:
-    if isinstance(given, str):
-        return POLICIES[given]
-    if not callable(given):
-        return given
+    if isinstance(given, str) or not callable(given):
+        return policy_meant(given)
     try:
         return own_policy(given, getattr(given, "__qualname__", repr(given)), inf)
     except ValueError as error:
@@ -213,10 +212,15 @@ class _Tried:
             where = f"{self.situation}; pick {self.number}" if self.number else self.situation
             raise AssertionError(f"{self.name}: {what} ({where}; check_policy(…, seed={self._seed}))")
 
+    def look_after(self) -> None:
+        """What ticks do in a while: trials that are due are available, and what is not built in a claim is built, whole."""
+        self.pool.tick(self.now)
+        self.pool.finish_tables(self.now)
+
     def claim(self, tried: Sequence[Backend] = ()) -> Lease | None:
         """Claim a backend, and see that it may be picked; None where nobody is open."""
         self.number += 1
-        self.pool.tick(self.now)  # trials that are due are available, and what is not built in a claim is built
+        self.look_after()
         open_ = [one for one in self.pool.backends.values() if one.available and one not in tried]
         chance = self.chance
         verdict = self.pool.claim(
@@ -306,7 +310,7 @@ class _Churn:
         before = chance.sample(members, min(len(members), chance.choice((0, 0, 0, 1, 2))))
         foreseen = None
         if self._ask:
-            tried.pool.tick(tried.now)
+            tried.look_after()
             state = chance.getstate()
             ask = Ask(chance.getrandbits(64), chance.randint(1, 4), chance.getrandbits(64))
             chance.setstate(state)

@@ -203,6 +203,9 @@ function spark(a) {
   return s("svg", { class: "spark", viewBox: "0 0 74 22", "aria-hidden": "true", preserveAspectRatio: "none" }, s("path", { class: "area", d: area }), s("path", { d }), end != null && s("circle", { class: "end", cx: x(a.length - 1), cy: y(end), r: 1.8 }));
 }
 const labelsOf = (b) => Object.entries(b.labels).map(([k, v]) => `${k} ${v}`).join(", ");
+const levelOf = (b) => b.level == null ? "backup" : `level ${b.level}`;
+const levelsOf = (p) => [p.levels.map((l) => `${levelOf(l)}${l.level == null ? "s" : ""} ${l.share} %`).join(", "), p.panic ? "in panic" : ""].filter(Boolean).map((x) => " · " + x).join("");
+const placeOf = (b, p) => [b.address, p.levels.length ? levelOf(b) : "", labelsOf(b)].filter(Boolean).join(" · ");
 const running = (b) => b.in_flight - b.tunnels;
 // Both are of the last minute only where nothing has changed in it.
 const calm = (p) => p.backends.every((b) => now() - b.since > 60);
@@ -210,14 +213,14 @@ const off = (b, p) => b.intended && b.share != null && p.rate > 5 && calm(p) && 
 const ORDER = ["down", "ejected", "unknown", "maint", "drain", "weight", "limit", "slow", "ready"];
 // [class, head, for sorting, key (unchanged: the cell is left alone, with its focus), content, number]
 const COLS = [
-  ["name", "Backend", (b) => b.backend, (b) => b.address + labelsOf(b), (b) => { const place = [b.address, labelsOf(b)].filter(Boolean).join(" · "); return [b.backend, h("small", { title: place }, place)]; }],
+  ["name", "Backend", (b) => b.backend, placeOf, (b, p) => { const place = placeOf(b, p); return [b.backend, h("small", { title: place }, place)]; }],
   ["state", "State", (b) => ORDER.indexOf(kindOf(b.state)), (b) => [b.state, dur(now() - b.since), b.reason, D.wishes.has(b.name) && D.wishes.get(b.name).text].join("|"), (b) => {
     const k = kindOf(b.state), wish = D.wishes.get(b.name);
     return [glyph(k), h(b.state === "ready" ? "span" : "b", { class: toneOf(k) }, b.state), " for " + dur(now() - b.since), wish ? h("small", { class: "wish" }, wish.text) : h("small", { title: b.reason }, b.reason)]; }],
   ["weight", "Weight", (b) => -b.weight_effective, (b) => b.weight + "," + b.weight_effective, (b) => [String(b.weight), b.weight_effective !== b.weight && h("small", null, "now " + num(b.weight_effective, b.weight_effective % 1 ? 1 : 0))]],
-  ["flight", "In flight", (b) => -(b.limit ? b.in_flight / b.limit : b.in_flight / 1e6), (b) => [b.in_flight, b.limit, b.tunnels] + "", (b) => {
+  ["flight", "In flight", (b) => -(b.limit ? b.in_flight / b.limit : b.in_flight / 1e6), (b) => [b.in_flight, b.limit, b.tunnels, b.limit_why] + "", (b) => {
     const hot = b.limit && b.in_flight >= b.limit * .9;
-    return [h("span", { class: hot ? "hot" : b.in_flight ? "" : "zero" }, b.limit ? `${running(b)} / ${b.limit}` : String(running(b))), b.tunnels ? [` + ${b.tunnels} `, h("span", { class: "long" }, b.tunnels > 1 ? "tunnels" : "tunnel"), h("span", { class: "short", "aria-hidden": "true" }, "⇄")] : "", hot && !b.tunnels && " full", b.limit ? meter(100 * b.in_flight / b.limit, hot) : ""]; }],
+    return [h("span", { class: hot ? "hot" : b.in_flight ? "" : "zero", title: b.limit_why || null }, b.limit ? `${running(b)} / ${b.limit}` : String(running(b))), b.tunnels ? [` + ${b.tunnels} `, h("span", { class: "long" }, b.tunnels > 1 ? "tunnels" : "tunnel"), h("span", { class: "short", "aria-hidden": "true" }, "⇄")] : "", hot && !b.tunnels && " full", b.limit ? meter(100 * b.in_flight / b.limit, hot) : ""]; }],
   ["rate", "Req/s, reuse", (b) => -b.rate, (b) => [num(b.rate, 1), b.reuse] + "", (b) => [h("span", { class: b.rate ? "" : "zero" }, num(b.rate, 1)), h("small", null, b.reuse == null ? DASH : num(b.reuse * 100) + " %")], "n"],
   ["share", "Share is / meant", (b) => -b.share, (b, p) => [num(b.share, 1), num(b.intended, 1), off(b, p)] + "", (b, p) => {
     const wrong = off(b, p), less = b.share < b.intended;
@@ -257,18 +260,18 @@ function row(p, b) {
   r.tr.append(...(changing() ? [h("td", null, r.box)] : []), ...r.cells, h("td", { class: "c-check", "data-l": "Last check" }, r.check, r.ago), ...(changing() ? [h("td", { class: "act-cell" }, r.act)] : []));
   return r;
 }
-const bad = (b) => b.state !== "ready" || b.errors_60s > 4;
+const bad = (b) => b.state !== "ready" && b.state !== "standby" || b.errors_60s > 4;
 const still = () => link === "live"; // with no news, what would be acted upon is not what is there
 function update() {
   const words = $("filter").value.toLowerCase().split(/\s+/), problems = $("problems").checked;
   for (const t of tables) {
-    const p = t.p, n = p.usable, of = p.backends.length;
+    const p = t.p, n = p.usable, of = p.backends.length, standing = p.backends.filter((b) => b.state === "standby").length, used = n - standing;
     p.scale = Math.min(2, 95 / Math.max(1, ...p.backends.map((b) => Math.max(b.share || 0, b.intended || 0))));
     const awaited = !n && p.backends.some((b) => b.state === "unknown"); // as at a start
     const tone = !n && !awaited ? "s-down" : n < of ? "s-slow" : "s-ready";
     if (t.summary.className !== tone) t.summary.className = tone;
-    say(t.summary, !n ? awaited ? "waits for a first check" : "answers nothing" : n === of ? `all ${of} used` : `${n} of ${of} used`);
-    say(t.facts, `${p.policy} · ${num(p.rate)} req/s · ${p.in_flight} in flight · ${p.queued} of ${p.queue} queued · ${p.check === "none" ? "no checks" : p.check}`);
+    say(t.summary, !n ? awaited ? "waits for a first check" : "answers nothing" : (used === of ? `all ${of} used` : `${used} of ${of} used`) + (standing ? `, ${standing} ${standing === 1 ? "stands" : "stand"} by` : ""));
+    say(t.facts, `${p.policy} · ${num(p.rate)} req/s · ${p.in_flight} in flight · ${p.queued} of ${p.queue} queued · ${p.check === "none" ? "no checks" : p.check}${levelsOf(p)}`);
     for (const r of t.rows) {
       const b = r.b, k = kindOf(b.state), last = b.checks[0], act = b.admin === "ready" ? "Drain…" : "Ready…";
       COLS.forEach(([, , , key, make], i) => { const c = key(b, p); if (c !== r.keys[i]) { r.keys[i] = c; r.cells[i].replaceChildren(...make(b, p).flat(2).filter(Boolean)); } });
@@ -279,7 +282,7 @@ function update() {
       const shut = D.wishes.has(b.name) || !still();
       if (r.act.disabled !== shut) r.act.disabled = shut;
       if (r.act.getAttribute("aria-label") !== `${act} ${b.name}`) r.act.setAttribute("aria-label", `${act} ${b.name}`);
-      const hide = problems && !bad(b) || !words.every((w) => `${b.name} ${b.address} ${labelsOf(b)} ${b.state}`.toLowerCase().includes(w));
+      const hide = problems && !bad(b) || !words.every((w) => `${b.name} ${placeOf(b, p)} ${b.state}`.toLowerCase().includes(w));
       if (r.tr.hidden !== hide) r.tr.hidden = hide;
     }
   }

@@ -14,9 +14,9 @@ from twisted_lb.core.pickers.by_key import KeyPolicy
 from twisted_lb.core.pickers.by_load import LoadKind, LoadPolicy
 from twisted_lb.core.pickers.by_turns import RoundRobinPolicy
 from twisted_lb.core.pickers.in_order import FirstPolicy
-from twisted_lb.core.pickers.maglev import Maglev
+from twisted_lb.core.pickers.maglev import Maglev, MaglevWork
 from twisted_lb.core.pickers.rendezvous import Rendezvous
-from twisted_lb.core.pickers.ring import Ring
+from twisted_lb.core.pickers.ring import Ring, RingWork
 from twisted_lb.core.reported import Reports
 
 
@@ -97,10 +97,10 @@ def by_key(choose: str, percent: int) -> Policy:
     """The policy of a way to choose by key, with a bound in percent, 0 for none; KeyError for what is none."""
     describe = BY_KEY[choose]
     if choose == "ring":
-        return KeyPolicy(choose, describe, percent, Ring.built, eager=False)
+        return KeyPolicy(choose, describe, percent, Ring.built, RingWork)
     if choose == "maglev":
-        return KeyPolicy(choose, describe, percent, Maglev.built, eager=False)
-    return KeyPolicy(choose, describe, percent, Rendezvous.built, eager=True)
+        return KeyPolicy(choose, describe, percent, Maglev.built, MaglevWork)
+    return KeyPolicy(choose, describe, percent, Rendezvous.built)
 
 
 def _by_load(name: str, describe: str) -> Policy:

@@ -15,6 +15,7 @@ from twisted_lb.core.backend import Backend
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.load import Loads
 from twisted_lb.core.pickers.base import Picker, Recalled, open_to, step_over
+from twisted_lb.core.pickers.groundwork import Gradual, Groundwork
 from twisted_lb.core.pickers.members import Members
 
 _KEY_BITS: Final = 64
@@ -157,6 +158,10 @@ class Table(ByKey):
         """The entry of a key."""
         raise NotImplementedError
 
+    def whose(self, entries: Sequence[int]) -> list[int]:
+        """Which members these entries of the table stand for."""
+        return list(entries)
+
     def owner(self, key: int) -> int:
         """Whose entry it is."""
         return self.owners[self.place(key)]
@@ -168,17 +173,39 @@ class Table(ByKey):
     def _from(self, key: int, most: int) -> list[int]:
         at, owners = self.place(key), self.owners
         end = at + min(most, len(owners))
-        return list(dict.fromkeys([*owners[at:end], *owners[: max(end - len(owners), 0)]]))
+        return list(dict.fromkeys(self.whose([*owners[at:end], *owners[: max(end - len(owners), 0)]])))
 
     def ranked(self, key: int) -> list[tuple[Backend, float]]:
-        """All members in the order of a key, with their places in it: O(entries)."""
-        order = dict.fromkeys([*self._from(key, len(self.owners)), *range(len(self.members.all))])
+        """All members as a pick would come to them, with their places in that: those of the next entries, then all others by
+        rendezvous. O(n log n).
+        """
+        order = dict.fromkeys([*self.following(key), *self.members.order(key)])
         return [(self.members.all[index], float(place)) for place, index in enumerate(order)]
 
 
-class KeyPolicy:
+class TableWork(Groundwork):
+    """A table in the making."""
+
+    def table(self) -> ByKey:
+        """The picker with the table, once all is done."""
+        raise NotImplementedError
+
+    def coarse_table(self) -> ByKey:
+        """A picker with a coarser table: O(n) to make."""
+        raise NotImplementedError
+
+    def under(self, picker: Picker | None) -> Picker | None:
+        """See Groundwork."""
+        return self.table()
+
+    def coarse(self, picker: Picker | None) -> Picker | None:
+        """See Groundwork."""
+        return self.coarse_table()
+
+
+class KeyPolicy(Gradual):
     """A policy by key: the way to choose, how pickers are built for it, and its bound, in percent; 0: none. Two of the same way
-    and bound are equal.
+    and bound are equal. `begin` is how a table is made in slices; a way without one has no table, and is eager.
     """
 
     def __init__(
@@ -187,15 +214,15 @@ class KeyPolicy:
         describe: str,
         percent: int,
         build: Callable[[Members, Picker | None], ByKey],
-        *,
-        eager: bool,
+        begin: Callable[[Members, Picker | None], TableWork] | None = None,
     ) -> None:
         self.choose: Final = choose
         self.describe: Final = describe
         self.percent: Final = percent
-        self.eager: Final = eager
+        self.eager: Final = begin is None
         self.keyed: Final = True
         self._build: Final = build
+        self._begin: Final = begin
 
     def loads(self, counts: Counts) -> Loads | None:
         """None: a key does not look at load, and a bound at requests in flight alone, which the pool counts."""
@@ -203,7 +230,17 @@ class KeyPolicy:
 
     def build(self, members: Sequence[Backend], previous: Picker | None, rng: Random, now: float) -> Picker:
         """A picker over these members; what of `previous` stays as it is need not be made anew."""
-        return self._build(Members(members, self.percent), previous)
+        return self._build(self._members(members, previous), previous)
+
+    def begin(self, members: Sequence[Backend], previous: Picker | None) -> Groundwork | None:
+        """See Gradual."""
+        return None if self._begin is None else self._begin(self._members(members, previous), previous)
+
+    def _members(self, members: Sequence[Backend], previous: Picker | None) -> Members:
+        """These members; those of `previous` where nothing has changed."""
+        if isinstance(previous, ByKey) and previous.members.over(members, self.percent):
+            return previous.members
+        return Members(members, self.percent)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, KeyPolicy) and (self.choose, self.percent) == (other.choose, other.percent)

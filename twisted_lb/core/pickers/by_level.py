@@ -26,7 +26,8 @@ class ByLevel(Picker):
 
     A request with a key is drawn by its key, so that requests with the same one stay together. One that finds nobody open in its
     level goes on to others that are in use, first levels first; into one that is not in use only where it has tried everybody
-    who is usable before, or if levels spill. `known` are the pickers that levels had, for what they know of turns owed.
+    who is usable before, or if levels spill. Nor while somebody of a level in use is not in its picker yet, which takes long to
+    build: then nobody is chosen, and the pool builds it. `known` are the pickers that levels had, for what they know of turns owed.
     """
 
     def __init__(
@@ -35,7 +36,10 @@ class ByLevel(Picker):
         super().__init__()
         self._levels: Final = levels
         self._numbers: Final = tuple(levels.numbers)
-        self._members: Sequence[Sequence[Backend]] = tuple([tuple(members) for members in levels.members])
+        # Who was wanted when it was built.
+        self._built: Sequence[frozenset[Backend]] = [
+            frozenset([one for one in members if one.wanted]) for members in levels.members
+        ]
         self._pickers: Final = list(pickers)
         before = {} if known is None else known
         self.known: Final = {number: before[number] for number in self._numbers if number in before}
@@ -71,9 +75,7 @@ class ByLevel(Picker):
     def _beyond(self, at: int, ask: Ask, now: float, rng: Random, tried: Sequence[Backend]) -> Backend | None:
         """Nobody of that level was open: somebody of the others that it may go on to."""
         shares = self._levels.shares
-        standby = self._levels.spills or not any(
-            self._awaits(other, tried) for other, share in enumerate(shares) if share
-        )
+        standby = not any(self._awaits(other, tried) for other, share in enumerate(shares) if share)
         for in_use in (True, False):
             if not in_use and not standby:
                 break
@@ -85,12 +87,17 @@ class ByLevel(Picker):
         return None
 
     def _awaits(self, at: int, tried: Sequence[Backend]) -> bool:
-        """Whether somebody of it will have room again for this request."""
-        return any((one.usable or one.standing.panic) and one not in tried for one in self._members[at])
+        """Whether this request is for somebody of it: who will have room again, or, where levels spill, has room now and is not in
+        its picker yet.
+        """
+        members, built = self._levels.members[at], self._built[at]
+        if self._levels.spills:
+            return any(one.available and one not in tried and one not in built for one in members)
+        return any((one.usable or one.standing.panic) and one not in tried for one in members)
 
     def _opens(self, at: int, tried: Sequence[Backend]) -> bool:
-        """Whether somebody of it is open: who is asked for nothing counts no skips."""
-        return any(open_to(one, tried) for one in self._members[at])
+        """Whether somebody in its picker is open: who is asked for nothing counts no skips."""
+        return any(open_to(one, tried) for one in self._built[at])
 
     def ranking(self, ask: Ask, now: float) -> Sequence[tuple[Backend, float]]:
         """The members as the picker of their level has them, level by level."""
@@ -116,8 +123,8 @@ class ByLevel(Picker):
         return Recalled(f"{found}: {told.rule}", told.ranking, unknown=told.unknown)
 
     def fork(self) -> Picker:
-        """A copy, with copies of its pickers, and the members that its levels had when it was built."""
+        """A copy, with copies of its pickers, and of who was wanted when it was built."""
         copy = ByLevel(self._levels, [None if picker is None else picker.fork() for picker in self._pickers])
-        copy._members = self._members
+        copy._built = self._built
         copy.mark = self.mark
         return copy

@@ -8,11 +8,18 @@ from twisted_lb.core.ask import ANY, Ask
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.load import Loads
+from twisted_lb.core.never import NEVER
 from twisted_lb.core.pickers.base import Picker, Recalled, open_to, step_over
+
+# Members are looked through for a trial that is due so often: O(n), and behind one that is open it would never come.
+_TRIALS_EVERY_S: Final = 0.1
+# In a mark, in the place of a number: a trial was due.
+_TRIAL: Final = -1
 
 
 class InOrder(Picker):
-    """The first member that is open: O(1) while it is the first one, O(n) where those before it are full or out.
+    """The first member that is open: O(1) while it is the first one, O(n) where those before it are full or out. One whose trial is due
+    comes before that, wherever it stands.
 
     Weights say nothing here. With limits as few backends as possible are in use (HAProxy's `balance first`), and the rest can be
     turned off; without them the later ones only stand by.
@@ -21,10 +28,17 @@ class InOrder(Picker):
     def __init__(self, members: Sequence[Backend]) -> None:
         super().__init__()
         self._members: Final = list(members)
-        self.mark = 0  # how many were not open before it
+        self._look_at: float = -NEVER
+        self.mark = 0  # how many were not open before it, or _TRIAL
 
     def pick(self, ask: Ask, now: float, rng: Random, tried: Sequence[Backend]) -> Backend | None:
-        """The first one in order that is open."""
+        """The first one in order that is open; one whose trial is due before that."""
+        if now >= self._look_at:
+            for backend in self._members:
+                if backend.ejection.due and not backend.usable and open_to(backend, tried):
+                    self.mark = _TRIAL
+                    return backend
+            self._look_at = now + _TRIALS_EVERY_S
         for index, backend in enumerate(self._members):
             if open_to(backend, tried):
                 self.mark = index
@@ -43,14 +57,18 @@ class InOrder(Picker):
         ranking = self.ranking(ANY, 0.0)
         if picked is None:
             return Recalled(f"first in order: none of {len(self._members)} was open", ranking)
+        if mark == _TRIAL:
+            return Recalled("a trial was due: one request finds out whether it is back, wherever it stands", ranking)
         if not mark:
             return Recalled("first in order: the first one was open", ranking)
         before = "the one before it was" if mark == 1 else f"the {mark} before it were"
         return Recalled(f"first in order: number {mark + 1} of {len(self._members)}, {before} full or out", ranking)
 
     def fork(self) -> Picker:
-        """A copy: the picker has no memory but of its last pick."""
-        return InOrder(self._members)
+        """A copy that looks for trials when this one would."""
+        copy = InOrder(self._members)
+        copy._look_at = self._look_at
+        return copy
 
 
 class FirstPolicy:

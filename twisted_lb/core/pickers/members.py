@@ -7,6 +7,7 @@ from typing import Final
 from twisted_lb.core.ask import key_of
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.counts import Counts
+from twisted_lb.core.load import Requests
 from twisted_lb.core.pickers.base import open_to
 
 _WORD: Final = 0xFFFFFFFF
@@ -26,13 +27,15 @@ class Members:
     """
 
     def __init__(self, members: Sequence[Backend], percent: int) -> None:
+        self._given: Final = list(members)
         self.all: Final = sorted(members, key=lambda backend: backend.name)
-        self.weights: Final = _whole([backend.weighing.steady for backend in self.all])
+        self._steady: Final = [backend.weighing.steady for backend in self.all]
+        self.weights: Final = _whole(self._steady)
         self.equal: Final = len(set(self.weights)) == 1
         self.percent: Final = percent
         self._weight: Final = sum(self.weights)
-        self._counts: Final[Counts] = self.all[0].counts
-        self._slots: Final = [backend.slot for backend in self.all]
+        self._counts: Final[Counts] = _counts_of(self.all[0])
+        self._slots: Final = [_slot_of(backend) for backend in self.all]
         # What stands for each of them where numbers are drawn, once that is asked for: two words.
         self._lows: list[int] = []
         self._highs: list[int] = []
@@ -40,6 +43,16 @@ class Members:
     def alike(self, other: "Members") -> bool:
         """Whether keys are spread over the other ones as over these: names and weights are the same."""
         return self.weights == other.weights and [one.name for one in self.all] == [one.name for one in other.all]
+
+    def over(self, members: Sequence[Backend], percent: int) -> bool:
+        """Whether these would be the same ones, to the last number: O(n)."""
+        return (
+            percent == self.percent
+            and self._given == members
+            and self._steady == [backend.weighing.steady for backend in self.all]
+            and self._counts is _counts_of(self.all[0])
+            and self._slots == [_slot_of(backend) for backend in self.all]
+        )
 
     def seed(self) -> None:
         """Have ready what numbers are drawn by: O(n)."""
@@ -98,6 +111,17 @@ class Members:
             if open_to(self.all[index], tried) and self.had(index) < room.most(index):
                 return self.all[index]
         return None
+
+
+def _counts_of(backend: Backend) -> Counts:
+    """Where its requests in flight are counted: for a shadow, those that it would have there."""
+    load = backend.load
+    return load.counts if isinstance(load, Requests) else backend.counts
+
+
+def _slot_of(backend: Backend) -> int:
+    load = backend.load
+    return load.slot if isinstance(load, Requests) else backend.slot
 
 
 def _whole(weights: Sequence[float]) -> list[int]:

@@ -128,7 +128,7 @@ class Minder:
 
     def __init__(self, name: str, budget_s: float) -> None:
         self.name: Final = name
-        self.budget_s: Final = budget_s
+        self.budget_s: float = budget_s
         self.stopwatch: Stopwatch | None = None
         self.rests_until: float = -NEVER
         self.faults: Final[dict[Fault, int]] = {}

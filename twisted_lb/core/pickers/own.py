@@ -36,12 +36,12 @@ class OwnPolicy:
         self.keyed: Final = True
         self.name: Final = name
         self.target: Final = target
-        self._budget_s: Final = budget_s
+        self.budget_s: Final = budget_s
         self._with_previous: Final = with_previous
 
     def loads(self, counts: Counts) -> Loads | None:
         """What is minded of it in one pool."""
-        return OwnLoads(Minder(self.name, self._budget_s), counts)
+        return OwnLoads(Minder(self.name, self.budget_s), counts)
 
     def build(self, members: Sequence[Backend], previous: Picker | None, rng: Random, now: float) -> Picker:
         """A picker over these members. Where the object cannot be made the last one hears of leases further on, `p2c` picks, and the
@@ -73,9 +73,8 @@ class OwnPolicy:
 
     def try_out(self, members: Sequence[Backend]) -> str:
         """What is wrong with an object of it over these members: made once, and thrown away; empty for nothing."""
-        counts = Counts()
         try:
-            made = self.make([Member(one, counts) for one in members], None)
+            made = self.make([Member(one, one.counts) for one in members], None)
         except BaseException as error:
             return f"cannot be made: it {raised(error)}"
         return wrong_methods(made)
@@ -87,7 +86,7 @@ class OwnPolicy:
         return hash(self._parts())
 
     def _parts(self) -> tuple[object, ...]:
-        return (self.target, self.name, self._budget_s)
+        return (self.target, self.name, self.budget_s)
 
     def __repr__(self) -> str:
         return f"<OwnPolicy {self.name}>"

@@ -43,15 +43,25 @@ class OwnLoads(Minded):
         """What tells the policy of its leases."""
         return OwnLoad(self, slot)
 
-    def tell(self, made: object) -> None:
+    def tell(self, made: object, now: float) -> None:
         """From now on this object of the policy hears of leases."""
         if made is self._told:
             return
         self._told = made
-        self.leased = getattr(made, "leased", None)
-        self.responded = getattr(made, "responded", None)
-        self.settled = getattr(made, "settled", None)
-        self.load = getattr(made, "load", None)
+        self.leased = self._hook(made, "leased", now)
+        self.responded = self._hook(made, "responded", now)
+        self.settled = self._hook(made, "settled", now)
+        self.load = self._hook(made, "load", now)
+
+    def _hook(self, made: object, name: str, now: float) -> Any:
+        """What the object has of this name; None, and a fault, where it cannot even be looked up."""
+        try:
+            return getattr(made, name, None)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            self.failed(name, error, now)
+            return None
 
     def failed(self, hook: str, error: BaseException, now: float) -> None:
         """A hook has raised."""
@@ -156,7 +166,7 @@ class OwnPicker(Picker):
                     self.mark = _TRIAL
                     return backend
             self._look_at = now + _TRIALS_EVERY_S
-        self._loads.tell(self._made)
+        self._loads.tell(self._made, now)
         if self._unmade:
             return self._fault(Fault.NOT_MADE, self._unmade, ask, now, rng, tried)
         if now < self._minder.rests_until:
@@ -190,8 +200,17 @@ class OwnPicker(Picker):
             return self._fault(Fault.UNAVAILABLE, told, ask, now, rng, tried)
         if tried and backend in tried:
             return self._fault(Fault.TRIED, f"returned {backend.name}, which was tried before", ask, now, rng, tried)
-        self.mark = f": {said(getattr(self._made, 'why', ''))}" if self._says_why else ""
+        self.mark = f": {self._why()}" if self._says_why else ""
         return backend
+
+    def _why(self) -> str:
+        """What the policy says of its last pick; how it cannot be told, where that raises."""
+        try:
+            return said(getattr(self._made, "why", ""))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            return f"its why {raised(error)}"
 
     def _nobody(self, ask: Ask, now: float, rng: Random, tried: Sequence[Backend]) -> Backend | None:
         """The policy says that nobody is open: true, or a fault."""

@@ -61,7 +61,7 @@ def said(what: object) -> str:
     """What somebody else's object says of itself, in one bounded line, whatever it does."""
     try:
         text = str(what)
-    except Exception:
+    except BaseException:
         text = f"<{type(what).__name__}>"
     text = " ".join(text.split())
     return text if len(text) <= _MOST_SAID else f"{text[: _MOST_SAID - 1]}…"
@@ -71,7 +71,7 @@ def shown(what: object) -> str:
     """The repr of somebody else's object, in one bounded line, whatever it does."""
     try:
         text = repr(what)
-    except Exception:
+    except BaseException:
         text = f"a {type(what).__name__}"
     return said(text)
 

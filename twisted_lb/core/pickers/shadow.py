@@ -12,10 +12,13 @@ from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.events import Event
-from twisted_lb.core.load import Load, Loads
+from twisted_lb.core.load import Load, Loads, Requests
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.pickers.base import Picker, Policy, Recalled
+from twisted_lb.core.pickers.groundwork import Gradual, Groundwork
 from twisted_lb.core.pickers.minding import Minded, MindedMeasures, PolicyMeasures, ShadowMeasures, Stopwatch
+from twisted_lb.core.pickers.own import OwnPolicy
+from twisted_lb.core.pickers.own_picker import OwnLoads
 
 
 class _Open:
@@ -23,12 +26,12 @@ class _Open:
     None where it has it nowhere.
     """
 
-    __slots__ = ("note", "slot", "would", "would_note")
+    __slots__ = ("note", "own", "would", "would_note")
 
-    def __init__(self, note: int, would: "ShadowLoad | None", slot: int, would_note: int) -> None:
+    def __init__(self, note: int, would: "ShadowLoad | None", own: int, would_note: int) -> None:
         self.note: Final = note
         self.would: Final = would
-        self.slot: Final = slot
+        self.own: Final = own
         self.would_note: Final = would_note
 
 
@@ -38,7 +41,7 @@ class ShadowLoads(Minded):
     def __init__(self, name: str, loads: Loads | None, shadow: Policy, pool_counts: Counts) -> None:
         self.name: Final = name
         self.pool_counts: Final = pool_counts
-        self.counts: Final = Counts()  # as the shadow would have them, in the slots of the pool
+        self.counts: Final = Counts()  # as the shadow would have them, in slots of its own
         self.loads: Final = loads
         self.shadow: Final = shadow.loads(self.counts)
         self.pending: tuple[Backend, Backend | None] | None = None  # the last pick, and the shadow's
@@ -46,17 +49,27 @@ class ShadowLoads(Minded):
         self.failed: int = 0
         self._claims: int = 0
         self._agreed: int = 0
-        self._opened: int = 0
+        # By slot of the pool, and those of backends that are gone, as long as the shadow would have something there.
+        self._slots: Final[dict[int, int]] = {}
+        self._gone: Final[set[int]] = set()
         self._leases: Final[dict[int, _Open]] = {}
         self._last: int = 0
 
     def of(self, slot: int) -> Load:
         """The loads of a backend, one for each policy."""
-        while self._opened <= slot:
-            self.counts.open()
-            self._opened += 1
+        before = self._slots.pop(slot, -1)
+        if before >= 0:
+            self._gone.add(before)
+            self._close(before)
+        own = self._slots[slot] = self.counts.open()
         real = None if self.loads is None else self.loads.of(slot)
-        return ShadowLoad(self, slot, real, None if self.shadow is None else self.shadow.of(slot))
+        return ShadowLoad(self, slot, own, real, None if self.shadow is None else self.shadow.of(own))
+
+    def _close(self, own: int) -> None:
+        """Give a slot of one's own back, once its backend is gone and nothing would be in flight there."""
+        if own in self._gone and not self.counts.own(own):
+            self._gone.discard(own)
+            self.counts.close(own)
 
     def chance(self, rng: Random) -> Random:
         """The chance of the shadow, which draws nothing from the pool's."""
@@ -75,11 +88,11 @@ class ShadowLoads(Minded):
             would = other if isinstance(other, ShadowLoad) and other.loads is self else None
         would_note = 0
         if would is not None:
-            self.counts.claim(would.slot)
+            self.counts.claim(would.own)
             if would.shadow is not None:
                 would_note = would.shadow.leased(would.weight, cost, now)
         self._last += 1
-        self._leases[self._last] = _Open(note, would, -1 if would is None else would.slot, would_note)
+        self._leases[self._last] = _Open(note, would, -1 if would is None else would.own, would_note)
         return self._last
 
     def note_of(self, lease: int) -> _Open:
@@ -90,7 +103,8 @@ class ShadowLoads(Minded):
         """A lease has ended."""
         one = self._leases.pop(lease)
         if one.would is not None:
-            self.counts.release(one.slot)
+            self.counts.release(one.own)
+            self._close(one.own)
             if one.would.shadow is not None:
                 told = outcome if one.would is load else Outcome.CANCELLED
                 one.would.shadow.settled(one.would_note, told, elapsed_s, now)
@@ -117,18 +131,20 @@ class ShadowLoads(Minded):
             if isinstance(loads, Minded):
                 for one in loads.minded(backends).own.values():
                     own[role] = one
-        in_flight = {one.name: self.counts.load(one.slot) for one in backends if 0 <= one.slot < self._opened}
+        slots = {one.name: self._slots[one.slot] for one in backends if one.slot in self._slots}
+        in_flight = {name: self.counts.load(own) for name, own in slots.items()}
         return MindedMeasures(own, ShadowMeasures(self.name, self._claims, self._agreed, self.failed, in_flight))
 
 
 class ShadowLoad(Load):
     """The loads of one backend: of the policy that routes, and of the shadow."""
 
-    __slots__ = ("loads", "real", "shadow", "slot", "weight")
+    __slots__ = ("loads", "own", "real", "shadow", "slot", "weight")
 
-    def __init__(self, loads: ShadowLoads, slot: int, real: Load | None, shadow: Load | None) -> None:
+    def __init__(self, loads: ShadowLoads, slot: int, own: int, real: Load | None, shadow: Load | None) -> None:
         self.loads: Final = loads
         self.slot: Final = slot
+        self.own: Final = own  # where the shadow has its requests counted
         self.real: Final = real
         self.shadow: Final = shadow
         self.weight: float = 1.0  # as of the last build
@@ -230,7 +246,67 @@ class ShadowedPicker(Picker):
         return copy
 
 
-class ShadowedPolicy:
+class _Before(Picker):
+    """What two policies build upon; nobody is asked."""
+
+    def __init__(self, real: Picker | None, shadow: Picker | None) -> None:
+        super().__init__()
+        self.real: Final = real
+        self.shadow: Final = shadow
+
+
+def _each(picker: Picker | None) -> tuple[Picker | None, Picker | None]:
+    """What the policy that routes builds upon, and what its shadow does."""
+    if isinstance(picker, ShadowedPicker):
+        return picker.real, picker.shadow
+    if isinstance(picker, _Before):
+        return picker.real, picker.shadow
+    return picker, None
+
+
+class _BothWorks(Groundwork):
+    """The groundwork of both policies; None where one needs none."""
+
+    def __init__(self, real: Groundwork | None, shadow: Groundwork | None) -> None:
+        super().__init__()
+        self._real: Final = real
+        self._shadow: Final = shadow
+        self._sum()
+
+    def _sum(self) -> None:
+        self.cost = sum([one.cost for one in (self._real, self._shadow) if one is not None])
+
+    def work(self, steps: int) -> int:
+        """See Groundwork."""
+        for one in (self._real, self._shadow):
+            if one is not None:
+                steps = one.work(steps)
+        self._sum()
+        return steps
+
+    def under(self, picker: Picker | None) -> Picker | None:
+        """See Groundwork."""
+        real, shadow = _each(picker)
+        return _Before(
+            real if self._real is None else self._real.under(real),
+            shadow if self._shadow is None else self._shadow.under(shadow),
+        )
+
+    def coarse(self, picker: Picker | None) -> Picker | None:
+        """See Groundwork: what is done is not made coarser."""
+        real, shadow = _each(picker)
+        before = _Before(_best(self._real, real), _best(self._shadow, shadow))
+        self._sum()
+        return before
+
+
+def _best(work: Groundwork | None, picker: Picker | None) -> Picker | None:
+    if work is None:
+        return picker
+    return work.under(picker) if work.done else work.coarse(picker)
+
+
+class ShadowedPolicy(Gradual):
     """A policy that routes, with a shadow. Where one of the two takes long to build, both are built at ticks."""
 
     def __init__(self, policy: Policy, shadow: Policy, shadow_name: str) -> None:
@@ -245,6 +321,12 @@ class ShadowedPolicy:
         """What measures both."""
         return ShadowLoads(self.shadow_name, self.policy.loads(counts), self.shadow, counts)
 
+    def begin(self, members: Sequence[Backend], previous: Picker | None) -> Groundwork | None:
+        """See Gradual: what either needs."""
+        before_real, before_shadow = _each(previous)
+        real, shadow = _begun(self.policy, members, before_real), _begun(self.shadow, members, before_shadow)
+        return None if real is None and shadow is None else _BothWorks(real, shadow)
+
     def build(self, members: Sequence[Backend], previous: Picker | None, rng: Random, now: float) -> Picker:
         """Both pickers, each from its own of before, and by its own loads."""
         loads: list[ShadowLoad] = []
@@ -253,15 +335,16 @@ class ShadowedPolicy:
             assert isinstance(load, ShadowLoad), f"{backend.name} has no loads of two policies"
             load.weight = backend.weighing.effective
             loads.append(load)
-        before = previous if isinstance(previous, ShadowedPicker) else None
+        before_real, before_shadow = _each(previous)
         chance = loads[0].loads.chance(rng)
         try:
             for backend, load in zip(members, loads, strict=True):
                 backend.load = load.real
-            real = self.policy.build(members, previous if before is None else before.real, rng, now)
+            real = self.policy.build(members, before_real, rng, now)
             for backend, load in zip(members, loads, strict=True):
-                backend.load = load.shadow
-            shadow = self.shadow.build(members, None if before is None else before.shadow, _forked(chance), now)
+                # What goes by requests in flight, as bounds of keys do, goes by those that the shadow would have.
+                backend.load = load.shadow or Requests(load.loads.counts, load.own)
+            shadow = self.shadow.build(members, before_shadow, _forked(chance), now)
         finally:
             for backend, load in zip(members, loads, strict=True):
                 backend.load = load
@@ -275,6 +358,28 @@ class ShadowedPolicy:
 
     def _parts(self) -> tuple[object, ...]:
         return (self.policy, self.shadow, self.shadow_name)
+
+
+def _begun(policy: Policy, members: Sequence[Backend], previous: Picker | None) -> Groundwork | None:
+    return policy.begin(members, previous) if isinstance(policy, Gradual) else None
+
+
+def goes_on(before: Policy, after: Policy, loads: Loads | None) -> bool:
+    """Whether a policy is the one before but for the time that picks of one's own may take: then the loads go on, and follow that."""
+    if isinstance(before, OwnPolicy) and isinstance(after, OwnPolicy) and isinstance(loads, OwnLoads):
+        if (before.target, before.name) != (after.target, after.name):
+            return False
+        loads.minder.budget_s = after.budget_s
+        return True
+    if not (
+        isinstance(before, ShadowedPolicy) and isinstance(after, ShadowedPolicy) and isinstance(loads, ShadowLoads)
+    ):
+        return False
+    if before.shadow_name != after.shadow_name:
+        return False
+    return (before.policy == after.policy or goes_on(before.policy, after.policy, loads.loads)) and (
+        before.shadow == after.shadow or goes_on(before.shadow, after.shadow, loads.shadow)
+    )
 
 
 def unshadowed(picker: Picker | None) -> Picker | None:
