@@ -358,7 +358,7 @@ class _Answer:
 
     def close(self) -> None:
         """The server is through with it, or the client has left."""
-        _close(self._answer, self._request)
+        _close(getattr(self._answer, "close", None), self._request)
 
 
 class _SizedAnswer(_Answer):
@@ -370,9 +370,9 @@ class _SizedAnswer(_Answer):
         return len(self._answer)  # type: ignore[arg-type]  # made for those only
 
 
-def _close(answer: object, request: Request, own: Callable[[], object] | None = None) -> None:
+def _close(close: Callable[[], object] | None, request: Request) -> None:
+    """Close an answer, and end its request whatever comes of that."""
     try:
-        close = own or getattr(answer, "close", None)
         if close is not None:
             close()
     finally:
@@ -387,7 +387,7 @@ def _counted(answer: Iterable[bytes], request: Request, wrapper: object) -> Iter
         file: Any = answer
         own = getattr(file, "close", None)
         try:
-            file.close = lambda: _close(None, request, own)
+            file.close = lambda: _close(own, request)
         except AttributeError:
             pass  # it has slots, and is sent piece by piece
         else:
