@@ -61,8 +61,8 @@ LOADS: Final[dict[str, LoadKind]] = {
     "reported": LoadKind(
         Reports,
         _utilization,
-        "the utilization that backends report in `endpoint-load-metrics` (ORCA) of their answers, as it would be with one request "
-        "more; who has reported nothing for 10 s is compared by what is in flight",
+        "the utilization that backends report in `endpoint-load-metrics` (ORCA, or `-json`) of their answers, as it would be with one "
+        "request more; who has reported nothing for 10 s is compared by what is in flight",
     ),
 }
 
