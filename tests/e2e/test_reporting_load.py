@@ -94,11 +94,11 @@ def scene(request, tmp_path_factory) -> Iterator[Scene]:
     pytest.importorskip(served.words[0], exc_type=ImportError)
     with stage(tmp_path_factory.mktemp(request.param)) as world:
         busy, idle = Backend(world, "busy", served), Backend(world, "idle", served)
+        busy.listens()
+        idle.listens()
         file = world.folder / "lb.toml"
         file.write_text(CONFIG.format(f"127.0.0.1:{busy.port}", f"127.0.0.1:{idle.port}"))
         balancer, port = world.balancer("--config", str(file))
-        busy.listens()
-        idle.listens()
         yield Scene(busy, idle, port)
         assert "Traceback" not in balancer.log
 
