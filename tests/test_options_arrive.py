@@ -44,6 +44,7 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("shadow.policy", "p2c", lambda p: (p.pool.policy.shadow, p.pool.policy.shadow_name), (POLICIES["p2c"], "p2c")),
     ("policy_budget_us", 700, lambda p: p.config.pools[DEFAULT].policy_budget_us, None),
     ("max_in_flight", 12, lambda p: p.settings.max_in_flight, None),
+    ("abandoned_s", 30.5, lambda p: p.settings.abandoned_s, None),
     ("resolve", "first", lambda p: p.upstream.resolve, None),
     ("family", "ipv6", lambda p: p.upstream.family, None),
     ("queue.when_full", "spill", lambda p: p.settings.spill, True),

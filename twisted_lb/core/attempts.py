@@ -277,6 +277,15 @@ class Attempts:
             self._remember(attempt, outcome)
         self.pool.settle(attempt.lease, outcome, now, detail, client)
 
+    def left(self, attempt: Attempt, outcome: Outcome, now: float, detail: str) -> None:
+        """An attempt has ended for its request with this outcome, and its lease is still to be settled by somebody else: its backend
+        may be at work on it.
+        """
+        attempt.outcome = outcome
+        attempt.detail = detail
+        attempt.way = None
+        attempt.ended_at = now
+
     def granted(self, ticket: Ticket, verdict: Lease | Refusal, now: float) -> None:
         """Take up the verdict of `Pool.grants`: the wait in the queue is over."""
         assert ticket is self.waiting, f"{ticket!r} is not what is waited for"
