@@ -222,6 +222,24 @@ def test_those_that_leave_do_not_stay_in_memory():
     assert len(queue._expiring) < 100
 
 
+def test_a_ticket_knows_how_many_are_ahead_of_it(backends):
+    queue = Queue()
+    tickets = {
+        "greedy": [joined(queue, lane=1) for _ in range(4)],
+        "modest": [joined(queue, lane=2) for _ in range(2)],
+        "urgent": [joined(queue, urgency=0)],
+        "batch": [joined(queue, urgency=7)],
+        "again": [joined(queue, tried=(backends[0],), again=True)],
+        "own": [joined(queue, only=backends[1]) for _ in range(2)],
+    }
+    told = {name: [queue.ahead_of(one) for one in some] for name, some in tickets.items()}
+    assert told == {"greedy": [2, 4, 6, 7], "modest": [3, 5], "urgent": [1], "batch": [8], "again": [0], "own": [0, 1]}
+    served = order(queue)
+    for name in ("greedy", "modest", "urgent", "batch"):
+        anybody = [one for one in served if one.only is None]
+        assert [anybody.index(one) for one in tickets[name]] == told[name]
+
+
 def test_whatever_is_done_in_whatever_order_nothing_is_lost_or_served_twice(backends):
     for seed in range(60):
         rng, queue, inside, done = random.Random(seed), Queue(), {}, Counter()

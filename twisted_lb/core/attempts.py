@@ -42,15 +42,18 @@ class Stopped(enum.Enum):
 class Story:
     """What is to be told later of attempts that were not plain: `stopped` is why there was no further one, None where nobody
     wanted one; `refused` the pool that had nobody; `came_as` which one in the queue the request was, 0 where it has not waited;
-    `waiting` its place there, while it waits.
+    `waiting` its place there, while it waits, `ahead` how many are in front of it now, and `expected_s` how long it will wait still, 0
+    where that is not known.
     """
 
-    __slots__ = ("came_as", "more_attempts", "refused", "stopped", "waiting")
+    __slots__ = ("ahead", "came_as", "expected_s", "more_attempts", "refused", "stopped", "waiting")
 
     def __init__(self) -> None:
         self.stopped: Stopped | None = None
         self.refused: Refused | None = None
         self.came_as: int = 0
+        self.ahead: int = 0
+        self.expected_s: float = 0.0
         self.more_attempts: int = 0
         self.waiting: Ticket | None = None
 
@@ -298,6 +301,8 @@ class Attempts:
         story = self._story or Story()
         story.more_attempts = self.retries.more_attempts
         story.waiting = self.waiting
+        if self.waiting is not None:
+            story.ahead, story.expected_s = self.pool.foretold(self.waiting)
         return story
 
     @property
@@ -329,7 +334,7 @@ class Attempts:
         elif isinstance(verdict, Ticket):
             self.waiting = verdict
             self._wait_until = min(self._wait_until, verdict.until)
-            self._tale.came_as = self.pool.waiting
+            self._tale.came_as = verdict.behind + 1
         else:
             self._tale.refused = self.pool.refused(self.tried, now)
         return verdict

@@ -559,6 +559,13 @@ class Pool:
         """How many requests wait in the queue."""
         return self._queue.waiting
 
+    def foretold(self, ticket: Ticket) -> tuple[int, float]:
+        """How many are in front of a ticket in the queue now, and how many seconds it will wait still, at the pool's pace; 0 where
+        that is not known. O(tickets).
+        """
+        ahead = self._queue.ahead_of(ticket)
+        return ahead, self.pace.wait_s(ahead)
+
     def refuse_waiting(self) -> list[tuple[Ticket, Refusal]]:
         """The verdicts on all queued requests when the pool itself goes: a refusal for each, at once."""
         tickets = list(self._queue)
