@@ -267,9 +267,10 @@ class Queue:
 
     def ahead_of(self, ticket: Ticket) -> int:
         """How many would be served before a ticket if nobody else came and places were free for all; turns are taken for equal. O(n)."""
-        if ticket.again or ticket.only is not None:
-            line = self._retries.get(tuple(ticket.tried), {}) if ticket.again else self._own.get(ticket.only, {})
-            return _before(line, ticket)
+        if ticket.again:
+            return _before(self._retries[tuple(ticket.tried)], ticket)
+        if ticket.only is not None:
+            return _before(self._own[ticket.only], ticket)
         urgency, ahead = ticket.ask.urgency, self._again
         for turns in self._classes[:urgency]:
             ahead += turns.waiting
