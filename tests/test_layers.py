@@ -65,6 +65,8 @@ MAY_IMPORT = {
     "self_check": ({"net"}, {"twisted"}),
     "draining": (set(), {"twisted"}),
     "leaving": ({"core", "net"}, {"twisted"}),
+    # What users put into their applications, and may copy.
+    "report": (set(), set()),
     "reload": ({"admin", "config", "errors", "plan", "plan_diff"}, {"twisted"}),
     "resolving": ({"core", "net", "plan"}, {"twisted"}),
     "state_file": ({"core"}, {"twisted"}),

@@ -18,7 +18,14 @@ POLICIES = ["rr", "least", {"choose": "scan", "load": "reported"}]
 
 @pytest.mark.parametrize("policy", POLICIES, ids=str)
 @pytest.mark.parametrize(
-    "name", [b"endpoint-load-metrics", b"Endpoint-Load-Metrics", b"ENDPOINT-LOAD-METRICS", b"endpoint-load-metrics-bin"]
+    "name",
+    [
+        b"endpoint-load-metrics",
+        b"Endpoint-Load-Metrics",
+        b"ENDPOINT-LOAD-METRICS",
+        b"endpoint-load-metrics-bin",
+        b"Endpoint-Load-Metrics-Json",
+    ],
 )
 def test_no_client_sees_a_report_whatever_the_policy_is(build, policy, name):
     lb = build("a:80", policy=policy)
@@ -113,6 +120,38 @@ def test_what_is_no_report_harms_nobody_and_is_counted(build, said):
     assert bytes(client.received).endswith(b"hello")
     [one] = lb.members
     assert (one.totals.reports, one.totals.bad_reports) == (0, 1 if said else 0)
+
+
+@pytest.mark.parametrize(
+    ("said", "utilization"),
+    [
+        (b'{"cpu_utilization": 0.5}', 0.5),
+        (b'JSON {"cpu_utilization": 0.5}', 0.5),
+        (b"TEXT cpu_utilization=0.5", -1),
+        (b"{", -1),
+        (b"", None),
+    ],
+)
+def test_the_field_for_json_is_read_with_and_without_the_word(build, said, utilization):
+    lb = build("a:80", policy={"choose": "two", "load": "reported"})
+    lb.backend("a:80", [b"HTTP/1.1 200 OK\r\nEndpoint-Load-Metrics-JSON: %b\r\nContent-Length: 0\r\n\r\n" % said])
+    lb.ask()
+    [one] = lb.members
+    good = utilization is not None and utilization >= 0
+    assert one.load.utilization == (utilization if good else -1)
+    assert (one.totals.reports, one.totals.bad_reports) == (good, utilization == -1)
+
+
+def test_one_in_each_field_is_none_either(build):
+    lb = build("a:80", policy={"choose": "two", "load": "reported"})
+    json = b'endpoint-load-metrics-json: {"cpu_utilization": 0.5}\r\n'
+    twice = (json + REPORT % b"0.5", REPORT % b"0.5" + json, json * 2)
+    lb.backend("a:80", [b"HTTP/1.1 200 OK\r\n" + fields + b"Content-Length: 0\r\n\r\n" for fields in twice])
+    client = lb.client()
+    for _ in twice:
+        lb.ask(GET, client)
+    [one] = lb.members
+    assert (one.totals.reports, one.totals.bad_reports) == (0, 3)
 
 
 def test_two_of_them_are_none(build):

@@ -1,7 +1,8 @@
 """Load reports: what backends say of their load in the heads of their answers (ORCA, the field `endpoint-load-metrics`).
 
 `TEXT cpu_utilization=0.3, named_metrics.queue=2` or `JSON {"cpu_utilization": 0.3, "named_metrics": {"queue": 2}}`; Envoy writes
-a colon for the equals sign, and printers of protobuf `cpuUtilization`. The binary form is not read.
+a colon for the equals sign, and printers of protobuf `cpuUtilization`. What comes in `endpoint-load-metrics-json` is given its form
+when its head is read. The binary form is not read.
 """
 
 import json

@@ -22,6 +22,7 @@ from twisted_lb.wire.names import (
     HOST,
     KEEP_ALIVE,
     LOAD_REPORT,
+    LOAD_REPORT_JSON,
     MAX_FORWARDS,
     PLAIN,
     PROXY_AUTHENTICATE,
@@ -266,12 +267,21 @@ def _note_field(fields: Fields, kind: int, name: bytes, value: bytes) -> bool:  
         _claim(fields, name.lower(), value)
     elif kind == KEEP_ALIVE:
         fields.keep_s = keep_seconds(value)
-    elif kind == LOAD_REPORT:
-        # Two of them are no report, however they are read.
-        fields.load_report = value if not fields.load_report else fields.load_report + b", " + value
+    elif kind in (LOAD_REPORT, LOAD_REPORT_JSON):
+        _report(fields, value if kind == LOAD_REPORT else _with_form(value))
     elif kind == TE:
         fields.te_trailers = fields.te_trailers or b"trailers" in tokens(value)
     return False
+
+
+def _report(fields: Fields, value: bytes) -> None:
+    """Note a report of load. Two of them, by whichever names, are none, however they are read."""
+    fields.load_report = value if not fields.load_report else fields.load_report + b", " + value
+
+
+def _with_form(value: bytes) -> bytes:
+    """The value of endpoint-load-metrics-json as that of endpoint-load-metrics would be: some write the form in both."""
+    return value if not value or value.startswith(b"JSON ") else b"JSON " + value
 
 
 def _hops(value: bytes) -> int:

@@ -30,6 +30,7 @@ AUTHORIZATION: Final = 16
 AUTHENTICATE: Final = 17
 PROXY_AUTHENTICATE: Final = 18
 LOAD_REPORT: Final = 19
+LOAD_REPORT_JSON: Final = 20
 
 KINDS: Final[dict[bytes, int]] = {
     b"host": HOST,
@@ -65,6 +66,8 @@ KINDS: Final[dict[bytes, int]] = {
     # it for the load of all of us.
     b"endpoint-load-metrics": LOAD_REPORT,
     b"endpoint-load-metrics-bin": HOP,
+    # Envoy had it before the form stood in the value; samples of Google Cloud write it.
+    b"endpoint-load-metrics-json": LOAD_REPORT_JSON,
 }
 
 # What we write ourselves, or frame a message by: nothing that a backend could take for it passes.
