@@ -150,7 +150,7 @@ class Attempts:
             return verdict
         return self._take_up(verdict, now)
 
-    def begin_on(self, backend: Backend, now: float) -> Lease | Ticket | None:
+    def begin_on(self, backend: Backend, now: float) -> Lease | Refusal | Ticket | None:
         """The first attempt, on this backend and no other one; see `Pool.claim_on`. None, and nothing has begun, where it is
         not to be used.
         """

@@ -231,8 +231,8 @@ class Exchange(Requester):
             if isinstance(verdict, Lease) and verdict.backend is backend:
                 self.connected(own)
                 return
-            if isinstance(verdict, Ticket):
-                self.client.keep(own)  # asked for by `granted`
+            if isinstance(verdict, Ticket) or verdict is Refusal.LATE:
+                self.client.keep(own)  # asked for by `granted`, or by the next request
             else:
                 own.close()
         self._go(verdict, new_connection=False)
