@@ -70,6 +70,7 @@ COMPILED = sorted(
                 "relay",
                 "replay",
                 "request_cost",
+                "abandoned",
                 "queueing",
                 "request_keys",
                 "route",

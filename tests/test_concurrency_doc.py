@@ -1,12 +1,14 @@
 """docs/concurrency.md is what was measured, and what it says in words is so."""
 
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
 from concurrency_table.limits import Envoy
 from concurrency_table.measure import FORMS, LAWS, SERVERS, followed, found
 from concurrency_table.page import render
+from documented import blocks
 
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.config.pools import AdaptiveConfig
@@ -62,6 +64,26 @@ def test_the_numbers_of_its_example_are_the_defaults():
     for name, value in said.adaptive.model_dump().items():
         assert f"\n{name} = {value:g}" in page
     assert plan_of(said).pools["default"].settings.adaptive is not None
+
+
+def recipes() -> list[LoadBalancerConfig]:
+    return [
+        LoadBalancerConfig.model_validate(tomllib.loads(text))
+        for text, _ in blocks((DOCS / "concurrency.md").read_text())[1:]
+    ]
+
+
+def test_the_recipes_of_the_queue_say_what_their_titles_say():
+    fair, urgent, late = (plan_of(config) for config in recipes())
+    app, models = fair.pools["default"], urgent.pools["models"]
+    assert (app.settings.max_in_flight, app.settings.max_queued, app.settings.queue_timeout_s) == (4, 500, 5)
+    assert (app.queue.fair.label, app.queue.full_status) == ("header x-api-key", 429)
+    said = [models.queue.urgent.urgency(b"X-Class: %b\r\n" % word, 3) for word in (b"interactive", b"Batch", b"?")]
+    assert said == [1, 6, 3]
+    leads = [route.leads[0].rules for route in urgent.routes.values()]
+    assert sorted(rules.urgency for rules in leads) == [3, 6]
+    rules = next(iter(late.routes.values())).leads[0].rules
+    assert (rules.deadline_s, rules.deadline.seconds(b"grpc-timeout: 2S\r\n")) == (10, 2)
 
 
 def test_envoys_limit_is_as_its_source_has_it():

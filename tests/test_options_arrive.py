@@ -15,6 +15,10 @@ from twisted_lb.config.targets import TargetsConfig
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.plan import DEFAULT, TargetsPlan, plan_of
 from twisted_lb.service import LoadBalancerService
+from twisted_lb.wire.grammar import Limits
+from twisted_lb.wire.request import parse_request
+
+HEAD = parse_request(b"GET / HTTP/1.1\r\nHost: x", Limits())
 
 
 class Places:
@@ -44,6 +48,7 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("shadow.policy", "p2c", lambda p: (p.pool.policy.shadow, p.pool.policy.shadow_name), (POLICIES["p2c"], "p2c")),
     ("policy_budget_us", 700, lambda p: p.config.pools[DEFAULT].policy_budget_us, None),
     ("max_in_flight", 12, lambda p: p.settings.max_in_flight, None),
+    ("abandoned_s", 30.5, lambda p: p.settings.abandoned_s, None),
     ("resolve", "first", lambda p: p.upstream.resolve, None),
     ("family", "ipv6", lambda p: p.upstream.family, None),
     ("queue.when_full", "spill", lambda p: p.settings.spill, True),
@@ -58,7 +63,7 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("panic.even_down", True, lambda p: p.settings.panic_even_down, True),
     ("upgrades", ["chess"], lambda p: p.route.upgrades, {b"chess"}),
     ("key", {"header": "X-User"}, lambda p: (p.route.key.kind.value, p.route.key.name), ("header", b"x-user")),
-    ("cost", 7, lambda p: p.route.cost.ask(None, b"").cost, None),
+    ("cost", 7, lambda p: p.route.cost.ask(HEAD, b"").cost, None),
     ("client_half_close", "finish", lambda p: p.client.finish_half_closed, True),
     ("error_pages", {"503": __file__}, lambda p: (list(p.client.pages), list(p.route.pages)), ([503], [503])),
     ("health_check.interval_s", 900.0, lambda p: p.checks.interval_s, None),

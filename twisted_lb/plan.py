@@ -643,6 +643,7 @@ def _pool(config: PoolConfig, backend: BackendRulesConfig) -> PoolPlan:
             checked=check.enabled,
             max_in_flight=0 if config.max_in_flight == "adaptive" else config.max_in_flight,
             adaptive=_adaptive(config),
+            abandoned_s=config.abandoned_s,
             max_queued=config.queue.length,
             queue_timeout_s=config.queue.timeout_s,
             no_backend_s=config.queue.no_backend_s,

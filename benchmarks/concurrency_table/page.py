@@ -55,9 +55,84 @@ _WAITED = """
 Four backends with four workers each, lognormal requests (cv 1) at random moments; the median and the p99 of the whole latency, in multiples of the mean time of service: without a limit, with the right one, and adaptive.
 """
 
-_BOTTOM = """
+_QUEUE = """
 With a limit, what finds all workers busy waits for the first one that is free anywhere; without one, round robin puts it behind whoever is there. `least` knows that too, and a limit brings it less.
 
+## The queue
+
+**What waits:** a request that finds every usable backend with as many as `max_in_flight` lets it have, or no usable backend at all. A place is taken from when a backend is picked until its answer has ended, or its attempt has failed; tunnels, retries and the connections of clients that are logged in (NTLM) count like any other, checks do not.
+A queue is of the pool, not of a backend: whoever is free first takes the next one. Who is full is not gone: a route's `fallback` is for a pool without a usable backend.
+
+**In which order:**
+
+1. Requests that have had an attempt (retries), first come, first served, at any backend but those that they have tried.
+2. By urgency, from 0 to 7: what the route's `urgency` says (3 unless set), or a header (`queue.priority_by`). The more urgent one is served first, whoever waits, so that the least urgent may wait until its time is over.
+3. Of one urgency by turns of its lanes (`queue.fair_by`, deficit round robin): a turn is of equal `cost` for each, as much as the dearest request that waits. Who has one request waits for one turn of each other lane at most, however many they have. What lacks the header or cookie is in the lane of its client's address. Without `fair_by` all are one lane.
+4. In a lane first come, first served.
+
+A new request never goes past one that waits for what is free, nor does the next one of a connection that sends them ahead. Whoever is logged in on a connection waits for its backend alone, there in the order of arrival, and lets others go past it elsewhere.
+
+**For how long, and what clients get:**
+
+| what happens | answer |
+|---|---|
+| `length` requests wait already, or it has waited for `timeout_s` | `full_status`, 503 or 429, with `Retry-After`: when those that wait now will have been served, by how many requests ended in the last ten seconds |
+| nobody was usable for `no_backend_s` | 503 |
+| its deadline cannot be kept any more | 504; it is not sent |
+| its client leaves | its place is free at once, nobody is asked |
+
+A deadline is `timeouts.deadline_s` of a route from the request's head on, or what the client says in the field that `timeouts.deadline_header` names, whichever is before the other: `250` (milliseconds) or gRPC's `2S`, `100m`. What says no time, or says it twice, is none.
+A request whose deadline is nearer than the quickest answer of the last ten to twenty seconds is not sent to anybody. One that a backend does not answer by then is 504 too (`LATE`): it is not asked for again, and is no failure of the backend.
+
+Settings that change hold for whoever comes from then on; who waits keeps lane, urgency and time, and has new places at once.
+
+**Four workers each, a fair line by API key:** who sends thousands waits behind itself.
+
+```toml
+backends = ["app1:8000", "app2:8000"]
+max_in_flight = 4        # gunicorn: workers times threads
+
+[queue]
+length = 500
+timeout_s = 5
+fair_by = { header = "X-API-Key" }
+full_status = 429
+```
+
+**Interactive before batch:** by a route, or by a word that a trusted caller sends.
+
+```toml
+[pools.models]
+backends = ["gpu1:8000", "gpu2:8000"]
+max_in_flight = 16
+
+[pools.models.queue]
+timeout_s = 30
+fair_by = "client"
+priority_by = { header = "X-Class", classes = { interactive = 1, batch = 6 } }
+
+[[routes]]
+path_prefix = "/batch"
+pool = "models"
+urgency = 6              # where X-Class says nothing
+
+[[routes]]
+pool = "models"
+```
+
+**Give up when the client has:** nobody works for those that have gone.
+
+```toml
+backends = ["app1:8000", "app2:8000"]
+max_in_flight = 4
+
+[timeouts]
+deadline_s = 10                  # no page is worth more
+deadline_header = "grpc-timeout" # or what your clients say
+```
+"""
+
+_BOTTOM = """
 ## When not to
 
 - Where the number is known and does not change, set it: nothing is as stable as a number.
@@ -106,6 +181,7 @@ def render(facts: dict[str, Any]) -> str:
         *_followed(facts["followed"]),
         _WAITED,
         *_waited(facts["waited"]),
+        _QUEUE,
         _BOTTOM,
     ]
     return "\n".join(parts)

@@ -173,6 +173,10 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
             "   [W32]"
         ),
     ),
+    (
+        {"backends": ["a:80"], "abandoned_s": 30},
+        "abandoned_s: has no effect: without max_in_flight there are no places to be held   [W33]",
+    ),
     ({"checks": {"x": {}}}, "checks.x: no pool names them   [W16]"),
     ({"pools": APP, "routes": TO_APP}, UNSAID),
     (

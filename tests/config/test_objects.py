@@ -105,6 +105,7 @@ POOL: dict[str, tuple[Any, Any]] = {
     **{f"health_check.{key}": both for key, both in CHECK.items()},
     "policy": ("rand", "rand"),
     "max_in_flight": (5, 6),
+    "abandoned_s": (5.0, 6.0),
     "policy_budget_us": (600, 700),
     "shadow.policy": ("least", "p2c"),
     "resolve": ("first", "first"),

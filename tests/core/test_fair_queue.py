@@ -1,11 +1,13 @@
 """The order of the queue: by urgency, by turns, retries first, and who waits for one backend alone."""
 
 import random
-from collections import Counter
+import sys
+from collections import Counter, OrderedDict
 
 import pytest
 from builders import make_pool
 
+import twisted_lb.core.queue as queue_module
 from twisted_lb.core.ask import USUAL, Ask
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.queue import URGENCIES, Queue, Ticket
@@ -222,6 +224,24 @@ def test_those_that_leave_do_not_stay_in_memory():
     assert len(queue._expiring) < 100
 
 
+def test_a_ticket_knows_how_many_are_ahead_of_it(backends):
+    queue = Queue()
+    tickets = {
+        "greedy": [joined(queue, lane=1) for _ in range(4)],
+        "modest": [joined(queue, lane=2) for _ in range(2)],
+        "urgent": [joined(queue, urgency=0)],
+        "batch": [joined(queue, urgency=7)],
+        "again": [joined(queue, tried=(backends[0],), again=True)],
+        "own": [joined(queue, only=backends[1]) for _ in range(2)],
+    }
+    told = {name: [queue.ahead_of(one) for one in some] for name, some in tickets.items()}
+    assert told == {"greedy": [2, 4, 6, 7], "modest": [3, 5], "urgent": [1], "batch": [8], "again": [0], "own": [0, 1]}
+    served = order(queue)
+    for name in ("greedy", "modest", "urgent", "batch"):
+        anybody = [one for one in served if one.only is None]
+        assert [anybody.index(one) for one in tickets[name]] == told[name]
+
+
 def test_whatever_is_done_in_whatever_order_nothing_is_lost_or_served_twice(backends):
     for seed in range(60):
         rng, queue, inside, done = random.Random(seed), Queue(), {}, Counter()
@@ -270,3 +290,64 @@ def test_whatever_is_done_in_whatever_order_nothing_is_lost_or_served_twice(back
             assert queue.for_anyone == sum(not one.tried and one.only is None for one in inside)
             assert queue.next_due == min((one.until for one in inside), default=NEVER)
         assert set(done.values()) == {1}
+
+
+def test_a_turn_is_as_long_as_the_dearest_that_waits_and_not_that_has_waited():
+    queue = Queue()
+    dear = joined(queue, lane=1, cost=1000)
+    cheap = [joined(queue, lane=1) for _ in range(5000)]
+    assert order(queue, 1) == [dear]
+    modest = joined(queue, lane=2)
+    assert modest in order(queue, 2)
+    assert order(queue, 1)[0] in cheap
+    joined(queue, lane=2, cost=7)
+    left = joined(queue, lane=3, cost=9)
+    assert queue._classes[USUAL].dearest == 9
+    queue.leave(left)
+    assert queue._classes[USUAL].dearest == 7
+
+
+def steps(call) -> int:
+    """How many lines of the package a call takes, and how often it calls on the way."""
+    taken = 0
+
+    def trace(_frame, _event, _argument):
+        nonlocal taken
+        taken += 1
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+    return taken
+
+
+@pytest.mark.parametrize("lanes", [1, 10_000])
+@pytest.mark.parametrize("places", [1, 3])
+def test_a_grant_takes_the_same_however_many_wait(places, lanes):
+    taken = set()
+    for waiting in (10, 10_000):
+        queue = Queue()
+        for number in range(waiting):
+            joined(queue, lane=number % lanes)
+        order(queue, 2)  # the first turns have begun
+        taken.add(steps(lambda queue=queue: order(queue, places)))
+    assert len(taken) == 1
+    assert taken.pop() > 0 or compiled()
+
+
+def compiled() -> bool:
+    return not queue_module.__file__.endswith(".py")
+
+
+def test_the_first_of_many_is_found_at_once_however_many_have_left():
+    """Of a plain dict the first item is found past all that have left: n² for n that leave one after the other. What these do is linked."""
+    queue = Queue()
+    for number in range(10):
+        joined(queue, lane=number % 2)
+    turns = queue._classes[USUAL]
+    assert isinstance(turns.lanes, OrderedDict)
+    assert all(isinstance(lane.tickets, OrderedDict) for lane in turns.lanes.values())

@@ -549,3 +549,91 @@ def test_an_attempt_that_waits_for_its_backend_is_the_first():
     assert (attempts.count, attempts.current.lease.backend) == (1, a)
     attempts.ended(attempts.current, Outcome.OK, 2.0)
     assert a.in_flight == 0
+
+
+def test_whoever_comes_takes_no_place_from_a_retry_that_waits_for_it():
+    pool = waiting_pool("a:1", "b:1")
+    a, b = pool.backends.values()
+    leases = {lease.backend: lease for lease in (claim(pool), claim(pool))}
+    retry = pool.claim(ANY, 0.0, (a,), again=True)
+    pool.settle(leases[b], Outcome.OK, 1.0)
+    new = pool.claim(ANY, 1.0)
+    assert isinstance(new, Ticket), "as where one connection sends its requests ahead"
+    assert pool.grants_due == -NEVER
+    ((first, lease),) = pool.grants(1.0)
+    assert (first, lease.backend) == (retry, b)
+    assert pool.grants_due == pool.wait_due
+    pool.settle(leases[a], Outcome.OK, 2.0)
+    assert [one for one, _ in pool.grants(2.0)] == [new]
+
+
+def test_whoever_comes_takes_what_a_retry_has_tried():
+    pool = waiting_pool("a:1", "b:1")
+    a, _ = pool.backends.values()
+    leases = {lease.backend: lease for lease in (claim(pool), claim(pool))}
+    retry = pool.claim(ANY, 0.0, (a,), again=True)
+    pool.settle(leases[a], Outcome.OK, 1.0)
+    assert claim(pool, 1.0).backend is a
+    pool.withdraw(retry)
+
+
+@pytest.mark.parametrize("bound", [True, False])
+def test_whoever_comes_takes_no_place_from_one_that_waits_for_this_backend_alone(bound):
+    pool = waiting_pool("a:1", "b:1")
+    a, _ = pool.backends.values()
+    leases = {lease.backend: lease for lease in (claim(pool), claim(pool))}
+    own = pool.claim_on(a, ANY, 0.0)
+    pool.settle(leases[a], Outcome.OK, 1.0)
+    new = pool.claim_on(a, ANY, 1.0) if bound else pool.claim(ANY, 1.0)
+    assert isinstance(new, Ticket)
+    assert pool.grants_due == -NEVER
+    ((first, lease),) = pool.grants(1.0)
+    assert (first, lease.backend) == (own, a)
+    pool.withdraw(new)
+
+
+def test_nobody_is_moved_to_a_place_that_somebody_waits_for():
+    pool = waiting_pool("a:1", "b:1")
+    a, b = pool.backends.values()
+    leases = {lease.backend: lease for lease in (claim(pool), claim(pool))}
+    own = pool.claim_on(b, ANY, 0.0)
+    pool.settle(leases[b], Outcome.OK, 1.0)
+    assert not pool.has_room((a,))
+    pool.grants(1.0)
+    pool.withdraw(own)
+
+
+def test_a_wait_that_became_longer_ends_before_the_deadline():
+    pool, _ = make_pool("a:1", max_in_flight=1, max_queued=3, queue_timeout_s=10.0, no_backend_s=1.0)
+    a = pool.backends["a:1"]
+    for _ in range(3):
+        pool.observe_probe(a, False, "x", 0.0, silent=True)
+    first, second = wait(pool), pool.claim(ANY, 0.0, deadline=3.0)
+    assert (second.until, second.late) == (1.0, False)
+    pool.observe_probe(a, True, "x", 0.5)
+    ((_, lease),) = pool.grants(0.5)
+    assert pool.grants(1.0) == []
+    assert (second.until, second.late) == (3.0, True)
+    pool.settle(lease, Outcome.OK, 3.5)
+    assert pool.grants(3.5) == [(second, Refusal.LATE)]
+    assert first.joined == 0
+
+
+def test_what_is_over_at_once_is_sent_to_nobody():
+    pool = waiting_pool("a:1")
+    a = pool.backends["a:1"]
+    assert pool.claim(ANY, 1.0, deadline=1.0) is Refusal.LATE
+    assert pool.claim_on(a, ANY, 1.0, deadline=1.0) is Refusal.LATE
+    lease = claim(pool, 1.0)
+    ticket = pool.claim(ANY, 1.0, deadline=2.0)
+    pool.settle(lease, Outcome.OK, 2.0)
+    assert pool.grants(2.0) == [(ticket, Refusal.LATE)]
+    assert a.requests == 1
+
+
+def test_a_bound_attempt_that_is_late_is_refused_and_not_made():
+    pool = waiting_pool("a:1")
+    attempts = Attempts(pool, RetryRules(1, frozenset()), ANY, idempotent=True)
+    attempts.deadline = 1.0
+    assert attempts.begin_on(pool.backends["a:1"], 1.0) is Refusal.LATE
+    assert (attempts.count, attempts.waiting, pool.leases) == (0, None, 0)

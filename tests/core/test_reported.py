@@ -94,14 +94,24 @@ def test_what_is_usual_is_the_reciprocal_of_the_average_weight_where_all_get_wha
     assert backends.reports.usual == pytest.approx(0.015, rel=0.02)
 
 
-def test_no_utilization_is_as_good_as_a_little_so_that_requests_between_two_reports_are_spread():
+def test_little_utilization_is_bounded_below_so_that_requests_between_two_reports_are_spread():
     backends = Backends(2)
     for at in (0, 1):
         backends.busy(at, 1)
-        backends.report(at, 0.0)
+        backends.report(at, LEAST / 100)
     assert backends.value(0) == 2 * LEAST
     backends.busy(0, 1)
     assert backends.value(0) > backends.value(1)
+
+
+def test_of_who_reports_nothing_at_all_a_request_is_taken_to_be_as_usual():
+    """gRPC A58: a weight of 0 stands for the average of the others."""
+    backends = Backends(2)
+    backends.busy(0, 4)
+    backends.report(0, 0.8)
+    backends.report(1, 0.0)
+    assert backends.value(1) == pytest.approx(backends.reports.usual)
+    assert backends.reports.usual == pytest.approx(0.2)
 
 
 def test_what_was_in_flight_is_averaged_so_that_one_moment_does_not_decide():

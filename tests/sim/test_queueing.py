@@ -186,3 +186,17 @@ def test_old_news_is_worse_for_those_who_believe_all_of_it():
         replicate(Farm(board(choose, 5.0), 100, 0.9, 10_000, UNIT).run, (1,)).runs[0].mean for choose in ("scan", "two")
     )
     assert believed > 1.7 * doubted > 4.0
+
+
+@pytest.mark.parametrize(("choose", "fresh"), [("scan", "least"), ("two", "p2c")])
+def test_late_reports_of_load_herd_nobody_since_own_counts_are_fresh(choose, fresh):
+    """The same board, five services old, as reports of load (`reported`): as good as with counts of this moment. That many are idle
+    when they report must not draw all requests to them.
+    """
+    from herding import reported
+
+    late, now = (
+        replicate(Farm(policy, 100, 0.9, 10_000, UNIT).run, (1, 2)).mean.value
+        for policy in (reported(choose, 5.0), fresh)
+    )
+    assert late < 1.1 * now

@@ -440,6 +440,11 @@ FAMILIES: Final = (
     ),
     Family("in_flight", "gauge", _P, "Attempts under way", _pools(lambda one: float(one.in_flight))),
     Family("queued", "gauge", _P, "Requests that wait for a backend", _pools(lambda one: float(one.queued))),
+    Family(
+        "queue_expected_wait_seconds", "gauge", _P,
+        "How long the last request that waits for a backend will have to wait, by how many ended in the last seconds; 0 where nobody "
+        "waits, or that is not known", _pools(lambda one: one.expected_wait_s),
+    ),
     Family("backend_in_flight", "gauge", _PB, "Attempts under way", _backends(lambda one: float(one.in_flight))),
     Family(
         "policy_faults_total", "counter", ("pool", "role", "reason"),

@@ -64,6 +64,7 @@ CODES: Final = {
     "W30": '`queue.when_full = "spill"` has no effect: all backends of the pool are of one level.',
     "W31": '`load = "cost"` counts requests: no route that leads to the pool gives them a `cost`.',
     "W32": "`adaptive` has no effect, since `max_in_flight` is a number; or refuses requests while it measures, since none may wait.",
+    "W33": "`abandoned_s` has no effect: without `max_in_flight` there are no places to be held.",
 }
 
 
@@ -105,6 +106,7 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening
         yield from _of_panic(_home(config.pools, "pools", name), pool)
         yield from _of_policy(config, name, pool)
         yield from _of_cost(config, name, objects)
+        yield from _of_abandoned(_home(config.pools, "pools", name), pool)
         yield from _of_adaptive(_home(config.pools, "pools", name), config.pools.get(name, config).adaptive, pool)
         yield from _of_ejection(_home(config.pools, "pools", name), pool)
     yield from _of_unused_checks(config)
@@ -446,6 +448,13 @@ def _of_order(path: KeyPath, pool: PoolConfig) -> Iterator[Doubt]:
     if pool.policy == "first" and several and not pool.max_in_flight and not any(one.limit for one in pool.backends):
         yield Doubt(
             "W21", (*path, "policy"), "first without max_in_flight: the backends after the first one only stand by"
+        )
+
+
+def _of_abandoned(path: KeyPath, pool: PoolConfig) -> Iterator[Doubt]:
+    if pool.abandoned_s and not pool.max_in_flight and not any(one.limit for one in pool.backends):
+        yield Doubt(
+            "W33", (*path, "abandoned_s"), "has no effect: without max_in_flight there are no places to be held"
         )
 
 

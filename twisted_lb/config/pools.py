@@ -402,6 +402,14 @@ class ChoiceConfig(Model):
         "among them; 0: no bound; `adaptive`: as many as its latency shows it to have workers for, see `adaptive`. Where all have as many, requests wait in the queue. Danger: too few, and requests wait for backends "
         "that have nothing to do.",
     )
+    abandoned_s: float = Field(
+        default=0.0,
+        ge=0,
+        le=86400,
+        description="For how long a request whose client has gone still counts among the `max_in_flight` of its backend, which may go on "
+        "working at it: until it has answered or closed the connection, at most so long. 0: its place is free at once. Danger: "
+        "backends that notice nothing of it are given no other request meanwhile.",
+    )
     resolve: Resolve = Field(
         default="auto",
         description="What is made of a backend's host name: `auto`: where it has several addresses of one family, as a headless "

@@ -42,15 +42,18 @@ class Stopped(enum.Enum):
 class Story:
     """What is to be told later of attempts that were not plain: `stopped` is why there was no further one, None where nobody
     wanted one; `refused` the pool that had nobody; `came_as` which one in the queue the request was, 0 where it has not waited;
-    `waiting` its place there, while it waits.
+    `waiting` its place there, while it waits, `ahead` how many are in front of it now, and `expected_s` how long it will wait still, 0
+    where that is not known.
     """
 
-    __slots__ = ("came_as", "more_attempts", "refused", "stopped", "waiting")
+    __slots__ = ("ahead", "came_as", "expected_s", "more_attempts", "refused", "stopped", "waiting")
 
     def __init__(self) -> None:
         self.stopped: Stopped | None = None
         self.refused: Refused | None = None
         self.came_as: int = 0
+        self.ahead: int = 0
+        self.expected_s: float = 0.0
         self.more_attempts: int = 0
         self.waiting: Ticket | None = None
 
@@ -147,7 +150,7 @@ class Attempts:
             return verdict
         return self._take_up(verdict, now)
 
-    def begin_on(self, backend: Backend, now: float) -> Lease | Ticket | None:
+    def begin_on(self, backend: Backend, now: float) -> Lease | Refusal | Ticket | None:
         """The first attempt, on this backend and no other one; see `Pool.claim_on`. None, and nothing has begun, where it is
         not to be used.
         """
@@ -277,6 +280,15 @@ class Attempts:
             self._remember(attempt, outcome)
         self.pool.settle(attempt.lease, outcome, now, detail, client)
 
+    def left(self, attempt: Attempt, outcome: Outcome, now: float, detail: str) -> None:
+        """An attempt has ended for its request with this outcome, and its lease is still to be settled by somebody else: its backend
+        may be at work on it.
+        """
+        attempt.outcome = outcome
+        attempt.detail = detail
+        attempt.way = None
+        attempt.ended_at = now
+
     def granted(self, ticket: Ticket, verdict: Lease | Refusal, now: float) -> None:
         """Take up the verdict of `Pool.grants`: the wait in the queue is over."""
         assert ticket is self.waiting, f"{ticket!r} is not what is waited for"
@@ -289,6 +301,8 @@ class Attempts:
         story = self._story or Story()
         story.more_attempts = self.retries.more_attempts
         story.waiting = self.waiting
+        if self.waiting is not None:
+            story.ahead, story.expected_s = self.pool.foretold(self.waiting)
         return story
 
     @property
@@ -320,7 +334,7 @@ class Attempts:
         elif isinstance(verdict, Ticket):
             self.waiting = verdict
             self._wait_until = min(self._wait_until, verdict.until)
-            self._tale.came_as = self.pool.waiting
+            self._tale.came_as = verdict.behind + 1
         else:
             self._tale.refused = self.pool.refused(self.tried, now)
         return verdict

@@ -194,6 +194,8 @@ def _notes(note: Note, stuck: Story | None, last: Decision | None, now: float) -
         told.append(
             f"it waits in the queue for {now - ticket.queued_at:.2f} s, and may for {ticket.until - now:.2f} s more"
         )
+        place = f"it is number {stuck.ahead + 1} in the queue now"
+        told.append(f"{place}: about {stuck.expected_s:.1f} s more, at this pace" if stuck.expected_s else place)
     if stuck is not None and stuck.came_as:
         told.append(
             f"it came to the queue as number {stuck.came_as}, and waited {note.waited_s:.2f} s"
@@ -202,7 +204,7 @@ def _notes(note: Note, stuck: Story | None, last: Decision | None, now: float) -
         )
     if note.attempt is None and not running and isinstance(note.ended_by, Refusal | Reply):
         told.append("no backend was asked")
-    if note.ended_by is Refusal.NO_BACKEND and last is not None:
+    if note.ended_by in (Refusal.NO_BACKEND, Refusal.ALL_FULL) and last is not None:
         told.append(last.rule)
     if stuck is not None and stuck.stopped is not None and not running and not _well(note):
         told.append(f"not tried again: {stuck.stopped.value}")

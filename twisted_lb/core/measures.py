@@ -158,6 +158,7 @@ class PoolMeasures:
     name: str
     in_flight: int
     queued: int
+    expected_wait_s: float
     usable: int
     panic: bool
     levels: tuple[tuple[str, int, int], ...]
@@ -182,6 +183,7 @@ class PoolMeasures:
             self,
             in_flight=self.in_flight + other.in_flight,
             queued=self.queued + other.queued,
+            expected_wait_s=max(self.expected_wait_s, other.expected_wait_s),
             durations=_readings(self.durations, other.durations),
             queue=self.queue + other.queue,
             connect=self.connect + other.connect,
@@ -282,6 +284,7 @@ def pool_measures(
         name=pool.name,
         in_flight=pool.leases,
         queued=pool.waiting,
+        expected_wait_s=pool.pace.wait_s(pool.waiting - 1) if pool.waiting else 0.0,
         usable=sum(one.usable for one in members),
         panic=pool.panics,
         levels=_levels(pool.levels),

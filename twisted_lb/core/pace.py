@@ -1,7 +1,7 @@
 """The pace of a pool: how many requests it ends in a second, by which a wait in its queue is foretold, and how quickly it answers at best."""
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import ceil
 from typing import Final
 
@@ -63,12 +63,12 @@ class Pace:
         """When to come again where so many wait: when they will have been served. At least a second, and that where it is not known."""
         return min(max(ceil(self.wait_s(waiting)), 1), _LONGEST_S)
 
-    def quickest_s(self, backends: Sequence[Backend], first_byte: Histogram, now: float) -> float:
+    def quickest_s(self, backends: Mapping[str, Backend], first_byte: Histogram, now: float) -> float:
         """How quickly a request was answered at best of late, the head of its answer being what counts: nobody can be
         expected to answer in less. 0 while that is not known, and in pools of more than 512 backends. O(backends), each ten seconds.
         """
         if now - self._looked_at >= _QUICKEST_FOR_S:
-            self._look(backends, first_byte)
+            self._look(list(backends.values()), first_byte)
             self._looked_at = now
         quickest_s = min(self._quickest_s, self._last)
         return 0.0 if quickest_s == NEVER else quickest_s

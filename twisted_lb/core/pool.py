@@ -106,6 +106,7 @@ class Pool:
         # Members that were removed and have something in flight, with when they were. Who rests and may return is not here.
         self.leaving: Final[dict[Backend, float]] = {}
         self._exhausted: bool = False
+        self._unserved: bool = False  # somebody waits though there is room, behind somebody who waited before
         self._wake_at: float = NEVER  # when the next trial is due
         # What decisions are explained by; None after a change, until the next claim.
         self._scene: Scene | None = None
@@ -352,33 +353,52 @@ class Pool:
     ) -> Lease | Refusal | Ticket:
         """A lease on the backend that the policy picks, not one of `tried`; to be settled exactly once.
 
-        When none is available, a ticket of the queue, or a refusal where there is no room in it. While requests wait for
-        whoever is free first, new ones wait behind them. `until`: the end of the wait of a request that has waited before.
+        When none is available, a ticket of the queue, or a refusal where there is no room in it. While requests wait that would
+        take what is free, or whoever is free first, new ones wait behind them. `until`: the end of the wait of a request that has waited before.
         `deadline`: when its answer is of no use any more; one that nobody could give by then is not asked for (LATE). `again`: the
         request has had an attempt, and is not behind those that have had none.
         """
-        if deadline != NEVER and now + self.quickest_s(now) > deadline:
+        if deadline != NEVER and now + self.quickest_s(now) >= deadline:
             return Refusal.LATE
-        if self._queue.for_anyone and self.settings.max_queued:
+        if self._queue.waiting and self.settings.max_queued and self._overtaking():
             return self._wait(ask, now, tried, until, deadline, again=again)
         if now >= self._wake_at:
             self._wake(now)
         lease = self._lease(ask, now, tried)
         return self._wait(ask, now, tried, until, deadline, again=again) if lease is None else lease
 
-    def claim_on(self, backend: Backend, ask: Ask, now: float, deadline: float = NEVER) -> Lease | Ticket | None:
+    def claim_on(
+        self, backend: Backend, ask: Ask, now: float, deadline: float = NEVER
+    ) -> Lease | Refusal | Ticket | None:
         """A lease on this backend and no other one: its client has a connection there that is its own (NTLM). None where the
         backend is not to be used now, whoever takes it out: any other one will do then.
 
         Within its limit like any other: while the backend is full, a ticket for a lease on it; None if the queue has
-        no room either.
+        no room either. The refusal is LATE, as in `claim`.
         """
+        if deadline != NEVER and now + self.quickest_s(now) >= deadline:
+            return Refusal.LATE
         if self.backends.get(backend.name) is not backend or not (backend.usable or backend.used_in_panic):
             return None
-        if (self._queue.for_anyone and self.settings.max_queued) or not self.counts.claim(backend.slot):
+        awaited = self._queue.waiting > 0 and self.settings.max_queued > 0 and self._queue.awaits(backend)
+        if awaited or not self.counts.claim(backend.slot):
+            self._unserved = awaited
             verdict = self._wait(ask, now, (), NEVER, deadline, only=backend)
             return verdict if isinstance(verdict, Ticket) else None
         return self._lease_on(backend, ask, now)
+
+    def _overtaking(self) -> bool:
+        """Whether a new request would overtake somebody who waits: for whoever is free first, or for one who is free, until the next
+        `grants`.
+        """
+        queue = self._queue
+        if queue.for_anyone:
+            return True
+        spills = self.settings.spill
+        self._unserved = any(
+            one.available and (spills or not one.standby) and queue.awaits(one) for one in self.backends.values()
+        )
+        return self._unserved
 
     def _lease_on(self, backend: Backend, ask: Ask, now: float) -> Lease:
         """A lease on a backend that was claimed already, whatever the policy says."""
@@ -493,9 +513,7 @@ class Pool:
         # Nobody is usable: whoever comes back first, be it one that was tried.
         until = min(until, now + (settings.no_backend_s if exhausted else settings.queue_timeout_s))
         latest = NEVER if deadline == NEVER else deadline - self.quickest_s(now)
-        ticket = Ticket(
-            ask, now, min(until, latest), () if exhausted else tried, only, again=again, late=latest < until
-        )
+        ticket = Ticket(ask, now, until, () if exhausted else tried, only, again=again, latest=latest)
         self._queue.join(ticket)
         if exhausted:
             self._hasten(now)
@@ -510,7 +528,7 @@ class Pool:
 
     def quickest_s(self, now: float) -> float:
         """How quickly it has answered at best of late; see `Pace`."""
-        return self.pace.quickest_s(list(self.backends.values()), self.totals.first_byte, now)
+        return self.pace.quickest_s(self.backends, self.totals.first_byte, now)
 
     def _may_wait(self, tried: Sequence[Backend], only: Backend | None = None) -> bool:
         """Whether the queue has room, and there is somebody to wait for: a usable backend that is full and was not tried,
@@ -559,6 +577,13 @@ class Pool:
         """How many requests wait in the queue."""
         return self._queue.waiting
 
+    def foretold(self, ticket: Ticket) -> tuple[int, float]:
+        """How many are in front of a ticket in the queue now, and how many seconds it will wait still, at the pool's pace; 0 where
+        that is not known. O(tickets).
+        """
+        ahead = self._queue.ahead_of(ticket)
+        return ahead, self.pace.wait_s(ahead)
+
     def refuse_waiting(self) -> list[tuple[Ticket, Refusal]]:
         """The verdicts on all queued requests when the pool itself goes: a refusal for each, at once."""
         tickets = list(self._queue)
@@ -573,20 +598,19 @@ class Pool:
         """
         if now >= self._wake_at:
             self._wake(now)
+        self._unserved = False
         queue = self._queue
         verdicts: list[tuple[Ticket, Lease | Refusal]] = []
-        if queue.next_due < now:
+        if queue.next_due <= now:
             # What is late is not asked for, even if somebody has just come free.
             for ticket in queue.overdue(now):
-                if ticket.late and ticket.until < now:
+                if ticket.late:
                     self._refuse(ticket, Refusal.LATE, verdicts)
         verdicts.extend(queue.serve(self._lease_waiting, now))
         if queue.next_due <= now:
             for ticket in queue.overdue(now):
                 longer = ticket.queued_at + self.settings.queue_timeout_s
-                if ticket.late:
-                    self._refuse(ticket, Refusal.LATE, verdicts)
-                elif not self._exhausted and now < longer and not ticket.again:
+                if not self._exhausted and now < min(longer, ticket.latest) and not ticket.again:
                     # It came when nobody was usable, and somebody is: it waits like those that come now.
                     queue.prolong(ticket, longer)
                 else:
@@ -604,8 +628,10 @@ class Pool:
 
     @property
     def grants_due(self) -> float:
-        """When time alone may make `grants` give a verdict: at `wait_due`, or when a trial is due; NEVER when none waits."""
-        return min(self._queue.next_due, self._wake_at) if self._queue.waiting else NEVER
+        """When time alone may make `grants` give a verdict: at `wait_due`, when a trial is due, or at once (-NEVER); NEVER when none waits."""
+        if not self._queue.waiting:
+            return NEVER
+        return -NEVER if self._unserved else min(self._queue.next_due, self._wake_at)
 
     def reached(self, lease: Lease, now: float) -> None:
         """A trial request was connected: somebody listens there, and the ejection of whoever was refused is over, whatever becomes
@@ -633,8 +659,13 @@ class Pool:
     def has_room(self, tried: Sequence[Backend]) -> bool:
         """Whether a claim would be served at once, by a backend that is not one of `tried`: O(backends)."""
         spills = self.settings.spill
-        return not self._queue.for_anyone and any(
-            one.available and one.usable and one not in tried and (spills or not one.standby)
+        queue = self._queue
+        return not queue.for_anyone and any(
+            one.available
+            and one.usable
+            and one not in tried
+            and (spills or not one.standby)
+            and not (queue.waiting and queue.awaits(one))
             for one in self.backends.values()
         )
 

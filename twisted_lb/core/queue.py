@@ -1,5 +1,6 @@
 """The queue of a pool: requests that wait for a backend, bounded in number and in time; fair between clients, urgent ones first."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Final
@@ -20,12 +21,12 @@ class Ticket:
     """A place in a pool's queue, from `Pool.claim` until `Pool.grants` tells its verdict or it is withdrawn.
 
     `queued_at` and `until` are monotonic seconds; a ticket that has no lease at `until` is refused. `late`: because its request could not
-    be answered in time any more (deadline). `behind`: how many
+    be answered in time any more (deadline); `latest`: until when it could. `behind`: how many
     others were in front of it when it joined, by urgency; turns are not foreseen. `only`: the one backend that will do; None for any but those that were `tried`.
     `again`: its request has had an attempt already.
     """
 
-    __slots__ = ("again", "ask", "behind", "joined", "late", "only", "queued_at", "tried", "until")
+    __slots__ = ("again", "ask", "behind", "joined", "late", "latest", "only", "queued_at", "tried", "until")
 
     def __init__(
         self,
@@ -36,12 +37,13 @@ class Ticket:
         only: Backend | None = None,
         *,
         again: bool = False,
-        late: bool = False,
+        latest: float = NEVER,
     ) -> None:
         self.ask: Final = ask
         self.queued_at: Final = queued_at
-        self.until: float = until
-        self.late: Final = late
+        self.until: float = min(until, latest)
+        self.latest: Final = latest
+        self.late: bool = latest < until
         self.tried: Final = tried
         self.only: Final = only
         self.again: Final = again or len(tried) > 0
@@ -58,8 +60,9 @@ Claim = Callable[[Ticket, float], Lease | None]
 # When a ticket expires, as which one it has joined, itself.
 _Expiry = tuple[float, int, Ticket]
 
-# Tickets in their order. A dict as an ordered set: one in the middle leaves in O(1).
-_Line = dict[Ticket, None]
+# Tickets in their order, as an ordered set: one in the middle leaves in O(1). Of a plain dict the first is found only past all that
+# have left: with 100,000 in it that is most of a second for a few thousand.
+_Line = OrderedDict[Ticket, None]
 
 
 class _Lane:
@@ -68,7 +71,7 @@ class _Lane:
     __slots__ = ("deficit", "tickets", "visited")
 
     def __init__(self) -> None:
-        self.tickets: Final[_Line] = {}
+        self.tickets: Final[_Line] = OrderedDict()
         self.deficit: int = 0
         self.visited: bool = False  # its turn has begun
 
@@ -79,13 +82,14 @@ class _Turns:
     Tickets that are all of one lane are first in, first out.
     """
 
-    __slots__ = ("dearest", "lanes", "waiting")
+    __slots__ = ("_costs", "dearest", "lanes", "waiting")
 
     def __init__(self) -> None:
         self.waiting: int = 0
         self.dearest: int = 1  # the cost
+        self._costs: Final[dict[int, int]] = {}  # how many of each cost wait
         # In the order of their turns.
-        self.lanes: Final[dict[int, _Lane]] = {}
+        self.lanes: Final[OrderedDict[int, _Lane]] = OrderedDict()
 
     def join(self, ticket: Ticket) -> None:
         """Add a ticket at the end of its lane; a new lane is the last one to have its turn."""
@@ -94,7 +98,9 @@ class _Turns:
             lane = self.lanes[ticket.ask.lane] = _Lane()
         lane.tickets[ticket] = None
         self.waiting += 1
-        self.dearest = max(self.dearest, ticket.ask.cost)
+        cost = ticket.ask.cost
+        self._costs[cost] = self._costs.get(cost, 0) + 1
+        self.dearest = max(self.dearest, cost)
 
     def first(self) -> Ticket | None:
         """Whose turn it is; the same one until it leaves."""
@@ -108,8 +114,7 @@ class _Turns:
             if ticket.ask.cost <= lane.deficit:
                 return ticket
             lane.visited = False
-            del self.lanes[number]
-            self.lanes[number] = lane
+            self.lanes.move_to_end(number)
         return None
 
     def served(self, ticket: Ticket) -> None:
@@ -124,8 +129,15 @@ class _Turns:
         self.waiting -= 1
         if not lane.tickets:
             del self.lanes[ticket.ask.lane]
-            if not self.lanes:
-                self.dearest = 1
+        cost = ticket.ask.cost
+        left = self._costs[cost] - 1
+        if left:
+            self._costs[cost] = left
+            return
+        del self._costs[cost]
+        if cost == self.dearest:
+            # No more than a thousand costs. A turn that stayed as long as it was would let whoever has many that are cheap hold up all others.
+            self.dearest = max(self._costs, default=1)
 
 
 class Queue:
@@ -156,11 +168,11 @@ class Queue:
         ticket.joined = self._joined
         ticket.behind = self.waiting
         if ticket.again:
-            self._retries.setdefault(tuple(ticket.tried), {})[ticket] = None
+            self._retries.setdefault(tuple(ticket.tried), OrderedDict())[ticket] = None
             ticket.behind = self._again
             self._again += 1
         elif ticket.only is not None:
-            self._own.setdefault(ticket.only, {})[ticket] = None
+            self._own.setdefault(ticket.only, OrderedDict())[ticket] = None
         else:
             urgency = ticket.ask.urgency
             for turns in self._classes[urgency + 1 :]:
@@ -247,9 +259,18 @@ class Queue:
         return [entry[2] for entry in due]
 
     def prolong(self, ticket: Ticket, until: float) -> None:
-        """A ticket of the queue may wait for longer."""
-        ticket.until = until
-        heappush(self._expiring, (until, ticket.joined, ticket))
+        """A ticket of the queue may wait for longer, if not past its `latest`."""
+        ticket.late = ticket.latest < until
+        ticket.until = min(until, ticket.latest)
+        heappush(self._expiring, (ticket.until, ticket.joined, ticket))
+
+    def awaits(self, backend: Backend) -> bool:
+        """Whether somebody would take this backend, if it had room. O(sets of backends that were tried)."""
+        return (
+            self.for_anyone > 0
+            or backend in self._own
+            or (len(self._retries) > 0 and any(backend not in tried for tried in self._retries))
+        )
 
     def _first(self) -> Ticket | None:
         """Who is the first of those that have had no attempt, and wait for anyone."""
@@ -265,12 +286,40 @@ class Queue:
             heappop(self._expiring)
         return self._expiring[0][0] if self._expiring else NEVER
 
+    def ahead_of(self, ticket: Ticket) -> int:
+        """How many would be served before a ticket if nobody else came and places were free for all; turns are taken for equal. O(n)."""
+        if ticket.again:
+            return _before(self._retries[tuple(ticket.tried)], ticket)
+        if ticket.only is not None:
+            return _before(self._own[ticket.only], ticket)
+        urgency, ahead = ticket.ask.urgency, self._again
+        for turns in self._classes[:urgency]:
+            ahead += turns.waiting
+        lanes = self._classes[urgency].lanes
+        own = _before(lanes[ticket.ask.lane].tickets, ticket)
+        in_front = True
+        for number, lane in lanes.items():
+            if number == ticket.ask.lane:
+                in_front = False
+                ahead += own
+            else:
+                ahead += min(len(lane.tickets), own + in_front)
+        return ahead
+
     def __iter__(self) -> Iterator[Ticket]:
         """All tickets, in the order in which they joined. O(n log n)."""
         return iter(sorted((entry[2] for entry in self._expiring if _holds(entry)), key=lambda one: one.joined))
 
     def __repr__(self) -> str:
         return f"<Queue {self.waiting} waiting>"
+
+
+def _before(line: _Line, ticket: Ticket) -> int:
+    """How many stand before a ticket in its line."""
+    for place, one in enumerate(line):
+        if one is ticket:
+            return place
+    return len(line)
 
 
 def _holds(entry: _Expiry) -> bool:

@@ -12,7 +12,7 @@ from twisted_lb.core.never import NEVER
 EXPIRES_S: Final = 10.0
 # What is in flight is averaged over as long as gRPC's weights hold (A58: weight_update_period).
 _AVERAGED_S: Final = 1.0
-# Less utilization is as good as this one: 0 would draw all requests until the next report.
+# Less utilization is as good as this one, or the first of many idle ones would draw all requests until its next report.
 LEAST: Final = 0.01
 # Of so many reports the average is what a request is taken to need at backends that are silent.
 _REMEMBERED: Final = 64
@@ -74,8 +74,13 @@ class Reported(Load):
         self.utilization = utilization
         self.reported_at = now
         self._running = running
-        self._each = max(utilization, LEAST) / running
-        self._reports.learn(self._each, now)
+        if utilization > 0:
+            self._each = max(utilization, LEAST) / running
+            self._reports.learn(self._each, now)
+        else:
+            # As in A58: of an idle one it is not known what a request costs it.
+            self._each = self._reports.usual
+            self._reports.heard_at = now
         return True
 
     def fresh(self, now: float) -> bool:

@@ -5,6 +5,7 @@ from typing import Final, Protocol
 
 from twisted_lb.core.address import Address, TcpAddress
 from twisted_lb.core.agent import read_agent
+from twisted_lb.core.attempts import Attempt as AttemptRecord
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
 from twisted_lb.core.endpoints import Endpoints
 from twisted_lb.core.events import (
@@ -28,6 +29,7 @@ from twisted_lb.core.pool import Pool
 from twisted_lb.core.queue import Ticket
 from twisted_lb.core.settings import PoolSettings
 from twisted_lb.core.snapshot import PoolSnapshot
+from twisted_lb.net.abandoned import Abandoned
 from twisted_lb.net.clock import Timer
 from twisted_lb.net.dialer import Attempt
 from twisted_lb.net.kept import EARLY_S, IDLE_TIMEOUT_MARGIN, LEARNED_FOR_S, LEAST_S, Kept
@@ -115,6 +117,7 @@ class Cluster(Keeper):
         self._closed: bool = False
         self._retired: bool = False
         self.waiting: dict[Ticket, Waiter] = {}
+        self.abandoned: Final[dict[Abandoned, None]] = {}  # an ordered set
         self._serving: bool = False
         self._serve_timer: Timer | None = None
         self._serve_at: float = NEVER
@@ -450,6 +453,24 @@ class Cluster(Keeper):
         else:
             self._nobody_waits()
 
+    # Requests whose clients have gone.
+
+    def holds(self, upstream: Upstream) -> bool:
+        """Whether the request on a connection holds its place at the backend when its client has gone: it is there as a whole."""
+        return self.pool.settings.abandoned_s > 0 and upstream.backend.limit > 0 and upstream.sent_all
+
+    def leave_behind(self, upstream: Upstream, attempt: AttemptRecord) -> None:
+        """The client of an attempt has gone, and its backend may be at work on it: its place is held until that is over."""
+        due = self.clock.now + self.pool.settings.abandoned_s
+        one = Abandoned(upstream, attempt, self.pool, self.clock, due, self._abandoned_ended)
+        self.abandoned[one] = None
+        one.begin()
+
+    def _abandoned_ended(self, one: Abandoned) -> None:
+        self.abandoned.pop(one, None)
+        if self.waiting:
+            self.freed()
+
     # Connections.
 
     def take(self, backend: Backend, repeatable: bool, now: float, *, first: bool = False) -> Upstream | None:
@@ -605,6 +626,8 @@ class Cluster(Keeper):
         self.close_idle()
         for upstream in list(self._open):
             upstream.abandon()
+        for one in list(self.abandoned):
+            one.end()
 
     def broken(self) -> list[str]:
         """Of what must be so the identities that do not hold; none, always: O(backends and tickets)."""

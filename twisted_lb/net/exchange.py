@@ -231,8 +231,8 @@ class Exchange(Requester):
             if isinstance(verdict, Lease) and verdict.backend is backend:
                 self.connected(own)
                 return
-            if isinstance(verdict, Ticket):
-                self.client.keep(own)  # asked for by `granted`
+            if isinstance(verdict, Ticket) or verdict is Refusal.LATE:
+                self.client.keep(own)  # asked for by `granted`, or by the next request
             else:
                 own.close()
         self._go(verdict, new_connection=False)
@@ -352,7 +352,11 @@ class Exchange(Requester):
         attempt = self.attempts.current
         way = None if attempt is None else attempt.way
         if isinstance(way, Upstream):
-            way.abandon()
+            if outcome is Outcome.CLIENT_GONE and attempt is not None and self._cluster.holds(way):
+                self.attempts.left(attempt, outcome, self._clock.now, detail)
+                self._cluster.leave_behind(way, attempt)
+            else:
+                way.abandon()
         elif way is not None:
             cast(Dialling, way).cancel()
         if self.attempts.waiting is not None:

@@ -408,6 +408,11 @@ class Upstream(Receiver):
         """Whether a request is on its way, and not one byte of its answer has come."""
         return self._state is _HEAD and self.requester is not None and not (self._buffer or self._informed)
 
+    @property
+    def sent_all(self) -> bool:
+        """Whether the request was sent whole: its backend may be at work on it."""
+        return self._request_ended and not self.full
+
     def belongs_to(self, keeper: Keeper) -> bool:
         """Whether it is a connection of this keeper, to a backend of its pool."""
         return self._keeper is keeper
@@ -490,6 +495,18 @@ class Upstream(Receiver):
         self._deadline.end()
         self._transport = None
         self._out.attach(None)
+
+    def leave_behind(self, requester: Requester, due: float) -> None:
+        """Tell what still comes to another requester, until `due`: nobody waits for it. The backend is told by a FIN, where the
+        connection can say so without ending both directions.
+        """
+        self.requester = requester
+        self._persistent = False
+        transport = self._transport
+        if transport is not None and transport.can_half_close:
+            transport.loseWriteConnection()
+        self.resume()
+        self.arm(due)
 
     def close(self) -> None:
         """Close the connection in order; only one without an exchange. A backend that does not take what is unsent has
