@@ -608,7 +608,7 @@ def test_a_wait_that_became_longer_ends_before_the_deadline():
     a = pool.backends["a:1"]
     for _ in range(3):
         pool.observe_probe(a, False, "x", 0.0, silent=True)
-    first, second = wait(pool), pool.claim(ANY, 0.0, deadline=3.0)
+    first, second = wait(pool), pool.claim(ANY, 0.0, deadline=6.0)
     assert (second.until, second.late) == (1.0, False)
     pool.observe_probe(a, True, "x", 0.5)
     ((_, lease),) = pool.grants(0.5)
@@ -637,3 +637,22 @@ def test_a_bound_attempt_that_is_late_is_refused_and_not_made():
     attempts.deadline = 1.0
     assert attempts.begin_on(pool.backends["a:1"], 1.0) is Refusal.LATE
     assert (attempts.count, attempts.waiting, pool.leases) == (0, None, 0)
+
+
+def test_who_waits_has_as_long_left_as_nine_of_ten_answers_took():
+    pool = waiting_pool("a:1", wait_s=60.0)
+    pool.totals.first_byte.add(0.1)
+    for _ in range(9):
+        pool.totals.first_byte.add(2.0)
+    pool.totals.first_byte.add(30.0)
+    claim(pool)
+    assert pool.claim(ANY, 0.0, deadline=10.0).until == pytest.approx(8.0, abs=0.3)
+    assert pool.claim(ANY, 0.0, deadline=1.0).until == 0.5, "half, where it takes longer than that"
+    assert pool.claim(ANY, 0.0, deadline=0.05) is Refusal.LATE
+
+
+def test_where_nothing_is_known_who_waits_has_half_of_its_time_left():
+    pool = waiting_pool("a:1", wait_s=60.0)
+    claim(pool)
+    ticket = pool.claim(ANY, 1.0, deadline=5.0)
+    assert (ticket.until, ticket.late) == (3.0, True)

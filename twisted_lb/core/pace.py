@@ -23,7 +23,7 @@ _LONGEST_S: Final = 3600
 class Pace:
     """The pace of a pool. All times are monotonic seconds."""
 
-    __slots__ = ("_before", "_counted", "_last", "_looked_at", "_quickest_s", "_samples")
+    __slots__ = ("_before", "_counted", "_last", "_looked_at", "_quickest_s", "_samples", "_usual_s")
 
     def __init__(self) -> None:
         # When was counted how many have ended: the oldest in front.
@@ -34,6 +34,7 @@ class Pace:
         self._looked_at: float = -_QUICKEST_FOR_S
         self._quickest_s: float = NEVER
         self._last: float = NEVER
+        self._usual_s: float = NEVER
 
     def count(self, backends: Iterable[Backend], now: float) -> None:
         """Count what has ended, once a second: O(backends). To be called as long as somebody waits."""
@@ -73,6 +74,15 @@ class Pace:
         quickest_s = min(self._quickest_s, self._last)
         return 0.0 if quickest_s == NEVER else quickest_s
 
+    def reserve_s(self, left_s: float) -> float:
+        """Of the time that a request has left, how much it should still have when its wait ends: as long as nine of ten answers took
+        of late, or half of it where that is not known, or more than it has. As of the last `quickest_s`.
+
+        The time of the quickest would not do: where more come than can be served all wait until hardly anything is left, and
+        nearly all that is sent is then sent in vain.
+        """
+        return self._usual_s if self._usual_s < left_s else left_s / 2
+
     def _look(self, backends: Sequence[Backend], first_byte: Histogram) -> None:
         self._last = self._quickest_s
         self._quickest_s = NEVER
@@ -81,8 +91,15 @@ class Pace:
         slots = together([first_byte, *(one for backend in backends for one in backend.totals.lasted)]) or []
         before = self._before or [0] * len(slots)
         self._before = slots
-        for slot, count in enumerate(slots):
-            # Less than before: a backend has left with what it had counted.
-            if count > before[slot]:
-                self._quickest_s = upper_edge(slot - 1) if slot else 0.0
+        # Less than before: a backend has left with what it had counted.
+        new = [max(count - before[slot], 0) for slot, count in enumerate(slots)]
+        rest = 0.9 * sum(new)
+        if not rest:
+            return
+        quickest = next(slot for slot, count in enumerate(new) if count)
+        self._quickest_s = upper_edge(quickest - 1) if quickest else 0.0
+        for slot, count in enumerate(new):
+            rest -= count
+            if rest <= 0:
+                self._usual_s = upper_edge(slot)
                 return

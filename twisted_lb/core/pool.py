@@ -512,7 +512,7 @@ class Pool:
             return self._refusal(tried, only)
         # Nobody is usable: whoever comes back first, be it one that was tried.
         until = min(until, now + (settings.no_backend_s if exhausted else settings.queue_timeout_s))
-        latest = NEVER if deadline == NEVER else deadline - self.quickest_s(now)
+        latest = NEVER if deadline == NEVER else deadline - self.pace.reserve_s(deadline - now)
         ticket = Ticket(ask, now, until, () if exhausted else tried, only, again=again, latest=latest)
         self._queue.join(ticket)
         if exhausted:

@@ -16,6 +16,9 @@ from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.deadlines import Deadline
 from twisted_lb.net.settings import RouteRules
 
+# What a request's own deadline brings about, and is then no fault of the backend.
+_TOO_SLOW: Final = (Outcome.TIMED_OUT, Outcome.CONNECT_TIMEOUT)
+
 
 class Reached(Protocol):
     """The machine that a request is sent to."""
@@ -109,7 +112,9 @@ class Visit:
 
     def begin(self) -> None:
         """It arrives."""
-        self.attempts.due = self.born + self.world.rules.response_head_s
+        attempts, rules = self.attempts, self.world.rules
+        attempts.deadline = self.born + rules.deadline_s
+        attempts.due = min(self.born + rules.response_head_s, attempts.deadline)
         self._go(self.attempts.begin(self.born), None)
 
     def _go(self, verdict: Lease | Refusal | Ticket | None, after: Outcome | None) -> None:
@@ -127,7 +132,7 @@ class Visit:
         """See Waiter: the wait in the queue is over."""
         now, attempts = self.world.now(), self.attempts
         if not attempts.count:
-            attempts.due = now + self.world.rules.response_head_s
+            attempts.due = min(now + self.world.rules.response_head_s, attempts.deadline)
         attempts.granted(ticket, verdict, now)
         last = attempts.current
         self._go(verdict, None if isinstance(verdict, Lease) or last is None else last.outcome)
@@ -156,6 +161,8 @@ class Visit:
     def failed(self, outcome: Outcome, detail: str = "") -> None:
         """An attempt came to nothing: another one, or a local reply."""
         now = self.world.now()
+        if now >= self.attempts.deadline and outcome in _TOO_SLOW:
+            outcome, detail = Outcome.LATE, "the deadline of the request"
         self._hang_up()
         self.attempts.ended(self._current, outcome, now, detail)
         self._freed()
@@ -185,6 +192,8 @@ class Visit:
             attempts.withdraw()
         if attempt.lease.backend.told is not None:
             world.cluster.pool.responded(attempt.lease, now)
+        if attempts.deadline != NEVER:
+            world.cluster.pool.totals.first_byte.add(now - attempt.connected_at)
         attempts.ended(attempt, Outcome.BAD_STATUS if bad else Outcome.OK, now)
         self._freed()
         wire.visit = self.wire = None

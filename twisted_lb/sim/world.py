@@ -39,7 +39,8 @@ class World:
 
     The demand belongs to the request and is drawn before the pick: another configuration meets the same requests. `method` says
     whether they may be repeated. `abandoned`: what a server does with a request that nobody waits for any more, "finishes" it
-    (WSGI) or "stops" (ASGI). `keys`: of how many different ones each request has one, for policies that hash.
+    (WSGI) or "stops" (ASGI). `keys`: of how many different ones each request has one, for policies that hash; or `ask` is drawn for each:
+    its cost, lane and urgency too.
 
     `observe` is told each request when it has ended; `events` are the changes of state so far.
     """
@@ -57,6 +58,7 @@ class World:
         method: str = "GET",
         abandoned: str = "finishes",
         keys: int = 0,
+        ask: Callable[[Random], Ask] | None = None,
         observe: Callable[[Visit], None] | None = None,
     ) -> None:
         if abandoned not in ("finishes", "stops"):
@@ -73,7 +75,7 @@ class World:
         self._observe: Final = observe
         self._arrivals: Final = arrivals.blocks(stream(seed, "arrivals"))
         self._demands: Final = _each(service, stream(seed, "service"))
-        self._asks: Final = _asks(keys, stream(seed, "keys"))
+        self._asks: Final = _asks(keys, ask, stream(seed, "keys"))
         self._block: list[float] = []  # moments to come, the next one last
         self._heap: list[tuple[float, int, _Call, Any]] = []
         self._number = 0
@@ -261,7 +263,9 @@ def _each(law: Law, rng: Random) -> Iterator[float]:
         yield from law.block(rng, BLOCK)
 
 
-def _asks(keys: int, rng: Random) -> Iterator[Ask]:
+def _asks(keys: int, ask: Callable[[Random], Ask] | None, rng: Random) -> Iterator[Ask]:
+    while ask is not None:
+        yield ask(rng)
     if not keys:
         while True:
             yield ANY
