@@ -14,7 +14,7 @@ from pathlib import Path
 from ports import free_port
 
 BIN = Path(sys.executable).parent
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 def until(condition: Callable[[], bool], what: str = "") -> None:

@@ -264,7 +264,12 @@ class WildPool:
         tried = tuple(rng.sample(members, rng.randint(0, len(members)))) if rng.random() < 0.3 else ()
         told = pool.explain(ask, self.now, tried)
         before = self.facts()
-        behind = pool.settings.max_queued and any(not one.tried for one in self.tickets)
+        # Somebody waits who would take whoever is free, or one who is free.
+        behind = pool.settings.max_queued and any(
+            (not one.tried and one.only is None)
+            or any(free.available and free not in one.tried and one.only in (None, free) for free in members)
+            for one in self.tickets
+        )
         verdict = pool.claim(ask, self.now, tried)
         self.tell("claim", ask, [one.name for one in tried], verdict, "foretold", told.picked, told.waits, told.rule)
         known = UNKNOWN not in told.rule

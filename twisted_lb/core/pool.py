@@ -361,6 +361,7 @@ class Pool:
         if deadline != NEVER and now + self.quickest_s(now) >= deadline:
             return Refusal.LATE
         if self._queue.waiting and self.settings.max_queued and self._overtaking():
+            self._unserved = self._unserved or not self._queue.for_anyone
             return self._wait(ask, now, tried, until, deadline, again=again)
         if now >= self._wake_at:
             self._wake(now)
@@ -391,14 +392,14 @@ class Pool:
         """Whether a new request would overtake somebody who waits: for whoever is free first, or for one who is free, until the next
         `grants`.
         """
-        queue = self._queue
-        if queue.for_anyone:
-            return True
-        spills = self.settings.spill
-        self._unserved = any(
+        return self._queue.for_anyone > 0 or self._somebody_unserved()
+
+    def _somebody_unserved(self) -> bool:
+        """Whether somebody waits for one who is free, until the next `grants`. O(backends)."""
+        queue, spills = self._queue, self.settings.spill
+        return any(
             one.available and (spills or not one.standby) and queue.awaits(one) for one in self.backends.values()
         )
-        return self._unserved
 
     def _lease_on(self, backend: Backend, ask: Ask, now: float) -> Lease:
         """A lease on a backend that was claimed already, whatever the policy says."""
@@ -737,7 +738,7 @@ class Pool:
         """Explain what `claim` would do now, and why; nothing changes by it."""
         if now >= self._wake_at:
             self._wake(now)
-        first = not self._queue.for_anyone or not self.settings.max_queued
+        first = not (self._queue.waiting and self.settings.max_queued and self._overtaking())
         selection = self._selection
         picker = selection.next_picker(now)
         scene = Scene(self.name, selection.policy, picker, self.backends.values())
