@@ -289,16 +289,16 @@ class _BothWorks(Groundwork):
 
     def __init__(self, real: Groundwork | None, shadow: Groundwork | None) -> None:
         super().__init__()
-        self._real: Final = real
+        self._routing: Final = real
         self._shadow: Final = shadow
         self._sum()
 
     def _sum(self) -> None:
-        self.cost = sum([one.cost for one in (self._real, self._shadow) if one is not None])
+        self.cost = sum([one.cost for one in (self._routing, self._shadow) if one is not None])
 
     def work(self, steps: int) -> int:
         """See Groundwork."""
-        for one in (self._real, self._shadow):
+        for one in (self._routing, self._shadow):
             if one is not None:
                 steps = one.work(steps)
         self._sum()
@@ -308,14 +308,14 @@ class _BothWorks(Groundwork):
         """See Groundwork."""
         real, shadow = _each(picker)
         return _Before(
-            real if self._real is None else self._real.under(real),
+            real if self._routing is None else self._routing.under(real),
             shadow if self._shadow is None else self._shadow.under(shadow),
         )
 
     def coarse(self, picker: Picker | None) -> Picker | None:
         """See Groundwork: what is done is not made coarser."""
         real, shadow = _each(picker)
-        before = _Before(_best(self._real, real), _best(self._shadow, shadow))
+        before = _Before(_best(self._routing, real), _best(self._shadow, shadow))
         self._sum()
         return before
 
