@@ -245,11 +245,11 @@ class _Bare(Bare):
     def __init__(self, name: str, real: Picker, shadow: Picker) -> None:
         super().__init__()
         self._name: Final = name
-        self._real: Final = real
+        self._routing: Final = real
         self._shadow: Final = shadow
 
     def recalled(self, mark: object, picked: Backend | None) -> Recalled:
-        return _recalled(self._name, self._real, self._shadow, mark, picked)
+        return _recalled(self._name, self._routing, self._shadow, mark, picked)
 
 
 def _recalled(name: str, real: Picker, shadow: Picker, mark: object, picked: Backend | None) -> Recalled:
