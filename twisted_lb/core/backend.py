@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Final
 
+from mypy_extensions import mypyc_attr
+
 from twisted_lb.core.address import Address, TcpAddress, parse_address, same_place
 from twisted_lb.core.agent import Agent
 from twisted_lb.core.counts import Counts
@@ -178,6 +180,16 @@ class AdminState(enum.Enum):
     MAINT = "maint"
 
 
+@mypyc_attr(acyclic=True)
+class Who:
+    """Which record of a backend it is, and what it is called: for who tells of it later, and has no use for the record."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name: Final = name
+
+
 class Backend:
     """The living record of a backend. It outlives updates that keep its name and address, and ends when the backend was
     removed and its last request has ended. One that is `resting` was removed too, but may return, and keeps its slot.
@@ -242,11 +254,13 @@ class Backend:
         "tunnels",
         "usable",
         "weighing",
+        "who",
         "window",
     )
 
     def __init__(self, spec: BackendSpec, counts: Counts, *, up: bool = True) -> None:
         self.name: Final = spec.name
+        self.who: Final = Who(spec.name)
         self.address: Address = spec.address
         self.weighing: Weighing = Weighing(spec.weight)
         self.labels: tuple[tuple[str, str], ...] = spec.labels

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from twisted_lb.core.backend import Backend
+from twisted_lb.core.backend import Backend, Who
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.scene import Scene
@@ -72,30 +72,31 @@ def decided(
     """The candidates of a decision: all members, in the order of the ranking. `loads` are by slot; empty: nobody knows. Who was
     `picked` was not skipped, be it that its level was not in use.
     """
-    places = {backend: place for place, backend in enumerate(scene.backends)}
-    ranks = {places[backend]: rank for backend, rank in ranking if backend in places}
-    order = [*ranks, *(place for place in range(len(scene.backends)) if place not in ranks)]
+    places = {who: place for place, who in enumerate(scene.whos)}
+    ranks = {places[backend.who]: rank for backend, rank in ranking if backend.who in places}
+    order = [*ranks, *(place for place in range(len(scene.whos)) if place not in ranks)]
+    before = [one.who for one in tried]
     found: list[Candidate] = []
     for place in order:
-        one = _candidate(scene, place, loads, tried, ranks.get(place), now)
-        if one.skipped is Skipped.STANDBY and scene.backends[place] is picked:
+        one = _candidate(scene, place, loads, before, ranks.get(place), now)
+        if one.skipped is Skipped.STANDBY and picked is not None and scene.whos[place] is picked.who:
             one = replace(one, skipped=None, rank=ranks.get(place))
         found.append(one)
     return tuple(found)
 
 
 def _candidate(
-    scene: Scene, place: int, loads: Sequence[int], tried: Sequence[Backend], rank: float | None, now: float
+    scene: Scene, place: int, loads: Sequence[int], tried: Sequence[Who], rank: float | None, now: float
 ) -> Candidate:
-    backend, standing = scene.backends[place], scene.standings[place]
+    who, standing = scene.whos[place], scene.standings[place]
     load, limit = loads[scene.slots[place]] if loads else None, scene.limits[place]
     why = standing.why
     if why is None and load is not None and 0 < limit <= load:
         why = Skipped.FULL
-    if why is None and backend in tried:
+    if why is None and who in tried:
         why = Skipped.TRIED
     return Candidate(
-        backend.name,
+        who.name,
         why,
         rank if why is None else None,
         load,
@@ -113,13 +114,10 @@ def _candidate(
 
 
 def recalled(lease: Lease) -> Decision:
-    """The decision that a lease came of, as it was then, whatever has become of pool and picker since."""
+    """The decision that a lease came of, as it was then, whatever has become of pool and picker since; without what is not kept
+    any more, which its rule says: see `Scenes`.
+    """
     scene, backend = lease.scene, lease.backend
-    loads: Sequence[int] = lease.loads
-    if loads:
-        before = list(loads)
-        before[scene.slots[scene.backends.index(backend)]] -= 1  # this claim
-        loads = before
     rule = ""
     ranking: Sequence[tuple[Backend, float]] = ()
     if lease.mark is OWN:
@@ -127,9 +125,22 @@ def recalled(lease: Lease) -> Decision:
     elif scene.picker is not None:
         told = scene.picker.recalled(lease.mark, backend)
         rule, ranking = told.rule, told.ranking
-    trial = scene.standings[scene.backends.index(backend)].trial
+    if scene.forgotten:
+        rule = f"{rule}; {_forgotten(scene)}" if rule else _forgotten(scene)
+        return Decision(scene.pool, backend.name, trial=lease.trial, waits=False, candidates=(), rule=rule)
+    place = scene.whos.index(backend.who)
+    loads: Sequence[int] = lease.loads
+    if loads:
+        before = list(loads)
+        before[scene.slots[place]] -= 1  # this claim
+        loads = before
+    trial = scene.standings[place].trial
     candidates = decided(scene, loads, lease.tried, ranking, lease.opened_at, backend)
     return Decision(scene.pool, backend.name, trial=trial, waits=False, candidates=candidates, rule=rule)
+
+
+def _forgotten(scene: Scene) -> str:
+    return f"of {scene.size} members it is not kept any more how each stood"
 
 
 class Refused:
@@ -147,6 +158,9 @@ class Refused:
     def decision(self) -> Decision:
         """Why nobody was picked, as it was then."""
         scene = self.scene
+        if scene.forgotten:
+            rule = f"of {scene.size} none could be picked; {_forgotten(scene)}"
+            return Decision(scene.pool, None, trial=False, waits=False, candidates=(), rule=rule)
         candidates = decided(scene, self.loads, self.tried, (), self.at)
         return Decision(scene.pool, None, trial=False, waits=False, candidates=candidates, rule=why_nobody(candidates))
 

@@ -43,7 +43,7 @@ from twisted_lb.core.pickers.shadow import goes_on
 from twisted_lb.core.queue import Queue, Ticket
 from twisted_lb.core.reported import Reported
 from twisted_lb.core.retry import RetryBudget
-from twisted_lb.core.scene import Scene
+from twisted_lb.core.scene import Kept, Scene, Scenes
 from twisted_lb.core.selection import Selection
 from twisted_lb.core.settings import PoolSettings
 from twisted_lb.core.slow_start import follow_ramps
@@ -110,6 +110,7 @@ class Pool:
         self._wake_at: float = NEVER  # when the next trial is due
         # What decisions are explained by; None after a change, until the next claim.
         self._scene: Scene | None = None
+        self._scenes: Final = Scenes(name)
         self._ramping: bool = False  # somebody is in slow start
         self._in_use: str = ""  # the levels that were announced
         self._panics: bool = False
@@ -406,7 +407,7 @@ class Pool:
         if backend.limit:
             backend.refresh_usable()
         backend.requests += 1
-        scene = self._scene or self._set(self._selection.picker)
+        scene = self._scene or self._set(self._selection.picker, now)
         loads, load = self._view(scene, now), backend.told
         if load is not None:
             return LoadLease(
@@ -450,7 +451,7 @@ class Pool:
             return self._lease(ask, now, had_tried)
         scene = self._scene
         if scene is None:
-            scene = self._set(picker)
+            scene = self._set(picker, now)
         trial = backend.ejection.active and backend.ejection.due
         if trial:
             backend.ejection.begin_trial(now)
@@ -483,9 +484,9 @@ class Pool:
         self.closely_until = closely
         return lease
 
-    def _set(self, picker: Picker | None) -> Scene:
+    def _set(self, picker: Picker | None, now: float) -> Scene:
         """The scene of the claims from now on, until something changes. O(backends)."""
-        scene = self._scene = Scene(self.name, self._selection.policy, picker, self.backends.values())
+        scene = self._scene = self._scenes.next(picker, self.backends.values(), now)
         return scene
 
     def _view(self, scene: Scene, now: float) -> tuple[int, ...]:
@@ -494,7 +495,7 @@ class Pool:
 
     def refused(self, tried: Sequence[Backend], now: float) -> Refused:
         """What the pool is for a request that has just found nobody in it, to be told later."""
-        scene = self._scene or self._set(self._selection.picker)
+        scene = self._scene or self._set(self._selection.picker, now)
         return Refused(scene, self.counts.view(), tried, now, self._queue.waiting)
 
     def _wait(
@@ -741,7 +742,7 @@ class Pool:
         first = not (self._queue.waiting and self.settings.max_queued and self._overtaking())
         selection = self._selection
         picker = selection.next_picker(now)
-        scene = Scene(self.name, selection.policy, picker, self.backends.values())
+        scene = Scene(self.name, Kept(picker), self.backends.values())
         foreseen = selection.foreseen(picker, ask, now, tried) if first and picker is not None else None
         picked = None if foreseen is None else foreseen.picked
         ranking = () if picker is None else picker.ranking(ask, now)
@@ -941,6 +942,7 @@ class Pool:
             self._changed(backend, event, now)
         if self._selection.tick(now):
             self._scene = None
+        self._scenes.tick(now)
         if isinstance(self._loads, Minded):
             for told in self._loads.news(self.name, now):
                 self._on_event(told)

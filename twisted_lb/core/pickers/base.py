@@ -28,6 +28,10 @@ class Recalled:
         self.unknown: Final = unknown
 
 
+# Of a pick whose picker is not there any more.
+_NOT_KEPT: Final = "the table that it was picked by is not kept any more"
+
+
 # A class and no protocol: compiled, a pick is then a call of C, and `mark` is no look-up by name.
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Picker:
@@ -39,6 +43,8 @@ class Picker:
     `ramps`: whether it goes by what weighs now, and is to be built anew as slow start goes on. A picker by keys does not, and goes
     by `Weighing.steady`: keys would move, and move on.
 
+    `large`: whether it takes much more memory than its members alone make (a table), or may: fewer of such are kept for `explain`.
+
     `mark`, for `explain`: what the last pick went by, small and never changed: numbers, or tuples of them, of all members where
     these are MOST_REMEMBERED at most. `recalled` reads it.
     """
@@ -46,6 +52,7 @@ class Picker:
     def __init__(self) -> None:
         self.mark: object = None
         self.ramps: bool = True
+        self.large: bool = False
 
     def pick(self, ask: Ask, now: float, rng: Random, tried: Sequence[Backend]) -> Backend | None:
         """The backend for a request, one that is `open_to` it; None without one. `tried` is () in the hot case."""
@@ -62,6 +69,33 @@ class Picker:
     def fork(self) -> "Picker":
         """For `explain`: a copy that picks what this one would, given the same `rng`, and leaves this one as it is."""
         raise NotImplementedError
+
+    def bare(self) -> "Picker":
+        """For `explain`, when this one is not kept any more: what tells its marks as far as they alone say how it was, and has
+        neither members nor a table. It is asked for no picks.
+        """
+        return Bare()
+
+
+class Bare(Picker):
+    """What is left of a picker that is not kept any more: `told`, unless a mark says more."""
+
+    def __init__(self, told: str = "") -> None:
+        super().__init__()
+        self._told: Final = told
+
+    def told(self, mark: object, picked: Backend | None) -> str:
+        """What this mark says by itself."""
+        return self._told
+
+    def recalled(self, mark: object, picked: Backend | None) -> "Recalled":
+        """See Picker: nobody knows the ranking any more."""
+        told = self.told(mark, picked)
+        return Recalled(f"{told}; {_NOT_KEPT}" if told else _NOT_KEPT, ())
+
+    def bare(self) -> Picker:
+        """Itself."""
+        return self
 
 
 class Policy(Protocol):

@@ -8,7 +8,7 @@ from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.load import Loads
-from twisted_lb.core.pickers.base import Picker, Recalled, open_to, step_over
+from twisted_lb.core.pickers.base import Bare, Picker, Recalled, open_to, step_over
 from twisted_lb.core.pickers.shares import REDRAWS, Shares
 
 
@@ -61,6 +61,20 @@ class Chance(Picker):
     def fork(self) -> Picker:
         """A copy: the picker has no memory but of its last draw."""
         return Chance(self._shares)
+
+    def bare(self) -> Picker:
+        """See Picker: the number that was drawn."""
+        return _Bare()
+
+
+class _Bare(Bare):
+    def told(self, mark: object, picked: Backend | None) -> str:
+        if picked is None:
+            return "by chance: none of them was open"
+        if isinstance(mark, tuple):
+            return f"by chance, among those that were left: drew {mark[0]:.4f}"
+        assert isinstance(mark, float)
+        return f"by chance: drew {mark:.4f}"
 
 
 class RandomPolicy:

@@ -13,7 +13,7 @@ from typing import Final
 
 from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import Backend
-from twisted_lb.core.pickers.base import MOST_REMEMBERED, Picker, Recalled, open_to, step_over
+from twisted_lb.core.pickers.base import MOST_REMEMBERED, Bare, Picker, Recalled, open_to, step_over
 
 # After so many turns of members that are not open all are looked at: of a pool that is half out, one pick in 2**32.
 _MOST_LOOKS: Final = 32
@@ -127,6 +127,10 @@ class EarliestDeadline(Picker):
         else:
             rule = f"{where}: it was the turn of {owner.name}; {forfeited} {'turn was' if forfeited == 1 else 'turns were'} forfeited"
         return Recalled(f"{rule}; of more than {MOST_REMEMBERED} it is not kept when each was due", ())
+
+    def bare(self) -> Picker:
+        """See Picker: no mark says more by itself."""
+        return Bare("in turn by weight, the earliest deadline first")
 
     def fork(self) -> Picker:
         """A copy with the same deadlines."""

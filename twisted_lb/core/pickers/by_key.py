@@ -14,7 +14,7 @@ from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.load import Loads
-from twisted_lb.core.pickers.base import Picker, Recalled, open_to, step_over
+from twisted_lb.core.pickers.base import Bare, Picker, Recalled, open_to, step_over
 from twisted_lb.core.pickers.groundwork import Gradual, Groundwork
 from twisted_lb.core.pickers.members import Members
 
@@ -128,21 +128,41 @@ class ByKey(Picker):
     def recalled(self, mark: object, picked: Backend | None) -> Recalled:
         """See Picker: which key it was and its hash, whose it is, and how far it went past its owner."""
         assert isinstance(mark, KeyMark)
-        owner = self.members.all[mark.owner].name
-        by = f"key {mark.by}" if mark.by else "no key, by chance"
-        rule = f"{self._word}: {by}, hash {mark.key:016x}, is owned by {owner}"
-        if mark.how == _OUT:
-            rule += ", which was out"
-        elif mark.how == _TRIED:
-            rule += ", which the request had tried"
-        elif mark.how == _BOUND:
-            rule += f", which had {mark.had} in flight of {mark.most} (bounded load, {self.members.percent / 100:g})"
-        if picked is None:
-            rule += "; nobody was open"
-        elif mark.how != _OWNER:
-            others = "" if not mark.behind else f", past {mark.behind} other{'s' if mark.behind > 1 else ''}"
-            rule += f": the next in the order of the key{others}"
+        rule = _rule(self._word, mark, self.members.all[mark.owner].name, self.members.percent, picked)
         return Recalled(rule, self.ranked(mark.key) if mark.by else self.shares())
+
+    def bare(self) -> Picker:
+        """See Picker: who the owner was is told where it was picked."""
+        return _Bare(self._word, self.members.percent)
+
+
+class _Bare(Bare):
+    def __init__(self, word: str, percent: int) -> None:
+        super().__init__()
+        self._word: Final = word
+        self._percent: Final = percent
+
+    def told(self, mark: object, picked: Backend | None) -> str:
+        assert isinstance(mark, KeyMark)
+        owner = picked.name if picked is not None and mark.how == _OWNER else "another one"
+        return _rule(self._word, mark, owner, self._percent, picked)
+
+
+def _rule(word: str, mark: KeyMark, owner: str, percent: int, picked: Backend | None) -> str:
+    by = f"key {mark.by}" if mark.by else "no key, by chance"
+    rule = f"{word}: {by}, hash {mark.key:016x}, is owned by {owner}"
+    if mark.how == _OUT:
+        rule += ", which was out"
+    elif mark.how == _TRIED:
+        rule += ", which the request had tried"
+    elif mark.how == _BOUND:
+        rule += f", which had {mark.had} in flight of {mark.most} (bounded load, {percent / 100:g})"
+    if picked is None:
+        rule += "; nobody was open"
+    elif mark.how != _OWNER:
+        others = "" if not mark.behind else f", past {mark.behind} other{'s' if mark.behind > 1 else ''}"
+        rule += f": the next in the order of the key{others}"
+    return rule
 
 
 class Table(ByKey):
@@ -152,6 +172,7 @@ class Table(ByKey):
 
     def __init__(self, members: Members, word: str, owners: Sequence[int]) -> None:
         super().__init__(members, word)
+        self.large = True
         self.owners: Final = owners
 
     def place(self, key: int) -> int:

@@ -9,7 +9,7 @@ from typing import Final
 from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.levels import Levels, label_of
-from twisted_lb.core.pickers.base import Picker, Recalled, open_to
+from twisted_lb.core.pickers.base import Bare, Picker, Recalled, open_to
 
 # By what a level was found.
 _ALONE: Final = 0
@@ -47,6 +47,7 @@ class ByLevel(Picker):
             if picker is not None:
                 self.known[self._numbers[at]] = picker
         self.ramps = any(picker.ramps for picker in self._pickers if picker is not None)
+        self.large = any(picker.large for picker in self._pickers if picker is not None)
         # The level, by what it was found, the number that was drawn, the shares then, and the mark of its own picker.
         self.mark = (0, _ALONE, 0.0, (), None)
 
@@ -105,22 +106,11 @@ class ByLevel(Picker):
 
     def recalled(self, mark: object, picked: Backend | None) -> Recalled:
         """See Picker: how its level was found, and then by what its picker has gone."""
-        assert isinstance(mark, tuple)
-        at, by, point, shares, inner = mark
-        picker = self._pickers[at]
-        if picked is None or picker is None:
-            return Recalled("nobody was open in any level that may be used", ())
-        told = picker.recalled(inner, picked)
-        label = label_of(self._numbers[at])
-        if by == _DRAWN:
-            found = f"{label}, which has {shares[at]} % of the requests (drew {point:.2f})"
-        elif by == _TRIAL:
-            found = f"{label} has nobody usable, and a trial is due"
-        elif by == _BEYOND:
-            found = f"nobody was open in {label_of(self._numbers[int(point)])}, on to {label}"
-        else:
-            found = f"{label} has all requests"
-        return Recalled(f"{found}: {told.rule}", told.ranking, unknown=told.unknown)
+        return _recalled(self._numbers, self._pickers, mark, picked)
+
+    def bare(self) -> Picker:
+        """See Picker."""
+        return _BareLevels(self._numbers, [None if picker is None else picker.bare() for picker in self._pickers])
 
     def fork(self) -> Picker:
         """A copy, with copies of its pickers, and of who was wanted when it was built."""
@@ -128,3 +118,34 @@ class ByLevel(Picker):
         copy._built = self._built
         copy.mark = self.mark
         return copy
+
+
+class _BareLevels(Bare):
+    def __init__(self, numbers: Sequence[int], pickers: Sequence[Picker | None]) -> None:
+        super().__init__()
+        self._numbers: Final = numbers
+        self._pickers: Final = pickers
+
+    def recalled(self, mark: object, picked: Backend | None) -> Recalled:
+        return _recalled(self._numbers, self._pickers, mark, picked)
+
+
+def _recalled(
+    numbers: Sequence[int], pickers: Sequence[Picker | None], mark: object, picked: Backend | None
+) -> Recalled:
+    assert isinstance(mark, tuple)
+    at, by, point, shares, inner = mark
+    picker = pickers[at]
+    if picked is None or picker is None:
+        return Recalled("nobody was open in any level that may be used", ())
+    told = picker.recalled(inner, picked)
+    label = label_of(numbers[at])
+    if by == _DRAWN:
+        found = f"{label}, which has {shares[at]} % of the requests (drew {point:.2f})"
+    elif by == _TRIAL:
+        found = f"{label} has nobody usable, and a trial is due"
+    elif by == _BEYOND:
+        found = f"nobody was open in {label_of(numbers[int(point)])}, on to {label}"
+    else:
+        found = f"{label} has all requests"
+    return Recalled(f"{found}: {told.rule}", told.ranking, unknown=told.unknown)

@@ -10,7 +10,7 @@ from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.load import Load, Loads, Requests
-from twisted_lb.core.pickers.base import MOST_REMEMBERED, Picker, Recalled, open_to, step_over
+from twisted_lb.core.pickers.base import MOST_REMEMBERED, Bare, Picker, Recalled, open_to, step_over
 from twisted_lb.core.pickers.shares import REDRAWS, Shares
 
 # In a mark, in the place of a number: a trial was due.
@@ -179,6 +179,21 @@ class Scan(Picker):
         """A copy: the picker has no memory but of its last pick."""
         return Scan(self._members, self._loads, self._weights, self._tell)
 
+    def bare(self) -> Picker:
+        """See Picker: among how many it was drawn."""
+        return _BareScan()
+
+
+class _BareScan(Bare):
+    def told(self, mark: object, picked: Backend | None) -> str:
+        assert isinstance(mark, tuple)
+        alike = mark[1]
+        if picked is None:
+            return "least of all: nobody was open"
+        if alike == _TRIAL:
+            return _TRIED
+        return "least of all" + (f", drawn by chance among {alike} that had as little" if alike > 1 else "")
+
 
 class Two(Picker):
     """Power of two choices: two members are drawn by weight, never the same one twice, and the less loaded of them is picked,
@@ -271,6 +286,27 @@ class Two(Picker):
     def fork(self) -> Picker:
         """A copy: the picker has no memory but of its last pick."""
         return Two(self._shares, self._loads, self._tell)
+
+    def bare(self) -> Picker:
+        """See Picker: what the two had."""
+        return _BareTwo(self._tell)
+
+
+class _BareTwo(Bare):
+    def __init__(self, tell: Callable[[float], str]) -> None:
+        super().__init__()
+        self._tell: Final = tell
+
+    def told(self, mark: object, picked: Backend | None) -> str:
+        assert isinstance(mark, tuple)
+        _, second, value, other = mark
+        if picked is None:
+            return "two choices: nobody was open"
+        if second == _TRIAL:
+            return _TRIED
+        if second < 0:
+            return "two choices: nobody else was open"
+        return f"two choices: {self._tell(min(value, other))}; the other one has {self._tell(max(value, other))}"
 
 
 class LoadKind:

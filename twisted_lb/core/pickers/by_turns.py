@@ -13,7 +13,7 @@ from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.load import Loads
-from twisted_lb.core.pickers.base import MOST_REMEMBERED, Picker, Recalled, open_to, step_over
+from twisted_lb.core.pickers.base import MOST_REMEMBERED, Bare, Picker, Recalled, open_to, step_over
 from twisted_lb.core.pickers.by_deadline import EarliestDeadline, phase
 
 # Of more members with unequal weights nobody looks at all for each turn; what each was owed is told of as many.
@@ -134,6 +134,10 @@ class Rotation(Picker):
             rule = f"in turn: it was the turn of {first.name}; the next that was open stood {further} further"
         return Recalled(rule, self._from(mark))
 
+    def bare(self) -> Picker:
+        """See Picker: whose turn it was is a number."""
+        return _Bare(self._size)
+
     def places(self) -> dict[Backend, float]:
         """Where in the round each member is, from 0 to 1: those that began it first."""
         return {self._members[(self._begun_at + step) % self._size]: step / self._size for step in range(self._size)}
@@ -156,6 +160,17 @@ class Rotation(Picker):
             served = (place - self._begun_at) % self._size < done
             owed[backend] = self._owed_before.get(backend, 0.0) + share - served
         return owed
+
+
+class _Bare(Bare):
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._size: Final = size
+
+    def told(self, mark: object, picked: Backend | None) -> str:
+        assert isinstance(mark, int)
+        nobody = ", and nobody was open" if picked is None else ""
+        return f"in turn: it was the turn of number {mark + 1} of {self._size}{nobody}"
 
 
 class SmoothRotation(Picker):
@@ -202,6 +217,10 @@ class SmoothRotation(Picker):
             return Recalled(f"{whose}, and nobody was open", ranking)
         owed = dict(self._spare.due(spare))[picked]
         return Recalled(f"{whose}; of those that were open it was owed most turns of others, {owed:.3f}", ranking)
+
+    def bare(self) -> Picker:
+        """See Picker: what a mark says is owed is by the places of members."""
+        return Bare("in turn by weight")
 
     def fork(self) -> Picker:
         """A copy of the rotation that owes the same."""

@@ -9,7 +9,7 @@ from twisted_lb.core.backend import Backend
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.load import Loads
 from twisted_lb.core.never import NEVER
-from twisted_lb.core.pickers.base import Picker, Recalled, open_to, step_over
+from twisted_lb.core.pickers.base import Bare, Picker, Recalled, open_to, step_over
 
 # Members are looked through for a trial that is due so often: O(n), and behind one that is open it would never come.
 _TRIALS_EVERY_S: Final = 0.1
@@ -53,22 +53,38 @@ class InOrder(Picker):
 
     def recalled(self, mark: object, picked: Backend | None) -> Recalled:
         """See Picker: how many were not open before it."""
-        assert isinstance(mark, int)
-        ranking = self.ranking(ANY, 0.0)
-        if picked is None:
-            return Recalled(f"first in order: none of {len(self._members)} was open", ranking)
-        if mark == _TRIAL:
-            return Recalled("a trial was due: one request finds out whether it is back, wherever it stands", ranking)
-        if not mark:
-            return Recalled("first in order: the first one was open", ranking)
-        before = "the one before it was" if mark == 1 else f"the {mark} before it were"
-        return Recalled(f"first in order: number {mark + 1} of {len(self._members)}, {before} full or out", ranking)
+        return Recalled(_rule(mark, picked, len(self._members)), self.ranking(ANY, 0.0))
 
     def fork(self) -> Picker:
         """A copy that looks for trials when this one would."""
         copy = InOrder(self._members)
         copy._look_at = self._look_at
         return copy
+
+    def bare(self) -> Picker:
+        """See Picker: its place."""
+        return _Bare(len(self._members))
+
+
+class _Bare(Bare):
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._size: Final = size
+
+    def told(self, mark: object, picked: Backend | None) -> str:
+        return _rule(mark, picked, self._size)
+
+
+def _rule(mark: object, picked: Backend | None, size: int) -> str:
+    assert isinstance(mark, int)
+    if picked is None:
+        return f"first in order: none of {size} was open"
+    if mark == _TRIAL:
+        return "a trial was due: one request finds out whether it is back, wherever it stands"
+    if not mark:
+        return "first in order: the first one was open"
+    before = "the one before it was" if mark == 1 else f"the {mark} before it were"
+    return f"first in order: number {mark + 1} of {size}, {before} full or out"
 
 
 class FirstPolicy:

@@ -14,7 +14,7 @@ from twisted_lb.core.events import Event
 from twisted_lb.core.load import Load, Requests
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Outcome
-from twisted_lb.core.pickers.base import Picker, Recalled
+from twisted_lb.core.pickers.base import Bare, Picker, Recalled
 from twisted_lb.core.pickers.by_load import Two
 from twisted_lb.core.pickers.minding import BUILT_IN, Fault, Minded, MindedMeasures, Minder, Stopwatch
 from twisted_lb.core.pickers.own_member import Member
@@ -140,6 +140,7 @@ class OwnPicker(Picker):
         self, members: Sequence[Backend], loads: OwnLoads, target: Callable[..., object], made: object, unmade: str
     ) -> None:
         super().__init__()
+        self.large = True
         self._members: Final = list(members)
         self._among: Final = frozenset(members)
         self._loads: Final = loads
@@ -251,17 +252,13 @@ class OwnPicker(Picker):
 
     def recalled(self, mark: object, picked: Backend | None) -> Recalled:
         """See Picker: what the policy said, or why it was not followed, and how the built-in picked then."""
-        name = f"policy {self._minder.name}"
         if self._unknown:
-            return Recalled(f"{name} {self._unknown}", (), unknown=True)
-        if mark == _TRIAL:
-            return Recalled("a trial was due: one request finds out whether it is back, whatever the policy says", ())
-        if isinstance(mark, tuple):
-            why, inner = mark
-            assert self._built_in is not None
-            told = self._built_in.recalled(inner, picked)
-            return Recalled(f"{name} {why}; picked by {BUILT_IN} instead: {told.rule}", told.ranking)
-        return Recalled(f"{name}{mark}", ())
+            return Recalled(f"policy {self._minder.name} {self._unknown}", (), unknown=True)
+        return _recalled(self._minder.name, self._built_in, mark, picked)
+
+    def bare(self) -> Picker:
+        """See Picker: what the policy said is in its marks."""
+        return _Bare(self._minder.name, None if self._built_in is None else self._built_in.bare())
 
     def fork(self) -> Picker:
         """A copy, of the policy's object too (deep), which is told of nothing and counts nowhere. Where that cannot be copied nobody
@@ -284,6 +281,27 @@ class OwnPicker(Picker):
     def made_by(self, target: Callable[..., object]) -> object:
         """The object of the policy, if it is of this one; None else."""
         return self._made if self._target == target else None
+
+
+class _Bare(Bare):
+    def __init__(self, name: str, built_in: Picker | None) -> None:
+        super().__init__()
+        self._name: Final = name
+        self._built_in: Final = built_in
+
+    def recalled(self, mark: object, picked: Backend | None) -> Recalled:
+        return _recalled(self._name, self._built_in, mark, picked)
+
+
+def _recalled(name: str, built_in: Picker | None, mark: object, picked: Backend | None) -> Recalled:
+    if mark == _TRIAL:
+        return Recalled("a trial was due: one request finds out whether it is back, whatever the policy says", ())
+    if isinstance(mark, tuple):
+        why, inner = mark
+        assert built_in is not None
+        told = built_in.recalled(inner, picked)
+        return Recalled(f"policy {name} {why}; picked by {BUILT_IN} instead: {told.rule}", told.ranking)
+    return Recalled(f"policy {name}{mark}", ())
 
 
 def _in_flight(value: float) -> str:

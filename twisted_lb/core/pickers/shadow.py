@@ -14,7 +14,7 @@ from twisted_lb.core.counts import Counts
 from twisted_lb.core.events import Event
 from twisted_lb.core.load import Load, Loads, Requests
 from twisted_lb.core.outcome import Outcome
-from twisted_lb.core.pickers.base import Picker, Policy, Recalled
+from twisted_lb.core.pickers.base import Bare, Picker, Policy, Recalled
 from twisted_lb.core.pickers.groundwork import Gradual, Groundwork
 from twisted_lb.core.pickers.minding import Minded, MindedMeasures, PolicyMeasures, ShadowMeasures, Stopwatch
 from twisted_lb.core.pickers.own import OwnPolicy
@@ -195,6 +195,7 @@ class ShadowedPicker(Picker):
         self._members: Final = list(members)
         self._rng: Final = rng
         self.ramps = real.ramps or shadow.ramps
+        self.large = real.large or shadow.large
         self.mark = (real.mark, None, None)
 
     def pick(self, ask: Ask, now: float, rng: Random, tried: Sequence[Backend]) -> Backend | None:
@@ -227,23 +228,42 @@ class ShadowedPicker(Picker):
 
     def recalled(self, mark: object, picked: Backend | None) -> Recalled:
         """See Picker: what decided, and what the shadow would have done."""
-        assert isinstance(mark, tuple)
-        real, would, inner = mark
-        told = self.real.recalled(real, picked)
-        if picked is None:
-            return told
-        if would is None:
-            said = "would have picked nobody"
-        else:
-            whom = "agrees" if would is picked else f"would have picked {would.name}"
-            said = f"{whom}: {self.shadow.recalled(inner, would).rule}"
-        return Recalled(f"{told.rule}; the shadow {self._name} {said}", told.ranking, unknown=told.unknown)
+        return _recalled(self._name, self.real, self.shadow, mark, picked)
+
+    def bare(self) -> Picker:
+        """See Picker."""
+        return _Bare(self._name, self.real.bare(), self.shadow.bare())
 
     def fork(self) -> Picker:
         """Copies of both."""
         copy = ShadowedPicker(self._name, self.real.fork(), self.shadow.fork(), None, self._members, _forked(self._rng))
         copy.mark = self.mark
         return copy
+
+
+class _Bare(Bare):
+    def __init__(self, name: str, real: Picker, shadow: Picker) -> None:
+        super().__init__()
+        self._name: Final = name
+        self._routing: Final = real
+        self._shadow: Final = shadow
+
+    def recalled(self, mark: object, picked: Backend | None) -> Recalled:
+        return _recalled(self._name, self._routing, self._shadow, mark, picked)
+
+
+def _recalled(name: str, real: Picker, shadow: Picker, mark: object, picked: Backend | None) -> Recalled:
+    assert isinstance(mark, tuple)
+    decided, would, inner = mark
+    told = real.recalled(decided, picked)
+    if picked is None:
+        return told
+    if would is None:
+        said = "would have picked nobody"
+    else:
+        whom = "agrees" if would is picked else f"would have picked {would.name}"
+        said = f"{whom}: {shadow.recalled(inner, would).rule}"
+    return Recalled(f"{told.rule}; the shadow {name} {said}", told.ranking, unknown=told.unknown)
 
 
 class _Before(Picker):
