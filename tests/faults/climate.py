@@ -59,6 +59,8 @@ def settings(rng: random.Random, names: Sequence[str], *, finish_half_closed: bo
     traffic = ejection(apart)
     slow_start = {"window_s": apart.choice([0.0, 0.5, 5.0])}
     levels = apart.random() < 0.3
+    most = apart.choice([0, 0, 0, 1, 2, 3])
+    queue |= {"timeout_s": apart.choice([0.0, 0.5, 3.0]), **apart.choice([{}, {"fair_by": "client"}])}
     return LoadBalancerConfig.model_validate(
         {
             **roads,
@@ -68,6 +70,7 @@ def settings(rng: random.Random, names: Sequence[str], *, finish_half_closed: bo
             "timeouts": TIMEOUTS,
             "limits": {"replay_body_bytes": 8192, "client_bytes_per_s": 0},
             "queue": queue,
+            "max_in_flight": most,
             "ejection": traffic,
             "retry": {"more_attempts": 2, **budget},
             "upstream": {

@@ -11,6 +11,7 @@ from faults.agents import Agreeing
 from faults.attempts import Attempt, Backends, name_of
 from faults.clients import Ask, Client
 from faults.conversation import Conversation
+from faults.crowding import Crowding
 from faults.dates import Dates
 from faults.keeping import Keeping
 from faults.ledger import Change, Record
@@ -91,6 +92,7 @@ class Oracle:
         Membership(self).judge()
         Patience(self).judge()
         Returning(self).judge()
+        Crowding(self).judge()
         Outlying(self).judge()
         Agreeing(self).judge()
         Stopping(self).judge()
@@ -205,6 +207,11 @@ class Oracle:
             for ejected in self.town.taken_out
         )
 
+    @property
+    def bounded(self) -> bool:
+        """Whether who is usable may be full."""
+        return any(settings.max_in_flight for _, settings in self.town.generations.all)
+
     def change(self, at: int) -> Change:
         """How the backends stood then."""
         last = bisect_right(self.town.changes, at, key=lambda change: change.at)
@@ -308,6 +315,8 @@ class Oracle:
     def might_have_retried(self, record: Record, attempts: list[Attempt], taken: int) -> frozenset[str]:
         """Whom it could have asked instead of giving up."""
         if record.ended_by not in self._retryable(record.name) - {"TIMED_OUT"}:
+            return frozenset()
+        if self.bounded:
             return frozenset()
         for settings in self.settings(record.name):
             if not (settings.retry.budget_percent or settings.retry.budget_per_s):

@@ -180,6 +180,8 @@ class Returning:
             self.complain(f"{member} is waited for from {since} to {until}, and was not checked by {due}")
 
     def _judge_wait(self, record: Record) -> None:
+        if self._oracle.bounded:
+            return  # who is usable may be full
         for since, until in record.waits:
             for begins, ends, usable, panics in self._usable:
                 first, last = max(begins, since), min(ends, until)

@@ -1,0 +1,53 @@
+"""Judges how many requests a backend had at a time, as it is seen on the connections to it."""
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from faults.attempts import Attempt
+from faults.tape import HEARD_FIN, HEARD_RST, SAID_FIN, SAID_RST, TOOK
+
+if TYPE_CHECKING:
+    from faults.oracle import Oracle
+
+# What is let go of is closed after the batch, when somebody else may have been sent there already.
+_BATCH = 1000
+
+
+class Crowding:
+    """No backend has more requests at a time than `max_in_flight`: from the first byte of each to the last of its answer, or until
+    the connection is let go of. What the backend goes on with then it does for nobody.
+    """
+
+    def __init__(self, oracle: "Oracle") -> None:
+        self._oracle = oracle
+
+    def judge(self) -> None:
+        limits = [settings.max_in_flight for _, settings in self._oracle.town.generations.all]
+        if not all(isinstance(limit, int) and limit for limit in limits):
+            return
+        most = max(limits)
+        moments: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        names: dict[int, str] = {}
+        for attempts in self._oracle.backends.attempts.values():
+            for attempt in attempts:
+                if attempt.tape is not None and attempt.reached and attempt.member is not None:
+                    record = id(attempt.member.record)
+                    names[record] = attempt.backend
+                    moments[record] += [(attempt.at, 1), (self._ended(attempt), -1)]
+        for record, changes in moments.items():
+            held = 0
+            for _, change in sorted(changes):
+                held += change
+                if held > most:
+                    self._oracle.complain(f"{names[record]} has {held} requests at a time, {most} may be there")
+                    break
+
+    def _ended(self, attempt: Attempt) -> int:
+        tape, answer = attempt.tape, attempt.answer
+        assert tape is not None
+        over = tape.first(SAID_FIN, SAID_RST, HEARD_FIN, HEARD_RST)
+        if answer is not None and answer.ends_at is not None:
+            over = tape.entry_of(TOOK, answer.ends_at - 1) or over
+        if over is None:
+            return self._oracle.town.network.tapes.tick()
+        return max(over.at - _BATCH, attempt.at) if over.what in (SAID_FIN, SAID_RST) else over.at
