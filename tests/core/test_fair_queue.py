@@ -5,12 +5,16 @@ import sys
 from collections import Counter, OrderedDict
 
 import pytest
+from builders import claim as claimed
 from builders import make_pool
 
 import twisted_lb.core.queue as queue_module
 from twisted_lb.core.ask import USUAL, Ask
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.queue import URGENCIES, Queue, Ticket
+
+# Which one it is does not matter here.
+LEASE = claimed(make_pool("a:1")[0])
 
 
 def joined(queue: Queue, lane: int = 0, cost: int = 1, urgency: int = USUAL, until: float = NEVER, **more) -> Ticket:
@@ -25,7 +29,7 @@ def order(queue: Queue, places: int | None = None) -> list[Ticket]:
 
     def claim(_ticket, _now):
         left[0] -= 1
-        return object() if left[0] >= 0 else None
+        return LEASE if left[0] >= 0 else None
 
     return [ticket for ticket, _ in queue.serve(claim, 0.0)]
 
@@ -153,7 +157,7 @@ def test_who_waits_for_one_backend_lets_others_go_past_it_elsewhere(backends):
     queue, a = Queue(), backends[0]
     own = joined(queue, only=a)
     other = joined(queue)
-    served = queue.serve(lambda ticket, _: None if ticket.only is a else object(), 0.0)
+    served = queue.serve(lambda ticket, _: None if ticket.only is a else LEASE, 0.0)
     assert [ticket for ticket, _ in served] == [other]
     assert order(queue) == [own]
 
@@ -271,7 +275,7 @@ def test_whatever_is_done_in_whatever_order_nothing_is_lost_or_served_twice(back
 
                 def claim(ticket, _now, places=places):
                     places[0] -= 1
-                    return object() if places[0] >= 0 else None
+                    return LEASE if places[0] >= 0 else None
 
                 served = [ticket for ticket, _ in queue.serve(claim, now)]
                 late = queue.overdue(now)

@@ -8,6 +8,7 @@ from math import inf
 import pytest
 from builders import claim, make_pool, specs
 
+from twisted_lb.build_info import build
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.decision import recalled
 from twisted_lb.core.flow import Flow
@@ -56,6 +57,7 @@ WATCHED = {
 }
 
 
+@pytest.mark.skipif(build() != "pure", reason="compiled objects have no weak references")
 @pytest.mark.parametrize("levels", [1, 2])
 @pytest.mark.parametrize(("policy", "times", "large"), WATCHED.values(), ids=WATCHED)
 def test_of_many_changes_with_a_request_each_the_last_pickers_are_kept(policy, times, large, levels):
