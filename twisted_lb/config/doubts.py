@@ -452,7 +452,10 @@ def _of_order(path: KeyPath, pool: PoolConfig) -> Iterator[Doubt]:
 
 
 def _of_abandoned(path: KeyPath, pool: PoolConfig) -> Iterator[Doubt]:
-    if pool.abandoned_s and not pool.max_in_flight and not any(one.limit for one in pool.backends):
+    check = pool.health_check
+    bounded = pool.max_in_flight or any(one.limit for one in pool.backends)
+    # An agent may say `maxconn:N`.
+    if pool.abandoned_s and not bounded and check.agent == "off" and check.agent_port is None:
         yield Doubt(
             "W33", (*path, "abandoned_s"), "has no effect: without max_in_flight there are no places to be held"
         )

@@ -384,7 +384,7 @@ class Pool:
             return None
         awaited = self._queue.waiting > 0 and self.settings.max_queued > 0 and self._queue.awaits(backend)
         if awaited or not self.counts.claim(backend.slot):
-            self._unserved = awaited
+            self._unserved = self._unserved or awaited
             verdict = self._wait(ask, now, (), NEVER, deadline, only=backend)
             return verdict if isinstance(verdict, Ticket) else None
         return self._lease_on(backend, ask, now)

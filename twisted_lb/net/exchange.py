@@ -46,7 +46,7 @@ from twisted_lb.wire.trace_context import trace_line
 # Looked up once, not in each exchange.
 _OK: Final = Outcome.OK
 # What a request's own deadline brings about, and is then no fault of the backend.
-_TOO_SLOW: Final = (Outcome.TIMED_OUT, Outcome.CONNECT_TIMEOUT)
+_TOO_SLOW: Final = (Outcome.TIMED_OUT, Outcome.CONNECT_TIMEOUT, Outcome.BACKLOG_FULL)
 
 
 @mypyc_attr(free_list_len=1)
