@@ -403,3 +403,35 @@ def test_a_stop_cuts_visibly_what_was_not_taken():
     assert not client.received.endswith(b"x" * BIG) or client.was_reset or client.closed
     assert [one.ended_by for one in records] == [Outcome.CANCELLED]
     world.close()
+
+
+# What is told of it.
+
+
+def notes_of(house, kind: str) -> list[str]:
+    return [note for one in house.plane.explained(kind, 5) for note in one.note]
+
+
+def test_of_a_running_request_it_is_told_what_it_waits_for(tight):
+    tight.backend("a:80")
+    for _ in range(3):
+        tight.ask(post(64 * KIB) + b"x" * 100)
+    told = notes_of(tight, "running")
+    assert told.count("its body is gathered before a backend is asked: 100 of 65536 bytes are here") == 2
+    assert "its body waits until there is room for it among those that are held (limits.memory_bytes)" in told
+
+
+def test_later_it_is_told_for_how_long_its_body_was_gathered(one):
+    one.backend("a:80")
+    client = one.ask(post(10) + b"hello")
+    one.wait(2.5)
+    one.ask(b"world", client)
+    assert notes_of(one, "recent") == ["its body was gathered for 2.50 s before a backend was asked"]
+
+
+def test_of_an_answer_that_is_delivered_it_is_told_that_the_backend_is_done():
+    world, _, backend = reader(buffer_response_bytes=4 << 20)
+    feed(world, backend, answer(BIG) + b"x" * BIG)
+    [one] = world.plane.explained("running", 5)
+    assert one.note == ("the backend has said all, and the client has still to take the end",)
+    world.close()
