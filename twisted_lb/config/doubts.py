@@ -65,6 +65,7 @@ CODES: Final = {
     "W31": '`load = "cost"` counts requests: no route that leads to the pool gives them a `cost`.',
     "W32": "`adaptive` has no effect, since `max_in_flight` is a number; or refuses requests while it measures, since none may wait.",
     "W33": "`abandoned_s` has no effect: without `max_in_flight` there are no places to be held.",
+    "W53": "What is to be held for one slow client is more than `limits.memory_bytes`, which all of them share.",
 }
 
 
@@ -107,6 +108,7 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening
         yield from _of_policy(config, name, pool)
         yield from _of_cost(config, name, objects)
         yield from _of_abandoned(_home(config.pools, "pools", name), pool)
+        yield from _of_buffers(_home(config.pools, "pools", name), pool, config.limits.memory_bytes)
         yield from _of_adaptive(_home(config.pools, "pools", name), config.pools.get(name, config).adaptive, pool)
         yield from _of_ejection(_home(config.pools, "pools", name), pool)
     yield from _of_unused_checks(config)
@@ -459,6 +461,15 @@ def _of_abandoned(path: KeyPath, pool: PoolConfig) -> Iterator[Doubt]:
         yield Doubt(
             "W33", (*path, "abandoned_s"), "has no effect: without max_in_flight there are no places to be held"
         )
+
+
+def _of_buffers(path: KeyPath, pool: PoolConfig, memory_bytes: int) -> Iterator[Doubt]:
+    """What is to be held for one client, and what all of them may hold together."""
+    for key in ("buffer_request_bytes", "buffer_response_bytes"):
+        wanted = getattr(pool, key)
+        if wanted > memory_bytes:
+            text = f"{wanted} is more than limits.memory_bytes = {memory_bytes}, which all clients share"
+            yield Doubt("W53", (*path, key), text, ("limits", "memory_bytes"))
 
 
 def _of_adaptive(path: KeyPath, said: AdaptiveConfig, pool: PoolConfig) -> Iterator[Doubt]:
