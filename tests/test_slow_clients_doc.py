@@ -11,7 +11,7 @@ from twisted_lb.plan import plan_of
 PAGE = (Path(__file__).parent.parent / "docs" / "slow-clients.md").read_text()
 FILES = [
     LoadBalancerConfig.model_validate(tomllib.loads(text))
-    for text in re.findall(r"^```toml\n(.*?)^```", PAGE, re.M | re.S)
+    for text in re.findall(r"^```toml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 ]
 
 
