@@ -656,3 +656,48 @@ def test_where_nothing_is_known_who_waits_has_half_of_its_time_left():
     claim(pool)
     ticket = pool.claim(ANY, 1.0, deadline=5.0)
     assert (ticket.until, ticket.late) == (3.0, True)
+
+
+def impatient_pool(*texts: str, most: int = 0):
+    """Nobody waits for who is full, and for a second while nobody is usable."""
+    pool, _ = make_pool(*texts, max_in_flight=most, max_queued=9, queue_timeout_s=0.0, no_backend_s=1.0)
+    for one in pool.backends.values():
+        for _ in range(3):
+            pool.observe_probe(one, False, "x", 0.0, silent=True)
+    return pool
+
+
+def test_whoever_comes_in_the_turn_in_which_a_backend_returns_is_served_in_it_though_nobody_waits_for_who_is_full():
+    pool = impatient_pool("a:1")
+    first = wait(pool)
+    pool.observe_probe(pool.backends["a:1"], True, "x", 0.5)
+    second = wait(pool, 0.5)
+    assert (second.until, pool.grants_due) == (0.5, 0.5)
+    verdicts = pool.grants(0.5)
+    assert [(ticket, isinstance(lease, Lease)) for ticket, lease in verdicts] == [(first, True), (second, True)]
+
+
+def test_it_is_refused_in_that_turn_where_there_was_no_place_for_it():
+    pool = impatient_pool("a:1", most=1)
+    first = wait(pool)
+    pool.observe_probe(pool.backends["a:1"], True, "x", 0.5)
+    second = wait(pool, 0.5)
+    assert [one for one, _ in pool.grants(0.5)] == [first, second]
+    assert second.joined == 0
+    assert pool.claim(ANY, 0.6) is Refusal.ALL_FULL
+
+
+def test_a_wait_of_no_time_is_none_and_a_request_may_wait_afterwards():
+    pool = impatient_pool("a:1")
+    first = wait(pool)
+    pool.observe_probe(pool.backends["a:1"], True, "x", 0.5)
+    request = tries(pool)
+    ticket = request.begin(0.5)
+    (_, other), (served, lease) = pool.grants(0.5)
+    assert (served, ticket) == (ticket, request.waiting)
+    request.granted(ticket, lease, 0.5)
+    request.ended(request.current, Outcome.REFUSED, 0.6)
+    again = request.again(Outcome.REFUSED, 0.6, replayable=True)
+    assert (again.until, first.joined) == (1.6, 0)
+    pool.withdraw(again)
+    pool.settle(other, Outcome.OK, 0.7)

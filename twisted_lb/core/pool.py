@@ -509,11 +509,11 @@ class Pool:
         only: Backend | None = None,
         again: bool = False,
     ) -> Refusal | Ticket:
-        exhausted, settings = self._exhausted, self.settings
+        exhausted = self._exhausted
         if now >= until or not self._may_wait(tried, only):
             return self._refusal(tried, only)
         # Nobody is usable: whoever comes back first, be it one that was tried.
-        until = min(until, now + (settings.no_backend_s if exhausted else settings.queue_timeout_s))
+        until = min(until, now + self._wait_s)
         latest = NEVER if deadline == NEVER else deadline - self.pace.reserve_s(deadline - now)
         ticket = Ticket(ask, now, until, () if exhausted else tried, only, again=again, latest=latest)
         self._queue.join(ticket)
@@ -534,11 +534,12 @@ class Pool:
 
     def _may_wait(self, tried: Sequence[Backend], only: Backend | None = None) -> bool:
         """Whether the queue has room, and there is somebody to wait for: a usable backend that is full and was not tried,
-        or, where nobody is usable, any that is wanted. Whoever is served before this turn is over takes no room.
+        or, where nobody is usable, any that is wanted. Whoever is served before this turn is over takes no room, and has not waited:
+        where nobody may, those may still who stand behind others though there is a place.
         """
         settings = self.settings
         most = settings.max_queued
-        if not most or (settings.no_backend_s if self._exhausted else settings.queue_timeout_s) <= 0:
+        if not most or (self._wait_s <= 0 and not self._has_place(tried, only)):
             return False
         waiting = self._queue.waiting
         if waiting >= most and waiting >= most + self._room(tried):
@@ -549,6 +550,20 @@ class Pool:
         if self._exhausted:
             return any(one.wanted for one in members)
         return any(one.usable and one not in tried for one in members)
+
+    @property
+    def _wait_s(self) -> float:
+        """How long who comes now may wait."""
+        return self.settings.no_backend_s if self._exhausted else self.settings.queue_timeout_s
+
+    def _has_place(self, tried: Sequence[Backend], only: Backend | None) -> bool:
+        """Whether there is a place for such a request now, whoever stands before it. O(backends)."""
+        if only is not None:
+            return only.available
+        spills = self.settings.spill
+        return any(
+            one.available and one not in tried and (spills or not one.standby) for one in self.backends.values()
+        )
 
     def _room(self, tried: Sequence[Backend]) -> int:
         """For how many requests the available backends have room now, those left out that were tried."""
