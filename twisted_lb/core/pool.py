@@ -106,6 +106,7 @@ class Pool:
         # Members that were removed and have something in flight, with when they were. Who rests and may return is not here.
         self.leaving: Final[dict[Backend, float]] = {}
         self._exhausted: bool = False
+        self._deserted: bool = False  # the last usable one has gone since the last `grants`
         self._unserved: bool = False  # somebody waits though there is room, behind somebody who waited before
         self._wake_at: float = NEVER  # when the next trial is due
         # What decisions are explained by; None after a change, until the next claim.
@@ -376,11 +377,11 @@ class Pool:
         backend is not to be used now, whoever takes it out: any other one will do then.
 
         Within its limit like any other: while the backend is full, a ticket for a lease on it; None if the queue has
-        no room either. The refusal is LATE, as in `claim`.
+        no room either. When it is lost meanwhile, whoever is free first will do. The refusal is LATE, as in `claim`.
         """
         if deadline != NEVER and now + self.quickest_s(now) >= deadline:
             return Refusal.LATE
-        if self.backends.get(backend.name) is not backend or not (backend.usable or backend.used_in_panic):
+        if self._lost(backend):
             return None
         awaited = self._queue.waiting > 0 and self.settings.max_queued > 0 and self._queue.awaits(backend)
         if awaited or not self.counts.claim(backend.slot):
@@ -388,6 +389,10 @@ class Pool:
             verdict = self._wait(ask, now, (), NEVER, deadline, only=backend)
             return verdict if isinstance(verdict, Ticket) else None
         return self._lease_on(backend, ask, now)
+
+    def _lost(self, backend: Backend) -> bool:
+        """Whether a backend is not to be used now for those that are bound to it either."""
+        return self.backends.get(backend.name) is not backend or not (backend.usable or backend.used_in_panic)
 
     def _overtaking(self) -> bool:
         """Whether a new request would overtake somebody who waits: for whoever is free first, or for one who is free, until the next
@@ -561,9 +566,7 @@ class Pool:
         if only is not None:
             return only.available
         spills = self.settings.spill
-        return any(
-            one.available and one not in tried and (spills or not one.standby) for one in self.backends.values()
-        )
+        return any(one.available and one not in tried and (spills or not one.standby) for one in self.backends.values())
 
     def _room(self, tried: Sequence[Backend]) -> int:
         """For how many requests the available backends have room now, those left out that were tried."""
@@ -609,7 +612,8 @@ class Pool:
         return [(ticket, Refusal.NO_BACKEND) for ticket in tickets]
 
     def grants(self, now: float) -> list[tuple[Ticket, Lease | Refusal]]:
-        """The verdicts on queued requests that are due: a lease, or a refusal after too long a wait; see `Queue.serve`.
+        """The verdicts on queued requests that are due: a lease, or a refusal after too long a wait; see `Queue.serve`. When the last
+        usable backend has gone, who has another place to go to is refused at once, as whoever comes then would be.
 
         To be called whenever something may have changed: after each batch of events, at each tick, and at `grants_due`.
         """
@@ -617,6 +621,9 @@ class Pool:
             self._wake(now)
         self._unserved = False
         queue = self._queue
+        for backend in queue.own:
+            if self._lost(backend):
+                queue.release(backend)
         verdicts: list[tuple[Ticket, Lease | Refusal]] = []
         if queue.next_due <= now:
             # What is late is not asked for, even if somebody has just come free.
@@ -624,6 +631,8 @@ class Pool:
                 if ticket.late:
                     self._refuse(ticket, Refusal.LATE, verdicts)
         verdicts.extend(queue.serve(self._lease_waiting, now))
+        if self._deserted:
+            self._desert(verdicts)
         if queue.next_due <= now:
             for ticket in queue.overdue(now):
                 longer = ticket.queued_at + self.settings.queue_timeout_s
@@ -633,6 +642,13 @@ class Pool:
                 else:
                     self._refuse(ticket, self._refusal(ticket.tried, ticket.only), verdicts)
         return verdicts
+
+    def _desert(self, verdicts: list[tuple[Ticket, Lease | Refusal]]) -> None:
+        """The last usable backend has gone: refuse those at once that have another place to go to. O(tickets), once."""
+        self._deserted = False
+        for ticket in list(self._queue) if self._exhausted else ():
+            if ticket.elsewhere:
+                self._refuse(ticket, Refusal.NO_BACKEND, verdicts)
 
     def _refuse(self, ticket: Ticket, refusal: Refusal, verdicts: list[tuple[Ticket, Lease | Refusal]]) -> None:
         self._queue.leave(ticket)
@@ -1069,7 +1085,7 @@ class Pool:
             self._announce_levels(now)
         exhausted = not any(backend.usable for backend in self.backends.values())
         if exhausted != self._exhausted:
-            self._exhausted = exhausted
+            self._exhausted = self._deserted = exhausted
             self._on_event(PoolExhausted(self.name, now) if exhausted else PoolRecovered(self.name, now))
 
     def __repr__(self) -> str:

@@ -176,6 +176,7 @@ class Exchange(Requester):
         elif verdict is not None and self.route.fallback is not None and self._cluster.pool.exhausted:
             self._fall_back(self.route.fallback)
         elif isinstance(verdict, Ticket):
+            verdict.elsewhere = self.route.fallback is not None
             self._cluster.wait(verdict, self)
         else:
             self._reply_for(verdict)
