@@ -61,7 +61,9 @@ With a limit, what finds all workers busy waits for the first one that is free a
 ## The queue
 
 **What waits:** a request that finds every usable backend with as many as `max_in_flight` lets it have, or no usable backend at all. A place is taken from when a backend is picked until its answer has ended, or its attempt has failed; tunnels, retries and the connections of clients that are logged in (NTLM) count like any other, checks do not.
-A queue is of the pool, not of a backend: whoever is free first takes the next one. Who is full is not gone: a route's `fallback` is for a pool without a usable backend.
+A queue is of the pool, not of a backend: whoever is free first takes the next one. Who is full is not gone: a route's `fallback` is for a pool without a usable backend, and when the last one goes those that wait for it fall back at once. Who waits for one backend alone (a client that is logged in there, NTLM) waits for whoever is free first when that one is lost, and is then as old as it is.
+
+**What nobody waits for any more:** a client leaves, a timeout or a deadline is over, and a synchronous worker goes on with the request all the same. With `abandoned_s` (0 unless set; 30 for gunicorn's sync workers, say) it keeps its place until its backend has answered or closed the connection, at most so long, so that no backend ever has more at work than `max_in_flight`, as it counts itself. The backend is told by a FIN, and what still comes is thrown away. What has become of the request is told at once, and a retry goes elsewhere. A request that was not sent whole keeps nothing, and its connection is reset.
 
 **In which order:**
 

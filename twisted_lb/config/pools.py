@@ -406,9 +406,10 @@ class ChoiceConfig(Model):
         default=0.0,
         ge=0,
         le=86400,
-        description="For how long a request whose client has gone still counts among the `max_in_flight` of its backend, which may go on "
-        "working at it: until it has answered or closed the connection, at most so long. 0: its place is free at once. Danger: "
-        "backends that notice nothing of it are given no other request meanwhile.",
+        description="For how long a request that nobody waits for any more still counts among the `max_in_flight` of its backend, "
+        "which may go on working at it: its client has gone, it took longer than `timeouts` allow, or it was moved to another backend. Until "
+        "the backend has answered or closed the connection, at most so long. 0: its place is free at once. Danger: backends that "
+        "notice nothing of it are given no other request meanwhile.",
     )
     resolve: Resolve = Field(
         default="auto",

@@ -228,6 +228,7 @@ class Backend:
         "failures",
         "gradient",
         "health",
+        "held",
         "labels",
         "level",
         "limit",
@@ -289,6 +290,9 @@ class Backend:
         self.requests: int = 0
         self.failures: int = 0  # outcomes that blame it
         self.tunnels: int = 0  # of those in flight
+        self.held: int = (
+            0  # of those in flight: places of requests that have ended, and that it may still be at work on
+        )
         self.outcomes: list[int] = [0] * len(Outcome)
         self.totals: Final = BackendTotals()
         self.standing: Standing = Standing(None if up else Skipped.DOWN, AdminState.READY.value, self.weighing, -NEVER)

@@ -761,6 +761,26 @@ class Pool:
         elif backend.streak is not None:
             backend.streak = None
 
+    def hold(self, backend: Backend) -> None:
+        """Hold a place at a backend beyond the lease that has it, which is open and about to be settled: the backend may be at work
+        on the request all the same. To be followed by `let_go`, exactly once.
+        """
+        assert backend.slot >= 0, f"{backend!r} is gone"
+        backend.held += 1
+        self.counts.hold(backend.slot)
+
+    def let_go(self, backend: Backend) -> None:
+        """A place that was held at a backend is free."""
+        assert backend.held, f"{backend!r} holds no place"
+        backend.held -= 1
+        self.counts.release(backend.slot)
+        if backend.removed:
+            backend.leave()
+            if not backend.in_flight and self.leaving.pop(backend, None) is not None:
+                self.totals.bury(backend.outcomes, backend.totals)
+        else:
+            backend.refresh_usable()
+
     @property
     def resting(self) -> list[Backend]:
         """Members that have left and may return."""

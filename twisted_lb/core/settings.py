@@ -37,7 +37,7 @@ class PoolSettings:
     `rise` and `fall` are in probes; `checked`: whether the backends have checks at all; `initially_up`: whether one that
     has, and was not probed yet, is used; `move`: whether requests leave a backend that probes find silent.
     `max_in_flight`: requests at a time for each backend, 0 for no bound; where `adaptive` is set it is learnt instead. `abandoned_s`: for how long
-    a request whose client has gone may hold its place there. `max_queued`: how many requests may wait for a backend, 0 for none; `queue_timeout_s`: for how long while those that are usable are full,
+    a request that nobody waits for any more may hold its place there. `max_queued`: how many requests may wait for a backend, 0 for none; `queue_timeout_s`: for how long while those that are usable are full,
     `no_backend_s` while none is; `tells_apart`: whether it is fair between lanes, or goes by what requests say of how urgent they are.
     `ejection`: when traffic takes a backend out. `budget_percent` and `budget_per_s`: the retries
     that are allowed, see RetryBudget. `agents`: whether what backends say of themselves is heard; `busy`: whether some statuses of

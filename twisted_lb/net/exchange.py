@@ -613,7 +613,7 @@ class Exchange(Requester):
     ) -> None:
         """Leave an attempt that is under way, with this outcome, for another backend."""
         self._recorded = True
-        if upstream is not None:
+        if upstream is not None and not (outcome is Outcome.BACKEND_DOWN and self._cluster.leave_at_work(upstream)):
             upstream.abandon()
         self.attempts.ended(attempt, outcome, self._clock.now, detail, self._blaming(outcome))
         if self._cluster.waiting:
