@@ -7,7 +7,7 @@ from typing import Final
 from twisted_lb.core.adaptive import Limiting
 from twisted_lb.core.agent import Said
 from twisted_lb.core.ask import Ask
-from twisted_lb.core.backend import AdminState, Backend, BackendSpec
+from twisted_lb.core.backend import ADAPTIVE, AdminState, Backend, BackendSpec
 from twisted_lb.core.changes import apply_outcome, membership_changes
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.decision import OWN, Decision, Refused, decided, why_nobody
@@ -175,9 +175,22 @@ class Pool:
             backend.weight = spec.weight
             self._weigh_by_agent(backend)
             backend.level = spec.level
-            backend.bound(spec.limit, self.settings.max_in_flight)
+            self._bound(backend, spec.limit)
             self._refresh(backend, now)
         return backend
+
+    def _bound(self, backend: Backend, own: int | None) -> None:
+        """Set a backend's limit, of which its spec says this. A number that stands in the place of an adaptive one forgets nothing of
+        what was learnt.
+        """
+        settings, learnt = self.settings, backend.gradient
+        if own == ADAPTIVE:
+            backend.adapt(settings.own_adaptive)
+        elif own is None or settings.adaptive is not None:
+            backend.adapt(settings.adaptive)
+        if backend.gradient is not learnt:
+            self._tell(backend)
+        backend.bound(own, settings.max_in_flight)
 
     def _begin(
         self,
@@ -194,19 +207,19 @@ class Pool:
         if record is not None:
             record.weight, record.labels = spec.weight, spec.labels
             record.level = spec.level
-            record.bound(spec.limit, self.settings.max_in_flight)
+            self._bound(record, spec.limit)
             self._weigh_by_agent(record)
             record.rejoin()
             return self._begun(record, now, cold=True)
         up = self.settings.initially_up or not self.settings.checked
         record = Backend(spec, self.counts, up=up)
-        record.adapt(self.settings.adaptive)
-        record.bound(spec.limit, self.settings.max_in_flight)
         self._measure(record, self._loads)
+        self._bound(record, spec.limit)
         if heir_of is not None:
             record.inherit(heir_of, now, checked=self.settings.checked)
             record.weighing.say(record.agent.part_of(record.weight))
-            record.bound(spec.limit, self.settings.max_in_flight)
+            self._tell(record)
+            self._bound(record, spec.limit)
         elif replaced is not None:
             record.admin = replaced.admin
             record.reasons[Skipped.ADMIN] = replaced.reasons.get(Skipped.ADMIN, "")
@@ -237,10 +250,8 @@ class Pool:
         if before.ejection != settings.ejection:
             self._outliers.configure(settings.ejection, self.records)
         up: list[Backend] = []
-        if before.adaptive != settings.adaptive:
-            for backend in (*self.backends.values(), *self._resting.backends):
-                backend.adapt(settings.adaptive)
-                self._tell(backend)
+        if (before.adaptive, before.own_adaptive) != (settings.adaptive, settings.own_adaptive):
+            self._adapt(no_more=before.adaptive is not None and settings.adaptive is None)
         if before.checked != settings.checked:
             for backend in self._resting.forget(NEVER):
                 self._leaves(backend, now)
@@ -263,6 +274,14 @@ class Pool:
         for backend in up:
             self._on_event(BackendUp(self.name, backend.name, "nobody checks any more", now))
         self._announce_exhaustion(now)
+
+    def _adapt(self, *, no_more: bool) -> None:
+        """Follow other rules of adaptive limits. `no_more`: the limit of the pool is a number now."""
+        for backend in (*self.backends.values(), *self._resting.backends):
+            if no_more and backend.own_limit != ADAPTIVE:
+                backend.adapt(None)
+                self._tell(backend)
+            self._bound(backend, backend.own_limit)
 
     def finish_tables(self, now: float) -> None:
         """Make at once what is made in slices else: before anybody is listened to, or where nobody ticks."""
