@@ -398,7 +398,7 @@ def test_an_endpoint_has_no_numbers_of_its_own_and_a_dry_run_says_so_too(named, 
     assert named.said == []
 
 
-@pytest.mark.parametrize(("wanted", "what"), [({"weight": 257}, "weight"), ({"limit": -1}, "limit")])
+@pytest.mark.parametrize(("wanted", "what"), [({"weight": 257}, "weight"), ({"limit": -2}, "limit")])
 def test_a_number_that_is_none_is_refused_by_a_dry_run_too(three, wanted, what):
     for dry_run in (True, False):
         refused = refusal(command, three, "app/a:80", DRAIN, dry_run=dry_run, **wanted)

@@ -36,6 +36,18 @@ def test_backends_that_come_go_and_change_are_said_by_name():
     )
 
 
+def test_a_backends_own_limit_is_said_as_the_file_has_it():
+    def own(limit) -> dict:
+        return {"backends": [{"address": "a:80", **({} if limit is None else {"max_in_flight": limit})}]}
+
+    for was, now, said in (
+        (None, 4, "that of its pool -> 4"),
+        (4, "adaptive", "4 -> adaptive"),
+        ("adaptive", None, "adaptive -> that of its pool"),
+    ):
+        assert lines(own(was), own(now))[0] == f"changes pool default: a:80 max_in_flight {said}"
+
+
 def test_what_may_be_a_secret_is_not_shown():
     def health(word: str) -> dict:
         return {"health_check": {"interval_s": 1.0, "headers": {"Authorization": word}}}

@@ -90,6 +90,15 @@ def test_long_forms_are_the_same_options() -> None:
             "-b a:1 --queue.length 1",
             "unrecognized arguments: --queue.length 1 (queue.length is a key of the file, see --config)",
         ),
+        *[
+            (f"-b a:1 {typed} 1", f"unrecognized arguments: {typed} 1 ({key} is a key of the file, see --config)")
+            for typed, key in (
+                ("--queue.most", "queue.length"),
+                ("--queue-most", "queue.length"),
+                ("--most", "adaptive.most"),
+                ("--fresh-s", "upstream.reuse_unsafe_within_s"),
+            )
+        ],
         ("-b a:1 --prot=80", "unrecognized arguments: --prot=80 (did you mean --port?)"),
         ("-b a:1 --zzz", "unrecognized arguments: --zzz"),
         ("-b a:1 -p", "argument -p/--port: expected one argument"),

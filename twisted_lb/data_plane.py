@@ -525,7 +525,7 @@ class DataPlane:
         cluster.weighed(backend, by)
 
     def set_limit(self, pool: str, backend: str, limit: int) -> None:
-        """Set how many requests a backend may have in flight, until the file says another number than now; 0: no bound. What is
+        """Set how many requests a backend may have in flight, until the file says another number than now; 0: no bound, ADAPTIVE: it is learnt. What is
         beyond a lower one goes on. KeyError when there is none, ValueError for what is no limit.
         """
         self._cluster_of(pool)

@@ -26,7 +26,7 @@ from twisted_lb.config.matching import match_of
 from twisted_lb.config.objects import Objects, home_of_choice, objects_of
 from twisted_lb.config.observe import LogConfig
 from twisted_lb.config.policies import policy_for
-from twisted_lb.config.pools import BackendRulesConfig, PoolConfig, QueueConfig
+from twisted_lb.config.pools import AdaptiveConfig, BackendRulesConfig, PoolConfig, QueueConfig
 from twisted_lb.config.problems import Problem
 from twisted_lb.config.routes import AnswerConfig, RouteConfig
 from twisted_lb.config.secret import revealed
@@ -628,10 +628,7 @@ def _told_host(host: str) -> bytes | None:
     return None if host == "keep" else b"" if host == "backend" else host.encode("ascii")
 
 
-def _adaptive(config: PoolConfig) -> AdaptiveRules | None:
-    given = config.adaptive
-    if config.max_in_flight != "adaptive":
-        return None
+def _adaptive(given: AdaptiveConfig) -> AdaptiveRules:
     return AdaptiveRules(given.least, given.most, given.tolerance_percent, given.measure_s)
 
 
@@ -651,7 +648,8 @@ def _pool(config: PoolConfig, backend: BackendRulesConfig) -> PoolPlan:
             fall=check.fall,
             checked=check.enabled,
             max_in_flight=0 if config.max_in_flight == "adaptive" else config.max_in_flight,
-            adaptive=_adaptive(config),
+            adaptive=_adaptive(config.adaptive) if config.max_in_flight == "adaptive" else None,
+            own_adaptive=_adaptive(config.adaptive),
             abandoned_s=config.abandoned_s,
             max_queued=config.queue.length,
             queue_timeout_s=config.queue.timeout_s,
@@ -742,7 +740,7 @@ def _targets(config: TargetsConfig, backend: BackendRulesConfig) -> TargetsPlan:
         resolve=backend.resolve or "",
         family=backend.family or "",
         labels=backend.labels,
-        limit=backend.max_in_flight,
+        limit=backend.limit,
         priority=backend.priority or 0,
         backup=bool(backend.backup),
     )

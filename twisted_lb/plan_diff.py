@@ -11,7 +11,7 @@ from twisted_lb.config.base import Model
 from twisted_lb.config.described import DescribedConfig
 from twisted_lb.config.listeners import ListenConfig
 from twisted_lb.config.secret import hides
-from twisted_lb.core.backend import BackendSpec
+from twisted_lb.core.backend import BackendSpec, limit_said
 from twisted_lb.errors import one_line
 from twisted_lb.plan import OF_POOLS, ListenerPlan, Plan, PoolPlan, RoutePlan
 from twisted_lb.tracing.rules import TraceRules
@@ -185,8 +185,14 @@ def _backends(before: Sequence[BackendSpec], after: Sequence[BackendSpec]) -> It
                 was, now = getattr(old[name], key), getattr(spec, key)
                 if was != now:
                     yield f"{name} {key} {_shown(was)} -> {_shown(now)}"
+            if old[name].limit != spec.limit:
+                yield f"{name} max_in_flight {_limit(old[name])} -> {_limit(spec)}"
     if [name for name in old if name in new] != [name for name in new if name in old]:
         yield f"backends in the order {_cut(', '.join(new))}"
+
+
+def _limit(spec: BackendSpec) -> str:
+    return "that of its pool" if spec.limit is None else limit_said(spec.limit)
 
 
 def _shown(value: object) -> str:

@@ -18,7 +18,7 @@ tolerance_percent = 25  # how much slower than unloaded a backend may get
 measure_s = 60          # how often the unloaded latency is measured anew
 ```
 
-In `[pools.NAME]` and `[defaults.pool]` too. Each backend has a limit of its own, between `least` and `most`, found from latency alone: the time until the head of an answer, of whatever status.
+In `[pools.NAME]` and `[defaults.pool]` too; in a backend's table (`{ address = "gpu1:8000", max_in_flight = "adaptive" }`) and `[defaults.backend]` for that backend alone, beside others that have a number. Each backend has a limit of its own, between `least` and `most`, found from latency alone: the time until the head of an answer, of whatever status.
 Where limits are shown it is the one in force: `lbctl backends`, `/v1/status`, the dashboard, `backend_limit` in metrics, `lbctl explain`. Why it is what it is, `limit_why` says, and `lbctl backends -o wide`. That it moves is no event: it does so several times a minute.
 
 ## What it does
@@ -33,7 +33,7 @@ limit    = limit * gradient + sqrt(limit * gradient)
 - It grows only where it was reached, and does not fall where less than half of it is in use. Nothing in flight is cut.
 - The unloaded latency is measured with half of the limit, halved again only where that has brought latency down: at the start, every `measure_s`, and when the limit has fallen by half or latency far below what was known. Requests wait for it in the queue; without one (`queue.length = 0`) they would be refused, which `twistd lb --check` says (W32).
 - A window is the mean of the logarithms of its latencies: few slow requests do not move it.
-- An operator's limit (`lbctl limit`) stands in its place; of it and an agent's `maxconn:` the less holds; slow start has its part of it. It outlives that a backend is out, and goes on from where it was.
+- An operator's limit (`lbctl limit app1 8`) stands in its place, and `lbctl limit app1 adaptive` has one learn that has a number; of it and an agent's `maxconn:` the less holds; slow start has its part of it. It outlives that a backend is out, and goes on from where it was.
 - An answer that does not come in time counts as slow. Refused connections and clients that leave count as nothing.
 
 ## What it finds
@@ -61,7 +61,9 @@ With a limit, what finds all workers busy waits for the first one that is free a
 ## The queue
 
 **What waits:** a request that finds every usable backend with as many as `max_in_flight` lets it have, or no usable backend at all. A place is taken from when a backend is picked until its answer has ended, or its attempt has failed; tunnels, retries and the connections of clients that are logged in (NTLM) count like any other, checks do not.
-A queue is of the pool, not of a backend: whoever is free first takes the next one. Who is full is not gone: a route's `fallback` is for a pool without a usable backend.
+A queue is of the pool, not of a backend: whoever is free first takes the next one. Who is full is not gone: a route's `fallback` is for a pool without a usable backend, and when the last one goes those that wait for it fall back at once. Who waits for one backend alone (a client that is logged in there, NTLM) waits for whoever is free first when that one is lost, and is then as old as it is.
+
+**What nobody waits for any more:** a client leaves, a timeout or a deadline is over, and a synchronous worker goes on with the request all the same. With `abandoned_s` (0 unless set; 30 for gunicorn's sync workers, say) it keeps its place until its backend has answered or closed the connection, at most so long, so that no backend ever has more at work than `max_in_flight`, as it counts itself. The backend is told by a FIN, and what still comes is thrown away. What has become of the request is told at once, and a retry goes elsewhere. A request that was not sent whole keeps nothing, and its connection is reset.
 
 **In which order:**
 

@@ -120,6 +120,8 @@ PROBLEMS = [
     ("POST", "/v1/pools/ap/backends", {"address": "n:80"}, 404, "no_such_pool", 'there is no pool "ap"'),
     ("PATCH", A, {}, 422, "bad_value", "nothing to change: admin, weight or limit is wanted"),
     ("PATCH", A, {"reason": "x"}, 422, "bad_value", "nothing to change: admin, weight or limit is wanted"),
+    ("PATCH", A, {"limit": "auto"}, 422, "bad_value", "limit: should be an integer or adaptive"),
+    ("PATCH", A, {"limit": -1}, 422, "bad_value", "limit: should be from 0 to 1000000"),
     ("PATCH", A, {"admin": "off"}, 422, "bad_value", "admin: should be one of ready, drain, maint"),
     ("PATCH", A, [], 422, "bad_value", "the body should be a JSON object"),
     (

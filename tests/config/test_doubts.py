@@ -174,6 +174,13 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
         ),
     ),
     (
+        {"backends": ["b:80", {"address": "a:80", "max_in_flight": "adaptive"}], "queue": {"timeout_s": 0}},
+        (
+            "backends[1].max_in_flight: adaptive without a queue: while a limit is low, as it is when it is measured, what is beyond "
+            "it gets 503   [W32]"
+        ),
+    ),
+    (
         {"backends": ["a:80"], "abandoned_s": 30},
         "abandoned_s: has no effect: without max_in_flight there are no places to be held   [W33]",
     ),
@@ -348,6 +355,7 @@ def test_what_is_doubtful_for_one_reason_is_doubted_once(tables, said):
         {"forwarding": {"trusted_proxies": ["10.0.0.0/8", "fd00::/8"]}},
         {"backends": ["app.internal:80"], "retry": {"bad_statuses": [503]}},  # a name may be several
         {"backends": ["10.0.0.1:80", "10.0.0.2:80"], "policy": "first", "max_in_flight": 10},
+        {"backends": [{"address": "a:80", "max_in_flight": "adaptive"}], "adaptive": {"most": 9}, "abandoned_s": 5},
         {"backends": ["10.0.0.1:80", "10.0.0.2:80"], "policy": "first", "max_in_flight": "adaptive", "adaptive": {"most": 9}},
         {"backends": ["10.0.0.1:80"], "policy": "first"},
         # A route of another listener hides nothing, and one of each of two hides it only together.

@@ -6,7 +6,7 @@ import pytest
 from builders import claim, make_pool, specs
 
 from twisted_lb.core.ask import ANY
-from twisted_lb.core.backend import AdminState
+from twisted_lb.core.backend import ADAPTIVE, AdminState
 from twisted_lb.core.gradient import SAMPLES, START, AdaptiveRules
 from twisted_lb.core.lease import Lease, LoadLease
 from twisted_lb.core.outcome import Outcome
@@ -190,6 +190,76 @@ def test_it_can_be_turned_on_and_off_while_requests_run():
         pool.responded(lease, 3.0)
         pool.settle(lease, Outcome.OK, 3.0)
     assert (backend.in_flight, pool.broken()) == (0, [])
+
+
+def with_own(pool, now, **limits):
+    """Give backends limits of their own."""
+    pool.update(
+        [dataclasses.replace(one, limit=limits.get(one.name.partition(":")[0])) for one in specs(*pool.backends)], now
+    )
+
+
+def numbered(*texts, **settings):
+    return make_pool(*texts, checked=False, max_in_flight=3, max_queued=100, queue_timeout_s=60.0, **settings)
+
+
+def test_a_backend_may_learn_its_own_beside_others_that_have_a_number():
+    pool, told = numbered("a:1", "b:1", own_adaptive=AdaptiveRules(most=9))
+    a, b = pool.backends.values()
+    with_own(pool, 0.0, a=ADAPTIVE)
+    assert str(told[-1]) == "p/a:1 has changed: limit 3 -> adaptive"
+    assert (a.limit, b.limit, a.learns, b.learns) == (START, 3, True, False)
+    serve(pool, 0.0, 200)
+    assert (a.limit, b.limit, b.gradient, b.told) == (9, 3, None, None), "as the rules bound it"
+    assert a.limit_why
+    assert pool.broken() == []
+
+
+def test_a_number_in_the_place_of_its_own_adaptive_limit_forgets_nothing():
+    pool, told = numbered("a:1")
+    backend = one_of(pool)
+    with_own(pool, 0.0, a=ADAPTIVE)
+    now = serve(pool, 0.0, 100)
+    learnt, windows = backend.limit, backend.gradient.windows
+    with_own(pool, now, a=2)
+    assert (str(told[-1]), backend.limit) == ("p/a:1 has changed: limit adaptive -> 2", 2)
+    now = serve(pool, now, 300, 9.0)
+    assert backend.gradient.windows == windows
+    with_own(pool, now, a=ADAPTIVE)
+    assert (backend.limit, learnt > START) == (learnt, True)
+    with_own(pool, now)
+    assert (backend.limit, backend.gradient, backend.told) == (3, None, None)
+    assert str(told[-1]) == "p/a:1 has changed: limit adaptive -> that of its pool"
+
+
+def test_its_rules_and_its_pool_may_change_while_requests_run():
+    pool, _ = numbered("a:1", "b:1")
+    a, b = pool.backends.values()
+    with_own(pool, 0.0, a=ADAPTIVE, b=2)
+    lease = claim(pool)
+    pool.configure(dataclasses.replace(pool.settings, own_adaptive=AdaptiveRules(most=5), adaptive=RULES), 1.0)
+    now = serve(pool, 1.0, 100)
+    assert (a.limit, b.limit, a.learns, b.learns) == (5, 2, True, False)
+    pool.configure(dataclasses.replace(pool.settings, adaptive=None), now)
+    assert (a.limit, b.limit, b.gradient) == (5, 2, None)
+    pool.settle(lease, Outcome.OK, now)
+    assert (pool.leases, pool.broken()) == (0, [])
+
+
+def test_the_same_server_under_another_name_keeps_its_own_too():
+    pool, _ = numbered("a:1")
+    with_own(pool, 0.0, a=ADAPTIVE)
+    now = serve(pool, 0.0, 100)
+    learnt = one_of(pool).limit
+    succession = Succession()
+    succession.heirs["b"] = "a:1"
+    [spec] = specs("a:1")
+    pool.update([dataclasses.replace(spec, name="b", limit=ADAPTIVE)], now, succession)
+    backend = one_of(pool)
+    windows = backend.gradient.windows
+    assert (backend.limit, type(claim(pool, now))) == (learnt, LoadLease)
+    serve(pool, now, 100)
+    assert backend.gradient.windows > windows, "and goes on learning"
 
 
 @pytest.mark.parametrize("outcome", [Outcome.TIMED_OUT, Outcome.CONNECT_TIMEOUT])

@@ -177,6 +177,17 @@ def test_who_waits_for_one_backend_is_served_behind_nobody_else(backends):
     assert set(order(queue)) == set(own)
 
 
+def test_who_waited_for_one_that_is_lost_is_as_old_as_it_is_among_the_others(backends):
+    queue, (a, b, _) = Queue(), backends
+    first, own, other = joined(queue, 1), joined(queue, 1, only=a), joined(queue, only=b)
+    second, urgent = joined(queue, 1), joined(queue, urgency=0, only=a)
+    alone = joined(queue, 2, only=a)
+    third = joined(queue, 1)
+    queue.release(a)
+    assert (queue.own, queue.for_anyone, queue.waiting) == ([b], 6, 7)
+    assert order(queue) == [other, urgent, first, alone, own, second, third]
+
+
 def test_who_leaves_is_gone_at_once_wherever_it_stood(backends):
     queue = Queue()
     kinds = [
@@ -287,6 +298,9 @@ def test_whatever_is_done_in_whatever_order_nothing_is_lost_or_served_twice(back
                 for ticket in (*served, *late):
                     del inside[ticket]
                     done[ticket] += 1
+                if rng.random() < 0.1:
+                    queue.release(lost := rng.choice(backends))
+                    assert lost not in queue.own
                 for ticket in rng.sample(list(inside), len(inside) // 4):
                     queue.prolong(ticket, ticket.until + rng.random())
             assert list(queue) == list(inside)

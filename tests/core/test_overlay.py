@@ -236,7 +236,7 @@ def test_what_is_not_there_cannot_be_changed():
             change()
     with pytest.raises(ValueError, match="257 is not a weight"):
         one.weigh("p", "a:1", 257, FILE)
-    for number in (-1, 1_000_001):
+    for number in (-2, 1_000_001):
         with pytest.raises(ValueError, match=f"{number} is not a limit between 0 and 1000000"):
             one.limit("p", "a:1", number, FILE)
     assert one.pools == {}
@@ -267,7 +267,7 @@ GOOD = {"admin": {}, "weights": {}, "added": [], "removed": []}
         ({"version": 1, "pools": {"p": {}}}, "is not complete"),
         ({"version": 1, "pools": {"p": {**GOOD, "weights": {"a": [999, 1]}}}}, "999 is not a weight"),
         ({"version": 1, "pools": {"p": {**GOOD, "weights": {"a": ["x", 1]}}}}, "is not complete"),
-        ({"version": 1, "pools": {"p": {**GOOD, "limits": {"a": [-1, 1]}}}}, "-1 is not a limit"),
+        ({"version": 1, "pools": {"p": {**GOOD, "limits": {"a": [-2, 1]}}}}, "-2 is not a limit"),
         ({"version": 1, "pools": {"p": {**GOOD, "limits": {"a": [True, 1]}}}}, "is not complete"),
         (
             {"version": 1, "pools": {"p": {**GOOD, "added": [{"name": "x", "address": "a:1", "limit": "9"}]}}},

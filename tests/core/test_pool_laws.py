@@ -131,6 +131,7 @@ class PoolMachine(RuleBasedStateMachine):
             ejection=ejection,
         )
         self.tickets: list[Ticket] = []
+        self.held: list[Backend] = []  # a place each
         self.answering: set[Lease] = set()  # trials of which an answer is wanted
         self.waited = False  # whether anybody ever did, which brings trials nearer
         self.pool = Pool("p", self.policy, settings_, random.Random(1), self.hear)
@@ -289,7 +290,7 @@ class PoolMachine(RuleBasedStateMachine):
                 assert ticket.only in (None, verdict.backend)
                 self.leased(verdict, ticket.tried, on_trial)
             else:
-                assert ticket.until <= self.now
+                assert ticket.until <= self.now or (ticket.elsewhere and self.listener.exhausted)
         for ticket in self.tickets:
             assert ticket.until > self.now
             assert not self.open_to(ticket.tried) if ticket.only is None else not ticket.only.available
@@ -303,6 +304,26 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(outcome=st.sampled_from(list(Outcome)), which=WHICH)
     def settle(self, outcome, which):
         self.end(self.leases.pop(which % len(self.leases)), outcome)
+
+    @precondition(lambda self: self.leases)
+    @rule(outcome=st.sampled_from([Outcome.TIMED_OUT, Outcome.LATE, Outcome.BACKEND_DOWN]), which=WHICH)
+    def give_up(self, outcome, which):
+        lease = self.leases.pop(which % len(self.leases))
+        before = lease.backend.in_flight
+        self.pool.hold(lease.backend)
+        self.held.append(lease.backend)
+        self.end(lease, outcome)
+        assert lease.backend.in_flight == before
+
+    @precondition(lambda self: self.held)
+    @rule(which=WHICH)
+    def let_go(self, which):
+        self.pool.let_go(self.held.pop(which % len(self.held)))
+
+    @precondition(lambda self: self.tickets)
+    @rule(which=WHICH)
+    def have_another_place_to_go_to(self, which):
+        self.tickets[which % len(self.tickets)].elsewhere = True
 
     @precondition(lambda self: self.leases)
     @rule(which=WHICH)
@@ -393,16 +414,19 @@ class PoolMachine(RuleBasedStateMachine):
     @invariant()
     def in_flight_is_what_is_open(self):
         for backend in self.seen:
-            assert backend.in_flight == sum(lease.backend is backend for lease in self.leases)
+            leased = sum(lease.backend is backend for lease in self.leases)
+            assert (backend.in_flight, backend.held) == (leased + self.held.count(backend), self.held.count(backend))
+        assert self.pool.broken() == []
 
     @invariant()
     def a_slot_is_held_by_whoever_is_in_or_has_a_request_in_flight(self):
-        holders = set(self.pool.backends.values()) | {lease.backend for lease in self.leases}
+        holders = set(self.pool.backends.values()) | {lease.backend for lease in self.leases} | set(self.held)
         slots = [backend.slot for backend in holders]
         assert len(set(slots)) == len(slots)
         assert all(slot >= 0 for slot in slots)
         assert all(backend.slot == -1 for backend in self.seen - holders)
-        assert repr(self.pool.counts) == f"<Counts {len(self.leases)} in flight, {len(holders)} slots>"
+        taken = len(self.leases) + len(self.held)
+        assert repr(self.pool.counts) == f"<Counts {taken} in flight, {len(holders)} slots>"
 
     @invariant()
     def those_that_wait_are_counted_and_the_first_expires_first(self):
@@ -474,6 +498,8 @@ class PoolMachine(RuleBasedStateMachine):
             self.pool.withdraw(ticket)
         for lease in self.leases:
             self.pool.settle(lease, Outcome.CLIENT_GONE, self.now)
+        for backend in self.held:
+            self.pool.let_go(backend)
         self.now += 1000
         for backend in self.pool.backends.values():
             if self.checked:

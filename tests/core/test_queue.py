@@ -656,3 +656,120 @@ def test_where_nothing_is_known_who_waits_has_half_of_its_time_left():
     claim(pool)
     ticket = pool.claim(ANY, 1.0, deadline=5.0)
     assert (ticket.until, ticket.late) == (3.0, True)
+
+
+def impatient_pool(*texts: str, most: int = 0):
+    """Nobody waits for who is full, and for a second while nobody is usable."""
+    pool, _ = make_pool(*texts, max_in_flight=most, max_queued=9, queue_timeout_s=0.0, no_backend_s=1.0)
+    for one in pool.backends.values():
+        for _ in range(3):
+            pool.observe_probe(one, False, "x", 0.0, silent=True)
+    return pool
+
+
+def test_whoever_comes_in_the_turn_in_which_a_backend_returns_is_served_in_it_though_nobody_waits_for_who_is_full():
+    pool = impatient_pool("a:1")
+    first = wait(pool)
+    pool.observe_probe(pool.backends["a:1"], True, "x", 0.5)
+    second = wait(pool, 0.5)
+    assert (second.until, pool.grants_due) == (0.5, 0.5)
+    verdicts = pool.grants(0.5)
+    assert [(ticket, isinstance(lease, Lease)) for ticket, lease in verdicts] == [(first, True), (second, True)]
+
+
+def test_it_is_refused_in_that_turn_where_there_was_no_place_for_it():
+    pool = impatient_pool("a:1", most=1)
+    first = wait(pool)
+    pool.observe_probe(pool.backends["a:1"], True, "x", 0.5)
+    second = wait(pool, 0.5)
+    assert [one for one, _ in pool.grants(0.5)] == [first, second]
+    assert second.joined == 0
+    assert pool.claim(ANY, 0.6) is Refusal.ALL_FULL
+
+
+def test_a_wait_of_no_time_is_none_and_a_request_may_wait_afterwards():
+    pool = impatient_pool("a:1")
+    first = wait(pool)
+    pool.observe_probe(pool.backends["a:1"], True, "x", 0.5)
+    request = tries(pool)
+    ticket = request.begin(0.5)
+    (_, other), (served, lease) = pool.grants(0.5)
+    assert (served, ticket) == (ticket, request.waiting)
+    request.granted(ticket, lease, 0.5)
+    request.ended(request.current, Outcome.REFUSED, 0.6)
+    again = request.again(Outcome.REFUSED, 0.6, replayable=True)
+    assert (again.until, first.joined) == (1.6, 0)
+    pool.withdraw(again)
+    pool.settle(other, Outcome.OK, 0.7)
+
+
+# When those that are waited for are lost.
+
+
+def test_when_the_last_usable_backend_goes_who_has_another_place_to_go_to_is_told_at_once():
+    pool = waiting_pool("a:1", "b:1", max_queued=9)
+    a, b = pool.backends.values()
+    leases = [claim(pool), claim(pool)]
+    retry = pool.claim(ANY, 0.0, (a,), again=True)
+    own = pool.claim_on(b, ANY, 0.0)
+    new, stays = wait(pool), wait(pool)
+    for ticket in (retry, own, new):
+        ticket.elsewhere = True
+    pool.settle(leases[0], Outcome.REFUSED, 1.0)
+    assert pool.grants(1.0) == [], "somebody is usable, and full"
+    pool.settle(leases[1], Outcome.REFUSED, 2.0)
+    assert pool.grants(2.0) == [(one, Refusal.NO_BACKEND) for one in (retry, own, new)]
+    assert stays.joined
+    late = wait(pool, 2.0)
+    late.elsewhere = True
+    assert pool.grants(2.1) == [], "whoever comes then is asked when it comes"
+
+
+def test_the_trial_comes_before_anybody_goes_elsewhere():
+    pool = waiting_pool("a:1", checked=False)
+    lease = claim(pool)
+    first, second = wait(pool), wait(pool)
+    first.elsewhere = second.elsewhere = True
+    pool.settle(lease, Outcome.REFUSED, 1.0)
+    pool.moved(pool.backends["a:1"], "", 1.0)
+    verdicts = dict(pool.grants(1.0))
+    assert verdicts[first].trial
+    assert verdicts[second] is Refusal.NO_BACKEND
+
+
+def test_nobody_goes_elsewhere_where_somebody_is_back_before_the_turn_is_over():
+    pool = waiting_pool("a:1")
+    lease = claim(pool)
+    ticket = wait(pool)
+    ticket.elsewhere = True
+    a = pool.backends["a:1"]
+    pool.command(a, AdminState.MAINT, 1.0)
+    pool.command(a, AdminState.READY, 1.0)
+    assert pool.grants(1.0) == []
+    pool.settle(lease, Outcome.OK, 1.0)
+    assert [one for one, _ in pool.grants(1.0)] == [ticket]
+
+
+@pytest.mark.parametrize("how", ["drain", "maint", "down", "removed"])
+def test_who_waits_for_a_backend_that_is_lost_has_whoever_is_free_first(how):
+    pool = waiting_pool("a:1", "b:1")
+    a, b = pool.backends.values()
+    leases = {lease.backend: lease for lease in (claim(pool), claim(pool))}
+    own = pool.claim_on(a, ANY, 0.0)
+    behind = wait(pool, 1.0)
+    out(pool, how)
+    assert (pool.grants(1.0), own.only) == ([], None)
+    pool.settle(leases[b], Outcome.OK, 2.0)
+    ((first, lease),) = pool.grants(2.0)
+    assert (first, lease.backend) == (own, b), "it is the older one"
+    pool.withdraw(behind)
+
+
+def test_who_waits_for_a_backend_that_is_lost_goes_elsewhere_at_once_where_there_is_room():
+    pool = waiting_pool("a:1", "b:1")
+    a, b = pool.backends.values()
+    held = pool.claim_on(a, ANY, 0.0)
+    own = pool.claim_on(a, ANY, 0.0)
+    pool.settle(held, Outcome.REFUSED, 1.0)
+    ((first, lease),) = pool.grants(1.0)
+    assert (first, lease.backend) == (own, b)

@@ -334,6 +334,12 @@ def test_limit_says_what_it_was_and_is(api, lbctl):
     assert api.asked[-1][2] == {"limit": 50, "reason": "small machine"}
 
 
+def test_a_limit_may_be_adaptive(api, lbctl):
+    api.answers[PATCH] = {"backend": B3 | {"limit": 4}, "changes": ["limit 0 → adaptive"], "follows": []}
+    assert lbctl("limit", "app/b3", "adaptive") == 0
+    assert (lbctl.out, api.asked[-1][2]) == ("app/b3: limit 0 → adaptive\n", {"limit": "adaptive"})
+
+
 def test_a_limit_that_it_has_is_said(api, lbctl):
     api.answers[PATCH] = {"backend": B3 | {"limit": 50}, "changes": [], "follows": []}
     assert lbctl("limit", "app/b3", "50") == 0
@@ -343,7 +349,7 @@ def test_a_limit_that_it_has_is_said(api, lbctl):
 @pytest.mark.parametrize("typed", ["-1", "1000001", "1.5", "x", "", "٣"])
 def test_a_limit_is_a_whole_number(lbctl, typed):
     assert lbctl("limit", "app/b3", typed) == 2
-    assert "a limit is a whole number from 0 to 1000000" in " ".join(lbctl.err.split())
+    assert "a limit, if not adaptive, is a whole number from 0 to 1000000" in " ".join(lbctl.err.split())
 
 
 def test_add_hands_on_what_was_typed_alone(api, lbctl):

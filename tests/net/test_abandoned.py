@@ -93,6 +93,103 @@ def test_a_stream_that_goes_on_is_thrown_away_and_holds_no_longer_than_that(one)
     assert (one.pool.leases, one.cluster.open) == (0, 0)
 
 
+ENDS = {
+    "TIMED_OUT": {"timeouts": {"attempt_s": 2.0}},
+    "LATE": {"timeouts": {"deadline_header": "X-Wait"}},
+}
+
+
+@pytest.mark.parametrize("outcome", ENDS)
+def test_who_is_given_up_keeps_its_place_for_as_long_as_its_backend_works_at_it_and_is_told_at_once(build, outcome):
+    one = build("a:80", max_in_flight=1, abandoned_s=30.0, queue={"timeout_s": 100.0}, **ENDS[outcome])
+    backend = one.backend("a:80", [[Wait(5.0), response(b"too late")]])
+    client = one.ask(b"GET / HTTP/1.1\r\nHost: x\r\nX-Wait: 2000\r\n\r\n")
+    one.wait(2.5)
+    assert client.received.startswith(b"HTTP/1.1 504 ")
+    [member] = one.members
+    assert (one.record.ended_by.name, member.outcomes[one.record.ended_by], member.held) == (outcome, 1, 1)
+    assert one.pool.broken() == []
+    waiting = one.ask(b"GET /next HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert (len(backend.requests), one.pool.waiting) == (1, 1)
+    backend.script.append(response())
+    one.wait(2.6)
+    assert waiting.received.startswith(OK)
+    assert b"too late" not in client.received + waiting.received
+    assert (one.pool.leases, member.held, len(backend.connections)) == (0, 0, 2)
+
+
+def test_a_retry_goes_elsewhere_and_the_old_place_is_held(build):
+    one = build("a:80", "b:80", max_in_flight=1, abandoned_s=30.0, timeouts={"attempt_s": 2.0})
+    for address in ("a:80", "b:80"):
+        one.backend(address, [[Wait(6.0 if address == "a:80" else 1.0), response(address.encode())]])
+    client = one.ask()
+    one.wait(2.5)
+    assert [member.in_flight for member in one.members] == [1, 1]
+    one.wait(1.0)
+    assert client.received.endswith(b"b:80")
+    assert [member.in_flight for member in one.members] == [1, 0]
+    one.wait(3.0)
+    assert [(member.in_flight, member.held) for member in one.members] == [(0, 0), (0, 0)]
+    assert [member.failures for member in one.members] == [1, 0], "it is blamed once, when it was late"
+
+
+def test_a_stream_that_stalls_is_cut_and_its_place_is_held(build):
+    one = build("a:80", max_in_flight=1, abandoned_s=30.0, timeouts={"response_idle_s": 2.0})
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+    one.backend("a:80", [[head, NEVER_ANSWER]])
+    one.ask()
+    one.wait(2.5)
+    assert (one.record.ended_by, one.pool.leases) == (Outcome.CUT_SHORT, 1)
+    one.wait(30.0)
+    assert (one.pool.leases, one.cluster.open) == (0, 0), "as long as it may, and no longer"
+
+
+def test_what_is_moved_away_from_a_backend_that_is_silent_has_its_place_there_until_that_is_back(build):
+    one = build("a:80", "b:80", max_in_flight=1, abandoned_s=60.0, timeouts={"response_head_s": 60.0})
+    frozen = one.backend("a:80", [[Wait(20.0), response(b"late")]])
+    one.backend("b:80", [response(b"b")])
+    client = one.ask()
+    one.wait(1.0)
+    for _ in range(3):
+        one.cluster.observe_probe("a:80", False, "no answer in time", silent=True, asked_at=one.clock.seconds())
+    one.wait(1.0)
+    assert client.received.endswith(b"b")
+    for _ in range(3):
+        one.cluster.observe_probe("a:80", True, "200")
+    a, _ = one.members
+    assert (a.usable, a.available, a.in_flight) == (True, False, 1)
+    one.wait(20.0)
+    assert (a.available, a.in_flight, frozen.connections[0].open) == (True, 0, False)
+
+
+def test_one_that_is_removed_meanwhile_has_gone_when_its_last_one_has(build):
+    one = build("a:80", max_in_flight=1, abandoned_s=30.0, timeouts={"attempt_s": 2.0})
+    one.backend("a:80", [[Wait(5.0), response()]])
+    one.ask()
+    one.wait(2.5)
+    [gone] = one.members
+    one.cluster.update([])
+    assert (list(one.pool.leaving), one.pool.broken()) == ([gone], [])
+    one.wait(3.0)
+    assert (list(one.pool.leaving), gone.slot) == ([], -1)
+
+
+def test_whose_request_is_not_there_as_a_whole_has_no_place_any_more_when_it_is_given_up(build):
+    one = build("a:80", max_in_flight=1, abandoned_s=30.0, timeouts={"response_head_s": 2.0, "body_idle_s": 60.0})
+    one.backend("a:80")
+    one.ask(POST)
+    one.wait(2.5)
+    assert (one.pool.leases, one.cluster.open) == (0, 0)
+
+
+def test_without_a_place_or_a_time_who_is_given_up_is_reset(build):
+    one = build("a:80", max_in_flight=1, timeouts={"attempt_s": 2.0})
+    backend = one.backend("a:80", [[Wait(5.0), response()]])
+    one.ask()
+    one.wait(2.5)
+    assert (one.pool.leases, backend.connections[0].open) == (0, False)
+
+
 def test_a_client_that_read_too_slowly_leaves_no_pause_behind(one):
     one.backend("a:80", [response(bytes(8_000_000))])
     slow = one.client()

@@ -430,6 +430,25 @@ def test_who_waited_for_a_backend_that_closed_meanwhile_begins_anew(build):
     assert client.take().endswith(b"?")
 
 
+def test_who_waits_for_a_backend_that_is_taken_out_is_served_elsewhere_at_once_and_logs_in_anew(build):
+    house = build("a:80", "b:80")
+    a, b = Domain(house, "a:80"), Domain(house, "b:80")
+    client, _, third = logged_in(house, b"alice"), logged_in(house, b"bob"), logged_in(house, b"carol")
+    assert [len(a.users), len(b.users)] == [2, 1]
+    full_but_for(house, 1, 60.0)
+    a.before = [Wait(3)]
+    house.ask(GET, client)
+    third.take()
+    house.ask(GET, third)
+    assert house.cluster.snapshot().waiting == 1
+    house.cluster.command("a:80", AdminState.DRAIN)
+    house.clock.settle()
+    assert house.cluster.snapshot().waiting == 0
+    assert third.take().endswith(b"?"), "nobody there knows who this is"
+    house.wait(4)
+    assert (client.take()[-5:], a.open) == (b"alice", 1)
+
+
 def test_an_exchange_that_is_retried_leaves_the_login_behind(build):
     house = build("a:80", "b:80", retry={"bad_statuses": [503]})
     a, b = Domain(house, "a:80"), Domain(house, "b:80")

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from crossroads import Crossroads, get
+from crossroads import OK, Crossroads, get
 from faults.web import site_of, standing_wall_clock
 from house import House
 
@@ -305,6 +305,41 @@ def test_who_is_full_is_not_gone_and_nobody_falls_back(side):
     assert clients[2].read().startswith(b"HTTP/1.1 503 ")
     roads.down("api")
     assert roads.ask(get()).asked == "web:80", "now it is gone"
+    roads.close()
+
+
+@BOTH
+def test_when_the_last_backend_goes_who_waits_for_it_falls_back_at_once(side):
+    full = {"max_in_flight": 1, "queue": {"length": 5, "timeout_s": 60.0, "no_backend_s": 30.0}}
+    roads = Crossroads(side, {"pool": "api", "fallback": "web"}, pool_options={"api": full})
+    first, waits = [roads.client().send(get(path)) for path in ("/1", "/2")]
+    roads.world.run()
+    assert [peer.backend for peer in roads.world.backend_connections] == ["api:80"]
+    roads.down("api")
+    roads.world.run()
+    assert [peer.backend for peer in roads.world.backend_connections] == ["api:80", "web:80"]
+    assert roads.world.backend_connections[1].read().startswith(b"GET /2 ")
+    for peer in roads.world.backend_connections:
+        peer.send(OK)
+    roads.world.run()
+    assert [one.read()[9:12] for one in (first, waits)] == [b"200", b"200"]
+    assert {record.pool for record in roads.records} == {"api", "web"}
+    roads.close()
+
+
+@BOTH
+def test_when_the_last_backend_goes_who_waits_for_it_is_answered_at_once_where_that_is_the_fallback(side):
+    full = {"max_in_flight": 1, "queue": {"length": 5, "timeout_s": 60.0}}
+    own = {"status": 503, "text": "later"}
+    roads = Crossroads(side, {"pool": "api", "fallback": own}, pool_options={"api": full})
+    clients = [roads.client().send(get(method=method)) for method in ("GET", "GET", "HEAD")]
+    roads.world.run()
+    roads.down("api")
+    roads.world.run()
+    assert [one.read().endswith(b"\r\n\r\nlater") for one in clients] == [False, True, False]
+    assert roads.world.plane.clusters["api"].pool.waiting == 0
+    roads.world.backend_connections[0].send(OK)
+    roads.world.run()
     roads.close()
 
 

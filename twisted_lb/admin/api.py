@@ -13,7 +13,7 @@ from twisted_lb.admin.endpoints import KINDS, Call
 from twisted_lb.admin.feed import Feed
 from twisted_lb.admin.openapi import document
 from twisted_lb.admin.operator import Actor, BackendView, Changed, Command, NotFound, Operator, Refused, Reloaded
-from twisted_lb.core.backend import AdminState
+from twisted_lb.core.backend import ADAPTIVE, AdminState
 
 # How often it is looked whether what is waited for is so: at first, and less often the longer it takes already, since a look
 # costs more the more clients there are.
@@ -151,7 +151,8 @@ class Api:
         if not {"admin", "weight", "limit"} & set(body):
             raise Refused("bad_value", "nothing to change: admin, weight or limit is wanted")
         admin = AdminState(body["admin"]) if "admin" in body else None
-        command = Command(pool, backend, admin, body.get("weight"), body.get("limit"), force=bool(body.get("force")))
+        limit = ADAPTIVE if body.get("limit") == "adaptive" else body.get("limit")
+        command = Command(pool, backend, admin, body.get("weight"), limit, force=bool(body.get("force")))
         dry_run = call.flag("dry_run")
         changed = self._operator.command(command, call.actor, dry_run=dry_run)
         if dry_run:

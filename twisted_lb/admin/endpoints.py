@@ -29,6 +29,7 @@ class Value:
     pattern: str = ""
     needed: bool = False
     several: bool = False  # may be there several times
+    words: Sequence[str] = ()  # such as may stand in the place of a number
 
     def schema(self) -> dict[str, Any]:
         """It as JSON Schema."""
@@ -41,10 +42,17 @@ class Value:
             found["maxLength"] = self.most or 8192
         elif self.kind == "integer":
             found |= {key: one for key, one in (("minimum", self.least), ("maximum", self.most)) if one is not None}
+        if self.words:
+            meaning = found.pop("description")
+            return {"description": meaning, "anyOf": [found, {"type": "string", "enum": list(self.words)}]}
         return found
 
     def refuse(self, name: str, value: object) -> None:
         """Refuse what is no such value."""
+        if self.words and isinstance(value, str):
+            if value not in self.words:
+                raise Refused("bad_value", f"{name}: should be an {self.kind} or {' or '.join(self.words)}")
+            return
         kinds: dict[str, type | tuple[type, ...]] = {"string": str, "integer": int, "boolean": bool, "object": dict}
         if not isinstance(value, kinds[self.kind]) or (self.kind == "integer" and isinstance(value, bool)):
             article = "an" if self.kind[0] in "aeio" else "a"
@@ -140,7 +148,11 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
             "admin": Value("string", "What is wanted of it.", choices=("ready", "drain", "maint")),
             "weight": Value("integer", "Its share of requests; 0: none.", least=0, most=256),
             "limit": Value(
-                "integer", "How many requests it may have in flight; 0: no bound.", least=0, most=MOST_LIMIT
+                "integer",
+                "How many requests it may have in flight; 0: no bound; adaptive: it is learnt.",
+                least=0,
+                most=MOST_LIMIT,
+                words=("adaptive",),
             ),
             "force": _FORCE,
             "reason": _REASON,

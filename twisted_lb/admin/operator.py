@@ -352,7 +352,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Command:
-    """What is wanted of one backend: an admin state, a weight, a limit of requests in flight (0: no bound), or several of them.
+    """What is wanted of one backend: an admin state, a weight, a limit of requests in flight (0: no bound; ADAPTIVE), or several of them.
     `force`: also if its pool has nobody then.
     """
 

@@ -80,7 +80,7 @@ def _allowed(value: Value) -> str:
     if value.choices:
         return ", ".join(f"`{choice}`" for choice in value.choices)
     if value.kind == "integer":
-        return f"integer from {value.least} to {value.most}"
+        return " or ".join([f"integer from {value.least} to {value.most}", *(f"`{one}`" for one in value.words)])
     return value.kind
 
 

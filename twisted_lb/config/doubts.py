@@ -24,6 +24,7 @@ from twisted_lb.config.routes import RouteConfig
 from twisted_lb.config.shape import field_of, model_at
 from twisted_lb.config.trust import TrustConfig
 from twisted_lb.core.address import TcpAddress, is_name
+from twisted_lb.core.backend import ADAPTIVE
 from twisted_lb.core.routing import RouteMatch
 from twisted_lb.core.shadowing import never_reached, passed
 
@@ -473,7 +474,8 @@ def _of_buffers(path: KeyPath, pool: PoolConfig, memory_bytes: int) -> Iterator[
 
 
 def _of_adaptive(path: KeyPath, said: AdaptiveConfig, pool: PoolConfig) -> Iterator[Doubt]:
-    if pool.max_in_flight != "adaptive":
+    own = next((number for number, one in enumerate(pool.backends) if one.limit == ADAPTIVE), None)
+    if pool.max_in_flight != "adaptive" and own is None:
         for key in said.model_fields_set:
             text = f'has no effect: max_in_flight = {pool.max_in_flight}, and not "adaptive"'
             yield Doubt("W32", (*path, "adaptive", key), text)
@@ -482,7 +484,8 @@ def _of_adaptive(path: KeyPath, said: AdaptiveConfig, pool: PoolConfig) -> Itera
         text = (
             "adaptive without a queue: while a limit is low, as it is when it is measured, what is beyond it gets 503"
         )
-        yield Doubt("W32", (*path, "max_in_flight"), text, (*path, "queue", key))
+        where = ("max_in_flight",) if own is None else ("backends", own, "max_in_flight")
+        yield Doubt("W32", (*path, *where), text, (*path, "queue", key))
 
 
 def _of_unsaid_listener(config: LoadBalancerConfig) -> Iterator[Doubt]:

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 from pydantic import ValidationError
 
 from twisted_lb.config import LoadBalancerConfig, Model, SiblingConfig
-from twisted_lb.config.base import KeyPath
+from twisted_lb.config.base import KeyPath, names_of
 from twisted_lb.config.document import Document, Reading
 from twisted_lb.config.doubts import older_names
 from twisted_lb.config.files import Home
@@ -127,25 +127,27 @@ def sibling_from_flags(flags: Mapping[str, str]) -> SiblingConfig:
 
 
 def keys_of_the_file() -> dict[str, str]:
-    """The keys of the file that no flag sets, such as `queue.length`: by `most`, where the first one of that name is meant, and
-    by `queue_most`.
+    """The keys of the file that no flag sets, such as `queue.length`: by `length`, where the first one of that name is meant, and
+    by `queue_length`; and by their older names, such as `queue_most`, where nothing else is called so.
     """
     found: dict[str, str] = {}
-    for dotted in _dotted(LoadBalancerConfig):
-        if dotted not in FLAGS.values():
-            found.setdefault(dotted.replace(".", "_"), dotted)
-            found.setdefault(dotted.rpartition(".")[2], dotted)
+    keys = {key: names for key, *names in _dotted(LoadBalancerConfig) if key not in FLAGS.values()}
+    called = [(key, key) for key in keys] + [(older, key) for key, names in keys.items() for older in names]
+    for name, key in called:
+        found.setdefault(name.replace(".", "_"), key)
+        found.setdefault(name.rpartition(".")[2], key)
     return found
 
 
-def _dotted(model: type[Model], prefix: str = "") -> Iterator[str]:
+def _dotted(model: type[Model], prefix: str = "") -> Iterator[list[str]]:
+    """The keys of a model and of its tables, each with its older names behind it."""
     for key, field in model.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, Model):
             if key != "defaults":
                 yield from _dotted(kind, f"{prefix}{key}.")
         else:
-            yield prefix + key
+            yield [prefix + name for name in names_of(model, key)]
 
 
 def _validated(

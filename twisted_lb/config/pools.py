@@ -17,6 +17,7 @@ from twisted_lb.config.targets import TargetsConfig
 from twisted_lb.config.urgency import BY_ROUTE, Urgency
 from twisted_lb.core.address import is_name
 from twisted_lb.core.backend import (
+    ADAPTIVE,
     HEAVIEST,
     LIGHTEST,
     LOWEST,
@@ -35,6 +36,13 @@ _MOST_IDLE = 100_000
 # What is made of a host name with several addresses, and which of its addresses are used.
 Resolve = Literal["auto", "first"]
 Family = Literal["auto", "ipv4", "ipv6"]
+
+
+def number_or_adaptive(value: object) -> object:
+    """A limit of requests in flight; ValueError for what is none. Of a union pydantic would say what is wrong with each of its kinds."""
+    if value == "adaptive" or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_LIMIT):
+        return value
+    raise ValueError(f'should be "adaptive" or a whole number from 0 to {MOST_LIMIT}')
 
 
 class BackendRulesConfig(Model):
@@ -74,17 +82,25 @@ class BackendRulesConfig(Model):
         description="Which addresses of its host name are used, in place of the pool's `family`.",
     )
 
-    max_in_flight: int | None = Field(
+    max_in_flight: Annotated[int, Field(ge=0, le=MOST_LIMIT)] | Literal["adaptive"] | None = Field(
         default=None,
-        ge=0,
-        le=MOST_LIMIT,
-        description="How many requests it may have at a time, in place of the pool's `max_in_flight`; 0: no bound. Left out: as many "
-        "as the pool says.",
+        description="How many requests it may have at a time, in place of the pool's `max_in_flight`; 0: no bound; `adaptive`: as many "
+        "as its latency shows it to have workers for, by the pool's `adaptive`. Left out: as the pool says.",
     )
     labels: dict[Label, Label] = Field(
         default={},
         description='What tells it from others, in metrics and by policies: `{ zone = "a" }`.',
     )
+
+    @field_validator("max_in_flight", mode="before")
+    @classmethod
+    def _is_a_number_or_adaptive(cls, value: object) -> object:
+        return value if value is None else number_or_adaptive(value)
+
+    @property
+    def limit(self) -> int | None:
+        """`max_in_flight` as the core has it."""
+        return ADAPTIVE if self.max_in_flight == "adaptive" else self.max_in_flight
 
 
 class BackendTable(BackendRulesConfig, TextOrTable):
@@ -127,7 +143,7 @@ class BackendTable(BackendRulesConfig, TextOrTable):
             resolve=self.resolve or "",
             family=self.family or "",
             labels=tuple(self.labels.items()),
-            limit=self.max_in_flight,
+            limit=self.limit,
             priority=self.priority or 0,
             backup=bool(self.backup),
         )
@@ -217,7 +233,7 @@ class QueueConfig(Model):
 
 class AdaptiveConfig(Model):
     """The adaptive limit (gradient): how many requests each backend may have at a time is learnt from its latency, where
-    `max_in_flight` is `adaptive`. Latency is until the head of an answer.
+    `max_in_flight` is `adaptive`, that of the pool or its own. Latency is until the head of an answer.
     """
 
     least: int = Field(
@@ -406,9 +422,10 @@ class ChoiceConfig(Model):
         default=0.0,
         ge=0,
         le=86400,
-        description="For how long a request whose client has gone still counts among the `max_in_flight` of its backend, which may go on "
-        "working at it: until it has answered or closed the connection, at most so long. 0: its place is free at once. Danger: "
-        "backends that notice nothing of it are given no other request meanwhile.",
+        description="For how long a request that nobody waits for any more still counts among the `max_in_flight` of its backend, "
+        "which may go on working at it: its client has gone, it took longer than `timeouts` allow, or it was moved to another backend. Until "
+        "the backend has answered or closed the connection, at most so long. 0: its place is free at once. Danger: backends that "
+        "notice nothing of it are given no other request meanwhile.",
     )
     buffer_request_bytes: Bytes = Field(
         default=0,
@@ -447,10 +464,7 @@ class ChoiceConfig(Model):
     @field_validator("max_in_flight", mode="before")
     @classmethod
     def _is_a_number_or_adaptive(cls, value: object) -> object:
-        # Of a union pydantic would say what is wrong with each of its kinds.
-        if value == "adaptive" or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_LIMIT):
-            return value
-        raise ValueError(f'should be "adaptive" or a whole number from 0 to {MOST_LIMIT}')
+        return number_or_adaptive(value)
 
     @property
     def strategy(self) -> str | PolicyTable | OwnChoice:

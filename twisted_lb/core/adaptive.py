@@ -13,7 +13,7 @@ class Limiting(Load):
 
     A latency is the time until the head of an answer, of whatever status, since a body takes what it is long. Where none came in time,
     that time counts. Other ends say nothing: a connect that is refused is fast, and a client that left was too.
-    As long as its own limit is in force, of file or operator, nothing is learnt: that says how many are in flight.
+    As long as a number is in force in its place, of file or operator, nothing is learnt: that says how many are in flight.
     """
 
     __slots__ = ("_backend", "_moved", "load")
@@ -26,7 +26,7 @@ class Limiting(Load):
     def leased(self, weight: float, cost: int, now: float) -> int:
         """See Load."""
         backend = self._backend
-        if backend.gradient is not None and backend.own_limit is None:
+        if backend.gradient is not None and backend.learns:
             backend.gradient.leased(backend.load_now)
         return 0 if self.load is None else self.load.leased(weight, cost, now)
 
@@ -46,7 +46,7 @@ class Limiting(Load):
     def _observe(self, latency_s: float, in_flight: int, now: float, *, answered: bool) -> None:
         backend = self._backend
         gradient = backend.gradient
-        if gradient is None or backend.own_limit is not None:
+        if gradient is None or not backend.learns:
             return
         if gradient.observe(latency_s, in_flight, now, answered=answered):
             self._moved(backend, now)

@@ -334,7 +334,8 @@ class Attempts:
             self.current = Attempt(verdict, now, self.current)
         elif isinstance(verdict, Ticket):
             self.waiting = verdict
-            self._wait_until = min(self._wait_until, verdict.until)
+            if verdict.until > verdict.queued_at:  # else it is served in this turn or not at all
+                self._wait_until = min(self._wait_until, verdict.until)
             self._tale.came_as = verdict.behind + 1
         else:
             self._tale.refused = self.pool.refused(self.tried, now)

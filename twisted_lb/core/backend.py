@@ -30,6 +30,8 @@ LIGHTEST: Final = 0
 MOST_PORT: Final = 65535
 # The largest limit: more than one machine has connections.
 MOST_LIMIT: Final = 1_000_000
+# In place of a limit: it is learnt.
+ADAPTIVE: Final = -1
 # The last level; more than a few nobody can think through.
 LOWEST: Final = 128
 # The level of backups: behind every priority.
@@ -42,12 +44,17 @@ _MOST_REMEMBERED: Final = 32
 _KEYS_OF_A_TABLE: Final = ("name", "check_port", "resolve", "family", "priority", "backup", "labels")
 
 
+def limit_said(limit: int) -> str:
+    """A limit of requests in flight as it is written: a number, or `adaptive`."""
+    return "adaptive" if limit == ADAPTIVE else str(limit)
+
+
 @dataclass(frozen=True)
 class BackendSpec:
     """The configuration of a backend. Names are unique within a pool; the default is the address. `check_port`: the port of
     its host that checks ask, None for theirs, or the one that traffic goes to. `resolve` and `family` say what is made of a
     host name, see `endpoints.py`; empty: what the pool says. `labels`: names and values. A backend of weight 0 gets no requests.
-    `limit`: how many requests it may have in flight, 0: no bound, None: as many as its pool says. `priority`: its level, 0 first;
+    `limit`: how many requests it may have in flight, 0: no bound, ADAPTIVE: as many as is learnt, None: as its pool says. `priority`: its level, 0 first;
     `backup`: it is behind all of them.
     ValueError for a weight outside 0 to 256, a limit outside 0 to 1,000,000 or a priority outside 0 to 128, for a backup with a
     priority, and for a check's port that is none, or of a unix socket.
@@ -69,7 +76,7 @@ class BackendSpec:
             raise ValueError(
                 f"{self.name!r}: {self.weight} is not a weight, a whole number from {LIGHTEST} to {HEAVIEST}"
             )
-        if self.limit is not None and not 0 <= self.limit <= MOST_LIMIT:
+        if self.limit is not None and not ADAPTIVE <= self.limit <= MOST_LIMIT:
             raise ValueError(f"{self.name!r}: {self.limit} is not a limit between 0 and {MOST_LIMIT}")
         if not 0 <= self.priority <= LOWEST:
             raise ValueError(f"{self.name!r}: {self.priority} is not a priority between 0 and {LOWEST}")
@@ -203,7 +210,7 @@ class Backend:
     `told` hears of each lease: `load`, or what tells its adaptive limit, `gradient`, too; None where there is neither.
 
     `limit` is how many requests it may have in flight now, 0 for no bound, `most` without slow start, and `own_limit` what its
-    spec says of that, None for nothing; `bound` sets them.
+    spec says of that, ADAPTIVE or a number, None for nothing; `bound` sets them.
 
     `agent` is what it says of itself in answer to checks.
 
@@ -228,6 +235,7 @@ class Backend:
         "failures",
         "gradient",
         "health",
+        "held",
         "labels",
         "level",
         "limit",
@@ -289,6 +297,9 @@ class Backend:
         self.requests: int = 0
         self.failures: int = 0  # outcomes that blame it
         self.tunnels: int = 0  # of those in flight
+        self.held: int = (
+            0  # of those in flight: places of requests that have ended, and that it may still be at work on
+        )
         self.outcomes: list[int] = [0] * len(Outcome)
         self.totals: Final = BackendTotals()
         self.standing: Standing = Standing(None if up else Skipped.DOWN, AdminState.READY.value, self.weighing, -NEVER)
@@ -331,9 +342,14 @@ class Backend:
         self.own_limit = own
         if self.gradient is not None:
             most = self.gradient.limit
-        limit, wanted = most if own is None else own, self.agent.limit
+        limit, wanted = most if own is None or own == ADAPTIVE else own, self.agent.limit
         self.most = min(limit, wanted) if limit and wanted else limit or wanted
         self.follow_weight()
+
+    @property
+    def learns(self) -> bool:
+        """Whether its limit is adaptive, and no number stands in the place of that, of file or operator."""
+        return self.gradient is not None and (self.own_limit is None or self.own_limit == ADAPTIVE)
 
     def adapt(self, rules: AdaptiveRules | None) -> None:
         """Learn its limit by these rules, going on from what was learnt, or not any more. To be followed by `bound`."""
@@ -399,7 +415,7 @@ class Backend:
     def limit_why(self) -> str:
         """Why its adaptive limit is what it is; empty where it has none, or another one stands in its place."""
         gradient = self.gradient
-        if gradient is None or self.own_limit is not None:
+        if gradient is None or not self.learns:
             return ""
         if self.most != gradient.limit:
             return f"its agent wants less than the {gradient.limit} that were found"

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from twisted_lb.core.address import Address, TcpAddress
-from twisted_lb.core.backend import BACKUP, Backend, BackendSpec
+from twisted_lb.core.backend import BACKUP, Backend, BackendSpec, limit_said
 from twisted_lb.core.ejection import EjectionRule
 from twisted_lb.core.events import (
     BackendAdded,
@@ -46,7 +46,8 @@ def _difference(backend: Backend, spec: BackendSpec) -> str:
     if backend.weight != spec.weight:
         parts.append(f"weight {backend.weight} -> {spec.weight}")
     if backend.own_limit != spec.limit:
-        parts.append(f"limit {backend.most} -> {'that of its pool' if spec.limit is None else spec.limit}")
+        now = "that of its pool" if spec.limit is None else limit_said(spec.limit)
+        parts.append(f"limit {'adaptive' if backend.learns else backend.most} -> {now}")
     if backend.level != spec.level:
         parts.append(f"{_level(backend.level)} -> {_level(spec.level)}")
     return ", ".join(parts)

@@ -64,6 +64,10 @@ class Counts:
             return False
         return True
 
+    def hold(self, slot: int) -> None:
+        """Count one more, whatever the bound: a place of this process that is held beyond the end of its request."""
+        self._own[slot] += 1
+
     def release(self, slot: int) -> None:
         """A request of this process has ended."""
         own = self._own

@@ -16,8 +16,10 @@ def broken(records: Iterable[Backend], counts: Counts, queue: Queue, waiters: in
     for one in records:
         settled = sum(one.outcomes)
         here += one.in_flight
-        if one.requests != settled + one.in_flight:
-            found.append(f"{one.name} has {one.requests} leases, {settled} settled and {one.in_flight} open")
+        if not 0 <= one.held <= one.in_flight:
+            found.append(f"{one.name} has {one.held} places held of {one.in_flight} in flight")
+        if one.requests != settled + one.in_flight - one.held:
+            found.append(f"{one.name} has {one.requests} leases, {settled} settled and {one.in_flight - one.held} open")
         if not 0 <= one.tunnels <= one.in_flight:
             found.append(f"{one.name} has {one.tunnels} tunnels of {one.in_flight} in flight")
     if counts.total != here:

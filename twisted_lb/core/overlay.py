@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from twisted_lb.core.address import parse_address
-from twisted_lb.core.backend import AdminState, BackendSpec
+from twisted_lb.core.backend import AdminState, BackendSpec, limit_said
 
 # The form of `values`.
 VERSION: Final = 1
@@ -78,7 +78,7 @@ class PoolOverlay:
         """The changes, one each: `weight 0 of b3`."""
         yield from (f"{admin.value} of {name}" for name, admin in self.admin.items())
         for word, numbers in self.numbers:
-            yield from (f"{word} {one.now} of {name}" for name, one in numbers.items())
+            yield from (f"{word} {limit_said(one.now)} of {name}" for name, one in numbers.items())
         yield from (f"added {name}" for name in self.added)
         yield from (f"removed {name}" for name in self.removed)
 
@@ -114,7 +114,7 @@ class PoolOverlay:
                 if not whole if said is None else _said(said, word, most) == one.was:
                     kept[name] = one
                 else:
-                    dropped.append(f"{word} {one.now} of {name}")
+                    dropped.append(f"{word} {limit_said(one.now)} of {name}")
         return left, dropped
 
     def reset(self, name: str) -> bool:
@@ -167,8 +167,8 @@ class Overlay:
         self._set(pool, name, "weight", weight, base)
 
     def limit(self, pool: str, name: str, limit: int, base: Sequence[BackendSpec], most: int = 0) -> None:
-        """Set how many requests a backend may have in flight, 0 for no bound, until the file says another number than now. `most`
-        is what the pool says for those that have no limit of their own, -1 where that is adaptive. KeyError when there is no such backend, ValueError for
+        """Set how many requests a backend may have in flight, 0 for no bound, ADAPTIVE for what is learnt, until the file says another number than now. `most`
+        is what the pool says for those that have no limit of their own, ADAPTIVE among them. KeyError when there is no such backend, ValueError for
         what is no limit.
         """
         self._set(pool, name, "limit", limit, base, most)

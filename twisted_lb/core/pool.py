@@ -7,7 +7,7 @@ from typing import Final
 from twisted_lb.core.adaptive import Limiting
 from twisted_lb.core.agent import Said
 from twisted_lb.core.ask import Ask
-from twisted_lb.core.backend import AdminState, Backend, BackendSpec
+from twisted_lb.core.backend import ADAPTIVE, AdminState, Backend, BackendSpec
 from twisted_lb.core.changes import apply_outcome, membership_changes
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.decision import OWN, Decision, Refused, decided, why_nobody
@@ -106,6 +106,7 @@ class Pool:
         # Members that were removed and have something in flight, with when they were. Who rests and may return is not here.
         self.leaving: Final[dict[Backend, float]] = {}
         self._exhausted: bool = False
+        self._deserted: bool = False  # the last usable one has gone since the last `grants`
         self._unserved: bool = False  # somebody waits though there is room, behind somebody who waited before
         self._wake_at: float = NEVER  # when the next trial is due
         # What decisions are explained by; None after a change, until the next claim.
@@ -174,9 +175,22 @@ class Pool:
             backend.weight = spec.weight
             self._weigh_by_agent(backend)
             backend.level = spec.level
-            backend.bound(spec.limit, self.settings.max_in_flight)
+            self._bound(backend, spec.limit)
             self._refresh(backend, now)
         return backend
+
+    def _bound(self, backend: Backend, own: int | None) -> None:
+        """Set a backend's limit, of which its spec says this. A number that stands in the place of an adaptive one forgets nothing of
+        what was learnt.
+        """
+        settings, learnt = self.settings, backend.gradient
+        if own == ADAPTIVE:
+            backend.adapt(settings.own_adaptive)
+        elif own is None or settings.adaptive is not None:
+            backend.adapt(settings.adaptive)
+        if backend.gradient is not learnt:
+            self._tell(backend)
+        backend.bound(own, settings.max_in_flight)
 
     def _begin(
         self,
@@ -193,19 +207,19 @@ class Pool:
         if record is not None:
             record.weight, record.labels = spec.weight, spec.labels
             record.level = spec.level
-            record.bound(spec.limit, self.settings.max_in_flight)
+            self._bound(record, spec.limit)
             self._weigh_by_agent(record)
             record.rejoin()
             return self._begun(record, now, cold=True)
         up = self.settings.initially_up or not self.settings.checked
         record = Backend(spec, self.counts, up=up)
-        record.adapt(self.settings.adaptive)
-        record.bound(spec.limit, self.settings.max_in_flight)
         self._measure(record, self._loads)
+        self._bound(record, spec.limit)
         if heir_of is not None:
             record.inherit(heir_of, now, checked=self.settings.checked)
             record.weighing.say(record.agent.part_of(record.weight))
-            record.bound(spec.limit, self.settings.max_in_flight)
+            self._tell(record)
+            self._bound(record, spec.limit)
         elif replaced is not None:
             record.admin = replaced.admin
             record.reasons[Skipped.ADMIN] = replaced.reasons.get(Skipped.ADMIN, "")
@@ -236,10 +250,8 @@ class Pool:
         if before.ejection != settings.ejection:
             self._outliers.configure(settings.ejection, self.records)
         up: list[Backend] = []
-        if before.adaptive != settings.adaptive:
-            for backend in (*self.backends.values(), *self._resting.backends):
-                backend.adapt(settings.adaptive)
-                self._tell(backend)
+        if (before.adaptive, before.own_adaptive) != (settings.adaptive, settings.own_adaptive):
+            self._adapt(no_more=before.adaptive is not None and settings.adaptive is None)
         if before.checked != settings.checked:
             for backend in self._resting.forget(NEVER):
                 self._leaves(backend, now)
@@ -262,6 +274,14 @@ class Pool:
         for backend in up:
             self._on_event(BackendUp(self.name, backend.name, "nobody checks any more", now))
         self._announce_exhaustion(now)
+
+    def _adapt(self, *, no_more: bool) -> None:
+        """Follow other rules of adaptive limits. `no_more`: the limit of the pool is a number now."""
+        for backend in (*self.backends.values(), *self._resting.backends):
+            if no_more and backend.own_limit != ADAPTIVE:
+                backend.adapt(None)
+                self._tell(backend)
+            self._bound(backend, backend.own_limit)
 
     def finish_tables(self, now: float) -> None:
         """Make at once what is made in slices else: before anybody is listened to, or where nobody ticks."""
@@ -376,11 +396,11 @@ class Pool:
         backend is not to be used now, whoever takes it out: any other one will do then.
 
         Within its limit like any other: while the backend is full, a ticket for a lease on it; None if the queue has
-        no room either. The refusal is LATE, as in `claim`.
+        no room either. When it is lost meanwhile, whoever is free first will do. The refusal is LATE, as in `claim`.
         """
         if deadline != NEVER and now + self.quickest_s(now) >= deadline:
             return Refusal.LATE
-        if self.backends.get(backend.name) is not backend or not (backend.usable or backend.used_in_panic):
+        if self._lost(backend):
             return None
         awaited = self._queue.waiting > 0 and self.settings.max_queued > 0 and self._queue.awaits(backend)
         if awaited or not self.counts.claim(backend.slot):
@@ -388,6 +408,10 @@ class Pool:
             verdict = self._wait(ask, now, (), NEVER, deadline, only=backend)
             return verdict if isinstance(verdict, Ticket) else None
         return self._lease_on(backend, ask, now)
+
+    def _lost(self, backend: Backend) -> bool:
+        """Whether a backend is not to be used now for those that are bound to it either."""
+        return self.backends.get(backend.name) is not backend or not (backend.usable or backend.used_in_panic)
 
     def _overtaking(self) -> bool:
         """Whether a new request would overtake somebody who waits: for whoever is free first, or for one who is free, until the next
@@ -509,11 +533,11 @@ class Pool:
         only: Backend | None = None,
         again: bool = False,
     ) -> Refusal | Ticket:
-        exhausted, settings = self._exhausted, self.settings
+        exhausted = self._exhausted
         if now >= until or not self._may_wait(tried, only):
             return self._refusal(tried, only)
         # Nobody is usable: whoever comes back first, be it one that was tried.
-        until = min(until, now + (settings.no_backend_s if exhausted else settings.queue_timeout_s))
+        until = min(until, now + self._wait_s)
         latest = NEVER if deadline == NEVER else deadline - self.pace.reserve_s(deadline - now)
         ticket = Ticket(ask, now, until, () if exhausted else tried, only, again=again, latest=latest)
         self._queue.join(ticket)
@@ -534,11 +558,12 @@ class Pool:
 
     def _may_wait(self, tried: Sequence[Backend], only: Backend | None = None) -> bool:
         """Whether the queue has room, and there is somebody to wait for: a usable backend that is full and was not tried,
-        or, where nobody is usable, any that is wanted. Whoever is served before this turn is over takes no room.
+        or, where nobody is usable, any that is wanted. Whoever is served before this turn is over takes no room, and has not waited:
+        where nobody may, those may still who stand behind others though there is a place.
         """
         settings = self.settings
         most = settings.max_queued
-        if not most or (settings.no_backend_s if self._exhausted else settings.queue_timeout_s) <= 0:
+        if not most or (self._wait_s <= 0 and not self._has_place(tried, only)):
             return False
         waiting = self._queue.waiting
         if waiting >= most and waiting >= most + self._room(tried):
@@ -549,6 +574,18 @@ class Pool:
         if self._exhausted:
             return any(one.wanted for one in members)
         return any(one.usable and one not in tried for one in members)
+
+    @property
+    def _wait_s(self) -> float:
+        """How long who comes now may wait."""
+        return self.settings.no_backend_s if self._exhausted else self.settings.queue_timeout_s
+
+    def _has_place(self, tried: Sequence[Backend], only: Backend | None) -> bool:
+        """Whether there is a place for such a request now, whoever stands before it. O(backends)."""
+        if only is not None:
+            return only.available
+        spills = self.settings.spill
+        return any(one.available and one not in tried and (spills or not one.standby) for one in self.backends.values())
 
     def _room(self, tried: Sequence[Backend]) -> int:
         """For how many requests the available backends have room now, those left out that were tried."""
@@ -594,7 +631,8 @@ class Pool:
         return [(ticket, Refusal.NO_BACKEND) for ticket in tickets]
 
     def grants(self, now: float) -> list[tuple[Ticket, Lease | Refusal]]:
-        """The verdicts on queued requests that are due: a lease, or a refusal after too long a wait; see `Queue.serve`.
+        """The verdicts on queued requests that are due: a lease, or a refusal after too long a wait; see `Queue.serve`. When the last
+        usable backend has gone, who has another place to go to is refused at once, as whoever comes then would be.
 
         To be called whenever something may have changed: after each batch of events, at each tick, and at `grants_due`.
         """
@@ -602,6 +640,9 @@ class Pool:
             self._wake(now)
         self._unserved = False
         queue = self._queue
+        for backend in queue.own:
+            if self._lost(backend):
+                queue.release(backend)
         verdicts: list[tuple[Ticket, Lease | Refusal]] = []
         if queue.next_due <= now:
             # What is late is not asked for, even if somebody has just come free.
@@ -609,6 +650,8 @@ class Pool:
                 if ticket.late:
                     self._refuse(ticket, Refusal.LATE, verdicts)
         verdicts.extend(queue.serve(self._lease_waiting, now))
+        if self._deserted:
+            self._desert(verdicts)
         if queue.next_due <= now:
             for ticket in queue.overdue(now):
                 longer = ticket.queued_at + self.settings.queue_timeout_s
@@ -618,6 +661,13 @@ class Pool:
                 else:
                     self._refuse(ticket, self._refusal(ticket.tried, ticket.only), verdicts)
         return verdicts
+
+    def _desert(self, verdicts: list[tuple[Ticket, Lease | Refusal]]) -> None:
+        """The last usable backend has gone: refuse those at once that have another place to go to. O(tickets), once."""
+        self._deserted = False
+        for ticket in list(self._queue) if self._exhausted else ():
+            if ticket.elsewhere:
+                self._refuse(ticket, Refusal.NO_BACKEND, verdicts)
 
     def _refuse(self, ticket: Ticket, refusal: Refusal, verdicts: list[tuple[Ticket, Lease | Refusal]]) -> None:
         self._queue.leave(ticket)
@@ -729,6 +779,26 @@ class Pool:
                 self._hasten(now)
         elif backend.streak is not None:
             backend.streak = None
+
+    def hold(self, backend: Backend) -> None:
+        """Hold a place at a backend beyond the lease that has it, which is open and about to be settled: the backend may be at work
+        on the request all the same. To be followed by `let_go`, exactly once.
+        """
+        assert backend.slot >= 0, f"{backend!r} is gone"
+        backend.held += 1
+        self.counts.hold(backend.slot)
+
+    def let_go(self, backend: Backend) -> None:
+        """A place that was held at a backend is free."""
+        assert backend.held, f"{backend!r} holds no place"
+        backend.held -= 1
+        self.counts.release(backend.slot)
+        if backend.removed:
+            backend.leave()
+            if not backend.in_flight and self.leaving.pop(backend, None) is not None:
+                self.totals.bury(backend.outcomes, backend.totals)
+        else:
+            backend.refresh_usable()
 
     @property
     def resting(self) -> list[Backend]:
@@ -1054,7 +1124,7 @@ class Pool:
             self._announce_levels(now)
         exhausted = not any(backend.usable for backend in self.backends.values())
         if exhausted != self._exhausted:
-            self._exhausted = exhausted
+            self._exhausted = self._deserted = exhausted
             self._on_event(PoolExhausted(self.name, now) if exhausted else PoolRecovered(self.name, now))
 
     def __repr__(self) -> str:

@@ -22,11 +22,13 @@ class Ticket:
 
     `queued_at` and `until` are monotonic seconds; a ticket that has no lease at `until` is refused. `late`: because its request could not
     be answered in time any more (deadline); `latest`: until when it could. `behind`: how many
-    others were in front of it when it joined, by urgency; turns are not foreseen. `only`: the one backend that will do; None for any but those that were `tried`.
-    `again`: its request has had an attempt already.
+    others were in front of it when it joined, by urgency; turns are not foreseen. `only`: the one backend that will do, until that is lost; None for any but those that were `tried`.
+    `again`: its request has had an attempt already. `elsewhere`: it has another place to go to while nobody is usable (fallback).
     """
 
-    __slots__ = ("again", "ask", "behind", "joined", "late", "latest", "only", "queued_at", "tried", "until")
+    __slots__ = (
+        "again", "ask", "behind", "elsewhere", "joined", "late", "latest", "only", "queued_at", "tried", "until",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -45,9 +47,10 @@ class Ticket:
         self.latest: Final = latest
         self.late: bool = latest < until
         self.tried: Final = tried
-        self.only: Final = only
+        self.only: Backend | None = only
         self.again: Final = again or len(tried) > 0
         self.behind: int = 0
+        self.elsewhere: bool = False
         self.joined: int = 0  # as which one it has joined; 0: it is not in a queue
 
     def __repr__(self) -> str:
@@ -75,6 +78,15 @@ class _Lane:
         self.deficit: int = 0
         self.visited: bool = False  # its turn has begun
 
+    def join(self, ticket: Ticket) -> None:
+        """Add a ticket: at the end, or where its age puts it, O(tickets), if it has waited for something else so far."""
+        tickets = self.tickets
+        older = not tickets or next(reversed(tickets)).joined < ticket.joined
+        tickets[ticket] = None
+        if not older:
+            for one in sorted(tickets, key=lambda one: one.joined):
+                tickets.move_to_end(one)
+
 
 class _Turns:
     """Lanes that are served by turns, deficit round robin (Shreedhar and Varghese, 1995): each turn gives a lane as much cost as the
@@ -96,7 +108,7 @@ class _Turns:
         lane = self.lanes.get(ticket.ask.lane)
         if lane is None:
             lane = self.lanes[ticket.ask.lane] = _Lane()
-        lane.tickets[ticket] = None
+        lane.join(ticket)
         self.waiting += 1
         cost = ticket.ask.cost
         self._costs[cost] = self._costs.get(cost, 0) + 1
@@ -211,6 +223,18 @@ class Queue:
         if len(self._expiring) > 2 * self.waiting + _SLACK:
             self._expiring = [entry for entry in self._expiring if _holds(entry)]
             heapify(self._expiring)
+
+    @property
+    def own(self) -> list[Backend]:
+        """The backends that somebody waits for alone."""
+        return list(self._own)
+
+    def release(self, backend: Backend) -> None:
+        """A backend is lost: who waits for it alone waits for anyone from now on, and is as old as it is."""
+        for ticket in list(self._own.pop(backend, ())):
+            ticket.only = None
+            self._classes[ticket.ask.urgency].join(ticket)
+            self.for_anyone += 1
 
     def serve(self, claim: Claim, now: float) -> list[tuple[Ticket, Lease]]:
         """The leases that there are for tickets, in the order in which they were served; these are out of the queue. O(leases), but

@@ -1,9 +1,13 @@
 """The settings of a pool: its configuration in the form that the core reads."""
 
 from dataclasses import dataclass
+from typing import Final
 
+from twisted_lb.core.backend import ADAPTIVE
 from twisted_lb.core.gradient import AdaptiveRules
 from twisted_lb.core.weighing import AT_ONCE, SlowStart
+
+_USUAL: Final = AdaptiveRules()
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,9 @@ class PoolSettings:
 
     `rise` and `fall` are in probes; `checked`: whether the backends have checks at all; `initially_up`: whether one that
     has, and was not probed yet, is used; `move`: whether requests leave a backend that probes find silent.
-    `max_in_flight`: requests at a time for each backend, 0 for no bound; where `adaptive` is set it is learnt instead. `abandoned_s`: for how long
-    a request whose client has gone may hold its place there. `max_queued`: how many requests may wait for a backend, 0 for none; `queue_timeout_s`: for how long while those that are usable are full,
+    `max_in_flight`: requests at a time for each backend, 0 for no bound; where `adaptive` is set it is learnt instead, and by `own_adaptive` for a
+    backend that says so itself. `abandoned_s`: for how long
+    a request that nobody waits for any more may hold its place there. `max_queued`: how many requests may wait for a backend, 0 for none; `queue_timeout_s`: for how long while those that are usable are full,
     `no_backend_s` while none is; `tells_apart`: whether it is fair between lanes, or goes by what requests say of how urgent they are.
     `ejection`: when traffic takes a backend out. `budget_percent` and `budget_per_s`: the retries
     that are allowed, see RetryBudget. `agents`: whether what backends say of themselves is heard; `busy`: whether some statuses of
@@ -55,6 +60,7 @@ class PoolSettings:
     busy: bool = False
     max_in_flight: int = 0
     adaptive: AdaptiveRules | None = None
+    own_adaptive: AdaptiveRules = _USUAL
     abandoned_s: float = 0.0
     max_queued: int = 0
     queue_timeout_s: float = 0.0
@@ -70,7 +76,5 @@ class PoolSettings:
 
     @property
     def said_limit(self) -> int:
-        """What the configuration says of the limit of a backend that has none of its own: a number, 0 for no bound, or -1 where it
-        is adaptive.
-        """
-        return self.max_in_flight if self.adaptive is None else -1
+        """What the configuration says of the limit of a backend that has none of its own: a number, 0 for no bound, or ADAPTIVE."""
+        return self.max_in_flight if self.adaptive is None else ADAPTIVE

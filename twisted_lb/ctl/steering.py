@@ -24,9 +24,14 @@ _CERTAIN: Final = {
 _MOST: Final = 256
 _MOST_LIMIT: Final = 1_000_000
 weight_typed: Final = whole(0, _MOST, "a weight")
-limit_typed: Final = whole(0, _MOST_LIMIT, "a limit")
+_number: Final = whole(0, _MOST_LIMIT, "a limit, if not adaptive,")
 # The API answers when no new request can arrive: it waits for those whose connection is just being made.
 UNSENT_S: Final = 30.0
+
+
+def limit_typed(text: str) -> int | str:
+    """An argument that is a limit: a number, or `adaptive`."""
+    return text if text == "adaptive" else _number(text)
 
 
 def backend_path(backend: Answer, *more: str) -> str:
@@ -229,7 +234,9 @@ def _weight_arguments(parser: ArgumentParser) -> None:
 
 def _limit_arguments(parser: ArgumentParser) -> None:
     names_argument(parser)
-    parser.add_argument("limit", type=limit_typed, metavar="N", help="0: no bound; what is beyond it goes on")
+    parser.add_argument(
+        "limit", type=limit_typed, metavar="N", help="0: no bound; adaptive: learnt; what is beyond it goes on"
+    )
     reason_argument(parser)
 
 

@@ -1,39 +1,27 @@
-"""A request that was abandoned: its client has gone, and its backend may work on it all the same (a synchronous worker)."""
+"""A request that was abandoned: nobody waits for its answer any more, and its backend may work on it all the same (a synchronous worker)."""
 
 from collections.abc import Callable
 from typing import Final
 
-from twisted_lb.core.attempts import Attempt
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Outcome
-from twisted_lb.core.pool import Pool
-from twisted_lb.net.clock import Clock
 from twisted_lb.net.upstream import Requester, Upstream
 from twisted_lb.wire.grammar import BadMessage
 from twisted_lb.wire.response import ResponseHead
 
 
 class Abandoned(Requester):
-    """An attempt whose client has gone. It holds its place among the requests that its backend may have at a time until the
-    backend has answered whole or closed the connection, at most until `due`; what comes is thrown away. `ended` is told its end, once.
+    """A request that nobody waits for any more: its client has gone, or its time was over. It holds its place among those that its
+    backend may have at a time until the backend has answered whole or closed the connection, at most until `due`; what comes is
+    thrown away. `ended` is told its end, once.
     """
 
-    __slots__ = ("_clock", "_ended", "attempt", "due", "pool", "upstream")
+    __slots__ = ("_ended", "due", "over", "upstream")
 
-    def __init__(
-        self,
-        upstream: Upstream,
-        attempt: Attempt,
-        pool: Pool,
-        clock: Clock,
-        due: float,
-        ended: Callable[["Abandoned"], None],
-    ) -> None:
+    def __init__(self, upstream: Upstream, due: float, ended: Callable[["Abandoned"], None]) -> None:
         self.upstream: Final = upstream
-        self.attempt: Final = attempt
-        self.pool: Final = pool
         self.due: Final = due
-        self._clock: Final = clock
+        self.over: bool = False
         self._ended: Final = ended
 
     def begin(self) -> None:
@@ -42,9 +30,8 @@ class Abandoned(Requester):
 
     def end(self) -> None:
         """The place is free; harmless when it was."""
-        lease = self.attempt.lease
-        if lease.open:
-            self.pool.settle(lease, Outcome.CLIENT_GONE, self._clock.now, self.attempt.detail)
+        if not self.over:
+            self.over = True
             self._ended(self)
 
     def informed(self, head: ResponseHead) -> None:
@@ -52,7 +39,7 @@ class Abandoned(Requester):
 
     def switched(self, head: ResponseHead, rest: bytes) -> None:
         """See Requester: nobody is there who would speak it."""
-        raise BadMessage(502, "a switch of protocols for a client that has gone")
+        raise BadMessage(502, "a switch of protocols that nobody waits for")
 
     def response_started(self, head: ResponseHead, framing: int) -> None:
         """See Requester: it is thrown away."""

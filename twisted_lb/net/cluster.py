@@ -117,7 +117,8 @@ class Cluster(Keeper):
         self._closed: bool = False
         self._retired: bool = False
         self.waiting: dict[Ticket, Waiter] = {}
-        self.abandoned: Final[dict[Abandoned, None]] = {}  # an ordered set
+        # In their order; each with its attempt, if that is still to be settled.
+        self.abandoned: Final[dict[Abandoned, AttemptRecord | None]] = {}
         self._serving: bool = False
         self._serve_timer: Timer | None = None
         self._serve_at: float = NEVER
@@ -453,21 +454,39 @@ class Cluster(Keeper):
         else:
             self._nobody_waits()
 
-    # Requests whose clients have gone.
+    # Requests that nobody waits for any more.
 
     def holds(self, upstream: Upstream) -> bool:
-        """Whether the request on a connection holds its place at the backend when its client has gone: it is there as a whole."""
+        """Whether the request on a connection holds its place at the backend when nobody waits for it any more: it is there as a whole."""
         return self.pool.settings.abandoned_s > 0 and upstream.backend.limit > 0 and upstream.sent_all
 
     def leave_behind(self, upstream: Upstream, attempt: AttemptRecord) -> None:
         """The client of an attempt has gone, and its backend may be at work on it: its place is held until that is over."""
+        self._leave_behind(upstream, attempt)
+
+    def leave_at_work(self, upstream: Upstream) -> bool:
+        """See Keeper. Its place is held until that is over, whatever the attempt has ended in; False where no place is held, or that
+        time is over.
+        """
+        requester = upstream.requester
+        if isinstance(requester, Abandoned) or not self.holds(upstream):
+            return False
+        self.pool.hold(upstream.backend)
+        self._leave_behind(upstream, None)
+        return True
+
+    def _leave_behind(self, upstream: Upstream, attempt: AttemptRecord | None) -> None:
         due = self.clock.now + self.pool.settings.abandoned_s
-        one = Abandoned(upstream, attempt, self.pool, self.clock, due, self._abandoned_ended)
-        self.abandoned[one] = None
+        one = Abandoned(upstream, due, self._abandoned_ended)
+        self.abandoned[one] = attempt
         one.begin()
 
     def _abandoned_ended(self, one: Abandoned) -> None:
-        self.abandoned.pop(one, None)
+        attempt = self.abandoned.pop(one)
+        if attempt is None:
+            self.pool.let_go(one.upstream.backend)
+        else:
+            self.pool.settle(attempt.lease, Outcome.CLIENT_GONE, self.clock.now, attempt.detail)
         if self.waiting:
             self.freed()
 

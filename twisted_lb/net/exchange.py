@@ -258,6 +258,7 @@ class Exchange(Requester):
         elif verdict is not None and self.route.fallback is not None and self._cluster.pool.exhausted:
             self._fall_back(self.route.fallback)
         elif isinstance(verdict, Ticket):
+            verdict.elsewhere = self.route.fallback is not None
             self._cluster.wait(verdict, self)
         else:
             self._reply_for(verdict)
@@ -709,7 +710,7 @@ class Exchange(Requester):
     ) -> None:
         """Leave an attempt that is under way, with this outcome, for another backend."""
         self._recorded = True
-        if upstream is not None:
+        if upstream is not None and not (outcome is Outcome.BACKEND_DOWN and self._cluster.leave_at_work(upstream)):
             upstream.abandon()
         self.attempts.ended(attempt, outcome, self._clock.now, detail, self._blaming(outcome))
         if self._cluster.waiting:

@@ -148,6 +148,12 @@ class Keeper:
         """A connection is gone, or about to go."""
         raise NotImplementedError
 
+    def leave_at_work(self, upstream: "Upstream") -> bool:
+        """Nobody waits any more for the answer that is owed on a connection: whether its backend may be at work on it, and whoever
+        has the connection now sees to its end; else it is to be abandoned.
+        """
+        raise NotImplementedError
+
     def closed_by_backend(self, upstream: "Upstream", idle_s: float, now: float) -> None:
         """The backend has closed a kept connection that was idle for so long (keep-alive race)."""
         raise NotImplementedError
@@ -463,9 +469,17 @@ class Upstream(Receiver):
         elif self.requester is None:
             self.close()
         elif self._state is _HEAD:
-            self._fail(Outcome.TIMED_OUT, "no response head in time")
+            self._give_up(Outcome.TIMED_OUT, "no response head in time")
         else:
-            self._fail(Outcome.CUT_SHORT, STALLED)
+            self._give_up(Outcome.CUT_SHORT, STALLED)
+
+    def _give_up(self, outcome: Outcome, detail: str) -> None:
+        """The time of the exchange is over, and its backend may be at work on it."""
+        requester = self.requester
+        assert requester is not None
+        if not self._keeper.leave_at_work(self):
+            self.abandon()
+        requester.failed(outcome, detail)
 
     def readConnectionLost(self) -> None:
         """The backend closed its side: the end of a response that is framed by the close, too early for all others."""

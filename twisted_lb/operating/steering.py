@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from twisted_lb.admin.history import States
 from twisted_lb.admin.operator import Actor, BackendView, By, Changed, Command, NotFound, Refused
 from twisted_lb.admin.words import admitted, consequences, limited
-from twisted_lb.core.backend import AdminState
+from twisted_lb.core.backend import AdminState, limit_said
 from twisted_lb.core.overlay import name_of
 from twisted_lb.data_plane import DataPlane
 from twisted_lb.errors import one_line
@@ -51,12 +51,16 @@ class Steering:
         wanted = (
             ("", None if command.admin is None else command.admin.value, [one.admin for one in views]),
             ("weight ", command.weight, [one.weight for one in views]),
-            ("limit ", command.limit, [one.limit for one in views]),
+            (
+                "limit ",
+                None if command.limit is None else limit_said(command.limit),
+                ["adaptive" if one.limit_why else one.limit for one in views],
+            ),
         )
         changes = [
             f"{word}{one_of([str(one) for one in before])} → {now}"
             for word, now, before in wanted
-            if now is not None and any(one != now for one in before)
+            if now is not None and any(str(one) != str(now) for one in before)
         ]
         if dry_run:
             return Changed(changes, follows)

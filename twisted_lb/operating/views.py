@@ -8,7 +8,7 @@ from twisted_lb.admin.history import States
 from twisted_lb.admin.operator import BackendView, ChangeView, LevelView, ListenerView, PoolView, ReportView, RouteView
 from twisted_lb.admin.words import left
 from twisted_lb.core.agent import STATES
-from twisted_lb.core.backend import LOWEST, AdminState, Backend
+from twisted_lb.core.backend import LOWEST, AdminState, Backend, limit_said
 from twisted_lb.core.levels import Levels
 from twisted_lb.core.reported import Reported
 from twisted_lb.core.snapshot import snapshot_of
@@ -200,7 +200,8 @@ class Views:
     def _source(self, pool: str, backend: str, key: str) -> str:
         rest = () if key == "backend" else (key,)
         if key == "limit":
-            return self.source_of(("pools", pool, "max_in_flight"))
+            own = self.source_of(("pools", pool, "backends", backend, "max_in_flight"))
+            return own if own not in ("", "default") else self.source_of(("pools", pool, "max_in_flight"))
         return "default" if key in _RUNTIME_ONLY else self.source_of(("pools", pool, "backends", backend, *rest))
 
     def said(self, pool: str, backend: str, key: str) -> str:
@@ -209,7 +210,7 @@ class Views:
         if backend not in numbers:
             return ""
         number, place = numbers[backend].was, self._source(pool, backend, key)
-        was = "adaptive" if number < 0 else str(number)
+        was = limit_said(number)
         return f"{was} in {place}" if place not in ("", "default") else f"by default {was}"
 
     def source_of(self, path: tuple[str | int, ...]) -> str:
