@@ -256,8 +256,10 @@ class Kernel:
         return self._next_fd
 
     def released(self, fd: int) -> None:
+        # epoll(7): closing takes a descriptor out, where nobody else has it.
         del self.files[fd]
-        assert fd not in self._interest, "closed while the epoll watches it"
+        self._interest.pop(fd, None)
+        self._changed.discard(fd)
 
     @property
     def sockets(self) -> list[MemorySocket]:

@@ -578,3 +578,38 @@ def test_batches_that_follow_at_once_are_taken_in_one_turn_up_to_a_bound(most):
     for end in ends:
         end.transport.abortConnection()
     poller.stop()
+
+
+FORKED = """
+import os, select, socket
+from twisted_lb.net import poller
+from twisted_lb.net.clock import Clock
+from twisted_lb.net.poller import READ, EpollPoller, Pollable
+
+one = EpollPoller(Clock(lambda: 0.0), lambda delay_s, call: None, lambda: None, 1)
+near, far = socket.socketpair()
+one.add(near.fileno(), Pollable(), READ)
+far.send(b"x")
+told, tell = os.pipe()
+child = 0 if {forks} else -1
+if {forks}:
+    child = os.fork()
+    if not child:
+        os.read(told, 1)
+        os._exit(0)
+one.forget(near.fileno())
+one.close_later(near)
+one.flush()
+print(one.watched, select.select([one.fileno()], [], [], 0)[0])
+os.write(tell, b"x")
+if child > 0:
+    os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.parametrize("forks", [False, True], ids=["alone", "forked"])
+def test_a_descriptor_that_is_forgotten_is_out_of_the_epoll_though_a_child_has_it_too(forks):
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED.format(forks=forks)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.stdout == "0 []\n", done.stderr

@@ -83,6 +83,10 @@ class Poller:
         """Watch a descriptor no more; events of it that are late in this batch are dropped."""
         raise NotImplementedError
 
+    def forget(self, fd: int) -> None:
+        """Watch a descriptor no more that is closed after this batch, and that no other process has."""
+        self.remove(fd)
+
     @property
     def watched(self) -> int:
         """How many descriptors are watched."""
@@ -162,6 +166,22 @@ class Poller:
             handler.crashed()
         except Exception:
             _log.failure("closing it failed too")
+
+
+class _Forks:
+    """Whether this process has forked: then others may have its descriptors."""
+
+    def __init__(self) -> None:
+        self.seen: bool = False
+
+    def note(self) -> None:
+        """It has."""
+        self.seen = True
+
+
+# Of the process, as the hook is: Python knows no way to take one back.
+_forks: Final = _Forks()
+os.register_at_fork(after_in_parent=_forks.note, after_in_child=_forks.note)
 
 
 class EpollPoller(Poller):
@@ -306,6 +326,15 @@ class EpollPoller(Poller):
             self._parked.discard(fd)
         else:
             self._epoll.unregister(fd)
+
+    def forget(self, fd: int) -> None:
+        """See Poller. Its close takes it out of the epoll, without a call of its own, unless a fork has made it another process's too: the
+        kernel would report it for ever (epoll(7), questions 6 and 8).
+        """
+        if _forks.seen:
+            self.remove(fd)
+        elif self._handlers.pop(fd, None) is not None:
+            self._parked.discard(fd)
 
     @property
     def watched(self) -> int:

@@ -200,10 +200,10 @@ class Transport(Pollable, StreamTransport):
             self._lose(DONE)
             return
         self._read_ended = True
-        self._watch()
         ended()
         if self._write_ended:
             self._lose(DONE)
+        self._watch()  # of what is left of it, mostly nothing
 
     def _remember_end(self, flags: int) -> None:
         """Remember an end that was noticed while paused: after the pause what came before it is read."""
@@ -421,7 +421,7 @@ class Transport(Pollable, StreamTransport):
         if self._gone:
             return
         self._gone = True
-        self._poller.remove(self._fd)
+        self._poller.forget(self._fd)
         self._pending = None
         self.unsent = 0
         producer = self._producer
