@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from faults.ledger import Member
 from faults.reader import UNTIL_CLOSE, Message, Reader, read_both
-from faults.tape import HEARD_RST, PUT, TOOK, Dialled, Tape
+from faults.tape import HEARD_RST, PUT, SAID_FIN, TOOK, Dialled, Entry, Tape
 from faults.town import Town
 
 
@@ -39,6 +39,7 @@ class Backends:
         self.unnamed = 0
         self._complain = complain
         self._members = town.members
+        self._holds = town.line.abandoned_s > 0
         for dialled in town.network.dials:
             if dialled.tape is None:
                 member = self._members.asked(dialled)
@@ -56,8 +57,11 @@ class Backends:
         tape = dialled.tape
         assert tape is not None
         asked, answered = read_both(tape.all(PUT), tape.all(TOOK))
-        end = tape.left_by_peer
-        if end is not None:
+        end, given_up = tape.left_by_peer, self._given_up(tape, answered)
+        if given_up is not None:
+            # What comes afterwards is thrown away.
+            asked, answered = read_both(tape.all(PUT), tape.all(TOOK)[: tape.count(TOOK, given_up.at)])
+        if end is not None and (given_up is None or end.at < given_up.at):
             answered.end(reset=end.what == HEARD_RST)
         self.readers[tape] = asked, answered
         if asked.broken:
@@ -70,6 +74,11 @@ class Backends:
                 self.unnamed += 1
             else:
                 self._add(name_of(asked.messages[index]), attempt)
+
+    def _given_up(self, tape: Tape, answered: Reader) -> Entry | None:
+        """When a backend was told that nobody waits any more for what it may be at work on: by a FIN, where its place is held."""
+        tunnel = any(message.status == 101 for message in answered.messages)
+        return None if tunnel or not self._holds else tape.first(SAID_FIN)
 
     def _attempt(self, dialled: Dialled, asked: Reader, answered: Reader, index: int) -> Attempt:
         request = asked.messages[index] if index < len(asked.messages) else None

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from faults.actor import Actor, Story
+from faults.marks import PLAIN, Mark
 from faults.pattern import in_chunks, in_pieces, pattern, size
 from faults.reader import Reader
 from twisted.python.failure import Failure
@@ -29,10 +30,13 @@ class Ask:
     expects: bool
     tunnel: bytes | None = None
     faulty: bool = False  # its body is broken, and not by the network
+    mark: Mark = PLAIN
 
 
-def make_ask(rng: random.Random, name: str, *, last: bool, upgrade: bool, bulky: bool, login: str = "") -> Ask:
-    """A request as some client would send it, with these credentials."""
+def make_ask(
+    rng: random.Random, name: str, *, last: bool, upgrade: bool, bulky: bool, login: str = "", mark: Mark = PLAIN
+) -> Ask:
+    """A request as some client would send it, with these credentials, and this mark."""
     method = "GET" if upgrade else rng.choice(METHODS)
     old = rng.random() < 0.15 and not upgrade
     lines = [f"{method} /r/{name} HTTP/1.{0 if old else 1}", "Host: app"]
@@ -43,6 +47,7 @@ def make_ask(rng: random.Random, name: str, *, last: bool, upgrade: bool, bulky:
         lines.append("Connection: close")
     if login:
         lines.append(f"Authorization: {login} {name}")
+    lines += mark.lines
     lines += [f"X-Filler-{index}: {'y' * rng.randrange(200)}" for index in range(rng.choice([0, 0, 1, 8]))]
     body, sent = b"", b""
     expects = faulty = False
@@ -73,6 +78,7 @@ def make_ask(rng: random.Random, name: str, *, last: bool, upgrade: bool, bulky:
         expects,
         pattern(name + "t", size(rng, bulky=bulky)) if upgrade else None,
         faulty,
+        mark,
     )
 
 
@@ -95,6 +101,7 @@ class Client(Actor):
         self._note = note
         self._reader = Reader(lambda index: self.asks[index].method.encode() if index < len(self.asks) else b"GET")
         self.logins: random.Random | None = None  # chance, where it may log in
+        self.mark: Callable[[], Mark] = Mark  # of its next request
         self.eager = False  # sends all of its requests ahead, and reads what it gets slowly
         self._slow = rng.random() < 0.15
         self._resting = False
@@ -169,7 +176,15 @@ class Client(Actor):
             if self.over:
                 break
             login = "" if self.logins is None else self.logins.choice(["", "", "NTLM", "Negotiate"])
-            ask = make_ask(rng, f"{self.name}r{index}", last=last, upgrade=upgrades and last, bulky=bulky, login=login)
+            ask = make_ask(
+                rng,
+                f"{self.name}r{index}",
+                last=last,
+                upgrade=upgrades and last,
+                bulky=bulky,
+                login=login,
+                mark=self.mark(),
+            )
             if ask.tunnel is not None and ahead:
                 yield (lambda: self.over or self._answers() >= len(self.asks)), PATIENCE_S
             self.asks.append(ask)

@@ -23,6 +23,7 @@ STATUS = {
     "NO_RESPONSE": 502,
     "BAD_RESPONSE": 502,
     "TIMED_OUT": 504,
+    "LATE": 504,
 }
 
 
@@ -354,7 +355,7 @@ class Conversation:
             return
         attempts = self._oracle.backends.attempts.get(name, [])
         if not record.attempts:
-            if answer.status != 503 or attempts:
+            if answer.status != (504 if record.ended_by == "LATE" else 503) or attempts:
                 self.complain(f"{name} got {answer.status} without an attempt")
             elif self._oracle.open(record.at) and not self._oracle.bounded:
                 self.complain(f"{name} got 503, open were {set(self._oracle.open(record.at))}")

@@ -4,18 +4,22 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from faults.attempts import Attempt
-from faults.tape import HEARD_FIN, HEARD_RST, SAID_FIN, SAID_RST, TOOK
+from faults.reader import read_both
+from faults.tape import HEARD_FIN, HEARD_RST, PUT, SAID_FIN, SAID_RST, TOOK, Tape
 
 if TYPE_CHECKING:
     from faults.oracle import Oracle
 
+# A deadline may be a tick of the wheel early.
+LATE_S = 0.25
 # What is let go of is closed after the batch, when somebody else may have been sent there already.
 _BATCH = 1000
 
 
 class Crowding:
     """No backend has more requests at a time than `max_in_flight`: from the first byte of each to the last of its answer, or until
-    the connection is let go of. What the backend goes on with then it does for nobody.
+    the connection is let go of. What the backend goes on with then it does for nobody; where places are held (`abandoned_s`) it has
+    that one too, until it has answered or closed the connection, or that time is over.
     """
 
     def __init__(self, oracle: "Oracle") -> None:
@@ -45,9 +49,30 @@ class Crowding:
     def _ended(self, attempt: Attempt) -> int:
         tape, answer = attempt.tape, attempt.answer
         assert tape is not None
+        if self._oracle.town.line.abandoned_s and attempt.request is not None and attempt.request.complete:
+            return self._let_go(attempt, tape)
         over = tape.first(SAID_FIN, SAID_RST, HEARD_FIN, HEARD_RST)
         if answer is not None and answer.ends_at is not None:
             over = tape.entry_of(TOOK, answer.ends_at - 1) or over
         if over is None:
             return self._oracle.town.network.tapes.tick()
         return max(over.at - _BATCH, attempt.at) if over.what in (SAID_FIN, SAID_RST) else over.at
+
+    def _let_go(self, attempt: Attempt, tape: Tape) -> int:
+        """When a backend that has the whole request is at work on it no more, as far as can be seen."""
+        _, answers = read_both(tape.all(PUT), tape.all(TOOK))
+        answer = answers.messages[attempt.index] if attempt.index < len(answers.messages) else None
+        closed, reset, told = tape.first(HEARD_FIN, HEARD_RST), tape.first(SAID_RST), tape.first(SAID_FIN)
+        ends = [] if closed is None else [closed.at]
+        if answer is not None and answer.ends_at is not None:
+            last = tape.entry_of(TOOK, answer.ends_at - 1)
+            ends += [] if last is None else [last.at]
+        began = answer is not None or (told is not None and answers.broken)
+        patient = (
+            told is not None
+            and reset is not None
+            and reset.when - told.when >= self._oracle.town.line.abandoned_s - LATE_S
+        )
+        if reset is not None and (began or patient):
+            ends.append(max(reset.at - _BATCH, attempt.at))
+        return min(ends, default=self._oracle.town.network.tapes.tick())

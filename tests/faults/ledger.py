@@ -288,6 +288,14 @@ class Generations:
         return [config for (begins, config), end in spans if begins.at <= at and end >= when]
 
 
+class Try(NamedTuple):
+    """An attempt as the balancer tells of it: when it began and ended, and the record of whom it asked."""
+
+    began: float
+    ended: float
+    record: Backend
+
+
 @dataclass
 class Record:
     """What the balancer says of an exchange that has ended."""
@@ -310,6 +318,7 @@ class Record:
     refused_by_pool: bool  # nobody was usable, and it did not wait any more
     waiting: int  # how many others waited then
     somebody_ready: bool  # whether the operator wanted any backend to be used
+    tries: tuple[Try, ...]
 
 
 @dataclass

@@ -24,6 +24,7 @@ from faults.returning import Returning
 from faults.stopping import Stopping
 from faults.tape import HEARD_FIN, HEARD_RST, SAID_FIN, SAID_RST, TOOK
 from faults.town import Town
+from faults.turns import Turns
 from faults.web_conversation import WebConversation
 
 from twisted_lb.config import LoadBalancerConfig
@@ -94,6 +95,7 @@ class Oracle:
         Patience(self).judge()
         Returning(self).judge()
         Crowding(self).judge()
+        Turns(self).judge()
         Outlying(self).judge()
         Agreeing(self).judge()
         Stopping(self).judge()
@@ -241,8 +243,10 @@ class Oracle:
 
     def allowed(self, name: str, attempt: Attempt, began: float) -> set[str]:
         """How an attempt may have ended by what the balancer saw of its backend; what the client did comes on top."""
+        wait_s = self.asks[name][1].mark.wait_s
         if attempt.dialled is not None and attempt.dialled.failed:
-            return {attempt.dialled.failed, *attempt.dialled.earlier}
+            late = wait_s < float("inf") and attempt.dialled.failed in ("CONNECT_TIMEOUT", "BACKLOG_FULL")
+            return {attempt.dialled.failed, *attempt.dialled.earlier} | ({"LATE"} if late else set())
         if attempt.tape is None:
             return set()
         tape, answer = attempt.tape, attempt.answer
@@ -255,6 +259,8 @@ class Oracle:
         if answer is None or answer.head_ends_at is None or answered.broken:
             if cut_at - began >= min(one.response_head_s for one in timeouts) - TICK_S:
                 allowed.add("TIMED_OUT")
+            if name in self.records and cut_at - self.records[name].began >= wait_s - TICK_S:
+                allowed.add("LATE")
             if ended:
                 allowed.add("NO_RESPONSE")
                 if attempt.index and answer is None:

@@ -10,7 +10,7 @@ from faults.agents import Agents
 from faults.clients import Client
 from faults.climate import settings, weather
 from faults.kernel import Kernel, ReactorDescriptor
-from faults.ledger import Change, Generations, Members, Moment, Record, TakenOut, taken_out
+from faults.ledger import Change, Generations, Members, Moment, Record, TakenOut, Try, taken_out
 from faults.naming import BACKEND, Naming
 from faults.operator import ASKED, ENDED, Operator
 from faults.panicking import panicked, with_panic
@@ -18,6 +18,7 @@ from faults.servers import Server
 from faults.tape import PUT, Tape, TownNetwork
 from faults.tempers import tempers
 from faults.timing import Hours, Process, Reactor, WallClock, production_runtime, with_dial
+from faults.turns import Line
 from faults.web import site_of, standing_wall_clock
 from twisted.logger import LogLevel, globalLogPublisher
 
@@ -107,11 +108,14 @@ class Town:
         if self.naming.on:
             self.naming.begin(self, [server.address.removesuffix(":80") for server in self.servers])
             specs = [BackendSpec.parse(BACKEND)]
-        self._build(self.agents.configured(with_panic(seed, config)).model_copy(update={"backends": tuple(specs)}))
-        self.clients = [self._client(f"c{index}") for index in range(rng.choice([1, 2, 4, 6, 8]))]
+        self.line = Line(seed, config)
+        config = self.line.configured(with_panic(seed, config))
+        self._build(self.agents.configured(config).model_copy(update={"backends": tuple(specs)}))
+        self.clients = [self._client(f"c{index}") for index in range(rng.choice([1, 2, 4, 6, 8]) + self.line.more)]
         for client in self.clients:
             client.eager = self.operator.bulky
             client.logins = self.operator.logins
+            client.mark = self.line.mark
 
     @property
     def foreign(self) -> bool:
@@ -244,7 +248,8 @@ class Town:
         self.changes.append(Change(*self.moment(), frozenset(map(place, usable)), standing_by, others, unwanted, well))
 
     def _heard_end(self, ended: core_record.Record) -> None:
-        if isinstance(ended.local_reply, Refusal) and ended.local_reply.status != 503:
+        late = ended.local_reply is Refusal.LATE
+        if isinstance(ended.local_reply, Refusal) and ended.local_reply.status != 503 and not late:
             self.refused[ended.request_id.decode()] = ended.status
             self.note("balancer", f"refuses what is no request: {ended.status}, {ended.detail}")
             return
@@ -270,6 +275,7 @@ class Town:
             ended.local_reply is Refusal.NO_BACKEND,
             len(self.cluster.waiting),
             any(backend.admin is AdminState.READY for backend in self.pool.backends.values()),
+            tuple(Try(one.began, one.ended_at, one.lease.backend) for one in ended.attempts),
         )
         self.records.append(record)
         self.operator.hears(ENDED)
@@ -336,8 +342,10 @@ class Town:
             self.clock.callLater(at_s, self._step, by_s)
         if self.hours.pause is not None:
             self.clock.callLater(self.hours.pause[0], self.process.hold, self.hours.pause[1])
-        for client in self.clients:
-            self.clock.callLater(rng.uniform(0, 6.0) * (8 if self.naming.on else 1), client.connect)
+        for place, client in enumerate(self.clients):
+            begins_s = rng.uniform(0, 6.0) * (8 if self.naming.on else 1)
+            rushes = place >= len(self.clients) - self.line.more
+            self.clock.callLater(self.line.rush_s + begins_s / 10 if rushes else begins_s, client.connect)
         if rng.random() < 0.3:
             self.clock.callLater(rng.uniform(0, 5.0), self._told, self._command, rng.choice(ADMIN))
         self.balanced.data_plane.self_check.every_s = 1.0
