@@ -538,6 +538,18 @@ FAMILIES: Final = (
     Family("config_generation", "gauge", (), "How many configurations were in force", _process(lambda one: float(one.generation))),
     Family("loop_lag_seconds", "histogram", (), "How late timers came", _process(lambda one: one.loop_lag)),
     Family("log_dropped_total", "counter", (), "Lines of logs that were dropped", _counter("log_dropped_total")),
+    Family("buffered_bytes", "gauge", (), "Bytes of bodies that are held, or may be, for slow clients", _counter("buffered_bytes")),
+    Family(
+        "buffered_bytes_limit", "gauge", (), "As many bytes of bodies may be held (limits.memory_bytes)",
+        _counter("buffered_bytes_limit"),
+    ),
+    Family(
+        "buffer_waits_total", "counter", (), "Request bodies that waited until others made room", _counter("buffer_waits_total"),
+    ),
+    Family(
+        "buffer_denied_total", "counter", (), "Bodies that went on without a buffer, since there was no room",
+        _counter("buffer_denied_total"),
+    ),
     Family("spans_sent_total", "counter", (), "Spans that a collector of traces has taken", _counter("spans_sent_total")),
     Family(
         "spans_dropped_total",
