@@ -353,7 +353,7 @@ def test_it_is_told_how_much_was_known_and_what_the_load_was():
     [
         (prompt("x"), "prefix: nobody was given any of 10 blocks before (cold), by load alone; 0 in flight"),
         (prompt("x", 0), "prefix: no whole block to go by (cold), by load alone; 0 in flight"),
-        (ANY, "; there was no body to look at"),
+        (ANY, "; there was no body to look at, or none was waited for"),
         (Ask(prefix=ENCODED_PREFIX), "; the body is encoded (Content-Encoding), and was not looked into"),
         (prompt("x", 10, Seen.CUT), "; of the body the first 5120 bytes were looked at, more was to come"),
     ],

@@ -104,5 +104,5 @@ def test_it_is_said_how_much_of_a_body_was_seen():
 
 
 def test_a_prefix_says_what_it_is():
-    assert repr(NO_PREFIX) == "<Prefix of 0 blocks, no_body>"
+    assert repr(NO_PREFIX) == "<Prefix of 0 blocks, nothing>"
     assert repr(Prefix((1, 2), Seen.CUT, 1024)) == "<Prefix of 2 blocks, cut>"

@@ -147,7 +147,7 @@ def _table(value: Mapping[str, object]) -> PolicyTable:
             raise ValueError(f"{key} should be one of {', '.join(_KEYS[key])}, not {given!r}")
     if "choose" not in value:
         raise ValueError(f"choose is missing: one of {', '.join(_KEYS['choose'])}")
-    choose = value["choose"]
+    choose = str(value["choose"])
     if choose == BY_PREFIX:
         return _by_prefix(value)
     for key in ("load_factor", *_PREFIX_NUMBERS):
@@ -157,7 +157,7 @@ def _table(value: Mapping[str, object]) -> PolicyTable:
     for key in strange:
         if key in value:
             raise ValueError(f"{key} is for {', '.join(its)}, and not for {choose}")
-    load = value.get("load", _DEFAULT_LOAD)
+    load = str(value.get("load", _DEFAULT_LOAD))
     metric = _metric(value["metric"], load) if "metric" in value else ""
     return PolicyTable(choose, load, metric, _percent(value.get("bound", BOUND_PERCENT / 100)))
 

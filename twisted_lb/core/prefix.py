@@ -20,14 +20,14 @@ _BITS: Final = (1 << 60) - 1
 class Seen(enum.IntEnum):
     """How much of a body was looked at, before a backend was picked."""
 
-    NOTHING = 0  # there is no body
+    NOTHING = 0  # there is no body, or nobody has waited for it
     WHOLE = 1
     CUT = 2  # it is longer than the peek, or was not all here
     ENCODED = 3  # it has a Content-Encoding, and is not looked into
 
 
 # What is said of them, in explanations and as labels of metrics.
-SEEN_LABELS: Final = ("no_body", "whole", "cut", "encoded")
+SEEN_LABELS: Final = ("nothing", "whole", "cut", "encoded")
 
 
 class Prefix:

@@ -240,7 +240,7 @@ def _looked(mark: PrefixMark) -> str:
         return f"; of the body the first {mark.seen_bytes} bytes were looked at, more was to come"
     if mark.seen == Seen.ENCODED:
         return "; the body is encoded (Content-Encoding), and was not looked into"
-    return "; there was no body to look at" if mark.seen == Seen.NOTHING else ""
+    return "; there was no body to look at, or none was waited for" if mark.seen == Seen.NOTHING else ""
 
 
 class PrefixPolicy:
