@@ -39,8 +39,9 @@ from twisted_lb.core.outliers import Ended, Outliers
 from twisted_lb.core.pace import Pace
 from twisted_lb.core.pickers.base import Picker, Policy
 from twisted_lb.core.pickers.minding import Minded, MindedMeasures, Stopwatch
-from twisted_lb.core.pickers.shadow import goes_on, peek_of
+from twisted_lb.core.pickers.shadow import goes_on, peek_of, prefixes_of
 from twisted_lb.core.prefix import Peek
+from twisted_lb.core.prompt_cache import PrefixMeasures
 from twisted_lb.core.queue import Queue, Ticket
 from twisted_lb.core.reported import Reported
 from twisted_lb.core.retry import RetryBudget
@@ -344,6 +345,11 @@ class Pool:
     def minded(self) -> MindedMeasures | None:
         """What is known of a policy of one's own, or of a shadow; None where the pool has neither."""
         return self._loads.minded(self.backends.values()) if isinstance(self._loads, Minded) else None
+
+    @property
+    def prefixes(self) -> dict[str, PrefixMeasures]:
+        """What is counted of prefixes, where its policy or its shadow goes by them; see `prefixes_of`."""
+        return prefixes_of(self._loads)
 
     def claim(
         self,

@@ -1,6 +1,7 @@
 """The prompt cache of a backend, as far as a balancer can know it: the blocks of the requests that it was given last (LRU)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from twisted_lb.core.ask import Ask
@@ -59,6 +60,22 @@ class PromptCache:
         return f"<PromptCache {len(self)} of {self.most} blocks>"
 
 
+@dataclass(frozen=True)
+class PrefixMeasures:
+    """What is counted of prefixes: requests by how much of their bodies was `seen`, in the order of `prefix.Seen`, how many blocks all of
+    them had, and how many of these the backend was given before that they went to.
+    """
+
+    seen: tuple[int, ...]
+    blocks: int
+    matched: int
+
+    def merged(self, other: "PrefixMeasures") -> "PrefixMeasures":
+        """What two processes have counted."""
+        seen = tuple([one + more for one, more in zip(self.seen, other.seen, strict=True)])
+        return PrefixMeasures(seen, self.blocks + other.blocks, self.matched + other.matched)
+
+
 class PrefixLoads(Loads):
     """What measures the backends of a pool whose policy goes by prefixes: their loads, as another policy compares them, and their prompt
     caches, which hold `blocks` each. It counts, by lease: requests by how much of them was `seen`, and of all their blocks, the
@@ -75,6 +92,10 @@ class PrefixLoads(Loads):
     def of(self, slot: int) -> Load:
         """See Loads."""
         return PrefixLoad(self, self._loads.of(slot))
+
+    def measures(self) -> PrefixMeasures:
+        """What is counted by now."""
+        return PrefixMeasures(tuple(self.seen), self.given, self.matched)
 
 
 class PrefixLoad(Load):

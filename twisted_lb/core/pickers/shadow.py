@@ -21,6 +21,7 @@ from twisted_lb.core.pickers.minding import Minded, MindedMeasures, PolicyMeasur
 from twisted_lb.core.pickers.own import OwnPolicy
 from twisted_lb.core.pickers.own_picker import OwnLoads
 from twisted_lb.core.prefix import Peek
+from twisted_lb.core.prompt_cache import PrefixLoads, PrefixMeasures
 
 
 class _Open:
@@ -419,6 +420,12 @@ def peek_of(policy: Policy) -> Peek | None:
     if isinstance(policy, ShadowedPolicy):
         return peek_of(policy.policy) or peek_of(policy.shadow)
     return policy.peek if isinstance(policy, PrefixPolicy) else None
+
+
+def prefixes_of(loads: Loads | None) -> dict[str, PrefixMeasures]:
+    """What is counted of prefixes, by whose it is: of the `policy`, or of a `shadow`, as far as either goes by them."""
+    both = {"policy": loads.loads, "shadow": loads.shadow} if isinstance(loads, ShadowLoads) else {"policy": loads}
+    return {role: one.measures() for role, one in both.items() if isinstance(one, PrefixLoads)}
 
 
 def unshadowed(picker: Picker | None) -> Picker | None:
