@@ -12,7 +12,7 @@ from twisted_lb.core.counts import Counts
 from twisted_lb.core.load import Apart, Cost, Requests
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.prefix import ENCODED_PREFIX, Prefix, Seen
-from twisted_lb.core.prompt_cache import PrefixLoads, PromptCache
+from twisted_lb.core.prompt_cache import BLOCK_COSTS_BYTES, PrefixLoads, PromptCache
 
 
 def chain(name, length):
@@ -80,15 +80,13 @@ def test_it_holds_no_more_than_it_may_and_no_fewer_than_the_last_half_and_none_w
 
 @pytest.mark.parametrize("most", [1024, 16_384, 20_000, 65_536])
 def test_a_block_takes_no_more_than_is_said(most):
-    """150 bytes at most: a number of 60 bits takes 32, and a set has up to seven places of 16 for each of its entries, just after
-    it has grown.
-    """
+    """A number of 60 bits takes 32 bytes, and a set has up to seven places of 16 for each of its entries, just after it has grown."""
     cache, rng = PromptCache(most), random.Random(1)
     worst = 0.0
     for _ in range(2 * most // 64):
         cache.remember([rng.getrandbits(60) for _ in range(64)])
         worst = max(worst, (sys.getsizeof(cache._new) + sys.getsizeof(cache._old)) / most + 32)
-    assert worst <= 150
+    assert worst <= BLOCK_COSTS_BYTES
 
 
 def test_a_load_remembers_what_its_backend_was_given_and_counts_what_was_known_of_it():

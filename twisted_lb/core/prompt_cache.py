@@ -9,10 +9,12 @@ from twisted_lb.core.load import Load, Loads
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.prefix import Seen
 
+# So much memory a block takes at most, about 100 as a rule: a number of 60 bits, and up to seven places in a set that has just grown.
+BLOCK_COSTS_BYTES: Final = 150
+
 
 class PromptCache:
-    """The blocks that a backend is taken to hold, `most` of them at most, and no fewer than the last `most // 2` that it was given. It takes
-    about 100 bytes for each of them, 150 at most.
+    """The blocks that a backend is taken to hold, `most` of them at most, and no fewer than the last `most // 2` that it was given.
 
     They lie in two sets: what is given goes into the younger one; when that has half of what may be, it is the older one, and what
     was there is forgotten. Of a request the last block goes in first, so that none is ever held without those before it: how many are

@@ -33,7 +33,7 @@ class PrefixMark:
     """What a pick by prefix went by: of how many blocks, how much of the body was looked at, how many of them and what load each
     member had (nothing of more than are remembered), and what the one had that was picked, among how many alike.
 
-    `mean` is what those who were open had in flight on an average, and `unit` their mean weight, by which loads are scaled.
+    `mean` is what those who were available had in flight on an average, and `unit` their mean weight, by which loads are scaled.
     """
 
     __slots__ = ("alike", "load", "loads", "matched", "matches", "mean", "seen", "seen_bytes", "total", "unit")
@@ -52,7 +52,7 @@ class PrefixMark:
 
 
 class Rate:
-    """The exchange rate of a pick: what a load is worth, where those who are open have this much on an average."""
+    """The exchange rate of a pick: what a load is worth, where those who are available have this much on an average."""
 
     __slots__ = ("_factor", "mean", "unit")
 
@@ -69,9 +69,9 @@ class Rate:
 class ByPrefix(Picker):
     """A picker by prefix and load, over all members: O(n log blocks) a pick.
 
-    Whoever is picked has `max(1, mean) / load_factor` more in flight than the mean of those who are open, by weight, at most: that is
-    all that a hot prompt can bring about. Loads are those of a member of mean weight: twice the weight bears twice as much. Of those
-    that are alike one is drawn by weight.
+    Whoever is picked has at most `max(1, mean) / load_factor` more in flight than the least loaded one that is open: that is all that a
+    hot prompt can bring about. The mean is that of all who are available. Loads are those of a member of mean weight: twice the weight
+    bears twice as much. Of those that are alike one is drawn by weight.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class ByPrefix(Picker):
                 trial = index
             else:
                 opened.append(index)
-        rate = self._rate(values, opened)
+        rate = self._rate(values)
         blocks = ask.prefix.blocks
         matches = self._matches(blocks, opened)
         if trial >= 0:
@@ -134,12 +134,14 @@ class ByPrefix(Picker):
         """The load of each member, for each unit of weight."""
         return [self._loads[index].value(weight, now) for index, weight in enumerate(self._weights)]
 
-    def _rate(self, values: Sequence[float], opened: Sequence[int]) -> Rate:
-        if not opened:
-            return Rate(self._factor, 0.0, 1.0)
-        count = float(len(opened))
-        mean = sum([values[index] * self._weights[index] for index in opened]) / count
-        return Rate(self._factor, mean, sum([self._weights[index] for index in opened]) / count)
+    def _rate(self, values: Sequence[float]) -> Rate:
+        count, load, weight = 0, 0.0, 0.0
+        for index in range(len(values)):
+            if self._members[index].available:
+                count += 1
+                load += values[index] * self._weights[index]
+                weight += self._weights[index]
+        return Rate(self._factor, load / count, weight / count) if count else Rate(self._factor, 0.0, 1.0)
 
     def _matches(self, blocks: tuple[int, ...], opened: Sequence[int]) -> list[int]:
         """How many of these blocks each member knows; where there are many, each of those that are open."""
@@ -170,10 +172,9 @@ class ByPrefix(Picker):
     def ranking(self, ask: Ask, now: float) -> Sequence[tuple[Backend, float]]:
         """The members by their score, the highest first."""
         values = self._values(now)
-        opened = [index for index, one in enumerate(self._members) if one.available]
         blocks = ask.prefix.blocks
         matches = [load.cache.matched(blocks) for load in self._loads]
-        return self._ranked(self._rate(values, opened), matches, len(blocks), values)
+        return self._ranked(self._rate(values), matches, len(blocks), values)
 
     def _ranked(
         self, rate: Rate, matches: Sequence[int], total: int, values: Sequence[float]
