@@ -279,7 +279,12 @@ def in_tables(*, inherited: bool) -> LoadBalancerConfig:
                 own = tables["defaults"][one] if inherited or kind == "routes" else tables[kind][DEFAULT]
                 table, _, name = HOMES.get(option, option).rpartition(".")
                 (own.setdefault(table, {}) if table else own)[name] = value
-    flat: dict[str, dict[str, Any]] = {"timeouts": {"drain_s": 0.25, "tunnel_drain_s": 1.25}, "log": {}, "traces": {}}
+    flat: dict[str, dict[str, Any]] = {
+        "timeouts": {"drain_s": 0.25, "tunnel_drain_s": 1.25},
+        "limits": {"memory_bytes": 7654321},
+        "log": {},
+        "traces": {},
+    }
     for option, value, *_ in PLACES:
         table, _, name = option.partition(".")
         if table in ("log", "traces"):

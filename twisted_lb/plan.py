@@ -583,8 +583,9 @@ def _route_rules(
         retries=retry,
         body_bytes=-1 if config.limits.body_bytes is None else config.limits.body_bytes,
         replay_bytes=config.limits.replay_body_bytes,
-        gather_bytes=0 if pool is None else max(pool.buffer_request_bytes, _peek_bytes(pool)),
-        buffer_response_bytes=0 if pool is None else pool.buffer_response_bytes,
+        # A route that streams waits for nothing but what its pool's policy goes by.
+        gather_bytes=0 if pool is None else max(0 if config.stream else pool.buffer_request_bytes, _peek_bytes(pool)),
+        buffer_response_bytes=0 if pool is None or config.stream else pool.buffer_response_bytes,
         forwarding=Forwarding(
             forwarded=forwarding.forwarded,
             real_ip=forwarding.real_ip and b"x-real-ip" not in edits.removed,

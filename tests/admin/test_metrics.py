@@ -399,7 +399,8 @@ def test_each_family_is_declared_once_and_told_in_both_formats(house):
         "0", "3", False, 1.0,
         counters=(
             ("log_dropped_total", 1), ("invariant_violations_total", 0),
-            ("spans_sent_total", 2), ("spans_dropped_total", 3),
+            ("spans_sent_total", 2), ("spans_dropped_total", 3), ("buffered_bytes", 4), ("buffered_bytes_limit", 5),
+            ("buffer_waits_total", 6), ("buffer_denied_total", 7),
         ),
     )  # fmt: skip
     told = {one.name.removeprefix(PREFIX) for one in prometheus(text(lb, process)) if one.name.startswith(PREFIX)}

@@ -193,6 +193,10 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
         {"backends": ["a:80"], "abandoned_s": 30},
         "abandoned_s: has no effect: without max_in_flight there are no places to be held   [W33]",
     ),
+    (
+        {"backends": ["a:80"], "buffer_response_bytes": 2000, "limits": {"memory_bytes": 1000}},
+        "buffer_response_bytes: 2000 is more than limits.memory_bytes = 1000, which all clients share   [W53]",
+    ),
     ({"checks": {"x": {}}}, "checks.x: no pool names them   [W16]"),
     ({"pools": APP, "routes": TO_APP}, UNSAID),
     (

@@ -72,6 +72,7 @@ CODES: Final = {
     "W38": '`choose = "prefix"` with `load_factor = 0` and no limit: all prompts that begin alike go to one backend, however many they are.',
     "W39": "What is remembered of prompts may take more than half a gigabyte: `blocks` of each backend.",
     "W40": '`policy = "prefix"` waits for bodies, and there is no second backend to choose from.',
+    "W53": "What is to be held for one slow client is more than `limits.memory_bytes`, which all of them share.",
 }
 
 
@@ -115,6 +116,7 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening
         yield from _of_cost(config, name, objects)
         yield from _of_prefix(config, name, pool)
         yield from _of_abandoned(_home(config.pools, "pools", name), pool)
+        yield from _of_buffers(_home(config.pools, "pools", name), pool, config.limits.memory_bytes)
         yield from _of_adaptive(_home(config.pools, "pools", name), config.pools.get(name, config).adaptive, pool)
         yield from _of_ejection(_home(config.pools, "pools", name), pool)
     yield from _of_unused_checks(config)
@@ -486,6 +488,15 @@ def _of_abandoned(path: KeyPath, pool: PoolConfig) -> Iterator[Doubt]:
         yield Doubt(
             "W33", (*path, "abandoned_s"), "has no effect: without max_in_flight there are no places to be held"
         )
+
+
+def _of_buffers(path: KeyPath, pool: PoolConfig, memory_bytes: int) -> Iterator[Doubt]:
+    """What is to be held for one client, and what all of them may hold together."""
+    for key in ("buffer_request_bytes", "buffer_response_bytes"):
+        wanted = getattr(pool, key)
+        if wanted > memory_bytes:
+            text = f"{wanted} is more than limits.memory_bytes = {memory_bytes}, which all clients share"
+            yield Doubt("W53", (*path, key), text, ("limits", "memory_bytes"))
 
 
 def _of_adaptive(path: KeyPath, said: AdaptiveConfig, pool: PoolConfig) -> Iterator[Doubt]:

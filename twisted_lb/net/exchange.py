@@ -12,7 +12,7 @@ from mypy_extensions import mypyc_attr
 from twisted_lb.core.address import TcpAddress
 from twisted_lb.core.ask import ANY
 from twisted_lb.core.attempts import Attempt as AttemptRecord
-from twisted_lb.core.attempts import Attempts
+from twisted_lb.core.attempts import Attempts, Story
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.flow import cell_of
 from twisted_lb.core.gate import client_key
@@ -996,9 +996,11 @@ class Exchange(Requester):
 
     def _count(self, now: float) -> None:
         """Count the exchange, which is over, for metrics: integers grow, and nothing is made or looked up by a name."""
-        if self._holding is not None:
-            self._holding.end()
         took_s = now - self.began_at
+        if self._holding is not None:
+            if self._holding.gathers:
+                self.gathered_s = took_s
+            self._holding.end()
         slot = slot_of(took_s)
         kind = KIND_OF[self.status]
         flow = self._lead.flow
@@ -1084,8 +1086,8 @@ class Exchange(Requester):
         frontend = self._frontend
         note = self._note(last, self._clock.now)
         note.ended_by, note.detail = ended_by, detail
-        if self.queued_s or not note.plain:
-            note.story = self.attempts.story()
+        if self.queued_s or self._holding is not None or not note.plain:
+            note.story = self._story()
         frontend.notes.add(note)
         observers = frontend.observers
         if not observers.anybody:
@@ -1103,8 +1105,16 @@ class Exchange(Requester):
     def note(self) -> Note:
         """A note of what is known so far, for somebody who asks while it runs."""
         note = self._note(self.attempts.current, NEVER)
-        note.story = self.attempts.story()
+        note.story = self._story()
         return note
+
+    def _story(self) -> Story:
+        story = self.attempts.story()
+        if self._holding is not None:
+            story.held = self._holding.told_of(self._held, self.gathered_s)
+            if self._delivering is not None:
+                story.held = "the backend has said all, and the client has still to take the end"
+        return story
 
     def _note(self, attempt: AttemptRecord | None, ended_at: float) -> Note:
         """A note of the exchange, for somebody who may ask."""

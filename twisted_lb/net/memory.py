@@ -135,6 +135,11 @@ class Holding:
             self._memory.taken += held - self._request
             self._request = held
 
+    @property
+    def gathers(self) -> bool:
+        """Whether the request is not with a backend yet, since its body is gathered, or waits for room."""
+        return self.gathering or self.tired.armed
+
     def let_go(self) -> None:
         """The request is not held any more."""
         if self._request:
@@ -164,6 +169,14 @@ class Holding:
         if self._response:
             self._memory.give(self._response)
             self._response = 0
+
+    def told_of(self, held: int, gathered_s: float) -> str:
+        """What is to be told of it, in words; empty for nothing. `held`: of the request, `gathered_s`: for how long it was gathered."""
+        if self.gathering:
+            return f"its body is gathered before a backend is asked: {held} of {self.wanted} bytes are here"
+        if self.tired.armed:
+            return "its body waits until there is room for it among those that are held (limits.memory_bytes)"
+        return f"its body was gathered for {gathered_s:.2f} s before a backend was asked" if gathered_s else ""
 
     def end(self) -> None:
         """The exchange is over: nothing is held. Harmless a second time."""
