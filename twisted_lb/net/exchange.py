@@ -21,6 +21,7 @@ from twisted_lb.core.lease import Lease
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.notes import SHORT_BYTES, TARGET_BYTES, WORD_BYTES, Note
 from twisted_lb.core.outcome import CONSEQUENCE, Outcome, Refusal, Reply, refusal_of
+from twisted_lb.core.prefix import NO_PREFIX
 from twisted_lb.core.queue import Ticket
 from twisted_lb.core.record import Record
 from twisted_lb.core.totals import KIND_OF, kind_of
@@ -196,7 +197,7 @@ class Exchange(Requester):
     def _peek(self) -> None:
         """What is here of the body is all that its pool's policy will know of it."""
         peek = self._cluster.pool.peek
-        if peek is not None:
+        if peek is not None and self.attempts.ask.prefix is NO_PREFIX:
             prefix = peeked(peek, self.head, self._replay, ended=self._request_ended)
             self.attempts.ask = self.attempts.ask.with_prefix(prefix)
 
