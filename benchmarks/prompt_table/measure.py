@@ -53,6 +53,7 @@ def of(runs: list[Prompted]) -> dict:
     found = {
         "cached": estimate([run.cached for run in runs]),
         "hotspot": estimate([run.hotspot for run in runs]),
+        "offered": estimate([run.offered for run in runs]),
         "mean_first_s": estimate([run.mean_first_s for run in runs]),
         "p99_first_s": estimate([run.first_quantile(0.99) for run in runs]),
         "p99_whole_s": estimate([run.whole_quantile(0.99) for run in runs]),

@@ -70,6 +70,7 @@ class Engine:
 
     def __init__(self, slots: int, cache_blocks: int) -> None:
         self.asked: int = 0
+        self.work_s: float = 0.0  # what it was asked for takes
         self._free: Final = [0.0] * slots
         self._most: Final = cache_blocks
         self._cached: Final[OrderedDict[int, None]] = OrderedDict()
@@ -91,24 +92,23 @@ class Engine:
     def serve(self, now: float, prefill_s: float, decode_s: float) -> tuple[float, float]:
         """Take a request that came now: when its first token comes, and its last."""
         self.asked += 1
+        self.work_s += prefill_s + decode_s
         free = self._free
         first = max(free[0], now) + prefill_s
         heapreplace(free, first + decode_s)
         return first, first + decode_s
 
-    def restart(self) -> None:
-        """Its cache is empty."""
-        self._cached.clear()
-
 
 @dataclass(frozen=True)
 class Prompted:
-    """What one run has seen: the share of all blocks that were `cached` where they went, times from arrival to the first token and to the
-    last, and the share of the requests that the busiest engine got, times the number of engines (`hotspot`: 1 is even).
+    """What one run has seen: the share of all blocks that were `cached` where they went, the share of the requests that the busiest engine
+    got, times the number of engines (`hotspot`: 1 is even), of what one can serve how much it was `offered` at most, and times from
+    arrival to the first token and to the last. Where it is offered more than it can serve, these are those of the run, and mean nothing.
     """
 
     cached: float
     hotspot: float
+    offered: float
     first_s: "array[float]"
     whole_s: "array[float]"
 
@@ -167,7 +167,7 @@ class PromptFarm:
         warm = int(self.warm_up * self.requests)
         first_s, whole_s = array("d"), array("d")
         heap: list[tuple[float, int, Lease]] = []
-        now, given, found = 0.0, 0, 0
+        now, since, given, found = 0.0, 0.0, 0, 0
         for number in range(self.requests):
             now -= log(1.0 - moments.random()) / self.rate
             decode_s = -self.decode_s * log(1.0 - work.random())
@@ -176,8 +176,9 @@ class PromptFarm:
                 at, _, ended = heappop(heap)
                 pool.settle(ended, Outcome.OK, at)
             if number == warm:
+                since = now
                 for engine in engines:
-                    engine.asked = 0
+                    engine.asked, engine.work_s = 0, 0.0
             lease = pool.claim(ask, now)
             assert isinstance(lease, Lease)
             engine, blocks = engines[lease.backend.slot], ask.prefix.blocks
@@ -189,7 +190,8 @@ class PromptFarm:
                 first_s.append(first - now)
                 whole_s.append(last - now)
         share = max(engine.asked for engine in engines) / sum(engine.asked for engine in engines)
-        return Prompted(found / given, share * self.engines, first_s, whole_s)
+        offered = max(engine.work_s for engine in engines) / ((now - since) * self.slots)
+        return Prompted(found / given, share * self.engines, offered, first_s, whole_s)
 
     def _pool(self, seed: int) -> Pool:
         settings = PoolSettings(checked=False)
