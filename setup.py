@@ -65,6 +65,7 @@ COMPILED = sorted(
                 "outgoing",
                 "own_answers",
                 "path_edit",
+                "peeking",
                 "poller",
                 "reactor_poller",
                 "relay",

@@ -44,6 +44,7 @@ PARTS = {
         "twisted_lb/facade.py": "of a program that sends its requests itself",
         "twisted_lb/testing/policies.py": "of a policy that is tried out",
         "twisted_lb/sim/farm.py": "of a farm of simulated backends",
+        "twisted_lb/sim/prompts.py": "of a farm of simulated engines",
     },
     "twisted_lb.core.attempts.Attempts": {
         "twisted_lb/net/exchange.py": "of an exchange",

@@ -40,6 +40,7 @@ GROWTH: dict[str, tuple[Growth, Growth]] = {
     "ring": (logarithm, logarithm),
     "maglev": (constant, constant),
     "rendezvous": (linear, linear),
+    "prefix": (linear, linear),
 }
 # Picks differ by what they draw, and who is out is passed: a fifth more, and so many steps.
 MORE, STEPS_MORE = 1.2, 150

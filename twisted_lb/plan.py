@@ -42,7 +42,7 @@ from twisted_lb.core.networks import Network, Networks, network_of, networks_in
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.pickers.base import Policy
 from twisted_lb.core.pickers.own import OwnPolicy
-from twisted_lb.core.pickers.shadow import ShadowedPolicy
+from twisted_lb.core.pickers.shadow import ShadowedPolicy, peek_of
 from twisted_lb.core.rate import Rate
 from twisted_lb.core.rate_limits import RateKey, RateLimit
 from twisted_lb.core.retry import IDEMPOTENT, RetryRules
@@ -492,7 +492,13 @@ def _route(
 
 def _of_pool(pool: PoolConfig) -> object:
     """What of a pool's configuration is in the rules of the routes that lead there."""
-    return pool.retry, _retry_after_s(pool.health_check), pool.buffer_request_bytes, pool.buffer_response_bytes
+    return (
+        pool.retry,
+        _retry_after_s(pool.health_check),
+        pool.buffer_request_bytes,
+        pool.buffer_response_bytes,
+        _peek_bytes(pool),
+    )
 
 
 def _clients(config: RouteConfig, files: Files, place: KeyPath) -> tuple[Network, ...]:
@@ -577,7 +583,8 @@ def _route_rules(
         retries=retry,
         body_bytes=-1 if config.limits.body_bytes is None else config.limits.body_bytes,
         replay_bytes=config.limits.replay_body_bytes,
-        gather_bytes=0 if pool is None or config.stream else pool.buffer_request_bytes,
+        # A route that streams waits for nothing but what its pool's policy goes by.
+        gather_bytes=0 if pool is None else max(0 if config.stream else pool.buffer_request_bytes, _peek_bytes(pool)),
         buffer_response_bytes=0 if pool is None or config.stream else pool.buffer_response_bytes,
         forwarding=Forwarding(
             forwarded=forwarding.forwarded,
@@ -708,6 +715,12 @@ def _policy(config: PoolConfig) -> Policy:
     if shadow is None:
         return policy
     return ShadowedPolicy(policy, policy_for(shadow, config.policy_budget_us), str(shadow))
+
+
+def _peek_bytes(config: PoolConfig) -> int:
+    """How much of a body its policy, or its shadow, looks at before a backend is picked."""
+    peek = peek_of(_policy(config))
+    return 0 if peek is None else peek.bytes
 
 
 def _ejection(config: EjectionConfig) -> EjectionRules:

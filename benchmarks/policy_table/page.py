@@ -27,6 +27,7 @@ WHEN = {
     "ring": "caches: the same key always meets the same backend, and few keys move when one leaves. Shares differ by some percent; the bound (1.25) sends what is too much to others",
     "maglev": "as `ring`, more even and O(1), a few more keys move",
     "rendezvous": "as `ring`, for few backends: exactly the keys of who leaves move; O(n)",
+    "prefix": "language models behind engines that cache prompts (vLLM, SGLang, llama.cpp): in figures in [inference.md](inference.md#what-it-brings). With bodies that it knows nothing of, as in all tables here, it is `least`",
     "first": "as few backends as will do, in order: those at the end can be switched off. Needs limits",
 }
 
@@ -42,6 +43,7 @@ PROMISED = {
     "ring": "O(log n), O(n) past its owner",
     "maglev": "O(1), O(n) past its owner",
     "rendezvous": "O(n)",
+    "prefix": "O(n log blocks)",
 }
 KINDS = ("equal", "unequal")
 SHOWN = ("10", "100", "1000", "10000")
@@ -65,7 +67,18 @@ def when(facts: dict) -> str:
 
 def tables() -> str:
     """What a policy may say that is a table, out of the package."""
-    from twisted_lb.core.pickers import BOUND_PERCENT, BY_KEY, BY_LOAD, LOADS, NAMED
+    from twisted_lb.core.pickers import (
+        BLOCK_BYTES,
+        BLOCKS,
+        BOUND_PERCENT,
+        BY_KEY,
+        BY_LOAD,
+        LOAD_FACTOR,
+        LOADS,
+        NAMED,
+        PEEK_BYTES,
+        PREFIX_LOADS,
+    )
 
     names = {parts: name for name, parts in NAMED.items()}
     choices = [[f"`{name}`", text] for name, text in BY_LOAD.items()]
@@ -86,6 +99,8 @@ A policy by load is two things: how to `choose`, and which `load` is compared. `
 With `load = "reported"`, `metric` says what of a report is compared, as `"named_metrics.kv_cache_usage_perc"`; left out: `application_utilization`, else `cpu_utilization`. With `load = "cost"` a route says what its requests [cost](configuration.md#routes): `cost = 5`, `"bytes"`, or what a header field says; where none does, each is 1.
 
 Policies by key ({", ".join(f"`{name}`" for name in BY_KEY)}) go by the `key` of the [route](configuration.md#routes): requests with the same one meet the same backend. None has more in flight than {BOUND_PERCENT / 100:g} times its share by weight (bounded load); beyond that requests go to the next backend of their key. `{{ choose = "ring", bound = 1.5 }}` says another bound, 0 or `"off"` none: then one key that many ask for falls on one backend. While a backend is out its keys are spread over the others, and no key of theirs moves. Backends are known by their names: one that is called anew gets other keys.
+
+The policy by prefix goes by what each backend was given before of how the body of a request begins, and by load: `{{ choose = "prefix" }}` may say `load` ({" or ".join(f"`{name}`" for name in PREFIX_LOADS)}), `load_factor` ({LOAD_FACTOR:g}), `block_bytes` ({BLOCK_BYTES}), `peek_bytes` ({PEEK_BYTES}) and `blocks` ({BLOCKS}); what that means stands in [inference.md](inference.md).
 """
     )
 

@@ -132,6 +132,22 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
         "shadow.policy: counts requests: no route that leads here gives a cost   [W31]",
     ),
     (
+        {"backends": FOUR, "policy": {"choose": "prefix", "load_factor": 0}},
+        "policy: load_factor = 0 without max_in_flight: all prompts that begin alike go to one backend   [W38]",
+    ),
+    (
+        {"backends": FOUR, "policy": {"choose": "prefix", "blocks": 1_000_000}},
+        "policy: blocks = 1000000 of 4 backends may take 600 MB of memory   [W39]",
+    ),
+    (
+        {"backends": ["a:80"], "policy": "prefix"},
+        "policy: waits for bodies to no effect: a:80 is the only backend   [W40]",
+    ),
+    (
+        {"backends": ["a:80"], "shadow": {"policy": "prefix"}},
+        "shadow.policy: waits for bodies to no effect: a:80 is the only backend   [W40]",
+    ),
+    (
         {"backends": FOUR, "ejection": {"success_rate_factor": 1.9}},
         "ejection.success_rate_factor: has no effect: min_backends = 5, and the pool has 4   [W22]",
     ),

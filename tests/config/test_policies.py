@@ -5,11 +5,11 @@ import pytest
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.config.load import from_flags
 from twisted_lb.config.policies import DESCRIBED
-from twisted_lb.core.pickers import BY_KEY, BY_LOAD, LOADS, POLICIES, policy_of
+from twisted_lb.core.pickers import BY_KEY, BY_LOAD, BY_PREFIX, LOADS, POLICIES, by_prefix, policy_of
 from twisted_lb.errors import ConfigError
 from twisted_lb.plan import plan_of
 
-WAYS = ", ".join((*BY_LOAD, *BY_KEY))
+WAYS = ", ".join((*BY_LOAD, *BY_KEY, BY_PREFIX))
 
 
 def planned(policy):
@@ -52,6 +52,17 @@ def test_a_way_by_key_has_a_bound_of_loads_unless_it_is_turned_off(choose):
     for off in (0, 0.0, "off"):
         made = planned({"choose": choose, "bound": off})
         assert (made.policy.percent, made.policy_name) == (0, f"{choose}, no bound")
+
+
+def test_the_way_by_prefix_has_numbers_of_its_own():
+    assert planned({"choose": "prefix"}).policy is planned("prefix").policy is POLICIES["prefix"]
+    table = {
+        "choose": "prefix", "load": "cost", "load_factor": 2, "block_bytes": 256, "peek_bytes": 8192, "blocks": 4096,
+    }  # fmt: skip
+    plan = planned(table)
+    assert plan.policy == by_prefix("cost", 2.0, 256, 8192, 4096)
+    assert plan.policy_name == "prefix, load cost, load_factor 2, block_bytes 256, peek_bytes 8192, blocks 4096"
+    assert planned({"choose": "prefix", "load_factor": 0.5}).policy_name == "prefix, load_factor 0.5"
 
 
 def test_two_plans_with_the_same_bound_have_equal_policies():
@@ -103,6 +114,34 @@ def test_a_table_stands_in_a_file_for_a_pool_and_for_all_of_them(tmp_path):
         ('{ choose = "two", of = 3 }', "policy: of: unknown key; a policy has choose, and load and metric, or bound"),
         ('{ choose = "two", bound = 2 }', "policy: bound is for ring, maglev, rendezvous, and not for two"),
         ('{ choose = "ring", load = "cost" }', "policy: load is for scan, two, and not for ring"),
+        (
+            '{ choose = "prefix", load = "peak_ewma" }',
+            "policy: load should be one of requests, cost for prefix, not 'peak_ewma'",
+        ),
+        ('{ choose = "prefix", bound = 2 }', "policy: bound is for ring, maglev, rendezvous, and not for prefix"),
+        ('{ choose = "prefix", metric = "x" }', "policy: metric is for scan, two, and not for prefix"),
+        ('{ choose = "two", load_factor = 2 }', "policy: load_factor is for prefix, and not for two"),
+        ('{ choose = "ring", blocks = 200 }', "policy: blocks is for prefix, and not for ring"),
+        ('{ choose = "prefix", load_factor = -1 }', "policy: load_factor should be a number from 0 to 100, not -1"),
+        ('{ choose = "prefix", load_factor = nan }', "policy: load_factor should be a number from 0 to 100, not nan"),
+        ('{ choose = "prefix", load_factor = true }', "policy: load_factor should be a number from 0 to 100, not True"),
+        (
+            '{ choose = "prefix", block_bytes = 63 }',
+            "policy: block_bytes should be a whole number from 64 to 65536, not 63",
+        ),
+        (
+            '{ choose = "prefix", block_bytes = 512.0 }',
+            "policy: block_bytes should be a whole number from 64 to 65536, not 512.0",
+        ),
+        (
+            '{ choose = "prefix", peek_bytes = "64k" }',
+            "policy: peek_bytes should be a whole number from 64 to 1048576, not '64k'",
+        ),
+        ('{ choose = "prefix", blocks = 0 }', "policy: blocks should be a whole number from 64 to 1048576, not 0"),
+        (
+            '{ choose = "prefix", peek_bytes = 256 }',
+            "policy: peek_bytes = 256 is less than a block (block_bytes = 512): nothing could be known",
+        ),
         *(
             (
                 f'{{ choose = "maglev", bound = {bound} }}',

@@ -6,11 +6,20 @@ import sys
 import pytest
 
 from twisted_lb.core.ask import ANY, Ask, key_of
+from twisted_lb.core.prefix import NO_PREFIX, Prefix, Seen
 
 
 def test_a_request_that_asks_for_nothing_is_an_ordinary_one_without_a_key():
-    assert (ANY.key, ANY.cost, ANY.prefix) == (0, 1, 0)
-    assert repr(Ask(255, 2)) == "<Ask key=00000000000000ff cost=2 prefix=0000000000000000>"
+    assert (ANY.key, ANY.cost, ANY.prefix) == (0, 1, NO_PREFIX)
+    assert repr(Ask(255, 2)) == "<Ask key=00000000000000ff cost=2 prefix=0 blocks>"
+
+
+def test_a_prefix_changes_nothing_else_of_an_ask():
+    ask = Ask(7, 2, by="path", lane=3, urgency=1)
+    other = ask.with_prefix(Prefix((1, 2), Seen.WHOLE))
+    assert other.prefix.blocks == (1, 2)
+    assert [getattr(other, name) for name in ("key", "cost", "by", "lane", "urgency")] == [7, 2, "path", 3, 1]
+    assert ask.prefix is NO_PREFIX
 
 
 # RFC 1321 A.5: 900150983cd24fb0d6963f7d28e17f72 and d41d8cd98f00b204e9800998ecf8427e; the first 8 bytes, the last one first.

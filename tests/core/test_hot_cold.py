@@ -5,6 +5,7 @@ import math
 import pytest
 from builders import claim, make_pool
 
+from twisted_lb.core.ask import ANY
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.decision import recalled
 from twisted_lb.core.hot_cold import HOT, HOT_ABOVE, Heat, quantile
@@ -30,7 +31,7 @@ class Backends:
     def serve(self, at, latency_s, now=0.0, outcome=Outcome.OK, beside=0):
         """One request beside so many others, answered after so long."""
         self.busy(at, beside + 1)
-        note = self.loads[at].leased(1, 1, now - latency_s)
+        note = self.loads[at].leased(1, ANY, now - latency_s)
         if outcome is Outcome.OK:
             self.loads[at].responded(note, latency_s, now)
         for _ in range(beside + 1):
@@ -107,7 +108,7 @@ def test_what_is_seen_is_a_fair_sample_of_all_whoever_is_leased():
     for at in range(10):
         them.busy(at, 7 if at == 9 else 1)
     for _ in range(160):
-        them.loads[0].leased(1, 1, 0.0)
+        them.loads[0].leased(1, ANY, 0.0)
     assert them.heat.limit == 1
     assert [at for at in range(10) if them.value(at) >= HOT] == [9]
 
@@ -117,7 +118,7 @@ def test_of_two_one_can_be_hot_since_what_is_seen_is_of_many_moments():
     them = Backends(2)
     for moment in range(160):
         them.busy(0, 1)
-        them.loads[moment % 2].leased(1, 1, 0.0)
+        them.loads[moment % 2].leased(1, ANY, 0.0)
         them.counts.release(them.slots[0])
     them.busy(0, 3)
     assert them.value(0) >= HOT > them.value(1)

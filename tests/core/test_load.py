@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from twisted_lb.core.ask import Ask
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.latency import FAILURE_S, UNKNOWN_S, PeakEwma
 from twisted_lb.core.load import Cost, Load, Requests
@@ -21,7 +22,7 @@ class Server:
 
     def lease(self, now=0.0, cost=1):
         self.counts.claim(self.slot)
-        return self.load.leased(self.weight, cost, now), now
+        return self.load.leased(self.weight, Ask(cost=cost), now), now
 
     def respond(self, lease, now):
         note, opened_at = lease

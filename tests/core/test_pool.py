@@ -520,8 +520,8 @@ class Sensed(Load):
     def __init__(self, told):
         self.told = told
 
-    def leased(self, weight, cost, now):
-        self.told.append(("leased", weight, cost, now))
+    def leased(self, weight, ask, now):
+        self.told.append(("leased", weight, ask.cost, now))
         return len(self.told)
 
     def responded(self, note, elapsed_s, now):

@@ -31,6 +31,8 @@ from twisted_lb.core.histogram import Reading, nearest_edge
 from twisted_lb.core.measures import BackendMeasures, ListenerMeasures, Measures, PoolMeasures, ProcessMeasures
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.pickers.minding import Fault, PolicyMeasures, ShadowMeasures
+from twisted_lb.core.prefix import SEEN_LABELS
+from twisted_lb.core.prompt_cache import PrefixMeasures
 from twisted_lb.core.standing import Skipped
 from twisted_lb.core.totals import KINDS, Denied
 
@@ -324,6 +326,19 @@ def _shadow_in_flight(measures: Measures, _: ProcessMeasures) -> Series:
                 yield (pool.name, backend), float(count)
 
 
+def _prefixes(value: Callable[[PrefixMeasures], float]) -> Callable[[Measures, ProcessMeasures], Series]:
+    return lambda measures, _: (
+        ((pool.name, role), value(one)) for pool in measures.pools for role, one in pool.prefixes
+    )
+
+
+def _peeked(measures: Measures, _: ProcessMeasures) -> Series:
+    for pool in measures.pools:
+        for role, one in pool.prefixes:
+            for seen, count in zip(SEEN_LABELS, one.seen, strict=True):
+                yield (pool.name, role, seen), float(count)
+
+
 def _states(measures: Measures, _: ProcessMeasures) -> Series:
     for pool in measures.pools:
         for one in pool.backends:
@@ -469,6 +484,19 @@ FAMILIES: Final = (
     ),
     Family("shadow_failed_total", "counter", _P, "Claims at which it raised", _shadows(lambda one: float(one.failed))),
     Family("shadow_in_flight", "gauge", _PB, "What it would have in flight", _shadow_in_flight),
+    Family(
+        "prefix_requests_total", "counter", ("pool", "role", "seen"),
+        "Requests of a pool whose policy goes by how bodies begin, by how much of the body was looked at: whole; cut, where it is "
+        "longer, or was not all here; encoded, and not looked into; nothing", _peeked,
+    ),
+    Family(
+        "prefix_blocks_total", "counter", ("pool", "role"), "Blocks of the prompts of these requests",
+        _prefixes(lambda one: float(one.blocks)),
+    ),
+    Family(
+        "prefix_blocks_matched_total", "counter", ("pool", "role"), "Of these, blocks that the backend was given before that they went to",
+        _prefixes(lambda one: float(one.matched)),
+    ),
     Family("backend_load", "gauge", _PB, "What the pool's policy compares", _backends(lambda one: one.load)),
     Family(
         "backend_reported_utilization", "gauge", _PB,

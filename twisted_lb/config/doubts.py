@@ -25,8 +25,12 @@ from twisted_lb.config.shape import field_of, model_at
 from twisted_lb.config.trust import TrustConfig
 from twisted_lb.core.address import TcpAddress, is_name
 from twisted_lb.core.backend import ADAPTIVE
+from twisted_lb.core.pickers.by_prefix import PrefixPolicy
+from twisted_lb.core.prompt_cache import BLOCK_COSTS_BYTES
 from twisted_lb.core.routing import RouteMatch
 from twisted_lb.core.shadowing import never_reached, passed
+
+_MOST_REMEMBERED_BYTES: Final = 512 << 20
 
 # What each code means. A code keeps its meaning for ever; one that is gone is not given again.
 CODES: Final = {
@@ -66,6 +70,9 @@ CODES: Final = {
     "W31": '`load = "cost"` counts requests: no route that leads to the pool gives them a `cost`.',
     "W32": "`adaptive` has no effect, since `max_in_flight` is a number; or refuses requests while it measures, since none may wait.",
     "W33": "`abandoned_s` has no effect: without `max_in_flight` there are no places to be held.",
+    "W38": '`choose = "prefix"` with `load_factor = 0` and no limit: all prompts that begin alike go to one backend, however many they are.',
+    "W39": "What is remembered of prompts may take more than half a gigabyte: `blocks` of each backend.",
+    "W40": '`policy = "prefix"` waits for bodies, and there is no second backend to choose from.',
     "W53": "What is to be held for one slow client is more than `limits.memory_bytes`, which all of them share.",
 }
 
@@ -108,6 +115,7 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening
         yield from _of_panic(_home(config.pools, "pools", name), pool)
         yield from _of_policy(config, name, pool)
         yield from _of_cost(config, name, objects)
+        yield from _of_prefix(config, name, pool)
         yield from _of_abandoned(_home(config.pools, "pools", name), pool)
         yield from _of_buffers(_home(config.pools, "pools", name), pool, config.limits.memory_bytes)
         yield from _of_adaptive(_home(config.pools, "pools", name), config.pools.get(name, config).adaptive, pool)
@@ -149,6 +157,25 @@ def _of_policy(config: LoadBalancerConfig, name: str, pool: PoolConfig) -> Itera
     if said and not any(isinstance(one, OwnChoice) for one in own.values()):
         path = home_of_choice(config, name, "policy_budget_us")
         yield Doubt("W26", path, f"has no effect: {pool.policy} is a built-in, and no policy of your own")
+
+
+def _of_prefix(config: LoadBalancerConfig, name: str, pool: PoolConfig) -> Iterator[Doubt]:
+    bounded = pool.max_in_flight or (pool.backends and all(one.limit for one in pool.backends))
+    for path, choice in _policies(config, name, pool).items():
+        policy = policy_for(choice, 0) if isinstance(choice, str | PolicyTable) else None
+        if not isinstance(policy, PrefixPolicy):
+            continue
+        if pool.targets is None and len(pool.backends) == 1:
+            yield Doubt("W40", path, f"waits for bodies to no effect: {pool.backends[0].name} is the only backend")
+        if not policy.factor and not bounded:
+            text = "load_factor = 0 without max_in_flight: all prompts that begin alike go to one backend"
+            yield Doubt("W38", path, text)
+        most = policy.blocks * BLOCK_COSTS_BYTES * max(len(pool.backends), 1)
+        if most > _MOST_REMEMBERED_BYTES:
+            text = (
+                f"blocks = {policy.blocks} of {len(pool.backends)} backends may take {most // 1_000_000} MB of memory"
+            )
+            yield Doubt("W39", path, text)
 
 
 def _policies(config: LoadBalancerConfig, name: str, pool: PoolConfig) -> dict[KeyPath, object]:

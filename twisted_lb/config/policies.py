@@ -12,21 +12,35 @@ from twisted_lb.config.secret import Sources
 from twisted_lb.config.similar import similar
 from twisted_lb.core.load_report import UTILIZATIONS, is_metric
 from twisted_lb.core.pickers import (
+    BLOCK_BYTES,
+    BLOCKS,
     BOUND_PERCENT,
     BY_KEY,
     BY_LOAD,
+    BY_PREFIX,
+    LOAD_FACTOR,
     LOADS,
     MOST_BOUND_PERCENT,
     NAMED,
+    PEEK_BYTES,
     POLICIES,
+    PREFIX_LOADS,
     Policy,
     by_key,
+    by_prefix,
     name_of,
     policy_of,
 )
 
 _DEFAULT_LOAD: Final = "requests"
-_KEYS: Final = {"choose": (*BY_LOAD, *BY_KEY), "load": tuple(LOADS)}
+_KEYS: Final = {"choose": (*BY_LOAD, *BY_KEY, BY_PREFIX), "load": tuple(LOADS)}
+# What a table by prefix may say in whole numbers, from and to.
+_PREFIX_NUMBERS: Final = {
+    "block_bytes": (64, 65_536),
+    "peek_bytes": (64, 1_048_576),
+    "blocks": (64, 1_048_576),
+}
+_MOST_FACTOR: Final = 100
 _OFF: Final = "off"
 _LEAST_PERCENT: Final = 101
 _SHAPE: Final = f"should be one of {', '.join(POLICIES)}"
@@ -65,23 +79,40 @@ _TABLE: Final = 'or a table such as { choose = "two", load = "cost" }'
 @dataclass(frozen=True)
 class PolicyTable:
     """A policy of two parts: the way to `choose`, and the `load` by which backends are compared, of what is reported this `metric`;
-    or, where it is chosen by key, the bound of loads in percent, 0 for none.
+    or, where it is chosen by key, the bound of loads in percent, 0 for none; or, by prefix, how much more `load` all of a prompt is worth,
+    how bodies are looked at, and how many blocks each backend is taken to hold.
     """
 
     choose: str
     load: str
     metric: str = ""
     bound_percent: int = BOUND_PERCENT
+    load_factor: float = LOAD_FACTOR
+    block_bytes: int = BLOCK_BYTES
+    peek_bytes: int = PEEK_BYTES
+    blocks: int = BLOCKS
 
     def __str__(self) -> str:
+        if self.choose == BY_PREFIX:
+            return ", ".join([BY_PREFIX, *self._unusual()])
         if self.choose in BY_KEY:
             return f"{self.choose}{_bound(self.bound_percent)}"
         name = name_of(self.choose, self.load)
         return f"{name} ({self.metric})" if self.metric else name
 
+    def _unusual(self) -> list[str]:
+        """The words for what is not as usual, by prefix."""
+        usual = PolicyTable(BY_PREFIX, _DEFAULT_LOAD)
+        keys = ("load", "load_factor", *_PREFIX_NUMBERS)
+        told = {key: getattr(self, key) for key in keys if getattr(self, key) != getattr(usual, key)}
+        return [f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in told.items()]
+
     @property
     def policy(self) -> Policy:
         """What decides."""
+        if self.choose == BY_PREFIX:
+            made = by_prefix(self.load, self.load_factor, self.block_bytes, self.peek_bytes, self.blocks)
+            return POLICIES[BY_PREFIX] if made == POLICIES[BY_PREFIX] else made
         if self.choose not in BY_KEY:
             return policy_of(self.choose, self.load, self.metric)
         return POLICIES[self.choose] if self.bound_percent == BOUND_PERCENT else by_key(self.choose, self.bound_percent)
@@ -103,21 +134,58 @@ def _read(value: object, info: ValidationInfo) -> object:
         return choice_of(value)
     if not isinstance(value, Mapping):
         raise ValueError(f"{_SHAPE}, {_TABLE}")  # noqa: TRY004, pydantic takes no other error
+    return _table(value)
+
+
+def _table(value: Mapping[str, object]) -> PolicyTable:
     for key, given in value.items():
-        if key not in _KEYS and key not in ("bound", "metric"):
-            raise ValueError(f"{key}: unknown key; a policy has choose, and load and metric, or bound")
+        if key not in _KEYS and key not in ("bound", "metric", "load_factor", *_PREFIX_NUMBERS):
+            raise ValueError(
+                f"{key}: unknown key; a policy has choose, and load and metric, or bound, or load_factor, {', '.join(_PREFIX_NUMBERS)}"
+            )
         if key in _KEYS and given not in _KEYS[key]:
             raise ValueError(f"{key} should be one of {', '.join(_KEYS[key])}, not {given!r}")
     if "choose" not in value:
         raise ValueError(f"choose is missing: one of {', '.join(_KEYS['choose'])}")
-    choose = value["choose"]
+    choose = str(value["choose"])
+    if choose == BY_PREFIX:
+        return _by_prefix(value)
+    for key in ("load_factor", *_PREFIX_NUMBERS):
+        if key in value:
+            raise ValueError(f"{key} is for {BY_PREFIX}, and not for {choose}")
     strange, its = (("load", "metric"), BY_LOAD) if choose in BY_KEY else (("bound",), BY_KEY)
     for key in strange:
         if key in value:
             raise ValueError(f"{key} is for {', '.join(its)}, and not for {choose}")
-    load = value.get("load", _DEFAULT_LOAD)
+    load = str(value.get("load", _DEFAULT_LOAD))
     metric = _metric(value["metric"], load) if "metric" in value else ""
     return PolicyTable(choose, load, metric, _percent(value.get("bound", BOUND_PERCENT / 100)))
+
+
+def _by_prefix(value: Mapping[str, object]) -> PolicyTable:
+    for key, of in (("bound", BY_KEY), ("metric", BY_LOAD)):
+        if key in value:
+            raise ValueError(f"{key} is for {', '.join(of)}, and not for {BY_PREFIX}")
+    load = value.get("load", _DEFAULT_LOAD)
+    if load not in PREFIX_LOADS:
+        raise ValueError(f"load should be one of {', '.join(PREFIX_LOADS)} for {BY_PREFIX}, not {load!r}")
+    factor = value.get("load_factor", LOAD_FACTOR)
+    if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 <= factor <= _MOST_FACTOR:
+        raise ValueError(f"load_factor should be a number from 0 to {_MOST_FACTOR}, not {factor!r}")
+    usual = PolicyTable(BY_PREFIX, _DEFAULT_LOAD)
+    block, peek, blocks = (_whole(key, value.get(key, getattr(usual, key))) for key in _PREFIX_NUMBERS)
+    if peek < block:
+        raise ValueError(f"peek_bytes = {peek} is less than a block (block_bytes = {block}): nothing could be known")
+    return PolicyTable(
+        BY_PREFIX, str(load), load_factor=float(factor), block_bytes=block, peek_bytes=peek, blocks=blocks
+    )
+
+
+def _whole(key: str, number: object) -> int:
+    least, most = _PREFIX_NUMBERS[key]
+    if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
+        raise ValueError(f"{key} should be a whole number from {least} to {most}, not {number!r}")
+    return number
 
 
 def _named(text: str, folder: Path | None) -> str | OwnChoice:
@@ -181,6 +249,20 @@ _SCHEMA: Final = {
             "required": ["choose"],
             "additionalProperties": False,
         },
+        {
+            "type": "object",
+            "properties": {
+                "choose": {"enum": [BY_PREFIX]},
+                "load": {"enum": list(PREFIX_LOADS)},
+                "load_factor": {"type": "number", "minimum": 0, "maximum": _MOST_FACTOR},
+                **{
+                    key: {"type": "integer", "minimum": least, "maximum": most}
+                    for key, (least, most) in _PREFIX_NUMBERS.items()
+                },
+            },
+            "required": ["choose"],
+            "additionalProperties": False,
+        },
     ]
 }
 
@@ -202,11 +284,13 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
-_PLAIN: Final = [name for name in POLICIES if name not in NAMED and name not in BY_KEY]
+_PLAIN: Final = [name for name in POLICIES if name not in NAMED and name not in BY_KEY and name != BY_PREFIX]
 DESCRIBED: Final = (
     f"How a client finds its backend. By turns, by chance or in order: {_listed(_PLAIN)}; by load: {_listed(NAMED)}; by the `key` of "
-    f'the route (consistent hashing): {_listed(BY_KEY)}. Or a table of two parts, `{{ choose = "two", load = "cost" }}` or '
-    '`{ choose = "ring", bound = 1.5 }`. Or a policy of your own, `package.module:Class`, or `entry-point:NAME` of the group '
+    f"the route (consistent hashing): {_listed(BY_KEY)}; by how the body begins and by load, for backends that cache prompts: "
+    f"`{BY_PREFIX}` ([inference.md](inference.md)). "
+    'Or a table, `{ choose = "two", load = "cost" }`, `{ choose = "ring", bound = 1.5 }` or `{ choose = "prefix", load_factor = 2 }`. Or a '
+    "policy of your own, `package.module:Class`, or `entry-point:NAME` of the group "
     f"`{GROUP}` ([writing-a-policy.md](writing-a-policy.md)). What each does, when to use which, and what tables may say: "
     "[policies.md](policies.md). Danger: where latency is compared, a backend that answers errors at once is the fastest, unless "
     "`retry.bad_statuses` names them; a policy of your own is code that runs in this process."

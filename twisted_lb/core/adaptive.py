@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
+from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.load import Load
 from twisted_lb.core.outcome import Outcome
@@ -23,12 +24,12 @@ class Limiting(Load):
         self._moved: Final = moved
         self.load: Final = load
 
-    def leased(self, weight: float, cost: int, now: float) -> int:
+    def leased(self, weight: float, ask: Ask, now: float) -> int:
         """See Load."""
         backend = self._backend
         if backend.gradient is not None and backend.learns:
             backend.gradient.leased(backend.load_now)
-        return 0 if self.load is None else self.load.leased(weight, cost, now)
+        return 0 if self.load is None else self.load.leased(weight, ask, now)
 
     def responded(self, note: int, elapsed_s: float, now: float) -> None:
         """See Load."""
@@ -50,6 +51,11 @@ class Limiting(Load):
             return
         if gradient.observe(latency_s, in_flight, now, answered=answered):
             self._moved(backend, now)
+
+    def restarted(self) -> None:
+        """See Load."""
+        if self.load is not None:
+            self.load.restarted()
 
     def value(self, weight: float, now: float) -> float:
         """Nobody compares this: the load itself is compared."""

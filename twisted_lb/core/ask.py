@@ -3,6 +3,8 @@
 from hashlib import md5
 from typing import Final
 
+from twisted_lb.core.prefix import NO_PREFIX, Prefix
+
 # What a request costs at most: whoever may say it cannot make a backend look as if it were full for ever.
 MOST_COST: Final = 1000
 # RFC 9218, 4.1: the urgency of a request that says none.
@@ -14,8 +16,8 @@ class Ask:
 
     `key`: requests with the same one should meet the same backend (consistent hashing); 0 when the request has none. `by`
     names what it is the hash of, as `header x-user`: never the value, which may be a credential.
-    `cost`: how much work the request is, an ordinary one being 1. `prefix`: a hash of how the request begins, for
-    backends that cache by it (the prompt cache of a language model); 0 when the route has none.
+    `cost`: how much work the request is, an ordinary one being 1. `prefix`: how its body begins, for backends that cache by it (the
+    prompt cache of a language model); NO_PREFIX where the pool does not look at it.
 
     In the queue, requests of one `lane` wait in one line, and lanes are served by turns; `urgency`: 0 for what is served before
     all others, to 7 (RFC 9218, 4.1).
@@ -24,7 +26,13 @@ class Ask:
     __slots__ = ("by", "cost", "key", "lane", "prefix", "urgency")
 
     def __init__(
-        self, key: int = 0, cost: int = 1, prefix: int = 0, by: str = "", lane: int = 0, urgency: int = USUAL
+        self,
+        key: int = 0,
+        cost: int = 1,
+        prefix: Prefix = NO_PREFIX,
+        by: str = "",
+        lane: int = 0,
+        urgency: int = USUAL,
     ) -> None:
         self.key: Final = key
         self.cost: Final = cost
@@ -33,8 +41,12 @@ class Ask:
         self.lane: Final = lane
         self.urgency: Final = urgency
 
+    def with_prefix(self, prefix: Prefix) -> "Ask":
+        """The same ask, of a request whose body begins so."""
+        return Ask(self.key, self.cost, prefix, self.by, self.lane, self.urgency)
+
     def __repr__(self) -> str:
-        return f"<Ask key={self.key:016x} cost={self.cost} prefix={self.prefix:016x}>"
+        return f"<Ask key={self.key:016x} cost={self.cost} prefix={len(self.prefix.blocks)} blocks>"
 
 
 # The ask of a route that hashes and estimates nothing: any backend will do.

@@ -4,6 +4,7 @@ from collections import deque
 from math import ceil, exp
 from typing import Final
 
+from twisted_lb.core.ask import Ask
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.latency import DECAY_S, UNKNOWN_S, charged
 from twisted_lb.core.load import Load, Loads
@@ -85,7 +86,7 @@ class HotCold(Load):
         self._failures: int = 0  # in a row
         self._failed_at: float = 0.0
 
-    def leased(self, weight: float, cost: int, now: float) -> int:
+    def leased(self, weight: float, ask: Ask, now: float) -> int:
         """How many it has in flight, this one among them: what its latency belongs to."""
         self._heat.look(self._slot, weight)
         return self._counts.load(self._slot)

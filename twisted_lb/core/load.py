@@ -5,6 +5,7 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
+from twisted_lb.core.ask import Ask
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.outcome import Outcome
 
@@ -22,8 +23,8 @@ class Load:
 
     __slots__ = ()
 
-    def leased(self, weight: float, cost: int, now: float) -> int:
-        """A request of this cost was given to the backend, which has this weight, and is counted as in flight. What is returned
+    def leased(self, weight: float, ask: Ask, now: float) -> int:
+        """A request that asks this was given to the backend, which has this weight, and is counted as in flight. What is returned
         comes back at the end.
         """
         return 0
@@ -33,6 +34,9 @@ class Load:
 
     def settled(self, note: int, outcome: Outcome, elapsed_s: float, now: float) -> None:
         """An attempt ended so long after its lease, with the last byte of its response or without."""
+
+    def restarted(self) -> None:
+        """The backend may be another process from now on: what was learnt of what it holds in memory holds no longer."""
 
     def value(self, weight: float, now: float) -> float:
         """The load now, of a backend of this weight (more than 0): twice the weight bears twice as much. Less is better, 0 is least.
@@ -88,10 +92,10 @@ class Cost(Load):
         self._slot: Final = slot
         self._beyond: int = 0  # what open leases cost beyond 1 each
 
-    def leased(self, weight: float, cost: int, now: float) -> int:
+    def leased(self, weight: float, ask: Ask, now: float) -> int:
         """Add what it costs."""
-        self._beyond += cost - 1
-        return cost
+        self._beyond += ask.cost - 1
+        return ask.cost
 
     def settled(self, note: int, outcome: Outcome, elapsed_s: float, now: float) -> None:
         """Take off what it cost."""

@@ -17,6 +17,7 @@ from twisted_lb.core.levels import Levels
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.pickers.minding import NOT_MINDED, MindedMeasures
 from twisted_lb.core.pool import Pool
+from twisted_lb.core.prompt_cache import PrefixMeasures
 from twisted_lb.core.reported import Reported
 from twisted_lb.core.standing import Skipped
 from twisted_lb.core.totals import KINDS
@@ -152,7 +153,7 @@ class PoolMeasures:
     was sent; `stream_gap` between the pieces of streamed answers. `retries` by `outcome.Outcome`, `denied` by `totals.Denied`.
     `panic`: others than usable backends are used too; `levels`, where there are several: (name, share in percent, usable).
     `outcomes` of all attempts and `backend_durations` are sums that no removed backend takes away. `minded`: what is known of a
-    policy of one's own, and of a shadow.
+    policy of one's own, and of a shadow; `prefixes` what is counted of how bodies begin, by role, as there.
     """
 
     name: str
@@ -176,6 +177,7 @@ class PoolMeasures:
     backend_durations: Reading
     backends: tuple[BackendMeasures, ...]
     minded: MindedMeasures = NOT_MINDED
+    prefixes: tuple[tuple[str, PrefixMeasures], ...] = ()
 
     def merged(self, other: "PoolMeasures") -> "PoolMeasures":
         """What two processes have counted. Who is usable is this one's."""
@@ -198,6 +200,7 @@ class PoolMeasures:
             backend_durations=self.backend_durations + other.backend_durations,
             backends=_merged(self.backends, other.backends, lambda one: one.name, BackendMeasures.merged),
             minded=self.minded.merged(other.minded),
+            prefixes=_merged(self.prefixes, other.prefixes, lambda one: one[0], lambda a, b: (a[0], a[1].merged(b[1]))),
         )
 
 
@@ -304,6 +307,7 @@ def pool_measures(
         backend_durations=_total([totals.gone_durations.reading(), *(_duration(one) for one in everybody)]),
         backends=tuple(_backend_measures(one, connections.get(one, (0, 0)), now, heard=heard) for one in members),
         minded=pool.minded or NOT_MINDED,
+        prefixes=tuple(pool.prefixes.items()),
     )
 
 

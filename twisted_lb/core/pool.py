@@ -39,7 +39,9 @@ from twisted_lb.core.outliers import Ended, Outliers
 from twisted_lb.core.pace import Pace
 from twisted_lb.core.pickers.base import Picker, Policy
 from twisted_lb.core.pickers.minding import Minded, MindedMeasures, Stopwatch
-from twisted_lb.core.pickers.shadow import goes_on
+from twisted_lb.core.pickers.shadow import goes_on, peek_of, prefixes_of
+from twisted_lb.core.prefix import Peek
+from twisted_lb.core.prompt_cache import PrefixMeasures
 from twisted_lb.core.queue import Queue, Ticket
 from twisted_lb.core.reported import Reported
 from twisted_lb.core.retry import RetryBudget
@@ -95,6 +97,7 @@ class Pool:
         self.budget: Final = RetryBudget(settings.budget_percent, settings.budget_per_s)
         self.keyed: bool = policy.keyed  # whether it wants the keys of requests
         self.asks: bool = policy.keyed or settings.tells_apart  # whether it wants to know anything of them
+        self.peek: Peek | None = peek_of(policy)  # how it wants their bodies looked at
         self._on_event: Final = on_event
         self._selection: Final = Selection(policy, rng)
         self._stopwatch: Final = stopwatch
@@ -324,6 +327,7 @@ class Pool:
         if policy == before:
             return
         self._selection.use(policy)
+        self.peek = peek_of(policy)
         self._scene = None
         if goes_on(before, policy, self._loads):
             return
@@ -361,6 +365,11 @@ class Pool:
     def minded(self) -> MindedMeasures | None:
         """What is known of a policy of one's own, or of a shadow; None where the pool has neither."""
         return self._loads.minded(self.backends.values()) if isinstance(self._loads, Minded) else None
+
+    @property
+    def prefixes(self) -> dict[str, PrefixMeasures]:
+        """What is counted of prefixes, where its policy or its shadow goes by them; see `prefixes_of`."""
+        return prefixes_of(self._loads)
 
     def claim(
         self,
@@ -434,9 +443,7 @@ class Pool:
         scene = self._scene or self._set(self._selection.picker, now)
         loads, load = self._view(scene, now), backend.told
         if load is not None:
-            return LoadLease(
-                backend, now, scene, OWN, loads, load, load.leased(backend.weighing.effective, ask.cost, now)
-            )
+            return LoadLease(backend, now, scene, OWN, loads, load, load.leased(backend.weighing.effective, ask, now))
         return Lease(backend, now, scene, OWN, loads)
 
     def await_return(
@@ -488,7 +495,7 @@ class Pool:
         if backend.told is None:
             lease = Lease(backend, now, scene, picker.mark, loads)
         else:
-            note = backend.told.leased(backend.weighing.effective, ask.cost, now)
+            note = backend.told.leased(backend.weighing.effective, ask, now)
             lease = LoadLease(backend, now, scene, picker.mark, loads, backend.told, note)
         if trial:
             lease.trial = True
@@ -772,6 +779,8 @@ class Pool:
             members = self.backends.values()
             event = apply_outcome(self.name, ended, self._outliers, members, checked=self.settings.checked)
             if event is not None:
+                if outcome is Outcome.REFUSED:
+                    self._began_anew(backend)
                 self._changed(backend, event, now)
             elif lease.trial:
                 self._refresh(backend, now)
@@ -870,6 +879,8 @@ class Pool:
             backend.reasons[Skipped.DOWN] = reason
         self._refresh(backend, now)
         if news:
+            if not health.up:
+                self._began_anew(backend)
             kind = BackendUp if backend.health.up else BackendDown
             self._on_event(kind(self.name, backend.name, reason, now))
         if ended:
@@ -895,9 +906,15 @@ class Pool:
         self._selection.outdate()
         self._selection.prepare(now)
         if admin is AdminState.MAINT:
+            self._began_anew(backend)
             self.hear_busy(backend, False, "in maintenance it is not checked", now)
             self._forget_agent(backend, "in maintenance its agent is not asked", now)
         self._changed(backend, AdminChanged(self.name, backend.name, before, admin, now, by), now)
+
+    def _began_anew(self, backend: Backend) -> None:
+        """A backend is another process from now on, or may be once it is back: what it held in memory is gone."""
+        if backend.load is not None:
+            backend.load.restarted()
 
     def weighed(self, backend: Backend, now: float, by: str) -> None:
         """Somebody has set a backend's weight: who, and why, as above."""
@@ -990,6 +1007,7 @@ class Pool:
         backend.ejection.hasten(now, 0.0)
         self._refresh(backend, now)
         if change:
+            self._began_anew(backend)
             self._forget_agent(backend, "it is another server", now)
             self._on_event(BackendChanged(self.name, backend.name, change, now))
 

@@ -21,6 +21,7 @@ from twisted_lb.core.lease import Lease
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.notes import SHORT_BYTES, TARGET_BYTES, WORD_BYTES, Note
 from twisted_lb.core.outcome import CONSEQUENCE, Outcome, Refusal, Reply, refusal_of
+from twisted_lb.core.prefix import NO_PREFIX
 from twisted_lb.core.queue import Ticket
 from twisted_lb.core.record import Record
 from twisted_lb.core.totals import KIND_OF, kind_of
@@ -32,6 +33,7 @@ from twisted_lb.net.frontend import Frontend
 from twisted_lb.net.local_reply import CONTINUE, safe_id
 from twisted_lb.net.memory import Holding
 from twisted_lb.net.own_answers import OwnAnswer, answer_for
+from twisted_lb.net.peeking import peeked
 from twisted_lb.net.relay import Relay
 from twisted_lb.net.replay import Replay
 from twisted_lb.net.route import Fallback, Lead, Route, told_lines
@@ -176,6 +178,7 @@ class Exchange(Requester):
         if framing >= 0:
             wanted = min(wanted, framing)
         if self._request_ended or holding is not None or self._held >= wanted:
+            self._peek()
             return False
         wait_s = self._cluster.pool.settings.queue_timeout_s
         holding = self._hold_more()
@@ -187,7 +190,16 @@ class Exchange(Requester):
             self._pause_client()
             holding.tired.callback = self._gives_up
             self._frontend.deadlines.arm(holding.tired, self._clock.now + wait_s)
-        return wait_s > 0
+            return True
+        self._peek()
+        return False
+
+    def _peek(self) -> None:
+        """What is here of the body is all that its pool's policy will know of it."""
+        peek = self._cluster.pool.peek
+        if peek is not None and self.attempts.ask.prefix is NO_PREFIX:
+            prefix = peeked(peek, self.head, self._replay, ended=self._request_ended)
+            self.attempts.ask = self.attempts.ask.with_prefix(prefix)
 
     def _hold_more(self) -> Holding:
         """Begin to hold what a plain exchange would not."""
@@ -309,7 +321,10 @@ class Exchange(Requester):
         own = self._own_connection(now)
         backend = None if own is None else own.backend
         pool = route.cluster.pool
-        verdict = self.attempts.fall_back(pool, route.rules.retries, lead.ask(self.head), now, backend)
+        ask = lead.ask(self.head)
+        if pool.peek is not None:
+            ask = ask.with_prefix(peeked(pool.peek, self.head, self._replay, ended=self._request_ended))
+        verdict = self.attempts.fall_back(pool, route.rules.retries, ask, now, backend)
         if own is not None:
             if isinstance(verdict, Lease) and verdict.backend is backend:
                 self.connected(own)

@@ -13,6 +13,7 @@ from twisted_lb.sim.farm import Farm
 from twisted_lb.sim.laws import Empirical, Exponential, Fixed, Lognormal, Pareto, Poisson, Steps, Trace
 from twisted_lb.sim.machines import Network
 from twisted_lb.sim.observe import Run, Unstable
+from twisted_lb.sim.prompts import PromptFarm, Prompts
 from twisted_lb.sim.servers import Batches, Delay, Sharing, Workers
 from twisted_lb.sim.stats import Estimate, Replications, replicate
 from twisted_lb.sim.visits import Visit
@@ -30,6 +31,8 @@ __all__ = [
     "Network",
     "Pareto",
     "Poisson",
+    "PromptFarm",
+    "Prompts",
     "Replications",
     "Run",
     "Sharing",

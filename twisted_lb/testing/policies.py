@@ -18,6 +18,7 @@ from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.pickers import Policy
 from twisted_lb.core.pickers.own import OwnPolicy, own_policy
 from twisted_lb.core.pool import Pool
+from twisted_lb.core.prefix import Prefix, Seen
 from twisted_lb.core.settings import PoolSettings
 
 Labels = Sequence[Mapping[str, str]]
@@ -69,6 +70,12 @@ def _policy_of(given: str | Policy | Callable[..., object]) -> Policy:
         return own_policy(given, getattr(given, "__qualname__", repr(given)), inf)
     except ValueError as error:
         raise AssertionError(str(error)) from None
+
+
+def _ask(chance: random.Random) -> Ask:
+    """What no other request asks."""
+    prefix = Prefix((chance.getrandbits(60), chance.getrandbits(60)), Seen.WHOLE)
+    return Ask(chance.getrandbits(64), chance.randint(1, 4), prefix)
 
 
 class _Check:
@@ -223,9 +230,7 @@ class _Tried:
         self.look_after()
         open_ = [one for one in self.pool.backends.values() if one.available and one not in tried]
         chance = self.chance
-        verdict = self.pool.claim(
-            Ask(chance.getrandbits(64), chance.randint(1, 4), chance.getrandbits(64)), self.now, tried
-        )
+        verdict = self.pool.claim(_ask(chance), self.now, tried)
         self.look()
         if not isinstance(verdict, Lease):
             self.expect(not open_, f"picked nobody, and {_names(open_)} were open")
@@ -312,7 +317,7 @@ class _Churn:
         if self._ask:
             tried.look_after()
             state = chance.getstate()
-            ask = Ask(chance.getrandbits(64), chance.randint(1, 4), chance.getrandbits(64))
+            ask = _ask(chance)
             chance.setstate(state)
             foreseen = tried.pool.explain(ask, tried.now, before)
         lease = tried.claim(before)

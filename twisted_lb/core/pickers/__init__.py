@@ -12,11 +12,13 @@ from twisted_lb.core.pickers.base import Picker, Policy
 from twisted_lb.core.pickers.by_chance import RandomPolicy
 from twisted_lb.core.pickers.by_key import KeyPolicy
 from twisted_lb.core.pickers.by_load import LoadKind, LoadPolicy
+from twisted_lb.core.pickers.by_prefix import PrefixPolicy
 from twisted_lb.core.pickers.by_turns import RoundRobinPolicy
 from twisted_lb.core.pickers.in_order import FirstPolicy
 from twisted_lb.core.pickers.maglev import Maglev, MaglevWork
 from twisted_lb.core.pickers.rendezvous import Rendezvous
 from twisted_lb.core.pickers.ring import Ring, RingWork
+from twisted_lb.core.prefix import Peek
 from twisted_lb.core.reported import Reports
 
 
@@ -103,6 +105,29 @@ def by_key(choose: str, percent: int) -> Policy:
     return KeyPolicy(choose, describe, percent, Rendezvous.built)
 
 
+# The way to choose by prefix, and the loads that it may go by: such as are numbers of requests, of which one more is one more.
+BY_PREFIX: Final = "prefix"
+PREFIX_LOADS: Final = ("requests", "cost")
+# How much more load all of a prompt is worth, in means; blocks of so many bytes, 128 tokens of English; and of the body as much is
+# looked at as others hold for retries.
+LOAD_FACTOR: Final = 1.0
+BLOCK_BYTES: Final = 512
+PEEK_BYTES: Final = 65536
+# Of each backend: 8 MiB of prompts, two million tokens.
+BLOCKS: Final = 16_384
+
+
+def by_prefix(
+    load: str = "requests",
+    factor: float = LOAD_FACTOR,
+    block_bytes: int = BLOCK_BYTES,
+    peek_bytes: int = PEEK_BYTES,
+    blocks: int = BLOCKS,
+) -> PrefixPolicy:
+    """The policy by prefix; KeyError for what is no load. `blocks`: what each backend is taken to hold."""
+    return PrefixPolicy(load, LOADS[load], factor, Peek(peek_bytes, block_bytes), blocks)
+
+
 def _by_load(name: str, describe: str) -> Policy:
     choose, load = NAMED[name]
     return LoadPolicy(describe, choose, LOADS[load])
@@ -121,6 +146,7 @@ POLICIES: Final[dict[str, Policy]] = {
     ),
     "first": FirstPolicy(),
     **{name: by_key(name, BOUND_PERCENT) for name in BY_KEY},
+    BY_PREFIX: by_prefix(),
 }
 
 # Whatever else can be made of a choice and a load. Each is one object, so that a reload sees what is equal.
@@ -150,15 +176,22 @@ def policy_of(choose: str, load: str, metric: str = "") -> Policy:
 
 
 __all__ = [
+    "BLOCKS",
+    "BLOCK_BYTES",
     "BOUND_PERCENT",
     "BY_KEY",
     "BY_LOAD",
+    "BY_PREFIX",
     "LOADS",
+    "LOAD_FACTOR",
     "MOST_BOUND_PERCENT",
+    "PEEK_BYTES",
     "POLICIES",
+    "PREFIX_LOADS",
     "Picker",
     "Policy",
     "by_key",
+    "by_prefix",
     "name_of",
     "policy_of",
 ]

@@ -90,17 +90,17 @@ class OwnLoad(Load):
         self._slot: Final = slot
         self.member: Member | None = None  # as soon as it was among those to pick from
 
-    def leased(self, weight: float, cost: int, now: float) -> int:
+    def leased(self, weight: float, ask: Ask, now: float) -> int:
         """Tell it; what comes back at the end is the cost, or -1 where nobody was told."""
         leased = self.loads.leased
         if self.member is None:
             return -1
         if leased is not None:
             try:
-                leased(self.member, cost, now)
+                leased(self.member, ask.cost, now)
             except BaseException as error:
                 self.loads.failed("leased", error, now)
-        return cost
+        return ask.cost
 
     def responded(self, note: int, elapsed_s: float, now: float) -> None:
         """Tell it."""

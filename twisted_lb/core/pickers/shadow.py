@@ -15,10 +15,13 @@ from twisted_lb.core.events import Event
 from twisted_lb.core.load import Load, Loads, Requests
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.pickers.base import Bare, Picker, Policy, Recalled
+from twisted_lb.core.pickers.by_prefix import PrefixPolicy
 from twisted_lb.core.pickers.groundwork import Gradual, Groundwork
 from twisted_lb.core.pickers.minding import Minded, MindedMeasures, PolicyMeasures, ShadowMeasures, Stopwatch
 from twisted_lb.core.pickers.own import OwnPolicy
 from twisted_lb.core.pickers.own_picker import OwnLoads
+from twisted_lb.core.prefix import Peek
+from twisted_lb.core.prompt_cache import PrefixLoads, PrefixMeasures
 
 
 class _Open:
@@ -77,7 +80,7 @@ class ShadowLoads(Minded):
             self.rng = Random(_forked(rng).getrandbits(64))
         return self.rng
 
-    def opened(self, load: "ShadowLoad", note: int, cost: int, now: float) -> int:
+    def opened(self, load: "ShadowLoad", note: int, ask: Ask, now: float) -> int:
         """A lease on a backend, whose load has given this note; what it is known by."""
         pending, self.pending = self.pending, None
         would: ShadowLoad | None = load
@@ -90,7 +93,7 @@ class ShadowLoads(Minded):
         if would is not None:
             self.counts.claim(would.own)
             if would.shadow is not None:
-                would_note = would.shadow.leased(would.weight, cost, now)
+                would_note = would.shadow.leased(would.weight, ask, now)
         self._last += 1
         self._leases[self._last] = _Open(note, would, -1 if would is None else would.own, would_note)
         return self._last
@@ -149,10 +152,10 @@ class ShadowLoad(Load):
         self.shadow: Final = shadow
         self.weight: float = 1.0  # as of the last build
 
-    def leased(self, weight: float, cost: int, now: float) -> int:
+    def leased(self, weight: float, ask: Ask, now: float) -> int:
         """Tell both."""
-        note = 0 if self.real is None else self.real.leased(weight, cost, now)
-        return self.loads.opened(self, note, cost, now)
+        note = 0 if self.real is None else self.real.leased(weight, ask, now)
+        return self.loads.opened(self, note, ask, now)
 
     def responded(self, note: int, elapsed_s: float, now: float) -> None:
         """Tell both, the shadow where it has the lease here too."""
@@ -167,6 +170,12 @@ class ShadowLoad(Load):
         one = self.loads.closed(note, self, outcome, elapsed_s, now)
         if self.real is not None:
             self.real.settled(one.note, outcome, elapsed_s, now)
+
+    def restarted(self) -> None:
+        """Tell both."""
+        for load in (self.real, self.shadow):
+            if load is not None:
+                load.restarted()
 
     def value(self, weight: float, now: float) -> float:
         """What the policy that routes compares; requests in flight where it compares nothing."""
@@ -385,12 +394,16 @@ def _begun(policy: Policy, members: Sequence[Backend], previous: Picker | None) 
 
 
 def goes_on(before: Policy, after: Policy, loads: Loads | None) -> bool:
-    """Whether a policy is the one before but for the time that picks of one's own may take: then the loads go on, and follow that."""
+    """Whether a policy is the one before but for what its loads need not know, as the time that picks of one's own may take: then they
+    go on, and follow that.
+    """
     if isinstance(before, OwnPolicy) and isinstance(after, OwnPolicy) and isinstance(loads, OwnLoads):
         if (before.target, before.name) != (after.target, after.name):
             return False
         loads.minder.budget_s = after.budget_s
         return True
+    if isinstance(before, PrefixPolicy) and isinstance(after, PrefixPolicy):
+        return before.goes_on(after, loads)
     if not (
         isinstance(before, ShadowedPolicy) and isinstance(after, ShadowedPolicy) and isinstance(loads, ShadowLoads)
     ):
@@ -400,6 +413,19 @@ def goes_on(before: Policy, after: Policy, loads: Loads | None) -> bool:
     return (before.policy == after.policy or goes_on(before.policy, after.policy, loads.loads)) and (
         before.shadow == after.shadow or goes_on(before.shadow, after.shadow, loads.shadow)
     )
+
+
+def peek_of(policy: Policy) -> Peek | None:
+    """How a policy, or its shadow, wants the bodies of requests to be looked at; None where neither does."""
+    if isinstance(policy, ShadowedPolicy):
+        return peek_of(policy.policy) or peek_of(policy.shadow)
+    return policy.peek if isinstance(policy, PrefixPolicy) else None
+
+
+def prefixes_of(loads: Loads | None) -> dict[str, PrefixMeasures]:
+    """What is counted of prefixes, by whose it is: of the `policy`, or of a `shadow`, as far as either goes by them."""
+    both = {"policy": loads.loads, "shadow": loads.shadow} if isinstance(loads, ShadowLoads) else {"policy": loads}
+    return {role: one.measures() for role, one in both.items() if isinstance(one, PrefixLoads)}
 
 
 def unshadowed(picker: Picker | None) -> Picker | None:
