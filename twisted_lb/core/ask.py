@@ -3,6 +3,8 @@
 from hashlib import md5
 from typing import Final
 
+from twisted_lb.core.affinity import Bond
+
 # What a request costs at most: whoever may say it cannot make a backend look as if it were full for ever.
 MOST_COST: Final = 1000
 # RFC 9218, 4.1: the urgency of a request that says none.
@@ -19,12 +21,22 @@ class Ask:
 
     In the queue, requests of one `lane` wait in one line, and lanes are served by turns; `urgency`: 0 for what is served before
     all others, to 7 (RFC 9218, 4.1).
+
+    `bond` is what binds it to one backend (affinity), None where its pool has none: the one part of it that is the request's own, and
+    in which the pool notes what has become of that.
     """
 
-    __slots__ = ("by", "cost", "key", "lane", "prefix", "urgency")
+    __slots__ = ("bond", "by", "cost", "key", "lane", "prefix", "urgency")
 
     def __init__(
-        self, key: int = 0, cost: int = 1, prefix: int = 0, by: str = "", lane: int = 0, urgency: int = USUAL
+        self,
+        key: int = 0,
+        cost: int = 1,
+        prefix: int = 0,
+        by: str = "",
+        lane: int = 0,
+        urgency: int = USUAL,
+        bond: Bond | None = None,
     ) -> None:
         self.key: Final = key
         self.cost: Final = cost
@@ -32,6 +44,11 @@ class Ask:
         self.by: Final = by
         self.lane: Final = lane
         self.urgency: Final = urgency
+        self.bond: Final = bond
+
+    def bound_by(self, bond: Bond) -> "Ask":
+        """The same, bound by this."""
+        return Ask(self.key, self.cost, self.prefix, self.by, self.lane, self.urgency, bond)
 
     def __repr__(self) -> str:
         return f"<Ask key={self.key:016x} cost={self.cost} prefix={self.prefix:016x}>"

@@ -23,7 +23,7 @@ class Ticket:
     `queued_at` and `until` are monotonic seconds; a ticket that has no lease at `until` is refused. `late`: because its request could not
     be answered in time any more (deadline); `latest`: until when it could. `behind`: how many
     others were in front of it when it joined, by urgency; turns are not foreseen. `only`: the one backend that will do; None for any but those that were `tried`.
-    `again`: its request has had an attempt already.
+    `again`: its request has had an attempt already, or has waited for one backend alone that is lost.
     """
 
     __slots__ = ("again", "ask", "behind", "joined", "late", "latest", "only", "queued_at", "tried", "until")
@@ -45,8 +45,8 @@ class Ticket:
         self.latest: Final = latest
         self.late: bool = latest < until
         self.tried: Final = tried
-        self.only: Final = only
-        self.again: Final = again or len(tried) > 0
+        self.only: Backend | None = only
+        self.again: bool = again or len(tried) > 0
         self.behind: int = 0
         self.joined: int = 0  # as which one it has joined; 0: it is not in a queue
 
@@ -263,6 +263,23 @@ class Queue:
         ticket.late = ticket.latest < until
         ticket.until = min(until, ticket.latest)
         heappush(self._expiring, (ticket.until, ticket.joined, ticket))
+
+    @property
+    def awaited_alone(self) -> list[Backend]:
+        """The backends that somebody waits for alone."""
+        return list(self._own)
+
+    def set_free(self, lost: Sequence[Backend]) -> None:
+        """These backends are lost: who waits for one of them alone waits for anyone, at the head of the queue, in the same order. O(of
+        those that do).
+        """
+        for backend in lost:
+            for ticket in list(self._own.get(backend, ())):
+                behind = ticket.behind
+                self._take_out(ticket)
+                ticket.only, ticket.again = None, True
+                self.join(ticket)
+                ticket.behind = behind
 
     def awaits(self, backend: Backend) -> bool:
         """Whether somebody would take this backend, if it had room. O(sets of backends that were tried)."""
