@@ -3,7 +3,17 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import core_schema
 
 from twisted_lb.config.base import SEVERAL, TOKEN, Model, Token, error_at
 from twisted_lb.config.keys import KeyTable
@@ -109,15 +119,21 @@ _LEARN_SCHEMA: Final[dict[str, Any]] = {
         for source in ("header", "cookie")
     ]
 }
-_COOKIE_SCHEMA: Final[dict[str, Any]] = {
-    "anyOf": [
-        {"type": "boolean"},
-        {"type": "string", "minLength": 1},
-        {**AffinityCookieConfig.model_json_schema(), "title": "AffinityCookieConfig"},
-    ]
-}
 
-Cookie = Annotated[AffinityCookieConfig | None, BeforeValidator(_read_cookie), WithJsonSchema(_COOKIE_SCHEMA)]
+
+class _Short:
+    """The cookie as a table, or, in short, as `true` or a name."""
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_before_validator_function(_read_cookie, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"anyOf": [{"type": "boolean"}, {"type": "string", "minLength": 1}, *handler(schema)["anyOf"]]}
+
+
+Cookie = Annotated[AffinityCookieConfig | None, _Short()]
 Learned = Annotated[KeyTable | None, BeforeValidator(_read_learn), WithJsonSchema(_LEARN_SCHEMA)]
 
 
