@@ -260,22 +260,23 @@ class Bindings:
 
     def mark(self, bond: Bond, mark: object, backend: Backend) -> Bound:
         """The mark of a claim for `explain`: that it went where it was bound, or why not, and by which mark of the picker."""
+        if bond.held is not Held.KEPT:
+            return Bound(self.told(bond), mark, asked=True)
+        if not drains(backend):
+            return self._kept
+        by, drain_s = self.rules.by, self.rules.drain_s
+        return Bound(f"it is bound to it by {by}, and in drain a backend keeps its own for {drain_s:g} s")
+
+    def told(self, bond: Bond) -> str:
+        """Why a request does not go where it is bound, in words."""
         by, held = self.rules.by, bond.held
-        if held is Held.KEPT:
-            if not drains(backend):
-                return self._kept
-            return Bound(
-                f"it is bound to it by {by}, and in drain a backend keeps its own for {self.rules.drain_s:g} s"
-            )
         if held is Held.NEW:
-            told = f"by {by} it was bound to nobody yet"
-        elif held is Held.UNKNOWN:
-            told = f"{by} that it brought is not known, or not any more"
-        elif held is Held.REMOVED:
-            told = f"the backend that it was bound to by {by} is not there any more"
-        else:
-            told = f"{bond.at}, to which it was bound by {by}, {_TOLD[held]}"
-        return Bound(told, mark, asked=True)
+            return f"by {by} it was bound to nobody yet"
+        if held is Held.UNKNOWN:
+            return f"{by} that it brought is not known, or not any more"
+        if held is Held.REMOVED:
+            return f"the backend that it was bound to by {by} is not there any more"
+        return f"{bond.at}, to which it was bound by {by}, {_TOLD[held]}"
 
     def __len__(self) -> int:
         return len(self._table)

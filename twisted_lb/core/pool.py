@@ -867,13 +867,16 @@ class Pool:
         ranking = () if picker is None else picker.ranking(ask, now)
         candidates = decided(scene, self.counts.view(), tried, ranking, now, picked)
         known = foreseen is None or not foreseen.unknown
+        rule = why_nobody(candidates) if foreseen is None or (known and picked is None) else foreseen.rule
+        if ask.bond is not None and self.bindings is not None:
+            rule = self._rule_of_bound(ask.bond, self.bindings, home, rule)
         return Decision(
             self.name,
             None if picked is None else picked.name,
             picked is not None and picked.ejection.due,
             known and picked is None and self._may_wait(tried),
             candidates,
-            why_nobody(candidates) if foreseen is None or (known and picked is None) else foreseen.rule,
+            rule,
         )
 
     def _foreseen_home(self, bond: Bond | None, now: float, tried: Sequence[Backend]) -> Foreseen | None:
@@ -889,7 +892,14 @@ class Pool:
             return Foreseen(backend, bindings.mark(bond, None, backend).told)
         if bindings.rules.waits and self._may_wait((), backend):
             return Foreseen(None, f"it is bound to {backend.name} by {bindings.rules.by}, and waits for that")
+        bond.held = _FULL
         return None
+
+    def _rule_of_bound(self, bond: Bond, bindings: Bindings, home: Foreseen | None, rule: str) -> str:
+        """The rule of a decision that affinity has a say in: that, or what it adds to the `rule` of the policy."""
+        if home is not None:
+            return home.rule
+        return f"{rule}; {bindings.told(bond)}"
 
     @property
     def records(self) -> list[Backend]:

@@ -14,7 +14,7 @@ _ENDS: Final = re.compile(rb";[ \t]*max-age[ \t]*=[ \t]*(?:0+|-[0-9]+)[ \t]*(?:;
 def cookies_in(lines: bytes, name: bytes) -> list[bytes]:
     """The values of a client's cookies of this name, in their order: of one name there may be several, by domain and path. O(lines)."""
     found: list[bytes] = []
-    if name + b"=" not in lines:
+    if name not in lines:
         return found
     for line in lines.split(CRLF):
         said, _, value = line.partition(b":")
@@ -25,7 +25,7 @@ def cookies_in(lines: bytes, name: bytes) -> list[bytes]:
 
 def without_cookie(lines: bytes, name: bytes) -> bytes:
     """Field lines, each ended by CRLF, in which a client's cookies of this name are left out; all others stay as they are."""
-    if name + b"=" not in lines:
+    if name not in lines:
         return lines
     kept: list[bytes] = []
     for line in lines.split(CRLF):
@@ -44,7 +44,7 @@ def cookie_set(lines: bytes, name: bytes) -> bytes | None:
     speak of it. Of several the last one counts. O(lines).
     """
     found: bytes | None = None
-    if name + b"=" not in lines:
+    if name not in lines:
         return found
     for line in lines.split(CRLF):
         said, _, value = line.partition(b":")
