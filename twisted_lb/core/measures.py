@@ -202,7 +202,7 @@ class PoolMeasures:
             backend_durations=self.backend_durations + other.backend_durations,
             backends=_merged(self.backends, other.backends, lambda one: one.name, BackendMeasures.merged),
             minded=self.minded.merged(other.minded),
-            affinity=other.affinity
+            affinity=self.affinity or other.affinity
             if self.affinity is None or other.affinity is None
             else _sums(self.affinity, other.affinity),
             bindings=self.bindings + other.bindings,

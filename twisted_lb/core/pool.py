@@ -5,7 +5,7 @@ from random import Random
 from typing import Final
 
 from twisted_lb.core.adaptive import Limiting
-from twisted_lb.core.affinity import AffinityRules, Bindings, Bond, fate
+from twisted_lb.core.affinity import AffinityRules, Bindings, Bond, drains, fate
 from twisted_lb.core.agent import Said
 from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
@@ -461,6 +461,13 @@ class Pool:
         if backend.usable or backend.used_in_panic:
             return True
         return bindings is not None and fate(backend, now, bindings.rules.drain_s) is _KEPT
+
+    def keeps_own_s(self, backend: Backend, now: float) -> float:
+        """For how many seconds a backend that gets no new requests still gets those that are bound to it (affinity); 0: it gets none."""
+        bindings = self.bindings
+        if bindings is None or not drains(backend) or fate(backend, now, bindings.rules.drain_s) is not _KEPT:
+            return 0.0
+        return bindings.rules.drain_s - (now - backend.standing.since)
 
     def claim_on(
         self, backend: Backend, ask: Ask, now: float, deadline: float = NEVER
