@@ -46,6 +46,7 @@ COMPILED = sorted(
             f"twisted_lb/net/{name}.py"
             for name in (
                 "admission",
+                "affinity",
                 "alarm",
                 "local_reply",
                 "client_connection",

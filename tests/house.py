@@ -6,9 +6,12 @@ from typing import Any
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.record import Observer, Record
+from twisted_lb.net.clock import Clock
 from twisted_lb.plan import Plan, plan_of
 from twisted_lb.testing import Balanced, HeapClock, MemoryNetwork, ScriptedBackend, ScriptedClient
+from twisted_lb.testing.balanced import WALL_TIME, runtime_of
 
+_BEGAN = 1000.0
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -16,7 +19,7 @@ class House:
     """A balancer in front of `names`, where nobody answers until `backend` puts somebody there; nobody checks, or waits for one.
 
     With this seed the first of two is asked first. Tables of options are added to: `limits={"head_bytes": 300}`. `resolved`
-    are the addresses of host names, which are answered after `resolve_s`.
+    are the addresses of host names, which are answered after `resolve_s`. `dated`: the time of day goes on.
     """
 
     def __init__(
@@ -26,9 +29,10 @@ class House:
         observers: tuple[Observer, ...] | None = None,
         resolved: Mapping[str, Sequence[str]] | None = None,
         resolve_s: float = 0.0,
+        dated: bool = False,
         **options: Any,
     ) -> None:
-        self.clock = HeapClock(1000.0)
+        self.clock = HeapClock(_BEGAN)
         self.network = MemoryNetwork(self.clock)
         self.network.resolver.delay_s = resolve_s
         for name, hosts in (resolved or {}).items():
@@ -39,7 +43,13 @@ class House:
             "queue": {"no_backend_s": 0.0},
             "limits": {"client_bytes_per_s": 0},
         }
-        self.balanced = Balanced(self.config(**options), self.network, seed=seed, observers=observers or None)
+        wall = Clock(lambda: WALL_TIME + self.clock.seconds() - _BEGAN) if dated else None
+        self.balanced = Balanced(
+            self.config(**options),
+            self.network,
+            observers=observers or None,
+            runtime=runtime_of(self.clock, self.network, seed=seed, wall=wall),
+        )
         self.plane = self.balanced.data_plane
         self.frontend = self.balanced.frontend
         self.cluster = self.balanced.cluster

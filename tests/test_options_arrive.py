@@ -107,6 +107,15 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("queue.full_status", 429, lambda p: p.queue.full_status, None),
     ("queue.no_backend_s", 2.5, lambda p: p.settings.no_backend_s, None),
     ("queue.length", 17, lambda p: p.settings.max_queued, None),
+    ("affinity.cookie", {"name": "mine", "domain": "x.org", "path": "/a", "same_site": "strict", "secure": "always"},
+     lambda p: (p.pool.affinity.cookie.line(b"v", tls=False), p.route.hidden_cookie, p.route.bound),
+     (b"Set-Cookie: mine=v; Path=/a; Domain=x.org; Max-Age=77; HttpOnly; SameSite=Strict; Secure\r\n", b"mine", True)),
+    ("affinity.secret", ["0123456789abcdef", "fedcba9876543210"], lambda p: p.pool.affinity.secrets,
+     (b"0123456789abcdef", b"fedcba9876543210")),
+    ("affinity.max_age_s", 77.0, lambda p: p.settings.affinity.max_age_s, None),
+    ("affinity.most", 78, lambda p: p.settings.affinity.most, None),
+    ("affinity.when_full", "wait", lambda p: p.settings.affinity.waits, True),
+    ("affinity.drain_s", 79.0, lambda p: p.settings.affinity.drain_s, None),
     ("retry.more_attempts", 4, lambda p: p.route.retries.more_attempts, None),
     ("retry.bad_statuses", [599], lambda p: p.route.retries.bad_statuses, {599}),
     ("retry.budget_percent", 33, lambda p: p.settings.budget_percent, None),
@@ -163,6 +172,14 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("traces.ratio", 0.5, lambda p: (p.plan.traces.ratio, p.route.trace_ratio), (0.5, 0.5)),
     ("traces.service", "edge", lambda p: p.plan.traces.service, None),
     ("traces.headers", {"X-Key": "k"}, lambda p: p.plan.traces.headers, None),
+]  # fmt: skip
+
+# Those of which there may be only one, and which stand in the place of another one above.
+INSTEAD: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
+    ("affinity.header", "X-User", lambda p: (p.pool.affinity.label, p.route.hidden_cookie), ("the header x-user", b"")),
+    ("affinity.client", True, lambda p: (p.pool.affinity.label, p.route.bound), ("the client", True)),
+    ("affinity.learn", {"cookie": "SID"}, lambda p: (p.pool.affinity.label, p.settings.affinity.by),
+     ("the learned cookie SID", "the learned cookie SID")),
 ]  # fmt: skip
 
 # What the service itself goes by: where it listens.
@@ -249,7 +266,7 @@ def configured() -> LoadBalancerConfig:
 
 def test_every_option_has_its_place():
     flat = [one for one in options(LoadBalancerConfig) if one.partition(".")[0] not in BY_NAME]
-    assert sorted(option for option, *_ in ALL) == sorted(flat)
+    assert sorted(option for option, *_ in [*ALL, *INSTEAD]) == sorted(flat)
 
 
 @pytest.mark.parametrize(("option", "value"), [place[:2] for place in ALL], ids=[place[0] for place in ALL])
@@ -261,6 +278,18 @@ def test_the_value_is_not_the_default(option, value):
 @pytest.mark.parametrize(("option", "value", "place", "other"), PLACES, ids=[place[0] for place in PLACES])
 def test_an_option_arrives_in_the_plan(option, value, place, other):
     assert place(Places(configured())) == (value if other is None else other)
+
+
+@pytest.mark.parametrize(("option", "value", "place", "other"), INSTEAD, ids=[place[0] for place in INSTEAD])
+def test_an_option_that_stands_alone_arrives_in_the_plan(option, value, place, other):
+    table, _, name = option.partition(".")
+    assert default(option) != value
+    for config in (
+        {"backends": ["a:1"], table: {name: value}},
+        {"pools": {DEFAULT: {"backends": ["a:1"], table: {name: value}}}},
+        {"backends": ["a:1"], "defaults": {"pool": {table: {name: value}}}},
+    ):
+        assert place(Places(LoadBalancerConfig.model_validate(config))) == other
 
 
 def in_tables(*, inherited: bool) -> LoadBalancerConfig:

@@ -171,7 +171,9 @@ class DataPlane:
         return self.runtime.trace(fields, -1.0 if rules is None else rules.ratio)
 
     def _cluster(self, name: str, pool: PoolPlan) -> Cluster:
-        return Cluster(name, self.runtime, pool.upstream, pool.policy, pool.settings, self._heard_event, pool.queue)
+        return Cluster(
+            name, self.runtime, pool.upstream, pool.policy, pool.settings, self._heard_event, pool.queue, pool.affinity
+        )
 
     def _checks(self, cluster: Cluster, pool: PoolPlan, plan: CheckPlan) -> Checks:
         probe = self._probes[cluster] = self._probe(_question(pool))
@@ -405,7 +407,7 @@ class DataPlane:
             cluster.update(specs)
         elif before is not pool:
             cluster.pool.choose_by(pool.policy)
-            cluster.configure(pool.upstream, pool.settings, others, pool.queue)
+            cluster.configure(pool.upstream, pool.settings, others, pool.queue, pool.affinity)
             self._check(cluster, pool, before.checks)
         self.targets.say_twice(name, self._own[name])
         self._command(cluster)

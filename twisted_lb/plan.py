@@ -15,6 +15,7 @@ from twisted_lb.access_log.rules import LogRules
 from twisted_lb.config import HealthCheckConfig, LoadBalancerConfig
 from twisted_lb.config.access import AccessConfig, RateLimitConfig
 from twisted_lb.config.addresses import ListenAddress
+from twisted_lb.config.affinity import AffinityConfig
 from twisted_lb.config.base import DEFAULT, KeyPath
 from twisted_lb.config.costs import ORDINARY, CostOf
 from twisted_lb.config.ejection import EjectionConfig
@@ -35,6 +36,8 @@ from twisted_lb.config.traces import TracesConfig
 from twisted_lb.config.urgency import BY_ROUTE
 from twisted_lb.core.access import AccessRule, AccessRules
 from twisted_lb.core.address import TcpAddress, is_name
+from twisted_lb.core.affinity import AffinityRules
+from twisted_lb.core.ask import key_of
 from twisted_lb.core.backend import Backend, BackendSpec
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.gradient import AdaptiveRules
@@ -52,6 +55,7 @@ from twisted_lb.core.weighing import SlowStart
 from twisted_lb.discovery.provider import ListRules
 from twisted_lb.errors import ConfigError
 from twisted_lb.http_check import HttpQuestion
+from twisted_lb.net.affinity import Affinity, By, CookieForm
 from twisted_lb.net.local_reply import HTML, JSON, TEXT, ErrorPage
 from twisted_lb.net.own_answers import Answer, OwnAnswer, Redirect
 from twisted_lb.net.path_edit import PathEdit
@@ -80,6 +84,9 @@ __all__ = [
 
 # Of answers, which have no request line.
 _NO_LINE = 8192
+
+# The field of a session of MCP (streamable HTTP).
+_MCP_SESSION: Final = "mcp-session-id"
 
 # Among what a route is made of: what it takes from its pools.
 OF_POOLS: Final = "pools"
@@ -208,8 +215,8 @@ class TargetsPlan:
 
 @dataclass(frozen=True, eq=False)
 class PoolPlan:
-    """The plan of a pool: its members, policy and settings, the rules of connections to them, their checks (None: no checks),
-    and the list that has more members (None: there is none). ValueError when a name is there twice.
+    """The plan of a pool: its members, policy and settings, the rules of connections to them, by what requests are bound to them (None:
+    by nothing), their checks (None: no checks), and the list that has more members (None: there is none). ValueError when a name is there twice.
     """
 
     backends: tuple[BackendSpec, ...]
@@ -220,6 +227,7 @@ class PoolPlan:
     queue: Queueing
     checks: CheckPlan | None
     targets: TargetsPlan | None = None
+    affinity: Affinity | None = None
     made_of: Mapping[str, object] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -316,7 +324,7 @@ def plan_of(config: LoadBalancerConfig, before: Plan | None = None, files: Files
     # A field that the balancer writes itself for one of its routes is taken from nobody.
     real_ip = any(one.forwarding.real_ip for one in (*objects.routes.values(), *objects.to_default.values()))
     ratio = -1.0 if config.traces.url is None else config.traces.ratio
-    pools = {name: _pool(pool, config.defaults.backend) for name, pool in objects.pools.items()}
+    pools = {name: _pool(name, pool, config.defaults.backend) for name, pool in objects.pools.items()}
     routes = {
         name: _route(name, route, objects, files, ("routes", number), ratio)
         for number, (name, route) in enumerate(objects.routes.items())
@@ -464,7 +472,7 @@ def _route(
     fallback = config.fallback if isinstance(config.fallback, str) else None
     pools = {name: objects.pools[name] for name in (*config.pools, *([fallback] if fallback else []))}
     leads = {
-        one: LeadPlan(one, config.pools.get(one, 0), _route_rules(config, pool, pages, trace_ratio))
+        one: LeadPlan(one, config.pools.get(one, 0), _route_rules(config, pool, pages, trace_ratio, one))
         for one, pool in pools.items()
     }
     clients, answer, other_answer = _clients(config, files, place), _answer(config, files, place), None
@@ -498,6 +506,7 @@ def _of_pool(pool: PoolConfig) -> object:
         pool.buffer_request_bytes,
         pool.buffer_response_bytes,
         _peek_bytes(pool),
+        pool.affinity,
     )
 
 
@@ -567,12 +576,17 @@ def _key(config: KeyTable) -> RequestKey:
 
 
 def _route_rules(
-    config: RouteConfig, pool: PoolConfig | None, pages: Mapping[int, ErrorPage], trace_ratio: float
+    config: RouteConfig,
+    pool: PoolConfig | None,
+    pages: Mapping[int, ErrorPage],
+    trace_ratio: float,
+    pool_name: str = "",
 ) -> RouteRules:
     """The rules of a route where it leads to a pool; None: those of what goes to none."""
     timeouts, forwarding = config.timeouts, config.forwarding
-    retry = RetryRules(0, frozenset())
+    retry, affinity = RetryRules(0, frozenset()), None
     if pool is not None:
+        affinity = _affinity(pool_name, pool.affinity)
         retry = RetryRules(pool.retry.more_attempts, frozenset(pool.retry.bad_statuses))
     edits = _edits(config.set_request_headers, config.remove_request_headers)
     return RouteRules(
@@ -606,6 +620,8 @@ def _route_rules(
         urgency=config.urgency,
         deadline_s=NEVER if config.timeouts.deadline_s is None else config.timeouts.deadline_s,
         deadline_field=(config.timeouts.deadline_header or "").lower().encode("ascii"),
+        bound=affinity is not None,
+        hidden_cookie=b"" if affinity is None or affinity.cookie is None else affinity.cookie.name,
         pages=pages,
         retry_after_s=1 if pool is None else _retry_after_s(pool.health_check),
     )
@@ -644,8 +660,9 @@ def _retry_after_s(check: HealthCheckConfig) -> int:
     return max(1, ceil(check.out_interval_s)) if check.enabled else 1
 
 
-def _pool(config: PoolConfig, backend: BackendRulesConfig) -> PoolPlan:
+def _pool(name: str, config: PoolConfig, backend: BackendRulesConfig) -> PoolPlan:
     check, upstream, retry = config.health_check, config.upstream, config.retry
+    affinity = _affinity(name, config.affinity)
     return PoolPlan(
         backends=tuple(config.backends),
         policy=_policy(config),
@@ -677,6 +694,7 @@ def _pool(config: PoolConfig, backend: BackendRulesConfig) -> PoolPlan:
             spill=config.queue.when_full == "spill",
             panic_percent=config.panic.threshold_percent,
             panic_even_down=config.panic.even_down,
+            affinity=None if affinity is None else _affinity_rules(config.affinity, affinity),
         ),
         upstream=UpstreamRules(
             connect_s=config.timeouts.connect_s,
@@ -691,6 +709,7 @@ def _pool(config: PoolConfig, backend: BackendRulesConfig) -> PoolPlan:
             family=config.family,
         ),
         queue=_queue(config.queue),
+        affinity=affinity,
         checks=_checks(check) if check.enabled else None,
         targets=None if config.targets is None else _targets(config.targets, backend),
         # What its backends inherit is in them; those of a list come without.
@@ -706,6 +725,38 @@ def _queue(config: QueueConfig) -> Queueing:
         if by.header
         else None,
         full_status=config.full_status,
+    )
+
+
+def _affinity(pool: str, config: AffinityConfig) -> Affinity | None:
+    """By what the requests of a pool are bound; None: by nothing."""
+    if config.cookie is not None:
+        cookie = config.cookie
+        form = CookieForm(
+            # Of the name alone: neither other backends nor another secret make it another cookie.
+            (cookie.name or f"lb_{key_of(pool.encode()) & 0xFFFF_FFFF:08x}").encode("ascii"),
+            max_age_s=config.max_age_s,
+            path=cookie.path.encode("ascii"),
+            domain=(cookie.domain or "").encode("ascii"),
+            secure=None if cookie.secure == "auto" else cookie.secure == "always",
+            same_site=None if cookie.same_site == "auto" else cookie.same_site.capitalize().encode("ascii"),
+        )
+        return Affinity(By.COOKIE, cookie=form, secrets=[one.reveal().encode() for one in config.secret])
+    if config.learn is not None:
+        ends = config.learn.source == "header" and config.learn.name.lower() == _MCP_SESSION
+        return Affinity(By.LEARNED, key=_key(config.learn), ends=ends)
+    if config.header is not None:
+        return Affinity(By.KEY, key=_key(KeyTable("header", config.header)))
+    return Affinity(By.KEY, key=_key(KeyTable("client"))) if config.client else None
+
+
+def _affinity_rules(config: AffinityConfig, affinity: Affinity) -> AffinityRules:
+    return AffinityRules(
+        by=affinity.label,
+        max_age_s=config.max_age_s,
+        most=config.most,
+        waits=config.when_full == "wait",
+        drain_s=config.drain_s,
     )
 
 

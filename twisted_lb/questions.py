@@ -1,11 +1,11 @@
 """What an operator asks of a running data plane: why that backend, and where would this request go. Nothing changes by it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlsplit
 
-from twisted_lb.core.ask import ANY, Ask
+from twisted_lb.core.ask import ANY
 from twisted_lb.core.decision import Decision
 from twisted_lb.core.explaining import Explained, explained
 from twisted_lb.core.notes import Note, Notes
@@ -182,13 +182,21 @@ class Questions:
             return Routed(listener, looked_at, name, action.answer.kind.value, action.answer.status)
         route = action.route_foreseen(found.split_key)
         ask = action.rules.key.ask(found.head.target, lines, found.address)
-        return self._led(Routed(listener, looked_at, name, "pool" if action.only is not None else "split"), route, ask)
 
-    def _led(self, routed: Routed, route: Route, ask: Ask) -> Routed:
+        def decide(cluster: Cluster) -> Decision:
+            now, bonds = self._runtime.clock.read(), cluster.bonds
+            if bonds is None:
+                return cluster.pool.explain(ask, now)
+            bound = bonds.ask(ask, lines, found.address, now, cluster.wall_now(), touch=False)
+            return cluster.pool.explain(bound, now)
+
+        routed = Routed(listener, looked_at, name, "pool" if action.only is not None else "split")
+        return self._led(routed, route, decide)
+
+    def _led(self, routed: Routed, route: Route, decide: Callable[[Cluster], Decision]) -> Routed:
         """With the pool that it goes to, which is the fallback's while the first has nobody."""
-        now = self._runtime.clock.read()
         pool = route.cluster.pool
-        decision = pool.explain(ask, now)
+        decision = decide(route.cluster)
         action, status, why = routed.action, None, ""
         if decision.picked is None and route.fallback is not None and pool.exhausted:
             why = f"{pool.name} has nobody: its fallback"
@@ -196,7 +204,7 @@ class Questions:
                 action, status = route.fallback.answer.kind.value, route.fallback.answer.status
             elif route.fallback.route is not None:
                 pool = route.fallback.route.cluster.pool
-                decision = pool.explain(ask, now)
+                decision = decide(route.fallback.route.cluster)
         if decision.picked is None and not decision.waits and status is None:
             status = Refusal.NO_BACKEND.status
         return Routed(routed.listener, routed.looked_at, routed.route, action, status, why, pool.name, decision)

@@ -12,6 +12,7 @@ WEB = {"web": {"address": ":1"}}
 FOUR = [f"10.0.0.{n}:80" for n in range(1, 5)]
 APP = {"app": {"backends": ["a:80", "b:80"]}}
 TO_APP = [{"pool": "app"}]
+SECRET = "a secret of the house"
 
 
 def doubted(**tables: Any) -> list[str]:
@@ -204,6 +205,52 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
         {"backends": ["a:80"], "buffer_response_bytes": 2000, "limits": {"memory_bytes": 1000}},
         "buffer_response_bytes: 2000 is more than limits.memory_bytes = 1000, which all clients share   [W53]",
     ),
+    (
+        {"affinity": {"cookie": True}},
+        "affinity.cookie: no secret is given: cookies hold until the process ends, and for no other balancer   [W34]",
+    ),
+    (
+        {"defaults": {"pool": {"affinity": {"cookie": "lb"}}}},
+        "defaults.pool.affinity.cookie: no secret is given: cookies hold until the process ends, and for no other balancer   [W34]",
+    ),
+    (
+        {"affinity": {"header": "X-User", "secret": SECRET}},
+        "affinity.secret: has no effect: nothing is signed: requests are bound by header   [W35]",
+    ),
+    (
+        {"affinity": {"cookie": "lb", "secret": SECRET, "most": 5}},
+        "affinity.most: has no effect: a cookie takes no room: its client keeps it   [W35]",
+    ),
+    (
+        {"affinity": {"drain_s": 5}},
+        "affinity.drain_s: has no effect: requests are bound by nothing: cookie, header, client or learn says by what   [W35]",
+    ),
+    (
+        {"affinity": {"client": True, "when_full": "wait"}},
+        "affinity.when_full: has no effect: without max_in_flight no backend is ever full   [W35]",
+    ),
+    (
+        {"affinity": {"client": True, "when_full": "wait"}, "max_in_flight": 8, "queue": {"timeout_s": 0}},
+        "affinity.when_full: has no effect: the queue lets nobody wait   [W35]",
+    ),
+    (
+        {"affinity": {"cookie": {"same_site": "none", "secure": "never"}, "secret": SECRET}},
+        (
+            "affinity.cookie.same_site: SameSite=None without Secure: browsers throw it away; "
+            'same_site = "auto" is right for both schemes   [W36]'
+        ),
+    ),
+    (
+        {
+            "listeners": WEB,
+            "pools": {
+                name: {"backends": [f"{name}:80"], "affinity": {"cookie": "lb", "secret": SECRET}}
+                for name in ("one", "two")
+            },
+            "routes": [{"path": "/1", "pool": "one"}, {"pool": "two"}],
+        },
+        "pools.two.affinity.cookie: lb is the cookie of the pool one too: without a name each has its own   [W37]",
+    ),
     ({"checks": {"x": {}}}, "checks.x: no pool names them   [W16]"),
     ({"pools": APP, "routes": TO_APP}, UNSAID),
     (
@@ -394,6 +441,20 @@ def test_what_is_doubtful_for_one_reason_is_doubted_once(tables, said):
             "routes": [{"path": "/a", "pool": "app", "cost": 5}, {"pool": "app"}],
         },
         {"defaults": {"route": {"key": "path"}}},
+        {"affinity": {"cookie": {"same_site": "none"}, "secret": SECRET, "max_age_s": 60, "drain_s": 5}},
+        {"affinity": {"client": True, "most": 5, "when_full": "wait"}, "max_in_flight": 5},
+        {"affinity": {"client": True, "when_full": "wait"}, "health_check": {"agent": "header"}},
+        # A secret for whoever signs.
+        {"defaults": {"pool": {"affinity": {"secret": SECRET}}}},
+        {
+            "listeners": WEB,
+            "pools": {
+                name: {"backends": [f"{name}:80"], "affinity": {"cookie": cookie}}
+                for name, cookie in (("one", "lb"), ("two", {"name": "lb", "path": "/2"}), ("three", True), ("four", True))
+            },
+            "routes": [{"path": f"/{name}", "pool": name} for name in ("one", "two", "three", "four")],
+            "defaults": {"pool": {"affinity": {"secret": SECRET}}},
+        },
         {
             "listeners": WEB,
             "pools": {"app": {"backends": ["a:80"], "policy": {"choose": "ring", "bound": 2}}},

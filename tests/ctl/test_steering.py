@@ -85,6 +85,23 @@ def test_drain_without_a_wait_says_what_goes_on(leaving):
     )
 
 
+def test_a_drain_waits_until_nothing_comes_any_more_that_is_bound_there(api, lbctl):
+    kept = [drained(0, 0) | {"keeps_own_s": left} for left in (20.0, 12.4, 0.0)]
+    said = answer(kept[0])
+    api.answers[PATCH] = said | {"follows": ["what is bound to it still comes, for 20 s (affinity.drain_s)"]}
+    at(api, lbctl.clock, (0, [kept[0]]), (7.6, [kept[1]]), (20, [kept[2]]))
+    assert lbctl("drain", "app/b3", "--wait", "30s") == 0
+    assert lbctl.both == (
+        "app/b3: ready → drained\n"
+        "app/b3: keeps its own for 20 s (affinity), 0.0 s\n"
+        "app/b3: keeps its own for 12 s (affinity), 7.8 s\n"
+        "app/b3: empty after 20.0 s\n"
+    )
+    api.answers[PATCH] = answer(kept[0])
+    assert lbctl("drain", "app/b3", "--color", "never", terminal=True) == 0
+    assert lbctl.out.startswith("app/b3: ready → drained; no new client can come now\n")
+
+
 def test_time_over_says_what_is_left_and_ends_with_5(api, lbctl):
     api.answers[PATCH] = answer(drained(4, 2))
     at(api, lbctl.clock, (0, [drained(0, 1)]))

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from typing import Any
 
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.config.routes import RouteRulesConfig
@@ -46,6 +47,19 @@ def weather(rng: random.Random) -> Chances:
     )
 
 
+def affinity(apart: random.Random) -> dict[str, Any]:
+    """By what requests are bound to backends, by chance; in most towns by nothing."""
+    by = apart.choice(
+        [{}, {}, {}, {"cookie": True}, {"client": True}, {"header": "X-Filler-0"}, {"learn": {"header": "X-Name"}}]
+    )
+    rest = {
+        "when_full": apart.choice(["rebind", "wait"]),
+        "drain_s": apart.choice([0.0, 2.0, 300.0]),
+        "most": apart.choice([2, 1000]),
+    }
+    return {**by, **rest} if by else {}
+
+
 def settings(rng: random.Random, names: Sequence[str], *, finish_half_closed: bool) -> LoadBalancerConfig:
     """Settings by chance; short times."""
     checked = rng.random() < 0.7
@@ -62,9 +76,11 @@ def settings(rng: random.Random, names: Sequence[str], *, finish_half_closed: bo
     most = apart.choice([0, 0, 0, 1, 2, 3])
     queue |= {"timeout_s": apart.choice([0.0, 0.5, 3.0]), **apart.choice([{}, {"fair_by": "client"}])}
     held, memory = buffers(apart)
+    bound = affinity(apart)
     return LoadBalancerConfig.model_validate(
         {
             **roads,
+            "affinity": bound,
             "backends": [{"address": name, **level(apart)} for name in names] if levels else names,
             "slow_start": slow_start,
             "policy": rng.choice(sorted(POLICIES)),

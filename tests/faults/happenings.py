@@ -8,6 +8,8 @@ from faults.reader import read_both
 from faults.tape import HEARD_FIN, HEARD_RST, PUT, SAID_FIN, SAID_RST, TOOK, Tape
 from faults.town import Town
 
+from twisted_lb.core.held import Held
+
 
 def happenings(town: Town) -> Counter[str]:
     """Of a town that has run."""
@@ -124,6 +126,9 @@ def _backends(town: Town) -> Counter[str]:
     seen["a request waits in the queue"] = sum(
         any(ends > begins for begins, ends in record.waits) for record in town.records
     )
+    bound = town.pool.totals.affinity
+    seen["a request goes where it is bound"] = bound[Held.KEPT]
+    seen["a request has to leave where it is bound"] = sum(bound[Held.REMOVED :])
     outages = sum(server.outages for server in town.servers)
     seen[f"the only backend goes down, {'checked' if town.checked else 'not checked'}"] = outages
     queue = town.generations.now.queue

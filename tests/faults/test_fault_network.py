@@ -67,6 +67,8 @@ AT_LEAST = {
     "the only backend goes down, not checked": 6,
     "the only backend goes down, and requests may wait": 20,
     "a request waits in the queue": 12,
+    "a request goes where it is bound": 40,
+    "a request has to leave where it is bound": 4,
     "a connect is REFUSED": 20,
     "a connect is CONNECT_TIMEOUT": 10,
     "a connect is LOCAL_FAILURE": 3,

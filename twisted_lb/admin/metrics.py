@@ -27,6 +27,7 @@ from twisted_lb.core.agent import LABELS
 from twisted_lb.core.ejection import EjectionRule
 from twisted_lb.core.exemplars import Exemplar
 from twisted_lb.core.flow import METHODS, SOURCES
+from twisted_lb.core.held import Held
 from twisted_lb.core.histogram import Reading, nearest_edge
 from twisted_lb.core.measures import BackendMeasures, ListenerMeasures, Measures, PoolMeasures, ProcessMeasures
 from twisted_lb.core.outcome import Outcome, Refusal
@@ -270,6 +271,17 @@ def _denied(measures: Measures, _: ProcessMeasures) -> Series:
             yield (pool.name, why.name.lower()), float(pool.denied[why])
 
 
+def _affinity(measures: Measures, _: ProcessMeasures) -> Series:
+    for pool in measures.pools:
+        if pool.affinity is not None:
+            for held in Held:
+                yield (pool.name, held.name.lower()), float(pool.affinity[held])
+
+
+def _bindings(value: Callable[[PoolMeasures], float]) -> Callable[[Measures, ProcessMeasures], Series]:
+    return lambda measures, _: (((one.name,), value(one)) for one in measures.pools if one.affinity is not None)
+
+
 def _refusals(measures: Measures, _: ProcessMeasures) -> Series:
     for listener in measures.listeners:
         for refusal, count in zip(Refusal, listener.refusals, strict=True):
@@ -448,6 +460,18 @@ FAMILIES: Final = (
     Family(
         "retries_denied_total", "counter", ("pool", "reason"), "Attempts that failed and were not repeated, by what forbade it",
         _denied,
+    ),
+    Family(
+        "affinity_claims_total", "counter", ("pool", "result"),
+        "Claims of pools with affinity, by what became of the binding: kept; new; or why another backend serves the request", _affinity,
+    ),
+    Family(
+        "affinity_bindings", "gauge", _P, "Bindings that are kept in a table: by header, by client, learned",
+        _bindings(lambda one: float(one.bindings)),
+    ),
+    Family(
+        "affinity_bindings_forgotten_total", "counter", _P, "Bindings that made room for others, since there were too many",
+        _bindings(lambda one: float(one.bindings_forgotten)),
     ),
     Family("refusals_total", "counter", ("listener", "reason"), "Requests that were refused, and reached no backend", _refusals),
     Family(

@@ -77,7 +77,7 @@ class BackendView:
     why it is what it is, empty for any other. `reported` is what it says of its load, and how old that is; None where it does not, or nobody compares that. `level` is its priority, None for a backup.
     `ejected_by` is the rule of an ejection, empty where there is none; `failing` what it has failed since it was well last, empty
     for nothing. `agent` is what holds of what it says of itself: `drain 50% maxconn:20`; empty for nothing; `agent_state`: what that makes of it
-    where it takes it out.
+    where it takes it out. `keeps_own_s`: it is drained, and for so many seconds more it gets what is bound to it (affinity).
     """
 
     name: str
@@ -119,6 +119,7 @@ class BackendView:
     agent: str = ""
     agent_state: str = ""
     limit_why: str = ""
+    keeps_own_s: float = 0.0
 
     def with_more(self, other: "BackendView") -> "BackendView":
         """The same backend as another process sees it too."""
@@ -374,16 +375,19 @@ class Changed:
 
 @dataclass(frozen=True)
 class Left:
-    """What still runs at a backend, and how many of its requests have not been sent there yet."""
+    """What still runs at a backend, and how many of its requests have not been sent there yet. `keeps_own`: what is bound to it still
+    comes (affinity).
+    """
 
     requests: int
     tunnels: int
     unsent: int = 0
+    keeps_own: bool = False
 
     @property
     def empty(self) -> bool:
-        """Whether nothing does."""
-        return not self.requests and not self.tunnels
+        """Whether nothing does, or will."""
+        return not (self.requests or self.tunnels or self.keeps_own)
 
 
 @dataclass(frozen=True)

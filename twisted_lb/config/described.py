@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from twisted_lb.config.affinity import AffinityConfig
 from twisted_lb.config.base import ErrorPages, Name
 from twisted_lb.config.ejection import EjectionConfig
 from twisted_lb.config.health_check import HealthCheckConfig
@@ -63,6 +64,7 @@ class DescribedConfig(ChoiceConfig, AskConfig):
     health_check: HealthCheckConfig = HealthCheckConfig()
     ejection: EjectionConfig = EjectionConfig()
     queue: QueueConfig = QueueConfig()
+    affinity: AffinityConfig = AffinityConfig()
     adaptive: AdaptiveConfig = AdaptiveConfig()
     slow_start: SlowStartConfig = SlowStartConfig()
     panic: PanicConfig = PanicConfig()

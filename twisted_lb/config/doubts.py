@@ -7,6 +7,7 @@ from itertools import islice
 from math import sqrt
 from typing import Any, Final, NamedTuple
 
+from twisted_lb.config.affinity import AffinityConfig
 from twisted_lb.config.balancer import LoadBalancerConfig
 from twisted_lb.config.base import DEFAULT, KeyPath, Model, names_of
 from twisted_lb.config.costs import ORDINARY
@@ -70,6 +71,10 @@ CODES: Final = {
     "W31": '`load = "cost"` counts requests: no route that leads to the pool gives them a `cost`.',
     "W32": "`adaptive` has no effect, since `max_in_flight` is a number; or refuses requests while it measures, since none may wait.",
     "W33": "`abandoned_s` has no effect: without `max_in_flight` there are no places to be held.",
+    "W34": "The cookie of `affinity` has no `secret`: cookies hold until the process ends, and for no other balancer.",
+    "W35": "A key of `affinity` has no effect.",
+    "W36": "The cookie of `affinity` is no cookie to some browsers: they take `SameSite=None` only where it is `Secure`.",
+    "W37": "Two pools have one cookie: who goes to both has another backend each time.",
     "W38": '`choose = "prefix"` with `load_factor = 0` and no limit: all prompts that begin alike go to one backend, however many they are.',
     "W39": "What is remembered of prompts may take more than half a gigabyte: `blocks` of each backend.",
     "W40": '`policy = "prefix"` waits for bodies, and there is no second backend to choose from.',
@@ -118,8 +123,10 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening
         yield from _of_prefix(config, name, pool)
         yield from _of_abandoned(_home(config.pools, "pools", name), pool)
         yield from _of_buffers(_home(config.pools, "pools", name), pool, config.limits.memory_bytes)
+        yield from _of_affinity(config, name, pool)
         yield from _of_adaptive(_home(config.pools, "pools", name), config.pools.get(name, config).adaptive, pool)
         yield from _of_ejection(_home(config.pools, "pools", name), pool)
+    yield from _of_same_cookies(config, objects)
     yield from _of_unused_checks(config)
     for index, route in enumerate(config.routes):
         effective = objects.routes[name_of(route, index)]
@@ -513,6 +520,58 @@ def _of_adaptive(path: KeyPath, said: AdaptiveConfig, pool: PoolConfig) -> Itera
         )
         where = ("max_in_flight",) if own is None else ("backends", own, "max_in_flight")
         yield Doubt("W32", (*path, *where), text, (*path, "queue", key))
+
+
+def _of_affinity(config: LoadBalancerConfig, name: str, pool: PoolConfig) -> Iterator[Doubt]:
+    affinity = pool.affinity
+    path = home_of_choice(config, name, "affinity")
+    cookie = affinity.cookie
+    if cookie is not None and not affinity.secret:
+        text = "no secret is given: cookies hold until the process ends, and for no other balancer"
+        yield Doubt("W34", (*path, "cookie"), text)
+    if cookie is not None and cookie.same_site == "none" and cookie.secure == "never":
+        text = 'SameSite=None without Secure: browsers throw it away; same_site = "auto" is right for both schemes'
+        yield Doubt("W36", (*path, "cookie", "same_site"), text)
+    own: Model = config.pools.get(name, config)
+    said: AffinityConfig = config.pools[name].affinity if name in config.pools else config.affinity
+    if "affinity" not in own.model_fields_set:
+        return  # what is inherited is for whichever pool it means something to
+    for key, why in _unused_of_affinity(pool).items():
+        if key in said.model_fields_set:
+            yield Doubt("W35", (*path, key), f"has no effect: {why}")
+
+
+def _unused_of_affinity(pool: PoolConfig) -> dict[str, str]:
+    """The keys of affinity that mean nothing in a pool, and why."""
+    affinity = pool.affinity
+    keys = [key for key in type(affinity).model_fields if key not in ("cookie", "header", "client", "learn")]
+    if not affinity.said:
+        return dict.fromkeys(keys, "requests are bound by nothing: cookie, header, client or learn says by what")
+    if affinity.cookie is not None:
+        found = {"most": "a cookie takes no room: its client keeps it"}
+    else:
+        found = {"secret": f"nothing is signed: requests are bound by {affinity.said[0]}"}
+    full = pool.max_in_flight or any(one.limit for one in pool.backends) or pool.health_check.agent != "off"
+    if affinity.when_full == "wait" and not full and pool.health_check.agent_port is None:
+        found["when_full"] = "without max_in_flight no backend is ever full"
+    elif affinity.when_full == "wait" and not (pool.queue.length and pool.queue.timeout_s):
+        found["when_full"] = "the queue lets nobody wait"
+    return found
+
+
+def _of_same_cookies(config: LoadBalancerConfig, objects: Objects) -> Iterator[Doubt]:
+    """Pools whose cookies have one name, domain and path: each overwrites the other's, where a host leads to both."""
+    seen: dict[tuple[str, str | None, str], str] = {}
+    for name, pool in objects.pools.items():
+        cookie = pool.affinity.cookie
+        if cookie is None or cookie.name is None:
+            continue
+        place = cookie.name, cookie.domain, cookie.path
+        if place in seen:
+            path, other = (home_of_choice(config, one, "affinity") for one in (name, seen[place]))
+            text = f"{cookie.name} is the cookie of the pool {seen[place]} too: without a name each has its own"
+            yield Doubt("W37", (*path, "cookie"), text, (*other, "cookie") if other != path else ())
+        seen.setdefault(place, name)
 
 
 def _of_unsaid_listener(config: LoadBalancerConfig) -> Iterator[Doubt]:

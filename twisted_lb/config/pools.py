@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AliasChoices, Field, GetCoreSchemaHandler, field_validator, model_validator
 from pydantic_core import core_schema
 
+from twisted_lb.config.affinity import AffinityConfig
 from twisted_lb.config.base import Bytes, Label, Model, Name, Seconds, TextOrTable, error_at
 from twisted_lb.config.ejection import EjectionConfig
 from twisted_lb.config.health_check import HealthCheckConfig
@@ -491,6 +492,7 @@ class PoolRulesConfig(ChoiceConfig):
     health_check: HealthCheckConfig = HealthCheckConfig()
     ejection: EjectionConfig = EjectionConfig()
     queue: QueueConfig = QueueConfig()
+    affinity: AffinityConfig = AffinityConfig()
     adaptive: AdaptiveConfig = AdaptiveConfig()
     slow_start: SlowStartConfig = SlowStartConfig()
     panic: PanicConfig = PanicConfig()

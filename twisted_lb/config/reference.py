@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 
 from twisted_lb.config import LoadBalancerConfig, Model
 from twisted_lb.config.access import RateLimitConfig
+from twisted_lb.config.affinity import AffinityCookieConfig
 from twisted_lb.config.base import DEFAULT, names_of
 from twisted_lb.config.costs import CostOf
 from twisted_lb.config.described import DescribedConfig
@@ -53,6 +54,7 @@ def reference() -> str:
     parts += _section("`rate_limits`", _summary(RateLimitConfig), _options(RateLimitConfig))
     parts += _section("`[pools.NAME]`", _summary(PoolConfig), _of_pools())
     parts += _section("`[[pools.NAME.backends]]`", _summary(BackendTable), _options(BackendTable))
+    parts += _section("`cookie` of `affinity`", _summary(AffinityCookieConfig), _options(AffinityCookieConfig))
     parts += _section("`[pools.NAME.targets]`", _summary(TargetsConfig), _options(TargetsConfig))
     parts += _section("`[checks.NAME]`, `[pools.NAME.health_check]`", CHECKS, _options(HealthCheckConfig))
     parts += [DEFAULTS, *_flat_keys(), *_codes()]

@@ -55,7 +55,7 @@ FLAT: Mapping[str, frozenset[str]] = {
     | _keys("limits", BodyLimitsConfig)
     | _keys("forwarding", ToldConfig),
     "pools": _whole(ChoiceConfig, *ChoiceConfig.model_fields)
-    | _whole(PoolRulesConfig, "health_check", "ejection", "queue", "adaptive")
+    | _whole(PoolRulesConfig, "health_check", "ejection", "queue", "affinity", "adaptive")
     | _whole(PoolRulesConfig, "slow_start", "panic", "retry", "shadow", "upstream")
     | {"backends"}
     | _keys("timeouts", PoolTimeoutsConfig)

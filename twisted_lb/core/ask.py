@@ -11,6 +11,12 @@ MOST_COST: Final = 1000
 USUAL: Final = 3
 
 
+class Tie:
+    """A tie: what binds a request to a backend (affinity); `core/affinity.py` knows what it is."""
+
+    __slots__ = ()
+
+
 class Ask:
     """What a request asks of a policy: immutable, and the same for all its attempts.
 
@@ -21,9 +27,12 @@ class Ask:
 
     In the queue, requests of one `lane` wait in one line, and lanes are served by turns; `urgency`: 0 for what is served before
     all others, to 7 (RFC 9218, 4.1).
+
+    `bond` is what binds it to one backend (affinity), None where its pool has none: the one part of it that is the request's own, and
+    in which the pool notes what has become of that.
     """
 
-    __slots__ = ("by", "cost", "key", "lane", "prefix", "urgency")
+    __slots__ = ("bond", "by", "cost", "key", "lane", "prefix", "urgency")
 
     def __init__(
         self,
@@ -33,6 +42,7 @@ class Ask:
         by: str = "",
         lane: int = 0,
         urgency: int = USUAL,
+        bond: Tie | None = None,
     ) -> None:
         self.key: Final = key
         self.cost: Final = cost
@@ -40,10 +50,15 @@ class Ask:
         self.by: Final = by
         self.lane: Final = lane
         self.urgency: Final = urgency
+        self.bond: Final = bond
+
+    def bound_by(self, bond: Tie) -> "Ask":
+        """The same, bound by this."""
+        return Ask(self.key, self.cost, self.prefix, self.by, self.lane, self.urgency, bond)
 
     def with_prefix(self, prefix: Prefix) -> "Ask":
         """The same ask, of a request whose body begins so."""
-        return Ask(self.key, self.cost, prefix, self.by, self.lane, self.urgency)
+        return Ask(self.key, self.cost, prefix, self.by, self.lane, self.urgency, self.bond)
 
     def __repr__(self) -> str:
         return f"<Ask key={self.key:016x} cost={self.cost} prefix={len(self.prefix.blocks)} blocks>"

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from twisted_lb.core.affinity import Bound
 from twisted_lb.core.backend import Backend, Who
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.never import NEVER
@@ -12,6 +13,8 @@ from twisted_lb.core.standing import Skipped
 
 # The mark of a claim that no picker was asked for, see `Pool.claim_on`.
 OWN: Final = "own"
+# For what reasons one may be skipped by the policy and have the request all the same: a level spills, or affinity leads there.
+_PICKED_ALL_THE_SAME: Final = (Skipped.STANDBY, Skipped.ADMIN, Skipped.WEIGHT, Skipped.AGENT)
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def decided(
     picked: Backend | None = None,
 ) -> tuple[Candidate, ...]:
     """The candidates of a decision: all members, in the order of the ranking. `loads` are by slot; empty: nobody knows. Who was
-    `picked` was not skipped, be it that its level was not in use.
+    `picked` was not skipped, be it that its level was not in use, or that in drain it gets its own alone (affinity).
     """
     places = {who: place for place, who in enumerate(scene.whos)}
     ranks = {places[backend.who]: rank for backend, rank in ranking if backend.who in places}
@@ -79,7 +82,7 @@ def decided(
     found: list[Candidate] = []
     for place in order:
         one = _candidate(scene, place, loads, before, ranks.get(place), now)
-        if one.skipped is Skipped.STANDBY and picked is not None and scene.whos[place] is picked.who:
+        if one.skipped in _PICKED_ALL_THE_SAME and picked is not None and scene.whos[place] is picked.who:
             one = replace(one, skipped=None, rank=ranks.get(place))
         found.append(one)
     return tuple(found)
@@ -120,11 +123,17 @@ def recalled(lease: Lease) -> Decision:
     scene, backend = lease.scene, lease.backend
     rule = ""
     ranking: Sequence[tuple[Backend, float]] = ()
-    if lease.mark is OWN:
+    mark, bound = lease.mark, ""
+    if isinstance(mark, Bound):
+        bound, mark = mark.told, mark.mark if mark.asked else None
+    if mark is OWN:
         rule = "its client has a connection there that is its own"
+    elif mark is None and bound:
+        rule = bound
     elif scene.picker is not None:
-        told = scene.picker.recalled(lease.mark, backend)
+        told = scene.picker.recalled(mark, backend)
         rule, ranking = told.rule, told.ranking
+        rule = f"{rule}; {bound}" if bound else rule
     if scene.forgotten:
         rule = f"{rule}; {_forgotten(scene)}" if rule else _forgotten(scene)
         return Decision(scene.pool, backend.name, trial=lease.trial, waits=False, candidates=(), rule=rule)

@@ -27,7 +27,7 @@ class Lease:
         self.backend: Final = backend
         self.opened_at: Final = opened_at
         self.scene: Final = scene
-        self.mark: Final = mark
+        self.mark: object = mark
         self.loads: Final = loads
         self.tried: Sequence[Backend] = ()
         self.trial: bool = False

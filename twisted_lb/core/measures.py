@@ -153,7 +153,8 @@ class PoolMeasures:
     was sent; `stream_gap` between the pieces of streamed answers. `retries` by `outcome.Outcome`, `denied` by `totals.Denied`.
     `panic`: others than usable backends are used too; `levels`, where there are several: (name, share in percent, usable).
     `outcomes` of all attempts and `backend_durations` are sums that no removed backend takes away. `minded`: what is known of a
-    policy of one's own, and of a shadow; `prefixes` what is counted of how bodies begin, by role, as there.
+    policy of one's own, and of a shadow; `prefixes` what is counted of how bodies begin, by role, as there. `affinity`: claims in which it had a say, by `held.Held`, `bindings` those of its table now, and
+    `bindings_forgotten` how many made room for others; None where requests are bound by nothing.
     """
 
     name: str
@@ -178,6 +179,9 @@ class PoolMeasures:
     backends: tuple[BackendMeasures, ...]
     minded: MindedMeasures = NOT_MINDED
     prefixes: tuple[tuple[str, PrefixMeasures], ...] = ()
+    affinity: Numbers | None = None
+    bindings: int = 0
+    bindings_forgotten: int = 0
 
     def merged(self, other: "PoolMeasures") -> "PoolMeasures":
         """What two processes have counted. Who is usable is this one's."""
@@ -201,6 +205,11 @@ class PoolMeasures:
             backends=_merged(self.backends, other.backends, lambda one: one.name, BackendMeasures.merged),
             minded=self.minded.merged(other.minded),
             prefixes=_merged(self.prefixes, other.prefixes, lambda one: one[0], lambda a, b: (a[0], a[1].merged(b[1]))),
+            affinity=self.affinity or other.affinity
+            if self.affinity is None or other.affinity is None
+            else _sums(self.affinity, other.affinity),
+            bindings=self.bindings + other.bindings,
+            bindings_forgotten=self.bindings_forgotten + other.bindings_forgotten,
         )
 
 
@@ -283,6 +292,7 @@ def pool_measures(
             first_body += at_once
     members, heard = list(pool.backends.values()), pool.settings.agents or pool.settings.busy
     everybody = [*members, *pool.leaving, *pool.resting]
+    bindings = pool.bindings
     return PoolMeasures(
         name=pool.name,
         in_flight=pool.leases,
@@ -308,6 +318,9 @@ def pool_measures(
         backends=tuple(_backend_measures(one, connections.get(one, (0, 0)), now, heard=heard) for one in members),
         minded=pool.minded or NOT_MINDED,
         prefixes=tuple(pool.prefixes.items()),
+        affinity=None if bindings is None else tuple(totals.affinity),
+        bindings=0 if bindings is None else len(bindings),
+        bindings_forgotten=0 if bindings is None else bindings.forgotten,
     )
 
 

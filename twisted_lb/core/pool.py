@@ -5,6 +5,7 @@ from random import Random
 from typing import Final
 
 from twisted_lb.core.adaptive import Limiting
+from twisted_lb.core.affinity import AffinityRules, Bindings, Bond, drains, fate
 from twisted_lb.core.agent import Said
 from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import ADAPTIVE, AdminState, Backend, BackendSpec
@@ -28,6 +29,7 @@ from twisted_lb.core.events import (
     PoolExhausted,
     PoolRecovered,
 )
+from twisted_lb.core.held import Held
 from twisted_lb.core.identities import broken
 from twisted_lb.core.lease import Lease, LoadLease
 from twisted_lb.core.levels import Levels
@@ -46,7 +48,7 @@ from twisted_lb.core.queue import Queue, Ticket
 from twisted_lb.core.reported import Reported
 from twisted_lb.core.retry import RetryBudget
 from twisted_lb.core.scene import Kept, Scene, Scenes
-from twisted_lb.core.selection import Selection
+from twisted_lb.core.selection import Foreseen, Selection
 from twisted_lb.core.settings import PoolSettings
 from twisted_lb.core.slow_start import follow_ramps
 from twisted_lb.core.snapshot import PoolSnapshot, snapshot_of
@@ -59,6 +61,8 @@ from twisted_lb.core.totals import PoolTotals
 _TRIAL_EVERY_S: Final = 0.25
 # Looking a member up in its enumeration costs more than all else in `settle`.
 _OK: Final = Outcome.OK
+_KEPT: Final = Held.KEPT
+_FULL: Final = Held.FULL
 
 
 # What an agent brings about: the word that takes it out, its limit, its part of the weight.
@@ -105,6 +109,7 @@ class Pool:
         self._outliers: Final = Outliers(name, settings.ejection, rng if chance is None else chance)
         self._queue: Final = Queue()
         self.pace: Final = Pace()
+        self.bindings: Bindings | None = None if settings.affinity is None else Bindings(settings.affinity)  # affinity
         self._resting: Final = Resting()
         # Members that were removed and have something in flight, with when they were. Who rests and may return is not here.
         self.leaving: Final[dict[Backend, float]] = {}
@@ -163,6 +168,8 @@ class Pool:
 
     def _leaves(self, backend: Backend, now: float) -> None:
         """A backend was removed for good, and may have something in flight."""
+        if self.bindings is not None:
+            self.bindings.lose(backend)
         if backend.in_flight:
             self.leaving[backend] = now
         else:
@@ -220,6 +227,8 @@ class Pool:
         self._bound(record, spec.limit)
         if heir_of is not None:
             record.inherit(heir_of, now, checked=self.settings.checked)
+            if self.bindings is not None:
+                self.bindings.inherit(record, heir_of)
             record.weighing.say(record.agent.part_of(record.weight))
             self._tell(record)
             self._bound(record, spec.limit)
@@ -250,6 +259,7 @@ class Pool:
         self._selection.levels.percent = settings.panic_percent
         self._selection.levels.spills = settings.spill
         self.budget.configure(settings.budget_percent, settings.budget_per_s)
+        self._bind_by(settings.affinity)
         if before.ejection != settings.ejection:
             self._outliers.configure(settings.ejection, self.records)
         up: list[Backend] = []
@@ -285,6 +295,15 @@ class Pool:
                 backend.adapt(None)
                 self._tell(backend)
             self._bound(backend, backend.own_limit)
+
+    def _bind_by(self, rules: AffinityRules | None) -> None:
+        """Have affinity by these rules, going on from what is bound, or none any more."""
+        if rules is None:
+            self.bindings = None
+        elif self.bindings is None:
+            self.bindings = Bindings(rules)
+        else:
+            self.bindings.configure(rules)
 
     def finish_tables(self, now: float) -> None:
         """Make at once what is made in slices else: before anybody is listened to, or where nobody ticks."""
@@ -390,6 +409,14 @@ class Pool:
         """
         if deadline != NEVER and now + self.quickest_s(now) >= deadline:
             return Refusal.LATE
+        if isinstance(ask.bond, Bond):
+            return self._claim_bound(ask, ask.bond, now, tried, until, deadline, again=again)
+        return self._claim_any(ask, now, tried, until, deadline, again=again)
+
+    def _claim_any(
+        self, ask: Ask, now: float, tried: Sequence[Backend], until: float, deadline: float, *, again: bool
+    ) -> Lease | Refusal | Ticket:
+        """A claim on whoever the policy picks."""
         if self._queue.waiting and self.settings.max_queued and self._overtaking():
             self._unserved = self._unserved or not self._queue.for_anyone
             return self._wait(ask, now, tried, until, deadline, again=again)
@@ -397,6 +424,79 @@ class Pool:
             self._wake(now)
         lease = self._lease(ask, now, tried)
         return self._wait(ask, now, tried, until, deadline, again=again) if lease is None else lease
+
+    def _claim_bound(
+        self,
+        ask: Ask,
+        bond: Bond,
+        now: float,
+        tried: Sequence[Backend],
+        until: float,
+        deadline: float,
+        *,
+        again: bool,
+    ) -> Lease | Refusal | Ticket:
+        """A claim on the backend that a request is bound to (affinity), past the policy, whose turns do not move; or, where that is lost, or full,
+        and the pool does not have it wait, on whoever the policy picks.
+        """
+        bindings = self.bindings
+        if bindings is None:
+            return self._claim_any(ask, now, tried, until, deadline, again=again)
+        backend = bindings.settle(bond, now, bond.backend in tried)
+        if backend is not None:
+            verdict = self._claim_home(backend, ask, now, until, deadline, waits=bindings.rules.waits)
+            if isinstance(verdict, Lease):
+                self._place(bond, verdict, now)
+            if verdict is not None:
+                return verdict
+            bond.held = _FULL
+        found = self._claim_any(ask, now, tried, until, deadline, again=again)
+        if isinstance(found, Lease):
+            self._place(bond, found, now)
+        return found
+
+    def _claim_home(
+        self, backend: Backend, ask: Ask, now: float, until: float, deadline: float, *, waits: bool
+    ) -> Lease | Ticket | None:
+        """A lease on this backend, within its limit; while it is full a ticket for one, if requests wait for their own. None if not, or
+        where the queue has no room.
+        """
+        awaited = self._queue.waiting > 0 and self.settings.max_queued > 0 and self._queue.awaits(backend)
+        if not awaited and self.counts.claim(backend.slot):
+            return self._lease_on(backend, ask, now)
+        if not waits:
+            return None
+        self._unserved = self._unserved or awaited
+        verdict = self._wait(ask, now, (), until, deadline, only=backend)
+        return verdict if isinstance(verdict, Ticket) else None
+
+    def _place(self, bond: Bond, lease: Lease, now: float) -> None:
+        """A request that affinity has a say in has its lease: count it, and bind its key there, unless it is bound elsewhere and just this
+        one was served here.
+        """
+        bindings, held = self.bindings, bond.held
+        if bindings is None:
+            return
+        self.totals.affinity[held] += 1
+        if bond.early and held is not _KEPT and held is not _FULL:
+            bindings.bind(bond.key, lease.backend, now)
+        lease.mark = bindings.mark(bond, lease.mark, lease.backend)
+
+    def _keeps(self, backend: Backend, now: float) -> bool:
+        """Whether a backend may still get what waits for it alone."""
+        if self.backends.get(backend.name) is not backend:
+            return False
+        bindings = self.bindings
+        if backend.usable or backend.used_in_panic:
+            return True
+        return bindings is not None and fate(backend, now, bindings.rules.drain_s) is _KEPT
+
+    def keeps_own_s(self, backend: Backend, now: float) -> float:
+        """For how many seconds a backend that gets no new requests still gets those that are bound to it (affinity); 0: it gets none."""
+        bindings = self.bindings
+        if bindings is None or not drains(backend) or fate(backend, now, bindings.rules.drain_s) is not _KEPT:
+            return 0.0
+        return bindings.rules.drain_s - (now - backend.standing.since)
 
     def claim_on(
         self, backend: Backend, ask: Ask, now: float, deadline: float = NEVER
@@ -506,14 +606,36 @@ class Pool:
     def _lease_waiting(self, ticket: Ticket, now: float) -> Lease | None:
         """A lease for a request that has waited: of such it is remembered what all had in flight."""
         closely, self.closely_until = self.closely_until, NEVER
-        own = ticket.only
-        lease: Lease | None = None
-        if own is None:
+        own, bond, bindings = ticket.only, ticket.ask.bond, self.bindings
+        lease: Lease | None
+        if isinstance(bond, Bond) and bindings is not None:
+            lease = self._lease_waiting_bound(ticket, bond, bindings, now)
+        elif own is None:
             lease = self._lease(ticket.ask, now, ticket.tried)
-        elif own.available and self.counts.claim(own.slot):
-            lease = self._lease_on(own, ticket.ask, now)
+        else:
+            lease = self._lease_home(own, ticket.ask, now)
         self.closely_until = closely
         return lease
+
+    def _lease_waiting_bound(self, ticket: Ticket, bond: Bond, bindings: Bindings, now: float) -> Lease | None:
+        """The same of a request that affinity has a say in: its own backend first, which may be free by now."""
+        own, home = ticket.only, bindings.settle(bond, now, bond.backend in ticket.tried)
+        if own is not None and own is not home:
+            return self._lease_home(own, ticket.ask, now)  # its client has a connection there
+        lease = None if home is None else self._lease_home(home, ticket.ask, now)
+        if lease is None and own is None:
+            if home is not None:
+                bond.held = _FULL
+            lease = self._lease(ticket.ask, now, ticket.tried)
+        if lease is not None:
+            self._place(bond, lease, now)
+        return lease
+
+    def _lease_home(self, backend: Backend, ask: Ask, now: float) -> Lease | None:
+        """A lease on this backend and no other one, if it has room and is to be used."""
+        if not (self._keeps(backend, now) and self.counts.claim(backend.slot)):
+            return None
+        return self._lease_on(backend, ask, now)
 
     def _set(self, picker: Picker | None, now: float) -> Scene:
         """The scene of the claims from now on, until something changes. O(backends)."""
@@ -576,7 +698,7 @@ class Pool:
         if waiting >= most and waiting >= most + self._room(tried):
             return False
         if only is not None:
-            return only.usable or only.used_in_panic
+            return True  # it was asked for
         members = self.backends.values()
         if self._exhausted:
             return any(one.wanted for one in members)
@@ -648,7 +770,7 @@ class Pool:
         self._unserved = False
         queue = self._queue
         for backend in queue.own:
-            if self._lost(backend):
+            if not self._keeps(backend, now):
                 queue.release(backend)
         verdicts: list[tuple[Ticket, Lease | Refusal]] = []
         if queue.next_due <= now:
@@ -821,20 +943,49 @@ class Pool:
         first = not (self._queue.waiting and self.settings.max_queued and self._overtaking())
         selection = self._selection
         picker = selection.next_picker(now)
+        bond = ask.bond if isinstance(ask.bond, Bond) else None
+        home = self._foreseen_home(bond, now, tried)
         scene = Scene(self.name, Kept(picker), self.backends.values())
         foreseen = selection.foreseen(picker, ask, now, tried) if first and picker is not None else None
+        if home is not None:
+            foreseen = home
         picked = None if foreseen is None else foreseen.picked
         ranking = () if picker is None else picker.ranking(ask, now)
         candidates = decided(scene, self.counts.view(), tried, ranking, now, picked)
         known = foreseen is None or not foreseen.unknown
+        rule = why_nobody(candidates) if foreseen is None or (known and picked is None) else foreseen.rule
+        if bond is not None and self.bindings is not None:
+            rule = self._rule_of_bound(bond, self.bindings, home, rule)
         return Decision(
             self.name,
             None if picked is None else picked.name,
             picked is not None and picked.ejection.due,
             known and picked is None and self._may_wait(tried),
             candidates,
-            why_nobody(candidates) if foreseen is None or (known and picked is None) else foreseen.rule,
+            rule,
         )
+
+    def _foreseen_home(self, bond: Bond | None, now: float, tried: Sequence[Backend]) -> Foreseen | None:
+        """What a claim would do for a request that is bound, where it goes by that; nothing changes."""
+        bindings, queue = self.bindings, self._queue
+        if bond is None or bindings is None:
+            return None
+        backend = bindings.settle(bond, now, bond.backend in tried)
+        if backend is None:
+            return None
+        full = backend.full or (queue.waiting > 0 and self.settings.max_queued > 0 and queue.awaits(backend))
+        if not full:
+            return Foreseen(backend, bindings.mark(bond, None, backend).told)
+        if bindings.rules.waits and self._may_wait((), backend):
+            return Foreseen(None, f"it is bound to {backend.name} by {bindings.rules.by}, and waits for that")
+        bond.held = _FULL
+        return None
+
+    def _rule_of_bound(self, bond: Bond, bindings: Bindings, home: Foreseen | None, rule: str) -> str:
+        """The rule of a decision that affinity has a say in: that, or what it adds to the `rule` of the policy."""
+        if home is not None:
+            return home.rule
+        return f"{rule}; {bindings.told(bond)}"
 
     @property
     def records(self) -> list[Backend]:
@@ -1026,6 +1177,8 @@ class Pool:
                 backend.refresh_usable()
         for backend in self._resting.forget(now):
             self._leaves(backend, now)
+        if self.bindings is not None:
+            self.bindings.tick(now)
         for backend, event in self._outliers.look(self.backends.values(), now, checked=self.settings.checked):
             self._changed(backend, event, now)
         if self._selection.tick(now):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
+from twisted_lb.core.affinity import AffinityRules
 from twisted_lb.core.backend import ADAPTIVE
 from twisted_lb.core.gradient import AdaptiveRules
 from twisted_lb.core.weighing import AT_ONCE, SlowStart
@@ -48,7 +49,8 @@ class PoolSettings:
     that are allowed, see RetryBudget. `agents`: whether what backends say of themselves is heard; `busy`: whether some statuses of
     checks mean that they are busy. `slow_start`: how a backend that is back comes to its weight. `spill`: whether a request whose
     level is full goes on to one that is not in use, or waits. `panic_percent`: where fewer of those that are wanted are usable,
-    ejected ones are used too, 0: never; `panic_even_down`: those too that are down by their checks.
+    ejected ones are used too, 0: never; `panic_even_down`: those too that are down by their checks. `affinity`: how requests are bound to
+    backends (sticky sessions); None: they are not.
     """
 
     rise: int = 2
@@ -72,6 +74,7 @@ class PoolSettings:
     spill: bool = False
     panic_percent: int = 0
     panic_even_down: bool = False
+    affinity: AffinityRules | None = None
     ejection: EjectionRules = EjectionRules()
 
     @property

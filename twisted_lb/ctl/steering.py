@@ -34,6 +34,11 @@ def limit_typed(text: str) -> int | str:
     return text if text == "adaptive" else _number(text)
 
 
+def _certain(answer: Answer, wanted: str) -> str:
+    keeps_own = wanted == "drain" and number_of(part(answer, "backend"), "keeps_own_s") > 0
+    return "no new client can come now" if keeps_own else _CERTAIN[wanted]
+
+
 def backend_path(backend: Answer, *more: str) -> str:
     """The path of a backend in the API."""
     return path_of("backends", text_of(backend, "pool"), text_of(backend, "backend"), *more)
@@ -93,7 +98,7 @@ def _say_state(session: Session, answer: Answer, wanted: str, *, waits: bool) ->
     if not console.terminal:
         console.say(f"{name}: {', '.join(changes)}")
         return
-    console.say(Words((name, BOLD), f": {', '.join(changes)}; {_CERTAIN[wanted]}"))
+    console.say(Words((name, BOLD), f": {', '.join(changes)}; {_certain(answer, wanted)}"))
     # What goes on is the progress of a wait.
     follows = [one for one in lines_of(answer, "follows") if not waits or not one.endswith((" go on", " goes on"))]
     if follows:

@@ -5,7 +5,7 @@ from typing import Final
 
 from twisted_lb.ctl.client import Answer
 from twisted_lb.ctl.names import configured
-from twisted_lb.ctl.session import Session, items, left_at, part, text_of
+from twisted_lb.ctl.session import Session, items, left_at, number_of, part, text_of
 from twisted_lb.ctl.tables import Cell, aligned
 from twisted_lb.ctl.text import Words, both, glyph
 
@@ -67,7 +67,9 @@ class Waiting:
 
     def _done(self, answer: Answer) -> bool:
         backend = part(answer, "backend")
-        return bool(backend.get("usable")) if self._wanted == "ready" else not any(left_at(backend))
+        if self._wanted == "ready":
+            return bool(backend.get("usable"))
+        return not (any(left_at(backend)) or number_of(backend, "keeps_own_s"))
 
     def _passed(self) -> float:
         return self._session.clock.monotonic() - self._began
@@ -94,7 +96,12 @@ class Waiting:
         backend = part(answer, "backend")
         if self._done(answer):
             return _GOALS[self._wanted]
-        return text_of(backend, "state") if self._wanted == "ready" else f"{both(*left_at(backend))} left"
+        if self._wanted == "ready":
+            return text_of(backend, "state")
+        left, keeps_own_s = left_at(backend), number_of(backend, "keeps_own_s")
+        if any(left):
+            return f"{both(*left)} left"
+        return f"keeps its own for {keeps_own_s:.0f} s (affinity)"
 
     def _picture(self) -> list[Words]:
         time = f"{self._passed():.0f} s of {self._wait_s:g} s"

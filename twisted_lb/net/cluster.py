@@ -30,6 +30,7 @@ from twisted_lb.core.queue import Ticket
 from twisted_lb.core.settings import PoolSettings
 from twisted_lb.core.snapshot import PoolSnapshot
 from twisted_lb.net.abandoned import Abandoned
+from twisted_lb.net.affinity import Affinity, Bonds
 from twisted_lb.net.clock import Timer
 from twisted_lb.net.dialer import Attempt
 from twisted_lb.net.kept import EARLY_S, IDLE_TIMEOUT_MARGIN, LEARNED_FOR_S, LEAST_S, Kept
@@ -89,6 +90,7 @@ class Cluster(Keeper):
         settings: PoolSettings,
         hear: Callable[[Event], None],
         queue: Queueing = NO_LANES,
+        affinity: Affinity | None = None,
     ) -> None:
         super().__init__(rules, runtime.clock, runtime.deadlines)
         self.name: Final = name
@@ -103,6 +105,7 @@ class Cluster(Keeper):
             stopwatch=runtime.stopwatch,
             chance=runtime.stream(f"ejection {name}"),
         )
+        self.bonds: Bonds | None = None if affinity is None else Bonds(affinity, self.pool)
         self.checks: Checking | None = None
         self.agents: Checking | None = None  # at a port of their own
         self._hear: Final = hear
@@ -123,6 +126,10 @@ class Cluster(Keeper):
         self._serve_timer: Timer | None = None
         self._serve_at: float = NEVER
         self._moving: Final = Moving(runtime, self.pool, self._open)
+
+    def wall_now(self) -> float:
+        """The time in seconds since 1970."""
+        return self.runtime.wall.read()
 
     # Members.
 
@@ -148,6 +155,8 @@ class Cluster(Keeper):
         self._places = {name: place for name, place in self._places.items() if name in present}
         self._members = members
         self.pool.update(members, now, succession)
+        if self.bonds is not None:
+            self.bonds.follow()
         self.point_checks()
 
     def name_answered(self, address: TcpAddress, hosts: list[str]) -> None:
@@ -272,6 +281,7 @@ class Cluster(Keeper):
         settings: PoolSettings,
         backends: Iterable[BackendSpec] | None = None,
         queue: Queueing = NO_LANES,
+        affinity: Affinity | None = None,
     ) -> None:
         """Replace the rules and settings: they are read at each claim, probe or connect. And the backends, if there are
         others: with the rules at once, since what both say together may be what they said before.
@@ -280,6 +290,7 @@ class Cluster(Keeper):
         self.queueing = queue
         if settings != self.pool.settings:
             self.pool.configure(settings, self.clock.read())
+        self.bonds = None if affinity is None else Bonds(affinity, self.pool, self.bonds)
         if backends is not None:
             self.update(backends)
         elif (rules.resolve, rules.family) != self._endpoints.by:

@@ -10,6 +10,7 @@ from typing import Final, cast
 from mypy_extensions import mypyc_attr
 
 from twisted_lb.core.address import TcpAddress
+from twisted_lb.core.affinity import Bond
 from twisted_lb.core.ask import ANY
 from twisted_lb.core.attempts import Attempt as AttemptRecord
 from twisted_lb.core.attempts import Attempts, Story
@@ -38,7 +39,7 @@ from twisted_lb.net.relay import Relay
 from twisted_lb.net.replay import Replay
 from twisted_lb.net.route import Fallback, Lead, Route, told_lines
 from twisted_lb.net.upstream import Requester, Upstream
-from twisted_lb.wire.edits import Words
+from twisted_lb.wire.edits import NO_EDITS, Words
 from twisted_lb.wire.fields import tokens, without
 from twisted_lb.wire.grammar import CHUNKED, BadMessage
 from twisted_lb.wire.request import RequestHead
@@ -692,10 +693,24 @@ class Exchange(Requester):
             self._cluster.pool.answered(trial.lease, self.responded_at)
 
     def _start_edited(self, head: ResponseHead, framing: int) -> None:
-        """Send the final head with what the route edits in it; its framing stays what it is."""
-        edits = self.route.rules.response_edits
+        """Send the final head with what the route edits in it, and what its client is to know of affinity; its framing stays what it is."""
+        rules = self.route.rules
+        edits, cookie = rules.response_edits, self._bound(head) if rules.bound else b""
+        if edits is NO_EDITS:
+            self.client.start(head, framing, rules.response_lines + cookie)
+            return
         words = self._answer_words()
-        self.client.start(self._lead.answer_head(head, words), framing, edits.varying(words))
+        self.client.start(self._lead.answer_head(head, words), framing, edits.varying(words) + cookie)
+
+    def _bound(self, head: ResponseHead) -> bytes:
+        """Take what an answer means for affinity; the line that binds its client from now on, if it has to be told."""
+        bonds, bond, attempt = self._cluster.bonds, self.attempts.ask.bond, self.attempts.current
+        if bonds is None or not isinstance(bond, Bond) or attempt is None:
+            return b""
+        backend = attempt.lease.backend
+        if not bonds.answered(bond, backend, self.head.method, head, self._clock.now):
+            return b""
+        return bonds.cookie_line(backend, self._cluster.wall_now(), tls=self._lead.tls)
 
     def _answer_words(self) -> Words:
         attempt = self.attempts.current
@@ -877,8 +892,9 @@ class Exchange(Requester):
         lines = rules.response_lines + switch
         if rules.edits_answers:
             edits, words = rules.response_edits, self._answer_words()
+            cookie = self._bound(head) if rules.bound else b""
             head = head.with_lines(edits.kept(head.lines))
-            lines += edits.constant(words) + edits.varying(words)
+            lines += edits.constant(words) + edits.varying(words) + cookie
         self.client.inform(head, lines)
         relay = self._relay = Relay(
             self,

@@ -10,6 +10,7 @@ from twisted_lb.net.local_reply import accept_of, local_reply, safe_id
 from twisted_lb.net.own_answers import OwnAnswer
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.settings import RouteRules
+from twisted_lb.wire.cookies import without_cookie
 from twisted_lb.wire.edits import Words
 from twisted_lb.wire.fields import without
 from twisted_lb.wire.grammar import CRLF
@@ -64,9 +65,18 @@ class Lead:
         return self.last_head
 
     def ask(self, head: RequestHead) -> Ask:
-        """What a request asks of its pool: its key, where the policy goes by keys, its cost, where not all are as much work, and
-        where it waits, if it has to.
+        """What a request asks of its pool: its key, where the policy goes by keys, its cost, where not all are as much work,
+        where it waits, if it has to, and what binds it to a backend (affinity).
         """
+        cluster = self.route.cluster
+        bonds, asked = cluster.bonds, self._unbound(head)
+        if bonds is None:
+            return asked
+        address = self.client_name() if bonds.by_client else ""
+        return bonds.ask(asked, told_lines(head, self.client), address, cluster.clock.now, cluster.wall_now())
+
+    def _unbound(self, head: RequestHead) -> Ask:
+        """The same, whatever binds it."""
         route = self.route
         rules, cluster = route.rules, route.cluster
         cost, queue = rules.cost, cluster.queueing
@@ -96,6 +106,8 @@ class Lead:
 
     def _edited_lines(self, lines: bytes) -> bytes:
         rules = self.route.rules
+        if rules.hidden_cookie:
+            lines = without_cookie(lines, rules.hidden_cookie)
         return rules.request_edits.kept(lines if rules.host is None else without(lines, b"host"))
 
     def _edited_tail(self, tail: bytes) -> bytes:
@@ -165,6 +177,14 @@ class Lead:
     def to(self, route: "Route", flow: Flow) -> "Lead":
         """The lead of the same requests to another route, where they are counted in this flow."""
         return Lead(self.fields, self.client, route, flow, may_switch=self._may_switch)
+
+    @property
+    def tls(self) -> bool:
+        """Whether the client came by https, to us or to its trusted proxy."""
+        client, fields = self.client, self.fields
+        if client.trusted and fields.claims is not None:
+            return Origin(client, fields.host, fields.claims).scheme == b"https"
+        return client.scheme == b"https"
 
     def client_name(self) -> str:
         """The address that the requests come from: that of the connection, or whom its trusted proxy names."""

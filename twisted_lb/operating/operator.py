@@ -228,6 +228,7 @@ class Operating:
             requests=sum(one.in_flight for one in records) - tunnels,
             tunnels=tunnels,
             unsent=sum(plane.unsent_at(one) for one in records if one.in_flight),
+            keeps_own=any(cluster.pool.keeps_own_s(one, plane.runtime.clock.read()) > 0 for one in records),
         )
 
     def explain(self, request_id: str) -> Mapping[str, Any] | None:

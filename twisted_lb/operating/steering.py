@@ -47,7 +47,7 @@ class Steering:
         self._known(cluster, name)
         views = [one for one in self._views.pool(cluster, plane.plan.pools[pool]).backends if _is_of(one, name)]
         self._refuse_numbers(plane, command)
-        follows = self._follows(cluster, views, command)
+        follows = [*self._follows(cluster, views, command), *self._own(cluster, command)]
         wanted = (
             ("", None if command.admin is None else command.admin.value, [one.admin for one in views]),
             ("weight ", command.weight, [one.weight for one in views]),
@@ -123,6 +123,14 @@ class Steering:
         if gone.usable and not others and not command.force:
             raise Refused("last_usable", f"{said[-1]}. Nothing was changed.", "All the same: --force")
         return said
+
+    def _own(self, cluster: Cluster, command: Command) -> list[str]:
+        """What is said of requests that are bound to a backend that is drained (affinity)."""
+        bindings = cluster.pool.bindings
+        drained = command.admin is AdminState.DRAIN or (command.admin is None and command.weight == 0)
+        if bindings is None or not drained or not bindings.rules.drain_s:
+            return []
+        return [f"what is bound to it still comes, for {bindings.rules.drain_s:g} s (affinity.drain_s)"]
 
     def add(self, pool: str, backend: Mapping[str, Any], actor: Actor) -> str:
         """See Operator."""

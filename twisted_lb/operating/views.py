@@ -188,6 +188,7 @@ class Views:
             agent=backend.agent.words,
             agent_state=STATES.get(backend.agent.word, ""),
             limit_why=backend.limit_why,
+            keeps_own_s=round(cluster.pool.keeps_own_s(backend, plane.runtime.clock.now), 3),
             sources={key: plane.source(pool, owner, key) or self._source(pool, owner, key) for key in _KEYS},
         )
 
