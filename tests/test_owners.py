@@ -99,6 +99,7 @@ BY_HAND = {
         "benchmarks/policy_table/steps.py": "picks, and nothing else",
     },
     "twisted_lb.core.attempts.Attempts": {
+        "tests/core/test_affinity.py": "the core by itself",
         "tests/core/test_record.py": "the core by itself",
         "tests/core/test_queue.py": "the core by itself",
         "tests/core/test_levels.py": "the core by itself",

@@ -100,9 +100,10 @@ def test_what_is_cut_of_a_path_is_told(tmp_path):
 
 
 def with_page(text: str, folder: Path) -> str:
-    """The file with its error page, which is in another folder."""
+    """The file with its error page and its secret, which are in another folder."""
     (folder / "503.html").write_text("<p>sorry</p>")
-    return text.replace("/etc/lb/503.html", str(folder / "503.html"))
+    (folder / "affinity").write_text("a secret of some length\n")
+    return text.replace("/etc/lb/", f"{folder}/")
 
 
 @pytest.mark.parametrize("text", TOML, ids=range(len(TOML)))
@@ -118,9 +119,10 @@ def test_the_recipes_say_what_they_are_for(tmp_path):
     for text in TOML:
         (tmp_path / "lb.toml").write_text(with_page(text, tmp_path))
         configs.append(load_toml(tmp_path / "lb.toml"))
-    proxied, bounded, first, reported = configs
+    proxied, bounded, sticky, first, reported = configs
     assert proxied.forwarding.trusted_proxies == ("10.0.0.0/8",)
     assert bounded.limits.connections_per_client == 100
+    assert [one.reveal() for one in sticky.affinity.secret] == ["a secret of some length"]
     assert (first.policy, first.max_in_flight) == ("first", 40)
     assert str(reported.policy) == "two by reported (named_metrics.kv_cache_usage_perc)"
 

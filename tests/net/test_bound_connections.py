@@ -370,6 +370,32 @@ def test_a_backend_that_is_full_is_waited_for(build):
     assert (a.open, b.open) == (2, 1)
 
 
+@pytest.mark.parametrize("how", ["drained", "removed", "down"])
+def test_whoever_waits_for_a_backend_that_is_lost_meanwhile_does_not_wait_in_vain(build, how):
+    house = build("a:80", "b:80")
+    a, b = Domain(house, "a:80"), Domain(house, "b:80")
+    client, _, third = (logged_in(house, user) for user in (b"alice", b"bob", b"carol"))
+    full_but_for(house, 1, 100.0)
+    a.before = [Wait(50)]
+    third.take()
+    house.ask(GET, client)
+    house.ask(GET, third)
+    assert house.cluster.snapshot().waiting == 1
+    backend = house.pool.backends["a:80"]
+    if how == "drained":
+        house.plane.command("default", "a:80", AdminState.DRAIN)
+    elif how == "removed":
+        house.apply(backends=["b:80"])
+    else:
+        for _ in range(3):
+            house.pool.observe_probe(backend, False, "refused", house.clock.seconds())
+    house.clock.settle()
+    house.wait(1)
+    assert third.take().endswith(b"?"), "it is at another one, where nobody is logged in"
+    assert b.open >= 1
+    house.wait(60)
+
+
 def test_whoever_waits_for_a_backend_is_served_as_soon_as_another_request_leaves_it(build):
     house = build("a:80", "b:80", retry={"bad_statuses": [503]})
     a, b = Domain(house, "a:80"), Domain(house, "b:80")

@@ -409,51 +409,40 @@ class Pool:
         """
         if deadline != NEVER and now + self.quickest_s(now) >= deadline:
             return Refusal.LATE
+        bond: Bond | None = None
         if isinstance(ask.bond, Bond):
-            return self._claim_bound(ask, ask.bond, now, tried, until, deadline, again=again)
-        return self._claim_any(ask, now, tried, until, deadline, again=again)
-
-    def _claim_any(
-        self, ask: Ask, now: float, tried: Sequence[Backend], until: float, deadline: float, *, again: bool
-    ) -> Lease | Refusal | Ticket:
-        """A claim on whoever the policy picks."""
+            bond = ask.bond
+            verdict = self._claim_bound(ask, bond, now, tried, until, deadline)
+            if verdict is not None:
+                return verdict
         if self._queue.waiting and self.settings.max_queued and self._overtaking():
             self._unserved = self._unserved or not self._queue.for_anyone
             return self._wait(ask, now, tried, until, deadline, again=again)
         if now >= self._wake_at:
             self._wake(now)
         lease = self._lease(ask, now, tried)
-        return self._wait(ask, now, tried, until, deadline, again=again) if lease is None else lease
+        if lease is None:
+            return self._wait(ask, now, tried, until, deadline, again=again)
+        if bond is not None:
+            self._place(bond, lease, now)
+        return lease
 
     def _claim_bound(
-        self,
-        ask: Ask,
-        bond: Bond,
-        now: float,
-        tried: Sequence[Backend],
-        until: float,
-        deadline: float,
-        *,
-        again: bool,
-    ) -> Lease | Refusal | Ticket:
-        """A claim on the backend that a request is bound to (affinity), past the policy, whose turns do not move; or, where that is lost, or full,
-        and the pool does not have it wait, on whoever the policy picks.
+        self, ask: Ask, bond: Bond, now: float, tried: Sequence[Backend], until: float, deadline: float
+    ) -> Lease | Ticket | None:
+        """A claim on the backend that a request is bound to (affinity), past the policy, whose turns do not move. None where that is lost, or
+        full, and the pool does not have it wait: whoever the policy picks will do then.
         """
         bindings = self.bindings
-        if bindings is None:
-            return self._claim_any(ask, now, tried, until, deadline, again=again)
-        backend = bindings.settle(bond, now, bond.backend in tried)
-        if backend is not None:
-            verdict = self._claim_home(backend, ask, now, until, deadline, waits=bindings.rules.waits)
-            if isinstance(verdict, Lease):
-                self._place(bond, verdict, now)
-            if verdict is not None:
-                return verdict
+        backend = None if bindings is None else bindings.settle(bond, now, bond.backend in tried)
+        if bindings is None or backend is None:
+            return None
+        verdict = self._claim_home(backend, ask, now, until, deadline, waits=bindings.rules.waits)
+        if verdict is None:
             bond.held = _FULL
-        found = self._claim_any(ask, now, tried, until, deadline, again=again)
-        if isinstance(found, Lease):
-            self._place(bond, found, now)
-        return found
+        elif isinstance(verdict, Lease):
+            self._place(bond, verdict, now)
+        return verdict
 
     def _claim_home(
         self, backend: Backend, ask: Ask, now: float, until: float, deadline: float, *, waits: bool
