@@ -2,6 +2,7 @@
 
 from house import House
 
+from twisted_lb.config.policies import PolicyTable
 from twisted_lb.plan_diff import differences
 
 
@@ -185,3 +186,13 @@ def test_tables_are_shown_as_the_file_has_them_and_each_difference_once():
             "path [/a] -> [], clients [] -> [10.0.0.0/8], pool api -> none, split none -> { api = 9, default = 1 }"
         ),
     ]
+
+
+def test_a_policy_by_prefix_is_said_with_what_is_not_as_usual():
+    table = PolicyTable("prefix", "requests", load_factor=2.0, peek_bytes=8192)
+    assert lines({"policy": "rr"}, {"policy": table})[0] == (
+        "changes pool default: policy rr -> prefix, load_factor 2, peek_bytes 8192"
+    )
+    assert lines({"policy": table}, {"policy": "prefix"})[0] == (
+        "changes pool default: policy prefix, load_factor 2, peek_bytes 8192 -> prefix"
+    )

@@ -597,8 +597,7 @@ def _route_rules(
         retries=retry,
         body_bytes=-1 if config.limits.body_bytes is None else config.limits.body_bytes,
         replay_bytes=config.limits.replay_body_bytes,
-        # A route that streams waits for nothing but what its pool's policy goes by.
-        gather_bytes=0 if pool is None else max(0 if config.stream else pool.buffer_request_bytes, _peek_bytes(pool)),
+        gather_bytes=0 if pool is None else _gather_bytes(pool, streams=config.stream),
         buffer_response_bytes=0 if pool is None or config.stream else pool.buffer_response_bytes,
         forwarding=Forwarding(
             forwarded=forwarding.forwarded,
@@ -766,6 +765,16 @@ def _policy(config: PoolConfig) -> Policy:
     if shadow is None:
         return policy
     return ShadowedPolicy(policy, policy_for(shadow, config.policy_budget_us), str(shadow))
+
+
+def _gather_bytes(pool: PoolConfig, *, streams: bool) -> int:
+    """How much of a body is waited for: what the pool holds for slow clients, and what its policy looks at. A route that streams waits
+    for nothing; -1: what is here is looked at.
+    """
+    peek = _peek_bytes(pool)
+    if streams:
+        return -1 if peek else 0
+    return max(pool.buffer_request_bytes, peek)
 
 
 def _peek_bytes(config: PoolConfig) -> int:

@@ -359,6 +359,57 @@ def test_a_backend_that_never_answers_is_left_with_its_prompt(farm):
     assert asked(lb, post(chat("someone")))[0] == first
 
 
+# What routes wait for.
+
+
+@pytest.mark.parametrize(
+    ("options", "waits_for"),
+    [
+        ({"policy": FINE}, 4096),
+        ({"policy": FINE, "buffer_request_bytes": 1000}, 4096),
+        ({"policy": FINE, "buffer_request_bytes": 10_000}, 10_000),
+        ({"policy": "rr", "shadow": {"policy": FINE}}, 4096),
+        ({"policy": "rr"}, 0),
+        ({"policy": FINE, "buffer_request_bytes": 10_000, "routes": [{"pool": "default", "stream": True}]}, -1),
+        ({"policy": "rr", "buffer_request_bytes": 10_000, "routes": [{"pool": "default", "stream": True}]}, 0),
+    ],
+)
+def test_a_route_waits_for_as_much_of_a_body_as_its_pool_holds_or_looks_at(build, options, waits_for):
+    lb = build(*NAMES, **options)
+    first = next(iter(lb.plane.plan.routes.values()))
+    assert [lead.rules.gather_bytes for lead in first.leads] == [waits_for]
+
+
+def test_a_route_that_streams_waits_for_nothing_and_goes_by_what_came_with_the_head(farm):
+    lb = farm(routes=[{"pool": "default", "stream": True}])
+    first, _ = asked(lb, post(chat("someone")))
+    wire = post(chat("someone"))
+    client = lb.ask(wire[:500])
+    assert (lb.pool.leases, lb.pool.backends[first].in_flight) == (1, 1)
+    lb.ask(wire[500:], client)
+    here = 500 - wire.index(b"{")
+    assert f"of the body the first {here} bytes were looked at, more was to come" in rule(lb)
+    client = lb.ask(wire[: wire.index(b"{")])
+    assert lb.pool.leases == 1
+    lb.ask(wire[wire.index(b"{") :], client)
+    assert "there was no body to look at, or none was waited for" in rule(lb)
+    assert counted(lb)[0] == (1, 1, 0, 1)
+
+
+def test_a_reload_that_changes_the_peek_changes_what_routes_wait_for(farm):
+    lb = farm(policy="rr")
+    assert lb.pool.peek is None
+    lb.apply(policy=FINE)
+    client = lb.ask(post(chat("someone"))[:-1])
+    assert lb.pool.leases == 0
+    client.close()
+    lb.apply(policy=replace(FINE, peek_bytes=64))
+    client = lb.ask(post(chat("someone"))[:-1])
+    assert lb.pool.leases == 1
+    client.close()
+    lb.wait(1.0)
+
+
 # Inside twisted.web.
 
 

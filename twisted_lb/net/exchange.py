@@ -200,7 +200,8 @@ class Exchange(Requester):
         peek = self._cluster.pool.peek
         if peek is not None and self.attempts.ask.prefix is NO_PREFIX:
             prefix = peeked(peek, self.head, self._replay, ended=self._request_ended)
-            self.attempts.ask = self.attempts.ask.with_prefix(prefix)
+            if prefix is not NO_PREFIX:
+                self.attempts.ask = self.attempts.ask.with_prefix(prefix)
 
     def _hold_more(self) -> Holding:
         """Begin to hold what a plain exchange would not."""

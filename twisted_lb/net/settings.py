@@ -96,9 +96,9 @@ def _plain_address(address: str) -> str:
 class RouteRules:
     """A route's rules, for the exchanges that it leads: timeouts in seconds, retries, sizes in bytes, what is forwarded.
 
-    `body_bytes` -1 means no limit. `gather_bytes`: how much of a request body is gathered before a backend is claimed;
-    `buffer_response_bytes`: how far a response is read ahead of its client. `repeatable` are the methods that may be sent twice. `host` is what backends get as Host: None:
-    the client's; empty: the backend's own name. `key`: what policies by key go by. `cost`: how much work a request is; None: all are
+    `body_bytes` -1 means no limit. `gather_bytes`: how much of a request body is gathered before a backend is claimed; -1: nothing, and
+    what is here is looked at. `buffer_response_bytes`: how far a response is read ahead of its client. `repeatable` are the methods that
+    may be sent twice. `host` is what backends get as Host: None: the client's; empty: the backend's own name. `key`: what policies by key go by. `cost`: how much work a request is; None: all are
     1. `urgency`: how urgent it is in a queue. `deadline_s`: by when its answer should begin; `deadline_field`: a field (its name in lower
     case) in which the client says that; empty: none. `trace_ratio`: the share of traces that begin here whose spans are wanted, below
     zero where nobody wants any. `bound`: the pool binds requests to backends (affinity), and `hidden_cookie` is the name of the cookie by which it
