@@ -40,6 +40,8 @@ class Backends:
         self._complain = complain
         self._members = town.members
         self._holds = town.line.abandoned_s > 0
+        self._half_closes = town.network.kernel is not None
+        self._records = {record.name: record for record in town.records}
         for dialled in town.network.dials:
             if dialled.tape is None:
                 member = self._members.asked(dialled)
@@ -57,10 +59,14 @@ class Backends:
         tape = dialled.tape
         assert tape is not None
         asked, answered = read_both(tape.all(PUT), tape.all(TOOK))
-        end, given_up = tape.left_by_peer, self._given_up(tape, answered)
+        end, given_up = tape.left_by_peer, self._given_up(tape, asked)
         if given_up is not None:
-            # What comes afterwards is thrown away.
-            asked, answered = read_both(tape.all(PUT), tape.all(TOOK)[: tape.count(TOOK, given_up.at)])
+            # What comes afterwards is thrown away; the FIN of a tunnel is another matter.
+            before = read_both(tape.all(PUT), tape.all(TOOK)[: tape.count(TOOK, given_up.at)])
+            if any(message.status == 101 for message in before[1].messages):
+                given_up = None
+            else:
+                asked, answered = before
         if end is not None and (given_up is None or end.at < given_up.at):
             answered.end(reset=end.what == HEARD_RST)
         self.readers[tape] = asked, answered
@@ -75,10 +81,24 @@ class Backends:
             else:
                 self._add(name_of(asked.messages[index]), attempt)
 
-    def _given_up(self, tape: Tape, answered: Reader) -> Entry | None:
+    def _given_up(self, tape: Tape, asked: Reader) -> Entry | None:
         """When a backend was told that nobody waits any more for what it may be at work on: by a FIN, where its place is held."""
-        tunnel = any(message.status == 101 for message in answered.messages)
-        return None if tunnel or not self._holds else tape.first(SAID_FIN)
+        if self._holds and not self._half_closes:
+            self._give_up(tape, asked.messages[-1] if asked.messages else None)
+        return tape.first(SAID_FIN) if self._holds else None
+
+    def _give_up(self, tape: Tape, last: Message | None) -> None:
+        """Note when a backend would have been told, where transports cannot half-close: what comes later is thrown away too."""
+        record = None if last is None or last.head_ends_at is None else self._records.get(name_of(last))
+        begun = None if last is None else tape.entry_of(PUT, last.begins_at)
+        if record is None or begun is None:
+            return
+        ended = [one.ended for one in record.tries if one.began <= begun.when]
+        later = [place for place, entry in enumerate(tape.entries) if ended and entry.when > ended[-1]]
+        if later and begun.when <= ended[-1]:
+            place = later[0]
+            # Behind what came in that moment, and before all that came then.
+            tape.entries.insert(place, Entry(tape.entries[place - 1].at + 1, ended[-1], SAID_FIN, b""))
 
     def _attempt(self, dialled: Dialled, asked: Reader, answered: Reader, index: int) -> Attempt:
         request = asked.messages[index] if index < len(asked.messages) else None

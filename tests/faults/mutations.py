@@ -376,6 +376,40 @@ MUTATIONS = (
         "return False",
     ),
     once("who says that it is busy is asked", "Agent.withdrawn", "self.busy or ", ""),
+    once("a lane is served to its end before the next", "_Turns.first", "self.lanes.move_to_end(number)"),
+    once("the least urgent are served first", "Queue._first", "in self._classes:", "in reversed(self._classes):"),
+    once("retries wait behind whoever is new", "Ticket.__init__", "again or len(tried) > 0", "False"),
+    once(
+        "whoever comes overtakes those that wait",
+        "Pool._overtaking",
+        "self._queue.for_anyone > 0 or self._somebody_unserved()",
+        "False",
+    ),
+    once(
+        "what is late is sent",
+        "Pool.claim",
+        "deadline != NEVER and now + self.quickest_s(now) >= deadline",
+        "False",
+    ),
+    once("who waits is not told that it is late", "Pool.grants", "if ticket.late:", "if False:"),
+    once("a ticket is left behind by a client that leaves", "Exchange._drop", "self.attempts.withdraw()"),
+    once("a backend that is at work for nobody has room", "Cluster.holds", " and upstream.sent_all", " and False"),
+    once("a place that was held is never free", "Abandoned.end", "self._ended(self)"),
+    once(
+        "a place that was held is free twice",
+        "Pool.let_go",
+        "self.counts.release(backend.slot)",
+        "self.counts.release(backend.slot), self.counts.release(backend.slot)",
+    ),
+    Mutation(
+        "one more is at a backend than may be",
+        (
+            Change("Backend.full", "0 < self.limit <= self.load_now", "0 < self.limit < self.load_now"),
+            Change(
+                "Counts.claim", "0 < self._most[slot] < self.load(slot)", "0 < self._most[slot] < self.load(slot) - 1"
+            ),
+        ),
+    ),
 )
 
 

@@ -279,7 +279,8 @@ class Oracle:
             if answer.framing == UNTIL_CLOSE:
                 allowed.add("CUT_SHORT")
         elif answer.head_ends_at is not None:
-            last = [entry for entry in tape.entries if entry.what == TOOK][-1]
+            took = [entry for entry in tape.entries if entry.what == TOOK]
+            last = ([entry for entry in took if rst is None or entry.at < rst.at] or took)[-1]
             stalled = cut_at - last.when >= min(one.response_idle_s for one in timeouts) - TICK_S
             if ended or stalled or (is_last and answered.broken):
                 allowed.add("CUT_SHORT")

@@ -73,8 +73,10 @@ class Patience:
             return
         if self._relayed(name) > NEVER_FULL_BYTES:
             return
-        last = [entry for entry in tape.entries if entry.what == TOOK][-1]
         over = tape.first(SAID_FIN, SAID_RST, HEARD_FIN, HEARD_RST)
+        took = [entry for entry in tape.entries if entry.what == TOOK]
+        # What comes when the backend was left is thrown away.
+        last = ([entry for entry in took if over is None or entry.at < over.at] or took)[-1]
         until = self._town.clock.seconds() if over is None else over.when
         waited = until - last.when - self._town.process.lost_s(last.when, until)
         most = max(settings.timeouts.response_idle_s for settings in self._oracle.settings(name))

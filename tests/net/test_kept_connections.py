@@ -252,6 +252,29 @@ def test_after_one_early_close_nothing_that_must_not_be_repeated_takes_a_kept_co
     assert statuses(always, POST, 60, kept=True)["502"] > 20, "else there was nothing to avoid"
 
 
+def test_who_met_a_close_goes_on_by_a_new_connection_also_when_it_has_to_wait_for_its_place():
+    world = World(max_in_flight=2, queue={"timeout_s": 60.0})
+    for client in [world.client().send(GET) for _ in range(2)]:
+        client.read()
+    for one in world.backend_connections:
+        one.read()
+        one.send(OK)
+    world.configure(max_in_flight=1, queue={"timeout_s": 60.0})
+    first = world.client().send(GET)
+    waits = world.client().send(GET)
+    asked = next(one for one in world.backend_connections if one.read())
+    asked.close()
+    world.run()
+    assert len(world.backend_connections) == 3, "the other kept one may be closed too"
+    for _ in range(2):
+        for one in world.backend_connections:
+            if one.sock.fileno() >= 0 and one.read():
+                one.send(OK)
+    assert first.read().endswith(b"hello")
+    assert waits.read().endswith(b"hello")
+    world.close()
+
+
 @pytest.mark.parametrize("side", ["engine", "resource"])
 def test_a_later_request_of_a_client_takes_a_kept_connection_also_where_it_must_not_be_repeated(side):
     """Its client had to reckon with that on its own connection."""

@@ -285,6 +285,7 @@ class Exchange(Requester):
         attempts = self.attempts
         if not attempts.count:
             attempts.due = min(now + self.route.rules.response_head_s, attempts.deadline)
+        before = None if attempts.current is None else attempts.current.outcome
         attempts.granted(ticket, verdict, now)
         own = self._own_connection(now) if isinstance(verdict, Lease) else None
         if own is not None and isinstance(verdict, Lease):
@@ -292,7 +293,8 @@ class Exchange(Requester):
                 self.connected(own)
                 return
             own.close()
-        self._go(verdict, new_connection=False)
+        # Behind a closed kept connection another kept one is not tried, whatever it has waited for in between.
+        self._go(verdict, new_connection=before is not None and CONSEQUENCE[before].new_connection)
 
     def _waited(self, ticket: Ticket, now: float) -> None:
         """A wait in the queue is over, however it ends."""
