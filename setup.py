@@ -71,6 +71,7 @@ COMPILED = sorted(
                 "replay",
                 "request_cost",
                 "abandoned",
+                "mirror",
                 "queueing",
                 "request_keys",
                 "route",

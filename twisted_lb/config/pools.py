@@ -11,6 +11,7 @@ from twisted_lb.config.ejection import EjectionConfig
 from twisted_lb.config.health_check import HealthCheckConfig
 from twisted_lb.config.keys import PolicyKey
 from twisted_lb.config.limits import HeadLimitsConfig, PoolTimeoutsConfig
+from twisted_lb.config.mirror import MirrorConfig
 from twisted_lb.config.own_policies import OwnChoice
 from twisted_lb.config.policies import DESCRIBED, PolicyChoice, PolicyTable, ShadowChoice
 from twisted_lb.config.targets import TargetsConfig
@@ -485,6 +486,9 @@ class PoolConfig(PoolRulesConfig):
     )
     targets: TargetsConfig | None = Field(
         default=None, description="Where a list of backends is kept that somebody else changes; left out: nowhere."
+    )
+    mirror: MirrorConfig | None = Field(
+        default=None, description="To which other pool a share of its requests is sent too; left out: to none."
     )
 
     @field_validator("backends")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from twisted_lb.core.gradient import AdaptiveRules
+from twisted_lb.core.mirroring import MirrorSettings
 from twisted_lb.core.weighing import AT_ONCE, SlowStart
 
 
@@ -43,7 +44,8 @@ class PoolSettings:
     that are allowed, see RetryBudget. `agents`: whether what backends say of themselves is heard; `busy`: whether some statuses of
     checks mean that they are busy. `slow_start`: how a backend that is back comes to its weight. `spill`: whether a request whose
     level is full goes on to one that is not in use, or waits. `panic_percent`: where fewer of those that are wanted are usable,
-    ejected ones are used too, 0: never; `panic_even_down`: those too that are down by their checks.
+    ejected ones are used too, 0: never; `panic_even_down`: those too that are down by their checks. `mirror`: which of its requests are
+    sent to another pool too, None: none.
     """
 
     rise: int = 2
@@ -67,6 +69,7 @@ class PoolSettings:
     panic_percent: int = 0
     panic_even_down: bool = False
     ejection: EjectionRules = EjectionRules()
+    mirror: MirrorSettings | None = None
 
     @property
     def said_limit(self) -> int:
