@@ -351,6 +351,7 @@ class DataPlane:
         gone = [one for name, one in self.frontends.items() if name not in plan.listeners]
         retired = [one for name, one in self.clusters.items() if name not in plan.pools]
         # And now nothing can fail any more.
+        self.runtime.memory.bound(plan.memory_bytes)
         self._own, self._bases, self.overlay = own, bases, overlay
         self.targets.follow(plan.pools, providers)
         for name, pool in plan.pools.items():

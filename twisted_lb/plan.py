@@ -239,7 +239,7 @@ class PoolPlan:
 class Plan:
     """Listeners, routes and pools, by name; ValueError when a listener or a route leads nowhere. `log_requests` is "none",
     "brief", "failed" or "all"; `access_log` None: there is none; `traces` None: no spans are made; `drain_s` bounds a stop,
-    `tunnel_drain_s` one that has time.
+    `tunnel_drain_s` one that has time; `memory_bytes` what is held of bodies for slow clients.
     """
 
     listeners: Mapping[str, ListenerPlan]
@@ -248,6 +248,7 @@ class Plan:
     log_requests: str
     drain_s: float
     tunnel_drain_s: float
+    memory_bytes: int
     access_log: LogRules | None = None
     traces: TraceRules | None = None
 
@@ -342,6 +343,7 @@ def plan_of(config: LoadBalancerConfig, before: Plan | None = None, files: Files
         log_requests=config.log.requests,
         drain_s=config.timeouts.drain_s,
         tunnel_drain_s=config.timeouts.tunnel_drain_s,
+        memory_bytes=config.limits.memory_bytes,
         access_log=_log_rules(config.log),
         traces=_trace_rules(config.traces),
     )
@@ -493,15 +495,19 @@ def _route(
         log=config.log,
         made_of={
             "": config,
-            OF_POOLS: {
-                name: (one.retry, _retry_after_s(one.health_check), mirrors.get(name)) for name, one in pools.items()
-            },
+            OF_POOLS: {name: _of_pool(one) for name, one in pools.items()},
             "error_pages": _bytes_of(pages),
             "clients": clients,
             "files": _contents(config, files, place),
             "traces": trace_ratio,
         },
     )
+
+
+def _of_pool(pool: PoolConfig) -> object:
+    """What of a pool's configuration is in the rules of the routes that lead there."""
+    mirror = None if pool.mirror is None else pool.mirror.to
+    return pool.retry, _retry_after_s(pool.health_check), pool.buffer_request_bytes, pool.buffer_response_bytes, mirror
 
 
 def _clients(config: RouteConfig, files: Files, place: KeyPath) -> tuple[Network, ...]:
@@ -586,6 +592,8 @@ def _route_rules(
         retries=retry,
         body_bytes=-1 if config.limits.body_bytes is None else config.limits.body_bytes,
         replay_bytes=config.limits.replay_body_bytes,
+        gather_bytes=0 if pool is None else pool.buffer_request_bytes,
+        buffer_response_bytes=0 if pool is None else pool.buffer_response_bytes,
         forwarding=Forwarding(
             forwarded=forwarding.forwarded,
             real_ip=forwarding.real_ip and b"x-real-ip" not in edits.removed,

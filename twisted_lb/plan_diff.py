@@ -231,6 +231,7 @@ def _of_process(before: Plan, after: Plan) -> Iterator[str]:
         ("log_requests", "log.requests"),
         ("drain_s", "timeouts.drain_s"),
         ("tunnel_drain_s", "timeouts.tunnel_drain_s"),
+        ("memory_bytes", "limits.memory_bytes"),
     ):
         was, now = getattr(before, key), getattr(after, key)
         if was != now:

@@ -31,6 +31,9 @@ def broken(frontends: Iterable[Frontend], clusters: Iterable[Cluster]) -> list[s
     if tunnels != at_backends:
         found.append(f"clients have {tunnels} tunnels, and backends {at_backends}")
     served = sum(one.pool.counts.total - len(one.abandoned) - len(one.mirrors) + len(one.waiting) for one in clusters)
+    held = {one.runtime.memory for one in frontends if one.runtime.memory.taken}
+    if held and not exchanges:
+        found.append(f"{', '.join(map(repr, held))} though no exchange runs")
     if served > exchanges:
         found.append(f"{served} requests are at backends or wait for one, and {exchanges} exchanges run")
     return found

@@ -70,7 +70,7 @@ def busy(house) -> House:
     reported = {"choose": "two", "load": "reported"}
     pools = {
         "old": {"backends": ["d:80"], "policy": Last, "shadow": {"policy": "rr"}},
-        "reporting": {"backends": ["e:80"], "policy": reported},
+        "reporting": {"backends": ["e:80"], "policy": reported, "mirror": {"to": "old"}},
     }
     lb = house("a:80", "b:80", "c:80", pools=pools)
     lb.plane.clusters["reporting"].pool.observe_load("e:80", LoadReport({"cpu_utilization": 0.5}), lb.clock.seconds())
@@ -398,7 +398,8 @@ def test_each_family_is_declared_once_and_told_in_both_formats(house):
         "0", "3", False, 1.0,
         counters=(
             ("log_dropped_total", 1), ("invariant_violations_total", 0),
-            ("spans_sent_total", 2), ("spans_dropped_total", 3),
+            ("spans_sent_total", 2), ("spans_dropped_total", 3), ("buffered_bytes", 4), ("buffered_bytes_limit", 5),
+            ("buffer_waits_total", 6), ("buffer_denied_total", 7),
         ),
     )  # fmt: skip
     told = {one.name.removeprefix(PREFIX) for one in prometheus(text(lb, process)) if one.name.startswith(PREFIX)}

@@ -12,6 +12,8 @@ WEB = {"web": {"address": ":1"}}
 FOUR = [f"10.0.0.{n}:80" for n in range(1, 5)]
 APP = {"app": {"backends": ["a:80", "b:80"]}}
 TO_APP = [{"pool": "app"}]
+MIRRORED = {"live": {"backends": ["a:80"], "mirror": {"to": "next"}}}
+TO_MIRRORED = {"listeners": WEB, "routes": [{"pool": "live"}]}
 
 
 def doubted(**tables: Any) -> list[str]:
@@ -26,8 +28,9 @@ def doubted(**tables: Any) -> list[str]:
         {},
         {"listeners": WEB, "pools": APP, "routes": TO_APP},
         {"listeners": {"web": {"address": ":1", "default_pool": "app"}}, "pools": APP},
+        {"pools": {**MIRRORED, "next": {"backends": ["b:80"]}}, **TO_MIRRORED},
     ],
-    ids=["flat", "by name", "a pool by default"],
+    ids=["flat", "by name", "a pool by default", "a mirror"],
 )
 def test_nothing_is_doubtful_about_the_defaults(tables):
     assert doubted(**tables) == []
@@ -176,6 +179,20 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
     (
         {"backends": ["a:80"], "abandoned_s": 30},
         "abandoned_s: has no effect: without max_in_flight there are no places to be held   [W33]",
+    ),
+    (
+        {"pools": {**MIRRORED, "next": {"backends": ["b:80", "a:80"]}}, **TO_MIRRORED},
+        "pools.live.mirror.to: a:80 is in both pools: it may get the same request twice   [W45]",
+    ),
+    (
+        {
+            "pools": {
+                "live": {"backends": ["a:80"], "mirror": {"to": "next", "body_bytes": 9}},
+                "next": {"backends": ["b:80"]},
+            },
+            **TO_MIRRORED,
+        },
+        "pools.live.mirror.body_bytes: has no effect: methods = GET, HEAD, which have no bodies as a rule   [W46]",
     ),
     ({"checks": {"x": {}}}, "checks.x: no pool names them   [W16]"),
     ({"pools": APP, "routes": TO_APP}, UNSAID),

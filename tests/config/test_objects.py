@@ -106,6 +106,8 @@ POOL: dict[str, tuple[Any, Any]] = {
     "policy": ("rand", "rand"),
     "max_in_flight": (5, 6),
     "abandoned_s": (5.0, 6.0),
+    "buffer_request_bytes": (4096, 8192),
+    "buffer_response_bytes": (5000, 6000),
     "policy_budget_us": (600, 700),
     "shadow.policy": ("least", "p2c"),
     "resolve": ("first", "first"),
@@ -164,7 +166,7 @@ BACKEND: dict[str, tuple[Any, Any]] = {
 # What an object says of itself alone.
 OWN = {
     "listener": {"address"},
-    "pool": {"backends", "targets"},
+    "pool": {"backends", "mirror", "targets"},
     "backend": {"address", "name"},
     "route": {
         "name", "listeners", "host", "path", "path_prefix", "method", "headers", "query", "clients", "pool", "split",

@@ -114,20 +114,20 @@ def _retries(last: Attempt) -> bytes:
 
 
 def _times(record: Record) -> bytes:
-    """Milliseconds for the head, in the queue, to connect, for the answer's head, and all in all; -1 for what never was. A space
+    """Milliseconds for a body that was gathered, in the queue, to connect, for the answer's head, and all in all; -1 for what never was. A space
     behind them.
     """
     began, connected_at, head_at = record.began, record.connected_at, record.head_at
     took = number(millis(record.ended_at - began))
     if not record.version:
         return b"-1/-1/-1/-1/%b " % took
-    queued = number(millis(record.queued_s))
+    gathered, queued = number(millis(record.gathered_s)), number(millis(record.queued_s))
     if record.last is None:
         if not record.queued_s and not (record.pool and record.local_reply is None):
             queued = b"-1"
-        return b"0/%b/-1/-1/%b " % (queued, took)
+        return b"%b/%b/-1/-1/%b " % (gathered, queued, took)
     if connected_at == NEVER:
-        return b"0/%b/-1/-1/%b " % (queued, took)
-    connect = number(millis(connected_at - began - record.queued_s))
+        return b"%b/%b/-1/-1/%b " % (gathered, queued, took)
+    connect = number(millis(connected_at - began - record.gathered_s - record.queued_s))
     answer = b"-1" if head_at == NEVER else number(millis(head_at - connected_at))
-    return b"0/%b/%b/%b/%b " % (queued, connect, answer, took)
+    return b"%b/%b/%b/%b/%b " % (gathered, queued, connect, answer, took)

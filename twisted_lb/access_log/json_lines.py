@@ -192,7 +192,7 @@ def _times(record: Record) -> bytes:
     """How long it took, in seconds."""
     began, head_at = record.began, record.head_at
     connect_s = record.connected_at - began
-    if record.queued_s or max(head_at, connect_s) == NEVER:
+    if record.queued_s or record.gathered_s or max(head_at, connect_s) == NEVER:
         return _odd_times(record)
     total: i64 = micros(record.ended_at - began)
     total_rest: i64 = total % 1_000_000
@@ -215,10 +215,12 @@ def _odd_times(record: Record) -> bytes:
     """The same of one that waited, or had no answer of a backend."""
     began = record.began
     said = b',"lb.times.total":' + seconds_of(record.ended_at - began)
+    if record.gathered_s:
+        said += b',"lb.times.body":' + seconds_of(record.gathered_s)
     if record.queued_s:
         said += b',"lb.times.queue":' + seconds_of(record.queued_s)
     if record.connected_at != NEVER:
-        said += b',"lb.times.connect":' + seconds_of(record.connected_at - began - record.queued_s)
+        said += b',"lb.times.connect":' + seconds_of(record.connected_at - began - record.gathered_s - record.queued_s)
     if record.head_at != NEVER:
         said += b',"lb.times.head":' + seconds_of(record.head_at - began)
     return said + _first_byte(record)

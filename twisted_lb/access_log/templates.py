@@ -74,8 +74,9 @@ VALUES: Final[dict[str, Value]] = {
     "took_s": lambda _, record: f"{record.took_s:.6f}",
     "took_ms": lambda _, record: f"{record.took_s * 1000:.3f}",
     "took_us": lambda _, record: round(record.took_s * 1_000_000),
+    "body_ms": lambda _, record: f"{record.gathered_s * 1000:.3f}",
     "queue_ms": lambda _, record: f"{record.queued_s * 1000:.3f}",
-    "connect_ms": lambda _, record: _since(record.connected_at, record, record.queued_s),
+    "connect_ms": lambda _, record: _since(record.connected_at, record, record.gathered_s + record.queued_s),
     "first_byte_ms": lambda _, record: _since(record.first_byte_at, record),
 }
 

@@ -28,7 +28,15 @@ from twisted_lb.core.ejection import EjectionRule
 from twisted_lb.core.exemplars import Exemplar
 from twisted_lb.core.flow import METHODS, SOURCES
 from twisted_lb.core.histogram import Reading, nearest_edge
-from twisted_lb.core.measures import BackendMeasures, ListenerMeasures, Measures, PoolMeasures, ProcessMeasures
+from twisted_lb.core.measures import (
+    BackendMeasures,
+    ListenerMeasures,
+    Measures,
+    MirrorMeasures,
+    PoolMeasures,
+    ProcessMeasures,
+)
+from twisted_lb.core.mirroring import Unmirrored
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.pickers.minding import Fault, PolicyMeasures, ShadowMeasures
 from twisted_lb.core.standing import Skipped
@@ -317,6 +325,19 @@ def _shadows(value: Callable[[ShadowMeasures], float]) -> Callable[[Measures, Pr
     )
 
 
+def _mirrors(value: Callable[[MirrorMeasures], float]) -> Callable[[Measures, ProcessMeasures], Series]:
+    return lambda measures, _: (
+        ((pool.name,), value(pool.mirror)) for pool in measures.pools if pool.mirror is not None
+    )
+
+
+def _unmirrored(measures: Measures, _: ProcessMeasures) -> Series:
+    for pool in measures.pools:
+        if pool.mirror is not None:
+            for why, count in zip(Unmirrored, pool.mirror.unsent, strict=True):
+                yield (pool.name, why.name.lower()), float(count)
+
+
 def _shadow_in_flight(measures: Measures, _: ProcessMeasures) -> Series:
     for pool in measures.pools:
         if pool.minded.shadow is not None:
@@ -469,6 +490,20 @@ FAMILIES: Final = (
     ),
     Family("shadow_failed_total", "counter", _P, "Claims at which it raised", _shadows(lambda one: float(one.failed))),
     Family("shadow_in_flight", "gauge", _PB, "What it would have in flight", _shadow_in_flight),
+    Family(
+        "mirrored_total", "counter", _P, "Requests that were sent to another pool too (`pool` is the one that they were for)",
+        _mirrors(lambda one: float(one.sent)),
+    ),
+    Family(
+        "mirrored_not_total", "counter", ("pool", "reason"),
+        "Requests that were to be mirrored and were not: `busy`, as many as `mirror.most` were under way; `too_long`, more than "
+        "`mirror.body_bytes`; `incomplete`, over before their body was complete; `no_place`, nobody in the other pool had a place at once",
+        _unmirrored,
+    ),
+    Family(
+        "mirrors_in_flight", "gauge", _P, "Mirrored requests under way, and such as are to be sent",
+        _mirrors(lambda one: float(one.running)),
+    ),
     Family("backend_load", "gauge", _PB, "What the pool's policy compares", _backends(lambda one: one.load)),
     Family(
         "backend_reported_utilization", "gauge", _PB,
@@ -538,6 +573,18 @@ FAMILIES: Final = (
     Family("config_generation", "gauge", (), "How many configurations were in force", _process(lambda one: float(one.generation))),
     Family("loop_lag_seconds", "histogram", (), "How late timers came", _process(lambda one: one.loop_lag)),
     Family("log_dropped_total", "counter", (), "Lines of logs that were dropped", _counter("log_dropped_total")),
+    Family("buffered_bytes", "gauge", (), "Bytes of bodies that are held, or may be, for slow clients", _counter("buffered_bytes")),
+    Family(
+        "buffered_bytes_limit", "gauge", (), "As many bytes of bodies may be held (limits.memory_bytes)",
+        _counter("buffered_bytes_limit"),
+    ),
+    Family(
+        "buffer_waits_total", "counter", (), "Request bodies that waited until others made room", _counter("buffer_waits_total"),
+    ),
+    Family(
+        "buffer_denied_total", "counter", (), "Bodies that went on without a buffer, since there was no room",
+        _counter("buffer_denied_total"),
+    ),
     Family("spans_sent_total", "counter", (), "Spans that a collector of traces has taken", _counter("spans_sent_total")),
     Family(
         "spans_dropped_total",

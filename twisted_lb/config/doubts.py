@@ -14,6 +14,7 @@ from twisted_lb.config.health_check import HealthCheckConfig
 from twisted_lb.config.listeners import ListenerConfig
 from twisted_lb.config.loops import loops
 from twisted_lb.config.matching import match_of
+from twisted_lb.config.mirror import SAFE
 from twisted_lb.config.objects import Objects, check_of, home_of_choice, name_of, objects_of
 from twisted_lb.config.observe import OF_ACCESS_LOG
 from twisted_lb.config.own_policies import OwnChoice
@@ -65,6 +66,8 @@ CODES: Final = {
     "W31": '`load = "cost"` counts requests: no route that leads to the pool gives them a `cost`.',
     "W32": "`adaptive` has no effect, since `max_in_flight` is a number; or refuses requests while it measures, since none may wait.",
     "W33": "`abandoned_s` has no effect: without `max_in_flight` there are no places to be held.",
+    "W45": "A backend of a pool is one of its mirror's pool too: it may get the same request twice.",
+    "W46": "`mirror.body_bytes` has no effect: only methods are mirrored that have no bodies as a rule.",
 }
 
 
@@ -109,6 +112,7 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening
         yield from _of_abandoned(_home(config.pools, "pools", name), pool)
         yield from _of_adaptive(_home(config.pools, "pools", name), config.pools.get(name, config).adaptive, pool)
         yield from _of_ejection(_home(config.pools, "pools", name), pool)
+        yield from _of_mirror(("pools", name, "mirror"), pool, objects)
     yield from _of_unused_checks(config)
     for index, route in enumerate(config.routes):
         effective = objects.routes[name_of(route, index)]
@@ -226,6 +230,7 @@ class _Ways:
             yield from self._of_listener(name, listener)
         used = {pool for route in self._config.routes for pool in _pools(route)}
         used |= {pool for name in self._objects.listeners if (pool := self._pool_of_the_rest(name)) is not None}
+        used |= {one.mirror.to for name, one in self._objects.pools.items() if name in used and one.mirror is not None}
         for pool in self._objects.pools:
             if pool not in used:
                 path = ("pools", pool) if pool in self._config.pools else ("backends",)
@@ -459,6 +464,20 @@ def _of_abandoned(path: KeyPath, pool: PoolConfig) -> Iterator[Doubt]:
         yield Doubt(
             "W33", (*path, "abandoned_s"), "has no effect: without max_in_flight there are no places to be held"
         )
+
+
+def _of_mirror(path: KeyPath, pool: PoolConfig, objects: Objects) -> Iterator[Doubt]:
+    mirror = pool.mirror
+    if mirror is None:
+        return
+    places = {str(one.address) for one in pool.backends}
+    shared = [str(one.address) for one in objects.pools[mirror.to].backends if str(one.address) in places]
+    if shared:
+        text = f"{shared[0]} is in both pools: it may get the same request twice"
+        yield Doubt("W45", (*path, "to"), text)
+    if "body_bytes" in mirror.model_fields_set and set(mirror.methods) <= set(SAFE):
+        text = f"has no effect: methods = {', '.join(mirror.methods)}, which have no bodies as a rule"
+        yield Doubt("W46", (*path, "body_bytes"), text)
 
 
 def _of_adaptive(path: KeyPath, said: AdaptiveConfig, pool: PoolConfig) -> Iterator[Doubt]:

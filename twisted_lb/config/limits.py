@@ -4,6 +4,9 @@ from pydantic import Field
 
 from twisted_lb.config.base import Bytes, Model, Seconds, Token
 
+# A process of some hundred megabytes is one that nobody wonders at.
+USUAL_MEMORY_BYTES = 268_435_456
+
 
 class IdleAnswerConfig(Model):
     """The wait for the next byte of an answer, which a listener's clients and a route's backends both have."""
@@ -175,3 +178,10 @@ class BodyLimitsConfig(Model):
 
 class LimitsConfig(ClientLimitsConfig, BodyLimitsConfig):
     """Limits: how much of a message is held, or accepted at all; beyond it the client gets a 4xx."""
+
+    memory_bytes: Bytes = Field(
+        default=USUAL_MEMORY_BYTES,
+        description="How much of bodies the whole process holds for slow clients (`buffer_request_bytes`, "
+        "`buffer_response_bytes`); beyond that no more is read until there is room, and nothing is cut. Danger: little of it, "
+        "and a few slow clients have all.",
+    )

@@ -12,7 +12,7 @@ FORMATS = ("haproxy", "combined", "json")
 LOG_PLACEHOLDERS = (
     "time", "client", "client_port", "peer", "listener", "scheme", "version", "host", "method", "target", "path", "query",
     "referer", "user_agent", "request_id", "trace_id", "route", "pool", "backend", "backend_address", "status", "outcome",
-    "state", "detail", "attempts", "retries", "request_bytes", "response_bytes", "took_s", "took_ms", "took_us", "queue_ms",
+    "state", "detail", "attempts", "retries", "request_bytes", "response_bytes", "took_s", "took_ms", "took_us", "body_ms", "queue_ms",
     "connect_ms", "first_byte_ms",
 )  # fmt: skip
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AliasChoices, Field, GetCoreSchemaHandler, field_validator, model_validator
 from pydantic_core import core_schema
 
-from twisted_lb.config.base import Label, Model, Name, Seconds, TextOrTable, error_at
+from twisted_lb.config.base import Bytes, Label, Model, Name, Seconds, TextOrTable, error_at
 from twisted_lb.config.ejection import EjectionConfig
 from twisted_lb.config.health_check import HealthCheckConfig
 from twisted_lb.config.keys import PolicyKey
@@ -410,6 +410,19 @@ class ChoiceConfig(Model):
         description="For how long a request whose client has gone still counts among the `max_in_flight` of its backend, which may go on "
         "working at it: until it has answered or closed the connection, at most so long. 0: its place is free at once. Danger: "
         "backends that notice nothing of it are given no other request meanwhile.",
+    )
+    buffer_request_bytes: Bytes = Field(
+        default=0,
+        description="A request gets a backend only when its body is here, or so much of it, so that slow uploads hold no worker; 0: "
+        "at once. Held are as many bytes as `limits.memory_bytes` allows all together; more bodies wait, for `queue.timeout_s`, "
+        "and then go on without. A client that expects `100 Continue` gets it. Danger: an application that answers while it reads, "
+        "and its client that waits for that, both wait.",
+    )
+    buffer_response_bytes: Bytes = Field(
+        default=0,
+        description="How far an answer is read ahead of a client that does not keep up, so that the backend is free when it has said "
+        "all; 0: no more than the buffers of the client's connection. Every byte goes on at once to who takes it. Danger: what is "
+        "read ahead of a client that leaves was made for nobody.",
     )
     resolve: Resolve = Field(
         default="auto",

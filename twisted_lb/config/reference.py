@@ -18,6 +18,7 @@ from twisted_lb.config.doubts import CODES
 from twisted_lb.config.health_check import HealthCheckConfig
 from twisted_lb.config.limits import TimeoutsConfig
 from twisted_lb.config.listeners import AddressTable, ListenerConfig
+from twisted_lb.config.mirror import MirrorConfig
 from twisted_lb.config.observe import LogConfig
 from twisted_lb.config.policies import NAMES
 from twisted_lb.config.pools import BackendTable, PoolConfig
@@ -54,6 +55,7 @@ def reference() -> str:
     parts += _section("`[pools.NAME]`", _summary(PoolConfig), _of_pools())
     parts += _section("`[[pools.NAME.backends]]`", _summary(BackendTable), _options(BackendTable))
     parts += _section("`[pools.NAME.targets]`", _summary(TargetsConfig), _options(TargetsConfig))
+    parts += _section("`[pools.NAME.mirror]`", _summary(MirrorConfig), _options(MirrorConfig))
     parts += _section("`[checks.NAME]`, `[pools.NAME.health_check]`", CHECKS, _options(HealthCheckConfig))
     parts += [DEFAULTS, *_flat_keys(), *_codes()]
     return "\n".join(parts)
@@ -106,7 +108,7 @@ DEFAULTS = """\
 
 What holds for each listener, route, pool and backend that does not say it itself; also for flat keys, and for what is added at
 run time. They have the keys above, less those that one object alone can have: `address`, what a route matches and where it
-leads, `backends` and `targets`, `address` and `name` of a backend. Tables are inherited key by key, lists and `replace_prefix`
+leads, `backends`, `targets` and `mirror`, `address` and `name` of a backend. Tables are inherited key by key, lists and `replace_prefix`
 as a whole. A backend inherits nothing that it cannot have: an IP address no `resolve`, a unix socket no `check_port`.
 """
 

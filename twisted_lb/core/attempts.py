@@ -43,10 +43,10 @@ class Story:
     """What is to be told later of attempts that were not plain: `stopped` is why there was no further one, None where nobody
     wanted one; `refused` the pool that had nobody; `came_as` which one in the queue the request was, 0 where it has not waited;
     `waiting` its place there, while it waits, `ahead` how many are in front of it now, and `expected_s` how long it will wait still, 0
-    where that is not known.
+    where that is not known. `held`: what was held for a slow client, in words; empty for nothing.
     """
 
-    __slots__ = ("ahead", "came_as", "expected_s", "more_attempts", "refused", "stopped", "waiting")
+    __slots__ = ("ahead", "came_as", "expected_s", "held", "more_attempts", "refused", "stopped", "waiting")
 
     def __init__(self) -> None:
         self.stopped: Stopped | None = None
@@ -54,6 +54,7 @@ class Story:
         self.came_as: int = 0
         self.ahead: int = 0
         self.expected_s: float = 0.0
+        self.held: str = ""
         self.more_attempts: int = 0
         self.waiting: Ticket | None = None
 

@@ -189,6 +189,8 @@ def _well(note: Note) -> bool:
 def _notes(note: Note, stuck: Story | None, last: Decision | None, now: float) -> list[str]:
     told: list[str] = []
     running = note.ended_at == NEVER
+    if stuck is not None and stuck.held:
+        told.append(stuck.held)
     if stuck is not None and stuck.waiting is not None:
         ticket = stuck.waiting
         told.append(

@@ -146,13 +146,28 @@ class BackendMeasures:
 
 
 @dataclass(frozen=True)
+class MirrorMeasures:
+    """What was mirrored of a pool's requests: how many were `sent` to the other pool, how many are under way (`running`), those among
+    them that are to be sent, and how many were not, in the order of `mirroring.Unmirrored`.
+    """
+
+    sent: int
+    running: int
+    unsent: Numbers
+
+    def merged(self, other: "MirrorMeasures") -> "MirrorMeasures":
+        """What two processes have counted."""
+        return MirrorMeasures(self.sent + other.sent, self.running + other.running, _sums(self.unsent, other.unsent))
+
+
+@dataclass(frozen=True)
 class PoolMeasures:
     """What a pool has, and has done since it is there. `durations` of its exchanges by `KINDS`, from head to last byte; `queue` how
     long those waited that had to; `connect` how long new connections took; `first_byte` and `first_body` from when a request
     was sent; `stream_gap` between the pieces of streamed answers. `retries` by `outcome.Outcome`, `denied` by `totals.Denied`.
     `panic`: others than usable backends are used too; `levels`, where there are several: (name, share in percent, usable).
     `outcomes` of all attempts and `backend_durations` are sums that no removed backend takes away. `minded`: what is known of a
-    policy of one's own, and of a shadow.
+    policy of one's own, and of a shadow; `mirror`: of its requests that are sent to another pool too, None where none ever was to be.
     """
 
     name: str
@@ -176,6 +191,7 @@ class PoolMeasures:
     backend_durations: Reading
     backends: tuple[BackendMeasures, ...]
     minded: MindedMeasures = NOT_MINDED
+    mirror: MirrorMeasures | None = None
 
     def merged(self, other: "PoolMeasures") -> "PoolMeasures":
         """What two processes have counted. Who is usable is this one's."""
@@ -198,6 +214,7 @@ class PoolMeasures:
             backend_durations=self.backend_durations + other.backend_durations,
             backends=_merged(self.backends, other.backends, lambda one: one.name, BackendMeasures.merged),
             minded=self.minded.merged(other.minded),
+            mirror=self.mirror if self.mirror is None or other.mirror is None else self.mirror.merged(other.mirror),
         )
 
 
@@ -304,7 +321,15 @@ def pool_measures(
         backend_durations=_total([totals.gone_durations.reading(), *(_duration(one) for one in everybody)]),
         backends=tuple(_backend_measures(one, connections.get(one, (0, 0)), now, heard=heard) for one in members),
         minded=pool.minded or NOT_MINDED,
+        mirror=_mirror_measures(pool),
     )
+
+
+def _mirror_measures(pool: Pool) -> MirrorMeasures | None:
+    mirroring = pool.totals.mirroring
+    if pool.settings.mirror is None and not (mirroring.sent or any(mirroring.unsent)):
+        return None
+    return MirrorMeasures(mirroring.sent, mirroring.running, tuple(mirroring.unsent))
 
 
 def _levels(levels: Levels) -> tuple[tuple[str, int, int], ...]:

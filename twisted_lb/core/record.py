@@ -25,7 +25,8 @@ class Record:
     and `last_byte_at` (the first and the last byte of the response body came from the backend), `ended_at` (the client
     has been told all, or has left).
 
-    `queued_s` is how long the request waited in the queue, in seconds, `queued_behind` how many were in front of it when it
+    `gathered_s` is how long its body was gathered before a backend was claimed (request buffering), in seconds; `queued_s` how long
+    the request waited in the queue, `queued_behind` how many were in front of it when it
     joined, each time. `request_bytes` and `response_bytes` are what
     was taken from the client and given to it: payload of the bodies without their framing, or all bytes of a tunnel.
 
@@ -55,6 +56,7 @@ class Record:
         "ended_by",
         "fields",
         "first_byte_at",
+        "gathered_s",
         "head_at",
         "host",
         "last",
@@ -85,6 +87,7 @@ class Record:
         self.first_byte_at: float = NEVER
         self.last_byte_at: float = NEVER
         self.ended_at: float = NEVER
+        self.gathered_s: float = 0.0
         self.queued_s: float = 0.0
         self.queued_behind: int = 0
         self.request_bytes: int = 0

@@ -11,7 +11,7 @@ from mypy_extensions import mypyc_attr
 
 from twisted_lb.core.ask import ANY
 from twisted_lb.core.attempts import Attempt as AttemptRecord
-from twisted_lb.core.attempts import Attempts
+from twisted_lb.core.attempts import Attempts, Story
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.flow import cell_of
 from twisted_lb.core.gate import client_key
@@ -28,7 +28,8 @@ from twisted_lb.net.client_side import ClientSide
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.dialer import Attempt as Dialling
 from twisted_lb.net.frontend import Frontend
-from twisted_lb.net.local_reply import safe_id
+from twisted_lb.net.local_reply import CONTINUE, safe_id
+from twisted_lb.net.memory import Holding
 from twisted_lb.net.mirror import Mirror, mirror_of
 from twisted_lb.net.own_answers import OwnAnswer, answer_for
 from twisted_lb.net.relay import Relay
@@ -60,9 +61,9 @@ class Exchange(Requester):
     """
 
     __slots__ = (
-        "_bad_status", "_client_full", "_client_paused", "_clock", "_cluster", "_frontend", "_lead",
+        "_bad_status", "_client_full", "_client_paused", "_clock", "_cluster", "_delivering", "_frontend", "_holding", "_lead",
         "_local_reply", "_mirror", "_piece_at", "_recorded", "_relay", "_replay", "_request_ended", "_trailers", "_upstream_head",
-        "attempts", "began_at", "client", "first_byte_at", "head", "last_byte_at", "over", "queued_behind", "queued_s",
+        "attempts", "began_at", "client", "first_byte_at", "gathered_s", "head", "last_byte_at", "over", "queued_behind", "queued_s",
         "request_bytes", "request_id", "responded_at", "response_bytes", "route", "started", "status", "trace",
     )  # fmt: skip
 
@@ -89,6 +90,7 @@ class Exchange(Requester):
         self.responded_at: float = NEVER
         self.first_byte_at: float = NEVER
         self.last_byte_at: float = NEVER
+        self.gathered_s: float = 0.0
         self.queued_s: float = 0.0
         self.queued_behind: int = 0
         self.request_bytes: int = 0
@@ -106,6 +108,8 @@ class Exchange(Requester):
         self._upstream_head: bytes = lead.last_head if lines is lead.last_lines else lead.upstream_head(lines)
         self._lead: Lead = lead
         self._replay: Replay | None = None
+        self._holding: Holding | None = None  # what it holds for a slow client (buffering)
+        self._delivering: bytes | None = None  # the trailers of an answer whose end the client has still to take
         self._trailers: bytes = b""
         self._request_ended: bool = head.fields.framing == 0
         self._client_paused: bool = False
@@ -125,8 +129,10 @@ class Exchange(Requester):
 
     def begin(self) -> None:
         """Begin the exchange: claim a backend and send the request there."""
-        now = self._clock.now
         attempts, rules = self.attempts, self.route.rules
+        if rules.gather_bytes and self._gathers():
+            return
+        now = self._clock.now
         attempts.due = now + rules.response_head_s
         if rules.hurries:
             self._hurry(now)
@@ -141,16 +147,18 @@ class Exchange(Requester):
         """Begin the exchange of a client that has a connection to a backend of its own (NTLM): on that one, and where it has
         been closed, or its backend is not to be used, like any other exchange.
         """
+        if self.route.rules.gather_bytes and self._gathers():
+            return
         client = self.client
         now = self._clock.now
-        if self._mirror is not None:
-            self._mirror.forget()  # elsewhere its client is not logged in
         own = client.take_kept()
         if own is None or not own.belongs_to(self._cluster):
             if own is not None:
                 client.keep(own)  # another pool's: there it will be asked for
             self.begin()
             return
+        if self._mirror is not None:
+            self._mirror.forget()  # elsewhere its client is not logged in
         self.attempts.due = now + self.route.rules.response_head_s
         if self.route.rules.hurries:
             self._hurry(now)
@@ -178,6 +186,80 @@ class Exchange(Requester):
                 mirror.complete(b"")
         return mirror
 
+    # A request body that is gathered before a backend is claimed (request buffering).
+
+    def _gathers(self) -> bool:
+        """Whether the body is to be gathered first: as much of it as is wanted is not here yet."""
+        holding, framing = self._holding, self.head.fields.framing
+        wanted = self.route.rules.gather_bytes
+        if framing >= 0:
+            wanted = min(wanted, framing)
+        if self._request_ended or holding is not None or self._held >= wanted:
+            return False
+        wait_s = self._cluster.pool.settings.queue_timeout_s
+        holding = self._hold_more()
+        if holding.gather(wanted, waits=wait_s > 0):
+            self._may_gather()
+            return True
+        if wait_s > 0:
+            # The process holds as much as it may: this body waits where it is, and for no longer than for a backend.
+            self._pause_client()
+            holding.tired.callback = self._gives_up
+            self._frontend.deadlines.arm(holding.tired, self._clock.now + wait_s)
+        return wait_s > 0
+
+    def _hold_more(self) -> Holding:
+        """Begin to hold what a plain exchange would not."""
+        holding = self._holding = Holding(self._frontend.runtime.memory, self._may_gather)
+        self._recorded = True
+        return holding
+
+    @property
+    def _held(self) -> int:
+        """How much of the request body is held."""
+        replay = self._replay
+        return 0 if replay is None else replay.bytes
+
+    def _may_gather(self) -> None:
+        """There is room for the body: it may come."""
+        holding = self._holding
+        if self.over or holding is None:
+            return
+        if self.head.fields.expects and not self.request_bytes:
+            # RFC 9110 10.1.1: a proxy may say so itself; the client sends nothing before.
+            holding.told = True
+            self.client.inform(CONTINUE, b"")
+        self._resume_client()
+        if holding.gathering:
+            self._fill(holding)
+
+    def _fill(self, holding: Holding) -> None:
+        """There is more of a body that is gathered, and perhaps enough."""
+        held = self._held
+        holding.fill(held)
+        if held >= holding.wanted:
+            self._gathered(holding)
+
+    def _gathered(self, holding: Holding) -> None:
+        """The body is here, or as much of it as is wanted: on to a backend."""
+        holding.gathering = False
+        self.gathered_s = self._clock.now - self.began_at
+        self.begin_bound()
+
+    def _gives_up(self) -> None:
+        """The process had no room for the body in all that time: it is not gathered."""
+        holding = self._holding
+        if not self.over and holding is not None:
+            holding.give_up()
+            self._gathered(holding)
+
+    def _let_go(self) -> None:
+        """The request is not held any more: it cannot be sent again."""
+        if self._replay is not None:
+            self._replay.drop()
+        if self._holding is not None:
+            self._holding.let_go()
+
     def _hurry(self, now: float) -> None:
         """Find out by when the answer should begin, from when the request came; the first time, it holds for all of it."""
         attempts, rules = self.attempts, self.route.rules
@@ -185,7 +267,7 @@ class Exchange(Requester):
             wait_s = rules.deadline_s
             if rules.deadline is not None:
                 wait_s = min(wait_s, rules.deadline.seconds(told_lines(self.head, self._lead.client)))
-            attempts.deadline = now + wait_s
+            attempts.deadline = self.began_at + wait_s
         attempts.due = min(attempts.due, attempts.deadline)
 
     def _go(self, verdict: Lease | Refusal | Ticket | None, *, new_connection: bool) -> None:
@@ -283,6 +365,10 @@ class Exchange(Requester):
         upstream = self._upstream
         if not self.started:
             self._hold(payload)
+            holding = self._holding
+            if holding is not None and holding.gathering:
+                self._fill(holding)
+                return
         if upstream is not None:
             self._postpone_response()
             upstream.send(payload)
@@ -291,13 +377,14 @@ class Exchange(Requester):
         """Hold a piece of the request body for a retry; past the limit it is dropped, or not read before a connect."""
         replay = self._replay
         if replay is None:
-            replay = self._replay = Replay(self.route.rules.replay_bytes)
+            rules = self.route.rules
+            replay = self._replay = Replay(max(rules.replay_bytes, rules.gather_bytes))
         replay.keep(payload)
         if replay.full:
             if self._upstream is None:
                 self._pause_client()
             else:
-                replay.drop()
+                self._let_go()
 
     def end_request(self, trailers: bytes) -> None:
         """The request is complete; `trailers` are field lines, each ended by CRLF."""
@@ -310,7 +397,10 @@ class Exchange(Requester):
         self._trailers = trailers
         if self._mirror is not None:
             self._mirror.complete(trailers)
-        if self._upstream is not None:
+        holding = self._holding
+        if holding is not None and holding.gathering:
+            self._gathered(holding)
+        elif self._upstream is not None:
             self._postpone_response()
             self._upstream.finish(trailers)
 
@@ -320,12 +410,16 @@ class Exchange(Requester):
         if self._relay is not None:
             self._relay.client_full()
         elif self._upstream is not None and self.started:
-            self._upstream.pause()
+            self._read_ahead(self._upstream)
 
     def client_drained(self) -> None:
         """The client takes more of the response."""
         self._client_full = False
-        if self._relay is not None:
+        if self._holding is not None:
+            self._holding.delivered()
+        if self._delivering is not None:
+            self._delivered(self._delivering)
+        elif self._relay is not None:
             self._relay.client_drained()
         elif self._upstream is not None:
             self._upstream.resume()
@@ -424,7 +518,8 @@ class Exchange(Requester):
         framing = self.head.fields.framing
         if framing == CHUNKED:
             return self._request_ended and self._replayable()
-        return framing <= self.route.rules.replay_bytes
+        rules = self.route.rules
+        return framing <= max(rules.replay_bytes, rules.gather_bytes)
 
     def _replayable(self) -> bool:
         """Whether every byte of the request body that was taken from the client is still held."""
@@ -516,7 +611,7 @@ class Exchange(Requester):
             for payload in replay.pieces:
                 upstream.send(payload)
             if replay.full:
-                replay.drop()
+                self._let_go()
         if self._request_ended:
             upstream.finish(self._trailers)
         else:
@@ -564,6 +659,8 @@ class Exchange(Requester):
     def informed(self, head: ResponseHead) -> None:
         """See Requester."""
         rules = self.route.rules
+        if head.status == 100 and self._holding is not None and self._holding.told:
+            return  # by us, before
         if rules.edits_answers:
             # Set is what the final answer says; what is not for clients is for none of them.
             head = head.with_lines(rules.response_edits.kept(head.lines))
@@ -583,7 +680,7 @@ class Exchange(Requester):
             if attempt is not None and attempt.lease.trial:
                 self._answered(attempt)
         if self._replay is not None:
-            self._replay.drop()
+            self._let_go()
         if attempt is not None and attempt.lease.backend.told is not None:
             self._cluster.pool.responded(attempt.lease, self._clock.now)
             if head.load_report:
@@ -593,7 +690,7 @@ class Exchange(Requester):
         else:
             self.client.start(head, framing, rules.response_lines)
         if self._client_full and self._upstream is not None:
-            self._upstream.pause()
+            self._read_ahead(self._upstream)
 
     def _answered(self, trial: AttemptRecord) -> None:
         """An answer to a trial request has begun whose end may be far: nobody waits for that."""
@@ -667,6 +764,39 @@ class Exchange(Requester):
             self._streamed()
         self.response_bytes += len(data)
         self.client.write(data)
+        if (
+            self._client_full
+            and self._holding is not None
+            and self._upstream is not None
+            and not self._took_ahead(len(data))
+        ):
+            self._upstream.pause()
+
+    # A response that is read ahead of a slow client (response buffering): it is in the buffer of the client's connection.
+
+    def _read_ahead(self, upstream: Upstream) -> None:
+        """The client takes no more for now: read on as far as the route reads ahead of it, and there is memory for that."""
+        if not (self.route.rules.buffer_response_bytes and self._took_ahead(0)):
+            upstream.pause()
+
+    def _took_ahead(self, count: int) -> bool:
+        """So many bytes came while the client takes none; whether more may."""
+        holding = self._holding
+        if holding is None:
+            holding = self._hold_more()
+        return holding.read_ahead(count, self.route.rules.buffer_response_bytes)
+
+    def _delivered(self, trailers: bytes) -> None:
+        """The client has taken all but the last of an answer that was complete before."""
+        self._delivering = None
+        self._end()
+        self._tell_end()
+        self._finish(trailers)
+
+    def _finish(self, trailers: bytes) -> None:
+        if trailers and self.route.rules.edits_answers:
+            trailers = self.route.rules.response_edits.kept(trailers)
+        self.client.finish(trailers)
 
     def _streamed(self) -> None:
         """Count the gap before a further piece of a streamed answer. What came with one look at the socket has none."""
@@ -690,6 +820,12 @@ class Exchange(Requester):
             attempts.ended(attempt, Outcome.BAD_STATUS, now, "", self._blaming(Outcome.BAD_STATUS))
         else:
             attempts.ended(attempt, _OK, now)
+        if self._client_full and self.route.rules.buffer_response_bytes and self._request_ended:
+            # Its place is free. Its record is complete when the client has taken it, or has left.
+            self._delivering = trailers
+            if self._cluster.waiting:
+                self._cluster.freed()
+            return
         self.over = True
         self._frontend.exchanges -= 1
         if self._mirror is not None:
@@ -715,9 +851,7 @@ class Exchange(Requester):
             record = self._record()
             record.ended_by = _OK
             observers.tell(record)
-        if trailers and self.route.rules.edits_answers:
-            trailers = self.route.rules.response_edits.kept(trailers)
-        self.client.finish(trailers)
+        self._finish(trailers)
 
     def keep(self, upstream: Upstream) -> bool:
         """See Requester."""
@@ -874,6 +1008,8 @@ class Exchange(Requester):
 
     def _count(self, now: float) -> None:
         """Count the exchange, which is over, for metrics: integers grow, and nothing is made or looked up by a name."""
+        if self._holding is not None:
+            self._holding.end()
         took_s = now - self.began_at
         slot = slot_of(took_s)
         kind = KIND_OF[self.status]
@@ -944,7 +1080,7 @@ class Exchange(Requester):
             pool.first_body.add(self.first_byte_at - sent_at)
         totals = attempt.lease.backend.totals
         if attempt.outcome is _OK or attempt.outcome is Outcome.BAD_STATUS:
-            counted_in(totals.lasted, kind).add(now - attempt.began)
+            counted_in(totals.lasted, kind).add(self.last_byte_at - attempt.began)
         else:
             totals.unfinished[kind] += 1
 
@@ -960,8 +1096,8 @@ class Exchange(Requester):
         frontend = self._frontend
         note = self._note(last, self._clock.now)
         note.ended_by, note.detail = ended_by, detail
-        if self.queued_s or not note.plain:
-            note.story = self.attempts.story()
+        if self.queued_s or self._holding is not None or not note.plain:
+            note.story = self._story()
         frontend.notes.add(note)
         observers = frontend.observers
         if not observers.anybody:
@@ -979,8 +1115,16 @@ class Exchange(Requester):
     def note(self) -> Note:
         """A note of what is known so far, for somebody who asks while it runs."""
         note = self._note(self.attempts.current, NEVER)
-        note.story = self.attempts.story()
+        note.story = self._story()
         return note
+
+    def _story(self) -> Story:
+        story = self.attempts.story()
+        if self._holding is not None:
+            story.held = self._holding.told_of(self._held, self.gathered_s)
+            if self._delivering is not None:
+                story.held = "the backend has said all, and the client has still to take the end"
+        return story
 
     def _note(self, attempt: AttemptRecord | None, ended_at: float) -> Note:
         """A note of the exchange, for somebody who may ask."""
@@ -1016,6 +1160,7 @@ class Exchange(Requester):
         record.first_byte_at = self.first_byte_at
         record.last_byte_at = self.last_byte_at if self.response_bytes else NEVER
         record.ended_at = self._clock.now
+        record.gathered_s = self.gathered_s
         record.queued_s = self.queued_s
         record.queued_behind = self.queued_behind
         record.request_bytes = self.request_bytes

@@ -94,6 +94,10 @@ class ErrorPage:
         self.body: Final = body
 
 
+# RFC 9110 10.1.1: what a client that expects it waits for before it sends its body.
+CONTINUE: Final = ResponseHead(100, b"100 Continue", b"", 0, persistent=True)
+
+
 def local_reply(
     status: int, request_id: bytes, accept: bytes = b"", page: ErrorPage | None = None, retry_after_s: int = 0
 ) -> tuple[ResponseHead, bytes]:

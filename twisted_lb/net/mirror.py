@@ -95,8 +95,8 @@ class Mirror(Requester):
             self._unsent(Unmirrored.INCOMPLETE)
 
     def forget(self) -> None:
-        """It is none that is mirrored, after all; harmless when it is over."""
-        if not self.over:
+        """It is none that is mirrored, after all; harmless when it was sent, or is over."""
+        if self._lease is None and not self.over:
             self._pieces = []
             self.over = True
             self._mirroring.over()

@@ -96,7 +96,8 @@ def _plain_address(address: str) -> str:
 class RouteRules:
     """A route's rules, for the exchanges that it leads: timeouts in seconds, retries, sizes in bytes, what is forwarded.
 
-    `body_bytes` -1 means no limit. `repeatable` are the methods that may be sent twice. `host` is what backends get as Host: None:
+    `body_bytes` -1 means no limit. `gather_bytes`: how much of a request body is gathered before a backend is claimed;
+    `buffer_response_bytes`: how far a response is read ahead of its client. `repeatable` are the methods that may be sent twice. `host` is what backends get as Host: None:
     the client's; empty: the backend's own name. `key`: what policies by key go by. `cost`: how much work a request is; None: all are
     1. `urgency`: how urgent it is in a queue. `deadline_s`: by when its answer should begin; `deadline_field`: a field (its name in lower
     case) in which the client says that; empty: none. `trace_ratio`: the share of traces that begin here whose spans are wanted, below
@@ -117,6 +118,8 @@ class RouteRules:
         retries: RetryRules,
         body_bytes: int = -1,
         replay_bytes: int,
+        gather_bytes: int = 0,
+        buffer_response_bytes: int = 0,
         forwarding: Forwarding,
         upgrades: frozenset[bytes] = frozenset(),
         make_request_id: bool = False,
@@ -143,6 +146,8 @@ class RouteRules:
         self.retries: Final = retries
         self.body_bytes: Final = body_bytes
         self.replay_bytes: Final = replay_bytes
+        self.gather_bytes: Final = gather_bytes
+        self.buffer_response_bytes: Final = buffer_response_bytes
         self.forwarding: Final = forwarding
         self.upgrades: Final = upgrades
         # Not beside what an edit sets.

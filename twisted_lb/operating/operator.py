@@ -141,6 +141,7 @@ class Operating:
     def measures(self, *, exemplars: bool = False) -> tuple[Measures, ProcessMeasures]:
         """See Operator."""
         plane = self._running()
+        memory = plane.runtime.memory
         process = ProcessMeasures(
             version=__version__,
             python=platform.python_version(),
@@ -155,6 +156,10 @@ class Operating:
             counters=(
                 ("invariant_violations_total", plane.self_check.violations),
                 ("log_dropped_total", self._owner.log_dropped),
+                ("buffered_bytes", memory.taken),
+                ("buffered_bytes_limit", memory.most),
+                ("buffer_waits_total", memory.waits),
+                ("buffer_denied_total", memory.denied),
                 ("spans_sent_total", self._owner.spans_sent),
                 ("spans_dropped_total", self._owner.spans_dropped),
             ),

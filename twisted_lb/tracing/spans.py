@@ -107,6 +107,7 @@ def _server_span(record: Record, trace: Trace, epoch: float) -> Span:
                 "lb.backend": record.backend_name,
                 "lb.outcome": "" if record.ended_by is None else record.ended_by.name,
                 "lb.attempt_count": len(record.attempts),
+                "lb.times.body": record.gathered_s or None,
                 "lb.times.queue": record.queued_s or None,
                 "lb.why": record.detail[:_TEXT_BYTES],
             }
