@@ -49,6 +49,7 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("shadow.policy", "p2c", lambda p: (p.pool.policy.shadow, p.pool.policy.shadow_name), (POLICIES["p2c"], "p2c")),
     ("policy_budget_us", 700, lambda p: p.config.pools[DEFAULT].policy_budget_us, None),
     ("max_in_flight", 12, lambda p: p.settings.max_in_flight, None),
+    ("profile", "wsgi", lambda p: p.config.pools[DEFAULT].profile, None),
     ("abandoned_s", 30.5, lambda p: p.settings.abandoned_s, None),
     ("buffer_request_bytes", 4321, lambda p: p.route.gather_bytes, None),
     ("buffer_response_bytes", 54321, lambda p: p.route.buffer_response_bytes, None),

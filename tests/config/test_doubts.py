@@ -29,8 +29,10 @@ def doubted(**tables: Any) -> list[str]:
         {"listeners": WEB, "pools": APP, "routes": TO_APP},
         {"listeners": {"web": {"address": ":1", "default_pool": "app"}}, "pools": APP},
         {"pools": {**MIRRORED, "next": {"backends": ["b:80"]}}, **TO_MIRRORED},
+        {"profile": "wsgi"},
+        {"profile": "inference", "timeouts": {"response_head_s": 900.0}},
     ],
-    ids=["flat", "by name", "a pool by default", "a mirror"],
+    ids=["flat", "by name", "a pool by default", "a mirror", "a profile", "another one"],
 )
 def test_nothing_is_doubtful_about_the_defaults(tables):
     assert doubted(**tables) == []
@@ -179,6 +181,34 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
     (
         {"backends": ["a:80"], "abandoned_s": 30},
         "abandoned_s: has no effect: without max_in_flight there are no places to be held   [W33]",
+    ),
+    (
+        {"backends": ["a:80"], "profile": "wsgi", "buffer_request_bytes": 0},
+        "buffer_request_bytes: 0 leaves workers to slow clients: wsgi keeps them away   [W47]",
+    ),
+    (
+        {"backends": ["a:80"], "profile": "wsgi", "defaults": {"pool": {"buffer_response_bytes": 0}}},
+        "defaults.pool.buffer_response_bytes: 0 leaves workers to slow clients: wsgi keeps them away   [W47]",
+    ),
+    (
+        {"backends": ["a:80"], "profile": "inference", "buffer_response_bytes": 9},
+        (
+            "buffer_response_bytes: 9: inference reads nothing ahead, so that nothing is made for clients that leave   [W47]"
+        ),
+    ),
+    (
+        {"backends": ["a:80"], "profile": "inference", "timeouts": {"response_head_s": 60.0}},
+        (
+            "timeouts.response_head_s: 60 is less than the 600 of inference, the profile of default: longer answers are cut"
+            "   [W48]"
+        ),
+    ),
+    (
+        {"backends": ["a:80"], "profile": "inference", "defaults": {"route": {"timeouts": {"response_idle_s": 90.0}}}},
+        (
+            "defaults.route.timeouts.response_idle_s: 90 is less than the 120 of inference, the profile of default: longer answers "
+            "are cut   [W48]"
+        ),
     ),
     (
         {"pools": {**MIRRORED, "next": {"backends": ["b:80", "a:80"]}}, **TO_MIRRORED},

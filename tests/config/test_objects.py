@@ -105,6 +105,7 @@ POOL: dict[str, tuple[Any, Any]] = {
     **{f"health_check.{key}": both for key, both in CHECK.items()},
     "policy": ("rand", "rand"),
     "max_in_flight": (5, 6),
+    "profile": ("wsgi", "inference"),
     "abandoned_s": (5.0, 6.0),
     "buffer_request_bytes": (4096, 8192),
     "buffer_response_bytes": (5000, 6000),

@@ -394,6 +394,12 @@ class UpstreamConfig(Model):
 class ChoiceConfig(Model):
     """How a pool finds a backend for a request, and what is made of host names."""
 
+    profile: Literal["wsgi", "inference"] | None = Field(
+        default=None,
+        description='What its backends are, a word for settings: `"wsgi"`, synchronous workers (gunicorn, uWSGI), which are kept from slow '
+        'clients; `"inference"`, language models, whose answers take long and are never held back. See Profiles, below. Whatever is said '
+        "in the file wins over it, key by key, also in `[defaults.pool]` and `[defaults.route]`. Left out: none.",
+    )
     policy: PolicyChoice = Field(
         default="rr", validation_alias=AliasChoices("policy", "strategy"), description=DESCRIBED
     )

@@ -22,6 +22,7 @@ from twisted_lb.config.mirror import MirrorConfig
 from twisted_lb.config.observe import LogConfig
 from twisted_lb.config.policies import NAMES
 from twisted_lb.config.pools import BackendTable, PoolConfig
+from twisted_lb.config.profiles import PROFILES, said_by
 from twisted_lb.config.references import FLAT
 from twisted_lb.config.routes import AnswerConfig, RedirectConfig, RouteConfig
 from twisted_lb.config.targets import TargetsConfig
@@ -53,6 +54,7 @@ def reference() -> str:
     parts += _section("`answer`, `fallback`", _summary(AnswerConfig), _options(AnswerConfig))
     parts += _section("`rate_limits`", _summary(RateLimitConfig), _options(RateLimitConfig))
     parts += _section("`[pools.NAME]`", _summary(PoolConfig), _of_pools())
+    parts += _profiles()
     parts += _section("`[[pools.NAME.backends]]`", _summary(BackendTable), _options(BackendTable))
     parts += _section("`[pools.NAME.targets]`", _summary(TargetsConfig), _options(TargetsConfig))
     parts += _section("`[pools.NAME.mirror]`", _summary(MirrorConfig), _options(MirrorConfig))
@@ -142,6 +144,25 @@ def _options(model: type[Model], prefix: str = "") -> Iterator[Option]:
         kind = _kind(found["properties"][name], schema.get("$defs", {}))
         older = "".join(f" Older name: `{one}`." for one in names_of(model, name)[1:])
         yield Option(f"`{prefix}{name}`", kind, default, (field.description or "") + older)
+
+
+def _profiles() -> list[str]:
+    """What the words of `profile` stand for."""
+    lines = [
+        "### Profiles",
+        "",
+        "What a `profile` says of its pool, and of each route that leads there, be it with a share alone: as defaults under all that the",
+        "file says, key by key. `lbctl config --sources` calls the source of such a value `profile NAME`; to give it up is to leave out the",
+        "word, or to say that key. None changes what may be sent twice.",
+        "",
+        "| profile | key | value | whose it is |",
+        "|---|---|---|---|",
+    ]
+    for name, profile in PROFILES.items():
+        for whose, model in (("of the pool", profile.pool), ("of its routes", profile.route)):
+            for path, value in said_by(model):
+                lines.append(f"| `{name}` | `{'.'.join(map(str, path))}` | {_toml(value)} | {whose} |")
+    return [*lines, ""]
 
 
 def _own_first(model: type[Model]) -> Iterator[tuple[str, FieldInfo]]:
