@@ -88,7 +88,7 @@ pool = "app"
 
 A file with one listener and one pool needs no names: flat keys, below, speak of what is called `default`.
 
-**What wins.** A flag on the command line over the file, the file over the default. Flags speak of the listener, the pool and
+**What wins.** A flag on the command line over the file, the file over a profile, that over the default. Flags speak of the listener, the pool and
 the checks `default`, in whichever form the file has them: `--port` and `--interface` change each of its addresses, `--backend`
 replaces all of its backends, `--healthcheck` is `interval_s` of its checks. A flag without its object is an error.
 
