@@ -1,81 +1,18 @@
 """The mirror (shadow traffic): who is mirrored, what the other pool gets, and that no client notices any of it."""
 
 import pytest
-from house import GET, House
+from doubled import Doubled
+from house import GET
 
 from twisted_lb.admin.metrics import metrics_text
 from twisted_lb.core.measures import MirrorMeasures, ProcessMeasures
-from twisted_lb.core.mirroring import Unmirrored
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.self_check import broken
-from twisted_lb.testing import NEVER_ANSWER, RESET, ScriptedBackend, Wait, response
+from twisted_lb.testing import NEVER_ANSWER, RESET, Wait, response
 
 POST = b"POST /w HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
 OK = b"HTTP/1.1 200 OK"
 CHUNKED_HEAD = b"POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-
-class Doubled(House):
-    """A house whose pool `default` (at `a:80`) is mirrored to `next` (at `m:80`)."""
-
-    def __init__(self, *, live=None, following=None, route=None, seed=2, **mirror):
-        self.live_options = {"backends": ["a:80"], **(live or {})}
-        self.next_options = {"backends": ["m:80"], **(following or {})}
-        self.mirror_options = {"to": "next", "methods": ["*"], **mirror}
-        super().__init__(seed=seed, **self.tables(), defaults={"route": route or {}})
-        self.ended = False
-        self.live = self.cluster
-        self.next = self.plane.clusters["next"]
-
-    def tables(self):
-        common = {"health_check": {"interval_s": 0.0}, "queue": {"no_backend_s": 0.0}}
-        live = {**common, **self.live_options}
-        if self.mirror_options is None:
-            return {"pools": {"default": live}}
-        return {"pools": {"default": {**live, "mirror": self.mirror_options}, "next": {**common, **self.next_options}}}
-
-    def config(self, **options):
-        for flat in ("backends", "health_check", "queue"):
-            self._options.pop(flat, None)
-        if "pools" in options:
-            self._options.pop("pools", None)
-        return super().config(**options)
-
-    def end(self):
-        """Close all of it, with what runs."""
-        self.ended = True
-        self.balanced.close()
-
-    def close(self):
-        if not self.ended:
-            super().close()
-            return
-        self.wait(5)
-        assert (self.balanced.runtime.deadlines.armed, self.clock.getDelayedCalls()) == (0, [])
-
-    def without_mirror(self, **options):
-        self.mirror_options = None
-        self.apply(**self.tables(), **options)
-
-    def change(self, **mirror):
-        self.mirror_options = {**self.mirror_options, **mirror}
-        self.apply(**self.tables())
-
-    def both(self, *, live=(), mirror=()) -> tuple[ScriptedBackend, ScriptedBackend]:
-        return self.backend("a:80", live), self.backend("m:80", mirror)
-
-    @property
-    def counted(self):
-        return self.live.pool.totals.mirroring
-
-    @property
-    def unsent(self):
-        return {why.name: self.counted.unsent[why] for why in Unmirrored if self.counted.unsent[why]}
-
-    @property
-    def outcomes(self):
-        [one] = self.next.pool.backends.values()
-        return {outcome.name: one.outcomes[outcome] for outcome in Outcome if one.outcomes[outcome]}
 
 
 @pytest.fixture
