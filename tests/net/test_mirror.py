@@ -5,6 +5,7 @@ from doubled import Doubled
 from house import GET
 
 from twisted_lb.admin.metrics import metrics_text
+from twisted_lb.answers import routed_json
 from twisted_lb.core.measures import MirrorMeasures, ProcessMeasures
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.self_check import broken
@@ -543,3 +544,12 @@ def test_metrics_tell_of_the_pool_that_is_mirrored(build):
 def test_what_two_processes_have_mirrored_adds_up():
     one, other = MirrorMeasures(3, 1, (1, 0, 0, 2)), MirrorMeasures(4, 0, (0, 5, 0, 1))
     assert one.merged(other) == MirrorMeasures(7, 1, (1, 5, 0, 3))
+
+
+def test_whoever_asks_where_a_request_goes_is_told_where_it_goes_too(build):
+    house = build(percent=25.0, methods=["POST"])
+    posted, got = (house.plane.route(method, "http://x/a") for method in ("POST", "GET"))
+    assert (posted.pool, posted.mirror, posted.mirror_percent) == ("default", "next", 25.0)
+    assert (got.pool, got.mirror, got.mirror_percent) == ("default", None, 0.0)
+    assert routed_json(posted)["mirror"] == "next"
+    assert house.counted.sent == 0
