@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
 def render() -> None:
     """The newest stored run as page, plots and the README's table."""
     run = results.newest()
-    page.write(run, results.newest("logging"))
+    page.write(run, results.newest("logging"), results.newest("streaming"))
     try:
         from yardstick import plots
     except ImportError:

@@ -592,8 +592,8 @@ def _route_rules(
         retries=retry,
         body_bytes=-1 if config.limits.body_bytes is None else config.limits.body_bytes,
         replay_bytes=config.limits.replay_body_bytes,
-        gather_bytes=0 if pool is None else pool.buffer_request_bytes,
-        buffer_response_bytes=0 if pool is None else pool.buffer_response_bytes,
+        gather_bytes=0 if pool is None or config.stream else pool.buffer_request_bytes,
+        buffer_response_bytes=0 if pool is None or config.stream else pool.buffer_response_bytes,
         forwarding=Forwarding(
             forwarded=forwarding.forwarded,
             real_ip=forwarding.real_ip and b"x-real-ip" not in edits.removed,

@@ -46,8 +46,8 @@ def digits(value: float | None, none: str = "-") -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def render(run: dict, logged: dict) -> str:
-    """The page: a run, and one in which access logs were measured."""
+def render(run: dict, logged: dict, streamed: dict) -> str:
+    """The page: a run, one in which access logs were measured, and one of streams."""
     measurements = run["measurements"]
     parts = [
         text("introduction"),
@@ -65,6 +65,7 @@ def render(run: dict, logged: dict) -> str:
         text("scenarios"),
         *scenarios(measurements),
         *logging(logged),
+        *streaming(streamed),
         *steady(measurements),
         *resources(measurements),
         text("method"),
@@ -199,6 +200,17 @@ def logging(run: dict) -> Iterator[str]:
     yield text("counting")
 
 
+def streaming(run: dict) -> Iterator[str]:
+    """When the pieces of streams come."""
+    measured = run["measurements"]["streaming"]
+    heading = ["", "first, median", "p99", "others, median", "p99", "gap off by, median", "p99"]
+    keys = [f"{part}_{cut}" for part in ("first", "later", "jitter") for cut in ("p50", "p99")]
+    yield "## Streams"
+    yield text("streaming")
+    yield machine(run)
+    yield table(heading, [[name, *(digits(one[key] / 1000) for key in keys)] for name, one in measured["seen"].items()])
+
+
 def steady(measurements: dict[str, dict]) -> Iterator[str]:
     """Latency at a constant rate."""
     measured = measurements.get("rate-70")
@@ -277,7 +289,7 @@ def readme(run: dict, now: str) -> str:
     return f"{before}{BEGIN}\n{readme_part(run)}\n{END}{after}"
 
 
-def write(run: dict, logged: dict) -> None:
+def write(run: dict, logged: dict, streamed: dict) -> None:
     """The page and the README."""
-    PAGE.write_text(render(run, logged))
+    PAGE.write_text(render(run, logged, streamed))
     README.write_text(readme(run, README.read_text()))

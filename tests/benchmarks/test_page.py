@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from streaming import MAKERS
 from yardstick import page, results
 from yardstick.contenders import CONTENDERS, TWINS
 from yardstick.measurements import MEASUREMENTS
@@ -13,10 +14,11 @@ from yardstick.rounds import Sample
 RENEW = "scripts/bench --render"
 NEWEST = results.newest()
 LOGGED = results.newest("logging")
+STREAMED = results.newest("streaming")
 
 
 def test_the_page_is_what_was_measured():
-    assert page.PAGE.read_text() == page.render(NEWEST, LOGGED), RENEW
+    assert page.PAGE.read_text() == page.render(NEWEST, LOGGED, STREAMED), RENEW
 
 
 def test_the_ratios_in_the_readme_are_what_was_measured():
@@ -27,6 +29,8 @@ def test_the_ratios_in_the_readme_are_what_was_measured():
 
 def test_everything_was_measured_of_everybody():
     assert {*NEWEST["measurements"], *LOGGED["measurements"]} == {*MEASUREMENTS}
+    assert set(STREAMED["measurements"]["streaming"]["seen"]) == set(MAKERS)
+    assert not any(one["broken"] for one in STREAMED["measurements"]["streaming"]["seen"].values())
     assert set(CONTENDERS) <= set(NEWEST["versions"]) <= {*CONTENDERS, *TWINS}
 
 
@@ -44,7 +48,7 @@ def test_what_the_defaults_cost_has_a_table_of_its_own():
         "versions": versions,
         "measurements": {n: {**m, "reference": "haproxy"} for n, m in measurements.items()},
     }
-    told = page.render(run, LOGGED)
+    told = page.render(run, LOGGED, STREAMED)
     assert "| tuned over default | ours, compiled | HAProxy |" in told
     assert "| small, keep-alive, 64 connections | 0.80 (0.80 to 0.80) | 1.00 (1.00 to 1.00) |" in told
     assert "| small, keep-alive, 1 connection | void | 1.00 (1.00 to 1.00) |" in told

@@ -224,6 +224,10 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
         },
         "pools.live.mirror.body_bytes: has no effect: methods = GET, HEAD, which have no bodies as a rule   [W46]",
     ),
+    (
+        {"backends": ["a:80"], "buffer_response_bytes": 2000, "limits": {"memory_bytes": 1000}},
+        "buffer_response_bytes: 2000 is more than limits.memory_bytes = 1000, which all clients share   [W53]",
+    ),
     ({"checks": {"x": {}}}, "checks.x: no pool names them   [W16]"),
     ({"pools": APP, "routes": TO_APP}, UNSAID),
     (

@@ -60,6 +60,7 @@ ROUTE: dict[str, tuple[Any, Any]] = {
     "key": ("path", {"header": "X-User"}),
     "urgency": (1, 6),
     "repeatable": (["POST"], ["PATCH"]),
+    "stream": (True, True),
     "cost": (5, "bytes"),
     "upgrades": (["chess"], ["go"]),
     "encoded_slash": ("refuse", "refuse"),

@@ -61,6 +61,7 @@ def settings(rng: random.Random, names: Sequence[str], *, finish_half_closed: bo
     levels = apart.random() < 0.3
     most = apart.choice([0, 0, 0, 1, 2, 3])
     queue |= {"timeout_s": apart.choice([0.0, 0.5, 3.0]), **apart.choice([{}, {"fair_by": "client"}])}
+    held, memory = buffers(apart)
     return LoadBalancerConfig.model_validate(
         {
             **roads,
@@ -68,7 +69,8 @@ def settings(rng: random.Random, names: Sequence[str], *, finish_half_closed: bo
             "slow_start": slow_start,
             "policy": rng.choice(sorted(POLICIES)),
             "timeouts": TIMEOUTS,
-            "limits": {"replay_body_bytes": 8192, "client_bytes_per_s": 0},
+            "limits": {"replay_body_bytes": 8192, "client_bytes_per_s": 0, **memory},
+            **held,
             "queue": queue,
             "max_in_flight": most,
             "ejection": traffic,
@@ -111,6 +113,17 @@ def ejection(rng: random.Random) -> dict[str, object]:
         "max_percent": rng.choice([30, 50, 100]),
         "checks_end": rng.random() < 0.7,
     }
+
+
+def buffers(rng: random.Random) -> tuple[dict[str, int], dict[str, int]]:
+    """What is held for slow clients, in half of the towns nothing; and in some of the others little memory for that."""
+    if rng.random() < 0.5:
+        return {}, {}
+    held = {
+        "buffer_request_bytes": rng.choice([0, 1, 300, 4096, 65536]),
+        "buffer_response_bytes": rng.choice([0, 1, 2000, 30_000, 1 << 20]),
+    }
+    return held, rng.choice([{}, {"memory_bytes": 5000}, {"memory_bytes": 200_000}])
 
 
 def level(rng: random.Random) -> dict[str, object]:

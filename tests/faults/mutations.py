@@ -90,7 +90,22 @@ MUTATIONS = (
         "return self._replay is None or not self._replay.dropped",
         "return True",
     ),
-    once("a client that does not read does not slow its backend", "Exchange.client_full", "self._upstream.pause()"),
+    once("a client that does not read does not slow its backend", "Exchange._read_ahead", "upstream.pause()"),
+    once(
+        "there is no end to what is read ahead of a client",
+        "Holding.read_ahead",
+        "if self._ahead >= most:",
+        "if False:",
+    ),
+    once("what an exchange held is not given back", "Exchange._count", "self._holding.end()"),
+    once("who waits for room to be held is told nothing", "Memory._serve", "first.granted()"),
+    once(
+        "who takes the last of its answer is told nothing",
+        "Exchange.client_drained",
+        "self._delivered(self._delivering)",
+    ),
+    once("a body that is complete is gathered on", "Exchange.end_request", "self._gathered(holding)", "pass"),
+    once("a body that is gathered goes on twice", "Exchange._gathered", "holding.gathering = False"),
     once("a backend that does not read does not slow its client", "Exchange.upstream_full", "self._pause_client()"),
     once("a client that was paused is not resumed", "Exchange.upstream_drained", "self._resume_client()"),
     once(

@@ -298,7 +298,10 @@ class Town:
         failed = iter([one.failed_when for one in dials if one.failed in ("REFUSED", "CONNECT_TIMEOUT")])
         # Who waited for a name server in vain has dialled nobody.
         nobody = ended.ended_at
-        since = [ended.began, *(next(failed, nobody) if a.outcome in UNHEARD else None for a in ended.attempts)]
+        since = [
+            ended.began + ended.gathered_s,
+            *(next(failed, nobody) if a.outcome in UNHEARD else None for a in ended.attempts),
+        ]
         until = [*(attempt.began for attempt in ended.attempts), ended.ended_at]
         waits = [(begins, ends) for begins, ends in zip(since, until, strict=True) if begins is not None]
         return waits if waits[0][1] > waits[0][0] else waits[1:]
@@ -416,6 +419,8 @@ class Town:
             inside=self.frontend.gate.open,
             in_flight=sum(member.record.in_flight for member in self.members.all),
             busy_connections=self.cluster.open - self.cluster.idle,
+            held=self.runtime.memory.taken,
+            wait_to_be_held=self.runtime.memory.waiting,
         )
         self._leftover(ramps=[one for one in self.pool.backends.values() if self._ramps_on(one)])
         plane = self.balanced.data_plane

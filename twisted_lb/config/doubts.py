@@ -72,6 +72,7 @@ CODES: Final = {
     "W46": "`mirror.body_bytes` has no effect: only methods are mirrored that have no bodies as a rule.",
     "W47": "What is said of buffers takes away what `profile` is for.",
     "W48": "A timeout of a route is shorter than the profile of its pool would have it.",
+    "W53": "What is to be held for one slow client is more than `limits.memory_bytes`, which all of them share.",
 }
 
 
@@ -115,6 +116,7 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening
         yield from _of_cost(config, name, objects)
         yield from _of_abandoned(config, name, pool)
         yield from _of_profile(config, name, pool)
+        yield from _of_buffers(_home(config.pools, "pools", name), pool, config.limits.memory_bytes)
         yield from _of_adaptive(_home(config.pools, "pools", name), config.pools.get(name, config).adaptive, pool)
         yield from _of_ejection(_home(config.pools, "pools", name), pool)
         yield from _of_mirror(("pools", name, "mirror"), pool, objects)
@@ -526,6 +528,15 @@ def _of_mirror(path: KeyPath, pool: PoolConfig, objects: Objects) -> Iterator[Do
     if "body_bytes" in mirror.model_fields_set and set(mirror.methods) <= set(SAFE):
         text = f"has no effect: methods = {', '.join(mirror.methods)}, which have no bodies as a rule"
         yield Doubt("W46", (*path, "body_bytes"), text)
+
+
+def _of_buffers(path: KeyPath, pool: PoolConfig, memory_bytes: int) -> Iterator[Doubt]:
+    """What is to be held for one client, and what all of them may hold together."""
+    for key in ("buffer_request_bytes", "buffer_response_bytes"):
+        wanted = getattr(pool, key)
+        if wanted > memory_bytes:
+            text = f"{wanted} is more than limits.memory_bytes = {memory_bytes}, which all clients share"
+            yield Doubt("W53", (*path, key), text, ("limits", "memory_bytes"))
 
 
 def _of_adaptive(path: KeyPath, said: AdaptiveConfig, pool: PoolConfig) -> Iterator[Doubt]:

@@ -342,6 +342,11 @@ class RouteRulesConfig(AccessConfig, AskConfig):
         description="How urgent its requests are where they wait for a backend, 0 for those that are served first, to 7 (RFC 9218), "
         "unless the pool goes by a header (`queue.priority_by`).",
     )
+    stream: bool = Field(
+        default=False,
+        description="Whether its bodies go on as they come, whatever its pools hold for slow clients (`buffer_request_bytes`, "
+        "`buffer_response_bytes`). Danger: a slow client holds a worker.",
+    )
     repeatable: Annotated[tuple[Token, ...], SEVERAL] = Field(
         default=(),
         strict=False,

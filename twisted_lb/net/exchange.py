@@ -1008,9 +1008,11 @@ class Exchange(Requester):
 
     def _count(self, now: float) -> None:
         """Count the exchange, which is over, for metrics: integers grow, and nothing is made or looked up by a name."""
-        if self._holding is not None:
-            self._holding.end()
         took_s = now - self.began_at
+        if self._holding is not None:
+            if self._holding.gathers:
+                self.gathered_s = took_s
+            self._holding.end()
         slot = slot_of(took_s)
         kind = KIND_OF[self.status]
         flow = self._lead.flow

@@ -135,6 +135,11 @@ class Holding:
             self._memory.taken += held - self._request
             self._request = held
 
+    @property
+    def gathers(self) -> bool:
+        """Whether the request is not with a backend yet, since its body is gathered, or waits for room."""
+        return self.gathering or self.tired.armed
+
     def let_go(self) -> None:
         """The request is not held any more."""
         if self._request:
