@@ -73,6 +73,7 @@ COMPILED = sorted(
                 "replay",
                 "request_cost",
                 "abandoned",
+                "mirror",
                 "queueing",
                 "request_keys",
                 "route",

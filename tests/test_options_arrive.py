@@ -8,12 +8,13 @@ import pytest_twisted
 from pydantic import BaseModel
 
 from twisted_lb.config import LoadBalancerConfig
+from twisted_lb.config.mirror import MirrorConfig
 from twisted_lb.config.objects import objects_of
 from twisted_lb.config.pools import BackendRulesConfig
 from twisted_lb.config.references import FLAT
 from twisted_lb.config.targets import TargetsConfig
 from twisted_lb.core.pickers import POLICIES
-from twisted_lb.plan import DEFAULT, TargetsPlan, plan_of
+from twisted_lb.plan import DEFAULT, Plan, TargetsPlan, plan_of
 from twisted_lb.service import LoadBalancerService
 from twisted_lb.wire.grammar import Limits
 from twisted_lb.wire.request import parse_request
@@ -48,6 +49,7 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("shadow.policy", "p2c", lambda p: (p.pool.policy.shadow, p.pool.policy.shadow_name), (POLICIES["p2c"], "p2c")),
     ("policy_budget_us", 700, lambda p: p.config.pools[DEFAULT].policy_budget_us, None),
     ("max_in_flight", 12, lambda p: p.settings.max_in_flight, None),
+    ("profile", "wsgi", lambda p: p.config.pools[DEFAULT].profile, None),
     ("abandoned_s", 30.5, lambda p: p.settings.abandoned_s, None),
     ("buffer_request_bytes", 4321, lambda p: p.route.gather_bytes, None),
     ("buffer_response_bytes", 54321, lambda p: p.route.buffer_response_bytes, None),
@@ -224,6 +226,16 @@ TARGETS: list[tuple[str, Any, Callable[[TargetsPlan], Any], Any]] = [
     ("max_shrink", 0.25, lambda t: t.rules.max_shrink, None),
 ]
 
+# Of a pool's mirror, which has no flat keys either: where it leads, and what holds there.
+MIRROR: list[tuple[str, Any, Callable[[Plan], Any], Any]] = [
+    ("to", "next", lambda p: p.routes["to api"].leads[0].mirror.pool, None),
+    ("percent", 12.5, lambda p: p.pools["api"].settings.mirror.percent, None),
+    ("most", 7, lambda p: p.pools["api"].settings.mirror.most, None),
+    ("body_bytes", 800, lambda p: p.pools["api"].settings.mirror.body_bytes, None),
+    ("timeout_s", 3.5, lambda p: p.pools["api"].settings.mirror.timeout_s, None),
+    ("methods", ["PUT", "POST"], lambda p: p.pools["api"].settings.mirror.methods, {b"PUT", b"POST"}),
+]
+
 # What holds for a backend of a list for which it says nothing.
 LISTED: list[tuple[str, Any, Callable[[TargetsPlan], Any], Any]] = [
     ("weight", 7, lambda t: t.rules.weight, None),
@@ -349,6 +361,19 @@ def test_an_option_of_a_target_list_arrives_in_the_plan(option, value, place, ot
 @pytest.mark.parametrize(("option", "value", "place", "other"), LISTED, ids=[place[0] for place in LISTED])
 def test_a_default_of_backends_arrives_in_the_plan_of_a_target_list(option, value, place, other):
     assert place(targets_plan({"file": "/lists/api.json"}, {option: value})) == value
+
+
+def test_every_option_of_a_mirror_has_its_place():
+    assert [option for option, *_ in MIRROR] == list(MirrorConfig.model_fields)
+
+
+@pytest.mark.parametrize(("option", "value", "place", "other"), MIRROR, ids=[place[0] for place in MIRROR])
+def test_an_option_of_a_mirror_arrives_in_the_plan(option, value, place, other):
+    mirror = {"to": "next", option: value}
+    pools = {"api": {"backends": ["a:80"], "mirror": mirror}, "next": {"backends": ["b:80"]}}
+    listeners = {"web": {"address": ":80", "default_pool": "api"}}
+    plan = plan_of(LoadBalancerConfig.model_validate({"pools": pools, "listeners": listeners}))
+    assert place(plan) == (value if other is None else other)
 
 
 @pytest_twisted.ensureDeferred

@@ -118,7 +118,7 @@ BY_HAND = {
 # Who reads the rules of which owner.
 READERS = {
     "ClientRules": {"BalancedReverseProxyResource", "ClientConnection", "Frontend", "Http1", "_Life", "_RequestClient"},
-    "RouteRules": {"Action", "Exchange", "Lead", "Route", "answer_for"},
+    "RouteRules": {"Action", "Exchange", "Lead", "Mirror", "Route", "answer_for"},
     "UpstreamRules": {"Cluster", "Upstream"},
 }
 OF = {"client_rules": "ClientRules", "upstream_rules": "UpstreamRules"}

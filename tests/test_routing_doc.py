@@ -8,10 +8,12 @@ from documented import Documented, Row, blocks, completed
 from twisted.logger import formatEvent, globalLogPublisher
 
 from twisted_lb import request_log, routes
+from twisted_lb.admin.metrics import FAMILIES
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.config.routes import PLACEHOLDERS, RedirectConfig
 from twisted_lb.config.shape import tables
 from twisted_lb.core import rate
+from twisted_lb.core.mirroring import Unmirrored
 from twisted_lb.plan import plan_of
 
 ROOT = Path(__file__).parent.parent
@@ -36,7 +38,7 @@ def build():
 
 
 def test_there_are_tables_to_look_at():
-    assert len(BLOCKS) == 14
+    assert len(BLOCKS) == 15
     assert len(ROWS) > 70
 
 
@@ -67,6 +69,19 @@ def test_the_same_key_meets_the_same_backend(build):
         "images": "maglev",
         "rooms": "ring, bound 1.5",
     }
+
+
+def test_a_mirror_gets_what_its_original_gets(build):
+    [text] = [text for text, _ in BLOCKS if ".mirror]" in text]
+    documented = build(text.replace("percent = 10 ", "percent = 100 "))
+    documented.ask(Row.read("`/cart`", "`shop`"))
+    original, mirrored = (backend.requests for backend in documented.backends)
+    assert mirrored == [original[0].replace(b"\r\n\r\n", b"\r\nX-Mirrored: shop\r\n\r\n")]
+
+
+def test_what_is_not_mirrored_is_counted_as_it_says():
+    table = PAGE.partition("| not mirrored | counted as |")[2].partition("\n\n")[0]
+    assert re.findall(r"\| `(\w+)` \|$", table, re.MULTILINE) == [why.name.lower() for why in Unmirrored]
 
 
 def test_a_split_is_exact(build):
@@ -160,8 +175,9 @@ def test_its_numbers_are_those_of_the_code():
 def test_the_keys_that_it_names_exist():
     keys = {key for _, model in tables(LoadBalancerConfig) for key in model.model_fields}
     named = set(re.findall(r"`([a-z]+_[a-z_]+)`", PAGE))
+    metrics = {family.name for family in FAMILIES}
     assert len(named) > 15
-    assert named <= keys
+    assert named <= keys | metrics | {why.name.lower() for why in Unmirrored}
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", PAGE))))

@@ -119,4 +119,6 @@ def routed_json(routed: Routed) -> Json:
         "why": routed.why,
         "pool": routed.pool,
         "decision": None if routed.decision is None else decision_json(routed.decision),
+        "mirror": routed.mirror,
+        "mirror_percent": routed.mirror_percent,
     }

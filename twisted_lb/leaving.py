@@ -108,5 +108,6 @@ def _cut(cluster: Cluster, backend: Backend, frontends: Iterable[Frontend], *, t
         backend=backend.name,
         count=count,
     )
+    cluster.cut_mirrored(backend, _REMOVED)
     for frontend in frontends:
         frontend.cut_at(backend, _REMOVED, tunnels=tunnels)

@@ -24,6 +24,7 @@ from twisted_lb.config.keys import KeyTable
 from twisted_lb.config.limits import HeadLimitsConfig
 from twisted_lb.config.listeners import ListenerConfig
 from twisted_lb.config.matching import match_of
+from twisted_lb.config.mirror import MirrorConfig
 from twisted_lb.config.objects import Objects, home_of_choice, objects_of
 from twisted_lb.config.observe import LogConfig
 from twisted_lb.config.policies import policy_for
@@ -41,6 +42,7 @@ from twisted_lb.core.ask import key_of
 from twisted_lb.core.backend import Backend, BackendSpec
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.gradient import AdaptiveRules
+from twisted_lb.core.mirroring import MirrorSettings
 from twisted_lb.core.networks import Network, Networks, network_of, networks_in
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.pickers.base import Policy
@@ -128,11 +130,14 @@ class ListenerPlan:
 
 @dataclass(frozen=True)
 class LeadPlan:
-    """One way that a route leads: to a pool, with a share of the requests by weight, and the rules that hold there."""
+    """One way that a route leads: to a pool, with a share of the requests by weight, and the rules that hold there; and where they are
+    mirrored to, None: nowhere.
+    """
 
     pool: str
     weight: int
     rules: RouteRules
+    mirror: "LeadPlan | None" = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,7 +268,8 @@ class Plan:
                     raise ValueError(f"listener {name}: no route is called {route_name}")
         for name, route in self.routes.items():
             fallback = (route.fallback,) if isinstance(route.fallback, LeadPlan) else ()
-            for lead in (*route.leads, *fallback):
+            leads = (*route.leads, *fallback)
+            for lead in (*leads, *(one.mirror for one in leads if one.mirror is not None)):
                 if lead.pool not in self.pools:
                     raise ValueError(f"route {name}: no pool is called {lead.pool}")
 
@@ -470,10 +476,18 @@ def _route(
 ) -> RoutePlan:
     pages = _pages(config.error_pages, files, place)
     fallback = config.fallback if isinstance(config.fallback, str) else None
-    pools = {name: objects.pools[name] for name in (*config.pools, *([fallback] if fallback else []))}
+    led = {name: objects.pools[name] for name in (*config.pools, *([fallback] if fallback else []))}
+    mirrors = {one: pool.mirror.to for one, pool in led.items() if pool.mirror is not None}
+    pools = {**led, **{name: objects.pools[name] for name in mirrors.values()}}
+    rules = {one: _route_rules(config, pool, pages, trace_ratio, one) for one, pool in pools.items()}
     leads = {
-        one: LeadPlan(one, config.pools.get(one, 0), _route_rules(config, pool, pages, trace_ratio, one))
-        for one, pool in pools.items()
+        one: LeadPlan(
+            one,
+            config.pools.get(one, 0),
+            rules[one],
+            LeadPlan(mirrors[one], 0, rules[mirrors[one]]) if one in mirrors else None,
+        )
+        for one in led
     }
     clients, answer, other_answer = _clients(config, files, place), _answer(config, files, place), None
     if isinstance(config.fallback, AnswerConfig):
@@ -507,6 +521,7 @@ def _of_pool(pool: PoolConfig) -> object:
         pool.buffer_response_bytes,
         _peek_bytes(pool),
         pool.affinity,
+        None if pool.mirror is None else pool.mirror.to,
     )
 
 
@@ -694,6 +709,7 @@ def _pool(name: str, config: PoolConfig, backend: BackendRulesConfig) -> PoolPla
             panic_percent=config.panic.threshold_percent,
             panic_even_down=config.panic.even_down,
             affinity=None if affinity is None else _affinity_rules(config.affinity, affinity),
+            mirror=_mirror(config.mirror),
         ),
         upstream=UpstreamRules(
             connect_s=config.timeouts.connect_s,
@@ -713,6 +729,18 @@ def _pool(name: str, config: PoolConfig, backend: BackendRulesConfig) -> PoolPla
         targets=None if config.targets is None else _targets(config.targets, backend),
         # What its backends inherit is in them; those of a list come without.
         made_of={"": config, **({} if config.targets is None else {"defaults.backend": backend})},
+    )
+
+
+def _mirror(config: MirrorConfig | None) -> MirrorSettings | None:
+    if config is None:
+        return None
+    return MirrorSettings(
+        percent=config.percent,
+        most=config.most,
+        body_bytes=config.body_bytes,
+        timeout_s=config.timeout_s,
+        methods=frozenset(method.encode("ascii") for method in config.methods),
     )
 
 

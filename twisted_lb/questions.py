@@ -49,7 +49,7 @@ class Routed:
     `action` is what becomes of it: `pool`, `split`, `answer`, `redirect`, `deny`, `none` (no route), or `refuse` for what is
     no request. `status` is what its client would be told where no backend is asked, and `why` the reason. `pool` is the one
     that it goes to, of a split the one whose turn it is, or the fallback where the first has nobody; `decision` what that
-    would do.
+    would do. `mirror` is the pool that would get it too, `mirror_percent` of a hundred times.
     """
 
     listener: str
@@ -60,6 +60,8 @@ class Routed:
     why: str = ""
     pool: str | None = None
     decision: Decision | None = None
+    mirror: str | None = None
+    mirror_percent: float = 0.0
 
 
 # Said of a pool by key, asked about without a request.
@@ -191,7 +193,11 @@ class Questions:
             return cluster.pool.explain(bound, now)
 
         routed = Routed(listener, looked_at, name, "pool" if action.only is not None else "split")
-        return self._led(routed, route, decide)
+        led = self._led(routed, route, decide)
+        settings = route.cluster.pool.settings.mirror
+        if route.mirror is None or settings is None or not settings.takes(found.head.method):
+            return led
+        return replace(led, mirror=route.mirror.cluster.name, mirror_percent=settings.percent)
 
     def _led(self, routed: Routed, route: Route, decide: Callable[[Cluster], Decision]) -> Routed:
         """With the pool that it goes to, which is the fallback's while the first has nobody."""

@@ -89,7 +89,8 @@ class Routes:
     def _route(
         self, name: str, lead: LeadPlan, clusters: Mapping[str, Cluster], fallback: Fallback | None = None
     ) -> Route:
-        return Route(name, lead.rules, clusters[lead.pool], self._runtime, fallback)
+        mirror = None if lead.mirror is None else self._route(name, lead.mirror, clusters)
+        return Route(name, lead.rules, clusters[lead.pool], self._runtime, fallback, mirror)
 
     def _fallback(
         self, name: str, plan: LeadPlan | OwnAnswer | None, clusters: Mapping[str, Cluster]
@@ -175,4 +176,6 @@ class Routes:
 
 def _clusters_of(plan: RoutePlan, clusters: Mapping[str, Cluster]) -> tuple[Cluster, ...]:
     fallback = (plan.fallback,) if isinstance(plan.fallback, LeadPlan) else ()
-    return tuple(clusters[lead.pool] for lead in (*plan.leads, *fallback))
+    leads = (*plan.leads, *fallback)
+    mirrors = (lead.mirror for lead in leads if lead.mirror is not None)
+    return tuple(clusters[lead.pool] for lead in (*leads, *mirrors))

@@ -70,7 +70,7 @@ def busy(house) -> House:
     reported = {"choose": "two", "load": "reported"}
     pools = {
         "old": {"backends": ["d:80"], "policy": Last, "shadow": {"policy": "rr"}},
-        "reporting": {"backends": ["e:80"], "policy": reported, "affinity": {"client": True}},
+        "reporting": {"backends": ["e:80"], "policy": reported, "affinity": {"client": True}, "mirror": {"to": "old"}},
         "prompted": {"backends": ["f:80"], "policy": "prefix"},
     }
     lb = house("a:80", "b:80", "c:80", pools=pools)

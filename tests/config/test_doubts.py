@@ -13,6 +13,8 @@ FOUR = [f"10.0.0.{n}:80" for n in range(1, 5)]
 APP = {"app": {"backends": ["a:80", "b:80"]}}
 TO_APP = [{"pool": "app"}]
 SECRET = "a secret of the house"
+MIRRORED = {"live": {"backends": ["a:80"], "mirror": {"to": "next"}}}
+TO_MIRRORED = {"listeners": WEB, "routes": [{"pool": "live"}]}
 
 
 def doubted(**tables: Any) -> list[str]:
@@ -27,8 +29,11 @@ def doubted(**tables: Any) -> list[str]:
         {},
         {"listeners": WEB, "pools": APP, "routes": TO_APP},
         {"listeners": {"web": {"address": ":1", "default_pool": "app"}}, "pools": APP},
+        {"pools": {**MIRRORED, "next": {"backends": ["b:80"]}}, **TO_MIRRORED},
+        {"profile": "wsgi"},
+        {"profile": "inference", "timeouts": {"response_head_s": 900.0}},
     ],
-    ids=["flat", "by name", "a pool by default"],
+    ids=["flat", "by name", "a pool by default", "a mirror", "a profile", "another one"],
 )
 def test_nothing_is_doubtful_about_the_defaults(tables):
     assert doubted(**tables) == []
@@ -200,6 +205,48 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
     (
         {"backends": ["a:80"], "abandoned_s": 30},
         "abandoned_s: has no effect: without max_in_flight there are no places to be held   [W33]",
+    ),
+    (
+        {"backends": ["a:80"], "profile": "wsgi", "buffer_request_bytes": 0},
+        "buffer_request_bytes: 0 leaves workers to slow clients: wsgi keeps them away   [W47]",
+    ),
+    (
+        {"backends": ["a:80"], "profile": "wsgi", "defaults": {"pool": {"buffer_response_bytes": 0}}},
+        "defaults.pool.buffer_response_bytes: 0 leaves workers to slow clients: wsgi keeps them away   [W47]",
+    ),
+    (
+        {"backends": ["a:80"], "profile": "inference", "buffer_response_bytes": 9},
+        (
+            "buffer_response_bytes: 9: inference reads nothing ahead, so that nothing is made for clients that leave   [W47]"
+        ),
+    ),
+    (
+        {"backends": ["a:80"], "profile": "inference", "timeouts": {"response_head_s": 60.0}},
+        (
+            "timeouts.response_head_s: 60 is less than the 600 of inference, the profile of default: longer answers are cut"
+            "   [W48]"
+        ),
+    ),
+    (
+        {"backends": ["a:80"], "profile": "inference", "defaults": {"route": {"timeouts": {"response_idle_s": 90.0}}}},
+        (
+            "defaults.route.timeouts.response_idle_s: 90 is less than the 120 of inference, the profile of default: longer answers "
+            "are cut   [W48]"
+        ),
+    ),
+    (
+        {"pools": {**MIRRORED, "next": {"backends": ["b:80", "a:80"]}}, **TO_MIRRORED},
+        "pools.live.mirror.to: a:80 is in both pools: it may get the same request twice   [W45]",
+    ),
+    (
+        {
+            "pools": {
+                "live": {"backends": ["a:80"], "mirror": {"to": "next", "body_bytes": 9}},
+                "next": {"backends": ["b:80"]},
+            },
+            **TO_MIRRORED,
+        },
+        "pools.live.mirror.body_bytes: has no effect: methods = GET, HEAD, which have no bodies as a rule   [W46]",
     ),
     (
         {"backends": ["a:80"], "buffer_response_bytes": 2000, "limits": {"memory_bytes": 1000}},

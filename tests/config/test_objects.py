@@ -106,6 +106,7 @@ POOL: dict[str, tuple[Any, Any]] = {
     **{f"health_check.{key}": both for key, both in CHECK.items()},
     "policy": ("rand", "rand"),
     "max_in_flight": (5, 6),
+    "profile": ("wsgi", "inference"),
     "abandoned_s": (5.0, 6.0),
     "buffer_request_bytes": (4096, 8192),
     "buffer_response_bytes": (5000, 6000),
@@ -176,7 +177,7 @@ BACKEND: dict[str, tuple[Any, Any]] = {
 # What an object says of itself alone.
 OWN = {
     "listener": {"address"},
-    "pool": {"backends", "targets"},
+    "pool": {"backends", "mirror", "targets"},
     "backend": {"address", "name"},
     "route": {
         "name", "listeners", "host", "path", "path_prefix", "method", "headers", "query", "clients", "pool", "split",

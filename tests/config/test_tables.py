@@ -39,6 +39,18 @@ def refusal(folder: Path, text: str) -> list[str]:
             'lb.toml:5:12: routes[0].fallback: there is no pool "ap"; did you mean "api"? (pools: api)',
         ),
         (
+            f'{POOL}[pools.api.mirror]\nto = "ap"',
+            'lb.toml:4:6: pools.api.mirror.to: there is no pool "ap"; did you mean "api"? (pools: api)',
+        ),
+        (
+            f'{POOL}[pools.api.mirror]\nto = "api"',
+            "lb.toml:4:6: pools.api.mirror.to: api is the pool itself: its requests are mirrored to another one",
+        ),
+        (
+            f'{POOL}[pools.api.mirror]\nto = "b"\nmethods = []\n[pools.b]\nbackends = ["b:80"]',
+            'lb.toml:5:11: pools.api.mirror.methods: should name a method, such as "GET", or be "*" for all',
+        ),
+        (
             f"{POOL}[[routes]]\nsplit = {{ api = 1, ap = 2 }}",
             'lb.toml:4:20: routes[0].split.ap: there is no pool "ap"; did you mean "api"? (pools: api)',
         ),

@@ -48,6 +48,12 @@ def test_no_route_ends_with_1(lbctl, api):
     assert lbctl.out.splitlines()[-1] == "no route: the client would get a 404 (4 routes looked at)"
 
 
+def test_where_a_request_is_mirrored_to_is_said(lbctl, api):
+    api.answers["GET /v1/route"] = ROUTED | {"mirror": "next", "mirror_percent": 12.5}
+    assert lbctl("route", "POST", "http://x.org/upload/a") == 0
+    assert lbctl.out.splitlines()[-2] == "mirrored  to next too, 12.5 % of the time"
+
+
 @pytest.mark.parametrize(
     ("decision", "said"),
     [

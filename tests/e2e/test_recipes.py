@@ -119,11 +119,13 @@ def test_the_recipes_say_what_they_are_for(tmp_path):
     for text in TOML:
         (tmp_path / "lb.toml").write_text(with_page(text, tmp_path))
         configs.append(load_toml(tmp_path / "lb.toml"))
-    proxied, bounded, sticky, first, prompts, reported = configs
+    proxied, bounded, sticky, first, mirrored, wsgi, inference, prompts, reported = configs
     assert proxied.forwarding.trusted_proxies == ("10.0.0.0/8",)
     assert bounded.limits.connections_per_client == 100
     assert [one.reveal() for one in sticky.affinity.secret] == ["a secret of some length"]
     assert (first.policy, first.max_in_flight) == ("first", 40)
+    assert (mirrored.pools["default"].mirror.to, mirrored.pools["default"].mirror.percent) == ("next", 10)
+    assert (wsgi.profile, inference.profile) == ("wsgi", "inference")
     assert (prompts.policy, prompts.max_in_flight) == ("prefix", 64)
     assert str(reported.policy) == "two by reported (named_metrics.kv_cache_usage_perc)"
 

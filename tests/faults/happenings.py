@@ -123,6 +123,9 @@ def _backends(town: Town) -> Counter[str]:
     seen["a connect meets a full backlog"] = network.connects.waited
     seen["a backend freezes"] = sum(server.froze for server in town.servers)
     seen["a backend closes behind its answer"] = sum(server.hasty for server in town.servers)
+    seen["a request is mirrored"] = town.mirroring.sent
+    seen["a mirrored request fails"] = town.mirroring.failed
+    seen["a request that is to be mirrored is not"] = town.mirroring.unsent
     seen["a request waits in the queue"] = sum(
         any(ends > begins for begins, ends in record.waits) for record in town.records
     )

@@ -410,6 +410,16 @@ MUTATIONS = (
             ),
         ),
     ),
+    once(
+        "a mirrored request that is cut keeps its place", "Mirror.cut", "self._end(Outcome.CANCELLED, detail)", "pass"
+    ),
+    once("what is mirrored outlives the balancer", "Cluster.close_all", 'mirror.cut("the pool is closed")', "pass"),
+    once(
+        "a mirror waits for a body for ever",
+        "Mirror.left",
+        "self._unsent(Unmirrored.INCOMPLETE)",
+        "pass",
+    ),
 )
 
 

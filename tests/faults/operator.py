@@ -216,7 +216,8 @@ class Operator:
         self._planned = backends
         plane = town.balanced.data_plane
         config = town.generations.now.model_copy(update={"backends": backends, **self._beside})
-        plane.apply(plan_of(config, plane.plan))
+        plane.apply(plan_of(town.mirroring.over(config), plane.plan))
+        town.mirroring.follow(plane.clusters)
 
     def _reload(self) -> None:
         """What is beside is another thing from now on: listeners, routes, pools, in any order, with who is there already."""

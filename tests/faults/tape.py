@@ -17,6 +17,7 @@ from twisted_lb.net.clock import Clock
 from twisted_lb.net.exchange import Exchange
 from twisted_lb.net.foreign import Foreign
 from twisted_lb.net.interfaces import StreamProtocol
+from twisted_lb.net.mirror import Mirror
 from twisted_lb.net.poller import EpollPoller
 from twisted_lb.net.transport import Transport
 from twisted_lb.net.upstream import Upstream
@@ -202,6 +203,10 @@ class Check:
         return float("inf") if over is None else over.when
 
 
+class ToMirror(Check):
+    """A connection for a mirrored request, or an attempt at one: no client and no judge knows of it."""
+
+
 class SocketEnd:
     """The balancer's end of a connection: the real Transport, on a socket in memory. Looks like a MemoryTransport."""
 
@@ -260,6 +265,7 @@ class TownNetwork(MemoryNetwork):
         self.dials: list[Dialled] = []
         self.checked: list[Check] = []  # the dials of checks
         self.agents: list[Check] = []  # those that ask agents, at a port of their own
+        self.mirrored: list[ToMirror] = []
         self.connects = Connects(clock, side)
         self.largest_unsent = 0
         self._wanted: Dialled | Check | None = None
@@ -273,7 +279,10 @@ class TownNetwork(MemoryNetwork):
     def dial(self, address: Address, protocol: StreamProtocol, timeout_s: float, failed: Failed, port: int = 0) -> Any:
         dialled: Dialled | Check
         upstream = protocol.protocol if isinstance(protocol, Foreign) else protocol
-        if isinstance(upstream, Upstream):
+        if isinstance(upstream, Upstream) and isinstance(upstream.waiter, Mirror):
+            dialled = ToMirror(self.tapes.tick(), self.clock.seconds(), str(address))
+            self.mirrored.append(dialled)
+        elif isinstance(upstream, Upstream):
             dialled = Dialled(self.tapes.tick(), self.clock.seconds(), str(address), timeout_s, upstream)
             self._supersede(dialled)
             self.dials.append(dialled)
@@ -332,7 +341,8 @@ class TownNetwork(MemoryNetwork):
         if wanted is None:
             tape = self.tapes.begin(f"client {here.host}:{here.port}")
         elif isinstance(wanted, Check):
-            tape = wanted.tape = self.tapes.begin(f"check {wanted.address}")
+            what = "mirror" if isinstance(wanted, ToMirror) else "check"
+            tape = wanted.tape = self.tapes.begin(f"{what} {wanted.address}")
         else:
             tape = wanted.tape = self.tapes.begin(f"backend {wanted.address}", wanted.wanted_by)
         if wanted is not None:

@@ -75,6 +75,10 @@ AT_LEAST = {
     "a connect is NO_PORT": 2,
     "a connect meets a full backlog": 30,
     # Backends that serve badly.
+    # Mirrors.
+    "a request is mirrored": 40,
+    "a mirrored request fails": 10,
+    "a request that is to be mirrored is not": 10,
     "somebody is taken out: CONSECUTIVE_FAILURES": 3,
     "somebody is taken out: FAILURE_PERCENT": 3,
     "somebody is taken out: SUCCESS_RATE": 3,

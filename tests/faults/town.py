@@ -11,6 +11,7 @@ from faults.clients import Client
 from faults.climate import settings, weather
 from faults.kernel import Kernel, ReactorDescriptor
 from faults.ledger import Change, Generations, Members, Moment, Record, TakenOut, Try, taken_out
+from faults.mirroring import Mirroring
 from faults.naming import BACKEND, Naming
 from faults.operator import ASKED, ENDED, Operator
 from faults.panicking import panicked, with_panic
@@ -54,6 +55,7 @@ class Town:
         self.operator = Operator(seed)
         self.naming = Naming(seed, wanted=not self.operator.members)
         self.agents = Agents(seed, wanted=not self.naming.on)
+        self.mirroring = Mirroring(seed, wanted=not self.naming.on)
         self.clock = HeapClock(START)
         self._hear = hear
         self.records: list[Record] = []
@@ -110,6 +112,7 @@ class Town:
             specs = [BackendSpec.parse(BACKEND)]
         self.line = Line(seed, config)
         config = self.line.configured(with_panic(seed, config))
+        self.mirroring.begin(self.network, seed, self.note)
         self._build(self.agents.configured(config).model_copy(update={"backends": tuple(specs)}))
         self.clients = [self._client(f"c{index}") for index in range(rng.choice([1, 2, 4, 6, 8]) + self.line.more)]
         for client in self.clients:
@@ -151,13 +154,14 @@ class Town:
     def _build(self, config: LoadBalancerConfig) -> None:
         runtime = self.runtime
         self.balanced = Balanced(
-            config,
+            self.mirroring.over(config),
             self.network,
             address=LB,
             hear=self._heard_event,
             observers=(self._heard_end,),
             runtime=runtime,
         )
+        self.mirroring.follow(self.balanced.data_plane.clusters)
         self.frontend = self.balanced.frontend
         self.listener = self.balanced.listener
         if self.web:
@@ -196,6 +200,9 @@ class Town:
             self._hear(f"{self.clock.seconds() - START:8.3f}  {who:<22} {text}")
 
     def _heard_event(self, event: Event) -> None:
+        if getattr(event, "pool", DEFAULT) != DEFAULT:
+            self.note("balancer", f"{event}")
+            return
         self.note_usable()
         if isinstance(event, BackendEjected) and event.rule is EjectionRule.REFUSED:
             assert event.outcome is not None
@@ -402,6 +409,7 @@ class Town:
         for server in self.servers:
             server.calm = True
             server.thaw()
+        self.mirroring.calm()
         self.network.connects.full_share = 0.0
         for client in self.clients:
             client.stop()
@@ -432,7 +440,9 @@ class Town:
         )
         if self.closed is None:
             self.close()
+        self._leftover(mirrored=self.mirroring.running)
         self.clock.advance(1.0)
+        self._leftover(mirroring=self.mirroring.counts.running, to_mirrors=self.mirroring.open)
         self._leftover(
             connections=self.cluster.open,
             idle=self.cluster.idle,

@@ -29,7 +29,15 @@ from twisted_lb.core.exemplars import Exemplar
 from twisted_lb.core.flow import METHODS, SOURCES
 from twisted_lb.core.held import Held
 from twisted_lb.core.histogram import Reading, nearest_edge
-from twisted_lb.core.measures import BackendMeasures, ListenerMeasures, Measures, PoolMeasures, ProcessMeasures
+from twisted_lb.core.measures import (
+    BackendMeasures,
+    ListenerMeasures,
+    Measures,
+    MirrorMeasures,
+    PoolMeasures,
+    ProcessMeasures,
+)
+from twisted_lb.core.mirroring import Unmirrored
 from twisted_lb.core.outcome import Outcome, Refusal
 from twisted_lb.core.pickers.minding import Fault, PolicyMeasures, ShadowMeasures
 from twisted_lb.core.prefix import SEEN_LABELS
@@ -331,6 +339,19 @@ def _shadows(value: Callable[[ShadowMeasures], float]) -> Callable[[Measures, Pr
     )
 
 
+def _mirrors(value: Callable[[MirrorMeasures], float]) -> Callable[[Measures, ProcessMeasures], Series]:
+    return lambda measures, _: (
+        ((pool.name,), value(pool.mirror)) for pool in measures.pools if pool.mirror is not None
+    )
+
+
+def _unmirrored(measures: Measures, _: ProcessMeasures) -> Series:
+    for pool in measures.pools:
+        if pool.mirror is not None:
+            for why, count in zip(Unmirrored, pool.mirror.unsent, strict=True):
+                yield (pool.name, why.name.lower()), float(count)
+
+
 def _shadow_in_flight(measures: Measures, _: ProcessMeasures) -> Series:
     for pool in measures.pools:
         if pool.minded.shadow is not None:
@@ -520,6 +541,20 @@ FAMILIES: Final = (
     Family(
         "prefix_blocks_matched_total", "counter", ("pool", "role"), "Of these, blocks that the backend was given before that they went to",
         _prefixes(lambda one: float(one.matched)),
+    ),
+    Family(
+        "mirrored_total", "counter", _P, "Requests that were sent to another pool too (`pool` is the one that they were for)",
+        _mirrors(lambda one: float(one.sent)),
+    ),
+    Family(
+        "mirrored_not_total", "counter", ("pool", "reason"),
+        "Requests that were to be mirrored and were not: `busy`, as many as `mirror.most` were under way; `too_long`, more than "
+        "`mirror.body_bytes`; `incomplete`, over before their body was complete; `no_place`, nobody in the other pool had a place at once",
+        _unmirrored,
+    ),
+    Family(
+        "mirrors_in_flight", "gauge", _P, "Mirrored requests under way, and such as are to be sent",
+        _mirrors(lambda one: float(one.running)),
     ),
     Family("backend_load", "gauge", _PB, "What the pool's policy compares", _backends(lambda one: one.load)),
     Family(

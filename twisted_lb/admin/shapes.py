@@ -123,5 +123,7 @@ SHAPES: Final[dict[str, Shape]] = {
         why=_TEXT,
         pool=_told(["string", "null"], "null where it goes to none."),
         decision=_or_none(_ref("Decision")),
+        mirror=_told(["string", "null"], "The pool that would get it too; null for none."),
+        mirror_percent=_told("number", "How often, of a hundred times."),
     ),
 }

@@ -12,16 +12,19 @@ from twisted_lb.config.balancer import LoadBalancerConfig
 from twisted_lb.config.base import DEFAULT, KeyPath, Model, names_of
 from twisted_lb.config.costs import ORDINARY
 from twisted_lb.config.health_check import HealthCheckConfig
+from twisted_lb.config.limits import RouteTimeoutsConfig
 from twisted_lb.config.listeners import ListenerConfig
 from twisted_lb.config.loops import loops
 from twisted_lb.config.matching import match_of
+from twisted_lb.config.mirror import SAFE
 from twisted_lb.config.objects import Objects, check_of, home_of_choice, name_of, objects_of
 from twisted_lb.config.observe import OF_ACCESS_LOG
 from twisted_lb.config.own_policies import OwnChoice
 from twisted_lb.config.policies import PolicyTable, policy_for
 from twisted_lb.config.pools import AdaptiveConfig, PoolConfig
 from twisted_lb.config.problems import Problem, Severity
-from twisted_lb.config.routes import RouteConfig
+from twisted_lb.config.profiles import PROFILES, says
+from twisted_lb.config.routes import RouteConfig, RouteRulesConfig
 from twisted_lb.config.shape import field_of, model_at
 from twisted_lb.config.trust import TrustConfig
 from twisted_lb.core.address import TcpAddress, is_name
@@ -78,6 +81,10 @@ CODES: Final = {
     "W38": '`choose = "prefix"` with `load_factor = 0` and no limit: all prompts that begin alike go to one backend, however many they are.',
     "W39": "What is remembered of prompts may take more than half a gigabyte: `blocks` of each backend.",
     "W40": '`policy = "prefix"` waits for bodies, and there is no second backend to choose from.',
+    "W45": "A backend of a pool is one of its mirror's pool too: it may get the same request twice.",
+    "W46": "`mirror.body_bytes` has no effect: only methods are mirrored that have no bodies as a rule.",
+    "W47": "What is said of buffers takes away what `profile` is for.",
+    "W48": "A timeout of a route is shorter than the profile of its pool would have it.",
     "W53": "What is to be held for one slow client is more than `limits.memory_bytes`, which all of them share.",
 }
 
@@ -121,16 +128,19 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening
         yield from _of_policy(config, name, pool)
         yield from _of_cost(config, name, objects)
         yield from _of_prefix(config, name, pool)
-        yield from _of_abandoned(_home(config.pools, "pools", name), pool)
+        yield from _of_abandoned(config, name, pool)
+        yield from _of_profile(config, name, pool)
         yield from _of_buffers(_home(config.pools, "pools", name), pool, config.limits.memory_bytes)
         yield from _of_affinity(config, name, pool)
         yield from _of_adaptive(_home(config.pools, "pools", name), config.pools.get(name, config).adaptive, pool)
         yield from _of_ejection(_home(config.pools, "pools", name), pool)
+        yield from _of_mirror(("pools", name, "mirror"), pool, objects)
     yield from _of_same_cookies(config, objects)
     yield from _of_unused_checks(config)
     for index, route in enumerate(config.routes):
         effective = objects.routes[name_of(route, index)]
         yield from _of_attempts(("routes", index), effective)
+        yield from _of_profiled_route(("routes", index), route, effective, objects)
         yield from _of_key(("routes", index), route, objects)
         if isinstance(route.fallback, str) and route.fallback in route.pools and len(route.pools) == 1:
             yield Doubt("W15", ("routes", index, "fallback"), f"{route.fallback} is the pool that the route leads to")
@@ -139,6 +149,7 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening
     for name, route in objects.to_default.items():
         if name == DEFAULT:
             yield from _of_attempts((), route)
+        yield from _of_profiled_route((), config if name == DEFAULT else RouteRulesConfig(), route, objects)
     for name, listener in objects.listeners.items():
         yield from _of_trust(_home(config.listeners, "listeners", name), listener)
         yield from _of_limits(_home(config.listeners, "listeners", name), listener)
@@ -263,6 +274,7 @@ class _Ways:
             yield from self._of_listener(name, listener)
         used = {pool for route in self._config.routes for pool in _pools(route)}
         used |= {pool for name in self._objects.listeners if (pool := self._pool_of_the_rest(name)) is not None}
+        used |= {one.mirror.to for name, one in self._objects.pools.items() if name in used and one.mirror is not None}
         for pool in self._objects.pools:
             if pool not in used:
                 path = ("pools", pool) if pool in self._config.pools else ("backends",)
@@ -488,14 +500,69 @@ def _of_order(path: KeyPath, pool: PoolConfig) -> Iterator[Doubt]:
         )
 
 
-def _of_abandoned(path: KeyPath, pool: PoolConfig) -> Iterator[Doubt]:
+def _of_abandoned(config: LoadBalancerConfig, name: str, pool: PoolConfig) -> Iterator[Doubt]:
     check = pool.health_check
+    if not _says(config, name, "abandoned_s"):
+        return  # a profile does
+    path = _home(config.pools, "pools", name)
     bounded = pool.max_in_flight or any(one.limit for one in pool.backends)
     # An agent may say `maxconn:N`.
     if pool.abandoned_s and not bounded and check.agent == "off" and check.agent_port is None:
         yield Doubt(
             "W33", (*path, "abandoned_s"), "has no effect: without max_in_flight there are no places to be held"
         )
+
+
+def _says(config: LoadBalancerConfig, pool: str, key: str) -> bool:
+    """Whether the file says itself what a key of a pool is: there, or in its defaults."""
+    return any(key in one.model_fields_set for one in (config.pools.get(pool, config), config.defaults.pool))
+
+
+def _of_profile(config: LoadBalancerConfig, name: str, pool: PoolConfig) -> Iterator[Doubt]:
+    """What is said beside a profile, and takes away what that is for."""
+    doubtful: dict[str, str] = {}
+    if pool.profile == "wsgi":
+        keys = ("buffer_request_bytes", "buffer_response_bytes")
+        doubtful = {
+            key: "0 leaves workers to slow clients: wsgi keeps them away" for key in keys if not getattr(pool, key)
+        }
+    elif pool.profile == "inference" and pool.buffer_response_bytes:
+        text = f"{pool.buffer_response_bytes}: inference reads nothing ahead, so that nothing is made for clients that leave"
+        doubtful = {"buffer_response_bytes": text}
+    for key, text in doubtful.items():
+        if _says(config, name, key):
+            yield Doubt("W47", home_of_choice(config, name, key), text, home_of_choice(config, name, "profile"))
+
+
+def _of_profiled_route(own: KeyPath, said: Model, route: RouteConfig, objects: Objects) -> Iterator[Doubt]:
+    """Timeouts of a route that are shorter than the profile of its pool would have them. What it does not say itself (`said`, which
+    is at `own`) is said in its defaults.
+    """
+    profiles = {name: objects.pools[name].profile for name in route.pools if name in objects.pools}
+    for pool, profile in profiles.items():
+        asked = RouteTimeoutsConfig() if profile is None else PROFILES[profile].route.timeouts
+        for key in asked.model_fields_set:
+            wanted, found = getattr(asked, key), getattr(route.timeouts, key)
+            if found < wanted:
+                path = own if says(said, ("timeouts", key)) else ("defaults", "route")
+                text = (
+                    f"{found:g} is less than the {wanted:g} of {profile}, the profile of {pool}: longer answers are cut"
+                )
+                yield Doubt("W48", (*path, "timeouts", key), text)
+
+
+def _of_mirror(path: KeyPath, pool: PoolConfig, objects: Objects) -> Iterator[Doubt]:
+    mirror = pool.mirror
+    if mirror is None:
+        return
+    places = {str(one.address) for one in pool.backends}
+    shared = [str(one.address) for one in objects.pools[mirror.to].backends if str(one.address) in places]
+    if shared:
+        text = f"{shared[0]} is in both pools: it may get the same request twice"
+        yield Doubt("W45", (*path, "to"), text)
+    if "body_bytes" in mirror.model_fields_set and set(mirror.methods) <= set(SAFE):
+        text = f"has no effect: methods = {', '.join(mirror.methods)}, which have no bodies as a rule"
+        yield Doubt("W46", (*path, "body_bytes"), text)
 
 
 def _of_buffers(path: KeyPath, pool: PoolConfig, memory_bytes: int) -> Iterator[Doubt]:

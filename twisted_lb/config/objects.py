@@ -12,8 +12,9 @@ from twisted_lb.config.base import DEFAULT, KeyPath, Model
 from twisted_lb.config.described import DescribedConfig
 from twisted_lb.config.inheritance import inherited
 from twisted_lb.config.listeners import AddressTable, ListenerConfig, ListenerRulesConfig
-from twisted_lb.config.pools import PoolConfig, PoolRulesConfig
+from twisted_lb.config.pools import ChoiceConfig, PoolConfig, PoolRulesConfig
 from twisted_lb.config.problems import dotted
+from twisted_lb.config.profiles import PROFILES, Profile, says
 from twisted_lb.config.routes import RouteConfig, RouteRulesConfig
 
 M = TypeVar("M", bound=Model)
@@ -62,6 +63,21 @@ def name_of(route: RouteConfig, index: int) -> str:
     return route.name or dotted(("routes", index))
 
 
+def profile_at(objects: Objects, path: KeyPath) -> str | None:
+    """The profile that says what is at the path of an object, where nobody else does; None where none does."""
+    if len(path) < 3 or path[0] not in ("routes", "pools"):
+        return None
+    kind, name, *rest = path
+    if kind == "pools":
+        pool = objects.pools.get(str(name))
+        found = None if pool is None else pool.profile
+        return found if found is not None and says(PROFILES[found].pool, tuple(rest)) else None
+    routes = {**objects.routes, **objects.to_default}
+    route = list(objects.routes.values())[name] if isinstance(name, int) else routes[name]
+    profiles = (objects.pools[pool].profile for pool in route.pools if pool in objects.pools)
+    return next((one for one in profiles if one is not None and says(PROFILES[one].route, tuple(rest))), None)
+
+
 def home_of_choice(config: DescribedConfig, pool: str, key: str | int) -> KeyPath:
     """Where a key that a pool has in force is said: in its own table, in flat keys, or, where neither says it, in its defaults."""
     own: Model = config.pools.get(pool, config)
@@ -90,11 +106,23 @@ def _listeners(config: DescribedConfig) -> Makers[ListenerConfig]:
 
 
 def _routes(config: DescribedConfig) -> Makers[RouteConfig]:
-    base = config.defaults.route
     return {
-        name_of(one, index): (("routes", index), partial(inherited, one, base))
+        name_of(one, index): (("routes", index), partial(_route, config, one))
         for index, one in enumerate(config.routes)
     }
+
+
+def _route(config: DescribedConfig, route: RouteConfig) -> RouteConfig:
+    """A route with its defaults, and what the first of its pools with a profile that speaks of routes says of them."""
+    profiles = [profile for pool in route.pools if (profile := _profile_of(config, pool)) is not None]
+    return inherited(route, config.defaults.route, *(profile.route for profile in profiles))
+
+
+def _profile_of(config: DescribedConfig, pool: str) -> Profile | None:
+    """The profile of a pool, where it has one: it may be one that is not there."""
+    own: ChoiceConfig = config.pools.get(pool, config)
+    name = own.profile if "profile" in own.model_fields_set else config.defaults.pool.profile
+    return None if name is None else PROFILES[name]
 
 
 def _pools(config: DescribedConfig) -> Makers[PoolConfig]:
@@ -108,9 +136,10 @@ def _pools(config: DescribedConfig) -> Makers[PoolConfig]:
 
 def _pool(config: DescribedConfig, pool: PoolConfig) -> PoolConfig:
     check = check_of(pool, config)
-    if check not in config.checks:  # a name that means nothing is told where it stands
-        return inherited(pool, config.defaults.pool)
-    return inherited(pool, PoolRulesConfig(health_check=config.checks[check]), config.defaults.pool)
+    # A name that means nothing is told where it stands.
+    checks = [PoolRulesConfig(health_check=config.checks[check])] if check in config.checks else []
+    said = inherited(pool, *checks, config.defaults.pool)
+    return said if said.profile is None else inherited(said, PROFILES[said.profile].pool)
 
 
 def _to_default(config: DescribedConfig) -> Makers[RouteConfig]:
@@ -124,7 +153,7 @@ def _to_default(config: DescribedConfig) -> Makers[RouteConfig]:
 
 def _route_to(pool: str, config: DescribedConfig) -> RouteConfig:
     values = _given(config, RouteRulesConfig) if pool == DEFAULT else {}
-    return inherited(RouteConfig.model_validate({**values, "name": pool, "pool": pool}), config.defaults.route)
+    return _route(config, RouteConfig.model_validate({**values, "name": pool, "pool": pool}))
 
 
 def _flat_pool(config: DescribedConfig) -> PoolConfig:

@@ -1,4 +1,4 @@
-"""Origins: where each value that is in force comes from: `default`, a place in the file, or a flag."""
+"""Origins: where each value that is in force comes from: `default`, a place in the file, a flag, or a profile."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -9,7 +9,7 @@ from twisted_lb.config.balancer import LoadBalancerConfig
 from twisted_lb.config.base import DEFAULT, KeyPath, Model, names_of
 from twisted_lb.config.described import DescribedConfig
 from twisted_lb.config.flags import flag_at
-from twisted_lb.config.objects import Objects, check_of, name_of, objects_of
+from twisted_lb.config.objects import Objects, check_of, name_of, objects_of, profile_at
 from twisted_lb.config.problems import Problem
 from twisted_lb.config.shape import field_of, model_at
 from twisted_lb.config.trust import TrustConfig
@@ -51,7 +51,8 @@ class Origins:
             found = self._found(one)
             if found is not None:
                 return self._placing(found)
-        return DEFAULT
+        profile = profile_at(self._objects, path)
+        return DEFAULT if profile is None else f"profile {profile}"
 
     def flagged(self, problem: Problem) -> Problem:
         """A problem with the flag that set what it is about, if one did."""

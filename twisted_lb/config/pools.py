@@ -12,6 +12,7 @@ from twisted_lb.config.ejection import EjectionConfig
 from twisted_lb.config.health_check import HealthCheckConfig
 from twisted_lb.config.keys import PolicyKey
 from twisted_lb.config.limits import HeadLimitsConfig, PoolTimeoutsConfig
+from twisted_lb.config.mirror import MirrorConfig
 from twisted_lb.config.own_policies import OwnChoice
 from twisted_lb.config.policies import DESCRIBED, PolicyChoice, PolicyTable, ShadowChoice
 from twisted_lb.config.targets import TargetsConfig
@@ -410,6 +411,12 @@ class UpstreamConfig(Model):
 class ChoiceConfig(Model):
     """How a pool finds a backend for a request, and what is made of host names."""
 
+    profile: Literal["wsgi", "inference"] | None = Field(
+        default=None,
+        description='What its backends are, a word for settings: `"wsgi"`, synchronous workers (gunicorn, uWSGI), which are kept from slow '
+        'clients; `"inference"`, language models, whose answers take long and are never held back. See Profiles, below. Whatever is said '
+        "in the file wins over it, key by key, also in `[defaults.pool]` and `[defaults.route]`. Left out: none.",
+    )
     policy: PolicyChoice = Field(
         default="rr", validation_alias=AliasChoices("policy", "strategy"), description=DESCRIBED
     )
@@ -514,6 +521,9 @@ class PoolConfig(PoolRulesConfig):
     )
     targets: TargetsConfig | None = Field(
         default=None, description="Where a list of backends is kept that somebody else changes; left out: nowhere."
+    )
+    mirror: MirrorConfig | None = Field(
+        default=None, description="To which other pool a share of its requests is sent too; left out: to none."
     )
 
     @field_validator("backends")

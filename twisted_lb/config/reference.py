@@ -19,9 +19,11 @@ from twisted_lb.config.doubts import CODES
 from twisted_lb.config.health_check import HealthCheckConfig
 from twisted_lb.config.limits import TimeoutsConfig
 from twisted_lb.config.listeners import AddressTable, ListenerConfig
+from twisted_lb.config.mirror import MirrorConfig
 from twisted_lb.config.observe import LogConfig
 from twisted_lb.config.policies import NAMES
 from twisted_lb.config.pools import BackendTable, PoolConfig
+from twisted_lb.config.profiles import PROFILES, said_by
 from twisted_lb.config.references import FLAT
 from twisted_lb.config.routes import AnswerConfig, RedirectConfig, RouteConfig
 from twisted_lb.config.targets import TargetsConfig
@@ -53,9 +55,11 @@ def reference() -> str:
     parts += _section("`answer`, `fallback`", _summary(AnswerConfig), _options(AnswerConfig))
     parts += _section("`rate_limits`", _summary(RateLimitConfig), _options(RateLimitConfig))
     parts += _section("`[pools.NAME]`", _summary(PoolConfig), _of_pools())
+    parts += _profiles()
     parts += _section("`[[pools.NAME.backends]]`", _summary(BackendTable), _options(BackendTable))
     parts += _section("`cookie` of `affinity`", _summary(AffinityCookieConfig), _options(AffinityCookieConfig))
     parts += _section("`[pools.NAME.targets]`", _summary(TargetsConfig), _options(TargetsConfig))
+    parts += _section("`[pools.NAME.mirror]`", _summary(MirrorConfig), _options(MirrorConfig))
     parts += _section("`[checks.NAME]`, `[pools.NAME.health_check]`", CHECKS, _options(HealthCheckConfig))
     parts += [DEFAULTS, *_flat_keys(), *_codes()]
     return "\n".join(parts)
@@ -86,7 +90,7 @@ pool = "app"
 
 A file with one listener and one pool needs no names: flat keys, below, speak of what is called `default`.
 
-**What wins.** A flag on the command line over the file, the file over the default. Flags speak of the listener, the pool and
+**What wins.** A flag on the command line over the file, the file over a profile, that over the default. Flags speak of the listener, the pool and
 the checks `default`, in whichever form the file has them: `--port` and `--interface` change each of its addresses, `--backend`
 replaces all of its backends, `--healthcheck` is `interval_s` of its checks. A flag without its object is an error.
 
@@ -108,7 +112,7 @@ DEFAULTS = """\
 
 What holds for each listener, route, pool and backend that does not say it itself; also for flat keys, and for what is added at
 run time. They have the keys above, less those that one object alone can have: `address`, what a route matches and where it
-leads, `backends` and `targets`, `address` and `name` of a backend. Tables are inherited key by key, lists and `replace_prefix`
+leads, `backends`, `targets` and `mirror`, `address` and `name` of a backend. Tables are inherited key by key, lists and `replace_prefix`
 as a whole. A backend inherits nothing that it cannot have: an IP address no `resolve`, a unix socket no `check_port`.
 """
 
@@ -142,6 +146,25 @@ def _options(model: type[Model], prefix: str = "") -> Iterator[Option]:
         kind = _kind(found["properties"][name], schema.get("$defs", {}))
         older = "".join(f" Older name: `{one}`." for one in names_of(model, name)[1:])
         yield Option(f"`{prefix}{name}`", kind, default, (field.description or "") + older)
+
+
+def _profiles() -> list[str]:
+    """What the words of `profile` stand for."""
+    lines = [
+        "### Profiles",
+        "",
+        "What a `profile` says of its pool, and of each route that leads there, be it with a share alone: as defaults under all that the",
+        "file says, key by key. `lbctl config --sources` calls the source of such a value `profile NAME`; to give it up is to leave out the",
+        "word, or to say that key. None changes what may be sent twice.",
+        "",
+        "| profile | key | value | whose it is |",
+        "|---|---|---|---|",
+    ]
+    for name, profile in PROFILES.items():
+        for whose, model in (("of the pool", profile.pool), ("of its routes", profile.route)):
+            for path, value in said_by(model):
+                lines.append(f"| `{name}` | `{'.'.join(map(str, path))}` | {_toml(value)} | {whose} |")
+    return [*lines, ""]
 
 
 def _own_first(model: type[Model]) -> Iterator[tuple[str, FieldInfo]]:

@@ -75,6 +75,7 @@ def misfits(values: Mapping[str, Any]) -> Iterator[Misfit]:
     if not listeners or _has(flat, {"listen"}):
         listeners = [*listeners, DEFAULT]
     yield from _strangers(values, pools, listeners)
+    yield from _mirrors(values, pools)
     yield from _namesakes(values)
     yield from _reserved(values)
     yield from _overlaps(values, flat)
@@ -166,6 +167,16 @@ def _strangers(values: Mapping[str, Any], pools: list[str], listeners: list[str]
     for name in _texts(values.get("ready_requires")):
         if name not in pools:
             yield Misfit(("ready_requires",), _no("pool", name, pools))
+
+
+def _mirrors(values: Mapping[str, Any], pools: list[str]) -> Iterator[Misfit]:
+    """Mirrors that are no other pool."""
+    for name, pool in _items(values, "pools"):
+        to, place = _get(_get(pool, "mirror"), "to"), ("pools", name, "mirror", "to")
+        if isinstance(to, str) and to == name:
+            yield Misfit(place, f"{name} is the pool itself: its requests are mirrored to another one")
+        elif isinstance(to, str) and to not in pools:
+            yield Misfit(place, _no("pool", to, pools))
 
 
 def _namesakes(values: Mapping[str, Any]) -> Iterator[Misfit]:

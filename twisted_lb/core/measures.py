@@ -147,13 +147,28 @@ class BackendMeasures:
 
 
 @dataclass(frozen=True)
+class MirrorMeasures:
+    """What was mirrored of a pool's requests: how many were `sent` to the other pool, how many are under way (`running`), those among
+    them that are to be sent, and how many were not, in the order of `mirroring.Unmirrored`.
+    """
+
+    sent: int
+    running: int
+    unsent: Numbers
+
+    def merged(self, other: "MirrorMeasures") -> "MirrorMeasures":
+        """What two processes have counted."""
+        return MirrorMeasures(self.sent + other.sent, self.running + other.running, _sums(self.unsent, other.unsent))
+
+
+@dataclass(frozen=True)
 class PoolMeasures:
     """What a pool has, and has done since it is there. `durations` of its exchanges by `KINDS`, from head to last byte; `queue` how
     long those waited that had to; `connect` how long new connections took; `first_byte` and `first_body` from when a request
     was sent; `stream_gap` between the pieces of streamed answers. `retries` by `outcome.Outcome`, `denied` by `totals.Denied`.
     `panic`: others than usable backends are used too; `levels`, where there are several: (name, share in percent, usable).
     `outcomes` of all attempts and `backend_durations` are sums that no removed backend takes away. `minded`: what is known of a
-    policy of one's own, and of a shadow; `prefixes` what is counted of how bodies begin, by role, as there. `affinity`: claims in which it had a say, by `held.Held`, `bindings` those of its table now, and
+    policy of one's own, and of a shadow; `mirror`: of its requests that are sent to another pool too, None where none ever was to be; `prefixes` what is counted of how bodies begin, by role, as there. `affinity`: claims in which it had a say, by `held.Held`, `bindings` those of its table now, and
     `bindings_forgotten` how many made room for others; None where requests are bound by nothing.
     """
 
@@ -182,6 +197,7 @@ class PoolMeasures:
     affinity: Numbers | None = None
     bindings: int = 0
     bindings_forgotten: int = 0
+    mirror: MirrorMeasures | None = None
 
     def merged(self, other: "PoolMeasures") -> "PoolMeasures":
         """What two processes have counted. Who is usable is this one's."""
@@ -210,6 +226,7 @@ class PoolMeasures:
             else _sums(self.affinity, other.affinity),
             bindings=self.bindings + other.bindings,
             bindings_forgotten=self.bindings_forgotten + other.bindings_forgotten,
+            mirror=self.mirror if self.mirror is None or other.mirror is None else self.mirror.merged(other.mirror),
         )
 
 
@@ -321,7 +338,15 @@ def pool_measures(
         affinity=None if bindings is None else tuple(totals.affinity),
         bindings=0 if bindings is None else len(bindings),
         bindings_forgotten=0 if bindings is None else bindings.forgotten,
+        mirror=_mirror_measures(pool),
     )
+
+
+def _mirror_measures(pool: Pool) -> MirrorMeasures | None:
+    mirroring = pool.totals.mirroring
+    if pool.settings.mirror is None and not (mirroring.sent or any(mirroring.unsent)):
+        return None
+    return MirrorMeasures(mirroring.sent, mirroring.running, tuple(mirroring.unsent))
 
 
 def _levels(levels: Levels) -> tuple[tuple[str, int, int], ...]:

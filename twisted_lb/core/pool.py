@@ -511,6 +511,16 @@ class Pool:
         """Whether a backend is not to be used now for those that are bound to it either."""
         return self.backends.get(backend.name) is not backend or not (backend.usable or backend.used_in_panic)
 
+    def claim_at_once(self, ask: Ask, now: float) -> Lease | None:
+        """A lease on the backend that the policy picks, for a request that waits for nobody and overtakes nobody (mirror): None
+        where no place is free.
+        """
+        if self._queue.waiting and self.settings.max_queued and self._overtaking():
+            return None
+        if now >= self._wake_at:
+            self._wake(now)
+        return self._lease(ask, now, ())
+
     def _overtaking(self) -> bool:
         """Whether a new request would overtake somebody who waits: for whoever is free first, or for one who is free, until the next
         `grants`.

@@ -6,6 +6,7 @@ from typing import Final
 from twisted_lb.core.affinity import AffinityRules
 from twisted_lb.core.backend import ADAPTIVE
 from twisted_lb.core.gradient import AdaptiveRules
+from twisted_lb.core.mirroring import MirrorSettings
 from twisted_lb.core.weighing import AT_ONCE, SlowStart
 
 _USUAL: Final = AdaptiveRules()
@@ -50,7 +51,7 @@ class PoolSettings:
     checks mean that they are busy. `slow_start`: how a backend that is back comes to its weight. `spill`: whether a request whose
     level is full goes on to one that is not in use, or waits. `panic_percent`: where fewer of those that are wanted are usable,
     ejected ones are used too, 0: never; `panic_even_down`: those too that are down by their checks. `affinity`: how requests are bound to
-    backends (sticky sessions); None: they are not.
+    backends (sticky sessions); None: they are not. `mirror`: which of its requests are sent to another pool too, None: none.
     """
 
     rise: int = 2
@@ -76,6 +77,7 @@ class PoolSettings:
     panic_even_down: bool = False
     affinity: AffinityRules | None = None
     ejection: EjectionRules = EjectionRules()
+    mirror: MirrorSettings | None = None
 
     @property
     def said_limit(self) -> int:

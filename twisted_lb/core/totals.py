@@ -6,6 +6,7 @@ from typing import Final
 from twisted_lb.core.ejection import EjectionRule
 from twisted_lb.core.held import Held
 from twisted_lb.core.histogram import Histogram, counted_in, reading_of
+from twisted_lb.core.mirroring import Mirroring
 from twisted_lb.core.outcome import Outcome
 
 # Of a status its first digit: 1 to 5; in place 0 stands what has no status, or one of another kind.
@@ -79,8 +80,8 @@ class BackendTotals:
 class PoolTotals:
     """What a pool has done that no backend and no route alone has: attempts after a first one, by the outcome of the one before;
     why there was no other one; and how long requests waited in the queue, connections took to be made, the head and the
-    first byte of the body of answers took from when the request was sent, and the gaps between the pieces of streamed answers. `affinity`: claims in
-    which it had a say, by what became of the binding (`Held`).
+    first byte of the body of answers took from when the request was sent, and the gaps between the pieces of streamed answers; which of
+    its requests were mirrored. `affinity`: claims in which it had a say, by what became of the binding (`Held`).
 
     Of those that are gone it keeps the sum, so that no total goes down: of removed backends the outcomes of their attempts, and
     the durations of their answers; of routes and listeners the durations of requests, by `KINDS`, and the bytes.
@@ -88,7 +89,7 @@ class PoolTotals:
 
     __slots__ = (
         "affinity", "bytes_down", "bytes_up", "connect", "denied", "durations", "first_body", "first_byte", "gone_durations",
-        "gone_outcomes", "queue", "retries", "stream_gap",
+        "gone_outcomes", "mirroring", "queue", "retries", "stream_gap",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -105,6 +106,7 @@ class PoolTotals:
         self.durations: Final = [Histogram() for _ in KINDS]
         self.bytes_up: int = 0
         self.bytes_down: int = 0
+        self.mirroring: Final = Mirroring()
 
     def bury(self, outcomes: list[int], totals: BackendTotals) -> None:
         """A backend is gone for good: its totals are the pool's alone from now on."""

@@ -35,6 +35,10 @@ def _run_route(session: Session, arguments: Namespace) -> int:
         console.say_cut(decision_lines(decision) if decision else [])
         if decision and found.get("why"):
             console.say_cut(labelled("because", [text_of(found, "why")]))
+        if mirror := text_of(found, "mirror"):
+            console.say_cut(
+                labelled("mirrored", [f"to {mirror} too, {number_of(found, 'mirror_percent'):g} % of the time"])
+            )
         console.say(f"Nothing was sent. {outlook(decision) if decision else _own_answer(found)}")
     return Status.REFUSED if found.get("route") is None else Status.DONE
 

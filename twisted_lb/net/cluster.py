@@ -48,6 +48,17 @@ class Waiter(Protocol):
         """The wait is over: a lease on a backend, or a refusal."""
 
 
+class Mirrored(Protocol):
+    """A request that nobody waits for: it was mirrored from another pool."""
+
+    @property
+    def backend(self) -> Backend | None:
+        """Where it is; None while it is nowhere."""
+
+    def cut(self, detail: str) -> None:
+        """Take it back."""
+
+
 class Checking(Protocol):
     """The checks of a cluster's backends, as far as the cluster steers them."""
 
@@ -122,6 +133,8 @@ class Cluster(Keeper):
         self.waiting: dict[Ticket, Waiter] = {}
         # In their order; each with its attempt, if that is still to be settled.
         self.abandoned: Final[dict[Abandoned, AttemptRecord | None]] = {}
+        self.mirrors: Final[dict[Mirrored, None]] = {}  # of other pools, an ordered set
+        self.mirror_chance: Final = runtime.stream(f"mirror {name}")  # of its own requests
         self._serving: bool = False
         self._serve_timer: Timer | None = None
         self._serve_at: float = NEVER
@@ -501,6 +514,13 @@ class Cluster(Keeper):
         if self.waiting:
             self.freed()
 
+    # Requests that were mirrored from other pools.
+
+    def cut_mirrored(self, backend: Backend, detail: str) -> None:
+        """Take back what was mirrored to this backend."""
+        for one in [one for one in self.mirrors if one.backend is backend]:
+            one.cut(detail)
+
     # Connections.
 
     def take(self, backend: Backend, repeatable: bool, now: float, *, first: bool = False) -> Upstream | None:
@@ -654,6 +674,8 @@ class Cluster(Keeper):
             self._serve_timer = None
         self._moving.stop()
         self.close_idle()
+        for mirror in list(self.mirrors):
+            mirror.cut("the pool is closed")
         for upstream in list(self._open):
             upstream.abandon()
         for one in list(self.abandoned):

@@ -9,7 +9,6 @@ from typing import Final, cast
 
 from mypy_extensions import mypyc_attr
 
-from twisted_lb.core.address import TcpAddress
 from twisted_lb.core.affinity import Bond
 from twisted_lb.core.ask import ANY
 from twisted_lb.core.attempts import Attempt as AttemptRecord
@@ -33,11 +32,12 @@ from twisted_lb.net.dialer import Attempt as Dialling
 from twisted_lb.net.frontend import Frontend
 from twisted_lb.net.local_reply import CONTINUE, safe_id
 from twisted_lb.net.memory import Holding
+from twisted_lb.net.mirror import Mirror, mirror_of
 from twisted_lb.net.own_answers import OwnAnswer, answer_for
 from twisted_lb.net.peeking import peeked
 from twisted_lb.net.relay import Relay
 from twisted_lb.net.replay import Replay
-from twisted_lb.net.route import Fallback, Lead, Route, told_lines
+from twisted_lb.net.route import Fallback, Lead, Route, authority_of, told_lines
 from twisted_lb.net.upstream import Requester, Upstream
 from twisted_lb.wire.edits import NO_EDITS, Words
 from twisted_lb.wire.fields import tokens, without
@@ -65,7 +65,7 @@ class Exchange(Requester):
 
     __slots__ = (
         "_bad_status", "_client_full", "_client_paused", "_clock", "_cluster", "_delivering", "_frontend", "_holding", "_lead",
-        "_local_reply", "_piece_at", "_recorded", "_relay", "_replay", "_request_ended", "_trailers", "_upstream_head",
+        "_local_reply", "_mirror", "_piece_at", "_recorded", "_relay", "_replay", "_request_ended", "_trailers", "_upstream_head",
         "attempts", "began_at", "client", "first_byte_at", "gathered_s", "head", "last_byte_at", "over", "queued_behind", "queued_s",
         "request_bytes", "request_id", "responded_at", "response_bytes", "route", "started", "status", "trace",
     )  # fmt: skip
@@ -124,6 +124,9 @@ class Exchange(Requester):
         self._local_reply: Refusal | Outcome | Reply | None = None  # why there was a local reply
         # When a piece of an answer of unknown length came last, or its head; NEVER for other answers.
         self._piece_at: float = NEVER
+        self._mirror: Mirror | None = None
+        if route.mirror is not None:
+            self._mirror = self._mirrored()
 
     # From the client side.
 
@@ -157,6 +160,8 @@ class Exchange(Requester):
                 client.keep(own)  # another pool's: there it will be asked for
             self.begin()
             return
+        if self._mirror is not None:
+            self._mirror.forget()  # elsewhere its client is not logged in
         self.attempts.due = now + self.route.rules.response_head_s
         if self.route.rules.hurries:
             self._hurry(now)
@@ -169,6 +174,20 @@ class Exchange(Requester):
         else:
             client.keep(own)
             self._go(verdict, new_connection=False)
+
+    def _mirrored(self) -> Mirror | None:
+        """The mirror of the request, where it is chosen to have one: with the id that the original has, or will have."""
+        mirror = mirror_of(self.head, self._lead)
+        if mirror is not None:
+            rules = self.route.rules
+            if rules.request_edits.wants_id:
+                self.request_id = safe_id(self.request_id)
+            if rules.request_edits.wants_id or rules.make_request_id:
+                self.request_id = self.request_id or self._frontend.runtime.new_id()
+            mirror.request_id = self.request_id
+            if self._request_ended:
+                mirror.complete(b"")
+        return mirror
 
     # A request body that is gathered before a backend is claimed (request buffering).
 
@@ -361,6 +380,8 @@ class Exchange(Requester):
         if self.over:
             return
         self.request_bytes += len(payload)
+        if self._mirror is not None:
+            self._mirror.hold(payload)
         upstream = self._upstream
         if not self.started:
             self._hold(payload)
@@ -394,6 +415,8 @@ class Exchange(Requester):
             # A backend may merge them into the head.
             trailers = self.route.rules.request_edits.kept(trailers)
         self._trailers = trailers
+        if self._mirror is not None:
+            self._mirror.complete(trailers)
         holding = self._holding
         if holding is not None and holding.gathering:
             self._gathered(holding)
@@ -559,8 +582,7 @@ class Exchange(Requester):
             upstream_head = self._stamped(upstream_head)
         if not rules.fits_backend and head.fields.has_host:
             return head.line + upstream_head
-        address = backend.address
-        own = address.authority.encode("ascii", "replace") if isinstance(address, TcpAddress) else b"localhost"
+        own = authority_of(backend.address)
         return self._lead.fitted(
             head, upstream_head, self._words(backend.name, wants_id=rules.request_edits.wants_id), own
         )
@@ -840,6 +862,8 @@ class Exchange(Requester):
             return
         self.over = True
         self._frontend.exchanges -= 1
+        if self._mirror is not None:
+            self._mirror.left()
         plain = (
             self.responded_at == now
             and self.first_byte_at == now
@@ -1013,6 +1037,8 @@ class Exchange(Requester):
         if not self.over:
             self.over = True
             self._frontend.exchanges -= 1
+            if self._mirror is not None:
+                self._mirror.left()
             self._count(self._clock.now)
 
     def _count(self, now: float) -> None:

@@ -2,7 +2,9 @@
 
 from typing import Final
 
+from twisted_lb.core.address import Address, TcpAddress
 from twisted_lb.core.ask import ANY, USUAL, Ask
+from twisted_lb.core.backend import Backend
 from twisted_lb.core.flow import Flow
 from twisted_lb.core.rate_limits import RateKey
 from twisted_lb.net.cluster import Cluster
@@ -21,6 +23,8 @@ from twisted_lb.wire.response import ResponseHead
 from twisted_lb.wire.rewrite import upstream_head, upstream_tail, with_host, with_lines
 
 _PREFIX: Final = b"x-forwarded-prefix"
+# The field that tells a mirrored request from its original: it names the pool that the original went to.
+MIRRORED: Final = b"x-mirrored:"
 
 
 # Not acyclic: a route leads to all there is, and a frontend keeps its last lead.
@@ -31,7 +35,7 @@ class Lead:
     """
 
     __slots__ = (
-        "_answer", "_ask", "_asked_of", "_edited", "_may_switch", "_tail", "_words", "client", "fields", "flow", "last_head", "last_lines",
+        "_answer", "_ask", "_asked_of", "_edited", "_may_switch", "_mirror", "_tail", "_words", "client", "fields", "flow", "last_head", "last_lines",
         "route", "upgrade",
     )  # fmt: skip
 
@@ -54,6 +58,7 @@ class Lead:
         # The same of an answer: its head, and what became of it.
         self._answer: ResponseHead | None = None
         self._edited: ResponseHead | None = None
+        self._mirror: Lead | None = None
 
     def upstream_head(self, lines: bytes) -> bytes:
         """The request head for a backend behind its first line, of a request with these lines."""
@@ -186,9 +191,40 @@ class Lead:
             return Origin(client, fields.host, fields.claims).scheme == b"https"
         return client.scheme == b"https"
 
+    @property
+    def mirror(self) -> "Lead":
+        """The lead of the same requests to where they are mirrored; only of a route that has such a place."""
+        lead = self._mirror
+        if lead is None:
+            route = self.route.mirror
+            assert route is not None
+            lead = self._mirror = Lead(self.fields, self.client, route, self.flow, may_switch=False)
+        return lead
+
+    def mirrored(self, head: RequestHead, backend: Backend, request_id: bytes, source: str) -> bytes:
+        """The whole head, first line included, of a request that is mirrored from the pool `source` to this backend: as that of its
+        original, and a field that says what it is.
+        """
+        rules, fields = self.route.rules, self.fields
+        lines = b"X-Mirrored: %b\r\n" % source.encode("ascii")
+        if rules.make_request_id and not fields.request_id:
+            lines += b"X-Request-ID: %b\r\n" % request_id
+        upstream_head = with_lines(self.upstream_head(head.lines), lines)
+        if not rules.fits_backend and fields.has_host:
+            return head.line + upstream_head
+        wanted = safe_id(request_id) if rules.request_edits.wants_id else b""
+        return self.fitted(
+            head, upstream_head, self.words(wanted, backend.name, head.authority), authority_of(backend.address)
+        )
+
     def client_name(self) -> str:
         """The address that the requests come from: that of the connection, or whom its trusted proxy names."""
         return client_name(self.client, self.fields)
+
+
+def authority_of(address: Address) -> bytes:
+    """What stands as Host for a backend at this address, where its own name is wanted."""
+    return address.authority.encode("ascii", "replace") if isinstance(address, TcpAddress) else b"localhost"
 
 
 def told_lines(head: RequestHead, client: Client) -> bytes:
@@ -229,12 +265,19 @@ class Route:
     """
 
     def __init__(
-        self, name: str, rules: RouteRules, cluster: Cluster, runtime: Runtime, fallback: Fallback | None = None
+        self,
+        name: str,
+        rules: RouteRules,
+        cluster: Cluster,
+        runtime: Runtime,
+        fallback: Fallback | None = None,
+        mirror: "Route | None" = None,
     ) -> None:
         self.name: Final = name
         self.rules: Final = rules
         self.cluster: Final = cluster
         self.fallback: Final = fallback
+        self.mirror: Final = mirror  # where its requests are sent too
         self._runtime: Final = runtime
 
     def takes(self, body_bytes: int) -> bool:
