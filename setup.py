@@ -79,6 +79,7 @@ COMPILED = sorted(
                 "settings",
                 "transport",
                 "upstream",
+                "waits",
             )
         ),
     ]

@@ -36,6 +36,7 @@ from twisted_lb.config.urgency import BY_ROUTE
 from twisted_lb.core.access import AccessRule, AccessRules
 from twisted_lb.core.address import TcpAddress, is_name
 from twisted_lb.core.backend import Backend, BackendSpec
+from twisted_lb.core.backoff import Backoff
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.gradient import AdaptiveRules
 from twisted_lb.core.networks import Network, Networks, network_of, networks_in
@@ -558,9 +559,12 @@ def _route_rules(
 ) -> RouteRules:
     """The rules of a route where it leads to a pool; None: those of what goes to none."""
     timeouts, forwarding = config.timeouts, config.forwarding
-    retry = RetryRules(0, frozenset())
+    retry, methods = RetryRules(0, frozenset()), config.repeatable
     if pool is not None:
-        retry = RetryRules(pool.retry.more_attempts, frozenset(pool.retry.bad_statuses))
+        said = pool.retry
+        backoff = Backoff(said.backoff_s, said.longest_s, said.retry_after_most_s)
+        retry = RetryRules(said.more_attempts, frozenset(said.bad_statuses), backoff)
+        methods = (*methods, *said.methods)
     edits = _edits(config.set_request_headers, config.remove_request_headers)
     return RouteRules(
         response_head_s=timeouts.response_head_s,
@@ -579,7 +583,7 @@ def _route_rules(
         make_request_id=forwarding.request_id == "make",
         make_traceparent=forwarding.traceparent == "make",
         trace_ratio=trace_ratio,
-        repeatable=IDEMPOTENT | {method.encode("ascii") for method in config.repeatable},
+        repeatable=IDEMPOTENT | {method.encode("ascii") for method in methods},
         request_edits=edits,
         response_edits=_edits(config.set_response_headers, config.remove_response_headers),
         path_edit=_path_edit(config),

@@ -36,6 +36,7 @@ class Stopped(enum.Enum):
     ATTEMPTS = "it had all the attempts that its route allows"
     BUDGET = "the retry budget of the pool was spent"
     UNPROCESSED = "it was turned away unbegun too often"
+    TOLD_LATER = "its backend asked for a longer wait (Retry-After) than it has time for"
 
 
 @mypyc_attr(acyclic=True)
@@ -43,10 +44,10 @@ class Story:
     """What is to be told later of attempts that were not plain: `stopped` is why there was no further one, None where nobody
     wanted one; `refused` the pool that had nobody; `came_as` which one in the queue the request was, 0 where it has not waited;
     `waiting` its place there, while it waits, `ahead` how many are in front of it now, and `expected_s` how long it will wait still, 0
-    where that is not known.
+    where that is not known. `pausing_until`: when it will be tried again, while it waits for that (backoff).
     """
 
-    __slots__ = ("ahead", "came_as", "expected_s", "more_attempts", "refused", "stopped", "waiting")
+    __slots__ = ("ahead", "came_as", "expected_s", "more_attempts", "pausing_until", "refused", "stopped", "waiting")
 
     def __init__(self) -> None:
         self.stopped: Stopped | None = None
@@ -56,6 +57,26 @@ class Story:
         self.expected_s: float = 0.0
         self.more_attempts: int = 0
         self.waiting: Ticket | None = None
+        self.pausing_until: float = NEVER
+
+
+@mypyc_attr(acyclic=True)
+class Pause:
+    """A wait before another attempt, which is allowed and paid for (backoff): the request holds no lease meanwhile, and claims when it is
+    over. `since` and `until` are monotonic seconds; `told`: its backend has asked for it (Retry-After). `free`: the attempt costs nothing.
+    """
+
+    __slots__ = ("after", "free", "since", "told", "until")
+
+    def __init__(self, after: Outcome, since: float, until: float, *, told: bool, free: bool) -> None:
+        self.after: Final = after
+        self.since: Final = since
+        self.until: Final = until
+        self.told: Final = told
+        self.free: Final = free
+
+    def __repr__(self) -> str:
+        return f"<Pause of {self.until - self.since:g} s>"
 
 
 # As metrics count it; whatever no other attempt could mend is nobody's denial.
@@ -66,6 +87,7 @@ _DENIED: Final[dict[Stopped, Denied]] = {
     Stopped.ATTEMPTS: Denied.ATTEMPTS,
     Stopped.UNPROCESSED: Denied.ATTEMPTS,
     Stopped.BUDGET: Denied.BUDGET,
+    Stopped.TOLD_LATER: Denied.TOLD_LATER,
 }
 
 
@@ -79,12 +101,12 @@ class Attempt:
     is not known. `outcome` and `detail` are how it ended, None while it has not; `before` is the one before it.
 
     `dialled`: a new connection was made for it, or was to be. `ended_at`: when it ended, if it was not well. `waited_s`: how
-    long the request was in the queue before. `budget_left`: how many retries were left behind this one, if it is one that was
-    paid for; else -1.
+    long the request was in the queue before. `pause`: the wait before it (backoff), if there was one. `budget_left`: how many retries
+    were left behind this one, if it is one that was paid for; else -1.
     """
 
     __slots__ = (
-        "before", "began", "budget_left", "connected_at", "detail", "dialled", "due", "ended_at", "lease", "outcome",
+        "before", "began", "budget_left", "connected_at", "detail", "dialled", "due", "ended_at", "lease", "outcome", "pause",
         "waited_s", "way",
     )  # fmt: skip
 
@@ -100,6 +122,7 @@ class Attempt:
         self.dialled: bool = False
         self.ended_at: float = NEVER
         self.waited_s: float = 0.0
+        self.pause: Pause | None = None
         self.budget_left: int = -1
 
     def __repr__(self) -> str:
@@ -112,21 +135,22 @@ class Attempts:
     """All attempts at one request, one after the other, driven by its server: net, the facade, a simulator.
 
     `begin` or `begin_on`, then for each attempt `ended`, and `again` for another one. A Lease is taken up at once: the new attempt is
-    `current`. A Ticket is kept in `waiting` until `granted` or `withdraw` is called. `due` is the moment after which no
+    `current`. A Ticket is kept in `waiting` until `granted` or `withdraw` is called, a Pause in `pausing` until `resume` or `withdraw`.
+    `due` is the moment after which no
     attempt may begin, `deadline` when an answer is of no use any more, and `tried` are the backends not to ask; all may be set before
     the first.
     """
 
     __slots__ = (
-        "_free", "_story", "_wait_until", "ask", "count", "current", "deadline", "due", "idempotent", "pool", "retries", "tried",
-        "waiting",
+        "_free", "_story", "_wait_until", "ask", "count", "current", "deadline", "due", "idempotent", "pausing", "pool", "retries",
+        "tried", "waiting",
     )  # fmt: skip
 
     def __init__(self, pool: Pool, retries: RetryRules, ask: Ask, *, idempotent: bool) -> None:
         self.pool: Pool = pool
         self.retries: RetryRules = retries
         self.ask: Ask = ask
-        self.idempotent: Final = idempotent
+        self.idempotent: bool = idempotent
         self.due: float = NEVER
         self.deadline: float = NEVER
         self.tried: tuple[Backend, ...] = ()
@@ -137,6 +161,7 @@ class Attempts:
         self._wait_until: float = NEVER  # the end of its wait, if it has begun one
         self.current: Attempt | None = None
         self.waiting: Ticket | None = None
+        self.pausing: Pause | None = None
         self._story: Story | None = None  # of none that is plain
 
     def begin(self, now: float) -> Lease | Refusal | Ticket:
@@ -161,7 +186,9 @@ class Attempts:
         self._take_up(verdict, now)
         return verdict
 
-    def again(self, outcome: Outcome, now: float, *, replayable: bool) -> Lease | Refusal | Ticket | None:
+    def again(
+        self, outcome: Outcome, now: float, *, replayable: bool, told_s: float = -1.0
+    ) -> Lease | Refusal | Ticket | Pause | None:
         """Retry: another attempt after the current one, which has this outcome or will; None when there may be none.
 
         The time that is left, what was relayed (then the request is not `replayable`, nor is it when a part of its body
@@ -170,6 +197,9 @@ class Attempts:
         nor is it where a kept connection turned out to be closed (keep-alive race): nobody has read the request, and the
         next attempt is on a new connection; nor, the first two times, where the backend says that it has not begun. A
         Refusal: a retry is allowed, but no backend is left.
+
+        A Pause: it is allowed and paid for, and waits before it claims, where somebody is left to be asked then (backoff). `told_s`: the
+        backend has asked for such a wait (Retry-After), -1: it has not.
         """
         current = self.current
         if current is None:
@@ -183,6 +213,11 @@ class Attempts:
                 self._free += 1
                 return self._take_up(verdict, now, outcome)
         free = (outcome is _STALE or outcome is _UNPROCESSED) and self.retries.more_attempts > 0
+        pause = None
+        if stopped is None and self._others_left(current):
+            pause = self._pause(current, outcome, now, told_s, free=free)
+            if pause is not None and pause.until >= self.due:
+                stopped = Stopped.TOLD_LATER if pause.told else Stopped.TIME
         if stopped is None:
             stopped = self._unpaid(current, outcome, now, free=free)
         self._tale.stopped = stopped
@@ -192,6 +227,23 @@ class Attempts:
                 self.pool.totals.denied[denied] += 1
             return None
         self._remember(current, outcome)
+        if pause is not None:
+            self.pausing = pause
+            return pause
+        return self._claim_again(outcome, now, free=free)
+
+    def resume(self, now: float) -> Lease | Refusal | Ticket:
+        """The pause is over: the attempt that was paid for."""
+        pause = self.pausing
+        assert pause is not None, f"{self!r} does not pause"
+        self.pausing = None
+        verdict = self._claim_again(pause.after, now, free=pause.free)
+        if isinstance(verdict, Lease) and self.current is not None:
+            self.current.pause = pause
+        return verdict
+
+    def _claim_again(self, outcome: Outcome, now: float, *, free: bool) -> Lease | Refusal | Ticket:
+        """Claim for another attempt after one with this outcome: one that is allowed, and paid for unless it is `free`."""
         again = self.pool.claim(self.ask, now, self.tried, self._wait_until, self.deadline, again=True)
         if isinstance(again, Refusal):
             self.pool.totals.denied[Denied.TIME if again is Refusal.LATE else Denied.TRIED_ALL] += 1
@@ -200,6 +252,22 @@ class Attempts:
         if isinstance(claimed, Lease) and attempt is not None and not free:
             attempt.budget_left = self.pool.budget.left
         return claimed
+
+    def _others_left(self, current: Attempt) -> bool:
+        """Whether a wait may bring the request to somebody: without that it need not wait for its answer."""
+        return self.pool.has_others((*self.tried, current.lease.backend))
+
+    def _pause(self, current: Attempt, outcome: Outcome, now: float, told_s: float, *, free: bool) -> Pause | None:
+        """The wait before another attempt after the current one; None where it is made at once."""
+        backoff, rng = self.retries.backoff, self.pool.jitter
+        if backoff.told_most_s <= 0.0:
+            told_s = -1.0  # nobody heeds it
+        elif told_s > backoff.told_most_s:
+            return Pause(outcome, now, NEVER, told=True, free=free)
+        wait_s = backoff.wait_s(outcome, self.count - self._free - 1, rng)
+        if told_s > 0.0:
+            wait_s = max(wait_s, backoff.told_s(told_s, rng))
+        return Pause(outcome, now, now + wait_s, told=told_s > 0.0, free=free) if wait_s > 0.0 else None
 
     def _barred(self, outcome: Outcome, now: float, *, replayable: bool) -> Stopped | None:
         """Why there may be no other attempt after this outcome, whatever is left of attempts and budget."""
@@ -227,7 +295,7 @@ class Attempts:
         self, pool: Pool, retries: RetryRules, ask: Ask, now: float, own: Backend | None = None
     ) -> Lease | Refusal | Ticket:
         """Go on in another pool, by these rules and with this ask, as a request that is new there: nobody is left in its own. What was tried
-        stays on record. `own`: the backend to which its client has a connection of its own, as for `begin_on`; any other one
+        stays on record; whether it may be repeated there (`idempotent`) its rules say. `own`: the backend to which its client has a connection of its own, as for `begin_on`; any other one
         where that is not to be used.
         """
         self.withdraw()
@@ -301,6 +369,7 @@ class Attempts:
         story = self._story or Story()
         story.more_attempts = self.retries.more_attempts
         story.waiting = self.waiting
+        story.pausing_until = NEVER if self.pausing is None else self.pausing.until
         if self.waiting is not None:
             story.ahead, story.expected_s = self.pool.foretold(self.waiting)
         return story
@@ -313,7 +382,8 @@ class Attempts:
         return story
 
     def withdraw(self) -> None:
-        """Leave the queue; harmless when the request does not wait."""
+        """Leave the queue, or end the pause; harmless when the request does not wait."""
+        self.pausing = None
         if self.waiting is not None:
             self.pool.withdraw(self.waiting)
             self.waiting = None

@@ -158,7 +158,16 @@ def _attempt(note: Note, made: Sequence[Attempt], index: int, *, decided: bool) 
 
 
 def _retried(attempt: Attempt, before: Attempt) -> str:
-    """Why there was another attempt."""
+    """Why there was another attempt, and how long it waited for that."""
+    pause = attempt.pause
+    if pause is None:
+        return _allowed(attempt, before)
+    why = "as long as its backend asked for (Retry-After)" if pause.told else "backoff"
+    return f"{_allowed(attempt, before)}; it waited {pause.until - pause.since:.3f} s for that: {why}"
+
+
+def _allowed(attempt: Attempt, before: Attempt) -> str:
+    """By what there was another attempt."""
     outcome = before.outcome
     if attempt.lease.scene.pool != before.lease.scene.pool:
         return f"its pool had nobody left: on to the fallback, {attempt.lease.scene.pool}"
@@ -196,6 +205,8 @@ def _notes(note: Note, stuck: Story | None, last: Decision | None, now: float) -
         )
         place = f"it is number {stuck.ahead + 1} in the queue now"
         told.append(f"{place}: about {stuck.expected_s:.1f} s more, at this pace" if stuck.expected_s else place)
+    if stuck is not None and stuck.pausing_until != NEVER:
+        told.append(f"it is tried again in {max(stuck.pausing_until - now, 0.0):.3f} s (backoff)")
     if stuck is not None and stuck.came_as:
         told.append(
             f"it came to the queue as number {stuck.came_as}, and waited {note.waited_s:.2f} s"

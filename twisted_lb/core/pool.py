@@ -73,7 +73,8 @@ class Pool:
 
     `on_event` is told every change of state, after it has happened. Requests in flight are counted in `counts`, the
     pool's own unless given. `stopwatch` measures how long policies of one's own take; None: nothing does. `chance` is for how
-    long who was ejected rests, so that it moves no pick; `rng` unless given. All times are monotonic seconds.
+    long who was ejected rests, `jitter` for how long requests wait before they are tried again, so that these move no pick; `rng` unless
+    given. All times are monotonic seconds.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Pool:
         counts: Counts | None = None,
         stopwatch: Stopwatch | None = None,
         chance: Random | None = None,
+        jitter: Random | None = None,
     ) -> None:
         self.name: Final = name
         self.backends: dict[str, Backend] = {}
@@ -102,6 +104,7 @@ class Pool:
         self._outliers: Final = Outliers(name, settings.ejection, rng if chance is None else chance)
         self._queue: Final = Queue()
         self.pace: Final = Pace()
+        self.jitter: Final = rng if jitter is None else jitter
         self._resting: Final = Resting()
         # Members that were removed and have something in flight, with when they were. Who rests and may return is not here.
         self.leaving: Final[dict[Backend, float]] = {}
@@ -670,6 +673,10 @@ class Pool:
             and not (queue.waiting and queue.awaits(one))
             for one in self.backends.values()
         )
+
+    def has_others(self, tried: Sequence[Backend]) -> bool:
+        """Whether somebody is used, with room or without, who is not one of `tried`: O(backends)."""
+        return any((one.usable or one.used_in_panic) and one not in tried for one in self.backends.values())
 
     def responded(self, lease: Lease, now: float) -> None:
         """The head of a response came; once a lease at most, and before it is settled."""

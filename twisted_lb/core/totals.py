@@ -29,6 +29,7 @@ class Denied(enum.IntEnum):
     ATTEMPTS = 3  # it has had all attempts that it may have
     BUDGET = 4  # the pool's retry budget is spent
     TRIED_ALL = 5  # no backend is left for it
+    TOLD_LATER = 6  # its backend asks for a longer wait (Retry-After) than it may take
 
 
 class BackendTotals:

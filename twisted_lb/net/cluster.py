@@ -38,6 +38,7 @@ from twisted_lb.net.queueing import NO_LANES, Queueing
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.settings import AUTO, UpstreamRules
 from twisted_lb.net.upstream import Keeper, Requester, Upstream
+from twisted_lb.net.waits import Waits
 
 
 class Waiter(Protocol):
@@ -102,6 +103,7 @@ class Cluster(Keeper):
             self._heard,
             stopwatch=runtime.stopwatch,
             chance=runtime.stream(f"ejection {name}"),
+            jitter=runtime.stream(f"backoff {name}"),
         )
         self.checks: Checking | None = None
         self.agents: Checking | None = None  # at a port of their own
@@ -121,6 +123,7 @@ class Cluster(Keeper):
         self._serving: bool = False
         self._serve_timer: Timer | None = None
         self._serve_at: float = NEVER
+        self.waits: Final = Waits(runtime)
         self._moving: Final = Moving(runtime, self.pool, self._open)
 
     # Members.
@@ -623,6 +626,7 @@ class Cluster(Keeper):
             self._serve_timer.cancel()
             self._serve_timer = None
         self._moving.stop()
+        self.waits.stop()
         self.close_idle()
         for upstream in list(self._open):
             upstream.abandon()

@@ -12,7 +12,7 @@ from mypy_extensions import mypyc_attr
 from twisted_lb.core.address import TcpAddress
 from twisted_lb.core.ask import ANY
 from twisted_lb.core.attempts import Attempt as AttemptRecord
-from twisted_lb.core.attempts import Attempts
+from twisted_lb.core.attempts import Attempts, Pause
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.flow import cell_of
 from twisted_lb.core.gate import client_key
@@ -35,11 +35,13 @@ from twisted_lb.net.relay import Relay
 from twisted_lb.net.replay import Replay
 from twisted_lb.net.route import Fallback, Lead, Route, told_lines
 from twisted_lb.net.upstream import Requester, Upstream
+from twisted_lb.net.waits import Wait
 from twisted_lb.wire.edits import Words
 from twisted_lb.wire.fields import tokens, without
 from twisted_lb.wire.grammar import CHUNKED, BadMessage
 from twisted_lb.wire.request import RequestHead
 from twisted_lb.wire.response import ResponseHead
+from twisted_lb.wire.retry_after import retry_after_s
 from twisted_lb.wire.rewrite import with_lines
 from twisted_lb.wire.trace_context import trace_line
 
@@ -61,7 +63,7 @@ class Exchange(Requester):
 
     __slots__ = (
         "_bad_status", "_client_full", "_client_paused", "_clock", "_cluster", "_frontend", "_lead",
-        "_local_reply", "_piece_at", "_recorded", "_relay", "_replay", "_request_ended", "_trailers", "_upstream_head",
+        "_left_status", "_local_reply", "_pause", "_piece_at", "_recorded", "_relay", "_replay", "_request_ended", "_trailers", "_upstream_head",
         "attempts", "began_at", "client", "first_byte_at", "head", "last_byte_at", "over", "queued_behind", "queued_s",
         "request_bytes", "request_id", "responded_at", "response_bytes", "route", "started", "status", "trace",
     )  # fmt: skip
@@ -111,6 +113,9 @@ class Exchange(Requester):
         self._client_paused: bool = False
         self._client_full: bool = False
         self._bad_status: bool = False
+        # While it waits for another attempt; the status of an answer that it has left for that.
+        self._pause: Wait | None = None
+        self._left_status: int = 0
         # Whether there is more to be told of it than of a plain one.
         self._recorded: bool = False
         self._relay: Relay | None = None
@@ -169,16 +174,23 @@ class Exchange(Requester):
             attempts.deadline = now + wait_s
         attempts.due = min(attempts.due, attempts.deadline)
 
-    def _go(self, verdict: Lease | Refusal | Ticket | None, *, new_connection: bool) -> None:
+    def _go(self, verdict: Lease | Refusal | Ticket | Pause | None, *, new_connection: bool) -> None:
         """Go where the pool's verdict says: to a backend, into the queue, to the fallback, or back to the client."""
         if isinstance(verdict, Lease):
             self._attempt(verdict, new_connection=new_connection)
+        elif isinstance(verdict, Pause):
+            self._pause = self._cluster.waits.until(verdict.until, self._paused)
         elif verdict is not None and self.route.fallback is not None and self._cluster.pool.exhausted:
             self._fall_back(self.route.fallback)
         elif isinstance(verdict, Ticket):
             self._cluster.wait(verdict, self)
         else:
             self._reply_for(verdict)
+
+    def _paused(self) -> None:
+        """The wait before another attempt is over (backoff)."""
+        self._pause = None
+        self._go(self.attempts.resume(self._clock.now), new_connection=False)
 
     def granted(self, ticket: Ticket, verdict: Lease | Refusal) -> None:
         """See Waiter: the wait in the queue is over."""
@@ -226,6 +238,7 @@ class Exchange(Requester):
         own = self._own_connection(now)
         backend = None if own is None else own.backend
         pool = route.cluster.pool
+        self.attempts.idempotent = self.head.method in route.rules.repeatable
         verdict = self.attempts.fall_back(pool, route.rules.retries, lead.ask(self.head), now, backend)
         if own is not None:
             if isinstance(verdict, Lease) and verdict.backend is backend:
@@ -362,6 +375,9 @@ class Exchange(Requester):
         if self.attempts.waiting is not None:
             self._waited(self.attempts.waiting, self._clock.now)
             self._cluster.leave(self.attempts.waiting)
+            self.attempts.withdraw()
+        elif self._pause is not None:
+            self._pause.cancel()
             self.attempts.withdraw()
         self._settle(outcome, detail)
         self._tell_end(outcome, detail)
@@ -595,8 +611,9 @@ class Exchange(Requester):
         attempt = attempts.current
         upstream = self._upstream
         self._recorded = True
-        again = attempts.again(Outcome.BAD_STATUS, self._clock.now, replayable=self._replayable())
-        if not isinstance(again, Lease):
+        told_s = retry_after_s(head.lines, self._frontend.runtime.wall.read())
+        again = attempts.again(Outcome.BAD_STATUS, self._clock.now, replayable=self._replayable(), told_s=told_s)
+        if not isinstance(again, Lease | Pause):
             attempts.withdraw()  # a response is here already: it does not wait
             self._bad_status = True
             return False
@@ -604,20 +621,21 @@ class Exchange(Requester):
         if head.load_report:
             self._cluster.pool.hear_load(attempt.lease.backend, head.load_report, self._clock.now)
         attempt.lease.backend.totals.unfinished[kind_of(head.status)] += 1
+        self._left_status = head.status
         self._leave(attempt, upstream, again, Outcome.BAD_STATUS, f"status {head.status}")
         return True
 
     def _leave(
-        self, attempt: AttemptRecord, upstream: Upstream | None, lease: Lease, outcome: Outcome, detail: str
+        self, attempt: AttemptRecord, upstream: Upstream | None, verdict: Lease | Pause, outcome: Outcome, detail: str
     ) -> None:
-        """Leave an attempt that is under way, with this outcome, for another backend."""
+        """Leave an attempt that is under way, with this outcome, for another backend, now or after a pause."""
         self._recorded = True
         if upstream is not None:
             upstream.abandon()
         self.attempts.ended(attempt, outcome, self._clock.now, detail, self._blaming(outcome))
         if self._cluster.waiting:
             self._cluster.freed()
-        self._attempt(lease, new_connection=False)
+        self._go(verdict, new_connection=False)
 
     def movable_since(self) -> float:
         """See Requester."""
@@ -803,7 +821,8 @@ class Exchange(Requester):
         last = self.attempts.current
         outcome = None if last is None else last.outcome
         if outcome is not None:
-            self._reply_locally(outcome, CONSEQUENCE[outcome].status or 502)
+            # An answer that was left for an attempt that could not be made is gone; its status is told.
+            self._reply_locally(outcome, CONSEQUENCE[outcome].status or self._left_status or 502)
         else:
             assert refusal is not None
             self._refuse(refusal)

@@ -7,7 +7,7 @@ is a test.
 from typing import Final, Protocol
 
 from twisted_lb.core.ask import Ask
-from twisted_lb.core.attempts import Attempt, Attempts
+from twisted_lb.core.attempts import Attempt, Attempts, Pause
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import CONSEQUENCE, Outcome, Refusal
@@ -95,7 +95,18 @@ class Visit:
     `latency_s`; and `attempts` knows the rest.
     """
 
-    __slots__ = ("attempts", "backend", "born", "demand", "latency_s", "number", "status", "wire", "world")
+    __slots__ = (
+        "attempts",
+        "backend",
+        "born",
+        "demand",
+        "latency_s",
+        "left_status",
+        "number",
+        "status",
+        "wire",
+        "world",
+    )
 
     def __init__(self, world: Surroundings, number: int, ask: Ask, demand: float, *, idempotent: bool) -> None:
         self.world: Final = world
@@ -105,6 +116,7 @@ class Visit:
         self.attempts: Final = Attempts(world.cluster.pool, world.rules.retries, ask, idempotent=idempotent)
         self.wire: Wire | None = None
         self.status: int = 0
+        self.left_status: int = 0
         self.backend: str = ""
         self.latency_s: float = 0.0
 
@@ -117,16 +129,22 @@ class Visit:
         attempts.due = min(self.born + rules.response_head_s, attempts.deadline)
         self._go(self.attempts.begin(self.born), None)
 
-    def _go(self, verdict: Lease | Refusal | Ticket | None, after: Outcome | None) -> None:
+    def _go(self, verdict: Lease | Refusal | Ticket | Pause | None, after: Outcome | None) -> None:
         if isinstance(verdict, Lease):
             self._attempt(verdict, new_connection=after is not None and CONSEQUENCE[after].new_connection)
         elif isinstance(verdict, Ticket):
             self.world.cluster.wait(verdict, self)
+        elif isinstance(verdict, Pause):
+            self.world.cluster.waits.until(verdict.until, self._paused)
         elif after is not None:
-            self._end(CONSEQUENCE[after].status or 502)
+            self._end(CONSEQUENCE[after].status or self.left_status or 502)
         else:
             assert verdict is not None, "a first attempt has a verdict"
             self._end(verdict.status)
+
+    def _paused(self) -> None:
+        verdict = self.attempts.resume(self.world.now())
+        self._go(verdict, None if isinstance(verdict, Lease) else self._current.outcome)
 
     def granted(self, ticket: Ticket, verdict: Lease | Refusal) -> None:
         """See Waiter: the wait in the queue is over."""
@@ -183,11 +201,12 @@ class Visit:
         bad = status >= 500 and status in world.rules.retries.bad_statuses
         if bad:
             again = attempts.again(Outcome.BAD_STATUS, now, replayable=True)
-            if isinstance(again, Lease):
+            if isinstance(again, Lease | Pause):
+                self.left_status = status
                 self._hang_up()
                 attempts.ended(attempt, Outcome.BAD_STATUS, now, f"status {status}")
                 self._freed()
-                self._attempt(again, new_connection=False)
+                self._go(again, None)
                 return
             attempts.withdraw()
         if attempt.lease.backend.told is not None:
