@@ -127,13 +127,21 @@ BAD_DAY = {
 }
 
 
-def compare_bad_day(policy, seed, requests=500):
-    return compare(policy, requests, seed, bad_day(seed), **BAD_DAY)
+BACKOFF = {"retry": BAD_DAY["retry"] | {"backoff_s": 0.02}}
+
+
+def compare_bad_day(policy, seed, requests=500, **options):
+    return compare(policy, requests, seed, bad_day(seed), **BAD_DAY | options)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_every_attempt_of_a_bad_day_is_the_engine_s(policy):
     compare_bad_day(policy, seed=3)
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+def test_waits_before_retries_are_the_engine_s(seed):
+    compare_bad_day("p2c", seed, **BACKOFF)
 
 
 def test_bad_days_have_everything_that_is_compared():
