@@ -57,6 +57,7 @@ COMPILED = sorted(
                 "exchange",
                 "foreign",
                 "frontend",
+                "hedge",
                 "http1",
                 "interfaces",
                 "kept",

@@ -26,7 +26,7 @@ from twisted_lb.config.matching import match_of
 from twisted_lb.config.objects import Objects, home_of_choice, objects_of
 from twisted_lb.config.observe import LogConfig
 from twisted_lb.config.policies import policy_for
-from twisted_lb.config.pools import BackendRulesConfig, PoolConfig, QueueConfig
+from twisted_lb.config.pools import BackendRulesConfig, HedgeConfig, PoolConfig, QueueConfig
 from twisted_lb.config.problems import Problem
 from twisted_lb.config.routes import AnswerConfig, RouteConfig
 from twisted_lb.config.secret import revealed
@@ -39,6 +39,7 @@ from twisted_lb.core.backend import Backend, BackendSpec
 from twisted_lb.core.backoff import Backoff
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.gradient import AdaptiveRules
+from twisted_lb.core.hedging import HedgeRules
 from twisted_lb.core.networks import Network, Networks, network_of, networks_in
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.pickers.base import Policy
@@ -572,6 +573,7 @@ def _route_rules(
         response_idle_s=timeouts.response_idle_s,
         tunnel_idle_s=timeouts.tunnel_idle_s,
         retries=retry,
+        hedges=pool is not None and retry.more_attempts > 0 and pool.hedge.on,
         body_bytes=-1 if config.limits.body_bytes is None else config.limits.body_bytes,
         replay_bytes=config.limits.replay_body_bytes,
         forwarding=Forwarding(
@@ -630,6 +632,10 @@ def _adaptive(config: PoolConfig) -> AdaptiveRules | None:
     return AdaptiveRules(given.least, given.most, given.tolerance_percent, given.measure_s)
 
 
+def _hedge(config: HedgeConfig) -> HedgeRules | None:
+    return HedgeRules(config.percentile, config.delay_s, config.least_delay_s) if config.on else None
+
+
 def _retry_after_s(check: HealthCheckConfig) -> int:
     """When to ask again where nobody is usable: after the next check of those that are out, or, without checks, the next trial."""
     return max(1, ceil(check.out_interval_s)) if check.enabled else 1
@@ -659,6 +665,7 @@ def _pool(config: PoolConfig, backend: BackendRulesConfig) -> PoolPlan:
             ejection=_ejection(config.ejection),
             budget_percent=retry.budget_percent,
             budget_per_s=retry.budget_per_s,
+            hedge=_hedge(config.hedge),
             slow_start=SlowStart(
                 window_s=config.slow_start.window_s,
                 aggression=config.slow_start.aggression,

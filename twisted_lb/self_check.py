@@ -30,7 +30,7 @@ def broken(frontends: Iterable[Frontend], clusters: Iterable[Cluster]) -> list[s
     at_backends = sum(one.tunnels for cluster in clusters for one in cluster.pool.records)
     if tunnels != at_backends:
         found.append(f"clients have {tunnels} tunnels, and backends {at_backends}")
-    served = sum(one.pool.counts.total - len(one.abandoned) + len(one.waiting) for one in clusters)
+    served = sum(one.pool.counts.total - len(one.abandoned) - one.hedges + len(one.waiting) for one in clusters)
     if served > exchanges:
         found.append(f"{served} requests are at backends or wait for one, and {exchanges} exchanges run")
     return found

@@ -371,6 +371,45 @@ class RetryConfig(Model):
         return 10 * self.backoff_s if self.backoff_most_s is None else self.backoff_most_s
 
 
+class HedgeConfig(Model):
+    """Hedging (backup requests): a request that has no answer yet after a while is sent to a second backend too, and whichever answers
+    first is heard. Only what may be repeated, with its body held, and while somebody else has a place free; paid by the retry budget.
+    """
+
+    percentile: float = Field(
+        default=0.0,
+        ge=0,
+        le=99.9,
+        description="After the time in which so many of a hundred answers of this pool begin, as measured over the last 20 to 30 s, 50 at "
+        "least; 95 makes one more request of 20. 0, as `delay_s`: no hedging. Danger: as much more load, bounded by the budget alone.",
+    )
+    delay_s: float = Field(
+        default=0.0,
+        ge=0,
+        le=3600,
+        description="After this time, whatever is measured, in place of `percentile`; 0: by that. Danger: where all become slower than "
+        "that, each request is hedged that the budget pays for.",
+    )
+    least_delay_s: float = Field(
+        default=0.001,
+        ge=0,
+        le=60,
+        description="What the measured time counts as at least: where most answers take no time, chance alone is beyond it.",
+    )
+
+    @field_validator("percentile")
+    @classmethod
+    def _is_the_slower_half(cls, value: float) -> float:
+        if 0 < value < 50:
+            raise ValueError("should be 50 to 99.9, or 0 for no hedging by what is measured")
+        return value
+
+    @property
+    def on(self) -> bool:
+        """Whether anything is hedged."""
+        return self.percentile > 0 or self.delay_s > 0
+
+
 class UpstreamConfig(Model):
     """Connections to backends that are kept open for the next request (keep-alive, connection pool)."""
 
@@ -506,6 +545,7 @@ class PoolRulesConfig(ChoiceConfig):
     slow_start: SlowStartConfig = SlowStartConfig()
     panic: PanicConfig = PanicConfig()
     retry: RetryConfig = RetryConfig()
+    hedge: HedgeConfig = HedgeConfig()
     shadow: ShadowConfig = ShadowConfig()
     upstream: UpstreamConfig = UpstreamConfig()
     timeouts: PoolTimeoutsConfig = PoolTimeoutsConfig()

@@ -8,6 +8,7 @@ from mypy_extensions import mypyc_attr
 from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.decision import Refused
+from twisted_lb.core.hedging import Hedged
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import CONSEQUENCE, Outcome, Refusal, Retry
@@ -18,6 +19,7 @@ from twisted_lb.core.totals import Denied
 
 # Looked up once, not at the end of each attempt.
 _OK: Final = Outcome.OK
+_CANCELLED: Final = Outcome.CANCELLED
 _STALE: Final = Outcome.STALE_REUSE
 _DOWN: Final = Outcome.BACKEND_DOWN
 _UNPROCESSED: Final = Outcome.UNPROCESSED
@@ -44,10 +46,20 @@ class Story:
     """What is to be told later of attempts that were not plain: `stopped` is why there was no further one, None where nobody
     wanted one; `refused` the pool that had nobody; `came_as` which one in the queue the request was, 0 where it has not waited;
     `waiting` its place there, while it waits, `ahead` how many are in front of it now, and `expected_s` how long it will wait still, 0
-    where that is not known. `pausing_until`: when it will be tried again, while it waits for that (backoff).
+    where that is not known. `beside`: its hedge, while that is under way. `pausing_until`: when it will be tried again, while it waits for that (backoff).
     """
 
-    __slots__ = ("ahead", "came_as", "expected_s", "more_attempts", "pausing_until", "refused", "stopped", "waiting")
+    __slots__ = (
+        "ahead",
+        "beside",
+        "came_as",
+        "expected_s",
+        "more_attempts",
+        "pausing_until",
+        "refused",
+        "stopped",
+        "waiting",
+    )
 
     def __init__(self) -> None:
         self.stopped: Stopped | None = None
@@ -58,6 +70,7 @@ class Story:
         self.more_attempts: int = 0
         self.waiting: Ticket | None = None
         self.pausing_until: float = NEVER
+        self.beside: Attempt | None = None
 
 
 @mypyc_attr(acyclic=True)
@@ -102,18 +115,18 @@ class Attempt:
 
     `dialled`: a new connection was made for it, or was to be. `ended_at`: when it ended, if it was not well. `waited_s`: how
     long the request was in the queue before. `pause`: the wait before it (backoff), if there was one. `budget_left`: how many retries
-    were left behind this one, if it is one that was paid for; else -1.
+    were left behind this one, if it is one that was paid for; else -1. `hedge`: it was made beside another one that had no answer yet.
     """
 
     __slots__ = (
-        "before", "began", "budget_left", "connected_at", "detail", "dialled", "due", "ended_at", "lease", "outcome", "pause",
-        "waited_s", "way",
+        "before", "began", "budget_left", "connected_at", "detail", "dialled", "due", "ended_at", "hedge", "lease", "outcome",
+        "pause", "waited_s", "way",
     )  # fmt: skip
 
     def __init__(self, lease: Lease, began: float, before: "Attempt | None") -> None:
         self.lease: Final = lease
         self.began: Final = began
-        self.before: Final = before
+        self.before: Attempt | None = before
         self.way: object | None = None
         self.due: float = NEVER
         self.connected_at: float = NEVER
@@ -124,6 +137,7 @@ class Attempt:
         self.waited_s: float = 0.0
         self.pause: Pause | None = None
         self.budget_left: int = -1
+        self.hedge: bool = False
 
     def __repr__(self) -> str:
         outcome = self.outcome
@@ -132,7 +146,8 @@ class Attempt:
 
 @mypyc_attr(free_list_len=1)
 class Attempts:
-    """All attempts at one request, one after the other, driven by its server: net, the facade, a simulator.
+    """All attempts at one request, one after the other, driven by its server: net, the facade, a simulator. One may be beside another
+    one: `hedge` makes it, `beside` is it until one of the two is left; `current` is the one whose answer is waited for.
 
     `begin` or `begin_on`, then for each attempt `ended`, and `again` for another one. A Lease is taken up at once: the new attempt is
     `current`. A Ticket is kept in `waiting` until `granted` or `withdraw` is called, a Pause in `pausing` until `resume` or `withdraw`.
@@ -142,7 +157,7 @@ class Attempts:
     """
 
     __slots__ = (
-        "_free", "_story", "_wait_until", "ask", "count", "current", "deadline", "due", "idempotent", "pausing", "pool", "retries",
+        "_free", "_story", "_wait_until", "ask", "beside", "count", "current", "deadline", "due", "idempotent", "pausing", "pool", "retries",
         "tried", "waiting",
     )  # fmt: skip
 
@@ -160,6 +175,7 @@ class Attempts:
         self._free: int = 0
         self._wait_until: float = NEVER  # the end of its wait, if it has begun one
         self.current: Attempt | None = None
+        self.beside: Attempt | None = None
         self.waiting: Ticket | None = None
         self.pausing: Pause | None = None
         self._story: Story | None = None  # of none that is plain
@@ -338,6 +354,54 @@ class Attempts:
         self.withdraw()
         return None
 
+    @property
+    def hedged(self) -> bool:
+        """Whether it has had its hedge: O(attempts)."""
+        return self.beside is not None or any(one.hedge for one in self.made)
+
+    def hedge(self, now: float) -> Lease | Hedged | None:
+        """Hedging: an attempt beside the current one, which has no answer yet; the new one is `beside`. It is paid for by the retry
+        budget and counts among the attempts that its route allows. NO_ROOM or NO_BUDGET where only that is missing; None where
+        the request is not one that may be hedged now.
+        """
+        current, pool = self.current, self.pool
+        if current is None or current.outcome is not None or not self.idempotent or self.hedged or now >= self.due:
+            return None
+        if self.count - self._free > self.retries.more_attempts:
+            return None
+        if self.deadline != NEVER and now + pool.quickest_s(now) >= self.deadline:
+            return None
+        tried = (*self.tried, current.lease.backend)
+        if not pool.has_room(tried):
+            return Hedged.NO_ROOM
+        if not pool.budget.withdraw(now):
+            return Hedged.NO_BUDGET
+        lease = pool.claim_spare(self.ask, now, tried)
+        if lease is None:
+            return Hedged.NO_ROOM
+        self.count += 1
+        attempt = self.beside = Attempt(lease, now, current)
+        attempt.hedge = True
+        attempt.budget_left = pool.budget.left
+        return lease
+
+    def stand_in(self) -> Attempt:
+        """The attempt beside the current one is in its place from now on: that has ended, or is about to."""
+        attempt = self.beside
+        assert attempt is not None, f"{self!r} is not hedged"
+        self.beside = None
+        self.current = attempt
+        return attempt
+
+    def let_go(self) -> Attempt:
+        """The attempt beside the current one is not waited for any more: it has ended, or is about to. It is on record before it."""
+        attempt, current = self.beside, self.current
+        assert attempt is not None, f"{self!r} is not hedged"
+        assert current is not None
+        self.beside = None
+        attempt.before, current.before = current.before, attempt
+        return attempt
+
     def ended(self, attempt: Attempt, outcome: Outcome, now: float, detail: str = "", client: str = "") -> None:
         """End an attempt with its outcome; exactly once for each, a second time is an AssertionError. `client`: see `Pool.settle`."""
         attempt.outcome = outcome
@@ -369,6 +433,7 @@ class Attempts:
         story = self._story or Story()
         story.more_attempts = self.retries.more_attempts
         story.waiting = self.waiting
+        story.beside = self.beside
         story.pausing_until = NEVER if self.pausing is None else self.pausing.until
         if self.waiting is not None:
             story.ahead, story.expected_s = self.pool.foretold(self.waiting)
@@ -412,7 +477,8 @@ class Attempts:
     @property
     def made(self) -> list[Attempt]:
         """All attempts so far, in order: O(attempts), made anew at each call."""
-        return up_to(self.current)
+        made = up_to(self.current)
+        return made if self.beside is None else [*made, self.beside]
 
     def _remember(self, attempt: Attempt, outcome: Outcome) -> None:
         """Remember a backend as tried, unless a new connection might still reach it."""
@@ -425,13 +491,27 @@ class Attempts:
 
 
 def up_to(last: Attempt | None) -> list[Attempt]:
-    """All attempts at a request of which this is the last one, in order: O(attempts), made anew at each call."""
+    """All attempts at a request of which this is the last one, in the order in which they began: O(attempts), made anew at each call.
+    One that was beside it is before it on record, and began later.
+    """
     made: list[Attempt] = []
+    hedged = False
     while last is not None:
         made.append(last)
+        hedged = hedged or last.hedge
         last = last.before
     made.reverse()
+    if hedged:
+        made.sort(key=lambda one: (one.began, one.hedge))
     return made
+
+
+def smooth(last: Attempt | None) -> bool:
+    """Whether nothing went wrong before this attempt, the last one: there was none, or it was the other one of a hedge, and was left."""
+    if last is None:
+        return False
+    before = last.before
+    return before is None or (before.outcome is _CANCELLED and before.before is None)
 
 
 def _unprocessed_before(attempt: Attempt) -> int:

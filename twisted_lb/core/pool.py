@@ -28,6 +28,7 @@ from twisted_lb.core.events import (
     PoolExhausted,
     PoolRecovered,
 )
+from twisted_lb.core.hedging import Hedging, hedged_by
 from twisted_lb.core.identities import broken
 from twisted_lb.core.lease import Lease, LoadLease
 from twisted_lb.core.levels import Levels
@@ -105,6 +106,7 @@ class Pool:
         self._queue: Final = Queue()
         self.pace: Final = Pace()
         self.jitter: Final = rng if jitter is None else jitter
+        self.hedging: Hedging | None = hedged_by(settings.hedge, None)
         self._resting: Final = Resting()
         # Members that were removed and have something in flight, with when they were. Who rests and may return is not here.
         self.leaving: Final[dict[Backend, float]] = {}
@@ -236,6 +238,7 @@ class Pool:
         self._selection.levels.percent = settings.panic_percent
         self._selection.levels.spills = settings.spill
         self.budget.configure(settings.budget_percent, settings.budget_per_s)
+        self.hedging = hedged_by(settings.hedge, self.hedging)
         if before.ejection != settings.ejection:
             self._outliers.configure(settings.ejection, self.records)
         up: list[Backend] = []
@@ -371,6 +374,15 @@ class Pool:
             self._wake(now)
         lease = self._lease(ask, now, tried)
         return self._wait(ask, now, tried, until, deadline, again=again) if lease is None else lease
+
+    def claim_spare(self, ask: Ask, now: float, tried: Sequence[Backend]) -> Lease | None:
+        """A lease for a hedge, on a backend that is not one of `tried` and has a place that nobody waits for; None where there is
+        none: a hedge neither waits nor is the trial of an ejected backend.
+        """
+        if not self.has_room(tried):
+            return None
+        due = [one for one in self.backends.values() if one.ejection.due]
+        return self._lease(ask, now, (*tried, *due) if due else tried)
 
     def claim_on(
         self, backend: Backend, ask: Ask, now: float, deadline: float = NEVER

@@ -4,6 +4,7 @@ import enum
 from typing import Final
 
 from twisted_lb.core.ejection import EjectionRule
+from twisted_lb.core.hedging import Hedged
 from twisted_lb.core.histogram import Histogram, counted_in, reading_of
 from twisted_lb.core.outcome import Outcome
 
@@ -78,7 +79,7 @@ class BackendTotals:
 
 class PoolTotals:
     """What a pool has done that no backend and no route alone has: attempts after a first one, by the outcome of the one before;
-    why there was no other one; and how long requests waited in the queue, connections took to be made, the head and the
+    why there was no other one; what became of hedges; and how long requests waited in the queue, connections took to be made, the head and the
     first byte of the body of answers took from when the request was sent, and the gaps between the pieces of streamed answers.
 
     Of those that are gone it keeps the sum, so that no total goes down: of removed backends the outcomes of their attempts, and
@@ -87,12 +88,13 @@ class PoolTotals:
 
     __slots__ = (
         "bytes_down", "bytes_up", "connect", "denied", "durations", "first_body", "first_byte", "gone_durations",
-        "gone_outcomes", "queue", "retries", "stream_gap",
+        "gone_outcomes", "hedges", "queue", "retries", "stream_gap",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.retries: Final[list[int]] = [0] * len(Outcome)
         self.denied: Final[list[int]] = [0] * len(Denied)
+        self.hedges: Final[list[int]] = [0] * len(Hedged)
         self.queue: Final = Histogram()
         self.connect: Final = Histogram()
         self.first_byte: Final = Histogram()

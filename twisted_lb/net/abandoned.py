@@ -14,7 +14,7 @@ from twisted_lb.wire.response import ResponseHead
 
 
 class Abandoned(Requester):
-    """An attempt whose client has gone. It holds its place among the requests that its backend may have at a time until the
+    """An attempt whose client has gone, or which another one has outrun (hedging). It holds its place among the requests that its backend may have at a time until the
     backend has answered whole or closed the connection, at most until `due`; what comes is thrown away. `ended` is told its end, once.
     """
 
@@ -44,7 +44,9 @@ class Abandoned(Requester):
         """The place is free; harmless when it was."""
         lease = self.attempt.lease
         if lease.open:
-            self.pool.settle(lease, Outcome.CLIENT_GONE, self._clock.now, self.attempt.detail)
+            outcome = self.attempt.outcome
+            assert outcome is not None, "it has ended for its request"
+            self.pool.settle(lease, outcome, self._clock.now, self.attempt.detail)
             self._ended(self)
 
     def informed(self, head: ResponseHead) -> None:

@@ -120,6 +120,7 @@ class Cluster(Keeper):
         self._retired: bool = False
         self.waiting: dict[Ticket, Waiter] = {}
         self.abandoned: Final[dict[Abandoned, None]] = {}  # an ordered set
+        self.hedges: int = 0  # under way, each beside the attempt of its request
         self._serving: bool = False
         self._serve_timer: Timer | None = None
         self._serve_at: float = NEVER

@@ -96,7 +96,8 @@ def _plain_address(address: str) -> str:
 class RouteRules:
     """A route's rules, for the exchanges that it leads: timeouts in seconds, retries, sizes in bytes, what is forwarded.
 
-    `body_bytes` -1 means no limit. `repeatable` are the methods that may be sent twice. `host` is what backends get as Host: None:
+    `body_bytes` -1 means no limit. `repeatable` are the methods that may be sent twice, `hedges`: to two backends at
+    a time, where the first does not answer in time. `host` is what backends get as Host: None:
     the client's; empty: the backend's own name. `key`: what policies by key go by. `cost`: how much work a request is; None: all are
     1. `urgency`: how urgent it is in a queue. `deadline_s`: by when its answer should begin; `deadline_field`: a field (its name in lower
     case) in which the client says that; empty: none. `trace_ratio`: the share of traces that begin here whose spans are wanted, below
@@ -115,6 +116,7 @@ class RouteRules:
         response_idle_s: float,
         tunnel_idle_s: float,
         retries: RetryRules,
+        hedges: bool = False,
         body_bytes: int = -1,
         replay_bytes: int,
         forwarding: Forwarding,
@@ -141,6 +143,7 @@ class RouteRules:
         self.response_idle_s: Final = response_idle_s
         self.tunnel_idle_s: Final = tunnel_idle_s
         self.retries: Final = retries
+        self.hedges: Final = hedges
         self.body_bytes: Final = body_bytes
         self.replay_bytes: Final = replay_bytes
         self.forwarding: Final = forwarding
