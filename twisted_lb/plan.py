@@ -481,7 +481,7 @@ def _route(
         log=config.log,
         made_of={
             "": config,
-            OF_POOLS: {name: (one.retry, _retry_after_s(one.health_check)) for name, one in pools.items()},
+            OF_POOLS: {name: (one.retry, one.hedge, _retry_after_s(one.health_check)) for name, one in pools.items()},
             "error_pages": _bytes_of(pages),
             "clients": clients,
             "files": _contents(config, files, place),

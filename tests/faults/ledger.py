@@ -310,6 +310,8 @@ class Record:
     refused_by_pool: bool  # nobody was usable, and it did not wait any more
     waiting: int  # how many others waited then
     somebody_ready: bool  # whether the operator wanted any backend to be used
+    hedge: Member | None = None  # where its hedge was, if it had one
+    hedge_heard: bool = False  # whether that was heard, or stood in, and is the last attempt
 
 
 @dataclass

@@ -9,6 +9,7 @@ from typing import Any, cast
 from faults.agents import Agents
 from faults.clients import Client
 from faults.climate import settings, weather
+from faults.hedging import with_hedging
 from faults.kernel import Kernel, ReactorDescriptor
 from faults.ledger import Change, Generations, Members, Moment, Record, TakenOut, taken_out
 from faults.naming import BACKEND, Naming
@@ -107,7 +108,11 @@ class Town:
         if self.naming.on:
             self.naming.begin(self, [server.address.removesuffix(":80") for server in self.servers])
             specs = [BackendSpec.parse(BACKEND)]
-        self._build(self.agents.configured(with_panic(seed, config)).model_copy(update={"backends": tuple(specs)}))
+        self._build(
+            self.agents.configured(with_hedging(seed, with_panic(seed, config))).model_copy(
+                update={"backends": tuple(specs)}
+            )
+        )
         self.clients = [self._client(f"c{index}") for index in range(rng.choice([1, 2, 4, 6, 8]))]
         for client in self.clients:
             client.eager = self.operator.bulky
@@ -250,7 +255,8 @@ class Town:
             return
         self.led += ended.route.startswith("routes[")
         name = ended.target.decode().removeprefix("/r/")
-        last = ended.attempts[-1] if ended.attempts else None
+        last = ended.last
+        hedges = [one for one in ended.attempts if one.hedge]
         member = None if last is None else self.members.of(last.lease.backend)
         record = Record(
             *self.moment(),
@@ -270,6 +276,8 @@ class Town:
             ended.local_reply is Refusal.NO_BACKEND,
             len(self.cluster.waiting),
             any(backend.admin is AdminState.READY for backend in self.pool.backends.values()),
+            self.members.of(hedges[0].lease.backend) if hedges else None,
+            bool(hedges) and hedges[0] is last,
         )
         self.records.append(record)
         self.operator.hears(ENDED)
@@ -291,10 +299,17 @@ class Town:
         failed = iter([one.failed_when for one in dials if one.failed in ("REFUSED", "CONNECT_TIMEOUT")])
         # Who waited for a name server in vain has dialled nobody.
         nobody = ended.ended_at
-        since = [ended.began, *(next(failed, nobody) if a.outcome in UNHEARD else None for a in ended.attempts)]
-        until = [*(attempt.began for attempt in ended.attempts), ended.ended_at]
+        failed_at = {a: next(failed, nobody) for a in ended.attempts if a.outcome in UNHEARD}
+        made, attempt = [], ended.last  # one that was beside another one is before it
+        while attempt is not None:
+            made.insert(0, attempt)
+            attempt = attempt.before
+        since = [ended.began, *(failed_at.get(attempt) for attempt in made)]
+        until = [*(attempt.began for attempt in made), ended.ended_at]
+        until[0] = min(until)
         waits = [(begins, ends) for begins, ends in zip(since, until, strict=True) if begins is not None]
-        return waits if waits[0][1] > waits[0][0] else waits[1:]
+        waits = waits if waits[0][1] > waits[0][0] else waits[1:]
+        return [(begins, ends) for begins, ends in waits if ends >= begins]
 
     def _is_unread(self, name: str, places: set[str]) -> bool:
         """Whether nobody but the balancer keeps a request from going on."""
@@ -409,6 +424,8 @@ class Town:
             in_flight=sum(member.record.in_flight for member in self.members.all),
             busy_connections=self.cluster.open - self.cluster.idle,
         )
+        clusters = [self.cluster, *self.balanced.data_plane.leaving.clusters]
+        self._leftover(hedges=sum(one.hedges for one in clusters), waits=sum(one.waits.waiting for one in clusters))
         self._leftover(ramps=[one for one in self.pool.backends.values() if self._ramps_on(one)])
         plane = self.balanced.data_plane
         self._leftover(

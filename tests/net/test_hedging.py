@@ -11,6 +11,7 @@ from twisted_lb.testing import CLOSE, NEVER_ANSWER, RESET, Wait, response
 
 OK = b"HTTP/1.1 200 OK"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"
+PUT = POST.replace(b"POST", b"PUT")
 DELAY_S = 0.05
 SLOW = [Wait(1.0), response(b"first\n")]
 QUICK = [Wait(0.01), response(b"second\n")]
@@ -130,7 +131,7 @@ def test_the_body_of_the_hedge_s_answer_cut_short_is_cut_short(two):
     client = two.ask()
     two.wait(1.0)
     assert client.received.endswith(b"\r\n\r\nabc")
-    assert client.closed
+    assert client.ended
     assert attempts(two) == [("a:80", Outcome.CANCELLED), ("b:80", Outcome.CUT_SHORT)]
 
 
@@ -173,7 +174,7 @@ def test_where_the_first_attempt_fails_the_hedge_stands_in_and_no_retry_is_paid_
     left = two.pool.budget.left
     two.wait(1.0)
     assert answer(client) == (b"200", b"second\n")
-    assert [outcome for _, outcome in attempts(two)][0] in (Outcome.NO_RESPONSE, Outcome.BAD_RESPONSE)
+    assert attempts(two)[0][1] in (Outcome.NO_RESPONSE, Outcome.BAD_RESPONSE)
     assert attempts(two)[1] == ("b:80", Outcome.OK)
     assert (hedges(two), two.pool.budget.left, sum(two.pool.totals.retries)) == ({"STOOD_IN": 1}, left, 0)
 
@@ -198,7 +199,7 @@ def test_a_refused_hedge_ejects_as_any_attempt_does(two):
 
 
 def test_where_both_fail_the_retry_rules_hold(build):
-    house = hedging(build, "a:80", "b:80", "c:80")
+    house = hedging(build, "a:80", "b:80", "c:80", policy="first")
     house.backend("a:80", [[Wait(0.1), CLOSE]])
     house.backend("b:80", [[Wait(0.2), CLOSE]])
     house.backend("c:80")
@@ -210,7 +211,7 @@ def test_where_both_fail_the_retry_rules_hold(build):
 
 
 def test_in_the_other_order_too(build):
-    house = hedging(build, "a:80", "b:80", "c:80")
+    house = hedging(build, "a:80", "b:80", "c:80", policy="first")
     house.backend("a:80", [[Wait(0.3), CLOSE]])
     house.backend("b:80", [[Wait(0.1), CLOSE]])
     house.backend("c:80")
@@ -221,7 +222,7 @@ def test_in_the_other_order_too(build):
 
 
 def test_a_hedge_is_one_of_the_attempts_that_are_allowed(build):
-    house = hedging(build, "a:80", "b:80", "c:80", retry={"more_attempts": 1})
+    house = hedging(build, "a:80", "b:80", "c:80", policy="first", retry={"more_attempts": 1})
     house.backend("a:80", [[Wait(0.1), CLOSE]])
     house.backend("b:80", [[Wait(0.2), CLOSE]])
     third = house.backend("c:80")
@@ -262,9 +263,9 @@ def test_where_both_answer_so_the_last_one_is_told(build):
 
 
 def test_one_that_hangs_is_timed_out_and_the_other_one_goes_on(build):
-    house = hedging(build, timeouts={"attempt_s": 0.5})
+    house = hedging(build, timeouts={"attempt_s": 0.5}, hedge={"delay_s": 0.3})
     house.backend("a:80", [NEVER_ANSWER])
-    house.backend("b:80", [[Wait(0.51), response(b"second\n")]])
+    house.backend("b:80", [[Wait(0.4), response(b"second\n")]])
     client = house.ask()
     house.wait(2.0)
     assert attempts(house)[0] == ("a:80", Outcome.TIMED_OUT)
@@ -331,10 +332,10 @@ def test_a_method_that_may_be_repeated_is_with_its_whole_body(build):
 
 
 def test_the_delay_counts_from_the_end_of_the_request(build):
-    house = hedging(build, repeatable=["POST"])
+    house = hedging(build)
     house.backend("a:80", [NEVER_ANSWER], early=True)
     second = house.backend("b:80")
-    client = house.ask(POST[:-1])
+    client = house.ask(PUT[:-1])
     house.wait(5.0)
     assert second.requests == []
     client.send(b"c")
@@ -345,21 +346,21 @@ def test_the_delay_counts_from_the_end_of_the_request(build):
 
 
 def test_a_chunked_body_is_sent_again_with_its_trailers(build):
-    house = hedging(build, repeatable=["POST"])
+    house = hedging(build)
     house.backend("a:80", [NEVER_ANSWER])
     second = house.backend("b:80")
     chunks = b"3\r\nabc\r\n0\r\nX-T: 1\r\n\r\n"
-    client = house.ask(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks)
+    client = house.ask(b"PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks)
     house.wait(1.0)
     assert client.received.startswith(OK)
     assert second.requests[0].endswith(chunks)
 
 
 def test_a_body_that_is_not_held_is_not_sent_again(build):
-    house = hedging(build, repeatable=["POST"], limits={"replay_body_bytes": 1000})
+    house = hedging(build, limits={"replay_body_bytes": 1000})
     house.backend("a:80", [SLOW])
     second = house.backend("b:80")
-    client = house.ask(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3000\r\n\r\n" + b"x" * 3000)
+    client = house.ask(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 3000\r\n\r\n" + b"x" * 3000)
     house.wait(2.0)
     assert answer(client) == (b"200", b"first\n")
     assert second.requests == []
@@ -418,7 +419,7 @@ def test_it_is_never_the_same_backend_nor_one_that_was_tried(build):
 
 
 def test_a_retry_is_hedged_where_the_first_attempt_was_not(build):
-    house = hedging(build, "a:80", "b:80", "c:80")
+    house = hedging(build, "a:80", "b:80", "c:80", policy="first")
     house.backend("a:80", [CLOSE])
     house.backend("b:80", [SLOW])
     house.backend("c:80", [QUICK])
@@ -429,7 +430,7 @@ def test_a_retry_is_hedged_where_the_first_attempt_was_not(build):
 
 
 def test_a_request_is_hedged_once(build):
-    house = hedging(build, "a:80", "b:80", "c:80", "d:80", retry={"more_attempts": 5})
+    house = hedging(build, "a:80", "b:80", "c:80", "d:80", policy="first", retry={"more_attempts": 5})
     for name in ("a:80", "b:80", "c:80", "d:80"):
         house.backend(name, [[Wait(0.3), CLOSE]])
     house.ask()
@@ -460,8 +461,8 @@ def test_the_place_of_the_loser_is_free_for_who_waits(build):
     assert house.pool.waiting == 2
     house.wait(0.1)
     assert house.pool.waiting == 0
-    assert len(first.requests) == 2
-    house.wait(9.5)
+    assert len(first.requests) >= 2
+    house.wait(20.0)
     assert waiting.received.startswith(OK)
     assert other.received.startswith(OK)
 
@@ -562,24 +563,25 @@ def test_a_reload_that_turns_it_off_leaves_what_runs(two):
     two.apply(hedge={"delay_s": 0.0})
     two.wait(2.0)
     assert answer(client) == (b"200", b"first\n")
+    assert len(second.requests) == 1
+    two.ask()
     two.ask()
     two.wait(3.0)
-    assert len(second.requests) == 2
+    assert len(second.requests) == 2, "each has one more"
     assert hedges(two) == {"LOST": 1}
 
 
 def test_a_reload_that_turns_it_on_holds_for_the_next_request(build):
     house = build("a:80", "b:80")
-    house.backend("a:80", [SLOW, SLOW, SLOW])
-    house.backend("b:80", [QUICK, QUICK, QUICK])
+    house.backend("a:80", [SLOW, SLOW])
+    house.backend("b:80", [SLOW, QUICK])
     house.ask()
     house.apply(hedge={"delay_s": DELAY_S})
     house.wait(2.0)
     assert hedges(house) == {}
-    for _ in range(2):
-        house.ask()
-        house.wait(2.0)
-    assert hedges(house) == {"WON": 1}
+    house.ask()
+    house.wait(2.0)
+    assert hedges(house) == {"LOST": 1}
 
 
 def test_a_pool_that_goes_meanwhile_finishes_both(two):

@@ -69,6 +69,12 @@ class Hedging:
             self._delay_s = self._measured(now)
         return self._delay_s
 
+    @property
+    def known_s(self) -> float | None:
+        """After how long requests are hedged, as of the last one that may be; None while that is not known."""
+        delay_s = self.rules.delay_s or self._delay_s
+        return delay_s if delay_s < NEVER else None
+
     def renew(self) -> None:
         """Work the delay out anew when it is asked for."""
         self._renew_at = -NEVER

@@ -73,10 +73,10 @@ class Hedge(Requester):
     and its place is free when its connection is closed.
     """
 
-    __slots__ = ("_attempts", "_cluster", "_hedging", "_is", "_request", "_since", "_wait")
+    __slots__ = ("_attempts", "_cluster", "_hedging", "_is", "_since", "_wait", "request")
 
     def __init__(self, request: Hedgeable, cluster: Cluster, attempts: Attempts, hedging: Hedging) -> None:
-        self._request: Final = request
+        self.request: Final = request
         self._cluster: Final = cluster
         self._attempts: Final = attempts
         self._hedging: Final = hedging
@@ -130,7 +130,7 @@ class Hedge(Requester):
     def _overdue(self) -> None:
         """The delay is over."""
         self._wait = None
-        if not self._request.owes_answer():
+        if not self.request.owes_answer():
             return
         lease = self._attempts.hedge(self._cluster.clock.now)
         if isinstance(lease, Hedged):
@@ -172,7 +172,7 @@ class Hedge(Requester):
         self._end(attempt, outcome, detail)
 
     def _end(self, attempt: Attempt, outcome: Outcome, detail: str) -> None:
-        client = self._request.blaming(outcome)
+        client = self.request.blaming(outcome)
         self._attempts.ended(attempt, outcome, self._cluster.clock.now, detail, client)
         if self._cluster.waiting:
             self._cluster.freed()
@@ -210,9 +210,9 @@ class Hedge(Requester):
     def connected(self, upstream: Upstream) -> None:
         """See Requester."""
         if self._is is _HEARD:
-            self._request.connected(upstream)
+            self.request.connected(upstream)
             return
-        request, attempt = self._request, self._attempt
+        request, attempt = self.request, self._attempt
         attempt.connected_at = self._cluster.clock.now
         attempt.way = upstream
         due = attempt.due = request.hedge_due()
@@ -224,21 +224,21 @@ class Hedge(Requester):
     def unreachable(self, outcome: Outcome, detail: str) -> None:
         """See Requester."""
         if self._is is _HEARD:
-            self._request.unreachable(outcome, detail)
+            self.request.unreachable(outcome, detail)
         else:
             self._fail(outcome, detail)
 
     def failed(self, outcome: Outcome, detail: str) -> None:
         """See Requester."""
         if self._is is _HEARD:
-            self._request.failed(outcome, detail)
+            self.request.failed(outcome, detail)
         else:
             self._fail(outcome, detail)
 
     def informed(self, head: ResponseHead) -> None:
         """See Requester: until it is heard an interim answer is nobody's."""
         if self._is is _HEARD:
-            self._request.informed(head)
+            self.request.informed(head)
 
     def switched(self, head: ResponseHead, rest: bytes) -> None:
         """See Requester: who offers another protocol is not hedged."""
@@ -247,43 +247,43 @@ class Hedge(Requester):
     def response_started(self, head: ResponseHead, framing: int) -> None:
         """See Requester."""
         if self._is is not _HEARD:
-            if self._request.refuses(head):
+            if self.request.refuses(head):
                 attempt = self._attempt
                 attempt.lease.backend.totals.unfinished[kind_of(head.status)] += 1
                 cast(Upstream, attempt.way).abandon()
                 self._fail(Outcome.BAD_STATUS, f"status {head.status}")
                 return
             self._win()
-        self._request.response_started(head, framing)
+        self.request.response_started(head, framing)
 
     def payload(self, data: bytes) -> None:
         """See Requester."""
-        self._request.payload(data)
+        self.request.payload(data)
 
     def flush(self) -> None:
         """See Requester."""
         if self._is is _HEARD:
-            self._request.flush()
+            self.request.flush()
 
     def response_ended(self, trailers: bytes) -> None:
         """See Requester."""
-        self._request.response_ended(trailers)
+        self.request.response_ended(trailers)
 
     def movable_since(self) -> float:
         """See Requester: until it is heard there is another attempt already."""
-        return self._request.movable_since() if self._is is _HEARD else NEVER
+        return self.request.movable_since() if self._is is _HEARD else NEVER
 
     def move(self, detail: str) -> bool:
         """See Requester."""
-        return self._is is _HEARD and self._request.move(detail)
+        return self._is is _HEARD and self.request.move(detail)
 
     def idle_due(self) -> float:
         """See Requester."""
-        return self._request.idle_due()
+        return self.request.idle_due()
 
     def keep(self, upstream: Upstream) -> bool:
         """See Requester."""
-        return self._request.keep(upstream)
+        return self.request.keep(upstream)
 
     def upstream_full(self) -> None:
         """See Requester: the whole request is here already."""

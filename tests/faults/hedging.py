@@ -1,0 +1,104 @@
+"""Towns where requests are hedged, and where they wait before they are tried again; and the judge of hedges."""
+
+import random
+from typing import TYPE_CHECKING
+
+from faults.tape import HEARD_FIN, HEARD_RST, SAID_FIN, SAID_RST, TOOK
+
+from twisted_lb.config import LoadBalancerConfig
+from twisted_lb.core.hedging import Hedged
+
+if TYPE_CHECKING:
+    from faults.attempts import Attempt
+    from faults.oracle import Oracle
+
+ROUNDED_S = 1e-6
+# What is let go of is closed after the batch.
+_BATCH = 1000
+SENT = (Hedged.WON, Hedged.LOST, Hedged.STOOD_IN, Hedged.FAILED, Hedged.CUT)
+
+
+def with_hedging(seed: int, config: LoadBalancerConfig) -> LoadBalancerConfig:
+    """The same with hedging in one town of three, and with waits before retries in one of four, from a stream of its own."""
+    rng = random.Random(f"{seed}/hedging")
+    hedges, waits = rng.random() < 1 / 3, rng.random() < 1 / 4
+    delay_s, backoff_s = rng.choice([0.001, 0.01, 0.05, 0.3]), rng.choice([0.005, 0.05, 0.5])
+    tables: dict[str, object] = {}
+    if hedges:
+        tables["hedge"] = config.hedge.model_copy(update={"delay_s": delay_s})
+    if waits:
+        tables["retry"] = config.retry.model_copy(update={"backoff_s": backoff_s})
+    return config.model_copy(update=tables)
+
+
+class Hedging:
+    """A hedge is sent for a request that is here whole and may be repeated, after the delay, while not one byte of the answer has come;
+    to another backend than any that was asked, once; and of the two that are under way one is taken back as soon as the other one has
+    answered.
+    """
+
+    def __init__(self, oracle: "Oracle") -> None:
+        self._oracle = oracle
+        self._town = oracle.town
+        self.complain = oracle.complain
+
+    def judge(self) -> None:
+        sent = 0
+        for record in self._town.records:
+            if record.hedge is None:
+                continue
+            sent += 1
+            attempts = self._oracle.backends.attempts.get(record.name, [])
+            hedges = [attempt for attempt in attempts if attempt.hedge]
+            if len(hedges) == 1 and record.attempts == len(attempts):
+                self._judge_one(record.name, hedges[0], sorted(attempts, key=lambda one: one.at))
+        counted = sum(self._town.pool.totals.hedges[what] for what in SENT)
+        if counted != sent:
+            self.complain(f"{counted} hedges are counted, {sent} are on record")
+
+    def _judge_one(self, name: str, hedge: "Attempt", attempts: "list[Attempt]") -> None:
+        oracle = self._oracle
+        first = attempts[attempts.index(hedge) - 1]
+        rules = [settings.hedge for settings in oracle.settings(name)]
+        if not any(one.on for one in rules):
+            self.complain(f"{name} is hedged, and nothing is to be")
+        if not oracle.idempotent(name):
+            self.complain(f"{name} must not be repeated and is hedged")
+        for other in attempts:
+            if other is not hedge and other.member is not None and hedge.member is not None:
+                same = other.member.record is hedge.member.record
+                if same and other.at < hedge.at:
+                    self.complain(f"{name}: its hedge is at {hedge.backend}, which was asked before")
+        waited = hedge.when - first.when
+        if waited < min(one.delay_s for one in rules) - ROUNDED_S:
+            self.complain(f"{name} is hedged after {waited} s")
+        if first.tape is not None and first.request is not None:
+            self._judge_beside(name, first, hedge)
+
+    def _judge_beside(self, name: str, first: "Attempt", hedge: "Attempt") -> None:
+        assert first.tape is not None
+        assert first.request is not None
+        if not first.request.complete:
+            self.complain(f"{name} is hedged before it was complete")
+        if (begins := self._answered(first, whole=False)) is not None and begins < hedge.at - _BATCH:
+            self.complain(f"{name} is hedged after a byte of its answer has come")
+        answers = [at for one in (first, hedge) if (at := self._answered(one, whole=True)) is not None]
+        if len(answers) != 2:
+            return
+        # Both have answered: the one that was later was let go of by then, or the earlier one was no answer.
+        early, late = sorted((first, hedge), key=lambda one: self._answered(one, whole=True) or 0)
+        statuses = {status for settings in self._oracle.settings(name) for status in settings.retry.bad_statuses}
+        if early.answer is not None and early.answer.status in statuses | {101}:
+            return  # which nobody asked for
+        self.complain(f"{name} was answered by {early.backend}, and {late.backend} was heard still")
+
+    def _answered(self, attempt: "Attempt", *, whole: bool) -> int | None:
+        """When the first byte of its answer had come, or its whole head; None where none has."""
+        tape, answer = attempt.tape, attempt.answer
+        if tape is None or answer is None or (whole and answer.head_ends_at is None):
+            return None
+        entry = tape.entry_of(TOOK, (answer.head_ends_at or 1) - 1 if whole else answer.begins_at)
+        over = tape.first(SAID_FIN, SAID_RST, HEARD_FIN, HEARD_RST)
+        if entry is None or (over is not None and over.at < entry.at):
+            return None
+        return entry.at
