@@ -120,5 +120,10 @@ def begun(attempts: list[Attempt]) -> Attempt:
     return min(attempts, key=lambda attempt: attempt.at)
 
 
+def stale(attempt: Attempt) -> bool:
+    """Whether it was on a connection that had served others, and got no answer: that may have been closed before."""
+    return attempt.index > 0 and attempt.answer is None
+
+
 def name_of(message: Message) -> str:
     return message.target.decode().removeprefix("/r/")

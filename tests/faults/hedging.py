@@ -3,13 +3,13 @@
 import random
 from typing import TYPE_CHECKING
 
+from faults.attempts import Attempt, stale
 from faults.tape import HEARD_FIN, HEARD_RST, SAID_FIN, SAID_RST, TOOK
 
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.hedging import Hedged
 
 if TYPE_CHECKING:
-    from faults.attempts import Attempt
     from faults.oracle import Oracle
 
 ROUNDED_S = 1e-6
@@ -26,7 +26,9 @@ def with_hedging(seed: int, config: LoadBalancerConfig) -> LoadBalancerConfig:
     tables: dict[str, object] = {}
     if hedges:
         tables["hedge"] = config.hedge.model_copy(update={"delay_s": delay_s})
-    if waits:
+    if hedges and rng.random() < 0.2:  # and nobody pays for it
+        tables["retry"] = config.retry.model_copy(update={"budget_percent": 0, "budget_per_s": 0})
+    elif waits:
         tables["retry"] = config.retry.model_copy(update={"backoff_s": backoff_s})
     return config.model_copy(update=tables)
 
@@ -56,18 +58,20 @@ class Hedging:
         if counted != sent:
             self.complain(f"{counted} hedges are counted, {sent} are on record")
 
-    def _judge_one(self, name: str, hedge: "Attempt", attempts: "list[Attempt]") -> None:
+    def _judge_one(self, name: str, hedge: Attempt, attempts: list[Attempt]) -> None:
         oracle = self._oracle
         first = attempts[attempts.index(hedge) - 1]
         rules = [settings.hedge for settings in oracle.settings(name)]
         if not any(one.on for one in rules):
             self.complain(f"{name} is hedged, and nothing is to be")
+        if not any(one.retry.budget_percent or one.retry.budget_per_s for one in oracle.settings(name)):
+            self.complain(f"{name} is hedged, and there is no budget for it")
         if not oracle.idempotent(name):
             self.complain(f"{name} must not be repeated and is hedged")
         for other in attempts:
             if other is not hedge and other.member is not None and hedge.member is not None:
                 same = other.member.record is hedge.member.record
-                if same and other.at < hedge.at:
+                if same and other.at < hedge.at and not stale(other):
                     self.complain(f"{name}: its hedge is at {hedge.backend}, which was asked before")
         waited = hedge.when - first.when
         if waited < min(one.delay_s for one in rules) - ROUNDED_S:
@@ -75,7 +79,7 @@ class Hedging:
         if first.tape is not None and first.request is not None:
             self._judge_beside(name, first, hedge)
 
-    def _judge_beside(self, name: str, first: "Attempt", hedge: "Attempt") -> None:
+    def _judge_beside(self, name: str, first: Attempt, hedge: Attempt) -> None:
         assert first.tape is not None
         assert first.request is not None
         if not first.request.complete:
@@ -92,7 +96,7 @@ class Hedging:
             return  # which nobody asked for
         self.complain(f"{name} was answered by {early.backend}, and {late.backend} was heard still")
 
-    def _answered(self, attempt: "Attempt", *, whole: bool) -> int | None:
+    def _answered(self, attempt: Attempt, *, whole: bool) -> int | None:
         """When the first byte of its answer had come, or its whole head; None where none has."""
         tape, answer = attempt.tape, attempt.answer
         if tape is None or answer is None or (whole and answer.head_ends_at is None):

@@ -8,7 +8,7 @@ from collections import Counter
 from itertools import pairwise
 
 from faults.agents import Agreeing
-from faults.attempts import Attempt, Backends, begun, name_of
+from faults.attempts import Attempt, Backends, begun, name_of, stale
 from faults.clients import Ask, Client
 from faults.conversation import Conversation
 from faults.crowding import Crowding
@@ -359,8 +359,3 @@ def _matches(counts: Counter, attempts: list[set[str]]) -> bool:
 def judge(town: Town) -> list[str]:
     """What is wrong with a town that has run."""
     return Oracle(town).complaints
-
-
-def stale(attempt: Attempt) -> bool:
-    """Whether it was on a connection that had served others, and got no answer: that may have been closed before."""
-    return attempt.index > 0 and attempt.answer is None

@@ -15,8 +15,8 @@ from twisted_lb.core.address import Address, parse_address
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.exchange import Exchange
-from twisted_lb.net.hedge import Hedge
 from twisted_lb.net.foreign import Foreign
+from twisted_lb.net.hedge import Hedge
 from twisted_lb.net.interfaces import StreamProtocol
 from twisted_lb.net.poller import EpollPoller
 from twisted_lb.net.transport import Transport

@@ -58,6 +58,7 @@ class Town:
         self._hear = hear
         self.records: list[Record] = []
         self.led = 0  # by a route that a request has to be like
+        self.paused = 0  # attempts that have waited before (backoff)
         self.refused: dict[str, int] = {}  # what got no exchange: the ids in the log, with their status
         self.changes: list[Change] = []
         # When a backend was ejected, wherever it may have been asked, and for what; and when checks took one out.
@@ -254,6 +255,7 @@ class Town:
             self.note("balancer", f"refuses what is no request: {ended.status}, {ended.detail}")
             return
         self.led += ended.route.startswith("routes[")
+        self.paused += sum(one.pause is not None for one in ended.attempts)
         name = ended.target.decode().removeprefix("/r/")
         last = ended.last
         hedges = [one for one in ended.attempts if one.hedge]
