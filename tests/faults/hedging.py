@@ -1,12 +1,10 @@
-"""Towns where requests are hedged, and where they wait before they are tried again; and the judge of hedges."""
+"""Judges hedges: of what, when and where they are sent, and that one answer alone is heard."""
 
-import random
 from typing import TYPE_CHECKING
 
 from faults.attempts import Attempt, stale
 from faults.tape import HEARD_FIN, HEARD_RST, SAID_FIN, SAID_RST, TOOK
 
-from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.hedging import Hedged
 
 if TYPE_CHECKING:
@@ -16,21 +14,6 @@ ROUNDED_S = 1e-6
 # What is let go of is closed after the batch.
 _BATCH = 1000
 SENT = (Hedged.WON, Hedged.LOST, Hedged.STOOD_IN, Hedged.FAILED, Hedged.CUT)
-
-
-def with_hedging(seed: int, config: LoadBalancerConfig) -> LoadBalancerConfig:
-    """The same with hedging in one town of three, and with waits before retries in one of four, from a stream of its own."""
-    rng = random.Random(f"{seed}/hedging")
-    hedges, waits = rng.random() < 1 / 3, rng.random() < 1 / 4
-    delay_s, backoff_s = rng.choice([0.001, 0.01, 0.05, 0.3]), rng.choice([0.005, 0.05, 0.5])
-    tables: dict[str, object] = {}
-    if hedges:
-        tables["hedge"] = config.hedge.model_copy(update={"delay_s": delay_s})
-    if hedges and rng.random() < 0.2:  # and nobody pays for it
-        tables["retry"] = config.retry.model_copy(update={"budget_percent": 0, "budget_per_s": 0})
-    elif waits:
-        tables["retry"] = config.retry.model_copy(update={"backoff_s": backoff_s})
-    return config.model_copy(update=tables)
 
 
 class Hedging:
@@ -92,6 +75,9 @@ class Hedging:
         # Both have answered: the one that was later was let go of by then, or the earlier one was no answer.
         early, late = sorted((first, hedge), key=lambda one: self._answered(one, whole=True) or 0)
         statuses = {status for settings in self._oracle.settings(name) for status in settings.retry.bad_statuses}
+        assert early.tape is not None
+        if self._oracle.backends.readers[early.tape][1].broken:
+            return
         if early.answer is not None and early.answer.status in statuses | {101}:
             return  # which nobody asked for
         self.complain(f"{name} was answered by {early.backend}, and {late.backend} was heard still")

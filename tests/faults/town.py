@@ -8,8 +8,7 @@ from typing import Any, cast
 
 from faults.agents import Agents
 from faults.clients import Client
-from faults.climate import settings, weather
-from faults.hedging import with_hedging
+from faults.climate import settings, weather, with_hedging
 from faults.kernel import Kernel, ReactorDescriptor
 from faults.ledger import Change, Generations, Members, Moment, Record, TakenOut, taken_out
 from faults.naming import BACKEND, Naming

@@ -76,7 +76,9 @@ def test_one_slow_server_of_four_is_not_waited_for():
             {"backends": NAMES, "policy": "rr", "health_check": {"interval_s": 0.0}, "hedge": hedge}
             | {"retry": {"budget_percent": 50}}
         )
-        world = World(config, Poisson(100.0), Exponential(MEAN_S), seed=5, server=lambda name: Workers(name, 1000), anew=True)
+        world = World(
+            config, Poisson(100.0), Exponential(MEAN_S), seed=5, server=lambda name: Workers(name, 1000), anew=True
+        )
         world.slow("b3:80", 0.1)
         seen[name] = world.run(20_000)
     assert seen["on"].p99 < 0.65 * seen["off"].p99
@@ -103,7 +105,12 @@ def test_under_overload_the_budget_bounds_what_hedging_adds(budget_percent):
 def test_where_places_are_bounded_nobody_waits_behind_a_hedge():
     """Full servers get none: who waits is served first."""
     run, hedges = ran(
-        20_000, workers=1, arrives=360.0, max_in_flight=1, queue={"timeout_s": 30.0, "length": 10_000}, hedge={"delay_s": P95_S}
+        20_000,
+        workers=1,
+        arrives=360.0,
+        max_in_flight=1,
+        queue={"timeout_s": 30.0, "length": 10_000},
+        hedge={"delay_s": P95_S},
     )
     _, without = ran(20_000, workers=1, arrives=360.0, max_in_flight=1, queue={"timeout_s": 30.0, "length": 10_000})
     assert not any(without.values())

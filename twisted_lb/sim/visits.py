@@ -84,6 +84,10 @@ class Surroundings(Protocol):
     def over(self, visit: "Visit") -> None:
         """The request has ended."""
 
+    @property
+    def abandoned_stops(self) -> bool:
+        """Whether a server stops what nobody waits for any more."""
+
     def demand_again(self, demand: float) -> float:
         """What the hedge of a request of this demand asks of its server."""
 
@@ -334,8 +338,8 @@ class Second:
         self._observe()
         if self.under_way:
             self._decided(Hedged.LOST)
-            self._hang_up()
-            self._end(self.visit.attempts.let_go(), Outcome.CANCELLED, "the other one answered first")
+            wire, self.wire = self.wire, None
+            self._leave(self.visit.attempts.let_go(), wire, "the other one answered first")
         self.forget()
 
     def stand_in(self) -> None:
@@ -402,15 +406,12 @@ class Second:
         if status >= 500 and status in visit.world.rules.retries.bad_statuses:
             self._fail(Outcome.BAD_STATUS, f"status {status}")
             return
-        first, now = visit.attempts.current, visit.world.now()
+        first = visit.attempts.current
         assert first is not None
         self._observe()
         self._decided(Hedged.WON)
-        if visit.wire is not None:
-            visit.wire.machine.leave(visit.wire)
-        visit.hang_up()
-        visit.attempts.ended(first, Outcome.CANCELLED, now, "its hedge answered first")
-        visit.freed()
+        wire, visit.wire = visit.wire, None
+        self._leave(first, wire, "its hedge answered first")
         self._take_over()
         visit.answered(status)
 
@@ -432,12 +433,21 @@ class Second:
             self.wire = None
         self._end(self.visit.attempts.let_go(), outcome, detail)
 
-    def _hang_up(self) -> None:
-        wire = self.wire
+    def _leave(self, attempt: Attempt, wire: Wire | None, detail: str) -> None:
+        """Nobody hears this attempt any more."""
+        world = self.visit.world
+        pool = world.cluster.pool
+        holds_s = pool.settings.abandoned_s if attempt.lease.backend.limit else 0.0
+        if wire is not None and holds_s and not world.abandoned_stops:
+            self.visit.attempts.left(attempt, Outcome.CANCELLED, world.now(), detail)
+            wire.visit = LeftBehind(self.visit, attempt, wire)
+            world.arm(wire, world.now() + holds_s)
+            return
         if wire is not None:
             wire.machine.leave(wire)
             wire.deadline.end()
-            wire.visit = self.wire = None
+            wire.visit = None
+        self._end(attempt, Outcome.CANCELLED, detail)
 
     def _end(self, attempt: Attempt, outcome: Outcome, detail: str) -> None:
         self.visit.attempts.ended(attempt, outcome, self.visit.world.now(), detail)
@@ -450,3 +460,38 @@ class Second:
     def _observe(self) -> None:
         now = self.visit.world.now()
         self._hedging.observe(now - self._since, now)
+
+
+class LeftBehind:
+    """An attempt that nobody hears any more, and that its server works at (`net/abandoned.Abandoned`)."""
+
+    __slots__ = ("_attempt", "_visit", "_wire", "born", "demand")
+
+    def __init__(self, visit: Visit, attempt: Attempt, wire: Wire) -> None:
+        self.born: float = -NEVER
+        self.demand: float = 0.0
+        self._visit: Final = visit
+        self._attempt: Final = attempt
+        self._wire: Final = wire
+
+    def connected(self, wire: Wire) -> None:
+        """See Guest: it was."""
+
+    def answered(self, status: int) -> None:
+        """See Guest: its place is free."""
+        wire = self._wire
+        wire.visit = None
+        wire.deadline.end()
+        wire.machine.leave(wire)
+        outcome = self._attempt.outcome
+        assert outcome is not None
+        self._visit.world.cluster.pool.settle(self._attempt.lease, outcome, self._visit.world.now())
+        self._visit.freed()
+
+    def failed(self, outcome: Outcome, detail: str = "") -> None:
+        """See Guest."""
+        self.answered(0)
+
+    def too_late(self) -> None:
+        """See Guest."""
+        self.answered(0)
