@@ -17,7 +17,7 @@ SENT = (Hedged.WON, Hedged.LOST, Hedged.STOOD_IN, Hedged.FAILED, Hedged.CUT)
 
 
 class Hedging:
-    """A hedge is sent for a request that is here whole and may be repeated, after the delay, while not one byte of the answer has come;
+    """A hedge is sent for a request that may be repeated, after the delay, while not one byte of the answer has come;
     to another backend than any that was asked, once; and of the two that are under way one is taken back as soon as the other one has
     answered.
     """
@@ -63,10 +63,6 @@ class Hedging:
             self._judge_beside(name, first, hedge)
 
     def _judge_beside(self, name: str, first: Attempt, hedge: Attempt) -> None:
-        assert first.tape is not None
-        assert first.request is not None
-        if not first.request.complete:
-            self.complain(f"{name} is hedged before it was complete")
         if (begins := self._answered(first, whole=False)) is not None and begins < hedge.at - _BATCH:
             self.complain(f"{name} is hedged after a byte of its answer has come")
         answers = [at for one in (first, hedge) if (at := self._answered(one, whole=True)) is not None]

@@ -374,6 +374,7 @@ class RetryConfig(Model):
 class HedgeConfig(Model):
     """Hedging (backup requests): a request that has no answer yet after a while is sent to a second backend too, and whichever answers
     first is heard. Only what may be repeated, with its body held, and while somebody else has a place free; paid by the retry budget.
+    Backends that finish what is taken back need `max_in_flight` and `abandoned_s`.
     """
 
     percentile: float = Field(
