@@ -58,6 +58,7 @@ COMPILED = sorted(
                 "exchange",
                 "foreign",
                 "frontend",
+                "hedge",
                 "http1",
                 "interfaces",
                 "kept",
@@ -82,6 +83,7 @@ COMPILED = sorted(
                 "settings",
                 "transport",
                 "upstream",
+                "waits",
             )
         ),
     ]

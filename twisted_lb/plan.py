@@ -28,7 +28,7 @@ from twisted_lb.config.mirror import MirrorConfig
 from twisted_lb.config.objects import Objects, home_of_choice, objects_of
 from twisted_lb.config.observe import LogConfig
 from twisted_lb.config.policies import policy_for
-from twisted_lb.config.pools import AdaptiveConfig, BackendRulesConfig, PoolConfig, QueueConfig
+from twisted_lb.config.pools import AdaptiveConfig, BackendRulesConfig, HedgeConfig, PoolConfig, QueueConfig
 from twisted_lb.config.problems import Problem
 from twisted_lb.config.routes import AnswerConfig, RouteConfig
 from twisted_lb.config.secret import revealed
@@ -40,8 +40,10 @@ from twisted_lb.core.address import TcpAddress, is_name
 from twisted_lb.core.affinity import AffinityRules
 from twisted_lb.core.ask import key_of
 from twisted_lb.core.backend import Backend, BackendSpec
+from twisted_lb.core.backoff import Backoff
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.gradient import AdaptiveRules
+from twisted_lb.core.hedging import HedgeRules
 from twisted_lb.core.mirroring import MirrorSettings
 from twisted_lb.core.networks import Network, Networks, network_of, networks_in
 from twisted_lb.core.never import NEVER
@@ -516,6 +518,7 @@ def _of_pool(pool: PoolConfig) -> object:
     """What of a pool's configuration is in the rules of the routes that lead there."""
     return (
         pool.retry,
+        pool.hedge,
         _retry_after_s(pool.health_check),
         pool.buffer_request_bytes,
         pool.buffer_response_bytes,
@@ -599,10 +602,13 @@ def _route_rules(
 ) -> RouteRules:
     """The rules of a route where it leads to a pool; None: those of what goes to none."""
     timeouts, forwarding = config.timeouts, config.forwarding
-    retry, affinity = RetryRules(0, frozenset()), None
+    retry, affinity, methods = RetryRules(0, frozenset()), None, config.repeatable
     if pool is not None:
         affinity = _affinity(pool_name, pool.affinity)
-        retry = RetryRules(pool.retry.more_attempts, frozenset(pool.retry.bad_statuses))
+        said = pool.retry
+        backoff = Backoff(said.backoff_s, said.longest_s, said.retry_after_most_s)
+        retry = RetryRules(said.more_attempts, frozenset(said.bad_statuses), backoff)
+        methods = (*methods, *said.methods)
     edits = _edits(config.set_request_headers, config.remove_request_headers)
     return RouteRules(
         response_head_s=timeouts.response_head_s,
@@ -610,6 +616,7 @@ def _route_rules(
         response_idle_s=timeouts.response_idle_s,
         tunnel_idle_s=timeouts.tunnel_idle_s,
         retries=retry,
+        hedges=pool is not None and retry.more_attempts > 0 and pool.hedge.on,
         body_bytes=-1 if config.limits.body_bytes is None else config.limits.body_bytes,
         replay_bytes=config.limits.replay_body_bytes,
         gather_bytes=0 if pool is None else _gather_bytes(pool, streams=config.stream),
@@ -623,7 +630,7 @@ def _route_rules(
         make_request_id=forwarding.request_id == "make",
         make_traceparent=forwarding.traceparent == "make",
         trace_ratio=trace_ratio,
-        repeatable=IDEMPOTENT | {method.encode("ascii") for method in config.repeatable},
+        repeatable=IDEMPOTENT | {method.encode("ascii") for method in methods},
         request_edits=edits,
         response_edits=_edits(config.set_response_headers, config.remove_response_headers),
         path_edit=_path_edit(config),
@@ -669,6 +676,10 @@ def _adaptive(given: AdaptiveConfig) -> AdaptiveRules:
     return AdaptiveRules(given.least, given.most, given.tolerance_percent, given.measure_s)
 
 
+def _hedge(config: HedgeConfig) -> HedgeRules | None:
+    return HedgeRules(config.percentile, config.delay_s, config.least_delay_s) if config.on else None
+
+
 def _retry_after_s(check: HealthCheckConfig) -> int:
     """When to ask again where nobody is usable: after the next check of those that are out, or, without checks, the next trial."""
     return max(1, ceil(check.out_interval_s)) if check.enabled else 1
@@ -700,6 +711,7 @@ def _pool(name: str, config: PoolConfig, backend: BackendRulesConfig) -> PoolPla
             ejection=_ejection(config.ejection),
             budget_percent=retry.budget_percent,
             budget_per_s=retry.budget_per_s,
+            hedge=_hedge(config.hedge),
             slow_start=SlowStart(
                 window_s=config.slow_start.window_s,
                 aggression=config.slow_start.aggression,

@@ -30,7 +30,10 @@ def broken(frontends: Iterable[Frontend], clusters: Iterable[Cluster]) -> list[s
     at_backends = sum(one.tunnels for cluster in clusters for one in cluster.pool.records)
     if tunnels != at_backends:
         found.append(f"clients have {tunnels} tunnels, and backends {at_backends}")
-    served = sum(one.pool.counts.total - len(one.abandoned) - len(one.mirrors) + len(one.waiting) for one in clusters)
+    served = sum(
+        one.pool.counts.total - len(one.abandoned) - len(one.mirrors) - one.hedges + len(one.waiting)
+        for one in clusters
+    )
     held = {one.runtime.memory for one in frontends if one.runtime.memory.taken}
     if held and not exchanges:
         found.append(f"{', '.join(map(repr, held))} though no exchange runs")

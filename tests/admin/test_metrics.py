@@ -406,7 +406,8 @@ def test_each_family_is_declared_once_and_told_in_both_formats(house):
     told = {one.name.removeprefix(PREFIX) for one in prometheus(text(lb, process)) if one.name.startswith(PREFIX)}
     of_levels = {"level_share", "level_usable"}  # of pools with several alone
     of_agents = {"agent_garbled"}  # of one that has said what is no word
-    assert told == {family.name.removesuffix("_total") for family in FAMILIES} - of_levels - of_agents
+    of_hedging = {"hedges", "hedge_delay_seconds"}  # of pools that hedge
+    assert told == {family.name.removesuffix("_total") for family in FAMILIES} - of_levels - of_agents - of_hedging
     open_text = text(lb, process, openmetrics=True)
     assert open_text.endswith("# EOF\n")
     assert names_in(openmetrics(open_text)) == names_in(prometheus(text(lb, process)))
@@ -456,3 +457,14 @@ def test_promtool_finds_nothing_wrong(house):
     given = text(busy(house))
     done = subprocess.run(["promtool", "check", "metrics"], input=given, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_hedges_are_counted_by_what_they_came_to(house):
+    lb = house("a:80", "b:80", hedge={"delay_s": 0.05})
+    lb.backend("a:80", [[Wait(1.0), response()]])
+    lb.backend("b:80")
+    lb.ask()
+    lb.wait(2.0)
+    assert value(lb, "hedges_total", pool="default", result="won") == 1
+    assert value(lb, "hedges_total", pool="default", result="no_budget") == 0
+    assert value(lb, "hedge_delay_seconds", pool="default") == 0.05

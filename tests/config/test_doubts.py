@@ -116,6 +116,38 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
         {"backends": ["10.0.0.1:80"], "retry": {"bad_statuses": [503]}},
         "retry.bad_statuses: has no effect: 10.0.0.1:80 is the only backend   [W14]",
     ),
+    (
+        {"backends": ["a:80", "b:80"], "retry": {"more_attempts": 0, "backoff_s": 0.1}},
+        "retry.backoff_s: has no effect: more_attempts = 0, and nothing is tried again   [W41]",
+    ),
+    (
+        {"backends": ["a:80", "b:80"], "retry": {"backoff_most_s": 0.1}},
+        "retry.backoff_most_s: has no effect: backoff_s is 0, and there is no wait   [W41]",
+    ),
+    (
+        {"backends": ["a:80", "b:80"], "retry": {"retry_after_most_s": 3}},
+        "retry.retry_after_most_s: has no effect: without bad_statuses no answer is a reason to try again   [W41]",
+    ),
+    (
+        {"backends": ["10.0.0.1:80"], "hedge": {"percentile": 95}},
+        "hedge.percentile: hedges nothing: 10.0.0.1:80 is the only backend   [W42]",
+    ),
+    (
+        {"backends": ["a:80", "b:80"], "hedge": {"delay_s": 0.1}, "retry": {"more_attempts": 0}},
+        "hedge.delay_s: hedges nothing: a hedge is one of the attempts, and more_attempts = 0   [W42]",
+    ),
+    (
+        {"backends": ["a:80", "b:80"], "hedge": {"delay_s": 0.1}, "retry": {"budget_percent": 0, "budget_per_s": 0}},
+        "hedge.delay_s: hedges nothing: the retry budget pays for it, and there is none   [W42]",
+    ),
+    (
+        {"backends": ["a:80", "b:80"], "hedge": {"percentile": 75}},
+        "hedge.percentile: hedges 25 % of the requests, and budget_percent = 20 pays for no more than that   [W43]",
+    ),
+    (
+        {"backends": ["a:80", "b:80"], "hedge": {"percentile": 95, "delay_s": 0.5}},
+        "hedge.percentile: has no effect: delay_s says when   [W44]",
+    ),
     ({"backends": ["a:80,weight=0", "b:80,weight=0"]}, "backends: nobody gets a request: every weight is 0   [W23]"),
     (
         {"backends": [{"address": "a:80", "backup": True}, {"address": "b:80", "backup": True}]},

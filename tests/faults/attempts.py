@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from faults.ledger import Member
+from faults.ledger import Member, Record
 from faults.reader import UNTIL_CLOSE, Message, Reader, read_both
 from faults.tape import HEARD_RST, PUT, SAID_FIN, TOOK, Dialled, Entry, Tape
 from faults.town import Town
@@ -23,6 +23,7 @@ class Attempt:
     index: int  # of the request on its tape
     request: Message | None
     answer: Message | None
+    hedge: bool = False  # it was made beside another one
 
     @property
     def reached(self) -> bool:
@@ -51,6 +52,20 @@ class Backends:
                 self._read(dialled)
         for attempts in self.attempts.values():
             attempts.sort(key=lambda attempt: attempt.at)
+
+    def arrange(self, record: Record) -> None:
+        """Find the hedge of a request, and have the attempt whose answer was waited for in the end as the last one."""
+        attempts = self.attempts.get(record.name, [])
+        there = (
+            [one for one in attempts if one.member is not None and one.member.record is record.hedge.record]
+            if record.hedge
+            else []
+        )
+        if there:
+            hedge = there[-1]
+            hedge.hedge = True
+            if hedge is attempts[-1] and not record.hedge_heard and record.attempts > 1:
+                attempts[-2:] = [hedge, *attempts[-2:-1]]
 
     def _add(self, name: str, attempt: Attempt) -> None:
         self.attempts[name].append(attempt)
@@ -127,6 +142,16 @@ class Backends:
             self._complain(f"{tape} is used for {name} although the backend said that it closes")
         if tape.count(TOOK, attempt.at) > (last.ends_at or 0):
             self._complain(f"{tape} is used for {name} with bytes on it that nobody asked for")
+
+
+def begun(attempts: list[Attempt]) -> Attempt:
+    """The one that began first."""
+    return min(attempts, key=lambda attempt: attempt.at)
+
+
+def stale(attempt: Attempt) -> bool:
+    """Whether it was on a connection that had served others, and got no answer: that may have been closed before."""
+    return attempt.index > 0 and attempt.answer is None
 
 
 def name_of(message: Message) -> str:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from faults.attempts import Attempt, name_of
+from faults.attempts import Attempt, begun, name_of
 from faults.clients import Client
 from faults.ledger import Record
 from faults.reader import UNTIL_CLOSE, Message, Reader, read_both, second_opinion
@@ -82,7 +82,7 @@ class Conversation:
             assert here is not None
             attempts, record = self._oracle.backends.attempts.get(name), self._oracle.records.get(name)
             told = self._told_at(len(spans))
-            by = attempts[0].at if attempts else record.at if record else told.at if told else self._oracle.end
+            by = begun(attempts).at if attempts else record.at if record else told.at if told else self._oracle.end
             spans[name] = max(here.at, before), by
             before = record.at if record else before
         return spans
@@ -293,7 +293,7 @@ class Conversation:
         self._judge_end(name, request, answer, record, attempts)
 
     def _judge_end(self, name: str, request: Message, answer: Message, record: Record, attempts: list[Attempt]) -> None:
-        allowed = self._oracle.allowed(name, attempts[-1], attempts[0].when)
+        allowed = self._oracle.allowed(name, attempts[-1], begun(attempts).when)
         # Of a tunnel one direction may have ended before.
         gone = self._gone or (answer.status == 101 and self._tape.first(HEARD_FIN, HEARD_RST) is not None)
         if gone:
@@ -363,7 +363,7 @@ class Conversation:
         if STATUS.get(record.ended_by) != answer.status:
             self.complain(f"{name} got {answer.status} for {record.ended_by}")
         if attempts and record.attempts == len(attempts):
-            allowed = self._oracle.allowed(name, attempts[-1], attempts[0].when)
+            allowed = self._oracle.allowed(name, attempts[-1], begun(attempts).when)
             if record.ended_by not in allowed:
                 self.complain(f"{name} ended with {record.ended_by}, allowed are {allowed}")
             others = self._oracle.might_have_retried(record, attempts, len(request.body))

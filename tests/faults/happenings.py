@@ -8,6 +8,7 @@ from faults.reader import read_both
 from faults.tape import HEARD_FIN, HEARD_RST, PUT, SAID_FIN, SAID_RST, TOOK, Tape
 from faults.town import Town
 
+from twisted_lb.core.hedging import Hedged
 from twisted_lb.core.held import Held
 
 
@@ -25,6 +26,8 @@ def happenings(town: Town) -> Counter[str]:
             **_backends(town),
             **_taken_out(town),
             **_logins(town),
+            **{f"a hedge: {what.name}": town.pool.totals.hedges[what] for what in Hedged},
+            "a request waits before it is tried again": town.paused,
             **(_web(town) if town.web else {}),
         }
     )

@@ -3,7 +3,7 @@
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from faults.attempts import Attempt
+from faults.attempts import Attempt, begun
 from faults.ledger import Member, Record
 from faults.logins import bound_from
 from faults.reader import UNTIL_CLOSE
@@ -34,7 +34,8 @@ class Keeping:
     def judge(self) -> None:
         for name, attempts in self._oracle.backends.attempts.items():
             for before, after in pairwise(attempts):
-                if met_closed(before) and after.index:
+                beside = after.hedge or before.hedge
+                if met_closed(before) and after.index and not beside:
                     self.complain(f"{name}: met a closed kept connection, then {after.tape} is used again")
             record = self._oracle.records.get(name)
             if record is not None and record.outcome == "STALE_REUSE":
@@ -50,7 +51,7 @@ class Keeping:
         for settings in self._oracle.settings(name):
             if not settings.retry.more_attempts or len(ask.body) > settings.limits.replay_body_bytes:
                 return
-            if record.when - attempts[0].when >= settings.timeouts.response_head_s - NEARLY_S:
+            if record.when - begun(attempts).when >= settings.timeouts.response_head_s - NEARLY_S:
                 return
         tried = {one.backend for one in attempts if one.member and one.member.there(record.at) and not met_closed(one)}
         left = self._oracle.open(record.at) - tried

@@ -319,6 +319,8 @@ class Record:
     waiting: int  # how many others waited then
     somebody_ready: bool  # whether the operator wanted any backend to be used
     tries: tuple[Try, ...]
+    hedge: Member | None = None  # where its hedge was, if it had one
+    hedge_heard: bool = False  # whether that was heard, or stood in, and is the last attempt
 
 
 @dataclass

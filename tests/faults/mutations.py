@@ -420,6 +420,27 @@ MUTATIONS = (
         "self._unsent(Unmirrored.INCOMPLETE)",
         "pass",
     ),
+    once("a hedge is not paid for", "Attempts.hedge", "not pool.budget.withdraw(now)", "False"),
+    Mutation(
+        "a hedge goes to the backend that has the request already",
+        (Change("Attempts.hedge", "tried = (*self.tried, current.lease.backend)", "tried = self.tried"),),
+    ),
+    once(
+        "the attempt that a hedge leaves behind is not settled", "Hedge._leave", "self._end(attempt, outcome, detail)"
+    ),
+    once("the attempt that a hedge leaves behind is not taken back", "Hedge._leave", "way.abandon()"),
+    once("a hedge that is heard is not the attempt that ends", "Hedge._win", "self._attempts.stand_in()"),
+    once("who answers first is not heard alone", "Exchange.response_started", "self._hedge.answered()"),
+    once("a client that leaves leaves its hedge behind", "Exchange._drop", "self._hedge.cut(outcome, detail)"),
+    once("a request whose answer has begun is hedged", "Exchange.owes_answer", "upstream.owes_all and ", ""),
+    once("what must not be repeated is hedged", "Attempts.hedge", "or not self.idempotent ", ""),
+    once(
+        "a hedge that stands in is paid for once more",
+        "Exchange.failed",
+        "self._hedge is not None and self._handed_over()",
+        "False",
+    ),
+    once("who waits for another attempt is served when its client has left", "Exchange._drop", "self._pause.cancel()"),
 )
 
 

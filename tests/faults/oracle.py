@@ -8,11 +8,12 @@ from collections import Counter
 from itertools import pairwise
 
 from faults.agents import Agreeing
-from faults.attempts import Attempt, Backends, name_of
+from faults.attempts import Attempt, Backends, begun, name_of, stale
 from faults.clients import Ask, Client
 from faults.conversation import Conversation
 from faults.crowding import Crowding
 from faults.dates import Dates
+from faults.hedging import Hedging
 from faults.keeping import Keeping
 from faults.ledger import Change, Record
 from faults.logins import Logins, bound_from
@@ -74,6 +75,7 @@ class Oracle:
             if record.name in self.records:
                 self.complain(f"{record.name} ended twice")
             self.records[record.name] = record
+            self.backends.arrange(record)
         tapes = {str(tape.name): tape for tape in town.network.tapes.all}
         kind = WebConversation if town.web else Conversation
         conversations = []
@@ -98,6 +100,7 @@ class Oracle:
         Turns(self).judge()
         Outlying(self).judge()
         Agreeing(self).judge()
+        Hedging(self).judge()
         Stopping(self).judge()
         Logins(self).judge()
 
@@ -125,7 +128,7 @@ class Oracle:
             self.complain(f"{name} was begun and never ended")
             return
         # On a connection that is used again not even one byte may have left when it turned out to be closed.
-        if not len(attempts) <= record.attempts <= len(attempts) + 1:
+        if not len(attempts) <= record.attempts <= len(attempts) + (1 if record.hedge is None else 2):
             self.complain(f"{name}: {record.attempts} attempts, {len(attempts)} are seen")
         generations = self.settings(name)
         # What met a closed kept connection is no attempt. Where it may wait, nor is what nobody has listened to: it waits as
@@ -143,10 +146,11 @@ class Oracle:
             again = stale(before) or waited
             if before.member is after.member and not again and record.attempts == len(attempts):
                 self.complain(f"{name}: {after.backend} is asked twice")
-            if before.tape is not None and not self._over(before, after.at):
+            beside = after.hedge or (before.hedge and before.at > after.at)
+            if before.tape is not None and not beside and not self._over(before, after.at):
                 self.complain(f"{name}: another attempt before the one at {before.backend} had ended")
         if attempts and record.attempts == len(attempts):
-            self._judge_level(name, attempts[0])
+            self._judge_level(name, begun(attempts))
         for attempt in attempts:
             self._judge_request(name, ask, client, attempt)
             self._judge_choice(name, attempt)
@@ -303,7 +307,7 @@ class Oracle:
                 if record.member is not None and record.member.record is member.record:
                     counts[record.outcome] -= 1
                 earlier += [
-                    self.allowed(name, attempt, attempts[0].when) & self._retryable(name)
+                    self._ended_by(record, attempt, attempts)
                     for attempt in attempts[: record.attempts - 1]
                     if attempt.member is not None
                     and attempt.member.record is member.record
@@ -316,6 +320,17 @@ class Oracle:
                 self.complain(f"{member} counts {dict(counts)} beside the last attempts, seen are {earlier}")
             elif not missing and not _matches(+counts, earlier):
                 self.complain(f"{member} counts {dict(counts)} for attempts that may have ended {earlier}")
+
+    def _ended_by(self, record: Record, attempt: Attempt, attempts: list[Attempt]) -> set[str]:
+        """How an attempt may have ended whose answer was not waited for any more, or in the end. One of two that were under way at a time
+        may have been taken back, or ended with its request; and the hedge may have failed whatever would follow from that.
+        """
+        allowed = self.allowed(record.name, attempt, begun(attempts).when)
+        if record.hedge is None:
+            return allowed & self._retryable(record.name)
+        if record.ended_by in ("CLIENT_GONE", "CLIENT_FAULT", "CANCELLED"):
+            allowed |= {record.ended_by}
+        return allowed - {"OK", "CUT_SHORT"} | {"CANCELLED"}
 
     def _retryable(self, name: str) -> set[str]:
         return ALWAYS | (IF_IDEMPOTENT if self.idempotent(name) else set())
@@ -331,7 +346,8 @@ class Oracle:
                 return frozenset()  # such a retry is paid for
             if record.attempts > settings.retry.more_attempts or taken > settings.limits.replay_body_bytes:
                 return frozenset()
-            if record.when - attempts[0].when >= settings.timeouts.response_head_s - 2 * TICK_S:
+            longest_s = 0.0 if not settings.retry.backoff_s else settings.retry.longest_s
+            if record.when - begun(attempts).when >= settings.timeouts.response_head_s - longest_s - 2 * TICK_S:
                 return frozenset()
         asked = [attempt.member for attempt in attempts if attempt.member is not None]
         tried = {member.address for member in asked if member.there(record.at)}
@@ -351,8 +367,3 @@ def _matches(counts: Counter, attempts: list[set[str]]) -> bool:
 def judge(town: Town) -> list[str]:
     """What is wrong with a town that has run."""
     return Oracle(town).complaints
-
-
-def stale(attempt: Attempt) -> bool:
-    """Whether it was on a connection that had served others, and got no answer: that may have been closed before."""
-    return attempt.index > 0 and attempt.answer is None

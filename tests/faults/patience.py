@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from faults.attempts import Attempt
+from faults.attempts import Attempt, begun
 from faults.logins import bound_from
 from faults.tape import HEARD_FIN, HEARD_RST, SAID_FIN, SAID_RST, TOOK
 from faults.timing import LONG_S
@@ -40,7 +40,7 @@ class Patience:
                 self._judge_use(name, attempt)
                 self._judge_stall(name, attempt)
                 if len(ask.wire) == ask.head_bytes:  # each piece of a body moves the end
-                    self._judge_wait(name, attempt, attempts[0].when)
+                    self._judge_wait(name, attempt, begun(attempts).when)
 
     def _judge_connect(self, name: str, attempt: Attempt) -> None:
         if attempt.dialled is None:

@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from faults.agents import BUSY
+from faults.attempts import begun
 from faults.ledger import Member, Record
 from faults.reader import Reader
 from faults.tape import HEARD_FIN, HEARD_RST, SAID_FIN, SAID_RST, TOOK, Check, Dialled
@@ -207,7 +208,7 @@ class Returning:
         return all(
             settings.retry.more_attempts > 0
             and len(ask.body) <= settings.limits.replay_body_bytes
-            and record.when - attempts[0].when < settings.timeouts.response_head_s - NEARLY_S
+            and record.when - begun(attempts).when < settings.timeouts.response_head_s - NEARLY_S
             for settings in self._oracle.settings(record.name)
         )
 

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from faults.attempts import begun
 from faults.ledger import Moment
 from faults.operator import Stop
 from faults.tape import HEARD_FIN, HEARD_RST, SAID_FIN, SAID_RST, TOOK, Tape
@@ -76,7 +77,7 @@ class Stopping:
         """The connections of twisted.web are its own business, what it has brought is waited for."""
         records = self._oracle.records
         for name, attempts in self._oracle.backends.attempts.items():
-            cut = attempts[0].at < ended.at and name in records and records[name].at > ended.at
+            cut = begun(attempts).at < ended.at and name in records and records[name].at > ended.at
             if cut and not _whole(stop, began, ended):
                 self.complain(f"a stop ended after {ended.when - began.when} s, {name} was under way")
         last = max([began.when, *(record.when for record in records.values() if record.at < ended.at)])

@@ -16,6 +16,7 @@ from twisted_lb.core.outcome import Outcome
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.exchange import Exchange
 from twisted_lb.net.foreign import Foreign
+from twisted_lb.net.hedge import Hedge
 from twisted_lb.net.interfaces import StreamProtocol
 from twisted_lb.net.mirror import Mirror
 from twisted_lb.net.poller import EpollPoller
@@ -164,15 +165,18 @@ class Dialled:
     """An attempt of the balancer's to connect, for a request; checks are not among them."""
 
     def __init__(self, at: int, when: float, address: str, timeout_s: float, upstream: Upstream) -> None:
-        assert isinstance(upstream.waiter, Exchange)
+        waiter = upstream.waiter
+        exchange = waiter.request if isinstance(waiter, Hedge) else waiter
+        assert isinstance(exchange, Exchange)
+        attempt = exchange.attempts.beside if isinstance(waiter, Hedge) else exchange.attempts.current
+        assert attempt is not None
         self.at = at
         self.when = when
         self.address = address
         self.timeout_s = timeout_s
         self.upstream = upstream
-        self.wanted_by = upstream.waiter.head.target.decode().removeprefix("/r/")
-        assert upstream.waiter.attempts.current is not None
-        self.claimed_at = upstream.waiter.attempts.current.lease.opened_at
+        self.wanted_by = exchange.head.target.decode().removeprefix("/r/")
+        self.claimed_at = attempt.lease.opened_at
         self.earlier: set[str] = set()  # how it failed at other addresses of the same name
         self.failed: str = ""
         self.failed_at: int | None = None

@@ -87,6 +87,15 @@ AT_LEAST = {
     # Logins on connections.
     "a client may be logged in": 60,
     "a request comes where its client may be logged in": 15,
+    # Hedges, and waits before retries.
+    "a hedge: WON": 25,
+    "a hedge: LOST": 10,
+    "a hedge: STOOD_IN": 4,
+    "a hedge: FAILED": 8,
+    "a hedge: CUT": 6,
+    "a hedge: NO_ROOM": 20,
+    "a hedge: NO_BUDGET": 10,
+    "a request waits before it is tried again": 10,
     # Inside twisted.web.
     "a resource gets an upload": 70,
     "a resource's request is OK": 100,

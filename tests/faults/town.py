@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from faults.agents import Agents
 from faults.clients import Client
-from faults.climate import settings, weather
+from faults.climate import settings, weather, with_hedging
 from faults.kernel import Kernel, ReactorDescriptor
 from faults.ledger import Change, Generations, Members, Moment, Record, TakenOut, Try, taken_out
 from faults.mirroring import Mirroring
@@ -60,6 +60,7 @@ class Town:
         self._hear = hear
         self.records: list[Record] = []
         self.led = 0  # by a route that a request has to be like
+        self.paused = 0  # attempts that have waited before (backoff)
         self.refused: dict[str, int] = {}  # what got no exchange: the ids in the log, with their status
         self.changes: list[Change] = []
         # When a backend was ejected, wherever it may have been asked, and for what; and when checks took one out.
@@ -111,7 +112,7 @@ class Town:
             self.naming.begin(self, [server.address.removesuffix(":80") for server in self.servers])
             specs = [BackendSpec.parse(BACKEND)]
         self.line = Line(seed, config)
-        config = self.line.configured(with_panic(seed, config))
+        config = self.line.configured(with_hedging(seed, with_panic(seed, config)))
         self.mirroring.begin(self.network, seed, self.note)
         self._build(self.agents.configured(config).model_copy(update={"backends": tuple(specs)}))
         self.clients = [self._client(f"c{index}") for index in range(rng.choice([1, 2, 4, 6, 8]) + self.line.more)]
@@ -261,8 +262,10 @@ class Town:
             self.note("balancer", f"refuses what is no request: {ended.status}, {ended.detail}")
             return
         self.led += ended.route.startswith("routes[")
+        self.paused += sum(one.pause is not None for one in ended.attempts)
         name = ended.target.decode().removeprefix("/r/")
-        last = ended.attempts[-1] if ended.attempts else None
+        last = ended.last
+        hedges = [one for one in ended.attempts if one.hedge]
         member = None if last is None else self.members.of(last.lease.backend)
         record = Record(
             *self.moment(),
@@ -283,6 +286,8 @@ class Town:
             len(self.cluster.waiting),
             any(backend.admin is AdminState.READY for backend in self.pool.backends.values()),
             tuple(Try(one.began, one.ended_at, one.lease.backend) for one in ended.attempts),
+            self.members.of(hedges[0].lease.backend) if hedges else None,
+            bool(hedges) and hedges[0] is last,
         )
         self.records.append(record)
         self.operator.hears(ENDED)
@@ -304,13 +309,17 @@ class Town:
         failed = iter([one.failed_when for one in dials if one.failed in ("REFUSED", "CONNECT_TIMEOUT")])
         # Who waited for a name server in vain has dialled nobody.
         nobody = ended.ended_at
-        since = [
-            ended.began + ended.gathered_s,
-            *(next(failed, nobody) if a.outcome in UNHEARD else None for a in ended.attempts),
-        ]
-        until = [*(attempt.began for attempt in ended.attempts), ended.ended_at]
+        failed_at = {a: next(failed, nobody) for a in ended.attempts if a.outcome in UNHEARD}
+        made, attempt = [], ended.last  # one that was beside another one is before it
+        while attempt is not None:
+            made.insert(0, attempt)
+            attempt = attempt.before
+        since = [ended.began + ended.gathered_s, *(failed_at.get(attempt) for attempt in made)]
+        until = [*(attempt.began for attempt in made), ended.ended_at]
+        until[0] = min(until)
         waits = [(begins, ends) for begins, ends in zip(since, until, strict=True) if begins is not None]
-        return waits if waits[0][1] > waits[0][0] else waits[1:]
+        waits = waits if waits[0][1] > waits[0][0] else waits[1:]
+        return [(begins, ends) for begins, ends in waits if ends >= begins]
 
     def _is_unread(self, name: str, places: set[str]) -> bool:
         """Whether nobody but the balancer keeps a request from going on."""
@@ -430,6 +439,8 @@ class Town:
             held=self.runtime.memory.taken,
             wait_to_be_held=self.runtime.memory.waiting,
         )
+        clusters = [self.cluster, *self.balanced.data_plane.leaving.clusters]
+        self._leftover(hedges=sum(one.hedges for one in clusters), waits=sum(one.waits.waiting for one in clusters))
         self._leftover(ramps=[one for one in self.pool.backends.values() if self._ramps_on(one)])
         plane = self.balanced.data_plane
         self._leftover(

@@ -127,13 +127,41 @@ BAD_DAY = {
 }
 
 
-def compare_bad_day(policy, seed, requests=500):
-    return compare(policy, requests, seed, bad_day(seed), **BAD_DAY)
+BACKOFF = {"retry": BAD_DAY["retry"] | {"backoff_s": 0.02}}
+
+
+def compare_bad_day(policy, seed, requests=500, **options):
+    return compare(policy, requests, seed, bad_day(seed), **BAD_DAY | options)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_every_attempt_of_a_bad_day_is_the_engine_s(policy):
     compare_bad_day(policy, seed=3)
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+def test_waits_before_retries_are_the_engine_s(seed):
+    compare_bad_day("p2c", seed, **BACKOFF)
+
+
+HEDGING = {"hedge": {"delay_s": 0.03}, "retry": BAD_DAY["retry"] | {"budget_percent": 100}}
+
+
+@pytest.mark.parametrize("policy", ["rr", "p2c", "latency"])
+def test_every_hedge_is_the_engine_s(policy):
+    told = compare(policy, 800, 1, **HEDGING)
+    outcomes = {outcome for one in told.values() for _, outcome in one.attempts}
+    assert outcomes == {Outcome.OK, Outcome.CANCELLED}
+
+
+def test_every_place_that_is_held_behind_a_hedge_is_the_engine_s():
+    """Servers that finish what is taken back, and whose places are counted."""
+    compare("least", 800, 1, **HEDGING, max_in_flight=2, abandoned_s=30.0, queue={"length": 1000, "timeout_s": 30.0})
+
+
+@pytest.mark.parametrize("seed", [3, 4, 5])
+def test_every_hedge_of_a_bad_day_is_the_engine_s(seed):
+    compare_bad_day("p2c", seed, **HEDGING)
 
 
 def test_bad_days_have_everything_that_is_compared():

@@ -27,6 +27,7 @@ from twisted_lb.core.agent import LABELS
 from twisted_lb.core.ejection import EjectionRule
 from twisted_lb.core.exemplars import Exemplar
 from twisted_lb.core.flow import METHODS, SOURCES
+from twisted_lb.core.hedging import Hedged
 from twisted_lb.core.held import Held
 from twisted_lb.core.histogram import Reading, nearest_edge
 from twisted_lb.core.measures import (
@@ -273,6 +274,19 @@ def _retries(measures: Measures, _: ProcessMeasures) -> Series:
                 yield (pool.name, outcome.name.lower()), float(pool.retries[outcome])
 
 
+def _hedges(measures: Measures, _: ProcessMeasures) -> Series:
+    for pool in measures.pools:
+        if pool.hedge_delay_s is not None or any(pool.hedges):
+            for what in Hedged:
+                yield (pool.name, what.name.lower()), float(pool.hedges[what])
+
+
+def _hedge_delays(measures: Measures, _: ProcessMeasures) -> Series:
+    for pool in measures.pools:
+        if pool.hedge_delay_s is not None:
+            yield (pool.name,), pool.hedge_delay_s
+
+
 def _denied(measures: Measures, _: ProcessMeasures) -> Series:
     for pool in measures.pools:
         for why in Denied:
@@ -493,6 +507,13 @@ FAMILIES: Final = (
     Family(
         "affinity_bindings_forgotten_total", "counter", _P, "Bindings that made room for others, since there were too many",
         _bindings(lambda one: float(one.bindings_forgotten)),
+    ),
+    Family(
+        "hedges_total", "counter", ("pool", "result"), "Requests without an answer in time (hedging): what their hedge came to, or why "
+        "they had none", _hedges,
+    ),
+    Family(
+        "hedge_delay_seconds", "gauge", ("pool",), "After how long without an answer a request is hedged", _hedge_delays,
     ),
     Family("refusals_total", "counter", ("listener", "reason"), "Requests that were refused, and reached no backend", _refusals),
     Family(

@@ -16,6 +16,7 @@ from twisted_lb.config.pools import (
     AdaptiveConfig,
     Backend,
     ChoiceConfig,
+    HedgeConfig,
     PanicConfig,
     PoolConfig,
     QueueConfig,
@@ -69,6 +70,7 @@ class DescribedConfig(ChoiceConfig, AskConfig):
     slow_start: SlowStartConfig = SlowStartConfig()
     panic: PanicConfig = PanicConfig()
     retry: RetryConfig = RetryConfig()
+    hedge: HedgeConfig = HedgeConfig()
     shadow: ShadowConfig = ShadowConfig()
     timeouts: TimeoutsConfig = TimeoutsConfig()
     limits: LimitsConfig = LimitsConfig()

@@ -21,7 +21,7 @@ from twisted_lb.config.objects import Objects, check_of, home_of_choice, name_of
 from twisted_lb.config.observe import OF_ACCESS_LOG
 from twisted_lb.config.own_policies import OwnChoice
 from twisted_lb.config.policies import PolicyTable, policy_for
-from twisted_lb.config.pools import AdaptiveConfig, PoolConfig
+from twisted_lb.config.pools import AdaptiveConfig, PoolConfig, RetryConfig
 from twisted_lb.config.problems import Problem, Severity
 from twisted_lb.config.profiles import PROFILES, says
 from twisted_lb.config.routes import RouteConfig, RouteRulesConfig
@@ -81,6 +81,10 @@ CODES: Final = {
     "W38": '`choose = "prefix"` with `load_factor = 0` and no limit: all prompts that begin alike go to one backend, however many they are.',
     "W39": "What is remembered of prompts may take more than half a gigabyte: `blocks` of each backend.",
     "W40": '`policy = "prefix"` waits for bodies, and there is no second backend to choose from.',
+    "W41": "A key of `retry` has no effect: nothing is tried again, or nothing for which it would count.",
+    "W42": "`hedge` hedges nothing: there is no second backend, no further attempt, or no retry budget.",
+    "W43": "`hedge.percentile` hedges more requests than the retry budget pays for: retries find it spent.",
+    "W44": "`hedge.percentile` has no effect: `delay_s` says when.",
     "W45": "A backend of a pool is one of its mirror's pool too: it may get the same request twice.",
     "W46": "`mirror.body_bytes` has no effect: only methods are mirrored that have no bodies as a rule.",
     "W47": "What is said of buffers takes away what `profile` is for.",
@@ -122,6 +126,8 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening
     for name, pool in objects.pools.items():
         yield from _of_checks(_home(config.pools, "pools", name), pool)
         yield from _of_retries(_home(config.pools, "pools", name), pool)
+        yield from _of_waits(_home(config.pools, "pools", name), config.pools.get(name, config).retry, pool)
+        yield from _of_hedging(_home(config.pools, "pools", name), pool)
         yield from _of_order(_home(config.pools, "pools", name), pool)
         yield from _of_levels(_home(config.pools, "pools", name), pool)
         yield from _of_panic(_home(config.pools, "pools", name), pool)
@@ -399,6 +405,40 @@ def _of_retries(path: KeyPath, pool: PoolConfig) -> Iterator[Doubt]:
     if len(pool.backends) == 1 and _all_known(pool) and pool.retry.bad_statuses:
         text = f"has no effect: {pool.backends[0].name} is the only backend"
         yield Doubt("W14", (*path, "retry", "bad_statuses"), text)
+
+
+def _of_waits(path: KeyPath, said: RetryConfig, pool: PoolConfig) -> Iterator[Doubt]:
+    retry = pool.retry
+    for key in ("methods", "backoff_s", "backoff_most_s", "retry_after_most_s"):
+        if key not in said.model_fields_set or not getattr(said, key):
+            continue
+        if not retry.more_attempts:
+            yield Doubt("W41", (*path, "retry", key), "has no effect: more_attempts = 0, and nothing is tried again")
+        elif key == "backoff_most_s" and not retry.backoff_s:
+            yield Doubt("W41", (*path, "retry", key), "has no effect: backoff_s is 0, and there is no wait")
+        elif key == "retry_after_most_s" and not retry.bad_statuses:
+            text = "has no effect: without bad_statuses no answer is a reason to try again"
+            yield Doubt("W41", (*path, "retry", key), text)
+
+
+def _of_hedging(path: KeyPath, pool: PoolConfig) -> Iterator[Doubt]:
+    hedge, retry = pool.hedge, pool.retry
+    key = (*path, "hedge", "delay_s" if hedge.delay_s else "percentile")
+    if not hedge.on:
+        return
+    if len(pool.backends) == 1 and _all_known(pool):
+        yield Doubt("W42", key, f"hedges nothing: {pool.backends[0].name} is the only backend")
+    elif not retry.more_attempts:
+        text = "hedges nothing: a hedge is one of the attempts, and more_attempts = 0"
+        yield Doubt("W42", key, text, (*path, "retry", "more_attempts"))
+    elif not (retry.budget_percent or retry.budget_per_s):
+        text = "hedges nothing: the retry budget pays for it, and there is none"
+        yield Doubt("W42", key, text, (*path, "retry", "budget_percent"))
+    if hedge.percentile and hedge.percentile < 100 - retry.budget_percent:
+        text = f"hedges {100 - hedge.percentile:g} % of the requests, and budget_percent = {retry.budget_percent} pays for no more than that"
+        yield Doubt("W43", key, text, (*path, "retry", "budget_percent"))
+    if hedge.percentile and hedge.delay_s:
+        yield Doubt("W44", (*path, "hedge", "percentile"), "has no effect: delay_s says when")
 
 
 def _of_levels(path: KeyPath, pool: PoolConfig) -> Iterator[Doubt]:

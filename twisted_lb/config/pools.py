@@ -7,7 +7,7 @@ from pydantic import AliasChoices, Field, GetCoreSchemaHandler, field_validator,
 from pydantic_core import core_schema
 
 from twisted_lb.config.affinity import AffinityConfig
-from twisted_lb.config.base import Bytes, Label, Model, Name, Seconds, TextOrTable, error_at
+from twisted_lb.config.base import SEVERAL, Bytes, Label, Model, Name, Seconds, TextOrTable, Token, error_at
 from twisted_lb.config.ejection import EjectionConfig
 from twisted_lb.config.health_check import HealthCheckConfig
 from twisted_lb.config.keys import PolicyKey
@@ -328,6 +328,12 @@ class RetryConfig(Model):
         description="Attempts after the first one (retries); 0 never retries. Danger: each attempt adds "
         "to the time a client may wait.",
     )
+    methods: Annotated[tuple[Token, ...], SEVERAL] = Field(
+        default=(),
+        strict=False,
+        description="Methods that may be sent twice to these backends, beside those that always may (RFC 9110 9.2.2), whichever route "
+        "leads here; a route's `repeatable` says it for its own requests. Danger: what such a request does may be done twice.",
+    )
     bad_statuses: tuple[Annotated[int, Field(ge=500, le=599, strict=True)], ...] = Field(
         default=(),
         strict=False,
@@ -349,6 +355,78 @@ class RetryConfig(Model):
         description="Retries a second that are allowed whatever the share, so that a quiet "
         "balancer retries too. 0 leaves the share alone to decide.",
     )
+    backoff_s: float = Field(
+        default=0.0,
+        ge=0,
+        le=60,
+        description="Wait before a retry (exponential backoff, full jitter): by chance between 0 and this, before each further one twice "
+        "as much. Only after failures of backends that listen: 5xx, no answer, a broken or late one, a full backlog; where nobody "
+        "has heard of the request another backend is asked at once. 0: always at once, since a retry goes to another backend, and "
+        "the budget bounds them. Danger: clients wait for it.",
+    )
+    backoff_most_s: Seconds | None = Field(
+        default=None,
+        description="What `backoff_s` grows to at most; left out: ten times `backoff_s`.",
+    )
+    retry_after_most_s: float = Field(
+        default=5.0,
+        ge=0,
+        le=300,
+        description="The longest wait that is taken before a retry where an answer with one of `bad_statuses` asks for one "
+        "(`Retry-After`); where it asks for more, or there is no time for it, the client gets that answer. 0: what it asks for is "
+        "not heeded, and another backend is asked at once. Danger: clients wait for it.",
+    )
+
+    @model_validator(mode="after")
+    def _grows(self) -> Self:
+        if self.backoff_most_s is not None and self.backoff_most_s < self.backoff_s:
+            raise ValueError(f"backoff_most_s = {self.backoff_most_s:g} is less than backoff_s = {self.backoff_s:g}")
+        return self
+
+    @property
+    def longest_s(self) -> float:
+        """`backoff_most_s`, also where it is left out."""
+        return 10 * self.backoff_s if self.backoff_most_s is None else self.backoff_most_s
+
+
+class HedgeConfig(Model):
+    """Hedging (backup requests): a request that has no answer yet after a while is sent to a second backend too, and whichever answers
+    first is heard. Only what may be repeated, with its body held, and while somebody else has a place free; paid by the retry budget.
+    Backends that finish what is taken back need `max_in_flight` and `abandoned_s`.
+    """
+
+    percentile: float = Field(
+        default=0.0,
+        ge=0,
+        le=99.9,
+        description="After the time in which so many of a hundred answers of this pool begin, as measured over the last 20 to 30 s, 50 at "
+        "least; 95 makes one more request of 20. 0, as `delay_s`: no hedging. Danger: as much more load, bounded by the budget alone.",
+    )
+    delay_s: float = Field(
+        default=0.0,
+        ge=0,
+        le=3600,
+        description="After this time, whatever is measured, in place of `percentile`; 0: by that. Danger: where all become slower than "
+        "that, each request is hedged that the budget pays for.",
+    )
+    least_delay_s: float = Field(
+        default=0.001,
+        ge=0,
+        le=60,
+        description="What the measured time counts as at least: where most answers take no time, chance alone is beyond it.",
+    )
+
+    @field_validator("percentile")
+    @classmethod
+    def _is_the_slower_half(cls, value: float) -> float:
+        if 0 < value < 50:
+            raise ValueError("should be 50 to 99.9, or 0 for no hedging by what is measured")
+        return value
+
+    @property
+    def on(self) -> bool:
+        """Whether anything is hedged."""
+        return self.percentile > 0 or self.delay_s > 0
 
 
 class UpstreamConfig(Model):
@@ -504,6 +582,7 @@ class PoolRulesConfig(ChoiceConfig):
     slow_start: SlowStartConfig = SlowStartConfig()
     panic: PanicConfig = PanicConfig()
     retry: RetryConfig = RetryConfig()
+    hedge: HedgeConfig = HedgeConfig()
     shadow: ShadowConfig = ShadowConfig()
     upstream: UpstreamConfig = UpstreamConfig()
     timeouts: PoolTimeoutsConfig = PoolTimeoutsConfig()

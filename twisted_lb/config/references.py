@@ -56,7 +56,7 @@ FLAT: Mapping[str, frozenset[str]] = {
     | _keys("forwarding", ToldConfig),
     "pools": _whole(ChoiceConfig, *ChoiceConfig.model_fields)
     | _whole(PoolRulesConfig, "health_check", "ejection", "queue", "affinity", "adaptive")
-    | _whole(PoolRulesConfig, "slow_start", "panic", "retry", "shadow", "upstream")
+    | _whole(PoolRulesConfig, "slow_start", "panic", "retry", "hedge", "shadow", "upstream")
     | {"backends"}
     | _keys("timeouts", PoolTimeoutsConfig)
     | _keys("limits", HeadLimitsConfig),

@@ -8,6 +8,7 @@ from mypy_extensions import mypyc_attr
 from twisted_lb.core.ask import Ask
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.decision import Refused
+from twisted_lb.core.hedging import Hedged
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import CONSEQUENCE, Outcome, Refusal, Retry
@@ -18,6 +19,7 @@ from twisted_lb.core.totals import Denied
 
 # Looked up once, not at the end of each attempt.
 _OK: Final = Outcome.OK
+_CANCELLED: Final = Outcome.CANCELLED
 _STALE: Final = Outcome.STALE_REUSE
 _DOWN: Final = Outcome.BACKEND_DOWN
 _UNPROCESSED: Final = Outcome.UNPROCESSED
@@ -36,6 +38,7 @@ class Stopped(enum.Enum):
     ATTEMPTS = "it had all the attempts that its route allows"
     BUDGET = "the retry budget of the pool was spent"
     UNPROCESSED = "it was turned away unbegun too often"
+    TOLD_LATER = "its backend asked for a longer wait (Retry-After) than it has time for"
 
 
 @mypyc_attr(acyclic=True)
@@ -43,10 +46,13 @@ class Story:
     """What is to be told later of attempts that were not plain: `stopped` is why there was no further one, None where nobody
     wanted one; `refused` the pool that had nobody; `came_as` which one in the queue the request was, 0 where it has not waited;
     `waiting` its place there, while it waits, `ahead` how many are in front of it now, and `expected_s` how long it will wait still, 0
-    where that is not known. `held`: what was held for a slow client, in words; empty for nothing.
+    where that is not known. `beside`: its hedge, while that is under way. `pausing_until`: when it will be tried again, while it waits for that (backoff).
+    `held`: what was held for a slow client, in words; empty for nothing.
     """
 
-    __slots__ = ("ahead", "came_as", "expected_s", "held", "more_attempts", "refused", "stopped", "waiting")
+    __slots__ = (
+        "ahead", "beside", "came_as", "expected_s", "held", "more_attempts", "pausing_until", "refused", "stopped", "waiting",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.stopped: Stopped | None = None
@@ -57,6 +63,27 @@ class Story:
         self.held: str = ""
         self.more_attempts: int = 0
         self.waiting: Ticket | None = None
+        self.pausing_until: float = NEVER
+        self.beside: Attempt | None = None
+
+
+@mypyc_attr(acyclic=True)
+class Pause:
+    """A wait before another attempt, which is allowed and paid for (backoff): the request holds no lease meanwhile, and claims when it is
+    over. `since` and `until` are monotonic seconds; `told`: its backend has asked for it (Retry-After). `free`: the attempt costs nothing.
+    """
+
+    __slots__ = ("after", "free", "since", "told", "until")
+
+    def __init__(self, after: Outcome, since: float, until: float, *, told: bool, free: bool) -> None:
+        self.after: Final = after
+        self.since: Final = since
+        self.until: Final = until
+        self.told: Final = told
+        self.free: Final = free
+
+    def __repr__(self) -> str:
+        return f"<Pause of {self.until - self.since:g} s>"
 
 
 # As metrics count it; whatever no other attempt could mend is nobody's denial.
@@ -67,6 +94,7 @@ _DENIED: Final[dict[Stopped, Denied]] = {
     Stopped.ATTEMPTS: Denied.ATTEMPTS,
     Stopped.UNPROCESSED: Denied.ATTEMPTS,
     Stopped.BUDGET: Denied.BUDGET,
+    Stopped.TOLD_LATER: Denied.TOLD_LATER,
 }
 
 
@@ -80,19 +108,19 @@ class Attempt:
     is not known. `outcome` and `detail` are how it ended, None while it has not; `before` is the one before it.
 
     `dialled`: a new connection was made for it, or was to be. `ended_at`: when it ended, if it was not well. `waited_s`: how
-    long the request was in the queue before. `budget_left`: how many retries were left behind this one, if it is one that was
-    paid for; else -1.
+    long the request was in the queue before. `pause`: the wait before it (backoff), if there was one. `budget_left`: how many retries
+    were left behind this one, if it is one that was paid for; else -1. `hedge`: it was made beside another one that had no answer yet.
     """
 
     __slots__ = (
-        "before", "began", "budget_left", "connected_at", "detail", "dialled", "due", "ended_at", "lease", "outcome",
-        "waited_s", "way",
+        "before", "began", "budget_left", "connected_at", "detail", "dialled", "due", "ended_at", "hedge", "lease", "outcome",
+        "pause", "waited_s", "way",
     )  # fmt: skip
 
     def __init__(self, lease: Lease, began: float, before: "Attempt | None") -> None:
         self.lease: Final = lease
         self.began: Final = began
-        self.before: Final = before
+        self.before: Attempt | None = before
         self.way: object | None = None
         self.due: float = NEVER
         self.connected_at: float = NEVER
@@ -101,7 +129,9 @@ class Attempt:
         self.dialled: bool = False
         self.ended_at: float = NEVER
         self.waited_s: float = 0.0
+        self.pause: Pause | None = None
         self.budget_left: int = -1
+        self.hedge: bool = False
 
     def __repr__(self) -> str:
         outcome = self.outcome
@@ -110,24 +140,26 @@ class Attempt:
 
 @mypyc_attr(free_list_len=1)
 class Attempts:
-    """All attempts at one request, one after the other, driven by its server: net, the facade, a simulator.
+    """All attempts at one request, one after the other, driven by its server: net, the facade, a simulator. One may be beside another
+    one: `hedge` makes it, `beside` is it until one of the two is left; `current` is the one whose answer is waited for.
 
     `begin` or `begin_on`, then for each attempt `ended`, and `again` for another one. A Lease is taken up at once: the new attempt is
-    `current`. A Ticket is kept in `waiting` until `granted` or `withdraw` is called. `due` is the moment after which no
+    `current`. A Ticket is kept in `waiting` until `granted` or `withdraw` is called, a Pause in `pausing` until `resume` or `withdraw`.
+    `due` is the moment after which no
     attempt may begin, `deadline` when an answer is of no use any more, and `tried` are the backends not to ask; all may be set before
     the first.
     """
 
     __slots__ = (
-        "_free", "_story", "_wait_until", "ask", "count", "current", "deadline", "due", "idempotent", "pool", "retries", "tried",
-        "waiting",
+        "_free", "_story", "_wait_until", "ask", "beside", "count", "current", "deadline", "due", "idempotent", "pausing", "pool", "retries",
+        "tried", "waiting",
     )  # fmt: skip
 
     def __init__(self, pool: Pool, retries: RetryRules, ask: Ask, *, idempotent: bool) -> None:
         self.pool: Pool = pool
         self.retries: RetryRules = retries
         self.ask: Ask = ask
-        self.idempotent: Final = idempotent
+        self.idempotent: bool = idempotent
         self.due: float = NEVER
         self.deadline: float = NEVER
         self.tried: tuple[Backend, ...] = ()
@@ -137,7 +169,9 @@ class Attempts:
         self._free: int = 0
         self._wait_until: float = NEVER  # the end of its wait, if it has begun one
         self.current: Attempt | None = None
+        self.beside: Attempt | None = None
         self.waiting: Ticket | None = None
+        self.pausing: Pause | None = None
         self._story: Story | None = None  # of none that is plain
 
     def begin(self, now: float) -> Lease | Refusal | Ticket:
@@ -162,7 +196,9 @@ class Attempts:
         self._take_up(verdict, now)
         return verdict
 
-    def again(self, outcome: Outcome, now: float, *, replayable: bool) -> Lease | Refusal | Ticket | None:
+    def again(
+        self, outcome: Outcome, now: float, *, replayable: bool, told_s: float = -1.0
+    ) -> Lease | Refusal | Ticket | Pause | None:
         """Retry: another attempt after the current one, which has this outcome or will; None when there may be none.
 
         The time that is left, what was relayed (then the request is not `replayable`, nor is it when a part of its body
@@ -171,6 +207,9 @@ class Attempts:
         nor is it where a kept connection turned out to be closed (keep-alive race): nobody has read the request, and the
         next attempt is on a new connection; nor, the first two times, where the backend says that it has not begun. A
         Refusal: a retry is allowed, but no backend is left.
+
+        A Pause: it is allowed and paid for, and waits before it claims, where somebody is left to be asked then (backoff). `told_s`: the
+        backend has asked for such a wait (Retry-After), -1: it has not.
         """
         current = self.current
         if current is None:
@@ -184,6 +223,11 @@ class Attempts:
                 self._free += 1
                 return self._take_up(verdict, now, outcome)
         free = (outcome is _STALE or outcome is _UNPROCESSED) and self.retries.more_attempts > 0
+        pause = None
+        if stopped is None and self._others_left(current):
+            pause = self._pause(current, outcome, now, told_s, free=free)
+            if pause is not None and pause.until >= self.due:
+                stopped = Stopped.TOLD_LATER if pause.told else Stopped.TIME
         if stopped is None:
             stopped = self._unpaid(current, outcome, now, free=free)
         self._tale.stopped = stopped
@@ -193,6 +237,23 @@ class Attempts:
                 self.pool.totals.denied[denied] += 1
             return None
         self._remember(current, outcome)
+        if pause is not None:
+            self.pausing = pause
+            return pause
+        return self._claim_again(outcome, now, free=free)
+
+    def resume(self, now: float) -> Lease | Refusal | Ticket:
+        """The pause is over: the attempt that was paid for."""
+        pause = self.pausing
+        assert pause is not None, f"{self!r} does not pause"
+        self.pausing = None
+        verdict = self._claim_again(pause.after, now, free=pause.free)
+        if isinstance(verdict, Lease) and self.current is not None:
+            self.current.pause = pause
+        return verdict
+
+    def _claim_again(self, outcome: Outcome, now: float, *, free: bool) -> Lease | Refusal | Ticket:
+        """Claim for another attempt after one with this outcome: one that is allowed, and paid for unless it is `free`."""
         again = self.pool.claim(self.ask, now, self.tried, self._wait_until, self.deadline, again=True)
         if isinstance(again, Refusal):
             self.pool.totals.denied[Denied.TIME if again is Refusal.LATE else Denied.TRIED_ALL] += 1
@@ -201,6 +262,22 @@ class Attempts:
         if isinstance(claimed, Lease) and attempt is not None and not free:
             attempt.budget_left = self.pool.budget.left
         return claimed
+
+    def _others_left(self, current: Attempt) -> bool:
+        """Whether a wait may bring the request to somebody: without that it need not wait for its answer."""
+        return self.pool.has_others((*self.tried, current.lease.backend))
+
+    def _pause(self, current: Attempt, outcome: Outcome, now: float, told_s: float, *, free: bool) -> Pause | None:
+        """The wait before another attempt after the current one; None where it is made at once."""
+        backoff, rng = self.retries.backoff, self.pool.jitter
+        if backoff.told_most_s <= 0.0:
+            told_s = -1.0  # nobody heeds it
+        elif told_s > backoff.told_most_s:
+            return Pause(outcome, now, NEVER, told=True, free=free)
+        wait_s = backoff.wait_s(outcome, self.count - self._free - 1, rng)
+        if told_s > 0.0:
+            wait_s = max(wait_s, backoff.told_s(told_s, rng))
+        return Pause(outcome, now, now + wait_s, told=told_s > 0.0, free=free) if wait_s > 0.0 else None
 
     def _barred(self, outcome: Outcome, now: float, *, replayable: bool) -> Stopped | None:
         """Why there may be no other attempt after this outcome, whatever is left of attempts and budget."""
@@ -228,7 +305,7 @@ class Attempts:
         self, pool: Pool, retries: RetryRules, ask: Ask, now: float, own: Backend | None = None
     ) -> Lease | Refusal | Ticket:
         """Go on in another pool, by these rules and with this ask, as a request that is new there: nobody is left in its own. What was tried
-        stays on record. `own`: the backend to which its client has a connection of its own, as for `begin_on`; any other one
+        stays on record; whether it may be repeated there (`idempotent`) its rules say. `own`: the backend to which its client has a connection of its own, as for `begin_on`; any other one
         where that is not to be used.
         """
         self.withdraw()
@@ -271,6 +348,54 @@ class Attempts:
         self.withdraw()
         return None
 
+    @property
+    def hedged(self) -> bool:
+        """Whether it has had its hedge: O(attempts)."""
+        return self.beside is not None or any(one.hedge for one in self.made)
+
+    def hedge(self, now: float) -> Lease | Hedged | None:
+        """Hedging: an attempt beside the current one, which has no answer yet; the new one is `beside`. It is paid for by the retry
+        budget and counts among the attempts that its route allows. NO_ROOM or NO_BUDGET where only that is missing; None where
+        the request is not one that may be hedged now.
+        """
+        current, pool = self.current, self.pool
+        if current is None or current.outcome is not None or not self.idempotent or self.hedged or now >= self.due:
+            return None
+        if self.count - self._free > self.retries.more_attempts:
+            return None
+        if self.deadline != NEVER and now + pool.quickest_s(now) >= self.deadline:
+            return None
+        tried = (*self.tried, current.lease.backend)
+        if not pool.has_room(tried):
+            return Hedged.NO_ROOM
+        if not pool.budget.withdraw(now):
+            return Hedged.NO_BUDGET
+        lease = pool.claim_spare(self.ask, now, tried)
+        if lease is None:
+            return Hedged.NO_ROOM
+        self.count += 1
+        attempt = self.beside = Attempt(lease, now, current)
+        attempt.hedge = True
+        attempt.budget_left = pool.budget.left
+        return lease
+
+    def stand_in(self) -> Attempt:
+        """The attempt beside the current one is in its place from now on: that has ended, or is about to."""
+        attempt = self.beside
+        assert attempt is not None, f"{self!r} is not hedged"
+        self.beside = None
+        self.current = attempt
+        return attempt
+
+    def let_go(self) -> Attempt:
+        """The attempt beside the current one is not waited for any more: it has ended, or is about to. It is on record before it."""
+        attempt, current = self.beside, self.current
+        assert attempt is not None, f"{self!r} is not hedged"
+        assert current is not None
+        self.beside = None
+        attempt.before, current.before = current.before, attempt
+        return attempt
+
     def ended(self, attempt: Attempt, outcome: Outcome, now: float, detail: str = "", client: str = "") -> None:
         """End an attempt with its outcome; exactly once for each, a second time is an AssertionError. `client`: see `Pool.settle`."""
         attempt.outcome = outcome
@@ -302,6 +427,8 @@ class Attempts:
         story = self._story or Story()
         story.more_attempts = self.retries.more_attempts
         story.waiting = self.waiting
+        story.beside = self.beside
+        story.pausing_until = NEVER if self.pausing is None else self.pausing.until
         if self.waiting is not None:
             story.ahead, story.expected_s = self.pool.foretold(self.waiting)
         return story
@@ -314,7 +441,8 @@ class Attempts:
         return story
 
     def withdraw(self) -> None:
-        """Leave the queue; harmless when the request does not wait."""
+        """Leave the queue, or end the pause; harmless when the request does not wait."""
+        self.pausing = None
         if self.waiting is not None:
             self.pool.withdraw(self.waiting)
             self.waiting = None
@@ -344,7 +472,8 @@ class Attempts:
     @property
     def made(self) -> list[Attempt]:
         """All attempts so far, in order: O(attempts), made anew at each call."""
-        return up_to(self.current)
+        made = up_to(self.current)
+        return made if self.beside is None else [*made, self.beside]
 
     def _remember(self, attempt: Attempt, outcome: Outcome) -> None:
         """Remember a backend as tried, unless a new connection might still reach it."""
@@ -357,13 +486,27 @@ class Attempts:
 
 
 def up_to(last: Attempt | None) -> list[Attempt]:
-    """All attempts at a request of which this is the last one, in order: O(attempts), made anew at each call."""
+    """All attempts at a request of which this is the last one, in the order in which they began: O(attempts), made anew at each call.
+    One that was beside it is before it on record, and began later.
+    """
     made: list[Attempt] = []
+    hedged = False
     while last is not None:
         made.append(last)
+        hedged = hedged or last.hedge
         last = last.before
     made.reverse()
+    if hedged:
+        made.sort(key=lambda one: (one.began, one.hedge))
     return made
+
+
+def smooth(last: Attempt | None) -> bool:
+    """Whether nothing went wrong before this attempt, the last one: there was none, or it was the other one of a hedge, and was left."""
+    if last is None:
+        return False
+    before = last.before
+    return before is None or (before.outcome is _CANCELLED and before.before is None)
 
 
 def _unprocessed_before(attempt: Attempt) -> int:

@@ -93,6 +93,8 @@ def explained(note: Note, notes: Notes, epoch: float, now: float, *, decisions: 
     """
     running = note.ended_at == NEVER
     made = up_to(note.attempt)
+    if note.story is not None and note.story.beside is not None:
+        made.append(note.story.beside)
     attempts = tuple(_attempt(note, made, index, decided=decisions) for index in range(len(made)))
     stuck = note.story
     refused = None if not decisions or stuck is None or stuck.refused is None else stuck.refused.decision()
@@ -130,8 +132,8 @@ def explained(note: Note, notes: Notes, epoch: float, now: float, *, decisions: 
 
 def _attempt(note: Note, made: Sequence[Attempt], index: int, *, decided: bool) -> ExplainedAttempt:
     attempt = made[index]
-    before = made[index - 1] if index else None
-    last = index == len(made) - 1
+    before = _before(made, index)
+    last = attempt is note.attempt
     head_at = note.head_at if last and note.status and note.local_reply is None else NEVER
     ended_at = attempt.ended_at if attempt.ended_at < NEVER else note.ended_at
     answered = head_at if head_at < NEVER else ended_at
@@ -157,8 +159,28 @@ def _attempt(note: Note, made: Sequence[Attempt], index: int, *, decided: bool) 
     )
 
 
+def _before(made: Sequence[Attempt], index: int) -> Attempt | None:
+    """The attempt after which, or beside which, there was this one: the one that ended last before it began."""
+    attempt = made[index]
+    if attempt.hedge:
+        return next(one for one in reversed(made[:index]) if one.ended_at > attempt.began)
+    ended = [one for one in made[:index] if one.ended_at <= attempt.began]
+    return max(ended, key=lambda one: one.ended_at, default=made[index - 1] if index else None)
+
+
 def _retried(attempt: Attempt, before: Attempt) -> str:
-    """Why there was another attempt."""
+    """Why there was another attempt, and how long it waited for that."""
+    pause = attempt.pause
+    if attempt.hedge:
+        return f"hedged: {before.lease.backend.name} had not answered after {attempt.began - before.began:.3f} s"
+    if pause is None:
+        return _allowed(attempt, before)
+    why = "as long as its backend asked for (Retry-After)" if pause.told else "backoff"
+    return f"{_allowed(attempt, before)}; it waited {pause.until - pause.since:.3f} s for that: {why}"
+
+
+def _allowed(attempt: Attempt, before: Attempt) -> str:
+    """By what there was another attempt."""
     outcome = before.outcome
     if attempt.lease.scene.pool != before.lease.scene.pool:
         return f"its pool had nobody left: on to the fallback, {attempt.lease.scene.pool}"
@@ -198,6 +220,8 @@ def _notes(note: Note, stuck: Story | None, last: Decision | None, now: float) -
         )
         place = f"it is number {stuck.ahead + 1} in the queue now"
         told.append(f"{place}: about {stuck.expected_s:.1f} s more, at this pace" if stuck.expected_s else place)
+    if stuck is not None and stuck.pausing_until != NEVER:
+        told.append(f"it is tried again in {max(stuck.pausing_until - now, 0.0):.3f} s (backoff)")
     if stuck is not None and stuck.came_as:
         told.append(
             f"it came to the queue as number {stuck.came_as}, and waited {note.waited_s:.2f} s"

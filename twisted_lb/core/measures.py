@@ -165,7 +165,8 @@ class MirrorMeasures:
 class PoolMeasures:
     """What a pool has, and has done since it is there. `durations` of its exchanges by `KINDS`, from head to last byte; `queue` how
     long those waited that had to; `connect` how long new connections took; `first_byte` and `first_body` from when a request
-    was sent; `stream_gap` between the pieces of streamed answers. `retries` by `outcome.Outcome`, `denied` by `totals.Denied`.
+    was sent; `stream_gap` between the pieces of streamed answers. `retries` by `outcome.Outcome`, `denied` by `totals.Denied`, `hedges` by
+    `hedging.Hedged`; `hedge_delay_s` after which requests are hedged, None where they are not, or it is not known.
     `panic`: others than usable backends are used too; `levels`, where there are several: (name, share in percent, usable).
     `outcomes` of all attempts and `backend_durations` are sums that no removed backend takes away. `minded`: what is known of a
     policy of one's own, and of a shadow; `mirror`: of its requests that are sent to another pool too, None where none ever was to be; `prefixes` what is counted of how bodies begin, by role, as there. `affinity`: claims in which it had a say, by `held.Held`, `bindings` those of its table now, and
@@ -187,6 +188,8 @@ class PoolMeasures:
     stream_gap: Reading
     retries: Numbers
     denied: Numbers
+    hedges: Numbers
+    hedge_delay_s: float | None
     bytes_up: int
     bytes_down: int
     outcomes: Numbers
@@ -214,6 +217,7 @@ class PoolMeasures:
             stream_gap=self.stream_gap + other.stream_gap,
             retries=_sums(self.retries, other.retries),
             denied=_sums(self.denied, other.denied),
+            hedges=_sums(self.hedges, other.hedges),
             bytes_up=self.bytes_up + other.bytes_up,
             bytes_down=self.bytes_down + other.bytes_down,
             outcomes=_sums(self.outcomes, other.outcomes),
@@ -326,6 +330,8 @@ def pool_measures(
         stream_gap=totals.stream_gap.reading(),
         retries=tuple(totals.retries),
         denied=tuple(totals.denied),
+        hedges=tuple(totals.hedges),
+        hedge_delay_s=None if pool.hedging is None else pool.hedging.known_s,
         bytes_up=bytes_up,
         bytes_down=bytes_down,
         outcomes=tuple(

@@ -8,7 +8,7 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
-from twisted_lb.core.attempts import Attempt, Story
+from twisted_lb.core.attempts import Attempt, Story, smooth
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.flow import Flow
 from twisted_lb.core.lease import Lease
@@ -76,10 +76,8 @@ class Note:
 
     @property
     def plain(self) -> bool:
-        """Whether the client simply got the answer of the first backend that was asked, or the one that its route gives."""
-        return isinstance(self.ended_by, Reply) or (
-            self.ended_by is Outcome.OK and self.attempt is not None and self.attempt.before is None
-        )
+        """Whether the client simply got the answer of the first backend that was asked, or of its hedge, or the one that its route gives."""
+        return isinstance(self.ended_by, Reply) or (self.ended_by is Outcome.OK and smooth(self.attempt))
 
     @property
     def turned_away(self) -> bool:

@@ -29,6 +29,7 @@ from twisted_lb.core.events import (
     PoolExhausted,
     PoolRecovered,
 )
+from twisted_lb.core.hedging import Hedging, hedged_by
 from twisted_lb.core.held import Held
 from twisted_lb.core.identities import broken
 from twisted_lb.core.lease import Lease, LoadLease
@@ -79,7 +80,8 @@ class Pool:
 
     `on_event` is told every change of state, after it has happened. Requests in flight are counted in `counts`, the
     pool's own unless given. `stopwatch` measures how long policies of one's own take; None: nothing does. `chance` is for how
-    long who was ejected rests, so that it moves no pick; `rng` unless given. All times are monotonic seconds.
+    long who was ejected rests, `jitter` for how long requests wait before they are tried again, so that these move no pick; `rng` unless
+    given. All times are monotonic seconds.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Pool:
         counts: Counts | None = None,
         stopwatch: Stopwatch | None = None,
         chance: Random | None = None,
+        jitter: Random | None = None,
     ) -> None:
         self.name: Final = name
         self.backends: dict[str, Backend] = {}
@@ -110,6 +113,8 @@ class Pool:
         self._queue: Final = Queue()
         self.pace: Final = Pace()
         self.bindings: Bindings | None = None if settings.affinity is None else Bindings(settings.affinity)  # affinity
+        self.jitter: Final = rng if jitter is None else jitter
+        self.hedging: Hedging | None = hedged_by(settings.hedge, None)
         self._resting: Final = Resting()
         # Members that were removed and have something in flight, with when they were. Who rests and may return is not here.
         self.leaving: Final[dict[Backend, float]] = {}
@@ -260,6 +265,7 @@ class Pool:
         self._selection.levels.spills = settings.spill
         self.budget.configure(settings.budget_percent, settings.budget_per_s)
         self._bind_by(settings.affinity)
+        self.hedging = hedged_by(settings.hedge, self.hedging)
         if before.ejection != settings.ejection:
             self._outliers.configure(settings.ejection, self.records)
         up: list[Backend] = []
@@ -486,6 +492,15 @@ class Pool:
         if bindings is None or not drains(backend) or fate(backend, now, bindings.rules.drain_s) is not _KEPT:
             return 0.0
         return bindings.rules.drain_s - (now - backend.standing.since)
+
+    def claim_spare(self, ask: Ask, now: float, tried: Sequence[Backend]) -> Lease | None:
+        """A lease for a hedge, on a backend that is not one of `tried` and has a place that nobody waits for; None where there is
+        none: a hedge neither waits nor is the trial of an ejected backend.
+        """
+        if not self.has_room(tried):
+            return None
+        due = [one for one in self.backends.values() if one.ejection.due]
+        return self._lease(ask, now, (*tried, *due) if due else tried)
 
     def claim_on(
         self, backend: Backend, ask: Ask, now: float, deadline: float = NEVER
@@ -848,6 +863,10 @@ class Pool:
             and not (queue.waiting and queue.awaits(one))
             for one in self.backends.values()
         )
+
+    def has_others(self, tried: Sequence[Backend]) -> bool:
+        """Whether somebody is used, with room or without, who is not one of `tried`: O(backends)."""
+        return any((one.usable or one.used_in_panic) and one not in tried for one in self.backends.values())
 
     def responded(self, lease: Lease, now: float) -> None:
         """The head of a response came; once a lease at most, and before it is settled."""

@@ -5,7 +5,7 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
-from twisted_lb.core.attempts import Attempt, up_to
+from twisted_lb.core.attempts import Attempt, smooth, up_to
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Outcome, Refusal, Reply
 from twisted_lb.core.trace import Trace
@@ -135,9 +135,9 @@ class Record:
 
     @property
     def plain(self) -> bool:
-        """Whether the client simply got the answer of the first backend that was asked, or the one that its route gives."""
+        """Whether the client simply got the answer of the first backend that was asked, or of its hedge, or the one that its route gives."""
         if self.ended_by is _OK:
-            return self.last is not None and self.last.before is None
+            return smooth(self.last)
         return isinstance(self.ended_by, Reply)
 
     @property

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
+from twisted_lb.core.backoff import AT_ONCE, Backoff
 from twisted_lb.core.outcome import CONSEQUENCE, Outcome, Retry
 
 # The idempotent methods (RFC 9110 9.2.2).
@@ -105,10 +106,13 @@ class RetryBudget:
 
 @dataclass(frozen=True)
 class RetryRules:
-    """The retry rules of a route: how many more attempts, and which statuses of a response count as failures."""
+    """The retry rules of a route: how many more attempts, which statuses of a response count as failures, and how long to wait
+    before each.
+    """
 
     more_attempts: int
     bad_statuses: frozenset[int]
+    backoff: Backoff = AT_ONCE
 
     def allow(self, outcome: Outcome, *, idempotent: bool) -> bool:
         """Whether the outcome table lets another attempt follow one with this outcome."""

@@ -6,6 +6,7 @@ from typing import Final
 from twisted_lb.core.affinity import AffinityRules
 from twisted_lb.core.backend import ADAPTIVE
 from twisted_lb.core.gradient import AdaptiveRules
+from twisted_lb.core.hedging import HedgeRules
 from twisted_lb.core.mirroring import MirrorSettings
 from twisted_lb.core.weighing import AT_ONCE, SlowStart
 
@@ -47,7 +48,7 @@ class PoolSettings:
     a request that nobody waits for any more may hold its place there. `max_queued`: how many requests may wait for a backend, 0 for none; `queue_timeout_s`: for how long while those that are usable are full,
     `no_backend_s` while none is; `tells_apart`: whether it is fair between lanes, or goes by what requests say of how urgent they are.
     `ejection`: when traffic takes a backend out. `budget_percent` and `budget_per_s`: the retries
-    that are allowed, see RetryBudget. `agents`: whether what backends say of themselves is heard; `busy`: whether some statuses of
+    that are allowed, see RetryBudget; `hedge`: when requests are sent to a second backend too, None: never. `agents`: whether what backends say of themselves is heard; `busy`: whether some statuses of
     checks mean that they are busy. `slow_start`: how a backend that is back comes to its weight. `spill`: whether a request whose
     level is full goes on to one that is not in use, or waits. `panic_percent`: where fewer of those that are wanted are usable,
     ejected ones are used too, 0: never; `panic_even_down`: those too that are down by their checks. `affinity`: how requests are bound to
@@ -71,6 +72,7 @@ class PoolSettings:
     tells_apart: bool = False
     budget_percent: int = 20
     budget_per_s: int = 10
+    hedge: HedgeRules | None = None
     slow_start: SlowStart = AT_ONCE
     spill: bool = False
     panic_percent: int = 0

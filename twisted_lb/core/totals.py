@@ -4,6 +4,7 @@ import enum
 from typing import Final
 
 from twisted_lb.core.ejection import EjectionRule
+from twisted_lb.core.hedging import Hedged
 from twisted_lb.core.held import Held
 from twisted_lb.core.histogram import Histogram, counted_in, reading_of
 from twisted_lb.core.mirroring import Mirroring
@@ -31,6 +32,7 @@ class Denied(enum.IntEnum):
     ATTEMPTS = 3  # it has had all attempts that it may have
     BUDGET = 4  # the pool's retry budget is spent
     TRIED_ALL = 5  # no backend is left for it
+    TOLD_LATER = 6  # its backend asks for a longer wait (Retry-After) than it may take
 
 
 class BackendTotals:
@@ -79,7 +81,7 @@ class BackendTotals:
 
 class PoolTotals:
     """What a pool has done that no backend and no route alone has: attempts after a first one, by the outcome of the one before;
-    why there was no other one; and how long requests waited in the queue, connections took to be made, the head and the
+    why there was no other one; what became of hedges; and how long requests waited in the queue, connections took to be made, the head and the
     first byte of the body of answers took from when the request was sent, and the gaps between the pieces of streamed answers; which of
     its requests were mirrored. `affinity`: claims in which it had a say, by what became of the binding (`Held`).
 
@@ -89,13 +91,14 @@ class PoolTotals:
 
     __slots__ = (
         "affinity", "bytes_down", "bytes_up", "connect", "denied", "durations", "first_body", "first_byte", "gone_durations",
-        "gone_outcomes", "mirroring", "queue", "retries", "stream_gap",
+        "gone_outcomes", "hedges", "mirroring", "queue", "retries", "stream_gap",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.retries: Final[list[int]] = [0] * len(Outcome)
         self.denied: Final[list[int]] = [0] * len(Denied)
         self.affinity: Final[list[int]] = [0] * len(Held)
+        self.hedges: Final[list[int]] = [0] * len(Hedged)
         self.queue: Final = Histogram()
         self.connect: Final = Histogram()
         self.first_byte: Final = Histogram()

@@ -11,9 +11,9 @@ from twisted_lb.wire.response import ResponseHead
 
 
 class Abandoned(Requester):
-    """A request that nobody waits for any more: its client has gone, or its time was over. It holds its place among those that its
-    backend may have at a time until the backend has answered whole or closed the connection, at most until `due`; what comes is
-    thrown away. `ended` is told its end, once.
+    """A request that nobody waits for any more: its client has gone, its time was over, or another attempt has outrun it (hedging). It
+    holds its place among those that its backend may have at a time until the backend has answered whole or closed the connection, at
+    most until `due`; what comes is thrown away. `ended` is told its end, once.
     """
 
     __slots__ = ("_ended", "due", "over", "upstream")

@@ -39,6 +39,7 @@ from twisted_lb.net.queueing import NO_LANES, Queueing
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.settings import AUTO, UpstreamRules
 from twisted_lb.net.upstream import Keeper, Requester, Upstream
+from twisted_lb.net.waits import Waits
 
 
 class Waiter(Protocol):
@@ -115,6 +116,7 @@ class Cluster(Keeper):
             self._heard,
             stopwatch=runtime.stopwatch,
             chance=runtime.stream(f"ejection {name}"),
+            jitter=runtime.stream(f"backoff {name}"),
         )
         self.bonds: Bonds | None = None if affinity is None else Bonds(affinity, self.pool)
         self.checks: Checking | None = None
@@ -135,9 +137,11 @@ class Cluster(Keeper):
         self.abandoned: Final[dict[Abandoned, AttemptRecord | None]] = {}
         self.mirrors: Final[dict[Mirrored, None]] = {}  # of other pools, an ordered set
         self.mirror_chance: Final = runtime.stream(f"mirror {name}")  # of its own requests
+        self.hedges: int = 0  # under way, each beside the attempt of its request
         self._serving: bool = False
         self._serve_timer: Timer | None = None
         self._serve_at: float = NEVER
+        self.waits: Final = Waits(runtime)
         self._moving: Final = Moving(runtime, self.pool, self._open)
 
     def wall_now(self) -> float:
@@ -673,6 +677,7 @@ class Cluster(Keeper):
             self._serve_timer.cancel()
             self._serve_timer = None
         self._moving.stop()
+        self.waits.stop()
         self.close_idle()
         for mirror in list(self.mirrors):
             mirror.cut("the pool is closed")

@@ -12,7 +12,7 @@ from mypy_extensions import mypyc_attr
 from twisted_lb.core.affinity import Bond
 from twisted_lb.core.ask import ANY
 from twisted_lb.core.attempts import Attempt as AttemptRecord
-from twisted_lb.core.attempts import Attempts, Story
+from twisted_lb.core.attempts import Attempts, Pause, Story
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.flow import cell_of
 from twisted_lb.core.gate import client_key
@@ -30,6 +30,7 @@ from twisted_lb.net.client_side import ClientSide
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.dialer import Attempt as Dialling
 from twisted_lb.net.frontend import Frontend
+from twisted_lb.net.hedge import Hedge, Hedgeable
 from twisted_lb.net.local_reply import CONTINUE, safe_id
 from twisted_lb.net.memory import Holding
 from twisted_lb.net.mirror import Mirror, mirror_of
@@ -38,12 +39,14 @@ from twisted_lb.net.peeking import peeked
 from twisted_lb.net.relay import Relay
 from twisted_lb.net.replay import Replay
 from twisted_lb.net.route import Fallback, Lead, Route, authority_of, told_lines
-from twisted_lb.net.upstream import Requester, Upstream
+from twisted_lb.net.upstream import Upstream
+from twisted_lb.net.waits import Wait
 from twisted_lb.wire.edits import NO_EDITS, Words
 from twisted_lb.wire.fields import tokens, without
 from twisted_lb.wire.grammar import CHUNKED, BadMessage
 from twisted_lb.wire.request import RequestHead
 from twisted_lb.wire.response import ResponseHead
+from twisted_lb.wire.retry_after import retry_after_s
 from twisted_lb.wire.rewrite import with_lines
 from twisted_lb.wire.trace_context import trace_line
 
@@ -54,7 +57,7 @@ _TOO_SLOW: Final = (Outcome.TIMED_OUT, Outcome.CONNECT_TIMEOUT, Outcome.BACKLOG_
 
 
 @mypyc_attr(free_list_len=1)
-class Exchange(Requester):
+class Exchange(Hedgeable):
     """One request, from its head to the end of its response. It keeps its route, and the route's rules, to the end, unless it
     falls back to another pool, whose rules hold from there on.
 
@@ -64,8 +67,9 @@ class Exchange(Requester):
     """
 
     __slots__ = (
-        "_bad_status", "_client_full", "_client_paused", "_clock", "_cluster", "_delivering", "_frontend", "_holding", "_lead",
-        "_local_reply", "_mirror", "_piece_at", "_recorded", "_relay", "_replay", "_request_ended", "_trailers", "_upstream_head",
+        "_bad_status", "_client_full", "_client_paused", "_clock", "_cluster", "_delivering", "_frontend", "_hedge", "_holding", "_lead",
+        "_left_status", "_local_reply", "_mirror", "_pause", "_piece_at", "_recorded", "_relay", "_replay", "_request_ended", "_trailers",
+        "_upstream_head",
         "attempts", "began_at", "client", "first_byte_at", "gathered_s", "head", "last_byte_at", "over", "queued_behind", "queued_s",
         "request_bytes", "request_id", "responded_at", "response_bytes", "route", "started", "status", "trace",
     )  # fmt: skip
@@ -118,6 +122,10 @@ class Exchange(Requester):
         self._client_paused: bool = False
         self._client_full: bool = False
         self._bad_status: bool = False
+        # While it waits for another attempt; the status of an answer that it has left for that.
+        self._pause: Wait | None = None
+        self._left_status: int = 0
+        self._hedge: Hedge | None = None  # until somebody has answered
         # Whether there is more to be told of it than of a plain one.
         self._recorded: bool = False
         self._relay: Relay | None = None
@@ -284,10 +292,12 @@ class Exchange(Requester):
             attempts.deadline = self.began_at + wait_s
         attempts.due = min(attempts.due, attempts.deadline)
 
-    def _go(self, verdict: Lease | Refusal | Ticket | None, *, new_connection: bool) -> None:
+    def _go(self, verdict: Lease | Refusal | Ticket | Pause | None, *, new_connection: bool) -> None:
         """Go where the pool's verdict says: to a backend, into the queue, to the fallback, or back to the client."""
         if isinstance(verdict, Lease):
             self._attempt(verdict, new_connection=new_connection)
+        elif isinstance(verdict, Pause):
+            self._pause = self._cluster.waits.until(verdict.until, self._paused)
         elif verdict is not None and self.route.fallback is not None and self._cluster.pool.exhausted:
             self._fall_back(self.route.fallback)
         elif isinstance(verdict, Ticket):
@@ -295,6 +305,11 @@ class Exchange(Requester):
             self._cluster.wait(verdict, self)
         else:
             self._reply_for(verdict)
+
+    def _paused(self) -> None:
+        """The wait before another attempt is over (backoff)."""
+        self._pause = None
+        self._go(self.attempts.resume(self._clock.now), new_connection=False)
 
     def granted(self, ticket: Ticket, verdict: Lease | Refusal) -> None:
         """See Waiter: the wait in the queue is over."""
@@ -347,6 +362,7 @@ class Exchange(Requester):
         ask = lead.ask(self.head)
         if pool.peek is not None:
             ask = ask.with_prefix(peeked(pool.peek, self.head, self._replay, ended=self._request_ended))
+        self.attempts.idempotent = self.head.method in route.rules.repeatable
         verdict = self.attempts.fall_back(pool, route.rules.retries, ask, now, backend)
         if own is not None:
             if isinstance(verdict, Lease) and verdict.backend is backend:
@@ -423,6 +439,8 @@ class Exchange(Requester):
         elif self._upstream is not None:
             self._postpone_response()
             self._upstream.finish(trailers)
+        if self.route.rules.hedges and not self.started and self.backend is not None:
+            self._hedge_later()
 
     def client_full(self) -> None:
         """The client takes no more of the response for now (back-pressure)."""
@@ -486,6 +504,9 @@ class Exchange(Requester):
         if self.over:
             return
         self._end()
+        if self._hedge is not None:
+            self._hedge.cut(outcome, detail)
+            self._hedge = None
         attempt = self.attempts.current
         way = None if attempt is None else attempt.way
         if isinstance(way, Upstream):
@@ -499,6 +520,9 @@ class Exchange(Requester):
         if self.attempts.waiting is not None:
             self._waited(self.attempts.waiting, self._clock.now)
             self._cluster.leave(self.attempts.waiting)
+            self.attempts.withdraw()
+        elif self._pause is not None:
+            self._pause.cancel()
             self.attempts.withdraw()
         self._settle(outcome, detail)
         self._tell_end(outcome, detail)
@@ -519,6 +543,8 @@ class Exchange(Requester):
 
     def _attempt(self, lease: Lease, *, new_connection: bool) -> None:
         cluster = self._cluster
+        if self.route.rules.hedges:
+            self._hedge_later()
         if not new_connection:
             repeatable = self.attempts.idempotent and (self.head.fields.framing == 0 or self._body_repeatable())
             upstream = cluster.take(
@@ -564,22 +590,20 @@ class Exchange(Requester):
             self._cluster.pool.reached(attempt.lease, now)
         head = self.head
         rules = self.route.rules
-        if rules.fits or not head.fields.has_host:
-            sent = self._fitted(upstream.backend)
-        else:
-            sent = head.line + self._upstream_head
+        fits = rules.fits or not head.fields.has_host
+        sent = self._fitted(attempt) if fits else head.line + self._upstream_head
         # No longer than all attempts together may take, and each of them.
         due = attempt.due = min(attempts.due, now + rules.attempt_s)
         upstream.begin(self, sent, head, due)
         if head.fields.framing != 0:
             self._send_held(upstream)
 
-    def _fitted(self, backend: Backend) -> bytes:
+    def _fitted(self, attempt: AttemptRecord) -> bytes:
         """The whole head for one backend, where it is not the same for all."""
-        head, rules = self.head, self.route.rules
+        head, rules, backend = self.head, self.route.rules, attempt.lease.backend
         upstream_head = self._upstream_head
         if rules.make_request_id or rules.traces:
-            upstream_head = self._stamped(upstream_head)
+            upstream_head = self._stamped(upstream_head, attempt)
         if not rules.fits_backend and head.fields.has_host:
             return head.line + upstream_head
         own = authority_of(backend.address)
@@ -593,16 +617,16 @@ class Exchange(Requester):
             self.request_id = safe_id(self.request_id) or self._frontend.runtime.new_id()
         return self._lead.words(self.request_id if wants_id else b"", backend, self.head.authority)
 
-    def _stamped(self, upstream_head: bytes) -> bytes:
+    def _stamped(self, upstream_head: bytes, attempt: AttemptRecord) -> bytes:
         """The upstream head with the ids that the client did not bring; request and trace are the same for every attempt."""
         rules, fields = self.route.rules, self.head.fields
         runtime = self._frontend.runtime
         if rules.make_request_id and not fields.request_id:
             self.request_id = self.request_id or runtime.new_id()
             upstream_head = with_lines(upstream_head, b"X-Request-ID: %b\r\n" % self.request_id)
-        return self._traced(upstream_head) if rules.traces else upstream_head
+        return self._traced(upstream_head, attempt) if rules.traces else upstream_head
 
-    def _traced(self, upstream_head: bytes) -> bytes:
+    def _traced(self, upstream_head: bytes, attempt: AttemptRecord) -> bytes:
         """The upstream head with the attempt's span, where the trace begins here or somebody wants its spans: the backend's own
         are parts of it. A traceparent of a client passes where nobody does.
         """
@@ -615,9 +639,7 @@ class Exchange(Requester):
         if not trace.sampled and (self.head.fields.traced or not rules.make_traceparent):
             return upstream_head
         span = runtime.new_id(64)
-        attempt = self.attempts.current
-        if attempt is not None:
-            trace.spans[attempt] = span
+        trace.spans[attempt] = span
         if self.head.fields.traced:
             upstream_head = without(upstream_head, b"traceparent")
             if not trace.parent:
@@ -653,6 +675,8 @@ class Exchange(Requester):
         if self._clock.now >= self.attempts.deadline and not self.started and outcome in _TOO_SLOW:
             outcome, detail = Outcome.LATE, "the deadline of the request"
         self._settle(outcome, detail)
+        if self._hedge is not None and self._handed_over():
+            return
         if self.started:
             self._end()
             self._tell_end()
@@ -661,6 +685,69 @@ class Exchange(Requester):
         self._recorded = True
         again = self.attempts.again(outcome, self._clock.now, replayable=self._replayable())
         self._go(again, new_connection=CONSEQUENCE[outcome].new_connection)
+
+    # Hedging.
+
+    def _hedge_later(self) -> None:
+        """Have the attempt that begins hedged, unless it answers in time: its request is here and held, and may be sent twice, wherever
+        it goes.
+        """
+        attempts, hedging = self.attempts, self._cluster.pool.hedging
+        if self._hedge is not None:
+            self._hedge.forget()
+            self._hedge = None
+        if hedging is None or not self._request_ended or not attempts.idempotent or not self._replayable():
+            return
+        if not (self._lead.upgrade or self.head.fields.binds or attempts.hedged):
+            self._hedge = Hedge(self, self._cluster, attempts, hedging)
+
+    def _handed_over(self) -> bool:
+        """The attempt that is waited for has failed, and has ended. Whether its hedge is in its place now; else there is none any more."""
+        hedge, self._hedge = self._hedge, None
+        if hedge is not None and hedge.under_way:
+            self._recorded = True
+            hedge.stand_in()
+            return True
+        if hedge is not None:
+            hedge.forget()
+        return False
+
+    def owes_answer(self) -> bool:
+        """See Hedgeable."""
+        attempt, upstream = self.attempts.current, self._upstream
+        if self.over or self.started or attempt is None or attempt.outcome is not None or not self._replayable():
+            return False
+        return upstream is None or (upstream.owes_all and not upstream.bound)
+
+    def hedge_due(self) -> float:
+        """See Hedgeable."""
+        return min(self.attempts.due, self._clock.now + self.route.rules.attempt_s)
+
+    def hedged(self) -> RequestHead:
+        """See Hedgeable."""
+        self._recorded = True
+        return self.head
+
+    def head_for(self, attempt: AttemptRecord) -> bytes:
+        """See Hedgeable."""
+        if self.route.rules.fits or not self.head.fields.has_host:
+            return self._fitted(attempt)
+        return self.head.line + self._upstream_head
+
+    def send_again(self, upstream: Upstream) -> None:
+        """See Hedgeable."""
+        if self._replay is not None:
+            for payload in self._replay.pieces:
+                upstream.send(payload)
+        upstream.finish(self._trailers)
+
+    def refuses(self, head: ResponseHead) -> bool:
+        """See Hedgeable."""
+        return head.status >= 500 and head.status in self.route.rules.retries.bad_statuses
+
+    def blaming(self, outcome: Outcome) -> str:
+        """See Hedgeable."""
+        return self._blaming(outcome)
 
     def _postpone_response(self) -> None:
         """Postpone the deadline of the response: it counts from the last piece of the request."""
@@ -691,6 +778,9 @@ class Exchange(Requester):
         rules = self.route.rules
         if head.status >= 500 and head.status in rules.retries.bad_statuses and self._retry_bad_status(head):
             return
+        if self._hedge is not None:
+            self._hedge.answered()
+            self._hedge = None
         self.started = True
         self.status = head.status
         self.responded_at = self._clock.now
@@ -748,35 +838,48 @@ class Exchange(Requester):
         attempt = attempts.current
         upstream = self._upstream
         self._recorded = True
-        again = attempts.again(Outcome.BAD_STATUS, self._clock.now, replayable=self._replayable())
-        if not isinstance(again, Lease):
+        if self._hedge is not None and self._hedge.under_way and attempt is not None and upstream is not None:
+            self._count_left(attempt, head)
+            upstream.abandon()
+            self._settle(Outcome.BAD_STATUS, f"status {head.status}")
+            return self._handed_over()
+        told_s = retry_after_s(head.lines, self._frontend.runtime.wall.read())
+        again = attempts.again(Outcome.BAD_STATUS, self._clock.now, replayable=self._replayable(), told_s=told_s)
+        if not isinstance(again, Lease | Pause):
             attempts.withdraw()  # a response is here already: it does not wait
             self._bad_status = True
             return False
         assert attempt is not None
-        if head.load_report:
-            self._cluster.pool.hear_load(attempt.lease.backend, head.load_report, self._clock.now)
-        attempt.lease.backend.totals.unfinished[kind_of(head.status)] += 1
+        self._count_left(attempt, head)
         self._leave(attempt, upstream, again, Outcome.BAD_STATUS, f"status {head.status}")
         return True
 
+    def _count_left(self, attempt: AttemptRecord, head: ResponseHead) -> None:
+        """Count an answer that is left after its head."""
+        if head.load_report:
+            self._cluster.pool.hear_load(attempt.lease.backend, head.load_report, self._clock.now)
+        attempt.lease.backend.totals.unfinished[kind_of(head.status)] += 1
+        self._left_status = head.status
+
     def _leave(
-        self, attempt: AttemptRecord, upstream: Upstream | None, lease: Lease, outcome: Outcome, detail: str
+        self, attempt: AttemptRecord, upstream: Upstream | None, verdict: Lease | Pause, outcome: Outcome, detail: str
     ) -> None:
-        """Leave an attempt that is under way, with this outcome, for another backend."""
+        """Leave an attempt that is under way, with this outcome, for another backend, now or after a pause."""
         self._recorded = True
         if upstream is not None and not (outcome is Outcome.BACKEND_DOWN and self._cluster.leave_at_work(upstream)):
             upstream.abandon()
         self.attempts.ended(attempt, outcome, self._clock.now, detail, self._blaming(outcome))
         if self._cluster.waiting:
             self._cluster.freed()
-        self._attempt(lease, new_connection=False)
+        self._go(verdict, new_connection=False)
 
     def movable_since(self) -> float:
         """See Requester."""
         attempt, upstream = self.attempts.current, self._upstream
         if self.started or attempt is None or upstream is None or upstream.bound:
             return NEVER  # elsewhere its client is not logged in
+        if self._hedge is not None and self._hedge.under_way:
+            return NEVER  # it is elsewhere too
         movable = self.attempts.may_move(self._clock.now, replayable=self._replayable())
         return attempt.connected_at if movable else NEVER
 
@@ -996,7 +1099,8 @@ class Exchange(Requester):
         last = self.attempts.current
         outcome = None if last is None else last.outcome
         if outcome is not None:
-            self._reply_locally(outcome, CONSEQUENCE[outcome].status or 502)
+            # An answer that was left for an attempt that could not be made is gone; its status is told.
+            self._reply_locally(outcome, CONSEQUENCE[outcome].status or self._left_status or 502)
         else:
             assert refusal is not None
             self._refuse(refusal)

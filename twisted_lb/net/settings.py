@@ -98,7 +98,8 @@ class RouteRules:
 
     `body_bytes` -1 means no limit. `gather_bytes`: how much of a request body is gathered before a backend is claimed; -1: nothing, and
     what is here is looked at. `buffer_response_bytes`: how far a response is read ahead of its client. `repeatable` are the methods that
-    may be sent twice. `host` is what backends get as Host: None: the client's; empty: the backend's own name. `key`: what policies by key go by. `cost`: how much work a request is; None: all are
+    may be sent twice, `hedges`: to two backends at a time, where the first does not answer in time. `host` is what backends get as Host:
+    None: the client's; empty: the backend's own name. `key`: what policies by key go by. `cost`: how much work a request is; None: all are
     1. `urgency`: how urgent it is in a queue. `deadline_s`: by when its answer should begin; `deadline_field`: a field (its name in lower
     case) in which the client says that; empty: none. `trace_ratio`: the share of traces that begin here whose spans are wanted, below
     zero where nobody wants any. `bound`: the pool binds requests to backends (affinity), and `hidden_cookie` is the name of the cookie by which it
@@ -117,6 +118,7 @@ class RouteRules:
         response_idle_s: float,
         tunnel_idle_s: float,
         retries: RetryRules,
+        hedges: bool = False,
         body_bytes: int = -1,
         replay_bytes: int,
         gather_bytes: int = 0,
@@ -147,6 +149,7 @@ class RouteRules:
         self.response_idle_s: Final = response_idle_s
         self.tunnel_idle_s: Final = tunnel_idle_s
         self.retries: Final = retries
+        self.hedges: Final = hedges
         self.body_bytes: Final = body_bytes
         self.replay_bytes: Final = replay_bytes
         self.gather_bytes: Final = gather_bytes

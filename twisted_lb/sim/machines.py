@@ -10,7 +10,7 @@ from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.net.kept import IDLE_TIMEOUT_MARGIN, LEARNED_FOR_S, LEAST_S
 from twisted_lb.sim.servers import Server
-from twisted_lb.sim.visits import Visit, Wire
+from twisted_lb.sim.visits import Guest, Wire
 from twisted_lb.testing.backends import ScriptedBackend, response
 from twisted_lb.testing.network import MemoryNetwork
 
@@ -171,17 +171,17 @@ class Machine:
         self._idle.append(wire)
         self._stage.arm(wire, wire.reuse_until)
 
-    def dial(self, visit: Visit) -> None:
+    def dial(self, visit: Guest) -> None:
         """Connect: `visit.connected` or `visit.failed` follows."""
         self._stage.event(self._stage.now() + self._stage.network.connect_s, self._connect, visit)
 
-    def _connect(self, visit: Visit, now: float) -> None:
+    def _connect(self, visit: Guest, now: float) -> None:
         if self.server.up:
             visit.connected(Wire(self, self._stage.wire_number()))
         else:
             visit.failed(Outcome.REFUSED, "connection refused")
 
-    def send(self, visit: Visit, wire: Wire) -> None:
+    def send(self, visit: Guest, wire: Wire) -> None:
         """Send a request: `visit.answered` or `visit.failed` follows."""
         self._busy[wire] = None
         now, to_backend_s = self._stage.now(), self._stage.network.to_backend_s

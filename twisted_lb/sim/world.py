@@ -40,7 +40,8 @@ class World:
     The demand belongs to the request and is drawn before the pick: another configuration meets the same requests. `method` says
     whether they may be repeated. `abandoned`: what a server does with a request that nobody waits for any more, "finishes" it
     (WSGI) or "stops" (ASGI). `keys`: of how many different ones each request has one, for policies that hash; or `ask` is drawn for each:
-    its cost, lane and urgency too.
+    its cost, lane and urgency too. `anew`: what a hedge asks of its server is drawn anew, so that it is the server that is slow, and
+    not the request.
 
     `observe` is told each request when it has ended; `events` are the changes of state so far.
     """
@@ -59,6 +60,7 @@ class World:
         abandoned: str = "finishes",
         keys: int = 0,
         ask: Callable[[Random], Ask] | None = None,
+        anew: bool = False,
         observe: Callable[[Visit], None] | None = None,
     ) -> None:
         if abandoned not in ("finishes", "stops"):
@@ -75,6 +77,7 @@ class World:
         self._observe: Final = observe
         self._arrivals: Final = arrivals.blocks(stream(seed, "arrivals"))
         self._demands: Final = _each(service, stream(seed, "service"))
+        self._again: Final = _each(service, stream(seed, "hedges")) if anew else None
         self._asks: Final = _asks(keys, ask, stream(seed, "keys"))
         self._block: list[float] = []  # moments to come, the next one last
         self._heap: list[tuple[float, int, _Call, Any]] = []
@@ -237,6 +240,10 @@ class World:
         """See Stage."""
         self._wires += 1
         return self._wires
+
+    def demand_again(self, demand: float) -> float:
+        """See Surroundings."""
+        return demand if self._again is None else next(self._again)
 
     def over(self, visit: Visit) -> None:
         """See Surroundings."""
