@@ -514,7 +514,9 @@ class Cluster(Keeper):
         if attempt is None:
             self.pool.let_go(one.upstream.backend)
         else:
-            self.pool.settle(attempt.lease, Outcome.CLIENT_GONE, self.clock.now, attempt.detail)
+            outcome = attempt.outcome
+            assert outcome is not None, "it has ended for its request"
+            self.pool.settle(attempt.lease, outcome, self.clock.now, attempt.detail)
         if self.waiting:
             self.freed()
 
