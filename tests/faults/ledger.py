@@ -319,6 +319,7 @@ class Record:
     waiting: int  # how many others waited then
     somebody_ready: bool  # whether the operator wanted any backend to be used
     tries: tuple[Try, ...]
+    gathered_s: float  # for how long its body was gathered before it asked for a backend
     hedge: Member | None = None  # where its hedge was, if it had one
     hedge_heard: bool = False  # whether that was heard, or stood in, and is the last attempt
 

@@ -286,6 +286,7 @@ class Town:
             len(self.cluster.waiting),
             any(backend.admin is AdminState.READY for backend in self.pool.backends.values()),
             tuple(Try(one.began, one.ended_at, one.lease.backend) for one in ended.attempts),
+            ended.gathered_s,
             self.members.of(hedges[0].lease.backend) if hedges else None,
             bool(hedges) and hedges[0] is last,
         )

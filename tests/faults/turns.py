@@ -83,6 +83,8 @@ class Turns:
         town = self._town
         if not oracle_bounds(town.generations.all) or town.operator.logins is not None:
             return  # who is logged in goes past others, to its own
+        if any(one.affinity.said for _, one in town.generations.all):
+            return  # so does who is bound to one that has room
         firsts = [self._first(record) for record in town.records if record.name in self._oracle.asks]
         served = sorted((one for one in firsts if one.served_by is not None), key=lambda one: one.ends)
         for one in firsts:
@@ -98,7 +100,8 @@ class Turns:
     def _first(self, record: Record) -> Wait:
         tries = record.tries
         ends = tries[0].began if tries else record.when
-        return Wait(record.name, self._mark(record.name), record.began, ends, tries[0].record if tries else None)
+        begins = record.began + record.gathered_s
+        return Wait(record.name, self._mark(record.name), begins, ends, tries[0].record if tries else None)
 
     def _judge_wait(self, one: Wait, served: list[Wait]) -> None:
         """Whether it was overtaken while it waited. What is of one moment is of one turn."""
@@ -135,6 +138,8 @@ class Turns:
 
     def _judge_retries(self, record: Record, served: list[Wait]) -> None:
         """Whoever has had an attempt waits in front of all that have had none, for whom it has not tried."""
+        if record.hedge is not None or any(one.retry.backoff_s for _, one in self._town.generations.all):
+            return  # it was at two at a time, or waited for its time to come
         for place, last in enumerate(record.tries):
             behind = record.tries[place + 1 :]
             ends = behind[0].began if behind else record.when

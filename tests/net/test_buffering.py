@@ -152,6 +152,23 @@ def test_a_deadline_counts_from_the_head(build):
     assert (one.record.ended_by, backend.connections) == (Refusal.LATE, [])
 
 
+def test_who_sends_its_body_past_its_deadline_is_told_so_at_the_deadline(build):
+    one = build("a:80", buffer_request_bytes=64 * KIB, timeouts={"deadline_header": "X-Wait"})
+    backend = one.backend("a:80")
+    client, late = one.ask(post(10, b"X-Wait: 2000") + b"hello"), one.ask(post(10, b"X-Wait: 0") + b"hello")
+    assert late.received.startswith(b"HTTP/1.1 504 ")
+    one.wait(1.9)
+    assert client.received == b""
+    one.wait(0.3)
+    assert client.received.startswith(b"HTTP/1.1 504 ")
+    assert (one.record.ended_by, one.record.gathered_s, backend.connections) == (
+        Refusal.LATE,
+        pytest.approx(2.0, abs=0.11),
+        [],
+    )
+    assert one.plane.runtime.memory.taken == 0
+
+
 def test_a_pool_that_has_nobody_by_then_leads_to_the_fallback(build):
     one = build(
         "a:80",

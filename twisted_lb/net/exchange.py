@@ -251,9 +251,27 @@ class Exchange(Hedgeable):
             # RFC 9110 10.1.1: a proxy may say so itself; the client sends nothing before.
             holding.told = True
             self.client.inform(CONTINUE, b"")
+        if self.route.rules.hurries and self._waits_until_late(holding):
+            return
         self._resume_client()
         if holding.gathering:
             self._fill(holding)
+
+    def _waits_until_late(self, holding: Holding) -> bool:
+        """Wait for the body until its request's deadline and no longer; whether that is over."""
+        now = self._clock.now
+        self._hurry(now)
+        if now >= self.attempts.deadline:
+            self._too_late()
+        elif self.attempts.deadline != NEVER:
+            holding.tired.callback = self._too_late
+            self._frontend.deadlines.arm(holding.tired, self.attempts.deadline)
+        return self.over
+
+    def _too_late(self) -> None:
+        """The deadline of a request is over before its body is here."""
+        if not self.over:
+            self._refuse(Refusal.LATE)
 
     def _fill(self, holding: Holding) -> None:
         """There is more of a body that is gathered, and perhaps enough."""
@@ -265,6 +283,7 @@ class Exchange(Hedgeable):
     def _gathered(self, holding: Holding) -> None:
         """The body is here, or as much of it as is wanted: on to a backend."""
         holding.gathering = False
+        holding.tired.end()
         self.gathered_s = self._clock.now - self.began_at
         self.begin_bound()
 
