@@ -157,7 +157,8 @@ class Agreeing:
                 self._judge_usable(change, histories)
 
     def _judge_asked(self, name: str, backend: str, at: int, word: str, down: bool) -> None:
-        if not (down and backend in self._oracle.change(at).panicked):
+        change = self._oracle.change(at)
+        if not (down and backend in change.panicked) and (down or backend not in change.keeping):
             self.complain(f"{name}: {backend} was asked, and says {word} of itself")
 
     def _judge_usable(self, change: "Change", histories: "dict[Member, list[Any]]") -> None:

@@ -327,7 +327,7 @@ class Record:
 @dataclass
 class Change:
     """Who was usable from when on, by address; who of these is a backup that only stands by, since others are usable; who else may be
-    asked, since there is panic; who of all the operator wants to be asked for nothing; and who is `well`, whatever it says of itself.
+    asked, since there is panic; who of all the operator wants to be asked for nothing; and who is `well`, whatever it says of itself; who may still get what is bound to it (affinity).
     """
 
     at: int
@@ -337,6 +337,7 @@ class Change:
     panicked: frozenset[str] = frozenset()
     unwanted: frozenset[str] = frozenset()
     well: frozenset[str] = frozenset()
+    keeping: frozenset[str] = frozenset()
 
     @property
     def open(self) -> frozenset[str]:

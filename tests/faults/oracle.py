@@ -175,6 +175,8 @@ class Oracle:
             self.complain(f"{attempt.backend} was sent {len(request.body)} bytes as the whole body of {name}")
 
     def _judge_choice(self, name: str, attempt: Attempt) -> None:
+        if attempt.backend in self.change(attempt.at).keeping:
+            return
         if (
             attempt.dialled is not None
             and not self.town.naming.on

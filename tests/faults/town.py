@@ -253,7 +253,13 @@ class Town:
             for b in self.pool.backends.values()
             if b.admin is AdminState.READY and b.weighing.configured and b.health.up and not b.ejection.active
         )
-        self.changes.append(Change(*self.moment(), frozenset(map(place, usable)), standing_by, others, unwanted, well))
+        keeping = frozenset(
+            place(b)
+            for b in (self.pool.backends.values() if self.generations.now.affinity.said else ())
+            if b.admin is not AdminState.MAINT and b.health.up and not b.ejection.active
+        )
+        usable_now = frozenset(map(place, usable))
+        self.changes.append(Change(*self.moment(), usable_now, standing_by, others, unwanted, well, keeping))
 
     def _heard_end(self, ended: core_record.Record) -> None:
         late = ended.local_reply is Refusal.LATE

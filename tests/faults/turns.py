@@ -155,7 +155,7 @@ class Turns:
                 self.complain(
                     f"{record.name} was sent {one.began - record.began} s after it came, {wait_s} s were its time"
                 )
-        waited = record.when - record.began
+        waited = record.when - record.began - record.gathered_s
         least = min(min(one.queue.timeout_s, one.queue.no_backend_s) for _, one in self._town.generations.all)
         if record.ended_by == "ALL_FULL" and not record.tries and 0 < waited < least - ROUNDED_S:
             self.complain(f"{record.name} was refused after {waited} s, {least} may be waited")

@@ -553,6 +553,11 @@ class Exchange(Hedgeable):
         return attempt.lease.backend if attempt is not None and attempt.lease.open else None
 
     @property
+    def said(self) -> bool:
+        """Whether the backend has said its whole answer, and the client has still to take the end."""
+        return self._delivering is not None
+
+    @property
     def unsent(self) -> bool:
         """Whether its request is still to be sent to the backend that it is at: a connection is being made."""
         attempt = self.attempts.current

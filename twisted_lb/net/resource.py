@@ -333,7 +333,9 @@ class _RequestClient(ClientSide):
         self._end()
         request = self._request
         until_close = request.clientproto == b"HTTP/1.0" and not request.responseHeaders.hasHeader(b"content-length")
-        if until_close and request.channel is not None:
+        # What twisted.web has of an answer that the backend has said whole would be sent to its end, as if nothing were missing.
+        said = self._exchange is not None and self._exchange.said
+        if (until_close or said) and hasattr(request.channel, "forceAbortClient"):
             request.channel.forceAbortClient()
         else:
             request.loseConnection()
