@@ -218,7 +218,7 @@ class Agreeing:
             told = check.failed in ("REFUSED", "CONNECT_TIMEOUT")
             return (check.failed_at, check.failed_when) if told else None
         if check.tape is None:
-            return None
+            return check.at, check.when  # its time was over while it was still to be connected: nobody can tell when
         entry: Entry | None = None
         line = self._line(check)
         if check in self._town.network.agents:
