@@ -46,8 +46,8 @@ class Ask:
         self.urgency: Final = urgency
         self.bond: Final = bond
 
-    def bound_by(self, bond: Bond) -> "Ask":
-        """The same, bound by this."""
+    def bound_by(self, bond: Bond | None) -> "Ask":
+        """The same, bound by this, or by nothing."""
         return Ask(self.key, self.cost, self.prefix, self.by, self.lane, self.urgency, bond)
 
     def __repr__(self) -> str:
