@@ -5,10 +5,12 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from twisted_lb.core.address import parse_address
+from twisted_lb.core.affinity import AffinityRules, Bond, fate
 from twisted_lb.core.agent import read_agent
 from twisted_lb.core.ask import ANY, Ask, key_of
 from twisted_lb.core.backend import BACKUP, AdminState, Backend, BackendSpec
 from twisted_lb.core.decision import recalled
+from twisted_lb.core.held import Held
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.load_report import read_report
 from twisted_lb.core.outcome import Outcome
@@ -82,8 +84,23 @@ RULES = [
 ]
 
 
+def apart(rng: Random) -> Random:
+    """Chance by which nothing else of the story moves."""
+    other = Random()
+    other.setstate(rng.getstate())
+    return other
+
+
+def any_affinity(rng: Random) -> AffinityRules | None:
+    rules = AffinityRules(
+        "the header x", rng.choice([5.0, 1e4]), rng.choice([2, 100]), drain_s=rng.choice([0.0, 5.0, 1e9])
+    )
+    return rng.choice([None, rules, replace(rules, waits=True)])
+
+
 def any_settings(rng: Random) -> PoolSettings:
     return PoolSettings(
+        affinity=any_affinity(apart(rng)),
         rise=rng.choice([1, 2]),
         fall=rng.choice([1, 3]),
         checked=rng.random() < 0.6,
@@ -132,12 +149,14 @@ class Facts:
     due: bool
     panicked: int
     full: bool
+    keeps: bool
 
     @classmethod
-    def of(cls, one: Backend) -> "Facts":
+    def of(cls, one: Backend, now: float, drain_s: float) -> "Facts":
         agent, ejection = one.agent, one.ejection
         return cls(
-            one, one.wanted, one.health.up, agent.away, agent.withdrawn, ejection.active, ejection.due, one.panicked, one.full
+            one, one.wanted, one.health.up, agent.away, agent.withdrawn, ejection.active, ejection.due, one.panicked, one.full,
+            fate(one, now, drain_s) is Held.KEPT,
         )  # fmt: skip
 
     def why_not(self) -> str:
@@ -151,6 +170,11 @@ class Facts:
         if self.away and (self.withdrawn or self.panicked < 2):
             return "its agent takes it out"
         return "it is ejected" if self.ejected and not self.due and not self.panicked else ""
+
+
+def kept_by(ask: Ask) -> bool:
+    """Whether it went, or waits to go, where it is bound."""
+    return ask.bond is not None and ask.bond.held is Held.KEPT
 
 
 class WildPool:
@@ -261,6 +285,7 @@ class WildPool:
     def claim(self) -> None:
         pool, members, rng = self.pool, list(self.pool.backends.values()), self.rng
         ask = rng.choice([ANY, Ask(key_of(b"%d" % rng.randrange(50)), by="k"), Ask(0, rng.choice([1, 7, 1000]))])
+        ask = self.bound(ask, apart(rng))
         tried = tuple(rng.sample(members, rng.randint(0, len(members)))) if rng.random() < 0.3 else ()
         told = pool.explain(ask, self.now, tried)
         before = self.facts()
@@ -274,7 +299,7 @@ class WildPool:
         self.tell("claim", ask, [one.name for one in tried], verdict, "foretold", told.picked, told.waits, told.rule)
         known = UNKNOWN not in told.rule
         if isinstance(verdict, Lease):
-            self.leased(verdict, before, tried)
+            self.leased(verdict, before, tried, kept=kept_by(ask))
             assert not known or told.picked == verdict.backend.name, "explain foretold another one"
             assert not known or told.trial == verdict.trial, "explain foretold no trial, or one"
             again = recalled(verdict)
@@ -285,8 +310,22 @@ class WildPool:
         assert not known or told.waits == isinstance(verdict, Ticket), "explain foretold another wait"
         if isinstance(verdict, Ticket):
             self.tickets.append(verdict)
+            if verdict.only is not None:
+                assert kept_by(ask)
+                assert verdict.only not in tried
+                return
         assert behind or not self.open_to(tried), "nobody was found, and somebody is open"
         assert pool.refused(tried, self.now).decision().picked is None
+
+    def bound(self, ask: Ask, rng: Random) -> Ask:
+        """The same, perhaps bound: by what leads to a member, or by a key."""
+        bindings, member = self.pool.bindings, rng.choice([None, *self.pool.backends.values()])
+        if bindings is None or rng.random() < 0.3:
+            return ask
+        key = rng.randrange(1, 9)
+        if rng.random() < 0.5:
+            return ask.bound_by(Bond(bindings.find(key, self.now), Held.NEW, key, early=True))
+        return ask.bound_by(Bond(None if member is None else bindings.home_of(member), Held.UNKNOWN))
 
     def open_to(self, tried) -> list[str]:
         """Who has to be found by a request that has tried these: usable, not full, and of a level that may be used."""
@@ -324,7 +363,8 @@ class WildPool:
                 due = before[verdict.backend]
                 # A trial becomes due by time alone, and what it has had in flight is another number after the first.
                 if verdict.backend not in several and not verdict.trial:
-                    self.leased(verdict, {verdict.backend: due}, ticket.tried)
+                    kept = kept_by(ticket.ask) or ticket.only is not None
+                    self.leased(verdict, {verdict.backend: due}, ticket.tried, kept=kept)
                 else:
                     self.leases.append(verdict)
                 several.add(verdict.backend)
@@ -367,13 +407,15 @@ class WildPool:
     # What holds.
 
     def facts(self) -> dict[Backend, Facts]:
-        return {one: Facts.of(one) for one in self.pool.records}
+        affinity = self.pool.settings.affinity
+        return {one: Facts.of(one, self.now, affinity.drain_s if affinity else 0.0) for one in self.pool.records}
 
-    def leased(self, lease: Lease, before: dict[Backend, Facts], tried) -> None:
+    def leased(self, lease: Lease, before: dict[Backend, Facts], tried, *, kept: bool = False) -> None:
         backend = lease.backend
         assert self.pool.backends.get(backend.name) is backend, "leased who is no member"
         assert backend not in tried, "leased who was tried"
-        assert not before[backend].why_not(), f"leased {backend}: {before[backend].why_not()}"
+        if not (kept and before[backend].keeps and not before[backend].full):
+            assert not before[backend].why_not(), f"leased {backend}: {before[backend].why_not()}"
         assert not lease.trial or before[backend].ejected
         self.leases.append(lease)
 

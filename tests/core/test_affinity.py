@@ -542,11 +542,15 @@ def test_what_waits_for_its_own_is_told_to_wait():
     assert told(spilled, at(spilled, "a:1")).endswith(f"; a:1, to which it was bound by the header x, {full}")
 
 
-def test_loads_are_told_of_requests_that_are_bound():
-    pool, _ = bound_pool("a:1", "b:1", policy="latency")
-    lease = pool.claim(at(pool, "a:1"), 0.0)
-    assert isinstance(lease, LoadLease)
-    pool.settle(lease, Outcome.OK, 1.0)
+def test_loads_are_told_of_requests_that_are_bound_also_at_a_backend_without_weight():
+    for name, policy in POLICIES.items():
+        pool, _ = bound_pool("a:1", "b:1", policy=policy)
+        drained(pool, pool.backends["a:1"], "weight 0", 0.0)
+        for _ in range(40):
+            lease = pool.claim(at(pool, "a:1"), 0.0)
+            assert isinstance(lease, Lease), name
+            assert isinstance(lease, LoadLease) or policy.loads(pool.counts) is None
+            pool.settle(lease, Outcome.OK, 1.0)
 
 
 # Whatever happens.

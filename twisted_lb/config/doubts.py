@@ -658,8 +658,11 @@ def _unused_of_affinity(pool: PoolConfig) -> dict[str, str]:
         found = {"most": "a cookie takes no room: its client keeps it"}
     else:
         found = {"secret": f"nothing is signed: requests are bound by {affinity.said[0]}"}
-    full = pool.max_in_flight or any(one.limit for one in pool.backends) or pool.health_check.agent != "off"
-    if affinity.when_full == "wait" and not full and pool.health_check.agent_port is None:
+    check = pool.health_check
+    # An agent may say `maxconn:N`, and a list has the limit of `[defaults.backend]`.
+    unknown = check.agent != "off" or check.agent_port is not None or pool.targets is not None
+    full = unknown or pool.max_in_flight or any(one.limit for one in pool.backends)
+    if affinity.when_full == "wait" and not full:
         found["when_full"] = "without max_in_flight no backend is ever full"
     elif affinity.when_full == "wait" and not (pool.queue.length and pool.queue.timeout_s):
         found["when_full"] = "the queue lets nobody wait"

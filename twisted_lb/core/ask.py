@@ -52,8 +52,8 @@ class Ask:
         self.urgency: Final = urgency
         self.bond: Final = bond
 
-    def bound_by(self, bond: Tie) -> "Ask":
-        """The same, bound by this."""
+    def bound_by(self, bond: Tie | None) -> "Ask":
+        """The same, bound by this, or by nothing."""
         return Ask(self.key, self.cost, self.prefix, self.by, self.lane, self.urgency, bond)
 
     def with_prefix(self, prefix: Prefix) -> "Ask":

@@ -123,12 +123,12 @@ def recalled(lease: Lease) -> Decision:
     scene, backend = lease.scene, lease.backend
     rule = ""
     ranking: Sequence[tuple[Backend, float]] = ()
-    mark, bound = lease.mark, ""
+    mark, bound, asked = lease.mark, "", True
     if isinstance(mark, Bound):
-        bound, mark = mark.told, mark.mark if mark.asked else None
+        bound, asked, mark = mark.told, mark.asked, mark.mark
     if mark is OWN:
         rule = "its client has a connection there that is its own"
-    elif mark is None and bound:
+    elif not asked:
         rule = bound
     elif scene.picker is not None:
         told = scene.picker.recalled(mark, backend)

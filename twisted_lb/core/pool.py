@@ -557,7 +557,9 @@ class Pool:
         scene = self._scene or self._set(self._selection.picker, now)
         loads, load = self._view(scene, now), backend.told
         if load is not None:
-            return LoadLease(backend, now, scene, OWN, loads, load, load.leased(backend.weighing.effective, ask, now))
+            # One in drain may have weight 0.
+            note = load.leased(backend.weighing.effective or 1.0, ask, now)
+            return LoadLease(backend, now, scene, OWN, loads, load, note)
         return Lease(backend, now, scene, OWN, loads)
 
     def await_return(
@@ -978,7 +980,7 @@ class Pool:
             self.name,
             None if picked is None else picked.name,
             picked is not None and picked.ejection.due,
-            known and picked is None and self._may_wait(tried),
+            picked is None and (home is not None or (known and self._may_wait(tried))),
             candidates,
             rule,
         )
