@@ -82,7 +82,7 @@ POST /v1/chat/completions  01:23:45.678  → 200 after 812 ms
 client 10.0.7.9 · listener web · route to llm · pool llm
 
 1  llm/10.0.0.2:8000    ✓ OK  200, 5.1 kB
-                        queue 0   connect 0 (kept)   first byte 96 ms   rest 716 ms
+                        queue 0   connect 0 (reused)   first byte 96 ms   rest 716 ms
                         chosen: prefix: it was given 44 of 48 blocks before; 7 in flight by weight, the mean is 6.33333: score 0.811; others were given some: 10.0.0.1:8000 12
 ```
 
