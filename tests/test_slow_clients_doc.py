@@ -26,6 +26,11 @@ def test_the_first_file_gathers_and_reads_ahead():
     assert (one.gather_bytes, one.buffer_response_bytes) == (64 << 10, 1 << 20)
 
 
+def test_the_profile_says_the_same():
+    (one,) = rules(LoadBalancerConfig.model_validate({"backends": ["a:80"], "profile": "wsgi"})).values()
+    assert (one.gather_bytes, one.buffer_response_bytes) == (64 << 10, 1 << 20)
+
+
 def test_in_the_second_one_a_route_streams():
     live, rest = rules(FILES[1]).values()
     assert (live.gather_bytes, live.buffer_response_bytes) == (0, 0)

@@ -147,3 +147,15 @@ def test_a_reload_says_the_values_that_change_and_has_them_in_force():
     assert (house.pool.settings.abandoned_s, lead.rules.response_head_s) == (0, 60)
     assert (lead.rules.gather_bytes, lead.rules.buffer_response_bytes) == (65536, 1 << 20)
     house.close()
+
+
+def test_a_flag_wins_over_it(tmp_path):
+    (tmp_path / "lb.toml").write_text(f'profile = "inference"\n{POOL}')
+    source = Source({"--strategy": "rand"}, tmp_path / "lb.toml")
+    config = source.load()
+    origins = source.loaded.origins
+    assert objects_of(config).pools["default"].policy == "rand"
+    assert origins.of(("pools", "default", "policy")) == "--strategy"
+    assert origins.of(("pools", "default", "abandoned_s")) == "profile inference"
+    assert origins.of(("pools", "default", "max_in_flight")) == "default"
+    assert origins.of(("routes", "default", "timeouts", "response_idle_s")) == "profile inference"
