@@ -80,6 +80,29 @@ def test_turns_are_of_equal_cost_not_of_equal_number():
     assert min(spent.values()) > 1700
 
 
+def test_what_two_lanes_are_served_differs_by_a_turn_and_the_dearest_at_most():
+    """Deficit round robin (Shreedhar and Varghese 1995, lemma 2 and theorem 3): as long as both wait, from the beginning by less than
+    a turn and what one may have left of it, which is less than the dearest; over any stretch by twice that rest. A turn here is as
+    long as the dearest.
+    """
+    dearest = 20
+    for seed in range(40):
+        rng, queue = random.Random(seed), Queue()
+        high = rng.choice([1, 3, dearest])
+        for lane, most in ((1, dearest), (2, high)):
+            joined(queue, lane, cost=most)
+            for _ in range(400):
+                joined(queue, lane, cost=rng.randint(1, most))
+        joined(queue, 3, cost=dearest, urgency=7)
+        served, gaps = Counter[int](), []
+        for _ in range(300):
+            [ticket] = order(queue, 1)
+            served[ticket.ask.lane] += ticket.ask.cost
+            gaps.append(served[1] - served[2])
+        assert max(map(abs, gaps)) < dearest + dearest
+        assert max(gaps) - min(gaps) < dearest + 2 * dearest
+
+
 def test_a_lane_keeps_what_its_turn_has_left_as_long_as_it_waits():
     # Quantum 3: lane 1 wants 2 each, and has 1 left after its first turn, 2 after its second and then serves two.
     queue = Queue()

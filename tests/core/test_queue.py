@@ -703,6 +703,22 @@ def test_a_wait_of_no_time_is_none_and_a_request_may_wait_afterwards():
     pool.settle(other, Outcome.OK, 0.7)
 
 
+def test_who_has_waited_for_as_long_as_it_may_and_met_a_closed_connection_has_its_place_again():
+    pool = waiting_pool("a:1")
+    other = claim(pool)
+    request = Attempts(pool, RetryRules(2, frozenset()), ANY, idempotent=True)
+    ticket = request.begin(0.0)
+    behind = wait(pool, 2.0)
+    pool.settle(other, Outcome.OK, 5.0)
+    ((served, lease),) = pool.grants(5.0)
+    request.granted(ticket, lease, 5.0)
+    request.ended(request.current, Outcome.STALE_REUSE, 5.0)
+    again = request.again(Outcome.STALE_REUSE, 5.0, replayable=True)
+    assert (served, again.until) == (ticket, 5.0), "it stands behind others, and would be before them"
+    ((first, _),) = pool.grants(5.0)
+    assert (first, behind.joined > 0) == (again, True)
+
+
 # When those that are waited for are lost.
 
 

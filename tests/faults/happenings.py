@@ -25,6 +25,7 @@ def happenings(town: Town) -> Counter[str]:
             **_time(town),
             **_backends(town),
             **_taken_out(town),
+            **_queue(town),
             **_logins(town),
             **{f"a hedge: {what.name}": town.pool.totals.hedges[what] for what in Hedged},
             "a request waits before it is tried again": town.paused,
@@ -139,6 +140,30 @@ def _backends(town: Town) -> Counter[str]:
     seen[f"the only backend goes down, {'checked' if town.checked else 'not checked'}"] = outages
     queue = town.generations.now.queue
     seen["the only backend goes down, and requests may wait"] = outages if queue.no_backend_s else 0
+    return seen
+
+
+def _queue(town: Town) -> Counter[str]:
+    seen: Counter[str] = Counter()
+    marks = {ask.name: ask.mark for client in town.clients for ask in client.asks}
+    firsts = [
+        (record.began, record.tries[0].began if record.tries else record.when, marks[record.name], bool(record.tries))
+        for record in town.records
+        if record.name in marks and town.line.on
+    ]
+    for begins, ends, mark, _ in firsts:
+        seen["a request waits for a place"] += ends > begins
+        for other_begins, other_ends, other, served in firsts:
+            if served and begins < other_ends < ends and other_begins > begins:
+                seen["who is more urgent goes past"] += other.urgency < mark.urgency
+                seen["another lane has its turn"] += other.urgency == mark.urgency and other.lane != mark.lane
+    seen["a request is too late"] = sum(record.ended_by == "LATE" for record in town.records)
+    for dialled in town.network.dials if town.line.abandoned_s else ():
+        told = None if dialled.tape is None else dialled.tape.first(SAID_FIN)
+        if told is not None and dialled.tape is not None:
+            seen["a backend answers for nobody"] += any(
+                one.what == TOOK and one.at > told.at for one in dialled.tape.entries
+            )
     return seen
 
 

@@ -48,6 +48,8 @@ class Keeping:
         ask = self._oracle.asks[name][1]
         if not self._oracle.idempotent(name) or record.status != 502:
             return
+        if self._oracle.bounded and record.tries and record.when > record.tries[-1].ended:
+            return  # it has waited for a place, in vain
         for settings in self._oracle.settings(name):
             if not settings.retry.more_attempts or len(ask.body) > settings.limits.replay_body_bytes:
                 return

@@ -391,7 +391,6 @@ MUTATIONS = (
         "deadline != NEVER and now + self.quickest_s(now) >= deadline",
         "False",
     ),
-    once("who waits is not told that it is late", "Pool.grants", "if ticket.late:", "if False:"),
     once("a ticket is left behind by a client that leaves", "Exchange._drop", "self.attempts.withdraw()"),
     once("a backend that is at work for nobody has room", "Cluster.holds", " and upstream.sent_all", " and False"),
     once("a place that was held is never free", "Abandoned.end", "self._ended(self)"),

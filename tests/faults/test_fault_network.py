@@ -84,6 +84,12 @@ AT_LEAST = {
     "somebody is taken out: SUCCESS_RATE": 3,
     "who was taken out is back": 3,
     "somebody is not taken out, since others are": 12,
+    # The queue.
+    "a request waits for a place": 45,
+    "who is more urgent goes past": 6,
+    "another lane has its turn": 2,
+    "a request is too late": 24,
+    "a backend answers for nobody": 6,
     # Logins on connections.
     "a client may be logged in": 60,
     "a request comes where its client may be logged in": 15,

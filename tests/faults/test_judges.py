@@ -6,15 +6,18 @@ from typing import Any
 
 import pytest
 from faults.attempts import Attempt
-from faults.ledger import Change, Moment, TakenOut
+from faults.ledger import Change, Moment, TakenOut, Try
+from faults.marks import Mark
 from faults.oracle import Oracle
 from faults.outlying import Outlying
 from faults.reader import read_both
 from faults.tape import SAID_FIN, SAID_RST, TapedPipe, Tapes
+from faults.turns import Turns
 
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.ejection import EjectionRule
 from twisted_lb.core.events import BackendEjected
+from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.testing import HeapClock
 from twisted_lb.testing.chances import Chances
@@ -93,6 +96,64 @@ def test_what_another_server_has_failed_does_not_count(naming, place):
         "of 1 clients, 2 are needed",
         "1 attempts there have not ended well",
     ]
+
+
+# Turns in the queue.
+
+
+def judged_turns(*requests: tuple[str, Mark, float, float | None, str], retried: float = 0.0) -> list[str]:
+    """What is said of requests: what they are called and marked with, when they came, when they were served, and by whom; the first of
+    them at 0 already, and `retried` then.
+    """
+    complaints: list[str] = []
+    config = LoadBalancerConfig.model_validate({"backends": ["a:80"], "max_in_flight": 1})
+    records = []
+    for name, _, came, at, by in requests:
+        tries = () if at is None else (Try(at, NEVER, by),)
+        if retried and not records:
+            tries = (Try(0.0, came, "x"), Try(retried, NEVER, by))
+        records.append(SimpleNamespace(name=name, began=came, when=99.0, tries=tries, ended_by="", status=200))
+    town: Any = SimpleNamespace(
+        records=records,
+        generations=SimpleNamespace(all=[(Moment(0, 0.0), config)]),
+        operator=SimpleNamespace(logins=None),
+        process=SimpleNamespace(lost_s=lambda since, until: 0.0),
+    )
+    asks = {name: (None, SimpleNamespace(mark=mark)) for name, mark, *_ in requests}
+    Turns(SimpleNamespace(town=town, asks=asks, complain=complaints.append)).judge()
+    return complaints
+
+
+A, B, URGENT = Mark("a"), Mark("b"), Mark("a", 0)
+
+
+def test_who_is_served_in_its_turn_is_well_served():
+    assert judged_turns(("1", A, 1.0, 2.0, "x"), ("2", A, 1.1, 4.0, "x"), ("3", B, 1.2, 3.0, "x")) == []
+    assert judged_turns(("1", A, 1.0, 3.0, "x"), ("2", URGENT, 1.5, 2.0, "x")) == []
+    assert judged_turns(("1", A, 1.0, 2.0, "x"), ("2", A, 2.0, 2.0, "x")) == [], "in one moment, in one turn"
+    assert judged_turns(("1", A, 1.0, 9.0, "x"), ("2", B, 1.0, 5.0, "x"), retried=3.0) == []
+
+
+@pytest.mark.parametrize(
+    ("requests", "said"),
+    [
+        ([("1", URGENT, 1.0, 3.0, "x"), ("2", A, 1.0, 2.0, "x")], "2 was served while 1 waited, which is more urgent"),
+        ([("1", A, 1.0, 3.0, "x"), ("2", A, 2.0, 2.0, "x")], "2 went past 1 in its lane"),
+        (
+            [("1", A, 1.0, 4.0, "x"), ("2", B, 1.1, 2.0, "x"), ("3", B, 1.2, 3.0, "x")],
+            "3 had a second turn while 1 waited for the first of its lane",
+        ),
+        ([("1", Mark(wait_s=2.0), 1.0, 3.0, "x")], "1 was sent 2.0 s after it came, 2.0 s were its time"),
+    ],
+)
+def test_who_is_served_out_of_turn_is_seen(requests, said):
+    assert judged_turns(*requests) == [said]
+
+
+def test_who_has_had_an_attempt_is_served_before_whoever_has_had_none():
+    said = judged_turns(("1", A, 1.0, 9.0, "y"), ("2", A, 1.5, 2.0, "y"), retried=3.0)
+    assert said == ["2 was served while 1 waited for another attempt"]
+    assert judged_turns(("1", A, 1.0, 9.0, "y"), ("2", A, 1.5, 2.0, "x"), retried=3.0) == [], "it has tried that one"
 
 
 # Tapes.

@@ -78,18 +78,18 @@ class Turns:
         self.complain = oracle.complain
 
     def judge(self) -> None:
-        for record in self._town.records:
-            self._judge_deadline(record)
         town = self._town
-        if not oracle_bounds(town.generations.all) or town.operator.logins is not None:
+        for record in town.records:
+            self._judge_deadline(record)
+        if not is_bounded(town.generations.all) or town.operator.logins is not None:
             return  # who is logged in goes past others, to its own
         if any(one.affinity.said for _, one in town.generations.all):
             return  # so does who is bound to one that has room
-        firsts = [self._first(record) for record in town.records if record.name in self._oracle.asks]
+        firsts = [self._first(record) for record in town.records]
         served = sorted((one for one in firsts if one.served_by is not None), key=lambda one: one.ends)
         for one in firsts:
             if one.ends > one.begins:
-                self._judge_wait(one, served)
+                self._judge_wait(one, served, sure=not any(_was_ahead(other, one) for other in firsts))
         for record in town.records:
             self._judge_retries(record, served)
 
@@ -103,8 +103,10 @@ class Turns:
         begins = record.began + record.gathered_s
         return Wait(record.name, self._mark(record.name), begins, ends, tries[0].record if tries else None)
 
-    def _judge_wait(self, one: Wait, served: list[Wait]) -> None:
-        """Whether it was overtaken while it waited. What is of one moment is of one turn."""
+    def _judge_wait(self, one: Wait, served: list[Wait], *, sure: bool) -> None:
+        """Whether it was overtaken while it waited. What is of one moment is of one turn. `sure`: it is seen since when it was the first
+        of its lane.
+        """
         mark = one.mark
         head_since, others = one.begins, Counter[str]()
         for other in served:
@@ -120,21 +122,8 @@ class Turns:
                 head_since, others = other.ends, Counter()
             elif other.ends > head_since:
                 others[other.mark.lane] += 1
-                if others[other.mark.lane] > 1 and not self._ahead(one, served, other.ends):
+                if sure and others[other.mark.lane] > 1:
                     self.complain(f"{other.name} had a second turn while {one.name} waited for the first of its lane")
-
-    def _ahead(self, one: Wait, served: list[Wait], until: float) -> bool:
-        """Whether somebody was before it in its lane then, who has left without being served."""
-        firsts = [self._first(record) for record in self._town.records if record.name in self._oracle.asks]
-        return any(
-            other.mark.lane == one.mark.lane
-            and other.mark.urgency == one.mark.urgency
-            and other.begins <= one.begins
-            and other.name != one.name
-            and one.begins <= other.ends
-            for other in firsts
-            if other.served_by is None
-        )
 
     def _judge_retries(self, record: Record, served: list[Wait]) -> None:
         """Whoever has had an attempt waits in front of all that have had none, for whom it has not tried."""
@@ -166,6 +155,12 @@ class Turns:
             self.complain(f"{record.name} was told {late} s after its deadline")
 
 
-def oracle_bounds(generations: list[tuple[Any, LoadBalancerConfig]]) -> bool:
+def _was_ahead(other: Wait, one: Wait) -> bool:
+    """Whether somebody of the same lane was before it and left without being served."""
+    alike = (other.mark.lane, other.mark.urgency) == (one.mark.lane, one.mark.urgency) and other is not one
+    return alike and other.served_by is None and other.begins <= one.begins <= other.ends
+
+
+def is_bounded(generations: list[tuple[Any, LoadBalancerConfig]]) -> bool:
     """Whether a backend never had more than so many at a time, whatever was set."""
     return all(isinstance(one.max_in_flight, int) and one.max_in_flight for _, one in generations)

@@ -509,6 +509,35 @@ def test_one_who_is_logged_in_and_late_keeps_its_connection(line):
 
 
 @BOTH
+def test_who_is_over_its_rate_does_not_wait_and_who_waits_has_paid_once(side):
+    """GCRA, one a second and three at once, before the queue: of n that come in t seconds at most 3 + t are let through, however
+    long those wait for their places.
+    """
+    full = {"max_in_flight": 1, "queue": {"length": 50, "timeout_s": 100.0}}
+    route = {"pool": "api", "rate_limits": [{"per_s": 1.0, "burst": 3, "key": "client"}]}
+    roads = Crossroads(side, route, pool_options={"api": full})
+    clients = [roads.client().send(get(f"/{number}")) for number in range(6)]
+    roads.world.run()
+    pool = roads.world.plane.clusters["api"].pool
+    told = [client.read()[9:12] for client in clients]
+    assert (told, pool.waiting, pool.leases) == ([b"", b"", b"", b"429", b"429", b"429"], 2, 1)
+    for passed in range(1, 9):
+        roads.world.advance(0.5)
+        one = roads.client().send(get())
+        roads.world.run()
+        assert (one.read()[9:12], pool.waiting) == (b"" if passed % 2 == 0 else b"429", 2 + passed // 2)
+    backend = roads.world.backend_connections[0]
+    served = 0
+    while backend.read():
+        backend.send(OK)
+        served += 1
+        roads.world.run()
+    assert (served, pool.waiting, pool.leases) == (7, 0, 0), "3 at once, and 4 in 4 seconds; a wait costs nothing more"
+    assert [client.read()[9:12] for client in clients[:3]] == [b"200"] * 3
+    roads.close()
+
+
+@BOTH
 def test_requests_of_one_connection_wait_one_after_the_other(line, side):
     one = line(side=side)
     client = one.house.client()

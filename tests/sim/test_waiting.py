@@ -7,8 +7,10 @@ import pytest
 
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.ask import Ask
+from twisted_lb.sim import theory
 from twisted_lb.sim.laws import Exponential, Fixed, Law, Lognormal, Poisson
 from twisted_lb.sim.servers import Workers
+from twisted_lb.sim.stats import Run, replicate
 from twisted_lb.sim.visits import Visit
 from twisted_lb.sim.world import World
 
@@ -78,6 +80,32 @@ def test_interactive_requests_wait_as_if_there_were_no_batch_but_for_what_is_und
     assert sum(interactive) / len(interactive) == pytest.approx(0.5 / 0.7, abs=0.1)
     batch = [one.latency_s for one in seen if one.attempts.ask.urgency == 6]
     assert max(batch) > 1000
+
+
+def of_a_queue(seed: int, policy: str) -> Run:
+    """Four backends of two workers each, which have two requests at a time: what is beyond that waits in the pool."""
+    config = LoadBalancerConfig.model_validate(
+        {
+            "backends": [f"b{number}:80" for number in range(4)],
+            "policy": policy,
+            "max_in_flight": 2,
+            "health_check": {"interval_s": 0.0},
+            "queue": {"length": 1_000_000, "timeout_s": 3600, "no_backend_s": 0.0},
+            "timeouts": NO_END,
+        }
+    )
+    law, arrivals = Exponential(SERVED_S), Poisson(8 * 0.8 / SERVED_S)
+    return World(config, arrivals, law, seed=seed, server=lambda name: Workers(name, 2)).run(1_500)
+
+
+@pytest.mark.parametrize("policy", ["rr", "least"])
+def test_one_queue_before_all_is_m_m_c_whatever_the_policy_is(policy):
+    """Nobody waits while anybody is free: M/M/8 at 0.8, a latency of 1.29 services. Within 1.5 times an interval of 95 %, t
+    with 7: 99.2 %.
+    """
+    found = replicate(lambda seed: of_a_queue(seed, policy), range(1, 9)).mean
+    assert abs(found.value / SERVED_S - theory.m_m_c(8, 0.8)) < 1.5 * found.half / SERVED_S
+    assert found.half < 0.2 * found.value
 
 
 LAWS = [Fixed(SERVED_S), Lognormal(SERVED_S, 0.3), Exponential(SERVED_S)]

@@ -679,10 +679,10 @@ class Pool:
         again: bool = False,
     ) -> Refusal | Ticket:
         exhausted = self._exhausted
-        if now >= until or not self._may_wait(tried, only):
+        if not self._may_wait(tried, only) or (now >= until and not self._has_place(tried, only)):
             return self._refusal(tried, only)
         # Nobody is usable: whoever comes back first, be it one that was tried.
-        until = min(until, now + self._wait_s)
+        until = min(max(until, now), now + self._wait_s)
         latest = NEVER if deadline == NEVER else deadline - self.pace.reserve_s(deadline - now)
         ticket = Ticket(ask, now, until, () if exhausted else tried, only, again=again, latest=latest)
         self._queue.join(ticket)
