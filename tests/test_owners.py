@@ -103,6 +103,8 @@ BY_HAND = {
         "tests/core/test_record.py": "the core by itself",
         "tests/core/test_queue.py": "the core by itself",
         "tests/core/test_levels.py": "the core by itself",
+        "tests/core/test_backoff.py": "the core by itself",
+        "tests/core/test_hedging.py": "the core by itself",
     },
     "twisted_lb.net.runtime.Runtime": {"tests/faults/timing.py": "production's timers, and a network in memory"},
     "twisted_lb.core.record.Record": {

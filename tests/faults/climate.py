@@ -218,14 +218,14 @@ def other_settings(rng: random.Random, now: LoadBalancerConfig) -> LoadBalancerC
 
 
 def with_hedging(seed: int, config: LoadBalancerConfig) -> LoadBalancerConfig:
-    """The same with hedging in one town of three, and with waits before retries in one of four, from a stream of its own."""
+    """The same with hedging in three towns of five, and with waits before retries in one of three, from a stream of its own."""
     rng = random.Random(f"{seed}/hedging")
-    hedges, waits = rng.random() < 1 / 3, rng.random() < 1 / 4
-    delay_s, backoff_s = rng.choice([0.001, 0.01, 0.05, 0.3]), rng.choice([0.005, 0.05, 0.5])
+    hedges, waits = rng.random() < 0.6, rng.random() < 0.35
+    delay_s, backoff_s = rng.choice([0.001, 0.005, 0.02, 0.1]), rng.choice([0.005, 0.05, 0.5])
     tables: dict[str, object] = {}
     if hedges:
         tables["hedge"] = config.hedge.model_copy(update={"delay_s": delay_s})
-    if hedges and rng.random() < 0.2:  # and nobody pays for it
+    if hedges and rng.random() < 0.15:  # and nobody pays for it
         tables["retry"] = config.retry.model_copy(update={"budget_percent": 0, "budget_per_s": 0})
     elif waits:
         tables["retry"] = config.retry.model_copy(update={"backoff_s": backoff_s})

@@ -70,17 +70,16 @@ class Story:
 @mypyc_attr(acyclic=True)
 class Pause:
     """A wait before another attempt, which is allowed and paid for (backoff): the request holds no lease meanwhile, and claims when it is
-    over. `since` and `until` are monotonic seconds; `told`: its backend has asked for it (Retry-After). `free`: the attempt costs nothing.
+    over. `since` and `until` are monotonic seconds; `told`: its backend has asked for it (Retry-After).
     """
 
-    __slots__ = ("after", "free", "since", "told", "until")
+    __slots__ = ("after", "since", "told", "until")
 
-    def __init__(self, after: Outcome, since: float, until: float, *, told: bool, free: bool) -> None:
+    def __init__(self, after: Outcome, since: float, until: float, *, told: bool) -> None:
         self.after: Final = after
         self.since: Final = since
         self.until: Final = until
         self.told: Final = told
-        self.free: Final = free
 
     def __repr__(self) -> str:
         return f"<Pause of {self.until - self.since:g} s>"
@@ -225,7 +224,7 @@ class Attempts:
         free = (outcome is _STALE or outcome is _UNPROCESSED) and self.retries.more_attempts > 0
         pause = None
         if stopped is None and self._others_left(current):
-            pause = self._pause(current, outcome, now, told_s, free=free)
+            pause = self._pause(outcome, now, told_s)
             if pause is not None and pause.until >= self.due:
                 stopped = Stopped.TOLD_LATER if pause.told else Stopped.TIME
         if stopped is None:
@@ -247,7 +246,7 @@ class Attempts:
         pause = self.pausing
         assert pause is not None, f"{self!r} does not pause"
         self.pausing = None
-        verdict = self._claim_again(pause.after, now, free=pause.free)
+        verdict = self._claim_again(pause.after, now, free=False)
         if isinstance(verdict, Lease) and self.current is not None:
             self.current.pause = pause
         return verdict
@@ -267,17 +266,17 @@ class Attempts:
         """Whether a wait may bring the request to somebody: without that it need not wait for its answer."""
         return self.pool.has_others((*self.tried, current.lease.backend))
 
-    def _pause(self, current: Attempt, outcome: Outcome, now: float, told_s: float, *, free: bool) -> Pause | None:
+    def _pause(self, outcome: Outcome, now: float, told_s: float) -> Pause | None:
         """The wait before another attempt after the current one; None where it is made at once."""
         backoff, rng = self.retries.backoff, self.pool.jitter
         if backoff.told_most_s <= 0.0:
             told_s = -1.0  # nobody heeds it
         elif told_s > backoff.told_most_s:
-            return Pause(outcome, now, NEVER, told=True, free=free)
+            return Pause(outcome, now, NEVER, told=True)
         wait_s = backoff.wait_s(outcome, self.count - self._free - 1, rng)
         if told_s > 0.0:
             wait_s = max(wait_s, backoff.told_s(told_s, rng))
-        return Pause(outcome, now, now + wait_s, told=told_s > 0.0, free=free) if wait_s > 0.0 else None
+        return Pause(outcome, now, now + wait_s, told=told_s > 0.0) if wait_s > 0.0 else None
 
     def _barred(self, outcome: Outcome, now: float, *, replayable: bool) -> Stopped | None:
         """Why there may be no other attempt after this outcome, whatever is left of attempts and budget."""

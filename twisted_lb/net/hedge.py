@@ -3,8 +3,6 @@
 import enum
 from typing import Final, cast
 
-from mypy_extensions import mypyc_attr
-
 from twisted_lb.core.attempts import Attempt, Attempts
 from twisted_lb.core.hedging import Hedged, Hedging
 from twisted_lb.core.lease import Lease
@@ -20,7 +18,6 @@ from twisted_lb.wire.request import RequestHead
 from twisted_lb.wire.response import ResponseHead
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class Hedgeable(Requester):
     """A request as its hedge sees it: what it is, and who hears the answer. A class for the same reason as `Requester`."""
 
