@@ -23,7 +23,7 @@ class Ticket:
     `queued_at` and `until` are monotonic seconds; a ticket that has no lease at `until` is refused. `late`: because its request could not
     be answered in time any more (deadline); `latest`: until when it could. `behind`: how many
     others were in front of it when it joined, by urgency; turns are not foreseen. `only`: the one backend that will do, until that is lost; None for any but those that were `tried`.
-    `again`: its request has had an attempt already, or has waited for one backend alone that is lost. `elsewhere`: it has another place to go to while nobody is usable (fallback).
+    `again`: its request has had an attempt already. `elsewhere`: it has another place to go to while nobody is usable (fallback).
     """
 
     __slots__ = (
@@ -48,7 +48,7 @@ class Ticket:
         self.late: bool = latest < until
         self.tried: Final = tried
         self.only: Backend | None = only
-        self.again: bool = again or len(tried) > 0
+        self.again: Final = again or len(tried) > 0
         self.behind: int = 0
         self.elsewhere: bool = False
         self.joined: int = 0  # as which one it has joined; 0: it is not in a queue
@@ -230,13 +230,11 @@ class Queue:
         return list(self._own)
 
     def release(self, backend: Backend) -> None:
-        """A backend is lost: who waits for it alone waits for anyone from now on, at the head of the queue, in the same order."""
-        for ticket in list(self._own.get(backend, ())):
-            behind = ticket.behind
-            self._take_out(ticket)
-            ticket.only, ticket.again = None, True
-            self.join(ticket)
-            ticket.behind = behind
+        """A backend is lost: who waits for it alone waits for anyone from now on, and is as old as it is."""
+        for ticket in list(self._own.pop(backend, ())):
+            ticket.only = None
+            self._classes[ticket.ask.urgency].join(ticket)
+            self.for_anyone += 1
 
     def serve(self, claim: Claim, now: float) -> list[tuple[Ticket, Lease]]:
         """The leases that there are for tickets, in the order in which they were served; these are out of the queue. O(leases), but
