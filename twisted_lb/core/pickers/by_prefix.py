@@ -250,9 +250,7 @@ class PrefixPolicy:
     """
 
     def __init__(self, load: str, kind: LoadKind, factor: float, peek: Peek, blocks: int) -> None:
-        self.describe: Final = (
-            "prefix: by how the body begins (prompt cache) and by load, to whoever was given most of it before"
-        )
+        self.describe: Final = "prefix: by how the body begins and by load, to whoever was given most of it before"
         self.eager: Final = True
         self.keyed: Final = False
         self.peek: Final = peek
