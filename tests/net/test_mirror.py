@@ -191,6 +191,18 @@ def test_a_mirror_of_the_mirror_s_pool_is_for_its_own_requests_alone(build):
     assert (len(live.requests), len(mirror.requests)) == (1, 1)
 
 
+def test_a_mirror_that_goes_by_how_bodies_begin_knows_how_this_one_does(build):
+    policy = {"choose": "prefix", "block_bytes": 64}
+    house = build(following={"backends": ["m:80", "n:80"], "policy": policy}, body_bytes=100_000)
+    house.backend("a:80")
+    places = [house.backend(name) for name in ("m:80", "n:80")]
+    for prompt in (b"a", b"b", b"a", b"a", b"b", b"b", b"a"):
+        house.ask(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 640\r\n\r\n" + prompt * 640)
+    asked = [{one[-1:] for one in place.requests} for place in places]
+    assert sorted(map(len, asked)) in ([1, 1], [0, 2])
+    assert house.next.pool.prefixes["policy"].matched == 50
+
+
 def test_no_more_than_so_many_are_under_way(build):
     house = build(most=2)
     live, mirror = house.both(mirror=[NEVER_ANSWER, NEVER_ANSWER, NEVER_ANSWER])

@@ -13,6 +13,8 @@ from twisted_lb.core.outcome import CONSEQUENCE, Outcome
 from twisted_lb.core.totals import kind_of
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.dialer import Attempt as Dialling
+from twisted_lb.net.peeking import peeked
+from twisted_lb.net.replay import Replay
 from twisted_lb.net.route import MIRRORED, Lead
 from twisted_lb.net.upstream import Requester, Upstream
 from twisted_lb.wire.grammar import BadMessage
@@ -113,8 +115,10 @@ class Mirror(Requester):
             return
         cluster, lead = self._cluster, self._lead
         pool, now = cluster.pool, cluster.clock.now
-        asks = lead.route.rules.asks or pool.asks
-        lease = self._lease = pool.claim_at_once(lead.ask(self._head) if asks else ANY, now)
+        ask = lead.ask(self._head) if lead.route.rules.asks or pool.asks else ANY
+        if pool.peek is not None:
+            ask = ask.with_prefix(peeked(pool.peek, self._head, self._held(), ended=True))
+        lease = self._lease = pool.claim_at_once(ask, now)
         if lease is None:
             self._unsent(Unmirrored.NO_PLACE)
             return
@@ -127,6 +131,13 @@ class Mirror(Requester):
             self._way = cluster.dial(lease.backend, self, self._due)
         else:
             self.connected(upstream)
+
+    def _held(self) -> Replay:
+        """The whole body, as whoever looks at how it begins knows one."""
+        held = Replay(self._settings.body_bytes)
+        for piece in self._pieces:
+            held.keep(piece)
+        return held
 
     def connected(self, upstream: Upstream) -> None:
         """See Requester: send all of it."""
