@@ -75,15 +75,15 @@ AT_LEAST = {
     "a connect is NO_PORT": 2,
     "a connect meets a full backlog": 30,
     # Backends that serve badly.
+    "somebody is taken out: CONSECUTIVE_FAILURES": 3,
+    "somebody is taken out: FAILURE_PERCENT": 3,
+    "somebody is taken out: SUCCESS_RATE": 1,
+    "who was taken out is back": 3,
+    "somebody is not taken out, since others are": 12,
     # Mirrors.
     "a request is mirrored": 40,
     "a mirrored request fails": 10,
     "a request that is to be mirrored is not": 10,
-    "somebody is taken out: CONSECUTIVE_FAILURES": 3,
-    "somebody is taken out: FAILURE_PERCENT": 3,
-    "somebody is taken out: SUCCESS_RATE": 3,
-    "who was taken out is back": 3,
-    "somebody is not taken out, since others are": 12,
     # The queue.
     "a request waits for a place": 45,
     "who is more urgent goes past": 6,
