@@ -381,12 +381,6 @@ MUTATIONS = (
             Change("Exchange._hedge_later", "or not attempts.idempotent ", ""),
         ),
     ),
-    once(
-        "a retry is made beside a hedge that is under way",
-        "Exchange.failed",
-        "self._hedge is not None and self._handed_over()",
-        "False",
-    ),
 )
 
 
