@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from faults.oracle import Oracle
 
 ROUNDED_S = 1e-6
-# What is let go of is closed after the batch.
-_BATCH = 1000
 SENT = (Hedged.WON, Hedged.LOST, Hedged.STOOD_IN, Hedged.FAILED, Hedged.CUT)
 
 
@@ -63,7 +61,7 @@ class Hedging:
             self._judge_beside(name, first, hedge)
 
     def _judge_beside(self, name: str, first: Attempt, hedge: Attempt) -> None:
-        if (begins := self._answered(first, whole=False)) is not None and begins < hedge.at - _BATCH:
+        if (begins := self._answered(first, whole=False)) is not None and begins < hedge.at:
             self.complain(f"{name} is hedged after a byte of its answer has come")
         answers = [at for one in (first, hedge) if (at := self._answered(one, whole=True)) is not None]
         if len(answers) != 2:

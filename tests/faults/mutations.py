@@ -432,14 +432,13 @@ MUTATIONS = (
     once("who answers first is not heard alone", "Exchange.response_started", "self._hedge.answered()"),
     once("a client that leaves leaves its hedge behind", "Exchange._drop", "self._hedge.cut(outcome, detail)"),
     once("a request whose answer has begun is hedged", "Exchange.owes_answer", "upstream.owes_all and ", ""),
-    once("what must not be repeated is hedged", "Attempts.hedge", "or not self.idempotent ", ""),
-    once(
-        "a hedge that stands in is paid for once more",
-        "Exchange.failed",
-        "self._hedge is not None and self._handed_over()",
-        "False",
+    Mutation(
+        "what must not be repeated is hedged",
+        (
+            Change("Attempts.hedge", "or not self.idempotent ", ""),
+            Change("Exchange._hedge_later", "or not attempts.idempotent ", ""),
+        ),
     ),
-    once("who waits for another attempt is served when its client has left", "Exchange._drop", "self._pause.cancel()"),
 )
 
 

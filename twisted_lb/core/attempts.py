@@ -360,8 +360,8 @@ class Attempts:
         current, pool = self.current, self.pool
         if current is None or current.outcome is not None or not self.idempotent or self.hedged or now >= self.due:
             return None
-        if self.count - self._free > self.retries.more_attempts:
-            return None
+        if self.count - self._free > self.retries.more_attempts or self.ask.bond is not None:
+            return None  # elsewhere nobody knows the session of one that affinity binds
         if self.deadline != NEVER and now + pool.quickest_s(now) >= self.deadline:
             return None
         tried = (*self.tried, current.lease.backend)
