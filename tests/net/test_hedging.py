@@ -56,6 +56,16 @@ def test_an_answer_in_time_is_not_hedged(two):
     assert (second.requests, hedges(two), two.cluster.waits.waiting) == ([], {}, 0)
 
 
+def test_what_affinity_binds_is_not_hedged(build):
+    two = hedging(build, affinity={"client": True})
+    two.backend("a:80", [SLOW])
+    second = two.backend("b:80")
+    client = two.ask()
+    two.wait(1.5)
+    assert client.received.startswith(OK)
+    assert (second.requests, hedges(two)) == ([], {})
+
+
 def test_a_hedge_that_answers_first_is_heard_and_the_first_attempt_is_taken_back(two):
     first, second = two.backend("a:80", [SLOW]), two.backend("b:80", [QUICK])
     client = two.ask()
