@@ -68,7 +68,7 @@ AT_LEAST = {
     "the only backend goes down, and requests may wait": 20,
     "a request waits in the queue": 12,
     "a connect is REFUSED": 20,
-    "a connect is CONNECT_TIMEOUT": 10,
+    "a connect is CONNECT_TIMEOUT": 5,
     "a connect is LOCAL_FAILURE": 3,
     "a connect is NO_PORT": 2,
     "a connect meets a full backlog": 30,
