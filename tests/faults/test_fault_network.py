@@ -70,7 +70,7 @@ AT_LEAST = {
     "a request goes where it is bound": 40,
     "a request has to leave where it is bound": 4,
     "a connect is REFUSED": 20,
-    "a connect is CONNECT_TIMEOUT": 10,
+    "a connect is CONNECT_TIMEOUT": 5,
     "a connect is LOCAL_FAILURE": 3,
     "a connect is NO_PORT": 2,
     "a connect meets a full backlog": 30,
