@@ -141,13 +141,17 @@ def test_a_backend_may_ask_for_a_wait():
     assert 2.95 < max(waits) <= 3.0
 
 
-@pytest.mark.parametrize(("told_s", "due"), [(5.001, 100.0), (2.0, 1.9), (math.inf, math.inf)])
-def test_one_that_asks_for_longer_than_there_is_time_is_not_asked_again(told_s, due):
+def test_where_there_is_no_time_for_it_nobody_is_asked_again():
     attempts = requested(backoff=Backoff(0.0, 0.0, 5.0))
-    attempts.due = due
-    assert fails(attempts, Outcome.BAD_STATUS, told_s=told_s) is None
+    attempts.due = 1.9
+    assert fails(attempts, Outcome.BAD_STATUS, told_s=2.0) is None
     assert attempts.story().stopped is Stopped.TOLD_LATER
     assert attempts.pool.totals.denied[Denied.TOLD_LATER] == 1
+
+
+@pytest.mark.parametrize("told_s", [5.001, 300.0, math.inf])
+def test_what_asks_for_longer_than_anybody_waits_speaks_of_itself(told_s):
+    assert isinstance(fails(requested(backoff=Backoff(0.0, 0.0, 5.0)), Outcome.BAD_STATUS, told_s=told_s), Lease)
 
 
 def test_to_come_again_at_once_is_no_wait():

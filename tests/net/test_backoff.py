@@ -92,12 +92,11 @@ def test_so_is_that_of_a_date(build):
 @pytest.mark.parametrize(
     "options",
     [
-        {"retry": {"retry_after_most_s": 1.0}},
         {"timeouts": {"response_head_s": 1.5}},
         {"timeouts": {"deadline_s": 1.5}},
         {"retry": {"budget_percent": 0, "budget_per_s": 0}},
     ],
-    ids=["longer than it may be", "no time left", "too late for its deadline", "no budget"],
+    ids=["no time left", "too late for its deadline", "no budget"],
 )
 def test_where_it_cannot_be_waited_for_the_client_gets_that_answer(build, options):
     house = build("a:80", "b:80", retry={"bad_statuses": [503]})
@@ -109,6 +108,13 @@ def test_where_it_cannot_be_waited_for_the_client_gets_that_answer(build, option
     assert b"Retry-After: 2\r\n" in client.received
     assert client.received.endswith(b"busy\n")
     assert second.requests == []
+
+
+def test_who_is_away_for_longer_than_anybody_waits_is_left_at_once(build):
+    house = build("a:80", "b:80", retry={"bad_statuses": [503]})
+    house.backend("a:80", [response(b"maintenance\n", 503, b"Retry-After: 300")])
+    house.backend("b:80")
+    assert house.ask().received.startswith(OK)
 
 
 def test_a_time_that_is_not_heeded_costs_none(build):

@@ -373,8 +373,8 @@ class RetryConfig(Model):
         ge=0,
         le=300,
         description="The longest wait that is taken before a retry where an answer with one of `bad_statuses` asks for one "
-        "(`Retry-After`); where it asks for more, or there is no time for it, the client gets that answer. 0: what it asks for is "
-        "not heeded, and another backend is asked at once. Danger: clients wait for it.",
+        "(`Retry-After`); where there is no time for it, the client gets that answer. What asks for more speaks of itself, as in "
+        "maintenance, and another backend is asked at once; 0: always. Danger: clients wait for it.",
     )
 
     @model_validator(mode="after")

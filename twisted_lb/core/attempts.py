@@ -269,10 +269,10 @@ class Attempts:
     def _pause(self, outcome: Outcome, now: float, told_s: float) -> Pause | None:
         """The wait before another attempt after the current one; None where it is made at once."""
         backoff, rng = self.retries.backoff, self.pool.jitter
-        if backoff.told_most_s <= 0.0:
-            told_s = -1.0  # nobody heeds it
-        elif told_s > backoff.told_most_s:
-            return Pause(outcome, now, NEVER, told=True)
+        if told_s > backoff.told_most_s:
+            told_s = (
+                -1.0
+            )  # it speaks of that backend, as in maintenance, and not of a moment in which all have too much to do
         wait_s = backoff.wait_s(outcome, self.count - self._free - 1, rng)
         if told_s > 0.0:
             wait_s = max(wait_s, backoff.told_s(told_s, rng))
