@@ -66,7 +66,10 @@ PARTS = {
     },
     "twisted_lb.net.upstream.Upstream": {"twisted_lb/net/cluster.py": ""},
     "twisted_lb.net.relay.Relay": {"twisted_lb/net/exchange.py": ""},
-    "twisted_lb.net.replay.Replay": {"twisted_lb/net/exchange.py": ""},
+    "twisted_lb.net.replay.Replay": {
+        "twisted_lb/net/exchange.py": "of the request",
+        "twisted_lb/net/mirror.py": "for whoever looks at how its copy begins",
+    },
     "twisted_lb.core.record.Record": {
         "twisted_lb/net/exchange.py": "of an exchange",
         "twisted_lb/net/frontend.py": "of what was refused before there was one",

@@ -95,7 +95,7 @@ def test_long_forms_are_the_same_options() -> None:
             for typed, key in (
                 ("--queue.most", "queue.length"),
                 ("--queue-most", "queue.length"),
-                ("--most", "adaptive.most"),
+                ("--most", "affinity.most"),
                 ("--fresh-s", "upstream.reuse_unsafe_within_s"),
             )
         ],

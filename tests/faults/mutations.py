@@ -391,7 +391,12 @@ MUTATIONS = (
         "deadline != NEVER and now + self.quickest_s(now) >= deadline",
         "False",
     ),
-    once("a ticket is left behind by a client that leaves", "Exchange._drop", "self.attempts.withdraw()"),
+    once(
+        "a ticket is left behind by a client that leaves",
+        "Exchange._drop",
+        "self._cluster.leave(self.attempts.waiting)\n            self.attempts.withdraw()",
+        "self._cluster.leave(self.attempts.waiting)",
+    ),
     once("a backend that is at work for nobody has room", "Cluster.holds", " and upstream.sent_all", " and False"),
     once("a place that was held is never free", "Abandoned.end", "self._ended(self)"),
     once(

@@ -94,10 +94,10 @@ AT_LEAST = {
     "a client may be logged in": 60,
     "a request comes where its client may be logged in": 15,
     # Hedges, and waits before retries.
-    "a hedge: WON": 12,
-    "a hedge: LOST": 5,
-    "a hedge: FAILED": 4,
-    "a hedge: NO_ROOM": 40,
+    "a hedge: WON": 6,
+    "a hedge: LOST": 3,
+    "a hedge: FAILED": 2,
+    "a hedge: NO_ROOM": 15,
     "a hedge: NO_BUDGET": 15,
     "a request waits before it is tried again": 5,
     # Inside twisted.web.

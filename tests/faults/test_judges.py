@@ -112,7 +112,8 @@ def judged_turns(*requests: tuple[str, Mark, float, float | None, str], retried:
         tries = () if at is None else (Try(at, NEVER, by),)
         if retried and not records:
             tries = (Try(0.0, came, "x"), Try(retried, NEVER, by))
-        records.append(SimpleNamespace(name=name, began=came, when=99.0, tries=tries, ended_by="", status=200))
+        told = {"gathered_s": 0.0, "hedge": None, "ended_by": "", "status": 200}
+        records.append(SimpleNamespace(name=name, began=came, when=99.0, tries=tries, **told))
     town: Any = SimpleNamespace(
         records=records,
         generations=SimpleNamespace(all=[(Moment(0, 0.0), config)]),
