@@ -219,6 +219,7 @@ class Exchange(Hedgeable):
             holding.tired.callback = self._gives_up
             self._frontend.deadlines.arm(holding.tired, self._clock.now + wait_s)
             return True
+        self._hold_less()
         self._peek()
         return False
 
@@ -292,7 +293,21 @@ class Exchange(Hedgeable):
         holding = self._holding
         if not self.over and holding is not None:
             holding.give_up()
+            self._hold_less()
             self._gathered(holding)
+
+    def _hold_less(self) -> None:
+        """There was no room to gather the body: no more of it is held than of any other."""
+        if self._replay is not None:
+            self._replay.bound(self._most_held)
+
+    @property
+    def _most_held(self) -> int:
+        """How much of the request body may be held."""
+        rules = self.route.rules
+        if self._holding is not None and self._holding.denied:
+            return rules.replay_bytes
+        return max(rules.replay_bytes, rules.gather_bytes)
 
     def _let_go(self) -> None:
         """The request is not held any more: it cannot be sent again."""
@@ -432,8 +447,7 @@ class Exchange(Hedgeable):
         """Hold a piece of the request body for a retry; past the limit it is dropped, or not read before a connect."""
         replay = self._replay
         if replay is None:
-            rules = self.route.rules
-            replay = self._replay = Replay(max(rules.replay_bytes, rules.gather_bytes))
+            replay = self._replay = Replay(self._most_held)
         replay.keep(payload)
         if replay.full:
             if self._upstream is None:
@@ -588,8 +602,7 @@ class Exchange(Hedgeable):
         framing = self.head.fields.framing
         if framing == CHUNKED:
             return self._request_ended and self._replayable()
-        rules = self.route.rules
-        return framing <= max(rules.replay_bytes, rules.gather_bytes)
+        return framing <= self._most_held
 
     def _replayable(self) -> bool:
         """Whether every byte of the request body that was taken from the client is still held."""
