@@ -20,7 +20,7 @@ from twisted_lb.core.histogram import counted_in, slot_of
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.notes import SHORT_BYTES, TARGET_BYTES, WORD_BYTES, Note
-from twisted_lb.core.outcome import CONSEQUENCE, Outcome, Refusal, Reply, refusal_of
+from twisted_lb.core.outcome import CONSEQUENCE, TOO_SLOW, Outcome, Refusal, Reply, refusal_of
 from twisted_lb.core.prefix import NO_PREFIX
 from twisted_lb.core.queue import Ticket
 from twisted_lb.core.record import Record
@@ -52,8 +52,6 @@ from twisted_lb.wire.trace_context import trace_line
 
 # Looked up once, not in each exchange.
 _OK: Final = Outcome.OK
-# What a request's own deadline brings about, and is then no fault of the backend.
-_TOO_SLOW: Final = (Outcome.TIMED_OUT, Outcome.CONNECT_TIMEOUT, Outcome.BACKLOG_FULL)
 
 
 @mypyc_attr(free_list_len=1)
@@ -709,7 +707,7 @@ class Exchange(Hedgeable):
         """See Requester: a retry, a local reply, or a response that is cut short."""
         if self.over:
             return
-        if self._clock.now >= self.attempts.deadline and not self.started and outcome in _TOO_SLOW:
+        if self._clock.now >= self.attempts.deadline and not self.started and outcome in TOO_SLOW:
             outcome, detail = Outcome.LATE, "the deadline of the request"
         self._settle(outcome, detail)
         if self._hedge is not None and self._handed_over():
