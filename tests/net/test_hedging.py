@@ -1,7 +1,5 @@
 """Hedging: a second attempt beside a first one that does not answer in time; whichever answers first is heard, and never both."""
 
-import re
-
 import pytest
 from house import GET
 
@@ -576,43 +574,6 @@ def test_nor_is_a_hedge_to_blame_that_is_still_being_connected_by_then(build):
     assert client.received.startswith(b"HTTP/1.1 504 ")
     assert [outcome for _, outcome in attempts(house)] == [Outcome.LATE, Outcome.LATE]
     assert [one.failures for one in house.members] == [0, 0]
-
-
-# Affinity.
-
-
-def bound(house, client):
-    """The field line by which a client that was answered comes back."""
-    found = re.search(rb"\r\nSet-Cookie: ([^;]+);", client.received)
-    return b"" if found is None else b"Cookie: " + found[1] + b"\r\n"
-
-
-def with_line(line):
-    return GET.replace(b"\r\n\r\n", b"\r\n" + line + b"\r\n")
-
-
-COOKIE = {"cookie": "lb", "secret": "a secret of the house"}
-
-
-def test_who_is_at_its_own_backend_is_not_hedged_since_nobody_else_has_its_session(build):
-    house = hedging(build, affinity=COOKIE)
-    house.backend("a:80", [response(b"first\n"), SLOW])
-    second = house.backend("b:80", [QUICK])
-    mine = bound(house, house.ask())
-    client = house.ask(with_line(mine))
-    house.wait(2.0)
-    assert answer(client) == (b"200", b"first\n")
-    assert (second.requests, hedges(house), bound(house, client)) == ([], {}, b"")
-
-
-def test_who_is_bound_to_nobody_yet_is_hedged_and_bound_to_who_has_answered(build):
-    house = hedging(build, affinity=COOKIE)
-    house.backend("a:80", [SLOW])
-    second = house.backend("b:80", [QUICK, response(b"again\n")])
-    client = house.ask()
-    house.wait(2.0)
-    again = house.ask(with_line(bound(house, client)))
-    assert (hedges(house), len(second.requests), answer(again)[1]) == ({"WON": 1}, 2, b"again\n")
 
 
 def test_a_reload_that_turns_it_off_leaves_what_runs(two):
