@@ -255,6 +255,21 @@ def test_a_reload_may_bound_it_otherwise(tight):
         assert one.received.startswith(OK)
 
 
+def test_who_waits_for_room_past_its_deadline_is_told_so_at_the_deadline(build):
+    one = build(
+        "a:80", buffer_request_bytes=64 * KIB, limits={"memory_bytes": 10}, queue={"timeout_s": 20.0},
+        timeouts={"deadline_header": "X-Wait", "body_idle_s": 3600.0},
+    )  # fmt: skip
+    one.ask(post(64 * KIB) + b"x")
+    client = one.ask(post(10, b"X-Wait: 2000") + b"x")
+    assert one.plane.runtime.memory.waiting == 1
+    one.wait(1.5)
+    assert client.received == b""
+    one.wait(1.5)
+    assert client.received.startswith(b"HTTP/1.1 504 ")
+    assert (one.record.ended_by, one.plane.runtime.memory.waiting) == (Refusal.LATE, 0)
+
+
 @pytest.mark.parametrize("wait_s", [0.0, 10.0])
 def test_who_went_on_without_room_holds_no_more_than_without_a_buffer(build, wait_s):
     one = build(

@@ -214,8 +214,15 @@ class Exchange(Hedgeable):
         if wait_s > 0:
             # The process holds as much as it may: this body waits where it is, and for no longer than for a backend.
             self._pause_client()
-            holding.tired.callback = self._gives_up
-            self._frontend.deadlines.arm(holding.tired, self._clock.now + wait_s)
+            due = self._clock.now + wait_s
+            if self.route.rules.hurries:
+                self._hurry(self._clock.now)
+            if self.attempts.deadline < due:
+                holding.tired.callback = self._too_late
+                due = self.attempts.deadline
+            else:
+                holding.tired.callback = self._gives_up
+            self._frontend.deadlines.arm(holding.tired, due)
             return True
         self._hold_less()
         self._peek()
