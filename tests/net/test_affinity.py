@@ -596,13 +596,25 @@ def session_at(lb: Town) -> str:
 
 @pytest.mark.parametrize(("method", "status", "ends"), [
     (b"DELETE", 200, True), (b"DELETE", 204, True), (b"DELETE", 405, False), (b"DELETE", 500, False), (b"POST", 404, True),
-    (b"GET", 200, False), (b"GET", 400, False),
+    (b"GET", 200, False), (b"GET", 400, False), (b"DELETE", 401, False), (b"DELETE", 403, False), (b"DELETE", 307, False),
 ])  # fmt: skip
 def test_a_delete_ends_a_session_of_mcp_and_a_404_says_that_it_has_ended(town, method, status, ends):
     lb = town(affinity=MCP)
     lb.statuses[session_at(lb)] = status
     lb.get(b"Mcp-Session-Id: s", request=GET.replace(b"GET", method))
     assert (len(lb.pool.bindings) == 0) is ends
+
+
+def test_a_404_of_who_merely_stood_in_for_a_full_backend_ends_no_session(town):
+    lb = town(NAMES[:1], affinity=MCP, max_in_flight=1)
+    home = session_at(lb)
+    lb.apply(backends=[NAMES[0], "d:80"])
+    lb.backend("d:80", [response(b"", 404)])
+    lb.ask(b"POST / HTTP/1.1\r\nHost: x\r\nMcp-Session-Id: s\r\nContent-Length: 2\r\n\r\n")
+    assert lb.get(b"Mcp-Session-Id: s").startswith(b"HTTP/1.1 404 ")
+    assert len(lb.pool.bindings) == 1
+    lb.apply(max_in_flight=9)
+    assert lb.at(b"Mcp-Session-Id: s") == home
 
 
 @pytest.mark.parametrize("learn", [{"header": "X-Session"}, {"cookie": "Mcp-Session-Id"}])

@@ -183,6 +183,26 @@ def test_a_pool_that_goes_meanwhile_gives_an_answer_of_our_own(build):
     assert client.received.startswith(b"HTTP/1.1 502 ")
 
 
+def test_a_pool_that_a_reload_takes_away_stays_until_nobody_waits_before_a_retry(build):
+    pools = {
+        name: {"backends": [f"{name}:80", f"{name}{name}:80"], "health_check": {"interval_s": 0.0}} for name in "cd"
+    }
+    pools["c"]["retry"] = {"bad_statuses": [503]}
+    house = build("a:80", pools=pools, routes=[{"path": "/", "pool": "c"}])
+    for name in ("c:80", "cc:80"):
+        house.backend(name, [BUSY])
+    client = house.ask()
+    going = house.plane.clusters["c"]
+    assert (client.received, going.pool.leases, going.waits.waiting) == (b"", 0, 1)
+    house._options.update(pools={"d": pools["d"]}, routes=[])
+    house.apply()
+    house.wait(1.0)
+    assert going in house.plane.leaving.clusters
+    house.wait(5.0)
+    assert client.received.startswith(b"HTTP/1.1 503 ")
+    assert going not in house.plane.leaving.clusters
+
+
 def test_after_the_wait_it_goes_to_the_head_of_the_queue(build):
     house = build("a:80", "b:80", max_in_flight=1, queue={"timeout_s": 30.0}, retry={"backoff_s": 0.5})
     house.backend("a:80", [[Wait(1.0), CLOSE], [Wait(9.0), response()]])

@@ -8,6 +8,7 @@ from wires import PATIENCE_S, End
 from world import World
 
 from twisted_lb.core.outcome import Outcome, Refusal
+from twisted_lb.core.totals import Denied
 from twisted_lb.testing import NEVER_ANSWER, Wait, response
 
 OK = b"HTTP/1.1 200 OK"
@@ -252,6 +253,40 @@ def test_a_reload_may_bound_it_otherwise(tight):
     for one in clients:
         tight.ask(b"x" * (64 * KIB - 1), one)
         assert one.received.startswith(OK)
+
+
+def test_who_waits_for_room_past_its_deadline_is_told_so_at_the_deadline(build):
+    one = build(
+        "a:80", buffer_request_bytes=64 * KIB, limits={"memory_bytes": 10}, queue={"timeout_s": 20.0},
+        timeouts={"deadline_header": "X-Wait", "body_idle_s": 3600.0},
+    )  # fmt: skip
+    one.ask(post(64 * KIB) + b"x")
+    client = one.ask(post(10, b"X-Wait: 2000") + b"x")
+    assert one.plane.runtime.memory.waiting == 1
+    one.wait(1.5)
+    assert client.received == b""
+    one.wait(1.5)
+    assert client.received.startswith(b"HTTP/1.1 504 ")
+    assert (one.record.ended_by, one.plane.runtime.memory.waiting) == (Refusal.LATE, 0)
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 10.0])
+def test_who_went_on_without_room_holds_no_more_than_without_a_buffer(build, wait_s):
+    one = build(
+        "a:80", "b:80", buffer_request_bytes=4 << 20, limits={"memory_bytes": 64 * KIB, "replay_body_bytes": 64 * KIB},
+        queue={"timeout_s": wait_s}, timeouts={"body_idle_s": 3600.0, "attempt_s": 2.0},
+    )  # fmt: skip
+    backends = [one.backend(name, [NEVER_ANSWER]) for name in ("a:80", "b:80")]
+    one.ask(post(BIG) + b"x")
+    client = one.ask(post(BIG).replace(b"POST", b"PUT") + b"x")
+    one.wait(wait_s + 0.5)
+    assert (one.plane.runtime.memory.denied, one.pool.leases) == (1, 1)
+    for _ in range(10):
+        one.ask(b"x" * (BIG // 20), client)
+    one.wait(10.0)
+    [attempt] = one.record.attempts
+    assert (attempt.outcome, one.pool.totals.denied[Denied.BODY_GONE]) == (Outcome.TIMED_OUT, 1)
+    assert sum(len(backend.connections) for backend in backends) == 1
 
 
 def test_a_body_that_is_larger_than_all_the_memory_is_gathered_alone(build):

@@ -562,7 +562,18 @@ def test_the_request_s_own_deadline_ends_both(build):
     house.wait(3.0)
     assert client.received.startswith(b"HTTP/1.1 504 ")
     assert len(house.records) == 1
-    assert [one.failures for one in house.members] in ([0, 0], [1, 0], [0, 1])
+    assert [one.failures for one in house.members] == [0, 0]
+
+
+def test_nor_is_a_hedge_to_blame_that_is_still_being_connected_by_then(build):
+    house = hedging(build, timeouts={"deadline_s": 0.5, "connect_s": 5.0})
+    house.backend("a:80", [NEVER_ANSWER])
+    house.network.hang("b:80")
+    client = house.ask()
+    house.wait(3.0)
+    assert client.received.startswith(b"HTTP/1.1 504 ")
+    assert [outcome for _, outcome in attempts(house)] == [Outcome.LATE, Outcome.LATE]
+    assert [one.failures for one in house.members] == [0, 0]
 
 
 def test_a_reload_that_turns_it_off_leaves_what_runs(two):

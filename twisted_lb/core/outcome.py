@@ -143,6 +143,9 @@ class Reply(enum.Enum):
     REDIRECT = "redirect"
 
 
+# What the deadline of a request itself brings about, and is then no fault of the backend.
+TOO_SLOW: Final = (Outcome.TIMED_OUT, Outcome.CONNECT_TIMEOUT, Outcome.BACKLOG_FULL)
+
 _BY_STATUS: Final = {refusal.status: refusal for refusal in Refusal if refusal.status not in (503, 504)}
 
 

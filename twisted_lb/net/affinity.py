@@ -24,8 +24,9 @@ _MOST_COOKIES: Final = 4
 _RENEW_PART: Final = 10
 # One from the future is ours, and was sealed by a clock that was ahead: beyond this it is renewed.
 _AHEAD_S: Final = 300
-# What ends a session of MCP, and what says that it has ended (its transport, streamable HTTP: session management).
+# What ends a session of MCP, where it succeeds (2xx), and what says that it has ended (its transport, streamable HTTP: session management).
 _DELETE: Final = b"DELETE"
+_REDIRECT: Final = 300
 _GONE: Final = 404
 _BAD: Final = 500
 _KEPT: Final = Held.KEPT
@@ -210,9 +211,10 @@ class Bonds:
             ended = given == b""
         else:
             given = key.value(b"", head.lines)
-            ended = self.affinity.ends and (head.status == _GONE or (method == _DELETE and head.status < _GONE))
+            ended = self.affinity.ends and (head.status == _GONE or (method == _DELETE and head.status < _REDIRECT))
         if ended and bond.key:
-            bindings.forget(bond.key)
+            if bond.held is not _FULL:  # else who says so does not have the session
+                bindings.forget(bond.key)
         elif given:
             bindings.bind(key_of(given), backend, now)
         elif bond.home is not None and bond.held is not _KEPT and bond.held is not _FULL:

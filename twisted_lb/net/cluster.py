@@ -358,7 +358,7 @@ class Cluster(Keeper):
     @property
     def over(self) -> bool:
         """Whether nothing of a pool that went is left."""
-        return self._retired and not self.pool.leaving and not self._open
+        return self._retired and not (self.pool.leaving or self._open or self.waits.waiting)
 
     def snapshot(self) -> PoolSnapshot:
         """The state of the pool and its backends now."""

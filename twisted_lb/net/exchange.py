@@ -20,7 +20,7 @@ from twisted_lb.core.histogram import counted_in, slot_of
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.notes import SHORT_BYTES, TARGET_BYTES, WORD_BYTES, Note
-from twisted_lb.core.outcome import CONSEQUENCE, Outcome, Refusal, Reply, refusal_of
+from twisted_lb.core.outcome import CONSEQUENCE, TOO_SLOW, Outcome, Refusal, Reply, refusal_of
 from twisted_lb.core.prefix import NO_PREFIX
 from twisted_lb.core.queue import Ticket
 from twisted_lb.core.record import Record
@@ -52,8 +52,6 @@ from twisted_lb.wire.trace_context import trace_line
 
 # Looked up once, not in each exchange.
 _OK: Final = Outcome.OK
-# What a request's own deadline brings about, and is then no fault of the backend.
-_TOO_SLOW: Final = (Outcome.TIMED_OUT, Outcome.CONNECT_TIMEOUT, Outcome.BACKLOG_FULL)
 
 
 @mypyc_attr(free_list_len=1)
@@ -216,9 +214,17 @@ class Exchange(Hedgeable):
         if wait_s > 0:
             # The process holds as much as it may: this body waits where it is, and for no longer than for a backend.
             self._pause_client()
-            holding.tired.callback = self._gives_up
-            self._frontend.deadlines.arm(holding.tired, self._clock.now + wait_s)
+            due = self._clock.now + wait_s
+            if self.route.rules.hurries:
+                self._hurry(self._clock.now)
+            if self.attempts.deadline < due:
+                holding.tired.callback = self._too_late
+                due = self.attempts.deadline
+            else:
+                holding.tired.callback = self._gives_up
+            self._frontend.deadlines.arm(holding.tired, due)
             return True
+        self._hold_less()
         self._peek()
         return False
 
@@ -292,7 +298,21 @@ class Exchange(Hedgeable):
         holding = self._holding
         if not self.over and holding is not None:
             holding.give_up()
+            self._hold_less()
             self._gathered(holding)
+
+    def _hold_less(self) -> None:
+        """There was no room to gather the body: no more of it is held than of any other."""
+        if self._replay is not None:
+            self._replay.bound(self._most_held)
+
+    @property
+    def _most_held(self) -> int:
+        """How much of the request body may be held."""
+        rules = self.route.rules
+        if self._holding is not None and self._holding.denied:
+            return rules.replay_bytes
+        return max(rules.replay_bytes, rules.gather_bytes)
 
     def _let_go(self) -> None:
         """The request is not held any more: it cannot be sent again."""
@@ -432,8 +452,7 @@ class Exchange(Hedgeable):
         """Hold a piece of the request body for a retry; past the limit it is dropped, or not read before a connect."""
         replay = self._replay
         if replay is None:
-            rules = self.route.rules
-            replay = self._replay = Replay(max(rules.replay_bytes, rules.gather_bytes))
+            replay = self._replay = Replay(self._most_held)
         replay.keep(payload)
         if replay.full:
             if self._upstream is None:
@@ -588,8 +607,7 @@ class Exchange(Hedgeable):
         framing = self.head.fields.framing
         if framing == CHUNKED:
             return self._request_ended and self._replayable()
-        rules = self.route.rules
-        return framing <= max(rules.replay_bytes, rules.gather_bytes)
+        return framing <= self._most_held
 
     def _replayable(self) -> bool:
         """Whether every byte of the request body that was taken from the client is still held."""
@@ -696,7 +714,7 @@ class Exchange(Hedgeable):
         """See Requester: a retry, a local reply, or a response that is cut short."""
         if self.over:
             return
-        if self._clock.now >= self.attempts.deadline and not self.started and outcome in _TOO_SLOW:
+        if self._clock.now >= self.attempts.deadline and not self.started and outcome in TOO_SLOW:
             outcome, detail = Outcome.LATE, "the deadline of the request"
         self._settle(outcome, detail)
         if self._hedge is not None and self._handed_over():

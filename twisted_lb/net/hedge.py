@@ -7,7 +7,7 @@ from twisted_lb.core.attempts import Attempt, Attempts
 from twisted_lb.core.hedging import Hedged, Hedging
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.never import NEVER
-from twisted_lb.core.outcome import Outcome
+from twisted_lb.core.outcome import TOO_SLOW, Outcome
 from twisted_lb.core.totals import kind_of
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.dialer import Attempt as Dialling
@@ -176,6 +176,8 @@ class Hedge(Requester):
 
     def _fail(self, outcome: Outcome, detail: str) -> None:
         """It has failed, and the first attempt goes on."""
+        if outcome in TOO_SLOW and self._cluster.clock.now >= self._attempts.deadline:
+            outcome, detail = Outcome.LATE, "the deadline of the request"
         self._is = _Is.OVER
         self._decided(Hedged.FAILED)
         self._end(self._attempts.let_go(), outcome, detail)

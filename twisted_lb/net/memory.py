@@ -89,14 +89,27 @@ class Holding:
     """What one exchange holds of the memory for bodies: of its request, and of its response, which is in the buffer of its client.
 
     `wanted` is how much of the request it gathers; it is `gathering` until that, or all of it, is here. `ready` is called once there is
-    room for it, after a wait in the line; `tired` ends that wait. `told`: the client was told to send its body (100).
+    room for it, after a wait in the line; `tired` ends that wait. `denied`: there was no room for it. `told`: the client was told to send
+    its body (100).
     """
 
-    __slots__ = ("_ahead", "_memory", "_ready", "_request", "_response", "gathering", "tired", "told", "wanted")
+    __slots__ = (
+        "_ahead",
+        "_memory",
+        "_ready",
+        "_request",
+        "_response",
+        "denied",
+        "gathering",
+        "tired",
+        "told",
+        "wanted",
+    )
 
     def __init__(self, memory: Memory, ready: Callable[[], None]) -> None:
         self.wanted: int = 0
         self.gathering: bool = False
+        self.denied: bool = False
         self.told: bool = False
         self.tired: Final = Deadline(_nothing)
         self._memory: Final = memory
@@ -114,6 +127,7 @@ class Holding:
         elif waits:
             self._memory.wait(self)
         else:
+            self.denied = True
             self._memory.denied += 1
         return self.gathering
 
@@ -126,6 +140,7 @@ class Holding:
 
     def give_up(self) -> None:
         """Wait for room no more: the body is not gathered."""
+        self.denied = True
         self._memory.denied += 1
         self._memory.leave(self)
 

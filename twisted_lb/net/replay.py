@@ -1,7 +1,5 @@
 """The replay buffer: the part of a request body that is held, so that another attempt can send it again."""
 
-from typing import Final
-
 from mypy_extensions import mypyc_attr
 
 
@@ -15,13 +13,17 @@ class Replay:
         self.pieces: list[bytes] = []
         self.bytes: int = 0
         self.dropped: bool = False
-        self._max_bytes: Final = max_bytes
+        self._max_bytes: int = max_bytes
 
     def keep(self, piece: bytes) -> None:
         """Hold one more piece; nothing once dropped."""
         if not self.dropped:
             self.pieces.append(piece)
             self.bytes += len(piece)
+
+    def bound(self, max_bytes: int) -> None:
+        """Replace the bound; what is held stays."""
+        self._max_bytes = max_bytes
 
     @property
     def full(self) -> bool:
