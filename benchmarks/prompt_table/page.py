@@ -77,7 +77,7 @@ SEEN = """\
 ## How to see it
 
 ```
-$ lbctl explain --last
+$ lbctl explain 7f3a
 POST /v1/chat/completions  01:23:45.678  → 200 after 812 ms
 client 10.0.7.9 · listener web · route to llm · pool llm
 

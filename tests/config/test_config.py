@@ -293,6 +293,18 @@ def test_flags_win_over_the_file_and_the_rest_of_it_stays(tmp_path: Path) -> Non
             'lb.toml:2:10: status: should be a string HOST:PORT, such as "127.0.0.1:9000"',
         ),
         ('backends = ["a:80"]\n[status]\nprot = 1', 'lb.toml:3:1: status.prot: unknown key; did you mean "port"?'),
+        (
+            '[pools.a]\nbackends = ["a:80"]\nmirror = "b"',
+            "lb.toml:3:10: pools.a.mirror: should be a table, not 'b'; its keys are to, percent, most, body_bytes, timeout_s, methods",
+        ),
+        (
+            '[pools.a]\nbackends = ["a:80"]\n[pools.a.mirror]\nto = "b"\nmethods = "get"\n[pools.b]\nbackends = ["b:80"]',
+            "lb.toml:5:11: pools.a.mirror.methods: should be in capitals, GET, not 'get'",
+        ),
+        (
+            'backends = ["a:80"]\n[retry]\nmethods = ["post"]',
+            "lb.toml:3:12: retry.methods[0]: should be in capitals, POST, not 'post'",
+        ),
         ('backends = ["a:80"]\nerror_pages = "x"', "lb.toml:2:15: error_pages: should be a table, not 'x'"),
         ('backends = ["a:80"]\nerror_pages = {503 = 5}', "lb.toml:2:22: error_pages.503: should be a string, not 5"),
         ('backends = ["a:80"]\n[log]\nrequests = true', "should be 'none', 'brief', 'failed' or 'all', not true"),
@@ -347,6 +359,23 @@ def test_a_table_says_what_is_made_of_its_name(tmp_path: Path) -> None:
             "3:1: limits.interval_s: unknown key; it belongs into [health_check]",
         ),
         ('backends = ["a:80"]\nxyzzy = 1', "2:1: xyzzy: unknown key"),
+        ('backends = ["a:80"]\nbalance = "leastconn"', "2:1: balance: unknown key; that is policy here"),
+        (
+            '[pools.a]\nbackends = ["a:80"]\nmaxconn = 4',
+            "3:1: pools.a.maxconn: unknown key; that is max_in_flight of a pool or backend here, and connections in [limits] for clients",
+        ),
+        (
+            '[pools.a]\nbackends = ["a:80"]\nstick-table = "type ip"',
+            "3:1: pools.a.stick-table: unknown key; that is [pools.NAME.affinity] here, flat [affinity], such as cookie = true",
+        ),
+        (
+            '[pools.a]\nbackends = ["a:80"]\nretries = 3',
+            "3:1: pools.a.retries: unknown key; that is more_attempts in [pools.NAME.retry] here, flat [retry]",
+        ),
+        (
+            '[pools.a]\nbackends = ["a:80"]\n[[routes]]\npool = "a"\nhedge = { percentile = 95 }',
+            "5:1: routes[0].hedge: unknown key; it belongs into [pools.NAME]",
+        ),
     ],
 )
 def test_an_unknown_key_comes_with_what_was_probably_meant(tmp_path: Path, text: str, said: str) -> None:

@@ -141,6 +141,16 @@ def test_explain_tells_each_attempt_and_who_else_there_was(lbctl, api):
     assert lbctl.out == EXPLAINED
 
 
+def test_a_hedge_is_called_a_hedge(lbctl, api):
+    first, second = RETRIED["attempts"]
+    hedge = second | {"retried": "hedged: a9 had not answered after 0.030 s"}
+    api.answers["GET /v1/explain/x"] = RETRIED | {"attempts": [first, hedge]}
+    assert lbctl("explain", "x") == 0
+    assert lbctl.out.splitlines()[0].endswith(", hedged")
+    assert "           hedged: a9 had not answered after 0.030 s; attempt 2 of 3; 14 more in the budget\n" in lbctl.out
+    assert "retried" not in lbctl.out
+
+
 def test_an_attempt_beyond_those_that_a_route_allows_has_no_number(lbctl, api):
     """One that lost a keep-alive race costs none."""
     first, second = RETRIED["attempts"]

@@ -87,7 +87,8 @@ def _how(attempt: Value) -> str:
         # Some attempts cost none: there may be more of them than the route allows.
         of = f"; attempt {number} of {most}" if number <= most else ""
         more = "" if left is None else f"; {left} more in the budget"
-        told.append(f"retried: {attempt['retried']}{of}{more}")
+        why = attempt["retried"]
+        told.append(f"{why if why.startswith('hedged: ') else f'retried: {why}'}{of}{more}")
     rule = attempt["decision"]["rule"]
     return " · ".join([*told, f"chosen: {rule}"] if rule else told)
 

@@ -73,6 +73,19 @@ def _is_a_token(value: str) -> str:
 
 Token = Annotated[str, AfterValidator(_is_a_token)]
 
+_METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
+
+
+def _is_as_clients_write_it(value: str) -> str:
+    """Methods are told apart by case (RFC 9110 9.1): no client ever sends `get`, and what speaks of it would speak of nobody."""
+    if value not in _METHODS and value.upper() in _METHODS:
+        raise ValueError(f"should be in capitals, {value.upper()}")
+    return value
+
+
+# A request's method.
+Method = Annotated[Token, AfterValidator(_is_as_clients_write_it)]
+
 
 def either(should: str) -> Discriminator:
     """What tells a text (tag `text`) from a table (`table`), so that only the errors of the one that it is are told; and of

@@ -4,7 +4,7 @@ from typing import Annotated, Final
 
 from pydantic import Field, field_validator
 
-from twisted_lb.config.base import SEVERAL, Bytes, Model, Name, Seconds, Token
+from twisted_lb.config.base import SEVERAL, Bytes, Method, Model, Name, Seconds
 
 # Which methods are mirrored where nobody says it: those that change nothing (RFC 9110 9.2.1).
 SAFE: Final = ("GET", "HEAD")
@@ -41,7 +41,7 @@ class MirrorConfig(Model):
         default=10,
         description="For the whole answer, the connect included. An answer that has begun by then is cut, without blame for its backend.",
     )
-    methods: Annotated[tuple[Token, ...], SEVERAL] = Field(
+    methods: Annotated[tuple[Method, ...], SEVERAL] = Field(
         default=SAFE,
         strict=False,
         description="Methods of the requests that are mirrored; `*`: all. Danger: what a request writes is written twice, where both pools "

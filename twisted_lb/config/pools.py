@@ -7,7 +7,7 @@ from pydantic import AliasChoices, Field, GetCoreSchemaHandler, field_validator,
 from pydantic_core import core_schema
 
 from twisted_lb.config.affinity import AffinityConfig
-from twisted_lb.config.base import SEVERAL, Bytes, Label, Model, Name, Seconds, TextOrTable, Token, error_at
+from twisted_lb.config.base import SEVERAL, Bytes, Label, Method, Model, Name, Seconds, TextOrTable, error_at
 from twisted_lb.config.ejection import EjectionConfig
 from twisted_lb.config.health_check import HealthCheckConfig
 from twisted_lb.config.keys import PolicyKey
@@ -328,7 +328,7 @@ class RetryConfig(Model):
         description="Attempts after the first one (retries); 0 never retries. Danger: each attempt adds "
         "to the time a client may wait.",
     )
-    methods: Annotated[tuple[Token, ...], SEVERAL] = Field(
+    methods: Annotated[tuple[Method, ...], SEVERAL] = Field(
         default=(),
         strict=False,
         description="Methods that may be sent twice to these backends, beside those that always may (RFC 9110 9.2.2), whichever route "

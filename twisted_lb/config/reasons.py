@@ -38,6 +38,35 @@ _OBJECTS: Mapping[str, tuple[type[Model], str]] = {
     "backend": (BackendTable, "the backend itself"),
 }
 
+# Where what HAProxy, NGINX and Envoy call so is here.
+_POLICY = "that is policy here"
+_BOUND = "that is max_in_flight of a pool or backend here, and connections in [limits] for clients"
+_STICKY = f"that is [pools.{NAME}.affinity] here, flat [affinity], such as cookie = true"
+_RETRY = f"that is more_attempts in [pools.{NAME}.retry] here, flat [retry]"
+_ELSEWHERE: Mapping[str, str] = {
+    "balance": _POLICY,
+    "lb_policy": _POLICY,
+    "load_balancing": _POLICY,
+    "maxconn": _BOUND,
+    "max_conn": _BOUND,
+    "max_conns": _BOUND,
+    "maxqueue": f"that is length in [pools.{NAME}.queue] here, flat [queue]",
+    "timeout_queue": f"that is timeout_s in [pools.{NAME}.queue] here, flat [queue]",
+    "persistence": _STICKY,
+    "session_affinity": _STICKY,
+    "stick": _STICKY,
+    "stick_table": _STICKY,
+    "sticky": _STICKY,
+    "sticky_sessions": _STICKY,
+    "num_retries": _RETRY,
+    "retries": _RETRY,
+    "redispatch": f"what is sent again goes to another backend here: [pools.{NAME}.retry], flat [retry]",
+    "httpchk": f"that is [pools.{NAME}.health_check] here, flat [health_check]",
+    "http_buffer_request": "that is buffer_request_bytes of a pool here",
+    "proxy_buffering": "that is buffer_response_bytes of a pool here",
+    "proxy_request_buffering": "that is buffer_request_bytes of a pool here",
+}
+
 # What to say of a value is said when it is at most as long.
 _LONGEST = 60
 # All keys of a table that has no more are told to whoever has typed one that it does not have.
@@ -108,7 +137,13 @@ def _reason(model: type[Model], error: ErrorDetails) -> tuple[str, str]:
         return f"{text}: of tables [[{error['loc'][0]}]], in double brackets", ""
     if isinstance(got, str | int | float) and not hides(model, error["loc"]) and not _is_said(got, text):
         text += f", not {_short(got)}"
-    return text, ""
+    return text, _has(model_at(model, error["loc"])) if error["type"] == "model_type" else ""
+
+
+def _has(table: type[Model] | None) -> str:
+    """The first keys of a table, for whoever has given it another value."""
+    there = keys(table) if table else []
+    return f"its keys are {', '.join(there[:_FEW])}{', ...' if len(there) > _FEW else ''}" if there else ""
 
 
 def _is_said(got: str | float, text: str) -> bool:
@@ -136,8 +171,12 @@ def _advice(model: type[Model], place: KeyPath, *, is_table: bool) -> str:
     homes = _own_tables(str(parents[1]), key) if parents[:1] == ("defaults",) and len(parents) == 2 else []
     if key == "key" and parents[:1] == ("pools",):  # in a file with names a flat one speaks of nobody
         return "it belongs into [[routes]]: a route knows what its requests are about"
+    if elsewhere := _ELSEWHERE.get(key.lower().replace("-", "_")):
+        return elsewhere
     if parents and not homes and key in keys(model):
-        return "it belongs above the first [table]"
+        # In a file with names nothing that is flat may stand.
+        by_name = parents[0] in _BY_NAME and key in keys(PoolConfig)
+        return f"it belongs into [pools.{NAME}]" if by_name else "it belongs above the first [table]"
     homes = homes or _homes(model, parents, key)
     if homes:
         return f"it belongs into {' or '.join(homes)}"

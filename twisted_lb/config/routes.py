@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, Tag, field_validator, model_validator
 
 from twisted_lb.config.access import AccessConfig, Network
-from twisted_lb.config.base import SEVERAL, ErrorPages, Model, Name, TextOrTable, Token, either
+from twisted_lb.config.base import SEVERAL, ErrorPages, Method, Model, Name, TextOrTable, Token, either
 from twisted_lb.config.costs import ORDINARY, Cost
 from twisted_lb.config.keys import CLIENT, Key, PolicyKey
 from twisted_lb.config.limits import BodyLimitsConfig, RouteTimeoutsConfig
@@ -162,7 +162,7 @@ class MatchConfig(Model):
         strict=False,
         description="What paths begin with, by whole segments: `/v1` takes `/v1` and `/v1/x`, and not `/v1x`.",
     )
-    method: Annotated[tuple[Token, ...], SEVERAL] = Field(
+    method: Annotated[tuple[Method, ...], SEVERAL] = Field(
         default=(), strict=False, description="Methods, such as `POST`; left out: all."
     )
     headers: dict[Matched, ValueRule] = Field(
@@ -347,7 +347,7 @@ class RouteRulesConfig(AccessConfig, AskConfig):
         description="Whether its bodies go on as they come, whatever its pools hold for slow clients (`buffer_request_bytes`, "
         "`buffer_response_bytes`). Danger: a slow client holds a worker.",
     )
-    repeatable: Annotated[tuple[Token, ...], SEVERAL] = Field(
+    repeatable: Annotated[tuple[Method, ...], SEVERAL] = Field(
         default=(),
         strict=False,
         description="Methods that may be sent twice here, beside those that always may (RFC 9110 9.2.2). Danger: what such a "

@@ -13,6 +13,8 @@ from twisted_lb.ctl.text import BOLD, DIM, GREEN, RED, Words, count, join, plura
 
 _KEPT_LONGER: Final = "Failed and slow ones are kept longer: lbctl explain --failed"
 _KIB: Final = 1024
+# How the reason of an attempt begins that was made beside another one.
+_HEDGED: Final = "hedged: "
 
 # -- route
 
@@ -154,13 +156,14 @@ def _title(told: Answer, now: float) -> Words:
 
 
 def word_of(told: Answer) -> str:
-    """What was not plain about a request: `retried`, or what it ended by; nothing for most."""
+    """What was not plain about a request: `retried`, `hedged`, or what it ended by; nothing for most."""
     outcome = text_of(told, "outcome")
     if told.get("running"):
         return "running"
     if outcome not in ("OK", ""):
         return outcome
-    return "retried" if len(items(told, "attempts")) > 1 else ""
+    more = [text_of(one, "retried") for one in items(told, "attempts")[1:]]
+    return ("hedged" if all(one.startswith(_HEDGED) for one in more) else "retried") if more else ""
 
 
 def _surroundings(told: Answer) -> str:
@@ -191,7 +194,8 @@ def _how(one: Answer) -> list[Words]:
         more += (
             [f"{one['budget_left']:g} more in the budget"] if isinstance(one.get("budget_left"), int | float) else []
         )
-        lines.append(Words(("retried:", DIM), f" {'; '.join([retried, *more])}"))
+        label, why = ("hedged", retried.removeprefix(_HEDGED)) if retried.startswith(_HEDGED) else ("retried", retried)
+        lines.append(Words((f"{label}:", DIM), f" {'; '.join([why, *more])}"))
     if rule := text_of(part(one, "decision"), "rule") or text_of(one, "rule"):
         lines.append(Words(("chosen:", DIM), f" {rule}"))
     return lines

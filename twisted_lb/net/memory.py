@@ -9,6 +9,9 @@ from twisted_lb.net.deadlines import Deadline
 # Of responses it is taken in steps: how long they are is often not known.
 _STEP_BYTES: Final = 65536
 
+# A wait that is shorter is 0.00 s.
+_SEEN_S: Final = 0.005
+
 
 class Memory:
     """The memory for bodies that all exchanges of a process hold together (buffering), bounded by `most` bytes.
@@ -191,7 +194,10 @@ class Holding:
             return f"its body is gathered before a backend is asked: {held} of {self.wanted} bytes are here"
         if self.tired.armed:
             return "its body waits until there is room for it among those that are held (limits.memory_bytes)"
-        return f"its body was gathered for {gathered_s:.2f} s before a backend was asked" if gathered_s else ""
+        # What came with its head, or nearly so, is not worth a line.
+        return (
+            f"its body was gathered for {gathered_s:.2f} s before a backend was asked" if gathered_s >= _SEEN_S else ""
+        )
 
     def end(self) -> None:
         """The exchange is over: nothing is held. Harmless a second time."""

@@ -667,7 +667,7 @@ function explained(r) {
     r.attempts.length || r.running ? "" : "No backend was asked.", ...r.note.filter((t) => t !== "no backend was asked"), reasons.includes(r.detail) ? "" : r.detail].filter(Boolean);
   return h("div", null, texts.map((t) => h("p", null, t)), waterfall(r), candidates(r));
 }
-const how = (a) => [`${a.number}  ${a.backend}`, a.retried && `retried: ${a.retried}${a.number <= a.most ? `; attempt ${a.number} of ${a.most}` : ""}${a.budget_left == null ? "" : `; ${a.budget_left} more in the budget`}`, a.decision.rule && `chosen: ${a.decision.rule}`].filter(Boolean).join(" · ");
+const how = (a) => [`${a.number}  ${a.backend}`, a.retried && `${a.retried.startsWith("hedged: ") ? "" : "retried: "}${a.retried}${a.number <= a.most ? `; attempt ${a.number} of ${a.most}` : ""}${a.budget_left == null ? "" : `; ${a.budget_left} more in the budget`}`, a.decision.rule && `chosen: ${a.decision.rule}`].filter(Boolean).join(" · ");
 const PHASES = [["queue", "queue"], ["connect", "connect"], ["first", "first byte"], ["rest", "rest"], ["bad", "where it failed"]];
 function phases(a) { // behind its wait, in their order; in the last one it failed, if it did
   const known = (a.connect_s == null ? [["connect", a.took_s]] : [["connect", a.connect_s], ["first", a.first_byte_s], ["rest", a.rest_s]]).filter(([, t]) => t != null);
