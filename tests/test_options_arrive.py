@@ -110,8 +110,8 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("queue.no_backend_s", 2.5, lambda p: p.settings.no_backend_s, None),
     ("queue.length", 17, lambda p: p.settings.max_queued, None),
     ("affinity.cookie", {"name": "mine", "domain": "x.org", "path": "/a", "same_site": "strict", "secure": "always"},
-     lambda p: (p.pool.affinity.cookie.line(b"v", tls=False), p.route.hidden_cookie, p.route.bound),
-     (b"Set-Cookie: mine=v; Path=/a; Domain=x.org; Max-Age=77; HttpOnly; SameSite=Strict; Secure\r\n", b"mine", True)),
+     lambda p: (p.pool.affinity.cookie.line(b"v", tls=False), p.route.hidden_cookies, p.route.bound),
+     (b"Set-Cookie: mine=v; Path=/a; Domain=x.org; Max-Age=77; HttpOnly; SameSite=Strict; Secure\r\n", (b"mine",), True)),
     ("affinity.secret", ["0123456789abcdef", "fedcba9876543210"], lambda p: p.pool.affinity.secrets,
      (b"0123456789abcdef", b"fedcba9876543210")),
     ("affinity.max_age_s", 77.0, lambda p: p.settings.affinity.max_age_s, None),
@@ -185,7 +185,7 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
 
 # Those of which there may be only one, and which stand in the place of another one above.
 INSTEAD: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
-    ("affinity.header", "X-User", lambda p: (p.pool.affinity.label, p.route.hidden_cookie), ("the header x-user", b"")),
+    ("affinity.header", "X-User", lambda p: (p.pool.affinity.label, p.route.hidden_cookies), ("the header x-user", ())),
     ("affinity.client", True, lambda p: (p.pool.affinity.label, p.route.bound), ("the client", True)),
     ("affinity.learn", {"cookie": "SID"}, lambda p: (p.pool.affinity.label, p.settings.affinity.by),
      ("the learned cookie SID", "the learned cookie SID")),

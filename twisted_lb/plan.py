@@ -481,7 +481,8 @@ def _route(
     led = {name: objects.pools[name] for name in (*config.pools, *([fallback] if fallback else []))}
     mirrors = {one: pool.mirror.to for one, pool in led.items() if pool.mirror is not None}
     pools = {**led, **{name: objects.pools[name] for name in mirrors.values()}}
-    rules = {one: _route_rules(config, pool, pages, trace_ratio, one) for one, pool in pools.items()}
+    hidden = _cookies(pools)
+    rules = {one: _route_rules(config, pool, pages, trace_ratio, one, hidden) for one, pool in pools.items()}
     leads = {
         one: LeadPlan(
             one,
@@ -599,8 +600,11 @@ def _route_rules(
     pages: Mapping[int, ErrorPage],
     trace_ratio: float,
     pool_name: str = "",
+    hidden: tuple[bytes, ...] = (),
 ) -> RouteRules:
-    """The rules of a route where it leads to a pool; None: those of what goes to none."""
+    """The rules of a route where it leads to a pool; None: those of what goes to none. `hidden`: the cookies of affinity of all pools
+    that it leads to.
+    """
     timeouts, forwarding = config.timeouts, config.forwarding
     retry, affinity, methods = RetryRules(0, frozenset()), None, config.repeatable
     if pool is not None:
@@ -642,7 +646,7 @@ def _route_rules(
         deadline_s=NEVER if config.timeouts.deadline_s is None else config.timeouts.deadline_s,
         deadline_field=(config.timeouts.deadline_header or "").lower().encode("ascii"),
         bound=affinity is not None,
-        hidden_cookie=b"" if affinity is None or affinity.cookie is None else affinity.cookie.name,
+        hidden_cookies=hidden,
         pages=pages,
         retry_after_s=1 if pool is None else _retry_after_s(pool.health_check),
     )
@@ -787,6 +791,12 @@ def _affinity(pool: str, config: AffinityConfig) -> Affinity | None:
     if config.header is not None:
         return Affinity(By.KEY, key=_key(KeyTable("header", config.header)))
     return Affinity(By.KEY, key=_key(KeyTable("client"))) if config.client else None
+
+
+def _cookies(pools: Mapping[str, PoolConfig]) -> tuple[bytes, ...]:
+    """The names of the cookies by which these pools bind their clients."""
+    made = [_affinity(name, pool.affinity) for name, pool in pools.items()]
+    return tuple(sorted({one.cookie.name for one in made if one is not None and one.cookie is not None}))
 
 
 def _affinity_rules(config: AffinityConfig, affinity: Affinity) -> AffinityRules:

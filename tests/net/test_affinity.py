@@ -130,6 +130,16 @@ def test_a_backend_is_not_told_of_it_and_hears_all_other_cookies(town):
     assert not any(mine.partition(b"=")[2] in request for request in lb.servers["a:80"].requests)
 
 
+def test_nor_are_those_of_other_pools_to_which_its_route_leads(town):
+    spare = {"backends": ["s:80"], "health_check": {"interval_s": 0.0}}
+    one = town(("a:80",), pools={"spare": spare}, routes=[{"pool": "default", "fallback": "spare"}])
+    server = one.backend("s:80")
+    one.cluster.command("a:80", AdminState.MAINT)
+    one.get(b"Cookie: lb=x; theme=dark")
+    assert b"\r\nCookie: theme=dark\r\n" in server.requests[-1]
+    assert b"lb=" not in server.requests[-1]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [b"", b"x", b"a" * 40, b"a" * 4000, b'"', b"=", b"%00" * 13, b"\xff" * 40, b"b:80", b"MTI3LjAuMC4xOjgwODE"],

@@ -111,8 +111,8 @@ class Lead:
 
     def _edited_lines(self, lines: bytes) -> bytes:
         rules = self.route.rules
-        if rules.hidden_cookie:
-            lines = without_cookie(lines, rules.hidden_cookie)
+        for name in rules.hidden_cookies:
+            lines = without_cookie(lines, name)
         return rules.request_edits.kept(lines if rules.host is None else without(lines, b"host"))
 
     def _edited_tail(self, tail: bytes) -> bytes:

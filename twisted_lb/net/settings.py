@@ -102,8 +102,8 @@ class RouteRules:
     None: the client's; empty: the backend's own name. `key`: what policies by key go by. `cost`: how much work a request is; None: all are
     1. `urgency`: how urgent it is in a queue. `deadline_s`: by when its answer should begin; `deadline_field`: a field (its name in lower
     case) in which the client says that; empty: none. `trace_ratio`: the share of traces that begin here whose spans are wanted, below
-    zero where nobody wants any. `bound`: the pool binds requests to backends (affinity), and `hidden_cookie` is the name of the cookie by which it
-    does, which no backend is told; empty: there is none. An exchange keeps the rules with which its head was routed to its end, retries included.
+    zero where nobody wants any. `bound`: the pool binds requests to backends (affinity), and `hidden_cookies` are the names of the cookies by which it
+    and others that the route leads to do, which no backend is told. An exchange keeps the rules with which its head was routed to its end, retries included.
 
     What follows: `edits_head`: a backend's head is more than the client's lines and what is said of the client; `fits_backend`:
     it may be another one at each attempt; `fits`: or at each request; `traces`: because of the trace that it belongs to;
@@ -140,7 +140,7 @@ class RouteRules:
         deadline_s: float = NEVER,
         deadline_field: bytes = b"",
         bound: bool = False,
-        hidden_cookie: bytes = b"",
+        hidden_cookies: tuple[bytes, ...] = (),
         pages: Mapping[int, ErrorPage],
         retry_after_s: int,
     ) -> None:
@@ -173,12 +173,12 @@ class RouteRules:
         # Whether its requests ask for more than any backend, whatever their pool goes by.
         self.asks: Final = cost is not None or urgency != USUAL or bound
         self.bound: Final = bound
-        self.hidden_cookie: Final = hidden_cookie
+        self.hidden_cookies: Final = hidden_cookies
         self.deadline_s: Final = deadline_s
         self.deadline: Final = DeadlineField(deadline_field) if deadline_field else None
         self.hurries: Final = deadline_s != NEVER or bool(deadline_field)
         edited = request_edits is not NO_EDITS or host is not None or path_edit is not None
-        self.edits_head: Final = edited or bool(hidden_cookie)
+        self.edits_head: Final = edited or bool(hidden_cookies)
         self.fits_backend: Final = request_edits.varies or path_edit is not None or host == b""
         self.traces: Final = self.make_traceparent or trace_ratio >= 0.0
         self.fits: Final = self.make_request_id or self.traces or self.fits_backend
