@@ -133,6 +133,10 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
         "hedge.percentile: hedges nothing: 10.0.0.1:80 is the only backend   [W42]",
     ),
     (
+        {"backends": ["a:80", "b:80"], "hedge": {"delay_s": 0.1}, "affinity": {"client": True}},
+        "hedge.delay_s: hedges nothing: affinity binds the requests, and another backend knows no session of theirs   [W42]",
+    ),
+    (
         {"backends": ["a:80", "b:80"], "hedge": {"delay_s": 0.1}, "retry": {"more_attempts": 0}},
         "hedge.delay_s: hedges nothing: a hedge is one of the attempts, and more_attempts = 0   [W42]",
     ),

@@ -82,7 +82,7 @@ CODES: Final = {
     "W39": "What is remembered of prompts may take more than half a gigabyte: `blocks` of each backend.",
     "W40": '`policy = "prefix"` waits for bodies, and there is no second backend to choose from.',
     "W41": "A key of `retry` has no effect: nothing is tried again, or nothing for which it would count.",
-    "W42": "`hedge` hedges nothing: there is no second backend, no further attempt, or no retry budget.",
+    "W42": "`hedge` hedges nothing: there is no second backend, no further attempt, or no retry budget, or requests are bound by affinity.",
     "W43": "`hedge.percentile` hedges more requests than the retry budget pays for: retries find it spent.",
     "W44": "`hedge.percentile` has no effect: `delay_s` says when.",
     "W45": "A backend of a pool is one of its mirror's pool too: it may get the same request twice.",
@@ -434,6 +434,10 @@ def _of_hedging(path: KeyPath, pool: PoolConfig) -> Iterator[Doubt]:
     elif not (retry.budget_percent or retry.budget_per_s):
         text = "hedges nothing: the retry budget pays for it, and there is none"
         yield Doubt("W42", key, text, (*path, "retry", "budget_percent"))
+    elif pool.affinity.said:
+        yield Doubt(
+            "W42", key, "hedges nothing: affinity binds the requests, and another backend knows no session of theirs"
+        )
     if hedge.percentile and hedge.percentile < 100 - retry.budget_percent:
         text = f"hedges {100 - hedge.percentile:g} % of the requests, and budget_percent = {retry.budget_percent} pays for no more than that"
         yield Doubt("W43", key, text, (*path, "retry", "budget_percent"))
