@@ -188,7 +188,7 @@ WRONG_FILES = {
 1 error; nothing was started
 """,
     "key.toml": """\
-{folder}/key.toml:2:1: retries: unknown key; did you mean "retry"?
+{folder}/key.toml:2:1: retries: unknown key; that is more_attempts in [pools.NAME.retry] here, flat [retry]
     2 | retries = 3
       | ^^^^^^^
 {folder}/key.toml:4:8: listen.port: should be a valid integer, not 'x'
