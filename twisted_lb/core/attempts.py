@@ -270,9 +270,8 @@ class Attempts:
         """The wait before another attempt after the current one; None where it is made at once."""
         backoff, rng = self.retries.backoff, self.pool.jitter
         if told_s > backoff.told_most_s:
-            told_s = (
-                -1.0
-            )  # it speaks of that backend, as in maintenance, and not of a moment in which all have too much to do
+            # It speaks of that backend, as in maintenance, and not of a moment in which all have too much to do.
+            told_s = -1.0
         wait_s = backoff.wait_s(outcome, self.count - self._free - 1, rng)
         if told_s > 0.0:
             wait_s = max(wait_s, backoff.told_s(told_s, rng))

@@ -479,12 +479,10 @@ class Pool:
 
     def _keeps(self, backend: Backend, now: float) -> bool:
         """Whether a backend may still get what waits for it alone."""
-        if self.backends.get(backend.name) is not backend:
-            return False
-        bindings = self.bindings
-        if backend.usable or backend.used_in_panic:
+        if not self._lost(backend):
             return True
-        return bindings is not None and fate(backend, now, bindings.rules.drain_s) is _KEPT
+        bindings, here = self.bindings, self.backends.get(backend.name) is backend
+        return here and bindings is not None and fate(backend, now, bindings.rules.drain_s) is _KEPT
 
     def keeps_own_s(self, backend: Backend, now: float) -> float:
         """For how many seconds a backend that gets no new requests still gets those that are bound to it (affinity); 0: it gets none."""

@@ -15,7 +15,6 @@ from twisted_lb.core.attempts import Attempt as AttemptRecord
 from twisted_lb.core.attempts import Attempts, Pause, Story
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.flow import cell_of
-from twisted_lb.core.gate import client_key
 from twisted_lb.core.histogram import counted_in, slot_of
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.never import NEVER
@@ -631,12 +630,9 @@ class Exchange(Hedgeable):
         if attempt.lease.trial:
             self._cluster.pool.reached(attempt.lease, now)
         head = self.head
-        rules = self.route.rules
-        fits = rules.fits or not head.fields.has_host
-        sent = self._fitted(attempt) if fits else head.line + self._upstream_head
         # No longer than all attempts together may take, and each of them.
-        due = attempt.due = min(attempts.due, now + rules.attempt_s)
-        upstream.begin(self, sent, head, due)
+        due = attempt.due = min(attempts.due, now + self.route.rules.attempt_s)
+        upstream.begin(self, self.head_for(attempt), head, due)
         if head.fields.framing != 0:
             self._send_held(upstream)
 
@@ -789,7 +785,7 @@ class Exchange(Hedgeable):
 
     def blaming(self, outcome: Outcome) -> str:
         """See Hedgeable."""
-        return self._blaming(outcome)
+        return self._lead.blaming(outcome)
 
     def _postpone_response(self) -> None:
         """Postpone the deadline of the response: it counts from the last piece of the request."""
@@ -910,7 +906,7 @@ class Exchange(Hedgeable):
         self._recorded = True
         if upstream is not None and not (outcome is Outcome.BACKEND_DOWN and self._cluster.leave_at_work(upstream)):
             upstream.abandon()
-        self.attempts.ended(attempt, outcome, self._clock.now, detail, self._blaming(outcome))
+        self.attempts.ended(attempt, outcome, self._clock.now, detail, self._lead.blaming(outcome))
         if self._cluster.waiting:
             self._cluster.freed()
         self._go(verdict, new_connection=False)
@@ -996,7 +992,7 @@ class Exchange(Hedgeable):
         attempt = attempts.current
         assert attempt is not None
         if self._bad_status:
-            attempts.ended(attempt, Outcome.BAD_STATUS, now, "", self._blaming(Outcome.BAD_STATUS))
+            attempts.ended(attempt, Outcome.BAD_STATUS, now, "", self._lead.blaming(Outcome.BAD_STATUS))
         else:
             attempts.ended(attempt, _OK, now)
         if self._client_full and self.route.rules.buffer_response_bytes and self._request_ended:
@@ -1118,18 +1114,9 @@ class Exchange(Hedgeable):
         attempts = self.attempts
         attempt = attempts.current
         if attempt is not None and attempt.outcome is None:
-            attempts.ended(attempt, outcome, self._clock.now, detail, self._blaming(outcome))
+            attempts.ended(attempt, outcome, self._clock.now, detail, self._lead.blaming(outcome))
             if self._cluster.waiting:
                 self._cluster.freed()
-
-    def _blaming(self, outcome: Outcome) -> str:
-        """Whose request a backend has failed, as limits know clients: an address, of IPv6 its /64. All who come by a unix socket,
-        and are not named by a trusted proxy, are one.
-        """
-        if not CONSEQUENCE[outcome].in_a_row:
-            return ""
-        name = self._lead.client_name()
-        return client_key(name) or name
 
     def local_reply(self, status: int, retry_after_s: int = 0) -> tuple[ResponseHead, bytes]:
         """Head and body of a local reply to this request; its id is that of the record."""

@@ -4,12 +4,11 @@ from typing import Final, cast
 
 from twisted_lb.core.ask import ANY
 from twisted_lb.core.backend import Backend
-from twisted_lb.core.gate import client_key
 from twisted_lb.core.histogram import counted_in
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.mirroring import Mirroring, MirrorSettings, Unmirrored
 from twisted_lb.core.never import NEVER
-from twisted_lb.core.outcome import CONSEQUENCE, Outcome
+from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.totals import kind_of
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.dialer import Attempt as Dialling
@@ -236,16 +235,9 @@ class Mirror(Requester):
                 counted_in(totals.lasted, kind).add(now - lease.opened_at)
             else:
                 totals.unfinished[kind] += 1
-        cluster.pool.settle(lease, outcome, now, detail, self._blaming(outcome))
+        cluster.pool.settle(lease, outcome, now, detail, self._lead.blaming(outcome))
         if cluster.waiting:
             cluster.freed()
-
-    def _blaming(self, outcome: Outcome) -> str:
-        """Whose request a backend has failed, as `Exchange` says it."""
-        if not CONSEQUENCE[outcome].in_a_row:
-            return ""
-        name = self._lead.client_name()
-        return client_key(name) or name
 
     def movable_since(self) -> float:
         """See Requester: it goes nowhere else."""

@@ -6,6 +6,8 @@ from twisted_lb.core.address import Address, TcpAddress
 from twisted_lb.core.ask import ANY, USUAL, Ask
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.flow import Flow
+from twisted_lb.core.gate import client_key
+from twisted_lb.core.outcome import CONSEQUENCE, Outcome
 from twisted_lb.core.rate_limits import RateKey
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.local_reply import accept_of, local_reply, safe_id
@@ -216,6 +218,15 @@ class Lead:
         return self.fitted(
             head, upstream_head, self.words(wanted, backend.name, head.authority), authority_of(backend.address)
         )
+
+    def blaming(self, outcome: Outcome) -> str:
+        """Whose request a backend has failed, as limits know clients: an address, of IPv6 its /64. All who come by a unix socket,
+        and are not named by a trusted proxy, are one. Empty where this outcome is not counted by client.
+        """
+        if not CONSEQUENCE[outcome].in_a_row:
+            return ""
+        name = self.client_name()
+        return client_key(name) or name
 
     def client_name(self) -> str:
         """The address that the requests come from: that of the connection, or whom its trusted proxy names."""
