@@ -105,7 +105,26 @@ def extensions() -> list[Extension]:
     made = mypycify([*options, *COMPILED], opt_level="3", debug_level="0")
     for extension in made:
         extension.optional = not REQUIRED
+    for source in {source for extension in made for source in extension.sources}:
+        keep_out_of_the_trashcan(Path(source))
     return made
+
+
+def keep_out_of_the_trashcan(source: Path) -> None:
+    """Take CPython's trashcan out of the deallocators of acyclic classes.
+
+    It puts off what is nested deeply, and chains it by the garbage collector's header, which these have not: what lies before
+    them in memory is overwritten. mypyc has it in every deallocator. No acyclic class is nested in itself without a bound.
+    """
+    text = source.read_text(encoding="utf-8")
+    # From a deallocator's head to the end of its trashcan: mypyc names it in both.
+    whole = r"(?m)^ *(\w+)_dealloc\(\w+ \*self\)\n(?:.*\n)*? *CPy_TRASHCAN_BEGIN\(self, \1_dealloc\)\n(?:.*\n)*? *CPy_TRASHCAN_END\(self\)\n"
+
+    def mended(found: re.Match[str]) -> str:
+        code = found[0]
+        return code if "PyObject_GC_UnTrack(self);" in code else re.sub(r"(?m)^ *CPy_TRASHCAN_.*\n", "", code)
+
+    source.write_text(re.sub(whole, mended, text), encoding="utf-8")
 
 
 class BuildOrNot(build_ext):
