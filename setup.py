@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 from setuptools import Extension, find_packages, setup
 from setuptools.command.bdist_wheel import bdist_wheel
@@ -134,10 +135,15 @@ class BuildOrNot(build_ext):
     """
 
     reason = "TWISTED_LB_PURE=1"
+    made: ClassVar[list[Extension] | None] = (
+        None  # a wheel builds and installs: it comes here twice, and the second time all is up to date
+    )
 
     def run(self) -> None:
         try:
-            self.distribution.ext_modules = extensions()
+            if self.__class__.made is None:
+                self.__class__.made = extensions()
+            self.distribution.ext_modules = self.made
             self.swig_opts = None  # a text the first time, and then a list
             self.finalize_options()
             super().run()
