@@ -30,6 +30,7 @@ from twisted_lb.core.trace import Trace
 from twisted_lb.draining import Drain
 from twisted_lb.http_check import HttpCheck
 from twisted_lb.leaving import Leaving
+from twisted_lb.net.arrival import Arrivals
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.frontend import Frontend
 from twisted_lb.net.http1 import Http1
@@ -37,6 +38,7 @@ from twisted_lb.net.interfaces import StreamProtocol
 from twisted_lb.net.listener import Listener
 from twisted_lb.net.routing import Action, RouteTable
 from twisted_lb.net.runtime import Runtime
+from twisted_lb.net.secured import Secured
 from twisted_lb.plan import CheckPlan, ListenerPlan, Plan, PoolPlan
 from twisted_lb.plan_diff import PlanDiff, plan_diff
 from twisted_lb.probes import Connecting, NetworkProbe, ProbeResult, Question
@@ -247,7 +249,21 @@ class DataPlane:
     def _listener(self, frontend: Frontend, sock: socket.socket) -> Listener:
         runtime = self.runtime
         assert runtime.poller is not None, "sockets need a poller"
-        return Listener(runtime.poller, sock, _builder(frontend), runtime.later, frontend.gate, frontend.make_room)
+        return Listener(
+            runtime.poller,
+            sock,
+            _builder(frontend),
+            runtime.later,
+            frontend.gate,
+            frontend.make_room,
+            self._arrivals(frontend),
+        )
+
+    def _arrivals(self, frontend: Frontend) -> Arrivals:
+        """How the connections of a frontend arrive that have to show who they are, or speak TLS."""
+        runtime = self.runtime
+        assert runtime.poller is not None, "sockets need a poller"
+        return Arrivals(frontend, runtime.poller, runtime.handshakes, _secured_builder(frontend))
 
     # Its life.
 
@@ -469,7 +485,8 @@ class DataPlane:
                 if listener is None:
                     listener = self._listener(frontend, sock)
                 elif owner is not frontend:
-                    listener.lead_to(_builder(frontend), frontend.gate, frontend.make_room)
+                    arrivals = self._arrivals(frontend)
+                    listener.lead_to(_builder(frontend), frontend.gate, frontend.make_room, arrivals)
                 listeners[name].append(listener)
         self.frontends, self.listeners = frontends, listeners
         for listener, _ in open_.values():
@@ -742,3 +759,8 @@ def _question(pool: PoolPlan) -> Question:
 def _builder(frontend: Frontend) -> Callable[[], StreamProtocol]:
     """What makes a protocol for each client of a frontend."""
     return lambda: Http1(frontend)
+
+
+def _secured_builder(frontend: Frontend) -> Callable[[Secured | None], StreamProtocol]:
+    """What makes a protocol for each client of a frontend that has arrived."""
+    return lambda secured: Http1(frontend) if secured is None else Http1(frontend, b"https", secured)

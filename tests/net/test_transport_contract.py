@@ -7,6 +7,7 @@ import contextlib
 import random
 import select
 import socket
+import ssl
 import struct
 from collections.abc import Callable, Iterator
 
@@ -17,12 +18,14 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.pollreactor import PollReactor
 from twisted.internet.protocol import Factory
 from twisted.internet.selectreactor import SelectReactor
+from tls_peers import TlsEnd, client_context, server_context
 from wires import arrived, moved, stream_pair
 from zope.interface import implementer
 
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.poller import EpollPoller, Poller
 from twisted_lb.net.reactor_poller import ReactorPoller
+from twisted_lb.net.tls import Handshake, TlsTransport
 from twisted_lb.net.transport import HIGH_WATER_BYTES, RECEIVE_BYTES, Transport
 from twisted_lb.testing import Chances, Faults, HeapClock, MemoryNetwork
 
@@ -125,6 +128,7 @@ class SocketFar:
         self.sock = sock
         self.ended = False
         self.was_reset = False
+        self.partial = False
 
     def send(self, data: bytes) -> int:
         """As much as is taken now."""
@@ -168,6 +172,7 @@ class MemoryFar:
         self.fresh = b""
         self.ended = False
         self.was_reset = False
+        self.partial = False
         self.transport = None
 
     def makeConnection(self, transport):
@@ -283,6 +288,86 @@ class PollerRig(OnReactor):
         assert not watched
 
 
+class TlsFar(SocketFar):
+    """The far end: a client that speaks TLS over a plain socket. `ended`: it was told close_notify, or nothing more came."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
+        self.end = TlsEnd(client_context())
+        self.unsent = b""
+        self.owed = 0
+        self.shake()
+
+    def shake(self) -> bool:
+        self.end.inbound.write(super().read())
+        self.end.shake()
+        self.flush()
+        return self.end.up
+
+    def flush(self) -> bool:
+        self.unsent += self.end.outbound.read()
+        while self.unsent and (sent := super().send(self.unsent)):
+            self.unsent = self.unsent[sent:]
+        return not self.unsent
+
+    def send(self, data: bytes) -> int:
+        """How much is taken counts once the last byte of its record has left."""
+        sent = 0
+        while self.flush():
+            sent, self.owed = sent + self.owed, 0
+            piece = data[sent : sent + 16384]
+            if not piece:
+                break
+            try:
+                self.end.tls.write(piece)
+            except ssl.SSLError:
+                return len(data)  # it has said good-bye
+            self.owed = len(piece)
+        return sent
+
+    def read(self) -> bytes:
+        self.flush()
+        data = super().read()
+        self.partial = data != b""  # of a record, if there is no plain text
+        self.end.inbound.write(data)
+        plain = self.end.read()
+        self.ended = self.ended or self.end.ended
+        return plain
+
+    def shut(self) -> None:
+        self.end.say_good_bye()
+        self.flush()
+        super().shut()
+
+
+class TlsRig(PollerRig):
+    """Our transport over TLS, on a poller of ours."""
+
+    def connect(self, protocol):
+        near, far = stream_pair()
+        begun = Begun(protocol)
+        TlsTransport(self.poller, near, server_context(), begun, server_side=True).begin()
+        client = TlsFar(far)
+        while not (client.shake() and begun.up):
+            self.turn()
+        return client
+
+
+class Begun(Handshake):
+    """A handshake after which a protocol gets the connection."""
+
+    def __init__(self, protocol) -> None:
+        self.protocol = protocol
+        self.up = False
+
+    def secured(self, transport: TlsTransport) -> None:
+        self.up = True
+        transport.take_over(self.protocol, b"")
+
+    def failed(self, transport: TlsTransport, reason: str) -> None:
+        raise AssertionError(reason)
+
+
 class TwistedRig(OnReactor):
     """Twisted's own TCP transport."""
 
@@ -323,8 +408,16 @@ class MemoryRig(Rig):
         assert self.network.open_connections == []
 
 
+def tls_rig(reactor) -> PollerRig:
+    return TlsRig(reactor, EpollPoller(Clock(reactor.seconds), reactor.callLater, lambda: pytest.fail("lost")))
+
+
 def epoll_rig(reactor) -> PollerRig:
     return PollerRig(reactor, EpollPoller(Clock(reactor.seconds), reactor.callLater, lambda: pytest.fail("lost")))
+
+
+def fallback_tls_rig(reactor) -> PollerRig:
+    return TlsRig(reactor, ReactorPoller(reactor, Clock(reactor.seconds), reactor.callLater))
 
 
 def fallback_rig(reactor) -> PollerRig:
@@ -337,6 +430,8 @@ RIGS: dict[str, Callable[[], Rig]] = {
     "fallback on epoll": lambda: fallback_rig(EPollReactor()),
     "fallback on poll": lambda: fallback_rig(PollReactor()),
     "fallback on select": lambda: fallback_rig(SelectReactor()),
+    "tls": lambda: tls_rig(EPollReactor()),
+    "tls, fallback on select": lambda: fallback_tls_rig(SelectReactor()),
     "twisted": lambda: TwistedRig(EPollReactor()),
     "memory": MemoryRig,
     "memory, piecemeal": lambda: MemoryRig(Chances(split=0.5, delayed=0.5, longest_delay_s=0.0)),
@@ -377,6 +472,8 @@ class Line:
         while True:
             self.run()
             data = self.far.read()
+            if not data and self.far.partial:
+                continue
             if not data and have >= at_least:
                 return b"".join(pieces)
             if not data:

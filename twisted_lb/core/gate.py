@@ -99,6 +99,16 @@ class Gate:
         self.entered += 1
         return True
 
+    def arrive(self) -> None:
+        """Count a connection whose client is not known yet; `depart` ends it, and `enter` follows where it is."""
+        self.open += 1
+
+    def depart(self) -> None:
+        """Count the end of an arrival, once for each."""
+        self.open -= 1
+        if self._waiting:
+            self._go_on()
+
     def claim(self, client: str) -> bool:
         """Count a client of a trusted proxy while its request holds the proxy's connection; `release` ends it. False as
         of `enter`.

@@ -116,6 +116,7 @@ class Refusal(enum.Enum):
     TOO_SLOW = (408, "too slow")
     BODY_TOO_LARGE = (413, "body too large")
     URI_TOO_LONG = (414, "target too long")
+    MISDIRECTED = (421, "misdirected request")
     RATE_LIMITED = (429, "rate limited")
     HEAD_TOO_LARGE = (431, "head too large")
     NOT_IMPLEMENTED = (501, "not implemented")

@@ -6,17 +6,19 @@ from typing import Final, Protocol
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.flow import Flow, Flows
 from twisted_lb.core.gate import SPARE_AFTER_S, Gate, spare_first
+from twisted_lb.core.handshake_counts import HandshakeCounts
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.notes import TARGET_BYTES, WORD_BYTES, Note, Notes
 from twisted_lb.core.outcome import Outcome, Refusal, Reply, refusal_of
 from twisted_lb.core.record import Observers, Record
-from twisted_lb.net.local_reply import Claim, accept_of, final_answer, local_reply, safe_id
+from twisted_lb.net.local_reply import TEXT, Claim, ErrorPage, accept_of, final_answer, local_reply, safe_id
 from twisted_lb.net.own_answers import answer_for, asked_host
 from twisted_lb.net.route import Lead, Route
 from twisted_lb.net.routing import Action, Found, RouteTable
 from twisted_lb.net.runtime import Runtime
-from twisted_lb.net.settings import ClientRules
-from twisted_lb.wire.grammar import BadMessage
+from twisted_lb.net.secured import Serving
+from twisted_lb.net.settings import ArrivalRules, ClientRules
+from twisted_lb.wire.grammar import CRLF, BadMessage
 from twisted_lb.wire.http1_reader import SharedFields
 from twisted_lb.wire.origin import Client
 from twisted_lb.wire.request import RequestFields, RequestHead
@@ -30,6 +32,9 @@ _LONGEST_HOST: Final = 253
 REASONS: Final = tuple(Refusal)
 # Why clients are cut at the end of a stop.
 STOPS: Final = "the balancer stops"
+_PLAIN_ON_TLS: Final = ErrorPage(
+    TEXT, b"400 Bad Request\nThis port speaks HTTPS, and the request came as plain HTTP.\n"
+)
 
 
 class FrontendClient(Protocol):
@@ -99,6 +104,10 @@ class Frontend:
         self.gate: Final = gate
         self.observers: Observers = observers
         self.notes: Final = notes
+        # What comes before the first request: see `Arrival`. `serving`: the certificates; None: it comes in the clear.
+        self.arrival: ArrivalRules = ArrivalRules()
+        self.serving: Serving | None = None
+        self.handshakes: Final = HandshakeCounts()
         self.draining: bool = False
         # An ordered set: at a drain, and at its end, whoever came first hears first.
         self.clients: dict[FrontendClient, None] = {}
@@ -251,6 +260,14 @@ class Frontend:
             self.client_rules.pages.get(status),
             retry_after_s,
         )
+
+    def plain_on_tls(self, claim: Claim) -> bytes:
+        """The answer to plain HTTP on a port for TLS, as its bytes."""
+        claim.request_id = self.runtime.new_id()
+        reply = local_reply(Refusal.BAD_REQUEST.status, claim.request_id, page=_PLAIN_ON_TLS)
+        self._tell(claim, Refusal.BAD_REQUEST, reply, None, "plain HTTP on a port for TLS")
+        head, body = reply
+        return b"HTTP/1.1 " + head.line + CRLF + head.lines + b"Connection: close\r\n\r\n" + body
 
     def refuse(
         self,

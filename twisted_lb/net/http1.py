@@ -18,9 +18,11 @@ from twisted_lb.net.frontend import STOPS, Frontend
 from twisted_lb.net.interfaces import Receiver, StreamTransport
 from twisted_lb.net.local_reply import Claim, claim_of
 from twisted_lb.net.outgoing import Outgoing
+from twisted_lb.net.own_answers import asked_host
 from twisted_lb.net.relay import Leg
 from twisted_lb.net.route import Lead, Route, client_name
 from twisted_lb.net.routing import Found
+from twisted_lb.net.secured import Secured
 from twisted_lb.net.upstream import Upstream
 from twisted_lb.wire.grammar import CRLF, BadMessage
 from twisted_lb.wire.http1_reader import Http1Reader
@@ -59,14 +61,15 @@ class Http1(ClientSide, Receiver, Speaker):
 
     __slots__ = (
         "_advancing", "_ahead_paused", "_connection", "_exchange", "_found", "_frontend", "_going_on_later",
-        "_lead", "_out", "_paused", "_persist", "_read_ended", "_reader", "_scheme", "_started", "_state",
+        "_lead", "_out", "_paused", "_persist", "_read_ended", "_reader", "_scheme", "_secured", "_started", "_state",
         "_until_close", "_version", "requests",
     )  # fmt: skip
 
-    def __init__(self, frontend: Frontend, scheme: bytes = b"http") -> None:
+    def __init__(self, frontend: Frontend, scheme: bytes = b"http", secured: Secured | None = None) -> None:
         self.requests: int = 0
         self._frontend: Final = frontend
         self._scheme: Final = scheme
+        self._secured: Final = secured  # by our own TLS, and how
         self._connection: Final = ClientConnection(frontend, self)
         self._reader: Final = Http1Reader(frontend.shared_fields)
         self._out: Final = Outgoing()
@@ -160,6 +163,8 @@ class Http1(ClientSide, Receiver, Speaker):
         if head is None:
             self._wait_for_head()
             return False
+        if self._secured is not None and not self._serves(head, self._secured):
+            return True
         fields = head.fields
         route = self._frontend.straight
         if route is None:
@@ -178,6 +183,15 @@ class Http1(ClientSide, Receiver, Speaker):
             return False
         self._begin(head, route)
         return True
+
+    def _serves(self, head: RequestHead, secured: Secured) -> bool:
+        """Whether the connection was let in by the policy of the host that a request names (RFC 9110 15.5.20); else it was answered."""
+        host = asked_host(head)
+        if not host or secured.serves(host.decode("ascii", "replace")):
+            return True
+        detail = f"host {host.decode('ascii', 'backslashreplace')} is of another TLS policy than the connection"
+        self._answer(head, self._frontend.refuse(Refusal.MISDIRECTED, detail, self._claim(head)))
+        return False
 
     def _find_route(self, head: RequestHead) -> Route | None:
         """Find the route of a request that is admitted to one; None when it was answered. The same head on the same connection

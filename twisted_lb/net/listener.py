@@ -9,6 +9,7 @@ from typing import Any, Final
 from twisted.logger import Logger
 
 from twisted_lb.core.gate import Gate
+from twisted_lb.net.arrival import Arrivals
 from twisted_lb.net.clock import Later, Timer
 from twisted_lb.net.interfaces import StreamProtocol
 from twisted_lb.net.poller import READ, Pollable, Poller
@@ -49,7 +50,7 @@ _log = Logger("twisted_lb.net.listener")  # by name: compiled, there is no frame
 class Listener(Pollable):
     """A listener: accepts connections and gives each to a protocol of its own. `later(delay_s, f)` calls f once. While
     the gate is full none is accepted: new clients wait in the kernel's accept queue, and `make_room` is to close a connection
-    that can be spared, if there is one.
+    that can be spared, if there is one. `arrivals` take what has to show who it is, or to speak TLS, before it is given to a protocol.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Listener(Pollable):
         later: Later,
         gate: Gate | None = None,
         make_room: Callable[[], bool] | None = None,
+        arrivals: Arrivals | None = None,
     ) -> None:
         self.accepted: int = 0
         self._poller: Final = poller
@@ -70,6 +72,7 @@ class Listener(Pollable):
         # Every connection comes to the same port.
         self._port_name: Final = "" if sock.family == socket.AF_UNIX else str(sock.getsockname()[1])
         self._build: Callable[[], StreamProtocol] = build
+        self._arrivals: Arrivals | None = arrivals
         self._later: Final = later
         self._gate: Gate | None = gate
         self._make_room: Callable[[], bool] | None = make_room
@@ -89,11 +92,17 @@ class Listener(Pollable):
             self._listening = True
             self._poller.add(self._sock.fileno(), self, READ)
 
-    def lead_to(self, build: Callable[[], StreamProtocol], gate: Gate, make_room: Callable[[], bool]) -> None:
+    def lead_to(
+        self,
+        build: Callable[[], StreamProtocol],
+        gate: Gate,
+        make_room: Callable[[], bool],
+        arrivals: Arrivals | None = None,
+    ) -> None:
         """Give connections that are accepted from now on to other protocols, behind another gate: the address has changed
         hands.
         """
-        self._build, self._gate, self._make_room = build, gate, make_room
+        self._build, self._gate, self._make_room, self._arrivals = build, gate, make_room, arrivals
         self._room()
 
     def ready(self, flags: int) -> None:
@@ -130,6 +139,13 @@ class Listener(Pollable):
         if self._said_full and self._gate is not None and self._gate.open < self._gate.most * _ROOM_AGAIN:
             self._said_full = False
         os.set_blocking(fd, False)
+        arrivals = self._arrivals
+        if arrivals is not None and arrivals.staged:
+            try:
+                arrivals.take(fd, peer, self._port_name, self._family)
+            except Exception:
+                _log.failure("a connection could not be taken in; the next one may")
+            return True
         transport = Transport(self._poller, fd, peer, self._port_name, self._family)
         try:
             transport.open(self._build())

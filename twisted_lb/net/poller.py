@@ -75,6 +75,10 @@ class Poller:
         """Watch a descriptor for something else; 0 still reports errors and hang-ups."""
         raise NotImplementedError
 
+    def hand_over(self, fd: int, handler: Pollable) -> None:
+        """Let another handler have the events of a descriptor that is watched; what it is watched for stays."""
+        raise NotImplementedError
+
     def park(self, fd: int) -> None:
         """Watch a descriptor for nothing at all, errors included, until the next `change`."""
         raise NotImplementedError
@@ -311,6 +315,10 @@ class EpollPoller(Poller):
             self._epoll.register(fd, interest)
         else:
             self._epoll.modify(fd, interest)
+
+    def hand_over(self, fd: int, handler: Pollable) -> None:
+        """See Poller."""
+        self._handlers[fd] = handler
 
     def park(self, fd: int) -> None:
         """See Poller."""

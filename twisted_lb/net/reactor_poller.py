@@ -17,9 +17,12 @@ class _Watched:
 
     def __init__(self, fd: int, handler: Pollable, dispatch: Callable[[Pollable, int], None]) -> None:
         self._fd: Final = fd
-        self._handler: Final = handler
+        self._handler: Pollable = handler
         self._dispatch: Final = dispatch
         self.gone = False
+
+    def hand_over(self, handler: Pollable) -> None:
+        self._handler = handler
 
     def fileno(self) -> int:
         return -1 if self.gone else self._fd
@@ -70,6 +73,10 @@ class ReactorPoller(Poller):
             self._reactor.addWriter(watched)
         else:
             self._reactor.removeWriter(watched)
+
+    def hand_over(self, fd: int, handler: Pollable) -> None:
+        """See Poller."""
+        self._watched[fd].hand_over(handler)
 
     def park(self, fd: int) -> None:
         """See Poller."""

@@ -18,12 +18,35 @@ from twisted_lb.net.request_keys import RequestKey
 from twisted_lb.wire.edits import NO_EDITS, FieldEdits
 from twisted_lb.wire.fields import tokens
 from twisted_lb.wire.grammar import Limits
-from twisted_lb.wire.origin import Client, Trust
+from twisted_lb.wire.origin import AddressSet, Client, Trust
 from twisted_lb.wire.request import RequestFields
 from twisted_lb.wire.rewrite import Forwarding
 
 _NOBODY: Final = Trust()
 _CLIENT: Final = RequestKey(RateKey.CLIENT)
+
+
+class ArrivalRules:
+    """A listener's rules for what comes before the first request. `proxy`: whether a header of the PROXY protocol is looked for, from
+    peers in `proxy_from` alone, None: from all; `proxy_only`: others are closed. `patience_s`: how long all of it may take.
+    """
+
+    def __init__(
+        self,
+        *,
+        proxy: bool = False,
+        proxy_only: bool = False,
+        proxy_from: AddressSet | None = None,
+        patience_s: float = 10.0,
+    ) -> None:
+        self.proxy: Final = proxy
+        self.proxy_only: Final = proxy_only
+        self.proxy_from: Final = proxy_from
+        self.patience_s: Final = patience_s
+
+    def speaks_for_others(self, address: str) -> bool:
+        """Whether a peer at this address is to send a header of the PROXY protocol; one of a unix socket always is."""
+        return self.proxy and (self.proxy_from is None or address == "unix" or self.proxy_from.covers(address))
 
 
 class ClientRules:

@@ -140,6 +140,21 @@ class Transport(Pollable, StreamTransport):
             self.abortConnection()
             raise
 
+    def take_over(self, protocol: StreamProtocol, received: bytes) -> None:
+        """Give the connection to its protocol, with the bytes that have come already, on a descriptor that the poller watches, for
+        reading.
+        """
+        self.switch(protocol)
+        self._interest = READ | PEER_CLOSED
+        self._poller.hand_over(self._fd, self)
+        try:
+            protocol.makeConnection(self)
+        except Exception:
+            self.abortConnection()
+            raise
+        if received and not self._closing and not self._gone:
+            self._receive(received)
+
     def switch(self, protocol: StreamProtocol) -> None:
         """See StreamTransport."""
         self.protocol = protocol

@@ -1,0 +1,71 @@
+"""Peers for tests of TLS: certificates of an authority that is made for them, and a client in memory over a socket."""
+
+import contextlib
+import ssl
+from functools import cache
+from typing import Any
+
+import trustme
+
+
+@cache
+def authority() -> trustme.CA:
+    """The authority of all tests."""
+    return trustme.CA()
+
+
+@cache
+def server_context(name: str = "localhost") -> ssl.SSLContext:
+    """A server's context with a certificate for this name."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    authority().issue_cert(name).configure_cert(context)
+    return context
+
+
+@cache
+def client_context() -> ssl.SSLContext:
+    """A client's context, which trusts the authority."""
+    context = ssl.create_default_context()
+    authority().configure_trust(context)
+    return context
+
+
+class TlsEnd:
+    """One end of TLS in memory: bytes of the wire in and out, plain text in and out. `ended`: the other one said close_notify."""
+
+    def __init__(self, context: ssl.SSLContext, *, server_side: bool = False, name: str | None = "localhost", session: Any = None) -> None:
+        self.inbound, self.outbound = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(
+            self.inbound, self.outbound, server_side=server_side, server_hostname=None if server_side else name, session=session
+        )
+        self.up = False
+        self.ended = False
+
+    def shake(self) -> bool:
+        """Go on with the handshake; whether it is over. An SSLError of it leaves here, its alert is in `outbound`."""
+        if not self.up:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                self.tls.do_handshake()
+                self.up = True
+        return self.up
+
+    def read(self) -> bytes:
+        """All plain text that has come."""
+        parts = []
+        while not self.ended:
+            try:
+                plain = self.tls.read(1 << 14)
+            except ssl.SSLWantReadError:
+                break
+            except ssl.SSLZeroReturnError:
+                plain = b""
+            if not plain:
+                self.ended = True
+            parts.append(plain)
+        return b"".join(parts)
+
+    def say_good_bye(self) -> None:
+        """Say close_notify."""
+        with contextlib.suppress(ssl.SSLError):
+            self.tls.unwrap()

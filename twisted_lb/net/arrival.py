@@ -1,0 +1,371 @@
+"""The arrival of a connection: from an accepted socket to a known client and a protocol.
+
+First the header of the PROXY protocol, where the listener wants one, then the ClientHello and TLS, where it has certificates. Each
+stage is bounded, all of them have one deadline, and the connection counts at the listener's gate from its `accept` on.
+"""
+
+import os
+import socket
+from collections.abc import Callable
+from typing import Any, Final
+
+from mypy_extensions import mypyc_attr
+from twisted.logger import Logger
+
+from twisted_lb.core.backend import Backend
+from twisted_lb.core.gate import client_key
+from twisted_lb.core.handshake_counts import Failure
+from twisted_lb.core.never import NEVER
+from twisted_lb.core.notes import Note
+from twisted_lb.net.client_connection import LINGER_S
+from twisted_lb.net.deadlines import Deadline
+from twisted_lb.net.frontend import STOPS, Frontend
+from twisted_lb.net.handshakes import Beginner, Handshakes
+from twisted_lb.net.interfaces import StreamProtocol
+from twisted_lb.net.local_reply import Claim
+from twisted_lb.net.poller import PEER_CLOSED, READ, Pollable, Poller
+from twisted_lb.net.secured import Secured
+from twisted_lb.net.tls import Handshake, TlsTransport
+from twisted_lb.net.transport import Transport
+from twisted_lb.wire.client_hello import BadHello, ClientHello, alert, looks_like_http, read_hello
+from twisted_lb.wire.origin import Client
+from twisted_lb.wire.proxy_protocol import BadProxy, ProxyHeader, read_proxy
+
+# One receive: the longest PROXY header and the longest ClientHello fit into a few of them.
+_RECEIVE_BYTES: Final = 16384
+# RFC 8446 6.2, RFC 6066 3.
+_UNRECOGNIZED_NAME: Final = 112
+_DECODE_ERROR: Final = 50
+
+_log = Logger("twisted_lb.net.arrival")  # by name: compiled, there is no frame to learn it from
+
+
+class Arrivals:
+    """The arrivals of one listener's connections, by the rules of its frontend as they are when each begins. `build` makes the protocol
+    of one that has arrived, and is told what TLS has agreed on; None: it came in the clear.
+    """
+
+    def __init__(
+        self,
+        frontend: Frontend,
+        poller: Poller,
+        handshakes: Handshakes,
+        build: Callable[[Secured | None], StreamProtocol],
+    ) -> None:
+        self.frontend: Final = frontend
+        self.poller: Final = poller
+        self.handshakes: Final = handshakes
+        self.build: Final[Callable[[Secured | None], StreamProtocol]] = build
+
+    @property
+    def staged(self) -> bool:
+        """Whether anything comes before the first request."""
+        return self.frontend.arrival.proxy or self.frontend.serving is not None
+
+    def take(self, fd: int, peer: Any, port_name: str, family: int) -> None:
+        """Take in an accepted descriptor, which does not block."""
+        Arrival(self, fd, peer, port_name, family).begin()
+
+
+@mypyc_attr(free_list_len=1)
+class Arrival(Pollable, Beginner, Handshake):
+    """One connection on its way, a client of the frontend from `begin` until a protocol has it, or it is closed."""
+
+    __slots__ = (
+        "_arrivals", "_deadline", "_family", "_fd", "_frontend", "_handshaking", "_hello", "_here", "_lingering", "_peer", "_port_name",
+        "_proxied", "_received", "_secured", "_transport", "_waits_for_proxy",
+    )  # fmt: skip
+
+    def __init__(self, arrivals: Arrivals, fd: int, peer: Any, port_name: str, family: int) -> None:
+        self._arrivals: Final = arrivals
+        self._frontend: Final = arrivals.frontend
+        self._fd: Final = fd
+        self._peer: Any = peer
+        self._port_name: str = port_name
+        self._family: int = family
+        self._received: bytes = b""
+        self._here: bool = False  # it counts at the gate and is a client of the frontend
+        self._lingering: bool = False
+        self._handshaking: bool = False
+        self._waits_for_proxy: bool = False
+        self._proxied: ProxyHeader | None = None
+        self._hello: ClientHello | None = None
+        self._secured: Secured | None = None
+        self._transport: TlsTransport | None = None  # once it has the descriptor
+        self._deadline: Final = Deadline(self._timed_out)
+
+    def begin(self) -> None:
+        """Begin: the connection counts from here on."""
+        frontend = self._frontend
+        rules = frontend.arrival
+        frontend.gate.arrive()
+        frontend.clients[self] = None
+        self._here = True
+        self._arrivals.poller.add(self._fd, self, READ | PEER_CLOSED)
+        frontend.deadlines.arm(self._deadline, frontend.clock.now + rules.patience_s)
+        if rules.proxy:
+            self._waits_for_proxy = rules.speaks_for_others(self._address())
+            if not self._waits_for_proxy and rules.proxy_only:
+                self._refuse(Failure.NO_PROXY, "it may not speak for others (proxy_protocol_from)")
+                return
+        if not self._waits_for_proxy and frontend.serving is None:
+            self._hand_over()
+
+    def _address(self) -> str:
+        return "unix" if self._family == socket.AF_UNIX else str(self._peer[0])
+
+    # Reading.
+
+    def ready(self, flags: int) -> None:
+        """See Pollable."""
+        try:
+            data = os.read(self._fd, _RECEIVE_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        if not data:
+            if not self._lingering:
+                self._frontend.handshakes.failed(Failure.LEFT)
+            self._close()
+        elif not self._lingering:
+            self._received += data
+            self._go_on()
+
+    def crashed(self) -> None:
+        """See Pollable."""
+        self._close()
+
+    def _go_on(self) -> None:
+        """Work off the stages that what has come is enough for."""
+        if self._waits_for_proxy:
+            try:
+                header = read_proxy(self._received)
+            except BadProxy as bad:
+                self._refuse(Failure.BAD_PROXY, str(bad))
+                return
+            if header is None:
+                return
+            self._waits_for_proxy = False
+            self._received = self._received[header.size :]
+            self._go_by(header)
+        if self._frontend.serving is None:
+            self._hand_over()
+        elif self._received:
+            self._look_for_hello()
+
+    def _go_by(self, header: ProxyHeader) -> None:
+        """The client is who the header names."""
+        self._proxied = header
+        if header.source:
+            self._family = socket.AF_INET6 if ":" in header.source else socket.AF_INET
+            self._peer = (header.source, header.source_port)
+            self._port_name = str(header.destination_port)
+
+    def _look_for_hello(self) -> None:
+        if looks_like_http(self._received):
+            self._answer_http()
+            return
+        try:
+            hello = read_hello(self._received)
+        except BadHello as bad:
+            self._alert(_DECODE_ERROR, Failure.NO_TLS, str(bad))
+            return
+        if hello is None:
+            return
+        self._hello = hello
+        # Nothing more is read until its turn: what TLS takes from here on is bounded by the kernel.
+        self._arrivals.poller.change(self._fd, PEER_CLOSED)
+        if self._arrivals.handshakes.claim(self):
+            self.begin_handshake()
+
+    # The handshake.
+
+    def begin_handshake(self) -> None:
+        """See Beginner."""
+        self._handshaking = True
+        serving, hello = self._frontend.serving, self._hello
+        assert hello is not None
+        chosen = None if serving is None else serving.choose(hello.server_name)
+        if serving is None or chosen is None:
+            self._alert(
+                _UNRECOGNIZED_NAME, Failure.NO_CERTIFICATE, f"no certificate is for {hello.server_name or 'no name'}"
+            )
+            return
+        arrivals = self._arrivals
+        transport = self._transport = TlsTransport(
+            arrivals.poller,
+            self._fd,
+            chosen.context,
+            self,
+            server_side=True,
+            peer=self._peer,
+            port_name=self._port_name,
+            family=self._family,
+        )
+        self._secured = Secured(serving, chosen.policy, hello.server_name, transport.tls)
+        received = self._received
+        self._received = b""
+        arrivals.poller.change(self._fd, READ | PEER_CLOSED)
+        transport.begin(received, watched=True)
+
+    def secured(self, transport: TlsTransport) -> None:
+        """See Handshake."""
+        self._end_handshake()
+        secured = self._secured
+        assert secured is not None
+        self._frontend.handshakes.succeeded(secured.version, secured.cipher, resumed=secured.resumed)
+        self._leave()
+        transport.take_over(self._arrivals.build(secured), b"")
+
+    def failed(self, transport: TlsTransport, reason: str) -> None:
+        """See Handshake."""
+        self._end_handshake()
+        self._frontend.handshakes.refused(reason)
+        self._say(reason)
+        if transport.connected:
+            self._linger()
+        else:
+            self._leave()
+
+    def _end_handshake(self) -> None:
+        if self._handshaking:
+            self._handshaking = False
+            self._arrivals.handshakes.end()
+
+    # Ends.
+
+    def _hand_over(self) -> None:
+        """Everything is known, and nothing is secured."""
+        transport = Transport(self._arrivals.poller, self._fd, self._peer, self._port_name, self._family)
+        received = self._received
+        self._received = b""
+        self._leave()
+        self._arrivals.poller.change(self._fd, READ | PEER_CLOSED)
+        transport.take_over(self._arrivals.build(None), received)
+
+    def _answer_http(self) -> None:
+        """Plain HTTP on a port for TLS: say so, in words that its client understands."""
+        frontend = self._frontend
+        frontend.handshakes.failed(Failure.PLAIN_HTTP)
+        self._say("it speaks HTTP without TLS")
+        address = self._address()
+        self._write(
+            frontend.plain_on_tls(
+                Claim(address, self._received).over(Client(address.encode("ascii")), int(self._peer[1]))
+            )
+        )
+        self._finish()
+
+    def _alert(self, description: int, failure: Failure, reason: str) -> None:
+        """Refuse a ClientHello, or what is none."""
+        self._end_handshake()
+        self._frontend.handshakes.failed(failure)
+        self._say(reason)
+        self._write(alert(description))
+        self._finish()
+
+    def _refuse(self, failure: Failure, reason: str) -> None:
+        """Close what must not be read on."""
+        self._frontend.handshakes.failed(failure)
+        self._say(reason)
+        self._close()
+
+    def _say(self, reason: str) -> None:
+        _log.debug("a connection of {address} did not arrive: {reason}", address=self._address(), reason=reason)
+
+    def _write(self, data: bytes) -> None:
+        try:
+            os.write(self._fd, data)  # the first bytes of a connection, a few: the kernel takes all or its peer is gone
+        except OSError:
+            pass
+
+    def _finish(self) -> None:
+        """Close behind what was said: a FIN, and what still comes is thrown away, since a reset would take away what was said."""
+        try:
+            ending = socket.socket(fileno=os.dup(self._fd))
+            try:
+                ending.shutdown(socket.SHUT_WR)
+            finally:
+                ending.close()
+        except OSError:
+            self._close()
+            return
+        self._arrivals.poller.change(self._fd, READ | PEER_CLOSED)
+        self._linger()
+
+    def _linger(self) -> None:
+        self._lingering = True
+        self._frontend.deadlines.arm(self._deadline, self._frontend.clock.now + LINGER_S)
+
+    def _timed_out(self) -> None:
+        if not self._lingering:
+            self._frontend.handshakes.failed(Failure.TIMED_OUT)
+            self._say("it took too long")
+        self._close()
+
+    def _close(self) -> None:
+        """Close it now."""
+        self._end_handshake()
+        transport = self._transport
+        if transport is not None:
+            self._leave()
+            transport.abortConnection()
+        elif self._here:
+            self._leave()
+            self._arrivals.poller.forget(self._fd)
+            self._arrivals.poller.close_later(self._fd)
+
+    def _leave(self) -> None:
+        """It is no arrival any more: a protocol has it, or it is closed. Harmless when it has left."""
+        self._deadline.end()
+        self._received = b""
+        if self._here:
+            self._here = False
+            self._arrivals.handshakes.withdraw(self)
+            self._frontend.clients.pop(self, None)
+            self._frontend.gate.depart()
+
+    # A client of the frontend: see FrontendClient.
+
+    def drain(self) -> None:
+        """See FrontendClient: it is let in, as one is that was accepted a moment before."""
+
+    def tell_good_bye(self) -> None:
+        """See FrontendClient."""
+
+    def kill(self, why: str = STOPS) -> None:
+        """See FrontendClient."""
+        self._close()
+
+    def at(self) -> Backend | None:
+        """See FrontendClient."""
+        return None
+
+    def unsent(self) -> bool:
+        """See FrontendClient."""
+        return False
+
+    def note(self) -> Note | None:
+        """See FrontendClient."""
+        return None
+
+    def relayed(self) -> bool:
+        """See FrontendClient."""
+        return False
+
+    def client_key(self) -> str:
+        """See FrontendClient."""
+        address = self._address()
+        return client_key(address) if ":" in address else address
+
+    def idle_since(self) -> float:
+        """See FrontendClient."""
+        return NEVER
+
+    def retire(self) -> None:
+        """See FrontendClient."""
+        self._close()
+
+    def __repr__(self) -> str:
+        return f"<Arrival of {self._address()}>"

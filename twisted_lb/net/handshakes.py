@@ -1,0 +1,90 @@
+"""TLS handshakes under way in a process: bounded, and a few at a time, so that a flood of them does not stop requests that run."""
+
+from typing import Final
+
+from mypy_extensions import trait
+
+from twisted_lb.net.clock import Clock, Later
+
+# Fairness: a full handshake keeps the process for up to half a millisecond, nearly all of it where the ClientHello is answered.
+AT_ONCE: Final = 8
+
+
+@trait
+class Beginner:
+    """Who waits for its turn to answer a ClientHello."""
+
+    def begin_handshake(self) -> None:
+        """It is its turn."""
+        raise NotImplementedError
+
+
+class Handshakes:
+    """The handshakes of a process: at most `most` are under way, and `AT_ONCE` ClientHellos are answered in one batch of events. Who
+    is beyond that waits for its turn, first come, first served. `open` are under way.
+    """
+
+    def __init__(self, clock: Clock, later: Later) -> None:
+        self.most: int = 1000
+        self.open: int = 0
+        self._clock: Final = clock
+        self._later: Final = later
+        self._batch: float = -1.0  # the moment of the batch in which `_begun` were answered
+        self._begun: int = 0
+        self._waiting: dict[Beginner, None] = {}  # an ordered set
+        self._scheduled: bool = False
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for their turn."""
+        return len(self._waiting)
+
+    def claim(self, beginner: Beginner) -> bool:
+        """Count a handshake that begins; False: not yet, `begin_handshake` is called when it may, and counted then."""
+        now = self._clock.now
+        if now != self._batch:
+            self._batch, self._begun = now, 0
+        if self._waiting or self._begun >= AT_ONCE or self.open >= self.most:
+            self._waiting[beginner] = None
+            self._schedule()
+            return False
+        self._begun += 1
+        self.open += 1
+        return True
+
+    def withdraw(self, beginner: Beginner) -> None:
+        """Forget one that waits. Harmless when it does not."""
+        self._waiting.pop(beginner, None)
+
+    def end(self) -> None:
+        """Count the end of a handshake, once for each that began."""
+        self.open -= 1
+        if self._waiting:
+            self._schedule()
+
+    def configure(self, most: int) -> None:
+        """Have another bound. Those under way go on."""
+        self.most = most
+        if self._waiting:
+            self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._scheduled and self.open < self.most:
+            self._scheduled = True
+            self._later(0, self._go_on)
+
+    def _go_on(self) -> None:
+        """Begin those whose turn it is: all others had theirs since the last ones."""
+        self._scheduled = False
+        for _ in range(AT_ONCE):
+            if not self._waiting or self.open >= self.most:
+                return
+            beginner = next(iter(self._waiting))
+            del self._waiting[beginner]
+            self.open += 1
+            beginner.begin_handshake()
+        if self._waiting:
+            self._schedule()
+
+    def __repr__(self) -> str:
+        return f"<Handshakes {self.open} of {self.most} open, {len(self._waiting)} waiting>"

@@ -1,0 +1,75 @@
+"""What TLS has agreed on for one connection of a client, and by which policy."""
+
+import ssl
+from typing import Any, Final, Protocol
+
+
+class Policy(Protocol):
+    """A TLS policy: who may connect, and how. The same object for as long as it says the same, so that two are told by identity."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    @property
+    def client_certificate(self) -> str:
+        """Whether a certificate is asked of clients: "off", "request" or "require"."""
+
+
+class Chosen(Protocol):
+    """What a ClientHello is answered by."""
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """The context of its policy."""
+
+    @property
+    def policy(self) -> Policy:
+        """Its policy."""
+
+
+class Serving(Protocol):
+    """The certificates and policies of a listener, by server name."""
+
+    @property
+    def single(self) -> bool:
+        """Whether one policy is that of all names."""
+
+    def choose(self, server_name: str) -> Chosen | None:
+        """What answers the ClientHello with this server name (SNI), empty for none; None: nobody of that name is here."""
+
+    def policy_of(self, host: str) -> Policy:
+        """The policy of a host that a request names."""
+
+
+class Secured:
+    """What was agreed on. `policy` is that by which the client was let in, `server_name` what it asked for (SNI)."""
+
+    def __init__(self, serving: Serving, policy: Policy, server_name: str, tls: Any) -> None:
+        self.policy: Final = policy
+        self.server_name: Final = server_name
+        self._serving: Final = serving
+        self._tls: Final = tls
+
+    @property
+    def version(self) -> str:
+        """The protocol's version, as `TLSv1.3`."""
+        return str(self._tls.version() or "")
+
+    @property
+    def cipher(self) -> str:
+        """The cipher suite, in OpenSSL's words."""
+        cipher = self._tls.cipher()
+        return str(cipher[0]) if cipher else ""
+
+    @property
+    def resumed(self) -> bool:
+        """Whether a session was resumed."""
+        return bool(self._tls.session_reused)
+
+    def serves(self, host: str) -> bool:
+        """Whether the client's check holds for this host too: it is of the same policy. Else it has to connect anew, by that name."""
+        return self._serving.single or self._serving.policy_of(host) is self.policy
+
+    def __repr__(self) -> str:
+        return f"<Secured {self.version} for {self.server_name or 'no name'}>"
