@@ -2,6 +2,7 @@
 
 import contextlib
 import ssl
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -34,10 +35,16 @@ def client_context() -> ssl.SSLContext:
 class TlsEnd:
     """One end of TLS in memory: bytes of the wire in and out, plain text in and out. `ended`: the other one said close_notify."""
 
-    def __init__(self, context: ssl.SSLContext, *, server_side: bool = False, name: str | None = "localhost", session: Any = None) -> None:
+    def __init__(
+        self, context: ssl.SSLContext, *, server_side: bool = False, name: str | None = "localhost", session: Any = None
+    ) -> None:
         self.inbound, self.outbound = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = context.wrap_bio(
-            self.inbound, self.outbound, server_side=server_side, server_hostname=None if server_side else name, session=session
+            self.inbound,
+            self.outbound,
+            server_side=server_side,
+            server_hostname=None if server_side else name,
+            session=session,
         )
         self.up = False
         self.ended = False
@@ -69,3 +76,39 @@ class TlsEnd:
         """Say close_notify."""
         with contextlib.suppress(ssl.SSLError):
             self.tls.unwrap()
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A TLS policy."""
+
+    name: str = "intermediate"
+    client_certificate: str = "off"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What a ClientHello is answered by."""
+
+    context: ssl.SSLContext
+    policy: Policy
+
+
+@dataclass
+class Serving:
+    """The certificates of a listener: one for everybody, and of the names in `others` what those have; nobody else where it is strict."""
+
+    default: Chosen = field(default_factory=lambda: Chosen(server_context(), Policy()))
+    others: dict[str, Chosen] = field(default_factory=dict)
+    strict: bool = False
+
+    @property
+    def single(self) -> bool:
+        return not self.others
+
+    def choose(self, server_name: str) -> Chosen | None:
+        found = self.others.get(server_name, self.default)
+        return None if self.strict and found is self.default and server_name != "localhost" else found
+
+    def policy_of(self, host: str) -> Policy:
+        return self.others.get(host, self.default).policy

@@ -14,6 +14,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+from tls_peers import Serving, TlsEnd, client_context
 from twisted.web.server import Site
 from wires import arrived, stream_pair
 
@@ -24,6 +25,7 @@ from twisted_lb.core.events import Event
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.record import Observer
 from twisted_lb.data_plane import DataPlane
+from twisted_lb.net.arrival import Arrivals
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.http1 import Http1
 from twisted_lb.net.poller import EpollPoller, Poller
@@ -185,6 +187,49 @@ class Peer:
         self.world.run()
 
 
+class TlsPeer(Peer):
+    """A client that speaks TLS: plain text in its hands, records on the wire. `closed`: it was told close_notify, and the FIN came."""
+
+    def __init__(self, world: "World", sock: socket.socket, end: TlsEnd) -> None:
+        super().__init__(world, sock)
+        self.end = end
+        self.good_bye = False  # it was told that nothing more comes
+
+    def shake(self) -> bool:
+        """Go on with the handshake; whether it is over."""
+        self.end.inbound.write(self._wire())
+        try:
+            return self.end.shake()
+        finally:
+            super().send(self.end.outbound.read())
+
+    def _wire(self) -> bytes:
+        before = len(self.received)
+        super().read()
+        data, self.received = self.received[before:], self.received[:before]
+        return data
+
+    def send(self, data: bytes) -> "Peer":
+        """See Peer."""
+        for at in range(0, len(data), 16384):
+            self.end.tls.write(data[at : at + 16384])
+        return super().send(self.end.outbound.read())
+
+    def read(self) -> bytes:
+        """See Peer."""
+        self.end.inbound.write(self._wire())
+        plain = self.end.read()
+        self.good_bye = self.end.ended
+        self.received += plain
+        return plain
+
+    def shut(self) -> None:
+        """Say close_notify, and send a FIN."""
+        self.end.say_good_bye()
+        super().send(self.end.outbound.read())
+        super().shut()
+
+
 class FakeDial:
     """The network to the backends: `refuse`, `hang` and `fail` hold addresses."""
 
@@ -257,7 +302,7 @@ def settings(names: tuple[str, ...], options: dict[str, Any]) -> LoadBalancerCon
 class World:
     """The data plane over `names`' backends; keywords are options of the configuration.
 
-    `side` is "engine" or "resource", the two client sides, or "fallback": the engine where there is no epoll. `checked`: as
+    `side` is "engine" or "resource", the two client sides, "tls": the engine behind TLS, or "fallback": where there is no epoll. `checked`: as
     if the backends were checked; nobody asks them, the test tells what a check would have found. Clients that come through a
     listener come through `sockets`.
     """
@@ -295,6 +340,14 @@ class World:
         self.engine = self.plane.frontends[DEFAULT]
         self.cluster = self.plane.clusters.get(DEFAULT) or next(iter(self.plane.clusters.values()))
         self.pool = self.cluster.pool
+        self.arrivals = Arrivals(
+            self.engine,
+            self.poller,
+            self.runtime.handshakes,
+            lambda secured: Http1(self.engine) if secured is None else Http1(self.engine, b"https", secured),
+        )
+        if side == "tls":
+            self.engine.serving = Serving()
         self._clients: list[Peer] = []
         self._site: Any = None
 
@@ -326,12 +379,28 @@ class World:
     def client(self) -> Peer:
         """A client that has just connected."""
         near, far = stream_pair()
+        if self.side == "tls":
+            return self.tls_client(near, TlsPeer(self, far, TlsEnd(client_context())))
         protocol: Any = self._web().buildProtocol(None) if self.side == "resource" else Http1(self.engine)
         Transport(self.poller, near).open(protocol)
         peer = Peer(self, far)
         self._clients.append(peer)
         self.run()
         return peer
+
+    def tls_client(self, near: socket.socket, peer: TlsPeer) -> TlsPeer:
+        """A client that speaks TLS, and whose handshake is over."""
+        self.arrive(near)
+        self._clients.append(peer)
+        for _ in range(10):
+            if peer.shake():
+                self.run()
+                return peer
+        raise AssertionError("the handshake does not end")
+
+    def arrive(self, near: socket.socket, peer: tuple[str, int] = ("127.0.0.1", 40000)) -> None:
+        """Let a connection arrive, whose other end has this address."""
+        self.arrivals.take(near, peer, "443", socket.AF_INET6 if ":" in peer[0] else socket.AF_INET)
 
     def _web(self) -> Any:
         from twisted_lb.net.resource import BalancedReverseProxyResource
@@ -409,6 +478,8 @@ class World:
             "descriptors": self.poller.watched,
             "in flight": sum(cluster.pool.leases for cluster in self.plane.clusters.values()),
             "deadlines": self.deadlines.armed,
+            "arrivals": self.engine.gate.open,
+            "handshakes": self.runtime.handshakes.open + self.runtime.handshakes.waiting,
             "counted requests": sum(len(running) for running in self.plane.routing.running.values()),
         }
         self.poller.stop()

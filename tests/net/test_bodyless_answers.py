@@ -9,7 +9,7 @@ OFFER = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket
 PUT = b"PUT / HTTP/1.1\r\nHost: x\r\nExpect: %b\r\nContent-Length: 3\r\n\r\n"
 
 
-@pytest.fixture(params=["engine", "resource"])
+@pytest.fixture(params=["engine", "resource", "tls"])
 def make(request):
     worlds = []
 

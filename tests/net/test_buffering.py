@@ -312,7 +312,7 @@ def answer(length: int) -> bytes:
     return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % length
 
 
-@pytest.fixture(params=["engine", "resource"])
+@pytest.fixture(params=["engine", "resource", "tls"])
 def side(request):
     return request.param
 

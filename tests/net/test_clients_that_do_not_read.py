@@ -18,7 +18,7 @@ MOST_HELD = HIGH_WATER_BYTES + RECEIVE_BYTES + 4096
 AHEAD = 65536 + RECEIVE_BYTES
 
 
-@pytest.fixture(params=["engine", "fallback"])
+@pytest.fixture(params=["engine", "fallback", "tls"])
 def world(request):
     one = World(side=request.param)
     yield one

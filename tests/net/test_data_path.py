@@ -16,7 +16,7 @@ OURS = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwa
 GET = b"GET /x?y=%20z HTTP/1.1\r\nHost: example.org\r\n\r\n"
 
 
-@pytest.fixture(params=["engine", "resource", "fallback"])
+@pytest.fixture(params=["engine", "resource", "fallback", "tls"])
 def side(request):
     return request.param
 

@@ -45,7 +45,7 @@ def stopped(request):
     one.close()
 
 
-@pytest.fixture(params=["engine", "fallback", "resource"])
+@pytest.fixture(params=["engine", "fallback", "resource", "tls"])
 def either(request):
     one = Stopped(request.param)
     yield one

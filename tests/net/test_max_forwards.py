@@ -8,7 +8,7 @@ OK = b"HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 5\r\n\r\nhello"
 PLAIN = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
-@pytest.fixture(params=["engine", "resource"])
+@pytest.fixture(params=["engine", "resource", "tls"])
 def world(request):
     one = World(side=request.param)
     yield one

@@ -19,7 +19,7 @@ CLAIMS = (
 REQUEST = b"GET / HTTP/1.1\r\nHost: inner\r\n%b\r\n"
 
 
-@pytest.fixture(params=["engine", "resource"])
+@pytest.fixture(params=["engine", "resource", "tls"])
 def make(request):
     worlds = []
 

@@ -13,7 +13,7 @@ SWITCH = (
 OK = b"HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 5\r\n\r\nhello"
 
 
-@pytest.fixture(params=["engine", "fallback"])
+@pytest.fixture(params=["engine", "fallback", "tls"])
 def make(request):
     worlds = []
 

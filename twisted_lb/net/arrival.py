@@ -4,6 +4,7 @@ First the header of the PROXY protocol, where the listener wants one, then the C
 stage is bounded, all of them have one deadline, and the connection counts at the listener's gate from its `accept` on.
 """
 
+import _socket
 import os
 import socket
 from collections.abc import Callable
@@ -62,9 +63,9 @@ class Arrivals:
         """Whether anything comes before the first request."""
         return self.frontend.arrival.proxy or self.frontend.serving is not None
 
-    def take(self, fd: int, peer: Any, port_name: str, family: int) -> None:
-        """Take in an accepted descriptor, which does not block."""
-        Arrival(self, fd, peer, port_name, family).begin()
+    def take(self, sock: _socket.socket | int, peer: Any, port_name: str, family: int) -> None:
+        """Take in an accepted socket, or its descriptor, which does not block."""
+        Arrival(self, sock, peer, port_name, family).begin()
 
 
 @mypyc_attr(free_list_len=1)
@@ -73,13 +74,14 @@ class Arrival(Pollable, Beginner, Handshake):
 
     __slots__ = (
         "_arrivals", "_deadline", "_family", "_fd", "_frontend", "_handshaking", "_hello", "_here", "_lingering", "_peer", "_port_name",
-        "_proxied", "_received", "_secured", "_transport", "_waits_for_proxy",
+        "_proxied", "_received", "_secured", "_sock", "_transport", "_waits_for_proxy",
     )  # fmt: skip
 
-    def __init__(self, arrivals: Arrivals, fd: int, peer: Any, port_name: str, family: int) -> None:
+    def __init__(self, arrivals: Arrivals, sock: _socket.socket | int, peer: Any, port_name: str, family: int) -> None:
         self._arrivals: Final = arrivals
         self._frontend: Final = arrivals.frontend
-        self._fd: Final = fd
+        self._sock: Final = sock
+        self._fd: Final = sock if isinstance(sock, int) else sock.fileno()
         self._peer: Any = peer
         self._port_name: str = port_name
         self._family: int = family
@@ -195,7 +197,7 @@ class Arrival(Pollable, Beginner, Handshake):
         arrivals = self._arrivals
         transport = self._transport = TlsTransport(
             arrivals.poller,
-            self._fd,
+            self._sock,
             chosen.context,
             self,
             server_side=True,
@@ -237,7 +239,7 @@ class Arrival(Pollable, Beginner, Handshake):
 
     def _hand_over(self) -> None:
         """Everything is known, and nothing is secured."""
-        transport = Transport(self._arrivals.poller, self._fd, self._peer, self._port_name, self._family)
+        transport = Transport(self._arrivals.poller, self._sock, self._peer, self._port_name, self._family)
         received = self._received
         self._received = b""
         self._leave()
@@ -314,7 +316,7 @@ class Arrival(Pollable, Beginner, Handshake):
         elif self._here:
             self._leave()
             self._arrivals.poller.forget(self._fd)
-            self._arrivals.poller.close_later(self._fd)
+            self._arrivals.poller.close_later(self._sock)
 
     def _leave(self) -> None:
         """It is no arrival any more: a protocol has it, or it is closed. Harmless when it has left."""
