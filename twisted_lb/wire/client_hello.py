@@ -22,7 +22,7 @@ RECORD_MOST_BYTES: Final = 1 << 14
 # 2 KiB, with post-quantum key shares.
 HELLO_MOST_BYTES: Final = 1 << 14
 # Tools against censorship cut a hello into records of a few bytes; all of them are looked at again whenever more comes.
-RECORDS_MOST: Final = 512
+RECORDS_MOST: Final = 256
 
 _HANDSHAKE: Final = 22
 _CLIENT_HELLO: Final = 1
@@ -81,50 +81,54 @@ def read_hello(data: bytes) -> ClientHello | None:
 
     BadHello as soon as none can become of these bytes: more is never waited for then.
     """
-    pieces: list[bytes] = []
-    wanted = 0  # bytes of the message, once its head is there
-    got = at = 0
     have = len(data)
-    while True:
-        _check_record_head(data, at)
-        if len(pieces) == RECORDS_MOST:
-            raise BadHello(f"ClientHello in more than {RECORDS_MOST} records")
-        if have < at + _RECORD_HEAD:
+    ends: list[int] = []  # where each record ends, so far as they have come
+    at = 0
+    got = 0  # bytes of the message that these records say they hold
+    wanted = 0  # bytes of the message, once its head is there
+    while not wanted or got < wanted:
+        length = _record_length(data, at)
+        if not length:
             return None
-        length = data[at + 3] << 8 | data[at + 4]
-        begin = at + _RECORD_HEAD
-        at = begin + length
+        if len(ends) == RECORDS_MOST:
+            raise BadHello(f"ClientHello in more than {RECORDS_MOST} records")
+        at += _RECORD_HEAD + length
+        ends.append(at)
+        got += length
         if at > HELLO_MOST_BYTES:
             raise BadHello(f"ClientHello of more than {HELLO_MOST_BYTES} bytes")
-        piece = data[begin:at]
-        pieces.append(piece)
-        got += length
         if not wanted:
-            wanted = _message_bytes(piece if len(pieces) == 1 else b"".join(pieces))
+            wanted = _message_bytes(_message(data, ends))
         if wanted and got > wanted:
             raise BadHello("more than a ClientHello in its records")
         if have < at:
             return None
-        if got == wanted:
-            break
-    message = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-    return _read_message(message, at)
+    return _read_message(_message(data, ends), at)
 
 
-def _check_record_head(data: bytes, at: int) -> None:
-    """BadHello unless the record at `at`, as much as there is of its head, can be a part of a handshake."""
+def _record_length(data: bytes, at: int) -> int:
+    """The length of the record at `at`; 0 while its head is not complete. BadHello unless that can be one of a handshake."""
     have = len(data) - at
     if have > 0 and data[at] != _HANDSHAKE:
-        raise BadHello("no TLS handshake" if not at else "another record within a ClientHello")
+        raise BadHello("another record within a ClientHello" if at else "no TLS handshake")
     # The minor version is 1 or 3, and of no importance (RFC 8446 5.1).
     if have > 1 and data[at + 1] != 3:
         raise BadHello(f"TLS record of version {data[at + 1]}")
-    if have >= _RECORD_HEAD:
-        length = data[at + 3] << 8 | data[at + 4]
-        if not length:
-            raise BadHello("TLS record of length 0")
-        if length > RECORD_MOST_BYTES:
-            raise BadHello(f"TLS record of more than {RECORD_MOST_BYTES} bytes")
+    if have < _RECORD_HEAD:
+        return 0
+    length = data[at + 3] << 8 | data[at + 4]
+    if not length:
+        raise BadHello("TLS record of length 0")
+    if length > RECORD_MOST_BYTES:
+        raise BadHello(f"TLS record of more than {RECORD_MOST_BYTES} bytes")
+    return length
+
+
+def _message(data: bytes, ends: list[int]) -> bytes:
+    """What the records hold that end there; of the last one what has come."""
+    if len(ends) == 1:
+        return data[_RECORD_HEAD : ends[0]]
+    return b"".join([data[begin + _RECORD_HEAD : end] for begin, end in zip([0, *ends], ends, strict=False)])
 
 
 def _message_bytes(begin: bytes) -> int:
