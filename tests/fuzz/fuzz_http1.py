@@ -10,12 +10,11 @@ The first byte of an input says what it is, the second and third where it is spl
 import re
 import sys
 from contextlib import nullcontext
+from importlib import import_module
 from ipaddress import ip_address
 
-try:
-    import atheris
-except ImportError:  # in the suite
-    atheris = None
+# In the suite nothing is instrumented.
+atheris = import_module("atheris") if __name__ == "__main__" else None
 
 with nullcontext() if atheris is None else atheris.instrument_imports(include=["twisted_lb.wire"]):
     from twisted_lb.wire.chunked import ChunkDecoder, chunk, last_chunk
