@@ -13,6 +13,10 @@ from contextlib import nullcontext
 from importlib import import_module
 from ipaddress import ip_address
 
+import h11
+
+from twisted_lb.core.networks import Networks
+
 # In the suite nothing is instrumented.
 atheris = import_module("atheris") if __name__ == "__main__" else None
 
@@ -25,10 +29,6 @@ with nullcontext() if atheris is None else atheris.instrument_imports(include=["
     from twisted_lb.wire.request import RequestHead, origin_form, parse_request, target_authority
     from twisted_lb.wire.response import ResponseHead, parse_response
     from twisted_lb.wire.rewrite import Forwarding, upstream_head, upstream_tail, with_host, with_lines
-
-import h11
-
-from twisted_lb.core.networks import Networks
 
 LIMITS = Limits(claims=(b"x-forwarded-*", b"x-real-ip"))
 CLIENTS = [

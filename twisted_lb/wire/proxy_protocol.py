@@ -98,7 +98,7 @@ class ProxySsl:
 class ProxyHeader:
     """A header that was read.
 
-    `local`: the proxy speaks for itself, as when it checks. `source` and `destination` are IP addresses, each in one spelling,
+    `local`: the proxy speaks for itself, as when it checks; or it says nothing of a client of a unix socket (HAProxy). `source` and `destination` are IP addresses, each in one spelling,
     an IPv4-mapped one as IPv4; empty where the header has none (LOCAL, UNKNOWN, UNSPEC, AF_UNIX): then the connection's own hold.
     `tlvs` in their order, as bytes, without NOOP. `size`: how many bytes the header took; behind them the client speaks.
     """
@@ -325,21 +325,22 @@ def proxy_v2(
     *,
     checksum: bool = False,
 ) -> bytes:
-    """A header of version 2 with these TLVs. Where one of the two is no IP address, or they are of two families: UNSPEC.
+    """A header of version 2 with these TLVs. Where one of the two is no IP address, or they are of two families: LOCAL and UNSPEC.
 
     `checksum` adds the TLV CRC32C. OverflowError for what is longer than its length can say, 65,535 bytes.
     """
     source_ip, destination_ip = _ip(source), _ip(destination)
     if source_ip is None or destination_ip is None or source_ip.version != destination_ip.version:
-        family, block = b"\x00", b""
+        # As HAProxy writes it. PROXY with UNSPEC is as good to the specification, and its version 2.6 refuses that.
+        beginning, block = b"\x20\x00", b""
     else:
-        family = b"\x11" if source_ip.version == 4 else b"\x21"
+        beginning = b"\x21\x11" if source_ip.version == 4 else b"\x21\x21"
         block = source_ip.packed + destination_ip.packed
         block += source_port.to_bytes(2, "big") + destination_port.to_bytes(2, "big")
     block += b"".join([tlv(kind, value) for kind, value in tlvs])
     if checksum:
         block += tlv(CRC32C, b"\0\0\0\0")
-    header = SIGNATURE + b"\x21" + family + len(block).to_bytes(2, "big") + block
+    header = SIGNATURE + beginning + len(block).to_bytes(2, "big") + block
     return header[:-4] + crc32c(header).to_bytes(4, "big") if checksum else header
 
 
