@@ -1,12 +1,15 @@
-"""What real clients of TLS say first is read, and they understand the alert that refuses them."""
+"""What real clients of TLS say first is read, and they understand the alert that refuses them; and what a real server makes of it."""
 
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
+from hellos import hello, server_name, vector, versions_of
 
 from twisted_lb.wire.client_hello import UNRECOGNIZED_NAME, ClientHello, alert, read_hello
 
@@ -122,3 +125,43 @@ def test_chromium(server, tmp_path):
     assert (hello.server_name, hello.alpn) == ("shop.example", ("h2", "http/1.1"))
     assert hello.versions == (TLS_1_3, TLS_1_2)
     assert hello.size > 1400
+
+
+# RFC 8446 4.1.3: what the random of a HelloRetryRequest is.
+RETRY = bytes.fromhex("CF21AD74E59A6111BE1D8C021E65B891C2A211167ABB8C5E079E09E2C8A8339C")
+X25519 = b"\0\x1d"
+
+
+@needs("openssl")
+def test_a_second_hello_may_name_another_host_and_openssl_does_not_mind(tmp_path):
+    """A trap for whoever chooses a policy by the first hello, which alone is read here: the callback has to compare."""
+    words = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-subj",
+        "/CN=a",
+    ]
+    subprocess.run([*words, "-keyout", tmp_path / "key", "-out", tmp_path / "pem"], check=True, capture_output=True)
+    names: list[str | None] = []
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "pem", tmp_path / "key")
+    context.sni_callback = lambda connection, name, of: names.append(name)
+    inbound, outbound = ssl.MemoryBIO(), ssl.MemoryBIO()
+    connection = context.wrap_bio(inbound, outbound, server_side=True)
+
+    known = [(10, vector(2, X25519)), (13, vector(2, b"\x04\x03")), versions_of(TLS_1_3)]
+    first = hello(server_name(b"public.example"), *known, (51, vector(2, b"")))
+    second = hello(server_name(b"guarded.example"), *known, (51, vector(2, X25519 + vector(2, bytes(range(32))))))
+    for said in (first, second):
+        inbound.write(said)
+        with suppress(ssl.SSLWantReadError):
+            connection.do_handshake()
+        assert (RETRY in outbound.read()) == (said is first)
+    assert names == ["public.example", "guarded.example"]
+    assert read_hello(first + second).server_name == "public.example"

@@ -2,6 +2,9 @@
 
 So a certificate's policy can be chosen before the handshake begins, and a connection be led on by its name without being
 terminated (passthrough). The bytes stay as they are: whoever gets them reads them anew.
+
+Only the first hello is read. After a HelloRetryRequest a client says hello again, with the same name (RFC 8446 4.1.2); OpenSSL does
+not compare, and asks a server's callback for the name of the second one: whoever chose by the first has to refuse another.
 """
 
 import re
