@@ -209,6 +209,8 @@ distribution = setup(
         # What scripts/bench installs into an environment of its own, beside two contenders.
         "bench": ["matplotlib>=3.10", "pytest-benchmark>=5.1"],
         "dev": [
+            # Of no other platform it has wheels, and from source it needs a Clang of its own.
+            "atheris>=3; platform_system == 'Linux' and platform_machine == 'x86_64'",
             "axe-playwright-python>=0.1.8",
             "coverage>=7.13",
             "gunicorn>=27",

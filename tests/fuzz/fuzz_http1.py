@@ -10,12 +10,15 @@ The first byte of an input says what it is, the second and third where it is spl
 import re
 import sys
 from contextlib import nullcontext
+from importlib import import_module
 from ipaddress import ip_address
 
-try:
-    import atheris
-except ImportError:  # in the suite
-    atheris = None
+import h11
+
+from twisted_lb.core.networks import Networks
+
+# In the suite nothing is instrumented.
+atheris = import_module("atheris") if __name__ == "__main__" else None
 
 with nullcontext() if atheris is None else atheris.instrument_imports(include=["twisted_lb.wire"]):
     from twisted_lb.wire.chunked import ChunkDecoder, chunk, last_chunk
@@ -26,10 +29,6 @@ with nullcontext() if atheris is None else atheris.instrument_imports(include=["
     from twisted_lb.wire.request import RequestHead, origin_form, parse_request, target_authority
     from twisted_lb.wire.response import ResponseHead, parse_response
     from twisted_lb.wire.rewrite import Forwarding, upstream_head, upstream_tail, with_host, with_lines
-
-import h11
-
-from twisted_lb.core.networks import Networks
 
 LIMITS = Limits(claims=(b"x-forwarded-*", b"x-real-ip"))
 CLIENTS = [
