@@ -19,7 +19,9 @@ MAY_IMPORT = {
     "wire": (set(), {"mypy_extensions"}),
     "config": ({"core", "errors"}, {"pydantic", "pydantic_core"}),
     "config_reference": ({"config"}, set()),
-    "net": ({"core", "wire"}, {"mypy_extensions", "twisted", "zope"}),
+    "net": ({"core", "tls", "wire"}, {"mypy_extensions", "twisted", "zope"}),
+    # Certificates and contexts: what a listener serves TLS with.
+    "tls": (set(), {"cryptography"}),
     "probes": ({"core", "net"}, {"twisted"}),
     "http_check": ({"core", "probes", "wire"}, set()),
     "agent_check": ({"core", "probes"}, set()),
@@ -27,7 +29,23 @@ MAY_IMPORT = {
     "request_log": ({"core"}, {"twisted"}),
     "access_log": ({"core", "errors", "log_files", "wire"}, {"mypy_extensions", "twisted"}),
     "plan_diff": ({"access_log", "config", "core", "errors", "plan", "tracing"}, set()),
-    "plan": ({"access_log", "config", "core", "discovery", "errors", "http_check", "net", "tracing", "wire"}, set()),
+    "plan": (
+        {
+            "access_log",
+            "config",
+            "core",
+            "discovery",
+            "errors",
+            "http_check",
+            "net",
+            "plan_tls",
+            "tls",
+            "tracing",
+            "wire",
+        },
+        set(),
+    ),
+    "plan_tls": ({"config", "errors", "tls"}, set()),
     # Where every part of the data path is made.
     "data_plane": (
         {
@@ -48,6 +66,7 @@ MAY_IMPORT = {
             "routes",
             "self_check",
             "target_lists",
+            "tls",
             "tracing",
         },
         {"twisted"},

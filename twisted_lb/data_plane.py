@@ -45,6 +45,7 @@ from twisted_lb.request_log import BriefRequestLog, log_request
 from twisted_lb.routes import Routes
 from twisted_lb.self_check import SelfCheck
 from twisted_lb.target_lists import Provide, TargetLists, nobody
+from twisted_lb.tls.serving import Serving
 from twisted_lb.tracing.spans import Tracer
 
 # How often pools look for what time makes due: trials of ejected backends, say.
@@ -280,6 +281,9 @@ class DataPlane:
             self._brief_log.tick(self.runtime.clock.read())
         self.self_check.tick(now)
         self.access_log.tick(now)
+        for frontend in self._all_frontends:
+            if frontend.serving is not None:
+                frontend.serving.age(now)
 
     def _heard_event(self, event: Event) -> None:
         # The first backends of a pool, and the last ones of one that goes, are no news.
@@ -350,6 +354,7 @@ class DataPlane:
             name: self.frontends.get(name) or self._frontend(name, listener, tables[name], told)
             for name, listener in plan.listeners.items()
         }
+        servings = {name: _serving(self.frontends.get(name), listener) for name, listener in plan.listeners.items()}
         gone = [one for name, one in self.frontends.items() if name not in plan.listeners]
         retired = [one for name, one in self.clusters.items() if name not in plan.pools]
         # And now nothing can fail any more.
@@ -367,6 +372,7 @@ class DataPlane:
         self.access_log.follow(plan.access_log, {name: route.log for name, route in plan.routes.items()})
         for name, listener in plan.listeners.items():
             self._lead(frontends[name], listener, tables[name], self._with_access_log(told, listener))
+            frontends[name].serving = servings[name]
         self._serve_on(sockets, frontends)
         for frontend in gone:
             self.leaving.close(frontend, now)
@@ -737,6 +743,14 @@ def _question(pool: PoolPlan) -> Question:
     """What the backends of a pool that has checks are asked."""
     asked = None if pool.checks is None else pool.checks.http
     return Connecting() if asked is None else HttpCheck(asked, _AGENT, pool.upstream.limits)
+
+
+def _serving(frontend: Frontend | None, listener: ListenerPlan) -> Serving | None:
+    """What a listener's plan has TLS served with; what is equal to what its frontend has is that."""
+    previous = None if frontend is None else frontend.serving
+    if listener.tls is None or (previous is not None and previous.settings == listener.tls):
+        return previous if listener.tls is not None else None
+    return Serving.of(listener.tls, previous)
 
 
 def _builder(frontend: Frontend) -> Callable[[], StreamProtocol]:

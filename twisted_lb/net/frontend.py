@@ -16,6 +16,7 @@ from twisted_lb.net.route import Lead, Route
 from twisted_lb.net.routing import Action, Found, RouteTable
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.settings import ClientRules
+from twisted_lb.tls.serving import Serving
 from twisted_lb.wire.grammar import BadMessage
 from twisted_lb.wire.http1_reader import SharedFields
 from twisted_lb.wire.origin import Client
@@ -72,7 +73,7 @@ class Frontend:
     """A frontend: one listener's rules and state. `draining`: every response from now on ends its connection.
 
     `client_rules` and, by `go_by`, `table` may be replaced while it runs: a connection goes by the new ones from its next
-    request on; so may `observers`. `straight`: the one route that all requests have, None where one is to be found for each.
+    request on; so may `observers`, and `serving`, what new connections are served TLS with. `straight`: the one route that all requests have, None where one is to be found for each.
     `gate` counts the clients' connections, `flows` requests by route and pool, and `refusals` those that were refused, by `REASONS`,
     since it is there. `exchanges` are those that run, on whatever client side, and
     `tunnels` those of them that have switched protocols; `observers` are told how they end, and of what was refused before
@@ -99,6 +100,7 @@ class Frontend:
         self.gate: Final = gate
         self.observers: Observers = observers
         self.notes: Final = notes
+        self.serving: Serving | None = None  # of TLS; None: it speaks plain HTTP
         self.draining: bool = False
         # An ordered set: at a drain, and at its end, whoever came first hears first.
         self.clients: dict[FrontendClient, None] = {}

@@ -29,8 +29,8 @@ _CLIENT: Final = RequestKey(RateKey.CLIENT)
 class ClientRules:
     """A listener's rules, for its clients' connections: head limits, client timeouts, pace, trust. Times in seconds.
 
-    A new client has `first_byte_s`, or `idle_s` where that is less, to say anything, then `head_s` for the rest of its
-    head; a kept one `idle_s` between requests.
+    A new client has `handshake_s` for its TLS handshake, where there is one, `first_byte_s`, or `idle_s` where that is less, to say
+    anything, then `head_s` for the rest of its head; a kept one `idle_s` between requests.
 
     `client_bytes_per_s` is the slowest a client may send a body or take an answer, on average (slowloris, slow read; 0: no
     bound); `taking_idle_s` how long it may take nothing at all. They apply from a connection's next request on.
@@ -44,6 +44,7 @@ class ClientRules:
         *,
         limits: Limits,
         first_byte_s: float,
+        handshake_s: float = 10.0,
         head_s: float,
         body_idle_s: float,
         idle_s: float,
@@ -57,6 +58,7 @@ class ClientRules:
     ) -> None:
         self.limits: Final = limits
         self.first_byte_s: Final = first_byte_s
+        self.handshake_s: Final = handshake_s
         self.head_s: Final = head_s
         self.body_idle_s: Final = body_idle_s
         self.idle_s: Final = idle_s
