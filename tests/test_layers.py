@@ -129,7 +129,9 @@ MAY_IMPORT = {
     "options": ({"build_info", "config", "errors", "pid_file"}, {"twisted"}),
     "pid_file": ({"errors"}, set()),
     "backend_tap": ({"sibling"}, set()),
-    "check": ({"config", "errors", "plan", "plan_diff", "process"}, set()),
+    "check": ({"certificate_doubts", "config", "errors", "plan", "plan_diff", "process"}, set()),
+    # What is doubtful about them: in files, and so in a plan.
+    "certificate_doubts": ({"config", "plan", "tls"}, set()),
     "tap": ({"check", "options", "config", "core", "net", "errors", "openings", "service"}, set()),
     "__main__": ({"options", "errors"}, {"twisted"}),
     # The life of the data plane as a Twisted service.
@@ -139,6 +141,7 @@ MAY_IMPORT = {
             "access_log",
             "admin",
             "build_info",
+            "certificate_doubts",
             "config",
             "core",
             "data_plane",

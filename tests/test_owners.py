@@ -26,7 +26,6 @@ PARTS = {
     },
     "twisted_lb.net.frontend.Frontend": {"twisted_lb/data_plane.py": ""},
     "twisted_lb.net.cluster.Cluster": {"twisted_lb/data_plane.py": ""},
-    "twisted_lb.tls.serving.Serving": {"twisted_lb/data_plane.py": ""},
     "twisted_lb.net.route.Route": {"twisted_lb/routes.py": ""},
     "twisted_lb.net.listener.Listener": {
         "twisted_lb/data_plane.py": "for clients",

@@ -79,7 +79,6 @@ def misfits(values: Mapping[str, Any]) -> Iterator[Misfit]:
     yield from _namesakes(values)
     yield from _reserved(values)
     yield from _overlaps(values, flat)
-    yield from _without_certificates(values)
 
 
 def _flat(values: Mapping[str, Any]) -> Iterator[str]:
@@ -243,23 +242,6 @@ def _overlaps(values: Mapping[str, Any], flat: list[str]) -> Iterator[Misfit]:
             taken.append((address, f"listeners.{name}", at))
     yield from _with_status(values, taken)
     yield from _with_takeover(values, taken)
-
-
-def _without_certificates(values: Mapping[str, Any]) -> Iterator[Misfit]:
-    """Listeners that say something of TLS, and have no certificates for it: they would speak plain HTTP."""
-    if _has_certificates(_get(_get(values.get("defaults"), "listener"), "tls")):
-        return
-    homes: list[KeyPath] = [("listeners", name) for name in _names(values, "listeners")]
-    for home in [*homes, ()]:
-        tls = _get(values["listeners"][home[1]] if home else values, "tls")
-        if isinstance(tls, Mapping) and tls and not _has_certificates(tls):
-            text = 'there are no certificates for it: certificates = "FILE or FOLDER", or "self-signed" to try it out'
-            yield Misfit((*home, "tls"), text, about_key=True)
-
-
-def _has_certificates(tls: Any) -> bool:
-    """Whether it says where certificates are, or that there are none."""
-    return isinstance(tls, str) or _get(tls, "certificates") is not None
 
 
 def _with_status(values: Mapping[str, Any], taken: list[tuple[ListenAddress, str, KeyPath]]) -> Iterator[Misfit]:

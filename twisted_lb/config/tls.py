@@ -139,3 +139,13 @@ class PoolTls(Model):
         default=None,
         description="File (PEM) with a certificate and its key that are shown to backends that ask for one (mTLS).",
     )
+
+
+def weak_ciphers(text: str) -> list[str]:
+    """The ciphers among those that a text selects which are worth nothing: no encryption or authentication, or less than 128 bits."""
+    if not text:
+        return []
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers(text)
+    # OpenSSL counts 112 bits for 3DES, and none for what does not encrypt.
+    return [one["name"] for one in context.get_ciphers() if one["strength_bits"] < 128 or one["auth"] == "auth-null"]
