@@ -7,7 +7,7 @@ from typing import Protocol
 from twisted_lb.config.base import KeyPath
 from twisted_lb.config.files import digest_of
 from twisted_lb.config.problems import Problem
-from twisted_lb.config.tls import SELF_SIGNED, TlsConfig, TlsPolicyConfig
+from twisted_lb.config.tls import SELF_SIGNED, TlsConfig
 from twisted_lb.errors import ConfigError
 from twisted_lb.tls.certificate import Certificate, said
 from twisted_lb.tls.files import Disk, load
@@ -40,11 +40,10 @@ def tls_of(config: TlsConfig, files: Files, place: KeyPath, before: TlsSettings 
             certificates += found
     policies: dict[str | None, PolicySettings] = {}
     for host in config.patterns:
-        home = place if host is None else (*place, "hosts", host)
         try:
-            policies[host] = _policy(config.for_host(host), files, home, host or "")
+            policies[host] = _policy(config, host, files, place)
         except ConfigError as error:
-            problems += error.problems
+            problems += [one for one in error.problems if one not in problems]
     if problems:
         raise ConfigError(problems)
     hosts = tuple((host, policies[host]) for host in config.hosts)
@@ -64,19 +63,24 @@ def _certificates(path: str, files: Files, before: TlsSettings | None) -> tuple[
     return files.certificates[path]
 
 
-def _policy(config: TlsPolicyConfig, files: Files, place: KeyPath, name: str) -> PolicySettings:
+def _policy(tls: TlsConfig, host: str | None, files: Files, place: KeyPath) -> PolicySettings:
+    """The policy of a host pattern, None: of all others; what is wrong is said where it stands."""
+    config, name = tls.for_host(host), host or ""
+    own: KeyPath = place if host is None else (*place, "hosts", host)
+    said = tls.model_fields_set if host is None else tls.hosts[host].model_fields_set
+    homes = {key: (*(own if key in said else place), key) for key in ("client_ca", "crl")}
     if config.client_certificate == "off":
         return PolicySettings(name, config.policy, config.ciphers or "")
     if config.client_ca is None:
         text = f'is needed: client_certificate = "{config.client_certificate}" has to know whose certificates count'
-        raise ConfigError([Problem((*place, "client_ca"), text)])
-    cas = _contents(config.client_ca, files, (*place, "client_ca"))
-    crl = b"" if config.crl is None else _contents(config.crl, files, (*place, "crl"))
+        raise ConfigError([Problem((*own, "client_ca"), text)])
+    cas = _contents(config.client_ca, files, homes["client_ca"])
+    crl = b"" if config.crl is None else _contents(config.crl, files, homes["crl"])
     try:
         authorities, revoked, stale_at = with_revocation(config.client_ca, cas, config.crl or "", crl)
     except BadCertificate as error:
         key = "crl" if str(error).startswith(f"{config.crl}:") else "client_ca"
-        raise ConfigError([Problem((*place, key), str(error))]) from None
+        raise ConfigError([Problem(homes[key], str(error))]) from None
     return PolicySettings(
         name,
         config.policy,

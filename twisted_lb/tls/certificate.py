@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from twisted_lb.tls.flaws import SOON_S, Flaw, FlawKind, days
 
+# Where one was read that was read nowhere.
+SELF_SIGNED: Final = "self-signed"
 _KINDS: Final = (
     (ec.EllipticCurvePublicKey, "ECDSA"),
     (rsa.RSAPublicKey, "RSA"),

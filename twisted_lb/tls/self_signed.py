@@ -13,10 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from twisted_lb.tls.certificate import Certificate, made_of
+from twisted_lb.tls.certificate import SELF_SIGNED, Certificate, made_of
 
-# Where it was read.
-SELF_SIGNED: Final = "self-signed"
 _LASTS: Final = timedelta(days=90)
 # A clock of a client that is a little behind finds it valid too.
 _SLACK: Final = timedelta(minutes=5)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from twisted_lb.tls.certificate import Certificate, said
+from twisted_lb.tls.certificate import SELF_SIGNED, Certificate, said
 from twisted_lb.tls.flaws import Flaw, FlawKind
 from twisted_lb.tls.names import covered, normal
 from twisted_lb.tls.pem import BadCertificate, in_pem, read_cas, read_crls
@@ -53,6 +53,13 @@ class TlsSettings:
     policy: PolicySettings = PolicySettings()
     hosts: tuple[tuple[str, PolicySettings], ...] = ()
     strict_sni: bool = False
+
+    def __str__(self) -> str:
+        """In a few words: `localhost, self-signed until 2027-02-25`, `www.example.com until 2026-12-24 and 3 more`."""
+        first, *others = self.certificates
+        own = f", {SELF_SIGNED}" if first.where == SELF_SIGNED else ""
+        more = f" and {len(others)} more" if others else ""
+        return f"{first.label}{own} until {said(first.expires)}{more}"
 
     def flaws_at(self, now: float) -> Iterator[Flaw]:
         """What is wrong with it at a moment, in seconds of the epoch."""
