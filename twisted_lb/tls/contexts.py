@@ -29,7 +29,8 @@ YdEIqUuyyOP7uWrat2DX9GgdT0Kj3jlN9K5W7edjcrsZCwenyO4KbXCeAvzhzffi
 ssbzSibBsu/6iGtCOGEoXJf//////////wIBAg==
 -----END DH PARAMETERS-----
 """
-MODERN: Final = "modern"
+# The oldest version that each preset speaks.
+PRESETS: Final = {"intermediate": ssl.TLSVersion.TLSv1_2, "modern": ssl.TLSVersion.TLSv1_3}
 # HTTP/2 comes later.
 PROTOCOLS: Final = ("http/1.1",)
 # A ticket costs 20 of a handshake's 270 microseconds; a second one would save a client that connects twice at once a tenth of one.
@@ -72,7 +73,7 @@ def context_of(policy: PolicyRules, certificates: Iterable[Certificate] = ()) ->
     never accepted, as nobody could tell a replay.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3 if policy.preset == MODERN else ssl.TLSVersion.TLSv1_2
+    context.minimum_version = PRESETS[policy.preset]
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     context.num_tickets = _TICKETS

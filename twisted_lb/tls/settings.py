@@ -2,15 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
 
 from twisted_lb.tls.certificate import SELF_SIGNED, Certificate, said
 from twisted_lb.tls.flaws import Flaw, FlawKind
 from twisted_lb.tls.names import covered, normal
 from twisted_lb.tls.pem import BadCertificate, in_pem, read_cas, read_crls
-
-MODERN: Final = "modern"
-INTERMEDIATE: Final = "intermediate"
 
 
 @dataclass(frozen=True)
@@ -21,7 +17,7 @@ class PolicySettings:
     """
 
     name: str = field(default="", compare=False)
-    preset: str = INTERMEDIATE
+    preset: str = "intermediate"
     ciphers: str = ""
     client_certificate: str = "off"
     client_ca: bytes = field(default=b"", repr=False)
