@@ -69,6 +69,7 @@ from twisted_lb.net.request_keys import RequestKey
 from twisted_lb.net.settings import AUTO, ClientRules, RouteRules, UpstreamRules
 from twisted_lb.plan_tls import said_of, tls_of
 from twisted_lb.tls.certificate import Certificate
+from twisted_lb.tls.known import Known
 from twisted_lb.tls.pem import BadCertificate
 from twisted_lb.tls.settings import TlsSettings
 from twisted_lb.tracing.rules import TraceRules
@@ -287,8 +288,10 @@ class Plan:
 class Files:
     """The files that a configuration names, each read once: a service that has given up its privileges cannot read again."""
 
-    def __init__(self, home: Home | None = None) -> None:
+    def __init__(self, home: Home | None = None, known: Known | None = None) -> None:
         self._home: Final = Home() if home is None else home
+        # Certificates that were read before: what says the same is not parsed again.
+        self.known: Final = Known() if known is None else known
         self._read: dict[str, bytes] = {}
         self._unread: dict[str, Problem] = {}
         self._missing: set[str] = set()
@@ -299,7 +302,7 @@ class Files:
 
     def anew(self) -> "Files":
         """The same, to be read anew."""
-        return Files(self._home)
+        return Files(self._home, self.known)
 
     def read(self, path: str, place: KeyPath) -> bytes:
         """What is in a file that is named at a place; nothing of one that cannot be read, see `refuse_unread`."""

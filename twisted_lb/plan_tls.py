@@ -10,7 +10,9 @@ from twisted_lb.config.problems import Problem
 from twisted_lb.config.tls import SELF_SIGNED, TlsConfig
 from twisted_lb.errors import ConfigError
 from twisted_lb.tls.certificate import Certificate, said
-from twisted_lb.tls.files import Disk, load
+from twisted_lb.tls.disk import Disk
+from twisted_lb.tls.files import load
+from twisted_lb.tls.known import Known
 from twisted_lb.tls.pem import BadCertificate
 from twisted_lb.tls.self_signed import self_signed
 from twisted_lb.tls.settings import PolicySettings, TlsSettings, with_revocation
@@ -18,6 +20,10 @@ from twisted_lb.tls.settings import PolicySettings, TlsSettings, with_revocation
 
 class Files(Disk, Protocol):
     """The files of a plan, each read once; and what was made of places of certificates."""
+
+    @property
+    def known(self) -> Known:
+        """What was read before."""
 
     @property
     def certificates(self) -> dict[str, tuple[Certificate, ...] | BadCertificate]:
@@ -57,7 +63,7 @@ def _certificates(path: str, files: Files, before: TlsSettings | None) -> tuple[
             files.certificates[path] = (self_signed(time.time(), next(iter(own), None)),)
         else:
             try:
-                files.certificates[path] = load(path, files)
+                files.certificates[path] = load(path, files, files.known)
             except BadCertificate as error:
                 files.certificates[path] = error
     return files.certificates[path]

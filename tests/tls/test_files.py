@@ -18,8 +18,10 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import AuthorityInformationAccessOID
 from handshakes import serving_of, shake
 
+from twisted_lb.tls import files
 from twisted_lb.tls.files import load
 from twisted_lb.tls.flaws import FlawKind
+from twisted_lb.tls.known import Known
 from twisted_lb.tls.pem import BadCertificate
 
 
@@ -33,9 +35,21 @@ def leaf(house):
     return house.leaf("www.example.com", "example.com", "192.0.2.1", "2001:db8::1")
 
 
-def refusal(path):
+class Told:
+    """A disk where somebody can read what another one cannot."""
+
+    def __init__(self, who):
+        self.who = who
+
+    def readers(self, path):
+        return self.who
+
+    contents, entries = staticmethod(DISK.contents), staticmethod(DISK.entries)
+
+
+def refusal(path, known=None, disk=DISK):
     with pytest.raises(BadCertificate) as error:
-        load(path, DISK)
+        load(path, disk, known)
     return str(error.value)
 
 
@@ -232,18 +246,11 @@ def test_a_key_that_openssl_finds_too_short_is_refused(house):
 
 
 def test_a_key_that_everybody_can_read_is_refused_and_one_that_a_group_can_is_a_flaw(tmp_path, house, leaf):
-    class Told:
-        """A disk where somebody can read what another one cannot."""
-
-        def __init__(self, readers):
-            self.readers = lambda _: readers
-
-        contents, entries = staticmethod(DISK.contents), staticmethod(DISK.entries)
-
     path = house.write("one.pem", chain_of(leaf), key_of(leaf))
-    with pytest.raises(BadCertificate) as error:
-        load(path, Told("others"))
-    assert str(error.value) == f"{path}: everybody on this machine can read this private key; chmod o-r {path}"
+    assert (
+        refusal(path, disk=Told("others"))
+        == f"{path}: everybody on this machine can read this private key; chmod o-r {path}"
+    )
     [found] = load(path, Told("group"))
     assert [(one.kind, one.text) for one in found.flaws] == [
         (FlawKind.READABLE, f"{path}: the group of this private key's file can read it")
@@ -316,3 +323,34 @@ def test_the_first_of_a_chain_to_expire_says_when_it_does(house):
     [(kind, text)] = flaws(house, *parts)
     assert kind is FlawKind.EXPIRED
     assert text == f"a certificate of the chain has expired on {NOW - DAY:%Y-%m-%d}: clients refuse it"
+
+
+def test_what_is_as_it_was_is_not_read_again_and_what_is_not_is(house, monkeypatch):
+    tried = []
+    monkeypatch.setattr(files, "try_out", lambda one: tried.append(one.label) or "")
+    leaf = house.leaf("a.example.com")
+    house.write("all/a.pem", chain_of(leaf))
+    house.write("all/a.key", key_of(leaf))
+    leaf = house.leaf("b.example.com")
+    house.write("all/b.pem", chain_of(leaf), key_of(leaf))
+    known, folder = Known(), str(house.folder / "all")
+    first = load(folder, DISK, known)
+    assert load(folder, DISK, known) == first
+    assert tried == ["a.example.com", "b.example.com"]
+    other = house.leaf("c.example.com")
+    house.write("all/b.pem", chain_of(other), key_of(other))
+    assert [one.label for one in load(folder, DISK, known)] == ["a.example.com", "c.example.com"]
+    assert tried[2:] == ["c.example.com"]
+    house.write("all/a.key", key_of(other))
+    assert refusal(folder, known) == (f"{folder}/a.pem: the key {folder}/a.key does not belong to its certificate")
+    (house.folder / "all" / "a.key").unlink()
+    assert refusal(folder, known).startswith(f"{folder}/a.pem: has no key")
+
+
+def test_a_key_that_can_be_read_by_others_from_now_on_is_looked_at_again(house):
+    leaf = house.leaf("a.example.com")
+    path, known = house.write("one.pem", chain_of(leaf), key_of(leaf)), Known()
+    disk = Told("")
+    load(path, disk, known)
+    disk.who = "others"
+    assert refusal(path, known, disk).startswith(f"{path}: everybody on this machine")

@@ -2,7 +2,7 @@
 
 import os.path
 from collections.abc import Iterator, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -10,7 +10,9 @@ from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from twisted_lb.tls.certificate import Certificate, made_of, public_bytes
 from twisted_lb.tls.contexts import try_out
+from twisted_lb.tls.disk import Disk
 from twisted_lb.tls.flaws import Flaw, FlawKind
+from twisted_lb.tls.known import Known
 from twisted_lb.tls.pem import BadCertificate, Key, Pem, no_certificate, read_pem
 
 # certbot's names, in the folder of one certificate.
@@ -27,36 +29,27 @@ OTHERS: Final = "others"
 GROUP: Final = "group"
 
 
-class Disk(Protocol):
-    """Where files are read. OSError or ValueError for what cannot be."""
-
-    def contents(self, path: str) -> bytes:
-        """What is in a file."""
-
-    def entries(self, path: str) -> Sequence[str] | None:
-        """The names in a folder, sorted; None where there is none."""
-
-    def readers(self, path: str) -> str:
-        """Who may read a file beside its owner: `others`, `group`, or nobody."""
-
-
-def load(path: str, disk: Disk) -> tuple[Certificate, ...]:
-    """The certificates in a file or a folder, at least one, the first one first; BadCertificate says in one line what is wrong."""
-    entries = disk.entries(path)
+def load(path: str, disk: Disk, known: Known | None = None) -> tuple[Certificate, ...]:
+    """The certificates in a file or a folder, at least one, the first one first; BadCertificate says in one line what is wrong.
+    What is `known` and as it was is not read anew.
+    """
+    entries, known = disk.entries(path), known or Known()
     if entries is None:
-        return _in_file(path, disk)
-    found = {one.fingerprint + one.key_type: one for one in reversed(list(_in_folder(path, entries, disk)))}
+        return known.of(path, disk, _in_file)
+    found: dict[str, Certificate] = {}
+    for one in _in_folder(path, entries, disk, known):
+        found.setdefault(one.fingerprint, one)
     if not found:
         raise BadCertificate(
             f"{path}: there is no certificate with its key in this folder (NAME.pem, NAME.crt, {_CHAIN})"
         )
-    return tuple(reversed(found.values()))
+    return tuple(found.values())
 
 
-def _in_folder(path: str, entries: Sequence[str], disk: Disk) -> Iterator[Certificate]:
+def _in_folder(path: str, entries: Sequence[str], disk: Disk, known: Known) -> Iterator[Certificate]:
     """The folder of one certificate of certbot's, or its `live`; else all files with a certificate."""
     if _CHAIN in entries:
-        yield from _in_file(os.path.join(path, _CHAIN), disk)
+        yield from known.of(os.path.join(path, _CHAIN), disk, _in_file)
         return
     for name in entries:
         if name.startswith("."):
@@ -65,11 +58,17 @@ def _in_folder(path: str, entries: Sequence[str], disk: Disk) -> Iterator[Certif
         within = disk.entries(inner)
         if within is not None:
             if _CHAIN in within:
-                yield from _in_file(os.path.join(inner, _CHAIN), disk)
+                yield from known.of(os.path.join(inner, _CHAIN), disk, _in_file)
         elif name.endswith(_ENDINGS) and not name.endswith(_ISSUER) and not _is_a_key(name):
-            pem = _read(inner, disk)
-            if pem.certificates and not (all(map(_is_a_ca, pem.certificates)) and not pem.keys):
-                yield from _with_keys(pem, disk)
+            yield from known.of(inner, disk, _in_file_of_a_folder)
+
+
+def _in_file_of_a_folder(path: str, disk: Disk) -> tuple[Certificate, ...]:
+    """What has no certificate there, or those of CAs without a key, is passed over."""
+    pem = _read(path, disk)
+    if not pem.certificates or (all(map(_is_a_ca, pem.certificates)) and not pem.keys):
+        return ()
+    return tuple(_with_keys(pem, disk))
 
 
 def _is_a_key(name: str) -> bool:
