@@ -15,9 +15,11 @@ from twisted_lb.config.objects import objects_of
 from twisted_lb.config.pools import BackendRulesConfig
 from twisted_lb.config.references import FLAT
 from twisted_lb.config.targets import TargetsConfig
+from twisted_lb.config.tls import PoolTls
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.plan import DEFAULT, Plan, TargetsPlan, plan_of
 from twisted_lb.service import LoadBalancerService
+from twisted_lb.tls.outgoing import Outgoing
 from twisted_lb.tls.serving import Serving
 from twisted_lb.wire.grammar import Limits
 from twisted_lb.wire.request import parse_request
@@ -261,6 +263,14 @@ MIRROR: list[tuple[str, Any, Callable[[Plan], Any], Any]] = [
     ("methods", ["PUT", "POST"], lambda p: p.pools["api"].settings.mirror.methods, {b"PUT", b"POST"}),
 ]
 
+# Of a pool's TLS, which has no flat keys either.
+POOL_TLS: list[tuple[str, Any, Callable[[Plan], Any], Any]] = [
+    ("verify", False, lambda p: Outgoing(p.pools["api"].tls).context.verify_mode, ssl.CERT_NONE),
+    ("ca", CA, lambda p: [ca["serialNumber"] for ca in Outgoing(p.pools["api"].tls).context.get_ca_certs()], ["01"]),
+    ("server_name", "inner.example.com", lambda p: Outgoing(p.pools["api"].tls).server_name("b"), None),
+    ("certificate", "self-signed", lambda p: p.pools["api"].tls.certificate.where, None),
+]
+
 # What holds for a backend of a list for which it says nothing.
 LISTED: list[tuple[str, Any, Callable[[TargetsPlan], Any], Any]] = [
     ("weight", 7, lambda t: t.rules.weight, None),
@@ -386,6 +396,18 @@ def test_an_option_of_a_target_list_arrives_in_the_plan(option, value, place, ot
 @pytest.mark.parametrize(("option", "value", "place", "other"), LISTED, ids=[place[0] for place in LISTED])
 def test_a_default_of_backends_arrives_in_the_plan_of_a_target_list(option, value, place, other):
     assert place(targets_plan({"file": "/lists/api.json"}, {option: value})) == value
+
+
+def test_every_option_of_the_tls_of_a_pool_has_its_place():
+    assert [option for option, *_ in POOL_TLS] == list(PoolTls.model_fields)
+
+
+@pytest.mark.parametrize(("option", "value", "place", "other"), POOL_TLS, ids=[place[0] for place in POOL_TLS])
+def test_an_option_of_the_tls_of_a_pool_arrives_in_the_plan(option, value, place, other):
+    pools = {"api": {"backends": ["a:443"], "tls": {option: value}}}
+    listeners = {"web": {"address": ":80", "default_pool": "api"}}
+    plan = plan_of(LoadBalancerConfig.model_validate({"pools": pools, "listeners": listeners}))
+    assert place(plan) == (value if other is None else other)
 
 
 def test_every_option_of_a_mirror_has_its_place():

@@ -232,3 +232,36 @@ def test_ticks_let_first_contexts_age(monkeypatch):
         assert lb.frontend.serving.choose("").context is not first
     finally:
         lb.close()
+
+
+# TLS to backends.
+
+
+def pool_plan(tls, before=None):
+    pools = {"api": {"backends": ["a:443"], "tls": tls}}
+    listeners = {"web": {"address": ":80", "default_pool": "api"}}
+    return plan_of(LoadBalancerConfig.model_validate({"pools": pools, "listeners": listeners}), before)
+
+
+def test_an_empty_table_is_tls_to_the_backends_of_a_pool_and_none_is_not():
+    assert pool_plan({}).pools["api"].tls.verify
+    assert plan_of(LoadBalancerConfig(backends=["a:1"], tls="self-signed")).pools["default"].tls is None
+
+
+def test_another_ca_of_a_pool_is_a_difference(house):
+    tls = {"ca": house.path, "certificate": written(house, "own.pem", "lb.internal")}
+    before = pool_plan(tls)
+    assert pool_plan(tls, before).pools["api"] is before.pools["api"]
+    Authority(house.folder)
+    written(house, "own.pem", "lb.internal")
+    [line] = plan_diff(before, pool_plan(tls, before)).changes
+    assert line.startswith("changes pool api: tls.ca: other content, tls.certificate until 3000-01-01 (")
+
+
+def test_wrong_files_of_a_pool_are_told_at_their_places(house):
+    with pytest.raises(ConfigError) as error:
+        pool_plan({"ca": "/nowhere.pem", "certificate": house.path})
+    assert [str(one) for one in error.value.problems] == [
+        "pools.api.tls.ca: /nowhere.pem: no such file or directory",
+        f"pools.api.tls.certificate: {house.path}: has no key, and there is none beside it (ca.key, ca-key.pem, privkey.pem)",
+    ]

@@ -67,9 +67,10 @@ from twisted_lb.net.queueing import Queueing, UrgencyField
 from twisted_lb.net.request_cost import RequestCost
 from twisted_lb.net.request_keys import RequestKey
 from twisted_lb.net.settings import AUTO, ClientRules, RouteRules, UpstreamRules
-from twisted_lb.plan_tls import said_of, tls_of
+from twisted_lb.plan_tls import outgoing_of, outgoing_said, said_of, tls_of
 from twisted_lb.tls.certificate import Certificate
 from twisted_lb.tls.known import Known
+from twisted_lb.tls.outgoing import OutgoingSettings
 from twisted_lb.tls.pem import BadCertificate
 from twisted_lb.tls.settings import TlsSettings
 from twisted_lb.tracing.rules import TraceRules
@@ -232,7 +233,7 @@ class TargetsPlan:
 @dataclass(frozen=True, eq=False)
 class PoolPlan:
     """The plan of a pool: its members, policy and settings, the rules of connections to them, by what requests are bound to them (None:
-    by nothing), their checks (None: no checks), and the list that has more members (None: there is none). ValueError when a name is there twice.
+    by nothing), their checks (None: no checks), the list that has more members (None: there is none), and how TLS is spoken to them (None: it is not). ValueError when a name is there twice.
     """
 
     backends: tuple[BackendSpec, ...]
@@ -244,6 +245,7 @@ class PoolPlan:
     checks: CheckPlan | None
     targets: TargetsPlan | None = None
     affinity: Affinity | None = None
+    tls: OutgoingSettings | None = None
     made_of: Mapping[str, object] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -377,7 +379,10 @@ def plan_of(config: LoadBalancerConfig, before: Plan | None = None, files: Files
     # A field that the balancer writes itself for one of its routes is taken from nobody.
     real_ip = any(one.forwarding.real_ip for one in (*objects.routes.values(), *objects.to_default.values()))
     ratio = -1.0 if config.traces.url is None else config.traces.ratio
-    pools = {name: _pool(name, pool, config.defaults.backend) for name, pool in objects.pools.items()}
+    pools = {
+        name: _pool(name, pool, config.defaults.backend, files, ("pools", name) if name in config.pools else ())
+        for name, pool in objects.pools.items()
+    }
     routes = {
         name: _route(name, route, objects, files, ("routes", number), ratio)
         for number, (name, route) in enumerate(objects.routes.items())
@@ -493,6 +498,14 @@ def _listener(
 def _tls(config: ListenerConfig, files: Files, place: KeyPath, before: ListenerPlan | None) -> TlsSettings | None:
     try:
         return tls_of(config.tls, files, (*place, "tls"), None if before is None else before.tls)
+    except ConfigError as error:
+        files.refuse(error.problems)
+        return None
+
+
+def _outgoing(config: PoolConfig, files: Files, place: KeyPath) -> OutgoingSettings | None:
+    try:
+        return None if config.tls is None else outgoing_of(config.tls, files, (*place, "tls"))
     except ConfigError as error:
         files.refuse(error.problems)
         return None
@@ -756,7 +769,8 @@ def _retry_after_s(check: HealthCheckConfig) -> int:
     return max(1, ceil(check.out_interval_s)) if check.enabled else 1
 
 
-def _pool(name: str, config: PoolConfig, backend: BackendRulesConfig) -> PoolPlan:
+def _pool(name: str, config: PoolConfig, backend: BackendRulesConfig, files: Files, place: KeyPath) -> PoolPlan:
+    tls = _outgoing(config, files, place)
     check, upstream, retry = config.health_check, config.upstream, config.retry
     affinity = _affinity(name, config.affinity)
     return PoolPlan(
@@ -811,7 +825,12 @@ def _pool(name: str, config: PoolConfig, backend: BackendRulesConfig) -> PoolPla
         checks=_checks(check) if check.enabled else None,
         targets=None if config.targets is None else _targets(config.targets, backend),
         # What its backends inherit is in them; those of a list come without.
-        made_of={"": config, **({} if config.targets is None else {"defaults.backend": backend})},
+        tls=tls,
+        made_of={
+            "": config,
+            TLS_FILES: outgoing_said(tls),
+            **({} if config.targets is None else {"defaults.backend": backend}),
+        },
     )
 
 

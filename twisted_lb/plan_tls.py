@@ -7,13 +7,14 @@ from typing import Protocol
 from twisted_lb.config.base import KeyPath
 from twisted_lb.config.files import digest_of
 from twisted_lb.config.problems import Problem
-from twisted_lb.config.tls import SELF_SIGNED, TlsConfig
+from twisted_lb.config.tls import SELF_SIGNED, PoolTls, TlsConfig
 from twisted_lb.errors import ConfigError
 from twisted_lb.tls.certificate import Certificate, said
 from twisted_lb.tls.disk import Disk
 from twisted_lb.tls.files import load
 from twisted_lb.tls.known import Known
-from twisted_lb.tls.pem import BadCertificate
+from twisted_lb.tls.outgoing import OutgoingSettings
+from twisted_lb.tls.pem import BadCertificate, in_pem, read_cas
 from twisted_lb.tls.self_signed import self_signed
 from twisted_lb.tls.settings import PolicySettings, TlsSettings, with_revocation
 
@@ -127,3 +128,33 @@ def _files_of(policy: PolicySettings) -> dict[str, bytes]:
 def _said(one: Certificate) -> str:
     """What tells a certificate, its chain and its key from others, in a few words."""
     return f"until {said(one.not_after)} ({digest_of(one.chain_pem + one.key_pem)[:8]})"
+
+
+def outgoing_of(config: PoolTls, files: Files, place: KeyPath) -> OutgoingSettings:
+    """How TLS is spoken to the backends of a pool. ConfigError with what is wrong with its files."""
+    problems: list[Problem] = []
+    authorities, certificate = b"", None
+    if config.ca is not None:
+        try:
+            authorities = in_pem(read_cas(config.ca, _contents(config.ca, files, (*place, "ca"))))
+        except BadCertificate as error:
+            problems.append(Problem((*place, "ca"), str(error)))
+        except ConfigError as error:
+            problems += error.problems
+    if config.certificate is not None:
+        found = _certificates(config.certificate, files, None)
+        if isinstance(found, BadCertificate):
+            problems.append(Problem((*place, "certificate"), str(found)))
+        else:
+            certificate = found[0]
+    if problems:
+        raise ConfigError(problems)
+    return OutgoingSettings(config.verify, authorities, config.server_name or "", certificate)
+
+
+def outgoing_said(tls: OutgoingSettings | None) -> Mapping[str, str | bytes]:
+    """What is in the files of a pool's TLS, as above."""
+    if tls is None:
+        return {}
+    found: dict[str, str | bytes] = {"tls.ca": tls.ca} if tls.ca else {}
+    return found if tls.certificate is None else {**found, "tls.certificate": _said(tls.certificate)}

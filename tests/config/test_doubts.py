@@ -78,6 +78,14 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
         "tls.crl: has no effect: there are no certificates, and the listener speaks plain HTTP   [W60]",
     ),
     (
+        {
+            "listeners": WEB,
+            "pools": {"app": {"backends": ["a:80", "b:80"], "tls": {"verify": False}}},
+            "routes": TO_APP,
+        },
+        "pools.app.tls.verify: false: whoever answers is taken for a backend of this pool   [W68]",
+    ),
+    (
         {"tls": "self-signed"},
         "tls: port 80 speaks TLS: browsers look for it at port 443   [W67]",
     ),

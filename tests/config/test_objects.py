@@ -194,7 +194,7 @@ BACKEND: dict[str, tuple[Any, Any]] = {
 # What an object says of itself alone.
 OWN = {
     "listener": {"address"},
-    "pool": {"backends", "mirror", "targets"},
+    "pool": {"backends", "mirror", "targets", "tls"},
     "backend": {"address", "name"},
     "route": {
         "name", "listeners", "host", "path", "path_prefix", "method", "headers", "query", "clients", "pool", "split",

@@ -99,6 +99,7 @@ CODES: Final = {
     "W65": "A revocation list is past its next update: no client certificate is accepted.",
     "W66": "A host of `tls.hosts` has no certificate.",
     "W67": "TLS at port 80, where browsers speak plain HTTP.",
+    "W68": "`verify = false`: whoever answers is taken for a backend, and hears and answers its requests.",
     "W69": "Ciphers of `tls.ciphers` encrypt or authenticate nothing, or are broken.",
 }
 
@@ -148,6 +149,7 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening
         yield from _of_profile(config, name, pool)
         yield from _of_buffers(_home(config.pools, "pools", name), pool, config.limits.memory_bytes)
         yield from _of_affinity(config, name, pool)
+        yield from _of_outgoing_tls(_home(config.pools, "pools", name), pool)
         yield from _of_adaptive(_home(config.pools, "pools", name), config.pools.get(name, config).adaptive, pool)
         yield from _of_ejection(_home(config.pools, "pools", name), pool)
         yield from _of_mirror(("pools", name, "mirror"), pool, objects)
@@ -201,6 +203,13 @@ def _of_tls(place: KeyPath, listener: ListenerConfig) -> Iterator[Doubt]:
                 (*place, "address") if place else ("tls",),
                 f"{address.where} speaks TLS: browsers look for it at port 443",
             )
+
+
+def _of_outgoing_tls(place: KeyPath, pool: PoolConfig) -> Iterator[Doubt]:
+    if pool.tls is not None and not pool.tls.verify:
+        yield Doubt("W68", (*place, "tls", "verify"), "false: whoever answers is taken for a backend of this pool")
+        if pool.tls.ca is not None:
+            yield Doubt("W60", (*place, "tls", "ca"), "has no effect: verify = false takes any certificate")
 
 
 def _of_tls_policy(place: KeyPath, said: set[str], policy: TlsPolicyConfig) -> Iterator[Doubt]:

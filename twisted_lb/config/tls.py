@@ -33,6 +33,16 @@ def _is_a_certificate(text: str, info: ValidationInfo) -> str:
 FilePath = Annotated[str, AfterValidator(_is_a_path)]
 
 
+def _is_a_server_name(text: str) -> str:
+    if text.startswith(("*.", "[")):
+        raise ValueError("should be the name of one host, such as api.example.com")
+    return text
+
+
+# What is asked for by SNI.
+ServerName = Annotated[Host, AfterValidator(_is_a_server_name)]
+
+
 class TlsPolicyConfig(Model):
     """A TLS policy: what a client must be able to do, and whose certificate it may be asked for (mTLS)."""
 
@@ -130,7 +140,7 @@ class PoolTls(Model):
         default=None,
         description="File (PEM) with the CAs that are believed; left out: those of the system.",
     )
-    server_name: Host | None = Field(
+    server_name: ServerName | None = Field(
         default=None,
         description="The name that backends are asked for (SNI), and that their certificates must be for; left out: the host that a "
         "request is sent on with, or the backend's own name.",
