@@ -200,6 +200,7 @@ distribution = setup(
     package_data={"twisted_lb": ["py.typed", "config/lb.schema.json", "admin/page/*"]},
     install_requires=[
         "Twisted>=26.10",
+        "cryptography>=50,<51",
         "mypy-extensions>=1",
         "prometheus-client>=0.26",
         "pydantic>=2.12,<3",
@@ -229,6 +230,7 @@ distribution = setup(
             "ruff>=0.17,<0.18",
             "schemathesis>=4.32",
             "taplo>=0.9",
+            "trustme>=1.2",
             "types-setuptools",
             "uvicorn>=0.35",
             "websockets>=15",

@@ -19,7 +19,9 @@ MAY_IMPORT = {
     "wire": (set(), {"mypy_extensions"}),
     "config": ({"core", "errors"}, {"pydantic", "pydantic_core"}),
     "config_reference": ({"config"}, set()),
-    "net": ({"core", "wire"}, {"mypy_extensions", "twisted", "zope"}),
+    "net": ({"core", "tls", "wire"}, {"mypy_extensions", "twisted", "zope"}),
+    # Certificates and contexts: what a listener serves TLS with.
+    "tls": (set(), {"cryptography"}),
     "probes": ({"core", "net"}, {"twisted"}),
     "http_check": ({"core", "probes", "wire"}, set()),
     "agent_check": ({"core", "probes"}, set()),
@@ -27,7 +29,23 @@ MAY_IMPORT = {
     "request_log": ({"core"}, {"twisted"}),
     "access_log": ({"core", "errors", "log_files", "wire"}, {"mypy_extensions", "twisted"}),
     "plan_diff": ({"access_log", "config", "core", "errors", "plan", "tracing"}, set()),
-    "plan": ({"access_log", "config", "core", "discovery", "errors", "http_check", "net", "tracing", "wire"}, set()),
+    "plan": (
+        {
+            "access_log",
+            "config",
+            "core",
+            "discovery",
+            "errors",
+            "http_check",
+            "net",
+            "plan_tls",
+            "tls",
+            "tracing",
+            "wire",
+        },
+        set(),
+    ),
+    "plan_tls": ({"config", "errors", "tls"}, set()),
     # Where every part of the data path is made.
     "data_plane": (
         {
@@ -48,6 +66,7 @@ MAY_IMPORT = {
             "routes",
             "self_check",
             "target_lists",
+            "tls",
             "tracing",
         },
         {"twisted"},
@@ -110,7 +129,9 @@ MAY_IMPORT = {
     "options": ({"build_info", "config", "errors", "pid_file"}, {"twisted"}),
     "pid_file": ({"errors"}, set()),
     "backend_tap": ({"sibling"}, set()),
-    "check": ({"config", "errors", "plan", "plan_diff", "process"}, set()),
+    "check": ({"certificate_doubts", "config", "errors", "plan", "plan_diff", "process"}, set()),
+    # What is doubtful about them: in files, and so in a plan.
+    "certificate_doubts": ({"config", "plan", "tls"}, set()),
     "tap": ({"check", "options", "config", "core", "net", "errors", "openings", "service"}, set()),
     "__main__": ({"options", "errors"}, {"twisted"}),
     # The life of the data plane as a Twisted service.
@@ -120,6 +141,7 @@ MAY_IMPORT = {
             "access_log",
             "admin",
             "build_info",
+            "certificate_doubts",
             "config",
             "core",
             "data_plane",

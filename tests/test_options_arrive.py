@@ -1,6 +1,8 @@
 """Every option, with a value that is not its default, arrives in its place in the plan. What it does there is told elsewhere."""
 
+import ssl
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,12 +15,16 @@ from twisted_lb.config.objects import objects_of
 from twisted_lb.config.pools import BackendRulesConfig
 from twisted_lb.config.references import FLAT
 from twisted_lb.config.targets import TargetsConfig
+from twisted_lb.config.tls import PoolTls
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.plan import DEFAULT, Plan, TargetsPlan, plan_of
 from twisted_lb.service import LoadBalancerService
+from twisted_lb.tls.outgoing import Outgoing
+from twisted_lb.tls.serving import Serving
 from twisted_lb.wire.grammar import Limits
 from twisted_lb.wire.request import parse_request
 
+CA, CRL = (str(Path(__file__).parent / "tls" / name) for name in ("ca.pem", "crl.pem"))
 HEAD = parse_request(b"GET / HTTP/1.1\r\nHost: x", Limits())
 
 
@@ -31,6 +37,9 @@ class Places:
         self.listener = self.plan.listeners[DEFAULT]
         self.queue = self.plan.pools[DEFAULT].queue
         self.client = self.listener.rules
+        tls = self.listener.tls
+        self.serving = None if tls is None else Serving.of(tls)
+        self.tls = None if tls is None else tls.policy
         [lead] = self.plan.routes[self.listener.route].leads
         self.route = lead.rules
         self.pool = self.plan.pools[lead.pool]
@@ -130,6 +139,16 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("retry.budget_percent", 33, lambda p: p.settings.budget_percent, None),
     ("retry.budget_per_s", 3, lambda p: p.settings.budget_per_s, None),
     ("timeouts.first_byte_s", 20.5, lambda p: p.client.first_byte_s, None),
+    ("tls.certificates", "self-signed", lambda p: [one.where for one in p.serving.certificates], ["self-signed"]),
+    ("tls.policy", "modern", lambda p: p.tls.preset, None),
+    ("tls.ciphers", "ECDHE+AESGCM", lambda p: p.tls.ciphers, None),
+    ("tls.client_certificate", "require", lambda p: p.serving.choose("localhost").context.verify_mode, ssl.CERT_REQUIRED),
+    ("tls.client_ca", CA, lambda p: b"".join(p.tls.client_ca.split()), b"".join(Path(CA).read_bytes().split())),
+    ("tls.crl", CRL, lambda p: b"".join(p.tls.crl.split()), b"".join(Path(CRL).read_bytes().split())),
+    ("tls.strict_sni", True, lambda p: p.serving.choose("elsewhere.test") is None, None),
+    ("tls.hosts", {"*.example.com": {"policy": "intermediate"}}, lambda p: p.serving.policy_of("a.example.com").settings.preset,
+     "intermediate"),
+    ("timeouts.handshake_s", 20.75, lambda p: p.client.handshake_s, None),
     ("timeouts.head_s", 21.0, lambda p: p.client.head_s, None),
     ("timeouts.body_idle_s", 22.0, lambda p: p.client.body_idle_s, None),
     ("timeouts.client_idle_s", 23.0, lambda p: p.client.idle_s, None),
@@ -149,6 +168,7 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("limits.trailer_bytes", 600, lambda p: [limits.trailer_bytes for limits in p.limits], [600, 600]),
     ("limits.replay_body_bytes", 700, lambda p: p.route.replay_bytes, None),
     ("limits.body_bytes", 800, lambda p: p.route.body_bytes, None),
+    ("limits.handshakes", 77, lambda p: p.listener.handshakes, None),
     ("limits.connections", 90, lambda p: p.listener.connections, None),
     ("limits.connections_per_client", 9, lambda p: p.listener.connections_per_client, None),
     ("limits.client_bytes_per_s", 50, lambda p: (p.client.seconds_per_byte, p.client.min_bytes_per_idle),
@@ -241,6 +261,14 @@ MIRROR: list[tuple[str, Any, Callable[[Plan], Any], Any]] = [
     ("body_bytes", 800, lambda p: p.pools["api"].settings.mirror.body_bytes, None),
     ("timeout_s", 3.5, lambda p: p.pools["api"].settings.mirror.timeout_s, None),
     ("methods", ["PUT", "POST"], lambda p: p.pools["api"].settings.mirror.methods, {b"PUT", b"POST"}),
+]
+
+# Of a pool's TLS, which has no flat keys either.
+POOL_TLS: list[tuple[str, Any, Callable[[Plan], Any], Any]] = [
+    ("verify", False, lambda p: Outgoing(p.pools["api"].tls).context.verify_mode, ssl.CERT_NONE),
+    ("ca", CA, lambda p: [ca["serialNumber"] for ca in Outgoing(p.pools["api"].tls).context.get_ca_certs()], ["01"]),
+    ("server_name", "inner.example.com", lambda p: Outgoing(p.pools["api"].tls).server_name("b"), None),
+    ("certificate", "self-signed", lambda p: p.pools["api"].tls.certificate.where, None),
 ]
 
 # What holds for a backend of a list for which it says nothing.
@@ -368,6 +396,18 @@ def test_an_option_of_a_target_list_arrives_in_the_plan(option, value, place, ot
 @pytest.mark.parametrize(("option", "value", "place", "other"), LISTED, ids=[place[0] for place in LISTED])
 def test_a_default_of_backends_arrives_in_the_plan_of_a_target_list(option, value, place, other):
     assert place(targets_plan({"file": "/lists/api.json"}, {option: value})) == value
+
+
+def test_every_option_of_the_tls_of_a_pool_has_its_place():
+    assert [option for option, *_ in POOL_TLS] == list(PoolTls.model_fields)
+
+
+@pytest.mark.parametrize(("option", "value", "place", "other"), POOL_TLS, ids=[place[0] for place in POOL_TLS])
+def test_an_option_of_the_tls_of_a_pool_arrives_in_the_plan(option, value, place, other):
+    pools = {"api": {"backends": ["a:443"], "tls": {option: value}}}
+    listeners = {"web": {"address": ":80", "default_pool": "api"}}
+    plan = plan_of(LoadBalancerConfig.model_validate({"pools": pools, "listeners": listeners}))
+    assert place(plan) == (value if other is None else other)
 
 
 def test_every_option_of_a_mirror_has_its_place():

@@ -85,6 +85,9 @@ class Policy:
     name: str = "intermediate"
     client_certificate: str = "off"
 
+    def met_by(self, other: "Policy") -> bool:
+        return self == other
+
 
 @dataclass(frozen=True)
 class Chosen:

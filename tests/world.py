@@ -343,7 +343,6 @@ class World:
         self.arrivals = Arrivals(
             self.engine,
             self.poller,
-            self.runtime.handshakes,
             lambda secured: Http1(self.engine) if secured is None else Http1(self.engine, b"https", secured),
         )
         if side == "tls":
@@ -479,7 +478,7 @@ class World:
             "in flight": sum(cluster.pool.leases for cluster in self.plane.clusters.values()),
             "deadlines": self.deadlines.armed,
             "arrivals": self.engine.gate.open,
-            "handshakes": self.runtime.handshakes.open + self.runtime.handshakes.waiting,
+            "handshakes": self.engine.handshakes.open + self.engine.handshakes.waiting,
             "counted requests": sum(len(running) for running in self.plane.routing.running.values()),
         }
         self.poller.stop()

@@ -1,7 +1,9 @@
 """`twistd lb --check`: what is wrong and what is doubtful about a configuration, without binding or starting anything."""
 
+import time
 from collections.abc import Sequence
 
+from twisted_lb.certificate_doubts import certificate_doubts
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.config.doubts import doubts
 from twisted_lb.config.load import Source
@@ -38,10 +40,11 @@ def problems_of(source: Source) -> list[Problem]:
     loaded = source.loaded
     assert loaded is not None
     try:
-        plan_of(config)
+        plan = plan_of(config)
     except ConfigError as error:
         return loaded.placed([*error.problems, *_doubts(config), *loaded.warnings])
-    return loaded.placed([*_doubts(config), *loaded.warnings])
+    flawed = [one.problem() for one in certificate_doubts(config, plan, time.time())]
+    return loaded.placed([*_doubts(config), *flawed, *loaded.warnings])
 
 
 def compared(before: Source, after: Source) -> PlanDiff:

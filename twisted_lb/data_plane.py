@@ -47,6 +47,8 @@ from twisted_lb.request_log import BriefRequestLog, log_request
 from twisted_lb.routes import Routes
 from twisted_lb.self_check import SelfCheck
 from twisted_lb.target_lists import Provide, TargetLists, nobody
+from twisted_lb.tls.serving import Serving
+from twisted_lb.tls.settings import TlsSettings
 from twisted_lb.tracing.spans import Tracer
 
 # How often pools look for what time makes due: trials of ejected backends, say.
@@ -130,6 +132,7 @@ class DataPlane:
         self.routing: Final = Routes(runtime)
         self.notes: Final = Notes()
         self.frontends: dict[str, Frontend] = {}
+        self.servings: dict[str, Serving] = {}  # of those that speak TLS
         self.listeners: dict[str, list[Listener]] = {}
         self._ticking: Final = LoopingCall(self._tick)
         self._ticking.clock = runtime.time
@@ -263,7 +266,7 @@ class DataPlane:
         """How the connections of a frontend arrive that have to show who they are, or speak TLS."""
         runtime = self.runtime
         assert runtime.poller is not None, "sockets need a poller"
-        return Arrivals(frontend, runtime.poller, runtime.handshakes, _secured_builder(frontend))
+        return Arrivals(frontend, runtime.poller, _secured_builder(frontend))
 
     # Its life.
 
@@ -296,6 +299,8 @@ class DataPlane:
             self._brief_log.tick(self.runtime.clock.read())
         self.self_check.tick(now)
         self.access_log.tick(now)
+        for serving in self.servings.values():
+            serving.age(now)
 
     def _heard_event(self, event: Event) -> None:
         # The first backends of a pool, and the last ones of one that goes, are no news.
@@ -366,6 +371,11 @@ class DataPlane:
             name: self.frontends.get(name) or self._frontend(name, listener, tables[name], told)
             for name, listener in plan.listeners.items()
         }
+        servings = {
+            name: _serving(listener.tls, self.servings.get(name))
+            for name, listener in plan.listeners.items()
+            if listener.tls is not None
+        }
         gone = [one for name, one in self.frontends.items() if name not in plan.listeners]
         retired = [one for name, one in self.clusters.items() if name not in plan.pools]
         # And now nothing can fail any more.
@@ -383,6 +393,8 @@ class DataPlane:
         self.access_log.follow(plan.access_log, {name: route.log for name, route in plan.routes.items()})
         for name, listener in plan.listeners.items():
             self._lead(frontends[name], listener, tables[name], self._with_access_log(told, listener))
+            frontends[name].serving = servings.get(name)
+        self.servings = servings
         self._serve_on(sockets, frontends)
         for frontend in gone:
             self.leaving.close(frontend, now)
@@ -468,6 +480,8 @@ class DataPlane:
     def _lead(self, frontend: Frontend, listener: ListenerPlan, table: RouteTable, told: Observers) -> None:
         """Have a listener's plan in force."""
         frontend.client_rules = listener.rules
+        frontend.arrival = listener.arrival
+        frontend.handshakes.configure(listener.handshakes)
         frontend.go_by(table)
         frontend.observers = told
         frontend.gate.configure(self._most(listener), listener.connections_per_client)
@@ -754,6 +768,13 @@ def _question(pool: PoolPlan) -> Question:
     """What the backends of a pool that has checks are asked."""
     asked = None if pool.checks is None else pool.checks.http
     return Connecting() if asked is None else HttpCheck(asked, _AGENT, pool.upstream.limits)
+
+
+def _serving(settings: TlsSettings, previous: Serving | None) -> Serving:
+    """What a listener's plan has TLS served with; what is equal to what there was is that."""
+    if previous is not None and previous.settings == settings:
+        return previous
+    return Serving.of(settings, previous)
 
 
 def _builder(frontend: Frontend) -> Callable[[], StreamProtocol]:

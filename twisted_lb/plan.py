@@ -19,7 +19,7 @@ from twisted_lb.config.affinity import AffinityConfig
 from twisted_lb.config.base import DEFAULT, KeyPath
 from twisted_lb.config.costs import ORDINARY, CostOf
 from twisted_lb.config.ejection import EjectionConfig
-from twisted_lb.config.files import Home, contents, digest_of
+from twisted_lb.config.files import Home, contents, digest_of, digest_of_names, entries_of, readers_of
 from twisted_lb.config.keys import KeyTable
 from twisted_lb.config.limits import HeadLimitsConfig
 from twisted_lb.config.listeners import ListenerConfig
@@ -66,7 +66,13 @@ from twisted_lb.net.path_edit import PathEdit
 from twisted_lb.net.queueing import Queueing, UrgencyField
 from twisted_lb.net.request_cost import RequestCost
 from twisted_lb.net.request_keys import RequestKey
-from twisted_lb.net.settings import AUTO, ClientRules, RouteRules, UpstreamRules
+from twisted_lb.net.settings import AUTO, ArrivalRules, ClientRules, RouteRules, UpstreamRules
+from twisted_lb.plan_tls import outgoing_of, outgoing_said, said_of, tls_of
+from twisted_lb.tls.certificate import Certificate
+from twisted_lb.tls.known import Known
+from twisted_lb.tls.outgoing import OutgoingSettings
+from twisted_lb.tls.pem import BadCertificate
+from twisted_lb.tls.settings import TlsSettings
 from twisted_lb.tracing.rules import TraceRules
 from twisted_lb.wire.edits import NO_EDITS, FieldEdits
 from twisted_lb.wire.grammar import Limits
@@ -94,6 +100,8 @@ _MCP_SESSION: Final = "mcp-session-id"
 
 # Among what a route is made of: what it takes from its pools.
 OF_POOLS: Final = "pools"
+# And what a listener is: what is in the files of its TLS.
+TLS_FILES: Final = "files of tls"
 
 ANYTHING = RouteMatch()
 
@@ -116,7 +124,7 @@ class ListenerPlan:
     """The plan of a listener: where it listens, its rules, the names of its routes in their order, that of the route which
     takes what none of them does (None: nothing does), how many connections its clients may have (None: as many as there
     is room for; per client 0: no limit), and what is asked of their requests; whether these are in the access log, or in which
-    form. `made_of` is compared when the next plan is made: parts of the configuration, by the key that they have below it.
+    form; what comes before the first request, its certificates and what holds for TLS (None: it speaks plain HTTP), and how many handshakes may be open. `made_of` is compared when the next plan is made: parts of the configuration, by the key that they have below it.
     """
 
     rules: ClientRules
@@ -127,6 +135,9 @@ class ListenerPlan:
     connections_per_client: int = 0
     admission: AdmissionPlan = AdmissionPlan()
     log: bool | str = True
+    arrival: ArrivalRules = ArrivalRules()
+    tls: TlsSettings | None = None
+    handshakes: int = 1000
     made_of: Mapping[str, object] = field(default_factory=dict, repr=False)
 
 
@@ -223,7 +234,7 @@ class TargetsPlan:
 @dataclass(frozen=True, eq=False)
 class PoolPlan:
     """The plan of a pool: its members, policy and settings, the rules of connections to them, by what requests are bound to them (None:
-    by nothing), their checks (None: no checks), and the list that has more members (None: there is none). ValueError when a name is there twice.
+    by nothing), their checks (None: no checks), the list that has more members (None: there is none), and how TLS is spoken to them (None: it is not). ValueError when a name is there twice.
     """
 
     backends: tuple[BackendSpec, ...]
@@ -235,6 +246,7 @@ class PoolPlan:
     checks: CheckPlan | None
     targets: TargetsPlan | None = None
     affinity: Affinity | None = None
+    tls: OutgoingSettings | None = None
     made_of: Mapping[str, object] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -279,15 +291,21 @@ class Plan:
 class Files:
     """The files that a configuration names, each read once: a service that has given up its privileges cannot read again."""
 
-    def __init__(self, home: Home | None = None) -> None:
+    def __init__(self, home: Home | None = None, known: Known | None = None) -> None:
         self._home: Final = Home() if home is None else home
+        # Certificates that were read before: what says the same is not parsed again.
+        self.known: Final = Known() if known is None else known
         self._read: dict[str, bytes] = {}
         self._unread: dict[str, Problem] = {}
         self._missing: set[str] = set()
+        self._folders: dict[str, tuple[str, ...] | None] = {}
+        self._readers: dict[str, str] = {}
+        # What was made of a place of certificates, or is wrong with it.
+        self.certificates: Final[dict[str, tuple[Certificate, ...] | BadCertificate]] = {}
 
     def anew(self) -> "Files":
         """The same, to be read anew."""
-        return Files(self._home)
+        return Files(self._home, self.known)
 
     def read(self, path: str, place: KeyPath) -> bytes:
         """What is in a file that is named at a place; nothing of one that cannot be read, see `refuse_unread`."""
@@ -301,6 +319,28 @@ class Files:
                 self._missing.add(path)
         return self._read.get(path, b"")
 
+    def contents(self, path: str) -> bytes:
+        """What is in a file; OSError or ValueError for one that cannot be read."""
+        if path not in self._read:
+            try:
+                self._read[path] = contents(self._home.at(Path(path)))
+            except (OSError, ValueError):
+                self._missing.add(path)
+                raise
+        return self._read[path]
+
+    def entries(self, path: str) -> tuple[str, ...] | None:
+        """The names in a folder, sorted; None where there is none."""
+        if path not in self._folders:
+            self._folders[path] = entries_of(self._home.at(Path(path)))
+        return self._folders[path]
+
+    def readers(self, path: str) -> str:
+        """Who may read a file beside its owner: `others`, `group`, or nobody."""
+        if path not in self._readers:
+            self._readers[path] = readers_of(self._home.at(Path(path)))
+        return self._readers[path]
+
     def networks(self, path: str, place: KeyPath) -> list[Network]:
         """The networks in a file, one a line; a line that is none is refused with the files that cannot be read."""
         try:
@@ -308,6 +348,10 @@ class Files:
         except ValueError as error:
             self._unread[path] = Problem(place, f"{path}: {error}")
             return []
+
+    def refuse(self, problems: Iterable[Problem]) -> None:
+        """Have these refused with the files that cannot be read."""
+        self._unread.update({f"{one.path}": one for one in problems})
 
     def refuse_unread(self, others: Iterable[Problem] = ()) -> None:
         """ConfigError with all files that could not be read since the last look, or are not what they should be, and with others."""
@@ -318,8 +362,12 @@ class Files:
 
     @property
     def digests(self) -> dict[str, str]:
-        """The SHA-256 of each file, in hexadecimal, by path; empty of one that could not be read."""
-        digests = {**dict.fromkeys(self._missing, ""), **{path: digest_of(data) for path, data in self._read.items()}}
+        """The SHA-256 of each file, and of the names in each folder, in hexadecimal, by path; empty of one that could not be read."""
+        digests = {
+            **dict.fromkeys(self._missing, ""),
+            **{path: digest_of_names(names) for path, names in self._folders.items() if names is not None},
+            **{path: digest_of(data) for path, data in self._read.items()},
+        }
         return {str(self._home.at(Path(path))): digest for path, digest in digests.items()}
 
 
@@ -332,7 +380,10 @@ def plan_of(config: LoadBalancerConfig, before: Plan | None = None, files: Files
     # A field that the balancer writes itself for one of its routes is taken from nobody.
     real_ip = any(one.forwarding.real_ip for one in (*objects.routes.values(), *objects.to_default.values()))
     ratio = -1.0 if config.traces.url is None else config.traces.ratio
-    pools = {name: _pool(name, pool, config.defaults.backend) for name, pool in objects.pools.items()}
+    pools = {
+        name: _pool(name, pool, config.defaults.backend, files, ("pools", name) if name in config.pools else ())
+        for name, pool in objects.pools.items()
+    }
     routes = {
         name: _route(name, route, objects, files, ("routes", number), ratio)
         for number, (name, route) in enumerate(objects.routes.items())
@@ -342,7 +393,14 @@ def plan_of(config: LoadBalancerConfig, before: Plan | None = None, files: Files
         for pool, route in objects.to_default.items()
     }
     listeners = {
-        name: _listener(name, objects, files, ("listeners", name) if name in config.listeners else (), real_ip=real_ip)
+        name: _listener(
+            name,
+            objects,
+            files,
+            ("listeners", name) if name in config.listeners else (),
+            None if before is None else before.listeners.get(name),
+            real_ip=real_ip,
+        )
         for name in objects.listeners
     }
     files.refuse_unread(_unmade(config, pools))
@@ -407,9 +465,12 @@ def _default_route(pool: str) -> str:
     return pool if pool == DEFAULT else f"to {pool}"
 
 
-def _listener(name: str, objects: Objects, files: Files, place: KeyPath, *, real_ip: bool) -> ListenerPlan:
+def _listener(
+    name: str, objects: Objects, files: Files, place: KeyPath, before: ListenerPlan | None, *, real_ip: bool
+) -> ListenerPlan:
     config = objects.listeners[name]
     pages = _pages(config.error_pages, files, place)
+    tls = _tls(config, files, place, before)
     pool = config.default_pool or DEFAULT
     routes = tuple(one for one, route in objects.routes.items() if not route.listeners or name in route.listeners)
     route = _default_route(pool) if pool in objects.to_default else None
@@ -422,14 +483,34 @@ def _listener(name: str, objects: Objects, files: Files, place: KeyPath, *, real
         connections_per_client=config.limits.connections_per_client,
         admission=_admission(config, f"listener {name}"),
         log=config.log,
+        arrival=_arrival(config),
+        tls=tls,
+        handshakes=config.limits.handshakes,
         made_of={
             "": config,
+            TLS_FILES: said_of(tls),
             "routes": routes,
             "default_route": route,
             "real_ip": real_ip,
             "error_pages": _bytes_of(pages),
         },
     )
+
+
+def _tls(config: ListenerConfig, files: Files, place: KeyPath, before: ListenerPlan | None) -> TlsSettings | None:
+    try:
+        return tls_of(config.tls, files, (*place, "tls"), None if before is None else before.tls)
+    except ConfigError as error:
+        files.refuse(error.problems)
+        return None
+
+
+def _outgoing(config: PoolConfig, files: Files, place: KeyPath) -> OutgoingSettings | None:
+    try:
+        return None if config.tls is None else outgoing_of(config.tls, files, (*place, "tls"))
+    except ConfigError as error:
+        files.refuse(error.problems)
+        return None
 
 
 def _bytes_of(pages: Mapping[int, ErrorPage]) -> object:
@@ -453,6 +534,15 @@ def _claims(config: ListenerConfig, *, real_ip: bool) -> tuple[bytes, ...]:
     if real_ip:
         names.append(b"x-real-ip")  # we write it ourselves
     return tuple(names)
+
+
+def _arrival(config: ListenerConfig) -> ArrivalRules:
+    return ArrivalRules(
+        proxy=config.proxy_protocol != "off",
+        proxy_only=config.proxy_protocol == "require",
+        proxy_from=Networks(config.proxy_protocol_from) if config.proxy_protocol_from else None,
+        patience_s=config.timeouts.handshake_s,
+    )
 
 
 def _client_rules(config: ListenerConfig, pages: Mapping[int, ErrorPage], *, real_ip: bool) -> ClientRules:
@@ -689,7 +779,8 @@ def _retry_after_s(check: HealthCheckConfig) -> int:
     return max(1, ceil(check.out_interval_s)) if check.enabled else 1
 
 
-def _pool(name: str, config: PoolConfig, backend: BackendRulesConfig) -> PoolPlan:
+def _pool(name: str, config: PoolConfig, backend: BackendRulesConfig, files: Files, place: KeyPath) -> PoolPlan:
+    tls = _outgoing(config, files, place)
     check, upstream, retry = config.health_check, config.upstream, config.retry
     affinity = _affinity(name, config.affinity)
     return PoolPlan(
@@ -744,7 +835,12 @@ def _pool(name: str, config: PoolConfig, backend: BackendRulesConfig) -> PoolPla
         checks=_checks(check) if check.enabled else None,
         targets=None if config.targets is None else _targets(config.targets, backend),
         # What its backends inherit is in them; those of a list come without.
-        made_of={"": config, **({} if config.targets is None else {"defaults.backend": backend})},
+        tls=tls,
+        made_of={
+            "": config,
+            TLS_FILES: outgoing_said(tls),
+            **({} if config.targets is None else {"defaults.backend": backend}),
+        },
     )
 
 

@@ -13,7 +13,7 @@ from twisted_lb.config.listeners import ListenConfig
 from twisted_lb.config.secret import hides
 from twisted_lb.core.backend import BackendSpec, limit_said
 from twisted_lb.errors import one_line
-from twisted_lb.plan import OF_POOLS, ListenerPlan, Plan, PoolPlan, RoutePlan
+from twisted_lb.plan import OF_POOLS, TLS_FILES, ListenerPlan, Plan, PoolPlan, RoutePlan
 from twisted_lb.tracing.rules import TraceRules
 
 Parts = Mapping[str, ListenerPlan] | Mapping[str, RoutePlan] | Mapping[str, PoolPlan]
@@ -22,7 +22,7 @@ Parts = Mapping[str, ListenerPlan] | Mapping[str, RoutePlan] | Mapping[str, Pool
 # there are none does.
 MOVED_KEYS: Final[dict[str, Callable[[Sequence[BackendSpec], Sequence[BackendSpec]], float]]] = {}
 # What no key of a file is called.
-_IN_WORDS: Final = {"default_route": "requests that no route takes"}
+_IN_WORDS: Final = {"default_route": "requests that no route takes", TLS_FILES: ""}
 # A value in a line has this many characters at most.
 _MOST: Final = 80
 # And what comes to a list and goes.

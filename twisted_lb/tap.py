@@ -88,6 +88,11 @@ class Options(CommandOptions):
         add("-s", "--strategy", metavar=STRATEGIES, help=STRATEGY_HELP)
         add("-p", "--port", help=f"port for the clients, {ListenConfig().port} if not given")
         add("--interface", metavar="ADDRESS", help="IP address to listen on, all if not given")
+        add(
+            "--tls",
+            metavar="DIR|FILE|self-signed",
+            help="speak TLS with the certificates there, or with one of its own",
+        )
         add("--status", metavar="HOST:PORT", help="answer /-/ready and /-/live there")
         add("--admin", metavar="unix:PATH|HOST:PORT", help="API, page and metrics for operators there; see lbctl")
         add(

@@ -8,13 +8,15 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from twisted_lb.config.files import contents, digest_of
+from twisted_lb.config.files import digest_at as digest
 
 # How often files are looked at. Their content is read, since a symlink that is swapped changes nothing that a directory
 # watch would tell, and a time stamp nothing that matters.
 LOOK_S: Final = 1.0
 # For so long they must say the same before it counts: who writes several, or one in pieces, is not done in between.
 QUIET_S: Final = 0.2
+
+__all__ = ["Digests", "Watch", "digest"]
 
 _log = Logger()
 
@@ -85,12 +87,3 @@ class Watch:
 
     def _now(self) -> Digests:
         return {path: digest(Path(path)) for path in self._read()}
-
-
-def digest(path: Path) -> str:
-    """The SHA-256 of what is in a file, in hexadecimal; empty where it cannot be read."""
-    try:
-        return digest_of(contents(path))
-    except (OSError, ValueError):
-        # ValueError: no path, or a pipe.
-        return ""

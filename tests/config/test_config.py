@@ -58,9 +58,11 @@ def test_every_flag_arrives_where_it_belongs() -> None:
             "--interface": "localhost",
             "--status": "[::1]:9000",
             "--takeover": "/run/lb",
+            "--tls": "/etc/lb/tls",
         },
         None,
     )
+    assert config.tls.certificates == ("/etc/lb/tls",)
     assert config.takeover == "/run/lb"
     assert config.health_check.interval_s == 0.5
     assert config.policy == "rand"

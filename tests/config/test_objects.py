@@ -37,12 +37,22 @@ LISTENER: dict[str, tuple[Any, Any]] = {
     "client_max_age_s": (10.0, 20.0),
     "client_requests": (10, 20),
     "error_pages": ({"503": "a"}, {"503": "b"}),
+    "tls.certificates": (["self-signed"], ["/etc/a.pem"]),
+    "tls.policy": ("modern", "modern"),
+    "tls.ciphers": ("ECDHE+AESGCM", "ECDHE+CHACHA20"),
+    "tls.client_certificate": ("request", "require"),
+    "tls.client_ca": ("/etc/a.pem", "/etc/b.pem"),
+    "tls.crl": ("/etc/a.pem", "/etc/b.pem"),
+    "tls.strict_sni": (True, True),
+    "tls.hosts": ({"a.b": {"policy": "modern"}}, {"a.b": {"policy": "intermediate"}}),
+    "timeouts.handshake_s": (1.0, 2.0),
     "timeouts.response_idle_s": (1.0, 2.0),
     "timeouts.first_byte_s": (1.0, 2.0),
     "timeouts.head_s": (1.0, 2.0),
     "timeouts.body_idle_s": (1.0, 2.0),
     "timeouts.client_idle_s": (1.0, 2.0),
     "limits.request_line_bytes": (100, 200),
+    "limits.handshakes": (5, 6),
     "limits.connections": (7, 8),
     "limits.connections_per_client": (3, 4),
     "limits.client_bytes_per_s": (1, 2),
@@ -184,7 +194,7 @@ BACKEND: dict[str, tuple[Any, Any]] = {
 # What an object says of itself alone.
 OWN = {
     "listener": {"address"},
-    "pool": {"backends", "mirror", "targets"},
+    "pool": {"backends", "mirror", "targets", "tls"},
     "backend": {"address", "name"},
     "route": {
         "name", "listeners", "host", "path", "path_prefix", "method", "headers", "query", "clients", "pool", "split",
@@ -218,6 +228,8 @@ def configured(owner: str, own: dict[str, Any], defaults: dict[str, Any]) -> Loa
     """A configuration with one object of each kind, and others that keys may name."""
     pool = own if owner == "pool" else {}
     backend = own if owner == "backend" else {}
+    if "tls" in {**own, **defaults} and "certificates" not in {**own.get("tls", {}), **defaults.get("tls", {})}:
+        defaults = {**defaults, "tls": {"certificates": "self-signed", **defaults.get("tls", {})}}
     return LoadBalancerConfig.model_validate(
         {
             "listeners": {"web": {"address": ":0", **(own if owner == "listener" else {})}},

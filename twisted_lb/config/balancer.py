@@ -8,7 +8,7 @@ from pydantic import Field, ModelWrapValidatorHandler, ValidationError, field_va
 from pydantic_core import InitErrorDetails
 
 from twisted_lb.config.admin import AdminConfig
-from twisted_lb.config.base import Name, SecondsOrNone, again, error_of
+from twisted_lb.config.base import KeyPath, Model, Name, SecondsOrNone, again, error_of
 from twisted_lb.config.described import DescribedConfig
 from twisted_lb.config.inheritance import with_backend_defaults
 from twisted_lb.config.loops import loops
@@ -97,7 +97,10 @@ class LoadBalancerConfig(DescribedConfig):
         ]
         try:
             config = handler(with_backend_defaults(values))
-            errors += [again(one, place) for place, one in unfit(config)] or _own_backends(config)
+            errors += [again(one, place) for place, one in unfit(config)] or [
+                *_own_backends(config),
+                *_without_certificates(config),
+            ]
         except ValidationError as error:
             errors += [again(one) for one in error.errors()]
         if errors:
@@ -133,4 +136,17 @@ def _own_backends(config: LoadBalancerConfig) -> list[InitErrorDetails]:
         error_of("loop", loop.path, f"backend {loop.address} is this balancer itself")
         for loop in loops(config, objects_of(config))
         if loop.sure
+    ]
+
+
+def _without_certificates(config: LoadBalancerConfig) -> list[InitErrorDetails]:
+    """The error of each table that says something of TLS where there are no certificates: it would be plain HTTP."""
+    if "certificates" in config.defaults.listener.tls.model_fields_set:
+        return []
+    text = 'there are no certificates for it: certificates = "FILE or FOLDER", or "self-signed" to try it out'
+    homes: dict[KeyPath, Model] = {("listeners", name, "tls"): one.tls for name, one in config.listeners.items()}
+    return [
+        error_of("misfit_key", place, text)
+        for place, tls in {**homes, ("tls",): config.tls}.items()
+        if tls.model_fields_set and "certificates" not in tls.model_fields_set
     ]

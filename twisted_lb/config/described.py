@@ -27,6 +27,7 @@ from twisted_lb.config.pools import (
     refuse_twice_in_a_list,
 )
 from twisted_lb.config.routes import AskConfig, ForwardingConfig, RouteConfig, protocols
+from twisted_lb.config.tls import TlsConfig
 from twisted_lb.core.backend import BackendSpec
 
 
@@ -62,6 +63,7 @@ class DescribedConfig(ChoiceConfig, AskConfig):
         '`503 = "/etc/lb/503.html"`; the ending (.html, .json, else text) says the type. Read at the start and at each reload.',
     )
     listen: ListenConfig = ListenConfig()
+    tls: TlsConfig = TlsConfig()
     health_check: HealthCheckConfig = HealthCheckConfig()
     ejection: EjectionConfig = EjectionConfig()
     queue: QueueConfig = QueueConfig()

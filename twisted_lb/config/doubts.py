@@ -17,7 +17,7 @@ from twisted_lb.config.listeners import ListenerConfig
 from twisted_lb.config.loops import loops
 from twisted_lb.config.matching import match_of
 from twisted_lb.config.mirror import SAFE
-from twisted_lb.config.objects import Objects, check_of, home_of_choice, name_of, objects_of
+from twisted_lb.config.objects import Objects, check_of, home_of_choice, home_of_listener, name_of, objects_of
 from twisted_lb.config.observe import OF_ACCESS_LOG
 from twisted_lb.config.own_policies import OwnChoice
 from twisted_lb.config.policies import PolicyTable, policy_for
@@ -26,6 +26,7 @@ from twisted_lb.config.problems import Problem, Severity
 from twisted_lb.config.profiles import PROFILES, says
 from twisted_lb.config.routes import RouteConfig, RouteRulesConfig
 from twisted_lb.config.shape import field_of, model_at
+from twisted_lb.config.tls import TlsPolicyConfig, weak_ciphers
 from twisted_lb.config.trust import TrustConfig
 from twisted_lb.core.address import TcpAddress, is_name
 from twisted_lb.core.backend import ADAPTIVE
@@ -90,6 +91,16 @@ CODES: Final = {
     "W47": "What is said of buffers takes away what `profile` is for.",
     "W48": "A timeout of a route is shorter than the profile of its pool would have it.",
     "W53": "What is to be held for one slow client is more than `limits.memory_bytes`, which all of them share.",
+    "W60": "A key of `tls` has no effect: TLS 1.3 takes no `ciphers`, nobody is asked for a certificate, or there are no certificates.",
+    "W61": "A certificate, or one of its chain, has expired, is not yet valid, or expires within 21 days.",
+    "W62": "A certificate names no host (no subjectAltName): clients refuse it.",
+    "W63": "The chain of a certificate lacks the intermediate one, or has others that are no part of it.",
+    "W64": "The group of a private key's file can read it.",
+    "W65": "A revocation list is past its next update: no client certificate is accepted.",
+    "W66": "A host of `tls.hosts` has no certificate.",
+    "W67": "TLS at port 80, where browsers speak plain HTTP.",
+    "W68": "`verify = false`: whoever answers is taken for a backend, and hears and answers its requests.",
+    "W69": "Ciphers of `tls.ciphers` encrypt or authenticate nothing, or are broken.",
 }
 
 
@@ -138,6 +149,7 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening
         yield from _of_profile(config, name, pool)
         yield from _of_buffers(_home(config.pools, "pools", name), pool, config.limits.memory_bytes)
         yield from _of_affinity(config, name, pool)
+        yield from _of_outgoing_tls(_home(config.pools, "pools", name), pool)
         yield from _of_adaptive(_home(config.pools, "pools", name), config.pools.get(name, config).adaptive, pool)
         yield from _of_ejection(_home(config.pools, "pools", name), pool)
         yield from _of_mirror(("pools", name, "mirror"), pool, objects)
@@ -159,6 +171,7 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening
     for name, listener in objects.listeners.items():
         yield from _of_trust(_home(config.listeners, "listeners", name), listener)
         yield from _of_limits(_home(config.listeners, "listeners", name), listener)
+        yield from _of_tls(home_of_listener(config, name), listener)
     if listening:
         yield from _of_unsaid_listener(config)
     yield from _of_room(config, objects, descriptors, room)
@@ -169,6 +182,49 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening
         for loop in loops(config, objects)
         if not loop.sure
     )
+
+
+def _of_tls(place: KeyPath, listener: ListenerConfig) -> Iterator[Doubt]:
+    """Keys of TLS without effect, by the table that they hold for; and what nobody would find or want."""
+    tls, home = listener.tls, (*place, "tls")
+    if not tls.certificates:
+        for key in sorted(tls.model_fields_set - {"certificates"}):
+            yield Doubt(
+                "W60", (*home, key), "has no effect: there are no certificates, and the listener speaks plain HTTP"
+            )
+        return
+    for host in tls.patterns:
+        own, there = (tls, home) if host is None else (tls.hosts[host], (*home, "hosts", host))
+        yield from _of_tls_policy(there, own.model_fields_set, tls.for_host(host))
+    for address in listener.addresses:
+        if address.port == 80:
+            yield Doubt(
+                "W67",
+                (*place, "address") if place else ("tls",),
+                f"{address.where} speaks TLS: browsers look for it at port 443",
+            )
+
+
+def _of_outgoing_tls(place: KeyPath, pool: PoolConfig) -> Iterator[Doubt]:
+    if pool.tls is not None and not pool.tls.verify:
+        yield Doubt("W68", (*place, "tls", "verify"), "false: whoever answers is taken for a backend of this pool")
+        if pool.tls.ca is not None:
+            yield Doubt("W60", (*place, "tls", "ca"), "has no effect: verify = false takes any certificate")
+
+
+def _of_tls_policy(place: KeyPath, said: set[str], policy: TlsPolicyConfig) -> Iterator[Doubt]:
+    if "ciphers" in said and policy.policy == "modern":
+        yield Doubt(
+            "W60",
+            (*place, "ciphers"),
+            'has no effect: policy = "modern" speaks TLS 1.3 alone, whose ciphers are OpenSSL\'s own',
+        )
+    elif "ciphers" in said and (weak := weak_ciphers(policy.ciphers or "")):
+        yield Doubt("W69", (*place, "ciphers"), f"selects what anybody can read or change: {', '.join(weak)}")
+    if policy.client_certificate == "off":
+        for key in ("client_ca", "crl"):
+            if key in said:
+                yield Doubt("W60", (*place, key), 'has no effect: client_certificate = "off" asks nobody for one')
 
 
 def _of_policy(config: LoadBalancerConfig, name: str, pool: PoolConfig) -> Iterator[Doubt]:

@@ -7,7 +7,7 @@ import re
 import stat
 import tomllib
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice, takewhile
@@ -134,6 +134,39 @@ def contents(path: Path) -> bytes:
 
 def _at_once(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
+
+
+def entries_of(path: Path) -> tuple[str, ...] | None:
+    """The names in a folder, sorted; None where there is none, or none that can be read."""
+    try:
+        return tuple(sorted(one.name for one in path.iterdir()))
+    except (NotADirectoryError, FileNotFoundError, ValueError):
+        # ValueError: a NUL in the path, as whoever reads a file there will say.
+        return None
+
+
+def digest_at(path: Path) -> str:
+    """The SHA-256 of what is in a file, or of the names in a folder, in hexadecimal; empty for what cannot be read."""
+    try:
+        names = entries_of(path)
+        return digest_of(contents(path)) if names is None else digest_of_names(names)
+    except (OSError, ValueError):
+        # ValueError: no path, or a pipe.
+        return ""
+
+
+def digest_of_names(names: Iterable[str]) -> str:
+    """The SHA-256 of the names in a folder."""
+    return digest_of("\0".join(names).encode("utf-8", "surrogateescape"))
+
+
+def readers_of(path: Path) -> str:
+    """Who may read a file beside its owner: `others`, where each folder above lets them through; else `group`, or nobody."""
+    real = Path(os.path.realpath(path))
+    mode = real.stat().st_mode
+    if mode & stat.S_IROTH and all(folder.stat().st_mode & stat.S_IXOTH for folder in real.parents):
+        return "others"
+    return "group" if mode & stat.S_IRGRP and all(one.stat().st_mode & stat.S_IXGRP for one in real.parents) else ""
 
 
 def bytes_of(path: Path, *, pipe: bool = False) -> bytes:

@@ -17,6 +17,7 @@ FLAGS: Final = {
     "--strategy": "policy",
     "--port": "listen.port",
     "--interface": "listen.interface",
+    "--tls": "tls.certificates",
     "--status": "status",
     "--takeover": "takeover",
     "--admin": "admin.address",
@@ -45,7 +46,9 @@ class Flagged:
         key = tuple(FLAGS[flag].split("."))
         if flag == "--admin" and isinstance(value, str) and value.startswith("unix:"):
             key = ("admin", "socket")
-        if flag in ("--port", "--interface"):
+        if flag == "--tls":
+            self._certificates(key, value)
+        elif flag in ("--port", "--interface"):
             self._listen(flag, key, value)
         elif flag == "--healthcheck":
             self._check(flag, value)
@@ -78,6 +81,14 @@ class Flagged:
                 self.typed[*home, "address"] = flag
         except ValueError as error:
             self._refuse(flag, str(error))
+
+    def _certificates(self, key: KeyPath, value: Any) -> None:
+        """In the place of the file's certificates; what else it says of TLS holds."""
+        home = self._home("listeners", "listen", "--tls")
+        if home is not None:
+            if isinstance(self._at(home).get("tls"), str):
+                self._forget((*home, "tls"))  # that was certificates alone
+            self._set((*home, *key), value, "--tls")
 
     def _check(self, flag: str, value: Any) -> None:
         """The checks `default`, and those of the pool `default` where it says how often itself, or names others."""

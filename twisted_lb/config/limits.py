@@ -26,6 +26,11 @@ class ClientTimeoutsConfig(IdleAnswerConfig):
         description="For a new client to say anything at all, `client_idle_s` at most; then its connection is closed without "
         "a word. Danger: short values cut browsers that connect ahead of time.",
     )
+    handshake_s: Seconds = Field(
+        default=10,
+        description="For a client's TLS handshake, from its connect on; then its connection is closed. Danger: short values cut "
+        "clients on bad networks.",
+    )
     head_s: Seconds = Field(
         default=10,
         description="For a client to send a whole request head, from its first byte. Danger: "
@@ -151,6 +156,13 @@ class ClientLimitsConfig(HeadLimitsConfig):
         description="Connections that one address may have open (an IPv6 one: its whole /64); more get a 429 and are "
         "closed. `trusted_proxies` have no such limit; behind them each client may have so many requests under "
         "way, more get a 429. 0: no limit. Danger: many people share one address.",
+    )
+    handshakes: int = Field(
+        default=1000,
+        ge=1,
+        le=10_000_000,
+        description="TLS handshakes that may be open at once; who comes beyond that waits for its turn, within `handshake_s`, so that a flood of "
+        "them holds nobody up who has a connection. Danger: each costs some 0.3 ms of CPU.",
     )
     client_bytes_per_s: int = Field(
         default=240,

@@ -10,6 +10,7 @@ from twisted_lb.config.addresses import DEFAULT_MODE, ListenAddress, interface_o
 from twisted_lb.config.base import SEVERAL, ErrorPages, Label, Model, Name, SecondsOrNone, TextOrTable
 from twisted_lb.config.limits import ClientLimitsConfig, ClientTimeoutsConfig
 from twisted_lb.config.log_format import OwnLog
+from twisted_lb.config.tls import TlsConfig
 from twisted_lb.config.trust import TrustConfig
 
 
@@ -123,6 +124,7 @@ class ListenerRulesConfig(AccessConfig, TrustConfig):
         description="Whether its requests are in the access log (`log.file`), or the format that they have there. A route may say "
         "it otherwise.",
     )
+    tls: TlsConfig = TlsConfig()
     timeouts: ClientTimeoutsConfig = ClientTimeoutsConfig()
     limits: ClientLimitsConfig = ClientLimitsConfig()
 

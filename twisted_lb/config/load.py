@@ -18,6 +18,7 @@ from twisted_lb.config.origins import Origins
 from twisted_lb.config.problems import Problem, in_order
 from twisted_lb.config.reasons import problems
 from twisted_lb.config.secret import Sources, exposed, hides
+from twisted_lb.config.tls import WORDS
 from twisted_lb.errors import ConfigError
 
 M = TypeVar("M", bound=Model)
@@ -58,7 +59,7 @@ class Source:
     """
 
     def __init__(self, flags: Flags, file: Path | None, environment: Mapping[str, str] = os.environ) -> None:
-        self.flags: Final = dict(flags)
+        self.flags: Final = {flag: _absolute(flag, text) for flag, text in flags.items()}
         self.file: Final = file
         self.loaded: Loaded | None = None
         self._reading: Reading | None = None  # the last one, whatever came of it
@@ -105,6 +106,11 @@ class Source:
         """What is doubtful about how a configuration is written, if it is the one that was loaded last."""
         loaded = self.loaded
         return () if loaded is None or config is not loaded.config else loaded.warnings
+
+
+def _absolute(flag: str, text: str | list[str]) -> str | list[str]:
+    """Where a flag names certificates, they are meant where it was typed; what a file names is beside that."""
+    return os.path.abspath(text) if flag == "--tls" and isinstance(text, str) and text not in (*WORDS, "") else text
 
 
 def _short_place(document: Document | None, path: KeyPath) -> str:

@@ -86,6 +86,11 @@ def home_of_choice(config: DescribedConfig, pool: str, key: str | int) -> KeyPat
     return ("pools", pool, key) if pool in config.pools else (key,)
 
 
+def home_of_listener(config: DescribedConfig, listener: str) -> KeyPath:
+    """Where the rules of a listener are said: in its own table, or in flat keys."""
+    return ("listeners", listener) if listener in config.listeners else ()
+
+
 def check_of(pool: PoolConfig, config: DescribedConfig) -> str | None:
     """The name of a pool's checks among those of the configuration: what it says, else `default`, where that is there."""
     return pool.check or (DEFAULT if DEFAULT in config.checks else None)

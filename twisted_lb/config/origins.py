@@ -19,6 +19,8 @@ Placing = Callable[[KeyPath], str]
 
 # Keys of listeners and routes that are called as a table of the process is, and are no flat keys.
 _OF_THE_PROCESS: Final = ("log",)
+# And one of pools that is called as a table of the listener is.
+_OF_THE_LISTENER: Final = ("tls",)
 
 
 class Origins:
@@ -123,7 +125,7 @@ class Origins:
         if rest[:1] == ("backends",) and len(rest) > 1:
             yield from self._of_backend(name, home, rest[1], rest[2:])
             return
-        if home or rest:
+        if home or (rest and rest[0] not in _OF_THE_LISTENER):
             yield (*home, *rest)
         check = check_of(self._objects.pools[name], self._config)
         if check is not None and rest[:1] == ("health_check",):

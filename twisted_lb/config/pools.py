@@ -16,6 +16,7 @@ from twisted_lb.config.mirror import MirrorConfig
 from twisted_lb.config.own_policies import OwnChoice
 from twisted_lb.config.policies import DESCRIBED, PolicyChoice, PolicyTable, ShadowChoice
 from twisted_lb.config.targets import TargetsConfig
+from twisted_lb.config.tls import PoolTls
 from twisted_lb.config.urgency import BY_ROUTE, Urgency
 from twisted_lb.core.address import is_name
 from twisted_lb.core.backend import (
@@ -603,6 +604,10 @@ class PoolConfig(PoolRulesConfig):
     )
     mirror: MirrorConfig | None = Field(
         default=None, description="To which other pool a share of its requests is sent too; left out: to none."
+    )
+    tls: PoolTls | None = Field(
+        default=None,
+        description="TLS to its backends, and to its checks; the table may be empty. Left out: plain HTTP.",
     )
 
     @field_validator("backends")

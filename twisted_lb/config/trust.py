@@ -1,9 +1,9 @@
 """Trust: which proxies in front of this one are believed, and in which fields."""
 
 import re
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from twisted_lb.config.access import a_network
 from twisted_lb.config.base import Model
@@ -38,6 +38,20 @@ class TrustConfig(Model):
         "anyway. Danger: backends may take what is not listed from anybody.",
     )
 
+    proxy_protocol: Literal["off", "trusted", "require"] = Field(
+        default="off",
+        description="The PROXY protocol (versions 1 and 2), by which a balancer in front tells on a connection's first bytes who its "
+        "client is, before TLS: `trusted`: addresses in `proxy_protocol_from` must send it, and of others it is not looked for; "
+        "`require`: who does not send it, or is not one of these, is closed. Nothing is guessed from bytes. Danger: who may send "
+        "it can say to be anybody.",
+    )
+    proxy_protocol_from: tuple[str, ...] = Field(
+        default=(),
+        strict=False,
+        description="Addresses and networks of the balancers that send it; needed for `trusted`. With `require` and none of them "
+        "everybody is to send it. Clients of a unix socket are always among them.",
+    )
+
     @field_validator("only_from_proxies")
     @classmethod
     def _are_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -48,9 +62,17 @@ class TrustConfig(Model):
                 raise ValueError(f"{name} cannot be one of them: no request is understood without it")
         return value
 
-    @field_validator("trusted_proxies")
+    @field_validator("trusted_proxies", "proxy_protocol_from")
     @classmethod
     def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for text in value:
             a_network(text)
         return value
+
+    @model_validator(mode="after")
+    def _says_of_whom(self) -> Self:
+        if self.proxy_protocol == "trusted" and not self.proxy_protocol_from:
+            raise ValueError("proxy_protocol: trusted needs proxy_protocol_from: the addresses of the balancers in front")
+        if self.proxy_protocol == "off" and self.proxy_protocol_from:
+            raise ValueError("proxy_protocol_from says of whom, and proxy_protocol is off: trusted or require")
+        return self

@@ -21,7 +21,7 @@ from twisted_lb.core.notes import Note
 from twisted_lb.net.client_connection import LINGER_S
 from twisted_lb.net.deadlines import Deadline
 from twisted_lb.net.frontend import STOPS, Frontend
-from twisted_lb.net.handshakes import Beginner, Handshakes
+from twisted_lb.net.handshakes import Beginner
 from twisted_lb.net.interfaces import StreamProtocol
 from twisted_lb.net.local_reply import Claim
 from twisted_lb.net.poller import PEER_CLOSED, READ, Pollable, Poller
@@ -55,7 +55,6 @@ class Arrivals:
     ) -> None:
         self.frontend: Final = frontend
         self.poller: Final = poller
-        self.handshakes: Final = handshakes
         self.build: Final[Callable[[Secured | None], StreamProtocol]] = build
 
     @property
@@ -128,7 +127,7 @@ class Arrival(Pollable, Beginner, Handshake):
             data = b""
         if not data:
             if not self._lingering:
-                self._frontend.handshakes.failed(Failure.LEFT)
+                self._frontend.handshaken.failed(Failure.LEFT)
             self._close()
         elif not self._lingering:
             self._received += data
@@ -178,7 +177,7 @@ class Arrival(Pollable, Beginner, Handshake):
         self._hello = hello
         # Nothing more is read until its turn: what TLS takes from here on is bounded by the kernel.
         self._arrivals.poller.change(self._fd, PEER_CLOSED)
-        if self._arrivals.handshakes.claim(self):
+        if self._frontend.handshakes.claim(self):
             self.begin_handshake()
 
     # The handshake.
@@ -216,14 +215,14 @@ class Arrival(Pollable, Beginner, Handshake):
         self._end_handshake()
         secured = self._secured
         assert secured is not None
-        self._frontend.handshakes.succeeded(secured.version, secured.cipher, resumed=secured.resumed)
+        self._frontend.handshaken.succeeded(secured.version, secured.cipher, resumed=secured.resumed)
         self._leave()
         transport.take_over(self._arrivals.build(secured), b"")
 
     def failed(self, transport: TlsTransport, reason: str) -> None:
         """See Handshake."""
         self._end_handshake()
-        self._frontend.handshakes.refused(reason)
+        self._frontend.handshaken.refused(reason)
         self._say(reason)
         if transport.connected:
             self._linger()
@@ -233,7 +232,7 @@ class Arrival(Pollable, Beginner, Handshake):
     def _end_handshake(self) -> None:
         if self._handshaking:
             self._handshaking = False
-            self._arrivals.handshakes.end()
+            self._frontend.handshakes.end()
 
     # Ends.
 
@@ -249,7 +248,7 @@ class Arrival(Pollable, Beginner, Handshake):
     def _answer_http(self) -> None:
         """Plain HTTP on a port for TLS: say so, in words that its client understands."""
         frontend = self._frontend
-        frontend.handshakes.failed(Failure.PLAIN_HTTP)
+        frontend.handshaken.failed(Failure.PLAIN_HTTP)
         self._say("it speaks HTTP without TLS")
         address = self._address()
         self._write(
@@ -262,14 +261,14 @@ class Arrival(Pollable, Beginner, Handshake):
     def _alert(self, description: int, failure: Failure, reason: str) -> None:
         """Refuse a ClientHello, or what is none."""
         self._end_handshake()
-        self._frontend.handshakes.failed(failure)
+        self._frontend.handshaken.failed(failure)
         self._say(reason)
         self._write(alert(description))
         self._finish()
 
     def _refuse(self, failure: Failure, reason: str) -> None:
         """Close what must not be read on."""
-        self._frontend.handshakes.failed(failure)
+        self._frontend.handshaken.failed(failure)
         self._say(reason)
         self._close()
 
@@ -302,7 +301,7 @@ class Arrival(Pollable, Beginner, Handshake):
 
     def _timed_out(self) -> None:
         if not self._lingering:
-            self._frontend.handshakes.failed(Failure.TIMED_OUT)
+            self._frontend.handshaken.failed(Failure.TIMED_OUT)
             self._say("it took too long")
         self._close()
 
@@ -324,7 +323,7 @@ class Arrival(Pollable, Beginner, Handshake):
         self._received = b""
         if self._here:
             self._here = False
-            self._arrivals.handshakes.withdraw(self)
+            self._frontend.handshakes.withdraw(self)
             self._frontend.clients.pop(self, None)
             self._frontend.gate.depart()
 

@@ -11,6 +11,7 @@ from twisted_lb.core.never import NEVER
 from twisted_lb.core.notes import TARGET_BYTES, WORD_BYTES, Note, Notes
 from twisted_lb.core.outcome import Outcome, Refusal, Reply, refusal_of
 from twisted_lb.core.record import Observers, Record
+from twisted_lb.net.handshakes import Handshakes
 from twisted_lb.net.local_reply import TEXT, Claim, ErrorPage, accept_of, final_answer, local_reply, safe_id
 from twisted_lb.net.own_answers import answer_for, asked_host
 from twisted_lb.net.route import Lead, Route
@@ -77,7 +78,7 @@ class Frontend:
     """A frontend: one listener's rules and state. `draining`: every response from now on ends its connection.
 
     `client_rules` and, by `go_by`, `table` may be replaced while it runs: a connection goes by the new ones from its next
-    request on; so may `observers`. `straight`: the one route that all requests have, None where one is to be found for each.
+    request on; so may `observers`, and `serving`, what new connections are served TLS with. `straight`: the one route that all requests have, None where one is to be found for each.
     `gate` counts the clients' connections, `flows` requests by route and pool, and `refusals` those that were refused, by `REASONS`,
     since it is there. `exchanges` are those that run, on whatever client side, and
     `tunnels` those of them that have switched protocols; `observers` are told how they end, and of what was refused before
@@ -107,7 +108,8 @@ class Frontend:
         # What comes before the first request: see `Arrival`. `serving`: the certificates; None: it comes in the clear.
         self.arrival: ArrivalRules = ArrivalRules()
         self.serving: Serving | None = None
-        self.handshakes: Final = HandshakeCounts()
+        self.handshakes: Final = Handshakes(runtime.hellos, runtime.later)
+        self.handshaken: Final = HandshakeCounts()
         self.draining: bool = False
         # An ordered set: at a drain, and at its end, whoever came first hears first.
         self.clients: dict[FrontendClient, None] = {}

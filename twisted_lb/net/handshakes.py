@@ -1,4 +1,4 @@
-"""TLS handshakes under way in a process: bounded, and a few at a time, so that a flood of them does not stop requests that run."""
+"""TLS handshakes under way: bounded, and a few at a time, so that a flood of them does not stop requests that run."""
 
 from typing import Final
 
@@ -19,18 +19,33 @@ class Beginner:
         raise NotImplementedError
 
 
-class Handshakes:
-    """The handshakes of a process: at most `most` are under way, and `AT_ONCE` ClientHellos are answered in one batch of events. Who
-    is beyond that waits for its turn, first come, first served. `open` are under way.
-    """
+class Hellos:
+    """The ClientHellos that a process answers: `AT_ONCE` in one batch of events, over all listeners."""
 
-    def __init__(self, clock: Clock, later: Later) -> None:
-        self.most: int = 1000
-        self.open: int = 0
+    def __init__(self, clock: Clock) -> None:
         self._clock: Final = clock
-        self._later: Final = later
         self._batch: float = -1.0  # the moment of the batch in which `_begun` were answered
         self._begun: int = 0
+
+    def claim(self) -> bool:
+        """Count one that is to be answered now; False where others have to have their turn before."""
+        now = self._clock.now
+        if now != self._batch:
+            self._batch, self._begun = now, 0
+        self._begun += 1
+        return self._begun <= AT_ONCE
+
+
+class Handshakes:
+    """The handshakes of one listener: at most `most` are under way. Who is beyond that, or beyond what a process answers at once,
+    waits for its turn, first come, first served. `open` are under way.
+    """
+
+    def __init__(self, hellos: Hellos, later: Later) -> None:
+        self.most: int = 1000
+        self.open: int = 0
+        self._hellos: Final = hellos
+        self._later: Final = later
         self._waiting: dict[Beginner, None] = {}  # an ordered set
         self._scheduled: bool = False
 
@@ -41,14 +56,10 @@ class Handshakes:
 
     def claim(self, beginner: Beginner) -> bool:
         """Count a handshake that begins; False: not yet, `begin_handshake` is called when it may, and counted then."""
-        now = self._clock.now
-        if now != self._batch:
-            self._batch, self._begun = now, 0
-        if self._waiting or self._begun >= AT_ONCE or self.open >= self.most:
+        if self._waiting or self.open >= self.most or not self._hellos.claim():
             self._waiting[beginner] = None
             self._schedule()
             return False
-        self._begun += 1
         self.open += 1
         return True
 
@@ -76,9 +87,7 @@ class Handshakes:
     def _go_on(self) -> None:
         """Begin those whose turn it is: all others had theirs since the last ones."""
         self._scheduled = False
-        for _ in range(AT_ONCE):
-            if not self._waiting or self.open >= self.most:
-                return
+        while self._waiting and self.open < self.most and self._hellos.claim():
             beginner = next(iter(self._waiting))
             del self._waiting[beginner]
             self.open += 1

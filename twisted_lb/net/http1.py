@@ -187,7 +187,7 @@ class Http1(ClientSide, Receiver, Speaker):
     def _serves(self, head: RequestHead, secured: Secured) -> bool:
         """Whether the connection was let in by the policy of the host that a request names (RFC 9110 15.5.20); else it was answered."""
         host = asked_host(head)
-        if not host or secured.serves(host.decode("ascii", "replace")):
+        if not host or secured.serves(host.decode("ascii", "replace"), self._frontend.serving):
             return True
         detail = f"host {host.decode('ascii', 'backslashreplace')} is of another TLS policy than the connection"
         self._answer(head, self._frontend.refuse(Refusal.MISDIRECTED, detail, self._claim(head)))

@@ -9,7 +9,7 @@ from twisted_lb.core.trace import Trace, chosen
 from twisted_lb.net.clock import Clock, Later, Soon
 from twisted_lb.net.deadlines import Deadlines
 from twisted_lb.net.dialer import Dial
-from twisted_lb.net.handshakes import Handshakes
+from twisted_lb.net.handshakes import Hellos
 from twisted_lb.net.memory import Memory
 from twisted_lb.net.names import Names
 from twisted_lb.net.poller import Poller
@@ -22,7 +22,7 @@ _STEP_S: Final = 0.1
 class Runtime:
     """What all parts of one process share. Durations are monotonic seconds; `wall` is for Date fields and logs alone.
 
-    `memory` bounds what all of them hold of bodies, `handshakes` those of TLS that are under way. `later` calls back after a time, `soon` when all others had their turn. `time` is the same time as Twisted's
+    `memory` bounds what all of them hold of bodies, `hellos` how many handshakes of TLS are begun at once. `later` calls back after a time, `soon` when all others had their turn. `time` is the same time as Twisted's
     IReactorTime, for LoopingCalls. `dial` connects, and goes by `names`. `poller` drives sockets; None where the network is in
     memory and has none. `stopwatch` measures how long a call takes, in seconds; None: nobody measures that, as on virtual time.
     """
@@ -54,7 +54,7 @@ class Runtime:
         self.seed: Final = seed
         self.stopwatch: Final = stopwatch
         self.memory: Final = Memory(soon)
-        self.handshakes: Final = Handshakes(clock, later)
+        self.hellos: Final = Hellos(clock)
         self._epoch: float = float("-inf")
         self._ids: Final = self.stream("ids")
         self._date: bytes = b""

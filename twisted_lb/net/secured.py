@@ -15,6 +15,9 @@ class Policy(Protocol):
     def client_certificate(self) -> str:
         """Whether a certificate is asked of clients: "off", "request" or "require"."""
 
+    def met_by(self, other: Any) -> bool:
+        """Whether a connection that was made by another policy meets this one."""
+
 
 class Chosen(Protocol):
     """What a ClientHello is answered by."""
@@ -67,9 +70,11 @@ class Secured:
         """Whether a session was resumed."""
         return bool(self._tls.session_reused)
 
-    def serves(self, host: str) -> bool:
-        """Whether the client's check holds for this host too: it is of the same policy. Else it has to connect anew, by that name."""
-        return self._serving.single or self._serving.policy_of(host) is self.policy
+    def serves(self, host: str, serving: Serving | None) -> bool:
+        """Whether the client's check holds for this host too, by what the listener serves TLS with now. If not, it has to connect anew."""
+        if serving is None or (serving is self._serving and serving.single):
+            return True
+        return serving.policy_of(host).met_by(self.policy)
 
     def __repr__(self) -> str:
         return f"<Secured {self.version} for {self.server_name or 'no name'}>"

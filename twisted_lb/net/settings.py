@@ -52,8 +52,8 @@ class ArrivalRules:
 class ClientRules:
     """A listener's rules, for its clients' connections: head limits, client timeouts, pace, trust. Times in seconds.
 
-    A new client has `first_byte_s`, or `idle_s` where that is less, to say anything, then `head_s` for the rest of its
-    head; a kept one `idle_s` between requests.
+    A new client has `first_byte_s`, or `idle_s` where that is less, to say
+    anything, then `head_s` for the rest of its head; a kept one `idle_s` between requests.
 
     `client_bytes_per_s` is the slowest a client may send a body or take an answer, on average (slowloris, slow read; 0: no
     bound); `taking_idle_s` how long it may take nothing at all. They apply from a connection's next request on.

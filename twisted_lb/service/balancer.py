@@ -9,6 +9,7 @@ import contextlib
 import os
 import random
 import socket
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pwd import getpwuid
@@ -28,6 +29,7 @@ from twisted_lb.admin.metrics import metrics_text
 from twisted_lb.admin.operator import Refused, Reloaded
 from twisted_lb.admin.readiness import Readiness, Verdict
 from twisted_lb.build_info import build
+from twisted_lb.certificate_doubts import certificate_doubts
 from twisted_lb.config import LoadBalancerConfig, TimeoutsConfig
 from twisted_lb.config.addresses import ListenAddress
 from twisted_lb.config.base import KeyPath
@@ -316,7 +318,7 @@ class LoadBalancerService(MultiService):
             seed=self._seed,
         )
         self._doubted.clear()
-        self._say_doubts(self.config)
+        self._say_doubts(self.config, self._plan)
 
     def _accept(self, plane: DataPlane) -> None:
         plane.accept()
@@ -520,7 +522,7 @@ class LoadBalancerService(MultiService):
             if self._plane.accepting:  # else the instance before this one answers there
                 self._status.start()
             change.commit(files_stay=self._own is not None and self._own.preparing)
-            self._say_doubts(config)
+            self._say_doubts(config, plan)
         if self._openings is not None:
             self._log_file.follow(plan, opened, None if self._plane is None else self._plane.runtime)
         if self._plane is not None and plan.traces != self._plan.traces:
@@ -541,16 +543,19 @@ class LoadBalancerService(MultiService):
         if self._unresolved is not None:
             self._unresolved.follow(self._plan)
 
-    def _doubts(self, config: LoadBalancerConfig, source: Source | None) -> list[Problem]:
-        """What is doubtful about a configuration in this process, with its places where a source has read it."""
+    def _doubts(self, config: LoadBalancerConfig, source: Source | None, plan: Plan | None = None) -> list[Problem]:
+        """What is doubtful about a configuration and its plan in this process, with its places where a source has read it."""
+        if plan is None:
+            plan = self._plan if config is self.config else plan_of(config, self._plan, self._files.anew())
         backends = sum(len(pool.backends) for pool in objects_of(config).pools.values())
         room = room_for_clients(self._limit, backends)
         found = [one.problem() for one in doubts(config, self._limit, room, listening=self._listening)]
+        found += [one.problem() for one in certificate_doubts(config, plan, time.time())]
         return found if source is None else [*source.placed(config, found), *source.warnings(config)]
 
-    def _say_doubts(self, config: LoadBalancerConfig) -> None:
+    def _say_doubts(self, config: LoadBalancerConfig, plan: Plan) -> None:
         """Log what is doubtful about a configuration and was not about the one before, wherever it stood there."""
-        said = {str(replace(one, place=None)): one for one in self._doubts(config, self._source)}
+        said = {str(replace(one, place=None)): one for one in self._doubts(config, self._source, plan)}
         for text, doubt in said.items():
             if text not in self._doubted:
                 _log.warn("{doubt}", doubt=doubt)

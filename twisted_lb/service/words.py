@@ -10,13 +10,18 @@ _MOST_NAMED: Final = 8
 
 
 def places(plane: DataPlane) -> str:
-    """Where a data plane listens; listeners that have a name by it."""
+    """Where a data plane listens, and with which certificates; listeners that have a name by it."""
     found = [
-        one.address if name == DEFAULT else f"{name} {one.address}"
+        f"{'' if name == DEFAULT else f'{name} '}{one.address}{_tls_of(plane, name)}"
         for name, listeners in plane.listeners.items()
         for one in listeners
     ]
     return ", ".join(found) or "no port of its own"
+
+
+def _tls_of(plane: DataPlane, listener: str) -> str:
+    tls = plane.plan.listeners[listener].tls
+    return "" if tls is None else f" (TLS: {tls})"
 
 
 def said_of(name: str, pool: PoolPlan) -> str:

@@ -1,0 +1,43 @@
+"""Doubts about certificates: what their files say, and probably is not meant; it is served all the same, as peers do."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from twisted_lb.config import LoadBalancerConfig
+from twisted_lb.config.base import KeyPath
+from twisted_lb.config.doubts import Doubt
+from twisted_lb.config.objects import home_of_listener
+from twisted_lb.plan import Plan
+from twisted_lb.tls.flaws import FlawKind
+
+# Each kind of flaw by its code, and the key that it is said of.
+_CODES: Final = {
+    FlawKind.EXPIRED: ("W61", "certificates"),
+    FlawKind.NOT_YET: ("W61", "certificates"),
+    FlawKind.SOON: ("W61", "certificates"),
+    FlawKind.NO_NAMES: ("W62", "certificates"),
+    FlawKind.CHAIN: ("W63", "certificates"),
+    FlawKind.READABLE: ("W64", "certificates"),
+    FlawKind.STALE_CRL: ("W65", "crl"),
+    FlawKind.UNSERVED: ("W66", "hosts"),
+}
+
+
+def certificate_doubts(config: LoadBalancerConfig, plan: Plan, now: float) -> Iterator[Doubt]:
+    """What is doubtful about the certificates of a configuration's plan, now in seconds of the epoch; each once."""
+    said: set[str] = set()
+    for name, listener in plan.listeners.items():
+        if listener.tls is None:
+            continue
+        for flaw in listener.tls.flaws_at(now):
+            code, key = _CODES[flaw.kind]
+            if flaw.text not in said:
+                said.add(flaw.text)
+                yield Doubt(code, _place(config, name, key), flaw.text)
+
+
+def _place(config: LoadBalancerConfig, listener: str, key: str) -> KeyPath:
+    """Where a key of a listener's TLS is said, or the table that it is in."""
+    home = (*home_of_listener(config, listener), "tls")
+    tls = config.listeners[listener].tls if listener in config.listeners else config.tls
+    return (*home, key) if key in tls.model_fields_set else home
