@@ -102,6 +102,7 @@ _MCP_SESSION: Final = "mcp-session-id"
 OF_POOLS: Final = "pools"
 # And what a listener is: what is in the files of its TLS.
 TLS_FILES: Final = "files of tls"
+_PLAIN_ARRIVAL: Final = ArrivalRules()
 
 ANYTHING = RouteMatch()
 
@@ -135,7 +136,7 @@ class ListenerPlan:
     connections_per_client: int = 0
     admission: AdmissionPlan = AdmissionPlan()
     log: bool | str = True
-    arrival: ArrivalRules = ArrivalRules()
+    arrival: ArrivalRules = _PLAIN_ARRIVAL
     tls: TlsSettings | None = None
     handshakes: int = 1000
     made_of: Mapping[str, object] = field(default_factory=dict, repr=False)

@@ -12,13 +12,13 @@ import struct
 from collections.abc import Callable, Iterator
 
 import pytest
+from tls_peers import TlsEnd, client_context, server_context
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.pollreactor import PollReactor
 from twisted.internet.protocol import Factory
 from twisted.internet.selectreactor import SelectReactor
-from tls_peers import TlsEnd, client_context, server_context
 from wires import arrived, moved, stream_pair
 from zope.interface import implementer
 

@@ -72,7 +72,9 @@ class TrustConfig(Model):
     @model_validator(mode="after")
     def _says_of_whom(self) -> Self:
         if self.proxy_protocol == "trusted" and not self.proxy_protocol_from:
-            raise ValueError("proxy_protocol: trusted needs proxy_protocol_from: the addresses of the balancers in front")
+            raise ValueError(
+                "proxy_protocol: trusted needs proxy_protocol_from: the addresses of the balancers in front"
+            )
         if self.proxy_protocol == "off" and self.proxy_protocol_from:
             raise ValueError("proxy_protocol_from says of whom, and proxy_protocol is off: trusted or require")
         return self

@@ -50,7 +50,6 @@ class Arrivals:
         self,
         frontend: Frontend,
         poller: Poller,
-        handshakes: Handshakes,
         build: Callable[[Secured | None], StreamProtocol],
     ) -> None:
         self.frontend: Final = frontend
