@@ -609,6 +609,12 @@ class PoolConfig(PoolRulesConfig):
         default=None,
         description="TLS to its backends, and to its checks; the table may be empty. Left out: plain HTTP.",
     )
+    send_proxy: Literal["off", "v1", "v2"] = Field(
+        default="off",
+        description="Begin each connection to its backends with a header of the PROXY protocol, of this version, that says who is "
+        "connected to us; those of checks say that they are ours. Danger: a backend that does not expect it refuses everything, and each "
+        "client's connection has connections to backends of its own, which others do not use.",
+    )
 
     @field_validator("backends")
     @classmethod

@@ -103,6 +103,12 @@ class TlsTransport(Transport):
         if self._shake():
             self._decrypt()
 
+    def begin_behind(self, header: bytes) -> None:
+        """Begin the handshake as `begin` does. The header is sent first, in the clear, in one piece with what TLS says."""
+        self._keep(memoryview(header))
+        self.begin()
+        self._watch()
+
     # Events.
 
     def ready(self, flags: int) -> None:
