@@ -69,9 +69,9 @@ from twisted_lb.net.request_keys import RequestKey
 from twisted_lb.net.settings import AUTO, ClientRules, RouteRules, UpstreamRules
 from twisted_lb.plan_tls import outgoing_of, outgoing_said, said_of, tls_of
 from twisted_lb.tls.certificate import Certificate
+from twisted_lb.tls.flaws import BadCertificate
 from twisted_lb.tls.known import Known
 from twisted_lb.tls.outgoing import OutgoingSettings
-from twisted_lb.tls.pem import BadCertificate
 from twisted_lb.tls.settings import TlsSettings
 from twisted_lb.tracing.rules import TraceRules
 from twisted_lb.wire.edits import NO_EDITS, FieldEdits

@@ -11,12 +11,10 @@ from twisted_lb.config.tls import SELF_SIGNED, PoolTls, TlsConfig
 from twisted_lb.errors import ConfigError
 from twisted_lb.tls.certificate import Certificate, said
 from twisted_lb.tls.disk import Disk
-from twisted_lb.tls.files import load
+from twisted_lb.tls.flaws import BadCertificate
 from twisted_lb.tls.known import Known
 from twisted_lb.tls.outgoing import OutgoingSettings
-from twisted_lb.tls.pem import BadCertificate, in_pem, read_cas
-from twisted_lb.tls.self_signed import self_signed
-from twisted_lb.tls.settings import PolicySettings, TlsSettings, with_revocation
+from twisted_lb.tls.settings import PolicySettings, TlsSettings
 
 
 class Files(Disk, Protocol):
@@ -58,6 +56,10 @@ def tls_of(config: TlsConfig, files: Files, place: KeyPath, before: TlsSettings 
 
 
 def _certificates(path: str, files: Files, before: TlsSettings | None) -> tuple[Certificate, ...] | BadCertificate:
+    # Late: what parses certificates takes 9 MiB, for who has some.
+    from twisted_lb.tls.files import load
+    from twisted_lb.tls.self_signed import self_signed
+
     if path not in files.certificates:
         if path == SELF_SIGNED:
             own = () if before is None else [one for one in before.certificates if one.where == SELF_SIGNED]
@@ -72,6 +74,8 @@ def _certificates(path: str, files: Files, before: TlsSettings | None) -> tuple[
 
 def _policy(tls: TlsConfig, host: str | None, files: Files, place: KeyPath) -> PolicySettings:
     """The policy of a host pattern, None: of all others; what is wrong is said where it stands."""
+    from twisted_lb.tls.revocation import with_revocation  # late, as above
+
     config, name = tls.for_host(host), host or ""
     own: KeyPath = place if host is None else (*place, "hosts", host)
     said = tls.model_fields_set if host is None else tls.hosts[host].model_fields_set
@@ -132,6 +136,8 @@ def _said(one: Certificate) -> str:
 
 def outgoing_of(config: PoolTls, files: Files, place: KeyPath) -> OutgoingSettings:
     """How TLS is spoken to the backends of a pool. ConfigError with what is wrong with its files."""
+    from twisted_lb.tls.pem import in_pem, read_cas  # late, as above
+
     problems: list[Problem] = []
     authorities, certificate = b"", None
     if config.ca is not None:

@@ -7,8 +7,10 @@ ANY = "*."
 
 
 def normal(name: str) -> str:
-    """A host as it is compared: in lower case, without port and without one dot at its end, as routes match it."""
-    lower = name.lower()
+    """A host as it is compared: in lower case, without port and without one dot at its end, as routes match it. Letters that are no
+    ASCII have no lower case there, and so none here: another one than routes see must not be found.
+    """
+    lower = name.lower() if name.isascii() else name
     if lower[:1] == "[":
         return lower[: lower.find("]") + 1]
     return lower.partition(":")[0].removesuffix(".")
