@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+import trustme
 from pydantic import BaseModel
 
 from twisted_lb.config import LoadBalancerConfig
@@ -24,6 +25,8 @@ from twisted_lb.tls.serving import Serving
 from twisted_lb.wire.grammar import Limits
 from twisted_lb.wire.request import parse_request
 
+# A certificate with its key, which a fixture writes: nobody else may be able to read it.
+OWN = "own.pem"
 CA, CRL = (str(Path(__file__).parent / "tls" / name) for name in ("ca.pem", "crl.pem"))
 HEAD = parse_request(b"GET / HTTP/1.1\r\nHost: x", Limits())
 
@@ -268,7 +271,7 @@ POOL_TLS: list[tuple[str, Any, Callable[[Plan], Any], Any]] = [
     ("verify", False, lambda p: Outgoing(p.pools["api"].tls).context.verify_mode, ssl.CERT_NONE),
     ("ca", CA, lambda p: [ca["serialNumber"] for ca in Outgoing(p.pools["api"].tls).context.get_ca_certs()], ["01"]),
     ("server_name", "inner.example.com", lambda p: Outgoing(p.pools["api"].tls).server_name("b"), None),
-    ("certificate", "self-signed", lambda p: p.pools["api"].tls.certificate.where, None),
+    ("certificate", OWN, lambda p: p.pools["api"].tls.certificate.label, "lb.internal"),
 ]
 
 # What holds for a backend of a list for which it says nothing.
@@ -403,7 +406,12 @@ def test_every_option_of_the_tls_of_a_pool_has_its_place():
 
 
 @pytest.mark.parametrize(("option", "value", "place", "other"), POOL_TLS, ids=[place[0] for place in POOL_TLS])
-def test_an_option_of_the_tls_of_a_pool_arrives_in_the_plan(option, value, place, other):
+def test_an_option_of_the_tls_of_a_pool_arrives_in_the_plan(tmp_path, option, value, place, other):
+    if value == OWN:
+        leaf = trustme.CA().issue_cert("lb.internal")
+        value = str(tmp_path / OWN)
+        leaf.private_key_and_cert_chain_pem.write_to_path(value)
+        Path(value).chmod(0o600)
     pools = {"api": {"backends": ["a:443"], "tls": {option: value}}}
     listeners = {"web": {"address": ":80", "default_pool": "api"}}
     plan = plan_of(LoadBalancerConfig.model_validate({"pools": pools, "listeners": listeners}))
