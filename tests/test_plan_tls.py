@@ -142,6 +142,14 @@ def test_a_self_signed_certificate_is_the_same_over_reloads():
     assert after.listeners["default"] is before.listeners["default"]
 
 
+def test_a_listener_that_comes_has_the_self_signed_certificate_that_there_is():
+    before = planned("self-signed")
+    listeners = {"a": {"address": ":444", "tls": "self-signed"}}
+    after = planned("self-signed", before, listeners=listeners)
+    assert after.listeners["a"].tls.certificates == before.listeners["default"].tls.certificates
+    assert after.listeners["default"] is before.listeners["default"]
+
+
 def test_two_listeners_of_a_plan_have_one_self_signed_certificate():
     listeners = {name: {"address": f":{port}", "tls": "self-signed"} for name, port in (("a", 443), ("b", 444))}
     plan = plan_of(LoadBalancerConfig.model_validate({"backends": ["x:80"], "listeners": listeners}))

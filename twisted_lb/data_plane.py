@@ -480,7 +480,7 @@ class DataPlane:
     def _lead(self, frontend: Frontend, listener: ListenerPlan, table: RouteTable, told: Observers) -> None:
         """Have a listener's plan in force."""
         frontend.client_rules = listener.rules
-        frontend.arrival = listener.arrival
+        frontend.arrival_rules = listener.arrival
         frontend.handshakes.configure(listener.handshakes)
         frontend.go_by(table)
         frontend.observers = told
@@ -779,9 +779,10 @@ def _serving(settings: TlsSettings, previous: Serving | None) -> Serving:
 
 def _builder(frontend: Frontend) -> Callable[[], StreamProtocol]:
     """What makes a protocol for each client of a frontend."""
-    return lambda: Http1(frontend)
+    build = _secured_builder(frontend)
+    return lambda: build(None)
 
 
 def _secured_builder(frontend: Frontend) -> Callable[[Secured | None], StreamProtocol]:
-    """What makes a protocol for each client of a frontend that has arrived."""
-    return lambda secured: Http1(frontend) if secured is None else Http1(frontend, b"https", secured)
+    """The same for each that has arrived, over TLS or in the clear."""
+    return lambda secured: Http1(frontend, b"http" if secured is None else b"https", secured)

@@ -67,11 +67,11 @@ from twisted_lb.net.queueing import Queueing, UrgencyField
 from twisted_lb.net.request_cost import RequestCost
 from twisted_lb.net.request_keys import RequestKey
 from twisted_lb.net.settings import AUTO, ArrivalRules, ClientRules, RouteRules, UpstreamRules
-from twisted_lb.plan_tls import outgoing_of, outgoing_said, said_of, tls_of
+from twisted_lb.plan_tls import outgoing_of, outgoing_said, own_certificate, said_of, tls_of
 from twisted_lb.tls.certificate import Certificate
+from twisted_lb.tls.flaws import BadCertificate
 from twisted_lb.tls.known import Known
 from twisted_lb.tls.outgoing import OutgoingSettings
-from twisted_lb.tls.pem import BadCertificate
 from twisted_lb.tls.settings import TlsSettings
 from twisted_lb.tracing.rules import TraceRules
 from twisted_lb.wire.edits import NO_EDITS, FieldEdits
@@ -393,13 +393,14 @@ def plan_of(config: LoadBalancerConfig, before: Plan | None = None, files: Files
         _default_route(pool): _route(_default_route(pool), route, objects, files, (), ratio)
         for pool, route in objects.to_default.items()
     }
+    own = None if before is None else own_certificate(one.tls for one in before.listeners.values())
     listeners = {
         name: _listener(
             name,
             objects,
             files,
             ("listeners", name) if name in config.listeners else (),
-            None if before is None else before.listeners.get(name),
+            own,
             real_ip=real_ip,
         )
         for name in objects.listeners
@@ -467,11 +468,11 @@ def _default_route(pool: str) -> str:
 
 
 def _listener(
-    name: str, objects: Objects, files: Files, place: KeyPath, before: ListenerPlan | None, *, real_ip: bool
+    name: str, objects: Objects, files: Files, place: KeyPath, own: Certificate | None, *, real_ip: bool
 ) -> ListenerPlan:
     config = objects.listeners[name]
     pages = _pages(config.error_pages, files, place)
-    tls = _tls(config, files, place, before)
+    tls = _tls(config, files, place, own)
     pool = config.default_pool or DEFAULT
     routes = tuple(one for one, route in objects.routes.items() if not route.listeners or name in route.listeners)
     route = _default_route(pool) if pool in objects.to_default else None
@@ -498,9 +499,9 @@ def _listener(
     )
 
 
-def _tls(config: ListenerConfig, files: Files, place: KeyPath, before: ListenerPlan | None) -> TlsSettings | None:
+def _tls(config: ListenerConfig, files: Files, place: KeyPath, own: Certificate | None) -> TlsSettings | None:
     try:
-        return tls_of(config.tls, files, (*place, "tls"), None if before is None else before.tls)
+        return tls_of(config.tls, files, (*place, "tls"), own)
     except ConfigError as error:
         files.refuse(error.problems)
         return None

@@ -59,7 +59,7 @@ class Arrivals:
     @property
     def staged(self) -> bool:
         """Whether anything comes before the first request."""
-        return self.frontend.arrival.proxy or self.frontend.serving is not None
+        return self.frontend.arrival_rules.proxy or self.frontend.serving is not None
 
     def take(self, sock: _socket.socket | int, peer: Any, port_name: str, family: int) -> None:
         """Take in an accepted socket, or its descriptor, which does not block."""
@@ -97,7 +97,7 @@ class Arrival(Pollable, Beginner, Handshake):
     def begin(self) -> None:
         """Begin: the connection counts from here on."""
         frontend = self._frontend
-        rules = frontend.arrival
+        rules = frontend.arrival_rules
         frontend.gate.arrive()
         frontend.clients[self] = None
         self._here = True

@@ -106,7 +106,7 @@ class Frontend:
         self.observers: Observers = observers
         self.notes: Final = notes
         # What comes before the first request: see `Arrival`. `serving`: the certificates; None: it comes in the clear.
-        self.arrival: ArrivalRules = ArrivalRules()
+        self.arrival_rules: ArrivalRules = ArrivalRules()
         self.serving: Serving | None = None
         self.handshakes: Final = Handshakes(runtime.hellos, runtime.later)
         self.handshaken: Final = HandshakeCounts()

@@ -4,8 +4,6 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from cryptography import x509
-
 # A longer subject is left out whole: a name that is cut is another name.
 LONGEST_NAME: Final = 1024
 # And so many characters of alternative names are said, whole ones.
@@ -42,6 +40,8 @@ def peer_of(described: Mapping[str, Any] | None, der: bytes | None) -> Peer | No
     """
     if not der:
         return None
+    from cryptography import x509  # late: it takes 9 MiB, for who asks for certificates
+
     fingerprint = hashlib.sha256(der).hexdigest()
     try:
         found = x509.load_der_x509_certificate(der)
