@@ -96,6 +96,15 @@ def test_what_a_host_does_not_say_is_as_for_all_others(house):
     }
 
 
+def test_ciphers_that_ask_for_more_than_a_certificate_has_are_refused(house):
+    path = written(house, "one.pem", "example.com")
+    tls = {"certificates": path, "hosts": {"a.test": {"ciphers": "ECDHE+AESGCM:@SECLEVEL=5"}}}
+    assert refusals(tls) == [
+        f'tls.hosts."a.test".ciphers: with these OpenSSL takes no such certificate as {path}: ee key too small'
+    ]
+    assert planned({"certificates": path, "ciphers": "ECDHE+AESGCM:@SECLEVEL=2"}).listeners["default"].tls is not None
+
+
 # Another plan.
 
 

@@ -1,7 +1,7 @@
 """The plan of TLS: certificates and policies of a listener, with what is in their files, which are read before anything changes."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
 from twisted_lb.config.base import KeyPath
@@ -10,6 +10,7 @@ from twisted_lb.config.problems import Problem
 from twisted_lb.config.tls import SELF_SIGNED, PoolTls, TlsConfig
 from twisted_lb.errors import ConfigError
 from twisted_lb.tls.certificate import Certificate, said
+from twisted_lb.tls.contexts import try_out
 from twisted_lb.tls.disk import Disk
 from twisted_lb.tls.flaws import BadCertificate
 from twisted_lb.tls.known import Known
@@ -49,10 +50,26 @@ def tls_of(config: TlsConfig, files: Files, place: KeyPath, own: Certificate | N
             policies[host] = _policy(config, host, files, place)
         except ConfigError as error:
             problems += [one for one in error.problems if one not in problems]
+    problems = problems or list(_unfit(policies, certificates, place))
     if problems:
         raise ConfigError(problems)
     hosts = tuple((host, policies[host]) for host in config.hosts)
     return TlsSettings(tuple(dict.fromkeys(certificates)), policies[None], hosts, config.strict_sni)
+
+
+def _unfit(
+    policies: Mapping[str | None, PolicySettings], certificates: Iterable[Certificate], place: KeyPath
+) -> Iterator[Problem]:
+    """Certificates that are too weak for the level that ciphers of one's own ask for (`@SECLEVEL=3`)."""
+    for host, policy in policies.items():
+        if "@" in policy.ciphers:
+            for one in certificates:
+                refusal = try_out(one, policy.ciphers)
+                if refusal:
+                    home: KeyPath = place if host is None else (*place, "hosts", host)
+                    yield Problem(
+                        (*home, "ciphers"), f"with these OpenSSL takes no such certificate as {one.where}: {refusal}"
+                    )
 
 
 def own_certificate(listeners: Iterable[TlsSettings | None]) -> Certificate | None:
@@ -63,9 +80,8 @@ def own_certificate(listeners: Iterable[TlsSettings | None]) -> Certificate | No
 
 def _certificates(path: str, files: Files, own: Certificate | None) -> tuple[Certificate, ...] | BadCertificate:
     if path == SELF_SIGNED and path not in files.certificates:
-        from twisted_lb.tls.self_signed import (
-            self_signed,  # late: what parses certificates takes 9 MiB, for who has some
-        )
+        # Late: what parses certificates takes 9 MiB, for who has some.
+        from twisted_lb.tls.self_signed import self_signed
 
         files.certificates[path] = (self_signed(time.time(), own),)
     return _loaded(path, files)
