@@ -533,6 +533,7 @@ def _claims(config: ListenerConfig, *, real_ip: bool) -> tuple[bytes, ...]:
     """The fields that pass from trusted proxies alone, in lower case."""
     names = [name.lower().encode("ascii") for name in config.only_from_proxies]
     names.append(b"x-forwarded-prefix")  # what a route cuts is told in it
+    names.append(b"x-client-cert-*")  # whoever believes them believes that we have asked for a certificate
     if real_ip:
         names.append(b"x-real-ip")  # we write it ourselves
     return tuple(names)

@@ -214,6 +214,7 @@ class Arrival(Pollable, Beginner, Handshake):
         self._end_handshake()
         secured = self._secured
         assert secured is not None
+        secured.complete()
         self._frontend.handshaken.succeeded(secured.version, secured.cipher, resumed=secured.resumed)
         self._leave()
         transport.take_over(self._arrivals.build(secured), b"")

@@ -29,6 +29,17 @@ class Peer:
         self.serial: Final = serial
         self.fingerprint: Final = fingerprint
 
+    def lines(self) -> bytes:
+        """The field lines that tell a backend of it; one that would be empty is left out."""
+        said = (
+            ("Subject", self.subject),
+            ("Issuer", self.issuer),
+            ("SAN", self.names),
+            ("Serial", self.serial),
+            ("Fingerprint", self.fingerprint),
+        )
+        return b"".join(f"X-Client-Cert-{name}: {value}\r\n".encode("ascii") for name, value in said if value)
+
     def __repr__(self) -> str:
         return f"<Peer {self.subject or self.fingerprint}>"
 
