@@ -695,7 +695,10 @@ class DataPlane:
                 flows[flow.pool].append(flow)
         epoch, now = self.runtime.epoch(), self.runtime.clock.read()
         return Measures(
-            tuple(listener_measures(name, one.gate, one.refusals, one.flows) for name, one in self.frontends.items()),
+            tuple(
+                listener_measures(name, one.gate, one.refusals, one.flows, one.handshaken, one.handshakes.open)
+                for name, one in self.frontends.items()
+            ),
             tuple(pool_measures(one.pool, flows[name], one.connections(), now) for name, one in self.clusters.items()),
             tuple(exemplars_of(self.notes, epoch)) if exemplars else (),
         )
