@@ -134,7 +134,8 @@ class ClientConnection:
             return False
         self._inside = key
         transport.registerProducer(producer, True)
-        self.arm(min(rules.first_byte_s, rules.idle_s))
+        # One that arrives in a drain is told nothing more of it.
+        self.arm(LAST_REQUEST_S if self._frontend.draining else min(rules.first_byte_s, rules.idle_s))
         return True
 
     def go_by(self, rules: ClientRules) -> None:
