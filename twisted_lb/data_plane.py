@@ -31,6 +31,7 @@ from twisted_lb.draining import Drain
 from twisted_lb.http_check import HttpCheck
 from twisted_lb.leaving import Leaving
 from twisted_lb.net.arrival import Arrivals
+from twisted_lb.net.challenges import Challenges
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.frontend import Frontend
 from twisted_lb.net.http1 import Http1
@@ -482,6 +483,7 @@ class DataPlane:
         frontend.client_rules = listener.rules
         frontend.arrival_rules = listener.arrival
         frontend.handshakes.configure(listener.handshakes)
+        frontend.challenges = None if listener.acme_webroot is None else Challenges(listener.acme_webroot)
         frontend.go_by(table)
         frontend.observers = told
         frontend.gate.configure(self._most(listener), listener.connections_per_client)

@@ -137,6 +137,7 @@ class ListenerPlan:
     admission: AdmissionPlan = AdmissionPlan()
     log: bool | str = True
     arrival: ArrivalRules = _PLAIN_ARRIVAL
+    acme_webroot: str | None = None
     tls: TlsSettings | None = None
     handshakes: int = 1000
     made_of: Mapping[str, object] = field(default_factory=dict, repr=False)
@@ -336,6 +337,13 @@ class Files:
             self._folders[path] = entries_of(self._home.at(Path(path)))
         return self._folders[path]
 
+    def folder(self, path: str, place: KeyPath) -> str:
+        """Where a folder that is named at a place is, wherever this process goes; one that is not there is refused as files are."""
+        found = self._home.at(Path(path)).absolute()
+        if self.entries(path) is None:
+            self._unread[path] = Problem(place, f"{path}: there is no such directory")
+        return str(found)
+
     def readers(self, path: str) -> str:
         """Who may read a file beside its owner: `others`, `group`, or nobody."""
         if path not in self._readers:
@@ -486,6 +494,7 @@ def _listener(
         admission=_admission(config, f"listener {name}"),
         log=config.log,
         arrival=_arrival(config),
+        acme_webroot=files.folder(config.acme_webroot, (*place, "acme_webroot")) if config.acme_webroot else None,
         tls=tls,
         handshakes=config.limits.handshakes,
         made_of={
@@ -730,6 +739,8 @@ def _route_rules(
         repeatable=IDEMPOTENT | {method.encode("ascii") for method in methods},
         request_edits=edits,
         response_edits=_edits(config.set_response_headers, config.remove_response_headers),
+        hsts=config.hsts.encode("ascii"),
+        https_only=config.https_only,
         path_edit=_path_edit(config),
         refuse_escaped_slash=config.encoded_slash == "refuse",
         host=_told_host(forwarding.host),

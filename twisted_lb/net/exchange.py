@@ -426,7 +426,9 @@ class Exchange(Hedgeable):
     def _answer_instead(self, own: OwnAnswer) -> None:
         """Answer with what the route has for the time when its pool has nobody."""
         self.request_id = safe_id(self.request_id) or self._frontend.runtime.new_id()
-        head, body = answer_for(own, self.head, self.route.rules, self._lead.client_name(), self.request_id)
+        head, body = answer_for(
+            own, self.head, self.route.rules, self._lead.client_name(), self.request_id, https=self._lead.tls
+        )
         self._send_reply(Refusal.NO_BACKEND, head, body)
 
     def receive(self, payload: bytes) -> None:

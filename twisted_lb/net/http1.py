@@ -200,6 +200,11 @@ class Http1(ClientSide, Receiver, Speaker):
         """
         frontend = self._frontend
         connection = self._connection
+        if frontend.challenges is not None:
+            reply = frontend.challenged(head, self._claim(head))
+            if reply is not None:
+                self._answer(head, reply)
+                return None
         found = self._found
         if found is None or head is not found.head or found.table is not frontend.table:
             try:
