@@ -851,7 +851,7 @@ class Exchange(Hedgeable):
         """Send the final head with what the route edits in it, and what its client is to know of affinity; its framing stays what it is."""
         rules = self.route.rules
         edits, cookie = rules.response_edits, self._bound(head) if rules.bound else b""
-        if edits is NO_EDITS:
+        if edits is NO_EDITS and not rules.hsts:
             self.client.start(head, framing, rules.response_lines + cookie)
             return
         words = self._answer_words()
