@@ -49,6 +49,7 @@ COMPILED = sorted(
                 "admission",
                 "affinity",
                 "alarm",
+                "challenges",
                 "arrival",
                 "local_reply",
                 "client_connection",

@@ -80,6 +80,19 @@ def test_what_is_doubtful_about_a_file_is_said_once_for_all_listeners(house):
     assert (doubt.code, doubt.path) == ("W63", ("listeners", "a", "tls", "certificates"))
 
 
+def test_what_a_pool_shows_its_backends_is_looked_at_too(house):
+    path = written(house, "lb@example.com", not_after=NOW - DAY)
+    pools = {"api": {"backends": ["a:443"], "tls": {"certificate": path}}}
+    listeners = {"web": {"address": ":443", "tls": path, "default_pool": "api"}}
+    for more, place in (
+        (listeners, ("listeners", "web", "tls", "certificates")),
+        ({"web": {"address": ":80"}}, ("pools", "api", "tls", "certificate")),
+    ):
+        config = LoadBalancerConfig.model_validate({"pools": pools, "listeners": more, "routes": [{"pool": "api"}]})
+        found = list(certificate_doubts(config, plan_of(config), NOW.timestamp()))
+        assert [(one.code, one.path) for one in found if "expired" in one.text] == [("W61", place)]
+
+
 def test_a_check_says_it_with_its_place(house):
     path = written(house, "example.com", not_after=NOW - DAY)
     file = house.folder / "lb.toml"

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "wire": (set(), {"mypy_extensions"}),
     "config": ({"core", "errors"}, {"pydantic", "pydantic_core"}),
     "config_reference": ({"config"}, set()),
-    "net": ({"core", "tls", "wire"}, {"mypy_extensions", "twisted", "zope"}),
+    "net": ({"core", "wire"}, {"mypy_extensions", "twisted", "zope"}),
     # Certificates and contexts: what a listener serves TLS with.
     "tls": (set(), {"cryptography"}),
     "probes": ({"core", "net"}, {"twisted"}),

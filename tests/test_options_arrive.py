@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+import trustme
 from pydantic import BaseModel
 
 from twisted_lb.config import LoadBalancerConfig
@@ -24,6 +25,8 @@ from twisted_lb.tls.serving import Serving
 from twisted_lb.wire.grammar import Limits
 from twisted_lb.wire.request import parse_request
 
+# A certificate with its key, which a fixture writes: nobody else may be able to read it.
+OWN = "own.pem"
 CA, CRL = (str(Path(__file__).parent / "tls" / name) for name in ("ca.pem", "crl.pem"))
 HEAD = parse_request(b"GET / HTTP/1.1\r\nHost: x", Limits())
 
@@ -78,6 +81,7 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("upgrades", ["chess"], lambda p: p.route.upgrades, {b"chess"}),
     ("key", {"header": "X-User"}, lambda p: (p.route.key.kind.value, p.route.key.name), ("header", b"x-user")),
     ("cost", 7, lambda p: p.route.cost.ask(HEAD, b"").cost, None),
+    ("acme_webroot", "/tmp", lambda p: p.listener.acme_webroot, None),
     ("client_half_close", "finish", lambda p: p.client.finish_half_closed, True),
     ("error_pages", {"503": __file__}, lambda p: (list(p.client.pages), list(p.route.pages)), ([503], [503])),
     ("health_check.interval_s", 900.0, lambda p: p.checks.interval_s, None),
@@ -148,7 +152,7 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("tls.strict_sni", True, lambda p: p.serving.choose("elsewhere.test") is None, None),
     ("tls.hosts", {"*.example.com": {"policy": "intermediate"}}, lambda p: p.serving.policy_of("a.example.com").settings.preset,
      "intermediate"),
-    ("timeouts.handshake_s", 20.75, lambda p: p.client.handshake_s, None),
+    ("timeouts.handshake_s", 20.75, lambda p: p.listener.arrival.patience_s, None),
     ("timeouts.head_s", 21.0, lambda p: p.client.head_s, None),
     ("timeouts.body_idle_s", 22.0, lambda p: p.client.body_idle_s, None),
     ("timeouts.client_idle_s", 23.0, lambda p: p.client.idle_s, None),
@@ -181,9 +185,11 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("upstream.reuse_unsafe_within_s", 0.5, lambda p: p.upstream.reuse_unsafe_within_s, None),
     ("forwarding.trusted_proxies", ["10.0.0.0/8"], lambda p: [str(one) for one in p.client.trust.proxies.networks],
      None),
+    ("forwarding.proxy_protocol", "require", lambda p: p.listener.arrival.proxy_only, True),
+    ("forwarding.proxy_protocol_from", ["10.1.0.0/16"], lambda p: p.listener.arrival.speaks_for_others("10.1.2.3"), True),
     ("forwarding.trusted_fields", "forwarded", lambda p: p.client.trust.family, None),
     ("forwarding.only_from_proxies", ["X-Mine", "Their-*"], lambda p: p.client.limits.claims,
-     (b"x-mine", b"their-*", b"x-forwarded-prefix", b"x-real-ip")),
+     (b"x-mine", b"their-*", b"x-forwarded-prefix", b"x-client-cert-*", b"x-real-ip")),
     ("forwarding.real_ip", True, lambda p: p.route.forwarding.real_ip, None),
     ("forwarding.forwarded", True, lambda p: p.route.forwarding.forwarded, None),
     ("forwarding.via", "lb", lambda p: p.route.forwarding.via, b"lb"),
@@ -240,6 +246,8 @@ ALL = [*PLACES, *AT_THE_SERVICE]
 HOMES = {
     "forwarding.trusted_proxies": "trusted_proxies",
     "forwarding.trusted_fields": "trusted_fields",
+    "forwarding.proxy_protocol": "proxy_protocol",
+    "forwarding.proxy_protocol_from": "proxy_protocol_from",
     "forwarding.only_from_proxies": "only_from_proxies",
 }
 
@@ -268,7 +276,7 @@ POOL_TLS: list[tuple[str, Any, Callable[[Plan], Any], Any]] = [
     ("verify", False, lambda p: Outgoing(p.pools["api"].tls).context.verify_mode, ssl.CERT_NONE),
     ("ca", CA, lambda p: [ca["serialNumber"] for ca in Outgoing(p.pools["api"].tls).context.get_ca_certs()], ["01"]),
     ("server_name", "inner.example.com", lambda p: Outgoing(p.pools["api"].tls).server_name("b"), None),
-    ("certificate", "self-signed", lambda p: p.pools["api"].tls.certificate.where, None),
+    ("certificate", OWN, lambda p: p.pools["api"].tls.certificate.label, "lb.internal"),
 ]
 
 # What holds for a backend of a list for which it says nothing.
@@ -403,7 +411,12 @@ def test_every_option_of_the_tls_of_a_pool_has_its_place():
 
 
 @pytest.mark.parametrize(("option", "value", "place", "other"), POOL_TLS, ids=[place[0] for place in POOL_TLS])
-def test_an_option_of_the_tls_of_a_pool_arrives_in_the_plan(option, value, place, other):
+def test_an_option_of_the_tls_of_a_pool_arrives_in_the_plan(tmp_path, option, value, place, other):
+    if value == OWN:
+        leaf = trustme.CA().issue_cert("lb.internal")
+        value = str(tmp_path / OWN)
+        leaf.private_key_and_cert_chain_pem.write_to_path(value)
+        Path(value).chmod(0o600)
     pools = {"api": {"backends": ["a:443"], "tls": {option: value}}}
     listeners = {"web": {"address": ":80", "default_pool": "api"}}
     plan = plan_of(LoadBalancerConfig.model_validate({"pools": pools, "listeners": listeners}))

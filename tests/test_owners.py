@@ -122,11 +122,12 @@ BY_HAND = {
 
 # Who reads the rules of which owner.
 READERS = {
+    "ArrivalRules": {"Arrival", "Arrivals"},
     "ClientRules": {"BalancedReverseProxyResource", "ClientConnection", "Frontend", "Http1", "_Life", "_RequestClient"},
     "RouteRules": {"Action", "Exchange", "Lead", "Mirror", "Route", "answer_for"},
     "UpstreamRules": {"Cluster", "Upstream"},
 }
-OF = {"client_rules": "ClientRules", "upstream_rules": "UpstreamRules"}
+OF = {"arrival_rules": "ArrivalRules", "client_rules": "ClientRules", "upstream_rules": "UpstreamRules"}
 
 
 def module_of(path: Path) -> str:

@@ -96,6 +96,15 @@ def test_what_a_host_does_not_say_is_as_for_all_others(house):
     }
 
 
+def test_ciphers_that_ask_for_more_than_a_certificate_has_are_refused(house):
+    path = written(house, "one.pem", "example.com")
+    tls = {"certificates": path, "hosts": {"a.test": {"ciphers": "ECDHE+AESGCM:@SECLEVEL=5"}}}
+    assert refusals(tls) == [
+        f'tls.hosts."a.test".ciphers: with these OpenSSL takes no such certificate as {path}: ee key too small'
+    ]
+    assert planned({"certificates": path, "ciphers": "ECDHE+AESGCM:@SECLEVEL=2"}).listeners["default"].tls is not None
+
+
 # Another plan.
 
 
@@ -139,6 +148,14 @@ def test_another_revocation_list_is_a_difference(house):
 def test_a_self_signed_certificate_is_the_same_over_reloads():
     before = planned("self-signed")
     after = planned("self-signed", before, log={"requests": "all"})
+    assert after.listeners["default"] is before.listeners["default"]
+
+
+def test_a_listener_that_comes_has_the_self_signed_certificate_that_there_is():
+    before = planned("self-signed")
+    listeners = {"a": {"address": ":444", "tls": "self-signed"}}
+    after = planned("self-signed", before, listeners=listeners)
+    assert after.listeners["a"].tls.certificates == before.listeners["default"].tls.certificates
     assert after.listeners["default"] is before.listeners["default"]
 
 

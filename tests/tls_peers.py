@@ -4,6 +4,7 @@ import contextlib
 import ssl
 from dataclasses import dataclass, field
 from functools import cache
+from hashlib import sha256
 from typing import Any
 
 import trustme
@@ -112,6 +113,9 @@ class Serving:
     def choose(self, server_name: str) -> Chosen | None:
         found = self.others.get(server_name, self.default)
         return None if self.strict and found is self.default and server_name != "localhost" else found
+
+    def told(self, tls: Any) -> bytes:
+        return b"X-Client-Cert-Fingerprint: %b\r\n" % sha256(tls.getpeercert(True) or b"").hexdigest().encode()
 
     def policy_of(self, host: str) -> Policy:
         return self.others.get(host, self.default).policy

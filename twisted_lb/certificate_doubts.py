@@ -21,6 +21,8 @@ _CODES: Final = {
     FlawKind.STALE_CRL: ("W65", "crl"),
     FlawKind.UNSERVED: ("W66", "hosts"),
 }
+# What matters where we are the client: no backend looks for a host in our certificate.
+_OF_CLIENTS: Final = (FlawKind.EXPIRED, FlawKind.NOT_YET, FlawKind.SOON, FlawKind.READABLE)
 
 
 def certificate_doubts(config: LoadBalancerConfig, plan: Plan, now: float) -> Iterator[Doubt]:
@@ -34,6 +36,12 @@ def certificate_doubts(config: LoadBalancerConfig, plan: Plan, now: float) -> It
             if flaw.text not in said:
                 said.add(flaw.text)
                 yield Doubt(code, _place(config, name, key), flaw.text)
+    for name, pool in plan.pools.items():
+        if pool.tls is not None and pool.tls.certificate is not None:
+            for flaw in pool.tls.certificate.flaws_at(now):
+                if flaw.kind in _OF_CLIENTS and flaw.text not in said:
+                    said.add(flaw.text)
+                    yield Doubt(_CODES[flaw.kind][0], ("pools", name, "tls", "certificate"), flaw.text)
 
 
 def _place(config: LoadBalancerConfig, listener: str, key: str) -> KeyPath:

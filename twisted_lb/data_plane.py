@@ -31,6 +31,7 @@ from twisted_lb.draining import Drain
 from twisted_lb.http_check import HttpCheck
 from twisted_lb.leaving import Leaving
 from twisted_lb.net.arrival import Arrivals
+from twisted_lb.net.challenges import Challenges
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.frontend import Frontend
 from twisted_lb.net.greeting import Greetings, server_name_of
@@ -498,8 +499,9 @@ class DataPlane:
     def _lead(self, frontend: Frontend, listener: ListenerPlan, table: RouteTable, told: Observers) -> None:
         """Have a listener's plan in force."""
         frontend.client_rules = listener.rules
-        frontend.arrival = listener.arrival
+        frontend.arrival_rules = listener.arrival
         frontend.handshakes.configure(listener.handshakes)
+        frontend.challenges = None if listener.acme_webroot is None else Challenges(listener.acme_webroot)
         frontend.go_by(table)
         frontend.observers = told
         frontend.gate.configure(self._most(listener), listener.connections_per_client)
@@ -713,7 +715,10 @@ class DataPlane:
                 flows[flow.pool].append(flow)
         epoch, now = self.runtime.epoch(), self.runtime.clock.read()
         return Measures(
-            tuple(listener_measures(name, one.gate, one.refusals, one.flows) for name, one in self.frontends.items()),
+            tuple(
+                listener_measures(name, one.gate, one.refusals, one.flows, one.handshaken, one.handshakes.open)
+                for name, one in self.frontends.items()
+            ),
             tuple(pool_measures(one.pool, flows[name], one.connections(), now) for name, one in self.clusters.items()),
             tuple(exemplars_of(self.notes, epoch)) if exemplars else (),
         )
@@ -806,9 +811,10 @@ def _serving(settings: TlsSettings, previous: Serving | None) -> Serving:
 
 def _builder(frontend: Frontend) -> Callable[[], StreamProtocol]:
     """What makes a protocol for each client of a frontend."""
-    return lambda: Http1(frontend)
+    build = _secured_builder(frontend)
+    return lambda: build(None)
 
 
 def _secured_builder(frontend: Frontend) -> Callable[[Secured | None], StreamProtocol]:
-    """What makes a protocol for each client of a frontend that has arrived."""
-    return lambda secured: Http1(frontend) if secured is None else Http1(frontend, b"https", secured)
+    """The same for each that has arrived, over TLS or in the clear."""
+    return lambda secured: Http1(frontend, b"http" if secured is None else b"https", secured)

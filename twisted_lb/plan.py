@@ -67,11 +67,11 @@ from twisted_lb.net.queueing import Queueing, UrgencyField
 from twisted_lb.net.request_cost import RequestCost
 from twisted_lb.net.request_keys import RequestKey
 from twisted_lb.net.settings import AUTO, ArrivalRules, ClientRules, RouteRules, UpstreamRules
-from twisted_lb.plan_tls import outgoing_of, outgoing_said, said_of, tls_of
+from twisted_lb.plan_tls import outgoing_of, outgoing_said, own_certificate, said_of, tls_of
 from twisted_lb.tls.certificate import Certificate
+from twisted_lb.tls.flaws import BadCertificate
 from twisted_lb.tls.known import Known
 from twisted_lb.tls.outgoing import OutgoingSettings
-from twisted_lb.tls.pem import BadCertificate
 from twisted_lb.tls.settings import TlsSettings
 from twisted_lb.tracing.rules import TraceRules
 from twisted_lb.wire.edits import NO_EDITS, FieldEdits
@@ -138,6 +138,7 @@ class ListenerPlan:
     admission: AdmissionPlan = AdmissionPlan()
     log: bool | str = True
     arrival: ArrivalRules = _PLAIN_ARRIVAL
+    acme_webroot: str | None = None
     tls: TlsSettings | None = None
     handshakes: int = 1000
     made_of: Mapping[str, object] = field(default_factory=dict, repr=False)
@@ -338,6 +339,13 @@ class Files:
             self._folders[path] = entries_of(self._home.at(Path(path)))
         return self._folders[path]
 
+    def folder(self, path: str, place: KeyPath) -> str:
+        """Where a folder that is named at a place is, wherever this process goes; one that is not there is refused as files are."""
+        found = self._home.at(Path(path)).absolute()
+        if self.entries(path) is None:
+            self._unread[path] = Problem(place, f"{path}: there is no such directory")
+        return str(found)
+
     def readers(self, path: str) -> str:
         """Who may read a file beside its owner: `others`, `group`, or nobody."""
         if path not in self._readers:
@@ -395,13 +403,14 @@ def plan_of(config: LoadBalancerConfig, before: Plan | None = None, files: Files
         _default_route(pool): _route(_default_route(pool), route, objects, files, (), ratio)
         for pool, route in objects.to_default.items()
     }
+    own = None if before is None else own_certificate(one.tls for one in before.listeners.values())
     listeners = {
         name: _listener(
             name,
             objects,
             files,
             ("listeners", name) if name in config.listeners else (),
-            None if before is None else before.listeners.get(name),
+            own,
             real_ip=real_ip,
         )
         for name in objects.listeners
@@ -469,11 +478,11 @@ def _default_route(pool: str) -> str:
 
 
 def _listener(
-    name: str, objects: Objects, files: Files, place: KeyPath, before: ListenerPlan | None, *, real_ip: bool
+    name: str, objects: Objects, files: Files, place: KeyPath, own: Certificate | None, *, real_ip: bool
 ) -> ListenerPlan:
     config = objects.listeners[name]
     pages = _pages(config.error_pages, files, place)
-    tls = _tls(config, files, place, before)
+    tls = _tls(config, files, place, own)
     pool = config.default_pool or DEFAULT
     routes = tuple(one for one, route in objects.routes.items() if not route.listeners or name in route.listeners)
     route = _default_route(pool) if pool in objects.to_default else None
@@ -487,6 +496,7 @@ def _listener(
         admission=_admission(config, f"listener {name}"),
         log=config.log,
         arrival=_arrival(config),
+        acme_webroot=files.folder(config.acme_webroot, (*place, "acme_webroot")) if config.acme_webroot else None,
         tls=tls,
         handshakes=config.limits.handshakes,
         made_of={
@@ -500,9 +510,9 @@ def _listener(
     )
 
 
-def _tls(config: ListenerConfig, files: Files, place: KeyPath, before: ListenerPlan | None) -> TlsSettings | None:
+def _tls(config: ListenerConfig, files: Files, place: KeyPath, own: Certificate | None) -> TlsSettings | None:
     try:
-        return tls_of(config.tls, files, (*place, "tls"), None if before is None else before.tls)
+        return tls_of(config.tls, files, (*place, "tls"), own)
     except ConfigError as error:
         files.refuse(error.problems)
         return None
@@ -534,6 +544,7 @@ def _claims(config: ListenerConfig, *, real_ip: bool) -> tuple[bytes, ...]:
     """The fields that pass from trusted proxies alone, in lower case."""
     names = [name.lower().encode("ascii") for name in config.only_from_proxies]
     names.append(b"x-forwarded-prefix")  # what a route cuts is told in it
+    names.append(b"x-client-cert-*")  # whoever believes them believes that we have asked for a certificate
     if real_ip:
         names.append(b"x-real-ip")  # we write it ourselves
     return tuple(names)
@@ -730,6 +741,8 @@ def _route_rules(
         repeatable=IDEMPOTENT | {method.encode("ascii") for method in methods},
         request_edits=edits,
         response_edits=_edits(config.set_response_headers, config.remove_response_headers),
+        hsts=config.hsts.encode("ascii"),
+        https_only=config.https_only,
         path_edit=_path_edit(config),
         refuse_escaped_slash=config.encoded_slash == "refuse",
         host=_told_host(forwarding.host),

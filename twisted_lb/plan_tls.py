@@ -1,7 +1,7 @@
 """The plan of TLS: certificates and policies of a listener, with what is in their files, which are read before anything changes."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
 from twisted_lb.config.base import KeyPath
@@ -10,13 +10,12 @@ from twisted_lb.config.problems import Problem
 from twisted_lb.config.tls import SELF_SIGNED, PoolTls, TlsConfig
 from twisted_lb.errors import ConfigError
 from twisted_lb.tls.certificate import Certificate, said
+from twisted_lb.tls.contexts import try_out
 from twisted_lb.tls.disk import Disk
-from twisted_lb.tls.files import load
+from twisted_lb.tls.flaws import BadCertificate
 from twisted_lb.tls.known import Known
 from twisted_lb.tls.outgoing import OutgoingSettings
-from twisted_lb.tls.pem import BadCertificate, in_pem, read_cas
-from twisted_lb.tls.self_signed import self_signed
-from twisted_lb.tls.settings import PolicySettings, TlsSettings, with_revocation
+from twisted_lb.tls.settings import PolicySettings, TlsSettings
 
 
 class Files(Disk, Protocol):
@@ -31,16 +30,16 @@ class Files(Disk, Protocol):
         """By place the certificates there, or what is wrong with it."""
 
 
-def tls_of(config: TlsConfig, files: Files, place: KeyPath, before: TlsSettings | None) -> TlsSettings | None:
-    """What a listener serves TLS with, None where it has no certificates. A self-signed certificate of before is kept. ConfigError
-    with what is wrong with its files, all of it.
+def tls_of(config: TlsConfig, files: Files, place: KeyPath, own: Certificate | None) -> TlsSettings | None:
+    """What a listener serves TLS with, None where it has no certificates. `own` is the self-signed certificate of before, which is
+    kept. ConfigError with what is wrong with its files, all of it.
     """
     if not config.certificates:
         return None
     problems: list[Problem] = []
     certificates: list[Certificate] = []
     for number, path in enumerate(config.certificates):
-        found = _certificates(path, files, before)
+        found = _certificates(path, files, own)
         if isinstance(found, BadCertificate):
             problems.append(Problem((*place, "certificates", number), str(found)))
         else:
@@ -51,27 +50,58 @@ def tls_of(config: TlsConfig, files: Files, place: KeyPath, before: TlsSettings 
             policies[host] = _policy(config, host, files, place)
         except ConfigError as error:
             problems += [one for one in error.problems if one not in problems]
+    problems = problems or list(_unfit(policies, certificates, place))
     if problems:
         raise ConfigError(problems)
     hosts = tuple((host, policies[host]) for host in config.hosts)
     return TlsSettings(tuple(dict.fromkeys(certificates)), policies[None], hosts, config.strict_sni)
 
 
-def _certificates(path: str, files: Files, before: TlsSettings | None) -> tuple[Certificate, ...] | BadCertificate:
+def _unfit(
+    policies: Mapping[str | None, PolicySettings], certificates: Iterable[Certificate], place: KeyPath
+) -> Iterator[Problem]:
+    """Certificates that are too weak for the level that ciphers of one's own ask for (`@SECLEVEL=3`)."""
+    for host, policy in policies.items():
+        if "@" in policy.ciphers:
+            for one in certificates:
+                refusal = try_out(one, policy.ciphers)
+                if refusal:
+                    home: KeyPath = place if host is None else (*place, "hosts", host)
+                    yield Problem(
+                        (*home, "ciphers"), f"with these OpenSSL takes no such certificate as {one.where}: {refusal}"
+                    )
+
+
+def own_certificate(listeners: Iterable[TlsSettings | None]) -> Certificate | None:
+    """The self-signed certificate among those of listeners, if there is one: they share it."""
+    every = (one for tls in listeners if tls is not None for one in tls.certificates)
+    return next((one for one in every if one.where == SELF_SIGNED), None)
+
+
+def _certificates(path: str, files: Files, own: Certificate | None) -> tuple[Certificate, ...] | BadCertificate:
+    if path == SELF_SIGNED and path not in files.certificates:
+        # Late: what parses certificates takes 9 MiB, for who has some.
+        from twisted_lb.tls.self_signed import self_signed
+
+        files.certificates[path] = (self_signed(time.time(), own),)
+    return _loaded(path, files)
+
+
+def _loaded(path: str, files: Files) -> tuple[Certificate, ...] | BadCertificate:
+    from twisted_lb.tls.files import load  # late, as above
+
     if path not in files.certificates:
-        if path == SELF_SIGNED:
-            own = () if before is None else [one for one in before.certificates if one.where == SELF_SIGNED]
-            files.certificates[path] = (self_signed(time.time(), next(iter(own), None)),)
-        else:
-            try:
-                files.certificates[path] = load(path, files, files.known)
-            except BadCertificate as error:
-                files.certificates[path] = error
+        try:
+            files.certificates[path] = load(path, files, files.known)
+        except BadCertificate as error:
+            files.certificates[path] = error
     return files.certificates[path]
 
 
 def _policy(tls: TlsConfig, host: str | None, files: Files, place: KeyPath) -> PolicySettings:
     """The policy of a host pattern, None: of all others; what is wrong is said where it stands."""
+    from twisted_lb.tls.revocation import with_revocation  # late, as above
+
     config, name = tls.for_host(host), host or ""
     own: KeyPath = place if host is None else (*place, "hosts", host)
     said = tls.model_fields_set if host is None else tls.hosts[host].model_fields_set
@@ -132,6 +162,8 @@ def _said(one: Certificate) -> str:
 
 def outgoing_of(config: PoolTls, files: Files, place: KeyPath) -> OutgoingSettings:
     """How TLS is spoken to the backends of a pool. ConfigError with what is wrong with its files."""
+    from twisted_lb.tls.pem import in_pem, read_cas  # late, as above
+
     problems: list[Problem] = []
     authorities, certificate = b"", None
     if config.ca is not None:
@@ -142,7 +174,7 @@ def outgoing_of(config: PoolTls, files: Files, place: KeyPath) -> OutgoingSettin
         except ConfigError as error:
             problems += error.problems
     if config.certificate is not None:
-        found = _certificates(config.certificate, files, None)
+        found = _loaded(config.certificate, files)
         if isinstance(found, BadCertificate):
             problems.append(Problem((*place, "certificate"), str(found)))
         else:

@@ -87,7 +87,7 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"tls": "self-signed"},
-        "tls: port 80 speaks TLS: browsers look for it at port 443   [W67]",
+        "tls.certificates: port 80 speaks TLS: browsers look for it at port 443   [W67]",
     ),
     (
         {

@@ -26,6 +26,12 @@ def test_whatever_happens_to_a_pool_breaks_no_law(first):
     assert seen.keys() >= {kind for kind, _ in WildPool.HAPPENS}
 
 
+@pytest.mark.parametrize("seed", [10540])
+def test_what_once_broke_a_law_breaks_none(seed):
+    """10540: bound to a backend that panic lets in, whose trial is due: the request is that trial."""
+    live(range(seed, seed + 1))
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("first", range(10_000, 10_000 + MANY, AT_ONCE * 10))
 def test_whatever_happens_to_many_pools_breaks_no_law(first):

@@ -7,10 +7,10 @@ import pytest
 from authority import DAY, NOW, Authority
 from handshakes import client, shake
 
-from twisted_lb.tls.flaws import FlawKind
-from twisted_lb.tls.pem import BadCertificate
+from twisted_lb.tls.flaws import BadCertificate, FlawKind
+from twisted_lb.tls.revocation import with_revocation
 from twisted_lb.tls.serving import Serving
-from twisted_lb.tls.settings import PolicySettings, TlsSettings, with_revocation
+from twisted_lb.tls.settings import PolicySettings, TlsSettings
 
 ADMIN, PUBLIC, BELOW = "admin.example.com", "www.example.com", "a.b.inner.example.com"
 

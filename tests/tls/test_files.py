@@ -1,6 +1,8 @@
 """Files of certificates: how keys and chains lie together, and what is said of those that do not."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,9 +22,8 @@ from handshakes import serving_of, shake
 
 from twisted_lb.tls import files
 from twisted_lb.tls.files import load
-from twisted_lb.tls.flaws import FlawKind
+from twisted_lb.tls.flaws import BadCertificate, FlawKind
 from twisted_lb.tls.known import Known
-from twisted_lb.tls.pem import BadCertificate
 
 
 @pytest.fixture
@@ -354,3 +355,24 @@ def test_a_key_that_can_be_read_by_others_from_now_on_is_looked_at_again(house):
     load(path, disk, known)
     disk.who = "others"
     assert refusal(path, known, disk).startswith(f"{path}: everybody on this machine")
+
+
+def test_a_folder_that_cannot_be_looked_into_is_refused(house):
+    class Closed(Told):
+        """A disk of somebody else's."""
+
+        def entries(self, path):
+            raise PermissionError(13, "Permission denied")
+
+    assert refusal("/etc/letsencrypt/live", disk=Closed("")) == "/etc/letsencrypt/live: permission denied"
+
+
+def test_who_has_no_certificates_pays_for_no_parser_of_them():
+    script = (
+        "import sys; from twisted_lb.config import LoadBalancerConfig; from twisted_lb.plan import plan_of;"
+        "import twisted_lb.data_plane, twisted_lb.tls.peer;"
+        "plan_of(LoadBalancerConfig(backends=['a:1'])); print('cryptography' in sys.modules)"
+    )
+    words = [sys.executable, "-c", script]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

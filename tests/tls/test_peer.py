@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twisted_lb.tls.peer import LONGEST_NAME, LONGEST_NAMES, encoded, peer_of
+from twisted_lb.tls.revocation import with_revocation
 from twisted_lb.tls.serving import Serving
-from twisted_lb.tls.settings import PolicySettings, TlsSettings, with_revocation
+from twisted_lb.tls.settings import PolicySettings, TlsSettings
 
 
 def test_a_client_says_who_it_is_by_its_certificate(tmp_path):

@@ -310,6 +310,23 @@ def _refusals(measures: Measures, _: ProcessMeasures) -> Series:
             yield (listener.name, refusal.name.lower()), float(count)
 
 
+def _handshakes(measures: Measures, _: ProcessMeasures) -> Series:
+    for listener in measures.listeners:
+        for (version, cipher, resumed), count in listener.handshakes:
+            yield (listener.name, version, cipher, "yes" if resumed else "no"), float(count)
+
+
+def _not_arrived(measures: Measures, _: ProcessMeasures) -> Series:
+    for listener in measures.listeners:
+        for reason, count in listener.arrivals_failed:
+            yield (listener.name, reason), float(count)
+
+
+def _expiries(_: Measures, process: ProcessMeasures) -> Series:
+    for one in process.certificates:
+        yield (one.listener, one.certificate), one.expires_at
+
+
 def _skips(measures: Measures, _: ProcessMeasures) -> Series:
     for pool in measures.pools:
         for backend in pool.backends:
@@ -624,6 +641,19 @@ FAMILIES: Final = (
     Family(
         "client_connections_total", "counter", _L, "Connections of clients that were let in",
         _listeners(lambda one: float(one.connections_total)),
+    ),
+    Family(
+        "handshakes_total", "counter", ("listener", "version", "cipher", "resumed"), "TLS handshakes that were completed", _handshakes,
+    ),
+    Family(
+        "arrivals_failed_total", "counter", ("listener", "reason"),
+        "Connections that ended before they were one of HTTP: by what was wrong, or the words of OpenSSL for a handshake that failed",
+        _not_arrived,
+    ),
+    Family("handshakes_open", "gauge", _L, "TLS handshakes that are under way", _listeners(lambda one: float(one.handshaking))),
+    Family(
+        "certificate_expires_timestamp_seconds", "gauge", ("listener", "certificate"),
+        "When a certificate, or one of its chain, expires, in seconds of the epoch", _expiries,
     ),
     Family("upstream_connections", "gauge", (*_PB, "kind"), "Connections to backends, idle or busy", _upstream_connections),
     Family(

@@ -200,7 +200,7 @@ def _of_tls(place: KeyPath, listener: ListenerConfig) -> Iterator[Doubt]:
         if address.port == 80:
             yield Doubt(
                 "W67",
-                (*place, "address") if place else ("tls",),
+                (*place, "address") if place else ("tls", "certificates"),
                 f"{address.where} speaks TLS: browsers look for it at port 443",
             )
 

@@ -12,6 +12,7 @@ from twisted_lb.core.backend import BACKUP, Backend
 from twisted_lb.core.exemplars import Exemplar
 from twisted_lb.core.flow import Flow, Flows
 from twisted_lb.core.gate import Gate
+from twisted_lb.core.handshake_counts import HandshakeCounts
 from twisted_lb.core.histogram import NOTHING, Reading, reading_of
 from twisted_lb.core.levels import Levels
 from twisted_lb.core.outcome import Outcome
@@ -51,7 +52,8 @@ class RouteMeasures:
 @dataclass(frozen=True)
 class ListenerMeasures:
     """What a listener has: connections open now and since it is there, refusals in the order of `outcome.Refusal`, `transferred`
-    bytes of bodies as (pool, up to backends, down to clients).
+    bytes of bodies as (pool, up to backends, down to clients). `handshakes` of TLS that were completed, by (version, cipher, whether a
+    session was resumed), and connections that did not arrive by reason, see `HandshakeCounts`; `handshaking` are under way.
     """
 
     name: str
@@ -60,6 +62,9 @@ class ListenerMeasures:
     refusals: Numbers
     transferred: tuple[tuple[str, int, int], ...]
     routes: tuple[RouteMeasures, ...]
+    handshakes: tuple[tuple[tuple[str, str, bool], int], ...] = ()
+    arrivals_failed: tuple[tuple[str, int], ...] = ()
+    handshaking: int = 0
 
     def merged(self, other: "ListenerMeasures") -> "ListenerMeasures":
         """What two processes have counted."""
@@ -75,6 +80,11 @@ class ListenerMeasures:
                 lambda a, b: (a[0], a[1] + b[1], a[2] + b[2]),
             ),
             routes=_merged(self.routes, other.routes, lambda one: (one.route, one.pool), RouteMeasures.merged),
+            handshakes=_merged(self.handshakes, other.handshakes, lambda one: one[0], lambda a, b: (a[0], a[1] + b[1])),
+            arrivals_failed=_merged(
+                self.arrivals_failed, other.arrivals_failed, lambda one: one[0], lambda a, b: (a[0], a[1] + b[1])
+            ),
+            handshaking=self.handshaking + other.handshaking,
         )
 
 
@@ -272,8 +282,10 @@ class ProcessMeasures:
     counters: tuple[tuple[str, int], ...] = ()
 
 
-def listener_measures(name: str, gate: Gate, refusals: Sequence[int], flows: Flows) -> ListenerMeasures:
-    """The measures of a listener: O(flows)."""
+def listener_measures(
+    name: str, gate: Gate, refusals: Sequence[int], flows: Flows, handshaken: HandshakeCounts, handshaking: int
+) -> ListenerMeasures:
+    """The measures of a listener, of which so many handshakes are under way: O(flows)."""
     every = flows.all
     return ListenerMeasures(
         name,
@@ -282,6 +294,9 @@ def listener_measures(name: str, gate: Gate, refusals: Sequence[int], flows: Flo
         tuple(refusals),
         tuple((pool, up, down) for pool, (up, down) in flows.bytes().items()),
         tuple(_route_measures(one) for one in every),
+        tuple(handshaken.done.items()),
+        tuple(handshaken.failures.items()),
+        handshaking,
     )
 
 

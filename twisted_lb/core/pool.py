@@ -549,16 +549,30 @@ class Pool:
 
     def _lease_on(self, backend: Backend, ask: Ask, now: float) -> Lease:
         """A lease on a backend that was claimed already, whatever the policy says."""
-        if backend.limit:
+        scene = self._scene or self._set(self._selection.picker, now)
+        trial = self._begins_trial(backend, now)  # one in panic may have its trial due
+        if trial or backend.limit:
             backend.refresh_usable()
         backend.requests += 1
-        scene = self._scene or self._set(self._selection.picker, now)
         loads, load = self._view(scene, now), backend.told
         if load is not None:
             # One in drain may have weight 0.
             note = load.leased(backend.weighing.effective or 1.0, ask, now)
-            return LoadLease(backend, now, scene, OWN, loads, load, note)
-        return Lease(backend, now, scene, OWN, loads)
+            lease: Lease = LoadLease(backend, now, scene, OWN, loads, load, note)
+        else:
+            lease = Lease(backend, now, scene, OWN, loads)
+        lease.trial = trial
+        return lease
+
+    def _begins_trial(self, backend: Backend, now: float) -> bool:
+        """Whether a request to a backend finds out whether its ejection is over: then that begins."""
+        ejection = backend.ejection
+        if not (ejection.active and ejection.due):
+            return False
+        ejection.begin_trial(now)
+        self._wake_at = min(self._wake_at, ejection.until)
+        self._stand(backend, now)
+        return True
 
     def await_return(
         self, ask: Ask, now: float, until: float = NEVER, deadline: float = NEVER, tried: Sequence[Backend] = ()
@@ -597,11 +611,7 @@ class Pool:
         scene = self._scene
         if scene is None:
             scene = self._set(picker, now)
-        trial = backend.ejection.active and backend.ejection.due
-        if trial:
-            backend.ejection.begin_trial(now)
-            self._wake_at = min(self._wake_at, backend.ejection.until)
-            self._stand(backend, now)
+        trial = self._begins_trial(backend, now)
         if trial or backend.limit:
             backend.refresh_usable()
         backend.requests += 1

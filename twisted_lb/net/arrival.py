@@ -34,6 +34,8 @@ from twisted_lb.wire.proxy_protocol import BadProxy, ProxyHeader, read_proxy
 
 # One receive: the longest PROXY header and the longest ClientHello fit into a few of them.
 _RECEIVE_BYTES: Final = 16384
+# Read while it waits for its turn, at its end alone: the kernel says no more of a peer that has closed its side.
+_MOST_WAITING_BYTES: Final = 65536
 # RFC 8446 6.2, RFC 6066 3.
 _UNRECOGNIZED_NAME: Final = 112
 _DECODE_ERROR: Final = 50
@@ -59,7 +61,7 @@ class Arrivals:
     @property
     def staged(self) -> bool:
         """Whether anything comes before the first request."""
-        return self.frontend.arrival.proxy or self.frontend.serving is not None
+        return self.frontend.arrival_rules.proxy or self.frontend.serving is not None
 
     def take(self, sock: _socket.socket | int, peer: Any, port_name: str, family: int) -> None:
         """Take in an accepted socket, or its descriptor, which does not block."""
@@ -71,7 +73,7 @@ class Arrival(Pollable, Beginner, Handshake):
     """One connection on its way, a client of the frontend from `begin` until a protocol has it, or it is closed."""
 
     __slots__ = (
-        "_arrivals", "_deadline", "_family", "_fd", "_frontend", "_handshaking", "_hello", "_here", "_lingering", "_peer", "_port_name",
+        "_arrivals", "_deadline", "_family", "_fd", "_frontend", "_handshaking", "_hello", "_here", "_lingering", "_over", "_peer", "_port_name",
         "_proxied", "_received", "_secured", "_sock", "_transport", "_waits_for_proxy",
     )  # fmt: skip
 
@@ -91,13 +93,14 @@ class Arrival(Pollable, Beginner, Handshake):
         self._proxied: ProxyHeader | None = None
         self._hello: ClientHello | None = None
         self._secured: Secured | None = None
-        self._transport: TlsTransport | None = None  # once it has the descriptor
+        self._transport: Transport | None = None  # once it has the descriptor
+        self._over: bool = False  # it is closed, or a protocol has it
         self._deadline: Final = Deadline(self._timed_out)
 
     def begin(self) -> None:
         """Begin: the connection counts from here on."""
         frontend = self._frontend
-        rules = frontend.arrival
+        rules = frontend.arrival_rules
         frontend.gate.arrive()
         frontend.clients[self] = None
         self._here = True
@@ -113,6 +116,9 @@ class Arrival(Pollable, Beginner, Handshake):
 
     def _address(self) -> str:
         return "unix" if self._family == socket.AF_UNIX else str(self._peer[0])
+
+    def _peer_port(self) -> int:
+        return 0 if self._family == socket.AF_UNIX else int(self._peer[1])
 
     # Reading.
 
@@ -130,7 +136,10 @@ class Arrival(Pollable, Beginner, Handshake):
             self._close()
         elif not self._lingering:
             self._received += data
-            self._go_on()
+            if self._hello is None:
+                self._go_on()
+            elif len(self._received) > _MOST_WAITING_BYTES:
+                self._close()
 
     def crashed(self) -> None:
         """See Pollable."""
@@ -220,6 +229,7 @@ class Arrival(Pollable, Beginner, Handshake):
         self._end_handshake()
         secured = self._secured
         assert secured is not None
+        secured.complete()
         self._frontend.handshaken.succeeded(secured.version, secured.cipher, resumed=secured.resumed)
         self._leave()
         transport.take_over(self._arrivals.build(secured), b"")
@@ -227,12 +237,15 @@ class Arrival(Pollable, Beginner, Handshake):
     def failed(self, transport: TlsTransport, reason: str) -> None:
         """See Handshake."""
         self._end_handshake()
+        if self._over:
+            return
         self._frontend.handshaken.refused(reason)
         self._say(reason)
-        if transport.connected:
-            self._linger()
-        else:
-            self._leave()
+        self._linger()
+
+    def gone(self, transport: TlsTransport) -> None:
+        """See Handshake."""
+        self._leave()
 
     def _end_handshake(self) -> None:
         if self._handshaking:
@@ -243,7 +256,9 @@ class Arrival(Pollable, Beginner, Handshake):
 
     def _hand_over(self) -> None:
         """Everything is known, and nothing is secured."""
-        transport = Transport(self._arrivals.poller, self._sock, self._peer, self._port_name, self._family)
+        transport = self._transport = Transport(
+            self._arrivals.poller, self._sock, self._peer, self._port_name, self._family
+        )
         self._say_host(transport)
         received = self._received
         self._received = b""
@@ -259,7 +274,7 @@ class Arrival(Pollable, Beginner, Handshake):
         address = self._address()
         self._write(
             frontend.plain_on_tls(
-                Claim(address, self._received).over(Client(address.encode("ascii")), int(self._peer[1]))
+                Claim(address, self._received).over(Client(address.encode("ascii")), self._peer_port())
             )
         )
         self._finish()
@@ -325,6 +340,7 @@ class Arrival(Pollable, Beginner, Handshake):
 
     def _leave(self) -> None:
         """It is no arrival any more: a protocol has it, or it is closed. Harmless when it has left."""
+        self._over = True
         self._deadline.end()
         self._received = b""
         if self._here:

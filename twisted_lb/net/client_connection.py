@@ -115,14 +115,19 @@ class ClientConnection:
         self._patience_s: float = NEVER  # what was left of the time for the body when it was paused
         self._unread: int = UNKNOWN  # bytes that the client had not taken at the last look
 
-    def open(self, transport: StreamTransport, scheme: bytes, producer: Producer) -> bool:
-        """Take in a client that has connected; False when it is over the per-client limit, and is to be told so."""
+    def open(self, transport: StreamTransport, scheme: bytes, producer: Producer, certificate: bytes = b"") -> bool:
+        """Take in a client that has connected, of whose certificate these lines tell; False when it is over the per-client limit, and is
+        to be told so.
+        """
         self.transport = transport
         self._opened_at = self.clock.now
         address = transport.peer_name()
         self.peer_port = transport.peer_port()
         rules = self.rules = self._frontend.client_rules
-        client = self.client = self._frontend.client_at(address, scheme, transport.port_name())
+        client = self._frontend.client_at(address, scheme, transport.port_name())
+        if certificate:
+            client = client.with_certificate(certificate)
+        self.client = client
         self._frontend.clients[self] = None
         gate = self._frontend.gate
         # A trusted proxy speaks for many clients.
@@ -132,7 +137,8 @@ class ClientConnection:
             return False
         self._inside = key
         transport.registerProducer(producer, True)
-        self.arm(min(rules.first_byte_s, rules.idle_s))
+        # One that arrives in a drain is told nothing more of it.
+        self.arm(LAST_REQUEST_S if self._frontend.draining else min(rules.first_byte_s, rules.idle_s))
         return True
 
     def go_by(self, rules: ClientRules) -> None:
@@ -141,7 +147,9 @@ class ClientConnection:
         transport = self.transport
         if transport is not None:
             frontend = self._frontend
-            self.client = frontend.client_at(transport.peer_name(), self.client.scheme, transport.port_name())
+            certificate = self.client.certificate
+            client = frontend.client_at(transport.peer_name(), self.client.scheme, transport.port_name())
+            self.client = client.with_certificate(certificate) if certificate else client
             self.shared = frontend.gate.per_client > 0 and self.client.trusted
 
     def lost(self) -> None:

@@ -445,7 +445,9 @@ class Exchange(Hedgeable):
     def _answer_instead(self, own: OwnAnswer) -> None:
         """Answer with what the route has for the time when its pool has nobody."""
         self.request_id = safe_id(self.request_id) or self._frontend.runtime.new_id()
-        head, body = answer_for(own, self.head, self.route.rules, self._lead.client_name(), self.request_id)
+        head, body = answer_for(
+            own, self.head, self.route.rules, self._lead.client_name(), self.request_id, https=self._lead.tls
+        )
         self._send_reply(Refusal.NO_BACKEND, head, body)
 
     def receive(self, payload: bytes) -> None:
@@ -898,7 +900,7 @@ class Exchange(Hedgeable):
         """Send the final head with what the route edits in it, and what its client is to know of affinity; its framing stays what it is."""
         rules = self.route.rules
         edits, cookie = rules.response_edits, self._bound(head) if rules.bound else b""
-        if edits is NO_EDITS:
+        if edits is NO_EDITS and not rules.hsts:
             self.client.start(head, framing, rules.response_lines + cookie)
             return
         words = self._answer_words()

@@ -94,7 +94,8 @@ class Http1(ClientSide, Receiver, Speaker):
     def makeConnection(self, transport: StreamTransport) -> None:
         """A client connected."""
         self._out.attach(transport)
-        if not self._connection.open(transport, self._scheme, self):
+        certificate = b"" if self._secured is None else self._secured.certificate
+        if not self._connection.open(transport, self._scheme, self, certificate):
             self._persist = False
             detail = "too many connections of one client"
             self._say(*self._frontend.refuse(Refusal.RATE_LIMITED, detail, self._claim_of_none(b"")))
@@ -199,6 +200,11 @@ class Http1(ClientSide, Receiver, Speaker):
         """
         frontend = self._frontend
         connection = self._connection
+        if frontend.challenges is not None:
+            reply = frontend.challenged(head, self._claim(head))
+            if reply is not None:
+                self._answer(head, reply)
+                return None
         found = self._found
         if found is None or head is not found.head or found.table is not frontend.table:
             try:

@@ -44,6 +44,9 @@ class Serving(Protocol):
     def policy_of(self, host: str) -> Policy:
         """The policy of a host that a request names."""
 
+    def told(self, tls: Any) -> bytes:
+        """Lines for backends about the certificate that the client of this `ssl.SSLObject` has shown; none where it has not."""
+
 
 class Secured:
     """What was agreed on. `policy` is that by which the client was let in, `server_name` what it asked for (SNI)."""
@@ -51,8 +54,15 @@ class Secured:
     def __init__(self, serving: Serving, policy: Policy, server_name: str, tls: Any) -> None:
         self.policy: Final = policy
         self.server_name: Final = server_name
+        # Lines for backends about the client's certificate; they are there once the handshake is over.
+        self.certificate: bytes = b""
         self._serving: Final = serving
         self._tls: Final = tls
+
+    def complete(self) -> None:
+        """The handshake is over."""
+        if self.policy.client_certificate != "off":
+            self.certificate = self._serving.told(self._tls)
 
     @property
     def version(self) -> str:

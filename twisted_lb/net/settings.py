@@ -165,6 +165,8 @@ class RouteRules:
         deadline_field: bytes = b"",
         bound: bool = False,
         hidden_cookies: tuple[bytes, ...] = (),
+        hsts: bytes = b"",
+        https_only: bool = False,
         pages: Mapping[int, ErrorPage],
         retry_after_s: int,
     ) -> None:
@@ -212,7 +214,10 @@ class RouteRules:
         self.retry_after_s: Final = retry_after_s
         # RFC 9110 7.6.3: a gateway may say Via on responses too.
         self.response_lines: Final = b"Via: 1.1 %b\r\n" % forwarding.via if forwarding.via else b""
-        self.edits_answers: Final = response_edits is not NO_EDITS or bound
+        # RFC 6797 7.2: it is said over https alone.
+        self.hsts: Final = b"Strict-Transport-Security: %b\r\n" % hsts if hsts else b""
+        self.https_only: Final = https_only
+        self.edits_answers: Final = response_edits is not NO_EDITS or bound or bool(hsts)
 
     def allowed_upgrade(self, fields: RequestFields) -> bytes:
         """The protocols that a client may switch to (Upgrade), out of those it offers."""

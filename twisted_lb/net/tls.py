@@ -35,6 +35,10 @@ class Handshake:
         """It failed; what the peer is told is on its way, and what it still sends is thrown away until the transport is closed."""
         raise NotImplementedError
 
+    def gone(self, transport: "TlsTransport") -> None:
+        """The transport of a handshake that failed is closed."""
+        raise NotImplementedError
+
 
 @mypyc_attr(free_list_len=1)
 class TlsTransport(Transport):
@@ -121,7 +125,7 @@ class TlsTransport(Transport):
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
-            self._end_badly(str(error))
+            self._end_badly(f"LEFT: {error}")
             return
         if not data:
             self._cut_off()
@@ -148,7 +152,7 @@ class TlsTransport(Transport):
         elif self._discarding:
             self._lose(Failure(ConnectionLost("no handshake")))
         else:
-            self._end_badly("it closed the connection")
+            self._end_badly("LEFT: it closed the connection")
 
     def _decrypt(self) -> None:
         """Deliver the plain text of all records that are here, as one."""
@@ -224,13 +228,11 @@ class TlsTransport(Transport):
 
     def _end_badly(self, reason: str) -> None:
         """What came is no TLS, or the connection broke: its other end is told, where it can be."""
-        handshake = self._handshake
-        self._handshake = None
-        if handshake is None:
+        if self._up or self._discarding:
             self._pump()
             self._lose(Failure(ConnectionLost(reason)))
-            return
-        self._fail(handshake, reason)
+        else:
+            self._fail(reason)
 
     # The handshake.
 
@@ -242,10 +244,7 @@ class TlsTransport(Transport):
             self._pump()
             return False
         except ssl.SSLError as error:
-            handshake = self._handshake
-            self._handshake = None
-            if handshake is not None:
-                self._fail(handshake, reason_of(error))
+            self._fail(reason_of(error))
             return False
         self._pump()
         self._up = True
@@ -255,13 +254,14 @@ class TlsTransport(Transport):
             handshake.secured(self)
         return not self._closing and not self._gone
 
-    def _fail(self, handshake: Handshake, reason: str) -> None:
+    def _fail(self, reason: str) -> None:
         """The handshake failed: send the alert and a FIN, and throw away what comes: a reset would take the alert away."""
         self._pump()
         self._discarding = True
         if not self._broken:
             super().loseWriteConnection()
-        handshake.failed(self, reason)
+        if self._handshake is not None:
+            self._handshake.failed(self, reason)
 
     # Writing.
 
@@ -315,8 +315,11 @@ class TlsTransport(Transport):
         super()._lose(reason)
         handshake = self._handshake
         self._handshake = None
-        if handshake is not None:
-            handshake.failed(self, "the connection was closed")
+        if handshake is None:
+            return
+        if not self._discarding:
+            handshake.failed(self, "LEFT: the connection was closed")
+        handshake.gone(self)
 
     def __repr__(self) -> str:
         return f"<TlsTransport {'up' if self._up else 'in its handshake'}, over {super().__repr__()}>"

@@ -2,10 +2,11 @@
 
 import ssl
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from twisted_lb.tls.certificate import Certificate
 from twisted_lb.tls.memory_file import memory_file
+from twisted_lb.tls.settings import PolicySettings
 
 # Mozilla's `intermediate`, version 5.7: forward secrecy and AEAD alone.
 _INTERMEDIATE: Final = (
@@ -41,31 +42,7 @@ _ASKS: Final = {"off": ssl.CERT_NONE, "request": ssl.CERT_OPTIONAL, "require": s
 NameHeard = Callable[[Any, str | None, ssl.SSLContext], int | None]
 
 
-class PolicyRules(Protocol):
-    """What a context has to know of a policy: see `PolicySettings`."""
-
-    @property
-    def preset(self) -> str:
-        """`modern` or `intermediate`."""
-
-    @property
-    def ciphers(self) -> str:
-        """Ciphers of TLS 1.2; empty: the preset's."""
-
-    @property
-    def client_certificate(self) -> str:
-        """`off`, `request` or `require`."""
-
-    @property
-    def client_ca(self) -> bytes:
-        """The CAs of clients, PEM."""
-
-    @property
-    def crl(self) -> bytes:
-        """Their revocation lists, PEM."""
-
-
-def context_of(policy: PolicyRules, certificates: Iterable[Certificate] = ()) -> ssl.SSLContext:
+def context_of(policy: PolicySettings, certificates: Iterable[Certificate] = ()) -> ssl.SSLContext:
     """A context of a policy, with these certificates side by side (one of each kind of key). It is never changed later: what is in
     use must not be.
 
@@ -105,10 +82,15 @@ def _no_passphrase() -> str:
     raise ValueError("the key is encrypted")
 
 
-def try_out(certificate: Certificate) -> str:
-    """Why OpenSSL does not take a certificate, such as for a key that is too short; empty where it does."""
+def try_out(certificate: Certificate, ciphers: str = "") -> str:
+    """Why OpenSSL does not take a certificate, such as for a key that is too short, by its usual level of security or that of some
+    ciphers; empty where it does.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    if ciphers:
+        context.set_ciphers(ciphers)
     try:
-        load_into(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), certificate)
+        load_into(context, certificate)
     except ssl.SSLError as error:
         return (error.reason or str(error)).lower().replace("_", " ")
     return ""

@@ -8,12 +8,13 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
-from twisted_lb.tls.certificate import Certificate, made_of, public_bytes
+from twisted_lb.tls.certificate import Certificate
 from twisted_lb.tls.contexts import try_out
 from twisted_lb.tls.disk import Disk
-from twisted_lb.tls.flaws import Flaw, FlawKind
+from twisted_lb.tls.flaws import BadCertificate, Flaw, FlawKind
 from twisted_lb.tls.known import Known
-from twisted_lb.tls.pem import BadCertificate, Key, Pem, no_certificate, read_pem
+from twisted_lb.tls.parsing import made_of, public_bytes
+from twisted_lb.tls.pem import Key, Pem, no_certificate, read_pem
 
 # certbot's names, in the folder of one certificate.
 _CHAIN: Final = "fullchain.pem"
@@ -33,7 +34,7 @@ def load(path: str, disk: Disk, known: Known | None = None) -> tuple[Certificate
     """The certificates in a file or a folder, at least one, the first one first; BadCertificate says in one line what is wrong.
     What is `known` and as it was is not read anew.
     """
-    entries, known = disk.entries(path), known or Known()
+    entries, known = _entries(path, disk), known or Known()
     if entries is None:
         return known.of(path, disk, _in_file)
     found: dict[str, Certificate] = {}
@@ -55,7 +56,7 @@ def _in_folder(path: str, entries: Sequence[str], disk: Disk, known: Known) -> I
         if name.startswith("."):
             continue
         inner = os.path.join(path, name)
-        within = disk.entries(inner)
+        within = _entries(inner, disk)
         if within is not None:
             if _CHAIN in within:
                 yield from known.of(os.path.join(inner, _CHAIN), disk, _in_file)
@@ -80,6 +81,13 @@ def _in_file(path: str, disk: Disk) -> tuple[Certificate, ...]:
     if not pem.certificates:
         raise no_certificate(path, disk.contents(path))
     return tuple(_with_keys(pem, disk))
+
+
+def _entries(path: str, disk: Disk) -> Sequence[str] | None:
+    try:
+        return disk.entries(path)
+    except OSError as error:
+        raise BadCertificate(f"{path}: {_why(error)}") from None
 
 
 def _read(path: str, disk: Disk) -> Pem:
@@ -147,7 +155,10 @@ def _certificate(pem: Pem, leaf: x509.Certificate, key: Key, disk: Disk) -> Cert
 
 def _readable(key: Key, disk: Disk) -> Iterator[Flaw]:
     """Who may read a key: everybody is refused, as the key is everybody's then; a group is a flaw."""
-    readers = disk.readers(key.path)
+    try:
+        readers = disk.readers(key.path)
+    except OSError as error:
+        raise BadCertificate(f"{key.path}: {_why(error)}") from None
     if readers == OTHERS:
         hint = f"chmod o-r {key.path}"
         raise BadCertificate(f"{key.path}: everybody on this machine can read this private key; {hint}")

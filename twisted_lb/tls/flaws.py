@@ -9,6 +9,10 @@ _DAY_S: Final = 86400
 SOON_S: Final = 21 * _DAY_S
 
 
+class BadCertificate(ValueError):
+    """What is wrong with a file of certificates, keys or revocation lists, in one line that names it."""
+
+
 class FlawKind(Enum):
     """What kind of flaw it is."""
 

@@ -7,8 +7,14 @@ ANY = "*."
 
 
 def normal(name: str) -> str:
-    """A host as it is compared: in lower case, without port and without one dot at its end, as routes match it."""
-    lower = name.lower()
+    """A host as it is compared: in lower case, without port and without one dot at its end, as routes match it. The case of ASCII alone
+    is no matter, as it is there: another host than routes see must not be found.
+    """
+    lower = (
+        name.lower()
+        if name.isascii()
+        else name.encode("utf-8", "surrogateescape").lower().decode("utf-8", "surrogateescape")
+    )
     if lower[:1] == "[":
         return lower[: lower.find("]") + 1]
     return lower.partition(":")[0].removesuffix(".")

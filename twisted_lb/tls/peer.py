@@ -4,8 +4,6 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from cryptography import x509
-
 # A longer subject is left out whole: a name that is cut is another name.
 LONGEST_NAME: Final = 1024
 # And so many characters of alternative names are said, whole ones.
@@ -31,6 +29,17 @@ class Peer:
         self.serial: Final = serial
         self.fingerprint: Final = fingerprint
 
+    def lines(self) -> bytes:
+        """The field lines that tell a backend of it; one that would be empty is left out."""
+        said = (
+            ("Subject", self.subject),
+            ("Issuer", self.issuer),
+            ("SAN", self.names),
+            ("Serial", self.serial),
+            ("Fingerprint", self.fingerprint),
+        )
+        return b"".join(f"X-Client-Cert-{name}: {value}\r\n".encode("ascii") for name, value in said if value)
+
     def __repr__(self) -> str:
         return f"<Peer {self.subject or self.fingerprint}>"
 
@@ -42,6 +51,8 @@ def peer_of(described: Mapping[str, Any] | None, der: bytes | None) -> Peer | No
     """
     if not der:
         return None
+    from cryptography import x509  # late: it takes 9 MiB, for who asks for certificates
+
     fingerprint = hashlib.sha256(der).hexdigest()
     try:
         found = x509.load_der_x509_certificate(der)

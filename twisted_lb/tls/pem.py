@@ -9,7 +9,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from twisted_lb.tls.certificate import public_bytes
+from twisted_lb.tls.flaws import BadCertificate
+from twisted_lb.tls.parsing import public_bytes
 
 _BLOCK: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
 _BEGIN: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----")
@@ -17,10 +18,6 @@ _CERTIFICATES: Final = (b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICA
 _CRL: Final = b"X509 CRL"
 # DER begins with a SEQUENCE of a length in two bytes or more.
 _DER: Final = (b"\x30\x81", b"\x30\x82", b"\x30\x83")
-
-
-class BadCertificate(ValueError):
-    """What is wrong with a file of certificates, keys or revocation lists, in one line that names it."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from twisted_lb.tls.certificate import SELF_SIGNED, Certificate, made_of
+from twisted_lb.tls.certificate import SELF_SIGNED, Certificate
+from twisted_lb.tls.parsing import made_of
 
 _LASTS: Final = timedelta(days=90)
 # A clock of a client that is a little behind finds it valid too.

@@ -60,7 +60,8 @@ _NOBODY: Final = Trust()
 @mypyc_attr(acyclic=True, free_list_len=1)
 class Client:
     """The client of a connection, as backends are told: its address, which is its `name` too, over which scheme and port it came, and whether it
-    is a trusted proxy, whose claims about its own clients count; `trust` says who else is.
+    is a trusted proxy, whose claims about its own clients count; `trust` says who else is. `certificate` are lines about the certificate
+    that it has shown, of a client that was asked for one.
     """
 
     def __init__(
@@ -71,7 +72,9 @@ class Client:
         *,
         trusted: bool = False,
         trust: Trust = _NOBODY,
+        certificate: bytes = b"",
     ) -> None:
+        self.certificate: Final = certificate
         self.address: Final = address
         self.name: Final = address.decode("ascii")
         self.scheme: Final = scheme
@@ -80,6 +83,10 @@ class Client:
         self.trust: Final = trust
         self._host: bytes = b""
         self._lines: bytes = b""
+
+    def with_certificate(self, lines: bytes) -> "Client":
+        """The same client, of which its certificate says this."""
+        return Client(self.address, self.scheme, self.port, trusted=self.trusted, trust=self.trust, certificate=lines)
 
     def lines(self, host: bytes) -> bytes:
         """The X-Forwarded-* lines of a request to this host; kept, since the next one is mostly to the same host."""

@@ -7,6 +7,14 @@ from twisted_lb.wire.grammar import CHUNKED, CRLF
 from twisted_lb.wire.origin import Client, Origin
 from twisted_lb.wire.request import RequestFields
 
+# What backends are told of a client's certificate, in lower case.
+CERTIFICATE_FIELDS: Final = (
+    b"x-client-cert-subject",
+    b"x-client-cert-issuer",
+    b"x-client-cert-san",
+    b"x-client-cert-serial",
+    b"x-client-cert-fingerprint",
+)
 _CHUNKED_LINE: Final = b"Transfer-Encoding: chunked\r\n"
 _TE_LINES: Final = b"TE: trailers\r\nConnection: TE\r\n"
 
@@ -45,6 +53,8 @@ def upstream_tail(
             parts += [b"Forwarded: ", Origin(client, fields.host, None).forwarded(), CRLF]
         if forwarding.real_ip:
             parts.append(_real_ip(client.address))
+    if client.certificate:
+        parts.append(client.certificate)
     if forwarding.via:
         parts += [b"Via: 1.1 " if fields.version == 11 else b"Via: 1.0 ", forwarding.via, CRLF]
     if fields.framing == CHUNKED:
@@ -65,10 +75,14 @@ def _told_by_proxy(fields: RequestFields, client: Client, forwarding: Forwarding
     # A backend that was told it by the proxy goes on being told.
     if forwarding.forwarded or (claims is not None and b"forwarded" in claims):
         parts += [b"Forwarded: ", origin.forwarded(), CRLF]
+    claimed = fields.claimed
+    if client.certificate:
+        for name in CERTIFICATE_FIELDS:  # its own is the one that we have seen
+            claimed = without(claimed, name)
     if forwarding.real_ip:
-        parts += [without(fields.claimed, b"x-real-ip"), _real_ip(origin.address)]
-    elif fields.claimed:
-        parts.append(fields.claimed)
+        parts += [without(claimed, b"x-real-ip"), _real_ip(origin.address)]
+    elif claimed:
+        parts.append(claimed)
     return parts
 
 
