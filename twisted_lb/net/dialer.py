@@ -192,7 +192,7 @@ class _Dialling(Pollable, Handshake):
         if greeting is None:
             transport.open(self._protocol)
         else:
-            transport.open_behind(greeting.header, self._protocol)
+            transport.open_behind(greeting.header, self._protocol, apart=greeting.apart)
 
     def _worked(self, trying: SocketAddress) -> None:
         """The address answers: the connection is made."""
@@ -246,7 +246,10 @@ class _Dialling(Pollable, Handshake):
         if self._over or transport is not self._transport:
             return
         self._drop_tls()
-        self._failed_there(Outcome.REFUSED, f"{TLS_FAILED}{reason}")
+        self._failed_there(Outcome.REFUSED, TLS_FAILED + reason.removeprefix("LEFT: "))
+
+    def gone(self, transport: TlsTransport) -> None:
+        """See Handshake."""
 
     def _drop_tls(self) -> None:
         """Close the connection whose handshake is under way, or has failed, behind what its other end was told."""

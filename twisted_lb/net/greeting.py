@@ -22,10 +22,11 @@ class OutgoingTls(Protocol):
 
 class Greeting:
     """The greeting of one connection: first `header`, in the clear, empty for none; then TLS by `context`, None for none, where `name` is
-    asked for (SNI) and verified; an IP address is verified alone. `session`: that of a connection before, to be resumed.
+    asked for (SNI) and verified; an IP address is verified alone. `session`: that of a connection before, to be resumed. `apart`: the
+    header is sent by itself, and not together with what follows.
     """
 
-    __slots__ = ("_greetings", "_place", "context", "header", "name", "session")
+    __slots__ = ("_greetings", "_place", "apart", "context", "header", "name", "session")
 
     def __init__(
         self,
@@ -35,11 +36,14 @@ class Greeting:
         session: Any = None,
         greetings: "Greetings | None" = None,
         place: object = None,
+        *,
+        apart: bool = False,
     ) -> None:
         self.header: Final = header
         self.context: Final = context
         self.name: Final = name
         self.session: Final[Any] = session
+        self.apart: Final = apart
         self._greetings: Final = greetings
         self._place: Final = place
 
@@ -84,7 +88,7 @@ class Greetings:
         header = b"" if not self.proxy else UNKNOWN_V1 if self.proxy == 1 else LOCAL_V2
         tls = self.tls
         if tls is None:
-            return Greeting(header)
+            return Greeting(header, apart=True)
         return Greeting(header, tls.context, tls.server_name(wanted or host_of(address)))
 
     def remember(self, place: object, tls: Any) -> None:

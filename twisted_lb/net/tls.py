@@ -111,7 +111,9 @@ class TlsTransport(Transport):
         """Begin the handshake as `begin` does. The header is sent first, in the clear, in one piece with what TLS says."""
         self._keep(memoryview(header))
         self.begin()
-        self._watch()
+        if self.unsent:
+            self._flush()
+            self._watch()
 
     # Events.
 
@@ -125,7 +127,7 @@ class TlsTransport(Transport):
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
-            self._end_badly(f"LEFT: {error}")
+            self._end_badly(f"LEFT: {(error.strerror or str(error)).lower()}")
             return
         if not data:
             self._cut_off()
@@ -230,7 +232,7 @@ class TlsTransport(Transport):
         """What came is no TLS, or the connection broke: its other end is told, where it can be."""
         if self._up or self._discarding:
             self._pump()
-            self._lose(Failure(ConnectionLost(reason)))
+            self._lose(Failure(ConnectionLost(reason.removeprefix("LEFT: "))))
         else:
             self._fail(reason)
 

@@ -140,13 +140,25 @@ class Transport(Pollable, StreamTransport):
             self.abortConnection()
             raise
 
-    def open_behind(self, header: bytes, protocol: StreamProtocol) -> None:
-        """Give the connection to its protocol as `open` does. The header is sent first, in one piece with what the protocol writes at
-        once.
+    def open_behind(self, header: bytes, protocol: StreamProtocol, *, apart: bool) -> None:
+        """Give the connection to its protocol as `open` does. The header is sent first, in one piece with what the protocol writes at once;
+        or `apart`, since the protocol may close at once.
         """
-        self._keep(memoryview(header))
-        self.open(protocol)
-        self._watch()
+        self.switch(protocol)
+        self._interest = READ | PEER_CLOSED
+        self._poller.add(self._fd, self, self._interest)
+        if apart:
+            self.write(header)
+        else:
+            self._keep(memoryview(header))
+        try:
+            protocol.makeConnection(self)
+        except Exception:
+            self.abortConnection()
+            raise
+        if self.unsent:
+            self._flush()
+            self._watch()
 
     def take_over(self, protocol: StreamProtocol, received: bytes) -> None:
         """Give the connection to its protocol, with the bytes that have come already, on a descriptor that the poller watches, for
