@@ -106,6 +106,8 @@ CODES: Final = {
 }
 
 
+# What a log says at each reload too, and not only when it is new.
+SAID_EACH_TIME: Final = ("W68",)
 # Where it is a key that is doubtful, and no value.
 _ABOUT_KEYS: Final = ("W02", "W03", "W05", "W06", "W16", "W17", "W19")
 
