@@ -66,11 +66,6 @@ GOALS = (
     Goal("down-1m", 0.6, 0.9),
     Goal("up-64k", 0.6, 0.9),
     Goal("up-16m", 0.6, 0.9),
-    Goal("tls-small-64", 0.95, 1.05),
-    Goal("tls-small-64", None, 0.65, "pure"),
-    Goal("tls-down-64k", 1.1, 1.25),
-    Goal("tls-down-1m", 1.1, 1.25),
-    Goal("tls-new-connection", 0.75, 0.9),
 )
 
 

@@ -91,6 +91,15 @@ SCENARIOS = {
     )
 }
 
+# Of those who are tuned, and can; they stand in docs/tls.md.
+OVER_TLS = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario("tls-small-64", "TLS, small, keep-alive, 64 connections", 64, tls=True),
+        Scenario("tls-down-1m", "TLS, 1 MiB down, 8 connections", 8, sized(MIB), down_bytes=MIB, tls=True),
+    )
+}
+
 RATE = Scenario("rate-70", "small, keep-alive, 256 connections, at a constant rate", 256)
 LOGGED = Scenario("logging", "small, keep-alive, 64 connections, with an access log and without", 64)
 SLOW = Scenario("slow", "answers that are not over", 1, "/slow/65536", down_bytes=64 * KIB)
