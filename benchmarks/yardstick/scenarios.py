@@ -79,14 +79,6 @@ SCENARIOS = {
             down_bytes=0,
             chunked=True,
         ),
-        Scenario("tls-small-64", "TLS, small, keep-alive, 64 connections", 64, tls=True),
-        Scenario(
-            "tls-down-64k", "TLS, 64 KiB down, 16 connections", 16, sized(64 * KIB), down_bytes=64 * KIB, tls=True
-        ),
-        Scenario("tls-down-1m", "TLS, 1 MiB down, 8 connections", 8, sized(MIB), down_bytes=MIB, tls=True),
-        Scenario(
-            "tls-new-connection", "TLS, a full handshake for each request, 64 at a time", 64, close=True, tls=True
-        ),
         Scenario("backends-50", "small, keep-alive, 64 connections, 50 backends", 64, backends=50),
     )
 }
@@ -97,6 +89,12 @@ OVER_TLS = {
     for scenario in (
         Scenario("tls-small-64", "TLS, small, keep-alive, 64 connections", 64, tls=True),
         Scenario("tls-down-1m", "TLS, 1 MiB down, 8 connections", 8, sized(MIB), down_bytes=MIB, tls=True),
+        Scenario(
+            "tls-down-64k", "TLS, 64 KiB down, 16 connections", 16, sized(64 * KIB), down_bytes=64 * KIB, tls=True
+        ),
+        Scenario(
+            "tls-new-connection", "TLS, a full handshake for each request, 64 at a time", 64, close=True, tls=True
+        ),
     )
 }
 
