@@ -105,6 +105,7 @@ MAY_IMPORT = {
             "net",
             "plan",
             "probes",
+            "tls",
         },
         {"twisted"},
     ),

@@ -208,9 +208,13 @@ class Serving:
 
     def expires(self) -> dict[str, float]:
         """When each certificate, or one of its chain, expires first, in seconds of the epoch, by what it is called and its kind of
-        key.
+        key; of several that are called the same the first that does.
         """
-        return {f"{one.label} ({one.key_type})": one.expires for one in self.settings.certificates}
+        found: dict[str, float] = {}
+        for one in self.settings.certificates:
+            name = f"{one.label} ({one.key_type})"
+            found[name] = min(one.expires, found.get(name, one.expires))
+        return found
 
     @property
     def certificates(self) -> tuple[Certificate, ...]:
