@@ -138,12 +138,12 @@ def test_the_verdict_speaks_of_readiness_and_of_backends(three):
 
 
 def test_time_and_file_are_told(three):
-    three.owner.file = ("lb.toml", 178.0)
+    three.owner.file = ("lb.toml", 178.0, "tls/www.pem")
     three.wait(41)
     seen = three.operating.snapshot()
     assert (seen.now, seen.uptime_s, seen.loaded_at) == (1_000_041.0, 41.0, 1_000_000.0)
     assert (seen.loaded_by, seen.generation, seen.etag) == ("start", 1, "3b9aca00.1.0")
-    assert seen.file == {"path": "lb.toml", "changed_s": 178.0}
+    assert seen.file == {"path": "lb.toml", "changed_s": 178.0, "changed": "tls/www.pem"}
     assert three.view("app/c").since_s == 41.0
 
 

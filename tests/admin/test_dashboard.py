@@ -43,7 +43,7 @@ def test_the_page_says_without_a_script_how_it_is(watched, site):
     assert "1 of 2 used" in text
     assert "pools.app.policy rr lb.toml:3" in text
     assert "down app/b1 : refused" in text
-    assert "0.0.0.0:80 3 / 100 0.5 4" in text
+    assert "0.0.0.0:80 no 3 / 100 0.5 4" in text
     assert "/* app 2.5 7 lb.toml:9" in text
 
 

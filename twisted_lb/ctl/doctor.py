@@ -130,7 +130,7 @@ def _files(session: Session, status: Answer, config: Mapping[str, Answer]) -> It
     path = text_of(file, "path")
     if file.get("changed_s") is not None:
         text = f"changed {duration(file['changed_s'])} ago, not loaded"
-        yield Finding(DOUBTFUL, path, text, "lbctl diff, lbctl reload")
+        yield Finding(DOUBTFUL, text_of(file, "changed") or path, text, "lbctl diff, lbctl reload")
     hidden = any(one.get("value") == "***" and text_of(one, "source") not in ("default", "") for one in config.values())
     if session.where.path and path:
         yield from _access(path, stat.S_IROTH if hidden else 0, "a secret stands in it, and everybody may read it")

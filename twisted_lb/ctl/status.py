@@ -161,7 +161,9 @@ def _notes(status: Answer) -> list[Words]:
         rows.append([f"{plural(changes, 'runtime change')} over the {over}", "lbctl config --sources, lbctl reset"])
     if file.get("changed_s") is not None:
         ago = duration(file["changed_s"])
-        rows.append([f"{text_of(file, 'path')} changed {ago} ago, not loaded", "lbctl diff"])
+        rows.append(
+            [f"{text_of(file, 'changed') or text_of(file, 'path')} changed {ago} ago, not loaded", "lbctl diff"]
+        )
     return aligned([[said, Words((hint, DIM))] for said, hint in rows], [False, False], between="   ")
 
 

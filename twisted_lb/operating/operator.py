@@ -197,7 +197,7 @@ class Operating:
             loaded_at=self._loaded_at,
             loaded_by=self._loaded_by,
             etag=self.etag,
-            file=None if file is None else {"path": file[0], "changed_s": file[1]},
+            file=None if file is None else {"path": file[0], "changed_s": file[1], "changed": file[2]},
             verdict=verdict(pools, ready=ready.ready, why_not=ready.reason, flaws=grave_flaws(listeners)),
             listeners=listeners,
             routes=self._views.routes(plane),
