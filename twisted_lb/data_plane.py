@@ -12,6 +12,7 @@ from twisted_lb import __version__
 from twisted_lb.access_log.around import Standing
 from twisted_lb.access_log.log import AccessLog, Line
 from twisted_lb.agent_check import AgentCheck
+from twisted_lb.certificate_watch import CertificateWatch
 from twisted_lb.checks import Checks
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
 from twisted_lb.core.decision import Decision
@@ -134,6 +135,7 @@ class DataPlane:
         self.notes: Final = Notes()
         self.frontends: dict[str, Frontend] = {}
         self.servings: dict[str, Serving] = {}  # of those that speak TLS
+        self._certificate_watch: Final = CertificateWatch(runtime.wall.read)
         self.listeners: dict[str, list[Listener]] = {}
         self._ticking: Final = LoopingCall(self._tick)
         self._ticking.clock = runtime.time
@@ -300,6 +302,7 @@ class DataPlane:
             self._brief_log.tick(self.runtime.clock.read())
         self.self_check.tick(now)
         self.access_log.tick(now)
+        self._certificate_watch.tick(now, self.plan)
         for serving in self.servings.values():
             serving.age(now)
 

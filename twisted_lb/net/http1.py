@@ -8,6 +8,7 @@ from typing import Final
 from mypy_extensions import mypyc_attr
 from twisted.python.failure import Failure
 
+from twisted_lb.core.agreed import Agreed
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.notes import Note
 from twisted_lb.core.outcome import Refusal, refusal_of
@@ -281,12 +282,16 @@ class Http1(ClientSide, Receiver, Speaker):
 
     def _claim(self, head: RequestHead) -> Claim:
         connection = self._connection
-        return claim_of(head, client_name(connection.client, head.fields), connection.client, connection.peer_port)
+        claim = claim_of(head, client_name(connection.client, head.fields), connection.client, connection.peer_port)
+        claim.agreed = self.agreed
+        return claim
 
     def _claim_of_none(self, start: bytes) -> Claim:
         """The claim of what is no request; it starts like this."""
         connection = self._connection
-        return Claim(self.who(), start).over(connection.client, connection.peer_port)
+        claim = Claim(self.who(), start).over(connection.client, connection.peer_port)
+        claim.agreed = self.agreed
+        return claim
 
     def _read_body(self, data: bytes) -> None:
         exchange = self._exchange
@@ -356,6 +361,12 @@ class Http1(ClientSide, Receiver, Speaker):
     def peer_port(self) -> int:
         """See ClientSide."""
         return self._connection.peer_port
+
+    @property
+    def agreed(self) -> Agreed | None:
+        """See ClientSide."""
+        secured = self._secured
+        return None if secured is None else secured.agreed
 
     def inform(self, head: ResponseHead, extra: bytes) -> None:
         """See ClientSide. RFC 9110 15.2: not to a client of HTTP/1.0. One that does not take what it was sent gets no more of
