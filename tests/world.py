@@ -149,6 +149,16 @@ class Peer:
         self.world.run()
         return self
 
+    def offer(self, data: bytes) -> int:
+        """Send what the kernel takes, and let nobody react; how much of it that was. BlockingIOError: nothing."""
+        return self.sock.send(data)
+
+    def sip(self, most: int) -> int:
+        """Take so many bytes off the wire, and let nobody react; how many there were. BlockingIOError: none."""
+        data = self.sock.recv(most)
+        self.received += data
+        return len(data)
+
     def read(self) -> bytes:
         """Everything that has arrived since the last read."""
         self.world.run()
@@ -194,6 +204,7 @@ class TlsPeer(Peer):
         super().__init__(world, sock)
         self.end = end
         self.good_bye = False  # it was told that nothing more comes
+        self._unsent = b""  # records that the kernel has not taken yet
 
     def shake(self) -> bool:
         """Go on with the handshake; whether it is over."""
@@ -203,6 +214,33 @@ class TlsPeer(Peer):
         finally:
             super().send(self.end.outbound.read())
 
+    def offer(self, data: bytes) -> int:
+        """See Peer. What is encrypted counts as sent: its last record may wait for the next call, or for `read`."""
+        if not self._push():
+            raise BlockingIOError
+        self._encrypt(data)
+        self._push()
+        return len(data)
+
+    def _encrypt(self, data: bytes) -> None:
+        for at in range(0, len(data), 16384):
+            self.end.tls.write(data[at : at + 16384])
+        self._unsent += self.end.outbound.read()
+
+    def _push(self) -> bool:
+        """Whether the kernel has taken all records."""
+        with contextlib.suppress(BlockingIOError):
+            while self._unsent:
+                self._unsent = self._unsent[self.sock.send(self._unsent) :]
+        return not self._unsent
+
+    def sip(self, most: int) -> int:
+        """See Peer."""
+        data = self.sock.recv(most)
+        self.end.inbound.write(data)
+        self.received += self.end.read()
+        return len(data)
+
     def _wire(self) -> bytes:
         before = len(self.received)
         super().read()
@@ -211,12 +249,13 @@ class TlsPeer(Peer):
 
     def send(self, data: bytes) -> "Peer":
         """See Peer."""
-        for at in range(0, len(data), 16384):
-            self.end.tls.write(data[at : at + 16384])
-        return super().send(self.end.outbound.read())
+        self._encrypt(data)
+        records, self._unsent = self._unsent, b""
+        return super().send(records)
 
     def read(self) -> bytes:
         """See Peer."""
+        self._push()
         self.end.inbound.write(self._wire())
         plain = self.end.read()
         self.good_bye = self.end.ended
@@ -345,8 +384,9 @@ class World:
             self.poller,
             lambda secured: Http1(self.engine) if secured is None else Http1(self.engine, b"https", secured),
         )
-        if side == "tls":
-            self.engine.serving = Serving()
+        self.scheme = b"https" if side == "tls" else b"http"
+        self.serving = Serving() if side == "tls" else None
+        self.engine.serving = self.serving
         self._clients: list[Peer] = []
         self._site: Any = None
 
@@ -363,12 +403,16 @@ class World:
     def configure(self, **options: Any) -> None:
         """Have other options from now on."""
         self._options = {**self._options, **options}
+        self._apply()
+
+    def _apply(self) -> None:
         self.plane.apply(self._plan())
+        self.engine.serving = self.serving  # which no configuration says
 
     def set_timeouts(self, **timeouts: float) -> None:
         """Have other timeouts from now on."""
         self._options = {**self._options, **timeouts}
-        self.plane.apply(self._plan())
+        self._apply()
 
     def _lost(self) -> None:
         raise AssertionError("the poller was lost")
@@ -399,7 +443,7 @@ class World:
 
     def arrive(self, near: socket.socket, peer: tuple[str, int] = ("127.0.0.1", 40000)) -> None:
         """Let a connection arrive, whose other end has this address."""
-        self.arrivals.take(near, peer, "443", socket.AF_INET6 if ":" in peer[0] else socket.AF_INET)
+        self.arrivals.take(near, peer, "8443", socket.AF_INET6 if ":" in peer[0] else socket.AF_INET)
 
     def _web(self) -> Any:
         from twisted_lb.net.resource import BalancedReverseProxyResource
