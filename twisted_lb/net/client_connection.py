@@ -129,7 +129,8 @@ class ClientConnection:
             return False
         self._inside = key
         transport.registerProducer(producer, True)
-        self.arm(min(rules.first_byte_s, rules.idle_s))
+        # Who arrives while the frontend drains waits no longer than who is here.
+        self.arm(LAST_REQUEST_S if self._frontend.draining else min(rules.first_byte_s, rules.idle_s))
         return True
 
     def go_by(self, rules: ClientRules) -> None:
