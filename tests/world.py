@@ -16,7 +16,7 @@ from typing import Any
 
 from tls_peers import Serving, TlsEnd, client_context
 from twisted.web.server import Site
-from wires import arrived, stream_pair
+from wires import acknowledged, arrived, stream_pair
 
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.address import Address
@@ -75,7 +75,8 @@ class Time:
     def run_due(self) -> bool:
         """Run what is due now; whether anything was."""
         ran = False
-        while self._calls and self._calls[0][0] <= self.now:
+        last = next(self._order)  # what these calls make for now is for the next time, as of all reactors
+        while self._calls and self._calls[0][0] <= self.now and self._calls[0][1] < last:
             _, _, call = heapq.heappop(self._calls)
             if not call.over:
                 call.over = True
@@ -341,7 +342,8 @@ def settings(names: tuple[str, ...], options: dict[str, Any]) -> LoadBalancerCon
 class World:
     """The data plane over `names`' backends; keywords are options of the configuration.
 
-    `side` is "engine" or "resource", the two client sides, "tls": the engine behind TLS, or "fallback": where there is no epoll. `checked`: as
+    `side` is "engine" or "resource", the two client sides, "tls": the engine behind TLS, or "fallback" and "tls fallback": where
+    there is no epoll. `checked`: as
     if the backends were checked; nobody asks them, the test tells what a check would have found. Clients that come through a
     listener come through `sockets`.
     """
@@ -364,7 +366,7 @@ class World:
         self.reactor = FakeReactor()
         self.poller: Poller = (
             ReactorPoller(self.reactor, clock, self.time.callLater)
-            if side == "fallback"
+            if side.endswith("fallback")
             else EpollPoller(clock, self.time.callLater, self._lost, 1)
         )
         self.dial = FakeDial(self)
@@ -384,8 +386,8 @@ class World:
             self.poller,
             lambda secured: Http1(self.engine) if secured is None else Http1(self.engine, b"https", secured),
         )
-        self.scheme = b"https" if side == "tls" else b"http"
-        self.serving = Serving() if side == "tls" else None
+        self.scheme = b"https" if side.startswith("tls") else b"http"
+        self.serving: Any = Serving() if side.startswith("tls") else None
         self.engine.serving = self.serving
         self._clients: list[Peer] = []
         self._site: Any = None
@@ -422,7 +424,7 @@ class World:
     def client(self) -> Peer:
         """A client that has just connected."""
         near, far = stream_pair()
-        if self.side == "tls":
+        if self.serving is not None:
             return self.tls_client(near, TlsPeer(self, far, TlsEnd(client_context())))
         protocol: Any = self._web().buildProtocol(None) if self.side == "resource" else Http1(self.engine)
         Transport(self.poller, near).open(protocol)
@@ -438,8 +440,20 @@ class World:
         for _ in range(10):
             if peer.shake():
                 self.run()
+                acknowledged(peer.sock)  # tickets: what a client has not taken is waited for
                 return peer
         raise AssertionError("the handshake does not end")
+
+    def come(self, *, peer: tuple[str, int] = ("127.0.0.1", 40000)) -> Peer:
+        """Somebody whose connection has just arrived from this address, and who has said nothing."""
+        near, far = stream_pair()
+        self.arrive(near, peer)
+        self._clients.append(Peer(self, far))
+        return self._clients[-1]
+
+    def serve(self, serving: Any) -> None:
+        """Serve new connections with this from now on; None: in the clear."""
+        self.serving = self.engine.serving = serving
 
     def arrive(self, near: socket.socket, peer: tuple[str, int] = ("127.0.0.1", 40000)) -> None:
         """Let a connection arrive, whose other end has this address."""
