@@ -17,9 +17,9 @@ SIDES = ("tls", "tls fallback")
 class Gateway:
     """A world, and those who come to its listener."""
 
-    def __init__(self, side: str = "tls", **options: Any) -> None:
+    def __init__(self, side: str = "tls", *, names: tuple[str, ...] = ("a:80",), **options: Any) -> None:
         self.records: list[Record] = []
-        self.world = World(side=side, observers=(self.records.append,), **options)
+        self.world = World(names, side=side, observers=(self.records.append,), **options)
         self.frontend = self.world.engine
         self.run, self.advance, self.come = self.world.run, self.world.advance, self.world.come
 
