@@ -187,11 +187,14 @@ class Http1(ClientSide, Receiver, Speaker):
         return True
 
     def _serves(self, head: RequestHead, secured: Secured) -> bool:
-        """Whether the connection was let in by the policy of the host that a request names (RFC 9110 15.5.20); else it was answered."""
+        """Whether the connection was let in by the policy of the host that a request names (RFC 9110 15.5.20); else it was answered. What
+        names none is of the policy of all other hosts.
+        """
         host = asked_host(head)
-        if not host or secured.serves(host.decode("ascii", "replace"), self._frontend.serving):
+        if secured.serves(host.decode("ascii", "replace"), self._frontend.serving):
             return True
-        detail = f"host {host.decode('ascii', 'backslashreplace')} is of another TLS policy than the connection"
+        whose = f"host {host.decode('ascii', 'backslashreplace')}" if host else "what names no host"
+        detail = f"{whose} is of another TLS policy than the connection"
         self._answer(head, self._frontend.refuse(Refusal.MISDIRECTED, detail, self._claim(head)))
         return False
 
