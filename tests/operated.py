@@ -42,7 +42,7 @@ class Owner:
         self.reloads: list[tuple[bool, Deferred[Reloaded]]] = []
         self.values: list[tuple[str, object, str]] = []
         self.sources: dict[tuple[str | int, ...], str] = {}
-        self.file: tuple[str, float | None] | None = None
+        self.file: tuple[str, float | None, str] | None = None
 
     def readiness(self) -> Verdict:
         return self.verdict
@@ -57,7 +57,7 @@ class Owner:
     def values_in_force(self) -> Iterable[tuple[str, object, str]]:
         return self.values
 
-    def changed_file(self) -> tuple[str, float | None] | None:
+    def changed_file(self) -> tuple[str, float | None, str] | None:
         return self.file
 
     def source_of(self, path: tuple[str | int, ...]) -> str:

@@ -52,6 +52,7 @@ MAY_IMPORT = {
             "__init__",
             "access_log",
             "agent_check",
+            "certificate_watch",
             "checks",
             "core",
             "draining",
@@ -105,6 +106,7 @@ MAY_IMPORT = {
             "net",
             "plan",
             "probes",
+            "tls",
         },
         {"twisted"},
     ),
@@ -132,6 +134,7 @@ MAY_IMPORT = {
     "check": ({"certificate_doubts", "config", "errors", "plan", "plan_diff", "process"}, set()),
     # What is doubtful about them: in files, and so in a plan.
     "certificate_doubts": ({"config", "plan", "tls"}, set()),
+    "certificate_watch": ({"core", "plan", "tls"}, {"twisted"}),
     "tap": ({"check", "options", "config", "core", "net", "errors", "openings", "service"}, set()),
     "__main__": ({"options", "errors"}, {"twisted"}),
     # The life of the data plane as a Twisted service.

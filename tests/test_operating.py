@@ -1,9 +1,11 @@
 """Operating a balancer: what is seen of it, what each command does and refuses, and what the audit log says."""
 
 import dataclasses
+import datetime as dt
 import json
 
 import pytest
+from authority import DAY, Authority, chain_of, key_of
 from operated import ALICE, DRAIN, MAINT, READY, SWITCHED, UPGRADE, Operated
 from twisted.python.failure import Failure
 
@@ -105,6 +107,48 @@ def test_the_whole_is_seen(operate):
     assert json.dumps(dataclasses.asdict(seen))
 
 
+def test_certificates_are_seen_with_what_is_wrong_with_them_now(operate, tmp_path):
+    house = Authority(tmp_path)
+    now = dt.datetime.fromtimestamp(1_000_000.0, dt.UTC)
+    paths = []
+    for name, days in (("good", 90), ("soon", 12.5), ("gone", -3)):
+        leaf = house.leaf(f"{name}.test", f"www.{name}.test", not_before=now - 30 * DAY, not_after=now + days * DAY)
+        paths.append(house.write(f"{name}.pem", chain_of(leaf), key_of(leaf)))
+    crl = house.write("clients.crl", house.crl(ends=now - DAY))
+    tls = {"certificates": paths, "client_certificate": "request", "client_ca": house.path, "crl": crl}
+    lb = operate("a:80", listeners={"web": {"address": "127.0.0.1:8080", "default_pool": "app", "tls": tls}})
+    lb.wait(0)
+    seen = lb.operating.snapshot()
+    [web] = seen.listeners
+    good, soon, gone = web.certificates
+    assert (good.listener, good.names, good.key_type, good.file) == (
+        "web",
+        ("good.test", "www.good.test"),
+        "ECDSA",
+        paths[0],
+    )
+    assert (good.not_before, good.expires_at) == (1_000_000.0 - 30 * 86_400, 1_000_000.0 + 90 * 86_400)
+    assert "O=ca" in good.issuer
+    assert len(good.fingerprint) == 64
+    assert (good.flaws, [(one.kind, one.grave) for one in soon.flaws]) == ([], [("expires soon", False)])
+    assert [(one.kind, one.text, one.grave) for one in gone.flaws] == [
+        ("expired", f"{paths[2]}: has expired on {now - 3 * DAY:%Y-%m-%d}: clients refuse it", True)
+    ]
+    assert [(one.kind, one.grave) for one in web.flaws] == [("stale revocation list", True)]
+    assert (seen.verdict.level, seen.verdict.text) == ("partly", f"{gone.flaws[0].text}. And 1 more.")
+    assert json.dumps(dataclasses.asdict(seen))
+    lb.owner.log_dropped = lb.owner.spans_sent = lb.owner.spans_dropped = 0
+    _, process = lb.operating.measures()
+    assert {one.certificate: one.expires_at for one in process.certificates} == {
+        "good.test (ECDSA)": good.expires_at,
+        "soon.test (ECDSA)": soon.expires_at,
+        "gone.test (ECDSA)": gone.expires_at,
+    }
+    values = repr(seen) + repr(process)
+    assert "PRIVATE" not in values
+    assert "BEGIN" not in values
+
+
 def test_what_backends_report_is_seen_with_its_age(operate):
     pool = {
         "backends": ["a:80", "b:80"],
@@ -138,12 +182,12 @@ def test_the_verdict_speaks_of_readiness_and_of_backends(three):
 
 
 def test_time_and_file_are_told(three):
-    three.owner.file = ("lb.toml", 178.0)
+    three.owner.file = ("lb.toml", 178.0, "tls/www.pem")
     three.wait(41)
     seen = three.operating.snapshot()
     assert (seen.now, seen.uptime_s, seen.loaded_at) == (1_000_041.0, 41.0, 1_000_000.0)
     assert (seen.loaded_by, seen.generation, seen.etag) == ("start", 1, "3b9aca00.1.0")
-    assert seen.file == {"path": "lb.toml", "changed_s": 178.0}
+    assert seen.file == {"path": "lb.toml", "changed_s": 178.0, "changed": "tls/www.pem"}
     assert three.view("app/c").since_s == 41.0
 
 

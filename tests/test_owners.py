@@ -116,7 +116,11 @@ BY_HAND = {
         "tests/access_log/test_termination.py": "outcomes that another attempt follows",
         "tests/test_access_log_doc.py": "ways to end that its page tells",
     },
-    "twisted_lb.probes.NetworkProbe": {"tests/probing.py": "over a network in memory, without checks"},
+    "twisted_lb.probes.NetworkProbe": {
+        "tests/probing.py": "over a network in memory, without checks",
+        "tests/net/test_proxy_to_backends.py": "over real transports, without checks",
+        "tests/net/test_tls_to_backends.py": "over TLS, without checks",
+    },
     "twisted_lb.wire.http1_reader.Http1Reader": {"tests/wire/test_block_pattern.py": "what a reader learns"},
 }
 

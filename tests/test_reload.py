@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
+from authority import DAY, NOW, Authority, chain_of, key_of
 from test_service import ask, status_of
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -339,6 +340,35 @@ async def test_what_was_read_is_known_to_the_watch_with_the_files_that_are_named
     path.write_text("bad")
     await reload(service)
     assert watch._known != watch._now()  # it is tried once more, and then known
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_certificate_that_is_renewed_alone_is_seen_by_the_watch_and_served_from_the_reload_on(
+    backends, tmp_path
+):
+    house = Authority(tmp_path)
+
+    def renew(days):
+        leaf = house.leaf("www.example.com", not_after=NOW + days * DAY)
+        return house.write("www.pem", chain_of(leaf), key_of(leaf))
+
+    path, renewed = tmp_path / "lb.toml", renew(40)
+    path.write_text(
+        f'backends = ["{backends[0]}"]\nwatch = true\ntls = "{renewed}"\nhealth_check.interval_s = 0\n'
+        'listen = { port = 0, interface = "127.0.0.1" }\n'
+    )
+    service = started(Source({}, path))
+    watch, serving = service._watch, service.data_plane.servings["default"]
+    assert service.changed_file() == (str(path), None, "")
+    renew(90)
+    assert service.changed_file()[2] == renewed
+    assert watch._known != watch._now()
+    await reload(service)
+    assert service.changed_file() == (str(path), None, "")
+    assert watch._known == watch._now()
+    now = service.data_plane.servings["default"]
+    assert now.expires()["www.example.com (ECDSA)"] > serving.expires()["www.example.com (ECDSA)"] + 40 * 86_400
     await service.stopService()
 
 

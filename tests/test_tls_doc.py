@@ -15,7 +15,10 @@ from twisted_lb.tls.contexts import PRESETS
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs" / "tls.md").read_text()
-FILES = re.findall(r"^```toml\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
+TO_CLIENTS, _, TO_BACKENDS = TEXT.partition("\n## TLS to backends\n")
+FILES, FILES_TO_BACKENDS = (
+    re.findall(r"^```toml\n(.*?)^```", text, re.DOTALL | re.MULTILINE) for text in (TO_CLIENTS, TO_BACKENDS)
+)
 
 
 @pytest.fixture
@@ -28,13 +31,14 @@ def folder(tmp_path):
         own.write(f"tls/{name}.pem", chain_of(leaf), key_of(leaf))
         own.write(f"../letsencrypt/live/{name}/fullchain.pem", chain_of(leaf))
         own.write(f"../letsencrypt/live/{name}/privkey.pem", key_of(leaf))
+    (tmp_path / "var" / "lib" / "acme").mkdir(parents=True)
     return tmp_path
 
 
 @pytest.mark.parametrize("text", FILES)
 def test_its_files_are_configurations_without_a_doubt(folder, text):
     file = folder / "lb.toml"
-    file.write_text(text.replace("/etc/", f"{folder}/etc/"))
+    file.write_text(text.replace("/etc/", f"{folder}/etc/").replace("/var/", f"{folder}/var/"))
     source = Source({}, file)
     config = source.load()
     plan = plan_of(config)
@@ -44,8 +48,22 @@ def test_its_files_are_configurations_without_a_doubt(folder, text):
     assert check(source)[0] == 0
 
 
+@pytest.mark.parametrize("text", FILES_TO_BACKENDS)
+def test_its_files_of_backends_are_configurations_without_a_doubt(folder, text):
+    Authority(folder / "etc" / "twisted-lb", "internal-ca")
+    file = folder / "lb.toml"
+    file.write_text(text.replace("/etc/", f"{folder}/etc/"))
+    pool = plan_of(Source({}, file).load()).pools["app"]
+    assert (pool.tls is not None, pool.proxy) in [(True, 0), (False, 2)]
+    assert check(Source({}, file))[0] == 0
+
+
+def test_there_are_files_of_backends_in_it():
+    assert len(FILES_TO_BACKENDS) == 2
+
+
 def test_there_are_files_in_it():
-    assert len(FILES) == 2
+    assert len(FILES) == 3
 
 
 def test_the_line_of_a_wrong_key_is_what_is_said(folder):
@@ -61,7 +79,7 @@ def test_the_line_of_a_wrong_key_is_what_is_said(folder):
 def test_each_code_that_it_names_is_one():
     named = set(re.findall(r"\bW\d\d\b", TEXT))
     assert named <= CODES.keys()
-    assert named >= {"W61", "W62", "W63", "W64", "W65", "W67"}
+    assert named >= {"W61", "W62", "W63", "W64", "W65", "W67", "W68"}
 
 
 def test_its_presets_are_those_that_there_are():

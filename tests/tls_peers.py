@@ -4,10 +4,11 @@ import contextlib
 import ssl
 from dataclasses import dataclass, field
 from functools import cache
-from hashlib import sha256
 from typing import Any
 
 import trustme
+
+from twisted_lb.tls.peer import Peer, peer_of
 
 
 @cache
@@ -114,8 +115,8 @@ class Serving:
         found = self.others.get(server_name, self.default)
         return None if self.strict and found is self.default and server_name != "localhost" else found
 
-    def told(self, tls: Any) -> bytes:
-        return b"X-Client-Cert-Fingerprint: %b\r\n" % sha256(tls.getpeercert(True) or b"").hexdigest().encode()
+    def peer(self, tls: Any) -> Peer | None:
+        return peer_of(tls.getpeercert(), tls.getpeercert(True))
 
     def policy_of(self, host: str) -> Policy:
         return self.others.get(host, self.default).policy

@@ -3,6 +3,7 @@
 from typing import Final
 
 from twisted_lb.core.agent import STATES
+from twisted_lb.core.agreed import Agreed
 from twisted_lb.core.decision import Candidate, Decision
 from twisted_lb.core.explaining import Explained, ExplainedAttempt
 from twisted_lb.core.standing import Skipped
@@ -70,6 +71,7 @@ def explained_json(explained: Explained) -> Json:
         "local_reply": explained.local_reply,
         "detail": explained.detail,
         "client": explained.client,
+        "tls": None if explained.agreed is None else _agreed(explained.agreed),
         "listener": explained.listener,
         "route": explained.route or None,
         "pool": explained.pool or None,
@@ -82,6 +84,18 @@ def explained_json(explained: Explained) -> Json:
         "head_s": explained.head_s,
         "took_s": explained.took_s,
         "response_bytes": explained.response_bytes,
+    }
+
+
+def _agreed(agreed: Agreed) -> Json:
+    return {
+        "text": str(agreed),
+        "version": agreed.version,
+        "cipher": agreed.cipher,
+        "server_name": agreed.server_name,
+        "resumed": agreed.resumed,
+        "client_subject": agreed.subject,
+        "client_fingerprint": agreed.fingerprint,
     }
 
 

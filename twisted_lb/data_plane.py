@@ -12,6 +12,7 @@ from twisted_lb import __version__
 from twisted_lb.access_log.around import Standing
 from twisted_lb.access_log.log import AccessLog, Line
 from twisted_lb.agent_check import AgentCheck
+from twisted_lb.certificate_watch import CertificateWatch
 from twisted_lb.checks import Checks
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
 from twisted_lb.core.decision import Decision
@@ -137,6 +138,7 @@ class DataPlane:
         self.frontends: dict[str, Frontend] = {}
         self.servings: dict[str, Serving] = {}  # of those that speak TLS
         self.greetings: dict[str, Greetings] = {}  # of the pools whose backends are greeted
+        self._certificate_watch: Final = CertificateWatch(runtime.wall.read)
         self.listeners: dict[str, list[Listener]] = {}
         self._ticking: Final = LoopingCall(self._tick)
         self._ticking.clock = runtime.time
@@ -310,6 +312,7 @@ class DataPlane:
             self._brief_log.tick(self.runtime.clock.read())
         self.self_check.tick(now)
         self.access_log.tick(now)
+        self._certificate_watch.tick(now, self.plan)
         for serving in self.servings.values():
             serving.age(now)
 

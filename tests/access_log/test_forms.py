@@ -17,6 +17,7 @@ from twisted_lb.access_log.privacy import Privacy
 from twisted_lb.access_log.rules import LogRules
 from twisted_lb.access_log.templates import VALUES
 from twisted_lb.config.log_format import FORMATS, LOG_PLACEHOLDERS
+from twisted_lb.core.agreed import Agreed
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.record import Record
 from twisted_lb.core.trace import Trace
@@ -210,7 +211,8 @@ def test_every_placeholder_has_a_value_and_every_form_a_name(build):
         "query": "token=secret", "state": "----", "attempts": "1", "retries": "0", "trace_id": TRACE.decode(),
         "version": "1.1", "took_us": "250000",
     }  # fmt: skip
-    assert {name for name, word in told.items() if word == "-"} == {"detail"}
+    of_tls = {"tls_version", "tls_cipher", "tls_name", "tls_resumed", "client_subject", "client_fingerprint"}
+    assert {name for name, word in told.items() if word == "-"} == {"detail", *of_tls}
 
 
 @pytest.mark.parametrize("form", [*FORMATS, "{target} {query} {referer}"])
@@ -311,6 +313,11 @@ def records(draw) -> Record:
     record.listener, record.route, record.pool = "web", "shop", "app"
     record.status = draw(st.sampled_from([0, 200, 502]))
     record.ended_by = draw(st.sampled_from([Outcome.OK, Outcome.CLIENT_GONE, Outcome.NO_RESPONSE]))
+    if draw(st.booleans()):
+        name, subject = draw(hostile_text), draw(hostile_text)
+        record.agreed = Agreed(
+            "TLSv1.3", "TLS_AES_256_GCM_SHA384", name, resumed=True, subject=subject, fingerprint="ab"
+        )
     return record
 
 
@@ -327,7 +334,7 @@ def test_json_parses_and_is_one_line(record):
     line = form_of("json", around()).line(record)
     assert is_one_line(line)
     said = json.loads(line)
-    assert len(said) == len(re.findall(rb'[{,]"[a-z_@.]+":', re.sub(rb':"(?:[^"\\]|\\.)*"', b":0", line)))
+    assert len(said) == len(re.findall(rb'[{,]"[a-z0-9_@.]+":', re.sub(rb':"(?:[^"\\]|\\.)*"', b":0", line)))
     assert (said["lb.listener"], said["lb.pool"], said["http.route"]) == ("web", "app", "shop")
     assert said["http.request.method"] == record.method.decode("utf-8", "replace")
 
@@ -417,3 +424,46 @@ def test_what_json_remembers_is_bounded():
         said = json.loads(form.line(record))
         assert (said["server.address"], said["http.route"]) == (f"h{number}", f"r{number}")
     assert max(len(form._hows), len(form._places)) <= 1024
+
+
+def secured(**more) -> Record:
+    record = Record(0.0)
+    record.ended_at, record.peer_port, record.client, record.peer = 0.5, 40000, "10.0.0.1", "10.0.0.1"
+    record.agreed = Agreed("TLSv1.2", "ECDHE-RSA-AES128-GCM-SHA256", "shop.example.com", **more)
+    return record
+
+
+def test_json_says_what_tls_has_agreed_on_and_whose_certificate_it_was():
+    form = form_of("json", around())
+    said = json.loads(form.line(secured(subject="CN=alice,O=Example", fingerprint="ab12")))
+    assert {key: value for key, value in said.items() if key.startswith("tls.")} == {
+        "tls.protocol.version": "1.2",
+        "tls.cipher": "ECDHE-RSA-AES128-GCM-SHA256",
+        "tls.client.server_name": "shop.example.com",
+        "tls.resumed": False,
+        "tls.client.subject": "CN=alice,O=Example",
+        "tls.client.hash.sha256": "AB12",
+    }
+    assert json.loads(form.line(secured(resumed=True)))["tls.resumed"] is True
+    assert said["client.port"] == 40000
+
+
+def test_the_next_connection_from_a_port_has_a_line_of_its_own_in_json():
+    form = form_of("json", around())
+    first, second = secured(subject="CN=alice"), secured(subject="CN=bob")
+    second.client, second.peer = first.client, first.peer
+    told = [json.loads(form.line(one))["tls.client.subject"] for one in (first, second, first)]
+    assert told == ["CN=alice", "CN=bob", "CN=alice"]
+    second.agreed = None
+    assert "tls.cipher" not in json.loads(form.line(second))
+
+
+def test_a_template_says_what_tls_has_agreed_on():
+    template = "{tls_version} {tls_cipher} {tls_name} {tls_resumed} {client_subject} {client_fingerprint}"
+    form = form_of(template, around())
+    line = form.line(secured(subject="CN=Alice B,O=Example", fingerprint="ab12"))
+    cipher = b"ECDHE-RSA-AES128-GCM-SHA256"
+    assert line == b"TLSv1.2 " + cipher + b" shop.example.com no CN=Alice\\x20B,O=Example ab12\n"
+    plain = secured()
+    plain.agreed = None
+    assert form.line(plain) == b"- - - - - -\n"

@@ -1,15 +1,16 @@
 """The page as the server makes it: what it says without a script, what it never lets through, and the files beside it."""
 
 import re
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from watched import Site, Watched, backend, pool
+from watched import EPOCH, Site, Watched, backend, pool
 
 from twisted_lb.admin import page_tables
 from twisted_lb.admin.dashboard import FILES, POLICY
-from twisted_lb.admin.operator import ChangeView, LevelView, Refused
+from twisted_lb.admin.operator import CertificateView, ChangeView, FlawView, LevelView, Refused
 from twisted_lb.admin.page_marks import milliseconds, number
 from twisted_lb.admin.page_tables import filled
 from twisted_lb.testing import HeapClock
@@ -43,8 +44,32 @@ def test_the_page_says_without_a_script_how_it_is(watched, site):
     assert "1 of 2 used" in text
     assert "pools.app.policy rr lb.toml:3" in text
     assert "down app/b1 : refused" in text
-    assert "0.0.0.0:80 3 / 100 0.5 4" in text
+    assert "0.0.0.0:80 no 3 / 100 0.5 4" in text
     assert "/* app 2.5 7 lb.toml:9" in text
+
+
+def test_until_when_certificates_are_good_stands_beside_their_listener(watched, site):
+    snapshot = watched.snapshot
+    day_s, flaws = 86_400.0, []
+
+    def served():
+        made = [
+            CertificateView("web", ["a.test"], "RSA", "CN=x", 0.0, EPOCH + days * day_s, "/tls/<a>.pem", "ab", told)
+            for days, told in ((80, []), (12, flaws[:1]))
+        ]
+        one = snapshot()
+        return replace(one, listeners=[replace(one.listeners[0], certificates=made, flaws=flaws[1:])])
+
+    watched.snapshot = served
+    assert "0.0.0.0:80 until 2026-12-07 3 / 100" in text_of(site.ask("/")[2])
+    flaws.append(FlawView("expires soon", "/tls/<a>.pem: expires in 12 days", False))
+    page = site.ask("/")[2].decode()
+    assert "0.0.0.0:80 until 2026-12-07 expires soon 3 / 100" in text_of(page.encode())
+    assert '<small title="/tls/&lt;a&gt;.pem: expires in 12 days">' in page
+    flaws.append(FlawView("stale revocation list", "/tls/a.crl: is past its next update", True))
+    page = site.ask("/")[2].decode()
+    assert "0.0.0.0:80 until 2026-12-07 stale revocation list and 1 more 3 / 100" in text_of(page.encode())
+    assert 'class="g s-down"><use href="#g-down"></use></svg>until' in page
 
 
 def test_what_is_doubtful_about_the_configuration_is_told(watched, site):

@@ -23,9 +23,10 @@ from twisted_lb.admin.metrics import (
     metrics_text,
     wants_openmetrics,
 )
+from twisted_lb.core.handshake_counts import Failure
 from twisted_lb.core.histogram import Histogram, edges
 from twisted_lb.core.load_report import LoadReport
-from twisted_lb.core.measures import ProcessMeasures
+from twisted_lb.core.measures import CertificateMeasures, ProcessMeasures
 from twisted_lb.testing import CLOSE, NEVER_ANSWER, Wait, response
 
 PROCESS = ProcessMeasures("0.1.0", "3.11.7", False, 1_700_000_000.5)
@@ -402,7 +403,10 @@ def test_each_family_is_declared_once_and_told_in_both_formats(house):
             ("spans_sent_total", 2), ("spans_dropped_total", 3), ("buffered_bytes", 4), ("buffered_bytes_limit", 5),
             ("buffer_waits_total", 6), ("buffer_denied_total", 7),
         ),
+        certificates=(CertificateMeasures("web", "a.test (RSA)", 2e9),),
     )  # fmt: skip
+    lb.frontend.handshaken.succeeded("TLSv1.3", "TLS_AES_256_GCM_SHA384", resumed=True)
+    lb.frontend.handshaken.failed(Failure.PLAIN_HTTP)
     told = {one.name.removeprefix(PREFIX) for one in prometheus(text(lb, process)) if one.name.startswith(PREFIX)}
     of_levels = {"level_share", "level_usable"}  # of pools with several alone
     of_agents = {"agent_garbled"}  # of one that has said what is no word
@@ -468,3 +472,25 @@ def test_hedges_are_counted_by_what_they_came_to(house):
     assert value(lb, "hedges_total", pool="default", result="won") == 1
     assert value(lb, "hedges_total", pool="default", result="no_budget") == 0
     assert value(lb, "hedge_delay_seconds", pool="default") == 0.05
+
+
+def test_tls_is_counted_by_what_was_agreed_on_and_certificates_by_when_they_expire(house):
+    lb = house("a:80")
+    handshaken = lb.frontend.handshaken
+    for resumed in (True, False, True):
+        handshaken.succeeded("TLSv1.3", "TLS_AES_256_GCM_SHA384", resumed=resumed)
+    handshaken.failed(Failure.PLAIN_HTTP)
+    handshaken.refused("TLSV1_ALERT_UNKNOWN_CA: unknown ca")
+    certificates = (CertificateMeasures("web", "a.test (RSA)", 2e9), CertificateMeasures("web", "a.test (ECDSA)", 1e9))
+    lines = text(lb, ProcessMeasures("0", "3", False, 1.0, certificates=certificates)).splitlines()
+    named = 'cipher="TLS_AES_256_GCM_SHA384",listener="default"'
+    for line in (
+        f'twisted_lb_handshakes_total{{{named},resumed="yes",version="TLSv1.3"}} 2.0',
+        f'twisted_lb_handshakes_total{{{named},resumed="no",version="TLSv1.3"}} 1.0',
+        'twisted_lb_arrivals_failed_total{listener="default",reason="plain_http"} 1.0',
+        'twisted_lb_arrivals_failed_total{listener="default",reason="TLSV1_ALERT_UNKNOWN_CA"} 1.0',
+        'twisted_lb_handshakes_open{listener="default"} 0.0',
+        'twisted_lb_certificate_expires_timestamp_seconds{certificate="a.test (RSA)",listener="web"} 2e+09',
+        'twisted_lb_certificate_expires_timestamp_seconds{certificate="a.test (ECDSA)",listener="web"} 1e+09',
+    ):
+        assert line in lines

@@ -367,7 +367,7 @@ class Begun(Handshake):
     def failed(self, transport: TlsTransport, reason: str) -> None:
         raise AssertionError(reason)
 
-    def gone(self, transport: TlsTransport) -> None:
+    def lost(self, transport: TlsTransport) -> None:
         raise AssertionError("of a handshake that did not fail")
 
 

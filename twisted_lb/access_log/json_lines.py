@@ -11,6 +11,7 @@ from twisted_lb.access_log.escapes import as_json
 from twisted_lb.access_log.heads import Head, Heads
 from twisted_lb.access_log.moments import Moments, Stamps, iso
 from twisted_lb.access_log.privacy import Privacy
+from twisted_lb.core.agreed import Agreed
 from twisted_lb.core.attempts import Attempt
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Outcome
@@ -66,16 +67,19 @@ class JsonForm(Form):
         """Whose request it is."""
         client, peer, port = record.client, record.peer, record.peer_port
         known = self._connections.get(port)
-        if known is not None and known.client is client and known.peer is peer:
+        agreed = record.agreed
+        if known is not None and known.client is client and known.peer is peer and known.agreed is agreed:
             return known.said
         said = f'Z","client.address":{_text(self._privacy.address(client))}'
         if client != peer:
             said += f',"network.peer.address":{_text(self._privacy.address(peer))}'
         elif port:
             said += f',"client.port":{port}'
+        if agreed is not None:
+            said += _tls(agreed)
         if len(self._connections) >= _MOST_CONNECTIONS:
             self._connections.clear()
-        self._connections[port] = known = Connection(client, peer, said.encode("ascii"))
+        self._connections[port] = known = Connection(client, peer, agreed, said.encode("ascii"))
         return known.said
 
     def _asked(self, record: Record, head: Head) -> bytes:
@@ -139,11 +143,12 @@ class JsonForm(Form):
 class Connection:
     """What is said of a connection of a client, whose requests have these very texts."""
 
-    __slots__ = ("client", "peer", "said")
+    __slots__ = ("agreed", "client", "peer", "said")
 
-    def __init__(self, client: str, peer: str, said: bytes) -> None:
+    def __init__(self, client: str, peer: str, agreed: Agreed | None, said: bytes) -> None:
         self.client: Final = client
         self.peer: Final = peer
+        self.agreed: Final = agreed
         self.said: Final = said
 
 
@@ -177,6 +182,15 @@ class Places:
             said = f'{self.at(backend)},"lb.attempt_count":1,"lb.outcome":"OK"'.encode("ascii")
             self._well[backend] = said
         return said
+
+
+def _tls(agreed: Agreed) -> str:
+    """How the connection is secured, and what the certificate of its client says."""
+    said = f',"tls.protocol.version":{_text(agreed.version.removeprefix("TLSv"))},"tls.cipher":{_text(agreed.cipher)}'
+    said += f',"tls.resumed":{"true" if agreed.resumed else "false"}'
+    names = "tls.client.server_name", "tls.client.subject", "tls.client.hash.sha256"
+    values = agreed.server_name, agreed.subject, agreed.fingerprint.upper()
+    return said + "".join([f',"{name}":{_text(value)}' for name, value in zip(names, values, strict=True) if value])
 
 
 def _stamp(second: int) -> str:

@@ -8,6 +8,7 @@ from twisted_lb.access_log.around import Around, Form, told_status
 from twisted_lb.access_log.escapes import as_word, in_quotes
 from twisted_lb.access_log.moments import Stamps, iso
 from twisted_lb.access_log.termination import termination
+from twisted_lb.core.agreed import Agreed
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.record import Record
 
@@ -20,6 +21,11 @@ _PART: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
 
 def _port(_: Around, record: Record) -> object:
     return record.peer_port if record.client == record.peer else 0
+
+
+def _tls(value: Callable[[Agreed], str]) -> Value:
+    """What TLS has agreed on; nothing of a client that came without."""
+    return lambda _, record: "" if record.agreed is None else value(record.agreed)
 
 
 def _last_address(_: Around, record: Record) -> object:
@@ -49,6 +55,12 @@ VALUES: Final[dict[str, Value]] = {
     "peer": lambda around, record: around.privacy.address(record.peer),
     "listener": lambda _, record: record.listener,
     "scheme": lambda _, record: record.scheme,
+    "tls_version": _tls(lambda agreed: agreed.version),
+    "tls_cipher": _tls(lambda agreed: agreed.cipher),
+    "tls_name": _tls(lambda agreed: agreed.server_name),
+    "tls_resumed": _tls(lambda agreed: "yes" if agreed.resumed else "no"),
+    "client_subject": _tls(lambda agreed: agreed.subject),
+    "client_fingerprint": _tls(lambda agreed: agreed.fingerprint),
     "version": _version,
     "host": lambda _, record: record.host,
     "method": lambda _, record: record.method,

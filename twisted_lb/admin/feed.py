@@ -1,6 +1,6 @@
 """The feed of the page: all that it shows, and then, each second, what has changed; made once for all who look."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -18,6 +18,8 @@ from twisted_lb.admin.words import is_so
 # So many requests are explained on the page.
 MOST_BAD: Final = 20
 MOST_SLOW: Final = 10
+# And so much of what is wrong with the certificates of a listener is told.
+MOST_FLAWS: Final = 20
 # So many events the page begins with.
 _MOST_EVENTS: Final = 50
 # Moments that are worked out from lengths tremble.
@@ -143,13 +145,16 @@ class Viewer(EventStream):
 
 def shown(status: Shown) -> Shown:
     """A snapshot as the page wants it: with moments in the place of lengths of time, which differ each second; with the last
-    check of each backend only; with the words of the verdict.
+    check of each backend only; with the words of the verdict; of certificates with what is worst about them.
     """
     now = status["now"]
     status["began"] = now - status.pop("uptime_s")
     file = status["file"]
     if file is not None and file.get("changed_s") is not None:
-        status["file"] = {"path": file["path"], "changed_at": round(now - file["changed_s"])}
+        changed = file.get("changed") or file["path"]
+        status["file"] = {"path": file["path"], "changed": changed, "changed_at": round(now - file["changed_s"])}
+    for listener in status["listeners"]:
+        listener["tls"] = _secured(listener.pop("certificates"), listener.pop("flaws"))
     for clause in status["verdict"]["clauses"]:
         clause["is"] = is_so(clause["state"])
     for pool in status["pools"]:
@@ -157,6 +162,17 @@ def shown(status: Shown) -> Shown:
             backend["since"] = now - backend.pop("since_s")
             backend["checks"] = list(backend["checks"][:1])
     return status
+
+
+def _secured(certificates: Sequence[Shown], flaws: Sequence[Shown]) -> Shown | None:
+    """The TLS of a listener: when the first of its certificates expires, and all that is wrong, the gravest first; None without TLS."""
+    if not certificates:
+        return None
+    every = [*(flaw for one in certificates for flaw in one["flaws"]), *flaws]
+    return {
+        "expires_at": min(one["expires_at"] for one in certificates),
+        "flaws": sorted(every, key=lambda one: not one["grave"])[:MOST_FLAWS],
+    }
 
 
 def _steady(before: Shown, now: Shown) -> Shown:

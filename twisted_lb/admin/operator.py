@@ -194,9 +194,39 @@ class PoolView:
 
 
 @dataclass(frozen=True)
+class FlawView:
+    """What is wrong with a certificate or a revocation list in use: its `kind`, and in words. `grave`: peers refuse it, or are refused by
+    it.
+    """
+
+    kind: str
+    text: str
+    grave: bool
+
+
+@dataclass(frozen=True)
+class CertificateView:
+    """A certificate that a listener serves TLS with, the default one first: the hosts that it is for, its kind of key, who has issued
+    it, from when on it is valid and when it, or one of its chain, expires (epoch seconds), the file that it was read from, its
+    SHA-256, and what is wrong with it now.
+    """
+
+    listener: str
+    names: Sequence[str]
+    key_type: str
+    issuer: str
+    not_before: float
+    expires_at: float
+    file: str
+    fingerprint: str
+    flaws: Sequence[FlawView] = ()
+
+
+@dataclass(frozen=True)
 class ListenerView:
     """A listener: clients connected of at most `limit`, accepted since its start, `rate` of them in the last minute a second;
-    `refused_60s`: how many of its requests were refused in that minute.
+    `refused_60s`: how many of its requests were refused in that minute. `certificates` where it speaks TLS, and what is wrong with its
+    revocation lists now: `flaws`.
     """
 
     name: str
@@ -206,6 +236,13 @@ class ListenerView:
     accepted: int
     rate: float | None
     refused_60s: int | None = None
+    certificates: Sequence[CertificateView] = ()
+    flaws: Sequence[FlawView] = ()
+
+    @property
+    def every_flaw(self) -> list[FlawView]:
+        """What is wrong with its certificates and revocation lists, all of it."""
+        return [*(flaw for one in self.certificates for flaw in one.flaws), *self.flaws]
 
     def with_more(self, other: "ListenerView") -> "ListenerView":
         """The same listener as another process sees it too."""

@@ -1,5 +1,6 @@
 """Tables of the page, as HTML that the server makes: what is seen without a script, and before it has begun."""
 
+import time
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, Final
@@ -127,7 +128,7 @@ def _facts(status: Value) -> str:
     if file is None or file.get("changed_at") is None:
         return spans
     ago = duration(status["now"] - file["changed_at"])
-    return f'{spans}<span class="note">{escape(file["path"])} changed {ago} ago, not loaded</span>'
+    return f'{spans}<span class="note">{escape(file["changed"])} changed {ago} ago, not loaded</span>'
 
 
 def _clause(clause: Value) -> str:
@@ -243,9 +244,24 @@ def _listener(one: Value) -> str:
     limit = f" / {number(one['limit'])}" + _meter(100 * one["connections"] / one["limit"]) if bounded else ""
     return (
         f'<tr><th scope="row">{escape(one["name"])}</th><td class="mono">{escape(", ".join(one["addresses"]))}</td>'
+        f'<td class="nowrap">{_secured(one["tls"])}</td>'
         f'<td>{number(one["connections"])}{limit}</td><td class="n">{number(one["rate"], 1)}</td>'
         f'<td class="n">{number(one["refused_60s"])}</td></tr>'
     )
+
+
+def _secured(tls: Value | None) -> str:
+    """Until when the certificates of a listener are good, and what is wrong with them."""
+    if tls is None:
+        return "no"
+    until = f"until {time.strftime('%Y-%m-%d', time.gmtime(tls['expires_at']))}"
+    if not tls["flaws"]:
+        return until
+    worst, *more = tls["flaws"]
+    texts = escape("\n".join(one["text"] for one in tls["flaws"]), quote=True)
+    said = worst["kind"] + (f" and {len(more)} more" if more else "")
+    sign = glyph("down", "s-down") if worst["grave"] else glyph("warn", "s-slow")
+    return f'{sign}{until}<small title="{texts}">{escape(said)}</small>'
 
 
 def _event(event: Value, status: Value) -> str:

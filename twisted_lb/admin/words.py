@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from twisted_lb.admin.operator import BackendView, Clause, PoolView, VerdictView
+from twisted_lb.admin.operator import BackendView, Clause, ListenerView, PoolView, VerdictView
 
 # States that ask for attention although the backend gets requests.
 _STRAINED: Final = ("full", "slow start")
@@ -33,9 +33,14 @@ def left(requests: int, tunnels: int) -> str:
     return " and ".join(parts)
 
 
-def verdict(pools: Sequence[PoolView], *, ready: bool, why_not: str) -> VerdictView:
+def grave_flaws(listeners: Sequence[ListenerView]) -> list[str]:
+    """What is so wrong with certificates and revocation lists of listeners that clients are lost by it, each once."""
+    return list(dict.fromkeys(flaw.text for one in listeners for flaw in one.every_flaw if flaw.grave))
+
+
+def verdict(pools: Sequence[PoolView], *, ready: bool, why_not: str, flaws: Sequence[str] = ()) -> VerdictView:
     """The verdict on these pools: one sentence with counts, and a clause for each backend that is not simply used. `why_not` says
-    why the balancer is not ready, where it is not.
+    why the balancer is not ready, where it is not; `flaws` by what clients are lost before their first request.
     """
     backends = [one for pool in pools for one in pool.backends]
     clauses = [_clause(one) for one in backends if not one.usable or one.state in _STRAINED]
@@ -52,6 +57,9 @@ def verdict(pools: Sequence[PoolView], *, ready: bool, why_not: str) -> VerdictV
         return VerdictView("partly", text, clauses)
     if not ready:
         return VerdictView("partly", f"Not ready: {why_not}.", clauses)
+    if flaws:
+        more = f" And {len(flaws) - 1} more." if len(flaws) > 1 else ""
+        return VerdictView("partly", f"{flaws[0]}.{more}", clauses)
     if not backends:
         return VerdictView("well", "There is no pool; routes answer themselves.", clauses)
     if not any(one.requests for one in backends):

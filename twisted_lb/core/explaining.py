@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from twisted_lb.core.agreed import Agreed
 from twisted_lb.core.attempts import Attempt, Story, up_to
 from twisted_lb.core.decision import Candidate, Decision, recalled
 from twisted_lb.core.never import NEVER
@@ -57,7 +58,7 @@ class Explained:
     """One request, explained. `began_at` is in seconds since 1970, lengths are seconds, None for what did not happen.
 
     `id` is that of the request, or a name that it has got for asking (`~1`). `path` is its target without the query; `query`
-    says whether there was one. `status` is what the client was told, 0 for nothing so far. `outcome` is a name: of an outcome
+    says whether there was one. `agreed` is what TLS has agreed on with the client, None where it came without. `status` is what the client was told, 0 for nothing so far. `outcome` is a name: of an outcome
     or a refusal, ANSWER or REDIRECT for what the route itself answers, "" while it runs. `skipped` are the backends that were
     out at one of the decisions, `candidates` those that were not at the last one. `note` says in words what else decided.
     """
@@ -73,6 +74,7 @@ class Explained:
     local_reply: bool
     detail: str
     client: str
+    agreed: Agreed | None
     listener: str
     route: str
     pool: str
@@ -115,6 +117,7 @@ def explained(note: Note, notes: Notes, epoch: float, now: float, *, decisions: 
         local_reply=note.local_reply is not None,
         detail=note.detail,
         client=note.client.decode("ascii", "replace"),
+        agreed=note.agreed,
         listener=note.listener,
         route=note.route,
         pool=note.pool,

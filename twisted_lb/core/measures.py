@@ -264,9 +264,19 @@ class Measures:
 
 
 @dataclass(frozen=True)
+class CertificateMeasures:
+    """When the certificate of a listener, or one of its chain, expires, in seconds of the epoch; `certificate` is what it is called."""
+
+    listener: str
+    certificate: str
+    expires_at: float
+
+
+@dataclass(frozen=True)
 class ProcessMeasures:
     """What is known of the process: its versions, when it began (seconds of the epoch), reloads since then (the first
-    configuration is generation 1), how late timers came (loop lag), and `counters` of other parts, by the name of the metric.
+    configuration is generation 1), how late timers came (loop lag), when certificates in use expire, and `counters` of other
+    parts, by the name of the metric.
     """
 
     version: str
@@ -280,6 +290,7 @@ class ProcessMeasures:
     reloaded_at: float = 0.0
     loop_lag: Reading = NOTHING
     counters: tuple[tuple[str, int], ...] = ()
+    certificates: tuple[CertificateMeasures, ...] = ()
 
 
 def listener_measures(

@@ -8,6 +8,7 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
+from twisted_lb.core.agreed import Agreed
 from twisted_lb.core.attempts import Attempt, Story, smooth
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.flow import Flow
@@ -37,12 +38,12 @@ class Note:
 
     Moments are monotonic seconds as in `Record`, `head_at` that of the head of the answer; `ended_at` is NEVER while the
     request runs. `attempt` is the last one, and leads to those before; `story` is kept only where more is to be told than the
-    one attempt at a request that went well. `client` is an address, `target` as the client sent it. `number`: what it is
+    one attempt at a request that went well. `client` is an address, `agreed` what TLS has agreed on with it, `target` as the client sent it. `number`: what it is
     called by who asks, where it has no id; 0 before.
     """
 
     __slots__ = (
-        "attempt", "began", "client", "detail", "ended_at", "ended_by", "head_at", "listener", "local_reply",
+        "agreed", "attempt", "began", "client", "detail", "ended_at", "ended_by", "head_at", "listener", "local_reply",
         "method", "number", "pool", "request_id", "response_bytes", "route", "status", "story", "target", "waited_s",
     )  # fmt: skip
 
@@ -50,6 +51,7 @@ class Note:
     route: str
     pool: str
     client: bytes
+    agreed: Agreed | None
     method: bytes
     target: bytes
     request_id: bytes
@@ -100,7 +102,7 @@ class Plain:
     """
 
     __slots__ = (
-        "backend", "began", "client", "ended_at", "flow", "loads", "mark", "method", "request_id", "response_bytes",
+        "agreed", "backend", "began", "client", "ended_at", "flow", "loads", "mark", "method", "request_id", "response_bytes",
         "scene", "status", "target",
     )  # fmt: skip
 
@@ -111,6 +113,7 @@ class Plain:
         self.mark: object = lease.mark
         self.loads: tuple[int, ...] = lease.loads
         self.client: bytes = b""
+        self.agreed: Agreed | None = None
         self.method: bytes = b""
         self.target: bytes = b""
         self.request_id: bytes = b""
@@ -273,6 +276,7 @@ def _note_of(plain: Plain) -> Note:
     note = Note()
     note.listener, note.route, note.pool = plain.flow.listener, plain.flow.route, plain.flow.pool
     note.client = plain.client
+    note.agreed = plain.agreed
     note.method = plain.method
     note.target = plain.target
     note.request_id = plain.request_id

@@ -169,7 +169,8 @@ def word_of(told: Answer) -> str:
 def _surroundings(told: Answer) -> str:
     named_parts = (("client", "client"), ("listener", "listener"), ("route", "route"), ("pool", "pool"))
     said = [f"{label} {text_of(told, key)}" for label, key in named_parts if told.get(key)]
-    return " · ".join(said)
+    over = text_of(part(told, "tls"), "text")
+    return " · ".join([*said, *([f"over {over}"] if over else [])])
 
 
 def _attempt(at: int, one: Answer, told: Answer, *, last: bool) -> list[Cell]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from twisted_lb import __version__
+from twisted_lb.ctl.certificates import flaws_of
 from twisted_lb.ctl.client import Answer
 from twisted_lb.ctl.failure import Status
 from twisted_lb.ctl.session import Session, Verb, items, lines_of, number_of, part, text_of
@@ -47,7 +48,7 @@ def _run(session: Session, _: Namespace) -> int:
     status, began = session.status(), session.clock.time()
     config = {text_of(one, "key"): one for one in items(session.api.get("/v1/config"), "values")}
     found = [*_daemon(session, status, began), *_machine(session, status), *_files(session, status, config)]
-    found += _backends(status, config)
+    found += [*_certificates(status), *_backends(status, config)]
     bad = sum(one.level == BAD for one in found)
     doubtful = sum(one.level == DOUBTFUL for one in found)
     console = session.console
@@ -129,7 +130,7 @@ def _files(session: Session, status: Answer, config: Mapping[str, Answer]) -> It
     path = text_of(file, "path")
     if file.get("changed_s") is not None:
         text = f"changed {duration(file['changed_s'])} ago, not loaded"
-        yield Finding(DOUBTFUL, path, text, "lbctl diff, lbctl reload")
+        yield Finding(DOUBTFUL, text_of(file, "changed") or path, text, "lbctl diff, lbctl reload")
     hidden = any(one.get("value") == "***" and text_of(one, "source") not in ("default", "") for one in config.values())
     if session.where.path and path:
         yield from _access(path, stat.S_IROTH if hidden else 0, "a secret stands in it, and everybody may read it")
@@ -157,6 +158,26 @@ def _read(path: str) -> str:
             return file.read()
     except OSError:
         return ""
+
+
+def _certificates(status: Answer) -> Iterator[Finding]:
+    """What listeners serve TLS with."""
+    for listener in items(status, "listeners"):
+        served = items(listener, "certificates")
+        if not served:
+            continue
+        subject, flaws = f"TLS of {text_of(listener, 'name')}", flaws_of([listener])
+        for flaw in flaws:
+            yield Finding(BAD if flaw.get("grave") else DOUBTFUL, subject, text_of(flaw, "text"), "lbctl certificates")
+        if not flaws:
+            first = min(number_of(one, "expires_at") for one in served)
+            yield Finding(
+                GOOD, subject, f"{plural(len(served), 'certificate')}, {_ahead(first - number_of(status, 'now'))}"
+            )
+
+
+def _ahead(seconds: float) -> str:
+    return f"none expires within {plural(int(seconds // 86_400), 'day')}"
 
 
 # -- backends

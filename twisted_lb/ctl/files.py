@@ -84,7 +84,8 @@ def _file_in_force(session: Session) -> str:
             Status.REFUSED, "the daemon has no configuration file; name one to compare with", "--against FILE"
         )
     if file.get("changed_s") is not None:
-        session.console.tell(f"{text_of(file, 'path')} has changed since it was loaded: it is compared as it is now")
+        changed = text_of(file, "changed") or text_of(file, "path")
+        session.console.tell(f"{changed} has changed since it was loaded: it is compared as it is now")
     if changes := len(items(status, "changes")):
         session.console.tell(f"{plural(changes, 'runtime change')} in force: what becomes of them is not looked at")
     flags = {text_of(one, "source") for one in items(session.api.get("/v1/config"), "values")}

@@ -10,6 +10,7 @@ from typing import Final, NoReturn
 from twisted_lb.ctl import (
     asking,
     backends,
+    certificates,
     doctor,
     dump,
     events,
@@ -30,7 +31,7 @@ from twisted_lb.ctl.text import did_you_mean, printable
 
 # Headings, and the verbs below each.
 GROUPS: Final[dict[str, tuple[Verb, ...]]] = {
-    "Look": (*status.VERBS, *backends.VERBS, *top.VERBS, *events.VERBS, *tail.VERBS, files.CONFIG),
+    "Look": (*status.VERBS, *backends.VERBS, *top.VERBS, *events.VERBS, *tail.VERBS, *certificates.VERBS, files.CONFIG),
     "Ask": (*asking.VERBS, files.CHECK, files.DIFF),
     "Steer (a reason is kept: --reason TEXT)": (*steering.VERBS, *members.VERBS, files.RELOAD),
     "Else": (
@@ -51,7 +52,7 @@ exit: 0 done  1 refused or not well  2 usage  3 not reached  4 no such name
       5 time over
 """
 # So wide are verbs with their arguments in the list of all.
-_TYPED: Final = 21
+_TYPED: Final = 23
 
 
 class _Parser(ArgumentParser):

@@ -62,6 +62,14 @@ def pool_of(status: Answer, name: str) -> Answer:
     return pools[name]
 
 
+def listener_of(status: Answer, name: str) -> Answer:
+    """A listener by its name; Failure where there is none."""
+    listeners = {text_of(one, "name"): one for one in items(status, "listeners")}
+    if name not in listeners:
+        raise Failure(Status.NO_SUCH_NAME, f'there is no listener "{name}"{did_you_mean(name, listeners)}')
+    return listeners[name]
+
+
 def _base(backend: Answer) -> str:
     """The backend that this one is an endpoint of; empty where it is none."""
     return text_of(backend, "backend").rpartition("@")[0]

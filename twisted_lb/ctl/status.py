@@ -2,6 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 
+from twisted_lb.ctl.certificates import flaws_of
 from twisted_lb.ctl.client import Answer
 from twisted_lb.ctl.failure import Status
 from twisted_lb.ctl.session import Session, Verb, items, lines_of, number_of, part, text_of
@@ -152,15 +153,17 @@ def errors(number: object) -> Words:
 
 
 def _notes(status: Answer) -> list[Words]:
-    """What is in force beside the file, and what stands in that and is not in force; with what to type."""
-    rows = []
+    """What is wrong with certificates, what is in force beside the file, and what stands in that and is not in force; with what to type."""
+    rows = [[text_of(one, "text"), "lbctl certificates"] for one in flaws_of(items(status, "listeners"))]
     file = part(status, "file")
     if changes := len(items(status, "changes")):
         over = "file" if file else "command line"
         rows.append([f"{plural(changes, 'runtime change')} over the {over}", "lbctl config --sources, lbctl reset"])
     if file.get("changed_s") is not None:
         ago = duration(file["changed_s"])
-        rows.append([f"{text_of(file, 'path')} changed {ago} ago, not loaded", "lbctl diff"])
+        rows.append(
+            [f"{text_of(file, 'changed') or text_of(file, 'path')} changed {ago} ago, not loaded", "lbctl diff"]
+        )
     return aligned([[said, Words((hint, DIM))] for said, hint in rows], [False, False], between="   ")
 
 

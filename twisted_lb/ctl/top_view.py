@@ -80,7 +80,7 @@ class View:
         left = Words(" ", (text_of(status, "name"), BOLD), f"  {ready}  generation {count(status.get('generation'))}")
         changed = part(status, "file").get("changed_s")
         if changed is not None and width >= 100:
-            left += f"  {text_of(part(status, 'file'), 'path')} changed {duration(changed)} ago, not loaded"
+            left += f"  {text_of(part(status, 'file'), 'changed') or text_of(part(status, 'file'), 'path')} changed {duration(changed)} ago, not loaded"
         link = f"live {time_of_day(status.get('now'), precise=True)}"
         if model.paused:
             link = f"paused {time_of_day(status.get('now'), precise=True)}"

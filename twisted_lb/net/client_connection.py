@@ -137,7 +137,7 @@ class ClientConnection:
             return False
         self._inside = key
         transport.registerProducer(producer, True)
-        # One that arrives in a drain is told nothing more of it.
+        # Who arrives while the frontend drains waits no longer than who is here.
         self.arm(LAST_REQUEST_S if self._frontend.draining else min(rules.first_byte_s, rules.idle_s))
         return True
 

@@ -2,6 +2,7 @@
 
 from mypy_extensions import mypyc_attr
 
+from twisted_lb.core.agreed import Agreed
 from twisted_lb.net.relay import Leg
 from twisted_lb.net.upstream import Upstream
 from twisted_lb.wire.proxy_protocol import LOCAL_V2, UNKNOWN_V1
@@ -30,6 +31,11 @@ class ClientSide:
     def peer_port(self) -> int:
         """The port of whoever is connected to us; 0 where there is none."""
         return 0
+
+    @property
+    def agreed(self) -> Agreed | None:
+        """What our own TLS has agreed on with the client; None where it came without."""
+        return None
 
     def inform(self, head: ResponseHead, extra: bytes) -> None:
         """Send an interim response (1xx)."""

@@ -246,10 +246,7 @@ class _Dialling(Pollable, Handshake):
         if self._over or transport is not self._transport:
             return
         self._drop_tls()
-        self._failed_there(Outcome.REFUSED, TLS_FAILED + reason.removeprefix("LEFT: "))
-
-    def gone(self, transport: TlsTransport) -> None:
-        """See Handshake."""
+        self._failed_there(Outcome.REFUSED, f"{TLS_FAILED}{reason}")
 
     def _drop_tls(self) -> None:
         """Close the connection whose handshake is under way, or has failed, behind what its other end was told."""

@@ -1275,12 +1275,14 @@ class Exchange(Hedgeable):
         count = slots[slot]
         slots[slot] = count + 1
         theirs.total_s += took_s
-        client, notes = lead.client, self._frontend.notes
+        client, frontend = lead.client, self._frontend
+        notes = frontend.notes
         if client.trusted or len(head.line) > SHORT_BYTES:
             self._keep(attempt, now)
             return
         plain = notes.plain(flow, lease)
         plain.client = client.address
+        plain.agreed = None if frontend.serving is None else self.client.agreed
         plain.method = head.method
         plain.target = head.target
         request_id = self.request_id
@@ -1356,6 +1358,7 @@ class Exchange(Hedgeable):
         note.route = self.route.name
         note.pool = self._cluster.name
         note.client = self._lead.client_name().encode("ascii") if client.trusted else client.address
+        note.agreed = self.client.agreed
         note.method = method if len(method) <= WORD_BYTES else method[:WORD_BYTES]
         note.target = target if len(target) <= TARGET_BYTES else target[:TARGET_BYTES]
         note.request_id = safe_id(request_id) if request_id else request_id
@@ -1390,6 +1393,7 @@ class Exchange(Hedgeable):
         record.peer = self.client.who()
         record.peer_port = self.client.peer_port
         record.scheme = self._lead.client.scheme
+        record.agreed = self.client.agreed
         head = self.head
         record.method = head.method
         record.target = head.target

@@ -323,7 +323,7 @@ class Frontend:
         record.peer_port, record.scheme = claim.peer_port, claim.scheme
         record.method, record.target, record.request_id = claim.method, claim.target, claim.request_id
         record.version, record.host, record.fields = claim.version, claim.host, claim.lines
-        record.listener = self.name
+        record.listener, record.agreed = self.name, claim.agreed
         if route is not None:
             record.route = route.name
         if isinstance(route, Route):
@@ -358,6 +358,7 @@ class Frontend:
         note.route = "" if route is None else route.name
         note.pool = route.cluster.name if isinstance(route, Route) else ""
         note.client = claim.client.encode("ascii", "replace")
+        note.agreed = claim.agreed
         note.method = claim.method[:WORD_BYTES]
         note.target = claim.target[:TARGET_BYTES]
         note.request_id = safe_id(claim.request_id)

@@ -8,6 +8,7 @@ from typing import Final
 from mypy_extensions import mypyc_attr
 from twisted.python.failure import Failure
 
+from twisted_lb.core.agreed import Agreed
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.notes import Note
 from twisted_lb.core.outcome import Refusal, refusal_of
@@ -186,11 +187,14 @@ class Http1(ClientSide, Receiver, Speaker):
         return True
 
     def _serves(self, head: RequestHead, secured: Secured) -> bool:
-        """Whether the connection was let in by the policy of the host that a request names (RFC 9110 15.5.20); else it was answered."""
+        """Whether the connection was let in by the policy of the host that a request names (RFC 9110 15.5.20); else it was answered. What
+        names none is of the policy of all other hosts.
+        """
         host = asked_host(head)
-        if not host or secured.serves(host.decode("ascii", "replace"), self._frontend.serving):
+        if secured.serves(host.decode("ascii", "replace"), self._frontend.serving):
             return True
-        detail = f"host {host.decode('ascii', 'backslashreplace')} is of another TLS policy than the connection"
+        whose = f"host {host.decode('ascii', 'backslashreplace')}" if host else "what names no host"
+        detail = f"{whose} is of another TLS policy than the connection"
         self._answer(head, self._frontend.refuse(Refusal.MISDIRECTED, detail, self._claim(head)))
         return False
 
@@ -283,12 +287,16 @@ class Http1(ClientSide, Receiver, Speaker):
 
     def _claim(self, head: RequestHead) -> Claim:
         connection = self._connection
-        return claim_of(head, client_name(connection.client, head.fields), connection.client, connection.peer_port)
+        claim = claim_of(head, client_name(connection.client, head.fields), connection.client, connection.peer_port)
+        claim.agreed = self.agreed
+        return claim
 
     def _claim_of_none(self, start: bytes) -> Claim:
         """The claim of what is no request; it starts like this."""
         connection = self._connection
-        return Claim(self.who(), start).over(connection.client, connection.peer_port)
+        claim = Claim(self.who(), start).over(connection.client, connection.peer_port)
+        claim.agreed = self.agreed
+        return claim
 
     def _read_body(self, data: bytes) -> None:
         exchange = self._exchange
@@ -358,6 +366,12 @@ class Http1(ClientSide, Receiver, Speaker):
     def peer_port(self) -> int:
         """See ClientSide."""
         return self._connection.peer_port
+
+    @property
+    def agreed(self) -> Agreed | None:
+        """See ClientSide."""
+        secured = self._secured
+        return None if secured is None else secured.agreed
 
     def inform(self, head: ResponseHead, extra: bytes) -> None:
         """See ClientSide. RFC 9110 15.2: not to a client of HTTP/1.0. One that does not take what it was sent gets no more of

@@ -3,6 +3,7 @@
 from http import HTTPStatus
 from typing import Final
 
+from twisted_lb.core.agreed import Agreed
 from twisted_lb.wire.grammar import CRLF
 from twisted_lb.wire.origin import Client
 from twisted_lb.wire.request import RequestHead
@@ -50,11 +51,13 @@ _SECRET: Final = frozenset((b"authorization", b"cookie"))
 class Claim:
     """What is known of a request that is refused before there is an exchange: the address that is connected, its first
     line, or as much of it as came, its field lines and its id, where they were read; `client` is the client's address
-    where another one than the peer's is known (behind a trusted proxy). `peer_port`, `scheme`, and, where a head was read,
-    `version` and `host` are as a Record has them.
+    where another one than the peer's is known (behind a trusted proxy). `peer_port`, `scheme`, `agreed`, and, where a head was
+    read, `version` and `host` are as a Record has them.
     """
 
-    __slots__ = ("client", "host", "lines", "method", "peer", "peer_port", "request_id", "scheme", "target", "version")
+    __slots__ = (
+        "agreed", "client", "host", "lines", "method", "peer", "peer_port", "request_id", "scheme", "target", "version",
+    )  # fmt: skip
 
     def __init__(
         self, peer: str, line: bytes = b"", lines: bytes = b"", request_id: bytes = b"", client: str = ""
@@ -70,6 +73,7 @@ class Claim:
         self.scheme: bytes = b""
         self.version: int = 0
         self.host: bytes = b""
+        self.agreed: Agreed | None = None
 
     def over(self, client: Client, peer_port: int) -> "Claim":
         """The claim itself: it came over the connection of this client, from this port."""

@@ -54,7 +54,7 @@ class Runtime:
         self.seed: Final = seed
         self.stopwatch: Final = stopwatch
         self.memory: Final = Memory(soon)
-        self.hellos: Final = Hellos(clock)
+        self.hellos: Final = Hellos(later)
         self._epoch: float = float("-inf")
         self._ids: Final = self.stream("ids")
         self._date: bytes = b""

@@ -1,7 +1,10 @@
 """What TLS has agreed on for one connection of a client, and by which policy."""
 
 import ssl
+from sys import intern
 from typing import Any, Final, Protocol
+
+from twisted_lb.core.agreed import Agreed
 
 
 class Policy(Protocol):
@@ -31,6 +34,21 @@ class Chosen(Protocol):
         """Its policy."""
 
 
+class Peer(Protocol):
+    """What the certificate of a client says, in printable ASCII."""
+
+    @property
+    def subject(self) -> str:
+        """Its subject (RFC 4514), empty for none."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Its SHA-256."""
+
+    def lines(self) -> bytes:
+        """Lines for backends about it."""
+
+
 class Serving(Protocol):
     """The certificates and policies of a listener, by server name."""
 
@@ -44,8 +62,8 @@ class Serving(Protocol):
     def policy_of(self, host: str) -> Policy:
         """The policy of a host that a request names."""
 
-    def told(self, tls: Any) -> bytes:
-        """Lines for backends about the certificate that the client of this `ssl.SSLObject` has shown; none where it has not."""
+    def peer(self, tls: Any) -> Peer | None:
+        """What the certificate says that the client of this `ssl.SSLObject` has shown; None where it has not."""
 
 
 class Secured:
@@ -56,29 +74,43 @@ class Secured:
         self.server_name: Final = server_name
         # Lines for backends about the client's certificate; they are there once the handshake is over.
         self.certificate: bytes = b""
+        # And so is this, for logs and explanations.
+        self.agreed: Agreed = Agreed("", "", server_name)
         self._serving: Final = serving
         self._tls: Final = tls
 
     def complete(self) -> None:
         """The handshake is over."""
+        tls, peer = self._tls, None
         if self.policy.client_certificate != "off":
-            self.certificate = self._serving.told(self._tls)
+            peer = self._serving.peer(tls)
+        if peer is not None:
+            self.certificate = peer.lines()
+        cipher = tls.cipher()
+        # A few texts for all connections: what is kept of requests refers to them.
+        self.agreed = Agreed(
+            intern(str(tls.version() or "")),
+            intern(str(cipher[0])) if cipher else "",
+            self.server_name,
+            resumed=bool(tls.session_reused),
+            subject="" if peer is None else peer.subject,
+            fingerprint="" if peer is None else peer.fingerprint,
+        )
 
     @property
     def version(self) -> str:
-        """The protocol's version, as `TLSv1.3`."""
-        return str(self._tls.version() or "")
+        """The protocol's version, as `TLSv1.3`; empty before the handshake is over."""
+        return self.agreed.version
 
     @property
     def cipher(self) -> str:
         """The cipher suite, in OpenSSL's words."""
-        cipher = self._tls.cipher()
-        return str(cipher[0]) if cipher else ""
+        return self.agreed.cipher
 
     @property
     def resumed(self) -> bool:
         """Whether a session was resumed."""
-        return bool(self._tls.session_reused)
+        return self.agreed.resumed
 
     @property
     def certified(self) -> bool:
@@ -98,4 +130,4 @@ class Secured:
         return serving.policy_of(host).met_by(self.policy)
 
     def __repr__(self) -> str:
-        return f"<Secured {self.version} for {self.server_name or 'no name'}>"
+        return f"<Secured {self.version or 'unfinished'} for {self.server_name or 'no name'}>"

@@ -21,6 +21,8 @@ _LEAST_RECEIVE_BYTES: Final = 17408
 _RECEIVE_GROWTH: Final = 4
 # A BIO keeps what it has grown to: it is given so much at a time, in and out.
 _PIECE_BYTES: Final = 32768
+# Why a handshake failed whose peer is gone.
+LEFT: Final = "it closed the connection"
 
 
 @trait
@@ -32,12 +34,13 @@ class Handshake:
         raise NotImplementedError
 
     def failed(self, transport: "TlsTransport", reason: str) -> None:
-        """It failed; what the peer is told is on its way, and what it still sends is thrown away until the transport is closed."""
+        """It failed; what the peer is told is on its way, and what it still sends is thrown away until the transport is closed. A
+        reason that begins with `LEFT`: the peer has.
+        """
         raise NotImplementedError
 
-    def gone(self, transport: "TlsTransport") -> None:
-        """The transport of a handshake that failed is closed."""
-        raise NotImplementedError
+    def lost(self, transport: "TlsTransport") -> None:
+        """The connection is gone whose handshake had failed."""
 
 
 @mypyc_attr(free_list_len=1)
@@ -50,6 +53,7 @@ class TlsTransport(Transport):
 
     __slots__ = (
         "_discarding",
+        "_failed",
         "_handshake",
         "_inbound",
         "_outbound",
@@ -78,6 +82,7 @@ class TlsTransport(Transport):
         self.truncated: bool = False
         self._receive_bytes = _LEAST_RECEIVE_BYTES
         self._handshake: Handshake | None = handshake
+        self._failed: Handshake | None = None  # what it was, and waits for the end of the connection
         self._inbound: Final[Any] = ssl.MemoryBIO()
         self._outbound: Final[Any] = ssl.MemoryBIO()
         tls: Any = context.wrap_bio(
@@ -127,7 +132,7 @@ class TlsTransport(Transport):
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
-            self._end_badly(f"LEFT: {(error.strerror or str(error)).lower()}")
+            self._end_badly(f"{LEFT}: {error.strerror}")
             return
         if not data:
             self._cut_off()
@@ -154,7 +159,7 @@ class TlsTransport(Transport):
         elif self._discarding:
             self._lose(Failure(ConnectionLost("no handshake")))
         else:
-            self._end_badly("LEFT: it closed the connection")
+            self._end_badly(LEFT)
 
     def _decrypt(self) -> None:
         """Deliver the plain text of all records that are here, as one."""
@@ -230,11 +235,13 @@ class TlsTransport(Transport):
 
     def _end_badly(self, reason: str) -> None:
         """What came is no TLS, or the connection broke: its other end is told, where it can be."""
-        if self._up or self._discarding:
+        handshake = self._handshake
+        self._handshake = None
+        if handshake is None:
             self._pump()
-            self._lose(Failure(ConnectionLost(reason.removeprefix("LEFT: "))))
-        else:
-            self._fail(reason)
+            self._lose(Failure(ConnectionLost(reason)))
+            return
+        self._fail(handshake, reason)
 
     # The handshake.
 
@@ -246,7 +253,10 @@ class TlsTransport(Transport):
             self._pump()
             return False
         except ssl.SSLError as error:
-            self._fail(reason_of(error))
+            handshake = self._handshake
+            self._handshake = None
+            if handshake is not None:
+                self._fail(handshake, reason_of(error))
             return False
         self._pump()
         self._up = True
@@ -256,14 +266,15 @@ class TlsTransport(Transport):
             handshake.secured(self)
         return not self._closing and not self._gone
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, handshake: Handshake, reason: str) -> None:
         """The handshake failed: send the alert and a FIN, and throw away what comes: a reset would take the alert away."""
         self._pump()
         self._discarding = True
         if not self._broken:
             super().loseWriteConnection()
-        if self._handshake is not None:
-            self._handshake.failed(self, reason)
+        if not self._gone:
+            self._failed = handshake
+        handshake.failed(self, reason)
 
     # Writing.
 
@@ -315,13 +326,12 @@ class TlsTransport(Transport):
 
     def _lose(self, reason: Failure) -> None:
         super()._lose(reason)
-        handshake = self._handshake
-        self._handshake = None
-        if handshake is None:
-            return
-        if not self._discarding:
-            handshake.failed(self, "LEFT: the connection was closed")
-        handshake.gone(self)
+        handshake, failed = self._handshake, self._failed
+        self._handshake = self._failed = None
+        if handshake is not None:
+            handshake.failed(self, "the connection was closed")
+        elif failed is not None:
+            failed.lost(self)
 
     def __repr__(self) -> str:
         return f"<TlsTransport {'up' if self._up else 'in its handshake'}, over {super().__repr__()}>"

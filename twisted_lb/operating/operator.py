@@ -24,11 +24,11 @@ from twisted_lb.admin.operator import (
     Sample,
     Snapshot,
 )
-from twisted_lb.admin.words import verdict
+from twisted_lb.admin.words import grave_flaws, verdict
 from twisted_lb.answers import decision_json, explained_json, routed_json
 from twisted_lb.build_info import build
 from twisted_lb.core.events import Event
-from twisted_lb.core.measures import Measures, ProcessMeasures
+from twisted_lb.core.measures import CertificateMeasures, Measures, ProcessMeasures
 from twisted_lb.core.overlay import Overlay
 from twisted_lb.data_plane import DataPlane
 from twisted_lb.errors import one_line
@@ -163,6 +163,11 @@ class Operating:
                 ("spans_sent_total", self._owner.spans_sent),
                 ("spans_dropped_total", self._owner.spans_dropped),
             ),
+            certificates=tuple(
+                CertificateMeasures(name, certificate, expires_at)
+                for name, serving in plane.servings.items()
+                for certificate, expires_at in serving.expires().items()
+            ),
         )
         return plane.measures(exemplars=exemplars), process
 
@@ -177,9 +182,10 @@ class Operating:
         plane = self._running()
         ready = self._owner.readiness()
         pools = [self._views.pool(cluster, plane.plan.pools[name]) for name, cluster in plane.clusters.items()]
-        file = self._owner.changed_file()
+        file, now = self._owner.changed_file(), self._wall()
+        listeners = [self._views.listener(plane, name, now) for name in plane.frontends]
         return Snapshot(
-            now=self._wall(),
+            now=now,
             name=self._owner.operated_name,
             version=__version__,
             build=build(),
@@ -191,9 +197,9 @@ class Operating:
             loaded_at=self._loaded_at,
             loaded_by=self._loaded_by,
             etag=self.etag,
-            file=None if file is None else {"path": file[0], "changed_s": file[1]},
-            verdict=verdict(pools, ready=ready.ready, why_not=ready.reason),
-            listeners=[self._views.listener(plane, name) for name in plane.frontends],
+            file=None if file is None else {"path": file[0], "changed_s": file[1], "changed": file[2]},
+            verdict=verdict(pools, ready=ready.ready, why_not=ready.reason, flaws=grave_flaws(listeners)),
+            listeners=listeners,
             routes=self._views.routes(plane),
             pools=pools,
             changes=list(self._views.in_force(plane)),

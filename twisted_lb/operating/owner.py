@@ -48,8 +48,10 @@ class Owner(Protocol):
     def values_in_force(self) -> Iterable[tuple[str, object, str]]:
         """All values of the configuration in force: key, value, source."""
 
-    def changed_file(self) -> tuple[str, float | None] | None:
-        """The configuration file, and for how many seconds it has said something else than what is in force."""
+    def changed_file(self) -> tuple[str, float | None, str] | None:
+        """The configuration file; for how many seconds it, or a file that it names, has said something else than what is in force, and
+        which of them.
+        """
 
     def source_of(self, path: tuple[str | int, ...]) -> str:
         """Where what is in force at a path of the configuration comes from; empty where nobody knows."""

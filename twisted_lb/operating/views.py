@@ -5,7 +5,17 @@ from dataclasses import asdict, replace
 from typing import Any, Final
 
 from twisted_lb.admin.history import States
-from twisted_lb.admin.operator import BackendView, ChangeView, LevelView, ListenerView, PoolView, ReportView, RouteView
+from twisted_lb.admin.operator import (
+    BackendView,
+    CertificateView,
+    ChangeView,
+    FlawView,
+    LevelView,
+    ListenerView,
+    PoolView,
+    ReportView,
+    RouteView,
+)
 from twisted_lb.admin.words import left
 from twisted_lb.core.agent import STATES
 from twisted_lb.core.backend import LOWEST, AdminState, Backend, limit_said
@@ -18,6 +28,8 @@ from twisted_lb.net.cluster import Cluster
 from twisted_lb.operating.meters import Meters
 from twisted_lb.operating.texts import changes_of
 from twisted_lb.plan import PoolPlan, RoutePlan
+from twisted_lb.tls.flaws import Flaw
+from twisted_lb.tls.settings import TlsSettings
 
 _KEYS: Final = ("admin", "weight", "limit", "backend")
 # States as one says them beside another one.
@@ -48,9 +60,10 @@ class Views:
         """Another configuration is in force."""
         self._places.clear()
 
-    def listener(self, plane: DataPlane, name: str) -> ListenerView:
-        """A listener."""
+    def listener(self, plane: DataPlane, name: str, now: float) -> ListenerView:
+        """A listener, now in seconds of the epoch."""
         listeners, frontend = plane.listeners.get(name, []), plane.frontends[name]
+        serving = plane.servings.get(name)
         refused = self._meters.rates.within(("refused", name))
         return ListenerView(
             name=name,
@@ -60,6 +73,10 @@ class Views:
             accepted=sum(one.accepted for one in listeners),
             rate=self._meters.rates.per_s(("accepted", name)),
             refused_60s=None if refused is None else refused[0],
+            certificates=[] if serving is None else _certificates(name, serving.settings, now),
+            flaws=[]
+            if serving is None
+            else [_flaw(flaw) for policy in serving.settings.policies for flaw in policy.flaws_at(now)],
         )
 
     def routes(self, plane: DataPlane) -> list[RouteView]:
@@ -269,6 +286,27 @@ class Views:
                     change=change,
                     reason="" if by is None else by.reason,
                 )
+
+
+def _certificates(listener: str, tls: TlsSettings, now: float) -> list[CertificateView]:
+    return [
+        CertificateView(
+            listener=listener,
+            names=one.names,
+            key_type=one.key_type,
+            issuer=one.issuer,
+            not_before=one.not_before,
+            expires_at=one.expires,
+            file=one.where,
+            fingerprint=one.fingerprint,
+            flaws=[_flaw(flaw) for flaw in one.flaws_at(now)],
+        )
+        for one in tls.certificates
+    ]
+
+
+def _flaw(flaw: Flaw) -> FlawView:
+    return FlawView(flaw.kind.value, flaw.text, flaw.kind.grave)
 
 
 def _report_of(backend: Backend, now: float) -> ReportView | None:

@@ -138,7 +138,7 @@ class LoadBalancerService(MultiService):
         self._doubted: dict[str, str] = {}  # what was said of the configuration, by what it is wherever it stands
         self._operating: Operating | None = None
         self._admin: AdminDoor | None = None
-        self._in_force: Final = InForce(source, config)
+        self._in_force: Final = InForce(source, config, lambda: self._files.digests)
         self._patient: bool = False  # the next stop gives tunnels and endless answers their time
 
     def privilegedStartService(self) -> None:
@@ -642,8 +642,8 @@ class LoadBalancerService(MultiService):
         """All values of the configuration in force: key, value, source."""
         return self._in_force.values()
 
-    def changed_file(self) -> tuple[str, float | None] | None:
-        """The configuration file, and for how many seconds it has said something else than what is in force."""
+    def changed_file(self) -> tuple[str, float | None, str] | None:
+        """See InForce."""
         return self._in_force.changed_file()
 
     def source_of(self, path: KeyPath) -> str:

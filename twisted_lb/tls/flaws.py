@@ -25,6 +25,11 @@ class FlawKind(Enum):
     STALE_CRL = "stale revocation list"
     UNSERVED = "no certificate"
 
+    @property
+    def grave(self) -> bool:
+        """Whether peers refuse what has it, or are refused by it."""
+        return self in (FlawKind.EXPIRED, FlawKind.NOT_YET, FlawKind.NO_NAMES, FlawKind.STALE_CRL)
+
 
 @dataclass(frozen=True)
 class Flaw:

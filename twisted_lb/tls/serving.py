@@ -8,7 +8,7 @@ from twisted_lb.tls.certificate import Certificate
 from twisted_lb.tls.contexts import context_of, hear_names
 from twisted_lb.tls.flaws import Flaw
 from twisted_lb.tls.names import ANY, above, covered, normal, wildcard_of
-from twisted_lb.tls.peer import peer_of
+from twisted_lb.tls.peer import Peer, peer_of
 from twisted_lb.tls.settings import PolicySettings, TlsSettings
 
 # Tickets are as good as the key that they are made with, which lives as long as the first context: keys are to be changed.
@@ -188,10 +188,9 @@ class Serving:
         """The policy of the host that a request asks; a connection of another one must not carry it, unless it is `met_by` that."""
         return self._names.policy_at(normal(host))
 
-    def told(self, tls: Any) -> bytes:
-        """Lines for backends about the certificate of this connection's client; none where it has shown none."""
-        peer = peer_of(tls.getpeercert(), tls.getpeercert(True))
-        return b"" if peer is None else peer.lines()
+    def peer(self, tls: Any) -> Peer | None:
+        """What the certificate of this connection's client says; None where it has shown none."""
+        return peer_of(tls.getpeercert(), tls.getpeercert(True))
 
     def age(self, now: float) -> None:
         """Let first contexts go that are a day old, in monotonic seconds, and the keys of tickets with them; to be told now and then."""
@@ -208,9 +207,13 @@ class Serving:
 
     def expires(self) -> dict[str, float]:
         """When each certificate, or one of its chain, expires first, in seconds of the epoch, by what it is called and its kind of
-        key.
+        key; of several that are called the same the first that does.
         """
-        return {f"{one.label} ({one.key_type})": one.expires for one in self.settings.certificates}
+        found: dict[str, float] = {}
+        for one in self.settings.certificates:
+            name = f"{one.label} ({one.key_type})"
+            found[name] = min(one.expires, found.get(name, one.expires))
+        return found
 
     @property
     def certificates(self) -> tuple[Certificate, ...]:

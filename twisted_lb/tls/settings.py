@@ -1,6 +1,6 @@
 """The settings of TLS: what a listener's configuration and its files come to, to be compared with what was before."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from twisted_lb.tls.certificate import SELF_SIGNED, Certificate, said
@@ -56,11 +56,16 @@ class TlsSettings:
         more = f" and {len(others)} more" if others else ""
         return f"{first.label}{own} until {said(first.expires)}{more}"
 
+    @property
+    def policies(self) -> Iterable[PolicySettings]:
+        """Its policies, each once."""
+        return dict.fromkeys((self.policy, *(one for _, one in self.hosts)))
+
     def flaws_at(self, now: float) -> Iterator[Flaw]:
         """What is wrong with it at a moment, in seconds of the epoch."""
         for certificate in self.certificates:
             yield from certificate.flaws_at(now)
-        for policy in dict.fromkeys((self.policy, *(one for _, one in self.hosts))):
+        for policy in self.policies:
             yield from policy.flaws_at(now)
         for pattern, _ in self.hosts:
             if not any(covered(pattern, name) for one in self.certificates for name in one.names):

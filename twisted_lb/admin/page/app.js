@@ -159,7 +159,7 @@ function bar() {
   const stale = S.file && S.file.changed_at != null;
   say(f.children[0].firstChild, S.ready ? "ready" : "not ready"); f.children[0].title = S.ready_text; say(f.children[1], "up " + dur(now() - S.began)); say(f.children[2], "generation " + S.generation);
   f.children[3].hidden = !stale;
-  if (stale) say(f.children[3].firstChild, `${S.file.path} changed ${dur(now() - S.file.changed_at)} ago, not loaded`);
+  if (stale) say(f.children[3].firstChild, `${S.file.changed} changed ${dur(now() - S.file.changed_at)} ago, not loaded`);
   linkWord();
   say($("pause"), link === "paused" ? "Go on" : "Pause");
 }
@@ -479,12 +479,17 @@ function configuration() {
   const every = $("defaults").checked, shown = D.config.filter((c) => every || c.source !== "default");
   body("config", shown.length ? shown.map((c) => h("tr", { class: c.source.startsWith("runtime") ? "runtime" : null }, h("th", { scope: "row", class: "mono" }, c.key), h("td", { class: "mono" }, c.value), h("td", null, c.source))) : [none(3, "Everything is by default.")]);
 }
+const secured = (t) => { // until when its certificates are good, and what is wrong with them
+  if (!t) return "no";
+  const [worst, ...more] = t.flaws, until = `until ${new Date(t.expires_at * 1000).toISOString().slice(0, 10)}`;
+  return worst ? [glyph(worst.grave ? "down" : "warn", worst.grave ? "s-down" : "s-slow"), until, h("small", { title: t.flaws.map((f) => f.text).join("\n") }, worst.kind + (more.length ? ` and ${more.length} more` : ""))] : until;
+};
 let listened = "";
 function listeners() {
-  const rows = D.status.listeners, key = JSON.stringify(rows.map((l) => [l.name, l.addresses, l.connections, l.limit, num(l.rate, 1), l.refused_60s]));
+  const rows = D.status.listeners, key = JSON.stringify(rows.map((l) => [l.name, l.addresses, l.connections, l.limit, num(l.rate, 1), l.refused_60s, l.tls]));
   if (key === listened) return;
   listened = key;
-  body("listeners", rows.map((l) => { const bounded = l.limit < 2 ** 40; return h("tr", null, h("th", { scope: "row" }, l.name), h("td", { class: "mono" }, l.addresses.join(", ")), h("td", null, bounded ? `${num(l.connections)} / ${num(l.limit)}` : num(l.connections), bounded && meter(100 * l.connections / l.limit)), h("td", { class: "n" }, num(l.rate, 1)), h("td", { class: "n" }, h("span", { class: l.refused_60s ? "" : "zero" }, num(l.refused_60s)))); }));
+  body("listeners", rows.map((l) => { const bounded = l.limit < 2 ** 40; return h("tr", null, h("th", { scope: "row" }, l.name), h("td", { class: "mono" }, l.addresses.join(", ")), h("td", { class: "nowrap" }, secured(l.tls)), h("td", null, bounded ? `${num(l.connections)} / ${num(l.limit)}` : num(l.connections), bounded && meter(100 * l.connections / l.limit)), h("td", { class: "n" }, num(l.rate, 1)), h("td", { class: "n" }, h("span", { class: l.refused_60s ? "" : "zero" }, num(l.refused_60s)))); }));
 }
 async function followFile() { // what a reload would do is asked for when there is anything that it would do
   const file = D.status.file, differs = !!file && file.changed_at != null;
@@ -663,7 +668,7 @@ function request(r, open) {
   return body;
 }
 function explained(r) {
-  const reasons = r.attempts.map((a) => a.reason), texts = [["client", "listener", "route", "pool"].filter((k) => r[k]).map((k) => `${k} ${r[k]}`).join(" · "), ...r.attempts.map(how),
+  const reasons = r.attempts.map((a) => a.reason), texts = [[...["client", "listener", "route", "pool"].filter((k) => r[k]).map((k) => `${k} ${r[k]}`), ...(r.tls ? [`over ${r.tls.text}`] : [])].join(" · "), ...r.attempts.map(how),
     r.attempts.length || r.running ? "" : "No backend was asked.", ...r.note.filter((t) => t !== "no backend was asked"), reasons.includes(r.detail) ? "" : r.detail].filter(Boolean);
   return h("div", null, texts.map((t) => h("p", null, t)), waterfall(r), candidates(r));
 }
