@@ -107,6 +107,20 @@ def test_all_is_well(lbctl, api, peers, machine):
     assert len([name for name in found if "/" in name and not name.startswith("/")]) == 19
 
 
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        ({"pools.app.tls.verify": True}, "TLS"),
+        ({"pools.app.send_proxy": "v2"}, "a PROXY header"),
+        ({"pools.app.tls.verify": True, "pools.app.send_proxy": "v1"}, "a PROXY header and TLS"),
+    ],
+)
+def test_a_backend_that_is_greeted_first_is_connected_to_and_asked_nothing(lbctl, api, peers, machine, said, text):
+    values = [{"key": key, "value": value, "source": "lb.toml:9"} for key, value in said.items()]
+    api.answers["GET /v1/config"] = {"values": [*CONFIG, *values]}
+    assert findings(lbctl)["app/b1"][:2] == ("good", f"connects from here; {text} come first, by the daemon alone")
+
+
 def test_it_is_a_table_with_a_sum(lbctl, peers, machine):
     machine.told["ready"], machine.told["ready_text"] = False, "stopping"
     assert lbctl("doctor") == 1

@@ -5,13 +5,25 @@ from typing import Any
 
 import pytest
 from authority import Authority
+from tls_peers import Policy, Serving, TlsEnd
+from wires import stream_pair
 from world import Peer, TlsPeer, World
 
 from twisted_lb.core.address import TcpAddress
+from twisted_lb.core.backend import AdminState
 from twisted_lb.net.greeting import Greetings
 from twisted_lb.net.proxied import proxy_header
+from twisted_lb.net.secured import Secured
 from twisted_lb.probes import Connecting, NetworkProbe
-from twisted_lb.wire.proxy_protocol import LOCAL_V2, UNKNOWN_V1, proxy_v1, read_proxy
+from twisted_lb.wire.proxy_protocol import (
+    CLIENT_CERT_CONN,
+    CLIENT_CERT_SESS,
+    CLIENT_SSL,
+    LOCAL_V2,
+    UNKNOWN_V1,
+    proxy_v1,
+    read_proxy,
+)
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi"
@@ -49,8 +61,6 @@ def answer(backend: Peer, client: Peer) -> bytes:
 
 def arrived(world: World, peer: tuple[str, int] = ("192.0.2.7", 40000)) -> Peer:
     """A client at this address, in the order of its connections."""
-    from wires import stream_pair
-
     near, far = stream_pair()
     world.arrive(near, peer)
     world.run()
@@ -131,8 +141,6 @@ def test_a_policy_by_key_is_asked_for_each_request(build):
 
 
 def test_a_backend_that_goes_to_maintenance_is_left_by_its_clients(build):
-    from twisted_lb.core.backend import AdminState
-
     world = build("a:80", "b:80")
     client = world.client().send(GET)
     answer(world.backend(), client)
@@ -210,22 +218,41 @@ def test_version_2_says_how_the_client_speaks_tls(build):
     assert header.ssl.cipher.startswith("TLS_")
 
 
-class Certified:
-    """What was agreed on with a client who has shown a certificate."""
+def agreed_with(authority: Authority, server_name: str) -> list[Secured]:
+    """What was agreed on with a client who has shown a certificate, and again when he resumed that session."""
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.maximum_version = ssl.TLSVersion.TLSv1_2
+    server.verify_mode = ssl.CERT_REQUIRED
+    authority.ca.configure_trust(server)
+    authority.leaf(server_name).configure_cert(server)
+    client = ssl.create_default_context()
+    authority.ca.configure_trust(client)
+    authority.leaf("alice@example.com", common_name="älice").configure_cert(client)
+    found: list[Secured] = []
+    session = None
+    for _ in range(2):
+        theirs, ours = TlsEnd(client, name=server_name, session=session), TlsEnd(server, server_side=True)
+        while not (theirs.shake() and ours.shake()):
+            ours.inbound.write(theirs.outbound.read())
+            ours.shake()
+            theirs.inbound.write(ours.outbound.read())
+        theirs.inbound.write(ours.outbound.read())
+        session = theirs.tls.session
+        found.append(Secured(Serving(), Policy(), server_name, ours.tls))
+        found[-1].complete()
+    return found
 
-    def __init__(self, server_name: str = "www.test", *, resumed: bool = False) -> None:
-        self.server_name, self.resumed = server_name, resumed
-        self.version, self.cipher = "TLSv1.2", "ECDHE-RSA-AES128-GCM-SHA256"
-        self.certified, self.common_name = True, "älice"
 
-
-@pytest.mark.parametrize("resumed", [False, True])
-def test_version_2_names_the_certificate_of_the_client(resumed):
-    secured: Any = Certified(resumed=resumed)
-    header = read_proxy(proxy_header(2, ("::1", 1), ("::2", 2), secured))
-    assert header is not None
-    assert header.ssl is not None
-    assert (header.ssl.common_name, header.ssl.verified, header.ssl.client) == ("älice", True, 5 if resumed else 7)
+def test_version_2_names_the_certificate_of_the_client(tmp_path):
+    flags = []
+    for secured in agreed_with(Authority(tmp_path), "www.test"):
+        header = read_proxy(proxy_header(2, ("::1", 1), ("::2", 2), secured))
+        assert header is not None
+        assert header.ssl is not None
+        assert (header.source, header.authority) == ("::1", "www.test")
+        assert (header.ssl.version, header.ssl.common_name, header.ssl.verified) == ("TLSv1.2", "älice", True)
+        flags.append(header.ssl.client)
+    assert flags == [CLIENT_SSL | CLIENT_CERT_CONN | CLIENT_CERT_SESS, CLIENT_SSL | CLIENT_CERT_SESS]
 
 
 def test_the_header_stands_before_tls(build, tmp_path):

@@ -201,13 +201,14 @@ def _backend(pool: Answer, backend: Answer, config: Mapping[str, Answer]) -> Fin
         for part_ in ("kind", "path", "method", "host", "port", "expect_statuses")
     }
     fields = text_of(config.get(f"{key}.headers", {}), "source", "default") != "default"
-    asks = text_of(pool, "check") not in ("none", "") and check["kind"] == "http"
+    greeted = _greeted(text_of(pool, "name"), config)
+    asks = text_of(pool, "check") not in ("none", "") and check["kind"] == "http" and not greeted
     try:
         with closing(_connected(text_of(backend, "address"), check["port"] if asks else "")) as sock:
             text, good = (
                 _answer(sock, text_of(backend, "address"), check, fields=fields)
                 if asks
-                else ("connects from here", True)
+                else (f"connects from here{greeted}", True)
             )
     except OSError as error:
         text, good = f"{_why(error)}, from here", False
@@ -217,6 +218,14 @@ def _backend(pool: Answer, backend: Answer, config: Mapping[str, Answer]) -> Fin
     if admin != "ready":
         return Finding(DOUBTFUL, name, f"{text}; it is taken out ({admin})")
     return Finding(BAD, name, text)
+
+
+def _greeted(pool: str, config: Mapping[str, Answer]) -> str:
+    """What has to be said before anything is asked, which the daemon alone does."""
+    over_tls = f"pools.{pool}.tls.verify" in config
+    header = text_of(config.get(f"pools.{pool}.send_proxy", {}), "value") not in ("", "off")
+    said = " and ".join(word for word, wanted in (("a PROXY header", header), ("TLS", over_tls)) if wanted)
+    return f"; {said} come first, by the daemon alone" if said else ""
 
 
 def _connected(address: str, port: str) -> socket.socket:
