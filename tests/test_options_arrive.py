@@ -423,6 +423,16 @@ def test_an_option_of_the_tls_of_a_pool_arrives_in_the_plan(tmp_path, option, va
     assert place(plan) == (value if other is None else other)
 
 
+@pytest.mark.parametrize(("said", "version"), [("off", 0), ("v1", 1), ("v2", 2)])
+def test_the_version_of_the_headers_that_a_pool_s_backends_get_arrives_in_the_plan(said, version):
+    config = {
+        "pools": {"api": {"backends": ["a:80"], "send_proxy": said}},
+        "listeners": {"web": {"default_pool": "api"}},
+    }
+    config["listeners"]["web"]["address"] = ":80"
+    assert plan_of(LoadBalancerConfig.model_validate(config)).pools["api"].proxy == version
+
+
 def test_every_option_of_a_mirror_has_its_place():
     assert [option for option, *_ in MIRROR] == list(MirrorConfig.model_fields)
 

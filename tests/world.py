@@ -10,6 +10,7 @@ import heapq
 import itertools
 import select
 import socket
+import ssl
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +20,7 @@ from twisted.web.server import Site
 from wires import acknowledged, arrived, stream_pair
 
 from twisted_lb.config import LoadBalancerConfig
-from twisted_lb.core.address import Address
+from twisted_lb.core.address import Address, UnixAddress
 from twisted_lb.core.backend import Backend, BackendSpec
 from twisted_lb.core.events import Event
 from twisted_lb.core.outcome import Outcome
@@ -27,7 +28,10 @@ from twisted_lb.core.record import Observer
 from twisted_lb.data_plane import DataPlane
 from twisted_lb.net.arrival import Arrivals
 from twisted_lb.net.clock import Clock
+from twisted_lb.net.dialer import Dialer
+from twisted_lb.net.greeting import Greeting
 from twisted_lb.net.http1 import Http1
+from twisted_lb.net.names import Names
 from twisted_lb.net.poller import EpollPoller, Poller
 from twisted_lb.net.reactor_poller import ReactorPoller
 from twisted_lb.net.transport import Transport
@@ -199,10 +203,10 @@ class Peer:
 
 
 class TlsPeer(Peer):
-    """A client that speaks TLS: plain text in its hands, records on the wire. `closed`: it was told close_notify, and the FIN came."""
+    """A client, or a backend, that speaks TLS: plain text in its hands, records on the wire. `closed`: it was told close_notify, and the FIN came."""
 
-    def __init__(self, world: "World", sock: socket.socket, end: TlsEnd) -> None:
-        super().__init__(world, sock)
+    def __init__(self, world: "World", sock: socket.socket, end: TlsEnd, backend: str = "") -> None:
+        super().__init__(world, sock, backend)
         self.end = end
         self.good_bye = False  # it was told that nothing more comes
         self._unsent = b""  # records that the kernel has not taken yet
@@ -213,7 +217,16 @@ class TlsPeer(Peer):
         try:
             return self.end.shake()
         finally:
-            super().send(self.end.outbound.read())
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may be closed at once
+                super().send(self.end.outbound.read())
+
+    def up(self) -> "TlsPeer":
+        """End the handshake."""
+        for _ in range(10):
+            if self.shake():
+                self.world.run()
+                return self
+        raise AssertionError("the handshake does not end")
 
     def offer(self, data: bytes) -> int:
         """See Peer. What is encrypted counts as sent: its last record may wait for the next call, or for `read`."""
@@ -271,7 +284,9 @@ class TlsPeer(Peer):
 
 
 class FakeDial:
-    """The network to the backends: `refuse`, `hang` and `fail` hold addresses."""
+    """The network to the backends: `refuse`, `hang` and `fail` hold addresses. What TLS is spoken on a Dialer makes, over unix sockets;
+    `tls` has the contexts of those who answer, by address. `greetings`: those so far.
+    """
 
     def __init__(self, world: "World") -> None:
         self.world = world
@@ -279,6 +294,8 @@ class FakeDial:
         self.hang: set[str] = set()
         self.fail: dict[str, Outcome] = {}
         self.dialled: list[str] = []
+        self.greetings: list[Greeting] = []
+        self.tls: dict[str, ssl.SSLContext] = {}
 
     def dial(
         self,
@@ -287,8 +304,11 @@ class FakeDial:
         timeout_s: float,
         failed: Callable[[Outcome, str], None],
         port: int = 0,
+        greeting: Greeting | None = None,
     ) -> Any:
         name = str(address)
+        if greeting is not None:
+            self.greetings.append(greeting)
         self.dialled.append(name)
         attempt = FakeAttempt()
 
@@ -304,14 +324,34 @@ class FakeDial:
             later(0, lambda: tell(outcome, "made to fail"))
         elif name in self.hang:
             later(timeout_s, lambda: tell(Outcome.CONNECT_TIMEOUT, "no answer in time"))
+        elif greeting is not None and greeting.context is not None:
+            return self._connect_tls(name, protocol, timeout_s, failed, greeting)
         else:
-            later(0, lambda: attempt.cancelled or self._connect(name, protocol))
+            later(0, lambda: attempt.cancelled or self._connect(name, protocol, greeting))
         return attempt
 
-    def _connect(self, name: str, protocol: Any) -> None:
+    def _connect(self, name: str, protocol: Any, greeting: Greeting | None) -> None:
         near, far = stream_pair()
         self.world.backend_connections.append(Peer(self.world, far, name))
-        Transport(self.world.poller, near).open(protocol)
+        transport = Transport(self.world.poller, near)
+        if greeting is None:
+            transport.open(protocol)
+        else:
+            transport.open_behind(greeting.header, protocol, apart=greeting.apart)
+
+    def _connect_tls(self, name: str, protocol: Any, timeout_s: float, failed: Any, greeting: Greeting) -> Any:
+        world = self.world
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind("")  # Linux gives it a name that is no file
+            server.listen(1)
+            place = "\0" + server.getsockname()[1:].decode()
+            dialer = Dialer(world.poller, world.deadlines, Names(None, world.engine.clock), world.time.callLater)
+            attempt = dialer.dial(UnixAddress(place), protocol, timeout_s, failed, 0, greeting)
+            far, _ = server.accept()
+        far.setblocking(False)
+        end = TlsEnd(self.tls[name], server_side=True)
+        world.backend_connections.append(TlsPeer(world, far, end, name))
+        return attempt
 
 
 class FakeAttempt:
@@ -437,12 +477,9 @@ class World:
         """A client that speaks TLS, and whose handshake is over."""
         self.arrive(near)
         self._clients.append(peer)
-        for _ in range(10):
-            if peer.shake():
-                self.run()
-                acknowledged(peer.sock)  # tickets: what a client has not taken is waited for
-                return peer
-        raise AssertionError("the handshake does not end")
+        peer.up()
+        acknowledged(peer.sock)  # tickets: what a client has not taken is waited for
+        return peer
 
     def come(self, *, peer: tuple[str, int] = ("127.0.0.1", 40000)) -> Peer:
         """Somebody whose connection has just arrived from this address, and who has said nothing."""

@@ -101,6 +101,7 @@ _MCP_SESSION: Final = "mcp-session-id"
 # Among what a route is made of: what it takes from its pools.
 OF_POOLS: Final = "pools"
 # And what a listener is: what is in the files of its TLS.
+_PROXY_VERSIONS: Final = {"off": 0, "v1": 1, "v2": 2}
 TLS_FILES: Final = "files of tls"
 _PLAIN_ARRIVAL: Final = ArrivalRules()
 
@@ -236,7 +237,7 @@ class TargetsPlan:
 @dataclass(frozen=True, eq=False)
 class PoolPlan:
     """The plan of a pool: its members, policy and settings, the rules of connections to them, by what requests are bound to them (None:
-    by nothing), their checks (None: no checks), the list that has more members (None: there is none), and how TLS is spoken to them (None: it is not). ValueError when a name is there twice.
+    by nothing), their checks (None: no checks), the list that has more members (None: there is none), how TLS is spoken to them (None: it is not), and with which version of a PROXY header connections begin (0: with none). ValueError when a name is there twice.
     """
 
     backends: tuple[BackendSpec, ...]
@@ -249,6 +250,7 @@ class PoolPlan:
     targets: TargetsPlan | None = None
     affinity: Affinity | None = None
     tls: OutgoingSettings | None = None
+    proxy: int = 0
     made_of: Mapping[str, object] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -848,8 +850,9 @@ def _pool(name: str, config: PoolConfig, backend: BackendRulesConfig, files: Fil
         affinity=affinity,
         checks=_checks(check) if check.enabled else None,
         targets=None if config.targets is None else _targets(config.targets, backend),
-        # What its backends inherit is in them; those of a list come without.
         tls=tls,
+        proxy=_PROXY_VERSIONS[config.send_proxy],
+        # What its backends inherit is in them; those of a list come without.
         made_of={
             "": config,
             TLS_FILES: outgoing_said(tls),

@@ -189,6 +189,11 @@ class Arrival(Pollable, Beginner, Handshake):
             self._peer = (header.source, header.source_port)
             self._port_name = str(header.destination_port)
 
+    def _say_host(self, transport: Transport) -> None:
+        header = self._proxied
+        if header is not None and header.destination:
+            transport.say_host(header.destination, header.destination_port)
+
     def _look_for_hello(self) -> None:
         if looks_like_http(self._received):
             self._answer_http()
@@ -237,6 +242,7 @@ class Arrival(Pollable, Beginner, Handshake):
             port_name=self._port_name,
             family=self._family,
         )
+        self._say_host(transport)
         self._secured = Secured(serving, chosen.policy, hello.server_name, transport.tls)
         received = self._received
         self._received = b""
@@ -284,6 +290,7 @@ class Arrival(Pollable, Beginner, Handshake):
         transport = self._transport = Transport(
             self._arrivals.poller, self._sock, self._peer, self._port_name, self._family
         )
+        self._say_host(transport)
         received = self._received
         self._received = b""
         self._leave()

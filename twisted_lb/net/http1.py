@@ -229,7 +229,9 @@ class Http1(ClientSide, Receiver, Speaker):
         if admission is not None and admission.running:
             connection.count(admission.running, found.client_key)
         bound = connection.bound
-        return action.route(found.split_key) if bound is None else action.route_of(bound, found.split_key)
+        if bound is None or bound.proxied:
+            return action.route(found.split_key)
+        return action.route_of(bound, found.split_key)
 
     def _wait_for_head(self) -> None:
         """Slow-head (slowloris) protection: a head has `head_s` from its first byte, however slowly it comes."""
@@ -450,6 +452,10 @@ class Http1(ClientSide, Receiver, Speaker):
         """See ClientSide."""
         self._connection.keep(upstream, self._client_name())
         return True
+
+    def proxy_header(self, version: int) -> bytes:
+        """See ClientSide."""
+        return self._connection.proxy_header(version, self._secured)
 
     def take_kept(self) -> Upstream | None:
         """See ClientSide."""

@@ -10,6 +10,7 @@ from twisted_lb.core.ask import USUAL
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.rate_limits import RateKey
 from twisted_lb.core.retry import IDEMPOTENT, RetryRules
+from twisted_lb.net.greeting import server_name_of
 from twisted_lb.net.local_reply import ErrorPage
 from twisted_lb.net.path_edit import PathEdit
 from twisted_lb.net.queueing import DeadlineField
@@ -192,6 +193,8 @@ class RouteRules:
         self.path_edit: Final = path_edit
         self.refuse_escaped_slash: Final = refuse_escaped_slash
         self.host: Final = host
+        # The same as certificates have it, without its port; empty: that of each backend.
+        self.server_name: Final = "" if host is None else server_name_of(host)
         self.cost: Final = cost
         self.key: Final = key
         self.urgency: Final = urgency

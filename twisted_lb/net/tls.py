@@ -112,6 +112,14 @@ class TlsTransport(Transport):
         if self._shake():
             self._decrypt()
 
+    def begin_behind(self, header: bytes) -> None:
+        """Begin the handshake as `begin` does. The header is sent first, in the clear, in one piece with what TLS says."""
+        self._keep(memoryview(header))
+        self.begin()
+        if self.unsent:
+            self._flush()
+            self._watch()
+
     # Events.
 
     def ready(self, flags: int) -> None:
@@ -124,7 +132,7 @@ class TlsTransport(Transport):
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
-            self._end_badly(f"{LEFT}: {error.strerror}")
+            self._end_badly(f"{LEFT}: {(error.strerror or str(error)).lower()}")
             return
         if not data:
             self._cut_off()
@@ -231,7 +239,7 @@ class TlsTransport(Transport):
         self._handshake = None
         if handshake is None:
             self._pump()
-            self._lose(Failure(ConnectionLost(reason)))
+            self._lose(Failure(ConnectionLost(reason.removeprefix(f"{LEFT}: "))))
             return
         self._fail(handshake, reason)
 
