@@ -137,8 +137,8 @@ class DataPlane:
         self.notes: Final = Notes()
         self.frontends: dict[str, Frontend] = {}
         self.servings: dict[str, Serving] = {}  # of those that speak TLS
-        self.greetings: dict[str, Greetings] = {}  # of the pools whose backends are greeted
         self._certificate_watch: Final = CertificateWatch(runtime.wall.read)
+        self.greetings: dict[str, Greetings] = {}  # of the pools whose backends are greeted
         self.listeners: dict[str, list[Listener]] = {}
         self._ticking: Final = LoopingCall(self._tick)
         self._ticking.clock = runtime.time

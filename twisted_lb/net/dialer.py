@@ -17,7 +17,7 @@ from twisted_lb.net.interfaces import StreamProtocol
 from twisted_lb.net.names import Names, SocketAddress
 from twisted_lb.net.poller import WRITE, Pollable, Poller
 from twisted_lb.net.reached import Reached
-from twisted_lb.net.tls import Handshake, TlsTransport
+from twisted_lb.net.tls import LEFT, Handshake, TlsTransport
 from twisted_lb.net.transport import Transport
 
 _FAMILY_NAMES: Final = {"ipv4": "IPv4", "ipv6": "IPv6"}
@@ -246,7 +246,7 @@ class _Dialling(Pollable, Handshake):
         if self._over or transport is not self._transport:
             return
         self._drop_tls()
-        self._failed_there(Outcome.REFUSED, f"{TLS_FAILED}{reason}")
+        self._failed_there(Outcome.REFUSED, TLS_FAILED + reason.removeprefix(f"{LEFT}: "))
 
     def _drop_tls(self) -> None:
         """Close the connection whose handshake is under way, or has failed, behind what its other end was told."""

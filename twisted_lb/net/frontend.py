@@ -198,13 +198,9 @@ class Frontend:
         self.table = table
         self.straight = table.straight if self.challenges is None else None
 
-    def challenged(self, head: RequestHead, claim: Claim) -> tuple[ResponseHead, bytes] | None:
-        """The answer to a challenge of ACME, before all routes and rules; None for what is no such request."""
-        challenges = self.challenges
-        reply = None if challenges is None else challenges.answer(head)
-        if reply is not None:
-            self._tell(claim, Reply.ANSWER, reply, None)
-        return reply
+    def challenged(self, claim: Claim, reply: tuple[ResponseHead, bytes]) -> None:
+        """Count the answer to a challenge of ACME, which comes before all routes and rules, and tell of it."""
+        self._tell(claim, Reply.ANSWER, reply, None)
 
     def turn_away(self, found: Found, client: Client, peer_port: int) -> tuple[ResponseHead, bytes] | None:
         """The local reply to a request that goes to no backend: it is not admitted, or its route answers by itself. None where

@@ -205,8 +205,9 @@ class Http1(ClientSide, Receiver, Speaker):
         frontend = self._frontend
         connection = self._connection
         if frontend.challenges is not None:
-            reply = frontend.challenged(head, self._claim(head))
+            reply = frontend.challenges.answer(head)
             if reply is not None:
+                frontend.challenged(self._claim(head), reply)
                 self._answer(head, reply)
                 return None
         found = self._found

@@ -132,7 +132,7 @@ class TlsTransport(Transport):
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
-            self._end_badly(f"{LEFT}: {error.strerror}")
+            self._end_badly(f"{LEFT}: {(error.strerror or str(error)).lower()}")
             return
         if not data:
             self._cut_off()
@@ -239,7 +239,7 @@ class TlsTransport(Transport):
         self._handshake = None
         if handshake is None:
             self._pump()
-            self._lose(Failure(ConnectionLost(reason)))
+            self._lose(Failure(ConnectionLost(reason.removeprefix(f"{LEFT}: "))))
             return
         self._fail(handshake, reason)
 
