@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from authority import Authority
+from house import House
 from tls_peers import Policy, Serving, TlsEnd
 from wires import stream_pair
 from world import Peer, TlsPeer, World
@@ -337,3 +338,37 @@ def test_a_pool_that_neither_greets_has_no_greetings(build):
 def test_clients_of_unix_sockets_are_not_named():
     assert proxy_header(1, ("unix", 0), ("unix", 0), None) == UNKNOWN_V1
     assert proxy_header(2, ("unix", 0), ("unix", 0), None) == LOCAL_V2
+
+
+class Listening:
+    """A backend in memory, which keeps what it hears and answers each time."""
+
+    def __init__(self) -> None:
+        self.heard: list[bytes] = []
+        self.transport: Any = None
+
+    def makeConnection(self, transport: Any) -> None:
+        self.transport = transport
+
+    def dataReceived(self, data: bytes) -> None:
+        self.heard.append(data)
+        if data.endswith(b"\r\n\r\n"):
+            self.transport.write(OK)
+
+    def readConnectionLost(self) -> None:
+        self.transport.loseConnection()
+
+    def connectionLost(self, reason: Any) -> None:
+        pass
+
+
+def test_in_memory_headers_are_sent_and_tls_is_not_spoken():
+    app = {"backends": ["a:80"], "send_proxy": "v1", "tls": {"verify": False}}
+    house = House(pools={"app": app}, routes=[{"path": "/app", "pool": "app"}])
+    backend = Listening()
+    house.network.listen("a:80", lambda: backend)
+    client = house.ask(GET.replace(b" / ", b" /app "))
+    assert client.take().endswith(b"ok")
+    # In memory the listener's address is a name, `lb`, which no header can say.
+    assert b"".join(backend.heard).startswith(b"PROXY UNKNOWN\r\nGET /app HTTP/1.1\r\n")
+    house.close()
