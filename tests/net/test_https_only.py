@@ -111,3 +111,9 @@ def test_a_challenge_is_answered_to_get_and_head_alone(world, webroot):
     request = f"/.well-known/acme-challenge/{TOKEN} HTTP/1.1\r\nHost: a\r\n".encode()
     assert one.client().send(b"POST " + request + b"Content-Length: 0\r\n\r\n").read().startswith(b"HTTP/1.1 308 ")
     assert one.client().send(b"HEAD " + request + b"\r\n").read().endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize(("side", "action"), [("engine", ("redirect", 308)), ("tls", ("pool", None))])
+def test_whoever_asks_where_a_request_would_go_is_told_of_the_redirect(world, side, action):
+    routed = world(side, https_only=True).plane.route("GET", "http://shop.example/")
+    assert (routed.action, routed.status) == action
