@@ -116,7 +116,11 @@ ANSWERS = [
     (b"SSH-2.0-x\r\n", False, "illegal status line"),
     (b"HTTP/1.1 200 OK\nContent-Length: 0\n\n", False, "bare LF"),
     (b"220 mail.example.org ESMTP\r\n", False, "illegal status line"),
-    (b"\x15\x03\x01\x00\x02\x02\x16", False, "an answer in TLS, and checks and traffic speak plain HTTP"),
+    (
+        b"\x15\x03\x01\x00\x02\x02\x16",
+        False,
+        "an answer in TLS, and its pool speaks plain HTTP: [pools.X.tls] is missing",
+    ),
     (b"HTTP/1.1 600 Oops\r\n\r\n", False, "illegal status"),
     (
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",

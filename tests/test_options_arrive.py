@@ -81,6 +81,7 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("upgrades", ["chess"], lambda p: p.route.upgrades, {b"chess"}),
     ("key", {"header": "X-User"}, lambda p: (p.route.key.kind.value, p.route.key.name), ("header", b"x-user")),
     ("cost", 7, lambda p: p.route.cost.ask(HEAD, b"").cost, None),
+    ("acme_webroot", "/tmp", lambda p: p.listener.acme_webroot, None),
     ("client_half_close", "finish", lambda p: p.client.finish_half_closed, True),
     ("error_pages", {"503": __file__}, lambda p: (list(p.client.pages), list(p.route.pages)), ([503], [503])),
     ("health_check.interval_s", 900.0, lambda p: p.checks.interval_s, None),
@@ -188,7 +189,7 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("forwarding.proxy_protocol_from", ["10.1.0.0/16"], lambda p: p.listener.arrival.speaks_for_others("10.1.2.3"), True),
     ("forwarding.trusted_fields", "forwarded", lambda p: p.client.trust.family, None),
     ("forwarding.only_from_proxies", ["X-Mine", "Their-*"], lambda p: p.client.limits.claims,
-     (b"x-mine", b"their-*", b"x-forwarded-prefix", b"x-real-ip")),
+     (b"x-mine", b"their-*", b"x-forwarded-prefix", b"x-client-cert-*", b"x-real-ip")),
     ("forwarding.real_ip", True, lambda p: p.route.forwarding.real_ip, None),
     ("forwarding.forwarded", True, lambda p: p.route.forwarding.forwarded, None),
     ("forwarding.via", "lb", lambda p: p.route.forwarding.via, b"lb"),
@@ -420,6 +421,16 @@ def test_an_option_of_the_tls_of_a_pool_arrives_in_the_plan(tmp_path, option, va
     listeners = {"web": {"address": ":80", "default_pool": "api"}}
     plan = plan_of(LoadBalancerConfig.model_validate({"pools": pools, "listeners": listeners}))
     assert place(plan) == (value if other is None else other)
+
+
+@pytest.mark.parametrize(("said", "version"), [("off", 0), ("v1", 1), ("v2", 2)])
+def test_the_version_of_the_headers_that_a_pool_s_backends_get_arrives_in_the_plan(said, version):
+    config = {
+        "pools": {"api": {"backends": ["a:80"], "send_proxy": said}},
+        "listeners": {"web": {"default_pool": "api"}},
+    }
+    config["listeners"]["web"]["address"] = ":80"
+    assert plan_of(LoadBalancerConfig.model_validate(config)).pools["api"].proxy == version
 
 
 def test_every_option_of_a_mirror_has_its_place():

@@ -88,7 +88,7 @@ def test_heads_of_requests_and_of_answers_have_the_same_limits():
 
 def test_what_only_proxies_may_say_is_looked_for_in_requests_alone():
     plan = planned(forwarding={"only_from_proxies": ["X-User"]})
-    assert plan.listeners[DEFAULT].rules.limits.claims == (b"x-user", b"x-forwarded-prefix")
+    assert plan.listeners[DEFAULT].rules.limits.claims == (b"x-user", b"x-forwarded-prefix", b"x-client-cert-*")
     assert plan.pools[DEFAULT].upstream.limits.claims == ()
 
 

@@ -28,13 +28,14 @@ def folder(tmp_path):
         own.write(f"tls/{name}.pem", chain_of(leaf), key_of(leaf))
         own.write(f"../letsencrypt/live/{name}/fullchain.pem", chain_of(leaf))
         own.write(f"../letsencrypt/live/{name}/privkey.pem", key_of(leaf))
+    (tmp_path / "var" / "lib" / "acme").mkdir(parents=True)
     return tmp_path
 
 
 @pytest.mark.parametrize("text", FILES)
 def test_its_files_are_configurations_without_a_doubt(folder, text):
     file = folder / "lb.toml"
-    file.write_text(text.replace("/etc/", f"{folder}/etc/"))
+    file.write_text(text.replace("/etc/", f"{folder}/etc/").replace("/var/", f"{folder}/var/"))
     source = Source({}, file)
     config = source.load()
     plan = plan_of(config)
@@ -45,7 +46,7 @@ def test_its_files_are_configurations_without_a_doubt(folder, text):
 
 
 def test_there_are_files_in_it():
-    assert len(FILES) == 2
+    assert len(FILES) == 3
 
 
 def test_the_line_of_a_wrong_key_is_what_is_said(folder):

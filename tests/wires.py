@@ -75,6 +75,11 @@ class Wire:
     def move(self, old: socket.socket, new: socket.socket) -> None:
         self._ends = tuple(weakref.ref(new) if ref() is old else ref for ref in self._ends)
 
+    def others(self, sock: socket.socket) -> list[socket.socket]:
+        """The other end than this one, if it is one of these, and is there."""
+        ends = [ref() for ref in self._ends]
+        return [one for one in ends if one is not None and one is not sock] if sock in ends else []
+
     def close(self) -> None:
         for ref in self._ends:
             sock = ref()
@@ -133,6 +138,18 @@ def moved(old: socket.socket, new: socket.socket) -> None:
     """Know an end by another socket of the same connection: somebody made one for the old one's descriptor."""
     for wire in _wires:
         wire.move(old, new)
+
+
+def acknowledged(far: socket.socket) -> None:
+    """Wait until all that was sent to this end has been acknowledged too, which may take the kernel its time: until then the other end
+    counts it as not taken.
+    """
+    ends_at = time.monotonic() + PATIENCE_S
+    for wire in _wires:
+        for other in wire.others(far):
+            while other.fileno() >= 0 and End.of(other).unacked:
+                assert time.monotonic() < ends_at, "never acknowledged"
+                time.sleep(NAP_S)
 
 
 def arrived() -> bool:

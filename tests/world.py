@@ -10,16 +10,17 @@ import heapq
 import itertools
 import select
 import socket
+import ssl
 import struct
 from collections.abc import Callable
 from typing import Any
 
 from tls_peers import Serving, TlsEnd, client_context
 from twisted.web.server import Site
-from wires import arrived, stream_pair
+from wires import acknowledged, arrived, stream_pair
 
 from twisted_lb.config import LoadBalancerConfig
-from twisted_lb.core.address import Address
+from twisted_lb.core.address import Address, UnixAddress
 from twisted_lb.core.backend import Backend, BackendSpec
 from twisted_lb.core.events import Event
 from twisted_lb.core.outcome import Outcome
@@ -27,7 +28,10 @@ from twisted_lb.core.record import Observer
 from twisted_lb.data_plane import DataPlane
 from twisted_lb.net.arrival import Arrivals
 from twisted_lb.net.clock import Clock
+from twisted_lb.net.dialer import Dialer
+from twisted_lb.net.greeting import Greeting
 from twisted_lb.net.http1 import Http1
+from twisted_lb.net.names import Names
 from twisted_lb.net.poller import EpollPoller, Poller
 from twisted_lb.net.reactor_poller import ReactorPoller
 from twisted_lb.net.transport import Transport
@@ -75,7 +79,8 @@ class Time:
     def run_due(self) -> bool:
         """Run what is due now; whether anything was."""
         ran = False
-        while self._calls and self._calls[0][0] <= self.now:
+        last = next(self._order)  # what these calls make for now is for the next time, as of all reactors
+        while self._calls and self._calls[0][0] <= self.now and self._calls[0][1] < last:
             _, _, call = heapq.heappop(self._calls)
             if not call.over:
                 call.over = True
@@ -149,6 +154,16 @@ class Peer:
         self.world.run()
         return self
 
+    def offer(self, data: bytes) -> int:
+        """Send what the kernel takes, and let nobody react; how much of it that was. BlockingIOError: nothing."""
+        return self.sock.send(data)
+
+    def sip(self, most: int) -> int:
+        """Take so many bytes off the wire, and let nobody react; how many there were. BlockingIOError: none."""
+        data = self.sock.recv(most)
+        self.received += data
+        return len(data)
+
     def read(self) -> bytes:
         """Everything that has arrived since the last read."""
         self.world.run()
@@ -188,12 +203,13 @@ class Peer:
 
 
 class TlsPeer(Peer):
-    """A client that speaks TLS: plain text in its hands, records on the wire. `closed`: it was told close_notify, and the FIN came."""
+    """A client, or a backend, that speaks TLS: plain text in its hands, records on the wire. `closed`: it was told close_notify, and the FIN came."""
 
-    def __init__(self, world: "World", sock: socket.socket, end: TlsEnd) -> None:
-        super().__init__(world, sock)
+    def __init__(self, world: "World", sock: socket.socket, end: TlsEnd, backend: str = "") -> None:
+        super().__init__(world, sock, backend)
         self.end = end
         self.good_bye = False  # it was told that nothing more comes
+        self._unsent = b""  # records that the kernel has not taken yet
 
     def shake(self) -> bool:
         """Go on with the handshake; whether it is over."""
@@ -201,7 +217,43 @@ class TlsPeer(Peer):
         try:
             return self.end.shake()
         finally:
-            super().send(self.end.outbound.read())
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may be closed at once
+                super().send(self.end.outbound.read())
+
+    def up(self) -> "TlsPeer":
+        """End the handshake."""
+        for _ in range(10):
+            if self.shake():
+                self.world.run()
+                return self
+        raise AssertionError("the handshake does not end")
+
+    def offer(self, data: bytes) -> int:
+        """See Peer. What is encrypted counts as sent: its last record may wait for the next call, or for `read`."""
+        if not self._push():
+            raise BlockingIOError
+        self._encrypt(data)
+        self._push()
+        return len(data)
+
+    def _encrypt(self, data: bytes) -> None:
+        for at in range(0, len(data), 16384):
+            self.end.tls.write(data[at : at + 16384])
+        self._unsent += self.end.outbound.read()
+
+    def _push(self) -> bool:
+        """Whether the kernel has taken all records."""
+        with contextlib.suppress(BlockingIOError):
+            while self._unsent:
+                self._unsent = self._unsent[self.sock.send(self._unsent) :]
+        return not self._unsent
+
+    def sip(self, most: int) -> int:
+        """See Peer."""
+        data = self.sock.recv(most)
+        self.end.inbound.write(data)
+        self.received += self.end.read()
+        return len(data)
 
     def _wire(self) -> bytes:
         before = len(self.received)
@@ -211,12 +263,13 @@ class TlsPeer(Peer):
 
     def send(self, data: bytes) -> "Peer":
         """See Peer."""
-        for at in range(0, len(data), 16384):
-            self.end.tls.write(data[at : at + 16384])
-        return super().send(self.end.outbound.read())
+        self._encrypt(data)
+        records, self._unsent = self._unsent, b""
+        return super().send(records)
 
     def read(self) -> bytes:
         """See Peer."""
+        self._push()
         self.end.inbound.write(self._wire())
         plain = self.end.read()
         self.good_bye = self.end.ended
@@ -231,7 +284,9 @@ class TlsPeer(Peer):
 
 
 class FakeDial:
-    """The network to the backends: `refuse`, `hang` and `fail` hold addresses."""
+    """The network to the backends: `refuse`, `hang` and `fail` hold addresses. What TLS is spoken on a Dialer makes, over unix sockets;
+    `tls` has the contexts of those who answer, by address. `greetings`: those so far.
+    """
 
     def __init__(self, world: "World") -> None:
         self.world = world
@@ -239,6 +294,8 @@ class FakeDial:
         self.hang: set[str] = set()
         self.fail: dict[str, Outcome] = {}
         self.dialled: list[str] = []
+        self.greetings: list[Greeting] = []
+        self.tls: dict[str, ssl.SSLContext] = {}
 
     def dial(
         self,
@@ -247,8 +304,11 @@ class FakeDial:
         timeout_s: float,
         failed: Callable[[Outcome, str], None],
         port: int = 0,
+        greeting: Greeting | None = None,
     ) -> Any:
         name = str(address)
+        if greeting is not None:
+            self.greetings.append(greeting)
         self.dialled.append(name)
         attempt = FakeAttempt()
 
@@ -264,14 +324,34 @@ class FakeDial:
             later(0, lambda: tell(outcome, "made to fail"))
         elif name in self.hang:
             later(timeout_s, lambda: tell(Outcome.CONNECT_TIMEOUT, "no answer in time"))
+        elif greeting is not None and greeting.context is not None:
+            return self._connect_tls(name, protocol, timeout_s, failed, greeting)
         else:
-            later(0, lambda: attempt.cancelled or self._connect(name, protocol))
+            later(0, lambda: attempt.cancelled or self._connect(name, protocol, greeting))
         return attempt
 
-    def _connect(self, name: str, protocol: Any) -> None:
+    def _connect(self, name: str, protocol: Any, greeting: Greeting | None) -> None:
         near, far = stream_pair()
         self.world.backend_connections.append(Peer(self.world, far, name))
-        Transport(self.world.poller, near).open(protocol)
+        transport = Transport(self.world.poller, near)
+        if greeting is None:
+            transport.open(protocol)
+        else:
+            transport.open_behind(greeting.header, protocol, apart=greeting.apart)
+
+    def _connect_tls(self, name: str, protocol: Any, timeout_s: float, failed: Any, greeting: Greeting) -> Any:
+        world = self.world
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind("")  # Linux gives it a name that is no file
+            server.listen(1)
+            place = "\0" + server.getsockname()[1:].decode()
+            dialer = Dialer(world.poller, world.deadlines, Names(None, world.engine.clock), world.time.callLater)
+            attempt = dialer.dial(UnixAddress(place), protocol, timeout_s, failed, 0, greeting)
+            far, _ = server.accept()
+        far.setblocking(False)
+        end = TlsEnd(self.tls[name], server_side=True)
+        world.backend_connections.append(TlsPeer(world, far, end, name))
+        return attempt
 
 
 class FakeAttempt:
@@ -302,7 +382,8 @@ def settings(names: tuple[str, ...], options: dict[str, Any]) -> LoadBalancerCon
 class World:
     """The data plane over `names`' backends; keywords are options of the configuration.
 
-    `side` is "engine" or "resource", the two client sides, "tls": the engine behind TLS, or "fallback": where there is no epoll. `checked`: as
+    `side` is "engine" or "resource", the two client sides, "tls": the engine behind TLS, or "fallback" and "tls fallback": where
+    there is no epoll. `checked`: as
     if the backends were checked; nobody asks them, the test tells what a check would have found. Clients that come through a
     listener come through `sockets`.
     """
@@ -325,7 +406,7 @@ class World:
         self.reactor = FakeReactor()
         self.poller: Poller = (
             ReactorPoller(self.reactor, clock, self.time.callLater)
-            if side == "fallback"
+            if side.endswith("fallback")
             else EpollPoller(clock, self.time.callLater, self._lost, 1)
         )
         self.dial = FakeDial(self)
@@ -345,8 +426,9 @@ class World:
             self.poller,
             lambda secured: Http1(self.engine) if secured is None else Http1(self.engine, b"https", secured),
         )
-        if side == "tls":
-            self.engine.serving = Serving()
+        self.scheme = b"https" if side.startswith("tls") else b"http"
+        self.serving: Any = Serving() if side.startswith("tls") else None
+        self.engine.serving = self.serving
         self._clients: list[Peer] = []
         self._site: Any = None
 
@@ -363,12 +445,16 @@ class World:
     def configure(self, **options: Any) -> None:
         """Have other options from now on."""
         self._options = {**self._options, **options}
+        self._apply()
+
+    def _apply(self) -> None:
         self.plane.apply(self._plan())
+        self.engine.serving = self.serving  # which no configuration says
 
     def set_timeouts(self, **timeouts: float) -> None:
         """Have other timeouts from now on."""
         self._options = {**self._options, **timeouts}
-        self.plane.apply(self._plan())
+        self._apply()
 
     def _lost(self) -> None:
         raise AssertionError("the poller was lost")
@@ -378,7 +464,7 @@ class World:
     def client(self) -> Peer:
         """A client that has just connected."""
         near, far = stream_pair()
-        if self.side == "tls":
+        if self.serving is not None:
             return self.tls_client(near, TlsPeer(self, far, TlsEnd(client_context())))
         protocol: Any = self._web().buildProtocol(None) if self.side == "resource" else Http1(self.engine)
         Transport(self.poller, near).open(protocol)
@@ -391,15 +477,24 @@ class World:
         """A client that speaks TLS, and whose handshake is over."""
         self.arrive(near)
         self._clients.append(peer)
-        for _ in range(10):
-            if peer.shake():
-                self.run()
-                return peer
-        raise AssertionError("the handshake does not end")
+        peer.up()
+        acknowledged(peer.sock)  # tickets: what a client has not taken is waited for
+        return peer
+
+    def come(self, *, peer: tuple[str, int] = ("127.0.0.1", 40000)) -> Peer:
+        """Somebody whose connection has just arrived from this address, and who has said nothing."""
+        near, far = stream_pair()
+        self.arrive(near, peer)
+        self._clients.append(Peer(self, far))
+        return self._clients[-1]
+
+    def serve(self, serving: Any) -> None:
+        """Serve new connections with this from now on; None: in the clear."""
+        self.serving = self.engine.serving = serving
 
     def arrive(self, near: socket.socket, peer: tuple[str, int] = ("127.0.0.1", 40000)) -> None:
         """Let a connection arrive, whose other end has this address."""
-        self.arrivals.take(near, peer, "443", socket.AF_INET6 if ":" in peer[0] else socket.AF_INET)
+        self.arrivals.take(near, peer, "8443", socket.AF_INET6 if ":" in peer[0] else socket.AF_INET)
 
     def _web(self) -> Any:
         from twisted_lb.net.resource import BalancedReverseProxyResource

@@ -32,8 +32,10 @@ from twisted_lb.draining import Drain
 from twisted_lb.http_check import HttpCheck
 from twisted_lb.leaving import Leaving
 from twisted_lb.net.arrival import Arrivals
+from twisted_lb.net.challenges import Challenges
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.frontend import Frontend
+from twisted_lb.net.greeting import Greetings, server_name_of
 from twisted_lb.net.http1 import Http1
 from twisted_lb.net.interfaces import StreamProtocol
 from twisted_lb.net.listener import Listener
@@ -48,6 +50,7 @@ from twisted_lb.request_log import BriefRequestLog, log_request
 from twisted_lb.routes import Routes
 from twisted_lb.self_check import SelfCheck
 from twisted_lb.target_lists import Provide, TargetLists, nobody
+from twisted_lb.tls.outgoing import Outgoing
 from twisted_lb.tls.serving import Serving
 from twisted_lb.tls.settings import TlsSettings
 from twisted_lb.tracing.spans import Tracer
@@ -135,6 +138,7 @@ class DataPlane:
         self.frontends: dict[str, Frontend] = {}
         self.servings: dict[str, Serving] = {}  # of those that speak TLS
         self._certificate_watch: Final = CertificateWatch(runtime.wall.read)
+        self.greetings: dict[str, Greetings] = {}  # of the pools whose backends are greeted
         self.listeners: dict[str, list[Listener]] = {}
         self._ticking: Final = LoopingCall(self._tick)
         self._ticking.clock = runtime.time
@@ -184,6 +188,7 @@ class DataPlane:
 
     def _checks(self, cluster: Cluster, pool: PoolPlan, plan: CheckPlan) -> Checks:
         probe = self._probes[cluster] = self._probe(_question(pool))
+        self._greet(probe, cluster, pool)
 
         def heard(backend: str, result: ProbeResult) -> None:
             self._probed(cluster.name, backend, result)
@@ -199,6 +204,12 @@ class DataPlane:
     def _probe(self, question: Question) -> NetworkProbe:
         runtime = self.runtime
         return NetworkProbe(runtime.dial, runtime.deadlines, runtime.clock.read, question)
+
+    def _greet(self, probe: NetworkProbe, cluster: Cluster, pool: PoolPlan) -> None:
+        """Have a pool's checks greet backends as its traffic does, for the host that they ask for."""
+        probe.greetings = cluster.greetings
+        asked = None if pool.checks is None else pool.checks.http
+        probe.host = "" if asked is None else server_name_of(asked.host)
 
     def _asking(
         self,
@@ -379,12 +390,18 @@ class DataPlane:
             for name, listener in plan.listeners.items()
             if listener.tls is not None
         }
+        greetings = {
+            name: _greetings(pool, self.greetings.get(name))
+            for name, pool in plan.pools.items()
+            if pool.tls is not None or pool.proxy
+        }
         gone = [one for name, one in self.frontends.items() if name not in plan.listeners]
         retired = [one for name, one in self.clusters.items() if name not in plan.pools]
         # And now nothing can fail any more.
         self.runtime.memory.bound(plan.memory_bytes)
         self._own, self._bases, self.overlay = own, bases, overlay
         self.targets.follow(plan.pools, providers)
+        self.greetings = greetings
         for name, pool in plan.pools.items():
             self._begin_pool(clusters[name], pool, None if before is None else before.pools.get(name))
         self.clusters = clusters
@@ -433,6 +450,7 @@ class DataPlane:
         specs = self.overlay.over(name, self._bases[name])
         others = None if specs == self._specs.get(name) else specs
         self._specs[name] = specs
+        cluster.greet_by(self.greetings.get(name))
         if before is None:
             self._check(cluster, pool, None)
             cluster.update(specs)
@@ -465,6 +483,7 @@ class DataPlane:
             cluster.check_by(self._checks(cluster, pool, plan))
         else:
             self._probes[cluster].question = _question(pool)
+            self._greet(self._probes[cluster], cluster, pool)
             if plan != before:
                 checks.configure(
                     interval_s=plan.interval_s,
@@ -485,6 +504,7 @@ class DataPlane:
         frontend.client_rules = listener.rules
         frontend.arrival_rules = listener.arrival
         frontend.handshakes.configure(listener.handshakes)
+        frontend.challenges = None if listener.acme_webroot is None else Challenges(listener.acme_webroot)
         frontend.go_by(table)
         frontend.observers = told
         frontend.gate.configure(self._most(listener), listener.connections_per_client)
@@ -774,6 +794,15 @@ def _question(pool: PoolPlan) -> Question:
     """What the backends of a pool that has checks are asked."""
     asked = None if pool.checks is None else pool.checks.http
     return Connecting() if asked is None else HttpCheck(asked, _AGENT, pool.upstream.limits)
+
+
+def _greetings(pool: PoolPlan, previous: Greetings | None) -> Greetings:
+    """How a pool's backends are greeted by its plan; what is equal to what there was is that."""
+    before = None if previous is None else previous.tls
+    tls = None if pool.tls is None else Outgoing.of(pool.tls, before if isinstance(before, Outgoing) else None)
+    if previous is not None and previous.tls is tls and previous.proxy == pool.proxy:
+        return previous
+    return Greetings(tls, pool.proxy)
 
 
 def _serving(settings: TlsSettings, previous: Serving | None) -> Serving:

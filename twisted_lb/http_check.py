@@ -181,7 +181,7 @@ class _Answer:
     def _named(self, reason: str) -> str:
         """What is wrong with the answer, by the name of what it is instead, if that is known."""
         if self._body is None and self._received.startswith(_TLS):
-            return "an answer in TLS, and checks and traffic speak plain HTTP"
+            return "an answer in TLS, and its pool speaks plain HTTP: [pools.X.tls] is missing"
         return reason
 
     def _hint(self, status: int) -> str:

@@ -101,6 +101,7 @@ _MCP_SESSION: Final = "mcp-session-id"
 # Among what a route is made of: what it takes from its pools.
 OF_POOLS: Final = "pools"
 # And what a listener is: what is in the files of its TLS.
+_PROXY_VERSIONS: Final = {"off": 0, "v1": 1, "v2": 2}
 TLS_FILES: Final = "files of tls"
 _PLAIN_ARRIVAL: Final = ArrivalRules()
 
@@ -137,6 +138,7 @@ class ListenerPlan:
     admission: AdmissionPlan = AdmissionPlan()
     log: bool | str = True
     arrival: ArrivalRules = _PLAIN_ARRIVAL
+    acme_webroot: str | None = None
     tls: TlsSettings | None = None
     handshakes: int = 1000
     made_of: Mapping[str, object] = field(default_factory=dict, repr=False)
@@ -235,7 +237,7 @@ class TargetsPlan:
 @dataclass(frozen=True, eq=False)
 class PoolPlan:
     """The plan of a pool: its members, policy and settings, the rules of connections to them, by what requests are bound to them (None:
-    by nothing), their checks (None: no checks), the list that has more members (None: there is none), and how TLS is spoken to them (None: it is not). ValueError when a name is there twice.
+    by nothing), their checks (None: no checks), the list that has more members (None: there is none), how TLS is spoken to them (None: it is not), and with which version of a PROXY header connections begin (0: with none). ValueError when a name is there twice.
     """
 
     backends: tuple[BackendSpec, ...]
@@ -248,6 +250,7 @@ class PoolPlan:
     targets: TargetsPlan | None = None
     affinity: Affinity | None = None
     tls: OutgoingSettings | None = None
+    proxy: int = 0
     made_of: Mapping[str, object] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -335,6 +338,13 @@ class Files:
         if path not in self._folders:
             self._folders[path] = entries_of(self._home.at(Path(path)))
         return self._folders[path]
+
+    def folder(self, path: str, place: KeyPath) -> str:
+        """Where a folder that is named at a place is, wherever this process goes; one that is not there is refused as files are."""
+        found = self._home.at(Path(path)).absolute()
+        if self.entries(path) is None:
+            self._unread[path] = Problem(place, f"{path}: there is no such directory")
+        return str(found)
 
     def readers(self, path: str) -> str:
         """Who may read a file beside its owner: `others`, `group`, or nobody."""
@@ -486,6 +496,7 @@ def _listener(
         admission=_admission(config, f"listener {name}"),
         log=config.log,
         arrival=_arrival(config),
+        acme_webroot=files.folder(config.acme_webroot, (*place, "acme_webroot")) if config.acme_webroot else None,
         tls=tls,
         handshakes=config.limits.handshakes,
         made_of={
@@ -730,6 +741,8 @@ def _route_rules(
         repeatable=IDEMPOTENT | {method.encode("ascii") for method in methods},
         request_edits=edits,
         response_edits=_edits(config.set_response_headers, config.remove_response_headers),
+        hsts=config.hsts.encode("ascii"),
+        https_only=config.https_only,
         path_edit=_path_edit(config),
         refuse_escaped_slash=config.encoded_slash == "refuse",
         host=_told_host(forwarding.host),
@@ -837,8 +850,9 @@ def _pool(name: str, config: PoolConfig, backend: BackendRulesConfig, files: Fil
         affinity=affinity,
         checks=_checks(check) if check.enabled else None,
         targets=None if config.targets is None else _targets(config.targets, backend),
-        # What its backends inherit is in them; those of a list come without.
         tls=tls,
+        proxy=_PROXY_VERSIONS[config.send_proxy],
+        # What its backends inherit is in them; those of a list come without.
         made_of={
             "": config,
             TLS_FILES: outgoing_said(tls),

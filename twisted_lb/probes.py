@@ -10,7 +10,8 @@ from twisted.python.failure import Failure
 from twisted_lb.core.address import Address, TcpAddress
 from twisted_lb.core.outcome import CONSEQUENCE, Outcome
 from twisted_lb.net.deadlines import Deadline, Deadlines
-from twisted_lb.net.dialer import Attempt, Dial
+from twisted_lb.net.dialer import TLS_FAILED, Attempt, GreetingDial
+from twisted_lb.net.greeting import Greetings
 
 
 class ProbeResult:
@@ -99,7 +100,7 @@ class _Accepted:
 
 
 class NetworkProbe:
-    """A probe over the same network as traffic goes.
+    """A probe over the same network as traffic goes, and greeted as that is (`greetings`, None: not at all).
 
     The result is told as soon as it is known. The rest of the answer is still read, so that no backend meets a reset, for
     as long as the probe had time anyway, and until the next one to the same address: a backend never has two to serve.
@@ -107,12 +108,14 @@ class NetworkProbe:
 
     def __init__(
         self,
-        dial: Dial,
+        dial: GreetingDial,
         deadlines: Deadlines,
         seconds: Callable[[], float],
         question: Question,
     ) -> None:
         self.question: Question = question
+        self.greetings: Greetings | None = None
+        self.host: str = ""  # for which it asks over TLS; empty: the backend's own
         self._dial: Final = dial
         self._deadlines: Final = deadlines
         self._seconds: Final = seconds
@@ -131,7 +134,11 @@ class NetworkProbe:
         asking = _Asking(self, address)
         self._open[asking] = None
         self._deadlines.arm(asking.deadline, self._seconds() + timeout_s)
-        asking.attempt = self._dial.dial(base, asking, timeout_s, asking.failed, port)
+        if self.greetings is None:
+            asking.attempt = self._dial.dial(base, asking, timeout_s, asking.failed, port)
+        else:
+            greeting = self.greetings.of_check(base, self.host)
+            asking.attempt = self._dial.dial(base, asking, timeout_s, asking.failed, port, greeting)
         return asking.told
 
     def close(self) -> None:
@@ -190,8 +197,10 @@ class _Asking:
     def failed(self, outcome: Outcome, detail: str) -> None:
         """No connection could be made."""
         conclusive = CONSEQUENCE[outcome].alive is not None
+        # Who shows a certificate, if not a good one, has answered.
+        silent = conclusive and TLS_FAILED not in detail
         self.close()
-        self._tell(ProbeResult(False, detail or outcome.name.lower(), conclusive=conclusive, silent=conclusive))
+        self._tell(ProbeResult(False, detail or outcome.name.lower(), conclusive=conclusive, silent=silent))
 
     def give_up(self, reason: str) -> None:
         """End it: nothing more comes in, or is waited for."""

@@ -12,7 +12,7 @@ from twisted_lb.core.notes import Note, Notes
 from twisted_lb.core.outcome import Refusal, refusal_of
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.frontend import Frontend
-from twisted_lb.net.route import Route, told_lines
+from twisted_lb.net.route import Route, came_by_https, told_lines
 from twisted_lb.net.routing import Found
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.wire.grammar import CRLF, BadMessage, Limits
@@ -157,7 +157,8 @@ class Questions:
         wire, port = _request(method, url, headers)
         try:
             head = _head(wire, frontend.client_rules.limits)
-            who = frontend.client_rules.client(client, b"http", port)
+            scheme = b"http" if frontend.serving is None else b"https"
+            who = frontend.client_rules.client(client, scheme, port)
             looked_at = tuple(
                 LookedAtRoute(n, one.name, one.matches, one.why)
                 for n, one in enumerate(frontend.table.explain(head, who), 1)
@@ -166,9 +167,13 @@ class Questions:
         except BadMessage as bad:
             status = refusal_of(bad.status).status
             return Routed(frontend.name, (), None, "refuse", status, bad.reason)
-        return self._routed(frontend.name, looked_at, found, told_lines(head, who))
+        return self._routed(
+            frontend.name, looked_at, found, told_lines(head, who), https=came_by_https(who, head.fields)
+        )
 
-    def _routed(self, listener: str, looked_at: tuple[LookedAtRoute, ...], found: Found, lines: bytes) -> Routed:
+    def _routed(
+        self, listener: str, looked_at: tuple[LookedAtRoute, ...], found: Found, lines: bytes, *, https: bool
+    ) -> Routed:
         action = found.action
         name = None if action is None else action.name
         denial = found.would_be_denied(self._runtime.clock.read())
@@ -180,8 +185,9 @@ class Questions:
             return Routed(listener, looked_at, name, "deny", Refusal.FORBIDDEN.status, "its route denies all")
         if found.flaw is not None:
             return Routed(listener, looked_at, name, "refuse", found.flaw.status, found.flaw.reason)
-        if action.answer is not None:
-            return Routed(listener, looked_at, name, action.answer.kind.value, action.answer.status)
+        answer = action.answer if https or action.to_https is None else action.to_https
+        if answer is not None:
+            return Routed(listener, looked_at, name, answer.kind.value, answer.status)
         route = action.route_foreseen(found.split_key)
         ask = action.rules.key.ask(found.head.target, lines, found.address)
 

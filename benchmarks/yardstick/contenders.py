@@ -45,6 +45,8 @@ class Contender:
     no_log = ""
     """And what, to have none."""
     logs = False
+    tls = ""
+    """And what, to speak TLS with its clients; "": it does not, here."""
 
     def twin(self) -> Self:
         """The same by default."""
@@ -70,7 +72,9 @@ class Contender:
     def conf(self, place: Place, backends: str) -> Path:
         """Its file, filled in."""
         template = self.default_template if self.by_default else self.template
-        return place.conf(template, backends, self.log if self.logs else self.no_log)
+        if place.tls and not self.tls:
+            raise RuntimeError(f"{self.title} is not measured with TLS")
+        return place.conf(template, backends, self.log if self.logs else self.no_log, self.tls if place.tls else "")
 
     @property
     def usual(self) -> str | Path:
@@ -126,6 +130,7 @@ class Ours(Contender):
 
     template = "ours.toml"
     default_template = "ours.default.toml"
+    tls = 'tls = "@FOLDER@/tls.pem"'
     log = '[log]\nfile = "@FOLDER@/ours-@PORT@.access"\nformat = "json"'
 
     def __init__(self, build: str, venv: str, root: Path | None = None) -> None:
@@ -172,6 +177,7 @@ class HAProxy(Contender):
     template = "haproxy.cfg"
     default_template = "haproxy.default.cfg"
     # It opens no file itself; its standard output is one here.
+    tls = " ssl crt @FOLDER@/tls.pem alpn http/1.1"
     log = "    log stdout format raw local0\n    option httplog"
 
     def version(self) -> str:
@@ -191,6 +197,7 @@ class Nginx(Contender):
     variable = "NGINX"
     template = "nginx.conf"
     default_template = "nginx.default.conf"
+    tls = " ssl; ssl_certificate @FOLDER@/tls.pem; ssl_certificate_key @FOLDER@/tls.pem; ssl_protocols TLSv1.2 TLSv1.3"
     log = "access_log @FOLDER@/nginx-@PORT@.access;"
     no_log = "access_log off;"
 

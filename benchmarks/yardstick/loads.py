@@ -51,7 +51,7 @@ class Meter:
 def wrk(one: Running, scenario: Scenario, seconds: float) -> Load:
     """A closed loop on all the connections; their beginning and end are in the bill."""
     script = Path(__file__).parent / "load.lua"
-    url = f"http://{one.address}:{one.port}{scenario.path}"
+    url = f"{'https' if scenario.tls else 'http'}://{one.address}:{one.port}{scenario.path}"
     words = ["wrk", "-t1", f"-c{scenario.connections}", f"-d{seconds:.0f}", "--timeout", "20", "-s", script, url, "--"]
     meter = Meter(one.process)
     done = subprocess.run(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from yardstick.machine import LOAD_CORE, PATIENCE_S, Process, own_address
+from yardstick.machine import LOAD_CORE, PATIENCE_S, Process, output, own_address
 from yardstick.scenarios import KIB, MIB
 from yardstick.talk import listening, until
 
@@ -20,12 +20,15 @@ class Place:
     port: int
     backends: tuple[str, ...]
     """As ADDRESS:PORT."""
+    tls: bool = False
+    """Its clients speak TLS."""
 
-    def conf(self, template: str, backends: str = "", log: str = "") -> Path:
-        """A file of conf/ with its places filled in; `log` may have some too."""
+    def conf(self, template: str, backends: str = "", log: str = "", tls: str = "") -> Path:
+        """A file of conf/ with its places filled in; `log` and `tls` may have some too."""
         text = (CONF / template).read_text()
         for name, value in (
             ("LOG", log),
+            ("TLS", tls),
             ("FOLDER", self.folder),
             ("ADDRESS", self.address),
             ("PORT", self.port),
@@ -58,9 +61,31 @@ class Backends:
             lambda: f"the backends do not listen: {self._process.said()}",
         )
 
-    def place(self, port: int, count: int) -> Place:
+    def place(self, port: int, count: int, *, tls: bool = False) -> Place:
         """For a contender on that port, in front of the first so many."""
-        return Place(self.folder, self.address, port, self.names[:count])
+        if tls:
+            self._make_certificate()
+        return Place(self.folder, self.address, port, self.names[:count], tls)
+
+    def _make_certificate(self) -> None:
+        """A certificate and its key in one file, as all contenders take them."""
+        file, key = self.folder / "tls.pem", self.folder / "tls.key"
+        if not file.exists():
+            kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=localhost"]
+            made = output(
+                "openssl",
+                "req",
+                "-x509",
+                *kind,
+                "-addext",
+                "subjectAltName=DNS:localhost",
+                "-days",
+                "30",
+                "-keyout",
+                key,
+            )
+            file.write_text(made[made.index("-----BEGIN CERTIFICATE") :] + key.read_text())
+            file.chmod(0o600)
 
     def stop(self) -> None:
         """End them."""

@@ -25,6 +25,8 @@ class Scenario:
     backends: int = 2
     at_once: int = 0
     """Requests under way, by turns on all the connections, which are open before the bill begins. 0: wrk, and all."""
+    tls: bool = False
+    """Clients speak TLS 1.3 with an ECDSA certificate; with `close` each has a full handshake."""
     reference: str = "haproxy"
 
     @property
@@ -78,6 +80,21 @@ SCENARIOS = {
             chunked=True,
         ),
         Scenario("backends-50", "small, keep-alive, 64 connections, 50 backends", 64, backends=50),
+    )
+}
+
+# Of those who are tuned, and can; they stand in docs/tls.md.
+OVER_TLS = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario("tls-small-64", "TLS, small, keep-alive, 64 connections", 64, tls=True),
+        Scenario("tls-down-1m", "TLS, 1 MiB down, 8 connections", 8, sized(MIB), down_bytes=MIB, tls=True),
+        Scenario(
+            "tls-down-64k", "TLS, 64 KiB down, 16 connections", 16, sized(64 * KIB), down_bytes=64 * KIB, tls=True
+        ),
+        Scenario(
+            "tls-new-connection", "TLS, a full handshake for each request, 64 at a time", 64, close=True, tls=True
+        ),
     )
 }
 

@@ -2,6 +2,7 @@
 
 import http.client
 import socket
+import ssl
 import time
 from collections.abc import Callable
 
@@ -27,7 +28,12 @@ def fault(address: str, port: int, scenario: Scenario) -> str | None:
     """What is wrong with the answer to one request of a scenario; None: nothing."""
     sent = b"0123456789abcdef" * (scenario.up_bytes // 16)
     chunks = (sent[at : at + 16384] for at in range(0, len(sent), 16384))
-    connection = http.client.HTTPConnection(address, port, timeout=20)
+    if scenario.tls:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # it has signed its certificate itself
+        connection = http.client.HTTPSConnection(address, port, timeout=20, context=context)
+    else:
+        connection = http.client.HTTPConnection(address, port, timeout=20)
     try:
         if sent and scenario.chunked:
             connection.request("POST", scenario.path, chunks, encode_chunked=True)

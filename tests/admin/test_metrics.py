@@ -488,7 +488,7 @@ def test_tls_is_counted_by_what_was_agreed_on_and_certificates_by_when_they_expi
         f'twisted_lb_handshakes_total{{{named},resumed="yes",version="TLSv1.3"}} 2.0',
         f'twisted_lb_handshakes_total{{{named},resumed="no",version="TLSv1.3"}} 1.0',
         'twisted_lb_arrivals_failed_total{listener="default",reason="plain_http"} 1.0',
-        'twisted_lb_arrivals_failed_total{listener="default",reason="TLSV1_ALERT_UNKNOWN_CA"} 1.0',
+        'twisted_lb_arrivals_failed_total{listener="default",reason="tlsv1_alert_unknown_ca"} 1.0',
         'twisted_lb_handshakes_open{listener="default"} 0.0',
         'twisted_lb_certificate_expires_timestamp_seconds{certificate="a.test (RSA)",listener="web"} 2e+09',
         'twisted_lb_certificate_expires_timestamp_seconds{certificate="a.test (ECDSA)",listener="web"} 1e+09',

@@ -86,6 +86,14 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
         "pools.app.tls.verify: false: whoever answers is taken for a backend of this pool   [W68]",
     ),
     (
+        {"listeners": WEB, "pools": {"app": {"backends": ["a:80", "b:443"]}}, "routes": TO_APP},
+        "pools.app.backends[1]: b:443 is spoken to in plain HTTP: there is no [pools.X.tls]   [W70]",
+    ),
+    (
+        {"listeners": WEB, "pools": {"app": {"backends": ["a:443", "10.0.0.1:443"], "tls": {}}}, "routes": TO_APP},
+        "pools.app.tls: verifies the address 10.0.0.1, and the CAs of the system certify names: say server_name   [W71]",
+    ),
+    (
         {"tls": "self-signed"},
         "tls.certificates: port 80 speaks TLS: browsers look for it at port 443   [W67]",
     ),

@@ -35,7 +35,7 @@ def flood(world: World, peer: Peer) -> int:
     most = 0
     with contextlib.suppress(OSError):
         while True:
-            peer.sock.send(b"x" * 65536)
+            peer.offer(b"x" * 65536)
             world.run()
             most = max(most, held(world))
     return most
@@ -87,7 +87,7 @@ def test_many_answers_of_our_own_hold_no_more(world):
     client = world.client()
     for _ in range(200):
         with contextlib.suppress(BlockingIOError):
-            client.sock.send(GET * 2000)
+            client.offer(GET * 2000)
         world.run()
         assert held(world) <= MOST_HELD
     assert held(world) > HIGH_WATER_BYTES
@@ -115,7 +115,7 @@ def test_what_is_sent_ahead_meanwhile_is_bounded_too(world):
     [connection] = world.engine.clients
     with contextlib.suppress(BlockingIOError):
         while True:
-            client.sock.send(GET * 2000)
+            client.offer(GET * 2000)
             world.run()
     assert len(connection._speaker._reader.buffer) <= AHEAD
     world.advance(200)
@@ -212,7 +212,7 @@ def test_a_client_that_takes_its_answers_is_not_cut_however_long_that_takes(worl
     client = world.client().send(GET)
     answer_over_the_mark(world, world.backend())
     for _ in range(2):
-        client.sock.recv(SIP_BYTES)
+        client.sip(SIP_BYTES)
         world.advance(50)
     client.read()
     assert client.received.endswith(b"\r\n0\r\n\r\n")

@@ -367,6 +367,9 @@ class Begun(Handshake):
     def failed(self, transport: TlsTransport, reason: str) -> None:
         raise AssertionError(reason)
 
+    def lost(self, transport: TlsTransport) -> None:
+        raise AssertionError("of a handshake that did not fail")
+
 
 class TwistedRig(OnReactor):
     """Twisted's own TCP transport."""

@@ -63,6 +63,11 @@ class DescribedConfig(ChoiceConfig, AskConfig):
         '`503 = "/etc/lb/503.html"`; the ending (.html, .json, else text) says the type. Read at the start and at each reload.',
     )
     listen: ListenConfig = ListenConfig()
+    acme_webroot: str = Field(
+        default="",
+        description="The directory in which an ACME client (certbot, lego, acme.sh) writes its challenges, its webroot: what is in "
+        "`.well-known/acme-challenge` there is served to anybody, on any host, before routes, `deny` and redirects.",
+    )
     tls: TlsConfig = TlsConfig()
     health_check: HealthCheckConfig = HealthCheckConfig()
     ejection: EjectionConfig = EjectionConfig()

@@ -101,9 +101,13 @@ CODES: Final = {
     "W67": "TLS at port 80, where browsers speak plain HTTP.",
     "W68": "`verify = false`: whoever answers is taken for a backend, and hears and answers its requests.",
     "W69": "Ciphers of `tls.ciphers` encrypt or authenticate nothing, or are broken.",
+    "W70": "A backend at port 443 of a pool without `tls`: plain HTTP is spoken there.",
+    "W71": "Backends are addresses, and verified as such by the CAs of the system, which certify names: `tls.server_name`.",
 }
 
 
+# What a log says at each reload too, and not only when it is new.
+SAID_EACH_TIME: Final = ("W68",)
 # Where it is a key that is doubtful, and no value.
 _ABOUT_KEYS: Final = ("W02", "W03", "W05", "W06", "W16", "W17", "W19")
 
@@ -210,6 +214,22 @@ def _of_outgoing_tls(place: KeyPath, pool: PoolConfig) -> Iterator[Doubt]:
         yield Doubt("W68", (*place, "tls", "verify"), "false: whoever answers is taken for a backend of this pool")
         if pool.tls.ca is not None:
             yield Doubt("W60", (*place, "tls", "ca"), "has no effect: verify = false takes any certificate")
+    own = [(n, one.address) for n, one in enumerate(pool.backends) if isinstance(one.address, TcpAddress)]
+    if pool.tls is None:
+        for number, address in own:
+            if address.port == 443:
+                yield Doubt(
+                    "W70",
+                    (*place, "backends", number),
+                    f"{address} is spoken to in plain HTTP: there is no [pools.X.tls]",
+                )
+                return
+    elif pool.tls.verify and pool.tls.ca is None and pool.tls.server_name is None:
+        for number, address in own:
+            if not is_name(address):
+                text = f"verifies the address {address.host}, and the CAs of the system certify names: say server_name"
+                yield Doubt("W71", (*place, "tls"), text, (*place, "backends", number))
+                return
 
 
 def _of_tls_policy(place: KeyPath, said: set[str], policy: TlsPolicyConfig) -> Iterator[Doubt]:

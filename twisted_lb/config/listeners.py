@@ -124,6 +124,11 @@ class ListenerRulesConfig(AccessConfig, TrustConfig):
         description="Whether its requests are in the access log (`log.file`), or the format that they have there. A route may say "
         "it otherwise.",
     )
+    acme_webroot: str = Field(
+        default="",
+        description="The directory in which an ACME client (certbot, lego, acme.sh) writes its challenges, its webroot: what is in "
+        "`.well-known/acme-challenge` there is served to anybody, on any host, before routes, `deny` and redirects.",
+    )
     tls: TlsConfig = TlsConfig()
     timeouts: ClientTimeoutsConfig = ClientTimeoutsConfig()
     limits: ClientLimitsConfig = ClientLimitsConfig()

@@ -18,7 +18,7 @@ from twisted_lb.config.policies import DESCRIBED, PolicyChoice, PolicyTable, Sha
 from twisted_lb.config.targets import TargetsConfig
 from twisted_lb.config.tls import PoolTls
 from twisted_lb.config.urgency import BY_ROUTE, Urgency
-from twisted_lb.core.address import is_name
+from twisted_lb.core.address import UnixAddress, is_name
 from twisted_lb.core.backend import (
     ADAPTIVE,
     HEAVIEST,
@@ -609,6 +609,12 @@ class PoolConfig(PoolRulesConfig):
         default=None,
         description="TLS to its backends, and to its checks; the table may be empty. Left out: plain HTTP.",
     )
+    send_proxy: Literal["off", "v1", "v2"] = Field(
+        default="off",
+        description="Begin each connection to its backends with a header of the PROXY protocol, of this version, that says who is "
+        "connected to us; those of checks say that they are ours. Danger: a backend that does not expect it refuses everything, and each "
+        "client's connection has connections to backends of its own, which others do not use.",
+    )
 
     @field_validator("backends")
     @classmethod
@@ -620,4 +626,12 @@ class PoolConfig(PoolRulesConfig):
     def _has_backends(self) -> Self:
         if not self.backends and self.targets is None:
             raise ValueError(NO_BACKEND)
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_verified(self) -> Self:
+        if self.tls is not None and self.tls.verify and self.tls.server_name is None:
+            nameless = [one.address for one in self.backends if isinstance(one.address, UnixAddress)]
+            if nameless:
+                raise ValueError(f"{nameless[0]} has no name that a certificate could be for: say tls.server_name")
         return self

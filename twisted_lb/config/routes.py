@@ -335,6 +335,17 @@ class RouteRulesConfig(AccessConfig, AskConfig):
     remove_response_headers: Annotated[tuple[Settable, ...], SEVERAL] = Field(
         default=(), strict=False, description="Header fields that clients do not get."
     )
+    https_only: bool = Field(
+        default=False,
+        description="Requests that did not come by https, to this balancer or to the trusted proxy in front, are redirected there (308), "
+        "to the same host without its port. `acme_webroot` comes before.",
+    )
+    hsts: str = Field(
+        default="",
+        pattern=r"^(max-age=[0-9]{1,10}(; ?includeSubDomains)?(; ?preload)?)?$",
+        description="Strict-Transport-Security of answers over https (RFC 6797), in place of the backend's: "
+        '`"max-age=31536000; includeSubDomains"`. Danger: browsers that have seen it refuse this host without TLS for so many seconds.',
+    )
     urgency: int = Field(
         default=USUAL,
         ge=0,

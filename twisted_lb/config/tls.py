@@ -143,7 +143,8 @@ class PoolTls(Model):
     server_name: ServerName | None = Field(
         default=None,
         description="The name that backends are asked for (SNI), and that their certificates must be for; left out: the host that a "
-        "request is sent on with, or the backend's own name.",
+        "route sends requests on with (`forwarding.host`), where it names one, and else the host of the backend as it is configured; "
+        "an address is verified as such, and not asked for.",
     )
     certificate: FilePath | None = Field(
         default=None,

@@ -66,7 +66,8 @@ class Gate:
     kernel's accept queue holds the rest; `per_client` bounds those of one client, 0 for no limit.
 
     The table of clients holds those that are connected, so it is bounded by `most`. Both bounds may change: whoever is
-    there stays. `entered` are all that came in since it is there.
+    there stays. `entered` are all that came in since it is there. `arriving` are those of each client that have not come in
+    yet, as many as it may have connections: else one that never comes in could hold all places.
     """
 
     def __init__(self, most: int, per_client: int = 0) -> None:
@@ -74,6 +75,7 @@ class Gate:
         self.per_client: int = per_client
         self.open: int = 0
         self.entered: int = 0
+        self.arriving: Final = Running(per_client or _NO_LIMIT)
         self._clients: Final = Running(per_client or _NO_LIMIT)
         self._waiting: list[Callable[[], None]] = []
 
@@ -131,7 +133,7 @@ class Gate:
         bound for each are not counted.
         """
         self.most, self.per_client = most, per_client
-        self._clients.most = per_client or _NO_LIMIT
+        self._clients.most = self.arriving.most = per_client or _NO_LIMIT
         self._go_on()
 
     def _go_on(self) -> None:

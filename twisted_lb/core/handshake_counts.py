@@ -5,7 +5,7 @@ from typing import Final
 
 # Reasons are OpenSSL's words, and there are hundreds; of so many each is counted by itself.
 _MOST_REASONS: Final = 64
-_OTHER: Final = "OTHER"
+_OTHER: Final = "other"
 
 
 class Failure(enum.Enum):
@@ -18,6 +18,7 @@ class Failure(enum.Enum):
     PLAIN_HTTP = "plain_http"
     NO_TLS = "no_tls"
     NO_CERTIFICATE = "no_certificate"
+    TOO_MANY = "too_many"
 
 
 class HandshakeCounts:
@@ -40,7 +41,7 @@ class HandshakeCounts:
 
     def refused(self, reason: str) -> None:
         """Count a handshake that failed, for a reason as `net.tls.reason_of` words it: what follows its colon is not counted by."""
-        self._count(reason.partition(":")[0])
+        self._count(reason.partition(":")[0].lower())
 
     def _count(self, reason: str) -> None:
         failures = self.failures

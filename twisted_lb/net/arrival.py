@@ -26,7 +26,7 @@ from twisted_lb.net.interfaces import StreamProtocol
 from twisted_lb.net.local_reply import Claim
 from twisted_lb.net.poller import PEER_CLOSED, READ, Pollable, Poller
 from twisted_lb.net.secured import Secured
-from twisted_lb.net.tls import Handshake, TlsTransport
+from twisted_lb.net.tls import LEFT, Handshake, TlsTransport
 from twisted_lb.net.transport import Transport
 from twisted_lb.wire.client_hello import BadHello, ClientHello, alert, looks_like_http, read_hello
 from twisted_lb.wire.origin import Client
@@ -34,6 +34,8 @@ from twisted_lb.wire.proxy_protocol import BadProxy, ProxyHeader, read_proxy
 
 # One receive: the longest PROXY header and the longest ClientHello fit into a few of them.
 _RECEIVE_BYTES: Final = 16384
+# Read while it waits for its turn, at its end alone: the kernel says no more of a peer that has closed its side.
+_MOST_WAITING_BYTES: Final = 65536
 # RFC 8446 6.2, RFC 6066 3.
 _UNRECOGNIZED_NAME: Final = 112
 _DECODE_ERROR: Final = 50
@@ -71,8 +73,8 @@ class Arrival(Pollable, Beginner, Handshake):
     """One connection on its way, a client of the frontend from `begin` until a protocol has it, or it is closed."""
 
     __slots__ = (
-        "_arrivals", "_deadline", "_family", "_fd", "_frontend", "_handshaking", "_hello", "_here", "_lingering", "_peer", "_port_name",
-        "_proxied", "_received", "_secured", "_sock", "_transport", "_waits_for_proxy",
+        "_arrivals", "_deadline", "_family", "_fd", "_frontend", "_handshaking", "_hello", "_here", "_key", "_lingering", "_peer",
+        "_port_name", "_proxied", "_received", "_secured", "_sock", "_transport", "_waits_for_proxy",
     )  # fmt: skip
 
     def __init__(self, arrivals: Arrivals, sock: _socket.socket | int, peer: Any, port_name: str, family: int) -> None:
@@ -85,13 +87,14 @@ class Arrival(Pollable, Beginner, Handshake):
         self._family: int = family
         self._received: bytes = b""
         self._here: bool = False  # it counts at the gate and is a client of the frontend
+        self._key: str = ""  # the client for whom it is counted
         self._lingering: bool = False
         self._handshaking: bool = False
         self._waits_for_proxy: bool = False
         self._proxied: ProxyHeader | None = None
         self._hello: ClientHello | None = None
         self._secured: Secured | None = None
-        self._transport: TlsTransport | None = None  # once it has the descriptor
+        self._transport: Transport | None = None  # once it has the descriptor
         self._deadline: Final = Deadline(self._timed_out)
 
     def begin(self) -> None:
@@ -108,11 +111,31 @@ class Arrival(Pollable, Beginner, Handshake):
             if not self._waits_for_proxy and rules.proxy_only:
                 self._refuse(Failure.NO_PROXY, "it may not speak for others (proxy_protocol_from)")
                 return
-        if not self._waits_for_proxy and frontend.serving is None:
+        if not self._waits_for_proxy:
+            self._client_known()
+
+    def _client_known(self) -> None:
+        """The client is known: it has so many on their way as it may have connections, unless it is a trusted proxy."""
+        frontend = self._frontend
+        if frontend.serving is None:
             self._hand_over()
+            return
+        gate = frontend.gate
+        if gate.per_client:
+            client = frontend.client_at(self._address(), b"https", self._port_name)
+            key = "" if client.trusted else self.client_key()
+            if not gate.arriving.claim(key):
+                self._refuse(Failure.TOO_MANY, "its client has too many on their way")
+                return
+            self._key = key
+        if self._received:
+            self._look_for_hello()
 
     def _address(self) -> str:
         return "unix" if self._family == socket.AF_UNIX else str(self._peer[0])
+
+    def _peer_port(self) -> int:
+        return 0 if self._family == socket.AF_UNIX else int(self._peer[1])
 
     # Reading.
 
@@ -130,7 +153,10 @@ class Arrival(Pollable, Beginner, Handshake):
             self._close()
         elif not self._lingering:
             self._received += data
-            self._go_on()
+            if self._hello is None:
+                self._go_on()
+            elif len(self._received) > _MOST_WAITING_BYTES:
+                self._close()
 
     def crashed(self) -> None:
         """See Pollable."""
@@ -149,9 +175,10 @@ class Arrival(Pollable, Beginner, Handshake):
             self._waits_for_proxy = False
             self._received = self._received[header.size :]
             self._go_by(header)
-        if self._frontend.serving is None:
+            self._client_known()
+        elif self._frontend.serving is None:
             self._hand_over()
-        elif self._received:
+        else:
             self._look_for_hello()
 
     def _go_by(self, header: ProxyHeader) -> None:
@@ -161,6 +188,11 @@ class Arrival(Pollable, Beginner, Handshake):
             self._family = socket.AF_INET6 if ":" in header.source else socket.AF_INET
             self._peer = (header.source, header.source_port)
             self._port_name = str(header.destination_port)
+
+    def _say_host(self, transport: Transport) -> None:
+        header = self._proxied
+        if header is not None and header.destination:
+            transport.say_host(header.destination, header.destination_port)
 
     def _look_for_hello(self) -> None:
         if looks_like_http(self._received):
@@ -182,8 +214,15 @@ class Arrival(Pollable, Beginner, Handshake):
     # The handshake.
 
     def begin_handshake(self) -> None:
-        """See Beginner."""
+        """See Beginner. Nobody else who waits is held up by a bug in this one."""
         self._handshaking = True
+        try:
+            self._answer_hello()
+        except Exception:
+            _log.failure("a handshake could not be begun; its connection is closed")
+            self._close()
+
+    def _answer_hello(self) -> None:
         serving, hello = self._frontend.serving, self._hello
         assert hello is not None
         chosen = None if serving is None else serving.choose(hello.server_name)
@@ -203,6 +242,7 @@ class Arrival(Pollable, Beginner, Handshake):
             port_name=self._port_name,
             family=self._family,
         )
+        self._say_host(transport)
         self._secured = Secured(serving, chosen.policy, hello.server_name, transport.tls)
         received = self._received
         self._received = b""
@@ -222,12 +262,21 @@ class Arrival(Pollable, Beginner, Handshake):
     def failed(self, transport: TlsTransport, reason: str) -> None:
         """See Handshake."""
         self._end_handshake()
-        self._frontend.handshaken.refused(reason)
+        if not self._here:
+            return  # closed by us, and counted by why it was
+        if reason.startswith(LEFT):
+            self._frontend.handshaken.failed(Failure.LEFT)
+        else:
+            self._frontend.handshaken.refused(reason)
         self._say(reason)
         if transport.connected:
             self._linger()
         else:
             self._leave()
+
+    def lost(self, transport: TlsTransport) -> None:
+        """See Handshake: it holds its place no longer than its client is there."""
+        self._leave()
 
     def _end_handshake(self) -> None:
         if self._handshaking:
@@ -238,7 +287,10 @@ class Arrival(Pollable, Beginner, Handshake):
 
     def _hand_over(self) -> None:
         """Everything is known, and nothing is secured."""
-        transport = Transport(self._arrivals.poller, self._sock, self._peer, self._port_name, self._family)
+        transport = self._transport = Transport(
+            self._arrivals.poller, self._sock, self._peer, self._port_name, self._family
+        )
+        self._say_host(transport)
         received = self._received
         self._received = b""
         self._leave()
@@ -251,11 +303,8 @@ class Arrival(Pollable, Beginner, Handshake):
         frontend.handshaken.failed(Failure.PLAIN_HTTP)
         self._say("it speaks HTTP without TLS")
         address = self._address()
-        self._write(
-            frontend.plain_on_tls(
-                Claim(address, self._received).over(Client(address.encode("ascii")), int(self._peer[1]))
-            )
-        )
+        client = Client(address.encode("ascii"))
+        self._write(frontend.plain_on_tls(Claim(address, self._received).over(client, self._peer_port())))
         self._finish()
 
     def _alert(self, description: int, failure: Failure, reason: str) -> None:
@@ -325,6 +374,7 @@ class Arrival(Pollable, Beginner, Handshake):
             self._here = False
             self._frontend.handshakes.withdraw(self)
             self._frontend.clients.pop(self, None)
+            self._frontend.gate.arriving.release(self._key)
             self._frontend.gate.depart()
 
     # A client of the frontend: see FrontendClient.

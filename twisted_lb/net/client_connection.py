@@ -14,9 +14,12 @@ from twisted_lb.net.clock import Clock
 from twisted_lb.net.deadlines import Deadline
 from twisted_lb.net.frontend import STOPS, Frontend
 from twisted_lb.net.interfaces import UNKNOWN, Producer, StreamTransport
+from twisted_lb.net.proxied import proxy_header
+from twisted_lb.net.secured import Secured
 from twisted_lb.net.settings import ClientRules
 from twisted_lb.net.upstream import Upstream
 from twisted_lb.wire.origin import Client
+from twisted_lb.wire.proxy_protocol import LOCAL_V2, UNKNOWN_V1
 
 # RFC 9112 9.6: after a last answer with bytes of the client unread, closing at once would reset the connection and
 # could take that answer away from the client.
@@ -134,7 +137,8 @@ class ClientConnection:
             return False
         self._inside = key
         transport.registerProducer(producer, True)
-        self.arm(min(rules.first_byte_s, rules.idle_s))
+        # Who arrives while the frontend drains waits no longer than who is here.
+        self.arm(LAST_REQUEST_S if self._frontend.draining else min(rules.first_byte_s, rules.idle_s))
         return True
 
     def go_by(self, rules: ClientRules) -> None:
@@ -213,6 +217,15 @@ class ClientConnection:
         self._close_bound()
         self.bound = upstream
         self._bound_to = address
+
+    def proxy_header(self, version: int, secured: Secured | None) -> bytes:
+        """The header of the PROXY protocol that tells a backend who is connected, and where to, and by which TLS of ours."""
+        transport = self.transport
+        if transport is None:
+            return UNKNOWN_V1 if version == 1 else LOCAL_V2
+        port = transport.port_name()
+        destination = transport.host_name(), int(port) if port.isdecimal() else 0
+        return proxy_header(version, (self.client.name, self.peer_port), destination, secured)
 
     def take_kept(self, address: str) -> Upstream | None:
         """Take it for a request of the client at this address; None when there is none, its backend has closed it, or a proxy

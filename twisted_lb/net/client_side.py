@@ -5,6 +5,7 @@ from mypy_extensions import mypyc_attr
 from twisted_lb.core.agreed import Agreed
 from twisted_lb.net.relay import Leg
 from twisted_lb.net.upstream import Upstream
+from twisted_lb.wire.proxy_protocol import LOCAL_V2, UNKNOWN_V1
 from twisted_lb.wire.response import ResponseHead
 
 
@@ -73,6 +74,10 @@ class ClientSide:
     def take_kept(self) -> Upstream | None:
         """Take back the connection that was kept; None when there is none, or it is closed."""
         return None
+
+    def proxy_header(self, version: int) -> bytes:
+        """A header of the PROXY protocol, of this version, that says who is connected to us."""
+        return UNKNOWN_V1 if version == 1 else LOCAL_V2
 
     def pause(self) -> None:
         """Read no more of the request body from the client for now (back-pressure)."""

@@ -33,6 +33,7 @@ from twisted_lb.net.abandoned import Abandoned
 from twisted_lb.net.affinity import Affinity, Bonds
 from twisted_lb.net.clock import Timer
 from twisted_lb.net.dialer import Attempt
+from twisted_lb.net.greeting import Greetings
 from twisted_lb.net.kept import EARLY_S, IDLE_TIMEOUT_MARGIN, LEARNED_FOR_S, LEAST_S, Kept
 from twisted_lb.net.moving import Moving
 from twisted_lb.net.queueing import NO_LANES, Queueing
@@ -121,8 +122,10 @@ class Cluster(Keeper):
         self.bonds: Bonds | None = None if affinity is None else Bonds(affinity, self.pool)
         self.checks: Checking | None = None
         self.agents: Checking | None = None  # at a port of their own
+        # What comes before the first request of a connection; None where nothing does.
+        self.greetings: Greetings | None = None
         self._hear: Final = hear
-        self._kept: dict[Backend, Kept] = {}
+        self._kept: dict[object, Kept] = {}  # by `Upstream.place`, as a rule the backend
         self._open: dict[Upstream, None] = {}  # an ordered set
         self._bound: dict[Upstream, None] = {}  # those that belong to one client each, and were used
         self._specs: list[BackendSpec] = []
@@ -202,8 +205,7 @@ class Cluster(Keeper):
         backend = self.pool.backends.get(name)
         if backend is None or not before or before == host:
             return
-        if backend in self._kept:
-            self._close_kept(backend)
+        self._close_kept(backend)
         for upstream in list(self._open):
             if upstream.backend is backend and upstream.peer_name() != host:
                 upstream.opened_at = -NEVER
@@ -313,6 +315,17 @@ class Cluster(Keeper):
         elif (rules.resolve, rules.family) != self._endpoints.by:
             self.update(self._specs)
 
+    def greet_by(self, greetings: Greetings | None) -> None:
+        """Greet backends like this from now on. Connections that were greeted otherwise are used for no other request."""
+        if greetings is self.greetings:
+            return
+        self.greetings = greetings
+        self.close_idle()
+        for upstream in list(self._open):
+            upstream.opened_at = -NEVER
+            if upstream.bound and upstream.idle:
+                upstream.close()
+
     def check_by(self, checks: Checking | None) -> None:
         """Have these checks from now on, or none; those before them end."""
         if self.checks is not None:
@@ -403,8 +416,7 @@ class Cluster(Keeper):
     def _fallen_silent(self, backend: Backend, reason: str) -> None:
         """Probes took a backend out. Was it silent (frozen, gone), nothing is kept to it, and what it owes is moved."""
         if backend.health.silent:
-            kept = self._kept.get(backend)
-            if kept is not None:  # what was learnt of how it keeps them holds on
+            for kept in self._kept_to(backend):  # what was learnt of how it keeps them holds on
                 idle, kept.idle = kept.idle, []
                 for upstream in idle:
                     upstream.close()
@@ -529,15 +541,17 @@ class Cluster(Keeper):
 
     # Connections.
 
-    def take(self, backend: Backend, repeatable: bool, now: float, *, first: bool = False) -> Upstream | None:
+    def take(self, place: object, repeatable: bool, now: float, *, first: bool = False) -> Upstream | None:
         """Take an idle connection, the one used last, or None when a new one has to be made.
 
         A request that is not `repeatable` takes one only if it was in use within `reuse_unsafe_within_s`: the backend
         may just be closing it (keep-alive race), which a retry would have to repair, and here none is allowed. Unless
         `reuse_always`, it takes none of a backend that has closed one early; nor, where it is its client's `first`, of one
         that is not known to keep them: its client has a new connection and no reason to expect a race (`http-reuse safe`).
+
+        `place` is the backend; behind a dial that greets it may be another one, see `take_greeted`.
         """
-        kept = self._kept.get(backend)
+        kept = self._kept.get(place)
         if kept is None or not kept.idle:
             return None
         upstream = kept.idle[-1]
@@ -555,6 +569,16 @@ class Cluster(Keeper):
         upstream.idle_s = idle_s
         return kept.idle.pop()
 
+    def take_greeted(
+        self, backend: Backend, requester: Requester, repeatable: bool, now: float, *, first: bool = False
+    ) -> Upstream | None:
+        """Take an idle connection as above that is good for the name that a request is for, where `take` found none for the backend."""
+        greetings = self.greetings
+        if greetings is None:
+            return None
+        place = greetings.place(backend, requester.server_name())
+        return None if place is backend else self.take(place, repeatable, now, first=first)
+
     def put(self, upstream: Upstream, now: float, announced_s: int) -> bool:
         """Keep a connection alive whose exchange is over, until `upstream.reuse_until`; False, and it is to be closed,
         when it is worn or not wanted. `announced_s`: the idle timeout that the backend announces, -1 if it does not.
@@ -569,9 +593,9 @@ class Cluster(Keeper):
             or announced_s == 0
         ):
             return False
-        kept = self._kept.get(upstream.backend)
+        kept = self._kept.get(upstream.place)
         if kept is None:
-            kept = self._kept[upstream.backend] = Kept()
+            kept = self._kept[upstream.place] = Kept(upstream.backend)
         elif now >= kept.learned_until:
             kept.idle_timeout_s = kept.learned_until = NEVER
         idle_timeout_s = min(rules.idle_s, kept.idle_timeout_s)
@@ -587,13 +611,20 @@ class Cluster(Keeper):
 
     def hold(self, upstream: Upstream, now: float, announced_s: int) -> bool:
         """Let a connection live whose exchange is over, and which is its client's alone (NTLM): as long as that client's own,
-        whatever its age and the number of its requests, since somebody is logged in on it. False, and it is to be closed,
+        whatever its age and the number of its requests, since somebody is logged in on it. Not so where it is its client's for its PROXY
+        header alone. False, and it is to be closed,
         when its backend was removed, or will close it at once; `announced_s` as for `put`.
         """
         if self._closed or upstream.backend.removed or upstream.opened_at == -NEVER or announced_s == 0:
             return False
         upstream.idle_since = now
         upstream.reuse_until = now + announced_s * IDLE_TIMEOUT_MARGIN if announced_s > 0 else NEVER
+        if upstream.proxied:
+            rules = self.upstream_rules
+            worn = upstream.requests >= rules.max_requests or now - upstream.opened_at >= rules.max_age_s
+            if worn or rules.max_idle == 0:
+                return False
+            upstream.reuse_until = min(upstream.reuse_until, now + rules.idle_s)
         self._bound[upstream] = None
         return True
 
@@ -603,7 +634,7 @@ class Cluster(Keeper):
 
         Nothing is learnt while it keeps another one that has been idle for longer.
         """
-        kept = self._kept.get(upstream.backend)
+        kept = self._kept.get(upstream.place)
         if kept is None or upstream in self._bound:
             return  # a login may have ended, which says nothing of others
         if idle_s < EARLY_S:
@@ -627,8 +658,26 @@ class Cluster(Keeper):
             upstream.waiter = None
             requester.unreachable(outcome, detail)
 
-        left_s = max(due - self.clock.now, 0.0)
-        return self.runtime.dial.dial(backend.address, upstream, min(self.upstream_rules.connect_s, left_s), failed)
+        within_s = min(self.upstream_rules.connect_s, max(due - self.clock.now, 0.0))
+        if self.greetings is None:
+            return self.runtime.dial.dial(backend.address, upstream, within_s, failed)
+        greetings, host = self.greetings, requester.server_name()
+        header = b""
+        if greetings.proxy:
+            upstream.bound = True
+            header = requester.proxy_header(greetings.proxy)
+        upstream.greeted_by = greetings
+        upstream.place = greetings.place(backend, host)
+        greeting = greetings.greeting(backend, host, header)
+        return self.runtime.dial.dial(backend.address, upstream, within_s, failed, 0, greeting)
+
+    def may_take_own(self, upstream: Upstream, backend: Backend, repeatable: bool, now: float) -> bool:
+        """Whether a client's own connection, which is its own for its PROXY header alone, is good for its request to this backend; what
+        must not be sent twice takes it only for as long as `take` would.
+        """
+        if upstream.backend is not backend or now >= upstream.reuse_until:
+            return False
+        return repeatable or now - upstream.idle_since < self.upstream_rules.reuse_unsafe_within_s
 
     def opened(self, upstream: Upstream, took_s: float) -> None:
         """A connection is up, and is counted. One that leads elsewhere than its backend's name by now serves once."""
@@ -638,13 +687,15 @@ class Cluster(Keeper):
         place = self._places.get(upstream.backend.name)
         if place is not None and upstream.peer_name() != place:
             upstream.opened_at = -NEVER
+        if upstream.greeted_by is not self.greetings:
+            upstream.opened_at = -NEVER  # a reload has another greeting in force
 
     def forget(self, upstream: Upstream) -> None:
         """A connection is gone, or about to go."""
         self._open.pop(upstream, None)
         if upstream.bound:
             self._bound.pop(upstream, None)
-        kept = self._kept.get(upstream.backend)
+        kept = self._kept.get(upstream.place)
         if kept is not None and upstream in kept.idle:
             kept.idle.remove(upstream)
             if self.clock.now - upstream.idle_since >= EARLY_S:
@@ -652,24 +703,35 @@ class Cluster(Keeper):
 
     def _forget_idle_timeout(self, name: str) -> None:
         """Forget the idle timeout of the backend of this name: it went away, and may come back configured otherwise."""
-        for backend, kept in self._kept.items():
-            if backend.name == name:
+        for kept in self._kept.values():
+            if kept.backend.name == name:
                 kept.idle_timeout_s = kept.learned_until = NEVER
 
     def close_idle(self) -> None:
         """Close all idle connections, and forget what was learnt about their backends."""
-        for backend in list(self._kept):
-            self._close_kept(backend)
+        for place in list(self._kept):
+            self._close_at(place)
 
     def _close_removed(self) -> None:
         """Close the idle connections to where a backend was that has been removed, or has another address now."""
-        for backend in [one for one in self._kept if one.removed]:
-            self._close_kept(backend)
+        for place in [place for place, kept in self._kept.items() if kept.backend.removed]:
+            self._close_at(place)
+        if self.greetings is not None:
+            self.greetings.forget_removed()
         for upstream in [one for one in self._bound if one.backend.removed and one.idle]:
             upstream.close()
 
+    def _kept_to(self, backend: Backend) -> list[Kept]:
+        """What is kept to a backend, by each name."""
+        return [kept for kept in self._kept.values() if kept.backend is backend]
+
     def _close_kept(self, backend: Backend) -> None:
-        for upstream in self._kept.pop(backend).idle:
+        """Close the idle connections to a backend, and forget what was learnt of it."""
+        for place in [place for place, kept in self._kept.items() if kept.backend is backend]:
+            self._close_at(place)
+
+    def _close_at(self, place: object) -> None:
+        for upstream in self._kept.pop(place).idle:
             upstream.close()
 
     def close_all(self) -> None:

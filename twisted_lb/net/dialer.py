@@ -12,14 +12,19 @@ from twisted_lb.core.outcome import Outcome
 from twisted_lb.net.backlogs import Backlogs
 from twisted_lb.net.clock import Later
 from twisted_lb.net.deadlines import Deadline, Deadlines
+from twisted_lb.net.greeting import Greeting
 from twisted_lb.net.interfaces import StreamProtocol
 from twisted_lb.net.names import Names, SocketAddress
 from twisted_lb.net.poller import WRITE, Pollable, Poller
 from twisted_lb.net.reached import Reached
+from twisted_lb.net.tls import LEFT, Handshake, TlsTransport
 from twisted_lb.net.transport import Transport
 
 _FAMILY_NAMES: Final = {"ipv4": "IPv4", "ipv6": "IPv6"}
 _IN_PROGRESS: Final = frozenset((errno.EINPROGRESS, errno.EALREADY, errno.EINTR))
+
+# What begins what is told of a connect that TLS has ended.
+TLS_FAILED: Final = "TLS: "
 
 Failed = Callable[[Outcome, str], None]
 
@@ -42,8 +47,25 @@ class Dial(Protocol):
         """
 
 
-class _Dialling(Pollable):
-    """One connect: the addresses in turn, until one answers, none is left, or the time is over."""
+class GreetingDial(Protocol):
+    """A Dial that greets."""
+
+    def dial(
+        self,
+        address: Address,
+        protocol: StreamProtocol,
+        timeout_s: float,
+        failed: Failed,
+        port: int = 0,
+        greeting: Greeting | None = None,
+    ) -> Attempt:
+        """See Dial. `protocol` is connected when the greeting is over, which the time has to be enough for too."""
+
+
+class _Dialling(Pollable, Handshake):
+    """One connect: the addresses in turn, until one answers, none is left, or the time is over. Where TLS is spoken, to answer is to end
+    the handshake.
+    """
 
     def __init__(
         self,
@@ -53,8 +75,10 @@ class _Dialling(Pollable):
         timeout_s: float,
         failed: Failed,
         port: int,
+        greeting: Greeting | None,
     ) -> None:
         self._dialer: Final = dialer
+        self._greeting: Final = greeting
         self._address: Final = address
         self._port: Final = port
         self._protocol: Final = protocol
@@ -63,6 +87,7 @@ class _Dialling(Pollable):
         self._left: list[SocketAddress] = []
         self._trying: SocketAddress | None = None
         self._sock: socket.socket | None = None
+        self._transport: TlsTransport | None = None  # while its handshake is under way, and it has the socket
         self._deadline: Final = Deadline(self._timed_out)
         self._troubles: list[str] = []
         self._outcomes: list[Outcome] = []
@@ -154,16 +179,85 @@ class _Dialling(Pollable):
         sock = self._sock
         if self._over or sock is None:
             return
+        trying, greeting = self._trying, self._greeting
+        assert trying is not None
+        if trying[0] != socket.AF_UNIX:
+            self._dialer.reached.add(trying)
+        if greeting is not None and greeting.context is not None:
+            self._begin_tls(sock, trying[1], greeting)
+            return
+        self._sock = None
+        self._worked(trying)
+        transport = Transport(self._dialer.poller, sock, trying[1])
+        if greeting is None:
+            transport.open(self._protocol)
+        else:
+            transport.open_behind(greeting.header, self._protocol, apart=greeting.apart)
+
+    def _worked(self, trying: SocketAddress) -> None:
+        """The address answers: the connection is made."""
         self._over = True
         self._deadline.end()
-        self._sock = None
-        assert self._trying is not None
-        family, where = self._trying
-        if family != socket.AF_UNIX:
-            self._dialer.reached.add(self._trying)
         if not self._port:
-            self._dialer.names.worked(self._address, self._trying)
-        Transport(self._dialer.poller, sock, where).open(self._protocol)
+            self._dialer.names.worked(self._address, trying)
+
+    # TLS.
+
+    def _begin_tls(self, sock: socket.socket, where: object, greeting: Greeting) -> None:
+        """The connection is there: begin the handshake, which has what is left of this address's time."""
+        context = greeting.context
+        assert context is not None
+        if context.check_hostname and not greeting.name:
+            self._drop_socket()
+            self._failed_there(Outcome.REFUSED, f"{TLS_FAILED}there is no name to verify (tls.server_name)")
+            return
+        try:
+            transport = TlsTransport(
+                self._dialer.poller,
+                sock,
+                context,
+                self,
+                server_side=False,
+                server_name=greeting.name or None,
+                session=greeting.session,
+                peer=where,
+            )
+        except ValueError as error:
+            # A name that cannot be asked for, as UnicodeError too.
+            self._drop_socket()
+            self._failed_there(Outcome.REFUSED, f"{TLS_FAILED}{error}")
+            return
+        self._sock = None
+        self._transport = transport
+        transport.begin_behind(greeting.header)
+
+    def secured(self, transport: TlsTransport) -> None:
+        """See Handshake."""
+        trying, greeting = self._trying, self._greeting
+        if self._over or trying is None or greeting is None:
+            return
+        self._transport = None
+        self._worked(trying)
+        greeting.secured(transport.tls)
+        transport.take_over(self._protocol, b"")
+
+    def failed(self, transport: TlsTransport, reason: str) -> None:
+        """See Handshake: another address may do better."""
+        if self._over or transport is not self._transport:
+            return
+        self._drop_tls()
+        self._failed_there(Outcome.REFUSED, TLS_FAILED + reason.removeprefix(f"{LEFT}: "))
+
+    def lost(self, transport: TlsTransport) -> None:
+        """See Handshake."""
+
+    def _drop_tls(self) -> None:
+        """Close the connection whose handshake is under way, or has failed, behind what its other end was told."""
+        transport = self._transport
+        if transport is not None:
+            self._transport = None
+            transport.loseConnection()
+            transport.abortConnection()  # where that was not taken
 
     def _trouble(self, code: int, text: str) -> None:
         """One address did not work; the others may do better, unless this machine cannot connect at all."""
@@ -184,6 +278,10 @@ class _Dialling(Pollable):
         self._next()
 
     def _timed_out(self) -> None:
+        if self._transport is not None:
+            self._drop_tls()
+            self._failed_there(Outcome.CONNECT_TIMEOUT, f"{TLS_FAILED}no end of the handshake in time")
+            return
         if self._sock is None:
             self._fail(Outcome.CONNECT_TIMEOUT, "the name server did not answer in time")
             return
@@ -217,10 +315,12 @@ class _Dialling(Pollable):
         self._deadline.end()
         self._leave_names()
         self._drop_socket()
+        self._drop_tls()
 
     def crashed(self) -> None:
         """See Pollable."""
         self._drop_socket()
+        self._drop_tls()
         self._fail(Outcome.LOCAL_FAILURE, "internal error")
 
     def _drop_socket(self) -> None:
@@ -259,9 +359,15 @@ class Dialer:
         self.backlogs: Final = Backlogs(later)
 
     def dial(
-        self, address: Address, protocol: StreamProtocol, timeout_s: float, failed: Failed, port: int = 0
+        self,
+        address: Address,
+        protocol: StreamProtocol,
+        timeout_s: float,
+        failed: Failed,
+        port: int = 0,
+        greeting: Greeting | None = None,
     ) -> Attempt:
-        """See Dial."""
-        dialling = _Dialling(self, address, protocol, timeout_s, failed, port)
+        """See GreetingDial."""
+        dialling = _Dialling(self, address, protocol, timeout_s, failed, port, greeting)
         dialling.begin()
         return dialling

@@ -165,7 +165,10 @@ class Exchange(Hedgeable):
                 client.keep(own)  # another pool's: there it will be asked for
             self.begin()
             return
-        if self._mirror is not None:
+        if own.proxied and not self._goes_by(own, now):
+            self.begin()
+            return
+        if self._mirror is not None and not own.proxied:
             self._mirror.forget()  # elsewhere its client is not logged in
         self.attempts.due = now + self.route.rules.response_head_s
         if self.route.rules.hurries:
@@ -180,6 +183,19 @@ class Exchange(Hedgeable):
             client.keep(own)
             self._go(verdict, new_connection=False)
 
+    def _goes_by(self, own: Upstream, now: float) -> bool:
+        """Whether the client's own connection, its own for its PROXY header alone, says which backend is asked. It does not where each
+        request has one by its key or binding: then it is kept for whoever that is.
+        """
+        pool = self._cluster.pool
+        if pool.keyed or self._cluster.bonds is not None:
+            self.client.keep(own)
+            return False
+        if self._cluster.may_take_own(own, own.backend, self._may_repeat, now):
+            return True
+        own.close()
+        return False
+
     def _mirrored(self) -> Mirror | None:
         """The mirror of the request, where it is chosen to have one: with the id that the original has, or will have."""
         mirror = mirror_of(self.head, self._lead)
@@ -192,6 +208,9 @@ class Exchange(Hedgeable):
             mirror.request_id = self.request_id
             if self._request_ended:
                 mirror.complete(b"")
+            greetings = mirror.cluster.greetings
+            if greetings is not None and greetings.proxy:
+                mirror.header = self.client.proxy_header(greetings.proxy)
         return mirror
 
     # A request body that is gathered before a backend is claimed (request buffering).
@@ -426,7 +445,9 @@ class Exchange(Hedgeable):
     def _answer_instead(self, own: OwnAnswer) -> None:
         """Answer with what the route has for the time when its pool has nobody."""
         self.request_id = safe_id(self.request_id) or self._frontend.runtime.new_id()
-        head, body = answer_for(own, self.head, self.route.rules, self._lead.client_name(), self.request_id)
+        head, body = answer_for(
+            own, self.head, self.route.rules, self._lead.client_name(), self.request_id, https=self._lead.tls
+        )
         self._send_reply(Refusal.NO_BACKEND, head, body)
 
     def receive(self, payload: bytes) -> None:
@@ -595,11 +616,41 @@ class Exchange(Hedgeable):
             if upstream is not None:
                 self.connected(upstream)
                 return
+            if cluster.greetings is not None:
+                upstream = self._take_greeted(lease.backend)
+                if upstream is not None:
+                    self.connected(upstream)
+                    return
         # No longer than a response is waited for, over all attempts.
         attempt = self.attempts.current
         assert attempt is not None
         attempt.dialled = True
         attempt.way = cluster.dial(lease.backend, self, self.attempts.due)
+
+    def _take_greeted(self, backend: Backend) -> Upstream | None:
+        """A kept connection that was greeted as this request wants it: for its host, or as its client's own."""
+        cluster, client, now, repeatable = self._cluster, self.client, self._clock.now, self._may_repeat
+        own = client.take_kept()
+        if own is not None and not (own.proxied and own.belongs_to(cluster)):
+            client.keep(own)
+        elif own is not None:
+            if cluster.may_take_own(own, backend, repeatable, now):
+                return own
+            own.close()
+        return cluster.take_greeted(backend, self, repeatable, now, first=not repeatable and client.first)
+
+    @property
+    def _may_repeat(self) -> bool:
+        """Whether the request may be sent again after a keep-alive race."""
+        return self.attempts.idempotent and (self.head.fields.framing == 0 or self._body_repeatable())
+
+    def server_name(self) -> str:
+        """See Requester."""
+        return self.route.rules.server_name
+
+    def proxy_header(self, version: int) -> bytes:
+        """See Requester."""
+        return self.client.proxy_header(version)
 
     def _body_repeatable(self) -> bool:
         """Whether the request body could be sent again after a keep-alive race: all of it is held, or will be."""
@@ -755,7 +806,7 @@ class Exchange(Hedgeable):
         attempt, upstream = self.attempts.current, self._upstream
         if self.over or self.started or attempt is None or attempt.outcome is not None or not self._replayable():
             return False
-        return upstream is None or (upstream.owes_all and not upstream.bound)
+        return upstream is None or (upstream.owes_all and (not upstream.bound or upstream.proxied))
 
     def hedge_due(self) -> float:
         """See Hedgeable."""
@@ -849,7 +900,7 @@ class Exchange(Hedgeable):
         """Send the final head with what the route edits in it, and what its client is to know of affinity; its framing stays what it is."""
         rules = self.route.rules
         edits, cookie = rules.response_edits, self._bound(head) if rules.bound else b""
-        if edits is NO_EDITS:
+        if edits is NO_EDITS and not rules.hsts:
             self.client.start(head, framing, rules.response_lines + cookie)
             return
         words = self._answer_words()
@@ -914,7 +965,7 @@ class Exchange(Hedgeable):
     def movable_since(self) -> float:
         """See Requester."""
         attempt, upstream = self.attempts.current, self._upstream
-        if self.started or attempt is None or upstream is None or upstream.bound:
+        if self.started or attempt is None or upstream is None or (upstream.bound and not upstream.proxied):
             return NEVER  # elsewhere its client is not logged in
         if self._hedge is not None and self._hedge.under_way:
             return NEVER  # it is elsewhere too

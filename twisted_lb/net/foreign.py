@@ -7,6 +7,7 @@ from twisted.python.failure import Failure
 from twisted_lb.core.address import Address
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.dialer import Attempt, Dial, Failed
+from twisted_lb.net.greeting import Greeting
 from twisted_lb.net.interfaces import UNKNOWN, Producer, Receiver, StreamProtocol, StreamTransport
 from twisted_lb.net.resets import ResetAware
 
@@ -18,7 +19,8 @@ class Foreign(StreamTransport):
     not half-close, it does not know what the kernel holds, and pieces are joined before they are written.
     """
 
-    def __init__(self, clock: Clock, protocol: StreamProtocol) -> None:
+    def __init__(self, clock: Clock, protocol: StreamProtocol, header: bytes = b"") -> None:
+        self._header: Final = header  # that is sent before anything else
         self._clock: Final = clock
         self._transport: Any = None
         self._write: Any = None  # looked up once, not at each write
@@ -32,6 +34,8 @@ class Foreign(StreamTransport):
         self._transport = transport
         self._write = transport.write
         self._clock.read()
+        if self._header:
+            transport.write(self._header)
         self.protocol.makeConnection(self)
 
     def dataReceived(self, data: bytes) -> None:
@@ -132,25 +136,38 @@ class Foreign(StreamTransport):
         """See StreamTransport."""
         return str(getattr(self._transport.getHost(), "port", ""))
 
+    def host_name(self) -> str:
+        """See StreamTransport."""
+        return str(getattr(self._transport.getHost(), "host", "unknown"))
+
     def __repr__(self) -> str:
         return f"<Foreign {self._transport!r}>"
 
 
 class ForeignDial:
-    """A Dial whose transports are not ours: each connection it makes is adapted by a Foreign."""
+    """A Dial whose transports are not ours: each connection it makes is adapted by a Foreign. It greets with a header, and speaks no TLS:
+    a network in memory has none.
+    """
 
     def __init__(self, dial: Dial, clock: Clock) -> None:
         self._dial: Final = dial
         self._clock: Final = clock
 
     def dial(
-        self, address: Address, protocol: StreamProtocol, timeout_s: float, failed: Failed, port: int = 0
+        self,
+        address: Address,
+        protocol: StreamProtocol,
+        timeout_s: float,
+        failed: Failed,
+        port: int = 0,
+        greeting: Greeting | None = None,
     ) -> Attempt:
-        """See Dial."""
+        """See GreetingDial."""
         clock = self._clock
 
         def told(outcome: Any, detail: str) -> None:
             clock.read()
             failed(outcome, detail)
 
-        return self._dial.dial(address, Foreign(clock, protocol), timeout_s, told, port)
+        header = b"" if greeting is None else greeting.header
+        return self._dial.dial(address, Foreign(clock, protocol, header), timeout_s, told, port)

@@ -11,10 +11,11 @@ from twisted_lb.core.never import NEVER
 from twisted_lb.core.notes import TARGET_BYTES, WORD_BYTES, Note, Notes
 from twisted_lb.core.outcome import Outcome, Refusal, Reply, refusal_of
 from twisted_lb.core.record import Observers, Record
+from twisted_lb.net.challenges import Challenges
 from twisted_lb.net.handshakes import Handshakes
 from twisted_lb.net.local_reply import TEXT, Claim, ErrorPage, accept_of, final_answer, local_reply, safe_id
 from twisted_lb.net.own_answers import answer_for, asked_host
-from twisted_lb.net.route import Lead, Route
+from twisted_lb.net.route import Lead, Route, came_by_https
 from twisted_lb.net.routing import Action, Found, RouteTable
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.secured import Serving
@@ -78,7 +79,7 @@ class Frontend:
     """A frontend: one listener's rules and state. `draining`: every response from now on ends its connection.
 
     `client_rules` and, by `go_by`, `table` may be replaced while it runs: a connection goes by the new ones from its next
-    request on; so may `observers`, and `serving`, what new connections are served TLS with. `straight`: the one route that all requests have, None where one is to be found for each.
+    request on; so may `observers`, and `serving`, what new connections are served TLS with. `straight`: the one route that all requests have, None where one is to be found for each. `challenges` are answered before all routes.
     `gate` counts the clients' connections, `flows` requests by route and pool, and `refusals` those that were refused, by `REASONS`,
     since it is there. `exchanges` are those that run, on whatever client side, and
     `tunnels` those of them that have switched protocols; `observers` are told how they end, and of what was refused before
@@ -101,6 +102,7 @@ class Frontend:
         self.deadlines: Final = runtime.deadlines
         self.client_rules: ClientRules = rules
         self.table: RouteTable = table
+        self.challenges: Challenges | None = None
         self.straight: Route | None = table.straight
         self.gate: Final = gate
         self.observers: Observers = observers
@@ -194,7 +196,11 @@ class Frontend:
     def go_by(self, table: RouteTable) -> None:
         """Go by these routes from now on."""
         self.table = table
-        self.straight = table.straight
+        self.straight = table.straight if self.challenges is None else None
+
+    def challenged(self, claim: Claim, reply: tuple[ResponseHead, bytes]) -> None:
+        """Count the answer to a challenge of ACME, which comes before all routes and rules, and tell of it."""
+        self._tell(claim, Reply.ANSWER, reply, None)
 
     def turn_away(self, found: Found, client: Client, peer_port: int) -> tuple[ResponseHead, bytes] | None:
         """The local reply to a request that goes to no backend: it is not admitted, or its route answers by itself. None where
@@ -216,15 +222,18 @@ class Frontend:
         if found.flaw is not None:
             detail = self._with_host(found.flaw.reason, found.head)
             return self.refuse(refusal_of(found.flaw.status), detail, found.claim(client, peer_port), action)
-        if action.answer is None:
+        https = action.to_https is None or came_by_https(client, found.head.fields)
+        answer = action.answer if https else action.to_https
+        if answer is None:
             return None
         claim = found.claim(client, peer_port)
         claim.request_id = safe_id(claim.request_id) or self.runtime.new_id()
         try:
-            reply = answer_for(action.answer, found.head, action.rules, found.address, claim.request_id)
+            secure = came_by_https(client, found.head.fields)
+            reply = answer_for(answer, found.head, action.rules, found.address, claim.request_id, https=secure)
         except BadMessage as bad:
             return self.refuse(refusal_of(bad.status), self._with_host(bad.reason, found.head), claim, action)
-        self._tell(claim, action.answer.kind, reply, action, self._with_host("", found.head))
+        self._tell(claim, answer.kind, reply, action, self._with_host("", found.head))
         return reply
 
     def answer_finally(self, head: RequestHead, claim: Claim, route: Route) -> tuple[ResponseHead, bytes]:

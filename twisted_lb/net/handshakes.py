@@ -4,7 +4,7 @@ from typing import Final
 
 from mypy_extensions import trait
 
-from twisted_lb.net.clock import Clock, Later
+from twisted_lb.net.clock import Later
 
 # Fairness: a full handshake keeps the process for up to half a millisecond, nearly all of it where the ClientHello is answered.
 AT_ONCE: Final = 8
@@ -20,20 +20,23 @@ class Beginner:
 
 
 class Hellos:
-    """The ClientHellos that a process answers: `AT_ONCE` in one batch of events, over all listeners."""
+    """The ClientHellos that a process answers: `AT_ONCE` in one turn of its reactor, over all listeners. Turns are counted and not
+    moments: without an epoll each event has a moment of its own.
+    """
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock: Final = clock
-        self._batch: float = -1.0  # the moment of the batch in which `_begun` were answered
-        self._begun: int = 0
+    def __init__(self, later: Later) -> None:
+        self._later: Final = later
+        self._begun: int = 0  # in this turn
 
     def claim(self) -> bool:
         """Count one that is to be answered now; False where others have to have their turn before."""
-        now = self._clock.now
-        if now != self._batch:
-            self._batch, self._begun = now, 0
+        if not self._begun:
+            self._later(0, self._turn)
         self._begun += 1
         return self._begun <= AT_ONCE
+
+    def _turn(self) -> None:
+        self._begun = 0
 
 
 class Handshakes:

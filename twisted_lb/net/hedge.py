@@ -140,6 +140,8 @@ class Hedge(Requester):
         cluster = self._cluster
         cluster.hedges += 1
         upstream = cluster.take(lease.backend, True, cluster.clock.now)
+        if upstream is None and cluster.greetings is not None:
+            upstream = cluster.take_greeted(lease.backend, self, True, cluster.clock.now)
         if upstream is not None:
             self.connected(upstream)
             return
@@ -205,6 +207,14 @@ class Hedge(Requester):
         self._hedging.observe(now - self._since, now)
 
     # From its backend.
+
+    def server_name(self) -> str:
+        """See Requester."""
+        return self.request.server_name()
+
+    def proxy_header(self, version: int) -> bytes:
+        """See Requester."""
+        return self.request.proxy_header(version)
 
     def connected(self, upstream: Upstream) -> None:
         """See Requester."""

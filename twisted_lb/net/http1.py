@@ -187,11 +187,14 @@ class Http1(ClientSide, Receiver, Speaker):
         return True
 
     def _serves(self, head: RequestHead, secured: Secured) -> bool:
-        """Whether the connection was let in by the policy of the host that a request names (RFC 9110 15.5.20); else it was answered."""
+        """Whether the connection was let in by the policy of the host that a request names (RFC 9110 15.5.20); else it was answered. What
+        names none is of the policy of all other hosts.
+        """
         host = asked_host(head)
-        if not host or secured.serves(host.decode("ascii", "replace"), self._frontend.serving):
+        if secured.serves(host.decode("ascii", "replace"), self._frontend.serving):
             return True
-        detail = f"host {host.decode('ascii', 'backslashreplace')} is of another TLS policy than the connection"
+        whose = f"host {host.decode('ascii', 'backslashreplace')}" if host else "what names no host"
+        detail = f"{whose} is of another TLS policy than the connection"
         self._answer(head, self._frontend.refuse(Refusal.MISDIRECTED, detail, self._claim(head)))
         return False
 
@@ -201,6 +204,12 @@ class Http1(ClientSide, Receiver, Speaker):
         """
         frontend = self._frontend
         connection = self._connection
+        if frontend.challenges is not None:
+            reply = frontend.challenges.answer(head)
+            if reply is not None:
+                frontend.challenged(self._claim(head), reply)
+                self._answer(head, reply)
+                return None
         found = self._found
         if found is None or head is not found.head or found.table is not frontend.table:
             try:
@@ -221,7 +230,9 @@ class Http1(ClientSide, Receiver, Speaker):
         if admission is not None and admission.running:
             connection.count(admission.running, found.client_key)
         bound = connection.bound
-        return action.route(found.split_key) if bound is None else action.route_of(bound, found.split_key)
+        if bound is None or bound.proxied:
+            return action.route(found.split_key)
+        return action.route_of(bound, found.split_key)
 
     def _wait_for_head(self) -> None:
         """Slow-head (slowloris) protection: a head has `head_s` from its first byte, however slowly it comes."""
@@ -442,6 +453,10 @@ class Http1(ClientSide, Receiver, Speaker):
         """See ClientSide."""
         self._connection.keep(upstream, self._client_name())
         return True
+
+    def proxy_header(self, version: int) -> bytes:
+        """See ClientSide."""
+        return self._connection.proxy_header(version, self._secured)
 
     def take_kept(self) -> Upstream | None:
         """See ClientSide."""

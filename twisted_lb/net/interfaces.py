@@ -118,5 +118,9 @@ class StreamTransport:
         """The port that the peer connected to; empty for a unix socket."""
         raise NotImplementedError
 
+    def host_name(self) -> str:
+        """The address that the peer connected to, without its port; "unix" for a unix socket."""
+        raise NotImplementedError
+
 
 UNKNOWN: Final = -1

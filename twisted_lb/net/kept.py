@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from twisted_lb.core.backend import Backend
 from twisted_lb.core.never import NEVER
 from twisted_lb.net.upstream import Upstream
 
@@ -48,7 +49,8 @@ class _Recent:
 class Kept:
     """The idle connections to one backend, the one used last at the end, and what was seen of how the backend keeps them."""
 
-    def __init__(self) -> None:
+    def __init__(self, backend: Backend) -> None:
+        self.backend: Final = backend
         self.idle: list[Upstream] = []
         self.idle_timeout_s: float = NEVER
         self.learned_until: float = NEVER

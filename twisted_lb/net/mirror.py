@@ -47,11 +47,12 @@ class Mirror(Requester):
 
     __slots__ = (
         "_bad_status", "_body_bytes", "_client", "_cluster", "_complete", "_connected_at", "_due", "_head", "_lead", "_lease", "_mirroring",
-        "_pieces", "_received", "_settings", "_source", "_status", "_trailers", "_way", "over", "request_id",
+        "_pieces", "_received", "_settings", "_source", "_status", "_trailers", "_way", "header", "over", "request_id",
     )  # fmt: skip
 
     def __init__(self, head: RequestHead, lead: Lead, source: Cluster, settings: MirrorSettings) -> None:
         self.request_id: bytes = b""  # that of the original, as far as it has one
+        self.header: bytes = b""  # of the PROXY protocol, where the other pool wants one: the original's client
         self.over: bool = False
         self._head: Final = head
         self._lead: Final = lead
@@ -107,6 +108,19 @@ class Mirror(Requester):
         self.over = True
         self._mirroring.over(why)
 
+    @property
+    def cluster(self) -> Cluster:
+        """Where it goes."""
+        return self._cluster
+
+    def server_name(self) -> str:
+        """See Requester."""
+        return self._lead.route.rules.server_name
+
+    def proxy_header(self, version: int) -> bytes:
+        """See Requester."""
+        return self.header
+
     # To the other pool.
 
     def _send(self) -> None:
@@ -126,6 +140,8 @@ class Mirror(Requester):
         self._due = now + self._settings.timeout_s
         # One that is lost in a keep-alive race is no harm to anybody.
         upstream = cluster.take(lease.backend, True, now)
+        if upstream is None and cluster.greetings is not None:
+            upstream = cluster.take_greeted(lease.backend, self, True, now)
         if upstream is None:
             self._way = cluster.dial(lease.backend, self, self._due)
         else:

@@ -6,12 +6,15 @@ from typing import Final
 from twisted_lb.core.outcome import Reply
 from twisted_lb.net.local_reply import ErrorPage, accept_of, local_reply, reason_of
 from twisted_lb.net.settings import RouteRules
-from twisted_lb.wire.edits import Words
+from twisted_lb.wire.edits import HSTS, Words
+from twisted_lb.wire.fields import without
 from twisted_lb.wire.grammar import BadMessage
 from twisted_lb.wire.paths import matching_host
 from twisted_lb.wire.request import RequestHead
 from twisted_lb.wire.response import ResponseHead
 
+# What a request to a route for https alone gets that came without: the method stays.
+TO_HTTPS: Final = 308
 # RFC 9110 6.4.1 and 15.3.6: these have no content.
 _EMPTY: Final = (204, 205, 304)
 
@@ -96,10 +99,10 @@ class Answer(OwnAnswer):
 
 
 def answer_for(
-    own: OwnAnswer, head: RequestHead, rules: RouteRules, client: str, request_id: bytes
+    own: OwnAnswer, head: RequestHead, rules: RouteRules, client: str, request_id: bytes, *, https: bool
 ) -> tuple[ResponseHead, bytes]:
     """Head and body of a route's own answer to this request, with what the route edits in answers; `client` is whose request
-    it is. BadMessage as of `OwnAnswer.make`.
+    it is, and `https` whether it came so. BadMessage as of `OwnAnswer.make`.
     """
     edit = rules.path_edit
     target = head.target if edit is None else edit.target(head.target)
@@ -108,7 +111,8 @@ def answer_for(
         return made, body
     edits = rules.response_edits
     words = Words(client=client.encode("ascii", "replace"), host=asked_host(head), request_id=request_id)
-    return made.with_lines(edits.kept(made.lines) + edits.constant(words) + edits.varying(words)), body
+    lines = edits.kept(made.lines) + edits.constant(words) + edits.varying(words)
+    return made.with_lines(without(lines, HSTS) + rules.hsts if rules.hsts and https else lines), body
 
 
 def asked_host(head: RequestHead) -> bytes:

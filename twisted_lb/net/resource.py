@@ -21,6 +21,7 @@ from twisted_lb.net.deadlines import Deadline
 from twisted_lb.net.exchange import Exchange
 from twisted_lb.net.frontend import STOPS, Frontend
 from twisted_lb.net.local_reply import Claim, claim_of
+from twisted_lb.net.proxied import proxy_header
 from twisted_lb.net.relay import Leg
 from twisted_lb.net.route import Route, client_name
 from twisted_lb.wire.grammar import CRLF, BadMessage
@@ -286,6 +287,12 @@ class _RequestClient(ClientSide):
     def peer_port(self) -> int:
         """See ClientSide."""
         return int(getattr(self._request.getClientAddress(), "port", 0) or 0)
+
+    def proxy_header(self, version: int) -> bytes:
+        """See ClientSide."""
+        host = self._request.getHost()
+        destination = str(getattr(host, "host", "unknown")), int(getattr(host, "port", 0) or 0)
+        return proxy_header(version, (self._client().name, self.peer_port), destination, None)
 
     def inform(self, head: ResponseHead, extra: bytes) -> None:
         """See ClientSide; twisted.web cannot send an interim response."""

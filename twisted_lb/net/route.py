@@ -15,7 +15,7 @@ from twisted_lb.net.own_answers import OwnAnswer
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.settings import RouteRules
 from twisted_lb.wire.cookies import without_cookie
-from twisted_lb.wire.edits import Words
+from twisted_lb.wire.edits import HSTS, Words
 from twisted_lb.wire.fields import without
 from twisted_lb.wire.grammar import CRLF
 from twisted_lb.wire.origin import Client, Origin
@@ -178,7 +178,10 @@ class Lead:
         # Without a Host it is each request that says which host is asked.
         if head is not self._answer or self._edited is None or not self.fields.has_host:
             self._answer = head
-            self._edited = head.with_lines(edits.kept(head.lines) + edits.constant(words) + rules.response_lines)
+            lines = edits.kept(head.lines) + edits.constant(words)
+            if rules.hsts and head.status >= 200 and self.tls:
+                lines = without(lines, HSTS) + rules.hsts
+            self._edited = head.with_lines(lines + rules.response_lines)
         return self._edited
 
     def to(self, route: "Route", flow: Flow) -> "Lead":
@@ -188,10 +191,7 @@ class Lead:
     @property
     def tls(self) -> bool:
         """Whether the client came by https, to us or to its trusted proxy."""
-        client, fields = self.client, self.fields
-        if client.trusted and fields.claims is not None:
-            return Origin(client, fields.host, fields.claims).scheme == b"https"
-        return client.scheme == b"https"
+        return came_by_https(self.client, self.fields)
 
     @property
     def mirror(self) -> "Lead":
@@ -248,6 +248,13 @@ def client_name(client: Client, fields: RequestFields) -> str:
     if client.trusted and fields.claims is not None:
         return Origin(client, fields.host, fields.claims).address.decode("ascii")
     return client.name
+
+
+def came_by_https(client: Client, fields: RequestFields) -> bool:
+    """Whether a request came by https, to us or to its trusted proxy."""
+    if client.trusted and fields.claims is not None:
+        return Origin(client, fields.host, fields.claims).scheme == b"https"
+    return client.scheme == b"https"
 
 
 def _prefix_in(claimed: bytes) -> bytes:

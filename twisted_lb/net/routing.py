@@ -10,7 +10,7 @@ from twisted_lb.core.routing import AROUND, RouteMatch, Router
 from twisted_lb.core.split import Split, StickySplit
 from twisted_lb.net.admission import Admission, Denial
 from twisted_lb.net.local_reply import Claim, accept_of, claim_of, local_reply, safe_id
-from twisted_lb.net.own_answers import OwnAnswer, asked_host
+from twisted_lb.net.own_answers import TO_HTTPS, OwnAnswer, Redirect, asked_host
 from twisted_lb.net.request_keys import RequestKey
 from twisted_lb.net.route import Route, client_name, told_lines
 from twisted_lb.net.runtime import Runtime
@@ -53,8 +53,10 @@ class Action:
         self.forbidden: Final = not self.routes and answer is None
         # Whether the path of a request may be looked at once more, and refused.
         self.checks: Final = rules.path_edit is not None or rules.refuse_escaped_slash
-        self.plain: Final = self.only is not None and not self.checks
-        self.passes: Final = bool(self.routes) and not (self.checks or rules.edits_head)
+        # What came without TLS, and may not.
+        self.to_https: Final = Redirect(TO_HTTPS, b"https://{host}") if rules.https_only else None
+        self.plain: Final = self.only is not None and not (self.checks or rules.https_only)
+        self.passes: Final = bool(self.routes) and not (self.checks or rules.edits_head or rules.https_only)
         self._runtime: Final = runtime
 
     @property

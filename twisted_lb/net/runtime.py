@@ -8,7 +8,7 @@ from typing import Any, Final
 from twisted_lb.core.trace import Trace, chosen
 from twisted_lb.net.clock import Clock, Later, Soon
 from twisted_lb.net.deadlines import Deadlines
-from twisted_lb.net.dialer import Dial
+from twisted_lb.net.dialer import GreetingDial
 from twisted_lb.net.handshakes import Hellos
 from twisted_lb.net.memory import Memory
 from twisted_lb.net.names import Names
@@ -35,7 +35,7 @@ class Runtime:
         later: Later,
         soon: Soon,
         time: Any,
-        dial: Dial,
+        dial: GreetingDial,
         names: Names,
         deadlines: Deadlines,
         poller: Poller | None,
@@ -54,7 +54,7 @@ class Runtime:
         self.seed: Final = seed
         self.stopwatch: Final = stopwatch
         self.memory: Final = Memory(soon)
-        self.hellos: Final = Hellos(clock)
+        self.hellos: Final = Hellos(later)
         self._epoch: float = float("-inf")
         self._ids: Final = self.stream("ids")
         self._date: bytes = b""

@@ -112,6 +112,17 @@ class Secured:
         """Whether a session was resumed."""
         return self.agreed.resumed
 
+    @property
+    def certified(self) -> bool:
+        """Whether the client has shown a certificate, which was found to be good."""
+        return bool(self._tls.getpeercert())
+
+    @property
+    def common_name(self) -> str:
+        """The common name in the client's certificate; empty without one."""
+        subject = (self._tls.getpeercert() or {}).get("subject", ())
+        return next((str(value) for part in subject for key, value in part if key == "commonName"), "")
+
     def serves(self, host: str, serving: Serving | None) -> bool:
         """Whether the client's check holds for this host too, by what the listener serves TLS with now. If not, it has to connect anew."""
         if serving is None or (serving is self._serving and serving.single):

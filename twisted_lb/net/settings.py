@@ -10,6 +10,7 @@ from twisted_lb.core.ask import USUAL
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.rate_limits import RateKey
 from twisted_lb.core.retry import IDEMPOTENT, RetryRules
+from twisted_lb.net.greeting import server_name_of
 from twisted_lb.net.local_reply import ErrorPage
 from twisted_lb.net.path_edit import PathEdit
 from twisted_lb.net.queueing import DeadlineField
@@ -164,6 +165,8 @@ class RouteRules:
         deadline_field: bytes = b"",
         bound: bool = False,
         hidden_cookies: tuple[bytes, ...] = (),
+        hsts: bytes = b"",
+        https_only: bool = False,
         pages: Mapping[int, ErrorPage],
         retry_after_s: int,
     ) -> None:
@@ -190,6 +193,8 @@ class RouteRules:
         self.path_edit: Final = path_edit
         self.refuse_escaped_slash: Final = refuse_escaped_slash
         self.host: Final = host
+        # The same as certificates have it, without its port; empty: that of each backend.
+        self.server_name: Final = "" if host is None else server_name_of(host)
         self.cost: Final = cost
         self.key: Final = key
         self.urgency: Final = urgency
@@ -209,7 +214,10 @@ class RouteRules:
         self.retry_after_s: Final = retry_after_s
         # RFC 9110 7.6.3: a gateway may say Via on responses too.
         self.response_lines: Final = b"Via: 1.1 %b\r\n" % forwarding.via if forwarding.via else b""
-        self.edits_answers: Final = response_edits is not NO_EDITS or bound
+        # RFC 6797 7.2: it is said over https alone.
+        self.hsts: Final = b"Strict-Transport-Security: %b\r\n" % hsts if hsts else b""
+        self.https_only: Final = https_only
+        self.edits_answers: Final = response_edits is not NO_EDITS or bound or bool(hsts)
 
     def allowed_upgrade(self, fields: RequestFields) -> bytes:
         """The protocols that a client may switch to (Upgrade), out of those it offers."""

@@ -21,6 +21,8 @@ _LEAST_RECEIVE_BYTES: Final = 17408
 _RECEIVE_GROWTH: Final = 4
 # A BIO keeps what it has grown to: it is given so much at a time, in and out.
 _PIECE_BYTES: Final = 32768
+# Why a handshake failed whose peer is gone.
+LEFT: Final = "it closed the connection"
 
 
 @trait
@@ -32,8 +34,13 @@ class Handshake:
         raise NotImplementedError
 
     def failed(self, transport: "TlsTransport", reason: str) -> None:
-        """It failed; what the peer is told is on its way, and what it still sends is thrown away until the transport is closed."""
+        """It failed; what the peer is told is on its way, and what it still sends is thrown away until the transport is closed. A
+        reason that begins with `LEFT`: the peer has.
+        """
         raise NotImplementedError
+
+    def lost(self, transport: "TlsTransport") -> None:
+        """The connection is gone whose handshake had failed."""
 
 
 @mypyc_attr(free_list_len=1)
@@ -46,6 +53,7 @@ class TlsTransport(Transport):
 
     __slots__ = (
         "_discarding",
+        "_failed",
         "_handshake",
         "_inbound",
         "_outbound",
@@ -74,6 +82,7 @@ class TlsTransport(Transport):
         self.truncated: bool = False
         self._receive_bytes = _LEAST_RECEIVE_BYTES
         self._handshake: Handshake | None = handshake
+        self._failed: Handshake | None = None  # what it was, and waits for the end of the connection
         self._inbound: Final[Any] = ssl.MemoryBIO()
         self._outbound: Final[Any] = ssl.MemoryBIO()
         tls: Any = context.wrap_bio(
@@ -103,6 +112,14 @@ class TlsTransport(Transport):
         if self._shake():
             self._decrypt()
 
+    def begin_behind(self, header: bytes) -> None:
+        """Begin the handshake as `begin` does. The header is sent first, in the clear, in one piece with what TLS says."""
+        self._keep(memoryview(header))
+        self.begin()
+        if self.unsent:
+            self._flush()
+            self._watch()
+
     # Events.
 
     def ready(self, flags: int) -> None:
@@ -115,7 +132,7 @@ class TlsTransport(Transport):
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
-            self._end_badly(str(error))
+            self._end_badly(f"{LEFT}: {(error.strerror or str(error)).lower()}")
             return
         if not data:
             self._cut_off()
@@ -142,7 +159,7 @@ class TlsTransport(Transport):
         elif self._discarding:
             self._lose(Failure(ConnectionLost("no handshake")))
         else:
-            self._end_badly("it closed the connection")
+            self._end_badly(LEFT)
 
     def _decrypt(self) -> None:
         """Deliver the plain text of all records that are here, as one."""
@@ -222,7 +239,7 @@ class TlsTransport(Transport):
         self._handshake = None
         if handshake is None:
             self._pump()
-            self._lose(Failure(ConnectionLost(reason)))
+            self._lose(Failure(ConnectionLost(reason.removeprefix(f"{LEFT}: "))))
             return
         self._fail(handshake, reason)
 
@@ -255,6 +272,8 @@ class TlsTransport(Transport):
         self._discarding = True
         if not self._broken:
             super().loseWriteConnection()
+        if not self._gone:
+            self._failed = handshake
         handshake.failed(self, reason)
 
     # Writing.
@@ -307,10 +326,12 @@ class TlsTransport(Transport):
 
     def _lose(self, reason: Failure) -> None:
         super()._lose(reason)
-        handshake = self._handshake
-        self._handshake = None
+        handshake, failed = self._handshake, self._failed
+        self._handshake = self._failed = None
         if handshake is not None:
             handshake.failed(self, "the connection was closed")
+        elif failed is not None:
+            failed.lost(self)
 
     def __repr__(self) -> str:
         return f"<TlsTransport {'up' if self._up else 'in its handshake'}, over {super().__repr__()}>"

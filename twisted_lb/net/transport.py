@@ -140,6 +140,26 @@ class Transport(Pollable, StreamTransport):
             self.abortConnection()
             raise
 
+    def open_behind(self, header: bytes, protocol: StreamProtocol, *, apart: bool) -> None:
+        """Give the connection to its protocol as `open` does. The header is sent first, in one piece with what the protocol writes at once;
+        or `apart`, since the protocol may close at once.
+        """
+        self.switch(protocol)
+        self._interest = READ | PEER_CLOSED
+        self._poller.add(self._fd, self, self._interest)
+        if apart:
+            self.write(header)
+        else:
+            self._keep(memoryview(header))
+        try:
+            protocol.makeConnection(self)
+        except Exception:
+            self.abortConnection()
+            raise
+        if self.unsent:
+            self._flush()
+            self._watch()
+
     def take_over(self, protocol: StreamProtocol, received: bytes) -> None:
         """Give the connection to its protocol, with the bytes that have come already, on a descriptor that the poller watches, for
         reading.
@@ -506,6 +526,14 @@ class Transport(Pollable, StreamTransport):
             return ""
         port = self._host_address()[1]
         return str(port) if port else ""
+
+    def say_host(self, host: str, port: int) -> None:
+        """The address that the peer connected to is another one than our end's: a proxy was there, and has told."""
+        self._host = (host, port)
+
+    def host_name(self) -> str:
+        """The address that the peer connected to, without its port; "unix" for a unix socket."""
+        return "unix" if self._family == socket.AF_UNIX else str(self._host_address()[0])
 
     def getPeer(self) -> Any:
         """Twisted's address object of the peer, also after the end of the connection."""

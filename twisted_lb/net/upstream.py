@@ -14,12 +14,15 @@ from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import STALLED, Outcome
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.deadlines import Deadline, Deadlines
+from twisted_lb.net.greeting import Greetings
 from twisted_lb.net.interfaces import Receiver, StreamTransport
 from twisted_lb.net.outgoing import Outgoing
 from twisted_lb.net.relay import Leg
 from twisted_lb.net.settings import UpstreamRules
+from twisted_lb.net.tls import TlsTransport
 from twisted_lb.wire.chunked import ChunkDecoder
 from twisted_lb.wire.grammar import CHUNKED, UNTIL_CLOSE, BadMessage
+from twisted_lb.wire.proxy_protocol import LOCAL_V2, UNKNOWN_V1
 from twisted_lb.wire.request import RequestHead
 from twisted_lb.wire.response import ResponseHead
 from twisted_lb.wire.response_heads import ResponseHeads
@@ -56,6 +59,14 @@ class Requester:
     number of times, `response_ended`; or `switched` (101); or `failed` at any point. A class and no typing.Protocol:
     compiled, its methods are then called without being looked up.
     """
+
+    def server_name(self) -> str:
+        """The host that the request is for at the backend, for a connection over TLS; empty: the backend itself."""
+        return ""
+
+    def proxy_header(self, version: int) -> bytes:
+        """The header of the PROXY protocol, of this version, that tells the backend of a new connection whose it is."""
+        return UNKNOWN_V1 if version == 1 else LOCAL_V2
 
     def connected(self, upstream: "Upstream") -> None:
         """The connection is there, and nobody else's: call `Upstream.begin`."""
@@ -166,13 +177,14 @@ class Upstream(Receiver):
     more calls `abandon`; after the response is complete the connection lets go of the requester by itself.
 
     `bound`: it is its client's alone, since a request on it may have authenticated it, or it has asked for that (NTLM,
-    Negotiate): whoever else came on it would have that client's rights. It is never among the kept ones again.
+    Negotiate), or a PROXY header has said so (`proxied`): whoever else came on it would have that client's rights. It is never among the
+    kept ones again. `place`: among which others it is kept else; see `Greetings.place`.
     """
 
     __slots__ = (
         "_buffer", "_clock", "_deadline", "_deadlines", "_decoder", "_heads", "_informed", "_interim_bytes", "_keeper", "_left",
         "_method", "_out", "_paused", "_persistent", "_request_ended", "_state", "_transport", "_unmet",
-        "backend", "bound", "dialled_at", "full", "idle_s", "idle_since", "opened_at", "requester", "requests", "reuse_until", "waiter",
+        "backend", "bound", "dialled_at", "full", "greeted_by", "idle_s", "idle_since", "opened_at", "place", "requester", "requests", "reuse_until", "waiter",
     )  # fmt: skip
 
     def __init__(self, keeper: Keeper, backend: Backend, waiter: Requester) -> None:
@@ -186,6 +198,8 @@ class Upstream(Receiver):
         self.reuse_until: float = NEVER
         self.requests: int = 0
         self.bound: bool = False
+        self.greeted_by: Greetings | None = None
+        self.place: object = backend
         self.full: bool = False  # the backend does not take what was written
         self._keeper: Final = keeper
         self._clock: Final = keeper.clock
@@ -419,6 +433,11 @@ class Upstream(Receiver):
         """Whether the request was sent whole: its backend may be at work on it."""
         return self._request_ended and not self.full
 
+    @property
+    def proxied(self) -> bool:
+        """Whether it is its client's alone since it began with a PROXY header."""
+        return self.greeted_by is not None and self.greeted_by.proxy > 0
+
     def belongs_to(self, keeper: Keeper) -> bool:
         """Whether it is a connection of this keeper, to a backend of its pool."""
         return self._keeper is keeper
@@ -488,6 +507,11 @@ class Upstream(Receiver):
             self._closed_while_idle()
             self.close()
         elif self._state is _UNTIL_CLOSE:
+            transport = self._transport
+            if isinstance(transport, TlsTransport) and transport.truncated:
+                # RFC 9112 9.8: somebody else may have cut it there.
+                self._broken("the backend closed TLS without close_notify")
+                return
             self._persistent = False
             self._complete(requester, b"", b"")
         else:

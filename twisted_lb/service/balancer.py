@@ -33,7 +33,7 @@ from twisted_lb.certificate_doubts import certificate_doubts
 from twisted_lb.config import LoadBalancerConfig, TimeoutsConfig
 from twisted_lb.config.addresses import ListenAddress
 from twisted_lb.config.base import KeyPath
-from twisted_lb.config.doubts import doubts, not_resolved
+from twisted_lb.config.doubts import SAID_EACH_TIME, doubts, not_resolved
 from twisted_lb.config.objects import objects_of
 from twisted_lb.config.problems import Problem
 from twisted_lb.config.replacing import backend_of, with_backends, with_timeouts
@@ -554,10 +554,10 @@ class LoadBalancerService(MultiService):
         return found if source is None else [*source.placed(config, found), *source.warnings(config)]
 
     def _say_doubts(self, config: LoadBalancerConfig, plan: Plan) -> None:
-        """Log what is doubtful about a configuration and was not about the one before, wherever it stood there."""
+        """Log what is doubtful about a configuration and was not about the one before, wherever it stood there; some is said each time."""
         said = {str(replace(one, place=None)): one for one in self._doubts(config, self._source, plan)}
         for text, doubt in said.items():
-            if text not in self._doubted:
+            if text not in self._doubted or doubt.code in SAID_EACH_TIME:
                 _log.warn("{doubt}", doubt=doubt)
         self._doubted = {text: str(doubt) for text, doubt in said.items()}
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -13,7 +13,7 @@ from twisted_lb.data_plane import DataPlane
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.deadlines import Deadlines
-from twisted_lb.net.dialer import Dial
+from twisted_lb.net.dialer import Dial, GreetingDial
 from twisted_lb.net.foreign import Foreign, ForeignDial
 from twisted_lb.net.frontend import Frontend
 from twisted_lb.net.http1 import Http1
@@ -41,7 +41,7 @@ def runtime_of(
     stopwatch: Callable[[], float] | None = None,
 ) -> Runtime:
     """A runtime on a test's time (a HeapClock, as a rule) and a test's network; its wall clock stands at WALL_TIME, if none is given,
-    and how long a pick takes is what the `stopwatch` says, if there is one. Without a poller the network's transports are taken for foreign ones.
+    and how long a pick takes is what the `stopwatch` says, if there is one. Without a poller the network's transports are taken for foreign ones; with one `dial` is a GreetingDial.
     """
     clock = Clock(time.seconds) if now is None else now
     names = Names(dial.resolver if isinstance(dial, MemoryNetwork) else None, clock)
@@ -57,7 +57,7 @@ def runtime_of(
         later=time.callLater,
         soon=soon if poller is None else poller.soon,
         time=time,
-        dial=ForeignDial(dial, clock) if poller is None else dial,
+        dial=ForeignDial(dial, clock) if poller is None else cast(GreetingDial, dial),
         names=names,
         deadlines=Deadlines(clock, time.callLater),
         poller=poller,

@@ -209,7 +209,10 @@ def _server_name(value: bytes) -> str:
         raise BadHello("server_name that is no list of names")
     if value[2] != 0 or _vector_end(value, 3, 2) != len(value):
         raise BadHello("server_name with another name than a host's")
-    name = value[5:].decode("latin-1").removesuffix(".")
+    if not value[5:].isascii():
+        # OpenSSL would hand it on, and Python print a traceback.
+        raise BadHello("server_name that is no ASCII")
+    name = value[5:].decode("ascii").removesuffix(".")
     lower = name.lower()
     return lower if _NAME.fullmatch(lower) is not None else ""
 

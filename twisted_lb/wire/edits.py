@@ -24,6 +24,9 @@ _VALUE: Final = bytes(code if code == 0x09 or 0x20 <= code != 0x7F else 0x5F for
 # These may be others at each attempt.
 _VARYING: Final = (b"request_id", b"backend")
 
+# The field of RFC 6797, in lower case.
+HSTS: Final = b"strict-transport-security"
+
 
 class Words:
     """What placeholders stand for: the client's address, the host that was asked, the pool; and, of one attempt, the request's
