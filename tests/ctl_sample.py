@@ -151,6 +151,30 @@ def status() -> dict[str, Any]:
     }
 
 
+DAY_S = 86_400.0
+WWW = "/etc/letsencrypt/live/www.example.com/fullchain.pem"
+
+
+def certificate(*names, days, file=WWW, flaws=(), listener="web", key_type="ECDSA"):
+    return {
+        "listener": listener,
+        "names": list(names),
+        "key_type": key_type,
+        "issuer": "CN=R11,O=Let's Encrypt,C=US",
+        "not_before": NOW - 60 * DAY_S,
+        "expires_at": NOW + days * DAY_S,
+        "file": file,
+        "fingerprint": "90d7e3c1" * 8,
+        "flaws": list(flaws),
+    }
+
+
+def flaw(text, *, kind="expires soon", grave=False):
+    return {"kind": kind, "text": text, "grave": grave}
+
+
+SOON = flaw("/etc/twisted-lb/tls/api.pem: expires in 12 days, on 2026-12-08")
+
 EVENTS = [
     {"id": at, "at": NOW - before, "kind": kind, "subject": subject, "text": text, "actor": actor}
     for at, (before, kind, subject, text, actor) in enumerate(

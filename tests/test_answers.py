@@ -1,12 +1,15 @@
 """Answers to an operator's questions as JSON values: whole, without secrets, and with the names of the admin API."""
 
+import dataclasses
 import json
 
 import pytest
 from house import House
 
 from twisted_lb.admin.openapi import document
+from twisted_lb.admin.shapes import SHAPES
 from twisted_lb.answers import _ADMIN_STATES, _STATES, decision_json, explained_json, routed_json
+from twisted_lb.core.agreed import Agreed
 from twisted_lb.core.backend import AdminState
 from twisted_lb.testing import CLOSE
 
@@ -37,6 +40,24 @@ def test_a_request_is_told_without_its_query_and_its_fields(house):
         ("default/c:80", "drained"),
         ("default/a:80", "tried"),
     ]
+
+
+def test_what_tls_has_agreed_on_is_told_field_by_field_and_in_words(house):
+    house.ask(GET)
+    explained = house.plane.explain("mine")
+    assert explained_json(explained)["tls"] is None
+    agreed = Agreed("TLSv1.3", "TLS_X", "a.test", resumed=True, subject="CN=alice", fingerprint="ab12")
+    told = explained_json(dataclasses.replace(explained, agreed=agreed))["tls"]
+    assert told == {
+        "text": "TLSv1.3 (a.test), resumed, certificate CN=alice",
+        "version": "TLSv1.3",
+        "cipher": "TLS_X",
+        "server_name": "a.test",
+        "resumed": True,
+        "client_subject": "CN=alice",
+        "client_fingerprint": "ab12",
+    }
+    assert list(told) == list(SHAPES["Agreed"]["properties"])
 
 
 def test_a_decision_has_each_candidate(house):

@@ -305,7 +305,7 @@ def test_the_check_sees_rules_under_another_name():
 def test_a_client_side_gives_its_connection_away_and_knows_nothing_of_tunnels():
     methods = {name for name in vars(ClientSide) if not name.startswith("_")}
     assert methods == {
-        "abort", "finish", "first", "flush", "inform", "keep", "pause", "peer_port", "proxy_header", "release", "resume", "start",
+        "abort", "agreed", "finish", "first", "flush", "inform", "keep", "pause", "peer_port", "proxy_header", "release", "resume", "start",
         "take_kept", "who",
         "write",
     }  # fmt: skip

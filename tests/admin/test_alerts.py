@@ -10,6 +10,7 @@ import pytest
 
 RULES = Path(__file__).parent.parent.parent / "docs" / "alerts.yml"
 POOL, BACKEND, HERE = 'pool="app"', 'pool="app",backend="b1"', 'instance="edge-1"'
+SERVED = 'listener="web",certificate="a.test (RSA)"'
 
 # Series that make an alert, as promtool has them (`first+each x times`, a value a minute), and the labels that it then has.
 WRONG = {
@@ -46,6 +47,11 @@ WRONG = {
     "RequestsWait": ({f"queued{{{POOL}}}": "2x20"}, {"pool": "app"}),
     "RetryBudgetSpent": ({f'retries_denied_total{{{POOL},reason="budget"}}': "0+1x20"}, {"pool": "app"}),
     "ReloadFailed": ({f"config_last_reload_successful{{{HERE}}}": "0x20"}, {"instance": "edge-1"}),
+    # Less than 21 days from the third minute on.
+    "CertificateExpiresSoon": (
+        {f"certificate_expires_timestamp_seconds{{{SERVED}}}": "1814500x20"},
+        {"listener": "web", "certificate": "a.test (RSA)"},
+    ),
     "LoopLag": (
         {
             f'loop_lag_seconds_bucket{{{HERE},le="0.25"}}': "0+90x20",
@@ -82,6 +88,7 @@ WELL = {
     f"queued{{{POOL}}}": "3 0 3 0 3 0 3 0 3 0 3 0 3 0 3 0 3 0 3 0",
     f'retries_denied_total{{{POOL},reason="not_idempotent"}}': "0+9x20",
     f"config_last_reload_successful{{{HERE}}}": "1x20",
+    f"certificate_expires_timestamp_seconds{{{SERVED}}}": "1816000x20",
     f'loop_lag_seconds_bucket{{{HERE},le="0.25"}}': "0+100x20",
     f'loop_lag_seconds_bucket{{{HERE},le="0.5"}}': "0+100x20",
     f'loop_lag_seconds_bucket{{{HERE},le="+Inf"}}': "0+100x20",

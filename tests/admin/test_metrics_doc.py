@@ -17,7 +17,7 @@ LABELS = {family.name: {*family.labels, *(["le"] if family.kind == "histogram" e
 # What prometheus_client tells of a process.
 PROCESS = {"process_cpu_seconds_total", "process_open_fds", "process_max_fds"}
 # What may be done with them, beside operators.
-FUNCTIONS = {"rate", "histogram_quantile", "sum"}
+FUNCTIONS = {"rate", "histogram_quantile", "sum", "time"}
 WORDS = {
     "by",
     "and",

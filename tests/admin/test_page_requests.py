@@ -9,6 +9,7 @@ from house import GET, House
 
 from twisted_lb.admin.page_requests import MOST_CANDIDATES, bad_and_slow, request_html
 from twisted_lb.answers import explained_json
+from twisted_lb.core.agreed import Agreed
 from twisted_lb.core.backend import AdminState
 from twisted_lb.testing import CLOSE, NEVER_ANSWER, Wait, response
 
@@ -161,3 +162,16 @@ def test_an_attempt_that_cost_none_is_not_the_fourth_of_three(house):
     first, other = told["attempts"]
     assert "attempt 2 of 3" in request_html(told)
     assert " of 3" not in request_html({**told, "attempts": [first, {**other, "number": 4}]})
+
+
+def test_what_tls_has_agreed_on_stands_with_where_it_came_from(house):
+    lb = house("a:80")
+    lb.backend("a:80")
+    lb.ask(NAMED)
+    explained = lb.plane.explain("mine")
+    where = "client 127.0.0.1 · listener default · route default · pool default"
+    assert f"{where} 1 " in text_of(request_html(explained_json(explained)))
+    agreed = Agreed("TLSv1.3", "TLS_X", "a.test", subject="CN=<alice>")
+    page = request_html(explained_json(dataclasses.replace(explained, agreed=agreed)))
+    assert f"{where} · over TLSv1.3 (a.test), certificate CN=<alice> 1 " in text_of(page)
+    assert "CN=&lt;alice&gt;" in page

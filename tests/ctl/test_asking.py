@@ -141,6 +141,14 @@ def test_explain_tells_each_attempt_and_who_else_there_was(lbctl, api):
     assert lbctl.out == EXPLAINED
 
 
+def test_what_tls_has_agreed_on_is_told_once(lbctl, api):
+    text = "TLSv1.3 (www.example.com), certificate CN=alice,O=Example"
+    api.answers["GET /v1/explain/9f2c41d07be6a853"] = RETRIED | {"tls": {"text": text, "version": "TLSv1.3"}}
+    lbctl("explain", "9f2c41d07be6a853")
+    where = "client 203.0.113.40 · listener web · route v1 · pool api"
+    assert lbctl.out == EXPLAINED.replace(where, f"{where} · over {text}")
+
+
 def test_a_hedge_is_called_a_hedge(lbctl, api):
     first, second = RETRIED["attempts"]
     hedge = second | {"retried": "hedged: a9 had not answered after 0.030 s"}

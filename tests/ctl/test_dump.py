@@ -1,11 +1,12 @@
 """`lbctl support-dump`: all that a bug report needs, and no secret, whatever it hides in."""
 
 import json
+import re
 import stat
 
 import pytest
 from ctl_house import Problem, Raw
-from ctl_sample import EVENTS, RETRIED, VALUES, status
+from ctl_sample import EVENTS, RETRIED, VALUES, certificate, status
 
 from twisted_lb.ctl.dump import Anonymous, without_secrets
 
@@ -217,3 +218,35 @@ def test_a_part_that_is_not_there_does_not_keep_the_others(lbctl, api):
 def test_without_a_daemon_there_is_no_dump(lbctl, tmp_path):
     assert lbctl("support-dump", "--admin", f"unix:{tmp_path}/none") == 3
     assert lbctl.out == ""
+
+
+def test_certificates_and_their_clients_are_anonymous_and_stay_the_same_everywhere(lbctl, api):
+    told = status()
+    told["listeners"][0]["certificates"] = [
+        certificate("*.example.com", "www.example.com", "vm", days=80, file="/etc/tls/acme-inc.pem")
+        | {"issuer": "CN=Acme Inc"}
+    ]
+    agreed = {
+        "text": "TLSv1.3 (www.example.com), certificate CN=alice,O=Acme (Inc)",
+        "version": "TLSv1.3",
+        "cipher": "TLS_AES_256_GCM_SHA384",
+        "server_name": "www.example.com",
+        "resumed": False,
+        "client_subject": "CN=alice,O=Acme (Inc)",
+        "client_fingerprint": "ab" * 32,
+    }
+    api.answers["GET /v1/status"] = told
+    api.answers["GET /v1/explain"] = {"requests": [RETRIED | {"tls": agreed}]}
+    metric = (
+        'twisted_lb_certificate_expires_timestamp_seconds{certificate="*.example.com (ECDSA)",listener="web"} 1.8e9'
+    )
+    api.answers["GET /metrics"] = Raw(metric.encode(), "text/plain")
+    assert lbctl("support-dump", "--anonymous") == 0
+    for word in ("example", "vm", "alice", "cme", "Inc", "abab", "90d7"):
+        assert word not in re.sub("certificate|vmin", "", lbctl.out), word
+    dump = json.loads(lbctl.out)
+    [one] = dump["status"]["listeners"][0]["certificates"]
+    tls = dump["explain_last"]["requests"][0]["tls"]
+    assert tls["server_name"] == one["names"][1]
+    assert one["names"][0] in dump["metrics"][0]
+    assert tls["version"] == "TLSv1.3"

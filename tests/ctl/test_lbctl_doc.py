@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 from ctl_house import Problem
-from ctl_sample import EVENTS, OVERLOADED, PLAN, RETRIED, ROUTED, VALUES, status
+from ctl_sample import EVENTS, OVERLOADED, PLAN, RETRIED, ROUTED, SOON, VALUES, certificate, status
 
 from twisted_lb.admin.words import verdict
 from twisted_lb.config.base import Model
@@ -37,8 +37,13 @@ def told(lbctl, api):
 
     lines = ["+ app/b5", "~ pools.api.queue.no_backend_s", "- static/s3 (leaving: 3 requests)"]
     why = "app/b4 is the last usable backend of app; every request to app would get a 503 (353 a second now)"
+    served = status()
+    served["listeners"][0]["certificates"] = [
+        certificate("www.example.com", "example.com", days=80.5),
+        certificate("api.example.com", days=12.5, file=SOON["text"].partition(":")[0], flaws=[SOON], key_type="RSA"),
+    ]
     api.answers |= {
-        "GET /v1/status": status,
+        "GET /v1/status": served,
         "PATCH /v1/backends/app/b3": {"backend": b3, "changes": ["ready → drain"], "follows": []},
         "PATCH /v1/backends/app/b4": Problem(409, "last_usable", why),
         "GET /v1/backends": emptier,
@@ -52,6 +57,11 @@ def told(lbctl, api):
         "GET /v1/events": {"events": EVENTS, "last": 809},
     }
     return lbctl
+
+
+def test_certificates_are_shown_as_they_are_shown_here_in_the_document_on_tls():
+    shown = [block for block in BLOCK.finditer(DOC.read_text()) if block[1] == "lbctl certificates"]
+    assert [block[0] in (DOC.parent / "tls.md").read_text() for block in shown] == [True]
 
 
 def test_the_outputs_are_those_of_lbctl(told):

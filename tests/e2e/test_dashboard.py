@@ -16,6 +16,7 @@ from contextlib import closing
 from urllib.parse import urlsplit
 
 import pytest
+from authority import DAY, NOW, Authority, chain_of, key_of
 from ctl_sample import OVERLOADED, RETRIED
 from ports import free_port
 from processes import PATIENCE_S, Stage, listening, stage, until
@@ -468,6 +469,30 @@ def test_a_failed_request_is_explained_with_the_waterfall_of_its_phases_with_and
     until(lambda: page.evaluate(shown) == served, "the same words and bars")
     bare.locator('[id="r-cut-1"] summary').click()
     expect(bare.locator('[id="r-cut-1"] .attempts')).to_contain_text("✗ CUT_SHORT")
+    context.close()
+
+
+def test_until_when_certificates_are_good_is_shown_with_and_without_a_script(own_town, page, browser, tmp_path):
+    house = Authority(tmp_path)
+    leaf = house.leaf("www.example.com", not_after=NOW + 12.5 * DAY)
+    soon = house.write("www.pem", chain_of(leaf), key_of(leaf))
+    listeners = "".join(
+        f'\n[listeners.{name}]\naddress = "127.0.0.1:{free_port()}"\ntls = {{ certificates = {places} }}\n'
+        for name, places in (("good", '"self-signed"'), ("soon", f'["self-signed", "{soon}"]'))
+    )
+    own_town.load(own_town.text + listeners)
+    live(page, own_town)
+    shown = """() => [...document.querySelectorAll("#listeners tbody tr")].map((r) => { const c = r.querySelector("td:nth-child(3)"),
+        s = c.querySelector("small"); return [c.textContent, s && s.title, [...c.querySelectorAll("svg")].map((g) => g.outerHTML.includes("warn"))]; })"""
+    context = browser.new_context(java_script_enabled=False)
+    bare = context.new_page()
+    bare.goto(own_town.url)
+    served = bare.evaluate(shown)
+    date = f"{NOW + 12.5 * DAY:%Y-%m-%d}"
+    assert served[0] == ["no", None, []]
+    assert re.fullmatch(r"until \d{4}-\d\d-\d\d", served[1][0])
+    assert served[2] == [f"until {date}expires soon", f"{soon}: expires in 12 days, on {date}", [True]]
+    until(lambda: page.evaluate(shown) == served, "the same of the script")
     context.close()
 
 

@@ -94,18 +94,41 @@ _NAMES: Final = re.compile(
   | (?P<ip> (?<![\w:.]) (?=[0-9a-f:.]*:[0-9a-f]*:) [0-9a-f:]{2,}(?:\d+\.\d+\.\d+\.\d+)?(?:%\w+)? (?![\w:])
           | (?<![\d.]) (?:\d{1,3}\.){3}\d{1,3} (?![\d.]) )
   | (?P<file> (?<![\w.@/-]) [\w-]+\.(?:toml|py|log|json|pem|conf)\b )
-  | (?P<host> (?<![\w.@/-]) (?:[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?\.)+ [a-z][a-z0-9-]*[a-z0-9] (?=[:/\s"'”,;)\]]|$)
+  | (?P<host> (?<![\w.@/-]) (?:\*\.)? (?:[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?\.)+ [a-z][a-z0-9-]*[a-z0-9] (?=[:/\s"'”,;)\]]|$)
             | (?<![\w./-]) [a-z][a-z0-9-]* (?=:\d{2,5}\b) )
   | (?P<path> (?<![\w/]) /[\w.@+-]+ (?:/[\w.@+~-]+)* )
     """,
     re.VERBOSE | re.IGNORECASE,
 )
 # Keys whose whole value names somebody or some machine.
-_WHO: Final = {"actor": "who", "loaded_by": "who", "client": "client", "peer": "client", "host": "host"}
+_WHO: Final = {
+    "actor": "who",
+    "loaded_by": "who",
+    "client": "client",
+    "peer": "client",
+    "host": "host",
+    "names": "host",
+    "server_name": "host",
+    "issuer": "issuer",
+    "client_subject": "subject",
+    "fingerprint": "fingerprint",
+    "client_fingerprint": "fingerprint",
+}
+# Of these what is said there is told elsewhere too, in texts of ours.
+_SPOKEN_OF: Final = ("who", "subject", "fingerprint")
 # What stands there and is nobody.
 _NOBODY: Final = {"", "start", "SIGHUP", "watch"}
 # Keys whose value is a word of ours.
 _OURS: Final = {"key", "kind", "state", "level", "outcome", "method", "version", "build", "etag", "policy", "lbctl"}
+
+
+def _short(value: str, key: str) -> str:
+    """What somebody is called elsewhere too."""
+    return short_actor(value) if _WHO[key] == "who" else value
+
+
+def _as_a_word(text: str) -> str:
+    return rf"(?<!\w){re.escape(text)}(?!\w)"
 
 
 class Anonymous:
@@ -119,7 +142,7 @@ class Anonymous:
         self._words: dict[str, str] = {}
         self._collect(dump, "")
         words = sorted(self._words, key=len, reverse=True)
-        self._everywhere = re.compile("|".join(rf"\b{re.escape(word)}\b" for word in words)) if words else None
+        self._everywhere = re.compile("|".join(map(_as_a_word, words))) if words else None
 
     def _collect(self, value: Any, key: str) -> None:
         """Find whose names stand in some of the values."""
@@ -129,13 +152,13 @@ class Anonymous:
         elif isinstance(value, list):
             for one in value:
                 self._collect(one, key)
-        elif isinstance(value, str) and _WHO.get(key) == "who" and value not in _NOBODY:
-            self._words[short_actor(value)] = "who"
+        elif isinstance(value, str) and _WHO.get(key) in _SPOKEN_OF and value not in _NOBODY:
+            self._words[_short(value, key)] = _WHO[key]
 
     def hide(self, word: str, kind: str) -> None:
         """Replace a word wherever it stands as one."""
         self._words[word] = kind
-        pattern = rf"\b{re.escape(word)}\b"
+        pattern = _as_a_word(word)
         self._everywhere = re.compile(f"{self._everywhere.pattern}|{pattern}" if self._everywhere else pattern)
 
     def of(self, kind: str, text: str) -> str:
@@ -157,7 +180,7 @@ class Anonymous:
         if not isinstance(value, str) or key in _OURS:
             return value
         if key in _WHO and value not in _NOBODY:
-            return self.of(_WHO[key], short_actor(value))
+            return self.of(_WHO[key], _short(value, key))
         return self._text(value)
 
     def _text(self, text: str) -> str:
