@@ -103,13 +103,11 @@ def test_a_plain_request_is_explained_with_it_and_its_place_in_the_ring_is_anoth
     for _ in range(3):
         one.ask(over_tls)
     assert {explained.agreed.version for explained in one.explained()} == {over_tls.end.tls.version()}
-    serving, one.world.engine.serving = one.world.engine.serving, None
-    one.world.side = "engine"
+    one.world.serving = one.world.engine.serving = None
     plain = one.world.client()
     for _ in range(1024):
         one.ask(plain)
     assert {explained.agreed for explained in one.explained()} == {None}
-    one.world.engine.serving = serving
 
 
 def test_what_failed_and_what_was_refused_says_it_too(told):
