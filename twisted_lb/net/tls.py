@@ -19,7 +19,7 @@ from twisted_lb.net.transport import RECEIVE_BYTES, Transport
 _RECORD_BYTES: Final = 16384
 _LEAST_RECEIVE_BYTES: Final = 17408
 _RECEIVE_GROWTH: Final = 4
-# A BIO keeps what it has grown to: it is given so much at a time, in and out.
+# A BIO keeps what it has grown to: it is given so much at a time, and a record at a time on the way out, where less costs no more.
 _PIECE_BYTES: Final = 32768
 # Why a handshake failed whose peer is gone.
 LEFT: Final = "it closed the connection"
@@ -287,14 +287,14 @@ class TlsTransport(Transport):
         """Encrypt, and send what the kernel takes now."""
         if self._closing or self._gone or self._half_closing or self._broken or not data:
             return
-        if len(data) <= _PIECE_BYTES:
+        if len(data) <= _RECORD_BYTES:
             self._write_tls(data)
             super().write(self._outbound.read())
             return
         records: list[bytes] = []
         view = memoryview(data)
-        for at in range(0, len(data), _PIECE_BYTES):
-            self._write_tls(view[at : at + _PIECE_BYTES])
+        for at in range(0, len(data), _RECORD_BYTES):
+            self._write_tls(view[at : at + _RECORD_BYTES])
             records.append(self._outbound.read())
         for at in range(0, len(records), _MOST_PIECES):
             super().write_pieces(records[at : at + _MOST_PIECES])
