@@ -32,6 +32,9 @@ LISTENER: dict[str, tuple[Any, Any]] = {
     "trusted_proxies": (["10.0.0.1"], ["10.0.0.2"]),
     "trusted_fields": ("forwarded", "x-forwarded"),
     "only_from_proxies": (["X-A"], ["X-B"]),
+    "proxy_protocol": ("require", "require"),
+    "proxy_protocol_from": (["10.0.0.1"], ["10.0.0.2"]),
+    "acme_webroot": ("/tmp", "/var"),
     "default_pool": ("one", "two"),
     "client_half_close": ("finish", "finish"),
     "client_max_age_s": (10.0, 20.0),
@@ -68,6 +71,8 @@ ROUTE: dict[str, tuple[Any, Any]] = {
     "set_response_headers": ({"X-A": "1"}, {"X-A": "2"}),
     "remove_response_headers": (["X-A"], ["X-B"]),
     "key": ("path", {"header": "X-User"}),
+    "https_only": (True, True),
+    "hsts": ("max-age=1", "max-age=2"),
     "urgency": (1, 6),
     "repeatable": (["POST"], ["PATCH"]),
     "stream": (True, True),
@@ -194,7 +199,7 @@ BACKEND: dict[str, tuple[Any, Any]] = {
 # What an object says of itself alone.
 OWN = {
     "listener": {"address"},
-    "pool": {"backends", "mirror", "targets", "tls"},
+    "pool": {"backends", "mirror", "send_proxy", "targets", "tls"},
     "backend": {"address", "name"},
     "route": {
         "name", "listeners", "host", "path", "path_prefix", "method", "headers", "query", "clients", "pool", "split",

@@ -239,7 +239,7 @@ MUTATIONS = (
         ),
     ),
     once("a connection of a removed backend is kept", "Cluster.put", "or upstream.backend.removed", "or False"),
-    once("idle connections to a removed backend stay open", "Cluster._close_removed", "self._close_kept(backend)"),
+    once("idle connections to a removed backend stay open", "Cluster._close_removed", "self._close_at(place)"),
     once("the slot of a removed backend is not given back", "Pool.settle", "if backend.removed:", "if False:"),
     once(
         "a backend that moved keeps its record",

@@ -35,6 +35,7 @@ STATES: Final[dict[Outcome | Refusal | Reply, str]] = {
     Refusal.TOO_SLOW: "cR",
     Refusal.BODY_TOO_LARGE: "PR",
     Refusal.URI_TOO_LONG: "PR",
+    Refusal.MISDIRECTED: "PR",
     Refusal.RATE_LIMITED: "PR",
     Refusal.HEAD_TOO_LARGE: "PR",
     Refusal.NOT_IMPLEMENTED: "PR",

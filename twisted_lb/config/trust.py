@@ -75,6 +75,4 @@ class TrustConfig(Model):
             raise ValueError(
                 "proxy_protocol: trusted needs proxy_protocol_from: the addresses of the balancers in front"
             )
-        if self.proxy_protocol == "off" and self.proxy_protocol_from:
-            raise ValueError("proxy_protocol_from says of whom, and proxy_protocol is off: trusted or require")
         return self
