@@ -4,6 +4,7 @@ import contextlib
 import socket
 import ssl
 import struct
+from functools import cache
 from random import Random
 
 import pytest
@@ -18,13 +19,13 @@ SIZES = (0, 5, 1000, 16_384, 70_000, 300_000)
 OVER = {"done", "gone"}
 
 
-def client_context(random: Random) -> ssl.SSLContext:
-    """A client of any version, which may not trust the authority."""
-    context = ssl.create_default_context()
-    if random.random() < 0.9:
+@cache
+def client_context(version: ssl.TLSVersion, *, trusts: bool) -> ssl.SSLContext:
+    """A client of a version, which may not trust the authority."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.maximum_version = version
+    if trusts:
         authority().configure_trust(context)
-    if random.random() < 0.5:
-        context.maximum_version = ssl.TLSVersion.TLSv1_2
     return context
 
 
@@ -39,7 +40,9 @@ class Wild:
     def __init__(self, gateway: Gateway, random: Random, number: int, backends: "Backends") -> None:
         self.random = random
         self.backends = backends
-        self.peer: TlsPeer = gateway.knock(context=client_context(random), peer=("203.0.113.7", number))
+        version = random.choice((ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3))
+        context = client_context(version, trusts=random.random() < 0.9)
+        self.peer: TlsPeer = gateway.knock(context=context, peer=("203.0.113.7", number))
         self.end = self.peer.end
         self.state = "shaking"
         self.outgoing = b""  # records that are still to be sent
