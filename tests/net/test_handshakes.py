@@ -13,7 +13,7 @@ from wires import arrived, stream_pair
 from world import Peer, TlsPeer
 
 from twisted_lb.core.outcome import Refusal
-from twisted_lb.net.handshakes import AT_ONCE, Beginner, Handshakes, Hellos
+from twisted_lb.net.handshakes import AT_ONCE, Handshakes, Hellos
 from twisted_lb.net.listener import bind_tcp
 
 UNRECOGNIZED_NAME, DECODE_ERROR = 112, 50
@@ -730,7 +730,7 @@ def test_large_bodies_pass_both_ways_at_once_and_nobody_holds_them(make, version
 # The count of handshakes, by itself.
 
 
-class Turn(Beginner):
+class Turn:
     def __init__(self, begun: list[int], number: int) -> None:
         self.begun, self.number = begun, number
 

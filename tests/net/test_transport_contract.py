@@ -25,7 +25,7 @@ from zope.interface import implementer
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.poller import EpollPoller, Poller
 from twisted_lb.net.reactor_poller import ReactorPoller
-from twisted_lb.net.tls import Handshake, TlsTransport
+from twisted_lb.net.tls import TlsTransport
 from twisted_lb.net.transport import HIGH_WATER_BYTES, RECEIVE_BYTES, Transport
 from twisted_lb.testing import Chances, Faults, HeapClock, MemoryNetwork
 
@@ -353,7 +353,7 @@ class TlsRig(PollerRig):
         return client
 
 
-class Begun(Handshake):
+class Begun:
     """A handshake after which a protocol gets the connection."""
 
     def __init__(self, protocol) -> None:

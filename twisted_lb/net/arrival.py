@@ -21,12 +21,11 @@ from twisted_lb.core.notes import Note
 from twisted_lb.net.client_connection import LINGER_S
 from twisted_lb.net.deadlines import Deadline
 from twisted_lb.net.frontend import STOPS, Frontend
-from twisted_lb.net.handshakes import Beginner
 from twisted_lb.net.interfaces import StreamProtocol
 from twisted_lb.net.local_reply import Claim
 from twisted_lb.net.poller import PEER_CLOSED, READ, Pollable, Poller
 from twisted_lb.net.secured import Secured
-from twisted_lb.net.tls import LEFT, Handshake, TlsTransport
+from twisted_lb.net.tls import LEFT, TlsTransport
 from twisted_lb.net.transport import Transport
 from twisted_lb.wire.client_hello import BadHello, ClientHello, alert, looks_like_http, read_hello
 from twisted_lb.wire.origin import Client
@@ -69,7 +68,7 @@ class Arrivals:
 
 
 @mypyc_attr(free_list_len=1)
-class Arrival(Pollable, Beginner, Handshake):
+class Arrival(Pollable):
     """One connection on its way, a client of the frontend from `begin` until a protocol has it, or it is closed."""
 
     __slots__ = (

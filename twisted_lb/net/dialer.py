@@ -17,7 +17,7 @@ from twisted_lb.net.interfaces import StreamProtocol
 from twisted_lb.net.names import Names, SocketAddress
 from twisted_lb.net.poller import WRITE, Pollable, Poller
 from twisted_lb.net.reached import Reached
-from twisted_lb.net.tls import LEFT, Handshake, TlsTransport
+from twisted_lb.net.tls import LEFT, TlsTransport
 from twisted_lb.net.transport import Transport
 
 _FAMILY_NAMES: Final = {"ipv4": "IPv4", "ipv6": "IPv6"}
@@ -62,7 +62,7 @@ class GreetingDial(Protocol):
         """See Dial. `protocol` is connected when the greeting is over, which the time has to be enough for too."""
 
 
-class _Dialling(Pollable, Handshake):
+class _Dialling(Pollable):
     """One connect: the addresses in turn, until one answers, none is left, or the time is over. Where TLS is spoken, to answer is to end
     the handshake.
     """
@@ -247,6 +247,9 @@ class _Dialling(Pollable, Handshake):
             return
         self._drop_tls()
         self._failed_there(Outcome.REFUSED, TLS_FAILED + reason.removeprefix(f"{LEFT}: "))
+
+    def lost(self, transport: TlsTransport) -> None:
+        """See Handshake: it was told of the failure, and has gone on."""
 
     def _drop_tls(self) -> None:
         """Close the connection whose handshake is under way, or has failed, behind what its other end was told."""

@@ -1,8 +1,6 @@
 """TLS handshakes under way: bounded, and a few at a time, so that a flood of them does not stop requests that run."""
 
-from typing import Final
-
-from mypy_extensions import trait
+from typing import Final, Protocol
 
 from twisted_lb.net.clock import Later
 
@@ -10,13 +8,11 @@ from twisted_lb.net.clock import Later
 AT_ONCE: Final = 8
 
 
-@trait
-class Beginner:
+class Beginner(Protocol):
     """Who waits for its turn to answer a ClientHello."""
 
     def begin_handshake(self) -> None:
         """It is its turn."""
-        raise NotImplementedError
 
 
 class Hellos:

@@ -6,9 +6,9 @@ All reading and writing of the descriptor stays the plain transport's: interest,
 import _socket
 import ssl
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from mypy_extensions import mypyc_attr, trait
+from mypy_extensions import mypyc_attr
 from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 
@@ -25,19 +25,16 @@ _PIECE_BYTES: Final = 32768
 LEFT: Final = "it closed the connection"
 
 
-@trait
-class Handshake:
+class Handshake(Protocol):
     """Who has begun a handshake, and is told once how it went."""
 
     def secured(self, transport: "TlsTransport") -> None:
         """It is over, and the connection is to be given to a protocol."""
-        raise NotImplementedError
 
     def failed(self, transport: "TlsTransport", reason: str) -> None:
         """It failed; what the peer is told is on its way, and what it still sends is thrown away until the transport is closed. A
         reason that begins with `LEFT`: the peer has.
         """
-        raise NotImplementedError
 
     def lost(self, transport: "TlsTransport") -> None:
         """The connection is gone whose handshake had failed."""
@@ -346,4 +343,5 @@ def reason_of(error: ssl.SSLError) -> str:
     """Why TLS failed, in OpenSSL's words, as `NO_SHARED_CIPHER`; of a certificate that is not good, why it is not."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"CERTIFICATE_VERIFY_FAILED: {error.verify_message}"
-    return error.reason or str(error)
+    reason: Any = error.reason  # None, whatever its type says, where OpenSSL has no word for it
+    return str(reason or error)
