@@ -343,5 +343,5 @@ def reason_of(error: ssl.SSLError) -> str:
     """Why TLS failed, in OpenSSL's words, as `NO_SHARED_CIPHER`; of a certificate that is not good, why it is not."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"CERTIFICATE_VERIFY_FAILED: {error.verify_message}"
-    reason: Any = error.reason  # None, whatever its type says, where OpenSSL has no word for it
-    return str(reason or error)
+    untyped: Any = error  # its type says that it has a reason; where OpenSSL has no word for it, it is None
+    return str(untyped.reason or error)
